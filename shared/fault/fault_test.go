@@ -1,0 +1,77 @@
+package fault
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+)
+
+func TestAnErrorBecomesStatusAndBody(t *testing.T) {
+	t.Parallel()
+	secret := errors.New(`pq: relation "secrets" does not exist`)
+	for name, row := range map[string]struct {
+		err    error
+		status int
+		body   string
+	}{
+		"an unclassified error shows nothing":       {secret, 500, `{"detail":"Internal server error"}`},
+		"a bare kind shows its own text":            {NotFound, 404, `{"detail":"Not Found"}`},
+		"a wrapped kind hides the wrapping":         {fmt.Errorf("session %q: %w", "s", NotFound), 404, `{"detail":"Not Found"}`},
+		"a chosen text is shown, its cause is not":  {Public(Conflict, "Taken", secret), 409, `{"detail":"Taken"}`},
+		"the outer choice wins over the inner kind": {Public(Forbidden, "No", NotFound), 403, `{"detail":"No"}`},
+		"a wrapped choice is found":                 {fmt.Errorf("x: %w", Public(Invalid, "Bad <b>", nil)), 400, `{"detail":"Bad <b>"}`},
+		"complaints about inputs are listed": {Fields(Missing("body", "message")), 422,
+			`{"detail":[{"type":"missing","loc":["body","message"],"msg":"Field required","input":null}]}`},
+		"further members keep their order": {&Error{Kind: Forbidden, Detail: "No", Extra: []Member{{"z", 1}, {"a", []string{"x"}}}}, 403,
+			`{"detail":"No","z":1,"a":["x"]}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := httptest.NewRecorder()
+			Write(w, row.err)
+			if w.Code != row.status || w.Body.String() != row.body {
+				t.Errorf("%d %s, want %d %s", w.Code, w.Body, row.status, row.body)
+			}
+			if got := w.Header().Get("Content-Type"); got != "application/json" {
+				t.Errorf("content type %q", got)
+			}
+		})
+	}
+}
+
+func TestHeadersTellWhatToDoNext(t *testing.T) {
+	t.Parallel()
+	if _, h, _ := Answer(Unauthenticated); h.Get("WWW-Authenticate") != `Bearer realm="agentos"` {
+		t.Errorf("401 challenges with %q", h.Get("WWW-Authenticate"))
+	}
+	if _, h, _ := Answer(&Error{Kind: Unavailable, RetryAfter: 1500 * time.Millisecond}); h.Get("Retry-After") != "2" {
+		t.Errorf("Retry-After is %q", h.Get("Retry-After"))
+	}
+	if _, h, _ := Answer(&Error{Kind: MethodNotAllowed, Header: http.Header{"Allow": {"GET"}}}); h.Get("Allow") != "GET" {
+		t.Errorf("Allow is %q", h.Get("Allow"))
+	}
+}
+
+func TestEveryKindHasAStatusAndAText(t *testing.T) {
+	t.Parallel()
+	for k := Internal; k <= Unavailable; k++ {
+		if k.Status() < 400 || k.Error() == "" {
+			t.Errorf("kind %d: %d %q", k, k.Status(), k.Error())
+		}
+		if KindOf(fmt.Errorf("x: %w", k)) != k {
+			t.Errorf("kind %d is lost in wrapping", k)
+		}
+	}
+}
+
+func TestTheCauseReachesTheLog(t *testing.T) {
+	t.Parallel()
+	cause := errors.New("disk full")
+	err := Public(Unavailable, "Try again", cause)
+	if !errors.Is(err, cause) || !errors.Is(err, Unavailable) || err.Error() != "Try again: disk full" {
+		t.Errorf("%v", err)
+	}
+}

@@ -1,0 +1,146 @@
+package scope
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+const admin = "agent_os:admin"
+
+func need(t *testing.T, text string) Need {
+	t.Helper()
+	n, ok := Parse(text)
+	if !ok {
+		t.Fatalf("need %q is no scope", text)
+	}
+	return n
+}
+
+func TestAGrantCoversWhatItNamesAndNoMore(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		granted, needed string
+		covered         bool
+	}{
+		{"agents:run", "agents:run", true},
+		{"agents:run", "agents:x:run", true},
+		{"agents:*:run", "agents:run", true},
+		{"agents:*:run", "agents:x:run", true},
+		{"agents:x:run", "agents:x:run", true},
+		{"agents:x:run", "agents:y:run", false},
+		{"agents:x:run", "agents:run", false},
+		{"agents:run", "agents:read", false},
+		{"agents:run", "sessions:run", false},
+		{"system:read", "config:read", true},
+		{"config:read", "system:read", true},
+		{admin, "anything:at:all", true},
+		{"agents:x:run agents:y:run", "agents:y:run", true},
+		// What looks like a grant and is none.
+		{"agents:*", "agents:run", false},
+		{"agents:*:*", "agents:x:run", false},
+		{"agents:x:*", "agents:x:run", false},
+		{"*", "agents:run", false},
+		{"*:run", "agents:run", false},
+		{"*:*:run", "agents:x:run", false},
+		{"agent_os:*", "agents:run", false},
+		{"agents::run", "agents:run", false},
+		{":run", "agents:run", false},
+		{"agents:", "agents:run", false},
+		{"agents:x:y:run", "agents:x:run", false},
+		{"AGENTS:RUN", "agents:run", false},
+		{"agents:web*:run", "agents:web-search:run", false},
+		{"agents:run:x", "agents:x:run", false},
+		{"Agent_os:admin", "agents:run", false},
+		{"", "agents:run", false},
+	} {
+		got := NewSet(strings.Fields(row.granted), admin).Covers(need(t, row.needed))
+		if got != row.covered {
+			t.Errorf("%q covers %q: %t, want %t", row.granted, row.needed, got, row.covered)
+		}
+	}
+}
+
+func TestAScopeWithASpaceInItIsOneScopeThatGrantsNothing(t *testing.T) {
+	t.Parallel()
+	s := NewSet([]string{"x " + admin}, admin)
+	if s.Admin() || s.Covers(Need{Resource: "agents", Action: "run"}) {
+		t.Error("a scope was split at its space")
+	}
+}
+
+func TestTheZeroSetGrantsNothing(t *testing.T) {
+	t.Parallel()
+	var s Set
+	if ids, all := s.IDs("agents", "read"); s.Admin() || all || len(ids) > 0 || s.Covers(Need{}) {
+		t.Error("the zero set grants something")
+	}
+}
+
+func TestAConfiguredAdminScopeReplacesTheDefault(t *testing.T) {
+	t.Parallel()
+	if s := NewSet([]string{admin}, "app:superadmin"); s.Admin() || s.Covers(need(t, "agents:run")) {
+		t.Error("the default admin scope still grants everything")
+	}
+	if s := NewSet([]string{"app:superadmin"}, "app:superadmin"); !s.Admin() {
+		t.Error("the configured admin scope grants nothing")
+	}
+	if s := NewSet([]string{""}, ""); s.Admin() {
+		t.Error("an empty admin scope is matched by an empty scope")
+	}
+}
+
+func TestIDsListsWhatMayBeListed(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		granted string
+		ids     []string
+		all     bool
+	}{
+		{"agents:b:read agents:a:read agents:c:run sessions:d:read", []string{"a", "b"}, false},
+		{"agents:read agents:a:read", nil, true},
+		{"agents:*:read", nil, true},
+		{admin, nil, true},
+		{"agents:run", nil, false},
+		{"agents:web*:read", []string{"web*"}, false},
+	} {
+		ids, all := NewSet(strings.Fields(row.granted), admin).IDs("agents", "read")
+		if !slices.Equal(ids, row.ids) || all != row.all {
+			t.Errorf("%q: ids %q all %t, want %q %t", row.granted, ids, all, row.ids, row.all)
+		}
+	}
+}
+
+func TestANeedIsNarrowedOnlyToItsOwnFamily(t *testing.T) {
+	t.Parallel()
+	if got := need(t, "agents:run").On("agents", "x"); got != need(t, "agents:x:run") {
+		t.Errorf("own family: %v", got)
+	}
+	if got := need(t, "sessions:read").On("agents", "x"); got != need(t, "sessions:read") {
+		t.Errorf("another family: %v", got)
+	}
+	if got := need(t, "agents:y:run").On("agents", "x"); got != need(t, "agents:y:run") {
+		t.Errorf("a need that names its resource: %v", got)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, s := range []string{"agents:run", "agents:*:run", "a:b:c:d", "::", "system:read", "*:*", "ä:ö"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		n, ok := Parse(text)
+		if !ok {
+			return
+		}
+		if again, ok := Parse(n.String()); !ok || again != n {
+			t.Errorf("%q reads as %+v, whose text reads as %+v %t", text, n, again, ok)
+		}
+		if n.Resource == "" || n.Action == "" || strings.ContainsAny(n.Resource+n.Action, ":*") {
+			t.Errorf("%q reads as %+v", text, n)
+		}
+		if !NewSet([]string{text}, admin).Covers(n) {
+			t.Errorf("%q does not cover itself", text)
+		}
+	})
+}
