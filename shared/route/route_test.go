@@ -1,0 +1,161 @@
+package route
+
+import (
+	"path"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+func TestPathsAreReadAsAgentOSReadsThem(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		method, path string
+		want         Name
+	}{
+		{"GET", "/", Index},
+		{"GET", "/agents", ListAgents},
+		{"GET", "/agents/", ListAgents},
+		{"GET", "/agents//", ListAgents},
+		{"GET", "/agents/web-search-agent", GetAgent},
+		{"GET", "/agents/web-search-agent/", GetAgent},
+		{"GET", "/agents/a/runs/", ListRuns},
+		{"POST", "/agents/a/runs", CreateRun},
+		{"GET", "/agents/a/runs/r", GetRun},
+		{"POST", "/agents/a/runs/r/cancel", CancelRun},
+		{"GET", "/sessions/.", GetSession},
+		{"GET", "/sessions/ä ö", GetSession},
+		{"DELETE", "/sessions/s", DeleteSession},
+		// No route.
+		{"GET", "", ""},
+		{"GET", "*", ""},
+		{"GET", "agents", ""},
+		{"GET", "//agents", ""},
+		{"GET", "/AGENTS", ""},
+		{"GET", "/./agents", ""},
+		{"GET", "/agents/../sessions", ""},
+		{"GET", "/health/../sessions", ""},
+		{"GET", "/sessions;x", ""},
+		{"GET", "/sessions ", ""},
+		{"GET", "/sessions\x00", ""},
+		{"GET", "/agents//runs", ""},
+		{"GET", "/agents\\..\\sessions", ""},
+		{"GET", "/agents/a/runs/r/checkpoints", ""},
+	} {
+		m := Table.Match(row.method, row.path)
+		var got Name
+		if m.Route != nil {
+			got = m.Route.Name
+		}
+		if got != row.want || len(m.Allow) > 0 {
+			t.Errorf("%s %q is %q (allow %q), want %q", row.method, row.path, got, m.Allow, row.want)
+		}
+	}
+}
+
+func TestParametersComeAsTheyStandInThePath(t *testing.T) {
+	t.Parallel()
+	got := Table.Match("GET", "/agents/a.b/runs/*").Params
+	if diff := cmp.Diff(map[string]string{"agent_id": "a.b", "run_id": "*"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAKnownPathWithAnotherMethodSaysWhichAreServed(t *testing.T) {
+	t.Parallel()
+	m := Table.Match("PUT", "/agents/x/runs")
+	if diff := cmp.Diff([]string{"POST", "GET"}, m.Allow); diff != "" || m.Route != nil || m.Public {
+		t.Errorf("%+v %s", m, diff)
+	}
+	if m := Table.Match("HEAD", "/health"); !m.Public || len(m.Allow) != 1 {
+		t.Errorf("another method on a public path: %+v", m)
+	}
+	if m := Table.Match("GET", "/nope"); m.Public {
+		t.Error("an unknown path counts as public")
+	}
+}
+
+func TestARouteThatNeedsNothingDoesNotEnterTheTable(t *testing.T) {
+	t.Parallel()
+	for name, list := range map[string][]Route{
+		"no need":      {{Name: "a", Method: "GET", Pattern: "/a"}},
+		"same name":    {{Name: "a", Method: "GET", Pattern: "/a", Public: true}, {Name: "a", Method: "GET", Pattern: "/b", Public: true}},
+		"same request": {{Name: "a", Method: "GET", Pattern: "/a", Public: true}, {Name: "b", Method: "GET", Pattern: "/a", Public: true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			defer func() {
+				if recover() == nil {
+					t.Error("the table was accepted")
+				}
+			}()
+			New(list)
+		})
+	}
+}
+
+func TestOverlapFindsGlobsThatReachARoute(t *testing.T) {
+	t.Parallel()
+	byName := map[Name]*Route{}
+	for r := range Table.All() {
+		byName[r.Name] = r
+	}
+	for _, row := range []struct {
+		glob string
+		name Name
+		want bool
+	}{
+		{"/agents/*", GetAgent, true},
+		{"/agents/*", ListRuns, true},
+		{"/agents/*", ListAgents, false},
+		{"/agents*", ListAgents, true},
+		{"/agents/*/runs", CreateRun, true},
+		{"/agents/*/runs", CancelRun, false},
+		{"/agents/finance-agent/runs", CreateRun, true},
+		{"/agents/f*/runs", CreateRun, true},
+		{"/agents/*e/runs/*", GetRun, true},
+		{"/sessions/*", GetAgent, false},
+		{"/agents/a/b", GetAgent, false},
+		{"/agents/", GetAgent, false},
+		{"*", Index, true},
+		{"/nope", GetSession, false},
+	} {
+		if got := byName[row.name].Overlaps(row.glob); got != row.want {
+			t.Errorf("%s reaches %s: %t, want %t", row.glob, row.name, got, row.want)
+		}
+	}
+}
+
+// A glob that matches a path of the route overlaps it.
+func TestOverlapNeverMissesAMatch(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		pattern := rapid.StringOfN(rapid.SampledFrom([]rune("ab/\x00")), 1, 8, -1).Draw(t, "pattern")
+		glob := rapid.StringOfN(rapid.SampledFrom([]rune("ab/**")), 1, 8, -1).Draw(t, "glob")
+		fill := rapid.SampledFrom([]string{"a", "b", "ab", "aab", "bb"}).Draw(t, "fill")
+		concrete := strings.ReplaceAll(pattern, "\x00", fill)
+		// path.Match keeps * within a segment, so ask it without slashes.
+		flat := strings.NewReplacer("/", "|")
+		if ok, _ := path.Match(flat.Replace(glob), flat.Replace(concrete)); ok && !overlaps(pattern, glob) {
+			t.Fatalf("glob %q matches %q of %q", glob, concrete, pattern)
+		}
+	})
+}
+
+func FuzzMatch(f *testing.F) {
+	for _, s := range []string{"/agents/x/runs", "//", "/agents/%2e", "/sessions/\x00", "/agents/a/runs/b/cancel/"} {
+		f.Add("GET", s)
+	}
+	f.Fuzz(func(t *testing.T, method, p string) {
+		m := Table.Match(method, p)
+		if m.Route == nil {
+			return
+		}
+		again := m.Route.Path(func(name string) string { return m.Params[name] })
+		if again != Clean(p) {
+			t.Errorf("%q matched %s, which rebuilds as %q", p, m.Route, again)
+		}
+	})
+}
