@@ -1,0 +1,93 @@
+// Package model is what the run loop says to a language model and what it hears
+// back. It knows no vendor; each vendor is a package below this one.
+package model
+
+import (
+	"context"
+	"encoding/json"
+	"iter"
+)
+
+// Model is one configured model of one vendor. Implementations are safe for
+// concurrent use.
+type Model interface {
+	// Stream asks for one answer and yields it as it arrives: any number of Text
+	// parts, then exactly one End. An error ends the sequence and is never followed
+	// by a part. An answer that stops short of the vendor's own end mark is an
+	// error (see Truncated), not an End: no partial answer passes for a whole one.
+	//
+	// Errors carry a fault.Kind and a public text: Upstream for the vendor's
+	// failures, Unavailable (with a retry hint) for throttling.
+	Stream(ctx context.Context, r Request) iter.Seq2[Part, error]
+	// Describe tells how AgentOS names this model.
+	Describe() Description
+}
+
+// Description holds AgentOS's names of a model.
+type Description struct {
+	ID       string // "gpt-4o"
+	Name     string // the peer's class name: "OpenAIChat"
+	Provider string // as in events and lists: "OpenAI"
+	Family   string // as in metrics: "OpenAI Chat"
+}
+
+// Role is who speaks in a Message.
+type Role string
+
+// The four roles, as on AgentOS's wire.
+const (
+	System    Role = "system"
+	User      Role = "user"
+	Assistant Role = "assistant"
+	ToolRole  Role = "tool"
+)
+
+// Message is one turn of the conversation.
+type Message struct {
+	Role       Role
+	Content    string
+	ToolCalls  []ToolCall // assistant: the calls it made
+	ToolCallID string     // tool: which call this answers
+}
+
+// ToolCall is a model's wish to call a tool. Arguments is the JSON text as the
+// model wrote it: not checked, possibly not JSON at all.
+type ToolCall struct {
+	ID        string
+	Name      string
+	Arguments string
+}
+
+// ToolSpec offers a tool to the model. Parameters is a JSON Schema object.
+type ToolSpec struct {
+	Name        string
+	Description string
+	Parameters  json.RawMessage
+}
+
+// Request is one call of the model.
+type Request struct {
+	Messages []Message
+	Tools    []ToolSpec
+}
+
+// Part is one piece of an answer: text, or (last) the end with everything that
+// is known only then.
+type Part struct {
+	Text         string          // a piece of the answer; may be empty (a vendor's opening chunk)
+	ProviderData json.RawMessage // the vendor's marks of this answer (response id), as the peer shows them; may be nil
+	End          *End            // non-nil on the last part only; Text is then empty
+}
+
+// End closes an answer.
+type End struct {
+	ToolCalls    []ToolCall
+	Usage        Usage
+	FinishReason string // the vendor's own word: "stop", "tool_calls", "length"
+}
+
+// Usage counts tokens.
+type Usage struct {
+	Input, Output, Total             int
+	Reasoning, CacheRead, CacheWrite int
+}

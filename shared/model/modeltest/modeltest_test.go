@@ -1,0 +1,223 @@
+package modeltest_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/model/modeltest"
+)
+
+// post sends a chat request and returns the status and the body as far as it came.
+func post(t *testing.T, srv *modeltest.Server, body string) (status int, stream string, err error) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL+"/chat/completions", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer sk-secret")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(raw), err
+}
+
+const ask = `{"model":"m","stream":true,"stream_options":{"include_usage":true}}`
+
+// chunk is a chat completion chunk of the first answer.
+func chunk(choices, usage string) string {
+	return `data: {"choices":[` + choices + `],"created":1700000000,"id":"chatcmpl-1","model":"m",` +
+		`"object":"chat.completion.chunk","system_fingerprint":"fp_modeltest","usage":` + usage + "}\n\n"
+}
+
+func delta(d, finish string) string {
+	return chunk(`{"delta":`+d+`,"finish_reason":`+finish+`,"index":0,"logprobs":null}`, "null")
+}
+
+var opening = delta(`{"content":"","refusal":null,"role":"assistant"}`, "null")
+
+func TestScriptsBecomeChatCompletionStreams(t *testing.T) {
+	t.Parallel()
+	total := chunk("", `{"completion_tokens":5,"completion_tokens_details":{"reasoning_tokens":2},"prompt_tokens":10,`+
+		`"prompt_tokens_details":{"cache_write_tokens":0,"cached_tokens":3},"total_tokens":15}`)
+	const done = "data: [DONE]\n\n"
+	call := func(c string) string { return delta(`{"tool_calls":[`+c+`]}`, "null") }
+	for _, c := range []struct {
+		name   string
+		script modeltest.Script
+		want   string
+	}{
+		{"the zero script", modeltest.Script{}, opening + delta("{}", `"stop"`) + total + done},
+		{"text", modeltest.Text("a", "é<").NoUsage(),
+			opening + delta(`{"content":"a"}`, "null") + delta(`{"content":"é<"}`, "null") + delta("{}", `"stop"`) + done},
+		{"parallel calls", modeltest.ToolCall("f", `{"é":1}`).ToolCall("g", "{}").NoUsage(), opening +
+			call(`{"function":{"arguments":"","name":"f"},"id":"call_1_1","index":0,"type":"function"}`) +
+			call(`{"function":{"arguments":"","name":"g"},"id":"call_1_2","index":1,"type":"function"}`) +
+			call(`{"function":{"arguments":"{\"é"},"index":0}`) +
+			call(`{"function":{"arguments":"{}"},"index":1}`) +
+			call(`{"function":{"arguments":"\":1"},"index":0}`) +
+			call(`{"function":{"arguments":"}"},"index":0}`) +
+			delta("{}", `"tool_calls"`) + done},
+		{"a clean cut", modeltest.Text("a").Truncate(), opening + delta(`{"content":"a"}`, "null")},
+		{"bytes of one's own", modeltest.Script{}.Raw("oops").Truncate(), "oops"},
+		{"a reason of one's own", modeltest.Script{}.Finish("length").NoUsage(), opening + delta("{}", `"length"`) + done},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			_, got, err := post(t, modeltest.NewServer(t, c.script), ask)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("stream (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestACharacterOutsideASCIIIsCutByTheNetwork(t *testing.T) {
+	t.Parallel()
+	srv := modeltest.NewServer(t, modeltest.Text("naïve"))
+	host := strings.TrimSuffix(strings.TrimPrefix(srv.URL, "http://"), "/v1")
+	c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")
+	raw, err := io.ReadAll(c)
+	if err != nil || !bytes.Contains(raw, []byte("na\xc3\r\n")) || !bytes.Contains(raw, []byte("\r\n\xafve")) {
+		t.Errorf("HTTP chunks %q, error %v: none ends within the ï", raw, err)
+	}
+}
+
+func TestUsageComesOnlyOnRequest(t *testing.T) {
+	t.Parallel()
+	if _, got, _ := post(t, modeltest.NewServer(t, modeltest.Text("a")), `{}`); strings.Contains(got, "prompt_tokens") {
+		t.Errorf("usage in %s", got)
+	}
+}
+
+func TestADroppedConnectionBreaksTheBody(t *testing.T) {
+	t.Parallel()
+	_, got, err := post(t, modeltest.NewServer(t, modeltest.Text("a").Drop()), ask)
+	if !errors.Is(err, io.ErrUnexpectedEOF) || got != opening+delta(`{"content":"a"}`, "null") {
+		t.Errorf("body %q, error %v, want what came first and an unexpected end", got, err)
+	}
+}
+
+func TestAFailureIsAnHTTPErrorInOpenAIsForm(t *testing.T) {
+	t.Parallel()
+	srv := modeltest.NewServer(t, modeltest.Fail(429, "slow down"), modeltest.Fail(502, "").Raw("<html>"))
+	status, body, _ := post(t, srv, ask)
+	if want := `{"error":{"code":null,"message":"slow down","param":null,"type":"scripted"}}` + "\n"; status != 429 || body != want {
+		t.Errorf("status %d, body %s", status, body)
+	}
+	if status, body, _ = post(t, srv, ask); status != 502 || body != "<html>" {
+		t.Errorf("status %d, body %s", status, body)
+	}
+}
+
+func TestRequestsAreKeptWithoutCredentials(t *testing.T) {
+	t.Parallel()
+	srv := modeltest.NewServerFunc(t, func(r modeltest.Request) modeltest.Script {
+		return modeltest.Text(fmt.Sprint(r.N, r.Body["model"]))
+	})
+	_, _, _ = post(t, srv, ask)
+	if _, got, _ := post(t, srv, ask); !strings.Contains(got, `"2m"`) {
+		t.Errorf("the second answer is %s", got)
+	}
+	r := srv.Requests()[1]
+	if r.N != 2 || r.Path != "/v1/chat/completions" || r.Body["stream"] != true || r.Header.Get("Authorization") != "***" {
+		t.Errorf("request %+v", r)
+	}
+}
+
+func TestAScriptIsAValue(t *testing.T) {
+	t.Parallel()
+	base := modeltest.Text("a").NoUsage()
+	first, second := base.Text("b").Header("X", "1"), base.Text("c").Header("X", "2")
+	for script, want := range map[*modeltest.Script]string{&first: `"b"`, &second: `"c"`} {
+		if _, got, _ := post(t, modeltest.NewServer(t, *script), ask); !strings.Contains(got, want) {
+			t.Errorf("stream %s, want %s in it", got, want)
+		}
+	}
+}
+
+// recorder takes the failures of a test that ought to fail.
+type recorder struct {
+	testing.TB
+	failures bytes.Buffer
+}
+
+func (*recorder) Helper()                           {}
+func (r *recorder) Error(args ...any)               { fmt.Fprintln(&r.failures, args...) }
+func (r *recorder) Errorf(form string, args ...any) { fmt.Fprintf(&r.failures, form+"\n", args...) }
+
+func TestARequestWithoutAScriptFailsTheTest(t *testing.T) {
+	t.Parallel()
+	rec := &recorder{TB: t}
+	status, _, _ := post(t, modeltest.NewServer(rec), ask)
+	if status != 500 || !strings.Contains(rec.failures.String(), "no script is left") {
+		t.Errorf("status %d, failures %q", status, rec.failures.String())
+	}
+}
+
+// parts is a model that yields what it holds.
+type parts []any
+
+func (parts) Describe() model.Description { return model.Description{} }
+
+func (p parts) Stream(context.Context, model.Request) iter.Seq2[model.Part, error] {
+	return func(yield func(model.Part, error) bool) {
+		for _, v := range p {
+			part, _ := v.(model.Part)
+			err, _ := v.(error)
+			if !yield(part, err) {
+				return
+			}
+		}
+	}
+}
+
+func TestListenFailsOnABrokenSequence(t *testing.T) {
+	t.Parallel()
+	text, end, err := model.Part{Text: "a"}, model.Part{End: &model.End{}}, errors.New("lost")
+	for _, c := range []struct {
+		name string
+		m    parts
+		want string // "" is a sequence that is right
+	}{
+		{"text and end", parts{text, end}, ""},
+		{"text and error", parts{text, err}, ""},
+		{"nothing", parts{}, "neither an error nor an end"},
+		{"no end", parts{text}, "neither an error nor an end"},
+		{"text after the end", parts{end, text}, "after the end"},
+		{"text after an error", parts{err, text}, "after the end"},
+		{"two ends", parts{end, end}, "after the end"},
+		{"an end with text", parts{model.Part{Text: "a", End: &model.End{}}}, "has the text"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			rec := &recorder{TB: t}
+			modeltest.Listen(t.Context(), rec, c.m, modeltest.Ask("hello"))
+			got := rec.failures.String()
+			if (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
+				t.Errorf("failures %q, want %q", got, c.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,215 @@
+package openai_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/model/modeltest"
+	"github.com/keyway-agents/keyway/shared/model/openai"
+)
+
+type transport func(*http.Request) (*http.Response, error)
+
+func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// canned is a client for which every request is answered by this stream. The last
+// request is put into got, when that is not nil.
+func canned(body string, got **http.Request) *http.Client {
+	return &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+		if got != nil {
+			*got = r
+		}
+		_ = r.Body.Close()
+		return &http.Response{
+			StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"text/event-stream"}},
+			Body: io.NopCloser(strings.NewReader(body)), Request: r,
+		}, nil
+	})}
+}
+
+// read is what the model makes of a stream.
+func read(t *testing.T, stream string) modeltest.Answer {
+	t.Helper()
+	m := openai.NewChat(openai.Options{ID: "m", HTTPClient: canned(stream, nil)})
+	return modeltest.Listen(t.Context(), t, m, modeltest.Ask("hello"))
+}
+
+// sse makes a stream out of chunks.
+func sse(chunks ...string) string { return "data: " + strings.Join(chunks, "\n\ndata: ") + "\n\n" }
+
+const stop = `{"id":"c1","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}`
+
+func TestTextInTheFormsThatServersSendIt(t *testing.T) {
+	t.Parallel()
+	hi := `{"id":"c1","choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}]}`
+	for name, stream := range map[string]string{
+		"as OpenAI does":                      sse(hi, stop, "[DONE]"),
+		"without [DONE]":                      sse(hi, stop),
+		"without a space after the colon":     strings.ReplaceAll(sse(hi, stop, "[DONE]"), "data: ", "data:"),
+		"with CRLF":                           strings.ReplaceAll(sse(hi, stop, "[DONE]"), "\n", "\r\n"),
+		"with comments, names, ids, retry":    ": ping\n\nevent: x\nid: 1\nretry: 5\n" + sse(hi) + ":\n" + sse(stop),
+		"one value on two data lines":         "data: {\"choices\":[{\"delta\":\ndata: {\"content\":\"hi\"}}]}\n\n" + sse(stop),
+		"without a last blank line":           strings.TrimSpace(sse(hi, stop)),
+		"the end in the same chunk":           sse(strings.Replace(hi, "null", `"stop"`, 1)),
+		"as a refusal":                        sse(strings.Replace(hi, "content", "refusal", 1), stop),
+		"as a refusal beside an empty text":   sse(strings.Replace(hi, `"content"`, `"content":"","refusal"`, 1), stop),
+		"after Azure's chunk without choices": sse(`{"id":"","choices":[],"prompt_filter_results":[]}`, hi, stop),
+		"with a null error":                   sse(strings.Replace(hi, `{"id"`, `{"error":null,"id"`, 1), stop),
+		"with unknown members":                sse(strings.Replace(hi, `{"id"`, `{"obfuscation":"xxxx","service_tier":{},"id"`, 1), stop),
+		"after a null content":                sse(`{"id":"c1","choices":[{"delta":{"content":null}}]}`, hi, stop),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := read(t, stream)
+			if a.Err != nil || a.Text != "hi" || a.End.FinishReason != "stop" {
+				t.Errorf("text %q, end %+v, error %v", a.Text, a.End, a.Err)
+			}
+			if len(a.Parts) != 2 {
+				t.Errorf("%d parts, want the text and the end", len(a.Parts))
+			}
+		})
+	}
+}
+
+func TestToolCallsInTheFormsThatServersSendThem(t *testing.T) {
+	t.Parallel()
+	delta := func(calls string) string {
+		return `{"id":"c1","choices":[{"index":0,"delta":{"tool_calls":[` + calls + `]}}]}`
+	}
+	want := []model.ToolCall{{ID: "a", Name: "first", Arguments: `{"x":1}`}, {ID: "b", Name: "second", Arguments: `{}`}}
+	for name, stream := range map[string]string{
+		"whole, in one chunk": sse(delta(`{"index":0,"id":"a","function":{"name":"first","arguments":"{\"x\":1}"}},
+			{"index":1,"id":"b","function":{"name":"second","arguments":"{}"}}`), stop),
+		"the second one first": sse(
+			delta(`{"index":1,"id":"b","function":{"name":"second","arguments":"{}"}}`),
+			delta(`{"index":0,"id":"a","function":{"name":"first","arguments":"{\"x\":1}"}}`), stop),
+		"name and arguments in pieces, the id repeated": sse(
+			delta(`{"index":0,"id":"a","function":{"name":"fi"}},{"index":7,"id":"b","function":{"name":"sec"}}`),
+			delta(`{"index":0,"id":"a","function":{"name":"rst","arguments":"{\"x\""}}`),
+			delta(`{"index":7,"id":"b","function":{"name":"ond","arguments":"{}"}}`),
+			delta(`{"index":0,"id":"a","function":{"arguments":":1}"}}`), stop),
+	} {
+		t.Run(strings.ReplaceAll(name, "\n", " "), func(t *testing.T) {
+			t.Parallel()
+			a := read(t, strings.ReplaceAll(stream, ",\n", ","))
+			if a.Err != nil {
+				t.Fatal(a.Err)
+			}
+			if diff := cmp.Diff(want, a.End.ToolCalls); diff != "" {
+				t.Errorf("tool calls (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestTheVendorsMarksMayBePartlyOrWhollyMissing(t *testing.T) {
+	t.Parallel()
+	for chunk, want := range map[string]string{
+		`{"id":"c1","choices":[{"delta":{"content":"a"}}]}`: `{"id":"c1"}`,
+		`{"system_fingerprint":null,"id":"c1"}`:             `{"id":"c1"}`,
+		`{"choices":[{"delta":{"content":"a"}}]}`:           ``,
+	} {
+		a := read(t, sse(chunk, strings.Replace(stop, `"id":"c1",`, "", 1)))
+		if got := string(a.Parts[len(a.Parts)-1].ProviderData); got != want {
+			t.Errorf("%s: provider data %s, want %s", chunk, got, want)
+		}
+	}
+}
+
+func TestUsageAddsUpWhenTheVendorGivesNoTotal(t *testing.T) {
+	t.Parallel()
+	a := read(t, sse(stop, `{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4,"prompt_tokens_details":null}}`))
+	if diff := cmp.Diff(model.Usage{Input: 3, Output: 4, Total: 7}, a.End.Usage); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAnAnswerThatTheVendorCutIsAnEndThatSaysSo(t *testing.T) {
+	t.Parallel()
+	a := hear(t, modeltest.Text("too lo").Finish("length"))
+	if a.Err != nil || a.End.FinishReason != "length" {
+		t.Errorf("end %+v, error %v", a.End, a.Err)
+	}
+}
+
+func TestTheEndMarkMakesAnAnswerWholeWhateverFollows(t *testing.T) {
+	t.Parallel()
+	a := hear(t, modeltest.Text("whole").Raw("data: "+stop+"\n\n").Drop())
+	if a.Err != nil || a.Text != "whole" || a.End.FinishReason != "stop" {
+		t.Errorf("text %q, end %+v, error %v", a.Text, a.End, a.Err)
+	}
+}
+
+func TestAStreamThatIsNoAnswerIsAnError(t *testing.T) {
+	t.Parallel()
+	const (
+		noAnswer = "The model's server sent something that is not an answer"
+		cutShort = "The model's answer ended before it was complete"
+		tooLong  = "The model's server sent an event of more than 10 MB"
+	)
+	for _, c := range []struct{ name, stream, detail string }{
+		{"not JSON", sse("<html>"), noAnswer},
+		{"another form of JSON", sse(`{"choices":"none"}`), noAnswer},
+		{"a list", sse(`[1,2]`), noAnswer},
+		{"two events that make one value only together", "data: {\"choices\":\n\n" + sse(stop), cutShort},
+		{"nothing at all", "", cutShort},
+		{"[DONE] at once", sse("[DONE]"), cutShort},
+		{"an event cut in two", `data: {"id":"c1","choices":[{"delta":{"content":"hal`, cutShort},
+		{"an error of OpenAI's form", sse(`{"error":{"message":"overloaded","code":529}}`), "overloaded"},
+		{"an error that is a text", sse(`{"error":"out of memory"}`), "out of memory"},
+		{"an error after the end mark", sse(stop, `{"error":{"message":"overloaded"}}`), "overloaded"},
+		{"an error without words", sse(`{"error":{}}`), noAnswer},
+		{"a line of more than 10 MB", sse(strings.Repeat(" ", 11<<20)), tooLong},
+		{"a value of more than 10 MB on many lines", strings.Repeat("data: [[[[[[[[\n", 11<<17), noAnswer},
+		{"a text of more than 10 MB on many lines", "data: {\"x\":[\n" + strings.Repeat("data: 123456789,\n", 11<<17), tooLong},
+		{"calls without end", strings.Repeat(sse(`{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":"`+
+			strings.Repeat("x", 1<<20)+`"}}]}}]}`), 11), tooLong},
+		{"more calls than a request has tools", manyCalls(129), tooLong},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			a := read(t, c.stream)
+			if fault.KindOf(a.Err) != fault.Upstream || fault.Detail(a.Err) != c.detail {
+				t.Errorf("error %v, want the public text %q", a.Err, c.detail)
+			}
+		})
+	}
+}
+
+func manyCalls(n int) (stream string) {
+	for i := range n {
+		stream += sse(fmt.Sprintf(`{"choices":[{"delta":{"tool_calls":[{"index":%d}]}}]}`, i))
+	}
+	return stream + sse(stop)
+}
+
+func TestAnEventOfUnder10MBIsRead(t *testing.T) {
+	t.Parallel()
+	if a := hear(t, modeltest.Script{}.Huge(9<<20)); a.Err != nil || len(a.Text) != 9<<20 {
+		t.Errorf("%d bytes of text, error %v", len(a.Text), a.Err)
+	}
+	if a := hear(t, modeltest.Script{}.Huge(11<<20).Text("never")); a.Err == nil || a.Text != "" {
+		t.Errorf("%d bytes of text, error %v, want only an error", len(a.Text), a.Err)
+	}
+}
+
+func FuzzStream(f *testing.F) {
+	f.Add([]byte(sse(`{"id":"c1","choices":[{"delta":{"content":"a"}}]}`, stop, "[DONE]")))
+	f.Add([]byte(sse(`{"choices":[{"delta":{"tool_calls":[{"index":-1,"function":{"name":"f"}}]},"finish_reason":"tool_calls"}]}`)))
+	f.Add([]byte(sse(`{"error":{"message":"m"}}`)))
+	f.Add([]byte("data:\r\n: c\ndata: {\ndata: }\n\n"))
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		a := read(t, string(stream))
+		if a.End != nil && !bytes.Contains(stream, []byte("finish_reason")) && !bytes.ContainsAny(stream, `\KkSsıſ`) {
+			t.Errorf("an end %+v without an end mark", a.End)
+		}
+	})
+}

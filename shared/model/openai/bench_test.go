@@ -1,0 +1,92 @@
+package openai_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	sdk "github.com/openai/openai-go/v3"
+	"github.com/openai/openai-go/v3/option"
+
+	"github.com/keyway-agents/keyway/shared/model/modeltest"
+	"github.com/keyway-agents/keyway/shared/model/openai"
+)
+
+const chunks = 200
+
+// BenchmarkStream reads an answer of 200 chunks: over loopback with a write for
+// each, where both sides' system calls dominate, and from memory, which leaves the
+// client alone. "typed" is the SDK's own stream, for comparison.
+func BenchmarkStream(b *testing.B) {
+	word := func(i int) string {
+		return fmt.Sprintf(`{"id":"chatcmpl-c5fd14a46066cb1af9c1","object":"chat.completion.chunk","created":1700000000,`+
+			`"model":"gpt-4o","system_fingerprint":"fp_1234","choices":[{"index":0,"delta":{"content":"word-%d "},`+
+			`"logprobs":null,"finish_reason":null}],"usage":null}`, i)
+	}
+	var events []string
+	for i := range chunks - 1 {
+		events = append(events, sse(word(i)))
+	}
+	events = append(events, sse(stop), sse("[DONE]"))
+	var stream string
+	for _, e := range events {
+		stream += e
+	}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		for _, e := range events {
+			_, _ = w.Write([]byte(e))
+			_ = http.NewResponseController(w).Flush()
+		}
+	}))
+	defer srv.Close()
+	for _, from := range []struct {
+		name   string
+		client *http.Client
+	}{{"memory", canned(stream, nil)}, {"loopback", srv.Client()}} {
+		o := openai.Options{ID: "gpt-4o", BaseURL: srv.URL, APIKey: "k", HTTPClient: from.client}
+		b.Run("ours/"+from.name, func(b *testing.B) { benchOurs(b, o) })
+		b.Run("typed/"+from.name, func(b *testing.B) { benchTyped(b, o) })
+	}
+}
+
+func benchOurs(b *testing.B, o openai.Options) {
+	m := openai.NewChat(o)
+	b.ReportAllocs()
+	for b.Loop() {
+		n := 0
+		for _, err := range m.Stream(b.Context(), modeltest.Ask("hello")) {
+			if err != nil {
+				b.Fatal(err)
+			}
+			n++
+		}
+		if n != chunks {
+			b.Fatalf("%d parts", n)
+		}
+	}
+	perChunk(b)
+}
+
+func benchTyped(b *testing.B, o openai.Options) {
+	service := sdk.NewChatCompletionService(option.WithBaseURL(o.BaseURL), option.WithAPIKey(o.APIKey), option.WithHTTPClient(o.HTTPClient))
+	b.ReportAllocs()
+	for b.Loop() {
+		stream := service.NewStreaming(b.Context(), sdk.ChatCompletionNewParams{
+			Model: o.ID, Messages: []sdk.ChatCompletionMessageParamUnion{sdk.UserMessage("hello")},
+		})
+		n := 0
+		for stream.Next() {
+			n += len(stream.Current().Choices)
+		}
+		if stream.Err() != nil || n != chunks {
+			b.Fatalf("%d chunks, %v", n, stream.Err())
+		}
+	}
+	perChunk(b)
+}
+
+func perChunk(b *testing.B) {
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/chunks, "ns/chunk")
+}

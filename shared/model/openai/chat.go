@@ -1,0 +1,139 @@
+package openai
+
+import (
+	"context"
+	"io"
+	"iter"
+	"net/http"
+	"time"
+
+	sdk "github.com/openai/openai-go/v3"
+	"github.com/openai/openai-go/v3/option"
+	"github.com/openai/openai-go/v3/shared"
+
+	"github.com/keyway-agents/keyway/shared/model"
+)
+
+// Chat is a model behind POST /chat/completions.
+type Chat struct {
+	options Options
+	service sdk.ChatCompletionService
+}
+
+// NewChat makes a model from the options alone.
+func NewChat(o Options) *Chat {
+	return &Chat{options: o, service: sdk.NewChatCompletionService(o.requestOptions()...)}
+}
+
+// Describe uses the peer's names.
+func (c *Chat) Describe() model.Description {
+	return model.Description{ID: c.options.ID, Name: "OpenAIChat", Provider: "OpenAI", Family: "OpenAI Chat"}
+}
+
+// Stream implements model.Model. The vendor's end mark is finish_reason: with it
+// an answer is whole, whatever becomes of the connection then (at worst the usage
+// is missing and counts as zero); without it the answer is an error, also after a
+// clean end or [DONE]. A refusal's text is the answer's text.
+func (c *Chat) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Part, error] {
+	return func(yield func(model.Part, error) bool) {
+		request, cancel := context.WithCancel(ctx)
+		defer cancel()
+		resp, err := c.call(request, r)
+		if err != nil {
+			yield(model.Part{}, c.options.callError(ctx, resp, err))
+			return
+		}
+		defer resp.Body.Close()
+		a := answer{options: c.options, contentType: resp.Header.Get("Content-Type"), events: newEvents(resp.Body)}
+		end, err := a.read(func(p model.Part) bool { return yield(p, nil) })
+		switch {
+		case err == nil && end == nil: // the listener left
+			return
+		case err != nil && ctx.Err() != nil:
+			yield(model.Part{}, context.Cause(ctx))
+		case err != nil:
+			yield(model.Part{}, err)
+		default:
+			yield(model.Part{End: end, ProviderData: a.data}, nil)
+			drain(resp.Body, cancel)
+		}
+	}
+}
+
+// call asks for a stream. It lets the SDK build, authorize, send and retry the
+// request, but takes the body as it is: the SDK's typed stream costs 18 to 25 µs
+// and 55 allocations a chunk, ours 4 µs and 3 (BenchmarkStream, from memory).
+func (c *Chat) call(ctx context.Context, r model.Request) (*http.Response, error) {
+	var resp *http.Response
+	stream := c.service.NewStreaming(ctx, c.params(r), option.WithResponseBodyInto(&resp))
+	return resp, stream.Err()
+}
+
+// drain reads what follows [DONE], normally just the end of the body, because
+// HTTP/1.1 re-uses only a connection that was read to its end. A vendor who keeps
+// it open instead loses it.
+func drain(body io.Reader, cancel func()) {
+	stop := time.AfterFunc(100*time.Millisecond, cancel)
+	defer stop.Stop()
+	_, _ = io.CopyN(io.Discard, body, 4096) // the answer is complete already
+}
+
+func (c *Chat) params(r model.Request) sdk.ChatCompletionNewParams {
+	p := sdk.ChatCompletionNewParams{
+		Model:         c.options.ID,
+		Messages:      make([]sdk.ChatCompletionMessageParamUnion, len(r.Messages)),
+		StreamOptions: sdk.ChatCompletionStreamOptionsParam{IncludeUsage: sdk.Bool(true)},
+	}
+	if t := c.options.Temperature; t != nil {
+		p.Temperature = sdk.Float(*t)
+	}
+	for i, m := range r.Messages {
+		p.Messages[i] = message(m)
+	}
+	for _, t := range r.Tools {
+		p.Tools = append(p.Tools, tool(t))
+	}
+	return p
+}
+
+func message(m model.Message) sdk.ChatCompletionMessageParamUnion {
+	switch m.Role {
+	case model.System:
+		return sdk.SystemMessage(m.Content)
+	case model.ToolRole:
+		return sdk.ToolMessage(m.Content, m.ToolCallID)
+	case model.Assistant:
+		return assistant(m)
+	default:
+		return sdk.UserMessage(m.Content)
+	}
+}
+
+func assistant(m model.Message) sdk.ChatCompletionMessageParamUnion {
+	var p sdk.ChatCompletionAssistantMessageParam
+	if m.Content != "" || len(m.ToolCalls) == 0 { // content may be absent only beside tool calls
+		p.Content.OfString = sdk.String(m.Content)
+	}
+	for _, call := range m.ToolCalls {
+		p.ToolCalls = append(p.ToolCalls, sdk.ChatCompletionMessageToolCallUnionParam{
+			OfFunction: &sdk.ChatCompletionMessageFunctionToolCallParam{
+				ID: call.ID,
+				Function: sdk.ChatCompletionMessageFunctionToolCallFunctionParam{
+					Name: call.Name, Arguments: call.Arguments,
+				},
+			},
+		})
+	}
+	return sdk.ChatCompletionMessageParamUnion{OfAssistant: &p}
+}
+
+func tool(t model.ToolSpec) sdk.ChatCompletionToolUnionParam {
+	f := shared.FunctionDefinitionParam{Name: t.Name}
+	if t.Description != "" {
+		f.Description = sdk.String(t.Description)
+	}
+	if len(t.Parameters) > 0 { // as it stands: the SDK's map would have to be decoded first
+		f.SetExtraFields(map[string]any{"parameters": t.Parameters})
+	}
+	return sdk.ChatCompletionFunctionTool(f)
+}

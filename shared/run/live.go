@@ -1,0 +1,114 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/keyway-agents/keyway/shared/store"
+)
+
+// errCancelled is the cause of a context that somebody cancelled through Cancel.
+var errCancelled = errors.New("run cancelled")
+
+const (
+	pulseEvery = 500 * time.Millisecond // how soon a cancel from elsewhere is seen
+	renewEvery = 40                     // pulses between two renewals of the leases: 20 s
+)
+
+// live holds the runs that this process carries. While there are any, one
+// goroutine asks the database, for all at once, who was cancelled elsewhere and
+// renews their leases; no connection is held in between.
+type live struct {
+	db  *store.DB
+	log *slog.Logger
+	now func() time.Time
+
+	mu   sync.Mutex
+	runs map[uuid.UUID]context.CancelCauseFunc
+	stop chan struct{} // closed when the last run left; nil when there are none
+}
+
+func newLive(db *store.DB, log *slog.Logger, now func() time.Time) *live {
+	return &live{db: db, log: log, now: now, runs: map[uuid.UUID]context.CancelCauseFunc{}}
+}
+
+// enter makes a run stoppable: by cancel, by the pulse, by its timeout. leave
+// must be called at its end.
+func (l *live) enter(ctx context.Context, id uuid.UUID, timeout time.Duration) (_ context.Context, leave func()) {
+	ctx, cancelRun := context.WithCancelCause(ctx)
+	ctx, cancelTimer := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("The run took longer than its limit of %s", timeout)) //nolint:staticcheck // shown to the caller as it is
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.runs[id] = cancelRun
+	if l.stop == nil {
+		l.stop = make(chan struct{})
+		go l.pulse(l.stop)
+	}
+	return ctx, func() {
+		cancelTimer()
+		cancelRun(nil)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.runs, id)
+		if len(l.runs) == 0 {
+			close(l.stop)
+			l.stop = nil
+		}
+	}
+}
+
+func (l *live) cancel(id uuid.UUID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if cancel := l.runs[id]; cancel != nil {
+		cancel(errCancelled)
+	}
+}
+
+func (l *live) pulse(stop <-chan struct{}) {
+	ticker := time.NewTicker(pulseEvery)
+	defer ticker.Stop()
+	for n := 1; ; n++ {
+		select {
+		case <-stop:
+			return
+		case <-ticker.C:
+		}
+		l.mu.Lock()
+		ids := slices.Collect(maps.Keys(l.runs))
+		l.mu.Unlock()
+		ctx, done := context.WithTimeout(context.Background(), 10*time.Second)
+		cancelled, err := l.db.Pulse(ctx, ids, l.now(), n%renewEvery == 0)
+		done()
+		if err != nil { // the next pulse tries again; the lease outlives two misses
+			l.log.Warn("runs can't be looked after", "runs", len(ids), "err", err)
+		}
+		for _, id := range cancelled {
+			l.cancel(id)
+		}
+	}
+}
+
+func (l *live) wait(ctx context.Context) error {
+	for {
+		l.mu.Lock()
+		stop := l.stop
+		l.mu.Unlock()
+		if stop == nil {
+			return nil
+		}
+		select {
+		case <-stop:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}

@@ -1,0 +1,240 @@
+//go:build unix
+
+package devpg
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestStartRefusesAProgramThatCannotHold(t *testing.T) { //nolint:paralleltest // changes what the other tests read
+	asked = false
+	defer func() { asked = true }()
+	_, err := Start(t.Context(), Options{Dir: freshDir(t, nil)})
+	if err == nil {
+		t.Fatal("it started")
+	}
+	wantText(t, err.Error(), "HoldIfAsked")
+}
+
+func TestEveryStartKeepsTheRows(t *testing.T) {
+	t.Parallel()
+	dir := freshDir(t, nil)
+	for i, want := range []string{"word", "word word", "word word word"} {
+		s, err := Start(t.Context(), Options{Dir: dir, Durable: i > 0})
+		must(t, err)
+		remember(t, s.URL, "word")
+		wantWords(t, s.URL, want)
+		if got, want := query(t, s.URL, "SHOW fsync"), []string{"off", "on", "on"}[i]; got != want {
+			t.Errorf("start %d: fsync is %s, want %s", i, got, want)
+		}
+		must(t, s.Close())
+		must(t, s.Close())
+		wantGone(t, s.Dir)
+	}
+}
+
+func TestTheServerIsClosedToOthers(t *testing.T) {
+	t.Parallel()
+	s := start(t, freshDir(t, nil))
+	got := query(t, s.URL, `SELECT concat_ws(' ', current_setting('listen_addresses'), current_setting('unix_socket_directories'),
+		current_setting('server_encoding'), (SELECT string_agg(DISTINCT auth_method, ',') FROM pg_hba_file_rules))`)
+	if want := "127.0.0.1  UTF8 scram-sha-256"; got != want {
+		t.Errorf("address, sockets, encoding, authentication: %q, want %q", got, want)
+	}
+	owner, err := ownerOf(s.Dir)
+	must(t, err)
+	modes := map[string]string{}
+	for _, name := range []string{".", "data", "password", "pg.json", "pg.log"} {
+		path := filepath.Join(s.Dir, name)
+		info, err := os.Stat(path)
+		must(t, err)
+		modes[name] = info.Mode().String()
+		if who, err := ownerOf(path); err != nil || who != owner || who.uid == 0 {
+			t.Errorf("%s belongs to %v (%v), the directory to %v", name, who, err, owner)
+		}
+	}
+	want := map[string]string{".": "drwx------", "data": "drwx------", "password": "-rw-------", "pg.json": "-rw-------", "pg.log": "-rw-------"}
+	if diff := cmp.Diff(want, modes); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAnOrdinaryUserKeepsTheRows(t *testing.T) {
+	t.Parallel()
+	who := ordinary(t)
+	dir := freshDir(t, who)
+	first := run(t, who, dir)
+	remember(t, first.URL, "word")
+	first.close(t)
+	second := run(t, who, dir)
+	wantWords(t, second.URL, "word")
+	second.close(t)
+}
+
+func TestASecondProgramSharesTheServerAndLeavesIt(t *testing.T) {
+	t.Parallel()
+	dir := freshDir(t, nil)
+	owner := start(t, dir)
+	guest, err := Start(t.Context(), Options{Dir: dir})
+	must(t, err)
+	if !guest.Shared || owner.Shared || guest.URL != owner.URL {
+		t.Errorf("shared: guest %v, owner %v; same server: %v", guest.Shared, owner.Shared, guest.URL == owner.URL)
+	}
+	must(t, guest.Close())
+	remember(t, owner.URL, "still here")
+}
+
+func TestOfManyFirstStartsOneOwns(t *testing.T) {
+	t.Parallel()
+	dir := freshDir(t, nil)
+	servers := make([]*Server, 4)
+	var wg sync.WaitGroup
+	for i := range servers {
+		wg.Go(func() {
+			s, err := Start(t.Context(), Options{Dir: dir})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			servers[i] = s
+		})
+	}
+	wg.Wait()
+	owners := 0
+	for _, s := range servers {
+		if s != nil && !s.Shared {
+			owners++
+			t.Cleanup(func() { must(t, s.Close()) })
+		}
+	}
+	if owners != 1 {
+		t.Errorf("%d owners", owners)
+	}
+}
+
+func TestAKilledProgramTakesItsServerAlong(t *testing.T) {
+	t.Parallel()
+	dir := freshDir(t, nil)
+	p := run(t, nil, dir)
+	remember(t, p.URL, "word")
+	p.kill(t)
+	wantGone(t, p.Dir)
+	wantWords(t, start(t, dir).URL, "word")
+}
+
+func TestAnOrphanedServerIsReplaced(t *testing.T) {
+	t.Parallel()
+	for name, killPostmaster := range map[string]bool{"it still runs": false, "it was killed as well": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := freshDir(t, nil)
+			p := run(t, nil, dir)
+			remember(t, p.URL, "word")
+			holder, postmaster := p.holder(t), postmasterOf(t, p.Dir)
+			must(t, syscall.Kill(holder, syscall.SIGKILL))
+			p.kill(t)
+			if killPostmaster {
+				must(t, syscall.Kill(postmaster, syscall.SIGKILL))
+			}
+			s := start(t, dir)
+			wantWords(t, s.URL, "word")
+			if s.Shared || postmasterOf(t, s.Dir) == postmaster {
+				t.Error("the old server still answers")
+			}
+		})
+	}
+}
+
+func TestAStrangerWithThePostmastersPIDDoesNotMatter(t *testing.T) {
+	t.Parallel()
+	who := ordinary(t)
+	dir := freshDir(t, who)
+	p := run(t, who, dir)
+	remember(t, p.URL, "word")
+	file := filepath.Join(p.Dir, "data", "postmaster.pid")
+	text, err := os.ReadFile(file)
+	must(t, err)
+	p.close(t)
+
+	stranger := run(t, who, freshDir(t, who))
+	_, rest, _ := strings.Cut(string(text), "\n")
+	must(t, os.WriteFile(file, []byte(strconv.Itoa(stranger.cmd.Process.Pid)+"\n"+rest), 0o600))
+	if who != nil {
+		must(t, os.Chown(file, int(who.uid), int(who.gid)))
+	}
+	p = run(t, who, dir)
+	wantWords(t, p.URL, "word")
+	p.close(t)
+	remember(t, stranger.URL, "unharmed")
+}
+
+func TestAHalfMadeClusterIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	dir := freshDir(t, nil)
+	p := launch(t, nil, dir)
+	for !strings.Contains(p.next(t).Progress, "creating") {
+	}
+	must(t, syscall.Kill(p.holder(t), syscall.SIGKILL))
+	p.kill(t)
+	if _, err := os.Stat(filepath.Join(dir, "pg", "data")); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("the kill came too late: %v", err)
+	}
+	remember(t, start(t, dir).URL, "word")
+}
+
+func TestACancelledStartLeavesNothingRunning(t *testing.T) {
+	t.Parallel()
+	dir := freshDir(t, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := Start(ctx, Options{Dir: dir, Progress: func(line string) {
+		if strings.Contains(line, "creating") {
+			cancel()
+		}
+	}})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
+	}
+	wantText(t, err.Error(), "creating the database")
+	if left := serversOf(filepath.Join(dir, "pg", "data")); left != nil {
+		t.Errorf("still running: %v", left)
+	}
+	if _, err := Start(ctx, Options{Dir: dir}); !errors.Is(err, context.Canceled) {
+		t.Errorf("a start after the end: %v", err)
+	}
+	remember(t, start(t, dir).URL, "word")
+}
+
+func TestGarbageInPGJSON(t *testing.T) {
+	t.Parallel()
+	dir := freshDir(t, nil)
+	s, err := Start(t.Context(), Options{Dir: dir})
+	must(t, err)
+	must(t, s.Close())
+	file := filepath.Join(s.Dir, "pg.json")
+	must(t, os.WriteFile(file, []byte("{garbage"), 0o600))
+	s = start(t, dir)
+	remember(t, s.URL, "word")
+
+	good, err := os.ReadFile(file)
+	must(t, err)
+	must(t, os.WriteFile(file, []byte("{garbage"), 0o600))
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err = Start(ctx, Options{Dir: dir, Progress: func(string) { cancel() }})
+	if err == nil {
+		t.Fatal("a guest started with garbage for an address")
+	}
+	wantText(t, err.Error(), "waiting for the program that owns")
+	must(t, os.WriteFile(file, good, 0o600))
+	wantWords(t, s.URL, "word")
+}

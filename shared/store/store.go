@@ -1,0 +1,163 @@
+// Package store remembers sessions and runs in PostgreSQL. Every query takes a
+// Viewer or an owner and has it in its WHERE clause, so that somebody else's
+// data looks exactly like no data.
+// It decides who sees what is asked for, not who may ask; it knows no HTTP, no
+// model and no token.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/keyway-agents/keyway/shared/fault"
+)
+
+// SchemaVersion is the migration that the queries here are written for.
+const SchemaVersion = 1
+
+// MaxSessionID bounds session ids, in bytes.
+const MaxSessionID = 255
+
+// DB is a pool of connections to one schema. It connects when first used, and a
+// broken connection is replaced by the next query.
+type DB struct {
+	pool   *pgxpool.Pool
+	schema string
+	sql    sync.Map // query as written → for this schema
+}
+
+// Options of a DB. URL and Schema are required.
+type Options struct {
+	URL      string
+	Schema   string
+	MaxConns int32 // 0: pgx's own choice
+}
+
+// Open prepares a pool; it doesn't connect yet. A URL that can't be read is
+// fault.Invalid, and the error doesn't repeat it.
+func Open(o Options) (*DB, error) {
+	c, err := pgxpool.ParseConfig(o.URL)
+	if err != nil {
+		return nil, fault.Public(fault.Invalid, "the database URL can't be read; it looks like postgres://user:password@host:5432/database", nil)
+	}
+	if o.MaxConns > 0 {
+		c.MaxConns = o.MaxConns
+	}
+	c.MaxConnIdleTime = 5 * time.Minute
+	pool, err := pgxpool.NewWithConfig(context.Background(), c)
+	if err != nil {
+		return nil, fmt.Errorf("database pool: %w", err)
+	}
+	return &DB{pool: pool, schema: o.Schema}, nil
+}
+
+// Close releases the connections.
+func (db *DB) Close() { db.pool.Close() }
+
+// Check reports whether the schema is the expected one: fault.Unavailable, with
+// the remedy, when it isn't or can't be asked.
+func (db *DB) Check(ctx context.Context) error {
+	var version int
+	err := db.queryRow(ctx, `SELECT version FROM keyway.schema_version`).Scan(&version)
+	if err != nil {
+		return fmt.Errorf("schema version: %w", kindOf(err))
+	}
+	if version < SchemaVersion {
+		return fault.Public(fault.Unavailable, fmt.Sprintf("the database schema is at version %d, this Keyway needs %d; run keyway migrate", version, SchemaVersion), nil)
+	}
+	return nil
+}
+
+// Queries are written for the default schema, so that they can be pasted into
+// psql; text names the same query in the configured one.
+func (db *DB) text(sql string) string {
+	if t, ok := db.sql.Load(sql); ok {
+		return t.(string)
+	}
+	t := strings.ReplaceAll(sql, "keyway.", pgx.Identifier{db.schema}.Sanitize()+".")
+	db.sql.Store(sql, t)
+	return t
+}
+
+func (db *DB) queryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	return db.pool.QueryRow(ctx, db.text(sql), args...)
+}
+
+func (db *DB) exec(ctx context.Context, sql string, args ...any) (int64, error) {
+	tag, err := db.pool.Exec(ctx, db.text(sql), args...)
+	return tag.RowsAffected(), err
+}
+
+// collect runs a query and reads every row into T by column name.
+func collect[T any](ctx context.Context, db *DB, sql string, args pgx.NamedArgs) ([]T, error) {
+	rows, err := db.pool.Query(ctx, db.text(sql), args)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByName[T])
+}
+
+// Viewer is on whose behalf data is read: one owner, or everyone for an
+// administrator. The zero Viewer sees nothing.
+type Viewer struct {
+	Owner string
+	All   bool
+}
+
+// where is the condition on an owner column that keeps others' rows out. It
+// reads the named argument @viewer.
+func (v Viewer) where(column string) string {
+	switch {
+	case v.All:
+		return "true"
+	case v.Owner == "":
+		return "false"
+	}
+	return column + " = @viewer"
+}
+
+// ValidID reports whether text can be an id here: not empty, at most max bytes,
+// valid UTF-8 without NUL. What can't be an id doesn't exist.
+func ValidID(text string, max int) bool {
+	return text != "" && len(text) <= max && utf8.ValidString(text) && !strings.ContainsRune(text, 0)
+}
+
+// kindOf gives a database error its kind. Its text stays for the log; callers
+// see the kind's own.
+func kindOf(err error) error {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return err
+	}
+	if errors.Is(err, pgx.ErrNoRows) {
+		return fault.NotFound
+	}
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok { // never reached the server, or lost it
+		return unavailable(err)
+	}
+	switch pg.Code[:2] {
+	case "08", "53", "57", "40", "25": // connection, resources, operator, serialization, read-only
+		return unavailable(err)
+	case "22": // text or numbers that PostgreSQL can't hold
+		return fault.Public(fault.Invalid, "The request holds text or numbers that can't be stored", err)
+	}
+	if pg.Code == "42P01" || pg.Code == "3F000" { // no such table, no such schema
+		return fault.Public(fault.Unavailable, "The database schema is missing; run keyway migrate", err)
+	}
+	return fmt.Errorf("%w: %w", fault.Internal, err)
+}
+
+func unavailable(err error) error {
+	e := fault.Public(fault.Unavailable, "The database is not available, try again", err)
+	e.RetryAfter = 2 * time.Second
+	return e
+}

@@ -1,0 +1,102 @@
+package wire
+
+import "encoding/json"
+
+// Event is one server-sent event of a run. Its name stands in the frame's
+// event: line and again in the JSON, as AgentOS sends it.
+type Event interface {
+	Name() string
+}
+
+// Head is what every event of a run begins with.
+type Head struct {
+	CreatedAt   int64  `json:"created_at"` // seconds
+	Event       string `json:"event"`
+	AgentID     string `json:"agent_id"`
+	AgentName   string `json:"agent_name"`
+	RunID       string `json:"run_id"`
+	SessionID   string `json:"session_id"`
+	NestedDepth int    `json:"nested_depth"`
+}
+
+// Name is the event's name.
+func (h Head) Name() string { return h.Event }
+
+// Names of the events that Keyway sends.
+const (
+	EventRunStarted            = "RunStarted"
+	EventModelRequestStarted   = "ModelRequestStarted"
+	EventRunContent            = "RunContent"
+	EventModelRequestCompleted = "ModelRequestCompleted"
+	EventRunContentCompleted   = "RunContentCompleted"
+	EventRunCompleted          = "RunCompleted"
+	EventRunError              = "RunError"
+	EventRunCancelled          = "RunCancelled"
+)
+
+// Started opens a run (RunStarted) or one call of its model (ModelRequestStarted).
+type Started struct {
+	Head
+	Model         string `json:"model"`
+	ModelProvider string `json:"model_provider"`
+	EventIndex    int    `json:"event_index"`
+}
+
+// Content is a piece of the answer.
+type Content struct {
+	Head
+	Content           string          `json:"content"`
+	WorkflowAgent     bool            `json:"workflow_agent"`
+	ContentType       string          `json:"content_type"`
+	ReasoningContent  string          `json:"reasoning_content"`
+	ModelProviderData json.RawMessage `json:"model_provider_data,omitempty"`
+	EventIndex        int             `json:"event_index"`
+}
+
+// ModelCompleted closes one call of the model with what it cost.
+type ModelCompleted struct {
+	Head
+	Model            string  `json:"model"`
+	ModelProvider    string  `json:"model_provider"`
+	InputTokens      int     `json:"input_tokens"`
+	OutputTokens     int     `json:"output_tokens"`
+	TotalTokens      int     `json:"total_tokens"`
+	TimeToFirstToken float64 `json:"time_to_first_token,omitempty"` // seconds
+	ReasoningTokens  int     `json:"reasoning_tokens"`
+	CacheReadTokens  int     `json:"cache_read_tokens"`
+	CacheWriteTokens int     `json:"cache_write_tokens"`
+	EventIndex       int     `json:"event_index"`
+}
+
+// ContentCompleted says that no more content follows.
+type ContentCompleted struct {
+	Head
+	EventIndex int `json:"event_index"`
+}
+
+// Completed is the last event of a run that succeeded.
+type Completed struct {
+	Head
+	Content           string          `json:"content"`
+	ContentType       string          `json:"content_type"`
+	ModelProviderData json.RawMessage `json:"model_provider_data,omitempty"`
+	SessionState      json.RawMessage `json:"session_state"`
+	EventIndex        int             `json:"event_index"`
+	Metrics           Metrics         `json:"metrics"`
+}
+
+// Failed is the last event of a run that did not (RunError).
+type Failed struct {
+	Head
+	Content    string `json:"content"` // the reason
+	ErrorType  string `json:"error_type"`
+	EventIndex int    `json:"event_index"`
+}
+
+// Cancelled is the last event of a cancelled run.
+type Cancelled struct {
+	Head
+	Content    string `json:"content"` // what was said until then
+	Reason     string `json:"reason"`
+	EventIndex int    `json:"event_index"`
+}

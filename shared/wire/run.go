@@ -1,0 +1,198 @@
+package wire
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Run statuses.
+const (
+	StatusPending   = "PENDING"
+	StatusRunning   = "RUNNING"
+	StatusPaused    = "PAUSED"
+	StatusCompleted = "COMPLETED"
+	StatusError     = "ERROR"
+	StatusCancelled = "CANCELLED"
+)
+
+// Run is a run as its agent's routes answer it (AgentOS's RunOutput). Absent
+// members are left out.
+type Run struct {
+	RunID             string          `json:"run_id"`
+	AgentID           string          `json:"agent_id"`
+	AgentName         string          `json:"agent_name"`
+	SessionID         string          `json:"session_id"`
+	UserID            string          `json:"user_id,omitempty"`
+	Content           *string         `json:"content,omitempty"`
+	ContentType       string          `json:"content_type"`
+	ModelProviderData json.RawMessage `json:"model_provider_data,omitempty"`
+	Model             string          `json:"model"`
+	ModelProvider     string          `json:"model_provider"`
+	SessionState      json.RawMessage `json:"session_state,omitempty"`
+	CreatedAt         int64           `json:"created_at"` // seconds
+	Status            string          `json:"status"`
+	CancellationStage string          `json:"cancellation_stage,omitempty"`
+	Metrics           Metrics         `json:"metrics"`
+	Events            []any           `json:"events,omitzero"`
+	Messages          []Message       `json:"messages,omitzero"`
+	Tools             json.RawMessage `json:"tools,omitempty"`
+	Input             RunInput        `json:"input"`
+}
+
+// RunInput is what the caller sent.
+type RunInput struct {
+	InputContent string `json:"input_content"`
+}
+
+// Message is one turn of the conversation with the model.
+type Message struct {
+	ID                string          `json:"id"`
+	Content           string          `json:"content,omitempty"`
+	FromHistory       bool            `json:"from_history"`
+	StopAfterToolCall bool            `json:"stop_after_tool_call"`
+	Role              string          `json:"role"`
+	ToolCallID        string          `json:"tool_call_id,omitempty"`
+	ToolName          string          `json:"tool_name,omitempty"`
+	ToolCalls         []ToolCall      `json:"tool_calls,omitempty"`
+	ProviderData      json.RawMessage `json:"provider_data,omitempty"`
+	Metrics           *MessageMetrics `json:"metrics,omitempty"`
+	CreatedAt         int64           `json:"created_at"`
+}
+
+// ToolCall is a model's wish to call a tool, in OpenAI's shape.
+type ToolCall struct {
+	ID       string       `json:"id"`
+	Function ToolFunction `json:"function"`
+	Type     string       `json:"type"`
+}
+
+// ToolFunction names the tool; Arguments is the JSON text as the model wrote it.
+type ToolFunction struct {
+	Arguments string `json:"arguments"`
+	Name      string `json:"name"`
+}
+
+// Metrics is what a run or a session cost. Times are seconds.
+type Metrics struct {
+	InputTokens      int             `json:"input_tokens,omitempty"`
+	OutputTokens     int             `json:"output_tokens,omitempty"`
+	TotalTokens      int             `json:"total_tokens,omitempty"`
+	TimeToFirstToken float64         `json:"time_to_first_token,omitempty"`
+	Duration         float64         `json:"duration,omitempty"`
+	Details          *MetricsDetails `json:"details,omitempty"`
+}
+
+// MetricsDetails splits the cost by model.
+type MetricsDetails struct {
+	Model []ModelMetrics `json:"model"`
+}
+
+// ModelMetrics is the share of one model.
+type ModelMetrics struct {
+	InputTokens  int    `json:"input_tokens"`
+	OutputTokens int    `json:"output_tokens"`
+	TotalTokens  int    `json:"total_tokens"`
+	ID           string `json:"id"`
+	Provider     string `json:"provider"`
+}
+
+// MessageMetrics is the cost of one answer of the model.
+type MessageMetrics struct {
+	InputTokens      int     `json:"input_tokens,omitempty"`
+	OutputTokens     int     `json:"output_tokens,omitempty"`
+	TotalTokens      int     `json:"total_tokens,omitempty"`
+	Duration         float64 `json:"duration"`
+	TimeToFirstToken float64 `json:"time_to_first_token,omitempty"`
+}
+
+// StoredRun is a run as lists of runs answer it (AgentOS's RunSchema): every
+// member is present, null where there is nothing.
+type StoredRun struct {
+	RunID                        string          `json:"run_id"`
+	ParentRunID                  string          `json:"parent_run_id"`
+	AgentID                      string          `json:"agent_id"`
+	UserID                       *string         `json:"user_id"`
+	Status                       string          `json:"status"`
+	CancellationStage            *string         `json:"cancellation_stage"`
+	RunInput                     string          `json:"run_input"`
+	Content                      *string         `json:"content"`
+	RunResponseFormat            string          `json:"run_response_format"`
+	ReasoningContent             string          `json:"reasoning_content"`
+	ReasoningSteps               []any           `json:"reasoning_steps"`
+	Metrics                      json.RawMessage `json:"metrics"`
+	Metadata                     json.RawMessage `json:"metadata"`
+	Messages                     json.RawMessage `json:"messages"`
+	Tools                        json.RawMessage `json:"tools"`
+	Events                       json.RawMessage `json:"events"`
+	CreatedAt                    Time            `json:"created_at"`
+	References                   []any           `json:"references"`
+	Citations                    json.RawMessage `json:"citations"`
+	ReasoningMessages            []any           `json:"reasoning_messages"`
+	SessionState                 json.RawMessage `json:"session_state"`
+	Images                       []any           `json:"images"`
+	Videos                       []any           `json:"videos"`
+	Audio                        []any           `json:"audio"`
+	Files                        []any           `json:"files"`
+	ResponseAudio                json.RawMessage `json:"response_audio"`
+	InputMedia                   InputMedia      `json:"input_media"`
+	Followups                    []string        `json:"followups"`
+	ForkedFromRunID              *string         `json:"forked_from_run_id"`
+	ForkedFromMessageIndex       *int            `json:"forked_from_message_index"`
+	ForkedFromSessionID          *string         `json:"forked_from_session_id"`
+	RegeneratedFrom              *string         `json:"regenerated_from"`
+	LastCheckpointAtMessageIndex *int            `json:"last_checkpoint_at_message_index"`
+}
+
+// BriefRun is StoredRun with nothing said of what isn't there, as the runs of a
+// session are listed. The conversion from StoredRun keeps both alike.
+type BriefRun struct {
+	RunID                        string          `json:"run_id"`
+	ParentRunID                  string          `json:"parent_run_id"`
+	AgentID                      string          `json:"agent_id"`
+	UserID                       *string         `json:"user_id,omitempty"`
+	Status                       string          `json:"status"`
+	CancellationStage            *string         `json:"cancellation_stage,omitempty"`
+	RunInput                     string          `json:"run_input"`
+	Content                      *string         `json:"content,omitempty"`
+	RunResponseFormat            string          `json:"run_response_format"`
+	ReasoningContent             string          `json:"reasoning_content"`
+	ReasoningSteps               []any           `json:"reasoning_steps"`
+	Metrics                      json.RawMessage `json:"metrics,omitempty"`
+	Metadata                     json.RawMessage `json:"metadata,omitempty"`
+	Messages                     json.RawMessage `json:"messages,omitempty"`
+	Tools                        json.RawMessage `json:"tools,omitempty"`
+	Events                       json.RawMessage `json:"events,omitempty"`
+	CreatedAt                    Time            `json:"created_at"`
+	References                   []any           `json:"references"`
+	Citations                    json.RawMessage `json:"citations,omitempty"`
+	ReasoningMessages            []any           `json:"reasoning_messages"`
+	SessionState                 json.RawMessage `json:"session_state,omitempty"`
+	Images                       []any           `json:"images"`
+	Videos                       []any           `json:"videos"`
+	Audio                        []any           `json:"audio"`
+	Files                        []any           `json:"files"`
+	ResponseAudio                json.RawMessage `json:"response_audio,omitempty"`
+	InputMedia                   InputMedia      `json:"input_media"`
+	Followups                    []string        `json:"followups,omitempty"`
+	ForkedFromRunID              *string         `json:"forked_from_run_id,omitempty"`
+	ForkedFromMessageIndex       *int            `json:"forked_from_message_index,omitempty"`
+	ForkedFromSessionID          *string         `json:"forked_from_session_id,omitempty"`
+	RegeneratedFrom              *string         `json:"regenerated_from,omitempty"`
+	LastCheckpointAtMessageIndex *int            `json:"last_checkpoint_at_message_index,omitempty"`
+}
+
+// InputMedia lists the media of a run's input; Keyway takes none yet.
+type InputMedia struct {
+	Images []any `json:"images"`
+	Videos []any `json:"videos"`
+	Audios []any `json:"audios"`
+	Files  []any `json:"files"`
+}
+
+// Time is a moment in the form of AgentOS's lists: UTC, whole seconds, "Z".
+type Time struct{ time.Time }
+
+// MarshalJSON writes "2026-11-21T22:53:18Z".
+func (t Time) MarshalJSON() ([]byte, error) {
+	return t.UTC().AppendFormat(nil, `"2006-01-02T15:04:05Z"`), nil
+}

@@ -1,0 +1,86 @@
+package wire
+
+import "encoding/json"
+
+// Page is one page of a list.
+type Page[T any] struct {
+	Data []T      `json:"data"`
+	Meta PageMeta `json:"meta"`
+}
+
+// PageMeta says which page of how many.
+type PageMeta struct {
+	Page         int     `json:"page"`
+	Limit        int     `json:"limit"`
+	TotalPages   int     `json:"total_pages"`
+	TotalCount   int     `json:"total_count"`
+	SearchTimeMS float64 `json:"search_time_ms"`
+}
+
+// Session is a session in a list.
+type Session struct {
+	SessionID    string          `json:"session_id"`
+	SessionName  string          `json:"session_name"`
+	SessionState json.RawMessage `json:"session_state,omitempty"`
+	CreatedAt    Time            `json:"created_at"`
+	UpdatedAt    Time            `json:"updated_at"`
+	SessionType  string          `json:"session_type"`
+	UserID       string          `json:"user_id,omitempty"`
+	AgentID      string          `json:"agent_id,omitempty"`
+	Metrics      *SessionMetrics `json:"metrics,omitempty"`
+	TotalTokens  int             `json:"total_tokens,omitempty"`
+	Metadata     json.RawMessage `json:"metadata,omitempty"`
+}
+
+// SessionDetail is one session with its conversation.
+type SessionDetail struct {
+	UserID         string          `json:"user_id,omitempty"`
+	AgentSessionID string          `json:"agent_session_id"`
+	SessionID      string          `json:"session_id"`
+	SessionName    string          `json:"session_name"`
+	SessionState   json.RawMessage `json:"session_state,omitempty"`
+	AgentID        string          `json:"agent_id,omitempty"`
+	TotalTokens    int             `json:"total_tokens,omitempty"`
+	AgentData      *AgentData      `json:"agent_data,omitempty"`
+	Metrics        *SessionMetrics `json:"metrics,omitempty"`
+	Metadata       json.RawMessage `json:"metadata,omitempty"`
+	ChatHistory    []Message       `json:"chat_history"`
+	CreatedAt      Time            `json:"created_at"`
+	UpdatedAt      Time            `json:"updated_at"`
+}
+
+// AgentData names the agent that a session belongs to.
+type AgentData struct {
+	Name    string         `json:"name"`
+	Model   AgentDataModel `json:"model"`
+	AgentID string         `json:"agent_id"`
+}
+
+// AgentDataModel names that agent's model.
+type AgentDataModel struct {
+	ID       string `json:"id"`
+	Name     string `json:"name"`
+	Provider string `json:"provider"`
+}
+
+// SessionMetrics is what the runs of a session cost together.
+type SessionMetrics struct {
+	Details      SessionMetricsDetails `json:"details"`
+	InputTokens  int                   `json:"input_tokens"`
+	TotalTokens  int                   `json:"total_tokens"`
+	OutputTokens int                   `json:"output_tokens"`
+}
+
+// SessionMetricsDetails splits the cost by model.
+type SessionMetricsDetails struct {
+	Model []SessionModelMetrics `json:"model"`
+}
+
+// SessionModelMetrics is the share of one model.
+type SessionModelMetrics struct {
+	ID           string `json:"id"`
+	Provider     string `json:"provider"`
+	InputTokens  int    `json:"input_tokens"`
+	TotalTokens  int    `json:"total_tokens"`
+	OutputTokens int    `json:"output_tokens"`
+}

@@ -1,0 +1,62 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+)
+
+// MediaType is the content type of an event stream, as AgentOS writes it.
+const MediaType = "text/event-stream; charset=utf-8"
+
+// KeepAlive is a comment that tells a waiting client, and what stands between,
+// that the stream lives.
+const KeepAlive = ": keep-alive\n\n"
+
+// MicroTime is a moment with microseconds, as in GET /health.
+type MicroTime struct{ time.Time }
+
+// MarshalJSON writes "2026-11-21T22:48:06.044242Z".
+func (t MicroTime) MarshalJSON() ([]byte, error) {
+	return t.UTC().AppendFormat(nil, `"2006-01-02T15:04:05.000000Z"`), nil
+}
+
+// Encoder frames events: "event: NAME", "data: one line of JSON", an empty line.
+// One Encoder serves one stream; it keeps its buffer.
+type Encoder struct {
+	w   io.Writer
+	buf bytes.Buffer
+}
+
+// NewEncoder writes frames to w, each with a single Write.
+func NewEncoder(w io.Writer) *Encoder { return &Encoder{w: w} }
+
+// Encode writes one event.
+func (e *Encoder) Encode(event Event) error {
+	e.buf.Reset()
+	e.buf.WriteString("event: ")
+	e.buf.WriteString(event.Name())
+	e.buf.WriteString("\ndata: ")
+	if err := encode(&e.buf, event); err != nil { // ends with a newline of its own
+		return fmt.Errorf("event %s: %w", event.Name(), err)
+	}
+	e.buf.WriteByte('\n')
+	_, err := e.w.Write(e.buf.Bytes())
+	return err
+}
+
+// Marshal is json.Marshal without the escaping of <, > and &, which AgentOS does
+// not do either.
+func Marshal(v any) ([]byte, error) {
+	var buf bytes.Buffer
+	err := encode(&buf, v)
+	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), err
+}
+
+func encode(buf *bytes.Buffer, v any) error {
+	enc := json.NewEncoder(buf)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
