@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/keyway-agents/keyway/shared/api"
+	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/edge"
+	"github.com/keyway-agents/keyway/shared/gateway"
+	"github.com/keyway-agents/keyway/shared/obs"
+	"github.com/keyway-agents/keyway/shared/run"
+	"github.com/keyway-agents/keyway/shared/store"
+	"github.com/keyway-agents/keyway/shared/store/devpg"
+	"github.com/keyway-agents/keyway/shared/store/migrations"
+	"github.com/keyway-agents/keyway/shared/wiring"
+)
+
+// serveCmd is the local server: gateway, authorizer and every function in one
+// process.
+type serveCmd struct {
+	Addr string `default:"127.0.0.1:7777" placeholder:"HOST:PORT" help:"Where to listen (127.0.0.1:7777)."`
+	Dev  bool   `help:"For trying and developing, on this machine only: makes a key and tokens, falls back to the demo model, reloads keyway.yaml when it changes."`
+}
+
+// Help shows the two ways to serve.
+func (serveCmd) Help() string {
+	return `  keyway serve --dev                      everything made for you, localhost only
+  JWT_VERIFICATION_KEY=… keyway serve     with the keys that keyway.yaml names
+
+Without database.url and DATABASE_URL a PostgreSQL is run for you below --data: the
+one found on this machine, or one fetched once.`
+}
+
+// server is a running keyway serve.
+type server struct {
+	env
+	serveCmd
+	log     *slog.Logger
+	started time.Time
+	db      *store.DB
+	url     string // of the database
+	schema  string
+	osID    string
+
+	handler atomic.Pointer[http.Handler] // of the configuration in force
+	runners []*run.Runner                // every configuration's: their runs go on after a reload
+}
+
+// Run serves until SIGINT or SIGTERM.
+func (c serveCmd) Run(e env) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return c.serve(ctx, e)
+}
+
+func (c serveCmd) serve(ctx context.Context, e env) (err error) {
+	s := &server{env: e, serveCmd: c, log: obs.NewLogger(e.err, isTerminal(e.err)), started: time.Now()}
+	cfg, err := s.configure()
+	if err != nil {
+		return err
+	}
+	// Taken before the database is made, so that a port in use is told at once.
+	listener, err := net.Listen("tcp", c.Addr)
+	if err != nil {
+		return usage("%w; choose another address with --addr", err)
+	}
+	defer listener.Close()
+	closeDB, err := s.openDatabase(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeDB()) }()
+	if err := s.apply(cfg); err != nil {
+		return err
+	}
+	go s.endAbandoned(ctx)
+	if c.Dev {
+		s.greet(cfg, listener.Addr().String())
+		go s.reload(ctx)
+	} else {
+		fmt.Fprintf(e.err, "keyway serves %s at http://%s\n", cfg.ID, listener.Addr())
+	}
+	return s.listen(ctx, listener)
+}
+
+// configure reads keyway.yaml and refuses what this server must not run.
+func (s *server) configure() (*config.Config, error) {
+	cfg, err := s.load(s.Dev)
+	if err != nil {
+		return nil, err
+	}
+	host, _, err := net.SplitHostPort(s.Addr)
+	if err != nil {
+		return nil, usage("--addr %s: %w; write HOST:PORT", s.Addr, err)
+	}
+	if s.Dev {
+		if !gateway.IsLoopback(host) {
+			return nil, usage("--dev serves this machine only: --addr must be a loopback address such as 127.0.0.1:7777")
+		}
+		if err := s.devKey(cfg, true); err != nil {
+			return nil, err
+		}
+	}
+	for i, k := range cfg.Auth.Keys {
+		if string(k.Literal) == config.PublishedSecret && !gateway.IsLoopback(host) {
+			return nil, usage("auth.keys[%d] is the secret printed in the Agno documents: anybody could sign; make one with: openssl rand -hex 32", i)
+		}
+	}
+	for _, w := range cfg.Warnings {
+		fmt.Fprintln(s.err, "warning:", w)
+	}
+	return cfg, nil
+}
+
+// openDatabase finds or starts PostgreSQL and brings the schema up to date.
+func (s *server) openDatabase(ctx context.Context, cfg *config.Config) (closeDB func() error, err error) {
+	closeDB = func() error { return nil }
+	s.url, s.schema, s.osID = string(cfg.Database.URL), cfg.Database.Schema, cfg.ID
+	if s.url == "" {
+		pg, err := devpg.Start(ctx, devpg.Options{Dir: s.cli.Data, Durable: true, Progress: func(line string) { fmt.Fprintln(s.err, line) }})
+		if err != nil {
+			return nil, err
+		}
+		s.url, closeDB = pg.URL, pg.Close
+	}
+	_, err = migrations.Run(ctx, migrations.Target{URL: s.url, Schema: s.schema, OSID: s.osID})
+	if err == nil {
+		s.db, err = store.Open(store.Options{URL: s.url, Schema: s.schema})
+	}
+	if err != nil {
+		return nil, errors.Join(err, closeDB())
+	}
+	stopPG := closeDB
+	return func() error { s.db.Close(); return stopPG() }, nil
+}
+
+// apply puts a configuration in force: requests that come from now on see it.
+func (s *server) apply(cfg *config.Config) error {
+	authorizer, err := edge.New(cfg, time.Now)
+	if err != nil {
+		return usageError{err}
+	}
+	models, err := s.models(cfg)
+	if err != nil {
+		return err
+	}
+	service := wiring.All(wiring.Parts{
+		Config: cfg, Policy: authorizer.Policy, Models: models, DB: s.db, Log: s.log, Version: version, Started: s.started,
+	})
+	s.runners = append(s.runners, service.Runner)
+	origins := cfg.CORS.Origins
+	if origins == nil {
+		origins = api.DefaultOrigins
+	}
+	var h http.Handler = gateway.New(authorizer, service.Handler, time.Now)
+	h = api.CORS(origins, h)
+	if s.Dev {
+		h = gateway.Loopback(h)
+	}
+	h = obs.Requests(s.log, h)
+	s.handler.Store(&h)
+	return nil
+}
+
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	(*s.handler.Load()).ServeHTTP(w, r)
+}
+
+// shutdownPatience is how long runs in progress may take to end after SIGTERM.
+const shutdownPatience = 20 * time.Second
+
+// listen serves until ctx ends, then lets runs end.
+func (s *server) listen(ctx context.Context, l net.Listener) error {
+	// No WriteTimeout: a stream may last; each of its writes has a deadline of its own.
+	web := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 128 << 10,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn)}
+	failed := make(chan error, 1)
+	go func() { failed <- web.Serve(l) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownPatience)
+	defer cancel()
+	err := web.Shutdown(ctx)
+	for _, r := range s.runners {
+		err = errors.Join(err, r.Wait(ctx))
+	}
+	if err != nil {
+		fmt.Fprintln(s.err, "keyway: some runs did not end in time; they are marked as failed after a minute")
+	}
+	return web.Close()
+}
+
+// endAbandoned closes, now and every minute, the runs of processes that died.
+func (s *server) endAbandoned(ctx context.Context) {
+	ticker := time.NewTicker(time.Minute)
+	defer ticker.Stop()
+	for {
+		if n, err := s.db.EndAbandoned(ctx, time.Now()); err != nil && ctx.Err() == nil {
+			s.log.Warn("abandoned runs can't be ended", "err", err)
+		} else if n > 0 {
+			s.log.Warn("ended runs that their process left behind", "runs", n)
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,63 @@
+package api
+
+import (
+	"context"
+
+	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/route"
+	"github.com/keyway-agents/keyway/shared/wire"
+)
+
+// Agents answers which agents there are.
+type Agents struct {
+	List []wire.Agent // in the order of keyway.yaml
+}
+
+// Describe is an agent as the wire shows it. Its instructions stay the
+// operator's.
+func Describe(a config.Agent, m model.Description) wire.Agent {
+	out := wire.Agent{
+		ID: a.ID, Name: a.Name, DBID: DatabaseID, Description: a.Description,
+		Model:    wire.AgentModel{Name: m.Name, Model: m.ID, Provider: m.Provider},
+		Sessions: wire.AgentSession{SessionTable: "sessions", AddHistoryToContext: a.AddHistoryToContext},
+	}
+	if a.Markdown {
+		out.SystemMessage = &wire.SystemFlags{Markdown: true}
+	}
+	return out
+}
+
+func (a Agents) handlers() map[route.Name]handler {
+	return map[route.Name]handler{
+		route.ListAgents:    answer(a.list),
+		route.GetAgent:      answer(a.get),
+		route.ListTeams:     answer(empty),
+		route.ListWorkflows: answer(empty),
+	}
+}
+
+// list shows what the caller may read: a list is filtered, not refused.
+func (a Agents) list(_ context.Context, r *request) ([]wire.Agent, error) {
+	out := []wire.Agent{}
+	for _, agent := range a.List {
+		if r.decision.Lists(agent.ID) {
+			out = append(out, agent)
+		}
+	}
+	return out, nil
+}
+
+func (a Agents) get(_ context.Context, r *request) (wire.Agent, error) {
+	return a.find(r.param("agent_id"))
+}
+
+func (a Agents) find(id string) (wire.Agent, error) {
+	for _, agent := range a.List {
+		if agent.ID == id {
+			return agent, nil
+		}
+	}
+	return wire.Agent{}, fault.Public(fault.NotFound, "Agent not found", nil)
+}

@@ -1,0 +1,172 @@
+// Package api answers the routes of the table: one file per resource, from store
+// and run loop to the wire. Every request is decided here again, whoever decided
+// before.
+// It knows no token, no vendor and no SQL.
+package api
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/rs/cors"
+
+	"github.com/keyway-agents/keyway/shared/authz"
+	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/obs"
+	"github.com/keyway-agents/keyway/shared/route"
+	"github.com/keyway-agents/keyway/shared/store"
+	"github.com/keyway-agents/keyway/shared/wire"
+)
+
+// DatabaseID is AgentOS's db_id of the one store that there is.
+const DatabaseID = "keyway"
+
+// handler answers one route. An error, before the first byte, becomes the answer.
+type handler func(http.ResponseWriter, *request) error
+
+// Resource is a family of routes with their handlers.
+type Resource interface {
+	handlers() map[route.Name]handler
+}
+
+// Options of a Server; all are required.
+type Options struct {
+	Table  *route.Routes
+	Policy *authz.Policy
+	Leeway time.Duration // of token expiry
+	Log    *slog.Logger
+	Now    func() time.Time
+}
+
+// Server answers the routes of its resources.
+type Server struct {
+	Options
+	handlers map[route.Name]handler
+}
+
+// New makes a Server of the given resources. A function that serves a part of
+// the table passes that part.
+func New(o Options, resources ...Resource) *Server {
+	s := &Server{Options: o, handlers: map[route.Name]handler{}}
+	for _, r := range resources {
+		for name, h := range r.handlers() {
+			if s.handlers[name] != nil {
+				panic("api: two handlers for " + name)
+			}
+			s.handlers[name] = h
+		}
+	}
+	return s
+}
+
+// Serves reports whether the server has a handler for the route.
+func (s *Server) Serves(name route.Name) bool { return s.handlers[name] != nil }
+
+// ServeHTTP decides and answers. The caller is in the request's context
+// (authz.WithPrincipal); without one only public routes answer.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := s.serve(w, r); err != nil {
+		if fault.KindOf(err) == fault.Internal {
+			s.Log.ErrorContext(r.Context(), "request failed", "request_id", obs.RequestID(r.Context()), "err", err)
+		} else {
+			obs.Note(r.Context(), "err", err.Error())
+		}
+		fault.Write(w, err)
+	}
+}
+
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
+	p, _ := authz.From(r.Context())
+	if p != nil && !p.ExpiresAt.IsZero() && !s.Now().Before(p.ExpiresAt.Add(s.Leeway)) {
+		return fault.Public(fault.Unauthenticated, "Token has expired", nil)
+	}
+	d := s.Policy.Decide(p, r.Method, r.URL.Path)
+	if err := d.Err(obs.RequestID(r.Context())); err != nil {
+		return err
+	}
+	obs.Note(r.Context(), "route", d.Route.String())
+	h := s.handlers[d.Route.Name]
+	if h == nil {
+		return fmt.Errorf("no handler for %s: %w", d.Route, fault.NotFound)
+	}
+	return h(w, &request{Request: r.WithContext(authz.WithDecision(r.Context(), p, d)), principal: p, decision: d})
+}
+
+// answer makes a handler of a function that returns what to say.
+func answer[T any](f func(context.Context, *request) (T, error)) handler {
+	return func(w http.ResponseWriter, r *request) error {
+		v, err := f(r.Context(), r)
+		if err != nil {
+			return err
+		}
+		return writeJSON(w, http.StatusOK, v)
+	}
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) error {
+	data, err := wire.Marshal(v)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(data) // the client may be gone; there is nobody to tell
+	return nil
+}
+
+// Isolation is whether callers see only what is their own.
+type Isolation bool
+
+// viewer is on whose behalf the request reads. Under isolation an administrator
+// sees everything and a caller whom the token doesn't name nothing.
+func (i Isolation) viewer(r *request) (store.Viewer, error) {
+	switch {
+	case !bool(i) || r.decision.Admin:
+		return store.Viewer{All: true}, nil
+	case r.principal == nil || r.principal.Subject == "":
+		return store.Viewer{}, errNobody
+	}
+	return store.Viewer{Owner: r.principal.Subject}, nil
+}
+
+// owner is to whom the request writes: the token's subject, an administrator's
+// too. Only without isolation may a nameless token speak for the user it names.
+func (i Isolation) owner(r *request, claimed string) (string, error) {
+	switch {
+	case r.principal != nil && r.principal.Subject != "":
+		return r.principal.Subject, nil
+	case bool(i):
+		return "", errNobody
+	}
+	return claimed, nil
+}
+
+var errNobody = fault.Public(fault.Forbidden, "Authenticated request is missing a user identity", nil)
+
+// DefaultOrigins are the web pages that AgentOS 3.1.10 admits by default.
+var DefaultOrigins = []string{
+	"http://localhost:3000", "https://agno.com", "https://www.agno.com", "https://app.agno.com",
+	"https://os.agno.com", "https://os-stg.agno.com",
+}
+
+// CORS lets pages of these origins call next. It allows no credentials and never
+// echoes an origin that isn't listed.
+func CORS(origins []string, next http.Handler) http.Handler {
+	if len(origins) == 0 {
+		return next
+	}
+	return cors.New(cors.Options{
+		AllowedOrigins:       origins,
+		AllowedMethods:       []string{"GET", "POST", "PATCH", "DELETE"},
+		AllowedHeaders:       []string{"*"},
+		ExposedHeaders:       []string{"X-Request-Id", "Retry-After", "WWW-Authenticate"},
+		MaxAge:               600,
+		OptionsSuccessStatus: http.StatusOK,
+	}).Handler(next)
+}
+
+// empty answers a list of which Keyway serves none (teams, workflows).
+func empty(context.Context, *request) ([]wire.Agent, error) { return []wire.Agent{}, nil }

@@ -1,0 +1,93 @@
+package api
+
+import (
+	"io"
+	"iter"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/keyway-agents/keyway/shared/obs"
+	"github.com/keyway-agents/keyway/shared/run"
+	"github.com/keyway-agents/keyway/shared/wire"
+)
+
+const (
+	// keepAlive is the longest silence on a stream; proxies cut idle ones at 60 s.
+	keepAlive = 15 * time.Second
+	// writeTimeout is how long one write may wait for a client that reads nothing.
+	writeTimeout = 30 * time.Second
+)
+
+// stream sends a run's events as they happen. Headers go out with the first
+// event, when nothing can be a 4xx any more; a client that goes away stops
+// hearing of the run, which goes on.
+func (a Runs) stream(w http.ResponseWriter, r *request, events iter.Seq2[run.Event, error]) error {
+	var s *eventStream
+	for e, err := range events {
+		if err != nil && e.Event == nil {
+			return err
+		}
+		if s == nil {
+			s = openStream(w)
+			defer s.close()
+		}
+		s.send(e.Event)
+		if err != nil {
+			obs.Note(r.Context(), "err", err.Error())
+		}
+		if e.Result != nil {
+			obs.Note(r.Context(), "run_id", e.Result.RunID)
+		}
+	}
+	return nil
+}
+
+// eventStream writes events and, in long silences, keep-alive comments.
+type eventStream struct {
+	mu      sync.Mutex
+	w       http.ResponseWriter
+	control *http.ResponseController
+	encoder *wire.Encoder
+	gone    bool // the client doesn't listen any more
+	quiet   *time.Timer
+}
+
+func openStream(w http.ResponseWriter) *eventStream {
+	w.Header().Set("Content-Type", wire.MediaType)
+	w.Header().Set("Cache-Control", "no-cache")
+	w.Header().Set("X-Accel-Buffering", "no") // nginx would hold events back
+	w.WriteHeader(http.StatusOK)
+	s := &eventStream{w: w, control: http.NewResponseController(w), encoder: wire.NewEncoder(w)}
+	s.quiet = time.AfterFunc(keepAlive, s.comment)
+	return s
+}
+
+func (s *eventStream) send(e wire.Event) {
+	s.write(func() error { return s.encoder.Encode(e) })
+}
+
+func (s *eventStream) comment() {
+	s.write(func() error { _, err := io.WriteString(s.w, wire.KeepAlive); return err })
+}
+
+func (s *eventStream) write(put func() error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone {
+		return
+	}
+	_ = s.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every writer has deadlines
+	if put() != nil || s.control.Flush() != nil {
+		s.gone = true
+		return
+	}
+	s.quiet.Reset(keepAlive)
+}
+
+func (s *eventStream) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gone = true
+	s.quiet.Stop()
+}

@@ -1,0 +1,183 @@
+package config
+
+import (
+	"encoding/pem"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+const newSecret = "make one with: openssl rand -hex 32"
+
+// fromText reads a key given as itself. It never quotes it.
+func (k *Key) fromText(d *decoder, path string, n *node) {
+	block, _ := pem.Decode([]byte(n.text))
+	switch {
+	case strings.TrimSpace(n.text) == "":
+		d.fault(path, "is empty", "write ${JWT_VERIFICATION_KEY}, and set it")
+	case strings.Contains(n.text, "PRIVATE KEY-----"):
+		d.fault(path, "is a private key", "give the public one: openssl pkey -in private.pem -pubout")
+	case strings.Contains(n.text, "-----BEGIN ") && block == nil:
+		d.fault(path, "is a damaged PEM key", "keep its line breaks; in an .env file, put it in quotes")
+	case block == nil && len(n.text) < 32:
+		d.fault(path, "is an HMAC secret under 32 bytes, short enough to guess", newSecret)
+	default:
+		k.Literal, k.FromVariable = Secret(n.text), n.vars
+	}
+}
+
+// isPEM tells a public key from an HMAC secret.
+func (k Key) isPEM() bool { return strings.Contains(string(k.Literal), "-----BEGIN ") }
+
+// waits reports whether k names no source of keys, its variable being unset.
+func (k Key) waits() bool {
+	return k.Literal == "" && k.JWKSFile == "" && k.JWKSURL == "" && k.Secret == ""
+}
+
+func (d *decoder) checkAuth(a *Auth) {
+	hmac := slices.ContainsFunc(a.Algorithms, isHMAC)
+	public := slices.ContainsFunc(a.Algorithms, func(s string) bool { return s != "" && !isHMAC(s) })
+	if hmac && public {
+		d.fault("auth.algorithms", "mixes HMAC and public-key algorithms, so that a public key could pass as a secret", "keep one kind")
+	}
+	if len(a.Keys) == 0 && !d.Dev && d.clean("auth.keys") {
+		d.fault("auth.keys", "is missing", `add keys: ["${JWT_VERIFICATION_KEY}"], and set it; or use --dev`)
+	}
+	urls := 0
+	for i, k := range a.Keys {
+		path := Element("auth.keys", i)
+		if k.JWKSURL != "" {
+			urls++
+			d.checkJWKSURL(path+".jwks_url", k.JWKSURL)
+		}
+		d.checkSource(path, k)
+		if hmac != public && d.clean("auth.algorithms") {
+			d.checkFamily(path, k, a.Algorithms[0])
+		}
+		d.warnKey(path, k, a)
+	}
+	d.checkIssuers(a.Keys, urls)
+	if len(a.Audience) > 0 && !a.VerifyAudience {
+		d.warn("auth.audience", "has no effect while verify_audience is false", "set verify_audience: true")
+	}
+}
+
+func isHMAC(algorithm string) bool { return strings.HasPrefix(algorithm, "HS") }
+
+// checkSource wants exactly one source. None is fine only for one that waits.
+func (d *decoder) checkSource(path string, k Key) {
+	n := 0
+	for _, s := range []string{k.JWKSFile, k.JWKSURL, k.Secret} {
+		if s != "" {
+			n++
+		}
+	}
+	if n == 1 || k.Literal != "" || !d.clean(path) {
+		return
+	}
+	for waiting := range d.c.Unset {
+		if n == 0 && (waiting == path || strings.HasPrefix(waiting, path+".")) {
+			return
+		}
+	}
+	d.fault(path, "needs exactly one source of keys", "write jwks_file, jwks_url or secret")
+}
+
+// checkFamily catches what would answer 401 to every token.
+func (d *decoder) checkFamily(path string, k Key, algorithm string) {
+	switch {
+	case isHMAC(algorithm) && k.isPEM():
+		d.fault(path, "is a public key, but auth.algorithms has "+algorithm, "write algorithms: [RS256], or whichever the key is for")
+	case isHMAC(algorithm) && k.JWKSFile+k.JWKSURL != "":
+		d.fault(path, "is a set of public keys, but auth.algorithms has "+algorithm, "write algorithms: [RS256], or whichever the keys are for")
+	case !isHMAC(algorithm) && k.Literal != "" && !k.isPEM():
+		d.fault(path, "is not a PEM public key, which "+algorithm+" needs", "give the text that begins with -----BEGIN PUBLIC KEY-----, or algorithms: [HS256]")
+	}
+}
+
+func (d *decoder) checkJWKSURL(path, s string) {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Hostname() == "" || u.User != nil:
+		d.fault(path, "is not an https address", "write https://host/path, without credentials")
+	case u.Scheme == "https" || d.Dev && u.Scheme == "http" && loopback(u.Hostname()):
+	default:
+		d.fault(path, "is not https, so that anybody on the way could replace the keys", "use https; with --dev, http on loopback works too")
+	}
+}
+
+// checkIssuers: without an issuer of their own, the keys of one identity provider
+// would sign for the users of another.
+func (d *decoder) checkIssuers(keys []Key, urls int) {
+	for i, k := range keys {
+		path := Element("auth.keys", i)
+		if urls > 1 && k.JWKSURL != "" && k.Issuer == "" && d.clean(path) {
+			d.fault(path, "names no issuer, which each of several jwks_url needs", "add issuer: https://…, the iss of its tokens")
+		}
+	}
+}
+
+func (d *decoder) warnKey(path string, k Key, a *Auth) {
+	switch {
+	case k.Literal == PublishedSecret:
+		d.warn(path, "is the secret printed in the Agno documents, with which anybody can sign", newSecret)
+	case k.Literal != "" && !k.FromVariable && !k.isPEM():
+		d.warn(path, "is a secret in the file", "write ${JWT_VERIFICATION_KEY}, and set that")
+	case k.JWKSURL != "" && len(k.Audience) == 0 && !a.VerifyAudience:
+		d.warn(path, "accepts tokens that its issuer made for other services", "set verify_audience: true, or an audience here")
+	}
+}
+
+// methods are those of AgentOS's routes.
+var methods = []string{"GET", "POST", "PUT", "PATCH", "DELETE"}
+
+// mapping is the shape of a mapping's key. Patterns meet decoded paths, and * is
+// their only sign; fnmatch's others would pass as letters and protect nothing.
+var mapping = regexp.MustCompile(`^([A-Z]+) (/[^\s\x00-\x1f?#%\[\]{}\\]*)$`)
+
+func (d *decoder) scopeMappings(path string, n *node) []ScopeMapping {
+	if !d.expect(path, n, object, `lines such as "GET /agents": [app:read]`) {
+		return nil
+	}
+	var all []ScopeMapping
+	for i, key := range n.keys {
+		at := Member(path, key)
+		m := ScopeMapping{Scopes: d.scopes(at, n.sub[i])}
+		parts := mapping.FindStringSubmatch(key)
+		if parts == nil || !slices.Contains(methods, parts[1]) {
+			d.fault(at, "is not a method and a path", `write it as "GET /agents/*": `+either(methods)+", one space, a path whose only sign is *")
+			continue
+		}
+		m.Method, m.Pattern = parts[1], parts[2]
+		if m.Pattern == "/authz" || strings.HasPrefix(m.Pattern, "/authz/") {
+			d.fault(at, "is an operator route", "leave it to admin_scope")
+		} else if d.MatchesRoute != nil && !d.MatchesRoute(m.Method, m.Pattern) {
+			d.fault(at, "matches no route", "compare with the list that keyway routes prints")
+		}
+		all = append(all, m)
+	}
+	return all
+}
+
+// scopes wants at least one: an empty list would open the route to every token.
+func (d *decoder) scopes(path string, n *node) []string {
+	if n.kind == faulty || !d.expect(path, n, list, "a list of scopes") {
+		return nil
+	}
+	if len(n.sub) == 0 {
+		d.fault(path, "needs no scope at all, which would open it to every token", "list a scope")
+	}
+	var all []string
+	for i, sub := range n.sub {
+		at := Element(path, i)
+		switch {
+		case sub.kind == faulty || !d.expect(at, sub, text, "a scope, such as app:read"):
+		case sub.text == "" || strings.ContainsAny(sub.text, " \t\r\n\x00"):
+			d.fault(at, "is "+seen(at, sub), "write one scope in each element, without spaces")
+		default:
+			all = append(all, sub.text)
+		}
+	}
+	return all
+}

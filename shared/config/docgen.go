@@ -1,0 +1,130 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"reflect"
+	"strings"
+	"time"
+)
+
+//go:generate go test -run TestTheDocumentsAreThoseOfTheStructs -update .
+
+const preface = `<!-- Generated from shared/config/config.go by "go generate ./shared/config". Do not edit. -->
+# keyway.yaml
+
+One file describes one OS. JSON is accepted wherever YAML is. Whatever this page does not name is refused, and every
+fault is reported at once, with line, column and remedy: ` + "`keyway config check`" + ` prints them. Editors complete the file
+with [keyway.schema.json](keyway.schema.json); its first line may say so:
+
+` + "```yaml\n# yaml-language-server: $schema=docs/keyway.schema.json\n```" + `
+
+**Variables.** ` + "`${VAR}`" + ` in any text is replaced from the environment; ` + "`$${`" + ` is a plain ` + "`${`" + `. A variable that is unset or
+empty is a fault, except for a model's ` + "`api_key`" + `. With ` + "`--dev`" + ` the value counts as not written instead, except in
+` + "`scope_mappings`" + `, where leaving out a scope would open a route.
+
+**Durations** have a unit: ` + "`10s`, `1h30m`" + `. **YAML anchors**, aliases and merge keys work; tags and several documents in one
+file do not.
+`
+
+// Markdown is docs/config.md: every field with type, default and meaning.
+func Markdown() []byte {
+	var b strings.Builder
+	b.WriteString(preface)
+	section(&b, "", reflect.TypeFor[Config](), "")
+	return []byte(b.String())
+}
+
+// section writes the table of t, then those of the structs in it.
+func section(b *strings.Builder, path string, t reflect.Type, doc string) {
+	title := "Top level"
+	if path != "" {
+		title = "`" + path + "`"
+	}
+	fmt.Fprintf(b, "\n## %s\n\n", title)
+	if short := shorthandDoc[t]; short != "" {
+		fmt.Fprintf(b, "%s Either a text or an object. As a text: %s As an object:\n\n", doc, short)
+	} else if doc != "" {
+		fmt.Fprintf(b, "%s\n\n", doc)
+	}
+	b.WriteString("| Field | Type | Default | Meaning |\n|---|---|---|---|\n")
+	var below strings.Builder
+	for f := range t.Fields() {
+		name := f.Tag.Get("json")
+		if name == "-" {
+			continue
+		}
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", name, typeName(f.Type), defaultDoc(f), meaning(f))
+		at, inner := Member(path, name), f.Type
+		if inner.Kind() == reflect.Slice {
+			at, inner = at+"[]", inner.Elem()
+		}
+		if inner.Kind() == reflect.Pointer {
+			inner = inner.Elem()
+		}
+		if inner.Kind() == reflect.Struct && typeName(inner) == "object" {
+			section(&below, at, inner, f.Tag.Get("doc"))
+		}
+	}
+	b.WriteString(below.String())
+}
+
+func typeName(t reflect.Type) string {
+	switch t {
+	case reflect.TypeFor[time.Duration]():
+		return "duration"
+	case reflect.TypeFor[netip.Prefix]():
+		return "network"
+	case reflect.TypeFor[[]ScopeMapping]():
+		return "object of lists"
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		return typeName(t.Elem())
+	case reflect.Slice:
+		return "list of " + typeName(t.Elem())
+	case reflect.Map:
+		return "object of text"
+	case reflect.Struct:
+		return "object"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int:
+		return "whole number"
+	case reflect.Float64:
+		return "number"
+	}
+	return "text"
+}
+
+func defaultDoc(f reflect.StructField) string {
+	if f.Tag.Get("required") == "true" {
+		return "**required**"
+	}
+	if s, ok := f.Tag.Lookup("default"); ok {
+		if f.Type.Kind() == reflect.Slice {
+			s = "[" + s + "]"
+		}
+		return "`" + s + "`"
+	}
+	return f.Tag.Get("absent")
+}
+
+func meaning(f reflect.StructField) string {
+	s := f.Tag.Get("doc")
+	if enum := f.Tag.Get("enum"); enum != "" {
+		s += " One of `" + strings.ReplaceAll(enum, ",", "`, `") + "`."
+	}
+	if pattern := f.Tag.Get("pattern"); pattern != "" {
+		s += " Form: `" + pattern + "`."
+	}
+	if least, most := f.Tag.Get("min"), f.Tag.Get("max"); f.Type.Kind() == reflect.String && most != "" {
+		s += " At most " + most + " bytes."
+	} else if most != "" {
+		s += " From " + least + " to " + most + "."
+	}
+	if example := f.Tag.Get("example"); example != "" {
+		s += " Example: `" + example + "`."
+	}
+	return strings.ReplaceAll(s, "|", `\|`)
+}

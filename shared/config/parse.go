@@ -1,0 +1,123 @@
+package config
+
+import (
+	"cmp"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Options are what Parse takes from its surroundings.
+type Options struct {
+	// Lookup reads the environment, as os.LookupEnv does; nil is an empty one.
+	Lookup func(name string) (string, bool)
+	// Dev lets values whose variable is unset count as not written, auth.keys
+	// be absent, and jwks_url be plain http on loopback.
+	Dev bool
+	// Tools are the names of the built-in tools; nil is hackernews and websearch.
+	Tools []string
+	// MatchesRoute tells whether a scope mapping matches any route that may be
+	// mapped; nil leaves that unchecked.
+	MatchesRoute func(method, pattern string) bool
+}
+
+var builtinTools = []string{"hackernews", "websearch"}
+
+// Parse checks data, the JSON of a keyway.yaml, and returns either a Config or
+// every fault, in the order of the fields.
+func Parse(data []byte, o Options) (*Config, []Fault) {
+	if o.Lookup == nil {
+		o.Lookup = func(string) (string, bool) { return "", false }
+	}
+	if o.Tools == nil {
+		o.Tools = builtinTools
+	}
+	root, twice, err := parseJSON(data)
+	if err != nil {
+		return nil, []Fault{{Text: "is not JSON: " + err.Error(), Remedy: "run keyway config check on the file it was made of"}}
+	}
+	d := &decoder{Options: o, c: &Config{Unset: map[string]string{}}}
+	for _, path := range twice {
+		d.fault(path, "is written twice", "keep one of them")
+	}
+	d.c.Digest = Digest(root.canonical())
+	d.expand("", root)
+	d.value("", root, reflect.ValueOf(d.c).Elem(), "")
+	d.checkAuth(&d.c.Auth)
+	d.checkCORS()
+	d.checkDatabase(&d.c.Database)
+	d.checkEgress()
+	d.checkAgents()
+	if len(d.faults) > 0 {
+		return nil, d.faults
+	}
+	d.c.complete()
+	return d.c, nil
+}
+
+// complete drops list elements that wait for a variable (checked before, so that
+// paths still counted them) and fills the defaults that depend on other fields.
+func (c *Config) complete() {
+	c.Auth.Keys = slices.DeleteFunc(c.Auth.Keys, Key.waits)
+	if c.Auth.Audience == nil {
+		c.Auth.Audience = []string{c.ID}
+	}
+	for i := range c.Agents {
+		a := &c.Agents[i]
+		a.Name = cmp.Or(a.Name, a.ID)
+		a.Tools = slices.DeleteFunc(a.Tools, func(t Tool) bool { return t == Tool{} })
+	}
+}
+
+// variable finds ${NAME}, its escape $${, and every other ${ to complain about.
+var variable = regexp.MustCompile(`\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$\{`)
+
+// expand replaces the variables in every text below n.
+func (d *decoder) expand(path string, n *node) {
+	for i, v := range n.sub {
+		if n.kind == object {
+			d.expand(Member(path, n.keys[i]), v)
+		} else {
+			d.expand(Element(path, i), v)
+		}
+	}
+	if n.kind == text && strings.Contains(n.text, "${") {
+		n.text = variable.ReplaceAllStringFunc(n.text, func(m string) string {
+			return d.variable(path, n, m)
+		})
+	}
+}
+
+// variable is what one match of the pattern stands for. An empty variable counts
+// as unset: container tools pass those for variables that nobody set.
+func (d *decoder) variable(path string, n *node, match string) string {
+	if match == "$${" {
+		return "${"
+	}
+	if match == "${" {
+		n.kind = faulty
+		d.fault(path, "has a ${ that begins no ${NAME}", "write $${ where a plain ${ is meant")
+		return match
+	}
+	n.vars = true
+	name := match[2 : len(match)-1]
+	value, _ := d.Lookup(name)
+	switch {
+	case value != "":
+		return value
+	case d.mayBeUnset(path):
+		n.kind = absent
+		d.c.Unset[path] = name
+	default:
+		n.kind = faulty
+		d.fault(path, match+" is not set or empty", "set "+name+", or write $${ where a plain ${ is meant")
+	}
+	return ""
+}
+
+// mayBeUnset excepts the file as a whole, and the scope mappings: leaving one of
+// their scopes out would open the route to more callers.
+func (d *decoder) mayBeUnset(path string) bool {
+	return strings.HasSuffix(path, ".model.api_key") || d.Dev && path != "" && !strings.HasPrefix(path, mappingsPath)
+}

@@ -1,0 +1,106 @@
+// Package yamlfile reads keyway.yaml: it turns YAML into the JSON that package
+// config checks, and gives each fault its line and column.
+// It knows the notation only, no field; it is for programs that people start,
+// since functions link no YAML.
+package yamlfile
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/keyway-agents/keyway/shared/config"
+)
+
+// limit is far above any real file; it bounds what one mistaken name can cost.
+const limit = 1 << 20
+
+// Load reads the file at path. Relative jwks_file paths then start at its
+// directory. The error is config.Faults, or that of opening the file.
+func Load(path string, o config.Options) (*config.Config, error) {
+	data, err := read(path)
+	if err != nil {
+		return nil, err
+	}
+	c, err := Parse(path, data, o)
+	if err != nil {
+		return nil, err
+	}
+	for i := range c.Auth.Keys {
+		if file := &c.Auth.Keys[i].JWKSFile; *file != "" && !filepath.IsAbs(*file) {
+			*file = filepath.Join(filepath.Dir(path), *file)
+		}
+	}
+	return c, nil
+}
+
+func read(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%s does not exist; name the file with --config: %w", path, os.ErrNotExist)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, limit+1))
+}
+
+// Parse checks data, YAML or JSON; name is what faults call the file. The error
+// is config.Faults, in the order of the file.
+func Parse(name string, data []byte, o config.Options) (*config.Config, error) {
+	doc, faults := convert(data)
+	var c *config.Config
+	if len(faults) == 0 {
+		c, faults = config.Parse(doc.json.Bytes(), o)
+	}
+	if len(faults) > 0 {
+		return nil, config.Faults(doc.place(name, faults))
+	}
+	c.Warnings = doc.place(name, c.Warnings)
+	return c, nil
+}
+
+// Canonical is config.Canonical of a YAML or JSON file: what a build packs into
+// functions. The error is config.Faults; only the notation is checked.
+func Canonical(name string, data []byte) ([]byte, error) {
+	doc, faults := convert(data)
+	if len(faults) > 0 {
+		return nil, config.Faults(doc.place(name, faults))
+	}
+	return config.Canonical(doc.json.Bytes())
+}
+
+// place gives each fault its file and position, and sorts by them.
+func (d *document) place(name string, faults []config.Fault) []config.Fault {
+	for i := range faults {
+		f := &faults[i]
+		f.File = name
+		if f.Line == 0 {
+			at := d.position(f.Path)
+			f.Line, f.Column = at.line, at.column
+		}
+	}
+	slices.SortStableFunc(faults, func(a, b config.Fault) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	return faults
+}
+
+// position finds where path stands in the file, or the nearest thing around it:
+// a missing field has no place of its own.
+func (d *document) position(path string) position {
+	for end := len(path); end > 0; end-- {
+		if end < len(path) && path[end] != '.' && path[end] != '[' {
+			continue
+		}
+		if at, ok := d.at[path[:end]]; ok {
+			return at
+		}
+	}
+	return d.at[""]
+}

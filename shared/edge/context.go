@@ -1,0 +1,73 @@
+package edge
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/keyway-agents/keyway/shared/authz"
+	"github.com/keyway-agents/keyway/shared/fault"
+)
+
+// The context's members. API Gateway passes strings only; the scopes cross as a
+// JSON array, since joined by spaces the one scope "x agent_os:admin" would
+// arrive as two.
+const (
+	ctxSubject = "sub"
+	ctxSession = "session_id"
+	ctxIssuer  = "iss"
+	ctxTokenID = "jti"
+	ctxScopes  = "scopes"
+	ctxExpiry  = "exp"
+	ctxHash    = "subHash" // for access logs: the only member that is safe to print
+)
+
+func contextOf(p *authz.Principal) map[string]any {
+	// A nil and an empty list are the same grant; [] keeps the array an array.
+	scopes, err := json.Marshal(append([]string{}, p.Scopes...))
+	if err != nil {
+		panic(err) // a list of strings always encodes
+	}
+	expiry := ""
+	if !p.ExpiresAt.IsZero() {
+		expiry = strconv.FormatInt(p.ExpiresAt.Unix(), 10)
+	}
+	return map[string]any{
+		ctxSubject: p.Subject, ctxSession: p.SessionID, ctxIssuer: p.Issuer, ctxTokenID: p.TokenID,
+		ctxScopes: string(scopes), ctxExpiry: expiry, ctxHash: SubjectHash(p),
+	}
+}
+
+// Principal rebuilds the caller from an authorizer's context. A context that
+// contextOf did not make is refused (fault.Unauthenticated): no caller is
+// better than a guessed one.
+func Principal(context map[string]any) (*authz.Principal, error) {
+	text := func(name string) string {
+		s, _ := context[name].(string)
+		return s
+	}
+	p := &authz.Principal{Subject: text(ctxSubject), SessionID: text(ctxSession), Issuer: text(ctxIssuer), TokenID: text(ctxTokenID)}
+	if err := json.Unmarshal([]byte(text(ctxScopes)), &p.Scopes); err != nil {
+		return nil, fmt.Errorf("authorizer context: scopes: %w", fault.Unauthenticated)
+	}
+	if len(p.Scopes) == 0 {
+		p.Scopes = nil
+	}
+	if s := text(ctxExpiry); s != "" {
+		seconds, err := strconv.ParseInt(s, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("authorizer context: exp: %w", fault.Unauthenticated)
+		}
+		p.ExpiresAt = time.Unix(seconds, 0).UTC()
+	}
+	return p, nil
+}
+
+// SubjectHash is how logs name a caller: 16 hex digits of the subject's SHA-256.
+func SubjectHash(p *authz.Principal) string {
+	sum := sha256.Sum256([]byte(p.Issuer + "\x00" + p.Subject))
+	return hex.EncodeToString(sum[:8])
+}

@@ -1,0 +1,154 @@
+// Package edge is the custom authorizer: it turns an API Gateway REQUEST event
+// into a policy for every route the token may use, and a context from which the
+// function behind rebuilds the caller. It also reads such a policy, so that the
+// local gateway enforces exactly what AWS would.
+// It knows no data and decides nothing by itself: authz does.
+package edge
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/keyway-agents/keyway/shared/authz"
+	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/route"
+	"github.com/keyway-agents/keyway/shared/scope"
+	"github.com/keyway-agents/keyway/shared/token"
+)
+
+// Authorizer answers REQUEST events. All fields are required.
+type Authorizer struct {
+	Verifier *token.Verifier
+	Policy   *authz.Policy
+	Table    *route.Routes
+	Agents   []string // ids of the declared agents
+}
+
+// maxGrants bounds the ids that a policy names one by one; past it every id of
+// the family is let through and the function's own decision sorts them out.
+const maxGrants = 50
+
+// maxResource is API Gateway's limit for one Resource of a returned policy.
+const maxResource = 512
+
+// Authorize verifies the event's token and returns its policy, which covers the
+// whole table: API Gateway caches it and applies it to the next request too.
+// The error is the caller's 401 (fault.Unauthenticated) with AgentOS's text; on
+// AWS only its kind survives.
+func (a *Authorizer) Authorize(ctx context.Context, e events.APIGatewayCustomAuthorizerRequestTypeRequest) (events.APIGatewayCustomAuthorizerResponse, error) {
+	var none events.APIGatewayCustomAuthorizerResponse
+	claims, err := a.Verifier.Verify(ctx, authorization(e))
+	if err != nil {
+		return none, err
+	}
+	arn, err := apiARN(e.MethodArn)
+	if err != nil {
+		return none, err
+	}
+	p := &authz.Principal{
+		Subject: claims.Subject, SessionID: claims.SessionID, Issuer: claims.Issuer,
+		TokenID: claims.ID, Scopes: claims.Scopes, ExpiresAt: claims.ExpiresAt,
+	}
+	return events.APIGatewayCustomAuthorizerResponse{
+		PrincipalID:    SubjectHash(p),
+		PolicyDocument: a.policy(p, arn),
+		Context:        contextOf(p),
+	}, nil
+}
+
+// authorization collects every value of the one header that may carry a token.
+// API Gateway keeps the client's spelling of header names.
+func authorization(e events.APIGatewayCustomAuthorizerRequestTypeRequest) (values []string) {
+	for name, vs := range e.MultiValueHeaders {
+		if strings.EqualFold(name, "Authorization") {
+			values = append(values, vs...)
+		}
+	}
+	if len(values) > 0 {
+		return values
+	}
+	for name, v := range e.Headers {
+		if strings.EqualFold(name, "Authorization") {
+			values = append(values, v)
+		}
+	}
+	return values
+}
+
+// policy lists the routes that p may use. What nobody granted is not listed,
+// which is a denial; a token that may do nothing gets that in so many words.
+func (a *Authorizer) policy(p *authz.Principal, arn string) events.APIGatewayCustomAuthorizerPolicy {
+	ids := a.ids(p)
+	var resources []string
+	for r := range a.Table.All() {
+		if !r.Public {
+			resources = append(resources, a.resources(p, r, ids, arn)...)
+		}
+	}
+	statement := events.IAMPolicyStatement{Action: []string{"execute-api:Invoke"}, Effect: "Allow", Resource: resources}
+	if len(resources) == 0 {
+		statement.Effect, statement.Resource = "Deny", []string{arn + "*"}
+	}
+	return events.APIGatewayCustomAuthorizerPolicy{Version: "2012-10-17", Statement: []events.IAMPolicyStatement{statement}}
+}
+
+// resources names the paths of one route: every id's when the token covers the
+// whole family, else those of the ids that it covers.
+func (a *Authorizer) resources(p *authz.Principal, r *route.Route, ids []string, arn string) (out []string) {
+	_, param := r.Resource()
+	resource := func(id string) string {
+		return arn + r.Method + r.Path(func(name string) string {
+			if name == param && id != "" {
+				return id
+			}
+			return "*"
+		})
+	}
+	if a.Policy.MightAllow(p, r, "") {
+		return []string{resource("")}
+	}
+	if param == "" {
+		return nil
+	}
+	for _, id := range ids {
+		if a.Policy.MightAllow(p, r, id) {
+			out = append(out, resource(id))
+		}
+	}
+	if len(out) > maxGrants {
+		return []string{resource("")}
+	}
+	return out
+}
+
+// plainID is what an id must look like to stand in a Resource: nothing that a
+// policy would read as a wildcard or a variable.
+var plainID = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+
+// ids are the resources that a policy may name: the declared agents and those
+// that the token itself names.
+func (a *Authorizer) ids(p *authz.Principal) []string {
+	ids := slices.Clone(a.Agents)
+	for _, text := range p.Scopes {
+		if n, ok := scope.Parse(text); ok && plainID.MatchString(n.ID) && len(n.ID) < maxResource/2 {
+			ids = append(ids, n.ID)
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// apiARN cuts a method ARN after the stage:
+// arn:aws:execute-api:{region}:{account}:{api}/{stage}/{VERB}/{path}.
+func apiARN(methodARN string) (string, error) {
+	parts := strings.SplitN(methodARN, "/", 3)
+	if len(parts) < 3 || !strings.HasPrefix(methodARN, "arn:") {
+		return "", fmt.Errorf("method arn %q: %w", methodARN, fault.Internal)
+	}
+	return parts[0] + "/" + parts[1] + "/", nil
+}

@@ -1,0 +1,69 @@
+package token
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestListIsAllTextOrNothing(t *testing.T) {
+	t.Parallel()
+	for raw, want := range map[string][]string{
+		`["a","b"]`: {"a", "b"}, `[ "a" , "b" ]`: {"a", "b"}, `"a b"`: {"a b"}, `""`: {""}, `["",""]`: {"", ""},
+		`["a\"]","\u0061"]`: {`a"]`, "a"}, `["a,b"]`: {"a,b"}, `[]`: {},
+		`["a",1]`: nil, `["a",null]`: nil, `["a",["b"]]`: nil, `[{"a":"b"}]`: nil, `{"a":"b"}`: nil, `null`: nil, `1`: nil,
+	} {
+		o, err := parseObject([]byte(`{"x":0,"list":` + raw + `,"y":[]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, o.list("list")); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", raw, diff)
+		}
+	}
+}
+
+// FuzzParseObject: what we read, encoding/json reads the same, name by name.
+func FuzzParseObject(f *testing.F) {
+	for _, seed := range []string{
+		`{}`, ` { "a" : [1, {"b": "]}"}] , "c":-1.5e3,"\u0061b":null } `, `{"a":1,"\u0061":2}`, `{"a":1,"A":2}`,
+		`{"a":"\ud83d\ude42\\\""}`, `{"a":"\ud83d"}`, `{"a":"\ude42\ud83d"}`, `{"a":"\\ud83d"}`, "{\"\xff\":1}", `[]`, `{} {}`, ``,
+		`{"a":true,"b":false}`, `{"a":"\ud83d\u0041"}`, `{"":""}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		o, err := parseObject(data)
+		if err != nil {
+			return
+		}
+		var want map[string]json.RawMessage
+		if err := json.Unmarshal(data, &want); err != nil {
+			t.Fatalf("accepted what encoding/json refuses: %v", err)
+		}
+		got := map[string]json.RawMessage{}
+		for name, raw := range o {
+			got[name] = json.RawMessage(raw)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatalf("members (-encoding/json +ours):\n%s", diff)
+		}
+		for name, raw := range want {
+			var list []*string
+			allText := json.Unmarshal(raw, &list) == nil
+			for _, s := range list {
+				allText = allText && s != nil
+			}
+			if ours := o.list(name); allText && string(raw) != "null" && len(ours) != len(list) {
+				t.Fatalf("list %s: %q", raw, ours)
+			}
+			if s, ok := o.text(name); ok && string(raw) != "null" {
+				var theirs string
+				if err := json.Unmarshal(raw, &theirs); err != nil || theirs != s {
+					t.Fatalf("text %s: %q, encoding/json says %q, %v", raw, s, theirs, err)
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,122 @@
+package token_test
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/token"
+)
+
+// recording is testdata/pyjwt.json: tokens minted by PyJWT and what AgentOS 3.1.10
+// makes of them. See testdata/make_tokens.py.
+type recording struct {
+	Now  int64
+	Keys map[string]string
+	Rows []struct {
+		Name, Alg     string
+		Authorization []string
+		Audience      []string
+		Issuer        string
+		RequireExp    bool `json:"require_exp"`
+		Peer, Keyway  *string
+		Claims        struct {
+			Sub, Iss, Jti string
+			SessionID     string `json:"session_id"`
+			Scopes        []string
+			Exp           int64
+		}
+	}
+}
+
+func readRecording(tb testing.TB) (r recording) {
+	tb.Helper()
+	data, err := os.ReadFile("testdata/pyjwt.json")
+	if err == nil {
+		err = json.Unmarshal(data, &r)
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return r
+}
+
+// source is the recording's key for alg.
+func (r recording) source(alg string) token.KeySource {
+	if strings.HasPrefix(alg, "HS") {
+		return token.KeySource{HMAC: []byte(r.Keys[alg])}
+	}
+	return token.KeySource{PEM: []byte(r.Keys[alg])}
+}
+
+func TestTokensOfAnotherLibraryAreJudgedAsRecorded(t *testing.T) {
+	t.Parallel()
+	r := readRecording(t)
+	accepted := 0
+	for _, row := range r.Rows {
+		if row.Keyway == nil {
+			accepted++
+		}
+		t.Run(row.Name, func(t *testing.T) {
+			t.Parallel()
+			v := newVerifier(t, token.Options{
+				Algorithms: []string{row.Alg}, Keys: []token.KeySource{r.source(row.Alg)},
+				Audience: row.Audience, Issuer: row.Issuer, RequireExp: row.RequireExp,
+				Leeway: 10 * time.Second, Now: at(r.Now),
+			})
+			got, err := v.Verify(t.Context(), row.Authorization)
+			if row.Keyway != nil {
+				wantRefusal(t, err, *row.Keyway)
+				return
+			}
+			if err != nil {
+				t.Fatalf("refused: %v", err)
+			}
+			want := token.Claims{
+				Subject: row.Claims.Sub, SessionID: row.Claims.SessionID, Issuer: row.Claims.Iss,
+				ID: row.Claims.Jti, Scopes: row.Claims.Scopes,
+			}
+			if row.Claims.Exp != 0 {
+				want.ExpiresAt = time.Unix(row.Claims.Exp, 0).UTC()
+			}
+			if diff := cmp.Diff(want, got, sameWhenEmpty); diff != "" {
+				t.Errorf("claims (-want +got):\n%s", diff)
+			}
+		})
+	}
+	if accepted < 40 || len(r.Rows)-accepted < 100 {
+		t.Errorf("%d accepted and %d refused rows: the recording is not whole", accepted, len(r.Rows)-accepted)
+	}
+}
+
+// sameWhenEmpty: no scopes is no scopes, nil or not.
+var sameWhenEmpty = cmp.FilterValues(func(a, b []string) bool { return len(a)+len(b) == 0 }, cmp.Ignore())
+
+func newVerifier(tb testing.TB, o token.Options) *token.Verifier {
+	tb.Helper()
+	v, err := token.NewVerifier(o)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return v
+}
+
+func at(unix int64) func() time.Time { return func() time.Time { return time.Unix(unix, 0) } }
+
+func wantRefusal(t *testing.T, err error, text string) {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("accepted, want %q", text)
+	}
+	if got := fault.KindOf(err); got != fault.Unauthenticated {
+		t.Errorf("kind is %v, want Unauthenticated", got)
+	}
+	if got := fault.Detail(err); got != text {
+		t.Errorf("refused with %q, want %q", got, text)
+	}
+}

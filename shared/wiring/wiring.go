@@ -1,0 +1,61 @@
+// Package wiring builds the object graph of one OS from its checked
+// configuration. Models are handed in, so that no vendor is linked by it.
+package wiring
+
+import (
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/keyway-agents/keyway/shared/api"
+	"github.com/keyway-agents/keyway/shared/authz"
+	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/route"
+	"github.com/keyway-agents/keyway/shared/run"
+	"github.com/keyway-agents/keyway/shared/store"
+	"github.com/keyway-agents/keyway/shared/wire"
+)
+
+// Parts are what a service is made of; all are required.
+type Parts struct {
+	Config  *config.Config
+	Policy  *authz.Policy
+	Models  map[string]model.Model // by agent id
+	DB      *store.DB
+	Log     *slog.Logger
+	Version string
+	Started time.Time
+}
+
+// Service answers the whole table.
+type Service struct {
+	Handler http.Handler // asks for a principal in the request's context
+	Runner  *run.Runner
+}
+
+// All builds the service with every resource, for the local server.
+func All(p Parts) Service {
+	isolation := api.Isolation(p.Config.Auth.UserIsolation)
+	var agents []run.Agent
+	var listed []wire.Agent
+	for _, a := range p.Config.Agents {
+		m := p.Models[a.ID]
+		agents = append(agents, run.Agent{Agent: a, Model: m})
+		listed = append(listed, api.Describe(a, m.Describe()))
+	}
+	runner := run.New(run.Options{DB: p.DB, Agents: agents, Log: p.Log, Now: time.Now, NewID: uuid.New})
+	list := api.Agents{List: listed}
+	server := api.New(api.Options{Table: route.Table, Policy: p.Policy, Leeway: p.Config.Auth.Leeway, Log: p.Log, Now: time.Now},
+		api.OS{
+			ID: p.Config.ID, Name: p.Config.Name, Description: p.Config.Description, Version: p.Version, Digest: p.Config.Digest,
+			Isolation: isolation, Agents: listed, Policy: p.Policy, Started: p.Started,
+		},
+		list,
+		api.Runs{DB: p.DB, Runner: runner, Agents: list, Isolation: isolation},
+		api.Sessions{DB: p.DB, Isolation: isolation, Agents: listed},
+	)
+	return Service{Handler: server, Runner: runner}
+}
