@@ -137,7 +137,7 @@ var methods = []string{"GET", "POST", "PUT", "PATCH", "DELETE"}
 var mapping = regexp.MustCompile(`^([A-Z]+) (/[^\s\x00-\x1f?#%\[\]{}\\]*)$`)
 
 func (d *decoder) scopeMappings(path string, n *node) []ScopeMapping {
-	if !d.expect(path, n, object, `lines such as "GET /agents": [app:read]`) {
+	if !d.expect(path, n, objectKind, `lines such as "GET /agents": [app:read]`) {
 		return nil
 	}
 	var all []ScopeMapping
@@ -162,7 +162,7 @@ func (d *decoder) scopeMappings(path string, n *node) []ScopeMapping {
 
 // scopes wants at least one: an empty list would open the route to every token.
 func (d *decoder) scopes(path string, n *node) []string {
-	if n.kind == faulty || !d.expect(path, n, list, "a list of scopes") {
+	if n.kind == faultyKind || !d.expect(path, n, listKind, "a list of scopes") {
 		return nil
 	}
 	if len(n.sub) == 0 {
@@ -172,7 +172,7 @@ func (d *decoder) scopes(path string, n *node) []string {
 	for i, sub := range n.sub {
 		at := Element(path, i)
 		switch {
-		case sub.kind == faulty || !d.expect(at, sub, text, "a scope, such as app:read"):
+		case sub.kind == faultyKind || !d.expect(at, sub, textKind, "a scope, such as app:read"):
 		case sub.text == "" || strings.ContainsAny(sub.text, " \t\r\n\x00"):
 			d.fault(at, "is "+seen(at, sub), "write one scope in each element, without spaces")
 		default:

@@ -51,7 +51,7 @@ type Auth struct {
 	Claims         Claims         `json:"claims" doc:"Which claims are read."`
 	AdminScope     string         `json:"admin_scope" default:"agent_os:admin" pattern:"^\\S+$" doc:"The scope that opens everything. With another one set, agent_os:admin is an ordinary scope."`
 	UserIsolation  bool           `json:"user_isolation" default:"true" doc:"Whether callers see their own sessions, runs and memories only. AgentOS 3.1.10 starts with false."`
-	ScopeMappings  []ScopeMapping `json:"scope_mappings" doc:"Replaces the scopes that a route needs: \"METHOD /path\" to a list, all of which are needed. A * stands for any text, slashes included. The most specific pattern wins: exact, then the longest literal prefix, then file order."`
+	ScopeMappings  []ScopeMapping `json:"scope_mappings" example:"{\"GET /agents\": [app:read]}" doc:"Replaces the scopes that a route needs: \"METHOD /path\" to a list, all of which are needed. A * stands for any text, slashes included. The most specific pattern wins: exact, then the longest literal prefix, then file order."`
 }
 
 // Key is one source of verification keys: exactly one of Literal, JWKSFile,
@@ -123,7 +123,7 @@ type Model struct {
 	Provider    string   `json:"provider" required:"true" enum:"openai,openai-responses,anthropic,bedrock,demo" example:"openai" doc:"Who serves the model. openai is the chat API, openai-responses the Responses API, demo works offline and says so in every answer."`
 	ID          string   `json:"id" required:"true" min:"1" example:"gpt-4o" doc:"The provider's name of the model."`
 	BaseURL     URL      `json:"base_url" absent:"the provider's own, or its usual variable" example:"http://localhost:11434/v1" doc:"Another address that speaks the provider's API."`
-	APIKey      Secret   `json:"api_key" absent:"the provider's usual variable" example:"${OPENAI_API_KEY}" doc:"The provider's key. Its variable may be unset; runs of this agent then fail, and with --dev the demo model answers."`
+	APIKey      Secret   `json:"api_key" absent:"the provider's usual variable" example:"${OPENAI_API_KEY}" doc:"The provider's key. Its variable may be unset; with --dev the demo model answers then."`
 	Temperature *float64 `json:"temperature" min:"0" max:"2" absent:"the provider's default" doc:"Sampling temperature."`
 }
 

@@ -15,6 +15,9 @@ import (
 // mappingsPath is the one object whose members keep the file's order.
 const mappingsPath = "auth.scope_mappings"
 
+// apiKeySuffix ends the paths of the values whose variable may be unset.
+const apiKeySuffix = ".model.api_key"
+
 // durations is narrower than time.ParseDuration, which takes signs too.
 const durations = `^(0|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$`
 
@@ -33,13 +36,13 @@ type shorthand interface {
 
 func (d *decoder) value(path string, n *node, v reflect.Value, tag reflect.StructTag) {
 	switch n.kind {
-	case absent, faulty:
+	case absentKind, faultyKind:
 		return
-	case null:
+	case nullKind:
 		d.fault(path, "is empty", "give it a value")
 		return
 	}
-	if s, ok := v.Addr().Interface().(shorthand); ok && n.kind == text {
+	if s, ok := v.Addr().Interface().(shorthand); ok && n.kind == textKind {
 		s.fromText(d, path, n)
 		return
 	}
@@ -59,8 +62,11 @@ func (d *decoder) byKind(path string, n *node, v reflect.Value, tag reflect.Stru
 	switch v.Kind() {
 	case reflect.String:
 		v.SetString(d.text(path, n, tag))
+		if strings.HasSuffix(path, apiKeySuffix) && v.Len() > 0 && !n.vars {
+			d.warn(path, "is a secret in the file", "write ${OPENAI_API_KEY}, or another variable, and set that")
+		}
 	case reflect.Bool:
-		if d.expect(path, n, boolean, "true or false") {
+		if d.expect(path, n, boolKind, "true or false") {
 			v.SetBool(n.text == "true")
 		}
 	case reflect.Int:
@@ -88,7 +94,7 @@ func (d *decoder) object(path string, n *node, v reflect.Value) {
 	if _, ok := v.Addr().Interface().(shorthand); ok {
 		want = "text, or " + want
 	}
-	if !d.expect(path, n, object, want) {
+	if !d.expect(path, n, objectKind, want) {
 		return
 	}
 	for _, key := range slices.Clone(n.keys) {
@@ -97,7 +103,7 @@ func (d *decoder) object(path string, n *node, v reflect.Value) {
 		}
 		d.fault(Member(path, key), "unknown field", suggest(key, known))
 		if meant := nearest(key, known); meant != "" && n.member(meant) == nil {
-			n.put(meant, &node{kind: faulty}) // not missing as well
+			n.put(meant, &node{kind: faultyKind}) // not missing as well
 		}
 	}
 	for i := range v.NumField() {
@@ -107,7 +113,7 @@ func (d *decoder) object(path string, n *node, v reflect.Value) {
 			continue
 		}
 		at, child := Member(path, name), n.member(name)
-		if child == nil || child.kind == absent {
+		if child == nil || child.kind == absentKind {
 			d.absent(at, f, v.Field(i))
 			continue
 		}
@@ -126,7 +132,7 @@ func (d *decoder) absent(path string, f reflect.StructField, v reflect.Value) {
 	} else if text, ok := f.Tag.Lookup("default"); ok {
 		d.value(path, defaultNode(f.Type, text), v, f.Tag)
 	} else if v.Kind() == reflect.Struct {
-		d.value(path, &node{kind: object}, v, f.Tag)
+		d.value(path, &node{kind: objectKind}, v, f.Tag)
 	}
 }
 
@@ -134,11 +140,11 @@ func defaultNode(t reflect.Type, s string) *node {
 	n := textNode(s)
 	switch t.Kind() {
 	case reflect.Bool:
-		n.kind = boolean
+		n.kind = boolKind
 	case reflect.Int:
-		n.kind = number
+		n.kind = numberKind
 	case reflect.Slice:
-		return &node{kind: list, sub: []*node{n}}
+		return &node{kind: listKind, sub: []*node{n}}
 	}
 	return n
 }
@@ -146,13 +152,13 @@ func defaultNode(t reflect.Type, s string) *node {
 // list keeps a zero element for a struct that waits for a variable, so that the
 // checks count as the file does; a text that waits is left out.
 func (d *decoder) list(path string, n *node, v reflect.Value, tag reflect.StructTag) {
-	if !d.expect(path, n, list, "a list") {
+	if !d.expect(path, n, listKind, "a list") {
 		return
 	}
 	t := v.Type().Elem()
 	v.Set(reflect.MakeSlice(v.Type(), 0, len(n.sub)))
 	for i, sub := range n.sub {
-		if sub.kind == absent && t.Kind() != reflect.Struct {
+		if sub.kind == absentKind && t.Kind() != reflect.Struct {
 			continue
 		}
 		e := reflect.New(t).Elem()
@@ -166,13 +172,13 @@ func (d *decoder) list(path string, n *node, v reflect.Value, tag reflect.Struct
 
 // texts fills a map of texts.
 func (d *decoder) texts(path string, n *node, v reflect.Value) {
-	if !d.expect(path, n, object, "an object") {
+	if !d.expect(path, n, objectKind, "an object") {
 		return
 	}
 	v.Set(reflect.MakeMap(v.Type()))
 	for i, key := range n.keys {
 		e := reflect.New(v.Type().Elem()).Elem()
-		if n.sub[i].kind != absent {
+		if n.sub[i].kind != absentKind {
 			d.value(Member(path, key), n.sub[i], e, "")
 			v.SetMapIndex(reflect.ValueOf(key), e)
 		}
@@ -180,7 +186,7 @@ func (d *decoder) texts(path string, n *node, v reflect.Value) {
 }
 
 func (d *decoder) text(path string, n *node, tag reflect.StructTag) string {
-	if !d.expect(path, n, text, "text, in quotes where needed") {
+	if !d.expect(path, n, textKind, "text, in quotes where needed") {
 		return ""
 	}
 	enum, pattern := tag.Get("enum"), tag.Get("pattern")
@@ -203,7 +209,7 @@ func (d *decoder) text(path string, n *node, tag reflect.StructTag) string {
 }
 
 func (d *decoder) number(path string, n *node, tag reflect.StructTag, want string) float64 {
-	if !d.expect(path, n, number, want) {
+	if !d.expect(path, n, numberKind, want) {
 		return 0
 	}
 	parse := func(s string) (float64, error) { return strconv.ParseFloat(s, 64) }
@@ -225,7 +231,7 @@ func (d *decoder) number(path string, n *node, tag reflect.StructTag, want strin
 
 func (d *decoder) duration(path string, n *node, tag reflect.StructTag) time.Duration {
 	const want = "a duration with its unit, such as 10s or 5m"
-	if !d.expect(path, n, text, want) {
+	if !d.expect(path, n, textKind, want) {
 		return 0
 	}
 	least := bound(tag.Get("min"), 0, time.ParseDuration)
@@ -254,7 +260,7 @@ func bound[T any](tag string, otherwise T, parse func(string) (T, error)) T {
 
 func (d *decoder) prefix(path string, n *node) netip.Prefix {
 	const want = "an address or a network, such as 10.1.2.3 or 10.0.0.0/8"
-	if !d.expect(path, n, text, want) {
+	if !d.expect(path, n, textKind, want) {
 		return netip.Prefix{}
 	}
 	p, err := netip.ParsePrefix(n.text)
@@ -280,7 +286,7 @@ func (d *decoder) expect(path string, n *node, k kind, want string) bool {
 		return true
 	}
 	what := n.kind.String()
-	if n.kind == text && (k == boolean || k == number) {
+	if n.kind == textKind && (k == boolKind || k == numberKind) {
 		what = seen(path, n)
 	}
 	d.fault(path, "is "+what, "write "+want)

@@ -17,7 +17,17 @@ One file describes one OS. JSON is accepted wherever YAML is. Whatever this page
 fault is reported at once, with line, column and remedy: ` + "`keyway config check`" + ` prints them. Editors complete the file
 with [keyway.schema.json](keyway.schema.json); its first line may say so:
 
-` + "```yaml\n# yaml-language-server: $schema=docs/keyway.schema.json\n```" + `
+` + "```yaml" + `
+# yaml-language-server: $schema=docs/keyway.schema.json
+id: my-agent-os
+auth:
+  keys:
+    - ${JWT_VERIFICATION_KEY}
+agents:
+  - id: web-search-agent
+    model: openai:gpt-4o
+    tools: [websearch]
+` + "```" + `
 
 **Variables.** ` + "`${VAR}`" + ` in any text is replaced from the environment; ` + "`$${`" + ` is a plain ` + "`${`" + `. A variable that is unset or
 empty is a fault, except for a model's ` + "`api_key`" + `. With ` + "`--dev`" + ` the value counts as not written instead, except in
@@ -43,7 +53,7 @@ func section(b *strings.Builder, path string, t reflect.Type, doc string) {
 	}
 	fmt.Fprintf(b, "\n## %s\n\n", title)
 	if short := shorthandDoc[t]; short != "" {
-		fmt.Fprintf(b, "%s Either a text or an object. As a text: %s As an object:\n\n", doc, short)
+		fmt.Fprintf(b, "%s As a text: %s As an object:\n\n", doc, lowerFirst(short))
 	} else if doc != "" {
 		fmt.Fprintf(b, "%s\n\n", doc)
 	}
@@ -62,12 +72,14 @@ func section(b *strings.Builder, path string, t reflect.Type, doc string) {
 		if inner.Kind() == reflect.Pointer {
 			inner = inner.Elem()
 		}
-		if inner.Kind() == reflect.Struct && typeName(inner) == "object" {
+		if inner.Kind() == reflect.Struct && strings.HasSuffix(typeName(inner), "object") && inner != reflect.TypeFor[ScopeMapping]() {
 			section(&below, at, inner, f.Tag.Get("doc"))
 		}
 	}
 	b.WriteString(below.String())
 }
+
+func lowerFirst(s string) string { return strings.ToLower(s[:1]) + s[1:] }
 
 func typeName(t reflect.Type) string {
 	switch t {
@@ -77,6 +89,9 @@ func typeName(t reflect.Type) string {
 		return "network"
 	case reflect.TypeFor[[]ScopeMapping]():
 		return "object of lists"
+	}
+	if shorthandDoc[t] != "" {
+		return "text or object"
 	}
 	switch t.Kind() {
 	case reflect.Pointer:

@@ -76,13 +76,13 @@ var variable = regexp.MustCompile(`\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$\{`)
 // expand replaces the variables in every text below n.
 func (d *decoder) expand(path string, n *node) {
 	for i, v := range n.sub {
-		if n.kind == object {
+		if n.kind == objectKind {
 			d.expand(Member(path, n.keys[i]), v)
 		} else {
 			d.expand(Element(path, i), v)
 		}
 	}
-	if n.kind == text && strings.Contains(n.text, "${") {
+	if n.kind == textKind && strings.Contains(n.text, "${") {
 		n.text = variable.ReplaceAllStringFunc(n.text, func(m string) string {
 			return d.variable(path, n, m)
 		})
@@ -96,7 +96,7 @@ func (d *decoder) variable(path string, n *node, match string) string {
 		return "${"
 	}
 	if match == "${" {
-		n.kind = faulty
+		n.kind = faultyKind
 		d.fault(path, "has a ${ that begins no ${NAME}", "write $${ where a plain ${ is meant")
 		return match
 	}
@@ -107,10 +107,10 @@ func (d *decoder) variable(path string, n *node, match string) string {
 	case value != "":
 		return value
 	case d.mayBeUnset(path):
-		n.kind = absent
+		n.kind = absentKind
 		d.c.Unset[path] = name
 	default:
-		n.kind = faulty
+		n.kind = faultyKind
 		d.fault(path, match+" is not set or empty", "set "+name+", or write $${ where a plain ${ is meant")
 	}
 	return ""
@@ -119,5 +119,5 @@ func (d *decoder) variable(path string, n *node, match string) string {
 // mayBeUnset excepts the file as a whole, and the scope mappings: leaving one of
 // their scopes out would open the route to more callers.
 func (d *decoder) mayBeUnset(path string) bool {
-	return strings.HasSuffix(path, ".model.api_key") || d.Dev && path != "" && !strings.HasPrefix(path, mappingsPath)
+	return strings.HasSuffix(path, apiKeySuffix) || d.Dev && path != "" && !strings.HasPrefix(path, mappingsPath)
 }

@@ -46,7 +46,7 @@ func encode(v reflect.Value) *node {
 	case reflect.Pointer:
 		return encode(v.Elem())
 	case reflect.Slice:
-		n.kind = list
+		n.kind = listKind
 		for _, e := range v.Seq2() {
 			n.sub = append(n.sub, encode(e))
 		}
@@ -60,15 +60,15 @@ func encode(v reflect.Value) *node {
 	case reflect.String:
 		return textNode(v.String())
 	case reflect.Bool:
-		return &node{kind: boolean, text: fmt.Sprint(v)}
+		return &node{kind: boolKind, text: fmt.Sprint(v)}
 	default:
-		return &node{kind: number, text: fmt.Sprint(v)}
+		return &node{kind: numberKind, text: fmt.Sprint(v)}
 	}
 	return n
 }
 
 func encodeFields(n *node, v reflect.Value) {
-	n.kind = object
+	n.kind = objectKind
 	for f, field := range v.Fields() {
 		name := f.Tag.Get("json")
 		_, falls := f.Tag.Lookup("default")
@@ -80,7 +80,7 @@ func encodeFields(n *node, v reflect.Value) {
 }
 
 func encodeMappings(all []ScopeMapping) *node {
-	n := &node{kind: object}
+	n := &node{kind: objectKind}
 	for _, m := range all {
 		n.put(m.Method+" "+m.Pattern, encode(reflect.ValueOf(m.Scopes)))
 	}

@@ -69,14 +69,14 @@ func typeSchema(t reflect.Type, tag reflect.StructTag) *node {
 func textSchema(tag reflect.StructTag) *node {
 	n := typed("string")
 	if enum := tag.Get("enum"); enum != "" {
-		words := &node{kind: list}
+		words := &node{kind: listKind}
 		for word := range strings.SplitSeq(enum, ",") {
 			words.sub = append(words.sub, textNode(word))
 		}
 		known := &node{}
 		known.put("enum", words)
 		either := &node{}
-		either.put("anyOf", &node{kind: list, sub: []*node{known, typed("string", "pattern", `\$\{`)}})
+		either.put("anyOf", &node{kind: listKind, sub: []*node{known, typed("string", "pattern", `\$\{`)}})
 		return either
 	}
 	if pattern := tag.Get("pattern"); pattern != "" {
@@ -94,7 +94,7 @@ func shorthandSchema(t reflect.Type) *node {
 		short.put("pattern", textNode(`^[^:]+:.+$`+variableForm))
 	}
 	n := &node{}
-	n.put("anyOf", &node{kind: list, sub: []*node{short, objectSchema(t)}})
+	n.put("anyOf", &node{kind: listKind, sub: []*node{short, objectSchema(t)}})
 	return n
 }
 
@@ -106,8 +106,8 @@ var shorthandDoc = map[reflect.Type]string{
 
 func objectSchema(t reflect.Type) *node {
 	n := typed("object")
-	n.put("additionalProperties", &node{kind: boolean, text: "false"})
-	properties, required := &node{kind: object}, &node{kind: list}
+	n.put("additionalProperties", &node{kind: boolKind, text: "false"})
+	properties, required := &node{kind: objectKind}, &node{kind: listKind}
 	for f := range t.Fields() {
 		name := f.Tag.Get("json")
 		if name == "-" {
@@ -163,6 +163,6 @@ func typed(name string, member ...string) *node {
 // putNumber adds a member unless the number is empty or the member is there.
 func (n *node) putNumber(key, s string) {
 	if s != "" && n.member(key) == nil {
-		n.put(key, &node{kind: number, text: s})
+		n.put(key, &node{kind: numberKind, text: s})
 	}
 }

@@ -16,14 +16,14 @@ import (
 type kind int
 
 const (
-	null kind = iota
-	boolean
-	number
-	text
-	list
-	object
-	absent
-	faulty
+	nullKind kind = iota
+	boolKind
+	numberKind
+	textKind
+	listKind
+	objectKind
+	absentKind
+	faultyKind
 )
 
 func (k kind) String() string {
@@ -40,7 +40,7 @@ type node struct {
 	sub  []*node  // of an object or a list
 }
 
-func textNode(s string) *node { return &node{kind: text, text: s, raw: s} }
+func textNode(s string) *node { return &node{kind: textKind, text: s, raw: s} }
 
 func (n *node) member(key string) *node {
 	if i := slices.Index(n.keys, key); i >= 0 {
@@ -50,7 +50,7 @@ func (n *node) member(key string) *node {
 }
 
 func (n *node) put(key string, v *node) {
-	n.kind = object
+	n.kind = objectKind
 	n.keys, n.sub = append(n.keys, key), append(n.sub, v)
 }
 
@@ -79,9 +79,9 @@ func (r *reader) node(path string) *node {
 	token, _ := r.dec.Token()
 	switch t := token.(type) {
 	case bool:
-		return &node{kind: boolean, text: strconv.FormatBool(t)}
+		return &node{kind: boolKind, text: strconv.FormatBool(t)}
 	case json.Number:
-		return &node{kind: number, text: shortest(t.String())}
+		return &node{kind: numberKind, text: shortest(t.String())}
 	case string:
 		return textNode(t)
 	case json.Delim:
@@ -90,11 +90,11 @@ func (r *reader) node(path string) *node {
 		}
 		return r.object(path)
 	}
-	return &node{kind: null}
+	return &node{kind: nullKind}
 }
 
 func (r *reader) list(path string) *node {
-	n := &node{kind: list}
+	n := &node{kind: listKind}
 	for r.dec.More() {
 		n.sub = append(n.sub, r.node(Element(path, len(n.sub))))
 	}
@@ -103,7 +103,7 @@ func (r *reader) list(path string) *node {
 }
 
 func (r *reader) object(path string) *node {
-	n := &node{kind: object}
+	n := &node{kind: objectKind}
 	for r.dec.More() {
 		token, _ := r.dec.Token()
 		key, _ := token.(string)
@@ -132,13 +132,13 @@ func shortest(number string) string {
 // sort orders the members of every object but the mappings, whose order counts.
 func (n *node) sort(path string) {
 	for i, v := range n.sub {
-		if n.kind == object {
+		if n.kind == objectKind {
 			v.sort(Member(path, n.keys[i]))
 		} else {
 			v.sort(Element(path, i))
 		}
 	}
-	if n.kind != object || path == mappingsPath {
+	if n.kind != objectKind || path == mappingsPath {
 		return
 	}
 	sub := make(map[string]*node, len(n.sub))
@@ -154,13 +154,13 @@ func (n *node) sort(path string) {
 // write appends the node as JSON without any white space.
 func (n *node) write(b *bytes.Buffer) {
 	switch n.kind {
-	case text:
+	case textKind:
 		quote(b, n.text)
-	case number, boolean:
+	case numberKind, boolKind:
 		b.WriteString(n.text)
-	case list:
+	case listKind:
 		n.writeAll(b, '[', ']')
-	case object:
+	case objectKind:
 		n.writeAll(b, '{', '}')
 	default:
 		b.WriteString("null")
@@ -173,7 +173,7 @@ func (n *node) writeAll(b *bytes.Buffer, begin, end byte) {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		if n.kind == object {
+		if n.kind == objectKind {
 			quote(b, n.keys[i])
 			b.WriteByte(':')
 		}

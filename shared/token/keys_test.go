@@ -200,10 +200,12 @@ func TestAllFaultsOfTheOptionsAreNamedAtOnce(t *testing.T) {
 
 func TestKidNarrowsWhenTheSetHasIt(t *testing.T) {
 	t.Parallel()
-	first, second := ecKey(elliptic.P256()), ecKey(elliptic.P256())
+	first, second, nameless := ecKey(elliptic.P256()), ecKey(elliptic.P256()), ecKey(elliptic.P256())
 	o := token.Options{
-		Algorithms: []string{"ES256"}, Now: at(now), Keys: []token.KeySource{{JWKSFile: writeJWKS(t,
-			jwk(first.Public(), "../1", "sig", "ES256"), jwk(second.Public(), "2", "", ""))}},
+		Algorithms: []string{"ES256"}, Now: at(now), Keys: []token.KeySource{
+			{JWKSFile: writeJWKS(t, jwk(first.Public(), "../1", "sig", "ES256"), jwk(second.Public(), "2", "", ""))},
+			{PEM: publicPEM(nameless)},
+		},
 	}
 	for name, row := range map[string]struct {
 		kid  []string
@@ -215,7 +217,8 @@ func TestKidNarrowsWhenTheSetHasIt(t *testing.T) {
 		"no kid":                     {nil, second, ""},
 		"an empty kid":               {[]string{"kid", ""}, second, ""},
 		"a kid that nobody has":      {[]string{"kid", "3"}, second, ""},
-		"a kid, differing in case":   {[]string{"kid", "../1 "}, first, ""},
+		"a kid with a blank":         {[]string{"kid", "../1 "}, first, ""},
+		"a key without kid":          {[]string{"kid", "2"}, nameless, ""},
 		"a stranger with a good kid": {[]string{"kid", "2"}, ecKey(elliptic.P256()), badSignature},
 	} {
 		t.Run(name, func(t *testing.T) {

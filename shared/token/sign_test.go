@@ -133,12 +133,13 @@ func TestKeysAreNotGeneratedWithoutRandomnessOrForUnknownAlgorithms(t *testing.T
 
 func TestKidOfTheFileIsTheSigningKeysOwn(t *testing.T) {
 	t.Parallel()
-	older, newer := generated(t, "ES256"), generated(t, "ES256")
-	newer.Keys = append(older.Keys, newer.Keys...)
+	newer := generated(t, "ES256")
+	kid := newer.Keys[0]["kid"]
+	newer.Keys = slices.Concat(generated(t, "ES256").Keys, newer.Keys, generated(t, "RS256").Keys)
 	file := writeFile(t, string(must(json.Marshal(newer))))
 	raw := must(newSigner(t, token.SigningKey{File: file}).Sign(token.Draft{}))
 	got, _, err := jwt.NewParser().ParseUnverified(raw, jwt.MapClaims{})
-	want := map[string]any{"alg": "ES256", "typ": "JWT", "kid": newer.Keys[1]["kid"]}
+	want := map[string]any{"alg": "ES256", "typ": "JWT", "kid": kid}
 	if err != nil || cmp.Diff(want, got.Header) != "" {
 		t.Errorf("error %v, header %v, want %v", err, got.Header, want)
 	}
@@ -180,6 +181,8 @@ func TestUnusableSigningKeysAreRefusedWithARemedy(t *testing.T) {
 	text := func(kind string, der []byte) token.SigningKey { return token.SigningKey{PEM: pemBlock(kind, der)} }
 	file := func(text string) token.SigningKey { return token.SigningKey{File: writeFile(t, text)} }
 	weak := must(x509.MarshalPKCS8PrivateKey(weakKey()))
+	pkcs8 := pemBlock("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(rsaKey())))
+	badSet := must(json.Marshal(map[string]any{"keys": []string{"x"}, "private_key": string(pkcs8)}))
 	for name, row := range map[string]struct {
 		key  token.SigningKey
 		want []string
@@ -197,6 +200,7 @@ func TestUnusableSigningKeysAreRefusedWithARemedy(t *testing.T) {
 		"no file":             {token.SigningKey{File: "/nonexistent/k"}, []string{"/nonexistent/k", "keyway keys generate"}},
 		"a published set":     {file(`{"keys":[]}`), []string{`no "private_key"`, "generated"}},
 		"a broken file key":   {file(`{"private_key":"x"}`), []string{"private_key: not PEM"}},
+		"a broken file set":   {file(string(badSet)), []string{"key 0: not a JWK"}},
 		"a short file secret": {file(`{"secret":"short"}`), []string{"5 bytes"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -77,11 +77,11 @@ func convert(data []byte) (*document, []config.Fault) {
 		return d, d.faults
 	}
 	if !utf8.Valid(data) {
-		d.fault("", place(data, bytes.IndexRune(data, utf8.RuneError)), "is not UTF-8", "save the file as UTF-8")
+		d.fault("", locate(data, bytes.IndexRune(data, utf8.RuneError)), "is not UTF-8", "save the file as UTF-8")
 		return d, d.faults
 	}
 	if i := bytes.IndexFunc(data, func(r rune) bool { return r >= leftBrace && r <= colon }); i >= 0 {
-		d.fault("", place(data, i), "has a noncharacter", "delete it")
+		d.fault("", locate(data, i), "has a noncharacter", "delete it")
 		return d, d.faults
 	}
 	switch body := d.parse(data); {
@@ -95,8 +95,8 @@ func convert(data []byte) (*document, []config.Fault) {
 	return d, d.faults
 }
 
-// place is the line and column of a byte.
-func place(data []byte, i int) position {
+// locate is the line and column of a byte.
+func locate(data []byte, i int) position {
 	line := data[bytes.LastIndexByte(data[:i], '\n')+1 : i]
 	return position{bytes.Count(data[:i], []byte("\n")) + 1, utf8.RuneCount(line) + 1}
 }

@@ -143,6 +143,7 @@ func TestEachMistakeIsNamedWithItsPlaceAndRemedy(t *testing.T) {
 		{"  model: demo:x", "  model: demo:x\n  timeout: .inf", `7:12: agents[0].timeout: is not a finite number; write one`},
 		{"  model: demo:x", "  model: [demo", `6:10: is not YAML: sequence end token ']' not found`},
 		{"  model: demo:x", "  model: é\xff", `6:11: is not UTF-8; save the file as UTF-8`},
+		{"id: os", "id: x\uFDD2y", `1:6: has a noncharacter; delete it`},
 		{"id: os", "? id\n: os", `1:1: has a field name that is not plain text; write name: value`},
 		{good, strings.Repeat("[", 100_000), `1:65: nests too deep; nothing in keyway.yaml needs that`},
 		{good, strings.Repeat("- ", 100_000), `1:129: nests too deep; nothing in keyway.yaml needs that`},

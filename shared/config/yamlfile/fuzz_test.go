@@ -30,6 +30,7 @@ func seeds(f *testing.F) {
 		"", "---\n", "a: &x [*x]\n", "a: {<<: *a}\n", "? [a]\n: b\n", "id: !!str 1\n", "a:\n\t- b\n",
 		`{"id": "\ud800", "agents": [{"id": "a", "model": "demo:x"}]}`, "id: ${${A}}\n", "[${A}, $${B}]", "a: 1\n---\nb: 2\n",
 		"auth: {keys: [${UNSET}, {jwks_url: ${UNSET}}], scope_mappings: {GET /: [${UNSET}]}}", "id: .inf\n\"a.b\": [1, 0x1F, 1e999]\n",
+		"{a: {b: [c:d, 'e':f, ::1]}, \"g\":h:i}", "id: \uFDD0A\uFDD1\n",
 	} {
 		f.Add([]byte(s))
 	}

@@ -198,6 +198,24 @@ func TestJSONIsReadAsYAMLIs(t *testing.T) {
 	}
 }
 
+func TestWordsWithColonsAndBracesNeedNoQuotes(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		`m: {GET /agents: [app:read, agents:*:run], "POST /x": ["a:b"]}`: `{"m":{"GET /agents":["app:read","agents:*:run"],"POST /x":["a:b"]}}`,
+		`c: {origins: [http://localhost:3000, localhost:80]}`:            `{"c":{"origins":["http://localhost:3000","localhost:80"]}}`,
+		`e: {allow: [::1, fe80::/10, 127.0.0.1]}`:                        `{"e":{"allow":["::1","fe80::/10","127.0.0.1"]}}`,
+		`d: {url: postgres://${USER}:${PASS}@h/d, s: x}`:                 `{"d":{"s":"x","url":"postgres://${USER}:${PASS}@h/d"}}`,
+		"k: [${A}, \"${B}\", '$${C}'] # ${D}: e:f":                       `{"k":["${A}","${B}","$${C}"]}`,
+		"t: |\n  a:b ${C}\n  \"d\":e\n":                                  `{"t":"a:b ${C}\n\"d\":e\n"}`,
+		`{"a":1,"b" :{"c":"d:e"},'f':g:h}`:                               `{"a":1,"b":{"c":"d:e"},"f":"g:h"}`,
+	} {
+		got, err := yamlfile.Canonical("keyway.yaml", []byte(text))
+		if err != nil || string(got) != want {
+			t.Errorf("%s\ngot  %s, %v\nwant %s", text, got, err, want)
+		}
+	}
+}
+
 func TestTheOrderOfMappingsChangesTheDigest(t *testing.T) {
 	t.Parallel()
 	const first, second = `    "POST /agents/*/runs": [app:run]`, `    GET /agents: [app:read]`

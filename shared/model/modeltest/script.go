@@ -81,8 +81,8 @@ func (s Script) ToolCall(name, arguments string) Script {
 // request; both count from 1.
 func CallID(request, call int) string { return fmt.Sprintf("call_%d_%d", request, call) }
 
-// Wait holds the answer until ch is closed or yields, or until the client lets go
-// or the test ends. As a script's first step it holds back the headers too.
+// Wait holds the answer until ch is closed or yields; a nil ch, until the client
+// lets go or the test ends. As a script's first step it holds back the headers too.
 func (s Script) Wait(ch <-chan struct{}) Script { return s.then(waitStep(ch)) }
 
 // Raw goes on with bytes of the caller's own, in one write. As a script's first

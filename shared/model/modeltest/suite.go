@@ -93,14 +93,20 @@ func Run(t *testing.T, open func(t *testing.T, srv *Server) model.Model) {
 
 type opener = func(*testing.T, *Server) model.Model
 
-// hear asks a model opened on a server with this one script. A hang becomes an
-// error of the deadline.
+// bounded is a context that turns a hang into an error. It outlasts Quiet, which
+// must not mistake its end for the client's letting go.
+func bounded(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// hear asks a model opened on a server with this one script.
 func hear(t *testing.T, open opener, s Script) Answer {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
 	srv := NewServer(t, s)
-	a := Listen(ctx, t, open(t, srv), Ask("hello"))
+	a := Listen(bounded(t), t, open(t, srv), Ask("hello"))
 	srv.Quiet(t)
 	return a
 }
@@ -221,12 +227,10 @@ func refusals(t *testing.T, open opener) {
 }
 
 func firstPartEarly(t *testing.T, open opener) {
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
 	seen := make(chan struct{})
 	srv := NewServer(t, Text("first").Wait(seen).Text("second"))
 	var text string
-	for p, err := range open(t, srv).Stream(ctx, Ask("hello")) {
+	for p, err := range open(t, srv).Stream(bounded(t), Ask("hello")) {
 		if err != nil {
 			t.Fatalf("after %q: %v", text, err)
 		}
@@ -241,7 +245,7 @@ func firstPartEarly(t *testing.T, open opener) {
 
 func cancelled(t *testing.T, open opener) {
 	why := errors.New("the user pressed stop")
-	ctx, cancel := context.WithCancelCause(t.Context())
+	ctx, cancel := context.WithCancelCause(bounded(t))
 	defer cancel(nil)
 	srv := NewServer(t, Text("first").Wait(nil).Text("never"))
 	var last error
@@ -268,7 +272,7 @@ func cancelledEarly(t *testing.T, open opener) {
 
 func leaveEarly(t *testing.T, open opener) {
 	srv := NewServer(t, Text("first").Wait(nil).Text("never"))
-	for p, err := range open(t, srv).Stream(t.Context(), Ask("hello")) {
+	for p, err := range open(t, srv).Stream(bounded(t), Ask("hello")) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -280,28 +284,33 @@ func leaveEarly(t *testing.T, open opener) {
 }
 
 func concurrent(t *testing.T, open opener) {
+	const many = 4
 	together := make(chan struct{})
-	arrived := make(chan struct{}, 4)
+	arrived := make(chan struct{}, many)
 	srv := NewServerFunc(t, func(r Request) Script {
 		arrived <- struct{}{}
 		return Text(AnswerID(r.N)).Wait(together).Text(" done")
 	})
-	m := open(t, srv)
-	answers := make(chan Answer, cap(arrived))
-	for range cap(answers) {
-		go func() { answers <- Listen(t.Context(), t, m, Ask("hello")) }()
+	ctx, m := bounded(t), open(t, srv)
+	answers := make(chan Answer, many)
+	for range many {
+		go func() { answers <- Listen(ctx, t, m, Ask("hello")) }()
 	}
-	for range cap(arrived) {
-		<-arrived
+	for range many {
+		select {
+		case <-arrived:
+		case <-ctx.Done():
+			t.Fatal("the model asks for one answer after the other")
+		}
 	}
 	close(together)
 	texts := map[string]bool{}
-	for range cap(answers) {
+	for range many {
 		a := <-answers
 		a.mustEnd(t)
 		texts[a.Text] = true
 	}
-	if len(texts) != cap(answers) {
-		t.Errorf("answers %v, want %d different ones", texts, cap(answers))
+	if len(texts) != many {
+		t.Errorf("answers %v, want %d different ones", texts, many)
 	}
 }

@@ -55,7 +55,6 @@ func connectionError(err error) error {
 // statusError turns an HTTP error into a fault with the vendor's own words.
 func (o Options) statusError(resp *http.Response) error {
 	raw, _ := io.ReadAll(resp.Body) // half a body still names the status
-	resp.Body.Close()
 	var body struct {
 		Error   json.RawMessage `json:"error"`
 		Message string          `json:"message"`

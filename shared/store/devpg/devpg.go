@@ -27,8 +27,8 @@ import (
 // Options say where the data lives and how careful the server is with it.
 type Options struct {
 	// Dir gets a subdirectory pg with everything in it: data, pg.log, pg.json.
-	// As root, a Dir that the server's user cannot enter is replaced by one below
-	// /var/lib/keyway; Progress and Server.Dir say so.
+	// As root, a Dir that the server's user cannot enter (t.TempDir is one) is
+	// replaced by one below /var/lib/keyway; Progress and Server.Dir say so.
 	Dir string
 	// Progress is told, in a short line, what takes long. It may be nil.
 	Progress func(string)

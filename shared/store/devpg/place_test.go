@@ -67,6 +67,7 @@ func TestAUserWithoutPasswdEntryIsTold(t *testing.T) {
 	who, err := parseAccount("54321", "54321")
 	must(t, err)
 	wantText(t, refused(t, &who, freshDir(t, &who)), "uid 54321 has no entry in /etc/passwd", "run as another user")
+	t.Cleanup(func() { must(t, os.RemoveAll(rootDir+"/postgresql-54321")) })
 	wantText(t, refused(t, nil, freshDir(t, nil), "SUDO_UID=54321", "SUDO_GID=54321"), "uid 54321 has no entry in /etc/passwd")
 }
 

@@ -49,7 +49,7 @@ func TestADatabaseThatCannotStartIsToldAndNotTouched(t *testing.T) {
 	must(t, err)
 	remember(t, s.URL, "word")
 	must(t, s.Close())
-	append := func(line string) func(string) string { return func(old string) string { return old + line } }
+	add := func(line string) func(string) string { return func(old string) string { return old + line } }
 	empty := func(string) string { return "" }
 	for _, row := range []struct {
 		name, file string
@@ -57,7 +57,7 @@ func TestADatabaseThatCannotStartIsToldAndNotTouched(t *testing.T) {
 		env        string
 		want       []string
 	}{
-		{name: "another major is forced", file: "data/PG_VERSION", change: append(""), env: "KEYWAY_POSTGRES=" + fakeBin(t, 99),
+		{name: "another major is forced", file: "data/PG_VERSION", change: add(""), env: "KEYWAY_POSTGRES=" + fakeBin(t, 99),
 			want: []string{s.Dir + " is of PostgreSQL 1", "is 99", "unset it"}},
 		{name: "its major is nowhere to be had", file: "data/PG_VERSION", change: func(string) string { return "9\n" },
 			want: []string{"needs PostgreSQL 9", "this machine has", "cannot be fetched", "install it"}},
@@ -65,7 +65,7 @@ func TestADatabaseThatCannotStartIsToldAndNotTouched(t *testing.T) {
 		{name: "its version has a zero before it", file: "data/PG_VERSION", change: func(old string) string { return "0" + old },
 			want: []string{s.Dir + "/data", "move it away"}},
 		{name: "the password is lost", file: "password", change: empty, want: []string{"password is lost", "restore it"}},
-		{name: "a setting is wrong", file: "data/postgresql.conf", change: append("\nno_such_setting = 1\n"),
+		{name: "a setting is wrong", file: "data/postgresql.conf", change: add("\nno_such_setting = 1\n"),
 			want: []string{"does not start", "no_such_setting"}},
 		{name: "a file is damaged", file: "data/global/pg_control", change: func(old string) string { return strings.Repeat("\x00", len(old)) },
 			want: []string{"does not start", "incompatible with server"}},
@@ -110,7 +110,6 @@ func TestASearchTakesTheNewestThatIsWhole(t *testing.T) {
 	must(t, os.Remove(filepath.Join(half, "initdb")))
 	must(t, os.Mkdir(links, 0o755))
 	must(t, os.Symlink(filepath.Join(whole, "pg_ctl"), filepath.Join(links, "pg_ctl")))
-	t.Log("PATH holds nothing but a link to pg_ctl; a newer PostgreSQL is without initdb")
 	for _, path := range []string{links + ":" + half, links} {
 		p := launch(t, nil, freshDir(t, nil), "PATH="+path+":/usr/bin:/bin")
 		wantText(t, p.settled(t).Error(), "rename data.making")

@@ -1,7 +1,6 @@
 package devpg
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,14 +39,8 @@ var passing = []string{"already listening", "Address already in use", "shared me
 
 // start returns the URL once the database answers.
 func (c *cluster) start(ctx context.Context) (url string, err error) {
-	tmp := filepath.Join(c.Dir, "tmp") // the library drops a log there at each start
-	if err := errors.Join(os.RemoveAll(tmp), os.Mkdir(tmp, 0o700), os.Setenv("TMPDIR", tmp)); err != nil {
+	if err := c.tidy(); err != nil {
 		return "", err
-	}
-	if log, err := os.Stat("pg.log"); err == nil && log.Size() > 10<<20 {
-		if err := os.Truncate("pg.log", 0); err != nil {
-			return "", err
-		}
 	}
 	defer func() {
 		if err != nil {
@@ -57,53 +50,63 @@ func (c *cluster) start(ctx context.Context) (url string, err error) {
 	release := context.AfterFunc(ctx, func() { _ = c.stop() }) // a recovery may take minutes
 	defer release()
 	for range 5 {
-		var complaint string
-		if url, complaint, err = c.try(ctx); err == nil || ctx.Err() != nil {
-			return url, cmp.Or(ctx.Err(), err)
+		url, err = c.try(ctx)
+		if ctx.Err() != nil || err == nil {
+			return url, ctx.Err()
 		}
-		if !slices.ContainsFunc(passing, func(s string) bool { return strings.Contains(complaint, s) }) || !sleep(ctx, 200*time.Millisecond) {
+		if !slices.ContainsFunc(passing, func(s string) bool { return strings.Contains(err.Error(), s) }) {
 			break
 		}
+		sleep(ctx, 200*time.Millisecond)
 	}
 	return "", err
 }
 
-// try starts the server on a free port; complaint is what PostgreSQL said.
-func (c *cluster) try(ctx context.Context) (url, complaint string, err error) {
-	before, _ := os.ReadFile("pg.log")
+// tidy makes room for the library's droppings and cuts a large log.
+func (c *cluster) tidy() error {
+	tmp := filepath.Join(c.Dir, "tmp")
+	if log, err := os.Stat("pg.log"); err == nil && log.Size() > 10<<20 {
+		if err := os.Truncate("pg.log", 0); err != nil {
+			return err
+		}
+	}
+	// The library deletes a data directory whose version it does not like, and
+	// makes a new one. dataMajor saw to that; should they ever disagree, it
+	// deletes this link, and makes nothing for want of the locale "none".
+	return errors.Join(os.RemoveAll(tmp), os.Mkdir(tmp, 0o700), os.Setenv("TMPDIR", tmp), os.Symlink("../data", "tmp/data"))
+}
+
+// try starts the server on a free port.
+func (c *cluster) try(ctx context.Context) (url string, err error) {
+	var before int64
+	if info, err := os.Stat("pg.log"); err == nil {
+		before = info.Size()
+	}
 	port, err := freePort()
 	if err != nil {
-		return "", "", err
+		return "", err
 	}
 	settings := maps.Clone(parameters)
 	if !c.Durable {
 		maps.Copy(settings, hasty)
 	}
-	// The library deletes a data directory whose version it does not like, and
-	// makes a new one. dataMajor saw to that; should they ever disagree, it
-	// deletes a link, and makes nothing for want of the locale.
-	link := filepath.Join("tmp", "data")
-	if err := errors.Join(os.RemoveAll(link), os.Symlink(filepath.Join("..", "data"), link)); err != nil {
-		return "", "", err
-	}
 	err = embedded.NewDatabase(embedded.DefaultConfig().
 		Version(embedded.PostgresVersion(strconv.Itoa(c.bin.major))).BinariesPath(filepath.Dir(c.bin.dir)).
-		DataPath(link).Locale("none").RuntimePath(filepath.Join("tmp", "run")).Port(port).StartParameters(settings).
+		DataPath("tmp/data").Locale("none").RuntimePath("tmp/run").Port(port).StartParameters(settings).
 		Username("keyway").Password(c.password).StartTimeout(10 * time.Second).Logger(nil)).Start()
 	if err == nil {
 		url = fmt.Sprintf("postgres://keyway:%s@127.0.0.1:%d/keyway?sslmode=disable", c.password, port)
 		err = ensureDatabase(ctx, url)
 	}
-	if err != nil {
-		log, _ := os.ReadFile("pg.log")
-		complaint = err.Error()
-		if _, said, ok := strings.Cut(complaint, ":\n"); ok { // before it stands pg_ctl's long command line
-			complaint = said
-		}
-		complaint += "\n" + string(log[min(len(before), len(log)):])
-		err = fmt.Errorf("PostgreSQL %d does not start: %s", c.bin.major, tail(complaint))
+	if err == nil {
+		return url, nil
 	}
-	return url, complaint, err
+	said := err.Error()
+	if _, rest, ok := strings.Cut(said, ":\n"); ok { // before it stands pg_ctl's long command line
+		said = rest
+	}
+	log, _ := os.ReadFile("pg.log")
+	return "", fmt.Errorf("PostgreSQL %d does not start: %s", c.bin.major, tail(said+"\n"+string(log[min(before, int64(len(log))):])))
 }
 
 // ensureDatabase makes the database that url names, if need be.

@@ -238,6 +238,7 @@ minted("aud wrong and subject reserved", audience=OS, aud="other", sub="sa:bot")
 ISS = "https://issuer"
 minted("iss right", issuer=ISS, iss=ISS)
 minted("iss missing", issuer=ISS)
+row("iss null", signed(HEADER, claims(iss=None)), issuer=ISS)
 minted("iss wrong", issuer=ISS, iss="https://evil", ours="Invalid token: Invalid issuer")
 minted("iss prefix", issuer=ISS, iss=ISS + "/", ours="Invalid token: Invalid issuer")
 row("iss number (unchecked)", signed(HEADER, claims(iss=5)),

@@ -1,0 +1,389 @@
+package store_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/store"
+	"github.com/keyway-agents/keyway/shared/store/storetest"
+)
+
+func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
+
+var (
+	day   = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	ann   = store.Viewer{Owner: "ann"}
+	bob   = store.Viewer{Owner: "bob"}
+	admin = store.Viewer{All: true}
+)
+
+// begin records a run that starts at minute n.
+func begin(t *testing.T, db *store.DB, owner, session string, n int) store.Run {
+	t.Helper()
+	r := store.Run{
+		RunID: uuid.New(), Owner: owner, SessionID: session, AgentID: "a", AgentName: "A", ModelID: "m", ModelProvider: "P",
+		Input: fmt.Sprintf("message %d", n), CreatedAt: day.Add(time.Duration(n) * time.Minute),
+	}
+	if _, err := db.BeginRun(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// finish ends a run as COMPLETED with 10 + 5 tokens.
+func finish(t *testing.T, db *store.DB, r store.Run) {
+	t.Helper()
+	r.Status, r.Content = "COMPLETED", new("answer to "+r.Input)
+	r.Messages, r.Metrics = json.RawMessage(`[{"role":"user","content":"`+r.Input+`"}]`), json.RawMessage(`{"total_tokens":15}`)
+	err := db.FinishRun(t.Context(), r, store.Usage{ModelID: "m", ModelFamily: "F", Input: 10, Output: 5, Total: 15}, r.CreatedAt.Add(time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func session(t *testing.T, db *store.DB, v store.Viewer, id string) store.Session {
+	t.Helper()
+	s, err := db.Session(t.Context(), v, id, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestARunIsThereBeforeItEnds(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	r := begin(t, db, "ann", "s", 0)
+	got, err := db.Run(t.Context(), ann, store.RunQuery{RunID: r.RunID.String()})
+	if err != nil || got.Status != "RUNNING" || got.Input != "message 0" || got.Content != nil {
+		t.Fatalf("%+v %v", got, err)
+	}
+	s := session(t, db, ann, "s")
+	if s.Name != "message 0" || *s.AgentID != "a" || !s.CreatedAt.Equal(day) || s.Usage != nil {
+		t.Errorf("the session is %+v", s)
+	}
+	finish(t, db, r)
+	got, err = db.Run(t.Context(), ann, store.RunQuery{RunID: r.RunID.String(), SessionID: "s", AgentID: "a"})
+	if err != nil || got.Status != "COMPLETED" || *got.Content != "answer to message 0" {
+		t.Errorf("%+v %v", got, err)
+	}
+}
+
+func TestTheFirstMessageNamesTheSession(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	finish(t, db, begin(t, db, "ann", "s", 1))
+	finish(t, db, begin(t, db, "ann", "s", 2))
+	s := session(t, db, ann, "s")
+	if s.Name != "message 1" || !s.UpdatedAt.Equal(day.Add(2*time.Minute+time.Second)) {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestConcurrentRunsInOneSessionAllCount(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	const n = 32
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { finish(t, db, begin(t, db, "ann", "s", i)) })
+	}
+	wg.Wait()
+	runs, err := db.Runs(t.Context(), ann, store.RunQuery{SessionID: "s", Statuses: []string{"COMPLETED"}})
+	if err != nil || len(runs) != n {
+		t.Fatalf("%d runs, %v", len(runs), err)
+	}
+	want := []store.SessionUsage{{ModelID: "m", Family: "F", Input: 10 * n, Output: 5 * n, Total: 15 * n}}
+	if diff := cmp.Diff(want, session(t, db, ann, "s").Usage); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestARunEndsOnce(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	r := begin(t, db, "ann", "s", 0)
+	finish(t, db, r)
+	r.Status, r.Metrics = "ERROR", json.RawMessage("{}")
+	if err := db.FinishRun(t.Context(), r, store.Usage{ModelID: "m", Total: 15}, day); !errors.Is(err, fault.Conflict) {
+		t.Errorf("a second end: %v", err)
+	}
+	if got := session(t, db, ann, "s").Usage[0].Total; got != 15 {
+		t.Errorf("the second end was counted: %d", got)
+	}
+}
+
+func TestDeletingASessionUnderARunIsNoInternalError(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	r := begin(t, db, "ann", "s", 0)
+	if err := db.DeleteSession(t.Context(), ann, "s", ""); err != nil {
+		t.Fatal(err)
+	}
+	r.Status, r.Metrics = "COMPLETED", json.RawMessage("{}")
+	if err := db.FinishRun(t.Context(), r, store.Usage{ModelID: "m", Total: 1}, day); !errors.Is(err, fault.Conflict) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestOthersDataLooksLikeNoData(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	r := begin(t, db, "ann", "s", 0)
+	finish(t, db, r)
+	for name, v := range map[string]store.Viewer{"bob": bob, "the zero viewer": {}} {
+		_, noSession := db.Session(t.Context(), v, "nope", "")
+		_, hers := db.Session(t.Context(), v, "s", "")
+		if !errors.Is(hers, fault.NotFound) || !errors.Is(noSession, fault.NotFound) {
+			t.Errorf("%s: her session %v, none %v", name, hers, noSession)
+		}
+		if _, err := db.Run(t.Context(), v, store.RunQuery{RunID: r.RunID.String()}); !errors.Is(err, fault.NotFound) {
+			t.Errorf("%s reads her run: %v", name, err)
+		}
+		if page, n, err := db.Sessions(t.Context(), v, store.SessionQuery{Limit: 9, Page: 1, Owner: "ann"}); err != nil || n != 0 || len(page) != 0 {
+			t.Errorf("%s lists %d %v %v", name, n, page, err)
+		}
+		if found, err := db.RequestCancel(t.Context(), v, store.RunQuery{RunID: r.RunID.String()}); err != nil || found {
+			t.Errorf("%s cancels her run: %t %v", name, found, err)
+		}
+		if err := db.DeleteSession(t.Context(), v, "s", ""); err != nil {
+			t.Errorf("%s deletes: %v", name, err)
+		}
+	}
+	if s := session(t, db, ann, "s"); s.Name != "message 0" {
+		t.Errorf("her session is %+v", s)
+	}
+	session(t, db, admin, "s")
+}
+
+func TestASessionIDBelongsToEachOwner(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	finish(t, db, begin(t, db, "ann", "s", 1))
+	finish(t, db, begin(t, db, "bob", "s", 2))
+	if got := session(t, db, ann, "s").Name + ", " + session(t, db, bob, "s").Name; got != "message 1, message 2" {
+		t.Errorf("they see %s", got)
+	}
+	if _, err := db.Session(t.Context(), admin, "s", ""); !errors.Is(err, fault.Conflict) {
+		t.Errorf("whose it is must be said: %v", err)
+	}
+	if s, err := db.Session(t.Context(), admin, "s", "bob"); err != nil || s.Owner != "bob" {
+		t.Errorf("%+v %v", s, err)
+	}
+	if err := db.DeleteSession(t.Context(), bob, "s", ""); err != nil {
+		t.Fatal(err)
+	}
+	session(t, db, ann, "s")
+}
+
+func TestListsArePagedSortedAndNarrowed(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	for n := range 5 {
+		finish(t, db, begin(t, db, "ann", fmt.Sprintf("s%d", n), n))
+	}
+	finish(t, db, begin(t, db, "ann", "s0", 9)) // s0 is now the one updated last
+	for name, row := range map[string]struct {
+		q     store.SessionQuery
+		want  string
+		total int
+	}{
+		"newest first":              {store.SessionQuery{Limit: 2, Page: 1}, "s4 s3", 5},
+		"the next page":             {store.SessionQuery{Limit: 2, Page: 2}, "s2 s1", 5},
+		"the last page":             {store.SessionQuery{Limit: 2, Page: 3}, "s0", 5},
+		"past the end":              {store.SessionQuery{Limit: 2, Page: 99}, "", 5},
+		"far past the end":          {store.SessionQuery{Limit: 1<<31 - 1, Page: 1<<31 - 1}, "", 5},
+		"oldest first":              {store.SessionQuery{Limit: 9, Page: 1, Ascending: true}, "s0 s1 s2 s3 s4", 5},
+		"by last change":            {store.SessionQuery{Limit: 2, Page: 1, SortBy: "updated_at"}, "s0 s4", 5},
+		"an unknown sort is normal": {store.SessionQuery{Limit: 1, Page: 1, SortBy: "name; DROP"}, "s4", 5},
+		"part of a name, any case":  {store.SessionQuery{Limit: 9, Page: 1, NameHas: "MESSAGE 3"}, "s3", 1},
+		"wildcards are text":        {store.SessionQuery{Limit: 9, Page: 1, NameHas: "%"}, "", 0},
+		"another agent":             {store.SessionQuery{Limit: 9, Page: 1, AgentID: "b"}, "", 0},
+		"another type":              {store.SessionQuery{Limit: 9, Page: 1, Type: "team"}, "", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			page, total, err := db.Sessions(t.Context(), ann, row.q)
+			var ids []string
+			for _, s := range page {
+				ids = append(ids, s.SessionID)
+			}
+			if got := strings.Join(ids, " "); err != nil || got != row.want || total != row.total {
+				t.Errorf("%q of %d, %v; want %q of %d", got, total, err, row.want, row.total)
+			}
+		})
+	}
+}
+
+func TestHistoryReadsTheLastCompletedRunsAndNoOthers(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	for n := range 6 {
+		finish(t, db, begin(t, db, "ann", "s", n))
+	}
+	begin(t, db, "ann", "s", 7) // not completed
+	finish(t, db, begin(t, db, "bob", "s", 8))
+	finish(t, db, begin(t, db, "ann", "other", 9))
+	got, err := db.History(t.Context(), "ann", "s", "a", 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said []string
+	for _, raw := range got {
+		var m []struct{ Content string }
+		if err := json.Unmarshal(raw, &m); err != nil {
+			t.Fatal(err)
+		}
+		said = append(said, m[0].Content)
+	}
+	if diff := cmp.Diff([]string{"message 3", "message 4", "message 5"}, said); diff != "" {
+		t.Error(diff)
+	}
+	if other, err := db.History(t.Context(), "ann", "s", "b", 3); err != nil || len(other) > 0 {
+		t.Errorf("another agent's history: %s %v", other, err)
+	}
+}
+
+func TestACancelIsSeenByWhoCarriesTheRun(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	running, ended := begin(t, db, "ann", "s", 0), begin(t, db, "ann", "s", 1)
+	finish(t, db, ended)
+	for _, r := range []store.Run{running, ended} {
+		if found, err := db.RequestCancel(t.Context(), ann, store.RunQuery{RunID: r.RunID.String()}); err != nil || !found {
+			t.Fatalf("%t %v", found, err)
+		}
+	}
+	for _, renew := range []bool{false, true} {
+		got, err := db.Pulse(t.Context(), []uuid.UUID{running.RunID, ended.RunID}, day, renew)
+		if diff := cmp.Diff([]uuid.UUID{running.RunID}, got); err != nil || diff != "" {
+			t.Errorf("renew %t: %v %s", renew, err, diff)
+		}
+	}
+}
+
+func TestRunsOfADeadProcessAreEnded(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	dead, alive := begin(t, db, "ann", "s", 0), begin(t, db, "ann", "s", 0)
+	later := day.Add(50 * time.Second)
+	if _, err := db.Pulse(t.Context(), []uuid.UUID{alive.RunID}, later, true); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := db.EndAbandoned(t.Context(), later); err != nil || n != 0 {
+		t.Errorf("ended %d before their lease was over, %v", n, err)
+	}
+	if n, err := db.EndAbandoned(t.Context(), later.Add(30*time.Second)); err != nil || n != 1 {
+		t.Errorf("ended %d, %v", n, err)
+	}
+	got, err := db.Run(t.Context(), ann, store.RunQuery{RunID: dead.RunID.String()})
+	if err != nil || got.Status != "ERROR" || !strings.Contains(*got.Content, "server stopped") {
+		t.Errorf("%+v %v", got, err)
+	}
+}
+
+func TestWhatCantBeAnIDDoesNotExist(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	for _, id := range []string{"", "a\x00b", "\xff", strings.Repeat("x", 256)} {
+		if _, err := db.Session(t.Context(), admin, id, ""); !errors.Is(err, fault.NotFound) {
+			t.Errorf("session %q: %v", id, err)
+		}
+	}
+	r := begin(t, db, "ann", "s", 0)
+	for _, id := range []string{"nope", "\x00", strings.ToUpper(r.RunID.String()), "{" + r.RunID.String() + "}", "urn:uuid:" + r.RunID.String()} {
+		if _, err := db.Run(t.Context(), ann, store.RunQuery{RunID: id}); !errors.Is(err, fault.NotFound) {
+			t.Errorf("run %q: %v", id, err)
+		}
+	}
+}
+
+func TestDatabaseFailuresHaveAKindAndHideTheirText(t *testing.T) {
+	t.Parallel()
+	url := storetest.URL(t)
+	db, err := store.Open(store.Options{URL: url, Schema: storetest.Schema})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	sql(t, url, `CREATE FUNCTION keyway.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'disk of db-7 is full'; END $$;
+		CREATE TRIGGER refuse BEFORE UPDATE ON keyway.runs FOR EACH ROW EXECUTE FUNCTION keyway.refuse()`)
+	r := begin(t, db, "ann", "s", 0)
+	r.Status, r.Metrics = "COMPLETED", json.RawMessage("{}")
+	err = db.FinishRun(t.Context(), r, store.Usage{ModelID: "m", Total: 1}, day)
+	if !errors.Is(err, fault.Internal) || strings.Contains(fault.Detail(err), "db-7") || !strings.Contains(err.Error(), "db-7") {
+		t.Errorf("%v, shown as %q", err, fault.Detail(err))
+	}
+	if s := session(t, db, ann, "s"); s.Usage != nil {
+		t.Errorf("half of the end was written: %+v", s)
+	}
+	sql(t, url, `DROP SCHEMA keyway CASCADE`)
+	if err := db.Check(t.Context()); !errors.Is(err, fault.Unavailable) || !strings.Contains(fault.Detail(err), "keyway migrate") {
+		t.Errorf("no schema: %v", err)
+	}
+}
+
+func TestAnUnreachableDatabaseIsUnavailable(t *testing.T) {
+	t.Parallel()
+	db, err := store.Open(store.Options{URL: "postgres://u:sesame@127.0.0.1:1/x?connect_timeout=2", Schema: "keyway"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	err = db.Check(t.Context())
+	if !errors.Is(err, fault.Unavailable) || strings.Contains(err.Error(), "sesame") {
+		t.Errorf("%v", err)
+	}
+	if _, h, _ := fault.Answer(err); h.Get("Retry-After") == "" {
+		t.Error("no hint when to try again")
+	}
+	if _, err := store.Open(store.Options{URL: "postgres://u:sesame@[bad", Schema: "keyway"}); !errors.Is(err, fault.Invalid) || strings.Contains(err.Error(), "sesame") {
+		t.Errorf("a URL that can't be read: %v", err)
+	}
+}
+
+func TestAnotherSchemaIsAnotherWorld(t *testing.T) {
+	t.Parallel()
+	url := storetest.URL(t)
+	migrate(t, url, "weird_2", "os-2")
+	db, err := store.Open(store.Options{URL: url, Schema: "weird_2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	finish(t, db, begin(t, db, "ann", "s", 0))
+	if err := db.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	first, err := store.Open(store.Options{URL: url, Schema: storetest.Schema})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	if _, err := first.Session(t.Context(), admin, "s", ""); !errors.Is(err, fault.NotFound) {
+		t.Errorf("the other schema's session is seen: %v", err)
+	}
+}
+
+func sql(t *testing.T, url, text string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(t.Context(), text); err != nil {
+		t.Fatal(err)
+	}
+}

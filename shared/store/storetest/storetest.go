@@ -1,0 +1,125 @@
+// Package storetest gives tests databases of their own: clones of one migrated
+// template on a PostgreSQL that lives as long as the test binary.
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/keyway-agents/keyway/shared/store"
+	"github.com/keyway-agents/keyway/shared/store/devpg"
+	"github.com/keyway-agents/keyway/shared/store/migrations"
+)
+
+// OSID is the OS that the migrated databases belong to.
+const OSID = "test-os"
+
+// Schema is the schema that they have.
+const Schema = "keyway"
+
+var (
+	running *devpg.Server
+	once    sync.Once
+	failure error
+	number  atomic.Int64
+)
+
+// Main is a package's TestMain: os.Exit(storetest.Main(m)). PostgreSQL starts
+// with the first database that a test asks for.
+func Main(m *testing.M) int {
+	devpg.HoldIfAsked()
+	defer func() {
+		if running != nil {
+			if err := running.Close(); err != nil {
+				fmt.Fprintln(os.Stderr, "storetest:", err)
+			}
+			_ = os.RemoveAll(running.Dir)
+		}
+	}()
+	return m.Run()
+}
+
+// New opens a migrated database of the test's own, dropped at its end.
+func New(t testing.TB) *store.DB {
+	t.Helper()
+	db, err := store.Open(store.Options{URL: URL(t), Schema: Schema})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(db.Close)
+	return db
+}
+
+// URL names a migrated database of the test's own.
+func URL(t testing.TB) string { t.Helper(); return create(t, "template_keyway") }
+
+// EmptyURL names a database in which nothing is yet.
+func EmptyURL(t testing.TB) string { t.Helper(); return create(t, "template1") }
+
+func create(t testing.TB, template string) string {
+	t.Helper()
+	once.Do(start)
+	if failure != nil {
+		t.Fatal(failure)
+	}
+	name := fmt.Sprintf("test_%d", number.Add(1))
+	admin(t, "CREATE DATABASE "+name+" TEMPLATE "+template)
+	t.Cleanup(func() { admin(t, "DROP DATABASE "+name+" WITH (FORCE)") })
+	return database(name)
+}
+
+func start() {
+	dir, err := os.MkdirTemp("", "keyway-test-")
+	if err == nil {
+		err = os.Chmod(dir, 0o755) // #nosec G302 -- PostgreSQL may run as another user, who has to enter
+	}
+	if err == nil {
+		running, err = devpg.Start(context.Background(), devpg.Options{Dir: dir})
+	}
+	if err == nil {
+		err = exec("CREATE DATABASE template_keyway")
+	}
+	if err == nil {
+		_, err = migrations.Run(context.Background(), migrations.Target{URL: database("template_keyway"), Schema: Schema, OSID: OSID})
+	}
+	failure = err
+}
+
+// creating serialises CREATE DATABASE, which refuses a template in use.
+var creating sync.Mutex
+
+func admin(t testing.TB, sql string) {
+	t.Helper()
+	if err := exec(sql); err != nil {
+		t.Errorf("%s: %v", sql, err)
+	}
+}
+
+func exec(sql string) error {
+	creating.Lock()
+	defer creating.Unlock()
+	conn, err := pgx.Connect(context.Background(), running.URL)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.Background())
+	_, err = conn.Exec(context.Background(), sql)
+	return err
+}
+
+func database(name string) string {
+	u, err := url.Parse(running.URL)
+	if err != nil {
+		panic(err) // devpg made it
+	}
+	u.Path = "/" + strings.TrimPrefix(name, "/")
+	return u.String()
+}
