@@ -5,7 +5,6 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/fault"
-	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
@@ -17,10 +16,10 @@ type Agents struct {
 
 // Describe is an agent as the wire shows it. Its instructions stay the
 // operator's.
-func Describe(a config.Agent, m model.Description) wire.Agent {
+func Describe(a config.Agent, m wire.AgentModel) wire.Agent {
 	out := wire.Agent{
 		ID: a.ID, Name: a.Name, DBID: DatabaseID, Description: a.Description,
-		Model:    wire.AgentModel{Name: m.Name, Model: m.ID, Provider: m.Provider},
+		Model:    m,
 		Sessions: wire.AgentSession{SessionTable: "sessions", AddHistoryToContext: a.AddHistoryToContext},
 	}
 	if a.Markdown {

@@ -7,7 +7,6 @@ import (
 	"net/http"
 
 	"github.com/keyway-agents/keyway/shared/fault"
-	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/wire"
@@ -87,7 +86,7 @@ func (s Sessions) get(ctx context.Context, r *request) (wire.SessionDetail, erro
 			return d, err
 		}
 		for _, m := range said {
-			if m.Role != string(model.System) && m.Role != string(model.ToolRole) {
+			if m.Role != wire.RoleSystem && m.Role != wire.RoleTool { // as AgentOS shows a conversation
 				d.ChatHistory = append(d.ChatHistory, m)
 			}
 		}

@@ -8,22 +8,29 @@ import (
 	"strings"
 )
 
+// newSecret is the remedy for every secret that others may know.
 const newSecret = "make one with: openssl rand -hex 32"
 
-// fromText reads a key given as itself. It never quotes it.
+// fromText reads a key given as itself, and never quotes it. Many .env files and
+// consoles keep a PEM key on one line, with \n written out.
 func (k *Key) fromText(d *decoder, path string, n *node) {
-	block, _ := pem.Decode([]byte(n.text))
+	literal := n.text
+	isPEM := strings.Contains(literal, "-----BEGIN ")
+	if isPEM {
+		literal = strings.ReplaceAll(literal, `\n`, "\n")
+	}
+	block, _ := pem.Decode([]byte(literal))
 	switch {
-	case strings.TrimSpace(n.text) == "":
+	case strings.TrimSpace(literal) == "":
 		d.fault(path, "is empty", "write ${JWT_VERIFICATION_KEY}, and set it")
-	case strings.Contains(n.text, "PRIVATE KEY-----"):
+	case strings.Contains(literal, "PRIVATE KEY-----"):
 		d.fault(path, "is a private key", "give the public one: openssl pkey -in private.pem -pubout")
-	case strings.Contains(n.text, "-----BEGIN ") && block == nil:
-		d.fault(path, "is a damaged PEM key", "keep its line breaks; in an .env file, put it in quotes")
-	case block == nil && len(n.text) < 32:
+	case isPEM && block == nil:
+		d.fault(path, "is a damaged PEM key", "give all of it, from -----BEGIN to END-----, with its line breaks")
+	case !isPEM && len(literal) < 32: // RFC 7518, 3.2
 		d.fault(path, "is an HMAC secret under 32 bytes, short enough to guess", newSecret)
 	default:
-		k.Literal, k.FromVariable = Secret(n.text), n.vars
+		k.Literal, k.FromVariable = Secret(literal), n.vars
 	}
 }
 
@@ -35,6 +42,8 @@ func (k Key) waits() bool {
 	return k.Literal == "" && k.JWKSFile == "" && k.JWKSURL == "" && k.Secret == ""
 }
 
+// checkAuth holds the rules that span several fields. A key is checked against the
+// algorithms only when those are sound, lest one typing error be reported twice.
 func (d *decoder) checkAuth(a *Auth) {
 	hmac := slices.ContainsFunc(a.Algorithms, isHMAC)
 	public := slices.ContainsFunc(a.Algorithms, func(s string) bool { return s != "" && !isHMAC(s) })
@@ -96,6 +105,8 @@ func (d *decoder) checkFamily(path string, k Key, algorithm string) {
 	}
 }
 
+// checkJWKSURL: whoever can change the answer signs as anybody, so only loopback,
+// and only with --dev, goes without TLS.
 func (d *decoder) checkJWKSURL(path, s string) {
 	u, err := url.Parse(s)
 	switch {
@@ -118,6 +129,7 @@ func (d *decoder) checkIssuers(keys []Key, urls int) {
 	}
 }
 
+// warnKey names at most one thing: the worst.
 func (d *decoder) warnKey(path string, k Key, a *Auth) {
 	switch {
 	case k.Literal == PublishedSecret:
@@ -136,6 +148,8 @@ var methods = []string{"GET", "POST", "PUT", "PATCH", "DELETE"}
 // their only sign; fnmatch's others would pass as letters and protect nothing.
 var mapping = regexp.MustCompile(`^([A-Z]+) (/[^\s\x00-\x1f?#%\[\]{}\\]*)$`)
 
+// scopeMappings reads "METHOD /path": [scopes…]. What it refuses would otherwise
+// leave a route at its default need, with its operator believing otherwise.
 func (d *decoder) scopeMappings(path string, n *node) []ScopeMapping {
 	if !d.expect(path, n, objectKind, `lines such as "GET /agents": [app:read]`) {
 		return nil

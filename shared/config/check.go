@@ -58,6 +58,7 @@ func (d *decoder) checkDatabase(db *Database) {
 	}
 }
 
+// checkEgress warns only: the operator's word stands.
 func (d *decoder) checkEgress() {
 	for i, p := range d.c.Egress.Allow {
 		if p.IsValid() && p.Bits() == 0 {
@@ -66,6 +67,7 @@ func (d *decoder) checkEgress() {
 	}
 }
 
+// checkAgents holds the rules between agents, and those that need Options.
 func (d *decoder) checkAgents() {
 	first := map[string]string{}
 	for i := range d.c.Agents {

@@ -129,6 +129,15 @@ func TestWithoutAnAddressDatabaseURLDecides(t *testing.T) {
 	refused(t, file(), with("mysql://u:hunter2@h/d"), "database.url: from $DATABASE_URL is not a PostgreSQL address; write postgresql://user:password@host:5432/database")
 }
 
+func TestAPublicKeyMayBeWrittenOnOneLine(t *testing.T) {
+	t.Parallel()
+	one := map[string]string{"KEY": `-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n`}
+	c := mustParse(t, file(`"auth": {"algorithms": ["RS256"], "keys": ["${KEY}"]}`), config.Options{Lookup: lookup(one)})
+	if got := string(c.Auth.Keys[0].Literal); got != "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestSaidEmptyIsNotUnsaid(t *testing.T) {
 	t.Parallel()
 	if c := mustParse(t, file(), config.Options{}); c.CORS.Origins != nil {

@@ -25,8 +25,9 @@ const durations = `^(0|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$`
 // value that was complained about stays zero, and checks skip zero values.
 type decoder struct {
 	Options
-	c      *Config
-	faults []Fault
+	c        *Config
+	faults   []Fault
+	patterns map[string]*regexp.Regexp // compiled once: a function's start pays for each
 }
 
 // shorthand is a struct that may also be written as one text.
@@ -34,6 +35,8 @@ type shorthand interface {
 	fromText(d *decoder, path string, n *node)
 }
 
+// value is the way in for every value: what is left out or was complained about
+// stays zero, a union takes its text, and a few types have their own notation.
 func (d *decoder) value(path string, n *node, v reflect.Value, tag reflect.StructTag) {
 	switch n.kind {
 	case absentKind, faultyKind:
@@ -58,6 +61,8 @@ func (d *decoder) value(path string, n *node, v reflect.Value, tag reflect.Struc
 	}
 }
 
+// byKind has a rule for each Go kind that Config uses; another one is a mistake of
+// the struct, which any test meets.
 func (d *decoder) byKind(path string, n *node, v reflect.Value, tag reflect.StructTag) {
 	switch v.Kind() {
 	case reflect.String:
@@ -136,6 +141,7 @@ func (d *decoder) absent(path string, f reflect.StructField, v reflect.Value) {
 	}
 }
 
+// defaultNode is a default tag as if the file had it, so that it is checked as well.
 func defaultNode(t reflect.Type, s string) *node {
 	n := textNode(s)
 	switch t.Kind() {
@@ -185,6 +191,7 @@ func (d *decoder) texts(path string, n *node, v reflect.Value) {
 	}
 }
 
+// text checks the tags min, max (bytes), enum and pattern.
 func (d *decoder) text(path string, n *node, tag reflect.StructTag) string {
 	if !d.expect(path, n, textKind, "text, in quotes where needed") {
 		return ""
@@ -200,7 +207,7 @@ func (d *decoder) text(path string, n *node, tag reflect.StructTag) string {
 		d.fault(path, fmt.Sprintf("has %d bytes", len(n.text)), fmt.Sprintf("use at most %d", most))
 	case enum != "" && !slices.Contains(strings.Split(enum, ","), n.text):
 		d.fault(path, "is "+seen(path, n), suggest(n.raw, strings.Split(enum, ",")))
-	case pattern != "" && !regexp.MustCompile(pattern).MatchString(n.text):
+	case pattern != "" && !d.matches(pattern, n.text):
 		d.fault(path, "is "+seen(path, n), "it must match "+pattern)
 	default:
 		return n.text
@@ -208,6 +215,7 @@ func (d *decoder) text(path string, n *node, tag reflect.StructTag) string {
 	return ""
 }
 
+// number checks min and max; without a max, what fits an int everywhere.
 func (d *decoder) number(path string, n *node, tag reflect.StructTag, want string) float64 {
 	if !d.expect(path, n, numberKind, want) {
 		return 0
@@ -238,7 +246,7 @@ func (d *decoder) duration(path string, n *node, tag reflect.StructTag) time.Dur
 	most := bound(tag.Get("max"), math.MaxInt64, time.ParseDuration)
 	t, err := time.ParseDuration(n.text)
 	switch {
-	case err != nil || !regexp.MustCompile(durations).MatchString(n.text):
+	case err != nil || !d.matches(durations, n.text):
 		d.fault(path, "is "+seen(path, n), "write "+want)
 	case t < least:
 		d.fault(path, "is "+seen(path, n), "use at least "+tag.Get("min"))
@@ -250,6 +258,13 @@ func (d *decoder) duration(path string, n *node, tag reflect.StructTag) time.Dur
 	return 0
 }
 
+func (d *decoder) matches(pattern, s string) bool {
+	if d.patterns[pattern] == nil {
+		d.patterns[pattern] = regexp.MustCompile(pattern)
+	}
+	return d.patterns[pattern].MatchString(s)
+}
+
 // bound reads the tag min or max.
 func bound[T any](tag string, otherwise T, parse func(string) (T, error)) T {
 	if v, err := parse(tag); err == nil {
@@ -258,6 +273,8 @@ func bound[T any](tag string, otherwise T, parse func(string) (T, error)) T {
 	return otherwise
 }
 
+// prefix refuses what would never match, or match more than it seems to: an IPv4
+// address in IPv6 notation, a network with bits of a host.
 func (d *decoder) prefix(path string, n *node) netip.Prefix {
 	const want = "an address or a network, such as 10.1.2.3 or 10.0.0.0/8"
 	if !d.expect(path, n, textKind, want) {
@@ -306,6 +323,7 @@ func seen(path string, n *node) string {
 	return strconv.Quote(string(r))
 }
 
+// fieldNames are the words of the file for t's fields, in their order.
 func fieldNames(t reflect.Type) []string {
 	var names []string
 	for f := range t.Fields() {

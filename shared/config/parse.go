@@ -37,7 +37,7 @@ func Parse(data []byte, o Options) (*Config, []Fault) {
 	if err != nil {
 		return nil, []Fault{{Text: "is not JSON: " + err.Error(), Remedy: "run keyway config check on the file it was made of"}}
 	}
-	d := &decoder{Options: o, c: &Config{Unset: map[string]string{}}}
+	d := &decoder{Options: o, c: &Config{Unset: map[string]string{}}, patterns: map[string]*regexp.Regexp{}}
 	for _, path := range twice {
 		d.fault(path, "is written twice", "keep one of them")
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -49,6 +50,7 @@ func (n *node) member(key string) *node {
 	return nil
 }
 
+// put adds a member to n, making it an object.
 func (n *node) put(key string, v *node) {
 	n.kind = objectKind
 	n.keys, n.sub = append(n.keys, key), append(n.sub, v)
@@ -102,6 +104,8 @@ func (r *reader) list(path string) *node {
 	return n
 }
 
+// object keeps the first of two members of one name, and notes the second:
+// encoding/json would silently keep the last.
 func (r *reader) object(path string) *node {
 	n := &node{kind: objectKind}
 	for r.dec.More() {
@@ -119,13 +123,17 @@ func (r *reader) object(path string) *node {
 	return n
 }
 
-// shortest gives equal numbers equal texts: 3, 3.0 and 3e0 are "3".
+// shortest gives equal numbers equal texts: 3, 3.0 and 3e0 are "3". A whole number
+// keeps all its digits, and what no float64 holds stays for number to refuse.
 func shortest(number string) string {
 	f, err := strconv.ParseFloat(number, 64)
-	if _, whole := strconv.ParseInt(number, 10, 64); whole == nil || err != nil {
+	switch {
+	case f == 0: // -0 too, which YAML has no integer for
+		return "0"
+	case err != nil || !strings.ContainsAny(number, ".eE"):
 		return number
 	}
-	b, _ := json.Marshal(f)
+	b, _ := json.Marshal(f) // finite, so without error
 	return string(b)
 }
 

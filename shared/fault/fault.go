@@ -62,10 +62,10 @@ func (k Kind) Status() int { return kinds[k].status }
 type Error struct {
 	Kind       Kind
 	Detail     string
-	Fields     []Field        // when set, the body's detail is this list (FastAPI's 422)
-	Extra      []Member       // further members of the body, after detail
-	RetryAfter time.Duration  // > 0 becomes Retry-After
-	Header     http.Header    // further response headers (Allow, WWW-Authenticate)
+	Fields     []Field       // when set, the body's detail is this list (FastAPI's 422)
+	Extra      []Member      // further members of the body, after detail
+	RetryAfter time.Duration // > 0 becomes Retry-After
+	Header     http.Header   // further response headers (Allow, WWW-Authenticate)
 	Cause      error
 }
 

@@ -14,7 +14,7 @@ type Model interface {
 	// Stream asks for one answer and yields it as it arrives: any number of Text
 	// parts, then exactly one End. An error ends the sequence and is never followed
 	// by a part. An answer that stops short of the vendor's own end mark is an
-	// error (see Truncated), not an End: no partial answer passes for a whole one.
+	// error, not an End: no partial answer passes for a whole one.
 	//
 	// Errors carry a fault.Kind and a public text: Upstream for the vendor's
 	// failures, Unavailable (with a retry hint) for throttling.

@@ -23,6 +23,7 @@ func (v *Verifier) claims(payload []byte, only restriction) (c Claims, err error
 	if c.ExpiresAt, err = v.inTime(o); err != nil {
 		return c, err
 	}
+	// null is as good as absent here: it names nobody, and grants nothing.
 	var ok bool
 	if c.Subject, ok = o.text(v.o.SubjectClaim); !ok {
 		return c, denyToken("Subject must be a string")
@@ -33,6 +34,7 @@ func (v *Verifier) claims(payload []byte, only restriction) (c Claims, err error
 	if err = (restriction{v.o.Issuer, v.o.Audience}).admits(o); err != nil {
 		return c, err
 	}
+	// Not instead of the above: a key's own audience can narrow the OS's, never widen it.
 	if err = only.admits(o); err != nil {
 		return c, err
 	}
@@ -46,7 +48,9 @@ func (v *Verifier) claims(payload []byte, only restriction) (c Claims, err error
 	return c, c.check(v.o.SessionClaim)
 }
 
-// inTime checks iat, nbf and exp and returns exp, zero when there is none.
+// inTime checks iat, nbf and exp and returns exp, zero when there is none. A future
+// iat is refused though RFC 7519 doesn't ask for it: PyJWT does, and such a token
+// comes from a broken clock or a forger.
 func (v *Verifier) inTime(o object) (time.Time, error) {
 	if exp := o["exp"]; v.o.RequireExp && (exp == "" || exp == "null") {
 		return time.Time{}, denyToken(`Token is missing the "exp" claim`)
@@ -78,6 +82,7 @@ func (o object) date(name, label string) (time.Time, error) {
 	if !ok {
 		return time.Time{}, nil
 	}
+	// JSON's numbers only: text, true and null fail here, and so does 1e400.
 	seconds, err := strconv.ParseFloat(raw, 64)
 	if err != nil {
 		return time.Time{}, denyToken("%s claim (%s) must be an integer.", label, name)
@@ -85,7 +90,8 @@ func (o object) date(name, label string) (time.Time, error) {
 	return time.Unix(int64(min(max(seconds, 0), lastDate)), 0).UTC(), nil
 }
 
-// admits tells whether the claims are meant for this audience and by this issuer.
+// admits tells whether the claims are meant for one of the audiences and made by the
+// issuer. Both are compared byte by byte, as RFC 7519 section 2 (StringOrURI) has it.
 func (r restriction) admits(o object) error {
 	if r.audience != nil {
 		if raw := o["aud"]; raw == "" || raw == "null" {

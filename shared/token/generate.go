@@ -44,6 +44,7 @@ func GenerateKeys(alg string, random io.Reader) ([]byte, error) {
 	return append(text, '\n'), err
 }
 
+// addKey makes one key and writes it three times: as a JWK and as two PEMs.
 func (f *keyFile) addKey(m jwt.SigningMethod, random io.Reader) error {
 	private, err := generate(m, random)
 	if err != nil {
@@ -73,6 +74,7 @@ func (f *keyFile) addKey(m jwt.SigningMethod, random io.Reader) error {
 	return nil
 }
 
+// generate makes the key that m needs. 2048 bits are what every verifier takes.
 func generate(m jwt.SigningMethod, random io.Reader) (crypto.Signer, error) {
 	switch m := m.(type) {
 	case *jwt.SigningMethodECDSA:

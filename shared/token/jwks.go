@@ -20,6 +20,7 @@ type keyFile struct {
 	Secret     string            `json:"secret,omitempty"`      // HMAC; its text is the key, as PyJWT takes it
 }
 
+// A set is small; these keep a wrong file, or a hostile one, from costing much.
 const (
 	maxKeyFile = 64 << 10
 	maxKeys    = 20
@@ -81,7 +82,8 @@ func (f keyFile) public() ([]key, error) {
 	return keys, errors.Join(faults...)
 }
 
-// publicJWK is nil, nil for a key to pass over.
+// publicJWK is nil, nil for a key to pass over. The rest go-jose checks: members,
+// encodings, a point on its curve.
 func publicJWK(raw json.RawMessage) (*jose.JSONWebKey, error) {
 	var about struct {
 		Kty, Use string
@@ -90,6 +92,7 @@ func publicJWK(raw json.RawMessage) (*jose.JSONWebKey, error) {
 	if err := json.Unmarshal(raw, &about); err != nil {
 		return nil, fmt.Errorf("not a JWK: %w", err)
 	}
+	// RFC 7517 sections 4.2 and 4.3: absent, neither use nor key_ops restricts the key.
 	verifies := (about.Use == "" || about.Use == "sig") && (about.Ops == nil || slices.Contains(about.Ops, "verify"))
 	if !verifies || !slices.Contains([]string{"RSA", "EC", "OKP"}, about.Kty) {
 		return nil, nil

@@ -48,6 +48,7 @@ func methodOf(alg string) (jwt.SigningMethod, error) {
 	return nil, fmt.Errorf("%q is not an algorithm we know; use one of %s", alg, strings.Join(algorithms, ", "))
 }
 
+// accepted looks the names up and keeps secrets and public keys apart.
 func accepted(names []string) (methods map[string]jwt.SigningMethod, faults []error) {
 	methods = map[string]jwt.SigningMethod{}
 	var secret, public bool
@@ -113,6 +114,7 @@ func (s KeySource) load(methods map[string]jwt.SigningMethod) ([]key, error) {
 	return usable, nil
 }
 
+// read returns every key of the source, fit for the algorithms or not.
 func (s KeySource) read() ([]key, error) {
 	if err := exactlyOne(s.HMAC, s.PEM, s.JWKSFile); err != nil {
 		return nil, err
@@ -127,6 +129,7 @@ func (s KeySource) read() ([]key, error) {
 	return []key{{public: s.HMAC}}, checkSecret(s.HMAC)
 }
 
+// exactlyOne: of two keys the operator would have to guess which one counts.
 func exactlyOne(secret, text []byte, file string) error {
 	given := 0
 	for _, n := range []int{len(secret), len(text), len(file)} {
@@ -177,6 +180,7 @@ func checkSecret(secret []byte) error {
 		return fmt.Errorf("the HMAC secret has %d bytes; use %d random bytes or more (openssl rand -hex 32)",
 			len(secret), minSecret)
 	}
+	// PEM's body without its frame is base64 of DER.
 	bare := strings.Join(strings.Fields(string(secret)), "")
 	der, err := base64.StdEncoding.DecodeString(bare)
 	if err != nil {
@@ -214,11 +218,14 @@ func block(text []byte) (*pem.Block, error) {
 	}
 	if more, _ := pem.Decode(rest); more != nil {
 		// Of a chain the second is a certificate authority, which signs no tokens.
-		return nil, errors.New("more than one PEM block; give each key an entry of its own, and of a chain the first certificate only")
+		return nil, errors.New(
+			"more than one PEM block; give each key an entry of its own, and of a chain the first certificate only")
 	}
 	return b, nil
 }
 
+// publicKey reads a verification key. Of a certificate only the key counts: neither
+// its dates nor its issuer are looked at, since the operator named it.
 func publicKey(text []byte) (any, error) {
 	b, err := block(text)
 	if err != nil {

@@ -76,6 +76,7 @@ func (o object) list(name string) []string {
 	return list
 }
 
+// text decodes a JSON string; false for any other value.
 func text(raw string) (string, bool) {
 	switch {
 	case raw[0] != '"':
@@ -131,6 +132,7 @@ func valueEnd(doc string, i int) int {
 	}
 }
 
+// stringEnd is where the string that starts at i ends, past its quote.
 func stringEnd(doc string, i int) int {
 	for i++; doc[i] != '"'; i++ {
 		if doc[i] == '\\' {

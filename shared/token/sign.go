@@ -104,6 +104,7 @@ func readSigningFile(path string) (s Signer, alg string, err error) {
 	return s, alg, nil
 }
 
+// privateKey reads what openssl and GenerateKeys write.
 func privateKey(text []byte) (any, error) {
 	b, err := block(text)
 	if err != nil {
@@ -128,6 +129,7 @@ func privateKey(text []byte) (any, error) {
 	return private, checkPublic(publicOf(private))
 }
 
+// publicOf is the half that verifies; a secret is its own.
 func publicOf(private any) any {
 	if k, ok := private.(crypto.Signer); ok {
 		return k.Public()
@@ -156,6 +158,7 @@ func (s Signer) Sign(d Draft) (string, error) {
 	if err := d.check(sessionClaim); err != nil {
 		return "", fmt.Errorf("sign: %w", err)
 	}
+	// An absent scopes claim would do too; an empty one says it was meant.
 	claims := jwt.MapClaims{cmp.Or(d.ScopesClaim, defaultScopesClaim): append([]string{}, d.Scopes...)}
 	for name, value := range map[string]string{
 		cmp.Or(d.SubjectClaim, defaultSubjectClaim): d.Subject,

@@ -31,6 +31,7 @@ const (
 	defaultSessionClaim = "session_id"
 )
 
+// Limits, in bytes but for maxScopes.
 const (
 	maxToken      = 64 << 10
 	maxScopes     = 4096

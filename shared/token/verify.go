@@ -55,11 +55,12 @@ func NewVerifier(o Options) (*Verifier, error) {
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
-	o.Keys = nil
+	o.Keys = nil // loaded above
 	v.o = o
 	return v, nil
 }
 
+// faults lists what is wrong with the options besides algorithms and keys.
 func (o Options) faults() (faults []error) {
 	add := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 	if len(o.Keys) == 0 {
@@ -104,6 +105,8 @@ func (v *Verifier) Verify(_ context.Context, authorization []string) (Claims, er
 	kid, _ := p.header.text("kid")
 	known := kid != "" && slices.ContainsFunc(v.keys, func(k key) bool { return k.id == kid })
 
+	// One text for an unknown key, a wrong one and a changed token: which it was is
+	// nobody's business before a signature holds.
 	refusal := denyToken("Signature verification failed")
 	for _, k := range v.keys {
 		if known && k.id != "" && k.id != kid {

@@ -15,6 +15,12 @@ const (
 	StatusCancelled = "CANCELLED"
 )
 
+// Roles of a message that a session's conversation leaves out.
+const (
+	RoleSystem = "system"
+	RoleTool   = "tool"
+)
+
 // Run is a run as its agent's routes answer it (AgentOS's RunOutput). Absent
 // members are left out.
 type Run struct {

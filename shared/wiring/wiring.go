@@ -43,8 +43,9 @@ func All(p Parts) Service {
 	var listed []wire.Agent
 	for _, a := range p.Config.Agents {
 		m := p.Models[a.ID]
+		about := m.Describe()
 		agents = append(agents, run.Agent{Agent: a, Model: m})
-		listed = append(listed, api.Describe(a, m.Describe()))
+		listed = append(listed, api.Describe(a, wire.AgentModel{Name: about.Name, Model: about.ID, Provider: about.Provider}))
 	}
 	runner := run.New(run.Options{DB: p.DB, Agents: agents, Log: p.Log, Now: time.Now, NewID: uuid.New})
 	list := api.Agents{List: listed}

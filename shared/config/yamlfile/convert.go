@@ -42,6 +42,7 @@ const (
 )
 
 var (
+	number   = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$`) // RFC 8259, 6
 	variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
 	bare     = strings.NewReplacer(string(leftBrace), "{", string(rightBrace), "}", string(colon), ":")
 )
@@ -183,6 +184,10 @@ func (d *document) value(path string, n ast.Node) {
 	case *ast.SequenceNode:
 		d.sequence(path, n)
 	case *ast.StringNode:
+		if n.GetToken().Type == token.StringType && number.MatchString(n.Value) {
+			d.write(json.Number(n.Value)) // the parser takes 1e3 and integers past 64 bits for text
+			return
+		}
 		d.write(bare.Replace(n.Value))
 	case *ast.LiteralNode:
 		d.write(bare.Replace(n.Value.Value))

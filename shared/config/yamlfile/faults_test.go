@@ -24,7 +24,7 @@ var secrets = map[string]string{
 	"EMPTY":   "",
 	"PRIVATE": "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n",
 	"PUBLIC":  "-----BEGIN PUBLIC KEY-----\naHVudGVy\n-----END PUBLIC KEY-----\n",
-	"DAMAGED": `-----BEGIN PUBLIC KEY-----\naHVudGVy\n-----END PUBLIC KEY-----`,
+	"DAMAGED": "-----BEGIN PUBLIC KEY-----\naHVudGVy\n",
 }
 
 func faultsOf(text string, o config.Options) string {
@@ -75,7 +75,7 @@ func TestEachMistakeIsNamedWithItsPlaceAndRemedy(t *testing.T) {
 		{"[${K}]", "['']", `3:10: auth.keys[0]: is empty; write ${JWT_VERIFICATION_KEY}, and set it`},
 		{"[${K}]", "[${SHORT}]", `3:10: auth.keys[0]: is an HMAC secret under 32 bytes, short enough to guess; make one with: openssl rand -hex 32`},
 		{"[${K}]", "[${PRIVATE}]", `3:10: auth.keys[0]: is a private key; give the public one: openssl pkey -in private.pem -pubout`},
-		{"[${K}]", "[${DAMAGED}]", `3:10: auth.keys[0]: is a damaged PEM key; keep its line breaks; in an .env file, put it in quotes`},
+		{"[${K}]", "[${DAMAGED}]", `3:10: auth.keys[0]: is a damaged PEM key; give all of it, from -----BEGIN to END-----, with its line breaks`},
 		{"[${K}]", "[${PUBLIC}]", `3:10: auth.keys[0]: is a public key, but auth.algorithms has HS256; write algorithms: [RS256], or whichever the key is for`},
 		{"[${K}]", "[jwks_file: k.json]", `3:10: auth.keys[0]: is a set of public keys, but auth.algorithms has HS256; write algorithms: [RS256], or whichever the keys are for`},
 		{"[${K}]", "[${K}]\n  algorithms: [EdDSA]", `3:10: auth.keys[0]: is not a PEM public key, which EdDSA needs; give the text that begins with -----BEGIN PUBLIC KEY-----, or algorithms: [HS256]`},

@@ -198,7 +198,7 @@ func TestJSONIsReadAsYAMLIs(t *testing.T) {
 	}
 }
 
-func TestWordsWithColonsAndBracesNeedNoQuotes(t *testing.T) {
+func TestPlainWordsAreReadAsYAMLMeansThem(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		`m: {GET /agents: [app:read, agents:*:run], "POST /x": ["a:b"]}`: `{"m":{"GET /agents":["app:read","agents:*:run"],"POST /x":["a:b"]}}`,
@@ -207,6 +207,7 @@ func TestWordsWithColonsAndBracesNeedNoQuotes(t *testing.T) {
 		`d: {url: postgres://${USER}:${PASS}@h/d, s: x}`:                 `{"d":{"s":"x","url":"postgres://${USER}:${PASS}@h/d"}}`,
 		"k: [${A}, \"${B}\", '$${C}'] # ${D}: e:f":                       `{"k":["${A}","${B}","$${C}"]}`,
 		"t: |\n  a:b ${C}\n  \"d\":e\n":                                  `{"t":"a:b ${C}\n\"d\":e\n"}`,
+		"n: [1e3, -0, -0.0, 1.50, 0x1F, 12345678901234567890123, '1e3']": `{"n":[1000,0,0,1.5,31,12345678901234567890123,"1e3"]}`,
 		`{"a":1,"b" :{"c":"d:e"},'f':g:h}`:                               `{"a":1,"b":{"c":"d:e"},"f":"g:h"}`,
 	} {
 		got, err := yamlfile.Canonical("keyway.yaml", []byte(text))

@@ -37,6 +37,10 @@ func dataMajor() (int, error) {
 
 // prepare makes the cluster, or clears an old one of a killed holder's server.
 func (c *cluster) prepare(ctx context.Context, fresh bool) error {
+	halves, _ := filepath.Glob("data.making-*")
+	for _, half := range halves {
+		_ = os.RemoveAll(half) // what cannot go now goes next time
+	}
 	text, err := os.ReadFile("password")
 	c.password = strings.TrimSpace(string(text))
 	switch {
@@ -56,20 +60,22 @@ func (c *cluster) prepare(ctx context.Context, fresh bool) error {
 }
 
 // create makes the cluster under another name, so that data is whole or absent.
+// The name is new each time: the initdb of a killed holder may still be at work,
+// and removes its directory when it sees that something is wrong.
 func (c *cluster) create(ctx context.Context) error {
-	const making = "data.making"
 	c.progress("creating the database in %s with PostgreSQL %d", c.Dir, c.bin.major)
+	making, err := os.MkdirTemp(".", "data.making-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(making) }()
 	args := []string{"--pgdata=" + making, "--username=keyway", "--pwfile=password", "--auth=scram-sha-256",
 		"--encoding=UTF8", "--no-instructions"}
 	if !c.Durable {
 		args = append(args, "--no-sync")
 	}
 	var out []byte
-	var err error
 	for _, locale := range []string{"C.UTF-8", "C"} { // not every system has the first
-		if err := os.RemoveAll(making); err != nil {
-			return err
-		}
 		initdb := exec.CommandContext(ctx, filepath.Join(c.bin.dir, "initdb"), append(args, "--locale="+locale)...)
 		initdb.Cancel = func() error { return initdb.Process.Signal(syscall.SIGTERM) }
 		if out, err = initdb.CombinedOutput(); err == nil {

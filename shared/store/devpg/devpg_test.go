@@ -190,7 +190,13 @@ func TestAHalfMadeClusterIsMadeAnew(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "pg", "data")); !errors.Is(err, fs.ErrNotExist) {
 		t.Fatalf("the kill came too late: %v", err)
 	}
-	remember(t, start(t, dir).URL, "word")
+	s := start(t, dir)
+	remember(t, s.URL, "word")
+	must(t, s.Close())
+	wantWords(t, start(t, dir).URL, "word")
+	if halves, err := filepath.Glob(filepath.Join(dir, "pg", "data.making-*")); err != nil || halves != nil {
+		t.Errorf("left behind: %v (%v)", halves, err)
+	}
 }
 
 func TestACancelledStartLeavesNothingRunning(t *testing.T) {

@@ -8,14 +8,21 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
-// The test downloads 15 MB (33 MB on macOS) from the real repository.
+// The test downloads 15 MB (33 MB on macOS) from the real repository, and some
+// of it a second time.
 func TestFetchedBinariesServeAndAreFetchedOnce(t *testing.T) {
 	t.Parallel()
 	who := ordinary(t)
 	cache := freshDir(t, who)
+	cut := launch(t, who, freshDir(t, who), "KEYWAY_POSTGRES=fetch", "XDG_CACHE_HOME="+cache)
+	for !strings.Contains(cut.next(t).Progress, "fetching") {
+	}
+	must(t, syscall.Kill(cut.holder(t), syscall.SIGKILL))
+	cut.kill(t)
 	var fetches int
 	for range 2 {
 		p := run(t, who, freshDir(t, who), "KEYWAY_POSTGRES=fetch", "XDG_CACHE_HOME="+cache)

@@ -13,13 +13,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// fakeBin is a bin directory of programs that claim a version and do nothing else.
+// fakeBin is a bin directory of programs that claim a version and fail at all else.
 func fakeBin(t *testing.T, major int) string {
 	t.Helper()
 	bin := filepath.Join(freshDir(t, nil), "bin")
 	must(t, os.Mkdir(bin, 0o755))
 	for _, name := range []string{"initdb", "pg_ctl", "postgres"} {
-		script := fmt.Sprintf("#!/bin/sh\n[ \"$1\" != --version ] || echo 'postgres (PostgreSQL) %d.1'\n", major)
+		script := fmt.Sprintf("#!/bin/sh\n[ \"$1\" = --version ] && echo 'postgres (PostgreSQL) %d.1'\n", major)
 		must(t, os.WriteFile(filepath.Join(bin, name), []byte(script), 0o755)) //nolint:gosec // a program
 	}
 	return bin
@@ -100,7 +100,7 @@ func TestKEYWAY_POSTGRESHasToBeABinDirectory(t *testing.T) {
 func TestAForcedBinDirectoryIsUsed(t *testing.T) {
 	t.Parallel()
 	p := launch(t, nil, freshDir(t, nil), "KEYWAY_POSTGRES="+fakeBin(t, 77))
-	wantText(t, p.settled(t).Error(), "rename data.making")
+	wantText(t, p.settled(t).Error(), "initdb of PostgreSQL ")
 	wantText(t, p.progress[0], "with PostgreSQL 77")
 }
 
@@ -112,7 +112,7 @@ func TestASearchTakesTheNewestThatIsWhole(t *testing.T) {
 	must(t, os.Symlink(filepath.Join(whole, "pg_ctl"), filepath.Join(links, "pg_ctl")))
 	for _, path := range []string{links + ":" + half, links} {
 		p := launch(t, nil, freshDir(t, nil), "PATH="+path+":/usr/bin:/bin")
-		wantText(t, p.settled(t).Error(), "rename data.making")
+		wantText(t, p.settled(t).Error(), "initdb of PostgreSQL ")
 		wantText(t, p.progress[0], "with PostgreSQL 98")
 	}
 }

@@ -1,0 +1,47 @@
+# make help lists the targets. Only Go and make are needed; see README.md.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+.PHONY: dev
+dev: build ## Serve the quickstart on http://127.0.0.1:7777 with a database, a key and tokens made for you
+	bin/keyway serve --dev --config examples/quickstart/keyway.yaml
+
+.PHONY: build
+build: ## Build bin/keyway
+	@CGO_ENABLED=0 go build -trimpath -o bin/keyway ./cmd/keyway
+
+.PHONY: test
+test: ## Run the tests (PostgreSQL is found or fetched; no C compiler needed)
+	CGO_ENABLED=0 go test -shuffle=on -count=1 ./...
+
+.PHONY: check
+check: lint verify ## Everything CI asks: lint, generated files, tests with the race detector
+	CGO_ENABLED=1 go test -race -shuffle=on -count=1 ./...
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck, golangci-lint, go mod tidy
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "run gofmt -w on:" $$unformatted; exit 1; fi
+	go vet ./...
+	GOOS=darwin go vet ./...
+	go run $(STATICCHECK) ./...
+	go run $(GOLANGCI) run ./...
+	go mod tidy -diff
+
+.PHONY: generate
+generate: ## Make the generated documents again
+	go generate ./...
+
+.PHONY: verify
+verify: generate ## Fail when a generated file is not what the code makes
+	git diff --exit-code -- docs
+
+.PHONY: bench
+bench: build ## Measure this server (and AgentOS beside it, when asked): see bench/README.md
+	bench/run

@@ -1,0 +1,145 @@
+package shared_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/keyway-agents/keyway/"
+
+// rooms is the layout: what each package may import of the project (by its path)
+// and of other modules (by the start of theirs). The standard library is free.
+// docs/design.md tells why.
+var rooms = map[string]string{
+	"shared/fault":            "",
+	"shared/wire":             "",
+	"shared/scope":            "",
+	"shared/route":            "shared/scope",
+	"shared/token":            "shared/fault github.com/golang-jwt/jwt github.com/go-jose/go-jose",
+	"shared/authz":            "shared/fault shared/route shared/scope",
+	"shared/config":           "",
+	"shared/config/yamlfile":  "shared/config github.com/goccy/go-yaml",
+	"shared/edge":             "shared/fault shared/route shared/scope shared/authz shared/token shared/config github.com/aws/aws-lambda-go/events",
+	"shared/obs":              "shared/fault",
+	"shared/model":            "",
+	"shared/model/openai":     "shared/fault shared/model github.com/openai/openai-go",
+	"shared/model/demo":       "shared/model",
+	"shared/model/modeltest":  "shared/fault shared/model github.com/google/go-cmp",
+	"shared/model/vendors":    "shared/fault shared/config shared/model shared/model/openai shared/model/demo",
+	"shared/store":            "shared/fault github.com/jackc/pgx github.com/google/uuid",
+	"shared/store/migrations": "shared/fault github.com/jackc/pgx github.com/jackc/tern",
+	"shared/store/devpg":      "github.com/fergusstrange/embedded-postgres github.com/gofrs/flock github.com/jackc/pgx",
+	"shared/store/storetest":  "shared/store shared/store/devpg shared/store/migrations github.com/jackc/pgx",
+	"shared/run":              "shared/fault shared/config shared/model shared/store shared/wire github.com/google/uuid",
+	"shared/api":              "shared/fault shared/wire shared/route shared/authz shared/config shared/store shared/run shared/obs github.com/rs/cors",
+	"shared/gateway":          "shared/fault shared/route shared/authz shared/edge shared/obs github.com/aws/aws-lambda-go/events",
+	"shared/wiring":           "shared/config shared/api shared/authz shared/route shared/store shared/model shared/run shared/wire github.com/google/uuid",
+	"cmd/keyway":              "shared/ github.com/alecthomas/kong github.com/fsnotify/fsnotify github.com/aws/aws-lambda-go/events",
+}
+
+type listed struct {
+	ImportPath string
+	Imports    []string
+}
+
+func TestPackagesImportOnlyWhatTheLayoutAllows(t *testing.T) {
+	t.Parallel()
+	for _, complaint := range complaints(list(t), rooms) {
+		t.Error(complaint)
+	}
+}
+
+// The rule itself: each bad edge is found.
+func TestABadEdgeIsFound(t *testing.T) {
+	t.Parallel()
+	good := listed{module + "shared/authz", []string{"fmt", module + "shared/scope", module + "shared/route", module + "shared/fault"}}
+	rules := map[string]string{"shared/authz": rooms["shared/authz"]}
+	if got := complaints([]listed{good}, rules); len(got) != 0 {
+		t.Fatalf("the good package: %q", got)
+	}
+	for bad, pkg := range map[string]listed{
+		"may not import shared/store":                {good.ImportPath, append(slices.Clone(good.Imports), module+"shared/store")},
+		"may not import shared/authzx":               {good.ImportPath, append(slices.Clone(good.Imports), module+"shared/authzx")},
+		"may not import shared/route/deeper":         {good.ImportPath, append(slices.Clone(good.Imports), module+"shared/route/deeper")},
+		"may not import github.com/jackc/pgx/v5":     {good.ImportPath, append(slices.Clone(good.Imports), "github.com/jackc/pgx/v5")},
+		"is not in the layout":                       {module + "shared/util", nil},
+		"shared/authz may import shared/scope and d": {good.ImportPath, []string{module + "shared/route", module + "shared/fault"}},
+	} {
+		pkgs := []listed{pkg}
+		if pkg.ImportPath != good.ImportPath {
+			pkgs = append(pkgs, good)
+		}
+		if got := complaints(pkgs, rules); len(got) != 1 || !strings.Contains(got[0], bad) {
+			t.Errorf("want one complaint %q, got %q", bad, got)
+		}
+	}
+}
+
+// complaints holds the packages against the rules. An allowed edge that nobody
+// uses is one too, so that the rules stay what the code is.
+func complaints(pkgs []listed, rules map[string]string) (out []string) {
+	seen := map[string]bool{}
+	for _, p := range pkgs {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		rule, ok := rules[name]
+		if !ok {
+			out = append(out, name+" is not in the layout: give it a room, or put the code where its neighbours live")
+			continue
+		}
+		seen[name] = true
+		unused := strings.Fields(rule)
+		for _, path := range p.Imports {
+			path = strings.TrimPrefix(path, module)
+			own := strings.HasPrefix(path, "shared/") || strings.HasPrefix(path, "cmd/")
+			if !own && !strings.Contains(strings.Split(path, "/")[0], ".") {
+				continue // the standard library
+			}
+			allowed := func(a string) bool {
+				if own {
+					return path == a || strings.HasSuffix(a, "/") && strings.HasPrefix(path, a)
+				}
+				return path == a || strings.HasPrefix(path, a+"/")
+			}
+			if !slices.ContainsFunc(strings.Fields(rule), allowed) {
+				out = append(out, name+" may not import "+path)
+			}
+			unused = slices.DeleteFunc(unused, allowed)
+		}
+		for _, a := range unused {
+			out = append(out, fmt.Sprintf("%s may import %s and does not: take it out of the rules", name, a))
+		}
+	}
+	for name := range rules {
+		if !seen[name] {
+			out = append(out, name+" has a room and does not exist")
+		}
+	}
+	return out
+}
+
+func list(t *testing.T) (pkgs []listed) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", "./...")
+	cmd.Dir = ".."
+	data, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for dec := json.NewDecoder(strings.NewReader(string(data))); ; {
+		var p listed
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return pkgs
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if p.ImportPath+"/" != module+"shared/" { // this test's own package
+			pkgs = append(pkgs, p)
+		}
+	}
+}
