@@ -88,9 +88,6 @@ func (a Runs) list(ctx context.Context, r *request) ([]wire.StoredRun, error) {
 	if err != nil {
 		return nil, err
 	}
-	if status := r.URL.Query().Get("status"); status != "" {
-		q.Statuses = []string{strings.ToUpper(status)}
-	}
 	q.Owner = session.Owner
 	runs, err := a.DB.Runs(ctx, viewer, q)
 	if err != nil {
@@ -171,6 +168,9 @@ func (a Runs) query(r *request) (store.Viewer, store.RunQuery, error) {
 	}
 	in := r.query()
 	q := store.RunQuery{AgentID: r.param("agent_id"), SessionID: in.required("session_id", maxText), Owner: in.text("user_id", maxSubject)}
+	if status := in.text("status", maxText); status != "" && r.decision.Route.Name == route.ListRuns {
+		q.Statuses = []string{strings.ToUpper(status)}
+	}
 	if err := in.err(); err != nil {
 		return viewer, q, err
 	}

@@ -42,10 +42,11 @@ type Decision struct {
 
 // Decide answers whether p may send this request. p is nil for a caller without
 // a valid token. path is percent-decoded once. It looks nothing up: a forbidden
-// id and an unknown one get the same answer.
+// id and an unknown one get the same answer. OPTIONS is never served and never
+// asks for a token, since browsers send none with it.
 func (o *Policy) Decide(p *Principal, method, path string) Decision {
 	m := o.table.Match(method, path)
-	d := Decision{Route: m.Route, Params: m.Params, allow: m.Allow, anonymous: p == nil && !m.Public}
+	d := Decision{Route: m.Route, Params: m.Params, allow: m.Allow, anonymous: p == nil && !m.Public && method != http.MethodOptions}
 	switch {
 	case m.Route == nil || d.anonymous:
 		return d

@@ -70,7 +70,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (g *Gateway) admit(r *http.Request) (context.Context, error) {
 	ctx, path := r.Context(), route.Clean(r.URL.Path)
 	m := g.authorizer.Table.Match(r.Method, r.URL.Path)
-	if m.Public {
+	if m.Public || r.Method == http.MethodOptions {
 		return ctx, nil
 	}
 	a, err := g.authorize(r, m)
