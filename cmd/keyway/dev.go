@@ -27,6 +27,9 @@ func (s *server) models(cfg *config.Config) (map[string]model.Model, error) {
 	missing := ""
 	for i, a := range cfg.Agents {
 		m, err := vendors.Open(a.Model, vendors.Lookup(s.lookup))
+		if variable, waits := cfg.Unset[config.Element("agents", i)+".model.api_key"]; waits { // never another's key instead
+			err = vendors.NoKey{Variable: variable, Model: a.Model.Provider + ":" + a.Model.ID}
+		}
 		if noKey, ok := errors.AsType[vendors.NoKey](err); ok && s.Dev {
 			m, err, missing = demo.New(a.Model.ID), nil, noKey.Variable
 			demos = append(demos, a.ID)

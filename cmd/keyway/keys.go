@@ -60,7 +60,8 @@ func makeKeys(alg, path string) (made bool, err error) {
 	if err != nil {
 		return false, usageError{err}
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	// Others may pass through: as root, PostgreSQL runs below as another user.
+	if err := os.MkdirAll(filepath.Dir(path), 0o711); err != nil { // #nosec G301 -- the files in it are 0600
 		return false, err
 	}
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".keys-*") // 0600

@@ -7,13 +7,16 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/alecthomas/kong"
 
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/config/yamlfile"
+	"github.com/keyway-agents/keyway/shared/model/vendors"
 	"github.com/keyway-agents/keyway/shared/route"
+	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/store/devpg"
 )
 
@@ -115,7 +118,29 @@ func usage(format string, args ...any) error { return usageError{fmt.Errorf(form
 // load reads keyway.yaml; the error holds every fault.
 func (e env) load(dev bool) (*config.Config, error) {
 	return yamlfile.Load(e.cli.Config, config.Options{
-		Lookup: e.lookup, Dev: dev,
+		Lookup: e.lookup, Dev: dev, Check: notServed,
 		MatchesRoute: func(method, pattern string) bool { return authz.Reaches(route.Table, method, pattern) },
 	})
+}
+
+// notServed finds what keyway.yaml may say and this version doesn't do.
+func notServed(cfg *config.Config) (faults []config.Fault) {
+	fault := func(remedy string, path ...string) {
+		faults = append(faults, config.Fault{Path: strings.Join(path, "."), Text: "is not part of this version", Remedy: remedy})
+	}
+	for i, k := range cfg.Auth.Keys {
+		if k.JWKSURL != "" || k.Secret != "" {
+			fault("use a literal, ${VAR} or jwks_file", config.Element("auth.keys", i))
+		}
+	}
+	for i, a := range cfg.Agents {
+		at := config.Element("agents", i)
+		if a.Model.Provider != "" && !vendors.Speaks(a.Model.Provider) {
+			fault("use openai or demo", at, "model")
+		}
+		for _, path := range run.Unsupported(a) {
+			fault("leave it out", at, path)
+		}
+	}
+	return faults
 }

@@ -70,7 +70,7 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 		return err
 	}
 	// Taken before the database is made, so that a port in use is told at once.
-	listener, err := net.Listen("tcp", c.Addr)
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", c.Addr)
 	if err != nil {
 		return usage("%w; choose another address with --addr", err)
 	}

@@ -20,6 +20,9 @@ type Options struct {
 	// MatchesRoute tells whether a scope mapping matches any route that may be
 	// mapped; nil leaves that unchecked.
 	MatchesRoute func(method, pattern string) bool
+	// Check finds faults that only the caller can know of; they are told with the
+	// others. It sees what was read so far and need not be set.
+	Check func(*Config) []Fault
 }
 
 var builtinTools = []string{"hackernews", "websearch"}
@@ -49,6 +52,9 @@ func Parse(data []byte, o Options) (*Config, []Fault) {
 	d.checkDatabase(&d.c.Database)
 	d.checkEgress()
 	d.checkAgents()
+	if o.Check != nil {
+		d.faults = append(d.faults, o.Check(d.c)...)
+	}
 	if len(d.faults) > 0 {
 		return nil, d.faults
 	}

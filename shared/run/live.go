@@ -50,7 +50,7 @@ func (l *live) enter(ctx context.Context, id uuid.UUID, timeout time.Duration) (
 	l.runs[id] = cancelRun
 	if l.stop == nil {
 		l.stop = make(chan struct{})
-		go l.pulse(l.stop)
+		go l.pulse(l.stop) // #nosec G118 -- it outlives the run that started it
 	}
 	return ctx, func() {
 		cancelTimer()

@@ -15,6 +15,9 @@ import (
 // Lookup reads a provider's usual variables, as os.LookupEnv does.
 type Lookup func(name string) (string, bool)
 
+// Speaks reports whether Open knows the provider.
+func Speaks(provider string) bool { return provider == "openai" || provider == "demo" }
+
 // Open makes the model that an agent names. The values of keyway.yaml win over
 // the provider's usual variables. A provider that this build doesn't speak to is
 // fault.Invalid; a key that is missing is NoKey.
