@@ -1,18 +1,18 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/edge"
-	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/scope"
 	"github.com/keyway-agents/keyway/shared/store/migrations"
@@ -25,12 +25,20 @@ type configCmd struct {
 
 type checkCmd struct{}
 
-// Run checks without opening anything. Variables that are not set here are told
-// as warnings: they may be set where the server runs.
+// Help shows what to type.
+func (checkCmd) Help() string {
+	return `Nothing is opened but the file. What serve would refuse for want of a variable, or
+without --dev, is a warning here: it may be fine where the server runs.
+
+  keyway config check
+  keyway config check --config examples/quickstart/keyway.yaml --json`
+}
+
+// Run checks without opening anything.
 func (checkCmd) Run(e env) error {
 	cfg, err := e.load(true)
 	if faults, ok := errors.AsType[config.Faults](err); ok && e.cli.JSON {
-		if err := printJSON(e.out, map[string]any{"ok": false, "faults": faults}); err != nil {
+		if err := printJSON(e.out, map[string]any{"ok": false, "faults": jsonFaults(faults)}); err != nil {
 			return err
 		}
 		return silent(exitUsage)
@@ -42,52 +50,108 @@ func (checkCmd) Run(e env) error {
 	if err != nil {
 		return usageError{err}
 	}
-	var notes []string
-	for _, w := range cfg.Warnings {
-		notes = append(notes, "warning: "+w.String())
-	}
-	for path, variable := range cfg.Unset {
-		notes = append(notes, fmt.Sprintf("warning: %s: %s is not set here", path, variable))
-	}
-	if len(cfg.Auth.Keys) == 0 && len(cfg.Unset) == 0 {
-		notes = append(notes, "warning: auth.keys: there is none; only keyway serve --dev will start")
-	}
-	notes = append(notes, easier(policy)...)
+	notes := append(e.warnings(cfg), easier(policy, cfg.Auth)...)
 	if e.cli.JSON {
 		return printJSON(e.out, map[string]any{"ok": true, "digest": cfg.Digest, "notes": append([]string{}, notes...)})
 	}
 	for _, n := range notes {
 		fmt.Fprintln(e.err, n)
 	}
-	fmt.Fprintf(e.out, "%s is fine: %d agents, digest %.12s\n", e.cli.Config, len(cfg.Agents), cfg.Digest)
+	agents := "1 agent"
+	if n := len(cfg.Agents); n != 1 {
+		agents = fmt.Sprintf("%d agents", n)
+	}
+	fmt.Fprintf(e.out, "%s is fine: %s, digest %.12s\n", e.cli.Config, agents, cfg.Digest)
 	return nil
 }
 
+// jsonFault is config.Fault with JSON's usual names.
+type jsonFault struct {
+	File   string `json:"file"`
+	Line   int    `json:"line"`
+	Column int    `json:"column"`
+	Path   string `json:"path"`
+	Text   string `json:"text"`
+	Remedy string `json:"remedy"`
+}
+
+func jsonFaults(faults []config.Fault) (out []jsonFault) {
+	for _, f := range faults {
+		out = append(out, jsonFault(f))
+	}
+	return out
+}
+
+// warnings are what is unwise, what waits for a variable, and what serve would
+// refuse without --dev.
+func (e env) warnings(cfg *config.Config) (notes []string) {
+	for _, w := range cfg.Warnings {
+		notes = append(notes, "warning: "+w.String())
+	}
+	for _, path := range slices.Sorted(maps.Keys(cfg.Unset)) {
+		notes = append(notes, fmt.Sprintf("warning: %s: %s is not set here", path, cfg.Unset[path]))
+	}
+	_, err := e.load(false)
+	faults, _ := errors.AsType[config.Faults](err)
+	for _, f := range faults {
+		if _, waits := cfg.Unset[f.Path]; !waits {
+			notes = append(notes, "warning: "+f.String())
+		}
+	}
+	return notes
+}
+
 // easier names the routes that a mapping opens to scopes that the route itself
-// would not be content with.
-func easier(policy *authz.Policy) (notes []string) {
+// would not be content with. A mapping with an id of its own is tried with it.
+func easier(policy *authz.Policy, auth config.Auth) (notes []string) {
 	for r := range route.Table.All() {
-		if r.Public {
-			continue
+		paths := []string{r.Pattern}
+		for _, m := range auth.ScopeMappings {
+			paths = append(paths, m.Pattern)
 		}
-		d := policy.Decide(&authz.Principal{}, r.Method, r.Path(func(name string) string { return "example" }))
-		if d.Mapping == "" {
-			continue
-		}
-		held := scope.NewSet(texts(d.Need), "")
-		for _, n := range r.Needs {
-			if !held.Covers(n) {
-				notes = append(notes, fmt.Sprintf("note: %s is open to %s, without its own %s",
-					r, strings.Join(texts(d.Need), " + "), strings.Join(texts(r.Needs), " + ")))
-				break
+		family, param := r.Resource()
+		for _, like := range paths {
+			d := policy.Decide(&authz.Principal{}, r.Method, instance(r.Pattern, like))
+			held := scope.NewSet(texts(d.Need), auth.AdminScope)
+			short := func(n scope.Need) bool { return !held.Covers(n.On(family, d.Params[param])) }
+			if d.Route != r || d.Mapping == "" || !slices.ContainsFunc(r.Needs, short) {
+				continue
+			}
+			note := fmt.Sprintf("note: %q opens %s to %s, without its own %s",
+				d.Mapping, r, strings.Join(texts(d.Need), " + "), strings.Join(texts(r.Needs), " + "))
+			if !slices.Contains(notes, note) {
+				notes = append(notes, note)
 			}
 		}
 	}
 	return notes
 }
 
+// instance is a path of the route pattern whose ids are those of another path of
+// the same length, stars aside.
+func instance(pattern, like string) string {
+	segments, ids := strings.Split(pattern, "/"), strings.Split(like, "/")
+	for i, s := range segments {
+		if !strings.HasPrefix(s, "{") {
+			continue
+		}
+		segments[i] = "example"
+		if len(ids) == len(segments) && ids[i] != "*" && !strings.HasPrefix(ids[i], "{") {
+			segments[i] = strings.ReplaceAll(ids[i], "*", "example")
+		}
+	}
+	return strings.Join(segments, "/")
+}
+
 // migrateCmd migrates the database that keyway.yaml or DATABASE_URL names.
 type migrateCmd struct{}
+
+// Help shows what to type.
+func (migrateCmd) Help() string {
+	return `Forward only, and safe to repeat; several at once wait for each other.
+
+  DATABASE_URL=postgres://user:password@host:5432/database keyway migrate`
+}
 
 // Run migrates and says from where to where.
 func (migrateCmd) Run(e env) error {
@@ -102,7 +166,7 @@ func (migrateCmd) Run(e env) error {
 	defer cancel()
 	r, err := migrations.Run(ctx, migrations.Target{URL: string(cfg.Database.URL), Schema: cfg.Database.Schema, OSID: cfg.ID})
 	if err != nil {
-		return fmt.Errorf("%s", cmp.Or(publicDetail(err), err.Error()))
+		return err
 	}
 	if e.cli.JSON {
 		return printJSON(e.out, map[string]any{"schema": cfg.Database.Schema, "from": r.From, "to": r.To})
@@ -111,17 +175,16 @@ func (migrateCmd) Run(e env) error {
 	return nil
 }
 
-// publicDetail is the text of an error that has one for people, with its cause:
-// whoever types the command may see both.
-func publicDetail(err error) string {
-	if f, ok := errors.AsType[*fault.Error](err); ok {
-		return f.Error()
-	}
-	return ""
-}
-
 // versionCmd prints what this is.
 type versionCmd struct{}
+
+// Help shows what to type.
+func (versionCmd) Help() string {
+	return `Examples:
+
+  keyway version
+  keyway version --json`
+}
 
 // Run prints it.
 func (versionCmd) Run(e env) error {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -23,9 +24,9 @@ import (
 // canCmd prints the decision that the server would make.
 type canCmd struct {
 	Token  string   `placeholder:"TOKEN" help:"The caller's token: itself, - for standard input, @FILE, or nothing for $KEYWAY_TOKEN."`
-	Scopes []string `placeholder:"SCOPE,…" help:"Decide for these scopes instead of a token's."`
+	Scopes []string `placeholder:"SCOPE" help:"Decide for these scopes instead of a token's."`
 	Method string   `arg:"" help:"GET, POST, …"`
-	Path   string   `arg:"" help:"/agents/web-search-agent/runs"`
+	Path   string   `arg:"" help:"/agents/web-search-agent/runs, or the whole address."`
 }
 
 // Help shows what to type.
@@ -54,7 +55,11 @@ func (c canCmd) Run(e env) error {
 	} else if c.Token != "" {
 		return usage("--token and --scopes exclude each other")
 	}
-	d := policy.Decide(p, strings.ToUpper(c.Method), c.Path)
+	address, err := url.ParseRequestURI(c.Path)
+	if err != nil {
+		return usage("PATH is no path of a request; write it as in /agents/web-search-agent/runs")
+	}
+	d := policy.Decide(p, strings.ToUpper(c.Method), address.Path) // decoded and without a query, as the server has it
 	if e.cli.JSON {
 		err = printJSON(e.out, struct {
 			Allow   bool     `json:"allow"`
@@ -91,6 +96,14 @@ func texts[T fmt.Stringer](list []T) []string {
 // policyCmd prints the authorizer's answer.
 type policyCmd struct {
 	Token string `placeholder:"TOKEN" help:"The caller's token: itself, - for standard input, @FILE, or nothing for $KEYWAY_TOKEN."`
+}
+
+// Help shows what to type.
+func (policyCmd) Help() string {
+	return `Examples:
+
+  keyway policy --token @alice.jwt
+  keyway token --sub ann --scopes agents:read | keyway policy --token -`
 }
 
 // sampleARN stands for a deployed API: only its shape matters.
@@ -148,7 +161,9 @@ func (e env) readToken(given string) (string, error) {
 	case given == "-":
 		text, err = io.ReadAll(io.LimitReader(e.in, 1<<20))
 	case strings.HasPrefix(given, "@"):
-		text, err = os.ReadFile(given[1:])
+		if text, err = os.ReadFile(given[1:]); err != nil {
+			return "", usageError{err}
+		}
 	default:
 		fromEnv, _ := e.lookup("KEYWAY_TOKEN")
 		text = []byte(cmp.Or(given, fromEnv))
@@ -164,6 +179,14 @@ func (e env) readToken(given string) (string, error) {
 
 // routesCmd lists the table.
 type routesCmd struct{}
+
+// Help shows what to type.
+func (routesCmd) Help() string {
+	return `Examples:
+
+  keyway routes
+  keyway routes --json`
+}
 
 // Run prints method, path, scopes and function of every route.
 func (routesCmd) Run(e env) error {

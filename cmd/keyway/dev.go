@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,10 +13,13 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 
+	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/model/demo"
 	"github.com/keyway-agents/keyway/shared/model/vendors"
+	"github.com/keyway-agents/keyway/shared/token"
 )
 
 // models opens the model of every agent. With --dev the demo model stands in
@@ -53,35 +57,55 @@ const devTTL = 24 * time.Hour
 
 // greet prints what a newcomer types next: tokens, the first an administrator's,
 // and requests with the answers they get.
-func (s *server) greet(cfg *config.Config, addr string) {
-	signer, err := s.signer(cfg)
-	if err != nil {
-		fmt.Fprintf(s.err, "no tokens to try: %v\n", err)
+func (s *server) greet(p prepared, addr string) {
+	w, base := printer{s.err, isTerminal(s.err)}, "http://"+addr
+	w.line("\n%s %s at %s  (development only)", w.bold("keyway"), version, w.bold(base))
+	first := "/agents/" + p.cfg.Agents[0].ID
+	ann := &authz.Principal{}
+	for _, request := range []string{"GET " + first, "POST " + first + "/runs", "GET /sessions"} {
+		method, path, _ := strings.Cut(request, " ")
+		ann.Scopes = append(ann.Scopes, texts(p.authorizer.Policy.Decide(ann, method, path).Missing)...)
+	}
+	admin, err := s.devToken(p, "admin", p.cfg.Auth.AdminScope)
+	token, err2 := s.devToken(p, "ann", ann.Scopes...)
+	if err := cmp.Or(err, err2); err != nil {
+		w.line("\n# no tokens to try: %v\n", err)
 		return
 	}
-	token := func(sub string, scopes ...string) string {
-		text, err := mint(signer, cfg, tokenCmd{Sub: sub, Scopes: scopes, TTL: devTTL})
-		if err != nil {
-			return "(" + err.Error() + ")"
+	w.line("\n# tokens, good for %.0f hours", devTTL.Hours())
+	w.line("export ADMIN_TOKEN=%s", admin)
+	w.line("export TOKEN=%s", token)
+	w.line("\n# ann may read and run %s, and see her own sessions", p.cfg.Agents[0].ID)
+	w.line(`curl -N -H "Authorization: Bearer $TOKEN" -F "message=Hello" %s%s/runs`, base, first)
+	w.line(`curl -H "Authorization: Bearer $TOKEN" %s/sessions`, base)
+	for _, a := range p.cfg.Agents[1:] {
+		if path := "/agents/" + a.ID + "/runs"; !p.authorizer.Policy.Decide(ann, "POST", path).Allow {
+			w.line("\n# %s is not hers: 403, and the answer says which scope is missing", a.ID)
+			w.line(`curl -H "Authorization: Bearer $TOKEN" -F "message=Hello" %s%s`, base, path)
+			break
 		}
-		return text
 	}
-	first := cfg.Agents[0].ID
-	base := "http://" + addr
-	p := printer{s.err, isTerminal(s.err)}
-	p.line("\n%s %s at %s  (development only: keys and tokens are made for you)", p.bold("keyway"), version, p.bold(base))
-	p.line("\n# tokens, good for %s", devTTL)
-	p.line("export ADMIN_TOKEN=%s", token("admin", cfg.Auth.AdminScope))
-	p.line("export TOKEN=%s", token("ann", "agents:"+first+":read", "agents:"+first+":run", "sessions:read"))
-	p.line("\n# ann may read and run %s, and see her own sessions", first)
-	p.line(`curl -N -H "Authorization: Bearer $TOKEN" -F "message=Hello" %s/agents/%s/runs`, base, first)
-	p.line(`curl -H "Authorization: Bearer $TOKEN" %s/sessions`, base)
-	if len(cfg.Agents) > 1 {
-		p.line("\n# %s is not hers: 403, and the answer says which scope is missing", cfg.Agents[1].ID)
-		p.line(`curl -F "message=Hello" -H "Authorization: Bearer $TOKEN" %s/agents/%s/runs`, base, cfg.Agents[1].ID)
+	w.line("\n# the administrator sees everything")
+	w.line("curl -H \"Authorization: Bearer $ADMIN_TOKEN\" %s/agents\n", base)
+}
+
+// devToken signs a token that this server accepts, or says why it can't.
+func (s *server) devToken(p prepared, sub string, scopes ...string) (string, error) {
+	signer, err := s.signer(p.cfg)
+	if made := s.devKeys(p.cfg); p.cfg.Auth.Keys[0].JWKSFile == made { // whatever JWT_SIGNING_KEY is for
+		signer, err = token.LoadSigner(token.SigningKey{File: made})
 	}
-	p.line("\n# the administrator sees everything")
-	p.line("curl -H \"Authorization: Bearer $ADMIN_TOKEN\" %s/agents\n", base)
+	if err != nil {
+		return "", err
+	}
+	text, err := mint(signer, p.cfg, tokenCmd{Sub: sub, Scopes: scopes, TTL: devTTL})
+	if err != nil {
+		return "", err
+	}
+	if _, err := p.authorizer.Verifier.Verify(context.Background(), []string{"Bearer " + text}); err != nil {
+		return "", fmt.Errorf("the key at hand signs what auth refuses (%s)", fault.Detail(err))
+	}
+	return text, nil
 }
 
 // printer writes for people, bold only on a terminal.
@@ -112,31 +136,32 @@ func isTerminal(w io.Writer) bool {
 // in several steps.
 const settle = 100 * time.Millisecond
 
-// reload puts keyway.yaml in force whenever it changes. The directory is
-// watched, since editors replace the file rather than write it.
-func (s *server) reload(ctx context.Context) {
-	path, err := filepath.Abs(s.cli.Config)
-	if err != nil {
-		fmt.Fprintln(s.err, "changes of the configuration are not seen:", err)
-		return
-	}
+// watch sees every change in keyway.yaml's directory: editors replace the file
+// rather than write it. Nil: the server works, and doesn't reload.
+func (s *server) watch() *fsnotify.Watcher {
 	watcher, err := fsnotify.NewWatcher()
 	if err == nil {
-		defer watcher.Close()
-		err = watcher.Add(filepath.Dir(path))
+		if err = watcher.Add(filepath.Dir(s.cli.Config)); err == nil {
+			return watcher
+		}
+		watcher.Close()
 	}
-	if err != nil {
-		fmt.Fprintln(s.err, "changes of the configuration are not seen:", err)
-		return
-	}
+	fmt.Fprintf(s.err, "changes of %s will not be seen: %v\n", s.cli.Config, err)
+	return nil
+}
+
+// reload puts keyway.yaml in force whenever it changes.
+func (s *server) reload(ctx context.Context, changes *fsnotify.Watcher) {
 	quiet := time.NewTimer(time.Hour)
 	quiet.Stop()
 	for {
 		select {
-		case event := <-watcher.Events:
-			if filepath.Clean(event.Name) == path && !event.Has(fsnotify.Chmod) {
+		case event := <-changes.Events:
+			if filepath.Base(event.Name) == filepath.Base(s.cli.Config) && !event.Has(fsnotify.Chmod) {
 				quiet.Reset(settle)
 			}
+		case <-changes.Errors: // events were lost
+			quiet.Reset(settle)
 		case <-quiet.C:
 			s.reloadNow()
 		case <-ctx.Done():
@@ -146,24 +171,21 @@ func (s *server) reload(ctx context.Context) {
 }
 
 func (s *server) reloadNow() {
-	cfg, err := s.configure()
+	p, err := s.prepare()
 	if err == nil {
-		err = s.unchangeable(cfg)
-	}
-	if err == nil {
-		err = s.apply(cfg)
+		err = s.unchangeable(p.cfg)
 	}
 	if err != nil {
-		fmt.Fprintf(s.err, "%v\n%s has faults; the one read before stays in force\n", err, s.cli.Config)
+		fmt.Fprintf(s.err, "%v\n%s is not put in force; the one read before stays\n", err, s.cli.Config)
 		return
 	}
-	fmt.Fprintf(s.err, "%s changed and is in force: %d agents\n", s.cli.Config, len(cfg.Agents))
+	s.apply(p)
+	fmt.Fprintf(s.err, "%s changed and is in force\n", s.cli.Config)
 }
 
 // unchangeable refuses what a running server can't take over.
 func (s *server) unchangeable(cfg *config.Config) error {
-	sameURL := cfg.Database.URL == "" || string(cfg.Database.URL) == s.url
-	if !sameURL || cfg.Database.Schema != s.schema || cfg.ID != s.osID {
+	if cfg.ID != s.first.ID || cfg.Database != s.first.Database {
 		return usage("id and database can't change while the server runs; restart it")
 	}
 	return nil

@@ -15,12 +15,24 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/rogpeppe/go-internal/testscript"
+
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
+	"github.com/keyway-agents/keyway/shared/store/devpg"
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
-func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
+// suite is the tests with their database, for testscript.
+type suite struct{ *testing.M }
+
+func (s suite) Run() int { return storetest.Main(s.M) }
+
+// TestMain is also the keyway command, for the scripts in testdata/script.
+func TestMain(m *testing.M) {
+	devpg.HoldIfAsked()
+	testscript.Main(suite{m}, map[string]func(){"keyway": main})
+}
 
 // running is a keyway serve on a port of its own, with a database of its own and
 // a scripted model, called over real sockets.

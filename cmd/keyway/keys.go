@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -20,13 +21,15 @@ type keysCmd struct {
 }
 
 type generateCmd struct {
-	Alg string `default:"RS256" help:"RS256, PS256, ES256, ES384, ES512, EdDSA or HS256."`
+	Alg string `placeholder:"ALG" help:"RS256 (the default), RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, HS256, HS384 or HS512."`
 	Out string `default:"keys.json" placeholder:"FILE" help:"A JWKS that also holds private_key and public_key as PEM; kept when it exists."`
 }
 
 // Help shows what to do with the file.
 func (generateCmd) Help() string {
-	return `  keyway keys generate --out keys.json
+	return `Examples:
+
+  keyway keys generate --out keys.json
   # keyway.yaml:
   #   auth: {algorithms: [RS256], keys: [{jwks_file: keys.json}]}
   keyway token --sub ann --scopes agents:read`
@@ -46,17 +49,18 @@ func (c generateCmd) Run(e env) error {
 	return nil
 }
 
-// makeKeys writes a new key file unless there is one. Two at once leave one file.
+// makeKeys writes a new key file unless there is one, which must then be of the
+// algorithm, if one is given. Two at once leave one file.
 func makeKeys(alg, path string) (made bool, err error) {
 	if _, err := os.Stat(path); err == nil {
-		if _, err := token.LoadSigner(token.SigningKey{File: path}); err != nil {
-			return false, fmt.Errorf("%s exists and can't be used: %w", path, err)
+		if _, err := token.LoadSigner(token.SigningKey{File: path, Algorithm: alg}); err != nil {
+			return false, usage("%s exists and can't be used: %w", path, err)
 		}
 		return false, nil
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
-	data, err := token.GenerateKeys(alg, rand.Reader)
+	data, err := token.GenerateKeys(cmp.Or(alg, "RS256"), rand.Reader)
 	if err != nil {
 		return false, usageError{err}
 	}
@@ -75,10 +79,10 @@ func makeKeys(alg, path string) (made bool, err error) {
 	if err := tmp.Close(); err != nil {
 		return false, err
 	}
-	if err := os.Link(tmp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) { // never over another's
-		return false, err
+	if err := os.Link(tmp.Name(), path); !errors.Is(err, fs.ErrExist) { // never over another's
+		return err == nil, err
 	}
-	return true, nil
+	return false, nil
 }
 
 // devKeys is the key file that --dev makes for this configuration.
@@ -107,10 +111,10 @@ func (e env) devKey(cfg *config.Config, create bool) error {
 
 // tokenCmd signs a token.
 type tokenCmd struct {
-	Sub     string        `required:"" help:"Whom the token names."`
-	Scopes  []string      `placeholder:"SCOPE,…" help:"What it grants."`
-	TTL     time.Duration `name:"ttl" default:"1h" help:"How long it is good."`
-	Aud     []string      `placeholder:"AUDIENCE,…" help:"For whom it is."`
+	Sub     string        `required:"" placeholder:"SUBJECT" help:"Whom the token names."`
+	Scopes  []string      `placeholder:"SCOPE" help:"What it grants."`
+	TTL     time.Duration `name:"ttl" default:"1h" help:"How long it is good, such as 15m or 24h."`
+	Aud     []string      `placeholder:"AUDIENCE" help:"For whom it is."`
 	Session string        `placeholder:"ID" help:"Binds it to one session."`
 }
 
@@ -130,8 +134,11 @@ func (c tokenCmd) Run(e env) error {
 	if err != nil {
 		return err
 	}
-	if c.TTL <= 0 {
-		return usage("--ttl must be positive")
+	if c.Sub == "" {
+		return usage("--sub is empty; give the user's name or id")
+	}
+	if c.TTL < time.Second {
+		return usage("--ttl must be 1s or longer")
 	}
 	signer, err := e.signer(cfg)
 	if err != nil {
@@ -165,25 +172,45 @@ func mint(signer token.Signer, cfg *config.Config, c tokenCmd) (string, error) {
 
 // signer finds the key to sign with.
 func (e env) signer(cfg *config.Config) (token.Signer, error) {
-	alg := cfg.Auth.Algorithms[0]
-	if text, ok := e.lookup("JWT_SIGNING_KEY"); ok && text != "" {
-		if strings.Contains(text, "-----BEGIN ") {
-			return token.LoadSigner(token.SigningKey{PEM: []byte(text)})
+	if text, _ := e.lookup("JWT_SIGNING_KEY"); text != "" {
+		s, err := envSigner(text, cfg.Auth.Algorithms)
+		if err != nil {
+			return s, usage("JWT_SIGNING_KEY: %w", err)
 		}
-		return token.LoadSigner(token.SigningKey{HMAC: []byte(text), Algorithm: alg})
+		return s, nil
 	}
-	for _, k := range cfg.Auth.Keys {
-		if literal := string(k.Literal); literal != "" && strings.HasPrefix(alg, "HS") {
-			return token.LoadSigner(token.SigningKey{HMAC: []byte(literal), Algorithm: alg})
+	_ = e.devKey(cfg, false) // without one, what is said below is all there is to say
+	none := errors.New("no key to sign with: set JWT_SIGNING_KEY, or name a file of keyway keys generate in keyway.yaml, or run keyway serve --dev once")
+	for i, k := range cfg.Auth.Keys {
+		var key token.SigningKey
+		switch {
+		case k.JWKSFile != "":
+			key.File = k.JWKSFile
+		case strings.HasPrefix(cfg.Auth.Algorithms[0], "HS"):
+			key.HMAC, key.Algorithm = []byte(k.Literal), cfg.Auth.Algorithms[0]
+		default: // a public key
+			continue
 		}
-		if k.JWKSFile != "" {
-			if s, err := token.LoadSigner(token.SigningKey{File: k.JWKSFile}); err == nil {
-				return s, nil
-			}
+		s, err := token.LoadSigner(key)
+		if err == nil {
+			return s, nil
+		}
+		none = fmt.Errorf("%w\nauth.keys[%d]: %w", none, i, err)
+	}
+	return token.Signer{}, usageError{none}
+}
+
+// envSigner signs with a PEM private key or an HMAC secret, by the first
+// algorithm that this OS accepts and the key can do.
+func envSigner(text string, algorithms []string) (s token.Signer, err error) {
+	key := token.SigningKey{HMAC: []byte(text)}
+	if strings.Contains(text, "-----BEGIN ") {
+		key = token.SigningKey{PEM: []byte(text)}
+	}
+	for _, key.Algorithm = range algorithms {
+		if s, err = token.LoadSigner(key); err == nil {
+			break
 		}
 	}
-	if err := e.devKey(cfg, false); err == nil && len(cfg.Auth.Keys) == 1 && cfg.Auth.Keys[0].JWKSFile == e.devKeys(cfg) {
-		return token.LoadSigner(token.SigningKey{File: e.devKeys(cfg)})
-	}
-	return token.Signer{}, usage("no key to sign with: set JWT_SIGNING_KEY, or name a file of keyway keys generate in keyway.yaml, or run keyway serve --dev once")
+	return s, err
 }

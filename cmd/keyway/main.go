@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -60,6 +62,7 @@ type env struct {
 const description = `Serve LLM agents behind JWT scopes, with AgentOS's API.
 
 Examples:
+
   keyway serve --dev                                   try it: a database, a key and tokens are made
   keyway token --sub ann --scopes agents:read,agents:web-search-agent:run
   keyway can --scopes agents:read POST /agents/web-search-agent/runs
@@ -74,7 +77,7 @@ func main() {
 func execute(args []string, e env) int {
 	e.cli = &cli{}
 	exit := -1
-	parser, err := kong.New(e.cli, kong.Name("keyway"), kong.Description(description), kong.UsageOnError(),
+	parser, err := kong.New(e.cli, kong.Name("keyway"), kong.Description(description),
 		kong.Writers(e.out, e.err), kong.Exit(func(code int) { exit = code }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	if err != nil {
 		fmt.Fprintln(e.err, "keyway:", err)
@@ -85,7 +88,7 @@ func execute(args []string, e env) int {
 		return exit
 	}
 	if err != nil {
-		fmt.Fprintf(e.err, "keyway: %v\nRun keyway --help, or keyway COMMAND --help.\n", err)
+		fmt.Fprintf(e.err, "keyway: %s\nRun keyway --help, or keyway COMMAND --help.\n", jwtText.ReplaceAllString(err.Error(), "***"))
 		return exitUsage
 	}
 	if err = ctx.Run(e); err == nil {
@@ -94,16 +97,20 @@ func execute(args []string, e env) int {
 	if s, ok := errors.AsType[silent](err); ok {
 		return int(s)
 	}
-	fmt.Fprintln(e.err, "keyway:", err)
-	if u, ok := errors.AsType[usageError](err); ok {
-		_ = u
-		return exitUsage
-	}
 	if _, ok := errors.AsType[config.Faults](err); ok {
+		fmt.Fprintln(e.err, err) // each line begins with its place, for editors
+	} else {
+		fmt.Fprintln(e.err, "keyway:", err)
+	}
+	if _, ok := errors.AsType[usageError](err); ok {
 		return exitUsage
 	}
 	return exitFailure
 }
+
+// jwtText finds a token that was typed where none belongs: what is said of it may
+// end up in a log.
+var jwtText = regexp.MustCompile(`eyJ[\w-]*\.[\w.-]+`)
 
 // silent ends the program with a code when everything was said already.
 type silent int
@@ -113,14 +120,29 @@ func (s silent) Error() string { return fmt.Sprintf("exit %d", int(s)) }
 // usageError is a mistake of the user: exit code 2.
 type usageError struct{ error }
 
+func (u usageError) Unwrap() error { return u.error }
+
 func usage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// noFile tells a newcomer how to begin.
+const noFile = `there is no %s: name your file with --config, or begin with these lines in a new one
+  id: my-agent-os
+  agents: [{id: assistant, model: "openai:gpt-4o"}]
+and try it with: keyway serve --dev`
 
 // load reads keyway.yaml; the error holds every fault.
 func (e env) load(dev bool) (*config.Config, error) {
-	return yamlfile.Load(e.cli.Config, config.Options{
+	cfg, err := yamlfile.Load(e.cli.Config, config.Options{
 		Lookup: e.lookup, Dev: dev, Check: notServed,
 		MatchesRoute: func(method, pattern string) bool { return authz.Reaches(route.Table, method, pattern) },
 	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, usage(noFile, e.cli.Config)
+	}
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return cfg, nil
 }
 
 // notServed finds what keyway.yaml may say and this version doesn't do.

@@ -9,14 +9,20 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/fsnotify/fsnotify"
 
 	"github.com/keyway-agents/keyway/shared/api"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/edge"
 	"github.com/keyway-agents/keyway/shared/gateway"
+	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/obs"
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/store"
@@ -34,7 +40,9 @@ type serveCmd struct {
 
 // Help shows the two ways to serve.
 func (serveCmd) Help() string {
-	return `  keyway serve --dev                      everything made for you, localhost only
+	return `Examples:
+
+  keyway serve --dev                      everything made for you, localhost only
   JWT_VERIFICATION_KEY=… keyway serve     with the keys that keyway.yaml names
 
 Without database.url and DATABASE_URL a PostgreSQL is run for you below --data: the
@@ -47,55 +55,91 @@ type server struct {
 	serveCmd
 	log     *slog.Logger
 	started time.Time
+	first   *config.Config // what the server was started with
 	db      *store.DB
-	url     string // of the database
-	schema  string
-	osID    string
 
-	handler atomic.Pointer[http.Handler] // of the configuration in force
-	runners []*run.Runner                // every configuration's: their runs go on after a reload
+	handler    atomic.Pointer[http.Handler] // of the configuration in force
+	runners    []*run.Runner                // every configuration's: their runs go on after a reload
+	background sync.WaitGroup               // what ends with the context
 }
 
 // Run serves until SIGINT or SIGTERM.
 func (c serveCmd) Run(e env) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // so that a second ctrl-C doesn't wait for runs
 	return c.serve(ctx, e)
 }
 
 func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 	s := &server{env: e, serveCmd: c, log: obs.NewLogger(e.err, isTerminal(e.err)), started: time.Now()}
-	cfg, err := s.configure()
+	p, err := s.prepare()
 	if err != nil {
 		return err
 	}
+	s.first = p.cfg
 	// Taken before the database is made, so that a port in use is told at once.
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", c.Addr)
 	if err != nil {
 		return usage("%w; choose another address with --addr", err)
 	}
 	defer listener.Close()
-	closeDB, err := s.openDatabase(ctx, cfg)
+	var changes *fsnotify.Watcher
+	if c.Dev { // here, since what is edited while a database is made counts too
+		if changes = s.watch(); changes != nil {
+			defer changes.Close()
+		}
+	}
+	closeDB, err := s.openDatabase(ctx, p.cfg)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeDB()) }()
-	if err := s.apply(cfg); err != nil {
-		return err
+	s.apply(p)
+	s.background.Go(func() { s.endAbandoned(ctx) })
+	if changes != nil {
+		s.background.Go(func() { s.reload(ctx, changes) })
 	}
-	go s.endAbandoned(ctx)
 	if c.Dev {
-		s.greet(cfg, listener.Addr().String())
-		go s.reload(ctx)
+		s.greet(p, listener.Addr().String())
 	} else {
-		fmt.Fprintf(e.err, "keyway serves %s at http://%s\n", cfg.ID, listener.Addr())
+		fmt.Fprintf(e.err, "keyway serves %s at http://%s\n", p.cfg.ID, listener.Addr())
 	}
 	return s.listen(ctx, listener)
 }
 
+// prepared is a configuration with all that can be refused about it checked.
+type prepared struct {
+	cfg        *config.Config
+	authorizer *edge.Authorizer
+	models     map[string]model.Model
+}
+
+// prepare reads keyway.yaml, its keys and models.
+func (s *server) prepare() (p prepared, err error) {
+	if p.cfg, err = s.configure(); err != nil {
+		return p, err
+	}
+	if p.authorizer, err = edge.New(p.cfg, time.Now); err != nil {
+		return p, usageError{err}
+	}
+	p.models, err = s.models(p.cfg)
+	return p, err
+}
+
+// anyKey follows what is wrong with auth.keys.
+const anyKey = `A key comes from whoever issues your tokens. To be that yourself:
+  export JWT_VERIFICATION_KEY=$(openssl rand -hex 32)   auth: {algorithms: [HS256], keys: ["${JWT_VERIFICATION_KEY}"]}
+  keyway keys generate --out keys.json                  auth: {algorithms: [RS256], keys: [{jwks_file: keys.json}]}
+To try it without one: keyway serve --dev`
+
 // configure reads keyway.yaml and refuses what this server must not run.
 func (s *server) configure() (*config.Config, error) {
 	cfg, err := s.load(s.Dev)
+	faults, _ := errors.AsType[config.Faults](err)
+	if slices.ContainsFunc(faults, func(f config.Fault) bool { return strings.HasPrefix(f.Path, "auth.keys") }) {
+		return nil, usage("%w\n%s", err, anyKey)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -125,17 +169,17 @@ func (s *server) configure() (*config.Config, error) {
 // openDatabase finds or starts PostgreSQL and brings the schema up to date.
 func (s *server) openDatabase(ctx context.Context, cfg *config.Config) (closeDB func() error, err error) {
 	closeDB = func() error { return nil }
-	s.url, s.schema, s.osID = string(cfg.Database.URL), cfg.Database.Schema, cfg.ID
-	if s.url == "" {
+	url := string(cfg.Database.URL)
+	if url == "" {
 		pg, err := devpg.Start(ctx, devpg.Options{Dir: s.cli.Data, Durable: true, Progress: func(line string) { fmt.Fprintln(s.err, line) }})
 		if err != nil {
 			return nil, err
 		}
-		s.url, closeDB = pg.URL, pg.Close
+		url, closeDB = pg.URL, pg.Close
 	}
-	_, err = migrations.Run(ctx, migrations.Target{URL: s.url, Schema: s.schema, OSID: s.osID})
+	_, err = migrations.Run(ctx, migrations.Target{URL: url, Schema: cfg.Database.Schema, OSID: cfg.ID})
 	if err == nil {
-		s.db, err = store.Open(store.Options{URL: s.url, Schema: s.schema})
+		s.db, err = store.Open(store.Options{URL: url, Schema: cfg.Database.Schema})
 	}
 	if err != nil {
 		return nil, errors.Join(err, closeDB())
@@ -145,31 +189,22 @@ func (s *server) openDatabase(ctx context.Context, cfg *config.Config) (closeDB 
 }
 
 // apply puts a configuration in force: requests that come from now on see it.
-func (s *server) apply(cfg *config.Config) error {
-	authorizer, err := edge.New(cfg, time.Now)
-	if err != nil {
-		return usageError{err}
-	}
-	models, err := s.models(cfg)
-	if err != nil {
-		return err
-	}
+func (s *server) apply(p prepared) {
 	service := wiring.All(wiring.Parts{
-		Config: cfg, Policy: authorizer.Policy, Models: models, DB: s.db, Log: s.log, Version: version, Started: s.started,
+		Config: p.cfg, Policy: p.authorizer.Policy, Models: p.models, DB: s.db, Log: s.log, Version: version, Started: s.started,
 	})
 	s.runners = append(s.runners, service.Runner)
-	origins := cfg.CORS.Origins
+	origins := p.cfg.CORS.Origins
 	if origins == nil {
 		origins = api.DefaultOrigins
 	}
-	var h http.Handler = gateway.New(authorizer, service.Handler, time.Now)
+	var h http.Handler = gateway.New(p.authorizer, service.Handler, time.Now)
 	h = api.CORS(origins, h)
 	if s.Dev {
 		h = gateway.Loopback(h)
 	}
 	h = obs.Requests(s.log, h)
 	s.handler.Store(&h)
-	return nil
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -191,6 +226,8 @@ func (s *server) listen(ctx context.Context, l net.Listener) error {
 		return err
 	case <-ctx.Done():
 	}
+	fmt.Fprintf(s.err, "keyway stops; runs in progress have %s to end (press ctrl-C again not to wait)\n", shutdownPatience)
+	s.background.Wait() // no reload adds a runner from here on
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownPatience)
 	defer cancel()
 	err := web.Shutdown(ctx)

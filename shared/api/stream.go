@@ -13,6 +13,10 @@ import (
 )
 
 const (
+	// flushEvery is the least time between two flushes: an event after a pause goes
+	// out at once, those of a burst wait for each other. A flush is a system call,
+	// and costs as much as ten events.
+	flushEvery = 4 * time.Millisecond
 	// keepAlive is the longest silence on a stream; proxies cut idle ones at 60 s.
 	keepAlive = 15 * time.Second
 	// writeTimeout is how long one write may wait for a client that reads nothing.
@@ -51,6 +55,9 @@ type eventStream struct {
 	encoder *wire.Encoder
 	gone    bool // the client doesn't listen any more
 	quiet   *time.Timer
+	flushed time.Time   // the last flush
+	later   *time.Timer // flushes what a burst left behind
+	waiting bool        // later is set
 }
 
 func openStream(w http.ResponseWriter) *eventStream {
@@ -60,6 +67,8 @@ func openStream(w http.ResponseWriter) *eventStream {
 	w.WriteHeader(http.StatusOK)
 	s := &eventStream{w: w, control: http.NewResponseController(w), encoder: wire.NewEncoder(w)}
 	s.quiet = time.AfterFunc(keepAlive, s.comment)
+	s.later = time.AfterFunc(time.Hour, s.rest)
+	s.later.Stop()
 	return s
 }
 
@@ -77,11 +86,33 @@ func (s *eventStream) write(put func() error) {
 	if s.gone {
 		return
 	}
-	_ = s.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every writer has deadlines
-	if put() != nil || s.control.Flush() != nil {
-		s.gone = true
+	if s.gone = put() != nil; s.gone {
 		return
 	}
+	switch since := time.Since(s.flushed); {
+	case since >= flushEvery:
+		s.flush()
+	case !s.waiting:
+		s.waiting = true
+		s.later.Reset(flushEvery - since)
+	}
+}
+
+// rest flushes the end of a burst.
+func (s *eventStream) rest() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting = false
+	if !s.gone {
+		s.flush()
+	}
+}
+
+// flush must be called with mu held.
+func (s *eventStream) flush() {
+	s.flushed = time.Now()
+	_ = s.control.SetWriteDeadline(s.flushed.Add(writeTimeout)) // not every writer has deadlines
+	s.gone = s.control.Flush() != nil
 	s.quiet.Reset(keepAlive)
 }
 
@@ -90,4 +121,5 @@ func (s *eventStream) close() {
 	defer s.mu.Unlock()
 	s.gone = true
 	s.quiet.Stop()
+	s.later.Stop()
 }

@@ -45,6 +45,11 @@ func contextOf(p *authz.Principal) map[string]any {
 // contextOf did not make is refused (fault.Unauthenticated): no caller is
 // better than a guessed one.
 func Principal(context map[string]any) (*authz.Principal, error) {
+	for _, name := range []string{ctxSubject, ctxSession, ctxIssuer, ctxTokenID, ctxScopes, ctxExpiry} {
+		if _, ok := context[name].(string); !ok && context[name] != nil {
+			return nil, fmt.Errorf("authorizer context: %s is no text: %w", name, fault.Unauthenticated)
+		}
+	}
 	text := func(name string) string {
 		s, _ := context[name].(string)
 		return s

@@ -29,8 +29,9 @@ type Authorizer struct {
 	Agents   []string // ids of the declared agents
 }
 
-// maxGrants bounds the ids that a policy names one by one; past it every id of
-// the family is let through and the function's own decision sorts them out.
+// maxGrants bounds the ids that a policy names one by one; past it a route with
+// any grant is let through for every id, and the function's own decision sorts
+// them out.
 const maxGrants = 50
 
 // maxResource is API Gateway's limit for one Resource of a returned policy.
@@ -83,57 +84,84 @@ func authorization(e events.APIGatewayCustomAuthorizerRequestTypeRequest) (value
 // policy lists the routes that p may use. What nobody granted is not listed,
 // which is a denial; a token that may do nothing gets that in so many words.
 func (a *Authorizer) policy(p *authz.Principal, arn string) events.APIGatewayCustomAuthorizerPolicy {
-	ids := a.ids(p)
-	var resources []string
-	for r := range a.Table.All() {
-		if !r.Public {
-			resources = append(resources, a.resources(p, r, ids, arn)...)
+	ids, agents := namedIDs(p), a.Agents
+	if len(ids) > maxGrants {
+		p, ids, agents = anyID(p), nil, nil
+	}
+	policy := events.APIGatewayCustomAuthorizerPolicy{Version: "2012-10-17"}
+	add := func(effect string, resources []string) {
+		if len(resources) > 0 {
+			policy.Statement = append(policy.Statement, events.IAMPolicyStatement{
+				Action: []string{"execute-api:Invoke"}, Effect: effect, Resource: resources,
+			})
 		}
 	}
-	statement := events.IAMPolicyStatement{Action: []string{"execute-api:Invoke"}, Effect: "Allow", Resource: resources}
-	if len(resources) == 0 {
-		statement.Effect, statement.Resource = "Deny", []string{arn + "*"}
+	add("Allow", a.allowed(p, ids, arn))
+	if len(policy.Statement) == 0 {
+		add("Deny", []string{arn + "*"})
+		return policy
 	}
-	return events.APIGatewayCustomAuthorizerPolicy{Version: "2012-10-17", Statement: []events.IAMPolicyStatement{statement}}
+	add("Deny", a.overreach(p, agents, policy, arn))
+	return policy
 }
 
-// resources names the paths of one route: every id's when the token covers the
-// whole family, else those of the ids that it covers.
-func (a *Authorizer) resources(p *authz.Principal, r *route.Route, ids []string, arn string) (out []string) {
-	_, param := r.Resource()
-	resource := func(id string) string {
-		return arn + r.Method + r.Path(func(name string) string {
-			if name == param && id != "" {
-				return id
+// allowed names the paths of each route: every id's when the token covers the
+// whole family, else those of the ids that it covers. Of ids that the token
+// doesn't name, MightAllow says the same as of the whole family.
+func (a *Authorizer) allowed(p *authz.Principal, ids []string, arn string) (out []string) {
+	for r := range a.Table.All() {
+		_, param := r.Resource()
+		switch {
+		case r.Public:
+		case a.Policy.MightAllow(p, r, ""):
+			out = append(out, resource(arn, r, ""))
+		case param != "":
+			for _, id := range ids {
+				if a.Policy.MightAllow(p, r, id) {
+					out = append(out, resource(arn, r, id))
+				}
 			}
-			return "*"
-		})
-	}
-	if a.Policy.MightAllow(p, r, "") {
-		return []string{resource("")}
-	}
-	if param == "" {
-		return nil
-	}
-	for _, id := range ids {
-		if a.Policy.MightAllow(p, r, id) {
-			out = append(out, resource(id))
 		}
 	}
-	if len(out) > maxGrants {
-		return []string{resource("")}
+	return out
+}
+
+// overreach names the paths of declared agents that allow reaches and p may not
+// use: a * spans slashes, so GET/agents/* opens the runs of every agent too.
+func (a *Authorizer) overreach(p *authz.Principal, agents []string, allow events.APIGatewayCustomAuthorizerPolicy, arn string) (out []string) {
+	for r := range a.Table.All() {
+		var over []string
+		if _, param := r.Resource(); param != "" {
+			for _, id := range agents {
+				if path := resource(arn, r, id); Evaluate(allow, path) && !a.Policy.MightAllow(p, r, id) {
+					over = append(over, path)
+				}
+			}
+		}
+		if len(over) <= maxGrants {
+			out = append(out, over...)
+		}
 	}
 	return out
+}
+
+// resource names the paths of r for one id of its family, or with "" for all.
+func resource(arn string, r *route.Route, id string) string {
+	_, param := r.Resource()
+	return arn + r.Method + r.Path(func(name string) string {
+		if name == param && id != "" {
+			return id
+		}
+		return "*"
+	})
 }
 
 // plainID is what an id must look like to stand in a Resource: nothing that a
 // policy would read as a wildcard or a variable.
 var plainID = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
 
-// ids are the resources that a policy may name: the declared agents and those
-// that the token itself names.
-func (a *Authorizer) ids(p *authz.Principal) []string {
-	ids := slices.Clone(a.Agents)
+// namedIDs are the ids in the token's scopes that a Resource may hold.
+func namedIDs(p *authz.Principal) (ids []string) {
 	for _, text := range p.Scopes {
 		if n, ok := scope.Parse(text); ok && plainID.MatchString(n.ID) && len(n.ID) < maxResource/2 {
 			ids = append(ids, n.ID)
@@ -141,6 +169,23 @@ func (a *Authorizer) ids(p *authz.Principal) []string {
 	}
 	slices.Sort(ids)
 	return slices.Compact(ids)
+}
+
+// anyID is p with * for every id in its scopes: what it may do to one, it may do
+// to all.
+func anyID(p *authz.Principal) *authz.Principal {
+	wide := *p
+	wide.Scopes = nil
+	for _, text := range p.Scopes {
+		if n, ok := scope.Parse(text); ok && n.ID != "" {
+			n.ID = "*"
+			text = n.String()
+		}
+		wide.Scopes = append(wide.Scopes, text)
+	}
+	slices.Sort(wide.Scopes)
+	wide.Scopes = slices.Compact(wide.Scopes)
+	return &wide
 }
 
 // apiARN cuts a method ARN after the stage:

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/store"
 )
 
@@ -44,7 +45,7 @@ func newLive(db *store.DB, log *slog.Logger, now func() time.Time) *live {
 // must be called at its end.
 func (l *live) enter(ctx context.Context, id uuid.UUID, timeout time.Duration) (_ context.Context, leave func()) {
 	ctx, cancelRun := context.WithCancelCause(ctx)
-	ctx, cancelTimer := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("The run took longer than its limit of %s", timeout)) //nolint:staticcheck // shown to the caller as it is
+	ctx, cancelTimer := context.WithTimeoutCause(ctx, timeout, fault.Public(fault.Internal, fmt.Sprintf("The run took longer than its limit of %s", timeout), nil))
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.runs[id] = cancelRun

@@ -127,7 +127,7 @@ func usable(ctx context.Context, dir string) (binaries, error) {
 	out, err := exec.CommandContext(ctx, filepath.Join(dir, "postgres"), "--version").CombinedOutput()
 	match := versionText.FindSubmatch(out)
 	if match == nil {
-		return b, fmt.Errorf("%s/postgres --version: %s (%v)", dir, tail(string(out)), err)
+		return b, fmt.Errorf("%s/postgres --version: %s (%w)", dir, tail(string(out)), err)
 	}
 	b.major, err = strconv.Atoi(string(match[1]))
 	return b, err

@@ -30,7 +30,10 @@ func dataMajor() (int, error) {
 	text, err := os.ReadFile("data/PG_VERSION")
 	major, _ := strconv.Atoi(strings.TrimSuffix(string(text), "\n"))
 	if string(text) != fmt.Sprintf("%d\n", major) { // to the letter, as the library compares it
-		return 0, fmt.Errorf("not a whole PostgreSQL directory; repair it or move it away (PG_VERSION is %q, %v)", text, err)
+		if err == nil {
+			err = fmt.Errorf("PG_VERSION is %q", text)
+		}
+		return 0, fmt.Errorf("not a whole PostgreSQL directory; repair it or move it away: %w", err)
 	}
 	return major, nil
 }

@@ -129,7 +129,7 @@ func (c *cluster) stop() error {
 	if _, err := os.Stat("data/postmaster.pid"); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	out, err := exec.Command(filepath.Join(c.bin.dir, "pg_ctl"), "stop", "-w", "-m", "fast", "-D", "data").CombinedOutput()
+	out, err := exec.CommandContext(context.Background(), filepath.Join(c.bin.dir, "pg_ctl"), "stop", "-w", "-m", "fast", "-D", "data").CombinedOutput()
 	if err != nil && postmaster() != 0 {
 		return fmt.Errorf("stop PostgreSQL: %w: %s", err, tail(string(out)))
 	}

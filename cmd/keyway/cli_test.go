@@ -1,0 +1,201 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/store/storetest"
+)
+
+// Each script in testdata/script is a claim about the command line, shown on the
+// command itself.
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	database, tokens := storetest.EmptyURL(t), pyjwt(t, "quickstart")
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("GORACE", cmp.Or(os.Getenv("GORACE"), "atexit_sleep_ms=0"))
+			e.Setenv("PUBLISHED", config.PublishedSecret)
+			e.Setenv("EMPTY_DATABASE", database)
+			e.Setenv("EMPTY_DATABASE_PYTHON", "postgresql+psycopg"+database[strings.Index(database, "://"):])
+			for sub, token := range tokens {
+				e.Setenv("TOKEN_"+sub, token)
+			}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "mode": mode, "claims": claims, "setenv": setenv, "savetoken": saveToken, "occupy": occupy, "madekeys": madeKeys,
+		},
+	})
+}
+
+// exits CODE COMMAND… wants that exit status.
+func exits(ts *testscript.TestScript, _ bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	code := 0
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
+		code = e.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if strconv.Itoa(code) != args[0] {
+		ts.Fatalf("exit status %d, want %s", code, args[0])
+	}
+}
+
+// mode FILE PERM wants the file's permissions.
+func mode(ts *testscript.TestScript, _ bool, args []string) {
+	info, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if got := fmt.Sprintf("%#o", info.Mode().Perm()); got != args[1] {
+		ts.Fatalf("%s has mode %s, want %s", args[0], got, args[1])
+	}
+}
+
+// claims FILE writes the token's header and claims to claims.json, its times as
+// their difference.
+func claims(ts *testscript.TestScript, _ bool, args []string) {
+	parts := strings.Split(strings.TrimSpace(ts.ReadFile(args[0])), ".")
+	var out bytes.Buffer
+	for _, part := range parts[:2] {
+		text, err := base64.RawURLEncoding.DecodeString(part)
+		ts.Check(err)
+		var object map[string]any
+		ts.Check(json.Unmarshal(text, &object))
+		if exp, ok := object["exp"].(float64); ok {
+			object["ttl"] = (time.Duration(exp-object["iat"].(float64)) * time.Second).String()
+			delete(object, "exp")
+			delete(object, "iat")
+		}
+		ts.Check(json.NewEncoder(&out).Encode(object))
+	}
+	ts.Check(os.WriteFile(ts.MkAbs("claims.json"), out.Bytes(), 0o600))
+}
+
+// setenv NAME FILE MEMBER sets a variable to a member of a JSON file.
+func setenv(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Setenv(args[0], fmt.Sprint(object(ts, args[1])[args[2]]))
+}
+
+func object(ts *testscript.TestScript, file string) (out map[string]any) {
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(file)), &out))
+	return out
+}
+
+// savetoken VARIABLE FILE writes a variable to a file, as keyway token > FILE does.
+func saveToken(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(ts.Getenv(args[0])+"\n"), 0o600))
+}
+
+// occupy VARIABLE takes a port for as long as the script runs.
+func occupy(ts *testscript.TestScript, _ bool, args []string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Defer(func() { l.Close() })
+	ts.Setenv(args[0], l.Addr().String())
+}
+
+// madeKeys ALG… makes a key for each algorithm, and wants its file to sign
+// tokens that an OS with nothing but its public key accepts.
+func madeKeys(ts *testscript.TestScript, _ bool, algorithms []string) {
+	for _, alg := range algorithms {
+		file, yaml := alg+".json", alg+".yaml"
+		ts.Check(ts.Exec("keyway", "keys", "generate", "--alg", alg, "--out", file))
+		mode(ts, false, []string{file, "0600"})
+		made := object(ts, file)
+		for member, want := range map[string]string{"private_key": "-----BEGIN PRIVATE KEY-----\n", "public_key": "-----BEGIN PUBLIC KEY-----\n"} {
+			if text, _ := made[member].(string); !strings.HasPrefix(text, want) {
+				ts.Fatalf("%s: %s is %.20q", file, member, text)
+			}
+		}
+		jwk := made["keys"].([]any)[0].(map[string]any)
+		if jwk["alg"] != alg || jwk["use"] != "sig" || jwk["d"] != nil || jwk["kid"] == "" {
+			ts.Fatalf("%s: %v", file, jwk)
+		}
+		ts.Setenv("PUBLIC_KEY", made["public_key"].(string))
+		ts.Setenv("JWT_SIGNING_KEY", made["private_key"].(string))
+		ts.Check(os.WriteFile(ts.MkAbs(yaml), fmt.Appendf(nil,
+			"id: os\nauth: {algorithms: [%s], keys: [\"${PUBLIC_KEY}\"]}\nagents: [{id: a, model: \"demo:x\"}]\n", alg), 0o600))
+		ts.Check(ts.Exec("keyway", "-c", yaml, "token", "--sub", "ann", "--scopes", "agents:read"))
+		ts.Setenv("KEYWAY_TOKEN", strings.TrimSpace(ts.ReadFile("stdout")))
+		ts.Check(ts.Exec("keyway", "-c", yaml, "can", "GET", "/agents"))
+	}
+}
+
+// Whatever is typed, and however wrong it is, no secret comes back: only token
+// prints a token.
+func TestNoCommandPrintsASecret(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	keys := filepath.Join(dir, "keys.json")
+	if code := execute([]string{"keys", "generate", "--out", keys}, testEnv(nil)); code != 0 {
+		t.Fatalf("keys generate exits %d", code)
+	}
+	file, err := os.ReadFile(keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var made map[string]any
+	if err := json.Unmarshal(file, &made); err != nil {
+		t.Fatal(err)
+	}
+	private := strings.Split(made["private_key"].(string), "\n")[1]
+	ann := pyjwt(t, "quickstart")["ann"]
+	secrets := []string{"hunter2", ann, strings.Split(ann, ".")[2], private, "PRIVATE KEY-----\n"}
+	configs := map[string]string{
+		"good.yaml":  "id: os\nauth: {keys: ['${KEY}']}\ndatabase: {url: '${DB}'}\nagents: [{id: a, model: {provider: openai, id: m, api_key: '${API}'}}]\n",
+		"pem.yaml":   "id: os\nauth: {algorithms: [RS256], keys: ['${PRIVATE}', '${KEY}', hunter2]}\nagents: [{id: a, model: 'demo:x'}]\n",
+		"file.yaml":  "id: os\nauth: {algorithms: [RS256], keys: [{jwks_file: keys.json}]}\nagents: [{id: a, model: 'demo:x'}]\n",
+		"wrong.yaml": "id: os\nauth: {keys: '${KEY}', hmac: '${KEY}'}\ndatabase: '${DB}'\nagents: [{id: a, model: {provider: openai, id: m, api_key: ['${API}'], base_url: 'https://u:hunter2@h'}}]\n",
+	}
+	for name, text := range configs {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	vars := map[string]string{
+		"KEY": "hunter2-hunter2-hunter2-hunter2-hunter2", "DB": "postgres://u:hunter2@127.0.0.1:1/db", "API": "sk-hunter2",
+		"PRIVATE": made["private_key"].(string), "JWT_SIGNING_KEY": "hunter2", "KEYWAY_TOKEN": ann, "OPENAI_API_KEY": "sk-hunter2",
+	}
+	commands := []string{
+		"config check", "config check --json", "serve --addr 127.0.0.1:0", "serve --dev --addr 127.0.0.1:0", "serve --addr 0.0.0.0:0",
+		"token --sub ann", "can GET /agents", "can GET /agents --token " + ann + "x", "can " + ann, "policy " + ann, "policy --json", "policy --token " + ann,
+		"migrate", "migrate --json", "keys generate --out " + keys, "keys generate --json --alg ES256 --out " + keys, "routes " + ann, "version --" + ann,
+	}
+	for name := range configs {
+		for _, command := range commands {
+			var said bytes.Buffer
+			e := testEnv(vars)
+			e.out, e.err = &said, &said
+			code := execute(append([]string{"--config", filepath.Join(dir, name), "--data", dir}, strings.Fields(command)...), e)
+			for _, secret := range secrets {
+				if strings.Contains(said.String(), secret) {
+					t.Errorf("%s: keyway %.30s… (exit %d) says %q:\n%s", name, command, code, secret, said.String())
+				}
+			}
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "pg")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a server was started: %v", err)
+	}
+}

@@ -1,0 +1,234 @@
+package edge_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/edge"
+	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/token"
+)
+
+const (
+	key   = "TEST KEY ONLY: thirty-two bytes at the very least"
+	api   = "arn:aws:execute-api:us-east-1:123456789012:s4x3opwd6i/test"
+	admin = "agent_os:admin"
+)
+
+var now = time.Unix(1_893_456_000, 0).UTC() // 2030-01-01
+
+func clock() time.Time { return now }
+
+// tester is what testing.TB and rapid.T have in common.
+type tester interface {
+	Helper()
+	Fatal(...any)
+	Errorf(string, ...any)
+}
+
+// declaring describes an OS with these agents.
+func declaring(ids ...string) *config.Config {
+	c := &config.Config{ID: "test-os", Auth: config.Auth{
+		Algorithms: []string{"HS256"}, Keys: []config.Key{{Literal: key}}, AdminScope: admin, RequireExp: true,
+	}}
+	for _, id := range ids {
+		c.Agents = append(c.Agents, config.Agent{ID: id})
+	}
+	return c
+}
+
+func newAuthorizer(t tester, c *config.Config) *edge.Authorizer {
+	t.Helper()
+	a, err := edge.New(c, clock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// sign mints a token that lives for an hour, unless the claims say otherwise.
+func sign(t tester, c token.Claims) string {
+	t.Helper()
+	s, err := token.LoadSigner(token.SigningKey{HMAC: []byte(key)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.ExpiresAt.IsZero() {
+		c.ExpiresAt = now.Add(time.Hour)
+	}
+	raw, err := s.Sign(token.Draft{Claims: c})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// event is testdata/request.json, an event in the form of a REST API's, with the
+// header authorization (lower case, as HTTP/2 clients send it) set to value.
+func event(t tester, value string) (e events.APIGatewayCustomAuthorizerRequestTypeRequest) {
+	t.Helper()
+	data, err := os.ReadFile("testdata/request.json")
+	if err == nil {
+		err = json.Unmarshal(bytes.ReplaceAll(data, []byte("TOKEN"), []byte(value)), &e)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// authorize sends a token with these scopes through the authorizer.
+func authorize(t tester, a *edge.Authorizer, scopes ...string) events.APIGatewayCustomAuthorizerResponse {
+	t.Helper()
+	answer, err := a.Authorize(context.Background(), event(t, "Bearer "+sign(t, token.Claims{Subject: "ann", Scopes: scopes})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer
+}
+
+// statements writes a policy as lines: "Allow GET/agents".
+func statements(t tester, answer events.APIGatewayCustomAuthorizerResponse) (lines []string) {
+	t.Helper()
+	if answer.PolicyDocument.Version != "2012-10-17" {
+		t.Errorf("policy version %q", answer.PolicyDocument.Version)
+	}
+	for _, s := range answer.PolicyDocument.Statement {
+		if diff := cmp.Diff([]string{"execute-api:Invoke"}, s.Action); diff != "" {
+			t.Errorf("action %s", diff)
+		}
+		for _, r := range s.Resource {
+			rest, ok := strings.CutPrefix(r, api+"/")
+			if !ok || len(r) > 512 {
+				t.Errorf("resource %q (%d characters) is not one of this API", r, len(r))
+			}
+			lines = append(lines, s.Effect+" "+rest)
+		}
+	}
+	return lines
+}
+
+func TestTheTokenIsReadFromTheAuthorizationHeaderAlone(t *testing.T) {
+	t.Parallel()
+	a := newAuthorizer(t, declaring("a"))
+	raw := sign(t, token.Claims{Subject: "ann"})
+	type headers = map[string]string
+	type multi = map[string][]string
+	for name, row := range map[string]struct {
+		headers headers
+		multi   multi
+		refusal string // "": accepted
+	}{
+		"lower case":                        {headers{"authorization": raw}, multi{"authorization": {raw}}, ""},
+		"upper case":                        {headers{"AUTHORIZATION": raw}, multi{"AUTHORIZATION": {raw}}, ""},
+		"with its scheme":                   {nil, multi{"Authorization": {"Bearer " + raw}}, ""},
+		"single values only":                {headers{"Authorization": raw}, nil, ""},
+		"single values when the list is no": {headers{"Authorization": raw}, multi{"Authorization": {}}, ""},
+		"no headers at all":                 {nil, nil, "Authorization header missing"},
+		"an empty value":                    {headers{"authorization": ""}, multi{"authorization": {""}}, "Authorization header missing"},
+		"only a look-alike":                 {headers{"X-Authorization": raw, "Proxy-Authorization": raw}, multi{"Cookie": {"authorization=" + raw}}, "Authorization header missing"},
+		"twice":                             {headers{"authorization": raw}, multi{"authorization": {raw, raw}}, "Ambiguous Authorization header"},
+		"in two spellings":                  {nil, multi{"authorization": {raw}, "Authorization": {raw}}, "Ambiguous Authorization header"},
+		"two spellings among single values": {headers{"authorization": raw, "Authorization": raw}, nil, "Ambiguous Authorization header"},
+		"nonsense":                          {nil, multi{"authorization": {"nonsense"}}, "Invalid token: Not enough segments"},
+		"changed":                           {nil, multi{"authorization": {raw[:len(raw)-8] + "AAAAAAAA"}}, "Invalid token: Signature verification failed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := event(t, "")
+			e.Headers, e.MultiValueHeaders = row.headers, row.multi
+			answer, err := a.Authorize(t.Context(), e)
+			if row.refusal == "" {
+				if err != nil || answer.PrincipalID == "" {
+					t.Errorf("refused: %v", err)
+				}
+				return
+			}
+			if !errors.Is(err, fault.Unauthenticated) || fault.Detail(err) != row.refusal {
+				t.Errorf("%v, want %q", err, row.refusal)
+			}
+			if diff := cmp.Diff(events.APIGatewayCustomAuthorizerResponse{}, answer); diff != "" {
+				t.Errorf("a policy comes with the refusal: %s", diff)
+			}
+		})
+	}
+}
+
+func TestAnExpiredTokenIsRefused(t *testing.T) {
+	t.Parallel()
+	c := declaring("a")
+	c.Auth.Leeway = 10 * time.Second
+	a := newAuthorizer(t, c)
+	for age, refused := range map[time.Duration]bool{-time.Second: false, 9 * time.Second: false, 10 * time.Second: true, time.Hour: true} {
+		_, err := a.Authorize(t.Context(), event(t, sign(t, token.Claims{Subject: "ann", ExpiresAt: now.Add(-age)})))
+		if got := fault.Detail(err) == "Token has expired"; (err != nil) != refused || got != refused {
+			t.Errorf("expired for %s: %v", age, err)
+		}
+	}
+}
+
+func TestTheAudienceIsAskedForWhenTheOperatorSaysSo(t *testing.T) {
+	t.Parallel()
+	c := declaring("a")
+	c.Auth.Audience = []string{"test-os"}
+	raw := sign(t, token.Claims{Subject: "ann"}) // without an audience
+	if _, err := newAuthorizer(t, c).Authorize(t.Context(), event(t, raw)); err != nil {
+		t.Errorf("not asked for: %v", err)
+	}
+	c.Auth.VerifyAudience = true
+	if _, err := newAuthorizer(t, c).Authorize(t.Context(), event(t, raw)); !strings.Contains(fault.Detail(err), `missing the "aud" claim`) {
+		t.Errorf("asked for: %v", err)
+	}
+}
+
+func TestAMethodARNOfAnotherFormIsOurFault(t *testing.T) {
+	t.Parallel()
+	a := newAuthorizer(t, declaring("a"))
+	for _, arn := range []string{"", "GET/agents", "arn:aws:execute-api:r:1:id", "arn:aws:execute-api:r:1:id/stage", "http://id/stage/GET/agents"} {
+		e := event(t, sign(t, token.Claims{Subject: "ann", Scopes: []string{admin}}))
+		e.MethodArn = arn
+		answer, err := a.Authorize(t.Context(), e)
+		if !errors.Is(err, fault.Internal) || len(answer.PolicyDocument.Statement) > 0 {
+			t.Errorf("%q: %v, %+v", arn, err, answer)
+		}
+		e.MultiValueHeaders = map[string][]string{"Authorization": {"nonsense"}}
+		if _, err := a.Authorize(t.Context(), e); !errors.Is(err, fault.Unauthenticated) {
+			t.Errorf("%q without a good token: %v", arn, err)
+		}
+	}
+}
+
+func TestWhatCantBeAnAuthorizerIsNamedWithoutItsSecret(t *testing.T) {
+	t.Parallel()
+	mapping := func(method, path, scope string) func(*config.Auth) {
+		return func(a *config.Auth) {
+			a.ScopeMappings = []config.ScopeMapping{{Method: method, Pattern: path, Scopes: []string{scope}}}
+		}
+	}
+	for want, change := range map[string]func(*config.Auth){
+		"auth.keys[1]: jwks_url":   func(a *config.Auth) { a.Keys = append(a.Keys, config.Key{JWKSURL: "https://sesame.example"}) },
+		"secret are not part":      func(a *config.Auth) { a.Keys[0] = config.Key{Secret: "arn:aws:secretsmanager:sesame"} },
+		"keys[0]: HMAC secret":     func(a *config.Auth) { a.Keys[0].Literal = "sesame" },
+		"keys[0]: not PEM":         func(a *config.Auth) { a.Keys[0].Literal = "-----BEGIN PUBLIC KEY-----sesame" },
+		"keys: none given":         func(a *config.Auth) { a.Keys = nil },
+		`"GET /nope" matches no`:   mapping("GET", "/nope", "a:b"),
+		`"GET /health" matches no`: mapping("GET", "/health", "a:b"),
+		"no token can hold":        mapping("GET", "/agents", "a"),
+	} {
+		c := declaring("a")
+		change(&c.Auth)
+		if _, err := edge.New(c, clock); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "sesame") {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
