@@ -85,12 +85,11 @@ func (r *Runner) Run(ctx context.Context, in Input) iter.Seq2[Event, error] {
 			return
 		}
 		t := r.begin(agent, in, yield)
-		state, err := r.db.BeginRun(ctx, t.row)
-		if err != nil {
+		var err error
+		if t.row.SessionState, err = r.db.BeginRun(ctx, t.row); err != nil {
 			yield(Event{}, err)
 			return
 		}
-		t.setState(state)
 		ctx, stop := r.live.enter(context.WithoutCancel(ctx), t.row.RunID, agent.Timeout)
 		defer stop()
 		t.started(wire.EventRunStarted)

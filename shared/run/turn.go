@@ -51,13 +51,6 @@ func (r *Runner) begin(agent Agent, in Input, yield func(Event, error) bool) *tu
 	return t
 }
 
-// setState takes over the session's state; a session without one shows {}.
-func (t *turn) setState(state json.RawMessage) {
-	if t.row.SessionState = state; len(state) == 0 {
-		t.row.SessionState = json.RawMessage("{}")
-	}
-}
-
 // at heads an event with its name and time.
 func (t *turn) at(name string) wire.Head {
 	h := t.head

@@ -41,13 +41,14 @@ const runColumns = `run_id, owner, session_id, agent_id, agent_name, model_id, m
 
 // BeginRun records that a run starts: the session, made when absent, and the row
 // with status RUNNING, in one statement and so in one round trip. It gives back
-// the session's state (nil when there is none).
+// the session's state.
 func (db *DB) BeginRun(ctx context.Context, r Run) (state json.RawMessage, err error) {
 	err = db.queryRow(ctx, `
 		WITH session AS (
-			INSERT INTO keyway.sessions AS s (owner, session_id, agent_id, name, created_at, updated_at)
-			VALUES (@owner, @session_id, @agent_id, @input, @now, @now)
+			INSERT INTO keyway.sessions AS s (owner, session_id, agent_id, name, state, created_at, updated_at)
+			VALUES (@owner, @session_id, @agent_id, @input, '{}', @now, @now)
 			ON CONFLICT (owner, session_id) DO UPDATE SET
+				state = COALESCE(s.state, EXCLUDED.state),
 				name = COALESCE(NULLIF(s.name, ''), EXCLUDED.name),
 				agent_id = COALESCE(s.agent_id, EXCLUDED.agent_id),
 				updated_at = GREATEST(s.updated_at, EXCLUDED.updated_at)
