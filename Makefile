@@ -15,6 +15,7 @@ dev: build ## Serve the quickstart on http://127.0.0.1:7777 with a database, a k
 
 .PHONY: build
 build: ## Build bin/keyway
+	@[ -x bin/keyway ] || echo "building bin/keyway; the first time compiles every module, a few minutes on a small machine"
 	@CGO_ENABLED=0 go build -trimpath -o bin/keyway ./cmd/keyway
 
 .PHONY: test
@@ -44,4 +45,4 @@ verify: generate ## Fail when a generated file is not what the code makes
 
 .PHONY: bench
 bench: build ## Measure this server (and AgentOS beside it, when asked): see bench/README.md
-	bench/run
+	go run ./bench
