@@ -119,6 +119,29 @@ func TestTheFirstTokenArrivesBeforeTheModelHasFinished(t *testing.T) {
 	}
 }
 
+// The events of a burst share a flush; the last of them must not wait for the
+// next event.
+func TestTheEndOfABurstIsNotHeldBack(t *testing.T) {
+	t.Parallel()
+	seen := make(chan struct{})
+	r := start(t, "quickstart", modeltest.NewServer(t, modeltest.Text("a", "b", "c", "the last").Wait(seen).Text("!")))
+	body, kind := form(t, "message", "hi")
+	resp := r.open("ann", "POST", "/agents/assistant/runs", body, "Content-Type", kind)
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() && !strings.Contains(lines.Text(), `"content":"the last"`) {
+	}
+	if lines.Err() != nil {
+		t.Fatal(lines.Err())
+	}
+	close(seen)
+	for lines.Scan() && !strings.Contains(lines.Text(), `"content":"abcthe last!"`) {
+	}
+	if lines.Err() != nil || !strings.Contains(lines.Text(), "RunCompleted") {
+		t.Errorf("%v: the stream ended with %q", lines.Err(), lines.Text())
+	}
+}
+
 func TestUnicodeArrivesIntact(t *testing.T) {
 	t.Parallel()
 	const text = "日本 🎉 é\nline2 <b>&amp;</b> \u2028 שלום"
