@@ -26,12 +26,15 @@ auth:
 agents:
   - id: web-search-agent
     model: openai:gpt-4o
-    tools: [websearch]
 ` + "```" + `
 
 **Variables.** ` + "`${VAR}`" + ` in any text is replaced from the environment; ` + "`$${`" + ` is a plain ` + "`${`" + `. A variable that is unset or
-empty is a fault, except for a model's ` + "`api_key`" + `. With ` + "`--dev`" + ` the value counts as not written instead, except in
+empty is a fault when serving. With ` + "`--dev`" + ` the value counts as not written instead, except in
 ` + "`scope_mappings`" + `, where leaving out a scope would open a route.
+
+**Not served yet.** This page and the schema already describe ` + "`tools`, `limits`, `update_memory_on_run`, `jwks_url`" + `,
+` + "`secret`" + ` and the providers besides ` + "`openai`" + ` and ` + "`demo`" + `. A file that uses one of them is refused, at its line, so that nobody
+relies on what isn't there.
 
 **Durations** have a unit: ` + "`10s`, `1h30m`" + `. **YAML anchors**, aliases and merge keys work; tags and several documents in one
 file do not.
