@@ -127,8 +127,8 @@ func easier(policy *authz.Policy, auth config.Auth) (notes []string) {
 	return notes
 }
 
-// instance is a path of the route pattern whose ids are those of another path of
-// the same length, stars aside.
+// instance is a path of the route pattern whose ids are those that another path
+// has in the same places, stars aside.
 func instance(pattern, like string) string {
 	segments, ids := strings.Split(pattern, "/"), strings.Split(like, "/")
 	for i, s := range segments {
@@ -136,7 +136,7 @@ func instance(pattern, like string) string {
 			continue
 		}
 		segments[i] = "example"
-		if len(ids) == len(segments) && ids[i] != "*" && !strings.HasPrefix(ids[i], "{") {
+		if i < len(ids) && !strings.HasPrefix(ids[i], "{") {
 			segments[i] = strings.ReplaceAll(ids[i], "*", "example")
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"net"
@@ -23,6 +24,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
+var update = flag.Bool("update", false, "rewrite what the scripts in testdata/script expect")
+
 // Each script in testdata/script is a claim about the command line, shown on the
 // command itself.
 func TestScripts(t *testing.T) {
@@ -32,7 +35,7 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
-		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
+		UpdateScripts:       *update,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("GORACE", cmp.Or(os.Getenv("GORACE"), "atexit_sleep_ms=0"))
 			e.Setenv("PUBLISHED", config.PublishedSecret)
@@ -165,7 +168,7 @@ func TestNoCommandPrintsASecret(t *testing.T) {
 	configs := map[string]string{
 		"good.yaml":  "id: os\nauth: {keys: ['${KEY}']}\ndatabase: {url: '${DB}'}\nagents: [{id: a, model: {provider: openai, id: m, api_key: '${API}'}}]\n",
 		"pem.yaml":   "id: os\nauth: {algorithms: [RS256], keys: ['${PRIVATE}', '${KEY}', hunter2]}\nagents: [{id: a, model: 'demo:x'}]\n",
-		"file.yaml":  "id: os\nauth: {algorithms: [RS256], keys: [{jwks_file: keys.json}]}\nagents: [{id: a, model: 'demo:x'}]\n",
+		"file.yaml":  "id: os\nauth: {algorithms: [RS256], keys: [{jwks_file: keys.json}]}\ndatabase: {url: '${DB}'}\nagents: [{id: a, model: 'demo:x'}]\n",
 		"wrong.yaml": "id: os\nauth: {keys: '${KEY}', hmac: '${KEY}'}\ndatabase: '${DB}'\nagents: [{id: a, model: {provider: openai, id: m, api_key: ['${API}'], base_url: 'https://u:hunter2@h'}}]\n",
 	}
 	for name, text := range configs {

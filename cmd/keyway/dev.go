@@ -160,7 +160,8 @@ func (s *server) reload(ctx context.Context, changes *fsnotify.Watcher) {
 			if filepath.Base(event.Name) == filepath.Base(s.cli.Config) && !event.Has(fsnotify.Chmod) {
 				quiet.Reset(settle)
 			}
-		case <-changes.Errors: // events were lost
+		case err := <-changes.Errors:
+			fmt.Fprintf(s.err, "a change of %s may have been missed: %v\n", s.cli.Config, err)
 			quiet.Reset(settle)
 		case <-quiet.C:
 			s.reloadNow()

@@ -67,7 +67,6 @@ type server struct {
 func (c serveCmd) Run(e env) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // so that a second ctrl-C doesn't wait for runs
 	return c.serve(ctx, e)
 }
 
@@ -95,6 +94,9 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeDB()) }()
+	ctx, cancel := context.WithCancel(ctx)
+	defer s.background.Wait()
+	defer cancel()
 	s.apply(p)
 	s.background.Go(func() { s.endAbandoned(ctx) })
 	if changes != nil {
@@ -137,7 +139,8 @@ To try it without one: keyway serve --dev`
 func (s *server) configure() (*config.Config, error) {
 	cfg, err := s.load(s.Dev)
 	faults, _ := errors.AsType[config.Faults](err)
-	if slices.ContainsFunc(faults, func(f config.Fault) bool { return strings.HasPrefix(f.Path, "auth.keys") }) {
+	ofKeys := func(f config.Fault) bool { return strings.HasPrefix(f.Path, "auth.keys") }
+	if !s.Dev && slices.ContainsFunc(faults, ofKeys) {
 		return nil, usage("%w\n%s", err, anyKey)
 	}
 	if err != nil {
@@ -226,6 +229,7 @@ func (s *server) listen(ctx context.Context, l net.Listener) error {
 		return err
 	case <-ctx.Done():
 	}
+	signal.Reset(os.Interrupt, syscall.SIGTERM) // a second ctrl-C ends the process
 	fmt.Fprintf(s.err, "keyway stops; runs in progress have %s to end (press ctrl-C again not to wait)\n", shutdownPatience)
 	s.background.Wait() // no reload adds a runner from here on
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownPatience)

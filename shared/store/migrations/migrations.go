@@ -58,6 +58,11 @@ func Run(ctx context.Context, t Target) (Result, error) {
 	if r.From > r.To {
 		return r, fault.Public(fault.Conflict, fmt.Sprintf("the schema %s is at version %d and this Keyway knows %d; run the newer Keyway", t.Schema, r.From, r.To), nil)
 	}
+	if r.From > 0 { // another OS's schema is not even brought up to date
+		if err := claim(ctx, conn, t); err != nil {
+			return r, err
+		}
+	}
 	if r.From < r.To {
 		if err := m.Migrate(ctx); err != nil {
 			return r, fmt.Errorf("schema %s: migrate: %w", t.Schema, err)

@@ -26,6 +26,7 @@ const OSID = "test-os"
 const Schema = "keyway"
 
 var (
+	dir     string
 	running *devpg.Server
 	once    sync.Once
 	failure error
@@ -45,7 +46,7 @@ func Main(m *testing.M) int {
 			if err := running.Close(); err != nil {
 				fmt.Fprintln(os.Stderr, "storetest:", err)
 			}
-			_ = os.RemoveAll(running.Dir)
+			_ = os.RemoveAll(dir)
 		}
 	}()
 	return m.Run()
@@ -81,8 +82,8 @@ func create(t testing.TB, template string) string {
 }
 
 func start() {
-	dir, err := os.MkdirTemp("", "keyway-test-")
-	if err == nil {
+	var err error
+	if dir, err = os.MkdirTemp("", "keyway-test-"); err == nil {
 		err = os.Chmod(dir, 0o755) // #nosec G302 -- PostgreSQL may run as another user, who has to enter
 	}
 	if err == nil {
