@@ -40,6 +40,7 @@ var rooms = map[string]string{
 	"shared/api":              "shared/fault shared/wire shared/route shared/authz shared/config shared/store shared/run shared/obs github.com/rs/cors",
 	"shared/gateway":          "shared/fault shared/route shared/authz shared/edge shared/obs github.com/aws/aws-lambda-go/events",
 	"shared/wiring":           "shared/config shared/api shared/authz shared/route shared/store shared/model shared/run shared/wire github.com/google/uuid",
+	"bench":                   "shared/store/devpg github.com/jackc/pgx",
 	"cmd/keyway":              "shared/ github.com/alecthomas/kong github.com/fsnotify/fsnotify github.com/aws/aws-lambda-go/events",
 }
 

@@ -88,6 +88,10 @@ func TestDocumentCustomScopeMappings(t *testing.T) {
 	r.get(admin, "/sessions").want(t, "admin lists everybody's sessions", 200, `"user_id":"user_456"`)
 	r.get(basic, "/sessions").want(t, "basic lists sessions", 403, "Required scope(s): app:admin")
 	r.get(power, "/sessions").want(t, "power lists sessions", 403, "Required scope(s): app:admin")
+	// … and the runs below an agent are sessions by another path.
+	for sub, status := range map[string]int{basic: 403, power: 403, admin: 404} {
+		r.get(sub, "/agents/research-agent/runs?session_id=nope").want(t, sub+" reads runs", status)
+	}
 	// "Config endpoint - system admins only"
 	r.get(admin, "/config").want(t, "admin reads the config", 200)
 	r.get(power, "/config").want(t, "power reads the config", 403)

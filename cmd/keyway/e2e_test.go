@@ -103,6 +103,10 @@ func pyjwt(t *testing.T, example string) map[string]string {
 	return all[example]
 }
 
+// client is the tests' own: closing an httptest.Server closes the idle connections
+// of http.DefaultClient under everybody's hands.
+var client = &http.Client{Transport: &http.Transport{}}
+
 // reply is an answer as it came over the socket.
 type reply struct {
 	status int
@@ -139,7 +143,7 @@ func (r *running) open(sub, method, path string, body io.Reader, header ...strin
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"encoding/json"
 	"io"
-	"net/http"
 	"regexp"
 	"strings"
 	"sync"
@@ -317,7 +316,7 @@ func TestAClientThatGoesAwayDoesNotStopTheRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	http.DefaultClient.CloseIdleConnections()
+	client.CloseIdleConnections()
 	close(gone)
 	if err := r.stop(); err != nil { // waits for runs in progress
 		t.Fatal(err)

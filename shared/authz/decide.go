@@ -54,7 +54,7 @@ func (o *Policy) Decide(p *Principal, method, path string) Decision {
 		d.Allow = true
 		return d
 	}
-	granted := scope.NewSet(p.Scopes, o.admin)
+	granted := o.Granted(p)
 	d.Admin = granted.Admin()
 	d.Need, d.Mapping = o.need(m.Route, route.Clean(path))
 	if m.Route.Lists != "" && d.Mapping == "" {

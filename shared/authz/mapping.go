@@ -106,11 +106,13 @@ func globMatch(glob, path string) bool {
 	}
 }
 
+// Granted reads the scopes of p, for MightAllow.
+func (o *Policy) Granted(p *Principal) scope.Set { return scope.NewSet(p.Scopes, o.admin) }
+
 // MightAllow reports whether some request of r, on the resource id ("" for one
 // that the token does not name), could be allowed to somebody with these scopes.
 // A policy that admits whatever MightAllow admits is never narrower than Decide.
-func (o *Policy) MightAllow(p *Principal, r *route.Route, id string) bool {
-	granted := scope.NewSet(p.Scopes, o.admin)
+func (o *Policy) MightAllow(granted scope.Set, r *route.Route, id string) bool {
 	family, param := r.Resource()
 	covers := func(needs []scope.Need) bool {
 		for _, n := range needs {
@@ -120,9 +122,22 @@ func (o *Policy) MightAllow(p *Principal, r *route.Route, id string) bool {
 		}
 		return true
 	}
+	// Only a star matches the holes, so what matches this path matches them all.
+	every := r.Path(func(name string) string {
+		if name == param && id != "" {
+			return id
+		}
+		return route.Hole
+	})
 	for _, m := range o.mappings {
-		if m.Method == r.Method && r.OverlapsWith(param, id, m.Path) && covers(m.needs) {
+		if m.Method != r.Method || !r.OverlapsWith(param, id, m.Path) {
+			continue
+		}
+		if covers(m.needs) {
 			return true
+		}
+		if globMatch(m.Path, every) { // no later mapping, nor the route's own need, is ever asked
+			return false
 		}
 	}
 	if r.Lists != "" {

@@ -96,28 +96,29 @@ func (a *Authorizer) policy(p *authz.Principal, arn string) events.APIGatewayCus
 			})
 		}
 	}
-	add("Allow", a.allowed(p, ids, arn))
+	granted := a.Policy.Granted(p)
+	add("Allow", a.allowed(granted, ids, arn))
 	if len(policy.Statement) == 0 {
 		add("Deny", []string{arn + "*"})
 		return policy
 	}
-	add("Deny", a.overreach(p, agents, policy, arn))
+	add("Deny", a.overreach(granted, agents, policy, arn))
 	return policy
 }
 
 // allowed names the paths of each route: every id's when the token covers the
 // whole family, else those of the ids that it covers. Of ids that the token
 // doesn't name, MightAllow says the same as of the whole family.
-func (a *Authorizer) allowed(p *authz.Principal, ids []string, arn string) (out []string) {
+func (a *Authorizer) allowed(granted scope.Set, ids []string, arn string) (out []string) {
 	for r := range a.Table.All() {
 		_, param := r.Resource()
 		switch {
 		case r.Public:
-		case a.Policy.MightAllow(p, r, ""):
+		case a.Policy.MightAllow(granted, r, ""):
 			out = append(out, resource(arn, r, ""))
 		case param != "":
 			for _, id := range ids {
-				if a.Policy.MightAllow(p, r, id) {
+				if a.Policy.MightAllow(granted, r, id) {
 					out = append(out, resource(arn, r, id))
 				}
 			}
@@ -126,14 +127,14 @@ func (a *Authorizer) allowed(p *authz.Principal, ids []string, arn string) (out 
 	return out
 }
 
-// overreach names the paths of declared agents that allow reaches and p may not
-// use: a * spans slashes, so GET/agents/* opens the runs of every agent too.
-func (a *Authorizer) overreach(p *authz.Principal, agents []string, allow events.APIGatewayCustomAuthorizerPolicy, arn string) (out []string) {
+// overreach names the paths of declared agents that allow reaches and the scopes
+// don't: a * spans slashes, so GET/agents/* opens the runs of every agent too.
+func (a *Authorizer) overreach(granted scope.Set, agents []string, allow events.APIGatewayCustomAuthorizerPolicy, arn string) (out []string) {
 	for r := range a.Table.All() {
 		var over []string
 		if _, param := r.Resource(); param != "" {
 			for _, id := range agents {
-				if path := resource(arn, r, id); Evaluate(allow, path) && !a.Policy.MightAllow(p, r, id) {
+				if path := resource(arn, r, id); Evaluate(allow, path) && !a.Policy.MightAllow(granted, r, id) {
 					over = append(over, path)
 				}
 			}

@@ -218,7 +218,7 @@ func TestWhatCantBeAnAuthorizerIsNamedWithoutItsSecret(t *testing.T) {
 	for want, change := range map[string]func(*config.Auth){
 		"auth.keys[1]: jwks_url":   func(a *config.Auth) { a.Keys = append(a.Keys, config.Key{JWKSURL: "https://sesame.example"}) },
 		"secret are not part":      func(a *config.Auth) { a.Keys[0] = config.Key{Secret: "arn:aws:secretsmanager:sesame"} },
-		"keys[0]: HMAC secret":     func(a *config.Auth) { a.Keys[0].Literal = "sesame" },
+		"keys[0]: the HMAC secret": func(a *config.Auth) { a.Keys[0].Literal = "sesame" },
 		"keys[0]: not PEM":         func(a *config.Auth) { a.Keys[0].Literal = "-----BEGIN PUBLIC KEY-----sesame" },
 		"keys: none given":         func(a *config.Auth) { a.Keys = nil },
 		`"GET /nope" matches no`:   mapping("GET", "/nope", "a:b"),

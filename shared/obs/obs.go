@@ -3,6 +3,7 @@
 package obs
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -60,17 +61,21 @@ func Requests(log *slog.Logger, next http.Handler) http.Handler {
 		rec.Header().Set("X-Request-Id", l.id)
 		start := time.Now()
 		defer func() {
-			if p := recover(); p != nil {
+			p := recover()
+			if p != nil {
 				log.ErrorContext(ctx, "panic", "request_id", l.id, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-				if rec.status != 0 { // too late for a status: cut the answer, so that it isn't taken for a whole one
-					panic(http.ErrAbortHandler)
-				}
+			}
+			if p != nil && rec.status == 0 {
 				fault.Write(rec, fault.Internal)
+				p = nil
 			}
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			log.InfoContext(ctx, "request", append([]any{"request_id", l.id, "method", r.Method, "status", rec.status,
+			log.InfoContext(ctx, "request", append([]any{"request_id", l.id, "method", r.Method, "status", cmp.Or(rec.status, http.StatusOK),
 				"bytes", rec.bytes, "ms", float64(time.Since(start).Microseconds()) / 1000}, l.attrs...)...)
+			if p != nil { // too late for a status: cut the answer, so that it isn't taken for a whole one
+				panic(http.ErrAbortHandler)
+			}
 		}()
 		next.ServeHTTP(rec, r.WithContext(ctx))
 	})
@@ -99,5 +104,13 @@ func (r *recorder) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Unwrap lets http.ResponseController reach the connection (flush, deadlines).
+// FlushError sends what there is; the headers go out with it, and so the status.
+func (r *recorder) FlushError() error {
+	if r.status == 0 {
+		r.status = http.StatusOK
+	}
+	return http.NewResponseController(r.ResponseWriter).Flush()
+}
+
+// Unwrap lets http.ResponseController reach the connection (deadlines).
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }

@@ -142,6 +142,9 @@ func (r *Route) Path(fill func(param string) string) string {
 	return "/" + strings.Join(out, "/")
 }
 
+// Hole stands in a filled pattern for a parameter left open.
+const Hole = "\x00"
+
 // Overlaps reports whether some path of the route matches the glob, in which
 // each * stands for any text, slashes included.
 func (r *Route) Overlaps(glob string) bool { return r.OverlapsWith("", "", glob) }
@@ -153,7 +156,7 @@ func (r *Route) OverlapsWith(param, value, glob string) bool {
 		if name == param && value != "" {
 			return value
 		}
-		return "\x00"
+		return Hole
 	}), glob)
 }
 

@@ -92,6 +92,7 @@ func (r *Runner) Run(ctx context.Context, in Input) iter.Seq2[Event, error] {
 		}
 		ctx, stop := r.live.enter(context.WithoutCancel(ctx), t.row.RunID, agent.Timeout)
 		defer stop()
+		defer t.panicked(ctx)
 		t.started(wire.EventRunStarted)
 		t.end(ctx, r.converse(ctx, t))
 	}

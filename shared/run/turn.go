@@ -1,6 +1,7 @@
 package run
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -66,6 +67,7 @@ func (t *turn) started(name string) {
 // recorded even when it broke off.
 func (t *turn) ask(ctx context.Context, messages []model.Message) (*model.End, model.Message, error) {
 	t.started(wire.EventModelRequestStarted)
+	t.data = nil
 	var text strings.Builder
 	var first time.Duration
 	var end *model.End
@@ -76,7 +78,7 @@ func (t *turn) ask(ctx context.Context, messages []model.Message) (*model.End, m
 			break
 		}
 		if part.ProviderData != nil {
-			t.data = part.ProviderData
+			t.data = storableJSON(part.ProviderData)
 		}
 		if end = part.End; end != nil {
 			break
@@ -176,6 +178,20 @@ func (t *turn) end(ctx context.Context, err error) {
 	t.emit(last, nil)
 }
 
+// panicked records a run whose model (or consumer) panicked as failed, and lets
+// the panic go on: the row must not look alive.
+func (t *turn) panicked(ctx context.Context) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	t.row.Status, t.row.Content = wire.StatusError, new("Internal server error")
+	if err := t.store(ctx, t.metrics()); err != nil {
+		p = fmt.Sprintf("%v; and the run's end could not be stored: %v", p, err)
+	}
+	panic(p)
+}
+
 // finishTimeout bounds the last write of a run, which no cancellation reaches.
 const finishTimeout = 15 * time.Second
 
@@ -229,4 +245,9 @@ func (t *turn) result(metrics wire.Metrics) *wire.Run {
 // and broken UTF-8 included.
 func storable(text string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
+}
+
+// storableJSON is storable for JSON, in which NUL hides as an escape.
+func storableJSON(data json.RawMessage) json.RawMessage {
+	return bytes.ReplaceAll(data, []byte(`\u0000`), []byte(`\ufffd`))
 }

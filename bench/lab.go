@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/keyway-agents/keyway/shared/store/devpg"
+)
+
+// lab is what every subject is given: a PostgreSQL, a model and a key.
+type lab struct {
+	dir     string // the database, and what the subjects write to stderr
+	pg      *devpg.Server
+	model   *model
+	version string // PostgreSQL's
+	secret  string // of the tokens
+	token   string // an administrator's
+}
+
+func openLab(ctx context.Context, tokens int) (l *lab, err error) {
+	l = &lab{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.close())
+		}
+	}()
+	if l.dir, err = os.MkdirTemp("", "keyway-bench-"); err != nil {
+		return l, err
+	}
+	if err = os.Chmod(l.dir, 0o755); err != nil { // #nosec G302 -- PostgreSQL may run as another user, who has to enter
+		return l, err
+	}
+	if l.pg, err = devpg.Start(ctx, devpg.Options{Dir: l.dir, Durable: true, Progress: func(line string) { say("%s", line) }}); err != nil {
+		return l, err
+	}
+	conn, err := pgx.Connect(ctx, l.pg.URL)
+	if err != nil {
+		return l, err
+	}
+	defer conn.Close(ctx)
+	if err = conn.QueryRow(ctx, "SHOW server_version").Scan(&l.version); err != nil {
+		return l, err
+	}
+	secret := make([]byte, 32)
+	_, _ = rand.Read(secret) // never fails
+	l.secret = hex.EncodeToString(secret)
+	l.token = adminToken(l.secret, time.Now())
+	l.model, err = serveModel(ctx, tokens)
+	return l, err
+}
+
+func (l *lab) close() (err error) {
+	if l.model != nil {
+		err = l.model.close()
+	}
+	if l.pg != nil {
+		err = errors.Join(err, l.pg.Close(), os.RemoveAll(l.pg.Dir))
+	}
+	return errors.Join(err, os.RemoveAll(l.dir))
+}
+
+// database makes an empty database and returns its address, with the scheme that
+// every client understands.
+func (l *lab) database(ctx context.Context, name string) (string, error) {
+	conn, err := pgx.Connect(ctx, l.pg.URL)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close(ctx)
+	if _, err := conn.Exec(ctx, "CREATE DATABASE "+pgx.Identifier{name}.Sanitize()); err != nil {
+		return "", err
+	}
+	u, err := url.Parse(l.pg.URL)
+	if err != nil {
+		return "", err
+	}
+	u.Scheme, u.Path = "postgresql", "/"+name
+	return u.String(), nil
+}
+
+// subject is a server, not yet started, with a database of its own.
+func (l *lab) subject(ctx context.Context, name, peer string) (*subject, error) {
+	db, err := l.database(ctx, "bench_"+name)
+	if err != nil {
+		return nil, fmt.Errorf("database for %s: %w", name, err)
+	}
+	log, err := os.Create(filepath.Join(l.dir, name+".stderr"))
+	if err != nil {
+		return nil, err
+	}
+	s := &subject{name: name, token: l.token, log: log, client: newClient()}
+	s.env = append(os.Environ(), "DATABASE_URL="+db, "OPENAI_BASE_URL="+l.model.url, "OPENAI_API_KEY=sk-bench",
+		"JWT_VERIFICATION_KEY="+l.secret, "NO_PROXY=127.0.0.1", "no_proxy=127.0.0.1")
+	s.command = func(port string) []string {
+		return []string{keywayBinary, "serve", "--config", keywayConfig, "--addr", "127.0.0.1:" + port}
+	}
+	if name == "peer" {
+		s.command = func(string) []string { return []string{"sh", "-c", peer} }
+	}
+	return s, nil
+}
+
+// adminToken is an HS256 JWT that opens everything for a day.
+func adminToken(secret string, now time.Time) string {
+	claims, err := json.Marshal(map[string]any{
+		"sub": "bench", "scopes": []string{"agent_os:admin"}, "iat": now.Unix(), "exp": now.Add(24 * time.Hour).Unix(),
+	})
+	if err != nil {
+		panic(err) // strings and numbers
+	}
+	encode := base64.RawURLEncoding.EncodeToString
+	text := encode([]byte(`{"alg":"HS256","typ":"JWT"}`)) + "." + encode(claims)
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(text))
+	return text + "." + encode(mac.Sum(nil))
+}

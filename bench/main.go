@@ -1,0 +1,115 @@
+// Command bench measures bin/keyway serve, and beside it any other server with
+// AgentOS's API, on one machine and in one run. It decides what is asked, what
+// counts as a right answer and how CPU and memory are told; it doesn't know what
+// a good figure is and never fails over one. README.md says how to read them.
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/keyway-agents/keyway/shared/store/devpg"
+)
+
+// flags are the command line.
+type flags struct {
+	peer   string
+	cell   time.Duration // how long a cell of the load lasts
+	rounds int
+	tokens int
+	json   bool
+}
+
+func main() {
+	devpg.HoldIfAsked()
+	if runtime.GOOS != "linux" {
+		fmt.Fprintln(os.Stderr, "bench: CPU and memory are read from Linux's /proc; run it on Linux")
+		os.Exit(2)
+	}
+	f := parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, f); err != nil {
+		stop()
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func parse() (f flags) {
+	flag.StringVar(&f.peer, "peer", "", "shell `command` of a server to measure beside Keyway; it gets PORT and the rest from the environment")
+	seconds := flag.Float64("seconds", 3, "how long a cell of the load lasts")
+	flag.IntVar(&f.rounds, "rounds", 3, "how often each cell is measured")
+	flag.IntVar(&f.tokens, "tokens", 200, "length of the model's answer")
+	flag.BoolVar(&f.json, "json", false, "print JSON, with every sample, instead of a Markdown table")
+	flag.Parse()
+	f.cell = time.Duration(*seconds * float64(time.Second))
+	if flag.NArg() > 0 || f.cell < 100*time.Millisecond || f.cell > time.Minute || f.rounds < 1 || f.rounds > 20 ||
+		f.tokens < 1 || f.tokens > 10_000 {
+		fmt.Fprintln(os.Stderr, "bench: takes flags only; --seconds 0.1 to 60, --rounds 1 to 20, --tokens 1 to 10000")
+		os.Exit(2)
+	}
+	return f
+}
+
+// run measures everything and prints it. Whatever it started is gone when it
+// returns.
+func run(ctx context.Context, f flags) (err error) {
+	for _, name := range []string{keywayBinary, keywayConfig} {
+		if _, err := os.Stat(name); err != nil {
+			return fmt.Errorf("%w; run it at the top of the repository, after make build", err)
+		}
+	}
+	b := bench{flags: f, report: report{About: machine(ctx), Seconds: f.cell.Seconds(), Rounds: f.rounds, Tokens: f.tokens}}
+	say("starting PostgreSQL and the model")
+	lab, err := openLab(ctx, f.tokens)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lab.close()) }()
+	b.lab, b.report.About.PostgreSQL = lab, lab.version
+	for _, name := range []string{"keyway", "peer"} {
+		if name == "peer" && f.peer == "" {
+			break
+		}
+		s, err := lab.subject(ctx, name, f.peer)
+		if err != nil {
+			return err
+		}
+		defer s.stop()
+		b.subjects = append(b.subjects, s)
+		b.report.Subjects = append(b.report.Subjects, name)
+	}
+	if err := b.measure(ctx); err != nil {
+		return cmp.Or(context.Cause(ctx), err)
+	}
+	return b.print()
+}
+
+// print writes the figures to stdout and what went wrong with them after them.
+func (b *bench) print() error {
+	for _, s := range b.subjects {
+		b.report.Errors = append(b.report.Errors, s.failed)
+		for _, text := range s.examples {
+			say("%s answered wrongly: %s", s.name, text)
+		}
+		if s.failed > 0 {
+			say("%s wrote last:\n%s", s.name, s.tail())
+		}
+	}
+	if b.json {
+		return b.report.json(os.Stdout)
+	}
+	return b.report.markdown(os.Stdout)
+}
+
+// say tells whoever waits what is being done; the figures alone go to stdout.
+func say(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }

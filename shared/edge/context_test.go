@@ -1,0 +1,207 @@
+package edge_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
+
+	"github.com/keyway-agents/keyway/shared/authz"
+	"github.com/keyway-agents/keyway/shared/edge"
+	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/token"
+)
+
+// claims are those of a caller with nothing but a name and scopes.
+func claims(sub string, scopes ...string) token.Claims {
+	return token.Claims{Subject: sub, Scopes: scopes}
+}
+
+// rebuilt sends claims through signature, authorizer and API Gateway, and gives
+// the caller as the function behind sees it.
+func rebuilt(t tester, a *edge.Authorizer, c token.Claims) *authz.Principal {
+	t.Helper()
+	answer, err := a.Authorize(context.Background(), event(t, sign(t, c)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := json.Marshal(answer.Context)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// API Gateway adds members of its own.
+	crossed := map[string]any{"principalId": answer.PrincipalID, "integrationLatency": 12}
+	if err := json.Unmarshal(data, &crossed); err != nil {
+		t.Fatal(err)
+	}
+	p, err := edge.Principal(crossed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// verified is the caller as the token itself says it.
+func verified(c token.Claims) *authz.Principal {
+	return &authz.Principal{
+		Subject: c.Subject, SessionID: c.SessionID, Issuer: c.Issuer, TokenID: c.ID, Scopes: c.Scopes, ExpiresAt: c.ExpiresAt.UTC(),
+	}
+}
+
+func sameCaller(t tester, want, got *authz.Principal) {
+	t.Helper()
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("the caller changed on the way (-token +function):\n%s", diff)
+	}
+}
+
+func TestTheCallerIsTheSameBehindAPIGateway(t *testing.T) {
+	t.Parallel()
+	a := newAuthorizer(t, declaring("a"))
+	for name, scopes := range map[string][]string{
+		"no scopes":                   {},
+		"the empty scope":             {""},
+		"a space is no separator":     {"x agent_os:admin"},
+		"commas, quotes, brackets":    {`a","agent_os:admin`, `["agent_os:admin"]`, `\u0022`, `'`, "`"},
+		"unicode":                     {"agents:日本 🎉:run", "\u2028", "é\n", "\ufeff", "<b>&"},
+		"NUL":                         {"a\x00b", "\x00"},
+		"repeated and out of order":   {"b:b", "a:a", "b:b"},
+		"as many as a token may have": many(4096, "s:%d"),
+		"thousands of agents' scopes": many(2000, "agents:%d:read"),
+		"one scope of 32 KB":          {strings.Repeat("x", 32<<10)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := token.Claims{Subject: "ann", Scopes: scopes, ExpiresAt: now.Add(time.Hour)}
+			sameCaller(t, verified(c), rebuilt(t, a, c))
+		})
+	}
+}
+
+func many(n int, format string) (scopes []string) {
+	for i := range n {
+		scopes = append(scopes, fmt.Sprintf(format, i))
+	}
+	return scopes
+}
+
+func TestAnyTokensCallerIsTheSameBehindAPIGateway(t *testing.T) {
+	t.Parallel()
+	a := newAuthorizer(t, declaring("a", "b"))
+	text := func(max int) *rapid.Generator[string] {
+		return rapid.StringN(0, 40, max).Filter(func(s string) bool { return !strings.Contains(s, "\x00") })
+	}
+	scope := rapid.OneOf(rapid.String(), scopeDraw)
+	rapid.Check(t, func(t *rapid.T) {
+		c := token.Claims{
+			Subject:   text(1024).Filter(func(s string) bool { return !strings.HasPrefix(s, "sa:") && !strings.HasPrefix(s, "__") }).Draw(t, "sub"),
+			SessionID: text(255).Draw(t, "session"), Issuer: text(1024).Draw(t, "iss"), ID: text(255).Draw(t, "jti"),
+			Scopes:    rapid.SliceOf(scope).Draw(t, "scopes"),
+			ExpiresAt: now.Add(time.Duration(rapid.Int64Range(1, 1<<32).Draw(t, "exp")) * time.Second),
+		}
+		sameCaller(t, verified(c), rebuilt(t, a, c))
+	})
+}
+
+func TestATokenWithoutExpiryStaysOne(t *testing.T) {
+	t.Parallel()
+	c := declaring("a")
+	c.Auth.RequireExp = false
+	a := newAuthorizer(t, c)
+	s, err := token.LoadSigner(token.SigningKey{HMAC: []byte(key)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := s.Sign(token.Draft{Claims: claims("ann")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := a.Authorize(t.Context(), event(t, raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err := edge.Principal(answer.Context); err != nil || !p.ExpiresAt.IsZero() {
+		t.Errorf("%+v %v", p, err)
+	}
+}
+
+func TestTheContextIsTextAndHoldsNoToken(t *testing.T) {
+	t.Parallel()
+	a := newAuthorizer(t, declaring("a"))
+	raw := sign(t, token.Claims{Subject: "ann@example.com", Issuer: "https://issuer", SessionID: "s", ID: "j", Scopes: []string{"agents:a:run"}})
+	answer, err := a.Authorize(t.Context(), event(t, "Bearer "+raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range answer.Context {
+		text, ok := value.(string)
+		if !ok {
+			t.Errorf("%s is %T; API Gateway takes text only", name, value)
+		}
+		for _, part := range append(strings.Split(raw, "."), raw) {
+			if strings.Contains(text, part) {
+				t.Errorf("%s holds a part of the token: %s", name, text)
+			}
+		}
+	}
+	if answer.Context["scopes"] != `["agents:a:run"]` {
+		t.Errorf("scopes cross as %v", answer.Context["scopes"])
+	}
+	// What access logs and gateway responses may print.
+	for _, public := range []any{answer.PrincipalID, answer.Context["subHash"]} {
+		if text, _ := public.(string); !regexp.MustCompile(`^[0-9a-f]{16}$`).MatchString(text) {
+			t.Errorf("%v is no hash", public)
+		}
+	}
+}
+
+func TestAHashNamesOneSubjectOfOneIssuer(t *testing.T) {
+	t.Parallel()
+	hash := func(issuer, subject string) string {
+		return edge.SubjectHash(&authz.Principal{Issuer: issuer, Subject: subject, TokenID: "j"})
+	}
+	again := edge.SubjectHash(&authz.Principal{Issuer: "i", Subject: "ann", TokenID: "another", Scopes: []string{"a:b"}})
+	if hash("i", "ann") != again {
+		t.Error("the same caller has two hashes")
+	}
+	seen := map[string]string{}
+	for _, who := range [][2]string{{"i", "ann"}, {"i", "bob"}, {"j", "ann"}, {"", "iann"}, {"ia", "nn"}, {"", ""}} {
+		h := hash(who[0], who[1])
+		if other, ok := seen[h]; ok {
+			t.Errorf("%q and %s have the same hash", who, other)
+		}
+		seen[h] = fmt.Sprintf("%q", who)
+	}
+}
+
+func TestAContextThatWeDidNotMakeNamesNobody(t *testing.T) {
+	t.Parallel()
+	for name, context := range map[string]map[string]any{
+		"none":                         nil,
+		"an empty one":                 {},
+		"without scopes":               {"sub": "ann", "exp": ""},
+		"scopes joined by spaces":      {"sub": "ann", "scopes": "agents:read agent_os:admin"},
+		"scopes as a list":             {"sub": "ann", "scopes": []any{"agent_os:admin"}},
+		"a list of other things":       {"sub": "ann", "scopes": `[1]`},
+		"an object for a list":         {"sub": "ann", "scopes": `{"a": "b"}`},
+		"more than a list":             {"sub": "ann", "scopes": `["a:b"] ["agent_os:admin"]`},
+		"an expiry that is no number":  {"sub": "ann", "scopes": `[]`, "exp": "soon"},
+		"an expiry that is no text":    {"sub": "ann", "scopes": `[]`, "exp": 12.0},
+		"a subject that is no text":    {"sub": 7, "scopes": `[]`},
+		"a session that is no text":    {"sub": "ann", "session_id": true, "scopes": `[]`},
+		"a nested member for its text": {"sub": map[string]any{"x": "ann"}, "scopes": `[]`},
+	} {
+		p, err := edge.Principal(context)
+		if !errors.Is(err, fault.Unauthenticated) || p != nil {
+			t.Errorf("%s: %+v, %v", name, p, err)
+		}
+	}
+}

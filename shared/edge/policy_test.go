@@ -1,0 +1,371 @@
+package edge_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/keyway-agents/keyway/shared/authz"
+	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/config/yamlfile"
+	"github.com/keyway-agents/keyway/shared/route"
+)
+
+func TestAPolicyListsWhatItsTokenMayDo(t *testing.T) {
+	t.Parallel()
+	a := newAuthorizer(t, declaring("web-search-agent", "finance-agent"))
+	for name, row := range map[string]struct {
+		scopes []string
+		want   []string
+	}{
+		"one agent's runs": {[]string{"agents:web-search-agent:run"}, []string{
+			"Allow POST/agents/web-search-agent/runs", "Allow POST/agents/web-search-agent/runs/*/cancel", "Allow POST/agents/web-search-agent/runs/*/continue",
+		}},
+		"one agent altogether": {[]string{"agents:web-search-agent:run", "agents:web-search-agent:read"}, []string{
+			"Allow GET/agents", "Allow GET/agents/web-search-agent", "Allow POST/agents/web-search-agent/runs",
+			"Allow GET/agents/web-search-agent/runs", "Allow GET/agents/web-search-agent/runs/*",
+			"Allow POST/agents/web-search-agent/runs/*/cancel", "Allow POST/agents/web-search-agent/runs/*/continue",
+		}},
+		"every agent seen, one run": {[]string{"agents:read", "agents:web-search-agent:run"}, []string{
+			"Allow GET/agents", "Allow GET/agents/*", "Allow POST/agents/web-search-agent/runs",
+			"Allow GET/agents/web-search-agent/runs", "Allow GET/agents/web-search-agent/runs/*",
+			"Allow POST/agents/web-search-agent/runs/*/cancel", "Allow POST/agents/web-search-agent/runs/*/continue",
+			"Deny GET/agents/finance-agent/runs", "Deny GET/agents/finance-agent/runs/*",
+		}},
+		"an agent that isn't declared": {[]string{"agents:nope:read"}, []string{"Allow GET/agents", "Allow GET/agents/nope"}},
+		"another family":               {[]string{"sessions:read"}, []string{"Allow GET/sessions", "Allow GET/sessions/*", "Allow GET/sessions/*/runs", "Allow GET/sessions/*/runs/*"}},
+		"the older name":               {[]string{"system:read"}, []string{"Allow GET/config"}},
+		"nothing":                      {nil, []string{"Deny *"}},
+		"nothing that is served":       {[]string{"knowledge:read", "nonsense", "agents:*", "a:b:c:d"}, []string{"Deny *"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if diff := cmp.Diff(row.want, statements(t, authorize(t, a, row.scopes...))); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestAnAdministratorsPolicyIsTheTable(t *testing.T) {
+	t.Parallel()
+	params := regexp.MustCompile(`\{[^}]*\}`)
+	var want []string
+	for r := range route.Table.All() {
+		if !r.Public {
+			want = append(want, "Allow "+r.Method+params.ReplaceAllString(r.Pattern, "*"))
+		}
+	}
+	got := statements(t, authorize(t, newAuthorizer(t, declaring("a", "b")), admin))
+	if diff := cmp.Diff(want, got); diff != "" || len(got) < 15 {
+		t.Errorf("%d lines: %s", len(got), diff)
+	}
+}
+
+// API Gateway keeps a policy and applies it to whatever the token asks for next.
+func TestAPolicyDoesNotDependOnTheRequestItWasAskedFor(t *testing.T) {
+	t.Parallel()
+	a := newAuthorizer(t, declaring("a", "b"))
+	first := authorize(t, a, "agents:a:run", "agents:a:read")
+	e := event(t, sign(t, claims("ann", "agents:a:run", "agents:a:read")))
+	e.MethodArn, e.HTTPMethod, e.Path = api+"/DELETE/sessions/s", "DELETE", "/sessions/s"
+	second, err := a.Authorize(t.Context(), e)
+	if diff := cmp.Diff(first, second); err != nil || diff != "" {
+		t.Errorf("%v %s", err, diff)
+	}
+	for request, want := range map[string]bool{
+		"GET /agents": true, "GET /agents/a": true, "POST /agents/a/runs": true, "GET /agents/a/runs/r": true,
+		"POST /agents/b/runs": false, "GET /agents/b": false, "GET /sessions": false, "DELETE /sessions/s": false,
+		"POST /agents/a": false, "GET /agents/ab": false, "POST /agents/a/runs/r/cancel": true, "POST /agents/b/runs/r/cancel": false,
+	} {
+		if got := evaluate(first, request); got != want {
+			t.Errorf("%s: %t, want %t", request, got, want)
+		}
+	}
+}
+
+func TestIDsOfATokenNeverBringWildcardsIntoAPolicy(t *testing.T) {
+	t.Parallel()
+	a := newAuthorizer(t, declaring("web", "finance"))
+	for _, id := range []string{
+		"web*", "*web", "**", "w?b", "?", "${x}", "$", "a/b", "../sessions", "a b", "web\n", "wéb", "\x00", "%2F", "a{b}",
+		strings.Repeat("x", 256), strings.Repeat("x", 600),
+	} {
+		got := statements(t, authorize(t, a, "agents:"+id+":run", "agents:"+id+":read", "config:read"))
+		if diff := cmp.Diff([]string{"Allow GET/config", "Allow GET/agents"}, got); diff != "" {
+			t.Errorf("id %q: %s", id, diff)
+		}
+	}
+	for _, scope := range []string{"agents:${aws:username}:run", "agents:a:b:run", "agents::run", "agents:*:*"} {
+		if diff := cmp.Diff([]string{"Deny *"}, statements(t, authorize(t, a, scope))); diff != "" {
+			t.Errorf("%s: %s", scope, diff)
+		}
+	}
+}
+
+func TestResourcesStayWithinAPIGatewaysLimit(t *testing.T) {
+	t.Parallel()
+	a := newAuthorizer(t, declaring("a"))
+	long := strings.Repeat("x", 255)
+	e := event(t, sign(t, claims("ann", "agents:"+long+":run", "agents:"+long+":read")))
+	e.MethodArn = strings.Replace(api, "/test", "/"+strings.Repeat("s", 128), 1) + "/GET/agents" // 128: the longest stage name
+	answer, err := a.Authorize(t.Context(), e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := 0
+	for _, r := range answer.PolicyDocument.Statement[0].Resource {
+		if strings.Contains(r, long) {
+			named++
+		}
+		if len(r) > 512 {
+			t.Errorf("%d characters: %s", len(r), r)
+		}
+	}
+	if named != 6 {
+		t.Errorf("the long id stands in %d resources", named)
+	}
+}
+
+// Past fifty ids a policy names none of them, and a route without any grant
+// stays shut all the same.
+func TestManyGrantsFallBackToWholeRoutes(t *testing.T) {
+	t.Parallel()
+	a := newAuthorizer(t, declaring("agent-0", "other"))
+	scopes := []string{"agents:agent-0:run"}
+	for n := range 49 {
+		scopes = append(scopes, fmt.Sprintf("agents:reader-%d:read", n))
+	}
+	named := statements(t, authorize(t, a, scopes...))
+	if len(named) != 1+49+3 || !slices.Contains(named, "Allow GET/agents/reader-48") || slices.Contains(named, "Allow GET/agents/*") {
+		t.Errorf("fifty ids: %q", named)
+	}
+	wide := statements(t, authorize(t, a, append(scopes, "agents:reader-49:read")...))
+	if diff := cmp.Diff([]string{
+		"Allow GET/agents", "Allow GET/agents/*", "Allow POST/agents/*/runs", "Allow GET/agents/*/runs", "Allow GET/agents/*/runs/*",
+		"Allow POST/agents/*/runs/*/cancel", "Allow POST/agents/*/runs/*/continue",
+	}, wide); diff != "" {
+		t.Error(diff)
+	}
+	readers := statements(t, authorize(t, a, append(scopes[1:], "agents:x:read", "agents:y:read")...))
+	if diff := cmp.Diff([]string{"Allow GET/agents", "Allow GET/agents/*"}, readers); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// The documents' callers, by the scopes that their comments give them.
+var callers = map[string]map[string][]string{
+	"per-agent-permissions": {
+		"web_user":     {"agents:read", "agents:web-search-agent:run"},
+		"finance_user": {"agents:read", "agents:finance-agent:run"},
+		"power_user":   {"agents:read", "agents:web-search-agent:run", "agents:finance-agent:run"},
+	},
+	"advanced-scopes": {
+		"admin_user":    {admin},
+		"power_user":    {"system:read", "agents:read", "agents:run", "sessions:read", "sessions:write"},
+		"limited_user":  {"agents:web-search-agent:read", "agents:web-search-agent:run", "agents:analyst-agent:read", "agents:analyst-agent:run"},
+		"readonly_user": {"agents:*:read", "system:read"},
+		"wildcard_user": {"agents:read", "agents:*:run"},
+	},
+	"custom-scope-mappings": {
+		"user_123":   {"app:read"},
+		"user_456":   {"app:read", "app:run", "app:execute"},
+		"admin_789":  {"app:admin", "app:read", "app:run", "app:execute"},
+		"superadmin": {"app:superadmin"},
+		"agent_os":   {admin},
+	},
+}
+
+func example(t *testing.T, name string) *config.Config {
+	t.Helper()
+	env := map[string]string{"JWT_VERIFICATION_KEY": key}
+	c, err := yamlfile.Load(filepath.Join("..", "..", "examples", name, "keyway.yaml"), config.Options{
+		Lookup: func(name string) (string, bool) { v, ok := env[name]; return v, ok },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// For declared agents the policy is the decision, request by request; for other
+// ids it may let through what the function then refuses.
+func TestThePolicyOfADocumentsCallerIsTheDecision(t *testing.T) {
+	t.Parallel()
+	for name, users := range callers {
+		c := example(t, name)
+		a := newAuthorizer(t, c)
+		for user, scopes := range users {
+			answer := authorize(t, a, scopes...)
+			p := &authz.Principal{Subject: "ann", Scopes: scopes}
+			verdicts := map[bool]int{}
+			for r := range route.Table.All() {
+				for _, agent := range append(slices.Clone(a.Agents), "undeclared") {
+					path := r.Path(func(param string) string {
+						if param == "agent_id" {
+							return agent
+						}
+						return "some-id"
+					})
+					request := r.Method + " " + path
+					decided, passed := a.Policy.Decide(p, r.Method, path).Allow, evaluate(answer, request)
+					verdicts[decided]++
+					if !r.Public && decided && !passed || !r.Public && agent != "undeclared" && decided != passed {
+						t.Errorf("%s, %s: %s is decided %t, and the policy says %t", name, user, request, decided, passed)
+					}
+				}
+			}
+			if verdicts[true] == 0 || verdicts[false] == 0 && !slices.Contains([]string{"admin_user", "superadmin"}, user) {
+				t.Errorf("%s, %s: %v is no test", name, user, verdicts)
+			}
+		}
+	}
+}
+
+func TestATokenForOneAgentDoesNotReachTheOther(t *testing.T) {
+	t.Parallel()
+	a := newAuthorizer(t, example(t, "per-agent-permissions"))
+	for user, agents := range map[string][2]string{
+		"web_user": {"web-search-agent", "finance-agent"}, "finance_user": {"finance-agent", "web-search-agent"},
+	} {
+		answer := authorize(t, a, callers["per-agent-permissions"][user]...)
+		for _, request := range []string{"POST /agents/%s/runs", "POST /agents/%s/runs/r/cancel", "POST /agents/%s/runs/r/continue", "GET /agents/%s/runs", "GET /agents/%s/runs/r"} {
+			if own, other := evaluate(answer, fmt.Sprintf(request, agents[0])), evaluate(answer, fmt.Sprintf(request, agents[1])); !own || other {
+				t.Errorf("%s, %s: own %t, other's %t", user, request, own, other)
+			}
+		}
+	}
+}
+
+var (
+	plainIDs  = []string{"a", "b", "a-b", "runs", "agents", "cancel", ".", "..", "sessions"}
+	otherIDs  = []string{"*", "a*", "?", "$x", "a b", "ä", "a/b", ""}
+	idDraw    = rapid.SampledFrom(slices.Concat(plainIDs, plainIDs, otherIDs))
+	scopeDraw = rapid.Custom(func(t *rapid.T) string {
+		switch rapid.IntRange(0, 9).Draw(t, "kind") {
+		case 0:
+			return admin
+		case 1:
+			return rapid.SampledFrom([]string{"app:read", "app:run", "app:execute", "app:admin", "sessions:read", "sessions:delete", "system:read"}).Draw(t, "scope")
+		case 2:
+			return rapid.SampledFrom([]string{"agents:read", "agents:run", "agents:*:run", "agents:*", "nonsense", ""}).Draw(t, "scope")
+		}
+		return "agents:" + idDraw.Draw(t, "id") + ":" + rapid.SampledFrom([]string{"read", "run"}).Draw(t, "action")
+	})
+	mappingDraw = rapid.Custom(func(t *rapid.T) config.ScopeMapping {
+		segment := rapid.SampledFrom([]string{"agents", "sessions", "runs", "config", "a", "b", "*", "*", "a*", "*b"})
+		return config.ScopeMapping{
+			Method:  rapid.SampledFrom([]string{"GET", "POST", "DELETE"}).Draw(t, "method"),
+			Pattern: "/" + strings.Join(rapid.SliceOfN(segment, 1, 5).Draw(t, "path"), "/"),
+			Scopes:  rapid.SliceOfN(rapid.SampledFrom([]string{"app:read", "app:run", "agents:run", "agents:read", "agents:a:read", "sessions:read"}), 1, 2).Draw(t, "needs"),
+		}
+	})
+	document004 = []config.ScopeMapping{
+		{Method: "GET", Pattern: "/agents", Scopes: []string{"app:read"}},
+		{Method: "GET", Pattern: "/agents/*", Scopes: []string{"app:read"}},
+		{Method: "POST", Pattern: "/agents/*/runs", Scopes: []string{"app:run", "app:execute"}},
+		{Method: "GET", Pattern: "/sessions", Scopes: []string{"app:admin"}},
+		{Method: "GET", Pattern: "/sessions/*", Scopes: []string{"app:read", "sessions:read"}},
+		{Method: "GET", Pattern: "/config", Scopes: []string{"app:admin"}},
+	}
+)
+
+// drawOS makes an OS with random agents and no mappings, document 004's or random ones.
+func drawOS(t *rapid.T) *config.Config {
+	c := declaring(rapid.SliceOfDistinct(rapid.SampledFrom(plainIDs), rapid.ID).Draw(t, "agents")...)
+	switch rapid.IntRange(0, 2).Draw(t, "mappings") {
+	case 1:
+		c.Auth.ScopeMappings = document004
+	case 2:
+		for _, m := range rapid.SliceOfN(mappingDraw, 1, 4).Draw(t, "mapping") {
+			if authz.Reaches(route.Table, m.Method, m.Pattern) {
+				c.Auth.ScopeMappings = append(c.Auth.ScopeMappings, m)
+			}
+		}
+	}
+	return c
+}
+
+// drawScopes makes a token's scopes, now and then with more ids than a policy names.
+func drawScopes(t *rapid.T) []string {
+	scopes := rapid.SliceOfN(scopeDraw, 0, 5).Draw(t, "scopes")
+	if rapid.IntRange(0, 9).Draw(t, "many") == 0 {
+		for n := range 60 {
+			scopes = append(scopes, fmt.Sprintf("agents:many-%d:read", n))
+		}
+	}
+	return scopes
+}
+
+// The function behind can refuse what the policy lets through, but nobody can
+// let through what the policy refuses.
+func TestAPolicyIsNeverNarrowerThanTheDecision(t *testing.T) {
+	t.Parallel()
+	tried := map[bool]int{}
+	rapid.Check(t, func(t *rapid.T) {
+		c := drawOS(t)
+		a := newAuthorizer(t, c)
+		scopes := drawScopes(t)
+		answer := authorize(t, a, scopes...)
+		p := &authz.Principal{Subject: "ann", Scopes: scopes}
+		statements(t, answer)
+		for r := range route.Table.All() {
+			path := r.Path(func(param string) string { return rapid.SampledFrom(plainIDs).Draw(t, param) })
+			decision := a.Policy.Decide(p, r.Method, path)
+			passed := evaluate(answer, r.Method+" "+path)
+			if !r.Public {
+				tried[decision.Allow]++
+			}
+			if !r.Public && decision.Allow && !passed {
+				t.Fatalf("%q may %s %s with %v, and the policy refuses it:\n%s", scopes, r.Method, path, c.Auth.ScopeMappings, strings.Join(statements(t, answer), "\n"))
+			}
+			id, own := decision.Params["agent_id"]
+			if own && len(c.Auth.ScopeMappings) == 0 && len(scopes) < 50 && slices.Contains(a.Agents, id) && passed != decision.Allow {
+				t.Fatalf("%q: %s %s of a declared agent is decided %t, and the policy says %t:\n%s",
+					scopes, r.Method, path, decision.Allow, passed, strings.Join(statements(t, answer), "\n"))
+			}
+		}
+	})
+	if tried[true] < 100 || tried[false] < 100 {
+		t.Errorf("%v: the property was hardly tried", tried)
+	}
+}
+
+var resourceForm = regexp.MustCompile(`^(Allow|Deny) (\*|[A-Z]+(/([A-Za-z0-9._-]+|\*))+)$`)
+
+// Whatever a token says, its policy names plain ids and whole segments of routes
+// of the table.
+func TestAPolicyHoldsNothingButRoutesAndPlainIDs(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		a := newAuthorizer(t, drawOS(t))
+		scopes := drawScopes(t)
+		for _, id := range rapid.SliceOfN(rapid.String(), 0, 5).Draw(t, "ids") {
+			scopes = append(scopes, "agents:"+id+":run")
+		}
+		answer := authorize(t, a, scopes...)
+		for _, line := range statements(t, answer) {
+			if !resourceForm.MatchString(line) {
+				t.Fatalf("%q gives %q", scopes, line)
+			}
+			if line == "Deny *" {
+				continue
+			}
+			_, resource, _ := strings.Cut(line, " ")
+			method, path, _ := strings.Cut(resource, "/")
+			if m := route.Table.Match(method, "/"+path); m.Route == nil || m.Public {
+				t.Fatalf("%q is no route of the table", line)
+			}
+		}
+		if _, err := json.Marshal(answer); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

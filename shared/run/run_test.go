@@ -1,0 +1,418 @@
+package run_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/run"
+	"github.com/keyway-agents/keyway/shared/store"
+	"github.com/keyway-agents/keyway/shared/wire"
+)
+
+func TestARunTellsWhatHappensAndIsRecorded(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, says("hello ", "world"))
+	list := b.run("hi")
+	if want := "RunStarted ModelRequestStarted RunContent RunContent ModelRequestCompleted RunContentCompleted RunCompleted"; names(list) != want {
+		t.Fatalf("%s, want %s", names(list), want)
+	}
+	r := last(list).Result
+	for i, want := range []map[string]any{
+		0: {"model": "m-1", "model_provider": "Test", "session_id": "s", "nested_depth": 0.0},
+		2: {"content": "hello ", "content_type": "str", "model_provider_data": map[string]any{"id": "answer"}},
+		3: {"content": "world"},
+		4: {"input_tokens": 10.0, "output_tokens": 5.0, "total_tokens": 15.0, "reasoning_tokens": 2.0, "cache_read_tokens": 3.0, "cache_write_tokens": 1.0},
+		6: {"content": "hello world", "content_type": "str", "session_state": map[string]any{}, "model_provider_data": map[string]any{"id": "answer"}},
+	} {
+		got := members(t, list[i])
+		for name, value := range want {
+			if diff := cmp.Diff(value, got[name]); diff != "" {
+				t.Errorf("event %d, %s: %s", i, name, diff)
+			}
+		}
+	}
+	if r.Status != wire.StatusCompleted || *r.Content != "hello world" || r.SessionID != "s" || r.UserID != "ann" || r.Input.InputContent != "hi" || string(r.Tools) != "[]" {
+		t.Errorf("%+v", r)
+	}
+	row := b.row(r.RunID)
+	if row.Status != "COMPLETED" || *row.Content != "hello world" || row.Owner != "ann" || row.SessionID != "s" || row.ModelID != "m-1" || row.ModelProvider != "Test" || row.CancellationStage != nil {
+		t.Errorf("%+v", row)
+	}
+	if diff := cmp.Diff([]string{"user: hi", "assistant: hello world"}, said(t, row)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestTheRowIsThereBeforeTheModelIsCalled(t *testing.T) {
+	t.Parallel()
+	var b *bench
+	seen := ""
+	b = newBench(t, func(ctx context.Context, say func(model.Part) bool) error {
+		runs, err := b.db.Runs(ctx, store.Viewer{Owner: "ann"}, store.RunQuery{SessionID: "s"})
+		if err == nil && len(runs) == 1 {
+			seen = runs[0].Status + " " + runs[0].Input
+		}
+		return says("x")(ctx, say)
+	})
+	b.run("hi")
+	if seen != "RUNNING hi" {
+		t.Errorf("the model found %q", seen)
+	}
+}
+
+func TestARunWithoutASessionMakesOne(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, says("x"))
+	ids := map[string]bool{}
+	for range 2 {
+		r := last(b.hear(b.runner.Run(t.Context(), run.Input{AgentID: "a", Owner: "ann", Message: "hi"}))).Result
+		if _, err := uuid.Parse(r.SessionID); err != nil || b.row(r.RunID).SessionID != r.SessionID {
+			t.Errorf("session %q: %v", r.SessionID, err)
+		}
+		ids[r.SessionID] = true
+	}
+	if len(ids) != 2 {
+		t.Error("two runs without a session share one")
+	}
+}
+
+// An error without an event comes first and alone.
+func alone(t *testing.T, b *bench, ctx context.Context, in run.Input) error { //nolint:revive // the test comes first in a helper
+	t.Helper()
+	var got error
+	n := 0
+	for e, err := range b.runner.Run(ctx, in) {
+		n++
+		if e.Event != nil || e.Result != nil {
+			t.Errorf("%+v comes with %v", e, err)
+		}
+		got = err
+	}
+	if n != 1 || got == nil || len(b.model.requests()) != 0 {
+		t.Errorf("%d steps, %v, %d calls of the model", n, got, len(b.model.requests()))
+	}
+	return got
+}
+
+func TestAnUnknownAgentRunsNothing(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, says("x"))
+	for _, id := range []string{"nope", "", "A"} {
+		err := alone(t, b, t.Context(), run.Input{AgentID: id, Owner: "ann", Message: "hi"})
+		if !errors.Is(err, fault.NotFound) || fault.Detail(err) != "Agent not found" {
+			t.Errorf("%q: %v", id, err)
+		}
+	}
+	if n := b.count("runs") + b.count("sessions"); n != 0 {
+		t.Errorf("%d rows", n)
+	}
+}
+
+func TestADatabaseThatIsDownRunsNothing(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, says("x"))
+	b.runner = newRunner(open(t, "postgres://u:sesame@127.0.0.1:1/x?connect_timeout=2"), config.Agent{}, b.model)
+	err := alone(t, b, t.Context(), run.Input{AgentID: "a", Owner: "ann", Message: "hi"})
+	if !errors.Is(err, fault.Unavailable) || strings.Contains(err.Error(), "sesame") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestWhatCantBeStoredRunsNothing(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, says("x"))
+	if err := alone(t, b, t.Context(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "a\x00b"}); !errors.Is(err, fault.Invalid) {
+		t.Errorf("%v", err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := alone(t, b, gone, run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("a caller who has left already: %v", err)
+	}
+	if n := b.count("runs"); n != 0 {
+		t.Errorf("%d runs", n)
+	}
+}
+
+func TestAModelThatFailsEndsTheRunWithItsReason(t *testing.T) {
+	t.Parallel()
+	shared := newBench(t)
+	for name, row := range map[string]struct {
+		answer answer
+		events string
+		reason string
+		said   []string
+	}{
+		"at once": {fails(fault.Public(fault.Upstream, "Connection error.", errors.New("dial 10.0.0.7"))),
+			"RunStarted ModelRequestStarted RunError", "Connection error.", []string{"user: hi"}},
+		"in the middle": {fails(fault.Public(fault.Unavailable, "Rate limit reached", nil), "so ", "far"),
+			"RunStarted ModelRequestStarted RunContent RunContent RunError", "Rate limit reached", []string{"user: hi", "assistant: so far"}},
+		"without a public reason": {fails(errors.New("dial 10.0.0.7: refused"), "so far"),
+			"RunStarted ModelRequestStarted RunContent RunError", "Internal server error", []string{"user: hi", "assistant: so far"}},
+		"by just ending": {fails(nil, "so far"),
+			"RunStarted ModelRequestStarted RunContent RunError", "The model's answer ended before it was complete", []string{"user: hi", "assistant: so far"}},
+		"by saying nothing": {fails(nil),
+			"RunStarted ModelRequestStarted RunError", "The model's answer ended before it was complete", []string{"user: hi"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := shared.again(t, config.Agent{}, row.answer)
+			list := b.run("hi")
+			end, r := members(t, last(list)), last(list).Result
+			if names(list) != row.events || end["content"] != row.reason || end["error_type"] != "model_provider_error" {
+				t.Errorf("%s: %v", names(list), end)
+			}
+			stored := b.row(r.RunID)
+			if r.Status != "ERROR" || *r.Content != row.reason || stored.Status != "ERROR" || *stored.Content != row.reason {
+				t.Errorf("%+v, stored %+v", r, stored)
+			}
+			if diff := cmp.Diff(row.said, said(t, stored)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestAnAgentsTimeoutEndsItsRun(t *testing.T) {
+	t.Parallel()
+	b := newBenchFor(t, config.Agent{Timeout: 30 * time.Millisecond}, hangs(nil, "so far"))
+	list := b.run("hi")
+	end := members(t, last(list))
+	const reason = "The run took longer than its limit of 30ms"
+	if last(list).Name() != "RunError" || end["content"] != reason || end["error_type"] != "run_timeout_error" {
+		t.Errorf("%s: %v", names(list), end)
+	}
+	if row := b.row(last(list).Result.RunID); row.Status != "ERROR" || *row.Content != reason {
+		t.Errorf("%+v", row)
+	}
+}
+
+func TestAConsumerThatStopsListeningDoesNotStopTheRun(t *testing.T) {
+	t.Parallel()
+	shared := newBench(t)
+	for _, after := range []string{"RunStarted", "RunContent", "RunCompleted"} {
+		b := shared.again(t, config.Agent{}, calls("let me see ", model.ToolCall{ID: "c-1", Name: "search"}), says("found ", "it"))
+		id := ""
+		for e, err := range b.runner.Run(t.Context(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if id = members(t, e)["run_id"].(string); e.Name() == after {
+				break
+			}
+		}
+		if row := b.row(id); row.Status != "COMPLETED" || *row.Content != "let me see found it" {
+			t.Errorf("after %s: %+v", after, row)
+		}
+	}
+}
+
+func TestAClientThatGoesAwayDoesNotStopTheRun(t *testing.T) {
+	t.Parallel()
+	gone := make(chan struct{})
+	b := newBench(t, hangs(gone, "first"))
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	var list []run.Event
+	for e, err := range b.runner.Run(ctx, run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if list = append(list, e); e.Name() == "RunContent" && ctx.Err() == nil {
+			leave()
+			close(gone)
+		}
+	}
+	if last(list).Name() != "RunCompleted" || *b.row(last(list).Result.RunID).Content != "first and the rest" {
+		t.Errorf("%s", names(list))
+	}
+}
+
+func TestTextThatNoDatabaseHoldsIsReplaced(t *testing.T) {
+	t.Parallel()
+	b := newBench(t,
+		calls("a\x00b", model.ToolCall{ID: "id\x00", Name: "to\xffol", Arguments: "{\x00}"}),
+		func(_ context.Context, say func(model.Part) bool) error {
+			say(model.Part{Text: "c\xff\xfed 日本 🎉", ProviderData: json.RawMessage(`{"id":"x\u0000y"}`)})
+			say(model.Part{End: &model.End{}})
+			return nil
+		})
+	list := b.run("hi")
+	r := last(list).Result
+	const whole = "a\ufffdbc\ufffdd 日本 🎉"
+	if last(list).Name() != "RunCompleted" || members(t, last(list))["content"] != whole || *r.Content != whole || *b.row(r.RunID).Content != whole {
+		t.Errorf("%s: %q", names(list), *r.Content)
+	}
+	if diff := cmp.Diff([]string{
+		"user: hi", "assistant: a\ufffdb", "tool: Error: The requested tool does not exist or is not available.", "assistant: c\ufffdd 日本 🎉",
+	}, said(t, b.row(r.RunID))); diff != "" {
+		t.Error(diff)
+	}
+	call := r.Messages[1].ToolCalls[0]
+	if call.ID != "id\ufffd" || call.Function.Name != "to\ufffdol" || call.Function.Arguments != "{\ufffd}" || r.Messages[2].ToolCallID != call.ID || r.Messages[2].ToolName != "to\ufffdol" {
+		t.Errorf("%+v %+v", call, r.Messages[2])
+	}
+	if data := string(b.row(r.RunID).ProviderData); data != `{"id": "x\ufffdy"}` && data != `{"id": "x�y"}` {
+		t.Errorf("provider data %s", data)
+	}
+}
+
+func TestWhatARunCostIsTheSumOfItsCalls(t *testing.T) {
+	t.Parallel()
+	tool := model.ToolCall{ID: "c", Name: "search"}
+	b := newBench(t, calls("", tool), calls("", tool), says("done"))
+	r := last(b.run("hi")).Result
+	if r.Metrics.InputTokens != 30 || r.Metrics.OutputTokens != 15 || r.Metrics.TotalTokens != 45 || r.Metrics.Duration <= 0 || r.Metrics.TimeToFirstToken <= 0 {
+		t.Errorf("%+v", r.Metrics)
+	}
+	if diff := cmp.Diff([]wire.ModelMetrics{{InputTokens: 30, OutputTokens: 15, TotalTokens: 45, ID: "m-1", Provider: "Test Chat"}}, r.Metrics.Details.Model); diff != "" {
+		t.Error(diff)
+	}
+	total := 0
+	for _, m := range r.Messages {
+		if m.Metrics != nil {
+			total += m.Metrics.TotalTokens
+		}
+	}
+	b.run("again") // one call more
+	s, err := b.db.Session(t.Context(), store.Viewer{Owner: "ann"}, "s", "")
+	if diff := cmp.Diff([]store.SessionUsage{{ModelID: "m-1", Family: "Test Chat", Input: 40, Output: 20, Total: 60}}, s.Usage); err != nil || diff != "" || total != 45 {
+		t.Errorf("%v, messages count %d: %s", err, total, diff)
+	}
+	var stored wire.Metrics
+	if err := json.Unmarshal(b.row(r.RunID).Metrics, &stored); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(r.Metrics, stored); diff != "" {
+		t.Errorf("stored: %s", diff)
+	}
+}
+
+func TestAModelThatCountsNothingCostsNothing(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, func(_ context.Context, say func(model.Part) bool) error {
+		say(model.Part{Text: "x"})
+		say(model.Part{End: &model.End{}})
+		return nil
+	})
+	r := last(b.run("hi")).Result
+	if r.Status != "COMPLETED" || r.Metrics.TotalTokens != 0 || r.Metrics.Details != nil || r.ModelProviderData != nil {
+		t.Errorf("%+v", r)
+	}
+}
+
+// The marks of one answer never stand beside another.
+func TestEachAnswerHasItsOwnMarks(t *testing.T) {
+	t.Parallel()
+	marked := func(text, marks string, wanted ...model.ToolCall) answer {
+		return func(_ context.Context, say func(model.Part) bool) error {
+			say(model.Part{Text: text, ProviderData: json.RawMessage(marks)})
+			say(model.Part{End: &model.End{ToolCalls: wanted}})
+			return nil
+		}
+	}
+	b := newBench(t, marked("one", `{"id":"1"}`, model.ToolCall{ID: "c"}), calls("two", model.ToolCall{ID: "d"}), marked("three", `{"id":"3"}`))
+	list := b.run("hi")
+	var heard []string
+	for _, e := range list {
+		if c, ok := e.Event.(wire.Content); ok {
+			heard = append(heard, c.Content+string(c.ModelProviderData))
+		}
+	}
+	var kept []string
+	for _, m := range last(list).Result.Messages {
+		if m.Role == "assistant" {
+			kept = append(kept, m.Content+string(m.ProviderData))
+		}
+	}
+	want := []string{`one{"id":"1"}`, `two`, `three{"id":"3"}`}
+	if diff := cmp.Diff(want, heard) + cmp.Diff(want, kept); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAnEndThatCannotBeWrittenIsAnErrorBesideTheLastEvent(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		trouble string
+		kind    fault.Kind
+		content string
+	}{
+		"the database refuses": {`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'disk of db-7 is full'; END $$;
+			CREATE TRIGGER refuse BEFORE UPDATE ON keyway.runs FOR EACH ROW EXECUTE FUNCTION refuse()`, fault.Internal, "The run's end could not be stored: Internal server error"},
+		"the session was deleted":  {"DELETE FROM keyway.sessions", fault.Conflict, "The run's end could not be stored: The run was deleted or ended elsewhere while it was in progress"},
+		"somebody else ended it":   {"UPDATE keyway.runs SET status = 'ERROR', content = 'x', lease_until = NULL, finished_at = now()", fault.Conflict, "The run's end could not be stored: The run was deleted or ended elsewhere while it was in progress"},
+		"the table isn't there":    {"DROP TABLE keyway.runs", fault.Unavailable, "The run's end could not be stored: The database schema is missing; run keyway migrate"},
+		"the model has failed too": {"DELETE FROM keyway.sessions", fault.Conflict, "The run's end could not be stored: The run was deleted or ended elsewhere while it was in progress"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var b *bench
+			b = newBench(t, func(ctx context.Context, say func(model.Part) bool) error {
+				b.sql(row.trouble)
+				if strings.Contains(name, "model") {
+					return errors.New("broken")
+				}
+				return says("x")(ctx, say)
+			})
+			var list []run.Event
+			var end error
+			for e, err := range b.runner.Run(t.Context(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"}) {
+				if end != nil {
+					t.Errorf("%v is followed by %+v", end, e)
+				}
+				list, end = append(list, e), err
+			}
+			data := members(t, last(list))
+			if !errors.Is(end, row.kind) || last(list).Name() != "RunError" || last(list).Result != nil || data["error_type"] != "storage_error" || data["content"] != row.content {
+				t.Errorf("%v: %s, %v", end, names(list), data)
+			}
+			if strings.Contains(names(list), "RunCompleted") || data["event_index"] != float64(len(list)-1) {
+				t.Errorf("%s, %v", names(list), data)
+			}
+		})
+	}
+}
+
+func TestOneRunnerServesManyAtOnce(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, says("x"))
+	const n = 16
+	done := make(chan string, n)
+	for i := range n {
+		go func() {
+			said := ""
+			for e, err := range b.runner.Run(context.Background(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: fmt.Sprint(i)}) {
+				if err != nil {
+					said = err.Error()
+				} else if e.Result != nil {
+					said = e.Result.Status + " " + e.Result.Input.InputContent
+				}
+			}
+			done <- said
+		}()
+	}
+	got := map[string]bool{}
+	for range n {
+		got[<-done] = true
+	}
+	for i := range n {
+		if !got[fmt.Sprintf("COMPLETED %d", i)] {
+			t.Errorf("run %d is missing in %v", i, got)
+		}
+	}
+	s, err := b.db.Session(t.Context(), store.Viewer{Owner: "ann"}, "s", "")
+	if err != nil || s.Usage[0].Total != 15*n {
+		t.Errorf("%+v %v", s.Usage, err)
+	}
+}

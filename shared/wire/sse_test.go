@@ -1,0 +1,199 @@
+package wire_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/keyway-agents/keyway/shared/wire"
+)
+
+func head(name string) wire.Head {
+	return wire.Head{CreatedAt: 1795302420, Event: name, AgentID: "research-agent", AgentName: "Research Agent", RunID: "r-1", SessionID: "s-1"}
+}
+
+func frame(t testing.TB, e wire.Event) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := wire.NewEncoder(&b).Encode(e); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// Every event that Keyway sends, byte for byte as AgentOS 3.1.10 frames and
+// orders it (event_index: as in its background runs).
+func TestFramesAreAgentOSs(t *testing.T) {
+	t.Parallel()
+	const members = `"agent_id":"research-agent","agent_name":"Research Agent","run_id":"r-1","session_id":"s-1","nested_depth":0,`
+	marks := json.RawMessage(`{"id":"chatcmpl-1","system_fingerprint":"stub"}`)
+	for _, row := range []struct {
+		event wire.Event
+		want  string
+	}{
+		{wire.Started{Head: head(wire.EventRunStarted), Model: "gpt-4o", ModelProvider: "OpenAI"},
+			`{"created_at":1795302420,"event":"RunStarted",` + members + `"model":"gpt-4o","model_provider":"OpenAI","event_index":0}`},
+		{wire.Started{Head: head(wire.EventModelRequestStarted), Model: "gpt-4o", ModelProvider: "OpenAI", EventIndex: 1},
+			`{"created_at":1795302420,"event":"ModelRequestStarted",` + members + `"model":"gpt-4o","model_provider":"OpenAI","event_index":1}`},
+		{wire.Content{Head: head(wire.EventRunContent), Content: "日本 ", ContentType: "str", ModelProviderData: marks, EventIndex: 2},
+			`{"created_at":1795302420,"event":"RunContent",` + members + `"content":"日本 ","workflow_agent":false,"content_type":"str","reasoning_content":"","model_provider_data":{"id":"chatcmpl-1","system_fingerprint":"stub"},"event_index":2}`},
+		{wire.Content{Head: head(wire.EventRunContent), ContentType: "str", EventIndex: 2},
+			`{"created_at":1795302420,"event":"RunContent",` + members + `"content":"","workflow_agent":false,"content_type":"str","reasoning_content":"","event_index":2}`},
+		{wire.ModelCompleted{Head: head(wire.EventModelRequestCompleted), Model: "gpt-4o", ModelProvider: "OpenAI", InputTokens: 58, OutputTokens: 20, TotalTokens: 78, TimeToFirstToken: 0.02730720299996392, EventIndex: 23},
+			`{"created_at":1795302420,"event":"ModelRequestCompleted",` + members + `"model":"gpt-4o","model_provider":"OpenAI","input_tokens":58,"output_tokens":20,"total_tokens":78,"time_to_first_token":0.02730720299996392,"reasoning_tokens":0,"cache_read_tokens":0,"cache_write_tokens":0,"event_index":23}`},
+		{wire.ContentCompleted{Head: head(wire.EventRunContentCompleted), EventIndex: 24},
+			`{"created_at":1795302420,"event":"RunContentCompleted",` + members + `"event_index":24}`},
+		{wire.Completed{Head: head(wire.EventRunCompleted), Content: "chunk-0 ", ContentType: "str", ModelProviderData: marks, SessionState: json.RawMessage(`{}`), EventIndex: 25,
+			Metrics: wire.Metrics{InputTokens: 58, OutputTokens: 20, TotalTokens: 78, TimeToFirstToken: 0.11070828300012181, Duration: 2.133432660000153,
+				Details: &wire.MetricsDetails{Model: []wire.ModelMetrics{{InputTokens: 58, OutputTokens: 20, TotalTokens: 78, ID: "gpt-4o", Provider: "OpenAI Chat"}}}}},
+			`{"created_at":1795302420,"event":"RunCompleted",` + members + `"content":"chunk-0 ","content_type":"str","model_provider_data":{"id":"chatcmpl-1","system_fingerprint":"stub"},"session_state":{},"event_index":25,` +
+				`"metrics":{"input_tokens":58,"output_tokens":20,"total_tokens":78,"time_to_first_token":0.11070828300012181,"duration":2.133432660000153,"details":{"model":[{"input_tokens":58,"output_tokens":20,"total_tokens":78,"id":"gpt-4o","provider":"OpenAI Chat"}]}}}`},
+		{wire.Failed{Head: head(wire.EventRunError), Content: "Connection error.", ErrorType: "model_provider_error", EventIndex: 3},
+			`{"created_at":1795302420,"event":"RunError",` + members + `"content":"Connection error.","error_type":"model_provider_error","event_index":3}`},
+		{wire.Cancelled{Head: head(wire.EventRunCancelled), Content: "chunk-0 ", Reason: "Run r-1 was cancelled", EventIndex: 4},
+			`{"created_at":1795302420,"event":"RunCancelled",` + members + `"content":"chunk-0 ","reason":"Run r-1 was cancelled","event_index":4}`},
+	} {
+		want := "event: " + row.event.Name() + "\ndata: " + row.want + "\n\n"
+		if diff := cmp.Diff(want, frame(t, row.event)); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+func TestAFrameIsOneLineWhateverTheTextHolds(t *testing.T) {
+	t.Parallel()
+	for name, text := range map[string]string{
+		"line feeds":           "a\nb\n\ndata: forged\n\nevent: RunCompleted\n",
+		"carriage returns":     "a\rb\r\n",
+		"other line ends":      "a\u2028b\u2029c\u0085d\v\f",
+		"HTML":                 `<b>&amp;</b> "quoted" \back/`,
+		"unicode":              "日本 🎉 é שלום",
+		"control characters":   "\x00\x01\x1b\x7f",
+		"nothing":              "",
+		"JSON within the JSON": `{"event":"RunCompleted"}`,
+	} {
+		got := frame(t, wire.Content{Head: head(wire.EventRunContent), Content: text})
+		if strings.Count(got, "\n") != 3 || strings.ContainsAny(got, "\r") || !strings.HasSuffix(got, "}\n\n") {
+			t.Errorf("%s: %q", name, got)
+		}
+		if back := content(t, got); back != text {
+			t.Errorf("%s: %q came back as %q", name, text, back)
+		}
+	}
+	if got := frame(t, wire.Content{Content: "<b>&</b> 日本"}); !strings.Contains(got, `"<b>&</b> 日本"`) {
+		t.Errorf("text is escaped without need: %s", got)
+	}
+}
+
+// content reads a frame the way a client does, and gives its content.
+func content(t testing.TB, frame string) string {
+	t.Helper()
+	_, data, ok := strings.Cut(frame, "\ndata: ")
+	var e struct{ Content string }
+	if err := json.Unmarshal([]byte(data), &e); err != nil || !ok {
+		t.Fatalf("%v: %q", err, frame)
+	}
+	return e.Content
+}
+
+// Members that come as JSON from elsewhere are made to fit a line.
+func TestForeignJSONIsPutOnOneLine(t *testing.T) {
+	t.Parallel()
+	got := frame(t, wire.Completed{Head: head(wire.EventRunCompleted), SessionState: json.RawMessage("{\n  \"a\": [1,\r\n2]\n}"), ModelProviderData: json.RawMessage(" null ")})
+	if strings.Count(got, "\n") != 3 || !strings.Contains(got, `"session_state":{"a":[1,2]}`) || !strings.Contains(got, `"model_provider_data":null`) {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestWhatIsNotJSONIsAnErrorAndNoHalfFrame(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	e := wire.NewEncoder(&b)
+	err := e.Encode(wire.Completed{Head: head(wire.EventRunCompleted), SessionState: json.RawMessage("{nonsense")})
+	if err == nil || !strings.Contains(err.Error(), "RunCompleted") || b.Len() > 0 {
+		t.Errorf("%v, and %q was written", err, &b)
+	}
+	if err := e.Encode(wire.ContentCompleted{Head: head(wire.EventRunContentCompleted)}); err != nil || !strings.HasPrefix(b.String(), "event: RunContentCompleted\ndata: {") {
+		t.Errorf("the next frame: %v %q", err, &b)
+	}
+}
+
+type writes struct {
+	sizes []int
+	err   error
+}
+
+func (w *writes) Write(p []byte) (int, error) {
+	w.sizes = append(w.sizes, len(p))
+	return len(p), w.err
+}
+
+func TestEachFrameIsOneWriteAndItsErrorIsTold(t *testing.T) {
+	t.Parallel()
+	w := &writes{}
+	e := wire.NewEncoder(w)
+	for range 3 {
+		if err := e.Encode(wire.ContentCompleted{Head: head(wire.EventRunContentCompleted)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(w.sizes) != 3 {
+		t.Errorf("three frames in %d writes", len(w.sizes))
+	}
+	w.err = errors.New("gone")
+	if err := e.Encode(wire.ContentCompleted{}); !errors.Is(err, w.err) {
+		t.Errorf("the writer's error became %v", err)
+	}
+}
+
+func TestAKeepAliveIsACommentThatNobodyReads(t *testing.T) {
+	t.Parallel()
+	if !strings.HasPrefix(wire.KeepAlive, ":") || !strings.HasSuffix(wire.KeepAlive, "\n\n") || strings.Count(wire.KeepAlive, "\n") != 2 {
+		t.Errorf("%q", wire.KeepAlive)
+	}
+}
+
+func TestMarshalEscapesNoMoreThanJSONAsks(t *testing.T) {
+	t.Parallel()
+	got, err := wire.Marshal(map[string]string{"a": "<&>\n"})
+	if err != nil || string(got) != `{"a":"<&>\n"}` {
+		t.Errorf("%q %v", got, err)
+	}
+	if _, err := wire.Marshal(func() {}); err == nil {
+		t.Error("a function was marshalled")
+	}
+}
+
+func FuzzEncode(f *testing.F) {
+	f.Add("a\nb", `{"a":"b"}`, "r\r\n")
+	f.Add("\xff\x00\u2028", "{\n}", "")
+	f.Add("data: x\n\n", "[1, 2]", "event: y")
+	f.Fuzz(func(t *testing.T, text, state, id string) {
+		h := head(wire.EventRunContent)
+		h.SessionID, h.AgentName = id, id
+		events := []wire.Event{
+			wire.Content{Head: h, Content: text}, wire.Failed{Head: h, Content: text, ErrorType: id}, wire.Cancelled{Head: h, Content: text, Reason: id},
+			wire.Completed{Head: h, Content: text, SessionState: json.RawMessage(state), ModelProviderData: json.RawMessage(state)},
+		}
+		for _, e := range events {
+			var b bytes.Buffer
+			if err := wire.NewEncoder(&b).Encode(e); err != nil {
+				if json.Valid([]byte(state)) || b.Len() > 0 {
+					t.Errorf("%v, and %q was written", err, &b)
+				}
+				continue
+			}
+			if got := b.String(); strings.Count(got, "\n") != 3 || strings.Contains(got, "\r") || !utf8.ValidString(got) {
+				t.Errorf("%q is not one frame", got)
+			}
+			if back := content(t, b.String()); utf8.ValidString(text) && back != text {
+				t.Errorf("%q came back as %q", text, back)
+			}
+		}
+	})
+}
