@@ -94,7 +94,7 @@ func run(ctx context.Context, f flags) (err error) {
 	return b.print()
 }
 
-// print writes the figures to stdout and what went wrong with them after them.
+// print writes the figures to stdout, and to stderr what the wrong answers were.
 func (b *bench) print() error {
 	for _, s := range b.subjects {
 		b.report.Errors = append(b.report.Errors, s.failed)

@@ -88,16 +88,20 @@ func (s *subject) start(ctx context.Context) (t started, err error) {
 
 // await asks until the answer is right and tells how long after begin that was.
 func (s *subject) await(ctx context.Context, begin time.Time, ask func(context.Context) error) (time.Duration, error) {
+	var last error
 	for {
 		err := ask(ctx)
 		if err == nil {
 			return time.Since(begin), nil
 		}
+		if ctx.Err() == nil { // else it only says that time is up
+			last = err
+		}
 		select {
 		case <-s.done:
 			return 0, fmt.Errorf("it ended before it served (%s)", s.cmd.ProcessState)
 		case <-ctx.Done():
-			return 0, fmt.Errorf("%w; the last answer: %w", ctx.Err(), err)
+			return 0, errors.Join(ctx.Err(), last)
 		case <-time.After(time.Millisecond):
 		}
 	}
