@@ -34,6 +34,9 @@ type Signer struct {
 // LoadSigner reads the key. Its error names the remedy and no key material.
 func LoadSigner(k SigningKey) (Signer, error) {
 	s, own, err := k.read()
+	if err == nil && own != "" && k.Algorithm != "" && own != k.Algorithm {
+		err = fmt.Errorf("%s holds a key for %s, not for %s; make another file with: keyway keys generate --alg %s --out FILE", k.File, own, k.Algorithm, k.Algorithm)
+	}
 	if err == nil {
 		s.method, err = signingMethod(cmp.Or(k.Algorithm, own), publicOf(s.private))
 	}

@@ -202,6 +202,7 @@ func TestUnusableSigningKeysAreRefusedWithARemedy(t *testing.T) {
 		"a broken file key":   {file(`{"private_key":"x"}`), []string{"private_key: not PEM"}},
 		"a broken file set":   {file(string(badSet)), []string{"key 0: not a JWK"}},
 		"a short file secret": {file(`{"secret":"short"}`), []string{"5 bytes"}},
+		"a file's other alg":  {token.SigningKey{File: writeFile(t, string(must(token.GenerateKeys("RS256", rand.Reader)))), Algorithm: "PS256"}, []string{"for RS256, not for PS256", "--alg PS256"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
