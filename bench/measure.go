@@ -28,6 +28,7 @@ type bench struct {
 // usage is what a process group has used. Pages that its processes share count
 // for each.
 type usage struct {
+	processes      int
 	cpu            time.Duration // user and system, since its start
 	resident, peak int64         // bytes
 }

@@ -47,6 +47,7 @@ func groupUsage(group int) (u usage, err error) {
 			return u, fmt.Errorf("/proc/%s/stat: %w", e.Name(), err)
 		}
 		if of == group {
+			u.processes++
 			u.cpu += cpu
 			u.resident += kilobytes(status, "VmRSS:")
 			u.peak += kilobytes(status, "VmHWM:")
