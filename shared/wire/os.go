@@ -50,7 +50,6 @@ type Agent struct {
 	Description   string       `json:"description,omitempty"`
 	IsFactory     bool         `json:"is_factory"`
 	Model         AgentModel   `json:"model"`
-	Tools         *AgentTools  `json:"tools,omitempty"`
 	Sessions      AgentSession `json:"sessions"`
 	Reasoning     Reasoning    `json:"reasoning"`
 	SystemMessage *SystemFlags `json:"system_message,omitempty"`
@@ -65,23 +64,10 @@ type AgentModel struct {
 	Provider string `json:"provider"`
 }
 
-// AgentTools lists what the agent may call.
-type AgentTools struct {
-	Tools []AgentTool `json:"tools"`
-}
-
-// AgentTool is one of them; Parameters is a JSON Schema.
-type AgentTool struct {
-	Name        string `json:"name"`
-	Description string `json:"description"`
-	Parameters  any    `json:"parameters"`
-}
-
 // AgentSession says how the agent keeps its conversations.
 type AgentSession struct {
 	SessionTable        string `json:"session_table"`
 	AddHistoryToContext bool   `json:"add_history_to_context,omitempty"`
-	NumHistoryRuns      int    `json:"num_history_runs,omitempty"`
 }
 
 // Reasoning is always off.

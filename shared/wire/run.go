@@ -7,9 +7,7 @@ import (
 
 // Run statuses.
 const (
-	StatusPending   = "PENDING"
 	StatusRunning   = "RUNNING"
-	StatusPaused    = "PAUSED"
 	StatusCompleted = "COMPLETED"
 	StatusError     = "ERROR"
 	StatusCancelled = "CANCELLED"

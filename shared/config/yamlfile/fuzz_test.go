@@ -86,7 +86,7 @@ func FuzzCanonical(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		once, err := yamlfile.Canonical("keyway.yaml", data)
 		if err != nil {
-			t.Skip()
+			return // not a file that has one
 		}
 		if twice, err := config.Canonical(once); err != nil || string(twice) != string(once) {
 			t.Fatalf("%s became %s, %v", once, twice, err)
