@@ -98,6 +98,7 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 	defer s.background.Wait()
 	defer cancel()
 	s.apply(p)
+	s.sweep(ctx) // before anybody can ask for such a run
 	s.background.Go(func() { s.endAbandoned(ctx) })
 	if changes != nil {
 		s.background.Go(func() { s.reload(ctx, changes) })
@@ -244,20 +245,25 @@ func (s *server) listen(ctx context.Context, l net.Listener) error {
 	return web.Close()
 }
 
-// endAbandoned closes, now and every minute, the runs of processes that died.
+// endAbandoned sweeps every minute.
 func (s *server) endAbandoned(ctx context.Context) {
 	ticker := time.NewTicker(time.Minute)
 	defer ticker.Stop()
 	for {
-		if n, err := s.db.EndAbandoned(ctx, time.Now()); err != nil && ctx.Err() == nil {
-			s.log.Warn("abandoned runs can't be ended", "err", err)
-		} else if n > 0 {
-			s.log.Warn("ended runs that their process left behind", "runs", n)
-		}
 		select {
 		case <-ticker.C:
+			s.sweep(ctx)
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// sweep ends the runs of processes that died.
+func (s *server) sweep(ctx context.Context) {
+	if n, err := s.db.EndAbandoned(ctx, time.Now()); err != nil && ctx.Err() == nil {
+		s.log.Warn("abandoned runs can't be ended", "err", err)
+	} else if n > 0 {
+		s.log.Warn("ended runs that their process left behind", "runs", n)
 	}
 }
