@@ -28,6 +28,7 @@ var rooms = map[string]string{
 	"shared/edge":             "shared/fault shared/route shared/scope shared/authz shared/token shared/config github.com/aws/aws-lambda-go/events",
 	"shared/obs":              "shared/fault",
 	"shared/model":            "",
+	"shared/tool":             "",
 	"shared/model/openai":     "shared/fault shared/model github.com/openai/openai-go",
 	"shared/model/demo":       "shared/model",
 	"shared/model/modeltest":  "shared/fault shared/model github.com/google/go-cmp",
@@ -41,7 +42,8 @@ var rooms = map[string]string{
 	"shared/gateway":          "shared/fault shared/route shared/authz shared/edge shared/obs github.com/aws/aws-lambda-go/events",
 	"shared/wiring":           "shared/config shared/api shared/authz shared/route shared/store shared/model shared/run shared/wire github.com/google/uuid",
 	"bench":                   "shared/store/devpg github.com/jackc/pgx",
-	"cmd/keyway":              "shared/ github.com/alecthomas/kong github.com/fsnotify/fsnotify github.com/aws/aws-lambda-go/events",
+	"shared/cli":              "shared/ github.com/alecthomas/kong github.com/fsnotify/fsnotify github.com/aws/aws-lambda-go/events",
+	"cmd/keyway":              "shared/cli",
 }
 
 type listed struct {

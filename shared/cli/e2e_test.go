@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"bytes"
@@ -31,7 +31,7 @@ func (s suite) Run() int { return storetest.Main(s.M) }
 // TestMain is also the keyway command, for the scripts in testdata/script.
 func TestMain(m *testing.M) {
 	devpg.HoldIfAsked()
-	testscript.Main(suite{m}, map[string]func(){"keyway": main})
+	testscript.Main(suite{m}, map[string]func(){"keyway": func() { Main(Own{}) }})
 }
 
 // running is a keyway serve on a port of its own, with a database of its own and
