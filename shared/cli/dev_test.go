@@ -460,7 +460,7 @@ func (d devDir) noPostgres(t *testing.T, when, url string) {
 func TestTheBuiltServerSurvivesKillsAndEndsCleanly(t *testing.T) {
 	t.Parallel()
 	binary := filepath.Join(t.TempDir(), "keyway")
-	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/keyway").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	d := newDevDir(t, "quickstart")
