@@ -71,7 +71,7 @@ func TestARunIsThereBeforeItEnds(t *testing.T) {
 		t.Fatalf("%+v %v", got, err)
 	}
 	s := session(t, db, ann, "s")
-	if s.Name != "message 0" || *s.AgentID != "a" || !s.CreatedAt.Equal(day) || s.Usage != nil {
+	if s.Name == nil || *s.Name != "message 0" || *s.AgentID != "a" || !s.CreatedAt.Equal(day) || s.Usage != nil {
 		t.Errorf("the session is %+v", s)
 	}
 	finish(t, db, r)
@@ -87,7 +87,7 @@ func TestTheFirstMessageNamesTheSession(t *testing.T) {
 	finish(t, db, begin(t, db, "ann", "s", 1))
 	finish(t, db, begin(t, db, "ann", "s", 2))
 	s := session(t, db, ann, "s")
-	if s.Name != "message 1" || !s.UpdatedAt.Equal(day.Add(2*time.Minute+time.Second)) {
+	if s.Name == nil || *s.Name != "message 1" || !s.UpdatedAt.Equal(day.Add(2*time.Minute+time.Second)) {
 		t.Errorf("%+v", s)
 	}
 }
@@ -129,7 +129,7 @@ func TestDeletingASessionUnderARunIsNoInternalError(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	r := begin(t, db, "ann", "s", 0)
-	if err := db.DeleteSession(t.Context(), ann, "s", ""); err != nil {
+	if err := db.DeleteSessions(t.Context(), ann, []string{"s"}, ""); err != nil {
 		t.Fatal(err)
 	}
 	r.Status, r.Metrics = "COMPLETED", json.RawMessage("{}")
@@ -158,11 +158,11 @@ func TestOthersDataLooksLikeNoData(t *testing.T) {
 		if found, err := db.RequestCancel(t.Context(), v, store.RunQuery{RunID: r.RunID.String()}); err != nil || found {
 			t.Errorf("%s cancels her run: %t %v", name, found, err)
 		}
-		if err := db.DeleteSession(t.Context(), v, "s", ""); err != nil {
+		if err := db.DeleteSessions(t.Context(), v, []string{"s"}, ""); err != nil {
 			t.Errorf("%s deletes: %v", name, err)
 		}
 	}
-	if s := session(t, db, ann, "s"); s.Name != "message 0" {
+	if s := session(t, db, ann, "s"); s.Name == nil || *s.Name != "message 0" {
 		t.Errorf("her session is %+v", s)
 	}
 	session(t, db, admin, "s")
@@ -173,7 +173,7 @@ func TestASessionIDBelongsToEachOwner(t *testing.T) {
 	db := storetest.New(t)
 	finish(t, db, begin(t, db, "ann", "s", 1))
 	finish(t, db, begin(t, db, "bob", "s", 2))
-	if got := session(t, db, ann, "s").Name + ", " + session(t, db, bob, "s").Name; got != "message 1, message 2" {
+	if got := *session(t, db, ann, "s").Name + ", " + *session(t, db, bob, "s").Name; got != "message 1, message 2" {
 		t.Errorf("they see %s", got)
 	}
 	if _, err := db.Session(t.Context(), admin, "s", ""); !errors.Is(err, fault.Conflict) {
@@ -182,7 +182,7 @@ func TestASessionIDBelongsToEachOwner(t *testing.T) {
 	if s, err := db.Session(t.Context(), admin, "s", "bob"); err != nil || s.Owner != "bob" {
 		t.Errorf("%+v %v", s, err)
 	}
-	if err := db.DeleteSession(t.Context(), bob, "s", ""); err != nil {
+	if err := db.DeleteSessions(t.Context(), bob, []string{"s"}, ""); err != nil {
 		t.Fatal(err)
 	}
 	session(t, db, ann, "s")
@@ -210,7 +210,7 @@ func TestListsArePagedSortedAndNarrowed(t *testing.T) {
 		"an unknown sort is normal": {store.SessionQuery{Limit: 1, Page: 1, SortBy: "name; DROP"}, "s4", 5},
 		"part of a name, any case":  {store.SessionQuery{Limit: 9, Page: 1, NameHas: "MESSAGE 3"}, "s3", 1},
 		"wildcards are text":        {store.SessionQuery{Limit: 9, Page: 1, NameHas: "%"}, "", 0},
-		"another agent":             {store.SessionQuery{Limit: 9, Page: 1, AgentID: "b"}, "", 0},
+		"another agent":             {store.SessionQuery{Limit: 9, Page: 1, Component: "b"}, "", 0},
 		"another type":              {store.SessionQuery{Limit: 9, Page: 1, Type: "team"}, "", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
