@@ -77,18 +77,23 @@ func (t *turn) ask(ctx context.Context, messages []model.Message) (*model.End, m
 		if err = partErr; err != nil {
 			break
 		}
-		if part.ProviderData != nil {
-			t.data = storableJSON(part.ProviderData)
+		marks := storableJSON(part.ProviderData)
+		if marks != nil {
+			t.data = marks
 		}
 		if end = part.End; end != nil {
 			break
+		}
+		if part.Opening {
+			t.opened(marks)
+			continue
 		}
 		if part.Text != "" && first == 0 {
 			first = t.r.now().Sub(asked)
 		}
 		piece := storable(part.Text)
 		text.WriteString(piece)
-		t.said(piece)
+		t.said(piece, marks)
 	}
 	if t.first == 0 {
 		t.first = first
@@ -103,7 +108,7 @@ func (t *turn) ask(ctx context.Context, messages []model.Message) (*model.End, m
 		}
 		return nil, answer, fmt.Errorf("%w: %w", errModel, err)
 	}
-	answer.ToolCalls = end.ToolCalls
+	answer.ToolCalls, answer.Opaque = end.ToolCalls, end.Opaque
 	t.record(answer, &wire.MessageMetrics{
 		InputTokens: end.Usage.Input, OutputTokens: end.Usage.Output, TotalTokens: end.Usage.Total,
 		Duration: t.r.now().Sub(asked).Seconds(), TimeToFirstToken: first.Seconds(),
@@ -112,11 +117,18 @@ func (t *turn) ask(ctx context.Context, messages []model.Message) (*model.End, m
 	return end, answer, nil
 }
 
-// said passes one piece of the answer on.
-func (t *turn) said(piece string) {
+// opened passes on how the vendor names the answer that now begins.
+func (t *turn) opened(marks json.RawMessage) {
+	t.emit(Event{Event: wire.ContentOpened{
+		Head: t.at(wire.EventRunContent), ContentType: "str", ModelProviderData: marks, EventIndex: t.index,
+	}}, nil)
+}
+
+// said passes one piece of the answer on, with the marks that came beside it.
+func (t *turn) said(piece string, marks json.RawMessage) {
 	t.content.WriteString(piece)
 	t.emit(Event{Event: wire.Content{
-		Head: t.at(wire.EventRunContent), Content: piece, ContentType: "str", ModelProviderData: t.data, EventIndex: t.index,
+		Head: t.at(wire.EventRunContent), Content: piece, ContentType: "str", ModelProviderData: marks, EventIndex: t.index,
 	}}, nil)
 }
 
