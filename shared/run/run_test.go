@@ -311,6 +311,56 @@ func TestAModelThatCountsNothingCostsNothing(t *testing.T) {
 	}
 }
 
+// AgentOS's Responses models name the answer first; the pieces go without its name.
+func TestAnOpeningIsAnEventWithoutContent(t *testing.T) {
+	t.Parallel()
+	marks := json.RawMessage(`{"response_id":"resp_1"}`)
+	b := newBench(t, func(_ context.Context, say func(model.Part) bool) error {
+		say(model.Part{ProviderData: marks, Opening: true})
+		say(model.Part{Text: "hi"})
+		say(model.Part{ProviderData: marks, End: &model.End{}})
+		return nil
+	})
+	list := b.run("hello")
+	var heard []string
+	for _, e := range list {
+		if e.Name() == wire.EventRunContent {
+			raw, err := wire.Marshal(e.Event)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, members, _ := strings.Cut(string(raw), `"nested_depth":0,`)
+			heard = append(heard, members)
+		}
+	}
+	want := []string{
+		`"workflow_agent":false,"content_type":"str","reasoning_content":"","model_provider_data":{"response_id":"resp_1"},"event_index":2}`,
+		`"content":"hi","workflow_agent":false,"content_type":"str","reasoning_content":"","event_index":3}`,
+	}
+	if diff := cmp.Diff(want, heard); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+	if r := last(list).Result; string(r.ModelProviderData) != string(marks) || string(r.Messages[len(r.Messages)-1].ProviderData) != string(marks) {
+		t.Errorf("the run has %s, its answer %s", r.ModelProviderData, r.Messages[len(r.Messages)-1].ProviderData)
+	}
+}
+
+func TestWhatTheVendorWantsBackReachesItWithTheToolsResult(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, func(_ context.Context, say func(model.Part) bool) error {
+		say(model.Part{End: &model.End{ToolCalls: []model.ToolCall{{ID: "c", Name: "f"}}, Opaque: json.RawMessage(`["sealed"]`)}})
+		return nil
+	}, says("done"))
+	b.run("hello")
+	var opaque []string
+	for _, m := range b.model.requests()[1].Messages {
+		opaque = append(opaque, string(m.Role)+string(m.Opaque))
+	}
+	if got := strings.Join(opaque, " "); !strings.HasSuffix(got, `user assistant["sealed"] tool`) {
+		t.Errorf("the second request has %s", got)
+	}
+}
+
 // The marks of one answer never stand beside another.
 func TestEachAnswerHasItsOwnMarks(t *testing.T) {
 	t.Parallel()
