@@ -106,29 +106,36 @@ func (a Runs) tell(w http.ResponseWriter, r *request, events iter.Seq2[run.Event
 	return fmt.Errorf("the run ended without a result: %w", fault.Internal)
 }
 
-// textTypes are the media types besides text/… that hold text.
-var textTypes = []string{"", "application/json", "application/xml", "application/x-yaml", "application/yaml", "application/octet-stream"}
+// What holds text besides text/…: by media type, or by the name's extension where
+// the type says nothing.
+var (
+	textTypes      = []string{"application/json", "application/xml", "application/yaml", "application/x-yaml"}
+	textExtensions = []string{"txt", "md", "csv", "tsv", "json", "xml", "yaml", "yml", "html", "htm", "css", "js", "py", "log", "toml", "ini"}
+)
 
 // textFiles takes the files whose content is text. What the agent could not read
 // is refused rather than left out.
 func (a Runs) textFiles(files []input.File) ([]wire.File, error) {
 	var out []wire.File
 	for _, f := range files {
-		isText := strings.HasPrefix(f.Type, "text/") || slices.Contains(textTypes, f.Type)
+		extension := strings.ToLower(strings.TrimPrefix(path.Ext(f.Name), "."))
+		isText := strings.HasPrefix(f.Type, "text/") || slices.Contains(textTypes, f.Type) ||
+			(f.Type == "" || f.Type == "application/octet-stream") && slices.Contains(textExtensions, extension)
 		switch {
-		case !isText || !utf8.Valid(f.Content) || strings.ContainsRune(string(f.Content), 0):
+		case !isText || !storable(string(f.Content)):
 			return nil, fault.Public(fault.Invalid, "Unsupported file type", fmt.Errorf("files: %q of type %q is not UTF-8 text", f.Name, f.Type))
 		case len(f.Content) == 0:
 			return nil, fault.Public(fault.Invalid, "Empty file", nil)
-		case !utf8.ValidString(f.Name) || strings.ContainsRune(f.Name, 0) || len(f.Name) > store.MaxSessionID:
+		case !storable(f.Name) || len(f.Name) > store.MaxSessionID:
 			return nil, fault.Public(fault.Invalid, "files: a file's name must be valid UTF-8 of at most 255 bytes", nil)
 		}
-		out = append(out, wire.File{
-			ID: a.NewID().String(), MimeType: f.Type, Filename: f.Name, Format: strings.TrimPrefix(path.Ext(f.Name), "."), Content: string(f.Content),
-		})
+		out = append(out, wire.File{ID: a.NewID().String(), MimeType: f.Type, Filename: f.Name, Format: extension, Content: string(f.Content)})
 	}
 	return out, nil
 }
+
+// storable reports whether PostgreSQL can hold the text.
+func storable(text string) bool { return utf8.ValidString(text) && !strings.ContainsRune(text, 0) }
 
 type runsOfSession struct {
 	SessionID string `query:"session_id" required:"true" maxbytes:"1024" doc:"The session whose runs are asked for."`

@@ -28,8 +28,12 @@ func (in *reader) form(w http.ResponseWriter, r *http.Request, v reflect.Value) 
 		values, files, err = readMultipart(multipart.NewReader(r.Body, params["boundary"]))
 	case "application/x-www-form-urlencoded":
 		var body []byte
-		body, err = io.ReadAll(r.Body)
-		values = pairs(string(body))
+		broken := false
+		if body, err = io.ReadAll(r.Body); err == nil {
+			if values, broken = pairs(string(body)); broken {
+				err = errors.New("a percent sign escapes nothing")
+			}
+		}
 	}
 	if err != nil {
 		return unreadable(err)

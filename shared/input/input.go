@@ -20,7 +20,6 @@ import (
 	"net/http"
 	"net/url"
 	"reflect"
-	"strconv"
 	"strings"
 
 	"github.com/keyway-agents/keyway/shared/fault"
@@ -84,54 +83,42 @@ func (in *reader) complain(kind, msg string, value any, ctx fault.Members, loc .
 	in.faults = append(in.faults, fault.Field{Type: kind, Loc: loc, Msg: msg, Input: value, Ctx: ctx})
 }
 
-// queryOf reads the query as Starlette does: a pair that can't be decoded counts
-// for nothing, and & alone separates.
+// queryOf reads the query. A broken percent sign stands for itself, as in
+// Starlette.
 func queryOf(r *http.Request) url.Values {
 	if r.URL.RawQuery == "" {
 		return nil
 	}
-	return pairs(r.URL.RawQuery)
+	values, _ := pairs(r.URL.RawQuery)
+	return values
 }
 
-// pairs is url.ParseQuery as browsers do it: ; is an ordinary character, and a
-// broken percent sign stands for itself.
-func pairs(text string) url.Values {
-	out := url.Values{}
+// pairs reads names and values as browsers write them: ; is an ordinary character.
+// broken tells that a percent sign escapes nothing.
+func pairs(text string) (values url.Values, broken bool) {
+	values = url.Values{}
 	for pair := range strings.SplitSeq(text, "&") {
 		if pair == "" {
 			continue
 		}
 		name, value, _ := strings.Cut(pair, "=")
-		name = unescape(name)
-		out[name] = append(out[name], unescape(value))
+		name, err := unescape(name)
+		value, err2 := unescape(value)
+		broken = broken || err != nil || err2 != nil
+		values[name] = append(values[name], value)
 	}
-	return out
+	return values, broken
 }
 
-func unescape(s string) string {
+func unescape(s string) (string, error) {
 	if !strings.ContainsAny(s, "%+") {
-		return s
+		return s, nil
 	}
-	if out, err := url.QueryUnescape(s); err == nil {
-		return out
+	out, err := url.QueryUnescape(s)
+	if err != nil {
+		return s, err
 	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		switch {
-		case s[i] == '+':
-			b.WriteByte(' ')
-		case s[i] == '%' && i+2 < len(s):
-			if n, err := strconv.ParseUint(s[i+1:i+3], 16, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 2
-				continue
-			}
-			b.WriteByte('%')
-		default:
-			b.WriteByte(s[i])
-		}
-	}
-	return b.String()
+	return out, nil
 }
 
 // places tells where a struct is read from.

@@ -33,7 +33,8 @@ var (
 func begin(t *testing.T, db *store.DB, owner, session string, n int) store.Run {
 	t.Helper()
 	r := store.Run{
-		RunID: uuid.New(), Owner: owner, SessionID: session, AgentID: "a", AgentName: "A", ModelID: "m", ModelProvider: "P",
+		Status: "RUNNING",
+		RunID:  uuid.New(), Owner: owner, SessionID: session, AgentID: "a", AgentName: "A", ModelID: "m", ModelProvider: "P",
 		Input: fmt.Sprintf("message %d", n), CreatedAt: day.Add(time.Duration(n) * time.Minute),
 	}
 	if _, err := db.BeginRun(t.Context(), r); err != nil {
@@ -47,7 +48,7 @@ func finish(t *testing.T, db *store.DB, r store.Run) {
 	t.Helper()
 	r.Status, r.Content = "COMPLETED", new("answer to "+r.Input)
 	r.Messages, r.Metrics = json.RawMessage(`[{"role":"user","content":"`+r.Input+`"}]`), json.RawMessage(`{"total_tokens":15}`)
-	err := db.FinishRun(t.Context(), r, store.Usage{ModelID: "m", ModelFamily: "F", Input: 10, Output: 5, Total: 15}, r.CreatedAt.Add(time.Second))
+	err := db.FinishRun(t.Context(), r, store.Events{}, store.Usage{ModelID: "m", ModelFamily: "F", Input: 10, Output: 5, Total: 15}, r.CreatedAt.Add(time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +118,7 @@ func TestARunEndsOnce(t *testing.T) {
 	r := begin(t, db, "ann", "s", 0)
 	finish(t, db, r)
 	r.Status, r.Metrics = "ERROR", json.RawMessage("{}")
-	if err := db.FinishRun(t.Context(), r, store.Usage{ModelID: "m", Total: 15}, day); !errors.Is(err, fault.Conflict) {
+	if err := db.FinishRun(t.Context(), r, store.Events{}, store.Usage{ModelID: "m", Total: 15}, day); !errors.Is(err, fault.Conflict) {
 		t.Errorf("a second end: %v", err)
 	}
 	if got := session(t, db, ann, "s").Usage[0].Total; got != 15 {
@@ -133,7 +134,7 @@ func TestDeletingASessionUnderARunIsNoInternalError(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Status, r.Metrics = "COMPLETED", json.RawMessage("{}")
-	if err := db.FinishRun(t.Context(), r, store.Usage{ModelID: "m", Total: 1}, day); !errors.Is(err, fault.Conflict) {
+	if err := db.FinishRun(t.Context(), r, store.Events{}, store.Usage{ModelID: "m", Total: 1}, day); !errors.Is(err, fault.Conflict) {
 		t.Errorf("%v", err)
 	}
 }
@@ -155,7 +156,7 @@ func TestOthersDataLooksLikeNoData(t *testing.T) {
 		if page, n, err := db.Sessions(t.Context(), v, store.SessionQuery{Limit: 9, Page: 1, Owner: "ann"}); err != nil || n != 0 || len(page) != 0 {
 			t.Errorf("%s lists %d %v %v", name, n, page, err)
 		}
-		if found, err := db.RequestCancel(t.Context(), v, store.RunQuery{RunID: r.RunID.String()}); err != nil || found {
+		if found, err := db.RequestCancel(t.Context(), v, store.RunQuery{RunID: r.RunID.String()}, day); err != nil || found {
 			t.Errorf("%s cancels her run: %t %v", name, found, err)
 		}
 		if err := db.DeleteSessions(t.Context(), v, []string{"s"}, ""); err != nil {
@@ -261,7 +262,7 @@ func TestACancelIsSeenByWhoCarriesTheRun(t *testing.T) {
 	running, ended := begin(t, db, "ann", "s", 0), begin(t, db, "ann", "s", 1)
 	finish(t, db, ended)
 	for _, r := range []store.Run{running, ended} {
-		if found, err := db.RequestCancel(t.Context(), ann, store.RunQuery{RunID: r.RunID.String()}); err != nil || !found {
+		if found, err := db.RequestCancel(t.Context(), ann, store.RunQuery{RunID: r.RunID.String()}, day); err != nil || !found {
 			t.Fatalf("%t %v", found, err)
 		}
 	}
@@ -321,7 +322,7 @@ func TestDatabaseFailuresHaveAKindAndHideTheirText(t *testing.T) {
 		CREATE TRIGGER refuse BEFORE UPDATE ON keyway.runs FOR EACH ROW EXECUTE FUNCTION keyway.refuse()`)
 	r := begin(t, db, "ann", "s", 0)
 	r.Status, r.Metrics = "COMPLETED", json.RawMessage("{}")
-	err = db.FinishRun(t.Context(), r, store.Usage{ModelID: "m", Total: 1}, day)
+	err = db.FinishRun(t.Context(), r, store.Events{}, store.Usage{ModelID: "m", Total: 1}, day)
 	if !errors.Is(err, fault.Internal) || strings.Contains(fault.Detail(err), "db-7") || !strings.Contains(err.Error(), "db-7") {
 		t.Errorf("%v, shown as %q", err, fault.Detail(err))
 	}

@@ -58,6 +58,17 @@ type Content struct {
 	EventIndex        int             `json:"event_index"`
 }
 
+// ContentOpened is the RunContent that comes before an answer's first piece when
+// the vendor names the answer first: its marks, and no content.
+type ContentOpened struct {
+	Head
+	WorkflowAgent     bool            `json:"workflow_agent"`
+	ContentType       string          `json:"content_type"`
+	ReasoningContent  string          `json:"reasoning_content"`
+	ModelProviderData json.RawMessage `json:"model_provider_data,omitempty"`
+	EventIndex        int             `json:"event_index"`
+}
+
 // ModelCompleted closes one call of the model with what it cost.
 type ModelCompleted struct {
 	Head
