@@ -94,7 +94,9 @@ func target(href string) string {
 	return u.String()
 }
 
-func isAdvertisement(href string) bool { return strings.HasPrefix(href, "https://duckduckgo.com/y.js?") }
+func isAdvertisement(href string) bool {
+	return strings.HasPrefix(href, "https://duckduckgo.com/y.js?")
+}
 
 func hasClass(n *html.Node, class string) bool {
 	return slices.Contains(strings.Fields(attribute(n, "class")), class)
