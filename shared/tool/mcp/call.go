@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -165,13 +166,19 @@ func describe(c sdk.Content) string {
 	return "[content of an unknown kind]"
 }
 
-// answered is the message of an error that the server itself sent.
+// answered is the message of an error that the server itself sent. The SDK gives
+// its own failures the same type.
 func answered(err error) (string, bool) {
-	if e, ok := errors.AsType[*jsonrpc.Error](err); ok {
-		return e.Message, true
+	e, ok := errors.AsType[*jsonrpc.Error](err)
+	if !ok || slices.Contains(sdkCodes, e.Code) {
+		return "", false
 	}
-	return "", false
+	return e.Message, true
 }
+
+// sdkCodes are "client is closing", "server is closing" and "rejected by
+// transport" in the SDK's internal/jsonrpc2.
+var sdkCodes = []int64{-32003, -32004, -32005}
 
 // isAnswer reports whether the session is well in spite of err.
 func isAnswer(err error) bool {
