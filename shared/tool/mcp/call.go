@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
@@ -110,6 +111,9 @@ func (s *Server) call(ctx context.Context, p *sdk.CallToolParams) (*sdk.CallTool
 			return nil, err
 		}
 		s.drop(session)
+		if seen.tooLarge.Load() {
+			return nil, errTooLarge
+		}
 		if !again || !seen.notBegun {
 			return nil, cmp.Or(seen.err, err) // the SDK keeps only the text of the transport's error
 		}
@@ -192,7 +196,8 @@ func isAnswer(err error) bool {
 // outcome is what the transport saw of one call.
 type outcome struct {
 	err      error
-	notBegun bool // no server has read the request, or it knew no such session
+	notBegun bool        // no server has read the request, or it knew no such session
+	tooLarge atomic.Bool // set by whoever reads the body
 }
 
 type outcomeKey struct{}
@@ -212,7 +217,7 @@ func (b *bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	if seen != nil {
 		seen.notBegun = resp.StatusCode == http.StatusNotFound
 	}
-	resp.Body = &body{ReadCloser: resp.Body, left: maxBody}
+	resp.Body = &body{ReadCloser: resp.Body, left: maxBody, seen: seen}
 	return resp, nil
 }
 
@@ -226,6 +231,7 @@ func (b *bounded) CloseIdleConnections() {
 type body struct {
 	io.ReadCloser
 	left int
+	seen *outcome // nil outside of calls
 }
 
 var errTooLarge = fault.Public(fault.Upstream, "The tool server's answer is larger than 4 MiB", nil)
@@ -234,6 +240,9 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.left == 0 {
 		if n, err := b.ReadCloser.Read(make([]byte, 1)); n == 0 {
 			return 0, err
+		}
+		if b.seen != nil {
+			b.seen.tooLarge.Store(true)
 		}
 		return 0, errTooLarge
 	}

@@ -154,7 +154,7 @@ func (s *Server) connect(ctx context.Context) (*sdk.ClientSession, error) {
 	defer context.AfterFunc(ctx, cancel)()
 	client := sdk.NewClient(&sdk.Implementation{Name: "keyway", Version: "1"}, &sdk.ClientOptions{Capabilities: &sdk.ClientCapabilities{}})
 	session, err := client.Connect(own, &sdk.StreamableClientTransport{
-		Endpoint: s.o.URL, HTTPClient: s.client, DisableStandaloneSSE: true, MaxRetries: -1, MaxEventSize: maxBody,
+		Endpoint: s.o.URL, HTTPClient: s.client, DisableStandaloneSSE: true, MaxRetries: -1, MaxEventSize: -1, // bounded does it
 	}, nil)
 	if err != nil {
 		return nil, err

@@ -100,12 +100,14 @@ func TestARefusalToSearchIsNotAnEmptyResult(t *testing.T) {
 		h    http.HandlerFunc
 		want string
 	}{
-		"a challenge":       {duck, "takes this server for a robot"},
-		"202":               {status(202), "takes this server for a robot"},
-		"403":               {status(403), "takes this server for a robot"},
-		"500":               {status(500), "answered with status 500"},
-		"another page":      {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<p>hello")) }, "has no results in it"},
-		"a redirect inside": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://127.0.0.1:9/", 307) }, "is not a public address"},
+		"a challenge":  {duck, "takes this server for a robot"},
+		"202":          {status(202), "takes this server for a robot"},
+		"403":          {status(403), "takes this server for a robot"},
+		"500":          {status(500), "answered with status 500"},
+		"another page": {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<p>hello")) }, "has no results in it"},
+		"a redirect inside": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://127.0.0.1:9/", http.StatusTemporaryRedirect)
+		}, "is not a public address"},
 	} {
 		for _, f := range []string{"web_search", "search_news"} {
 			if name == "a challenge" && f == "search_news" {
