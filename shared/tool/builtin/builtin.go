@@ -29,7 +29,7 @@ func Names(own []tool.Tool) ([]string, error) {
 	all := slices.Clone(names)
 	for _, t := range own {
 		switch {
-		case !tool.ValidName(t.Name) || t.Call == nil:
+		case !tool.ValidName(t.Name) || t.Call == nil && !t.External:
 			return nil, fault.Public(fault.Invalid, fmt.Sprintf("the tool %q needs a Call and a name of up to 64 letters, digits, - and _", t.Name), nil)
 		case slices.Contains(all, t.Name):
 			return nil, fault.Public(fault.Invalid, fmt.Sprintf("the name of the tool %q is taken; give it another", t.Name), nil)
