@@ -98,7 +98,7 @@ func (r *results) note(exchange string, found []string, list *differences) {
 	}
 }
 
-// tell reports the commonest difference first.
+// tell reports the commonest difference first, and with -v all of its exchanges.
 func (r *results) tell(t *testing.T, group string) {
 	t.Helper()
 	t.Logf("%s: %d the same, %d differ as listed, %d differ unlisted", group, r.same, r.asListed, r.differing)
@@ -111,7 +111,7 @@ func (r *results) tell(t *testing.T, group string) {
 	for _, d := range found {
 		where := r.unlisted[d]
 		more := ""
-		if len(where) > 6 {
+		if len(where) > 6 && !testing.Verbose() {
 			more = fmt.Sprintf(" and %d more", len(where)-6)
 			where = where[:6]
 		}
