@@ -28,17 +28,20 @@ func Describe(a config.Agent, m wire.AgentModel) wire.Agent {
 	return out
 }
 
-func (a Agents) handlers() map[route.Name]handler {
-	return map[route.Name]handler{
+func (a Agents) endpoints() map[route.Name]endpoint {
+	return map[route.Name]endpoint{
 		route.ListAgents:    answer(a.list),
 		route.GetAgent:      answer(a.get),
-		route.ListTeams:     answer(empty),
-		route.ListWorkflows: answer(empty),
+		route.ListTeams:     answer(none),
+		route.ListWorkflows: answer(none),
 	}
 }
 
+// none answers a list of which Keyway serves nothing: teams and workflows.
+func none(context.Context, *request, nothing) ([]wire.Agent, error) { return []wire.Agent{}, nil }
+
 // list shows what the caller may read: a list is filtered, not refused.
-func (a Agents) list(_ context.Context, r *request) ([]wire.Agent, error) {
+func (a Agents) list(_ context.Context, r *request, _ nothing) ([]wire.Agent, error) {
 	out := []wire.Agent{}
 	for _, agent := range a.List {
 		if r.decision.Lists(agent.ID) {
@@ -48,7 +51,7 @@ func (a Agents) list(_ context.Context, r *request) ([]wire.Agent, error) {
 	return out, nil
 }
 
-func (a Agents) get(_ context.Context, r *request) (wire.Agent, error) {
+func (a Agents) get(_ context.Context, r *request, _ nothing) (wire.Agent, error) {
 	return a.find(r.param("agent_id"))
 }
 

@@ -5,7 +5,6 @@
 package api
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -18,18 +17,24 @@ import (
 	"github.com/keyway-agents/keyway/shared/obs"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/store"
-	"github.com/keyway-agents/keyway/shared/wire"
 )
 
 // DatabaseID is AgentOS's db_id of the one store that there is.
 const DatabaseID = "keyway"
 
-// handler answers one route. An error, before the first byte, becomes the answer.
-type handler func(http.ResponseWriter, *request) error
+// request is an admitted request: who sends it, and what was decided.
+type request struct {
+	*http.Request
+	principal *authz.Principal
+	decision  authz.Decision
+}
 
-// Resource is a family of routes with their handlers.
+// param is a parameter of the path.
+func (r *request) param(name string) string { return r.decision.Params[name] }
+
+// Resource is a family of routes with what answers them.
 type Resource interface {
-	handlers() map[route.Name]handler
+	endpoints() map[route.Name]endpoint
 }
 
 // Options of a Server; all are required.
@@ -44,26 +49,26 @@ type Options struct {
 // Server answers the routes of its resources.
 type Server struct {
 	Options
-	handlers map[route.Name]handler
+	endpoints map[route.Name]endpoint
 }
 
 // New makes a Server of the given resources. A function that serves a part of
 // the table passes that part.
 func New(o Options, resources ...Resource) *Server {
-	s := &Server{Options: o, handlers: map[route.Name]handler{}}
+	s := &Server{Options: o, endpoints: map[route.Name]endpoint{}}
 	for _, r := range resources {
-		for name, h := range r.handlers() {
-			if s.handlers[name] != nil {
-				panic("api: two handlers for " + name)
+		for name, e := range r.endpoints() {
+			if s.Serves(name) {
+				panic("api: two endpoints for " + name)
 			}
-			s.handlers[name] = h
+			s.endpoints[name] = e
 		}
 	}
 	return s
 }
 
-// Serves reports whether the server has a handler for the route.
-func (s *Server) Serves(name route.Name) bool { return s.handlers[name] != nil }
+// Serves reports whether the server has an endpoint for the route.
+func (s *Server) Serves(name route.Name) bool { return s.endpoints[name].serve != nil }
 
 // ServeHTTP decides and answers. The caller is in the request's context
 // (authz.WithPrincipal); without one only public routes answer.
@@ -88,33 +93,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	obs.Note(r.Context(), "route", d.Route.String())
-	h := s.handlers[d.Route.Name]
-	if h == nil {
-		return fmt.Errorf("no handler for %s: %w", d.Route, fault.NotFound)
+	if !s.Serves(d.Route.Name) {
+		return fmt.Errorf("no endpoint for %s: %w", d.Route, fault.NotFound)
 	}
-	return h(w, &request{Request: r.WithContext(authz.WithDecision(r.Context(), p, d)), principal: p, decision: d})
-}
-
-// answer makes a handler of a function that returns what to say.
-func answer[T any](f func(context.Context, *request) (T, error)) handler {
-	return func(w http.ResponseWriter, r *request) error {
-		v, err := f(r.Context(), r)
-		if err != nil {
-			return err
-		}
-		return writeJSON(w, http.StatusOK, v)
-	}
-}
-
-func writeJSON(w http.ResponseWriter, status int, v any) error {
-	data, err := wire.Marshal(v)
-	if err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_, _ = w.Write(data) // the client may be gone; there is nobody to tell
-	return nil
+	return s.endpoints[d.Route.Name].serve(w, &request{Request: r.WithContext(authz.WithDecision(r.Context(), p, d)), principal: p, decision: d})
 }
 
 // Isolation is whether callers see only what is their own.
@@ -167,6 +149,3 @@ func CORS(origins []string, next http.Handler) http.Handler {
 		OptionsSuccessStatus: http.StatusOK,
 	}).Handler(next)
 }
-
-// empty answers a list of which Keyway serves none (teams, workflows).
-func empty(context.Context, *request) ([]wire.Agent, error) { return []wire.Agent{}, nil }

@@ -9,7 +9,7 @@ import (
 
 func TestEveryRouteOfTheTableHasAHandler(t *testing.T) {
 	t.Parallel()
-	whole := api.New(api.Options{}, api.OS{}, api.Agents{}, api.Runs{}, api.Sessions{})
+	whole := api.New(api.Options{}, api.OS{}, api.Agents{}, api.Runs{}, api.Sessions{}, api.Memories{})
 	part := api.New(api.Options{}, api.Sessions{})
 	for r := range route.Table.All() {
 		if !whole.Serves(r.Name) {

@@ -24,8 +24,8 @@ type OS struct {
 	Started               time.Time
 }
 
-func (o OS) handlers() map[route.Name]handler {
-	return map[route.Name]handler{
+func (o OS) endpoints() map[route.Name]endpoint {
+	return map[route.Name]endpoint{
 		route.Index:  answer(o.index),
 		route.Health: answer(o.health),
 		route.Info:   answer(o.info),
@@ -33,15 +33,15 @@ func (o OS) handlers() map[route.Name]handler {
 	}
 }
 
-func (o OS) index(context.Context, *request) (wire.Index, error) {
+func (o OS) index(context.Context, *request, nothing) (wire.Index, error) {
 	return wire.Index{Name: o.Name, Health: "/health", Info: "/info"}, nil
 }
 
-func (o OS) health(context.Context, *request) (wire.Health, error) {
+func (o OS) health(context.Context, *request, nothing) (wire.Health, error) {
 	return wire.Health{Status: "ok", InstantiatedAt: wire.MicroTime{Time: o.Started}}, nil
 }
 
-func (o OS) info(context.Context, *request) (wire.Info, error) {
+func (o OS) info(context.Context, *request, nothing) (wire.Info, error) {
 	return wire.Info{
 		OSID: o.ID, Name: o.Name, OSVersion: o.Version, AgnoVersion: AgentOSVersion, AgentCount: len(o.Agents),
 		AuthMode: "jwt", UserIsolation: bool(o.Isolation), ConfigDigest: o.Digest,
@@ -49,7 +49,7 @@ func (o OS) info(context.Context, *request) (wire.Info, error) {
 }
 
 // config shows the agents that GET /agents would show the same caller.
-func (o OS) config(_ context.Context, r *request) (wire.Config, error) {
+func (o OS) config(_ context.Context, r *request, _ nothing) (wire.Config, error) {
 	c := wire.Config{
 		OSID: o.ID, Name: o.Name, Description: o.Description, AvailableModels: []wire.ModelRef{}, Databases: []string{DatabaseID},
 		Session: wire.DBs{DBs: []wire.DB{{DBID: DatabaseID, DomainConfig: wire.DomainConfig{DisplayName: DatabaseID}, Tables: []string{"sessions"}}}},

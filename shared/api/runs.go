@@ -1,13 +1,21 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"net/http"
+	"path"
+	"slices"
 	"strings"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
 
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/input"
 	"github.com/keyway-agents/keyway/shared/obs"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/run"
@@ -21,43 +29,69 @@ type Runs struct {
 	Runner    *run.Runner
 	Agents    Agents
 	Isolation Isolation
+	NewID     func() uuid.UUID
 }
 
-func (a Runs) handlers() map[route.Name]handler {
-	return map[route.Name]handler{
-		route.CreateRun:   a.create,
+func (a Runs) endpoints() map[route.Name]endpoint {
+	return map[route.Name]endpoint{
+		route.CreateRun:   stream[createRun, wire.Run](a.create),
 		route.ListRuns:    answer(a.list),
 		route.GetRun:      answer(a.get),
 		route.CancelRun:   answer(a.cancel),
-		route.ContinueRun: a.resumePaused,
+		route.ContinueRun: stream[continueRun, wire.Run](a.goOn),
+		route.ResumeRun:   stream[resumeRun, nothing](a.resume),
 	}
+}
+
+type createRun struct {
+	Message    string       `form:"message" required:"true" doc:"What to say to the agent."`
+	Stream     bool         `form:"stream" default:"true" doc:"Answer as server-sent events; else one JSON document."`
+	SessionID  string       `form:"session_id" maxbytes:"255" doc:"The session to go on with; a new one when absent."`
+	User       string       `form:"user_id" maxbytes:"1024" doc:"Ignored when the token names its user."`
+	Files      []input.File `form:"files" doc:"Text files for the agent to read."`
+	Background bool         `form:"background" default:"false" doc:"Go on when the caller is gone; without stream, answer 202 at once."`
+	State      string       `form:"session_state" doc:"A JSON object that is merged into the session's state."`
+	Metadata   string       `form:"metadata" doc:"A JSON object of the caller's own."`
+	Version    int          `form:"version" doc:"Taken and left alone: agents have no versions."`
 }
 
 // create runs an agent: as server-sent events, or with stream=false as one JSON
 // answer. Everything that can be a 4xx is one before the run begins.
-func (a Runs) create(w http.ResponseWriter, r *request) error {
-	in, err := r.form(w)
+func (a Runs) create(w http.ResponseWriter, r *request, in createRun) error {
+	state, err := input.ObjectFrom(in.State, "body", "session_state")
+	metadata, err2 := input.ObjectFrom(in.Metadata, "body", "metadata")
+	if err := cmp.Or(err, err2); err != nil {
+		return err
+	}
+	files, err := a.textFiles(in.Files)
 	if err != nil {
 		return err
 	}
-	message, stream, background := in.required("message", maxBody), in.boolean("stream", true), in.boolean("background", false)
-	sessionID, user := in.text("session_id", store.MaxSessionID), in.text("user_id", maxSubject)
-	in.integer("version", 0, 0)
-	if err := in.err(); err != nil {
-		return err
-	}
-	if background {
-		return fault.Public(fault.Invalid, "background: this server does not run in the background; leave it out", nil)
-	}
-	owner, err := a.Isolation.owner(r, user)
+	owner, err := a.Isolation.owner(r, in.User)
 	if err != nil {
 		return err
 	}
 	if r.principal.SessionID != "" { // the token is bound to one session
-		sessionID = r.principal.SessionID
+		in.SessionID = r.principal.SessionID
 	}
-	events := a.Runner.Run(r.Context(), run.Input{AgentID: r.param("agent_id"), Owner: owner, SessionID: sessionID, Message: message})
-	if stream {
+	request := run.Input{
+		AgentID: r.param("agent_id"), Owner: owner, SessionID: in.SessionID, Message: in.Message, Files: files,
+		State: json.RawMessage(state), Metadata: json.RawMessage(metadata), Streamed: in.Stream,
+	}
+	if in.Background && !in.Stream {
+		accepted, err := a.Runner.Start(r.Context(), request)
+		if err != nil {
+			return err
+		}
+		obs.Note(r.Context(), "run_id", accepted.RunID)
+		return writeJSON(w, http.StatusAccepted, accepted)
+	}
+	return a.tell(w, r, a.Runner.Run(r.Context(), request), in.Stream)
+}
+
+// tell answers with a run's events, or with what came of it.
+func (a Runs) tell(w http.ResponseWriter, r *request, events iter.Seq2[run.Event, error], streamed bool) error {
+	if streamed {
 		return a.stream(w, r, events)
 	}
 	for e, err := range events {
@@ -72,183 +106,175 @@ func (a Runs) create(w http.ResponseWriter, r *request) error {
 	return fmt.Errorf("the run ended without a result: %w", fault.Internal)
 }
 
-// list answers the runs of one session of the agent.
-func (a Runs) list(ctx context.Context, r *request) ([]wire.StoredRun, error) {
-	viewer, q, err := a.query(r)
-	if err != nil {
-		return nil, err
-	}
-	session, err := a.DB.Session(ctx, viewer, q.SessionID, q.Owner)
-	if err == nil && (session.AgentID == nil || *session.AgentID != q.AgentID) {
-		err = fault.NotFound // a session belongs to the agent that began it
-	}
-	if fault.KindOf(err) == fault.NotFound {
-		err = fault.Public(fault.NotFound, "Session not found", err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	q.Owner = session.Owner
-	runs, err := a.DB.Runs(ctx, viewer, q)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]wire.StoredRun, len(runs))
-	for i, row := range runs {
-		if out[i], err = ordered(row); err != nil {
-			return nil, err
+// What holds text besides text/…: by media type, or by the name's extension where
+// the type says nothing.
+var (
+	textTypes      = []string{"application/json", "application/xml", "application/yaml", "application/x-yaml"}
+	textExtensions = []string{"txt", "md", "csv", "tsv", "json", "xml", "yaml", "yml", "html", "htm", "css", "js", "py", "log", "toml", "ini"}
+)
+
+// textFiles takes the files whose content is text. What the agent could not read
+// is refused rather than left out.
+func (a Runs) textFiles(files []input.File) ([]wire.File, error) {
+	var out []wire.File
+	for _, f := range files {
+		extension := strings.ToLower(strings.TrimPrefix(path.Ext(f.Name), "."))
+		isText := strings.HasPrefix(f.Type, "text/") || slices.Contains(textTypes, f.Type) ||
+			(f.Type == "" || f.Type == "application/octet-stream") && slices.Contains(textExtensions, extension)
+		switch {
+		case !isText || !storable(string(f.Content)):
+			return nil, fault.Public(fault.Invalid, "Unsupported file type", fmt.Errorf("files: %q of type %q is not UTF-8 text", f.Name, f.Type))
+		case len(f.Content) == 0:
+			return nil, fault.Public(fault.Invalid, "Empty file", nil)
+		case !storable(f.Name) || len(f.Name) > store.MaxSessionID:
+			return nil, fault.Public(fault.Invalid, "files: a file's name must be valid UTF-8 of at most 255 bytes", nil)
 		}
+		out = append(out, wire.File{ID: a.NewID().String(), MimeType: f.Type, Filename: f.Name, Format: extension, Content: string(f.Content)})
 	}
 	return out, nil
 }
 
-// ordered is storedRun with messages and metrics in the order of their members
-// on the wire: PostgreSQL keeps members by length, and AgentOS answers this
-// route in its own order.
-func ordered(row store.Run) (wire.StoredRun, error) {
-	out := storedRun(row)
-	said, err := messages(row)
-	if err != nil {
-		return out, err
-	}
-	if out.Messages, err = wire.Marshal(said); err != nil {
-		return out, err
-	}
-	m, err := metrics(row)
-	if err != nil {
-		return out, err
-	}
-	out.Metrics, err = wire.Marshal(m)
-	return out, err
+// storable reports whether PostgreSQL can hold the text.
+func storable(text string) bool { return utf8.ValidString(text) && !strings.ContainsRune(text, 0) }
+
+type runsOfSession struct {
+	SessionID string `query:"session_id" required:"true" maxbytes:"1024" doc:"The session whose runs are asked for."`
+	User      string `query:"user_id" maxbytes:"1024" doc:"Whose session, for who may see everybody's."`
 }
 
-func (a Runs) get(ctx context.Context, r *request) (wire.Run, error) {
-	viewer, q, err := a.query(r)
+type listRuns struct {
+	runsOfSession
+	Status string `query:"status" maxbytes:"1024" doc:"Only runs in this state."`
+}
+
+// list answers the runs of one session of the agent.
+func (a Runs) list(ctx context.Context, r *request, in listRuns) ([]wire.Whole[wire.StoredRun], error) {
+	viewer, q, err := a.query(r, in.runsOfSession)
+	if err != nil {
+		return nil, err
+	}
+	session, err := a.DB.Session(ctx, viewer, q.SessionID, q.Owner)
+	if err == nil && text(session.AgentID) != q.AgentID {
+		err = fault.NotFound // a session belongs to the agent that began it
+	}
+	if err != nil {
+		return nil, notFound(err, "Session not found")
+	}
+	if q.Owner = session.Owner; in.Status != "" {
+		q.Statuses = []string{strings.ToUpper(in.Status)}
+	}
+	runs, err := a.DB.Runs(ctx, viewer, q)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]wire.Whole[wire.StoredRun], len(runs))
+	for i, row := range runs {
+		out[i].Value = storedRun(row)
+	}
+	return out, nil
+}
+
+func (a Runs) get(ctx context.Context, r *request, in runsOfSession) (wire.Run, error) {
+	viewer, q, err := a.query(r, in)
 	if err != nil {
 		return wire.Run{}, err
 	}
 	q.RunID = r.param("run_id")
 	row, err := a.DB.Run(ctx, viewer, q)
-	if fault.KindOf(err) == fault.NotFound {
-		err = errNoRun
-	}
 	if err != nil {
-		return wire.Run{}, err
+		return wire.Run{}, notFound(err, "Run not found")
 	}
-	m, err := metrics(row)
-	if err != nil {
-		return wire.Run{}, err
-	}
-	said, err := messages(row)
 	out := wire.Run{
 		RunID: row.RunID.String(), AgentID: row.AgentID, AgentName: row.AgentName, SessionID: row.SessionID, UserID: row.Owner,
 		Content: row.Content, ContentType: "str", ModelProviderData: row.ProviderData, Model: row.ModelID, ModelProvider: row.ModelProvider,
-		SessionState: row.SessionState, CreatedAt: row.CreatedAt.Unix(), Status: row.Status, Metrics: m, Events: []any{},
-		Messages: said, Input: wire.RunInput{InputContent: row.Input},
+		SessionState: row.SessionState, CreatedAt: row.CreatedAt.Unix(), Status: row.Status, CancellationStage: text(row.CancellationStage),
+		Metrics: row.Metrics, Events: json.RawMessage("[]"), Messages: row.Messages, Metadata: row.Metadata, Tools: row.Tools,
+		Requirements: row.Requirements, Input: wire.RunInput{InputContent: row.Input, Files: row.Files},
 	}
-	if string(row.Tools) != "[]" {
-		out.Tools = row.Tools
+	if !wire.Ended(row.Status) {
+		out.SessionState = nil // as AgentOS shows a run in progress
 	}
-	if out.SessionState == nil && row.Status != wire.StatusRunning {
-		out.SessionState = json.RawMessage("{}")
-	}
-	if row.CancellationStage != nil {
-		out.CancellationStage = *row.CancellationStage
-	}
-	return out, err
+	return out, nil
 }
 
-var errNoRun = fault.Public(fault.NotFound, "Run not found", nil)
-
 // query reads which session's runs are asked for; AgentOS demands the session.
-func (a Runs) query(r *request) (store.Viewer, store.RunQuery, error) {
+func (a Runs) query(r *request, in runsOfSession) (store.Viewer, store.RunQuery, error) {
 	viewer, err := a.Isolation.viewer(r)
 	if err != nil {
 		return viewer, store.RunQuery{}, err
 	}
-	in := r.query()
-	q := store.RunQuery{AgentID: r.param("agent_id"), SessionID: in.required("session_id", maxText), Owner: in.text("user_id", maxSubject)}
-	if status := in.text("status", maxText); status != "" && r.decision.Route.Name == route.ListRuns {
-		q.Statuses = []string{strings.ToUpper(status)}
-	}
-	if err := in.err(); err != nil {
-		return viewer, q, err
-	}
+	q := store.RunQuery{AgentID: r.param("agent_id"), SessionID: in.SessionID, Owner: in.User}
 	_, err = a.Agents.find(q.AgentID)
 	return viewer, q, err
 }
 
+type cancelRun struct {
+	SessionID string `query:"session_id" maxbytes:"1024" doc:"The run's session; not needed."`
+}
+
 // cancel asks a run to stop; one that has ended stays as it is. Who sees
 // everything gets AgentOS's {} for an unknown run too.
-func (a Runs) cancel(ctx context.Context, r *request) (struct{}, error) {
-	none := struct{}{}
+func (a Runs) cancel(ctx context.Context, r *request, in cancelRun) (nothing, error) {
 	viewer, err := a.Isolation.viewer(r)
 	if err != nil {
-		return none, err
+		return nothing{}, err
 	}
-	in := r.query()
-	q := store.RunQuery{RunID: r.param("run_id"), SessionID: in.text("session_id", maxText)}
-	if err := in.err(); err != nil {
-		return none, err
-	}
+	q := store.RunQuery{RunID: r.param("run_id"), SessionID: in.SessionID}
 	if _, err := a.Agents.find(r.param("agent_id")); err != nil {
-		return none, err
+		return nothing{}, err
 	}
 	row, err := a.DB.Run(ctx, viewer, q)
 	switch {
 	case fault.KindOf(err) == fault.NotFound && viewer.All:
-		return none, nil
-	case fault.KindOf(err) == fault.NotFound || (err == nil && row.AgentID != r.param("agent_id")):
-		return none, errNoRun
-	case err != nil:
-		return none, err
+		return nothing{}, nil
+	case err == nil && row.AgentID != r.param("agent_id"):
+		err = fault.NotFound
+	}
+	if err != nil {
+		return nothing{}, notFound(err, "Run not found")
 	}
 	_, err = a.Runner.Cancel(ctx, viewer, q)
-	return none, err
+	return nothing{}, err
 }
 
-// resumePaused answers a continue. No run pauses yet, so no run can be continued.
-func (a Runs) resumePaused(w http.ResponseWriter, r *request) error {
+type continueRun struct {
+	Tools        string `form:"tools" doc:"A JSON array of the run's tool calls with what was decided about each; what isn't decided is rejected."`
+	ContinueFrom string `form:"continue_from" doc:"Only end: a run goes on where it paused."`
+	SessionID    string `form:"session_id" maxbytes:"1024" doc:"The run's session."`
+	User         string `form:"user_id" maxbytes:"1024" doc:"Ignored: the run belongs to who started it."`
+	Stream       bool   `form:"stream" default:"true" doc:"Answer as server-sent events; else one JSON document."`
+	Background   bool   `form:"background" default:"false" doc:"Taken and left alone: a run goes on when the caller is gone in any case."`
+}
+
+// goOn lets a paused run go on with what a person decided.
+func (a Runs) goOn(w http.ResponseWriter, r *request, in continueRun) error {
 	viewer, err := a.Isolation.viewer(r)
 	if err != nil {
 		return err
 	}
-	in, err := r.form(w)
-	if err != nil {
+	if _, err := a.Agents.find(r.param("agent_id")); err != nil {
 		return err
 	}
-	q := store.RunQuery{AgentID: r.param("agent_id"), RunID: r.param("run_id"), SessionID: in.text("session_id", maxText)}
-	tools, from := in.last("tools"), in.last("continue_from")
-	in.boolean("stream", true)
-	if err := in.err(); err != nil {
-		return err
+	answers := run.Answers{}
+	if in.Tools != "" {
+		var list []wire.ToolExecution
+		if json.Unmarshal([]byte(in.Tools), &list) != nil {
+			return fault.Public(fault.Invalid, "Invalid JSON in tools field", nil)
+		}
+		for _, decided := range list {
+			answers[decided.ToolCallID] = decided
+		}
 	}
-	if _, err := a.Agents.find(q.AgentID); err != nil {
-		return err
-	}
-	switch {
-	case tools != "" && !json.Valid([]byte(tools)):
-		return fault.Public(fault.Invalid, "Invalid JSON in tools field", nil)
-	case q.SessionID == "":
+	switch from := in.ContinueFrom; {
+	case in.SessionID == "":
 		return fault.Public(fault.Invalid, "session_id is required for this action", nil)
 	case from != "" && from != "end" && from != "last_user" && strings.Trim(from, "0123456789") != "":
 		return fault.Public(fault.Invalid, "Invalid continue_from. Use 'end', 'last_user', or a numeric message index.", nil)
 	}
-	row, err := a.DB.Run(r.Context(), viewer, q)
-	switch {
-	case fault.KindOf(err) == fault.NotFound && viewer.All:
-		return fault.Public(fault.NotFound, "No runs found for run ID "+q.RunID, nil)
-	case fault.KindOf(err) == fault.NotFound:
-		return errNoRun
-	case err != nil:
-		return err
+	q := store.RunQuery{AgentID: r.param("agent_id"), RunID: r.param("run_id"), SessionID: in.SessionID}
+	err = a.tell(w, r, a.Runner.Continue(r.Context(), viewer, q, answers), in.Stream)
+	if viewer.All {
+		return notFound(err, "No runs found for run ID %s", q.RunID)
 	}
-	return fault.Public(fault.Conflict, fmt.Sprintf("Cannot continue run %s: run is %s", q.RunID, strings.ToLower(row.Status)), nil)
-}
-
-func metrics(row store.Run) (m wire.Metrics, err error) {
-	if err = json.Unmarshal(row.Metrics, &m); err != nil {
-		err = fmt.Errorf("metrics of run %s: %w", row.RunID, err)
-	}
-	return m, err
+	return notFound(err, "Run not found")
 }

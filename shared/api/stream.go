@@ -36,7 +36,11 @@ func (a Runs) stream(w http.ResponseWriter, r *request, events iter.Seq2[run.Eve
 			s = openStream(w)
 			defer s.close()
 		}
-		s.send(e.Event)
+		if e.Frame != nil {
+			s.sendFrame(e.Frame)
+		} else {
+			s.send(e.Event)
+		}
 		if err != nil {
 			obs.Note(r.Context(), "err", err.Error())
 		}
@@ -74,6 +78,18 @@ func openStream(w http.ResponseWriter) *eventStream {
 
 func (s *eventStream) send(e wire.Event) {
 	s.write(func() error { return s.encoder.Encode(e) })
+}
+
+// sendFrame sends an event that was framed already.
+func (s *eventStream) sendFrame(frame []byte) {
+	s.write(func() error { _, err := s.w.Write(frame); return err })
+}
+
+// isGone reports whether the client doesn't listen any more.
+func (s *eventStream) isGone() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gone
 }
 
 func (s *eventStream) comment() {

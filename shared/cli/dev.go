@@ -3,7 +3,6 @@ package cli
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -16,41 +15,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/fault"
-	"github.com/keyway-agents/keyway/shared/model"
-	"github.com/keyway-agents/keyway/shared/model/demo"
-	"github.com/keyway-agents/keyway/shared/model/vendors"
 	"github.com/keyway-agents/keyway/shared/token"
 )
-
-// models opens the model of every agent. With --dev the demo model stands in
-// for one whose key is missing.
-func (s *server) models(cfg *config.Config) (map[string]model.Model, error) {
-	out := map[string]model.Model{}
-	var faults []error
-	var demos []string
-	missing := ""
-	for i, a := range cfg.Agents {
-		m, err := vendors.Open(a.Model, vendors.Lookup(s.lookup))
-		if variable, waits := cfg.Unset[config.Element("agents", i)+".model.api_key"]; waits { // never another's key instead
-			err = vendors.NoKey{Variable: variable, Model: a.Model.Provider + ":" + a.Model.ID}
-		}
-		if noKey, ok := errors.AsType[vendors.NoKey](err); ok && s.Dev {
-			m, err, missing = demo.New(a.Model.ID), nil, noKey.Variable
-			demos = append(demos, a.ID)
-		}
-		if err != nil {
-			faults = append(faults, fmt.Errorf("agents[%d].model: %w", i, err))
-		}
-		out[a.ID] = m
-	}
-	if len(faults) > 0 {
-		return nil, usageError{errors.Join(faults...)}
-	}
-	if len(demos) > 0 {
-		fmt.Fprintf(s.err, "no %s: the offline demo model answers for %s\n", missing, strings.Join(demos, ", "))
-	}
-	return out, nil
-}
 
 // devTTL is how long the printed tokens are good.
 const devTTL = 24 * time.Hour

@@ -30,6 +30,12 @@ func TestDocumentPerAgentPermissions(t *testing.T) {
 			t.Errorf("%s lists %q", sub, got)
 		}
 	}
+	// The document's model is OpenAIResponses.
+	for _, m := range r.model.Requests() {
+		if m.Path != "/v1/responses" || m.Body["model"] != "gpt-5.2" {
+			t.Errorf("%s is asked for %v", m.Path, m.Body["model"])
+		}
+	}
 	// A refused run never reached the model.
 	if n := len(r.model.Requests()); n != 4 {
 		t.Errorf("the model was called %d times for 4 allowed runs", n)

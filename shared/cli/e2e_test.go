@@ -294,7 +294,10 @@ func (b *syncBuffer) String() string {
 func echo(t *testing.T) *modeltest.Server {
 	t.Helper()
 	return modeltest.NewServerFunc(t, func(r modeltest.Request) modeltest.Script {
-		messages, _ := r.Body["messages"].([]any)
+		messages, ok := r.Body["messages"].([]any)
+		if !ok { // the Responses API's name for them
+			messages, _ = r.Body["input"].([]any)
+		}
 		last, _ := messages[len(messages)-1].(map[string]any)
 		return modeltest.Text("you said ", fmt.Sprint(last["content"]))
 	})

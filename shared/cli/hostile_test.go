@@ -36,7 +36,7 @@ func TestBadInputToARunIsNamedAndRunsNothing(t *testing.T) {
 		"multipart without a boundary":  {"multipart/form-data", "x", 400, "Missing boundary in multipart."},
 		"multipart without a part":      {multipartKind, "--Y\r\nnope", 422, missing},
 		"a part that breaks off":        {multipartKind, part("message", "hi") + "--X\r\nContent-Disposition: form-data; name=\"stream\"\r\n\r\nfal", 400, "error parsing the body"},
-		"a file":                        {multipartKind, part("message", "hi") + "--X\r\nContent-Disposition: form-data; name=\"files\"; filename=\"a.exe\"\r\n\r\nMZ\r\n--X--\r\n", 400, "files"},
+		"a file":                        {multipartKind, part("message", "hi") + "--X\r\nContent-Disposition: form-data; name=\"files\"; filename=\"a.exe\"\r\n\r\nMZ\r\n--X--\r\n", 400, "Unsupported file type"},
 		"a broken escape":               {"application/x-www-form-urlencoded", "message=%zz", 400, "error parsing the body"},
 		"NUL in the message":            {"application/x-www-form-urlencoded", "message=a%00b", 422, `"loc":["body","message"]`},
 		"invalid UTF-8 in the message":  {"application/x-www-form-urlencoded", "message=%ff%fe", 422, `"type":"string_unicode","loc":["body","message"]`},
@@ -45,7 +45,6 @@ func TestBadInputToARunIsNamedAndRunsNothing(t *testing.T) {
 		"stream is no boolean":          {"application/x-www-form-urlencoded", "message=hi&stream=maybe", 422, `"type":"bool_parsing","loc":["body","stream"],"msg":"Input should be a valid boolean, unable to interpret input","input":"maybe"`},
 		"version is no number":          {"application/x-www-form-urlencoded", "message=hi&version=abc", 422, `"type":"int_parsing","loc":["body","version"]`},
 		"two faults are both told":      {"application/x-www-form-urlencoded", "stream=maybe", 422, missing + `,{"type":"bool_parsing"`},
-		"background":                    {"application/x-www-form-urlencoded", "message=hi&background=true", 400, "background"},
 		"a body over the limit":         {"application/x-www-form-urlencoded", "message=" + strings.Repeat("x", 11<<20), 413, "10 MB"},
 		"a multipart body over it":      {multipartKind, part("message", strings.Repeat("x", 11<<20)) + "--X--\r\n", 413, "10 MB"},
 		"multipart text over it, first": {multipartKind, "--X\r\nContent-Disposition: form-data; name=\"" + strings.Repeat("n", 11<<20), 4, ""},
@@ -196,6 +195,7 @@ func TestAnotherUsersDataAnswersAsIfItDidNotExist(t *testing.T) {
 		route.GetRun:        "GET /agents/assistant/runs/RUN?session_id=SESSION",
 		route.CancelRun:     "POST /agents/assistant/runs/RUN/cancel?session_id=SESSION",
 		route.ContinueRun:   "POST /agents/assistant/runs/RUN/continue",
+		route.ResumeRun:     "POST /agents/assistant/runs/RUN/resume",
 	}
 	without := []route.Name{route.Index, route.Health, route.Info, route.Config, route.ListAgents, route.GetAgent,
 		route.ListTeams, route.ListWorkflows, route.CreateRun /* writes to the caller's own; see below */}

@@ -17,7 +17,6 @@ import (
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/config/yamlfile"
-	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/model/vendors"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/run"
@@ -74,9 +73,8 @@ Examples:
 
 // Own is what an operator's Go code adds to keyway.yaml. The zero Own adds nothing.
 type Own struct {
-	Tools  []tool.Tool                                        // keyway.yaml's agents name them in tools
-	Models map[string]func(config.Model) (model.Model, error) // by provider; wins over a built-in one
-	Agents []run.Agent                                        // served after those of keyway.yaml
+	Tools  []tool.Tool // keyway.yaml's agents name them in tools
+	Agents []run.Agent // served after those of keyway.yaml; ID, Model and what else they need are set
 }
 
 // Main is the whole command; it ends the process.
@@ -145,7 +143,7 @@ and try it with: keyway serve --dev`
 // load reads keyway.yaml; the error holds every fault.
 func (e env) load(dev bool) (*config.Config, error) {
 	cfg, err := yamlfile.Load(e.cli.Config, config.Options{
-		Lookup: e.lookup, Dev: dev, Check: notServed,
+		Lookup: e.lookup, Dev: dev, Check: notServed, Tools: e.toolNames(),
 		MatchesRoute: func(method, pattern string) bool { return authz.Reaches(route.Table, method, pattern) },
 	})
 	if errors.Is(err, fs.ErrNotExist) {
@@ -155,6 +153,15 @@ func (e env) load(dev bool) (*config.Config, error) {
 		return nil, usageError{err}
 	}
 	return cfg, nil
+}
+
+// toolNames are what keyway.yaml may name in tools.
+func (e env) toolNames() []string {
+	names := []string{"hackernews", "websearch"}
+	for _, t := range e.own.Tools {
+		names = append(names, t.Name)
+	}
+	return names
 }
 
 // notServed finds what keyway.yaml may say and this version doesn't do.
@@ -170,7 +177,7 @@ func notServed(cfg *config.Config) (faults []config.Fault) {
 	for i, a := range cfg.Agents {
 		at := config.Element("agents", i)
 		if a.Model.Provider != "" && !vendors.Speaks(a.Model.Provider) {
-			fault("use openai or demo", at, "model")
+			fault("use openai, openai-responses or demo", at, "model")
 		}
 		for _, path := range run.Unsupported(a) {
 			fault("leave it out", at, path)

@@ -22,7 +22,6 @@ import (
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/edge"
 	"github.com/keyway-agents/keyway/shared/gateway"
-	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/obs"
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/store"
@@ -115,10 +114,10 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 type prepared struct {
 	cfg        *config.Config
 	authorizer *edge.Authorizer
-	models     map[string]model.Model
+	agents     []run.Agent
 }
 
-// prepare reads keyway.yaml, its keys and models.
+// prepare reads keyway.yaml, its keys, models and tools.
 func (s *server) prepare() (p prepared, err error) {
 	if p.cfg, err = s.configure(); err != nil {
 		return p, err
@@ -126,7 +125,7 @@ func (s *server) prepare() (p prepared, err error) {
 	if p.authorizer, err = edge.New(p.cfg, time.Now); err != nil {
 		return p, usageError{err}
 	}
-	p.models, err = s.models(p.cfg)
+	p.agents, err = s.agents(p.cfg)
 	return p, err
 }
 
@@ -195,7 +194,7 @@ func (s *server) openDatabase(ctx context.Context, cfg *config.Config) (closeDB 
 // apply puts a configuration in force: requests that come from now on see it.
 func (s *server) apply(p prepared) {
 	service := wiring.All(wiring.Parts{
-		Config: p.cfg, Policy: p.authorizer.Policy, Models: p.models, DB: s.db, Log: s.log, Version: version, Started: s.started,
+		Config: p.cfg, Policy: p.authorizer.Policy, Agents: p.agents, DB: s.db, Log: s.log, Version: version, Started: s.started,
 	})
 	s.runners = append(s.runners, service.Runner)
 	origins := p.cfg.CORS.Origins

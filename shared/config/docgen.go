@@ -33,7 +33,8 @@ empty is a fault when serving. With ` + "`--dev`" + ` the value counts as not wr
 ` + "`scope_mappings`" + `, where leaving out a scope would open a route.
 
 **Not served yet.** This page and the schema already describe ` + "`tools`, `limits`, `update_memory_on_run`, `jwks_url`" + `,
-` + "`secret`" + ` and the providers besides ` + "`openai`" + ` and ` + "`demo`" + `. A file that uses one of them is refused, at its line, so that nobody
+` + "`secret`" + ` and the providers besides ` + "`openai`, `openai-responses`" + ` and
+` + "`demo`" + `. A file that uses one of them is refused, at its line, so that nobody
 relies on what isn't there.
 
 **Durations** have a unit: ` + "`10s`, `1h30m`" + `. **YAML anchors**, aliases and merge keys work; tags and several documents in one

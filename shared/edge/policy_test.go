@@ -27,20 +27,23 @@ func TestAPolicyListsWhatItsTokenMayDo(t *testing.T) {
 	}{
 		"one agent's runs": {[]string{"agents:web-search-agent:run"}, []string{
 			"Allow POST/agents/web-search-agent/runs", "Allow POST/agents/web-search-agent/runs/*/cancel", "Allow POST/agents/web-search-agent/runs/*/continue",
+			"Allow POST/agents/web-search-agent/runs/*/resume",
 		}},
 		"one agent altogether": {[]string{"agents:web-search-agent:run", "agents:web-search-agent:read"}, []string{
 			"Allow GET/agents", "Allow GET/agents/web-search-agent", "Allow POST/agents/web-search-agent/runs",
 			"Allow GET/agents/web-search-agent/runs", "Allow GET/agents/web-search-agent/runs/*",
 			"Allow POST/agents/web-search-agent/runs/*/cancel", "Allow POST/agents/web-search-agent/runs/*/continue",
+			"Allow POST/agents/web-search-agent/runs/*/resume",
 		}},
 		"every agent seen, one run": {[]string{"agents:read", "agents:web-search-agent:run"}, []string{
 			"Allow GET/agents", "Allow GET/agents/*", "Allow POST/agents/web-search-agent/runs",
 			"Allow GET/agents/web-search-agent/runs", "Allow GET/agents/web-search-agent/runs/*",
 			"Allow POST/agents/web-search-agent/runs/*/cancel", "Allow POST/agents/web-search-agent/runs/*/continue",
+			"Allow POST/agents/web-search-agent/runs/*/resume",
 			"Deny GET/agents/finance-agent/runs", "Deny GET/agents/finance-agent/runs/*",
 		}},
 		"an agent that isn't declared": {[]string{"agents:nope:read"}, []string{"Allow GET/agents", "Allow GET/agents/nope"}},
-		"another family":               {[]string{"sessions:read"}, []string{"Allow GET/sessions", "Allow GET/sessions/*", "Allow GET/sessions/*/runs", "Allow GET/sessions/*/runs/*"}},
+		"another family":               {[]string{"sessions:read"}, []string{"Allow GET/sessions", "Allow GET/sessions/*", "Allow GET/sessions/*/runs", "Allow GET/sessions/*/run-previews", "Allow GET/sessions/*/runs/*"}},
 		"the older name":               {[]string{"system:read"}, []string{"Allow GET/config"}},
 		"nothing":                      {nil, []string{"Deny *"}},
 		"nothing that is served":       {[]string{"knowledge:read", "nonsense", "agents:*", "a:b:c:d"}, []string{"Deny *"}},
@@ -129,7 +132,7 @@ func TestResourcesStayWithinAPIGatewaysLimit(t *testing.T) {
 			t.Errorf("%d characters: %s", len(r), r)
 		}
 	}
-	if named != 6 {
+	if named != 7 {
 		t.Errorf("the long id stands in %d resources", named)
 	}
 }
@@ -144,13 +147,14 @@ func TestManyGrantsFallBackToWholeRoutes(t *testing.T) {
 		scopes = append(scopes, fmt.Sprintf("agents:reader-%d:read", n))
 	}
 	named := statements(t, authorize(t, a, scopes...))
-	if len(named) != 1+49+3 || !slices.Contains(named, "Allow GET/agents/reader-48") || slices.Contains(named, "Allow GET/agents/*") {
+	if len(named) != 1+49+4 || !slices.Contains(named, "Allow GET/agents/reader-48") || slices.Contains(named, "Allow GET/agents/*") {
 		t.Errorf("fifty ids: %q", named)
 	}
 	wide := statements(t, authorize(t, a, append(scopes, "agents:reader-49:read")...))
 	if diff := cmp.Diff([]string{
 		"Allow GET/agents", "Allow GET/agents/*", "Allow POST/agents/*/runs", "Allow GET/agents/*/runs", "Allow GET/agents/*/runs/*",
 		"Allow POST/agents/*/runs/*/cancel", "Allow POST/agents/*/runs/*/continue",
+		"Allow POST/agents/*/runs/*/resume",
 	}, wide); diff != "" {
 		t.Error(diff)
 	}

@@ -63,7 +63,7 @@ type Error struct {
 	Kind       Kind
 	Detail     string
 	Fields     []Field       // when set, the body's detail is this list (FastAPI's 422)
-	Extra      []Member      // further members of the body, after detail
+	Extra      Members       // further members of the body, after detail
 	RetryAfter time.Duration // > 0 becomes Retry-After
 	Header     http.Header   // further response headers (Allow, WWW-Authenticate)
 	Cause      error
@@ -75,13 +75,32 @@ type Member struct {
 	Value any
 }
 
+// Members is a JSON object that keeps its order.
+type Members []Member
+
+// MarshalJSON writes the members in their order.
+func (ms Members) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteByte('{')
+	for i, m := range ms {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.Write(encode(m.Name))
+		b.WriteByte(':')
+		b.Write(encode(m.Value))
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
+
 // Field is one complaint about one input, in FastAPI's shape and field order.
 type Field struct {
-	Type  string         `json:"type"`
-	Loc   []any          `json:"loc"`
-	Msg   string         `json:"msg"`
-	Input any            `json:"input"`
-	Ctx   map[string]any `json:"ctx,omitempty"`
+	Type  string  `json:"type"`
+	Loc   []any   `json:"loc"`
+	Msg   string  `json:"msg"`
+	Input any     `json:"input"`
+	Ctx   Members `json:"ctx,omitempty"`
 }
 
 // Public makes an error whose detail the caller may read. cause may be nil.
@@ -154,19 +173,12 @@ func Answer(err error) (status int, header http.Header, body []byte) {
 }
 
 func (e *Error) body() []byte {
-	members := []Member{{"detail", cmp.Or(e.Detail, e.Kind.Error())}}
+	members := Members{{"detail", cmp.Or(e.Detail, e.Kind.Error())}}
 	if len(e.Fields) > 0 {
 		members[0].Value = e.Fields
 	}
-	var b bytes.Buffer
-	for i, m := range append(members, e.Extra...) {
-		b.WriteString(map[bool]string{true: "{", false: ","}[i == 0])
-		b.Write(encode(m.Name))
-		b.WriteByte(':')
-		b.Write(encode(m.Value))
-	}
-	b.WriteByte('}')
-	return b.Bytes()
+	body, _ := append(members, e.Extra...).MarshalJSON() // what can't be encoded is null in it
+	return body
 }
 
 // Write answers an HTTP request with err.

@@ -186,7 +186,7 @@ func TestARequestThatNobodyServes(t *testing.T) {
 		"DELETE /agents/a":       {401, 405, "GET"},
 		"PUT /agents/a/runs":     {401, 405, "POST, GET"},
 		"HEAD /agents":           {401, 405, "GET"},
-		"PATCH /sessions/s":      {401, 405, "GET, DELETE"},
+		"PUT /sessions/s":        {401, 405, "GET, PATCH, DELETE"},
 		"get /agents":            {401, 405, "GET"}, // methods are case-sensitive
 		"POST /health":           {405, 405, "GET"},
 		"HEAD /health":           {405, 405, "GET"},

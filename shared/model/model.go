@@ -48,6 +48,10 @@ type Message struct {
 	Content    string
 	ToolCalls  []ToolCall // assistant: the calls it made
 	ToolCallID string     // tool: which call this answers
+
+	// Opaque is the End.Opaque of the answer that an assistant's message was made
+	// of; nil where it was not kept, such as in the history of earlier runs.
+	Opaque json.RawMessage
 }
 
 // ToolCall is a model's wish to call a tool. Arguments is the JSON text as the
@@ -75,7 +79,8 @@ type Request struct {
 // is known only then.
 type Part struct {
 	Text         string          // a piece of the answer; may be empty (a vendor's opening chunk)
-	ProviderData json.RawMessage // the vendor's marks of this answer (response id), as the peer shows them; may be nil
+	ProviderData json.RawMessage // the vendor's marks of this answer (response id), where the peer shows them; may be nil
+	Opening      bool            // ProviderData alone, before the first text, which the peer shows as content that is absent
 	End          *End            // non-nil on the last part only; Text is then empty
 }
 
@@ -84,6 +89,11 @@ type End struct {
 	ToolCalls    []ToolCall
 	Usage        Usage
 	FinishReason string // the vendor's own word: "stop", "tool_calls", "length"
+
+	// Opaque is what the vendor wants back, unread, in the Message of this answer
+	// when the tools' results are sent: sealed reasoning, ids of its own. It is for
+	// the model that made it. May be nil.
+	Opaque json.RawMessage
 }
 
 // Usage counts tokens.

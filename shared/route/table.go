@@ -24,11 +24,27 @@ const (
 	GetRun        Name = "get_run"
 	CancelRun     Name = "cancel_run"
 	ContinueRun   Name = "continue_run"
-	ListSessions  Name = "list_sessions"
-	GetSession    Name = "get_session"
-	SessionRuns   Name = "session_runs"
-	SessionRun    Name = "session_run"
-	DeleteSession Name = "delete_session"
+	ResumeRun     Name = "resume_run"
+
+	ListSessions    Name = "list_sessions"
+	CreateSession   Name = "create_session"
+	DeleteSessions  Name = "delete_sessions"
+	GetSession      Name = "get_session"
+	ChangeSession   Name = "change_session"
+	RenameSession   Name = "rename_session"
+	DeleteSession   Name = "delete_session"
+	SessionRuns     Name = "session_runs"
+	SessionPreviews Name = "session_previews"
+	SessionRun      Name = "session_run"
+
+	ListMemories   Name = "list_memories"
+	CreateMemory   Name = "create_memory"
+	DeleteMemories Name = "delete_memories"
+	GetMemory      Name = "get_memory"
+	ChangeMemory   Name = "change_memory"
+	DeleteMemory   Name = "delete_memory"
+	MemoryTopics   Name = "memory_topics"
+	MemoryStats    Name = "memory_stats"
 )
 
 // Function is one deployed unit: the Lambda function that serves a route.
@@ -39,6 +55,7 @@ const (
 	Agents   Function = "agents"
 	Runs     Function = "runs"
 	Sessions Function = "sessions"
+	Memories Function = "memories"
 	Settings Function = "config"
 )
 
@@ -72,12 +89,27 @@ var Table = New([]Route{
 	{Name: GetRun, Method: "GET", Pattern: "/agents/{agent_id}/runs/{run_id}", Function: Runs, Needs: needs("agents:read", "agents:run")},
 	{Name: CancelRun, Method: "POST", Pattern: "/agents/{agent_id}/runs/{run_id}/cancel", Function: Runs, Needs: needs("agents:run")},
 	{Name: ContinueRun, Method: "POST", Pattern: "/agents/{agent_id}/runs/{run_id}/continue", Function: Runs, Needs: needs("agents:run")},
+	{Name: ResumeRun, Method: "POST", Pattern: "/agents/{agent_id}/runs/{run_id}/resume", Function: Runs, Needs: needs("agents:run")},
 
 	{Name: ListSessions, Method: "GET", Pattern: "/sessions", Function: Sessions, Needs: needs("sessions:read")},
+	{Name: CreateSession, Method: "POST", Pattern: "/sessions", Function: Sessions, Needs: needs("sessions:write")},
+	{Name: DeleteSessions, Method: "DELETE", Pattern: "/sessions", Function: Sessions, Needs: needs("sessions:delete")},
 	{Name: GetSession, Method: "GET", Pattern: "/sessions/{session_id}", Function: Sessions, Needs: needs("sessions:read")},
+	{Name: ChangeSession, Method: "PATCH", Pattern: "/sessions/{session_id}", Function: Sessions, Needs: needs("sessions:write")},
 	{Name: DeleteSession, Method: "DELETE", Pattern: "/sessions/{session_id}", Function: Sessions, Needs: needs("sessions:delete")},
+	{Name: RenameSession, Method: "POST", Pattern: "/sessions/{session_id}/rename", Function: Sessions, Needs: needs("sessions:write")},
 	{Name: SessionRuns, Method: "GET", Pattern: "/sessions/{session_id}/runs", Function: Sessions, Needs: needs("sessions:read")},
+	{Name: SessionPreviews, Method: "GET", Pattern: "/sessions/{session_id}/run-previews", Function: Sessions, Needs: needs("sessions:read")},
 	{Name: SessionRun, Method: "GET", Pattern: "/sessions/{session_id}/runs/{run_id}", Function: Sessions, Needs: needs("sessions:read")},
+
+	{Name: ListMemories, Method: "GET", Pattern: "/memories", Function: Memories, Needs: needs("memories:read")},
+	{Name: CreateMemory, Method: "POST", Pattern: "/memories", Function: Memories, Needs: needs("memories:write")},
+	{Name: DeleteMemories, Method: "DELETE", Pattern: "/memories", Function: Memories, Needs: needs("memories:delete")},
+	{Name: GetMemory, Method: "GET", Pattern: "/memories/{memory_id}", Function: Memories, Needs: needs("memories:read")},
+	{Name: ChangeMemory, Method: "PATCH", Pattern: "/memories/{memory_id}", Function: Memories, Needs: needs("memories:write")},
+	{Name: DeleteMemory, Method: "DELETE", Pattern: "/memories/{memory_id}", Function: Memories, Needs: needs("memories:delete")},
+	{Name: MemoryTopics, Method: "GET", Pattern: "/memory_topics", Function: Memories, Needs: needs("memories:read")},
+	{Name: MemoryStats, Method: "GET", Pattern: "/user_memory_stats", Function: Memories, Needs: needs("memories:read")},
 })
 
 func needs(texts ...string) []scope.Need {

@@ -205,6 +205,13 @@ func members(t testing.TB, e run.Event) (out map[string]any) {
 	return out
 }
 
+func decode(t testing.TB, data []byte, into any) {
+	t.Helper()
+	if err := json.Unmarshal(data, into); err != nil {
+		t.Fatalf("%s: %v", data, err)
+	}
+}
+
 func names(list []run.Event) string {
 	var out []string
 	for _, e := range list {
@@ -263,4 +270,19 @@ func (b *bench) count(table string) (n int) {
 		b.t.Fatal(err)
 	}
 	return n
+}
+
+// tokens are all that a run cost.
+func tokens(t testing.TB, r *wire.Run) int {
+	t.Helper()
+	var m wire.Metrics
+	decode(t, r.Metrics, &m)
+	return m.TotalTokens
+}
+
+func lastMessage(t testing.TB, r *wire.Run) wire.Message {
+	t.Helper()
+	var list []wire.Message
+	decode(t, r.Messages, &list)
+	return list[len(list)-1]
 }

@@ -33,22 +33,29 @@ type live struct {
 	now func() time.Time
 
 	mu   sync.Mutex
-	runs map[uuid.UUID]context.CancelCauseFunc
+	runs map[uuid.UUID]entry
 	stop chan struct{} // closed when the last run left; nil when there are none
 }
 
+// entry is a run that this process carries.
+type entry struct {
+	cancel context.CancelCauseFunc
+	events *eventLog // nil: it isn't streamed
+}
+
 func newLive(db *store.DB, log *slog.Logger, now func() time.Time) *live {
-	return &live{db: db, log: log, now: now, runs: map[uuid.UUID]context.CancelCauseFunc{}}
+	return &live{db: db, log: log, now: now, runs: map[uuid.UUID]entry{}}
 }
 
 // enter makes a run stoppable: by cancel, by the pulse, by its timeout. leave
 // must be called at its end.
-func (l *live) enter(ctx context.Context, id uuid.UUID, timeout time.Duration) (_ context.Context, leave func()) {
+func (l *live) enter(ctx context.Context, t *turn) (_ context.Context, leave func()) {
+	id, timeout := t.row.RunID, t.agent.Timeout
 	ctx, cancelRun := context.WithCancelCause(ctx)
 	ctx, cancelTimer := context.WithTimeoutCause(ctx, timeout, fault.Public(fault.Internal, fmt.Sprintf("The run took longer than its limit of %s", timeout), nil))
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.runs[id] = cancelRun
+	l.runs[id] = entry{cancelRun, t.events}
 	if l.stop == nil {
 		l.stop = make(chan struct{})
 		go l.pulse(l.stop) // #nosec G118 -- it outlives the run that started it
@@ -69,8 +76,8 @@ func (l *live) enter(ctx context.Context, id uuid.UUID, timeout time.Duration) (
 func (l *live) cancel(id uuid.UUID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if cancel := l.runs[id]; cancel != nil {
-		cancel(errCancelled)
+	if e, ok := l.runs[id]; ok {
+		e.cancel(errCancelled)
 	}
 }
 
@@ -83,19 +90,47 @@ func (l *live) pulse(stop <-chan struct{}) {
 			return
 		case <-ticker.C:
 		}
-		l.mu.Lock()
-		ids := slices.Collect(maps.Keys(l.runs))
-		l.mu.Unlock()
-		ctx, done := context.WithTimeout(context.Background(), 10*time.Second)
-		cancelled, err := l.db.Pulse(ctx, ids, l.now(), n%renewEvery == 0)
-		done()
-		if err != nil { // the next pulse tries again; the lease outlives two misses
-			l.log.Warn("runs can't be looked after", "runs", len(ids), "err", err)
+		l.beat(n%renewEvery == 0)
+	}
+}
+
+// beat looks after every run once.
+func (l *live) beat(renew bool) {
+	l.mu.Lock()
+	runs := maps.Clone(l.runs)
+	l.mu.Unlock()
+	ctx, done := context.WithTimeout(context.Background(), 10*time.Second)
+	defer done()
+	if err := l.storeEvents(ctx, runs); err != nil { // the next beat tries again, and so does the run's end
+		l.log.Warn("events can't be stored", "runs", len(runs), "err", err)
+	}
+	cancelled, err := l.db.Pulse(ctx, slices.Collect(maps.Keys(runs)), l.now(), renew)
+	if err != nil { // the lease outlives two misses
+		l.log.Warn("runs can't be looked after", "runs", len(runs), "err", err)
+	}
+	for _, id := range cancelled {
+		l.cancel(id)
+	}
+}
+
+// storeEvents stores what the streamed runs have told since the last beat, in one
+// statement.
+func (l *live) storeEvents(ctx context.Context, runs map[uuid.UUID]entry) (err error) {
+	var batch []store.Events
+	for _, e := range runs {
+		if e.events == nil {
+			continue
 		}
-		for _, id := range cancelled {
-			l.cancel(id)
+		events, done := e.events.take()
+		defer func() { done(err == nil) }()
+		if events.Count > 0 {
+			batch = append(batch, events)
 		}
 	}
+	if len(batch) == 0 {
+		return nil
+	}
+	return l.db.AddEvents(ctx, batch)
 }
 
 func (l *live) wait(ctx context.Context) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/keyway-agents/keyway/shared/model"
@@ -17,20 +18,44 @@ func (r *Runner) context(ctx context.Context, t *turn) ([]model.Message, error) 
 	if text := t.systemMessage(); text != "" {
 		out = append(out, t.record(model.Message{Role: model.System, Content: text}, nil))
 	}
-	if t.agent.AddHistoryToContext {
-		runs, err := r.db.History(ctx, t.row.Owner, t.row.SessionID, t.agent.ID, t.agent.NumHistoryRuns)
+	past, err := r.history(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	out = append(out, past...)
+	t.record(model.Message{Role: model.User, Content: t.row.Input}, nil)
+	t.messages[len(t.messages)-1].Files = t.files
+	return append(out, model.Message{Role: model.User, Content: withFiles(t.row.Input, t.files)}), nil
+}
+
+// history is what was said in earlier runs, when the agent wants to hear it.
+func (r *Runner) history(ctx context.Context, t *turn) (out []model.Message, err error) {
+	if !t.agent.AddHistoryToContext {
+		return nil, nil
+	}
+	runs, err := r.db.History(ctx, t.row.Owner, t.row.SessionID, t.agent.ID, t.agent.NumHistoryRuns)
+	if err != nil {
+		return nil, err
+	}
+	for _, raw := range runs {
+		past, err := recall(raw)
 		if err != nil {
 			return nil, err
 		}
-		for _, raw := range runs {
-			past, err := recall(raw)
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, past...)
-		}
+		out = append(out, past...)
 	}
-	return append(out, t.record(model.Message{Role: model.User, Content: t.row.Input}, nil)), nil
+	return out, nil
+}
+
+// withFiles shows the model a message with its files. Their names are the caller's
+// words like the message itself.
+func withFiles(text string, files []wire.File) string {
+	var b strings.Builder
+	b.WriteString(text)
+	for _, f := range files {
+		fmt.Fprintf(&b, "\n\n<file name=%q>\n%s\n</file>", f.Filename, f.Content)
+	}
+	return b.String()
 }
 
 // systemMessage has the operator's words in the order and form of AgentOS, so
@@ -63,18 +88,23 @@ func recall(raw json.RawMessage) ([]model.Message, error) {
 	if err := json.Unmarshal(raw, &stored); err != nil {
 		return nil, fmt.Errorf("stored messages: %w", err)
 	}
-	var out []model.Message
-	for _, m := range stored {
-		if model.Role(m.Role) == model.System {
+	return heard(stored, model.System), nil
+}
+
+// heard turns what was recorded back into what the model heard, without the
+// messages of some roles.
+func heard(said []wire.Message, without ...model.Role) (out []model.Message) {
+	for _, m := range said {
+		if slices.Contains(without, model.Role(m.Role)) {
 			continue
 		}
-		past := model.Message{Role: model.Role(m.Role), Content: m.Content, ToolCallID: m.ToolCallID}
+		past := model.Message{Role: model.Role(m.Role), Content: withFiles(m.Content, m.Files), ToolCallID: m.ToolCallID}
 		for _, c := range m.ToolCalls {
 			past.ToolCalls = append(past.ToolCalls, model.ToolCall{ID: c.ID, Name: c.Function.Name, Arguments: c.Function.Arguments})
 		}
 		out = append(out, past)
 	}
-	return out, nil
+	return out
 }
 
 // record keeps a message of this run, with its cost when it is an answer, and

@@ -1,11 +1,13 @@
-// Package run is the run loop: it asks the model, records the run before and
-// after, and yields what happens as AgentOS's events.
+// Package run is the run loop: it asks the model, calls its tools, records the run
+// before and after, and yields what happens as AgentOS's events.
 // It knows nothing of HTTP, tokens or scopes: who may run what was decided
 // before.
 package run
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -18,22 +20,26 @@ import (
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/store"
+	"github.com/keyway-agents/keyway/shared/tool"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// Agent is a declared agent with its model opened.
+// Agent is a declared agent with its model and tools opened.
 type Agent struct {
 	config.Agent
 	Model model.Model
+	Tools []tool.Set
 }
 
 // Runner runs the agents of one OS. It is safe for concurrent use.
 type Runner struct {
 	db     *store.DB
 	agents map[string]Agent
+	log    *slog.Logger
 	now    func() time.Time
 	newID  func() uuid.UUID
 	live   *live
+	slots  chan struct{} // what runs in the background holds one
 }
 
 // Options of a Runner; all are required.
@@ -45,13 +51,30 @@ type Options struct {
 	NewID  func() uuid.UUID
 }
 
+// backgroundRuns bounds what one process runs in the background at a time; the
+// rest waits.
+const backgroundRuns = 32
+
 // New makes a Runner.
 func New(o Options) *Runner {
-	r := &Runner{db: o.DB, agents: map[string]Agent{}, now: o.Now, newID: o.NewID, live: newLive(o.DB, o.Log, o.Now)}
+	r := &Runner{
+		db: o.DB, agents: map[string]Agent{}, log: o.Log, now: o.Now, newID: o.NewID, live: newLive(o.DB, o.Log, o.Now),
+		slots: make(chan struct{}, backgroundRuns),
+	}
 	for _, a := range o.Agents {
 		r.agents[a.ID] = a
 	}
 	return r
+}
+
+// Close gives up what the agents' tools hold. No run may be in progress.
+func (r *Runner) Close() (err error) {
+	for _, a := range r.agents {
+		for _, set := range a.Tools {
+			err = errors.Join(err, set.Close())
+		}
+	}
+	return err
 }
 
 // Input is one request to run an agent.
@@ -60,11 +83,16 @@ type Input struct {
 	Owner     string // whose session it is; "" for nobody's
 	SessionID string // "" makes a new session
 	Message   string
+	Files     []wire.File
+	State     json.RawMessage // a JSON object that is merged into the session's state; nil: none
+	Metadata  json.RawMessage // a JSON object of the caller's own; nil: none
+	Streamed  bool            // keep the events for Follow
 }
 
 // Event is one event of a run; the last one carries the whole run.
 type Event struct {
 	wire.Event
+	Frame  []byte    // the event as it goes over the wire; of streamed runs only
 	Result *wire.Run // on the last event only
 }
 
@@ -77,39 +105,100 @@ type Event struct {
 // no such agent; fault.Unavailable: the database). An error beside an event is
 // the last: the run ended, and its end could not be recorded; the event says so.
 // A model that failed is no error but a RunError event and Result.Status ERROR.
+// The last event of a run that waits for a person is RunPaused.
 func (r *Runner) Run(ctx context.Context, in Input) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		agent, ok := r.agents[in.AgentID]
-		if !ok {
-			yield(Event{}, fault.Public(fault.NotFound, "Agent not found", nil))
-			return
+		t, err := r.begin(in, wire.StatusRunning)
+		if err == nil {
+			err = r.record(ctx, t)
 		}
-		t := r.begin(agent, in, yield)
-		var err error
-		if t.row.SessionState, err = r.db.BeginRun(ctx, t.row); err != nil {
+		if err != nil {
 			yield(Event{}, err)
 			return
 		}
-		ctx, stop := r.live.enter(context.WithoutCancel(ctx), t.row.RunID, agent.Timeout)
-		defer stop()
-		defer t.panicked(ctx)
-		t.started(wire.EventRunStarted)
-		t.end(ctx, r.converse(ctx, t))
+		t.listen(yield)
+		ctx, leave := r.live.enter(context.WithoutCancel(ctx), t)
+		defer leave()
+		r.carry(ctx, t)
 	}
+}
+
+// Start runs an agent in the background: the run is recorded as PENDING when
+// Start returns, and waits for its turn.
+func (r *Runner) Start(ctx context.Context, in Input) (wire.Accepted, error) {
+	t, err := r.begin(in, wire.StatusPending)
+	if err != nil {
+		return wire.Accepted{}, err
+	}
+	t.row.Background = true
+	if err := r.record(ctx, t); err != nil {
+		return wire.Accepted{}, err
+	}
+	t.listen(func(Event, error) bool { return false })
+	ctx, leave := r.live.enter(context.WithoutCancel(ctx), t)
+	go func() {
+		defer leave()
+		defer func() { // there is no caller to whom a panic could go
+			if p := recover(); p != nil {
+				r.log.Error("a run panicked", "run_id", t.row.RunID, "panic", p)
+			}
+		}()
+		if err := r.turnComes(ctx, t); err != nil {
+			t.end(ctx, err)
+			return
+		}
+		defer func() { <-r.slots }()
+		r.carry(ctx, t)
+	}()
+	return wire.Accepted{RunID: t.row.RunID.String(), SessionID: t.row.SessionID, Status: wire.StatusPending}, nil
+}
+
+// turnComes waits for a place among the background runs and marks the run as
+// running. Without an error the place is held.
+func (r *Runner) turnComes(ctx context.Context, t *turn) error {
+	select {
+	case r.slots <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if err := r.db.StartRun(ctx, t.row.RunID); err != nil {
+		<-r.slots
+		return err
+	}
+	t.row.Status = wire.StatusRunning
+	return nil
+}
+
+// record writes the run's row and learns the session's state.
+func (r *Runner) record(ctx context.Context, t *turn) (err error) {
+	t.row.SessionState, err = r.db.BeginRun(ctx, t.row)
+	return err
+}
+
+// carry takes a recorded run to its end.
+func (r *Runner) carry(ctx context.Context, t *turn) {
+	defer t.panicked(ctx)
+	t.started(wire.EventRunStarted)
+	messages, err := r.context(ctx, t)
+	if err == nil {
+		err = r.converse(ctx, t, messages)
+	}
+	t.end(ctx, err)
 }
 
 // maxSteps bounds the model calls of one run: a model that asks for tools for
 // ever is stopped here at the latest.
 const maxSteps = 100
 
-// converse calls the model until it answers without asking for a tool.
-func (r *Runner) converse(ctx context.Context, t *turn) error {
-	messages, err := r.context(ctx, t)
+// converse calls the model until it answers without asking for a tool, or until a
+// tool waits for a person.
+func (r *Runner) converse(ctx context.Context, t *turn, messages []model.Message) error {
+	tools, err := t.tools(ctx)
 	if err != nil {
 		return err
 	}
 	for range maxSteps {
-		end, answer, err := t.ask(ctx, messages)
+		end, answer, err := t.ask(ctx, messages, tools.specs)
 		if err != nil {
 			return err
 		}
@@ -117,9 +206,14 @@ func (r *Runner) converse(ctx context.Context, t *turn) error {
 			return nil
 		}
 		messages = append(messages, answer)
-		for _, call := range end.ToolCalls {
-			messages = append(messages, t.answerTool(call))
+		results, err := t.call(ctx, tools, end.ToolCalls)
+		if err != nil {
+			return err
 		}
+		if t.paused {
+			return errPaused
+		}
+		messages = append(messages, results...)
 	}
 	return fault.Public(fault.Upstream, fmt.Sprintf("The model asked for tools %d times in a row", maxSteps), errModel)
 }
@@ -127,7 +221,7 @@ func (r *Runner) converse(ctx context.Context, t *turn) error {
 // Cancel stops a run, here or in the process that carries it (within a second).
 // It reports whether the viewer has such a run.
 func (r *Runner) Cancel(ctx context.Context, v store.Viewer, q store.RunQuery) (bool, error) {
-	found, err := r.db.RequestCancel(ctx, v, q)
+	found, err := r.db.RequestCancel(ctx, v, q, r.now().UTC().Truncate(time.Microsecond))
 	if err != nil || !found {
 		return found, err
 	}
@@ -140,8 +234,13 @@ func (r *Runner) Cancel(ctx context.Context, v store.Viewer, q store.RunQuery) (
 // Wait returns when no run is in progress here, or with ctx's error.
 func (r *Runner) Wait(ctx context.Context) error { return r.live.wait(ctx) }
 
-// errModel marks an error as the model's.
-var errModel = errors.New("model")
+// errModel and errTools mark an error as theirs; errPaused is no failure: a person
+// has to go on.
+var (
+	errModel  = errors.New("model")
+	errTools  = errors.New("tools")
+	errPaused = errors.New("paused")
+)
 
 // reason turns what ended a run into what is told of it. status is the run's
 // last; text goes to the caller; kind is AgentOS's error_type.
@@ -149,12 +248,39 @@ func reason(ctx context.Context, runID string, err error) (status, text, kind st
 	switch cause := context.Cause(ctx); {
 	case err == nil:
 		return wire.StatusCompleted, "", ""
+	case errors.Is(err, errPaused):
+		return wire.StatusPaused, "", ""
 	case errors.Is(cause, errCancelled):
 		return wire.StatusCancelled, "Run " + runID + " was cancelled", ""
 	case cause != nil: // the timeout's own error says how long it was
 		return wire.StatusError, cause.Error(), "run_timeout_error"
 	case errors.Is(err, errModel):
 		return wire.StatusError, fault.Detail(err), "model_provider_error"
+	case errors.Is(err, errTools):
+		return wire.StatusError, fault.Detail(err), "tool_error"
 	}
 	return wire.StatusError, fault.Detail(err), "internal_error"
+}
+
+// begin makes the turn and its row; nothing is recorded yet.
+func (r *Runner) begin(in Input, status string) (*turn, error) {
+	agent, ok := r.agents[in.AgentID]
+	if !ok {
+		return nil, fault.Public(fault.NotFound, "Agent not found", nil)
+	}
+	row := store.Run{
+		RunID: r.newID(), Owner: in.Owner, SessionID: cmp.Or(in.SessionID, r.newID().String()), AgentID: agent.ID, AgentName: agent.Name,
+		Status: status, Input: in.Message, SessionState: in.State, Metadata: in.Metadata, Streamed: in.Streamed,
+	}
+	if len(in.Files) > 0 {
+		files, err := wire.Marshal(in.Files)
+		if err != nil {
+			return nil, fmt.Errorf("files: %w", err)
+		}
+		row.Files = files
+	}
+	t := r.newTurn(agent, row)
+	t.files = in.Files
+	t.row.CreatedAt = t.start.UTC().Truncate(time.Microsecond)
+	return t, nil
 }

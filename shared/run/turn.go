@@ -20,37 +20,54 @@ type turn struct {
 	agent Agent
 	about model.Description
 	row   store.Run
+	files []wire.File
 	start time.Time
+	spent time.Duration // before this leg, of a run that was continued
 
-	emit     func(Event, error)
+	yield    func(Event, error) bool // nil: nobody listens any more
 	index    int
+	events   *eventLog // nil: the run isn't streamed
 	head     wire.Head
 	messages []wire.Message
+	calls    []wire.ToolExecution
+	called   int                // tool calls that the model asked for
+	waiting  []wire.Requirement // what a person has to decide, or has decided
+	paused   bool               // somebody has to decide before the run goes on
 	content  strings.Builder
 	data     json.RawMessage // the provider's marks of the last answer
-	usage    model.Usage
-	first    time.Duration // until the first token; 0: none came
+	before   model.Usage     // of earlier legs
+	usage    model.Usage     // of this one
+	first    time.Duration   // until the first token; 0: none came
 }
 
-// begin makes the turn and its row; nothing is recorded yet.
-func (r *Runner) begin(agent Agent, in Input, yield func(Event, error) bool) *turn {
-	t := &turn{r: r, agent: agent, about: agent.Model.Describe(), start: r.now()}
-	if in.SessionID == "" {
-		in.SessionID = r.newID().String()
-	}
-	t.row = store.Run{
-		RunID: r.newID(), Owner: in.Owner, SessionID: in.SessionID, AgentID: agent.ID, AgentName: agent.Name,
-		ModelID: t.about.ID, ModelProvider: t.about.Provider, Status: wire.StatusRunning,
-		Input: in.Message, CreatedAt: t.start.UTC().Truncate(time.Microsecond),
-	}
-	t.head = wire.Head{AgentID: agent.ID, AgentName: agent.Name, RunID: t.row.RunID.String(), SessionID: in.SessionID}
-	listening := true
-	t.emit = func(e Event, err error) {
-		listening = listening && yield(e, err) // after a false, yield must not be called again
-		t.index++
+// newTurn makes the turn of a row.
+func (r *Runner) newTurn(agent Agent, row store.Run) *turn {
+	t := &turn{r: r, agent: agent, about: agent.Model.Describe(), start: r.now(), row: row}
+	t.row.ModelID, t.row.ModelProvider = t.about.ID, t.about.Provider
+	t.head = wire.Head{AgentID: agent.ID, AgentName: agent.Name, RunID: row.RunID.String(), SessionID: row.SessionID}
+	if row.Streamed {
+		t.events = newEventLog(row.RunID)
 	}
 	return t
 }
+
+// listen sends the events that follow to yield, until it says that it heard
+// enough.
+func (t *turn) listen(yield func(Event, error) bool) { t.yield = yield }
+
+// emit tells one event. After a false, yield must not be called again.
+func (t *turn) emit(e Event, err error) {
+	if t.events != nil && e.Frame == nil {
+		e.Frame = t.events.add(t.index, e.Event)
+	}
+	t.index++
+	if t.yield != nil && !t.yield(e, err) {
+		t.yield = nil
+	}
+}
+
+// tell is emit of an event that is nothing but itself.
+func (t *turn) tell(e wire.Event) { t.emit(Event{Event: e}, nil) }
 
 // at heads an event with its name and time.
 func (t *turn) at(name string) wire.Head {
@@ -60,12 +77,12 @@ func (t *turn) at(name string) wire.Head {
 }
 
 func (t *turn) started(name string) {
-	t.emit(Event{Event: wire.Started{Head: t.at(name), Model: t.about.ID, ModelProvider: t.about.Provider, EventIndex: t.index}}, nil)
+	t.tell(wire.Started{Head: t.at(name), Model: t.about.ID, ModelProvider: t.about.Provider, EventIndex: t.index})
 }
 
 // ask calls the model once and passes its answer on as it comes. The answer is
 // recorded even when it broke off.
-func (t *turn) ask(ctx context.Context, messages []model.Message) (*model.End, model.Message, error) {
+func (t *turn) ask(ctx context.Context, messages []model.Message, tools []model.ToolSpec) (*model.End, model.Message, error) {
 	t.started(wire.EventModelRequestStarted)
 	t.data = nil
 	var text strings.Builder
@@ -73,12 +90,13 @@ func (t *turn) ask(ctx context.Context, messages []model.Message) (*model.End, m
 	var end *model.End
 	var err error
 	asked := t.r.now()
-	for part, partErr := range t.agent.Model.Stream(ctx, model.Request{Messages: messages}) {
+	for part, partErr := range t.agent.Model.Stream(ctx, model.Request{Messages: messages, Tools: tools}) {
 		if err = partErr; err != nil {
 			break
 		}
+		part.ProviderData = storableJSON(part.ProviderData)
 		if part.ProviderData != nil {
-			t.data = storableJSON(part.ProviderData)
+			t.data = part.ProviderData
 		}
 		if end = part.End; end != nil {
 			break
@@ -86,9 +104,9 @@ func (t *turn) ask(ctx context.Context, messages []model.Message) (*model.End, m
 		if part.Text != "" && first == 0 {
 			first = t.r.now().Sub(asked)
 		}
-		piece := storable(part.Text)
-		text.WriteString(piece)
-		t.said(piece)
+		part.Text = storable(part.Text)
+		text.WriteString(part.Text)
+		t.said(part)
 	}
 	if t.first == 0 {
 		t.first = first
@@ -103,7 +121,7 @@ func (t *turn) ask(ctx context.Context, messages []model.Message) (*model.End, m
 		}
 		return nil, answer, fmt.Errorf("%w: %w", errModel, err)
 	}
-	answer.ToolCalls = end.ToolCalls
+	answer.ToolCalls, answer.Opaque = end.ToolCalls, end.Opaque
 	t.record(answer, &wire.MessageMetrics{
 		InputTokens: end.Usage.Input, OutputTokens: end.Usage.Output, TotalTokens: end.Usage.Total,
 		Duration: t.r.now().Sub(asked).Seconds(), TimeToFirstToken: first.Seconds(),
@@ -113,11 +131,13 @@ func (t *turn) ask(ctx context.Context, messages []model.Message) (*model.End, m
 }
 
 // said passes one piece of the answer on.
-func (t *turn) said(piece string) {
-	t.content.WriteString(piece)
-	t.emit(Event{Event: wire.Content{
-		Head: t.at(wire.EventRunContent), Content: piece, ContentType: "str", ModelProviderData: t.data, EventIndex: t.index,
-	}}, nil)
+func (t *turn) said(part model.Part) {
+	t.content.WriteString(part.Text)
+	if part.Opening {
+		t.tell(wire.ContentOpened{Head: t.at(wire.EventRunContent), ContentType: "str", ModelProviderData: part.ProviderData, EventIndex: t.index})
+		return
+	}
+	t.tell(wire.Content{Head: t.at(wire.EventRunContent), Content: part.Text, ContentType: "str", ModelProviderData: part.ProviderData, EventIndex: t.index})
 }
 
 // completed adds up what one call of the model cost and tells it.
@@ -125,20 +145,11 @@ func (t *turn) completed(u model.Usage, first time.Duration) {
 	t.usage.Input += u.Input
 	t.usage.Output += u.Output
 	t.usage.Total += u.Total
-	t.emit(Event{Event: wire.ModelCompleted{
+	t.tell(wire.ModelCompleted{
 		Head: t.at(wire.EventModelRequestCompleted), Model: t.about.ID, ModelProvider: t.about.Provider,
 		InputTokens: u.Input, OutputTokens: u.Output, TotalTokens: u.Total, TimeToFirstToken: first.Seconds(),
 		ReasoningTokens: u.Reasoning, CacheReadTokens: u.CacheRead, CacheWriteTokens: u.CacheWrite, EventIndex: t.index,
-	}}, nil)
-}
-
-// answerTool tells the model that the tool it asked for isn't there. The words
-// are AgentOS's.
-func (t *turn) answerTool(call model.ToolCall) model.Message {
-	m := model.Message{Role: model.ToolRole, ToolCallID: call.ID, Content: "Error: The requested tool does not exist or is not available."}
-	t.messages = append(t.messages, t.message(m))
-	t.messages[len(t.messages)-1].ToolName = storable(call.Name)
-	return m
+	})
 }
 
 // end records how the run ended and says so. err is why it did not complete;
@@ -147,15 +158,22 @@ func (t *turn) end(ctx context.Context, err error) {
 	status, text, kind := reason(ctx, t.head.RunID, err)
 	content := t.content.String()
 	switch status {
-	case wire.StatusCompleted:
-		t.emit(Event{Event: wire.ContentCompleted{Head: t.at(wire.EventRunContentCompleted), EventIndex: t.index}}, nil)
+	case wire.StatusCompleted, wire.StatusPaused:
+		t.tell(wire.ContentCompleted{Head: t.at(wire.EventRunContentCompleted), EventIndex: t.index})
 	case wire.StatusError:
 		content = text
 	case wire.StatusCancelled:
 		t.row.CancellationStage = new("EXECUTING")
 	}
+	if status == wire.StatusPaused {
+		content = pausedText(t.waiting)
+	}
 	t.row.Status, t.row.Content = status, &content
 	metrics := t.metrics()
+	last := Event{Event: t.lastEvent(status, text, kind, metrics)}
+	if t.events != nil {
+		last.Frame = t.events.add(t.index, last.Event)
+	}
 	if err := t.store(ctx, metrics); err != nil {
 		t.emit(Event{Event: wire.Failed{
 			Head: t.at(wire.EventRunError), Content: "The run's end could not be stored: " + fault.Detail(err),
@@ -163,19 +181,26 @@ func (t *turn) end(ctx context.Context, err error) {
 		}}, err)
 		return
 	}
-	last := Event{Result: t.result(metrics)}
+	last.Result = t.result()
+	t.emit(last, nil)
+}
+
+// lastEvent says how the run ended.
+func (t *turn) lastEvent(status, text, kind string, metrics wire.Metrics) wire.Event {
 	switch status {
 	case wire.StatusCompleted:
-		last.Event = wire.Completed{
-			Head: t.at(wire.EventRunCompleted), Content: content, ContentType: "str", ModelProviderData: t.data,
+		return wire.Completed{
+			Head: t.at(wire.EventRunCompleted), Content: *t.row.Content, ContentType: "str", ModelProviderData: t.data,
 			SessionState: t.row.SessionState, EventIndex: t.index, Metrics: metrics,
 		}
+	case wire.StatusPaused:
+		return wire.Paused{
+			Head: t.at(wire.EventRunPaused), Content: *t.row.Content, Tools: t.calls, Requirements: t.waiting, EventIndex: t.index,
+		}
 	case wire.StatusCancelled:
-		last.Event = wire.Cancelled{Head: t.at(wire.EventRunCancelled), Content: content, Reason: text, EventIndex: t.index}
-	default:
-		last.Event = wire.Failed{Head: t.at(wire.EventRunError), Content: text, ErrorType: kind, EventIndex: t.index}
+		return wire.Cancelled{Head: t.at(wire.EventRunCancelled), Content: *t.row.Content, Reason: text, EventIndex: t.index}
 	}
-	t.emit(last, nil)
+	return wire.Failed{Head: t.at(wire.EventRunError), Content: text, ErrorType: kind, EventIndex: t.index}
 }
 
 // panicked records a run whose model (or consumer) panicked as failed, and lets
@@ -203,37 +228,50 @@ func (t *turn) store(ctx context.Context, metrics wire.Metrics) (err error) {
 	if t.row.Metrics, err = wire.Marshal(metrics); err != nil {
 		return fmt.Errorf("metrics: %w", err)
 	}
-	if t.row.Status == wire.StatusCompleted {
+	if t.row.Requirements = nil; len(t.waiting) > 0 {
+		if t.row.Requirements, err = wire.Marshal(t.waiting); err != nil {
+			return fmt.Errorf("requirements: %w", err)
+		}
+	}
+	if t.row.Tools = nil; len(t.calls) > 0 {
+		t.row.Tools, err = wire.Marshal(t.calls)
+	} else if t.row.Status == wire.StatusCompleted {
 		t.row.Tools = json.RawMessage("[]")
+	}
+	if err != nil {
+		return fmt.Errorf("tools: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 	defer cancel()
-	return t.r.db.FinishRun(ctx, t.row, store.Usage{
+	rest, done := t.events.rest()
+	defer done()
+	return t.r.db.FinishRun(ctx, t.row, rest, store.Usage{
 		ModelID: t.about.ID, ModelFamily: t.about.Family, Input: t.usage.Input, Output: t.usage.Output, Total: t.usage.Total,
 	}, t.r.now().UTC().Truncate(time.Microsecond))
 }
 
 func (t *turn) metrics() wire.Metrics {
+	u := model.Usage{Input: t.before.Input + t.usage.Input, Output: t.before.Output + t.usage.Output, Total: t.before.Total + t.usage.Total}
 	m := wire.Metrics{
-		InputTokens: t.usage.Input, OutputTokens: t.usage.Output, TotalTokens: t.usage.Total,
-		TimeToFirstToken: t.first.Seconds(), Duration: t.r.now().Sub(t.start).Seconds(),
+		InputTokens: u.Input, OutputTokens: u.Output, TotalTokens: u.Total,
+		TimeToFirstToken: t.first.Seconds(), Duration: (t.spent + t.r.now().Sub(t.start)).Seconds(),
 	}
-	if t.usage.Total > 0 {
+	if u.Total > 0 {
 		m.Details = &wire.MetricsDetails{Model: []wire.ModelMetrics{{
-			InputTokens: t.usage.Input, OutputTokens: t.usage.Output, TotalTokens: t.usage.Total,
-			ID: t.about.ID, Provider: t.about.Family,
+			InputTokens: u.Input, OutputTokens: u.Output, TotalTokens: u.Total, ID: t.about.ID, Provider: t.about.Family,
 		}}}
 	}
 	return m
 }
 
 // result is the run as the caller of a run that isn't streamed gets it.
-func (t *turn) result(metrics wire.Metrics) *wire.Run {
+func (t *turn) result() *wire.Run {
 	r := &wire.Run{
 		RunID: t.head.RunID, AgentID: t.agent.ID, AgentName: t.agent.Name, SessionID: t.row.SessionID, UserID: t.row.Owner,
 		Content: t.row.Content, ContentType: "str", ModelProviderData: t.data, Model: t.about.ID, ModelProvider: t.about.Provider,
-		SessionState: t.row.SessionState, CreatedAt: t.row.CreatedAt.Unix(), Status: t.row.Status, Metrics: metrics,
-		Messages: t.messages, Tools: t.row.Tools, Input: wire.RunInput{InputContent: t.row.Input},
+		SessionState: t.row.SessionState, CreatedAt: t.row.CreatedAt.Unix(), Status: t.row.Status, Metrics: t.row.Metrics,
+		Messages: t.row.Messages, Metadata: t.row.Metadata, Tools: t.row.Tools, Requirements: t.row.Requirements,
+		Input: wire.RunInput{InputContent: t.row.Input, Files: t.row.Files},
 	}
 	if t.row.CancellationStage != nil {
 		r.CancellationStage = *t.row.CancellationStage
@@ -241,8 +279,8 @@ func (t *turn) result(metrics wire.Metrics) *wire.Run {
 	return r
 }
 
-// storable makes text fit for PostgreSQL and JSON: a model may say anything, NUL
-// and broken UTF-8 included.
+// storable makes text fit for PostgreSQL and JSON: a model or a tool may say
+// anything, NUL and broken UTF-8 included.
 func storable(text string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
 }

@@ -3,7 +3,9 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -11,9 +13,6 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/fault"
 )
-
-// lease is how long a run counts as alive after its runner's last sign of life.
-const lease = time.Minute
 
 // Run is one row of runs. The JSON members are as the run loop wrote them.
 type Run struct {
@@ -26,43 +25,53 @@ type Run struct {
 	ModelProvider     string
 	Status            string
 	CancellationStage *string
+	Background        bool
+	Streamed          bool // its events are kept
 	Input             string
+	Files             json.RawMessage
 	Content           *string
 	ProviderData      json.RawMessage
 	Messages          json.RawMessage
 	Tools             json.RawMessage
+	Requirements      json.RawMessage // what a paused run waits for, or waited for
 	Metrics           json.RawMessage
+	Metadata          json.RawMessage
 	SessionState      json.RawMessage
 	CreatedAt         time.Time
 }
 
 const runColumns = `run_id, owner, session_id, agent_id, agent_name, model_id, model_provider, status,
-	cancellation_stage, input, content, provider_data, messages, tools, metrics, session_state, created_at`
+	cancellation_stage, background, streamed, input, files, content, provider_data, messages, tools, requirements, metrics,
+	metadata, session_state, created_at`
 
-// BeginRun records that a run starts: the session, made when absent, and the row
-// with status RUNNING, in one statement and so in one round trip. It gives back
-// the session's state.
+// runColumnsByLength has the members of JSON objects in jsonb's order: by length.
+var runColumnsByLength = strings.NewReplacer("messages", "messages::jsonb", "tools", "tools::jsonb", "metrics", "metrics::jsonb").Replace(runColumns)
+
+// BeginRun records that a run starts: the session, made when absent, and the row,
+// in one statement and so in one round trip. r.SessionState, if any, is merged
+// into the session's state, which it gives back.
 func (db *DB) BeginRun(ctx context.Context, r Run) (state json.RawMessage, err error) {
 	err = db.queryRow(ctx, `
 		WITH session AS (
 			INSERT INTO keyway.sessions AS s (owner, session_id, agent_id, name, state, created_at, updated_at)
-			VALUES (@owner, @session_id, @agent_id, @input, '{}', @now, @now)
+			VALUES (@owner, @session_id, @agent_id, left(@input, 1000), COALESCE(@state::jsonb, '{}'), @now, @now)
 			ON CONFLICT (owner, session_id) DO UPDATE SET
-				state = COALESCE(s.state, EXCLUDED.state),
-				name = COALESCE(NULLIF(s.name, ''), EXCLUDED.name),
+				state = COALESCE(s.state, '{}') || COALESCE(@state::jsonb, '{}'),
+				name = COALESCE(s.name, EXCLUDED.name),
 				agent_id = COALESCE(s.agent_id, EXCLUDED.agent_id),
 				updated_at = GREATEST(s.updated_at, EXCLUDED.updated_at)
 			RETURNING state
 		)
 		INSERT INTO keyway.runs (run_id, owner, session_id, agent_id, agent_name, model_id, model_provider,
-			status, lease_until, input, session_state, created_at)
+			status, lease_until, background, streamed, input, files, metadata, session_state, created_at)
 		SELECT @run_id, @owner, @session_id, @agent_id, @agent_name, @model_id, @model_provider,
-			'RUNNING', @lease_until, @input, state, @now
+			@status, @lease_until, @background, @streamed, @input, @files, @metadata, state, @now
 		FROM session
 		RETURNING session_state`,
 		pgx.NamedArgs{
 			"run_id": r.RunID, "owner": r.Owner, "session_id": r.SessionID, "agent_id": r.AgentID, "agent_name": r.AgentName,
-			"model_id": r.ModelID, "model_provider": r.ModelProvider, "input": r.Input,
+			"model_id": r.ModelID, "model_provider": r.ModelProvider, "status": r.Status, "background": r.Background, "streamed": r.Streamed,
+			"input": r.Input, "files": r.Files, "metadata": r.Metadata, "state": r.SessionState,
 			"now": r.CreatedAt, "lease_until": r.CreatedAt.Add(lease),
 		}).Scan(&state)
 	if err != nil {
@@ -71,24 +80,56 @@ func (db *DB) BeginRun(ctx context.Context, r Run) (state json.RawMessage, err e
 	return state, nil
 }
 
+// StartRun says that a run which was PENDING is carried now. One that is gone or
+// ended meanwhile is fault.Conflict.
+func (db *DB) StartRun(ctx context.Context, id uuid.UUID) error {
+	n, err := db.exec(ctx, `UPDATE keyway.runs SET status = 'RUNNING' WHERE run_id = @run_id AND status = 'PENDING'`, pgx.NamedArgs{"run_id": id})
+	if err != nil {
+		return fmt.Errorf("start run %s: %w", id, kindOf(err))
+	}
+	if n == 0 {
+		return errElsewhere
+	}
+	return nil
+}
+
+// ContinueRun takes a PAUSED run over; taken is false when it isn't paused (any
+// more). index is that of its next event.
+func (db *DB) ContinueRun(ctx context.Context, id uuid.UUID, now time.Time) (index int, taken bool, err error) {
+	err = db.queryRow(ctx, `
+		UPDATE keyway.runs SET status = 'RUNNING', lease_until = @lease_until
+		WHERE run_id = @run_id AND status = 'PAUSED'
+		RETURNING (SELECT COALESCE(max(first_index + count), 0) FROM keyway.run_events WHERE run_id = @run_id)`,
+		pgx.NamedArgs{"run_id": id, "lease_until": now.Add(lease)}).Scan(&index)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, fmt.Errorf("continue run %s: %w", id, kindOf(err))
+	}
+	return index, true, nil
+}
+
+var errElsewhere = fault.Public(fault.Conflict, "The run was deleted or ended elsewhere while it was in progress", nil)
+
 // Usage is what one run adds to its session's counters.
 type Usage struct {
 	ModelID, ModelFamily string
 	Input, Output, Total int
 }
 
-// FinishRun writes the end of a run and adds its usage to the session's totals,
-// in one statement: both happen or neither. A run that is gone (its session was
-// deleted meanwhile) or already finished is fault.Conflict; then nothing is
-// written.
-func (db *DB) FinishRun(ctx context.Context, r Run, u Usage, now time.Time) error {
+// FinishRun writes the end of a run, or that it is PAUSED, with the last of its
+// events, and adds its usage to the session's totals, in one statement: all of it
+// happens or nothing. A run that is gone (its session was deleted meanwhile) or
+// already finished is fault.Conflict; then nothing is written.
+func (db *DB) FinishRun(ctx context.Context, r Run, e Events, u Usage, now time.Time) error {
 	n, err := db.exec(ctx, `
 		WITH run AS (
 			UPDATE keyway.runs SET
 				status = @status, cancellation_stage = @cancellation_stage, content = @content,
-				provider_data = @provider_data, messages = @messages, tools = @tools, metrics = @metrics,
-				lease_until = NULL, finished_at = @now
-			WHERE run_id = @run_id AND owner = @owner AND status = 'RUNNING'
+				provider_data = @provider_data, messages = @messages, tools = @tools, requirements = @requirements, metrics = @metrics,
+				lease_until = NULL, finished_at = CASE WHEN @status = 'PAUSED' THEN NULL ELSE @now::timestamptz END
+			WHERE run_id = @run_id AND owner = @owner AND status IN ('RUNNING', 'PENDING')
 			RETURNING owner, session_id
 		), usage AS (
 			INSERT INTO keyway.session_usage AS u
@@ -99,20 +140,24 @@ func (db *DB) FinishRun(ctx context.Context, r Run, u Usage, now time.Time) erro
 				input_tokens = u.input_tokens + EXCLUDED.input_tokens,
 				output_tokens = u.output_tokens + EXCLUDED.output_tokens,
 				total_tokens = u.total_tokens + EXCLUDED.total_tokens
+		), events AS (
+			INSERT INTO keyway.run_events (run_id, first_index, count, frames)
+			SELECT @run_id, @first::integer, @count::integer, @frames FROM run WHERE @count::integer > 0
 		)
 		UPDATE keyway.sessions s SET updated_at = GREATEST(s.updated_at, @now)
 		FROM run WHERE s.owner = run.owner AND s.session_id = run.session_id`,
 		pgx.NamedArgs{
 			"run_id": r.RunID, "owner": r.Owner, "status": r.Status, "cancellation_stage": r.CancellationStage,
-			"content": r.Content, "provider_data": r.ProviderData, "messages": r.Messages, "tools": r.Tools,
+			"content": r.Content, "provider_data": r.ProviderData, "messages": r.Messages, "tools": r.Tools, "requirements": r.Requirements,
 			"metrics": r.Metrics, "now": now, "model_id": u.ModelID, "model_family": u.ModelFamily,
 			"input_tokens": u.Input, "output_tokens": u.Output, "total_tokens": u.Total,
+			"first": e.First, "count": e.Count, "frames": e.Frames,
 		})
 	if err != nil {
 		return fmt.Errorf("finish run %s: %w", r.RunID, kindOf(err))
 	}
 	if n == 0 {
-		return fault.Public(fault.Conflict, "The run was deleted or ended elsewhere while it was in progress", nil)
+		return errElsewhere
 	}
 	return nil
 }
@@ -137,43 +182,6 @@ func (db *DB) History(ctx context.Context, owner, sessionID, agentID string, lim
 	return out, nil
 }
 
-// Pulse renews the leases of runs that this process carries and tells which of
-// them somebody asked to cancel.
-func (db *DB) Pulse(ctx context.Context, runs []uuid.UUID, now time.Time, renew bool) (cancel []uuid.UUID, err error) {
-	sql := `SELECT run_id FROM keyway.runs WHERE run_id = ANY(@runs) AND cancel_requested`
-	if renew {
-		sql = `
-			WITH renewed AS (
-				UPDATE keyway.runs SET lease_until = @lease_until
-				WHERE run_id = ANY(@runs) AND status = 'RUNNING'
-				RETURNING run_id, cancel_requested
-			)
-			SELECT run_id FROM renewed WHERE cancel_requested`
-	}
-	rows, err := db.pool.Query(ctx, db.text(sql), pgx.NamedArgs{"runs": runs, "lease_until": now.Add(lease)})
-	if err != nil {
-		return nil, fmt.Errorf("pulse: %w", kindOf(err))
-	}
-	if cancel, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID]); err != nil {
-		return nil, fmt.Errorf("pulse: %w", kindOf(err))
-	}
-	return cancel, nil
-}
-
-// EndAbandoned closes the runs whose process died: their lease is over. It
-// returns how many there were.
-func (db *DB) EndAbandoned(ctx context.Context, now time.Time) (int64, error) {
-	n, err := db.exec(ctx, `
-		UPDATE keyway.runs SET status = 'ERROR', content = 'The server stopped while this run was in progress',
-			lease_until = NULL, finished_at = @now
-		WHERE status IN ('PENDING', 'RUNNING') AND lease_until < @now`,
-		pgx.NamedArgs{"now": now})
-	if err != nil {
-		return 0, fmt.Errorf("abandoned runs: %w", kindOf(err))
-	}
-	return n, nil
-}
-
 // RunQuery names runs. Empty members don't narrow.
 type RunQuery struct {
 	Owner     string // an administrator's narrowing to one user
@@ -181,6 +189,10 @@ type RunQuery struct {
 	AgentID   string
 	RunID     string
 	Statuses  []string
+	After     *int64 // made at this second (Unix time) or later
+	Before    *int64 // or earlier
+
+	ByLength bool // the members of messages, tools and metrics in jsonb's order, as AgentOS's session routes have them
 }
 
 // Runs lists the runs that match, oldest first.
@@ -189,7 +201,11 @@ func (db *DB) Runs(ctx context.Context, v Viewer, q RunQuery) ([]Run, error) {
 	if !ok {
 		return nil, nil
 	}
-	runs, err := collect[Run](ctx, db, `SELECT `+runColumns+` FROM keyway.runs WHERE `+where+` ORDER BY seq`, args)
+	columns := runColumns
+	if q.ByLength {
+		columns = runColumnsByLength
+	}
+	runs, err := collect[Run](ctx, db, `SELECT `+columns+` FROM keyway.runs WHERE `+where+` ORDER BY seq`, args)
 	if err != nil {
 		return nil, fmt.Errorf("runs of session %q: %w", q.SessionID, kindOf(err))
 	}
@@ -208,14 +224,22 @@ func (db *DB) Run(ctx context.Context, v Viewer, q RunQuery) (Run, error) {
 	return runs[0], nil
 }
 
-// RequestCancel asks whoever carries the run to stop. It reports whether the run
-// is there; one that has ended stays as it is.
-func (db *DB) RequestCancel(ctx context.Context, v Viewer, q RunQuery) (found bool, err error) {
+// RequestCancel asks whoever carries the run to stop; a paused run, which nobody
+// carries, ends at once. It reports whether the run is there; one that has ended
+// stays as it is.
+func (db *DB) RequestCancel(ctx context.Context, v Viewer, q RunQuery, now time.Time) (found bool, err error) {
 	where, args, ok := q.where(v)
 	if !ok {
 		return false, nil
 	}
-	n, err := db.exec(ctx, `UPDATE keyway.runs SET cancel_requested = cancel_requested OR finished_at IS NULL WHERE `+where, args)
+	args["now"] = now
+	n, err := db.exec(ctx, `
+		UPDATE keyway.runs SET
+			cancel_requested = cancel_requested OR finished_at IS NULL,
+			cancellation_stage = CASE WHEN status = 'PAUSED' THEN 'EXECUTING' ELSE cancellation_stage END,
+			finished_at = CASE WHEN status = 'PAUSED' THEN @now::timestamptz ELSE finished_at END,
+			status = CASE WHEN status = 'PAUSED' THEN 'CANCELLED' ELSE status END
+		WHERE `+where, args)
 	if err != nil {
 		return false, fmt.Errorf("cancel run %q: %w", q.RunID, kindOf(err))
 	}
@@ -250,6 +274,12 @@ func (q RunQuery) where(v Viewer) (sql string, args pgx.NamedArgs, ok bool) {
 	}
 	if len(q.Statuses) > 0 {
 		and("status = ANY(@statuses)", "statuses", q.Statuses)
+	}
+	if q.After != nil {
+		and("floor(extract(epoch FROM created_at)) >= @after", "after", *q.After)
+	}
+	if q.Before != nil {
+		and("floor(extract(epoch FROM created_at)) <= @before", "before", *q.Before)
 	}
 	return sql, args, true
 }

@@ -1,4 +1,4 @@
-// Package store remembers sessions and runs in PostgreSQL. Every query takes a
+// Package store remembers sessions, runs and memories in PostgreSQL. Every query takes a
 // Viewer or an owner and has it in its WHERE clause, so that somebody else's
 // data looks exactly like no data.
 // It decides who sees what is asked for, not who may ask; it knows no HTTP, no
@@ -6,6 +6,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +23,7 @@ import (
 )
 
 // SchemaVersion is the migration that the queries here are written for.
-const SchemaVersion = 1
+const SchemaVersion = 2
 
 // MaxSessionID bounds session ids, in bytes.
 const MaxSessionID = 255
@@ -104,6 +105,35 @@ func collect[T any](ctx context.Context, db *DB, sql string, args pgx.NamedArgs)
 		return nil, err
 	}
 	return pgx.CollectRows(rows, pgx.RowToStructByName[T])
+}
+
+// listing is one page of a list.
+type listing struct {
+	columns, from, order string
+	limit, page          int // both ≥ 1
+}
+
+// paged reads one page and counts all rows, in one round trip.
+func paged[T any](ctx context.Context, db *DB, l listing, args pgx.NamedArgs) (page []T, total int, err error) {
+	args["limit"], args["offset"] = l.limit, int64(l.page-1)*int64(l.limit)
+	var b pgx.Batch
+	b.Queue(db.text(`SELECT `+l.columns+` FROM `+l.from+` ORDER BY `+l.order+` LIMIT @limit OFFSET @offset`), args)
+	b.Queue(db.text(`SELECT count(*) FROM `+l.from), args)
+	answers := db.pool.SendBatch(ctx, &b)
+	defer func() { err = cmp.Or(err, answers.Close()) }()
+	rows, _ := answers.Query() // CollectRows gives its error
+	if page, err = pgx.CollectRows(rows, pgx.RowToStructByName[T]); err != nil {
+		return nil, 0, err
+	}
+	err = answers.QueryRow().Scan(&total)
+	return page, total, err
+}
+
+func direction(ascending bool) string {
+	if ascending {
+		return " ASC"
+	}
+	return " DESC"
 }
 
 // Viewer is on whose behalf data is read: one owner, or everyone for an

@@ -33,7 +33,8 @@ var (
 func begin(t *testing.T, db *store.DB, owner, session string, n int) store.Run {
 	t.Helper()
 	r := store.Run{
-		RunID: uuid.New(), Owner: owner, SessionID: session, AgentID: "a", AgentName: "A", ModelID: "m", ModelProvider: "P",
+		Status: "RUNNING",
+		RunID:  uuid.New(), Owner: owner, SessionID: session, AgentID: "a", AgentName: "A", ModelID: "m", ModelProvider: "P",
 		Input: fmt.Sprintf("message %d", n), CreatedAt: day.Add(time.Duration(n) * time.Minute),
 	}
 	if _, err := db.BeginRun(t.Context(), r); err != nil {
@@ -47,7 +48,7 @@ func finish(t *testing.T, db *store.DB, r store.Run) {
 	t.Helper()
 	r.Status, r.Content = "COMPLETED", new("answer to "+r.Input)
 	r.Messages, r.Metrics = json.RawMessage(`[{"role":"user","content":"`+r.Input+`"}]`), json.RawMessage(`{"total_tokens":15}`)
-	err := db.FinishRun(t.Context(), r, store.Usage{ModelID: "m", ModelFamily: "F", Input: 10, Output: 5, Total: 15}, r.CreatedAt.Add(time.Second))
+	err := db.FinishRun(t.Context(), r, store.Events{}, store.Usage{ModelID: "m", ModelFamily: "F", Input: 10, Output: 5, Total: 15}, r.CreatedAt.Add(time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +72,7 @@ func TestARunIsThereBeforeItEnds(t *testing.T) {
 		t.Fatalf("%+v %v", got, err)
 	}
 	s := session(t, db, ann, "s")
-	if s.Name != "message 0" || *s.AgentID != "a" || !s.CreatedAt.Equal(day) || s.Usage != nil {
+	if s.Name == nil || *s.Name != "message 0" || *s.AgentID != "a" || !s.CreatedAt.Equal(day) || s.Usage != nil {
 		t.Errorf("the session is %+v", s)
 	}
 	finish(t, db, r)
@@ -87,7 +88,7 @@ func TestTheFirstMessageNamesTheSession(t *testing.T) {
 	finish(t, db, begin(t, db, "ann", "s", 1))
 	finish(t, db, begin(t, db, "ann", "s", 2))
 	s := session(t, db, ann, "s")
-	if s.Name != "message 1" || !s.UpdatedAt.Equal(day.Add(2*time.Minute+time.Second)) {
+	if s.Name == nil || *s.Name != "message 1" || !s.UpdatedAt.Equal(day.Add(2*time.Minute+time.Second)) {
 		t.Errorf("%+v", s)
 	}
 }
@@ -117,7 +118,7 @@ func TestARunEndsOnce(t *testing.T) {
 	r := begin(t, db, "ann", "s", 0)
 	finish(t, db, r)
 	r.Status, r.Metrics = "ERROR", json.RawMessage("{}")
-	if err := db.FinishRun(t.Context(), r, store.Usage{ModelID: "m", Total: 15}, day); !errors.Is(err, fault.Conflict) {
+	if err := db.FinishRun(t.Context(), r, store.Events{}, store.Usage{ModelID: "m", Total: 15}, day); !errors.Is(err, fault.Conflict) {
 		t.Errorf("a second end: %v", err)
 	}
 	if got := session(t, db, ann, "s").Usage[0].Total; got != 15 {
@@ -129,11 +130,11 @@ func TestDeletingASessionUnderARunIsNoInternalError(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	r := begin(t, db, "ann", "s", 0)
-	if err := db.DeleteSession(t.Context(), ann, "s", ""); err != nil {
+	if err := db.DeleteSessions(t.Context(), ann, []string{"s"}, ""); err != nil {
 		t.Fatal(err)
 	}
 	r.Status, r.Metrics = "COMPLETED", json.RawMessage("{}")
-	if err := db.FinishRun(t.Context(), r, store.Usage{ModelID: "m", Total: 1}, day); !errors.Is(err, fault.Conflict) {
+	if err := db.FinishRun(t.Context(), r, store.Events{}, store.Usage{ModelID: "m", Total: 1}, day); !errors.Is(err, fault.Conflict) {
 		t.Errorf("%v", err)
 	}
 }
@@ -155,14 +156,14 @@ func TestOthersDataLooksLikeNoData(t *testing.T) {
 		if page, n, err := db.Sessions(t.Context(), v, store.SessionQuery{Limit: 9, Page: 1, Owner: "ann"}); err != nil || n != 0 || len(page) != 0 {
 			t.Errorf("%s lists %d %v %v", name, n, page, err)
 		}
-		if found, err := db.RequestCancel(t.Context(), v, store.RunQuery{RunID: r.RunID.String()}); err != nil || found {
+		if found, err := db.RequestCancel(t.Context(), v, store.RunQuery{RunID: r.RunID.String()}, day); err != nil || found {
 			t.Errorf("%s cancels her run: %t %v", name, found, err)
 		}
-		if err := db.DeleteSession(t.Context(), v, "s", ""); err != nil {
+		if err := db.DeleteSessions(t.Context(), v, []string{"s"}, ""); err != nil {
 			t.Errorf("%s deletes: %v", name, err)
 		}
 	}
-	if s := session(t, db, ann, "s"); s.Name != "message 0" {
+	if s := session(t, db, ann, "s"); s.Name == nil || *s.Name != "message 0" {
 		t.Errorf("her session is %+v", s)
 	}
 	session(t, db, admin, "s")
@@ -173,7 +174,7 @@ func TestASessionIDBelongsToEachOwner(t *testing.T) {
 	db := storetest.New(t)
 	finish(t, db, begin(t, db, "ann", "s", 1))
 	finish(t, db, begin(t, db, "bob", "s", 2))
-	if got := session(t, db, ann, "s").Name + ", " + session(t, db, bob, "s").Name; got != "message 1, message 2" {
+	if got := *session(t, db, ann, "s").Name + ", " + *session(t, db, bob, "s").Name; got != "message 1, message 2" {
 		t.Errorf("they see %s", got)
 	}
 	if _, err := db.Session(t.Context(), admin, "s", ""); !errors.Is(err, fault.Conflict) {
@@ -182,7 +183,7 @@ func TestASessionIDBelongsToEachOwner(t *testing.T) {
 	if s, err := db.Session(t.Context(), admin, "s", "bob"); err != nil || s.Owner != "bob" {
 		t.Errorf("%+v %v", s, err)
 	}
-	if err := db.DeleteSession(t.Context(), bob, "s", ""); err != nil {
+	if err := db.DeleteSessions(t.Context(), bob, []string{"s"}, ""); err != nil {
 		t.Fatal(err)
 	}
 	session(t, db, ann, "s")
@@ -210,7 +211,7 @@ func TestListsArePagedSortedAndNarrowed(t *testing.T) {
 		"an unknown sort is normal": {store.SessionQuery{Limit: 1, Page: 1, SortBy: "name; DROP"}, "s4", 5},
 		"part of a name, any case":  {store.SessionQuery{Limit: 9, Page: 1, NameHas: "MESSAGE 3"}, "s3", 1},
 		"wildcards are text":        {store.SessionQuery{Limit: 9, Page: 1, NameHas: "%"}, "", 0},
-		"another agent":             {store.SessionQuery{Limit: 9, Page: 1, AgentID: "b"}, "", 0},
+		"another agent":             {store.SessionQuery{Limit: 9, Page: 1, Component: "b"}, "", 0},
 		"another type":              {store.SessionQuery{Limit: 9, Page: 1, Type: "team"}, "", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -261,7 +262,7 @@ func TestACancelIsSeenByWhoCarriesTheRun(t *testing.T) {
 	running, ended := begin(t, db, "ann", "s", 0), begin(t, db, "ann", "s", 1)
 	finish(t, db, ended)
 	for _, r := range []store.Run{running, ended} {
-		if found, err := db.RequestCancel(t.Context(), ann, store.RunQuery{RunID: r.RunID.String()}); err != nil || !found {
+		if found, err := db.RequestCancel(t.Context(), ann, store.RunQuery{RunID: r.RunID.String()}, day); err != nil || !found {
 			t.Fatalf("%t %v", found, err)
 		}
 	}
@@ -321,7 +322,7 @@ func TestDatabaseFailuresHaveAKindAndHideTheirText(t *testing.T) {
 		CREATE TRIGGER refuse BEFORE UPDATE ON keyway.runs FOR EACH ROW EXECUTE FUNCTION keyway.refuse()`)
 	r := begin(t, db, "ann", "s", 0)
 	r.Status, r.Metrics = "COMPLETED", json.RawMessage("{}")
-	err = db.FinishRun(t.Context(), r, store.Usage{ModelID: "m", Total: 1}, day)
+	err = db.FinishRun(t.Context(), r, store.Events{}, store.Usage{ModelID: "m", Total: 1}, day)
 	if !errors.Is(err, fault.Internal) || strings.Contains(fault.Detail(err), "db-7") || !strings.Contains(err.Error(), "db-7") {
 		t.Errorf("%v, shown as %q", err, fault.Detail(err))
 	}

@@ -19,6 +19,12 @@ type Tool struct {
 	// its fault.Detail when it has one, else its own words. For whom it acts is
 	// CallerFrom(ctx), never an argument. ctx ends with the run.
 	Call func(ctx context.Context, arguments json.RawMessage) (string, error)
+
+	// At most one of these says what a person does first; the run is paused until
+	// then.
+	Confirm   bool     // says yes or no to the call
+	UserInput []string // fills in these arguments
+	External  bool     // does the work, and brings its result; Call is never called
 }
 
 // Set is where tools come from: a Tool is a Set of one, an MCP server one of many.

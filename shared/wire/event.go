@@ -29,6 +29,11 @@ const (
 	EventRunContent            = "RunContent"
 	EventModelRequestCompleted = "ModelRequestCompleted"
 	EventRunContentCompleted   = "RunContentCompleted"
+	EventToolCallStarted       = "ToolCallStarted"
+	EventToolCallCompleted     = "ToolCallCompleted"
+	EventToolCallError         = "ToolCallError"
+	EventRunPaused             = "RunPaused"
+	EventRunContinued          = "RunContinued"
 	EventRunCompleted          = "RunCompleted"
 	EventRunError              = "RunError"
 	EventRunCancelled          = "RunCancelled"
@@ -53,6 +58,17 @@ type Content struct {
 	EventIndex        int             `json:"event_index"`
 }
 
+// ContentOpened is the RunContent that comes before an answer's first piece when
+// the vendor names the answer first: its marks, and no content.
+type ContentOpened struct {
+	Head
+	WorkflowAgent     bool            `json:"workflow_agent"`
+	ContentType       string          `json:"content_type"`
+	ReasoningContent  string          `json:"reasoning_content"`
+	ModelProviderData json.RawMessage `json:"model_provider_data,omitempty"`
+	EventIndex        int             `json:"event_index"`
+}
+
 // ModelCompleted closes one call of the model with what it cost.
 type ModelCompleted struct {
 	Head
@@ -68,7 +84,40 @@ type ModelCompleted struct {
 	EventIndex       int     `json:"event_index"`
 }
 
-// ContentCompleted says that no more content follows.
+// ToolStarted says that a tool was called.
+type ToolStarted struct {
+	Head
+	Tool       ToolExecution `json:"tool"`
+	EventIndex int           `json:"event_index"`
+}
+
+// ToolCompleted says what came of it, also when that was an error.
+type ToolCompleted struct {
+	Head
+	Content    string        `json:"content"` // for people
+	Tool       ToolExecution `json:"tool"`
+	EventIndex int           `json:"event_index"`
+}
+
+// ToolFailed says so of a call that failed.
+type ToolFailed struct {
+	Head
+	Error      string        `json:"error"`
+	Tool       ToolExecution `json:"tool"`
+	EventIndex int           `json:"event_index"`
+}
+
+// Paused is the last event of a run that waits for a person.
+type Paused struct {
+	Head
+	Content      string          `json:"content"`
+	Tools        []ToolExecution `json:"tools"`
+	Requirements []Requirement   `json:"requirements"`
+	EventIndex   int             `json:"event_index"`
+}
+
+// ContentCompleted says that no more content follows (RunContentCompleted), or that
+// a paused run goes on (RunContinued).
 type ContentCompleted struct {
 	Head
 	EventIndex int `json:"event_index"`
@@ -100,3 +149,20 @@ type Cancelled struct {
 	Reason     string `json:"reason"`
 	EventIndex int    `json:"event_index"`
 }
+
+// Meta is an event about a stream rather than of its run: what resume sends first.
+type Meta struct {
+	Event                   string `json:"event"` // "replay", "catch_up", "subscribed", "error"
+	RunID                   string `json:"run_id,omitempty"`
+	Status                  string `json:"status,omitempty"`
+	TotalEvents             *int   `json:"total_events,omitempty"`
+	TotalBuffered           *int   `json:"total_buffered,omitempty"`
+	LastEventIndexRequested *int   `json:"last_event_index_requested,omitempty"`
+	MissedEvents            *int   `json:"missed_events,omitempty"`
+	CurrentEventCount       *int   `json:"current_event_count,omitempty"`
+	Message                 string `json:"message,omitempty"`
+	Error                   string `json:"error,omitempty"`
+}
+
+// Name is the event's name.
+func (m Meta) Name() string { return m.Event }

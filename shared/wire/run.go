@@ -7,7 +7,9 @@ import (
 
 // Run statuses.
 const (
+	StatusPending   = "PENDING"
 	StatusRunning   = "RUNNING"
+	StatusPaused    = "PAUSED"
 	StatusCompleted = "COMPLETED"
 	StatusError     = "ERROR"
 	StatusCancelled = "CANCELLED"
@@ -36,16 +38,23 @@ type Run struct {
 	CreatedAt         int64           `json:"created_at"` // seconds
 	Status            string          `json:"status"`
 	CancellationStage string          `json:"cancellation_stage,omitempty"`
-	Metrics           Metrics         `json:"metrics"`
-	Events            []any           `json:"events,omitzero"`
-	Messages          []Message       `json:"messages,omitzero"`
+	Metrics           json.RawMessage `json:"metrics"`
+	Events            json.RawMessage `json:"events,omitempty"`
+	Messages          json.RawMessage `json:"messages,omitempty"`
+	Metadata          json.RawMessage `json:"metadata,omitempty"`
 	Tools             json.RawMessage `json:"tools,omitempty"`
+	Requirements      json.RawMessage `json:"requirements,omitempty"`
 	Input             RunInput        `json:"input"`
 }
 
+// Ended reports whether a run in this state has come to an end, or waits for a
+// person: no further event comes by itself.
+func Ended(status string) bool { return status != StatusRunning && status != StatusPending }
+
 // RunInput is what the caller sent.
 type RunInput struct {
-	InputContent string `json:"input_content"`
+	InputContent string          `json:"input_content"`
+	Files        json.RawMessage `json:"files,omitempty"` // []File
 }
 
 // Message is one turn of the conversation with the model.
@@ -55,8 +64,11 @@ type Message struct {
 	FromHistory       bool            `json:"from_history"`
 	StopAfterToolCall bool            `json:"stop_after_tool_call"`
 	Role              string          `json:"role"`
+	Files             []File          `json:"files,omitempty"`
 	ToolCallID        string          `json:"tool_call_id,omitempty"`
 	ToolName          string          `json:"tool_name,omitempty"`
+	ToolArgs          json.RawMessage `json:"tool_args,omitempty"`
+	ToolCallError     *bool           `json:"tool_call_error,omitempty"`
 	ToolCalls         []ToolCall      `json:"tool_calls,omitempty"`
 	ProviderData      json.RawMessage `json:"provider_data,omitempty"`
 	Metrics           *MessageMetrics `json:"metrics,omitempty"`
@@ -109,51 +121,13 @@ type MessageMetrics struct {
 	TimeToFirstToken float64 `json:"time_to_first_token,omitempty"`
 }
 
-// StoredRun is a run as lists of runs answer it (AgentOS's RunSchema): every
-// member is present, null where there is nothing.
+// StoredRun is a run as lists of runs answer it (AgentOS's RunSchema). An agent's
+// list and the single run show it Whole.
 type StoredRun struct {
 	RunID                        string          `json:"run_id"`
 	ParentRunID                  string          `json:"parent_run_id"`
 	AgentID                      string          `json:"agent_id"`
-	UserID                       *string         `json:"user_id"`
-	Status                       string          `json:"status"`
-	CancellationStage            *string         `json:"cancellation_stage"`
-	RunInput                     string          `json:"run_input"`
-	Content                      *string         `json:"content"`
-	RunResponseFormat            string          `json:"run_response_format"`
-	ReasoningContent             string          `json:"reasoning_content"`
-	ReasoningSteps               []any           `json:"reasoning_steps"`
-	Metrics                      json.RawMessage `json:"metrics"`
-	Metadata                     json.RawMessage `json:"metadata"`
-	Messages                     json.RawMessage `json:"messages"`
-	Tools                        json.RawMessage `json:"tools"`
-	Events                       json.RawMessage `json:"events"`
-	CreatedAt                    Time            `json:"created_at"`
-	References                   []any           `json:"references"`
-	Citations                    json.RawMessage `json:"citations"`
-	ReasoningMessages            []any           `json:"reasoning_messages"`
-	SessionState                 json.RawMessage `json:"session_state"`
-	Images                       []any           `json:"images"`
-	Videos                       []any           `json:"videos"`
-	Audio                        []any           `json:"audio"`
-	Files                        []any           `json:"files"`
-	ResponseAudio                json.RawMessage `json:"response_audio"`
-	InputMedia                   InputMedia      `json:"input_media"`
-	Followups                    []string        `json:"followups"`
-	ForkedFromRunID              *string         `json:"forked_from_run_id"`
-	ForkedFromMessageIndex       *int            `json:"forked_from_message_index"`
-	ForkedFromSessionID          *string         `json:"forked_from_session_id"`
-	RegeneratedFrom              *string         `json:"regenerated_from"`
-	LastCheckpointAtMessageIndex *int            `json:"last_checkpoint_at_message_index"`
-}
-
-// BriefRun is StoredRun with nothing said of what isn't there, as the runs of a
-// session are listed. The conversion from StoredRun keeps both alike.
-type BriefRun struct {
-	RunID                        string          `json:"run_id"`
-	ParentRunID                  string          `json:"parent_run_id"`
-	AgentID                      string          `json:"agent_id"`
-	UserID                       *string         `json:"user_id,omitempty"`
+	UserID                       string          `json:"user_id,omitempty"`
 	Status                       string          `json:"status"`
 	CancellationStage            *string         `json:"cancellation_stage,omitempty"`
 	RunInput                     string          `json:"run_input"`
@@ -185,12 +159,24 @@ type BriefRun struct {
 	LastCheckpointAtMessageIndex *int            `json:"last_checkpoint_at_message_index,omitempty"`
 }
 
+// RunPreview is a run in a list that is asked for often.
+type RunPreview struct {
+	RunID          string  `json:"run_id"`
+	ParentRunID    string  `json:"parent_run_id"`
+	AgentID        string  `json:"agent_id"`
+	UserID         string  `json:"user_id,omitempty"`
+	Status         string  `json:"status"`
+	RunInput       string  `json:"run_input"`
+	ContentPreview *string `json:"content_preview,omitempty"`
+	CreatedAt      Time    `json:"created_at"`
+}
+
 // InputMedia lists the media of a run's input; Keyway takes none yet.
 type InputMedia struct {
 	Images []any `json:"images"`
 	Videos []any `json:"videos"`
 	Audios []any `json:"audios"`
-	Files  []any `json:"files"`
+	Files  any   `json:"files"`
 }
 
 // Time is a moment in the form of AgentOS's lists: UTC, whole seconds, "Z".

@@ -17,6 +17,11 @@ type PageMeta struct {
 	SearchTimeMS float64 `json:"search_time_ms"`
 }
 
+// PageOf says so of a list of total elements. SearchTimeMS is 0, as AgentOS's is.
+func PageOf(page, limit, total int) PageMeta {
+	return PageMeta{Page: page, Limit: limit, TotalPages: (total + limit - 1) / limit, TotalCount: total}
+}
+
 // Session is a session in a list.
 type Session struct {
 	SessionID    string          `json:"session_id"`
@@ -27,26 +32,63 @@ type Session struct {
 	SessionType  string          `json:"session_type"`
 	UserID       string          `json:"user_id,omitempty"`
 	AgentID      string          `json:"agent_id,omitempty"`
+	TeamID       string          `json:"team_id,omitempty"`
+	WorkflowID   string          `json:"workflow_id,omitempty"`
+	Summary      json.RawMessage `json:"session_summary,omitempty"`
 	Metrics      *SessionMetrics `json:"metrics,omitempty"`
 	TotalTokens  int             `json:"total_tokens,omitempty"`
 	Metadata     json.RawMessage `json:"metadata,omitempty"`
 }
 
-// SessionDetail is one session with its conversation.
+// SessionDetail is one session with its conversation. Routes that change it show
+// it Whole.
 type SessionDetail struct {
 	UserID         string          `json:"user_id,omitempty"`
 	AgentSessionID string          `json:"agent_session_id"`
 	SessionID      string          `json:"session_id"`
 	SessionName    string          `json:"session_name"`
+	Summary        json.RawMessage `json:"session_summary,omitempty"`
 	SessionState   json.RawMessage `json:"session_state,omitempty"`
 	AgentID        string          `json:"agent_id,omitempty"`
 	TotalTokens    int             `json:"total_tokens,omitempty"`
 	AgentData      *AgentData      `json:"agent_data,omitempty"`
-	Metrics        *SessionMetrics `json:"metrics,omitempty"`
+	Metrics        any             `json:"metrics,omitempty"` // SessionMetrics, or {} while there are none
 	Metadata       json.RawMessage `json:"metadata,omitempty"`
-	ChatHistory    []Message       `json:"chat_history"`
+	ChatHistory    json.RawMessage `json:"chat_history"` // []Message
 	CreatedAt      Time            `json:"created_at"`
 	UpdatedAt      Time            `json:"updated_at"`
+}
+
+// TeamSessionDetail is a session seen as a team's.
+type TeamSessionDetail struct {
+	SessionID    string          `json:"session_id"`
+	SessionName  string          `json:"session_name"`
+	UserID       string          `json:"user_id,omitempty"`
+	TeamID       string          `json:"team_id,omitempty"`
+	Summary      json.RawMessage `json:"session_summary,omitempty"`
+	SessionState json.RawMessage `json:"session_state,omitempty"`
+	Metrics      any             `json:"metrics,omitempty"`
+	TeamData     json.RawMessage `json:"team_data,omitempty"`
+	Metadata     json.RawMessage `json:"metadata,omitempty"`
+	ChatHistory  json.RawMessage `json:"chat_history"` // []Message
+	CreatedAt    Time            `json:"created_at"`
+	UpdatedAt    Time            `json:"updated_at"`
+	TotalTokens  int             `json:"total_tokens,omitempty"`
+}
+
+// WorkflowSessionDetail is a session seen as a workflow's.
+type WorkflowSessionDetail struct {
+	UserID       string          `json:"user_id,omitempty"`
+	WorkflowID   string          `json:"workflow_id,omitempty"`
+	WorkflowName string          `json:"workflow_name,omitempty"`
+	SessionID    string          `json:"session_id"`
+	SessionName  string          `json:"session_name"`
+	SessionData  json.RawMessage `json:"session_data"`
+	SessionState json.RawMessage `json:"session_state,omitempty"`
+	WorkflowData json.RawMessage `json:"workflow_data"`
+	Metadata     json.RawMessage `json:"metadata"`
+	CreatedAt    Time            `json:"created_at"`
+	UpdatedAt    Time            `json:"updated_at"`
 }
 
 // AgentData names the agent that a session belongs to.

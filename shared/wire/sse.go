@@ -23,6 +23,20 @@ func (t MicroTime) MarshalJSON() ([]byte, error) {
 	return t.UTC().AppendFormat(nil, `"2006-01-02T15:04:05.000000Z"`), nil
 }
 
+// ISOTime is a moment as Python writes it: "2026-11-21T23:07:00.632410+00:00".
+type ISOTime struct{ time.Time }
+
+const isoLayout = `"2006-01-02T15:04:05.000000+00:00"`
+
+// MarshalJSON writes it.
+func (t ISOTime) MarshalJSON() ([]byte, error) { return t.UTC().AppendFormat(nil, isoLayout), nil }
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (t *ISOTime) UnmarshalJSON(data []byte) (err error) {
+	t.Time, err = time.Parse(isoLayout, string(data))
+	return err
+}
+
 // Encoder frames events: "event: NAME", "data: one line of JSON", an empty line.
 // One Encoder serves one stream; it keeps its buffer.
 type Encoder struct {

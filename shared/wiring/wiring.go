@@ -12,7 +12,6 @@ import (
 	"github.com/keyway-agents/keyway/shared/api"
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
-	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/store"
@@ -23,7 +22,7 @@ import (
 type Parts struct {
 	Config  *config.Config
 	Policy  *authz.Policy
-	Models  map[string]model.Model // by agent id
+	Agents  []run.Agent // with their models and tools, in the order they are listed
 	DB      *store.DB
 	Log     *slog.Logger
 	Version string
@@ -39,15 +38,12 @@ type Service struct {
 // All builds the service with every resource, for the local server.
 func All(p Parts) Service {
 	isolation := api.Isolation(p.Config.Auth.UserIsolation)
-	var agents []run.Agent
 	var listed []wire.Agent
-	for _, a := range p.Config.Agents {
-		m := p.Models[a.ID]
-		about := m.Describe()
-		agents = append(agents, run.Agent{Agent: a, Model: m})
-		listed = append(listed, api.Describe(a, wire.AgentModel{Name: about.Name, Model: about.ID, Provider: about.Provider}))
+	for _, a := range p.Agents {
+		about := a.Model.Describe()
+		listed = append(listed, api.Describe(a.Agent, wire.AgentModel{Name: about.Name, Model: about.ID, Provider: about.Provider}))
 	}
-	runner := run.New(run.Options{DB: p.DB, Agents: agents, Log: p.Log, Now: time.Now, NewID: uuid.New})
+	runner := run.New(run.Options{DB: p.DB, Agents: p.Agents, Log: p.Log, Now: time.Now, NewID: uuid.New})
 	list := api.Agents{List: listed}
 	server := api.New(api.Options{Table: route.Table, Policy: p.Policy, Leeway: p.Config.Auth.Leeway, Log: p.Log, Now: time.Now},
 		api.OS{
@@ -55,8 +51,9 @@ func All(p Parts) Service {
 			Isolation: isolation, Agents: listed, Policy: p.Policy, Started: p.Started,
 		},
 		list,
-		api.Runs{DB: p.DB, Runner: runner, Agents: list, Isolation: isolation},
-		api.Sessions{DB: p.DB, Isolation: isolation, Agents: listed},
+		api.Runs{DB: p.DB, Runner: runner, Agents: list, Isolation: isolation, NewID: uuid.New},
+		api.Sessions{DB: p.DB, Isolation: isolation, Agents: listed, Now: time.Now, NewID: uuid.New},
+		api.Memories{DB: p.DB, Isolation: isolation, Now: time.Now, NewID: uuid.New},
 	)
 	return Service{Handler: server, Runner: runner}
 }

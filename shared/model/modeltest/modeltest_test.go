@@ -221,3 +221,38 @@ func TestListenFailsOnABrokenSequence(t *testing.T) {
 		})
 	}
 }
+
+func TestScriptsBecomeResponsesStreamsByThePath(t *testing.T) {
+	t.Parallel()
+	srv := modeltest.NewServer(t, modeltest.Text("a", "é").ToolCall("f", "{ }!").NoUsage())
+	resp, err := http.Post(srv.URL+"/responses", "application/json", strings.NewReader(`{"model":"m"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for i, frame := range strings.Split(strings.TrimSpace(string(raw)), "\n\n") {
+		name, data, _ := strings.Cut(strings.TrimPrefix(frame, "event: "), "\ndata: ")
+		if !strings.Contains(data, fmt.Sprintf(`"sequence_number":%d,`, i)) || !strings.Contains(data, `"type":"`+name+`"`) {
+			t.Errorf("event %d is %s", i, frame)
+		}
+		names = append(names, strings.TrimPrefix(name, "response."))
+	}
+	want := "created in_progress output_item.added content_part.added output_text.delta output_text.delta " +
+		"output_text.done content_part.done output_item.done output_item.added function_call_arguments.delta " +
+		"function_call_arguments.delta function_call_arguments.done output_item.done completed"
+	if got := strings.Join(names, " "); got != want {
+		t.Errorf("events %s", got)
+	}
+	for _, part := range []string{
+		`"text":"aé"`, `"id":"msg_1_0"`, `"output_index":1`, `"call_id":"call_1_1_api"`, `"id":"call_1_1"`, `"arguments":"{ }!"`, `"id":"resp_1"`,
+	} {
+		if !strings.Contains(string(raw), part) {
+			t.Errorf("%s is not in %s", part, raw)
+		}
+	}
+}

@@ -72,7 +72,8 @@ func (s Script) Text(parts ...string) Script {
 
 // ToolCall goes on with a wish to call a tool. The arguments go out in pieces of
 // three characters. Calls that follow each other directly go out interleaved, as
-// parallel calls may. The n-th call of request r has the id CallID(r, n).
+// parallel calls may. The n-th call of request r has the id CallID(r, n): in a
+// Responses stream that is the item's id, and its call_id has "_api" after it.
 func (s Script) ToolCall(name, arguments string) Script {
 	return s.then(callStep{name, arguments})
 }
@@ -93,7 +94,8 @@ func (s Script) Raw(bytes string) Script { return s.then(rawStep(bytes)) }
 func (s Script) Huge(n int) Script { return s.then(hugeStep(n)) }
 
 // Finish sets the reason of the end, in the vendor's own word. Without it the
-// server says what the vendor says of a natural end or of tool calls.
+// server says what the vendor says of a natural end or of tool calls. A Responses
+// stream with a reason is incomplete.
 func (s Script) Finish(reason string) Script { s.finish = reason; return s }
 
 // Usage sets the token counts; without it they are DefaultUsage().

@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// Server stands in for a vendor on a loopback address. It speaks the OpenAI chat
-// completions stream over real HTTP, one write and flush per event, and does with
-// each request what a Script says.
+// Server stands in for a vendor on a loopback address. It speaks the streams of
+// OpenAI's chat completions and of its Responses API, by the path, over real HTTP,
+// one write and flush per event, and does with each request what a Script says.
 type Server struct {
 	URL string // base URL of the API, "http://127.0.0.1:PORT/v1"
 
@@ -32,7 +32,7 @@ type Server struct {
 // Request is one request as the server got it.
 type Request struct {
 	N      int         // counts from 1
-	Path   string      // "/v1/chat/completions"
+	Path   string      // "/v1/chat/completions", "/v1/responses"
 	Header http.Header // credentials are replaced by "***"
 	Body   map[string]any
 }
@@ -94,6 +94,11 @@ func (s *Server) Quiet(tb testing.TB) {
 // patience bounds what would otherwise hang; nothing that works comes near it.
 const patience = 20 * time.Second
 
+const (
+	pathChat      = "/v1/chat/completions"
+	pathResponses = "/v1/responses"
+)
+
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	defer s.begin()()
 	req, err := s.record(r)
@@ -104,8 +109,12 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		refuse(w, script)
 		return
 	}
-	c := &chat{out: w, flush: http.NewResponseController(w).Flush, request: req}
-	c.play(script, func(ch <-chan struct{}) bool {
+	flush := http.NewResponseController(w).Flush
+	play := (&chat{out: w, flush: flush, request: req}).play
+	if req.Path == pathResponses {
+		play = (&responses{out: w, flush: flush, request: req}).play
+	}
+	play(script, func(ch <-chan struct{}) bool {
 		select {
 		case <-ch:
 			return true
@@ -122,7 +131,7 @@ func (s *Server) choose(r Request, err error) Script {
 	case err != nil:
 		s.tb.Errorf("request %d to %s: %v", r.N, r.Path, err)
 		return Fail(http.StatusBadRequest, err.Error())
-	case r.Path != "/v1/chat/completions":
+	case r.Path != pathChat && r.Path != pathResponses:
 		return Fail(http.StatusNotFound, "no such route")
 	}
 	script, ok := s.answer(r)

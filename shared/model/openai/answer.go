@@ -5,10 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"slices"
-	"strings"
 
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
@@ -159,20 +156,10 @@ func (a *answer) addCall(d toolDelta) error {
 // the decoder's.
 func (a *answer) end(err error) (*model.End, error) {
 	lost := a.events.err
-	switch {
-	case errors.Is(lost, bufio.ErrTooLong):
-		return nil, fault.Public(fault.Upstream, textTooLong, err)
-	case lost == nil: // there was more to read, but not JSON
-		return nil, fault.Public(fault.Upstream, textNoAnswer, fmt.Errorf("openai: chunk: %w", err))
-	case a.finish != "":
+	if a.finish != "" && lost != nil && !errors.Is(lost, bufio.ErrTooLong) {
 		return a.whole(), nil
-	case lost != io.EOF: //nolint:errorlint // a wrapped EOF is a lost connection
-		return nil, connectionError(lost)
-	case !a.events.any && !strings.HasPrefix(a.contentType, "text/event-stream"):
-		return nil, fault.Public(fault.Upstream, textNoStream, fmt.Errorf("openai: content type %q", a.contentType))
-	default:
-		return nil, fault.Public(fault.Upstream, textCutShort, errors.New("openai: no finish_reason"))
 	}
+	return nil, a.events.brokeOff(err, a.contentType, "finish_reason")
 }
 
 func (a *answer) whole() *model.End {

@@ -2,10 +2,8 @@ package openai
 
 import (
 	"context"
-	"io"
 	"iter"
 	"net/http"
-	"time"
 
 	sdk "github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/option"
@@ -35,29 +33,12 @@ func (c *Chat) Describe() model.Description {
 // is missing and counts as zero); without it the answer is an error, also after a
 // clean end or [DONE]. A refusal's text is the answer's text.
 func (c *Chat) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Part, error] {
-	return func(yield func(model.Part, error) bool) {
-		request, cancel := context.WithCancel(ctx)
-		defer cancel()
-		resp, err := c.call(request, r)
-		if err != nil {
-			yield(model.Part{}, c.options.callError(ctx, resp, err))
-			return
-		}
-		defer resp.Body.Close()
+	send := func(ctx context.Context) (*http.Response, error) { return c.call(ctx, r) }
+	return c.options.stream(ctx, send, func(resp *http.Response, yield func(model.Part) bool) (model.Part, error) {
 		a := answer{options: c.options, contentType: resp.Header.Get("Content-Type"), events: newEvents(resp.Body)}
-		end, err := a.read(func(p model.Part) bool { return yield(p, nil) })
-		switch {
-		case err == nil && end == nil: // the listener left
-			return
-		case err != nil && ctx.Err() != nil:
-			yield(model.Part{}, context.Cause(ctx))
-		case err != nil:
-			yield(model.Part{}, err)
-		default:
-			yield(model.Part{End: end, ProviderData: a.data}, nil)
-			drain(resp.Body, cancel)
-		}
-	}
+		end, err := a.read(yield)
+		return model.Part{End: end, ProviderData: a.data}, err
+	})
 }
 
 // call asks for a stream. It lets the SDK build, authorize, send and retry the
@@ -67,15 +48,6 @@ func (c *Chat) call(ctx context.Context, r model.Request) (*http.Response, error
 	var resp *http.Response
 	stream := c.service.NewStreaming(ctx, c.params(r), option.WithResponseBodyInto(&resp))
 	return resp, stream.Err()
-}
-
-// drain reads what follows [DONE], normally just the end of the body, because
-// HTTP/1.1 re-uses only a connection that was read to its end. A vendor who keeps
-// it open instead loses it.
-func drain(body io.Reader, cancel func()) {
-	stop := time.AfterFunc(100*time.Millisecond, cancel)
-	defer stop.Stop()
-	_, _ = io.CopyN(io.Discard, body, 4096) // the answer is complete already
 }
 
 func (c *Chat) params(r model.Request) sdk.ChatCompletionNewParams {

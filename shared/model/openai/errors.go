@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -41,6 +42,22 @@ func (o Options) callError(ctx context.Context, resp *http.Response, err error) 
 		return fmt.Errorf("openai: %w", err) // never left this process: not the vendor's fault
 	}
 	return connectionError(err)
+}
+
+// brokeOff says why a stream ended before its end mark. err is the decoder's.
+func (e *events) brokeOff(err error, contentType, mark string) error {
+	switch lost := e.err; {
+	case errors.Is(lost, bufio.ErrTooLong):
+		return fault.Public(fault.Upstream, textTooLong, err)
+	case lost == nil: // there was more to read, but not JSON
+		return fault.Public(fault.Upstream, textNoAnswer, fmt.Errorf("openai: event: %w", err))
+	case lost != io.EOF: //nolint:errorlint // a wrapped EOF is a lost connection
+		return connectionError(lost)
+	case !e.any && !strings.HasPrefix(contentType, "text/event-stream"):
+		return fault.Public(fault.Upstream, textNoStream, fmt.Errorf("openai: content type %q", contentType))
+	default:
+		return fault.Public(fault.Upstream, textCutShort, errors.New("openai: no "+mark))
+	}
 }
 
 // connectionError is for a vendor who can't be reached or is lost.

@@ -16,7 +16,9 @@ import (
 type Lookup func(name string) (string, bool)
 
 // Speaks reports whether Open knows the provider.
-func Speaks(provider string) bool { return provider == "openai" || provider == "demo" }
+func Speaks(provider string) bool {
+	return provider == "openai" || provider == "openai-responses" || provider == "demo"
+}
 
 // Open makes the model that an agent names. The values of keyway.yaml win over
 // the provider's usual variables. A provider that this build doesn't speak to is
@@ -25,7 +27,7 @@ func Open(m config.Model, env Lookup) (model.Model, error) {
 	switch m.Provider {
 	case "demo":
 		return demo.New(m.ID), nil
-	case "openai":
+	case "openai", "openai-responses":
 		o := openai.Options{
 			ID: m.ID, Temperature: m.Temperature,
 			BaseURL: cmp.Or(string(m.BaseURL), value(env, "OPENAI_BASE_URL")),
@@ -35,9 +37,12 @@ func Open(m config.Model, env Lookup) (model.Model, error) {
 		if o.APIKey == "" && o.BaseURL == "" {
 			return nil, NoKey{Variable: "OPENAI_API_KEY", Model: m.Provider + ":" + m.ID}
 		}
+		if m.Provider == "openai-responses" {
+			return openai.NewResponses(o), nil
+		}
 		return openai.NewChat(o), nil
 	}
-	return nil, fault.Public(fault.Invalid, "the provider "+m.Provider+" is not part of this version; use openai or demo", nil)
+	return nil, fault.Public(fault.Invalid, "the provider "+m.Provider+" is not part of this version; use openai, openai-responses or demo", nil)
 }
 
 // NoKey says that a provider's API key is nowhere to be found.

@@ -128,6 +128,19 @@ func TestOpenAIItselfNeedsAKey(t *testing.T) {
 	}
 }
 
+func TestTheResponsesAPIHasTheSameVariables(t *testing.T) {
+	t.Parallel()
+	inEnv, got := listen(t)
+	ask(t, config.Model{Provider: "openai-responses", ID: "m-1"}, map[string]string{"OPENAI_BASE_URL": inEnv + "/v1", "OPENAI_API_KEY": "env-key"})
+	if diff := cmp.Diff(heard{"Bearer env-key", "/v1/responses", "m-1", nil}, *got); diff != "" {
+		t.Error(diff)
+	}
+	_, err := vendors.Open(config.Model{Provider: "openai-responses", ID: "gpt-5.2"}, env(nil))
+	if noKey, _ := errors.AsType[vendors.NoKey](err); noKey != (vendors.NoKey{Variable: "OPENAI_API_KEY", Model: "openai-responses:gpt-5.2"}) {
+		t.Errorf("without a key: %v", err)
+	}
+}
+
 func TestTheDemoNeedsNothing(t *testing.T) {
 	t.Parallel()
 	m, err := vendors.Open(config.Model{Provider: "demo", ID: "small"}, env(nil))
@@ -138,9 +151,9 @@ func TestTheDemoNeedsNothing(t *testing.T) {
 
 func TestAProviderOfAnotherVersionIsRefused(t *testing.T) {
 	t.Parallel()
-	for _, provider := range []string{"anthropic", "bedrock", "openai-responses", "OpenAI", ""} {
+	for _, provider := range []string{"anthropic", "bedrock", "openai-response", "OpenAI", ""} {
 		m, err := vendors.Open(config.Model{Provider: provider, ID: "m", APIKey: "sesame"}, env(nil))
-		if m != nil || !errors.Is(err, fault.Invalid) || !strings.Contains(fault.Detail(err), "use openai or demo") || strings.Contains(err.Error(), "sesame") {
+		if m != nil || !errors.Is(err, fault.Invalid) || !strings.Contains(fault.Detail(err), "use openai, openai-responses or demo") || strings.Contains(err.Error(), "sesame") {
 			t.Errorf("%q: %v %v", provider, m, err)
 		}
 	}

@@ -1,0 +1,189 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/store"
+	"github.com/keyway-agents/keyway/shared/wire"
+)
+
+type resumeRun struct {
+	LastEventIndex *int   `form:"last_event_index" doc:"The event_index of the last event that was received; everything when absent."`
+	SessionID      string `form:"session_id" maxbytes:"1024" doc:"The run's session; not needed."`
+}
+
+// resume sends the events of a run again, from the one after last_event_index, and
+// then those that still come, whichever machine carries the run.
+func (a Runs) resume(w http.ResponseWriter, r *request, in resumeRun) error {
+	viewer, err := a.Isolation.viewer(r)
+	if err != nil {
+		return err
+	}
+	if _, err := a.Agents.find(r.param("agent_id")); err != nil {
+		return err
+	}
+	q := store.RunQuery{AgentID: r.param("agent_id"), RunID: r.param("run_id"), SessionID: in.SessionID}
+	row, err := a.DB.Run(r.Context(), viewer, q)
+	if fault.KindOf(err) == fault.NotFound && viewer.All { // AgentOS's answer, which tells nobody of others' runs
+		s := openStream(w)
+		defer s.close()
+		s.send(wire.Meta{Event: "error", Error: "Run " + q.RunID + " not found in buffer or database"})
+		return nil
+	}
+	if err != nil {
+		return notFound(err, "Run not found")
+	}
+	f := follower{db: a.DB, viewer: viewer, query: q, after: -1}
+	if in.LastEventIndex != nil {
+		f.after = *in.LastEventIndex
+	}
+	if id, given := r.Header["Last-Event-Id"]; given { // a browser's EventSource
+		f.ids = true
+		if n, err := strconv.Atoi(id[0]); err == nil && in.LastEventIndex == nil {
+			f.after = n
+		}
+	}
+	return f.follow(r.Context(), w, row)
+}
+
+// follower reads a run's events from the database, where every machine finds them.
+type follower struct {
+	db     *store.DB
+	viewer store.Viewer
+	query  store.RunQuery
+	after  int  // the last index that the client has
+	ids    bool // send id: lines
+	stream *eventStream
+}
+
+// lookEvery is how often a run in progress is looked at; its events are stored
+// twice a second.
+const lookEvery = 250 * time.Millisecond
+
+func (f *follower) follow(ctx context.Context, w http.ResponseWriter, row store.Run) error {
+	requested := f.after
+	frames, err := f.missed(ctx, row)
+	if err != nil {
+		return err
+	}
+	all, err := f.db.EventsAfter(ctx, row.RunID, -1)
+	if err != nil {
+		return err
+	}
+	total := 0
+	for _, e := range all {
+		total += e.Count
+	}
+	f.stream = openStream(w)
+	defer f.stream.close()
+	f.stream.send(f.meta(row, requested, len(frames), total))
+	f.send(frames)
+	if !row.Streamed || wire.Ended(row.Status) {
+		return nil
+	}
+	if len(frames) > 0 {
+		f.stream.send(subscribed(row, total))
+	}
+	return f.live(ctx)
+}
+
+// live sends what comes until the run has ended, and everything with it.
+func (f *follower) live(ctx context.Context) error {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for !f.stream.isGone() {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		row, err := f.db.Run(ctx, f.viewer, f.query) // first: what is stored when it has ended is all
+		if err != nil {
+			return f.broken(ctx, err)
+		}
+		frames, err := f.missed(ctx, row)
+		if err != nil {
+			return f.broken(ctx, err)
+		}
+		f.send(frames)
+		if wire.Ended(row.Status) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// broken tells a client that the stream ends without the run having ended.
+func (f *follower) broken(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		f.stream.send(wire.Meta{Event: "error", Error: fault.Detail(err)})
+	}
+	return nil
+}
+
+// missed are the frames after f.after, which it moves.
+func (f *follower) missed(ctx context.Context, row store.Run) (frames []string, err error) {
+	stored, err := f.db.EventsAfter(ctx, row.RunID, f.after)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range stored {
+		index := e.First
+		for frame := range strings.SplitAfterSeq(e.Frames, "\n\n") {
+			if frame != "" && index > f.after {
+				if f.ids {
+					frame = fmt.Sprintf("id: %d\n%s", index, frame)
+				}
+				frames = append(frames, frame)
+			}
+			index++
+		}
+	}
+	if n := len(stored); n > 0 {
+		f.after = max(f.after, stored[n-1].First+stored[n-1].Count-1)
+	}
+	return frames, nil
+}
+
+func (f *follower) send(frames []string) {
+	for _, frame := range frames {
+		f.stream.sendFrame([]byte(frame))
+	}
+}
+
+// meta says what follows, in AgentOS's words.
+func (f *follower) meta(row store.Run, requested, missed, total int) wire.Meta {
+	id := row.RunID.String()
+	switch {
+	case !row.Streamed:
+		m := wire.Meta{Event: "replay", RunID: id, Status: row.Status, TotalEvents: new(0)}
+		if m.Message = fmt.Sprintf("Run %s with no stored events: a run submitted without streaming keeps only its final output.", row.Status); !wire.Ended(row.Status) {
+			m.Message = fmt.Sprintf("Run is %s and was submitted without streaming, so it has no event stream to attach to. Poll the run endpoint for its result.", row.Status)
+		}
+		return m
+	case wire.Ended(row.Status):
+		return wire.Meta{
+			Event: "replay", RunID: id, Status: row.Status, TotalEvents: &missed, TotalBuffered: &total, LastEventIndexRequested: &requested,
+			Message: fmt.Sprintf("Run %s. Replaying %d missed events (of %d total).", row.Status, missed, total),
+		}
+	case missed > 0:
+		return wire.Meta{
+			Event: "catch_up", RunID: id, Status: "running", MissedEvents: &missed, CurrentEventCount: &total,
+			Message: fmt.Sprintf("Catching up on %d missed events.", missed),
+		}
+	}
+	return subscribed(row, total)
+}
+
+func subscribed(row store.Run, total int) wire.Meta {
+	return wire.Meta{
+		Event: "subscribed", RunID: row.RunID.String(), Status: "running", CurrentEventCount: &total,
+		Message: "Subscribed to agent run. Receiving live events.",
+	}
+}

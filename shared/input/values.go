@@ -1,0 +1,131 @@
+package input
+
+import (
+	"fmt"
+	"net/url"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/keyway-agents/keyway/shared/fault"
+)
+
+// values fills the fields that are tagged with place ("query" or "form") from named
+// texts, which pydantic turns into numbers and booleans.
+func (in *reader) values(v reflect.Value, place string, values url.Values) {
+	loc := place
+	if place == "form" {
+		loc = "body" // FastAPI's word
+	}
+	t := v.Type()
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if f.Anonymous {
+			in.values(v.Field(i), place, values)
+			continue
+		}
+		if name := f.Tag.Get(place); name != "" && f.Type != reflect.TypeFor[[]File]() {
+			in.value(v.Field(i), f.Tag, values[name], loc, name)
+		}
+	}
+}
+
+// value reads one field. The last value counts when one is given twice, as in
+// Starlette; a list takes all.
+func (in *reader) value(v reflect.Value, tag reflect.StructTag, given []string, loc, name string) {
+	if v.Kind() == reflect.Slice {
+		for i, s := range given {
+			v.Set(reflect.Append(v, reflect.ValueOf(in.text(s, tag, loc, name, i))))
+		}
+		return
+	}
+	s, ok := "", len(given) > 0
+	if ok {
+		s = given[len(given)-1]
+	}
+	if s == "" && tag.Get("required") != "" { // FastAPI takes an empty form field for none
+		in.faults = append(in.faults, fault.Missing(loc, name))
+		return
+	}
+	if !ok || s == "" && loc == "body" || s == "" && v.Kind() == reflect.String {
+		if s, ok = tag.Lookup("default"); !ok {
+			return
+		}
+	}
+	if v.Kind() == reflect.Pointer {
+		v.Set(reflect.New(v.Type().Elem()))
+		v = v.Elem()
+	}
+	switch v.Kind() {
+	case reflect.Bool:
+		v.SetBool(in.boolean(s, loc, name))
+	case reflect.Int, reflect.Int64:
+		v.SetInt(in.integer(s, v.Type().Bits() == 64 && v.Kind() == reflect.Int64, tag, loc, name))
+	case reflect.String:
+		v.SetString(in.text(s, tag, loc, name))
+	default:
+		panic("input: no rule for " + v.Type().String())
+	}
+}
+
+// text is a text that can be stored: valid UTF-8 without NUL.
+func (in *reader) text(s string, tag reflect.StructTag, loc ...any) string {
+	switch most, _ := strconv.Atoi(tag.Get("maxbytes")); {
+	case !utf8.ValidString(s):
+		in.complain("string_unicode", "Input should be a valid string, unable to parse raw data as a unicode string", nil, nil, loc...)
+	case strings.ContainsRune(s, 0):
+		in.complain("value_error", "Value error, a NUL character can't be stored", s, nil, loc...)
+	case most > 0 && len(s) > most:
+		in.complain("string_too_long", fmt.Sprintf("String should have at most %d bytes", most), nil, fault.Members{{Name: "max_length", Value: most}}, loc...)
+	case tag.Get("enum") != "":
+		return in.enum(s, tag.Get("enum"), loc...)
+	default:
+		return s
+	}
+	return ""
+}
+
+func (in *reader) enum(s, words string, loc ...any) string {
+	list := strings.Split(words, ",")
+	if slices.Contains(list, s) {
+		return s
+	}
+	quoted := make([]string, len(list))
+	for i, w := range list {
+		quoted[i] = "'" + w + "'"
+	}
+	expected := strings.Join(quoted[:len(quoted)-1], ", ") + " or " + quoted[len(quoted)-1]
+	in.complain("enum", "Input should be "+expected, s, fault.Members{{Name: "expected", Value: expected}}, loc...)
+	return ""
+}
+
+// boolean reads pydantic's words.
+func (in *reader) boolean(s string, loc ...any) bool {
+	switch strings.ToLower(s) {
+	case "1", "true", "t", "yes", "y", "on":
+		return true
+	case "0", "false", "f", "no", "n", "off":
+		return false
+	}
+	in.complain("bool_parsing", "Input should be a valid boolean, unable to interpret input", s, nil, loc...)
+	return false
+}
+
+func (in *reader) integer(s string, wide bool, tag reflect.StructTag, loc ...any) int64 {
+	bits := 32 // a larger page or limit means nothing
+	if wide {
+		bits = 64
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(s), 10, bits)
+	least, bounded := tag.Lookup("min")
+	min, _ := strconv.ParseInt(least, 10, 64)
+	switch {
+	case err != nil:
+		in.complain("int_parsing", "Input should be a valid integer, unable to parse string as an integer", s, nil, loc...)
+	case bounded && n < min:
+		in.complain("greater_than_equal", fmt.Sprintf("Input should be greater than or equal to %d", min), s, fault.Members{{Name: "ge", Value: min}}, loc...)
+	}
+	return n
+}

@@ -1,0 +1,35 @@
+package openai_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/keyway-agents/keyway/shared/model/modeltest"
+	"github.com/keyway-agents/keyway/shared/model/openai"
+)
+
+// BenchmarkResponses reads an answer of 200 deltas from memory, as BenchmarkStream
+// does for the chat API.
+func BenchmarkResponses(b *testing.B) {
+	stream := sse(created)
+	for i := range chunks - 2 {
+		stream += "event: response.output_text.delta\n" + sse(fmt.Sprintf(`{"type":"response.output_text.delta","item_id":"msg_c5fd14a46066cb1af9c1",`+
+			`"output_index":0,"content_index":0,"delta":"word-%d ","logprobs":[],"sequence_number":%d,"obfuscation":"aBcDeF"}`, i, i+4))
+	}
+	stream += sse(completed)
+	m := openai.NewResponses(openai.Options{ID: "gpt-5.2", APIKey: "k", HTTPClient: canned(stream, nil)})
+	b.ReportAllocs()
+	for b.Loop() {
+		n := 0
+		for _, err := range m.Stream(b.Context(), modeltest.Ask("hello")) {
+			if err != nil {
+				b.Fatal(err)
+			}
+			n++
+		}
+		if n != chunks {
+			b.Fatalf("%d parts", n)
+		}
+	}
+	perChunk(b)
+}

@@ -1,0 +1,65 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// Events are consecutive events of a run, as they went over the wire.
+type Events struct {
+	RunID  uuid.UUID
+	First  int    // the index of the first
+	Count  int    // how many they are
+	Frames string // one frame after the other
+}
+
+// AddEvents stores events of several runs, in one statement. Runs that are gone
+// meanwhile are left out.
+func (db *DB) AddEvents(ctx context.Context, list []Events) error {
+	runs, firsts, counts, frames := make([]uuid.UUID, len(list)), make([]int32, len(list)), make([]int32, len(list)), make([]string, len(list))
+	for i, e := range list {
+		runs[i], firsts[i], counts[i], frames[i] = e.RunID, int32(e.First), int32(e.Count), e.Frames
+	}
+	_, err := db.exec(ctx, `
+		INSERT INTO keyway.run_events (run_id, first_index, count, frames)
+		SELECT e.* FROM unnest(@runs::uuid[], @firsts::integer[], @counts::integer[], @frames::text[]) AS e (run_id, first_index, count, frames)
+		WHERE EXISTS (SELECT FROM keyway.runs r WHERE r.run_id = e.run_id)
+		ON CONFLICT DO NOTHING`,
+		pgx.NamedArgs{"runs": runs, "firsts": firsts, "counts": counts, "frames": frames})
+	if err != nil {
+		return fmt.Errorf("add events: %w", kindOf(err))
+	}
+	return nil
+}
+
+// EventsAfter reads what is stored of a run's events from the first that holds one
+// with an index above after, in order.
+func (db *DB) EventsAfter(ctx context.Context, id uuid.UUID, after int) ([]Events, error) {
+	list, err := collect[Events](ctx, db, `
+		SELECT run_id, first_index AS first, count, frames FROM keyway.run_events
+		WHERE run_id = @run_id AND first_index + count - 1 > @after ORDER BY first_index`,
+		pgx.NamedArgs{"run_id": id, "after": after})
+	if err != nil {
+		return nil, fmt.Errorf("events of run %s: %w", id, kindOf(err))
+	}
+	return list, nil
+}
+
+// Conversation is what users and agents said in a session, oldest first: a JSON
+// array of the messages as they were recorded, without the system's and the
+// tools'.
+func (db *DB) Conversation(ctx context.Context, v Viewer, owner, sessionID string) (said []byte, err error) {
+	err = db.queryRow(ctx, `
+		SELECT COALESCE(json_agg(m.value ORDER BY r.seq, m.n), '[]')
+		FROM keyway.runs r, json_array_elements(r.messages) WITH ORDINALITY AS m (value, n)
+		WHERE r.owner = @owner AND r.session_id = @session_id AND `+v.where("r.owner")+`
+			AND m.value->>'role' NOT IN ('system', 'tool')`,
+		pgx.NamedArgs{"owner": owner, "session_id": sessionID, "viewer": v.Owner}).Scan(&said)
+	if err != nil {
+		return nil, fmt.Errorf("conversation of session %q: %w", sessionID, kindOf(err))
+	}
+	return said, nil
+}

@@ -1,0 +1,180 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/keyway-agents/keyway/shared/fault"
+)
+
+// Memory is one row of memories: a fact about its owner.
+type Memory struct {
+	MemoryID  uuid.UUID
+	Owner     string
+	Memory    string
+	Topics    []string
+	AgentID   *string // who wrote it; nil: a caller
+	TeamID    *string
+	CreatedAt time.Time
+	UpdatedAt time.Time
+}
+
+const memoryColumns = `memory_id, owner, memory, topics, agent_id, team_id, created_at, updated_at`
+
+// AddMemory writes a new memory.
+func (db *DB) AddMemory(ctx context.Context, m Memory) error {
+	_, err := db.exec(ctx, `
+		INSERT INTO keyway.memories (memory_id, owner, memory, topics, agent_id, team_id, created_at, updated_at)
+		VALUES (@memory_id, @owner, @memory, @topics, @agent_id, @team_id, @created_at, @created_at)`,
+		pgx.NamedArgs{
+			"memory_id": m.MemoryID, "owner": m.Owner, "memory": m.Memory, "topics": m.Topics,
+			"agent_id": m.AgentID, "team_id": m.TeamID, "created_at": m.CreatedAt,
+		})
+	if err != nil {
+		return fmt.Errorf("add memory: %w", kindOf(err))
+	}
+	return nil
+}
+
+// MemoryQuery narrows and orders a list of memories. Empty members don't narrow.
+type MemoryQuery struct {
+	Owner     string // an administrator's narrowing to one user
+	AgentID   string
+	TeamID    string
+	Has       string   // case-insensitive part of the memory; no wildcards
+	Topics    []string // all of them
+	SortBy    string   // "updated_at" (also for anything unknown) or "created_at"
+	Ascending bool
+	Limit     int // ≥ 1
+	Page      int // ≥ 1
+}
+
+func (q MemoryQuery) where(v Viewer) (string, pgx.NamedArgs) {
+	conditions, args := []string{v.where("owner")}, pgx.NamedArgs{"viewer": v.Owner}
+	and := func(value, condition, name string) {
+		if value != "" {
+			conditions = append(conditions, condition)
+			args[name] = value
+		}
+	}
+	and(q.Owner, "owner = @owner", "owner")
+	and(q.AgentID, "agent_id = @agent_id", "agent_id")
+	and(q.TeamID, "team_id = @team_id", "team_id")
+	and(q.Has, "strpos(lower(memory), lower(@has)) > 0", "has")
+	if len(q.Topics) > 0 {
+		conditions = append(conditions, "topics @> @topics")
+		args["topics"] = q.Topics
+	}
+	return strings.Join(conditions, " AND "), args
+}
+
+// Memories lists one page and counts all that match.
+func (db *DB) Memories(ctx context.Context, v Viewer, q MemoryQuery) (page []Memory, total int, err error) {
+	where, args := q.where(v)
+	order := "updated_at"
+	if q.SortBy == "created_at" {
+		order = q.SortBy
+	}
+	page, total, err = paged[Memory](ctx, db, listing{
+		columns: memoryColumns, from: "keyway.memories WHERE " + where, order: order + direction(q.Ascending) + ", memory_id",
+		limit: q.Limit, page: q.Page,
+	}, args)
+	if err != nil {
+		return nil, 0, fmt.Errorf("memories: %w", kindOf(err))
+	}
+	return page, total, nil
+}
+
+// Memory finds one memory: fault.NotFound when there is none that the viewer may
+// see. owner narrows an administrator to one user.
+func (db *DB) Memory(ctx context.Context, v Viewer, id, owner string) (Memory, error) {
+	return db.oneMemory(ctx, v, id, owner, `SELECT `+memoryColumns+` FROM keyway.memories WHERE `, "", nil)
+}
+
+// ChangeMemory changes one memory: its text, and its topics unless they are nil.
+// Errors are those of Memory.
+func (db *DB) ChangeMemory(ctx context.Context, v Viewer, id, text string, topics []string, now time.Time) (Memory, error) {
+	return db.oneMemory(ctx, v, id, "", `
+		UPDATE keyway.memories SET memory = @memory, topics = COALESCE(@topics, topics), updated_at = GREATEST(updated_at, @now) WHERE `,
+		` RETURNING `+memoryColumns, pgx.NamedArgs{"memory": text, "topics": topics, "now": now})
+}
+
+// oneMemory runs a statement on the memory that has the id, if the viewer has it.
+func (db *DB) oneMemory(ctx context.Context, v Viewer, id, owner, before, after string, more pgx.NamedArgs) (Memory, error) {
+	memoryID, err := uuid.Parse(id)
+	if err != nil || memoryID.String() != id { // not an id that was ever handed out
+		return Memory{}, fmt.Errorf("memory: %w", fault.NotFound)
+	}
+	where, args := MemoryQuery{Owner: owner}.where(v)
+	args["memory_id"] = memoryID
+	for name, value := range more {
+		args[name] = value
+	}
+	found, err := collect[Memory](ctx, db, before+"memory_id = @memory_id AND "+where+after, args)
+	if err != nil {
+		return Memory{}, fmt.Errorf("memory %s: %w", id, kindOf(err))
+	}
+	if len(found) == 0 {
+		return Memory{}, fmt.Errorf("memory %s: %w", id, fault.NotFound)
+	}
+	return found[0], nil
+}
+
+// DeleteMemories removes memories, in one statement. Those that aren't there, or
+// aren't the viewer's, are left alone without a word, as AgentOS does.
+func (db *DB) DeleteMemories(ctx context.Context, v Viewer, ids []string, owner string) error {
+	var known []uuid.UUID
+	for _, id := range ids {
+		if u, err := uuid.Parse(id); err == nil && u.String() == id {
+			known = append(known, u)
+		}
+	}
+	where, args := MemoryQuery{Owner: owner}.where(v)
+	args["ids"] = known
+	if _, err := db.exec(ctx, `DELETE FROM keyway.memories WHERE memory_id = ANY(@ids) AND `+where, args); err != nil {
+		return fmt.Errorf("delete memories: %w", kindOf(err))
+	}
+	return nil
+}
+
+// MemoryTopics lists the topics of the memories, each once, in order.
+func (db *DB) MemoryTopics(ctx context.Context, v Viewer, owner string) ([]string, error) {
+	where, args := MemoryQuery{Owner: owner}.where(v)
+	rows, err := db.pool.Query(ctx, db.text(`SELECT DISTINCT unnest(topics) AS topic FROM keyway.memories WHERE `+where+` ORDER BY topic`), args)
+	if err != nil {
+		return nil, fmt.Errorf("memory topics: %w", kindOf(err))
+	}
+	topics, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("memory topics: %w", kindOf(err))
+	}
+	return topics, nil
+}
+
+// MemoryStats counts one user's memories.
+type MemoryStats struct {
+	Owner       string
+	Total       int
+	LastUpdated time.Time
+}
+
+// MemoryStats lists one page of the users who have memories, whose memories
+// changed last first, and counts them all.
+func (db *DB) MemoryStats(ctx context.Context, v Viewer, q MemoryQuery) (page []MemoryStats, total int, err error) {
+	where, args := q.where(v)
+	page, total, err = paged[MemoryStats](ctx, db, listing{
+		columns: `owner, total, last_updated`,
+		from: `(SELECT owner, count(*) AS total, max(updated_at) AS last_updated FROM keyway.memories
+			WHERE ` + where + ` GROUP BY owner) AS stats`,
+		order: "last_updated DESC, owner", limit: q.Limit, page: q.Page,
+	}, args)
+	if err != nil {
+		return nil, 0, fmt.Errorf("memory stats: %w", kindOf(err))
+	}
+	return page, total, nil
+}
