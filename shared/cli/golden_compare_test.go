@@ -135,6 +135,7 @@ func (c *comparison) sameScalar(path string, want, got any) bool {
 // events compares two streams: the names of their events in order, and the members
 // of those that both have.
 func (c *comparison) events(want, got []namedEvent) {
+	inCallOrder(got)
 	missing, extra := map[string]int{}, map[string]int{}
 	var order []string
 	tell := func(counts map[string]int, name string) {
@@ -158,6 +159,29 @@ func (c *comparison) events(want, got []namedEvent) {
 		}
 		if n := extra[name]; n > 0 {
 			c.differ("event "+name, "is extra %d×", n)
+		}
+	}
+}
+
+// inCallOrder sorts the ends of calls that were made at once, which come in any
+// order, by their beginnings.
+func inCallOrder(list []namedEvent) {
+	begun := map[any]int{}
+	call := func(e namedEvent) any {
+		o, _ := e.data.(*jsonObject)
+		tool, _ := o.get("tool").(*jsonObject)
+		return tool.get("tool_call_id")
+	}
+	for i := range list {
+		from := i
+		switch list[i].name {
+		case "ToolCallStarted":
+			begun[call(list[i])] = i
+		case "ToolCallCompleted":
+			for from > 0 && list[from-1].name == "ToolCallCompleted" && begun[call(list[from-1])] > begun[call(list[from])] {
+				list[from-1], list[from] = list[from], list[from-1]
+				from--
+			}
 		}
 	}
 }

@@ -4,14 +4,16 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 )
 
 // gate holds the model at one chunk of "slow" until the test lets it go on.
 type gate struct {
-	mu   sync.Mutex
-	at   int // -1: nowhere
-	hold chan struct{}
+	mu      sync.Mutex
+	at      int // -1: nowhere
+	hold    chan struct{}
+	reached chan struct{} // closed when the model was asked for that chunk
 }
 
 // opened holds nothing.
@@ -23,7 +25,7 @@ func newGate() *gate { return &gate{at: -1} }
 func (g *gate) before(chunk int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.at, g.hold = chunk, make(chan struct{})
+	g.at, g.hold, g.reached = chunk, make(chan struct{}), make(chan struct{})
 }
 
 // open lets it go on.
@@ -39,10 +41,25 @@ func (g *gate) open() {
 func (g *gate) pause(chunk int) <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if chunk == g.at {
-		return g.hold
+	if chunk != g.at {
+		return opened
 	}
-	return opened
+	select {
+	case <-g.reached:
+	default:
+		close(g.reached)
+	}
+	return g.hold
+}
+
+// await returns when the model was asked.
+func (g *gate) await(t *testing.T) {
+	t.Helper()
+	select {
+	case <-g.reached:
+	case <-time.After(patience):
+		t.Fatal("the model was not asked")
+	}
 }
 
 // choreography is how exchanges that overlapped are replayed, by the name of the
@@ -69,6 +86,7 @@ var choreography = map[string]func(p *replay, list []exchange) int{
 	"background json": func(p *replay, list []exchange) int {
 		p.gate.before(0)
 		p.call(list[0])
+		p.gate.await(p.t)
 		p.call(list[1]) // poll while running
 		resp := p.send(list[2])
 		defer resp.Body.Close()
@@ -80,6 +98,7 @@ var choreography = map[string]func(p *replay, list []exchange) int{
 	"background json cancel": func(p *replay, list []exchange) int {
 		p.gate.before(3)
 		p.call(list[0])
+		p.gate.await(p.t)
 		p.call(list[1]) // cancel
 		p.settled(list[2])
 		return 3

@@ -38,8 +38,8 @@ func TestGolden(t *testing.T) {
 			})
 		}
 	})
-	if t.Failed() || int(played.Load()) < len(groups) {
-		return // which lines are needed is known only after all
+	if int(played.Load()) < len(groups) { // -run chose some
+		return
 	}
 	for _, pattern := range list.stale() {
 		t.Errorf("%s covers no difference any more: take it out", pattern)
