@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -29,8 +30,8 @@ func ordered(text string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err = dec.Token(); err != io.EOF {
-		return nil, fmt.Errorf("text after the JSON value: %w", err)
+	if more, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%v (%v) after the JSON value", more, err)
 	}
 	return v, nil
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"slices"
 	"strings"
 )
 
@@ -17,7 +18,8 @@ func (e exchange) isList() bool {
 
 // rows compares such a list. Rows that the group knows nothing of are left out; if
 // there are any, or more on another page, totals are compared by form only, and so
-// is which rows made it to a page. Rows made in the same second come in any order.
+// is which rows made it to a page. Nor is their order compared: the recorded rows
+// were made within a second, and AgentOS sorts by seconds.
 func (p *replay) rows(c *comparison, want, got any) {
 	w, ok1 := want.(*jsonObject)
 	g, ok2 := got.(*jsonObject)
@@ -65,12 +67,23 @@ func (p *replay) rows(c *comparison, want, got any) {
 	c.value("", rest(w), rest(g))
 }
 
-// topics compares a bare list of texts, which holds those of other users too.
+// topics compares a bare list of texts, as far as the group made them.
 func (p *replay) topics(c *comparison, want, got any) {
-	_, ok1 := want.([]any)
-	_, ok2 := got.([]any)
+	w, ok1 := want.([]any)
+	g, ok2 := got.([]any)
 	if !ok1 || !ok2 {
 		c.value("", want, got)
+		return
+	}
+	for _, topic := range w {
+		if strings.Contains(p.mentioned.String(), topic.(string)) && !slices.Contains(g, topic) {
+			c.differ("", "lacks %s", brief(topic))
+		}
+	}
+	for _, topic := range g {
+		if !slices.Contains(w, topic) {
+			c.differ("", "has %s too", brief(topic))
+		}
 	}
 }
 
