@@ -30,8 +30,8 @@ func ordered(text string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if more, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%v (%v) after the JSON value", more, err)
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("more follows the JSON value")
 	}
 	return v, nil
 }
