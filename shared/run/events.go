@@ -20,25 +20,29 @@ type eventLog struct {
 	first   int
 	count   int
 	frames  bytes.Buffer
+	encoder *wire.Encoder // into frames
 }
 
-func newEventLog(runID uuid.UUID) *eventLog { return &eventLog{runID: runID} }
+func newEventLog(runID uuid.UUID) *eventLog {
+	l := &eventLog{runID: runID}
+	l.encoder = wire.NewEncoder(&l.frames)
+	return l
+}
 
 // add frames an event and keeps it. Events are plain data that always encodes;
 // one that doesn't is nil, and isn't kept.
 func (l *eventLog) add(index int, e wire.Event) []byte {
-	var frame bytes.Buffer
-	if wire.NewEncoder(&frame).Encode(e) != nil {
-		return nil
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	from := l.frames.Len()
+	if l.encoder.Encode(e) != nil {
+		return nil
+	}
 	if l.count == 0 {
 		l.first = index
 	}
 	l.count++
-	l.frames.Write(frame.Bytes())
-	return frame.Bytes()
+	return bytes.Clone(l.frames.Bytes()[from:]) // the buffer is taken away while the caller still writes
 }
 
 // take begins to store what was kept. done must be called with the outcome: frames

@@ -40,12 +40,18 @@ func (t *ISOTime) UnmarshalJSON(data []byte) (err error) {
 // Encoder frames events: "event: NAME", "data: one line of JSON", an empty line.
 // One Encoder serves one stream; it keeps its buffer.
 type Encoder struct {
-	w   io.Writer
-	buf bytes.Buffer
+	w    io.Writer
+	buf  bytes.Buffer
+	json *json.Encoder // into buf
 }
 
 // NewEncoder writes frames to w, each with a single Write.
-func NewEncoder(w io.Writer) *Encoder { return &Encoder{w: w} }
+func NewEncoder(w io.Writer) *Encoder {
+	e := &Encoder{w: w}
+	e.json = json.NewEncoder(&e.buf)
+	e.json.SetEscapeHTML(false)
+	return e
+}
 
 // Encode writes one event.
 func (e *Encoder) Encode(event Event) error {
@@ -53,7 +59,7 @@ func (e *Encoder) Encode(event Event) error {
 	e.buf.WriteString("event: ")
 	e.buf.WriteString(event.Name())
 	e.buf.WriteString("\ndata: ")
-	if err := encode(&e.buf, event); err != nil { // ends with a newline of its own
+	if err := e.json.Encode(event); err != nil { // ends with a newline of its own
 		return fmt.Errorf("event %s: %w", event.Name(), err)
 	}
 	e.buf.WriteByte('\n')
