@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"maps"
 	"strings"
 	"testing"
 )
@@ -31,10 +32,16 @@ func TestDocumentPerAgentPermissions(t *testing.T) {
 		}
 	}
 	// The document's model is OpenAIResponses.
+	tools := map[string]int{}
 	for _, m := range r.model.Requests() {
 		if m.Path != "/v1/responses" || m.Body["model"] != "gpt-5.2" {
 			t.Errorf("%s is asked for %v", m.Path, m.Body["model"])
 		}
+		tools[offered(m)]++
+	}
+	// "tools=[HackerNewsTools()]" of one agent, none of the other.
+	if want := map[string]int{"get_top_hackernews_stories get_user_details": 2, "": 2}; !maps.Equal(tools, want) {
+		t.Errorf("the tools offered, by number of runs, are %v, want %v", tools, want)
 	}
 	// A refused run never reached the model.
 	if n := len(r.model.Requests()); n != 4 {
@@ -73,6 +80,18 @@ func TestDocumentAdvancedScopes(t *testing.T) {
 		r.get(row.sub, "/sessions").want(t, row.sub+" lists sessions", row.sessions)
 		r.call(row.sub, "DELETE", "/sessions/nope", nil).want(t, row.sub+" deletes a session", row.delete)
 	}
+	// "tools=[DuckDuckGoTools()]" of one agent, none of the others.
+	searching := 0
+	for _, m := range r.model.Requests() {
+		if offered(m) == "web_search search_news" {
+			searching++
+		} else if got := offered(m); got != "" {
+			t.Errorf("the model is offered the tools %q", got)
+		}
+	}
+	if searching != 4 { // everybody's but the read-only user's
+		t.Errorf("%d runs could search the web, want 4", searching)
+	}
 }
 
 func TestDocumentCustomScopeMappings(t *testing.T) {
@@ -107,4 +126,10 @@ func TestDocumentCustomScopeMappings(t *testing.T) {
 	r.run(super, "research-agent", "message", "x").want(t, "superadmin runs", 200, "event: RunCompleted")
 	r.get(super, "/sessions").want(t, "superadmin lists sessions", 200, `"user_id":"user_456"`)
 	r.get(super, "/config").want(t, "superadmin reads the config", 200)
+	// "tools=[DuckDuckGoTools()]"
+	for _, m := range r.model.Requests() {
+		if got := offered(m); got != "web_search search_news" {
+			t.Errorf("the model is offered the tools %q", got)
+		}
+	}
 }
