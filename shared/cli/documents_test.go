@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"io"
 	"maps"
 	"strings"
 	"testing"
@@ -54,19 +55,19 @@ func TestDocumentAdvancedScopes(t *testing.T) {
 	r := start(t, "advanced-scopes", echo(t))
 	all := []string{"web-search-agent", "analyst-agent", "admin-agent"}
 	for _, row := range []struct {
-		sub, lists, runs, reads  string
-		config, sessions, delete int
+		sub, lists, runs, reads         string
+		config, sessions, write, delete int
 	}{
 		// "ADMIN - Full access to everything"
-		{"admin_user", strings.Join(all, " "), strings.Join(all, " "), strings.Join(all, " "), 200, 200, 204},
+		{"admin_user", strings.Join(all, " "), strings.Join(all, " "), strings.Join(all, " "), 200, 200, 201, 204},
 		// "POWER USER - Global access to all agents"
-		{"power_user", strings.Join(all, " "), strings.Join(all, " "), strings.Join(all, " "), 200, 200, 403},
+		{"power_user", strings.Join(all, " "), strings.Join(all, " "), strings.Join(all, " "), 200, 200, 201, 403},
 		// "LIMITED USER - Only specific agents": "sees only 2 agents (not admin-agent)"
-		{"limited_user", "web-search-agent analyst-agent", "web-search-agent analyst-agent", "web-search-agent analyst-agent", 403, 403, 403},
+		{"limited_user", "web-search-agent analyst-agent", "web-search-agent analyst-agent", "web-search-agent analyst-agent", 403, 403, 403, 403},
 		// "READ-ONLY USER - Can view but not run"
-		{"readonly_user", strings.Join(all, " "), "", strings.Join(all, " "), 200, 403, 403},
+		{"readonly_user", strings.Join(all, " "), "", strings.Join(all, " "), 200, 403, 403, 403},
 		// "WILDCARD USER - Can run any agent", "including admin-agent"
-		{"wildcard_user", strings.Join(all, " "), strings.Join(all, " "), strings.Join(all, " "), 403, 403, 403},
+		{"wildcard_user", strings.Join(all, " "), strings.Join(all, " "), strings.Join(all, " "), 403, 403, 403, 403},
 	} {
 		if got := r.get(row.sub, "/agents").ids(t); got != row.lists {
 			t.Errorf("%s lists %q, want %q", row.sub, got, row.lists)
@@ -78,6 +79,7 @@ func TestDocumentAdvancedScopes(t *testing.T) {
 		}
 		r.get(row.sub, "/config").want(t, row.sub+" reads the config", row.config)
 		r.get(row.sub, "/sessions").want(t, row.sub+" lists sessions", row.sessions)
+		r.call(row.sub, "POST", "/sessions", nil).want(t, row.sub+" makes a session", row.write)
 		r.call(row.sub, "DELETE", "/sessions/nope", nil).want(t, row.sub+" deletes a session", row.delete)
 	}
 	// "tools=[DuckDuckGoTools()]" of one agent, none of the others.
@@ -122,6 +124,12 @@ func TestDocumentCustomScopeMappings(t *testing.T) {
 	r.get(power, "/config").want(t, "power reads the config", 403)
 	// "GET /sessions/*" needs both of its scopes.
 	r.get(admin, "/sessions/nope").want(t, "admin reads a session", 403, `"missing":["sessions:read"]`)
+	// "Memory endpoints with custom scopes", which none of these callers was given.
+	r.get(admin, "/memories").want(t, "admin lists memories", 403, `"missing":["memory:admin"]`)
+	memory := func() io.Reader { return strings.NewReader(`{"memory":"Likes tea"}`) }
+	r.call(admin, "POST", "/memories", memory()).want(t, "admin writes a memory", 403, `"missing":["memory:write"]`)
+	r.call(super, "POST", "/memories", memory()).want(t, "superadmin writes a memory", 200, "Likes tea")
+	r.get(super, "/memories").want(t, "superadmin lists memories", 200, "Likes tea")
 	// "Super admin - bypasses all checks", and sees everybody's sessions.
 	r.run(super, "research-agent", "message", "x").want(t, "superadmin runs", 200, "event: RunCompleted")
 	r.get(super, "/sessions").want(t, "superadmin lists sessions", 200, `"user_id":"user_456"`)
