@@ -52,9 +52,47 @@ func (s *subject) get(ctx context.Context, path string, header http.Header) ([]b
 	return io.ReadAll(body)
 }
 
+// grownSession is the session that holds many runs.
+const grownSession = "grown"
+
+// listSessions asks for the newest sessions and expects a full page of many.
+func (s *subject) listSessions(ctx context.Context) error {
+	body, err := s.get(ctx, "/sessions?type=agent&limit=20", s.bearer())
+	if err != nil {
+		return err
+	}
+	var page struct {
+		Data []json.RawMessage
+		Meta struct {
+			Total int `json:"total_count"`
+		}
+	}
+	if err = json.Unmarshal(body, &page); err == nil && (len(page.Data) != 20 || page.Meta.Total < listed) {
+		err = fmt.Errorf("GET /sessions lists %d of %d", len(page.Data), page.Meta.Total)
+	}
+	return err
+}
+
+// session asks for the session that grew and expects everything said in it.
+func (s *subject) session(ctx context.Context) error {
+	body, err := s.get(ctx, "/sessions/"+grownSession+"?type=agent", s.bearer())
+	if err != nil {
+		return err
+	}
+	if n := bytes.Count(body, []byte(`"role":"user"`)) + bytes.Count(body, []byte(`"role":"assistant"`)); n < 2*grown {
+		return fmt.Errorf("GET /sessions/%s shows %d messages of %d runs", grownSession, n, grown)
+	}
+	return nil
+}
+
 // run asks for a run in a session of its own and expects the whole text.
 func (s *subject) run(ctx context.Context, text string) error {
-	body, err := s.post(ctx, false)
+	return s.runIn(ctx, agent, strings.ToLower(rand.Text()), text)
+}
+
+// runIn is run of an agent in a session.
+func (s *subject) runIn(ctx context.Context, agent, session, text string) error {
+	body, err := s.post(ctx, agent, session, false)
 	if err != nil {
 		return err
 	}
@@ -74,7 +112,7 @@ func (s *subject) run(ctx context.Context, text string) error {
 // text. It tells how long the first text took.
 func (s *subject) stream(ctx context.Context, text string) (first time.Duration, err error) {
 	begin := time.Now()
-	body, err := s.post(ctx, true)
+	body, err := s.post(ctx, agent, strings.ToLower(rand.Text()), true)
 	if err != nil {
 		return 0, err
 	}
@@ -98,11 +136,11 @@ func (s *subject) stream(ctx context.Context, text string) (first time.Duration,
 }
 
 // post starts a run the way AgentOS's clients do.
-func (s *subject) post(ctx context.Context, stream bool) (io.ReadCloser, error) {
+func (s *subject) post(ctx context.Context, agent, session string, stream bool) (io.ReadCloser, error) {
 	var form bytes.Buffer
 	w := multipart.NewWriter(&form)
 	err := errors.Join(w.WriteField("message", "Say the words."), w.WriteField("stream", fmt.Sprint(stream)),
-		w.WriteField("session_id", strings.ToLower(rand.Text())), w.Close())
+		w.WriteField("session_id", session), w.Close())
 	if err != nil {
 		return nil, err
 	}

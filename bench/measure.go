@@ -12,7 +12,10 @@ import (
 const (
 	starts      = 5      // of each subject, besides one that isn't measured
 	firstTexts  = 50     // streams in a round of the first-byte cell
-	callersMany = 16     // the other number of callers is 1
+	callersMost = 64     // the greatest number of callers
+	listed      = 1000   // sessions that are there when they are listed, one run each
+	grown       = 300    // runs in the session that grows
+	growthShare = 30     // of them, at the beginning and at the end, are compared
 	maxRequests = 20_000 // in one cell
 	maxWrong    = 100    // wrong answers in one cell: nothing is learned from more
 )
@@ -57,6 +60,9 @@ func (b *bench) measure(ctx context.Context) error {
 		if _, err := s.start(ctx); err != nil {
 			return err
 		}
+	}
+	if err := b.fill(ctx); err != nil {
+		return err
 	}
 	for _, c := range b.cells() {
 		say("%s", c)
@@ -124,11 +130,22 @@ func (b *bench) cells() (out []cell) {
 	list := func(ctx context.Context, s *subject) error { return s.listAgents(ctx) }
 	run := func(ctx context.Context, s *subject) error { return s.run(ctx, text) }
 	stream := func(ctx context.Context, s *subject) error { _, err := s.stream(ctx, text); return err }
-	for _, c := range []cell{
-		{name: "GET /agents", ask: list}, {name: "a run, not streamed", ask: run},
-		{name: fmt.Sprintf("a streamed run of %d tokens", b.tokens), ask: stream},
+	sessions := func(ctx context.Context, s *subject) error { return s.listSessions(ctx) }
+	detail := func(ctx context.Context, s *subject) error { return s.session(ctx) }
+	for _, row := range []struct {
+		name    string
+		callers []int
+		ask     func(context.Context, *subject) error
+	}{
+		{"GET /agents", []int{1, 16}, list},
+		{fmt.Sprintf("GET /sessions?limit=20 of %d", listed), []int{1, 16}, sessions},
+		{fmt.Sprintf("GET /sessions/{id} of %d runs", grown), []int{1, 16}, detail},
+		{"a run, not streamed", []int{1, 16, callersMost}, run},
+		{fmt.Sprintf("a streamed run of %d tokens", b.tokens), []int{1, 16, callersMost}, stream},
 	} {
-		out = append(out, cell{c.name, 1, c.ask}, cell{c.name, callersMany, c.ask})
+		for _, callers := range row.callers {
+			out = append(out, cell{row.name, callers, row.ask})
+		}
 	}
 	return out
 }

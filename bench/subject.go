@@ -47,7 +47,7 @@ type subject struct {
 
 // newClient keeps a connection for each caller.
 func newClient() *http.Client {
-	return &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: callersMany, DisableCompression: true}}
+	return &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: callersMost, DisableCompression: true}}
 }
 
 // started is how long after exec the first answers came.

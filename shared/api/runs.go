@@ -191,6 +191,9 @@ func (a Runs) get(ctx context.Context, r *request, in runsOfSession) (wire.Run, 
 		Metrics: row.Metrics, Events: json.RawMessage("[]"), Messages: row.Messages, Metadata: row.Metadata, Tools: row.Tools,
 		Requirements: row.Requirements, Input: wire.RunInput{InputContent: row.Input, Files: row.Files},
 	}
+	if string(row.Tools) == "[]" {
+		out.Tools = nil
+	}
 	if !wire.Ended(row.Status) {
 		out.SessionState = nil // as AgentOS shows a run in progress
 	}
@@ -272,7 +275,7 @@ func (a Runs) goOn(w http.ResponseWriter, r *request, in continueRun) error {
 		return fault.Public(fault.Invalid, "Invalid continue_from. Use 'end', 'last_user', or a numeric message index.", nil)
 	}
 	q := store.RunQuery{AgentID: r.param("agent_id"), RunID: r.param("run_id"), SessionID: in.SessionID}
-	err = a.tell(w, r, a.Runner.Continue(r.Context(), viewer, q, answers), in.Stream)
+	err = a.tell(w, r, a.Runner.Continue(r.Context(), viewer, q, answers, in.Stream), in.Stream)
 	if viewer.All {
 		return notFound(err, "No runs found for run ID %s", q.RunID)
 	}
