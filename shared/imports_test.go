@@ -50,7 +50,7 @@ var rooms = map[string]string{
 	"bench":                   "shared/store/devpg github.com/jackc/pgx",
 	"shared/cli":              "shared/ github.com/alecthomas/kong github.com/fsnotify/fsnotify github.com/aws/aws-lambda-go/events",
 	"cmd/keyway":              "shared/cli",
-	"examples/own-tools":      "shared/cli shared/tool",
+	"examples/own-tools":      "shared/cli shared/config shared/model shared/run shared/tool",
 }
 
 type listed struct {

@@ -25,7 +25,7 @@ func (s *server) agents(cfg *config.Config) ([]run.Agent, error) {
 	}
 	tools := builtin.Options{Egress: tool.Egress{Allow: cfg.Egress.Allow}, Lookup: s.lookup, Own: s.own.Tools}
 	var all []run.Agent
-	for _, a := range cfg.Agents {
+	for _, a := range s.own.without(cfg) {
 		agent := run.Agent{Agent: a, Model: models[a.ID]}
 		for _, t := range a.Tools {
 			set, err := builtin.Open(t, tools)
@@ -37,12 +37,37 @@ func (s *server) agents(cfg *config.Config) ([]run.Agent, error) {
 		all = append(all, agent)
 	}
 	for _, a := range s.own.Agents {
-		if a.ID == "" || a.Model == nil || slices.ContainsFunc(all, func(other run.Agent) bool { return other.ID == a.ID }) {
-			return nil, usage("the agent %q in Go: it needs an ID of its own and a Model", a.ID)
-		}
 		all = append(all, withDefaults(a))
 	}
 	return all, nil
+}
+
+// without are the agents that keyway.yaml itself declares.
+func (o Own) without(cfg *config.Config) []config.Agent {
+	return cfg.Agents[:len(cfg.Agents)-len(o.Agents)]
+}
+
+// declared are the agents in Go as keyway.yaml would describe them, for whoever
+// asks what there is; every fault of them is told at once.
+func (o Own) declared() (agents []config.Agent, err error) {
+	var faults []error
+	for i, a := range o.Agents {
+		fault := func(text string) { faults = append(faults, fmt.Errorf("Own.Agents[%d]: %s", i, text)) }
+		switch {
+		case !config.ValidAgentID(a.ID):
+			fault(fmt.Sprintf("the ID %q is not 1 to 64 letters, digits, dots, _ and -", a.ID))
+		case slices.ContainsFunc(agents, func(other config.Agent) bool { return other.ID == a.ID }):
+			fault(fmt.Sprintf("the ID %q is taken; give each agent its own", a.ID))
+		}
+		if a.Model == nil {
+			fault("there is no Model; set one")
+		}
+		for _, path := range run.Unsupported(a.Agent) {
+			fault(path + " is not part of this version; leave it out")
+		}
+		agents = append(agents, withDefaults(a).Agent)
+	}
+	return agents, errors.Join(faults...)
 }
 
 // withDefaults gives an agent declared in Go what keyway.yaml's agents have when it
@@ -67,7 +92,7 @@ func (s *server) models(cfg *config.Config) (map[string]model.Model, error) {
 	var faults []error
 	var demos []string
 	missing := ""
-	for i, a := range cfg.Agents {
+	for i, a := range s.own.without(cfg) {
 		m, err := vendors.Open(a.Model, vendors.Lookup(s.lookup))
 		if variable, waits := cfg.Unset[config.Element("agents", i)+".model.api_key"]; waits { // never another's key instead
 			err = vendors.NoKey{Variable: variable, Model: a.Model.Provider + ":" + a.Model.ID}

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"io"
+	"maps"
 	"strings"
 	"testing"
 )
@@ -31,10 +33,16 @@ func TestDocumentPerAgentPermissions(t *testing.T) {
 		}
 	}
 	// The document's model is OpenAIResponses.
+	tools := map[string]int{}
 	for _, m := range r.model.Requests() {
 		if m.Path != "/v1/responses" || m.Body["model"] != "gpt-5.2" {
 			t.Errorf("%s is asked for %v", m.Path, m.Body["model"])
 		}
+		tools[offered(m)]++
+	}
+	// "tools=[HackerNewsTools()]" of one agent, none of the other.
+	if want := map[string]int{"get_top_hackernews_stories get_user_details": 2, "": 2}; !maps.Equal(tools, want) {
+		t.Errorf("the tools offered, by number of runs, are %v, want %v", tools, want)
 	}
 	// A refused run never reached the model.
 	if n := len(r.model.Requests()); n != 4 {
@@ -47,19 +55,19 @@ func TestDocumentAdvancedScopes(t *testing.T) {
 	r := start(t, "advanced-scopes", echo(t))
 	all := []string{"web-search-agent", "analyst-agent", "admin-agent"}
 	for _, row := range []struct {
-		sub, lists, runs, reads  string
-		config, sessions, delete int
+		sub, lists, runs, reads         string
+		config, sessions, write, delete int
 	}{
 		// "ADMIN - Full access to everything"
-		{"admin_user", strings.Join(all, " "), strings.Join(all, " "), strings.Join(all, " "), 200, 200, 204},
+		{"admin_user", strings.Join(all, " "), strings.Join(all, " "), strings.Join(all, " "), 200, 200, 201, 204},
 		// "POWER USER - Global access to all agents"
-		{"power_user", strings.Join(all, " "), strings.Join(all, " "), strings.Join(all, " "), 200, 200, 403},
+		{"power_user", strings.Join(all, " "), strings.Join(all, " "), strings.Join(all, " "), 200, 200, 201, 403},
 		// "LIMITED USER - Only specific agents": "sees only 2 agents (not admin-agent)"
-		{"limited_user", "web-search-agent analyst-agent", "web-search-agent analyst-agent", "web-search-agent analyst-agent", 403, 403, 403},
+		{"limited_user", "web-search-agent analyst-agent", "web-search-agent analyst-agent", "web-search-agent analyst-agent", 403, 403, 403, 403},
 		// "READ-ONLY USER - Can view but not run"
-		{"readonly_user", strings.Join(all, " "), "", strings.Join(all, " "), 200, 403, 403},
+		{"readonly_user", strings.Join(all, " "), "", strings.Join(all, " "), 200, 403, 403, 403},
 		// "WILDCARD USER - Can run any agent", "including admin-agent"
-		{"wildcard_user", strings.Join(all, " "), strings.Join(all, " "), strings.Join(all, " "), 403, 403, 403},
+		{"wildcard_user", strings.Join(all, " "), strings.Join(all, " "), strings.Join(all, " "), 403, 403, 403, 403},
 	} {
 		if got := r.get(row.sub, "/agents").ids(t); got != row.lists {
 			t.Errorf("%s lists %q, want %q", row.sub, got, row.lists)
@@ -71,7 +79,20 @@ func TestDocumentAdvancedScopes(t *testing.T) {
 		}
 		r.get(row.sub, "/config").want(t, row.sub+" reads the config", row.config)
 		r.get(row.sub, "/sessions").want(t, row.sub+" lists sessions", row.sessions)
+		r.call(row.sub, "POST", "/sessions", nil).want(t, row.sub+" makes a session", row.write)
 		r.call(row.sub, "DELETE", "/sessions/nope", nil).want(t, row.sub+" deletes a session", row.delete)
+	}
+	// "tools=[DuckDuckGoTools()]" of one agent, none of the others.
+	searching := 0
+	for _, m := range r.model.Requests() {
+		if offered(m) == "web_search search_news" {
+			searching++
+		} else if got := offered(m); got != "" {
+			t.Errorf("the model is offered the tools %q", got)
+		}
+	}
+	if searching != 4 { // everybody's but the read-only user's
+		t.Errorf("%d runs could search the web, want 4", searching)
 	}
 }
 
@@ -103,8 +124,20 @@ func TestDocumentCustomScopeMappings(t *testing.T) {
 	r.get(power, "/config").want(t, "power reads the config", 403)
 	// "GET /sessions/*" needs both of its scopes.
 	r.get(admin, "/sessions/nope").want(t, "admin reads a session", 403, `"missing":["sessions:read"]`)
+	// "Memory endpoints with custom scopes", which none of these callers was given.
+	r.get(admin, "/memories").want(t, "admin lists memories", 403, `"missing":["memory:admin"]`)
+	memory := func() io.Reader { return strings.NewReader(`{"memory":"Likes tea"}`) }
+	r.call(admin, "POST", "/memories", memory()).want(t, "admin writes a memory", 403, `"missing":["memory:write"]`)
+	r.call(super, "POST", "/memories", memory()).want(t, "superadmin writes a memory", 200, "Likes tea")
+	r.get(super, "/memories").want(t, "superadmin lists memories", 200, "Likes tea")
 	// "Super admin - bypasses all checks", and sees everybody's sessions.
 	r.run(super, "research-agent", "message", "x").want(t, "superadmin runs", 200, "event: RunCompleted")
 	r.get(super, "/sessions").want(t, "superadmin lists sessions", 200, `"user_id":"user_456"`)
 	r.get(super, "/config").want(t, "superadmin reads the config", 200)
+	// "tools=[DuckDuckGoTools()]"
+	for _, m := range r.model.Requests() {
+		if got := offered(m); got != "web_search search_news" {
+			t.Errorf("the model is offered the tools %q", got)
+		}
+	}
 }

@@ -75,7 +75,7 @@ Examples:
 // Own is what an operator's Go code adds to keyway.yaml. The zero Own adds nothing.
 type Own struct {
 	Tools  []tool.Tool // keyway.yaml's agents name them in tools
-	Agents []run.Agent // served after those of keyway.yaml; ID, Model and what else they need are set
+	Agents []run.Agent // served after those of keyway.yaml; ID and Model are required
 }
 
 // Main is the whole command; it ends the process.
@@ -147,8 +147,12 @@ func (e env) load(dev bool) (*config.Config, error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
+	agents, err := e.own.declared()
+	if err != nil {
+		return nil, usageError{err}
+	}
 	cfg, err := yamlfile.Load(e.cli.Config, config.Options{
-		Lookup: e.lookup, Dev: dev, Check: notServed, Tools: tools,
+		Lookup: e.lookup, Dev: dev, Check: notServed, Tools: tools, Agents: agents,
 		MatchesRoute: func(method, pattern string) bool { return authz.Reaches(route.Table, method, pattern) },
 	})
 	if errors.Is(err, fs.ErrNotExist) {

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"net/url"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -67,9 +68,19 @@ func (d *decoder) checkEgress() {
 	}
 }
 
+// ValidAgentID reports whether an agent declared outside the file may have the id:
+// the rules are those of the file's.
+func ValidAgentID(id string) bool {
+	f, _ := reflect.TypeFor[Agent]().FieldByName("ID")
+	return regexp.MustCompile(f.Tag.Get("pattern")).MatchString(id) && id != "." && id != ".."
+}
+
 // checkAgents holds the rules between agents, and those that need Options.
 func (d *decoder) checkAgents() {
 	first := map[string]string{}
+	for _, a := range d.Agents {
+		first[a.ID] = "an agent declared outside the file"
+	}
 	for i := range d.c.Agents {
 		a, path := &d.c.Agents[i], Element("agents", i)
 		if a.ID == "" && d.clean(path) { // it waits for a variable

@@ -27,7 +27,7 @@ type Config struct {
 	CORS        CORS     `json:"cors" doc:"Which web pages may call this OS."`
 	Database    Database `json:"database" doc:"Where sessions, runs and memories are kept."`
 	Egress      Egress   `json:"egress" doc:"What tools may reach."`
-	Agents      []Agent  `json:"agents" required:"true" min:"1" example:"[{id: assistant, model: openai:gpt-4o}]" doc:"The agents of this OS."`
+	Agents      []Agent  `json:"agents" required:"true" min:"1" example:"[{id: assistant, model: openai:gpt-4o}]" doc:"The agents of this OS. A program of your own may declare agents in Go, beside these or instead of them."`
 
 	// Digest is the SHA-256, in hex, of the file's canonical form: the same for
 	// YAML and JSON, whatever the variables hold.

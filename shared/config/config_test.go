@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -295,5 +296,38 @@ func TestAConfigPrintsItselfWithoutItsSecrets(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, flat.String()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// Agents of an operator's program stand beside the file's, or in their place.
+func TestAgentsMayBeDeclaredOutsideTheFile(t *testing.T) {
+	t.Parallel()
+	outside := config.Options{Agents: []config.Agent{{ID: "b"}}}
+	ids := func(c *config.Config) (ids []string) {
+		for _, a := range c.Agents {
+			ids = append(ids, a.ID)
+		}
+		return ids
+	}
+	if got := ids(mustParse(t, file(), outside)); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("both: %q", got)
+	}
+	without := []byte(`{"id": "os", "auth": {"keys": ["${KEY}"]}}`)
+	if got := ids(mustParse(t, without, outside)); !slices.Equal(got, []string{"b"}) {
+		t.Errorf("without agents in the file: %q", got)
+	}
+	if got := ids(mustParse(t, file(`"agents": []`), outside)); !slices.Equal(got, []string{"b"}) {
+		t.Errorf("with an empty list in the file: %q", got)
+	}
+	refused(t, without, config.Options{}, "agents: is missing; add agents: [{id: assistant, model: openai:gpt-4o}]")
+	refused(t, file(`"agents": [{"id": "b", "model": "demo:x"}]`), outside,
+		`agents[0].id: is "b", as an agent declared outside the file already is; give each agent its own id`)
+	outside.Lookup = lookup(nil) // a list that waits for its variable is not one that was left out
+	outside.Dev = true
+	refused(t, file(`"agents": "${LIST}"`), outside, "agents: is required, but ${LIST} is not set; add agents: [{id: assistant, model: openai:gpt-4o}]")
+	for id, valid := range map[string]bool{"a.b_c-1": true, "": false, ".": false, "..": false, "a b": false, strings.Repeat("x", 65): false} {
+		if config.ValidAgentID(id) != valid {
+			t.Errorf("%q: valid is %t", id, !valid)
+		}
 	}
 }

@@ -128,6 +128,9 @@ func (d *decoder) object(path string, n *node, v reflect.Value) {
 
 // absent fills a field that is not in the file, or waits for a variable.
 func (d *decoder) absent(path string, f reflect.StructField, v reflect.Value) {
+	if d.declared(path) && d.c.Unset[path] == "" {
+		return
+	}
 	if f.Tag.Get("required") == "true" {
 		what := "is missing"
 		if name, ok := d.c.Unset[path]; ok {
@@ -140,6 +143,10 @@ func (d *decoder) absent(path string, f reflect.StructField, v reflect.Value) {
 		d.value(path, &node{kind: objectKind}, v, f.Tag)
 	}
 }
+
+// declared reports whether the file may leave the list out, since there are agents
+// outside it.
+func (d *decoder) declared(path string) bool { return path == "agents" && len(d.Agents) > 0 }
 
 // defaultNode is a default tag as if the file had it, so that it is checked as well.
 func defaultNode(t reflect.Type, s string) *node {
@@ -171,7 +178,7 @@ func (d *decoder) list(path string, n *node, v reflect.Value, tag reflect.Struct
 		d.value(Element(path, i), sub, e, reflect.StructTag(`enum:"`+tag.Get("enum")+`"`))
 		v.Set(reflect.Append(v, e))
 	}
-	if tag.Get("min") != "" && v.Len() == 0 {
+	if tag.Get("min") != "" && v.Len() == 0 && !d.declared(path) {
 		d.fault(path, "is an empty list", "add an element")
 	}
 }

@@ -17,6 +17,9 @@ type Options struct {
 	Dev bool
 	// Tools are the names of the built-in tools; nil is hackernews and websearch.
 	Tools []string
+	// Agents are declared outside the file, whole and with valid ids of their own.
+	// They follow the file's, which then needs none.
+	Agents []Agent
 	// MatchesRoute tells whether a scope mapping matches any route that may be
 	// mapped; nil leaves that unchecked.
 	MatchesRoute func(method, pattern string) bool
@@ -59,6 +62,7 @@ func Parse(data []byte, o Options) (*Config, []Fault) {
 		return nil, d.faults
 	}
 	d.c.complete()
+	d.c.Agents = append(d.c.Agents, o.Agents...)
 	return d.c, nil
 }
 

@@ -1,6 +1,6 @@
 """Mints pyjwt.json, the tokens of the documents' callers, with PyJWT.
 
-    pip install pyjwt && python mint.py
+    pip install pyjwt cryptography && python mint.py
 
 The key is the example secret printed in the Agno documents: never a real one.
 The tokens are good until the year 2100.
@@ -55,4 +55,40 @@ def mint(sub, scopes):
 
 
 tokens = {example: {sub: mint(sub, scopes) for sub, scopes in callers.items()} for example, callers in CALLERS.items()}
+# Documents whose tokens carry more than scopes.
+HERE = pathlib.Path(__file__)
+TIMES = {"iat": 1704067200, "exp": EXP}
+# A key of these tests and of nothing else. RS256 signs the same text the same way.
+TEST_KEY = HERE.with_name("rs256-test-private.pem").read_text()
+
+
+def sign(key, algorithm, **claims):
+    return jwt.encode({**claims, **TIMES}, key, algorithm=algorithm)
+
+
+tokens["agent-permissions"] = {
+    sub: sign(KEY, "HS256", sub=sub, scopes=[scope])
+    for sub, scope in {
+        "user_123": "agents:web-search-agent:run",
+        "user_456": "agents:agno-agent:run",
+        "any_agent": "agents:*:run",
+        "admin": "agent_os:admin",
+    }.items()
+}
+tokens["agent-permissions with aud"] = {
+    sub: sign(KEY, "HS256", sub=sub, scopes=["agents:web-search-agent:run"], aud=aud)
+    for sub, aud in {"user_123": "my-agent-os", "one_of_two": ["another-os", "my-agent-os"], "stranger": "another-os"}.items()
+}
+tokens["basic-rbac-asymmetric"] = {
+    "user_123": sign(TEST_KEY, "RS256", sub="user_123", session_id="session_456", scopes=["agents:read", "agents:run"]),
+    "admin_789": sign(TEST_KEY, "RS256", sub="admin_789", session_id="admin_session_123", scopes=["agent_os:admin"]),
+}
+tokens["own-tools"] = {
+    sub: sign(KEY, "HS256", sub=sub, scopes=scopes)
+    for sub, scopes in {
+        "ann": ["agents:read", "agents:run"],
+        "bob": ["agents:read", "agents:run"],
+        "counter_only": ["agents:counter:read", "agents:counter:run"],
+    }.items()
+}
 pathlib.Path(__file__).with_name("pyjwt.json").write_text(json.dumps(tokens, indent=1) + "\n")
