@@ -29,7 +29,12 @@ var rooms = map[string]string{
 	"shared/edge":             "shared/fault shared/route shared/scope shared/authz shared/token shared/config github.com/aws/aws-lambda-go/events",
 	"shared/obs":              "shared/fault",
 	"shared/model":            "",
-	"shared/tool":             "",
+	"shared/tool":             "shared/fault github.com/google/jsonschema-go",
+	"shared/tool/hackernews":  "shared/fault shared/tool",
+	"shared/tool/websearch":   "shared/fault shared/tool golang.org/x/net/html",
+	"shared/tool/mcp":         "shared/fault shared/tool github.com/modelcontextprotocol/go-sdk",
+	"shared/tool/builtin":     "shared/fault shared/config shared/tool shared/tool/hackernews shared/tool/websearch shared/tool/mcp",
+	"shared/tool/tooltest":    "shared/tool github.com/google/jsonschema-go",
 	"shared/model/openai":     "shared/fault shared/model github.com/openai/openai-go",
 	"shared/model/demo":       "shared/model",
 	"shared/model/modeltest":  "shared/fault shared/model github.com/google/go-cmp",
@@ -45,6 +50,7 @@ var rooms = map[string]string{
 	"bench":                   "shared/store/devpg github.com/jackc/pgx",
 	"shared/cli":              "shared/ github.com/alecthomas/kong github.com/fsnotify/fsnotify github.com/aws/aws-lambda-go/events",
 	"cmd/keyway":              "shared/cli",
+	"examples/own-tools":      "shared/cli shared/tool",
 }
 
 type listed struct {

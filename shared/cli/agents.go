@@ -13,6 +13,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/vendors"
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/tool"
+	"github.com/keyway-agents/keyway/shared/tool/builtin"
 )
 
 // agents opens the models and tools of all agents: keyway.yaml's, then those of the
@@ -22,11 +23,12 @@ func (s *server) agents(cfg *config.Config) ([]run.Agent, error) {
 	if err != nil {
 		return nil, err
 	}
+	tools := builtin.Options{Egress: tool.Egress{Allow: cfg.Egress.Allow}, Lookup: s.lookup, Own: s.own.Tools}
 	var all []run.Agent
 	for _, a := range cfg.Agents {
 		agent := run.Agent{Agent: a, Model: models[a.ID]}
 		for _, t := range a.Tools {
-			set, err := s.tool(cfg, t)
+			set, err := builtin.Open(t, tools)
 			if err != nil {
 				return nil, usageError{fmt.Errorf("agent %s: %w", a.ID, err)}
 			}
@@ -56,16 +58,6 @@ func withDefaults(a run.Agent) run.Agent {
 		a.NumHistoryRuns = 3
 	}
 	return a
-}
-
-// tool opens one of an agent's tools.
-func (s *server) tool(_ *config.Config, t config.Tool) (tool.Set, error) {
-	for _, own := range s.own.Tools {
-		if own.Name == t.Name {
-			return own, nil
-		}
-	}
-	return nil, fmt.Errorf("there is no tool %q", t.Name)
 }
 
 // models opens the model of every agent. With --dev the demo model stands in

@@ -24,7 +24,7 @@ func TestAgnosClientIsServed(t *testing.T) {
 	if python == "" {
 		missing(t, "KEYWAY_AGNO_PYTHON names no Python with AgentOS's client; run make agno, which says what to set")
 	}
-	r := startOwn(t, Own{Tools: clientTools()}, clientsOS, obedient(t), "PAGE_ORIGIN", "http://localhost:3000")
+	r := startWith(t, Own{Tools: clientTools()}, clientsOS, commanded(t), "PAGE_ORIGIN", "http://localhost:3000")
 	tokens, err := json.Marshal(r.tokens)
 	if err != nil {
 		t.Fatal(err)
@@ -51,59 +51,41 @@ func missing(t *testing.T, reason string) {
 
 // clientTools are a tool of each kind.
 func clientTools() []tool.Tool {
-	schema := func(properties string) json.RawMessage {
-		return json.RawMessage(`{"type": "object", "properties": {` + properties + `}}`)
-	}
-	return []tool.Tool{
-		{Name: "look_up", Parameters: schema(`"what": {"type": "string"}`), Call: func(ctx context.Context, arguments json.RawMessage) (string, error) {
-			var in struct{ What string }
-			err := json.Unmarshal(arguments, &in)
-			return in.What + ", for " + tool.CallerFrom(ctx).UserID, err
-		}},
-		{Name: "delete_account", Confirm: true, Parameters: schema(`"id": {"type": "integer"}`), Call: func(_ context.Context, arguments json.RawMessage) (string, error) {
-			var in struct{ ID int }
-			err := json.Unmarshal(arguments, &in)
-			return fmt.Sprintf("account %d is gone", in.ID), err
-		}},
-		{Name: "book", UserInput: []string{"seats"}, Parameters: schema(`"film": {"type": "string"}, "seats": {"type": "integer"}`), Call: func(_ context.Context, arguments json.RawMessage) (string, error) {
-			var in struct {
-				Film  string
-				Seats int
-			}
-			err := json.Unmarshal(arguments, &in)
-			return fmt.Sprintf("%d seats for %s", in.Seats, in.Film), err
-		}},
-		{Name: "sign", External: true, Parameters: schema(`"text": {"type": "string"}`), Call: func(context.Context, json.RawMessage) (string, error) {
-			return "", errors.New("a person does this")
-		}},
-	}
+	lookUp := tool.Func("look_up", "Looks something up.", func(ctx context.Context, in struct {
+		What string `json:"what"`
+	}) (string, error) {
+		return in.What + ", for " + tool.CallerFrom(ctx).UserID, nil
+	})
+	deleteAccount := tool.Func("delete_account", "Deletes an account.", func(_ context.Context, in struct {
+		ID int `json:"id"`
+	}) (string, error) {
+		return fmt.Sprintf("account %d is gone", in.ID), nil
+	})
+	book := tool.Func("book", "Books seats.", func(_ context.Context, in struct {
+		Film  string `json:"film"`
+		Seats int    `json:"seats"`
+	}) (string, error) {
+		return fmt.Sprintf("%d seats for %s", in.Seats, in.Film), nil
+	})
+	sign := tool.Func("sign", "Signs a text.", func(context.Context, struct {
+		Text string `json:"text"`
+	}) (string, error) {
+		return "", errors.New("a person does this")
+	})
+	deleteAccount.Confirm, book.UserInput, sign.External = true, []string{"seats"}, true
+	return []tool.Tool{lookUp, deleteAccount, book, sign}
 }
 
-// obedient is a model that does what the user's last message says, and tells what
-// its tools told it.
-func obedient(t *testing.T) *modeltest.Server {
+// commanded is a model that does what the user says, and never gets beyond the
+// first chunk of "slow".
+func commanded(t *testing.T) *modeltest.Server {
 	t.Helper()
-	return modeltest.NewServerFunc(t, func(r modeltest.Request) modeltest.Script {
-		var roles []string
-		content, messages := "", r.Body["messages"].([]any)
-		for _, m := range messages {
-			m := m.(map[string]any)
-			roles, content = append(roles, fmt.Sprint(m["role"])), fmt.Sprint(m["content"])
+	goOn := make(chan struct{})
+	close(goOn)
+	return modeltest.NewServerFunc(t, modeltest.Commands{Pause: func(chunk int) <-chan struct{} {
+		if chunk == 0 {
+			return goOn
 		}
-		verb, rest, _ := strings.Cut(content, " ")
-		switch {
-		case roles[len(roles)-1] == "tool":
-			return modeltest.Text("told: ", content)
-		case verb == "call":
-			name, arguments, _ := strings.Cut(rest, " ")
-			return modeltest.ToolCall(name, arguments)
-		case verb == "hold":
-			return modeltest.Text("so far").Wait(nil)
-		case verb == "break":
-			return modeltest.Fail(500, "the model is down")
-		case verb == "count":
-			return modeltest.Text("heard ", strings.Join(roles, " "))
-		}
-		return modeltest.Text("you said ", content)
-	})
+		return nil
+	}}.Obey)
 }

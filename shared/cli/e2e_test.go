@@ -49,11 +49,11 @@ type running struct {
 // start serves an example. env adds to and replaces the usual environment.
 func start(t *testing.T, example string, model *modeltest.Server, env ...string) *running {
 	t.Helper()
-	return startOwn(t, Own{}, example, model, env...)
+	return startWith(t, Own{}, example, model, env...)
 }
 
-// startOwn serves an example with an operator's own tools and agents.
-func startOwn(t *testing.T, own Own, example string, model *modeltest.Server, env ...string) *running {
+// startWith is start in an operator's own program.
+func startWith(t *testing.T, own Own, example string, model *modeltest.Server, env ...string) *running {
 	t.Helper()
 	r := &running{t: t, model: model, db: storetest.EmptyURL(t), tokens: pyjwt(t, example), stderr: &syncBuffer{}}
 	vars := map[string]string{
@@ -64,7 +64,7 @@ func startOwn(t *testing.T, own Own, example string, model *modeltest.Server, en
 		vars[env[i]] = env[i+1]
 	}
 	e := testEnv(vars)
-	e.err, e.own = r.stderr, own
+	e.own, e.err = own, r.stderr
 	e.cli = &cli{Config: filepath.Join("..", "..", "examples", example, "keyway.yaml"), Data: t.TempDir()}
 	if strings.HasSuffix(example, ".yaml") {
 		e.cli.Config = example

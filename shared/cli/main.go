@@ -22,6 +22,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/store/devpg"
 	"github.com/keyway-agents/keyway/shared/tool"
+	"github.com/keyway-agents/keyway/shared/tool/builtin"
 )
 
 // version is set when a release is built.
@@ -142,8 +143,12 @@ and try it with: keyway serve --dev`
 
 // load reads keyway.yaml; the error holds every fault.
 func (e env) load(dev bool) (*config.Config, error) {
+	tools, err := builtin.Names(e.own.Tools)
+	if err != nil {
+		return nil, usageError{err}
+	}
 	cfg, err := yamlfile.Load(e.cli.Config, config.Options{
-		Lookup: e.lookup, Dev: dev, Check: notServed, Tools: e.toolNames(),
+		Lookup: e.lookup, Dev: dev, Check: notServed, Tools: tools,
 		MatchesRoute: func(method, pattern string) bool { return authz.Reaches(route.Table, method, pattern) },
 	})
 	if errors.Is(err, fs.ErrNotExist) {
@@ -153,15 +158,6 @@ func (e env) load(dev bool) (*config.Config, error) {
 		return nil, usageError{err}
 	}
 	return cfg, nil
-}
-
-// toolNames are what keyway.yaml may name in tools.
-func (e env) toolNames() []string {
-	names := []string{"hackernews", "websearch"}
-	for _, t := range e.own.Tools {
-		names = append(names, t.Name)
-	}
-	return names
 }
 
 // notServed finds what keyway.yaml may say and this version doesn't do.

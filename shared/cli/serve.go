@@ -236,7 +236,7 @@ func (s *server) listen(ctx context.Context, l net.Listener) error {
 	defer cancel()
 	err := web.Shutdown(ctx)
 	for _, r := range s.runners {
-		err = errors.Join(err, r.Wait(ctx))
+		err = errors.Join(err, r.Wait(ctx), r.Close())
 	}
 	if err != nil {
 		fmt.Fprintln(s.err, "keyway: some runs did not end in time; they are marked as failed after a minute")

@@ -73,6 +73,7 @@ type ToolSpec struct {
 type Request struct {
 	Messages []Message
 	Tools    []ToolSpec
+	Whole    bool // nobody hears the pieces: the answer may come as one
 }
 
 // Part is one piece of an answer: text, or (last) the end with everything that

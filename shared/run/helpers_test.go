@@ -21,6 +21,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/store/storetest"
+	"github.com/keyway-agents/keyway/shared/tool"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
@@ -127,9 +128,15 @@ func newBench(t testing.TB, answers ...answer) *bench {
 // newBenchFor is newBench for an agent with further settings.
 func newBenchFor(t testing.TB, a config.Agent, answers ...answer) *bench {
 	t.Helper()
+	return newBenchWith(t, a, nil, answers...)
+}
+
+// newBenchWith is newBenchFor an agent with tools.
+func newBenchWith(t testing.TB, a config.Agent, tools []tool.Set, answers ...answer) *bench {
+	t.Helper()
 	b := &bench{t: t, url: storetest.URL(t), model: &scripted{answers: answers}}
 	b.db = open(t, b.url)
-	b.runner = newRunner(b.db, a, b.model)
+	b.runner = newRunner(b.db, a, b.model, tools...)
 	return b
 }
 
@@ -151,13 +158,35 @@ func open(t testing.TB, url string) *store.DB {
 	return db
 }
 
-func newRunner(db *store.DB, a config.Agent, m model.Model) *run.Runner {
+func newRunner(db *store.DB, a config.Agent, m model.Model, tools ...tool.Set) *run.Runner {
+	return newRunnerLogging(db, a, m, io.Discard, tools...)
+}
+
+// syncLog is a log that a test reads while it is written.
+type syncLog struct {
+	mu  sync.Mutex
+	buf strings.Builder
+}
+
+func (l *syncLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *syncLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+func newRunnerLogging(db *store.DB, a config.Agent, m model.Model, log io.Writer, tools ...tool.Set) *run.Runner {
 	a.ID, a.Name = "a", "Agent A"
 	if a.Timeout == 0 {
 		a.Timeout = time.Minute
 	}
 	return run.New(run.Options{
-		DB: db, Agents: []run.Agent{{Agent: a, Model: m}}, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: time.Now, NewID: uuid.New,
+		DB: db, Agents: []run.Agent{{Agent: a, Model: m, Tools: tools}}, Log: slog.New(slog.NewTextHandler(log, nil)), Now: time.Now, NewID: uuid.New,
 	})
 }
 
@@ -285,4 +314,13 @@ func lastMessage(t testing.TB, r *wire.Run) wire.Message {
 	var list []wire.Message
 	decode(t, r.Messages, &list)
 	return list[len(list)-1]
+}
+
+var agentOnly config.Agent
+
+func tools(list ...tool.Tool) (sets []tool.Set) {
+	for _, t := range list {
+		sets = append(sets, t)
+	}
+	return sets
 }

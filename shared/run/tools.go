@@ -236,7 +236,7 @@ func spoken(arguments json.RawMessage) string {
 			break
 		}
 		var text string
-		if json.Unmarshal(value, &text) != nil {
+		if value[0] != '"' || json.Unmarshal(value, &text) != nil {
 			text = string(value)
 		}
 		parts = append(parts, fmt.Sprintf("%v=%s", name, text))

@@ -90,7 +90,7 @@ func (t *turn) ask(ctx context.Context, messages []model.Message, tools []model.
 	var end *model.End
 	var err error
 	asked := t.r.now()
-	for part, partErr := range t.agent.Model.Stream(ctx, model.Request{Messages: messages, Tools: tools}) {
+	for part, partErr := range t.agent.Model.Stream(ctx, model.Request{Messages: messages, Tools: tools, Whole: t.events == nil}) {
 		if err = partErr; err != nil {
 			break
 		}

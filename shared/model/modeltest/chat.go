@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/keyway-agents/keyway/shared/model"
 )
 
 // chat writes one answer in the form of OpenAI's chat completion chunks
@@ -132,13 +134,17 @@ func (c *chat) end(s Script) {
 		if s.usage != nil {
 			u = *s.usage
 		}
-		c.chunk([]any{}, map[string]any{
-			"prompt_tokens": u.Input, "completion_tokens": u.Output, "total_tokens": u.Total,
-			"prompt_tokens_details":     map[string]any{"cached_tokens": u.CacheRead, "cache_write_tokens": u.CacheWrite},
-			"completion_tokens_details": map[string]any{"reasoning_tokens": u.Reasoning},
-		})
+		c.chunk([]any{}, chatUsage(u))
 	}
 	c.write([]byte("data: [DONE]\n\n"))
+}
+
+func chatUsage(u model.Usage) map[string]any {
+	return map[string]any{
+		"prompt_tokens": u.Input, "completion_tokens": u.Output, "total_tokens": u.Total,
+		"prompt_tokens_details":     map[string]any{"cached_tokens": u.CacheRead, "cache_write_tokens": u.CacheWrite},
+		"completion_tokens_details": map[string]any{"reasoning_tokens": u.Reasoning},
+	}
 }
 
 func (c *chat) delta(delta map[string]any) {

@@ -111,6 +111,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	flush := http.NewResponseController(w).Flush
 	play := (&chat{out: w, flush: flush, request: req}).play
+	if req.Body["stream"] != true && req.Path == pathChat {
+		w.Header().Set("Content-Type", "application/json")
+		play = (&completion{out: w, flush: flush, request: req}).play
+	}
 	if req.Path == pathResponses {
 		play = (&responses{out: w, flush: flush, request: req}).play
 	}

@@ -16,11 +16,12 @@ import (
 type Chat struct {
 	options Options
 	service sdk.ChatCompletionService
+	patient *http.Client // for answers in one piece
 }
 
 // NewChat makes a model from the options alone.
 func NewChat(o Options) *Chat {
-	return &Chat{options: o, service: sdk.NewChatCompletionService(o.requestOptions()...)}
+	return &Chat{options: o, service: sdk.NewChatCompletionService(o.requestOptions()...), patient: o.patientClient()}
 }
 
 // Describe uses the peer's names.
@@ -33,6 +34,14 @@ func (c *Chat) Describe() model.Description {
 // is missing and counts as zero); without it the answer is an error, also after a
 // clean end or [DONE]. A refusal's text is the answer's text.
 func (c *Chat) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Part, error] {
+	if r.Whole {
+		send := func(ctx context.Context) (*http.Response, error) { return c.callWhole(ctx, r) }
+		return c.options.stream(ctx, send, func(resp *http.Response, yield func(model.Part) bool) (model.Part, error) {
+			a := answer{options: c.options}
+			end, err := a.readWhole(resp.Body, yield)
+			return model.Part{End: end, ProviderData: a.data}, err
+		})
+	}
 	send := func(ctx context.Context) (*http.Response, error) { return c.call(ctx, r) }
 	return c.options.stream(ctx, send, func(resp *http.Response, yield func(model.Part) bool) (model.Part, error) {
 		a := answer{options: c.options, contentType: resp.Header.Get("Content-Type"), events: newEvents(resp.Body)}

@@ -47,6 +47,17 @@ func (o Options) requestOptions() []option.RequestOption {
 	return options
 }
 
+// patientClient is the configured client, or one that waits for a header as long as
+// the request's context does.
+func (o Options) patientClient() *http.Client {
+	if o.HTTPClient != nil {
+		return o.HTTPClient
+	}
+	client := newHTTPClient()
+	client.Transport.(*http.Transport).ResponseHeaderTimeout = 0
+	return client
+}
+
 // newHTTPClient bounds every step up to the first byte, but not the stream, which
 // may rightly take minutes; a peer that died is found by TCP and HTTP/2 pings.
 func newHTTPClient() *http.Client {

@@ -1,0 +1,85 @@
+package modeltest
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+)
+
+// completion writes one answer as a chat completion in one piece
+// (https://platform.openai.com/docs/api-reference/chat/object).
+type completion struct {
+	out     io.Writer
+	flush   func() error
+	request Request
+	text    strings.Builder
+	calls   []any
+}
+
+// play carries out the script: all of it before the first byte, except what is
+// the script's own. An answer that ends early ends in the middle of its JSON.
+func (c *completion) play(s Script, hold func(<-chan struct{}) bool) {
+	for _, step := range s.steps {
+		switch p := step.(type) {
+		case waitStep:
+			if !hold(p) {
+				panic(http.ErrAbortHandler)
+			}
+		case textStep:
+			c.text.WriteString(string(p))
+		case hugeStep:
+			c.text.WriteString(strings.Repeat("x", int(p)))
+		case callStep:
+			c.calls = append(c.calls, map[string]any{
+				"id": CallID(c.request.N, len(c.calls)+1), "type": "function",
+				"function": map[string]any{"name": p.name, "arguments": p.arguments},
+			})
+		case rawStep:
+			_, _ = io.WriteString(c.out, string(p)) // the client may have gone
+			return
+		}
+	}
+	body := c.body(s)
+	switch s.ending {
+	case whole:
+		_, _ = c.out.Write(body)
+	case truncated:
+		_, _ = c.out.Write(body[:len(body)/2])
+	case dropped:
+		_, _ = c.out.Write(body[:len(body)/2])
+		_ = c.flush()
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func (c *completion) body(s Script) []byte {
+	message := map[string]any{"role": "assistant", "content": c.text.String(), "refusal": nil}
+	reason := "stop"
+	if len(c.calls) > 0 {
+		message["tool_calls"], reason = c.calls, "tool_calls"
+		if c.text.Len() == 0 {
+			message["content"] = nil
+		}
+	}
+	if s.finish != "" {
+		reason = s.finish
+	}
+	answer := map[string]any{
+		"id": AnswerID(c.request.N), "object": "chat.completion", "created": 1700000000, "model": c.request.Body["model"],
+		"system_fingerprint": "fp_modeltest",
+		"choices":            []any{map[string]any{"index": 0, "message": message, "logprobs": nil, "finish_reason": reason}},
+	}
+	if !s.silent {
+		u := DefaultUsage()
+		if s.usage != nil {
+			u = *s.usage
+		}
+		answer["usage"] = chatUsage(u)
+	}
+	body, err := json.Marshal(answer)
+	if err != nil {
+		panic(err) // a map of plain values always encodes
+	}
+	return body
+}

@@ -1,0 +1,239 @@
+package run_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/run"
+	"github.com/keyway-agents/keyway/shared/store"
+)
+
+// frames are what is stored of a run's events, one after the other.
+func (b *bench) frames(runID string) string {
+	b.t.Helper()
+	list, err := b.db.EventsAfter(context.Background(), uuid.MustParse(runID), -1)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	var all strings.Builder
+	next := 0
+	for _, e := range list {
+		if e.First != next || strings.Count(e.Frames, "\n\n") != e.Count {
+			b.t.Errorf("events from %d: %d said, %d there; want them from %d", e.First, e.Count, strings.Count(e.Frames, "\n\n"), next)
+		}
+		next += e.Count
+		all.WriteString(e.Frames)
+	}
+	return all.String()
+}
+
+func sent(list []run.Event) string {
+	var all strings.Builder
+	for _, e := range list {
+		all.Write(e.Frame)
+	}
+	return all.String()
+}
+
+var streamed = run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi", Streamed: true}
+
+func TestTheEventsOfAStreamedRunAreStoredAsTheyWereSent(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, says("日本 ", "<b>", "\n"))
+	list := b.hear(b.runner.Run(t.Context(), streamed))
+	if diff := cmp.Diff(sent(list), b.frames(last(list).Result.RunID)); diff != "" {
+		t.Error(diff)
+	}
+	if !strings.HasPrefix(sent(list), "event: RunStarted\ndata: {") || strings.Count(sent(list), "\n\n") != len(list) {
+		t.Errorf("%q", sent(list))
+	}
+}
+
+func TestARunThatIsNotStreamedKeepsNoEvents(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, says("hi"))
+	list := b.run("hi")
+	if got := b.frames(last(list).Result.RunID); got != "" || sent(list) != "" {
+		t.Errorf("%q", got)
+	}
+}
+
+// A reader elsewhere sees a long run's events while it goes on.
+func TestEventsAreStoredWhileTheRunGoesOn(t *testing.T) {
+	t.Parallel()
+	goAhead := make(chan struct{})
+	b := newBench(t, hangs(goAhead, "begin"))
+	var list []run.Event
+	for e, err := range b.runner.Run(t.Context(), streamed) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if list = append(list, e); e.Name() == "RunContent" && len(list) == 3 {
+			runID, _ := members(t, e)["run_id"].(string)
+			await(t, func() bool { return strings.Contains(b.frames(runID), `"content":"begin"`) })
+			close(goAhead)
+		}
+	}
+	if diff := cmp.Diff(sent(list), b.frames(last(list).Result.RunID)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// await asks again and again, up to a bound that nothing which works comes near.
+func await(t *testing.T, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); {
+		if time.Now().After(end) {
+			t.Fatal("it never came")
+		}
+		select {
+		case <-t.Context().Done():
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// The database loses what can't be written; the next beat brings all of it.
+func TestEventsThatCannotBeStoredAreStoredLater(t *testing.T) {
+	t.Parallel()
+	goAhead := make(chan struct{})
+	b := newBench(t, hangs(goAhead, "begin"))
+	var log syncLog
+	b.runner = newRunnerLogging(b.db, agentOnly, b.model, &log)
+	b.sql("ALTER TABLE keyway.run_events RENAME TO hidden")
+	var list []run.Event
+	for e, err := range b.runner.Run(t.Context(), streamed) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if list = append(list, e); e.Name() == "RunContent" && len(list) == 3 {
+			runID, _ := members(t, e)["run_id"].(string)
+			await(t, func() bool { return strings.Contains(log.String(), "events can't be stored") })
+			b.sql("ALTER TABLE keyway.hidden RENAME TO run_events")
+			await(t, func() bool { return b.frames(runID) != "" })
+			close(goAhead)
+		}
+	}
+	if diff := cmp.Diff(sent(list), b.frames(last(list).Result.RunID)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAContinuedRunCountsItsEventsOn(t *testing.T) {
+	t.Parallel()
+	d := &door{}
+	b := newBenchWith(t, agentOnly, tools(d.tool(confirm)), calls("", knock), says("done"))
+	first := b.hear(b.runner.Run(t.Context(), streamed))
+	runID := last(first).Result.RunID
+	var second []run.Event
+	for e, err := range b.runner.Continue(t.Context(), ann, storeQuery{RunID: runID}, run.Answers{"c": {Confirmed: new(true)}}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := members(t, e)["event_index"]; got != float64(len(first)+len(second)) {
+			t.Errorf("%s has the index %v", e.Name(), got)
+		}
+		second = append(second, e)
+	}
+	if diff := cmp.Diff(sent(first)+sent(second), b.frames(runID)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// ended waits for a run of the background and gives its row.
+func (b *bench) ended(runID string) (r store.Run) {
+	b.t.Helper()
+	if err := b.runner.Wait(b.t.Context()); err != nil {
+		b.t.Fatal(err)
+	}
+	return b.row(runID)
+}
+
+func TestABackgroundRunIsThereAtOnceAndEndsByItself(t *testing.T) {
+	t.Parallel()
+	goAhead := make(chan struct{})
+	b := newBench(t, hangs(goAhead, "begin"))
+	ctx, cancel := context.WithCancel(t.Context())
+	accepted, err := b.runner.Start(ctx, run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"})
+	cancel() // the caller is gone
+	if err != nil || accepted.Status != "PENDING" || accepted.SessionID != "s" {
+		t.Fatalf("%+v %v", accepted, err)
+	}
+	if r := b.row(accepted.RunID); !r.Background || r.Status != "PENDING" && r.Status != "RUNNING" {
+		t.Errorf("%+v", r)
+	}
+	await(t, func() bool { return b.row(accepted.RunID).Status == "RUNNING" })
+	close(goAhead)
+	if r := b.ended(accepted.RunID); r.Status != "COMPLETED" || *r.Content != "begin and the rest" {
+		t.Errorf("%+v", r)
+	}
+	if _, err := b.runner.Start(t.Context(), run.Input{AgentID: "nope"}); !errors.Is(err, fault.NotFound) {
+		t.Errorf("%v", err)
+	}
+}
+
+// The places are taken by runs that hang, so the last one waits.
+func TestABackgroundRunThatWaitsCanBeCancelled(t *testing.T) {
+	t.Parallel()
+	goAhead := make(chan struct{})
+	b := newBench(t, hangs(goAhead, "begin"))
+	in := run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"}
+	for range 32 {
+		if _, err := b.runner.Start(t.Context(), in); err != nil {
+			t.Fatal(err)
+		}
+	}
+	await(t, func() bool { return len(b.model.requests()) == 32 })
+	waiting, err := b.runner.Start(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found, err := b.runner.Cancel(t.Context(), ann, storeQuery{RunID: waiting.RunID}); err != nil || !found {
+		t.Fatal(found, err)
+	}
+	await(t, func() bool { return b.row(waiting.RunID).Status == "CANCELLED" })
+	close(goAhead)
+	if err := b.runner.Wait(t.Context()); err != nil || len(b.model.requests()) != 32 {
+		t.Errorf("%v; the model was asked %d times", err, len(b.model.requests()))
+	}
+}
+
+func TestABackgroundRunThatPanicsIsStoredAsFailed(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, func(context.Context, func(model.Part) bool) error { panic("oops") })
+	accepted, err := b.runner.Start(t.Context(), run.Input{AgentID: "a", Owner: "ann", Message: "hi"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := b.ended(accepted.RunID); r.Status != "ERROR" || *r.Content != "Internal server error" {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestWhatACallerSaysOfTheSessionsStateIsMergedIntoIt(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, says("hi"))
+	for _, row := range []struct{ state, want string }{
+		{`{"a": 1, "b": {"x": 1}}`, `{"a": 1, "b": {"x": 1}}`},
+		{"", `{"a": 1, "b": {"x": 1}}`},
+		{`{"b": 2, "c": "ü"}`, `{"a": 1, "b": 2, "c": "ü"}`},
+	} {
+		in := run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi", Metadata: []byte(`{"m":1}`)}
+		if row.state != "" {
+			in.State = []byte(row.state)
+		}
+		r := last(b.hear(b.runner.Run(t.Context(), in))).Result
+		s, err := b.db.Session(t.Context(), ann, "s", "")
+		if string(r.SessionState) != row.want || err != nil || string(s.State) != row.want || string(r.Metadata) != `{"m":1}` {
+			t.Errorf("%s: the run has %s, the session %s, %v", row.state, r.SessionState, s.State, err)
+		}
+	}
+}

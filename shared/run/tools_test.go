@@ -1,0 +1,264 @@
+package run_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/run"
+	"github.com/keyway-agents/keyway/shared/tool"
+	"github.com/keyway-agents/keyway/shared/wire"
+)
+
+// named is a tool that does f.
+func named(name string, f func(context.Context, json.RawMessage) (string, error)) tool.Tool {
+	return tool.Tool{Name: name, Description: "does " + name, Parameters: json.RawMessage(`{"type":"object"}`), Call: f}
+}
+
+// repeats answers with its arguments.
+func repeats(_ context.Context, arguments json.RawMessage) (string, error) {
+	return string(arguments), nil
+}
+
+func executions(t *testing.T, r *wire.Run) (list []wire.ToolExecution) {
+	t.Helper()
+	decode(t, r.Tools, &list)
+	return list
+}
+
+func TestTheModelHearsWhatItsToolAnswered(t *testing.T) {
+	t.Parallel()
+	b := newBenchWith(t, config.Agent{}, []tool.Set{named("look", repeats)},
+		calls("let me see. ", model.ToolCall{ID: "c-1", Name: "look", Arguments: `{"b":1,"a":"x y"}`}), says("done"))
+	list := b.run("hi")
+	if got := names(list); got != "RunStarted ModelRequestStarted RunContent ModelRequestCompleted ToolCallStarted ToolCallCompleted "+
+		"ModelRequestStarted RunContent ModelRequestCompleted RunContentCompleted RunCompleted" {
+		t.Error(got)
+	}
+	requests := b.model.requests()
+	if diff := cmp.Diff([]model.ToolSpec{{Name: "look", Description: "does look", Parameters: json.RawMessage(`{"type":"object"}`)}}, requests[0].Tools); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]model.Message{
+		{Role: "user", Content: "hi"},
+		{Role: "assistant", Content: "let me see. ", ToolCalls: []model.ToolCall{{ID: "c-1", Name: "look", Arguments: `{"b":1,"a":"x y"}`}}},
+		{Role: "tool", ToolCallID: "c-1", Content: `{"b":1,"a":"x y"}`},
+	}, requests[1].Messages); diff != "" {
+		t.Error(diff)
+	}
+	done := members(t, list[5])
+	if text, _ := done["content"].(string); !strings.HasPrefix(text, "look(b=1, a=x y) completed in 0.") {
+		t.Errorf("%q", text)
+	}
+	r := last(list).Result
+	call := executions(t, r)[0]
+	if call.ToolCallID != "c-1" || call.ToolName != "look" || string(call.ToolArgs) != `{"b":1,"a":"x y"}` || *call.ToolCallError || *call.Result != `{"b":1,"a":"x y"}` ||
+		call.Metrics.Duration < 0 || call.Metrics.EndTime < call.Metrics.StartTime {
+		t.Errorf("%s", r.Tools)
+	}
+	if string(b.row(r.RunID).Tools) != string(r.Tools) {
+		t.Error("the row tells something else")
+	}
+}
+
+// Each of the two waits for the other, so neither would end if they took turns.
+func TestToolsOfOneAnswerRunSideBySide(t *testing.T) {
+	t.Parallel()
+	first, second := make(chan struct{}), make(chan struct{})
+	meet := func(mine, other chan struct{}, text string) func(context.Context, json.RawMessage) (string, error) {
+		return func(ctx context.Context, _ json.RawMessage) (string, error) {
+			close(mine)
+			select {
+			case <-other:
+				return text, nil
+			case <-ctx.Done():
+				return "", context.Cause(ctx)
+			}
+		}
+	}
+	b := newBenchWith(t, config.Agent{}, []tool.Set{named("one", meet(first, second, "1")), named("two", meet(second, first, "2"))},
+		calls("", model.ToolCall{ID: "a", Name: "one"}, model.ToolCall{ID: "b", Name: "two"}), says("done"))
+	list := b.run("hi")
+	if got := names(list); !strings.Contains(got, "ToolCallStarted ToolCallStarted ToolCallCompleted ToolCallCompleted ModelRequestStarted") {
+		t.Error(got)
+	}
+	if diff := cmp.Diff([]string{"user: hi", "assistant: ", "tool: 1", "tool: 2", "assistant: done"}, said(t, b.row(last(list).Result.RunID))); diff != "" {
+		t.Errorf("not in the model's order: %s", diff)
+	}
+}
+
+func TestWhatBecomesOfAToolCallIsToldToTheModel(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		arguments string
+		do        func(context.Context, json.RawMessage) (string, error)
+		heard     string // by the model
+		failed    bool
+		ran       bool
+	}{
+		"an error": {"{}", func(context.Context, json.RawMessage) (string, error) { return "", errors.New("boom: test") }, "boom: test", true, true},
+		"an error with a face": {"{}", func(context.Context, json.RawMessage) (string, error) {
+			return "", fault.Public(fault.Upstream, "try later", errors.New("secret"))
+		}, "try later", true, true},
+		"a panic":                {"{}", func(context.Context, json.RawMessage) (string, error) { panic("secret") }, "Error: t failed with an internal error.", true, true},
+		"no arguments at all":    {"", repeats, "{}", false, true},
+		"arguments in blanks":    {" {\"a\": 1}\n", repeats, `{"a": 1}`, false, true},
+		"text for arguments":     {"not JSON", repeats, "Error: the arguments of t are not a JSON object: ", true, false},
+		"null for arguments":     {"null", repeats, "Error: the arguments of t are not a JSON object: ", true, false},
+		"a list for arguments":   {"[1]", repeats, "Error: the arguments of t are not a JSON object: ", true, false},
+		"NUL in the arguments":   {`{"a":"x\u0000y"}`, repeats, `{"a":"x\ufffdy"}`, false, true},
+		"text that can't be":     {"{}", func(context.Context, json.RawMessage) (string, error) { return "a\x00b\xff", nil }, "a\ufffdb\ufffd", false, true},
+		"an answer without text": {"{}", func(context.Context, json.RawMessage) (string, error) { return "", nil }, "", false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBenchWith(t, config.Agent{}, []tool.Set{named("t", row.do)}, calls("", model.ToolCall{ID: "c", Name: "t", Arguments: row.arguments}), says("done"))
+			list := b.run("hi")
+			r := last(list).Result
+			heard := b.model.requests()[1].Messages[2].Content
+			if r.Status != "COMPLETED" || heard != row.heard && (row.ran || !strings.HasPrefix(heard, row.heard)) {
+				t.Errorf("%s, the model heard %q", r.Status, heard)
+			}
+			got := names(list)
+			if strings.Contains(got, "ToolCallStarted") != row.ran || strings.Contains(got, "ToolCallCompleted ToolCallError") != (row.failed && row.ran) {
+				t.Error(got)
+			}
+			var messages []wire.Message
+			decode(t, r.Messages, &messages)
+			if m := messages[2]; m.ToolCallError == nil || *m.ToolCallError != row.failed || m.ToolName != "t" {
+				t.Errorf("%+v", m)
+			}
+			if strings.Contains(string(r.Messages)+string(r.Tools), "secret") {
+				t.Error("what was for the log is in the run")
+			}
+		})
+	}
+}
+
+func TestAHugeAnswerIsCutAndSaysSo(t *testing.T) {
+	t.Parallel()
+	b := newBenchWith(t, config.Agent{}, []tool.Set{named("t", func(context.Context, json.RawMessage) (string, error) { return strings.Repeat("é", 5<<20), nil })},
+		calls("", model.ToolCall{ID: "c", Name: "t"}), says("done"))
+	r := last(b.run("hi")).Result
+	heard := b.model.requests()[1].Messages[2].Content
+	if len(heard) > 101<<10 || !strings.HasSuffix(heard, "é\n[The answer had 10485760 bytes; only the first 102400 are shown.]") {
+		t.Errorf("%d bytes, ending with %q", len(heard), heard[max(0, len(heard)-100):])
+	}
+	if r.Status != "COMPLETED" || len(r.Tools) > 110<<10 {
+		t.Errorf("%s, tools of %d bytes", r.Status, len(r.Tools))
+	}
+}
+
+func TestTheLimitOfToolCallsHolds(t *testing.T) {
+	t.Parallel()
+	done := 0
+	count := func(context.Context, json.RawMessage) (string, error) { done++; return "ok", nil }
+	two := []model.ToolCall{{ID: "a", Name: "t"}, {ID: "b", Name: "t"}}
+	b := newBenchWith(t, config.Agent{ToolCallLimit: 1}, []tool.Set{named("t", count)}, calls("", two[0]), calls("", two...), says("done"))
+	list := b.run("hi")
+	if done != 1 || strings.Count(names(list), "ToolCallStarted") != 1 || last(list).Result.Status != "COMPLETED" {
+		t.Errorf("%d calls: %s", done, names(list))
+	}
+	const refused = "Tool call limit reached. Tool call t not executed. Don't try to execute it again."
+	heard := b.model.requests()[2].Messages
+	if heard[4].Content != refused || heard[5].Content != refused {
+		t.Errorf("%+v", heard)
+	}
+}
+
+func TestAToolKnowsForWhomItIsCalled(t *testing.T) {
+	t.Parallel()
+	var got tool.Caller
+	b := newBenchWith(t, config.Agent{}, []tool.Set{named("t", func(ctx context.Context, _ json.RawMessage) (string, error) {
+		got = tool.CallerFrom(ctx)
+		return "", nil
+	})}, calls("", model.ToolCall{ID: "c-7", Name: "t", Arguments: `{"user_id":"mallory"}`}), says("done"))
+	r := last(b.run("hi")).Result
+	if diff := cmp.Diff(tool.Caller{UserID: "ann", AgentID: "a", SessionID: "s", RunID: r.RunID, CallID: "c-7"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A tool that doesn't heed its context is left behind: the run ends without it.
+func TestACancelledRunDoesNotWaitForItsTools(t *testing.T) {
+	t.Parallel()
+	busy, release := make(chan struct{}), make(chan struct{})
+	b := newBenchWith(t, config.Agent{}, []tool.Set{named("t", func(context.Context, json.RawMessage) (string, error) {
+		close(busy)
+		<-release
+		return "late", nil
+	})}, calls("", model.ToolCall{ID: "c", Name: "t"}))
+	defer close(release)
+	var list []run.Event
+	go func() {
+		<-busy
+		b.cancelAll()
+	}()
+	list = b.run("hi")
+	if r := last(list).Result; r.Status != "CANCELLED" || last(list).Name() != "RunCancelled" {
+		t.Errorf("%s %s", r.Status, names(list))
+	}
+}
+
+type broken struct{ err error }
+
+func (s broken) Tools(context.Context) ([]tool.Tool, error) { return nil, s.err }
+func (s broken) Close() error                               { return nil }
+
+func TestToolsThatCannotBeListedEndTheRunBeforeTheModel(t *testing.T) {
+	t.Parallel()
+	set := broken{fault.Public(fault.Upstream, "the MCP server does not answer", errors.New("dial tcp 10.0.0.1"))}
+	b := newBenchWith(t, config.Agent{}, []tool.Set{named("t", repeats), set}, says("never"))
+	list := b.run("hi")
+	end := members(t, last(list))
+	if names(list) != "RunStarted RunError" || end["content"] != "the MCP server does not answer" || end["error_type"] != "tool_error" || len(b.model.requests()) != 0 {
+		t.Errorf("%s %v", names(list), end)
+	}
+	if row := b.row(last(list).Result.RunID); row.Status != "ERROR" || *row.Content != "the MCP server does not answer" {
+		t.Errorf("%+v", row)
+	}
+}
+
+func TestOfTwoToolsWithOneNameTheFirstCounts(t *testing.T) {
+	t.Parallel()
+	other := named("t", func(context.Context, json.RawMessage) (string, error) { return "second", nil })
+	b := newBenchWith(t, config.Agent{}, []tool.Set{named("t", repeats), other}, calls("", model.ToolCall{ID: "c", Name: "t"}), says("done"))
+	b.run("hi")
+	if r := b.model.requests(); len(r[0].Tools) != 1 || r[1].Messages[2].Content != "{}" {
+		t.Errorf("%+v", r)
+	}
+}
+
+// cancelAll cancels every run of the database.
+func (b *bench) cancelAll() {
+	rows, err := b.db.Runs(context.Background(), everybody, storeQuery{})
+	if err != nil {
+		b.t.Error(err)
+	}
+	for _, r := range rows {
+		if _, err := b.runner.Cancel(context.Background(), everybody, storeQuery{RunID: r.RunID.String()}); err != nil {
+			b.t.Error(err)
+		}
+	}
+}
+
+func TestArgumentsAreSpokenAsAgentOSDoes(t *testing.T) {
+	t.Parallel()
+	b := newBenchWith(t, config.Agent{}, []tool.Set{named("t", repeats)},
+		calls("", model.ToolCall{ID: "c", Name: "t", Arguments: `{"s":"a","n":1.5,"o":{"x":[1,2]},"z":null,"b":true}`}), says("done"))
+	for _, e := range b.run("hi") {
+		if e.Name() == "ToolCallCompleted" {
+			if text := fmt.Sprint(members(t, e)["content"]); !strings.HasPrefix(text, `t(s=a, n=1.5, o={"x":[1,2]}, z=null, b=true) completed in `) {
+				t.Error(text)
+			}
+		}
+	}
+}
