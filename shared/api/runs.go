@@ -272,7 +272,7 @@ func (a Runs) goOn(w http.ResponseWriter, r *request, in continueRun) error {
 		return fault.Public(fault.Invalid, "Invalid continue_from. Use 'end', 'last_user', or a numeric message index.", nil)
 	}
 	q := store.RunQuery{AgentID: r.param("agent_id"), RunID: r.param("run_id"), SessionID: in.SessionID}
-	err = a.tell(w, r, a.Runner.Continue(r.Context(), viewer, q, answers), in.Stream)
+	err = a.tell(w, r, a.Runner.Continue(r.Context(), viewer, q, answers, in.Stream), in.Stream)
 	if viewer.All {
 		return notFound(err, "No runs found for run ID %s", q.RunID)
 	}

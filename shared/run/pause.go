@@ -105,14 +105,16 @@ type Answers map[string]wire.ToolExecution
 // Continue goes on with a paused run. What nobody answered counts as rejected. It
 // is Run otherwise; errors without an event are fault.NotFound for a run that the
 // viewer doesn't have, and fault.Conflict for one that isn't paused (any more):
-// what was rejected stays rejected.
-func (r *Runner) Continue(ctx context.Context, v store.Viewer, q store.RunQuery, answers Answers) iter.Seq2[Event, error] {
+// what was rejected stays rejected. streamed says that the consumer wants the
+// answer in pieces, however the run began.
+func (r *Runner) Continue(ctx context.Context, v store.Viewer, q store.RunQuery, answers Answers, streamed bool) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		t, err := r.goOn(ctx, v, q)
 		if err != nil {
 			yield(Event{}, err)
 			return
 		}
+		t.pieces = t.pieces || streamed
 		t.listen(yield)
 		ctx, leave := r.live.enter(context.WithoutCancel(ctx), t)
 		defer leave()

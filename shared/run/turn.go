@@ -27,6 +27,7 @@ type turn struct {
 	yield    func(Event, error) bool // nil: nobody listens any more
 	index    int
 	events   *eventLog // nil: the run isn't streamed
+	pieces   bool      // somebody hears the answer as it comes
 	head     wire.Head
 	messages []wire.Message
 	calls    []wire.ToolExecution
@@ -46,7 +47,7 @@ func (r *Runner) newTurn(agent Agent, row store.Run) *turn {
 	t.row.ModelID, t.row.ModelProvider = t.about.ID, t.about.Provider
 	t.head = wire.Head{AgentID: agent.ID, AgentName: agent.Name, RunID: row.RunID.String(), SessionID: row.SessionID}
 	if row.Streamed {
-		t.events = newEventLog(row.RunID)
+		t.events, t.pieces = newEventLog(row.RunID), true
 	}
 	return t
 }
@@ -90,7 +91,7 @@ func (t *turn) ask(ctx context.Context, messages []model.Message, tools []model.
 	var end *model.End
 	var err error
 	asked := t.r.now()
-	for part, partErr := range t.agent.Model.Stream(ctx, model.Request{Messages: messages, Tools: tools, Whole: t.events == nil}) {
+	for part, partErr := range t.agent.Model.Stream(ctx, model.Request{Messages: messages, Tools: tools, Whole: !t.pieces}) {
 		if err = partErr; err != nil {
 			break
 		}
