@@ -80,11 +80,9 @@ func clientTools() []tool.Tool {
 // first chunk of "slow".
 func commanded(t *testing.T) *modeltest.Server {
 	t.Helper()
-	goOn := make(chan struct{})
-	close(goOn)
 	return modeltest.NewServerFunc(t, modeltest.Commands{Pause: func(chunk int) <-chan struct{} {
 		if chunk == 0 {
-			return goOn
+			return done
 		}
 		return nil
 	}}.Obey)
