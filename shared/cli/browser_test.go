@@ -45,7 +45,7 @@ func page(t *testing.T) (origin string, seen <-chan struct{}) {
 	return server.URL, ch
 }
 
-// browser starts a Chromium; its window is empty. Rows of a test share it.
+// browser starts a Chromium.
 func browser(t *testing.T) context.Context {
 	t.Helper()
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
@@ -70,18 +70,26 @@ func browser(t *testing.T) context.Context {
 	return nil
 }
 
-// visit opens the page; what it gives back evaluates a call in it.
-func visit(t *testing.T, ctx context.Context, origin string, r *running, sub string) func(expression string) answered {
-	t.Helper()
-	query := url.Values{"os": {r.url}, "token": {r.tokens[sub]}}
-	if err := chromedp.Do(ctx, chromedp.Navigate(origin+"/?"+query.Encode())); err != nil {
-		t.Fatal(err)
+// tab shows the page of an origin, which calls the server.
+type tab struct {
+	t      *testing.T
+	ctx    context.Context
+	origin string
+	r      *running
+}
+
+// as opens the page for a caller; what it gives back evaluates a call in it.
+func (b tab) as(sub string) func(expression string) answered {
+	b.t.Helper()
+	query := url.Values{"os": {b.r.url}, "token": {b.r.tokens[sub]}}
+	if err := chromedp.Do(b.ctx, chromedp.Navigate(b.origin+"/?"+query.Encode())); err != nil {
+		b.t.Fatal(err)
 	}
 	return func(expression string) answered {
-		t.Helper()
-		a, err := chromedp.Run(ctx, chromedp.Evaluate[answered](expression, chromedp.EvalAwaitPromise))
+		b.t.Helper()
+		a, err := chromedp.Run(b.ctx, chromedp.Evaluate[answered](expression, chromedp.EvalAwaitPromise))
 		if err != nil {
-			t.Fatalf("%s: %v", expression, err)
+			b.t.Fatalf("%s: %v", expression, err)
 		}
 		return a
 	}
@@ -98,7 +106,8 @@ func TestAPageUsesTheServerAsAgentUIDoes(t *testing.T) {
 		return seen
 	}}.Obey)
 	r := startWith(t, Own{Tools: clientTools()}, clientsOS, model, "PAGE_ORIGIN", origin)
-	do := visit(t, ctx, origin, r, "ann")
+	window := tab{t, ctx, origin, r}
+	do := window.as("ann")
 
 	do(`call("GET", "/health")`).want(t, "health", 200, `"status":"ok"`)
 	do(`call("GET", "/agents")`).want(t, "agents", 200, `"id":"assistant"`, `"db_id":"keyway"`)
@@ -131,7 +140,7 @@ func TestAPageUsesTheServerAsAgentUIDoes(t *testing.T) {
 
 	// Errors reach the page too, with their words.
 	do(`run("nope", "hi")`).want(t, "an unknown agent", 404, "Agent not found")
-	visit(t, ctx, origin, r, "reader")(`call("GET", "/sessions")`).want(t, "a token without the scope", 403, "Insufficient permissions")
+	window.as("reader")(`call("GET", "/sessions")`).want(t, "a token without the scope", 403, "Insufficient permissions")
 	if !strings.Contains(r.stderr.String(), `"method":"OPTIONS"`) {
 		t.Errorf("the browser asked for no permission: %s", r.stderr)
 	}
@@ -142,7 +151,7 @@ func TestAPageOfAnOriginThatIsNotListedGetsNothing(t *testing.T) {
 	ctx := browser(t)
 	origin, _ := page(t)
 	r := startWith(t, Own{Tools: clientTools()}, clientsOS, commanded(t), "PAGE_ORIGIN", "http://localhost:3000")
-	do := visit(t, ctx, origin, r, "ann")
+	do := tab{t, ctx, origin, r}.as("ann")
 	for _, expression := range []string{
 		`call("GET", "/agents")`, `call("GET", "/health")`, `call("DELETE", "/sessions/s")`, `run("assistant", "hi")`,
 		`fetch(at.get("os") + "/health").then(r => ({status: r.status, body: ""}), e => ({status: 0, body: String(e)}))`, // needs no preflight
