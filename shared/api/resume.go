@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
@@ -39,7 +40,7 @@ func (a Runs) resume(w http.ResponseWriter, r *request, in resumeRun) error {
 	if err != nil {
 		return notFound(err, "Run not found")
 	}
-	f := follower{db: a.DB, viewer: viewer, query: q, after: -1}
+	f := follower{db: a.DB, runner: a.Runner, viewer: viewer, query: q, after: -1}
 	if in.LastEventIndex != nil {
 		f.after = *in.LastEventIndex
 	}
@@ -55,6 +56,7 @@ func (a Runs) resume(w http.ResponseWriter, r *request, in resumeRun) error {
 // follower reads a run's events from the database, where every machine finds them.
 type follower struct {
 	db     *store.DB
+	runner *run.Runner
 	viewer store.Viewer
 	query  store.RunQuery
 	after  int  // the last index that the client has
@@ -68,6 +70,9 @@ const lookEvery = 250 * time.Millisecond
 
 func (f *follower) follow(ctx context.Context, w http.ResponseWriter, row store.Run) error {
 	requested := f.after
+	if err := f.runner.StoreEvents(ctx, row.RunID); err != nil {
+		return err
+	}
 	frames, err := f.missed(ctx, row)
 	if err != nil {
 		return err

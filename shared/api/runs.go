@@ -191,6 +191,9 @@ func (a Runs) get(ctx context.Context, r *request, in runsOfSession) (wire.Run, 
 		Metrics: row.Metrics, Events: json.RawMessage("[]"), Messages: row.Messages, Metadata: row.Metadata, Tools: row.Tools,
 		Requirements: row.Requirements, Input: wire.RunInput{InputContent: row.Input, Files: row.Files},
 	}
+	if string(row.Tools) == "[]" {
+		out.Tools = nil
+	}
 	if !wire.Ended(row.Status) {
 		out.SessionState = nil // as AgentOS shows a run in progress
 	}

@@ -119,6 +119,9 @@ func (s Sessions) create(ctx context.Context, r *request, in createSession) (any
 	if row.SessionID == "" {
 		row.SessionID = s.NewID().String()
 	}
+	if in.Type == "workflow" && row.Metadata == nil { // AgentOS's workflows always have some
+		row.Metadata = json.RawMessage("{}")
+	}
 	row.UpdatedAt = row.CreatedAt
 	err = s.DB.CreateSession(ctx, row)
 	if fault.KindOf(err) == fault.Conflict {

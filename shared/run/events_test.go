@@ -134,7 +134,7 @@ func TestAContinuedRunCountsItsEventsOn(t *testing.T) {
 	first := b.hear(b.runner.Run(t.Context(), streamed))
 	runID := last(first).Result.RunID
 	var second []run.Event
-	for e, err := range b.runner.Continue(t.Context(), ann, storeQuery{RunID: runID}, run.Answers{"c": {Confirmed: new(true)}}, true) {
+	for e, err := range b.runner.Continue(t.Context(), ann, storeQuery{RunID: runID}, run.Answers{"c": {Confirmed: new(true)}}, false) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -133,6 +133,14 @@ func (l *live) storeEvents(ctx context.Context, runs map[uuid.UUID]entry) (err e
 	return l.db.AddEvents(ctx, batch)
 }
 
+// storeNow stores what a run that is carried here has told so far.
+func (l *live) storeNow(ctx context.Context, id uuid.UUID) error {
+	l.mu.Lock()
+	e := l.runs[id]
+	l.mu.Unlock()
+	return l.storeEvents(ctx, map[uuid.UUID]entry{id: e})
+}
+
 func (l *live) wait(ctx context.Context) error {
 	for {
 		l.mu.Lock()

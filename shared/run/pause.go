@@ -105,16 +105,15 @@ type Answers map[string]wire.ToolExecution
 // Continue goes on with a paused run. What nobody answered counts as rejected. It
 // is Run otherwise; errors without an event are fault.NotFound for a run that the
 // viewer doesn't have, and fault.Conflict for one that isn't paused (any more):
-// what was rejected stays rejected. streamed says that the consumer wants the
-// answer in pieces, however the run began.
+// what was rejected stays rejected. streamed is as in Input; a run that was
+// streamed before stays so.
 func (r *Runner) Continue(ctx context.Context, v store.Viewer, q store.RunQuery, answers Answers, streamed bool) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		t, err := r.goOn(ctx, v, q)
+		t, err := r.goOn(ctx, v, q, streamed)
 		if err != nil {
 			yield(Event{}, err)
 			return
 		}
-		t.pieces = t.pieces || streamed
 		t.listen(yield)
 		ctx, leave := r.live.enter(context.WithoutCancel(ctx), t)
 		defer leave()
@@ -125,7 +124,7 @@ func (r *Runner) Continue(ctx context.Context, v store.Viewer, q store.RunQuery,
 }
 
 // goOn takes a paused run over: of two who try, one succeeds.
-func (r *Runner) goOn(ctx context.Context, v store.Viewer, q store.RunQuery) (*turn, error) {
+func (r *Runner) goOn(ctx context.Context, v store.Viewer, q store.RunQuery, streamed bool) (*turn, error) {
 	row, err := r.db.Run(ctx, v, q)
 	if err != nil {
 		return nil, err
@@ -134,7 +133,8 @@ func (r *Runner) goOn(ctx context.Context, v store.Viewer, q store.RunQuery) (*t
 	if !ok {
 		return nil, fault.Public(fault.NotFound, "Agent not found", nil)
 	}
-	index, taken, err := r.db.ContinueRun(ctx, row.RunID, r.now().UTC().Truncate(time.Microsecond))
+	row.Streamed = row.Streamed || streamed
+	index, taken, err := r.db.ContinueRun(ctx, row.RunID, row.Streamed, r.now().UTC().Truncate(time.Microsecond))
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +155,7 @@ func (r *Runner) goOn(ctx context.Context, v store.Viewer, q store.RunQuery) (*t
 			return nil, fmt.Errorf("paused run %s: %w", row.RunID, err)
 		}
 	}
-	t.called = len(t.calls)
+	t.called, t.continued = len(t.calls), true
 	t.before = model.Usage{Input: past.InputTokens, Output: past.OutputTokens, Total: past.TotalTokens}
 	t.spent, t.first = seconds(past.Duration), seconds(past.TimeToFirstToken)
 	return t, nil
@@ -192,10 +192,17 @@ func (r *Runner) carryOn(ctx context.Context, t *turn, answers Answers) error {
 		return err
 	}
 	results := t.told(all)
-	for i, w := range t.waiting { // as they were answered
+	for _, w := range all { // nothing is required any more
+		for _, required := range []*bool{w.call.RequiresConfirmation, w.call.RequiresUserInput, w.call.ExternalExecutionRequired} {
+			if required != nil {
+				*required = false
+			}
+		}
+	}
+	for i, w := range t.waiting {
 		for _, call := range t.calls {
-			if call.ToolCallID == w.ToolExecution.ToolCallID {
-				t.waiting[i].ToolExecution = call
+			if _, answered := answers[call.ToolCallID]; answered && call.ToolCallID == w.ToolExecution.ToolCallID {
+				t.waiting[i].ToolExecution, t.waiting[i].UserInputSchema = call, call.UserInputSchema
 			}
 		}
 	}
@@ -234,7 +241,7 @@ func decide(call *wire.ToolExecution, one tool.Tool, answer wire.ToolExecution) 
 		call.Answered = new(true)
 		return ""
 	case answer.Result != nil: // external
-		call.Result, call.ExternalExecutionRequired = new(bounded(storable(*answer.Result))), new(false)
+		call.Result = new(bounded(storable(*answer.Result)))
 		return *call.Result
 	}
 	call.ToolCallError = new(true)

@@ -231,6 +231,12 @@ func (r *Runner) Cancel(ctx context.Context, v store.Viewer, q store.RunQuery) (
 	return true, nil
 }
 
+// StoreEvents stores what a run has told so far, if it is carried here, rather than
+// within half a second.
+func (r *Runner) StoreEvents(ctx context.Context, id uuid.UUID) error {
+	return r.live.storeNow(ctx, id)
+}
+
 // Wait returns when no run is in progress here, or with ctx's error.
 func (r *Runner) Wait(ctx context.Context) error { return r.live.wait(ctx) }
 

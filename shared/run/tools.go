@@ -91,7 +91,9 @@ func (t *turn) plan(box toolbox, c model.ToolCall) work {
 		w.refusal = "Error: the arguments of " + c.Name + " are not a JSON object: " + err.Error()
 	default:
 		w.waits = waits(w.call, w.tool)
+		return w
 	}
+	w.call.ToolCallError = new(true)
 	return w
 }
 
@@ -111,9 +113,6 @@ func (t *turn) told(all []work) (results []model.Message) {
 		said.ToolName = storable(w.asked.Name)
 		if w.call != nil {
 			said.ToolArgs, said.ToolCallError = w.call.ToolArgs, w.call.ToolCallError
-			if w.refusal != "" {
-				said.ToolCallError = new(true)
-			}
 		}
 		t.messages = append(t.messages, said)
 		results = append(results, m)

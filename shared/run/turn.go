@@ -2,6 +2,7 @@ package run
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -24,10 +25,11 @@ type turn struct {
 	start time.Time
 	spent time.Duration // before this leg, of a run that was continued
 
+	continued bool
+
 	yield    func(Event, error) bool // nil: nobody listens any more
 	index    int
 	events   *eventLog // nil: the run isn't streamed
-	pieces   bool      // somebody hears the answer as it comes
 	head     wire.Head
 	messages []wire.Message
 	calls    []wire.ToolExecution
@@ -47,7 +49,7 @@ func (r *Runner) newTurn(agent Agent, row store.Run) *turn {
 	t.row.ModelID, t.row.ModelProvider = t.about.ID, t.about.Provider
 	t.head = wire.Head{AgentID: agent.ID, AgentName: agent.Name, RunID: row.RunID.String(), SessionID: row.SessionID}
 	if row.Streamed {
-		t.events, t.pieces = newEventLog(row.RunID), true
+		t.events = newEventLog(row.RunID)
 	}
 	return t
 }
@@ -91,7 +93,7 @@ func (t *turn) ask(ctx context.Context, messages []model.Message, tools []model.
 	var end *model.End
 	var err error
 	asked := t.r.now()
-	for part, partErr := range t.agent.Model.Stream(ctx, model.Request{Messages: messages, Tools: tools, Whole: !t.pieces}) {
+	for part, partErr := range t.agent.Model.Stream(ctx, model.Request{Messages: messages, Tools: tools, Whole: t.events == nil}) {
 		if err = partErr; err != nil {
 			break
 		}
@@ -102,16 +104,14 @@ func (t *turn) ask(ctx context.Context, messages []model.Message, tools []model.
 		if end = part.End; end != nil {
 			break
 		}
-		if part.Text != "" && first == 0 {
+		if first == 0 && !part.Opening { // an empty piece counts, as in AgentOS
 			first = t.r.now().Sub(asked)
 		}
 		part.Text = storable(part.Text)
 		text.WriteString(part.Text)
 		t.said(part)
 	}
-	if t.first == 0 {
-		t.first = first
-	}
+	t.first = cmp.Or(t.first, first)
 	if err == nil && end == nil {
 		err = fault.Public(fault.Upstream, "The model's answer ended before it was complete", nil)
 	}
@@ -122,6 +122,7 @@ func (t *turn) ask(ctx context.Context, messages []model.Message, tools []model.
 		}
 		return nil, answer, fmt.Errorf("%w: %w", errModel, err)
 	}
+	t.first = cmp.Or(t.first, t.r.now().Sub(asked)) // of an answer of nothing but tool calls
 	answer.ToolCalls, answer.Opaque = end.ToolCalls, end.Opaque
 	t.record(answer, &wire.MessageMetrics{
 		InputTokens: end.Usage.Input, OutputTokens: end.Usage.Output, TotalTokens: end.Usage.Total,
@@ -273,6 +274,9 @@ func (t *turn) result() *wire.Run {
 		SessionState: t.row.SessionState, CreatedAt: t.row.CreatedAt.Unix(), Status: t.row.Status, Metrics: t.row.Metrics,
 		Messages: t.row.Messages, Metadata: t.row.Metadata, Tools: t.row.Tools, Requirements: t.row.Requirements,
 		Input: wire.RunInput{InputContent: t.row.Input, Files: t.row.Files},
+	}
+	if t.continued {
+		r.Events = json.RawMessage("[]") // AgentOS reads such a run back, and shows so
 	}
 	if t.row.CancellationStage != nil {
 		r.CancellationStage = *t.row.CancellationStage

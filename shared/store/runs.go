@@ -94,13 +94,13 @@ func (db *DB) StartRun(ctx context.Context, id uuid.UUID) error {
 }
 
 // ContinueRun takes a PAUSED run over; taken is false when it isn't paused (any
-// more). index is that of its next event.
-func (db *DB) ContinueRun(ctx context.Context, id uuid.UUID, now time.Time) (index int, taken bool, err error) {
+// more). index is that of its next event; streamed is whether they are kept.
+func (db *DB) ContinueRun(ctx context.Context, id uuid.UUID, streamed bool, now time.Time) (index int, taken bool, err error) {
 	err = db.queryRow(ctx, `
-		UPDATE keyway.runs SET status = 'RUNNING', lease_until = @lease_until
+		UPDATE keyway.runs SET status = 'RUNNING', lease_until = @lease_until, streamed = @streamed
 		WHERE run_id = @run_id AND status = 'PAUSED'
 		RETURNING (SELECT COALESCE(max(first_index + count), 0) FROM keyway.run_events WHERE run_id = @run_id)`,
-		pgx.NamedArgs{"run_id": id, "lease_until": now.Add(lease)}).Scan(&index)
+		pgx.NamedArgs{"run_id": id, "streamed": streamed, "lease_until": now.Add(lease)}).Scan(&index)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, false, nil
 	}

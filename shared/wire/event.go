@@ -87,33 +87,33 @@ type ModelCompleted struct {
 // ToolStarted says that a tool was called.
 type ToolStarted struct {
 	Head
-	Tool       ToolExecution `json:"tool"`
 	EventIndex int           `json:"event_index"`
+	Tool       ToolExecution `json:"tool"`
 }
 
 // ToolCompleted says what came of it, also when that was an error.
 type ToolCompleted struct {
 	Head
 	Content    string        `json:"content"` // for people
-	Tool       ToolExecution `json:"tool"`
 	EventIndex int           `json:"event_index"`
+	Tool       ToolExecution `json:"tool"`
 }
 
 // ToolFailed says so of a call that failed.
 type ToolFailed struct {
 	Head
 	Error      string        `json:"error"`
-	Tool       ToolExecution `json:"tool"`
 	EventIndex int           `json:"event_index"`
+	Tool       ToolExecution `json:"tool"`
 }
 
 // Paused is the last event of a run that waits for a person.
 type Paused struct {
 	Head
 	Content      string          `json:"content"`
+	EventIndex   int             `json:"event_index"`
 	Tools        []ToolExecution `json:"tools"`
 	Requirements []Requirement   `json:"requirements"`
-	EventIndex   int             `json:"event_index"`
 }
 
 // ContentCompleted says that no more content follows (RunContentCompleted), or that

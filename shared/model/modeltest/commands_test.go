@@ -46,7 +46,7 @@ func TestAMemoryManagerIsAnsweredWithACall(t *testing.T) {
 	t.Parallel()
 	srv := modeltest.NewServerFunc(t, modeltest.Commands{}.Obey)
 	ask := func(text string) string {
-		_, got, _ := post(t, srv, `{"tools":[{"type":"function","function":{"name":"add_memory"}}],"messages":[{"role":"user","content":"`+text+`"}]}`)
+		_, got, _ := post(t, srv, `{"stream":true,"tools":[{"type":"function","function":{"name":"add_memory"}}],"messages":[{"role":"user","content":"`+text+`"}]}`)
 		return got
 	}
 	if got := ask("he said: remember tea"); !strings.Contains(got, `"name":"add_memory"`) {
@@ -67,7 +67,7 @@ func TestSlowIsHeldWhereATestAsks(t *testing.T) {
 		}
 		return open
 	}}.Obey)
-	body := strings.NewReader(`{"messages":[{"role":"user","content":"slow 2"}]}`)
+	body := strings.NewReader(`{"stream":true,"messages":[{"role":"user","content":"slow 2"}]}`)
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL+"/chat/completions", body)
 	if err != nil {
 		t.Fatal(err)

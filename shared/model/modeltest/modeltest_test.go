@@ -249,7 +249,7 @@ func TestScriptsBecomeResponsesStreamsByThePath(t *testing.T) {
 		t.Errorf("events %s", got)
 	}
 	for _, part := range []string{
-		`"text":"aé"`, `"id":"msg_1_0"`, `"output_index":1`, `"call_id":"call_1_1_api"`, `"id":"call_1_1"`, `"arguments":"{ }!"`, `"id":"resp_1"`,
+		`"text":"aé"`, `"id":"msg_1_0"`, `"output_index":1`, `"call_id":"fc_call_1_1_api"`, `"id":"fc_call_1_1"`, `"arguments":"{ }!"`, `"id":"resp_1"`,
 	} {
 		if !strings.Contains(string(raw), part) {
 			t.Errorf("%s is not in %s", part, raw)

@@ -124,7 +124,7 @@ func (r *responses) toolCalls(group []callStep, finish bool) {
 	longest := 0
 	for i, call := range group {
 		r.calls++
-		id := CallID(r.request.N, r.calls)
+		id := "fc_" + CallID(r.request.N, r.calls)
 		items = append(items, object{
 			"id": id, "type": "function_call", "call_id": id + "_api", "name": call.name, "arguments": "", "status": "in_progress",
 		})

@@ -73,7 +73,7 @@ func (s Script) Text(parts ...string) Script {
 // ToolCall goes on with a wish to call a tool. The arguments go out in pieces of
 // three characters. Calls that follow each other directly go out interleaved, as
 // parallel calls may. The n-th call of request r has the id CallID(r, n): in a
-// Responses stream that is the item's id, and its call_id has "_api" after it.
+// Responses stream the item has "fc_" before it, and its call_id "_api" after that.
 func (s Script) ToolCall(name, arguments string) Script {
 	return s.then(callStep{name, arguments})
 }
