@@ -16,6 +16,7 @@ from datetime import datetime
 import httpx
 from agno.client import AgentOSClient
 from agno.db.base import SessionType
+from agno.media import Audio, File, Image, Video
 from agno.utils import log
 
 URL = os.environ["KEYWAY_URL"]
@@ -255,6 +256,16 @@ async def a_model_that_breaks_is_an_event_and_a_status():
     run = await client.run_agent("plain", "fail 500", session_id="broken", headers=ANN)
     equal(run.status, "ERROR")
     assert "stub failure 500" in run.content, run.content
+
+
+async def media_are_refused():
+    for media in (
+        {"images": [Image(url="https://example.com/a.png")]},
+        {"audio": [Audio(url="https://example.com/a.wav")]},
+        {"videos": [Video(url="https://example.com/a.mp4")]},
+        {"files": [File(content="hello", mime_type="text/plain")]},
+    ):
+        await refused(400, client.run_agent("plain", "look", headers=ANN, **media), "can't be read")
 
 
 # Memories
