@@ -26,6 +26,15 @@ test: ## Run the tests (PostgreSQL is found or fetched; no C compiler needed)
 check: lint verify ## Everything CI asks: lint, generated files, tests with the race detector
 	CGO_ENABLED=1 go test -race -shuffle=on -count=1 ./...
 
+# Where AgentOS's Python client is installed, for the test that drives it.
+AGNO := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/keyway/agno
+
+.PHONY: agno
+agno: ## Install AgentOS's Python client for the test that needs it (python3 with venv; 130 MB in the cache directory)
+	@[ -x $(AGNO)/bin/pip ] || python3 -m venv $(AGNO)
+	@$(AGNO)/bin/python -m pip install --quiet --disable-pip-version-check -r shared/cli/testdata/clients/requirements.txt
+	@echo "export KEYWAY_AGNO_PYTHON=$(AGNO)/bin/python"
+
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck, golangci-lint, go mod tidy
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "run gofmt -w on:" $$unformatted; exit 1; fi

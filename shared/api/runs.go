@@ -49,6 +49,10 @@ type createRun struct {
 	SessionID  string       `form:"session_id" maxbytes:"255" doc:"The session to go on with; a new one when absent."`
 	User       string       `form:"user_id" maxbytes:"1024" doc:"Ignored when the token names its user."`
 	Files      []input.File `form:"files" doc:"Text files for the agent to read."`
+	Images     string       `form:"images" doc:"Refused: agents read text."`
+	Audio      string       `form:"audio" doc:"Refused: agents read text."`
+	Videos     string       `form:"videos" doc:"Refused: agents read text."`
+	InputFiles string       `form:"input_files" doc:"Refused: send files."`
 	Background bool         `form:"background" default:"false" doc:"Go on when the caller is gone; without stream, answer 202 at once."`
 	State      string       `form:"session_state" doc:"A JSON object that is merged into the session's state."`
 	Metadata   string       `form:"metadata" doc:"A JSON object of the caller's own."`
@@ -61,6 +65,9 @@ func (a Runs) create(w http.ResponseWriter, r *request, in createRun) error {
 	state, err := input.ObjectFrom(in.State, "body", "session_state")
 	metadata, err2 := input.ObjectFrom(in.Metadata, "body", "metadata")
 	if err := cmp.Or(err, err2); err != nil {
+		return err
+	}
+	if err := in.noMedia(); err != nil {
 		return err
 	}
 	files, err := a.textFiles(in.Files)
@@ -87,6 +94,19 @@ func (a Runs) create(w http.ResponseWriter, r *request, in createRun) error {
 		return writeJSON(w, http.StatusAccepted, accepted)
 	}
 	return a.tell(w, r, a.Runner.Run(r.Context(), request), in.Stream)
+}
+
+// noMedia refuses what AgentOS's client sends of media as JSON, rather than leaving it
+// out of what the agent hears.
+func (in createRun) noMedia() error {
+	for _, m := range []struct{ name, list string }{
+		{"images", in.Images}, {"audio", in.Audio}, {"videos", in.Videos}, {"input_files", in.InputFiles},
+	} {
+		if list := strings.TrimSpace(m.list); list != "" && list != "[]" {
+			return fault.Public(fault.Invalid, m.name+" can't be read by the agents of this server; send text as files", nil)
+		}
+	}
+	return nil
 }
 
 // tell answers with a run's events, or with what came of it.

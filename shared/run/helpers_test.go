@@ -46,7 +46,7 @@ func (s *scripted) Stream(ctx context.Context, r model.Request) iter.Seq2[model.
 	return func(yield func(model.Part, error) bool) {
 		s.mu.Lock()
 		play := s.answers[min(len(s.heard), len(s.answers)-1)]
-		s.heard = append(s.heard, model.Request{Messages: append([]model.Message{}, r.Messages...), Tools: r.Tools})
+		s.heard = append(s.heard, model.Request{Messages: append([]model.Message{}, r.Messages...), Tools: r.Tools, Whole: r.Whole})
 		s.mu.Unlock()
 		if err := play(ctx, func(p model.Part) bool { return yield(p, nil) }); err != nil {
 			yield(model.Part{}, err)

@@ -234,3 +234,17 @@ func TestAContinuedRunHearsItsHistoryAndItsFiles(t *testing.T) {
 		t.Errorf("%q", before[3].Content)
 	}
 }
+
+// Whoever continues a run says how the answer is told, not whoever began it.
+func TestAContinuedRunIsAnsweredInPiecesWhenItIsStreamed(t *testing.T) {
+	t.Parallel()
+	for _, streamed := range []bool{true, false} {
+		d := &door{}
+		b := newBenchWith(t, config.Agent{}, []tool.Set{d.tool(confirm)}, calls("", knock), says("d", "one"))
+		r := last(b.run("hi")).Result
+		last(b.hear(b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID}, run.Answers{"c": {Confirmed: new(true)}}, streamed)))
+		if asked := b.model.requests(); len(asked) != 2 || !asked[0].Whole || asked[1].Whole == streamed {
+			t.Errorf("streamed %t: %+v", streamed, asked)
+		}
+	}
+}

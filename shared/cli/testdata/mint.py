@@ -44,6 +44,23 @@ CALLERS = {
         "nobody": [],
         "": ["agents:run", "agents:read", "sessions:read"],
     },
+    "testdata/clients/keyway.yaml": {
+        "admin": ["agent_os:admin"],
+        "ann": [
+            "agents:read",
+            "agents:run",
+            "sessions:read",
+            "sessions:write",
+            "sessions:delete",
+            "memories:read",
+            "memories:write",
+            "memories:delete",
+            "config:read",
+            "teams:read",
+            "workflows:read",
+        ],
+        "reader": ["agents:read"],
+    },
 }
 
 

@@ -1,0 +1,173 @@
+package run_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/run"
+	"github.com/keyway-agents/keyway/shared/store"
+	"github.com/keyway-agents/keyway/shared/store/storetest"
+)
+
+// cost is what PostgreSQL did: rows read, bytes written to its log.
+type cost struct{ rows, wal int64 }
+
+// A long session costs no more than a short one: the 300th run reads no more rows
+// than the 10th, and writes as much. Statistics are withheld until the end, since a
+// plan that reads the whole session is most likely without them. Not parallel: the
+// log is the whole server's.
+func TestARunInALongSessionCostsWhatItDidInAShortOne(t *testing.T) { //nolint:paralleltest // see above
+	s := newLongSession(t)
+	s.runs(9)
+	tenth, early := s.cost(s.run), s.measured(20)
+	s.runs(100)
+	middle := s.measured(10)
+	s.runs(139)
+	late := s.measured(21)
+	s.exec("ANALYZE")
+	known := s.measured(11)
+	t.Logf("early %v, in between %v, late %v, with statistics %v", early, middle, late, known)
+	if n := len(s.model.requests()[299].Messages); n != 7 {
+		t.Errorf("the last run heard %d messages; three earlier runs and its own are 7", n)
+	}
+	if most := max(early.rows, middle.rows, late.rows, known.rows); most > tenth.rows {
+		t.Errorf("the tenth run read %d rows, another one %d", tenth.rows, most)
+	}
+	// 5 %: times take a digit more or less, and pages of indexes that have filled up
+	// are tidied. What grew with the session would have grown tenfold.
+	if most := early.wal + early.wal/20; late.wal > most || known.wal > most {
+		t.Errorf("bytes written by a run: %d at first, %d later, %d with statistics", early.wal, late.wal, known.wal)
+	}
+}
+
+// One run is found by its key, however many its owner has.
+func TestOneRunIsFoundWithoutReadingTheOthers(t *testing.T) { //nolint:paralleltest // shares the counters' helper, and its wait
+	s := newLongSession(t)
+	s.runs(60)
+	for name, act := range map[string]func(*store.DB, store.RunQuery) error{
+		"read": func(db *store.DB, q store.RunQuery) error { _, err := db.Run(t.Context(), ann, q); return err },
+		"cancel": func(db *store.DB, q store.RunQuery) error {
+			_, err := db.RequestCancel(t.Context(), ann, q, time.Now())
+			return err
+		},
+	} {
+		c := s.cost(func(db *store.DB) {
+			if err := act(db, store.RunQuery{RunID: s.last, SessionID: "s"}); err != nil {
+				t.Error(err)
+			}
+		})
+		if c.rows != 1 {
+			t.Errorf("%s: %d rows were read", name, c.rows)
+		}
+	}
+}
+
+// longSession is one session that grows, in a database of its own.
+type longSession struct {
+	t     *testing.T
+	url   string
+	model *scripted
+	last  string // run
+}
+
+func newLongSession(t *testing.T) *longSession {
+	t.Helper()
+	s := &longSession{t: t, url: storetest.URL(t), model: &scripted{answers: []answer{says("hello ", "world")}}}
+	for _, table := range []string{"sessions", "session_usage", "runs", "run_events"} {
+		s.exec("ALTER TABLE keyway." + table + " SET (autovacuum_enabled = false)")
+	}
+	return s
+}
+
+// runs makes n runs.
+func (s *longSession) runs(n int) {
+	s.t.Helper()
+	db := open(s.t, s.url)
+	defer db.Close()
+	for range n {
+		s.run(db)
+	}
+}
+
+func (s *longSession) run(db *store.DB) {
+	s.t.Helper()
+	r := newRunner(db, config.Agent{AddHistoryToContext: true, NumHistoryRuns: 3}, s.model)
+	for e, err := range r.Run(s.t.Context(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi", Streamed: true}) {
+		switch {
+		case err != nil:
+			s.t.Fatal(err)
+		case e.Result != nil && e.Result.Status != "COMPLETED":
+			s.t.Fatalf("%+v", e.Result)
+		case e.Result != nil:
+			s.last = e.Result.RunID
+		}
+	}
+}
+
+// measured makes n runs and tells the most rows that one read, and the median of
+// what they wrote: it is more for a run that splits an index's page.
+func (s *longSession) measured(n int) cost {
+	s.t.Helper()
+	var rows, wal []int64
+	for range n {
+		c := s.cost(s.run)
+		rows, wal = append(rows, c.rows), append(wal, c.wal)
+	}
+	slices.Sort(rows)
+	slices.Sort(wal)
+	return cost{rows[n-1], wal[n/2]}
+}
+
+// cost is that of what act does.
+func (s *longSession) cost(act func(*store.DB)) cost {
+	s.t.Helper()
+	before := s.meter()
+	db := open(s.t, s.url)
+	act(db)
+	db.Close()
+	after := s.meter()
+	return cost{after.rows - before.rows, after.wal - before.wal}
+}
+
+// meter reads the counters when no other connection is left: a connection's counts
+// are sure to be in them once it has ended.
+func (s *longSession) meter() (c cost) {
+	s.t.Helper()
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, s.url)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	patience := time.Now().Add(10 * time.Second)
+	for others := 1; others > 0; {
+		err := conn.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity
+			WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'`).Scan(&others)
+		if err != nil || time.Now().After(patience) {
+			s.t.Fatalf("%d connections are left: %v", others, err)
+		}
+	}
+	err = conn.QueryRow(ctx, `SELECT sum(seq_tup_read + COALESCE(idx_tup_fetch, 0)), pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')
+		FROM pg_stat_user_tables`).Scan(&c.rows, &c.wal)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return c
+}
+
+func (s *longSession) exec(sql string) {
+	s.t.Helper()
+	conn, err := pgx.Connect(context.Background(), s.url)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(context.Background(), sql); err != nil {
+		s.t.Fatal(err)
+	}
+}
