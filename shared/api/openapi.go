@@ -69,10 +69,24 @@ type security struct {
 	Description  string `json:"description"`
 }
 
-// events are what a stream of a run may hold.
-var events = []any{
-	wire.Started{}, wire.Content{}, wire.ContentOpened{}, wire.ModelCompleted{}, wire.ToolStarted{}, wire.ToolCompleted{}, wire.ToolFailed{},
-	wire.Paused{}, wire.ContentCompleted{}, wire.Completed{}, wire.Failed{}, wire.Cancelled{}, wire.Meta{},
+// events are what a stream of a run may hold, by the names that they have there.
+var events = []struct {
+	is    any
+	names []string
+}{
+	{wire.Started{}, []string{wire.EventRunStarted, wire.EventModelRequestStarted}},
+	{wire.Content{}, []string{wire.EventRunContent}},
+	{wire.ContentOpened{}, []string{wire.EventRunContent}},
+	{wire.ModelCompleted{}, []string{wire.EventModelRequestCompleted}},
+	{wire.ToolStarted{}, []string{wire.EventToolCallStarted}},
+	{wire.ToolCompleted{}, []string{wire.EventToolCallCompleted}},
+	{wire.ToolFailed{}, []string{wire.EventToolCallError}},
+	{wire.Paused{}, []string{wire.EventRunPaused}},
+	{wire.ContentCompleted{}, []string{wire.EventRunContentCompleted, wire.EventRunContinued}},
+	{wire.Completed{}, []string{wire.EventRunCompleted}},
+	{wire.Failed{}, []string{wire.EventRunError}},
+	{wire.Cancelled{}, []string{wire.EventRunCancelled}},
+	{wire.Meta{}, []string{"replay", "catch_up", "subscribed", "error"}},
 }
 
 // documentOf describes the whole table.
@@ -157,7 +171,12 @@ func (s *schemas) faults() {
 func (s *schemas) stream() {
 	event := &schema{}
 	for _, e := range events {
-		event.AnyOf = append(event.AnyOf, s.ref(reflect.TypeOf(e)))
+		event.AnyOf = append(event.AnyOf, s.ref(reflect.TypeOf(e.is)))
+		for _, m := range s.byName[reflect.TypeOf(e.is).Name()].Properties {
+			if m.Name == "event" {
+				m.Value.(*schema).Enum = e.names
+			}
+		}
 	}
 	s.byName["RunEvent"] = event
 	s.byName["ServerSentEvent"] = &schema{Type: "object", Required: []string{"event", "data"}, Properties: fault.Members{

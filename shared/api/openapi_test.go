@@ -88,6 +88,7 @@ func TestSchemasSayWhatMayBeAbsentAndWhatNull(t *testing.T) {
 		"components schemas ToolExecution properties confirmed":                    `{"type":["boolean","null"]}`,
 		"components schemas ToolExecution properties user_input_schema":            `{"anyOf":[{"items":` + ref + `UserInput"},"type":"array"},{"type":"null"}]}`,
 		"components schemas Completed required":                                    `["created_at","event","agent_id","agent_name","run_id","session_id","nested_depth","content","content_type","session_state","event_index","metrics"]`,
+		"components schemas Started properties event enum":                         `["RunStarted","ModelRequestStarted"]`,
 		"components schemas PageMemory properties data items":                      ref + `Memory"}`,
 		"paths /sessions get parameters 4 schema":                                  `{"default":20,"format":"int32","maximum":2147483647,"minimum":1,"type":"integer"}`,
 		"paths /sessions get parameters 0 schema":                                  `{"enum":["agent","team","workflow"],"type":"string"}`,
