@@ -50,7 +50,7 @@ generate: ## Make the generated documents again
 
 .PHONY: verify
 verify: generate ## Fail when a generated file is not what the code makes
-	git diff --exit-code -- docs
+	git diff --exit-code -- docs shared/api/openapi.json
 
 .PHONY: bench
 bench: build ## Measure this server (and AgentOS beside it, when asked): see bench/README.md

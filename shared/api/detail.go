@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"reflect"
 
 	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/wire"
@@ -14,6 +15,15 @@ type detail struct {
 	team     *wire.TeamSessionDetail
 	workflow *wire.WorkflowSessionDetail
 }
+
+// briefTypes and wholeTypes are what brief and whole give.
+var (
+	briefTypes = []reflect.Type{reflect.TypeFor[wire.SessionDetail](), reflect.TypeFor[wire.TeamSessionDetail](), reflect.TypeFor[wire.WorkflowSessionDetail]()}
+	wholeTypes = []reflect.Type{
+		reflect.TypeFor[wire.Whole[wire.SessionDetail]](), reflect.TypeFor[wire.Whole[wire.TeamSessionDetail]](),
+		reflect.TypeFor[wire.Whole[wire.WorkflowSessionDetail]](),
+	}
+)
 
 // brief says nothing of what isn't there.
 func (d detail) brief() any {

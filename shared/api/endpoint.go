@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"reflect"
 
@@ -14,9 +15,24 @@ import (
 type endpoint struct {
 	// serve answers. An error, before the first byte, becomes the answer.
 	serve   func(http.ResponseWriter, *request) error
-	in, out reflect.Type // out is nil when there is no body
-	status  int          // of success
-	streams bool         // out comes as server-sent events when the caller asks for it
+	in      reflect.Type
+	out     []reflect.Type // one of them; none: there is no JSON
+	status  int            // of success
+	streams bool           // the answer comes as server-sent events when the caller asks for it, or always
+	accepts reflect.Type   // what 202 says, if it is ever the answer
+	media   string         // of a file
+}
+
+// either says which types an endpoint answers whose function returns any.
+func (e endpoint) either(types ...reflect.Type) endpoint {
+	e.out = types
+	return e
+}
+
+// orAccepts says that the endpoint may answer 202 with a T.
+func orAccepts[T any](e endpoint) endpoint {
+	e.accepts = reflect.TypeFor[T]()
+	return e
 }
 
 // nothing is the input of a route that takes none, and the answer {}.
@@ -37,7 +53,7 @@ func answerWith[In, Out any](status int, f func(context.Context, *request, In) (
 		}
 		return writeJSON(w, status, v)
 	}
-	return endpoint{serve: reading(serve), in: reflect.TypeFor[In](), out: reflect.TypeFor[Out](), status: status}
+	return endpoint{serve: reading(serve), in: reflect.TypeFor[In](), out: []reflect.Type{reflect.TypeFor[Out]()}, status: status}
 }
 
 // done makes an endpoint whose success has nothing to say: 204.
@@ -52,9 +68,21 @@ func done[In any](f func(context.Context, *request, In) error) endpoint {
 	return endpoint{serve: reading(serve), in: reflect.TypeFor[In](), status: http.StatusNoContent}
 }
 
-// stream makes an endpoint that writes its own answer, an Out or events.
-func stream[In, Out any](f func(http.ResponseWriter, *request, In) error) endpoint {
-	return endpoint{serve: reading(f), in: reflect.TypeFor[In](), out: reflect.TypeFor[Out](), status: http.StatusOK, streams: true}
+// stream makes an endpoint that writes its own answer: events, or one of out.
+func stream[In any](f func(http.ResponseWriter, *request, In) error, out ...reflect.Type) endpoint {
+	return endpoint{serve: reading(f), in: reflect.TypeFor[In](), out: out, status: http.StatusOK, streams: true}
+}
+
+// file makes an endpoint that answers a document as it is.
+func file(media string, content []byte, header http.Header) endpoint {
+	serve := func(w http.ResponseWriter, _ *request, _ nothing) error {
+		maps.Copy(w.Header(), header)
+		w.Header().Set("Content-Type", media+"; charset=utf-8")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		_, _ = w.Write(content) // the client may be gone; there is nobody to tell
+		return nil
+	}
+	return endpoint{serve: reading(serve), in: reflect.TypeFor[nothing](), status: http.StatusOK, media: media}
 }
 
 func reading[In any](f func(http.ResponseWriter, *request, In) error) func(http.ResponseWriter, *request) error {

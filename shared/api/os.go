@@ -26,15 +26,17 @@ type OS struct {
 
 func (o OS) endpoints() map[route.Name]endpoint {
 	return map[route.Name]endpoint{
-		route.Index:  answer(o.index),
-		route.Health: answer(o.health),
-		route.Info:   answer(o.info),
-		route.Config: answer(o.config),
+		route.Index:   answer(o.index),
+		route.Health:  answer(o.health),
+		route.Info:    answer(o.info),
+		route.Config:  answer(o.config),
+		route.OpenAPI: openAPI(),
+		route.Docs:    docs(),
 	}
 }
 
 func (o OS) index(context.Context, *request, nothing) (wire.Index, error) {
-	return wire.Index{Name: o.Name, Health: "/health", Info: "/info"}, nil
+	return wire.Index{Name: o.Name, Health: "/health", Info: "/info", Docs: "/docs"}, nil
 }
 
 func (o OS) health(context.Context, *request, nothing) (wire.Health, error) {

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"net/http"
 	"path"
+	"reflect"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -34,12 +35,12 @@ type Runs struct {
 
 func (a Runs) endpoints() map[route.Name]endpoint {
 	return map[route.Name]endpoint{
-		route.CreateRun:   stream[createRun, wire.Run](a.create),
+		route.CreateRun:   orAccepts[wire.Accepted](stream(a.create, reflect.TypeFor[wire.Run]())),
 		route.ListRuns:    answer(a.list),
 		route.GetRun:      answer(a.get),
 		route.CancelRun:   answer(a.cancel),
-		route.ContinueRun: stream[continueRun, wire.Run](a.goOn),
-		route.ResumeRun:   stream[resumeRun, nothing](a.resume),
+		route.ContinueRun: stream(a.goOn, reflect.TypeFor[wire.Run]()),
+		route.ResumeRun:   stream(a.resume),
 	}
 }
 

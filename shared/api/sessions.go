@@ -30,11 +30,11 @@ type Sessions struct {
 func (s Sessions) endpoints() map[route.Name]endpoint {
 	return map[route.Name]endpoint{
 		route.ListSessions:    answer(s.list),
-		route.CreateSession:   answerWith(http.StatusCreated, s.create),
+		route.CreateSession:   answerWith(http.StatusCreated, s.create).either(briefTypes...),
 		route.DeleteSessions:  done(s.deleteMany),
-		route.GetSession:      answer(s.get),
-		route.ChangeSession:   answer(s.change),
-		route.RenameSession:   answer(s.rename),
+		route.GetSession:      answer(s.get).either(briefTypes...),
+		route.ChangeSession:   answer(s.change).either(wholeTypes...),
+		route.RenameSession:   answer(s.rename).either(wholeTypes...),
 		route.DeleteSession:   done(s.delete),
 		route.SessionRuns:     answer(s.runs),
 		route.SessionPreviews: answer(s.previews),

@@ -197,7 +197,7 @@ func TestAnotherUsersDataAnswersAsIfItDidNotExist(t *testing.T) {
 		route.ContinueRun:   "POST /agents/assistant/runs/RUN/continue",
 		route.ResumeRun:     "POST /agents/assistant/runs/RUN/resume",
 	}
-	without := []route.Name{route.Index, route.Health, route.Info, route.Config, route.ListAgents, route.GetAgent,
+	without := []route.Name{route.Index, route.Health, route.Info, route.OpenAPI, route.Docs, route.Config, route.ListAgents, route.GetAgent,
 		route.ListTeams, route.ListWorkflows, route.CreateRun /* writes to the caller's own; see below */}
 	known := map[route.Name]bool{}
 	for _, name := range without {

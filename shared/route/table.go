@@ -14,6 +14,8 @@ const (
 	Index         Name = "index"
 	Health        Name = "health"
 	Info          Name = "info"
+	OpenAPI       Name = "openapi"
+	Docs          Name = "docs"
 	Config        Name = "config"
 	ListAgents    Name = "list_agents"
 	GetAgent      Name = "get_agent"
@@ -77,6 +79,8 @@ var Table = New([]Route{
 	{Name: Index, Method: "GET", Pattern: "/", Function: Settings, Public: true},
 	{Name: Health, Method: "GET", Pattern: "/health", Function: Settings, Public: true},
 	{Name: Info, Method: "GET", Pattern: "/info", Function: Settings, Public: true},
+	{Name: OpenAPI, Method: "GET", Pattern: "/openapi.json", Function: Settings, Public: true},
+	{Name: Docs, Method: "GET", Pattern: "/docs", Function: Settings, Public: true},
 	{Name: Config, Method: "GET", Pattern: "/config", Function: Settings, Needs: needs("config:read")},
 
 	{Name: ListAgents, Method: "GET", Pattern: "/agents", Function: Agents, Needs: needs("agents:read"), Lists: "agents"},

@@ -54,7 +54,7 @@ type Content struct {
 	WorkflowAgent     bool            `json:"workflow_agent"`
 	ContentType       string          `json:"content_type"`
 	ReasoningContent  string          `json:"reasoning_content"`
-	ModelProviderData json.RawMessage `json:"model_provider_data,omitempty"`
+	ModelProviderData json.RawMessage `json:"model_provider_data,omitempty" holds:"object"`
 	EventIndex        int             `json:"event_index"`
 }
 
@@ -65,7 +65,7 @@ type ContentOpened struct {
 	WorkflowAgent     bool            `json:"workflow_agent"`
 	ContentType       string          `json:"content_type"`
 	ReasoningContent  string          `json:"reasoning_content"`
-	ModelProviderData json.RawMessage `json:"model_provider_data,omitempty"`
+	ModelProviderData json.RawMessage `json:"model_provider_data,omitempty" holds:"object"`
 	EventIndex        int             `json:"event_index"`
 }
 
@@ -128,8 +128,8 @@ type Completed struct {
 	Head
 	Content           string          `json:"content"`
 	ContentType       string          `json:"content_type"`
-	ModelProviderData json.RawMessage `json:"model_provider_data,omitempty"`
-	SessionState      json.RawMessage `json:"session_state"`
+	ModelProviderData json.RawMessage `json:"model_provider_data,omitempty" holds:"object"`
+	SessionState      json.RawMessage `json:"session_state" holds:"object"`
 	EventIndex        int             `json:"event_index"`
 	Metrics           Metrics         `json:"metrics"`
 }

@@ -1,6 +1,10 @@
 // Package wire is AgentOS's contract as Go types: the JSON bodies, member by
 // member in the recorded order, and the framing of server-sent events.
 // It decides nothing and knows neither HTTP nor storage.
+//
+// Where a field's Go type doesn't say what the member holds, the tag holds does, for
+// the OpenAPI document: alternatives divided by |, each the name of a struct of this
+// package, object, null or any; [] behind one makes it a list.
 package wire
 
 // Index answers GET /.
@@ -8,7 +12,7 @@ type Index struct {
 	Name   string `json:"name"`
 	Health string `json:"health"`
 	Info   string `json:"info"`
-	Docs   string `json:"docs,omitempty"`
+	Docs   string `json:"docs"`
 }
 
 // Health answers GET /health.

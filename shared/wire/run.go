@@ -31,19 +31,19 @@ type Run struct {
 	UserID            string          `json:"user_id,omitempty"`
 	Content           *string         `json:"content,omitempty"`
 	ContentType       string          `json:"content_type"`
-	ModelProviderData json.RawMessage `json:"model_provider_data,omitempty"`
+	ModelProviderData json.RawMessage `json:"model_provider_data,omitempty" holds:"object"`
 	Model             string          `json:"model"`
 	ModelProvider     string          `json:"model_provider"`
-	SessionState      json.RawMessage `json:"session_state,omitempty"`
+	SessionState      json.RawMessage `json:"session_state,omitempty" holds:"object"`
 	CreatedAt         int64           `json:"created_at"` // seconds
 	Status            string          `json:"status"`
 	CancellationStage string          `json:"cancellation_stage,omitempty"`
-	Metrics           json.RawMessage `json:"metrics"`
-	Events            json.RawMessage `json:"events,omitempty"`
-	Messages          json.RawMessage `json:"messages,omitempty"`
-	Metadata          json.RawMessage `json:"metadata,omitempty"`
-	Tools             json.RawMessage `json:"tools,omitempty"`
-	Requirements      json.RawMessage `json:"requirements,omitempty"`
+	Metrics           json.RawMessage `json:"metrics" holds:"Metrics"`
+	Events            json.RawMessage `json:"events,omitempty" holds:"object[]"`
+	Messages          json.RawMessage `json:"messages,omitempty" holds:"Message[]"`
+	Metadata          json.RawMessage `json:"metadata,omitempty" holds:"object"`
+	Tools             json.RawMessage `json:"tools,omitempty" holds:"ToolExecution[]"`
+	Requirements      json.RawMessage `json:"requirements,omitempty" holds:"Requirement[]"`
 	Input             RunInput        `json:"input"`
 }
 
@@ -54,7 +54,7 @@ func Ended(status string) bool { return status != StatusRunning && status != Sta
 // RunInput is what the caller sent.
 type RunInput struct {
 	InputContent string          `json:"input_content"`
-	Files        json.RawMessage `json:"files,omitempty"` // []File
+	Files        json.RawMessage `json:"files,omitempty" holds:"File[]"`
 }
 
 // Message is one turn of the conversation with the model.
@@ -67,10 +67,10 @@ type Message struct {
 	Files             []File          `json:"files,omitempty"`
 	ToolCallID        string          `json:"tool_call_id,omitempty"`
 	ToolName          string          `json:"tool_name,omitempty"`
-	ToolArgs          json.RawMessage `json:"tool_args,omitempty"`
+	ToolArgs          json.RawMessage `json:"tool_args,omitempty" holds:"object"`
 	ToolCallError     *bool           `json:"tool_call_error,omitempty"`
 	ToolCalls         []ToolCall      `json:"tool_calls,omitempty"`
-	ProviderData      json.RawMessage `json:"provider_data,omitempty"`
+	ProviderData      json.RawMessage `json:"provider_data,omitempty" holds:"object"`
 	Metrics           *MessageMetrics `json:"metrics,omitempty"`
 	CreatedAt         int64           `json:"created_at"`
 }
@@ -135,21 +135,21 @@ type StoredRun struct {
 	RunResponseFormat            string          `json:"run_response_format"`
 	ReasoningContent             string          `json:"reasoning_content"`
 	ReasoningSteps               []any           `json:"reasoning_steps"`
-	Metrics                      json.RawMessage `json:"metrics,omitempty"`
-	Metadata                     json.RawMessage `json:"metadata,omitempty"`
-	Messages                     json.RawMessage `json:"messages,omitempty"`
-	Tools                        json.RawMessage `json:"tools,omitempty"`
-	Events                       json.RawMessage `json:"events,omitempty"`
+	Metrics                      json.RawMessage `json:"metrics,omitempty" holds:"Metrics"`
+	Metadata                     json.RawMessage `json:"metadata,omitempty" holds:"object"`
+	Messages                     json.RawMessage `json:"messages,omitempty" holds:"Message[]"`
+	Tools                        json.RawMessage `json:"tools,omitempty" holds:"ToolExecution[]"`
+	Events                       json.RawMessage `json:"events,omitempty" holds:"object[]"`
 	CreatedAt                    Time            `json:"created_at"`
 	References                   []any           `json:"references"`
-	Citations                    json.RawMessage `json:"citations,omitempty"`
+	Citations                    json.RawMessage `json:"citations,omitempty" holds:"any"`
 	ReasoningMessages            []any           `json:"reasoning_messages"`
-	SessionState                 json.RawMessage `json:"session_state,omitempty"`
+	SessionState                 json.RawMessage `json:"session_state,omitempty" holds:"object"`
 	Images                       []any           `json:"images"`
 	Videos                       []any           `json:"videos"`
 	Audio                        []any           `json:"audio"`
 	Files                        []any           `json:"files"`
-	ResponseAudio                json.RawMessage `json:"response_audio,omitempty"`
+	ResponseAudio                json.RawMessage `json:"response_audio,omitempty" holds:"any"`
 	InputMedia                   InputMedia      `json:"input_media"`
 	Followups                    []string        `json:"followups,omitempty"`
 	ForkedFromRunID              *string         `json:"forked_from_run_id,omitempty"`
@@ -176,7 +176,7 @@ type InputMedia struct {
 	Images []any `json:"images"`
 	Videos []any `json:"videos"`
 	Audios []any `json:"audios"`
-	Files  any   `json:"files"`
+	Files  any   `json:"files" holds:"File[]"`
 }
 
 // Time is a moment in the form of AgentOS's lists: UTC, whole seconds, "Z".

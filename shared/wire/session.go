@@ -26,7 +26,7 @@ func PageOf(page, limit, total int) PageMeta {
 type Session struct {
 	SessionID    string          `json:"session_id"`
 	SessionName  string          `json:"session_name"`
-	SessionState json.RawMessage `json:"session_state,omitempty"`
+	SessionState json.RawMessage `json:"session_state,omitempty" holds:"object"`
 	CreatedAt    Time            `json:"created_at"`
 	UpdatedAt    Time            `json:"updated_at"`
 	SessionType  string          `json:"session_type"`
@@ -34,10 +34,10 @@ type Session struct {
 	AgentID      string          `json:"agent_id,omitempty"`
 	TeamID       string          `json:"team_id,omitempty"`
 	WorkflowID   string          `json:"workflow_id,omitempty"`
-	Summary      json.RawMessage `json:"session_summary,omitempty"`
+	Summary      json.RawMessage `json:"session_summary,omitempty" holds:"object"`
 	Metrics      *SessionMetrics `json:"metrics,omitempty"`
 	TotalTokens  int             `json:"total_tokens,omitempty"`
-	Metadata     json.RawMessage `json:"metadata,omitempty"`
+	Metadata     json.RawMessage `json:"metadata,omitempty" holds:"object"`
 }
 
 // SessionDetail is one session with its conversation. Routes that change it show
@@ -47,14 +47,14 @@ type SessionDetail struct {
 	AgentSessionID string          `json:"agent_session_id"`
 	SessionID      string          `json:"session_id"`
 	SessionName    string          `json:"session_name"`
-	Summary        json.RawMessage `json:"session_summary,omitempty"`
-	SessionState   json.RawMessage `json:"session_state,omitempty"`
+	Summary        json.RawMessage `json:"session_summary,omitempty" holds:"object"`
+	SessionState   json.RawMessage `json:"session_state,omitempty" holds:"object"`
 	AgentID        string          `json:"agent_id,omitempty"`
 	TotalTokens    int             `json:"total_tokens,omitempty"`
 	AgentData      *AgentData      `json:"agent_data,omitempty"`
-	Metrics        any             `json:"metrics,omitempty"` // SessionMetrics, or {} while there are none
-	Metadata       json.RawMessage `json:"metadata,omitempty"`
-	ChatHistory    json.RawMessage `json:"chat_history"` // []Message
+	Metrics        any             `json:"metrics,omitempty" holds:"SessionMetrics|object"` // {} while there are none
+	Metadata       json.RawMessage `json:"metadata,omitempty" holds:"object"`
+	ChatHistory    json.RawMessage `json:"chat_history" holds:"Message[]"`
 	CreatedAt      Time            `json:"created_at"`
 	UpdatedAt      Time            `json:"updated_at"`
 }
@@ -65,12 +65,12 @@ type TeamSessionDetail struct {
 	SessionName  string          `json:"session_name"`
 	UserID       string          `json:"user_id,omitempty"`
 	TeamID       string          `json:"team_id,omitempty"`
-	Summary      json.RawMessage `json:"session_summary,omitempty"`
-	SessionState json.RawMessage `json:"session_state,omitempty"`
-	Metrics      any             `json:"metrics,omitempty"`
-	TeamData     json.RawMessage `json:"team_data,omitempty"`
-	Metadata     json.RawMessage `json:"metadata,omitempty"`
-	ChatHistory  json.RawMessage `json:"chat_history"` // []Message
+	Summary      json.RawMessage `json:"session_summary,omitempty" holds:"object"`
+	SessionState json.RawMessage `json:"session_state,omitempty" holds:"object"`
+	Metrics      any             `json:"metrics,omitempty" holds:"SessionMetrics|object"`
+	TeamData     json.RawMessage `json:"team_data,omitempty" holds:"object"`
+	Metadata     json.RawMessage `json:"metadata,omitempty" holds:"object"`
+	ChatHistory  json.RawMessage `json:"chat_history" holds:"Message[]"`
 	CreatedAt    Time            `json:"created_at"`
 	UpdatedAt    Time            `json:"updated_at"`
 	TotalTokens  int             `json:"total_tokens,omitempty"`
@@ -83,10 +83,10 @@ type WorkflowSessionDetail struct {
 	WorkflowName string          `json:"workflow_name,omitempty"`
 	SessionID    string          `json:"session_id"`
 	SessionName  string          `json:"session_name"`
-	SessionData  json.RawMessage `json:"session_data"`
-	SessionState json.RawMessage `json:"session_state,omitempty"`
-	WorkflowData json.RawMessage `json:"workflow_data"`
-	Metadata     json.RawMessage `json:"metadata"`
+	SessionData  json.RawMessage `json:"session_data" holds:"object"`
+	SessionState json.RawMessage `json:"session_state,omitempty" holds:"object"`
+	WorkflowData json.RawMessage `json:"workflow_data" holds:"object"`
+	Metadata     json.RawMessage `json:"metadata" holds:"object"`
 	CreatedAt    Time            `json:"created_at"`
 	UpdatedAt    Time            `json:"updated_at"`
 }

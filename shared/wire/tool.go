@@ -7,7 +7,7 @@ import "encoding/json"
 type ToolExecution struct {
 	ToolCallID                string          `json:"tool_call_id"`
 	ToolName                  string          `json:"tool_name"`
-	ToolArgs                  json.RawMessage `json:"tool_args"`
+	ToolArgs                  json.RawMessage `json:"tool_args" holds:"object"`
 	ToolCallError             *bool           `json:"tool_call_error"`
 	Result                    *string         `json:"result"`
 	Metrics                   *ToolMetrics    `json:"metrics"`
@@ -18,8 +18,8 @@ type ToolExecution struct {
 	Confirmed                 *bool           `json:"confirmed"`
 	ConfirmationNote          *string         `json:"confirmation_note"`
 	RequiresUserInput         *bool           `json:"requires_user_input"`
-	UserInputSchema           []UserInput     `json:"user_input_schema"`
-	UserFeedbackSchema        json.RawMessage `json:"user_feedback_schema"`
+	UserInputSchema           []UserInput     `json:"user_input_schema" holds:"UserInput[]|null"`
+	UserFeedbackSchema        json.RawMessage `json:"user_feedback_schema" holds:"any"`
 	Answered                  *bool           `json:"answered"`
 	ExternalExecutionRequired *bool           `json:"external_execution_required"`
 	ExternalExecutionSilent   *bool           `json:"external_execution_silent"`
@@ -40,7 +40,7 @@ type UserInput struct {
 	Name        string          `json:"name"`
 	FieldType   string          `json:"field_type"` // Python's name of the type
 	Description *string         `json:"description"`
-	Value       json.RawMessage `json:"value"`
+	Value       json.RawMessage `json:"value" holds:"any"`
 }
 
 // Requirement is what a paused run waits for.
