@@ -1,9 +1,11 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"reflect"
+	"slices"
 
 	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/wire"
@@ -14,6 +16,26 @@ type detail struct {
 	agent    *wire.SessionDetail
 	team     *wire.TeamSessionDetail
 	workflow *wire.WorkflowSessionDetail
+	history  json.RawMessage // what stands for chat_history
+}
+
+// spliced is a JSON document of which a large part, already JSON, is put in where
+// mark stands: encoding/json would read through all of it twice.
+type spliced struct {
+	value any
+	part  json.RawMessage
+}
+
+// mark is a text that nothing else in a document can be: a NUL is never stored.
+var mark = json.RawMessage(`"\u0000"`)
+
+func (s spliced) document() ([]byte, error) {
+	data, err := wire.Marshal(s.value)
+	if err != nil {
+		return nil, err
+	}
+	before, after, _ := bytes.Cut(data, mark)
+	return slices.Concat(before, s.part, after), nil
 }
 
 // briefTypes and wholeTypes are what brief and whole give.
@@ -29,22 +51,22 @@ var (
 func (d detail) brief() any {
 	switch {
 	case d.team != nil:
-		return d.team
+		return spliced{d.team, d.history}
 	case d.workflow != nil:
 		return d.workflow
 	}
-	return d.agent
+	return spliced{d.agent, d.history}
 }
 
 // whole shows every member, as the routes do that change a session.
 func (d detail) whole() any {
 	switch {
 	case d.team != nil:
-		return wire.Whole[wire.TeamSessionDetail]{Value: *d.team}
+		return spliced{wire.Whole[wire.TeamSessionDetail]{Value: *d.team}, d.history}
 	case d.workflow != nil:
 		return wire.Whole[wire.WorkflowSessionDetail]{Value: *d.workflow}
 	}
-	return wire.Whole[wire.SessionDetail]{Value: *d.agent}
+	return spliced{wire.Whole[wire.SessionDetail]{Value: *d.agent}, d.history}
 }
 
 // withHistory reads what was said in the session. An empty seenAs is its own type.
@@ -70,9 +92,9 @@ func (s Sessions) detail(row store.Session, seenAs string, history json.RawMessa
 	}
 	switch seenAs {
 	case "team":
-		return detail{team: &wire.TeamSessionDetail{
+		return detail{history: history, team: &wire.TeamSessionDetail{
 			SessionID: brief.SessionID, SessionName: brief.SessionName, UserID: brief.UserID, TeamID: brief.TeamID, Summary: brief.Summary,
-			SessionState: brief.SessionState, Metrics: metrics, Metadata: brief.Metadata, ChatHistory: history,
+			SessionState: brief.SessionState, Metrics: metrics, Metadata: brief.Metadata, ChatHistory: mark,
 			CreatedAt: brief.CreatedAt, UpdatedAt: brief.UpdatedAt, TotalTokens: brief.TotalTokens,
 		}}
 	case "workflow":
@@ -89,14 +111,14 @@ func (s Sessions) detail(row store.Session, seenAs string, history json.RawMessa
 	d := &wire.SessionDetail{
 		UserID: brief.UserID, AgentSessionID: brief.SessionID, SessionID: brief.SessionID, SessionName: brief.SessionName, Summary: brief.Summary,
 		SessionState: brief.SessionState, AgentID: brief.AgentID, TotalTokens: brief.TotalTokens, Metrics: metrics, Metadata: brief.Metadata,
-		ChatHistory: history, CreatedAt: brief.CreatedAt, UpdatedAt: brief.UpdatedAt,
+		ChatHistory: mark, CreatedAt: brief.CreatedAt, UpdatedAt: brief.UpdatedAt,
 	}
 	for _, a := range s.Agents {
 		if a.ID == brief.AgentID && brief.Metrics != nil {
 			d.AgentData = &wire.AgentData{Name: a.Name, AgentID: a.ID, Model: wire.AgentDataModel{ID: a.Model.Model, Name: a.Model.Name, Provider: a.Model.Provider}}
 		}
 	}
-	return detail{agent: d}
+	return detail{history: history, agent: d}
 }
 
 func sessionOf(row store.Session) wire.Session {

@@ -96,7 +96,11 @@ func reading[In any](f func(http.ResponseWriter, *request, In) error) func(http.
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) error {
-	data, err := wire.Marshal(v)
+	encode := func() ([]byte, error) { return wire.Marshal(v) }
+	if s, ok := v.(spliced); ok {
+		encode = s.document
+	}
+	data, err := encode()
 	if err != nil {
 		return err
 	}

@@ -53,7 +53,7 @@ func (db *DB) EventsAfter(ctx context.Context, id uuid.UUID, after int) ([]Event
 // tools'.
 func (db *DB) Conversation(ctx context.Context, v Viewer, owner, sessionID string) (said []byte, err error) {
 	err = db.queryRow(ctx, `
-		SELECT COALESCE(json_agg(m.value ORDER BY r.seq, m.n), '[]')
+		SELECT '[' || COALESCE(string_agg(m.value::text, ',' ORDER BY r.seq, m.n), '') || ']'
 		FROM keyway.runs r, json_array_elements(r.messages) WITH ORDINALITY AS m (value, n)
 		WHERE r.owner = @owner AND r.session_id = @session_id AND `+v.where("r.owner")+`
 			AND m.value->>'role' NOT IN ('system', 'tool')`,
