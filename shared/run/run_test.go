@@ -292,7 +292,7 @@ func TestWhatARunCostIsTheSumOfItsCalls(t *testing.T) {
 	}
 	b.run("again") // one call more
 	s, err := b.db.Session(t.Context(), store.Viewer{Owner: "ann"}, "s", "")
-	if diff := cmp.Diff([]store.SessionUsage{{ModelID: "m-1", Family: "Test Chat", Input: 40, Output: 20, Total: 60}}, s.Usage); err != nil || diff != "" || total != 45 {
+	if diff := cmp.Diff(store.Usages{{ModelID: "m-1", Family: "Test Chat", Input: 40, Output: 20, Total: 60}}, s.Usage); err != nil || diff != "" || total != 45 {
 		t.Errorf("%v, messages count %d: %s", err, total, diff)
 	}
 	var stored wire.Metrics

@@ -106,7 +106,7 @@ func TestConcurrentRunsInOneSessionAllCount(t *testing.T) {
 	if err != nil || len(runs) != n {
 		t.Fatalf("%d runs, %v", len(runs), err)
 	}
-	want := []store.SessionUsage{{ModelID: "m", Family: "F", Input: 10 * n, Output: 5 * n, Total: 15 * n}}
+	want := store.Usages{{ModelID: "m", Family: "F", Input: 10 * n, Output: 5 * n, Total: 15 * n}}
 	if diff := cmp.Diff(want, session(t, db, ann, "s").Usage); diff != "" {
 		t.Error(diff)
 	}
