@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"reflect"
+	"strconv"
 
 	"github.com/keyway-agents/keyway/shared/input"
 	"github.com/keyway-agents/keyway/shared/wire"
@@ -105,6 +106,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(data))) // else it goes out in chunks, a system call each
 	w.WriteHeader(status)
 	_, _ = w.Write(data) // the client may be gone; there is nobody to tell
 	return nil
