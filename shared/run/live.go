@@ -3,7 +3,6 @@ package run
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/store"
 )
 
@@ -47,12 +45,11 @@ func newLive(db *store.DB, log *slog.Logger, now func() time.Time) *live {
 	return &live{db: db, log: log, now: now, runs: map[uuid.UUID]entry{}}
 }
 
-// enter makes a run stoppable: by cancel, by the pulse, by its timeout. leave
-// must be called at its end.
+// enter makes a run stoppable: by cancel and by the pulse. leave must be called at
+// its end.
 func (l *live) enter(ctx context.Context, t *turn) (_ context.Context, leave func()) {
-	id, timeout := t.row.RunID, t.agent.Timeout
+	id := t.row.RunID
 	ctx, cancelRun := context.WithCancelCause(ctx)
-	ctx, cancelTimer := context.WithTimeoutCause(ctx, timeout, fault.Public(fault.Internal, fmt.Sprintf("The run took longer than its limit of %s", timeout), nil))
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.runs[id] = entry{cancelRun, t.events}
@@ -61,7 +58,6 @@ func (l *live) enter(ctx context.Context, t *turn) (_ context.Context, leave fun
 		go l.pulse(l.stop) // #nosec G118 -- it outlives the run that started it
 	}
 	return ctx, func() {
-		cancelTimer()
 		cancelRun(nil)
 		l.mu.Lock()
 		defer l.mu.Unlock()

@@ -117,6 +117,8 @@ func (r *Runner) Continue(ctx context.Context, v store.Viewer, q store.RunQuery,
 		t.listen(yield)
 		ctx, leave := r.live.enter(context.WithoutCancel(ctx), t)
 		defer leave()
+		ctx, stop := t.limited(ctx)
+		defer stop()
 		defer t.panicked(ctx)
 		t.tell(wire.ContentCompleted{Head: t.at(wire.EventRunContinued), EventIndex: t.index})
 		t.end(ctx, r.carryOn(ctx, t, answers))

@@ -177,6 +177,8 @@ func (r *Runner) record(ctx context.Context, t *turn) (err error) {
 
 // carry takes a recorded run to its end.
 func (r *Runner) carry(ctx context.Context, t *turn) {
+	ctx, stop := t.limited(ctx)
+	defer stop()
 	defer t.panicked(ctx)
 	t.started(wire.EventRunStarted)
 	messages, err := r.context(ctx, t)

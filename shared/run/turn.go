@@ -54,6 +54,12 @@ func (r *Runner) newTurn(agent Agent, row store.Run) *turn {
 	return t
 }
 
+// limited bounds how long the run may take from now on.
+func (t *turn) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	limit := t.agent.Timeout
+	return context.WithTimeoutCause(ctx, limit, fault.Public(fault.Internal, fmt.Sprintf("The run took longer than its limit of %s", limit), nil))
+}
+
 // listen sends the events that follow to yield, until it says that it heard
 // enough.
 func (t *turn) listen(yield func(Event, error) bool) { t.yield = yield }
