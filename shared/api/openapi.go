@@ -141,6 +141,7 @@ var refusals = map[int]string{
 	http.StatusRequestEntityTooLarge: "TooLarge",
 	http.StatusUnprocessableEntity:   "Unprocessable",
 	http.StatusInternalServerError:   "Internal",
+	http.StatusBadGateway:            "Upstream",
 	http.StatusServiceUnavailable:    "Unavailable",
 }
 

@@ -87,6 +87,7 @@ var summaries = map[route.Name]string{
 	route.DeleteMemory:    "Delete a memory; one that isn't there doesn't matter",
 	route.MemoryTopics:    "The topics of the caller's memories",
 	route.MemoryStats:     "How many memories each user has",
+	route.MergeMemories:   "Let a model make one memory of all of a user's",
 }
 
 // conflicting are the routes that can be refused for the state that something is in:
@@ -94,6 +95,7 @@ var summaries = map[route.Name]string{
 var conflicting = []route.Name{
 	route.CreateRun, route.ListRuns, route.ContinueRun, route.CreateSession, route.DeleteSessions, route.GetSession, route.ChangeSession,
 	route.RenameSession, route.DeleteSession, route.SessionRuns, route.SessionPreviews, route.SessionRun,
+	route.MergeMemories,
 }
 
 // examples are bodies whose answers differ in kind.
@@ -158,6 +160,9 @@ func (op operation) refused(r *route.Route) (out []int) {
 	}
 	if slices.Contains(conflicting, r.Name) {
 		out = append(out, http.StatusConflict)
+	}
+	if r.Name == route.MergeMemories { // there is no user in its path, but there may be nothing of theirs; and a model is asked
+		out = append(out, http.StatusNotFound, http.StatusBadGateway)
 	}
 	return out
 }

@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -30,17 +31,19 @@ type Runs struct {
 	Runner    *run.Runner
 	Agents    Agents
 	Isolation Isolation
+	Now       func() time.Time
 	NewID     func() uuid.UUID
 }
 
 func (a Runs) endpoints() map[route.Name]endpoint {
 	return map[route.Name]endpoint{
-		route.CreateRun:   orAccepts[wire.Accepted](stream(a.create, reflect.TypeFor[wire.Run]())),
-		route.ListRuns:    answer(a.list),
-		route.GetRun:      answer(a.get),
-		route.CancelRun:   answer(a.cancel),
-		route.ContinueRun: stream(a.goOn, reflect.TypeFor[wire.Run]()),
-		route.ResumeRun:   stream(a.resume),
+		route.CreateRun:     orAccepts[wire.Accepted](stream(a.create, reflect.TypeFor[wire.Run]())),
+		route.ListRuns:      answer(a.list),
+		route.GetRun:        answer(a.get),
+		route.CancelRun:     answer(a.cancel),
+		route.ContinueRun:   stream(a.goOn, reflect.TypeFor[wire.Run]()),
+		route.ResumeRun:     stream(a.resume),
+		route.MergeMemories: answer(a.merge),
 	}
 }
 

@@ -47,6 +47,7 @@ const (
 	DeleteMemory   Name = "delete_memory"
 	MemoryTopics   Name = "memory_topics"
 	MemoryStats    Name = "memory_stats"
+	MergeMemories  Name = "optimize_memories"
 )
 
 // Function is one deployed unit: the Lambda function that serves a route.
@@ -114,6 +115,7 @@ var Table = New([]Route{
 	{Name: DeleteMemory, Method: "DELETE", Pattern: "/memories/{memory_id}", Function: Memories, Needs: needs("memories:delete")},
 	{Name: MemoryTopics, Method: "GET", Pattern: "/memory_topics", Function: Memories, Needs: needs("memories:read")},
 	{Name: MemoryStats, Method: "GET", Pattern: "/user_memory_stats", Function: Memories, Needs: needs("memories:read")},
+	{Name: MergeMemories, Method: "POST", Pattern: "/optimize-memories", Function: Runs, Needs: needs("memories:write")}, // it asks a model
 })
 
 func needs(texts ...string) []scope.Need {

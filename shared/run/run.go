@@ -35,6 +35,7 @@ type Agent struct {
 type Runner struct {
 	db     *store.DB
 	agents map[string]Agent
+	order  []Agent // as they were declared
 	log    *slog.Logger
 	now    func() time.Time
 	newID  func() uuid.UUID
@@ -58,7 +59,7 @@ const backgroundRuns = 32
 // New makes a Runner.
 func New(o Options) *Runner {
 	r := &Runner{
-		db: o.DB, agents: map[string]Agent{}, log: o.Log, now: o.Now, newID: o.NewID, live: newLive(o.DB, o.Log, o.Now),
+		db: o.DB, agents: map[string]Agent{}, order: o.Agents, log: o.Log, now: o.Now, newID: o.NewID, live: newLive(o.DB, o.Log, o.Now),
 		slots: make(chan struct{}, backgroundRuns),
 	}
 	for _, a := range o.Agents {

@@ -178,3 +178,35 @@ func (db *DB) MemoryStats(ctx context.Context, v Viewer, q MemoryQuery) (page []
 	}
 	return page, total, nil
 }
+
+// MergeMemories puts one memory in the place of several of the same owner, in one
+// statement. When one of them is gone or was changed since it was read,
+// fault.Conflict, and nothing is changed.
+func (db *DB) MergeMemories(ctx context.Context, old []Memory, merged Memory) error {
+	ids, changed := make([]uuid.UUID, len(old)), time.Time{}
+	for i, m := range old {
+		if ids[i] = m.MemoryID; m.UpdatedAt.After(changed) {
+			changed = m.UpdatedAt
+		}
+	}
+	n, err := db.exec(ctx, `
+		WITH same AS (
+			SELECT memory_id FROM keyway.memories WHERE memory_id = ANY(@ids) AND owner = @owner AND updated_at <= @changed FOR UPDATE
+		), gone AS (
+			DELETE FROM keyway.memories WHERE memory_id IN (SELECT memory_id FROM same) AND (SELECT count(*) FROM same) = @count
+			RETURNING memory_id
+		)
+		INSERT INTO keyway.memories (memory_id, owner, memory, topics, agent_id, team_id, created_at, updated_at)
+		SELECT @memory_id, @owner, @memory, @topics, @agent_id, @team_id, @created_at, @created_at WHERE EXISTS (SELECT FROM gone)`,
+		pgx.NamedArgs{
+			"ids": ids, "changed": changed, "count": len(old), "memory_id": merged.MemoryID, "owner": merged.Owner, "memory": merged.Memory,
+			"topics": merged.Topics, "agent_id": merged.AgentID, "team_id": merged.TeamID, "created_at": merged.CreatedAt,
+		})
+	if err != nil {
+		return fmt.Errorf("merge memories: %w", kindOf(err))
+	}
+	if n == 0 {
+		return fault.Public(fault.Conflict, "The memories changed meanwhile; try again", nil)
+	}
+	return nil
+}

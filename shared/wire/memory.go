@@ -18,3 +18,14 @@ type MemoryStats struct {
 	TotalMemories       int    `json:"total_memories"`
 	LastMemoryUpdatedAt Time   `json:"last_memory_updated_at"`
 }
+
+// MergedMemories answers how a model made one memory of several.
+type MergedMemories struct {
+	Memories            []Memory `json:"memories"`
+	MemoriesBefore      int      `json:"memories_before"`
+	MemoriesAfter       int      `json:"memories_after"`
+	TokensBefore        int      `json:"tokens_before"`
+	TokensAfter         int      `json:"tokens_after"`
+	TokensSaved         int      `json:"tokens_saved"`         // never below 0
+	ReductionPercentage float64  `json:"reduction_percentage"` // 0 to 100
+}

@@ -51,7 +51,7 @@ func All(p Parts) Service {
 			Isolation: isolation, Agents: listed, Policy: p.Policy, Started: p.Started,
 		},
 		list,
-		api.Runs{DB: p.DB, Runner: runner, Agents: list, Isolation: isolation, NewID: uuid.New},
+		api.Runs{DB: p.DB, Runner: runner, Agents: list, Isolation: isolation, Now: time.Now, NewID: uuid.New},
 		api.Sessions{DB: p.DB, Isolation: isolation, Agents: listed, Now: time.Now, NewID: uuid.New},
 		api.Memories{DB: p.DB, Isolation: isolation, Now: time.Now, NewID: uuid.New},
 	)

@@ -306,8 +306,17 @@ async def memories_are_kept():
     equal((await client.list_memories(headers=ANN)).meta.total_count, 0)
 
 
-async def optimizing_memories_is_not_served():
-    await refused(404, client.optimize_memories("ann", headers=ANN), "Not Found")
+async def several_memories_become_one():
+    await refused(404, client.optimize_memories("ann", headers=ANN), "No memories found for user ann")
+    for text in ("likes tea", "lives in Oslo"):
+        await client.create_memory(text, user_id="ann", topics=[text.split()[-1]], headers=ANN)
+    shown = await client.optimize_memories("ann", apply=False, headers=ANN)
+    equal((shown.memories_before, shown.memories_after, shown.memories[0].topics), (2, 1, ["tea", "Oslo"]))
+    equal((await client.list_memories(headers=ANN)).meta.total_count, 2)
+    done = await client.optimize_memories("ann", headers=ANN)
+    left = await client.list_memories(headers=ANN)
+    equal([(m.memory_id, m.memory) for m in left.data], [(done.memories[0].memory_id, done.memories[0].memory)])
+    equal(await client.delete_memories([done.memories[0].memory_id], headers=ANN), None)
 
 
 # Sessions

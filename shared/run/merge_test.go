@@ -1,0 +1,46 @@
+package run_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/model"
+)
+
+func TestNotesAreMergedByADeclaredAgentsModel(t *testing.T) {
+	t.Parallel()
+	b := newBenchFor(t, config.Agent{Model: config.Model{Provider: "openai", ID: "m-1"}}, says(" One ", "note.\n"))
+	for _, id := range []string{"", "openai:m-1"} {
+		got, err := b.runner.Merge(t.Context(), id, []string{"likes tea", "lives in Oslo"})
+		if err != nil || got != "One note." {
+			t.Errorf("%q %v", got, err)
+		}
+	}
+	if heard := b.model.requests()[0].Messages; !strings.Contains(heard[1].Content, "- likes tea\n- lives in Oslo") || heard[0].Role != model.System {
+		t.Errorf("%+v", heard)
+	}
+	if _, err := b.runner.Merge(t.Context(), "openai:other", nil); !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "openai:m-1") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestNotesThatWereNotMergedWholeAreAnError(t *testing.T) {
+	t.Parallel()
+	cut := func(_ context.Context, say func(model.Part) bool) error {
+		say(model.Part{Text: "half a"})
+		say(model.Part{End: &model.End{FinishReason: "length"}})
+		return nil
+	}
+	for name, answer := range map[string]answer{
+		"cut": cut, "empty": says(" "), "failed": fails(fault.Public(fault.Upstream, "no", nil), "x"),
+	} {
+		b := newBench(t, answer)
+		if got, err := b.runner.Merge(t.Context(), "", []string{"a"}); !errors.Is(err, fault.Upstream) {
+			t.Errorf("%s: %q %v", name, got, err)
+		}
+	}
+}
