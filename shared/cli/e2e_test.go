@@ -49,6 +49,12 @@ type running struct {
 // start serves an example. env adds to and replaces the usual environment.
 func start(t *testing.T, example string, model *modeltest.Server, env ...string) *running {
 	t.Helper()
+	return startOwn(t, Own{}, example, model, env...)
+}
+
+// startOwn is start of an operator's own program.
+func startOwn(t *testing.T, own Own, example string, model *modeltest.Server, env ...string) *running {
+	t.Helper()
 	r := &running{t: t, model: model, db: storetest.EmptyURL(t), tokens: pyjwt(t, example), stderr: &syncBuffer{}}
 	vars := map[string]string{
 		"JWT_VERIFICATION_KEY": config.PublishedSecret, "DATABASE_URL": r.db,
@@ -58,7 +64,7 @@ func start(t *testing.T, example string, model *modeltest.Server, env ...string)
 		vars[env[i]] = env[i+1]
 	}
 	e := testEnv(vars)
-	e.err = r.stderr
+	e.own, e.err = own, r.stderr
 	e.cli = &cli{Config: filepath.Join("..", "..", "examples", example, "keyway.yaml"), Data: t.TempDir()}
 	if strings.HasSuffix(example, ".yaml") {
 		e.cli.Config = example
