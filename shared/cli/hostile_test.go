@@ -1,12 +1,9 @@
 package cli
 
 import (
-	"bytes"
 	"net/url"
 	"strings"
 	"testing"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/keyway-agents/keyway/shared/route"
 )
@@ -160,99 +157,6 @@ func TestOddQueriesAndPathsAreNeverInternalErrors(t *testing.T) {
 			}
 		}
 	}
-}
-
-// For every route with somebody's data, a second user's request answers exactly
-// as for data that isn't there, and changes nothing. The table is held against
-// the route table: a new route must be put here or among those without data.
-func TestAnotherUsersDataAnswersAsIfItDidNotExist(t *testing.T) {
-	t.Parallel()
-	r := start(t, "quickstart", echo(t))
-	r.run("ann", "assistant", "message", "private", "session_id", "hers").want(t, "run", 200)
-	conn, err := pgx.Connect(t.Context(), r.db)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(t.Context())
-	snapshot := func() (rows string) {
-		if err := conn.QueryRow(t.Context(), `SELECT jsonb_agg(r)::text || (SELECT jsonb_agg(s)::text FROM keyway.sessions s) FROM keyway.runs r`).Scan(&rows); err != nil {
-			t.Fatal(err)
-		}
-		return rows
-	}
-	var run string
-	if err := conn.QueryRow(t.Context(), "SELECT run_id::text FROM keyway.runs").Scan(&run); err != nil {
-		t.Fatal(err)
-	}
-	const noRun = "00000000-0000-4000-8000-000000000000"
-	withData := map[route.Name]string{
-		route.ListSessions:  "GET /sessions?user_id=SESSION",
-		route.GetSession:    "GET /sessions/SESSION",
-		route.SessionRuns:   "GET /sessions/SESSION/runs",
-		route.SessionRun:    "GET /sessions/SESSION/runs/RUN",
-		route.DeleteSession: "DELETE /sessions/SESSION",
-		route.ListRuns:      "GET /agents/assistant/runs?session_id=SESSION",
-		route.GetRun:        "GET /agents/assistant/runs/RUN?session_id=SESSION",
-		route.CancelRun:     "POST /agents/assistant/runs/RUN/cancel?session_id=SESSION",
-		route.ContinueRun:   "POST /agents/assistant/runs/RUN/continue",
-		route.ResumeRun:     "POST /agents/assistant/runs/RUN/resume",
-	}
-	without := []route.Name{route.Index, route.Health, route.Info, route.OpenAPI, route.Docs, route.Config, route.ListAgents, route.GetAgent,
-		route.ListTeams, route.ListWorkflows, route.CreateRun /* writes to the caller's own; see below */}
-	known := map[route.Name]bool{}
-	for _, name := range without {
-		known[name] = true
-	}
-	before := snapshot()
-	for rt := range route.Table.All() {
-		request, ok := withData[rt.Name]
-		if !ok && !known[rt.Name] {
-			t.Errorf("%s is not in this test", rt)
-		}
-		if !ok {
-			continue
-		}
-		ask := func(session, run string) reply {
-			method, path, _ := strings.Cut(strings.NewReplacer("SESSION", session, "RUN", run).Replace(request), " ")
-			if rt.Name == route.ContinueRun {
-				return r.call("bob", method, path, strings.NewReader("session_id="+session), "Content-Type", "application/x-www-form-urlencoded")
-			}
-			return r.call("bob", method, path, nil)
-		}
-		theirs, nobodys := ask("hers", run), ask("gone", noRun)
-		blank := func(s string) string {
-			return strings.NewReplacer("hers", "SESSION", "gone", "SESSION", run, "RUN", noRun, "RUN").Replace(s)
-		}
-		if theirs.status != nobodys.status || blank(theirs.body) != blank(nobodys.body) {
-			t.Errorf("%s: hers %d %s, nobody's %d %s", rt, theirs.status, theirs.body, nobodys.status, nobodys.body)
-		}
-		if theirs.status >= 500 || strings.Contains(theirs.body, "private") {
-			t.Errorf("%s: %d %s", rt, theirs.status, theirs.body)
-		}
-	}
-	// A run into her session's id is a session of bob's own, without her history.
-	r.run("bob", "assistant", "message", "hello", "session_id", "hers").want(t, "bob uses the same id", 200)
-	requests := r.model.Requests()
-	if heard := requests[len(requests)-1].Body["messages"]; strings.Contains(strings.ReplaceAll(strings.ToLower(asText(heard)), "\n", " "), "private") {
-		t.Errorf("bob's model heard her words: %v", heard)
-	}
-	if _, err := conn.Exec(t.Context(), "DELETE FROM keyway.sessions WHERE owner = 'bob'"); err != nil {
-		t.Fatal(err)
-	}
-	if after := snapshot(); after != before {
-		t.Errorf("something changed:\n%s\n%s", before, after)
-	}
-	// She and an administrator see it; a token without sub owns nothing.
-	r.get("ann", "/sessions/hers").want(t, "she", 200, "private")
-	r.get("admin", "/sessions/hers").want(t, "an administrator", 200, "private")
-	r.get("", "/sessions").want(t, "a token that names nobody", 403, "Authenticated request is missing a user identity")
-	r.run("", "assistant", "message", "hi").want(t, "a run that is nobody's", 403, "missing a user identity")
-}
-
-func asText(v any) string {
-	var b bytes.Buffer
-	_ = printJSON(&b, v)
-	return b.String()
 }
 
 func TestWhoAsksWithoutATokenIsToldSoBeforeAnythingElse(t *testing.T) {

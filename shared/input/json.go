@@ -167,21 +167,23 @@ func (s *scanner) escape(start int) {
 	default:
 		s.fail(at, `Invalid \escape`)
 	}
-	r := s.hex(at)
+	r := s.hex()
 	if !utf16.IsSurrogate(r) {
 		return
 	}
 	low := rune(0)
 	if s.is('\\') && s.i+1 < len(s.data) && s.data[s.i+1] == 'u' {
 		s.i += 2
-		low = s.hex(at)
+		low = s.hex()
 	}
 	if utf16.DecodeRune(r, low) == utf8.RuneError {
 		s.fail(at, "Half a surrogate pair")
 	}
 }
 
-func (s *scanner) hex(at int) (r rune) {
+// hex reads four digits; what is wrong with them is found at the u.
+func (s *scanner) hex() (r rune) {
+	at := s.i - 1
 	for range 4 {
 		c := byte(0)
 		if s.i < len(s.data) {
@@ -193,48 +195,50 @@ func (s *scanner) hex(at int) (r rune) {
 		case c|0x20 >= 'a' && c|0x20 <= 'f':
 			r = r<<4 | rune(c|0x20-'a'+10)
 		default:
-			s.fail(at+1, `Invalid \uXXXX escape`)
+			s.fail(at, `Invalid \uXXXX escape`)
 		}
 		s.i++
 	}
 	return r
 }
 
-// number reads RFC 8259's grammar and refuses what no float64 holds: PostgreSQL
-// would keep 1e999 with its thousand digits, and no reader could take it back.
+// number reads as much as is a number in RFC 8259's grammar, as Python does: of 1.x
+// it is the 1, and the mistake is what follows. What no float64 holds is refused:
+// PostgreSQL would keep 1e999 with its thousand digits, and no reader could take it
+// back.
 func (s *scanner) number() {
 	start := s.i
-	digits := func() bool {
-		from := s.i
-		for s.i < len(s.data) && s.data[s.i] >= '0' && s.data[s.i] <= '9' {
-			s.i++
-		}
-		return s.i > from
-	}
 	if s.is('-') {
 		s.i++
 	}
 	if s.is('0') {
 		s.i++
-	} else if !digits() {
+	} else if !s.digits() {
 		s.fail(start, "Expecting value")
 	}
-	if s.is('.') {
-		s.i++
-		if !digits() {
-			s.fail(start, "Expecting value")
+	if end := s.i; s.is('.') {
+		if s.i++; !s.digits() {
+			s.i = end
 		}
 	}
-	if s.is('e') || s.is('E') {
-		s.i++
-		if s.is('+') || s.is('-') {
+	if end := s.i; s.is('e') || s.is('E') {
+		if s.i++; s.is('+') || s.is('-') {
 			s.i++
 		}
-		if !digits() {
-			s.fail(start, "Expecting value")
+		if !s.digits() {
+			s.i = end
 		}
 	}
 	if !holds(s.data[start:s.i]) {
 		s.fail(start, "Number out of range")
 	}
+}
+
+// digits reports whether it read any.
+func (s *scanner) digits() bool {
+	from := s.i
+	for s.i < len(s.data) && s.data[s.i] >= '0' && s.data[s.i] <= '9' {
+		s.i++
+	}
+	return s.i > from
 }

@@ -13,6 +13,8 @@ import jwt
 KEY = "your-secret-key-at-least-256-bits-long"
 EXP = 4102444800
 
+OWN = [f"{family}:{action}" for family in ("sessions", "memories") for action in ("read", "write", "delete")]
+
 CALLERS = {
     "per-agent-permissions": {
         "web_user": ["agents:read", "agents:web-search-agent:run"],
@@ -39,10 +41,10 @@ CALLERS = {
     },
     "quickstart": {
         "admin": ["agent_os:admin"],
-        "ann": ["agents:*:read", "agents:assistant:run", "sessions:read", "sessions:delete"],
-        "bob": ["agents:*:read", "agents:assistant:run", "sessions:read", "sessions:delete"],
+        "ann": ["agents:*:read", "agents:assistant:run", *OWN],
+        "bob": ["agents:*:read", "agents:assistant:run", *OWN],
         "nobody": [],
-        "": ["agents:run", "agents:read", "sessions:read"],
+        "": ["agents:run", "agents:read", *OWN],
     },
     "testdata/clients/keyway.yaml": {
         "admin": ["agent_os:admin"],
