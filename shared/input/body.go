@@ -25,26 +25,24 @@ func (in *reader) body(w http.ResponseWriter, r *http.Request, v reflect.Value) 
 	optional := v.Kind() == reflect.Pointer
 	if len(data) == 0 {
 		if !optional {
-			in.faults = append(in.faults, fault.Missing("body"))
+			in.absent(v.Type())
 		}
 		return nil
 	}
-	if media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); media != "" && media != "application/json" && !strings.HasSuffix(media, "+json") {
-		in.notAnObject(string(data))
+	if !isJSON(r.Header.Get("Content-Type")) {
+		in.notAnObject(v, short(string(data)))
 		return nil
 	}
 	if !utf8.Valid(data) {
 		return fault.Public(fault.Invalid, "There was an error parsing the body", nil)
 	}
+	data = bytes.TrimPrefix(data, []byte("\ufeff")) // Python leaves out the mark of UTF-8
 	if e := check(data); e != nil {
 		at := utf8.RuneCount(data[:e.at])
 		in.complain("json_invalid", "JSON decode error", struct{}{}, fault.Members{{Name: "error", Value: e.text}}, "body", at)
 		return nil
 	}
-	if string(bytes.TrimSpace(data)) == "null" {
-		if !optional {
-			in.faults = append(in.faults, fault.Missing("body"))
-		}
+	if optional && string(bytes.TrimSpace(data)) == "null" {
 		return nil
 	}
 	if optional {
@@ -55,7 +53,35 @@ func (in *reader) body(w http.ResponseWriter, r *http.Request, v reflect.Value) 
 	return nil
 }
 
-func (in *reader) notAnObject(value any) {
+// isJSON reports whether FastAPI reads JSON from a body of this content type.
+func isJSON(contentType string) bool {
+	media, _, _ := mime.ParseMediaType(contentType)
+	subtype, ok := strings.CutPrefix(media, "application/")
+	return ok && (subtype == "json" || strings.HasSuffix(subtype, "+json"))
+}
+
+// absent complains of a body that isn't there; of one that only wraps a field
+// (embed) FastAPI misses the field.
+func (in *reader) absent(t reflect.Type) {
+	if name, ok := embedded(t); ok {
+		in.faults = append(in.faults, fault.Missing("body", name))
+		return
+	}
+	in.faults = append(in.faults, fault.Missing("body"))
+}
+
+func embedded(t reflect.Type) (name string, ok bool) {
+	if t.Kind() != reflect.Struct || t.NumField() != 1 || t.Field(0).Tag.Get("embed") == "" {
+		return "", false
+	}
+	return t.Field(0).Tag.Get("json"), true
+}
+
+func (in *reader) notAnObject(v reflect.Value, value any) {
+	if _, ok := embedded(v.Type()); ok {
+		in.absent(v.Type())
+		return
+	}
 	in.complain("model_attributes_type", "Input should be a valid dictionary or object to extract fields from", value, nil, "body")
 }
 
@@ -63,8 +89,8 @@ func (in *reader) notAnObject(value any) {
 // names the last counts, as in Python; unknown ones are left alone.
 func (in *reader) object(data []byte, v reflect.Value) {
 	var members map[string]json.RawMessage
-	if json.Unmarshal(data, &members) != nil {
-		in.notAnObject(echo(data))
+	if json.Unmarshal(data, &members) != nil || members == nil {
+		in.notAnObject(v, echo(data))
 		return
 	}
 	t := v.Type()
@@ -80,7 +106,7 @@ func (in *reader) object(data []byte, v reflect.Value) {
 			in.wrongType(v.Field(i).Type(), raw, name)
 		default:
 			missing := fault.Missing("body", name)
-			if t.NumField() > 1 || f.Tag.Get("embed") == "" {
+			if f.Tag.Get("embed") == "" {
 				missing.Input = echo(data)
 			}
 			in.faults = append(in.faults, missing)
@@ -133,6 +159,10 @@ func (in *reader) list(v reflect.Value, tag reflect.StructTag, raw json.RawMessa
 	}
 	texts := make([]string, len(elements))
 	for i, e := range elements {
+		if e[0] != '"' && tag.Get("enum") != "" {
+			in.notInEnum(echo(e), tag.Get("enum"), "body", name, i)
+			continue
+		}
 		if e[0] != '"' {
 			in.complain("string_type", "Input should be a valid string", echo(e), nil, "body", name, i)
 			continue
@@ -183,13 +213,22 @@ func (in *reader) wrongType(t reflect.Type, raw json.RawMessage, name string) {
 	in.complain(kind, msg, echo(raw), nil, "body", name)
 }
 
-// echo shows a caller what was sent, unless it is long.
+// echo and short show a caller what was sent, unless it is long.
 func echo(raw json.RawMessage) any {
-	if len(raw) > 1000 {
+	if len(raw) > maxEcho {
 		return nil
 	}
 	return raw
 }
+
+func short(text string) any {
+	if len(text) > maxEcho {
+		return nil
+	}
+	return text
+}
+
+const maxEcho = 1000
 
 // nulIn finds an escaped NUL, which PostgreSQL's jsonb can't hold, in valid JSON.
 func nulIn(raw []byte) bool {

@@ -49,7 +49,7 @@ func (in *reader) value(v reflect.Value, tag reflect.StructTag, given []string, 
 		in.faults = append(in.faults, fault.Missing(loc, name))
 		return
 	}
-	if !ok || s == "" && loc == "body" || s == "" && v.Kind() == reflect.String {
+	if !ok || s == "" && (loc == "body" || v.Kind() == reflect.String && tag.Get("enum") == "") {
 		if s, ok = tag.Lookup("default"); !ok {
 			return
 		}
@@ -76,7 +76,7 @@ func (in *reader) text(s string, tag reflect.StructTag, loc ...any) string {
 	case !utf8.ValidString(s):
 		in.complain("string_unicode", "Input should be a valid string, unable to parse raw data as a unicode string", nil, nil, loc...)
 	case strings.ContainsRune(s, 0):
-		in.complain("value_error", "Value error, a NUL character can't be stored", s, nil, loc...)
+		in.complain("value_error", "Value error, a NUL character can't be stored", short(s), nil, loc...)
 	case most > 0 && len(s) > most:
 		in.complain("string_too_long", fmt.Sprintf("String should have at most %d bytes", most), nil, fault.Members{{Name: "max_length", Value: most}}, loc...)
 	case tag.Get("enum") != "":
@@ -88,17 +88,21 @@ func (in *reader) text(s string, tag reflect.StructTag, loc ...any) string {
 }
 
 func (in *reader) enum(s, words string, loc ...any) string {
-	list := strings.Split(words, ",")
-	if slices.Contains(list, s) {
+	if slices.Contains(strings.Split(words, ","), s) {
 		return s
 	}
+	in.notInEnum(short(s), words, loc...)
+	return ""
+}
+
+func (in *reader) notInEnum(value any, words string, loc ...any) {
+	list := strings.Split(words, ",")
 	quoted := make([]string, len(list))
 	for i, w := range list {
 		quoted[i] = "'" + w + "'"
 	}
 	expected := strings.Join(quoted[:len(quoted)-1], ", ") + " or " + quoted[len(quoted)-1]
-	in.complain("enum", "Input should be "+expected, s, fault.Members{{Name: "expected", Value: expected}}, loc...)
-	return ""
+	in.complain("enum", "Input should be "+expected, value, fault.Members{{Name: "expected", Value: expected}}, loc...)
 }
 
 // boolean reads pydantic's words.
@@ -109,7 +113,7 @@ func (in *reader) boolean(s string, loc ...any) bool {
 	case "0", "false", "f", "no", "n", "off":
 		return false
 	}
-	in.complain("bool_parsing", "Input should be a valid boolean, unable to interpret input", s, nil, loc...)
+	in.complain("bool_parsing", "Input should be a valid boolean, unable to interpret input", short(s), nil, loc...)
 	return false
 }
 
@@ -123,9 +127,9 @@ func (in *reader) integer(s string, wide bool, tag reflect.StructTag, loc ...any
 	min, _ := strconv.ParseInt(least, 10, 64)
 	switch {
 	case err != nil:
-		in.complain("int_parsing", "Input should be a valid integer, unable to parse string as an integer", s, nil, loc...)
+		in.complain("int_parsing", "Input should be a valid integer, unable to parse string as an integer", short(s), nil, loc...)
 	case bounded && n < min:
-		in.complain("greater_than_equal", fmt.Sprintf("Input should be greater than or equal to %d", min), s, fault.Members{{Name: "ge", Value: min}}, loc...)
+		in.complain("greater_than_equal", fmt.Sprintf("Input should be greater than or equal to %d", min), short(s), fault.Members{{Name: "ge", Value: min}}, loc...)
 	}
 	return n
 }

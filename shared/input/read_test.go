@@ -1,0 +1,219 @@
+package input
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/keyway-agents/keyway/shared/fault"
+)
+
+const (
+	formKind      = "application/x-www-form-urlencoded"
+	multipartKind = "multipart/form-data; boundary=X"
+)
+
+// ask reads a body into an input; length < 0 sends it without its length.
+func ask(into any, kind string, body io.Reader, length int64) error {
+	r := httptest.NewRequest("POST", "/", body)
+	r.ContentLength = length
+	r.Header.Set("Content-Type", kind)
+	return Read(httptest.NewRecorder(), r, into)
+}
+
+func TestABodyMayHaveTenMegabytesAndNoMore(t *testing.T) {
+	t.Parallel()
+	for kind, frame := range map[string][2]string{
+		"application/json": {`{"session_state":{"a":"`, `"}}`},
+		formKind:           {"message=", ""},
+		multipartKind:      {"--X\r\nContent-Disposition: form-data; name=\"message\"\r\n\r\n", "\r\n--X--\r\n"},
+	} {
+		for n, want := range map[int]fault.Kind{MaxBody: 0, MaxBody + 1: fault.TooLarge, MaxBody + 1<<20: fault.TooLarge} {
+			body := frame[0] + strings.Repeat("x", n-len(frame[0])-len(frame[1])) + frame[1]
+			for _, length := range []int64{int64(n), -1} {
+				into := any(new(inForm))
+				if kind == "application/json" {
+					into = new(inOptional)
+				}
+				err := ask(into, kind, strings.NewReader(body), length)
+				if want == 0 && err != nil || want != 0 && !errors.Is(err, want) {
+					t.Errorf("%s of %d bytes, said to be %d: %v", kind, n, length, err)
+				}
+			}
+		}
+	}
+}
+
+func TestABodyThatBreaksOffIsNotHalfRead(t *testing.T) {
+	t.Parallel()
+	const whole = "--X\r\nContent-Disposition: form-data; name=\"message\"\r\n\r\nhi\r\n--X\r\nContent-Disposition: form-data; name=\"files\"; filename=\"a.txt\"\r\n\r\nhello\r\n--X--\r\n"
+	for n := 1; n < strings.LastIndex(whole, "--X--")+len("--X--"); n++ {
+		in := inForm{}
+		err := ask(&in, multipartKind, strings.NewReader(whole[:n]), int64(n))
+		if !errors.Is(err, fault.Invalid) || fault.Detail(err) != "Invalid multipart data." {
+			t.Errorf("%q: %v", whole[:n], err)
+		}
+	}
+	broken := io.MultiReader(strings.NewReader(`{"session_state":{}}`), failing{})
+	if err := ask(&inOptional{}, "application/json", broken, -1); !errors.Is(err, fault.Invalid) || strings.Contains(fault.Detail(err), "reset") {
+		t.Errorf("%v", err)
+	}
+}
+
+type failing struct{}
+
+func (failing) Read([]byte) (int, error) { return 0, errors.New("connection reset by 10.0.0.7") }
+
+func TestWhatIsLongIsNotEchoed(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 5000)
+	for body, into := range map[string]any{
+		"message=hi&stream=" + long:                       new(inForm),
+		"message=hi&version=" + long:                      new(inForm),
+		"message=" + long + "%00":                         new(inForm),
+		"message=hi&files=" + long:                        new(inForm),
+		`{"session_types":["` + long + `"]}`:              new(inDelete),
+		`{"session_ids":"` + long + `"}`:                  new(inDelete),
+		`{"session_ids":["` + long + `\u0000"]}`:          new(inDelete),
+		`{"memory":"` + long + `"}`:                       new(inMemory),
+		`["` + long + `"]`:                                new(inMemory),
+		`{"memory":"x","user_id":["` + long + `"]}`:       new(inMemory),
+		`{"session_state":"` + long + `"}`:                new(inOptional),
+		`{"session_state":{"a":"` + long + `\u0000"}}`:    new(inOptional),
+		"this is no JSON at all, whatever it says" + long: new(inOptional),
+	} {
+		kind := "application/json"
+		switch {
+		case strings.HasPrefix(body, "message"):
+			kind = formKind
+		case strings.HasPrefix(body, "this"):
+			kind = "text/plain"
+		}
+		status, _, answer := fault.Answer(ask(into, kind, strings.NewReader(body), int64(len(body))))
+		if status != 422 || len(answer) > 1000 {
+			t.Errorf("%.40s: %d with %d bytes", body, status, len(answer))
+		}
+	}
+}
+
+func TestAnObjectInAFormsFieldIsNamedWhenItIsWrong(t *testing.T) {
+	t.Parallel()
+	for text, says := range map[string]string{
+		"":                         "",
+		"{}":                       "",
+		` {"a":[1,{"b":null}]} `:   "",
+		`{"a":"\\u0000"}`:          "", // a backslash and u0000
+		`{"a":"\u0000"}`:           `"type":"value_error","loc":["body","session_state"]`,
+		`{"\u0000":1}`:             `"type":"value_error","loc":["body","session_state"]`,
+		`{"a":"\\\u0000"}`:         `"type":"value_error","loc":["body","session_state"]`,
+		"null":                     `"type":"dict_type","loc":["body","session_state"]`,
+		"[]":                       `"type":"dict_type","loc":["body","session_state"]`,
+		`"x"`:                      `"type":"dict_type","loc":["body","session_state"]`,
+		" ":                        `"type":"json_invalid","loc":["body","session_state"]`,
+		"{":                        `"type":"json_invalid","loc":["body","session_state"]`,
+		`{"a":NaN}`:                `"type":"json_invalid","loc":["body","session_state"]`,
+		`{"a":1e999}`:              `"type":"json_invalid","loc":["body","session_state"]`,
+		`{"a":"\ud800"}`:           `"type":"json_invalid","loc":["body","session_state"]`,
+		strings.Repeat("[", 10000): `"type":"json_invalid","loc":["body","session_state"]`,
+	} {
+		o, err := ObjectFrom(text, "body", "session_state")
+		if says == "" {
+			if err != nil || string(o) != text {
+				t.Errorf("%q: %s %v", text, o, err)
+			}
+			continue
+		}
+		if status, _, answer := fault.Answer(err); status != 422 || !strings.Contains(string(answer), says) {
+			t.Errorf("%q: %d %s", text, status, answer)
+		}
+	}
+}
+
+// holdable fails for a text that PostgreSQL can't hold.
+func holdable(t *testing.T, texts ...string) {
+	t.Helper()
+	for _, s := range texts {
+		if !utf8.ValidString(s) || strings.ContainsRune(s, 0) {
+			t.Errorf("%q was let through", s)
+		}
+	}
+}
+
+// holdableJSON fails for JSON that PostgreSQL's jsonb can't hold.
+func holdableJSON(t *testing.T, o Object) {
+	t.Helper()
+	if o == nil {
+		return
+	}
+	var v map[string]any
+	if err := json.Unmarshal(o, &v); err != nil || nulIn(o) || bytes.IndexByte(o, 0) >= 0 || !utf8.Valid(o) {
+		t.Errorf("%q was let through: %v", o, err)
+	}
+}
+
+// sound fails for an error that isn't a caller's, or whose answer is no JSON.
+func sound(t *testing.T, err error) {
+	t.Helper()
+	if err == nil {
+		return
+	}
+	if status, _, body := fault.Answer(err); status < 400 || status > 499 || !json.Valid(body) {
+		t.Errorf("%v: %d %s", err, status, body)
+	}
+}
+
+func FuzzReadQuery(f *testing.F) {
+	for _, s := range []string{"name=x", "name=%00", "name=%ff&limit=0", "status=a&status=%zz", ";&=&&name", "created_after=-9223372036854775808"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, query string) {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.URL.RawQuery = query
+		var in inQuery
+		err := Read(httptest.NewRecorder(), r, &in)
+		if sound(t, err); err != nil {
+			return
+		}
+		holdable(t, append(in.Statuses, in.Type, in.Order, in.Name)...)
+		if in.Limit < 1 || in.Page < 1 || in.Limit > 1<<31-1 {
+			t.Errorf("%q: limit %d, page %d", query, in.Limit, in.Page)
+		}
+	})
+}
+
+func FuzzReadForm(f *testing.F) {
+	f.Add(formKind, "message=hi&stream=0")
+	f.Add(multipartKind, "--X\r\nContent-Disposition: form-data; name=\"message\"\r\n\r\nhi\r\n--X\r\nContent-Disposition: form-data; name=\"files\"; filename=\"a\"\r\n\r\nz\r\n--X--\r\n")
+	f.Add("multipart/form-data; boundary=\"\x00\"", "--")
+	f.Fuzz(func(t *testing.T, kind, body string) {
+		var in inForm
+		err := ask(&in, kind, strings.NewReader(body), int64(len(body)))
+		if sound(t, err); err == nil {
+			holdable(t, in.Message)
+		}
+	})
+}
+
+func FuzzReadBody(f *testing.F) {
+	for _, s := range []string{`{}`, `null`, `{"session_id":"\u0000"}`, `{"session_state":{"a":"\ud800"},"session_name":""}`, `{"session_state":{"\\u0000":1e308}}`, "\ufeff{}", `[]`, "\xff"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		var in inOptional
+		err := ask(&in, "application/json", strings.NewReader(body), int64(len(body)))
+		if sound(t, err); err != nil || in.Body == nil {
+			return
+		}
+		for _, p := range []*string{in.Body.ID, in.Body.Name} {
+			if p != nil {
+				holdable(t, *p)
+			}
+		}
+		holdableJSON(t, in.Body.State)
+	})
+}
