@@ -46,8 +46,8 @@ func (a Runs) resume(w http.ResponseWriter, r *request, in resumeRun) error {
 	}
 	if id, given := r.Header["Last-Event-Id"]; given { // a browser's EventSource
 		f.ids = true
-		if n, err := strconv.Atoi(id[0]); err == nil && in.LastEventIndex == nil {
-			f.after = n
+		if n, err := strconv.ParseInt(id[0], 10, 32); err == nil && in.LastEventIndex == nil { // no event has a larger index
+			f.after = int(n)
 		}
 	}
 	return f.follow(r.Context(), w, row)

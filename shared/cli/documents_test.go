@@ -128,7 +128,7 @@ func TestDocumentCustomScopeMappings(t *testing.T) {
 	r.get(admin, "/memories").want(t, "admin lists memories", 403, `"missing":["memory:admin"]`)
 	memory := func() io.Reader { return strings.NewReader(`{"memory":"Likes tea"}`) }
 	r.call(admin, "POST", "/memories", memory()).want(t, "admin writes a memory", 403, `"missing":["memory:write"]`)
-	r.call(super, "POST", "/memories", memory()).want(t, "superadmin writes a memory", 200, "Likes tea")
+	r.call(super, "POST", "/memories", memory(), "Content-Type", "application/json").want(t, "superadmin writes a memory", 200, "Likes tea")
 	r.get(super, "/memories").want(t, "superadmin lists memories", 200, "Likes tea")
 	// "Super admin - bypasses all checks", and sees everybody's sessions.
 	r.run(super, "research-agent", "message", "x").want(t, "superadmin runs", 200, "event: RunCompleted")

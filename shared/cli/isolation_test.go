@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -160,11 +161,13 @@ var pay = tool.Tool{
 	Confirm: true,
 }
 
-// written is a keyway.yaml with an assistant who may pay, and one line under auth.
-func written(t *testing.T, auth string) string {
+// written is a keyway.yaml with one line under auth and an assistant who has the
+// tools; without any it may pay.
+func written(t *testing.T, auth string, tools ...string) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "keyway.yaml")
-	text := fmt.Sprintf("id: quickstart\nauth:\n  keys: [\"${JWT_VERIFICATION_KEY}\"]\n  %s\nagents:\n  - {id: assistant, model: \"openai:gpt-4o\", add_history_to_context: true, tools: [pay]}\n", auth)
+	text := fmt.Sprintf("id: quickstart\nauth:\n  keys: [\"${JWT_VERIFICATION_KEY}\"]\n  %s\nagents:\n  - {id: assistant, model: \"openai:gpt-4o\", add_history_to_context: true, tools: [%s]}\n",
+		auth, cmp.Or(strings.Join(tools, ", "), "pay"))
 	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

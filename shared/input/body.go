@@ -244,10 +244,12 @@ func nulIn(raw []byte) bool {
 	}
 }
 
-// holds reports whether a float64 holds the JSON number, if not exactly.
+// holds reports whether a float64 holds the JSON number, if not exactly. 1e-9999 is
+// no 0.
 func holds(number []byte) bool {
-	_, err := strconv.ParseFloat(string(number), 64)
-	return err == nil
+	f, err := strconv.ParseFloat(string(number), 64)
+	digits, _, _ := bytes.Cut(bytes.ToLower(number), []byte("e"))
+	return err == nil && (f != 0 || !bytes.ContainsAny(digits, "123456789"))
 }
 
 // ObjectFrom reads a JSON object that stands as text in a form's field; "" is nil.

@@ -1,7 +1,6 @@
 package run
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -294,9 +293,4 @@ func (t *turn) result() *wire.Run {
 // anything, NUL and broken UTF-8 included.
 func storable(text string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
-}
-
-// storableJSON is storable for JSON, in which NUL hides as an escape.
-func storableJSON(data json.RawMessage) json.RawMessage {
-	return bytes.ReplaceAll(data, []byte(`\u0000`), []byte(`\ufffd`))
 }

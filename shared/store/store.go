@@ -179,6 +179,8 @@ func kindOf(err error) error {
 		return unavailable(err)
 	case "22": // text or numbers that PostgreSQL can't hold
 		return fault.Public(fault.Invalid, "The request holds text or numbers that can't be stored", err)
+	case "54": // a limit of PostgreSQL, such as 256 MB of jsonb
+		return fault.Public(fault.TooLarge, "The request holds more than can be stored", err)
 	}
 	if pg.Code == "42P01" || pg.Code == "3F000" { // no such table, no such schema
 		return fault.Public(fault.Unavailable, "The database schema is missing; run keyway migrate", err)
