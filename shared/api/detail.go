@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"reflect"
-	"slices"
 
 	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/wire"
@@ -29,13 +28,11 @@ type spliced struct {
 // mark is a text that nothing else in a document can be: a NUL is never stored.
 var mark = json.RawMessage(`"\u0000"`)
 
-func (s spliced) document() ([]byte, error) {
+// parts are the document, piece after piece.
+func (s spliced) parts() ([][]byte, error) {
 	data, err := wire.Marshal(s.value)
-	if err != nil {
-		return nil, err
-	}
 	before, after, _ := bytes.Cut(data, mark)
-	return slices.Concat(before, s.part, after), nil
+	return [][]byte{before, s.part, after}, err
 }
 
 // briefTypes and wholeTypes are what brief and whole give.

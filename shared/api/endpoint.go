@@ -97,17 +97,27 @@ func reading[In any](f func(http.ResponseWriter, *request, In) error) func(http.
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) error {
-	encode := func() ([]byte, error) { return wire.Marshal(v) }
-	if s, ok := v.(spliced); ok {
-		encode = s.document
-	}
-	data, err := encode()
+	parts, err := partsOf(v)
 	if err != nil {
 		return err
 	}
+	length := 0
+	for _, p := range parts {
+		length += len(p)
+	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(data))) // else it goes out in chunks, a system call each
+	w.Header().Set("Content-Length", strconv.Itoa(length)) // else it goes out in chunks, a system call each
 	w.WriteHeader(status)
-	_, _ = w.Write(data) // the client may be gone; there is nobody to tell
+	for _, p := range parts {
+		_, _ = w.Write(p) // the client may be gone; there is nobody to tell
+	}
 	return nil
+}
+
+func partsOf(v any) ([][]byte, error) {
+	if s, ok := v.(spliced); ok {
+		return s.parts()
+	}
+	data, err := wire.Marshal(v)
+	return [][]byte{data}, err
 }

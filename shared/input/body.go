@@ -255,10 +255,11 @@ func holds(number []byte) bool {
 // ObjectFrom reads a JSON object that stands as text in a form's field; "" is nil.
 // Its error names the field.
 func ObjectFrom(text string, loc ...any) (Object, error) {
+	if text == "" {
+		return nil, nil
+	}
 	in := &reader{}
 	switch e := check([]byte(text)); {
-	case text == "":
-		return nil, nil
 	case e != nil:
 		in.complain("json_invalid", "Invalid JSON: "+e.text, nil, fault.Members{{Name: "error", Value: e.text}}, loc...)
 	case strings.TrimSpace(text)[0] != '{':
