@@ -52,14 +52,14 @@ func newServer(quit ...<-chan struct{}) *sdk.Server {
 	sdk.AddTool(s, &sdk.Tool{Name: "huge"}, func(context.Context, *sdk.CallToolRequest, said) (*sdk.CallToolResult, any, error) {
 		return &sdk.CallToolResult{Content: []sdk.Content{&sdk.TextContent{Text: strings.Repeat("x", 10<<20)}}}, nil, nil
 	})
-	raw := func(r *sdk.CallToolResult) sdk.ToolHandler {
-		return func(context.Context, *sdk.CallToolRequest) (*sdk.CallToolResult, error) { return r, nil }
+	raw := func(r sdk.CallToolResult) sdk.ToolHandler {
+		return func(context.Context, *sdk.CallToolRequest) (*sdk.CallToolResult, error) { one := r; return &one, nil } // the SDK writes into it
 	}
 	object := json.RawMessage(`{"type":"object"}`)
-	s.AddTool(&sdk.Tool{Name: "picture", InputSchema: object}, raw(&sdk.CallToolResult{Content: []sdk.Content{
+	s.AddTool(&sdk.Tool{Name: "picture", InputSchema: object}, raw(sdk.CallToolResult{Content: []sdk.Content{
 		&sdk.TextContent{Text: "look"}, &sdk.ImageContent{MIMEType: "image/png", Data: make([]byte, 123)},
 	}}))
-	s.AddTool(&sdk.Tool{Name: "figures", InputSchema: object}, raw(&sdk.CallToolResult{Content: []sdk.Content{}, StructuredContent: map[string]any{"n": 1}}))
+	s.AddTool(&sdk.Tool{Name: "figures", InputSchema: object}, raw(sdk.CallToolResult{Content: []sdk.Content{}, StructuredContent: map[string]any{"n": 1}}))
 	return s
 }
 
