@@ -114,6 +114,32 @@ func (i Isolation) viewer(r *request) (store.Viewer, error) {
 	return store.Viewer{Owner: r.principal.Subject}, nil
 }
 
+// viewerIn is viewer where the request may name a database.
+func (i Isolation) viewerIn(r *request, db database) (store.Viewer, error) {
+	v, err := i.viewer(r)
+	if err == nil {
+		err = db.check()
+	}
+	return v, err
+}
+
+// database is AgentOS's choice of a database. There is one, and a table is named
+// together with it.
+type database struct {
+	ID    string `query:"db_id" maxbytes:"1024" doc:"The database; there is one."`
+	Table string `query:"table" maxbytes:"1024" doc:"Taken together with db_id and left alone."`
+}
+
+func (d database) check() error {
+	switch {
+	case d.ID != "" && d.ID != DatabaseID:
+		return fault.Public(fault.NotFound, fmt.Sprintf("No database found with id '%s'", d.ID), nil)
+	case d.Table != "" && d.ID == "":
+		return fault.Public(fault.Invalid, "The db_id query parameter is required when passing a table", nil)
+	}
+	return nil
+}
+
 // owner is to whom the request writes: the token's subject, an administrator's
 // too. Only without isolation may a nameless token speak for the user it names.
 func (i Isolation) owner(r *request, claimed string) (string, error) {

@@ -48,7 +48,7 @@ type listMemories struct {
 }
 
 func (m Memories) list(ctx context.Context, r *request, in listMemories) (page wire.Page[wire.Memory], err error) {
-	viewer, err := m.viewer(r, in.database)
+	viewer, err := m.Isolation.viewerIn(r, in.database)
 	if err != nil {
 		return page, err
 	}
@@ -90,7 +90,7 @@ type createMemory struct {
 // create writes a memory of the caller. Only an administrator may write one of
 // somebody else.
 func (m Memories) create(ctx context.Context, r *request, in createMemory) (wire.Memory, error) {
-	viewer, err := m.viewer(r, in.database)
+	viewer, err := m.Isolation.viewerIn(r, in.database)
 	if err != nil {
 		return wire.Memory{}, err
 	}
@@ -117,7 +117,7 @@ type oneMemory struct {
 }
 
 func (m Memories) get(ctx context.Context, r *request, in oneMemory) (wire.Memory, error) {
-	viewer, err := m.viewer(r, in.database)
+	viewer, err := m.Isolation.viewerIn(r, in.database)
 	if err != nil {
 		return wire.Memory{}, err
 	}
@@ -130,7 +130,7 @@ func (m Memories) get(ctx context.Context, r *request, in oneMemory) (wire.Memor
 
 // change rewrites a memory; who it is of stays, and so do topics that aren't sent.
 func (m Memories) change(ctx context.Context, r *request, in createMemory) (wire.Memory, error) {
-	viewer, err := m.viewer(r, in.database)
+	viewer, err := m.Isolation.viewerIn(r, in.database)
 	if err != nil {
 		return wire.Memory{}, err
 	}
@@ -142,7 +142,7 @@ func (m Memories) change(ctx context.Context, r *request, in createMemory) (wire
 }
 
 func (m Memories) delete(ctx context.Context, r *request, in oneMemory) error {
-	viewer, err := m.viewer(r, in.database)
+	viewer, err := m.Isolation.viewerIn(r, in.database)
 	if err != nil {
 		return err
 	}
@@ -158,7 +158,7 @@ type deleteMemories struct {
 }
 
 func (m Memories) deleteMany(ctx context.Context, r *request, in deleteMemories) error {
-	viewer, err := m.viewer(r, in.database)
+	viewer, err := m.Isolation.viewerIn(r, in.database)
 	if err != nil {
 		return err
 	}
@@ -166,7 +166,7 @@ func (m Memories) deleteMany(ctx context.Context, r *request, in deleteMemories)
 }
 
 func (m Memories) topics(ctx context.Context, r *request, in oneMemory) ([]string, error) {
-	viewer, err := m.viewer(r, in.database)
+	viewer, err := m.Isolation.viewerIn(r, in.database)
 	if err != nil {
 		return nil, err
 	}
@@ -185,7 +185,7 @@ type memoryStats struct {
 }
 
 func (m Memories) stats(ctx context.Context, r *request, in memoryStats) (page wire.Page[wire.MemoryStats], err error) {
-	viewer, err := m.viewer(r, in.database)
+	viewer, err := m.Isolation.viewerIn(r, in.database)
 	if err != nil {
 		return page, err
 	}
@@ -199,15 +199,6 @@ func (m Memories) stats(ctx context.Context, r *request, in memoryStats) (page w
 	}
 	page.Meta = wire.PageOf(in.Page, in.Limit, total)
 	return page, nil
-}
-
-// viewer is on whose behalf memories are read and written.
-func (m Memories) viewer(r *request, db database) (store.Viewer, error) {
-	v, err := m.Isolation.viewer(r)
-	if err == nil {
-		err = db.check()
-	}
-	return v, err
 }
 
 func memoryOf(row store.Memory) wire.Memory {

@@ -28,10 +28,7 @@ const maxMerged = 500
 // which alone have models.
 func (a Runs) merge(ctx context.Context, r *request, in mergeMemories) (wire.MergedMemories, error) {
 	var none wire.MergedMemories
-	viewer, err := a.Isolation.viewer(r)
-	if err == nil {
-		err = in.database.check()
-	}
+	viewer, err := a.Isolation.viewerIn(r, in.database)
 	if err != nil {
 		return none, err
 	}

@@ -55,11 +55,8 @@ type listSessions struct {
 }
 
 func (s Sessions) list(ctx context.Context, r *request, in listSessions) (page wire.Page[wire.Session], err error) {
-	viewer, err := s.Isolation.viewer(r)
+	viewer, err := s.Isolation.viewerIn(r, in.database)
 	if err != nil {
-		return page, err
-	}
-	if err := in.database.check(); err != nil {
 		return page, err
 	}
 	found, total, err := s.DB.Sessions(ctx, viewer, store.SessionQuery{
@@ -222,11 +219,8 @@ func (s Sessions) deleteMany(ctx context.Context, r *request, in deleteSessions)
 }
 
 func (s Sessions) gone(ctx context.Context, r *request, in deleteSession, ids []string) error {
-	viewer, err := s.Isolation.viewer(r)
+	viewer, err := s.Isolation.viewerIn(r, in.database)
 	if err != nil {
-		return err
-	}
-	if err := in.database.check(); err != nil {
 		return err
 	}
 	return s.DB.DeleteSessions(ctx, viewer, ids, in.User)
@@ -348,21 +342,4 @@ func notFound(err error, format string, args ...any) error {
 		return fault.Public(fault.NotFound, fmt.Sprintf(format, args...), err)
 	}
 	return err
-}
-
-// database is AgentOS's choice of a database. There is one, and a table is named
-// together with it.
-type database struct {
-	ID    string `query:"db_id" maxbytes:"1024" doc:"The database; there is one."`
-	Table string `query:"table" maxbytes:"1024" doc:"Taken together with db_id and left alone."`
-}
-
-func (d database) check() error {
-	switch {
-	case d.ID != "" && d.ID != DatabaseID:
-		return fault.Public(fault.NotFound, fmt.Sprintf("No database found with id '%s'", d.ID), nil)
-	case d.Table != "" && d.ID == "":
-		return fault.Public(fault.Invalid, "The db_id query parameter is required when passing a table", nil)
-	}
-	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/keyway-agents/keyway/shared/model/modeltest"
 	"github.com/keyway-agents/keyway/shared/model/openai"
 )
 
@@ -17,19 +16,5 @@ func BenchmarkResponses(b *testing.B) {
 			`"output_index":0,"content_index":0,"delta":"word-%d ","logprobs":[],"sequence_number":%d,"obfuscation":"aBcDeF"}`, i, i+4))
 	}
 	stream += sse(completed)
-	m := openai.NewResponses(openai.Options{ID: "gpt-5.2", APIKey: "k", HTTPClient: canned(stream, nil)})
-	b.ReportAllocs()
-	for b.Loop() {
-		n := 0
-		for _, err := range m.Stream(b.Context(), modeltest.Ask("hello")) {
-			if err != nil {
-				b.Fatal(err)
-			}
-			n++
-		}
-		if n != chunks {
-			b.Fatalf("%d parts", n)
-		}
-	}
-	perChunk(b)
+	benchOurs(b, openai.NewResponses(openai.Options{ID: "gpt-5.2", APIKey: "k", HTTPClient: canned(stream, nil)}))
 }

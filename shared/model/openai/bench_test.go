@@ -9,6 +9,7 @@ import (
 	sdk "github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/option"
 
+	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 	"github.com/keyway-agents/keyway/shared/model/openai"
 )
@@ -46,13 +47,12 @@ func BenchmarkStream(b *testing.B) {
 		client *http.Client
 	}{{"memory", canned(stream, nil)}, {"loopback", srv.Client()}} {
 		o := openai.Options{ID: "gpt-4o", BaseURL: srv.URL, APIKey: "k", HTTPClient: from.client}
-		b.Run("ours/"+from.name, func(b *testing.B) { benchOurs(b, o) })
+		b.Run("ours/"+from.name, func(b *testing.B) { benchOurs(b, openai.NewChat(o)) })
 		b.Run("typed/"+from.name, func(b *testing.B) { benchTyped(b, o) })
 	}
 }
 
-func benchOurs(b *testing.B, o openai.Options) {
-	m := openai.NewChat(o)
+func benchOurs(b *testing.B, m model.Model) {
 	b.ReportAllocs()
 	for b.Loop() {
 		n := 0
