@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -55,22 +54,15 @@ type MemoryQuery struct {
 }
 
 func (q MemoryQuery) where(v Viewer) (string, pgx.NamedArgs) {
-	conditions, args := []string{v.where("owner")}, pgx.NamedArgs{"viewer": v.Owner}
-	and := func(value, condition, name string) {
-		if value != "" {
-			conditions = append(conditions, condition)
-			args[name] = value
-		}
-	}
-	and(q.Owner, "owner = @owner", "owner")
-	and(q.AgentID, "agent_id = @agent_id", "agent_id")
-	and(q.TeamID, "team_id = @team_id", "team_id")
-	and(q.Has, "strpos(lower(memory), lower(@has)) > 0", "has")
+	f := v.filter("owner")
+	f.ifAsked("owner = @owner", "owner", q.Owner)
+	f.ifAsked("agent_id = @agent_id", "agent_id", q.AgentID)
+	f.ifAsked("team_id = @team_id", "team_id", q.TeamID)
+	f.ifAsked("strpos(lower(memory), lower(@has)) > 0", "has", q.Has)
 	if len(q.Topics) > 0 {
-		conditions = append(conditions, "topics @> @topics")
-		args["topics"] = q.Topics
+		f.and("topics @> @topics", "topics", q.Topics)
 	}
-	return strings.Join(conditions, " AND "), args
+	return f.sql, f.args
 }
 
 // Memories lists one page and counts all that match.

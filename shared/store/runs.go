@@ -254,38 +254,30 @@ func (q RunQuery) where(v Viewer) (sql string, args pgx.NamedArgs, ok bool) {
 	if q.RunID != "" { // the key finds it; without statistics PostgreSQL would as soon read all that the owner has
 		owner = "(owner || '')"
 	}
-	sql, args = v.where(owner), pgx.NamedArgs{"viewer": v.Owner}
-	and := func(condition, name string, value any) {
-		sql += " AND " + condition
-		args[name] = value
-	}
+	f := v.filter(owner)
 	if q.SessionID != "" {
 		if !ValidID(q.SessionID, MaxSessionID) {
 			return "", nil, false
 		}
-		and("session_id = @session_id", "session_id", q.SessionID)
+		f.and("session_id = @session_id", "session_id", q.SessionID)
 	}
 	if q.RunID != "" {
 		id, err := uuid.Parse(q.RunID)
 		if err != nil || id.String() != q.RunID { // not an id that was ever handed out
 			return "", nil, false
 		}
-		and("run_id = @run_id", "run_id", id)
+		f.and("run_id = @run_id", "run_id", id)
 	}
-	if q.Owner != "" {
-		and(owner+" = @owner", "owner", q.Owner)
-	}
-	if q.AgentID != "" {
-		and("agent_id = @agent_id", "agent_id", q.AgentID)
-	}
+	f.ifAsked(owner+" = @owner", "owner", q.Owner)
+	f.ifAsked("agent_id = @agent_id", "agent_id", q.AgentID)
 	if len(q.Statuses) > 0 {
-		and("status = ANY(@statuses)", "statuses", q.Statuses)
+		f.and("status = ANY(@statuses)", "statuses", q.Statuses)
 	}
 	if q.After != nil {
-		and("floor(extract(epoch FROM created_at)) >= @after", "after", *q.After)
+		f.and("floor(extract(epoch FROM created_at)) >= @after", "after", *q.After)
 	}
 	if q.Before != nil {
-		and("floor(extract(epoch FROM created_at)) <= @before", "before", *q.Before)
+		f.and("floor(extract(epoch FROM created_at)) <= @before", "before", *q.Before)
 	}
-	return sql, args, true
+	return f.sql, f.args, true
 }

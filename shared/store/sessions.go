@@ -98,18 +98,12 @@ func (db *DB) Sessions(ctx context.Context, v Viewer, q SessionQuery) (page []Se
 }
 
 func (q SessionQuery) where(v Viewer) (string, pgx.NamedArgs) {
-	conditions, args := []string{v.where("s.owner")}, pgx.NamedArgs{"viewer": v.Owner}
-	and := func(value, condition, name string) {
-		if value != "" {
-			conditions = append(conditions, condition)
-			args[name] = value
-		}
-	}
-	and(q.Owner, "s.owner = @owner", "owner")
-	and(q.Type, "s.session_type = @type", "type")
-	and(q.Component, "(s.agent_id = @component OR s.team_id = @component OR s.workflow_id = @component)", "component")
-	and(q.NameHas, "strpos(lower(s.name), lower(@name_has)) > 0", "name_has")
-	return strings.Join(conditions, " AND "), args
+	f := v.filter("s.owner")
+	f.ifAsked("s.owner = @owner", "owner", q.Owner)
+	f.ifAsked("s.session_type = @type", "type", q.Type)
+	f.ifAsked("(s.agent_id = @component OR s.team_id = @component OR s.workflow_id = @component)", "component", q.Component)
+	f.ifAsked("strpos(lower(s.name), lower(@name_has)) > 0", "name_has", q.NameHas)
+	return f.sql, f.args
 }
 
 // Session finds one session. owner narrows an administrator to one user; without

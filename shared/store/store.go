@@ -155,6 +155,29 @@ func (v Viewer) where(column string) string {
 	return column + " = @viewer"
 }
 
+// filter is the condition of a list: what the viewer may see, narrowed.
+type filter struct {
+	sql  string
+	args pgx.NamedArgs
+}
+
+func (v Viewer) filter(owner string) filter {
+	return filter{v.where(owner), pgx.NamedArgs{"viewer": v.Owner}}
+}
+
+// and narrows the filter by a condition that reads the named argument.
+func (f *filter) and(condition, name string, value any) {
+	f.sql += " AND " + condition
+	f.args[name] = value
+}
+
+// ifAsked is and, unless the value is empty: then it wasn't asked for.
+func (f *filter) ifAsked(condition, name, value string) {
+	if value != "" {
+		f.and(condition, name, value)
+	}
+}
+
 // ValidID reports whether text can be an id here: not empty, at most max bytes,
 // valid UTF-8 without NUL. What can't be an id doesn't exist.
 func ValidID(text string, max int) bool {
