@@ -37,13 +37,14 @@ type Resource interface {
 	endpoints() map[route.Name]endpoint
 }
 
-// Options of a Server; all are required.
+// Options of a Server; all but Decisions are required.
 type Options struct {
-	Table  *route.Routes
-	Policy *authz.Policy
-	Leeway time.Duration // of token expiry
-	Log    *slog.Logger
-	Now    func() time.Time
+	Table     *route.Routes
+	Policy    *authz.Policy
+	Leeway    time.Duration // of token expiry
+	Log       *slog.Logger
+	Decisions *authz.Log // one line each
+	Now       func() time.Time
 }
 
 // Server answers the routes of its resources.
@@ -84,19 +85,29 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
-	p, _ := authz.From(r.Context())
-	if p != nil && !p.ExpiresAt.IsZero() && !s.Now().Before(p.ExpiresAt.Add(s.Leeway)) {
-		return fault.Public(fault.Unauthenticated, "Token has expired", nil)
-	}
-	d := s.Policy.Decide(p, r.Method, r.URL.Path)
-	if err := d.Err(obs.RequestID(r.Context())); err != nil {
+	p, d, err := s.decide(r)
+	if err != nil {
 		return err
 	}
 	obs.Note(r.Context(), "route", d.Route.String())
-	if !s.Serves(d.Route.Name) {
-		return fmt.Errorf("no endpoint for %s: %w", d.Route, fault.NotFound)
-	}
 	return s.endpoints[d.Route.Name].serve(w, &request{Request: r.WithContext(authz.WithDecision(r.Context(), p, d)), principal: p, decision: d})
+}
+
+// decide admits or refuses, and logs which, before anything is done.
+func (s *Server) decide(r *http.Request) (*authz.Principal, authz.Decision, error) {
+	ctx, began := r.Context(), time.Now()
+	p, _ := authz.From(ctx)
+	d := s.Policy.Decide(p, r.Method, r.URL.Path)
+	err := d.Err(obs.RequestID(ctx))
+	switch {
+	case !d.Open && p != nil && !p.ExpiresAt.IsZero() && !s.Now().Before(p.ExpiresAt.Add(s.Leeway)):
+		d = s.Policy.Decide(nil, r.Method, r.URL.Path) // it counts no longer
+		err = fault.Public(fault.Unauthenticated, "Token has expired", nil)
+	case err == nil && !s.Serves(d.Route.Name):
+		err = fmt.Errorf("no endpoint for %s: %w", d.Route, fault.NotFound)
+	}
+	s.Decisions.Write(ctx, authz.Entry{RequestID: obs.RequestID(ctx), Method: r.Method, Principal: p, Decision: d, Err: err, Began: began})
+	return p, d, err
 }
 
 // Isolation is whether callers see only what is their own.

@@ -15,8 +15,9 @@ differs from AgentOS 3.1.10 is told in [differences.md](differences.md).
 **Callers.** Every route that isn't public asks for ` + "`Authorization: Bearer TOKEN`" + `. All the scopes of a route are needed. For a route
 below ` + "`/agents/{agent_id}`, `agents:ID:run`" + ` stands for ` + "`agents:run`" + ` of that one agent.
 
-**Refusals** have the body ` + "`{\"detail\": …}`" + `: a text, or for 422 a list with one entry for each input that is wrong. 403 also
-tells the ` + "`missing`" + ` scopes and a ` + "`decision_id`" + `. Any route may answer 500 or 503.
+**Refusals** have the body ` + "`{\"detail\": …}`" + `: a text, or for 422 a list with one entry for each input that is wrong. 401 also
+has a ` + "`hint`" + ` that says what to do, and so has 403 when a scope of the token looks meant for the request but grants nothing. 403
+tells the ` + "`missing`" + ` scopes and a ` + "`decision_id`" + `, under which the log has the decision. Any route may answer 500 or 503.
 `
 
 // Markdown is docs/api.md: every route with its scopes, parameters and answers.

@@ -118,6 +118,8 @@ func documentOf() document {
 	for status, name := range refusals {
 		is := "Fault"
 		switch status {
+		case http.StatusUnauthorized:
+			is = "Unauthorized"
 		case http.StatusForbidden:
 			is = "Refusal"
 		case http.StatusUnprocessableEntity:
@@ -150,10 +152,13 @@ func (s *schemas) faults() {
 	detail := fault.Member{Name: "detail", Value: typed("string")}
 	place := &schema{AnyOf: []*schema{typed("string"), typed("integer")}}
 	s.byName["Fault"] = &schema{Type: "object", Properties: fault.Members{detail}, Required: []string{"detail"}}
+	hint := fault.Member{Name: "hint", Value: &schema{Type: "string", Description: "What the caller can do about it."}}
+	s.byName["Unauthorized"] = &schema{Type: "object", Required: []string{"detail", "hint"}, Properties: fault.Members{detail, hint}}
 	s.byName["Refusal"] = &schema{Type: "object", Required: []string{"detail"}, Properties: fault.Members{
 		detail,
 		{Name: "missing", Value: &schema{Type: "array", Items: typed("string"), Description: "The scopes that the caller lacks."}},
 		{Name: "decision_id", Value: &schema{Type: "string", Description: "The id of the request, which the log has too."}},
+		hint,
 	}}
 	s.byName["ValidationError"] = &schema{Type: "object", Required: []string{"type", "loc", "msg", "input"}, Properties: fault.Members{
 		{Name: "type", Value: typed("string")},

@@ -27,6 +27,7 @@ type Policy struct {
 // zero Decision denies.
 type Decision struct {
 	Allow   bool
+	Open    bool // the request asks for no token: all that is served at its path is public, or it is an OPTIONS
 	Route   *route.Route
 	Params  map[string]string // the path's parameters
 	Mapping string            // the custom mapping that replaced the route's need, as written
@@ -38,6 +39,7 @@ type Decision struct {
 
 	anonymous bool
 	allow     []string // methods served at this path, when Route is nil
+	held      []string // the caller's scopes, as the token has them
 }
 
 // Decide answers whether p may send this request. p is nil for a caller without
@@ -46,7 +48,8 @@ type Decision struct {
 // asks for a token, since browsers send none with it.
 func (o *Policy) Decide(p *Principal, method, path string) Decision {
 	m := o.table.Match(method, path)
-	d := Decision{Route: m.Route, Params: m.Params, allow: m.Allow, anonymous: p == nil && !m.Public && method != http.MethodOptions}
+	d := Decision{Route: m.Route, Params: m.Params, allow: m.Allow, Open: m.Public || method == http.MethodOptions}
+	d.anonymous = p == nil && !d.Open
 	switch {
 	case m.Route == nil || d.anonymous:
 		return d
@@ -55,6 +58,7 @@ func (o *Policy) Decide(p *Principal, method, path string) Decision {
 		return d
 	}
 	granted := o.Granted(p)
+	d.held = p.Scopes
 	d.Admin = granted.Admin()
 	d.Need, d.Mapping = o.need(m.Route, route.Clean(path))
 	if m.Route.Lists != "" && d.Mapping == "" {
@@ -108,6 +112,9 @@ func (d Decision) Err(id string) error {
 	if id != "" {
 		e.Extra = append(e.Extra, fault.Member{Name: "decision_id", Value: id})
 	}
+	if hints := d.lookalikes(); len(hints) > 0 {
+		e.Extra = append(e.Extra, fault.Member{Name: "hint", Value: "In the token " + strings.Join(hints, "; ")})
+	}
 	e.Header = http.Header{"Www-Authenticate": {fmt.Sprintf("Bearer error=\"insufficient_scope\", scope=%q", strings.Join(texts(d.Missing), " "))}}
 	return e
 }
@@ -137,6 +144,7 @@ func (d Decision) Reasons() []string {
 	switch {
 	case !d.Allow:
 		out = append(out, "the token does not grant "+join(d.Missing))
+		out = append(out, d.lookalikes()...)
 	case d.Admin:
 		out = append(out, "the token holds the administrator's scope")
 	case !d.AllIDs:
@@ -145,6 +153,36 @@ func (d Decision) Reasons() []string {
 		out = append(out, "the token grants all of it")
 	}
 	return out
+}
+
+// maxLookalikes is how many scopes a refusal comments on.
+const maxLookalikes = 3
+
+// lookalikes names scopes of the token that grant nothing of what is missing but
+// look meant for it, with what to write instead. The caller wrote them, so that
+// nothing is told about others.
+func (d Decision) lookalikes() (out []string) {
+	for _, held := range d.held {
+		for _, n := range d.Missing {
+			if remedy := scope.Remedy(held, n); remedy != "" {
+				out = append(out, fmt.Sprintf("%s grants nothing here: %s", quote(held), remedy))
+				break
+			}
+		}
+		if len(out) == maxLookalikes {
+			break
+		}
+	}
+	return out
+}
+
+// quote shows the beginning of a scope, in quotes.
+func quote(text string) string {
+	const most = 100
+	if len(text) > most {
+		return fmt.Sprintf("%q", strings.ToValidUTF8(text[:most], "")+"…")
+	}
+	return fmt.Sprintf("%q", text)
 }
 
 func join(needs []scope.Need) string { return strings.Join(texts(needs), ", ") }

@@ -2,6 +2,8 @@ package authz
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"time"
 )
 
@@ -12,8 +14,16 @@ type Principal struct {
 	SessionID string    // the session claim; "" when absent
 	Issuer    string    // iss
 	TokenID   string    // jti
+	TokenHash string    // how logs name the token; see token.Hash
 	Scopes    []string  // as granted, in the token's order
 	ExpiresAt time.Time // zero: the token never expires
+}
+
+// SubjectHash is how logs name a caller: 16 hex digits of the SHA-256 of issuer and
+// subject.
+func (p *Principal) SubjectHash() string {
+	sum := sha256.Sum256([]byte(p.Issuer + "\x00" + p.Subject))
+	return hex.EncodeToString(sum[:8])
 }
 
 type contextKey struct{}

@@ -170,7 +170,7 @@ func TestWhoAsksWithoutATokenIsToldSoBeforeAnythingElse(t *testing.T) {
 			got.want(t, rt.String(), 200)
 			continue
 		}
-		got.want(t, rt.String()+" without a token", 401, `{"detail":"Authorization header missing"}`)
+		got.want(t, rt.String()+" without a token", 401, `{"detail":"Authorization header missing","hint":"`)
 		if got.header.Get("WWW-Authenticate") == "" {
 			t.Errorf("%s: no challenge", rt)
 		}

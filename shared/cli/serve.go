@@ -20,6 +20,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 
 	"github.com/keyway-agents/keyway/shared/api"
+	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/edge"
 	"github.com/keyway-agents/keyway/shared/gateway"
@@ -54,6 +55,7 @@ type server struct {
 	env
 	serveCmd
 	log     *slog.Logger
+	decided *slog.Logger // every decision, for the log and --data
 	started time.Time
 	first   *config.Config // what the server was started with
 	db      *store.DB
@@ -97,6 +99,8 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeDB()) }()
+	closeLog := s.logDecisions()
+	defer func() { err = errors.Join(err, closeLog()) }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer s.background.Wait()
 	defer cancel()
@@ -197,8 +201,10 @@ func (s *server) openDatabase(ctx context.Context, cfg *config.Config) (closeDB 
 
 // apply puts a configuration in force: requests that come from now on see it.
 func (s *server) apply(p prepared) {
+	p.authorizer.Log = authz.NewLog(s.decided, p.cfg.Digest)
 	service := wiring.All(wiring.Parts{
 		Config: p.cfg, Policy: p.authorizer.Policy, Agents: p.agents, DB: s.db, Log: s.log, Version: version, Started: s.started,
+		Decisions: p.authorizer.Log,
 	})
 	s.runners = append(s.runners, service.Runner)
 	origins := p.cfg.CORS.Origins

@@ -1,8 +1,6 @@
 package edge
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -22,7 +20,8 @@ const (
 	ctxTokenID = "jti"
 	ctxScopes  = "scopes"
 	ctxExpiry  = "exp"
-	ctxHash    = "subHash" // for access logs: the only member that is safe to print
+	ctxToken   = "tokenHash" // this and the next are for logs: the only members that are safe to print
+	ctxHash    = "subHash"
 )
 
 func contextOf(p *authz.Principal) map[string]any {
@@ -37,7 +36,7 @@ func contextOf(p *authz.Principal) map[string]any {
 	}
 	return map[string]any{
 		ctxSubject: p.Subject, ctxSession: p.SessionID, ctxIssuer: p.Issuer, ctxTokenID: p.TokenID,
-		ctxScopes: string(scopes), ctxExpiry: expiry, ctxHash: SubjectHash(p),
+		ctxScopes: string(scopes), ctxExpiry: expiry, ctxToken: p.TokenHash, ctxHash: p.SubjectHash(),
 	}
 }
 
@@ -45,7 +44,7 @@ func contextOf(p *authz.Principal) map[string]any {
 // contextOf did not make is refused (fault.Unauthenticated): no caller is
 // better than a guessed one.
 func Principal(context map[string]any) (*authz.Principal, error) {
-	for _, name := range []string{ctxSubject, ctxSession, ctxIssuer, ctxTokenID, ctxScopes, ctxExpiry} {
+	for _, name := range []string{ctxSubject, ctxSession, ctxIssuer, ctxTokenID, ctxScopes, ctxExpiry, ctxToken} {
 		if _, ok := context[name].(string); !ok && context[name] != nil {
 			return nil, fmt.Errorf("authorizer context: %s is no text: %w", name, fault.Unauthenticated)
 		}
@@ -54,7 +53,9 @@ func Principal(context map[string]any) (*authz.Principal, error) {
 		s, _ := context[name].(string)
 		return s
 	}
-	p := &authz.Principal{Subject: text(ctxSubject), SessionID: text(ctxSession), Issuer: text(ctxIssuer), TokenID: text(ctxTokenID)}
+	p := &authz.Principal{
+		Subject: text(ctxSubject), SessionID: text(ctxSession), Issuer: text(ctxIssuer), TokenID: text(ctxTokenID), TokenHash: text(ctxToken),
+	}
 	if err := json.Unmarshal([]byte(text(ctxScopes)), &p.Scopes); err != nil {
 		return nil, fmt.Errorf("authorizer context: scopes: %w", fault.Unauthenticated)
 	}
@@ -69,10 +70,4 @@ func Principal(context map[string]any) (*authz.Principal, error) {
 		p.ExpiresAt = time.Unix(seconds, 0).UTC()
 	}
 	return p, nil
-}
-
-// SubjectHash is how logs name a caller: 16 hex digits of the subject's SHA-256.
-func SubjectHash(p *authz.Principal) string {
-	sum := sha256.Sum256([]byte(p.Issuer + "\x00" + p.Subject))
-	return hex.EncodeToString(sum[:8])
 }

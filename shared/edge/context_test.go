@@ -50,9 +50,10 @@ func rebuilt(t tester, a *edge.Authorizer, c token.Claims) *authz.Principal {
 }
 
 // verified is the caller as the token itself says it.
-func verified(c token.Claims) *authz.Principal {
+func verified(t tester, c token.Claims) *authz.Principal {
 	return &authz.Principal{
 		Subject: c.Subject, SessionID: c.SessionID, Issuer: c.Issuer, TokenID: c.ID, Scopes: c.Scopes, ExpiresAt: c.ExpiresAt.UTC(),
+		TokenHash: token.Hash([]string{"Bearer " + sign(t, c)}),
 	}
 }
 
@@ -81,7 +82,7 @@ func TestTheCallerIsTheSameBehindAPIGateway(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := token.Claims{Subject: "ann", Scopes: scopes, ExpiresAt: now.Add(time.Hour)}
-			sameCaller(t, verified(c), rebuilt(t, a, c))
+			sameCaller(t, verified(t, c), rebuilt(t, a, c))
 		})
 	}
 }
@@ -107,7 +108,7 @@ func TestAnyTokensCallerIsTheSameBehindAPIGateway(t *testing.T) {
 			Scopes:    rapid.SliceOf(scope).Draw(t, "scopes"),
 			ExpiresAt: now.Add(time.Duration(rapid.Int64Range(1, 1<<32).Draw(t, "exp")) * time.Second),
 		}
-		sameCaller(t, verified(c), rebuilt(t, a, c))
+		sameCaller(t, verified(t, c), rebuilt(t, a, c))
 	})
 }
 
@@ -156,7 +157,7 @@ func TestTheContextIsTextAndHoldsNoToken(t *testing.T) {
 		t.Errorf("scopes cross as %v", answer.Context["scopes"])
 	}
 	// What access logs and gateway responses may print.
-	for _, public := range []any{answer.PrincipalID, answer.Context["subHash"]} {
+	for _, public := range []any{answer.PrincipalID, answer.Context["subHash"], answer.Context["tokenHash"]} {
 		if text, _ := public.(string); !regexp.MustCompile(`^[0-9a-f]{16}$`).MatchString(text) {
 			t.Errorf("%v is no hash", public)
 		}
@@ -166,9 +167,9 @@ func TestTheContextIsTextAndHoldsNoToken(t *testing.T) {
 func TestAHashNamesOneSubjectOfOneIssuer(t *testing.T) {
 	t.Parallel()
 	hash := func(issuer, subject string) string {
-		return edge.SubjectHash(&authz.Principal{Issuer: issuer, Subject: subject, TokenID: "j"})
+		return (&authz.Principal{Issuer: issuer, Subject: subject, TokenID: "j"}).SubjectHash()
 	}
-	again := edge.SubjectHash(&authz.Principal{Issuer: "i", Subject: "ann", TokenID: "another", Scopes: []string{"a:b"}})
+	again := (&authz.Principal{Issuer: "i", Subject: "ann", TokenID: "another", Scopes: []string{"a:b"}}).SubjectHash()
 	if hash("i", "ann") != again {
 		t.Error("the same caller has two hashes")
 	}
@@ -196,6 +197,7 @@ func TestAContextThatWeDidNotMakeNamesNobody(t *testing.T) {
 		"an expiry that is no number":  {"sub": "ann", "scopes": `[]`, "exp": "soon"},
 		"an expiry that is no text":    {"sub": "ann", "scopes": `[]`, "exp": 12.0},
 		"a subject that is no text":    {"sub": 7, "scopes": `[]`},
+		"a token's hash that is none":  {"sub": "ann", "scopes": `[]`, "tokenHash": 1},
 		"a session that is no text":    {"sub": "ann", "session_id": true, "scopes": `[]`},
 		"a nested member for its text": {"sub": map[string]any{"x": "ann"}, "scopes": `[]`},
 	} {

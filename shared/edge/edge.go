@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-lambda-go/events"
 
@@ -21,12 +22,13 @@ import (
 	"github.com/keyway-agents/keyway/shared/token"
 )
 
-// Authorizer answers REQUEST events. All fields are required.
+// Authorizer answers REQUEST events. All fields but Log are required.
 type Authorizer struct {
 	Verifier *token.Verifier
 	Policy   *authz.Policy
 	Table    *route.Routes
-	Agents   []string // ids of the declared agents
+	Agents   []string   // ids of the declared agents
+	Log      *authz.Log // where refused tokens are logged; what a policy refuses or admits is not known here
 }
 
 // maxGrants bounds the ids that a policy names one by one; past it a route with
@@ -42,21 +44,34 @@ const maxResource = 512
 // The error is the caller's 401 (fault.Unauthenticated) with AgentOS's text; on
 // AWS only its kind survives.
 func (a *Authorizer) Authorize(ctx context.Context, e events.APIGatewayCustomAuthorizerRequestTypeRequest) (events.APIGatewayCustomAuthorizerResponse, error) {
+	began := time.Now()
+	sent := authorization(e)
+	answer, err := a.authorize(ctx, sent, e.MethodArn)
+	if err != nil && a.Log != nil {
+		a.Log.Write(ctx, authz.Entry{
+			RequestID: e.RequestContext.RequestID, Method: e.HTTPMethod, Token: token.Hash(sent),
+			Decision: a.Policy.Decide(nil, e.HTTPMethod, e.Path), Err: err, Began: began,
+		})
+	}
+	return answer, err
+}
+
+func (a *Authorizer) authorize(ctx context.Context, sent []string, methodARN string) (events.APIGatewayCustomAuthorizerResponse, error) {
 	var none events.APIGatewayCustomAuthorizerResponse
-	claims, err := a.Verifier.Verify(ctx, authorization(e))
+	claims, err := a.Verifier.Verify(ctx, sent)
 	if err != nil {
 		return none, err
 	}
-	arn, err := apiARN(e.MethodArn)
+	arn, err := apiARN(methodARN)
 	if err != nil {
 		return none, err
 	}
 	p := &authz.Principal{
 		Subject: claims.Subject, SessionID: claims.SessionID, Issuer: claims.Issuer,
-		TokenID: claims.ID, Scopes: claims.Scopes, ExpiresAt: claims.ExpiresAt,
+		TokenID: claims.ID, TokenHash: token.Hash(sent), Scopes: claims.Scopes, ExpiresAt: claims.ExpiresAt,
 	}
 	return events.APIGatewayCustomAuthorizerResponse{
-		PrincipalID:    SubjectHash(p),
+		PrincipalID:    p.SubjectHash(),
 		PolicyDocument: a.policy(p, arn),
 		Context:        contextOf(p),
 	}, nil

@@ -154,7 +154,8 @@ func Detail(err error) string {
 }
 
 // Answer turns err into status, headers and the AgentOS body
-// {"detail": text | [{type, loc, msg, input}], …}.
+// {"detail": text | [{type, loc, msg, input}], …}. A 401 says in its member hint
+// and in WWW-Authenticate what is wrong with the token and what to do.
 func Answer(err error) (status int, header http.Header, body []byte) {
 	k := KindOf(err)
 	e := &Error{Kind: k, Detail: Detail(err)}
@@ -163,7 +164,7 @@ func Answer(err error) (status int, header http.Header, body []byte) {
 	}
 	header = http.Header{"Content-Type": {"application/json"}}
 	if k == Unauthenticated {
-		header.Set("WWW-Authenticate", `Bearer realm="agentos"`)
+		header.Set("WWW-Authenticate", challenge(cmp.Or(e.Detail, k.Error())))
 	}
 	if e.RetryAfter > 0 {
 		header.Set("Retry-After", strconv.Itoa(int((e.RetryAfter+time.Second-1)/time.Second)))
@@ -176,6 +177,9 @@ func (e *Error) body() []byte {
 	members := Members{{"detail", cmp.Or(e.Detail, e.Kind.Error())}}
 	if len(e.Fields) > 0 {
 		members[0].Value = e.Fields
+	}
+	if e.Kind == Unauthenticated {
+		members = append(members, Member{"hint", hint(cmp.Or(e.Detail, e.Kind.Error()))})
 	}
 	body, _ := append(members, e.Extra...).MarshalJSON() // what can't be encoded is null in it
 	return body

@@ -68,7 +68,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (g *Gateway) admit(r *http.Request) (context.Context, error) {
-	ctx, path := r.Context(), route.Clean(r.URL.Path)
+	ctx, path, began := r.Context(), route.Clean(r.URL.Path), time.Now()
 	m := g.authorizer.Table.Match(r.Method, r.URL.Path)
 	if m.Public || r.Method == http.MethodOptions {
 		return ctx, nil
@@ -77,16 +77,25 @@ func (g *Gateway) admit(r *http.Request) (context.Context, error) {
 	if err != nil {
 		return nil, err
 	}
-	obs.Note(ctx, "principal", edge.SubjectHash(a.principal))
+	obs.Note(ctx, "principal", a.principal.SubjectHash())
 	ctx = authz.WithPrincipal(ctx, a.principal)
 	if m.Route == nil || edge.Evaluate(a.policy, edge.MethodARN(api, r.Method, path)) {
 		return ctx, nil
 	}
 	// The policy says no; the decision behind it says why, in AgentOS's words.
-	if err := g.authorizer.Policy.Decide(a.principal, r.Method, path).Err(obs.RequestID(ctx)); err != nil {
-		return nil, err
+	d := g.authorizer.Policy.Decide(a.principal, r.Method, path)
+	if err = d.Err(obs.RequestID(ctx)); err == nil {
+		err = fmt.Errorf("the policy is narrower than the decision for %s: %w", m.Route, fault.Forbidden)
 	}
-	return nil, fmt.Errorf("the policy is narrower than the decision for %s: %w", m.Route, fault.Forbidden)
+	g.log(r, authz.Entry{Principal: a.principal, Decision: d, Err: err, Began: began})
+	return nil, err
+}
+
+// log writes a refusal of the gateway's own. Refused tokens the authorizer logs,
+// what goes on whoever stands behind.
+func (g *Gateway) log(r *http.Request, e authz.Entry) {
+	e.RequestID, e.Method = obs.RequestID(r.Context()), r.Method
+	g.authorizer.Log.Write(r.Context(), e)
 }
 
 // authorize asks the authorizer, or remembers what it said of the same token.
@@ -105,6 +114,7 @@ func (g *Gateway) authorize(r *http.Request, m route.Match) (admission, error) {
 	}
 	a = admission{policy: answer.PolicyDocument, until: now.Add(CacheTTL)}
 	if a.principal, err = edge.Principal(answer.Context); err != nil {
+		g.log(r, authz.Entry{Decision: g.authorizer.Policy.Decide(nil, r.Method, r.URL.Path), Err: err, Began: now})
 		return admission{}, err
 	}
 	if exp := a.principal.ExpiresAt; !exp.IsZero() && exp.Before(a.until) {

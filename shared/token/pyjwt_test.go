@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"strings"
+	"regexp"
 	"testing"
 	"time"
 
@@ -118,5 +119,22 @@ func wantRefusal(t *testing.T, err error, text string) {
 	}
 	if got := fault.Detail(err); got != text {
 		t.Errorf("refused with %q, want %q", got, text)
+	}
+	wantLesson(t, err)
+}
+
+// wantLesson: a 401 tells more than that the token is bad, in characters that RFC
+// 6750 section 3 lets a challenge hold.
+func wantLesson(t *testing.T, err error) {
+	t.Helper()
+	_, header, body := fault.Answer(err)
+	_, _, anyOther := fault.Answer(fault.Unauthenticated)
+	_, general, _ := strings.Cut(string(anyOther), `"hint":`)
+	if _, hint, ok := strings.Cut(string(body), `"hint":`); !ok || hint == general {
+		t.Errorf("%s has no hint of its own", body)
+	}
+	challenge := header.Get("WWW-Authenticate")
+	if !regexp.MustCompile(`^Bearer realm="agentos"(, error="invalid_token", error_description="[ !#-\[\]-~]+")?$`).MatchString(challenge) {
+		t.Errorf("challenge %s", challenge)
 	}
 }

@@ -130,21 +130,26 @@ func bearer(authorization []string) (string, error) {
 	if len(authorization) > 1 {
 		return "", deny("Ambiguous Authorization header")
 	}
-	const scheme, ows = "bearer ", " \t" // RFC 9110 section 5.6.3
-	value := strings.Trim(strings.Join(authorization, ""), ows)
-	if value == "" {
-		return "", deny("Authorization header missing")
-	}
-	if len(value) > len(scheme) && strings.EqualFold(value[:len(scheme)], scheme) {
-		value = strings.Trim(value[len(scheme):], ows)
-	}
+	value := bare(strings.Join(authorization, ""))
 	switch {
+	case value == "":
+		return "", deny("Authorization header missing")
 	case len(value) > maxToken:
 		return "", denyToken("Longer than %d bytes", maxToken)
 	case strings.HasPrefix(value, "agno_pat_"):
 		return "", deny("Service accounts are not enabled on this AgentOS instance")
 	}
 	return value, nil
+}
+
+// bare is the header's value without its scheme.
+func bare(value string) string {
+	const scheme, ows = "bearer ", " \t" // RFC 9110 section 5.6.3
+	value = strings.Trim(value, ows)
+	if len(value) > len(scheme) && strings.EqualFold(value[:len(scheme)], scheme) {
+		value = strings.Trim(value[len(scheme):], ows)
+	}
+	return value
 }
 
 // parts of a JWS in compact form (RFC 7515 section 7.1). payload stays unread until

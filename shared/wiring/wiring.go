@@ -27,6 +27,8 @@ type Parts struct {
 	Log     *slog.Logger
 	Version string
 	Started time.Time
+
+	Decisions *authz.Log
 }
 
 // Service answers the whole table.
@@ -45,7 +47,7 @@ func All(p Parts) Service {
 	}
 	runner := run.New(run.Options{DB: p.DB, Agents: p.Agents, Log: p.Log, Now: time.Now, NewID: uuid.New})
 	list := api.Agents{List: listed}
-	server := api.New(api.Options{Table: route.Table, Policy: p.Policy, Leeway: p.Config.Auth.Leeway, Log: p.Log, Now: time.Now},
+	server := api.New(api.Options{Table: route.Table, Policy: p.Policy, Leeway: p.Config.Auth.Leeway, Log: p.Log, Decisions: p.Decisions, Now: time.Now},
 		api.OS{
 			ID: p.Config.ID, Name: p.Config.Name, Description: p.Config.Description, Version: p.Version, Digest: p.Config.Digest,
 			Isolation: isolation, Agents: listed, Policy: p.Policy, Started: p.Started,

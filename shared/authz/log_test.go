@@ -1,0 +1,139 @@
+package authz
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"log/slog"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/route"
+)
+
+// written is the line of one decision, without time, level and duration.
+func written(t testing.TB, e Entry) string {
+	t.Helper()
+	var b bytes.Buffer
+	e.Began = time.Now()
+	NewLog(slog.New(slog.NewJSONHandler(&b, nil)), strings.Repeat("0123456789abcdef", 4)).Write(t.Context(), e)
+	line := regexp.MustCompile(`^\{"time":"[^"]+","level":"INFO","msg":"decision",`).ReplaceAllString(b.String(), "{")
+	return strings.TrimSpace(regexp.MustCompile(`,"us":\d+\}`).ReplaceAllString(line, "}"))
+}
+
+// about decides and fills an Entry as gateway and functions do.
+func about(o *Policy, p *Principal, request string) Entry {
+	method, path, _ := strings.Cut(request, " ")
+	d := o.Decide(p, method, path)
+	return Entry{RequestID: "r", Method: method, Principal: p, Decision: d, Err: d.Err("r")}
+}
+
+func ann(scopes ...string) *Principal {
+	return &Principal{Subject: "ann", TokenHash: "0011223344556677", Scopes: scopes}
+}
+
+func TestALineHoldsTheDecision(t *testing.T) {
+	t.Parallel()
+	o := policy(t, admin, Mapping{"POST", "/agents/*/runs", []string{"app:run"}})
+	caller := `"principal":"` + ann().SubjectHash() + `","token":"0011223344556677"`
+	for name, row := range map[string]struct {
+		entry Entry
+		want  string
+	}{
+		"allowed": {about(o, ann("agents:read", "x"), "GET /agents/web"), `"allow":true,` + caller +
+			`,"scopes":["agents:read","x"],"method":"GET","route":"GET /agents/{agent_id}","agent":"web","need":["agents:read"]`},
+		"filtered": {about(o, ann("agents:web:read"), "GET /agents"), `"allow":true,` + caller +
+			`,"scopes":["agents:web:read"],"method":"GET","route":"GET /agents","need":["agents:read"],"filtered":true`},
+		"an administrator's": {about(o, ann(admin), "GET /agents"), `"allow":true,` + caller +
+			`,"scopes":["agent_os:admin"],"method":"GET","route":"GET /agents","need":["agents:read"],"admin":true`},
+		"mapped and refused": {about(o, ann(), "POST /agents/web/runs"), `"allow":false,"status":403,` + caller +
+			`,"method":"POST","route":"POST /agents/{agent_id}/runs","agent":"web","need":["app:run"],"missing":["app:run"],"mapping":"POST /agents/*/runs"`},
+		"refused for one": {about(o, ann(), "GET /agents/web"), `"allow":false,"status":403,` + caller +
+			`,"method":"GET","route":"GET /agents/{agent_id}","agent":"web","need":["agents:read"],"missing":["agents:web:read"]`},
+		"refused for an id that is not logged": {about(o, ann(), "GET /agents/<web>"), `"allow":false,"status":403,` + caller +
+			`,"method":"GET","route":"GET /agents/{agent_id}","need":["agents:read"],"missing":["agents:read"]`},
+		"not served":            {about(o, ann(), "GET /secret-path"), `"allow":false,"status":404,"reason":"Not Found",` + caller + `,"method":"GET"`},
+		"another method":        {about(o, ann(), "PUT /agents"), `"allow":false,"status":405,"reason":"Method Not Allowed",` + caller + `,"method":"PUT"`},
+		"a method that is none": {about(o, ann(), "SECRETMETHOD /agents"), `"allow":false,"status":405,"reason":"Method Not Allowed",` + caller},
+		"no token": {about(o, nil, "GET /agents/web"),
+			`"allow":false,"status":401,"reason":"Authorization header missing","method":"GET","route":"GET /agents/{agent_id}","agent":"web"`},
+		"a long list of scopes": {about(o, ann("agents:read", strings.Repeat("x", 9000)), "GET /agents"), `"allow":true,` + caller +
+			`,"scopes_bytes":9011,"method":"GET","route":"GET /agents","need":["agents:read"]`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got, want := written(t, row.entry), `{"request_id":"r",`+row.want+`,"config":"0123456789ab"}`; got != want {
+				t.Errorf("\n got %s\nwant %s", got, want)
+			}
+		})
+	}
+}
+
+func TestARefusedTokenIsNamedByItsHash(t *testing.T) {
+	t.Parallel()
+	e := about(policy(t, admin), nil, "GET /agents")
+	e.Token, e.Err = "8899aabbccddeeff", fault.Public(fault.Unauthenticated, "Token has expired", errors.New("cause"))
+	want := `{"request_id":"r","allow":false,"status":401,"reason":"Token has expired","token":"8899aabbccddeeff","method":"GET","route":"GET /agents","config":"0123456789ab"}`
+	if got := written(t, e); got != want {
+		t.Errorf("\n got %s\nwant %s", got, want)
+	}
+}
+
+func TestWhatAsksForNoTokenIsNoDecision(t *testing.T) {
+	t.Parallel()
+	o := policy(t, admin)
+	for _, request := range []string{"GET /health", "GET /", "PUT /health", "OPTIONS /agents", "OPTIONS /nope"} {
+		for _, p := range []*Principal{nil, ann()} {
+			if got := written(t, about(o, p, request)); got != "" {
+				t.Errorf("%s: %s", request, got)
+			}
+		}
+	}
+	(*Log)(nil).Write(t.Context(), about(o, nil, "GET /agents")) // nobody listens, nobody minds
+}
+
+func TestARefusalPutsTheCallersScopesRight(t *testing.T) {
+	t.Parallel()
+	o := policy(t, admin)
+	d := o.Decide(ann("sessions:read", "agents:*", "agents:finance:run", "AGENTS:web:RUN"), "POST", "/agents/web/runs")
+	_, _, body := fault.Answer(d.Err("d-1"))
+	const hint = `,"decision_id":"d-1","hint":"In the token \"agents:*\" grants nothing here: write \"agents:web:run\", or \"agents:run\" for all; ` +
+		`\"AGENTS:web:RUN\" grants nothing here: write \"agents:web:run\""}`
+	if !strings.HasSuffix(string(body), hint) {
+		t.Errorf("%s does not end in %s", body, hint)
+	}
+	reasons := strings.Join(d.Reasons(), "\n")
+	if !strings.Contains(reasons, `"agents:*" grants nothing here`) || strings.Contains(reasons, "finance") {
+		t.Errorf("reasons:\n%s", reasons)
+	}
+	long := strings.Repeat("agents:read ", 300) + "agents:run"
+	_, _, body = fault.Answer(o.Decide(ann(long, long, long, long), "GET", "/agents").Err(""))
+	if n := strings.Count(string(body), "grants nothing"); n != maxLookalikes || len(body) > 1000 {
+		t.Errorf("%d scopes in %d bytes: %s", n, len(body), body)
+	}
+	if _, _, body = fault.Answer(o.Decide(ann("agents:finance:run"), "POST", "/agents/web/runs").Err("")); strings.Contains(string(body), "hint") {
+		t.Errorf("a sound scope for another agent is commented on: %s", body)
+	}
+}
+
+func BenchmarkDecisionLine(b *testing.B) {
+	o, err := New(route.Table, admin, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	log := NewLog(slog.New(slog.NewJSONHandler(io.Discard, nil)), strings.Repeat("0", 64))
+	p := ann("agents:web:run", "agents:web:read", "sessions:read", "sessions:write")
+	for name, request := range map[string]string{"allowed": "POST /agents/web/runs", "refused": "POST /agents/finance/runs"} {
+		b.Run(name, func(b *testing.B) {
+			e := about(o, p, request)
+			e.Began = time.Now()
+			b.ReportAllocs()
+			for b.Loop() {
+				log.Write(b.Context(), e)
+			}
+		})
+	}
+}

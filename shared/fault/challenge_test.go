@@ -1,0 +1,50 @@
+package fault
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func TestA401SaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	for detail, want := range map[string]struct{ challenge, hint string }{
+		"Authorization header missing": {`Bearer realm="agentos"`, "Send the header Authorization: Bearer TOKEN."},
+		"Token has expired":            {`Bearer realm="agentos", error="invalid_token", error_description="Token has expired"`, "Get a new token."},
+		`Invalid token: Token is missing the "exp" claim`: {
+			`Bearer realm="agentos", error="invalid_token", error_description="Invalid token: Token is missing the 'exp' claim"`, "with an expiry (exp)"},
+		"Invalid token: sitzung\\ü\n must be a string": {
+			`Bearer realm="agentos", error="invalid_token", error_description="Invalid token: sitzung??? must be a string"`, "have it issued again"},
+		"": {`Bearer realm="agentos"`, "Get a new token"},
+	} {
+		status, header, body := Answer(Public(Unauthenticated, detail, nil))
+		if got := header.Get("WWW-Authenticate"); status != 401 || got != want.challenge {
+			t.Errorf("%q: %d %s, want %s", detail, status, got, want.challenge)
+		}
+		if !strings.Contains(string(body), `,"hint":"`) || !strings.Contains(string(body), want.hint) {
+			t.Errorf("%q: %s, want the hint %q", detail, body, want.hint)
+		}
+	}
+}
+
+func TestEachHintIsReachedAndASentence(t *testing.T) {
+	t.Parallel()
+	sentence := regexp.MustCompile(`^[A-Z][ -~]+\.$`)
+	for _, h := range hints {
+		if hint(h.detail) != h.hint {
+			t.Errorf("an earlier entry hides %q", h.detail)
+		}
+		if !sentence.MatchString(h.hint) {
+			t.Errorf("%q is no sentence", h.hint)
+		}
+	}
+}
+
+func TestOnlyA401HasAHintOfItsOwn(t *testing.T) {
+	t.Parallel()
+	for k := Internal; k <= Unavailable; k++ {
+		if _, _, body := Answer(k); strings.Contains(string(body), "hint") != (k == Unauthenticated) {
+			t.Errorf("%s", body)
+		}
+	}
+}

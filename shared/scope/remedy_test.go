@@ -1,0 +1,45 @@
+package scope
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestAScopeThatLooksMeantIsPutRight(t *testing.T) {
+	t.Parallel()
+	const one, all = `write "agents:web-search:run", or "agents:run" for all`, `write "agents:run"`
+	for _, row := range []struct{ held, needed, want string }{
+		{"agents:*", "agents:run", all},
+		{"agents:*", "agents:web-search:run", one},
+		{"*:run", "agents:run", all},
+		{"agents:*:*", "agents:run", all},
+		{"agents:web-search:*", "agents:web-search:run", `write "agents:web-search:run"`},
+		{"agents:web*:run", "agents:web-search:run", `write "agents:web-search:run"`},
+		{"agents::run", "agents:run", all},
+		{":agents:run:", "agents:run", all},
+		{"AGENTS:RUN", "agents:run", all},
+		{"Agents:Web-Search:Run", "agents:web-search:run", `write "agents:web-search:run"`},
+		{" agents:run", "agents:run", all},
+		{"agents:read agents:run", "agents:run", "write each scope as a string of its own"},
+		{"agents:read,agents:*", "agents:run", "write each scope as a string of its own"},
+		{"SYSTEM:read", "config:read", `write "config:read"`},
+
+		{"agents:read", "agents:run", ""},
+		{"agents:finance:run", "agents:web-search:run", ""},
+		{"agents:web*:run", "agents:finance:run", ""},
+		{"agents:web-search:run", "agents:run", ""}, // a grant for one is in order
+		{"sessions:*", "agents:run", ""},
+		{"agents:read sessions:run", "agents:run", ""},
+		{"agents", "agents:run", ""},
+		{"*", "agents:run", ""},
+		{"a:b:c:d", "agents:run", ""},
+		{"agents:[:run", "agents:web-search:run", ""},
+		{"", "agents:run", ""},
+		{" , ", "agents:run", ""},
+		{strings.Repeat("*", 10_000) + ":run", "agents:run", ""},
+	} {
+		if got := Remedy(row.held, need(t, row.needed)); got != row.want {
+			t.Errorf("%.60q for %s: %q, want %q", row.held, row.needed, got, row.want)
+		}
+	}
+}
