@@ -40,6 +40,7 @@ type running struct {
 	t      *testing.T
 	url    string
 	db     string
+	data   string // --data
 	model  *modeltest.Server
 	tokens map[string]string // by subject; minted by PyJWT, see testdata/mint.py
 	stderr *syncBuffer
@@ -55,7 +56,7 @@ func start(t *testing.T, example string, model *modeltest.Server, env ...string)
 // startWith is start in an operator's own program.
 func startWith(t *testing.T, own Own, example string, model *modeltest.Server, env ...string) *running {
 	t.Helper()
-	r := &running{t: t, model: model, db: storetest.EmptyURL(t), tokens: pyjwt(t, example), stderr: &syncBuffer{}}
+	r := &running{t: t, model: model, db: storetest.EmptyURL(t), data: t.TempDir(), tokens: pyjwt(t, example), stderr: &syncBuffer{}}
 	vars := map[string]string{
 		"JWT_VERIFICATION_KEY": config.PublishedSecret, "DATABASE_URL": r.db,
 		"OPENAI_BASE_URL": model.URL, "OPENAI_API_KEY": "sk-test",
@@ -65,7 +66,7 @@ func startWith(t *testing.T, own Own, example string, model *modeltest.Server, e
 	}
 	e := testEnv(vars)
 	e.own, e.err = own, r.stderr
-	e.cli = &cli{Config: filepath.Join("..", "..", "examples", example, "keyway.yaml"), Data: t.TempDir()}
+	e.cli = &cli{Config: filepath.Join("..", "..", "examples", example, "keyway.yaml"), Data: r.data}
 	if strings.HasSuffix(example, ".yaml") {
 		e.cli.Config = example
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"os"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/edge"
 	"github.com/keyway-agents/keyway/shared/fault"
@@ -230,5 +232,27 @@ func TestWhatCantBeAnAuthorizerIsNamedWithoutItsSecret(t *testing.T) {
 		if _, err := edge.New(c, clock); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "sesame") {
 			t.Errorf("%v, want %q", err, want)
 		}
+	}
+}
+
+func TestTheAuthorizerLogsTheTokensThatItRefuses(t *testing.T) {
+	t.Parallel()
+	a := newAuthorizer(t, declaring("a"))
+	var log bytes.Buffer
+	a.Log = authz.NewLog(slog.New(slog.NewJSONHandler(&log, nil)), "0123456789abcdef")
+	e := event(t, sign(t, claims("ann", "agents:read")))
+	if _, err := a.Authorize(t.Context(), e); err != nil || log.Len() > 0 {
+		t.Fatalf("an accepted token: error %v, log %s", err, log.String())
+	}
+	e = event(t, "Bearer header-marker.payload-marker.signature-marker")
+	e.HTTPMethod, e.Path, e.RequestContext.RequestID = "GET", "/agents/a/runs", "r-1"
+	if _, err := a.Authorize(t.Context(), e); !errors.Is(err, fault.Unauthenticated) {
+		t.Fatal(err)
+	}
+	want := `"msg":"decision","request_id":"r-1","allow":false,"status":401,"reason":"Invalid token: Invalid header padding","token":"` +
+		token.Hash([]string{"header-marker.payload-marker.signature-marker"}) +
+		`","method":"GET","route":"GET /agents/{agent_id}/runs","agent":"a","config":"0123456789ab","us":`
+	if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), want) {
+		t.Errorf("%d lines: %s, want %s", n, log.String(), want)
 	}
 }
