@@ -38,7 +38,7 @@ const (
 // cli is the command line. Data goes to stdout, everything else to stderr.
 type cli struct {
 	Config string `short:"c" default:"keyway.yaml" placeholder:"FILE" help:"The description of the OS, YAML or JSON (keyway.yaml)."`
-	Data   string `default:".keyway" placeholder:"DIR" help:"Where the local database and generated keys are kept (.keyway)."`
+	Data   string `default:".keyway" placeholder:"DIR" help:"Where the local database, generated keys and decisions are kept (.keyway)."`
 	JSON   bool   `name:"json" help:"Print JSON where a program may read the output."`
 
 	Serve     serveCmd   `cmd:"" help:"Serve the agents over HTTP."`

@@ -3,6 +3,8 @@ package scope
 import (
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 )
 
 func TestAScopeThatLooksMeantIsPutRight(t *testing.T) {
@@ -41,5 +43,30 @@ func TestAScopeThatLooksMeantIsPutRight(t *testing.T) {
 		if got := Remedy(row.held, need(t, row.needed)); got != row.want {
 			t.Errorf("%.60q for %s: %q, want %q", row.held, row.needed, got, row.want)
 		}
+	}
+}
+
+// Whoever follows the advice is let in.
+func TestARemedyHelps(t *testing.T) {
+	t.Parallel()
+	part := rapid.SampledFrom([]string{"agents", "AGENTS", "agent*", "a", "A", "a-b", "a*", "*", "**", "run", "Run", "r?n", "", "[a", "system"})
+	helped := 0
+	rapid.Check(t, func(t *rapid.T) {
+		held := strings.Join(rapid.SliceOfN(part, 0, 4).Draw(t, "parts"), rapid.SampledFrom([]string{":", "::", " "}).Draw(t, "between"))
+		n := Need{Resource: "agents", ID: rapid.SampledFrom([]string{"", "a", "A", "a-b", "*", "a b"}).Draw(t, "id"), Action: "run"}
+		_, rest, quoted := strings.Cut(Remedy(held, n), `"`)
+		if !quoted {
+			return
+		}
+		helped++
+		for text := range strings.SplitSeq(`"`+rest, ", or ") {
+			advice, _, _ := strings.Cut(text[1:], `"`)
+			if !NewSet([]string{advice}, "").Covers(n) {
+				t.Fatalf("%q for %s: %q does not help", held, n, advice)
+			}
+		}
+	})
+	if helped == 0 {
+		t.Error("no scope was put right: the property was never tried")
 	}
 }

@@ -3,8 +3,8 @@ package token_test
 import (
 	"encoding/json"
 	"os"
-	"strings"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
