@@ -30,7 +30,8 @@ func Remedy(text string, need Need) string {
 
 // lookalike reads a scope as its writer may have meant it.
 func lookalike(word string, need Need) string {
-	if len(word) > maxLookalike {
+	// No scope names an id with a colon, and one with * means all of them.
+	if len(word) > maxLookalike || strings.ContainsAny(need.ID, "*:") {
 		return ""
 	}
 	parts := slices.DeleteFunc(strings.Split(strings.ToLower(word), ":"), func(s string) bool { return s == "" })
