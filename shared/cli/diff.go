@@ -91,7 +91,7 @@ func (c diffCmd) Run(e env) error {
 
 // replacement is the new configuration as a replay sees it.
 func replacement(cfg *config.Config, policy *authz.Policy) replay.New {
-	n := replay.New{Policy: policy, Admin: cfg.Auth.AdminScope, Digest: cfg.Digest}
+	n := replay.New{Policy: policy, Digest: cfg.Digest}
 	for _, m := range cfg.Auth.ScopeMappings {
 		n.Mappings = append(n.Mappings, authz.Mapping{Method: m.Method, Path: m.Pattern, Scopes: m.Scopes})
 	}
@@ -121,14 +121,18 @@ func (c diffCmd) read(e env) (*replay.Log, error) {
 			return nil, usageError{err}
 		}
 	}
-	if log.Decisions > 0 {
+	where := strings.Join(files, " and ")
+	if c.Log == "-" {
+		where = "standard input"
+	}
+	switch {
+	case log.Decisions > 0:
 		return log, nil
+	case log.Old > 0:
+		return nil, usage("nothing in %s is younger than --since, which leaves out %s: give a longer one", where, counted(log.Old, "decision"))
 	}
-	hint := `keyway looks for JSON lines with "msg":"decision", which serve writes to its log and below --data`
-	if log.Old > 0 {
-		return nil, usage("%s of %s is older than --since: give a longer one", counted(log.Old, "decision"), strings.Join(files, " and "))
-	}
-	return nil, usage("no decision in %s (%s, %d of them broken): %s", strings.Join(files, " and "), counted(log.Passed+log.Broken, "line"), log.Broken, hint)
+	return nil, usage(`no decision in %s (%s, %d of them broken): keyway looks for JSON lines with "msg":"decision", which serve writes to its log and below --data`,
+		where, counted(log.Passed+log.Broken, "line"), log.Broken)
 }
 
 func readLog(e env, log *replay.Log, file string, since time.Time) error {

@@ -94,8 +94,8 @@ func footnotes(log *replay.Log, r replay.Report) (out []string) {
 		{log.Skipped.NoScopes, "with scopes too long for the log"}, {log.Skipped.NoAgent, "of agents whose id the log leaves out"}}); text != "" {
 		out = append(out, "Not replayable: "+text+".")
 	}
-	if text := tally([]count{{log.Passed, "other lines"}, {log.Broken, "broken lines"}, {log.Old, "older decisions"}}); text != "" {
-		out = append(out, "Passed over: "+text+".")
+	if text := tally([]count{{log.Passed, "without a decision"}, {log.Broken, "broken"}, {log.Old, "older"}}); text != "" {
+		out = append(out, "Lines passed over: "+text+".")
 	}
 	if len(r.Mappings) > 0 {
 		out = append(out, fmt.Sprintf("Not exact: %s may be decided otherwise for the ids of %s, since the log holds none.",

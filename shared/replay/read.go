@@ -145,6 +145,7 @@ func (l *Log) line(text []byte, since time.Time) {
 		return
 	}
 	l.Decisions++
+	d.Time = d.Time.UTC()
 	if d.Config = short(d.Config); d.Config != "" {
 		l.Configs[d.Config]++
 	}

@@ -74,7 +74,6 @@ type Report struct {
 // New is the configuration that a log is replayed against.
 type New struct {
 	Policy   *authz.Policy
-	Admin    string          // its admin_scope
 	Mappings []authz.Mapping // its scope mappings
 	Agents   []string        // ids of its agents
 	Digest   string
@@ -85,19 +84,23 @@ type New struct {
 func (l *Log) Replay(n New) Report {
 	out := Report{Counts: map[Verdict]Count{}, Changes: []Change{}, Mappings: []string{}}
 	rows, totals := map[string]*Change{}, map[Verdict]*seen{}
-	p := newPartial(n)
+	a := asker{n, map[string]*authz.Policy{}}
 	for _, k := range slices.SortedFunc(maps.Keys(l.groups), order) {
-		g := l.groups[k]
+		g, r := l.groups[k], routes[k.route]
 		out.Replayed += g.requests
-		r := routes[k.route]
-		d := n.Policy.Decide(&authz.Principal{Scopes: g.scopes}, r.Method, path(r, k.agent, k.mapping))
-		if unsure := p.of(r, k, d); len(unsure) > 0 {
+		path := a.path(r, k)
+		unsure, lost := a.unsure(r, k, path), a.lost(r, k, path)
+		if lost {
+			unsure = append(unsure, k.mapping)
+		}
+		if len(unsure) > 0 {
 			out.Unsure += g.requests
 			out.Mappings = append(out.Mappings, unsure...)
-			if slices.Contains(unsure, k.mapping) { // the mapping that decided is still there; the id it was about is not
-				continue
-			}
 		}
+		if lost {
+			continue
+		}
+		d := n.Policy.Decide(&authz.Principal{Scopes: g.scopes}, r.Method, path)
 		c := change(k, d, n)
 		if c.Verdict == "" {
 			continue
@@ -161,49 +164,70 @@ func texts[T interface{ String() string }](list []T) []string {
 	return out
 }
 
+// asker puts a logged question to the new policy.
+type asker struct {
+	n     New
+	alone map[string]*authz.Policy // each mapping by itself; nil: it reaches nothing
+}
+
+// applies reports whether the mapping would be the one to decide about this path, if
+// there were no other.
+func (a asker) applies(mapping string, r *route.Route, path string) bool {
+	p, known := a.alone[mapping]
+	if !known {
+		method, glob, _ := strings.Cut(mapping, " ")
+		p, _ = authz.New(route.Table, "", []authz.Mapping{{Method: method, Path: glob, Scopes: []string{"any:need"}}}) // nil for what is no mapping
+		a.alone[mapping] = p
+	}
+	return p != nil && p.Decide(&authz.Principal{}, r.Method, path).Mapping != ""
+}
+
 // path is a path of the route, with the ids that are known: the agent, and what the
 // mapping that decided says of the others. What is not known is a text that only a
 // star matches.
-func path(r *route.Route, agent, mapping string) string {
-	_, glob, _ := strings.Cut(mapping, " ")
-	pattern, known := strings.Split(r.Pattern, "/"), strings.Split(glob, "/")
-	for i, s := range pattern {
-		switch {
-		case s == "{agent_id}":
-			pattern[i] = agent
-		case strings.HasPrefix(s, "{") && len(known) == len(pattern) && known[i] != "":
-			pattern[i] = strings.ReplaceAll(known[i], "*", route.Hole)
-		case strings.HasPrefix(s, "{"):
-			pattern[i] = route.Hole
+func (a asker) path(r *route.Route, k key) string {
+	_, glob, _ := strings.Cut(k.mapping, " ")
+	known := strings.Split(glob, "/")
+	segments := strings.Split(r.Pattern, "/")
+	fill := func(known []string) string {
+		out := slices.Clone(segments)
+		for i, s := range segments {
+			switch {
+			case s == "{agent_id}":
+				out[i] = k.agent
+			case strings.HasPrefix(s, "{") && i < len(known) && known[i] != "":
+				out[i] = strings.ReplaceAll(known[i], "*", route.Hole)
+			case strings.HasPrefix(s, "{"):
+				out[i] = route.Hole
+			}
 		}
+		return strings.Join(out, "/")
 	}
-	return strings.Join(pattern, "/")
-}
-
-// partial are the mappings by themselves, to find those that hold for some ids only.
-type partial struct {
-	mappings []authz.Mapping
-	alone    []*authz.Policy
-}
-
-func newPartial(n New) (p partial) {
-	for _, m := range n.Mappings {
-		if alone, err := authz.New(route.Table, n.Admin, []authz.Mapping{m}); err == nil {
-			p.mappings, p.alone = append(p.mappings, m), append(p.alone, alone)
-		}
+	if path := fill(known); a.applies(k.mapping, r, path) {
+		return path
 	}
-	return p
+	return fill(nil) // a star of it spans slashes
 }
 
-// of lists the mappings that could apply to a request like this one, depending on an
-// id that the log doesn't have.
-func (p partial) of(r *route.Route, k key, d authz.Decision) (out []string) {
-	asked := path(r, k.agent, k.mapping)
-	for i, m := range p.mappings {
-		if m.Method != r.Method || !r.OverlapsWith("agent_id", k.agent, m.Path) || d.Mapping == m.String() {
+// lost reports whether the mapping that decided is still there, but was about an id
+// that the log doesn't have.
+func (a asker) lost(r *route.Route, k key, path string) bool {
+	return slices.ContainsFunc(a.n.Mappings, func(m authz.Mapping) bool { return m.String() == k.mapping }) && !a.applies(k.mapping, r, path)
+}
+
+// unsure lists the mappings that could apply to a request like this one, depending on
+// an id that the log doesn't have. One that is written for another route reaches this
+// one only through an id such as "runs", and isn't listed.
+func (a asker) unsure(r *route.Route, k key, path string) (out []string) {
+	if !strings.Contains(path, route.Hole) {
+		return nil
+	}
+	for _, m := range a.n.Mappings {
+		if m.Method != r.Method || !r.OverlapsWith("agent_id", k.agent, m.Path) || a.applies(m.String(), r, path) {
 			continue
 		}
-		if p.alone[i].Decide(&authz.Principal{}, r.Method, asked).Mapping == "" && strings.Contains(asked, route.Hole) {
+		meant := route.Table.Match(m.Method, strings.ReplaceAll(m.Path, "*", route.Hole)).Route
+		if meant == nil || meant == r {
 			out = append(out, m.String())
 		}
 	}
