@@ -39,6 +39,7 @@ agents, and no other id: a mapping of one session, run or memory can't be replay
 exactly, and the report names it. Nor is it known which tokens the new file would
 believe (auth.keys, algorithms, issuer, audience, leeway, claims), or whose sessions are
 shown (user_isolation).
+
 Exit status 0: nothing changes, 3: something does, 2: a file is wrong or holds no decision.`
 }
 

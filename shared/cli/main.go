@@ -117,7 +117,7 @@ func execute(args []string, e env) int {
 	if _, ok := errors.AsType[config.Faults](err); ok {
 		fmt.Fprintln(e.err, err) // each line begins with its place, for editors
 	} else {
-		fmt.Fprintln(e.err, "keyway:", err)
+		fmt.Fprintln(e.err, "keyway:", jwtText.ReplaceAllString(err.Error(), "***"))
 	}
 	if _, ok := errors.AsType[usageError](err); ok {
 		return exitUsage

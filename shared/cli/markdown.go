@@ -66,8 +66,8 @@ func why(c replay.Change) string {
 	switch {
 	case len(c.Missing) > 0:
 		out += "; missing " + codes(c.Missing)
-	case c.Was != "":
-		out += "; was missing " + codes(strings.Split(c.Was, ", "))
+	case len(c.Was) > 0:
+		out += "; was missing " + codes(c.Was)
 	}
 	return out
 }

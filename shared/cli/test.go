@@ -35,6 +35,7 @@ func (testCmd) Help() string {
 
 Every row is put to the decision and to the authorizer's policy. No key is needed:
 tokens are signed with one made for the test. See docs/policies.md.
+
 Exit status 0: all hold, 3: one doesn't, 2: a file is wrong.
 
   keyway test policies.yaml

@@ -48,7 +48,7 @@ type Change struct {
 	Last     time.Time `json:"last_seen,omitzero"`
 	Need     []string  `json:"need"`              // as the new policy has it
 	Missing  []string  `json:"missing,omitempty"` // now; of a newly allowed request, nothing
-	Was      string    `json:"was_missing,omitempty"`
+	Was      []string  `json:"was_missing,omitempty"`
 	Mapping  string    `json:"mapping,omitempty"` // the new policy's, as written
 
 	who seen
@@ -105,7 +105,7 @@ func (l *Log) Replay(n New) Report {
 		if c.Verdict == "" {
 			continue
 		}
-		id := strings.Join([]string{string(c.Verdict), c.Route, c.Agent, strings.Join(c.Missing, " "), c.Was, c.Mapping, strings.Join(c.Need, " ")}, "\x00")
+		id := strings.Join([]string{string(c.Verdict), c.Route, c.Agent, strings.Join(c.Missing, " "), k.missing, c.Mapping, strings.Join(c.Need, " ")}, "\x00")
 		if rows[id] == nil {
 			rows[id] = &c
 		}
@@ -143,7 +143,10 @@ func change(k key, d authz.Decision, n New) Change {
 	filtered := d.Allow && d.Route.Lists != "" && !d.AllIDs
 	switch {
 	case d.Allow && !k.allow:
-		c.Verdict, c.Was = Allowed, k.missing
+		c.Verdict = Allowed
+		if k.missing != "" {
+			c.Was = strings.Split(k.missing, ", ")
+		}
 	case !d.Allow && k.allow:
 		c.Verdict = Refused
 	case d.Allow && k.filtered && !filtered:
