@@ -27,6 +27,8 @@ var rooms = map[string]string{
 	"shared/config":           "",
 	"shared/config/yamlfile":  "shared/config github.com/goccy/go-yaml",
 	"shared/edge":             "shared/fault shared/route shared/scope shared/authz shared/token shared/config github.com/aws/aws-lambda-go/events",
+	"shared/policytest":       "shared/fault shared/route shared/authz shared/config shared/config/yamlfile shared/edge github.com/aws/aws-lambda-go/events",
+	"shared/replay":           "shared/route shared/authz",
 	"shared/obs":              "shared/fault",
 	"shared/model":            "",
 	"shared/tool":             "shared/fault github.com/google/jsonschema-go",

@@ -184,6 +184,7 @@ func TestNoCommandPrintsASecret(t *testing.T) {
 		"config check", "config check --json", "serve --addr 127.0.0.1:0", "serve --dev --addr 127.0.0.1:0", "serve --addr 0.0.0.0:0",
 		"token --sub ann", "can GET /agents", "can GET /agents --token " + ann + "x", "can " + ann, "policy " + ann, "policy --json", "policy --token " + ann,
 		"migrate", "migrate --json", "keys generate --out " + keys, "keys generate --json --alg ES256 --out " + keys, "routes " + ann, "version --" + ann,
+		"test " + ann, "test " + keys, "test " + keys + " --json", "diff " + ann + " --since 1h", "diff " + keys + " --since 1h", "diff " + keys + " --log " + ann, "diff " + keys + " --since " + ann,
 	}
 	for name := range configs {
 		for _, command := range commands {

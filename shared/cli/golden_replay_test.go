@@ -115,7 +115,7 @@ func eachField(t *testing.T, fields json.RawMessage, do func(name, value string)
 
 // send writes the request by hand, so that odd paths arrive as they were recorded.
 // The connection ends with the answer's body.
-func (p *replay) send(e exchange) *http.Response {
+func (p *replayer) send(e exchange) *http.Response {
 	p.t.Helper()
 	c, err := (&net.Dialer{}).DialContext(p.t.Context(), "tcp", strings.TrimPrefix(p.server.url, "http://"))
 	if err != nil {
@@ -173,7 +173,7 @@ func signed(t *testing.T, claims map[string]any) string {
 }
 
 // receive reads an answer to its end, or as far as it contains all of until.
-func (p *replay) receive(e exchange, resp *http.Response, until ...string) reply {
+func (p *replayer) receive(e exchange, resp *http.Response, until ...string) reply {
 	p.t.Helper()
 	got := reply{status: resp.StatusCode, header: resp.Header}
 	r := bufio.NewReader(resp.Body)
@@ -201,8 +201,8 @@ func containsAll(s string, texts []string) bool {
 	return true
 }
 
-// replay sends the exchanges of one group to a server and compares.
-type replay struct {
+// replayer sends the exchanges of one group to a server and compares.
+type replayer struct {
 	t         *testing.T
 	group     string
 	server    *running
@@ -214,7 +214,7 @@ type replay struct {
 }
 
 // play replays a list in order.
-func (p *replay) play(list []exchange) {
+func (p *replayer) play(list []exchange) {
 	p.t.Helper()
 	for len(list) > 0 {
 		n := 1
@@ -229,7 +229,7 @@ func (p *replay) play(list []exchange) {
 }
 
 // call is an exchange of its own.
-func (p *replay) call(e exchange) {
+func (p *replayer) call(e exchange) {
 	p.t.Helper()
 	resp := p.send(e)
 	defer resp.Body.Close()
@@ -237,7 +237,7 @@ func (p *replay) call(e exchange) {
 }
 
 // judge compares an answer with the recorded one and notes what differs.
-func (p *replay) judge(e exchange, got reply) {
+func (p *replayer) judge(e exchange, got reply) {
 	p.t.Helper()
 	found := p.compare(e, got)
 	if e.Name == "" {
@@ -249,7 +249,7 @@ func (p *replay) judge(e exchange, got reply) {
 	p.result.note(p.group+"/"+e.Name, found, p.list)
 }
 
-func (p *replay) compare(e exchange, got reply) []string {
+func (p *replayer) compare(e exchange, got reply) []string {
 	p.t.Helper()
 	c := &comparison{ids: p.ids}
 	if e.Name != "" && e.Status != got.status {
@@ -275,7 +275,7 @@ func (p *replay) compare(e exchange, got reply) []string {
 	return c.found
 }
 
-func (p *replay) compareBody(c *comparison, e exchange, body string) {
+func (p *replayer) compareBody(c *comparison, e exchange, body string) {
 	p.t.Helper()
 	want, err := ordered(string(e.Body))
 	if err != nil {
@@ -313,7 +313,7 @@ func summaryOf(v any) string {
 	return fmt.Sprint(v)
 }
 
-func (p *replay) recorded(e exchange) (list []namedEvent) {
+func (p *replayer) recorded(e exchange) (list []namedEvent) {
 	p.t.Helper()
 	for _, pair := range e.Events {
 		var n namedEvent
@@ -330,7 +330,7 @@ func (p *replay) recorded(e exchange) (list []namedEvent) {
 }
 
 // stream reads what arrived, frame by frame; AgentOS has no comments in it.
-func (p *replay) stream(e exchange, body string) (list []namedEvent) {
+func (p *replayer) stream(e exchange, body string) (list []namedEvent) {
 	p.t.Helper()
 	for frame := range strings.SplitSeq(strings.TrimSuffix(body, "\n\n"), "\n\n") {
 		if strings.HasPrefix(frame, ":") || frame == "" {

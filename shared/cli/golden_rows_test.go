@@ -20,7 +20,7 @@ func (e exchange) isList() bool {
 // there are any, or more on another page, totals are compared by form only, and so
 // is which rows made it to a page. Nor is their order compared: the recorded rows
 // were made within a second, and AgentOS sorts by seconds.
-func (p *replay) rows(c *comparison, want, got any) {
+func (p *replayer) rows(c *comparison, want, got any) {
 	w, ok1 := want.(*jsonObject)
 	g, ok2 := got.(*jsonObject)
 	wl, ok3 := w.get("data").([]any)
@@ -68,7 +68,7 @@ func (p *replay) rows(c *comparison, want, got any) {
 }
 
 // topics compares a bare list of texts, as far as the group made them.
-func (p *replay) topics(c *comparison, want, got any) {
+func (p *replayer) topics(c *comparison, want, got any) {
 	w, ok1 := want.([]any)
 	g, ok2 := got.([]any)
 	if !ok1 || !ok2 {
@@ -100,7 +100,7 @@ func rowID(row any) string {
 }
 
 // known reports whether the group made a row or named it in a request.
-func (p *replay) known(row any) bool {
+func (p *replayer) known(row any) bool {
 	id := p.ids.ours(strings.TrimPrefix(rowID(row), "user:"))
 	return strings.Contains(p.mentioned.String(), id) || p.ids.recorded[id] != ""
 }

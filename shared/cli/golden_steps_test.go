@@ -64,8 +64,8 @@ func (g *gate) await(t *testing.T) {
 
 // choreography is how exchanges that overlapped are replayed, by the name of the
 // first. Each returns how many it played. The gate is open behind each.
-var choreography = map[string]func(p *replay, list []exchange) int{
-	"stream that is cancelled": func(p *replay, list []exchange) int {
+var choreography = map[string]func(p *replayer, list []exchange) int{
+	"stream that is cancelled": func(p *replayer, list []exchange) int {
 		p.gate.before(3)
 		resp := p.send(list[0])
 		defer resp.Body.Close()
@@ -76,14 +76,14 @@ var choreography = map[string]func(p *replay, list []exchange) int{
 		p.judge(list[0], got)
 		return 2
 	},
-	"client disconnects (no background)": func(p *replay, list []exchange) int {
+	"client disconnects (no background)": func(p *replayer, list []exchange) int {
 		p.gate.before(3)
 		p.leave(list[0], "chunk-2")
 		p.gate.open()
 		p.settled(list[1])
 		return 2
 	},
-	"background json": func(p *replay, list []exchange) int {
+	"background json": func(p *replayer, list []exchange) int {
 		p.gate.before(0)
 		p.call(list[0])
 		p.gate.await(p.t)
@@ -95,7 +95,7 @@ var choreography = map[string]func(p *replay, list []exchange) int{
 		p.settled(list[3])
 		return 4
 	},
-	"background json cancel": func(p *replay, list []exchange) int {
+	"background json cancel": func(p *replayer, list []exchange) int {
 		p.gate.before(3)
 		p.call(list[0])
 		p.gate.await(p.t)
@@ -103,7 +103,7 @@ var choreography = map[string]func(p *replay, list []exchange) int{
 		p.settled(list[2])
 		return 3
 	},
-	"background stream, client drops": func(p *replay, list []exchange) int {
+	"background stream, client drops": func(p *replayer, list []exchange) int {
 		p.gate.before(4)
 		p.leave(list[0], "chunk-3")
 		resp := p.send(list[1]) // resume
@@ -117,7 +117,7 @@ var choreography = map[string]func(p *replay, list []exchange) int{
 }
 
 // leave reads a stream up to a text and hangs up.
-func (p *replay) leave(e exchange, until string) {
+func (p *replayer) leave(e exchange, until string) {
 	p.t.Helper()
 	resp := p.send(e)
 	defer resp.Body.Close()
@@ -125,7 +125,7 @@ func (p *replay) leave(e exchange, until string) {
 }
 
 // settled asks until the run asked for has ended, and judges that answer.
-func (p *replay) settled(e exchange) {
+func (p *replayer) settled(e exchange) {
 	p.t.Helper()
 	var got reply
 	for end := time.Now().Add(patience); time.Now().Before(end); {

@@ -58,7 +58,7 @@ func parts(list []exchange) [][]exchange {
 
 const isolated = "[iso on]"
 
-func newReplay(t *testing.T, group string, part []exchange, list *differences) *replay {
+func newReplay(t *testing.T, group string, part []exchange, list *differences) *replayer {
 	t.Helper()
 	data, err := os.ReadFile("testdata/agentos/keyway.yaml")
 	if err != nil {
@@ -74,7 +74,7 @@ func newReplay(t *testing.T, group string, part []exchange, list *differences) *
 	}
 	g := newGate()
 	model := modeltest.NewServerFunc(t, modeltest.Commands{Pause: g.pause}.Obey)
-	return &replay{t: t, group: group, server: startWith(t, recordedTools, file, model), ids: newBindings(), gate: g, list: list}
+	return &replayer{t: t, group: group, server: startWith(t, recordedTools, file, model), ids: newBindings(), gate: g, list: list}
 }
 
 // results are what a group's exchanges came to.

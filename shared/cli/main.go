@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -46,10 +47,14 @@ type cli struct {
 	Keys      keysCmd    `cmd:"" help:"Make keys."`
 	Can       canCmd     `cmd:"" help:"Tell whether a token or scopes allow a request, and why."`
 	Policy    policyCmd  `cmd:"" help:"Print what the authorizer returns for a token."`
+	Test      testCmd    `cmd:"" help:"Hold keyway.yaml to a table of promises."`
+	Diff      diffCmd    `cmd:"" help:"Tell what a changed keyway.yaml would allow and refuse of what was asked."`
 	Routes    routesCmd  `cmd:"" help:"List the routes and the scopes they need."`
 	Migrate   migrateCmd `cmd:"" help:"Bring the database schema up to date."`
 	ConfigCmd configCmd  `cmd:"" name:"config" help:"Check keyway.yaml."`
 	Version   versionCmd `cmd:"" help:"Print the version."`
+
+	chosen bool // --config was given
 }
 
 // env is what a command acts on besides its flags, so that tests can be the
@@ -102,6 +107,7 @@ func execute(args []string, e env) int {
 		fmt.Fprintf(e.err, "keyway: %s\nRun keyway --help, or keyway COMMAND --help.\n", jwtText.ReplaceAllString(err.Error(), "***"))
 		return exitUsage
 	}
+	e.cli.chosen = slices.ContainsFunc(ctx.Path, func(p *kong.Path) bool { return p.Flag != nil && p.Flag.Name == "config" })
 	if err = ctx.Run(e); err == nil {
 		return 0
 	}
@@ -111,7 +117,7 @@ func execute(args []string, e env) int {
 	if _, ok := errors.AsType[config.Faults](err); ok {
 		fmt.Fprintln(e.err, err) // each line begins with its place, for editors
 	} else {
-		fmt.Fprintln(e.err, "keyway:", err)
+		fmt.Fprintln(e.err, "keyway:", jwtText.ReplaceAllString(err.Error(), "***"))
 	}
 	if _, ok := errors.AsType[usageError](err); ok {
 		return exitUsage

@@ -111,7 +111,7 @@ func (d *document) parse(data []byte) (body ast.Node) {
 	}()
 	tokens := lexer.Tokenize(shield(data))
 	if t := tooDeep(tokens); t != nil {
-		d.fault("", at(t), "nests too deep", "nothing in keyway.yaml needs that")
+		d.fault("", at(t), "nests too deep", "no file of ours needs that")
 		return nil
 	}
 	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
@@ -131,7 +131,7 @@ func (d *document) parse(data []byte) (body ast.Node) {
 		switch {
 		case doc.Body == nil:
 		case body != nil:
-			d.fault("", start(doc.Body), "begins a second document", "one file describes one OS: delete the --- line and what follows")
+			d.fault("", start(doc.Body), "begins a second document", "keep one in a file: delete the --- line and what follows")
 			return nil
 		default:
 			body = doc.Body

@@ -135,7 +135,7 @@ func TestEachMistakeIsNamedWithItsPlaceAndRemedy(t *testing.T) {
 
 		// Notation.
 		{"  model: demo:x", "  model: demo:x\n\tname: a", `7:1: has a tab where YAML wants spaces; indent with spaces`},
-		{"  model: demo:x", "  model: demo:x\n---\nid: b", `8:1: begins a second document; one file describes one OS: delete the --- line and what follows`},
+		{"  model: demo:x", "  model: demo:x\n---\nid: b", `8:1: begins a second document; keep one in a file: delete the --- line and what follows`},
 		{"  model: demo:x", "  model: !!str demo:x", `6:10: agents[0].model: has the tag !!str; remove it`},
 		{"  model: demo:x", "  model: *m", `6:10: agents[0].model: has the alias *m, but no &m stands before it; define it first`},
 		{"- id: a", "- &self\n  <<: *self\n  id: a", `6:7: agents[0]: has the alias *self, but no &self stands before it; define it first`},
@@ -145,8 +145,8 @@ func TestEachMistakeIsNamedWithItsPlaceAndRemedy(t *testing.T) {
 		{"  model: demo:x", "  model: é\xff", `6:11: is not UTF-8; save the file as UTF-8`},
 		{"id: os", "id: x\uFDD2y", `1:6: has a noncharacter; delete it`},
 		{"id: os", "? id\n: os", `1:1: has a field name that is not plain text; write name: value`},
-		{good, strings.Repeat("[", 100_000), `1:65: nests too deep; nothing in keyway.yaml needs that`},
-		{good, strings.Repeat("- ", 100_000), `1:129: nests too deep; nothing in keyway.yaml needs that`},
+		{good, strings.Repeat("[", 100_000), `1:65: nests too deep; no file of ours needs that`},
+		{good, strings.Repeat("- ", 100_000), `1:129: nests too deep; no file of ours needs that`},
 		{good, "id: " + strings.Repeat("x", 1<<20), `1:1: is larger than 1 MiB; name the right file`},
 	} {
 		t.Run(row.becomes[:min(len(row.becomes), 40)], func(t *testing.T) {

@@ -1,5 +1,6 @@
 // Package yamlfile reads keyway.yaml: it turns YAML into the JSON that package
-// config checks, and gives each fault its line and column.
+// config checks, and gives each fault its line and column. Other files of the same
+// notation are read with Open.
 // It knows the notation only, no field; it is for programs that people start,
 // since functions link no YAML.
 package yamlfile
@@ -23,6 +24,9 @@ const limit = 1 << 20
 // directory. The error is config.Faults, or that of opening the file.
 func Load(path string, o config.Options) (*config.Config, error) {
 	data, err := read(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%s does not exist; name the file with --config: %w", path, os.ErrNotExist)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -40,9 +44,6 @@ func Load(path string, o config.Options) (*config.Config, error) {
 
 func read(path string) ([]byte, error) {
 	f, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("%s does not exist; name the file with --config: %w", path, os.ErrNotExist)
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -74,6 +75,35 @@ func Canonical(name string, data []byte) ([]byte, error) {
 	}
 	return config.Canonical(doc.json.Bytes())
 }
+
+// Document is a file that is not a keyway.yaml: its JSON, and where each path of it
+// stands.
+type Document struct {
+	name string
+	doc  *document
+}
+
+// Open reads the file at path. The error is config.Faults, or that of opening it.
+func Open(path string) (Document, error) {
+	data, err := read(path)
+	if err != nil {
+		return Document{}, err
+	}
+	doc, faults := convert(data)
+	if len(faults) > 0 {
+		return Document{}, config.Faults(doc.place(path, faults))
+	}
+	return Document{path, doc}, nil
+}
+
+// JSON is the whole content; no member is in it twice.
+func (d Document) JSON() []byte { return d.doc.json.Bytes() }
+
+// Line is where a path of the content stands.
+func (d Document) Line(path string) int { return d.doc.position(path).line }
+
+// Place gives each fault the file and its position, and sorts by them.
+func (d Document) Place(faults []config.Fault) config.Faults { return d.doc.place(d.name, faults) }
 
 // place gives each fault its file and position, and sorts by them.
 func (d *document) place(name string, faults []config.Fault) []config.Fault {

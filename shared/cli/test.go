@@ -1,0 +1,201 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/policytest"
+)
+
+// testCmd holds keyway.yaml to a table of promises.
+type testCmd struct {
+	Files []string `arg:"" name:"file" help:"A table of promises, such as policies.yaml."`
+}
+
+// Help shows what to write.
+func (testCmd) Help() string {
+	return `A table names callers and promises, and is read aloud:
+
+  config: keyway.yaml                      the default; its path starts at the table's directory
+  callers:
+    ann: [agents:read, agents:web:run]     scopes
+    old: {sub: ann, exp: -1h}              claims; what is left out is filled in
+    anonymous: none                        no token
+  tests:
+    - ann may POST /agents/web/runs
+    - ann may not POST /agents/finance/runs without agents:finance:run
+    - ann may GET /agents and sees only web and finance
+    - old may not GET /agents and gets 401 Token has expired
+
+Every row is put to the decision and to the authorizer's policy. No key is needed:
+tokens are signed with one made for the test. See docs/policies.md.
+
+Exit status 0: all hold, 3: one doesn't, 2: a file is wrong.
+
+  keyway test policies.yaml
+  keyway test --config new.yaml examples/*/policies.yaml --json`
+}
+
+// tested is the outcome of one table.
+type tested struct {
+	table   *policytest.Table
+	config  string
+	results []policytest.Result
+}
+
+// Run holds every table, and says what failed.
+func (c testCmd) Run(e env) error {
+	var all []tested
+	var faults config.Faults
+	for _, path := range c.Files {
+		t, err := e.hold(path)
+		if found, ok := errors.AsType[config.Faults](err); ok {
+			faults = append(faults, found...)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		all = append(all, t)
+	}
+	if len(faults) > 0 {
+		return e.badTables(faults)
+	}
+	failed := 0
+	for _, t := range all {
+		for _, r := range t.results {
+			if !r.OK {
+				failed++
+			}
+		}
+	}
+	var err error
+	if e.cli.JSON {
+		err = printJSON(e.out, jsonTested(all, failed))
+	} else {
+		printTested(printer{e.out, isTerminal(e.out)}, all, failed)
+	}
+	if err == nil && failed > 0 {
+		err = silent(exitDenied)
+	}
+	return err
+}
+
+// badTables tells every fault of every file.
+func (e env) badTables(faults config.Faults) error {
+	if !e.cli.JSON {
+		return usageError{faults}
+	}
+	if err := printJSON(e.out, map[string]any{"ok": false, "faults": jsonFaults(faults)}); err != nil {
+		return err
+	}
+	return silent(exitUsage)
+}
+
+// hold holds one table to its configuration, or to --config.
+func (e env) hold(path string) (tested, error) {
+	table, err := policytest.Read(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return tested{}, usage("there is no %s: keyway test --help shows how a table begins", path)
+	}
+	if err != nil {
+		return tested{}, usageError{err}
+	}
+	t := tested{table: table, config: table.Config}
+	if e.cli.chosen {
+		t.config = e.cli.Config
+	}
+	cfg, err := e.rules(t.config)
+	if err != nil {
+		return t, err
+	}
+	if t.results, err = table.Hold(cfg, time.Now); err != nil {
+		return t, usageError{err}
+	}
+	return t, nil
+}
+
+// rules loads another file than --config for what it says of tokens and scopes. Its
+// keys may be unset; a rule that waits for a variable would be another rule.
+func (e env) rules(path string) (*config.Config, error) {
+	chosen := *e.cli
+	chosen.Config = path
+	e.cli = &chosen
+	cfg, err := e.load(true)
+	if err != nil {
+		return nil, err
+	}
+	for _, at := range slices.Sorted(maps.Keys(cfg.Unset)) {
+		if strings.HasPrefix(at, "auth.") && !strings.HasPrefix(at, "auth.keys") {
+			return nil, usage("%s: %s waits for %s, which is not set; set it to what it is where the server runs", path, at, cfg.Unset[at])
+		}
+	}
+	return cfg, nil
+}
+
+func printTested(w printer, all []tested, failed int) {
+	count := 0
+	for _, t := range all {
+		if len(all) > 1 {
+			w.line("%s, held to %s", w.bold(t.table.File), t.config)
+		}
+		for _, r := range t.results {
+			count++
+			if r.OK {
+				w.line("ok      %s", r.Text)
+			} else {
+				w.line("%s  %s", w.bold("FAILED"), r.Text)
+				w.line("        %s:%d: expected %s, got %s: %s", t.table.File, r.Line, r.Expected, r.Got, strings.Join(r.Reasons, "; "))
+			}
+			if r.Note != "" {
+				w.line("        note: %s", r.Note)
+			}
+		}
+	}
+	if failed == 0 {
+		w.line("%s", w.bold(counted(count, "promise")+" kept"))
+		return
+	}
+	w.line("%s", w.bold(fmt.Sprintf("%s, %d not kept", counted(count, "promise"), failed)))
+}
+
+// counted is a number with its noun.
+func counted(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// jsonTested is the outcome for programs.
+func jsonTested(all []tested, failed int) any {
+	type row struct {
+		Line     int      `json:"line"`
+		Test     string   `json:"test"`
+		OK       bool     `json:"ok"`
+		Expected string   `json:"expected"`
+		Got      string   `json:"got"`
+		Reasons  []string `json:"reasons"`
+		Note     string   `json:"note,omitempty"`
+	}
+	type file struct {
+		File   string `json:"file"`
+		Config string `json:"config"`
+		Tests  []row  `json:"tests"`
+	}
+	var files []file
+	for _, t := range all {
+		f := file{File: t.table.File, Config: t.config}
+		for _, r := range t.results {
+			f.Tests = append(f.Tests, row{r.Line, r.Text, r.OK, r.Expected, r.Got, r.Reasons, r.Note})
+		}
+		files = append(files, f)
+	}
+	return map[string]any{"ok": failed == 0, "failed": failed, "files": files}
+}
