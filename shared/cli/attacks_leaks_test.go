@@ -152,3 +152,16 @@ func TestASubjectOfAnotherIssuerIsSomebodyElse(t *testing.T) {
 	r.get("ann", "/sessions/hers/runs").want(t, "hers", 200, private)
 	r.get("ann", "/memories/"+memory).want(t, "hers", 200, private)
 }
+
+// AgentOS believes $JWT_VERIFICATION_KEY whether it is configured or not.
+func TestAKeyThatTheFileDoesNotNameIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "keyway.yaml")
+	if err := os.WriteFile(file, []byte(`{id: fort, agents: [{id: a, model: "openai:model-a"}], auth: {keys: ["${OTHER_KEY}"]}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, file, echo(t), "JWT_VERIFICATION_KEY", issuerSecret, "OTHER_KEY", strings.Repeat("other ", 6))
+	r.tokens = map[string]string{"named": hmacForge("HS256", strings.Repeat("other ", 6)).token(payload()), "stray": hmacForge("HS256", issuerSecret).token(payload())}
+	r.get("named", "/agents").want(t, "the key that the file names", 200)
+	r.get("stray", "/agents").want(t, "a key of the environment", 401, badSignature)
+}
