@@ -94,6 +94,25 @@ func TestNoWayToWriteAPathReachesAnotherAgent(t *testing.T) {
 	f.onlyReachedA(before)
 }
 
+// A mapping that asks more of one agent holds for every spelling of its path.
+func TestNoWayToWriteAPathEvadesAMapping(t *testing.T) {
+	t.Parallel()
+	f := besieged(t, hmacForge("HS256", issuerSecret), `scope_mappings: {"POST /agents/b/runs": [vault:run], "GET /agents/b": [vault:read], "GET /agents/b/*": [vault:read]}`)
+	before := tables(t, f.db)
+	lines := append([]string{kindOf("")}, bearing(f.issuer.token(payload("sub", `"eve"`, "scopes", `["agents:run","agents:read"]`)))...)
+	f.raw("POST /agents/a/runs", lines, "message=hi&stream=false").want(t, "an agent without a mapping", 200)
+	f.raw("POST /agents/b/runs", lines, "message=hi&stream=false").want(t, "the agent with one", 403, `"missing":["vault:run"]`)
+	for _, way := range ways {
+		for method, body := range map[string]string{"POST": "message=hi&stream=false", "GET": ""} {
+			got := f.raw(method+" "+way, lines, body)
+			if got.status >= 500 || strings.Contains(got.body, "model-b") && !strings.HasPrefix(got.body, "[") { // the list has a need of its own
+				t.Errorf("%s %s: %d %.300s", method, way, got.status, got.body)
+			}
+		}
+	}
+	f.onlyReachedA(before)
+}
+
 // Bytes that no client writes are refused by the server before anything is read.
 func TestRequestLinesThatAreNoneReachNobody(t *testing.T) {
 	t.Parallel()
