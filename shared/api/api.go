@@ -100,9 +100,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	return s.endpoints[d.Route.Name].serve(w, &request{Request: r.WithContext(authz.WithDecision(r.Context(), p, d)), principal: p, decision: d})
 }
 
-// Isolation is how the data of one caller are told from another's.
+// Isolation is whether callers see only what is their own.
 type Isolation struct {
-	On bool // callers see only what is their own
+	On bool
 	// ByIssuer: several issuers are believed, and each names its users as it likes.
 	// The same subject of two of them is two owners.
 	ByIssuer bool
