@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/rs/cors"
@@ -111,18 +112,43 @@ func (s *Server) decide(r *http.Request) (*authz.Principal, authz.Decision, erro
 }
 
 // Isolation is whether callers see only what is their own.
-type Isolation bool
+type Isolation struct {
+	On bool
+	// ByIssuer: several issuers are believed, and each names its users as it likes.
+	// The same subject of two of them is two owners.
+	ByIssuer bool
+}
 
 // viewer is on whose behalf the request reads. Under isolation an administrator
 // sees everything and a caller whom the token doesn't name nothing.
 func (i Isolation) viewer(r *request) (store.Viewer, error) {
 	switch {
-	case !bool(i) || r.decision.Admin:
+	case !i.On || r.decision.Admin:
 		return store.Viewer{All: true}, nil
 	case r.principal == nil || r.principal.Subject == "":
 		return store.Viewer{}, errNobody
 	}
-	return store.Viewer{Owner: r.principal.Subject}, nil
+	owner, err := i.name(r.principal)
+	return store.Viewer{Owner: owner}, err
+}
+
+// maxOwner is what an owner's column holds.
+const maxOwner = 1024
+
+// issuerText keeps issuer and subject apart, whatever is in them.
+var issuerText = strings.NewReplacer("%", "%25", "#", "%23")
+
+// name is what the caller's data are filed under: the subject, after its issuer
+// when there are several.
+func (i Isolation) name(p *authz.Principal) (string, error) {
+	if !i.ByIssuer || p.Subject == "" {
+		return p.Subject, nil
+	}
+	owner := issuerText.Replace(p.Issuer) + "#" + p.Subject
+	if len(owner) > maxOwner {
+		return "", fault.Public(fault.Forbidden, fmt.Sprintf("The token's issuer and subject are longer than %d bytes together", maxOwner), nil)
+	}
+	return owner, nil
 }
 
 // viewerIn is viewer where the request may name a database.
@@ -156,8 +182,8 @@ func (d database) check() error {
 func (i Isolation) owner(r *request, claimed string) (string, error) {
 	switch {
 	case r.principal != nil && r.principal.Subject != "":
-		return r.principal.Subject, nil
-	case bool(i):
+		return i.name(r.principal)
+	case i.On:
 		return "", errNobody
 	}
 	return claimed, nil

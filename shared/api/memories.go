@@ -98,7 +98,9 @@ func (m Memories) create(ctx context.Context, r *request, in createMemory) (wire
 	if !viewer.All {
 		owner = viewer.Owner
 	} else if owner == "" {
-		owner = r.principal.Subject
+		if owner, err = m.Isolation.name(r.principal); err != nil {
+			return wire.Memory{}, err
+		}
 	}
 	if owner == "" {
 		return wire.Memory{}, fault.Public(fault.Invalid, "User ID is required", nil)

@@ -46,7 +46,7 @@ func (o OS) health(context.Context, *request, nothing) (wire.Health, error) {
 func (o OS) info(context.Context, *request, nothing) (wire.Info, error) {
 	return wire.Info{
 		OSID: o.ID, Name: o.Name, OSVersion: o.Version, AgnoVersion: AgentOSVersion, AgentCount: len(o.Agents),
-		AuthMode: "jwt", UserIsolation: bool(o.Isolation), ConfigDigest: o.Digest,
+		AuthMode: "jwt", UserIsolation: o.Isolation.On, ConfigDigest: o.Digest,
 	}, nil
 }
 

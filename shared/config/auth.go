@@ -129,6 +129,12 @@ func (d *decoder) checkIssuers(keys []Key, urls int) {
 	}
 }
 
+// SeveralIssuers reports whether tokens of more than one issuer are believed, so
+// that a subject alone names nobody.
+func (a Auth) SeveralIssuers() bool {
+	return a.Issuer == "" && slices.ContainsFunc(a.Keys, func(k Key) bool { return k.Issuer != a.Keys[0].Issuer })
+}
+
 // warnKey names at most one thing: the worst.
 func (d *decoder) warnKey(path string, k Key, a *Auth) {
 	switch {

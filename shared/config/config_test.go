@@ -331,3 +331,28 @@ func TestAgentsMayBeDeclaredOutsideTheFile(t *testing.T) {
 		}
 	}
 }
+
+// Two keys of one issuer are a rotation. A key for any issuer beside one with an
+// issuer is two.
+func TestASubjectAloneNamesNobodyWhenThereAreSeveralIssuers(t *testing.T) {
+	t.Parallel()
+	keys := func(issuers ...string) (list []config.Key) {
+		for _, iss := range issuers {
+			list = append(list, config.Key{Issuer: iss})
+		}
+		return list
+	}
+	for name, row := range map[string]struct {
+		auth config.Auth
+		want bool
+	}{
+		"no key": {config.Auth{}, false}, "one key": {config.Auth{Keys: keys("")}, false}, "one with an issuer": {config.Auth{Keys: keys("a")}, false},
+		"a rotation": {config.Auth{Keys: keys("", "")}, false}, "a rotation of one issuer": {config.Auth{Keys: keys("a", "a")}, false},
+		"two issuers": {config.Auth{Keys: keys("a", "a", "b")}, true}, "an issuer and any": {config.Auth{Keys: keys("a", "")}, true}, "any and an issuer": {config.Auth{Keys: keys("", "a")}, true},
+		"one issuer for all keys": {config.Auth{Issuer: "a", Keys: keys("", "a")}, false},
+	} {
+		if got := row.auth.SeveralIssuers(); got != row.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}

@@ -60,7 +60,7 @@ func newOffice(t *testing.T, agents ...string) *office {
 	o.functions = api.New(api.Options{
 		Table: route.Table, Policy: a.Policy, Log: slog.New(slog.DiscardHandler), Decisions: a.Log,
 		Now: func() time.Time { return now().Add(time.Duration(o.behind.Load())) },
-	}, api.OS{Policy: a.Policy}, list, api.Runs{Agents: list}, api.Sessions{Isolation: true}) // no memories, and runs panic
+	}, api.OS{Policy: a.Policy}, list, api.Runs{Agents: list}, api.Sessions{Isolation: api.Isolation{On: true}}) // no memories, and runs panic
 	server := httptest.NewServer(obs.Requests(obs.NewLogger(o.log, false), gateway.New(a, o.functions, now)))
 	t.Cleanup(server.Close)
 	o.addr = server.Listener.Addr().String()

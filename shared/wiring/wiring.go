@@ -39,7 +39,7 @@ type Service struct {
 
 // All builds the service with every resource, for the local server.
 func All(p Parts) Service {
-	isolation := api.Isolation(p.Config.Auth.UserIsolation)
+	isolation := api.Isolation{On: p.Config.Auth.UserIsolation, ByIssuer: p.Config.Auth.SeveralIssuers()}
 	var listed []wire.Agent
 	for _, a := range p.Agents {
 		about := a.Model.Describe()
