@@ -27,7 +27,7 @@ type mapping struct {
 // scope. A mapping that reaches no route, needs nothing or needs what no token
 // can hold is refused (fault.Invalid).
 func New(table *route.Routes, admin string, mappings []Mapping) (*Policy, error) {
-	o := &Policy{table: table, admin: admin}
+	var all []mapping
 	for _, m := range mappings {
 		c := mapping{Mapping: m}
 		for _, text := range m.Scopes {
@@ -43,12 +43,20 @@ func New(table *route.Routes, admin string, mappings []Mapping) (*Policy, error)
 		if !Reaches(table, m.Method, m.Path) {
 			return nil, fmt.Errorf("mapping %q matches no route: %w", m, fault.Invalid)
 		}
-		o.mappings = append(o.mappings, c)
+		all = append(all, c)
 	}
 	// Most specific wins: exact, then the longest literal prefix, then file order.
-	slices.SortStableFunc(o.mappings, func(a, b mapping) int {
+	slices.SortStableFunc(all, func(a, b mapping) int {
 		return cmp.Compare(specificity(b.Path), specificity(a.Path))
 	})
+	o := &Policy{table: table, admin: admin, mappings: map[*route.Route][]mapping{}}
+	for r := range table.All() {
+		for _, m := range all {
+			if m.Method == r.Method && r.Overlaps(m.Path) {
+				o.mappings[r] = append(o.mappings[r], m)
+			}
+		}
+	}
 	return o, nil
 }
 
@@ -75,8 +83,8 @@ func specificity(glob string) int {
 // need is what a concrete request of this route asks for, and the mapping that
 // says so ("" for the route's own).
 func (o *Policy) need(r *route.Route, path string) ([]scope.Need, string) {
-	for _, m := range o.mappings {
-		if m.Method == r.Method && globMatch(m.Path, path) {
+	for _, m := range o.mappings[r] {
+		if globMatch(m.Path, path) {
 			return m.needs, m.String()
 		}
 	}
@@ -113,15 +121,25 @@ func (o *Policy) Granted(p *Principal) scope.Set { return scope.NewSet(p.Scopes,
 // that the token does not name), could be allowed to somebody with these scopes.
 // A policy that admits whatever MightAllow admits is never narrower than Decide.
 func (o *Policy) MightAllow(granted scope.Set, r *route.Route, id string) bool {
-	family, param := r.Resource()
-	covers := func(needs []scope.Need) bool {
-		for _, n := range needs {
-			if !granted.Covers(n.On(family, id)) {
-				return false
-			}
-		}
+	if granted.Admin() {
 		return true
 	}
+	if mappings := o.mappings[r]; len(mappings) > 0 {
+		if allow, last := mightAllow(mappings, granted, r, id); last {
+			return allow
+		}
+	}
+	if r.Lists != "" {
+		ids, all := granted.IDs(r.Needs[0].Resource, r.Needs[0].Action)
+		return all || len(ids) > 0
+	}
+	return covers(granted, r, r.Needs, id)
+}
+
+// mightAllow is MightAllow as far as the mappings say it; last is false when the
+// route's own need is asked too.
+func mightAllow(mappings []mapping, granted scope.Set, r *route.Route, id string) (allow, last bool) {
+	_, param := r.Resource()
 	// Only a star matches the holes, so what matches this path matches them all.
 	every := r.Path(func(name string) string {
 		if name == param && id != "" {
@@ -129,20 +147,28 @@ func (o *Policy) MightAllow(granted scope.Set, r *route.Route, id string) bool {
 		}
 		return route.Hole
 	})
-	for _, m := range o.mappings {
-		if m.Method != r.Method || !r.OverlapsWith(param, id, m.Path) {
+	for _, m := range mappings {
+		if !r.OverlapsWith(param, id, m.Path) {
 			continue
 		}
-		if covers(m.needs) {
-			return true
+		if covers(granted, r, m.needs, id) {
+			return true, true
 		}
 		if globMatch(m.Path, every) { // no later mapping, nor the route's own need, is ever asked
+			return false, true
+		}
+	}
+	return false, false
+}
+
+// covers reports whether all needs of a request of r are granted, on the
+// resource id where they are of its family.
+func covers(granted scope.Set, r *route.Route, needs []scope.Need, id string) bool {
+	family, _ := r.Resource()
+	for _, n := range needs {
+		if !granted.Covers(n.On(family, id)) {
 			return false
 		}
 	}
-	if r.Lists != "" {
-		ids, all := granted.IDs(r.Needs[0].Resource, r.Needs[0].Action)
-		return all || len(ids) > 0
-	}
-	return covers(r.Needs)
+	return true
 }

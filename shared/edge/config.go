@@ -23,7 +23,7 @@ func New(c *config.Config, now func() time.Time) (*Authorizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Authorizer{Verifier: verifier, Policy: policy, Table: route.Table}
+	a := &Authorizer{Verifier: verifier, Policy: policy, Table: route.Table, reached: reaching(route.Table)}
 	for _, agent := range c.Agents {
 		a.Agents = append(a.Agents, agent.ID)
 	}

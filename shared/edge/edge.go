@@ -8,7 +8,6 @@ package edge
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -21,12 +20,14 @@ import (
 	"github.com/keyway-agents/keyway/shared/token"
 )
 
-// Authorizer answers REQUEST events. All fields are required.
+// Authorizer answers REQUEST events. New makes it.
 type Authorizer struct {
 	Verifier *token.Verifier
 	Policy   *authz.Policy
 	Table    *route.Routes
 	Agents   []string // ids of the declared agents
+
+	reached map[*route.Route]reached
 }
 
 // maxGrants bounds the ids that a policy names one by one; past it a route with
@@ -57,7 +58,7 @@ func (a *Authorizer) Authorize(ctx context.Context, e events.APIGatewayCustomAut
 	}
 	return events.APIGatewayCustomAuthorizerResponse{
 		PrincipalID:    SubjectHash(p),
-		PolicyDocument: a.policy(p, arn),
+		PolicyDocument: a.policy(a.Policy.Granted(p), arn),
 		Context:        contextOf(p),
 	}, nil
 }
@@ -81,12 +82,12 @@ func authorization(e events.APIGatewayCustomAuthorizerRequestTypeRequest) (value
 	return values
 }
 
-// policy lists the routes that p may use. What nobody granted is not listed,
-// which is a denial; a token that may do nothing gets that in so many words.
-func (a *Authorizer) policy(p *authz.Principal, arn string) events.APIGatewayCustomAuthorizerPolicy {
-	ids, agents := namedIDs(p), a.Agents
+// policy lists the routes that the scopes may use. What nobody granted is not
+// listed, which is a denial; a token that may do nothing gets that in so many words.
+func (a *Authorizer) policy(granted scope.Set, arn string) events.APIGatewayCustomAuthorizerPolicy {
+	ids, agents := slices.DeleteFunc(granted.Named(), unnameable), a.Agents
 	if len(ids) > maxGrants {
-		p, ids, agents = anyID(p), nil, nil
+		granted, ids, agents = granted.Widened(), nil, nil
 	}
 	policy := events.APIGatewayCustomAuthorizerPolicy{Version: "2012-10-17"}
 	add := func(effect string, resources []string) {
@@ -96,13 +97,12 @@ func (a *Authorizer) policy(p *authz.Principal, arn string) events.APIGatewayCus
 			})
 		}
 	}
-	granted := a.Policy.Granted(p)
 	add("Allow", a.allowed(granted, ids, arn))
 	if len(policy.Statement) == 0 {
 		add("Deny", []string{arn + "*"})
 		return policy
 	}
-	add("Deny", a.overreach(granted, agents, policy, arn))
+	add("Deny", a.overreach(granted, agents, arn))
 	return policy
 }
 
@@ -115,11 +115,11 @@ func (a *Authorizer) allowed(granted scope.Set, ids []string, arn string) (out [
 		switch {
 		case r.Public:
 		case a.Policy.MightAllow(granted, r, ""):
-			out = append(out, resource(arn, r, ""))
+			out = append(out, arn+r.Method+r.Glob(""))
 		case param != "":
 			for _, id := range ids {
 				if a.Policy.MightAllow(granted, r, id) {
-					out = append(out, resource(arn, r, id))
+					out = append(out, arn+r.Method+r.Glob(id))
 				}
 			}
 		}
@@ -127,16 +127,19 @@ func (a *Authorizer) allowed(granted scope.Set, ids []string, arn string) (out [
 	return out
 }
 
-// overreach names the paths of declared agents that allow reaches and the scopes
+// overreach names the paths of declared agents that allowed reaches and the scopes
 // don't: a * spans slashes, so GET/agents/* opens the runs of every agent too.
-func (a *Authorizer) overreach(granted scope.Set, agents []string, allow events.APIGatewayCustomAuthorizerPolicy, arn string) (out []string) {
+func (a *Authorizer) overreach(granted scope.Set, agents []string, arn string) (out []string) {
 	for r := range a.Table.All() {
 		var over []string
-		if _, param := r.Resource(); param != "" {
-			for _, id := range agents {
-				if path := resource(arn, r, id); Evaluate(allow, path) && !a.Policy.MightAllow(granted, r, id) {
-					over = append(over, path)
-				}
+		all := slices.ContainsFunc(a.reached[r].byAll, func(q *route.Route) bool { return a.Policy.MightAllow(granted, q, "") })
+		if !all && len(a.reached[r].byOne) == 0 {
+			continue
+		}
+		for _, id := range agents {
+			one := func(q *route.Route) bool { return a.Policy.MightAllow(granted, q, id) }
+			if (all || slices.ContainsFunc(a.reached[r].byOne, one)) && !a.Policy.MightAllow(granted, r, id) {
+				over = append(over, arn+r.Method+r.Glob(id))
 			}
 		}
 		if len(over) <= maxGrants {
@@ -146,47 +149,46 @@ func (a *Authorizer) overreach(granted scope.Set, agents []string, allow events.
 	return out
 }
 
-// resource names the paths of r for one id of its family, or with "" for all.
-func resource(arn string, r *route.Route, id string) string {
-	_, param := r.Resource()
-	return arn + r.Method + r.Path(func(name string) string {
-		if name == param && id != "" {
-			return id
-		}
-		return "*"
-	})
+// reached is by which routes' Resources an id's paths of one route are matched.
+type reached struct {
+	byAll []*route.Route // when the Resource has a * for the id, or none; the route itself too
+	byOne []*route.Route // when it names that id
 }
 
-// plainID is what an id must look like to stand in a Resource: nothing that a
-// policy would read as a wildcard or a variable.
-var plainID = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
-
-// namedIDs are the ids in the token's scopes that a Resource may hold.
-func namedIDs(p *authz.Principal) (ids []string) {
-	for _, text := range p.Scopes {
-		if n, ok := scope.Parse(text); ok && plainID.MatchString(n.ID) && len(n.ID) < maxResource/2 {
-			ids = append(ids, n.ID)
+// reaching finds what the stars of the table's Resources span.
+func reaching(table *route.Routes) map[*route.Route]reached {
+	const anID = "x" // which one makes no difference, since none has a slash
+	out := map[*route.Route]reached{}
+	for r := range table.All() {
+		if _, param := r.Resource(); param == "" {
+			continue
 		}
+		var by reached
+		for q := range table.All() {
+			if q.Public || q.Method != r.Method {
+				continue
+			}
+			if iamMatch(q.Glob(""), r.Glob(anID)) {
+				by.byAll = append(by.byAll, q)
+			}
+			if _, param := q.Resource(); q != r && param != "" && iamMatch(q.Glob(anID), r.Glob(anID)) {
+				by.byOne = append(by.byOne, q)
+			}
+		}
+		out[r] = by
 	}
-	slices.Sort(ids)
-	return slices.Compact(ids)
+	return out
 }
 
-// anyID is p with * for every id in its scopes: what it may do to one, it may do
-// to all.
-func anyID(p *authz.Principal) *authz.Principal {
-	wide := *p
-	wide.Scopes = nil
-	for _, text := range p.Scopes {
-		if n, ok := scope.Parse(text); ok && n.ID != "" {
-			n.ID = "*"
-			text = n.String()
+// unnameable reports whether an id may not stand in a Resource: a policy would
+// read a part of it as a wildcard or a variable, or it is too long.
+func unnameable(id string) bool {
+	for _, c := range []byte(id) {
+		if letter := c|0x20 >= 'a' && c|0x20 <= 'z'; !letter && (c < '0' || c > '9') && c != '.' && c != '_' && c != '-' {
+			return true
 		}
-		wide.Scopes = append(wide.Scopes, text)
 	}
-	slices.Sort(wide.Scopes)
-	wide.Scopes = slices.Compact(wide.Scopes)
-	return &wide
+	return len(id) >= maxResource/2
 }
 
 // apiARN cuts a method ARN after the stage:

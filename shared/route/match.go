@@ -19,7 +19,7 @@ func New(list []Route) *Routes {
 	seen := map[string]bool{}
 	for i := range list {
 		r := &list[i]
-		r.segments = split(r.Pattern)
+		r.compile()
 		if !r.Public && len(r.Needs) == 0 {
 			panic(fmt.Sprintf("route: %s needs nothing and is not public", r))
 		}
@@ -124,11 +124,32 @@ func (r *Route) String() string { return r.Method + " " + r.Pattern }
 // Resource names the family whose id stands in the path and may have scopes of
 // its own, and the parameter that holds the id; both are empty for other routes.
 // AgentOS has such scopes for agents only (of what is served here).
-func (r *Route) Resource() (family, param string) {
+func (r *Route) Resource() (family, param string) { return r.family, r.param }
+
+// compile reads the pattern once, since a policy asks for it of every route.
+func (r *Route) compile() {
+	r.segments = split(r.Pattern)
 	if slices.Contains(r.segments, "{agent_id}") {
-		return "agents", "agent_id"
+		r.family, r.param = "agents", "agent_id"
 	}
-	return "", ""
+	r.before, r.after, _ = strings.Cut(r.Path(func(name string) string {
+		if name == r.param {
+			return Hole
+		}
+		return "*"
+	}), Hole)
+}
+
+// Glob is the route's paths as one pattern: id for the parameter that Resource
+// names, a * for every other one and for an empty id.
+func (r *Route) Glob(id string) string {
+	switch {
+	case r.param == "":
+		return r.before
+	case id == "":
+		id = "*"
+	}
+	return r.before + id + r.after
 }
 
 // Path fills the pattern: each parameter becomes fill's answer for it.

@@ -1,0 +1,93 @@
+package edge_test
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/edge"
+)
+
+// BenchmarkAuthorize sets the whole answer to an event (token, policy, context)
+// beside the bare check of the same signature: the difference is what we add.
+func BenchmarkAuthorize(b *testing.B) {
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		b.Fatal(err)
+	}
+	ecKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, alg := range []struct {
+		method  jwt.SigningMethod
+		private any
+		literal string
+	}{
+		{jwt.SigningMethodHS256, []byte(key), key},
+		{jwt.SigningMethodRS256, rsaKey, publicPEM(b, rsaKey)},
+		{jwt.SigningMethodES256, ecKey, publicPEM(b, ecKey)},
+	} {
+		c := declaring("web-search-agent", "finance-agent")
+		c.Auth.Algorithms, c.Auth.Keys = []string{alg.method.Alg()}, []config.Key{{Literal: config.Secret(alg.literal)}}
+		a := newAuthorizer(b, c)
+		for _, scopes := range [][]string{{"agents:web-search-agent:run"}, many(100, "agents:agent-%d:run")} {
+			raw, err := jwt.NewWithClaims(alg.method, jwt.MapClaims{
+				"sub": "ann", "iss": "https://issuer", "iat": now.Unix(), "exp": now.Unix() + 3600, "scopes": scopes,
+			}).SignedString(alg.private)
+			if err != nil {
+				b.Fatal(err)
+			}
+			name := fmt.Sprintf("%s/%d", alg.method.Alg(), len(scopes))
+			b.Run(name+"/whole", func(b *testing.B) { benchmarkWhole(b, a, raw) })
+			b.Run(name+"/signature", func(b *testing.B) { benchmarkSignature(b, alg.method, alg.private, raw) })
+		}
+	}
+}
+
+func benchmarkWhole(b *testing.B, a *edge.Authorizer, raw string) {
+	e := event(b, "Bearer "+raw)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := a.Authorize(b.Context(), e); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func benchmarkSignature(b *testing.B, m jwt.SigningMethod, private any, raw string) {
+	public := private
+	if k, ok := private.(crypto.Signer); ok {
+		public = k.Public()
+	}
+	last := strings.LastIndexByte(raw, '.')
+	signature, err := jwt.NewParser().DecodeSegment(raw[last+1:])
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := m.Verify(raw[:last], signature, public); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func publicPEM(b *testing.B, private crypto.Signer) string {
+	b.Helper()
+	der, err := x509.MarshalPKIXPublicKey(private.Public())
+	if err != nil {
+		b.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+}
