@@ -7,7 +7,7 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
 
 .PHONY: dev
 dev: build ## Serve the quickstart on http://127.0.0.1:7777 with a database, a key and tokens made for you
@@ -17,6 +17,10 @@ dev: build ## Serve the quickstart on http://127.0.0.1:7777 with a database, a k
 build: ## Build bin/keyway
 	@[ -x bin/keyway ] || echo "building bin/keyway; the first time compiles every module, a few minutes on a small machine"
 	@CGO_ENABLED=0 go build -trimpath -o bin/keyway ./cmd/keyway
+
+.PHONY: build-authorizer
+build-authorizer: ## Build bin/authorizer/bootstrap, the Lambda authorizer (linux/arm64)
+	@CGO_ENABLED=0 GOOS=linux GOARCH=arm64 go build -trimpath -tags lambda.norpc -ldflags '-s -w' -o bin/authorizer/bootstrap ./authorizer
 
 .PHONY: test
 test: ## Run the tests (PostgreSQL is found or fetched; no C compiler needed)

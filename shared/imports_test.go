@@ -47,6 +47,7 @@ var rooms = map[string]string{
 	"shared/api":              "shared/fault shared/wire shared/input shared/route shared/authz shared/config shared/store shared/run shared/obs github.com/google/uuid github.com/rs/cors",
 	"shared/gateway":          "shared/fault shared/route shared/authz shared/edge shared/obs github.com/aws/aws-lambda-go/events",
 	"shared/wiring":           "shared/config shared/api shared/authz shared/route shared/store shared/run shared/wire github.com/google/uuid",
+	"authorizer":              "shared/fault shared/config shared/edge github.com/aws/aws-lambda-go",
 	"bench":                   "shared/store/devpg github.com/jackc/pgx",
 	"shared/cli":              "shared/ github.com/alecthomas/kong github.com/fsnotify/fsnotify github.com/aws/aws-lambda-go/events",
 	"cmd/keyway":              "shared/cli",

@@ -162,10 +162,8 @@ func (s *server) configure() (*config.Config, error) {
 			return nil, err
 		}
 	}
-	for i, k := range cfg.Auth.Keys {
-		if string(k.Literal) == config.PublishedSecret && !gateway.IsLoopback(host) {
-			return nil, usage("auth.keys[%d] is the secret printed in the Agno documents: anybody could sign; make one with: openssl rand -hex 32", i)
-		}
+	if keys := cfg.Forgeable(); len(keys) > 0 && !gateway.IsLoopback(host) {
+		return nil, usageError{keys}
 	}
 	for _, w := range cfg.Warnings {
 		fmt.Fprintln(s.err, "warning:", w)

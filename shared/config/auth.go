@@ -133,12 +133,25 @@ func (d *decoder) checkIssuers(keys []Key, urls int) {
 func (d *decoder) warnKey(path string, k Key, a *Auth) {
 	switch {
 	case k.Literal == PublishedSecret:
-		d.warn(path, "is the secret printed in the Agno documents, with which anybody can sign", newSecret)
+		d.warn(path, published, newSecret)
 	case k.Literal != "" && !k.FromVariable && !k.isPEM():
 		d.warn(path, "is a secret in the file", "write ${JWT_VERIFICATION_KEY}, and set that")
 	case k.JWKSURL != "" && len(k.Audience) == 0 && !a.VerifyAudience:
 		d.warn(path, "accepts tokens that its issuer made for other services", "set verify_audience: true, or an audience here")
 	}
+}
+
+const published = "is the secret printed in the Agno documents, with which anybody can sign"
+
+// Forgeable lists, out of the warnings, the keys with which anybody can sign. A
+// server that others than this machine can reach must refuse to start with any.
+func (c *Config) Forgeable() (keys Faults) {
+	for _, w := range c.Warnings {
+		if w.Text == published {
+			keys = append(keys, w)
+		}
+	}
+	return keys
 }
 
 // methods are those of AgentOS's routes.

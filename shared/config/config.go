@@ -9,7 +9,7 @@ import (
 )
 
 // PublishedSecret is the HMAC secret printed in the Agno documents: anybody can
-// sign with it. Parse only warns; a server that others can reach must refuse it.
+// sign with it. Parse only warns; see Forgeable.
 const PublishedSecret = "your-secret-key-at-least-256-bits-long"
 
 // Config describes one OS. Its struct tags are the one place where a field's

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -23,6 +24,8 @@ type Options struct {
 	// MatchesRoute tells whether a scope mapping matches any route that may be
 	// mapped; nil leaves that unchecked.
 	MatchesRoute func(method, pattern string) bool
+	// Dir is where relative jwks_file paths start; "" leaves them as written.
+	Dir string
 	// Check finds faults that only the caller can know of; they are told with the
 	// others. It sees what was read so far and need not be set.
 	Check func(*Config) []Fault
@@ -61,15 +64,20 @@ func Parse(data []byte, o Options) (*Config, []Fault) {
 	if len(d.faults) > 0 {
 		return nil, d.faults
 	}
-	d.c.complete()
+	d.c.complete(o.Dir)
 	d.c.Agents = append(d.c.Agents, o.Agents...)
 	return d.c, nil
 }
 
 // complete drops list elements that wait for a variable (checked before, so that
-// paths still counted them) and fills the defaults that depend on other fields.
-func (c *Config) complete() {
+// paths still counted them) and fills what depends on other fields or on dir.
+func (c *Config) complete(dir string) {
 	c.Auth.Keys = slices.DeleteFunc(c.Auth.Keys, Key.waits)
+	for i := range c.Auth.Keys {
+		if file := &c.Auth.Keys[i].JWKSFile; *file != "" && dir != "" && !filepath.IsAbs(*file) {
+			*file = filepath.Join(dir, *file)
+		}
+	}
 	if c.Auth.Audience == nil {
 		c.Auth.Audience = []string{c.ID}
 	}
