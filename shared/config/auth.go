@@ -3,7 +3,6 @@ package config
 import (
 	"encoding/pem"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -159,7 +158,7 @@ var methods = []string{"GET", "POST", "PUT", "PATCH", "DELETE"}
 
 // mapping is the shape of a mapping's key. Patterns meet decoded paths, and * is
 // their only sign; fnmatch's others would pass as letters and protect nothing.
-var mapping = regexp.MustCompile(`^([A-Z]+) (/[^\s\x00-\x1f?#%\[\]{}\\]*)$`)
+var mapping = onFirstUse(`^([A-Z]+) (/[^\s\x00-\x1f?#%\[\]{}\\]*)$`)
 
 // scopeMappings reads "METHOD /path": [scopes…]. What it refuses would otherwise
 // leave a route at its default need, with its operator believing otherwise.
@@ -171,7 +170,7 @@ func (d *decoder) scopeMappings(path string, n *node) []ScopeMapping {
 	for i, key := range n.keys {
 		at := Member(path, key)
 		m := ScopeMapping{Scopes: d.scopes(at, n.sub[i])}
-		parts := mapping.FindStringSubmatch(key)
+		parts := mapping().FindStringSubmatch(key)
 		if parts == nil || !slices.Contains(methods, parts[1]) {
 			d.fault(at, "is not a method and a path", `write it as "GET /agents/*": `+either(methods)+", one space, a path whose only sign is *")
 			continue

@@ -88,9 +88,6 @@ func (c *Config) complete(dir string) {
 	}
 }
 
-// variable finds ${NAME}, its escape $${, and every other ${ to complain about.
-var variable = regexp.MustCompile(`\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$\{`)
-
 // expand replaces the variables in every text below n.
 func (d *decoder) expand(path string, n *node) {
 	for i, v := range n.sub {
@@ -101,9 +98,29 @@ func (d *decoder) expand(path string, n *node) {
 		}
 	}
 	if n.kind == textKind && strings.Contains(n.text, "${") {
-		n.text = variable.ReplaceAllStringFunc(n.text, func(m string) string {
-			return d.variable(path, n, m)
-		})
+		n.text = d.expanded(path, n)
+	}
+}
+
+// expanded finds each ${NAME}, its escape $${, and every other ${ to complain about.
+func (d *decoder) expanded(path string, n *node) string {
+	var b strings.Builder
+	for rest := n.text; ; {
+		before, after, found := strings.Cut(rest, "${")
+		name, behind, closed := strings.Cut(after, "}")
+		switch {
+		case !found:
+			return b.String() + rest
+		case strings.HasSuffix(before, "$"):
+			b.WriteString(strings.TrimSuffix(before, "$") + d.variable(path, n, "$${"))
+			rest = after
+		case closed && isWord(name):
+			b.WriteString(before + d.variable(path, n, "${"+name+"}"))
+			rest = behind
+		default:
+			b.WriteString(before + d.variable(path, n, "${"))
+			rest = after
+		}
 	}
 }
 
