@@ -49,6 +49,7 @@ var rooms = map[string]string{
 	"shared/wiring":           "shared/config shared/api shared/authz shared/route shared/store shared/run shared/wire github.com/google/uuid",
 	"authorizer":              "shared/fault shared/config shared/edge github.com/aws/aws-lambda-go",
 	"bench":                   "shared/store/devpg github.com/jackc/pgx",
+	"bench/emptylambda":       "github.com/aws/aws-lambda-go/lambda",
 	"shared/cli":              "shared/ github.com/alecthomas/kong github.com/fsnotify/fsnotify github.com/aws/aws-lambda-go/events",
 	"cmd/keyway":              "shared/cli",
 	"examples/own-tools":      "shared/cli shared/config shared/model shared/run shared/tool",
