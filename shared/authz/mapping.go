@@ -136,8 +136,8 @@ func (o *Policy) MightAllow(granted scope.Set, r *route.Route, id string) bool {
 	return covers(granted, r, r.Needs, id)
 }
 
-// mightAllow is MightAllow as far as the mappings say it; last is false when the
-// route's own need is asked too.
+// mightAllow is MightAllow as far as the mappings, all of which reach r, say it;
+// last is false when the route's own need is asked too.
 func mightAllow(mappings []mapping, granted scope.Set, r *route.Route, id string) (allow, last bool) {
 	_, param := r.Resource()
 	// Only a star matches the holes, so what matches this path matches them all.
@@ -148,13 +148,14 @@ func mightAllow(mappings []mapping, granted scope.Set, r *route.Route, id string
 		return route.Hole
 	})
 	for _, m := range mappings {
-		if !r.OverlapsWith(param, id, m.Path) {
+		always := globMatch(m.Path, every)
+		if !always && id != "" && !r.OverlapsWith(param, id, m.Path) {
 			continue
 		}
 		if covers(granted, r, m.needs, id) {
 			return true, true
 		}
-		if globMatch(m.Path, every) { // no later mapping, nor the route's own need, is ever asked
+		if always { // no later mapping, nor the route's own need, is ever asked
 			return false, true
 		}
 	}

@@ -144,3 +144,26 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestASetNamesItsIDsAndCanBeWidened(t *testing.T) {
+	t.Parallel()
+	s := NewSet(strings.Fields("agents:b:run agents:a:read sessions:a:read agents:*:read agents:web*:run agents:x: config:read"), admin)
+	if got := s.Named(); !slices.Equal(got, []string{"a", "b", "web*"}) {
+		t.Errorf("the ids are %q", got)
+	}
+	w := s.Widened()
+	for text, want := range map[string]bool{
+		"agents:run": true, "agents:c:run": true, "agents:read": true, "sessions:read": true, "config:read": true,
+		"sessions:delete": false, "memories:read": false,
+	} {
+		if got := w.Covers(need(t, text)); got != want {
+			t.Errorf("widened, it covers %s: %t", text, got)
+		}
+	}
+	if w.Admin() || !NewSet([]string{admin}, admin).Widened().Admin() || len(w.Named()) > 0 {
+		t.Error("to widen a set makes or unmakes an administrator, or keeps ids")
+	}
+	if s.Covers(need(t, "agents:run")) {
+		t.Error("to widen a set changed it")
+	}
+}
