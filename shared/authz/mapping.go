@@ -110,39 +110,24 @@ func globMatch(glob, path string) bool {
 func (o *Policy) Granted(p *Principal) scope.Set { return scope.NewSet(p.Scopes, o.admin) }
 
 // MightAllow reports whether some request of r, on the resource id ("" for one
-// that the token does not name), could be allowed to somebody with these scopes.
-// A policy that admits whatever MightAllow admits is never narrower than Decide.
+// that the token does not name), is allowed to somebody with these scopes. A policy
+// that admits whatever MightAllow admits is never narrower than Decide.
 func (o *Policy) MightAllow(granted scope.Set, r *route.Route, id string) bool {
 	family, param := r.Resource()
-	covers := func(needs []scope.Need) bool {
-		for _, n := range needs {
-			if !granted.Covers(n.On(family, id)) {
-				return false
-			}
-		}
-		return true
-	}
-	// Only a star matches the holes, so what matches this path matches them all.
-	every := r.Path(func(name string) string {
-		if name == param && id != "" {
-			return id
-		}
-		return route.Hole
-	})
+	// What a mapping decides is an instance of one of these paths, and the path itself
+	// is decided like its instances: only a star matches its holes.
+	paths := []string{r.Open(param, id)}
 	for _, m := range o.mappings {
-		if m.Method != r.Method || !r.OverlapsWith(param, id, m.Path) {
-			continue
-		}
-		if covers(m.needs) {
-			return true
-		}
-		if globMatch(m.Path, every) { // no later mapping, nor the route's own need, is ever asked
-			return false
+		if m.Method == r.Method {
+			paths = append(paths, r.Common(param, id, m.Path)...)
 		}
 	}
-	if r.Lists != "" {
-		ids, all := granted.IDs(r.Needs[0].Resource, r.Needs[0].Action)
-		return all || len(ids) > 0
-	}
-	return covers(r.Needs)
+	return slices.ContainsFunc(paths, func(path string) bool {
+		needs, mapping := o.need(r, path)
+		if r.Lists != "" && mapping == "" {
+			ids, all := granted.IDs(needs[0].Resource, needs[0].Action)
+			return all || len(ids) > 0
+		}
+		return !slices.ContainsFunc(needs, func(n scope.Need) bool { return !granted.Covers(n.On(family, id)) })
+	})
 }
