@@ -128,15 +128,22 @@ func (a *Authorizer) allowed(granted scope.Set, ids []string, arn string) (out [
 }
 
 // overreach names the paths of declared agents that allow reaches and the scopes
-// don't: a * spans slashes, so GET/agents/* opens the runs of every agent too.
+// don't: a * spans slashes, so GET/agents/* opens the runs of every agent too, and
+// GET/agents/*/runs a run called "runs".
 func (a *Authorizer) overreach(granted scope.Set, agents []string, allow events.APIGatewayCustomAuthorizerPolicy, arn string) (out []string) {
 	for r := range a.Table.All() {
+		_, param := r.Resource()
+		if param == "" {
+			continue
+		}
 		var over []string
-		if _, param := r.Resource(); param != "" {
-			for _, id := range agents {
-				if path := resource(arn, r, id); Evaluate(allow, path) && !a.Policy.MightAllow(granted, r, id) {
-					over = append(over, path)
-				}
+		for _, id := range agents {
+			reaches := func(allowed string) bool {
+				glob, ok := strings.CutPrefix(allowed, arn+r.Method)
+				return ok && r.OverlapsWith(param, id, glob)
+			}
+			if !a.Policy.MightAllow(granted, r, id) && slices.ContainsFunc(allow.Statement[0].Resource, reaches) {
+				over = append(over, resource(arn, r, id))
 			}
 		}
 		if len(over) <= maxGrants {
