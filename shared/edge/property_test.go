@@ -13,6 +13,7 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/authz/authztest"
+	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/edge"
 	"github.com/keyway-agents/keyway/shared/route"
 )
@@ -64,7 +65,12 @@ type world struct {
 func (g generator) world(t *testing.T) world {
 	t.Helper()
 	c := g.os()
-	w := world{authorizer: newAuthorizer(t, c), scopes: g.scopes(), oracle: authztest.Oracle{Admin: admin}}
+	return newWorld(t, c, newAuthorizer(t, c), g.scopes())
+}
+
+func newWorld(t *testing.T, c *config.Config, a *edge.Authorizer, scopes []string) world {
+	t.Helper()
+	w := world{authorizer: a, scopes: scopes, oracle: authztest.Oracle{Admin: c.Auth.AdminScope}}
 	for _, m := range c.Auth.ScopeMappings {
 		w.oracle.Mappings = append(w.oracle.Mappings, authztest.Mapping{Method: m.Method, Path: m.Pattern, Scopes: m.Scopes})
 	}
@@ -79,17 +85,7 @@ func (w world) examine(t *testing.T, g generator, seen map[string]int) {
 	t.Helper()
 	for range pathsOfAToken {
 		method, path := g.request(w.authorizer.Agents)
-		d := w.authorizer.Policy.Decide(w.caller, method, path)
-		// Gateways name a path without the slashes at its end.
-		passed := edge.Evaluate(w.policy, edge.MethodARN(api, method, route.Clean(path)))
-		complain := func(text string) {
-			t.Helper()
-			t.Fatalf("%s: %s %q with scopes %q, agents %q and mappings %v is decided %t; the policy says %t:\n%s", text, method, path,
-				w.scopes, w.authorizer.Agents, w.oracle.Mappings, d.Allow, passed, strings.Join(lines(w.policy), "\n"))
-		}
-		if asked := w.oracle.Request(method, path); w.oracle.Caller(w.scopes).May(asked) != d.Allow || asked.Mapped != (d.Mapping != "") {
-			complain("the oracle decides otherwise")
-		}
+		d, passed := w.decide(t, method, path)
 		if d.Route == nil || d.Route.Public {
 			seen["public or unserved"]++
 			continue
@@ -99,9 +95,6 @@ func (w world) examine(t *testing.T, g generator, seen map[string]int) {
 		declared := ofAgent && slices.Contains(w.authorizer.Agents, id)
 		switch {
 		case d.Allow && !passed:
-			if w.nameable(method, path) {
-				complain("the policy is narrower")
-			}
 			seen["allowed by what no policy can name"]++
 		case declared && d.Allow == passed:
 			seen["declared, equal"]++
@@ -109,15 +102,40 @@ func (w world) examine(t *testing.T, g generator, seen map[string]int) {
 				seen["declared, refused by a Deny"]++
 			}
 		case declared && w.expressible(d.Route, id):
-			complain("the policy is wider than it need be")
+			w.complain(t, "the policy is wider than it need be", method, path)
 		case declared && passed:
 			seen["declared, wider: no pattern says it"]++
 		case passed && !d.Allow && len(d.Params) == 0 && w.withinFifty():
-			complain("a path without any id is let through")
+			w.complain(t, "a path without any id is let through", method, path)
 		case passed && !d.Allow:
 			seen["undeclared, wider"]++
 		}
 	}
+}
+
+// decide gives the decision and what the policy says, and fails when the oracle
+// decides otherwise, or when the policy is narrower.
+func (w world) decide(t *testing.T, method, path string) (d authz.Decision, passed bool) {
+	t.Helper()
+	d, passed = w.authorizer.Policy.Decide(w.caller, method, path), w.passes(method, path)
+	if asked := w.oracle.Request(method, path); w.oracle.Caller(w.scopes).May(asked) != d.Allow || asked.Mapped != (d.Mapping != "") {
+		w.complain(t, "the oracle decides otherwise", method, path)
+	}
+	if d.Allow && !d.Route.Public && !passed && w.nameable(method, path) {
+		w.complain(t, "the policy is narrower", method, path)
+	}
+	return d, passed
+}
+
+// passes asks the policy. Gateways name a path without the slashes at its end.
+func (w world) passes(method, path string) bool {
+	return edge.Evaluate(w.policy, edge.MethodARN(api, method, route.Clean(path)))
+}
+
+func (w world) complain(t *testing.T, text, method, path string) {
+	t.Helper()
+	t.Fatalf("%s: %s %q with scopes %q, agents %q and mappings %q is decided %t; the policy says %t:\n%s", text, method, path, w.scopes,
+		w.authorizer.Agents, w.oracle.Mappings, w.authorizer.Policy.Decide(w.caller, method, path).Allow, w.passes(method, path), strings.Join(lines(w.policy), "\n"))
 }
 
 func (w world) count(d authz.Decision, path string, seen map[string]int) {

@@ -164,19 +164,3 @@ func TestCommonPathsAreAllThatPatternAndGlobShare(t *testing.T) {
 		t.Error("nothing was ever shared")
 	}
 }
-
-func FuzzMatch(f *testing.F) {
-	for _, s := range []string{"/agents/x/runs", "//", "/agents/%2e", "/sessions/\x00", "/agents/a/runs/b/cancel/"} {
-		f.Add("GET", s)
-	}
-	f.Fuzz(func(t *testing.T, method, p string) {
-		m := Table.Match(method, p)
-		if m.Route == nil {
-			return
-		}
-		again := m.Route.Path(func(name string) string { return m.Params[name] })
-		if again != Clean(p) {
-			t.Errorf("%q matched %s, which rebuilds as %q", p, m.Route, again)
-		}
-	})
-}

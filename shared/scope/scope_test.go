@@ -123,24 +123,3 @@ func TestANeedIsNarrowedOnlyToItsOwnFamily(t *testing.T) {
 		t.Errorf("a need that names its resource: %v", got)
 	}
 }
-
-func FuzzParse(f *testing.F) {
-	for _, s := range []string{"agents:run", "agents:*:run", "a:b:c:d", "::", "system:read", "*:*", "ä:ö"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		n, ok := Parse(text)
-		if !ok {
-			return
-		}
-		if again, ok := Parse(n.String()); !ok || again != n {
-			t.Errorf("%q reads as %+v, whose text reads as %+v %t", text, n, again, ok)
-		}
-		if n.Resource == "" || n.Action == "" || strings.ContainsAny(n.Resource+n.Action, ":*") {
-			t.Errorf("%q reads as %+v", text, n)
-		}
-		if !NewSet([]string{text}, admin).Covers(n) {
-			t.Errorf("%q does not cover itself", text)
-		}
-	})
-}
