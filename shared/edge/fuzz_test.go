@@ -40,6 +40,7 @@ func FuzzPolicy(f *testing.F) {
 	f.Add("app:read\nagent_os:admin", "GET /agents* app:read\nPOST */runs agents:a:run app:read", "POST", "/agents/runs/runs/")
 	f.Add("agents:runs:run\nagents:?:run", "POST /agents/runs/* agents:*:run", "POST", "/agents/runs/runs/x/cancel")
 	f.Add("x agent_os:admin\nagents::read\nagents:\x00:run", "GET /nope a:b", "GET", "//agents/%2F")
+	f.Add("agents:read", "GET /agents/\x00 x:y", "GET", "/agents/a") // a mapping of what stands for any text
 	f.Fuzz(func(t *testing.T, scopeText, mappingText, method, path string) {
 		c := declaring("a", "b", "runs", "agents")
 		for line := range strings.Lines(mappingText) {
