@@ -39,6 +39,15 @@ agno: ## Install AgentOS's Python client for the test that needs it (python3 wit
 	@$(AGNO)/bin/python -m pip install --quiet --disable-pip-version-check -r shared/cli/testdata/clients/requirements.txt
 	@echo "export KEYWAY_AGNO_PYTHON=$(AGNO)/bin/python"
 
+# Where an evaluator of IAM policies is installed, for the test that compares verdicts.
+IAM := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/keyway/iam
+
+.PHONY: iam
+iam: ## Install the IAM policy evaluator for the test that needs it (Node.js 20 with npm; 19 MB in the cache directory)
+	@mkdir -p $(IAM) && cp shared/edge/testdata/iam/{package.json,package-lock.json,.npmrc} $(IAM)/
+	@cd $(IAM) && npm ci --silent
+	@echo "export KEYWAY_IAM_SIMULATE=$(IAM)"
+
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck, golangci-lint, go mod tidy
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "run gofmt -w on:" $$unformatted; exit 1; fi

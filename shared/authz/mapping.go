@@ -63,6 +63,9 @@ func New(table *route.Routes, admin string, mappings []Mapping) (*Policy, error)
 // Reaches reports whether a mapping could ever apply to a route that asks for
 // scopes.
 func Reaches(table *route.Routes, method, glob string) bool {
+	if strings.Contains(glob, route.Hole) { // it would match what MightAllow leaves open
+		return false
+	}
 	for r := range table.All() {
 		if !r.Public && r.Method == method && r.Overlaps(glob) {
 			return true
@@ -118,58 +121,30 @@ func globMatch(glob, path string) bool {
 func (o *Policy) Granted(p *Principal) scope.Set { return scope.NewSet(p.Scopes, o.admin) }
 
 // MightAllow reports whether some request of r, on the resource id ("" for one
-// that the token does not name), could be allowed to somebody with these scopes.
-// A policy that admits whatever MightAllow admits is never narrower than Decide.
+// that the token does not name), is allowed to somebody with these scopes. A policy
+// that admits whatever MightAllow admits is never narrower than Decide.
 func (o *Policy) MightAllow(granted scope.Set, r *route.Route, id string) bool {
-	if granted.Admin() {
-		return true
+	family, param := r.Resource()
+	covers := func(needs []scope.Need) bool {
+		return !slices.ContainsFunc(needs, func(n scope.Need) bool { return !granted.Covers(n.On(family, id)) })
 	}
 	if mappings := o.mappings[r]; len(mappings) > 0 {
-		if allow, last := mightAllow(mappings, granted, r, id); last {
-			return allow
+		open := r.Open(param, id) // is decided like its instances: only a star matches its holes
+		for _, m := range mappings {
+			if globMatch(m.Path, open) { // no later mapping, nor the route's own need, is ever asked
+				return covers(m.needs)
+			}
+			// What m decides is an instance of one of these paths.
+			for _, path := range r.Common(param, id, m.Path) {
+				if needs, _ := o.need(r, path); covers(needs) {
+					return true
+				}
+			}
 		}
 	}
 	if r.Lists != "" {
 		ids, all := granted.IDs(r.Needs[0].Resource, r.Needs[0].Action)
 		return all || len(ids) > 0
 	}
-	return covers(granted, r, r.Needs, id)
-}
-
-// mightAllow is MightAllow as far as the mappings, all of which reach r, say it;
-// last is false when the route's own need is asked too.
-func mightAllow(mappings []mapping, granted scope.Set, r *route.Route, id string) (allow, last bool) {
-	_, param := r.Resource()
-	// Only a star matches the holes, so what matches this path matches them all.
-	every := r.Path(func(name string) string {
-		if name == param && id != "" {
-			return id
-		}
-		return route.Hole
-	})
-	for _, m := range mappings {
-		always := globMatch(m.Path, every)
-		if !always && id != "" && !r.OverlapsWith(param, id, m.Path) {
-			continue
-		}
-		if covers(granted, r, m.needs, id) {
-			return true, true
-		}
-		if always { // no later mapping, nor the route's own need, is ever asked
-			return false, true
-		}
-	}
-	return false, false
-}
-
-// covers reports whether all needs of a request of r are granted, on the
-// resource id where they are of its family.
-func covers(granted scope.Set, r *route.Route, needs []scope.Need, id string) bool {
-	family, _ := r.Resource()
-	for _, n := range needs {
-		if !granted.Covers(n.On(family, id)) {
-			return false
-		}
-	}
-	return true
+	return covers(r.Needs)
 }

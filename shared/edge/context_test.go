@@ -185,19 +185,24 @@ func TestAHashNamesOneSubjectOfOneIssuer(t *testing.T) {
 func TestAContextThatWeDidNotMakeNamesNobody(t *testing.T) {
 	t.Parallel()
 	for name, context := range map[string]map[string]any{
-		"none":                         nil,
-		"an empty one":                 {},
-		"without scopes":               {"sub": "ann", "exp": ""},
-		"scopes joined by spaces":      {"sub": "ann", "scopes": "agents:read agent_os:admin"},
-		"scopes as a list":             {"sub": "ann", "scopes": []any{"agent_os:admin"}},
-		"a list of other things":       {"sub": "ann", "scopes": `[1]`},
-		"an object for a list":         {"sub": "ann", "scopes": `{"a": "b"}`},
-		"more than a list":             {"sub": "ann", "scopes": `["a:b"] ["agent_os:admin"]`},
-		"an expiry that is no number":  {"sub": "ann", "scopes": `[]`, "exp": "soon"},
-		"an expiry that is no text":    {"sub": "ann", "scopes": `[]`, "exp": 12.0},
-		"a subject that is no text":    {"sub": 7, "scopes": `[]`},
-		"a session that is no text":    {"sub": "ann", "session_id": true, "scopes": `[]`},
-		"a nested member for its text": {"sub": map[string]any{"x": "ann"}, "scopes": `[]`},
+		"none":                          nil,
+		"an empty one":                  {},
+		"without scopes":                {"sub": "ann", "exp": ""},
+		"scopes joined by spaces":       {"sub": "ann", "scopes": "agents:read agent_os:admin"},
+		"scopes as a list":              {"sub": "ann", "scopes": []any{"agent_os:admin"}},
+		"a list of other things":        {"sub": "ann", "scopes": `[1]`},
+		"an object for a list":          {"sub": "ann", "scopes": `{"a": "b"}`},
+		"more than a list":              {"sub": "ann", "scopes": `["a:b"] ["agent_os:admin"]`},
+		"scopes that are null":          {"sub": "ann", "scopes": `null`},
+		"a scope that is null":          {"sub": "ann", "scopes": `[null]`},
+		"a scope that half decodes":     {"sub": "ann", "scopes": `["\ud800"]`},
+		"an expiry in another spelling": {"sub": "ann", "scopes": `[]`, "exp": "+12"},
+		"the expiry that means never":   {"sub": "ann", "scopes": `[]`, "exp": "-62135596800"},
+		"an expiry that is no number":   {"sub": "ann", "scopes": `[]`, "exp": "soon"},
+		"an expiry that is no text":     {"sub": "ann", "scopes": `[]`, "exp": 12.0},
+		"a subject that is no text":     {"sub": 7, "scopes": `[]`},
+		"a session that is no text":     {"sub": "ann", "session_id": true, "scopes": `[]`},
+		"a nested member for its text":  {"sub": map[string]any{"x": "ann"}, "scopes": `[]`},
 	} {
 		p, err := edge.Principal(context)
 		if !errors.Is(err, fault.Unauthenticated) || p != nil {

@@ -128,7 +128,8 @@ func (a *Authorizer) allowed(granted scope.Set, ids []string, arn string) (out [
 }
 
 // overreach names the paths of declared agents that allowed reaches and the scopes
-// don't: a * spans slashes, so GET/agents/* opens the runs of every agent too.
+// don't: a * spans slashes, so GET/agents/* opens the runs of every agent too, and
+// GET/agents/*/runs a run called "runs".
 func (a *Authorizer) overreach(granted scope.Set, agents []string, arn string) (out []string) {
 	for r := range a.Table.All() {
 		var over []string
@@ -149,18 +150,19 @@ func (a *Authorizer) overreach(granted scope.Set, agents []string, arn string) (
 	return out
 }
 
-// reached is by which routes' Resources an id's paths of one route are matched.
+// reached is whose Resources match paths of a route, for one id of its family.
 type reached struct {
-	byAll []*route.Route // when the Resource has a * for the id, or none; the route itself too
-	byOne []*route.Route // when it names that id
+	byAll []*route.Route // with a * for the id, or without one; the route itself too
+	byOne []*route.Route // with that id
 }
 
-// reaching finds what the stars of the table's Resources span.
+// reaching finds once what the stars of the table's Resources span.
 func reaching(table *route.Routes) map[*route.Route]reached {
 	const anID = "x" // which one makes no difference, since none has a slash
 	out := map[*route.Route]reached{}
 	for r := range table.All() {
-		if _, param := r.Resource(); param == "" {
+		_, param := r.Resource()
+		if param == "" {
 			continue
 		}
 		var by reached
@@ -168,10 +170,10 @@ func reaching(table *route.Routes) map[*route.Route]reached {
 			if q.Public || q.Method != r.Method {
 				continue
 			}
-			if iamMatch(q.Glob(""), r.Glob(anID)) {
+			if r.OverlapsWith(param, anID, q.Glob("")) {
 				by.byAll = append(by.byAll, q)
 			}
-			if _, param := q.Resource(); q != r && param != "" && iamMatch(q.Glob(anID), r.Glob(anID)) {
+			if _, own := q.Resource(); q != r && own != "" && r.OverlapsWith(param, anID, q.Glob(anID)) {
 				by.byOne = append(by.byOne, q)
 			}
 		}
