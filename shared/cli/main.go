@@ -169,11 +169,6 @@ func notServed(cfg *config.Config) (faults []config.Fault) {
 	fault := func(remedy string, path ...string) {
 		faults = append(faults, config.Fault{Path: strings.Join(path, "."), Text: "is not part of this version", Remedy: remedy})
 	}
-	for i, k := range cfg.Auth.Keys {
-		if k.JWKSURL != "" || k.Secret != "" {
-			fault("use a literal, ${VAR} or jwks_file", config.Element("auth.keys", i))
-		}
-	}
 	for i, a := range cfg.Agents {
 		at := config.Element("agents", i)
 		if a.Model.Provider != "" && !vendors.Speaks(a.Model.Provider) {
