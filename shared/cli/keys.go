@@ -113,7 +113,7 @@ func (e env) devKey(cfg *config.Config, create bool) error {
 }
 
 // outside is the world as the authorizer may see it.
-func (e env) outside() edge.Outside { return edge.Outside{Now: time.Now, Lookup: e.lookup} }
+func (e env) outside() edge.Outside { return edge.Outside{Now: e.now, Lookup: e.lookup} }
 
 // fetchKeys fetches keys that live elsewhere once, so that what is wrong with them is
 // told at the start and not by the first request. Only what stays wrong is refused.

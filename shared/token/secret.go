@@ -55,20 +55,27 @@ func (o Options) secretFetcher(s KeySource, methods map[string]jwt.SigningMethod
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 		return nil, fmt.Errorf("no address of Secrets Manager in partition %s; set AWS_ENDPOINT_URL_SECRETS_MANAGER to https://host", parts[1])
 	}
-	return func(ctx context.Context) ([]key, error) {
+	return func(ctx context.Context) (keys []key, err error) {
 		text, err := at.get(ctx)
+		if err == nil {
+			if keys, err = s.inText(text, methods); err != nil {
+				err = lasting(fmt.Errorf("the secret's text is no key to verify with: %w", err))
+			}
+		}
 		if err != nil {
 			return nil, fmt.Errorf("AWS Secrets Manager in %s: %w", at.region, err)
 		}
-		found, err := keysIn(text)
-		if err == nil {
-			found, err = s.fit(found, methods)
-		}
-		if err != nil {
-			return nil, lasting(fmt.Errorf("the secret's text is no key to verify with: %w", err))
-		}
-		return found, nil
+		return keys, nil
 	}, nil
+}
+
+// inText reads the keys of s in a secret's text.
+func (s KeySource) inText(text string, methods map[string]jwt.SigningMethod) ([]key, error) {
+	found, err := keysIn(text)
+	if err != nil {
+		return nil, err
+	}
+	return s.fit(found, methods)
 }
 
 func (o Options) env(name string) string {
