@@ -141,8 +141,13 @@ func (r *remote) load(ctx context.Context, kid string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTime)
 	defer cancel()
 	var keys []key
-	err := errors.New("the fetch broke off") // by a panic
-	defer func() { r.end(kid, keys, err) }()
+	var err error
+	defer func() {
+		if recover() != nil { // what somebody else publishes must not end this process
+			err = errors.New("what it answers can't be read")
+		}
+		r.end(kid, keys, err)
+	}()
 	keys, err = r.fetch(ctx)
 }
 

@@ -413,6 +413,33 @@ func TestFetchGivesUpAfterFiveSeconds(t *testing.T) {
 	})
 }
 
+// trap is a network that panics once it is sprung.
+type trap struct {
+	http.RoundTripper
+	sprung atomic.Bool
+}
+
+func (t *trap) RoundTrip(r *http.Request) (*http.Response, error) {
+	if t.sprung.Load() {
+		panic("TELLTALE")
+	}
+	return t.RoundTripper.RoundTrip(r)
+}
+
+func TestPanicInAFetchIsAFailedFetch(t *testing.T) {
+	t.Parallel()
+	a := newKey("a")
+	i := newIssuer(t, a)
+	o, network := i.options(), &trap{RoundTripper: i.Client().Transport}
+	o.HTTP = &http.Client{Transport: network}
+	f := follower{t, newVerifier(t, o)}
+	network.sprung.Store(true)
+	f.cantSay(a, "a panic")
+	network.sprung.Store(false)
+	i.passes(gap)
+	f.accepts(a, "afterwards")
+}
+
 func TestClockThatIsSetBackDoesNotKeepKeysForEver(t *testing.T) {
 	t.Parallel()
 	a := newKey("a")
