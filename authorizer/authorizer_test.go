@@ -44,7 +44,7 @@ func testMain(m *testing.M) int {
 
 // compile builds the program as the Makefile does; env may name another machine.
 func compile(to string, env ...string) ([]byte, error) {
-	cmd := exec.Command("go", "build", "-trimpath", "-tags", "lambda.norpc", "-ldflags", "-s -w", "-o", to, ".")
+	cmd := exec.Command("go", "build", "-trimpath", "-tags", "lambda.norpc,nethttpomithttp2", "-ldflags", "-s -w", "-o", to, ".")
 	cmd.Env = append(append(os.Environ(), "CGO_ENABLED=0"), env...)
 	return cmd.CombinedOutput()
 }
@@ -266,7 +266,7 @@ func TestTheProgramIsSmallAndLinksNothingHeavy(t *testing.T) {
 	if t.Logf("linux/arm64: %d bytes", info.Size()); info.Size() > most {
 		t.Errorf("%d bytes, %d more than a quick start allows", info.Size(), info.Size()-most)
 	}
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-tags", "lambda.norpc", ".").Output()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-tags", "lambda.norpc,nethttpomithttp2", ".").Output()
 	if err != nil {
 		t.Fatal(err)
 	}

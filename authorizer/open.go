@@ -30,5 +30,5 @@ func open() (*edge.Authorizer, error) {
 	if faults != nil {
 		return nil, config.Faults(faults)
 	}
-	return edge.New(cfg, time.Now)
+	return edge.New(cfg, edge.Outside{Now: time.Now, Lookup: os.LookupEnv})
 }

@@ -69,7 +69,7 @@ func (b *authorizerBench) sizes(ctx context.Context) error {
 		say("building for linux/%s", arch)
 		for i, pkg := range []string{beside: "./bench/emptylambda", ours: "./authorizer"} {
 			file := b.program(i, arch)
-			cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "lambda.norpc", "-ldflags", "-s -w", "-o", file, pkg) // #nosec G204 -- constants
+			cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "lambda.norpc,nethttpomithttp2", "-ldflags", "-s -w", "-o", file, pkg) // #nosec G204 -- constants
 			cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
 			if out, err := cmd.CombinedOutput(); err != nil {
 				return fmt.Errorf("go build %s: %w\n%s", pkg, err, out)

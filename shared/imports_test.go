@@ -22,7 +22,7 @@ var rooms = map[string]string{
 	"shared/scope":            "",
 	"shared/input":            "shared/fault",
 	"shared/route":            "shared/scope",
-	"shared/token":            "shared/fault github.com/golang-jwt/jwt github.com/go-jose/go-jose",
+	"shared/token":            "shared/fault github.com/golang-jwt/jwt github.com/go-jose/go-jose github.com/aws/aws-sdk-go-v2/aws",
 	"shared/authz":            "shared/fault shared/route shared/scope",
 	"shared/authz/authztest":  "", // an oracle that shares code with what it judges would be none
 	"shared/config":           "",

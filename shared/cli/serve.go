@@ -126,8 +126,11 @@ func (s *server) prepare() (p prepared, err error) {
 	if p.cfg, err = s.configure(); err != nil {
 		return p, err
 	}
-	if p.authorizer, err = edge.New(p.cfg, time.Now); err != nil {
+	if p.authorizer, err = edge.New(p.cfg, s.outside()); err != nil {
 		return p, usageError{err}
+	}
+	if err := s.fetchKeys(p.authorizer); err != nil {
+		return p, err
 	}
 	p.agents, err = s.agents(p.cfg)
 	return p, err

@@ -40,8 +40,8 @@ const maxResource = 512
 
 // Authorize verifies the event's token and returns its policy, which covers the
 // whole table: API Gateway caches it and applies it to the next request too.
-// The error is the caller's 401 (fault.Unauthenticated) with AgentOS's text; on
-// AWS only its kind survives.
+// The error is the caller's 401 (fault.Unauthenticated) with AgentOS's text, or
+// fault.Unavailable while keys can't be fetched; on AWS only its kind survives.
 func (a *Authorizer) Authorize(ctx context.Context, e events.APIGatewayCustomAuthorizerRequestTypeRequest) (events.APIGatewayCustomAuthorizerResponse, error) {
 	var none events.APIGatewayCustomAuthorizerResponse
 	claims, err := a.Verifier.Verify(ctx, authorization(e))
