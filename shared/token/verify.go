@@ -218,7 +218,7 @@ func split(raw string) (p parts, err error) {
 // library's decoder would skip line ends.
 func segment(s, name string) ([]byte, error) {
 	data, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	if err != nil || strings.ContainsAny(s, "\r\n") {
+	if err != nil || strings.IndexByte(s, '\r') >= 0 || strings.IndexByte(s, '\n') >= 0 {
 		return nil, denyToken("Invalid %s padding", name)
 	}
 	return data, nil
