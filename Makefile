@@ -7,7 +7,7 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
 
 .PHONY: dev
 dev: build ## Serve the quickstart on http://127.0.0.1:7777 with a database, a key and tokens made for you
@@ -17,6 +17,11 @@ dev: build ## Serve the quickstart on http://127.0.0.1:7777 with a database, a k
 build: ## Build bin/keyway
 	@[ -x bin/keyway ] || echo "building bin/keyway; the first time compiles every module, a few minutes on a small machine"
 	@CGO_ENABLED=0 go build -trimpath -o bin/keyway ./cmd/keyway
+
+# HTTP/1.1 does for Lambda and for key servers; HTTP/2 would be 0.3 MB more to load at each cold start.
+.PHONY: build-authorizer
+build-authorizer: ## Build bin/authorizer/bootstrap, the Lambda authorizer (linux/arm64)
+	@CGO_ENABLED=0 GOOS=linux GOARCH=arm64 go build -trimpath -tags lambda.norpc,nethttpomithttp2 -ldflags '-s -w' -o bin/authorizer/bootstrap ./authorizer
 
 .PHONY: test
 test: ## Run the tests (PostgreSQL is found or fetched; no C compiler needed)
@@ -34,6 +39,15 @@ agno: ## Install AgentOS's Python client for the test that needs it (python3 wit
 	@[ -x $(AGNO)/bin/pip ] || python3 -m venv $(AGNO)
 	@$(AGNO)/bin/python -m pip install --quiet --disable-pip-version-check -r shared/cli/testdata/clients/requirements.txt
 	@echo "export KEYWAY_AGNO_PYTHON=$(AGNO)/bin/python"
+
+# Where an evaluator of IAM policies is installed, for the test that compares verdicts.
+IAM := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/keyway/iam
+
+.PHONY: iam
+iam: ## Install the IAM policy evaluator for the test that needs it (Node.js 20 with npm; 19 MB in the cache directory)
+	@mkdir -p $(IAM) && cp shared/edge/testdata/iam/{package.json,package-lock.json,.npmrc} $(IAM)/
+	@cd $(IAM) && npm ci --silent
+	@echo "export KEYWAY_IAM_SIMULATE=$(IAM)"
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck, golangci-lint, go mod tidy

@@ -26,6 +26,9 @@ type flags struct {
 	rounds int
 	tokens int
 	json   bool
+
+	authorizer bool
+	starts     int
 }
 
 func main() {
@@ -37,7 +40,11 @@ func main() {
 	f := parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, f); err != nil {
+	measure := run
+	if f.authorizer {
+		measure = benchAuthorizer
+	}
+	if err := measure(ctx, f); err != nil {
 		stop()
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -49,12 +56,14 @@ func parse() (f flags) {
 	seconds := flag.Float64("seconds", 3, "how long a cell of the load lasts")
 	flag.IntVar(&f.rounds, "rounds", 3, "how often each cell is measured")
 	flag.IntVar(&f.tokens, "tokens", 200, "length of the model's answer")
+	flag.BoolVar(&f.authorizer, "authorizer", false, "measure the Lambda authorizer instead of the server")
+	flag.IntVar(&f.starts, "starts", 40, "with --authorizer, how often each program is started")
 	flag.BoolVar(&f.json, "json", false, "print JSON, with every sample, instead of a Markdown table")
 	flag.Parse()
 	f.cell = time.Duration(*seconds * float64(time.Second))
 	if flag.NArg() > 0 || f.cell < 100*time.Millisecond || f.cell > time.Minute || f.rounds < 1 || f.rounds > 20 ||
-		f.tokens < 1 || f.tokens > 10_000 {
-		fmt.Fprintln(os.Stderr, "bench: takes flags only; --seconds 0.1 to 60, --rounds 1 to 20, --tokens 1 to 10000")
+		f.tokens < 1 || f.tokens > 10_000 || f.starts < 1 || f.starts > 1000 {
+		fmt.Fprintln(os.Stderr, "bench: takes flags only; --seconds 0.1 to 60, --rounds 1 to 20, --tokens 1 to 10000, --starts 1 to 1000")
 		os.Exit(2)
 	}
 	return f

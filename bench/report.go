@@ -63,6 +63,15 @@ func (r *report) markdown(w io.Writer) error {
 	fmt.Fprintf(&t, "%s. %s. PostgreSQL %s. %d × %s, Linux %s, load averages before: %s.\n",
 		r.About.Time.Format("2006-01-02 15:04 MST"), r.About.Keyway, r.About.PostgreSQL, r.About.Cores, r.About.CPU, r.About.Kernel, r.About.Load)
 	fmt.Fprintf(&t, "%d rounds of %g s for each cell, answers of %d tokens. Median (least to greatest).\n\n", r.Rounds, r.Seconds, r.Tokens)
+	if _, err := io.WriteString(w, t.String()); err != nil {
+		return err
+	}
+	return r.table(w)
+}
+
+// table is the figures alone.
+func (r *report) table(w io.Writer) error {
+	var t strings.Builder
 	columns := append([]string{"figure"}, r.Subjects...)
 	if len(r.Subjects) == 2 {
 		columns = append(columns, r.Subjects[1]+" / "+r.Subjects[0])
@@ -79,11 +88,13 @@ func (r *report) markdown(w io.Writer) error {
 		}
 		row(&t, cells)
 	}
-	errors := []string{"wrong answers"}
-	for _, n := range r.Errors {
-		errors = append(errors, fmt.Sprint(n))
+	if r.Errors != nil {
+		errors := []string{"wrong answers"}
+		for _, n := range r.Errors {
+			errors = append(errors, fmt.Sprint(n))
+		}
+		row(&t, append(errors, slices.Repeat([]string{""}, len(columns)-len(errors))...))
 	}
-	row(&t, append(errors, slices.Repeat([]string{""}, len(columns)-len(errors))...))
 	_, err := io.WriteString(w, t.String())
 	return err
 }

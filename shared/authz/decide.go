@@ -19,7 +19,7 @@ import (
 // administrator's scope. It is safe for concurrent use.
 type Policy struct {
 	table    *route.Routes
-	mappings []mapping // most specific first
+	mappings map[*route.Route][]mapping // those that reach it, most specific first
 	admin    string
 }
 

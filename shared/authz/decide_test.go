@@ -219,6 +219,7 @@ func TestAMappingThatCanNeverHelpIsRefused(t *testing.T) {
 	t.Parallel()
 	for want, m := range map[string]Mapping{
 		"matches no route":  {"GET", "/nope", []string{"a:b"}},
+		"matches no route:": {"GET", "/agents/\x00", []string{"a:b"}},
 		"needs no scope":    {"GET", "/agents", nil},
 		"no token can hold": {"GET", "/agents", []string{"read"}},
 	} {

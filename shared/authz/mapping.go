@@ -27,7 +27,7 @@ type mapping struct {
 // scope. A mapping that reaches no route, needs nothing or needs what no token
 // can hold is refused (fault.Invalid).
 func New(table *route.Routes, admin string, mappings []Mapping) (*Policy, error) {
-	o := &Policy{table: table, admin: admin}
+	var all []mapping
 	for _, m := range mappings {
 		c := mapping{Mapping: m}
 		for _, text := range m.Scopes {
@@ -43,18 +43,29 @@ func New(table *route.Routes, admin string, mappings []Mapping) (*Policy, error)
 		if !Reaches(table, m.Method, m.Path) {
 			return nil, fmt.Errorf("mapping %q matches no route: %w", m, fault.Invalid)
 		}
-		o.mappings = append(o.mappings, c)
+		all = append(all, c)
 	}
 	// Most specific wins: exact, then the longest literal prefix, then file order.
-	slices.SortStableFunc(o.mappings, func(a, b mapping) int {
+	slices.SortStableFunc(all, func(a, b mapping) int {
 		return cmp.Compare(specificity(b.Path), specificity(a.Path))
 	})
+	o := &Policy{table: table, admin: admin, mappings: map[*route.Route][]mapping{}}
+	for r := range table.All() {
+		for _, m := range all {
+			if m.Method == r.Method && r.Overlaps(m.Path) {
+				o.mappings[r] = append(o.mappings[r], m)
+			}
+		}
+	}
 	return o, nil
 }
 
 // Reaches reports whether a mapping could ever apply to a route that asks for
 // scopes.
 func Reaches(table *route.Routes, method, glob string) bool {
+	if strings.Contains(glob, route.Hole) { // it would match what MightAllow leaves open
+		return false
+	}
 	for r := range table.All() {
 		if !r.Public && r.Method == method && r.Overlaps(glob) {
 			return true
@@ -75,8 +86,8 @@ func specificity(glob string) int {
 // need is what a concrete request of this route asks for, and the mapping that
 // says so ("" for the route's own).
 func (o *Policy) need(r *route.Route, path string) ([]scope.Need, string) {
-	for _, m := range o.mappings {
-		if m.Method == r.Method && globMatch(m.Path, path) {
+	for _, m := range o.mappings[r] {
+		if globMatch(m.Path, path) {
 			return m.needs, m.String()
 		}
 	}
@@ -110,34 +121,25 @@ func globMatch(glob, path string) bool {
 func (o *Policy) Granted(p *Principal) scope.Set { return scope.NewSet(p.Scopes, o.admin) }
 
 // MightAllow reports whether some request of r, on the resource id ("" for one
-// that the token does not name), could be allowed to somebody with these scopes.
-// A policy that admits whatever MightAllow admits is never narrower than Decide.
+// that the token does not name), is allowed to somebody with these scopes. A policy
+// that admits whatever MightAllow admits is never narrower than Decide.
 func (o *Policy) MightAllow(granted scope.Set, r *route.Route, id string) bool {
 	family, param := r.Resource()
 	covers := func(needs []scope.Need) bool {
-		for _, n := range needs {
-			if !granted.Covers(n.On(family, id)) {
-				return false
-			}
-		}
-		return true
+		return !slices.ContainsFunc(needs, func(n scope.Need) bool { return !granted.Covers(n.On(family, id)) })
 	}
-	// Only a star matches the holes, so what matches this path matches them all.
-	every := r.Path(func(name string) string {
-		if name == param && id != "" {
-			return id
-		}
-		return route.Hole
-	})
-	for _, m := range o.mappings {
-		if m.Method != r.Method || !r.OverlapsWith(param, id, m.Path) {
-			continue
-		}
-		if covers(m.needs) {
-			return true
-		}
-		if globMatch(m.Path, every) { // no later mapping, nor the route's own need, is ever asked
-			return false
+	if mappings := o.mappings[r]; len(mappings) > 0 {
+		open := r.Open(param, id) // is decided like its instances: only a star matches its holes
+		for _, m := range mappings {
+			if globMatch(m.Path, open) { // no later mapping, nor the route's own need, is ever asked
+				return covers(m.needs)
+			}
+			// What m decides is an instance of one of these paths.
+			for _, path := range r.Common(param, id, m.Path) {
+				if needs, _ := o.need(r, path); covers(needs) {
+					return true
+				}
+			}
 		}
 	}
 	if r.Lists != "" {

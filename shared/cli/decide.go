@@ -4,13 +4,13 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
 	"os"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/aws/aws-lambda-go/events"
 
@@ -132,14 +132,17 @@ func (e env) authorize(cfg *config.Config, given string) (events.APIGatewayCusto
 	if err := e.devKey(cfg, false); err != nil {
 		return none, err
 	}
-	a, err := edge.New(cfg, time.Now)
+	a, err := edge.New(cfg, e.outside())
 	if err != nil {
 		return none, usageError{err}
 	}
 	answer, err := a.Authorize(context.Background(), events.APIGatewayCustomAuthorizerRequestTypeRequest{
 		Type: "REQUEST", MethodArn: sampleARN, Headers: map[string]string{"Authorization": "Bearer " + text},
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, fault.Unavailable):
+		return none, err // whoever types this may know which source, and why
+	case err != nil:
 		return none, fmt.Errorf("the token is refused: %s", fault.Detail(err))
 	}
 	return answer, nil

@@ -85,9 +85,15 @@ func (d devDir) replace(t *testing.T, text string) {
 // begin runs keyway serve --dev in this process.
 func (d devDir) begin(t *testing.T, vars map[string]string) *running {
 	t.Helper()
+	return d.beginAt(t, vars, time.Now)
+}
+
+// beginAt is begin with a clock for tokens and keys.
+func (d devDir) beginAt(t *testing.T, vars map[string]string, now func() time.Time) *running {
+	t.Helper()
 	r := &running{t: t, stderr: &syncBuffer{}}
 	e := testEnv(vars)
-	e.err, e.cli = r.stderr, &cli{Config: d.config(), Data: d.data()}
+	e.now, e.err, e.cli = now, r.stderr, &cli{Config: d.config(), Data: d.data()}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- serveCmd{Addr: "127.0.0.1:0", Dev: true}.serve(ctx, e); r.stderr.close() }()

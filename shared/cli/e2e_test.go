@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -88,7 +89,7 @@ func startWith(t *testing.T, own Own, example string, model *modeltest.Server, e
 }
 
 func testEnv(vars map[string]string) env {
-	return env{out: io.Discard, err: io.Discard, in: strings.NewReader(""), lookup: func(name string) (string, bool) {
+	return env{out: io.Discard, err: io.Discard, in: strings.NewReader(""), now: time.Now, lookup: func(name string) (string, bool) {
 		v, ok := vars[name]
 		return v, ok
 	}}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/edge"
+	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/token"
 )
 
@@ -109,6 +112,21 @@ func (e env) devKey(cfg *config.Config, create bool) error {
 	return nil
 }
 
+// outside is the world as the authorizer may see it.
+func (e env) outside() edge.Outside { return edge.Outside{Now: e.now, Lookup: e.lookup} }
+
+// fetchKeys fetches keys that live elsewhere once, so that what is wrong with them is
+// told at the start and not by the first request. Only what stays wrong is refused.
+func (e env) fetchKeys(a *edge.Authorizer) error {
+	for _, err := range a.Verifier.Fetch(context.Background()) {
+		if errors.Is(err, fault.Invalid) {
+			return usageError{fmt.Errorf("auth.%w", err)}
+		}
+		fmt.Fprintf(e.err, "warning: auth.%v; until it can be fetched, its tokens are answered 503, and requests ask again every 10 seconds at most\n", err)
+	}
+	return nil
+}
+
 // tokenCmd signs a token.
 type tokenCmd struct {
 	Sub     string        `required:"" placeholder:"SUBJECT" help:"Whom the token names."`
@@ -184,6 +202,9 @@ func (e env) signer(cfg *config.Config) (token.Signer, error) {
 	for i, k := range cfg.Auth.Keys {
 		var key token.SigningKey
 		switch {
+		case k.JWKSURL != "" || k.Secret != "":
+			none = fmt.Errorf("%w\nauth.keys[%d] is fetched, and signs nothing here", none, i)
+			continue
 		case k.JWKSFile != "":
 			key.File = k.JWKSFile
 		case strings.HasPrefix(cfg.Auth.Algorithms[0], "HS"):

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -66,6 +67,7 @@ type env struct {
 	err    io.Writer
 	in     io.Reader
 	lookup func(string) (string, bool)
+	now    func() time.Time // for tokens and keys
 }
 
 const description = `Serve LLM agents behind JWT scopes, with AgentOS's API.
@@ -86,7 +88,7 @@ type Own struct {
 // Main is the whole command; it ends the process.
 func Main(own Own) {
 	devpg.HoldIfAsked()
-	os.Exit(execute(os.Args[1:], env{own: own, out: os.Stdout, err: os.Stderr, in: os.Stdin, lookup: os.LookupEnv}))
+	os.Exit(execute(os.Args[1:], env{own: own, out: os.Stdout, err: os.Stderr, in: os.Stdin, lookup: os.LookupEnv, now: time.Now}))
 }
 
 // execute is main without the process: it returns the exit code.
@@ -174,11 +176,6 @@ func (e env) load(dev bool) (*config.Config, error) {
 func notServed(cfg *config.Config) (faults []config.Fault) {
 	fault := func(remedy string, path ...string) {
 		faults = append(faults, config.Fault{Path: strings.Join(path, "."), Text: "is not part of this version", Remedy: remedy})
-	}
-	for i, k := range cfg.Auth.Keys {
-		if k.JWKSURL != "" || k.Secret != "" {
-			fault("use a literal, ${VAR} or jwks_file", config.Element("auth.keys", i))
-		}
 	}
 	for i, a := range cfg.Agents {
 		at := config.Element("agents", i)

@@ -130,8 +130,11 @@ func (s *server) prepare() (p prepared, err error) {
 	if p.cfg, err = s.configure(); err != nil {
 		return p, err
 	}
-	if p.authorizer, err = edge.New(p.cfg, time.Now); err != nil {
+	if p.authorizer, err = edge.New(p.cfg, s.outside()); err != nil {
 		return p, usageError{err}
+	}
+	if err := s.fetchKeys(p.authorizer); err != nil {
+		return p, err
 	}
 	p.agents, err = s.agents(p.cfg)
 	return p, err
@@ -166,10 +169,8 @@ func (s *server) configure() (*config.Config, error) {
 			return nil, err
 		}
 	}
-	for i, k := range cfg.Auth.Keys {
-		if string(k.Literal) == config.PublishedSecret && !gateway.IsLoopback(host) {
-			return nil, usage("auth.keys[%d] is the secret printed in the Agno documents: anybody could sign; make one with: openssl rand -hex 32", i)
-		}
+	if keys := cfg.Forgeable(); len(keys) > 0 && !gateway.IsLoopback(host) {
+		return nil, usageError{keys}
 	}
 	for _, w := range cfg.Warnings {
 		fmt.Fprintln(s.err, "warning:", w)

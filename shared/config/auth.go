@@ -3,7 +3,6 @@ package config
 import (
 	"encoding/pem"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -139,7 +138,7 @@ func (a Auth) SeveralIssuers() bool {
 func (d *decoder) warnKey(path string, k Key, a *Auth) {
 	switch {
 	case k.Literal == PublishedSecret:
-		d.warn(path, "is the secret printed in the Agno documents, with which anybody can sign", newSecret)
+		d.warn(path, published, newSecret)
 	case k.Literal != "" && !k.FromVariable && !k.isPEM():
 		d.warn(path, "is a secret in the file", "write ${JWT_VERIFICATION_KEY}, and set that")
 	case k.JWKSURL != "" && len(k.Audience) == 0 && !a.VerifyAudience:
@@ -147,12 +146,25 @@ func (d *decoder) warnKey(path string, k Key, a *Auth) {
 	}
 }
 
+const published = "is the secret printed in the Agno documents, with which anybody can sign"
+
+// Forgeable lists, out of the warnings, the keys with which anybody can sign. A
+// server that others than this machine can reach must refuse to start with any.
+func (c *Config) Forgeable() (keys Faults) {
+	for _, w := range c.Warnings {
+		if w.Text == published {
+			keys = append(keys, w)
+		}
+	}
+	return keys
+}
+
 // methods are those of AgentOS's routes.
 var methods = []string{"GET", "POST", "PUT", "PATCH", "DELETE"}
 
 // mapping is the shape of a mapping's key. Patterns meet decoded paths, and * is
 // their only sign; fnmatch's others would pass as letters and protect nothing.
-var mapping = regexp.MustCompile(`^([A-Z]+) (/[^\s\x00-\x1f?#%\[\]{}\\]*)$`)
+var mapping = onFirstUse(`^([A-Z]+) (/[^\s\x00-\x1f?#%\[\]{}\\]*)$`)
 
 // scopeMappings reads "METHOD /path": [scopes…]. What it refuses would otherwise
 // leave a route at its default need, with its operator believing otherwise.
@@ -164,7 +176,7 @@ func (d *decoder) scopeMappings(path string, n *node) []ScopeMapping {
 	for i, key := range n.keys {
 		at := Member(path, key)
 		m := ScopeMapping{Scopes: d.scopes(at, n.sub[i])}
-		parts := mapping.FindStringSubmatch(key)
+		parts := mapping().FindStringSubmatch(key)
 		if parts == nil || !slices.Contains(methods, parts[1]) {
 			d.fault(at, "is not a method and a path", `write it as "GET /agents/*": `+either(methods)+", one space, a path whose only sign is *")
 			continue

@@ -5,8 +5,6 @@ import (
 	"maps"
 	"net/netip"
 	"net/url"
-	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -71,8 +69,7 @@ func (d *decoder) checkEgress() {
 // ValidAgentID reports whether an agent declared outside the file may have the id:
 // the rules are those of the file's.
 func ValidAgentID(id string) bool {
-	f, _ := reflect.TypeFor[Agent]().FieldByName("ID")
-	return regexp.MustCompile(f.Tag.Get("pattern")).MatchString(id) && id != "." && id != ".."
+	return isAgentID(id) && id != "." && id != ".."
 }
 
 // checkAgents holds the rules between agents, and those that need Options.
@@ -117,17 +114,17 @@ func (d *decoder) checkTools(path string, tools []Tool) {
 // What RFC 9110 5.1 and 5.5 allow; net/http would refuse the rest only when the
 // first run calls the server.
 var (
-	headerName  = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
-	headerValue = regexp.MustCompile(`^[^\x00-\x08\x0a-\x1f\x7f]+$`)
+	headerName  = onFirstUse("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
+	headerValue = onFirstUse(`^[^\x00-\x08\x0a-\x1f\x7f]+$`)
 )
 
 func (d *decoder) checkHeaders(path string, headers map[string]Secret) {
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
 		at, value := Member(path, name), string(headers[name])
 		switch {
-		case !headerName.MatchString(name):
+		case !headerName().MatchString(name):
 			d.fault(at, "is not a header name", "use letters, digits and hyphens")
-		case !headerValue.MatchString(value) && d.clean(at):
+		case !headerValue().MatchString(value) && d.clean(at):
 			d.fault(at, "is empty or has a control character", "write it on one line, without a line break at its end")
 		}
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // PublishedSecret is the HMAC secret printed in the Agno documents: anybody can
-// sign with it. Parse only warns; a server that others can reach must refuse it.
+// sign with it. Parse only warns; see Forgeable.
 const PublishedSecret = "your-secret-key-at-least-256-bits-long"
 
 // Config describes one OS. Its struct tags are the one place where a field's
@@ -61,8 +61,8 @@ type Key struct {
 	FromVariable bool   `json:"-"` // Literal came from ${VAR}
 
 	JWKSFile string   `json:"jwks_file" example:"keys.json" doc:"A JWKS file; a relative path starts at the directory of keyway.yaml."`
-	JWKSURL  string   `json:"jwks_url" example:"https://issuer.example.com/.well-known/jwks.json" doc:"A JWKS address. https only; with --dev also http on loopback."`
-	Secret   string   `json:"secret" pattern:"^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:.+$" example:"arn:aws:secretsmanager:eu-central-1:123456789012:secret:jwt-AbCdEf" doc:"An AWS Secrets Manager secret that holds the key."`
+	JWKSURL  string   `json:"jwks_url" example:"https://issuer.example.com/.well-known/jwks.json" doc:"A JWKS address, fetched and followed: see keys.md. https only; with --dev also http on loopback."`
+	Secret   string   `json:"secret" pattern:"^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:.+$" example:"arn:aws:secretsmanager:eu-central-1:123456789012:secret:jwt-AbCdEf" doc:"An AWS Secrets Manager secret, fetched and followed: see keys.md. Its text is an HMAC secret, a PEM public key or a JWKS."`
 	Issuer   string   `json:"issuer" absent:"any issuer" doc:"The only iss these keys speak for. Required of each jwks_url when there are several."`
 	Audience []string `json:"audience" min:"1" absent:"any" doc:"Audiences that tokens of these keys must name one of, whatever verify_audience says."`
 }

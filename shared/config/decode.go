@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -20,6 +21,38 @@ const apiKeySuffix = ".model.api_key"
 
 // durations is narrower than time.ParseDuration, which takes signs too.
 const durations = `^(0|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$`
+
+// agentID is the pattern of an agent's id; see isAgentID.
+const agentID = `^[A-Za-z0-9._-]{1,64}$`
+
+// isAgentID is agentID, which every file meets: to compile it would take longer
+// than all else that a function reads at its start.
+func isAgentID(s string) bool {
+	plain := func(c byte) bool { return isLetter(c) || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-' }
+	for _, c := range []byte(s) {
+		if !plain(c) {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 64
+}
+
+func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
+
+// isWord is ^[A-Za-z_][A-Za-z0-9_]*$: what may name a variable.
+func isWord(s string) bool {
+	for i, c := range []byte(s) {
+		if !isLetter(c) && c != '_' && (i == 0 || c < '0' || c > '9') {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// onFirstUse compiles a pattern that few files meet.
+func onFirstUse(pattern string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(pattern) })
+}
 
 // decoder fills a Config from a tree and collects what is wrong on the way. A
 // value that was complained about stays zero, and checks skip zero values.
@@ -95,11 +128,12 @@ func (d *decoder) byKind(path string, n *node, v reflect.Value, tag reflect.Stru
 // object fills a struct: unknown members are faults, absent ones get defaults.
 func (d *decoder) object(path string, n *node, v reflect.Value) {
 	known := fieldNames(v.Type())
-	want := "its fields: " + strings.Join(known, ", ")
-	if _, ok := v.Addr().Interface().(shorthand); ok {
-		want = "text, or " + want
-	}
-	if !d.expect(path, n, objectKind, want) {
+	if n.kind != objectKind {
+		want := "its fields: " + strings.Join(known, ", ")
+		if _, ok := v.Addr().Interface().(shorthand); ok {
+			want = "text, or " + want
+		}
+		d.expect(path, n, objectKind, want)
 		return
 	}
 	for _, key := range slices.Clone(n.keys) {
@@ -151,6 +185,7 @@ func (d *decoder) declared(path string) bool { return path == "agents" && len(d.
 // defaultNode is a default tag as if the file had it, so that it is checked as well.
 func defaultNode(t reflect.Type, s string) *node {
 	n := textNode(s)
+	n.standard = true
 	switch t.Kind() {
 	case reflect.Bool:
 		n.kind = boolKind
@@ -214,7 +249,7 @@ func (d *decoder) text(path string, n *node, tag reflect.StructTag) string {
 		d.fault(path, fmt.Sprintf("has %d bytes", len(n.text)), fmt.Sprintf("use at most %d", most))
 	case enum != "" && !slices.Contains(strings.Split(enum, ","), n.text):
 		d.fault(path, "is "+seen(path, n), suggest(n.raw, strings.Split(enum, ",")))
-	case pattern != "" && !d.matches(pattern, n.text):
+	case pattern != "" && !d.matches(pattern, n):
 		d.fault(path, "is "+seen(path, n), "it must match "+pattern)
 	default:
 		return n.text
@@ -253,7 +288,7 @@ func (d *decoder) duration(path string, n *node, tag reflect.StructTag) time.Dur
 	most := bound(tag.Get("max"), math.MaxInt64, time.ParseDuration)
 	t, err := time.ParseDuration(n.text)
 	switch {
-	case err != nil || !d.matches(durations, n.text):
+	case err != nil || !d.matches(durations, n):
 		d.fault(path, "is "+seen(path, n), "write "+want)
 	case t < least:
 		d.fault(path, "is "+seen(path, n), "use at least "+tag.Get("min"))
@@ -265,11 +300,17 @@ func (d *decoder) duration(path string, n *node, tag reflect.StructTag) time.Dur
 	return 0
 }
 
-func (d *decoder) matches(pattern, s string) bool {
+func (d *decoder) matches(pattern string, n *node) bool {
+	switch {
+	case n.standard: // the struct's own, which a test holds against the pattern
+		return true
+	case pattern == agentID:
+		return isAgentID(n.text)
+	}
 	if d.patterns[pattern] == nil {
 		d.patterns[pattern] = regexp.MustCompile(pattern)
 	}
-	return d.patterns[pattern].MatchString(s)
+	return d.patterns[pattern].MatchString(n.text)
 }
 
 // bound reads the tag min or max.

@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -51,13 +50,11 @@ func (f Faults) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-var plainKey = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`)
-
 // Member is the path of an object's member: "auth.keys", or
 // `headers["X-Key: a"]` when the key is no plain word.
 func Member(path, key string) string {
 	switch {
-	case !plainKey.MatchString(key):
+	case !isWord(strings.ReplaceAll(key, "-", "0")):
 		return path + "[" + strconv.Quote(key) + "]"
 	case path == "":
 		return key

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -23,6 +24,8 @@ type Options struct {
 	// MatchesRoute tells whether a scope mapping matches any route that may be
 	// mapped; nil leaves that unchecked.
 	MatchesRoute func(method, pattern string) bool
+	// Dir is where relative jwks_file paths start; "" leaves them as written.
+	Dir string
 	// Check finds faults that only the caller can know of; they are told with the
 	// others. It sees what was read so far and need not be set.
 	Check func(*Config) []Fault
@@ -61,15 +64,20 @@ func Parse(data []byte, o Options) (*Config, []Fault) {
 	if len(d.faults) > 0 {
 		return nil, d.faults
 	}
-	d.c.complete()
+	d.c.complete(o.Dir)
 	d.c.Agents = append(d.c.Agents, o.Agents...)
 	return d.c, nil
 }
 
 // complete drops list elements that wait for a variable (checked before, so that
-// paths still counted them) and fills the defaults that depend on other fields.
-func (c *Config) complete() {
+// paths still counted them) and fills what depends on other fields or on dir.
+func (c *Config) complete(dir string) {
 	c.Auth.Keys = slices.DeleteFunc(c.Auth.Keys, Key.waits)
+	for i := range c.Auth.Keys {
+		if file := &c.Auth.Keys[i].JWKSFile; *file != "" && dir != "" && !filepath.IsAbs(*file) {
+			*file = filepath.Join(dir, *file)
+		}
+	}
 	if c.Auth.Audience == nil {
 		c.Auth.Audience = []string{c.ID}
 	}
@@ -79,9 +87,6 @@ func (c *Config) complete() {
 		a.Tools = slices.DeleteFunc(a.Tools, func(t Tool) bool { return t == Tool{} })
 	}
 }
-
-// variable finds ${NAME}, its escape $${, and every other ${ to complain about.
-var variable = regexp.MustCompile(`\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$\{`)
 
 // expand replaces the variables in every text below n.
 func (d *decoder) expand(path string, n *node) {
@@ -93,9 +98,29 @@ func (d *decoder) expand(path string, n *node) {
 		}
 	}
 	if n.kind == textKind && strings.Contains(n.text, "${") {
-		n.text = variable.ReplaceAllStringFunc(n.text, func(m string) string {
-			return d.variable(path, n, m)
-		})
+		n.text = d.expanded(path, n)
+	}
+}
+
+// expanded finds each ${NAME}, its escape $${, and every other ${ to complain about.
+func (d *decoder) expanded(path string, n *node) string {
+	var b strings.Builder
+	for rest := n.text; ; {
+		before, after, found := strings.Cut(rest, "${")
+		name, behind, closed := strings.Cut(after, "}")
+		switch {
+		case !found:
+			return b.String() + rest
+		case strings.HasSuffix(before, "$"):
+			b.WriteString(strings.TrimSuffix(before, "$") + d.variable(path, n, "$${"))
+			rest = after
+		case closed && isWord(name):
+			b.WriteString(before + d.variable(path, n, "${"+name+"}"))
+			rest = behind
+		default:
+			b.WriteString(before + d.variable(path, n, "${"))
+			rest = after
+		}
 	}
 }
 

@@ -33,12 +33,13 @@ func (k kind) String() string {
 
 // node is a JSON value that keeps the order of its members.
 type node struct {
-	kind kind
-	text string   // of text, number and boolean
-	raw  string   // the text before variables were expanded
-	vars bool     // whether any was
-	keys []string // of an object
-	sub  []*node  // of an object or a list
+	kind     kind
+	text     string   // of text, number and boolean
+	raw      string   // the text before variables were expanded
+	vars     bool     // whether any was
+	standard bool     // it is a default, not the file's
+	keys     []string // of an object
+	sub      []*node  // of an object or a list
 }
 
 func textNode(s string) *node { return &node{kind: textKind, text: s, raw: s} }

@@ -1,29 +1,37 @@
 package edge
 
 import (
-	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
-	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/token"
 )
 
-// New makes the authorizer of one OS. Its errors name every key or mapping that
-// is wrong, and no key material.
-func New(c *config.Config, now func() time.Time) (*Authorizer, error) {
+// Outside is what an authorizer needs of the world. Lookup is the environment, which
+// holds the AWS credentials for keys kept in Secrets Manager, and may be nil without
+// such keys; HTTP fetches keys, nil is a client of its own.
+type Outside struct {
+	Now    func() time.Time
+	Lookup func(string) (string, bool)
+	HTTP   *http.Client
+}
+
+// New makes the authorizer of one OS. It fetches nothing; see token.Verifier.Fetch.
+// Its errors name every key or mapping that is wrong, and no key material.
+func New(c *config.Config, o Outside) (*Authorizer, error) {
 	policy, err := Policy(c)
 	if err != nil {
 		return nil, err
 	}
-	verifier, err := verifier(c, now)
+	verifier, err := verifier(c, o)
 	if err != nil {
 		return nil, err
 	}
-	a := &Authorizer{Verifier: verifier, Policy: policy, Table: route.Table}
+	a := &Authorizer{Verifier: verifier, Policy: policy, Table: route.Table, reached: reaching(route.Table)}
 	for _, agent := range c.Agents {
 		a.Agents = append(a.Agents, agent.ID)
 	}
@@ -39,19 +47,18 @@ func Policy(c *config.Config) (*authz.Policy, error) {
 	return authz.New(route.Table, c.Auth.AdminScope, mappings)
 }
 
-func verifier(c *config.Config, now func() time.Time) (*token.Verifier, error) {
+func verifier(c *config.Config, out Outside) (*token.Verifier, error) {
 	o := token.Options{
 		Algorithms: c.Auth.Algorithms, Issuer: c.Auth.Issuer, RequireExp: c.Auth.RequireExp, Leeway: c.Auth.Leeway,
-		ScopesClaim: c.Auth.Claims.Scopes, SubjectClaim: c.Auth.Claims.Subject, SessionClaim: c.Auth.Claims.Session, Now: now,
+		ScopesClaim: c.Auth.Claims.Scopes, SubjectClaim: c.Auth.Claims.Subject, SessionClaim: c.Auth.Claims.Session,
+		Now: out.Now, Lookup: out.Lookup, HTTP: out.HTTP,
 	}
 	if c.Auth.VerifyAudience {
 		o.Audience = c.Auth.Audience
 	}
-	for i, k := range c.Auth.Keys {
-		source := token.KeySource{JWKSFile: k.JWKSFile, Issuer: k.Issuer, Audience: k.Audience}
+	for _, k := range c.Auth.Keys {
+		source := token.KeySource{JWKSFile: k.JWKSFile, JWKSURL: k.JWKSURL, Secret: k.Secret, Issuer: k.Issuer, Audience: k.Audience}
 		switch literal := []byte(k.Literal); {
-		case k.JWKSURL != "" || k.Secret != "":
-			return nil, fault.Public(fault.Invalid, fmt.Sprintf("auth.keys[%d]: jwks_url and secret are not part of this version; use a literal, ${VAR} or jwks_file", i), nil)
 		case strings.Contains(string(k.Literal), "-----BEGIN "):
 			source.PEM = literal
 		case len(literal) > 0:

@@ -25,19 +25,23 @@ const (
 )
 
 func contextOf(p *authz.Principal) map[string]any {
-	// A nil and an empty list are the same grant; [] keeps the array an array.
-	scopes, err := json.Marshal(append([]string{}, p.Scopes...))
-	if err != nil {
-		panic(err) // a list of strings always encodes
-	}
 	expiry := ""
 	if !p.ExpiresAt.IsZero() {
 		expiry = strconv.FormatInt(p.ExpiresAt.Unix(), 10)
 	}
 	return map[string]any{
 		ctxSubject: p.Subject, ctxSession: p.SessionID, ctxIssuer: p.Issuer, ctxTokenID: p.TokenID,
-		ctxScopes: string(scopes), ctxExpiry: expiry, ctxToken: p.TokenHash, ctxHash: p.SubjectHash(),
+		ctxScopes: scopesText(p.Scopes), ctxExpiry: expiry, ctxToken: p.TokenHash, ctxHash: p.SubjectHash(),
 	}
+}
+
+func scopesText(scopes []string) string {
+	// A nil and an empty list are the same grant; [] keeps the array an array.
+	data, err := json.Marshal(append([]string{}, scopes...))
+	if err != nil {
+		panic(err) // a list of strings always encodes
+	}
+	return string(data)
 }
 
 // Principal rebuilds the caller from an authorizer's context. A context that
@@ -56,7 +60,8 @@ func Principal(context map[string]any) (*authz.Principal, error) {
 	p := &authz.Principal{
 		Subject: text(ctxSubject), SessionID: text(ctxSession), Issuer: text(ctxIssuer), TokenID: text(ctxTokenID), TokenHash: text(ctxToken),
 	}
-	if err := json.Unmarshal([]byte(text(ctxScopes)), &p.Scopes); err != nil {
+	// What decodes to other texts than it holds ([null], half a surrogate) isn't ours.
+	if err := json.Unmarshal([]byte(text(ctxScopes)), &p.Scopes); err != nil || scopesText(p.Scopes) != text(ctxScopes) {
 		return nil, fmt.Errorf("authorizer context: scopes: %w", fault.Unauthenticated)
 	}
 	if len(p.Scopes) == 0 {
@@ -64,10 +69,10 @@ func Principal(context map[string]any) (*authz.Principal, error) {
 	}
 	if s := text(ctxExpiry); s != "" {
 		seconds, err := strconv.ParseInt(s, 10, 64)
-		if err != nil {
+		p.ExpiresAt = time.Unix(seconds, 0).UTC()
+		if err != nil || strconv.FormatInt(seconds, 10) != s || p.ExpiresAt.IsZero() { // zero would never expire
 			return nil, fmt.Errorf("authorizer context: exp: %w", fault.Unauthenticated)
 		}
-		p.ExpiresAt = time.Unix(seconds, 0).UTC()
 	}
 	return p, nil
 }

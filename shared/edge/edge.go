@@ -8,7 +8,6 @@ package edge
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -22,13 +21,15 @@ import (
 	"github.com/keyway-agents/keyway/shared/token"
 )
 
-// Authorizer answers REQUEST events. All fields but Log are required.
+// Authorizer answers REQUEST events. New makes it; Log may be set after.
 type Authorizer struct {
 	Verifier *token.Verifier
 	Policy   *authz.Policy
 	Table    *route.Routes
 	Agents   []string   // ids of the declared agents
 	Log      *authz.Log // where refused tokens are logged; what a policy refuses or admits is not known here
+
+	reached map[*route.Route]reached
 }
 
 // maxGrants bounds the ids that a policy names one by one; past it a route with
@@ -41,8 +42,8 @@ const maxResource = 512
 
 // Authorize verifies the event's token and returns its policy, which covers the
 // whole table: API Gateway caches it and applies it to the next request too.
-// The error is the caller's 401 (fault.Unauthenticated) with AgentOS's text; on
-// AWS only its kind survives.
+// The error is the caller's 401 (fault.Unauthenticated) with AgentOS's text, or
+// fault.Unavailable while keys can't be fetched; on AWS only its kind survives.
 func (a *Authorizer) Authorize(ctx context.Context, e events.APIGatewayCustomAuthorizerRequestTypeRequest) (events.APIGatewayCustomAuthorizerResponse, error) {
 	began := time.Now()
 	sent := authorization(e)
@@ -72,7 +73,7 @@ func (a *Authorizer) authorize(ctx context.Context, sent []string, methodARN str
 	}
 	return events.APIGatewayCustomAuthorizerResponse{
 		PrincipalID:    p.SubjectHash(),
-		PolicyDocument: a.policy(p, arn),
+		PolicyDocument: a.policy(a.Policy.Granted(p), arn),
 		Context:        contextOf(p),
 	}, nil
 }
@@ -96,12 +97,12 @@ func authorization(e events.APIGatewayCustomAuthorizerRequestTypeRequest) (value
 	return values
 }
 
-// policy lists the routes that p may use. What nobody granted is not listed,
-// which is a denial; a token that may do nothing gets that in so many words.
-func (a *Authorizer) policy(p *authz.Principal, arn string) events.APIGatewayCustomAuthorizerPolicy {
-	ids, agents := namedIDs(p), a.Agents
+// policy lists the routes that the scopes may use. What nobody granted is not
+// listed, which is a denial; a token that may do nothing gets that in so many words.
+func (a *Authorizer) policy(granted scope.Set, arn string) events.APIGatewayCustomAuthorizerPolicy {
+	ids, agents := slices.DeleteFunc(granted.Named(), unnameable), a.Agents
 	if len(ids) > maxGrants {
-		p, ids, agents = anyID(p), nil, nil
+		granted, ids, agents = granted.Widened(), nil, nil
 	}
 	policy := events.APIGatewayCustomAuthorizerPolicy{Version: "2012-10-17"}
 	add := func(effect string, resources []string) {
@@ -111,13 +112,12 @@ func (a *Authorizer) policy(p *authz.Principal, arn string) events.APIGatewayCus
 			})
 		}
 	}
-	granted := a.Policy.Granted(p)
 	add("Allow", a.allowed(granted, ids, arn))
 	if len(policy.Statement) == 0 {
 		add("Deny", []string{arn + "*"})
 		return policy
 	}
-	add("Deny", a.overreach(granted, agents, policy, arn))
+	add("Deny", a.overreach(granted, agents, arn))
 	return policy
 }
 
@@ -130,11 +130,11 @@ func (a *Authorizer) allowed(granted scope.Set, ids []string, arn string) (out [
 		switch {
 		case r.Public:
 		case a.Policy.MightAllow(granted, r, ""):
-			out = append(out, resource(arn, r, ""))
+			out = append(out, arn+r.Method+r.Glob(""))
 		case param != "":
 			for _, id := range ids {
 				if a.Policy.MightAllow(granted, r, id) {
-					out = append(out, resource(arn, r, id))
+					out = append(out, arn+r.Method+r.Glob(id))
 				}
 			}
 		}
@@ -142,16 +142,20 @@ func (a *Authorizer) allowed(granted scope.Set, ids []string, arn string) (out [
 	return out
 }
 
-// overreach names the paths of declared agents that allow reaches and the scopes
-// don't: a * spans slashes, so GET/agents/* opens the runs of every agent too.
-func (a *Authorizer) overreach(granted scope.Set, agents []string, allow events.APIGatewayCustomAuthorizerPolicy, arn string) (out []string) {
+// overreach names the paths of declared agents that allowed reaches and the scopes
+// don't: a * spans slashes, so GET/agents/* opens the runs of every agent too, and
+// GET/agents/*/runs a run called "runs".
+func (a *Authorizer) overreach(granted scope.Set, agents []string, arn string) (out []string) {
 	for r := range a.Table.All() {
 		var over []string
-		if _, param := r.Resource(); param != "" {
-			for _, id := range agents {
-				if path := resource(arn, r, id); Evaluate(allow, path) && !a.Policy.MightAllow(granted, r, id) {
-					over = append(over, path)
-				}
+		all := slices.ContainsFunc(a.reached[r].byAll, func(q *route.Route) bool { return a.Policy.MightAllow(granted, q, "") })
+		if !all && len(a.reached[r].byOne) == 0 {
+			continue
+		}
+		for _, id := range agents {
+			one := func(q *route.Route) bool { return a.Policy.MightAllow(granted, q, id) }
+			if (all || slices.ContainsFunc(a.reached[r].byOne, one)) && !a.Policy.MightAllow(granted, r, id) {
+				over = append(over, arn+r.Method+r.Glob(id))
 			}
 		}
 		if len(over) <= maxGrants {
@@ -161,47 +165,47 @@ func (a *Authorizer) overreach(granted scope.Set, agents []string, allow events.
 	return out
 }
 
-// resource names the paths of r for one id of its family, or with "" for all.
-func resource(arn string, r *route.Route, id string) string {
-	_, param := r.Resource()
-	return arn + r.Method + r.Path(func(name string) string {
-		if name == param && id != "" {
-			return id
-		}
-		return "*"
-	})
+// reached is whose Resources match paths of a route, for one id of its family.
+type reached struct {
+	byAll []*route.Route // with a * for the id, or without one; the route itself too
+	byOne []*route.Route // with that id
 }
 
-// plainID is what an id must look like to stand in a Resource: nothing that a
-// policy would read as a wildcard or a variable.
-var plainID = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
-
-// namedIDs are the ids in the token's scopes that a Resource may hold.
-func namedIDs(p *authz.Principal) (ids []string) {
-	for _, text := range p.Scopes {
-		if n, ok := scope.Parse(text); ok && plainID.MatchString(n.ID) && len(n.ID) < maxResource/2 {
-			ids = append(ids, n.ID)
+// reaching finds once what the stars of the table's Resources span.
+func reaching(table *route.Routes) map[*route.Route]reached {
+	const anID = "x" // which one makes no difference, since none has a slash
+	out := map[*route.Route]reached{}
+	for r := range table.All() {
+		_, param := r.Resource()
+		if param == "" {
+			continue
 		}
+		var by reached
+		for q := range table.All() {
+			if q.Public || q.Method != r.Method {
+				continue
+			}
+			if r.OverlapsWith(param, anID, q.Glob("")) {
+				by.byAll = append(by.byAll, q)
+			}
+			if _, own := q.Resource(); q != r && own != "" && r.OverlapsWith(param, anID, q.Glob(anID)) {
+				by.byOne = append(by.byOne, q)
+			}
+		}
+		out[r] = by
 	}
-	slices.Sort(ids)
-	return slices.Compact(ids)
+	return out
 }
 
-// anyID is p with * for every id in its scopes: what it may do to one, it may do
-// to all.
-func anyID(p *authz.Principal) *authz.Principal {
-	wide := *p
-	wide.Scopes = nil
-	for _, text := range p.Scopes {
-		if n, ok := scope.Parse(text); ok && n.ID != "" {
-			n.ID = "*"
-			text = n.String()
+// unnameable reports whether an id may not stand in a Resource: a policy would
+// read a part of it as a wildcard or a variable, or it is too long.
+func unnameable(id string) bool {
+	for _, c := range []byte(id) {
+		if letter := c|0x20 >= 'a' && c|0x20 <= 'z'; !letter && (c < '0' || c > '9') && c != '.' && c != '_' && c != '-' {
+			return true
 		}
-		wide.Scopes = append(wide.Scopes, text)
 	}
-	slices.Sort(wide.Scopes)
-	wide.Scopes = slices.Compact(wide.Scopes)
-	return &wide
+	return len(id) >= maxResource/2
 }
 
 // apiARN cuts a method ARN after the stage:

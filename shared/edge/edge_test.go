@@ -51,7 +51,7 @@ func declaring(ids ...string) *config.Config {
 
 func newAuthorizer(t tester, c *config.Config) *edge.Authorizer {
 	t.Helper()
-	a, err := edge.New(c, clock)
+	a, err := edge.New(c, edge.Outside{Now: clock})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,8 +218,8 @@ func TestWhatCantBeAnAuthorizerIsNamedWithoutItsSecret(t *testing.T) {
 		}
 	}
 	for want, change := range map[string]func(*config.Auth){
-		"auth.keys[1]: jwks_url":   func(a *config.Auth) { a.Keys = append(a.Keys, config.Key{JWKSURL: "https://sesame.example"}) },
-		"secret are not part":      func(a *config.Auth) { a.Keys[0] = config.Key{Secret: "arn:aws:secretsmanager:sesame"} },
+		"keys[1]: a JWKS address":  func(a *config.Auth) { a.Keys = append(a.Keys, config.Key{JWKSURL: "https://sesame.example"}) },
+		"keys[0]: not the ARN":     func(a *config.Auth) { a.Keys[0] = config.Key{Secret: "arn:aws:secretsmanager:sesame"} },
 		"keys[0]: the HMAC secret": func(a *config.Auth) { a.Keys[0].Literal = "sesame" },
 		"keys[0]: not PEM":         func(a *config.Auth) { a.Keys[0].Literal = "-----BEGIN PUBLIC KEY-----sesame" },
 		"keys: none given":         func(a *config.Auth) { a.Keys = nil },
@@ -229,7 +229,7 @@ func TestWhatCantBeAnAuthorizerIsNamedWithoutItsSecret(t *testing.T) {
 	} {
 		c := declaring("a")
 		change(&c.Auth)
-		if _, err := edge.New(c, clock); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "sesame") {
+		if _, err := edge.New(c, edge.Outside{Now: clock}); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "sesame") {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}

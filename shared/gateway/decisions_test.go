@@ -50,7 +50,7 @@ func newOffice(t *testing.T, agents ...string) *office {
 		listed = append(listed, wire.Agent{ID: id})
 	}
 	now := func() time.Time { return start.Add(time.Duration(o.later.Load())) }
-	a, err := edge.New(c, now)
+	a, err := edge.New(c, edge.Outside{Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -60,7 +60,7 @@ func newGate(t *testing.T, agents ...string) *gate {
 	for _, id := range agents {
 		c.Agents = append(c.Agents, config.Agent{ID: id})
 	}
-	a, err := edge.New(c, func() time.Time { g.asked.Add(1); return now() })
+	a, err := edge.New(c, edge.Outside{Now: func() time.Time { g.asked.Add(1); return now() }})
 	if err != nil {
 		t.Fatal(err)
 	}

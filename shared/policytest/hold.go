@@ -84,7 +84,7 @@ func newHolder(c *config.Config, now func() time.Time) (*holder, error) {
 		other.Auth.Keys = []config.Key{{Literal: config.Secret(h.secret)}}
 	}
 	var err error
-	h.authorizer, err = edge.New(&other, now)
+	h.authorizer, err = edge.New(&other, edge.Outside{Now: now})
 	return h, err
 }
 

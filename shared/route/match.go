@@ -19,7 +19,7 @@ func New(list []Route) *Routes {
 	seen := map[string]bool{}
 	for i := range list {
 		r := &list[i]
-		r.segments = split(r.Pattern)
+		r.compile()
 		if !r.Public && len(r.Needs) == 0 {
 			panic(fmt.Sprintf("route: %s needs nothing and is not public", r))
 		}
@@ -124,11 +124,32 @@ func (r *Route) String() string { return r.Method + " " + r.Pattern }
 // Resource names the family whose id stands in the path and may have scopes of
 // its own, and the parameter that holds the id; both are empty for other routes.
 // AgentOS has such scopes for agents only (of what is served here).
-func (r *Route) Resource() (family, param string) {
+func (r *Route) Resource() (family, param string) { return r.family, r.param }
+
+// compile reads the pattern once, since a policy asks for it of every route.
+func (r *Route) compile() {
+	r.segments = split(r.Pattern)
 	if slices.Contains(r.segments, "{agent_id}") {
-		return "agents", "agent_id"
+		r.family, r.param = "agents", "agent_id"
 	}
-	return "", ""
+	r.before, r.after, _ = strings.Cut(r.Path(func(name string) string {
+		if name == r.param {
+			return Hole
+		}
+		return "*"
+	}), Hole)
+}
+
+// Glob is the route's paths as one pattern: id for the parameter that Resource
+// names, a * for every other one and for an empty id.
+func (r *Route) Glob(id string) string {
+	switch {
+	case r.param == "":
+		return r.before
+	case id == "":
+		id = "*"
+	}
+	return r.before + id + r.after
 }
 
 // Path fills the pattern: each parameter becomes fill's answer for it.
@@ -149,25 +170,46 @@ const Hole = "\x00"
 // each * stands for any text, slashes included.
 func (r *Route) Overlaps(glob string) bool { return r.OverlapsWith("", "", glob) }
 
-// OverlapsWith is Overlaps for the paths whose parameter param is value; an
-// empty value leaves it open.
+// OverlapsWith is Overlaps for the paths of Open(param, value).
 func (r *Route) OverlapsWith(param, value, glob string) bool {
-	return overlaps(r.Path(func(name string) string {
+	return len(r.Common(param, value, glob)) > 0
+}
+
+// Open is the path of the route whose parameter param is value (an empty value
+// leaves it open); Hole stands in it for what is left open.
+func (r *Route) Open(param, value string) string {
+	return r.Path(func(name string) string {
 		if name == param && value != "" {
 			return value
 		}
 		return Hole
-	}), glob)
+	})
 }
 
-// overlaps reads \x00 in pattern as one non-empty text without a slash, and
-// moves through both texts at once until both can end together.
-func overlaps(pattern, glob string) bool {
-	type at struct{ p, g int }
+// Common gives the most general paths that belong to Open(param, value) and match
+// the glob. Hole stands in them for any text without a slash, so every common path
+// is one of these, filled.
+func (r *Route) Common(param, value, glob string) []string {
+	return common(r.Open(param, value), glob)
+}
+
+// common reads \x00 in pattern as one non-empty text without a slash, and moves
+// through both texts at once, in every way, until both end together.
+func common(pattern, glob string) (out []string) {
+	type at struct {
+		p, g int
+		text string
+	}
 	seen, todo := map[at]bool{}, []at{{}}
 	for len(todo) > 0 {
 		s := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
+		for from := s.p; ; s.p, s.g = s.p+1, s.g+1 {
+			if s.p == len(pattern) || s.g == len(glob) || pattern[s.p] != glob[s.g] || pattern[s.p] == 0 || glob[s.g] == '*' {
+				s.text += pattern[from:s.p]
+				break
+			}
+		}
 		if seen[s] {
 			continue
 		}
@@ -176,24 +218,20 @@ func overlaps(pattern, glob string) bool {
 		star, hole := !gEnd && glob[s.g] == '*', !pEnd && pattern[s.p] == 0
 		switch {
 		case pEnd && gEnd:
-			return true
-		case pEnd:
-			if star {
-				todo = append(todo, at{s.p, s.g + 1})
-			}
+			out = append(out, s.text)
+		case star && pEnd:
+			todo = append(todo, at{s.p, s.g + 1, s.text})
+		case star && hole: // any text, with which the hole ends or the star does
+			text := strings.TrimSuffix(s.text, Hole) + Hole
+			todo = append(todo, at{s.p + 1, s.g, text}, at{s.p, s.g + 1, text})
 		case star: // the star takes one more of the pattern, or ends
-			todo = append(todo, at{s.p + 1, s.g}, at{s.p, s.g + 1})
-			if hole { // the hole may reach past the star
-				todo = append(todo, at{s.p + 1, s.g + 1})
-			}
-		case gEnd:
-		case hole && glob[s.g] != '/': // the hole takes one more of the glob, or ends with it
-			todo = append(todo, at{s.p, s.g + 1}, at{s.p + 1, s.g + 1})
-		case pattern[s.p] == glob[s.g]:
-			todo = append(todo, at{s.p + 1, s.g + 1})
+			todo = append(todo, at{s.p + 1, s.g, s.text + pattern[s.p:s.p+1]}, at{s.p, s.g + 1, s.text})
+		case hole && !gEnd && glob[s.g] != '/': // the hole takes one more of the glob, or ends with it
+			text := s.text + glob[s.g:s.g+1]
+			todo = append(todo, at{s.p, s.g + 1, text}, at{s.p + 1, s.g + 1, text})
 		}
 	}
-	return false
+	return out
 }
 
 func isParam(segment string) bool { return strings.HasPrefix(segment, "{") }

@@ -72,7 +72,9 @@ type Route struct {
 	Needs    []scope.Need // all are needed; without one (and not Public) New refuses the route
 	Lists    string       // the family that the answer is filtered by: who may read one of it may list
 
-	segments []string
+	segments      []string
+	family, param string // what Resource answers
+	before, after string // what Glob writes around the id
 }
 
 // Table is the served surface, in order of matching.

@@ -12,7 +12,6 @@
 package scope
 
 import (
-	"maps"
 	"slices"
 	"strings"
 )
@@ -42,19 +41,21 @@ func (n Need) On(resource, id string) Need {
 
 // Parse reads one scope. ok is false for text that can never grant anything.
 func Parse(text string) (n Need, ok bool) {
-	parts := strings.Split(text, ":")
-	if len(parts) < 2 || len(parts) > 3 || slices.Contains(parts, "") {
+	resource, rest, ok := strings.Cut(text, ":")
+	id, action, named := strings.Cut(rest, ":")
+	switch {
+	case !ok || resource == "" || id == "" || named && action == "" || strings.Contains(action, ":"):
 		return Need{}, false
-	}
-	n = Need{Resource: canonical(parts[0]), Action: parts[len(parts)-1]}
-	if len(parts) == 3 && parts[1] != "*" {
-		n.ID = parts[1]
+	case !named:
+		id, action = "", id
+	case id == "*":
+		id = ""
 	}
 	// "agents:*" and "*:read" look like wildcards and are none.
-	if strings.Contains(n.Resource, "*") || strings.Contains(n.Action, "*") {
+	if strings.Contains(resource, "*") || strings.Contains(action, "*") {
 		return Need{}, false
 	}
-	return n, true
+	return Need{Resource: canonical(resource), ID: id, Action: action}, true
 }
 
 // canonical maps the one legacy alias of AgentOS: system: is config:.
@@ -68,21 +69,43 @@ func canonical(resource string) string {
 // Set is what a caller was granted. The zero Set grants nothing.
 type Set struct {
 	admin  bool
-	grants map[Need]struct{}
+	grants map[Need]*grant // by the need for all of the family
+}
+
+// grant is one action on one family.
+type grant struct {
+	all bool
+	ids []string // sorted, each once
 }
 
 // NewSet reads the scopes of a token. admin is the one string that grants
 // everything; with another string configured, "agent_os:admin" is ordinary text.
 func NewSet(scopes []string, admin string) Set {
-	s := Set{grants: make(map[Need]struct{}, len(scopes))}
+	s := Set{grants: map[Need]*grant{}}
 	for _, text := range scopes {
 		if text == admin && admin != "" {
 			s.admin = true
 			continue
 		}
-		if n, ok := Parse(text); ok {
-			s.grants[n] = struct{}{}
+		n, ok := Parse(text)
+		if !ok {
+			continue
 		}
+		family := Need{Resource: n.Resource, Action: n.Action}
+		g := s.grants[family]
+		if g == nil {
+			g = new(grant)
+			s.grants[family] = g
+		}
+		if n.ID == "" {
+			g.all = true
+		} else {
+			g.ids = append(g.ids, n.ID)
+		}
+	}
+	for _, g := range s.grants {
+		slices.Sort(g.ids)
+		g.ids = slices.Compact(g.ids)
 	}
 	return s
 }
@@ -96,25 +119,43 @@ func (s Set) Covers(need Need) bool {
 	if s.admin {
 		return true
 	}
-	if _, all := s.grants[Need{Resource: need.Resource, Action: need.Action}]; all {
-		return true
+	g := s.grants[Need{Resource: need.Resource, Action: need.Action}]
+	if g == nil {
+		return false
 	}
-	_, one := s.grants[need]
-	return one
+	_, one := slices.BinarySearch(g.ids, need.ID)
+	return g.all || one
 }
 
 // IDs lists, sorted, the resources on which the set grants the action. all means
-// every one, and then ids is nil. Neither: no grant of that family at all.
+// every one, and then ids is nil. Neither: no grant of that family at all. The
+// list is the set's own.
 func (s Set) IDs(resource, action string) (ids []string, all bool) {
-	resource = canonical(resource)
-	if s.Covers(Need{Resource: resource, Action: action}) {
+	g := s.grants[Need{Resource: canonical(resource), Action: action}]
+	switch {
+	case s.admin || g != nil && g.all:
 		return nil, true
+	case g == nil:
+		return nil, false
 	}
-	for n := range maps.Keys(s.grants) {
-		if n.Resource == resource && n.Action == action {
-			ids = append(ids, n.ID)
-		}
+	return slices.Clip(g.ids), false
+}
+
+// Named lists, sorted, every id that a grant names, of whatever family.
+func (s Set) Named() (ids []string) {
+	for _, g := range s.grants {
+		ids = append(ids, g.ids...)
 	}
 	slices.Sort(ids)
-	return ids, false
+	return slices.Compact(ids)
+}
+
+// Widened is the set with each grant for one resource made a grant for all of
+// its family: what it covers of one, it covers of all.
+func (s Set) Widened() Set {
+	wide := Set{admin: s.admin, grants: make(map[Need]*grant, len(s.grants))}
+	for family := range s.grants {
+		wide.grants[family] = &grant{all: true}
+	}
+	return wide
 }

@@ -124,23 +124,25 @@ func TestANeedIsNarrowedOnlyToItsOwnFamily(t *testing.T) {
 	}
 }
 
-func FuzzParse(f *testing.F) {
-	for _, s := range []string{"agents:run", "agents:*:run", "a:b:c:d", "::", "system:read", "*:*", "ä:ö"} {
-		f.Add(s)
+func TestASetNamesItsIDsAndCanBeWidened(t *testing.T) {
+	t.Parallel()
+	s := NewSet(strings.Fields("agents:b:run agents:a:read sessions:a:read agents:*:read agents:web*:run agents:x: config:read"), admin)
+	if got := s.Named(); !slices.Equal(got, []string{"a", "b", "web*"}) {
+		t.Errorf("the ids are %q", got)
 	}
-	f.Fuzz(func(t *testing.T, text string) {
-		n, ok := Parse(text)
-		if !ok {
-			return
+	w := s.Widened()
+	for text, want := range map[string]bool{
+		"agents:run": true, "agents:c:run": true, "agents:read": true, "sessions:read": true, "config:read": true,
+		"sessions:delete": false, "memories:read": false,
+	} {
+		if got := w.Covers(need(t, text)); got != want {
+			t.Errorf("widened, it covers %s: %t", text, got)
 		}
-		if again, ok := Parse(n.String()); !ok || again != n {
-			t.Errorf("%q reads as %+v, whose text reads as %+v %t", text, n, again, ok)
-		}
-		if n.Resource == "" || n.Action == "" || strings.ContainsAny(n.Resource+n.Action, ":*") {
-			t.Errorf("%q reads as %+v", text, n)
-		}
-		if !NewSet([]string{text}, admin).Covers(n) {
-			t.Errorf("%q does not cover itself", text)
-		}
-	})
+	}
+	if w.Admin() || !NewSet([]string{admin}, admin).Widened().Admin() || len(w.Named()) > 0 {
+		t.Error("to widen a set makes or unmakes an administrator, or keeps ids")
+	}
+	if s.Covers(need(t, "agents:run")) {
+		t.Error("to widen a set changed it")
+	}
 }

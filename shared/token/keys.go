@@ -15,12 +15,14 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// KeySource is where a verification key comes from: exactly one of HMAC, PEM and
-// JWKSFile is set.
+// KeySource is where verification keys come from: exactly one of HMAC, PEM, JWKSFile,
+// JWKSURL and Secret is set. Those of the last two are fetched, and fetched again.
 type KeySource struct {
 	HMAC     []byte // a shared secret, 32 bytes or more
 	PEM      []byte // PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE; line ends may be written \n
 	JWKSFile string // a JWK Set (RFC 7517), or what GenerateKeys made
+	JWKSURL  string // where a JWK Set is published; https, or http on loopback
+	Secret   string // the ARN of an AWS Secrets Manager secret whose text is any of the first three
 
 	Issuer   string   // the key speaks only for tokens with this iss; "": for any
 	Audience []string // … and whose aud holds one of these; nil: for any
@@ -81,13 +83,18 @@ type key struct {
 	only   restriction
 }
 
-// load reads the source and leaves out the keys that no accepted algorithm uses; if
-// none remains, that is a fault.
+// load reads a source that is at hand.
 func (s KeySource) load(methods map[string]jwt.SigningMethod) ([]key, error) {
 	found, err := s.read()
 	if err != nil {
 		return nil, err
 	}
+	return s.fit(found, methods)
+}
+
+// fit leaves out the keys that no accepted algorithm uses; if none remains, that is
+// a fault.
+func (s KeySource) fit(found []key, methods map[string]jwt.SigningMethod) ([]key, error) {
 	var usable []key
 	var kinds, wanted []string
 	for _, alg := range algorithms {
@@ -116,7 +123,7 @@ func (s KeySource) load(methods map[string]jwt.SigningMethod) ([]key, error) {
 
 // read returns every key of the source, fit for the algorithms or not.
 func (s KeySource) read() ([]key, error) {
-	if err := exactlyOne(s.HMAC, s.PEM, s.JWKSFile); err != nil {
+	if err := s.exactlyOne(); err != nil {
 		return nil, err
 	}
 	switch {
@@ -129,14 +136,19 @@ func (s KeySource) read() ([]key, error) {
 	return []key{{public: s.HMAC}}, checkSecret(s.HMAC)
 }
 
+func (s KeySource) exactlyOne() error {
+	return exactlyOne("an HMAC secret, a PEM key, a key file, a JWKS address and a secret's ARN",
+		len(s.HMAC), len(s.PEM), len(s.JWKSFile), len(s.JWKSURL), len(s.Secret))
+}
+
 // exactlyOne: of two keys the operator would have to guess which one counts.
-func exactlyOne(secret, text []byte, file string) error {
+func exactlyOne(of string, lengths ...int) error {
 	given := 0
-	for _, n := range []int{len(secret), len(text), len(file)} {
+	for _, n := range lengths {
 		given += min(n, 1)
 	}
 	if given != 1 {
-		return fmt.Errorf("%d keys given; give exactly one of an HMAC secret, a PEM key and a key file", given)
+		return fmt.Errorf("%d keys given; give exactly one of %s", given, of)
 	}
 	return nil
 }

@@ -48,7 +48,7 @@ func LoadSigner(k SigningKey) (Signer, error) {
 
 // read returns a signer without its method, and the algorithm the key asks for.
 func (k SigningKey) read() (s Signer, alg string, err error) {
-	if err := exactlyOne(k.HMAC, k.PEM, k.File); err != nil {
+	if err := exactlyOne("an HMAC secret, a PEM key and a key file", len(k.HMAC), len(k.PEM), len(k.File)); err != nil {
 		return s, "", err
 	}
 	switch {

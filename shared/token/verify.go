@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -16,7 +17,7 @@ import (
 // Options says which tokens are accepted. Everything that it doesn't name is refused.
 type Options struct {
 	Algorithms []string    // JWS names (RFC 7518): HS256, RS256 …; HMAC and public-key never together
-	Keys       []KeySource // tried in this order
+	Keys       []KeySource // tried in this order, those to be fetched last
 	Audience   []string    // aud must hold one of these; nil: not checked
 	Issuer     string      // iss must be this; "": not checked
 	RequireExp bool        // a token without exp is refused
@@ -26,6 +27,11 @@ type Options struct {
 	ScopesClaim, SubjectClaim, SessionClaim string
 
 	Now func() time.Time
+
+	// For keys that are fetched: the environment, where AWS credentials are, and who
+	// sends the requests; nil: an empty one, and a client of our own.
+	Lookup func(string) (string, bool)
+	HTTP   *http.Client
 }
 
 // Verifier tells genuine tokens from others. It is safe for concurrent use.
@@ -33,6 +39,7 @@ type Verifier struct {
 	o       Options
 	methods map[string]jwt.SigningMethod // the accepted ones, by alg
 	keys    []key
+	remotes []*remote // keys that are fetched
 }
 
 // NewVerifier reads the keys. Its error names every fault at once, each with its
@@ -46,11 +53,9 @@ func NewVerifier(o Options) (*Verifier, error) {
 
 	v := &Verifier{methods: methods}
 	for i, source := range o.Keys {
-		keys, err := source.load(methods)
-		if err != nil {
+		if err := v.add(fmt.Sprintf("keys[%d]", i), source, o); err != nil {
 			faults = append(faults, fmt.Errorf("keys[%d]: %w", i, err))
 		}
-		v.keys = append(v.keys, keys...)
 	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
@@ -60,11 +65,23 @@ func NewVerifier(o Options) (*Verifier, error) {
 	return v, nil
 }
 
+// add reads the source, or remembers whom to ask.
+func (v *Verifier) add(name string, s KeySource, o Options) error {
+	if s.JWKSURL == "" && s.Secret == "" {
+		keys, err := s.load(v.methods)
+		v.keys = append(v.keys, keys...)
+		return err
+	}
+	fetch, err := o.fetcher(s, v.methods)
+	v.remotes = append(v.remotes, &remote{name: name, fetch: fetch, now: o.Now, absent: map[string]time.Time{}})
+	return err
+}
+
 // faults lists what is wrong with the options besides algorithms and keys.
 func (o Options) faults() (faults []error) {
 	add := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 	if len(o.Keys) == 0 {
-		add("keys: none given; give an HMAC secret, a PEM public key or a JWKS file")
+		add("keys: none given; give an HMAC secret, a PEM public key, a JWKS file or where to fetch keys")
 	}
 	if o.Audience != nil && (len(o.Audience) == 0 || slices.Contains(o.Audience, "")) {
 		add("audience: an empty value matches no token; name the audience or turn the check off")
@@ -83,13 +100,18 @@ func (o Options) faults() (faults []error) {
 	return faults
 }
 
+// errNoKey is what try says of a signature that none of its keys made.
+var errNoKey = errors.New("no key verifies the signature")
+
 // Verify reads the values of the request's Authorization header, "Bearer X" in any
 // case or X alone, and returns what the token claims. The error is a *fault.Error of
 // kind Unauthenticated; its text is AgentOS 3.1.10's (which uses PyJWT's), except
-// where that shows the token's content or a Python error.
+// where that shows the token's content or a Python error. It is of kind Unavailable
+// when no key verifies the token and some can't be fetched.
 //
-// ctx bounds the fetching of keys; keys given in Options need none.
-func (v *Verifier) Verify(_ context.Context, authorization []string) (Claims, error) {
+// ctx bounds the waiting for a fetch that another request makes; its own is bounded
+// by itself, since others wait for it. Keys at hand need none.
+func (v *Verifier) Verify(ctx context.Context, authorization []string) (Claims, error) {
 	raw, err := bearer(authorization)
 	if err != nil {
 		return Claims{}, err
@@ -98,21 +120,31 @@ func (v *Verifier) Verify(_ context.Context, authorization []string) (Claims, er
 	if err != nil {
 		return Claims{}, err
 	}
-	method, err := v.method(p.header)
-	if err != nil {
+	if p.method, err = v.method(p.header); err != nil {
 		return Claims{}, err
 	}
-	kid, _ := p.header.text("kid")
-	known := kid != "" && slices.ContainsFunc(v.keys, func(k key) bool { return k.id == kid })
+	p.kid, _ = p.header.text("kid")
+	c, err := v.try(p, v.keys)
+	if err != nil && len(v.remotes) > 0 {
+		c, err = v.tryFetched(ctx, p, err)
+	}
+	if errors.Is(err, errNoKey) {
+		// One text for an unknown key, a wrong one and a changed token: which it was is
+		// nobody's business before a signature holds.
+		err = denyToken("Signature verification failed")
+	}
+	return c, err
+}
 
-	// One text for an unknown key, a wrong one and a changed token: which it was is
-	// nobody's business before a signature holds.
-	refusal := denyToken("Signature verification failed")
-	for _, k := range v.keys {
-		if known && k.id != "" && k.id != kid {
+// try judges p by keys. The error is errNoKey when none of them made the signature.
+func (v *Verifier) try(p parts, keys []key) (Claims, error) {
+	known := p.kid != "" && slices.ContainsFunc(keys, func(k key) bool { return k.id == p.kid })
+	refusal := errNoKey
+	for _, k := range keys {
+		if known && k.id != "" && k.id != p.kid {
 			continue
 		}
-		if !slices.Contains(k.algs, method.Alg()) || method.Verify(p.signed, p.signature, k.public) != nil {
+		if !slices.Contains(k.algs, p.method.Alg()) || p.method.Verify(p.signed, p.signature, k.public) != nil {
 			continue
 		}
 		c, err := v.claims(p.payload, k.only)
@@ -159,6 +191,9 @@ type parts struct {
 	payload   []byte
 	signature []byte
 	signed    string
+
+	method jwt.SigningMethod // what the header asks for, once it is one of ours
+	kid    string
 }
 
 // split cuts at the first and the last dot, as PyJWT does: surplus dots make a bad
@@ -188,7 +223,7 @@ func split(raw string) (p parts, err error) {
 // library's decoder would skip line ends.
 func segment(s, name string) ([]byte, error) {
 	data, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	if err != nil || strings.ContainsAny(s, "\r\n") {
+	if err != nil || strings.IndexByte(s, '\r') >= 0 || strings.IndexByte(s, '\n') >= 0 {
 		return nil, denyToken("Invalid %s padding", name)
 	}
 	return data, nil

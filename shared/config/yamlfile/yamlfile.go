@@ -30,16 +30,8 @@ func Load(path string, o config.Options) (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := Parse(path, data, o)
-	if err != nil {
-		return nil, err
-	}
-	for i := range c.Auth.Keys {
-		if file := &c.Auth.Keys[i].JWKSFile; *file != "" && !filepath.IsAbs(*file) {
-			*file = filepath.Join(filepath.Dir(path), *file)
-		}
-	}
-	return c, nil
+	o.Dir = filepath.Dir(path)
+	return Parse(path, data, o)
 }
 
 func read(path string) ([]byte, error) {

@@ -1,0 +1,277 @@
+package main
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/config/yamlfile"
+	"github.com/keyway-agents/keyway/shared/edge"
+	"github.com/keyway-agents/keyway/shared/token"
+)
+
+const key = "TEST KEY ONLY: thirty-two bytes at the very least"
+
+// bootstrap is the program as it is deployed, for this machine.
+var bootstrap string
+
+func TestMain(m *testing.M) { os.Exit(testMain(m)) }
+
+func testMain(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "authorizer")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	bootstrap = filepath.Join(dir, "bootstrap")
+	if out, err := compile(bootstrap); err != nil {
+		panic(string(out))
+	}
+	return m.Run()
+}
+
+// compile builds the program as the Makefile does; env may name another machine.
+func compile(to string, env ...string) ([]byte, error) {
+	cmd := exec.Command("go", "build", "-trimpath", "-tags", "lambda.norpc,nethttpomithttp2", "-ldflags", "-s -w", "-o", to, ".")
+	cmd.Env = append(append(os.Environ(), "CGO_ENABLED=0"), env...)
+	return cmd.CombinedOutput()
+}
+
+// document is the canonical JSON of the per-agent-permissions document.
+func document(t *testing.T) string {
+	t.Helper()
+	const name = "../examples/per-agent-permissions/keyway.yaml"
+	data, err := os.ReadFile(name)
+	if err == nil {
+		data, err = yamlfile.Canonical(name, data)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// deployed is a directory with this keyway.json.
+func deployed(t *testing.T, keyway string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "keyway.json"), []byte(keyway), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// sign mints a token of the first agent's user that ends after ttl.
+func sign(t *testing.T, ttl time.Duration, scopes ...string) string {
+	t.Helper()
+	s, err := token.LoadSigner(token.SigningKey{HMAC: []byte(key)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := s.Sign(token.Draft{Claims: token.Claims{Subject: "ann", Scopes: scopes, ExpiresAt: time.Now().Add(ttl)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// request is a REQUEST event in API Gateway's form with this Authorization header.
+func request(t *testing.T, authorization string) []byte {
+	t.Helper()
+	data, err := os.ReadFile("../shared/edge/testdata/request.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.ReplaceAll(data, []byte("TOKEN"), []byte(authorization))
+}
+
+func TestAGenuineTokenGetsItsPolicyAndItsContext(t *testing.T) {
+	t.Parallel()
+	l := start(t, deployed(t, document(t)), "JWT_VERIFICATION_KEY="+key)
+	answer := l.policy(request(t, "Bearer "+sign(t, time.Hour, "agents:web-search-agent:run")))
+	const api = "arn:aws:execute-api:us-east-1:123456789012:s4x3opwd6i/test/"
+	want := []events.IAMPolicyStatement{{Action: []string{"execute-api:Invoke"}, Effect: "Allow", Resource: []string{
+		api + "POST/agents/web-search-agent/runs", api + "POST/agents/web-search-agent/runs/*/cancel",
+		api + "POST/agents/web-search-agent/runs/*/continue", api + "POST/agents/web-search-agent/runs/*/resume",
+	}}}
+	if diff := cmp.Diff(want, answer.PolicyDocument.Statement); diff != "" {
+		t.Error(diff)
+	}
+	p, err := edge.Principal(answer.Context)
+	if err != nil || p.Subject != "ann" || len(p.Scopes) != 1 || p.Scopes[0] != "agents:web-search-agent:run" || time.Until(p.ExpiresAt) > time.Hour {
+		t.Errorf("the function behind would see %+v, %v", p, err)
+	}
+	if answer.PrincipalID != p.SubjectHash() || answer.UsageIdentifierKey != "" {
+		t.Errorf("%+v", answer)
+	}
+}
+
+func TestATokenThatMayDoNothingIsDenied(t *testing.T) {
+	t.Parallel()
+	l := start(t, deployed(t, document(t)), "JWT_VERIFICATION_KEY="+key)
+	statements := l.policy(request(t, sign(t, time.Hour))).PolicyDocument.Statement
+	if len(statements) != 1 || statements[0].Effect != "Deny" || !strings.HasSuffix(statements[0].Resource[0], "/test/*") {
+		t.Errorf("%+v", statements)
+	}
+}
+
+// API Gateway answers 401 to this text alone, and 500 to every other.
+func TestARefusedTokenIsUnauthorizedAndTheFunctionGoesOn(t *testing.T) {
+	t.Parallel()
+	l := start(t, deployed(t, document(t)), "JWT_VERIFICATION_KEY="+key)
+	raw := sign(t, time.Hour, "agent_os:admin")
+	for name, event := range map[string][]byte{
+		"expired":       request(t, "Bearer "+sign(t, -time.Hour, "agent_os:admin")),
+		"another's key": request(t, "Bearer "+raw[:len(raw)-6]+"AAAAAA"),
+		"no token":      request(t, ""),
+		"no headers":    []byte(`{"type":"REQUEST","methodArn":"arn:aws:execute-api:us-east-1:1:a/test/GET/agents"}`),
+		"not an event":  []byte(`null`),
+	} {
+		if got := l.refusal(event); got != "Unauthorized" {
+			t.Errorf("%s: errorMessage %q", name, got)
+		}
+	}
+	if got := l.refusal(bytes.ReplaceAll(request(t, raw), []byte("arn:aws"), []byte("urn:aws"))); got == "Unauthorized" || got == "" {
+		t.Errorf("a method ARN that is none: errorMessage %q, and API Gateway would blame the caller", got)
+	}
+	if got := l.policy(request(t, raw)); len(got.PolicyDocument.Statement[0].Resource) < 15 {
+		t.Errorf("afterwards an administrator gets %+v", got.PolicyDocument)
+	}
+	if strings.Contains(l.stderr.String(), raw) {
+		t.Error("a token is in the log")
+	}
+}
+
+func TestTheConfigurationLiesBesideTheProgram(t *testing.T) {
+	t.Parallel()
+	dir := deployed(t, document(t))
+	data, err := os.ReadFile(bootstrap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(dir, "bootstrap")
+	if err := os.WriteFile(program, data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l := startProgram(t, program, "JWT_VERIFICATION_KEY="+key)
+	if got := l.refusal(request(t, "nonsense")); got != "Unauthorized" {
+		t.Errorf("errorMessage %q", got)
+	}
+}
+
+func TestAKeyFileLiesBesideItToo(t *testing.T) {
+	t.Parallel()
+	dir := deployed(t, `{"id":"os","auth":{"algorithms":["ES256"],"keys":[{"jwks_file":"keys.json"}]},"agents":[{"id":"a","model":"demo:x"}]}`)
+	keys, err := token.GenerateKeys("ES256", rand.Reader)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "keys.json"), keys, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := start(t, dir)
+	if got := l.refusal(request(t, sign(t, time.Hour))); got != "Unauthorized" {
+		t.Errorf("errorMessage %q", got)
+	}
+}
+
+// A function that can't start says in one line of its log all that is wrong, and
+// no secret.
+func TestAFunctionThatMustNotStartSaysWhy(t *testing.T) {
+	t.Parallel()
+	const agents = `"agents":[{"id":"a","model":"demo:x"}]`
+	for name, row := range map[string]struct {
+		keyway string
+		env    []string
+		want   []string
+	}{
+		"a variable that is not set": {document(t), nil,
+			[]string{"auth.keys[0]: ${JWT_VERIFICATION_KEY} is not set or empty; set JWT_VERIFICATION_KEY, or write $${ where a plain ${ is meant"}},
+		"no JSON": {`{"id": `, nil, []string{"is not JSON: unexpected end of JSON input; run keyway config check on the file it was made of"}},
+		"several": {`{"id":"os","auth":{"leeway":"soon"},"agent":1,` + agents + `}`, nil, []string{
+			"agent: unknown field; did you mean agents?", `auth.leeway: is "soon"; write a duration with its unit, such as 10s or 5m`,
+			`auth.keys: is missing; add keys: ["${JWT_VERIFICATION_KEY}"]`}},
+		"the secret that everybody knows": {document(t), []string{"JWT_VERIFICATION_KEY=" + config.PublishedSecret},
+			[]string{"auth.keys[0]: is the secret printed in the Agno documents, with which anybody can sign; make one with: openssl rand -hex 32"}},
+		"a key that is too short": {document(t), []string{"JWT_VERIFICATION_KEY=short-secret"}, []string{"32 bytes"}},
+		"a mapping to nowhere":    {`{"id":"os","auth":{"keys":["` + key + `"],"scope_mappings":{"GET /nope":["a:b"]}},` + agents + `}`, nil, []string{`mapping "GET /nope" matches no route`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			faults, stderr := refusedStart(t, deployed(t, row.keyway), row.env...)
+			if len(faults) != len(row.want) {
+				t.Fatalf("%q, want %q", faults, row.want)
+			}
+			for i, want := range row.want {
+				if !strings.Contains(faults[i], want) {
+					t.Errorf("fault %d is\n%s\nwant\n%s", i, faults[i], want)
+				}
+			}
+			if strings.Contains(stderr, "short-secret") || strings.Contains(stderr, config.PublishedSecret) || strings.Contains(stderr, "goroutine") {
+				t.Errorf("the log says too much: %s", stderr)
+			}
+		})
+	}
+	faults, _ := refusedStart(t, t.TempDir())
+	if len(faults) != 1 || !strings.HasSuffix(faults[0], "keyway.json: no such file or directory; it is the canonical JSON of keyway.yaml, and lies beside the program") {
+		t.Errorf("without keyway.json: %q", faults)
+	}
+}
+
+// refusedStart runs the program until it ends, and gives the faults of the one
+// line that it wrote.
+func refusedStart(t *testing.T, dir string, env ...string) (faults []string, stderr string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), bootstrap)
+	cmd.Env = append(env, "LAMBDA_TASK_ROOT="+dir, "AWS_LAMBDA_RUNTIME_API=127.0.0.1:1")
+	var log bytes.Buffer
+	cmd.Stderr = &log
+	err := cmd.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 1 {
+		t.Fatalf("it ended with %v:\n%s", err, &log)
+	}
+	var line struct {
+		Level, Msg string
+		Faults     []string
+	}
+	if err := json.Unmarshal(log.Bytes(), &line); err != nil || line.Level != "ERROR" || line.Msg != "the authorizer can't start" {
+		t.Fatalf("%v: %s", err, &log)
+	}
+	return line.Faults, log.String()
+}
+
+func TestTheProgramIsSmallAndLinksNothingHeavy(t *testing.T) {
+	t.Parallel()
+	const most = 7_000_000
+	file := filepath.Join(t.TempDir(), "bootstrap")
+	if out, err := compile(file, "GOOS=linux", "GOARCH=arm64"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if t.Logf("linux/arm64: %d bytes", info.Size()); info.Size() > most {
+		t.Errorf("%d bytes, %d more than a quick start allows", info.Size(), info.Size()-most)
+	}
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-tags", "lambda.norpc,nethttpomithttp2", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	heavy := regexp.MustCompile(`(?m)^(.*(yaml|jackc/|openai|kong|aws-sdk-go-v2/service|shared/(store|wiring|api|run|model|tool|cli)).*|net/rpc)$`)
+	if got := heavy.FindAllString(string(out), -1); len(got) > 0 || !strings.Contains(string(out), "keyway/shared/edge\n") {
+		t.Errorf("it links %q", got)
+	}
+}

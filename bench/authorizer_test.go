@@ -1,0 +1,69 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestAStartLastsUntilTheFunctionAsksForAnEvent(t *testing.T) {
+	t.Parallel()
+	api, err := serveRuntimeAPI(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(api.close)
+	program := filepath.Join(t.TempDir(), "empty")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./emptylambda")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	env := []string{"AWS_LAMBDA_RUNTIME_API=" + api.address}
+	for range 2 {
+		if took, err := api.start(t.Context(), program, env); err != nil || took <= 0 || took > stopPatience {
+			t.Errorf("%s, %v", took, err)
+		}
+	}
+	if _, err := api.start(t.Context(), program, nil); err == nil || !strings.Contains(err.Error(), "AWS_LAMBDA_RUNTIME_API") {
+		t.Errorf("a function that ends: %v", err)
+	}
+}
+
+func TestARoundOfTheCPUBenchmarkIsRead(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	for alg, ns := range map[string]string{"HS256": "1000", "RS256": "30000", "ES256": "70000.5"} {
+		for _, line := range []string{"1/whole", "1/event", "1/signature", "100/whole", "100/event", "100/signature"} {
+			cpu := ns
+			if line == "100/whole" {
+				cpu = "90000"
+			}
+			out.WriteString("BenchmarkAuthorize/" + alg + "/" + line + "         \t   28608\t     99999 ns/op\t      " + cpu + " cpu-ns/op\t    3960 B/op\t      54 allocs/op\n")
+		}
+	}
+	b := authorizerBench{report: report{Subjects: []string{"beside", "authorizer"}}}
+	if err := b.addCPU([]byte("goos: linux\n" + out.String() + "PASS\n")); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string][2]float64{
+		"Authorize, ES256, scopes: 1, µs": {70.0005, 70.0005}, "Authorize, HS256, scopes: 100, µs": {1, 90},
+		"an event, JSON in and out, RS256, scopes: 1, µs": {30, 30}, "RS256, 100 scopes more than 1, µs": {0, 60},
+	}
+	found := 0
+	for _, f := range b.Figures {
+		if w, ok := want[f.Name]; ok {
+			if found++; f.Samples[beside][0] != w[0] || f.Samples[ours][0] != w[1] {
+				t.Errorf("%s: %v, want %v", f.Name, f.Samples, w)
+			}
+		}
+	}
+	if found != len(want) || len(b.Figures) != 13 {
+		t.Errorf("%d of %d figures: %+v", found, len(b.Figures), b.Figures)
+	}
+	if err := b.addCPU([]byte("PASS\n")); err == nil {
+		t.Error("a round without results is taken for one")
+	}
+}

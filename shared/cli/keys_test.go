@@ -1,0 +1,140 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/store/storetest"
+)
+
+// issuer publishes the public keys of files that keyway keys generate made.
+type issuer struct {
+	*httptest.Server
+	set atomic.Value
+}
+
+func newIssuer(t *testing.T) *issuer {
+	t.Helper()
+	i := &issuer{}
+	i.set.Store("")
+	i.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if i.set.Load() == "" {
+			w.WriteHeader(http.StatusBadGateway)
+		}
+		fmt.Fprint(w, i.set.Load())
+	}))
+	t.Cleanup(i.Close)
+	return i
+}
+
+// publish makes a key, publishes it alone and returns a token that it signed.
+func (i *issuer) publish(t *testing.T) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "keys.json")
+	command(t, nil, "keys", "generate", "--alg", "ES256", "--out", file)
+	var made map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(readFile(t, file)), &made); err != nil {
+		t.Fatal(err)
+	}
+	i.set.Store(`{"keys":` + string(made["keys"]) + `}`)
+	d := newDevDir(t, "quickstart")
+	d.write(t, "id: os\nauth: {algorithms: [ES256], keys: [{jwks_file: "+file+"}]}\nagents: [{id: assistant, model: 'demo:x'}]\n")
+	return command(t, nil, "--config", d.config(), "token", "--sub", "ann", "--scopes", "agents:read")
+}
+
+// follow is a keyway.yaml whose keys are fetched.
+func follow(algorithm, source string) string {
+	return "id: os\nauth: {algorithms: [" + algorithm + "], keys: [" + source + "]}\nagents: [{id: assistant, model: 'demo:x'}]\n"
+}
+
+func TestServeFollowsTheKeysAtAnAddress(t *testing.T) {
+	t.Parallel()
+	i, d := newIssuer(t), newDevDir(t, "quickstart")
+	d.write(t, follow("ES256", "{jwks_url: '"+i.URL+"/jwks?hunter2'}"))
+	var passed atomic.Int64
+	r := d.beginAt(t, map[string]string{"DATABASE_URL": storetest.EmptyURL(t)}, func() time.Time { return time.Now().Add(time.Duration(passed.Load())) })
+	r.said(`warning: auth\.keys\[0\]: http://127.0.0.1:\d+: answers 502; until it can be fetched, its tokens are answered 503`)
+	r.url = r.said(`(?m)^keyway \S+ at (\S+) `)[1]
+	r.said(`(?s)no tokens to try: .*auth.keys\[0\] is fetched`)
+	older := i.publish(t)
+	r.tokens = map[string]string{"ann": older}
+	down := r.get("ann", "/agents")
+	down.want(t, "while the keys can't be fetched", 503, `{"detail":"The signing keys can't be fetched, try again"}`)
+	if after := down.header.Get("Retry-After"); after != "10" {
+		t.Errorf("Retry-After is %q", after)
+	}
+	passed.Add(int64(11 * time.Second))
+	r.get("ann", "/agents").want(t, "the key of the set", 200, `"assistant"`)
+	r.tokens["bob"] = i.publish(t)
+	passed.Add(int64(11 * time.Second))
+	r.get("bob", "/agents").want(t, "the key after rotation", 200, `"assistant"`)
+	if strings.Contains(r.stderr.String(), "hunter2") {
+		t.Errorf("the address's query is shown:\n%s", r.stderr)
+	}
+}
+
+func TestSecretThatCantBeAKeyIsRefusedAtTheStart(t *testing.T) {
+	t.Parallel()
+	const arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:jwt"
+	var answer atomic.Value
+	aws := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, answer.Load()) }))
+	t.Cleanup(aws.Close)
+	vars := map[string]string{"AWS_ENDPOINT_URL": aws.URL}
+	for _, row := range []struct{ text, want string }{
+		{"", `auth.keys[0]: AWS Secrets Manager in eu-central-1: there are no AWS credentials in the environment; run: eval "$(aws configure`},
+		{"hunter2", "auth.keys[0]: AWS Secrets Manager in eu-central-1: the secret's text is no key to verify with: the HMAC secret has 7 bytes"},
+		{config.PublishedSecret, "the secret printed in the Agno documents"},
+	} {
+		if row.text != "" {
+			vars["AWS_ACCESS_KEY_ID"], vars["AWS_SECRET_ACCESS_KEY"] = "AKIDEXAMPLE", "hunter2"
+			answer.Store(`{"SecretString":"` + row.text + `"}`)
+		}
+		d := newDevDir(t, "quickstart")
+		d.write(t, follow("HS256", "{secret: '"+arn+"'}"))
+		var said bytes.Buffer
+		e := testEnv(vars)
+		e.err = &said
+		if code := execute([]string{"--config", d.config(), "--data", d.data(), "serve", "--addr", "127.0.0.1:0"}, e); code != exitUsage {
+			t.Errorf("%q: exit %d, want %d", row.want, code, exitUsage)
+		}
+		if !strings.Contains(said.String(), row.want) || strings.Contains(said.String(), "hunter2") {
+			t.Errorf("serve says %s, want %q", &said, row.want)
+		}
+	}
+}
+
+func TestSecretVerifiesWhatCanIsAskedAndSignsNothing(t *testing.T) {
+	t.Parallel()
+	const secret = "test key only: forty-four bytes of no secret"
+	aws := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"SecretString":"`+secret+`"}`)
+	}))
+	t.Cleanup(aws.Close)
+	vars := map[string]string{"AWS_ENDPOINT_URL": aws.URL, "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "hunter2", "JWT_SIGNING_KEY": secret}
+	d := newDevDir(t, "quickstart")
+	d.write(t, follow("HS256", "{secret: 'arn:aws:secretsmanager:eu-central-1:123456789012:secret:jwt'}"))
+	vars["KEYWAY_TOKEN"] = command(t, vars, "--config", d.config(), "token", "--sub", "ann", "--scopes", "agents:read")
+	command(t, vars, "--config", d.config(), "can", "GET", "/agents")
+	delete(vars, "AWS_ACCESS_KEY_ID")
+	delete(vars, "JWT_SIGNING_KEY")
+	for args, want := range map[string]string{
+		"can GET /agents": "auth.keys[0]: AWS Secrets Manager in eu-central-1: there are no AWS credentials",
+		"token --sub ann": "auth.keys[0] is fetched, and signs nothing here",
+	} {
+		var said bytes.Buffer
+		e := testEnv(vars)
+		e.err = &said
+		if code := execute(append([]string{"--config", d.config(), "--data", d.data()}, strings.Fields(args)...), e); code == 0 || !strings.Contains(said.String(), strings.TrimPrefix(want, "auth.")) {
+			t.Errorf("%s: exit %d, %s; want %q", args, code, &said, want)
+		}
+	}
+}

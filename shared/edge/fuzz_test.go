@@ -1,0 +1,152 @@
+package edge_test
+
+import (
+	"encoding/json"
+	"errors"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/edge"
+	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/token"
+)
+
+// signed is a token with these claims, "" when no token may have them.
+func signed(t *testing.T, c token.Claims) string {
+	t.Helper()
+	s, err := token.LoadSigner(token.SigningKey{HMAC: []byte(key)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := s.Sign(token.Draft{Claims: c})
+	if err != nil {
+		return ""
+	}
+	return raw
+}
+
+// Scopes (a line each), mappings ("METHOD /path scope…", a line each) and a path, all
+// of any text: the mappings are refused, or the policy holds nothing but routes of the
+// table and plain ids, and is never narrower than the decision.
+func FuzzPolicy(f *testing.F) {
+	f.Add("agents:a:run\nagents:read", "", "POST", "/agents/a/runs")
+	f.Add("agents:a*:run\nagents:${aws:username}:read\nagents:a/../b:run", "GET /agents/*/runs agents:run", "GET", "/agents/a*/runs/runs")
+	f.Add("app:read\nagent_os:admin", "GET /agents* app:read\nPOST */runs agents:a:run app:read", "POST", "/agents/runs/runs/")
+	f.Add("agents:runs:run\nagents:?:run", "POST /agents/runs/* agents:*:run", "POST", "/agents/runs/runs/x/cancel")
+	f.Add("x agent_os:admin\nagents::read\nagents:\x00:run", "GET /nope a:b", "GET", "//agents/%2F")
+	f.Add("agents:read", "GET /agents/\x00 x:y", "GET", "/agents/a") // a mapping of what stands for any text
+	f.Fuzz(func(t *testing.T, scopeText, mappingText, method, path string) {
+		c := declaring("a", "b", "runs", "agents")
+		for line := range strings.Lines(mappingText) {
+			if words := strings.Fields(line); len(words) >= 2 {
+				c.Auth.ScopeMappings = append(c.Auth.ScopeMappings, config.ScopeMapping{Method: words[0], Pattern: words[1], Scopes: words[2:]})
+			}
+		}
+		if len(mappingText) > 100 || strings.Count(mappingText, "*") > 4 || len(path) > 100 {
+			return // the oracle's globs are slow
+		}
+		a, err := edge.New(c, edge.Outside{Now: clock})
+		if err != nil {
+			return
+		}
+		scopes := strings.Split(scopeText, "\n")
+		if signed(t, claims("ann", scopes...)) == "" {
+			return
+		}
+		w := newWorld(t, c, a, scopes)
+		for _, s := range w.policy.Statement {
+			for _, r := range s.Resource {
+				if !wellFormed(r, scopes) && r != api+"/*" {
+					t.Errorf("scopes %q and mappings %q bring %q into a policy", scopes, c.Auth.ScopeMappings, r)
+				}
+			}
+		}
+		w.decide(t, method, path)
+	})
+}
+
+var hole = regexp.MustCompile(`\{(\w+)\}`)
+
+// wellFormed: some route's pattern, with a star in every hole, or with a plain id of
+// the token or a declared agent's for the agent.
+func wellFormed(resource string, scopes []string) bool {
+	ids := []string{"*", "a", "b", "runs", "agents"}
+	for _, s := range scopes {
+		if id := namedID(s); plain.MatchString(id) {
+			ids = append(ids, id)
+		}
+	}
+	for _, r := range tableRoutes {
+		for _, id := range ids {
+			path := hole.ReplaceAllString(strings.ReplaceAll(r.Pattern, "{agent_id}", id), "*")
+			if !r.Public && len(resource) <= 512 && resource == api+"/"+r.Method+path {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Any caller whose token verifies is the same caller behind API Gateway.
+func FuzzCaller(f *testing.F) {
+	f.Add("ann", "s", "https://issuer", "j", "agents:run\nx agent_os:admin", int64(60))
+	f.Add("", "", "", "", "", int64(1))
+	f.Add("ä\u2028<&>", "\"", "\\", "{}", "[\"agent_os:admin\"]\n\n,\n\u0000", int64(1<<31))
+	f.Fuzz(func(t *testing.T, sub, session, issuer, id, scopes string, seconds int64) {
+		if seconds <= 0 || seconds > 1<<32 {
+			return
+		}
+		c := token.Claims{
+			Subject: sub, SessionID: session, Issuer: issuer, ID: id, Scopes: strings.Split(scopes, "\n"),
+			ExpiresAt: now.Add(time.Duration(seconds) * time.Second),
+		}
+		if signed(t, c) == "" {
+			return
+		}
+		sameCaller(t, verified(t, c), rebuilt(t, newAuthorizer(t, declaring("a")), c))
+	})
+}
+
+// Any context at all is refused, or names exactly whom its texts name.
+func FuzzContext(f *testing.F) {
+	for _, s := range []string{
+		`{"sub": "ann", "scopes": "[]", "exp": "12"}`, `{"sub": "ann", "scopes": "[\"a:b\",\"\"]", "session_id": "s", "iss": "i", "jti": "j", "exp": ""}`,
+		`{"sub": "ann", "scopes": "[null]"}`, `{"sub": "ann", "scopes": ["agent_os:admin"]}`, `{"scopes": "agent_os:admin"}`, `{"scopes": "null"}`,
+		`{"scopes": "[] ", "exp": "+1"}`, `{"scopes": "[]", "exp": 12}`, `{"scopes": "[\"\\ud800\"]"}`, `{"sub": {"a": 1}, "scopes": "[]"}`, `{}`, `null`,
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		var context map[string]any
+		if json.Unmarshal([]byte(text), &context) != nil {
+			return
+		}
+		before := maps.Clone(context)
+		p, err := edge.Principal(context)
+		if err != nil {
+			if p != nil || !errors.Is(err, fault.Unauthenticated) {
+				t.Errorf("%q: %+v, %v", text, p, err)
+			}
+			return
+		}
+		expiry := ""
+		if !p.ExpiresAt.IsZero() {
+			expiry = strconv.FormatInt(p.ExpiresAt.Unix(), 10)
+		}
+		for name, got := range map[string]string{"sub": p.Subject, "session_id": p.SessionID, "iss": p.Issuer, "jti": p.TokenID, "tokenHash": p.TokenHash, "exp": expiry} {
+			if want, _ := before[name].(string); got != want {
+				t.Errorf("%q: %s is %q", text, name, got)
+			}
+		}
+		var scopes []any
+		if s, _ := before["scopes"].(string); json.Unmarshal([]byte(s), &scopes) != nil || !slices.EqualFunc(scopes, p.Scopes, func(a any, b string) bool { return a == b }) {
+			t.Errorf("%q: scopes %q", text, p.Scopes)
+		}
+	})
+}

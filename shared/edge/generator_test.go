@@ -1,0 +1,150 @@
+package edge_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+
+	"github.com/keyway-agents/keyway/shared/authz"
+	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/route"
+)
+
+// generator makes operating systems, tokens and requests in which things meet: few
+// ids, ids that are also path segments, mappings made of the routes' own patterns.
+type generator struct{ *rand.Rand }
+
+func pick[T any](g generator, from ...T) T { return from[g.IntN(len(from))] }
+
+func (g generator) oneIn(n int) bool { return g.IntN(n) == 0 }
+
+// plainID collides with path segments half of the time.
+func (g generator) plainID() string {
+	return pick(g, "a", "b", "ab", "a-b", "r", ".", "runs", "cancel", "agents", "sessions", "resume")
+}
+
+// oddID is one that a path can hold and a policy can't.
+func (g generator) oddID() string {
+	return pick(g, "*", "a*", "?", "$x", "${aws:username}", "a b", "ä", "a;x", "%2F", "\x00", "arn:aws:x", strings.Repeat("x", 256))
+}
+
+var (
+	tableRoutes = slices.Collect(route.Table.All())
+	agentRoutes = slices.DeleteFunc(slices.Clone(tableRoutes), func(r *route.Route) bool { return !strings.Contains(r.Pattern, "{agent_id}") })
+)
+
+// route is one of an agent's, two times in three.
+func (g generator) route() *route.Route {
+	if g.oneIn(3) {
+		return pick(g, tableRoutes...)
+	}
+	return pick(g, agentRoutes...)
+}
+
+func (g generator) os() *config.Config {
+	var ids []string
+	for range 1 + g.IntN(6) {
+		ids = append(ids, g.plainID())
+	}
+	if g.oneIn(16) {
+		for n := range 60 {
+			ids = append(ids, fmt.Sprintf("many-%d", n))
+		}
+	}
+	slices.Sort(ids)
+	c := declaring(slices.Compact(ids)...)
+	switch g.IntN(6) {
+	case 0, 1: // the defaults
+	case 2:
+		c.Auth.ScopeMappings = document004
+	default:
+		for range 1 + g.IntN(4) {
+			m := g.mapping()
+			if authz.Reaches(route.Table, m.Method, m.Pattern) {
+				c.Auth.ScopeMappings = append(c.Auth.ScopeMappings, m)
+			}
+		}
+	}
+	return c
+}
+
+// mapping is a route's pattern whose parameters are ids and stars, now and then with
+// a star for everything from some place on, or a random path.
+func (g generator) mapping() config.ScopeMapping {
+	r := pick(g, tableRoutes...)
+	if g.oneIn(2) {
+		for !strings.Contains(r.Pattern, "{") {
+			r = pick(g, tableRoutes...)
+		}
+	}
+	hole := func(string) string { return pick(g, "*", "*", "*", "a*", "*b", "a*b", g.plainID(), "a") }
+	m := config.ScopeMapping{Method: r.Method, Pattern: r.Path(hole)}
+	if g.oneIn(4) {
+		m.Pattern = m.Pattern[:1+g.IntN(len(m.Pattern))] + "*"
+	}
+	if g.oneIn(8) {
+		m.Pattern = "/" + strings.Join([]string{pick(g, "agents", "*", "sessions"), hole(""), pick(g, "runs", "*"), hole("")}, "/")
+	}
+	for range 1 + g.IntN(2) {
+		m.Scopes = append(m.Scopes, g.need())
+	}
+	return m
+}
+
+func (g generator) need() string {
+	return pick(g, "app:read", "app:run", "app:admin", "agents:run", "agents:read", "agents:a:read", "agents:runs:run", "agents:*:run", "sessions:read", "system:read")
+}
+
+// scopes are a token's, now and then with more ids than a policy names.
+func (g generator) scopes() (scopes []string) {
+	for range g.IntN(9) {
+		switch g.IntN(12) {
+		case 0:
+			scopes = append(scopes, pick(g, "nonsense", "", "agents:*", "agents::read", "x "+admin, "a:b:c:d", "AGENTS:RUN"))
+		case 1, 2, 3, 4:
+			scopes = append(scopes, g.need())
+		case 5:
+			scopes = append(scopes, pick(g, "sessions", "memories", "config", "teams")+":"+pick(g, "read", "write", "delete"))
+		case 6:
+			scopes = append(scopes, "agents:"+g.oddID()+":"+pick(g, "read", "run"))
+		default:
+			scopes = append(scopes, "agents:"+g.plainID()+":"+pick(g, "read", "run"))
+		}
+	}
+	if g.oneIn(24) {
+		scopes = append(scopes, admin)
+	}
+	if g.oneIn(12) {
+		for n := range 45 + g.IntN(12) {
+			scopes = append(scopes, fmt.Sprintf("agents:many-%d:%s", n, pick(g, "read", "read", "run")))
+		}
+	}
+	return scopes
+}
+
+// request asks about declared agents, mostly.
+func (g generator) request(declared []string) (method, path string) {
+	r := g.route()
+	path = r.Path(func(param string) string {
+		switch n := g.IntN(8); {
+		case n == 0:
+			return g.oddID()
+		case n < 6 && param == "agent_id" && len(declared) > 0:
+			return pick(g, declared...)
+		case n < 4 && param == "run_id": // a run that a route with one segment less may seem to end in
+			return "runs"
+		}
+		return g.plainID()
+	})
+	switch g.IntN(32) {
+	case 0, 1:
+		path += pick(g, "/", "//")
+	case 2:
+		path = pick(g, "/"+path, strings.ToUpper(path), path+"/x", path+";x", strings.Replace(path, "/", "//", 1), path+"/..", path+"%2F", path+"\x00")
+	}
+	if g.oneIn(16) {
+		return pick(g, "GET", "POST", "DELETE"), path
+	}
+	return r.Method, path
+}

@@ -1,0 +1,129 @@
+package edge_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/keyway-agents/keyway/shared/edge"
+)
+
+// casesDigest is the SHA-256 of the 5,000 cases: agents, mappings, scopes, request.
+// They change with the generator and with the table of routes; then look at the
+// tally that the test logs, and write the new digest here.
+const casesDigest = "d082c12102888ba269032bff531c08cad9462cd6048ef265c3e7b0adf30bca8a"
+
+// foreign is what testdata/iam/simulate.mjs reads.
+type foreign struct {
+	Policies []events.APIGatewayCustomAuthorizerPolicy `json:"policies"`
+	Cases    [][2]any                                  `json:"cases"` // a policy's index, a method ARN
+}
+
+// An evaluator of IAM policies that others wrote reads the authorizer's policies as
+// edge.Evaluate does.
+func TestAForeignEvaluatorReadsPoliciesAsWeDo(t *testing.T) {
+	t.Parallel()
+	asked, digest := foreignCases(t)
+	if len(asked.Cases) != 5000 || digest != casesDigest {
+		t.Fatalf("%d cases with the digest %s", len(asked.Cases), digest)
+	}
+	installed := os.Getenv("KEYWAY_IAM_SIMULATE")
+	if installed == "" {
+		missing(t, "KEYWAY_IAM_SIMULATE names no directory with @cloud-copilot/iam-simulate; run make iam, which says what to set")
+	}
+	input, err := json.Marshal(asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "node", "testdata/iam/simulate.mjs")
+	cmd.Stdin = bytes.NewReader(input)
+	var complaints strings.Builder
+	cmd.Stderr = &complaints
+	output, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, complaints.String())
+	}
+	var verdicts []string
+	if err := json.Unmarshal(output, &verdicts); err != nil || len(verdicts) != len(asked.Cases) {
+		t.Fatalf("%d verdicts, %v", len(verdicts), err)
+	}
+	tally := map[string]int{}
+	for i, c := range asked.Cases {
+		policy, arn := asked.Policies[c[0].(int)], c[1].(string)
+		tally[verdicts[i]]++
+		if got := edge.Evaluate(policy, arn); got != (verdicts[i] == "Allowed") {
+			t.Errorf("%s: we say %t, they say %s, of\n%s", arn, got, verdicts[i], strings.Join(lines(policy), "\n"))
+		}
+	}
+	t.Logf("the same verdict: %v", tally)
+	if len(tally) != 3 || min(tally["Allowed"], tally["ImplicitlyDenied"], tally["ExplicitlyDenied"]) < 300 {
+		t.Errorf("%v: too few of a kind to mean anything", tally)
+	}
+}
+
+// foreignCases makes 4,000 cases with policies of the authorizer, and 1,000 with
+// policies that it never makes: question marks, stars in the middle, more statements.
+func foreignCases(t *testing.T) (f foreign, digest string) {
+	t.Helper()
+	g := generator{rand.New(rand.NewPCG(20_26, 11_25))}
+	sum := sha256.New()
+	for len(f.Policies) < 1000 {
+		w := g.world(t)
+		f.Policies = append(f.Policies, w.policy)
+		fmt.Fprintf(sum, "%q %q %q\n", w.authorizer.Agents, w.oracle.Mappings, w.scopes)
+		for n := 0; n < 4; {
+			method, path := g.request(w.authorizer.Agents)
+			if strings.Contains(path, "*") || strings.Trim(path, "/") == "" {
+				continue // they take a star for a question about many, and an empty path for no ARN of an API
+			}
+			n++
+			f.Cases = append(f.Cases, [2]any{len(f.Policies) - 1, edge.MethodARN(api, method, path)})
+			fmt.Fprintf(sum, "%s %q\n", method, path)
+		}
+	}
+	for len(f.Policies) < 2000 {
+		policy, path := g.anyPolicy(), "a"+g.anyText("ab/.")
+		f.Policies = append(f.Policies, policy)
+		f.Cases = append(f.Cases, [2]any{len(f.Policies) - 1, edge.MethodARN(api, "GET", path)})
+		fmt.Fprintf(sum, "%q %q\n", lines(policy), path)
+	}
+	return f, hex.EncodeToString(sum.Sum(nil))
+}
+
+// anyText has 1 to 5 characters of these.
+func (g generator) anyText(of string) string {
+	out := make([]byte, 1+g.IntN(5))
+	for i := range out {
+		out[i] = of[g.IntN(len(of))]
+	}
+	return string(out)
+}
+
+func (g generator) anyPolicy() events.APIGatewayCustomAuthorizerPolicy {
+	p := events.APIGatewayCustomAuthorizerPolicy{Version: "2012-10-17"}
+	for range 1 + g.IntN(4) {
+		p.Statement = append(p.Statement, events.IAMPolicyStatement{
+			Action: []string{"execute-api:Invoke"}, Effect: pick(g, "Allow", "Allow", "Deny"),
+			Resource: []string{edge.MethodARN(api, "GET", g.anyText("ab/.**?")), edge.MethodARN(api, pick(g, "GET", "*", "G?T"), g.anyText("ab*?"))},
+		})
+	}
+	return p
+}
+
+// missing skips a test for want of a foreign program; in CI none may be missing.
+func missing(t *testing.T, reason string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatal(reason)
+	}
+	t.Skip(reason)
+}

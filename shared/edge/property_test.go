@@ -1,0 +1,253 @@
+package edge_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/keyway-agents/keyway/shared/authz"
+	"github.com/keyway-agents/keyway/shared/authz/authztest"
+	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/edge"
+	"github.com/keyway-agents/keyway/shared/route"
+)
+
+// Each seed makes this many tokens, and each token is asked about this many paths:
+// with four seeds 192,000 requests, each against the oracle, the decision and the
+// policy.
+const (
+	tokensOfASeed = 3000
+	pathsOfAToken = 16
+)
+
+// A policy is the decision for declared agents wherever Allow and Deny can say it,
+// and never narrower for anybody.
+func TestAnyTokensPolicyIsItsDecision(t *testing.T) {
+	t.Parallel()
+	for _, seed := range []uint64{1, 2, 3, uint64(time.Now().UnixNano())} {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			t.Parallel()
+			g := generator{rand.New(rand.NewPCG(seed, 0))}
+			seen := map[string]int{}
+			for range tokensOfASeed {
+				g.world(t).examine(t, g, seen)
+			}
+			t.Logf("of %d requests: %v", tokensOfASeed*pathsOfAToken, seen)
+			for _, kind := range []string{
+				"allowed", "denied", "public or unserved", "by a mapping", "by a mapping's star", "by a star across segments", "mapped and allowed",
+				"an id that collides", "an id that collides, allowed", "an odd id", "an odd id, allowed", "slashes at the end",
+				"a list", "no id in the path", "past fifty ids", "more than fifty agents",
+				"declared, equal", "declared, refused by a Deny", "declared, wider: no pattern says it", "undeclared, wider",
+			} {
+				if seen[kind] < 50 {
+					t.Errorf("%q was reached %d times only: the property was hardly tried", kind, seen[kind])
+				}
+			}
+		})
+	}
+}
+
+// world is one OS, one token, and the policy that the token got.
+type world struct {
+	authorizer *edge.Authorizer
+	oracle     authztest.Oracle
+	scopes     []string
+	caller     *authz.Principal
+	policy     events.APIGatewayCustomAuthorizerPolicy
+}
+
+func (g generator) world(t *testing.T) world {
+	t.Helper()
+	c := g.os()
+	return newWorld(t, c, newAuthorizer(t, c), g.scopes())
+}
+
+func newWorld(t *testing.T, c *config.Config, a *edge.Authorizer, scopes []string) world {
+	t.Helper()
+	w := world{authorizer: a, scopes: scopes, oracle: authztest.Oracle{Admin: c.Auth.AdminScope}}
+	for _, m := range c.Auth.ScopeMappings {
+		w.oracle.Mappings = append(w.oracle.Mappings, authztest.Mapping{Method: m.Method, Path: m.Pattern, Scopes: m.Scopes})
+	}
+	answer := authorize(t, w.authorizer, w.scopes...)
+	w.policy = answer.PolicyDocument
+	w.caller = &authz.Principal{Subject: "ann", Scopes: w.scopes}
+	return w
+}
+
+// examine asks the oracle, the decision and the policy about random paths.
+func (w world) examine(t *testing.T, g generator, seen map[string]int) {
+	t.Helper()
+	for range pathsOfAToken {
+		method, path := g.request(w.authorizer.Agents)
+		d, passed := w.decide(t, method, path)
+		if d.Route == nil || d.Route.Public {
+			seen["public or unserved"]++
+			continue
+		}
+		w.count(d, path, seen)
+		id, ofAgent := d.Params["agent_id"]
+		declared := ofAgent && slices.Contains(w.authorizer.Agents, id)
+		switch {
+		case d.Allow && !passed:
+			seen["allowed by what no policy can name"]++
+		case declared && d.Allow == passed:
+			seen["declared, equal"]++
+			if !passed && edge.Evaluate(allowsOnly(w.policy), edge.MethodARN(api, method, path)) {
+				seen["declared, refused by a Deny"]++
+			}
+		case declared && w.expressible(d.Route, id):
+			w.complain(t, "the policy is wider than it need be", method, path)
+		case declared && passed:
+			seen["declared, wider: no pattern says it"]++
+		case passed && !d.Allow && len(d.Params) == 0 && w.withinFifty():
+			w.complain(t, "a path without any id is let through", method, path)
+		case passed && !d.Allow:
+			seen["undeclared, wider"]++
+		}
+	}
+}
+
+// decide gives the decision and what the policy says, and fails when the oracle
+// decides otherwise, or when the policy is narrower.
+func (w world) decide(t *testing.T, method, path string) (d authz.Decision, passed bool) {
+	t.Helper()
+	d, passed = w.authorizer.Policy.Decide(w.caller, method, path), w.passes(method, path)
+	if asked := w.oracle.Request(method, path); w.oracle.Caller(w.scopes).May(asked) != d.Allow || asked.Mapped != (d.Mapping != "") {
+		w.complain(t, "the oracle decides otherwise", method, path)
+	}
+	if d.Allow && !d.Route.Public && !passed && w.nameable(method, path) {
+		w.complain(t, "the policy is narrower", method, path)
+	}
+	return d, passed
+}
+
+// passes asks the policy. Gateways name a path without the slashes at its end.
+func (w world) passes(method, path string) bool {
+	return edge.Evaluate(w.policy, edge.MethodARN(api, method, route.Clean(path)))
+}
+
+func (w world) complain(t *testing.T, text, method, path string) {
+	t.Helper()
+	t.Fatalf("%s: %s %q with scopes %q, agents %q and mappings %q is decided %t; the policy says %t:\n%s", text, method, path, w.scopes,
+		w.authorizer.Agents, w.oracle.Mappings, w.authorizer.Policy.Decide(w.caller, method, path).Allow, w.passes(method, path), strings.Join(lines(w.policy), "\n"))
+}
+
+func (w world) count(d authz.Decision, path string, seen map[string]int) {
+	verdict := map[bool]string{true: "allowed", false: "denied"}[d.Allow]
+	seen[verdict]++
+	tally := func(kind string, is bool) {
+		if is {
+			seen[kind]++
+		}
+	}
+	id := d.Params["agent_id"]
+	collides := slices.Contains([]string{"runs", "cancel", "agents", "sessions"}, id)
+	odd := id != "" && !plain.MatchString(id)
+	before, after, star := strings.Cut(d.Mapping, "*")
+	tally("by a mapping", d.Mapping != "")
+	tally("by a mapping's star", star)
+	// With fewer slashes than the path a mapping's star has swallowed one.
+	tally("by a star across segments", star && strings.Count(before+after, "/") < strings.Count(route.Clean(path), "/"))
+	tally("mapped and allowed", d.Mapping != "" && d.Allow)
+	tally("an id that collides", collides)
+	tally("an id that collides, allowed", collides && d.Allow)
+	tally("an odd id", odd)
+	tally("an odd id, allowed", odd && d.Allow)
+	tally("slashes at the end", strings.HasSuffix(path, "/"))
+	tally("a list", d.Route.Lists != "")
+	tally("no id in the path", len(d.Params) == 0)
+	tally("past fifty ids", !w.withinFifty())
+	tally("more than fifty agents", len(w.authorizer.Agents) > 50)
+}
+
+// plain is what an id must be for a policy to name it. It can't name others, nor
+// ids of 256 characters and more: a grant for such an id alone opens nothing.
+var plain = regexp.MustCompile(`^[A-Za-z0-9._-]{1,255}$`)
+
+// namedID is the id of a scope for one resource, "" when it is for all or grants nothing.
+func namedID(scope string) string {
+	long, _ := authztest.Read(scope)
+	if part := strings.Split(long, ":"); len(part) == 3 && part[1] != "*" {
+		return part[1]
+	}
+	return ""
+}
+
+// nameable: the request is allowed without the scopes that a policy can't name.
+func (w world) nameable(method, path string) bool {
+	rest := slices.DeleteFunc(slices.Clone(w.scopes), func(s string) bool { id := namedID(s); return id != "" && !plain.MatchString(id) })
+	return w.oracle.Caller(rest).May(w.oracle.Request(method, path))
+}
+
+// withinFifty: the token names few enough ids for a policy to name them too.
+func (w world) withinFifty() bool {
+	ids := map[string]bool{}
+	for _, s := range w.scopes {
+		if id := namedID(s); plain.MatchString(id) {
+			ids[id] = true
+		}
+	}
+	return len(ids) <= 50
+}
+
+// expressible defines what Allow and Deny can say. A policy's words are the routes,
+// with an agent's id or a star for it, and a star for every other parameter: run ids
+// are without end, so it names none. All requests of one route for one declared
+// agent therefore get one verdict. It can refuse them when the decision allows none
+// of them (else a Deny would cover an allowed path), as long as the token names at
+// most 50 ids and at most 50 agents are declared. Any such Resource is within 512
+// characters, since declared ids have at most 64.
+//
+// Whether the decision allows one of them is asked of the oracle: run ids differ
+// only by the mappings they match, so every chain of up to three literal pieces of
+// the mappings, and one that no mapping holds, is tried.
+func (w world) expressible(r *route.Route, agent string) bool {
+	if !w.withinFifty() || len(w.authorizer.Agents) > 50 {
+		return false
+	}
+	pieces := []string{"zz"}
+	for _, m := range w.oracle.Mappings {
+		pieces = append(pieces, strings.FieldsFunc(m.Path, func(c rune) bool { return c == '/' || c == '*' })...)
+	}
+	slices.Sort(pieces)
+	pieces = append(slices.Compact(pieces), "")
+	caller := w.oracle.Caller(w.scopes)
+	for _, a := range pieces {
+		for _, b := range pieces {
+			for _, c := range pieces {
+				run := a + b + c
+				path := r.Path(func(param string) string {
+					if param == "agent_id" {
+						return agent
+					}
+					return run
+				})
+				if run != "" && caller.May(w.oracle.Request(r.Method, path)) {
+					return false
+				}
+			}
+		}
+	}
+	return true
+}
+
+// allowsOnly is a policy without its denials.
+func allowsOnly(p events.APIGatewayCustomAuthorizerPolicy) events.APIGatewayCustomAuthorizerPolicy {
+	p.Statement = slices.DeleteFunc(slices.Clone(p.Statement), func(s events.IAMPolicyStatement) bool { return s.Effect != "Allow" })
+	return p
+}
+
+func lines(p events.APIGatewayCustomAuthorizerPolicy) (out []string) {
+	for _, s := range p.Statement {
+		for _, r := range s.Resource {
+			out = append(out, s.Effect+" "+strings.TrimPrefix(r, api+"/"))
+		}
+	}
+	return out
+}
