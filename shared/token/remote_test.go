@@ -191,6 +191,22 @@ func TestKeyRemovedAtTheAddressIsRefusedAfterFiveMinutes(t *testing.T) {
 	f.refuses(b, "all keys removed")
 }
 
+func TestKeyUnderAKnownKidIsAskedForWhenTheOthersAre(t *testing.T) {
+	t.Parallel()
+	a, replaced := newKey("a"), newKey("a")
+	i := newIssuer(t, a)
+	f := i.follower(t)
+	f.accepts(a, "before")
+	i.publish(replaced)
+	i.passes(gap)
+	f.refuses(replaced, "a signature under a kid that is known")
+	i.wantAsked(t, 1, "anybody can send a known kid")
+	i.passes(refresh - gap)
+	f.accepts(replaced, "after the bound")
+	f.refuses(a, "the key that was replaced")
+	i.wantAsked(t, 2, "after the bound")
+}
+
 func TestKnownKeysGoOnForADayWhileTheAddressIsDown(t *testing.T) {
 	t.Parallel()
 	elsewhere := newIssuer(t)
@@ -212,9 +228,9 @@ func TestKnownKeysGoOnForADayWhileTheAddressIsDown(t *testing.T) {
 		"over 20 keys": func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprintf(w, `{"keys":[{}%s]}`, strings.Repeat(",{}", 20))
 		},
-		"another host":      func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, 302) },
-		"another scheme":    func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://"+r.Host+"/TELLTALE", 302) },
-		"endless redirects": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path+"x", 302) },
+		"another host":      func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusFound) },
+		"another scheme":    func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://"+r.Host+"/TELLTALE", http.StatusFound) },
+		"endless redirects": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path+"x", http.StatusFound) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -248,7 +264,7 @@ func TestRedirectsStayWhereTheOperatorPointed(t *testing.T) {
 		i := newIssuer(t)
 		i.does(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path != last {
-				http.Redirect(w, r, r.URL.Path+"x", 302)
+				http.Redirect(w, r, r.URL.Path+"x", http.StatusFound)
 				return
 			}
 			fmt.Fprint(w, set(a))
@@ -269,7 +285,7 @@ type downgrade struct{ answer string }
 func (d downgrade) RoundTrip(r *http.Request) (*http.Response, error) {
 	w := httptest.NewRecorder()
 	if r.URL.Scheme == "https" {
-		http.Redirect(w, r, "http://"+r.URL.Host+"/jwks", 302)
+		http.Redirect(w, r, "http://"+r.URL.Host+"/jwks", http.StatusFound)
 	} else {
 		fmt.Fprint(w, d.answer)
 	}
