@@ -228,8 +228,10 @@ func TestKnownKeysGoOnForADayWhileTheAddressIsDown(t *testing.T) {
 		"over 20 keys": func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprintf(w, `{"keys":[{}%s]}`, strings.Repeat(",{}", 20))
 		},
-		"another host":      func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusFound) },
-		"another scheme":    func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://"+r.Host+"/TELLTALE", http.StatusFound) },
+		"another host": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusFound) },
+		"another scheme": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://"+r.Host+"/TELLTALE", http.StatusFound)
+		},
 		"endless redirects": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path+"x", http.StatusFound) },
 	} {
 		t.Run(name, func(t *testing.T) {
