@@ -191,12 +191,28 @@ func TestKeyRemovedAtTheAddressIsRefusedAfterFiveMinutes(t *testing.T) {
 	f.refuses(b, "all keys removed")
 }
 
+func TestKeyUnderAKnownKidIsAskedForWhenTheOthersAre(t *testing.T) {
+	t.Parallel()
+	a, replaced := newKey("a"), newKey("a")
+	i := newIssuer(t, a)
+	f := i.follower(t)
+	f.accepts(a, "before")
+	i.publish(replaced)
+	i.passes(gap)
+	f.refuses(replaced, "a signature under a kid that is known")
+	i.wantAsked(t, 1, "anybody can send a known kid")
+	i.passes(refresh - gap)
+	f.accepts(replaced, "after the bound")
+	f.refuses(a, "the key that was replaced")
+	i.wantAsked(t, 2, "after the bound")
+}
+
 func TestKnownKeysGoOnForADayWhileTheAddressIsDown(t *testing.T) {
 	t.Parallel()
 	elsewhere := newIssuer(t)
 	for name, down := range map[string]http.HandlerFunc{
 		"500":           func(w http.ResponseWriter, _ *http.Request) { http.Error(w, `{"keys":[]} TELLTALE`, 500) },
-		"204":           func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) },
+		"206, a part":   func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(206); fmt.Fprint(w, `{"keys":[]}`) },
 		"a broken line": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 		"half an answer": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "99")
@@ -212,9 +228,11 @@ func TestKnownKeysGoOnForADayWhileTheAddressIsDown(t *testing.T) {
 		"over 20 keys": func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprintf(w, `{"keys":[{}%s]}`, strings.Repeat(",{}", 20))
 		},
-		"another host":      func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, 302) },
-		"another scheme":    func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://"+r.Host+"/TELLTALE", 302) },
-		"endless redirects": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path+"x", 302) },
+		"another host": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusFound) },
+		"another scheme": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://"+r.Host+"/TELLTALE", http.StatusFound)
+		},
+		"endless redirects": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path+"x", http.StatusFound) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -244,16 +262,48 @@ func TestKnownKeysGoOnForADayWhileTheAddressIsDown(t *testing.T) {
 func TestRedirectsStayWhereTheOperatorPointed(t *testing.T) {
 	t.Parallel()
 	a := newKey("a")
-	i := newIssuer(t)
-	i.does(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/jwksxxx" {
-			http.Redirect(w, r, r.URL.Path+"x", 302)
-			return
+	for last, ok := range map[string]bool{"/jwksxxx": true, "/jwksxxxx": false} {
+		i := newIssuer(t)
+		i.does(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != last {
+				http.Redirect(w, r, r.URL.Path+"x", http.StatusFound)
+				return
+			}
+			fmt.Fprint(w, set(a))
+		})
+		if f := i.follower(t); ok {
+			f.accepts(a, "three redirects on the same host")
+		} else {
+			f.cantSay(a, "four redirects")
 		}
-		fmt.Fprint(w, set(a))
-	})
-	i.follower(t).accepts(a, "three redirects on the same host")
-	i.wantAsked(t, 4, "three redirects")
+		i.wantAsked(t, 4, last)
+	}
+}
+
+// downgrade is a network whose https leads to http on the same host and port, where
+// anybody on the way could answer.
+type downgrade struct{ answer string }
+
+func (d downgrade) RoundTrip(r *http.Request) (*http.Response, error) {
+	w := httptest.NewRecorder()
+	if r.URL.Scheme == "https" {
+		http.Redirect(w, r, "http://"+r.URL.Host+"/jwks", http.StatusFound)
+	} else {
+		fmt.Fprint(w, d.answer)
+	}
+	resp := w.Result()
+	resp.Request = r
+	return resp, nil
+}
+
+func TestRedirectNeverLeavesTLS(t *testing.T) {
+	t.Parallel()
+	a := newKey("a")
+	o := newIssuer(t).options()
+	o.HTTP = &http.Client{Transport: downgrade{set(a)}}
+	follower{t, newVerifier(t, o)}.cantSay(a, "a redirect to http")
+	o.Keys[0].JWKSURL = strings.Replace(o.Keys[0].JWKSURL, "https:", "http:", 1)
+	follower{t, newVerifier(t, o)}.accepts(a, "the same network, asked by http")
 }
 
 func TestFloodOfUnknownKeysCausesOneFetchPerGap(t *testing.T) {

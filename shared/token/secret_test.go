@@ -23,6 +23,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/token"
 )
 
+const thirdSecret = "test key only: forty-four bytes for tomorrow"
+
 const testARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:jwt-AbCdEf"
 
 // vault plays Secrets Manager, and lets in only who signs as AWS asks for.
@@ -143,9 +145,18 @@ func TestRotatedSecretIsFollowedLikeAnAddress(t *testing.T) {
 	wantSubject(t, "alice", c, err)
 	_, err = subject(older)
 	wantRefusal(t, err, badSignature)
+	// It has no name, so a token with a name that nobody knew is asked about again.
+	v.clock.Add(int64(gap))
+	newest := mint(t, jwt.SigningMethodHS256, []byte(thirdSecret), timeless(), "kid", "newest")
+	_, err = subject(newest)
+	wantRefusal(t, err, badSignature)
+	v.answer = text(thirdSecret)
+	v.clock.Add(int64(gap))
+	c, err = subject(newest)
+	wantSubject(t, "alice", c, err)
 	v.answer = text("TELLTALE") // a mistake: the key that was known goes on
 	v.clock.Add(int64(refresh))
-	c, err = subject(newer)
+	c, err = subject(newest)
 	wantSubject(t, "alice", c, err)
 }
 
@@ -198,6 +209,19 @@ func TestWhatIsWrongWithASecretIsToldWithARemedy(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A signed request is for AWS alone.
+func TestSecretIsNotAskedForWhereARedirectLeads(t *testing.T) {
+	t.Parallel()
+	elsewhere := newVault(t, text(testSecret))
+	aws := httptest.NewServer(http.RedirectHandler(elsewhere.URL, http.StatusTemporaryRedirect))
+	t.Cleanup(aws.Close)
+	elsewhere.env["AWS_ENDPOINT_URL_SECRETS_MANAGER"] = aws.URL
+	faults := newVerifier(t, elsewhere.options("HS256")).Fetch(t.Context())
+	if len(faults) != 1 || !strings.Contains(faults[0].Error(), "redirects to another host") || elsewhere.asked.Load() != 0 {
+		t.Errorf("faults %v, %d requests elsewhere", faults, elsewhere.asked.Load())
 	}
 }
 
