@@ -130,6 +130,7 @@ var (
 		{Method: "GET", Path: "*/runs", Scopes: []string{"sessions:read"}},
 		{Method: "DELETE", Path: "/memories/web", Scopes: []string{"memories:write"}},
 		{Method: "GET", Path: "/teams", Scopes: []string{admin}},
+		{Method: "GET", Path: "/workflows", Scopes: []string{"app:run", "agents:web:run"}},
 	}
 )
 

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/route"
 )
@@ -60,31 +59,27 @@ func (g generator) os() *config.Config {
 		c.Auth.ScopeMappings = document004
 	default:
 		for range 1 + g.IntN(4) {
-			m := g.mapping()
-			if authz.Reaches(route.Table, m.Method, m.Pattern) {
-				c.Auth.ScopeMappings = append(c.Auth.ScopeMappings, m)
-			}
+			c.Auth.ScopeMappings = append(c.Auth.ScopeMappings, g.mapping())
 		}
 	}
 	return c
 }
 
 // mapping is a route's pattern whose parameters are ids and stars, now and then with
-// a star for everything from some place on, or a random path.
+// a star for everything from some place on, or for more than a segment. All reach a
+// route, so one that is refused for reaching none is a fault.
 func (g generator) mapping() config.ScopeMapping {
-	r := pick(g, tableRoutes...)
-	if g.oneIn(2) {
-		for !strings.Contains(r.Pattern, "{") {
-			r = pick(g, tableRoutes...)
-		}
+	r := g.route()
+	for r.Public {
+		r = g.route()
 	}
 	hole := func(string) string { return pick(g, "*", "*", "*", "a*", "*b", "a*b", g.plainID(), "a") }
 	m := config.ScopeMapping{Method: r.Method, Pattern: r.Path(hole)}
 	if g.oneIn(4) {
 		m.Pattern = m.Pattern[:1+g.IntN(len(m.Pattern))] + "*"
 	}
-	if g.oneIn(8) {
-		m.Pattern = "/" + strings.Join([]string{pick(g, "agents", "*", "sessions"), hole(""), pick(g, "runs", "*"), hole("")}, "/")
+	if from := strings.LastIndexByte(m.Pattern, '/'); g.oneIn(6) && from > 0 && strings.HasPrefix(r.Pattern, "/agents/") {
+		m.Pattern = pick(g, "/*", "/a*", "/agents*", "/*/*", "*") + m.Pattern[from:]
 	}
 	for range 1 + g.IntN(2) {
 		m.Scopes = append(m.Scopes, g.need())

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/route"
 )
 
@@ -174,4 +175,34 @@ func opened(t *testing.T, w world) map[string]bool {
 		}
 	}
 	return out
+}
+
+// Two that the property test found, let through to the function without need.
+func TestADeclaredAgentIsRefusedWhatADenialCanSay(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		mappings []config.ScopeMapping
+		request  string
+	}{
+		"a run whose id is a segment": {
+			[]config.ScopeMapping{{Method: "GET", Pattern: "/agents/web/runs", Scopes: []string{"app:read"}}},
+			"GET /agents/finance/runs/runs",
+		},
+		"a mapping that a more specific one always overrules": {
+			[]config.ScopeMapping{
+				{Method: "POST", Pattern: "/agents/*/runs/*b/cancel", Scopes: []string{"app:admin"}},
+				{Method: "POST", Pattern: "/*/runs/*b/cancel", Scopes: []string{"app:read"}},
+				{Method: "POST", Pattern: "/agents/web/runs/*", Scopes: []string{"app:read"}},
+			},
+			"POST /agents/finance/runs/b/cancel",
+		},
+	} {
+		c := declaring("web", "finance")
+		c.Auth.ScopeMappings = row.mappings
+		w := newWorld(t, c, newAuthorizer(t, c), []string{"app:read"})
+		method, path, _ := strings.Cut(row.request, " ")
+		if d, passed := w.decide(t, method, path); d.Allow || passed {
+			t.Errorf("%s: %s is decided %t, and the policy says %t:\n%s", name, row.request, d.Allow, passed, strings.Join(lines(w.policy), "\n"))
+		}
+	}
 }
