@@ -11,11 +11,12 @@ import (
 // literal reading of it is, with the defaults and with mappings that collide.
 func FuzzDecide(f *testing.F) {
 	for _, path := range []string{
-		"/agents/a/runs", "//agents", "/agents/../sessions", "/agents/a/../b/runs", "/agents/%2F", "/agents/a\x00", "/agents/a;x/runs", "/agents/a/runs/",
+		"/agents/a/runs", "//agents", "/agents//runs", "/agents//runs/", "/agents/a//runs/r", "/agents/../sessions", "/agents/a/../b/runs", "/agents/%2F", "/agents/a\x00", "/agents/a;x/runs", "/agents/a/runs/",
 		"/agents/*/runs", "/agents/?", "/agents/$/runs", "/AGENTS", "/agents/web/runs/runs/cancel", "/agents/arn:aws:x/runs", "/agents/${aws:username}/runs", "/",
 	} {
 		f.Add("agents:a:run\nagents:read", "POST", path)
 		f.Add("agents:*:run\nagents:*:read", "GET", path)
+		f.Add("agents:*:run\n\nsessions:read", "POST", path)
 	}
 	defaults, oracle := rules(f, admin)
 	mapped, mappedOracle := rules(f, admin, collisions...)
