@@ -180,7 +180,7 @@ func notServed(cfg *config.Config) (faults []config.Fault) {
 	for i, a := range cfg.Agents {
 		at := config.Element("agents", i)
 		if a.Model.Provider != "" && !vendors.Speaks(a.Model.Provider) {
-			fault("use openai, openai-responses or demo", at, "model")
+			fault(vendors.Known, at, "model")
 		}
 		for _, path := range run.Unsupported(a) {
 			fault("leave it out", at, path)
