@@ -55,7 +55,7 @@ const maxBackoff = 10 * time.Second
 // waitIsTheCallers holds the SDK back where the vendor says when to come again: the
 // caller is told, and holds no lease and no connection meanwhile.
 func waitIsTheCallers(err error) aws.Ternary {
-	if resp := responseOf(err); resp != nil && retryAfter(resp.Header) > 0 {
+	if _, header := response(err); retryAfter(header) > 0 {
 		return aws.FalseTernary
 	}
 	return aws.UnknownTernary

@@ -36,17 +36,17 @@ func (o Options) callError(err error) error {
 	if own, ok := errors.AsType[*fault.Error](err); ok { // protocol's
 		return own
 	}
-	resp := responseOf(err)
+	status, header := response(err)
 	if said, ok := errors.AsType[smithy.APIError](err); ok {
-		return o.vendorError(said, resp)
+		return o.vendorError(said, status, header)
 	}
-	if resp != nil && resp.StatusCode >= http.StatusMultipleChoices { // a proxy's page
-		return o.vendorError(&smithy.GenericAPIError{}, resp)
+	if status >= http.StatusMultipleChoices { // a proxy's page
+		return o.vendorError(&smithy.GenericAPIError{}, status, header)
 	}
 	if sent, ok := errors.AsType[*smithyhttp.RequestSendError](err); ok {
 		return readError(lostError{sent.Err})
 	}
-	if resp != nil { // JSON, but no answer
+	if status > 0 { // JSON, but no answer
 		return readError(err)
 	}
 	return fmt.Errorf("bedrock: %w", err) // never left this process: not the vendor's fault
@@ -68,12 +68,12 @@ func readError(err error) error {
 	return fault.Public(fault.Upstream, text, err)
 }
 
-// responseOf finds the HTTP response that err is about; nil for none.
-func responseOf(err error) *http.Response {
-	if e, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && e.Response != nil {
-		return e.Response.Response
+// response is the head of the HTTP response that err is about; 0 for none.
+func response(err error) (status int, header http.Header) {
+	if e, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && e.Response != nil && e.Response.Response != nil {
+		return e.Response.StatusCode, e.Response.Header
 	}
-	return nil
+	return 0, nil
 }
 
 // badCredentials are the codes of requests that AWS couldn't assign to anybody.
@@ -90,15 +90,11 @@ var throttled = map[string]bool{
 
 const unknown = "UnknownError"
 
-// vendorError turns an exception into a fault with the vendor's own words. resp is
-// nil for one within a stream. The log gets code and request id only: the words of
+// vendorError turns an exception into a fault with the vendor's own words. status is
+// 0 for one within a stream. The log gets code and request id only: the words of
 // some exceptions repeat the request's headers, credentials among them.
-func (o Options) vendorError(said smithy.APIError, resp *http.Response) error {
-	code, status, header := said.ErrorCode(), 0, http.Header{}
-	if resp != nil {
-		status, header = resp.StatusCode, resp.Header
-	}
-	words := said.ErrorMessage()
+func (o Options) vendorError(said smithy.APIError, status int, header http.Header) error {
+	code, words := said.ErrorCode(), said.ErrorMessage()
 	if words == code || words == unknown { // the SDK's stand-in for words that are missing
 		words = ""
 	}

@@ -107,10 +107,11 @@ func TestNoRedirectIsFollowed(t *testing.T) {
 
 // Not parallel: Setenv changes it for all.
 func TestTheProcessEnvironmentIsNotRead(t *testing.T) {
+	t.Setenv("AWS_BEARER_TOKEN_BEDROCK", "leaked")
 	for name, value := range map[string]string{
 		"AWS_ACCESS_KEY_ID": "AKIALEAKED0123456789", "AWS_SECRET_ACCESS_KEY": "leaked", "AWS_SESSION_TOKEN": "leaked", "AWS_REGION": "leaked-1",
 		"AWS_ENDPOINT_URL": "http://127.0.0.1:1/leaked", "AWS_ENDPOINT_URL_BEDROCK_RUNTIME": "http://127.0.0.1:1/leaked",
-		"AWS_BEARER_TOKEN_BEDROCK": "leaked", "AWS_PROFILE": "leaked", "AWS_CONFIG_FILE": "/leaked", "AWS_MAX_ATTEMPTS": "9",
+		"AWS_PROFILE": "leaked", "AWS_CONFIG_FILE": "/leaked", "AWS_MAX_ATTEMPTS": "9",
 	} {
 		t.Setenv(name, value)
 	}

@@ -31,7 +31,7 @@ func (m *Model) stream(ctx context.Context, r model.Request, yield func(model.Pa
 		return nil, m.options.callError(err)
 	}
 	events := out.GetStream()
-	defer events.Close() // its error is that of Err
+	defer func() { _ = events.Close() }() // its error is that of Err
 	a := &answer{tools: c.names}
 	any := false
 	for event := range events.Events() {
@@ -108,7 +108,7 @@ func (o Options) brokeOff(err error) error {
 		return fault.Public(fault.Upstream, textCutShort, errors.New("bedrock: no stop reason"))
 	}
 	if said, ok := errors.AsType[smithy.APIError](err); ok {
-		return o.vendorError(said, nil)
+		return o.vendorError(said, 0, nil)
 	}
 	return readError(err)
 }
