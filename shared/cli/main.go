@@ -182,6 +182,11 @@ func notServed(cfg *config.Config) (faults []config.Fault) {
 		if a.Model.Provider != "" && !vendors.Speaks(a.Model.Provider) {
 			fault(vendors.Known, at, "model")
 		}
+		if a.Model.Provider == "bedrock" && a.Model.APIKey != "" {
+			faults = append(faults, config.Fault{
+				Path: at + ".model.api_key", Text: "is not for bedrock, which signs with the AWS credentials of the environment", Remedy: "leave it out",
+			})
+		}
 		for _, path := range run.Unsupported(a) {
 			fault("leave it out", at, path)
 		}
