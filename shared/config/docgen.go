@@ -33,7 +33,7 @@ empty is a fault when serving. With ` + "`--dev`" + ` the value counts as not wr
 ` + "`scope_mappings`" + `, where leaving out a scope would open a route.
 
 **Not served yet.** This page and the schema already describe ` + "`tools`, `limits`, `update_memory_on_run`" + `
-and the providers besides ` + "`openai`, `openai-responses`" + ` and
+and the providers besides ` + "`openai`, `openai-responses`, `bedrock`" + ` and
 ` + "`demo`" + `. A file that uses one of them is refused, at its line, so that nobody
 relies on what isn't there.
 
