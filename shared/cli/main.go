@@ -52,6 +52,7 @@ type cli struct {
 	Diff      diffCmd    `cmd:"" help:"Tell what a changed keyway.yaml would allow and refuse of what was asked."`
 	Routes    routesCmd  `cmd:"" help:"List the routes and the scopes they need."`
 	Migrate   migrateCmd `cmd:"" help:"Bring the database schema up to date."`
+	Build     buildCmd   `cmd:"" help:"Write keyway.json into what is deployed."`
 	ConfigCmd configCmd  `cmd:"" name:"config" help:"Check keyway.yaml."`
 	Version   versionCmd `cmd:"" help:"Print the version."`
 
