@@ -127,6 +127,19 @@ func TestATokenThatMayDoNothingIsDenied(t *testing.T) {
 	}
 }
 
+// What only runs and the store need is not asked for, nor what only the operator's
+// own program knows.
+func TestVariablesOfWhatTheAuthorizerNeverUsesMayBeUnset(t *testing.T) {
+	t.Parallel()
+	dir := deployed(t, `{"agents":[{"id":"a","instructions":"${TELL}","model":{"api_key":"${OPENAI_API_KEY}","base_url":"${BASE}","id":"${MODEL}","provider":"openai"},`+
+		`"tools":["of_our_own",{"mcp":{"headers":{"X-Key":"${TOKEN}"},"url":"${MCP}"}}]}],"auth":{"keys":["${JWT_VERIFICATION_KEY}"]},`+
+		`"database":{"url":"${DATABASE_URL}"},"id":"os","name":"${NAME}"}`)
+	l := start(t, dir, "JWT_VERIFICATION_KEY="+key)
+	if s := l.policy(request(t, sign(t, time.Hour, "agents:a:run"))).PolicyDocument.Statement; len(s) != 1 || s[0].Effect != "Allow" {
+		t.Errorf("%+v", s)
+	}
+}
+
 // API Gateway answers 401 to this text alone, and 500 to every other.
 func TestARefusedTokenIsUnauthorizedAndTheFunctionGoesOn(t *testing.T) {
 	t.Parallel()

@@ -25,7 +25,9 @@ func open(log *slog.Logger) (*edge.Authorizer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w; it is the canonical JSON of keyway.yaml, and lies beside the program", err)
 	}
-	cfg, faults := config.Parse(data, config.Options{Lookup: os.LookupEnv, Dir: dir})
+	cfg, faults := config.Parse(data, config.Options{
+		Lookup: os.LookupEnv, Dir: dir, Without: []config.Part{config.Data, config.Shown, config.Runs},
+	})
 	if faults == nil {
 		faults = cfg.Forgeable()
 	}
