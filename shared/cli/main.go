@@ -27,9 +27,6 @@ import (
 	"github.com/keyway-agents/keyway/shared/tool/builtin"
 )
 
-// version is set when a release is built.
-var version = "0.1.0-dev"
-
 // Exit codes besides 0: a failure, a mistake in use or configuration, a denial.
 const (
 	exitFailure = 1
