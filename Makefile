@@ -28,8 +28,8 @@ build-authorizer: ## Build bin/authorizer/bootstrap, the Lambda authorizer (linu
 # For which processor the functions are built, in AWS's words: arm64 or x86_64. The template's parameter Architecture says
 # the same.
 ARCH ?= arm64
-# The OS that is deployed: your keyway.yaml, or else the quickstart's.
-KEYWAY_CONFIG ?= $(firstword $(wildcard keyway.yaml) examples/quickstart/keyway.yaml)
+# The OS that is deployed: your keyway.yaml, or else an agent on Bedrock.
+KEYWAY_CONFIG ?= $(firstword $(wildcard keyway.yaml) examples/deploy/keyway.yaml)
 
 # sam build calls this for each function of template.yaml: its program, and the checked configuration beside it.
 build-%Function: build
@@ -46,7 +46,7 @@ sam: ## Install SAM's command line, cfn-lint and checkov (python3 with venv; 600
 	@$(SAM)/bin/python -m pip install --quiet --disable-pip-version-check -r .ci/sam-requirements.txt
 	@[ -x $(SAM)/checkov/bin/pip ] || python3 -m venv $(SAM)/checkov
 	@$(SAM)/checkov/bin/python -m pip install --quiet --disable-pip-version-check -r .ci/checkov-requirements.txt
-	@echo "export PATH=$(SAM)/bin:$(SAM)/checkov/bin:$$PATH"
+	@echo 'export PATH="$(SAM)/bin:$(SAM)/checkov/bin:$$PATH"'
 
 .PHONY: sam-local
 sam-local: build ## Serve the quickstart's agents with sam local on http://127.0.0.1:3000 (SAM_PORT); needs docker and sam

@@ -18,7 +18,8 @@ grep -q '"Status": *"SUCCESS"' "$work/migration.json" || fail "the migration tel
 answers authorizer-allow AuthorizerFunction '"Effect": "Allow"' 'GET/agents/assistant"' '"sub": "ann"'
 answers authorizer-deny AuthorizerFunction '"Effect": "Deny"'
 answers authorizer-expired AuthorizerFunction '"errorMessage": "Unauthorized"'
-answers authorizer-unmapped AuthorizerFunction '"Effect": "Allow"' 
+answers authorizer-unmapped AuthorizerFunction '"Effect": "Allow"'
+! grep -q 'GET/config' "$work/answer" || fail "events/authorizer-unmapped.json: the policy lists a route that ann may not use"
 answers config ConfigFunction '"statusCode": 200' 'ok'
 answers agents AgentsFunction '"statusCode": 200' 'assistant' 'finance-agent'
 answers runs RunsFunction '"statusCode": 200' 'text/event-stream' 'RunStarted' 'RunCompleted' 'You said: Hello'

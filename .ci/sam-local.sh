@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs template.yaml with sam local: the built programs in containers, PostgreSQL on
 # this machine.
-#   sam-local.sh          checks: every event of events/, then requests to start-api
+#   sam-local.sh          checks the template, every event of events/, then requests to start-api
 #   sam-local.sh serve    serves on http://127.0.0.1:$SAM_PORT until it is interrupted
 #   sam-local.sh invoke F EVENT   invokes one function, such as agents events/agents.json
 # Everything it starts ends with it, dockerd too if none ran before. With CI set what is
@@ -30,6 +30,11 @@ fail() { echo "$*" >&2; exit 1; }
 
 # ---- Tools
 find_tools
+if [ "$mode" = check ]; then
+  command sam validate --lint
+  cfn-lint template.yaml
+  checkov --config-file .checkov.yaml -f template.yaml --skip-download
+fi
 start_docker
 case "$(uname -m)" in x86_64) export ARCH=x86_64 ;; *) export ARCH=arm64 ;; esac
 image=public.ecr.aws/lambda/provided:al2023-$ARCH

@@ -4,7 +4,7 @@
 find_tools() {
   local missing=()
   { command -v docker && command -v dockerd; } >/dev/null || docker info >/dev/null 2>&1 || missing+=(docker.io)
-  command -v busybox >/dev/null || [ -z "${CI:-}" ] || missing+=(busybox-static)
+  [ -z "${CI:-}" ] || dpkg -s busybox-static >/dev/null 2>&1 || missing+=(busybox-static)
   command -v curl >/dev/null || missing+=(curl)
   find_postgres || missing+=(postgresql)
   if [ "${#missing[@]}" -gt 0 ]; then

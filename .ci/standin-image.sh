@@ -13,7 +13,7 @@ esac
 tag=public.ecr.aws/lambda/provided:al2023-$arch
 if docker image inspect "$tag" >/dev/null 2>&1; then exit 0; fi
 
-busybox=$(command -v busybox) || { echo "install busybox-static" >&2; exit 1; }
+busybox=$(command -v busybox) && ! ldd "$busybox" >/dev/null 2>&1 || { echo "install busybox-static" >&2; exit 1; }
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 mkdir -p "$root"/{bin,etc/ssl/certs,opt,proc,sys,dev,var/task,var/runtime,var/rapid}
