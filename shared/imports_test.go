@@ -56,6 +56,7 @@ var rooms = map[string]string{
 	"shared/roster":                "shared/config shared/model/vendors shared/run shared/tool shared/tool/builtin",
 	"shared/coldstart":             "shared/fault shared/config shared/config/deployed shared/api shared/authz shared/edge shared/lambdahttp shared/obs shared/route shared/run shared/store shared/token shared/wiring github.com/aws/aws-sdk-go-v2/aws github.com/aws/aws-sdk-go-v2/feature/rds/auth",
 	"authorizer":                   "shared/fault shared/authz shared/config shared/config/deployed shared/edge github.com/aws/aws-lambda-go",
+	"functions":                    "", // tests only
 	"functions/agents":             "shared/coldstart shared/config shared/route",
 	"functions/config":             "shared/coldstart shared/config shared/route",
 	"functions/memories":           "shared/coldstart shared/config shared/route",

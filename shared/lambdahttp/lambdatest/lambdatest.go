@@ -59,7 +59,7 @@ type Answer struct {
 func Start(t testing.TB, program string, env ...string) *Function {
 	t.Helper()
 	f := &Function{
-		t: t, Stderr: &Buffer{}, Ended: make(chan struct{}), events: make(chan invocation), answers: make(chan *Answer),
+		t: t, Stderr: newBuffer(), Ended: make(chan struct{}), events: make(chan invocation), answers: make(chan *Answer),
 	}
 	api := httptest.NewServer(f)
 	t.Cleanup(api.Close)
@@ -205,16 +205,45 @@ func (a *Answer) Body() (body []byte) {
 	}
 }
 
+// Said waits until the program's log holds text; what it writes arrives after a while.
+func (f *Function) Said(text string) {
+	f.t.Helper()
+	var late bool
+	f.Stderr.mu.Lock()
+	defer f.Stderr.mu.Unlock()
+	timer := time.AfterFunc(10*time.Second, func() {
+		f.Stderr.mu.Lock()
+		defer f.Stderr.mu.Unlock()
+		late = true
+		f.Stderr.grown.Broadcast()
+	})
+	defer timer.Stop()
+	for !late && !strings.Contains(f.Stderr.all.String(), text) {
+		f.Stderr.grown.Wait()
+	}
+	if late {
+		f.t.Errorf("the log does not say %s:\n%s", text, f.Stderr.all.String())
+	}
+}
+
 // Buffer is a bytes.Buffer that is written while it is read.
 type Buffer struct {
-	mu  sync.Mutex
-	all bytes.Buffer
+	mu    sync.Mutex
+	all   bytes.Buffer
+	grown *sync.Cond
+}
+
+func newBuffer() *Buffer {
+	b := &Buffer{}
+	b.grown = sync.NewCond(&b.mu)
+	return b
 }
 
 // Write implements io.Writer.
 func (b *Buffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	defer b.grown.Broadcast()
 	return b.all.Write(p)
 }
 
