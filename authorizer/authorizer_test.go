@@ -19,6 +19,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/config/yamlfile"
 	"github.com/keyway-agents/keyway/shared/edge"
+	"github.com/keyway-agents/keyway/shared/lambdahttp/lambdatest"
 	"github.com/keyway-agents/keyway/shared/token"
 )
 
@@ -36,17 +37,10 @@ func testMain(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	bootstrap = filepath.Join(dir, "bootstrap")
-	if out, err := compile(bootstrap); err != nil {
-		panic(string(out))
+	if err := lambdatest.Build(".", bootstrap); err != nil {
+		panic(err)
 	}
 	return m.Run()
-}
-
-// compile builds the program as the Makefile does; env may name another machine.
-func compile(to string, env ...string) ([]byte, error) {
-	cmd := exec.Command("go", "build", "-trimpath", "-tags", "lambda.norpc,nethttpomithttp2", "-ldflags", "-s -w", "-o", to, ".")
-	cmd.Env = append(append(os.Environ(), "CGO_ENABLED=0"), env...)
-	return cmd.CombinedOutput()
 }
 
 // document is the canonical JSON of the per-agent-permissions document.
@@ -162,7 +156,7 @@ func TestARefusedTokenIsUnauthorizedAndTheFunctionGoesOn(t *testing.T) {
 	if got := l.policy(request(t, raw)); len(got.PolicyDocument.Statement[0].Resource) < 15 {
 		t.Errorf("afterwards an administrator gets %+v", got.PolicyDocument)
 	}
-	if strings.Contains(l.stderr.String(), raw) {
+	if strings.Contains(l.Stderr.String(), raw) {
 		t.Error("a token is in the log")
 	}
 }
@@ -265,8 +259,8 @@ func TestTheProgramIsSmallAndLinksNothingHeavy(t *testing.T) {
 	t.Parallel()
 	const most = 7_000_000
 	file := filepath.Join(t.TempDir(), "bootstrap")
-	if out, err := compile(file, "GOOS=linux", "GOARCH=arm64"); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	if err := lambdatest.Build(".", file, "GOOS=linux", "GOARCH=arm64"); err != nil {
+		t.Fatal(err)
 	}
 	info, err := os.Stat(file)
 	if err != nil {

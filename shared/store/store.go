@@ -252,6 +252,9 @@ func kindOf(err error) error {
 	case "54": // a limit of PostgreSQL, such as 256 MB of jsonb
 		return fault.Public(fault.TooLarge, "The request holds more than can be stored", err)
 	}
+	if pg.Code[:2] == "28" || pg.Code == "3D000" { // the user, the password, the database's name
+		return fault.Public(fault.Unavailable, "The database refuses this server; check database.url (or DATABASE_URL)", err)
+	}
 	if pg.Code == "42P01" || pg.Code == "3F000" { // no such table, no such schema
 		return fault.Public(fault.Unavailable, "The database schema is missing; run keyway migrate", err)
 	}
