@@ -70,7 +70,7 @@ if [ "$mode" = invoke ]; then
   [ -f "${3:-}" ] || fail "which function and event? make invoke F=agents E=events/agents.json; events:" events/*.json
   name=${2^}Function
   sam build "$name" >"$work/build.log" 2>&1 || { cat "$work/build.log"; exit 1; }
-  [ "$name" = MigrateFunction ] || migrate
+  [ "$name" = MigrateFunction ] || migrate >&2
   invoke "$name" "$3"
   cat "$work/invoke.log" >&2
   exit
