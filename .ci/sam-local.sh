@@ -12,10 +12,12 @@ mode=${1:-check}
 
 work=$(mktemp -d)
 chmod 755 "$work" # PostgreSQL runs as another user
-dockerd= api= postgres= taker=
+dockerd= api= postgres= taker= tail=
 finish() {
   trap '' INT TERM
+  [ -z "$tail" ] || kill "$tail" 2>/dev/null || true
   [ -z "$api" ] || { kill "$api" 2>/dev/null && wait "$api" || true; }
+  remove_containers
   [ -z "$taker" ] || { kill "$taker" 2>/dev/null && wait "$taker" || true; }
   [ -z "$postgres" ] || as_postgres "$pgbin/pg_ctl" -D "$work/pg" -m immediate -w stop >/dev/null || true
   [ -z "$dockerd" ] || { kill "$dockerd" 2>/dev/null && wait "$dockerd" || true; }
@@ -114,4 +116,6 @@ curl -H "Authorization: Bearer \$TOKEN" -F "message=Hello" $url/agents/finance-a
 curl -H "Authorization: Bearer \$ADMIN_TOKEN" $url/agents
 
 TEXT
-tail -n +1 -f "$work/api.log" --pid "$api"
+tail -n +1 -f "$work/api.log" &
+tail=$!
+wait "$api" # a trap interrupts it, which it would not a command

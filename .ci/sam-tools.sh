@@ -37,6 +37,16 @@ start_docker() {
   fail "dockerd does not start"
 }
 
+# remove_containers takes away what sam forgets now and then: containers that run a
+# function of this work tree.
+remove_containers() {
+  docker info >/dev/null 2>&1 || return 0
+  local dir
+  for dir in "$PWD"/.aws-sam/build/*Function; do
+    docker ps -aq --filter "volume=$dir" | xargs -r docker rm -f >/dev/null
+  done
+}
+
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
 # PostgreSQL refuses to be root.
