@@ -99,8 +99,8 @@ type Event struct {
 
 // Run runs an agent and yields its events. Once the first event is out the run
 // is recorded, and it goes on to its end even when the consumer stops listening
-// or ctx is cancelled: only Cancel, the agent's timeout and the end of the
-// process stop it.
+// or ctx is cancelled: only Cancel, the agent's timeout, ctx's deadline and the end
+// of the process stop it.
 //
 // An error without an event comes first and alone: nothing ran (fault.NotFound:
 // no such agent; fault.Unavailable: the database). An error beside an event is
@@ -118,7 +118,7 @@ func (r *Runner) Run(ctx context.Context, in Input) iter.Seq2[Event, error] {
 			return
 		}
 		t.listen(yield)
-		ctx, leave := r.live.enter(context.WithoutCancel(ctx), t)
+		ctx, leave := r.live.enter(ctx, t)
 		defer leave()
 		r.carry(ctx, t)
 	}
@@ -136,7 +136,7 @@ func (r *Runner) Start(ctx context.Context, in Input) (wire.Accepted, error) {
 		return wire.Accepted{}, err
 	}
 	t.listen(func(Event, error) bool { return false })
-	ctx, leave := r.live.enter(context.WithoutCancel(ctx), t)
+	ctx, leave := r.live.enter(ctx, t)
 	go func() {
 		defer leave()
 		defer func() { // there is no caller to whom a panic could go
