@@ -115,7 +115,7 @@ func (db *DB) Close() { db.pool.Close() }
 // the remedy, when it isn't or can't be asked.
 func (db *DB) Check(ctx context.Context) error {
 	var version int
-	err := db.queryRow(ctx, `SELECT version FROM keyway.schema_version`).Scan(&version)
+	err := db.queryRow(ctx, `SELECT version FROM keyway.schema_version`, pgx.QueryExecModeExec).Scan(&version) // once: not worth a round trip to prepare it
 	if err != nil {
 		return fmt.Errorf("schema version: %w", kindOf(err))
 	}
