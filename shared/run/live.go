@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -19,7 +18,11 @@ var errCancelled = errors.New("run cancelled")
 
 const (
 	pulseEvery = 500 * time.Millisecond // how soon a cancel from elsewhere is seen
-	renewEvery = 40                     // pulses between two renewals of the leases: 20 s
+	renewEvery = 20 * time.Second       // between two renewals of the leases
+	// A run whose lease could not be renewed is given up before the lease is over, so
+	// that nobody carries it at the same time. One pulse may take pulseTimeout.
+	giveUpAfter  = store.Lease - 2*pulseTimeout
+	pulseTimeout = 5 * time.Second
 )
 
 // live holds the runs that this process carries. While there are any, one
@@ -37,8 +40,10 @@ type live struct {
 
 // entry is a run that this process carries.
 type entry struct {
-	cancel context.CancelCauseFunc
-	events *eventLog // nil: it isn't streamed
+	held    store.Held
+	cancel  context.CancelCauseFunc
+	events  *eventLog // nil: it isn't streamed
+	renewed time.Time // the lease lasts from then
 }
 
 func newLive(db *store.DB, log *slog.Logger, now func() time.Time) *live {
@@ -52,7 +57,7 @@ func (l *live) enter(ctx context.Context, t *turn) (_ context.Context, leave fun
 	ctx, cancelRun := context.WithCancelCause(ctx)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.runs[id] = entry{cancelRun, t.events}
+	l.runs[id] = entry{t.held(), cancelRun, t.events, t.start}
 	if l.stop == nil {
 		l.stop = make(chan struct{})
 		go l.pulse(l.stop) // #nosec G118 -- it outlives the run that started it
@@ -69,43 +74,77 @@ func (l *live) enter(ctx context.Context, t *turn) (_ context.Context, leave fun
 	}
 }
 
-func (l *live) cancel(id uuid.UUID) {
+func (l *live) cancel(id uuid.UUID, cause error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if e, ok := l.runs[id]; ok {
-		e.cancel(errCancelled)
+		e.cancel(cause)
 	}
 }
 
 func (l *live) pulse(stop <-chan struct{}) {
 	ticker := time.NewTicker(pulseEvery)
 	defer ticker.Stop()
-	for n := 1; ; n++ {
+	for {
 		select {
 		case <-stop:
 			return
 		case <-ticker.C:
 		}
-		l.beat(n%renewEvery == 0)
+		l.beat()
 	}
 }
 
 // beat looks after every run once.
-func (l *live) beat(renew bool) {
+func (l *live) beat() {
+	now := l.now()
 	l.mu.Lock()
 	runs := maps.Clone(l.runs)
 	l.mu.Unlock()
-	ctx, done := context.WithTimeout(context.Background(), 10*time.Second)
+	var held []store.Held
+	renew := false
+	for id, e := range runs {
+		switch age := now.Sub(e.renewed); {
+		case age >= giveUpAfter:
+			l.log.Warn("a run's lease can't be kept; the run is given up", "run_id", id)
+			l.cancel(id, errLost)
+			delete(runs, id) // what it tells from here on is nobody's
+			continue
+		case age >= renewEvery:
+			renew = true
+		}
+		held = append(held, e.held)
+	}
+	ctx, done := context.WithTimeout(context.Background(), pulseTimeout)
 	defer done()
 	if err := l.storeEvents(ctx, runs); err != nil { // the next beat tries again, and so does the run's end
 		l.log.Warn("events can't be stored", "runs", len(runs), "err", err)
 	}
-	cancelled, err := l.db.Pulse(ctx, slices.Collect(maps.Keys(runs)), l.now(), renew)
-	if err != nil { // the lease outlives two misses
+	cancelled, lost, err := l.db.Pulse(ctx, held, now, renew)
+	if err != nil { // the lease outlives it
 		l.log.Warn("runs can't be looked after", "runs", len(runs), "err", err)
+		return
+	}
+	if renew {
+		l.renewed(held, now)
 	}
 	for _, id := range cancelled {
-		l.cancel(id)
+		l.cancel(id, errCancelled)
+	}
+	for _, id := range lost {
+		l.cancel(id, errLost)
+	}
+}
+
+// renewed notes until when the leases last.
+func (l *live) renewed(held []store.Held, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, h := range held {
+		if e, ok := l.runs[h.RunID]; ok && e.held == h {
+			e.renewed = now
+			l.runs[h.RunID] = e
+		}
 	}
 }
 

@@ -3,6 +3,7 @@
 package wiring
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/api"
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/queue"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/store"
@@ -24,6 +26,7 @@ type Parts struct {
 	Policy  *authz.Policy
 	Agents  []run.Agent // with their models and tools, in the order they are listed
 	DB      *store.DB
+	Queue   queue.Queue
 	Log     *slog.Logger
 	Version string
 	Started time.Time
@@ -45,7 +48,7 @@ func All(p Parts) Service {
 		about := a.Model.Describe()
 		listed = append(listed, api.Describe(a.Agent, wire.AgentModel{Name: about.Name, Model: about.ID, Provider: about.Provider}))
 	}
-	runner := run.New(run.Options{DB: p.DB, Agents: p.Agents, Log: p.Log, Now: time.Now, NewID: uuid.New})
+	runner := run.New(run.Options{DB: p.DB, Agents: p.Agents, Log: p.Log, Now: time.Now, NewID: uuid.New, Queue: p.Queue, Admit: p.admit})
 	list := api.Agents{List: listed}
 	server := api.New(api.Options{Table: route.Table, Policy: p.Policy, Leeway: p.Config.Auth.Leeway, Log: p.Log, Decisions: p.Decisions, Now: time.Now},
 		api.OS{
@@ -58,4 +61,15 @@ func All(p Parts) Service {
 		api.Memories{DB: p.DB, Isolation: isolation, Now: time.Now, NewID: uuid.New},
 	)
 	return Service{Handler: server, Runner: runner}
+}
+
+// admit decides again, by the policy in force, about a run that is taken up: what was
+// asked for then, asked now.
+func (p Parts) admit(c run.Caller) error {
+	began := time.Now()
+	caller := &authz.Principal{Subject: c.Subject, Issuer: c.Issuer, SessionID: c.SessionID, Scopes: c.Scopes}
+	d := p.Policy.Decide(caller, http.MethodPost, c.Path)
+	err := d.Err("")
+	p.Decisions.Write(context.Background(), authz.Entry{Method: http.MethodPost, Principal: caller, Decision: d, Err: err, Began: began})
+	return err
 }
