@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -56,6 +57,41 @@ func TestARunInTheBackgroundIsCarriedByOneOfTwoServers(t *testing.T) {
 	if got := len(model.Requests()); got != n {
 		t.Errorf("the model was asked %d times for %d runs", got, n)
 	}
+}
+
+// A reader who follows a run through another server is there when its process loses
+// it: everything comes again, and only the last attempt's end.
+func TestAReaderIsToldEverythingAgainByTheNextAttempt(t *testing.T) {
+	t.Parallel()
+	url := storetest.EmptyURL(t)
+	model, release := held(t)
+	r := start(t, "quickstart", model, "DATABASE_URL", url)
+	lost := r.stream("s", "first")
+	body, kind := form(t, "last_event_index", "0")
+	resp := r.open("ann", "POST", "/agents/assistant/runs/"+lost.runID+"/resume", body, "Content-Type", kind)
+	t.Cleanup(func() { resp.Body.Close() })
+	follower := &stream{t: t, lines: bufio.NewScanner(resp.Body), body: resp.Body}
+	for follower.lines.Scan() && !strings.Contains(follower.lines.Text(), `"content":"first"`) {
+	}
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	if _, err := conn.Exec(t.Context(), "UPDATE keyway.runs SET status = 'PENDING', lease_until = now()"); err != nil {
+		t.Fatal(err)
+	}
+	for follower.lines.Scan() && follower.lines.Text() != "event: catch_up" {
+	}
+	release <- struct{}{} // whichever of the two the model answers first
+	release <- struct{}{}
+	if got := follower.rest(); got != whole {
+		t.Errorf("the follower is told %s", got)
+	}
+	if got := lost.rest(); !strings.HasSuffix(got, " RunError") {
+		t.Errorf("who listened to the attempt that lost the run is told %s", got)
+	}
+	r.becomes("ann", lost.runID, "COMPLETED").want(t, "the run", 200, `"content":"first second"`)
 }
 
 // The run that is taken up again was admitted by what keyway.yaml said then.

@@ -34,30 +34,29 @@ type live struct {
 	now func() time.Time
 
 	mu   sync.Mutex
-	runs map[uuid.UUID]entry
-	stop chan struct{} // closed when the last run left; nil when there are none
+	runs map[store.Held]entry // a process may lose a run and take it up again
+	stop chan struct{}        // closed when the last run left; nil when there are none
 }
 
 // entry is a run that this process carries.
 type entry struct {
-	held    store.Held
 	cancel  context.CancelCauseFunc
 	events  *eventLog // nil: it isn't streamed
 	renewed time.Time // the lease lasts from then
 }
 
 func newLive(db *store.DB, log *slog.Logger, now func() time.Time) *live {
-	return &live{db: db, log: log, now: now, runs: map[uuid.UUID]entry{}}
+	return &live{db: db, log: log, now: now, runs: map[store.Held]entry{}}
 }
 
 // enter makes a run stoppable: by cancel and by the pulse. leave must be called at
 // its end.
 func (l *live) enter(ctx context.Context, t *turn) (_ context.Context, leave func()) {
-	id := t.row.RunID
+	held := t.held()
 	ctx, cancelRun := context.WithCancelCause(ctx)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.runs[id] = entry{t.held(), cancelRun, t.events, t.start}
+	l.runs[held] = entry{cancelRun, t.events, t.start}
 	if l.stop == nil {
 		l.stop = make(chan struct{})
 		go l.pulse(l.stop) // #nosec G118 -- it outlives the run that started it
@@ -66,7 +65,7 @@ func (l *live) enter(ctx context.Context, t *turn) (_ context.Context, leave fun
 		cancelRun(nil)
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		delete(l.runs, id)
+		delete(l.runs, held)
 		if len(l.runs) == 0 {
 			close(l.stop)
 			l.stop = nil
@@ -74,12 +73,25 @@ func (l *live) enter(ctx context.Context, t *turn) (_ context.Context, leave fun
 	}
 }
 
-func (l *live) cancel(id uuid.UUID, cause error) {
+func (l *live) cancel(h store.Held, cause error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if e, ok := l.runs[id]; ok {
+	if e, ok := l.runs[h]; ok {
 		e.cancel(cause)
 	}
+}
+
+// attempts are those at a run that are carried here.
+func (l *live) attempts(id uuid.UUID) map[store.Held]entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := map[store.Held]entry{}
+	for h, e := range l.runs {
+		if h.RunID == id {
+			out[h] = e
+		}
+	}
+	return out
 }
 
 func (l *live) pulse(stop <-chan struct{}) {
@@ -103,17 +115,17 @@ func (l *live) beat() {
 	l.mu.Unlock()
 	var held []store.Held
 	renew := false
-	for id, e := range runs {
+	for h, e := range runs {
 		switch age := now.Sub(e.renewed); {
 		case age >= giveUpAfter:
-			l.log.Warn("a run's lease can't be kept; the run is given up", "run_id", id)
-			l.cancel(id, errLost)
-			delete(runs, id) // what it tells from here on is nobody's
+			l.log.Warn("a run's lease can't be kept; the run is given up", "run_id", h.RunID)
+			l.cancel(h, errLost)
+			delete(runs, h) // what it tells from here on is nobody's
 			continue
 		case age >= renewEvery:
 			renew = true
 		}
-		held = append(held, e.held)
+		held = append(held, h)
 	}
 	ctx, done := context.WithTimeout(context.Background(), pulseTimeout)
 	defer done()
@@ -128,11 +140,11 @@ func (l *live) beat() {
 	if renew {
 		l.renewed(held, now)
 	}
-	for _, id := range cancelled {
-		l.cancel(id, errCancelled)
+	for _, h := range cancelled {
+		l.cancel(h, errCancelled)
 	}
-	for _, id := range lost {
-		l.cancel(id, errLost)
+	for _, h := range lost {
+		l.cancel(h, errLost)
 	}
 }
 
@@ -141,16 +153,16 @@ func (l *live) renewed(held []store.Held, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, h := range held {
-		if e, ok := l.runs[h.RunID]; ok && e.held == h {
+		if e, ok := l.runs[h]; ok {
 			e.renewed = now
-			l.runs[h.RunID] = e
+			l.runs[h] = e
 		}
 	}
 }
 
 // storeEvents stores what the streamed runs have told since the last beat, in one
 // statement.
-func (l *live) storeEvents(ctx context.Context, runs map[uuid.UUID]entry) (err error) {
+func (l *live) storeEvents(ctx context.Context, runs map[store.Held]entry) (err error) {
 	var batch []store.Events
 	for _, e := range runs {
 		if e.events == nil {
@@ -170,10 +182,12 @@ func (l *live) storeEvents(ctx context.Context, runs map[uuid.UUID]entry) (err e
 
 // storeNow stores what a run that is carried here has told so far.
 func (l *live) storeNow(ctx context.Context, id uuid.UUID) error {
-	l.mu.Lock()
-	e := l.runs[id]
-	l.mu.Unlock()
-	return l.storeEvents(ctx, map[uuid.UUID]entry{id: e})
+	for h, e := range l.attempts(id) { // one by one: the pulse may hold another of them
+		if err := l.storeEvents(ctx, map[store.Held]entry{h: e}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (l *live) wait(ctx context.Context) error {

@@ -212,7 +212,9 @@ func (r *Runner) Cancel(ctx context.Context, v store.Viewer, q store.RunQuery) (
 	if err != nil { // it names several, which nobody asks for
 		return true, nil
 	}
-	r.live.cancel(id, errCancelled)
+	for h := range r.live.attempts(id) {
+		r.live.cancel(h, errCancelled)
+	}
 	_, err = r.Take(ctx, id) // which ends it: it is cancelled
 	return true, err
 }

@@ -27,40 +27,40 @@ type Held struct {
 // Pulse looks after runs that this process carries: it tells which of them somebody
 // asked to cancel. With renew it also renews their leases, and tells which are lost:
 // gone, ended, or another attempt's.
-func (db *DB) Pulse(ctx context.Context, held []Held, now time.Time, renew bool) (cancel, lost []uuid.UUID, err error) {
+func (db *DB) Pulse(ctx context.Context, held []Held, now time.Time, renew bool) (cancel, lost []Held, err error) {
 	sql := `
-		SELECT r.run_id, true FROM keyway.runs r, held
+		SELECT r.run_id, r.attempt, true FROM keyway.runs r, held
 		WHERE r.run_id = held.run_id AND r.attempt = held.attempt AND r.cancel_requested AND r.finished_at IS NULL`
 	if renew {
 		sql = `
 			UPDATE keyway.runs r SET lease_until = @lease_until FROM held
 			WHERE r.run_id = held.run_id AND r.attempt = held.attempt AND r.status = 'RUNNING'
-			RETURNING r.run_id, r.cancel_requested`
+			RETURNING r.run_id, r.attempt, r.cancel_requested`
 	}
 	runs, attempts := make([]uuid.UUID, len(held)), make([]int32, len(held))
-	missing := map[uuid.UUID]bool{}
+	missing := map[Held]bool{}
 	for i, h := range held {
-		runs[i], attempts[i], missing[h.RunID] = h.RunID, int32(h.Attempt), renew
+		runs[i], attempts[i], missing[h] = h.RunID, int32(h.Attempt), renew
 	}
 	rows, err := db.pool.Query(ctx, db.text(`WITH held AS (SELECT * FROM unnest(@runs::uuid[], @attempts::integer[]) AS h (run_id, attempt)) `+sql),
 		pgx.NamedArgs{"runs": runs, "attempts": attempts, "lease_until": now.Add(Lease)})
 	if err != nil {
 		return nil, nil, fmt.Errorf("pulse: %w", kindOf(err))
 	}
-	var id uuid.UUID
+	var h Held
 	var asked bool
-	_, err = pgx.ForEachRow(rows, []any{&id, &asked}, func() error {
-		if missing[id] = false; asked {
-			cancel = append(cancel, id)
+	_, err = pgx.ForEachRow(rows, []any{&h.RunID, &h.Attempt, &asked}, func() error {
+		if missing[h] = false; asked {
+			cancel = append(cancel, h)
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("pulse: %w", kindOf(err))
 	}
-	for id, gone := range missing {
+	for h, gone := range missing {
 		if gone {
-			lost = append(lost, id)
+			lost = append(lost, h)
 		}
 	}
 	return cancel, lost, nil

@@ -268,10 +268,10 @@ func TestACancelIsSeenByWhoCarriesTheRun(t *testing.T) {
 	}
 	for _, renew := range []bool{false, true} {
 		got, lost, err := db.Pulse(t.Context(), []store.Held{held(running), held(ended)}, day, renew)
-		if diff := cmp.Diff([]uuid.UUID{running.RunID}, got); err != nil || diff != "" {
+		if diff := cmp.Diff([]store.Held{held(running)}, got); err != nil || diff != "" {
 			t.Errorf("renew %t: %v %s", renew, err, diff)
 		}
-		if want := map[bool][]uuid.UUID{true: {ended.RunID}}[renew]; !cmp.Equal(want, lost) {
+		if want := map[bool][]store.Held{true: {held(ended)}}[renew]; !cmp.Equal(want, lost) {
 			t.Errorf("renew %t: lost are %v", renew, lost)
 		}
 	}
