@@ -19,6 +19,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/config/yamlfile"
 	"github.com/keyway-agents/keyway/shared/edge"
+	"github.com/keyway-agents/keyway/shared/lambdahttp/lambdatest"
 	"github.com/keyway-agents/keyway/shared/token"
 )
 
@@ -36,17 +37,10 @@ func testMain(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	bootstrap = filepath.Join(dir, "bootstrap")
-	if out, err := compile(bootstrap); err != nil {
-		panic(string(out))
+	if err := lambdatest.Build(".", bootstrap); err != nil {
+		panic(err)
 	}
 	return m.Run()
-}
-
-// compile builds the program as the Makefile does; env may name another machine.
-func compile(to string, env ...string) ([]byte, error) {
-	cmd := exec.Command("go", "build", "-trimpath", "-tags", "lambda.norpc,nethttpomithttp2", "-ldflags", "-s -w", "-o", to, ".")
-	cmd.Env = append(append(os.Environ(), "CGO_ENABLED=0"), env...)
-	return cmd.CombinedOutput()
 }
 
 // document is the canonical JSON of the per-agent-permissions document.
@@ -63,8 +57,8 @@ func document(t *testing.T) string {
 	return string(data)
 }
 
-// deployed is a directory with this keyway.json.
-func deployed(t *testing.T, keyway string) string {
+// artifact is a directory with this keyway.json.
+func artifact(t *testing.T, keyway string) string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "keyway.json"), []byte(keyway), 0o600); err != nil {
@@ -99,7 +93,7 @@ func request(t *testing.T, authorization string) []byte {
 
 func TestAGenuineTokenGetsItsPolicyAndItsContext(t *testing.T) {
 	t.Parallel()
-	l := start(t, deployed(t, document(t)), "JWT_VERIFICATION_KEY="+key)
+	l := start(t, artifact(t, document(t)), "JWT_VERIFICATION_KEY="+key)
 	answer := l.policy(request(t, "Bearer "+sign(t, time.Hour, "agents:web-search-agent:run")))
 	const api = "arn:aws:execute-api:us-east-1:123456789012:s4x3opwd6i/test/"
 	want := []events.IAMPolicyStatement{{Action: []string{"execute-api:Invoke"}, Effect: "Allow", Resource: []string{
@@ -120,17 +114,30 @@ func TestAGenuineTokenGetsItsPolicyAndItsContext(t *testing.T) {
 
 func TestATokenThatMayDoNothingIsDenied(t *testing.T) {
 	t.Parallel()
-	l := start(t, deployed(t, document(t)), "JWT_VERIFICATION_KEY="+key)
+	l := start(t, artifact(t, document(t)), "JWT_VERIFICATION_KEY="+key)
 	statements := l.policy(request(t, sign(t, time.Hour))).PolicyDocument.Statement
 	if len(statements) != 1 || statements[0].Effect != "Deny" || !strings.HasSuffix(statements[0].Resource[0], "/test/*") {
 		t.Errorf("%+v", statements)
 	}
 }
 
+// What only runs and the store need is not asked for, nor what only the operator's
+// own program knows.
+func TestVariablesOfWhatTheAuthorizerNeverUsesMayBeUnset(t *testing.T) {
+	t.Parallel()
+	dir := artifact(t, `{"agents":[{"id":"a","instructions":"${TELL}","model":{"api_key":"${OPENAI_API_KEY}","base_url":"${BASE}","id":"${MODEL}","provider":"openai"},`+
+		`"tools":["of_our_own",{"mcp":{"headers":{"X-Key":"${TOKEN}"},"url":"${MCP}"}}]}],"auth":{"keys":["${JWT_VERIFICATION_KEY}"]},`+
+		`"database":{"url":"${DATABASE_URL}"},"id":"os","name":"${NAME}"}`)
+	l := start(t, dir, "JWT_VERIFICATION_KEY="+key)
+	if s := l.policy(request(t, sign(t, time.Hour, "agents:a:run"))).PolicyDocument.Statement; len(s) != 1 || s[0].Effect != "Allow" {
+		t.Errorf("%+v", s)
+	}
+}
+
 // API Gateway answers 401 to this text alone, and 500 to every other.
 func TestARefusedTokenIsUnauthorizedAndTheFunctionGoesOn(t *testing.T) {
 	t.Parallel()
-	l := start(t, deployed(t, document(t)), "JWT_VERIFICATION_KEY="+key)
+	l := start(t, artifact(t, document(t)), "JWT_VERIFICATION_KEY="+key)
 	raw := sign(t, time.Hour, "agent_os:admin")
 	for name, event := range map[string][]byte{
 		"expired":       request(t, "Bearer "+sign(t, -time.Hour, "agent_os:admin")),
@@ -149,20 +156,16 @@ func TestARefusedTokenIsUnauthorizedAndTheFunctionGoesOn(t *testing.T) {
 	if got := l.policy(request(t, raw)); len(got.PolicyDocument.Statement[0].Resource) < 15 {
 		t.Errorf("afterwards an administrator gets %+v", got.PolicyDocument)
 	}
-	if strings.Contains(l.stderr.String(), raw) {
+	if strings.Contains(l.Stderr.String(), raw) {
 		t.Error("a token is in the log")
 	}
 }
 
 func TestTheConfigurationLiesBesideTheProgram(t *testing.T) {
 	t.Parallel()
-	dir := deployed(t, document(t))
-	data, err := os.ReadFile(bootstrap)
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := artifact(t, document(t))
 	program := filepath.Join(dir, "bootstrap")
-	if err := os.WriteFile(program, data, 0o700); err != nil {
+	if err := os.Link(bootstrap, program); err != nil { // a copy might still be open for writing in a process just forked
 		t.Fatal(err)
 	}
 	l := startProgram(t, program, "JWT_VERIFICATION_KEY="+key)
@@ -173,7 +176,7 @@ func TestTheConfigurationLiesBesideTheProgram(t *testing.T) {
 
 func TestAKeyFileLiesBesideItToo(t *testing.T) {
 	t.Parallel()
-	dir := deployed(t, `{"id":"os","auth":{"algorithms":["ES256"],"keys":[{"jwks_file":"keys.json"}]},"agents":[{"id":"a","model":"demo:x"}]}`)
+	dir := artifact(t, `{"id":"os","auth":{"algorithms":["ES256"],"keys":[{"jwks_file":"keys.json"}]},"agents":[{"id":"a","model":"demo:x"}]}`)
 	keys, err := token.GenerateKeys("ES256", rand.Reader)
 	if err == nil {
 		err = os.WriteFile(filepath.Join(dir, "keys.json"), keys, 0o600)
@@ -210,7 +213,7 @@ func TestAFunctionThatMustNotStartSaysWhy(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			faults, stderr := refusedStart(t, deployed(t, row.keyway), row.env...)
+			faults, stderr := refusedStart(t, artifact(t, row.keyway), row.env...)
 			if len(faults) != len(row.want) {
 				t.Fatalf("%q, want %q", faults, row.want)
 			}
@@ -225,7 +228,7 @@ func TestAFunctionThatMustNotStartSaysWhy(t *testing.T) {
 		})
 	}
 	faults, _ := refusedStart(t, t.TempDir())
-	if len(faults) != 1 || !strings.HasSuffix(faults[0], "keyway.json: no such file or directory; it is the canonical JSON of keyway.yaml, and lies beside the program") {
+	if len(faults) != 1 || !strings.HasSuffix(faults[0], "keyway.json: no such file or directory; it is the canonical JSON of keyway.yaml, and lies beside the program: see keyway build") {
 		t.Errorf("without keyway.json: %q", faults)
 	}
 }
@@ -256,8 +259,8 @@ func TestTheProgramIsSmallAndLinksNothingHeavy(t *testing.T) {
 	t.Parallel()
 	const most = 7_000_000
 	file := filepath.Join(t.TempDir(), "bootstrap")
-	if out, err := compile(file, "GOOS=linux", "GOARCH=arm64"); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	if err := lambdatest.Build(".", file, "GOOS=linux", "GOARCH=arm64"); err != nil {
+		t.Fatal(err)
 	}
 	info, err := os.Stat(file)
 	if err != nil {

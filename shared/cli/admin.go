@@ -16,6 +16,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/scope"
 	"github.com/keyway-agents/keyway/shared/store/migrations"
+	"github.com/keyway-agents/keyway/shared/wiring"
 )
 
 // configCmd holds the commands about keyway.yaml.
@@ -189,8 +190,8 @@ func (versionCmd) Help() string {
 // Run prints it.
 func (versionCmd) Run(e env) error {
 	if e.cli.JSON {
-		return printJSON(e.out, map[string]string{"version": version, "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH})
+		return printJSON(e.out, map[string]string{"version": wiring.Version, "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH})
 	}
-	_, err := fmt.Fprintf(e.out, "keyway %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	_, err := fmt.Fprintf(e.out, "keyway %s %s %s/%s\n", wiring.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	return err
 }

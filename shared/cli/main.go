@@ -27,9 +27,6 @@ import (
 	"github.com/keyway-agents/keyway/shared/tool/builtin"
 )
 
-// version is set when a release is built.
-var version = "0.1.0-dev"
-
 // Exit codes besides 0: a failure, a mistake in use or configuration, a denial.
 const (
 	exitFailure = 1
@@ -52,6 +49,7 @@ type cli struct {
 	Diff      diffCmd    `cmd:"" help:"Tell what a changed keyway.yaml would allow and refuse of what was asked."`
 	Routes    routesCmd  `cmd:"" help:"List the routes and the scopes they need."`
 	Migrate   migrateCmd `cmd:"" help:"Bring the database schema up to date."`
+	Build     buildCmd   `cmd:"" help:"Write keyway.json into what is deployed."`
 	ConfigCmd configCmd  `cmd:"" name:"config" help:"Check keyway.yaml."`
 	Version   versionCmd `cmd:"" help:"Print the version."`
 

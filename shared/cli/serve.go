@@ -211,7 +211,7 @@ func (s *server) openDatabase(ctx context.Context, cfg *config.Config) (closeDB 
 func (s *server) apply(p prepared) {
 	p.authorizer.Log = authz.NewLog(s.decided, p.cfg.Digest)
 	service := wiring.All(wiring.Parts{
-		Config: p.cfg, Policy: p.authorizer.Policy, Agents: p.agents, DB: s.db, Queue: s.queue, Log: s.log, Version: version, Started: s.started,
+		Config: p.cfg, Policy: p.authorizer.Policy, Agents: p.agents, DB: s.db, Queue: s.queue, Log: s.log, Version: wiring.Version, Started: s.started,
 		Decisions: p.authorizer.Log,
 	})
 	s.runners = append(s.runners, service.Runner)

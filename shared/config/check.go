@@ -42,6 +42,9 @@ func (d *decoder) checkDatabase(db *Database) {
 		db.URL, from = URL(value), "from $DATABASE_URL "
 	}
 	scheme, rest, ok := strings.Cut(string(db.URL), "://")
+	if db.URL != "" {
+		db.Secret = "" // the nearer one counts
+	}
 	switch {
 	case db.URL == "":
 	case !ok || !slices.Contains(pythonSchemes, scheme):
@@ -54,6 +57,25 @@ func (d *decoder) checkDatabase(db *Database) {
 	}
 	if strings.HasPrefix(db.Schema, "pg_") {
 		d.fault("database.schema", "begins with pg_, which PostgreSQL keeps for itself", "use another name")
+	}
+}
+
+// secretARN is the form of a secret's ARN.
+var secretARN = onFirstUse(secretPattern)
+
+// surroundings reads what only a function's environment says: where the address is
+// kept, and that AWS's tokens stand in for a password.
+func (d *decoder) surroundings(db *Database) {
+	db.Secret, _ = d.Lookup("DATABASE_SECRET")
+	if db.Secret != "" && !secretARN().MatchString(db.Secret) {
+		d.fault("database.url", "waits for $DATABASE_SECRET, which is not the ARN of a secret", "set it to one like arn:aws:secretsmanager:eu-central-1:123456789012:secret:database-AbCdEf")
+	}
+	switch iam, _ := d.Lookup("DATABASE_IAM"); iam {
+	case "true":
+		db.IAM = true
+	case "", "false":
+	default:
+		d.fault("database", fmt.Sprintf("$DATABASE_IAM is %q", iam), "set it to true or false")
 	}
 }
 
@@ -103,7 +125,7 @@ func (d *decoder) checkTools(path string, tools []Tool) {
 		case t.MCP != nil:
 			d.checkURL(at+".mcp.url", string(t.MCP.URL))
 			d.checkHeaders(at+".mcp.headers", t.MCP.Headers)
-		case t.Name != "" && !slices.Contains(d.Tools, t.Name):
+		case t.Name != "" && !slices.Contains(d.Tools, t.Name) && !d.without(Runs):
 			d.fault(at, fmt.Sprintf("is not a built-in tool: %q", t.Name), suggest(t.Name, d.Tools))
 		case t.Name != "" && slices.Contains(tools[:i], t):
 			d.fault(at, fmt.Sprintf("is listed twice: %q", t.Name), "keep one of them")

@@ -88,11 +88,20 @@ type CORS struct {
 	Origins []string `json:"origins" absent:"AgentOS's list locally, none in the cloud" example:"[http://localhost:3000]" doc:"Origins as scheme://host[:port]; never \"*\"."`
 }
 
+// secretPattern is the form of a secret's ARN.
+const secretPattern = `^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:.+$`
+
 // Database says where data is kept. URL is empty when neither the file nor
 // $DATABASE_URL names one, and starts with postgresql:// otherwise.
 type Database struct {
 	URL    URL    `json:"url" absent:"$DATABASE_URL, else the embedded PostgreSQL" example:"${DATABASE_URL}" doc:"A PostgreSQL address. The forms of the Python world, such as postgresql+psycopg://, are accepted."`
 	Schema string `json:"schema" default:"keyway" pattern:"^[a-z_][a-z0-9_]{0,62}$" doc:"The schema that holds the tables. It belongs to one OS."`
+
+	// Secret is $DATABASE_SECRET, the ARN of the secret that holds the address; empty
+	// when URL is known.
+	Secret string `json:"-"`
+	// IAM is $DATABASE_IAM: each connection's password is a token of AWS's.
+	IAM bool `json:"-"`
 }
 
 // Egress says what model-chosen addresses may reach besides public ones.

@@ -165,12 +165,15 @@ func (d *decoder) absent(path string, f reflect.StructField, v reflect.Value) {
 	if d.declared(path) && d.c.Unset[path] == "" {
 		return
 	}
+	name, waits := d.c.Unset[path]
 	if f.Tag.Get("required") == "true" {
 		what := "is missing"
-		if name, ok := d.c.Unset[path]; ok {
+		if waits {
 			what = "is required, but ${" + name + "} is not set"
 		}
-		d.fault(path, what, "add "+f.Tag.Get("json")+": "+f.Tag.Get("example"))
+		if !waits || !d.needless(path) {
+			d.fault(path, what, "add "+f.Tag.Get("json")+": "+f.Tag.Get("example"))
+		}
 	} else if text, ok := f.Tag.Lookup("default"); ok {
 		d.value(path, defaultNode(f.Type, text), v, f.Tag)
 	} else if v.Kind() == reflect.Struct {
@@ -178,9 +181,11 @@ func (d *decoder) absent(path string, f reflect.StructField, v reflect.Value) {
 	}
 }
 
-// declared reports whether the file may leave the list out, since there are agents
-// outside it.
-func (d *decoder) declared(path string) bool { return path == "agents" && len(d.Agents) > 0 }
+// declared reports whether the file may leave the list out: there are agents outside
+// it, or may be.
+func (d *decoder) declared(path string) bool {
+	return path == "agents" && (len(d.Agents) > 0 || d.without(Runs))
+}
 
 // defaultNode is a default tag as if the file had it, so that it is checked as well.
 func defaultNode(t reflect.Type, s string) *node {

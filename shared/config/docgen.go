@@ -32,6 +32,8 @@ agents:
 empty is a fault when serving. With ` + "`--dev`" + ` the value counts as not written instead, except in
 ` + "`scope_mappings`" + `, where leaving out a scope would open a route.
 
+**In a Lambda function** the file is ` + "`keyway.json`" + `, which ` + "`keyway build`" + ` makes of it: canonical, with variables as written.
+
 **Not served yet.** This page and the schema already describe ` + "`tools`, `limits`, `update_memory_on_run`" + `
 and the providers besides ` + "`openai`, `openai-responses`" + ` and
 ` + "`demo`" + `. A file that uses one of them is refused, at its line, so that nobody

@@ -24,6 +24,10 @@ type Options struct {
 	// MatchesRoute tells whether a scope mapping matches any route that may be
 	// mapped; nil leaves that unchecked.
 	MatchesRoute func(method, pattern string) bool
+	// Without are the parts that the program does not act on. A value there whose
+	// variable is unset counts as not written, and what only an operator's own program
+	// knows, its tools and agents, is not asked for; all else is checked.
+	Without []Part
 	// Dir is where relative jwks_file paths start; "" leaves them as written.
 	Dir string
 	// Check finds faults that only the caller can know of; they are told with the
@@ -51,6 +55,7 @@ func Parse(data []byte, o Options) (*Config, []Fault) {
 		d.fault(path, "is written twice", "keep one of them")
 	}
 	d.c.Digest = Digest(root.canonical())
+	d.surroundings(&d.c.Database)
 	d.expand("", root)
 	d.value("", root, reflect.ValueOf(d.c).Elem(), "")
 	d.checkAuth(&d.c.Auth)
@@ -64,15 +69,18 @@ func Parse(data []byte, o Options) (*Config, []Fault) {
 	if len(d.faults) > 0 {
 		return nil, d.faults
 	}
-	d.c.complete(o.Dir)
+	d.c.complete(o.Dir, !d.without(Keys))
 	d.c.Agents = append(d.c.Agents, o.Agents...)
 	return d.c, nil
 }
 
 // complete drops list elements that wait for a variable (checked before, so that
-// paths still counted them) and fills what depends on other fields or on dir.
-func (c *Config) complete(dir string) {
-	c.Auth.Keys = slices.DeleteFunc(c.Auth.Keys, Key.waits)
+// paths still counted them) and fills what depends on other fields or on dir. Without
+// keys, they stay as they are.
+func (c *Config) complete(dir string, keys bool) {
+	if keys { // whose keys they are not counts all the same: see SeveralIssuers
+		c.Auth.Keys = slices.DeleteFunc(c.Auth.Keys, Key.waits)
+	}
 	for i := range c.Auth.Keys {
 		if file := &c.Auth.Keys[i].JWKSFile; *file != "" && dir != "" && !filepath.IsAbs(*file) {
 			*file = filepath.Join(dir, *file)
@@ -146,7 +154,7 @@ func (d *decoder) variable(path string, n *node, match string) string {
 		d.c.Unset[path] = name
 	default:
 		n.kind = faultyKind
-		d.fault(path, match+" is not set or empty", "set "+name+", or write $${ where a plain ${ is meant")
+		d.fault(path, match+" is not set or empty", d.set(name)+", or write $${ where a plain ${ is meant")
 	}
 	return ""
 }
@@ -154,5 +162,11 @@ func (d *decoder) variable(path string, n *node, match string) string {
 // mayBeUnset excepts the file as a whole, and the scope mappings: leaving one of
 // their scopes out would open the route to more callers.
 func (d *decoder) mayBeUnset(path string) bool {
-	return strings.HasSuffix(path, apiKeySuffix) || d.Dev && path != "" && !strings.HasPrefix(path, mappingsPath)
+	switch {
+	case strings.HasSuffix(path, apiKeySuffix) || d.needless(path):
+		return true
+	case path == "database.url" && d.c.Database.Secret != "": // the secret holds it
+		return true
+	}
+	return d.Dev && path != "" && !strings.HasPrefix(path, mappingsPath)
 }

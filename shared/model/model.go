@@ -31,6 +31,18 @@ type Description struct {
 	Family   string // as in metrics: "OpenAI Chat"
 }
 
+// Describe is how the model that a provider serves under id describes itself, for
+// programs that link no vendor.
+func Describe(provider, id string) Description {
+	d := map[string]Description{
+		"openai":           {Name: "OpenAIChat", Provider: "OpenAI", Family: "OpenAI Chat"},
+		"openai-responses": {Name: "OpenAIResponses", Provider: "OpenAI", Family: "OpenAI Responses"},
+		"demo":             {Name: "Demo", Provider: "Demo", Family: "Demo"},
+	}[provider]
+	d.ID = id
+	return d
+}
+
 // Role is who speaks in a Message.
 type Role string
 

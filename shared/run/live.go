@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/store"
 )
 
@@ -49,11 +50,20 @@ func newLive(db *store.DB, log *slog.Logger, now func() time.Time) *live {
 	return &live{db: db, log: log, now: now, runs: map[store.Held]entry{}}
 }
 
-// enter makes a run stoppable: by cancel and by the pulse. leave must be called at
-// its end.
+// errOver ends a run with the time of the process that carries it.
+var errOver = fault.Public(fault.Internal, "The run did not fit into the time that this server has for a request", nil)
+
+// enter makes a run stoppable: by cancel, by the pulse and by ctx's deadline, but not
+// by the end of ctx before that: a client that leaves stops no run. leave must be
+// called at its end.
 func (l *live) enter(ctx context.Context, t *turn) (_ context.Context, leave func()) {
 	held := t.held()
-	ctx, cancelRun := context.WithCancelCause(ctx)
+	deadline, limited := ctx.Deadline()
+	ctx, cancelRun := context.WithCancelCause(context.WithoutCancel(ctx))
+	over := func() {}
+	if limited {
+		ctx, over = context.WithDeadlineCause(ctx, deadline, errOver)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.runs[held] = entry{cancelRun, t.events, t.start}
@@ -62,6 +72,7 @@ func (l *live) enter(ctx context.Context, t *turn) (_ context.Context, leave fun
 		go l.pulse(l.stop) // #nosec G118 -- it outlives the run that started it
 	}
 	return ctx, func() {
+		over()
 		cancelRun(nil)
 		l.mu.Lock()
 		defer l.mu.Unlock()

@@ -121,7 +121,7 @@ func (r *Runner) Continue(ctx context.Context, v store.Viewer, q store.RunQuery,
 			return
 		}
 		t.listen(yield)
-		ctx, leave := r.live.enter(context.WithoutCancel(ctx), t)
+		ctx, leave := r.live.enter(ctx, t)
 		defer leave()
 		ctx, stop := t.limited(ctx)
 		defer stop()

@@ -45,14 +45,14 @@ type Runner struct {
 	admit  func(Caller) error
 }
 
-// Options of a Runner; all are required.
+// Options of a Runner; all but Queue are required.
 type Options struct {
 	DB     *store.DB
 	Agents []Agent
 	Log    *slog.Logger
 	Now    func() time.Time
 	NewID  func() uuid.UUID
-	Queue  queue.Queue        // of the runs that wait; whoever receives one calls Take
+	Queue  queue.Queue        // of the runs that wait; whoever receives one calls Take. nil: they are carried here at once
 	Admit  func(Caller) error // decides again about a run that is taken up; its fault.Detail is told
 }
 
@@ -100,8 +100,8 @@ type Event struct {
 
 // Run runs an agent and yields its events. Once the first event is out the run
 // is recorded, and it goes on to its end even when the consumer stops listening
-// or ctx is cancelled: only Cancel and the agent's timeout stop it. When the process
-// ends, another one takes it up.
+// or ctx is cancelled: only Cancel, the agent's timeout and ctx's deadline stop it.
+// When the process ends, another one takes it up.
 //
 // An error without an event comes first and alone: nothing ran (fault.NotFound:
 // no such agent; fault.Unavailable: the database). An error beside an event is
@@ -119,7 +119,7 @@ func (r *Runner) Run(ctx context.Context, in Input) iter.Seq2[Event, error] {
 			return
 		}
 		t.listen(yield)
-		ctx, leave := r.live.enter(context.WithoutCancel(ctx), t)
+		ctx, leave := r.live.enter(ctx, t)
 		defer leave()
 		r.carry(ctx, t)
 	}
@@ -136,7 +136,7 @@ func (r *Runner) Start(ctx context.Context, in Input) (wire.Accepted, error) {
 	if err := r.record(ctx, t); err != nil {
 		return wire.Accepted{}, err
 	}
-	if err := r.queue.Enqueue(ctx, t.row.RunID); err != nil { // it is accepted all the same: Requeue finds what no queue has
+	if err := r.enqueue(ctx, t.row.RunID); err != nil { // it is accepted all the same: Requeue finds what no queue has
 		r.log.WarnContext(ctx, "a run can't be enqueued yet", "run_id", t.row.RunID, "err", err)
 	}
 	return wire.Accepted{RunID: t.row.RunID.String(), SessionID: t.row.SessionID, Status: wire.StatusPending}, nil

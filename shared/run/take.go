@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -19,20 +20,18 @@ const MaxAttempts = 3
 // Take makes a run that waits this process's own: of several who try, one succeeds,
 // and until its lease is over nobody else can. carry takes it to its end; it is nil
 // when there is nothing (more) to do: the run doesn't wait, or was ended here, since
-// it was cancelled, is no longer allowed, or killed its process too often.
+// it was cancelled, is no longer allowed, or killed its process too often. Of ctx only
+// the deadline counts once the run is taken.
 func (r *Runner) Take(ctx context.Context, id uuid.UUID) (carry func(), err error) {
 	row, taken, err := r.db.TakeRun(ctx, id, r.clock())
 	if err != nil || !taken {
 		return nil, err
 	}
-	ctx = context.WithoutCancel(ctx)
 	t, known := r.turnOf(row)
 	at, began, err := t.restore()
 	switch {
 	case row.CancelRequested:
-		cancelled, cancel := context.WithCancelCause(ctx)
-		cancel(errCancelled)
-		ctx, err = cancelled, errCancelled
+		err = errCancelled
 	case err != nil:
 	case row.Attempt > MaxAttempts:
 		err = fault.Public(fault.Internal, fmt.Sprintf("The server stopped %d times while this run was in progress; it is not tried again", MaxAttempts), nil)
@@ -42,7 +41,12 @@ func (r *Runner) Take(ctx context.Context, id uuid.UUID) (carry func(), err erro
 		err = r.admitted(row.Caller)
 	}
 	if err != nil {
-		t.end(ctx, err)
+		ended, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+		if errors.Is(err, errCancelled) {
+			cancel(err)
+		}
+		t.end(ended, err)
+		cancel(nil)
 		return nil, nil
 	}
 	ctx, leave := r.live.enter(ctx, t)
@@ -98,11 +102,23 @@ func (r *Runner) Requeue(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	for _, id := range ids {
-		if err := r.queue.Enqueue(ctx, id); err != nil {
+		if err := r.enqueue(ctx, id); err != nil {
 			return len(ids), err // the rest counts as lost by the queue after a while
 		}
 	}
 	return len(ids), nil
+}
+
+// enqueue has a run that waits taken by somebody; without a queue that is this process.
+func (r *Runner) enqueue(ctx context.Context, id uuid.UUID) error {
+	if r.queue != nil {
+		return r.queue.Enqueue(ctx, id)
+	}
+	carry, err := r.Take(ctx, id)
+	if carry != nil {
+		go carry()
+	}
+	return err
 }
 
 // clock is the time as the database keeps it.

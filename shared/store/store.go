@@ -10,6 +10,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -36,11 +38,15 @@ type DB struct {
 	sql    sync.Map // query as written → for this schema
 }
 
-// Options of a DB. URL and Schema are required.
+// Options of a DB. Schema is required, and URL or Address.
 type Options struct {
 	URL      string
 	Schema   string
 	MaxConns int32 // 0: pgx's own choice
+	// Address tells the URL for each connection, where it is kept elsewhere; it may change.
+	Address func(context.Context) (string, error)
+	// Password makes the password of a connection to endpoint, host:port; nil: the URL's.
+	Password func(ctx context.Context, endpoint, user string) (string, error)
 }
 
 // Open prepares a pool; it doesn't connect yet. A URL that can't be read is
@@ -48,17 +54,58 @@ type Options struct {
 func Open(o Options) (*DB, error) {
 	c, err := pgxpool.ParseConfig(o.URL)
 	if err != nil {
-		return nil, fault.Public(fault.Invalid, "the database URL can't be read; it looks like postgres://user:password@host:5432/database", nil)
+		return nil, errURL
 	}
 	if o.MaxConns > 0 {
 		c.MaxConns = o.MaxConns
 	}
 	c.MaxConnIdleTime = 5 * time.Minute
+	c.BeforeConnect = o.beforeConnect
+	asleep(c)
 	pool, err := pgxpool.NewWithConfig(context.Background(), c)
 	if err != nil {
 		return nil, fmt.Errorf("database pool: %w", err)
 	}
 	return &DB{pool: pool, schema: o.Schema}, nil
+}
+
+var errURL = fault.Public(fault.Invalid, "the database URL can't be read; it looks like postgres://user:password@host:5432/database", nil)
+
+// beforeConnect finds out where to and how, if the URL doesn't say.
+func (o Options) beforeConnect(ctx context.Context, c *pgx.ConnConfig) error {
+	if o.Address != nil {
+		url, err := o.Address(ctx)
+		if err != nil {
+			return err
+		}
+		kept, err := pgx.ParseConfig(url)
+		if err != nil {
+			return errURL
+		}
+		*c = *kept
+	}
+	if o.Password == nil {
+		return nil
+	}
+	password, err := o.Password(ctx, net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port))), c.User)
+	c.Password = password
+	return err
+}
+
+// asleep makes the pool try a connection before its use when the process may have
+// been frozen meanwhile. The pool itself goes by a clock that stands still with the
+// process; the time of day doesn't.
+func asleep(c *pgxpool.Config) {
+	const used = "keyway.used"
+	c.AfterRelease = func(conn *pgx.Conn) bool {
+		conn.PgConn().CustomData()[used] = time.Now().Round(0)
+		return true
+	}
+	c.ShouldPing = func(_ context.Context, p pgxpool.ShouldPingParams) bool {
+		last, ok := p.Conn.PgConn().CustomData()[used].(time.Time)
+		return ok && time.Now().Round(0).Sub(last) > time.Second
+	}
+	c.PingTimeout = 2 * time.Second // nobody may be there to say that a connection is gone
 }
 
 // Close releases the connections.
@@ -204,6 +251,9 @@ func kindOf(err error) error {
 		return fault.Public(fault.Invalid, "The request holds text or numbers that can't be stored", err)
 	case "54": // a limit of PostgreSQL, such as 256 MB of jsonb
 		return fault.Public(fault.TooLarge, "The request holds more than can be stored", err)
+	}
+	if pg.Code[:2] == "28" || pg.Code == "3D000" { // the user, the password, the database's name
+		return fault.Public(fault.Unavailable, "The database refuses this server; check database.url (or DATABASE_URL)", err)
 	}
 	if pg.Code == "42P01" || pg.Code == "3F000" { // no such table, no such schema
 		return fault.Public(fault.Unavailable, "The database schema is missing; run keyway migrate", err)

@@ -40,14 +40,27 @@ type vault struct {
 	arn, region, endpoint string
 }
 
-// secretFetcher reads keys that AWS Secrets Manager keeps. A secret whose text is no
-// key counts as not fetched: unlike an empty set, it is nobody's intention.
-func (o Options) secretFetcher(s KeySource, methods map[string]jwt.SigningMethod) (func(context.Context) ([]key, error), error) {
-	parts := secretARN().FindStringSubmatch(s.Secret)
-	if parts == nil {
-		return nil, errors.New("not the ARN of a secret; it is like arn:aws:secretsmanager:eu-central-1:123456789012:secret:jwt-AbCdEf")
+// ReadSecret is the text of a secret that AWS Secrets Manager keeps, a key or not. Of o
+// it uses Now, Lookup and HTTP. The errors say what to do.
+func ReadSecret(ctx context.Context, arn string, o Options) (string, error) {
+	at, err := o.vault(arn)
+	if err != nil {
+		return "", err
 	}
-	at := vault{o, s.Secret, parts[2], o.env("AWS_ENDPOINT_URL_SECRETS_MANAGER")}
+	text, err := at.get(ctx)
+	if err != nil {
+		return "", fmt.Errorf("AWS Secrets Manager in %s: %w", at.region, err)
+	}
+	return text, nil
+}
+
+// vault finds out where a secret is kept.
+func (o Options) vault(arn string) (at vault, err error) {
+	parts := secretARN().FindStringSubmatch(arn)
+	if parts == nil {
+		return at, errors.New("not the ARN of a secret; it is like arn:aws:secretsmanager:eu-central-1:123456789012:secret:jwt-AbCdEf")
+	}
+	at = vault{o, arn, parts[2], o.env("AWS_ENDPOINT_URL_SECRETS_MANAGER")}
 	if at.endpoint == "" {
 		at.endpoint = o.env("AWS_ENDPOINT_URL")
 	}
@@ -56,7 +69,17 @@ func (o Options) secretFetcher(s KeySource, methods map[string]jwt.SigningMethod
 	}
 	u, err := url.Parse(at.endpoint)
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return nil, fmt.Errorf("no address of Secrets Manager in partition %s; set AWS_ENDPOINT_URL_SECRETS_MANAGER to https://host", parts[1])
+		return at, fmt.Errorf("no address of Secrets Manager in partition %s; set AWS_ENDPOINT_URL_SECRETS_MANAGER to https://host", parts[1])
+	}
+	return at, nil
+}
+
+// secretFetcher reads keys that AWS Secrets Manager keeps. A secret whose text is no
+// key counts as not fetched: unlike an empty set, it is nobody's intention.
+func (o Options) secretFetcher(s KeySource, methods map[string]jwt.SigningMethod) (func(context.Context) ([]key, error), error) {
+	at, err := o.vault(s.Secret)
+	if err != nil {
+		return nil, err
 	}
 	return func(ctx context.Context) (keys []key, err error) {
 		text, err := at.get(ctx)

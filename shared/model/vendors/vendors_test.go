@@ -169,3 +169,20 @@ func TestSpeaksKnowsWhatOpenOpens(t *testing.T) {
 		}
 	}
 }
+
+// Functions that link no vendor show the same of a model as those that run it.
+func TestModelsAreDescribedAlikeWithoutTheirVendor(t *testing.T) {
+	t.Parallel()
+	for _, provider := range []string{"openai", "openai-responses", "anthropic", "bedrock", "demo"} {
+		if !vendors.Speaks(provider) {
+			continue
+		}
+		m, err := vendors.Open(config.Model{Provider: provider, ID: "x", APIKey: "k"}, env(map[string]string{"AWS_REGION": "eu-central-1"}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(m.Describe(), model.Describe(provider, "x")); diff != "" {
+			t.Errorf("%s: %s", provider, diff)
+		}
+	}
+}

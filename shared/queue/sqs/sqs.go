@@ -29,7 +29,7 @@ type Queue struct {
 // AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN; AWS_REGION, where the
 // URL doesn't say; AWS_ENDPOINT_URL_SQS or AWS_ENDPOINT_URL for a server that isn't
 // AWS. A URL that is none is fault.Invalid.
-func Open(queueURL string, lookup func(string) (string, bool)) (*Queue, error) {
+func Open(queueURL string, lookup func(string) (string, bool)) (queue.Queue, error) {
 	env := func(name string) string { text, _ := lookup(name); return text }
 	u, err := url.Parse(queueURL)
 	if err != nil || u.Host == "" {

@@ -19,6 +19,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/queue"
 	"github.com/keyway-agents/keyway/shared/queue/queuetest"
 	"github.com/keyway-agents/keyway/shared/queue/sqs"
 )
@@ -94,7 +95,7 @@ func create(t *testing.T, endpoint string) string {
 	return *made.QueueUrl
 }
 
-func open(t *testing.T, url, endpoint string) *sqs.Queue {
+func open(t *testing.T, url, endpoint string) queue.Queue {
 	t.Helper()
 	q, err := sqs.Open(url, environment(endpoint))
 	if err != nil {

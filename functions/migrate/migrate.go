@@ -1,0 +1,75 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net"
+	"net/url"
+
+	"github.com/aws/aws-lambda-go/cfn"
+
+	"github.com/keyway-agents/keyway/shared/coldstart"
+	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/store/migrations"
+)
+
+// errAddress keeps what may hold a password out of every log.
+var errAddress = errors.New("the database URL can't be read; it looks like postgres://user:password@host:5432/database")
+
+// migration is the schema's way to the version of this program.
+type migration struct {
+	cfg     *config.Config
+	refused error // why there is no cfg
+}
+
+// resource answers CloudFormation. The schema stays when the stack goes: it holds the
+// data. Its name is the resource's id, so that no update replaces it.
+func (m migration) resource(ctx context.Context, e cfn.Event) (id string, data map[string]any, err error) {
+	if e.RequestType == cfn.RequestDelete {
+		return e.PhysicalResourceID, nil, nil
+	}
+	if data, err = m.run(ctx); m.cfg != nil {
+		id = m.cfg.ID + "/" + m.cfg.Database.Schema
+	}
+	return id, data, err
+}
+
+// run migrates, and tells from which version to which. The error holds PostgreSQL's.
+func (m migration) run(ctx context.Context) (map[string]any, error) {
+	if m.refused != nil {
+		return nil, m.refused
+	}
+	at, err := m.address(ctx)
+	if err != nil {
+		return nil, err
+	}
+	did, err := migrations.Run(ctx, migrations.Target{URL: at, Schema: m.cfg.Database.Schema, OSID: m.cfg.ID})
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"schema": m.cfg.Database.Schema, "from": did.From, "to": did.To}, nil
+}
+
+// address is the whole address, password included.
+func (m migration) address(ctx context.Context) (string, error) {
+	where, err := coldstart.Address(m.cfg)
+	if err != nil {
+		return "", err
+	}
+	if where.Secret != nil {
+		if where.URL, err = where.Secret(ctx); err != nil {
+			return "", err
+		}
+	}
+	if where.Password == nil {
+		return where.URL, nil
+	}
+	u, err := url.Parse(where.URL)
+	if err != nil {
+		return "", errAddress
+	}
+	password, err := where.Password(ctx, net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "5432")), u.User.Username())
+	u.User = url.UserPassword(u.User.Username(), password)
+	return u.String(), err
+}

@@ -1,0 +1,118 @@
+package functions_test
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyway-agents/keyway/shared/lambdahttp/lambdatest"
+	"github.com/keyway-agents/keyway/shared/store/storetest"
+)
+
+// migrating is a deployment's migrate function and the CloudFormation that it answers.
+type migrating struct {
+	function
+	heard chan told
+	url   string
+}
+
+// told is what CloudFormation hears.
+type told struct {
+	Status, Reason, PhysicalResourceId, LogicalResourceId string
+	Data                                                  map[string]any
+}
+
+func migrate(t *testing.T, configuration string, env ...string) migrating {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "keyway.json"), []byte(configuration), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m := migrating{heard: make(chan told, 1)}
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		var got told
+		data, err := io.ReadAll(r.Body)
+		if err == nil {
+			err = json.Unmarshal(data, &got)
+		}
+		if err != nil || r.Method != http.MethodPut {
+			t.Errorf("%s %s: %v", r.Method, data, err)
+		}
+		m.heard <- got
+	}))
+	t.Cleanup(s.Close)
+	m.url = s.URL
+	m.function = function{lambdatest.Start(t, filepath.Join(programs, "migrate"), append(env, "LAMBDA_TASK_ROOT="+dir)...), t}
+	return m
+}
+
+// resource sends CloudFormation's event and gives what comes of it.
+func (m migrating) resource(kind, id string) told {
+	m.t.Helper()
+	event, err := json.Marshal(map[string]any{
+		"RequestType": kind, "ResponseURL": m.url, "StackId": "s", "RequestId": "r", "ResourceType": "Custom::Schema", "LogicalResourceId": "Schema", "PhysicalResourceId": id,
+	})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	a := m.Invoke(event, time.Minute)
+	if body := a.Body(); a.Kind != "response" {
+		m.t.Fatalf("%s %s", a.Kind, body)
+	}
+	return <-m.heard
+}
+
+func TestADeploymentMigratesTheSchema(t *testing.T) {
+	t.Parallel()
+	m := migrate(t, keyway, "DATABASE_URL="+storetest.EmptyURL(t))
+	first := m.resource("Create", "")
+	if first.Status != "SUCCESS" || first.PhysicalResourceId != "test-os/keyway" || first.LogicalResourceId != "Schema" || first.Data["from"] != 0.0 || first.Data["to"] == 0.0 {
+		t.Errorf("%+v", first)
+	}
+	again := m.resource("Update", first.PhysicalResourceId)
+	if again.Status != "SUCCESS" || again.PhysicalResourceId != first.PhysicalResourceId || again.Data["from"] != first.Data["to"] {
+		t.Errorf("%+v", again)
+	}
+	if gone := m.resource("Delete", first.PhysicalResourceId); gone.Status != "SUCCESS" || gone.PhysicalResourceId != first.PhysicalResourceId {
+		t.Errorf("%+v", gone)
+	}
+	// The schema is still there, and the function can be asked by hand.
+	a := m.Invoke([]byte("{}"), time.Minute)
+	if body := string(a.Body()); a.Kind != "response" || !strings.Contains(body, `"from":`) || strings.Contains(body, `"from":0`) {
+		t.Errorf("%s %s", a.Kind, body)
+	}
+}
+
+// A deployment fails with what PostgreSQL, or the configuration, has to say.
+func TestADeploymentFailsWithTheReason(t *testing.T) {
+	t.Parallel()
+	other := strings.Replace(keyway, `"id":"test-os"`, `"id":"another-os"`, 1)
+	for name, row := range map[string]struct {
+		configuration, env, want string
+	}{
+		"no database":      {keyway, "DATABASE_URL=postgres://ann:hunter2@127.0.0.1:1/db", "the database can't be reached; check database.url (or DATABASE_URL): "},
+		"another OS's":     {other, "DATABASE_URL=" + storetest.URL(t), `the database schema "keyway" belongs to the OS "test-os", not to "another-os"`},
+		"no such database": {keyway, "DATABASE_URL=" + strings.Replace(storetest.URL(t), "/test_", "/none_", 1), "does not exist (SQLSTATE 3D000)"},
+		"no address":       {strings.Replace(keyway, `"database":{"url":"${DATABASE_URL}"},`, "", 1), "X=", "there is no database; set the template's parameter Database, or DATABASE_URL, or DATABASE_SECRET"},
+		"a variable":       {keyway, "AWS_LAMBDA_FUNCTION_NAME=migrate", "database.url: ${DATABASE_URL} is not set or empty; set the template's parameter DatabaseUrl, or DATABASE_URL in the function's environment"},
+		"a broken file":    {`{"id":1}`, "X=", "id: is a number"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := migrate(t, row.configuration, row.env)
+			if got := m.resource("Create", ""); got.Status != "FAILED" || !strings.Contains(got.Reason, row.want) || strings.Contains(got.Reason, "hunter2") || got.PhysicalResourceId == "" {
+				t.Errorf("%+v, want %s", got, row.want)
+			}
+			a := m.Invoke([]byte("{}"), time.Minute)
+			if body := string(a.Body()); a.Kind != "error" || !strings.Contains(body, "errorMessage") || strings.Contains(body+m.Stderr.String(), "hunter2") {
+				t.Errorf("by hand: %s %s", a.Kind, body)
+			}
+		})
+	}
+}

@@ -1,0 +1,172 @@
+package functions_test
+
+import (
+	"archive/zip"
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/keyway-agents/keyway/shared/lambdahttp/lambdatest"
+)
+
+// A function that can't start says in one line what is wrong and where to set it.
+func TestAFunctionThatCantStartNamesWhatToSet(t *testing.T) {
+	t.Parallel()
+	d := deploy(t, keyway)
+	withTool := strings.Replace(keyway, "hackernews", "of_our_own", 1)
+	for name, row := range map[string]struct {
+		function, configuration string
+		env                     []string
+		want                    string
+	}{
+		"no database":       {"sessions", keyway, nil, "database.url: ${DATABASE_URL} is not set or empty; set the template's parameter DatabaseUrl, or DATABASE_URL in the function's environment"},
+		"no secret's ARN":   {"memories", keyway, []string{"DATABASE_SECRET=mine"}, "database.url: waits for $DATABASE_SECRET, which is not the ARN of a secret; set it to one like arn:aws:"},
+		"no model's key":    {"runs", keyway, []string{"DATABASE_URL=" + d.db}, "agents[0].model: openai:gpt-4o needs an API key: set OPENAI_API_KEY"},
+		"an unknown tool":   {"runs", withTool, []string{"DATABASE_URL=" + d.db, "OPENAI_API_KEY=k"}, `agents[0].tools[0]: is not a built-in tool: "of_our_own"`},
+		"no key's ARN":      {"authorizer", keyway, nil, "auth.keys[0].secret: ${JWT_KEY_SECRET} is not set or empty; set the template's parameter JwtKeySecret, or JWT_KEY_SECRET in the function's environment"},
+		"no configuration":  {"agents", "", nil, "keyway.json: no such file or directory; it is the canonical JSON of keyway.yaml, and lies beside the program: see keyway build"},
+		"a key for anybody": {"agents", `{"agents":[{"id":"a","model":"demo:x"}],"auth":{"keys":["your-secret-key-at-least-256-bits-long"]},"id":"os"}`, nil, "with which anybody can sign"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			if row.configuration != "" {
+				if err := os.WriteFile(filepath.Join(dir, "keyway.json"), []byte(row.configuration), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cmd := exec.CommandContext(t.Context(), filepath.Join(programs, row.function))
+			cmd.Env = append(row.env, "LAMBDA_TASK_ROOT="+dir, "AWS_LAMBDA_FUNCTION_NAME=f", "AWS_LAMBDA_RUNTIME_API=127.0.0.1:1")
+			var log bytes.Buffer
+			cmd.Stderr = &log
+			err := cmd.Run()
+			var line struct{ Faults []string }
+			if cmd.ProcessState.ExitCode() != 1 || json.Unmarshal(log.Bytes(), &line) != nil || len(line.Faults) != 1 || !strings.Contains(line.Faults[0], row.want) {
+				t.Errorf("%v: %s\nwant %s", err, &log, row.want)
+			}
+		})
+	}
+}
+
+// secrets stands in for AWS Secrets Manager, which holds one text.
+func secrets(t *testing.T, text string) (env []string) {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if r.Header.Get("X-Amz-Target") != "secretsmanager.GetSecretValue" || !strings.Contains(string(body), databaseSecret) {
+			t.Errorf("%v %s", r.Header, body)
+		}
+		_ = json.NewEncoder(w).Encode(map[string]string{"SecretString": text})
+	}))
+	t.Cleanup(s.Close)
+	return []string{
+		"DATABASE_SECRET=" + databaseSecret, "AWS_ENDPOINT_URL_SECRETS_MANAGER=" + s.URL, "AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=b", "AWS_REGION=eu-central-1",
+		"LAMBDA_TASK_ROOT=", "AWS_LAMBDA_FUNCTION_NAME=f",
+	}
+}
+
+const databaseSecret = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:database-AbCdEf"
+
+func TestADatabasesAddressIsReadFromItsSecret(t *testing.T) {
+	t.Parallel()
+	d := deploy(t, keyway)
+	list := request{method: "GET", path: "/sessions?type=agent", scopes: everything}
+	run := func(env []string) function {
+		return function{lambdatest.Start(t, filepath.Join(programs, "sessions"), append(env, "LAMBDA_TASK_ROOT="+d.dir)...), t}
+	}
+	f := run(secrets(t, d.db))
+	f.ask(list).want(t, "the sessions", 200)
+	f.freeze(t, d.db)
+	f.ask(list).want(t, "with a new connection", 200)
+	// What is in the secret, and what is wrong with it, stays in the log.
+	broken := run(secrets(t, "postgres://ann:hunter2@[/db"))
+	broken.ask(list).want(t, "with a text that is no address", 503)
+	broken.Said("the database URL can't be read")
+	if log := broken.Stderr.String(); strings.Contains(log, "hunter2") {
+		t.Errorf("%s", log)
+	}
+	m := function{lambdatest.Start(t, filepath.Join(programs, "migrate"), append(secrets(t, d.db), "LAMBDA_TASK_ROOT="+d.dir)...), t}
+	a := m.Invoke([]byte("{}"), reasonable)
+	if body := a.Body(); a.Kind != "response" {
+		t.Errorf("migrate: %s", body)
+	}
+}
+
+// With DATABASE_IAM the password is a request that AWS's signer signed for the user
+// and the endpoint.
+func TestWithIAMThePasswordIsASignedRequest(t *testing.T) {
+	t.Parallel()
+	d := deploy(t, keyway)
+	password := make(chan string, 4)
+	host := postgresAskingForAPassword(t, password)
+	f := function{lambdatest.Start(t, filepath.Join(programs, "sessions"), "LAMBDA_TASK_ROOT="+d.dir, "DATABASE_URL=postgres://keyway@"+host+"/db?sslmode=disable",
+		"DATABASE_IAM=true", "AWS_ACCESS_KEY_ID=AKID", "AWS_SECRET_ACCESS_KEY=b", "AWS_SESSION_TOKEN=c", "AWS_REGION=eu-central-1"), t}
+	f.ask(request{method: "GET", path: "/sessions?type=agent", scopes: everything}).want(t, "the sessions", 503)
+	got := <-password
+	for _, want := range []string{host + "?", "Action=connect", "DBUser=keyway", "X-Amz-Credential=AKID%2F", "%2Feu-central-1%2Frds-db%2Faws4_request", "X-Amz-Security-Token=c"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %s in %s", want, got)
+		}
+	}
+}
+
+// What a cold start loads stays small, and no function but runs and worker links a
+// vendor.
+func TestFunctionsAreSmallAndLinkNothingHeavy(t *testing.T) {
+	t.Parallel()
+	heavy := regexp.MustCompile(`(?m)^(.*(goccy/go-yaml|alecthomas|openai|modelcontextprotocol|aws-sdk-go-v2/service|shared/(cli|roster|tool/builtin|model/vendors)|jackc/tern).*|net/rpc)$`)
+	for _, name := range names {
+		if name == "authorizer" { // has a test of its own
+			continue
+		}
+		most := 5_000_000
+		if name == "runs" || name == "worker" {
+			most = 12_000_000
+		}
+		file := filepath.Join(t.TempDir(), name)
+		if err := lambdatest.Build(source(name), file, "GOOS=linux", "GOARCH=arm64"); err != nil {
+			t.Fatal(err)
+		}
+		size := zipped(t, file)
+		if t.Logf("%s: %d bytes zipped, linux/arm64", name, size); size > most {
+			t.Errorf("%s: %d bytes zipped, %d more than it may have", name, size, size-most)
+		}
+		deps, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-tags", "lambda.norpc,nethttpomithttp2", source(name)).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := heavy.FindAllString(string(deps), -1)
+		if linksMuch := name == "runs" || name == "worker" || name == "migrate"; len(got) > 0 != linksMuch {
+			t.Errorf("%s links %q", name, got)
+		}
+	}
+}
+
+func zipped(t *testing.T, file string) int {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	w, err := z.Create("bootstrap")
+	if err == nil {
+		_, err = w.Write(data)
+	}
+	if err == nil {
+		err = z.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.Len()
+}

@@ -1,0 +1,67 @@
+package coldstart
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/feature/rds/auth"
+
+	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/token"
+)
+
+// Where is how the database is reached.
+type Where struct {
+	URL      string
+	Secret   func(context.Context) (string, error) // tells the URL; nil: it is known
+	Password func(ctx context.Context, endpoint, user string) (string, error)
+}
+
+// noDatabase names what the template sets.
+const noDatabase = "database.url: there is no database; set the template's parameter Database, or DATABASE_URL, or DATABASE_SECRET to the ARN of a secret that holds it"
+
+// secretPatience bounds how long a request waits for the secret of its database.
+const secretPatience = 5 * time.Second
+
+// Address finds out how the database is reached.
+func Address(cfg *config.Config) (w Where, err error) {
+	db := cfg.Database
+	switch {
+	case db.URL != "":
+		w.URL = string(db.URL)
+	case db.Secret != "":
+		w.Secret = func(ctx context.Context) (string, error) {
+			ctx, cancel := context.WithTimeout(ctx, secretPatience)
+			defer cancel()
+			text, err := token.ReadSecret(ctx, db.Secret, token.Options{Now: time.Now, Lookup: os.LookupEnv})
+			if err != nil {
+				return "", fmt.Errorf("DATABASE_SECRET: %w", err)
+			}
+			return text, nil
+		}
+	default:
+		return w, errors.New(noDatabase)
+	}
+	if db.IAM {
+		w.Password = iam
+	}
+	return w, nil
+}
+
+// iam is a password of RDS: a signed request that is good for a quarter of an hour.
+func iam(ctx context.Context, endpoint, user string) (string, error) {
+	credentials := aws.CredentialsProviderFunc(func(context.Context) (c aws.Credentials, err error) {
+		c = aws.Credentials{
+			AccessKeyID: os.Getenv("AWS_ACCESS_KEY_ID"), SecretAccessKey: os.Getenv("AWS_SECRET_ACCESS_KEY"), SessionToken: os.Getenv("AWS_SESSION_TOKEN"),
+		}
+		if c.AccessKeyID == "" || c.SecretAccessKey == "" {
+			err = errors.New("there are no AWS credentials in the environment, which DATABASE_IAM needs")
+		}
+		return c, err
+	})
+	return auth.BuildAuthToken(ctx, endpoint, os.Getenv("AWS_REGION"), user, credentials)
+}

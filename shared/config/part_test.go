@@ -1,0 +1,117 @@
+package config_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/keyway-agents/keyway/shared/config"
+)
+
+// everywhere has a variable wherever one can stand.
+var everywhere = file(
+	`"name": "${NAME}"`, `"description": "${TEXT}"`, `"auth": {"issuer": "${ISSUER}", "keys": ["${KEY}", {"secret": "${JWT_KEY_SECRET}", "issuer": "i"}]}`,
+	`"cors": {"origins": ["${ORIGIN}"]}`, `"database": {"url": "${DATABASE_URL}", "schema": "${SCHEMA}"}`, `"egress": {"allow": ["${NETWORK}"]}`,
+	`"agents": [{"id": "a", "name": "${AGENT}", "model": {"provider": "openai", "id": "${MODEL}", "base_url": "${BASE}", "api_key": "${OPENAI_API_KEY}"},
+		"instructions": "${TELL}", "timeout": "${LONG}", "tools": ["in_stock", "${TOOL}", {"mcp": {"url": "${MCP}", "headers": {"X-Key": "${TOKEN}"}}}]}]`,
+)
+
+// A function acts on a part of the file, and must not fail for variables of another.
+func TestVariablesOfPartsThatNobodyActsOnMayBeUnset(t *testing.T) {
+	t.Parallel()
+	all := []config.Part{config.Keys, config.Data, config.Shown, config.Runs}
+	known := map[string]string{"ISSUER": "i"}
+	c := mustParse(t, everywhere, config.Options{Lookup: lookup(known), Without: all})
+	if len(c.Agents) != 1 || c.Agents[0].ID != "a" || c.Auth.Issuer != "i" || c.Database.Schema != "keyway" || c.Unset["agents[0].tools[2].mcp.url"] != "MCP" {
+		t.Errorf("%+v", c)
+	}
+	for part, variables := range map[config.Part]string{
+		config.Keys: "KEY JWT_KEY_SECRET", config.Data: "DATABASE_URL SCHEMA", config.Shown: "NAME TEXT ORIGIN AGENT MODEL",
+		config.Runs: "NETWORK BASE TELL LONG TOOL MCP TOKEN",
+	} {
+		var others []config.Part
+		for _, p := range all {
+			if p != part {
+				others = append(others, p)
+			}
+		}
+		_, faults := config.Parse(everywhere, config.Options{Lookup: lookup(known), Without: others})
+		var missing []string
+		for _, f := range faults {
+			if name, _, found := strings.Cut(strings.TrimPrefix(f.Text, "${"), "} is not set"); found {
+				missing = append(missing, name)
+			}
+		}
+		for _, name := range strings.Fields(variables) {
+			if !strings.Contains(" "+strings.Join(missing, " ")+" ", " "+name+" ") {
+				t.Errorf("with part %d alone, %s is not asked for, only %q", part, name, missing)
+			}
+		}
+		if len(missing) != len(strings.Fields(variables)) {
+			t.Errorf("with part %d alone, %q are asked for, want %s", part, missing, variables)
+		}
+	}
+}
+
+// What decides is asked for whatever a program goes without.
+func TestAPartThatIsLeftOutIsStillChecked(t *testing.T) {
+	t.Parallel()
+	without := config.Options{Without: []config.Part{config.Keys, config.Data, config.Shown, config.Runs}}
+	refused(t, file(`"auth": {"keys": ["${KEY}"], "scope_mappings": {"GET /agents": ["${SCOPE}"]}}`), without,
+		`auth.scope_mappings["GET /agents"][0]: ${SCOPE} is not set or empty; set SCOPE, or write $${ where a plain ${ is meant`)
+	refused(t, file(`"agents": [{"id": "${ID}", "model": "gpt"}]`), without,
+		"agents[0].id: ${ID} is not set or empty; set ID, or write $${ where a plain ${ is meant\n"+
+			`agents[0].model: is "gpt"; write provider:id, such as openai:gpt-4o`)
+	refused(t, file(`"auth": {"keys": [{"secret": "arn:wrong"}]}`), without,
+		`auth.keys[0].secret: is not of the right form; it must match ^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:.+$`)
+}
+
+// An OS whose agents and tools are in an operator's program has a file that only
+// that program understands whole.
+func TestAgentsAndToolsInGoAreTakenOnTrust(t *testing.T) {
+	t.Parallel()
+	data := []byte(strings.Replace(string(file()), `"agents":[{"id":"a","model":"demo:x"}],`, "", 1))
+	if strings.Contains(string(data), "agents") {
+		t.Fatal(string(data))
+	}
+	mustParse(t, data, config.Options{Without: []config.Part{config.Runs}})
+	refused(t, data, config.Options{}, "agents: is missing; add agents: [{id: assistant, model: openai:gpt-4o}]")
+	tools := file(`"agents": [{"id": "a", "model": "demo:x", "tools": ["in_stock"]}]`)
+	mustParse(t, tools, config.Options{Without: []config.Part{config.Runs}})
+	refused(t, tools, config.Options{}, `agents[0].tools[0]: is not a built-in tool: "in_stock"; use hackernews or websearch`)
+}
+
+// Keys that wait keep their place and issuer: whether several issuers are believed
+// decides under which name a caller's data are kept.
+func TestWhoseTheKeysAreIsKnownWithoutThem(t *testing.T) {
+	t.Parallel()
+	data := file(`"auth": {"keys": [{"secret": "${ONE}", "issuer": "a"}, {"secret": "${TWO}", "issuer": "b"}]}`)
+	if c := mustParse(t, data, config.Options{Without: []config.Part{config.Keys}}); !c.Auth.SeveralIssuers() {
+		t.Errorf("the issuers are lost: %+v", c.Auth.Keys)
+	}
+}
+
+// On Lambda a variable comes from the template.
+func TestOnLambdaARemedyNamesTheTemplatesParameter(t *testing.T) {
+	t.Parallel()
+	refused(t, file(`"auth": {"keys": [{"secret": "${JWT_KEY_SECRET}"}]}`), config.Options{Lookup: lookup(map[string]string{"AWS_LAMBDA_FUNCTION_NAME": "authorizer"})},
+		"auth.keys[0].secret: ${JWT_KEY_SECRET} is not set or empty; set the template's parameter JwtKeySecret, or JWT_KEY_SECRET in the function's environment, or write $${ where a plain ${ is meant")
+}
+
+func TestADatabasesAddressMayLieInASecret(t *testing.T) {
+	t.Parallel()
+	const arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:database-AbCdEf"
+	vars := map[string]string{"KEY": key["KEY"], "DATABASE_SECRET": arn, "DATABASE_IAM": "true"}
+	for _, data := range [][]byte{file(), file(`"database": {"url": "${DATABASE_URL}"}`)} {
+		c := mustParse(t, data, config.Options{Lookup: lookup(vars)})
+		if c.Database.Secret != arn || !c.Database.IAM || c.Database.URL != "" {
+			t.Errorf("%+v", c.Database)
+		}
+	}
+	vars["DATABASE_URL"] = "postgres://h/db"
+	if c := mustParse(t, file(), config.Options{Lookup: lookup(vars)}); c.Database.Secret != "" || string(c.Database.URL) != "postgresql://h/db" {
+		t.Errorf("an address that is set is the one: %+v", c.Database)
+	}
+	refused(t, file(), config.Options{Lookup: lookup(map[string]string{"KEY": key["KEY"], "DATABASE_SECRET": "postgres://h/db", "DATABASE_IAM": "yes"})},
+		`database.url: waits for $DATABASE_SECRET, which is not the ARN of a secret; set it to one like arn:aws:secretsmanager:eu-central-1:123456789012:secret:database-AbCdEf
+database: $DATABASE_IAM is "yes"; set it to true or false`)
+}
