@@ -18,10 +18,55 @@ build: ## Build bin/keyway
 	@[ -x bin/keyway ] || echo "building bin/keyway; the first time compiles every module, a few minutes on a small machine"
 	@CGO_ENABLED=0 go build -trimpath -o bin/keyway ./cmd/keyway
 
-# HTTP/1.1 does for Lambda and for key servers; HTTP/2 would be 0.3 MB more to load at each cold start.
+# HTTP/1.1 does for Lambda, models and key servers; HTTP/2 would be 0.3 MB more to load at each cold start.
+LAMBDA_BUILD := CGO_ENABLED=0 GOOS=linux go build -trimpath -tags lambda.norpc,nethttpomithttp2 -ldflags '-s -w'
+
 .PHONY: build-authorizer
 build-authorizer: ## Build bin/authorizer/bootstrap, the Lambda authorizer (linux/arm64)
-	@CGO_ENABLED=0 GOOS=linux GOARCH=arm64 go build -trimpath -tags lambda.norpc,nethttpomithttp2 -ldflags '-s -w' -o bin/authorizer/bootstrap ./authorizer
+	@GOARCH=arm64 $(LAMBDA_BUILD) -o bin/authorizer/bootstrap ./authorizer
+
+# For which processor the functions are built, in AWS's words: arm64 or x86_64. The template's parameter Architecture says
+# the same.
+ARCH ?= arm64
+# The OS that is deployed: your keyway.yaml, or else an agent on Bedrock.
+KEYWAY_CONFIG ?= $(firstword $(wildcard keyway.yaml) examples/deploy/keyway.yaml)
+
+# sam build calls this for each function of template.yaml: its program, and the checked configuration beside it.
+build-%Function: build
+	@GOARCH=$(patsubst x86_64,amd64,$(ARCH)) $(LAMBDA_BUILD) -o $(ARTIFACTS_DIR)/bootstrap ./$(if $(filter Authorizer,$*),authorizer,functions/$(shell echo $* | tr A-Z a-z))
+	@bin/keyway build --config $(KEYWAY_CONFIG) $(ARTIFACTS_DIR)
+
+# Where SAM's command line is installed.
+SAM := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/keyway/sam
+export SAM_CLI_TELEMETRY ?= 0
+
+.PHONY: sam
+sam: ## Install SAM's command line, cfn-lint and checkov (python3 with venv; 600 MB in the cache directory)
+	@[ -x $(SAM)/bin/pip ] || python3 -m venv $(SAM)
+	@$(SAM)/bin/python -m pip install --quiet --disable-pip-version-check -r .ci/sam-requirements.txt
+	@[ -x $(SAM)/checkov/bin/pip ] || python3 -m venv $(SAM)/checkov
+	@$(SAM)/checkov/bin/python -m pip install --quiet --disable-pip-version-check -r .ci/checkov-requirements.txt
+	@echo 'export PATH="$(SAM)/bin:$(SAM)/checkov/bin:$$PATH"'
+
+.PHONY: sam-local
+sam-local: build ## Serve the quickstart's agents with sam local on http://127.0.0.1:3000 (SAM_PORT); needs docker and sam
+	@.ci/sam-local.sh serve
+
+.PHONY: invoke
+invoke: build ## Invoke one function in a container: make invoke F=agents E=events/agents.json
+	@.ci/sam-local.sh invoke "$(F)" "$(E)"
+
+# dev or prod, see samconfig.toml.
+ENV ?= default
+
+.PHONY: deploy
+deploy: build ## Build and deploy with sam (ENV=dev or ENV=prod picks an environment); the first time: sam deploy --guided
+	sam build --config-env $(ENV)
+	sam deploy --config-env $(ENV)
+
+.PHONY: logs
+logs: ## Follow what the deployed functions log (ENV as for deploy)
+	sam logs --config-env $(ENV) --tail --cw-log-group "$$(sam list stack-outputs --config-env $(ENV) --output json | python3 -c 'import json,sys; print(next(o["OutputValue"] for o in json.load(sys.stdin) if o["OutputKey"] == "LogGroup"))')"
 
 .PHONY: test
 test: ## Run the tests (PostgreSQL is found or fetched; no C compiler needed)

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -90,16 +91,15 @@ func withDefaults(a run.Agent) run.Agent {
 func (s *server) models(cfg *config.Config) (map[string]model.Model, error) {
 	out := map[string]model.Model{}
 	var faults []error
-	var demos []string
-	missing := ""
+	demos := map[string][]string{} // agents by what their models miss
 	for i, a := range s.own.without(cfg) {
 		m, err := vendors.Open(a.Model, vendors.Lookup(s.lookup))
 		if variable, waits := cfg.Unset[config.Element("agents", i)+".model.api_key"]; waits { // never another's key instead
 			err = vendors.NoKey{Variable: variable, Model: a.Model.Provider + ":" + a.Model.ID}
 		}
 		if noKey, ok := errors.AsType[vendors.NoKey](err); ok && s.Dev {
-			m, err, missing = demo.New(a.Model.ID), nil, noKey.Variable
-			demos = append(demos, a.ID)
+			m, err = demo.New(a.Model.ID), nil
+			demos[noKey.Variable] = append(demos[noKey.Variable], a.ID)
 		}
 		if err != nil {
 			faults = append(faults, fmt.Errorf("agents[%d].model: %w", i, err))
@@ -109,8 +109,8 @@ func (s *server) models(cfg *config.Config) (map[string]model.Model, error) {
 	if len(faults) > 0 {
 		return nil, usageError{errors.Join(faults...)}
 	}
-	if len(demos) > 0 {
-		fmt.Fprintf(s.err, "no %s: the offline demo model answers for %s\n", missing, strings.Join(demos, ", "))
+	for _, missing := range slices.Sorted(maps.Keys(demos)) {
+		fmt.Fprintf(s.err, "no %s: the offline demo model answers for %s\n", missing, strings.Join(demos[missing], ", "))
 	}
 	return out, nil
 }

@@ -178,7 +178,12 @@ func notServed(cfg *config.Config) (faults []config.Fault) {
 	for i, a := range cfg.Agents {
 		at := config.Element("agents", i)
 		if a.Model.Provider != "" && !vendors.Speaks(a.Model.Provider) {
-			fault("use openai, openai-responses or demo", at, "model")
+			fault(vendors.Known, at, "model")
+		}
+		if a.Model.Provider == "bedrock" && a.Model.APIKey != "" {
+			faults = append(faults, config.Fault{
+				Path: at + ".model.api_key", Text: "is not for bedrock, which signs with the AWS credentials of the environment", Remedy: "leave it out",
+			})
 		}
 		for _, path := range run.Unsupported(a) {
 			fault("leave it out", at, path)

@@ -163,9 +163,14 @@ func TestEgressTakesAddressesAndNetworks(t *testing.T) {
 
 func TestModelIDsMayHoldColons(t *testing.T) {
 	t.Parallel()
-	c := mustParse(t, file(`"agents": [{"id": "a", "model": "bedrock:anthropic.claude-v2:1"}]`), config.Options{})
-	if m := c.Agents[0].Model; m.Provider != "bedrock" || m.ID != "anthropic.claude-v2:1" {
-		t.Errorf("%+v", m)
+	for _, id := range []string{
+		"anthropic.claude-v2:1", "anthropic.claude-3-5-sonnet-20240620-v1:0", "eu.anthropic.claude-sonnet-4-20250514-v1:0",
+		"arn:aws:bedrock:eu-central-1:123456789012:inference-profile/eu.amazon.nova-lite-v1:0",
+	} {
+		c := mustParse(t, file(`"agents": [{"id": "a", "model": "bedrock:`+id+`"}]`), config.Options{})
+		if m := c.Agents[0].Model; m.Provider != "bedrock" || m.ID != id {
+			t.Errorf("%+v", m)
+		}
 	}
 }
 

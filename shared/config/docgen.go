@@ -35,7 +35,7 @@ empty is a fault when serving. With ` + "`--dev`" + ` the value counts as not wr
 **In a Lambda function** the file is ` + "`keyway.json`" + `, which ` + "`keyway build`" + ` makes of it: canonical, with variables as written.
 
 **Not served yet.** This page and the schema already describe ` + "`tools`, `limits`, `update_memory_on_run`" + `
-and the providers besides ` + "`openai`, `openai-responses`" + ` and
+and the providers besides ` + "`openai`, `openai-responses`, `bedrock`" + ` and
 ` + "`demo`" + `. A file that uses one of them is refused, at its line, so that nobody
 relies on what isn't there.
 

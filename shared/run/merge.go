@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/keyway-agents/keyway/shared/fault"
@@ -12,6 +13,9 @@ import (
 
 const mergeWords = `You keep notes about one person. Write one note that says everything the notes below say and nothing else:
 keep every fact, name each once, put together what belongs together, in the third person. Answer with the note alone.`
+
+// cutShort are the vendors' words for an answer that stopped at a limit.
+var cutShort = []string{"length", "max_output_tokens", "max_tokens", "model_context_window_exceeded"}
 
 // Merge asks a model to make one text of several notes about a person. modelID is
 // "provider:id" of a declared agent's model, or "" for the first agent's: another
@@ -36,7 +40,7 @@ func (r *Runner) Merge(ctx context.Context, modelID string, notes []string) (str
 		end = part.End
 	}
 	merged := strings.TrimSpace(text.String())
-	if end == nil || end.FinishReason == "length" || merged == "" {
+	if end == nil || slices.Contains(cutShort, end.FinishReason) || merged == "" {
 		return "", fault.Public(fault.Upstream, "The model gave no whole note; the memories are as they were", errors.New("merge notes: cut or empty"))
 	}
 	return merged, nil

@@ -30,13 +30,16 @@ func TestNotesAreMergedByADeclaredAgentsModel(t *testing.T) {
 
 func TestNotesThatWereNotMergedWholeAreAnError(t *testing.T) {
 	t.Parallel()
-	cut := func(_ context.Context, say func(model.Part) bool) error {
-		say(model.Part{Text: "half a"})
-		say(model.Part{End: &model.End{FinishReason: "length"}})
-		return nil
+	cut := func(reason string) answer {
+		return func(_ context.Context, say func(model.Part) bool) error {
+			say(model.Part{Text: "half a"})
+			say(model.Part{End: &model.End{FinishReason: reason}})
+			return nil
+		}
 	}
 	for name, answer := range map[string]answer{
-		"cut": cut, "empty": says(" "), "failed": fails(fault.Public(fault.Upstream, "no", nil), "x"),
+		"cut by OpenAI": cut("length"), "cut by its Responses API": cut("max_output_tokens"),
+		"cut by Bedrock": cut("max_tokens"), "too long for the model": cut("model_context_window_exceeded"), "empty": says(" "), "failed": fails(fault.Public(fault.Upstream, "no", nil), "x"),
 	} {
 		b := newBench(t, answer)
 		if got, err := b.runner.Merge(t.Context(), "", []string{"a"}); !errors.Is(err, fault.Upstream) {

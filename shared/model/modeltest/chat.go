@@ -195,9 +195,9 @@ func (c *chat) put(b []byte) {
 	}
 }
 
-// refuse answers with an HTTP error, in OpenAI's form of the body unless the
+// refuse answers with an HTTP error, in the vendor's form of the body unless the
 // script brings its own.
-func refuse(w http.ResponseWriter, s Script) {
+func refuse(w http.ResponseWriter, s Script, r Request) {
 	var message, raw string
 	for _, p := range s.steps {
 		switch p := p.(type) {
@@ -213,7 +213,13 @@ func refuse(w http.ResponseWriter, s Script) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
+	body := map[string]any{"error": map[string]any{"message": message, "type": "scripted", "param": nil, "code": nil}}
+	if converses, _ := isConverse(r.Path); converses {
+		body = map[string]any{"message": message}
+		if w.Header().Get("X-Amzn-Errortype") == "" {
+			w.Header().Set("X-Amzn-Errortype", exceptions[s.status]+":http://internal.amazon.com/coral/com.amazon.bedrock/")
+		}
+	}
 	w.WriteHeader(s.status)
-	body := map[string]any{"message": message, "type": "scripted", "param": nil, "code": nil}
-	_ = json.NewEncoder(w).Encode(map[string]any{"error": body}) // likewise
+	_ = json.NewEncoder(w).Encode(body) // likewise
 }

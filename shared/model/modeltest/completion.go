@@ -7,14 +7,12 @@ import (
 	"strings"
 )
 
-// completion writes one answer as a chat completion in one piece
-// (https://platform.openai.com/docs/api-reference/chat/object).
+// completion writes an answer in one piece.
 type completion struct {
 	out     io.Writer
 	flush   func() error
 	request Request
-	text    strings.Builder
-	calls   []any
+	body    func(Script, Request) []byte
 }
 
 // play carries out the script: all of it before the first byte, except what is
@@ -26,21 +24,12 @@ func (c *completion) play(s Script, hold func(<-chan struct{}) bool) {
 			if !hold(p) {
 				panic(http.ErrAbortHandler)
 			}
-		case textStep:
-			c.text.WriteString(string(p))
-		case hugeStep:
-			c.text.WriteString(strings.Repeat("x", int(p)))
-		case callStep:
-			c.calls = append(c.calls, map[string]any{
-				"id": CallID(c.request.N, len(c.calls)+1), "type": "function",
-				"function": map[string]any{"name": p.name, "arguments": p.arguments},
-			})
 		case rawStep:
 			_, _ = io.WriteString(c.out, string(p)) // the client may have gone
 			return
 		}
 	}
-	body := c.body(s)
+	body := c.body(s, c.request)
 	switch s.ending {
 	case whole:
 		_, _ = c.out.Write(body)
@@ -53,12 +42,29 @@ func (c *completion) play(s Script, hold func(<-chan struct{}) bool) {
 	}
 }
 
-func (c *completion) body(s Script) []byte {
-	message := map[string]any{"role": "assistant", "content": c.text.String(), "refusal": nil}
+// chatCompletion is the answer of OpenAI's chat completions
+// (https://platform.openai.com/docs/api-reference/chat/object).
+func chatCompletion(s Script, r Request) []byte {
+	var text strings.Builder
+	var calls []any
+	for _, step := range s.steps {
+		switch p := step.(type) {
+		case textStep:
+			text.WriteString(string(p))
+		case hugeStep:
+			text.WriteString(strings.Repeat("x", int(p)))
+		case callStep:
+			calls = append(calls, map[string]any{
+				"id": CallID(r.N, len(calls)+1), "type": "function",
+				"function": map[string]any{"name": p.name, "arguments": p.arguments},
+			})
+		}
+	}
+	message := map[string]any{"role": "assistant", "content": text.String(), "refusal": nil}
 	reason := "stop"
-	if len(c.calls) > 0 {
-		message["tool_calls"], reason = c.calls, "tool_calls"
-		if c.text.Len() == 0 {
+	if len(calls) > 0 {
+		message["tool_calls"], reason = calls, "tool_calls"
+		if text.Len() == 0 {
 			message["content"] = nil
 		}
 	}
@@ -66,7 +72,7 @@ func (c *completion) body(s Script) []byte {
 		reason = s.finish
 	}
 	answer := map[string]any{
-		"id": AnswerID(c.request.N), "object": "chat.completion", "created": 1700000000, "model": c.request.Body["model"],
+		"id": AnswerID(r.N), "object": "chat.completion", "created": 1700000000, "model": r.Body["model"],
 		"system_fingerprint": "fp_modeltest",
 		"choices":            []any{map[string]any{"index": 0, "message": message, "logprobs": nil, "finish_reason": reason}},
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/smithy-go/eventstream"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/keyway-agents/keyway/shared/model"
@@ -254,5 +255,46 @@ func TestScriptsBecomeResponsesStreamsByThePath(t *testing.T) {
 		if !strings.Contains(string(raw), part) {
 			t.Errorf("%s is not in %s", part, raw)
 		}
+	}
+}
+
+func TestScriptsBecomeConverseStreamsByThePath(t *testing.T) {
+	t.Parallel()
+	srv := modeltest.NewServer(t, modeltest.Text("a", "é").ToolCall("f", "{ }!").Raw(modeltest.Frame("exception", "oops", "{}")))
+	resp, err := http.Post(srv.URL+"/model/m%3A0/converse-stream", "application/json", strings.NewReader(`{}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var got []string
+	for {
+		m, err := eventstream.NewDecoder().Decode(resp.Body, nil)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		kind := m.Headers.Get(":message-type").String()
+		got = append(got, m.Headers.Get(":"+kind+"-type").String()+" "+strings.TrimSpace(string(m.Payload)))
+	}
+	want := []string{
+		`messageStart {"role":"assistant"}`,
+		`contentBlockDelta {"contentBlockIndex":0,"delta":{"text":"a"}}`,
+		`contentBlockDelta {"contentBlockIndex":0,"delta":{"text":"é"}}`,
+		`contentBlockStop {"contentBlockIndex":0}`,
+		`contentBlockStart {"contentBlockIndex":1,"start":{"toolUse":{"name":"f","toolUseId":"call_1_1"}}}`,
+		`contentBlockDelta {"contentBlockIndex":1,"delta":{"toolUse":{"input":"{ }"}}}`,
+		`contentBlockDelta {"contentBlockIndex":1,"delta":{"toolUse":{"input":"!"}}}`,
+		`contentBlockStop {"contentBlockIndex":1}`,
+		`oops {}`,
+		`messageStop {"stopReason":"tool_use"}`,
+		`metadata {"metrics":{"latencyMs":1},"usage":{"cacheReadInputTokens":3,"cacheWriteInputTokens":0,"inputTokens":10,"outputTokens":5,"totalTokens":15}}`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+	if kind := resp.Header.Get("Content-Type"); kind != "application/vnd.amazon.eventstream" {
+		t.Errorf("content type %q", kind)
 	}
 }

@@ -54,9 +54,10 @@ func Text(parts ...string) Script { return Script{}.Text(parts...) }
 // ToolCall starts a script with a wish to call a tool; see Script.ToolCall.
 func ToolCall(name, arguments string) Script { return Script{}.ToolCall(name, arguments) }
 
-// Fail is an HTTP error with the vendor's error body. It tells clients not to try
-// again, so that one Fail is one failure; undo that with
-// Header("X-Should-Retry", "true").
+// Fail is an HTTP error with the vendor's error body. It tells OpenAI's clients not
+// to try again, so that one Fail is one failure; undo that with
+// Header("X-Should-Retry", "true"). Bedrock's type of error is that of the status,
+// or the header X-Amzn-Errortype.
 func Fail(status int, message string) Script {
 	s := Script{status: status, steps: []step{textStep(message)}}
 	return s.Header("X-Should-Retry", "false")

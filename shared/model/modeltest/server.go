@@ -8,14 +8,15 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 )
 
 // Server stands in for a vendor on a loopback address. It speaks the streams of
-// OpenAI's chat completions and of its Responses API, by the path, over real HTTP,
-// one write and flush per event, and does with each request what a Script says.
+// OpenAI's chat completions, of its Responses API and of Bedrock's Converse API, by
+// the path, over real HTTP, and does with each request what a Script says.
 type Server struct {
 	URL string // base URL of the API, "http://127.0.0.1:PORT/v1"
 
@@ -32,7 +33,7 @@ type Server struct {
 // Request is one request as the server got it.
 type Request struct {
 	N      int         // counts from 1
-	Path   string      // "/v1/chat/completions", "/v1/responses"
+	Path   string      // "/v1/chat/completions", "/v1/responses", "/v1/model/ID/converse-stream"
 	Header http.Header // credentials are replaced by "***"
 	Body   map[string]any
 }
@@ -99,25 +100,27 @@ const (
 	pathResponses = "/v1/responses"
 )
 
+// isConverse says whether a path is Bedrock's Converse or ConverseStream.
+func isConverse(path string) (converses, streams bool) {
+	if !strings.HasPrefix(path, "/v1/model/") {
+		return false, false
+	}
+	streams = strings.HasSuffix(path, "/converse-stream")
+	return streams || strings.HasSuffix(path, "/converse"), streams
+}
+
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	defer s.begin()()
 	req, err := s.record(r)
 	script := s.choose(req, err)
-	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
-	maps.Copy(w.Header(), script.header)
 	if script.status != 0 {
-		refuse(w, script)
+		maps.Copy(w.Header(), script.header)
+		refuse(w, script, req)
 		return
 	}
-	flush := http.NewResponseController(w).Flush
-	play := (&chat{out: w, flush: flush, request: req}).play
-	if req.Body["stream"] != true && req.Path == pathChat {
-		w.Header().Set("Content-Type", "application/json")
-		play = (&completion{out: w, flush: flush, request: req}).play
-	}
-	if req.Path == pathResponses {
-		play = (&responses{out: w, flush: flush, request: req}).play
-	}
+	contentType, play := s.player(w, req)
+	w.Header().Set("Content-Type", contentType)
+	maps.Copy(w.Header(), script.header)
 	play(script, func(ch <-chan struct{}) bool {
 		select {
 		case <-ch:
@@ -129,13 +132,31 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
+// player is what answers in the words of the API that was asked.
+func (s *Server) player(w http.ResponseWriter, r Request) (contentType string, play func(Script, func(<-chan struct{}) bool)) {
+	flush := http.NewResponseController(w).Flush
+	converses, streams := isConverse(r.Path)
+	switch {
+	case streams:
+		return "application/vnd.amazon.eventstream", (&converse{out: w, flush: flush, request: r}).play
+	case converses:
+		return "application/json", (&completion{out: w, flush: flush, request: r, body: converseWhole}).play
+	case r.Path == pathResponses:
+		return "text/event-stream; charset=utf-8", (&responses{out: w, flush: flush, request: r}).play
+	case r.Body["stream"] != true:
+		return "application/json", (&completion{out: w, flush: flush, request: r, body: chatCompletion}).play
+	}
+	return "text/event-stream; charset=utf-8", (&chat{out: w, flush: flush, request: r}).play
+}
+
 // choose finds the script for a request; err is why the request can't be read.
 func (s *Server) choose(r Request, err error) Script {
+	converses, _ := isConverse(r.Path)
 	switch {
 	case err != nil:
 		s.tb.Errorf("request %d to %s: %v", r.N, r.Path, err)
 		return Fail(http.StatusBadRequest, err.Error())
-	case r.Path != pathChat && r.Path != pathResponses:
+	case r.Path != pathChat && r.Path != pathResponses && !converses:
 		return Fail(http.StatusNotFound, "no such route")
 	}
 	script, ok := s.answer(r)
@@ -164,7 +185,7 @@ func (s *Server) begin() func() {
 
 func (s *Server) record(r *http.Request) (Request, error) {
 	req := Request{Path: r.URL.Path, Header: r.Header.Clone()}
-	for _, name := range []string{"Authorization", "Api-Key", "X-Api-Key"} {
+	for _, name := range []string{"Authorization", "Api-Key", "X-Api-Key", "X-Amz-Security-Token"} {
 		if req.Header.Get(name) != "" {
 			req.Header.Set(name, "***")
 		}

@@ -4,6 +4,7 @@ package vendors
 
 import (
 	"cmp"
+	"slices"
 
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/fault"
@@ -17,12 +18,15 @@ type Lookup func(name string) (string, bool)
 
 // Speaks reports whether Open knows the provider.
 func Speaks(provider string) bool {
-	return provider == "openai" || provider == "openai-responses" || provider == "demo"
+	return slices.Contains([]string{"openai", "openai-responses", "bedrock", "demo"}, provider)
 }
+
+// Known is what to use instead of a provider that Open doesn't know.
+const Known = "use openai, openai-responses, bedrock or demo"
 
 // Open makes the model that an agent names. The values of keyway.yaml win over
 // the provider's usual variables. A provider that this build doesn't speak to is
-// fault.Invalid; a key that is missing is NoKey.
+// fault.Invalid; a key, or what stands for one, that is missing is NoKey.
 func Open(m config.Model, env Lookup) (model.Model, error) {
 	switch m.Provider {
 	case "demo":
@@ -41,15 +45,22 @@ func Open(m config.Model, env Lookup) (model.Model, error) {
 			return openai.NewResponses(o), nil
 		}
 		return openai.NewChat(o), nil
+	case "bedrock":
+		b, err := openBedrock(m, env)
+		if err != nil {
+			return nil, err
+		}
+		return b, nil
 	}
-	return nil, fault.Public(fault.Invalid, "the provider "+m.Provider+" is not part of this version; use openai, openai-responses or demo", nil)
+	return nil, fault.Public(fault.Invalid, "the provider "+m.Provider+" is not part of this version; "+Known, nil)
 }
 
-// NoKey says that a provider's API key is nowhere to be found.
-type NoKey struct{ Variable, Model string }
+// NoKey says that a provider's API key, or what else it asks for, is nowhere to be
+// found. Remedy is empty where it is to set the variable or api_key.
+type NoKey struct{ Variable, Model, Remedy string }
 
 func (e NoKey) Error() string {
-	return e.Model + " needs an API key: set " + e.Variable + ", or api_key in keyway.yaml"
+	return e.Model + " " + cmp.Or(e.Remedy, "needs an API key: set "+e.Variable+", or api_key in keyway.yaml")
 }
 
 func value(env Lookup, name string) string {

@@ -151,9 +151,9 @@ func TestTheDemoNeedsNothing(t *testing.T) {
 
 func TestAProviderOfAnotherVersionIsRefused(t *testing.T) {
 	t.Parallel()
-	for _, provider := range []string{"anthropic", "bedrock", "openai-response", "OpenAI", ""} {
+	for _, provider := range []string{"anthropic", "Bedrock", "openai-response", "OpenAI", ""} {
 		m, err := vendors.Open(config.Model{Provider: provider, ID: "m", APIKey: "sesame"}, env(nil))
-		if m != nil || !errors.Is(err, fault.Invalid) || !strings.Contains(fault.Detail(err), "use openai, openai-responses or demo") || strings.Contains(err.Error(), "sesame") {
+		if m != nil || !errors.Is(err, fault.Invalid) || !strings.Contains(fault.Detail(err), "use openai, openai-responses, bedrock or demo") || strings.Contains(err.Error(), "sesame") {
 			t.Errorf("%q: %v %v", provider, m, err)
 		}
 	}
@@ -162,8 +162,9 @@ func TestAProviderOfAnotherVersionIsRefused(t *testing.T) {
 // What Speaks says, Open does.
 func TestSpeaksKnowsWhatOpenOpens(t *testing.T) {
 	t.Parallel()
+	given := env(map[string]string{"OPENAI_API_KEY": "k", "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "k", "AWS_REGION": "eu-central-1"})
 	for _, provider := range []string{"openai", "demo", "openai-responses", "anthropic", "bedrock", "Demo", ""} {
-		_, err := vendors.Open(config.Model{Provider: provider, ID: "m", APIKey: "k"}, env(nil))
+		_, err := vendors.Open(config.Model{Provider: provider, ID: "m"}, given)
 		if vendors.Speaks(provider) != (err == nil) {
 			t.Errorf("%q is spoken to: %t, opened: %v", provider, vendors.Speaks(provider), err)
 		}

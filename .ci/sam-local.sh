@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# Runs template.yaml with sam local: the built programs in containers, PostgreSQL on
+# this machine.
+#   sam-local.sh          checks the template, every event of events/, then requests to start-api
+#   sam-local.sh serve    serves on http://127.0.0.1:$SAM_PORT until it is interrupted
+#   sam-local.sh invoke F EVENT   invokes one function, such as agents events/agents.json
+# Everything it starts ends with it, dockerd too if none ran before. With CI set what is
+# missing is installed; without it, said. Needs bin/keyway.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+mode=${1:-check}
+
+work=$(mktemp -d)
+chmod 755 "$work" # PostgreSQL runs as another user
+dockerd= api= postgres= taker= tail=
+finish() {
+  trap '' INT TERM
+  [ -z "$tail" ] || kill "$tail" 2>/dev/null || true
+  [ -z "$api" ] || { kill "$api" 2>/dev/null && wait "$api" || true; }
+  remove_containers
+  [ -z "$taker" ] || { kill "$taker" 2>/dev/null && wait "$taker" || true; }
+  [ -z "$postgres" ] || as_postgres "$pgbin/pg_ctl" -D "$work/pg" -m immediate -w stop >/dev/null || true
+  [ -z "$dockerd" ] || { kill "$dockerd" 2>/dev/null && wait "$dockerd" || true; }
+  rm -rf "$work"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+fail() { echo "$*" >&2; exit 1; }
+
+. .ci/sam-tools.sh
+
+# ---- Tools
+find_tools
+if [ "$mode" = check ]; then
+  command sam validate --lint
+  cfn-lint template.yaml
+  checkov --config-file .checkov.yaml -f template.yaml --skip-download
+fi
+start_docker
+case "$(uname -m)" in x86_64) export ARCH=x86_64 ;; *) export ARCH=arm64 ;; esac
+image=public.ecr.aws/lambda/provided:al2023-$ARCH
+if [ -z "${CI:-}" ]; then
+  docker image inspect "$image" >/dev/null 2>&1 || docker pull "$image" || .ci/standin-image.sh
+else
+  .ci/standin-image.sh
+fi
+
+# ---- What the functions need: a database, a key, tokens
+start_postgres
+key=$(python3 -c 'import json; print(json.load(open("events/env.json"))["Parameters"]["JWT_VERIFICATION_KEY"])')
+export KEYWAY_CONFIG=${KEYWAY_CONFIG:-events/keyway.yaml}
+token() { env -u JWT_SIGNING_KEY JWT_VERIFICATION_KEY="$key" bin/keyway token --config "$KEYWAY_CONFIG" --ttl 24h "$@"; }
+admin=$(token --sub admin --scopes agent_os:admin)
+mine=sessions:read,sessions:write,sessions:delete,memories:read,memories:write,memories:delete
+ann=$(token --sub ann --scopes agents:assistant:read,agents:assistant:run,$mine)
+bob=$(token --sub bob --scopes agents:read,agents:run,$mine)
+nobody=$(token --sub nobody)
+
+# ---- The programs
+overrides=(--parameter-overrides "Architecture=$ARCH")
+containers=(--skip-pull-image --add-host host.docker.internal:host-gateway --env-vars "$work/env.json")
+sam() { command sam "$@" "${overrides[@]}"; }
+
+# invoke FUNCTION EVENT: what the function answers. Tokens in an event are names of those made here.
+invoke() {
+  sed -e "s/TOKEN_OF_ANN/$ann/" -e "s/TOKEN_WITHOUT_SCOPES/$nobody/" -e "s#http://host.docker.internal:3001/#$taker_url#" "$2" |
+    sam local invoke "$1" -e - "${containers[@]}" 2>"$work/invoke.log" || { cat "$work/invoke.log" >&2; return 1; }
+}
+
+if [ "$mode" = invoke ]; then
+  [ -f "${3:-}" ] || fail "which function and event? make invoke F=agents E=events/agents.json; events:" events/*.json
+  name=${2^}Function
+  sam build "$name" >"$work/build.log" 2>&1 || { cat "$work/build.log"; exit 1; }
+  [ "$name" = MigrateFunction ] || migrate >&2
+  invoke "$name" "$3"
+  cat "$work/invoke.log" >&2
+  exit
+fi
+
+echo "building the functions"
+sam build >"$work/build.log" 2>&1 || { cat "$work/build.log"; exit 1; }
+if [ "$mode" = check ]; then . .ci/sam-events.sh; else migrate; fi
+
+port=${SAM_PORT:-3000}
+[ "$mode" = serve ] || port=$(free_port)
+command sam local start-api "${overrides[@]}" "${containers[@]}" --host 127.0.0.1 --port "$port" --warm-containers EAGER >"$work/api.log" 2>&1 &
+api=$!
+url=http://127.0.0.1:$port
+for _ in $(seq 600); do
+  curl -sf -m 60 -o /dev/null "$url/health" && break
+  kill -0 "$api" 2>/dev/null || { cat "$work/api.log"; fail "sam local start-api ended"; }
+  sleep 0.5
+done
+
+if [ "$mode" = check ]; then
+  . .ci/sam-requests.sh
+  exit
+fi
+cat <<TEXT
+
+keyway in sam local at $url  (whole answers: sam local does not stream)
+
+# tokens, good for 24 hours
+export ADMIN_TOKEN=$admin
+export TOKEN=$ann
+
+# ann may read and run assistant, and see her own sessions
+curl -H "Authorization: Bearer \$TOKEN" -F "message=Hello" $url/agents/assistant/runs
+curl -H "Authorization: Bearer \$TOKEN" $url/sessions
+
+# finance-agent is not hers: 403
+curl -H "Authorization: Bearer \$TOKEN" -F "message=Hello" $url/agents/finance-agent/runs
+
+# the administrator sees everything
+curl -H "Authorization: Bearer \$ADMIN_TOKEN" $url/agents
+
+TEXT
+tail -n +1 -f "$work/api.log" &
+tail=$!
+wait "$api" # a trap interrupts it, which it would not a command

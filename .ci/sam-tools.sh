@@ -1,0 +1,106 @@
+# Parts of sam-local.sh: what has to be on the machine, and what is started on it.
+
+# find_tools installs or asks for docker, sam and PostgreSQL, and sets pgbin.
+find_tools() {
+  local missing=()
+  { command -v docker && command -v dockerd; } >/dev/null || docker info >/dev/null 2>&1 || missing+=(docker.io)
+  [ -z "${CI:-}" ] || dpkg -s busybox-static >/dev/null 2>&1 || missing+=(busybox-static)
+  command -v curl >/dev/null || missing+=(curl)
+  find_postgres || missing+=(postgresql)
+  if [ "${#missing[@]}" -gt 0 ]; then
+    [ -n "${CI:-}" ] || fail "install ${missing[*]} first"
+    local sudo=; [ "$(id -u)" = 0 ] || sudo=sudo
+    $sudo apt-get update -qq
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >"$work/apt.log" 2>&1 || { cat "$work/apt.log"; exit 1; }
+    find_postgres || fail "PostgreSQL's programs are not where Debian puts them"
+  fi
+  if ! command -v sam >/dev/null || [ -n "${CI:-}" ]; then eval "$(make -s sam)"; fi
+}
+
+find_postgres() {
+  pgbin=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -1)
+  [ -n "$pgbin" ] || { pgbin=$(command -v initdb) && pgbin=$(dirname "$(readlink -f "$pgbin")"); }
+}
+
+# start_docker uses the daemon that runs, or starts one and sets dockerd.
+start_docker() {
+  docker info >/dev/null 2>&1 && return
+  [ "$(id -u)" = 0 ] || fail "docker does not answer: start it, or put yourself in its group"
+  dockerd >"$work/dockerd.log" 2>&1 &
+  dockerd=$!
+  for _ in $(seq 120); do
+    docker info >/dev/null 2>&1 && return
+    kill -0 "$dockerd" 2>/dev/null || break
+    sleep 0.5
+  done
+  tail -20 "$work/dockerd.log" >&2
+  fail "dockerd does not start"
+}
+
+# remove_containers takes away what sam forgets now and then: containers that run a
+# function of this work tree.
+remove_containers() {
+  docker info >/dev/null 2>&1 || return 0
+  local dir
+  for dir in "$PWD"/.aws-sam/build/*Function; do
+    docker ps -aq --filter "volume=$dir" | xargs -r docker rm -f >/dev/null
+  done
+}
+
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+
+# PostgreSQL refuses to be root.
+as_postgres() {
+  if [ "$(id -u)" = 0 ]; then su -s /bin/sh "$pguser" -c '"$@"' -- sh "$@"; else "$@"; fi
+}
+
+# start_postgres starts a database on this machine's loopback and on docker's bridge,
+# which nothing but this machine and its containers reaches. It sets database, its
+# address from here, bridge, this machine's address for containers, and writes env.json for them.
+start_postgres() {
+  pguser=$(id -un)
+  [ "$(id -u)" != 0 ] || { pguser=postgres; id postgres >/dev/null 2>&1 || pguser=nobody; }
+  local listen=127.0.0.1 port password
+  bridge=$(docker run --rm --add-host host.docker.internal:host-gateway --entrypoint /bin/cat "$image" /etc/hosts | awk '/host.docker.internal/ {print $1}')
+  # Docker in a virtual machine leads that address to the loopback by itself.
+  if python3 -c 'import socket,sys; socket.socket().bind((sys.argv[1], 0))' "$bridge" 2>/dev/null; then listen+=,$bridge; else bridge=127.0.0.1; fi
+  port=$(free_port)
+  password=$(python3 -c 'import secrets; print(secrets.token_hex(16))')
+  mkdir "$work/pg"
+  echo "$password" >"$work/password"
+  [ "$(id -u)" != 0 ] || chown "$pguser" "$work/pg" "$work/password"
+  as_postgres "$pgbin/initdb" -D "$work/pg" -U keyway -A scram-sha-256 --pwfile "$work/password" -E UTF8 --locale C -N >/dev/null
+  echo "host all all samenet scram-sha-256" >>"$work/pg/pg_hba.conf"
+  as_postgres "$pgbin/pg_ctl" -D "$work/pg" -l "$work/pg/log" -w start \
+    -o "-p $port -c listen_addresses=$listen -c unix_socket_directories='' -c fsync=off" >/dev/null || { cat "$work/pg/log" >&2; fail "PostgreSQL does not start"; }
+  postgres=yes
+  database=postgres://keyway:$password@127.0.0.1:$port/postgres?sslmode=disable
+  DATABASE=${database/127.0.0.1/host.docker.internal} python3 - "$work/env.json" <<'PY'
+import json, os, sys
+env = json.load(open("events/env.json"))
+env["Parameters"]["DATABASE_URL"] = os.environ["DATABASE"]
+json.dump(env, open(sys.argv[1], "w"))
+PY
+}
+
+migrate() { DATABASE_URL=$database JWT_VERIFICATION_KEY=$key bin/keyway migrate --config "$KEYWAY_CONFIG"; }
+
+# start_taker stands in for the bucket that CloudFormation reads a custom resource's
+# answer from: what is PUT there lands in migration.json. It sets taker and taker_url.
+start_taker() {
+  local port; port=$(free_port)
+  python3 - "$bridge" "$port" "$work/migration.json" <<'PY' &
+import http.server, sys
+address, port, path = sys.argv[1:]
+class Taker(http.server.BaseHTTPRequestHandler):
+    def do_PUT(self):
+        open(path, "wb").write(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *_): pass
+http.server.HTTPServer((address, int(port)), Taker).serve_forever()
+PY
+  taker=$!
+  taker_url=http://host.docker.internal:$port/
+}
+taker_url=http://host.docker.internal:3001/

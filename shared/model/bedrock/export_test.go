@@ -1,0 +1,31 @@
+package bedrock
+
+import (
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+)
+
+// Once is New without further tries.
+func Once(o Options) *Model { return newModel(o, aws.NopRetryer{}) }
+
+// Hasty is New without pauses between the tries.
+func Hasty(o Options) *Model {
+	return newModel(o, retry.NewStandard(func(s *retry.StandardOptions) {
+		s.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) { return 0, nil })
+		s.Retryables = append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(waitIsTheCallers)}, s.Retryables...)
+	}))
+}
+
+// Object, Fit and Public are what the package reads by itself.
+func Object(arguments string) []byte       { return object(arguments) }
+func Public(o Options, text string) string { return o.public(text) }
+func Fit(all ...string) (fits, meant []string) {
+	n := newNames()
+	for _, name := range all {
+		fits = append(fits, n.fit(name))
+		meant = append(meant, n.own(n.fit(name)))
+	}
+	return fits, meant
+}

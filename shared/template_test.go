@@ -1,0 +1,290 @@
+package shared_test
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/keyway-agents/keyway/shared/route"
+)
+
+// mayDo is what each function of template.yaml may do, beyond logging and, in the
+// network, having an address there.
+var mayDo = map[string]string{
+	"AuthorizerFunction": "secretsmanager:GetSecretValue",
+	"ConfigFunction":     "",
+	"AgentsFunction":     "",
+	"RunsFunction":       "bedrock:InvokeModel bedrock:InvokeModelWithResponseStream rds-db:connect secretsmanager:GetSecretValue",
+	"SessionsFunction":   "rds-db:connect secretsmanager:GetSecretValue",
+	"MemoriesFunction":   "rds-db:connect secretsmanager:GetSecretValue",
+	"MigrateFunction":    "rds-db:connect secretsmanager:GetSecretValue",
+}
+
+// mustAnswer are the refusals of API Gateway's own whose texts are chosen here.
+var mustAnswer = []string{
+	"UNAUTHORIZED", "ACCESS_DENIED", "MISSING_AUTHENTICATION_TOKEN", "REQUEST_TOO_LARGE", "THROTTLED",
+	"AUTHORIZER_FAILURE", "DEFAULT_4XX", "DEFAULT_5XX",
+}
+
+// A node is a mapping of the template. CloudFormation's tags are dropped: what
+// stands below !If or !Sub is found by walking.
+type node = map[string]any
+
+func TestTheTemplateDeploysTheTable(t *testing.T) {
+	t.Parallel()
+	for _, complaint := range faults(t, source(t)) {
+		t.Error(complaint)
+	}
+}
+
+// The rules themselves: each bad template is found.
+func TestABadTemplateIsFound(t *testing.T) {
+	t.Parallel()
+	const agents = "Method: GET, Path: /agents}"
+	for _, tt := range []struct{ before, after, complaint string }{
+		{agents, "Method: GET, Path: /bots}", "GET /agents has no event"},
+		{agents, "Method: GET, Path: /bots}", "GET /bots of AgentsFunction is not in the table"},
+		{"Path: /teams}", "Path: /agents}", "GET /agents has 2 events"},
+		{"Method: DELETE, Path: /memories}", "Method: PUT, Path: /memories}", "PUT /memories of MemoriesFunction is not in the table"},
+		{"  MemoriesFunction:\n", "  OtherFunction:\n", "GET /memories is served by OtherFunction"},
+		{"Path: /health, Auth: {Authorizer: NONE}}", "Path: /health}", "GET /health is public and asks for a token"},
+		{agents, "Method: GET, Path: /agents, Auth: {Authorizer: NONE}}", "GET /agents asks for no token"},
+		{"ResponseTransferMode: RESPONSE_STREAM", "ResponseTransferMode: STREAM", "is not streamed"},
+		{", TimeoutInMillis: 900000", "", "ends after 29 s"},
+		{agents, "Method: GET, Path: /agents, ResponseTransferMode: RESPONSE_STREAM}", "GET /agents is streamed"},
+		{"Action: rds-db:connect", "Action: [rds-db:connect, s3:GetObject]", "rds-db:connect s3:GetObject secretsmanager:GetSecretValue, want"},
+		{"Action: rds-db:connect", "Action: rds-db:*", "rds-db:* secretsmanager:GetSecretValue, want"},
+		{"              Resource: !If [MakeJwtKey, !Ref JwtKey, !Ref JwtKeySecret]", "              Resource: '*'", "AuthorizerFunction may act on everything"},
+		{"Access-Control-Allow-Origin: !Sub \"'${Origin}'\", Retry-After: \"'1'\"", "Retry-After: \"'1'\"", "a page can't read the answer THROTTLED"},
+		{"        THROTTLED:", "        QUOTA_EXCEEDED:", "THROTTLED has AWS's text"},
+		{`'{"detail":"Request body is too large"}'`, `'{"message":"too large"}'`, "REQUEST_TOO_LARGE answers no detail"},
+		{"    Metadata: {BuildMethod: makefile}\n", "", "is not built by the Makefile"},
+		{"    Type: AWS::Serverless::Function\n", "    Type: AWS::Serverless::Function\n    Extra: {FunctionUrlConfig: {AuthType: NONE}}\n", "has an address of its own"},
+	} {
+		text := source(t)
+		bad := strings.Replace(text, tt.before, tt.after, 1)
+		if bad == text {
+			t.Errorf("the template has no %q any more", tt.before)
+			continue
+		}
+		if got := faults(t, bad); !slices.ContainsFunc(got, func(s string) bool { return strings.Contains(s, tt.complaint) }) {
+			t.Errorf("%q in place of %q: want %q, got %q", tt.after, tt.before, tt.complaint, got)
+		}
+	}
+}
+
+// Each function is a program of its own: what sam build compiles for two of them
+// never comes from one directory.
+func TestEachFunctionHasItsOwnProgram(t *testing.T) {
+	t.Parallel()
+	from := map[string]string{}
+	for name := range functions(t, source(t)) {
+		cmd := exec.CommandContext(t.Context(), "make", "-n", "build-"+name, "ARTIFACTS_DIR=artifacts")
+		cmd.Dir = ".."
+		out, err := cmd.CombinedOutput()
+		compiled := regexp.MustCompile(`-o artifacts/bootstrap \./(\S+)`).FindStringSubmatch(string(out))
+		if err != nil || compiled == nil || !strings.Contains(string(out), "keyway build") {
+			t.Errorf("make build-%s: %v\n%s", name, err, out)
+			continue
+		}
+		dir := compiled[1]
+		if other, taken := from[dir]; taken {
+			t.Errorf("%s and %s are both built from %s", name, other, dir)
+		}
+		from[dir] = name
+	}
+}
+
+func source(t *testing.T) string {
+	t.Helper()
+	data, err := os.ReadFile("../template.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func resources(t *testing.T, text string) node {
+	t.Helper()
+	var template struct {
+		Resources node `yaml:"Resources"`
+	}
+	if err := yaml.Unmarshal([]byte(text), &template); err != nil {
+		t.Fatal(err)
+	}
+	return template.Resources
+}
+
+func functions(t *testing.T, text string) map[string]node {
+	t.Helper()
+	out := map[string]node{}
+	for name, r := range resources(t, text) {
+		if r := r.(node); r["Type"] == "AWS::Serverless::Function" {
+			out[name] = r
+		}
+	}
+	return out
+}
+
+// faults holds a template against the table and the lists above.
+func faults(t *testing.T, text string) (out []string) {
+	t.Helper()
+	all := functions(t, text)
+	out = append(out, badEvents(all)...)
+	for name, f := range all {
+		out = append(out, badFunction(name, f)...)
+	}
+	for name := range mayDo {
+		if all[name] == nil {
+			out = append(out, name+" is listed here and is no function")
+		}
+	}
+	return append(out, badAnswers(get(resources(t, text), "Api", "Properties", "GatewayResponses"))...)
+}
+
+// event is one line of a function's Events, of the type Api.
+type event struct {
+	function string
+	public   bool
+	streamed bool
+	long     bool
+}
+
+func badEvents(all map[string]node) (out []string) {
+	events := map[string][]event{}
+	for name, f := range all {
+		for _, e := range get(f, "Properties", "Events") {
+			p := get(e.(node), "Properties")
+			if e.(node)["Type"] != "Api" {
+				continue
+			}
+			key := fmt.Sprint(p["Method"], " ", p["Path"])
+			events[key] = append(events[key], event{
+				function: name, public: get(p, "Auth")["Authorizer"] == "NONE",
+				streamed: p["ResponseTransferMode"] == "RESPONSE_STREAM", long: fmt.Sprint(p["TimeoutInMillis"]) == "900000",
+			})
+		}
+	}
+	for r := range route.Table.All() {
+		key := r.Method + " " + r.Pattern
+		switch n := len(events[key]); n {
+		case 0:
+			out = append(out, key+" has no event")
+		case 1:
+			out = append(out, badEvent(r, events[key][0])...)
+		default:
+			out = append(out, fmt.Sprintf("%s has %d events", key, n))
+		}
+		delete(events, key)
+	}
+	for key, es := range events {
+		out = append(out, key+" of "+es[0].function+" is not in the table")
+	}
+	return out
+}
+
+func badEvent(r *route.Route, e event) (out []string) {
+	key := r.Method + " " + r.Pattern
+	if want := strings.ToUpper(string(r.Function[:1])) + string(r.Function[1:]) + "Function"; e.function != want {
+		out = append(out, key+" is served by "+e.function+", not by "+want)
+	}
+	if r.Public && !e.public {
+		out = append(out, key+" is public and asks for a token")
+	}
+	if !r.Public && e.public {
+		out = append(out, key+" asks for no token")
+	}
+	runs := r.Function == route.Runs
+	if runs && !e.streamed {
+		out = append(out, key+" is not streamed")
+	}
+	if runs && !e.long {
+		out = append(out, key+" ends after 29 s")
+	}
+	if !runs && e.streamed {
+		out = append(out, key+" is streamed, which its function does not expect")
+	}
+	return out
+}
+
+func badFunction(name string, f node) (out []string) {
+	if get(f, "Metadata")["BuildMethod"] != "makefile" {
+		out = append(out, name+" is not built by the Makefile")
+	}
+	actions := map[string]bool{}
+	walk(f, func(key string, value any) {
+		switch key {
+		case "Action":
+			for _, a := range texts(value) {
+				actions[fmt.Sprint(a)] = true
+			}
+		case "Resource":
+			if slices.Contains(texts(value), any("*")) {
+				out = append(out, name+" may act on everything")
+			}
+		case "FunctionUrlConfig":
+			out = append(out, name+" has an address of its own, without the authorizer")
+		}
+	})
+	if got := strings.Join(slices.Sorted(maps.Keys(actions)), " "); got != mayDo[name] {
+		out = append(out, fmt.Sprintf("%s may %s, want %s", name, got, mayDo[name]))
+	}
+	return out
+}
+
+func badAnswers(answers node) (out []string) {
+	for _, name := range mustAnswer {
+		if answers[name] == nil {
+			out = append(out, name+" has AWS's text")
+		}
+	}
+	for name, a := range answers {
+		if get(a.(node), "ResponseParameters", "Headers")["Access-Control-Allow-Origin"] == nil {
+			out = append(out, "a page can't read the answer "+name)
+		}
+		if body := fmt.Sprint(get(a.(node), "ResponseTemplates")["application/json"]); !strings.HasPrefix(body, `{"detail":`) {
+			out = append(out, name+" answers no detail")
+		}
+	}
+	if get(answers, "UNAUTHORIZED", "ResponseParameters", "Headers")["WWW-Authenticate"] == nil {
+		out = append(out, "UNAUTHORIZED has no challenge")
+	}
+	return out
+}
+
+// get follows names down; what is missing is an empty node.
+func get(n node, names ...string) node {
+	for _, name := range names {
+		n, _ = n[name].(node)
+	}
+	return n
+}
+
+// walk calls see for every member below v.
+func walk(v any, see func(key string, value any)) {
+	switch v := v.(type) {
+	case node:
+		for key, value := range v {
+			see(key, value)
+			walk(value, see)
+		}
+	case []any:
+		for _, value := range v {
+			walk(value, see)
+		}
+	}
+}
+
+func texts(v any) []any {
+	if l, ok := v.([]any); ok {
+		return l
+	}
+	return []any{v}
+}
