@@ -20,14 +20,14 @@ type worker struct {
 	log    *slog.Logger
 }
 
-// lastSeconds are for the ends of the runs that did not fit.
-const lastSeconds = 5 * time.Second
+// margin is for the ends of the runs that did not fit.
+const margin = 5 * time.Second
 
 // handle answers a batch of messages with those that SQS is to deliver again, and any
 // other event, which is the schedule's, with nothing.
 func (w worker) handle(ctx context.Context, data json.RawMessage) (out events.SQSEventResponse, err error) {
 	if deadline, limited := ctx.Deadline(); limited {
-		earlier, cancel := context.WithDeadline(ctx, deadline.Add(-lastSeconds))
+		earlier, cancel := context.WithDeadline(ctx, deadline.Add(-margin))
 		defer cancel()
 		ctx = earlier
 	}
