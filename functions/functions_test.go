@@ -177,6 +177,8 @@ func TestEachFunctionAnswersItsRoutesAndNoOthers(t *testing.T) {
 		`[{"id":"b","name":"Bee"`, `"model":{"name":"Demo","model":"x","provider":"Demo"}`)
 	agents.ask(request{method: "GET", path: "/agents/a", scopes: everything}).want(t, "one agent", 200, `"provider":"OpenAI"`)
 	agents.ask(request{method: "GET", path: "/agents/a", scopes: "agents:b:read"}).want(t, "another's agent", 403, "agents:a:read")
+	agents.Said(`"msg":"decision"`)
+	agents.Said(`"aws_request_id":"the-id"`)
 	config.ask(request{method: "GET", path: "/health"}).want(t, "health, for everybody", 200, `"status":"ok"`)
 	config.ask(request{method: "GET", path: "/info"}).want(t, "info", 200, `"os_id":"test-os"`, `"config_digest":"`)
 	config.ask(request{method: "GET", path: "/config", scopes: everything}).want(t, "config", 200, `"os_id":"test-os"`)
@@ -282,6 +284,18 @@ func TestAFrozenFunctionWhoseConnectionDiedAnswersTheNextRequest(t *testing.T) {
 	f.ask(list).want(t, "before", 200)
 	f.freeze(t, d.db)
 	f.ask(list).want(t, "after the thaw", 200)
+}
+
+// So may the model's server, and the run's pulse lies still as well.
+func TestAFrozenRunsFunctionRunsTheNextRun(t *testing.T) {
+	t.Parallel()
+	d := deploy(t, keyway, modeltest.Text("one"), modeltest.Text("two"))
+	f := d.start("runs")
+	body, headers := form("message", "hello", "session_id", "s1")
+	run := request{method: "POST", path: "/agents/a/runs", scopes: everything, headers: headers, body: body}
+	f.ask(run).want(t, "before", 200, "event: RunCompleted", `"content":"one"`)
+	f.freeze(t, d.db)
+	f.ask(run).want(t, "after the thaw", 200, "event: RunCompleted", `"content":"two"`)
 }
 
 func TestABackgroundRunEndsWithItsRequest(t *testing.T) {

@@ -24,8 +24,10 @@ type migrating struct {
 
 // told is what CloudFormation hears.
 type told struct {
-	Status, Reason, PhysicalResourceId, LogicalResourceId string
-	Data                                                  map[string]any
+	Status, Reason string
+	ID             string `json:"PhysicalResourceId"`
+	Logical        string `json:"LogicalResourceId"`
+	Data           map[string]any
 }
 
 func migrate(t *testing.T, configuration string, env ...string) migrating {
@@ -72,14 +74,14 @@ func TestADeploymentMigratesTheSchema(t *testing.T) {
 	t.Parallel()
 	m := migrate(t, keyway, "DATABASE_URL="+storetest.EmptyURL(t))
 	first := m.resource("Create", "")
-	if first.Status != "SUCCESS" || first.PhysicalResourceId != "test-os/keyway" || first.LogicalResourceId != "Schema" || first.Data["from"] != 0.0 || first.Data["to"] == 0.0 {
+	if first.Status != "SUCCESS" || first.ID != "test-os/keyway" || first.Logical != "Schema" || first.Data["from"] != 0.0 || first.Data["to"] == 0.0 {
 		t.Errorf("%+v", first)
 	}
-	again := m.resource("Update", first.PhysicalResourceId)
-	if again.Status != "SUCCESS" || again.PhysicalResourceId != first.PhysicalResourceId || again.Data["from"] != first.Data["to"] {
+	again := m.resource("Update", first.ID)
+	if again.Status != "SUCCESS" || again.ID != first.ID || again.Data["from"] != first.Data["to"] {
 		t.Errorf("%+v", again)
 	}
-	if gone := m.resource("Delete", first.PhysicalResourceId); gone.Status != "SUCCESS" || gone.PhysicalResourceId != first.PhysicalResourceId {
+	if gone := m.resource("Delete", first.ID); gone.Status != "SUCCESS" || gone.ID != first.ID {
 		t.Errorf("%+v", gone)
 	}
 	// The schema is still there, and the function can be asked by hand.
@@ -100,13 +102,13 @@ func TestADeploymentFailsWithTheReason(t *testing.T) {
 		"another OS's":     {other, "DATABASE_URL=" + storetest.URL(t), `the database schema "keyway" belongs to the OS "test-os", not to "another-os"`},
 		"no such database": {keyway, "DATABASE_URL=" + strings.Replace(storetest.URL(t), "/test_", "/none_", 1), "does not exist (SQLSTATE 3D000)"},
 		"no address":       {strings.Replace(keyway, `"database":{"url":"${DATABASE_URL}"},`, "", 1), "X=", "there is no database; set the template's parameter Database, or DATABASE_URL, or DATABASE_SECRET"},
-		"a variable":       {keyway, "AWS_LAMBDA_FUNCTION_NAME=migrate", "database.url: ${DATABASE_URL} is not set or empty; set the template's parameter DatabaseUrl, or DATABASE_URL in the function's environment"},
+		"a variable":       {keyway, "AWS_LAMBDA_FUNCTION_NAME=migrate", "database.url: ${DATABASE_URL} is not set or empty; set the template's parameter Database, or DATABASE_URL in the function's environment"},
 		"a broken file":    {`{"id":1}`, "X=", "id: is a number"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := migrate(t, row.configuration, row.env)
-			if got := m.resource("Create", ""); got.Status != "FAILED" || !strings.Contains(got.Reason, row.want) || strings.Contains(got.Reason, "hunter2") || got.PhysicalResourceId == "" {
+			if got := m.resource("Create", ""); got.Status != "FAILED" || !strings.Contains(got.Reason, row.want) || strings.Contains(got.Reason, "hunter2") || got.ID == "" {
 				t.Errorf("%+v, want %s", got, row.want)
 			}
 			a := m.Invoke([]byte("{}"), time.Minute)

@@ -27,7 +27,7 @@ func TestAFunctionThatCantStartNamesWhatToSet(t *testing.T) {
 		env                     []string
 		want                    string
 	}{
-		"no database":       {"sessions", keyway, nil, "database.url: ${DATABASE_URL} is not set or empty; set the template's parameter DatabaseUrl, or DATABASE_URL in the function's environment"},
+		"no database":       {"sessions", keyway, nil, "database.url: ${DATABASE_URL} is not set or empty; set the template's parameter Database, or DATABASE_URL in the function's environment"},
 		"no secret's ARN":   {"memories", keyway, []string{"DATABASE_SECRET=mine"}, "database.url: waits for $DATABASE_SECRET, which is not the ARN of a secret; set it to one like arn:aws:"},
 		"no model's key":    {"runs", keyway, []string{"DATABASE_URL=" + d.db}, "agents[0].model: openai:gpt-4o needs an API key: set OPENAI_API_KEY"},
 		"an unknown tool":   {"runs", withTool, []string{"DATABASE_URL=" + d.db, "OPENAI_API_KEY=k"}, `agents[0].tools[0]: is not a built-in tool: "of_our_own"`},

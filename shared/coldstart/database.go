@@ -22,7 +22,7 @@ type Where struct {
 }
 
 // noDatabase names what the template sets.
-const noDatabase = "database.url: there is no database; set the template's parameter Database, or DATABASE_URL, or DATABASE_SECRET to the ARN of a secret that holds it"
+const noDatabase = "database.url: there is no database; set the template's parameter Database, or DATABASE_URL, or DATABASE_SECRET to the ARN of a secret that holds its URL"
 
 // secretPatience bounds how long a request waits for the secret of its database.
 const secretPatience = 5 * time.Second

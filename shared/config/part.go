@@ -55,23 +55,19 @@ func (d *decoder) needless(path string) bool {
 	return slices.ContainsFunc(d.Without, func(p Part) bool { return p.covers(path) })
 }
 
-// set is the remedy for an unset variable: on Lambda nobody sets one by hand, the
-// template does, from a parameter.
-func (d *decoder) set(name string) string {
-	if function, _ := d.Lookup("AWS_LAMBDA_FUNCTION_NAME"); function == "" {
-		return "set " + name
-	}
-	return "set the template's parameter " + parameter(name) + ", or " + name + " in the function's environment"
+// parameters are those of the template, by the variable that each fills.
+var parameters = map[string]string{
+	"JWT_KEY_SECRET": "JwtKeySecret", "DATABASE_URL": "Database", "DATABASE_SECRET": "DatabaseUrlSecret",
 }
 
-// parameter is the name that a template gives a variable: JwtKeySecret for
-// JWT_KEY_SECRET.
-func parameter(name string) string {
-	var b strings.Builder
-	for word := range strings.SplitSeq(strings.ToLower(name), "_") {
-		if word != "" {
-			b.WriteString(strings.ToUpper(word[:1]) + word[1:])
-		}
+// set is the remedy for an unset variable: on Lambda it is the template that sets one.
+func (d *decoder) set(name string) string {
+	function, _ := d.Lookup("AWS_LAMBDA_FUNCTION_NAME")
+	switch parameter := parameters[name]; {
+	case function == "":
+		return "set " + name
+	case parameter != "":
+		return "set the template's parameter " + parameter + ", or " + name + " in the function's environment"
 	}
-	return b.String()
+	return "set " + name + " in the function's environment, in the template"
 }

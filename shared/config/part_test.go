@@ -95,6 +95,8 @@ func TestOnLambdaARemedyNamesTheTemplatesParameter(t *testing.T) {
 	t.Parallel()
 	refused(t, file(`"auth": {"keys": [{"secret": "${JWT_KEY_SECRET}"}]}`), config.Options{Lookup: lookup(map[string]string{"AWS_LAMBDA_FUNCTION_NAME": "authorizer"})},
 		"auth.keys[0].secret: ${JWT_KEY_SECRET} is not set or empty; set the template's parameter JwtKeySecret, or JWT_KEY_SECRET in the function's environment, or write $${ where a plain ${ is meant")
+	refused(t, file(`"name": "${NAME}"`), config.Options{Lookup: lookup(map[string]string{"AWS_LAMBDA_FUNCTION_NAME": "f", "KEY": key["KEY"]})},
+		"name: ${NAME} is not set or empty; set NAME in the function's environment, in the template, or write $${ where a plain ${ is meant")
 }
 
 func TestADatabasesAddressMayLieInASecret(t *testing.T) {

@@ -31,12 +31,13 @@ type Description struct {
 	Family   string // as in metrics: "OpenAI Chat"
 }
 
-// Describe is how the model that a provider serves under id describes itself, for
+// Describe is how AgentOS names the model that a provider serves under id, also for
 // programs that link no vendor.
 func Describe(provider, id string) Description {
 	d := map[string]Description{
 		"openai":           {Name: "OpenAIChat", Provider: "OpenAI", Family: "OpenAI Chat"},
 		"openai-responses": {Name: "OpenAIResponses", Provider: "OpenAI", Family: "OpenAI Responses"},
+		"bedrock":          {Name: "AwsBedrock", Provider: "AwsBedrock", Family: "AwsBedrock"},
 		"demo":             {Name: "Demo", Provider: "Demo", Family: "Demo"},
 	}[provider]
 	d.ID = id

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/model"
@@ -153,5 +154,29 @@ func TestWaitReturnsWhenNoRunIsInProgress(t *testing.T) {
 	runs, err := b.db.Runs(t.Context(), ann, store.RunQuery{SessionID: "s"})
 	if err != nil || len(runs) != 1 || runs[0].Status != "COMPLETED" {
 		t.Errorf("Wait came back before the run was recorded: %+v %v", runs, err)
+	}
+}
+
+// A function of Lambda's ends at its deadline, whatever it does: a run that it carries
+// has to end before, with its reason.
+func TestADeadlineOfTheCallerEndsARun(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, hangs(nil, "so far"))
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	var list []run.Event
+	for e, err := range b.runner.Run(ctx, run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, e)
+	}
+	const reason = "The run did not fit into the time that this server has for a request"
+	end, r := members(t, last(list)), last(list).Result
+	if end["event"] != "RunError" || end["content"] != reason || end["error_type"] != "run_timeout_error" || r.Status != "ERROR" {
+		t.Errorf("%v %+v", end, r)
+	}
+	if row := b.row(r.RunID); row.Status != "ERROR" || *row.Content != reason {
+		t.Errorf("%+v", row)
 	}
 }

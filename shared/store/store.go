@@ -103,7 +103,7 @@ func asleep(c *pgxpool.Config) {
 	}
 	c.ShouldPing = func(_ context.Context, p pgxpool.ShouldPingParams) bool {
 		last, ok := p.Conn.PgConn().CustomData()[used].(time.Time)
-		return ok && time.Now().Round(0).Sub(last) > time.Second
+		return ok && time.Now().Round(0).Sub(last).Abs() > time.Second // a clock may be set back
 	}
 	c.PingTimeout = 2 * time.Second // nobody may be there to say that a connection is gone
 }
@@ -115,7 +115,7 @@ func (db *DB) Close() { db.pool.Close() }
 // the remedy, when it isn't or can't be asked.
 func (db *DB) Check(ctx context.Context) error {
 	var version int
-	err := db.queryRow(ctx, `SELECT version FROM keyway.schema_version`).Scan(&version)
+	err := db.queryRow(ctx, `SELECT version FROM keyway.schema_version`, pgx.QueryExecModeExec).Scan(&version) // once: not worth a round trip to prepare it
 	if err != nil {
 		return fmt.Errorf("schema version: %w", kindOf(err))
 	}

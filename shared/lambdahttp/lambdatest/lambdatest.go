@@ -6,6 +6,7 @@ package lambdatest
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -22,7 +23,7 @@ import (
 
 // Build compiles the package pkg as the Makefile does; env may name another machine.
 func Build(pkg, to string, env ...string) error {
-	cmd := exec.Command("go", "build", "-trimpath", "-tags", "lambda.norpc,nethttpomithttp2", "-ldflags", "-s -w", "-o", to, pkg)
+	cmd := exec.CommandContext(context.Background(), "go", "build", "-trimpath", "-tags", "lambda.norpc,nethttpomithttp2", "-ldflags", "-s -w", "-o", to, pkg) // #nosec G204 -- a test names the package
 	cmd.Env = append(append(os.Environ(), "CGO_ENABLED=0"), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
@@ -63,7 +64,7 @@ func Start(t testing.TB, program string, env ...string) *Function {
 	}
 	api := httptest.NewServer(f)
 	t.Cleanup(api.Close)
-	cmd := exec.Command(program)
+	cmd := exec.CommandContext(context.Background(), program) // #nosec G204 -- a test names the program
 	cmd.Env = append(env, "AWS_LAMBDA_RUNTIME_API="+strings.TrimPrefix(api.URL, "http://"))
 	cmd.Stderr = f.Stderr
 	if err := cmd.Start(); err != nil {
@@ -110,7 +111,7 @@ func (f *Function) posted(w http.ResponseWriter, r *http.Request, kind string) {
 		f.t.Error(err)
 		return
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	chunks := make(chan []byte)
 	a := &Answer{Kind: kind, Header: r.Header, Chunks: chunks, Trailer: http.Header{}, f: f}
 	f.answers <- a

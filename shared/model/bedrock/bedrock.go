@@ -109,7 +109,7 @@ func signedOnly(configured *http.Client, header time.Duration) *http.Client {
 
 // Describe uses the peer's names.
 func (m *Model) Describe() model.Description {
-	return model.Description{ID: m.options.ID, Name: "AwsBedrock", Provider: "AwsBedrock", Family: "AwsBedrock"}
+	return model.Describe("bedrock", m.options.ID)
 }
 
 // Stream implements model.Model. The vendor's end mark is the stop reason: with it

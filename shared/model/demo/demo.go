@@ -47,7 +47,7 @@ func New(id string, options ...Option) *Model {
 
 // Describe names the demo for what it is.
 func (m *Model) Describe() model.Description {
-	return model.Description{ID: m.id, Name: "Demo", Provider: "Demo", Family: "Demo"}
+	return model.Describe("demo", m.id)
 }
 
 // Stream implements model.Model. Its only error is the context's cause. Usage

@@ -26,7 +26,7 @@ func NewChat(o Options) *Chat {
 
 // Describe uses the peer's names.
 func (c *Chat) Describe() model.Description {
-	return model.Description{ID: c.options.ID, Name: "OpenAIChat", Provider: "OpenAI", Family: "OpenAI Chat"}
+	return model.Describe("openai", c.options.ID)
 }
 
 // Stream implements model.Model. The vendor's end mark is finish_reason: with it

@@ -31,7 +31,7 @@ func NewResponses(o Options) *Responses {
 
 // Describe uses the peer's names.
 func (m *Responses) Describe() model.Description {
-	return model.Description{ID: m.options.ID, Name: "OpenAIResponses", Provider: "OpenAI", Family: "OpenAI Responses"}
+	return model.Describe("openai-responses", m.options.ID)
 }
 
 // Stream implements model.Model. The vendor's end marks are response.completed and

@@ -174,11 +174,12 @@ func TestSpeaksKnowsWhatOpenOpens(t *testing.T) {
 // Functions that link no vendor show the same of a model as those that run it.
 func TestModelsAreDescribedAlikeWithoutTheirVendor(t *testing.T) {
 	t.Parallel()
+	given := env(map[string]string{"OPENAI_API_KEY": "k", "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "k", "AWS_REGION": "eu-central-1"})
 	for _, provider := range []string{"openai", "openai-responses", "anthropic", "bedrock", "demo"} {
 		if !vendors.Speaks(provider) {
 			continue
 		}
-		m, err := vendors.Open(config.Model{Provider: provider, ID: "x", APIKey: "k"}, env(map[string]string{"AWS_REGION": "eu-central-1"}))
+		m, err := vendors.Open(config.Model{Provider: provider, ID: "x"}, given)
 		if err != nil {
 			t.Fatal(err)
 		}
