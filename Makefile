@@ -85,6 +85,15 @@ agno: ## Install AgentOS's Python client for the test that needs it (python3 wit
 	@$(AGNO)/bin/python -m pip install --quiet --disable-pip-version-check -r shared/cli/testdata/clients/requirements.txt
 	@echo "export KEYWAY_AGNO_PYTHON=$(AGNO)/bin/python"
 
+# Where an imitation of AWS is installed, for the tests of the queue on AWS.
+MOTO := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/keyway/moto
+
+.PHONY: moto
+moto: ## Install moto, an imitation of AWS, for the tests that need it (python3 with venv; 320 MB in the cache directory)
+	@[ -x $(MOTO)/bin/pip ] || python3 -m venv $(MOTO)
+	@$(MOTO)/bin/python -m pip install --quiet --disable-pip-version-check -r shared/queue/sqs/testdata/requirements.txt
+	@echo "export KEYWAY_MOTO_SERVER=$(MOTO)/bin/moto_server"
+
 # Where an evaluator of IAM policies is installed, for the test that compares verdicts.
 IAM := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/keyway/iam
 

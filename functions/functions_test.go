@@ -22,7 +22,7 @@ import (
 )
 
 // names are the programs; each is built once.
-var names = []string{"agents", "config", "runs", "sessions", "memories", "migrate", "authorizer"}
+var names = []string{"agents", "config", "runs", "sessions", "memories", "migrate", "worker", "authorizer"}
 
 var programs string
 
@@ -83,7 +83,7 @@ func (d deployment) start(name string, env ...string) function {
 	switch name {
 	case "sessions", "memories", "migrate":
 		env = append(env, "DATABASE_URL="+d.db)
-	case "runs":
+	case "runs", "worker":
 		env = append(env, "DATABASE_URL="+d.db, "OPENAI_BASE_URL="+d.model.URL, "OPENAI_API_KEY=sk-test")
 	}
 	return function{lambdatest.Start(d.t, filepath.Join(programs, name), env...), d.t}

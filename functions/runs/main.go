@@ -5,10 +5,11 @@ package main
 import (
 	"github.com/keyway-agents/keyway/shared/coldstart"
 	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/queue/sqs"
 	"github.com/keyway-agents/keyway/shared/roster"
 	"github.com/keyway-agents/keyway/shared/route"
 )
 
 func main() {
-	coldstart.Serve(coldstart.Function{Name: route.Runs, Without: []config.Part{config.Keys}, Agents: roster.Open})
+	coldstart.Serve(coldstart.Function{Name: route.Runs, Without: []config.Part{config.Keys}, Agents: roster.Open, Queue: sqs.Open})
 }

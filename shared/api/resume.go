@@ -40,7 +40,7 @@ func (a Runs) resume(w http.ResponseWriter, r *request, in resumeRun) error {
 	if err != nil {
 		return notFound(err, "Run not found")
 	}
-	f := follower{db: a.DB, runner: a.Runner, viewer: viewer, query: q, after: -1}
+	f := follower{db: a.DB, runner: a.Runner, viewer: viewer, query: q, after: -1, attempt: row.Attempt}
 	if in.LastEventIndex != nil {
 		f.after = *in.LastEventIndex
 	}
@@ -59,9 +59,11 @@ type follower struct {
 	runner *run.Runner
 	viewer store.Viewer
 	query  store.RunQuery
-	after  int  // the last index that the client has
 	ids    bool // send id: lines
 	stream *eventStream
+
+	after   int // the last index that the client has
+	attempt int // at the run, whose events it has
 }
 
 // lookEvery is how often a run in progress is looked at; its events are stored
@@ -70,6 +72,9 @@ const lookEvery = 250 * time.Millisecond
 
 func (f *follower) follow(ctx context.Context, w http.ResponseWriter, row store.Run) error {
 	requested := f.after
+	if f.after < store.FirstIndex(f.attempt) { // what it has may be another attempt's
+		f.after = -1
+	}
 	if err := f.runner.StoreEvents(ctx, row.RunID); err != nil {
 		return err
 	}
@@ -112,9 +117,13 @@ func (f *follower) live(ctx context.Context) error {
 		if err != nil {
 			return f.broken(ctx, err)
 		}
+		attempt := f.attempt
 		frames, err := f.missed(ctx, row)
 		if err != nil {
 			return f.broken(ctx, err)
+		}
+		if f.attempt != attempt {
+			f.stream.send(again(row, len(frames)))
 		}
 		f.send(frames)
 		if wire.Ended(row.Status) {
@@ -132,9 +141,14 @@ func (f *follower) broken(ctx context.Context, err error) error {
 	return nil
 }
 
-// missed are the frames after f.after, which it moves.
+// missed are the frames after f.after, which it moves; after a new attempt at the run
+// they are all of them, since two attempts tell different stories.
 func (f *follower) missed(ctx context.Context, row store.Run) (frames []string, err error) {
 	stored, err := f.db.EventsAfter(ctx, row.RunID, f.after)
+	if err == nil && len(stored) > 0 && stored[0].Attempt != f.attempt {
+		f.attempt, f.after = stored[0].Attempt, -1
+		stored, err = f.db.EventsAfter(ctx, row.RunID, f.after)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -184,6 +198,14 @@ func (f *follower) meta(row store.Run, requested, missed, total int) wire.Meta {
 		}
 	}
 	return subscribed(row, total)
+}
+
+// again says in a stream that all of it was for nothing.
+func again(row store.Run, count int) wire.Meta {
+	return wire.Meta{
+		Event: "catch_up", RunID: row.RunID.String(), Status: "running", MissedEvents: &count, CurrentEventCount: &count,
+		Message: "The run was taken up again where it stood; its events follow from the first.",
+	}
 }
 
 func subscribed(row store.Run, total int) wire.Meta {

@@ -87,7 +87,7 @@ func (a Runs) create(w http.ResponseWriter, r *request, in createRun) error {
 	}
 	request := run.Input{
 		AgentID: r.param("agent_id"), Owner: owner, SessionID: in.SessionID, Message: in.Message, Files: files,
-		State: json.RawMessage(state), Metadata: json.RawMessage(metadata), Streamed: in.Stream,
+		State: json.RawMessage(state), Metadata: json.RawMessage(metadata), Streamed: in.Stream, Caller: callerOf(r),
 	}
 	if in.Background && !in.Stream {
 		accepted, err := a.Runner.Start(r.Context(), request)
@@ -98,6 +98,12 @@ func (a Runs) create(w http.ResponseWriter, r *request, in createRun) error {
 		return writeJSON(w, http.StatusAccepted, accepted)
 	}
 	return a.tell(w, r, a.Runner.Run(r.Context(), request), in.Stream)
+}
+
+// callerOf is who was admitted, for whoever carries the run later.
+func callerOf(r *request) run.Caller {
+	p := r.principal
+	return run.Caller{Subject: p.Subject, Issuer: p.Issuer, SessionID: p.SessionID, Scopes: p.Scopes, Path: r.URL.Path}
 }
 
 // noMedia refuses what AgentOS's client sends of media as JSON, rather than leaving it
@@ -299,7 +305,7 @@ func (a Runs) goOn(w http.ResponseWriter, r *request, in continueRun) error {
 		return fault.Public(fault.Invalid, "Invalid continue_from. Use 'end', 'last_user', or a numeric message index.", nil)
 	}
 	q := store.RunQuery{AgentID: r.param("agent_id"), RunID: r.param("run_id"), SessionID: in.SessionID}
-	err = a.tell(w, r, a.Runner.Continue(r.Context(), viewer, q, answers, in.Stream), in.Stream)
+	err = a.tell(w, r, a.Runner.Continue(r.Context(), viewer, q, run.Continuation{Answers: answers, Streamed: in.Stream, Caller: callerOf(r)}), in.Stream)
 	if viewer.All {
 		return notFound(err, "No runs found for run ID %s", q.RunID)
 	}

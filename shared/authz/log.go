@@ -28,7 +28,7 @@ func NewLog(out *slog.Logger, digest string) *Log {
 
 // Entry is a decision about one request, and what became of it.
 type Entry struct {
-	RequestID string
+	RequestID string // "": it is about a run that is taken up again
 	Method    string
 	Principal *Principal // nil: no valid token
 	Token     string     // the hash of a refused token; a Principal knows its own
@@ -47,7 +47,8 @@ func (l *Log) Write(ctx context.Context, e Entry) {
 		return
 	}
 	var room [20]slog.Attr // on the stack
-	a := append(room[:0], slog.String("request_id", e.RequestID), slog.Bool("allow", e.Err == nil))
+	a := appendText(room[:0], "request_id", e.RequestID)
+	a = append(a, slog.Bool("allow", e.Err == nil))
 	a = e.outcome(a)
 	a = e.caller(a)
 	a = e.Decision.attrs(a, e.Method)

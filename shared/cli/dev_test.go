@@ -472,7 +472,8 @@ func TestTheBuiltServerSurvivesKillsAndEndsCleanly(t *testing.T) {
 	d := newDevDir(t, "quickstart")
 	model, release := held(t)
 
-	// kill -9 in the middle of a stream: the reader sees it break off, without an end.
+	// kill -9 in the middle of a stream and of a run in the background: the reader sees
+	// it break off, without an end.
 	r := d.start(t, binary, model)
 	tokens := r.tokens
 	s := r.stream("s", "first")
@@ -481,6 +482,8 @@ func TestTheBuiltServerSurvivesKillsAndEndsCleanly(t *testing.T) {
 		t.Fatal(got)
 	}
 	s = r.stream("s", "first")
+	behind := r.inBackground("s")
+	r.becomes("ann", behind, "RUNNING")
 	url := d.postgres(t)
 	r.signal(os.Kill)
 	if got := s.rest(); !strings.HasSuffix(got, "RunContent") {
@@ -491,7 +494,7 @@ func TestTheBuiltServerSurvivesKillsAndEndsCleanly(t *testing.T) {
 	}
 	d.noPostgres(t, "after kill -9", url)
 
-	// The next start has the rows; the interrupted run holds its lease for now.
+	// The next start has the rows; the interrupted runs hold their leases for now.
 	r = d.start(t, binary, model)
 	r.tokens = tokens
 	r.get("ann", "/sessions/s/runs").want(t, "after kill -9", 200, `"content":"first second"`, `"status":"COMPLETED"`, `"status":"RUNNING"`)
@@ -500,10 +503,23 @@ func TestTheBuiltServerSurvivesKillsAndEndsCleanly(t *testing.T) {
 		t.Fatal(err)
 	}
 	tag, err := conn.Exec(t.Context(), "UPDATE keyway.runs SET lease_until = now() - interval '1 second' WHERE status = 'RUNNING'")
-	if err != nil || tag.RowsAffected() != 1 {
+	if err != nil || tag.RowsAffected() != 2 {
 		t.Fatalf("%v %v", tag, err)
 	}
 	conn.Close(t.Context())
+
+	// The leases are over: both runs are taken up, and come to their ends.
+	r.said(`"msg":"runs that their process left behind are taken up again","runs":2`)
+	release <- struct{}{}
+	release <- struct{}{}
+	for _, id := range []string{s.runID, behind} {
+		r.becomes("ann", id, "COMPLETED").want(t, "taken up", 200, `"content":"first second"`)
+	}
+	body, kind := form(t, "last_event_index", "2") // of the first attempt: everything comes again
+	resumed := frames(t, r.call("ann", "POST", "/agents/assistant/runs/"+s.runID+"/resume", body, "Content-Type", kind).body)
+	if got := names(resumed); got != "replay "+whole || resumed[1].data["event_index"].(float64) <= 2 {
+		t.Errorf("the killed stream resumed: %s", got)
+	}
 
 	// SIGTERM lets a stream come to its end.
 	s = r.stream("s", "first")
@@ -517,16 +533,12 @@ func TestTheBuiltServerSurvivesKillsAndEndsCleanly(t *testing.T) {
 		t.Errorf("SIGTERM: %v", err)
 	}
 
-	// The lease is over: the next start ends the interrupted run, and no other.
+	// Nothing is in progress at the next start, and nothing was lost.
 	r = d.start(t, binary, model)
 	r.tokens = tokens
-	r.said(`"msg":"ended runs that their process left behind","runs":1`)
 	runs := r.get("ann", "/sessions/s/runs")
-	runs.want(t, "after the lease", 200, `"content":"The server stopped while this run was in progress"`)
-	for status, n := range map[string]int{"COMPLETED": 2, "ERROR": 1, "RUNNING": 0} {
-		if got := strings.Count(runs.body, `"status":"`+status+`"`); got != n {
-			t.Errorf("%d runs are %s, want %d: %s", got, status, n, runs.body)
-		}
+	if got := strings.Count(runs.body, `"status":"COMPLETED"`); got != 4 || strings.Count(runs.body, `"status":"`) != got {
+		t.Errorf("%d runs are COMPLETED: %s", got, runs.body)
 	}
 
 	// A second SIGINT doesn't wait for the stream. Nothing is left behind.

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+	"github.com/google/uuid"
 
 	"github.com/keyway-agents/keyway/shared/api"
 	"github.com/keyway-agents/keyway/shared/authz"
@@ -25,6 +26,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/edge"
 	"github.com/keyway-agents/keyway/shared/gateway"
 	"github.com/keyway-agents/keyway/shared/obs"
+	"github.com/keyway-agents/keyway/shared/queue"
+	"github.com/keyway-agents/keyway/shared/queue/local"
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/store/devpg"
@@ -61,6 +64,8 @@ type server struct {
 	db      *store.DB
 
 	handler    atomic.Pointer[http.Handler] // of the configuration in force
+	queue      *local.Queue                 // of the runs that wait
+	runner     atomic.Pointer[run.Runner]   // of the configuration in force
 	runners    []*run.Runner                // every configuration's: their runs go on after a reload
 	background sync.WaitGroup               // what ends with the context
 }
@@ -104,9 +109,11 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer s.background.Wait()
 	defer cancel()
+	s.queue = local.New(s.db, time.Now)
 	s.apply(p)
-	s.sweep(ctx) // before anybody can ask for such a run
-	s.background.Go(func() { s.endAbandoned(ctx) })
+	s.requeue(ctx) // before anybody can ask for such a run
+	s.background.Go(func() { s.requeueAlways(ctx) })
+	s.background.Go(func() { s.work(ctx) })
 	if changes != nil {
 		s.background.Go(func() { s.reload(ctx, changes) })
 	}
@@ -204,10 +211,11 @@ func (s *server) openDatabase(ctx context.Context, cfg *config.Config) (closeDB 
 func (s *server) apply(p prepared) {
 	p.authorizer.Log = authz.NewLog(s.decided, p.cfg.Digest)
 	service := wiring.All(wiring.Parts{
-		Config: p.cfg, Policy: p.authorizer.Policy, Agents: p.agents, DB: s.db, Log: s.log, Version: wiring.Version, Started: s.started,
+		Config: p.cfg, Policy: p.authorizer.Policy, Agents: p.agents, DB: s.db, Queue: s.queue, Log: s.log, Version: wiring.Version, Started: s.started,
 		Decisions: p.authorizer.Log,
 	})
 	s.runners = append(s.runners, service.Runner)
+	s.runner.Store(service.Runner)
 	origins := p.cfg.CORS.Origins
 	if origins == nil {
 		origins = api.DefaultOrigins
@@ -250,30 +258,45 @@ func (s *server) listen(ctx context.Context, l net.Listener) error {
 		err = errors.Join(err, r.Wait(ctx), r.Close())
 	}
 	if err != nil {
-		fmt.Fprintln(s.err, "keyway: some runs did not end in time; they are marked as failed after a minute")
+		fmt.Fprintln(s.err, "keyway: some runs did not end in time; the next keyway serve takes them up")
 	}
 	return web.Close()
 }
 
-// endAbandoned sweeps every minute.
-func (s *server) endAbandoned(ctx context.Context) {
-	ticker := time.NewTicker(time.Minute)
+const (
+	// requeueEvery is how soon after its lease a run is taken up again.
+	requeueEvery = 15 * time.Second
+	// mostTaken bounds the runs that are carried here out of the queue at a time; the
+	// rest waits.
+	mostTaken = 32
+)
+
+// work carries the runs that wait, each by the configuration in force when it is
+// taken.
+func (s *server) work(ctx context.Context) {
+	queue.Work(ctx, s.queue, s.log, mostTaken, func(ctx context.Context, id uuid.UUID) (func(), error) {
+		return s.runner.Load().Take(ctx, id)
+	})
+}
+
+func (s *server) requeueAlways(ctx context.Context) {
+	ticker := time.NewTicker(requeueEvery)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ticker.C:
-			s.sweep(ctx)
+			s.requeue(ctx)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// sweep ends the runs of processes that died.
-func (s *server) sweep(ctx context.Context) {
-	if n, err := s.db.EndAbandoned(ctx, time.Now()); err != nil && ctx.Err() == nil {
-		s.log.Warn("abandoned runs can't be ended", "err", err)
+// requeue has the runs of processes that died taken up again.
+func (s *server) requeue(ctx context.Context) {
+	if n, err := s.runner.Load().Requeue(ctx); err != nil && ctx.Err() == nil {
+		s.log.Warn("runs that their process left behind can't be taken up", "err", err)
 	} else if n > 0 {
-		s.log.Warn("ended runs that their process left behind", "runs", n)
+		s.log.Warn("runs that their process left behind are taken up again", "runs", n)
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/lambdahttp"
 	"github.com/keyway-agents/keyway/shared/obs"
+	"github.com/keyway-agents/keyway/shared/queue"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/store"
@@ -32,6 +33,9 @@ type Function struct {
 	Without []config.Part // of keyway.yaml, what it does not act on
 	// Agents opens the agents that it runs; nil: it runs none, and sends no streams.
 	Agents func(*config.Config, func(string) (string, bool)) ([]run.Agent, error)
+	// Queue opens the queue of the runs that wait, which KEYWAY_QUEUE_URL names. Without
+	// that variable, as on sam local, they are carried where they are started.
+	Queue func(url string, lookup func(string) (string, bool)) (queue.Queue, error)
 }
 
 // Serve answers the function's routes, and does not return.
@@ -51,36 +55,57 @@ func Refuse(log *slog.Logger, function string, err error) {
 	os.Exit(1)
 }
 
+// Worker prepares what carries runs without answering requests. Its schema is to be
+// checked before the first.
+func (f Function) Worker(log *slog.Logger) (*run.Runner, *store.DB, error) {
+	p, err := f.parts(log)
+	if err != nil {
+		return nil, nil, err
+	}
+	return wiring.For(route.Runs, p).Runner, p.DB, nil
+}
+
 func (f Function) open(log *slog.Logger) (o lambdahttp.Options, err error) {
-	cfg, err := deployed.Config(f.Without...)
+	p, err := f.parts(log)
 	if err != nil {
 		return o, err
 	}
-	policy, err := edge.Policy(cfg)
-	if err != nil {
-		return o, err
-	}
-	p := wiring.Parts{
-		Config: cfg, Policy: policy, Log: log, Version: wiring.Version, Started: time.Now(), Decisions: authz.NewLog(log, cfg.Digest),
-	}
-	o = lambdahttp.Options{Log: log}
-	if f.Agents != nil {
-		o.Streamed = os.Getenv("AWS_SAM_LOCAL") != "true" // which can't pass a stream on
-		if p.Agents, err = f.Agents(cfg, os.LookupEnv); err != nil {
-			return o, err
-		}
-	}
-	if wiring.Stores(f.Name) {
-		if p.DB, err = Database(cfg); err != nil {
-			return o, err
-		}
-	}
+	o = lambdahttp.Options{Log: log, Streamed: f.Agents != nil && os.Getenv("AWS_SAM_LOCAL") != "true"} // which can't pass a stream on
 	service := wiring.For(f.Name, p)
 	if service.Runner != nil {
 		o.Settle = service.Runner.Wait
 	}
-	o.Handler = api.CORS(cfg.CORS.Origins, current(p.DB, service.Handler))
+	o.Handler = api.CORS(p.Config.CORS.Origins, current(p.DB, service.Handler))
 	return o, nil
+}
+
+// parts are what the function is made of.
+func (f Function) parts(log *slog.Logger) (p wiring.Parts, err error) {
+	cfg, err := deployed.Config(f.Without...)
+	if err != nil {
+		return p, err
+	}
+	policy, err := edge.Policy(cfg)
+	if err != nil {
+		return p, err
+	}
+	p = wiring.Parts{
+		Config: cfg, Policy: policy, Log: log, Version: wiring.Version, Started: time.Now(), Decisions: authz.NewLog(log, cfg.Digest),
+	}
+	if f.Agents != nil {
+		if p.Agents, err = f.Agents(cfg, os.LookupEnv); err != nil {
+			return p, err
+		}
+	}
+	if url := os.Getenv("KEYWAY_QUEUE_URL"); url != "" && f.Queue != nil {
+		if p.Queue, err = f.Queue(url, os.LookupEnv); err != nil {
+			return p, err
+		}
+	}
+	if f.Agents != nil || wiring.Stores(f.Name) {
+		p.DB, err = Database(cfg)
+	}
+	return p, err
 }
 
 // current asks once whether the schema is the one that this program was written for.

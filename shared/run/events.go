@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"sync"
 
-	"github.com/google/uuid"
-
 	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
@@ -13,7 +11,7 @@ import (
 // eventLog keeps the frames of one streamed run until they are stored: the pulse
 // stores those of all runs in one statement, and the run's end stores its rest.
 type eventLog struct {
-	runID uuid.UUID
+	held store.Held
 
 	storing sync.Mutex // held while frames are on their way to the database
 	mu      sync.Mutex // guards what follows
@@ -23,8 +21,8 @@ type eventLog struct {
 	encoder *wire.Encoder // into frames
 }
 
-func newEventLog(runID uuid.UUID) *eventLog {
-	l := &eventLog{runID: runID}
+func newEventLog(held store.Held) *eventLog {
+	l := &eventLog{held: held}
 	l.encoder = wire.NewEncoder(&l.frames)
 	return l
 }
@@ -51,7 +49,7 @@ func (l *eventLog) take() (b store.Events, done func(stored bool)) {
 	l.storing.Lock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b = store.Events{RunID: l.runID, First: l.first, Count: l.count, Frames: l.frames.String()}
+	b = store.Events{RunID: l.held.RunID, Attempt: l.held.Attempt, First: l.first, Count: l.count, Frames: l.frames.String()}
 	l.count = 0
 	l.frames.Reset()
 	return b, func(stored bool) {

@@ -18,6 +18,8 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/queue"
+	"github.com/keyway-agents/keyway/shared/queue/local"
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/store/storetest"
@@ -181,13 +183,32 @@ func (l *syncLog) String() string {
 }
 
 func newRunnerLogging(db *store.DB, a config.Agent, m model.Model, log io.Writer, tools ...tool.Set) *run.Runner {
+	return run.New(options(db, a, m, log, tools...))
+}
+
+// options are those of a runner whose queue is the database's, and who is admitted
+// stays so.
+func options(db *store.DB, a config.Agent, m model.Model, log io.Writer, tools ...tool.Set) run.Options {
 	a.ID, a.Name = "a", "Agent A"
 	if a.Timeout == 0 {
 		a.Timeout = time.Minute
 	}
-	return run.New(run.Options{
+	return run.Options{
 		DB: db, Agents: []run.Agent{{Agent: a, Model: m, Tools: tools}}, Log: slog.New(slog.NewTextHandler(log, nil)), Now: time.Now, NewID: uuid.New,
-	})
+		Queue: local.New(db, time.Now), Admit: func(run.Caller) error { return nil },
+	}
+}
+
+// works has the bench's runner carry what waits, most at once, until the test ends.
+func (b *bench) works(most int) {
+	b.t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		queue.Work(ctx, local.New(b.db, time.Now), slog.New(slog.NewTextHandler(io.Discard, nil)), most, b.runner.Take)
+	}()
+	b.t.Cleanup(func() { stop(); <-ended })
 }
 
 // run runs agent "a" for ann in session s to its end.

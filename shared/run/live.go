@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -20,7 +19,11 @@ var errCancelled = errors.New("run cancelled")
 
 const (
 	pulseEvery = 500 * time.Millisecond // how soon a cancel from elsewhere is seen
-	renewEvery = 40                     // pulses between two renewals of the leases: 20 s
+	renewEvery = 20 * time.Second       // between two renewals of the leases
+	// A run whose lease could not be renewed is given up before the lease is over, so
+	// that nobody carries it at the same time. One pulse may take pulseTimeout.
+	giveUpAfter  = store.Lease - 2*pulseTimeout
+	pulseTimeout = 5 * time.Second
 )
 
 // live holds the runs that this process carries. While there are any, one
@@ -32,18 +35,19 @@ type live struct {
 	now func() time.Time
 
 	mu   sync.Mutex
-	runs map[uuid.UUID]entry
-	stop chan struct{} // closed when the last run left; nil when there are none
+	runs map[store.Held]entry // a process may lose a run and take it up again
+	stop chan struct{}        // closed when the last run left; nil when there are none
 }
 
 // entry is a run that this process carries.
 type entry struct {
-	cancel context.CancelCauseFunc
-	events *eventLog // nil: it isn't streamed
+	cancel  context.CancelCauseFunc
+	events  *eventLog // nil: it isn't streamed
+	renewed time.Time // the lease lasts from then
 }
 
 func newLive(db *store.DB, log *slog.Logger, now func() time.Time) *live {
-	return &live{db: db, log: log, now: now, runs: map[uuid.UUID]entry{}}
+	return &live{db: db, log: log, now: now, runs: map[store.Held]entry{}}
 }
 
 // errOver ends a run with the time of the process that carries it.
@@ -53,7 +57,7 @@ var errOver = fault.Public(fault.Internal, "The run did not fit into the time th
 // by the end of ctx before that: a client that leaves stops no run. leave must be
 // called at its end.
 func (l *live) enter(ctx context.Context, t *turn) (_ context.Context, leave func()) {
-	id := t.row.RunID
+	held := t.held()
 	deadline, limited := ctx.Deadline()
 	ctx, cancelRun := context.WithCancelCause(context.WithoutCancel(ctx))
 	over := func() {}
@@ -62,7 +66,7 @@ func (l *live) enter(ctx context.Context, t *turn) (_ context.Context, leave fun
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.runs[id] = entry{cancelRun, t.events}
+	l.runs[held] = entry{cancelRun, t.events, t.start}
 	if l.stop == nil {
 		l.stop = make(chan struct{})
 		go l.pulse(l.stop) // #nosec G118 -- it outlives the run that started it
@@ -72,7 +76,7 @@ func (l *live) enter(ctx context.Context, t *turn) (_ context.Context, leave fun
 		cancelRun(nil)
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		delete(l.runs, id)
+		delete(l.runs, held)
 		if len(l.runs) == 0 {
 			close(l.stop)
 			l.stop = nil
@@ -80,49 +84,96 @@ func (l *live) enter(ctx context.Context, t *turn) (_ context.Context, leave fun
 	}
 }
 
-func (l *live) cancel(id uuid.UUID) {
+func (l *live) cancel(h store.Held, cause error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if e, ok := l.runs[id]; ok {
-		e.cancel(errCancelled)
+	if e, ok := l.runs[h]; ok {
+		e.cancel(cause)
 	}
+}
+
+// attempts are those at a run that are carried here.
+func (l *live) attempts(id uuid.UUID) map[store.Held]entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := map[store.Held]entry{}
+	for h, e := range l.runs {
+		if h.RunID == id {
+			out[h] = e
+		}
+	}
+	return out
 }
 
 func (l *live) pulse(stop <-chan struct{}) {
 	ticker := time.NewTicker(pulseEvery)
 	defer ticker.Stop()
-	for n := 1; ; n++ {
+	for {
 		select {
 		case <-stop:
 			return
 		case <-ticker.C:
 		}
-		l.beat(n%renewEvery == 0)
+		l.beat()
 	}
 }
 
 // beat looks after every run once.
-func (l *live) beat(renew bool) {
+func (l *live) beat() {
+	now := l.now()
 	l.mu.Lock()
 	runs := maps.Clone(l.runs)
 	l.mu.Unlock()
-	ctx, done := context.WithTimeout(context.Background(), 10*time.Second)
+	var held []store.Held
+	renew := false
+	for h, e := range runs {
+		switch age := now.Sub(e.renewed); {
+		case age >= giveUpAfter:
+			l.log.Warn("a run's lease can't be kept; the run is given up", "run_id", h.RunID)
+			l.cancel(h, errLost)
+			delete(runs, h) // what it tells from here on is nobody's
+			continue
+		case age >= renewEvery:
+			renew = true
+		}
+		held = append(held, h)
+	}
+	ctx, done := context.WithTimeout(context.Background(), pulseTimeout)
 	defer done()
 	if err := l.storeEvents(ctx, runs); err != nil { // the next beat tries again, and so does the run's end
 		l.log.Warn("events can't be stored", "runs", len(runs), "err", err)
 	}
-	cancelled, err := l.db.Pulse(ctx, slices.Collect(maps.Keys(runs)), l.now(), renew)
-	if err != nil { // the lease outlives two misses
+	cancelled, lost, err := l.db.Pulse(ctx, held, now, renew)
+	if err != nil { // the lease outlives it
 		l.log.Warn("runs can't be looked after", "runs", len(runs), "err", err)
+		return
 	}
-	for _, id := range cancelled {
-		l.cancel(id)
+	if renew {
+		l.renewed(held, now)
+	}
+	for _, h := range cancelled {
+		l.cancel(h, errCancelled)
+	}
+	for _, h := range lost {
+		l.cancel(h, errLost)
+	}
+}
+
+// renewed notes until when the leases last.
+func (l *live) renewed(held []store.Held, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, h := range held {
+		if e, ok := l.runs[h]; ok {
+			e.renewed = now
+			l.runs[h] = e
+		}
 	}
 }
 
 // storeEvents stores what the streamed runs have told since the last beat, in one
 // statement.
-func (l *live) storeEvents(ctx context.Context, runs map[uuid.UUID]entry) (err error) {
+func (l *live) storeEvents(ctx context.Context, runs map[store.Held]entry) (err error) {
 	var batch []store.Events
 	for _, e := range runs {
 		if e.events == nil {
@@ -142,10 +193,12 @@ func (l *live) storeEvents(ctx context.Context, runs map[uuid.UUID]entry) (err e
 
 // storeNow stores what a run that is carried here has told so far.
 func (l *live) storeNow(ctx context.Context, id uuid.UUID) error {
-	l.mu.Lock()
-	e := l.runs[id]
-	l.mu.Unlock()
-	return l.storeEvents(ctx, map[uuid.UUID]entry{id: e})
+	for h, e := range l.attempts(id) { // one by one: the pulse may hold another of them
+		if err := l.storeEvents(ctx, map[store.Held]entry{h: e}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (l *live) wait(ctx context.Context) error {

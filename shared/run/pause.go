@@ -102,14 +102,20 @@ func pausedText(waiting []wire.Requirement) string {
 // Answers are what people decided about the calls of a paused run, by call id.
 type Answers map[string]wire.ToolExecution
 
+// Continuation is what a paused run goes on with.
+type Continuation struct {
+	Answers  Answers
+	Streamed bool   // as in Input; a run that was streamed before stays so
+	Caller   Caller // who was admitted to continue it
+}
+
 // Continue goes on with a paused run. What nobody answered counts as rejected. It
 // is Run otherwise; errors without an event are fault.NotFound for a run that the
 // viewer doesn't have, and fault.Conflict for one that isn't paused (any more):
-// what was rejected stays rejected. streamed is as in Input; a run that was
-// streamed before stays so.
-func (r *Runner) Continue(ctx context.Context, v store.Viewer, q store.RunQuery, answers Answers, streamed bool) iter.Seq2[Event, error] {
+// what was rejected stays rejected.
+func (r *Runner) Continue(ctx context.Context, v store.Viewer, q store.RunQuery, c Continuation) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		t, err := r.goOn(ctx, v, q, streamed)
+		t, err := r.goOn(ctx, v, q, c)
 		if err != nil {
 			yield(Event{}, err)
 			return
@@ -120,13 +126,17 @@ func (r *Runner) Continue(ctx context.Context, v store.Viewer, q store.RunQuery,
 		ctx, stop := t.limited(ctx)
 		defer stop()
 		defer t.panicked(ctx)
-		t.tell(wire.ContentCompleted{Head: t.at(wire.EventRunContinued), EventIndex: t.index})
-		t.end(ctx, r.carryOn(ctx, t, answers))
+		t.continuing()
+		t.end(ctx, r.carryOn(ctx, t, c.Answers))
 	}
 }
 
+func (t *turn) continuing() {
+	t.tell(wire.ContentCompleted{Head: t.at(wire.EventRunContinued), EventIndex: t.index})
+}
+
 // goOn takes a paused run over: of two who try, one succeeds.
-func (r *Runner) goOn(ctx context.Context, v store.Viewer, q store.RunQuery, streamed bool) (*turn, error) {
+func (r *Runner) goOn(ctx context.Context, v store.Viewer, q store.RunQuery, c Continuation) (*turn, error) {
 	row, err := r.db.Run(ctx, v, q)
 	if err != nil {
 		return nil, err
@@ -135,32 +145,29 @@ func (r *Runner) goOn(ctx context.Context, v store.Viewer, q store.RunQuery, str
 	if !ok {
 		return nil, fault.Public(fault.NotFound, "Agent not found", nil)
 	}
-	row.Streamed = row.Streamed || streamed
-	index, taken, err := r.db.ContinueRun(ctx, row.RunID, row.Streamed, r.now().UTC().Truncate(time.Microsecond))
+	row.Streamed = row.Streamed || c.Streamed
+	answers := c.Answers
+	if answers == nil {
+		answers = Answers{} // nobody's decision is one too
+	}
+	if row.Checkpoint, err = wire.Marshal(checkpoint{Answers: answers}); err != nil {
+		return nil, fmt.Errorf("answers: %w", err)
+	}
+	row.Checkpoint = storableJSON(row.Checkpoint)
+	if row.Caller, err = wire.Marshal(c.Caller); err != nil {
+		return nil, fmt.Errorf("caller: %w", err)
+	}
+	index, taken, err := r.db.ContinueRun(ctx, row, r.clock())
 	if err != nil {
 		return nil, err
 	}
 	if !taken {
 		return nil, fault.Public(fault.Conflict, fmt.Sprintf("Cannot continue run %s: run is %s", row.RunID, strings.ToLower(row.Status)), nil)
 	}
-	t := r.newTurn(agent, row)
-	t.index, t.row.Status = index, wire.StatusRunning
-	var past wire.Metrics
-	for _, part := range []struct {
-		raw  json.RawMessage
-		into any
-	}{{row.Messages, &t.messages}, {row.Tools, &t.calls}, {row.Requirements, &t.waiting}, {row.Metrics, &past}, {row.Files, &t.files}} {
-		if len(part.raw) == 0 {
-			continue
-		}
-		if err := json.Unmarshal(part.raw, part.into); err != nil {
-			return nil, fmt.Errorf("paused run %s: %w", row.RunID, err)
-		}
-	}
-	t.called, t.continued = len(t.calls), true
-	t.before = model.Usage{Input: past.InputTokens, Output: past.OutputTokens, Total: past.TotalTokens}
-	t.spent, t.first = seconds(past.Duration), seconds(past.TimeToFirstToken)
-	return t, nil
+	t := r.newTurn(agent, agent.Model.Describe(), row)
+	t.index, t.row.Status = max(index, store.FirstIndex(row.Attempt)), wire.StatusRunning
+	_, _, err = t.restore()
+	return t, err
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
@@ -171,13 +178,9 @@ func (r *Runner) carryOn(ctx context.Context, t *turn, answers Answers) error {
 	if err != nil {
 		return err
 	}
-	messages, err := r.history(ctx, t)
+	messages, err := r.recalled(ctx, t)
 	if err != nil {
 		return err
-	}
-	said := heard(t.messages)
-	if len(said) > 0 && said[0].Role == model.System { // it stands before the history
-		messages, said = append([]model.Message{said[0]}, messages...), said[1:]
 	}
 	var all []work
 	for i := range t.calls {
@@ -208,7 +211,23 @@ func (r *Runner) carryOn(ctx context.Context, t *turn, answers Answers) error {
 			}
 		}
 	}
-	return r.converse(ctx, t, append(append(messages, said...), results...))
+	if err := t.save(ctx, nil); err != nil {
+		return err
+	}
+	return r.converse(ctx, t, append(messages, results...), nil)
+}
+
+// recalled is what the model heard so far in this run, with what it hears before.
+func (r *Runner) recalled(ctx context.Context, t *turn) ([]model.Message, error) {
+	messages, err := r.history(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	said := heard(t.messages)
+	if len(said) > 0 && said[0].Role == model.System { // it stands before the history
+		messages, said = append([]model.Message{said[0]}, messages...), said[1:]
+	}
+	return append(messages, said...), nil
 }
 
 // open reports whether a call was not answered yet.

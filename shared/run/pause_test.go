@@ -67,7 +67,7 @@ func TestAToolThatNeedsAYesPausesTheRunUntilThen(t *testing.T) {
 	if len(waiting) != 1 || waiting[0].ToolExecution.ToolCallID != "c" || !*waiting[0].ToolExecution.RequiresConfirmation {
 		t.Errorf("%s", r.Requirements)
 	}
-	list = b.hear(b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID}, run.Answers{"c": {Confirmed: new(true)}}, false))
+	list = b.hear(b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID}, run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}}))
 	if got := names(list); got != "RunContinued ToolCallStarted ToolCallCompleted ModelRequestStarted RunContent ModelRequestCompleted RunContentCompleted RunCompleted" {
 		t.Error(got)
 	}
@@ -123,7 +123,7 @@ func TestWhatPeopleDecideIsWhatIsDone(t *testing.T) {
 			if r.Status != "PAUSED" || *r.Content != want {
 				t.Fatalf("%s %q", r.Status, *r.Content)
 			}
-			after := last(b.hear(b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID}, row.answers, false))).Result
+			after := last(b.hear(b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID}, run.Continuation{Answers: row.answers}))).Result
 			heard := b.model.requests()[1].Messages
 			if got := heard[len(heard)-1]; got.Content != row.heard || got.ToolCallID != "c" {
 				t.Errorf("the model heard %+v", got)
@@ -135,7 +135,7 @@ func TestWhatPeopleDecideIsWhatIsDone(t *testing.T) {
 				t.Error(after.Status)
 			}
 			// It can't be decided again.
-			for _, err := range b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID}, run.Answers{"c": {Confirmed: new(true), Result: new("x")}}, false) {
+			for _, err := range b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID}, run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true), Result: new("x")}}}) {
 				if !errors.Is(err, fault.Conflict) || !strings.Contains(err.Error(), "run is completed") {
 					t.Errorf("again: %v", err)
 				}
@@ -157,7 +157,7 @@ func TestOfTwoWhoContinueOneDoes(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			events := 0
-			for _, err := range b.runner.Continue(context.Background(), ann, storeQuery{RunID: r.RunID}, run.Answers{"c": {Confirmed: new(true)}}, false) {
+			for _, err := range b.runner.Continue(context.Background(), ann, storeQuery{RunID: r.RunID}, run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}}) {
 				if err == nil {
 					events++
 				} else if !errors.Is(err, fault.Conflict) {
@@ -185,7 +185,7 @@ func TestOnlyItsOwnerContinuesARun(t *testing.T) {
 	d := &door{}
 	b := newBenchWith(t, config.Agent{}, []tool.Set{d.tool(confirm)}, calls("", knock), says("done"))
 	r := last(b.run("hi")).Result
-	for _, err := range b.runner.Continue(t.Context(), store.Viewer{Owner: "bob"}, storeQuery{RunID: r.RunID}, run.Answers{"c": {Confirmed: new(true)}}, false) {
+	for _, err := range b.runner.Continue(t.Context(), store.Viewer{Owner: "bob"}, storeQuery{RunID: r.RunID}, run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}}) {
 		if !errors.Is(err, fault.NotFound) {
 			t.Errorf("%v", err)
 		}
@@ -206,7 +206,7 @@ func TestAPausedRunCanBeCancelled(t *testing.T) {
 	if row := b.row(r.RunID); row.Status != "CANCELLED" {
 		t.Error(row.Status)
 	}
-	for _, err := range b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID}, run.Answers{"c": {Confirmed: new(true)}}, false) {
+	for _, err := range b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID}, run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}}) {
 		if !errors.Is(err, fault.Conflict) {
 			t.Errorf("%v", err)
 		}
@@ -224,7 +224,7 @@ func TestAContinuedRunHearsItsHistoryAndItsFiles(t *testing.T) {
 	b.run("earlier")
 	r := last(b.hear(b.runner.Run(t.Context(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "now",
 		Files: []wire.File{{ID: "1", Filename: "a.txt", Content: "hello"}}}))).Result
-	last(b.hear(b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID}, run.Answers{"c": {Confirmed: new(true)}}, false)))
+	last(b.hear(b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID}, run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}})))
 	requests := b.model.requests()
 	before, after := requests[1].Messages, requests[2].Messages
 	if diff := cmp.Diff(before, after[:len(before)]); diff != "" {
@@ -242,7 +242,7 @@ func TestAContinuedRunIsAnsweredInPiecesWhenItIsStreamed(t *testing.T) {
 		d := &door{}
 		b := newBenchWith(t, config.Agent{}, []tool.Set{d.tool(confirm)}, calls("", knock), says("d", "one"))
 		r := last(b.run("hi")).Result
-		last(b.hear(b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID}, run.Answers{"c": {Confirmed: new(true)}}, streamed)))
+		last(b.hear(b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID}, run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}, Streamed: streamed})))
 		if asked := b.model.requests(); len(asked) != 2 || !asked[0].Whole || asked[1].Whole == streamed {
 			t.Errorf("streamed %t: %+v", streamed, asked)
 		}

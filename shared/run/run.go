@@ -19,6 +19,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/queue"
 	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/tool"
 	"github.com/keyway-agents/keyway/shared/wire"
@@ -40,27 +41,26 @@ type Runner struct {
 	now    func() time.Time
 	newID  func() uuid.UUID
 	live   *live
-	slots  chan struct{} // what runs in the background holds one
+	queue  queue.Queue
+	admit  func(Caller) error
 }
 
-// Options of a Runner; all are required.
+// Options of a Runner; all but Queue are required.
 type Options struct {
 	DB     *store.DB
 	Agents []Agent
 	Log    *slog.Logger
 	Now    func() time.Time
 	NewID  func() uuid.UUID
+	Queue  queue.Queue        // of the runs that wait; whoever receives one calls Take. nil: they are carried here at once
+	Admit  func(Caller) error // decides again about a run that is taken up; its fault.Detail is told
 }
-
-// backgroundRuns bounds what one process runs in the background at a time; the
-// rest waits.
-const backgroundRuns = 32
 
 // New makes a Runner.
 func New(o Options) *Runner {
 	r := &Runner{
 		db: o.DB, agents: map[string]Agent{}, order: o.Agents, log: o.Log, now: o.Now, newID: o.NewID, live: newLive(o.DB, o.Log, o.Now),
-		slots: make(chan struct{}, backgroundRuns),
+		queue: o.Queue, admit: o.Admit,
 	}
 	for _, a := range o.Agents {
 		r.agents[a.ID] = a
@@ -88,6 +88,7 @@ type Input struct {
 	State     json.RawMessage // a JSON object that is merged into the session's state; nil: none
 	Metadata  json.RawMessage // a JSON object of the caller's own; nil: none
 	Streamed  bool            // keep the events for Follow
+	Caller    Caller          // who was admitted
 }
 
 // Event is one event of a run; the last one carries the whole run.
@@ -99,8 +100,8 @@ type Event struct {
 
 // Run runs an agent and yields its events. Once the first event is out the run
 // is recorded, and it goes on to its end even when the consumer stops listening
-// or ctx is cancelled: only Cancel, the agent's timeout, ctx's deadline and the end
-// of the process stop it.
+// or ctx is cancelled: only Cancel, the agent's timeout and ctx's deadline stop it.
+// When the process ends, another one takes it up.
 //
 // An error without an event comes first and alone: nothing ran (fault.NotFound:
 // no such agent; fault.Unavailable: the database). An error beside an event is
@@ -124,50 +125,21 @@ func (r *Runner) Run(ctx context.Context, in Input) iter.Seq2[Event, error] {
 	}
 }
 
-// Start runs an agent in the background: the run is recorded as PENDING when
-// Start returns, and waits for its turn.
+// Start has an agent run in the background: when Start returns, the run is recorded
+// as PENDING and waits for whoever takes it out of the queue.
 func (r *Runner) Start(ctx context.Context, in Input) (wire.Accepted, error) {
 	t, err := r.begin(in, wire.StatusPending)
 	if err != nil {
 		return wire.Accepted{}, err
 	}
-	t.row.Background = true
+	t.row.Background, t.row.Attempt = true, 0
 	if err := r.record(ctx, t); err != nil {
 		return wire.Accepted{}, err
 	}
-	t.listen(func(Event, error) bool { return false })
-	ctx, leave := r.live.enter(ctx, t)
-	go func() {
-		defer leave()
-		defer func() { // there is no caller to whom a panic could go
-			if p := recover(); p != nil {
-				r.log.Error("a run panicked", "run_id", t.row.RunID, "panic", p)
-			}
-		}()
-		if err := r.turnComes(ctx, t); err != nil {
-			t.end(ctx, err)
-			return
-		}
-		defer func() { <-r.slots }()
-		r.carry(ctx, t)
-	}()
+	if err := r.enqueue(ctx, t.row.RunID); err != nil { // it is accepted all the same: Requeue finds what no queue has
+		r.log.WarnContext(ctx, "a run can't be enqueued yet", "run_id", t.row.RunID, "err", err)
+	}
 	return wire.Accepted{RunID: t.row.RunID.String(), SessionID: t.row.SessionID, Status: wire.StatusPending}, nil
-}
-
-// turnComes waits for a place among the background runs and marks the run as
-// running. Without an error the place is held.
-func (r *Runner) turnComes(ctx context.Context, t *turn) error {
-	select {
-	case r.slots <- struct{}{}:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	if err := r.db.StartRun(ctx, t.row.RunID); err != nil {
-		<-r.slots
-		return err
-	}
-	t.row.Status = wire.StatusRunning
-	return nil
 }
 
 // record writes the run's row and learns the session's state.
@@ -184,7 +156,7 @@ func (r *Runner) carry(ctx context.Context, t *turn) {
 	t.started(wire.EventRunStarted)
 	messages, err := r.context(ctx, t)
 	if err == nil {
-		err = r.converse(ctx, t, messages)
+		err = r.converse(ctx, t, messages, nil)
 	}
 	t.end(ctx, err)
 }
@@ -194,44 +166,57 @@ func (r *Runner) carry(ctx context.Context, t *turn) {
 const maxSteps = 100
 
 // converse calls the model until it answers without asking for a tool, or until a
-// tool waits for a person.
-func (r *Runner) converse(ctx context.Context, t *turn, messages []model.Message) error {
+// tool waits for a person. asked is what the model has asked for already.
+func (r *Runner) converse(ctx context.Context, t *turn, messages []model.Message, asked []model.ToolCall) error {
 	tools, err := t.tools(ctx)
 	if err != nil {
 		return err
 	}
 	for range maxSteps {
-		end, answer, err := t.ask(ctx, messages, tools.specs)
-		if err != nil {
-			return err
+		if len(asked) == 0 {
+			end, answer, err := t.ask(ctx, messages, tools.specs)
+			if err != nil {
+				return err
+			}
+			if asked = end.ToolCalls; len(asked) == 0 {
+				return nil
+			}
+			messages = append(messages, answer)
+			if err := t.save(ctx, asked); err != nil {
+				return err
+			}
 		}
-		if len(end.ToolCalls) == 0 {
-			return nil
-		}
-		messages = append(messages, answer)
-		results, err := t.call(ctx, tools, end.ToolCalls)
+		results, err := t.call(ctx, tools, asked)
 		if err != nil {
 			return err
 		}
 		if t.paused {
 			return errPaused
 		}
-		messages = append(messages, results...)
+		messages, asked = append(messages, results...), nil
+		if err := t.save(ctx, nil); err != nil {
+			return err
+		}
 	}
 	return fault.Public(fault.Upstream, fmt.Sprintf("The model asked for tools %d times in a row", maxSteps), errModel)
 }
 
-// Cancel stops a run, here or in the process that carries it (within a second).
-// It reports whether the viewer has such a run.
+// Cancel stops a run, here or in the process that carries it (within a second); one
+// that waits ends here. It reports whether the viewer has such a run.
 func (r *Runner) Cancel(ctx context.Context, v store.Viewer, q store.RunQuery) (bool, error) {
-	found, err := r.db.RequestCancel(ctx, v, q, r.now().UTC().Truncate(time.Microsecond))
+	found, err := r.db.RequestCancel(ctx, v, q, r.clock())
 	if err != nil || !found {
 		return found, err
 	}
-	if id, err := uuid.Parse(q.RunID); err == nil {
-		r.live.cancel(id)
+	id, err := uuid.Parse(q.RunID)
+	if err != nil { // it names several, which nobody asks for
+		return true, nil
 	}
-	return true, nil
+	for h := range r.live.attempts(id) {
+		r.live.cancel(h, errCancelled)
+	}
+	_, err = r.Take(ctx, id) // which ends it: it is cancelled
+	return true, err
 }
 
 // StoreEvents stores what a run has told so far, if it is carried here, rather than
@@ -268,6 +253,9 @@ func reason(ctx context.Context, runID string, err error) (status, text, kind st
 	case errors.Is(err, errTools):
 		return wire.StatusError, fault.Detail(err), "tool_error"
 	}
+	if fault.KindOf(err) == fault.Forbidden {
+		return wire.StatusError, fault.Detail(err), "permission_error"
+	}
 	return wire.StatusError, fault.Detail(err), "internal_error"
 }
 
@@ -279,8 +267,13 @@ func (r *Runner) begin(in Input, status string) (*turn, error) {
 	}
 	row := store.Run{
 		RunID: r.newID(), Owner: in.Owner, SessionID: cmp.Or(in.SessionID, r.newID().String()), AgentID: agent.ID, AgentName: agent.Name,
-		Status: status, Input: in.Message, SessionState: in.State, Metadata: in.Metadata, Streamed: in.Streamed,
+		Status: status, Input: in.Message, SessionState: in.State, Metadata: in.Metadata, Streamed: in.Streamed, Attempt: 1,
 	}
+	caller, err := wire.Marshal(in.Caller)
+	if err != nil {
+		return nil, fmt.Errorf("caller: %w", err)
+	}
+	row.Caller = caller
 	if len(in.Files) > 0 {
 		files, err := wire.Marshal(in.Files)
 		if err != nil {
@@ -288,7 +281,7 @@ func (r *Runner) begin(in Input, status string) (*turn, error) {
 		}
 		row.Files = files
 	}
-	t := r.newTurn(agent, row)
+	t := r.newTurn(agent, agent.Model.Describe(), row)
 	t.files = in.Files
 	t.row.CreatedAt = t.start.UTC().Truncate(time.Microsecond)
 	return t, nil

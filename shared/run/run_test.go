@@ -408,10 +408,10 @@ func TestAnEndThatCannotBeWrittenIsAnErrorBesideTheLastEvent(t *testing.T) {
 	}{
 		"the database refuses": {`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'disk of db-7 is full'; END $$;
 			CREATE TRIGGER refuse BEFORE UPDATE ON keyway.runs FOR EACH ROW EXECUTE FUNCTION refuse()`, fault.Internal, "The run's end could not be stored: Internal server error"},
-		"the session was deleted":  {"DELETE FROM keyway.sessions", fault.Conflict, "The run's end could not be stored: The run was deleted or ended elsewhere while it was in progress"},
-		"somebody else ended it":   {"UPDATE keyway.runs SET status = 'ERROR', content = 'x', lease_until = NULL, finished_at = now()", fault.Conflict, "The run's end could not be stored: The run was deleted or ended elsewhere while it was in progress"},
+		"the session was deleted":  {"DELETE FROM keyway.sessions", fault.Conflict, "The run's end could not be stored: The run was deleted, ended or taken over elsewhere while it was in progress"},
+		"somebody else ended it":   {"UPDATE keyway.runs SET status = 'ERROR', content = 'x', lease_until = NULL, finished_at = now()", fault.Conflict, "The run's end could not be stored: The run was deleted, ended or taken over elsewhere while it was in progress"},
 		"the table isn't there":    {"DROP TABLE keyway.runs CASCADE", fault.Unavailable, "The run's end could not be stored: The database schema is missing; run keyway migrate"},
-		"the model has failed too": {"DELETE FROM keyway.sessions", fault.Conflict, "The run's end could not be stored: The run was deleted or ended elsewhere while it was in progress"},
+		"the model has failed too": {"DELETE FROM keyway.sessions", fault.Conflict, "The run's end could not be stored: The run was deleted, ended or taken over elsewhere while it was in progress"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -145,6 +145,9 @@ func (t *turn) do(ctx context.Context, all []work) error {
 		if w.refusal != "" || w.waits {
 			continue
 		}
+		if err := context.Cause(ctx); err != nil { // nothing is begun for a run that has ended
+			return err
+		}
 		running++
 		t.tell(wire.ToolStarted{Head: t.at(wire.EventToolCallStarted), Tool: *w.call, EventIndex: t.index})
 		ctx := tool.WithCaller(ctx, tool.Caller{

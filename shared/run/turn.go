@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -43,12 +44,12 @@ type turn struct {
 }
 
 // newTurn makes the turn of a row.
-func (r *Runner) newTurn(agent Agent, row store.Run) *turn {
-	t := &turn{r: r, agent: agent, about: agent.Model.Describe(), start: r.now(), row: row}
+func (r *Runner) newTurn(agent Agent, about model.Description, row store.Run) *turn {
+	t := &turn{r: r, agent: agent, about: about, start: r.now(), row: row}
 	t.row.ModelID, t.row.ModelProvider = t.about.ID, t.about.Provider
 	t.head = wire.Head{AgentID: agent.ID, AgentName: agent.Name, RunID: row.RunID.String(), SessionID: row.SessionID}
 	if row.Streamed {
-		t.events = newEventLog(row.RunID)
+		t.events = newEventLog(t.held())
 	}
 	return t
 }
@@ -160,8 +161,12 @@ func (t *turn) completed(u model.Usage, first time.Duration) {
 }
 
 // end records how the run ended and says so. err is why it did not complete;
-// nil: it did.
+// nil: it did. Of a run that is lost nothing is recorded.
 func (t *turn) end(ctx context.Context, err error) {
+	if errors.Is(err, errLost) || errors.Is(context.Cause(ctx), errLost) {
+		t.unstored(errLost)
+		return
+	}
 	status, text, kind := reason(ctx, t.head.RunID, err)
 	content := t.content.String()
 	switch status {
@@ -182,14 +187,22 @@ func (t *turn) end(ctx context.Context, err error) {
 		last.Frame = t.events.add(t.index, last.Event)
 	}
 	if err := t.store(ctx, metrics); err != nil {
-		t.emit(Event{Event: wire.Failed{
-			Head: t.at(wire.EventRunError), Content: "The run's end could not be stored: " + fault.Detail(err),
-			ErrorType: "storage_error", EventIndex: t.index,
-		}}, err)
+		t.unstored(err)
 		return
 	}
 	last.Result = t.result()
 	t.emit(last, nil)
+}
+
+// unstored says to who listens here that the run's end is not known here. It is not
+// an event of the run's.
+func (t *turn) unstored(err error) {
+	e := wire.Failed{
+		Head: t.at(wire.EventRunError), Content: "The run's end could not be stored: " + fault.Detail(err),
+		ErrorType: "storage_error", EventIndex: t.index,
+	}
+	t.events = nil
+	t.emit(Event{Event: e}, err)
 }
 
 // lastEvent says how the run ended.
@@ -254,7 +267,7 @@ func (t *turn) store(ctx context.Context, metrics wire.Metrics) (err error) {
 	defer done()
 	return t.r.db.FinishRun(ctx, t.row, rest, store.Usage{
 		ModelID: t.about.ID, ModelFamily: t.about.Family, Input: t.usage.Input, Output: t.usage.Output, Total: t.usage.Total,
-	}, t.r.now().UTC().Truncate(time.Microsecond))
+	}, t.r.clock())
 }
 
 func (t *turn) metrics() wire.Metrics {

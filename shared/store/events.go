@@ -10,37 +10,46 @@ import (
 
 // Events are consecutive events of a run, as they went over the wire.
 type Events struct {
-	RunID  uuid.UUID
-	First  int    // the index of the first
-	Count  int    // how many they are
-	Frames string // one frame after the other
+	RunID   uuid.UUID
+	Attempt int    // whose they are
+	First   int    // the index of the first
+	Count   int    // how many they are
+	Frames  string // one frame after the other
 }
+
+// FirstIndex is the index of an attempt's first event. Attempts lie so far apart that
+// the index of an event tells whose it is: what a client has of an attempt that lost
+// the run is never taken for a beginning of what the next one told.
+func FirstIndex(attempt int) int { return max(attempt-1, 0) << 28 }
 
 // AddEvents stores events of several runs, in one statement. Runs that are gone
 // meanwhile are left out.
 func (db *DB) AddEvents(ctx context.Context, list []Events) error {
-	runs, firsts, counts, frames := make([]uuid.UUID, len(list)), make([]int32, len(list)), make([]int32, len(list)), make([]string, len(list))
+	runs, frames := make([]uuid.UUID, len(list)), make([]string, len(list))
+	attempts, firsts, counts := make([]int32, len(list)), make([]int32, len(list)), make([]int32, len(list))
 	for i, e := range list {
-		runs[i], firsts[i], counts[i], frames[i] = e.RunID, int32(e.First), int32(e.Count), e.Frames
+		runs[i], attempts[i], firsts[i], counts[i], frames[i] = e.RunID, int32(e.Attempt), int32(e.First), int32(e.Count), e.Frames
 	}
 	_, err := db.exec(ctx, `
-		INSERT INTO keyway.run_events (run_id, first_index, count, frames)
-		SELECT e.* FROM unnest(@runs::uuid[], @firsts::integer[], @counts::integer[], @frames::text[]) AS e (run_id, first_index, count, frames)
+		INSERT INTO keyway.run_events (run_id, attempt, first_index, count, frames)
+		SELECT e.* FROM unnest(@runs::uuid[], @attempts::integer[], @firsts::integer[], @counts::integer[], @frames::text[])
+			AS e (run_id, attempt, first_index, count, frames)
 		WHERE EXISTS (SELECT FROM keyway.runs r WHERE r.run_id = e.run_id)
 		ON CONFLICT DO NOTHING`,
-		pgx.NamedArgs{"runs": runs, "firsts": firsts, "counts": counts, "frames": frames})
+		pgx.NamedArgs{"runs": runs, "attempts": attempts, "firsts": firsts, "counts": counts, "frames": frames})
 	if err != nil {
 		return fmt.Errorf("add events: %w", kindOf(err))
 	}
 	return nil
 }
 
-// EventsAfter reads what is stored of a run's events from the first that holds one
-// with an index above after, in order.
+// EventsAfter reads what is stored of the events of a run's present attempt, from the
+// first that holds one with an index above after, in order.
 func (db *DB) EventsAfter(ctx context.Context, id uuid.UUID, after int) ([]Events, error) {
 	list, err := collect[Events](ctx, db, `
-		SELECT run_id, first_index AS first, count, frames FROM keyway.run_events
-		WHERE run_id = @run_id AND first_index + count - 1 > @after ORDER BY first_index`,
+		SELECT run_id, attempt, first_index AS first, count, frames FROM keyway.run_events
+		WHERE run_id = @run_id AND attempt = (SELECT attempt FROM keyway.runs WHERE run_id = @run_id)
+			AND first_index + count - 1 > @after ORDER BY first_index`,
 		pgx.NamedArgs{"run_id": id, "after": after})
 	if err != nil {
 		return nil, fmt.Errorf("events of run %s: %w", id, kindOf(err))

@@ -38,8 +38,8 @@ func TestEventsAreReadFromTheFirstThatIsMissing(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	r, other := begin(t, db, "ann", "s", 0), begin(t, db, "bob", "s", 0)
-	rows := []store.Events{{RunID: r.RunID, First: 0, Count: 3, Frames: "a\n\nb\n\nc\n\n"}, {RunID: r.RunID, First: 3, Count: 1, Frames: "d\n\n"}}
-	if err := db.AddEvents(t.Context(), append(rows, store.Events{RunID: other.RunID, Count: 1, Frames: "his\n\n"})); err != nil {
+	rows := []store.Events{{RunID: r.RunID, Attempt: 1, First: 0, Count: 3, Frames: "a\n\nb\n\nc\n\n"}, {RunID: r.RunID, Attempt: 1, First: 3, Count: 1, Frames: "d\n\n"}}
+	if err := db.AddEvents(t.Context(), append(rows, store.Events{RunID: other.RunID, Attempt: 1, Count: 1, Frames: "his\n\n"})); err != nil {
 		t.Fatal(err)
 	}
 	for after, want := range map[int][]store.Events{-1 << 31: rows, -1: rows, 0: rows, 1: rows, 2: rows[1:], 3: {}, 1<<31 - 1: {}} {
@@ -48,7 +48,7 @@ func TestEventsAreReadFromTheFirstThatIsMissing(t *testing.T) {
 			t.Errorf("after %d: %v %s", after, err, diff)
 		}
 	}
-	again := []store.Events{{RunID: r.RunID, First: 3, Count: 1, Frames: "twice\n\n"}}
+	again := []store.Events{{RunID: r.RunID, Attempt: 1, First: 3, Count: 1, Frames: "twice\n\n"}}
 	if err := db.AddEvents(t.Context(), again); err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestEventsOfARunThatIsGoneHoldUpNoOthers(t *testing.T) {
 	if err := db.DeleteSessions(t.Context(), ann, []string{"gone"}, ""); err != nil {
 		t.Fatal(err)
 	}
-	err := db.AddEvents(t.Context(), []store.Events{{RunID: gone.RunID, Count: 1, Frames: "a\n\n"}, {RunID: uuid.New(), Count: 1, Frames: "b\n\n"}, {RunID: here.RunID, Count: 1, Frames: "c\n\n"}})
+	err := db.AddEvents(t.Context(), []store.Events{{RunID: gone.RunID, Attempt: 1, Count: 1, Frames: "a\n\n"}, {RunID: uuid.New(), Attempt: 1, Count: 1, Frames: "b\n\n"}, {RunID: here.RunID, Attempt: 1, Count: 1, Frames: "c\n\n"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,15 +82,15 @@ func TestAPausedRunIsTakenOnce(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	r := begin(t, db, "ann", "s", 0)
-	if _, taken, err := db.ContinueRun(t.Context(), r.RunID, false, day); taken || err != nil {
+	if _, taken, err := db.ContinueRun(t.Context(), r, day); taken || err != nil {
 		t.Errorf("a running run: %t %v", taken, err)
 	}
-	pause(t, db, r, store.Events{RunID: r.RunID, First: 0, Count: 7, Frames: "x"})
+	pause(t, db, r, store.Events{RunID: r.RunID, Attempt: 1, First: 0, Count: 7, Frames: "x"})
 	var won atomic.Int32
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			index, taken, err := db.ContinueRun(t.Context(), r.RunID, false, day)
+			index, taken, err := db.ContinueRun(t.Context(), r, day)
 			if err != nil || taken && index != 7 {
 				t.Errorf("%d %t %v", index, taken, err)
 			}
@@ -104,10 +104,10 @@ func TestAPausedRunIsTakenOnce(t *testing.T) {
 		t.Errorf("%d took it, and it is %s", won.Load(), status(t, db, r).Status)
 	}
 	finish(t, db, r)
-	if _, taken, err := db.ContinueRun(t.Context(), r.RunID, false, day); taken || err != nil {
+	if _, taken, err := db.ContinueRun(t.Context(), r, day); taken || err != nil {
 		t.Errorf("an ended run: %t %v", taken, err)
 	}
-	if _, taken, err := db.ContinueRun(t.Context(), uuid.New(), false, day); taken || err != nil {
+	if _, taken, err := db.ContinueRun(t.Context(), store.Run{RunID: uuid.New()}, day); taken || err != nil {
 		t.Errorf("no run: %t %v", taken, err)
 	}
 }
@@ -117,8 +117,8 @@ func TestAPausedRunEndsWhenItIsCancelled(t *testing.T) {
 	db := storetest.New(t)
 	r := begin(t, db, "ann", "s", 0)
 	pause(t, db, r, store.Events{})
-	if n, err := db.EndAbandoned(t.Context(), day.Add(24*time.Hour)); err != nil || n != 0 {
-		t.Errorf("who waits for a person is not abandoned: %d %v", n, err)
+	if ids, err := db.RequeueExpired(t.Context(), day.Add(24*time.Hour)); err != nil || len(ids) != 0 {
+		t.Errorf("who waits for a person is not abandoned: %v %v", ids, err)
 	}
 	q := store.RunQuery{RunID: r.RunID.String(), SessionID: "s"}
 	if found, err := db.RequestCancel(t.Context(), bob, q, day); err != nil || found || status(t, db, r).Status != "PAUSED" {
@@ -132,11 +132,11 @@ func TestAPausedRunEndsWhenItIsCancelled(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 	}
-	if _, taken, err := db.ContinueRun(t.Context(), r.RunID, false, day); taken || err != nil {
+	if _, taken, err := db.ContinueRun(t.Context(), r, day); taken || err != nil {
 		t.Errorf("a cancelled run goes on: %t %v", taken, err)
 	}
 	r.Status, r.Metrics = "COMPLETED", json.RawMessage("{}")
-	if err := db.FinishRun(t.Context(), r, store.Events{RunID: r.RunID, Count: 1, Frames: "x"}, store.Usage{}, day); !errors.Is(err, fault.Conflict) {
+	if err := db.FinishRun(t.Context(), r, store.Events{RunID: r.RunID, Attempt: 1, Count: 1, Frames: "x"}, store.Usage{}, day); !errors.Is(err, fault.Conflict) {
 		t.Errorf("a cancelled run completes: %v", err)
 	}
 	if got, err := db.EventsAfter(t.Context(), r.RunID, -1); err != nil || len(got) > 0 {

@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -9,42 +11,139 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// lease is how long a run counts as alive after its runner's last sign of life.
-const lease = time.Minute
+// Lease is how long a run counts as alive after its runner's last sign of life.
+const Lease = time.Minute
 
-// Pulse renews the leases of runs that this process carries and tells which of
-// them somebody asked to cancel.
-func (db *DB) Pulse(ctx context.Context, runs []uuid.UUID, now time.Time, renew bool) (cancel []uuid.UUID, err error) {
-	sql := `SELECT run_id FROM keyway.runs WHERE run_id = ANY(@runs) AND cancel_requested AND finished_at IS NULL`
-	if renew {
-		sql = `
-			WITH renewed AS (
-				UPDATE keyway.runs SET lease_until = @lease_until
-				WHERE run_id = ANY(@runs) AND status IN ('RUNNING', 'PENDING')
-				RETURNING run_id, cancel_requested
-			)
-			SELECT run_id FROM renewed WHERE cancel_requested`
-	}
-	rows, err := db.pool.Query(ctx, db.text(sql), pgx.NamedArgs{"runs": runs, "lease_until": now.Add(lease)})
-	if err != nil {
-		return nil, fmt.Errorf("pulse: %w", kindOf(err))
-	}
-	if cancel, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID]); err != nil {
-		return nil, fmt.Errorf("pulse: %w", kindOf(err))
-	}
-	return cancel, nil
+// forgotten is how long a run that waits is left to the queue, before the queue is
+// believed to have lost it.
+const forgotten = 10 * time.Minute
+
+// Held is a run that a process carries, and the attempt by which it does.
+type Held struct {
+	RunID   uuid.UUID
+	Attempt int
 }
 
-// EndAbandoned closes the runs whose process died: their lease is over. It
-// returns how many there were.
-func (db *DB) EndAbandoned(ctx context.Context, now time.Time) (int64, error) {
-	n, err := db.exec(ctx, `
-		UPDATE keyway.runs SET status = 'ERROR', content = 'The server stopped while this run was in progress',
-			lease_until = NULL, finished_at = @now
-		WHERE status IN ('PENDING', 'RUNNING') AND lease_until < @now`,
-		pgx.NamedArgs{"now": now})
-	if err != nil {
-		return 0, fmt.Errorf("abandoned runs: %w", kindOf(err))
+// Pulse looks after runs that this process carries: it tells which of them somebody
+// asked to cancel. With renew it also renews their leases, and tells which are lost:
+// gone, ended, or another attempt's.
+func (db *DB) Pulse(ctx context.Context, held []Held, now time.Time, renew bool) (cancel, lost []Held, err error) {
+	sql := `
+		SELECT r.run_id, r.attempt, true FROM keyway.runs r, held
+		WHERE r.run_id = held.run_id AND r.attempt = held.attempt AND r.cancel_requested AND r.finished_at IS NULL`
+	if renew {
+		sql = `
+			UPDATE keyway.runs r SET lease_until = @lease_until FROM held
+			WHERE r.run_id = held.run_id AND r.attempt = held.attempt AND r.status = 'RUNNING'
+			RETURNING r.run_id, r.attempt, r.cancel_requested`
 	}
-	return n, nil
+	runs, attempts := make([]uuid.UUID, len(held)), make([]int32, len(held))
+	missing := map[Held]bool{}
+	for i, h := range held {
+		runs[i], attempts[i], missing[h] = h.RunID, int32(h.Attempt), renew
+	}
+	rows, err := db.pool.Query(ctx, db.text(`WITH held AS (SELECT * FROM unnest(@runs::uuid[], @attempts::integer[]) AS h (run_id, attempt)) `+sql),
+		pgx.NamedArgs{"runs": runs, "attempts": attempts, "lease_until": now.Add(Lease)})
+	if err != nil {
+		return nil, nil, fmt.Errorf("pulse: %w", kindOf(err))
+	}
+	var h Held
+	var asked bool
+	_, err = pgx.ForEachRow(rows, []any{&h.RunID, &h.Attempt, &asked}, func() error {
+		if missing[h] = false; asked {
+			cancel = append(cancel, h)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("pulse: %w", kindOf(err))
+	}
+	for h, gone := range missing {
+		if gone {
+			lost = append(lost, h)
+		}
+	}
+	return cancel, lost, nil
+}
+
+// TakeRun begins the next attempt at a run that waits (PENDING): of several who
+// try, one succeeds. Of the events told so far those before the checkpoint are kept.
+func (db *DB) TakeRun(ctx context.Context, id uuid.UUID, now time.Time) (r Run, taken bool, err error) {
+	list, err := collect[Run](ctx, db, `
+		WITH run AS (
+			UPDATE keyway.runs SET status = 'RUNNING', attempt = attempt + 1, lease_until = @lease_until
+			WHERE run_id = @run_id AND status = 'PENDING'
+			RETURNING `+runColumns+`, kept_events
+		), kept AS (
+			UPDATE keyway.run_events e SET attempt = run.attempt FROM run
+			WHERE e.run_id = @run_id AND e.attempt = run.attempt - 1 AND e.first_index < run.kept_events
+		), lost AS (
+			DELETE FROM keyway.run_events e USING run
+			WHERE e.run_id = @run_id AND NOT (e.attempt = run.attempt - 1 AND e.first_index < run.kept_events)
+		)
+		SELECT `+runColumns+` FROM run`,
+		pgx.NamedArgs{"run_id": id, "lease_until": now.Add(Lease)})
+	if err != nil {
+		return Run{}, false, fmt.Errorf("take run %s: %w", id, kindOf(err))
+	}
+	if len(list) == 0 {
+		return Run{}, false, nil
+	}
+	return list[0], true, nil
+}
+
+// Checkpoint is where a run stands between two steps.
+type Checkpoint struct {
+	Data   json.RawMessage
+	Events Events // that are told by then and not stored yet
+	Next   int    // the index of the next event
+}
+
+// Checkpoint records what the next attempt at a run would go on from, with the
+// events told until then. A run that is lost is fault.Conflict.
+func (db *DB) Checkpoint(ctx context.Context, h Held, c Checkpoint) error {
+	var kept bool
+	err := db.queryRow(ctx, `
+		WITH run AS (
+			UPDATE keyway.runs SET checkpoint = @checkpoint, kept_events = @next
+			WHERE run_id = @run_id AND attempt = @attempt AND status = 'RUNNING'
+			RETURNING run_id
+		), events AS (
+			INSERT INTO keyway.run_events (run_id, attempt, first_index, count, frames)
+			SELECT @run_id, @attempt, @first::integer, @count::integer, @frames FROM run WHERE @count::integer > 0
+		)
+		SELECT true FROM run`,
+		pgx.NamedArgs{
+			"run_id": h.RunID, "attempt": h.Attempt, "checkpoint": c.Data, "next": c.Next,
+			"first": c.Events.First, "count": c.Events.Count, "frames": c.Events.Frames,
+		}).Scan(&kept)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return errElsewhere
+	}
+	if err != nil {
+		return fmt.Errorf("checkpoint of run %s: %w", h.RunID, kindOf(err))
+	}
+	return nil
+}
+
+// RequeueExpired makes the runs whose process died wait for another one, and names
+// them: their lease is over. Runs that wait, and that the queue seems to have lost,
+// are named too. Of several who ask at once, one is given each.
+func (db *DB) RequeueExpired(ctx context.Context, now time.Time) ([]uuid.UUID, error) {
+	const most = 1000 // the next sweep finds the rest
+	rows, err := db.pool.Query(ctx, db.text(`
+		UPDATE keyway.runs SET status = 'PENDING', lease_until = @now WHERE run_id IN (
+			SELECT run_id FROM keyway.runs
+			WHERE status IN ('PENDING', 'RUNNING') AND lease_until < @now AND (status = 'RUNNING' OR lease_until < @forgotten)
+			ORDER BY lease_until LIMIT @most FOR UPDATE SKIP LOCKED
+		) RETURNING run_id`),
+		pgx.NamedArgs{"now": now, "forgotten": now.Add(-forgotten), "most": most})
+	if err != nil {
+		return nil, fmt.Errorf("expired leases: %w", kindOf(err))
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	if err != nil {
+		return nil, fmt.Errorf("expired leases: %w", kindOf(err))
+	}
+	return ids, nil
 }

@@ -38,11 +38,15 @@ type Run struct {
 	Metadata          json.RawMessage
 	SessionState      json.RawMessage
 	CreatedAt         time.Time
+	Attempt           int // who carries it: the fencing number of its lease
+	CancelRequested   bool
+	Caller            json.RawMessage // who was admitted to what, while it hasn't ended
+	Checkpoint        json.RawMessage // what the next attempt goes on from
 }
 
 const runColumns = `run_id, owner, session_id, agent_id, agent_name, model_id, model_provider, status,
 	cancellation_stage, background, streamed, input, files, content, provider_data, messages, tools, requirements, metrics,
-	metadata, session_state, created_at`
+	metadata, session_state, created_at, attempt, cancel_requested, caller, checkpoint`
 
 // runColumnsByLength has the members of JSON objects in jsonb's order: by length.
 var runColumnsByLength = strings.NewReplacer("messages", "messages::jsonb", "tools", "tools::jsonb", "metrics", "metrics::jsonb").Replace(runColumns)
@@ -63,16 +67,16 @@ func (db *DB) BeginRun(ctx context.Context, r Run) (state json.RawMessage, err e
 			RETURNING state
 		)
 		INSERT INTO keyway.runs (run_id, owner, session_id, agent_id, agent_name, model_id, model_provider,
-			status, lease_until, background, streamed, input, files, metadata, session_state, created_at)
+			status, attempt, caller, lease_until, background, streamed, input, files, metadata, session_state, created_at)
 		SELECT @run_id, @owner, @session_id, @agent_id, @agent_name, @model_id, @model_provider,
-			@status, @lease_until, @background, @streamed, @input, @files, @metadata, state, @now
+			@status, @attempt, @caller, @lease_until, @background, @streamed, @input, @files, @metadata, state, @now
 		FROM session
 		RETURNING session_state`,
 		pgx.NamedArgs{
 			"run_id": r.RunID, "owner": r.Owner, "session_id": r.SessionID, "agent_id": r.AgentID, "agent_name": r.AgentName,
 			"model_id": r.ModelID, "model_provider": r.ModelProvider, "status": r.Status, "background": r.Background, "streamed": r.Streamed,
 			"input": r.Input, "files": r.Files, "metadata": r.Metadata, "state": r.SessionState,
-			"now": r.CreatedAt, "lease_until": r.CreatedAt.Add(lease),
+			"now": r.CreatedAt, "lease_until": r.CreatedAt.Add(Lease), "attempt": r.Attempt, "caller": r.Caller,
 		}).Scan(&state)
 	if err != nil {
 		return nil, fmt.Errorf("begin run %s: %w", r.RunID, kindOf(err))
@@ -80,37 +84,26 @@ func (db *DB) BeginRun(ctx context.Context, r Run) (state json.RawMessage, err e
 	return state, nil
 }
 
-// StartRun says that a run which was PENDING is carried now. One that is gone or
-// ended meanwhile is fault.Conflict.
-func (db *DB) StartRun(ctx context.Context, id uuid.UUID) error {
-	n, err := db.exec(ctx, `UPDATE keyway.runs SET status = 'RUNNING' WHERE run_id = @run_id AND status = 'PENDING'`, pgx.NamedArgs{"run_id": id})
-	if err != nil {
-		return fmt.Errorf("start run %s: %w", id, kindOf(err))
-	}
-	if n == 0 {
-		return errElsewhere
-	}
-	return nil
-}
-
 // ContinueRun takes a PAUSED run over; taken is false when it isn't paused (any
-// more). index is that of its next event; streamed is whether they are kept.
-func (db *DB) ContinueRun(ctx context.Context, id uuid.UUID, streamed bool, now time.Time) (index int, taken bool, err error) {
+// more). r has the caller, the checkpoint and whether its events are kept; index is
+// that of its next event.
+func (db *DB) ContinueRun(ctx context.Context, r Run, now time.Time) (index int, taken bool, err error) {
 	err = db.queryRow(ctx, `
-		UPDATE keyway.runs SET status = 'RUNNING', lease_until = @lease_until, streamed = @streamed
+		UPDATE keyway.runs SET status = 'RUNNING', lease_until = @lease_until, streamed = @streamed, caller = @caller, checkpoint = @checkpoint,
+			kept_events = (SELECT COALESCE(max(first_index + count), 0) FROM keyway.run_events WHERE run_id = @run_id)
 		WHERE run_id = @run_id AND status = 'PAUSED'
-		RETURNING (SELECT COALESCE(max(first_index + count), 0) FROM keyway.run_events WHERE run_id = @run_id)`,
-		pgx.NamedArgs{"run_id": id, "streamed": streamed, "lease_until": now.Add(lease)}).Scan(&index)
+		RETURNING kept_events`,
+		pgx.NamedArgs{"run_id": r.RunID, "streamed": r.Streamed, "caller": r.Caller, "checkpoint": r.Checkpoint, "lease_until": now.Add(Lease)}).Scan(&index)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, false, nil
 	}
 	if err != nil {
-		return 0, false, fmt.Errorf("continue run %s: %w", id, kindOf(err))
+		return 0, false, fmt.Errorf("continue run %s: %w", r.RunID, kindOf(err))
 	}
 	return index, true, nil
 }
 
-var errElsewhere = fault.Public(fault.Conflict, "The run was deleted or ended elsewhere while it was in progress", nil)
+var errElsewhere = fault.Public(fault.Conflict, "The run was deleted, ended or taken over elsewhere while it was in progress", nil)
 
 // Usage is what one run adds to its session's counters.
 type Usage struct {
@@ -120,18 +113,19 @@ type Usage struct {
 
 // FinishRun writes the end of a run, or that it is PAUSED, with the last of its
 // events, and adds its usage to the session's totals, in one statement: all of it
-// happens or nothing. A run that is gone (its session was deleted meanwhile) or
-// already finished is fault.Conflict; then nothing is written. The id alone names
-// the run: beside the owner, PostgreSQL without statistics would as soon read all
-// that the owner has.
+// happens or nothing. A run that is gone (its session was deleted meanwhile), already
+// finished or another attempt's is fault.Conflict; then nothing is written. The id
+// alone finds the run: beside the owner, PostgreSQL without statistics would as soon
+// read all that the owner has.
 func (db *DB) FinishRun(ctx context.Context, r Run, e Events, u Usage, now time.Time) error {
 	n, err := db.exec(ctx, `
 		WITH run AS (
 			UPDATE keyway.runs SET
 				status = @status, cancellation_stage = @cancellation_stage, content = @content,
 				provider_data = @provider_data, messages = @messages, tools = @tools, requirements = @requirements, metrics = @metrics,
-				lease_until = NULL, finished_at = CASE WHEN @status = 'PAUSED' THEN NULL ELSE @now::timestamptz END
-			WHERE run_id = @run_id AND status IN ('RUNNING', 'PENDING')
+				lease_until = NULL, caller = NULL, checkpoint = NULL,
+				finished_at = CASE WHEN @status = 'PAUSED' THEN NULL ELSE @now::timestamptz END
+			WHERE run_id = @run_id AND status = 'RUNNING' AND attempt = @attempt
 			RETURNING owner, session_id
 		), usage AS (
 			INSERT INTO keyway.session_usage AS u
@@ -143,8 +137,8 @@ func (db *DB) FinishRun(ctx context.Context, r Run, e Events, u Usage, now time.
 				output_tokens = u.output_tokens + EXCLUDED.output_tokens,
 				total_tokens = u.total_tokens + EXCLUDED.total_tokens
 		), events AS (
-			INSERT INTO keyway.run_events (run_id, first_index, count, frames)
-			SELECT @run_id, @first::integer, @count::integer, @frames FROM run WHERE @count::integer > 0
+			INSERT INTO keyway.run_events (run_id, attempt, first_index, count, frames)
+			SELECT @run_id, @attempt, @first::integer, @count::integer, @frames FROM run WHERE @count::integer > 0
 		)
 		UPDATE keyway.sessions s SET updated_at = GREATEST(s.updated_at, @now)
 		FROM run WHERE s.owner = run.owner AND s.session_id = run.session_id`,
@@ -153,7 +147,7 @@ func (db *DB) FinishRun(ctx context.Context, r Run, e Events, u Usage, now time.
 			"content": r.Content, "provider_data": r.ProviderData, "messages": r.Messages, "tools": r.Tools, "requirements": r.Requirements,
 			"metrics": r.Metrics, "now": now, "model_id": u.ModelID, "model_family": u.ModelFamily,
 			"input_tokens": u.Input, "output_tokens": u.Output, "total_tokens": u.Total,
-			"first": e.First, "count": e.Count, "frames": e.Frames,
+			"first": e.First, "count": e.Count, "frames": e.Frames, "attempt": r.Attempt,
 		})
 	if err != nil {
 		return fmt.Errorf("finish run %s: %w", r.RunID, kindOf(err))

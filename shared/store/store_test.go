@@ -33,8 +33,8 @@ var (
 func begin(t *testing.T, db *store.DB, owner, session string, n int) store.Run {
 	t.Helper()
 	r := store.Run{
-		Status: "RUNNING",
-		RunID:  uuid.New(), Owner: owner, SessionID: session, AgentID: "a", AgentName: "A", ModelID: "m", ModelProvider: "P",
+		Status: "RUNNING", Attempt: 1,
+		RunID: uuid.New(), Owner: owner, SessionID: session, AgentID: "a", AgentName: "A", ModelID: "m", ModelProvider: "P",
 		Input: fmt.Sprintf("message %d", n), CreatedAt: day.Add(time.Duration(n) * time.Minute),
 	}
 	if _, err := db.BeginRun(t.Context(), r); err != nil {
@@ -267,30 +267,13 @@ func TestACancelIsSeenByWhoCarriesTheRun(t *testing.T) {
 		}
 	}
 	for _, renew := range []bool{false, true} {
-		got, err := db.Pulse(t.Context(), []uuid.UUID{running.RunID, ended.RunID}, day, renew)
-		if diff := cmp.Diff([]uuid.UUID{running.RunID}, got); err != nil || diff != "" {
+		got, lost, err := db.Pulse(t.Context(), []store.Held{held(running), held(ended)}, day, renew)
+		if diff := cmp.Diff([]store.Held{held(running)}, got); err != nil || diff != "" {
 			t.Errorf("renew %t: %v %s", renew, err, diff)
 		}
-	}
-}
-
-func TestRunsOfADeadProcessAreEnded(t *testing.T) {
-	t.Parallel()
-	db := storetest.New(t)
-	dead, alive := begin(t, db, "ann", "s", 0), begin(t, db, "ann", "s", 0)
-	later := day.Add(50 * time.Second)
-	if _, err := db.Pulse(t.Context(), []uuid.UUID{alive.RunID}, later, true); err != nil {
-		t.Fatal(err)
-	}
-	if n, err := db.EndAbandoned(t.Context(), later); err != nil || n != 0 {
-		t.Errorf("ended %d before their lease was over, %v", n, err)
-	}
-	if n, err := db.EndAbandoned(t.Context(), later.Add(30*time.Second)); err != nil || n != 1 {
-		t.Errorf("ended %d, %v", n, err)
-	}
-	got, err := db.Run(t.Context(), ann, store.RunQuery{RunID: dead.RunID.String()})
-	if err != nil || got.Status != "ERROR" || !strings.Contains(*got.Content, "server stopped") {
-		t.Errorf("%+v %v", got, err)
+		if want := map[bool][]store.Held{true: {held(ended)}}[renew]; !cmp.Equal(want, lost) {
+			t.Errorf("renew %t: lost are %v", renew, lost)
+		}
 	}
 }
 

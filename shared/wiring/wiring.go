@@ -3,6 +3,7 @@
 package wiring
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/queue"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/store"
@@ -29,6 +31,7 @@ type Parts struct {
 	Policy  *authz.Policy
 	Agents  []run.Agent // in the order they are listed; nil: keyway.yaml's, which nobody runs
 	DB      *store.DB
+	Queue   queue.Queue
 	Log     *slog.Logger
 	Version string
 	Started time.Time
@@ -69,7 +72,7 @@ func build(p Parts, served []route.Function) (s Service) {
 		case route.Agents:
 			resources = append(resources, list)
 		case route.Runs:
-			s.Runner = run.New(run.Options{DB: p.DB, Agents: p.Agents, Log: p.Log, Now: time.Now, NewID: uuid.New})
+			s.Runner = run.New(run.Options{DB: p.DB, Agents: p.Agents, Log: p.Log, Now: time.Now, NewID: uuid.New, Queue: p.Queue, Admit: p.admit})
 			resources = append(resources, api.Runs{DB: p.DB, Runner: s.Runner, Agents: list, Isolation: isolation, Now: time.Now, NewID: uuid.New})
 		case route.Sessions:
 			resources = append(resources, api.Sessions{DB: p.DB, Isolation: isolation, Agents: listed, Now: time.Now, NewID: uuid.New})
@@ -99,4 +102,15 @@ func (p Parts) listed() (listed []wire.Agent) {
 		listed = append(listed, api.Describe(a.Agent, wire.AgentModel{Name: about.Name, Model: about.ID, Provider: about.Provider}))
 	}
 	return listed
+}
+
+// admit decides again, by the policy in force, about a run that is taken up: what was
+// asked for then, asked now.
+func (p Parts) admit(c run.Caller) error {
+	began := time.Now()
+	caller := &authz.Principal{Subject: c.Subject, Issuer: c.Issuer, SessionID: c.SessionID, Scopes: c.Scopes}
+	d := p.Policy.Decide(caller, http.MethodPost, c.Path)
+	err := d.Err("")
+	p.Decisions.Write(context.Background(), authz.Entry{Method: http.MethodPost, Principal: caller, Decision: d, Err: err, Began: began})
+	return err
 }

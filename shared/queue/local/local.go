@@ -1,0 +1,78 @@
+// Package local is the queue of servers that share a database: the rows of the runs
+// that wait are its messages, and it has no table of its own.
+package local
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/keyway-agents/keyway/shared/queue"
+	"github.com/keyway-agents/keyway/shared/store"
+)
+
+const (
+	// lookEvery is how soon a run is seen that another process enqueued.
+	lookEvery = time.Second
+	// visibility is how long a message may take to be acknowledged.
+	visibility = 30 * time.Second
+)
+
+// Queue is a queue.Queue.
+type Queue struct {
+	db   *store.DB
+	now  func() time.Time
+	wake chan struct{}
+}
+
+// New makes a Queue.
+func New(db *store.DB, now func() time.Time) *Queue {
+	return &Queue{db, now, make(chan struct{}, 1)}
+}
+
+// clock is the time as the database keeps it.
+func (q *Queue) clock() time.Time { return q.now().UTC().Truncate(time.Microsecond) }
+
+// Enqueue implements queue.Queue. A run that isn't PENDING need not be carried.
+func (q *Queue) Enqueue(ctx context.Context, id uuid.UUID) error {
+	if err := q.db.EnqueueRun(ctx, id, q.clock()); err != nil {
+		return err
+	}
+	select {
+	case q.wake <- struct{}{}:
+	default: // somebody is being woken
+	}
+	return nil
+}
+
+// Receive implements queue.Queue.
+func (q *Queue) Receive(ctx context.Context, limit int) (out []queue.Message, err error) {
+	now := q.clock()
+	until := now.Add(visibility)
+	ids, err := q.db.ReceiveRuns(ctx, limit, now, until)
+	for _, id := range ids {
+		out = append(out, queue.Message{RunID: id, Receipt: until.Format(time.RFC3339Nano)})
+	}
+	if err != nil || len(out) > 0 {
+		return out, err
+	}
+	timer := time.NewTimer(lookEvery)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-q.wake:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	return nil, err
+}
+
+// Acknowledge implements queue.Queue.
+func (q *Queue) Acknowledge(ctx context.Context, m queue.Message) error {
+	until, err := time.Parse(time.RFC3339Nano, m.Receipt)
+	if err != nil {
+		return err
+	}
+	return q.db.AcknowledgeRun(ctx, m.RunID, until)
+}

@@ -1,0 +1,74 @@
+package local_test
+
+import (
+	"context"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/keyway-agents/keyway/shared/queue/local"
+	"github.com/keyway-agents/keyway/shared/queue/queuetest"
+	"github.com/keyway-agents/keyway/shared/store"
+	"github.com/keyway-agents/keyway/shared/store/storetest"
+)
+
+func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
+
+func TestTheRunsThatWaitAreAQueue(t *testing.T) {
+	t.Parallel()
+	queuetest.Run(t, func(t *testing.T) queuetest.Bench {
+		t.Helper()
+		db := storetest.New(t)
+		var seconds atomic.Int64
+		now := func() time.Time {
+			return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).Add(time.Duration(seconds.Load()) * time.Second)
+		}
+		return queuetest.Bench{
+			Queue: local.New(db, now), Other: local.New(db, now),
+			NewID: func() uuid.UUID { return waiting(t, db, now()) },
+			Late:  func(context.Context) { seconds.Add(31) },
+		}
+	})
+}
+
+// waiting is a run as it is recorded before it is enqueued.
+func waiting(t *testing.T, db *store.DB, now time.Time) uuid.UUID {
+	t.Helper()
+	r := store.Run{RunID: uuid.New(), Owner: "ann", SessionID: "s", AgentID: "a", Status: "PENDING", Background: true, CreatedAt: now}
+	if _, err := db.BeginRun(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	return r.RunID
+}
+
+// A server may die between the row and the message: the row is message enough.
+func TestARunThatWasNeverEnqueuedIsReceivedAfterItsLease(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	id := waiting(t, db, now)
+	q := local.New(db, func() time.Time { return now.Add(store.Lease) })
+	if got, err := q.Receive(t.Context(), 5); err != nil || len(got) != 1 || got[0].RunID != id {
+		t.Errorf("%+v %v", got, err)
+	}
+}
+
+func TestARunThatIsCarriedIsNotReceived(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	q := local.New(db, func() time.Time { return now })
+	id := waiting(t, db, now)
+	if _, taken, err := db.TakeRun(t.Context(), id, now); err != nil || !taken {
+		t.Fatalf("%t %v", taken, err)
+	}
+	if err := q.Enqueue(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := db.ReceiveRuns(t.Context(), 5, now.Add(time.Hour), now.Add(2*time.Hour)); err != nil || len(got) != 0 {
+		t.Errorf("%v %v", got, err)
+	}
+}
