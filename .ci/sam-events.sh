@@ -26,6 +26,8 @@ answers runs RunsFunction '"statusCode": 200' 'text/event-stream' 'RunStarted' '
 answers runs-multipart RunsFunction '"statusCode": 200' 'COMPLETED' 'What is in the file?'
 answers sessions SessionsFunction '"statusCode": 200' 'total_count'
 answers memories MemoriesFunction '"statusCode": 200' 'likes tea'
+answers worker WorkerFunction 'batchItemFailures'
+answers worker-schedule WorkerFunction 'batchItemFailures'
 
 for event in events/*.json; do
   [ "$event" = events/env.json ] || [[ " ${tried[*]} " == *" $event "* ]] || fail "$event is put to no function"
