@@ -1,5 +1,5 @@
-// Command bench measures bin/keyway serve, and beside it any other server with
-// AgentOS's API, on one machine and in one run. It decides what is asked, what
+// Command bench measures bin/keyway serve or the Lambda functions, and beside them any
+// other server with AgentOS's API, on one machine and in one run. It decides what is asked, what
 // counts as a right answer and how CPU and memory are told; it doesn't know what
 // a good figure is and never fails over one. README.md says how to read them.
 package main
@@ -27,8 +27,8 @@ type flags struct {
 	tokens int
 	json   bool
 
-	authorizer bool
-	starts     int
+	authorizer, lambda bool
+	starts             int
 }
 
 func main() {
@@ -41,8 +41,11 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	measure := run
-	if f.authorizer {
+	switch {
+	case f.authorizer:
 		measure = benchAuthorizer
+	case f.lambda:
+		measure = benchLambda
 	}
 	if err := measure(ctx, f); err != nil {
 		stop()
@@ -57,13 +60,20 @@ func parse() (f flags) {
 	flag.IntVar(&f.rounds, "rounds", 3, "how often each cell is measured")
 	flag.IntVar(&f.tokens, "tokens", 200, "length of the model's answer")
 	flag.BoolVar(&f.authorizer, "authorizer", false, "measure the Lambda authorizer instead of the server")
-	flag.IntVar(&f.starts, "starts", 40, "with --authorizer, how often each program is started")
+	flag.BoolVar(&f.lambda, "lambda", false, "measure the Lambda functions instead of the server")
+	flag.IntVar(&f.starts, "starts", 0, "with --authorizer or --lambda, how often each program is started (40, 5)")
 	flag.BoolVar(&f.json, "json", false, "print JSON, with every sample, instead of a Markdown table")
 	flag.Parse()
+	if f.starts == 0 {
+		f.starts = 40
+		if f.lambda {
+			f.starts = 5
+		}
+	}
 	f.cell = time.Duration(*seconds * float64(time.Second))
 	if flag.NArg() > 0 || f.cell < 100*time.Millisecond || f.cell > time.Minute || f.rounds < 1 || f.rounds > 20 ||
-		f.tokens < 1 || f.tokens > 10_000 || f.starts < 1 || f.starts > 1000 {
-		fmt.Fprintln(os.Stderr, "bench: takes flags only; --seconds 0.1 to 60, --rounds 1 to 20, --tokens 1 to 10000, --starts 1 to 1000")
+		f.tokens < 1 || f.tokens > 10_000 || f.starts < 1 || f.starts > 1000 || f.authorizer && f.lambda {
+		fmt.Fprintln(os.Stderr, "bench: takes flags only; --seconds 0.1 to 60, --rounds 1 to 20, --tokens 1 to 10000, --starts 1 to 1000; not both --authorizer and --lambda")
 		os.Exit(2)
 	}
 	return f

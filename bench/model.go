@@ -26,7 +26,14 @@ type model struct {
 	url         string // …/v1
 	fast, paced *answer
 	now         atomic.Pointer[answer] // what it answers
+	watch       atomic.Pointer[watch]
 	web         *http.Server
+}
+
+// watch is told what happens at the model.
+type watch struct {
+	asked func() // a question came
+	quiet func() // nothing was said for a gap; the next event leaves afterwards
 }
 
 // answer is one answer in both forms.
@@ -63,6 +70,10 @@ func (m *model) complete(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, `{"error":{"message":"not a chat request"}}`, http.StatusBadRequest)
 		return
 	}
+	watch := m.watch.Load()
+	if watch != nil {
+		watch.asked()
+	}
 	if !in.Stream {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(a.whole)
@@ -76,6 +87,9 @@ func (m *model) complete(w http.ResponseWriter, r *http.Request) {
 			case <-r.Context().Done():
 				return
 			}
+		}
+		if watch != nil {
+			watch.quiet()
 		}
 		if _, err := w.Write(piece); err != nil {
 			return

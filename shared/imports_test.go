@@ -69,7 +69,7 @@ var rooms = map[string]string{
 	"functions/runs":               "shared/coldstart shared/config shared/queue/sqs shared/roster shared/route",
 	"functions/worker":             "shared/coldstart shared/config shared/obs shared/queue/sqs shared/roster shared/run shared/store github.com/aws/aws-lambda-go github.com/google/uuid",
 	"functions/migrate":            "shared/coldstart shared/config shared/config/deployed shared/obs shared/store/migrations github.com/aws/aws-lambda-go",
-	"bench":                        "shared/store/devpg github.com/jackc/pgx",
+	"bench":                        "shared/store/devpg github.com/aws/aws-lambda-go/events github.com/jackc/pgx",
 	"bench/emptylambda":            "github.com/aws/aws-lambda-go/lambda",
 	"shared/cli":                   "shared/ github.com/google/uuid github.com/alecthomas/kong github.com/fsnotify/fsnotify github.com/aws/aws-lambda-go/events",
 	"cmd/keyway":                   "shared/cli",

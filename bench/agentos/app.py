@@ -10,7 +10,6 @@ import os
 SECRET = os.environ.pop("JWT_VERIFICATION_KEY")
 os.environ["AGNO_TELEMETRY"] = "false"
 
-import uvicorn
 from agno.agent import Agent
 from agno.db.postgres import PostgresDb
 from agno.models.openai import OpenAIChat
@@ -40,4 +39,6 @@ agent_os = AgentOS(
 app = agent_os.get_app()
 
 if __name__ == "__main__":
+    import uvicorn
+
     uvicorn.run(app, host="127.0.0.1", port=int(os.environ["PORT"]), access_log=False, log_level="warning")

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	lambdaevents "github.com/aws/aws-lambda-go/events"
+)
+
+// function is a subject that is a Lambda function: its process asks a Runtime API for
+// events, and its client makes them.
+type function struct {
+	*subject
+	programs func(name string) []string
+	api      *runtimeAPI
+	begun    time.Time
+	caller   map[string]any // what the authorizer said of the caller; nil: the function asks the token
+}
+
+// launch starts the program of that name and waits until it asks for an event.
+func (f *function) launch(ctx context.Context, name string, within *quota, env ...string) (init time.Duration, err error) {
+	if f.api, err = serveRuntimeAPI(ctx); err != nil {
+		return 0, err
+	}
+	args := f.programs(name)
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...) // #nosec G204 -- running what the user names is its job
+	cmd.Cancel = func() error { endGroup(cmd, false); return os.ErrProcessDone }
+	cmd.Env = append(append(f.env[:len(f.env):len(f.env)], env...), "AWS_LAMBDA_RUNTIME_API="+f.api.address, "AWS_LAMBDA_FUNCTION_NAME="+name,
+		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=512", "AWS_REGION=eu-central-1")
+	cmd.Stderr, cmd.Stdout = f.log, f.log
+	ownGroup(cmd)
+	f.begun = time.Now()
+	if err := within.start(cmd); err != nil {
+		f.api.close()
+		return 0, fmt.Errorf("%s: %w", f.name, err)
+	}
+	f.url = "http://bench"
+	f.cmd, f.done, f.client = cmd, make(chan struct{}), &http.Client{Transport: f, Timeout: startPatience}
+	go func(done chan struct{}) { _ = cmd.Wait(); close(done) }(f.done)
+	select {
+	case at := <-f.api.asked:
+		return at.Sub(f.begun), nil
+	case <-f.done:
+		err = fmt.Errorf("it ended before it asked for an event (%s)", cmd.ProcessState)
+	case <-time.After(startPatience):
+		err = errors.New("it asked for no event within a minute")
+	}
+	f.end()
+	return 0, fmt.Errorf("%s %s: %w; it wrote:\n%s", f.name, name, err, f.tail())
+}
+
+// end stops the process, and leaves the subject ready for another.
+func (f *function) end() {
+	f.stop()
+	if f.api != nil {
+		f.api.close()
+	}
+}
+
+// authorize is what API Gateway asks the authorizer; its answer is the caller.
+func (f *function) authorize(ctx context.Context, method, path string) (caller map[string]any, err error) {
+	event, err := json.Marshal(lambdaevents.APIGatewayCustomAuthorizerRequestTypeRequest{
+		Type: "REQUEST", MethodArn: "arn:aws:execute-api:eu-central-1:123456789012:abcdef1234/v1/" + method + path, Resource: path, Path: path,
+		HTTPMethod: method, Headers: map[string]string{"Authorization": "Bearer " + f.token}, MultiValueHeaders: f.bearer(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	body, err := f.api.invoke(ctx, event, f.done)
+	if err != nil {
+		return nil, err
+	}
+	var answer lambdaevents.APIGatewayCustomAuthorizerResponse
+	if err := json.Unmarshal(body, &answer); err != nil || len(answer.Context) == 0 {
+		return nil, fmt.Errorf("the authorizer answered %.300q: %w", body, err)
+	}
+	return answer.Context, nil
+}
+
+// RoundTrip is API Gateway: the request as an event, and the function's answer, whole,
+// as the response.
+func (f *function) RoundTrip(r *http.Request) (*http.Response, error) {
+	event, err := proxyEvent(r, f.caller)
+	if err != nil {
+		return nil, err
+	}
+	body, err := f.api.invoke(r.Context(), event, f.done)
+	if err != nil {
+		return nil, err
+	}
+	return proxyResponse(r, body)
+}
+
+// proxyEvent is the event of a REST API to which forms are binary.
+func proxyEvent(r *http.Request, caller map[string]any) ([]byte, error) {
+	e := lambdaevents.APIGatewayProxyRequest{
+		Resource: "/{proxy+}", Path: r.URL.Path, HTTPMethod: r.Method, Headers: map[string]string{"Host": "bench"},
+		MultiValueHeaders: map[string][]string{"Host": {"bench"}}, PathParameters: map[string]string{"proxy": strings.TrimPrefix(r.URL.Path, "/")},
+	}
+	for name, values := range r.Header {
+		e.Headers[name], e.MultiValueHeaders[name] = values[len(values)-1], values
+	}
+	if query := r.URL.Query(); len(query) > 0 {
+		e.QueryStringParameters, e.MultiValueQueryStringParameters = map[string]string{}, query
+		for name, values := range query {
+			e.QueryStringParameters[name] = values[len(values)-1]
+		}
+	}
+	if r.Body != nil {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		e.Body, e.IsBase64Encoded = base64.StdEncoding.EncodeToString(body), true
+	}
+	e.RequestContext = lambdaevents.APIGatewayProxyRequestContext{
+		AccountID: "123456789012", APIID: "abcdef1234", Stage: "v1", RequestID: "bench", ResourcePath: e.Resource, Path: e.Path, HTTPMethod: r.Method,
+		Protocol: "HTTP/1.1", Identity: lambdaevents.APIGatewayRequestIdentity{SourceIP: "127.0.0.1"}, Authorizer: caller,
+	}
+	return json.Marshal(e)
+}
+
+// proxyResponse reads an answer, buffered or streamed behind its head.
+func proxyResponse(r *http.Request, answer []byte) (*http.Response, error) {
+	head, rest, streamed := strings.Cut(string(answer), strings.Repeat("\x00", 8))
+	var a lambdaevents.APIGatewayProxyResponse
+	if err := json.Unmarshal([]byte(head), &a); err != nil || a.StatusCode == 0 {
+		return nil, errors.Join(err, fmt.Errorf("the function answered %.200q", answer))
+	}
+	if streamed {
+		a.Body = rest
+	}
+	if a.IsBase64Encoded {
+		body, err := base64.StdEncoding.DecodeString(a.Body)
+		if err != nil {
+			return nil, err
+		}
+		a.Body = string(body)
+	}
+	return &http.Response{
+		Status: fmt.Sprint(a.StatusCode, " ", http.StatusText(a.StatusCode)), StatusCode: a.StatusCode, Header: a.MultiValueHeaders,
+		Body: io.NopCloser(strings.NewReader(a.Body)), Request: r,
+	}, nil
+}

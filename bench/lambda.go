@@ -1,0 +1,341 @@
+package main
+
+import (
+	"archive/zip"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// thin is the share of a processor that a small function gets on Lambda: 512 MB of the
+// 1769 MB that are one processor's.
+const thin = 0.29
+
+// zipped are the programs of template.yaml; timed are those that are run here.
+var (
+	zipped = []string{"agents", "sessions", "memories", "config", "runs", "worker", "migrate", "authorizer"}
+	timed  = []string{"agents", "sessions", "runs", "authorizer"}
+)
+
+// lambdaBench measures the deployed programs, started as Lambda starts them, and an
+// AgentOS that was made a function.
+type lambdaBench struct {
+	flags
+	report
+	lab        *lab
+	dir        string // what is built
+	functions  []*function
+	authorizer *function
+	thin       *quota
+}
+
+// request is one kind of request to a function.
+type request struct {
+	name, function string
+	method, path   string
+	ask            func(context.Context, *subject) error
+}
+
+func (b *lambdaBench) requests() []request {
+	text := b.lab.model.fast.text
+	const runs = "/agents/" + agent + "/runs"
+	return []request{
+		{"GET /agents", "agents", "GET", "/agents", func(ctx context.Context, s *subject) error { return s.listAgents(ctx) }},
+		{"a run, not streamed", "runs", "POST", runs, func(ctx context.Context, s *subject) error { return s.run(ctx, text) }},
+		{fmt.Sprintf("a streamed run of %d tokens", b.tokens), "runs", "POST", runs, func(ctx context.Context, s *subject) error {
+			_, err := s.stream(ctx, text)
+			return err
+		}},
+		{"GET /sessions?limit=20", "sessions", "GET", "/sessions", func(ctx context.Context, s *subject) error { return s.someSessions(ctx) }},
+	}
+}
+
+func benchLambda(ctx context.Context, f flags) (err error) {
+	for _, name := range []string{keywayBinary, keywayConfig} {
+		if _, err := os.Stat(name); err != nil {
+			return fmt.Errorf("%w; run it at the top of the repository, after make build", err)
+		}
+	}
+	b := lambdaBench{flags: f, report: report{About: machine(ctx), Seconds: f.cell.Seconds(), Rounds: f.rounds, Tokens: f.tokens}}
+	if b.dir, err = os.MkdirTemp("", "keyway-bench-"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	if err := b.open(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.close()) }()
+	for _, part := range []func(context.Context) error{b.sizes, b.starts, b.warm, b.counts} {
+		if err := part(ctx); err != nil {
+			return cmp.Or(context.Cause(ctx), err)
+		}
+	}
+	return b.print()
+}
+
+// open prepares what both are given, and builds nothing yet.
+func (b *lambdaBench) open(ctx context.Context) (err error) {
+	say("starting PostgreSQL and the model")
+	if b.lab, err = openLab(ctx, b.tokens); err != nil {
+		return err
+	}
+	b.About.PostgreSQL = b.lab.version
+	if b.thin, err = newQuota(thin); err != nil {
+		say("no start at %g of a processor, which needs root and cgroups: %v", thin, err)
+	}
+	for _, name := range []string{"keyway", "peer", "authorizer"} {
+		if name == "peer" && b.peer == "" {
+			continue
+		}
+		s, err := b.lab.subject(ctx, name, b.peer)
+		if err != nil {
+			return errors.Join(err, b.close())
+		}
+		f := &function{subject: s, programs: func(string) []string { return []string{"sh", "-c", b.peer} }}
+		if name != "peer" {
+			f.programs = func(name string) []string { return []string{b.program(name, runtime.GOARCH)} }
+			f.env = append(f.env[len(os.Environ()):], "LAMBDA_TASK_ROOT="+b.dir) // nothing of ours, as on Lambda
+		}
+		if name == "authorizer" {
+			b.authorizer = f
+			continue
+		}
+		b.functions, b.Subjects = append(b.functions, f), append(b.Subjects, name)
+	}
+	if err := b.deploy(ctx); err != nil {
+		return errors.Join(err, b.close())
+	}
+	return nil
+}
+
+func (b *lambdaBench) close() (err error) {
+	for _, f := range append(b.functions, b.authorizer) {
+		if f != nil {
+			f.end()
+		}
+	}
+	if b.thin != nil {
+		err = b.thin.remove()
+	}
+	return errors.Join(err, b.lab.close())
+}
+
+// deploy migrates Keyway's database and packs its configuration.
+func (b *lambdaBench) deploy(ctx context.Context) error {
+	for _, args := range [][]string{{"migrate", "--config", keywayConfig}, {"build", "--config", keywayConfig, b.dir}} {
+		cmd := exec.CommandContext(ctx, keywayBinary, args...) // #nosec G204 -- constants
+		cmd.Env = b.functions[0].env
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s %s: %w\n%s", keywayBinary, args[0], err, out)
+		}
+	}
+	return nil
+}
+
+func (b *lambdaBench) program(name, arch string) string {
+	return filepath.Join(b.dir, name+"-"+arch)
+}
+
+// sizes builds the programs as the Makefile does, and zips those for arm64.
+func (b *lambdaBench) sizes(ctx context.Context) error {
+	build := func(name, arch string) error {
+		say("building %s for linux/%s", name, arch)
+		pkg := "./functions/" + name
+		if name == "authorizer" {
+			pkg = "./authorizer"
+		}
+		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "lambda.norpc,nethttpomithttp2", "-ldflags", "-s -w", "-o", b.program(name, arch), pkg) // #nosec G204 -- constants
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("go build %s: %w\n%s", pkg, err, out)
+		}
+		return nil
+	}
+	for _, name := range timed {
+		if err := build(name, runtime.GOARCH); err != nil {
+			return err
+		}
+	}
+	for _, name := range zipped {
+		if err := build(name, "arm64"); err != nil {
+			return err
+		}
+		size, err := zipSize(map[string]string{"bootstrap": b.program(name, "arm64"), "keyway.json": filepath.Join(b.dir, "keyway.json")})
+		if err != nil {
+			return err
+		}
+		b.add(0, "zip of "+name+" for linux/arm64, MB", float64(size)/1e6)
+	}
+	return nil
+}
+
+// counter is how much was written to it.
+type counter int64
+
+func (c *counter) Write(p []byte) (int, error) { *c += counter(len(p)); return len(p), nil }
+
+// zipSize is how large the files are as a zip.
+func zipSize(files map[string]string) (int64, error) {
+	var size counter
+	z := zip.NewWriter(&size)
+	for name, path := range files {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return 0, err
+		}
+		w, err := z.Create(name)
+		if err != nil {
+			return 0, err
+		}
+		if _, err := w.Write(data); err != nil {
+			return 0, err
+		}
+	}
+	err := z.Close()
+	return int64(size), err
+}
+
+// starts starts a new process for one request, the subjects in turn. The first round
+// makes the peer's tables, reads files from the disk, and is left out.
+func (b *lambdaBench) starts(ctx context.Context) error {
+	for _, cpu := range []struct {
+		name   string
+		within *quota
+	}{{"a whole CPU", nil}, {fmt.Sprintf("%g CPU", thin), b.thin}} {
+		if cpu.within == nil && cpu.name != "a whole CPU" {
+			continue
+		}
+		for n := range b.flags.starts + 1 {
+			say("start %d of %d, %s", n, b.flags.starts, cpu.name)
+			for _, r := range b.requests() {
+				for i := range b.functions {
+					if err := b.coldStart(ctx, i, r, cpu.name, cpu.within, n > 0); err != nil {
+						return err
+					}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// coldStart measures from exec to the whole answer. Before Keyway's function comes its
+// authorizer, cold as well; the peer verifies the token itself.
+func (b *lambdaBench) coldStart(ctx context.Context, i int, r request, cpu string, within *quota, counts bool) error {
+	f := b.functions[i]
+	var before time.Duration
+	if i == 0 {
+		if _, err := b.authorizer.launch(ctx, "authorizer", within); err != nil {
+			return err
+		}
+		caller, err := b.authorizer.authorize(ctx, r.method, r.path)
+		before = time.Since(b.authorizer.begun)
+		b.authorizer.end()
+		if err != nil {
+			return err
+		}
+		f.caller = caller
+	}
+	init, err := f.launch(ctx, r.function, within)
+	if err != nil {
+		return err
+	}
+	defer f.end()
+	err = r.ask(ctx, f.subject)
+	took := time.Since(f.begun)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		f.wrong(err)
+	case counts:
+		b.add(i, fmt.Sprintf("%s: exec to the first GET of …/next, %s, ms", r.name, cpu), ms(init))
+		b.add(i, fmt.Sprintf("%s: exec to the answer, %s, ms", r.name, cpu), ms(took))
+		b.add(i, fmt.Sprintf("%s: the same with the authorizer, %s, ms", r.name, cpu), ms(before+took))
+	}
+	return nil
+}
+
+// warm measures functions that have answered before, by one caller, as a function gets
+// one event at a time.
+func (b *lambdaBench) warm(ctx context.Context) error {
+	for _, r := range b.requests() {
+		say("warm: %s", r.name)
+		if err := b.warmRequest(ctx, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *lambdaBench) warmRequest(ctx context.Context, r request) error {
+	for _, f := range b.functions {
+		if _, err := f.launch(ctx, r.function, nil); err != nil {
+			return err
+		}
+		defer f.end()
+		if err := r.ask(ctx, f.subject); err != nil {
+			f.wrong(err)
+		}
+	}
+	for range b.rounds {
+		for i, f := range b.functions {
+			before, err := f.usage()
+			if err != nil {
+				return err
+			}
+			begin := time.Now()
+			right := f.load(ctx, cell{r.name, 1, r.ask}, b.cell)
+			wall := time.Since(begin)
+			after, err := f.usage()
+			if err := cmp.Or(ctx.Err(), err); err != nil {
+				return err
+			}
+			if right > 0 {
+				b.add(i, r.name+": CPU, warm, ms", ms(after.cpu-before.cpu)/float64(right))
+				b.add(i, r.name+": time, warm, ms", ms(wall)/float64(right))
+			}
+		}
+	}
+	for i, f := range b.functions {
+		u, err := f.usage()
+		if err != nil {
+			return err
+		}
+		b.add(i, r.name+": memory at its peak, MiB", mib(u.peak))
+	}
+	return nil
+}
+
+// someSessions asks for the newest sessions and expects a page of them.
+func (s *subject) someSessions(ctx context.Context) error {
+	body, err := s.get(ctx, "/sessions?type=agent&limit=20", s.bearer())
+	if err == nil && !strings.Contains(string(body), `"session_id"`) {
+		err = fmt.Errorf("GET /sessions lists nothing: %.200q", body)
+	}
+	return err
+}
+
+// print writes the figures, and what the wrong answers were.
+func (b *lambdaBench) print() error {
+	for _, f := range b.functions {
+		b.Errors = append(b.Errors, f.failed)
+		for _, text := range f.examples {
+			say("%s answered wrongly: %s", f.name, text)
+		}
+	}
+	if b.flags.json {
+		return b.report.json(os.Stdout)
+	}
+	a := b.About
+	fmt.Printf("%s. %s. PostgreSQL %s. %d × %s, Linux %s, load averages before: %s.\n%d cold starts of each in turn, %d rounds of %g s warm. Median (least to greatest).\n\n",
+		a.Time.Format("2006-01-02 15:04 MST"), a.Keyway, a.PostgreSQL, a.Cores, a.CPU, a.Kernel, a.Load, b.flags.starts, b.Rounds, b.Seconds)
+	return b.table(os.Stdout)
+}

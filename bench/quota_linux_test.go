@@ -1,0 +1,33 @@
+package main
+
+import (
+	"os/exec"
+	"testing"
+	"time"
+)
+
+func TestAShareOfAProcessorHoldsBackWhatIsStartedInIt(t *testing.T) {
+	t.Parallel()
+	q, err := newQuota(0.1)
+	if err != nil {
+		t.Skip("needs root and cgroups:", err)
+	}
+	c := exec.CommandContext(t.Context(), "sh", "-c", "while :; do :; done")
+	ownGroup(c)
+	if err := q.start(c); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	var used time.Duration
+	for used < 100*time.Millisecond { // of CPU, which are a second of it
+		used = measured(t, c).cpu
+	}
+	endGroup(c, true)
+	_ = c.Wait()
+	if took := time.Since(begin); took < 500*time.Millisecond {
+		t.Errorf("%s of CPU in %s", used, took)
+	}
+	if err := q.remove(); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// silence is how long the model says nothing before each event, while connections are
+// looked at.
+const silence = 200 * time.Millisecond
+
+// counts counts what a streamed run asks of the database before the model is asked,
+// and the connections it has while the model speaks.
+func (b *lambdaBench) counts(ctx context.Context) error {
+	slow := newAnswer(pacedTokens, 0, silence)
+	b.lab.model.now.Store(slow)
+	defer b.lab.model.now.Store(b.lab.model.fast)
+	defer b.lab.model.watch.Store(nil)
+	conn, err := pgx.Connect(ctx, b.lab.pg.URL)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	for n := range b.rounds {
+		say("database, round %d of %d", n+1, b.rounds)
+		for i := range b.functions {
+			if err := b.countRuns(ctx, i, conn, slow.text); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// countRuns counts at a new process: its first run, and its second.
+func (b *lambdaBench) countRuns(ctx context.Context, i int, conn *pgx.Conn, text string) error {
+	f := b.functions[i]
+	w, err := serveWire(ctx, f.database())
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	if _, err := f.launch(ctx, "runs", nil, "DATABASE_URL="+w.url); err != nil {
+		return err
+	}
+	defer f.end()
+	var failed error
+	for _, state := range []string{"cold", "warm"} {
+		var trips, opened, busy, open int64
+		if state == "warm" {
+			trips, opened = -w.trips.Load(), -w.opened.Load()
+		}
+		b.lab.model.watch.Store(&watch{
+			asked: func() { trips += w.trips.Load(); opened += w.opened.Load() },
+			quiet: func() {
+				var nowBusy, nowOpen int64
+				err := conn.QueryRow(ctx, `
+					SELECT count(*) FILTER (WHERE state <> 'idle'), count(*) FROM pg_stat_activity
+					WHERE datname = $1 AND backend_type = 'client backend'`, "bench_"+f.name).Scan(&nowBusy, &nowOpen)
+				failed = cmp.Or(failed, err)
+				busy, open = max(busy, nowBusy), max(open, nowOpen)
+			},
+		})
+		if _, err := f.stream(ctx, text); err != nil {
+			f.wrong(err)
+			continue
+		}
+		b.add(i, "round trips to the database before the model is asked, "+state, float64(trips))
+		b.add(i, "connections opened before the model is asked, "+state, float64(opened))
+		b.add(i, "connections held while the model streams, "+state, float64(busy))
+		b.add(i, "connections open while the model streams, "+state, float64(open))
+	}
+	return cmp.Or(ctx.Err(), failed)
+}
+
+// database is the address in the subject's environment.
+func (s *subject) database() (address string) {
+	for _, pair := range s.env {
+		if value, ok := strings.CutPrefix(pair, "DATABASE_URL="); ok {
+			address = value // the last one counts
+		}
+	}
+	return address
+}
