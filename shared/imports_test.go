@@ -58,7 +58,7 @@ var rooms = map[string]string{
 	"shared/wiring":                "shared/config shared/model shared/api shared/authz shared/route shared/store shared/queue shared/run shared/wire github.com/google/uuid",
 	"shared/lambdahttp":            "shared/fault shared/authz shared/edge shared/obs github.com/aws/aws-lambda-go github.com/awslabs/aws-lambda-go-api-proxy/core",
 	"shared/lambdahttp/lambdatest": "",
-	"shared/roster":                "shared/config shared/model/vendors shared/run shared/tool shared/tool/builtin",
+	"shared/roster":                "shared/config shared/model shared/model/vendors shared/run shared/tool shared/tool/builtin",
 	"shared/coldstart":             "shared/fault shared/config shared/config/deployed shared/api shared/authz shared/edge shared/lambdahttp shared/obs shared/queue shared/route shared/run shared/store shared/token shared/wiring github.com/aws/aws-sdk-go-v2/aws github.com/aws/aws-sdk-go-v2/feature/rds/auth",
 	"authorizer":                   "shared/fault shared/authz shared/config shared/config/deployed shared/edge github.com/aws/aws-lambda-go",
 	"functions":                    "", // tests only

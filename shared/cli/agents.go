@@ -12,30 +12,28 @@ import (
 	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/model/demo"
 	"github.com/keyway-agents/keyway/shared/model/vendors"
+	"github.com/keyway-agents/keyway/shared/roster"
 	"github.com/keyway-agents/keyway/shared/run"
-	"github.com/keyway-agents/keyway/shared/tool"
-	"github.com/keyway-agents/keyway/shared/tool/builtin"
 )
 
 // agents opens the models and tools of all agents: keyway.yaml's, then those of the
-// operator's own program.
+// operator's own program. With --dev the demo model stands in for one whose key is
+// missing.
 func (s *server) agents(cfg *config.Config) ([]run.Agent, error) {
-	models, err := s.models(cfg)
-	if err != nil {
-		return nil, err
-	}
-	tools := builtin.Options{Egress: tool.Egress{Allow: cfg.Egress.Allow}, Lookup: s.lookup, Own: s.own.Tools}
-	var all []run.Agent
-	for _, a := range s.own.without(cfg) {
-		agent := run.Agent{Agent: a, Model: models[a.ID]}
-		for _, t := range a.Tools {
-			set, err := builtin.Open(t, tools)
-			if err != nil {
-				return nil, usageError{fmt.Errorf("agent %s: %w", a.ID, err)}
-			}
-			agent.Tools = append(agent.Tools, set)
+	demos := map[string][]string{} // agents by what their models miss
+	o := roster.Options{Lookup: s.lookup, Tools: s.own.Tools}
+	if s.Dev {
+		o.StandIn = func(a config.Agent, missing vendors.NoKey) model.Model {
+			demos[missing.Variable] = append(demos[missing.Variable], a.ID)
+			return demo.New(a.Model.ID)
 		}
-		all = append(all, agent)
+	}
+	all, err := o.Open(cfg, s.own.without(cfg))
+	if err != nil {
+		return nil, usageError{err}
+	}
+	for _, missing := range slices.Sorted(maps.Keys(demos)) {
+		fmt.Fprintf(s.err, "no %s: the offline demo model answers for %s\n", missing, strings.Join(demos[missing], ", "))
 	}
 	for _, a := range s.own.Agents {
 		all = append(all, withDefaults(a))
@@ -84,33 +82,4 @@ func withDefaults(a run.Agent) run.Agent {
 		a.NumHistoryRuns = 3
 	}
 	return a
-}
-
-// models opens the model of every agent. With --dev the demo model stands in
-// for one whose key is missing.
-func (s *server) models(cfg *config.Config) (map[string]model.Model, error) {
-	out := map[string]model.Model{}
-	var faults []error
-	demos := map[string][]string{} // agents by what their models miss
-	for i, a := range s.own.without(cfg) {
-		m, err := vendors.Open(a.Model, vendors.Lookup(s.lookup))
-		if variable, waits := cfg.Unset[config.Element("agents", i)+".model.api_key"]; waits { // never another's key instead
-			err = vendors.NoKey{Variable: variable, Model: a.Model.Provider + ":" + a.Model.ID}
-		}
-		if noKey, ok := errors.AsType[vendors.NoKey](err); ok && s.Dev {
-			m, err = demo.New(a.Model.ID), nil
-			demos[noKey.Variable] = append(demos[noKey.Variable], a.ID)
-		}
-		if err != nil {
-			faults = append(faults, fmt.Errorf("agents[%d].model: %w", i, err))
-		}
-		out[a.ID] = m
-	}
-	if len(faults) > 0 {
-		return nil, usageError{errors.Join(faults...)}
-	}
-	for _, missing := range slices.Sorted(maps.Keys(demos)) {
-		fmt.Fprintf(s.err, "no %s: the offline demo model answers for %s\n", missing, strings.Join(demos[missing], ", "))
-	}
-	return out, nil
 }

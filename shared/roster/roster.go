@@ -7,22 +7,41 @@ import (
 	"fmt"
 
 	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/model/vendors"
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/tool"
 	"github.com/keyway-agents/keyway/shared/tool/builtin"
 )
 
-// Open opens the agents of keyway.yaml. The error has a line for each fault: a model
-// whose key is missing, a setting that this version doesn't honour.
+// Options are what Open takes from its surroundings. Lookup is required.
+type Options struct {
+	Lookup func(string) (string, bool)
+	Tools  []tool.Tool // the operator's own, which agents name
+	// StandIn answers for a model whose key is missing; nil: that is a fault.
+	StandIn func(config.Agent, vendors.NoKey) model.Model
+}
+
+// Open opens the agents of keyway.yaml as a function does: with nothing of an
+// operator's own, and no stand-in.
 func Open(cfg *config.Config, lookup func(string) (string, bool)) ([]run.Agent, error) {
+	return Options{Lookup: lookup}.Open(cfg, cfg.Agents)
+}
+
+// Open opens agents, the first of cfg's. The error has a line for each fault: a model
+// whose key is missing, a setting that this version doesn't honour.
+func (o Options) Open(cfg *config.Config, agents []config.Agent) ([]run.Agent, error) {
 	var all []run.Agent
 	var faults []error
-	for i, a := range cfg.Agents {
+	tools := builtin.Options{Egress: tool.Egress{Allow: cfg.Egress.Allow}, Lookup: o.Lookup, Own: o.Tools}
+	for i, a := range agents {
 		at := config.Element("agents", i)
-		m, err := vendors.Open(a.Model, lookup)
+		m, err := vendors.Open(a.Model, o.Lookup)
 		if variable, waits := cfg.Unset[at+".model.api_key"]; waits { // never another's key instead
 			err = vendors.NoKey{Variable: variable, Model: a.Model.Provider + ":" + a.Model.ID}
+		}
+		if noKey, ok := errors.AsType[vendors.NoKey](err); ok && o.StandIn != nil {
+			m, err = o.StandIn(a, noKey), nil
 		}
 		if err != nil {
 			faults = append(faults, fmt.Errorf("%s.model: %w", at, err))
@@ -32,7 +51,7 @@ func Open(cfg *config.Config, lookup func(string) (string, bool)) ([]run.Agent, 
 		}
 		agent := run.Agent{Agent: a, Model: m}
 		for j, t := range a.Tools {
-			set, err := builtin.Open(t, builtin.Options{Egress: tool.Egress{Allow: cfg.Egress.Allow}, Lookup: lookup})
+			set, err := builtin.Open(t, tools)
 			if err != nil {
 				faults = append(faults, fmt.Errorf("%s: %w", config.Element(at+".tools", j), err))
 				continue
