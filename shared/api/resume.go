@@ -110,6 +110,7 @@ func (f *follower) live(ctx context.Context) error {
 	for !f.stream.isGone() {
 		select {
 		case <-ctx.Done():
+			f.stream.goesOn()
 			return nil
 		case <-tick.C:
 		}

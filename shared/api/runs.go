@@ -41,7 +41,7 @@ func (a Runs) endpoints() map[route.Name]endpoint {
 		route.ListRuns:      answer(a.list),
 		route.GetRun:        answer(a.get),
 		route.CancelRun:     answer(a.cancel),
-		route.ContinueRun:   stream(a.goOn, reflect.TypeFor[wire.Run]()),
+		route.ContinueRun:   orAccepts[wire.Accepted](stream(a.goOn, reflect.TypeFor[wire.Run]())),
 		route.ResumeRun:     stream(a.resume),
 		route.MergeMemories: answer(a.merge),
 	}
@@ -128,9 +128,13 @@ func (a Runs) tell(w http.ResponseWriter, r *request, events iter.Seq2[run.Event
 		if err != nil {
 			return err
 		}
-		if e.Result != nil {
+		switch {
+		case e.Result != nil:
 			obs.Note(r.Context(), "run_id", e.Result.RunID)
 			return writeJSON(w, http.StatusOK, e.Result)
+		case e.HandedOver != nil: // as if it had been asked to run in the background
+			obs.Note(r.Context(), "handed_over", e.HandedOver.RunID)
+			return writeJSON(w, http.StatusAccepted, e.HandedOver)
 		}
 	}
 	return fmt.Errorf("the run ended without a result: %w", fault.Internal)

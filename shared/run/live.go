@@ -50,8 +50,8 @@ func newLive(db *store.DB, log *slog.Logger, now func() time.Time) *live {
 	return &live{db: db, log: log, now: now, runs: map[store.Held]entry{}}
 }
 
-// errOver ends a run with the time of the process that carries it.
-var errOver = fault.Public(fault.Internal, "The run did not fit into the time that this server has for a request", nil)
+// errOver ends a step with the time of the process that carries the run.
+var errOver = fault.Public(fault.Internal, "A single step of the run, an answer of its model or a call of its tools, took longer than this server has for a request", nil)
 
 // enter makes a run stoppable: by cancel, by the pulse and by ctx's deadline, but not
 // by the end of ctx before that: a client that leaves stops no run. leave must be
@@ -62,6 +62,7 @@ func (l *live) enter(ctx context.Context, t *turn) (_ context.Context, leave fun
 	ctx, cancelRun := context.WithCancelCause(context.WithoutCancel(ctx))
 	over := func() {}
 	if limited {
+		t.until = deadline
 		ctx, over = context.WithDeadlineCause(ctx, deadline, errOver)
 	}
 	l.mu.Lock()
@@ -103,6 +104,17 @@ func (l *live) attempts(id uuid.UUID) map[store.Held]entry {
 		}
 	}
 	return out
+}
+
+// handOver stops every run that is carried here, for others to go on with, and tells how
+// many there are.
+func (l *live) handOver() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range l.runs {
+		e.cancel(errHandedOver)
+	}
+	return len(l.runs)
 }
 
 func (l *live) pulse(stop <-chan struct{}) {

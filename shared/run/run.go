@@ -91,11 +91,13 @@ type Input struct {
 	Caller    Caller          // who was admitted
 }
 
-// Event is one event of a run; the last one carries the whole run.
+// Event is one event of a run; the last one carries the whole run, or says that it goes
+// on elsewhere.
 type Event struct {
-	wire.Event
-	Frame  []byte    // the event as it goes over the wire; of streamed runs only
-	Result *wire.Run // on the last event only
+	wire.Event                // nil beside HandedOver
+	Frame      []byte         // the event as it goes over the wire; of streamed runs only
+	Result     *wire.Run      // on the last event only
+	HandedOver *wire.Accepted // on the last one only: another process carries the run on, and no event of it tells so
 }
 
 // Run runs an agent and yields its events. Once the first event is out the run
@@ -107,7 +109,8 @@ type Event struct {
 // no such agent; fault.Unavailable: the database). An error beside an event is
 // the last: the run ended, and its end could not be recorded; the event says so.
 // A model that failed is no error but a RunError event and Result.Status ERROR.
-// The last event of a run that waits for a person is RunPaused.
+// The last event of a run that waits for a person is RunPaused. A run that doesn't fit
+// into ctx's deadline is handed over between two steps: then the last is HandedOver.
 func (r *Runner) Run(ctx context.Context, in Input) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		t, err := r.begin(in, wire.StatusRunning)
@@ -246,7 +249,7 @@ func reason(ctx context.Context, runID string, err error) (status, text, kind st
 		return wire.StatusPaused, "", ""
 	case errors.Is(cause, errCancelled):
 		return wire.StatusCancelled, "Run " + runID + " was cancelled", ""
-	case cause != nil: // the timeout's own error says how long it was
+	case cause != nil: // the timeout's own error says how long it was, the deadline's that a step didn't fit
 		return wire.StatusError, cause.Error(), "run_timeout_error"
 	case errors.Is(err, errModel):
 		return wire.StatusError, fault.Detail(err), "model_provider_error"

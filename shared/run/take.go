@@ -14,8 +14,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/store"
 )
 
-// MaxAttempts is how often a run is begun before it counts as what kills its process.
-const MaxAttempts = 3
+// MaxLosses is how many processes may die of a run before it counts as what kills them.
+const MaxLosses = 3
 
 // Take makes a run that waits this process's own: of several who try, one succeeds,
 // and until its lease is over nobody else can. carry takes it to its end; it is nil
@@ -33,8 +33,8 @@ func (r *Runner) Take(ctx context.Context, id uuid.UUID) (carry func(), err erro
 	case row.CancelRequested:
 		err = errCancelled
 	case err != nil:
-	case row.Attempt > MaxAttempts:
-		err = fault.Public(fault.Internal, fmt.Sprintf("The server stopped %d times while this run was in progress; it is not tried again", MaxAttempts), nil)
+	case row.Losses >= MaxLosses:
+		err = fault.Public(fault.Internal, fmt.Sprintf("The server stopped %d times while this run was in progress; it is not tried again", MaxLosses), nil)
 	case !known:
 		err = fault.Public(fault.NotFound, "The agent "+row.AgentID+" is not declared any more", nil)
 	default:

@@ -126,13 +126,29 @@ func (db *DB) Checkpoint(ctx context.Context, h Held, c Checkpoint) error {
 	return nil
 }
 
+// ReleaseRun lets a run wait for another process, from its last checkpoint on. A run that
+// is lost is fault.Conflict.
+func (db *DB) ReleaseRun(ctx context.Context, h Held, now time.Time) error {
+	n, err := db.exec(ctx, `UPDATE keyway.runs SET status = 'PENDING', lease_until = @now WHERE run_id = @run_id AND attempt = @attempt AND status = 'RUNNING'`,
+		pgx.NamedArgs{"run_id": h.RunID, "attempt": h.Attempt, "now": now})
+	switch {
+	case err != nil:
+		return fmt.Errorf("release run %s: %w", h.RunID, kindOf(err))
+	case n == 0:
+		return errElsewhere
+	}
+	return nil
+}
+
 // RequeueExpired makes the runs whose process died wait for another one, and names
 // them: their lease is over. Runs that wait, and that the queue seems to have lost,
-// are named too. Of several who ask at once, one is given each.
+// are named too. Of several who ask at once, one is given each. Each process that died of
+// a run is counted.
 func (db *DB) RequeueExpired(ctx context.Context, now time.Time) ([]uuid.UUID, error) {
 	const most = 1000 // the next sweep finds the rest
 	rows, err := db.pool.Query(ctx, db.text(`
-		UPDATE keyway.runs SET status = 'PENDING', lease_until = @now WHERE run_id IN (
+		UPDATE keyway.runs SET losses = losses + CASE WHEN status = 'RUNNING' THEN 1 ELSE 0 END, status = 'PENDING', lease_until = @now
+		WHERE run_id IN (
 			SELECT run_id FROM keyway.runs
 			WHERE status IN ('PENDING', 'RUNNING') AND lease_until < @now AND (status = 'RUNNING' OR lease_until < @forgotten)
 			ORDER BY lease_until LIMIT @most FOR UPDATE SKIP LOCKED

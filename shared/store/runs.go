@@ -39,6 +39,7 @@ type Run struct {
 	SessionState      json.RawMessage
 	CreatedAt         time.Time
 	Attempt           int // who carries it: the fencing number of its lease
+	Losses            int // how many processes died while they carried it
 	CancelRequested   bool
 	Caller            json.RawMessage // who was admitted to what, while it hasn't ended
 	Checkpoint        json.RawMessage // what the next attempt goes on from
@@ -46,7 +47,7 @@ type Run struct {
 
 const runColumns = `run_id, owner, session_id, agent_id, agent_name, model_id, model_provider, status,
 	cancellation_stage, background, streamed, input, files, content, provider_data, messages, tools, requirements, metrics,
-	metadata, session_state, created_at, attempt, cancel_requested, caller, checkpoint`
+	metadata, session_state, created_at, attempt, losses, cancel_requested, caller, checkpoint`
 
 // runColumnsByLength has the members of JSON objects in jsonb's order: by length.
 var runColumnsByLength = strings.NewReplacer("messages", "messages::jsonb", "tools", "tools::jsonb", "metrics", "metrics::jsonb").Replace(runColumns)
