@@ -217,7 +217,9 @@ func TestALimitCountsTheTimeInEveryProcess(t *testing.T) {
 // lostQueue takes nothing.
 type lostQueue struct{ queue.Queue }
 
-func (lostQueue) Enqueue(context.Context, uuid.UUID) error { return errors.New("no route to host") }
+func (lostQueue) Enqueue(context.Context, uuid.UUID, time.Duration) error {
+	return errors.New("no route to host")
+}
 
 func TestAHandOverThatNoQueueTakesIsFoundLater(t *testing.T) {
 	t.Parallel()

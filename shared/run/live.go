@@ -34,6 +34,8 @@ type live struct {
 	log *slog.Logger
 	now func() time.Time
 
+	watch func(context.Context, uuid.UUID) error // nil: nobody needs to be told of a run
+
 	mu   sync.Mutex
 	runs map[store.Held]entry // a process may lose a run and take it up again
 	stop chan struct{}        // closed when the last run left; nil when there are none
@@ -44,6 +46,7 @@ type entry struct {
 	cancel  context.CancelCauseFunc
 	events  *eventLog // nil: it isn't streamed
 	renewed time.Time // the lease lasts from then
+	watched bool
 }
 
 func newLive(db *store.DB, log *slog.Logger, now func() time.Time) *live {
@@ -67,7 +70,7 @@ func (l *live) enter(ctx context.Context, t *turn) (_ context.Context, leave fun
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.runs[held] = entry{cancelRun, t.events, t.start}
+	l.runs[held] = entry{cancelRun, t.events, t.start, l.watch == nil}
 	if l.stop == nil {
 		l.stop = make(chan struct{})
 		go l.pulse(l.stop) // #nosec G118 -- it outlives the run that started it
@@ -161,7 +164,9 @@ func (l *live) beat() {
 		return
 	}
 	if renew {
-		l.renewed(held, now)
+		for _, h := range held {
+			l.note(h, func(e *entry) { e.renewed = now })
+		}
 	}
 	for _, h := range cancelled {
 		l.cancel(h, errCancelled)
@@ -169,17 +174,24 @@ func (l *live) beat() {
 	for _, h := range lost {
 		l.cancel(h, errLost)
 	}
+	for h, e := range runs {
+		if e.watched {
+			continue
+		}
+		if err := l.watch(ctx, h.RunID); err != nil { // the schedule finds it, should this process die
+			l.log.Warn("a run isn't watched", "run_id", h.RunID, "err", err)
+		}
+		l.note(h, func(e *entry) { e.watched = true })
+	}
 }
 
-// renewed notes until when the leases last.
-func (l *live) renewed(held []store.Held, now time.Time) {
+// note changes what is known of a run, if it is still carried here.
+func (l *live) note(h store.Held, change func(*entry)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, h := range held {
-		if e, ok := l.runs[h]; ok {
-			e.renewed = now
-			l.runs[h] = e
-		}
+	if e, ok := l.runs[h]; ok {
+		change(&e)
+		l.runs[h] = e
 	}
 }
 

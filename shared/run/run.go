@@ -52,7 +52,8 @@ type Options struct {
 	Log    *slog.Logger
 	Now    func() time.Time
 	NewID  func() uuid.UUID
-	Queue  queue.Queue        // of the runs that wait; whoever receives one calls Take. nil: they are carried here at once
+	Queue  queue.Queue        // of the runs that wait; whoever receives one calls Take, and Watch if there is nothing to carry. nil: they are carried here at once
+	Watch  bool               // whether each run leaves a message in Queue that outlives this process: where nobody calls Requeue all the time
 	Admit  func(Caller) error // decides again about a run that is taken up; its fault.Detail is told
 }
 
@@ -64,6 +65,9 @@ func New(o Options) *Runner {
 	}
 	for _, a := range o.Agents {
 		r.agents[a.ID] = a
+	}
+	if o.Watch {
+		r.live.watch = r.Watch
 	}
 	return r
 }
