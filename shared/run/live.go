@@ -53,8 +53,12 @@ func newLive(db *store.DB, log *slog.Logger, now func() time.Time) *live {
 	return &live{db: db, log: log, now: now, runs: map[store.Held]entry{}}
 }
 
-// errOver ends a step with the time of the process that carries the run.
-var errOver = fault.Public(fault.Internal, "A single step of the run, an answer of its model or a call of its tools, took longer than this server has for a request", nil)
+// errOver ends a step with the time of the process that carries the run; errAlone ends a
+// run that nobody else could go on with.
+var (
+	errOver  = fault.Public(fault.Internal, "A single step of the run, an answer of its model or a call of its tools, took longer than this server has for a request", nil)
+	errAlone = fault.Public(fault.Internal, "The run did not fit into the time that this server has for a request, and without a queue no other goes on with it", nil)
+)
 
 // enter makes a run stoppable: by cancel, by the pulse and by ctx's deadline, but not
 // by the end of ctx before that: a client that leaves stops no run. leave must be
@@ -66,7 +70,11 @@ func (l *live) enter(ctx context.Context, t *turn) (_ context.Context, leave fun
 	over := func() {}
 	if limited {
 		t.until = deadline
-		ctx, over = context.WithDeadlineCause(ctx, deadline, errOver)
+		cause := errOver
+		if t.r.queue == nil {
+			cause = errAlone
+		}
+		ctx, over = context.WithDeadlineCause(ctx, deadline, cause)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
