@@ -177,7 +177,9 @@ func TestOfManyEqualRequestsOneRuns(t *testing.T) {
 			replies := make([]reply, n)
 			var all sync.WaitGroup
 			for i := range n {
-				all.Go(func() { replies[i] = r.keyed("k", "ann", "assistant", append([]string{"session_id", "s"}, fields...)...) })
+				all.Go(func() {
+					replies[i] = r.keyed("k", "ann", "assistant", append([]string{"session_id", "s"}, fields...)...)
+				})
 			}
 			<-asked
 			close(release)
