@@ -1,6 +1,7 @@
 package functions_test
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/keyway-agents/keyway/shared/lambdahttp/lambdatest"
 	"github.com/keyway-agents/keyway/shared/store/storetest"
@@ -89,6 +92,60 @@ func TestADeploymentMigratesTheSchema(t *testing.T) {
 	if body := string(a.Body()); a.Kind != "response" || !strings.Contains(body, `"from":`) || strings.Contains(body, `"from":0`) {
 		t.Errorf("%s %s", a.Kind, body)
 	}
+}
+
+// A deployment that fails after its migration is rolled back by the program of before.
+func TestARollbackPassesOverASchemaThatItWorksWith(t *testing.T) {
+	t.Parallel()
+	url := storetest.EmptyURL(t)
+	m := migrate(t, keyway, "DATABASE_URL="+url)
+	made := m.resource("Create", "")
+	query(t, url, "UPDATE keyway.schema_version SET version = 99")
+	back := m.resource("Update", made.ID)
+	if back.Status != "SUCCESS" || back.ID != made.ID || back.Data["newer"] != true || back.Data["from"] != 99.0 || back.Data["to"] != 99.0 || made.Data["newer"] != false {
+		t.Errorf("%+v after %+v", back, made)
+	}
+	m.Said(`"newer":true`)
+	if version := query(t, url, "SELECT version FROM keyway.schema_version"); version != "99" {
+		t.Errorf("the schema is at %s", version)
+	}
+	other := migrate(t, strings.Replace(keyway, `"id":"test-os"`, `"id":"another-os"`, 1), "DATABASE_URL="+url)
+	if got := other.resource("Update", made.ID); got.Status != "FAILED" || !strings.Contains(got.Reason, `belongs to the OS "test-os"`) {
+		t.Errorf("another OS's: %+v", got)
+	}
+	query(t, url, "UPDATE keyway.schema_version SET oldest = 98")
+	if got := m.resource("Update", made.ID); got.Status != "FAILED" || !strings.Contains(got.Reason, "is at version 99, which a Keyway for version 98 or later works with") {
+		t.Errorf("one that it doesn't fit: %+v", got)
+	}
+}
+
+// A function of before goes on with the newer schema, or says why it can't.
+func TestAFunctionWorksWithANewerSchemaThatSaysSo(t *testing.T) {
+	t.Parallel()
+	d := deploy(t, keyway)
+	list := request{method: "GET", path: "/sessions?type=agent", scopes: everything}
+	query(t, d.db, "UPDATE keyway.schema_version SET version = 99")
+	d.start("sessions").ask(list).want(t, "a schema that it fits", 200)
+	query(t, d.db, "UPDATE keyway.schema_version SET oldest = 98")
+	d.start("sessions").ask(list).want(t, "one that it doesn't", 503, "a Keyway for version 98 or later", "run the newer Keyway")
+}
+
+// query sends SQL as the test, and gives the first column of the first row, if any.
+func query(t *testing.T, url, sql string) (first string) {
+	t.Helper()
+	conn, err := pgconn.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	results, err := conn.Exec(t.Context(), sql).ReadAll()
+	if err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	if last := results[len(results)-1]; len(last.Rows) > 0 {
+		first = string(last.Rows[0][0])
+	}
+	return first
 }
 
 // A deployment fails with what PostgreSQL, or the configuration, has to say.

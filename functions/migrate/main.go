@@ -19,15 +19,13 @@ import (
 func main() {
 	log := obs.NewLogger(os.Stderr, false)
 	cfg, err := deployed.Config(config.Keys, config.Shown, config.Runs)
-	m := migration{cfg: cfg, refused: err} // told with the resource: CloudFormation would wait an hour for a function that ended
+	m := migration{cfg: cfg, refused: err, log: log} // told with the resource: CloudFormation would wait an hour for a function that ended
 	resource := cfn.LambdaWrap(m.resource)
 	lambda.Start(func(ctx context.Context, data json.RawMessage) (any, error) {
 		var e cfn.Event
 		if json.Unmarshal(data, &e) == nil && e.ResponseURL != "" {
 			return resource(ctx, e)
 		}
-		did, err := m.run(ctx)
-		log.InfoContext(ctx, "migrate", "did", did, "err", err)
-		return did, err
+		return m.run(ctx)
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/url"
 
@@ -21,10 +22,12 @@ var errAddress = errors.New("the database URL can't be read; it looks like postg
 type migration struct {
 	cfg     *config.Config
 	refused error // why there is no cfg
+	log     *slog.Logger
 }
 
 // resource answers CloudFormation. The schema stays when the stack goes: it holds the
-// data. Its name is the resource's id, so that no update replaces it.
+// data. Its name is the resource's id, so that no update replaces it. A rollback is an
+// update by the program of before, which lets a newer schema be as long as it works with it.
 func (m migration) resource(ctx context.Context, e cfn.Event) (id string, data map[string]any, err error) {
 	if e.RequestType == cfn.RequestDelete {
 		return e.PhysicalResourceID, nil, nil
@@ -36,7 +39,8 @@ func (m migration) resource(ctx context.Context, e cfn.Event) (id string, data m
 }
 
 // run migrates, and tells from which version to which. The error holds PostgreSQL's.
-func (m migration) run(ctx context.Context) (map[string]any, error) {
+func (m migration) run(ctx context.Context) (did map[string]any, err error) {
+	defer func() { m.log.InfoContext(ctx, "migrate", "did", did, "err", err) }()
 	if m.refused != nil {
 		return nil, m.refused
 	}
@@ -44,11 +48,11 @@ func (m migration) run(ctx context.Context) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	did, err := migrations.Run(ctx, migrations.Target{URL: at, Schema: m.cfg.Database.Schema, OSID: m.cfg.ID})
+	r, err := migrations.Run(ctx, migrations.Target{URL: at, Schema: m.cfg.Database.Schema, OSID: m.cfg.ID})
 	if err != nil {
 		return nil, err
 	}
-	return map[string]any{"schema": m.cfg.Database.Schema, "from": did.From, "to": did.To}, nil
+	return map[string]any{"schema": m.cfg.Database.Schema, "from": r.From, "to": r.To, "newer": r.Newer}, nil
 }
 
 // address is the whole address, password included.

@@ -170,7 +170,11 @@ func (migrateCmd) Run(e env) error {
 		return err
 	}
 	if e.cli.JSON {
-		return printJSON(e.out, map[string]any{"schema": cfg.Database.Schema, "from": r.From, "to": r.To})
+		return printJSON(e.out, map[string]any{"schema": cfg.Database.Schema, "from": r.From, "to": r.To, "newer": r.Newer})
+	}
+	if r.Newer {
+		fmt.Fprintf(e.out, "schema %s: version %d, of a newer Keyway, which works with this one; nothing to do\n", cfg.Database.Schema, r.To)
+		return nil
 	}
 	fmt.Fprintf(e.out, "schema %s: version %d, was %d\n", cfg.Database.Schema, r.To, r.From)
 	return nil

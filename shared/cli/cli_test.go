@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/keyway-agents/keyway/shared/config"
@@ -30,7 +31,15 @@ var update = flag.Bool("update", false, "rewrite what the scripts in testdata/sc
 // command itself.
 func TestScripts(t *testing.T) {
 	t.Parallel()
-	database, tokens := storetest.EmptyURL(t), pyjwt(t, "quickstart")
+	database, newer, tokens := storetest.EmptyURL(t), storetest.URL(t), pyjwt(t, "quickstart")
+	conn, err := pgx.Connect(t.Context(), newer)
+	if err == nil {
+		_, err = conn.Exec(t.Context(), "UPDATE keyway.schema_version SET version = 99")
+		err = errors.Join(err, conn.Close(t.Context()))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -41,6 +50,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("PUBLISHED", config.PublishedSecret)
 			e.Setenv("EMPTY_DATABASE", database)
 			e.Setenv("EMPTY_DATABASE_PYTHON", "postgresql+psycopg"+database[strings.Index(database, "://"):])
+			e.Setenv("NEWER_DATABASE", newer)
 			for sub, token := range tokens {
 				e.Setenv("TOKEN_"+sub, token)
 			}

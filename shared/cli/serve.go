@@ -196,7 +196,10 @@ func (s *server) openDatabase(ctx context.Context, cfg *config.Config) (closeDB 
 		}
 		url, closeDB = pg.URL, pg.Close
 	}
-	_, err = migrations.Run(ctx, migrations.Target{URL: url, Schema: cfg.Database.Schema, OSID: cfg.ID})
+	did, err := migrations.Run(ctx, migrations.Target{URL: url, Schema: cfg.Database.Schema, OSID: cfg.ID})
+	if did.Newer {
+		fmt.Fprintf(s.err, "warning: a newer Keyway migrated the schema %s to version %d; this one works with it\n", cfg.Database.Schema, did.To)
+	}
 	if err == nil {
 		s.db, err = store.Open(store.Options{URL: url, Schema: cfg.Database.Schema})
 	}

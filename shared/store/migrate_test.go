@@ -2,6 +2,10 @@ package store_test
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -53,9 +57,45 @@ func TestASchemaOfANewerKeywayIsLeftAlone(t *testing.T) {
 	url := storetest.EmptyURL(t)
 	migrate(t, url, "k", "os")
 	sql(t, url, "UPDATE k.schema_version SET version = 99")
-	_, err := migrations.Run(t.Context(), migrations.Target{URL: url, Schema: "k", OSID: "os"})
-	if !errors.Is(err, fault.Conflict) || !strings.Contains(fault.Detail(err), "version 99") {
+	r, err := migrations.Run(t.Context(), migrations.Target{URL: url, Schema: "k", OSID: "os"})
+	if want := (migrations.Result{From: 99, To: 99, Newer: true}); err != nil || r != want {
+		t.Errorf("%+v %v", r, err)
+	}
+	sql(t, url, "UPDATE k.schema_version SET oldest = 98")
+	_, err = migrations.Run(t.Context(), migrations.Target{URL: url, Schema: "k", OSID: "os"})
+	if !errors.Is(err, fault.Conflict) || !strings.Contains(fault.Detail(err), "a Keyway for version 98 or later") || !strings.Contains(fault.Detail(err), "run the newer Keyway") {
 		t.Errorf("%v", err)
+	}
+	_, err = migrations.Run(t.Context(), migrations.Target{URL: url, Schema: "k", OSID: "another"})
+	if !errors.Is(err, fault.Conflict) || !strings.Contains(fault.Detail(err), `belongs to the OS "os"`) {
+		t.Errorf("%v", err)
+	}
+}
+
+// Whether older programs still work is known to whoever writes a migration, and to nobody
+// later.
+func TestEachMigrationSaysWhichProgramsWorkWithIt(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("migrations/*.sql")
+	if err != nil || len(files) != store.SchemaVersion {
+		t.Fatalf("%q %v", files, err)
+	}
+	before := 0
+	for i, file := range files[5:] {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		says := regexp.MustCompile(`(?m)^UPDATE \{\{\.schema\}\}\.schema_version SET oldest = (\d+);$`).FindSubmatch(text)
+		if says == nil {
+			t.Errorf("%s sets no oldest", file)
+			continue
+		}
+		oldest, err := strconv.Atoi(string(says[1]))
+		if number := i + 6; err != nil || oldest < before || oldest > number {
+			t.Errorf("%s: oldest = %s, want %d to %d", file, says[1], before, number)
+		}
+		before = oldest
 	}
 }
 

@@ -25,7 +25,7 @@ import (
 )
 
 // SchemaVersion is the migration that the queries here are written for.
-const SchemaVersion = 5
+const SchemaVersion = 6
 
 // MaxSessionID bounds session ids, in bytes.
 const MaxSessionID = 255
@@ -111,16 +111,20 @@ func asleep(c *pgxpool.Config) {
 // Close releases the connections.
 func (db *DB) Close() { db.pool.Close() }
 
-// Check reports whether the schema is the expected one: fault.Unavailable, with
-// the remedy, when it isn't or can't be asked.
+// Check reports whether the queries here fit the schema: fault.Unavailable, with the
+// remedy, when they don't or the schema can't be asked. A newer one fits as long as its
+// migrations say so.
 func (db *DB) Check(ctx context.Context) error {
-	var version int
-	err := db.queryRow(ctx, `SELECT version FROM keyway.schema_version`, pgx.QueryExecModeExec).Scan(&version) // once: not worth a round trip to prepare it
-	if err != nil {
+	var version, oldest int
+	const sql = `SELECT version, coalesce((to_jsonb(v) ->> 'oldest')::int, 0) FROM keyway.schema_version v` // before migration 6 it had no such column
+	err := db.queryRow(ctx, sql, pgx.QueryExecModeExec).Scan(&version, &oldest)                              // once: not worth a round trip to prepare it
+	switch {
+	case err != nil:
 		return fmt.Errorf("schema version: %w", kindOf(err))
-	}
-	if version < SchemaVersion {
+	case version < SchemaVersion:
 		return fault.Public(fault.Unavailable, fmt.Sprintf("the database schema is at version %d, this Keyway needs %d; run keyway migrate", version, SchemaVersion), nil)
+	case oldest > SchemaVersion:
+		return fault.Public(fault.Unavailable, fmt.Sprintf("the database schema is at version %d, which a Keyway for version %d or later works with, and this one is for %d; run the newer Keyway", version, oldest, SchemaVersion), nil)
 	}
 	return nil
 }

@@ -25,15 +25,17 @@ type Target struct {
 	URL, Schema, OSID string
 }
 
-// Result tells what Run did.
+// Result tells what Run did. Newer: a newer Keyway has migrated the schema, and says that
+// this one works with it; nothing was done.
 type Result struct {
 	From, To int32
+	Newer    bool
 }
 
 // Run migrates the schema, creating it when absent; several at once wait for
-// each other. A schema that belongs to another OS is fault.Conflict, one that a
-// newer Keyway migrated is fault.Conflict, a database out of reach
-// fault.Unavailable.
+// each other. A schema that belongs to another OS is fault.Conflict, one that a newer
+// Keyway migrated so that this one doesn't fit it is fault.Conflict, a database out of
+// reach fault.Unavailable.
 func Run(ctx context.Context, t Target) (Result, error) {
 	conn, err := pgx.Connect(ctx, t.URL)
 	if err != nil {
@@ -55,13 +57,13 @@ func Run(ctx context.Context, t Target) (Result, error) {
 	if r.From, err = m.GetCurrentVersion(ctx); err != nil {
 		return r, fmt.Errorf("schema %s: version: %w", t.Schema, err)
 	}
-	if r.From > r.To {
-		return r, fault.Public(fault.Conflict, fmt.Sprintf("the schema %s is at version %d and this Keyway knows %d; run the newer Keyway", t.Schema, r.From, r.To), nil)
-	}
 	if r.From > 0 { // another OS's schema is not even brought up to date
 		if err := claim(ctx, conn, t); err != nil {
 			return r, err
 		}
+	}
+	if r.From > r.To {
+		return newer(ctx, conn, t, r)
 	}
 	if r.From < r.To {
 		if err := m.Migrate(ctx); err != nil {
@@ -69,6 +71,20 @@ func Run(ctx context.Context, t Target) (Result, error) {
 		}
 	}
 	return r, claim(ctx, conn, t)
+}
+
+// newer finds out whether this program, which knows r.To, works with the schema that it
+// finds at r.From.
+func newer(ctx context.Context, conn *pgx.Conn, t Target, r Result) (Result, error) {
+	var oldest int32
+	if err := conn.QueryRow(ctx, "SELECT oldest FROM "+pgx.Identifier{t.Schema, "schema_version"}.Sanitize()).Scan(&oldest); err != nil {
+		return r, fmt.Errorf("schema %s: version: %w", t.Schema, err)
+	}
+	if oldest > r.To {
+		text := "the schema %s is at version %d, which a Keyway for version %d or later works with, and this one is for %d; run the newer Keyway, or restore the database from before"
+		return r, fault.Public(fault.Conflict, fmt.Sprintf(text, t.Schema, r.From, oldest, r.To), nil)
+	}
+	return Result{From: r.From, To: r.From, Newer: true}, nil
 }
 
 // createSchema serialises by a transaction lock, since two CREATE SCHEMA IF NOT
