@@ -18,7 +18,6 @@ import (
 	"github.com/keyway-agents/keyway/shared/config/yamlfile"
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 	"github.com/keyway-agents/keyway/shared/policytest"
-	"github.com/keyway-agents/keyway/shared/store/storetest"
 	"github.com/keyway-agents/keyway/shared/token"
 )
 
@@ -146,7 +145,6 @@ func document(t *testing.T, file string) deployment {
 		t.Fatal(err)
 	}
 	d := deploy(t, strings.ReplaceAll(string(data), "https://docs.agno.com/mcp", "http://127.0.0.1:1/mcp"))
-	d.db = storetest.URL(t)
 	d.model = modeltest.NewServerFunc(t, func(modeltest.Request) modeltest.Script { return modeltest.Text("hello") })
 	return d
 }

@@ -57,13 +57,15 @@ const keyway = `{"agents":[{"id":"a","model":"openai:gpt-4o","tools":["hackernew
 type deployment struct {
 	t     *testing.T
 	dir   string
-	db    string
+	db    string // as whom the functions log in
+	owner string // the same database, of which migrate is the master
 	model *modeltest.Server
 }
 
 func deploy(t *testing.T, configuration string, scripts ...modeltest.Script) deployment {
 	t.Helper()
-	d := deployment{t: t, dir: t.TempDir(), db: storetest.URL(t), model: modeltest.NewServer(t, scripts...)}
+	d := deployment{t: t, dir: t.TempDir(), owner: storetest.URL(t), model: modeltest.NewServer(t, scripts...)}
+	d.db = asRole(t, d.owner)
 	if err := os.WriteFile(filepath.Join(d.dir, "keyway.json"), []byte(configuration), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +83,9 @@ func (d deployment) start(name string, env ...string) function {
 	d.t.Helper()
 	env = append(env, "LAMBDA_TASK_ROOT="+d.dir, "AWS_LAMBDA_FUNCTION_NAME="+name)
 	switch name {
-	case "sessions", "memories", "migrate":
+	case "migrate":
+		env = append(env, "DATABASE_URL="+d.owner, "DATABASE_ROLE="+role)
+	case "sessions", "memories":
 		env = append(env, "DATABASE_URL="+d.db)
 	case "runs", "worker":
 		env = append(env, "DATABASE_URL="+d.db, "OPENAI_BASE_URL="+d.model.URL, "OPENAI_API_KEY=sk-test")

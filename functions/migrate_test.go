@@ -124,21 +124,22 @@ func TestAFunctionWorksWithANewerSchemaThatSaysSo(t *testing.T) {
 	t.Parallel()
 	d := deploy(t, keyway)
 	list := request{method: "GET", path: "/sessions?type=agent", scopes: everything}
-	query(t, d.db, "UPDATE keyway.schema_version SET version = 99")
+	query(t, d.owner, "UPDATE keyway.schema_version SET version = 99")
 	d.start("sessions").ask(list).want(t, "a schema that it fits", 200)
-	query(t, d.db, "UPDATE keyway.schema_version SET oldest = 98")
+	query(t, d.owner, "UPDATE keyway.schema_version SET oldest = 98")
 	d.start("sessions").ask(list).want(t, "one that it doesn't", 503, "a Keyway for version 98 or later", "run the newer Keyway")
 }
 
 // query sends SQL as the test, and gives the first column of the first row, if any.
 func query(t *testing.T, url, sql string) (first string) {
 	t.Helper()
-	conn, err := pgconn.Connect(t.Context(), url)
+	ctx := context.WithoutCancel(t.Context()) // a test's end asks too
+	conn, err := pgconn.Connect(ctx, url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(context.Background())
-	results, err := conn.Exec(t.Context(), sql).ReadAll()
+	defer conn.Close(ctx)
+	results, err := conn.Exec(ctx, sql).ReadAll()
 	if err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}

@@ -93,7 +93,7 @@ func TestADatabasesAddressIsReadFromItsSecret(t *testing.T) {
 	if log := broken.Stderr.String(); strings.Contains(log, "hunter2") {
 		t.Errorf("%s", log)
 	}
-	m := function{lambdatest.Start(t, filepath.Join(programs, "migrate"), append(secrets(t, d.db), "LAMBDA_TASK_ROOT="+d.dir)...), t}
+	m := function{lambdatest.Start(t, filepath.Join(programs, "migrate"), append(secrets(t, d.owner), "LAMBDA_TASK_ROOT="+d.dir)...), t}
 	a := m.Invoke([]byte("{}"), reasonable)
 	if body := a.Body(); a.Kind != "response" {
 		t.Errorf("migrate: %s", body)

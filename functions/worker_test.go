@@ -102,9 +102,9 @@ func TestTheWorkerNamesWhatItCouldNotTake(t *testing.T) {
 	id := d.recorded(db, "PENDING", time.Now(), "agents:run")
 	f := d.start("worker")
 	f.deliver(nil)
-	execute(t, d.db, "ALTER TABLE keyway.run_events RENAME TO gone") // which taking a run needs
+	execute(t, d.owner, "ALTER TABLE keyway.run_events RENAME TO gone") // which taking a run needs
 	f.deliver([]string{"no run", id.String()}, "of "+id.String())
-	execute(t, d.db, "ALTER TABLE keyway.gone RENAME TO run_events")
+	execute(t, d.owner, "ALTER TABLE keyway.gone RENAME TO run_events")
 	f.deliver([]string{id.String()})
 }
 

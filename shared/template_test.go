@@ -1,6 +1,7 @@
 package shared_test
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"os"
@@ -26,6 +27,13 @@ var mayDo = map[string]string{
 	"SessionsFunction":   "rds-db:connect secretsmanager:GetSecretValue",
 	"MemoriesFunction":   "rds-db:connect secretsmanager:GetSecretValue",
 	"MigrateFunction":    "rds-db:connect secretsmanager:GetSecretValue",
+}
+
+// logsInAs is whom the database knows each function as, by its address and by what it may
+// be: who carries requests is never the master.
+var logsInAs = map[string]string{
+	"RunsFunction": "keyway_app", "WorkerFunction": "keyway_app", "SessionsFunction": "keyway_app", "MemoriesFunction": "keyway_app",
+	"MigrateFunction": "keyway", "DbProxyRole": "keyway keyway_app",
 }
 
 // mustAnswer are the refusals of API Gateway's own whose texts are chosen here.
@@ -62,6 +70,13 @@ func TestABadTemplateIsFound(t *testing.T) {
 		{agents, "Method: GET, Path: /agents, ResponseTransferMode: RESPONSE_STREAM}", "GET /agents is streamed"},
 		{"Action: rds-db:connect", "Action: [rds-db:connect, s3:GetObject]", "rds-db:connect s3:GetObject secretsmanager:GetSecretValue"},
 		{"Action: rds-db:connect", "Action: rds-db:*", "rds-db:* secretsmanager:GetSecretValue"},
+		{"dbuser:${Server}/keyway_app", "dbuser:${Server}/keyway", "RunsFunction may log in as keyway, want keyway_app"},
+		{"dbuser:${Server}/keyway\n                  - Server: !If\n", "dbuser:${Server}/keyway_app\n                  - Server: !If\n", "MigrateFunction may log in as keyway_app, want keyway"},
+		{"dbuser:${Server}/keyway_app", "dbuser:${Server}/*", "RunsFunction may log in as *, want keyway_app"},
+		{"                    - arn:${AWS::Partition}:rds-db:${AWS::Region}:${AWS::AccountId}:dbuser:${Server}/keyway_app", "                    - arn", "DbProxyRole may log in as keyway, want keyway keyway_app"},
+		{"postgres://keyway_app@", "postgres://keyway@", "SessionsFunction logs in as keyway, want keyway_app"},
+		{"            - postgres://keyway@", "            - postgres://keyway_app@", "MigrateFunction logs in as keyway_app, want keyway"},
+		{"DATABASE_ROLE: !If [Url, '', keyway_app]", "DATABASE_ROLE: ''", "MigrateFunction makes nobody"},
 		{"              Resource: !If [MakeJwtKey, !Ref JwtKey, !Ref JwtKeySecret]", "              Resource: '*'", "AuthorizerFunction may act on everything"},
 		{"Access-Control-Allow-Origin: !Sub \"'${Origin}'\", Retry-After: \"'1'\"", "Retry-After: \"'1'\"", "a page can't read the answer THROTTLED"},
 		{"        THROTTLED:", "        QUOTA_EXCEEDED:", "THROTTLED has AWS's text"},
@@ -112,15 +127,17 @@ func source(t *testing.T) string {
 	return string(data)
 }
 
-func resources(t *testing.T, text string) node {
+func resources(t *testing.T, text string) node { t.Helper(); return section(t, text, "Resources") }
+
+func globals(t *testing.T, text string) node { t.Helper(); return section(t, text, "Globals") }
+
+func section(t *testing.T, text, name string) node {
 	t.Helper()
-	var template struct {
-		Resources node `yaml:"Resources"`
-	}
+	var template node
 	if err := yaml.Unmarshal([]byte(text), &template); err != nil {
 		t.Fatal(err)
 	}
-	return template.Resources
+	return get(template, name)
 }
 
 func functions(t *testing.T, text string) map[string]node {
@@ -142,6 +159,7 @@ func faults(t *testing.T, text string) (out []string) {
 	for name, f := range all {
 		out = append(out, badFunction(name, f)...)
 	}
+	out = append(out, badLogins(t, text)...)
 	for name := range mayDo {
 		if all[name] == nil {
 			out = append(out, name+" is listed here and is no function")
@@ -236,6 +254,56 @@ func badFunction(name string, f node) (out []string) {
 	})
 	if got := strings.Join(slices.Sorted(maps.Keys(actions)), " "); got != mayDo[name] {
 		out = append(out, fmt.Sprintf("%s may %s, want %s", name, got, mayDo[name]))
+	}
+	return out
+}
+
+var (
+	loginRight   = regexp.MustCompile(`:dbuser:[^/]*/(.*)$`)
+	loginAddress = regexp.MustCompile(`^postgres://([^@]*)@`)
+)
+
+// badLogins holds against logsInAs what the policies allow and what the addresses say.
+func badLogins(t *testing.T, text string) (out []string) {
+	t.Helper()
+	usual := found(globals(t, text), loginAddress)
+	for name, r := range resources(t, text) {
+		if may := found(r, loginRight); may != logsInAs[name] {
+			out = append(out, fmt.Sprintf("%s may log in as %s, want %s", name, may, logsInAs[name]))
+		}
+		does := cmp.Or(found(r, loginAddress), usual)
+		if logsInAs[name] != "" && name != "DbProxyRole" && does != logsInAs[name] {
+			out = append(out, fmt.Sprintf("%s logs in as %s, want %s", name, does, logsInAs[name]))
+		}
+	}
+	if role := get(resources(t, text), "MigrateFunction", "Properties", "Environment", "Variables")["DATABASE_ROLE"]; !slices.Contains(texts(role), any(usual)) {
+		out = append(out, fmt.Sprintf("MigrateFunction makes nobody whom the functions log in as, but %v", role))
+	}
+	return out
+}
+
+// found are the first groups of the pattern in texts below v, each once, in order.
+func found(v any, pattern *regexp.Regexp) string {
+	all := map[string]bool{}
+	walk(v, func(_ string, value any) {
+		for _, text := range deep(value) {
+			if m := pattern.FindStringSubmatch(text); m != nil {
+				all[m[1]] = true
+			}
+		}
+	})
+	return strings.Join(slices.Sorted(maps.Keys(all)), " ")
+}
+
+// deep are the texts of nested lists.
+func deep(v any) (out []string) {
+	switch v := v.(type) {
+	case string:
+		out = append(out, v)
+	case []any:
+		for _, member := range v {
+			out = append(out, deep(member)...)
+		}
 	}
 	return out
 }

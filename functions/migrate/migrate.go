@@ -48,7 +48,7 @@ func (m migration) run(ctx context.Context) (did map[string]any, err error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := migrations.Run(ctx, migrations.Target{URL: at, Schema: m.cfg.Database.Schema, OSID: m.cfg.ID})
+	r, err := migrations.Run(ctx, migrations.Target{URL: at, Schema: m.cfg.Database.Schema, OSID: m.cfg.ID, Role: m.cfg.Database.Role})
 	if err != nil {
 		return nil, err
 	}

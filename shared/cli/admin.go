@@ -151,7 +151,9 @@ type migrateCmd struct{}
 func (migrateCmd) Help() string {
 	return `Forward only, and safe to repeat; several at once wait for each other.
 
-  DATABASE_URL=postgres://user:password@host:5432/database keyway migrate`
+  DATABASE_URL=postgres://user:password@host:5432/database keyway migrate
+
+With DATABASE_ROLE=keyway_app that role may read and write rows, and nothing else; it is made where it is missing, without a password.`
 }
 
 // Run migrates and says from where to where.
@@ -165,7 +167,7 @@ func (migrateCmd) Run(e env) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
-	r, err := migrations.Run(ctx, migrations.Target{URL: string(cfg.Database.URL), Schema: cfg.Database.Schema, OSID: cfg.ID})
+	r, err := migrations.Run(ctx, migrations.Target{URL: string(cfg.Database.URL), Schema: cfg.Database.Schema, OSID: cfg.ID, Role: cfg.Database.Role})
 	if err != nil {
 		return err
 	}

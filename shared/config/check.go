@@ -63,8 +63,11 @@ func (d *decoder) checkDatabase(db *Database) {
 // secretARN is the form of a secret's ARN.
 var secretARN = onFirstUse(secretPattern)
 
+// databaseRole is a name that needs no quotes in PostgreSQL.
+var databaseRole = onFirstUse("^[a-z_][a-z0-9_]{0,62}$")
+
 // surroundings reads what only a function's environment says: where the address is
-// kept, and that AWS's tokens stand in for a password.
+// kept, that AWS's tokens stand in for a password, and as whom the other functions log in.
 func (d *decoder) surroundings(db *Database) {
 	db.Secret, _ = d.Lookup("DATABASE_SECRET")
 	if db.Secret != "" && !secretARN().MatchString(db.Secret) {
@@ -76,6 +79,10 @@ func (d *decoder) surroundings(db *Database) {
 	case "", "false":
 	default:
 		d.fault("database", fmt.Sprintf("$DATABASE_IAM is %q", iam), "set it to true or false")
+	}
+	db.Role, _ = d.Lookup("DATABASE_ROLE")
+	if db.Role != "" && (!databaseRole().MatchString(db.Role) || strings.HasPrefix(db.Role, "pg_")) {
+		d.fault("database", fmt.Sprintf("$DATABASE_ROLE is %q, which is no plain name of a role", db.Role), "use a-z, 0-9 and _, such as keyway_app")
 	}
 }
 

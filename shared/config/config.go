@@ -102,6 +102,8 @@ type Database struct {
 	Secret string `json:"-"`
 	// IAM is $DATABASE_IAM: each connection's password is a token of AWS's.
 	IAM bool `json:"-"`
+	// Role is $DATABASE_ROLE, whom a migration lets read and write rows; empty: nobody else.
+	Role string `json:"-"`
 }
 
 // Egress says what model-chosen addresses may reach besides public ones.

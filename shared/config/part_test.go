@@ -102,10 +102,10 @@ func TestOnLambdaARemedyNamesTheTemplatesParameter(t *testing.T) {
 func TestADatabasesAddressMayLieInASecret(t *testing.T) {
 	t.Parallel()
 	const arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:database-AbCdEf"
-	vars := map[string]string{"KEY": key["KEY"], "DATABASE_SECRET": arn, "DATABASE_IAM": "true"}
+	vars := map[string]string{"KEY": key["KEY"], "DATABASE_SECRET": arn, "DATABASE_IAM": "true", "DATABASE_ROLE": "keyway_app"}
 	for _, data := range [][]byte{file(), file(`"database": {"url": "${DATABASE_URL}"}`)} {
 		c := mustParse(t, data, config.Options{Lookup: lookup(vars)})
-		if c.Database.Secret != arn || !c.Database.IAM || c.Database.URL != "" {
+		if c.Database.Secret != arn || !c.Database.IAM || c.Database.Role != "keyway_app" || c.Database.URL != "" {
 			t.Errorf("%+v", c.Database)
 		}
 	}
@@ -113,7 +113,8 @@ func TestADatabasesAddressMayLieInASecret(t *testing.T) {
 	if c := mustParse(t, file(), config.Options{Lookup: lookup(vars)}); c.Database.Secret != "" || string(c.Database.URL) != "postgresql://h/db" {
 		t.Errorf("an address that is set is the one: %+v", c.Database)
 	}
-	refused(t, file(), config.Options{Lookup: lookup(map[string]string{"KEY": key["KEY"], "DATABASE_SECRET": "postgres://h/db", "DATABASE_IAM": "yes"})},
+	refused(t, file(), config.Options{Lookup: lookup(map[string]string{"KEY": key["KEY"], "DATABASE_SECRET": "postgres://h/db", "DATABASE_IAM": "yes", "DATABASE_ROLE": "pg_monitor"})},
 		`database.url: waits for $DATABASE_SECRET, which is not the ARN of a secret; set it to one like arn:aws:secretsmanager:eu-central-1:123456789012:secret:database-AbCdEf
-database: $DATABASE_IAM is "yes"; set it to true or false`)
+database: $DATABASE_IAM is "yes"; set it to true or false
+database: $DATABASE_ROLE is "pg_monitor", which is no plain name of a role; use a-z, 0-9 and _, such as keyway_app`)
 }

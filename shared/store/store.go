@@ -117,7 +117,7 @@ func (db *DB) Close() { db.pool.Close() }
 func (db *DB) Check(ctx context.Context) error {
 	var version, oldest int
 	const sql = `SELECT version, coalesce((to_jsonb(v) ->> 'oldest')::int, 0) FROM keyway.schema_version v` // before migration 6 it had no such column
-	err := db.queryRow(ctx, sql, pgx.QueryExecModeExec).Scan(&version, &oldest)                              // once: not worth a round trip to prepare it
+	err := db.queryRow(ctx, sql, pgx.QueryExecModeExec).Scan(&version, &oldest)                             // once: not worth a round trip to prepare it
 	switch {
 	case err != nil:
 		return fmt.Errorf("schema version: %w", kindOf(err))

@@ -20,9 +20,10 @@ import (
 var files embed.FS
 
 // Target names the schema to migrate and the OS that owns it. Schema must be a
-// plain identifier (config checks it).
+// plain identifier (config checks it). Role is one that may then read and write its rows,
+// made where it is missing; empty: nobody but who migrates.
 type Target struct {
-	URL, Schema, OSID string
+	URL, Schema, OSID, Role string
 }
 
 // Result tells what Run did. Newer: a newer Keyway has migrated the schema, and says that
@@ -34,8 +35,8 @@ type Result struct {
 
 // Run migrates the schema, creating it when absent; several at once wait for
 // each other. A schema that belongs to another OS is fault.Conflict, one that a newer
-// Keyway migrated so that this one doesn't fit it is fault.Conflict, a database out of
-// reach fault.Unavailable.
+// Keyway migrated so that this one doesn't fit it is fault.Conflict, and so is a role that
+// may do more; a database out of reach is fault.Unavailable.
 func Run(ctx context.Context, t Target) (Result, error) {
 	conn, err := pgx.Connect(ctx, t.URL)
 	if err != nil {
@@ -70,7 +71,11 @@ func Run(ctx context.Context, t Target) (Result, error) {
 			return r, fmt.Errorf("schema %s: migrate: %w", t.Schema, err)
 		}
 	}
-	return r, claim(ctx, conn, t)
+	err = claim(ctx, conn, t)
+	if err == nil && t.Role != "" {
+		err = admit(ctx, conn, t)
+	}
+	return r, err
 }
 
 // newer finds out whether this program, which knows r.To, works with the schema that it

@@ -1,0 +1,103 @@
+package store_test
+
+import (
+	"errors"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/store"
+	"github.com/keyway-agents/keyway/shared/store/migrations"
+	"github.com/keyway-agents/keyway/shared/store/storetest"
+)
+
+// rds makes a master as RDS has it: no superuser, it may make roles and hand on rds_iam.
+func rds(t *testing.T, name string) (master string) {
+	t.Helper()
+	at := storetest.EmptyURL(t)
+	u, err := url.Parse(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sql(t, at, "CREATE ROLE rds_iam; CREATE ROLE "+name+" LOGIN CREATEROLE CREATEDB PASSWORD 'm'; GRANT rds_iam TO "+name+" WITH ADMIN OPTION; "+
+		"ALTER DATABASE "+strings.TrimPrefix(u.Path, "/")+" OWNER TO "+name)
+	u.User = url.UserPassword(name, "m")
+	return u.String()
+}
+
+func one[T any](t *testing.T, at, text string) (v T) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	if err := conn.QueryRow(t.Context(), text).Scan(&v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func TestARoleIsAdmittedAgainAndBySeveralAtOnce(t *testing.T) {
+	t.Parallel()
+	master := rds(t, "master_of_rds")
+	target := migrations.Target{URL: master, Schema: "odd", OSID: "os", Role: `odd "role`}
+	var wg sync.WaitGroup
+	for range 6 {
+		wg.Go(func() {
+			if _, err := migrations.Run(t.Context(), target); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	const may = `SELECT pg_has_role('odd "role', 'rds_iam', 'MEMBER') AND NOT pg_has_role('odd "role', 'master_of_rds', 'MEMBER')
+		AND has_table_privilege('odd "role', 'odd.runs', 'DELETE') AND NOT has_table_privilege('odd "role', 'odd.os', 'UPDATE')`
+	if !one[bool](t, master, may) {
+		t.Error("it isn't granted what it should be")
+	}
+	// A table of a later migration, whoever runs it, and what somebody granted by hand.
+	sql(t, master, `CREATE TABLE odd.later (id int GENERATED ALWAYS AS IDENTITY, text text); GRANT TRUNCATE ON odd.later TO "odd ""role"; GRANT UPDATE ON odd.os TO "odd ""role"`)
+	if !one[bool](t, master, `SELECT has_table_privilege('odd "role', 'odd.later', 'SELECT, INSERT, UPDATE, DELETE')`) {
+		t.Error("a later table is closed to it")
+	}
+	if _, err := migrations.Run(t.Context(), target); err != nil {
+		t.Fatal(err)
+	}
+	if one[bool](t, master, `SELECT has_table_privilege('odd "role', 'odd.later', 'TRUNCATE') OR has_table_privilege('odd "role', 'odd.os', 'UPDATE')`) {
+		t.Error("what was granted by hand is still there")
+	}
+	sql(t, master, `ALTER ROLE "odd ""role" PASSWORD 'r'`) // pgx needs one here
+	u, err := url.Parse(master)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword(`odd "role`, "r")
+	db, err := store.Open(store.Options{URL: u.String(), Schema: "odd"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	finish(t, db, begin(t, db, "ann", "s", 0))
+	if err := db.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// A role that is somebody's already is not let in: it could do more.
+func TestARoleThatMayDoMoreIsRefused(t *testing.T) {
+	t.Parallel()
+	at := storetest.EmptyURL(t)
+	sql(t, at, `CREATE ROLE makes_databases LOGIN CREATEDB; CREATE ROLE is_a_member LOGIN; GRANT makes_databases TO is_a_member;
+		CREATE ROLE no_login; CREATE ROLE owns LOGIN; CREATE SCHEMA AUTHORIZATION owns`)
+	for _, role := range []string{"keyway", "makes_databases", "is_a_member", "no_login", "owns"} {
+		_, err := migrations.Run(t.Context(), migrations.Target{URL: at, Schema: "k", OSID: "os", Role: role})
+		if !errors.Is(err, fault.Conflict) || !strings.Contains(fault.Detail(err), "DATABASE_ROLE") || !strings.Contains(fault.Detail(err), role) {
+			t.Errorf("%s: %v", role, err)
+		}
+	}
+}
