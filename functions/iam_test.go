@@ -1,19 +1,116 @@
 package functions_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
 	"net"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/keyway-agents/keyway/shared/lambdahttp/lambdatest"
 )
 
 // reasonable is more time than anything here takes.
 const reasonable = time.Minute
 
-// postgresAskingForAPassword speaks PostgreSQL's protocol until a client has sent its
-// password, which it hands on and refuses.
-func postgresAskingForAPassword(t *testing.T, password chan<- string) (host string) {
+// authority makes a certificate for the host, and the file of the CA that signed it.
+func authority(t *testing.T, host string) (server tls.Certificate, file string) {
+	t.Helper()
+	must := func(err error) {
+		if t.Helper(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(err)
+	ca := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "a CA of the tests"}, NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	root, err := x509.CreateCertificate(rand.Reader, ca, ca, key.Public(), key)
+	must(err)
+	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), NotAfter: time.Now().Add(time.Hour)}
+	if ip := net.ParseIP(host); ip != nil {
+		leaf.IPAddresses = []net.IP{ip}
+	} else {
+		leaf.DNSNames = []string{host}
+	}
+	signed, err := x509.CreateCertificate(rand.Reader, leaf, ca, key.Public(), key)
+	must(err)
+	file = filepath.Join(t.TempDir(), "ca.pem")
+	must(os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root}), 0o600))
+	return tls.Certificate{Certificate: [][]byte{signed}, PrivateKey: key}, file
+}
+
+// With DATABASE_IAM the password is a request that AWS's signer signed for the user and
+// the endpoint. It is sent to a server that proves who it is, and to no other.
+func TestAnIAMTokenIsSentToTheDatabaseOnly(t *testing.T) {
+	t.Parallel()
+	d := deploy(t, keyway)
+	server, trusted := authority(t, "127.0.0.1")
+	elsewhere, its := authority(t, "db.example.com")
+	_, another := authority(t, "127.0.0.1")
+	for name, row := range map[string]struct {
+		certificate *tls.Certificate
+		trusted     string
+		want        string // in the log; "": the token is sent
+	}{
+		"the right one":          {&server, trusted, ""},
+		"of a CA of nobody's":    {&server, another, "certificate signed by unknown authority"},
+		"another server's":       {&elsewhere, its, "doesn't contain any IP SANs"},
+		"one that speaks no TLS": {nil, trusted, "server refused TLS connection"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			password := make(chan string, 4)
+			host := postgresAskingForAPassword(t, row.certificate, password)
+			env := []string{
+				"LAMBDA_TASK_ROOT=" + d.dir, "DATABASE_URL=postgres://keyway_app@" + host + "/db?sslmode=verify-full", "DATABASE_IAM=true", "SSL_CERT_FILE=" + row.trusted, "SSL_CERT_DIR=/none",
+				"AWS_ACCESS_KEY_ID=AKID", "AWS_SECRET_ACCESS_KEY=b", "AWS_SESSION_TOKEN=c", "AWS_REGION=eu-central-1",
+			}
+			f := function{lambdatest.Start(t, filepath.Join(programs, "sessions"), env...), t}
+			answer := f.ask(request{method: "GET", path: "/sessions?type=agent", scopes: everything})
+			m := function{lambdatest.Start(t, filepath.Join(programs, "migrate"), env...), t}
+			migrated := string(m.Invoke([]byte("{}"), reasonable).Body())
+			if row.want != "" {
+				const text = "The database doesn't prove that it is the one of database.url (or DATABASE_URL; on AWS see the template's parameter Database)"
+				answer.want(t, "the sessions", 503, text)
+				f.Said(row.want)
+				if !strings.Contains(migrated, "the template's parameter Database: the database can't be reached") || !strings.Contains(migrated, row.want) {
+					t.Errorf("migrate: %s", migrated)
+				}
+				if len(password) != 0 {
+					t.Errorf("the token was sent: %s", <-password)
+				}
+				return
+			}
+			answer.want(t, "the sessions", 503, "The database refuses this server")
+			for range 2 { // of both functions
+				got := <-password
+				for _, want := range []string{host + "?", "Action=connect", "DBUser=keyway_app", "X-Amz-Credential=AKID%2F", "%2Feu-central-1%2Frds-db%2Faws4_request", "X-Amz-Security-Token=c"} {
+					if !strings.Contains(got, want) {
+						t.Errorf("no %s in %s", want, got)
+					}
+				}
+			}
+		})
+	}
+}
+
+// postgresAskingForAPassword speaks PostgreSQL's protocol, over TLS if it has a
+// certificate, until a client has sent its password, which it hands on and refuses.
+func postgresAskingForAPassword(t *testing.T, certificate *tls.Certificate, password chan<- string) (host string) {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -26,10 +123,26 @@ func postgresAskingForAPassword(t *testing.T, password chan<- string) (host stri
 			if err != nil {
 				return
 			}
-			ask(conn, password)
+			secured(conn, certificate, password)
 		}
 	}()
 	return l.Addr().String()
+}
+
+// secured answers the request for TLS.
+func secured(conn net.Conn, certificate *tls.Certificate, password chan<- string) {
+	defer conn.Close()
+	if _, err := pgproto3.NewBackend(conn, conn).ReceiveStartupMessage(); err != nil {
+		return
+	}
+	if certificate == nil {
+		_, _ = conn.Write([]byte("N"))
+		ask(conn, password)
+		return
+	}
+	if _, err := conn.Write([]byte("S")); err == nil {
+		ask(tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{*certificate}}), password)
+	}
 }
 
 func ask(conn net.Conn, password chan<- string) {

@@ -29,6 +29,9 @@ func TestAFunctionThatCantStartNamesWhatToSet(t *testing.T) {
 	}{
 		"no database":       {"sessions", keyway, nil, "database.url: ${DATABASE_URL} is not set or empty; set the template's parameter Database, or DATABASE_URL in the function's environment"},
 		"no secret's ARN":   {"memories", keyway, []string{"DATABASE_SECRET=mine"}, "database.url: waits for $DATABASE_SECRET, which is not the ARN of a secret; set it to one like arn:aws:"},
+		"no proof":          {"sessions", keyway, []string{"DATABASE_URL=postgres://keyway_app@h/db?sslmode=require", "DATABASE_IAM=true"}, "DATABASE_URL needs sslmode=verify-full, as the template's parameter Database sets it"},
+		"no such choice":    {"memories", keyway, []string{"DATABASE_URL=postgres://keyway_app@h/db", "DATABASE_IAM=yes"}, `database: $DATABASE_IAM is "yes"; set it to true or false`},
+		"no name of a role": {"sessions", keyway, []string{"DATABASE_URL=" + d.db, "DATABASE_ROLE=Keyway App"}, `database: $DATABASE_ROLE is "Keyway App", which is no plain name of a role`},
 		"no model's key":    {"runs", keyway, []string{"DATABASE_URL=" + d.db}, "agents[0].model: openai:gpt-4o needs an API key: set OPENAI_API_KEY"},
 		"an unknown tool":   {"runs", withTool, []string{"DATABASE_URL=" + d.db, "OPENAI_API_KEY=k"}, `agents[0].tools[0]: is not a built-in tool: "of_our_own"`},
 		"no key's ARN":      {"authorizer", keyway, nil, "auth.keys[0].secret: ${JWT_KEY_SECRET} is not set or empty; set the template's parameter JwtKeySecret, or JWT_KEY_SECRET in the function's environment"},
@@ -97,24 +100,6 @@ func TestADatabasesAddressIsReadFromItsSecret(t *testing.T) {
 	a := m.Invoke([]byte("{}"), reasonable)
 	if body := a.Body(); a.Kind != "response" {
 		t.Errorf("migrate: %s", body)
-	}
-}
-
-// With DATABASE_IAM the password is a request that AWS's signer signed for the user
-// and the endpoint.
-func TestWithIAMThePasswordIsASignedRequest(t *testing.T) {
-	t.Parallel()
-	d := deploy(t, keyway)
-	password := make(chan string, 4)
-	host := postgresAskingForAPassword(t, password)
-	f := function{lambdatest.Start(t, filepath.Join(programs, "sessions"), "LAMBDA_TASK_ROOT="+d.dir, "DATABASE_URL=postgres://keyway@"+host+"/db?sslmode=disable",
-		"DATABASE_IAM=true", "AWS_ACCESS_KEY_ID=AKID", "AWS_SECRET_ACCESS_KEY=b", "AWS_SESSION_TOKEN=c", "AWS_REGION=eu-central-1"), t}
-	f.ask(request{method: "GET", path: "/sessions?type=agent", scopes: everything}).want(t, "the sessions", 503)
-	got := <-password
-	for _, want := range []string{host + "?", "Action=connect", "DBUser=keyway", "X-Amz-Credential=AKID%2F", "%2Feu-central-1%2Frds-db%2Faws4_request", "X-Amz-Security-Token=c"} {
-		if !strings.Contains(got, want) {
-			t.Errorf("no %s in %s", want, got)
-		}
 	}
 }
 

@@ -60,7 +60,7 @@ var rooms = map[string]string{
 	"shared/lambdahttp":            "shared/fault shared/authz shared/edge shared/obs github.com/aws/aws-lambda-go github.com/awslabs/aws-lambda-go-api-proxy/core",
 	"shared/lambdahttp/lambdatest": "",
 	"shared/roster":                "shared/config shared/model shared/model/vendors shared/run shared/tool shared/tool/builtin",
-	"shared/coldstart":             "shared/fault shared/config shared/config/deployed shared/api shared/authz shared/edge shared/lambdahttp shared/obs shared/queue shared/route shared/run shared/store shared/token shared/wiring github.com/aws/aws-sdk-go-v2/aws github.com/aws/aws-sdk-go-v2/feature/rds/auth",
+	"shared/coldstart":             "shared/fault shared/config shared/config/deployed shared/api shared/authz shared/edge shared/lambdahttp shared/obs shared/queue shared/route shared/run shared/store shared/token shared/wiring github.com/aws/aws-sdk-go-v2/aws github.com/aws/aws-sdk-go-v2/feature/rds/auth github.com/jackc/pgx",
 	"authorizer":                   "shared/fault shared/authz shared/config shared/config/deployed shared/edge github.com/aws/aws-lambda-go",
 	"functions":                    "", // tests only
 	"functions/agents":             "shared/coldstart shared/config shared/route",
@@ -69,7 +69,7 @@ var rooms = map[string]string{
 	"functions/sessions":           "shared/coldstart shared/config shared/route",
 	"functions/runs":               "shared/coldstart shared/config shared/queue/sqs shared/roster shared/route",
 	"functions/worker":             "shared/coldstart shared/config shared/obs shared/queue/sqs shared/roster shared/run shared/store github.com/aws/aws-lambda-go github.com/google/uuid",
-	"functions/migrate":            "shared/coldstart shared/config shared/config/deployed shared/obs shared/store/migrations github.com/aws/aws-lambda-go",
+	"functions/migrate":            "shared/coldstart shared/config shared/config/deployed shared/fault shared/obs shared/store/migrations github.com/aws/aws-lambda-go",
 	"bench":                        "shared/store/devpg github.com/aws/aws-lambda-go/events github.com/jackc/pgx",
 	"bench/emptylambda":            "github.com/aws/aws-lambda-go/lambda",
 	"shared/cli":                   "shared/ github.com/google/uuid github.com/alecthomas/kong github.com/fsnotify/fsnotify github.com/aws/aws-lambda-go/events",

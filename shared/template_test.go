@@ -76,6 +76,7 @@ func TestABadTemplateIsFound(t *testing.T) {
 		{"                    - arn:${AWS::Partition}:rds-db:${AWS::Region}:${AWS::AccountId}:dbuser:${Server}/keyway_app", "                    - arn", "DbProxyRole may log in as keyway, want keyway keyway_app"},
 		{"postgres://keyway_app@", "postgres://keyway@", "SessionsFunction logs in as keyway, want keyway_app"},
 		{"            - postgres://keyway@", "            - postgres://keyway_app@", "MigrateFunction logs in as keyway_app, want keyway"},
+		{"keyway?sslmode=verify-full", "keyway?sslmode=require", "an address of the database has no sslmode=verify-full"},
 		{"DATABASE_ROLE: !If [Url, '', keyway_app]", "DATABASE_ROLE: ''", "MigrateFunction makes nobody"},
 		{"              Resource: !If [MakeJwtKey, !Ref JwtKey, !Ref JwtKeySecret]", "              Resource: '*'", "AuthorizerFunction may act on everything"},
 		{"Access-Control-Allow-Origin: !Sub \"'${Origin}'\", Retry-After: \"'1'\"", "Retry-After: \"'1'\"", "a page can't read the answer THROTTLED"},
@@ -267,6 +268,9 @@ var (
 func badLogins(t *testing.T, text string) (out []string) {
 	t.Helper()
 	usual := found(globals(t, text), loginAddress)
+	if strings.Count(text, "postgres://keyway") != strings.Count(text, "keyway?sslmode=verify-full") {
+		out = append(out, "an address of the database has no sslmode=verify-full")
+	}
 	for name, r := range resources(t, text) {
 		if may := found(r, loginRight); may != logsInAs[name] {
 			out = append(out, fmt.Sprintf("%s may log in as %s, want %s", name, may, logsInAs[name]))

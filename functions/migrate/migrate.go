@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/url"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/coldstart"
 	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/store/migrations"
 )
 
@@ -44,36 +46,41 @@ func (m migration) run(ctx context.Context) (did map[string]any, err error) {
 	if m.refused != nil {
 		return nil, m.refused
 	}
-	at, err := m.address(ctx)
+	at, err := m.target(ctx)
 	if err != nil {
 		return nil, err
 	}
-	r, err := migrations.Run(ctx, migrations.Target{URL: at, Schema: m.cfg.Database.Schema, OSID: m.cfg.ID, Role: m.cfg.Database.Role})
+	r, err := migrations.Run(ctx, at)
+	if errors.Is(err, fault.Unavailable) {
+		err = fmt.Errorf("the template's parameter Database: %w", err)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return map[string]any{"schema": m.cfg.Database.Schema, "from": r.From, "to": r.To, "newer": r.Newer}, nil
 }
 
-// address is the whole address, password included.
-func (m migration) address(ctx context.Context) (string, error) {
+// target is the schema to migrate, at the whole address, password included.
+func (m migration) target(ctx context.Context) (t migrations.Target, err error) {
 	where, err := coldstart.Address(m.cfg)
 	if err != nil {
-		return "", err
+		return t, err
 	}
+	t = migrations.Target{URL: where.URL, Schema: m.cfg.Database.Schema, OSID: m.cfg.ID, Role: m.cfg.Database.Role, Secure: where.Secure}
 	if where.Secret != nil {
-		if where.URL, err = where.Secret(ctx); err != nil {
-			return "", err
+		if t.URL, err = where.Secret(ctx); err != nil {
+			return t, err
 		}
 	}
 	if where.Password == nil {
-		return where.URL, nil
+		return t, nil
 	}
-	u, err := url.Parse(where.URL)
+	u, err := url.Parse(t.URL)
 	if err != nil {
-		return "", errAddress
+		return t, errAddress
 	}
 	password, err := where.Password(ctx, net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "5432")), u.User.Username())
 	u.User = url.UserPassword(u.User.Username(), password)
-	return u.String(), err
+	t.URL = u.String()
+	return t, err
 }

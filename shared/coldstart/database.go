@@ -9,6 +9,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/feature/rds/auth"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/token"
@@ -19,6 +20,7 @@ type Where struct {
 	URL      string
 	Secret   func(context.Context) (string, error) // tells the URL; nil: it is known
 	Password func(ctx context.Context, endpoint, user string) (string, error)
+	Secure   func(*pgx.ConnConfig) error // sees to it that the server proves who it is; nil: as the URL says
 }
 
 // noDatabase names what the template sets.
@@ -47,7 +49,10 @@ func Address(cfg *config.Config) (w Where, err error) {
 		return w, errors.New(noDatabase)
 	}
 	if db.IAM {
-		w.Password = iam
+		w.Password, w.Secure = iam, secure
+		if c, err := pgx.ParseConfig(w.URL); db.URL != "" && err == nil { // told at once; what a secret says, with the first connection
+			return w, secure(c)
+		}
 	}
 	return w, nil
 }

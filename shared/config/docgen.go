@@ -34,7 +34,8 @@ empty is a fault when serving. With ` + "`--dev`" + ` the value counts as not wr
 
 **In a Lambda function** the file is ` + "`keyway.json`" + `, which ` + "`keyway build`" + ` makes of it: canonical, with variables as written.
 A function asks only for the variables of what it acts on. Besides ` + "`DATABASE_URL`" + `, ` + "`DATABASE_SECRET`" + ` may name the secret that
-holds the database's address (read anew for each connection), and ` + "`DATABASE_IAM=true`" + ` makes AWS's token of the function's role the password.
+holds the database's address (read anew for each connection), and ` + "`DATABASE_IAM=true`" + ` makes AWS's token of the function's role the password;
+the address then says ` + "`sslmode=verify-full`" + `.
 With ` + "`DATABASE_ROLE`" + ` the migrate function, and ` + "`keyway migrate`" + `, let a role of that name read and write rows, and make it where it is missing.
 
 **Not served yet.** This page and the schema already describe ` + "`tools`, `limits`, `update_memory_on_run`" + `

@@ -8,6 +8,7 @@ package store
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -47,6 +48,9 @@ type Options struct {
 	Address func(context.Context) (string, error)
 	// Password makes the password of a connection to endpoint, host:port; nil: the URL's.
 	Password func(ctx context.Context, endpoint, user string) (string, error)
+	// Secure may change how a connection is secured, or refuse it, before there is a
+	// password; nil: as the URL says.
+	Secure func(*pgx.ConnConfig) error
 }
 
 // Open prepares a pool; it doesn't connect yet. A URL that can't be read is
@@ -83,6 +87,11 @@ func (o Options) beforeConnect(ctx context.Context, c *pgx.ConnConfig) error {
 			return errURL
 		}
 		*c = *kept
+	}
+	if o.Secure != nil {
+		if err := o.Secure(c); err != nil {
+			return err
+		}
 	}
 	if o.Password == nil {
 		return nil
@@ -244,6 +253,9 @@ func kindOf(err error) error {
 	if errors.Is(err, pgx.ErrNoRows) {
 		return fault.NotFound
 	}
+	if unproven(err) {
+		return fault.Public(fault.Unavailable, "The database doesn't prove that it is the one of database.url (or DATABASE_URL; on AWS see the template's parameter Database)", err)
+	}
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok { // never reached the server, or lost it
 		return unavailable(err)
@@ -263,6 +275,13 @@ func kindOf(err error) error {
 		return fault.Public(fault.Unavailable, "The database schema is missing; run keyway migrate", err)
 	}
 	return fmt.Errorf("%w: %w", fault.Internal, err)
+}
+
+// unproven reports whether the server has no certificate, another's, or one of a CA that
+// isn't trusted here.
+func unproven(err error) bool {
+	_, bad := errors.AsType[*tls.CertificateVerificationError](err)
+	return bad || strings.Contains(err.Error(), "server refused TLS connection") // pgconn has no name for it
 }
 
 func unavailable(err error) error {

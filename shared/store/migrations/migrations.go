@@ -21,9 +21,11 @@ var files embed.FS
 
 // Target names the schema to migrate and the OS that owns it. Schema must be a
 // plain identifier (config checks it). Role is one that may then read and write its rows,
-// made where it is missing; empty: nobody but who migrates.
+// made where it is missing; empty: nobody but who migrates. Secure is that of
+// store.Options.
 type Target struct {
 	URL, Schema, OSID, Role string
+	Secure                  func(*pgx.ConnConfig) error
 }
 
 // Result tells what Run did. Newer: a newer Keyway has migrated the schema, and says that
@@ -38,7 +40,7 @@ type Result struct {
 // Keyway migrated so that this one doesn't fit it is fault.Conflict, and so is a role that
 // may do more; a database out of reach is fault.Unavailable.
 func Run(ctx context.Context, t Target) (Result, error) {
-	conn, err := pgx.Connect(ctx, t.URL)
+	conn, err := t.connect(ctx)
 	if err != nil {
 		return Result{}, fault.Public(fault.Unavailable, "the database can't be reached; check database.url (or DATABASE_URL)", err)
 	}
@@ -76,6 +78,17 @@ func Run(ctx context.Context, t Target) (Result, error) {
 		err = admit(ctx, conn, t)
 	}
 	return r, err
+}
+
+func (t Target) connect(ctx context.Context) (*pgx.Conn, error) {
+	c, err := pgx.ParseConfig(t.URL)
+	if err == nil && t.Secure != nil {
+		err = t.Secure(c)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return pgx.ConnectConfig(ctx, c)
 }
 
 // newer finds out whether this program, which knows r.To, works with the schema that it
