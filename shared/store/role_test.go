@@ -16,17 +16,20 @@ import (
 )
 
 // rds makes a master as RDS has it: no superuser, it may make roles and hand on rds_iam.
-func rds(t *testing.T, name string) (master string) {
+// Roles outlive their test, so each is named after its database.
+func rds(t *testing.T) (master, name string) {
 	t.Helper()
 	at := storetest.EmptyURL(t)
 	u, err := url.Parse(at)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sql(t, at, "CREATE ROLE rds_iam; CREATE ROLE "+name+" LOGIN CREATEROLE CREATEDB PASSWORD 'm'; GRANT rds_iam TO "+name+" WITH ADMIN OPTION; "+
-		"ALTER DATABASE "+strings.TrimPrefix(u.Path, "/")+" OWNER TO "+name)
+	database := strings.TrimPrefix(u.Path, "/")
+	name = "master_of_" + database
+	sql(t, at, `DO $$ BEGIN CREATE ROLE rds_iam; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+		CREATE ROLE `+name+` LOGIN CREATEROLE CREATEDB PASSWORD 'm'; GRANT rds_iam TO `+name+` WITH ADMIN OPTION; ALTER DATABASE `+database+` OWNER TO `+name)
 	u.User = url.UserPassword(name, "m")
-	return u.String()
+	return u.String(), name
 }
 
 func one[T any](t *testing.T, at, text string) (v T) {
@@ -44,8 +47,10 @@ func one[T any](t *testing.T, at, text string) (v T) {
 
 func TestARoleIsAdmittedAgainAndBySeveralAtOnce(t *testing.T) {
 	t.Parallel()
-	master := rds(t, "master_of_rds")
-	target := migrations.Target{URL: master, Schema: "odd", OSID: "os", Role: `odd "role`}
+	master, name := rds(t)
+	role := `odd "role of ` + name
+	quoted, text := pgx.Identifier{role}.Sanitize(), "'"+role+"'"
+	target := migrations.Target{URL: master, Schema: "odd", OSID: "os", Role: role}
 	var wg sync.WaitGroup
 	for range 6 {
 		wg.Go(func() {
@@ -55,28 +60,28 @@ func TestARoleIsAdmittedAgainAndBySeveralAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	const may = `SELECT pg_has_role('odd "role', 'rds_iam', 'MEMBER') AND NOT pg_has_role('odd "role', 'master_of_rds', 'MEMBER')
-		AND has_table_privilege('odd "role', 'odd.runs', 'DELETE') AND NOT has_table_privilege('odd "role', 'odd.os', 'UPDATE')`
+	may := "SELECT pg_has_role(" + text + ", 'rds_iam', 'MEMBER') AND NOT pg_has_role(" + text + ", '" + name + "', 'MEMBER')" +
+		" AND has_table_privilege(" + text + ", 'odd.runs', 'DELETE') AND NOT has_table_privilege(" + text + ", 'odd.os', 'UPDATE')"
 	if !one[bool](t, master, may) {
 		t.Error("it isn't granted what it should be")
 	}
 	// A table of a later migration, whoever runs it, and what somebody granted by hand.
-	sql(t, master, `CREATE TABLE odd.later (id int GENERATED ALWAYS AS IDENTITY, text text); GRANT TRUNCATE ON odd.later TO "odd ""role"; GRANT UPDATE ON odd.os TO "odd ""role"`)
-	if !one[bool](t, master, `SELECT has_table_privilege('odd "role', 'odd.later', 'SELECT, INSERT, UPDATE, DELETE')`) {
+	sql(t, master, `CREATE TABLE odd.later (id int GENERATED ALWAYS AS IDENTITY, text text); GRANT TRUNCATE ON odd.later TO `+quoted+`; GRANT UPDATE ON odd.os TO `+quoted)
+	if !one[bool](t, master, "SELECT has_table_privilege("+text+", 'odd.later', 'SELECT, INSERT, UPDATE, DELETE')") {
 		t.Error("a later table is closed to it")
 	}
 	if _, err := migrations.Run(t.Context(), target); err != nil {
 		t.Fatal(err)
 	}
-	if one[bool](t, master, `SELECT has_table_privilege('odd "role', 'odd.later', 'TRUNCATE') OR has_table_privilege('odd "role', 'odd.os', 'UPDATE')`) {
+	if one[bool](t, master, "SELECT has_table_privilege("+text+", 'odd.later', 'TRUNCATE') OR has_table_privilege("+text+", 'odd.os', 'UPDATE')") {
 		t.Error("what was granted by hand is still there")
 	}
-	sql(t, master, `ALTER ROLE "odd ""role" PASSWORD 'r'`) // pgx needs one here
+	sql(t, master, "ALTER ROLE "+quoted+" PASSWORD 'r'") // it logs in without AWS here
 	u, err := url.Parse(master)
 	if err != nil {
 		t.Fatal(err)
 	}
-	u.User = url.UserPassword(`odd "role`, "r")
+	u.User = url.UserPassword(role, "r")
 	db, err := store.Open(store.Options{URL: u.String(), Schema: "odd"})
 	if err != nil {
 		t.Fatal(err)
@@ -88,12 +93,31 @@ func TestARoleIsAdmittedAgainAndBySeveralAtOnce(t *testing.T) {
 	}
 }
 
+// One server, several databases: a role is all of theirs.
+func TestSeveralDatabasesAdmitARoleAtOnce(t *testing.T) {
+	t.Parallel()
+	var wg sync.WaitGroup
+	for range 5 {
+		at := storetest.URL(t)
+		wg.Go(func() {
+			target := migrations.Target{URL: at, Schema: storetest.Schema, OSID: storetest.OSID, Role: "role_of_several"}
+			if _, err := migrations.Run(t.Context(), target); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
 // A role that is somebody's already is not let in: it could do more.
 func TestARoleThatMayDoMoreIsRefused(t *testing.T) {
 	t.Parallel()
 	at := storetest.EmptyURL(t)
 	sql(t, at, `CREATE ROLE makes_databases LOGIN CREATEDB; CREATE ROLE is_a_member LOGIN; GRANT makes_databases TO is_a_member;
 		CREATE ROLE no_login; CREATE ROLE owns LOGIN; CREATE SCHEMA AUTHORIZATION owns`)
+	t.Cleanup(func() {
+		sql(t, at, `DROP OWNED BY owns; DROP ROLE makes_databases, is_a_member, no_login, owns`)
+	})
 	for _, role := range []string{"keyway", "makes_databases", "is_a_member", "no_login", "owns"} {
 		_, err := migrations.Run(t.Context(), migrations.Target{URL: at, Schema: "k", OSID: "os", Role: role})
 		if !errors.Is(err, fault.Conflict) || !strings.Contains(fault.Detail(err), "DATABASE_ROLE") || !strings.Contains(fault.Detail(err), role) {

@@ -362,12 +362,13 @@ func TestAnotherSchemaIsAnotherWorld(t *testing.T) {
 
 func sql(t *testing.T, url, text string) {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), url)
+	ctx := context.WithoutCancel(t.Context()) // a test's end asks too
+	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(context.Background())
-	if _, err := conn.Exec(t.Context(), text); err != nil {
+	defer conn.Close(ctx)
+	if _, err := conn.Exec(ctx, text); err != nil {
 		t.Fatal(err)
 	}
 }
