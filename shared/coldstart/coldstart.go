@@ -138,5 +138,8 @@ func Database(cfg *config.Config) (*store.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return store.Open(store.Options{URL: at.URL, Address: at.Secret, Password: at.Password, Schema: cfg.Database.Schema, MaxConns: maxConns})
+	return store.Open(store.Options{
+		URL: at.URL, Address: at.Secret, Password: at.Password, Schema: cfg.Database.Schema, MaxConns: maxConns,
+		Unnamed: true, // a named statement would pin RDS Proxy, and costs a cold start a round trip
+	})
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -47,6 +48,10 @@ type Options struct {
 	Address func(context.Context) (string, error)
 	// Password makes the password of a connection to endpoint, host:port; nil: the URL's.
 	Password func(ctx context.Context, endpoint, user string) (string, error)
+	// Unnamed sends each statement anew, in one round trip, and leaves nothing of it with
+	// the connection, which a proxy may then give to somebody else between two statements.
+	// Otherwise a statement is prepared when a connection first needs it, and kept.
+	Unnamed bool
 }
 
 // Open prepares a pool; it doesn't connect yet. A URL that can't be read is
@@ -60,7 +65,7 @@ func Open(o Options) (*DB, error) {
 		c.MaxConns = o.MaxConns
 	}
 	c.MaxConnIdleTime = 5 * time.Minute
-	c.BeforeConnect = o.beforeConnect
+	c.BeforeConnect, c.AfterConnect = o.beforeConnect, knowLists
 	asleep(c)
 	pool, err := pgxpool.NewWithConfig(context.Background(), c)
 	if err != nil {
@@ -70,6 +75,13 @@ func Open(o Options) (*DB, error) {
 }
 
 var errURL = fault.Public(fault.Invalid, "the database URL can't be read; it looks like postgres://user:password@host:5432/database", nil)
+
+// knowLists tells pgx what a list of ids is. Where statements are not prepared, it
+// has nothing but the Go type to go by.
+func knowLists(_ context.Context, conn *pgx.Conn) error {
+	conn.TypeMap().RegisterDefaultPgType([]uuid.UUID(nil), "_uuid")
+	return nil
+}
 
 // beforeConnect finds out where to and how, if the URL doesn't say.
 func (o Options) beforeConnect(ctx context.Context, c *pgx.ConnConfig) error {
@@ -83,6 +95,9 @@ func (o Options) beforeConnect(ctx context.Context, c *pgx.ConnConfig) error {
 			return errURL
 		}
 		*c = *kept
+	}
+	if o.Unnamed {
+		c.DefaultQueryExecMode = pgx.QueryExecModeExec // the extended protocol, with arguments apart from the text
 	}
 	if o.Password == nil {
 		return nil
