@@ -109,16 +109,16 @@ func (o Options) beforeConnect(ctx context.Context, c *pgx.ConnConfig) error {
 
 // asleep makes the pool try a connection before its use when the process may have
 // been frozen meanwhile. The pool itself goes by a clock that stands still with the
-// process; the time of day doesn't.
+// process; the time of day doesn't. It counts from the beginning of the last use: to note
+// the end (AfterRelease), the pool would give the connection back a moment later, and the
+// next query would open a second one.
 func asleep(c *pgxpool.Config) {
 	const used = "keyway.used"
-	c.AfterRelease = func(conn *pgx.Conn) bool {
-		conn.PgConn().CustomData()[used] = time.Now().Round(0)
-		return true
-	}
 	c.ShouldPing = func(_ context.Context, p pgxpool.ShouldPingParams) bool {
-		last, ok := p.Conn.PgConn().CustomData()[used].(time.Time)
-		return ok && time.Now().Round(0).Sub(last).Abs() > time.Second // a clock may be set back
+		now, kept := time.Now().Round(0), p.Conn.PgConn().CustomData()
+		last, ok := kept[used].(time.Time)
+		kept[used] = now
+		return ok && now.Sub(last).Abs() > time.Second // a clock may be set back
 	}
 	c.PingTimeout = 2 * time.Second // nobody may be there to say that a connection is gone
 }
