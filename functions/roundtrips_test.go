@@ -10,7 +10,7 @@ import (
 
 // Cold that is the connection (three times, with a password and without TLS), the
 // schema's version and the run's row. Warm it is the row, and a ping after a second
-// without a query. No statement has a name, which would pin RDS Proxy.
+// without a query. No statement has a name, which may pin RDS Proxy.
 func TestAStreamedRunAsksTheDatabaseLittleBeforeTheModel(t *testing.T) {
 	t.Parallel()
 	d := deploy(t, keyway)

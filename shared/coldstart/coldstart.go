@@ -140,6 +140,6 @@ func Database(cfg *config.Config) (*store.DB, error) {
 	}
 	return store.Open(store.Options{
 		URL: at.URL, Address: at.Secret, Password: at.Password, Schema: cfg.Database.Schema, MaxConns: maxConns,
-		Unnamed: true, // a named statement would pin RDS Proxy, and costs a cold start a round trip
+		Unnamed: true, // a named statement may pin RDS Proxy, and costs a cold start a round trip
 	})
 }

@@ -188,7 +188,7 @@ func heard(t *testing.T, unnamed bool) (said []wiretap.Message, trips int) {
 
 const ping = "-- ping" // of the pool, after a second without a query
 
-// What pins a connection of RDS Proxy, by its documentation: settings, named statements,
+// What pins a connection of RDS Proxy, by its documentation: settings, prepared statements,
 // temporary tables, cursors, LISTEN, sequences, advisory locks, texts over 16 KB.
 func TestWithoutNamesNothingIsLeftWithAConnection(t *testing.T) {
 	t.Parallel()
