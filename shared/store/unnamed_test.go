@@ -29,81 +29,116 @@ type call struct {
 
 // everything calls each method that asks the database, so that each has something to do.
 func everything() []call {
-	run := store.Run{
-		RunID: uuid.New(), Owner: "ann", SessionID: "s", AgentID: "a", Status: "PENDING", Background: true, CreatedAt: day, SessionState: json.RawMessage(`{"a":1}`),
-		Input: strings.Repeat("x", 20_000), // is no part of a statement's text
+	r := store.Run{
+		RunID: uuid.New(), Owner: "ann", SessionID: "s", AgentID: "a", Status: "PENDING", Attempt: 1, Background: true, CreatedAt: day,
+		SessionState: json.RawMessage(`{"a":1}`), Input: strings.Repeat("x", 20_000), // is no part of a statement's text
 	}
-	query, long := store.RunQuery{RunID: run.RunID.String()}, day.Add(time.Hour)
-	held, events := store.Held{RunID: run.RunID, Attempt: 1}, store.Events{RunID: run.RunID, Attempt: 1, Count: 1, Frames: "f\n\n"}
-	memory := store.Memory{MemoryID: uuid.New(), Owner: "ann", Memory: "likes tea", Topics: []string{"food"}, CreatedAt: day, UpdatedAt: day}
-	merged := store.Memory{MemoryID: uuid.New(), Owner: "ann", Memory: "likes green tea", Topics: []string{"food"}, CreatedAt: long, UpdatedAt: long}
-	id := memory.MemoryID.String()
-	end := func(status string) func(context.Context, *store.DB) error {
+	check := call{"Check", func(ctx context.Context, db *store.DB) error { return db.Check(ctx) }}
+	return slices.Concat([]call{check}, waiting(r), carried(r), ended(r), sessions(), memories())
+}
+
+// waiting is a run until somebody takes it; its attempt is then the first.
+func waiting(r store.Run) []call {
+	later := day.Add(time.Hour)
+	r.Attempt = 0
+	return []call{
+		{"BeginRun", func(ctx context.Context, db *store.DB) error { _, err := db.BeginRun(ctx, r); return err }},
+		{"EnqueueRun", func(ctx context.Context, db *store.DB) error { return db.EnqueueRun(ctx, r.RunID, day) }},
+		{"ReceiveRuns", func(ctx context.Context, db *store.DB) error { return one(db.ReceiveRuns(ctx, 1, day, later)) }},
+		{"AcknowledgeRun", func(ctx context.Context, db *store.DB) error { return db.AcknowledgeRun(ctx, r.RunID, later) }},
+		{"RequeueExpired", func(ctx context.Context, db *store.DB) error {
+			return one(db.RequeueExpired(ctx, later.Add(time.Hour)))
+		}},
+		{"TakeRun", func(ctx context.Context, db *store.DB) error {
+			_, taken, err := db.TakeRun(ctx, r.RunID, day)
+			return did(taken, err)
+		}},
+	}
+}
+
+// carried is a run until its end, with a pause.
+func carried(r store.Run) []call {
+	first, query := store.Events{RunID: r.RunID, Attempt: 1, Count: 1, Frames: "f\n\n"}, store.RunQuery{RunID: r.RunID.String()}
+	second := first
+	second.First = 1
+	pulse := func(renew bool) func(context.Context, *store.DB) error {
 		return func(ctx context.Context, db *store.DB) error {
-			r := run
-			r.Attempt, r.Status, r.Messages, r.Metrics, r.Requirements = 1, status, json.RawMessage(`[{"role":"user","content":"x"}]`), json.RawMessage(`{}`), json.RawMessage(`[]`)
-			return db.FinishRun(ctx, r, store.Events{}, store.Usage{ModelID: "m", Total: 1}, day)
+			cancel, _, err := db.Pulse(ctx, []store.Held{held(r)}, day, renew)
+			return one(cancel, err)
 		}
 	}
 	return []call{
-		{"Check", func(ctx context.Context, db *store.DB) error { return db.Check(ctx) }},
-		{"BeginRun", func(ctx context.Context, db *store.DB) error { _, err := db.BeginRun(ctx, run); return err }},
-		{"EnqueueRun", func(ctx context.Context, db *store.DB) error { return db.EnqueueRun(ctx, run.RunID, day) }},
-		{"ReceiveRuns", func(ctx context.Context, db *store.DB) error { return one(db.ReceiveRuns(ctx, 1, day, long)) }},
-		{"AcknowledgeRun", func(ctx context.Context, db *store.DB) error { return db.AcknowledgeRun(ctx, run.RunID, long) }},
-		{"TakeRun", func(ctx context.Context, db *store.DB) error {
-			_, taken, err := db.TakeRun(ctx, run.RunID, day)
-			return did(taken, err)
-		}},
 		{"Checkpoint", func(ctx context.Context, db *store.DB) error {
-			return db.Checkpoint(ctx, held, store.Checkpoint{Data: json.RawMessage(`{}`), Events: events, Next: 1})
+			return db.Checkpoint(ctx, held(r), store.Checkpoint{Data: json.RawMessage(`{}`), Events: first, Next: 1})
 		}},
-		{"AddEvents", func(ctx context.Context, db *store.DB) error {
-			e := events
-			e.First = 1
-			return db.AddEvents(ctx, []store.Events{e})
-		}},
-		{"EventsAfter", func(ctx context.Context, db *store.DB) error { return one(db.EventsAfter(ctx, run.RunID, 0)) }},
+		{"AddEvents", func(ctx context.Context, db *store.DB) error { return db.AddEvents(ctx, []store.Events{second}) }},
+		{"EventsAfter", func(ctx context.Context, db *store.DB) error { return one(db.EventsAfter(ctx, r.RunID, 0)) }},
 		{"RequestCancel", func(ctx context.Context, db *store.DB) error { return did(db.RequestCancel(ctx, ann, query, day)) }},
-		{"Pulse", func(ctx context.Context, db *store.DB) error {
-			cancel, _, err := db.Pulse(ctx, []store.Held{held}, day, true)
-			return one(cancel, err)
-		}},
-		{"Pulse", func(ctx context.Context, db *store.DB) error {
-			cancel, _, err := db.Pulse(ctx, []store.Held{held}, day, false)
-			return one(cancel, err)
-		}},
-		{"FinishRun", end("PAUSED")},
+		{"Pulse", pulse(true)},
+		{"Pulse", pulse(false)},
+		{"FinishRun", ends(r, "PAUSED")},
 		{"ContinueRun", func(ctx context.Context, db *store.DB) error {
-			_, taken, err := db.ContinueRun(ctx, store.Run{RunID: run.RunID, Checkpoint: json.RawMessage(`{}`)}, day)
+			_, taken, err := db.ContinueRun(ctx, store.Run{RunID: r.RunID, Checkpoint: json.RawMessage(`{}`)}, day)
 			return did(taken, err)
 		}},
-		{"FinishRun", end("COMPLETED")},
-		{"RequeueExpired", func(ctx context.Context, db *store.DB) error { _, err := db.RequeueExpired(ctx, expired); return err }},
+		{"FinishRun", ends(r, "COMPLETED")},
+	}
+}
+
+func ends(r store.Run, status string) func(context.Context, *store.DB) error {
+	r.Status, r.Messages, r.Metrics = status, json.RawMessage(`[{"role":"user","content":"x"}]`), json.RawMessage(`{}`)
+	return func(ctx context.Context, db *store.DB) error {
+		return db.FinishRun(ctx, r, store.Events{}, store.Usage{ModelID: "m", Total: 1}, day)
+	}
+}
+
+// ended is a run that is read.
+func ended(r store.Run) []call {
+	return []call{
 		{"History", func(ctx context.Context, db *store.DB) error { return one(db.History(ctx, "ann", "s", "a", 3)) }},
 		{"Conversation", func(ctx context.Context, db *store.DB) error {
-			_, err := db.Conversation(ctx, ann, "ann", "s")
+			said, err := db.Conversation(ctx, ann, "ann", "s")
+			return did(len(said) > 2, err)
+		}},
+		{"Run", func(ctx context.Context, db *store.DB) error {
+			_, err := db.Run(ctx, ann, store.RunQuery{RunID: r.RunID.String()})
 			return err
 		}},
-		{"Run", func(ctx context.Context, db *store.DB) error { _, err := db.Run(ctx, ann, query); return err }},
 		{"Runs", func(ctx context.Context, db *store.DB) error {
 			return one(db.Runs(ctx, admin, store.RunQuery{
 				Owner: "ann", SessionID: "s", AgentID: "a", Statuses: []string{"COMPLETED"}, After: new(day.Unix()), Before: new(day.Unix()), ByLength: true,
 			}))
 		}},
-		{"CreateSession", func(ctx context.Context, db *store.DB) error {
-			return db.CreateSession(ctx, store.Session{Owner: "ann", SessionID: "t", SessionType: "agent", Name: new("n"), Metadata: json.RawMessage(`{}`), CreatedAt: day})
-		}},
+	}
+}
+
+// sessions are the one of the run, and another.
+func sessions() []call {
+	other := store.Session{Owner: "ann", SessionID: "t", SessionType: "agent", Name: new("n"), Metadata: json.RawMessage(`{}`), CreatedAt: day}
+	return []call{
+		{"CreateSession", func(ctx context.Context, db *store.DB) error { return db.CreateSession(ctx, other) }},
 		{"Session", func(ctx context.Context, db *store.DB) error { _, err := db.Session(ctx, ann, "s", ""); return err }},
 		{"ChangeSession", func(ctx context.Context, db *store.DB) error {
 			_, err := db.ChangeSession(ctx, store.Session{Owner: "ann", SessionID: "s"}, store.SessionChange{State: json.RawMessage(`{}`)}, day)
 			return err
 		}},
 		{"Sessions", func(ctx context.Context, db *store.DB) error {
-			page, _, err := db.Sessions(ctx, ann, store.SessionQuery{Owner: "ann", Type: "agent", Component: "a", NameHas: "x", Limit: 1, Page: 1})
+			page, _, err := db.Sessions(ctx, ann, store.SessionQuery{Owner: "ann", Type: "agent", Component: "a", NameHas: "x", Limit: 2, Page: 1})
 			return one(page, err)
 		}},
-		{"DeleteSessions", func(ctx context.Context, db *store.DB) error { return db.DeleteSessions(ctx, ann, []string{"t"}, "ann") }},
+		{"DeleteSessions", func(ctx context.Context, db *store.DB) error {
+			return db.DeleteSessions(ctx, ann, []string{"t"}, "ann")
+		}},
+	}
+}
+
+// memories are one, and what it is merged into.
+func memories() []call {
+	memory := store.Memory{MemoryID: uuid.New(), Owner: "ann", Memory: "likes tea", Topics: []string{"food"}, CreatedAt: day}
+	merged := memory
+	merged.MemoryID, memory.UpdatedAt = uuid.New(), day
+	id := memory.MemoryID.String()
+	return []call{
 		{"AddMemory", func(ctx context.Context, db *store.DB) error { return db.AddMemory(ctx, memory) }},
 		{"Memory", func(ctx context.Context, db *store.DB) error { _, err := db.Memory(ctx, ann, id, ""); return err }},
 		{"ChangeMemory", func(ctx context.Context, db *store.DB) error {
@@ -111,15 +146,17 @@ func everything() []call {
 			return err
 		}},
 		{"Memories", func(ctx context.Context, db *store.DB) error {
-			page, _, err := db.Memories(ctx, ann, store.MemoryQuery{Owner: "ann", Has: "TEA", Topics: []string{"food"}, Limit: 1, Page: 1})
+			page, _, err := db.Memories(ctx, ann, store.MemoryQuery{Owner: "ann", Has: "TEA", Topics: []string{"food"}, Limit: 2, Page: 1})
 			return one(page, err)
 		}},
 		{"MemoryStats", func(ctx context.Context, db *store.DB) error {
-			page, _, err := db.MemoryStats(ctx, admin, store.MemoryQuery{Limit: 1, Page: 1})
+			page, _, err := db.MemoryStats(ctx, admin, store.MemoryQuery{Limit: 2, Page: 1})
 			return one(page, err)
 		}},
 		{"MemoryTopics", func(ctx context.Context, db *store.DB) error { return one(db.MemoryTopics(ctx, admin, "")) }},
-		{"MergeMemories", func(ctx context.Context, db *store.DB) error { return db.MergeMemories(ctx, []store.Memory{memory}, merged) }},
+		{"MergeMemories", func(ctx context.Context, db *store.DB) error {
+			return db.MergeMemories(ctx, []store.Memory{memory}, merged)
+		}},
 		{"DeleteMemories", func(ctx context.Context, db *store.DB) error {
 			return db.DeleteMemories(ctx, ann, []string{merged.MemoryID.String()}, "")
 		}},
