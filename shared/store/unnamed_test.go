@@ -192,9 +192,10 @@ func TestEverythingIsEachMethodThatAsksTheDatabase(t *testing.T) {
 
 // heard calls everything and gives what was said to PostgreSQL, and how often it was
 // waited for, except to connect.
-func heard(t *testing.T, unnamed bool) (said []wiretap.Message, trips int) {
+func heard(t *testing.T, unnamed bool) ([]wiretap.Message, int) {
 	t.Helper()
 	var mu sync.Mutex
+	var said []wiretap.Message
 	tap, err := wiretap.Open(t.Context(), storetest.URL(t), func(m wiretap.Message) {
 		mu.Lock()
 		defer mu.Unlock()
