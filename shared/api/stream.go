@@ -32,6 +32,11 @@ func (a Runs) stream(w http.ResponseWriter, r *request, events iter.Seq2[run.Eve
 		if err != nil && e.Event == nil {
 			return err
 		}
+		if e.HandedOver != nil {
+			obs.Note(r.Context(), "handed_over", e.HandedOver.RunID)
+			s.goesOn()
+			break
+		}
 		if s == nil {
 			s = openStream(w)
 			defer s.close()
@@ -92,8 +97,13 @@ func (s *eventStream) isGone() bool {
 	return s.gone
 }
 
-func (s *eventStream) comment() {
-	s.write(func() error { _, err := io.WriteString(s.w, wire.KeepAlive); return err })
+func (s *eventStream) comment() { s.say(wire.KeepAlive) }
+
+// goesOn tells who reads comments why the stream ends and the run doesn't.
+func (s *eventStream) goesOn() { s.say(wire.GoesOn) }
+
+func (s *eventStream) say(comment string) {
+	s.write(func() error { _, err := io.WriteString(s.w, comment); return err })
 }
 
 func (s *eventStream) write(put func() error) {

@@ -255,12 +255,34 @@ func (s *server) listen(ctx context.Context, l net.Listener) error {
 	defer cancel()
 	err := web.Shutdown(ctx)
 	for _, r := range s.runners {
-		err = errors.Join(err, r.Wait(ctx), r.Close())
+		err = errors.Join(err, r.Wait(ctx))
 	}
 	if err != nil {
-		fmt.Fprintln(s.err, "keyway: some runs did not end in time; the next keyway serve takes them up")
+		s.handOver()
+	}
+	for _, r := range s.runners {
+		_ = r.Close() // it ends with the process at the latest
 	}
 	return web.Close()
+}
+
+// handOverPatience is how long it may take to hand runs over.
+const handOverPatience = 5 * time.Second
+
+// handOver leaves what did not end in time to another server, or to the next one here.
+func (s *server) handOver() {
+	ctx, cancel := context.WithTimeout(context.Background(), handOverPatience)
+	defer cancel()
+	left := 0
+	for _, r := range s.runners {
+		left += r.HandOver()
+		if err := r.Wait(ctx); err != nil { // their leases will be over
+			s.log.Warn("runs are cut off", "err", err)
+		}
+	}
+	if left > 0 {
+		fmt.Fprintf(s.err, "keyway: runs that did not end in time: %d; another keyway serve, or the next one here, takes them up\n", left)
+	}
 }
 
 const (

@@ -101,6 +101,7 @@ func (f Function) parts(log *slog.Logger) (p wiring.Parts, err error) {
 		if p.Queue, err = f.Queue(url, os.LookupEnv); err != nil {
 			return p, err
 		}
+		p.Watch = true // a function looks for nothing while nobody calls it
 	}
 	if f.Agents != nil || wiring.Stores(f.Name) {
 		p.DB, err = Database(cfg)

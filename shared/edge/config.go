@@ -31,7 +31,7 @@ func New(c *config.Config, o Outside) (*Authorizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Authorizer{Verifier: verifier, Policy: policy, Table: route.Table, reached: reaching(route.Table)}
+	a := &Authorizer{Verifier: verifier, Policy: policy, Table: route.Table, Digest: c.Digest, reached: reaching(route.Table)}
 	for _, agent := range c.Agents {
 		a.Agents = append(a.Agents, agent.ID)
 	}

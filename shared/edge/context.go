@@ -22,16 +22,17 @@ const (
 	ctxExpiry  = "exp"
 	ctxToken   = "tokenHash" // this and the next are for logs: the only members that are safe to print
 	ctxHash    = "subHash"
+	ctxConfig  = "digest" // by which keyway.yaml the policy was made, which API Gateway may keep over a deployment
 )
 
-func contextOf(p *authz.Principal) map[string]any {
+func contextOf(p *authz.Principal, digest string) map[string]any {
 	expiry := ""
 	if !p.ExpiresAt.IsZero() {
 		expiry = strconv.FormatInt(p.ExpiresAt.Unix(), 10)
 	}
 	return map[string]any{
 		ctxSubject: p.Subject, ctxSession: p.SessionID, ctxIssuer: p.Issuer, ctxTokenID: p.TokenID,
-		ctxScopes: scopesText(p.Scopes), ctxExpiry: expiry, ctxToken: p.TokenHash, ctxHash: p.SubjectHash(),
+		ctxScopes: scopesText(p.Scopes), ctxExpiry: expiry, ctxToken: p.TokenHash, ctxHash: p.SubjectHash(), ctxConfig: digest,
 	}
 }
 

@@ -136,7 +136,9 @@ func TestATokenWithoutExpiryStaysOne(t *testing.T) {
 
 func TestTheContextIsTextAndHoldsNoToken(t *testing.T) {
 	t.Parallel()
-	a := newAuthorizer(t, declaring("a"))
+	c := declaring("a")
+	c.Digest = "0123456789abcdef"
+	a := newAuthorizer(t, c)
 	raw := sign(t, token.Claims{Subject: "ann@example.com", Issuer: "https://issuer", SessionID: "s", ID: "j", Scopes: []string{"agents:a:run"}})
 	answer, err := a.Authorize(t.Context(), event(t, "Bearer "+raw))
 	if err != nil {
@@ -155,6 +157,9 @@ func TestTheContextIsTextAndHoldsNoToken(t *testing.T) {
 	}
 	if answer.Context["scopes"] != `["agents:a:run"]` {
 		t.Errorf("scopes cross as %v", answer.Context["scopes"])
+	}
+	if answer.Context["digest"] != c.Digest {
+		t.Errorf("the configuration's digest crosses as %v", answer.Context["digest"])
 	}
 	// What access logs and gateway responses may print.
 	for _, public := range []any{answer.PrincipalID, answer.Context["subHash"], answer.Context["tokenHash"]} {

@@ -27,6 +27,7 @@ type Authorizer struct {
 	Policy   *authz.Policy
 	Table    *route.Routes
 	Agents   []string   // ids of the declared agents
+	Digest   string     // of the configuration, in hex
 	Log      *authz.Log // where refused tokens are logged; what a policy refuses or admits is not known here
 
 	reached map[*route.Route]reached
@@ -74,7 +75,7 @@ func (a *Authorizer) authorize(ctx context.Context, sent []string, methodARN str
 	return events.APIGatewayCustomAuthorizerResponse{
 		PrincipalID:    p.SubjectHash(),
 		PolicyDocument: a.policy(a.Policy.Granted(p), arn),
-		Context:        contextOf(p),
+		Context:        contextOf(p, a.Digest),
 	}, nil
 }
 

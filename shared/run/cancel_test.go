@@ -157,9 +157,9 @@ func TestWaitReturnsWhenNoRunIsInProgress(t *testing.T) {
 	}
 }
 
-// A function of Lambda's ends at its deadline, whatever it does: a run that it carries
-// has to end before, with its reason.
-func TestADeadlineOfTheCallerEndsARun(t *testing.T) {
+// A function of Lambda's ends at its deadline, whatever it does. A step for which all of
+// that was not enough would not fit into the next process's time either.
+func TestAStepThatTakesAllTheTimeOfAProcessEndsTheRun(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, hangs(nil, "so far"))
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
@@ -171,7 +171,7 @@ func TestADeadlineOfTheCallerEndsARun(t *testing.T) {
 		}
 		list = append(list, e)
 	}
-	const reason = "The run did not fit into the time that this server has for a request"
+	const reason = "A single step of the run, an answer of its model or a call of its tools, took longer than this server has for a request"
 	end, r := members(t, last(list)), last(list).Result
 	if end["event"] != "RunError" || end["content"] != reason || end["error_type"] != "run_timeout_error" || r.Status != "ERROR" {
 		t.Errorf("%v %+v", end, r)

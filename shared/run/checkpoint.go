@@ -31,8 +31,9 @@ type checkpoint struct {
 	First    time.Duration        `json:"first"`
 }
 
-// save records where the run stands. asked is what the model wants done next.
-// A database that can't be reached leaves the run to whoever takes it up.
+// save records where the run stands, and ends it here when the next step might not fit.
+// asked is what the model wants done next. A database that can't be reached leaves the
+// run to whoever takes it up.
 func (t *turn) save(ctx context.Context, asked []model.ToolCall) error {
 	data, err := wire.Marshal(checkpoint{
 		Messages: t.messages, Calls: t.calls, Asked: asked, Called: t.called, Waiting: t.waiting,
@@ -48,9 +49,13 @@ func (t *turn) save(ctx context.Context, asked []model.ToolCall) error {
 	err = t.r.db.Checkpoint(ctx, t.held(), store.Checkpoint{Data: data, Events: events, Next: t.index})
 	done(err == nil)
 	switch kind := fault.KindOf(err); {
+	case err == nil:
+		if t.stepped = true; t.late(ctx) {
+			return errHandedOver
+		}
 	case ctx.Err() != nil: // the next step ends the run
 		return nil
-	case err != nil && (kind == fault.Unavailable || kind == fault.Conflict):
+	case kind == fault.Unavailable || kind == fault.Conflict:
 		return fmt.Errorf("%w: %w", errLost, err)
 	}
 	return err
@@ -82,6 +87,7 @@ func (t *turn) restore() (c checkpoint, began bool, err error) {
 		return c, false, nil
 	}
 	t.messages, t.calls, t.called, t.waiting, t.data = c.Messages, c.Calls, c.Called, c.Waiting, c.Data
+	t.used = c.Spent - t.spent // what came before a pause doesn't count
 	t.usage, t.before, t.spent, t.first = c.Usage, c.Earlier, c.Spent, c.First
 	t.content.WriteString(c.Content)
 	return c, true, nil

@@ -145,7 +145,7 @@ func TestARunThatKillsItsProcessIsGivenUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range run.MaxAttempts {
+	for range run.MaxLosses {
 		if carry, err := b.runner.Take(t.Context(), uuid.MustParse(accepted.RunID)); err != nil || carry == nil {
 			t.Fatal("it is not tried", err)
 		}

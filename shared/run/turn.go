@@ -27,6 +27,10 @@ type turn struct {
 
 	continued bool
 
+	until   time.Time     // when this process has no more time for it; zero: never
+	used    time.Duration // of the agent's limit, by the processes that carried it before
+	stepped bool          // a step was recorded in this leg, so another process starts further on
+
 	yield    func(Event, error) bool // nil: nobody listens any more
 	index    int
 	events   *eventLog // nil: the run isn't streamed
@@ -54,10 +58,11 @@ func (r *Runner) newTurn(agent Agent, about model.Description, row store.Run) *t
 	return t
 }
 
-// limited bounds how long the run may take from now on.
+// limited bounds how long the run may take from now on. What other processes took for
+// it counts, up to where they left it.
 func (t *turn) limited(ctx context.Context) (context.Context, context.CancelFunc) {
 	limit := t.agent.Timeout
-	return context.WithTimeoutCause(ctx, limit, fault.Public(fault.Internal, fmt.Sprintf("The run took longer than its limit of %s", limit), nil))
+	return context.WithTimeoutCause(ctx, limit-t.used, fault.Public(fault.Internal, fmt.Sprintf("The run took longer than its limit of %s", limit), nil))
 }
 
 // listen sends the events that follow to yield, until it says that it heard
@@ -161,10 +166,15 @@ func (t *turn) completed(u model.Usage, first time.Duration) {
 }
 
 // end records how the run ended and says so. err is why it did not complete;
-// nil: it did. Of a run that is lost nothing is recorded.
+// nil: it did. Of a run that is lost nothing is recorded, and one that goes on elsewhere
+// has not ended.
 func (t *turn) end(ctx context.Context, err error) {
-	if errors.Is(err, errLost) || errors.Is(context.Cause(ctx), errLost) {
+	switch {
+	case errors.Is(err, errLost) || errors.Is(context.Cause(ctx), errLost):
 		t.unstored(errLost)
+		return
+	case t.goesOn(ctx, err):
+		t.handOver(ctx)
 		return
 	}
 	status, text, kind := reason(ctx, t.head.RunID, err)

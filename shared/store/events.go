@@ -19,8 +19,9 @@ type Events struct {
 
 // FirstIndex is the index of an attempt's first event. Attempts lie so far apart that
 // the index of an event tells whose it is: what a client has of an attempt that lost
-// the run is never taken for a beginning of what the next one told.
-func FirstIndex(attempt int) int { return max(attempt-1, 0) << 28 }
+// the run is never taken for a beginning of what the next one told. So a run may have
+// 512 attempts, of four million events each.
+func FirstIndex(attempt int) int { return max(attempt-1, 0) << 22 }
 
 // AddEvents stores events of several runs, in one statement. Runs that are gone
 // meanwhile are left out.

@@ -26,7 +26,7 @@ import (
 )
 
 // SchemaVersion is the migration that the queries here are written for.
-const SchemaVersion = 3
+const SchemaVersion = 5
 
 // MaxSessionID bounds session ids, in bytes.
 const MaxSessionID = 255

@@ -15,6 +15,10 @@ const MediaType = "text/event-stream; charset=utf-8"
 // that the stream lives.
 const KeepAlive = ": keep-alive\n\n"
 
+// GoesOn is the comment at the end of a stream whose run has not ended: it is out of
+// time, or another process carries the run.
+const GoesOn = ": the run goes on; its resume route has what follows\n\n"
+
 // MicroTime is a moment with microseconds, as in GET /health.
 type MicroTime struct{ time.Time }
 

@@ -151,10 +151,12 @@ func TestEachFrameIsOneWriteAndItsErrorIsTold(t *testing.T) {
 	}
 }
 
-func TestAKeepAliveIsACommentThatNobodyReads(t *testing.T) {
+func TestClientsDoNotReadComments(t *testing.T) {
 	t.Parallel()
-	if !strings.HasPrefix(wire.KeepAlive, ":") || !strings.HasSuffix(wire.KeepAlive, "\n\n") || strings.Count(wire.KeepAlive, "\n") != 2 {
-		t.Errorf("%q", wire.KeepAlive)
+	for _, text := range []string{wire.KeepAlive, wire.GoesOn} {
+		if !strings.HasPrefix(text, ":") || !strings.HasSuffix(text, "\n\n") || strings.Count(text, "\n") != 2 {
+			t.Errorf("%q", text)
+		}
 	}
 }
 

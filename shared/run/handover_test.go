@@ -1,0 +1,274 @@
+package run_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/queue"
+	"github.com/keyway-agents/keyway/shared/run"
+	"github.com/keyway-agents/keyway/shared/store"
+	"github.com/keyway-agents/keyway/shared/tool"
+	"github.com/keyway-agents/keyway/shared/wire"
+)
+
+// short is a process that has half a minute: no time for a second step.
+func short(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// all listens to the end, where the run may have gone on elsewhere.
+func all(t testing.TB, seq iter.Seq2[run.Event, error]) (list []run.Event, over *wire.Accepted) {
+	t.Helper()
+	for e, err := range seq {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if over != nil {
+			t.Fatal("something follows the hand-over")
+		}
+		if over = e.HandedOver; over == nil {
+			list = append(list, e)
+		}
+	}
+	return list, over
+}
+
+// counting is a tool that counts its calls.
+func counting(called *atomic.Int32) tool.Tool {
+	return tool.Tool{Name: "count", Call: func(context.Context, json.RawMessage) (string, error) {
+		return fmt.Sprint(called.Add(1)), nil
+	}}
+}
+
+func wantsCount(id string) answer { return calls("", model.ToolCall{ID: id, Name: "count"}) }
+
+func TestARunGoesFromProcessToProcessUntilItEnds(t *testing.T) {
+	t.Parallel()
+	var called atomic.Int32
+	b := newBenchWith(t, agentOnly, tools(counting(&called)), wantsCount("1"), wantsCount("2"), wantsCount("3"), says("Three."))
+	in := run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "count", Streamed: true}
+	list, over := all(t, b.runner.Run(short(t), in))
+	if over == nil || over.Status != "PENDING" || over.SessionID != "s" {
+		t.Fatalf("%s, and then %+v", names(list), over)
+	}
+	if got := names(list); got != "RunStarted ModelRequestStarted ModelRequestCompleted" || called.Load() != 0 {
+		t.Errorf("%s, with %d calls", got, called.Load())
+	}
+	id, legs := uuid.MustParse(over.RunID), 1
+	for b.row(over.RunID).Status == "PENDING" && legs < 20 {
+		// As in a worker: the message is there, since the lease of what waits is over.
+		if ids, err := b.db.ReceiveRuns(t.Context(), 1, time.Now(), time.Now().Add(time.Minute)); err != nil || len(ids) != 1 || ids[0] != id {
+			t.Fatal(ids, err)
+		}
+		carry, err := b.runner.Take(short(t), id)
+		if err != nil || carry == nil {
+			t.Fatal("it isn't carried on:", err)
+		}
+		carry()
+		legs++
+	}
+	r := b.row(over.RunID)
+	if r.Status != "COMPLETED" || *r.Content != "Three." || r.Losses != 0 || r.Attempt != legs || legs < 5 {
+		t.Errorf("%s after %d processes: %+v", r.Status, legs, r)
+	}
+	if n := len(b.model.requests()); n != 4 || called.Load() != 3 {
+		t.Errorf("the model was asked %d times, the tool %d times", n, called.Load())
+	}
+	if got := strings.Join(said(t, r), " | "); got != "user: count | assistant:  | tool: 1 | assistant:  | tool: 2 | assistant:  | tool: 3 | assistant: Three." {
+		t.Error(got)
+	}
+	var m wire.Metrics
+	decode(t, r.Metrics, &m)
+	if s, err := b.db.Session(t.Context(), ann, "s", ""); err != nil || m.TotalTokens != 4*usage.Total || s.Usage[0].Total != m.TotalTokens {
+		t.Errorf("%d tokens, the session %+v, %v", m.TotalTokens, s.Usage, err)
+	}
+	if all := b.frames(over.RunID); strings.Count(all, "event: ToolCallCompleted") != 3 || strings.Count(all, "event: RunStarted") != 1 || strings.Count(all, "event: RunCompleted") != 1 {
+		t.Errorf("the events: %s", all)
+	}
+}
+
+// The clock says that there is time, and the deadline comes all the same.
+func TestAStepThatIsCutOffIsDoneAgainElsewhere(t *testing.T) {
+	t.Parallel()
+	var called atomic.Int32
+	b := newBenchWith(t, agentOnly, tools(counting(&called)), wantsCount("1"), hangs(nil, "so "))
+	o := options(b.db, agentOnly, b.model, io.Discard, counting(&called))
+	o.Now = func() time.Time { return time.Now().Add(-10 * time.Minute) }
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	list, over := all(t, run.New(o).Run(ctx, run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi", Streamed: true}))
+	if over == nil || last(list).Name() != "RunContent" {
+		t.Fatal(names(list), over)
+	}
+	second := &bench{t: t, url: b.url, db: b.db, model: &scripted{answers: []answer{says("done")}}}
+	second.runner = newRunner(b.db, agentOnly, second.model, counting(&called))
+	r := b.take(second.runner, over.RunID)
+	if r.Status != "COMPLETED" || *r.Content != "done" || called.Load() != 1 {
+		t.Errorf("%+v, with %d calls", r, called.Load())
+	}
+	if all := b.frames(over.RunID); strings.Contains(all, `"so "`) || !strings.Contains(all, "RunCompleted") {
+		t.Errorf("the events: %s", all)
+	}
+}
+
+func TestWithoutAQueueNothingIsHandedOver(t *testing.T) {
+	t.Parallel()
+	var called atomic.Int32
+	b := newBenchWith(t, agentOnly, tools(counting(&called)), wantsCount("1"), says("One."))
+	o := options(b.db, agentOnly, b.model, io.Discard, counting(&called))
+	o.Queue = nil
+	list, over := all(t, run.New(o).Run(short(t), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"}))
+	if over != nil || last(list).Result == nil || last(list).Result.Status != "COMPLETED" {
+		t.Error(names(list), over)
+	}
+}
+
+func TestWithoutAQueueADeadlineEndsARun(t *testing.T) {
+	t.Parallel()
+	var called atomic.Int32
+	b := newBenchWith(t, agentOnly, nil, wantsCount("1"), hangs(nil, "so far"))
+	o := options(b.db, agentOnly, b.model, io.Discard, counting(&called))
+	o.Queue = nil
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	list, over := all(t, run.New(o).Run(ctx, run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"}))
+	if over != nil || last(list).Result == nil || *last(list).Result.Content != "The run did not fit into the time that this server has for a request, and without a queue no other goes on with it" {
+		t.Errorf("%s %+v", names(list), last(list).Result)
+	}
+}
+
+// There, the agent's limit is what ends the run.
+func TestARunWhoseLimitComesFirstIsNotHandedOver(t *testing.T) {
+	t.Parallel()
+	var called atomic.Int32
+	b := newBenchWith(t, config.Agent{Timeout: 20 * time.Second}, tools(counting(&called)), wantsCount("1"), says("One."))
+	list, over := all(t, b.runner.Run(short(t), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"}))
+	if over != nil || last(list).Name() != "RunCompleted" {
+		t.Error(names(list), over)
+	}
+}
+
+func TestAContinuedRunIsHandedOverWithItsDecision(t *testing.T) {
+	t.Parallel()
+	removed := 0
+	remove := tool.Tool{Name: "remove", Confirm: true, Call: func(context.Context, json.RawMessage) (string, error) {
+		removed++
+		return "removed", nil
+	}}
+	b := newBenchWith(t, config.Agent{}, tools(remove), calls("", model.ToolCall{ID: "c", Name: "remove"}), says("Done."))
+	paused := last(b.run("hi")).Result
+	c := run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}}
+	_, over := all(t, b.runner.Continue(short(t), ann, storeQuery{RunID: paused.RunID}, c))
+	if over == nil || over.RunID != paused.RunID || removed != 1 {
+		t.Fatal(over, removed)
+	}
+	if r := b.take(b.runner, over.RunID); r.Status != "COMPLETED" || *r.Content != "Done." || removed != 1 || !strings.Contains(string(r.Tools), `"confirmed":true`) {
+		t.Errorf("%+v, removed %d times", r, removed)
+	}
+}
+
+// A server that is asked to stop is no process that died.
+func TestAServerThatStopsHandsItsRunsOver(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, hangs(nil, "so far"))
+	id := begun(t, b, run.Input{Message: "hi", Streamed: true})
+	if n := b.runner.HandOver(); n != 1 {
+		t.Errorf("%d runs", n)
+	}
+	if err := b.runner.Wait(short(t)); err != nil {
+		t.Fatal(err)
+	}
+	if r := b.row(id); r.Status != "PENDING" && r.Attempt == 1 { // its worker may have it again by now
+		t.Errorf("%+v", r)
+	}
+	await(t, func() bool { return len(b.model.requests()) == 2 })
+	if r := b.row(id); r.Losses != 0 || r.Attempt != 2 {
+		t.Errorf("%+v", r)
+	}
+	b.wantCancel(b.runner, ann, id, true)
+}
+
+func TestALimitCountsTheTimeInEveryProcess(t *testing.T) {
+	t.Parallel()
+	var ahead atomic.Int64
+	slow := tool.Tool{Name: "count", Call: func(context.Context, json.RawMessage) (string, error) {
+		ahead.Store(int64(35 * time.Second))
+		return "1", nil
+	}}
+	b := newBenchWith(t, config.Agent{Timeout: 30 * time.Second}, nil, wantsCount("1"), hangs(nil, "so far"))
+	o := options(b.db, config.Agent{Timeout: 30 * time.Second}, b.model, io.Discard, slow)
+	o.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	r := run.New(o)
+	var over *wire.Accepted
+	for e, err := range r.Run(t.Context(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if over = e.HandedOver; over == nil && e.Name() == "RunContent" {
+			r.HandOver()
+		}
+	}
+	if got := b.take(r, over.RunID); got.Status != "ERROR" || *got.Content != "The run took longer than its limit of 30s" {
+		t.Errorf("%+v", got)
+	}
+}
+
+// lostQueue takes nothing.
+type lostQueue struct{ queue.Queue }
+
+func (lostQueue) Enqueue(context.Context, uuid.UUID, time.Duration) error {
+	return errors.New("no route to host")
+}
+
+func TestAHandOverThatNoQueueTakesIsFoundLater(t *testing.T) {
+	t.Parallel()
+	var called atomic.Int32
+	b := newBenchWith(t, agentOnly, tools(counting(&called)), wantsCount("1"), says("One."))
+	log := &syncLog{}
+	o := options(b.db, agentOnly, b.model, log, counting(&called))
+	o.Queue = lostQueue{}
+	_, over := all(t, run.New(o).Run(short(t), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"}))
+	if over == nil || !strings.Contains(log.String(), "no route to host") {
+		t.Fatal(over, log)
+	}
+	b.sql("UPDATE keyway.runs SET lease_until = now() - interval '11 minutes'")
+	if n, err := b.runner.Requeue(t.Context()); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	if r := b.take(b.runner, over.RunID); r.Status != "COMPLETED" || r.Losses != 0 || called.Load() != 1 {
+		t.Errorf("%+v, %d calls", r, called.Load())
+	}
+}
+
+// It was taken from a process that was only slow.
+func TestWhoLostARunHandsNothingOver(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, hangs(nil, "so far"), says("x"))
+	id := begun(t, b, run.Input{Message: "hi"})
+	b.sql("UPDATE keyway.runs SET attempt = attempt + 1")
+	b.runner.HandOver()
+	if err := b.runner.Wait(short(t)); err != nil {
+		t.Fatal(err)
+	}
+	if r := b.row(id); r.Status != "RUNNING" {
+		t.Errorf("%+v", r)
+	}
+	if err := b.db.ReleaseRun(t.Context(), store.Held{RunID: uuid.MustParse(id), Attempt: 9}, time.Now()); err == nil {
+		t.Error("a run is released by who doesn't carry it")
+	}
+}
