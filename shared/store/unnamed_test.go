@@ -30,35 +30,53 @@ type call struct {
 // everything calls each method that asks the database, so that each has something to do.
 func everything() []call {
 	r := store.Run{
-		RunID: uuid.New(), Owner: "ann", SessionID: "s", AgentID: "a", Status: "PENDING", Attempt: 1, Background: true, CreatedAt: day,
-		SessionState: json.RawMessage(`{"a":1}`), Input: strings.Repeat("x", 20_000), // is no part of a statement's text
+		RunID: uuid.New(), Owner: "ann", SessionID: "s", AgentID: "a", Status: "PENDING", Attempt: 2, Background: true, CreatedAt: day,
+		SessionState: json.RawMessage(`{"a":1}`), Request: store.Request{Key: "k", Digest: []byte{0, 255}}, Input: strings.Repeat("x", 20_000), // is no part of a statement's text
 	}
 	check := call{"Check", func(ctx context.Context, db *store.DB) error { return db.Check(ctx) }}
 	return slices.Concat([]call{check}, waiting(r), carried(r), ended(r), sessions(), memories())
 }
 
-// waiting is a run until somebody takes it; its attempt is then the first.
+// waiting is a run until the second who takes it.
 func waiting(r store.Run) []call {
 	later := day.Add(time.Hour)
 	r.Attempt = 0
+	take := call{"TakeRun", func(ctx context.Context, db *store.DB) error {
+		_, taken, err := db.TakeRun(ctx, r.RunID, day)
+		return did(taken, err)
+	}}
 	return []call{
 		{"BeginRun", func(ctx context.Context, db *store.DB) error { _, err := db.BeginRun(ctx, r); return err }},
+		{"BeginRun", func(ctx context.Context, db *store.DB) error { // is refused, and its run is read
+			again := r
+			again.RunID = uuid.New()
+			_, err := db.BeginRun(ctx, again)
+			if _, ok := errors.AsType[*store.Repeated](err); ok {
+				return nil
+			}
+			return did(false, err)
+		}},
 		{"EnqueueRun", func(ctx context.Context, db *store.DB) error { return db.EnqueueRun(ctx, r.RunID, day) }},
 		{"ReceiveRuns", func(ctx context.Context, db *store.DB) error { return one(db.ReceiveRuns(ctx, 1, day, later)) }},
 		{"AcknowledgeRun", func(ctx context.Context, db *store.DB) error { return db.AcknowledgeRun(ctx, r.RunID, later) }},
 		{"RequeueExpired", func(ctx context.Context, db *store.DB) error {
 			return one(db.RequeueExpired(ctx, later.Add(time.Hour)))
 		}},
-		{"TakeRun", func(ctx context.Context, db *store.DB) error {
-			_, taken, err := db.TakeRun(ctx, r.RunID, day)
-			return did(taken, err)
+		take,
+		{"ReleaseRun", func(ctx context.Context, db *store.DB) error {
+			return db.ReleaseRun(ctx, store.Held{RunID: r.RunID, Attempt: 1}, day)
+		}},
+		take,
+		{"LeaseOf", func(ctx context.Context, db *store.DB) error {
+			_, carried, err := db.LeaseOf(ctx, r.RunID)
+			return did(carried, err)
 		}},
 	}
 }
 
 // carried is a run until its end, with a pause.
 func carried(r store.Run) []call {
-	first, query := store.Events{RunID: r.RunID, Attempt: 1, Count: 1, Frames: "f\n\n"}, store.RunQuery{RunID: r.RunID.String()}
+	first, query := store.Events{RunID: r.RunID, Attempt: r.Attempt, Count: 1, Frames: "f\n\n"}, store.RunQuery{RunID: r.RunID.String()}
 	second := first
 	second.First = 1
 	pulse := func(renew bool) func(context.Context, *store.DB) error {
@@ -250,7 +268,8 @@ func TestWithoutNamesNothingIsLeftWithAConnection(t *testing.T) {
 			}
 		}
 	}
-	if calls := len(everything()); statements < calls || trips != calls+pings {
+	const repeated = 2 // to read the run of a request that came before
+	if calls := len(everything()); statements < calls || trips != calls+repeated+pings {
 		t.Errorf("%d calls: %d statements, %d round trips, %d of them pings", calls, statements, trips, pings)
 	}
 }
