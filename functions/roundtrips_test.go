@@ -1,6 +1,7 @@
 package functions_test
 
 import (
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -9,11 +10,11 @@ import (
 )
 
 // Cold that is the connection (three times, with a password and without TLS), the
-// schema's version and the run's row. Warm it is the row, and a ping after a second
+// schema's version and the run's row with what was said before. Warm it is the row, and a ping after a second
 // without a query. No statement has a name, which may pin RDS Proxy.
 func TestAStreamedRunAsksTheDatabaseLittleBeforeTheModel(t *testing.T) {
 	t.Parallel()
-	d := deploy(t, keyway)
+	d := deploy(t, strings.Replace(keyway, `"model":"openai:gpt-4o"`, `"model":"openai:gpt-4o","add_history_to_context":true`, 1))
 	var named, before, trips, connections atomic.Int64
 	tap, err := wiretap.Open(t.Context(), d.db, func(m wiretap.Message) {
 		if m.Name != "" {

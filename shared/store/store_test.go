@@ -37,7 +37,7 @@ func begin(t *testing.T, db *store.DB, owner, session string, n int) store.Run {
 		RunID: uuid.New(), Owner: owner, SessionID: session, AgentID: "a", AgentName: "A", ModelID: "m", ModelProvider: "P",
 		Input: fmt.Sprintf("message %d", n), CreatedAt: day.Add(time.Duration(n) * time.Minute),
 	}
-	if _, err := db.BeginRun(t.Context(), r); err != nil {
+	if _, err := db.BeginRun(t.Context(), r, store.Beginning{}); err != nil {
 		t.Fatal(err)
 	}
 	return r

@@ -31,7 +31,7 @@ type call struct {
 func everything() []call {
 	r := store.Run{
 		RunID: uuid.New(), Owner: "ann", SessionID: "s", AgentID: "a", Status: "PENDING", Attempt: 2, Background: true, CreatedAt: day,
-		SessionState: json.RawMessage(`{"a":1}`), Request: store.Request{Key: "k", Digest: []byte{0, 255}}, Input: strings.Repeat("x", 20_000), // is no part of a statement's text
+		SessionState: json.RawMessage(`{"a":1}`), Input: strings.Repeat("x", 20_000), // is no part of a statement's text
 	}
 	check := call{"Check", func(ctx context.Context, db *store.DB) error { return db.Check(ctx) }}
 	return slices.Concat([]call{check}, waiting(r), carried(r), ended(r), sessions(), memories())
@@ -40,17 +40,18 @@ func everything() []call {
 // waiting is a run until the second who takes it.
 func waiting(r store.Run) []call {
 	later := day.Add(time.Hour)
+	how := store.Beginning{Request: store.Request{Key: "k", Digest: []byte{0, 255}}, History: 3}
 	r.Attempt = 0
 	take := call{"TakeRun", func(ctx context.Context, db *store.DB) error {
 		_, taken, err := db.TakeRun(ctx, r.RunID, day)
 		return did(taken, err)
 	}}
 	return []call{
-		{"BeginRun", func(ctx context.Context, db *store.DB) error { _, err := db.BeginRun(ctx, r); return err }},
+		{"BeginRun", func(ctx context.Context, db *store.DB) error { _, err := db.BeginRun(ctx, r, how); return err }},
 		{"BeginRun", func(ctx context.Context, db *store.DB) error { // is refused, and its run is read
 			again := r
 			again.RunID = uuid.New()
-			_, err := db.BeginRun(ctx, again)
+			_, err := db.BeginRun(ctx, again, how)
 			if _, ok := errors.AsType[*store.Repeated](err); ok {
 				return nil
 			}
