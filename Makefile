@@ -49,7 +49,7 @@ sam: ## Install SAM's command line, cfn-lint and checkov (python3 with venv; 600
 	@echo 'export PATH="$(SAM)/bin:$(SAM)/checkov/bin:$$PATH"'
 
 .PHONY: sam-local
-sam-local: build ## Serve the quickstart's agents with sam local on http://127.0.0.1:3000 (SAM_PORT); needs docker and sam
+sam-local: build ## Serve keyway.yaml, else two demo agents, with sam local on http://127.0.0.1:3000 (SAM_PORT); needs docker and sam
 	@.ci/sam-local.sh serve
 
 .PHONY: invoke

@@ -49,8 +49,9 @@ fi
 # ---- What the functions need: a database, a key, tokens
 start_postgres
 key=$(python3 -c 'import json; print(json.load(open("events/env.json"))["Parameters"]["JWT_VERIFICATION_KEY"])')
-export KEYWAY_CONFIG=${KEYWAY_CONFIG:-events/keyway.yaml}
-token() { env -u JWT_SIGNING_KEY JWT_VERIFICATION_KEY="$key" bin/keyway token --config "$KEYWAY_CONFIG" --ttl 24h "$@"; }
+if [ "$mode" = serve ] && [ -f keyway.yaml ]; then config=keyway.yaml; else config=events/keyway.yaml; fi
+export KEYWAY_CONFIG=${KEYWAY_CONFIG:-$config}
+token() { env -u JWT_SIGNING_KEY JWT_VERIFICATION_KEY="$key" JWT_KEY_SECRET= bin/keyway token --config "$KEYWAY_CONFIG" --ttl 24h "$@"; }
 admin=$(token --sub admin --scopes agent_os:admin)
 mine=sessions:read,sessions:write,sessions:delete,memories:read,memories:write,memories:delete
 ann=$(token --sub ann --scopes agents:assistant:read,agents:assistant:run,$mine)
@@ -97,25 +98,7 @@ if [ "$mode" = check ]; then
   . .ci/sam-requests.sh
   exit
 fi
-cat <<TEXT
-
-keyway in sam local at $url  (whole answers: sam local does not stream)
-
-# tokens, good for 24 hours
-export ADMIN_TOKEN=$admin
-export TOKEN=$ann
-
-# ann may read and run assistant, and see her own sessions
-curl -H "Authorization: Bearer \$TOKEN" -F "message=Hello" $url/agents/assistant/runs
-curl -H "Authorization: Bearer \$TOKEN" $url/sessions
-
-# finance-agent is not hers: 403
-curl -H "Authorization: Bearer \$TOKEN" -F "message=Hello" $url/agents/finance-agent/runs
-
-# the administrator sees everything
-curl -H "Authorization: Bearer \$ADMIN_TOKEN" $url/agents
-
-TEXT
+. .ci/sam-greeting.sh
 tail -n +1 -f "$work/api.log" &
 tail=$!
 wait "$api" # a trap interrupts it, which it would not a command

@@ -83,7 +83,7 @@ json.dump(env, open(sys.argv[1], "w"))
 PY
 }
 
-migrate() { DATABASE_URL=$database JWT_VERIFICATION_KEY=$key bin/keyway migrate --config "$KEYWAY_CONFIG"; }
+migrate() { DATABASE_URL=$database JWT_VERIFICATION_KEY=$key JWT_KEY_SECRET= bin/keyway migrate --config "$KEYWAY_CONFIG"; }
 
 # start_taker stands in for the bucket that CloudFormation reads a custom resource's
 # answer from: what is PUT there lands in migration.json. It sets taker and taker_url.
