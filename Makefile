@@ -15,6 +15,7 @@ dev: build ## Serve the quickstart on http://127.0.0.1:7777 with a database, a k
 
 .PHONY: build
 build: ## Build bin/keyway
+	@said=$$(go list -m 2>&1) || { echo "$$said; install Go $$(sed -n 's/^go //p' go.mod) or newer: https://go.dev/dl"; exit 1; }
 	@[ -x bin/keyway ] || echo "building bin/keyway; the first time compiles every module, a few minutes on a small machine"
 	@CGO_ENABLED=0 go build -trimpath -o bin/keyway ./cmd/keyway
 
