@@ -50,6 +50,7 @@ func TestAKeyIsNotLeftOutWhereThatMightBeAMistake(t *testing.T) {
 	const (
 		literal = "auth.keys[0]: ${LITERAL} is not set or empty; set LITERAL, or set it empty to go without this key beside another, or write $${ where a plain ${ is meant"
 		secret  = "auth.keys[1].secret: ${ARN} is not set or empty; set ARN, or set it empty to go without this key beside another, or write $${ where a plain ${ is meant"
+		issuer  = "auth.keys[1].issuer: ${ARN} is not set or empty; set ARN, or write $${ where a plain ${ is meant"
 		inside  = "auth.keys[0]: ${LITERAL} is not set or empty; set LITERAL, or write $${ where a plain ${ is meant"
 		owner   = "auth.keys[1].secret: ${ARN} is not set or empty; set ARN, or write $${ where a plain ${ is meant"
 	)
@@ -65,6 +66,7 @@ func TestAKeyIsNotLeftOutWhereThatMightBeAMistake(t *testing.T) {
 		"the other is not set":      {either, map[string]string{"LITERAL": onLaptop}, []string{secret}},
 		"empty beside one not set":  {either, map[string]string{"ARN": ""}, []string{literal}},
 		"more than the variable":    {`"x${LITERAL}", {"secret": "${ARN}"}`, map[string]string{"LITERAL": "", "ARN": inVault}, []string{inside}},
+		"no source":                 {`{"secret": "` + inVault + `"}, {"issuer": "${ARN}"}`, nothing, []string{issuer}},
 		"an issuer names the owner": {`{"secret": "` + inVault + `"}, {"secret": "${ARN}", "issuer": "https://i"}`, nothing, []string{owner}},
 	} {
 		t.Run(name, func(t *testing.T) {
