@@ -58,6 +58,7 @@ type deployment struct {
 	t     *testing.T
 	dir   string
 	db    string
+	base  string
 	model *modeltest.Server
 }
 

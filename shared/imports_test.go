@@ -75,6 +75,7 @@ var rooms = map[string]string{
 	"bench/emptylambda":            "github.com/aws/aws-lambda-go/lambda",
 	"shared/cli":                   "shared/ github.com/google/uuid github.com/alecthomas/kong github.com/fsnotify/fsnotify github.com/aws/aws-lambda-go/events",
 	"cmd/keyway":                   "shared/cli",
+	"examples/deploy/tools":        "shared/config shared/roster shared/run shared/tool",
 	"examples/own-tools":           "shared/cli shared/config shared/model shared/run shared/tool",
 }
 

@@ -56,6 +56,7 @@ func Parse(data []byte, o Options) (*Config, []Fault) {
 	}
 	d.c.Digest = Digest(root.canonical())
 	d.surroundings(&d.c.Database)
+	d.leaveOutKeys(root)
 	d.expand("", root)
 	d.value("", root, reflect.ValueOf(d.c).Elem(), "")
 	d.checkAuth(&d.c.Auth)
@@ -154,7 +155,11 @@ func (d *decoder) variable(path string, n *node, match string) string {
 		d.c.Unset[path] = name
 	default:
 		n.kind = faultyKind
-		d.fault(path, match+" is not set or empty", d.set(name)+", or write $${ where a plain ${ is meant")
+		remedy := d.set(name)
+		if slices.Contains(d.dispensable, path) {
+			remedy += ", or set it empty to go without this key beside another"
+		}
+		d.fault(path, match+" is not set or empty", remedy+", or write $${ where a plain ${ is meant")
 	}
 	return ""
 }
