@@ -303,16 +303,20 @@ func TestTheDeployedFileBelievesTheTemplatesSecretAlone(t *testing.T) {
 	}))
 	t.Cleanup(vault.Close)
 	onAWS := []string{
-		"JWT_KEY_SECRET=arn:aws:secretsmanager:eu-central-1:123456789012:secret:jwt-AbCdEf", "JWT_VERIFICATION_KEY=",
+		"JWT_KEY_SECRET=arn:aws:secretsmanager:eu-central-1:123456789012:secret:jwt-AbCdEf",
 		"AWS_ENDPOINT_URL_SECRETS_MANAGER=" + vault.URL, "AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=b",
 	}
-	l := start(t, artifact(t, string(data)), onAWS...)
-	if got := l.policy(request(t, sign(t, time.Hour, "agents:read"))).PolicyDocument.Statement[0]; got.Effect != "Allow" {
-		t.Errorf("a token of the secret's key: %+v", got)
-	}
 	ofLaptop := signWith(t, local, time.Hour, "agents:read")
-	if got := l.refusal(request(t, ofLaptop)); got != "Unauthorized" {
-		t.Errorf("a token of sam local's key: errorMessage %q", got)
+	for name, env := range map[string][]string{
+		"empty": append(onAWS, "JWT_VERIFICATION_KEY="), "not handed on": onAWS,
+	} {
+		l := start(t, artifact(t, string(data)), env...)
+		if got := l.policy(request(t, sign(t, time.Hour, "agents:read"))).PolicyDocument.Statement[0]; got.Effect != "Allow" {
+			t.Errorf("%s: a token of the secret's key: %+v", name, got)
+		}
+		if got := l.refusal(request(t, ofLaptop)); got != "Unauthorized" {
+			t.Errorf("%s: a token of sam local's key: errorMessage %q", name, got)
+		}
 	}
 	locally := start(t, artifact(t, string(data)), "JWT_KEY_SECRET=", "JWT_VERIFICATION_KEY="+local)
 	if got := locally.policy(request(t, ofLaptop)).PolicyDocument.Statement[0]; got.Effect != "Allow" {

@@ -36,7 +36,7 @@ func (k *Key) fromText(d *decoder, path string, n *node) {
 // leaveOutKeys takes out each entry of auth.keys whose whole content is one variable
 // that is set and empty, so that one file serves where a secret holds the key and where
 // a variable does. A variable that is not set at all may be a typing error, and stays a
-// fault. So does the last entry, since no key is no rule, and an entry with an issuer,
+// fault, except where a platform sets them. So does the last entry, since no key is no rule, and an entry with an issuer,
 // by which owners are named.
 func (d *decoder) leaveOutKeys(root *node) {
 	keys := (*node)(nil)
@@ -58,7 +58,7 @@ func (d *decoder) leaveOutKeys(root *node) {
 			continue
 		}
 		d.dispensable = append(d.dispensable, path)
-		if value, set := d.Lookup(name); set && value == "" {
+		if value, set := d.Lookup(name); value == "" && (set || d.Platform) {
 			left[path], names[path] = entry, name
 		}
 	}

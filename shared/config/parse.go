@@ -28,6 +28,10 @@ type Options struct {
 	// variable is unset counts as not written, and what only an operator's own program
 	// knows, its tools and agents, is not asked for; all else is checked.
 	Without []Part
+	// Platform lets the key of a variable that is unset be left out beside another one,
+	// as an empty one's is: AWS may hand an empty variable on or not, and which there
+	// are, the template says.
+	Platform bool
 	// Dir is where relative jwks_file paths start; "" leaves them as written.
 	Dir string
 	// Check finds faults that only the caller can know of; they are told with the
