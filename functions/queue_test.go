@@ -20,6 +20,7 @@ func TestRunsGoThroughSQS(t *testing.T) {
 		"a streamed run whose function died is followed while the worker carries it": followed,
 		"a run that does not fit into its function's time goes on in the worker":     handedOver,
 		"a worker that is killed loses nothing, and nothing happens twice":           killed,
+		"a run that kills its workers is given up":                                   deadly,
 		"what a worker could not take three times is found by the schedule":          givenUp,
 		"a run that SQS never got is found by the schedule":                          neverQueued,
 		"a message that is delivered twice carries its run once":                     twice,
@@ -166,6 +167,21 @@ func killed(t *testing.T, endpoint string) {
 	if n := s.number("SELECT sum(total_tokens) FROM keyway.session_usage"); n != modeltest.DefaultUsage().Total {
 		t.Errorf("the session cost %d", n)
 	}
+}
+
+func deadly(t *testing.T, endpoint string) {
+	s := newStack(t, endpoint, modeltest.Text("a").Wait(nil), modeltest.Text("b").Wait(nil), modeltest.Text("c").Wait(nil))
+	id := s.accepts()
+	for n := range 3 {
+		worker := s.start("worker")
+		s.sends(worker, 1)
+		s.asked(n + 1)
+		worker.Kill()
+		s.sql(leaseOver)
+		s.looks(s.start("worker"))
+	}
+	s.delivers(s.start("worker"), 1)
+	s.becomes(id, "ERROR", "The server stopped 3 times while this run was in progress; it is not tried again", 4, 3)
 }
 
 // First the database is there and refuses what taking a run needs, then it can't be
