@@ -24,7 +24,8 @@ type worker struct {
 const margin = 5 * time.Second
 
 // handle answers a batch of messages with those that SQS is to deliver again, and any
-// other event, which is the schedule's, with nothing.
+// other event, which is the schedule's, with nothing. Each time it looks for runs whose
+// process died.
 func (w worker) handle(ctx context.Context, data json.RawMessage) (out events.SQSEventResponse, err error) {
 	if deadline, limited := ctx.Deadline(); limited {
 		earlier, cancel := context.WithDeadline(ctx, deadline.Add(-margin))
@@ -34,17 +35,11 @@ func (w worker) handle(ctx context.Context, data json.RawMessage) (out events.SQ
 	if err := w.db.Check(ctx); err != nil { // SQS delivers all of it again
 		return out, err
 	}
-	var batch events.SQSEvent
-	if err := json.Unmarshal(data, &batch); err != nil || len(batch.Records) == 0 {
-		n, err := w.runner.Requeue(ctx)
-		if n > 0 {
-			w.log.WarnContext(ctx, "runs that their process left behind are taken up again", "runs", n)
-		}
-		if err == nil {
-			err = w.runner.Wait(ctx) // without a queue they are carried here
-		}
+	if err := w.requeue(ctx); err != nil {
 		return out, err
 	}
+	var batch events.SQSEvent
+	_ = json.Unmarshal(data, &batch) // the schedule's event has no records
 	var carried sync.WaitGroup
 	for _, m := range batch.Records {
 		carry, err := w.take(ctx, m.Body)
@@ -57,15 +52,28 @@ func (w worker) handle(ctx context.Context, data json.RawMessage) (out events.SQ
 		}
 	}
 	carried.Wait()
-	return out, nil
+	return out, w.runner.Wait(ctx) // for what was requeued, where no queue takes it
 }
 
-// take takes the run that a message names. What is no run's id is nobody's.
+// requeue looks for runs whose process died, whatever called: the database is awake.
+func (w worker) requeue(ctx context.Context) error {
+	n, err := w.runner.Requeue(ctx)
+	if n > 0 {
+		w.log.WarnContext(ctx, "runs that their process left behind are taken up again", "runs", n)
+	}
+	return err
+}
+
+// take takes the run that a message names, or watches it while somebody else carries it.
+// What is no run's id is nobody's.
 func (w worker) take(ctx context.Context, body string) (carry func(), err error) {
 	id, err := uuid.Parse(body)
 	if err != nil {
 		w.log.WarnContext(ctx, "a message names no run", "bytes", len(body))
 		return nil, nil
 	}
-	return w.runner.Take(ctx, id)
+	if carry, err = w.runner.Take(ctx, id); err == nil && carry == nil {
+		err = w.runner.Watch(ctx, id)
+	}
+	return carry, err
 }

@@ -207,7 +207,7 @@ func CORS(origins []string, next http.Handler) http.Handler {
 		AllowedOrigins:       origins,
 		AllowedMethods:       []string{"GET", "POST", "PATCH", "DELETE"},
 		AllowedHeaders:       []string{"*"},
-		ExposedHeaders:       []string{"X-Request-Id", "Retry-After", "WWW-Authenticate"},
+		ExposedHeaders:       []string{"X-Request-Id", "Retry-After", "WWW-Authenticate", "Idempotent-Replayed"},
 		MaxAge:               600,
 		OptionsSuccessStatus: http.StatusOK,
 	}).Handler(next)

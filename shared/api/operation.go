@@ -127,10 +127,12 @@ func (s *schemas) operation(r *route.Route, e endpoint) operation {
 		op.Parameters = append(op.Parameters, parameter{Name: name, In: "path", Required: true, Schema: &schema{Type: "string", MinLength: 1}})
 		return ""
 	})
-	for _, f := range fields(e.in, "query") {
-		p := parameter{Name: f.Tag.Get("query"), In: "query", Required: f.Tag.Get("required") != "", Schema: inputOf(f, "query")}
-		p.Description, p.Schema.Description = p.Schema.Description, ""
-		op.Parameters = append(op.Parameters, p)
+	for _, place := range []string{"query", "header"} {
+		for _, f := range fields(e.in, place) {
+			p := parameter{Name: f.Tag.Get(place), In: place, Required: f.Tag.Get("required") != "", Schema: inputOf(f, place)}
+			p.Description, p.Schema.Description = p.Schema.Description, ""
+			op.Parameters = append(op.Parameters, p)
+		}
 	}
 	if op.Body = bodyOf(e.in); op.Body != nil {
 		for kind, m := range op.Body.Content {

@@ -60,6 +60,7 @@ type follower struct {
 	viewer store.Viewer
 	query  store.RunQuery
 	ids    bool // send id: lines
+	plain  bool // nothing but the run's own events, as its first answer had them
 	stream *eventStream
 
 	after   int // the last index that the client has
@@ -92,19 +93,22 @@ func (f *follower) follow(ctx context.Context, w http.ResponseWriter, row store.
 	}
 	f.stream = openStream(w)
 	defer f.stream.close()
-	f.stream.send(f.meta(row, requested, len(frames), total))
+	if !f.plain {
+		f.stream.send(f.meta(row, requested, len(frames), total))
+	}
 	f.send(frames)
 	if !row.Streamed || wire.Ended(row.Status) {
 		return nil
 	}
-	if len(frames) > 0 {
+	if len(frames) > 0 && !f.plain {
 		f.stream.send(subscribed(row, total))
 	}
-	return f.live(ctx)
+	return f.live(ctx, len(frames) > 0)
 }
 
-// live sends what comes until the run has ended, and everything with it.
-func (f *follower) live(ctx context.Context) error {
+// live sends what comes until the run has ended, and everything with it. sent is whether
+// the client has events of it.
+func (f *follower) live(ctx context.Context, sent bool) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for !f.stream.isGone() {
@@ -123,9 +127,15 @@ func (f *follower) live(ctx context.Context) error {
 		if err != nil {
 			return f.broken(ctx, err)
 		}
-		if f.attempt != attempt {
+		switch {
+		case f.attempt == attempt:
+		case f.plain && sent: // what follows is another story
+			f.stream.goesOn()
+			return nil
+		case !f.plain:
 			f.stream.send(again(row, len(frames)))
 		}
+		sent = sent || len(frames) > 0
 		f.send(frames)
 		if wire.Ended(row.Status) {
 			return nil

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"net/http"
@@ -61,6 +62,7 @@ type createRun struct {
 	State      string       `form:"session_state" doc:"A JSON object that is merged into the session's state."`
 	Metadata   string       `form:"metadata" doc:"A JSON object of the caller's own."`
 	Version    int          `form:"version" doc:"Taken and left alone: agents have no versions."`
+	Key        string       `header:"Idempotency-Key" maxbytes:"512" doc:"Of the caller's making: the same request with the same key is answered with the run that it began before."`
 }
 
 // create runs an agent: as server-sent events, or with stream=false as one JSON
@@ -88,16 +90,31 @@ func (a Runs) create(w http.ResponseWriter, r *request, in createRun) error {
 	request := run.Input{
 		AgentID: r.param("agent_id"), Owner: owner, SessionID: in.SessionID, Message: in.Message, Files: files,
 		State: json.RawMessage(state), Metadata: json.RawMessage(metadata), Streamed: in.Stream, Caller: callerOf(r),
+		Request: in.request(),
 	}
 	if in.Background && !in.Stream {
-		accepted, err := a.Runner.Start(r.Context(), request)
-		if err != nil {
-			return err
-		}
-		obs.Note(r.Context(), "run_id", accepted.RunID)
-		return writeJSON(w, http.StatusAccepted, accepted)
+		err = a.start(w, r, request)
+	} else {
+		err = a.tell(w, r, a.Runner.Run(r.Context(), request), in.Stream)
 	}
-	return a.tell(w, r, a.Runner.Run(r.Context(), request), in.Stream)
+	if before, ok := errors.AsType[*store.Repeated](err); ok {
+		return a.repeat(w, r, in, before.Run)
+	}
+	return err
+}
+
+// start answers 202 as soon as the run is recorded.
+func (a Runs) start(w http.ResponseWriter, r *request, in run.Input) error {
+	accepted, err := a.Runner.Start(r.Context(), in)
+	if err != nil {
+		return err
+	}
+	return accept(w, r, accepted)
+}
+
+func accept(w http.ResponseWriter, r *request, accepted wire.Accepted) error {
+	obs.Note(r.Context(), "run_id", accepted.RunID)
+	return writeJSON(w, http.StatusAccepted, accepted)
 }
 
 // callerOf is who was admitted, for whoever carries the run later.
@@ -133,8 +150,7 @@ func (a Runs) tell(w http.ResponseWriter, r *request, events iter.Seq2[run.Event
 			obs.Note(r.Context(), "run_id", e.Result.RunID)
 			return writeJSON(w, http.StatusOK, e.Result)
 		case e.HandedOver != nil: // as if it had been asked to run in the background
-			obs.Note(r.Context(), "handed_over", e.HandedOver.RunID)
-			return writeJSON(w, http.StatusAccepted, e.HandedOver)
+			return accept(w, r, *e.HandedOver)
 		}
 	}
 	return fmt.Errorf("the run ended without a result: %w", fault.Internal)
@@ -218,13 +234,8 @@ func (a Runs) get(ctx context.Context, r *request, in runsOfSession) (wire.Run, 
 	if err != nil {
 		return wire.Run{}, notFound(err, "Run not found")
 	}
-	out := wire.Run{
-		RunID: row.RunID.String(), AgentID: row.AgentID, AgentName: row.AgentName, SessionID: row.SessionID, UserID: row.Owner,
-		Content: row.Content, ContentType: "str", ModelProviderData: row.ProviderData, Model: row.ModelID, ModelProvider: row.ModelProvider,
-		SessionState: row.SessionState, CreatedAt: row.CreatedAt.Unix(), Status: row.Status, CancellationStage: text(row.CancellationStage),
-		Metrics: row.Metrics, Events: json.RawMessage("[]"), Messages: row.Messages, Metadata: row.Metadata, Tools: row.Tools,
-		Requirements: row.Requirements, Input: wire.RunInput{InputContent: row.Input, Files: row.Files},
-	}
+	out := whole(row)
+	out.Events = json.RawMessage("[]")
 	if string(row.Tools) == "[]" {
 		out.Tools = nil
 	}
@@ -232,6 +243,17 @@ func (a Runs) get(ctx context.Context, r *request, in runsOfSession) (wire.Run, 
 		out.SessionState = nil // as AgentOS shows a run in progress
 	}
 	return out, nil
+}
+
+// whole is a run as its first answer has it.
+func whole(row store.Run) wire.Run {
+	return wire.Run{
+		RunID: row.RunID.String(), AgentID: row.AgentID, AgentName: row.AgentName, SessionID: row.SessionID, UserID: row.Owner,
+		Content: row.Content, ContentType: "str", ModelProviderData: row.ProviderData, Model: row.ModelID, ModelProvider: row.ModelProvider,
+		SessionState: row.SessionState, CreatedAt: row.CreatedAt.Unix(), Status: row.Status, CancellationStage: text(row.CancellationStage),
+		Metrics: row.Metrics, Messages: row.Messages, Metadata: row.Metadata, Tools: row.Tools,
+		Requirements: row.Requirements, Input: wire.RunInput{InputContent: row.Input, Files: row.Files},
+	}
 }
 
 // query reads which session's runs are asked for; AgentOS demands the session.

@@ -233,8 +233,8 @@ func number(tag reflect.StructTag, name string) int {
 	return n
 }
 
-// fields are those of an input struct that are read from a place: query, form or
-// json.
+// fields are those of an input struct that are read from a place: query, header,
+// form or json.
 func fields(t reflect.Type, place string) []reflect.StructField {
 	return slices.DeleteFunc(reflect.VisibleFields(t), func(f reflect.StructField) bool { return f.Tag.Get(place) == "" })
 }

@@ -281,7 +281,7 @@ func (s *server) handOver() {
 		}
 	}
 	if left > 0 {
-		fmt.Fprintf(s.err, "keyway: %d runs did not end in time; another keyway serve, or the next one here, takes them up\n", left)
+		fmt.Fprintf(s.err, "keyway: runs that did not end in time: %d; another keyway serve, or the next one here, takes them up\n", left)
 	}
 }
 

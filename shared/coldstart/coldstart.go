@@ -101,6 +101,7 @@ func (f Function) parts(log *slog.Logger) (p wiring.Parts, err error) {
 		if p.Queue, err = f.Queue(url, os.LookupEnv); err != nil {
 			return p, err
 		}
+		p.Watch = true // a function looks for nothing while nobody calls it
 	}
 	if f.Agents != nil || wiring.Stores(f.Name) {
 		p.DB, err = Database(cfg)
@@ -138,5 +139,8 @@ func Database(cfg *config.Config) (*store.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return store.Open(store.Options{URL: at.URL, Address: at.Secret, Password: at.Password, Schema: cfg.Database.Schema, MaxConns: maxConns})
+	return store.Open(store.Options{
+		URL: at.URL, Address: at.Secret, Password: at.Password, Schema: cfg.Database.Schema, MaxConns: maxConns,
+		Unnamed: true, // a named statement may pin RDS Proxy, and costs a cold start a round trip
+	})
 }

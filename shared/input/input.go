@@ -7,6 +7,7 @@
 // A field is read from the place its tag names, under that name:
 //
 //	query:"limit"   the query string
+//	header:"X-Key"  a header, in its canonical spelling
 //	form:"message"  a multipart or urlencoded body
 //	json:"topics"   a JSON body, below a field tagged body:"json"
 //
@@ -57,6 +58,9 @@ func Read(w http.ResponseWriter, r *http.Request, into any) error {
 	places := placesOf(v.Type())
 	if places.query {
 		in.values(v, "query", queryOf(r))
+	}
+	if places.header {
+		in.values(v, "header", url.Values(r.Header))
 	}
 	var err error
 	switch {
@@ -123,8 +127,8 @@ func unescape(s string) (string, error) {
 
 // places tells where a struct is read from.
 type places struct {
-	query, form bool
-	body        []int // index of the field tagged body
+	query, header, form bool
+	body                []int // index of the field tagged body
 }
 
 func placesOf(t reflect.Type) (p places) {
@@ -133,9 +137,11 @@ func placesOf(t reflect.Type) (p places) {
 		switch {
 		case f.Anonymous:
 			inner := placesOf(f.Type)
-			p.query, p.form = p.query || inner.query, p.form || inner.form
+			p.query, p.header, p.form = p.query || inner.query, p.header || inner.header, p.form || inner.form
 		case f.Tag.Get("query") != "":
 			p.query = true
+		case f.Tag.Get("header") != "":
+			p.header = true
 		case f.Tag.Get("form") != "":
 			p.form = true
 		case f.Tag.Get("body") != "":

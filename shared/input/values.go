@@ -12,7 +12,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/fault"
 )
 
-// values fills the fields that are tagged with place ("query" or "form") from named
+// values fills the fields that are tagged with place ("query", "header" or "form") from named
 // texts, which pydantic turns into numbers and booleans.
 func (in *reader) values(v reflect.Value, place string, values url.Values) {
 	loc := place

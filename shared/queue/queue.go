@@ -1,5 +1,5 @@
 // Package queue hands runs to whoever has time for them: a message is the id of a
-// run that waits, and nothing else. What a run is and who may run it stands in its
+// run that waits, or that may have been left behind by then, and nothing else. What a run is and who may run it stands in its
 // row.
 // It knows no database, no agent and no lease: a message says that somebody should
 // look at a run, never that nobody else does.
@@ -23,8 +23,9 @@ type Message struct {
 
 // Queue delivers every message at least once, in any order.
 type Queue interface {
-	// Enqueue puts a run into the queue. Without an error it is there.
-	Enqueue(ctx context.Context, id uuid.UUID) error
+	// Enqueue puts a run into the queue, to be received after that time at the earliest.
+	// Without an error it is there.
+	Enqueue(ctx context.Context, id uuid.UUID, after time.Duration) error
 	// Receive waits for messages and gives at most limit of them, at least one or an
 	// error. It may also give none, after a while.
 	Receive(ctx context.Context, limit int) ([]Message, error)

@@ -25,7 +25,7 @@ type script struct {
 
 func newScript() *script { return &script{asked: make(chan int), answers: make(chan []queue.Message)} }
 
-func (s *script) Enqueue(context.Context, uuid.UUID) error { return nil }
+func (s *script) Enqueue(context.Context, uuid.UUID, time.Duration) error { return nil }
 
 func (s *script) Receive(ctx context.Context, limit int) ([]queue.Message, error) {
 	select {

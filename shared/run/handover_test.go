@@ -138,6 +138,20 @@ func TestWithoutAQueueNothingIsHandedOver(t *testing.T) {
 	}
 }
 
+func TestWithoutAQueueADeadlineEndsARun(t *testing.T) {
+	t.Parallel()
+	var called atomic.Int32
+	b := newBenchWith(t, agentOnly, nil, wantsCount("1"), hangs(nil, "so far"))
+	o := options(b.db, agentOnly, b.model, io.Discard, counting(&called))
+	o.Queue = nil
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	list, over := all(t, run.New(o).Run(ctx, run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"}))
+	if over != nil || last(list).Result == nil || *last(list).Result.Content != "The run did not fit into the time that this server has for a request, and without a queue no other goes on with it" {
+		t.Errorf("%s %+v", names(list), last(list).Result)
+	}
+}
+
 // There, the agent's limit is what ends the run.
 func TestARunWhoseLimitComesFirstIsNotHandedOver(t *testing.T) {
 	t.Parallel()
@@ -217,7 +231,9 @@ func TestALimitCountsTheTimeInEveryProcess(t *testing.T) {
 // lostQueue takes nothing.
 type lostQueue struct{ queue.Queue }
 
-func (lostQueue) Enqueue(context.Context, uuid.UUID) error { return errors.New("no route to host") }
+func (lostQueue) Enqueue(context.Context, uuid.UUID, time.Duration) error {
+	return errors.New("no route to host")
+}
 
 func TestAHandOverThatNoQueueTakesIsFoundLater(t *testing.T) {
 	t.Parallel()

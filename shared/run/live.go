@@ -34,6 +34,8 @@ type live struct {
 	log *slog.Logger
 	now func() time.Time
 
+	watch func(context.Context, uuid.UUID) error // nil: nobody needs to be told of a run
+
 	mu   sync.Mutex
 	runs map[store.Held]entry // a process may lose a run and take it up again
 	stop chan struct{}        // closed when the last run left; nil when there are none
@@ -44,14 +46,19 @@ type entry struct {
 	cancel  context.CancelCauseFunc
 	events  *eventLog // nil: it isn't streamed
 	renewed time.Time // the lease lasts from then
+	watched bool
 }
 
 func newLive(db *store.DB, log *slog.Logger, now func() time.Time) *live {
 	return &live{db: db, log: log, now: now, runs: map[store.Held]entry{}}
 }
 
-// errOver ends a step with the time of the process that carries the run.
-var errOver = fault.Public(fault.Internal, "A single step of the run, an answer of its model or a call of its tools, took longer than this server has for a request", nil)
+// errOver ends a step with the time of the process that carries the run; errAlone ends a
+// run that nobody else could go on with.
+var (
+	errOver  = fault.Public(fault.Internal, "A single step of the run, an answer of its model or a call of its tools, took longer than this server has for a request", nil)
+	errAlone = fault.Public(fault.Internal, "The run did not fit into the time that this server has for a request, and without a queue no other goes on with it", nil)
+)
 
 // enter makes a run stoppable: by cancel, by the pulse and by ctx's deadline, but not
 // by the end of ctx before that: a client that leaves stops no run. leave must be
@@ -63,11 +70,15 @@ func (l *live) enter(ctx context.Context, t *turn) (_ context.Context, leave fun
 	over := func() {}
 	if limited {
 		t.until = deadline
-		ctx, over = context.WithDeadlineCause(ctx, deadline, errOver)
+		cause := errOver
+		if t.r.queue == nil {
+			cause = errAlone
+		}
+		ctx, over = context.WithDeadlineCause(ctx, deadline, cause)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.runs[held] = entry{cancelRun, t.events, t.start}
+	l.runs[held] = entry{cancelRun, t.events, t.start, l.watch == nil}
 	if l.stop == nil {
 		l.stop = make(chan struct{})
 		go l.pulse(l.stop) // #nosec G118 -- it outlives the run that started it
@@ -161,7 +172,9 @@ func (l *live) beat() {
 		return
 	}
 	if renew {
-		l.renewed(held, now)
+		for _, h := range held {
+			l.note(h, func(e *entry) { e.renewed = now })
+		}
 	}
 	for _, h := range cancelled {
 		l.cancel(h, errCancelled)
@@ -169,17 +182,24 @@ func (l *live) beat() {
 	for _, h := range lost {
 		l.cancel(h, errLost)
 	}
+	for h, e := range runs {
+		if e.watched {
+			continue
+		}
+		if err := l.watch(ctx, h.RunID); err != nil { // the schedule finds it, should this process die
+			l.log.Warn("a run isn't watched", "run_id", h.RunID, "err", err)
+		}
+		l.note(h, func(e *entry) { e.watched = true })
+	}
 }
 
-// renewed notes until when the leases last.
-func (l *live) renewed(held []store.Held, now time.Time) {
+// note changes what is known of a run, if it is still carried here.
+func (l *live) note(h store.Held, change func(*entry)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, h := range held {
-		if e, ok := l.runs[h]; ok {
-			e.renewed = now
-			l.runs[h] = e
-		}
+	if e, ok := l.runs[h]; ok {
+		change(&e)
+		l.runs[h] = e
 	}
 }
 

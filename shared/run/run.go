@@ -52,7 +52,8 @@ type Options struct {
 	Log    *slog.Logger
 	Now    func() time.Time
 	NewID  func() uuid.UUID
-	Queue  queue.Queue        // of the runs that wait; whoever receives one calls Take. nil: they are carried here at once
+	Queue  queue.Queue        // of the runs that wait; whoever receives one calls Take, and Watch if there is nothing to carry. nil: they are carried here at once
+	Watch  bool               // whether each run leaves a message in Queue that outlives this process: where nobody calls Requeue all the time
 	Admit  func(Caller) error // decides again about a run that is taken up; its fault.Detail is told
 }
 
@@ -64,6 +65,9 @@ func New(o Options) *Runner {
 	}
 	for _, a := range o.Agents {
 		r.agents[a.ID] = a
+	}
+	if o.Watch {
+		r.live.watch = r.Watch
 	}
 	return r
 }
@@ -89,6 +93,7 @@ type Input struct {
 	Metadata  json.RawMessage // a JSON object of the caller's own; nil: none
 	Streamed  bool            // keep the events for Follow
 	Caller    Caller          // who was admitted
+	Request   store.Request   // by which the same request is known again
 }
 
 // Event is one event of a run; the last one carries the whole run, or says that it goes
@@ -106,7 +111,8 @@ type Event struct {
 // When the process ends, another one takes it up.
 //
 // An error without an event comes first and alone: nothing ran (fault.NotFound:
-// no such agent; fault.Unavailable: the database). An error beside an event is
+// no such agent; fault.Unavailable: the database; *store.Repeated: the request came
+// before). An error beside an event is
 // the last: the run ended, and its end could not be recorded; the event says so.
 // A model that failed is no error but a RunError event and Result.Status ERROR.
 // The last event of a run that waits for a person is RunPaused. A run that doesn't fit
@@ -129,7 +135,7 @@ func (r *Runner) Run(ctx context.Context, in Input) iter.Seq2[Event, error] {
 }
 
 // Start has an agent run in the background: when Start returns, the run is recorded
-// as PENDING and waits for whoever takes it out of the queue.
+// as PENDING and waits for whoever takes it out of the queue. Errors are those of Run.
 func (r *Runner) Start(ctx context.Context, in Input) (wire.Accepted, error) {
 	t, err := r.begin(in, wire.StatusPending)
 	if err != nil {
@@ -271,6 +277,7 @@ func (r *Runner) begin(in Input, status string) (*turn, error) {
 	row := store.Run{
 		RunID: r.newID(), Owner: in.Owner, SessionID: cmp.Or(in.SessionID, r.newID().String()), AgentID: agent.ID, AgentName: agent.Name,
 		Status: status, Input: in.Message, SessionState: in.State, Metadata: in.Metadata, Streamed: in.Streamed, Attempt: 1,
+		Request: in.Request,
 	}
 	caller, err := wire.Marshal(in.Caller)
 	if err != nil {

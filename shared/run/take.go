@@ -17,7 +17,7 @@ import (
 // MaxLosses is how many processes may die of a run before it counts as what kills them.
 const MaxLosses = 3
 
-// Take makes a run that waits this process's own: of several who try, one succeeds,
+// Take makes a run that waits, or whose process died, this process's own: of several who try, one succeeds,
 // and until its lease is over nobody else can. carry takes it to its end; it is nil
 // when there is nothing (more) to do: the run doesn't wait, or was ended here, since
 // it was cancelled, is no longer allowed, or killed its process too often. Of ctx only
@@ -112,13 +112,26 @@ func (r *Runner) Requeue(ctx context.Context) (int, error) {
 // enqueue has a run that waits taken by somebody; without a queue that is this process.
 func (r *Runner) enqueue(ctx context.Context, id uuid.UUID) error {
 	if r.queue != nil {
-		return r.queue.Enqueue(ctx, id)
+		return r.queue.Enqueue(ctx, id, 0)
 	}
 	carry, err := r.Take(ctx, id)
 	if carry != nil {
 		go carry()
 	}
 	return err
+}
+
+// watchMargin is how long after the end of its lease a run is looked at: clocks differ.
+const watchMargin = 15 * time.Second
+
+// Watch has the queue deliver a run that is in progress when its lease could be over. As
+// long as it is renewed, whoever receives it watches on; without it, Take takes it.
+func (r *Runner) Watch(ctx context.Context, id uuid.UUID) error {
+	until, carried, err := r.db.LeaseOf(ctx, id)
+	if err != nil || !carried || r.queue == nil {
+		return err
+	}
+	return r.queue.Enqueue(ctx, id, until.Sub(r.now())+watchMargin)
 }
 
 // clock is the time as the database keeps it.

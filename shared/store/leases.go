@@ -66,13 +66,29 @@ func (db *DB) Pulse(ctx context.Context, held []Held, now time.Time, renew bool)
 	return cancel, lost, nil
 }
 
-// TakeRun begins the next attempt at a run that waits (PENDING): of several who
+// LeaseOf tells until when somebody carries the run; carried is false when nobody does,
+// or there is no such run.
+func (db *DB) LeaseOf(ctx context.Context, id uuid.UUID) (until time.Time, carried bool, err error) {
+	err = db.queryRow(ctx, `SELECT lease_until FROM keyway.runs WHERE run_id = @run_id AND status = 'RUNNING'`, pgx.NamedArgs{"run_id": id}).Scan(&until)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return until, false, nil
+	}
+	if err != nil {
+		return until, false, fmt.Errorf("lease of run %s: %w", id, kindOf(err))
+	}
+	return until, true, nil
+}
+
+// died counts the process that died of a run which is taken or requeued.
+const died = `losses = losses + CASE WHEN status = 'RUNNING' THEN 1 ELSE 0 END`
+
+// TakeRun begins the next attempt at a run that waits (PENDING) or whose lease is over: of several who
 // try, one succeeds. Of the events told so far those before the checkpoint are kept.
 func (db *DB) TakeRun(ctx context.Context, id uuid.UUID, now time.Time) (r Run, taken bool, err error) {
 	list, err := collect[Run](ctx, db, `
 		WITH run AS (
-			UPDATE keyway.runs SET status = 'RUNNING', attempt = attempt + 1, lease_until = @lease_until
-			WHERE run_id = @run_id AND status = 'PENDING'
+			UPDATE keyway.runs SET `+died+`, status = 'RUNNING', attempt = attempt + 1, lease_until = @lease_until
+			WHERE run_id = @run_id AND (status = 'PENDING' OR status = 'RUNNING' AND lease_until < @now)
 			RETURNING `+runColumns+`, kept_events
 		), kept AS (
 			UPDATE keyway.run_events e SET attempt = run.attempt FROM run
@@ -82,7 +98,7 @@ func (db *DB) TakeRun(ctx context.Context, id uuid.UUID, now time.Time) (r Run, 
 			WHERE e.run_id = @run_id AND NOT (e.attempt = run.attempt - 1 AND e.first_index < run.kept_events)
 		)
 		SELECT `+runColumns+` FROM run`,
-		pgx.NamedArgs{"run_id": id, "lease_until": now.Add(Lease)})
+		pgx.NamedArgs{"run_id": id, "now": now, "lease_until": now.Add(Lease)})
 	if err != nil {
 		return Run{}, false, fmt.Errorf("take run %s: %w", id, kindOf(err))
 	}
@@ -147,7 +163,7 @@ func (db *DB) ReleaseRun(ctx context.Context, h Held, now time.Time) error {
 func (db *DB) RequeueExpired(ctx context.Context, now time.Time) ([]uuid.UUID, error) {
 	const most = 1000 // the next sweep finds the rest
 	rows, err := db.pool.Query(ctx, db.text(`
-		UPDATE keyway.runs SET losses = losses + CASE WHEN status = 'RUNNING' THEN 1 ELSE 0 END, status = 'PENDING', lease_until = @now
+		UPDATE keyway.runs SET `+died+`, status = 'PENDING', lease_until = @now
 		WHERE run_id IN (
 			SELECT run_id FROM keyway.runs
 			WHERE status IN ('PENDING', 'RUNNING') AND lease_until < @now AND (status = 'RUNNING' OR lease_until < @forgotten)

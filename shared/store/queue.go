@@ -12,10 +12,10 @@ import (
 // The runs that wait are a queue: the lease of a PENDING run is when it may be
 // received.
 
-// EnqueueRun makes a run that waits ready to be received.
-func (db *DB) EnqueueRun(ctx context.Context, id uuid.UUID, now time.Time) error {
-	_, err := db.exec(ctx, `UPDATE keyway.runs SET lease_until = @now WHERE run_id = @run_id AND status = 'PENDING'`,
-		pgx.NamedArgs{"run_id": id, "now": now})
+// EnqueueRun makes a run that waits ready to be received, from then on.
+func (db *DB) EnqueueRun(ctx context.Context, id uuid.UUID, from time.Time) error {
+	_, err := db.exec(ctx, `UPDATE keyway.runs SET lease_until = @from WHERE run_id = @run_id AND status = 'PENDING'`,
+		pgx.NamedArgs{"run_id": id, "from": from})
 	if err != nil {
 		return fmt.Errorf("enqueue run %s: %w", id, kindOf(err))
 	}

@@ -43,6 +43,7 @@ type Run struct {
 	CancelRequested   bool
 	Caller            json.RawMessage // who was admitted to what, while it hasn't ended
 	Checkpoint        json.RawMessage // what the next attempt goes on from
+	Request           Request         `db:"-"` // that begins it; only BeginRun knows it
 }
 
 const runColumns = `run_id, owner, session_id, agent_id, agent_name, model_id, model_provider, status,
@@ -54,7 +55,9 @@ var runColumnsByLength = strings.NewReplacer("messages", "messages::jsonb", "too
 
 // BeginRun records that a run starts: the session, made when absent, and the row,
 // in one statement and so in one round trip. r.SessionState, if any, is merged
-// into the session's state, which it gives back.
+// into the session's state, which it gives back. For a request that came before the
+// error is *Repeated, or fault.Conflict when it asks for something else by the same key;
+// then nothing is written.
 func (db *DB) BeginRun(ctx context.Context, r Run) (state json.RawMessage, err error) {
 	err = db.queryRow(ctx, `
 		WITH session AS (
@@ -68,9 +71,11 @@ func (db *DB) BeginRun(ctx context.Context, r Run) (state json.RawMessage, err e
 			RETURNING state
 		)
 		INSERT INTO keyway.runs (run_id, owner, session_id, agent_id, agent_name, model_id, model_provider,
-			status, attempt, caller, lease_until, background, streamed, input, files, metadata, session_state, created_at)
+			status, attempt, caller, lease_until, background, streamed, input, files, metadata, session_state, created_at,
+			idempotency_key, request_digest)
 		SELECT @run_id, @owner, @session_id, @agent_id, @agent_name, @model_id, @model_provider,
-			@status, @attempt, @caller, @lease_until, @background, @streamed, @input, @files, @metadata, state, @now
+			@status, @attempt, @caller, @lease_until, @background, @streamed, @input, @files, @metadata, state, @now,
+			NULLIF(@key, ''), @digest
 		FROM session
 		RETURNING session_state`,
 		pgx.NamedArgs{
@@ -78,7 +83,11 @@ func (db *DB) BeginRun(ctx context.Context, r Run) (state json.RawMessage, err e
 			"model_id": r.ModelID, "model_provider": r.ModelProvider, "status": r.Status, "background": r.Background, "streamed": r.Streamed,
 			"input": r.Input, "files": r.Files, "metadata": r.Metadata, "state": r.SessionState,
 			"now": r.CreatedAt, "lease_until": r.CreatedAt.Add(Lease), "attempt": r.Attempt, "caller": r.Caller,
+			"key": r.Request.Key, "digest": r.Request.Digest,
 		}).Scan(&state)
+	if before := db.repeats(ctx, r, err); before != nil {
+		return nil, before
+	}
 	if err != nil {
 		return nil, fmt.Errorf("begin run %s: %w", r.RunID, kindOf(err))
 	}

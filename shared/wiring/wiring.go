@@ -32,6 +32,7 @@ type Parts struct {
 	Agents  []run.Agent // in the order they are listed; nil: keyway.yaml's, which nobody runs
 	DB      *store.DB
 	Queue   queue.Queue
+	Watch   bool // as in run.Options
 	Log     *slog.Logger
 	Version string
 	Started time.Time
@@ -72,7 +73,7 @@ func build(p Parts, served []route.Function) (s Service) {
 		case route.Agents:
 			resources = append(resources, list)
 		case route.Runs:
-			s.Runner = run.New(run.Options{DB: p.DB, Agents: p.Agents, Log: p.Log, Now: time.Now, NewID: uuid.New, Queue: p.Queue, Admit: p.admit})
+			s.Runner = run.New(run.Options{DB: p.DB, Agents: p.Agents, Log: p.Log, Now: time.Now, NewID: uuid.New, Queue: p.Queue, Watch: p.Watch, Admit: p.admit})
 			resources = append(resources, api.Runs{DB: p.DB, Runner: s.Runner, Agents: list, Isolation: isolation, Now: time.Now, NewID: uuid.New})
 		case route.Sessions:
 			resources = append(resources, api.Sessions{DB: p.DB, Isolation: isolation, Agents: listed, Now: time.Now, NewID: uuid.New})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
 // answer collects one answer from its pieces.
@@ -57,7 +58,7 @@ func (a *answer) addArguments(block int32, piece string) error {
 
 func (a *answer) hold(n int) error {
 	if a.held += n; a.held > maxEvent || len(a.calls) > maxCalls {
-		return fault.Public(fault.Upstream, textTooLong, errors.New("bedrock: tool calls without end"))
+		return fault.Public(fault.Upstream, upstream.TooLong, errors.New("bedrock: tool calls without end"))
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/bedrockruntime"
 
 	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
 // Options say which model to use, where, and as whom.
@@ -55,7 +56,7 @@ const maxBackoff = 10 * time.Second
 // waitIsTheCallers holds the SDK back where the vendor says when to come again: the
 // caller is told, and holds no lease and no connection meanwhile.
 func waitIsTheCallers(err error) aws.Ternary {
-	if _, header := response(err); retryAfter(header) > 0 {
+	if _, header := response(err); upstream.RetryAfter(header, retryMilliseconds) > 0 {
 		return aws.FalseTernary
 	}
 	return aws.UnknownTernary

@@ -9,23 +9,12 @@ import (
 	"regexp"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/keyway-agents/keyway/shared/fault"
-)
-
-// The texts of failures that come without one from the vendor. The first two are
-// those of model/openai and so of AgentOS 3.1.10.
-const (
-	textConnection = "Connection error."
-	textTimeout    = "Request timed out."
-	textCutShort   = "The model's answer ended before it was complete"
-	textNoAnswer   = "The model's server sent something that is not an answer"
-	textNoStream   = "The model's server did not answer with an event stream: check base_url"
-	textTooLong    = "The model's server sent an event of more than 10 MB"
+	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
 // NoCredentials is what to do where there are none, or those there are have expired.
@@ -55,17 +44,14 @@ func (o Options) callError(err error) error {
 // readError is for a vendor who can't be reached or is lost, or whose bytes make no
 // sense.
 func readError(err error) error {
-	text := textNoAnswer
 	timeout, isNet := errors.AsType[net.Error](err)
 	switch {
 	case errors.Is(err, errTooLong):
-		text = textTooLong
-	case isNet && timeout.Timeout():
-		text = textTimeout
-	case errors.As(err, new(lostError)):
-		text = textConnection
+		return fault.Public(fault.Upstream, upstream.TooLong, err)
+	case isNet && timeout.Timeout() || errors.As(err, new(lostError)):
+		return upstream.Lost(err)
 	}
-	return fault.Public(fault.Upstream, text, err)
+	return fault.Public(fault.Upstream, upstream.NoAnswer, err)
 }
 
 // response is the head of the HTTP response that err is about; 0 for none.
@@ -90,6 +76,9 @@ var throttled = map[string]bool{
 
 const unknown = "UnknownError"
 
+// retryMilliseconds is AWS's own header for when to ask again.
+const retryMilliseconds = "X-Amz-Retry-After"
+
 // vendorError turns an exception into a fault with the vendor's own words. status is
 // 0 for one within a stream. The log gets code and request id only: the words of
 // some exceptions repeat the request's headers, credentials among them.
@@ -109,7 +98,7 @@ func (o Options) vendorError(said smithy.APIError, status int, header http.Heade
 	}
 	switch {
 	case throttled[code] || status == http.StatusTooManyRequests:
-		e.Kind, e.RetryAfter = fault.Unavailable, retryAfter(header)
+		e.Kind, e.RetryAfter = fault.Unavailable, upstream.RetryAfter(header, retryMilliseconds)
 	case badCredentials[code] || status == http.StatusUnauthorized:
 		e.Detail = "Amazon Bedrock rejected the AWS credentials: they are wrong or have expired; " + NoCredentials + ", and start again"
 	case code == "AccessDeniedException" || status == http.StatusForbidden:
@@ -125,33 +114,7 @@ var secretive = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`\barn:aws[^\s"',;]*|\b(AKIA|ASIA)[A-Z0-9]{12,}|\b[0-9]{12}\b`)
 })
 
-// public makes a vendor's text fit for the caller: without what is secretive, and at
-// most 500 characters, cut last so that no piece of a secret survives the cut.
+// public makes a vendor's text fit for the caller.
 func (o Options) public(text string) string {
-	for _, secret := range []string{o.Credentials.SessionToken, o.Credentials.SecretAccessKey, o.Credentials.AccessKeyID} {
-		if secret != "" {
-			text = strings.ReplaceAll(text, secret, "***")
-		}
-	}
-	text = strings.TrimSpace(secretive().ReplaceAllString(text, "***"))
-	if r := []rune(text); len(r) > 500 {
-		text = string(r[:500])
-	}
-	return text
-}
-
-// retryAfter reads X-Amz-Retry-After, milliseconds, or Retry-After, seconds or a
-// date (RFC 9110, section 10.2.3), the latter against the response's own Date so
-// that clocks need not agree. Unreadable or past: 0.
-func retryAfter(h http.Header) time.Duration {
-	wait, err := time.ParseDuration(h.Get("X-Amz-Retry-After") + "ms")
-	if err != nil {
-		wait, err = time.ParseDuration(h.Get("Retry-After") + "s")
-	}
-	if err != nil {
-		at, _ := http.ParseTime(h.Get("Retry-After"))
-		now, _ := http.ParseTime(h.Get("Date"))
-		wait = at.Sub(now)
-	}
-	return max(wait, 0)
+	return upstream.Words(text, secretive(), o.Credentials.SessionToken, o.Credentials.SecretAccessKey, o.Credentials.AccessKeyID)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/smithy-go/transport/http/protocol/restjson1"
 
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
 // protocol is the SDK's own with bounds: it takes any length that a frame claims and
@@ -61,9 +62,9 @@ type readCloser struct {
 // cutOrJunk tells an answer that broke off from one that never was.
 func cutOrJunk(data []byte, err error) string {
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok && syntax.Offset >= int64(len(data)) {
-		return textCutShort
+		return upstream.CutShort
 	}
-	return textNoAnswer
+	return upstream.NoAnswer
 }
 
 // bounded reads at most left bytes and says of a lost connection that it is lost.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
 // stream asks for a stream, yields its text and returns its end; nil without an
@@ -50,7 +51,7 @@ func (m *Model) stream(ctx context.Context, r model.Request, yield func(model.Pa
 		return a.end()
 	}
 	if raw, ok := middleware.GetRawResponse(out.ResultMetadata).(*smithyhttp.Response); ok && !any && lacksStream(raw) {
-		return nil, fault.Public(fault.Upstream, textNoStream, fmt.Errorf("bedrock: content type %q", raw.Header.Get("Content-Type")))
+		return nil, fault.Public(fault.Upstream, upstream.NoStream, fmt.Errorf("bedrock: content type %q", raw.Header.Get("Content-Type")))
 	}
 	return nil, m.options.brokeOff(err)
 }
@@ -105,7 +106,7 @@ func drain(events <-chan types.ConverseStreamOutput) {
 // end.
 func (o Options) brokeOff(err error) error {
 	if err == nil {
-		return fault.Public(fault.Upstream, textCutShort, errors.New("bedrock: no stop reason"))
+		return fault.Public(fault.Upstream, upstream.CutShort, errors.New("bedrock: no stop reason"))
 	}
 	if said, ok := errors.AsType[smithy.APIError](err); ok {
 		return o.vendorError(said, 0, nil)

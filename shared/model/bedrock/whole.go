@@ -9,6 +9,7 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
 // whole asks for an answer in one piece. Nothing comes before it is complete, so
@@ -26,7 +27,7 @@ func (m *Model) whole(ctx context.Context, r model.Request, yield func(model.Par
 	}
 	message, ok := out.Output.(*types.ConverseOutputMemberMessage)
 	if !ok || out.StopReason == "" {
-		return nil, fault.Public(fault.Upstream, textNoAnswer, errors.New("bedrock: a message without stopReason"))
+		return nil, fault.Public(fault.Upstream, upstream.NoAnswer, errors.New("bedrock: a message without stopReason"))
 	}
 	a := &answer{tools: c.names, stop: out.StopReason, usage: out.Usage}
 	text, spoke := "", false

@@ -9,6 +9,7 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
 // answer collects one chat completion from its chunks.
@@ -117,7 +118,7 @@ func (a *answer) text(c *chunk) (p model.Part, ok bool) {
 // add keeps what only the end tells.
 func (a *answer) add(c *chunk) error {
 	if len(c.Error) > 0 && string(c.Error) != "null" {
-		text := cmp.Or(a.options.public(vendorText(c.Error)), textNoAnswer)
+		text := cmp.Or(a.options.public(vendorText(c.Error)), upstream.NoAnswer)
 		return fault.Public(fault.Upstream, text, errors.New("openai: an error within the stream"))
 	}
 	for _, d := range c.Choices[0].Delta.ToolCalls {
@@ -147,7 +148,7 @@ func (a *answer) addCall(d toolDelta) error {
 	call.arguments = append(call.arguments, d.Function.Arguments...)
 	a.held += len(d.Function.Name) + len(d.Function.Arguments)
 	if len(a.calls) > maxCalls || a.held > maxEvent {
-		return fault.Public(fault.Upstream, textTooLong, errors.New("openai: tool calls without end"))
+		return fault.Public(fault.Upstream, upstream.TooLong, errors.New("openai: tool calls without end"))
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
 // response collects one answer of the Responses API from its events.
@@ -109,7 +110,7 @@ func (a *response) failed(e *responseEvent) error {
 		return nil
 	}
 	text := cmp.Or(vendorText(e.Error), vendorText(e.Response.Error), e.Message)
-	return fault.Public(fault.Upstream, cmp.Or(a.options.public(text), textNoAnswer), errors.New("openai: an error within the stream"))
+	return fault.Public(fault.Upstream, cmp.Or(a.options.public(text), upstream.NoAnswer), errors.New("openai: an error within the stream"))
 }
 
 // part is what the listener hears of an event, if anything.
@@ -138,7 +139,7 @@ func (a *response) name(id string) bool {
 func (a *response) add(e *responseEvent) error {
 	a.items = append(a.items, output{e.OutputIndex, e.Item})
 	if a.held += len(e.Item); len(a.items) > maxItems || a.held > maxEvent {
-		return fault.Public(fault.Upstream, textTooLong, errors.New("openai: items without end"))
+		return fault.Public(fault.Upstream, upstream.TooLong, errors.New("openai: items without end"))
 	}
 	return nil
 }
@@ -180,7 +181,7 @@ func (a *response) take(end *model.End) error {
 	for _, o := range a.items {
 		var i item
 		if err := json.Unmarshal(o.raw, &i); err != nil {
-			return fault.Public(fault.Upstream, textNoAnswer, fmt.Errorf("openai: item: %w", err))
+			return fault.Public(fault.Upstream, upstream.NoAnswer, fmt.Errorf("openai: item: %w", err))
 		}
 		if i.Type == "function_call" {
 			end.ToolCalls = append(end.ToolCalls, model.ToolCall{ID: i.id(), Name: i.Name, Arguments: i.Arguments})
@@ -190,7 +191,7 @@ func (a *response) take(end *model.End) error {
 		}
 	}
 	if len(end.ToolCalls) > maxCalls {
-		return fault.Public(fault.Upstream, textTooLong, errors.New("openai: tool calls without end"))
+		return fault.Public(fault.Upstream, upstream.TooLong, errors.New("openai: tool calls without end"))
 	}
 	if len(end.ToolCalls) > 0 {
 		end.Opaque, _ = json.Marshal(back) // decoded values always encode

@@ -14,6 +14,7 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
 // completion is what we need of a chat.completion, an answer in one piece.
@@ -46,9 +47,9 @@ func (a *answer) readWhole(body io.Reader, yield func(model.Part) bool) (*model.
 	data, err := io.ReadAll(io.LimitReader(body, maxEvent+1))
 	switch {
 	case len(data) > maxEvent:
-		return nil, fault.Public(fault.Upstream, textTooLong, bufio.ErrTooLong)
+		return nil, fault.Public(fault.Upstream, upstream.TooLong, bufio.ErrTooLong)
 	case err != nil:
-		return nil, connectionError(err)
+		return nil, upstream.Lost(err)
 	}
 	var c completion
 	if err := json.Unmarshal(data, &c); err != nil {
@@ -67,7 +68,7 @@ func (a *answer) readWhole(body io.Reader, yield func(model.Part) bool) (*model.
 		return nil, err
 	}
 	if a.finish == "" {
-		return nil, fault.Public(fault.Upstream, textNoAnswer, errors.New("openai: a completion without finish_reason"))
+		return nil, fault.Public(fault.Upstream, upstream.NoAnswer, errors.New("openai: a completion without finish_reason"))
 	}
 	if p, ok := a.text(&one); ok && !yield(p) {
 		return nil, nil
@@ -78,7 +79,7 @@ func (a *answer) readWhole(body io.Reader, yield func(model.Part) bool) (*model.
 // cutOrJunk tells an answer that broke off from one that never was.
 func cutOrJunk(data []byte, err error) string {
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok && syntax.Offset >= int64(len(data)) {
-		return textCutShort
+		return upstream.CutShort
 	}
-	return textNoAnswer
+	return upstream.NoAnswer
 }

@@ -35,8 +35,8 @@ func New(db *store.DB, now func() time.Time) *Queue {
 func (q *Queue) clock() time.Time { return q.now().UTC().Truncate(time.Microsecond) }
 
 // Enqueue implements queue.Queue. A run that isn't PENDING need not be carried.
-func (q *Queue) Enqueue(ctx context.Context, id uuid.UUID) error {
-	if err := q.db.EnqueueRun(ctx, id, q.clock()); err != nil {
+func (q *Queue) Enqueue(ctx context.Context, id uuid.UUID, after time.Duration) error {
+	if err := q.db.EnqueueRun(ctx, id, q.clock().Add(after)); err != nil {
 		return err
 	}
 	select {

@@ -65,7 +65,7 @@ func TestARunThatIsCarriedIsNotReceived(t *testing.T) {
 	if _, taken, err := db.TakeRun(t.Context(), id, now); err != nil || !taken {
 		t.Fatalf("%t %v", taken, err)
 	}
-	if err := q.Enqueue(t.Context(), id); err != nil {
+	if err := q.Enqueue(t.Context(), id, 0); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := db.ReceiveRuns(t.Context(), 5, now.Add(time.Hour), now.Add(2*time.Hour)); err != nil || len(got) != 0 {

@@ -23,8 +23,10 @@ type Bench struct {
 	Late  func(context.Context) // returns when what was received until now is too late to acknowledge
 }
 
-// patience is how long anything may take.
-const patience = 30 * time.Second
+const (
+	patience = 30 * time.Second // how long anything may take
+	delay    = 2 * time.Second  // of what is to come later
+)
 
 // Run holds a queue to its contract. open makes a Bench of the test's own.
 func Run(t *testing.T, open func(*testing.T) Bench) {
@@ -35,6 +37,7 @@ func Run(t *testing.T, open func(*testing.T) Bench) {
 		"what was received and not acknowledged does":    redelivered,
 		"of two who receive, one is given a message":     once,
 		"receivers that die lose nothing":                lossless,
+		"what is to come later does":                     delayed,
 		"who waits is woken, and stops with its context": woken,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -70,7 +73,7 @@ func enqueue(t *testing.T, b Bench, n int) []uuid.UUID {
 	ids := make([]uuid.UUID, n)
 	for i := range ids {
 		ids[i] = b.NewID()
-		if err := b.Queue.Enqueue(t.Context(), ids[i]); err != nil {
+		if err := b.Queue.Enqueue(t.Context(), ids[i], 0); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -98,6 +101,20 @@ func received(t *testing.T, b Bench) {
 	got := receive(t, b.Queue, 1)
 	maps.Copy(got, receive(t, b.Other, 2))
 	same(t, ids, got)
+}
+
+// What is enqueued after it comes before it.
+func delayed(t *testing.T, b Bench) {
+	late := b.NewID()
+	if err := b.Queue.Enqueue(t.Context(), late, delay); err != nil {
+		t.Fatal(err)
+	}
+	soon := enqueue(t, b, 1)
+	got := receive(t, b.Queue, 1)
+	same(t, soon, got)
+	acknowledge(t, b.Queue, got[soon[0]])
+	b.Late(t.Context())
+	same(t, []uuid.UUID{late}, receive(t, b.Other, 1))
 }
 
 // The last message is a sentinel: what comes beside it came back.

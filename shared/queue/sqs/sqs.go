@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -69,9 +70,13 @@ func credentials(env func(string) string) aws.CredentialsProvider {
 	})
 }
 
-// Enqueue implements queue.Queue.
-func (q *Queue) Enqueue(ctx context.Context, id uuid.UUID) error {
-	_, err := q.client.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: &q.url, MessageBody: aws.String(id.String())})
+// mostDelay is the longest that SQS keeps a message back.
+const mostDelay = 15 * time.Minute
+
+// Enqueue implements queue.Queue, in whole seconds.
+func (q *Queue) Enqueue(ctx context.Context, id uuid.UUID, after time.Duration) error {
+	delay := max(0, min(after+time.Second-1, mostDelay)) / time.Second
+	_, err := q.client.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: &q.url, MessageBody: aws.String(id.String()), DelaySeconds: int32(delay)})
 	return unavailable("enqueue run "+id.String(), err)
 }
 

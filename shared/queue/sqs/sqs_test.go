@@ -111,14 +111,14 @@ func TestAQueueThatCannotBeAskedIsUnavailable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := q.Enqueue(t.Context(), uuid.New()); !errors.Is(err, fault.Unavailable) {
+	if err := q.Enqueue(t.Context(), uuid.New(), 0); !errors.Is(err, fault.Unavailable) {
 		t.Errorf("nobody listens: %v", err)
 	}
 	bare, err := sqs.Open("https://sqs.eu-west-1.amazonaws.com/123456789012/runs", func(string) (string, bool) { return "", false })
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := bare.Enqueue(t.Context(), uuid.New()); !errors.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "no AWS credentials in the environment") {
+	if err := bare.Enqueue(t.Context(), uuid.New(), 0); !errors.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "no AWS credentials in the environment") {
 		t.Errorf("no credentials: %v", err)
 	}
 }
