@@ -101,22 +101,26 @@ func (s *stack) start(name string) function {
 	return s.deployment.start(name, s.environment...)
 }
 
-// hold wants so many messages in the two queues, those on their way to a worker too.
+// hold wants so many messages in the two queues.
 func (s *stack) hold(queue, givenUp int) {
 	s.t.Helper()
-	for address, want := range map[string]int{s.queue: queue, s.givenUp: givenUp} {
-		n := 0
-		for _, part := range []types.QueueAttributeName{types.QueueAttributeNameApproximateNumberOfMessages, types.QueueAttributeNameApproximateNumberOfMessagesNotVisible} {
-			some, err := strconv.Atoi(s.attribute(address, part))
-			if err != nil {
-				s.t.Fatal(err)
-			}
-			n += some
-		}
-		if n != want {
-			s.t.Errorf("%d messages in %s, want %d", n, address, want)
-		}
+	if got := [2]int{s.count(s.queue), s.count(s.givenUp)}; got != [2]int{queue, givenUp} {
+		s.t.Errorf("%d messages wait, and %d are given up; want %d and %d", got[0], got[1], queue, givenUp)
 	}
+}
+
+// count is how many messages lie in a queue, on their way to a worker or not. Those are
+// left out that are to come later.
+func (s *stack) count(queue string) (n int) {
+	s.t.Helper()
+	for _, part := range []types.QueueAttributeName{types.QueueAttributeNameApproximateNumberOfMessages, types.QueueAttributeNameApproximateNumberOfMessagesNotVisible} {
+		some, err := strconv.Atoi(s.attribute(queue, part))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		n += some
+	}
+	return n
 }
 
 func (s *stack) send(body string) {
@@ -285,9 +289,15 @@ func (s *stack) becomes(id, status, content string, attempt, losses int) {
 // asked waits until the model has been asked so often.
 func (s *stack) asked(n int) {
 	s.t.Helper()
-	for end := time.Now().Add(patience); len(s.model.Requests()) < n; time.Sleep(10 * time.Millisecond) {
+	s.until(func() bool { return len(s.model.Requests()) >= n })
+}
+
+// until waits for something to be so.
+func (s *stack) until(so func() bool) {
+	s.t.Helper()
+	for end := time.Now().Add(patience); !so(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			s.t.Fatalf("the model was asked %d times, not %d", len(s.model.Requests()), n)
+			s.t.Fatal("it never is so")
 		}
 	}
 }

@@ -20,6 +20,7 @@ func TestRunsGoThroughSQS(t *testing.T) {
 		"a streamed run whose function died is followed while the worker carries it": followed,
 		"a run that does not fit into its function's time goes on in the worker":     handedOver,
 		"a worker that is killed loses nothing, and nothing happens twice":           killed,
+		"a worker that is killed leaves a message, so that no schedule is needed":    watched,
 		"a run that kills its workers is given up":                                   deadly,
 		"what a worker could not take three times is found by the schedule":          givenUp,
 		"a run that SQS never got is found by the schedule":                          neverQueued,
@@ -61,7 +62,7 @@ func (s *stack) streams(f function, text string, members ...string) {
 }
 
 // A streamed run is carried by the function that streams it, in the background or not;
-// no message is needed before that function dies.
+// a message only watches over it until that function dies.
 func followed(t *testing.T, endpoint string) {
 	release := make(chan struct{})
 	s := newStack(t, endpoint, modeltest.Text("lost").Wait(nil), modeltest.Text("one ").Wait(release).Text("two"))
@@ -166,6 +167,35 @@ func killed(t *testing.T, endpoint string) {
 	}
 	if n := s.number("SELECT sum(total_tokens) FROM keyway.session_usage"); n != modeltest.DefaultUsage().Total {
 		t.Errorf("the session cost %d", n)
+	}
+}
+
+// leaseShort stands for a minute and a quarter: the lease is over as soon as it is
+// taken, and so is the delay of the message that comes then.
+const (
+	leaseShort = `
+		CREATE FUNCTION short() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.lease_until := now() - interval '15 seconds'; RETURN NEW; END $$;
+		CREATE TRIGGER short BEFORE UPDATE ON keyway.runs FOR EACH ROW WHEN (NEW.status = 'RUNNING') EXECUTE FUNCTION short()`
+	leaseLong = "DROP TRIGGER short ON keyway.runs"
+)
+
+func watched(t *testing.T, endpoint string) {
+	s := newStack(t, endpoint, modeltest.Text("half").Wait(nil), modeltest.Text("done"))
+	id := s.accepts()
+	s.sql(leaseShort)
+	first, second := s.start("worker"), s.start("worker")
+	d := s.sends(first, 1)
+	s.until(func() bool { return s.count(s.queue) == 2 })
+	first.Kill()
+	s.sql(leaseLong)
+	s.delivers(second, 1)
+	s.becomes(id, "COMPLETED", "done", 2, 1)
+	d.isLate(d.messages[0])
+	s.delivers(second, s.count(s.queue)) // they come too late
+	s.becomes(id, "COMPLETED", "done", 2, 1)
+	s.hold(0, 0)
+	if n := len(s.model.Requests()); n != 2 {
+		t.Errorf("the model was asked %d times", n)
 	}
 }
 
