@@ -9,6 +9,8 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 	"github.com/keyway-agents/keyway/shared/queue/sqs/sqstest"
+	"github.com/keyway-agents/keyway/shared/store"
+	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
 // The built functions on both sides of a queue that is as the template makes it.
@@ -24,6 +26,7 @@ func TestRunsGoThroughSQS(t *testing.T) {
 		"a run that kills its workers is given up":                                   deadly,
 		"what a worker could not take three times is found by the schedule":          givenUp,
 		"a run that SQS never got is found by the schedule":                          neverQueued,
+		"a worker that can't reach SQS carries what it was given":                    cutOff,
 		"a message that is delivered twice carries its run once":                     twice,
 		"a message that names no run is acknowledged, and changes nothing":           nobodys,
 		"a run that is cancelled while it waits is not carried":                      cancelled,
@@ -258,6 +261,25 @@ func neverQueued(t *testing.T, endpoint string) {
 	s.looks(worker)
 	s.delivers(worker, 1)
 	s.becomes(id, "COMPLETED", "done", 1, 0)
+}
+
+// Another run was left behind, and there is nobody whom it could tell.
+func cutOff(t *testing.T, endpoint string) {
+	s := newStack(t, endpoint, modeltest.Text("done"), modeltest.Text("late"))
+	db, err := store.Open(store.Options{URL: s.db, Schema: storetest.Schema})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	id, left := s.accepts(), s.recorded(db, "RUNNING", time.Now().Add(-time.Hour), "agents:run").String()
+	s.delivers(s.deployment.start("worker", append(s.environment, "AWS_ENDPOINT_URL_SQS=http://127.0.0.1:1")...), 1)
+	s.becomes(id, "COMPLETED", "done", 1, 0)
+	s.hold(0, 0)
+	s.sql(forgotten)
+	worker := s.start("worker")
+	s.looks(worker)
+	s.delivers(worker, 1)
+	s.becomes(left, "COMPLETED", "late", 1, 1)
 }
 
 func twice(t *testing.T, endpoint string) {
