@@ -53,6 +53,7 @@ var rooms = map[string]string{
 	"shared/queue":                 "github.com/google/uuid",
 	"shared/queue/local":           "shared/queue shared/store github.com/google/uuid",
 	"shared/queue/sqs":             "shared/fault shared/queue github.com/aws/aws-sdk-go-v2 github.com/google/uuid",
+	"shared/queue/sqs/sqstest":     "github.com/aws/aws-sdk-go-v2",
 	"shared/queue/queuetest":       "shared/queue github.com/google/go-cmp github.com/google/uuid",
 	"shared/run":                   "shared/fault shared/config shared/model shared/tool shared/store shared/queue shared/wire github.com/google/uuid",
 	"shared/api":                   "shared/fault shared/wire shared/input shared/route shared/authz shared/config shared/store shared/run shared/obs github.com/google/uuid github.com/rs/cors",

@@ -35,11 +35,14 @@ func (w worker) handle(ctx context.Context, data json.RawMessage) (out events.SQ
 	if err := w.db.Check(ctx); err != nil { // SQS delivers all of it again
 		return out, err
 	}
-	if err := w.requeue(ctx); err != nil {
-		return out, err
-	}
 	var batch events.SQSEvent
 	_ = json.Unmarshal(data, &batch) // the schedule's event has no records
+	if err := w.requeue(ctx); err != nil {
+		if len(batch.Records) == 0 {
+			return out, err
+		}
+		w.log.WarnContext(ctx, "runs that their process left behind can't be taken up yet", "err", err) // what was delivered can be
+	}
 	var carried sync.WaitGroup
 	for _, m := range batch.Records {
 		carry, err := w.take(ctx, m.Body)
