@@ -15,6 +15,7 @@ dev: build ## Serve the quickstart on http://127.0.0.1:7777 with a database, a k
 
 .PHONY: build
 build: ## Build bin/keyway
+	@said=$$(go list -m 2>&1) || { echo "$$said; install Go $$(sed -n 's/^go //p' go.mod) or newer: https://go.dev/dl"; exit 1; }
 	@[ -x bin/keyway ] || echo "building bin/keyway; the first time compiles every module, a few minutes on a small machine"
 	@CGO_ENABLED=0 go build -trimpath -o bin/keyway ./cmd/keyway
 
@@ -49,7 +50,7 @@ sam: ## Install SAM's command line, cfn-lint and checkov (python3 with venv; 600
 	@echo 'export PATH="$(SAM)/bin:$(SAM)/checkov/bin:$$PATH"'
 
 .PHONY: sam-local
-sam-local: build ## Serve the quickstart's agents with sam local on http://127.0.0.1:3000 (SAM_PORT); needs docker and sam
+sam-local: build ## Serve keyway.yaml, else two demo agents, with sam local on http://127.0.0.1:3000 (SAM_PORT); needs docker and sam
 	@.ci/sam-local.sh serve
 
 .PHONY: invoke

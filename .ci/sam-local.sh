@@ -12,7 +12,7 @@ mode=${1:-check}
 
 work=$(mktemp -d)
 chmod 755 "$work" # PostgreSQL runs as another user
-dockerd= api= postgres= taker= tail=
+dockerd= daemon= api= postgres= taker= tail=
 finish() {
   trap '' INT TERM
   [ -z "$tail" ] || kill "$tail" 2>/dev/null || true
@@ -30,6 +30,12 @@ fail() { echo "$*" >&2; exit 1; }
 
 . .ci/sam-tools.sh
 
+if [ "$mode" = invoke ]; then
+  name=${2^}Function
+  [ -n "$2" ] && [ -f "${3:-}" ] || fail "which function and event? make invoke F=agents E=events/agents.json; events:" events/[!e]*.json
+  grep -q "^  $name:" template.yaml || fail "template.yaml has no $name; F is one of" $(sed -n 's/^  \([A-Z][a-z]*\)Function:.*/\1/p' template.yaml | tr A-Z a-z)
+fi
+
 # ---- Tools
 find_tools
 if [ "$mode" = check ]; then
@@ -37,6 +43,8 @@ if [ "$mode" = check ]; then
   cfn-lint template.yaml
   checkov --config-file .checkov.yaml -f template.yaml --skip-download
 fi
+port=${SAM_PORT:-3000}
+[ "$mode" != serve ] || free "$port" || fail "port $port is taken: end what listens there, or choose another with SAM_PORT=3001 make sam-local"
 start_docker
 case "$(uname -m)" in x86_64) export ARCH=x86_64 ;; *) export ARCH=arm64 ;; esac
 image=public.ecr.aws/lambda/provided:al2023-$ARCH
@@ -49,8 +57,9 @@ fi
 # ---- What the functions need: a database, a key, tokens
 start_postgres
 key=$(python3 -c 'import json; print(json.load(open("events/env.json"))["Parameters"]["JWT_VERIFICATION_KEY"])')
-export KEYWAY_CONFIG=${KEYWAY_CONFIG:-events/keyway.yaml}
-token() { env -u JWT_SIGNING_KEY JWT_VERIFICATION_KEY="$key" bin/keyway token --config "$KEYWAY_CONFIG" --ttl 24h "$@"; }
+if [ "$mode" = serve ] && [ -f keyway.yaml ]; then config=keyway.yaml; else config=events/keyway.yaml; fi
+export KEYWAY_CONFIG=${KEYWAY_CONFIG:-$config}
+token() { env -u JWT_SIGNING_KEY JWT_VERIFICATION_KEY="$key" JWT_KEY_SECRET= bin/keyway token --config "$KEYWAY_CONFIG" --ttl 24h "$@"; }
 admin=$(token --sub admin --scopes agent_os:admin)
 mine=sessions:read,sessions:write,sessions:delete,memories:read,memories:write,memories:delete
 ann=$(token --sub ann --scopes agents:assistant:read,agents:assistant:run,$mine)
@@ -69,8 +78,6 @@ invoke() {
 }
 
 if [ "$mode" = invoke ]; then
-  [ -f "${3:-}" ] || fail "which function and event? make invoke F=agents E=events/agents.json; events:" events/*.json
-  name=${2^}Function
   sam build "$name" >"$work/build.log" 2>&1 || { cat "$work/build.log"; exit 1; }
   [ "$name" = MigrateFunction ] || migrate >&2
   invoke "$name" "$3"
@@ -82,7 +89,6 @@ echo "building the functions"
 sam build >"$work/build.log" 2>&1 || { cat "$work/build.log"; exit 1; }
 if [ "$mode" = check ]; then . .ci/sam-events.sh; else migrate; fi
 
-port=${SAM_PORT:-3000}
 [ "$mode" = serve ] || port=$(free_port)
 command sam local start-api "${overrides[@]}" "${containers[@]}" --host 127.0.0.1 --port "$port" --warm-containers EAGER >"$work/api.log" 2>&1 &
 api=$!
@@ -97,25 +103,7 @@ if [ "$mode" = check ]; then
   . .ci/sam-requests.sh
   exit
 fi
-cat <<TEXT
-
-keyway in sam local at $url  (whole answers: sam local does not stream)
-
-# tokens, good for 24 hours
-export ADMIN_TOKEN=$admin
-export TOKEN=$ann
-
-# ann may read and run assistant, and see her own sessions
-curl -H "Authorization: Bearer \$TOKEN" -F "message=Hello" $url/agents/assistant/runs
-curl -H "Authorization: Bearer \$TOKEN" $url/sessions
-
-# finance-agent is not hers: 403
-curl -H "Authorization: Bearer \$TOKEN" -F "message=Hello" $url/agents/finance-agent/runs
-
-# the administrator sees everything
-curl -H "Authorization: Bearer \$ADMIN_TOKEN" $url/agents
-
-TEXT
+. .ci/sam-greeting.sh
 tail -n +1 -f "$work/api.log" &
 tail=$!
 wait "$api" # a trap interrupts it, which it would not a command

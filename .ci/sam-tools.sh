@@ -3,18 +3,22 @@
 # find_tools installs or asks for docker, sam and PostgreSQL, and sets pgbin.
 find_tools() {
   local missing=()
-  { command -v docker && command -v dockerd; } >/dev/null || docker info >/dev/null 2>&1 || missing+=(docker.io)
+  command -v docker >/dev/null && { command -v dockerd >/dev/null || docker_answers; } || missing+=(docker.io)
   [ -z "${CI:-}" ] || dpkg -s busybox-static >/dev/null 2>&1 || missing+=(busybox-static)
   command -v curl >/dev/null || missing+=(curl)
   find_postgres || missing+=(postgresql)
   if [ "${#missing[@]}" -gt 0 ]; then
-    [ -n "${CI:-}" ] || fail "install ${missing[*]} first"
+    [ -n "${CI:-}" ] || fail "install ${missing[*]} first (that is what Debian calls it)"
     local sudo=; [ "$(id -u)" = 0 ] || sudo=sudo
     $sudo apt-get update -qq
     $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >"$work/apt.log" 2>&1 || { cat "$work/apt.log"; exit 1; }
     find_postgres || fail "PostgreSQL's programs are not where Debian puts them"
   fi
-  if ! command -v sam >/dev/null || [ -n "${CI:-}" ]; then eval "$(make -s sam)"; fi
+  if [ -n "${CI:-}" ]; then eval "$(make -s sam)"; fi
+  local cache=${XDG_CACHE_HOME:-$HOME/.cache}/keyway/sam
+  command -v sam >/dev/null || PATH=$cache/bin:$cache/checkov/bin:$PATH
+  command -v sam >/dev/null || fail "sam is missing: run make sam, once; it needs python3 with venv, and 600 MB in the cache directory"
+  command -v python3 >/dev/null || fail "install python3 first"
 }
 
 find_postgres() {
@@ -22,14 +26,27 @@ find_postgres() {
   [ -n "$pgbin" ] || { pgbin=$(command -v initdb) && pgbin=$(dirname "$(readlink -f "$pgbin")"); }
 }
 
+# docker_answers asks the daemon, for 20 s at most. It sets daemon.
+docker_answers() {
+  docker info >/dev/null 2>&1 &
+  local asking=$!
+  for _ in $(seq 200); do
+    kill -0 "$asking" 2>/dev/null || { wait "$asking" && daemon=yes; return; }
+    sleep 0.1
+  done
+  kill "$asking"
+  return 1
+}
+
 # start_docker uses the daemon that runs, or starts one and sets dockerd.
 start_docker() {
-  docker info >/dev/null 2>&1 && return
-  [ "$(id -u)" = 0 ] || fail "docker does not answer: start it, or put yourself in its group"
+  docker_answers && return
+  [ -z "${DOCKER_HOST:-}" ] || fail "docker does not answer at $DOCKER_HOST: start it there, or unset DOCKER_HOST"
+  [ "$(id -u)" = 0 ] || fail "docker does not answer: start it, or put yourself in its group (sudo usermod -aG docker $(id -un), and log in again)"
   dockerd >"$work/dockerd.log" 2>&1 &
   dockerd=$!
   for _ in $(seq 120); do
-    docker info >/dev/null 2>&1 && return
+    docker_answers && return
     kill -0 "$dockerd" 2>/dev/null || break
     sleep 0.5
   done
@@ -40,13 +57,14 @@ start_docker() {
 # remove_containers takes away what sam forgets now and then: containers that run a
 # function of this work tree.
 remove_containers() {
-  docker info >/dev/null 2>&1 || return 0
+  [ -n "$daemon" ] || return 0
   local dir
   for dir in "$PWD"/.aws-sam/build/*Function; do
     docker ps -aq --filter "volume=$dir" | xargs -r docker rm -f >/dev/null
   done
 }
 
+free() { python3 -c 'import socket, sys; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("127.0.0.1", int(sys.argv[1])))' "$1" 2>/dev/null; }
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
 # PostgreSQL refuses to be root.
@@ -83,7 +101,7 @@ json.dump(env, open(sys.argv[1], "w"))
 PY
 }
 
-migrate() { DATABASE_URL=$database JWT_VERIFICATION_KEY=$key bin/keyway migrate --config "$KEYWAY_CONFIG"; }
+migrate() { DATABASE_URL=$database JWT_VERIFICATION_KEY=$key JWT_KEY_SECRET= bin/keyway migrate --config "$KEYWAY_CONFIG"; }
 
 # start_taker stands in for the bucket that CloudFormation reads a custom resource's
 # answer from: what is PUT there lands in migration.json. It sets taker and taker_url.

@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -70,7 +72,12 @@ func artifact(t *testing.T, keyway string) string {
 // sign mints a token of the first agent's user that ends after ttl.
 func sign(t *testing.T, ttl time.Duration, scopes ...string) string {
 	t.Helper()
-	s, err := token.LoadSigner(token.SigningKey{HMAC: []byte(key)})
+	return signWith(t, key, ttl, scopes...)
+}
+
+func signWith(t *testing.T, secret string, ttl time.Duration, scopes ...string) string {
+	t.Helper()
+	s, err := token.LoadSigner(token.SigningKey{HMAC: []byte(secret)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -276,5 +283,48 @@ func TestTheProgramIsSmallAndLinksNothingHeavy(t *testing.T) {
 	heavy := regexp.MustCompile(`(?m)^(.*(yaml|jackc/|openai|kong|aws-sdk-go-v2/service|shared/(store|wiring|api|run|model|tool|cli)).*|net/rpc)$`)
 	if got := heavy.FindAllString(string(out), -1); len(got) > 0 || !strings.Contains(string(out), "keyway/shared/edge\n") {
 		t.Errorf("it links %q", got)
+	}
+}
+
+// One file serves AWS and sam local. Where the template sets its variables, the key of
+// sam local opens nothing; where it sets none, the function doesn't start.
+func TestTheDeployedFileBelievesTheTemplatesSecretAlone(t *testing.T) {
+	t.Parallel()
+	const name, local = "../examples/deploy/keyway.yaml", "for-sam-local-only-and-never-in-the-cloud"
+	data, err := os.ReadFile(name)
+	if err == nil {
+		data, err = yamlfile.Canonical(name, data)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	vault := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(map[string]string{"SecretString": key})
+	}))
+	t.Cleanup(vault.Close)
+	onAWS := []string{
+		"JWT_KEY_SECRET=arn:aws:secretsmanager:eu-central-1:123456789012:secret:jwt-AbCdEf",
+		"AWS_ENDPOINT_URL_SECRETS_MANAGER=" + vault.URL, "AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=b",
+	}
+	ofLaptop := signWith(t, local, time.Hour, "agents:read")
+	for name, env := range map[string][]string{
+		"empty": append(onAWS, "JWT_VERIFICATION_KEY="), "not handed on": onAWS,
+	} {
+		l := start(t, artifact(t, string(data)), env...)
+		if got := l.policy(request(t, sign(t, time.Hour, "agents:read"))).PolicyDocument.Statement[0]; got.Effect != "Allow" {
+			t.Errorf("%s: a token of the secret's key: %+v", name, got)
+		}
+		if got := l.refusal(request(t, ofLaptop)); got != "Unauthorized" {
+			t.Errorf("%s: a token of sam local's key: errorMessage %q", name, got)
+		}
+	}
+	locally := start(t, artifact(t, string(data)), "JWT_KEY_SECRET=", "JWT_VERIFICATION_KEY="+local)
+	if got := locally.policy(request(t, ofLaptop)).PolicyDocument.Statement[0]; got.Effect != "Allow" {
+		t.Errorf("under sam local: %+v", got)
+	}
+	for name, env := range map[string][]string{"unset": nil, "empty": {"JWT_KEY_SECRET=", "JWT_VERIFICATION_KEY="}} {
+		if faults, _ := refusedStart(t, artifact(t, string(data)), env...); len(faults) != 2 || !strings.Contains(faults[0], "${JWT_VERIFICATION_KEY}") || !strings.Contains(faults[1], "${JWT_KEY_SECRET}") {
+			t.Errorf("%s: %q", name, faults)
+		}
 	}
 }

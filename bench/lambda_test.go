@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"encoding/base64"
 	"encoding/json"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -113,52 +111,6 @@ func TestARequestBecomesAnEventAndItsAnswerAResponse(t *testing.T) {
 			resp.Body.Close()
 			t.Errorf("%q is taken for an answer", answer)
 		}
-	}
-}
-
-func TestWhatIsSentTogetherIsOneRoundTripAndAGoodbyeNone(t *testing.T) {
-	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() { // answers each line that ends with a question mark
-		conn, err := l.Accept()
-		if err != nil {
-			return
-		}
-		for s := bufio.NewScanner(conn); s.Scan(); {
-			if strings.HasSuffix(s.Text(), "?") {
-				_, _ = io.WriteString(conn, "yes\n")
-			}
-		}
-	}()
-	w, err := serveWire(t.Context(), "postgresql://ann:x@"+l.Addr().String()+"/db?sslmode=disable")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(w.close)
-	if !strings.HasPrefix(w.url, "postgresql://ann:x@127.0.0.1:") || !strings.HasSuffix(w.url, "/db?sslmode=disable") {
-		t.Errorf("the address is %s", w.url)
-	}
-	conn, err := net.Dial("tcp", w.listen.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	answers := bufio.NewReader(conn)
-	for _, question := range []string{"one?\n", "a part\nand its end?\n", "three?\n"} {
-		if _, err := io.WriteString(conn, question); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := answers.ReadString('\n'); err != nil {
-			t.Fatal(err)
-		}
-	}
-	_, _ = io.WriteString(conn, "goodbye\n")
-	conn.Close()
-	if w.trips.Load() != 3 || w.opened.Load() != 1 {
-		t.Errorf("%d round trips over %d connections", w.trips.Load(), w.opened.Load())
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/keyway-agents/keyway/shared/store/wiretap"
 )
 
 // silence is how long the model says nothing before each event, while connections are
@@ -39,12 +41,12 @@ func (b *lambdaBench) counts(ctx context.Context) error {
 // countRuns counts at a new process: its first run, and its second.
 func (b *lambdaBench) countRuns(ctx context.Context, i int, conn *pgx.Conn, text string) error {
 	f := b.functions[i]
-	w, err := serveWire(ctx, f.database())
+	w, err := wiretap.Open(ctx, f.database(), nil)
 	if err != nil {
 		return err
 	}
-	defer w.close()
-	if _, err := f.launch(ctx, "runs", nil, "DATABASE_URL="+w.url); err != nil {
+	defer w.Close()
+	if _, err := f.launch(ctx, "runs", nil, "DATABASE_URL="+w.URL); err != nil {
 		return err
 	}
 	defer f.end()
@@ -52,10 +54,10 @@ func (b *lambdaBench) countRuns(ctx context.Context, i int, conn *pgx.Conn, text
 	for _, state := range []string{"cold", "warm"} {
 		var trips, opened, busy, open int64
 		if state == "warm" {
-			trips, opened = -w.trips.Load(), -w.opened.Load()
+			trips, opened = -w.Trips.Load(), -w.Opened.Load()
 		}
 		b.lab.model.watch.Store(&watch{
-			asked: func() { trips += w.trips.Load(); opened += w.opened.Load() },
+			asked: func() { trips += w.Trips.Load(); opened += w.Opened.Load() },
 			quiet: func() {
 				var nowBusy, nowOpen int64
 				err := conn.QueryRow(ctx, `

@@ -96,12 +96,19 @@ func TestTheDocumentsPromisesHoldForTheDeployedFunctions(t *testing.T) {
 			if name == "basic-rbac-asymmetric" {
 				s = rsaSigner(t)
 			}
-			holds(t, "../examples/"+name+"/", s)
+			holds(t, "../examples/"+name+"/", "", s)
 		})
 	}
 }
 
-func holds(t *testing.T, dir string, s signer) {
+// With a base path the authorizer is asked about another path than stands in the
+// function's event; they must not come to different verdicts.
+func TestTheyHoldBelowABasePath(t *testing.T) {
+	t.Parallel()
+	holds(t, "../examples/per-agent-permissions/", "/agents/web-search-agent", hmacSigner())
+}
+
+func holds(t *testing.T, dir, base string, s signer) {
 	t.Helper()
 	table, err := policytest.Read(dir + "policies.yaml")
 	if err != nil {
@@ -115,7 +122,9 @@ func holds(t *testing.T, dir string, s signer) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	door := document(t, dir+"keyway.yaml").serve("JWT_VERIFICATION_KEY=" + s.public)
+	d := document(t, dir+"keyway.yaml")
+	d.base = base
+	door := d.serve("JWT_VERIFICATION_KEY=" + s.public)
 	for _, row := range table.Tests {
 		status, body := send(t, door.URL, row, s.authorization(t, row.Caller, file.Callers[row.Caller]))
 		switch refused := slices.Contains([]int{401, 403, 404, 405}, status); {

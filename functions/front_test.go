@@ -22,6 +22,7 @@ import (
 // its answers only the status is like API Gateway's.
 type front struct {
 	t          *testing.T
+	base       string // where a domain of the operator's has it: API Gateway leaves that in the path
 	authorizer *serial
 	functions  map[route.Function]*serial
 }
@@ -46,7 +47,7 @@ func (s *serial) invoke(event any) (kind string, body []byte) {
 // serve starts the deployment's functions behind a front door.
 func (d deployment) serve(env ...string) *httptest.Server {
 	d.t.Helper()
-	f := &front{t: d.t, authorizer: &serial{function: d.start("authorizer", env...)}, functions: map[route.Function]*serial{}}
+	f := &front{t: d.t, base: d.base, authorizer: &serial{function: d.start("authorizer", env...)}, functions: map[route.Function]*serial{}}
 	for _, name := range []route.Function{route.Agents, route.Settings, route.Runs, route.Sessions, route.Memories} {
 		f.functions[name] = &serial{function: d.start(string(name))}
 	}
@@ -68,7 +69,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.t.Error(err)
 	}
 	e := events.APIGatewayProxyRequest{
-		Resource: match.Route.Pattern, HTTPMethod: r.Method, Path: r.URL.Path, PathParameters: match.Params, MultiValueHeaders: r.Header,
+		Resource: match.Route.Pattern, HTTPMethod: r.Method, Path: f.base + r.URL.Path, PathParameters: match.Params, MultiValueHeaders: r.Header,
 		MultiValueQueryStringParameters: r.URL.Query(), Body: base64.StdEncoding.EncodeToString(body), IsBase64Encoded: true,
 	}
 	if !match.Route.Public {

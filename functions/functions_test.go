@@ -3,6 +3,7 @@
 package functions_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -59,6 +60,7 @@ type deployment struct {
 	dir   string
 	db    string // as whom the functions log in
 	owner string // the same database, of which migrate is the master
+	base  string
 	model *modeltest.Server
 }
 
@@ -97,6 +99,7 @@ func (d deployment) start(name string, env ...string) function {
 type request struct {
 	method, path string
 	scopes       string // with spaces between
+	sub          string // "": ann
 	headers      map[string]string
 	body         string
 	limit        time.Duration // 0: a minute
@@ -116,7 +119,7 @@ func (r request) event(t *testing.T) []byte {
 	e.RequestContext.RequestID = "always-the-same" // as sam local's
 	if r.scopes != "" {
 		scopes, _ := json.Marshal(strings.Fields(r.scopes))
-		e.RequestContext.Authorizer = map[string]any{"principalId": "x", "sub": "ann", "scopes": string(scopes), "exp": fmt.Sprint(time.Now().Add(time.Hour).Unix())}
+		e.RequestContext.Authorizer = map[string]any{"principalId": "x", "sub": cmp.Or(r.sub, "ann"), "scopes": string(scopes), "exp": fmt.Sprint(time.Now().Add(time.Hour).Unix())}
 	}
 	data, err := json.Marshal(e)
 	if err != nil {

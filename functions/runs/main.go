@@ -11,5 +11,5 @@ import (
 )
 
 func main() {
-	coldstart.Serve(coldstart.Function{Name: route.Runs, Without: []config.Part{config.Keys}, Agents: roster.Open, Queue: sqs.Open})
+	coldstart.Serve(coldstart.Function{Name: route.Runs, Without: []config.Part{config.Keys, config.ToolNames}, Agents: roster.Open, Queue: sqs.Open})
 }

@@ -17,7 +17,7 @@ import (
 
 func main() {
 	log := obs.NewLogger(os.Stderr, false)
-	f := coldstart.Function{Name: "worker", Without: []config.Part{config.Keys}, Agents: roster.Open, Queue: sqs.Open}
+	f := coldstart.Function{Name: "worker", Without: []config.Part{config.Keys, config.ToolNames}, Agents: roster.Open, Queue: sqs.Open}
 	runner, db, err := f.Worker(log)
 	if err != nil {
 		coldstart.Refuse(log, string(f.Name), err)

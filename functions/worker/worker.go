@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"log/slog"
@@ -35,9 +36,6 @@ func (w worker) handle(ctx context.Context, data json.RawMessage) (out events.SQ
 	if err := w.db.Check(ctx); err != nil { // SQS delivers all of it again
 		return out, err
 	}
-	if err := w.requeue(ctx); err != nil {
-		return out, err
-	}
 	var batch events.SQSEvent
 	_ = json.Unmarshal(data, &batch) // the schedule's event has no records
 	var carried sync.WaitGroup
@@ -51,8 +49,13 @@ func (w worker) handle(ctx context.Context, data json.RawMessage) (out events.SQ
 			carried.Go(carry)
 		}
 	}
+	err = w.requeue(ctx) // what is left behind and was not delivered
+	if err != nil && len(batch.Records) > 0 {
+		w.log.WarnContext(ctx, "runs that their process left behind can't be taken up yet", "err", err)
+		err = nil // what was delivered is carried
+	}
 	carried.Wait()
-	return out, w.runner.Wait(ctx) // for what was requeued, where no queue takes it
+	return out, cmp.Or(err, w.runner.Wait(ctx)) // for what was requeued, where no queue takes it
 }
 
 // requeue looks for runs whose process died, whatever called: the database is awake.

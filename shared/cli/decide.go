@@ -143,7 +143,7 @@ func (e env) authorize(cfg *config.Config, given string) (events.APIGatewayCusto
 	case errors.Is(err, fault.Unavailable):
 		return none, err // whoever types this may know which source, and why
 	case err != nil:
-		return none, fmt.Errorf("the token is refused: %s", fault.Detail(err))
+		return none, fmt.Errorf("the token is refused: %s\nhint: %s", fault.Detail(err), fault.Hint(fault.Detail(err)))
 	}
 	return answer, nil
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
+	"github.com/keyway-agents/keyway/shared/store/migrations"
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
@@ -112,6 +113,25 @@ func (d devDir) serve(t *testing.T, vars map[string]string) *running {
 	r := d.begin(t, vars)
 	r.greeted()
 	return r
+}
+
+// It is told, and no more: the schema's migrations say that this Keyway works with it.
+func TestAServerOfBeforeWorksWithANewerSchema(t *testing.T) {
+	t.Parallel()
+	d, url := newDevDir(t, "quickstart"), storetest.EmptyURL(t)
+	if _, err := migrations.Run(t.Context(), migrations.Target{URL: url, Schema: "keyway", OSID: "quickstart"}); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	if _, err := conn.Exec(t.Context(), "UPDATE keyway.schema_version SET version = 99"); err != nil {
+		t.Fatal(err)
+	}
+	r := d.serve(t, map[string]string{"DATABASE_URL": url})
+	r.said("warning: a newer Keyway migrated the schema keyway to version 99; this one works with it\n")
 }
 
 // patience ends a wait for what will not come.

@@ -139,5 +139,8 @@ func Database(cfg *config.Config) (*store.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return store.Open(store.Options{URL: at.URL, Address: at.Secret, Password: at.Password, Secure: at.Secure, Schema: cfg.Database.Schema, MaxConns: maxConns})
+	return store.Open(store.Options{
+		URL: at.URL, Address: at.Secret, Password: at.Password, Secure: at.Secure, Schema: cfg.Database.Schema, MaxConns: maxConns,
+		Unnamed: true, // a named statement may pin RDS Proxy, and costs a cold start a round trip
+	})
 }

@@ -33,6 +33,43 @@ func (k *Key) fromText(d *decoder, path string, n *node) {
 	}
 }
 
+// leaveOutKeys takes out each entry of auth.keys whose whole content is one variable
+// that is set and empty, so that one file serves where a secret holds the key and where
+// a variable does. A variable that is not set at all may be a typing error, and stays a
+// fault, except where a platform sets them. So does the last entry, since no key is no rule, and an entry with an issuer,
+// by which owners are named.
+func (d *decoder) leaveOutKeys(root *node) {
+	keys := (*node)(nil)
+	if auth := root.member("auth"); auth != nil {
+		keys = auth.member("keys")
+	}
+	if keys == nil || keys.kind != listKind {
+		return
+	}
+	left, names := map[string]*node{}, map[string]string{}
+	for i, entry := range keys.sub {
+		path := Element("auth.keys", i)
+		if entry.kind == objectKind && len(entry.sub) == 1 && slices.Contains([]string{"jwks_file", "jwks_url", "secret"}, entry.keys[0]) {
+			path, entry = Member(path, entry.keys[0]), entry.sub[0]
+		}
+		name, alone := strings.CutPrefix(entry.text, "${")
+		name, closed := strings.CutSuffix(name, "}")
+		if entry.kind != textKind || !alone || !closed || !isWord(name) || len(keys.sub) == 1 {
+			continue
+		}
+		d.dispensable = append(d.dispensable, path)
+		if value, set := d.Lookup(name); value == "" && (set || d.Platform) {
+			left[path], names[path] = entry, name
+		}
+	}
+	if len(left) == len(keys.sub) {
+		return
+	}
+	for path, entry := range left {
+		d.c.Unset[path], entry.kind = names[path], absentKind
+	}
+}
+
 // isPEM tells a public key from an HMAC secret.
 func (k Key) isPEM() bool { return strings.Contains(string(k.Literal), "-----BEGIN ") }
 

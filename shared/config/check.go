@@ -132,7 +132,7 @@ func (d *decoder) checkTools(path string, tools []Tool) {
 		case t.MCP != nil:
 			d.checkURL(at+".mcp.url", string(t.MCP.URL))
 			d.checkHeaders(at+".mcp.headers", t.MCP.Headers)
-		case t.Name != "" && !slices.Contains(d.Tools, t.Name) && !d.without(Runs):
+		case t.Name != "" && !slices.Contains(d.Tools, t.Name) && !d.without(Runs) && !d.without(ToolNames):
 			d.fault(at, fmt.Sprintf("is not a built-in tool: %q", t.Name), suggest(t.Name, d.Tools))
 		case t.Name != "" && slices.Contains(tools[:i], t):
 			d.fault(at, fmt.Sprintf("is listed twice: %q", t.Name), "keep one of them")

@@ -33,7 +33,8 @@ type Config struct {
 	// YAML and JSON, whatever the variables hold.
 	Digest string `json:"-"`
 	// Unset maps the path of each value that was left out to the variable it
-	// waits for: a model's api_key, and with Options.Dev almost any value.
+	// waits for: a model's api_key, a key beside others whose variable is empty, and
+	// with Options.Dev almost any value.
 	Unset map[string]string `json:"-"`
 	// Warnings are legal but unwise settings.
 	Warnings []Fault `json:"-"`
@@ -42,7 +43,7 @@ type Config struct {
 // Auth says which tokens are believed and how they are read.
 type Auth struct {
 	Algorithms     []string       `json:"algorithms" default:"HS256" min:"1" enum:"HS256,HS384,HS512,RS256,RS384,RS512,PS256,PS384,PS512,ES256,ES384,ES512,EdDSA" doc:"Signature algorithms that are accepted. HMAC (HS…) and public-key algorithms are never mixed."`
-	Keys           []Key          `json:"keys" absent:"required, except with --dev" doc:"Verification keys, in rotation order."`
+	Keys           []Key          `json:"keys" absent:"required, except with --dev" doc:"Verification keys, in rotation order. Beside others, one that is a variable set to nothing is left out: see keys.md."`
 	VerifyAudience bool           `json:"verify_audience" default:"false" doc:"Whether a token's aud must hold one of audience."`
 	Audience       []string       `json:"audience" min:"1" absent:"[id]" doc:"Audiences that are accepted."`
 	Issuer         string         `json:"issuer" absent:"any issuer" example:"https://issuer.example.com" doc:"The iss that every token must carry."`

@@ -61,6 +61,8 @@ type decoder struct {
 	c        *Config
 	faults   []Fault
 	patterns map[string]*regexp.Regexp // compiled once: a function's start pays for each
+
+	dispensable []string // paths of keys that an empty variable leaves out
 }
 
 // shorthand is a struct that may also be written as one text.

@@ -28,6 +28,10 @@ type Options struct {
 	// variable is unset counts as not written, and what only an operator's own program
 	// knows, its tools and agents, is not asked for; all else is checked.
 	Without []Part
+	// Platform lets the key of a variable that is unset be left out beside another one,
+	// as an empty one's is: AWS may hand an empty variable on or not, and which there
+	// are, the template says.
+	Platform bool
 	// Dir is where relative jwks_file paths start; "" leaves them as written.
 	Dir string
 	// Check finds faults that only the caller can know of; they are told with the
@@ -56,6 +60,7 @@ func Parse(data []byte, o Options) (*Config, []Fault) {
 	}
 	d.c.Digest = Digest(root.canonical())
 	d.surroundings(&d.c.Database)
+	d.leaveOutKeys(root)
 	d.expand("", root)
 	d.value("", root, reflect.ValueOf(d.c).Elem(), "")
 	d.checkAuth(&d.c.Auth)
@@ -154,7 +159,11 @@ func (d *decoder) variable(path string, n *node, match string) string {
 		d.c.Unset[path] = name
 	default:
 		n.kind = faultyKind
-		d.fault(path, match+" is not set or empty", d.set(name)+", or write $${ where a plain ${ is meant")
+		remedy := d.set(name)
+		if slices.Contains(d.dispensable, path) {
+			remedy += ", or set it empty to go without this key beside another"
+		}
+		d.fault(path, match+" is not set or empty", remedy+", or write $${ where a plain ${ is meant")
 	}
 	return ""
 }

@@ -10,10 +10,11 @@ type Part int
 
 // The parts. Who may do what is no part: every program decides.
 const (
-	Keys  Part = iota // with which tokens are verified: where each of auth.keys comes from
-	Data              // database
-	Shown             // what callers are shown and which pages may call: names, descriptions, models, cors
-	Runs              // what a run needs: instructions, tools, a model's address, egress
+	Keys      Part = iota // with which tokens are verified: where each of auth.keys comes from
+	Data                  // database
+	Shown                 // what callers are shown and which pages may call: names, descriptions, models, cors
+	Runs                  // what a run needs: instructions, tools, a model's address, egress
+	ToolNames             // which names of tools there are: for a program that opens the tools, and then knows
 )
 
 // covers reports whether the value at path belongs to the part.

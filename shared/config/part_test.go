@@ -77,6 +77,7 @@ func TestAgentsAndToolsInGoAreTakenOnTrust(t *testing.T) {
 	refused(t, data, config.Options{}, "agents: is missing; add agents: [{id: assistant, model: openai:gpt-4o}]")
 	tools := file(`"agents": [{"id": "a", "model": "demo:x", "tools": ["in_stock"]}]`)
 	mustParse(t, tools, config.Options{Without: []config.Part{config.Runs}})
+	mustParse(t, tools, config.Options{Without: []config.Part{config.ToolNames}})
 	refused(t, tools, config.Options{}, `agents[0].tools[0]: is not a built-in tool: "in_stock"; use hackernews or websearch`)
 }
 

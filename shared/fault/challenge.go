@@ -35,8 +35,8 @@ var hints = []struct{ detail, hint string }{
 
 const unreadable = "The token can't be read. Send it whole and as it was issued: unpadded base64url in three parts, no quotes, no line ends, no scheme but Bearer."
 
-// hint is what to do about a 401 with this detail.
-func hint(detail string) string {
+// Hint is what to do about a 401 with this detail.
+func Hint(detail string) string {
 	for _, h := range hints {
 		if strings.HasPrefix(detail, h.detail) {
 			return h.hint

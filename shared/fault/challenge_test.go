@@ -31,7 +31,7 @@ func TestEachHintIsReachedAndASentence(t *testing.T) {
 	t.Parallel()
 	sentence := regexp.MustCompile(`^[A-Z][ -~]+\.$`)
 	for _, h := range hints {
-		if hint(h.detail) != h.hint {
+		if Hint(h.detail) != h.hint {
 			t.Errorf("an earlier entry hides %q", h.detail)
 		}
 		if !sentence.MatchString(h.hint) {

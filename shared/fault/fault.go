@@ -179,7 +179,7 @@ func (e *Error) body() []byte {
 		members[0].Value = e.Fields
 	}
 	if e.Kind == Unauthenticated {
-		members = append(members, Member{"hint", hint(cmp.Or(e.Detail, e.Kind.Error()))})
+		members = append(members, Member{"hint", Hint(cmp.Or(e.Detail, e.Kind.Error()))})
 	}
 	body, _ := append(members, e.Extra...).MarshalJSON() // what can't be encoded is null in it
 	return body

@@ -1,10 +1,12 @@
 package lambdahttp
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -23,7 +25,7 @@ const proxyHeaders = "X-Golambdaproxy-"
 // path: it is taken as it is, where parsing it as an address would end it at a ? and
 // stumble over a %.
 func request(ctx context.Context, e events.APIGatewayProxyRequest) (*http.Request, error) {
-	path := e.Path
+	path := withoutBase(e)
 	e.Path = (&url.URL{Path: path}).EscapedPath()
 	r, err := new(core.RequestAccessor).EventToRequestWithContext(ctx, e)
 	if err != nil {
@@ -41,6 +43,53 @@ func request(ctx context.Context, e events.APIGatewayProxyRequest) (*http.Reques
 		}
 	}
 	return r, nil
+}
+
+// withoutBase is the path below a custom domain's base path, which API Gateway leaves in
+// the event. What it matched, and asked the authorizer about, are the resource and its
+// parameters: the path is cut to those or stays as it is, so that nobody's address can
+// imitate a base path.
+func withoutBase(e events.APIGatewayProxyRequest) string {
+	path := strings.TrimRight(e.Path, "/")
+	asSent, known := matched(e, func(s string) (string, error) { return s, nil })
+	decoded, decodes := matched(e, url.PathUnescape)
+	if known && path == asSent || decodes && path == decoded {
+		return e.Path
+	}
+	ends := []string{asSent}
+	if decodes {
+		ends = append(ends, decoded)
+	}
+	for _, end := range ends {
+		if base, ok := strings.CutSuffix(path, end); ok && known && isBase(base) {
+			return cmp.Or(e.Path[len(base):], "/")
+		}
+	}
+	return e.Path
+}
+
+// matched is the resource that API Gateway matched, with its parameters filled in.
+func matched(e events.APIGatewayProxyRequest, read func(string) (string, error)) (path string, ok bool) {
+	var b strings.Builder
+	for segment := range strings.SplitSeq(strings.Trim(e.Resource, "/"), "/") {
+		if name, isParameter := strings.CutPrefix(segment, "{"); isParameter {
+			value, err := read(e.PathParameters[strings.TrimSuffix(name, "}")])
+			if err != nil || value == "" {
+				return "", false
+			}
+			segment = value
+		}
+		if segment != "" {
+			b.WriteString("/" + segment)
+		}
+	}
+	return b.String(), e.Resource != ""
+}
+
+// isBase reports whether API Gateway could have such a base path.
+func isBase(path string) bool {
+	segments := strings.Split(path, "/")
+	return len(segments) > 1 && segments[0] == "" && !slices.ContainsFunc(segments[1:], func(s string) bool { return s == "" || s == "." || s == ".." })
 }
 
 // caller puts into the request's context whom the authorizer named. Nobody, where it

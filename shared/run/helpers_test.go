@@ -3,6 +3,7 @@ package run_test
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"iter"
@@ -27,7 +28,10 @@ import (
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
+func TestMain(m *testing.M) {
+	_ = flag.Set("test.parallel", "6") // most tests wait rather than compute; -parallel still counts
+	os.Exit(storetest.Main(m))
+}
 
 // scripted is a model that gives its answers in turn, the last one for ever.
 type scripted struct {
@@ -152,12 +156,7 @@ func (b *bench) again(t testing.TB, a config.Agent, answers ...answer) *bench {
 
 func open(t testing.TB, url string) *store.DB {
 	t.Helper()
-	db, err := store.Open(store.Options{URL: url, Schema: storetest.Schema})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(db.Close)
-	return db
+	return storetest.Open(t, store.Options{URL: url})
 }
 
 func newRunner(db *store.DB, a config.Agent, m model.Model, tools ...tool.Set) *run.Runner {

@@ -42,10 +42,7 @@ func (m always) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Par
 func TestNothingIsLeftAfterManyRuns(t *testing.T) { //nolint:paralleltest // see above
 	url := storetest.URL(t)
 	before := goleak.IgnoreCurrent()
-	db, err := store.Open(store.Options{URL: url, Schema: storetest.Schema, MaxConns: 4})
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := storetest.Open(t, store.Options{URL: url, MaxConns: 4})
 	tool := model.ToolCall{ID: "c", Name: "search"}
 	agent := func(id string, timeout time.Duration, answers ...answer) run.Agent {
 		return run.Agent{Agent: config.Agent{ID: id, Name: id, Timeout: timeout}, Model: always{answers}}

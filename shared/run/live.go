@@ -46,7 +46,7 @@ type entry struct {
 	cancel  context.CancelCauseFunc
 	events  *eventLog // nil: it isn't streamed
 	renewed time.Time // the lease lasts from then
-	watched bool
+	watch   time.Time // from when on it should leave a message; zero: it has, or need not
 }
 
 func newLive(db *store.DB, log *slog.Logger, now func() time.Time) *live {
@@ -78,7 +78,11 @@ func (l *live) enter(ctx context.Context, t *turn) (_ context.Context, leave fun
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.runs[held] = entry{cancelRun, t.events, t.start, l.watch == nil}
+	e := entry{cancel: cancelRun, events: t.events, renewed: t.start}
+	if l.watch != nil {
+		e.watch = t.start
+	}
+	l.runs[held] = e
 	if l.stop == nil {
 		l.stop = make(chan struct{})
 		go l.pulse(l.stop) // #nosec G118 -- it outlives the run that started it
@@ -183,13 +187,15 @@ func (l *live) beat() {
 		l.cancel(h, errLost)
 	}
 	for h, e := range runs {
-		if e.watched {
+		if e.watch.IsZero() || now.Before(e.watch) {
 			continue
 		}
+		next := time.Time{}
 		if err := l.watch(ctx, h.RunID); err != nil { // the schedule finds it, should this process die
-			l.log.Warn("a run isn't watched", "run_id", h.RunID, "err", err)
+			l.log.Warn("a run isn't watched yet", "run_id", h.RunID, "err", err)
+			next = now.Add(renewEvery)
 		}
-		l.note(h, func(e *entry) { e.watched = true })
+		l.note(h, func(e *entry) { e.watch = next })
 	}
 }
 

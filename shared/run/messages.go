@@ -33,17 +33,19 @@ func (r *Runner) history(ctx context.Context, t *turn) (out []model.Message, err
 	if !t.agent.AddHistoryToContext {
 		return nil, nil
 	}
-	runs, err := r.db.History(ctx, t.row.Owner, t.row.SessionID, t.agent.ID, t.agent.NumHistoryRuns)
-	if err != nil {
-		return nil, err
+	if t.earlier == nil {
+		if t.earlier, err = r.db.History(ctx, t.row.Owner, t.row.SessionID, t.agent.ID, t.agent.NumHistoryRuns); err != nil {
+			return nil, err
+		}
 	}
-	for _, raw := range runs {
+	for _, raw := range t.earlier {
 		past, err := recall(raw)
 		if err != nil {
 			return nil, err
 		}
 		out = append(out, past...)
 	}
+	t.earlier = nil // it may be long, and is heard once
 	return out, nil
 }
 

@@ -121,7 +121,7 @@ func (r *Runner) Run(ctx context.Context, in Input) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		t, err := r.begin(in, wire.StatusRunning)
 		if err == nil {
-			err = r.record(ctx, t)
+			err = r.record(ctx, t, in.Request)
 		}
 		if err != nil {
 			yield(Event{}, err)
@@ -142,7 +142,7 @@ func (r *Runner) Start(ctx context.Context, in Input) (wire.Accepted, error) {
 		return wire.Accepted{}, err
 	}
 	t.row.Background, t.row.Attempt = true, 0
-	if err := r.record(ctx, t); err != nil {
+	if err := r.record(ctx, t, in.Request); err != nil {
 		return wire.Accepted{}, err
 	}
 	if err := r.enqueue(ctx, t.row.RunID); err != nil { // it is accepted all the same: Requeue finds what no queue has
@@ -151,9 +151,15 @@ func (r *Runner) Start(ctx context.Context, in Input) (wire.Accepted, error) {
 	return wire.Accepted{RunID: t.row.RunID.String(), SessionID: t.row.SessionID, Status: wire.StatusPending}, nil
 }
 
-// record writes the run's row and learns the session's state.
-func (r *Runner) record(ctx context.Context, t *turn) (err error) {
-	t.row.SessionState, err = r.db.BeginRun(ctx, t.row)
+// record writes the run's row and learns what it starts with. One in the background
+// hears its history when it is taken.
+func (r *Runner) record(ctx context.Context, t *turn, request store.Request) error {
+	how := store.Beginning{Request: request}
+	if t.agent.AddHistoryToContext && !t.row.Background {
+		how.History = t.agent.NumHistoryRuns
+	}
+	begun, err := r.db.BeginRun(ctx, t.row, how)
+	t.row.SessionState, t.earlier = begun.State, begun.History
 	return err
 }
 
@@ -277,7 +283,6 @@ func (r *Runner) begin(in Input, status string) (*turn, error) {
 	row := store.Run{
 		RunID: r.newID(), Owner: in.Owner, SessionID: cmp.Or(in.SessionID, r.newID().String()), AgentID: agent.ID, AgentName: agent.Name,
 		Status: status, Input: in.Message, SessionState: in.State, Metadata: in.Metadata, Streamed: in.Streamed, Attempt: 1,
-		Request: in.Request,
 	}
 	caller, err := wire.Marshal(in.Caller)
 	if err != nil {

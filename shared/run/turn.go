@@ -17,13 +17,14 @@ import (
 
 // turn is one run in progress: what was said so far, and what it cost.
 type turn struct {
-	r     *Runner
-	agent Agent
-	about model.Description
-	row   store.Run
-	files []wire.File
-	start time.Time
-	spent time.Duration // before this leg, of a run that was continued
+	r       *Runner
+	agent   Agent
+	about   model.Description
+	row     store.Run
+	files   []wire.File
+	earlier []json.RawMessage // what was said in earlier runs; nil: not read yet
+	start   time.Time
+	spent   time.Duration // before this leg, of a run that was continued
 
 	continued bool
 

@@ -26,13 +26,13 @@ func (r *Repeated) Error() string { return "the request began run " + r.Run.RunI
 
 // repeats finds out what a key that is taken means for a run that can't begin.
 // It is nil for any other error.
-func (db *DB) repeats(ctx context.Context, r Run, err error) error {
+func (db *DB) repeats(ctx context.Context, r Run, q Request, err error) error {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok || pg.ConstraintName != "runs_idempotency" {
 		return nil
 	}
 	var digest []byte
-	args := pgx.NamedArgs{"owner": r.Owner, "agent_id": r.AgentID, "key": r.Request.Key}
+	args := pgx.NamedArgs{"owner": r.Owner, "agent_id": r.AgentID, "key": q.Key}
 	const where = ` FROM keyway.runs WHERE owner = @owner AND agent_id = @agent_id AND idempotency_key = @key`
 	list, err := collect[Run](ctx, db, `SELECT `+runColumns+where, args)
 	if err == nil {
@@ -45,7 +45,7 @@ func (db *DB) repeats(ctx context.Context, r Run, err error) error {
 		return e
 	case err != nil:
 		return fmt.Errorf("run of an idempotency key: %w", kindOf(err))
-	case !bytes.Equal(digest, r.Request.Digest):
+	case !bytes.Equal(digest, q.Digest):
 		return fault.Public(fault.Conflict, "Idempotency-Key was already used for another request to this agent; send the same request, or another key", nil)
 	}
 	return &Repeated{list[0]}

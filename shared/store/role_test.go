@@ -32,7 +32,7 @@ func rds(t *testing.T) (master, name string) {
 	return u.String(), name
 }
 
-func one[T any](t *testing.T, at, text string) (v T) {
+func scalar[T any](t *testing.T, at, text string) (v T) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), at)
 	if err != nil {
@@ -62,18 +62,18 @@ func TestARoleIsAdmittedAgainAndBySeveralAtOnce(t *testing.T) {
 	wg.Wait()
 	may := "SELECT pg_has_role(" + text + ", 'rds_iam', 'MEMBER') AND NOT pg_has_role(" + text + ", '" + name + "', 'MEMBER')" +
 		" AND has_table_privilege(" + text + ", 'odd.runs', 'DELETE') AND NOT has_table_privilege(" + text + ", 'odd.os', 'UPDATE')"
-	if !one[bool](t, master, may) {
+	if !scalar[bool](t, master, may) {
 		t.Error("it isn't granted what it should be")
 	}
 	// A table of a later migration, whoever runs it, and what somebody granted by hand.
 	sql(t, master, `CREATE TABLE odd.later (id int GENERATED ALWAYS AS IDENTITY, text text); GRANT TRUNCATE ON odd.later TO `+quoted+`; GRANT UPDATE ON odd.os TO `+quoted)
-	if !one[bool](t, master, "SELECT has_table_privilege("+text+", 'odd.later', 'SELECT, INSERT, UPDATE, DELETE')") {
+	if !scalar[bool](t, master, "SELECT has_table_privilege("+text+", 'odd.later', 'SELECT, INSERT, UPDATE, DELETE')") {
 		t.Error("a later table is closed to it")
 	}
 	if _, err := migrations.Run(t.Context(), target); err != nil {
 		t.Fatal(err)
 	}
-	if one[bool](t, master, "SELECT has_table_privilege("+text+", 'odd.later', 'TRUNCATE') OR has_table_privilege("+text+", 'odd.os', 'UPDATE')") {
+	if scalar[bool](t, master, "SELECT has_table_privilege("+text+", 'odd.later', 'TRUNCATE') OR has_table_privilege("+text+", 'odd.os', 'UPDATE')") {
 		t.Error("what was granted by hand is still there")
 	}
 	sql(t, master, "ALTER ROLE "+quoted+" PASSWORD 'r'") // it logs in without AWS here

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -43,7 +44,6 @@ type Run struct {
 	CancelRequested   bool
 	Caller            json.RawMessage // who was admitted to what, while it hasn't ended
 	Checkpoint        json.RawMessage // what the next attempt goes on from
-	Request           Request         `db:"-"` // that begins it; only BeginRun knows it
 }
 
 const runColumns = `run_id, owner, session_id, agent_id, agent_name, model_id, model_provider, status,
@@ -53,13 +53,26 @@ const runColumns = `run_id, owner, session_id, agent_id, agent_name, model_id, m
 // runColumnsByLength has the members of JSON objects in jsonb's order: by length.
 var runColumnsByLength = strings.NewReplacer("messages", "messages::jsonb", "tools", "tools::jsonb", "metrics", "metrics::jsonb").Replace(runColumns)
 
+// Beginning is what else there is to know of a run that starts.
+type Beginning struct {
+	Request Request
+	History int // how many earlier runs to read, as History does; 0: none
+}
+
+// Begun is what a run starts with.
+type Begun struct {
+	State   json.RawMessage // of its session
+	History []json.RawMessage
+}
+
 // BeginRun records that a run starts: the session, made when absent, and the row,
-// in one statement and so in one round trip. r.SessionState, if any, is merged
+// in one statement. What it starts with is read in the same round trip. r.SessionState, if any, is merged
 // into the session's state, which it gives back. For a request that came before the
 // error is *Repeated, or fault.Conflict when it asks for something else by the same key;
 // then nothing is written.
-func (db *DB) BeginRun(ctx context.Context, r Run) (state json.RawMessage, err error) {
-	err = db.queryRow(ctx, `
+func (db *DB) BeginRun(ctx context.Context, r Run, how Beginning) (out Begun, err error) {
+	var b pgx.Batch
+	b.Queue(db.text(`
 		WITH session AS (
 			INSERT INTO keyway.sessions AS s (owner, session_id, agent_id, name, state, created_at, updated_at)
 			VALUES (@owner, @session_id, @agent_id, left(@input, 1000), COALESCE(@state::jsonb, '{}'), @now, @now)
@@ -77,21 +90,43 @@ func (db *DB) BeginRun(ctx context.Context, r Run) (state json.RawMessage, err e
 			@status, @attempt, @caller, @lease_until, @background, @streamed, @input, @files, @metadata, state, @now,
 			NULLIF(@key, ''), @digest
 		FROM session
-		RETURNING session_state`,
+		RETURNING session_state`),
 		pgx.NamedArgs{
 			"run_id": r.RunID, "owner": r.Owner, "session_id": r.SessionID, "agent_id": r.AgentID, "agent_name": r.AgentName,
 			"model_id": r.ModelID, "model_provider": r.ModelProvider, "status": r.Status, "background": r.Background, "streamed": r.Streamed,
 			"input": r.Input, "files": r.Files, "metadata": r.Metadata, "state": r.SessionState,
 			"now": r.CreatedAt, "lease_until": r.CreatedAt.Add(Lease), "attempt": r.Attempt, "caller": r.Caller,
-			"key": r.Request.Key, "digest": r.Request.Digest,
-		}).Scan(&state)
-	if before := db.repeats(ctx, r, err); before != nil {
-		return nil, before
+			"key": how.Request.Key, "digest": how.Request.Digest,
+		})
+	if how.History > 0 {
+		b.Queue(db.text(history), earlier(r.Owner, r.SessionID, r.AgentID, how.History))
+	}
+	answers := db.pool.SendBatch(ctx, &b)
+	err = answers.QueryRow().Scan(&out.State)
+	if err == nil && how.History > 0 {
+		rows, _ := answers.Query() // CollectRows gives its error
+		out.History, err = pgx.CollectRows(rows, pgx.RowTo[json.RawMessage])
+	}
+	err = cmp.Or(err, answers.Close())
+	if before := db.repeats(ctx, r, how.Request, err); before != nil {
+		return Begun{}, before
 	}
 	if err != nil {
-		return nil, fmt.Errorf("begin run %s: %w", r.RunID, kindOf(err))
+		return Begun{}, fmt.Errorf("begin run %s: %w", r.RunID, kindOf(err))
 	}
-	return state, nil
+	return out, nil
+}
+
+// history reads what an agent said and heard in its last completed runs of a session.
+const history = `
+	SELECT messages FROM (
+		SELECT seq, messages FROM keyway.runs
+		WHERE owner = @owner AND session_id = @session_id AND agent_id = @agent_id AND status = 'COMPLETED'
+		ORDER BY seq DESC LIMIT @limit
+	) AS latest ORDER BY seq`
+
+func earlier(owner, sessionID, agentID string, limit int) pgx.NamedArgs {
+	return pgx.NamedArgs{"owner": owner, "session_id": sessionID, "agent_id": agentID, "limit": limit}
 }
 
 // ContinueRun takes a PAUSED run over; taken is false when it isn't paused (any
@@ -171,13 +206,7 @@ func (db *DB) FinishRun(ctx context.Context, r Run, e Events, u Usage, now time.
 // History reads what the agent said and heard in its last completed runs of this
 // session, at most limit of them and no other row: their messages, oldest first.
 func (db *DB) History(ctx context.Context, owner, sessionID, agentID string, limit int) ([]json.RawMessage, error) {
-	rows, err := db.pool.Query(ctx, db.text(`
-		SELECT messages FROM (
-			SELECT seq, messages FROM keyway.runs
-			WHERE owner = @owner AND session_id = @session_id AND agent_id = @agent_id AND status = 'COMPLETED'
-			ORDER BY seq DESC LIMIT @limit
-		) AS latest ORDER BY seq`),
-		pgx.NamedArgs{"owner": owner, "session_id": sessionID, "agent_id": agentID, "limit": limit})
+	rows, err := db.pool.Query(ctx, db.text(history), earlier(owner, sessionID, agentID, limit))
 	if err != nil {
 		return nil, fmt.Errorf("history of session %q: %w", sessionID, kindOf(err))
 	}

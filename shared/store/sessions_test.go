@@ -153,11 +153,7 @@ func TestManySessionsAreDeletedTogetherOrNotAtAll(t *testing.T) {
 func TestASessionTakesEverythingWithIt(t *testing.T) {
 	t.Parallel()
 	url := storetest.URL(t)
-	db, err := store.Open(store.Options{URL: url, Schema: storetest.Schema})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
+	db := storetest.Open(t, store.Options{URL: url})
 	r := begin(t, db, "ann", "s", 0)
 	if err := db.AddEvents(t.Context(), []store.Events{{RunID: r.RunID, Count: 1, Frames: "a\n\n"}}); err != nil {
 		t.Fatal(err)
@@ -174,8 +170,8 @@ func TestARunMergesItsStateIntoTheSessions(t *testing.T) {
 	db := storetest.New(t)
 	create(t, db, store.Session{Owner: "ann", SessionID: "s", State: json.RawMessage(`{"a":1,"b":{"x":1}}`)})
 	r := store.Run{Status: "RUNNING", RunID: uuid.New(), Owner: "ann", SessionID: "s", AgentID: "a", Input: "hi", CreatedAt: day, SessionState: json.RawMessage(`{"b":2,"c":3}`)}
-	if got, err := db.BeginRun(t.Context(), r); err != nil || string(got) != `{"a": 1, "b": 2, "c": 3}` {
-		t.Errorf("%s %v", got, err)
+	if got, err := db.BeginRun(t.Context(), r, store.Beginning{}); err != nil || string(got.State) != `{"a": 1, "b": 2, "c": 3}` {
+		t.Errorf("%+v %v", got, err)
 	}
 	if s := session(t, db, ann, "s"); string(s.State) != `{"a": 1, "b": 2, "c": 3}` || *s.Name != "hi" || *s.AgentID != "a" {
 		t.Errorf("%+v", s)
@@ -185,16 +181,12 @@ func TestARunMergesItsStateIntoTheSessions(t *testing.T) {
 func TestWhatIsTooLargeForTheDatabaseIsTheCallersFault(t *testing.T) {
 	t.Parallel()
 	url := storetest.URL(t)
-	db, err := store.Open(store.Options{URL: url, Schema: storetest.Schema})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
+	db := storetest.Open(t, store.Options{URL: url})
 	// PostgreSQL's own words for a state that has grown past 256 MB.
 	sql(t, url, `CREATE FUNCTION keyway.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 			RAISE EXCEPTION 'total size of jsonb object elements exceeds the maximum' USING ERRCODE = 'program_limit_exceeded'; END $$;
 		CREATE TRIGGER refuse BEFORE INSERT ON keyway.sessions FOR EACH ROW EXECUTE FUNCTION keyway.refuse()`)
-	err = db.CreateSession(t.Context(), store.Session{Owner: "ann", SessionID: "s", SessionType: "agent", CreatedAt: day})
+	err := db.CreateSession(t.Context(), store.Session{Owner: "ann", SessionID: "s", SessionType: "agent", CreatedAt: day})
 	if !errors.Is(err, fault.TooLarge) || strings.Contains(fault.Detail(err), "jsonb") {
 		t.Errorf("%v, shown as %q", err, fault.Detail(err))
 	}

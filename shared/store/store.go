@@ -18,6 +18,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -51,6 +52,10 @@ type Options struct {
 	// Secure may change how a connection is secured, or refuse it, before there is a
 	// password; nil: as the URL says.
 	Secure func(*pgx.ConnConfig) error
+	// Unnamed sends each statement anew, in one round trip, and leaves nothing of it with
+	// the connection, which a proxy may then give to somebody else between two statements.
+	// Otherwise a statement is prepared when a connection first needs it, and kept.
+	Unnamed bool
 }
 
 // Open prepares a pool; it doesn't connect yet. A URL that can't be read is
@@ -64,7 +69,7 @@ func Open(o Options) (*DB, error) {
 		c.MaxConns = o.MaxConns
 	}
 	c.MaxConnIdleTime = 5 * time.Minute
-	c.BeforeConnect = o.beforeConnect
+	c.BeforeConnect, c.AfterConnect = o.beforeConnect, knowLists
 	asleep(c)
 	pool, err := pgxpool.NewWithConfig(context.Background(), c)
 	if err != nil {
@@ -74,6 +79,13 @@ func Open(o Options) (*DB, error) {
 }
 
 var errURL = fault.Public(fault.Invalid, "the database URL can't be read; it looks like postgres://user:password@host:5432/database", nil)
+
+// knowLists tells pgx what a list of ids is. Where statements are not prepared, it
+// has nothing but the Go type to go by.
+func knowLists(_ context.Context, conn *pgx.Conn) error {
+	conn.TypeMap().RegisterDefaultPgType([]uuid.UUID(nil), "_uuid")
+	return nil
+}
 
 // beforeConnect finds out where to and how, if the URL doesn't say.
 func (o Options) beforeConnect(ctx context.Context, c *pgx.ConnConfig) error {
@@ -93,6 +105,9 @@ func (o Options) beforeConnect(ctx context.Context, c *pgx.ConnConfig) error {
 			return err
 		}
 	}
+	if o.Unnamed {
+		c.DefaultQueryExecMode = pgx.QueryExecModeExec // the extended protocol, with arguments apart from the text
+	}
 	if o.Password == nil {
 		return nil
 	}
@@ -103,16 +118,16 @@ func (o Options) beforeConnect(ctx context.Context, c *pgx.ConnConfig) error {
 
 // asleep makes the pool try a connection before its use when the process may have
 // been frozen meanwhile. The pool itself goes by a clock that stands still with the
-// process; the time of day doesn't.
+// process; the time of day doesn't. It counts from the beginning of the last use: to note
+// the end (AfterRelease), the pool would give the connection back a moment later, and the
+// next query would open a second one.
 func asleep(c *pgxpool.Config) {
 	const used = "keyway.used"
-	c.AfterRelease = func(conn *pgx.Conn) bool {
-		conn.PgConn().CustomData()[used] = time.Now().Round(0)
-		return true
-	}
 	c.ShouldPing = func(_ context.Context, p pgxpool.ShouldPingParams) bool {
-		last, ok := p.Conn.PgConn().CustomData()[used].(time.Time)
-		return ok && time.Now().Round(0).Sub(last).Abs() > time.Second // a clock may be set back
+		now, kept := time.Now().Round(0), p.Conn.PgConn().CustomData()
+		last, ok := kept[used].(time.Time)
+		kept[used] = now
+		return ok && now.Sub(last).Abs() > time.Second // a clock may be set back
 	}
 	c.PingTimeout = 2 * time.Second // nobody may be there to say that a connection is gone
 }

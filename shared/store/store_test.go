@@ -37,7 +37,7 @@ func begin(t *testing.T, db *store.DB, owner, session string, n int) store.Run {
 		RunID: uuid.New(), Owner: owner, SessionID: session, AgentID: "a", AgentName: "A", ModelID: "m", ModelProvider: "P",
 		Input: fmt.Sprintf("message %d", n), CreatedAt: day.Add(time.Duration(n) * time.Minute),
 	}
-	if _, err := db.BeginRun(t.Context(), r); err != nil {
+	if _, err := db.BeginRun(t.Context(), r, store.Beginning{}); err != nil {
 		t.Fatal(err)
 	}
 	return r
@@ -296,16 +296,12 @@ func TestWhatCantBeAnIDDoesNotExist(t *testing.T) {
 func TestDatabaseFailuresHaveAKindAndHideTheirText(t *testing.T) {
 	t.Parallel()
 	url := storetest.URL(t)
-	db, err := store.Open(store.Options{URL: url, Schema: storetest.Schema})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
+	db := storetest.Open(t, store.Options{URL: url})
 	sql(t, url, `CREATE FUNCTION keyway.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'disk of db-7 is full'; END $$;
 		CREATE TRIGGER refuse BEFORE UPDATE ON keyway.runs FOR EACH ROW EXECUTE FUNCTION keyway.refuse()`)
 	r := begin(t, db, "ann", "s", 0)
 	r.Status, r.Metrics = "COMPLETED", json.RawMessage("{}")
-	err = db.FinishRun(t.Context(), r, store.Events{}, store.Usage{ModelID: "m", Total: 1}, day)
+	err := db.FinishRun(t.Context(), r, store.Events{}, store.Usage{ModelID: "m", Total: 1}, day)
 	if !errors.Is(err, fault.Internal) || strings.Contains(fault.Detail(err), "db-7") || !strings.Contains(err.Error(), "db-7") {
 		t.Errorf("%v, shown as %q", err, fault.Detail(err))
 	}
@@ -341,20 +337,12 @@ func TestAnotherSchemaIsAnotherWorld(t *testing.T) {
 	t.Parallel()
 	url := storetest.URL(t)
 	migrate(t, url, "weird_2", "os-2")
-	db, err := store.Open(store.Options{URL: url, Schema: "weird_2"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
+	db := storetest.Open(t, store.Options{URL: url, Schema: "weird_2"})
 	finish(t, db, begin(t, db, "ann", "s", 0))
 	if err := db.Check(t.Context()); err != nil {
 		t.Error(err)
 	}
-	first, err := store.Open(store.Options{URL: url, Schema: storetest.Schema})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer first.Close()
+	first := storetest.Open(t, store.Options{URL: url})
 	if _, err := first.Session(t.Context(), admin, "s", ""); !errors.Is(err, fault.NotFound) {
 		t.Errorf("the other schema's session is seen: %v", err)
 	}

@@ -24,7 +24,7 @@ func Config(without ...config.Part) (*config.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w; it is the canonical JSON of keyway.yaml, and lies beside the program: see keyway build", err)
 	}
-	cfg, faults := config.Parse(data, config.Options{Lookup: os.LookupEnv, Dir: dir, Without: without})
+	cfg, faults := config.Parse(data, config.Options{Lookup: os.LookupEnv, Dir: dir, Without: without, Platform: true})
 	if faults == nil {
 		faults = cfg.Forgeable()
 	}

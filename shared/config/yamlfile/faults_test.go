@@ -198,7 +198,7 @@ cors: {origins: ['*']}
 7:13: agents[1].tools[0]: is not a built-in tool: "hackernew"; did you mean hackernews?
 10:23: auth.algorithms[1]: is "RS265"; did you mean RS256?
 11:10: auth.keys[0]: is an HMAC secret under 32 bytes, short enough to guess; make one with: openssl rand -hex 32
-11:17: auth.keys[1]: ${UNSET} is not set or empty; set UNSET, or write $${ where a plain ${ is meant
+11:17: auth.keys[1]: ${UNSET} is not set or empty; set UNSET, or set it empty to go without this key beside another, or write $${ where a plain ${ is meant
 13:5: auth.scope_mappings["GET /nowhere"]: needs no scope at all, which would open it to every token; list a scope
 13:5: auth.scope_mappings["GET /nowhere"]: matches no route; compare with the list that keyway routes prints
 14:12: database.url: is not a PostgreSQL address; write postgresql://user:password@host:5432/database

@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -38,6 +39,7 @@ type Function struct {
 
 	t       testing.TB
 	process *os.Process
+	killed  atomic.Bool
 	events  chan invocation
 	answers chan *Answer
 }
@@ -84,6 +86,15 @@ func (f *Function) Signal(s os.Signal) {
 	}
 }
 
+// Kill ends the process in the middle of whatever it does. What it was posting breaks
+// off.
+func (f *Function) Kill() {
+	f.t.Helper()
+	f.killed.Store(true)
+	f.Signal(os.Kill)
+	<-f.Ended
+}
+
 // ServeHTTP is the Runtime API: GET …/invocation/next waits for an event, POST
 // …/invocation/{id}/response or /error answers it.
 func (f *Function) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -115,7 +126,7 @@ func (f *Function) posted(w http.ResponseWriter, r *http.Request, kind string) {
 	chunks := make(chan []byte)
 	a := &Answer{Kind: kind, Header: r.Header, Chunks: chunks, Trailer: http.Header{}, f: f}
 	f.answers <- a
-	if err := a.read(buffered.Reader, r, chunks); err != nil {
+	if err := a.read(buffered.Reader, r, chunks); err != nil && !f.killed.Load() {
 		f.t.Errorf("the body that it posts: %v", err)
 	}
 	close(chunks)
@@ -168,11 +179,23 @@ func (a *Answer) trailer(r *bufio.Reader) error {
 // beginning of what comes of it.
 func (f *Function) Invoke(event []byte, limit time.Duration) *Answer {
 	f.t.Helper()
+	f.Send(event, limit)
+	return f.Answer()
+}
+
+// Send is the first half of Invoke: it returns when the program has the event.
+func (f *Function) Send(event []byte, limit time.Duration) {
+	f.t.Helper()
 	select {
 	case f.events <- invocation{event, limit}:
 	case <-f.Ended:
 		f.t.Fatalf("it ended: %s", f.Stderr)
 	}
+}
+
+// Answer is the second half of Invoke.
+func (f *Function) Answer() *Answer {
+	f.t.Helper()
 	select {
 	case a := <-f.answers:
 		return a

@@ -38,7 +38,7 @@ func TestTheRunsThatWaitAreAQueue(t *testing.T) {
 func waiting(t *testing.T, db *store.DB, now time.Time) uuid.UUID {
 	t.Helper()
 	r := store.Run{RunID: uuid.New(), Owner: "ann", SessionID: "s", AgentID: "a", Status: "PENDING", Background: true, CreatedAt: now}
-	if _, err := db.BeginRun(t.Context(), r); err != nil {
+	if _, err := db.BeginRun(t.Context(), r, store.Beginning{}); err != nil {
 		t.Fatal(err)
 	}
 	return r.RunID

@@ -1,13 +1,9 @@
 package sqs_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
-	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -22,6 +18,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/queue"
 	"github.com/keyway-agents/keyway/shared/queue/queuetest"
 	"github.com/keyway-agents/keyway/shared/queue/sqs"
+	"github.com/keyway-agents/keyway/shared/queue/sqs/sqstest"
 )
 
 // visibility is the shortest that SQS has.
@@ -32,60 +29,17 @@ const (
 	invisible = types.QueueAttributeNameApproximateNumberOfMessagesNotVisible
 )
 
-// moto is the address of an imitation of AWS that ends with the test.
-func moto(t *testing.T) string {
-	t.Helper()
-	server := os.Getenv("KEYWAY_MOTO_SERVER")
-	if server == "" {
-		if reason := "KEYWAY_MOTO_SERVER names no moto_server; run make moto, which says what to set"; os.Getenv("CI") != "" {
-			t.Fatal(reason)
-		} else {
-			t.Skip(reason)
-		}
-	}
-	cmd := exec.CommandContext(t.Context(), server, "-H", "127.0.0.1", "-p", "0")
-	said, err := cmd.StderrPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	lines := bufio.NewScanner(said)
-	for lines.Scan() {
-		if at := regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindString(lines.Text()); at != "" {
-			go func() { // or it would block
-				for lines.Scan() {
-				}
-			}()
-			return at
-		}
-	}
-	t.Fatal("moto_server ended without an address")
-	return ""
-}
-
+// environment is a program's, to reach the server there.
 func environment(endpoint string) func(string) (string, bool) {
-	vars := map[string]string{
-		"AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "test key only", "AWS_ENDPOINT_URL": endpoint,
-	}
+	vars := sqstest.Environment(endpoint)
 	return func(name string) (string, bool) { text, ok := vars[name]; return text, ok }
-}
-
-// client is the service's own, for what a template does.
-func client(endpoint string) *awssqs.Client {
-	return awssqs.New(awssqs.Options{Region: "eu-west-1", BaseEndpoint: &endpoint, Credentials: aws.CredentialsProviderFunc(
-		func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: "AKIDEXAMPLE", SecretAccessKey: "test key only"}, nil
-		})})
 }
 
 var queues atomic.Int64
 
 func create(t *testing.T, endpoint string) string {
 	t.Helper()
-	made, err := client(endpoint).CreateQueue(t.Context(), &awssqs.CreateQueueInput{
+	made, err := sqstest.Client(endpoint).CreateQueue(t.Context(), &awssqs.CreateQueueInput{
 		QueueName:  aws.String(fmt.Sprintf("runs-%d", queues.Add(1))),
 		Attributes: map[string]string{"VisibilityTimeout": fmt.Sprint(int(visibility.Seconds()))},
 	})
@@ -106,13 +60,13 @@ func open(t *testing.T, url, endpoint string) queue.Queue {
 
 func TestSQSIsAQueue(t *testing.T) {
 	t.Parallel()
-	endpoint := moto(t)
+	endpoint := sqstest.Start(t)
 	queuetest.Run(t, func(t *testing.T) queuetest.Bench {
 		t.Helper()
 		url := create(t, endpoint)
 		return queuetest.Bench{
 			Queue: open(t, url, endpoint), Other: open(t, url, endpoint), NewID: uuid.New,
-			Late: func(ctx context.Context) { none(ctx, t, client(endpoint), url) },
+			Late: func(ctx context.Context) { none(ctx, t, sqstest.Client(endpoint), url) },
 		}
 	})
 }
@@ -134,16 +88,16 @@ func none(ctx context.Context, t *testing.T, c *awssqs.Client, url string) {
 
 func TestAMessageThatIsNoRunIsThrownAway(t *testing.T) {
 	t.Parallel()
-	endpoint := moto(t)
+	endpoint := sqstest.Start(t)
 	url := create(t, endpoint)
-	if _, err := client(endpoint).SendMessage(t.Context(), &awssqs.SendMessageInput{QueueUrl: &url, MessageBody: aws.String("hello")}); err != nil {
+	if _, err := sqstest.Client(endpoint).SendMessage(t.Context(), &awssqs.SendMessageInput{QueueUrl: &url, MessageBody: aws.String("hello")}); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := open(t, url, endpoint).Receive(t.Context(), 1); err != nil || len(got) != 0 {
 		t.Errorf("%v %v", got, err)
 	}
-	none(t.Context(), t, client(endpoint), url)
-	a, err := client(endpoint).GetQueueAttributes(t.Context(), &awssqs.GetQueueAttributesInput{QueueUrl: &url, AttributeNames: []types.QueueAttributeName{visible}})
+	none(t.Context(), t, sqstest.Client(endpoint), url)
+	a, err := sqstest.Client(endpoint).GetQueueAttributes(t.Context(), &awssqs.GetQueueAttributesInput{QueueUrl: &url, AttributeNames: []types.QueueAttributeName{visible}})
 	if err != nil || a.Attributes[string(visible)] != "0" {
 		t.Errorf("%v %v", a, err)
 	}
@@ -151,7 +105,12 @@ func TestAMessageThatIsNoRunIsThrownAway(t *testing.T) {
 
 func TestAQueueThatCannotBeAskedIsUnavailable(t *testing.T) {
 	t.Parallel()
-	q := open(t, "http://127.0.0.1:1/123456789012/runs", "http://127.0.0.1:1")
+	vars := sqstest.Environment("")
+	vars["AWS_ENDPOINT_URL"] = "http://127.0.0.1:1" // the name for all services
+	q, err := sqs.Open("http://127.0.0.1:1/123456789012/runs", func(name string) (string, bool) { text, ok := vars[name]; return text, ok })
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := q.Enqueue(t.Context(), uuid.New(), 0); !errors.Is(err, fault.Unavailable) {
 		t.Errorf("nobody listens: %v", err)
 	}

@@ -3,6 +3,7 @@
 package storetest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/url"
@@ -32,13 +33,17 @@ var (
 	failure error
 	number  atomic.Int64
 
+	opened  atomic.Bool // a store, by a test
+	unnamed bool        // how stores are opened now
+
 	// Copying files is half as slow as PostgreSQL 15's default, the log; 14 knows
 	// nothing else and no name for it.
 	strategy = " STRATEGY file_copy"
 )
 
 // Main is a package's TestMain: os.Exit(storetest.Main(m)). PostgreSQL starts
-// with the first database that a test asks for.
+// with the first database that a test asks for. Tests that open a store here run
+// twice: as a server opens it, and as a function does, store.Options.Unnamed.
 func Main(m *testing.M) int {
 	devpg.HoldIfAsked()
 	defer func() {
@@ -49,13 +54,26 @@ func Main(m *testing.M) int {
 			_ = os.RemoveAll(dir)
 		}
 	}()
-	return m.Run()
+	code := m.Run()
+	if opened.Load() {
+		unnamed = true
+		code = max(code, m.Run())
+	}
+	return code
 }
 
 // New opens a migrated database of the test's own, dropped at its end.
-func New(t testing.TB) *store.DB {
+func New(t testing.TB) *store.DB { t.Helper(); return Open(t, store.Options{URL: URL(t)}) }
+
+// Open opens a store until the test ends. Without a schema it is the one of Schema.
+func Open(t testing.TB, o store.Options) *store.DB {
 	t.Helper()
-	db, err := store.Open(store.Options{URL: URL(t), Schema: Schema})
+	opened.Store(true)
+	if o.Unnamed = unnamed; unnamed {
+		t.Log("statements have no names")
+	}
+	o.Schema = cmp.Or(o.Schema, Schema)
+	db, err := store.Open(o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,336 @@
+package functions_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/keyway-agents/keyway/shared/model/modeltest"
+	"github.com/keyway-agents/keyway/shared/queue/sqs/sqstest"
+	"github.com/keyway-agents/keyway/shared/store"
+	"github.com/keyway-agents/keyway/shared/store/storetest"
+)
+
+// The built functions on both sides of a queue that is as the template makes it.
+func TestRunsGoThroughSQS(t *testing.T) {
+	t.Parallel()
+	endpoint := sqstest.Start(t)
+	for name, test := range map[string]func(*testing.T, string){
+		"a run in the background is carried by the worker and read by its owner":     carried,
+		"a streamed run whose function died is followed while the worker carries it": followed,
+		"a run that does not fit into its function's time goes on in the worker":     handedOver,
+		"a worker that is killed loses nothing, and nothing happens twice":           killed,
+		"a worker that is killed leaves a message, so that no schedule is needed":    watched,
+		"a run that kills its workers is given up":                                   deadly,
+		"what a worker could not take three times is found by the schedule":          givenUp,
+		"a run that SQS never got is found by the schedule":                          neverQueued,
+		"a worker that can't reach SQS carries what it was given":                    cutOff,
+		"a message that is delivered twice carries its run once":                     twice,
+		"a message that names no run is acknowledged, and changes nothing":           nobodys,
+		"a run that is cancelled while it waits is not carried":                      cancelled,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, endpoint)
+		})
+	}
+}
+
+func carried(t *testing.T, endpoint string) {
+	s := newStack(t, endpoint, modeltest.Text("done"))
+	id := s.accepts()
+	s.about("ann", everything, id, "").want(t, "while it waits", 200, `"status":"PENDING"`)
+	s.hold(1, 0)
+	s.delivers(s.start("worker"), template[int](t, "WorkerFunction.Properties.Events.Waiting.Properties.BatchSize"))
+	s.hold(0, 0)
+	s.becomes(id, "COMPLETED", "done", 1, 0)
+	s.about("bob", everything, id, "").want(t, "another caller", 404, `{"detail":"Run not found"}`)
+	s.about("ann", "sessions:read", id, "").want(t, "without the scope", 403, "agents:a:run")
+	s.about("ann", everything, id, "/resume").want(t, "its events", 200, "event: replay", "Run COMPLETED with no stored events: a run submitted without streaming")
+	s.about("bob", everything, id, "/resume").want(t, "another's resume", 404, `{"detail":"Run not found"}`)
+}
+
+// streams starts a run of ann's as a stream, and reads it until it holds text.
+func (s *stack) streams(f function, text string, members ...string) {
+	s.t.Helper()
+	body, headers := form(append([]string{"message", "hello", "session_id", "s"}, members...)...)
+	a := f.Invoke(request{method: "POST", path: "/agents/a/runs", scopes: everything, headers: headers, body: body}.event(s.t), 15*time.Minute)
+	for chunk, ok := a.Next(); !strings.Contains(string(chunk), text); chunk, ok = a.Next() {
+		if !ok {
+			s.t.Fatalf("the stream ends without %s", text)
+		}
+	}
+}
+
+// A streamed run is carried by the function that streams it, in the background or not;
+// a message only watches over it until that function dies.
+func followed(t *testing.T, endpoint string) {
+	release := make(chan struct{})
+	s := newStack(t, endpoint, modeltest.Text("lost").Wait(nil), modeltest.Text("one ").Wait(release).Text("two"))
+	first := s.start("runs")
+	s.streams(first, `"content":"lost"`, "stream", "true", "background", "true")
+	s.hold(0, 0)
+	first.Kill()
+	id := s.only()
+	worker := s.start("worker")
+	s.sql(leaseOver)
+	s.looks(worker)
+	s.hold(1, 0)
+	d := s.sends(worker, 1)
+	s.asked(2)
+
+	a := s.runs.Invoke(request{method: "POST", path: "/agents/a/runs/" + id + "/resume", scopes: everything}.event(t), 15*time.Minute)
+	var told strings.Builder
+	for !strings.Contains(told.String(), `"content":"one "`) {
+		chunk, ok := a.Next()
+		if !ok {
+			t.Fatalf("the stream ends after %s", told.String())
+		}
+		told.Write(chunk)
+	}
+	close(release)
+	told.Write(a.Body())
+	if again := d.ends(); again != nil {
+		t.Errorf("%q is delivered again", again)
+	}
+	s.becomes(id, "COMPLETED", "one two", 2, 1)
+	reply{StatusCode: 200, Body: told.String()}.want(t, "who follows the worker", 200, "event: RunStarted", `"content":"two"`, "event: RunCompleted")
+	replayed := s.about("ann", everything, id, "/resume")
+	replayed.want(t, "who comes later", 200, "event: replay", `"content":"one "`, "event: RunCompleted")
+	for name, text := range map[string]string{"live": told.String(), "replayed": replayed.Body} {
+		if strings.Contains(text, "lost") || strings.Count(text, "event: RunStarted") != 1 || strings.Count(text, "event: RunCompleted") != 1 {
+			t.Errorf("%s: two attempts are spliced: %s", name, text)
+		}
+	}
+	s.hold(0, 0)
+}
+
+// leaseOver is what time does to a run whose process died.
+const leaseOver = "UPDATE keyway.runs SET lease_until = now() - interval '1 second' WHERE status = 'RUNNING'"
+
+// forgotten is what time does to a run that waits and that no message names.
+const forgotten = "UPDATE keyway.runs SET lease_until = now() - interval '11 minutes' WHERE status = 'PENDING'"
+
+// The second process, a worker, has as little time, and hands it on to a third.
+func handedOver(t *testing.T, endpoint string) {
+	s := newStack(t, endpoint, modeltest.ToolCall("no_such_tool", `{}`), modeltest.Text("done"))
+	body, headers := form("message", "hello", "session_id", "s")
+	told := s.runs.ask(request{method: "POST", path: "/agents/a/runs", scopes: everything, headers: headers, body: body, limit: patience})
+	told.want(t, "the stream", 200, "event: RunStarted", ": the run goes on")
+	if strings.Contains(told.Body, "RunError") || strings.Contains(told.Body, "RunCompleted") {
+		t.Errorf("it has an end: %s", told.Body)
+	}
+	id := s.only()
+	s.hold(1, 0)
+	worker := s.start("worker")
+	whole := s.limit
+	s.limit = patience
+	s.delivers(worker, 1)
+	s.hold(1, 0)
+	s.about("ann", everything, id, "").want(t, "between two workers", 200, `"status":"PENDING"`)
+	s.limit = whole
+	s.delivers(worker, 1)
+	s.becomes(id, "COMPLETED", "done", 3, 0)
+	replayed := s.about("ann", everything, id, "/resume")
+	for event, want := range map[string]int{"RunStarted": 1, "ModelRequestStarted": 2, "RunCompleted": 1} {
+		if n := strings.Count(replayed.Body, "event: "+event+"\n"); n != want {
+			t.Errorf("%s comes %d times, not %d: %s", event, n, want, replayed.Body)
+		}
+	}
+	if n := len(s.model.Requests()); n != 2 {
+		t.Errorf("the model was asked %d times", n)
+	}
+	s.hold(0, 0)
+}
+
+func killed(t *testing.T, endpoint string) {
+	s := newStack(t, endpoint, modeltest.Text("half").Wait(nil), modeltest.Text("done"))
+	id := s.accepts()
+	first, second := s.start("worker"), s.start("worker")
+	d := s.sends(first, 1)
+	s.asked(1)
+	s.about("ann", everything, id, "").want(t, "in the middle", 200, `"status":"RUNNING"`)
+	first.Kill()
+	s.looks(second)
+	s.hold(1, 0) // the first worker's message: the lease is not over
+	s.sql(leaseOver)
+	s.looks(second)
+	s.looks(second) // which finds nothing more
+	s.hold(2, 0)
+	s.delivers(second, 1)
+	s.becomes(id, "COMPLETED", "done", 2, 1)
+	d.isLate(d.messages[0])
+	s.delivers(second, 1) // and it is acknowledged
+	s.becomes(id, "COMPLETED", "done", 2, 1)
+	s.hold(0, 0)
+	if n := len(s.model.Requests()); n != 2 {
+		t.Errorf("the model was asked %d times", n)
+	}
+	if n := s.number("SELECT sum(total_tokens) FROM keyway.session_usage"); n != modeltest.DefaultUsage().Total {
+		t.Errorf("the session cost %d", n)
+	}
+}
+
+// leaseShort stands for a minute and a quarter: the lease is over as soon as it is
+// taken, and so is the delay of the message that comes then.
+const (
+	leaseShort = `
+		CREATE FUNCTION short() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.lease_until := now() - interval '15 seconds'; RETURN NEW; END $$;
+		CREATE TRIGGER short BEFORE UPDATE ON keyway.runs FOR EACH ROW WHEN (NEW.status = 'RUNNING') EXECUTE FUNCTION short()`
+	leaseLong = "DROP TRIGGER short ON keyway.runs"
+)
+
+func watched(t *testing.T, endpoint string) {
+	s := newStack(t, endpoint, modeltest.Text("half").Wait(nil), modeltest.Text("done"))
+	id := s.accepts()
+	s.sql(leaseShort)
+	first, second := s.start("worker"), s.start("worker")
+	d := s.sends(first, 1)
+	s.until(func() bool { return s.count(s.queue) == 2 })
+	first.Kill()
+	s.sql(leaseLong)
+	s.delivers(second, 1)
+	s.becomes(id, "COMPLETED", "done", 2, 1)
+	d.isLate(d.messages[0])
+	s.delivers(second, s.count(s.queue)) // they come too late
+	s.becomes(id, "COMPLETED", "done", 2, 1)
+	s.hold(0, 0)
+	if n := len(s.model.Requests()); n != 2 {
+		t.Errorf("the model was asked %d times", n)
+	}
+}
+
+func deadly(t *testing.T, endpoint string) {
+	s := newStack(t, endpoint, modeltest.Text("a").Wait(nil), modeltest.Text("b").Wait(nil), modeltest.Text("c").Wait(nil))
+	id := s.accepts()
+	for n := range 3 {
+		worker := s.start("worker")
+		s.sends(worker, 1)
+		s.asked(n + 1)
+		worker.Kill()
+		s.sql(leaseOver)
+		s.looks(s.start("worker"))
+	}
+	s.delivers(s.start("worker"), 1)
+	s.becomes(id, "ERROR", "The server stopped 3 times while this run was in progress; it is not tried again", 4, 3)
+}
+
+// First the database is there and refuses what taking a run needs, then it can't be
+// reached.
+func givenUp(t *testing.T, endpoint string) {
+	s := newStack(t, endpoint, modeltest.Text("done"))
+	id := s.accepts()
+	var database *gate
+	s.db, database = gated(t, s.db)
+	worker := s.start("worker")
+	s.send("no run")
+	s.sql("ALTER TABLE keyway.run_events RENAME TO gone")
+	s.delivers(worker, 2, id)
+	s.sql("ALTER TABLE keyway.gone RENAME TO run_events")
+	database.set(true)
+	for range template[int](t, "RunQueue.Properties.RedrivePolicy.maxReceiveCount") - 1 {
+		s.delivers(worker, 1, id)
+	}
+	worker.Said("schema version: The database is not available")
+	s.poll() // SQS moves what would be received once more
+	s.hold(0, 1)
+	if body := *s.receive(s.givenUp, 1)[0].Body; body != id {
+		t.Errorf("given up is %s", body)
+	}
+	database.set(false)
+	s.about("ann", everything, id, "").want(t, "it was promised", 200, `"status":"PENDING"`)
+	s.looks(worker)
+	s.hold(0, 1) // for ten minutes the queue is believed to have it
+	s.sql(forgotten)
+	s.looks(worker)
+	s.hold(1, 1)
+	s.delivers(worker, 1)
+	s.becomes(id, "COMPLETED", "done", 1, 0)
+}
+
+func neverQueued(t *testing.T, endpoint string) {
+	s := newStack(t, endpoint, modeltest.Text("done"))
+	s.runs = s.deployment.start("runs", append(s.environment, "AWS_ENDPOINT_URL_SQS=http://127.0.0.1:1")...)
+	id := s.accepts()
+	s.runs.Said("a run can't be enqueued yet")
+	s.hold(0, 0)
+	worker := s.start("worker")
+	s.sql(forgotten)
+	s.looks(worker)
+	s.delivers(worker, 1)
+	s.becomes(id, "COMPLETED", "done", 1, 0)
+}
+
+// Another run was left behind, and there is nobody whom it could tell.
+func cutOff(t *testing.T, endpoint string) {
+	s := newStack(t, endpoint, modeltest.Text("done"), modeltest.Text("late"))
+	db, err := store.Open(store.Options{URL: s.db, Schema: storetest.Schema})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	id, left := s.accepts(), s.recorded(db, "RUNNING", time.Now().Add(-time.Hour), "agents:run").String()
+	s.delivers(s.deployment.start("worker", append(s.environment, "AWS_ENDPOINT_URL_SQS=http://127.0.0.1:1")...), 1)
+	s.becomes(id, "COMPLETED", "done", 1, 0)
+	s.hold(0, 0)
+	s.sql(forgotten)
+	worker := s.start("worker")
+	s.looks(worker)
+	s.delivers(worker, 1)
+	s.becomes(left, "COMPLETED", "late", 1, 1)
+}
+
+func twice(t *testing.T, endpoint string) {
+	release := make(chan struct{})
+	s := newStack(t, endpoint, modeltest.Text("done").Wait(release), modeltest.Text("too"))
+	id := s.accepts()
+	first, second := s.start("worker"), s.start("worker")
+	d := s.sends(first, 1)
+	s.asked(1)
+	d.isLate(d.messages[0])
+	s.delivers(second, 1) // the same message; it is acknowledged and not carried
+	s.about("ann", everything, id, "").want(t, "meanwhile", 200, `"status":"RUNNING"`)
+	close(release)
+	if again := d.ends(); again != nil {
+		t.Errorf("%q is delivered again", again)
+	}
+	s.becomes(id, "COMPLETED", "done", 1, 0)
+
+	other := s.accepts() // and now all in one batch
+	s.send(other)
+	s.send(id)
+	s.delivers(second, 3)
+	s.becomes(other, "COMPLETED", "too", 1, 0)
+	s.becomes(id, "COMPLETED", "done", 1, 0)
+	if n := len(s.model.Requests()); n != 2 {
+		t.Errorf("the model was asked %d times", n)
+	}
+	s.hold(0, 0)
+}
+
+func nobodys(t *testing.T, endpoint string) {
+	s := newStack(t, endpoint) // a model that is asked fails the test
+	for _, body := range []string{uuid.NewString(), uuid.Nil.String(), "hello", `{"run_id":"` + uuid.NewString() + `"}`} {
+		s.send(body)
+	}
+	s.delivers(s.start("worker"), 4)
+	s.hold(0, 0)
+	if n := s.number("SELECT count(*) FROM keyway.runs"); n != 0 {
+		t.Errorf("there are %d runs", n)
+	}
+}
+
+func cancelled(t *testing.T, endpoint string) {
+	s := newStack(t, endpoint) // a model that is asked fails the test
+	id := s.accepts()
+	s.about("bob", everything, id, "/cancel").want(t, "another's cancel", 404, `{"detail":"Run not found"}`)
+	s.about("ann", everything, id, "").want(t, "after it", 200, `"status":"PENDING"`)
+	s.about("ann", everything, id, "/cancel").want(t, "the cancel", 200)
+	s.becomes(id, "CANCELLED", "", 1, 0)
+	s.hold(1, 0)
+	s.delivers(s.start("worker"), 1)
+	s.hold(0, 0)
+	s.becomes(id, "CANCELLED", "", 1, 0)
+}

@@ -1,0 +1,119 @@
+package wiretap_test
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/keyway-agents/keyway/shared/store/wiretap"
+)
+
+// tapped is a connection through a tap to a server that does this.
+func tapped(t *testing.T, hear func(wiretap.Message), serve func(net.Conn)) (*wiretap.Tap, net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		if conn, err := l.Accept(); err == nil {
+			serve(conn)
+			conn.Close()
+		}
+	}()
+	tap, err := wiretap.Open(t.Context(), "postgresql://ann:x@"+l.Addr().String()+"/db?sslmode=disable", hear)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(tap.Close)
+	u, err := url.Parse(tap.URL)
+	if err != nil || u.User.String() != "ann:x" || u.RequestURI() != "/db?sslmode=disable" {
+		t.Fatalf("the address is %s, %v", tap.URL, err)
+	}
+	conn, err := net.Dial("tcp", u.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return tap, conn
+}
+
+func TestWhatIsSentTogetherIsOneRoundTripAndAGoodbyeNone(t *testing.T) {
+	t.Parallel()
+	tap, conn := tapped(t, nil, func(conn net.Conn) { // answers each line that ends with a question mark
+		for s := bufio.NewScanner(conn); s.Scan(); {
+			if strings.HasSuffix(s.Text(), "?") {
+				_, _ = io.WriteString(conn, "yes\n")
+			}
+		}
+	})
+	answers := bufio.NewReader(conn)
+	for _, question := range []string{"one?\n", "a part\nand its end?\n", "three?\n"} {
+		if _, err := io.WriteString(conn, question); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := answers.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, _ = io.WriteString(conn, "goodbye\n")
+	conn.Close()
+	if tap.Trips.Load() != 3 || tap.Opened.Load() != 1 {
+		t.Errorf("%d round trips over %d connections", tap.Trips.Load(), tap.Opened.Load())
+	}
+}
+
+func TestMessagesAreToldHoweverTheyArrive(t *testing.T) {
+	t.Parallel()
+	var sent []byte
+	for _, m := range []pgproto3.FrontendMessage{
+		&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{"user": "ann"}},
+		&pgproto3.Parse{Name: "stmt", Query: "SELECT $1"},
+		&pgproto3.Bind{DestinationPortal: "portal", PreparedStatement: "stmt", Parameters: [][]byte{{0, 1, 0}}},
+		&pgproto3.Describe{ObjectType: 'S', Name: "stmt"},
+		&pgproto3.Describe{ObjectType: 'P', Name: "portal"},
+		&pgproto3.Execute{Portal: "portal"},
+		&pgproto3.Sync{},
+		&pgproto3.Close{ObjectType: 'S', Name: "stmt"},
+		&pgproto3.Query{String: "SELECT 1"},
+		&pgproto3.Terminate{},
+	} {
+		var err error
+		if sent, err = m.Encode(sent); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []wiretap.Message{
+		{Text: "user=ann"}, {Kind: 'P', Name: "stmt", Text: "SELECT $1"}, {Kind: 'B', Name: "stmt"}, {Kind: 'D', Name: "stmt"}, {Kind: 'D'},
+		{Kind: 'E'}, {Kind: 'S'}, {Kind: 'C', Name: "stmt"}, {Kind: 'Q', Text: "SELECT 1"}, {Kind: 'X'},
+	}
+	for name, size := range map[string]int{"byte by byte": 1, "in pieces": 7, "all together": len(sent)} {
+		said := make(chan wiretap.Message, len(want))
+		_, conn := tapped(t, func(m wiretap.Message) { said <- m }, func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) })
+		for rest := sent; len(rest) > 0; rest = rest[min(size, len(rest)):] {
+			if _, err := conn.Write(rest[:min(size, len(rest))]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var got []wiretap.Message
+		for range want {
+			select {
+			case m := <-said:
+				got = append(got, m)
+			case <-time.After(10 * time.Second):
+				t.Fatalf("%s: only %+v", name, got)
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
