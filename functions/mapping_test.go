@@ -303,7 +303,7 @@ func (s *stack) until(so func() bool) {
 }
 
 // sql changes the database behind everybody's back.
-func (s *stack) sql(statement string) { s.t.Helper(); execute(s.t, s.db, statement) }
+func (s *stack) sql(statement string) { s.t.Helper(); execute(s.t, s.owner, statement) }
 
 // number is what the database answers to a query.
 func (s *stack) number(query string) (n int) {
