@@ -186,21 +186,31 @@ func TestAContinuedRunIsHandedOverWithItsDecision(t *testing.T) {
 func TestAServerThatStopsHandsItsRunsOver(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, hangs(nil, "so far"))
-	id := begun(t, b, run.Input{Message: "hi", Streamed: true})
-	if n := b.runner.HandOver(); n != 1 {
-		t.Errorf("%d runs", n)
+	var list []run.Event
+	var over *wire.Accepted
+	for e, err := range b.runner.Run(t.Context(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi", Streamed: true}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if over = e.HandedOver; over != nil {
+			continue
+		}
+		if list = append(list, e); e.Name() == "RunContent" {
+			if n := b.runner.HandOver(); n != 1 {
+				t.Errorf("%d runs", n)
+			}
+		}
 	}
-	if err := b.runner.Wait(short(t)); err != nil {
-		t.Fatal(err)
+	if err := b.runner.Wait(t.Context()); err != nil || over == nil {
+		t.Fatal(err, names(list))
 	}
-	if r := b.row(id); r.Status != "PENDING" && r.Attempt == 1 { // its worker may have it again by now
+	if r := b.row(over.RunID); r.Status != "PENDING" || r.Attempt != 1 {
 		t.Errorf("%+v", r)
 	}
-	await(t, func() bool { return len(b.model.requests()) == 2 })
-	if r := b.row(id); r.Losses != 0 || r.Attempt != 2 {
+	second := b.again(t, agentOnly, says("done"))
+	if r := b.take(second.runner, over.RunID); r.Status != "COMPLETED" || *r.Content != "done" || r.Losses != 0 || r.Attempt != 2 {
 		t.Errorf("%+v", r)
 	}
-	b.wantCancel(b.runner, ann, id, true)
 }
 
 func TestALimitCountsTheTimeInEveryProcess(t *testing.T) {

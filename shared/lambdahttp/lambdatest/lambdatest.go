@@ -74,7 +74,11 @@ func Start(t testing.TB, program string, env ...string) *Function {
 	}
 	f.process = cmd.Process
 	go func() { _ = cmd.Wait(); close(f.Ended) }()
-	t.Cleanup(func() { _ = cmd.Process.Kill(); <-f.Ended })
+	t.Cleanup(func() { // nobody may have wanted the rest of an answer
+		f.killed.Store(true)
+		_ = cmd.Process.Kill()
+		<-f.Ended
+	})
 	return f
 }
 

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/gofrs/flock"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -147,6 +148,8 @@ func TestAnOrphanedServerIsReplaced(t *testing.T) {
 			if killPostmaster {
 				must(t, syscall.Kill(postmaster, syscall.SIGKILL))
 			}
+			lock := flock.New(filepath.Join(p.Dir, "lock"))
+			must(t, errors.Join(lock.Lock(), lock.Unlock())) // the holder lives until it is free
 			s := start(t, dir)
 			wantWords(t, s.URL, "word")
 			if s.Shared || postmasterOf(t, s.Dir) == postmaster {
