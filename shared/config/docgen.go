@@ -36,10 +36,8 @@ empty is a fault when serving. With ` + "`--dev`" + ` the value counts as not wr
 A function asks only for the variables of what it acts on. Besides ` + "`DATABASE_URL`" + `, ` + "`DATABASE_SECRET`" + ` may name the secret that
 holds the database's address (read anew for each connection), and ` + "`DATABASE_IAM=true`" + ` makes AWS's token of the function's role the password.
 
-**Not served yet.** This page and the schema already describe ` + "`tools`, `limits`, `update_memory_on_run`" + `
-and the providers besides ` + "`openai`, `openai-responses`, `bedrock`" + ` and
-` + "`demo`" + `. A file that uses one of them is refused, at its line, so that nobody
-relies on what isn't there.
+**Not served yet.** This page and the schema already describe ` + "`limits` and `update_memory_on_run`" + `.
+A file that uses one of them is refused, at its line, so that nobody relies on what isn't there.
 
 **Durations** have a unit: ` + "`10s`, `1h30m`" + `. **YAML anchors**, aliases and merge keys work; tags and several documents in one
 file do not.

@@ -38,6 +38,7 @@ func Describe(provider, id string) Description {
 	d := map[string]Description{
 		"openai":           {Name: "OpenAIChat", Provider: "OpenAI", Family: "OpenAI Chat"},
 		"openai-responses": {Name: "OpenAIResponses", Provider: "OpenAI", Family: "OpenAI Responses"},
+		"anthropic":        {Name: "Claude", Provider: "Anthropic", Family: "Anthropic"},
 		"bedrock":          {Name: "AwsBedrock", Provider: "AwsBedrock", Family: "AwsBedrock"},
 		"demo":             {Name: "Demo", Provider: "Demo", Family: "Demo"},
 	}[provider]
