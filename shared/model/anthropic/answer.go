@@ -91,11 +91,10 @@ const (
 	maxBlocks = 3 * maxCalls
 )
 
-// block finds the block of an index.
+// block finds the block of an index, or begins one of that kind.
 func (a *answer) block(index int, kind string) *block {
 	for _, b := range slices.Backward(a.blocks) {
 		if b.index == index {
-			b.kind = cmp.Or(b.kind, kind)
 			return b
 		}
 	}
