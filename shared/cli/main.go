@@ -19,7 +19,6 @@ import (
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/config/yamlfile"
-	"github.com/keyway-agents/keyway/shared/model/vendors"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/store/devpg"
@@ -177,9 +176,6 @@ func notServed(cfg *config.Config) (faults []config.Fault) {
 	}
 	for i, a := range cfg.Agents {
 		at := config.Element("agents", i)
-		if a.Model.Provider != "" && !vendors.Speaks(a.Model.Provider) {
-			fault(vendors.Known, at, "model")
-		}
 		if a.Model.Provider == "bedrock" && a.Model.APIKey != "" {
 			faults = append(faults, config.Fault{
 				Path: at + ".model.api_key", Text: "is not for bedrock, which signs with the AWS credentials of the environment", Remedy: "leave it out",

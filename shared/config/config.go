@@ -132,7 +132,7 @@ type Agent struct {
 
 // Model names one model of one provider.
 type Model struct {
-	Provider    string   `json:"provider" required:"true" enum:"openai,openai-responses,anthropic,bedrock,demo" example:"openai" doc:"Who serves the model. openai is the chat API, openai-responses the Responses API, bedrock Amazon Bedrock, with AWS_REGION and the AWS credentials of the environment. demo works offline and says so in every answer."`
+	Provider    string   `json:"provider" required:"true" enum:"openai,openai-responses,anthropic,bedrock,demo" example:"openai" doc:"Who serves the model. openai is the chat API, openai-responses the Responses API, anthropic Claude by Anthropic's Messages API, bedrock Amazon Bedrock, with AWS_REGION and the AWS credentials of the environment. demo works offline and says so in every answer."`
 	ID          string   `json:"id" required:"true" min:"1" example:"gpt-4o" doc:"The provider's name of the model."`
 	BaseURL     URL      `json:"base_url" absent:"the provider's own, or its usual variable" example:"http://localhost:11434/v1" doc:"Another address that speaks the provider's API."`
 	APIKey      Secret   `json:"api_key" absent:"the provider's usual variable" example:"${OPENAI_API_KEY}" doc:"The provider's key; bedrock takes none. Its variable may be unset; with --dev the demo model answers then."`

@@ -38,10 +38,8 @@ holds the database's address (read anew for each connection), and ` + "`DATABASE
 the address then says ` + "`sslmode=verify-full`" + `.
 With ` + "`DATABASE_ROLE`" + ` the migrate function, and ` + "`keyway migrate`" + `, let a role of that name read and write rows, and make it where it is missing.
 
-**Not served yet.** This page and the schema already describe ` + "`tools`, `limits`, `update_memory_on_run`" + `
-and the providers besides ` + "`openai`, `openai-responses`, `bedrock`" + ` and
-` + "`demo`" + `. A file that uses one of them is refused, at its line, so that nobody
-relies on what isn't there.
+**Not served yet.** This page and the schema already describe ` + "`limits` and `update_memory_on_run`" + `.
+A file that uses one of them is refused, at its line, so that nobody relies on what isn't there.
 
 **Durations** have a unit: ` + "`10s`, `1h30m`" + `. **YAML anchors**, aliases and merge keys work; tags and several documents in one
 file do not.

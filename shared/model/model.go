@@ -3,6 +3,7 @@
 package model
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"iter"
@@ -37,6 +38,7 @@ func Describe(provider, id string) Description {
 	d := map[string]Description{
 		"openai":           {Name: "OpenAIChat", Provider: "OpenAI", Family: "OpenAI Chat"},
 		"openai-responses": {Name: "OpenAIResponses", Provider: "OpenAI", Family: "OpenAI Responses"},
+		"anthropic":        {Name: "Claude", Provider: "Anthropic", Family: "Anthropic"},
 		"bedrock":          {Name: "AwsBedrock", Provider: "AwsBedrock", Family: "AwsBedrock"},
 		"demo":             {Name: "Demo", Provider: "Demo", Family: "Demo"},
 	}[provider]
@@ -73,6 +75,17 @@ type ToolCall struct {
 	ID        string
 	Name      string
 	Arguments string
+}
+
+// Object is the arguments for a vendor who takes a JSON object back. A model writes
+// what it likes; what is none is shown to it as {}, beside the tool's complaint about
+// it.
+func (c ToolCall) Object() json.RawMessage {
+	text := bytes.TrimSpace([]byte(c.Arguments))
+	if !bytes.HasPrefix(text, []byte("{")) || !json.Valid(text) {
+		return json.RawMessage("{}")
+	}
+	return text
 }
 
 // ToolSpec offers a tool to the model. Parameters is a JSON Schema object.

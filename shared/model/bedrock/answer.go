@@ -9,12 +9,13 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/model/names"
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
 // answer collects one answer from its pieces.
 type answer struct {
-	tools  *names
+	tools  *names.Fitted
 	calls  []toolCall
 	held   int // bytes of all calls
 	spoken bool
@@ -28,11 +29,8 @@ type toolCall struct {
 	arguments []byte
 }
 
-// maxCalls and maxEvent bound what one answer may hold in memory.
-const (
-	maxCalls = 128
-	maxEvent = 10 << 20
-)
+// maxCalls, and upstream.MaxEvent, bound what one answer may hold in memory.
+const maxCalls = 128
 
 // call finds the call that is written in a content block.
 func (a *answer) call(block int32) *toolCall {
@@ -57,7 +55,7 @@ func (a *answer) addArguments(block int32, piece string) error {
 }
 
 func (a *answer) hold(n int) error {
-	if a.held += n; a.held > maxEvent || len(a.calls) > maxCalls {
+	if a.held += n; a.held > upstream.MaxEvent || len(a.calls) > maxCalls {
 		return fault.Public(fault.Upstream, upstream.TooLong, errors.New("bedrock: tool calls without end"))
 	}
 	return nil
@@ -85,7 +83,7 @@ func (a *answer) end() (*model.End, error) {
 	}
 	slices.SortStableFunc(a.calls, func(x, y toolCall) int { return cmp.Compare(x.block, y.block) })
 	for _, c := range a.calls {
-		e.ToolCalls = append(e.ToolCalls, model.ToolCall{ID: c.id, Name: a.tools.own(c.name), Arguments: string(c.arguments)})
+		e.ToolCalls = append(e.ToolCalls, model.ToolCall{ID: c.id, Name: a.tools.Own(c.name), Arguments: string(c.arguments)})
 	}
 	return e, nil
 }

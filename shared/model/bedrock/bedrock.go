@@ -8,7 +8,6 @@ package bedrock
 import (
 	"context"
 	"iter"
-	"net"
 	"net/http"
 	"time"
 
@@ -63,7 +62,7 @@ func waitIsTheCallers(err error) aws.Ternary {
 }
 
 func newModel(o Options, retryer aws.Retryer) *Model {
-	client := signedOnly(o.HTTPClient, 5*time.Minute)
+	client := signedOnly(o.HTTPClient, upstream.HeaderPatience)
 	c := o.Credentials
 	options := bedrockruntime.Options{
 		Region: o.Region, Retryer: retryer, HTTPClient: client,
@@ -84,25 +83,15 @@ func ignoreEnvironment(o *bedrockruntime.Options) {
 }
 
 // signedOnly is a client that follows no redirect: a signature is for one host, and
-// a session token must not reach another. Without a configured client it bounds
-// every step up to the first byte, but not the stream, which may rightly take
-// minutes; header is how long it waits for the answer's, and 0 is as long as the
-// request's context does.
+// a session token must not reach another. header is how long it waits for the
+// answer's where no client is configured, and 0 is as long as the request's context
+// does.
 func signedOnly(configured *http.Client, header time.Duration) *http.Client {
 	client := &http.Client{}
 	if configured != nil {
 		*client = *configured
 	} else {
-		client.Transport = &http.Transport{
-			Proxy:                 http.ProxyFromEnvironment,
-			DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
-			ForceAttemptHTTP2:     true,
-			TLSHandshakeTimeout:   10 * time.Second,
-			ResponseHeaderTimeout: header,
-			IdleConnTimeout:       90 * time.Second,
-			MaxIdleConnsPerHost:   64,
-			HTTP2:                 &http.HTTP2Config{SendPingTimeout: 30 * time.Second},
-		}
+		client.Transport = upstream.NewTransport(header)
 	}
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return client

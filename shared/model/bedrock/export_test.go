@@ -18,14 +18,5 @@ func Hasty(o Options) *Model {
 	}))
 }
 
-// Object, Fit and Public are what the package reads by itself.
-func Object(arguments string) []byte       { return object(arguments) }
+// Public is what of a vendor's text a caller may hear.
 func Public(o Options, text string) string { return o.public(text) }
-func Fit(all ...string) (fits, meant []string) {
-	n := newNames()
-	for _, name := range all {
-		fits = append(fits, n.fit(name))
-		meant = append(meant, n.own(n.fit(name)))
-	}
-	return fits, meant
-}

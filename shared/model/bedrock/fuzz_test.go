@@ -1,10 +1,8 @@
 package bedrock_test
 
 import (
-	"encoding/json"
 	"io"
 	"net/http"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -47,33 +45,6 @@ func FuzzAnswer(f *testing.F) {
 		}
 		if a.End != nil && a.End.FinishReason == "" {
 			t.Errorf("%+v", a.End)
-		}
-	})
-}
-
-var pattern = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
-
-// Names of any kind fit, stay apart and are found again; arguments of any kind are
-// an object.
-func FuzzRequest(f *testing.F) {
-	f.Add("a.b", "a/b", "a_b_2", `{"a":1}`)
-	f.Add("", "_", "\xff", "{")
-	f.Fuzz(func(t *testing.T, one, two, three, arguments string) {
-		all := []string{one, two, three}
-		fits, meant := bedrock.Fit(all...)
-		for i, fit := range fits {
-			if !pattern.MatchString(fit) || meant[i] != all[i] && all[i] != "" {
-				t.Errorf("%q fits as %q, which means %q", all[i], fit, meant[i])
-			}
-			for j := range i {
-				if (fits[j] == fit) != (all[j] == all[i]) {
-					t.Errorf("%q and %q are %q and %q", all[j], all[i], fits[j], fit)
-				}
-			}
-		}
-		var m map[string]json.RawMessage
-		if err := json.Unmarshal(bedrock.Object(arguments), &m); err != nil || m == nil {
-			t.Errorf("%q becomes %s: %v", arguments, bedrock.Object(arguments), err)
 		}
 	})
 }

@@ -27,7 +27,7 @@ func ownProtocol(o *bedrockruntime.Options) { o.Protocol = protocol{restjson1.Ne
 
 // DeserializeEventMessage reads one event.
 func (p protocol) DeserializeEventMessage(schema *smithy.Schema, registry *smithy.TypeRegistry, body io.Reader) (smithy.Deserializable, error) {
-	return p.Protocol.DeserializeEventMessage(schema, registry, &bounded{body: body, left: maxEvent})
+	return p.Protocol.DeserializeEventMessage(schema, registry, &bounded{body: body, left: upstream.MaxEvent})
 }
 
 // maxErrorBody bounds what is read of an HTTP error.
@@ -42,12 +42,12 @@ func (p protocol) DeserializeResponse(
 	if resp.StatusCode < http.StatusOK || resp.StatusCode >= http.StatusMultipleChoices {
 		resp.Body = readCloser{io.LimitReader(body, maxErrorBody), body}
 	} else if !op.IsOutputEventStream() {
-		data, err := io.ReadAll(&bounded{body: body, left: maxEvent})
+		data, err := io.ReadAll(&bounded{body: body, left: upstream.MaxEvent})
 		if err != nil {
 			return readError(err)
 		}
 		if err := json.Unmarshal(data, &json.RawMessage{}); err != nil {
-			return fault.Public(fault.Upstream, cutOrJunk(data, err), fmt.Errorf("bedrock: answer: %w", err))
+			return fault.Public(fault.Upstream, upstream.CutOrJunk(data, err), fmt.Errorf("bedrock: answer: %w", err))
 		}
 		resp.Body = readCloser{bytes.NewReader(data), body}
 	}
@@ -57,14 +57,6 @@ func (p protocol) DeserializeResponse(
 type readCloser struct {
 	io.Reader
 	io.Closer
-}
-
-// cutOrJunk tells an answer that broke off from one that never was.
-func cutOrJunk(data []byte, err error) string {
-	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok && syntax.Offset >= int64(len(data)) {
-		return upstream.CutShort
-	}
-	return upstream.NoAnswer
 }
 
 // bounded reads at most left bytes and says of a lost connection that it is lost.

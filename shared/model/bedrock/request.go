@@ -1,7 +1,6 @@
 package bedrock
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -10,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/bedrockruntime/types"
 
 	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/model/names"
 )
 
 // conversation is a request as the Converse API wants it: users and assistants in
@@ -20,12 +20,12 @@ type conversation struct {
 	tools    *types.ToolConfiguration
 	setup    *types.InferenceConfiguration
 
-	names *names // of tools
-	ids   *names // of calls
+	names *names.Fitted // of tools
+	ids   *names.Fitted // of calls
 }
 
 func (o Options) conversation(r model.Request) (*conversation, error) {
-	c := &conversation{names: newNames(), ids: newNames()}
+	c := &conversation{names: names.New(), ids: names.New()}
 	if t := o.Temperature; t != nil {
 		c.setup = &types.InferenceConfiguration{Temperature: new(float32(*t))}
 	}
@@ -48,7 +48,7 @@ func (o Options) conversation(r model.Request) (*conversation, error) {
 }
 
 func (c *conversation) tool(t model.ToolSpec) (types.Tool, error) {
-	spec := types.ToolSpecification{Name: new(c.names.fit(t.Name))}
+	spec := types.ToolSpecification{Name: new(c.names.Fit(t.Name))}
 	if strings.TrimSpace(t.Description) != "" {
 		spec.Description = &t.Description
 	}
@@ -67,7 +67,7 @@ func (c *conversation) tool(t model.ToolSpec) (types.Tool, error) {
 // API refuses a conversation that calls what isn't declared.
 func (c *conversation) formerTools(m model.Message) (tools []types.Tool) {
 	for _, call := range m.ToolCalls {
-		if c.names.knows(call.Name) {
+		if c.names.Knows(call.Name) {
 			continue
 		}
 		one, _ := c.tool(model.ToolSpec{Name: call.Name, Description: "Can not be called any more."}) // its schema is ours
@@ -94,7 +94,7 @@ func (c *conversation) add(m model.Message) {
 		}
 		for _, call := range m.ToolCalls {
 			c.say(role, &types.ContentBlockMemberToolUse{Value: types.ToolUseBlock{
-				ToolUseId: new(c.ids.fit(call.ID)), Name: new(c.names.fit(call.Name)), Input: verbatim{json: object(call.Arguments)},
+				ToolUseId: new(c.ids.Fit(call.ID)), Name: new(c.names.Fit(call.Name)), Input: verbatim{json: call.Object()},
 			}})
 		}
 	}
@@ -117,19 +117,8 @@ func (c *conversation) result(m model.Message) types.ContentBlock {
 		said = &types.ToolResultContentBlockMemberJson{Value: verbatim{json: empty}}
 	}
 	return &types.ContentBlockMemberToolResult{Value: types.ToolResultBlock{
-		ToolUseId: new(c.ids.fit(m.ToolCallID)), Content: []types.ToolResultContentBlock{said},
+		ToolUseId: new(c.ids.Fit(m.ToolCallID)), Content: []types.ToolResultContentBlock{said},
 	}}
-}
-
-// object is a call's arguments as the API takes them back, as a JSON object. A model
-// writes what it likes; what is none is shown to it as {}, beside the tool's
-// complaint about it.
-func object(arguments string) []byte {
-	text := bytes.TrimSpace([]byte(arguments))
-	if !bytes.HasPrefix(text, []byte("{")) || !json.Valid(text) {
-		return []byte("{}")
-	}
-	return text
 }
 
 // verbatim is a document that is JSON already. The SDK would have it decoded first,

@@ -220,6 +220,9 @@ func refuse(w http.ResponseWriter, s Script, r Request) {
 			w.Header().Set("X-Amzn-Errortype", exceptions[s.status]+":http://internal.amazon.com/coral/com.amazon.bedrock/")
 		}
 	}
+	if r.Path == pathMessages {
+		body = map[string]any{"type": "error", "error": map[string]any{"type": claudeErrors[s.status], "message": message}, "request_id": "req_scripted"}
+	}
 	w.WriteHeader(s.status)
 	_ = json.NewEncoder(w).Encode(body) // likewise
 }

@@ -298,3 +298,58 @@ func TestScriptsBecomeConverseStreamsByThePath(t *testing.T) {
 		t.Errorf("content type %q", kind)
 	}
 }
+
+func TestScriptsBecomeMessagesStreamsByThePath(t *testing.T) {
+	t.Parallel()
+	srv := modeltest.NewServer(t, modeltest.Text("a", "é").ToolCall("f", "{ }!").Raw("event: error\ndata: oops\n\n"))
+	resp, err := http.Post(srv.URL+"/messages", "application/json", strings.NewReader(`{"model":"m","stream":true}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const tokens = `"output_tokens_details":{"thinking_tokens":2}`
+	want := []string{
+		`message_start {"message":{"content":[],"id":"msg_1","model":"m","role":"assistant","stop_reason":null,"stop_sequence":null,"type":"message","usage":` +
+			`{"cache_creation_input_tokens":0,"cache_read_input_tokens":3,"input_tokens":10,"output_tokens":1,"service_tier":"standard"}},"type":"message_start"}`,
+		`ping {"type":"ping"}`,
+		`content_block_start {"content_block":{"text":"","type":"text"},"index":0,"type":"content_block_start"}`,
+		`content_block_delta {"delta":{"text":"a","type":"text_delta"},"index":0,"type":"content_block_delta"}`,
+		`content_block_delta {"delta":{"text":"é","type":"text_delta"},"index":0,"type":"content_block_delta"}`,
+		`content_block_stop {"index":0,"type":"content_block_stop"}`,
+		`content_block_start {"content_block":{"id":"call_1_1","input":{},"name":"f","type":"tool_use"},"index":1,"type":"content_block_start"}`,
+		`content_block_delta {"delta":{"partial_json":"","type":"input_json_delta"},"index":1,"type":"content_block_delta"}`,
+		`content_block_delta {"delta":{"partial_json":"{ }","type":"input_json_delta"},"index":1,"type":"content_block_delta"}`,
+		`content_block_delta {"delta":{"partial_json":"!","type":"input_json_delta"},"index":1,"type":"content_block_delta"}`,
+		`content_block_stop {"index":1,"type":"content_block_stop"}`,
+		`error oops`,
+		`message_delta {"delta":{"stop_reason":"tool_use","stop_sequence":null},"type":"message_delta","usage":{"output_tokens":5,` + tokens + `}}`,
+		`message_stop {"type":"message_stop"}`,
+	}
+	var got []string
+	for frame := range strings.SplitSeq(strings.TrimSpace(string(raw)), "\n\n") {
+		name, data, _ := strings.Cut(strings.TrimPrefix(frame, "event: "), "\ndata: ")
+		got = append(got, name+" "+data)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+}
+
+func TestAFailureOfMessagesIsInAnthropicsForm(t *testing.T) {
+	t.Parallel()
+	srv := modeltest.NewServer(t, modeltest.Fail(529, "Overloaded"))
+	resp, err := http.Post(srv.URL+"/messages", "application/json", strings.NewReader(`{}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	want := `{"error":{"message":"Overloaded","type":"overloaded_error"},"request_id":"req_scripted","type":"error"}` + "\n"
+	if err != nil || resp.StatusCode != 529 || string(raw) != want {
+		t.Errorf("status %d, body %s, error %v", resp.StatusCode, raw, err)
+	}
+}

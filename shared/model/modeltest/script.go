@@ -54,8 +54,8 @@ func Text(parts ...string) Script { return Script{}.Text(parts...) }
 // ToolCall starts a script with a wish to call a tool; see Script.ToolCall.
 func ToolCall(name, arguments string) Script { return Script{}.ToolCall(name, arguments) }
 
-// Fail is an HTTP error with the vendor's error body. It tells OpenAI's clients not
-// to try again, so that one Fail is one failure; undo that with
+// Fail is an HTTP error with the vendor's error body. It tells OpenAI's and
+// Anthropic's clients not to try again, so that one Fail is one failure; undo that with
 // Header("X-Should-Retry", "true"). Bedrock's type of error is that of the status,
 // or the header X-Amzn-Errortype.
 func Fail(status int, message string) Script {

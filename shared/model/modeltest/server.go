@@ -15,8 +15,9 @@ import (
 )
 
 // Server stands in for a vendor on a loopback address. It speaks the streams of
-// OpenAI's chat completions, of its Responses API and of Bedrock's Converse API, by
-// the path, over real HTTP, and does with each request what a Script says.
+// OpenAI's chat completions, of its Responses API, of Anthropic's Messages API and of
+// Bedrock's Converse API, by the path, over real HTTP, and does with each request what
+// a Script says.
 type Server struct {
 	URL string // base URL of the API, "http://127.0.0.1:PORT/v1"
 
@@ -33,7 +34,7 @@ type Server struct {
 // Request is one request as the server got it.
 type Request struct {
 	N      int         // counts from 1
-	Path   string      // "/v1/chat/completions", "/v1/responses", "/v1/model/ID/converse-stream"
+	Path   string      // "/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1/model/ID/converse-stream"
 	Header http.Header // credentials are replaced by "***"
 	Body   map[string]any
 }
@@ -98,6 +99,7 @@ const patience = 20 * time.Second
 const (
 	pathChat      = "/v1/chat/completions"
 	pathResponses = "/v1/responses"
+	pathMessages  = "/v1/messages"
 )
 
 // isConverse says whether a path is Bedrock's Converse or ConverseStream.
@@ -143,6 +145,10 @@ func (s *Server) player(w http.ResponseWriter, r Request) (contentType string, p
 		return "application/json", (&completion{out: w, flush: flush, request: r, body: converseWhole}).play
 	case r.Path == pathResponses:
 		return "text/event-stream; charset=utf-8", (&responses{out: w, flush: flush, request: r}).play
+	case r.Path == pathMessages && r.Body["stream"] == true:
+		return "text/event-stream; charset=utf-8", (&messages{out: w, flush: flush, request: r}).play
+	case r.Path == pathMessages:
+		return "application/json", (&completion{out: w, flush: flush, request: r, body: messageWhole}).play
 	case r.Body["stream"] != true:
 		return "application/json", (&completion{out: w, flush: flush, request: r, body: chatCompletion}).play
 	}
@@ -156,7 +162,7 @@ func (s *Server) choose(r Request, err error) Script {
 	case err != nil:
 		s.tb.Errorf("request %d to %s: %v", r.N, r.Path, err)
 		return Fail(http.StatusBadRequest, err.Error())
-	case r.Path != pathChat && r.Path != pathResponses && !converses:
+	case r.Path != pathChat && r.Path != pathResponses && r.Path != pathMessages && !converses:
 		return Fail(http.StatusNotFound, "no such route")
 	}
 	script, ok := s.answer(r)

@@ -1,7 +1,6 @@
 package openai
 
 import (
-	"bufio"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -16,7 +15,7 @@ import (
 type answer struct {
 	options     Options
 	contentType string
-	events      *events
+	events      *upstream.Events
 	data        json.RawMessage // Part.ProviderData
 	calls       []toolCall
 	held        int // bytes of all calls
@@ -85,7 +84,7 @@ func (a *answer) read(yield func(model.Part) bool) (*model.End, error) {
 	c, into := &head.chunk, any(&head)
 	for {
 		*c = chunk{}
-		a.events.next()
+		a.events.Next()
 		if err := decoder.Decode(into); err != nil {
 			return a.end(err)
 		}
@@ -147,7 +146,7 @@ func (a *answer) addCall(d toolDelta) error {
 	call.name += d.Function.Name
 	call.arguments = append(call.arguments, d.Function.Arguments...)
 	a.held += len(d.Function.Name) + len(d.Function.Arguments)
-	if len(a.calls) > maxCalls || a.held > maxEvent {
+	if len(a.calls) > maxCalls || a.held > upstream.MaxEvent {
 		return fault.Public(fault.Upstream, upstream.TooLong, errors.New("openai: tool calls without end"))
 	}
 	return nil
@@ -156,11 +155,10 @@ func (a *answer) addCall(d toolDelta) error {
 // end decides, once there is no further chunk, whether the answer is whole. err is
 // the decoder's.
 func (a *answer) end(err error) (*model.End, error) {
-	lost := a.events.err
-	if a.finish != "" && lost != nil && !errors.Is(lost, bufio.ErrTooLong) {
+	if a.finish != "" && a.events.Ended() {
 		return a.whole(), nil
 	}
-	return nil, a.events.brokeOff(err, a.contentType, "finish_reason")
+	return nil, a.events.BrokeOff(err, a.contentType, "finish_reason")
 }
 
 func (a *answer) whole() *model.End {

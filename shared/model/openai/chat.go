@@ -10,6 +10,7 @@ import (
 	"github.com/openai/openai-go/v3/shared"
 
 	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
 // Chat is a model behind POST /chat/completions.
@@ -44,7 +45,7 @@ func (c *Chat) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Part
 	}
 	send := func(ctx context.Context) (*http.Response, error) { return c.call(ctx, r) }
 	return c.options.stream(ctx, send, func(resp *http.Response, yield func(model.Part) bool) (model.Part, error) {
-		a := answer{options: c.options, contentType: resp.Header.Get("Content-Type"), events: newEvents(resp.Body)}
+		a := answer{options: c.options, contentType: resp.Header.Get("Content-Type"), events: upstream.NewEvents(resp.Body)}
 		end, err := a.read(yield)
 		return model.Part{End: end, ProviderData: a.data}, err
 	})

@@ -1,7 +1,6 @@
 package openai
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -11,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
-	"strings"
 
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model/upstream"
@@ -30,22 +28,6 @@ func (o Options) callError(ctx context.Context, resp *http.Response, err error) 
 		return fmt.Errorf("openai: %w", err) // never left this process: not the vendor's fault
 	}
 	return upstream.Lost(err)
-}
-
-// brokeOff says why a stream ended before its end mark. err is the decoder's.
-func (e *events) brokeOff(err error, contentType, mark string) error {
-	switch lost := e.err; {
-	case errors.Is(lost, bufio.ErrTooLong):
-		return fault.Public(fault.Upstream, upstream.TooLong, err)
-	case lost == nil: // there was more to read, but not JSON
-		return fault.Public(fault.Upstream, upstream.NoAnswer, fmt.Errorf("openai: event: %w", err))
-	case lost != io.EOF: //nolint:errorlint // a wrapped EOF is a lost connection
-		return upstream.Lost(lost)
-	case !e.any && !strings.HasPrefix(contentType, "text/event-stream"):
-		return fault.Public(fault.Upstream, upstream.NoStream, fmt.Errorf("openai: content type %q", contentType))
-	default:
-		return fault.Public(fault.Upstream, upstream.CutShort, errors.New("openai: no "+mark))
-	}
 }
 
 // statusError turns an HTTP error into a fault with the vendor's own words.

@@ -5,12 +5,12 @@
 package openai
 
 import (
-	"io"
-	"net"
 	"net/http"
 	"time"
 
 	"github.com/openai/openai-go/v3/option"
+
+	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
 // Options say which model to use and where.
@@ -32,7 +32,7 @@ const maxRetryDelay = 10 * time.Second
 func (o Options) requestOptions() []option.RequestOption {
 	client := o.HTTPClient
 	if client == nil {
-		client = newHTTPClient()
+		client = &http.Client{Transport: upstream.NewTransport(upstream.HeaderPatience)}
 	}
 	options := []option.RequestOption{
 		option.WithEnvironmentProduction(),
@@ -53,36 +53,13 @@ func (o Options) patientClient() *http.Client {
 	if o.HTTPClient != nil {
 		return o.HTTPClient
 	}
-	client := newHTTPClient()
-	client.Transport.(*http.Transport).ResponseHeaderTimeout = 0
-	return client
+	return &http.Client{Transport: upstream.NewTransport(0)}
 }
-
-// newHTTPClient bounds every step up to the first byte, but not the stream, which
-// may rightly take minutes; a peer that died is found by TCP and HTTP/2 pings.
-func newHTTPClient() *http.Client {
-	return &http.Client{Transport: &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
-		ForceAttemptHTTP2:     true,
-		TLSHandshakeTimeout:   10 * time.Second,
-		ResponseHeaderTimeout: 5 * time.Minute, // a local server may first have to load the model
-		IdleConnTimeout:       90 * time.Second,
-		MaxIdleConnsPerHost:   64,
-		HTTP2:                 &http.HTTP2Config{SendPingTimeout: 30 * time.Second},
-	}}
-}
-
-// maxErrorBody bounds the SDK, which reads the whole body of an HTTP error.
-const maxErrorBody = 64 << 10
 
 func capErrorBody(r *http.Request, next option.MiddlewareNext) (*http.Response, error) {
 	resp, err := next(r)
 	if err == nil && resp.StatusCode >= http.StatusBadRequest {
-		resp.Body = struct {
-			io.Reader
-			io.Closer
-		}{io.LimitReader(resp.Body, maxErrorBody), resp.Body}
+		upstream.CapError(resp)
 	}
 	return resp, err
 }

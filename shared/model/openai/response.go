@@ -16,7 +16,7 @@ import (
 type response struct {
 	options     Options
 	contentType string
-	events      *events
+	events      *upstream.Events
 	data        json.RawMessage // Part.ProviderData
 	items       []output
 	held        int // bytes of all items
@@ -80,9 +80,9 @@ func (a *response) read(yield func(model.Part) bool) (*model.End, error) {
 	var e responseEvent
 	for {
 		e = responseEvent{}
-		a.events.next()
+		a.events.Next()
 		if err := decoder.Decode(&e); err != nil {
-			return nil, a.events.brokeOff(err, a.contentType, "response.completed")
+			return nil, a.events.BrokeOff(err, a.contentType, "response.completed")
 		}
 		if err := a.failed(&e); err != nil {
 			return nil, err
@@ -138,7 +138,7 @@ func (a *response) name(id string) bool {
 // add keeps a finished item.
 func (a *response) add(e *responseEvent) error {
 	a.items = append(a.items, output{e.OutputIndex, e.Item})
-	if a.held += len(e.Item); len(a.items) > maxItems || a.held > maxEvent {
+	if a.held += len(e.Item); len(a.items) > maxItems || a.held > upstream.MaxEvent {
 		return fault.Public(fault.Upstream, upstream.TooLong, errors.New("openai: items without end"))
 	}
 	return nil

@@ -15,6 +15,7 @@ import (
 	"github.com/openai/openai-go/v3/responses"
 
 	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
 // Responses is a model behind POST /responses. It keeps nothing on the vendor's
@@ -46,7 +47,7 @@ func (m *Responses) Stream(ctx context.Context, r model.Request) iter.Seq2[model
 		return resp, stream.Err()
 	}
 	return m.options.stream(ctx, send, func(resp *http.Response, yield func(model.Part) bool) (model.Part, error) {
-		a := response{options: m.options, contentType: resp.Header.Get("Content-Type"), events: newEvents(resp.Body)}
+		a := response{options: m.options, contentType: resp.Header.Get("Content-Type"), events: upstream.NewEvents(resp.Body)}
 		end, err := a.read(yield)
 		return model.Part{End: end, ProviderData: a.data}, err
 	})

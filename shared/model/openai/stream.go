@@ -2,12 +2,11 @@ package openai
 
 import (
 	"context"
-	"io"
 	"iter"
 	"net/http"
-	"time"
 
 	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
 // stream is model.Model's Stream for both APIs. send asks for the answer; read
@@ -37,16 +36,7 @@ func (o Options) stream(
 			yield(model.Part{}, err)
 		default:
 			yield(last, nil)
-			drain(resp.Body, cancel)
+			upstream.Drain(resp.Body, cancel)
 		}
 	}
-}
-
-// drain reads what follows the end mark, normally just the end of the body,
-// because HTTP/1.1 re-uses only a connection that was read to its end. A vendor
-// who keeps it open instead loses it.
-func drain(body io.Reader, cancel func()) {
-	stop := time.AfterFunc(100*time.Millisecond, cancel)
-	defer stop.Stop()
-	_, _ = io.CopyN(io.Discard, body, 4096) // the answer is complete already
 }

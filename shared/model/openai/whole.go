@@ -1,11 +1,9 @@
 package openai
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 
@@ -44,16 +42,9 @@ func (c *Chat) callWhole(ctx context.Context, r model.Request) (*http.Response, 
 
 // readWhole yields the answer's text and returns its end.
 func (a *answer) readWhole(body io.Reader, yield func(model.Part) bool) (*model.End, error) {
-	data, err := io.ReadAll(io.LimitReader(body, maxEvent+1))
-	switch {
-	case len(data) > maxEvent:
-		return nil, fault.Public(fault.Upstream, upstream.TooLong, bufio.ErrTooLong)
-	case err != nil:
-		return nil, upstream.Lost(err)
-	}
 	var c completion
-	if err := json.Unmarshal(data, &c); err != nil {
-		return nil, fault.Public(fault.Upstream, cutOrJunk(data, err), fmt.Errorf("openai: completion: %w", err))
+	if err := upstream.ReadWhole(body, &c); err != nil {
+		return nil, err
 	}
 	a.data, _ = json.Marshal(c.marks) // two strings always encode
 	choice := &c.Choices[0]
@@ -74,12 +65,4 @@ func (a *answer) readWhole(body io.Reader, yield func(model.Part) bool) (*model.
 		return nil, nil
 	}
 	return a.whole(), nil
-}
-
-// cutOrJunk tells an answer that broke off from one that never was.
-func cutOrJunk(data []byte, err error) string {
-	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok && syntax.Offset >= int64(len(data)) {
-		return upstream.CutShort
-	}
-	return upstream.NoAnswer
 }

@@ -1,8 +1,9 @@
-// Package upstream is what every provider tells of a vendor that fails: the texts of
-// failures that come without one, which of the vendor's own words a caller may hear,
+// Package upstream is what every provider does alike with its vendor's server: how long
+// a connection may take, how much of an answer is read and when it broke off; the texts
+// of failures that come without one, which of the vendor's own words a caller may hear,
 // and when to ask again.
-// It knows no vendor: what is secret in their words, and which headers are theirs, is
-// handed in.
+// It knows no vendor: what an answer means, what is secret in their words, and which
+// headers are theirs, is for the providers.
 package upstream
 
 import (

@@ -4,7 +4,6 @@ package vendors
 
 import (
 	"cmp"
-	"slices"
 
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/fault"
@@ -16,16 +15,8 @@ import (
 // Lookup reads a provider's usual variables, as os.LookupEnv does.
 type Lookup func(name string) (string, bool)
 
-// Speaks reports whether Open knows the provider.
-func Speaks(provider string) bool {
-	return slices.Contains([]string{"openai", "openai-responses", "bedrock", "demo"}, provider)
-}
-
-// Known is what to use instead of a provider that Open doesn't know.
-const Known = "use openai, openai-responses, bedrock or demo"
-
 // Open makes the model that an agent names. The values of keyway.yaml win over
-// the provider's usual variables. A provider that this build doesn't speak to is
+// the provider's usual variables. A provider that isn't known is
 // fault.Invalid; a key, or what stands for one, that is missing is NoKey.
 func Open(m config.Model, env Lookup) (model.Model, error) {
 	switch m.Provider {
@@ -45,6 +36,12 @@ func Open(m config.Model, env Lookup) (model.Model, error) {
 			return openai.NewResponses(o), nil
 		}
 		return openai.NewChat(o), nil
+	case "anthropic":
+		a, err := openAnthropic(m, env)
+		if err != nil {
+			return nil, err
+		}
+		return a, nil
 	case "bedrock":
 		b, err := openBedrock(m, env)
 		if err != nil {
@@ -52,7 +49,7 @@ func Open(m config.Model, env Lookup) (model.Model, error) {
 		}
 		return b, nil
 	}
-	return nil, fault.Public(fault.Invalid, "the provider "+m.Provider+" is not part of this version; "+Known, nil)
+	return nil, fault.Public(fault.Invalid, "the provider "+m.Provider+" is unknown; use openai, openai-responses, anthropic, bedrock or demo", nil)
 }
 
 // NoKey says that a provider's API key, or what else it asks for, is nowhere to be

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -149,24 +150,37 @@ func TestTheDemoNeedsNothing(t *testing.T) {
 	}
 }
 
-func TestAProviderOfAnotherVersionIsRefused(t *testing.T) {
+func TestAnUnknownProviderIsRefused(t *testing.T) {
 	t.Parallel()
-	for _, provider := range []string{"anthropic", "Bedrock", "openai-response", "OpenAI", ""} {
+	for _, provider := range []string{"google", "Anthropic", "Bedrock", "openai-response", "OpenAI", ""} {
 		m, err := vendors.Open(config.Model{Provider: provider, ID: "m", APIKey: "sesame"}, env(nil))
-		if m != nil || !errors.Is(err, fault.Invalid) || !strings.Contains(fault.Detail(err), "use openai, openai-responses, bedrock or demo") || strings.Contains(err.Error(), "sesame") {
+		if m != nil || !errors.Is(err, fault.Invalid) || !strings.Contains(fault.Detail(err), "use openai, openai-responses, anthropic, bedrock or demo") || strings.Contains(err.Error(), "sesame") {
 			t.Errorf("%q: %v %v", provider, m, err)
 		}
 	}
 }
 
-// What Speaks says, Open does.
-func TestSpeaksKnowsWhatOpenOpens(t *testing.T) {
+// everything is an environment in which every provider finds what it needs.
+var everything = env(map[string]string{
+	"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k", "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "k", "AWS_REGION": "eu-central-1",
+})
+
+// providers are those that keyway.yaml may name.
+func providers(t *testing.T) []string {
+	t.Helper()
+	field, _ := reflect.TypeFor[config.Model]().FieldByName("Provider")
+	names := strings.Split(field.Tag.Get("enum"), ",")
+	if len(names) < 5 {
+		t.Fatalf("keyway.yaml may name %q", names)
+	}
+	return names
+}
+
+func TestWhatTheFileMayNameIsOpened(t *testing.T) {
 	t.Parallel()
-	given := env(map[string]string{"OPENAI_API_KEY": "k", "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "k", "AWS_REGION": "eu-central-1"})
-	for _, provider := range []string{"openai", "demo", "openai-responses", "anthropic", "bedrock", "Demo", ""} {
-		_, err := vendors.Open(config.Model{Provider: provider, ID: "m"}, given)
-		if vendors.Speaks(provider) != (err == nil) {
-			t.Errorf("%q is spoken to: %t, opened: %v", provider, vendors.Speaks(provider), err)
+	for _, provider := range providers(t) {
+		if m, err := vendors.Open(config.Model{Provider: provider, ID: "m"}, everything); m == nil || err != nil {
+			t.Errorf("%s: %v %v", provider, m, err)
 		}
 	}
 }
@@ -174,16 +188,12 @@ func TestSpeaksKnowsWhatOpenOpens(t *testing.T) {
 // Functions that link no vendor show the same of a model as those that run it.
 func TestModelsAreDescribedAlikeWithoutTheirVendor(t *testing.T) {
 	t.Parallel()
-	given := env(map[string]string{"OPENAI_API_KEY": "k", "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "k", "AWS_REGION": "eu-central-1"})
-	for _, provider := range []string{"openai", "openai-responses", "anthropic", "bedrock", "demo"} {
-		if !vendors.Speaks(provider) {
-			continue
-		}
-		m, err := vendors.Open(config.Model{Provider: provider, ID: "x"}, given)
+	for _, provider := range providers(t) {
+		m, err := vendors.Open(config.Model{Provider: provider, ID: "x"}, everything)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(m.Describe(), model.Describe(provider, "x")); diff != "" {
+		if diff := cmp.Diff(m.Describe(), model.Describe(provider, "x")); diff != "" || m.Describe().Provider == "" {
 			t.Errorf("%s: %s", provider, diff)
 		}
 	}

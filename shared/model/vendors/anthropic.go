@@ -1,0 +1,21 @@
+package vendors
+
+import (
+	"cmp"
+
+	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/model/anthropic"
+)
+
+// openAnthropic makes a model of Anthropic's, or of a server that speaks its API.
+func openAnthropic(m config.Model, env Lookup) (*anthropic.Model, error) {
+	o := anthropic.Options{
+		ID: m.ID, Temperature: m.Temperature,
+		BaseURL: cmp.Or(string(m.BaseURL), value(env, "ANTHROPIC_BASE_URL")),
+		APIKey:  cmp.Or(string(m.APIKey), value(env, "ANTHROPIC_API_KEY")),
+	}
+	if o.APIKey == "" && o.BaseURL == "" {
+		return nil, NoKey{Variable: "ANTHROPIC_API_KEY", Model: m.Provider + ":" + m.ID}
+	}
+	return anthropic.New(o), nil
+}
