@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -31,22 +30,23 @@ func (db *DB) repeats(ctx context.Context, r Run, q Request, err error) error {
 	if !ok || pg.ConstraintName != "runs_idempotency" {
 		return nil
 	}
-	var digest []byte
-	args := pgx.NamedArgs{"owner": r.Owner, "agent_id": r.AgentID, "key": q.Key}
-	const where = ` FROM keyway.runs WHERE owner = @owner AND agent_id = @agent_id AND idempotency_key = @key`
-	list, err := collect[Run](ctx, db, `SELECT `+runColumns+where, args)
-	if err == nil {
-		err = db.queryRow(ctx, `SELECT request_digest`+where, args).Scan(&digest)
+	type holder struct {
+		Run
+		Same bool
 	}
+	list, err := collect[holder](ctx, db, `
+		SELECT `+runColumns+`, request_digest = @digest::bytea AS same FROM keyway.runs
+		WHERE owner = @owner AND agent_id = @agent_id AND idempotency_key = @key`,
+		pgx.NamedArgs{"owner": r.Owner, "agent_id": r.AgentID, "key": q.Key, "digest": q.Digest})
 	switch {
-	case errors.Is(err, pgx.ErrNoRows) || err == nil && len(list) == 0: // it was deleted this moment
+	case err == nil && len(list) == 0: // it was deleted this moment
 		e := fault.Public(fault.Unavailable, "The run of this Idempotency-Key is being deleted, try again", nil)
 		e.RetryAfter = time.Second
 		return e
 	case err != nil:
 		return fmt.Errorf("run of an idempotency key: %w", kindOf(err))
-	case !bytes.Equal(digest, q.Digest):
+	case !list[0].Same:
 		return fault.Public(fault.Conflict, "Idempotency-Key was already used for another request to this agent; send the same request, or another key", nil)
 	}
-	return &Repeated{list[0]}
+	return &Repeated{list[0].Run}
 }

@@ -161,16 +161,19 @@ type Usage struct {
 // happens or nothing. A run that is gone (its session was deleted meanwhile), already
 // finished or another attempt's is fault.Conflict; then nothing is written. The id
 // alone finds the run: beside the owner, PostgreSQL without statistics would as soon
-// read all that the owner has.
+// read all that the owner has. The session is locked before the run, as whoever begins a
+// run or deletes a session does: the other way round they would wait for each other.
 func (db *DB) FinishRun(ctx context.Context, r Run, e Events, u Usage, now time.Time) error {
 	n, err := db.exec(ctx, `
-		WITH run AS (
+		WITH held AS (
+			SELECT owner FROM keyway.sessions WHERE owner = @owner AND session_id = @session_id FOR NO KEY UPDATE
+		), run AS (
 			UPDATE keyway.runs SET
 				status = @status, cancellation_stage = @cancellation_stage, content = @content,
 				provider_data = @provider_data, messages = @messages, tools = @tools, requirements = @requirements, metrics = @metrics,
 				lease_until = NULL, caller = NULL, checkpoint = NULL,
 				finished_at = CASE WHEN @status = 'PAUSED' THEN NULL ELSE @now::timestamptz END
-			WHERE run_id = @run_id AND status = 'RUNNING' AND attempt = @attempt
+			WHERE run_id = @run_id AND status = 'RUNNING' AND attempt = @attempt AND EXISTS (SELECT FROM held)
 			RETURNING owner, session_id
 		), usage AS (
 			INSERT INTO keyway.session_usage AS u
@@ -188,7 +191,7 @@ func (db *DB) FinishRun(ctx context.Context, r Run, e Events, u Usage, now time.
 		UPDATE keyway.sessions s SET updated_at = GREATEST(s.updated_at, @now)
 		FROM run WHERE s.owner = run.owner AND s.session_id = run.session_id`,
 		pgx.NamedArgs{
-			"run_id": r.RunID, "status": r.Status, "cancellation_stage": r.CancellationStage,
+			"run_id": r.RunID, "owner": r.Owner, "session_id": r.SessionID, "status": r.Status, "cancellation_stage": r.CancellationStage,
 			"content": r.Content, "provider_data": r.ProviderData, "messages": r.Messages, "tools": r.Tools, "requirements": r.Requirements,
 			"metrics": r.Metrics, "now": now, "model_id": u.ModelID, "model_family": u.ModelFamily,
 			"input_tokens": u.Input, "output_tokens": u.Output, "total_tokens": u.Total,

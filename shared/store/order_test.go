@@ -1,0 +1,53 @@
+package store_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/keyway-agents/keyway/shared/store"
+	"github.com/keyway-agents/keyway/shared/store/storetest"
+)
+
+// A request that comes again, and who deletes the session, have the session and want the
+// run: whoever ends it must not have the run and want the session.
+func TestTheEndOfARunWaitsForItsSessionWithEmptyHands(t *testing.T) {
+	t.Parallel()
+	url := storetest.URL(t)
+	db := storetest.Open(t, store.Options{URL: url})
+	r := begin(t, db, "ann", "s", 0)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(ctx, "SELECT FROM keyway.sessions FOR UPDATE"); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { defer close(ended); finish(t, db, r) }()
+	for waits := false; !waits; {
+		err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid)))").Scan(&waits)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := tx.Exec(ctx, "SELECT FROM keyway.runs FOR UPDATE NOWAIT"); err != nil {
+		t.Errorf("who has the session can't have the run: %v", err)
+	}
+	if err := tx.Rollback(ctx); err != nil {
+		t.Fatal(err)
+	}
+	<-ended
+	if got, err := db.Run(ctx, ann, store.RunQuery{RunID: r.RunID.String()}); err != nil || got.Status != "COMPLETED" {
+		t.Errorf("%+v %v", got, err)
+	}
+}
