@@ -81,9 +81,6 @@ func (o Options) client(header time.Duration) *http.Client {
 	return client
 }
 
-// retryMilliseconds is the vendor's own header for when to ask again.
-const retryMilliseconds = "Retry-After-Ms"
-
 // checkResponse keeps the SDK from reading an error without end, and from waiting as
 // long as a vendor says.
 func checkResponse(r *http.Request, next option.MiddlewareNext) (*http.Response, error) {
@@ -92,12 +89,12 @@ func checkResponse(r *http.Request, next option.MiddlewareNext) (*http.Response,
 		return resp, err
 	}
 	upstream.CapError(resp)
-	switch wait := upstream.RetryAfter(resp.Header, retryMilliseconds); {
+	switch wait := upstream.RetryAfter(resp.Header, upstream.RetryMilliseconds); {
 	case wait > maxRetryDelay:
 		resp.Header.Set("X-Should-Retry", "false")
 	case wait == 0: // maybe a number that only the SDK can read
 		resp.Header.Del("Retry-After")
-		resp.Header.Del(retryMilliseconds)
+		resp.Header.Del(upstream.RetryMilliseconds)
 	}
 	return resp, nil
 }

@@ -5,11 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
-	"net/url"
-	"regexp"
 
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model/upstream"
@@ -24,10 +21,11 @@ func (o Options) callError(ctx context.Context, resp *http.Response, err error) 
 	if resp != nil && !isAnswer(resp) {
 		return o.statusError(resp)
 	}
-	if _, ok := errors.AsType[*url.Error](err); !ok {
-		return fmt.Errorf("anthropic: %w", err) // never left this process: not the vendor's fault
-	}
-	return upstream.Lost(err)
+	return o.vendor().Unreached(err)
+}
+
+func (o Options) vendor() upstream.Keyed {
+	return upstream.Keyed{Name: "anthropic", Key: o.APIKey, Variable: "ANTHROPIC_API_KEY", RequestID: "Request-Id"}
 }
 
 // vendorError is the API's own form of an error.
@@ -50,25 +48,7 @@ func (o Options) statusError(resp *http.Response) error {
 		Message string      `json:"message"` // a gateway's
 	}
 	_ = json.Unmarshal(raw, &body) // proxies answer in HTML
-	said := o.public(cmp.Or(body.Error.Message, body.Message))
-	status := fmt.Sprintf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
-	e := &fault.Error{
-		Kind:   fault.Upstream,
-		Detail: cmp.Or(said, "The model's server answered "+status),
-		Cause:  fmt.Errorf("anthropic: status %s, request id %q", status, resp.Header.Get("Request-Id")),
-	}
-	const remedy = "check ANTHROPIC_API_KEY or the model's api_key"
-	switch {
-	case resp.StatusCode == http.StatusTooManyRequests, resp.StatusCode == statusOverloaded, busy[body.Error.Type]:
-		e.Kind, e.RetryAfter = fault.Unavailable, upstream.RetryAfter(resp.Header, retryMilliseconds)
-	case resp.StatusCode == http.StatusUnauthorized && o.APIKey == "":
-		e.Detail = "The model's server wants an API key: " + remedy
-	case resp.StatusCode == http.StatusUnauthorized:
-		e.Detail = "The model's server rejected the API key: " + remedy
-	case resp.StatusCode == http.StatusForbidden:
-		e.Detail = fmt.Sprintf("The model's server refuses access with this API key (%s): %s", remedy, cmp.Or(said, status))
-	}
-	return e
+	return o.vendor().Refused(resp, cmp.Or(body.Error.Message, body.Message), resp.StatusCode == statusOverloaded || busy[body.Error.Type])
 }
 
 // streamError is for an error in the place of an answer or within it.
@@ -86,8 +66,5 @@ func (o Options) streamError(raw json.RawMessage) error {
 	return e
 }
 
-// keyLike finds Anthropic's keys, also masked: sk-ant-api03-….
-var keyLike = regexp.MustCompile(`sk-[\w*-]+`)
-
 // public makes a vendor's text fit for the caller.
-func (o Options) public(text string) string { return upstream.Words(text, keyLike, o.APIKey) }
+func (o Options) public(text string) string { return o.vendor().Words(text) }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/model/anthropic"
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 )
@@ -143,7 +144,7 @@ func TestAHintOfNoSenseHoldsNobodyUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		tries, begun := 0, time.Now()
-		client := &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+		client := &http.Client{Transport: modeltest.Transport(func(r *http.Request) (*http.Response, error) {
 			tries++
 			_ = r.Body.Close()
 			return &http.Response{
@@ -162,7 +163,7 @@ func TestALongAnswerIsAskedForOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		tries := 0
-		client := &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+		client := &http.Client{Transport: modeltest.Transport(func(r *http.Request) (*http.Response, error) {
 			tries++
 			_ = r.Body.Close()
 			select {
@@ -206,7 +207,7 @@ func TestAVendorWhoCannotBeReached(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) { // the SDK waits between its tries
 				tries := 0
-				client := &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+				client := &http.Client{Transport: modeltest.Transport(func(r *http.Request) (*http.Response, error) {
 					tries++
 					_ = r.Body.Close()
 					return nil, c.err
@@ -227,40 +228,9 @@ func (timeout) Error() string   { return "timeout" }
 func (timeout) Timeout() bool   { return true }
 func (timeout) Temporary() bool { return true }
 
-// transport is a function that answers requests.
-type transport func(*http.Request) (*http.Response, error)
-
-func (t transport) RoundTrip(r *http.Request) (*http.Response, error) { return t(r) }
-
 func TestAnEndlessErrorPageIsNotReadToItsEnd(t *testing.T) {
 	t.Parallel()
-	page := &spaces{left: 1 << 20}
-	client := &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
-		_ = r.Body.Close()
-		return &http.Response{StatusCode: http.StatusNotFound, Body: io.NopCloser(page), Request: r, Header: http.Header{}}, nil
-	})}
-	a := modeltest.Listen(t.Context(), t, anthropic.New(anthropic.Options{HTTPClient: client}), modeltest.Ask("hello"))
-	if want := "The model's server answered 404 Not Found"; fault.Detail(a.Err) != want {
-		t.Errorf("error %v, want %q", a.Err, want)
-	}
-	if page.left < 900<<10 {
-		t.Errorf("only %d bytes of 1 MB are unread", page.left)
-	}
-}
-
-// spaces is a page of left spaces.
-type spaces struct{ left int }
-
-func (p *spaces) Read(b []byte) (int, error) {
-	if p.left == 0 {
-		return 0, io.EOF
-	}
-	n := min(len(b), p.left)
-	for i := range b[:n] {
-		b[i] = ' '
-	}
-	p.left -= n
-	return n, nil
+	modeltest.LeavesEndlessPage(t, func(c *http.Client) model.Model { return anthropic.New(anthropic.Options{HTTPClient: c}) })
 }
 
 // net/http takes X-Api-Key along to another host.

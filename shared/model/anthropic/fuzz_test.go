@@ -14,7 +14,7 @@ import (
 
 // canned is a client that gets every request this answer.
 func canned(contentType, body string) *http.Client {
-	return &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+	return &http.Client{Transport: modeltest.Transport(func(r *http.Request) (*http.Response, error) {
 		_ = r.Body.Close()
 		return &http.Response{
 			StatusCode: http.StatusOK, Request: r, Header: http.Header{"Content-Type": {contentType}}, Body: io.NopCloser(strings.NewReader(body)),

@@ -2,13 +2,13 @@ package bedrock_test
 
 import (
 	"errors"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/model/bedrock"
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 )
@@ -126,10 +126,6 @@ func TestWhatIsWrongIsNotTriedAgain(t *testing.T) {
 	}
 }
 
-type transport func(*http.Request) (*http.Response, error)
-
-func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
 func TestAVendorWhoCannotBeReached(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -143,7 +139,7 @@ func TestAVendorWhoCannotBeReached(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			tries := 0
-			client := &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+			client := &http.Client{Transport: modeltest.Transport(func(r *http.Request) (*http.Response, error) {
 				tries++
 				_ = r.Body.Close()
 				return nil, c.err
@@ -165,32 +161,7 @@ func (timeout) Temporary() bool { return true }
 
 func TestAnEndlessErrorPageIsNotReadToItsEnd(t *testing.T) {
 	t.Parallel()
-	page := &pages{left: 1 << 20}
-	client := &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
-		_ = r.Body.Close()
-		return &http.Response{StatusCode: http.StatusNotFound, Body: io.NopCloser(page), Request: r, Header: http.Header{}}, nil
-	})}
-	m := bedrock.Once(bedrock.Options{ID: "m", Region: "eu-central-1", HTTPClient: client, Credentials: credentials})
-	a := modeltest.Listen(t.Context(), t, m, modeltest.Ask("hello"))
-	if want := "The model's server answered 404 Not Found"; fault.Detail(a.Err) != want {
-		t.Errorf("error %v, want %q", a.Err, want)
-	}
-	if page.left < 900<<10 {
-		t.Errorf("only %d bytes of 1 MB are unread", page.left)
-	}
-}
-
-// pages is a page of left spaces.
-type pages struct{ left int }
-
-func (p *pages) Read(b []byte) (int, error) {
-	if p.left == 0 {
-		return 0, io.EOF
-	}
-	n := min(len(b), p.left)
-	for i := range b[:n] {
-		b[i] = ' '
-	}
-	p.left -= n
-	return n, nil
+	modeltest.LeavesEndlessPage(t, func(c *http.Client) model.Model {
+		return bedrock.Once(bedrock.Options{ID: "m", Region: "eu-central-1", HTTPClient: c, Credentials: credentials})
+	})
 }

@@ -81,7 +81,7 @@ func TestEveryRequestIsSigned(t *testing.T) {
 func TestARegionIsAHost(t *testing.T) {
 	t.Parallel()
 	var host string
-	client := &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+	client := &http.Client{Transport: modeltest.Transport(func(r *http.Request) (*http.Response, error) {
 		host = r.URL.Scheme + "://" + r.URL.Host
 		return nil, io.ErrUnexpectedEOF
 	})}
@@ -116,7 +116,7 @@ func TestTheProcessEnvironmentIsNotRead(t *testing.T) {
 		t.Setenv(name, value)
 	}
 	tries := 0
-	client := &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+	client := &http.Client{Transport: modeltest.Transport(func(r *http.Request) (*http.Response, error) {
 		tries++
 		if r.URL.Host != "bedrock-runtime.eu-central-1.amazonaws.com" {
 			t.Errorf("request to %s", r.URL)

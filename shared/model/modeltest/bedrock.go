@@ -3,9 +3,7 @@ package modeltest
 import (
 	"bytes"
 	"encoding/json"
-	"io"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/aws/smithy-go/eventstream"
@@ -15,43 +13,10 @@ import (
 // application/vnd.amazon.eventstream
 // (https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html).
 type converse struct {
-	out     io.Writer
-	flush   func() error
-	request Request
-	opened  bool
+	stream
 	blocks  int // content blocks so far; all text up to a call is one
 	calls   int
 	texting bool
-}
-
-// play carries out the script.
-func (c *converse) play(s Script, hold func(<-chan struct{}) bool) {
-	for i := 0; i < len(s.steps); i++ {
-		switch p := s.steps[i].(type) {
-		case waitStep:
-			if !hold(p) {
-				panic(http.ErrAbortHandler)
-			}
-		case callStep:
-			group := callsFrom(s.steps[i:])
-			c.toolCalls(group)
-			i += len(group) - 1
-		case textStep:
-			c.text(string(p))
-		case hugeStep:
-			c.text(strings.Repeat("x", int(p)))
-		case rawStep:
-			c.opened = true
-			c.write([]byte(p))
-		}
-	}
-	c.open()
-	switch s.ending {
-	case whole:
-		c.end(s)
-	case dropped:
-		panic(http.ErrAbortHandler)
-	}
 }
 
 // open sends the opening event, once.
@@ -76,8 +41,6 @@ func (c *converse) toolCalls(group []callStep) {
 	c.open()
 	c.closeText()
 	first := c.blocks
-	pieces := make([][]string, len(group))
-	longest := 0
 	for i, call := range group {
 		c.calls++
 		c.blocks++
@@ -85,18 +48,10 @@ func (c *converse) toolCalls(group []callStep) {
 			"contentBlockIndex": first + i,
 			"start":             map[string]any{"toolUse": map[string]any{"toolUseId": CallID(c.request.N, c.calls), "name": call.name}},
 		})
-		for piece := range slices.Chunk([]rune(call.arguments), 3) {
-			pieces[i] = append(pieces[i], string(piece))
-		}
-		longest = max(longest, len(pieces[i]))
 	}
-	for turn := range longest {
-		for i := range group {
-			if turn < len(pieces[i]) {
-				c.delta(first+i, map[string]any{"toolUse": map[string]any{"input": pieces[i][turn]}})
-			}
-		}
-	}
+	inTurns(group, func(call int, piece string) {
+		c.delta(first+call, map[string]any{"toolUse": map[string]any{"input": piece}})
+	})
 	for i := range group {
 		c.event("contentBlockStop", map[string]any{"contentBlockIndex": first + i})
 	}
@@ -113,7 +68,8 @@ func (c *converse) delta(block int, delta map[string]any) {
 	c.event("contentBlockDelta", map[string]any{"contentBlockIndex": block, "delta": delta})
 }
 
-func (c *converse) end(s Script) {
+func (c *converse) end() {
+	s := c.script
 	c.closeText()
 	c.event("messageStop", map[string]any{"stopReason": s.stopReason()})
 	metadata := map[string]any{"metrics": map[string]any{"latencyMs": 1}}

@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/keyway-agents/keyway/shared/model"
 )
@@ -16,52 +13,11 @@ import (
 // chat writes one answer in the form of OpenAI's chat completion chunks
 // (https://platform.openai.com/docs/api-reference/chat-streaming).
 type chat struct {
-	out     io.Writer
-	flush   func() error
-	request Request
-	opened  bool
-	calls   int
+	stream
+	calls int
 }
 
-// play carries out the script. hold is asked at each Wait and says false when
-// there is nobody to go on for.
-func (c *chat) play(s Script, hold func(<-chan struct{}) bool) {
-	for i := 0; i < len(s.steps); i++ {
-		switch p := s.steps[i].(type) {
-		case waitStep:
-			if !hold(p) {
-				panic(http.ErrAbortHandler)
-			}
-		case callStep:
-			group := callsFrom(s.steps[i:])
-			c.toolCalls(group)
-			i += len(group) - 1
-		default:
-			c.say(p)
-		}
-	}
-	switch s.ending {
-	case whole:
-		c.end(s)
-	case truncated:
-		c.open()
-	case dropped:
-		c.open()
-		panic(http.ErrAbortHandler)
-	}
-}
-
-func (c *chat) say(p step) {
-	switch p := p.(type) {
-	case textStep:
-		c.delta(map[string]any{"content": string(p)})
-	case hugeStep:
-		c.delta(map[string]any{"content": strings.Repeat("x", int(p))})
-	case rawStep:
-		c.opened = true
-		c.write([]byte(p))
-	}
-}
+func (c *chat) text(piece string) { c.delta(map[string]any{"content": piece}) }
 
 // toolCalls sends the openings of all calls, then their arguments in turns.
 func (c *chat) toolCalls(group []callStep) {
@@ -73,40 +29,14 @@ func (c *chat) toolCalls(group []callStep) {
 			"function": map[string]any{"name": call.name, "arguments": ""},
 		}))
 	}
-	pieces := make([][]string, len(group))
-	longest := 0
-	for i, call := range group {
-		for piece := range slices.Chunk([]rune(call.arguments), 3) {
-			pieces[i] = append(pieces[i], string(piece))
-		}
-		longest = max(longest, len(pieces[i]))
-	}
-	for turn := range longest {
-		for i := range group {
-			if turn < len(pieces[i]) {
-				c.delta(toolDelta(first+i, map[string]any{
-					"function": map[string]any{"arguments": pieces[i][turn]},
-				}))
-			}
-		}
-	}
+	inTurns(group, func(call int, piece string) {
+		c.delta(toolDelta(first+call, map[string]any{"function": map[string]any{"arguments": piece}}))
+	})
 }
 
 func toolDelta(index int, call map[string]any) map[string]any {
 	call["index"] = index
 	return map[string]any{"tool_calls": []any{call}}
-}
-
-func callsFrom(steps []step) []callStep {
-	var group []callStep
-	for _, p := range steps {
-		call, ok := p.(callStep)
-		if !ok {
-			break
-		}
-		group = append(group, call)
-	}
-	return group
 }
 
 // open sends the opening chunk, once.
@@ -118,8 +48,8 @@ func (c *chat) open() {
 	c.delta(map[string]any{"role": "assistant", "content": "", "refusal": nil})
 }
 
-func (c *chat) end(s Script) {
-	c.open()
+func (c *chat) end() {
+	s := c.script
 	reason := "stop"
 	if s.calls() {
 		reason = "tool_calls"
@@ -174,26 +104,6 @@ func (c *chat) chunk(choices []any, usage any) {
 
 // AnswerID is the vendor's id of the answer to the request-th request, from 1.
 func AnswerID(request int) string { return fmt.Sprintf("chatcmpl-%d", request) }
-
-// write sends b at once, or in two writes cut within its first character outside
-// ASCII. A client that has gone is nobody's fault.
-func (c *chat) write(b []byte) {
-	cut := bytes.IndexFunc(b, func(r rune) bool { return r >= utf8.RuneSelf })
-	if cut >= 0 {
-		c.put(b[:cut+1])
-		b = b[cut+1:]
-	}
-	c.put(b)
-}
-
-func (c *chat) put(b []byte) {
-	if _, err := c.out.Write(b); err != nil {
-		panic(http.ErrAbortHandler)
-	}
-	if err := c.flush(); err != nil {
-		panic(http.ErrAbortHandler)
-	}
-}
 
 // refuse answers with an HTTP error, in the vendor's form of the body unless the
 // script brings its own.

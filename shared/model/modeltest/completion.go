@@ -9,15 +9,14 @@ import (
 
 // completion writes an answer in one piece.
 type completion struct {
-	out     io.Writer
-	flush   func() error
-	request Request
-	body    func(Script, Request) []byte
+	stream
+	body func(Script, Request) []byte
 }
 
 // play carries out the script: all of it before the first byte, except what is
 // the script's own. An answer that ends early ends in the middle of its JSON.
-func (c *completion) play(s Script, hold func(<-chan struct{}) bool) {
+func (c *completion) play(hold holder) {
+	s := c.script
 	for _, step := range s.steps {
 		switch p := step.(type) {
 		case waitStep:

@@ -3,54 +3,17 @@ package modeltest
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
-	"slices"
 	"strings"
 )
 
 // messages writes one answer in the form of a stream of Anthropic's Messages API
 // (https://platform.claude.com/docs/en/build-with-claude/streaming).
 type messages struct {
-	out     io.Writer
-	flush   func() error
-	request Request
-	script  Script
-	opened  bool
+	stream
 	blocks  int // content blocks so far; all text up to a call is one
 	calls   int
 	texting bool
-}
-
-// play carries out the script.
-func (m *messages) play(s Script, hold func(<-chan struct{}) bool) {
-	m.script = s
-	for i := 0; i < len(s.steps); i++ {
-		switch p := s.steps[i].(type) {
-		case waitStep:
-			if !hold(p) {
-				panic(http.ErrAbortHandler)
-			}
-		case callStep:
-			group := callsFrom(s.steps[i:])
-			m.toolCalls(group)
-			i += len(group) - 1
-		case textStep:
-			m.text(string(p))
-		case hugeStep:
-			m.text(strings.Repeat("x", int(p)))
-		case rawStep:
-			m.opened = true
-			m.write([]byte(p))
-		}
-	}
-	m.open()
-	switch s.ending {
-	case whole:
-		m.end(s)
-	case dropped:
-		panic(http.ErrAbortHandler)
-	}
 }
 
 // open sends the opening event and a ping, once. The output's count is not known yet.
@@ -83,8 +46,6 @@ func (m *messages) toolCalls(group []callStep) {
 	m.open()
 	m.closeText()
 	first := m.blocks
-	pieces := make([][]string, len(group))
-	longest := 0
 	for i, call := range group {
 		m.calls++
 		m.blocks++
@@ -92,18 +53,10 @@ func (m *messages) toolCalls(group []callStep) {
 			"type": "tool_use", "id": CallID(m.request.N, m.calls), "name": call.name, "input": object{},
 		}})
 		m.delta(first+i, object{"type": "input_json_delta", "partial_json": ""})
-		for piece := range slices.Chunk([]rune(call.arguments), 3) {
-			pieces[i] = append(pieces[i], string(piece))
-		}
-		longest = max(longest, len(pieces[i]))
 	}
-	for turn := range longest {
-		for i := range group {
-			if turn < len(pieces[i]) {
-				m.delta(first+i, object{"type": "input_json_delta", "partial_json": pieces[i][turn]})
-			}
-		}
-	}
+	inTurns(group, func(call int, piece string) {
+		m.delta(first+call, object{"type": "input_json_delta", "partial_json": piece})
+	})
 	for i := range group {
 		m.event("content_block_stop", object{"index": first + i})
 	}
@@ -120,7 +73,8 @@ func (m *messages) delta(block int, delta object) {
 	m.event("content_block_delta", object{"index": block, "delta": delta})
 }
 
-func (m *messages) end(s Script) {
+func (m *messages) end() {
+	s := m.script
 	m.closeText()
 	last := object{"delta": object{"stop_reason": s.stopReason(), "stop_sequence": nil}}
 	if usage := s.claudeUsage(); usage != nil {
@@ -134,8 +88,6 @@ func (m *messages) event(name string, value object) {
 	value["type"] = name
 	m.write([]byte("event: " + name + "\ndata: " + encode(value) + "\n"))
 }
-
-func (m *messages) write(b []byte) { (&chat{out: m.out, flush: m.flush}).write(b) }
 
 // message is an answer, or the beginning of one, as the API shows it.
 func (s Script) message(r Request, content []any, stopReason any) object {

@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 )
@@ -14,47 +12,14 @@ import (
 // responses writes one answer in the form of OpenAI's Responses stream
 // (https://platform.openai.com/docs/api-reference/responses-streaming).
 type responses struct {
-	out      io.Writer
-	flush    func() error
-	request  Request
-	opened   bool
+	stream
 	calls    int
 	sequence int
 	output   []any            // the finished items
-	text     *strings.Builder // of the message that is open; nil: none is
+	said     *strings.Builder // the text of the message that is open; nil: none is
 }
 
 type object = map[string]any
-
-// play carries out the script, as chat.play does.
-func (r *responses) play(s Script, hold func(<-chan struct{}) bool) {
-	for i := 0; i < len(s.steps); i++ {
-		switch p := s.steps[i].(type) {
-		case waitStep:
-			if !hold(p) {
-				panic(http.ErrAbortHandler)
-			}
-		case callStep:
-			group := callsFrom(s.steps[i:])
-			r.toolCalls(group, s.ending == whole)
-			i += len(group) - 1
-		case textStep:
-			r.say(string(p))
-		case hugeStep:
-			r.say(strings.Repeat("x", int(p)))
-		case rawStep:
-			r.opened = true
-			r.write([]byte(p))
-		}
-	}
-	r.open()
-	switch s.ending {
-	case whole:
-		r.end(s)
-	case dropped:
-		panic(http.ErrAbortHandler)
-	}
-}
 
 // open sends the opening events, once.
 func (r *responses) open() {
@@ -66,29 +31,29 @@ func (r *responses) open() {
 	r.event("response.in_progress", object{"response": r.response("in_progress")})
 }
 
-// say sends a piece of the message, and its beginning if it has none yet.
-func (r *responses) say(text string) {
+// text sends a piece of the message, and its beginning if it has none yet.
+func (r *responses) text(text string) {
 	r.open()
-	if r.text == nil {
-		r.text = &strings.Builder{}
+	if r.said == nil {
+		r.said = &strings.Builder{}
 		r.event("response.output_item.added", r.at(object{"item": r.message("in_progress")}))
 		r.event("response.content_part.added", r.within(object{"part": textPart("")}))
 	}
-	r.text.WriteString(text)
+	r.said.WriteString(text)
 	r.event("response.output_text.delta", r.within(object{"delta": text, "logprobs": []any{}}))
 }
 
 // closeMessage sends the end of the message, if one is open.
 func (r *responses) closeMessage() {
-	if r.text == nil {
+	if r.said == nil {
 		return
 	}
-	text := r.text.String()
+	text := r.said.String()
 	r.event("response.output_text.done", r.within(object{"text": text, "logprobs": []any{}}))
 	r.event("response.content_part.done", r.within(object{"part": textPart(text)}))
 	message := r.message("completed", textPart(text))
 	r.event("response.output_item.done", r.at(object{"item": message}))
-	r.output, r.text = append(r.output, message), nil
+	r.output, r.said = append(r.output, message), nil
 }
 
 func textPart(text string) object {
@@ -116,34 +81,26 @@ func (r *responses) within(event object) object {
 // toolCalls sends the openings of all calls, then their arguments in turns, then
 // their ends when the answer has one. The item of a call has the id CallID; its
 // call_id is that with "_api" after it.
-func (r *responses) toolCalls(group []callStep, finish bool) {
+func (r *responses) toolCalls(group []callStep) {
 	r.open()
 	r.closeMessage()
 	first := len(r.output)
 	var items []object
-	longest := 0
 	for i, call := range group {
 		r.calls++
 		id := "fc_" + CallID(r.request.N, r.calls)
 		items = append(items, object{
 			"id": id, "type": "function_call", "call_id": id + "_api", "name": call.name, "arguments": "", "status": "in_progress",
 		})
-		longest = max(longest, len([]rune(call.arguments)))
 		r.event("response.output_item.added", object{"item": items[i], "output_index": first + i})
 	}
-	for from := 0; from < longest; from += 3 {
-		for i, call := range group {
-			if rest := []rune(call.arguments); from < len(rest) {
-				r.event("response.function_call_arguments.delta", object{
-					"item_id": items[i]["id"], "output_index": first + i, "delta": string(rest[from:min(from+3, len(rest))]),
-				})
-			}
-		}
+	inTurns(group, func(call int, piece string) {
+		r.event("response.function_call_arguments.delta", object{"item_id": items[call]["id"], "output_index": first + call, "delta": piece})
+	})
+	if r.script.ending != whole {
+		return
 	}
-	for i := range len(group) {
-		if !finish {
-			break
-		}
+	for i := range group {
 		items[i]["arguments"], items[i]["status"] = group[i].arguments, "completed"
 		r.event("response.function_call_arguments.done", object{
 			"item_id": items[i]["id"], "output_index": first + i, "arguments": group[i].arguments, "name": group[i].name,
@@ -154,7 +111,8 @@ func (r *responses) toolCalls(group []callStep, finish bool) {
 }
 
 // end closes the answer: complete, or with Finish's reason incomplete.
-func (r *responses) end(s Script) {
+func (r *responses) end() {
+	s := r.script
 	r.closeMessage()
 	status := "completed"
 	if s.finish != "" {
@@ -199,5 +157,3 @@ func (r *responses) event(name string, event object) {
 	b.WriteByte('\n')
 	r.write(b.Bytes())
 }
-
-func (r *responses) write(b []byte) { (&chat{out: r.out, flush: r.flush}).write(b) }

@@ -120,10 +120,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		refuse(w, script, req)
 		return
 	}
-	contentType, play := s.player(w, req)
+	contentType, play := player(w, req, script)
 	w.Header().Set("Content-Type", contentType)
 	maps.Copy(w.Header(), script.header)
-	play(script, func(ch <-chan struct{}) bool {
+	play(func(ch <-chan struct{}) bool {
 		select {
 		case <-ch:
 			return true
@@ -135,24 +135,31 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 }
 
 // player is what answers in the words of the API that was asked.
-func (s *Server) player(w http.ResponseWriter, r Request) (contentType string, play func(Script, func(<-chan struct{}) bool)) {
-	flush := http.NewResponseController(w).Flush
-	converses, streams := isConverse(r.Path)
-	switch {
-	case streams:
-		return "application/vnd.amazon.eventstream", (&converse{out: w, flush: flush, request: r}).play
-	case converses:
-		return "application/json", (&completion{out: w, flush: flush, request: r, body: converseWhole}).play
-	case r.Path == pathResponses:
-		return "text/event-stream; charset=utf-8", (&responses{out: w, flush: flush, request: r}).play
-	case r.Path == pathMessages && r.Body["stream"] == true:
-		return "text/event-stream; charset=utf-8", (&messages{out: w, flush: flush, request: r}).play
-	case r.Path == pathMessages:
-		return "application/json", (&completion{out: w, flush: flush, request: r, body: messageWhole}).play
-	case r.Body["stream"] != true:
-		return "application/json", (&completion{out: w, flush: flush, request: r, body: chatCompletion}).play
+func player(w http.ResponseWriter, r Request, s Script) (contentType string, play func(holder)) {
+	to := stream{out: w, flush: http.NewResponseController(w).Flush, request: r, script: s}
+	streams := func(contentType string, v speaker) (string, func(holder)) {
+		return contentType, func(hold holder) { perform(v, s, hold) }
 	}
-	return "text/event-stream; charset=utf-8", (&chat{out: w, flush: flush, request: r}).play
+	const events = "text/event-stream; charset=utf-8"
+	converses, streamed := isConverse(r.Path)
+	var body func(Script, Request) []byte
+	switch {
+	case streamed:
+		return streams("application/vnd.amazon.eventstream", &converse{stream: to})
+	case r.Path == pathResponses:
+		return streams(events, &responses{stream: to})
+	case r.Path == pathMessages && r.Body["stream"] == true:
+		return streams(events, &messages{stream: to})
+	case r.Path == pathChat && r.Body["stream"] == true:
+		return streams(events, &chat{stream: to})
+	case converses:
+		body = converseWhole
+	case r.Path == pathMessages:
+		body = messageWhole
+	default:
+		body = chatCompletion
+	}
+	return "application/json", (&completion{to, body}).play
 }
 
 // choose finds the script for a request; err is why the request can't be read.

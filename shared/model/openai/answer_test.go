@@ -15,14 +15,10 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/openai"
 )
 
-type transport func(*http.Request) (*http.Response, error)
-
-func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
 // canned is a client for which every request is answered by this stream. The last
 // request is put into got, when that is not nil.
 func canned(body string, got **http.Request) *http.Client {
-	return &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+	return &http.Client{Transport: modeltest.Transport(func(r *http.Request) (*http.Response, error) {
 		if got != nil {
 			*got = r
 		}

@@ -2,7 +2,6 @@ package openai_test
 
 import (
 	"errors"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -62,33 +61,7 @@ func TestAKeyOfAnyFormIsKeptFromTheCaller(t *testing.T) {
 
 func TestAnEndlessErrorPageIsNotReadToItsEnd(t *testing.T) {
 	t.Parallel()
-	page := &pages{left: 1 << 20}
-	client := &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
-		_ = r.Body.Close()
-		return &http.Response{StatusCode: http.StatusNotFound, Body: io.NopCloser(page), Request: r}, nil
-	})}
-	a := modeltest.Listen(t.Context(), t, openai.NewChat(openai.Options{HTTPClient: client}), modeltest.Ask("hello"))
-	if want := "The model's server answered 404 Not Found"; fault.Detail(a.Err) != want {
-		t.Errorf("error %v, want %q", a.Err, want)
-	}
-	if page.left < 900<<10 {
-		t.Errorf("only %d bytes of 1 MB are unread", page.left)
-	}
-}
-
-// pages is a page of left spaces.
-type pages struct{ left int }
-
-func (p *pages) Read(b []byte) (int, error) {
-	if p.left == 0 {
-		return 0, io.EOF
-	}
-	n := min(len(b), p.left)
-	for i := range b[:n] {
-		b[i] = ' '
-	}
-	p.left -= n
-	return n, nil
+	modeltest.LeavesEndlessPage(t, func(c *http.Client) model.Model { return openai.NewChat(openai.Options{HTTPClient: c}) })
 }
 
 func TestAMissingKeyIsNamedAsTheRemedy(t *testing.T) {
@@ -172,7 +145,7 @@ func TestAVendorWhoCannotBeReached(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) { // the SDK waits between its tries
 				tries := 0
-				client := &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+				client := &http.Client{Transport: modeltest.Transport(func(r *http.Request) (*http.Response, error) {
 					tries++
 					_ = r.Body.Close()
 					return nil, c.err
