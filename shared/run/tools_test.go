@@ -13,7 +13,6 @@ import (
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
-	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/tool"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
@@ -197,12 +196,14 @@ func TestACancelledRunDoesNotWaitForItsTools(t *testing.T) {
 		return "late", nil
 	})}, calls("", model.ToolCall{ID: "c", Name: "t"}))
 	defer close(release)
-	var list []run.Event
+	asked := make(chan struct{})
 	go func() {
+		defer close(asked)
 		<-busy
 		b.cancelAll()
 	}()
-	list = b.run("hi")
+	list := b.run("hi")
+	<-asked // the request may outlast the run, and needs the database
 	if r := last(list).Result; r.Status != "CANCELLED" || last(list).Name() != "RunCancelled" {
 		t.Errorf("%s %s", r.Status, names(list))
 	}
