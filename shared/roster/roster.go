@@ -33,7 +33,8 @@ func Open(cfg *config.Config, lookup func(string) (string, bool)) ([]run.Agent, 
 func (o Options) Open(cfg *config.Config, agents []config.Agent) ([]run.Agent, error) {
 	var all []run.Agent
 	var faults []error
-	tools := builtin.Options{Egress: tool.Egress{Allow: cfg.Egress.Allow}, Lookup: o.Lookup, Own: o.Tools}
+	runtime, _ := o.Lookup("AWS_LAMBDA_RUNTIME_API") // Lambda sets it, nothing else does
+	tools := builtin.Options{Egress: tool.Egress{Allow: cfg.Egress.Allow, RuntimeAPI: runtime}, Lookup: o.Lookup, Own: o.Tools}
 	for i, a := range agents {
 		at := config.Element("agents", i)
 		m, err := vendors.Open(a.Model, o.Lookup)

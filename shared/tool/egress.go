@@ -106,11 +106,11 @@ func (e Egress) isRuntimeAPI(to netip.AddrPort) bool {
 	if err != nil {
 		host, port = e.RuntimeAPI, ""
 	}
-	same := func(a netip.Addr) bool {
-		return embedded(a.WithZone("").Unmap()) == embedded(to.Addr().WithZone("").Unmap())
-	}
+	plain := func(a netip.Addr) netip.Addr { return embedded(a.WithZone("").Unmap()) }
+	here := func(a netip.Addr) bool { return a.IsLoopback() || a.IsUnspecified() } // Linux dials 0.0.0.0 and :: as loopback
 	a, err := netip.ParseAddr(host)
-	at := err == nil && same(a) || host == "localhost" && embedded(to.Addr().WithZone("").Unmap()).IsLoopback()
+	local := host == "localhost" || err == nil && here(plain(a))
+	at := local && here(plain(to.Addr())) || err == nil && plain(a) == plain(to.Addr())
 	return at && (port == "" || port == fmt.Sprint(to.Port()))
 }
 

@@ -50,7 +50,7 @@ func TestTheRuntimeIsNeverReached(t *testing.T) {
 	all := []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
 	for _, runtime := range []string{"127.0.0.1:9001", "localhost:9001", "[::ffff:127.0.0.1]:9001"} {
 		e := tool.Egress{Allow: all, RuntimeAPI: runtime}
-		for _, a := range []string{"127.0.0.1:9001", "[::ffff:127.0.0.1]:9001", "[64:ff9b::7f00:1]:9001"} {
+		for _, a := range []string{"127.0.0.1:9001", "127.0.0.2:9001", "0.0.0.0:9001", "[::]:9001", "[::1]:9001", "[::ffff:127.0.0.1]:9001", "[64:ff9b::7f00:1]:9001"} {
 			if e.Check(netip.MustParseAddrPort(a)) == nil {
 				t.Errorf("%s reaches the runtime at %s", a, runtime)
 			}
@@ -58,6 +58,13 @@ func TestTheRuntimeIsNeverReached(t *testing.T) {
 		if err := e.Check(netip.MustParseAddrPort("127.0.0.1:8080")); err != nil {
 			t.Errorf("what is allowed beside the runtime: %v", err)
 		}
+	}
+	link := tool.Egress{Allow: all, RuntimeAPI: "169.254.100.1:9001"}
+	if link.Check(netip.MustParseAddrPort("169.254.100.1:9001")) == nil {
+		t.Error("a runtime at a link-local address is reached")
+	}
+	if err := link.Check(netip.MustParseAddrPort("127.0.0.1:9001")); err != nil {
+		t.Errorf("loopback, which isn't the runtime then: %v", err)
 	}
 }
 
