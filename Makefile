@@ -122,5 +122,5 @@ verify: generate ## Fail when a generated file is not what the code makes
 	git diff --exit-code -- docs shared/api/openapi.json
 
 .PHONY: bench
-bench: build ## Measure this server (and AgentOS beside it, when asked): see bench/README.md
+bench: ## Measure this server (and AgentOS beside it, when asked): see bench/README.md
 	go run ./bench

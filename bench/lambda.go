@@ -58,10 +58,8 @@ func (b *lambdaBench) requests() []request {
 }
 
 func benchLambda(ctx context.Context, f flags) (err error) {
-	for _, name := range []string{keywayBinary, keywayConfig} {
-		if _, err := os.Stat(name); err != nil {
-			return fmt.Errorf("%w; run it at the top of the repository, after make build", err)
-		}
+	if err := build(ctx); err != nil {
+		return err
 	}
 	b := lambdaBench{flags: f, report: report{About: machine(ctx), Seconds: f.cell.Seconds(), Rounds: f.rounds, Tokens: f.tokens}}
 	if b.dir, err = os.MkdirTemp("", "keyway-bench-"); err != nil {

@@ -11,6 +11,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"runtime"
 	"syscall"
@@ -79,13 +80,24 @@ func parse() (f flags) {
 	return f
 }
 
+// build makes the program that is measured: one that lies there may be of yesterday.
+func build(ctx context.Context) error {
+	if _, err := os.Stat(keywayConfig); err != nil {
+		return fmt.Errorf("%w; run it at the top of the repository", err)
+	}
+	make := exec.CommandContext(ctx, "make", "build")
+	make.Stdout, make.Stderr = os.Stderr, os.Stderr
+	if err := make.Run(); err != nil {
+		return fmt.Errorf("make build: %w", err)
+	}
+	return nil
+}
+
 // run measures everything and prints it. Whatever it started is gone when it
 // returns.
 func run(ctx context.Context, f flags) (err error) {
-	for _, name := range []string{keywayBinary, keywayConfig} {
-		if _, err := os.Stat(name); err != nil {
-			return fmt.Errorf("%w; run it at the top of the repository, after make build", err)
-		}
+	if err := build(ctx); err != nil {
+		return err
 	}
 	b := bench{flags: f, report: report{About: machine(ctx), Seconds: f.cell.Seconds(), Rounds: f.rounds, Tokens: f.tokens}}
 	say("starting PostgreSQL and the model")
