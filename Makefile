@@ -71,11 +71,11 @@ logs: ## Follow what the deployed functions log (ENV as for deploy)
 
 .PHONY: test
 test: ## Run the tests (PostgreSQL is found or fetched; no C compiler needed)
-	CGO_ENABLED=0 go test -shuffle=on -count=1 ./...
+	CGO_ENABLED=0 go test -timeout 40m -shuffle=on -count=1 ./...
 
 .PHONY: check
 check: lint verify ## Everything CI asks: lint, generated files, tests with the race detector
-	CGO_ENABLED=1 go test -race -shuffle=on -count=1 ./...
+	CGO_ENABLED=1 go test -race -timeout 40m -shuffle=on -count=1 ./...
 
 # Where AgentOS's Python client is installed, for the test that drives it.
 AGNO := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/keyway/agno

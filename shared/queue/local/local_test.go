@@ -19,7 +19,7 @@ func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
 
 func TestTheRunsThatWaitAreAQueue(t *testing.T) {
 	t.Parallel()
-	queuetest.Run(t, func(t *testing.T) queuetest.Bench {
+	queuetest.Run(t, func(t *testing.T, _ time.Duration) queuetest.Bench { // the clock stands
 		t.Helper()
 		db := storetest.New(t)
 		var seconds atomic.Int64

@@ -25,24 +25,29 @@ type Bench struct {
 
 const (
 	patience = 30 * time.Second // how long anything may take
-	delay    = 2 * time.Second  // of what is to come later
+	delay    = 10 * time.Second // of what is to come later
+	brief    = 3 * time.Second  // for which what was received stays away, where it is to come back
 )
 
-// Run holds a queue to its contract. open makes a Bench of the test's own.
-func Run(t *testing.T, open func(*testing.T) Bench) {
+// Run holds a queue to its contract. open makes a Bench of the test's own, where what
+// was received stays away for at least that long.
+func Run(t *testing.T, open func(*testing.T, time.Duration) Bench) {
 	t.Helper()
-	for name, test := range map[string]func(*testing.T, Bench){
-		"what is enqueued is received, anywhere":         received,
-		"what was acknowledged does not come back":       acknowledged,
-		"what was received and not acknowledged does":    redelivered,
-		"of two who receive, one is given a message":     once,
-		"receivers that die lose nothing":                lossless,
-		"what is to come later does":                     delayed,
-		"who waits is woken, and stops with its context": woken,
+	for name, test := range map[string]struct {
+		hold func(*testing.T, Bench)
+		away time.Duration
+	}{
+		"what is enqueued is received, anywhere":         {received, 2 * patience},
+		"what was acknowledged does not come back":       {acknowledged, brief},
+		"what was received and not acknowledged does":    {redelivered, brief},
+		"of two who receive, one is given a message":     {once, 2 * patience},
+		"receivers that die lose nothing":                {lossless, brief},
+		"what is to come later does":                     {delayed, brief},
+		"who waits is woken, and stops with its context": {woken, 2 * patience},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test(t, open(t))
+			test.hold(t, open(t, test.away))
 		})
 	}
 }

@@ -21,9 +21,6 @@ import (
 	"github.com/keyway-agents/keyway/shared/queue/sqs/sqstest"
 )
 
-// visibility is the shortest that SQS has.
-const visibility = time.Second
-
 const (
 	visible   = types.QueueAttributeNameApproximateNumberOfMessages
 	invisible = types.QueueAttributeNameApproximateNumberOfMessagesNotVisible
@@ -37,7 +34,7 @@ func environment(endpoint string) func(string) (string, bool) {
 
 var queues atomic.Int64
 
-func create(t *testing.T, endpoint string) string {
+func create(t *testing.T, endpoint string, visibility time.Duration) string {
 	t.Helper()
 	made, err := sqstest.Client(endpoint).CreateQueue(t.Context(), &awssqs.CreateQueueInput{
 		QueueName:  aws.String(fmt.Sprintf("runs-%d", queues.Add(1))),
@@ -61,9 +58,9 @@ func open(t *testing.T, url, endpoint string) queue.Queue {
 func TestSQSIsAQueue(t *testing.T) {
 	t.Parallel()
 	endpoint := sqstest.Start(t)
-	queuetest.Run(t, func(t *testing.T) queuetest.Bench {
+	queuetest.Run(t, func(t *testing.T, away time.Duration) queuetest.Bench {
 		t.Helper()
-		url := create(t, endpoint)
+		url := create(t, endpoint, away)
 		return queuetest.Bench{
 			Queue: open(t, url, endpoint), Other: open(t, url, endpoint), NewID: uuid.New,
 			Late: func(ctx context.Context) { none(ctx, t, sqstest.Client(endpoint), url) },
@@ -89,7 +86,7 @@ func none(ctx context.Context, t *testing.T, c *awssqs.Client, url string) {
 func TestAMessageThatIsNoRunIsThrownAway(t *testing.T) {
 	t.Parallel()
 	endpoint := sqstest.Start(t)
-	url := create(t, endpoint)
+	url := create(t, endpoint, time.Second)
 	if _, err := sqstest.Client(endpoint).SendMessage(t.Context(), &awssqs.SendMessageInput{QueueUrl: &url, MessageBody: aws.String("hello")}); err != nil {
 		t.Fatal(err)
 	}
