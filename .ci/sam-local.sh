@@ -58,6 +58,7 @@ fi
 start_postgres
 key=$(python3 -c 'import json; print(json.load(open("events/env.json"))["Parameters"]["JWT_VERIFICATION_KEY"])')
 if [ "$mode" = serve ] && [ -f keyway.yaml ]; then config=keyway.yaml; else config=events/keyway.yaml; fi
+export SAM_CLI_CONTAINER_CONNECTION_TIMEOUT=${SAM_CLI_CONTAINER_CONNECTION_TIMEOUT:-120} # a busy machine starts a container late
 export KEYWAY_CONFIG=${KEYWAY_CONFIG:-$config}
 token() { env -u JWT_SIGNING_KEY JWT_VERIFICATION_KEY="$key" JWT_KEY_SECRET= bin/keyway token --config "$KEYWAY_CONFIG" --ttl 24h "$@"; }
 admin=$(token --sub admin --scopes agent_os:admin)

@@ -82,12 +82,12 @@ start_postgres() {
   bridge=$(docker run --rm --add-host host.docker.internal:host-gateway --entrypoint /bin/cat "$image" /etc/hosts | awk '/host.docker.internal/ {print $1}')
   # Docker in a virtual machine leads that address to the loopback by itself.
   if python3 -c 'import socket,sys; socket.socket().bind((sys.argv[1], 0))' "$bridge" 2>/dev/null; then listen+=,$bridge; else bridge=127.0.0.1; fi
-  port=$(free_port)
   password=$(python3 -c 'import secrets; print(secrets.token_hex(16))')
   mkdir "$work/pg"
   echo "$password" >"$work/password"
   [ "$(id -u)" != 0 ] || chown "$pguser" "$work/pg" "$work/password"
   as_postgres "$pgbin/initdb" -D "$work/pg" -U keyway -A scram-sha-256 --pwfile "$work/password" -E UTF8 --locale C -N >/dev/null
+  port=$(free_port) # as late as may be: nobody keeps it free
   echo "host all all samenet scram-sha-256" >>"$work/pg/pg_hba.conf"
   as_postgres "$pgbin/pg_ctl" -D "$work/pg" -l "$work/pg/log" -w start \
     -o "-p $port -c listen_addresses=$listen -c unix_socket_directories='' -c fsync=off" >/dev/null || { cat "$work/pg/log" >&2; fail "PostgreSQL does not start"; }

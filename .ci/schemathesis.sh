@@ -48,7 +48,7 @@ round() {
   echo "-- $name"
   (cd "$work" && venv/bin/schemathesis --config-file "$name.toml" run "$url/openapi.json" --no-color --seed 20261124 \
     --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance \
-    --header "Authorization: Bearer $token" --request-timeout 20 --warnings off \
+    --header "Authorization: Bearer $token" --request-timeout 60 --warnings off \
     --generation-database none --report json --report-json-path "$name.json" "$@")
   cases=$((cases + $(python3 -c 'import json,sys; print(json.load(open(sys.argv[1]))["test_cases"]["generated"])' "$work/$name.json")))
 }

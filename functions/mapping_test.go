@@ -295,7 +295,7 @@ func (s *stack) asked(n int) {
 // until waits for something to be so.
 func (s *stack) until(so func() bool) {
 	s.t.Helper()
-	for end := time.Now().Add(patience); !so(); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !so(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			s.t.Fatal("it never is so")
 		}

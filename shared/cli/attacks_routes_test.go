@@ -131,7 +131,7 @@ func TestOtherMethodsOpenNoRoute(t *testing.T) {
 func TestARunOutlivesItsTokenAndNothingElseDoes(t *testing.T) {
 	t.Parallel()
 	f := besieged(t, hmacForge("HS256", issuerSecret), "leeway: 0s")
-	f.tokens["dying"] = f.issuer.token(payload("exp", seconds(2*time.Second)))
+	f.tokens["dying"] = f.issuer.token(payload("exp", seconds(10*time.Second)))
 	body, kind := form(t, "message", "wait", "session_id", "last", "stream", "true")
 	resp := f.open("dying", "POST", "/agents/a/runs", body, "Content-Type", kind)
 	defer resp.Body.Close()
@@ -142,7 +142,10 @@ func TestARunOutlivesItsTokenAndNothingElseDoes(t *testing.T) {
 	status := func() string {
 		return field(t, f.get("ann", "/agents/a/runs/"+id+"?session_id=last"), "status")
 	}
-	for f.get("dying", "/config").status != 401 { // until it has expired
+	for end := time.Now().Add(patience); f.get("dying", "/config").status != 401; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it does not expire")
+		}
 	}
 	for _, what := range []string{"resume", "continue", "cancel"} {
 		f.call("dying", "POST", "/agents/a/runs/"+id+"/"+what+"?session_id=last", strings.NewReader("session_id=last"), "Content-Type", "application/x-www-form-urlencoded").

@@ -30,7 +30,7 @@ func (r *running) inBackground(session string) (runID string) {
 func (r *running) becomes(sub, runID, status string) reply {
 	r.t.Helper()
 	var got reply
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if got = r.get(sub, "/agents/assistant/runs/"+runID+"?session_id=s"); strings.Contains(got.body, `"status":"`+status+`"`) {
 			return got
 		}
@@ -83,8 +83,7 @@ func TestAReaderIsToldEverythingAgainByTheNextAttempt(t *testing.T) {
 	}
 	for follower.lines.Scan() && follower.lines.Text() != "event: catch_up" {
 	}
-	release <- struct{}{} // whichever of the two the model answers first
-	release <- struct{}{}
+	close(release) // whichever of the two the model answers first
 	if got := follower.rest(); got != whole {
 		t.Errorf("the follower is told %s", got)
 	}
@@ -120,6 +119,6 @@ func TestARunThatIsTakenUpIsDecidedByWhatIsInForce(t *testing.T) {
 	waits(`'0'`)
 	r.becomes("ann", id, "ERROR").want(t, "no longer allowed", 200, `"content":"The run is no longer allowed: Insufficient permissions. Required scope(s): app:run"`)
 	r.said(`(?s)"?msg"?[=:]"?decision"?.*app:run`)
-	release <- struct{}{} // who began it may go on, and changes nothing
+	close(release) // who began it may go on, and changes nothing
 	r.becomes("ann", id, "ERROR")
 }

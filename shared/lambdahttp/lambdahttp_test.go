@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -300,25 +301,26 @@ func TestRequestsAtTheSameTimeShareNothing(t *testing.T) {
 // What a request left running is waited for, before Lambda freezes the process.
 func TestNothingOutlivesItsRequest(t *testing.T) {
 	t.Parallel()
-	settled := make(chan struct{})
-	f := lambdahttp.New(lambdahttp.Options{
-		Handler: http.HandlerFunc(answer), Log: obs.NewLogger(io.Discard, false), Streamed: true,
-		Settle: func(context.Context) error { <-settled; return nil },
+	synctest.Test(t, func(t *testing.T) {
+		settled := make(chan struct{})
+		f := lambdahttp.New(lambdahttp.Options{
+			Handler: http.HandlerFunc(answer), Log: obs.NewLogger(io.Discard, false), Streamed: true,
+			Settle: func(context.Context) error { <-settled; return nil },
+		})
+		out, err := f.Invoke(t.Context(), events.APIGatewayProxyRequest{HTTPMethod: "GET", Path: "/twice"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, _ := out.(*events.APIGatewayProxyStreamingResponse)
+		ended := make(chan error, 1)
+		go func() { _, err := io.ReadAll(answer); ended <- err }()
+		synctest.Wait()
+		if len(ended) > 0 {
+			t.Fatal("it ended with something left")
+		}
+		close(settled)
+		if err := <-ended; err != nil || answer.StatusCode != http.StatusAccepted {
+			t.Errorf("%d, %v", answer.StatusCode, err)
+		}
 	})
-	out, err := f.Invoke(t.Context(), events.APIGatewayProxyRequest{HTTPMethod: "GET", Path: "/twice"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	answer, _ := out.(*events.APIGatewayProxyStreamingResponse)
-	ended := make(chan error)
-	go func() { _, err := io.ReadAll(answer); ended <- err }()
-	select {
-	case <-ended:
-		t.Fatal("it ended with something left")
-	default:
-	}
-	close(settled)
-	if err := <-ended; err != nil || answer.StatusCode != http.StatusAccepted {
-		t.Errorf("%d, %v", answer.StatusCode, err)
-	}
 }

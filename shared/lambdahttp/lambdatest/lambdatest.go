@@ -215,8 +215,8 @@ func (a *Answer) Next() (chunk []byte, ok bool) {
 	select {
 	case chunk, ok = <-a.Chunks:
 		return chunk, ok
-	case <-time.After(30 * time.Second):
-		a.f.t.Fatalf("nothing for half a minute; its log is\n%s", a.f.Stderr)
+	case <-time.After(2 * time.Minute):
+		a.f.t.Fatalf("nothing for two minutes; its log is\n%s", a.f.Stderr)
 	}
 	return nil, false
 }
@@ -239,7 +239,7 @@ func (f *Function) Said(text string) {
 	var late bool
 	f.Stderr.mu.Lock()
 	defer f.Stderr.mu.Unlock()
-	timer := time.AfterFunc(10*time.Second, func() {
+	timer := time.AfterFunc(time.Minute, func() {
 		f.Stderr.mu.Lock()
 		defer f.Stderr.mu.Unlock()
 		late = true

@@ -8,20 +8,17 @@ import (
 	"testing"
 )
 
-// asRoot reports whether the tests run as root; elsewhere there is no other user to become.
-func asRoot(t *testing.T) bool {
+// asRoot skips a test that becomes another user, which only root can.
+func asRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Log("runs as an ordinary user: only root can become somebody else")
+		t.Skip("runs as an ordinary user: only root can become somebody else")
 	}
-	return os.Geteuid() == 0
 }
 
 func TestRootsServerBelongsToTheUserBehindSudoAndStaysSo(t *testing.T) {
 	t.Parallel()
-	if !asRoot(t) {
-		return
-	}
+	asRoot(t)
 	dir := freshDir(t, nil)
 	sudo := run(t, nil, dir, "SUDO_UID=65534", "SUDO_GID=65534")
 	remember(t, sudo.URL, "word")
@@ -39,9 +36,7 @@ func TestRootsServerBelongsToTheUserBehindSudoAndStaysSo(t *testing.T) {
 
 func TestRootsServerMovesOutOfAClosedDirectory(t *testing.T) {
 	t.Parallel()
-	if !asRoot(t) {
-		return
-	}
+	asRoot(t)
 	closed := freshDir(t, nil)
 	must(t, os.Chmod(closed, 0o700))
 	dir := filepath.Join(closed, "app", ".keyway")
@@ -61,9 +56,7 @@ func TestRootsServerMovesOutOfAClosedDirectory(t *testing.T) {
 
 func TestAUserWithoutPasswdEntryIsTold(t *testing.T) {
 	t.Parallel()
-	if !asRoot(t) {
-		return
-	}
+	asRoot(t)
 	who, err := parseAccount("54321", "54321")
 	must(t, err)
 	wantText(t, refused(t, &who, freshDir(t, &who)), "uid 54321 has no entry in /etc/passwd", "run as another user")
@@ -73,9 +66,7 @@ func TestAUserWithoutPasswdEntryIsTold(t *testing.T) {
 
 func TestADatabaseOfSomebodyElseIsTold(t *testing.T) {
 	t.Parallel()
-	if !asRoot(t) {
-		return
-	}
+	asRoot(t)
 	dir := freshDir(t, nil)
 	s := start(t, dir)
 	wantText(t, refused(t, ordinary(t), dir), s.Dir+" belongs to uid", "choose another directory")

@@ -93,7 +93,7 @@ func (c *cluster) try(ctx context.Context) (url string, err error) {
 	err = embedded.NewDatabase(embedded.DefaultConfig().
 		Version(embedded.PostgresVersion(strconv.Itoa(c.bin.major))).BinariesPath(filepath.Dir(c.bin.dir)).
 		DataPath("tmp/data").Locale("none").RuntimePath("tmp/run").Port(port).StartParameters(settings).
-		Username("keyway").Password(c.password).StartTimeout(10 * time.Second).Logger(nil)).Start()
+		Username("keyway").Password(c.password).StartTimeout(time.Minute).Logger(nil)).Start()
 	if err == nil {
 		url = fmt.Sprintf("postgres://keyway:%s@127.0.0.1:%d/keyway?sslmode=disable", c.password, port)
 		err = ensureDatabase(ctx, url)

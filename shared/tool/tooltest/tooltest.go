@@ -15,7 +15,7 @@ import (
 )
 
 // patience bounds what would otherwise hang.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // junk is refused by every tool: it is no JSON, or no object.
 var junk = []string{"not JSON", `{"a":`, `[]`, `null`, `"text"`, `1e999`, "\xff\xfe", `{} {}`}
