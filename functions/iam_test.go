@@ -8,8 +8,10 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"io"
 	"math/big"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -106,6 +108,49 @@ func TestAnIAMTokenIsSentToTheDatabaseOnly(t *testing.T) {
 			}
 		})
 	}
+}
+
+// behindTLS gives the address of a database, without its parameters, at a door that takes
+// TLS alone.
+func behindTLS(t *testing.T, database string, certificate tls.Certificate) (address string) {
+	t.Helper()
+	u, err := url.Parse(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	to := u.Host
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				if _, err := pgproto3.NewBackend(conn, conn).ReceiveStartupMessage(); err != nil {
+					return
+				}
+				server, err := net.Dial("tcp", to)
+				if err != nil {
+					return
+				}
+				defer server.Close()
+				if _, err := conn.Write([]byte("S")); err != nil {
+					return
+				}
+				client := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{certificate}})
+				go func() { _, _ = io.Copy(server, client); server.Close() }()
+				_, _ = io.Copy(client, server)
+			}()
+		}
+	}()
+	u.Host, u.RawQuery = l.Addr().String(), ""
+	return u.String()
 }
 
 // postgresAskingForAPassword speaks PostgreSQL's protocol, over TLS if it has a

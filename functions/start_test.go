@@ -85,7 +85,11 @@ func TestADatabasesAddressIsReadFromItsSecret(t *testing.T) {
 	run := func(env []string) function {
 		return function{lambdatest.Start(t, filepath.Join(programs, "sessions"), append(env, "LAMBDA_TASK_ROOT="+d.dir)...), t}
 	}
-	f := run(secrets(t, d.db))
+	certificate, file := authority(t, "127.0.0.1")
+	over := func(address string) []string {
+		return append(secrets(t, behindTLS(t, address, certificate)+"?sslmode=verify-full"), "SSL_CERT_FILE="+file, "SSL_CERT_DIR=/none")
+	}
+	f := run(over(d.db))
 	f.ask(list).want(t, "the sessions", 200)
 	f.freeze(t, d.db)
 	f.ask(list).want(t, "with a new connection", 200)
@@ -96,7 +100,10 @@ func TestADatabasesAddressIsReadFromItsSecret(t *testing.T) {
 	if log := broken.Stderr.String(); strings.Contains(log, "hunter2") {
 		t.Errorf("%s", log)
 	}
-	m := function{lambdatest.Start(t, filepath.Join(programs, "migrate"), append(secrets(t, d.owner), "LAMBDA_TASK_ROOT="+d.dir)...), t}
+	open := run(secrets(t, d.db))
+	open.ask(list).want(t, "with an address that needs no TLS", 503)
+	open.Said("the template's parameter DatabaseUrlSecret allows a connection without TLS; end it with ?sslmode=verify-full")
+	m := function{lambdatest.Start(t, filepath.Join(programs, "migrate"), append(over(d.owner), "LAMBDA_TASK_ROOT="+d.dir)...), t}
 	a := m.Invoke([]byte("{}"), reasonable)
 	if body := a.Body(); a.Kind != "response" {
 		t.Errorf("migrate: %s", body)

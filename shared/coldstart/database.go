@@ -20,7 +20,7 @@ type Where struct {
 	URL      string
 	Secret   func(context.Context) (string, error) // tells the URL; nil: it is known
 	Password func(ctx context.Context, endpoint, user string) (string, error)
-	Secure   func(*pgx.ConnConfig) error // sees to it that the server proves who it is; nil: as the URL says
+	Secure   func(*pgx.ConnConfig) error // checks that what is sent is for the database alone; nil: as the URL says
 }
 
 // noDatabase names what the template sets.
@@ -36,6 +36,7 @@ func Address(cfg *config.Config) (w Where, err error) {
 	case db.URL != "":
 		w.URL = string(db.URL)
 	case db.Secret != "":
+		w.Secure = encrypted
 		w.Secret = func(ctx context.Context) (string, error) {
 			ctx, cancel := context.WithTimeout(ctx, secretPatience)
 			defer cancel()

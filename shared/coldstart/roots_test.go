@@ -120,6 +120,30 @@ func TestATokenGoesOnlyWhereTheServerProvesWhoItIs(t *testing.T) {
 	}
 }
 
+// What is in a secret goes to whom its address names, and never in the open. RDS's
+// certificates count there as well.
+func TestThePasswordOfASecretsAddressIsNotSentInTheOpen(t *testing.T) {
+	t.Setenv("AWS_REGION", "eu-central-1")
+	for mode, row := range map[string]struct{ good, roots bool }{
+		"verify-full": {true, true}, "verify-ca": {true, false}, "require": {true, false}, "prefer": {}, "allow": {}, "disable": {}, "": {},
+	} {
+		address := "postgres://u:p@keyway.c1a2.eu-central-1.rds.amazonaws.com/db"
+		if mode != "" {
+			address += "?sslmode=" + mode
+		}
+		c, err := pgx.ParseConfig(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := encrypted(c); (err == nil) != row.good || err != nil && !strings.Contains(err.Error(), "DatabaseUrlSecret") {
+			t.Errorf("sslmode=%s: %v", mode, err)
+		}
+		if row.good && (c.TLSConfig.RootCAs != nil) != row.roots {
+			t.Errorf("sslmode=%s: roots %v", mode, c.TLSConfig.RootCAs)
+		}
+	}
+}
+
 func BenchmarkRootsOfARegion(b *testing.B) {
 	for b.Loop() {
 		x509.NewCertPool().AppendCertsFromPEM([]byte(rootsOf("us-west-2")))

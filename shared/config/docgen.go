@@ -29,14 +29,30 @@ agents:
 ` + "```" + `
 
 **Variables.** ` + "`${VAR}`" + ` in any text is replaced from the environment; ` + "`$${`" + ` is a plain ` + "`${`" + `. A variable that is unset or
-empty is a fault when serving. With ` + "`--dev`" + ` the value counts as not written instead, except in
-` + "`scope_mappings`" + `, where leaving out a scope would open a route.
+empty is a fault when serving, but for one of several ` + "`auth.keys`" + `, which is left out ([keys.md](keys.md#one-file-for-several-places)).
+With ` + "`--dev`" + ` the value counts as not written instead, except in ` + "`scope_mappings`" + `, where leaving out a scope would open a route.
+
+**Without being named** in the file, these variables count:
+
+| Variable | Is |
+|---|---|
+| ` + "`DATABASE_URL`" + ` | the database, unless ` + "`database.url`" + ` says another |
+| ` + "`JWT_SIGNING_KEY`" + ` | what ` + "`keyway token`" + ` and ` + "`serve --dev`" + ` sign with: a PEM private key or an HMAC secret |
+| ` + "`KEYWAY_TOKEN`" + ` | the caller's token for ` + "`keyway can` and `keyway policy`" + ` |
+| ` + "`OPENAI_API_KEY`, `OPENAI_BASE_URL`, `ANTHROPIC_API_KEY`, `ANTHROPIC_BASE_URL`" + ` | the key and the server of a model, unless ` + "`model`" + ` says others |
+| ` + "`AWS_REGION` (or `AWS_DEFAULT_REGION`), `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`" + ` | for Bedrock, Secrets Manager, SQS and logins to RDS. No profile and no file of AWS's is read |
+| ` + "`AWS_ENDPOINT_URL`, or with `_BEDROCK_RUNTIME`, `_SECRETS_MANAGER`, `_SQS`" + ` at its end | a server in place of AWS's |
+| ` + "`HACKERNEWS_BASE_URL`, `WEBSEARCH_BASE_URL`" + ` | where those tools search instead |
+| ` + "`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`" + ` | the proxy for addresses that the operator wrote |
+| ` + "`KEYWAY_POSTGRES`" + ` | which PostgreSQL ` + "`serve`" + ` runs: ` + "`fetch`" + `, or the directory of its programs |
+| ` + "`DATABASE_ROLE`" + ` | a role that ` + "`keyway migrate`" + ` lets read and write rows, and makes where it is missing |
+| ` + "`DATABASE_SECRET`, `DATABASE_IAM`, `KEYWAY_QUEUE_URL`" + ` | of the Lambda functions; the template sets them |
 
 **In a Lambda function** the file is ` + "`keyway.json`" + `, which ` + "`keyway build`" + ` makes of it: canonical, with variables as written.
 A function asks only for the variables of what it acts on. Besides ` + "`DATABASE_URL`" + `, ` + "`DATABASE_SECRET`" + ` may name the secret that
-holds the database's address (read anew for each connection), and ` + "`DATABASE_IAM=true`" + ` makes AWS's token of the function's role the password;
-the address then says ` + "`sslmode=verify-full`" + `.
-With ` + "`DATABASE_ROLE`" + ` the migrate function, and ` + "`keyway migrate`" + `, let a role of that name read and write rows, and make it where it is missing.
+holds the database's address (read anew for each connection; one that allows a connection
+without TLS is refused), and ` + "`DATABASE_IAM=true`" + ` makes AWS's token of the function's role the password;
+the address then says ` + "`sslmode=verify-full`" + `. The migrate function heeds ` + "`DATABASE_ROLE`" + `.
 
 **Not served yet.** This page and the schema already describe ` + "`limits` and `update_memory_on_run`" + `.
 A file that uses one of them is refused, at its line, so that nobody relies on what isn't there.
