@@ -97,6 +97,26 @@ func TestABadTemplateIsFound(t *testing.T) {
 	}
 }
 
+// What can be set and what comes out is told to whoever deploys.
+func TestTheGuideNamesEveryParameterAndOutput(t *testing.T) {
+	t.Parallel()
+	guide, err := os.ReadFile("../docs/deploy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{"Parameters", "Outputs"} {
+		names := section(t, source(t), part)
+		if len(names) == 0 {
+			t.Errorf("the template has no %s", part)
+		}
+		for name := range names {
+			if !strings.Contains(string(guide), "`"+name+"`") {
+				t.Errorf("docs/deploy.md doesn't tell of %s, one of the %s", name, part)
+			}
+		}
+	}
+}
+
 // Each function is a program of its own: what sam build compiles for two of them
 // never comes from one directory.
 func TestEachFunctionHasItsOwnProgram(t *testing.T) {

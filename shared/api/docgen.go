@@ -18,35 +18,46 @@ below ` + "`/agents/{agent_id}`, `agents:ID:run`" + ` stands for ` + "`agents:ru
 **Refusals** have the body ` + "`{\"detail\": …}`" + `: a text, or for 422 a list with one entry for each input that is wrong. 401 also
 has a ` + "`hint`" + ` that says what to do, and so has 403 when a scope of the token looks meant for the request but grants nothing. 403
 tells the ` + "`missing`" + ` scopes and a ` + "`decision_id`" + `, under which the log has the decision. Any route may answer 500 or 503.
+
+**Headers.** Every answer has ` + "`X-Request-Id`" + `, and one that is worth trying again ` + "`Retry-After`" + `. An answer that an
+` + "`Idempotency-Key`" + ` brought back has ` + "`Idempotent-Replayed: true`" + `. In place of ` + "`last_event_index`, `resume`" + ` takes
+` + "`Last-Event-ID`" + `, as a browser sends it, and then each event has its ` + "`event_index`" + ` as its id.
 `
 
 // Markdown is docs/api.md: every route with its scopes, parameters and answers.
 func Markdown() []byte {
-	var b strings.Builder
-	b.WriteString(preface)
-	d, family := documentOf(), ""
+	var families []string
+	sections := map[string]*strings.Builder{}
+	d := documentOf()
 	d.each(func(method, path string, op operation) {
-		if f := string(op.Tags[0]); f != family {
-			family = f
-			fmt.Fprintf(&b, "\n## %s\n", strings.ToUpper(f[:1])+f[1:])
+		family := string(op.Tags[0])
+		b := sections[family]
+		if b == nil {
+			b = new(strings.Builder)
+			sections[family], families = b, append(families, family)
+			fmt.Fprintf(b, "\n## %s\n", strings.ToUpper(family[:1])+family[1:])
 		}
-		fmt.Fprintf(&b, "\n### `%s %s`\n\n%s. ", method, path, op.Summary)
+		fmt.Fprintf(b, "\n### `%s %s`\n\n%s. ", method, path, op.Summary)
 		if len(op.Scopes) == 0 {
 			b.WriteString("Public.")
 		} else {
-			fmt.Fprintf(&b, "Scopes: `%s`.", strings.Join(op.Scopes, "`, `"))
+			fmt.Fprintf(b, "Scopes: `%s`.", strings.Join(op.Scopes, "`, `"))
 		}
-		fmt.Fprintf(&b, " Answers: %s.\n", answersDoc(op))
-		inputsDoc(&b, op)
+		fmt.Fprintf(b, " Answers: %s.\n", answersDoc(op))
+		inputsDoc(b, op)
 	})
-	return []byte(b.String())
+	text := preface
+	for _, family := range families {
+		text += sections[family].String()
+	}
+	return []byte(text)
 }
 
 // answersDoc lists what is said for each status.
 func answersDoc(op operation) string {
 	var out []string
 	for _, status := range op.statuses() {
-		if status >= "500" {
+		if status == "500" || status == "503" {
 			continue // the preface has said it
 		}
 		content, is := op.Responses[status].Content, []string{}

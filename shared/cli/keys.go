@@ -24,8 +24,8 @@ type keysCmd struct {
 }
 
 type generateCmd struct {
-	Alg string `placeholder:"ALG" help:"RS256 (the default), RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, HS256, HS384 or HS512."`
-	Out string `default:"keys.json" placeholder:"FILE" help:"A JWKS that also holds private_key and public_key as PEM; kept when it exists."`
+	Alg string `placeholder:"ALG" help:"RS256 (the default), RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, or HS256, HS384, HS512, for which the file holds a secret to put into an environment variable."`
+	Out string `default:"keys.json" placeholder:"FILE" help:"A JWKS that also holds private_key and public_key as PEM, or the secret; kept when it exists."`
 }
 
 // Help shows what to do with the file.
