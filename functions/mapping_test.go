@@ -292,6 +292,21 @@ func (s *stack) asked(n int) {
 	s.until(func() bool { return len(s.model.Requests()) >= n })
 }
 
+// killer ends a worker that is begun after it, and comes back when PostgreSQL has done what
+// that one still asked of it.
+func (s *stack) killer() func(function) {
+	s.t.Helper()
+	connections := func() int {
+		return s.number("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = '" + role + "'")
+	}
+	others := connections()
+	return func(worker function) {
+		s.t.Helper()
+		worker.Kill()
+		s.until(func() bool { return connections() <= others })
+	}
+}
+
 // until waits for something to be so.
 func (s *stack) until(so func() bool) {
 	s.t.Helper()
