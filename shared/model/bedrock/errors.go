@@ -102,8 +102,8 @@ func (o Options) vendorError(said smithy.APIError, status int, header http.Heade
 	case badCredentials[code] || status == http.StatusUnauthorized:
 		e.Detail = "Amazon Bedrock rejected the AWS credentials: they are wrong or have expired; " + NoCredentials + ", and start again"
 	case code == "AccessDeniedException" || status == http.StatusForbidden:
-		e.Detail = fmt.Sprintf("Amazon Bedrock denies access to the model %s in %s: grant access to it in that region's Bedrock console (Model access),"+
-			" and allow bedrock:InvokeModel and bedrock:InvokeModelWithResponseStream to this server's role", o.public(o.ID), o.Region)
+		e.Detail = fmt.Sprintf("Amazon Bedrock denies access to the model %s in %s: ask it once in that region's Bedrock console, as somebody who may subscribe in AWS Marketplace,"+
+			" and allow bedrock:InvokeModel and bedrock:InvokeModelWithResponseStream to this server's role, as the template's parameters BedrockModel and ModelArns do", o.public(o.ID), o.Region)
 	}
 	return e
 }

@@ -22,8 +22,8 @@ func failAs(status int, exception, message string) modeltest.Script {
 func TestAnHTTPErrorSaysWhatTheCallerMayRead(t *testing.T) {
 	t.Parallel()
 	const arn = "arn:aws:sts::123456789012:assumed-role/keyway-runs/keyway-runs"
-	const denied = "Amazon Bedrock denies access to the model eu.anthropic.claude-sonnet-4-v1:0 in eu-central-1: grant access to it in that region's Bedrock" +
-		" console (Model access), and allow bedrock:InvokeModel and bedrock:InvokeModelWithResponseStream to this server's role"
+	const denied = "Amazon Bedrock denies access to the model eu.anthropic.claude-sonnet-4-v1:0 in eu-central-1: ask it once in that region's Bedrock" +
+		" console, as somebody who may subscribe in AWS Marketplace, and allow bedrock:InvokeModel and bedrock:InvokeModelWithResponseStream to this server's role, as the template's parameters BedrockModel and ModelArns do"
 	long := strings.Repeat("é", 495) + " " + modeltest.APIKey
 	for _, c := range []struct {
 		name   string
