@@ -280,7 +280,7 @@ func TestTheProgramIsSmallAndLinksNothingHeavy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	heavy := regexp.MustCompile(`(?m)^(.*(yaml|jackc/|openai|kong|aws-sdk-go-v2/service|shared/(store|wiring|api|run|model|tool|cli)).*|net/rpc)$`)
+	heavy := regexp.MustCompile(`(?m)^(.*(yaml|jackc/|openai|kong|aws-sdk-go-v2/service|shared/(store|assemble|api|run|model|tool|cli)).*|net/rpc)$`)
 	if got := heavy.FindAllString(string(out), -1); len(got) > 0 || !strings.Contains(string(out), "keyway/shared/edge\n") {
 		t.Errorf("it links %q", got)
 	}

@@ -17,7 +17,7 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/config/yamlfile"
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
-	"github.com/keyway-agents/keyway/shared/policytest"
+	"github.com/keyway-agents/keyway/shared/policycheck"
 	"github.com/keyway-agents/keyway/shared/token"
 )
 
@@ -110,7 +110,7 @@ func TestTheyHoldBelowABasePath(t *testing.T) {
 
 func holds(t *testing.T, dir, base string, s signer) {
 	t.Helper()
-	table, err := policytest.Read(dir + "policies.yaml")
+	table, err := policycheck.Read(dir + "policies.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func document(t *testing.T, file string) deployment {
 }
 
 // send makes the request of a row. A run is asked for with a message.
-func send(t *testing.T, door string, row policytest.Test, authorization string) (status int, body string) {
+func send(t *testing.T, door string, row policycheck.Test, authorization string) (status int, body string) {
 	t.Helper()
 	content := url.Values{"message": {"hello"}, "stream": {"false"}}.Encode()
 	r, err := http.NewRequestWithContext(t.Context(), row.Method, door, strings.NewReader(content))

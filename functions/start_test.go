@@ -33,7 +33,7 @@ func TestAFunctionThatCantStartNamesWhatToSet(t *testing.T) {
 		"no such choice":    {"memories", keyway, []string{"DATABASE_URL=postgres://keyway_app@h/db", "DATABASE_IAM=yes"}, `database: $DATABASE_IAM is "yes"; set it to true or false`},
 		"no name of a role": {"sessions", keyway, []string{"DATABASE_URL=" + d.db, "DATABASE_ROLE=Keyway App"}, `database: $DATABASE_ROLE is "Keyway App", which is no plain name of a role`},
 		"no model's key":    {"runs", keyway, []string{"DATABASE_URL=" + d.db}, "agents[0].model: openai:gpt-4o needs an API key: set OPENAI_API_KEY"},
-		"an unknown tool":   {"runs", withTool, []string{"DATABASE_URL=" + d.db, "OPENAI_API_KEY=k"}, `agents[0].tools[0]: there is no tool "of_our_own"; use hackernews or websearch, or give it to roster.Options`},
+		"an unknown tool":   {"runs", withTool, []string{"DATABASE_URL=" + d.db, "OPENAI_API_KEY=k"}, `agents[0].tools[0]: there is no tool "of_our_own"; use hackernews or websearch, or give it to agents.Options`},
 		"no key's ARN":      {"authorizer", keyway, nil, "auth.keys[0].secret: ${JWT_KEY_SECRET} is not set or empty; set the template's parameter JwtKeySecret, or JWT_KEY_SECRET in the function's environment"},
 		"no configuration":  {"agents", "", nil, "keyway.json: no such file or directory; it is the canonical JSON of keyway.yaml, and lies beside the program: see keyway build"},
 		"a key for anybody": {"agents", `{"agents":[{"id":"a","model":"demo:x"}],"auth":{"keys":["your-secret-key-at-least-256-bits-long"]},"id":"os"}`, nil, "with which anybody can sign"},
@@ -114,7 +114,7 @@ func TestADatabasesAddressIsReadFromItsSecret(t *testing.T) {
 // vendor.
 func TestFunctionsAreSmallAndLinkNothingHeavy(t *testing.T) {
 	t.Parallel()
-	heavy := regexp.MustCompile(`(?m)^(.*(goccy/go-yaml|alecthomas|openai|modelcontextprotocol|aws-sdk-go-v2/service|shared/(cli|roster|tool/builtin|model/vendors)|jackc/tern).*|net/rpc)$`)
+	heavy := regexp.MustCompile(`(?m)^(.*(goccy/go-yaml|alecthomas|openai|modelcontextprotocol|aws-sdk-go-v2/service|shared/(cli|agents|tool/builtin|model/providers)|jackc/tern).*|net/rpc)$`)
 	for _, name := range names {
 		if name == "authorizer" { // has a test of its own
 			continue

@@ -47,7 +47,7 @@ func edited(t *testing.T, dir string, changes ...string) (program string) {
 // docs/deploy.md tells an operator to change one line of three programs.
 func TestAToolInGoRunsInTheFunctions(t *testing.T) {
 	t.Parallel()
-	inFunctions := []string{"roster.Open", "tools.Open", `"github.com/keyway-agents/keyway/shared/roster"`, ownTools}
+	inFunctions := []string{"agents.Open", "tools.Open", `"github.com/keyway-agents/keyway/shared/agents"`, ownTools}
 	const configuration = `{"agents":[{"id":"a","model":"demo:x","tools":["in_stock"]}],"auth":{"keys":[{"secret":"${JWT_KEY_SECRET}"}]},"database":{"url":"${DATABASE_URL}"},"id":"test-os"}`
 	d := deploy(t, configuration)
 	env := []string{"LAMBDA_TASK_ROOT=" + d.dir, "AWS_LAMBDA_FUNCTION_NAME=f", "DATABASE_URL=" + d.db, "AWS_SAM_LOCAL=true"}

@@ -2,11 +2,11 @@
 package main
 
 import (
-	"github.com/keyway-agents/keyway/shared/coldstart"
 	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/lambdaboot"
 	"github.com/keyway-agents/keyway/shared/route"
 )
 
 func main() {
-	coldstart.Serve(coldstart.Function{Name: route.Settings, Without: []config.Part{config.Keys, config.Data, config.Runs}})
+	lambdaboot.Serve(lambdaboot.Function{Name: route.Settings, Without: []config.Part{config.Keys, config.Data, config.Runs}})
 }

@@ -13,11 +13,11 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/config/deployed"
-	"github.com/keyway-agents/keyway/shared/obs"
+	"github.com/keyway-agents/keyway/shared/logging"
 )
 
 func main() {
-	log := obs.NewLogger(os.Stderr, false)
+	log := logging.NewLogger(os.Stderr, false)
 	cfg, err := deployed.Config(config.Keys, config.Shown, config.Runs)
 	m := migration{cfg: cfg, refused: err, log: log} // told with the resource: CloudFormation would wait an hour for a function that ended
 	resource := cfn.LambdaWrap(m.resource)

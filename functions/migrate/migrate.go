@@ -11,9 +11,9 @@ import (
 
 	"github.com/aws/aws-lambda-go/cfn"
 
-	"github.com/keyway-agents/keyway/shared/coldstart"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/lambdaboot"
 	"github.com/keyway-agents/keyway/shared/store/migrations"
 )
 
@@ -62,7 +62,7 @@ func (m migration) run(ctx context.Context) (did map[string]any, err error) {
 
 // target is the schema to migrate, at the whole address, password included.
 func (m migration) target(ctx context.Context) (t migrations.Target, err error) {
-	where, err := coldstart.Address(m.cfg)
+	where, err := lambdaboot.Address(m.cfg)
 	if err != nil {
 		return t, err
 	}

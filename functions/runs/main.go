@@ -3,13 +3,13 @@
 package main
 
 import (
-	"github.com/keyway-agents/keyway/shared/coldstart"
+	"github.com/keyway-agents/keyway/shared/agents"
 	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/lambdaboot"
 	"github.com/keyway-agents/keyway/shared/queue/sqs"
-	"github.com/keyway-agents/keyway/shared/roster"
 	"github.com/keyway-agents/keyway/shared/route"
 )
 
 func main() {
-	coldstart.Serve(coldstart.Function{Name: route.Runs, Without: []config.Part{config.Keys, config.ToolNames}, Agents: roster.Open, Queue: sqs.Open})
+	lambdaboot.Serve(lambdaboot.Function{Name: route.Runs, Without: []config.Part{config.Keys, config.ToolNames}, Agents: agents.Open, Queue: sqs.Open})
 }

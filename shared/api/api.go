@@ -15,7 +15,7 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/fault"
-	"github.com/keyway-agents/keyway/shared/obs"
+	"github.com/keyway-agents/keyway/shared/logging"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/store"
 )
@@ -77,9 +77,9 @@ func (s *Server) Serves(name route.Name) bool { return s.endpoints[name].serve !
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := s.serve(w, r); err != nil {
 		if fault.KindOf(err) == fault.Internal {
-			s.Log.ErrorContext(r.Context(), "request failed", "request_id", obs.RequestID(r.Context()), "err", err)
+			s.Log.ErrorContext(r.Context(), "request failed", "request_id", logging.RequestID(r.Context()), "err", err)
 		} else {
-			obs.Note(r.Context(), "err", err.Error())
+			logging.Note(r.Context(), "err", err.Error())
 		}
 		fault.Write(w, err)
 	}
@@ -90,7 +90,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	obs.Note(r.Context(), "route", d.Route.String())
+	logging.Note(r.Context(), "route", d.Route.String())
 	return s.endpoints[d.Route.Name].serve(w, &request{Request: r.WithContext(authz.WithDecision(r.Context(), p, d)), principal: p, decision: d})
 }
 
@@ -99,7 +99,7 @@ func (s *Server) decide(r *http.Request) (*authz.Principal, authz.Decision, erro
 	ctx, began := r.Context(), time.Now()
 	p, _ := authz.From(ctx)
 	d := s.Policy.Decide(p, r.Method, r.URL.Path)
-	err := d.Err(obs.RequestID(ctx))
+	err := d.Err(logging.RequestID(ctx))
 	switch {
 	case !d.Open && p != nil && !p.ExpiresAt.IsZero() && !s.Now().Before(p.ExpiresAt.Add(s.Leeway)):
 		d = s.Policy.Decide(nil, r.Method, r.URL.Path) // it counts no longer
@@ -107,7 +107,7 @@ func (s *Server) decide(r *http.Request) (*authz.Principal, authz.Decision, erro
 	case err == nil && !s.Serves(d.Route.Name):
 		err = fmt.Errorf("no endpoint for %s: %w", d.Route, fault.NotFound)
 	}
-	s.Decisions.Write(ctx, authz.Entry{RequestID: obs.RequestID(ctx), Method: r.Method, Principal: p, Decision: d, Err: err, Began: began})
+	s.Decisions.Write(ctx, authz.Entry{RequestID: logging.RequestID(ctx), Method: r.Method, Principal: p, Decision: d, Err: err, Began: began})
 	return p, d, err
 }
 

@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/keyway-agents/keyway/shared/obs"
+	"github.com/keyway-agents/keyway/shared/logging"
 	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
@@ -29,7 +29,7 @@ func (in createRun) request() store.Request {
 
 // repeat answers a request as it was answered when it began this run. Nothing is begun.
 func (a Runs) repeat(w http.ResponseWriter, r *request, in createRun, row store.Run) error {
-	obs.Note(r.Context(), "repeats", row.RunID.String())
+	logging.Note(r.Context(), "repeats", row.RunID.String())
 	w.Header().Set("Idempotent-Replayed", "true")
 	q := store.RunQuery{RunID: row.RunID.String(), SessionID: row.SessionID}
 	switch everyone := (store.Viewer{All: true}); { // the owner's key found it

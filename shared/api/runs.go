@@ -19,7 +19,7 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/input"
-	"github.com/keyway-agents/keyway/shared/obs"
+	"github.com/keyway-agents/keyway/shared/logging"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/store"
@@ -113,7 +113,7 @@ func (a Runs) start(w http.ResponseWriter, r *request, in run.Input) error {
 }
 
 func accept(w http.ResponseWriter, r *request, accepted wire.Accepted) error {
-	obs.Note(r.Context(), "run_id", accepted.RunID)
+	logging.Note(r.Context(), "run_id", accepted.RunID)
 	return writeJSON(w, http.StatusAccepted, accepted)
 }
 
@@ -147,7 +147,7 @@ func (a Runs) tell(w http.ResponseWriter, r *request, events iter.Seq2[run.Event
 		}
 		switch {
 		case e.Result != nil:
-			obs.Note(r.Context(), "run_id", e.Result.RunID)
+			logging.Note(r.Context(), "run_id", e.Result.RunID)
 			return writeJSON(w, http.StatusOK, e.Result)
 		case e.HandedOver != nil: // as if it had been asked to run in the background
 			return accept(w, r, *e.HandedOver)

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/keyway-agents/keyway/shared/obs"
+	"github.com/keyway-agents/keyway/shared/logging"
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
@@ -33,7 +33,7 @@ func (a Runs) stream(w http.ResponseWriter, r *request, events iter.Seq2[run.Eve
 			return err
 		}
 		if e.HandedOver != nil {
-			obs.Note(r.Context(), "handed_over", e.HandedOver.RunID)
+			logging.Note(r.Context(), "handed_over", e.HandedOver.RunID)
 			s.goesOn()
 			break
 		}
@@ -47,10 +47,10 @@ func (a Runs) stream(w http.ResponseWriter, r *request, events iter.Seq2[run.Eve
 			s.send(e.Event)
 		}
 		if err != nil {
-			obs.Note(r.Context(), "err", err.Error())
+			logging.Note(r.Context(), "err", err.Error())
 		}
 		if e.Result != nil {
-			obs.Note(r.Context(), "run_id", e.Result.RunID)
+			logging.Note(r.Context(), "run_id", e.Result.RunID)
 		}
 	}
 	return nil

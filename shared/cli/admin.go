@@ -10,13 +10,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keyway-agents/keyway/shared/assemble"
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/edge"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/scope"
 	"github.com/keyway-agents/keyway/shared/store/migrations"
-	"github.com/keyway-agents/keyway/shared/wiring"
 )
 
 // configCmd holds the commands about keyway.yaml.
@@ -196,8 +196,8 @@ func (versionCmd) Help() string {
 // Run prints it.
 func (versionCmd) Run(e env) error {
 	if e.cli.JSON {
-		return printJSON(e.out, map[string]string{"version": wiring.Version, "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH})
+		return printJSON(e.out, map[string]string{"version": assemble.Version, "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH})
 	}
-	_, err := fmt.Fprintf(e.out, "keyway %s %s %s/%s\n", wiring.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	_, err := fmt.Fprintf(e.out, "keyway %s %s %s/%s\n", assemble.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	return err
 }

@@ -8,11 +8,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keyway-agents/keyway/shared/agents"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/model/demo"
-	"github.com/keyway-agents/keyway/shared/model/vendors"
-	"github.com/keyway-agents/keyway/shared/roster"
+	"github.com/keyway-agents/keyway/shared/model/providers"
 	"github.com/keyway-agents/keyway/shared/run"
 )
 
@@ -21,9 +21,9 @@ import (
 // missing.
 func (s *server) agents(cfg *config.Config) ([]run.Agent, error) {
 	demos := map[string][]string{} // agents by what their models miss
-	o := roster.Options{Lookup: s.lookup, Tools: s.own.Tools}
+	o := agents.Options{Lookup: s.lookup, Tools: s.own.Tools}
 	if s.Dev {
-		o.StandIn = func(a config.Agent, missing vendors.NoKey) model.Model {
+		o.StandIn = func(a config.Agent, missing providers.NoKey) model.Model {
 			demos[missing.Variable] = append(demos[missing.Variable], a.ID)
 			return demo.New(a.Model.ID)
 		}

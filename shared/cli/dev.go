@@ -12,11 +12,11 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 
+	"github.com/keyway-agents/keyway/shared/assemble"
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/token"
-	"github.com/keyway-agents/keyway/shared/wiring"
 )
 
 // devTTL is how long the printed tokens are good.
@@ -26,7 +26,7 @@ const devTTL = 24 * time.Hour
 // and requests with the answers they get.
 func (s *server) greet(p prepared, addr string) {
 	w, base := printer{s.err, isTerminal(s.err)}, "http://"+addr
-	w.line("\n%s %s at %s  (development only)", w.bold("keyway"), wiring.Version, w.bold(base))
+	w.line("\n%s %s at %s  (development only)", w.bold("keyway"), assemble.Version, w.bold(base))
 	first := "/agents/" + p.cfg.Agents[0].ID
 	ann := &authz.Principal{}
 	for _, request := range []string{"GET " + first, "POST " + first + "/runs", "GET /sessions"} {

@@ -21,18 +21,18 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/keyway-agents/keyway/shared/api"
+	"github.com/keyway-agents/keyway/shared/assemble"
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/edge"
 	"github.com/keyway-agents/keyway/shared/gateway"
-	"github.com/keyway-agents/keyway/shared/obs"
+	"github.com/keyway-agents/keyway/shared/logging"
 	"github.com/keyway-agents/keyway/shared/queue"
 	"github.com/keyway-agents/keyway/shared/queue/local"
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/store/devpg"
 	"github.com/keyway-agents/keyway/shared/store/migrations"
-	"github.com/keyway-agents/keyway/shared/wiring"
 )
 
 // serveCmd is the local server: gateway, authorizer and every function in one
@@ -81,7 +81,7 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 	if _, chosen := e.lookup("GOGC"); !chosen { // the heap is small: a fifth of the CPU went into collecting it
 		debug.SetGCPercent(300)
 	}
-	s := &server{env: e, serveCmd: c, log: obs.NewLogger(e.err, isTerminal(e.err)), started: time.Now()}
+	s := &server{env: e, serveCmd: c, log: logging.NewLogger(e.err, isTerminal(e.err)), started: time.Now()}
 	p, err := s.prepare()
 	if err != nil {
 		return err
@@ -213,8 +213,8 @@ func (s *server) openDatabase(ctx context.Context, cfg *config.Config) (closeDB 
 // apply puts a configuration in force: requests that come from now on see it.
 func (s *server) apply(p prepared) {
 	p.authorizer.Log = authz.NewLog(s.decided, p.cfg.Digest)
-	service := wiring.All(wiring.Parts{
-		Config: p.cfg, Policy: p.authorizer.Policy, Agents: p.agents, DB: s.db, Queue: s.queue, Log: s.log, Version: wiring.Version, Started: s.started,
+	service := assemble.All(assemble.Parts{
+		Config: p.cfg, Policy: p.authorizer.Policy, Agents: p.agents, DB: s.db, Queue: s.queue, Log: s.log, Version: assemble.Version, Started: s.started,
 		Decisions: p.authorizer.Log,
 	})
 	s.runners = append(s.runners, service.Runner)
@@ -228,7 +228,7 @@ func (s *server) apply(p prepared) {
 	if s.Dev {
 		h = gateway.Loopback(h)
 	}
-	h = obs.Requests(s.log, h)
+	h = logging.Requests(s.log, h)
 	s.handler.Store(&h)
 }
 

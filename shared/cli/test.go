@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/keyway-agents/keyway/shared/config"
-	"github.com/keyway-agents/keyway/shared/policytest"
+	"github.com/keyway-agents/keyway/shared/policycheck"
 )
 
 // testCmd holds keyway.yaml to a table of promises.
@@ -44,9 +44,9 @@ Exit status 0: all hold, 3: one doesn't, 2: a file is wrong.
 
 // tested is the outcome of one table.
 type tested struct {
-	table   *policytest.Table
+	table   *policycheck.Table
 	config  string
-	results []policytest.Result
+	results []policycheck.Result
 }
 
 // Run holds every table, and says what failed.
@@ -100,7 +100,7 @@ func (e env) badTables(faults config.Faults) error {
 
 // hold holds one table to its configuration, or to --config.
 func (e env) hold(path string) (tested, error) {
-	table, err := policytest.Read(path)
+	table, err := policycheck.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return tested{}, usage("there is no %s: keyway test --help shows how a table begins", path)
 	}

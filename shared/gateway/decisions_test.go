@@ -20,7 +20,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/edge"
 	"github.com/keyway-agents/keyway/shared/gateway"
-	"github.com/keyway-agents/keyway/shared/obs"
+	"github.com/keyway-agents/keyway/shared/logging"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/token"
 	"github.com/keyway-agents/keyway/shared/wire"
@@ -61,7 +61,7 @@ func newOffice(t *testing.T, agents ...string) *office {
 		Table: route.Table, Policy: a.Policy, Log: slog.New(slog.DiscardHandler), Decisions: a.Log,
 		Now: func() time.Time { return now().Add(time.Duration(o.behind.Load())) },
 	}, api.OS{Policy: a.Policy}, list, api.Runs{Agents: list}, api.Sessions{Isolation: api.Isolation{On: true}}) // no memories, and runs panic
-	server := httptest.NewServer(obs.Requests(obs.NewLogger(o.log, false), gateway.New(a, o.functions, now)))
+	server := httptest.NewServer(logging.Requests(logging.NewLogger(o.log, false), gateway.New(a, o.functions, now)))
 	t.Cleanup(server.Close)
 	o.addr = server.Listener.Addr().String()
 	return o
@@ -222,7 +222,7 @@ func (o *office) direct(p *authz.Principal, request string) reply {
 		r = r.WithContext(authz.WithPrincipal(r.Context(), p))
 	}
 	w := httptest.NewRecorder()
-	obs.Requests(slog.New(slog.DiscardHandler), o.functions).ServeHTTP(w, r)
+	logging.Requests(slog.New(slog.DiscardHandler), o.functions).ServeHTTP(w, r)
 	body, err := io.ReadAll(w.Result().Body)
 	if err != nil {
 		o.t.Fatal(err)

@@ -20,7 +20,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/edge"
 	"github.com/keyway-agents/keyway/shared/fault"
-	"github.com/keyway-agents/keyway/shared/obs"
+	"github.com/keyway-agents/keyway/shared/logging"
 	"github.com/keyway-agents/keyway/shared/route"
 )
 
@@ -60,7 +60,7 @@ func New(a *edge.Authorizer, next http.Handler, now func() time.Time) *Gateway {
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, err := g.admit(r)
 	if err != nil {
-		obs.Note(r.Context(), "refused", err.Error())
+		logging.Note(r.Context(), "refused", err.Error())
 		fault.Write(w, err)
 		return
 	}
@@ -77,14 +77,14 @@ func (g *Gateway) admit(r *http.Request) (context.Context, error) {
 	if err != nil {
 		return nil, err
 	}
-	obs.Note(ctx, "principal", a.principal.SubjectHash())
+	logging.Note(ctx, "principal", a.principal.SubjectHash())
 	ctx = authz.WithPrincipal(ctx, a.principal)
 	if m.Route == nil || edge.Evaluate(a.policy, edge.MethodARN(api, r.Method, path)) {
 		return ctx, nil
 	}
 	// The policy says no; the decision behind it says why, in AgentOS's words.
 	d := g.authorizer.Policy.Decide(a.principal, r.Method, path)
-	if err = d.Err(obs.RequestID(ctx)); err == nil {
+	if err = d.Err(logging.RequestID(ctx)); err == nil {
 		err = fmt.Errorf("the policy is narrower than the decision for %s: %w", m.Route, fault.Forbidden)
 	}
 	g.log(r, authz.Entry{Principal: a.principal, Decision: d, Err: err, Began: began})
@@ -94,7 +94,7 @@ func (g *Gateway) admit(r *http.Request) (context.Context, error) {
 // log writes a refusal of the gateway's own. Refused tokens the authorizer logs,
 // what goes on whoever stands behind.
 func (g *Gateway) log(r *http.Request, e authz.Entry) {
-	e.RequestID, e.Method = obs.RequestID(r.Context()), r.Method
+	e.RequestID, e.Method = logging.RequestID(r.Context()), r.Method
 	g.authorizer.Log.Write(r.Context(), e)
 }
 
@@ -140,7 +140,7 @@ func event(r *http.Request, m route.Match) events.APIGatewayCustomAuthorizerRequ
 		MultiValueHeaders: r.Header,
 		PathParameters:    m.Params,
 		RequestContext: events.APIGatewayCustomAuthorizerRequestTypeRequestContext{
-			RequestID: obs.RequestID(r.Context()), HTTPMethod: r.Method, Path: r.URL.Path, Stage: "local",
+			RequestID: logging.RequestID(r.Context()), HTTPMethod: r.Method, Path: r.URL.Path, Stage: "local",
 		},
 	}
 	if m.Route != nil {

@@ -23,7 +23,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/edge"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/gateway"
-	"github.com/keyway-agents/keyway/shared/obs"
+	"github.com/keyway-agents/keyway/shared/logging"
 	"github.com/keyway-agents/keyway/shared/token"
 )
 
@@ -68,7 +68,7 @@ func newGate(t *testing.T, agents ...string) *gate {
 		g.reached.Add(1)
 		p, _ := authz.From(r.Context())
 		d := a.Policy.Decide(p, r.Method, r.URL.Path)
-		if err := d.Err(obs.RequestID(r.Context())); err != nil {
+		if err := d.Err(logging.RequestID(r.Context())); err != nil {
 			fault.Write(w, err)
 			return
 		}
@@ -78,7 +78,7 @@ func newGate(t *testing.T, agents ...string) *gate {
 		}
 		_ = json.NewEncoder(w).Encode(s)
 	})
-	server := httptest.NewServer(obs.Requests(obs.NewLogger(g.log, false), gateway.New(a, behind, now)))
+	server := httptest.NewServer(logging.Requests(logging.NewLogger(g.log, false), gateway.New(a, behind, now)))
 	t.Cleanup(server.Close)
 	g.addr = server.Listener.Addr().String()
 	return g

@@ -16,7 +16,7 @@ import (
 	"github.com/aws/aws-lambda-go/lambda"
 
 	"github.com/keyway-agents/keyway/shared/fault"
-	"github.com/keyway-agents/keyway/shared/obs"
+	"github.com/keyway-agents/keyway/shared/logging"
 )
 
 // Options of a Function. Handler and Log are required.
@@ -39,7 +39,7 @@ type Function struct {
 
 // New makes a Function.
 func New(o Options) *Function {
-	return &Function{o, obs.Requests(o.Log, caller(o.Handler))}
+	return &Function{o, logging.Requests(o.Log, caller(o.Handler))}
 }
 
 // Start serves Lambda's invocations and doesn't return.
@@ -95,7 +95,7 @@ func (f *Function) whole(ctx context.Context, r *http.Request) (json.RawMessage,
 
 var errBroken = errors.New("the answer broke off")
 
-// serve runs the handler. obs has logged a panic that arrives here: it came too late
+// serve runs the handler. Package logging has logged a panic that arrives here: it came too late
 // for another status.
 func (f *Function) serve(w http.ResponseWriter, r *http.Request) (err error) {
 	defer func() {

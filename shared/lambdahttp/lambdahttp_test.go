@@ -20,14 +20,14 @@ import (
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/lambdahttp"
 	"github.com/keyway-agents/keyway/shared/lambdahttp/lambdatest"
-	"github.com/keyway-agents/keyway/shared/obs"
+	"github.com/keyway-agents/keyway/shared/logging"
 )
 
 // The test binary is the program too, so that what is tested is what Lambda would
 // run.
 func TestMain(m *testing.M) {
 	if mode := os.Getenv("LAMBDAHTTP_TEST"); mode != "" {
-		lambdahttp.Start(lambdahttp.Options{Handler: http.HandlerFunc(answer), Log: obs.NewLogger(os.Stderr, false), Streamed: mode == "streamed"})
+		lambdahttp.Start(lambdahttp.Options{Handler: http.HandlerFunc(answer), Log: logging.NewLogger(os.Stderr, false), Streamed: mode == "streamed"})
 	}
 	os.Exit(m.Run())
 }
@@ -277,7 +277,7 @@ func TestARequestsTimeEndsBeforeTheFunctions(t *testing.T) {
 
 func TestRequestsAtTheSameTimeShareNothing(t *testing.T) {
 	t.Parallel()
-	f := lambdahttp.New(lambdahttp.Options{Handler: http.HandlerFunc(answer), Log: obs.NewLogger(io.Discard, false)})
+	f := lambdahttp.New(lambdahttp.Options{Handler: http.HandlerFunc(answer), Log: logging.NewLogger(io.Discard, false)})
 	done := make(chan string)
 	for n := range 50 {
 		go func() {
@@ -304,7 +304,7 @@ func TestNothingOutlivesItsRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		settled := make(chan struct{})
 		f := lambdahttp.New(lambdahttp.Options{
-			Handler: http.HandlerFunc(answer), Log: obs.NewLogger(io.Discard, false), Streamed: true,
+			Handler: http.HandlerFunc(answer), Log: logging.NewLogger(io.Discard, false), Streamed: true,
 			Settle: func(context.Context) error { <-settled; return nil },
 		})
 		out, err := f.Invoke(t.Context(), events.APIGatewayProxyRequest{HTTPMethod: "GET", Path: "/twice"})

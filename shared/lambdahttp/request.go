@@ -14,7 +14,7 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/edge"
-	"github.com/keyway-agents/keyway/shared/obs"
+	"github.com/keyway-agents/keyway/shared/logging"
 )
 
 // proxyHeaders begin the headers in which the proxy library would hand the event's
@@ -99,15 +99,15 @@ func caller(next http.Handler) http.Handler {
 		ctx := r.Context()
 		said, _ := core.GetAPIGatewayContextFromContext(ctx)
 		if invocation, _ := core.GetRuntimeContextFromContext(ctx); invocation != nil {
-			obs.Note(ctx, "aws_request_id", invocation.AwsRequestID)
+			logging.Note(ctx, "aws_request_id", invocation.AwsRequestID)
 		}
 		p, err := edge.Principal(said.Authorizer)
 		switch {
 		case err == nil:
-			obs.Note(ctx, "principal", p.SubjectHash())
+			logging.Note(ctx, "principal", p.SubjectHash())
 			r = r.WithContext(authz.WithPrincipal(ctx, p))
 		case len(said.Authorizer) > 0:
-			obs.Note(ctx, "refused", err.Error())
+			logging.Note(ctx, "refused", err.Error())
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/keyway-agents/keyway/shared/agents"
 	"github.com/keyway-agents/keyway/shared/config"
-	"github.com/keyway-agents/keyway/shared/roster"
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/tool"
 )
@@ -15,9 +15,9 @@ import (
 // All are the tools that keyway.yaml's agents may name.
 var All = []tool.Tool{tool.Func("in_stock", "Tell how many of an article the shop has.", inStock)}
 
-// Open opens the agents of keyway.yaml with them, in roster.Open's place.
+// Open opens the agents of keyway.yaml with them, in agents.Open's place.
 func Open(cfg *config.Config, lookup func(string) (string, bool)) ([]run.Agent, error) {
-	return roster.Options{Lookup: lookup, Tools: All}.Open(cfg, cfg.Agents)
+	return agents.Options{Lookup: lookup, Tools: All}.Open(cfg, cfg.Agents)
 }
 
 // stock stands for a database of one's own.

@@ -64,7 +64,7 @@ func Open(t config.Tool, o Options) (tool.Set, error) {
 	case "websearch":
 		return opened(websearch.New(o.value("WEBSEARCH_BASE_URL"), o.Egress))
 	}
-	return nil, fault.Public(fault.Invalid, fmt.Sprintf("there is no tool %q; use %s, or give it to roster.Options", t.Name, strings.Join(names, " or ")), nil)
+	return nil, fault.Public(fault.Invalid, fmt.Sprintf("there is no tool %q; use %s, or give it to agents.Options", t.Name, strings.Join(names, " or ")), nil)
 }
 
 // opened keeps a nil pointer from becoming a Set.

@@ -1,6 +1,6 @@
-// Package wiring builds the object graph of one OS from its checked
+// Package assemble builds the object graph of one OS from its checked
 // configuration. Models are handed in, so that no vendor is linked by it.
-package wiring
+package assemble
 
 import (
 	"context"

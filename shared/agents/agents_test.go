@@ -1,4 +1,4 @@
-package roster_test
+package agents_test
 
 import (
 	"net/http"
@@ -8,8 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/keyway-agents/keyway/shared/agents"
 	"github.com/keyway-agents/keyway/shared/config"
-	"github.com/keyway-agents/keyway/shared/roster"
 )
 
 // The variable that Lambda sets is what closes the runtime: without it, the same
@@ -29,7 +29,7 @@ func TestAToolsRedirectNeverReachesTheRuntime(t *testing.T) {
 		lookup := func(name string) (string, bool) {
 			return address, name == "AWS_LAMBDA_RUNTIME_API" && address != ""
 		}
-		agents, err := roster.Open(cfg, lookup)
+		agents, err := agents.Open(cfg, lookup)
 		if err != nil {
 			t.Fatal(err)
 		}

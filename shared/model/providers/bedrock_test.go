@@ -1,4 +1,4 @@
-package vendors_test
+package providers_test
 
 import (
 	"errors"
@@ -10,7 +10,7 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/fault"
-	"github.com/keyway-agents/keyway/shared/model/vendors"
+	"github.com/keyway-agents/keyway/shared/model/providers"
 )
 
 var nova = config.Model{Provider: "bedrock", ID: "eu.amazon.nova-lite-v1:0"}
@@ -57,8 +57,8 @@ func TestWhatBedrockMissesIsNamedWithItsRemedy(t *testing.T) {
 		"AWS_REGION":            "needs a region: set AWS_REGION to one where the model is, such as eu-central-1",
 	} {
 		for _, vars := range []map[string]string{aws(variable, ""), without(aws(), variable)} {
-			m, err := vendors.Open(nova, env(vars))
-			missing, ok := errors.AsType[vendors.NoKey](err)
+			m, err := providers.Open(nova, env(vars))
+			missing, ok := errors.AsType[providers.NoKey](err)
 			if m != nil || !ok || missing.Variable != variable || err.Error() != "bedrock:eu.amazon.nova-lite-v1:0 "+remedy {
 				t.Errorf("without %s: %v %v", variable, m, err)
 			}
@@ -84,7 +84,7 @@ func TestWhatBedrockWouldNotHonourIsRefused(t *testing.T) {
 		"a key":              {keyed, aws(), "takes no api_key: leave it out"},
 		"a host as a region": {nova, aws("AWS_REGION", "eu-central-1.evil.example#"), `AWS_REGION is "eu-central-1.evil.example#", which is no region; set it to one like eu-central-1`},
 	} {
-		m, err := vendors.Open(row.m, env(row.vars))
+		m, err := providers.Open(row.m, env(row.vars))
 		if m != nil || !errors.Is(err, fault.Invalid) || !strings.Contains(fault.Detail(err), row.says) || strings.Contains(err.Error(), "sesame") {
 			t.Errorf("%s: %v %v", name, m, err)
 		}

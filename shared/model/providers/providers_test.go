@@ -1,4 +1,4 @@
-package vendors_test
+package providers_test
 
 import (
 	"encoding/json"
@@ -15,10 +15,10 @@ import (
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
-	"github.com/keyway-agents/keyway/shared/model/vendors"
+	"github.com/keyway-agents/keyway/shared/model/providers"
 )
 
-func env(vars map[string]string) vendors.Lookup {
+func env(vars map[string]string) providers.Lookup {
 	return func(name string) (string, bool) { v, ok := vars[name]; return v, ok }
 }
 
@@ -49,7 +49,7 @@ func listen(t *testing.T) (url string, last *heard) {
 // ask opens a model and sends it one request.
 func ask(t *testing.T, m config.Model, vars map[string]string) {
 	t.Helper()
-	opened, err := vendors.Open(m, env(vars))
+	opened, err := providers.Open(m, env(vars))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestTheProcessEnvironmentIsNotRead(t *testing.T) {
 	t.Setenv("OPENAI_API_KEY", "sk-process")
 	t.Setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
 	t.Setenv("OPENAI_ORG_ID", "org")
-	if _, err := vendors.Open(config.Model{Provider: "openai", ID: "m"}, env(nil)); !errors.As(err, new(vendors.NoKey)) {
+	if _, err := providers.Open(config.Model{Provider: "openai", ID: "m"}, env(nil)); !errors.As(err, new(providers.NoKey)) {
 		t.Errorf("opened with the process's key: %v", err)
 	}
 	url, got := listen(t)
@@ -118,9 +118,9 @@ func TestAServerOfOnesOwnNeedsNoKey(t *testing.T) {
 func TestOpenAIItselfNeedsAKey(t *testing.T) {
 	t.Parallel()
 	for name, vars := range map[string]map[string]string{"unset": nil, "empty": {"OPENAI_API_KEY": "", "OPENAI_BASE_URL": ""}} {
-		m, err := vendors.Open(config.Model{Provider: "openai", ID: "gpt-4o"}, env(vars))
-		noKey, ok := errors.AsType[vendors.NoKey](err)
-		if diff := cmp.Diff(vendors.NoKey{Variable: "OPENAI_API_KEY", Model: "openai:gpt-4o"}, noKey); !ok || m != nil || diff != "" {
+		m, err := providers.Open(config.Model{Provider: "openai", ID: "gpt-4o"}, env(vars))
+		noKey, ok := errors.AsType[providers.NoKey](err)
+		if diff := cmp.Diff(providers.NoKey{Variable: "OPENAI_API_KEY", Model: "openai:gpt-4o"}, noKey); !ok || m != nil || diff != "" {
 			t.Errorf("%s: %v %v %s", name, m, err, diff)
 		}
 		if want := "openai:gpt-4o needs an API key: set OPENAI_API_KEY, or api_key in keyway.yaml"; noKey.Error() != want {
@@ -136,15 +136,15 @@ func TestTheResponsesAPIHasTheSameVariables(t *testing.T) {
 	if diff := cmp.Diff(heard{"Bearer env-key", "/v1/responses", "m-1", nil}, *got); diff != "" {
 		t.Error(diff)
 	}
-	_, err := vendors.Open(config.Model{Provider: "openai-responses", ID: "gpt-5.2"}, env(nil))
-	if noKey, _ := errors.AsType[vendors.NoKey](err); noKey != (vendors.NoKey{Variable: "OPENAI_API_KEY", Model: "openai-responses:gpt-5.2"}) {
+	_, err := providers.Open(config.Model{Provider: "openai-responses", ID: "gpt-5.2"}, env(nil))
+	if noKey, _ := errors.AsType[providers.NoKey](err); noKey != (providers.NoKey{Variable: "OPENAI_API_KEY", Model: "openai-responses:gpt-5.2"}) {
 		t.Errorf("without a key: %v", err)
 	}
 }
 
 func TestTheDemoNeedsNothing(t *testing.T) {
 	t.Parallel()
-	m, err := vendors.Open(config.Model{Provider: "demo", ID: "small"}, env(nil))
+	m, err := providers.Open(config.Model{Provider: "demo", ID: "small"}, env(nil))
 	if err != nil || m.Describe().ID != "small" || m.Describe().Provider != "Demo" {
 		t.Errorf("%v %v", m, err)
 	}
@@ -153,7 +153,7 @@ func TestTheDemoNeedsNothing(t *testing.T) {
 func TestAnUnknownProviderIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, provider := range []string{"google", "Anthropic", "Bedrock", "openai-response", "OpenAI", ""} {
-		m, err := vendors.Open(config.Model{Provider: provider, ID: "m", APIKey: "sesame"}, env(nil))
+		m, err := providers.Open(config.Model{Provider: provider, ID: "m", APIKey: "sesame"}, env(nil))
 		if m != nil || !errors.Is(err, fault.Invalid) || !strings.Contains(fault.Detail(err), "use openai, openai-responses, anthropic, bedrock or demo") || strings.Contains(err.Error(), "sesame") {
 			t.Errorf("%q: %v %v", provider, m, err)
 		}
@@ -165,8 +165,8 @@ var everything = env(map[string]string{
 	"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k", "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "k", "AWS_REGION": "eu-central-1",
 })
 
-// providers are those that keyway.yaml may name.
-func providers(t *testing.T) []string {
+// declarable returns the providers that keyway.yaml may name.
+func declarable(t *testing.T) []string {
 	t.Helper()
 	field, _ := reflect.TypeFor[config.Model]().FieldByName("Provider")
 	names := strings.Split(field.Tag.Get("enum"), ",")
@@ -178,8 +178,8 @@ func providers(t *testing.T) []string {
 
 func TestWhatTheFileMayNameIsOpened(t *testing.T) {
 	t.Parallel()
-	for _, provider := range providers(t) {
-		if m, err := vendors.Open(config.Model{Provider: provider, ID: "m"}, everything); m == nil || err != nil {
+	for _, provider := range declarable(t) {
+		if m, err := providers.Open(config.Model{Provider: provider, ID: "m"}, everything); m == nil || err != nil {
 			t.Errorf("%s: %v %v", provider, m, err)
 		}
 	}
@@ -188,8 +188,8 @@ func TestWhatTheFileMayNameIsOpened(t *testing.T) {
 // Functions that link no vendor show the same of a model as those that run it.
 func TestModelsAreDescribedAlikeWithoutTheirVendor(t *testing.T) {
 	t.Parallel()
-	for _, provider := range providers(t) {
-		m, err := vendors.Open(config.Model{Provider: provider, ID: "x"}, everything)
+	for _, provider := range declarable(t) {
+		m, err := providers.Open(config.Model{Provider: provider, ID: "x"}, everything)
 		if err != nil {
 			t.Fatal(err)
 		}

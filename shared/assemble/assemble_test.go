@@ -1,4 +1,4 @@
-package wiring_test
+package assemble_test
 
 import (
 	"log/slog"
@@ -6,10 +6,10 @@ import (
 	"time"
 
 	"github.com/keyway-agents/keyway/shared/api"
+	"github.com/keyway-agents/keyway/shared/assemble"
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/route"
-	"github.com/keyway-agents/keyway/shared/wiring"
 )
 
 // Every route has one function, which serves it and no route of another.
@@ -19,10 +19,10 @@ func TestEachFunctionServesItsRoutesAndNoOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	parts := wiring.Parts{Config: &config.Config{ID: "os"}, Policy: policy, Log: slog.New(slog.DiscardHandler), Started: time.Now()}
+	parts := assemble.Parts{Config: &config.Config{ID: "os"}, Policy: policy, Log: slog.New(slog.DiscardHandler), Started: time.Now()}
 	served := map[route.Name]int{}
 	for _, f := range []route.Function{route.Settings, route.Agents, route.Runs, route.Sessions, route.Memories} {
-		server, ok := wiring.For(f, parts).Handler.(*api.Server)
+		server, ok := assemble.For(f, parts).Handler.(*api.Server)
 		if !ok {
 			t.Fatalf("%s is no server", f)
 		}
@@ -34,7 +34,7 @@ func TestEachFunctionServesItsRoutesAndNoOthers(t *testing.T) {
 			}
 		}
 	}
-	all, _ := wiring.All(parts).Handler.(*api.Server)
+	all, _ := assemble.All(parts).Handler.(*api.Server)
 	for r := range route.Table.All() {
 		if served[r.Name] != 1 || !all.Serves(r.Name) {
 			t.Errorf("%s is served by %d functions", r, served[r.Name])

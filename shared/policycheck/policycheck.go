@@ -1,8 +1,8 @@
-// Package policytest reads a table of promises (who may send which request, and why
+// Package policycheck reads a table of promises (who may send which request, and why
 // not) and holds a configuration to it. Each promise is put twice: to the decision,
 // and to the policy that the authorizer returns for such a caller's token.
 // It knows no command line and prints nothing.
-package policytest
+package policycheck
 
 import (
 	"bytes"

@@ -1,6 +1,6 @@
-// Package obs is what Keyway says about itself: one log line a request, with an
+// Package logging is what Keyway says about itself: one log line a request, with an
 // id that answers and logs share, and never a token, key, prompt or answer.
-package obs
+package logging
 
 import (
 	"cmp"

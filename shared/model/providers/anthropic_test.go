@@ -1,4 +1,4 @@
-package vendors_test
+package providers_test
 
 import (
 	"errors"
@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/keyway-agents/keyway/shared/config"
-	"github.com/keyway-agents/keyway/shared/model/vendors"
+	"github.com/keyway-agents/keyway/shared/model/providers"
 )
 
 var claude = config.Model{Provider: "anthropic", ID: "claude-sonnet-4-5"}
@@ -46,9 +46,9 @@ func TestClaudesProcessEnvironmentIsNotRead(t *testing.T) {
 	t.Setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
 	t.Setenv("ANTHROPIC_CUSTOM_HEADERS", "X-Api-Key: sk-ant-header")
 	for name, vars := range map[string]map[string]string{"unset": nil, "empty": {"ANTHROPIC_API_KEY": "", "ANTHROPIC_BASE_URL": ""}} {
-		m, err := vendors.Open(claude, env(vars))
-		noKey, ok := errors.AsType[vendors.NoKey](err)
-		if diff := cmp.Diff(vendors.NoKey{Variable: "ANTHROPIC_API_KEY", Model: "anthropic:claude-sonnet-4-5"}, noKey); !ok || m != nil || diff != "" {
+		m, err := providers.Open(claude, env(vars))
+		noKey, ok := errors.AsType[providers.NoKey](err)
+		if diff := cmp.Diff(providers.NoKey{Variable: "ANTHROPIC_API_KEY", Model: "anthropic:claude-sonnet-4-5"}, noKey); !ok || m != nil || diff != "" {
 			t.Errorf("%s: %v %v %s", name, m, err, diff)
 		}
 		if want := "anthropic:claude-sonnet-4-5 needs an API key: set ANTHROPIC_API_KEY, or api_key in keyway.yaml"; noKey.Error() != want {

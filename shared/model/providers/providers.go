@@ -1,6 +1,6 @@
-// Package vendors opens a model by the name of its provider. It is the only
+// Package providers opens a model by the name of its provider. It is the only
 // importer of every vendor, so that a function that runs no model links none.
-package vendors
+package providers
 
 import (
 	"cmp"

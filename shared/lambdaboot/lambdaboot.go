@@ -1,8 +1,8 @@
-// Package coldstart is what each Lambda function behind API Gateway does once: it reads
+// Package lambdaboot is what each Lambda function behind API Gateway does once: it reads
 // its configuration, opens the store and starts to answer, or says in one line what is
 // in the way.
 // It knows no vendor; the agents of a function that runs them are handed in.
-package coldstart
+package lambdaboot
 
 import (
 	"log/slog"
@@ -13,18 +13,18 @@ import (
 	"time"
 
 	"github.com/keyway-agents/keyway/shared/api"
+	"github.com/keyway-agents/keyway/shared/assemble"
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/config/deployed"
 	"github.com/keyway-agents/keyway/shared/edge"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/lambdahttp"
-	"github.com/keyway-agents/keyway/shared/obs"
+	"github.com/keyway-agents/keyway/shared/logging"
 	"github.com/keyway-agents/keyway/shared/queue"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/store"
-	"github.com/keyway-agents/keyway/shared/wiring"
 )
 
 // Function is one function of the route table.
@@ -40,7 +40,7 @@ type Function struct {
 
 // Serve answers the function's routes, and does not return.
 func Serve(f Function) {
-	log := obs.NewLogger(os.Stderr, false)
+	log := logging.NewLogger(os.Stderr, false)
 	o, err := f.open(log)
 	if err != nil {
 		Refuse(log, string(f.Name), err)
@@ -62,7 +62,7 @@ func (f Function) Worker(log *slog.Logger) (*run.Runner, *store.DB, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return wiring.For(route.Runs, p).Runner, p.DB, nil
+	return assemble.For(route.Runs, p).Runner, p.DB, nil
 }
 
 func (f Function) open(log *slog.Logger) (o lambdahttp.Options, err error) {
@@ -71,7 +71,7 @@ func (f Function) open(log *slog.Logger) (o lambdahttp.Options, err error) {
 		return o, err
 	}
 	o = lambdahttp.Options{Log: log, Streamed: f.Agents != nil && os.Getenv("AWS_SAM_LOCAL") != "true"} // which can't pass a stream on
-	service := wiring.For(f.Name, p)
+	service := assemble.For(f.Name, p)
 	if service.Runner != nil {
 		o.Settle = service.Runner.Wait
 	}
@@ -80,7 +80,7 @@ func (f Function) open(log *slog.Logger) (o lambdahttp.Options, err error) {
 }
 
 // parts are what the function is made of.
-func (f Function) parts(log *slog.Logger) (p wiring.Parts, err error) {
+func (f Function) parts(log *slog.Logger) (p assemble.Parts, err error) {
 	cfg, err := deployed.Config(f.Without...)
 	if err != nil {
 		return p, err
@@ -89,8 +89,8 @@ func (f Function) parts(log *slog.Logger) (p wiring.Parts, err error) {
 	if err != nil {
 		return p, err
 	}
-	p = wiring.Parts{
-		Config: cfg, Policy: policy, Log: log, Version: wiring.Version, Started: time.Now(), Decisions: authz.NewLog(log, cfg.Digest),
+	p = assemble.Parts{
+		Config: cfg, Policy: policy, Log: log, Version: assemble.Version, Started: time.Now(), Decisions: authz.NewLog(log, cfg.Digest),
 	}
 	if f.Agents != nil {
 		if p.Agents, err = f.Agents(cfg, os.LookupEnv); err != nil {
@@ -103,7 +103,7 @@ func (f Function) parts(log *slog.Logger) (p wiring.Parts, err error) {
 		}
 		p.Watch = true // a function looks for nothing while nobody calls it
 	}
-	if f.Agents != nil || wiring.Stores(f.Name) {
+	if f.Agents != nil || assemble.Stores(f.Name) {
 		p.DB, err = Database(cfg)
 	}
 	return p, err
@@ -119,7 +119,7 @@ func current(db *store.DB, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if p, _ := authz.From(r.Context()); p != nil && !checked.Load() {
 			if err := db.Check(r.Context()); err != nil {
-				obs.Note(r.Context(), "err", err.Error())
+				logging.Note(r.Context(), "err", err.Error())
 				fault.Write(w, err)
 				return
 			}

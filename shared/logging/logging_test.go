@@ -1,4 +1,4 @@
-package obs_test
+package logging_test
 
 import (
 	"bytes"
@@ -17,7 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/keyway-agents/keyway/shared/fault"
-	"github.com/keyway-agents/keyway/shared/obs"
+	"github.com/keyway-agents/keyway/shared/logging"
 )
 
 // site serves one handler on a real socket and collects its log.
@@ -33,7 +33,7 @@ func (s *site) Write(p []byte) (int, error) { s.mu.Lock(); defer s.mu.Unlock(); 
 func serve(t *testing.T, h http.HandlerFunc) *site {
 	t.Helper()
 	s := &site{t: t}
-	s.server = httptest.NewUnstartedServer(obs.Requests(obs.NewLogger(s, false), h))
+	s.server = httptest.NewUnstartedServer(logging.Requests(logging.NewLogger(s, false), h))
 	s.server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	s.server.Start()
 	t.Cleanup(s.server.Close)
@@ -89,9 +89,9 @@ func TestARequestHasOneLineThatSharesItsID(t *testing.T) {
 	t.Parallel()
 	var inside string
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		inside = obs.RequestID(r.Context())
-		obs.Note(r.Context(), "route", "GET /x")
-		obs.Note(r.Context(), "run_id", "r-1")
+		inside = logging.RequestID(r.Context())
+		logging.Note(r.Context(), "route", "GET /x")
+		logging.Note(r.Context(), "run_id", "r-1")
 		w.WriteHeader(http.StatusTeapot)
 		_, _ = io.WriteString(w, "short")
 		_, _ = io.WriteString(w, " and stout")
@@ -174,7 +174,7 @@ func TestTheLogShowsNothingThatTheCallerSent(t *testing.T) {
 func TestAPanicIsA500WithoutDetailAndItsStackIsLogged(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(_ http.ResponseWriter, r *http.Request) {
-		obs.Note(r.Context(), "route", "GET /x")
+		logging.Note(r.Context(), "route", "GET /x")
 		panicking()
 	})
 	got := s.post("/")
@@ -186,7 +186,7 @@ func TestAPanicIsA500WithoutDetailAndItsStackIsLogged(t *testing.T) {
 		t.Fatalf("%v", lines)
 	}
 	trouble, line, id := lines[0], lines[1], got.header.Get("X-Request-Id")
-	if trouble["level"] != "ERROR" || trouble["request_id"] != id || trouble["panic"] != "sesame" || !strings.Contains(trouble["stack"].(string), "obs_test.panicking") {
+	if trouble["level"] != "ERROR" || trouble["request_id"] != id || trouble["panic"] != "sesame" || !strings.Contains(trouble["stack"].(string), "logging_test.panicking") {
 		t.Errorf("%v", trouble)
 	}
 	if line["msg"] != "request" || line["request_id"] != id || line["status"] != 500.0 || line["route"] != "GET /x" {
@@ -267,8 +267,8 @@ func TestTheConnectionIsWithinReach(t *testing.T) {
 
 func TestOutsideARequestThereIsNothingToNote(t *testing.T) {
 	t.Parallel()
-	obs.Note(context.Background(), "key", "value") // and nothing to panic about
-	if id := obs.RequestID(context.Background()); id != "" {
+	logging.Note(context.Background(), "key", "value") // and nothing to panic about
+	if id := logging.RequestID(context.Background()); id != "" {
 		t.Errorf("the id of no request is %q", id)
 	}
 }
@@ -278,7 +278,7 @@ func TestNotesMayComeFromSeveralGoroutines(t *testing.T) {
 	s := serve(t, func(_ http.ResponseWriter, r *http.Request) {
 		var wg sync.WaitGroup
 		for _, name := range []string{"a", "b", "c", "d"} {
-			wg.Go(func() { obs.Note(r.Context(), name, 1) })
+			wg.Go(func() { logging.Note(r.Context(), name, 1) })
 		}
 		wg.Wait()
 	})
@@ -294,8 +294,8 @@ func TestNotesMayComeFromSeveralGoroutines(t *testing.T) {
 func TestATerminalGetsText(t *testing.T) {
 	t.Parallel()
 	var text, machine bytes.Buffer
-	obs.NewLogger(&text, true).Info("hello", "n", 1)
-	obs.NewLogger(&machine, false).Info("hello", "n", 1)
+	logging.NewLogger(&text, true).Info("hello", "n", 1)
+	logging.NewLogger(&machine, false).Info("hello", "n", 1)
 	if !strings.Contains(text.String(), "msg=hello n=1") || !json.Valid(machine.Bytes()) {
 		t.Errorf("%s%s", &text, &machine)
 	}

@@ -1,6 +1,6 @@
-// Package roster opens the declared agents, each with its model and tools. It links
+// Package agents opens the declared agents, each with its model and tools. It links
 // every vendor and every tool, so only what runs agents imports it.
-package roster
+package agents
 
 import (
 	"errors"
@@ -8,7 +8,7 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/model"
-	"github.com/keyway-agents/keyway/shared/model/vendors"
+	"github.com/keyway-agents/keyway/shared/model/providers"
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/tool"
 	"github.com/keyway-agents/keyway/shared/tool/builtin"
@@ -19,7 +19,7 @@ type Options struct {
 	Lookup func(string) (string, bool)
 	Tools  []tool.Tool // the operator's own, which agents name
 	// StandIn answers for a model whose key is missing; nil: that is a fault.
-	StandIn func(config.Agent, vendors.NoKey) model.Model
+	StandIn func(config.Agent, providers.NoKey) model.Model
 }
 
 // Open opens the agents of keyway.yaml as a function does: with nothing of an
@@ -37,11 +37,11 @@ func (o Options) Open(cfg *config.Config, agents []config.Agent) ([]run.Agent, e
 	tools := builtin.Options{Egress: tool.Egress{Allow: cfg.Egress.Allow, RuntimeAPI: runtime}, Lookup: o.Lookup, Own: o.Tools}
 	for i, a := range agents {
 		at := config.Element("agents", i)
-		m, err := vendors.Open(a.Model, o.Lookup)
+		m, err := providers.Open(a.Model, o.Lookup)
 		if variable, waits := cfg.Unset[at+".model.api_key"]; waits { // never another's key instead
-			err = vendors.NoKey{Variable: variable, Model: a.Model.Provider + ":" + a.Model.ID}
+			err = providers.NoKey{Variable: variable, Model: a.Model.Provider + ":" + a.Model.ID}
 		}
-		if noKey, ok := errors.AsType[vendors.NoKey](err); ok && o.StandIn != nil {
+		if noKey, ok := errors.AsType[providers.NoKey](err); ok && o.StandIn != nil {
 			m, err = o.StandIn(a, noKey), nil
 		}
 		if err != nil {
