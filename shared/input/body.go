@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/strictjson"
 )
 
 // body reads a JSON body into v, the field that was tagged body: a struct, or a
@@ -37,9 +38,9 @@ func (in *reader) body(w http.ResponseWriter, r *http.Request, v reflect.Value) 
 		return fault.Public(fault.Invalid, "There was an error parsing the body", nil)
 	}
 	data = bytes.TrimPrefix(data, []byte("\ufeff")) // Python leaves out the mark of UTF-8
-	if e := check(data); e != nil {
-		at := utf8.RuneCount(data[:e.at])
-		in.complain("json_invalid", "JSON decode error", struct{}{}, fault.Members{{Name: "error", Value: e.text}}, "body", at)
+	if e := strictjson.Check(data, strictjson.Options{}); e != nil {
+		at := utf8.RuneCount(data[:e.Offset]) // Python counts characters
+		in.complain("json_invalid", "JSON decode error", struct{}{}, fault.Members{{Name: "error", Value: e.Text}}, "body", at)
 		return nil
 	}
 	if optional && string(bytes.TrimSpace(data)) == "null" {
@@ -123,7 +124,7 @@ func (in *reader) member(v reflect.Value, tag reflect.StructTag, raw json.RawMes
 	ok := false
 	switch {
 	case v.Type() == reflect.TypeFor[Object]():
-		if ok = raw[0] == '{'; ok && nulIn(raw) {
+		if ok = raw[0] == '{'; ok && strictjson.HasNUL(raw) {
 			in.complain("value_error", "Value error, a NUL character can't be stored", nil, nil, "body", name)
 		} else if ok {
 			v.SetBytes(raw)
@@ -230,28 +231,6 @@ func short(text string) any {
 
 const maxEcho = 1000
 
-// nulIn finds an escaped NUL, which PostgreSQL's jsonb can't hold, in valid JSON.
-func nulIn(raw []byte) bool {
-	for {
-		i := bytes.IndexByte(raw, '\\')
-		if i < 0 {
-			return false
-		}
-		if bytes.HasPrefix(raw[i:], []byte(`\u0000`)) {
-			return true
-		}
-		raw = raw[i+2:]
-	}
-}
-
-// holds reports whether a float64 holds the JSON number, if not exactly. 1e-9999 is
-// no 0.
-func holds(number []byte) bool {
-	f, err := strconv.ParseFloat(string(number), 64)
-	digits, _, _ := bytes.Cut(bytes.ToLower(number), []byte("e"))
-	return err == nil && (f != 0 || !bytes.ContainsAny(digits, "123456789"))
-}
-
 // ObjectFrom reads a JSON object that stands as text in a form's field; "" is nil.
 // Its error names the field.
 func ObjectFrom(text string, loc ...any) (Object, error) {
@@ -259,12 +238,12 @@ func ObjectFrom(text string, loc ...any) (Object, error) {
 		return nil, nil
 	}
 	in := &reader{}
-	switch e := check([]byte(text)); {
+	switch e := strictjson.Check([]byte(text), strictjson.Options{}); {
 	case e != nil:
-		in.complain("json_invalid", "Invalid JSON: "+e.text, nil, fault.Members{{Name: "error", Value: e.text}}, loc...)
+		in.complain("json_invalid", "Invalid JSON: "+e.Text, nil, fault.Members{{Name: "error", Value: e.Text}}, loc...)
 	case strings.TrimSpace(text)[0] != '{':
 		in.complain("dict_type", "Input should be a valid dictionary", echo(json.RawMessage(text)), nil, loc...)
-	case nulIn([]byte(text)):
+	case strictjson.HasNUL([]byte(text)):
 		in.complain("value_error", "Value error, a NUL character can't be stored", nil, nil, loc...)
 	default:
 		return Object(text), nil

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/strictjson"
 )
 
 const (
@@ -151,7 +152,7 @@ func holdableJSON(t *testing.T, o Object) {
 		return
 	}
 	var v map[string]any
-	if err := json.Unmarshal(o, &v); err != nil || nulIn(o) || bytes.IndexByte(o, 0) >= 0 || !utf8.Valid(o) {
+	if err := json.Unmarshal(o, &v); err != nil || strictjson.HasNUL(o) || bytes.IndexByte(o, 0) >= 0 || !utf8.Valid(o) {
 		t.Errorf("%q was let through: %v", o, err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/strictjson"
 )
 
 // maxRedirects is what a renamed path may need.
@@ -134,11 +135,11 @@ func parseSet(data []byte) ([]key, error) {
 		return nil, errors.New(`the answer has no list "keys"`)
 	}
 	n, keys := 0, []key{}
-	for raw := range items(list) {
+	for value := range (strictjson.Value{Raw: list}).Elements() {
 		if n++; n > maxKeys {
 			return nil, fmt.Errorf("the answer has more than %d keys", maxKeys)
 		}
-		if jwk, err := publicJWK([]byte(raw)); err == nil && jwk != nil {
+		if jwk, err := publicJWK([]byte(value.Raw)); err == nil && jwk != nil {
 			keys = append(keys, key{id: jwk.KeyID, alg: jwk.Algorithm, public: jwk.Key})
 		}
 	}

@@ -1,177 +1,75 @@
 package token
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
-	"iter"
-	"strconv"
 	"strings"
-	"unicode/utf16"
-	"unicode/utf8"
+
+	"github.com/keyway-agents/keyway/shared/strictjson"
 )
 
-// object is a JSON object of a token: member name → JSON text of the value. It is
-// read once and strictly, because encoding/json alone takes the last of two equal
-// names, matches names in any case, and mends broken text: three ways for two
-// readers to see two tokens in one.
+// object is a JSON object of a token or key set: member name → the value's JSON text,
+// exactly as it was sent. It is read once and strictly, so that no second reader can
+// see another token in the same bytes. encoding/json alone would allow that: it keeps
+// the last of two equal names, matches names in any case, and replaces invalid text.
 type object map[string]string
 
-// parseObject refuses what RFC 7515 section 4 and RFC 7519 section 4 forbid (equal
-// names) and text without one meaning. Only the top level is searched for equal
-// names: nothing below it is read by name.
+// tokenJSON allows large numbers and deep nesting, as encoding/json does, because a
+// token may have claims that are not read here. maxToken bounds the work.
+var tokenJSON = strictjson.Options{MaxDepth: 9_999, AnyNumber: true}
+
+// parseObject refuses all text that strictjson refuses, and two members of one name.
+// RFC 7515 section 4 (header) and RFC 7519 section 4 (claims) forbid to write these,
+// and leave a reader the choice between refusing them and keeping the last. Only the
+// top level is searched for equal names: nothing below it is read by name.
 func parseObject(data []byte) (object, error) {
-	if !utf8.Valid(data) || !json.Valid(data) || loneSurrogate(data) {
+	if strictjson.Check(data, tokenJSON) != nil {
 		return nil, errors.New("not valid JSON")
 	}
-	doc := strings.Trim(string(data), " \t\r\n")
-	if doc[0] != '{' {
+	root := strictjson.Root(string(data))
+	if root.Raw[0] != '{' {
 		return nil, errors.New("must be a json object")
 	}
-	o, name, named := object{}, "", false
-	for item := range items(doc) {
-		if named = !named; named {
-			name, _ = text(item)
-			continue
-		}
+	o := object{}
+	for name, value := range root.Members() {
 		if _, twice := o[name]; twice {
 			return nil, errors.New("two members of one name")
 		}
-		o[name] = item
+		o[name] = value.Raw
 	}
 	return o, nil
 }
 
-// text is the string called name; absent and null are "". It is false when the
-// value is of another type.
+// text returns the string of a member. An absent member and null are "". It is false
+// when the value is of another type.
 func (o object) text(name string) (string, bool) {
 	raw := o[name]
 	if raw == "" || raw == "null" {
 		return "", true
 	}
-	return text(raw)
+	return strictjson.Value{Raw: raw}.Text()
 }
 
-// list is the strings called name. One string is a list of one; a list with
-// anything else in it, and any other type, is nil.
+// list returns the strings of a member. One string is a list of one, as RFC 7519
+// section 4.1.3 has it for aud. A list with anything else in it, and any other type,
+// is nil: half of a list of scopes would be a guess.
 func (o object) list(name string) []string {
-	raw := o[name]
-	if raw == "" {
+	value := strictjson.Value{Raw: o[name]}
+	if value.Raw == "" {
 		return nil
 	}
-	if s, ok := text(raw); ok {
+	if s, ok := value.Text(); ok {
 		return []string{s}
 	}
-	if raw[0] != '[' {
+	if value.Raw[0] != '[' {
 		return nil
 	}
-	list := make([]string, 0, strings.Count(raw, ",")+1)
-	for item := range items(raw) {
-		s, ok := text(item)
+	list := make([]string, 0, strings.Count(value.Raw, ",")+1)
+	for element := range value.Elements() {
+		s, ok := element.Text()
 		if !ok {
 			return nil
 		}
 		list = append(list, s)
 	}
 	return list
-}
-
-// text decodes a JSON string; false for any other value.
-func text(raw string) (string, bool) {
-	switch {
-	case raw[0] != '"':
-		return "", false
-	case strings.IndexByte(raw, '\\') < 0:
-		return raw[1 : len(raw)-1], true
-	}
-	var s string // here, because it escapes to the heap
-	err := json.Unmarshal([]byte(raw), &s)
-	return s, err == nil
-}
-
-// items yields the JSON texts directly inside an object or array: of an object,
-// names and values in turn. As doc is valid JSON, colons and commas tell nothing.
-func items(doc string) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for i := 1; i < len(doc)-1; {
-			if strings.IndexByte(" \t\r\n,:", doc[i]) >= 0 {
-				i++
-				continue
-			}
-			end := valueEnd(doc, i)
-			if !yield(doc[i:end]) {
-				return
-			}
-			i = end
-		}
-	}
-}
-
-// valueEnd is where the value that starts at i ends. It counts brackets rather than
-// recurse: the depth is the sender's choice.
-func valueEnd(doc string, i int) int {
-	for depth := 0; ; {
-		switch doc[i] {
-		case '"':
-			i = stringEnd(doc, i)
-		case '{', '[':
-			depth++
-			i++
-		case '}', ']':
-			depth--
-			i++
-		default:
-			i++
-			if depth == 0 {
-				return i + strings.IndexAny(doc[i:], " \t\r\n,:]}")
-			}
-		}
-		if depth == 0 {
-			return i
-		}
-	}
-}
-
-// stringEnd is where the string that starts at i ends, past its quote.
-func stringEnd(doc string, i int) int {
-	for i++; doc[i] != '"'; i++ {
-		if doc[i] == '\\' {
-			i++
-		}
-	}
-	return i + 1
-}
-
-// loneSurrogate finds half a UTF-16 pair in valid JSON. encoding/json turns each
-// into U+FFFD, so two subjects would become one.
-func loneSurrogate(data []byte) bool {
-	for {
-		i := bytes.IndexByte(data, '\\')
-		if i < 0 {
-			return false
-		}
-		r, isRune := unicodeEscape(data[i:])
-		if !isRune {
-			data = data[i+2:]
-			continue
-		}
-		data = data[i+6:]
-		if !utf16.IsSurrogate(r) {
-			continue
-		}
-		low, _ := unicodeEscape(data)
-		if utf16.DecodeRune(r, low) == utf8.RuneError {
-			return true
-		}
-		data = data[6:]
-	}
-}
-
-// unicodeEscape reads the \uXXXX that data starts with.
-func unicodeEscape(data []byte) (rune, bool) {
-	if len(data) < 6 || data[0] != '\\' || data[1] != 'u' {
-		return 0, false
-	}
-	n, err := strconv.ParseUint(string(data[2:6]), 16, 16)
-	return rune(n), err == nil
 }

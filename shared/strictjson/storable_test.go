@@ -1,4 +1,4 @@
-package run
+package strictjson
 
 import (
 	"encoding/json"
@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestJSONIsMadeFitForTheDatabase(t *testing.T) {
+func TestMakeStorableReplacesWhatJSONBRefuses(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
 		"":                                       "",
@@ -23,26 +23,43 @@ func TestJSONIsMadeFitForTheDatabase(t *testing.T) {
 		`"1e999 -"`:                              `"1e999 -"`,
 		`[0.` + strings.Repeat("1", 20000) + `]`: `[0.1111111111111111]`,
 	} {
-		if got := string(storableJSON(json.RawMessage(in))); got != want {
+		if got := string(MakeStorable([]byte(in))); got != want {
 			t.Errorf("%.60s became %.60s, want %s", in, got, want)
 		}
 	}
-	if storableJSON(nil) != nil {
-		t.Error("nothing became something")
+	if MakeStorable(nil) != nil {
+		t.Error("nil became JSON")
 	}
 }
 
-// FuzzStorableJSON: what was JSON is JSON, and a second time changes nothing.
-func FuzzStorableJSON(f *testing.F) {
+func TestHasNULFindsTheEscapeAndNothingLikeIt(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		`"\u0000"`: true, `{"\u0000":1}`: true, `"\\\u0000"`: true, `"\n\u0000"`: true,
+		`"\\u0000"`: false, `"u0000"`: false, `"\u0001"`: false, `"\u00000"`: true, "0": false,
+	} {
+		if got := HasNUL([]byte(text)); got != want {
+			t.Errorf("%s: %v", text, got)
+		}
+	}
+}
+
+// FuzzMakeStorable: valid JSON becomes JSON that Check accepts and jsonb can store,
+// and a second call changes nothing.
+func FuzzMakeStorable(f *testing.F) {
 	for _, s := range []string{`{"a":"\u0000\ud800"}`, `[1e999,"\\\\u0000"]`, `"\"`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		once := storableJSON(json.RawMessage(text))
-		if json.Valid([]byte(text)) && !json.Valid(once) {
-			t.Errorf("%q became %q", text, once)
+		once := MakeStorable([]byte(text))
+		if !json.Valid([]byte(text)) {
+			return // no panic is enough
 		}
-		if twice := storableJSON(once); string(twice) != string(once) && json.Valid([]byte(text)) {
+		e := Check(once, Options{MaxDepth: 9_999})
+		if e != nil && e.Text != notUTF8 || HasNUL(once) {
+			t.Errorf("%q became %q: %v", text, once, e)
+		}
+		if twice := MakeStorable(once); string(twice) != string(once) {
 			t.Errorf("%q, %q", once, twice)
 		}
 	})
