@@ -7,10 +7,10 @@ import (
 	"os"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/feature/rds/auth"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/keyway-agents/keyway/shared/awsenv"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/token"
 )
@@ -58,16 +58,12 @@ func Address(cfg *config.Config) (w Where, err error) {
 	return w, nil
 }
 
-// iam is a password of RDS: a signed request that is good for a quarter of an hour.
+// iam makes a password for RDS: a signed request that is valid for 15 minutes (RDS User
+// Guide, "IAM database authentication").
 func iam(ctx context.Context, endpoint, user string) (string, error) {
-	credentials := aws.CredentialsProviderFunc(func(context.Context) (c aws.Credentials, err error) {
-		c = aws.Credentials{
-			AccessKeyID: os.Getenv("AWS_ACCESS_KEY_ID"), SecretAccessKey: os.Getenv("AWS_SECRET_ACCESS_KEY"), SessionToken: os.Getenv("AWS_SESSION_TOKEN"),
-		}
-		if c.AccessKeyID == "" || c.SecretAccessKey == "" {
-			err = errors.New("there are no AWS credentials in the environment, which DATABASE_IAM needs")
-		}
-		return c, err
-	})
-	return auth.BuildAuthToken(ctx, endpoint, os.Getenv("AWS_REGION"), user, credentials)
+	token, err := auth.BuildAuthToken(ctx, endpoint, awsenv.Region(os.LookupEnv), user, awsenv.Provider(os.LookupEnv))
+	if err != nil {
+		return "", fmt.Errorf("DATABASE_IAM: %w", err)
+	}
+	return token, nil
 }

@@ -14,9 +14,10 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/keyway-agents/keyway/shared/awsenv"
 )
 
 // published is the HMAC secret printed in the Agno documents.
@@ -60,10 +61,7 @@ func (o Options) vault(arn string) (at vault, err error) {
 	if parts == nil {
 		return at, errors.New("not the ARN of a secret; it is like arn:aws:secretsmanager:eu-central-1:123456789012:secret:jwt-AbCdEf")
 	}
-	at = vault{o, arn, parts[2], o.env("AWS_ENDPOINT_URL_SECRETS_MANAGER")}
-	if at.endpoint == "" {
-		at.endpoint = o.env("AWS_ENDPOINT_URL")
-	}
+	at = vault{o, arn, parts[2], awsenv.Endpoint(o.Lookup, "SECRETS_MANAGER")}
 	if domain := domains[parts[1]]; at.endpoint == "" && domain != "" {
 		at.endpoint = "https://secretsmanager." + at.region + "." + domain
 	}
@@ -104,25 +102,12 @@ func (s KeySource) inText(text string, methods map[string]jwt.SigningMethod) ([]
 	return s.fit(found, methods)
 }
 
-func (o Options) env(name string) string {
-	if o.Lookup == nil {
-		return ""
-	}
-	text, _ := o.Lookup(name)
-	return text
-}
-
-// noCredentials names the two ways that people get them.
-const noCredentials = `there are no AWS credentials in the environment; run: eval "$(aws configure export-credentials --format env)"`
-
 // get asks for the secret's text in one request that is signed here: a client of the
 // service would make the authorizer's binary a fifth larger.
 func (s vault) get(ctx context.Context) (string, error) {
-	credentials := aws.Credentials{
-		AccessKeyID: s.o.env("AWS_ACCESS_KEY_ID"), SecretAccessKey: s.o.env("AWS_SECRET_ACCESS_KEY"), SessionToken: s.o.env("AWS_SESSION_TOKEN"),
-	}
-	if credentials.AccessKeyID == "" || credentials.SecretAccessKey == "" {
-		return "", lasting(errors.New(noCredentials))
+	credentials, err := awsenv.Credentials(s.o.Lookup)
+	if err != nil {
+		return "", lasting(err)
 	}
 	body, err := json.Marshal(map[string]string{"SecretId": s.arn})
 	if err != nil {
@@ -172,7 +157,7 @@ func readSecret(status int, answer []byte) (string, error) {
 	return a.SecretString, nil
 }
 
-const freshCredentials = `the credentials are wrong or over; run: eval "$(aws configure export-credentials --format env)", and start again`
+const freshCredentials = "the AWS credentials are wrong or have expired; " + awsenv.Remedy + ", and start again"
 
 // remedies are what the errors of GetSecretValue come from in practice.
 var remedies = map[string]string{

@@ -170,7 +170,7 @@ func TestWhatIsWrongWithASecretIsToldWithARemedy(t *testing.T) {
 	}{
 		"answers 400: the credentials' role may not read it; allow secretsmanager:GetSecretValue": {400, awsSays("AccessDeniedException"), false},
 		"answers 400: there is no such secret, or it has no value yet; compare the ARN":           {400, awsSays("com.amazonaws.secretsmanager#ResourceNotFoundException"), false},
-		"answers 400: the credentials are wrong or over; run: eval":                               {400, awsSays("ExpiredTokenException"), false},
+		"answers 400: the AWS credentials are wrong or have expired; run: eval":                   {400, awsSays("ExpiredTokenException"), false},
 		"answers 400":                                                {400, awsSays("TELLTALE"), false},
 		"answers 503":                                                {503, "TELLTALE", false},
 		"the answer is not JSON":                                     {200, []string{"TELLTALE"}, false},

@@ -13,12 +13,10 @@ import (
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"github.com/keyway-agents/keyway/shared/awsenv"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
-
-// NoCredentials is what to do where there are none, or those there are have expired.
-const NoCredentials = `run: eval "$(aws configure export-credentials --format env)"`
 
 // callError classifies why a request got no answer.
 func (o Options) callError(err error) error {
@@ -100,7 +98,7 @@ func (o Options) vendorError(said smithy.APIError, status int, header http.Heade
 	case throttled[code] || status == http.StatusTooManyRequests:
 		e.Kind, e.RetryAfter = fault.Unavailable, upstream.RetryAfter(header, retryMilliseconds)
 	case badCredentials[code] || status == http.StatusUnauthorized:
-		e.Detail = "Amazon Bedrock rejected the AWS credentials: they are wrong or have expired; " + NoCredentials + ", and start again"
+		e.Detail = "Amazon Bedrock rejected the AWS credentials: they are wrong or have expired; " + awsenv.Remedy + ", and start again"
 	case code == "AccessDeniedException" || status == http.StatusForbidden:
 		e.Detail = fmt.Sprintf("Amazon Bedrock denies access to the model %s in %s: ask it once in that region's Bedrock console, as somebody who may subscribe in AWS Marketplace,"+
 			" and allow bedrock:InvokeModel and bedrock:InvokeModelWithResponseStream to this server's role, as the template's parameters BedrockModel and ModelArns do", o.public(o.ID), o.Region)

@@ -2,9 +2,11 @@ package providers
 
 import (
 	"cmp"
+	"errors"
 	"regexp"
 	"sync"
 
+	"github.com/keyway-agents/keyway/shared/awsenv"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model/bedrock"
@@ -17,19 +19,20 @@ func openBedrock(m config.Model, env Lookup) (*bedrock.Model, error) {
 	if m.APIKey != "" {
 		return nil, fault.Public(fault.Invalid, name+" takes no api_key: leave it out; Bedrock's requests are signed with the AWS credentials of the environment", nil)
 	}
+	lookup := awsenv.Lookup(env)
+	c, err := awsenv.Credentials(lookup)
 	o := bedrock.Options{
 		ID: m.ID, Temperature: m.Temperature,
-		Region:  cmp.Or(value(env, "AWS_REGION"), value(env, "AWS_DEFAULT_REGION")),
-		BaseURL: cmp.Or(string(m.BaseURL), value(env, "AWS_ENDPOINT_URL_BEDROCK_RUNTIME"), value(env, "AWS_ENDPOINT_URL")),
+		Region:  awsenv.Region(lookup),
+		BaseURL: cmp.Or(string(m.BaseURL), awsenv.Endpoint(lookup, "BEDROCK_RUNTIME")),
 		Credentials: bedrock.Credentials{
-			AccessKeyID: value(env, "AWS_ACCESS_KEY_ID"), SecretAccessKey: value(env, "AWS_SECRET_ACCESS_KEY"), SessionToken: value(env, "AWS_SESSION_TOKEN"),
+			AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey, SessionToken: c.SessionToken,
 		},
 	}
+	missing, none := errors.AsType[*awsenv.MissingError](err)
 	switch {
-	case o.Credentials.AccessKeyID == "":
-		return nil, NoKey{Variable: "AWS_ACCESS_KEY_ID", Model: name, Remedy: noCredentials}
-	case o.Credentials.SecretAccessKey == "":
-		return nil, NoKey{Variable: "AWS_SECRET_ACCESS_KEY", Model: name, Remedy: noCredentials}
+	case none:
+		return nil, NoKey{Variable: missing.Variable, Model: name, Remedy: noCredentials}
 	case o.Region == "":
 		return nil, NoKey{Variable: "AWS_REGION", Model: name, Remedy: "needs a region: set AWS_REGION to one where the model is, such as eu-central-1"}
 	case !region().MatchString(o.Region):
@@ -38,7 +41,7 @@ func openBedrock(m config.Model, env Lookup) (*bedrock.Model, error) {
 	return bedrock.New(o), nil
 }
 
-const noCredentials = "needs AWS credentials: " + bedrock.NoCredentials + ", and set AWS_REGION"
+const noCredentials = "needs AWS credentials: " + awsenv.Remedy + ", and set AWS_REGION"
 
 // region is what a region's name looks like: it becomes part of a host's.
 var region = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z]+(-[a-z]+)+-[0-9]+$`) })

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/google/uuid"
 
+	"github.com/keyway-agents/keyway/shared/awsenv"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/queue"
 )
@@ -31,17 +32,17 @@ type Queue struct {
 // URL doesn't say; AWS_ENDPOINT_URL_SQS or AWS_ENDPOINT_URL for a server that isn't
 // AWS. A URL that is none is fault.Invalid.
 func Open(queueURL string, lookup func(string) (string, bool)) (queue.Queue, error) {
-	env := func(name string) string { text, _ := lookup(name); return text }
+	env := awsenv.Lookup(lookup)
 	u, err := url.Parse(queueURL)
 	if err != nil || u.Host == "" {
 		return nil, fault.Public(fault.Invalid, fmt.Sprintf("KEYWAY_QUEUE_URL is %q; it looks like https://sqs.eu-west-1.amazonaws.com/123456789012/runs", queueURL), nil)
 	}
-	region := cmp.Or(regionOf(u.Host), env("AWS_REGION"), env("AWS_DEFAULT_REGION"))
+	region := cmp.Or(regionOf(u.Host), awsenv.Region(env))
 	if region == "" {
 		return nil, fault.Public(fault.Invalid, "KEYWAY_QUEUE_URL names no region; set AWS_REGION", nil)
 	}
-	o := sqs.Options{Region: region, Credentials: credentials(env)}
-	if endpoint := cmp.Or(env("AWS_ENDPOINT_URL_SQS"), env("AWS_ENDPOINT_URL")); endpoint != "" {
+	o := sqs.Options{Region: region, Credentials: awsenv.Provider(env)}
+	if endpoint := awsenv.Endpoint(env, "SQS"); endpoint != "" {
 		o.BaseEndpoint = &endpoint
 	}
 	return &Queue{sqs.New(o), queueURL}, nil
@@ -54,20 +55,6 @@ func regionOf(host string) string {
 		return parts[1]
 	}
 	return ""
-}
-
-// credentials are read again when they are needed: a Lambda function keeps them for
-// its life.
-func credentials(env func(string) string) aws.CredentialsProvider {
-	return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-		c := aws.Credentials{
-			AccessKeyID: env("AWS_ACCESS_KEY_ID"), SecretAccessKey: env("AWS_SECRET_ACCESS_KEY"), SessionToken: env("AWS_SESSION_TOKEN"),
-		}
-		if !c.HasKeys() {
-			return c, errors.New("there are no AWS credentials in the environment")
-		}
-		return c, nil
-	})
 }
 
 // mostDelay is the longest that SQS keeps a message back.
