@@ -28,12 +28,12 @@ func Describe(a config.Agent, m wire.AgentModel) wire.Agent {
 	return out
 }
 
-func (a Agents) endpoints() map[route.Name]endpoint {
-	return map[route.Name]endpoint{
-		route.ListAgents:    answer(a.list),
-		route.GetAgent:      answer(a.get),
-		route.ListTeams:     answer(none),
-		route.ListWorkflows: answer(none),
+func (a Agents) endpoints() []Endpoint {
+	return []Endpoint{
+		answer(route.ListAgents, a.list),
+		answer(route.GetAgent, a.get),
+		answer(route.ListTeams, none),
+		answer(route.ListWorkflows, none),
 	}
 }
 

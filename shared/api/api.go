@@ -35,7 +35,7 @@ func (r *request) param(name string) string { return r.decision.Params[name] }
 
 // Resource is a family of routes with what answers them.
 type Resource interface {
-	endpoints() map[route.Name]endpoint
+	endpoints() []Endpoint
 }
 
 // Options of a Server; all but Decisions are required.
@@ -51,20 +51,18 @@ type Options struct {
 // Server answers the routes of its resources.
 type Server struct {
 	Options
-	endpoints map[route.Name]endpoint
+	endpoints map[route.Name]Endpoint
 }
 
 // New makes a Server of the given resources. A function that serves a part of
 // the table passes that part.
 func New(o Options, resources ...Resource) *Server {
-	s := &Server{Options: o, endpoints: map[route.Name]endpoint{}}
-	for _, r := range resources {
-		for name, e := range r.endpoints() {
-			if s.Serves(name) {
-				panic("api: two endpoints for " + name)
-			}
-			s.endpoints[name] = e
+	s := &Server{Options: o, endpoints: map[route.Name]Endpoint{}}
+	for _, e := range Endpoints(resources...) {
+		if s.Serves(e.Route) {
+			panic("api: two endpoints for " + e.Route)
 		}
+		s.endpoints[e.Route] = e
 	}
 	return s
 }

@@ -35,14 +35,21 @@ func (s spliced) parts() ([][]byte, error) {
 	return [][]byte{before, s.part, after}, err
 }
 
-// briefTypes and wholeTypes are what brief and whole give.
-var (
-	briefTypes = []reflect.Type{reflect.TypeFor[wire.SessionDetail](), reflect.TypeFor[wire.TeamSessionDetail](), reflect.TypeFor[wire.WorkflowSessionDetail]()}
-	wholeTypes = []reflect.Type{
+// briefTypes are the types of the values that brief returns.
+func briefTypes() []reflect.Type {
+	return []reflect.Type{
+		reflect.TypeFor[wire.SessionDetail](), reflect.TypeFor[wire.TeamSessionDetail](),
+		reflect.TypeFor[wire.WorkflowSessionDetail](),
+	}
+}
+
+// wholeTypes are the types of the values that whole returns.
+func wholeTypes() []reflect.Type {
+	return []reflect.Type{
 		reflect.TypeFor[wire.Whole[wire.SessionDetail]](), reflect.TypeFor[wire.Whole[wire.TeamSessionDetail]](),
 		reflect.TypeFor[wire.Whole[wire.WorkflowSessionDetail]](),
 	}
-)
+}
 
 // brief says nothing of what isn't there.
 func (d detail) brief() any {

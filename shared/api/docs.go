@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+
+	"github.com/keyway-agents/keyway/shared/route"
 )
 
 var (
@@ -16,14 +18,14 @@ var (
 	docsPage string
 )
 
-func openAPI() endpoint { return file("application/json", openAPIDocument, nil) }
+func openAPI() Endpoint { return file(route.OpenAPI, "application/json", openAPIDocument, nil) }
 
 // docs answers the page that shows the document. It needs nothing from elsewhere,
 // and its policy lets it run its own script, ask its own server and no more.
-func docs() endpoint {
+func docs() Endpoint {
 	policy := fmt.Sprintf("default-src 'none'; script-src '%s'; style-src '%s'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 		hashOf("script"), hashOf("style"))
-	return file("text/html", []byte(docsPage), http.Header{
+	return file(route.Docs, "text/html", []byte(docsPage), http.Header{
 		"Content-Security-Policy": {policy}, "Referrer-Policy": {"no-referrer"},
 	})
 }

@@ -8,31 +8,57 @@ import (
 	"strconv"
 
 	"github.com/keyway-agents/keyway/shared/input"
+	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// endpoint answers one route. What it takes and gives is kept as types, of which
-// the OpenAPI document is made.
-type endpoint struct {
-	// serve answers. An error, before the first byte, becomes the answer.
-	serve   func(http.ResponseWriter, *request) error
-	in      reflect.Type
-	out     []reflect.Type // one of them; none: there is no JSON
-	status  int            // of success
-	streams bool           // the answer comes as server-sent events when the caller asks for it, or always
-	accepts reflect.Type   // what 202 says, if it is ever the answer
-	media   string         // of a file
+// Endpoint describes how one route is answered. The server mounts its routes from
+// these values, and package apidoc generates the OpenAPI document from the same
+// values, so that the document can't describe a route that the server answers
+// differently.
+type Endpoint struct {
+	// Route is the route of the table that the endpoint answers.
+	Route route.Name
+	// In is the struct that package input fills. Its tags declare the parameters and
+	// the body.
+	In reflect.Type
+	// Out lists the types of the JSON body on success, of which one is sent. Empty
+	// when the answer has no JSON body.
+	Out []reflect.Type
+	// Status is the HTTP status of success.
+	Status int
+	// Streams reports that the answer is a stream of server-sent events: always when
+	// Out is empty, else when the caller asks for it.
+	Streams bool
+	// Accepts is the type of the JSON body of a 202. Nil when the endpoint never
+	// answers 202.
+	Accepts reflect.Type
+	// Media is the media type of an endpoint that answers a fixed document. Empty for
+	// all others.
+	Media string
+
+	// serve answers the request. It returns an error only before the first byte of
+	// the body; the server turns the error into the answer.
+	serve func(http.ResponseWriter, *request) error
 }
 
-// either says which types an endpoint answers whose function returns any.
-func (e endpoint) either(types ...reflect.Type) endpoint {
-	e.out = types
+// Endpoints lists the endpoints of the resources, in the order of the arguments.
+func Endpoints(resources ...Resource) (list []Endpoint) {
+	for _, r := range resources {
+		list = append(list, r.endpoints()...)
+	}
+	return list
+}
+
+// returning sets the types of an endpoint whose function returns any.
+func (e Endpoint) returning(types ...reflect.Type) Endpoint {
+	e.Out = types
 	return e
 }
 
-// orAccepts says that the endpoint may answer 202 with a T.
-func orAccepts[T any](e endpoint) endpoint {
-	e.accepts = reflect.TypeFor[T]()
+// accepting declares that the endpoint may also answer 202 with a T.
+func accepting[T any](e Endpoint) Endpoint {
+	e.Accepts = reflect.TypeFor[T]()
 	return e
 }
 
@@ -41,12 +67,12 @@ type nothing struct{}
 
 // answer makes an endpoint of a function that takes a checked input and returns
 // what to say.
-func answer[In, Out any](f func(context.Context, *request, In) (Out, error)) endpoint {
-	return answerWith(http.StatusOK, f)
+func answer[In, Out any](name route.Name, f func(context.Context, *request, In) (Out, error)) Endpoint {
+	return answerWith(name, http.StatusOK, f)
 }
 
 // answerWith is answer with another status of success.
-func answerWith[In, Out any](status int, f func(context.Context, *request, In) (Out, error)) endpoint {
+func answerWith[In, Out any](name route.Name, status int, f func(context.Context, *request, In) (Out, error)) Endpoint {
 	serve := func(w http.ResponseWriter, r *request, in In) error {
 		v, err := f(r.Context(), r, in)
 		if err != nil {
@@ -54,11 +80,14 @@ func answerWith[In, Out any](status int, f func(context.Context, *request, In) (
 		}
 		return writeJSON(w, status, v)
 	}
-	return endpoint{serve: reading(serve), in: reflect.TypeFor[In](), out: []reflect.Type{reflect.TypeFor[Out]()}, status: status}
+	return Endpoint{
+		Route: name, In: reflect.TypeFor[In](), Out: []reflect.Type{reflect.TypeFor[Out]()}, Status: status,
+		serve: reading(serve),
+	}
 }
 
 // done makes an endpoint whose success has nothing to say: 204.
-func done[In any](f func(context.Context, *request, In) error) endpoint {
+func done[In any](name route.Name, f func(context.Context, *request, In) error) Endpoint {
 	serve := func(w http.ResponseWriter, r *request, in In) error {
 		if err := f(r.Context(), r, in); err != nil {
 			return err
@@ -66,16 +95,18 @@ func done[In any](f func(context.Context, *request, In) error) endpoint {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	return endpoint{serve: reading(serve), in: reflect.TypeFor[In](), status: http.StatusNoContent}
+	return Endpoint{Route: name, In: reflect.TypeFor[In](), Status: http.StatusNoContent, serve: reading(serve)}
 }
 
 // stream makes an endpoint that writes its own answer: events, or one of out.
-func stream[In any](f func(http.ResponseWriter, *request, In) error, out ...reflect.Type) endpoint {
-	return endpoint{serve: reading(f), in: reflect.TypeFor[In](), out: out, status: http.StatusOK, streams: true}
+func stream[In any](name route.Name, f func(http.ResponseWriter, *request, In) error, out ...reflect.Type) Endpoint {
+	return Endpoint{
+		Route: name, In: reflect.TypeFor[In](), Out: out, Status: http.StatusOK, Streams: true, serve: reading(f),
+	}
 }
 
 // file makes an endpoint that answers a document as it is.
-func file(media string, content []byte, header http.Header) endpoint {
+func file(name route.Name, media string, content []byte, header http.Header) Endpoint {
 	serve := func(w http.ResponseWriter, _ *request, _ nothing) error {
 		maps.Copy(w.Header(), header)
 		w.Header().Set("Content-Type", media+"; charset=utf-8")
@@ -83,7 +114,9 @@ func file(media string, content []byte, header http.Header) endpoint {
 		_, _ = w.Write(content) // the client may be gone; there is nobody to tell
 		return nil
 	}
-	return endpoint{serve: reading(serve), in: reflect.TypeFor[nothing](), status: http.StatusOK, media: media}
+	return Endpoint{
+		Route: name, In: reflect.TypeFor[nothing](), Status: http.StatusOK, Media: media, serve: reading(serve),
+	}
 }
 
 func reading[In any](f func(http.ResponseWriter, *request, In) error) func(http.ResponseWriter, *request) error {

@@ -21,16 +21,16 @@ type Memories struct {
 	NewID     func() uuid.UUID
 }
 
-func (m Memories) endpoints() map[route.Name]endpoint {
-	return map[route.Name]endpoint{
-		route.ListMemories:   answer(m.list),
-		route.CreateMemory:   answer(m.create),
-		route.DeleteMemories: done(m.deleteMany),
-		route.GetMemory:      answer(m.get),
-		route.ChangeMemory:   answer(m.change),
-		route.DeleteMemory:   done(m.delete),
-		route.MemoryTopics:   answer(m.topics),
-		route.MemoryStats:    answer(m.stats),
+func (m Memories) endpoints() []Endpoint {
+	return []Endpoint{
+		answer(route.ListMemories, m.list),
+		answer(route.CreateMemory, m.create),
+		done(route.DeleteMemories, m.deleteMany),
+		answer(route.GetMemory, m.get),
+		answer(route.ChangeMemory, m.change),
+		done(route.DeleteMemory, m.delete),
+		answer(route.MemoryTopics, m.topics),
+		answer(route.MemoryStats, m.stats),
 	}
 }
 

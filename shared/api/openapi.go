@@ -97,7 +97,10 @@ func documentOf() document {
 		Description: "Agents, runs, sessions and memories. The version is that of AgentOS, whose contract is kept.",
 		License:     license{"Apache-2.0", "Apache-2.0"},
 	}}
-	endpoints := New(Options{}, OS{}, Agents{}, Runs{}, Sessions{}, Memories{}).endpoints
+	endpoints := map[route.Name]Endpoint{}
+	for _, e := range Endpoints(OS{}, Agents{}, Runs{}, Sessions{}, Memories{}) {
+		endpoints[e.Route] = e
+	}
 	for r := range route.Table.All() {
 		if t := (tag{string(r.Function)}); !slices.Contains(d.Tags, t) {
 			d.Tags = append(d.Tags, t)

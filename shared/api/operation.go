@@ -109,7 +109,7 @@ var examples = map[route.Name]map[string]example{
 }
 
 // operation describes one route.
-func (s *schemas) operation(r *route.Route, e endpoint) operation {
+func (s *schemas) operation(r *route.Route, e Endpoint) operation {
 	op := operation{
 		OperationID: string(r.Name), Tags: []route.Function{r.Function}, Summary: summaries[r.Name],
 		Security: []map[string][]string{}, Scopes: []string{}, Responses: s.answers(e),
@@ -128,13 +128,13 @@ func (s *schemas) operation(r *route.Route, e endpoint) operation {
 		return ""
 	})
 	for _, place := range []string{"query", "header"} {
-		for _, f := range fields(e.in, place) {
+		for _, f := range fields(e.In, place) {
 			p := parameter{Name: f.Tag.Get(place), In: place, Required: f.Tag.Get("required") != "", Schema: inputOf(f, place)}
 			p.Description, p.Schema.Description = p.Schema.Description, ""
 			op.Parameters = append(op.Parameters, p)
 		}
 	}
-	if op.Body = bodyOf(e.in); op.Body != nil {
+	if op.Body = bodyOf(e.In); op.Body != nil {
 		for kind, m := range op.Body.Content {
 			op.Body.Content[kind] = media{m.Schema, examples[r.Name]}
 		}
@@ -170,27 +170,27 @@ func (op operation) refused(r *route.Route) (out []int) {
 }
 
 // answers are those of success.
-func (s *schemas) answers(e endpoint) map[string]*response {
-	answer := &response{Description: http.StatusText(e.status), Content: map[string]media{}}
+func (s *schemas) answers(e Endpoint) map[string]*response {
+	answer := &response{Description: http.StatusText(e.Status), Content: map[string]media{}}
 	is := &schema{}
-	for _, t := range e.out {
+	for _, t := range e.Out {
 		is.AnyOf = append(is.AnyOf, s.of(t, ""))
 	}
 	if len(is.AnyOf) == 1 {
 		is = is.AnyOf[0]
 	}
 	switch {
-	case e.media != "":
-		answer.Content[e.media] = media{Schema: typed(map[bool]string{true: "object", false: "string"}[e.media == "application/json"])}
-	case len(e.out) > 0:
+	case e.Media != "":
+		answer.Content[e.Media] = media{Schema: typed(map[bool]string{true: "object", false: "string"}[e.Media == "application/json"])}
+	case len(e.Out) > 0:
 		answer.Content = ofJSON(is)
 	}
-	if e.streams {
+	if e.Streams {
 		answer.Content["text/event-stream"] = media{Schema: &schema{Ref: "#/components/schemas/ServerSentEvent"}}
 	}
-	out := map[string]*response{strconv.Itoa(e.status): answer}
-	if e.accepts != nil {
-		out[strconv.Itoa(http.StatusAccepted)] = &response{Description: "It goes on in the background.", Content: ofJSON(s.of(e.accepts, ""))}
+	out := map[string]*response{strconv.Itoa(e.Status): answer}
+	if e.Accepts != nil {
+		out[strconv.Itoa(http.StatusAccepted)] = &response{Description: "It goes on in the background.", Content: ofJSON(s.of(e.Accepts, ""))}
 	}
 	return out
 }

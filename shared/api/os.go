@@ -24,14 +24,14 @@ type OS struct {
 	Started               time.Time
 }
 
-func (o OS) endpoints() map[route.Name]endpoint {
-	return map[route.Name]endpoint{
-		route.Index:   answer(o.index),
-		route.Health:  answer(o.health),
-		route.Info:    answer(o.info),
-		route.Config:  answer(o.config),
-		route.OpenAPI: openAPI(),
-		route.Docs:    docs(),
+func (o OS) endpoints() []Endpoint {
+	return []Endpoint{
+		answer(route.Index, o.index),
+		answer(route.Health, o.health),
+		answer(route.Info, o.info),
+		answer(route.Config, o.config),
+		openAPI(),
+		docs(),
 	}
 }
 

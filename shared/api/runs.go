@@ -36,15 +36,15 @@ type Runs struct {
 	NewID     func() uuid.UUID
 }
 
-func (a Runs) endpoints() map[route.Name]endpoint {
-	return map[route.Name]endpoint{
-		route.CreateRun:     orAccepts[wire.Accepted](stream(a.create, reflect.TypeFor[wire.Run]())),
-		route.ListRuns:      answer(a.list),
-		route.GetRun:        answer(a.get),
-		route.CancelRun:     answer(a.cancel),
-		route.ContinueRun:   orAccepts[wire.Accepted](stream(a.goOn, reflect.TypeFor[wire.Run]())),
-		route.ResumeRun:     stream(a.resume),
-		route.MergeMemories: answer(a.merge),
+func (a Runs) endpoints() []Endpoint {
+	return []Endpoint{
+		accepting[wire.Accepted](stream(route.CreateRun, a.create, reflect.TypeFor[wire.Run]())),
+		answer(route.ListRuns, a.list),
+		answer(route.GetRun, a.get),
+		answer(route.CancelRun, a.cancel),
+		accepting[wire.Accepted](stream(route.ContinueRun, a.goOn, reflect.TypeFor[wire.Run]())),
+		stream(route.ResumeRun, a.resume),
+		answer(route.MergeMemories, a.merge),
 	}
 }
 

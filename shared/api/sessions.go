@@ -27,18 +27,18 @@ type Sessions struct {
 	NewID     func() uuid.UUID
 }
 
-func (s Sessions) endpoints() map[route.Name]endpoint {
-	return map[route.Name]endpoint{
-		route.ListSessions:    answer(s.list),
-		route.CreateSession:   answerWith(http.StatusCreated, s.create).either(briefTypes...),
-		route.DeleteSessions:  done(s.deleteMany),
-		route.GetSession:      answer(s.get).either(briefTypes...),
-		route.ChangeSession:   answer(s.change).either(wholeTypes...),
-		route.RenameSession:   answer(s.rename).either(wholeTypes...),
-		route.DeleteSession:   done(s.delete),
-		route.SessionRuns:     answer(s.runs),
-		route.SessionPreviews: answer(s.previews),
-		route.SessionRun:      answer(s.run),
+func (s Sessions) endpoints() []Endpoint {
+	return []Endpoint{
+		answer(route.ListSessions, s.list),
+		answerWith(route.CreateSession, http.StatusCreated, s.create).returning(briefTypes()...),
+		done(route.DeleteSessions, s.deleteMany),
+		answer(route.GetSession, s.get).returning(briefTypes()...),
+		answer(route.ChangeSession, s.change).returning(wholeTypes()...),
+		answer(route.RenameSession, s.rename).returning(wholeTypes()...),
+		done(route.DeleteSession, s.delete),
+		answer(route.SessionRuns, s.runs),
+		answer(route.SessionPreviews, s.previews),
+		answer(route.SessionRun, s.run),
 	}
 }
 
