@@ -1,4 +1,4 @@
-package api_test
+package apidoc_test
 
 import (
 	"encoding/json"
@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/keyway-agents/keyway/shared/api"
+	"github.com/keyway-agents/keyway/shared/apidoc"
 	"github.com/keyway-agents/keyway/shared/route"
 )
 
@@ -19,7 +19,7 @@ var update = flag.Bool("update", false, "rewrite openapi.json and docs/api.md")
 
 func TestTheDocumentsAreThoseOfTheRoutes(t *testing.T) {
 	t.Parallel()
-	for path, want := range map[string][]byte{"openapi.json": api.OpenAPI(), filepath.Join("..", "..", "docs", "api.md"): api.Markdown()} {
+	for path, want := range map[string][]byte{filepath.Join("..", "api", "openapi.json"): apidoc.OpenAPI(), filepath.Join("..", "..", "docs", "api.md"): apidoc.Markdown()} {
 		if *update {
 			if err := os.WriteFile(path, want, 0o644); err != nil {
 				t.Fatal(err)
@@ -30,7 +30,7 @@ func TestTheDocumentsAreThoseOfTheRoutes(t *testing.T) {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(string(want), string(got)); diff != "" {
-			t.Errorf("%s is stale; run go generate ./shared/api (-want +got)\n%s", path, diff)
+			t.Errorf("%s is stale; run go generate ./shared/apidoc (-want +got)\n%s", path, diff)
 		}
 	}
 }
@@ -43,7 +43,7 @@ func TestTheDocumentIsWhole(t *testing.T) {
 		Paths      map[string]map[route.Name]json.RawMessage
 		Components map[string]map[string]json.RawMessage
 	}
-	text := string(api.OpenAPI())
+	text := string(apidoc.OpenAPI())
 	if err := json.Unmarshal([]byte(text), &d); err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func TestTheDocumentIsWhole(t *testing.T) {
 func TestSchemasSayWhatMayBeAbsentAndWhatNull(t *testing.T) {
 	t.Parallel()
 	var d any
-	if err := json.Unmarshal(api.OpenAPI(), &d); err != nil {
+	if err := json.Unmarshal(apidoc.OpenAPI(), &d); err != nil {
 		t.Fatal(err)
 	}
 	const ref = `{"$ref":"#/components/schemas/`

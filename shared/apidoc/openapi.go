@@ -1,4 +1,8 @@
-package api
+// Package apidoc generates shared/api/openapi.json and docs/api.md from the route
+// table and from the endpoints of package api.
+// Only its test calls it, when go generate runs: the server embeds the generated
+// document, and no deployed program links this package.
+package apidoc
 
 import (
 	"bytes"
@@ -8,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/keyway-agents/keyway/shared/api"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/wire"
@@ -93,12 +98,12 @@ var events = []struct {
 func documentOf() document {
 	s := &schemas{byName: map[string]*schema{}}
 	d := document{OpenAPI: "3.1.0", Info: info{
-		Title: "Keyway", Version: AgentOSVersion,
+		Title: "Keyway", Version: api.AgentOSVersion,
 		Description: "Agents, runs, sessions and memories. The version is that of AgentOS, whose contract is kept.",
 		License:     license{"Apache-2.0", "Apache-2.0"},
 	}}
-	endpoints := map[route.Name]Endpoint{}
-	for _, e := range Endpoints(OS{}, Agents{}, Runs{}, Sessions{}, Memories{}) {
+	endpoints := map[route.Name]api.Endpoint{}
+	for _, e := range api.Endpoints(api.OS{}, api.Agents{}, api.Runs{}, api.Sessions{}, api.Memories{}) {
 		endpoints[e.Route] = e
 	}
 	for r := range route.Table.All() {

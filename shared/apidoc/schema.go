@@ -1,4 +1,4 @@
-package api
+package apidoc
 
 import (
 	"encoding/json"
@@ -76,7 +76,7 @@ func (s *schemas) of(t reflect.Type, tag reflect.StructTag) *schema {
 	case reflect.TypeFor[any]():
 		return &schema{}
 	case reflect.TypeFor[json.RawMessage]():
-		panic("api: say with the tag holds what is in it")
+		panic("apidoc: say with the tag holds what is in it")
 	}
 	switch t.Kind() {
 	case reflect.Pointer:
@@ -94,7 +94,7 @@ func (s *schemas) of(t reflect.Type, tag reflect.StructTag) *schema {
 	case reflect.String:
 		return typed("string")
 	}
-	panic("api: no schema for " + t.String())
+	panic("apidoc: no schema for " + t.String())
 }
 
 // holding reads the tag holds; see package wire.
@@ -111,7 +111,7 @@ func (s *schemas) holding(text string) *schema {
 		case word == "object" || word == "null":
 			is = typed(word)
 		default:
-			panic("api: holds " + text + ": no such struct")
+			panic("apidoc: holds " + text + ": no such struct")
 		}
 		if list {
 			is = &schema{Type: "array", Items: is}
@@ -138,10 +138,7 @@ func (s *schemas) ref(t reflect.Type) *schema {
 func nameOf(t reflect.Type) string {
 	name, of, generic := strings.Cut(t.Name(), "[")
 	if !generic {
-		if t == reflect.TypeFor[nothing]() {
-			return "Nothing"
-		}
-		return name
+		return strings.ToUpper(name[:1]) + name[1:] // api.nothing is Nothing
 	}
 	return name + strings.TrimSuffix(of[strings.LastIndex(of, ".")+1:], "]")
 }

@@ -1,4 +1,4 @@
-package api
+package apidoc
 
 import (
 	"maps"
@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/keyway-agents/keyway/shared/api"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/route"
 )
@@ -109,13 +110,13 @@ var examples = map[route.Name]map[string]example{
 }
 
 // operation describes one route.
-func (s *schemas) operation(r *route.Route, e Endpoint) operation {
+func (s *schemas) operation(r *route.Route, e api.Endpoint) operation {
 	op := operation{
 		OperationID: string(r.Name), Tags: []route.Function{r.Function}, Summary: summaries[r.Name],
 		Security: []map[string][]string{}, Scopes: []string{}, Responses: s.answers(e),
 	}
 	if op.Summary == "" {
-		panic("api: no summary of " + r.String())
+		panic("apidoc: no summary of " + r.String())
 	}
 	if !r.Public {
 		op.Security = append(op.Security, map[string][]string{"bearer": {}})
@@ -170,7 +171,7 @@ func (op operation) refused(r *route.Route) (out []int) {
 }
 
 // answers are those of success.
-func (s *schemas) answers(e Endpoint) map[string]*response {
+func (s *schemas) answers(e api.Endpoint) map[string]*response {
 	answer := &response{Description: http.StatusText(e.Status), Content: map[string]media{}}
 	is := &schema{}
 	for _, t := range e.Out {
