@@ -11,7 +11,7 @@
 //	form:"message"  a multipart or urlencoded body
 //	json:"topics"   a JSON body, below a field tagged body:"json"
 //
-// and checked by the tags required, default, min (integers), minlen and maxlen
+// and checked by the tags required, default, min and max (integers), minlen and maxlen
 // (characters of JSON text, elements of a list), maxbytes (text) and enum. An
 // embedded struct's fields count as the struct's own. A body that may be absent
 // is a pointer.

@@ -130,6 +130,18 @@ func (in *reader) integer(s string, wide bool, tag reflect.StructTag, loc ...any
 		in.complain("int_parsing", "Input should be a valid integer, unable to parse string as an integer", short(s), nil, loc...)
 	case bounded && n < min:
 		in.complain("greater_than_equal", fmt.Sprintf("Input should be greater than or equal to %d", min), short(s), fault.Members{{Name: "ge", Value: min}}, loc...)
+	default:
+		in.atMost(n, s, tag, loc...)
 	}
 	return n
+}
+
+// atMost checks the tag max. The error has the shape of pydantic's constraint le.
+func (in *reader) atMost(n int64, given string, tag reflect.StructTag, loc ...any) {
+	text, bounded := tag.Lookup("max")
+	most, _ := strconv.ParseInt(text, 10, 64)
+	if bounded && n > most {
+		in.complain("less_than_equal", fmt.Sprintf("Input should be less than or equal to %d", most), short(given),
+			fault.Members{{Name: "le", Value: most}}, loc...)
+	}
 }
