@@ -58,6 +58,19 @@ func (db *DB) EventsAfter(ctx context.Context, id uuid.UUID, after int) ([]Event
 	return list, nil
 }
 
+// CountEvents counts the stored events of a run's present attempt, which EventsAfter
+// reads. It returns 0 for a run without events and for an unknown run.
+func (db *DB) CountEvents(ctx context.Context, id uuid.UUID) (n int, err error) {
+	err = db.queryRow(ctx, `
+		SELECT COALESCE(sum(count), 0) FROM keyway.run_events
+		WHERE run_id = @run_id AND attempt = (SELECT attempt FROM keyway.runs WHERE run_id = @run_id)`,
+		pgx.NamedArgs{"run_id": id}).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count events of run %s: %w", id, kindOf(err))
+	}
+	return n, nil
+}
+
 // Conversation is what users and agents said in a session, oldest first: a JSON
 // array of the messages as they were recorded, without the system's and the
 // tools'.
