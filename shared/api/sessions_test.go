@@ -1,0 +1,197 @@
+package api_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/keyway-agents/keyway/shared/wire"
+)
+
+func TestEachSessionRouteAnswersTheOwner(t *testing.T) {
+	t.Parallel()
+	s := newService(t, text("fine"))
+	s.do("ann POST /sessions", `{"session_id":"s","agent_id":"a","session_name":"first","session_state":{"n":1},"metadata":{"m":2}}`).
+		want(t, http.StatusCreated, `"session_id":"s"`, `"session_name":"first"`, `"user_id":"ann"`, `"session_state":{"n":1}`,
+			`"metadata":{"m":2}`, `"chat_history":[]`)
+	id := s.run("ann", "s", "hello")
+	for _, e := range []exchange{
+		{"ann GET /sessions", "", 200, `"session_id":"s"`},
+		{"ann GET /sessions/s", "", 200, `"content":"hello"`},
+		{"ann GET /sessions/s?type=team", "", 200, `{"session_id":"s","session_name":"first","user_id":"ann"`},
+		{"ann GET /sessions/s?type=workflow", "", 200, `"workflow_data":{}`},
+		{"ann GET /sessions/s/runs", "", 200, `"run_id":"` + id},
+		{"ann GET /sessions/s/run-previews", "", 200, `"content_preview":"fine"`},
+		{"ann GET /sessions/s/runs/" + id, "", 200, `"run_input":"hello"`},
+		{"ann PATCH /sessions/s", `{"session_state":{"n":3},"summary":{"s":4}}`, 200, `"session_state":{"n":3}`},
+		{"ann POST /sessions/s/rename", `{"session_name":"second"}`, 200, `"session_name":"second"`},
+		{"ann GET /sessions/s", "", 200, `"session_name":"second"`},
+		{"ann DELETE /sessions/s", "", 204, ""},
+		{"ann GET /sessions/s", "", 404, "Session with id 's' not found"},
+		{"ann GET /sessions/s/runs", "", 404, "Session with ID s not found"},
+		{"ann DELETE /sessions/s", "", 204, ""},
+		{"ann DELETE /sessions", `{"session_ids":["s","no-session"],"session_types":["agent","agent"]}`, 204, ""},
+	} {
+		s.do(e.request, e.body).want(t, e.status, e.text)
+	}
+}
+
+func TestASessionWithoutAnIDGetsOne(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	for typed, member := range map[string]string{"agent": "agent_id", "team": "team_id", "workflow": "workflow_id"} {
+		body := `{"agent_id":"x-agent","team_id":"x-team","workflow_id":"x-workflow"}`
+		got := s.do("ann POST /sessions?type="+typed, body).want(t, http.StatusCreated, `"`+member+`":"x-`+typed)
+		s.do("ann GET /sessions/"+got.field(t, "session_id"), "").want(t, http.StatusOK)
+	}
+	s.do("ann POST /sessions", "").want(t, http.StatusCreated, `"session_id":`)
+}
+
+func TestInvalidSessionRequestsNameTheInput(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.do("ann POST /sessions", `{"session_id":"taken"}`).want(t, http.StatusCreated)
+	s.expect(t, map[string]exchange{
+		"a limit of 0":                 {"ann GET /sessions?limit=0", "", 422, `"loc":["query","limit"]`},
+		"a limit that is too large":    {"ann GET /sessions?limit=1001", "", 422, `"type":"less_than_equal","loc":["query","limit"]`},
+		"a limit that is no number":    {"ann GET /sessions?limit=ten", "", 422, `"loc":["query","limit"]`},
+		"a page of 0":                  {"ann GET /sessions?page=0", "", 422, `"loc":["query","page"]`},
+		"a page beyond 32 bits":        {"ann GET /sessions?page=2147483648", "", 422, `"loc":["query","page"]`},
+		"an unknown type":              {"ann GET /sessions?type=group", "", 422, `"loc":["query","type"]`},
+		"an unknown direction":         {"ann GET /sessions?sort_order=up", "", 422, `"loc":["query","sort_order"]`},
+		"a NUL in the name filter":     {"ann GET /sessions?session_name=%00", "", 422, `"loc":["query","session_name"]`},
+		"an unknown database":          {"ann GET /sessions?db_id=other", "", 404, "No database found with id 'other'"},
+		"a table without a database":   {"ann GET /sessions?table=x", "", 400, "db_id query parameter is required"},
+		"an id that is taken":          {"ann POST /sessions", `{"session_id":"taken"}`, 409, "already exists"},
+		"an id of 256 bytes":           {"ann POST /sessions", `{"session_id":"` + strings.Repeat("x", 256) + `"}`, 422, `"loc":["body","session_id"]`},
+		"a state that is a list":       {"ann POST /sessions", `{"session_state":[1]}`, 422, `"type":"dict_type","loc":["body","session_state"]`},
+		"a body that is no JSON":       {"ann POST /sessions", `{"session_id":`, 422, `"type":"json_invalid"`},
+		"a new name is missing":        {"ann POST /sessions/taken/rename", `{}`, 422, `"loc":["body","session_name"]`},
+		"a new name that is a number":  {"ann POST /sessions/taken/rename", `{"session_name":1}`, 422, `"loc":["body","session_name"]`},
+		"a summary that is text":       {"ann PATCH /sessions/taken", `{"summary":"short"}`, 422, `"loc":["body","summary"]`},
+		"no ids to delete":             {"ann DELETE /sessions", `{"session_ids":[],"session_types":["agent"]}`, 422, `"loc":["body","session_ids"]`},
+		"ids without types":            {"ann DELETE /sessions", `{"session_ids":["s"]}`, 422, `"loc":["body","session_types"]`},
+		"an unknown type among others": {"ann DELETE /sessions", `{"session_ids":["s","t"],"session_types":["agent","x"]}`, 422, `"loc":["body","session_types",1]`},
+		"more ids than types":          {"ann DELETE /sessions", `{"session_ids":["s","t"],"session_types":["agent"]}`, 400, "must have the same length"},
+		"an unknown run status":        {"ann GET /sessions/taken/runs?status=done", "", 400, "Invalid status value(s) ['DONE']"},
+		"a time that is no number":     {"ann GET /sessions/taken/runs?created_after=noon", "", 422, `"loc":["query","created_after"]`},
+		"an unknown run":               {"ann GET /sessions/taken/runs/" + missing, "", 404, "Run with ID " + missing + " not found in session taken"},
+		"a caller without a subject":   {"noname GET /sessions", "", 403, "missing a user identity"},
+		"a nameless caller's session":  {"noname POST /sessions", `{}`, 403, "missing a user identity"},
+	})
+}
+
+func TestASessionOfAnotherOwnerLooksLikeAMissingOne(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	id := s.run("ann", "hers", "secret")
+	s.expectLikeMissing("bob", []exchange{
+		{"GET /sessions/SESSION", "", 404, ""},
+		{"GET /sessions/SESSION?user_id=ann", "", 404, ""},
+		{"PATCH /sessions/SESSION", `{"session_name":"stolen"}`, 404, ""},
+		{"POST /sessions/SESSION/rename?user_id=ann", `{"session_name":"stolen"}`, 404, ""},
+		{"GET /sessions/SESSION/runs", "", 404, ""},
+		{"GET /sessions/SESSION/run-previews", "", 404, ""},
+		{"GET /sessions/SESSION/runs/RUN", "", 404, ""},
+		{"DELETE /sessions/SESSION?user_id=ann", "", 204, ""},
+		{"DELETE /sessions", `{"session_ids":["SESSION"],"session_types":["agent"]}`, 204, ""},
+		{"GET /sessions?user_id=ann", "", 200, ""},
+		{"GET /sessions?session_name=secret", "", 200, ""},
+	}, "hers", id, missing)
+	s.do("ann GET /sessions/hers", "").want(t, 200, `"session_name":"secret"`)
+	// The same id is free for another owner.
+	s.do("bob POST /sessions", `{"session_id":"hers"}`).want(t, http.StatusCreated, `"user_id":"bob"`)
+}
+
+func TestASessionIDOfSeveralUsersNeedsTheUser(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	for _, caller := range []string{"ann", "bob"} {
+		s.do(caller+" POST /sessions", `{"session_id":"same","session_name":"of `+caller+`"}`).want(t, http.StatusCreated)
+	}
+	for _, e := range []exchange{
+		{"admin GET /sessions/same", "", 409, "user_id"},
+		{"admin GET /sessions/same?user_id=bob", "", 200, "of bob"},
+		{"admin GET /sessions/same?user_id=eve", "", 404, ""},
+		{"admin GET /sessions?user_id=ann", "", 200, `"total_count":1`},
+		{"admin DELETE /sessions/same", "", 409, "user_id"},
+		{"admin DELETE /sessions/same?user_id=bob", "", 204, ""},
+		{"admin GET /sessions/same", "", 200, "of ann"},
+	} {
+		s.do(e.request, e.body).want(t, e.status, e.text)
+	}
+}
+
+func TestSessionsAreListedPageByPage(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	for i := range 5 {
+		kind := []string{"agent", "team"}[i%2]
+		body := fmt.Sprintf(`{"session_id":"s%d","session_name":"Name %d","agent_id":"a","team_id":"t"}`, i, i)
+		s.do("ann POST /sessions?type="+kind, body).want(t, http.StatusCreated)
+	}
+	for query, want := range map[string]struct {
+		ids  string
+		meta wire.PageMeta
+	}{
+		"":                                   {"s4 s3 s2 s1 s0", wire.PageMeta{Page: 1, Limit: 20, TotalPages: 1, TotalCount: 5}},
+		"limit=2":                            {"s4 s3", wire.PageMeta{Page: 1, Limit: 2, TotalPages: 3, TotalCount: 5}},
+		"limit=2&page=3":                     {"s0", wire.PageMeta{Page: 3, Limit: 2, TotalPages: 3, TotalCount: 5}},
+		"limit=2&page=4":                     {"", wire.PageMeta{Page: 4, Limit: 2, TotalPages: 3, TotalCount: 5}},
+		"limit=1000&page=2147483647":         {"", wire.PageMeta{Page: 2147483647, Limit: 1000, TotalPages: 1, TotalCount: 5}},
+		"sort_by=session_id&sort_order=asc":  {"s0 s1 s2 s3 s4", wire.PageMeta{Page: 1, Limit: 20, TotalPages: 1, TotalCount: 5}},
+		"sort_by=unknown&limit=1":            {"s4", wire.PageMeta{Page: 1, Limit: 1, TotalPages: 5, TotalCount: 5}},
+		"type=team":                          {"s3 s1", wire.PageMeta{Page: 1, Limit: 20, TotalPages: 1, TotalCount: 2}},
+		"component_id=a":                     {"s4 s2 s0", wire.PageMeta{Page: 1, Limit: 20, TotalPages: 1, TotalCount: 3}},
+		"session_name=NAME%203":              {"s3", wire.PageMeta{Page: 1, Limit: 20, TotalPages: 1, TotalCount: 1}},
+		"session_name=%25":                   {"", wire.PageMeta{Page: 1, Limit: 20, TotalPages: 0, TotalCount: 0}},
+		"sort_by=updated_at&limit=2&page=2":  {"s2 s1", wire.PageMeta{Page: 2, Limit: 2, TotalPages: 3, TotalCount: 5}},
+		"user_id=bob&db_id=keyway&table=any": {"", wire.PageMeta{Page: 1, Limit: 20, TotalPages: 0, TotalCount: 0}},
+	} {
+		t.Run(query, func(t *testing.T) {
+			t.Parallel()
+			var page wire.Page[struct {
+				ID string `json:"session_id"`
+			}]
+			if err := json.Unmarshal(s.do("ann GET /sessions?"+query, "").want(t, 200).Body.Bytes(), &page); err != nil {
+				t.Fatal(err)
+			}
+			var ids []string
+			for _, row := range page.Data {
+				ids = append(ids, row.ID)
+			}
+			if got := strings.Join(ids, " "); got != want.ids {
+				t.Errorf("sessions %s, want %s", got, want.ids)
+			}
+			if diff := cmp.Diff(want.meta, page.Meta); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestRunsOfASessionAreFiltered(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	id := s.run("ann", "s", strings.Repeat("x", 300))
+	s.do("ann GET /sessions/s/run-previews", "").want(t, 200, `"run_input":"`+strings.Repeat("x", 280)+`"`)
+	for query, found := range map[string]bool{
+		"":                               true,
+		"?status=completed":              true,
+		"?status=error&status=COMPLETED": true,
+		"?status=error":                  false,
+		"?created_after=1":               true,
+		"?created_after=99999999999":     false,
+		"?created_before=1":              false,
+		"?created_before=99999999999":    true,
+	} {
+		got := s.do("ann GET /sessions/s/runs"+query, "").want(t, 200)
+		if strings.Contains(got.Body.String(), id) != found {
+			t.Errorf("%q: %s, want the run: %t", query, got.Body, found)
+		}
+	}
+}
