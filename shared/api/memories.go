@@ -39,7 +39,7 @@ type listMemories struct {
 	AgentID string   `query:"agent_id" maxbytes:"1024" doc:"Only memories that this agent wrote."`
 	TeamID  string   `query:"team_id" maxbytes:"1024" doc:"Only memories that this team wrote."`
 	Has     string   `query:"search_content" maxbytes:"1024" doc:"Only memories that have this text in them, in any case."`
-	Limit   int      `query:"limit" default:"20" min:"1" doc:"Memories on a page."`
+	Limit   int      `query:"limit" default:"20" min:"1" max:"1000" doc:"Memories on a page."`
 	Page    int      `query:"page" default:"1" min:"1" doc:"Which page, from 1."`
 	SortBy  string   `query:"sort_by" default:"updated_at" maxbytes:"1024" doc:"updated_at or created_at; anything else is updated_at."`
 	Order   string   `query:"sort_order" default:"desc" enum:"asc,desc" doc:"The direction."`
@@ -180,7 +180,7 @@ func (m Memories) topics(ctx context.Context, r *request, in oneMemory) ([]strin
 }
 
 type memoryStats struct {
-	Limit int    `query:"limit" default:"20" min:"1" doc:"Users on a page."`
+	Limit int    `query:"limit" default:"20" min:"1" max:"1000" doc:"Users on a page."`
 	Page  int    `query:"page" default:"1" min:"1" doc:"Which page, from 1."`
 	User  string `query:"user_id" maxbytes:"1024" doc:"Only this user, for who may see everybody's."`
 	database

@@ -83,13 +83,9 @@ func (f *follower) follow(ctx context.Context, w http.ResponseWriter, row store.
 	if err != nil {
 		return err
 	}
-	all, err := f.db.EventsAfter(ctx, row.RunID, -1)
+	total, err := f.db.CountEvents(ctx, row.RunID)
 	if err != nil {
 		return err
-	}
-	total := 0
-	for _, e := range all {
-		total += e.Count
 	}
 	f.stream = openStream(w)
 	defer f.stream.close()

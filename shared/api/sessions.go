@@ -47,7 +47,7 @@ type listSessions struct {
 	Component string `query:"component_id" maxbytes:"1024" doc:"Only sessions of this agent, team or workflow."`
 	User      string `query:"user_id" maxbytes:"1024" doc:"Only this user's sessions, for who may see everybody's."`
 	Name      string `query:"session_name" maxbytes:"1024" doc:"Only sessions whose name has this text in it, in any case."`
-	Limit     int    `query:"limit" default:"20" min:"1" doc:"Sessions on a page."`
+	Limit     int    `query:"limit" default:"20" min:"1" max:"1000" doc:"Sessions on a page."`
 	Page      int    `query:"page" default:"1" min:"1" doc:"Which page, from 1."`
 	SortBy    string `query:"sort_by" default:"created_at" maxbytes:"1024" doc:"created_at, updated_at or session_id; anything else is created_at."`
 	Order     string `query:"sort_order" default:"desc" enum:"asc,desc" doc:"The direction."`

@@ -90,7 +90,7 @@ func TestSchemasSayWhatMayBeAbsentAndWhatNull(t *testing.T) {
 		"components schemas Completed required":                                    `["created_at","event","agent_id","agent_name","run_id","session_id","nested_depth","content","content_type","session_state","event_index","metrics"]`,
 		"components schemas Started properties event enum":                         `["RunStarted","ModelRequestStarted"]`,
 		"components schemas PageMemory properties data items":                      ref + `Memory"}`,
-		"paths /sessions get parameters 4 schema":                                  `{"default":20,"format":"int32","maximum":2147483647,"minimum":1,"type":"integer"}`,
+		"paths /sessions get parameters 4 schema":                                  `{"default":20,"format":"int32","maximum":1000,"minimum":1,"type":"integer"}`,
 		"paths /sessions get parameters 0 schema":                                  `{"enum":["agent","team","workflow"],"type":"string"}`,
 		"paths /memories get parameters 8 schema":                                  `{"items":{"type":"string"},"type":"array"}`,
 		"paths /memories post requestBody required":                                `true`,

@@ -197,6 +197,10 @@ func inputOf(f reflect.StructField, place string) *schema {
 		if t.Kind() == reflect.Int {
 			out.Format, out.Maximum = "int32", new(int64(math.MaxInt32))
 		}
+		if most, ok := tag.Lookup("max"); ok {
+			n, _ := strconv.ParseInt(most, 10, 64)
+			out.Maximum = &n
+		}
 	default:
 		out = textSchema(tag)
 		out.MinLength, out.MaxLength = number(tag, "minlen"), number(tag, "maxlen")
