@@ -7,7 +7,7 @@ cat <<TEXT
 
 keyway in sam local at $url with $KEYWAY_CONFIG  (whole answers: sam local does not stream)
 
-# tokens, good for 24 hours
+# tokens, valid for 24 hours
 export ADMIN_TOKEN=$admin
 export TOKEN=$ann
 

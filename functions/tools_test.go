@@ -72,7 +72,7 @@ func TestAToolInGoRunsInTheFunctions(t *testing.T) {
 		t.Errorf("migrate: %s", a.Body())
 	}
 
-	keyway := edited(t, "../cmd/keyway", "cli.Own{}", "cli.Own{Tools: tools.All}", `import "github.com`, "import "+ownTools+"\nimport \"github.com")
+	keyway := edited(t, "../cmd/keyway", "cli.Options{}", "cli.Options{Tools: tools.All}", `import "github.com`, "import "+ownTools+"\nimport \"github.com")
 	var said bytes.Buffer
 	cmd := exec.CommandContext(t.Context(), keyway, "build", "--config", filepath.Join(d.dir, "keyway.json"), t.TempDir()) // #nosec G204 -- built above
 	cmd.Stderr = &said

@@ -1,7 +1,8 @@
-// Command keyway serves agents to whom their token allows, and answers an
-// operator's questions about keys, tokens and decisions.
+// Command keyway serves LLM agents over HTTP and lets each caller do what the
+// scopes of its token allow. It also signs tokens, makes keys, and explains and
+// tests decisions for an operator.
 package main
 
 import "github.com/keyway-agents/keyway/shared/cli"
 
-func main() { cli.Main(cli.Own{}) }
+func main() { cli.Main(cli.Options{}) }

@@ -64,7 +64,7 @@ func (clerk) Stream(_ context.Context, r model.Request) iter.Seq2[model.Part, er
 
 func main() {
 	look := tool.Func("in_stock", "Tell how many of an article the shop has.", inStock)
-	cli.Main(cli.Own{
+	cli.Main(cli.Options{
 		Tools: []tool.Tool{look}, // keyway.yaml's agents name it in tools
 		Agents: []run.Agent{{ // beside those of keyway.yaml
 			Agent: config.Agent{ID: "counter", Name: "Counter", Description: "Looks articles up."},

@@ -47,8 +47,8 @@ func (o Options) Open(cfg *config.Config, agents []config.Agent) ([]run.Agent, e
 		if err != nil {
 			faults = append(faults, fmt.Errorf("%s.model: %w", at, err))
 		}
-		for _, path := range run.Unsupported(a) {
-			faults = append(faults, fmt.Errorf("%s.%s: is not part of this version; leave it out", at, path))
+		for _, f := range Unsupported(at, a) {
+			faults = append(faults, errors.New(f.String()))
 		}
 		agent := run.Agent{Agent: a, Model: m}
 		for j, t := range a.Tools {
@@ -62,4 +62,15 @@ func (o Options) Open(cfg *config.Config, agents []config.Agent) ([]run.Agent, e
 		all = append(all, agent)
 	}
 	return all, errors.Join(faults...)
+}
+
+// Unsupported returns an error for each setting of the agent that this version does
+// not implement. at is the agent's own path, such as agents[1].
+func Unsupported(at string, a config.Agent) (faults []config.Fault) {
+	for _, setting := range run.Unsupported(a) {
+		faults = append(faults, config.Fault{
+			Path: config.Member(at, setting), Text: "is not part of this version", Remedy: "leave it out",
+		})
+	}
+	return faults
 }

@@ -21,9 +21,6 @@ import (
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// Version is Keyway's own, set when a release is built.
-var Version = "0.1.0-dev"
-
 // Parts are what a service is made of. DB is needed where Stores says so, and each
 // agent's Model and Tools where runs are answered; the rest is required.
 type Parts struct {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -21,21 +20,24 @@ import (
 
 // configCmd holds the commands about keyway.yaml.
 type configCmd struct {
-	Check checkCmd `cmd:"" help:"Check keyway.yaml: every fault at once, with its place and remedy."`
+	Check checkCmd `cmd:"" help:"Check keyway.yaml: report every error at once, with its place and remedy."`
 }
 
 type checkCmd struct{}
 
-// Help shows what to type.
+// Help adds examples to the command's --help.
 func (checkCmd) Help() string {
-	return `Nothing is opened but the file. What serve would refuse for want of a variable, or
-without --dev, is a warning here: it may be fine where the server runs.
+	return `Reads the file and connects to nothing. An unset variable, or a file that serve accepts
+with --dev only, is a warning here and not an error: the server may run elsewhere, with
+another environment.
+
+Exit status 0: the file is fine, 2: it has errors.
 
   keyway config check
   keyway config check --config examples/quickstart/keyway.yaml --json`
 }
 
-// Run checks without opening anything.
+// Run prints the errors of keyway.yaml, or its digest and the warnings about it.
 func (checkCmd) Run(e env) error {
 	cfg, err := e.load(true)
 	if faults, ok := errors.AsType[config.Faults](err); ok && e.cli.JSON {
@@ -51,22 +53,18 @@ func (checkCmd) Run(e env) error {
 	if err != nil {
 		return usageError{err}
 	}
-	notes := append(e.warnings(cfg), easier(policy, cfg.Auth)...)
+	notes := append(e.warnings(cfg), weakerMappings(policy, cfg.Auth)...)
 	if e.cli.JSON {
 		return printJSON(e.out, map[string]any{"ok": true, "digest": cfg.Digest, "notes": append([]string{}, notes...)})
 	}
 	for _, n := range notes {
 		fmt.Fprintln(e.err, n)
 	}
-	agents := "1 agent"
-	if n := len(cfg.Agents); n != 1 {
-		agents = fmt.Sprintf("%d agents", n)
-	}
-	fmt.Fprintf(e.out, "%s is fine: %s, digest %.12s\n", e.cli.Config, agents, cfg.Digest)
+	fmt.Fprintf(e.out, "%s is fine: %s, digest %.12s\n", e.cli.Config, counted(len(cfg.Agents), "agent"), cfg.Digest)
 	return nil
 }
 
-// jsonFault is config.Fault with JSON's usual names.
+// jsonFault is config.Fault with member names in lower case.
 type jsonFault struct {
 	File   string `json:"file"`
 	Line   int    `json:"line"`
@@ -83,8 +81,9 @@ func jsonFaults(faults []config.Fault) (out []jsonFault) {
 	return out
 }
 
-// warnings are what is unwise, what waits for a variable, and what serve would
-// refuse without --dev.
+// warnings returns what config check and build report without failing: unwise
+// settings, variables that are not set in this environment, and errors that serve
+// reports without --dev.
 func (e env) warnings(cfg *config.Config) (notes []string) {
 	for _, w := range cfg.Warnings {
 		notes = append(notes, "warning: "+w.String())
@@ -95,31 +94,36 @@ func (e env) warnings(cfg *config.Config) (notes []string) {
 	_, err := e.load(false)
 	faults, _ := errors.AsType[config.Faults](err)
 	for _, f := range faults {
-		if _, waits := cfg.Unset[f.Path]; !waits {
+		if _, unset := cfg.Unset[f.Path]; !unset { // else the loop above has reported it
 			notes = append(notes, "warning: "+f.String())
 		}
 	}
 	return notes
 }
 
-// easier names the routes that a mapping opens to scopes that the route itself
-// would not be content with. A mapping with an id of its own is tried with it.
-func easier(policy *authz.Policy, auth config.Auth) (notes []string) {
+// weakerMappings returns a note for each route that a scope mapping opens to a token
+// without the scopes that the route needs by default. That is allowed, since a
+// mapping replaces the default, but it is often not what the operator meant.
+//
+// A mapping may apply to some IDs only ("GET /agents/web*"). So each route is tried
+// with a neutral ID, and with the ID of each mapping.
+func weakerMappings(policy *authz.Policy, auth config.Auth) (notes []string) {
 	for r := range route.Table.All() {
-		paths := []string{r.Pattern}
+		examples := []string{r.Pattern}
 		for _, m := range auth.ScopeMappings {
-			paths = append(paths, m.Pattern)
+			examples = append(examples, m.Pattern)
 		}
 		family, param := r.Resource()
-		for _, like := range paths {
-			d := policy.Decide(&authz.Principal{}, r.Method, instance(r.Pattern, like))
-			held := scope.NewSet(texts(d.Need), auth.AdminScope)
-			short := func(n scope.Need) bool { return !held.Covers(n.On(family, d.Params[param])) }
-			if d.Route != r || d.Mapping == "" || !slices.ContainsFunc(r.Needs, short) {
+		for _, example := range examples {
+			d := policy.Decide(&authz.Principal{}, r.Method, pathLike(r.Pattern, example))
+			// A caller that has exactly the mapping's scopes: is a default scope missing?
+			held := scope.NewSet(scopeNames(d.Need), auth.AdminScope)
+			missing := func(n scope.Need) bool { return !held.Covers(n.On(family, d.Params[param])) }
+			if d.Route != r || d.Mapping == "" || !slices.ContainsFunc(r.Needs, missing) {
 				continue
 			}
 			note := fmt.Sprintf("note: %q opens %s to %s, without its own %s",
-				d.Mapping, r, strings.Join(texts(d.Need), " + "), strings.Join(texts(r.Needs), " + "))
+				d.Mapping, r, strings.Join(scopeNames(d.Need), " + "), strings.Join(scopeNames(r.Needs), " + "))
 			if !slices.Contains(notes, note) {
 				notes = append(notes, note)
 			}
@@ -128,10 +132,11 @@ func easier(policy *authz.Policy, auth config.Auth) (notes []string) {
 	return notes
 }
 
-// instance is a path of the route pattern whose ids are those that another path
-// has in the same places, stars aside.
-func instance(pattern, like string) string {
-	segments, ids := strings.Split(pattern, "/"), strings.Split(like, "/")
+// pathLike returns a path that matches the route pattern. It takes each ID from the
+// same place of example, if example has one there, and "example" otherwise; a
+// wildcard in an ID becomes "example" too.
+func pathLike(pattern, example string) string {
+	segments, ids := strings.Split(pattern, "/"), strings.Split(example, "/")
 	for i, s := range segments {
 		if !strings.HasPrefix(s, "{") {
 			continue
@@ -147,57 +152,69 @@ func instance(pattern, like string) string {
 // migrateCmd migrates the database that keyway.yaml or DATABASE_URL names.
 type migrateCmd struct{}
 
-// Help shows what to type.
+// Help adds examples to the command's --help.
 func (migrateCmd) Help() string {
-	return `Forward only, and safe to repeat; several at once wait for each other.
+	return `Migrations only add; a schema never goes back to an earlier version. The command can be
+repeated, and several at once wait for each other.
 
   DATABASE_URL=postgres://user:password@host:5432/database keyway migrate
 
-With DATABASE_ROLE=keyway_app that role may read and write rows, and nothing else; it is made where it is missing, without a password.`
+With DATABASE_ROLE=keyway_app, that role can read and write rows and nothing else. The
+role is created without a password if it does not exist.`
 }
 
-// Run migrates and says from where to where.
-func (migrateCmd) Run(e env) error {
+// migrateTimeout bounds a migration, with the wait for another one that is running.
+const migrateTimeout = 10 * time.Minute
+
+// Run migrates the schema and prints its version before and after.
+func (migrateCmd) Run(ctx context.Context, e env) error {
 	cfg, err := e.load(true)
 	if err != nil {
 		return err
 	}
 	if cfg.Database.URL == "" {
-		return usage("no database: set database.url in keyway.yaml, or DATABASE_URL (keyway serve migrates its embedded database by itself)")
+		return usage("no database: set database.url in keyway.yaml, or DATABASE_URL " +
+			"(keyway serve migrates its embedded database by itself)")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
 	defer cancel()
-	r, err := migrations.Run(ctx, migrations.Target{URL: string(cfg.Database.URL), Schema: cfg.Database.Schema, OSID: cfg.ID, Role: cfg.Database.Role})
+	r, err := migrations.Run(ctx, migrations.Target{
+		URL: string(cfg.Database.URL), Schema: cfg.Database.Schema, OSID: cfg.ID, Role: cfg.Database.Role,
+	})
 	if err != nil {
 		return err
 	}
 	if e.cli.JSON {
-		return printJSON(e.out, map[string]any{"schema": cfg.Database.Schema, "from": r.From, "to": r.To, "newer": r.Newer})
+		return printJSON(e.out, map[string]any{
+			"schema": cfg.Database.Schema, "from": r.From, "to": r.To, "newer": r.Newer,
+		})
 	}
 	if r.Newer {
-		fmt.Fprintf(e.out, "schema %s: version %d, of a newer Keyway, which works with this one; nothing to do\n", cfg.Database.Schema, r.To)
+		fmt.Fprintf(e.out, "schema %s: version %d, migrated by a newer Keyway; this one works with it, nothing to do\n",
+			cfg.Database.Schema, r.To)
 		return nil
 	}
 	fmt.Fprintf(e.out, "schema %s: version %d, was %d\n", cfg.Database.Schema, r.To, r.From)
 	return nil
 }
 
-// versionCmd prints what this is.
+// versionCmd prints which build this program is.
 type versionCmd struct{}
 
-// Help shows what to type.
+// Help adds examples to the command's --help.
 func (versionCmd) Help() string {
-	return `Examples:
+	return `Prints the version, the Git commit if the build recorded one, the Go version and the
+platform. "(modified)" means that the checkout had changes that were not committed.
 
   keyway version
   keyway version --json`
 }
 
-// Run prints it.
+// Run prints the build.
 func (versionCmd) Run(e env) error {
 	if e.cli.JSON {
-		return printJSON(e.out, map[string]string{"version": assemble.Version, "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH})
+		return printJSON(e.out, assemble.ThisBuild())
 	}
-	_, err := fmt.Fprintf(e.out, "keyway %s %s %s/%s\n", assemble.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	_, err := fmt.Fprintf(e.out, "keyway %s\n", assemble.ThisBuild())
 	return err
 }

@@ -16,11 +16,11 @@ import (
 	"github.com/keyway-agents/keyway/shared/run"
 )
 
-// agents opens the models and tools of all agents: keyway.yaml's, then those of the
-// operator's own program. With --dev the demo model stands in for one whose key is
-// missing.
+// agents opens the models and tools of all agents: keyway.yaml's first, then those
+// of Options. With --dev, the demo model replaces a model whose API key is missing,
+// so that a new user can try everything without an account at a provider.
 func (s *server) agents(cfg *config.Config) ([]run.Agent, error) {
-	demos := map[string][]string{} // agents by what their models miss
+	demos := map[string][]string{} // the variable that is not set -> IDs of the agents that need it
 	o := agents.Options{Lookup: s.lookup, Tools: s.own.Tools}
 	if s.Dev {
 		o.StandIn = func(a config.Agent, missing providers.NoKey) model.Model {
@@ -28,7 +28,7 @@ func (s *server) agents(cfg *config.Config) ([]run.Agent, error) {
 			return demo.New(a.Model.ID)
 		}
 	}
-	all, err := o.Open(cfg, s.own.without(cfg))
+	all, err := o.Open(cfg, s.own.declaredInFile(cfg))
 	if err != nil {
 		return nil, usageError{err}
 	}
@@ -41,36 +41,38 @@ func (s *server) agents(cfg *config.Config) ([]run.Agent, error) {
 	return all, nil
 }
 
-// without are the agents that keyway.yaml itself declares.
-func (o Own) without(cfg *config.Config) []config.Agent {
+// declaredInFile returns the agents that keyway.yaml declares. load appends those of
+// Options to cfg.Agents, so that every command knows all of them.
+func (o Options) declaredInFile(cfg *config.Config) []config.Agent {
 	return cfg.Agents[:len(cfg.Agents)-len(o.Agents)]
 }
 
-// declared are the agents in Go as keyway.yaml would describe them, for whoever
-// asks what there is; every fault of them is told at once.
-func (o Own) declared() (agents []config.Agent, err error) {
+// declaredAgents returns the agents of Options in the form of keyway.yaml's, for the
+// commands that list or check agents without opening a model. The error holds every
+// error of every agent.
+func (o Options) declaredAgents() (declared []config.Agent, err error) {
 	var faults []error
 	for i, a := range o.Agents {
-		fault := func(text string) { faults = append(faults, fmt.Errorf("Own.Agents[%d]: %s", i, text)) }
+		fault := func(text string) { faults = append(faults, fmt.Errorf("Options.Agents[%d]: %s", i, text)) }
 		switch {
 		case !config.ValidAgentID(a.ID):
-			fault(fmt.Sprintf("the ID %q is not 1 to 64 letters, digits, dots, _ and -", a.ID))
-		case slices.ContainsFunc(agents, func(other config.Agent) bool { return other.ID == a.ID }):
+			fault(fmt.Sprintf("the ID %q is not 1 to 64 letters, digits, dots, _ and -; change it", a.ID))
+		case slices.ContainsFunc(declared, func(other config.Agent) bool { return other.ID == a.ID }):
 			fault(fmt.Sprintf("the ID %q is taken; give each agent its own", a.ID))
 		}
 		if a.Model == nil {
 			fault("there is no Model; set one")
 		}
-		for _, path := range run.Unsupported(a.Agent) {
-			fault(path + " is not part of this version; leave it out")
+		for _, f := range agents.Unsupported(fmt.Sprintf("Options.Agents[%d]", i), a.Agent) {
+			faults = append(faults, errors.New(f.String()))
 		}
-		agents = append(agents, withDefaults(a).Agent)
+		declared = append(declared, withDefaults(a).Agent)
 	}
-	return agents, errors.Join(faults...)
+	return declared, errors.Join(faults...)
 }
 
-// withDefaults gives an agent declared in Go what keyway.yaml's agents have when it
-// says nothing.
+// withDefaults fills the fields that keyway.yaml fills when a setting is absent, so
+// that an agent in Go behaves like one in the file.
 func withDefaults(a run.Agent) run.Agent {
 	if a.Name == "" {
 		a.Name = a.ID

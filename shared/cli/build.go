@@ -13,25 +13,27 @@ import (
 	"github.com/keyway-agents/keyway/shared/edge"
 )
 
-// artifacts is where sam build leaves what it deploys: one directory a function.
+// artifacts is the directory that "sam build" writes to. It holds one directory for
+// each function, which "sam deploy" zips.
 const artifacts = ".aws-sam/build"
 
-// buildCmd puts the configuration into what is deployed.
+// buildCmd writes the checked configuration beside each function's program.
 type buildCmd struct {
-	Dirs []string `arg:"" optional:"" name:"dir" help:"Where to write keyway.json (each directory below .aws-sam/build that holds a bootstrap)."`
+	Dirs []string `arg:"" optional:"" name:"dir" help:"${help_dirs}"`
 }
 
-// Help shows what to type.
+// Help adds examples to the command's --help.
 func (buildCmd) Help() string {
-	return `A function reads keyway.json, the checked keyway.yaml in canonical form, beside its
-program. Variables stay as written: the function's environment fills them.
-Public keys that auth.keys names as a file go along.
+	return `A function reads keyway.json, the checked keyway.yaml in canonical form, from the
+directory of its program. Variables stay as written: the function's environment sets
+them. Files of public keys that auth.keys names are copied too.
 
   sam build && keyway build
   keyway build --config prod.yaml dist/authorizer dist/agents`
 }
 
-// Run checks keyway.yaml and writes it into every directory, or into none.
+// Run checks keyway.yaml, then writes it into every directory. After an error in the
+// configuration or in the directories' names, none of them has changed.
 func (c buildCmd) Run(e env) error {
 	cfg, err := e.load(true)
 	if err != nil {
@@ -40,7 +42,7 @@ func (c buildCmd) Run(e env) error {
 	if err := e.deployable(cfg); err != nil {
 		return usageError{err}
 	}
-	files, err := e.baked(cfg)
+	files, err := e.deployedFiles(cfg)
 	if err != nil {
 		return err
 	}
@@ -50,7 +52,7 @@ func (c buildCmd) Run(e env) error {
 	}
 	for _, dir := range dirs {
 		for name, data := range files {
-			if err := write(filepath.Join(dir, name), data); err != nil {
+			if err := writeReadable(filepath.Join(dir, name), data); err != nil {
 				return err
 			}
 		}
@@ -67,17 +69,25 @@ func (c buildCmd) Run(e env) error {
 	return nil
 }
 
-// deployable refuses what is fine only with --dev, and what each function would
-// refuse at its start.
+// deployable returns the errors that a function would report at its start, so that
+// they are found before a deployment and not by its first request. It rejects what
+// only "serve --dev" accepts. An unset variable is no error: the function's
+// environment sets it.
+//
+// It also rejects the secret that the Agno documents print, if the file holds it as
+// text: anybody can sign tokens with it.
 func (e env) deployable(cfg *config.Config) error {
 	if _, err := edge.Policy(cfg); err != nil {
 		return err
 	}
 	_, err := e.load(false)
 	faults, _ := errors.AsType[config.Faults](err)
-	faults = slices.DeleteFunc(faults, func(f config.Fault) bool { _, waits := cfg.Unset[f.Path]; return waits })
-	written := func(k config.Key) bool { return k.Literal == config.PublishedSecret && !k.FromVariable }
-	if slices.ContainsFunc(cfg.Auth.Keys, written) {
+	faults = slices.DeleteFunc(faults, func(f config.Fault) bool {
+		_, unset := cfg.Unset[f.Path]
+		return unset
+	})
+	published := func(k config.Key) bool { return k.Literal == config.PublishedSecret && !k.FromVariable }
+	if slices.ContainsFunc(cfg.Auth.Keys, published) {
 		faults = append(faults, cfg.Forgeable()...)
 	}
 	if len(faults) > 0 {
@@ -86,8 +96,10 @@ func (e env) deployable(cfg *config.Config) error {
 	return nil
 }
 
-// baked are the files that an artifact gets: keyway.json, and the key files it names.
-func (e env) baked(cfg *config.Config) (map[string][]byte, error) {
+// deployedFiles returns the files to write, by name: keyway.json, and the key files
+// it names. A key file keeps its path relative to keyway.yaml, so it must lie in the
+// same directory or below.
+func (e env) deployedFiles(cfg *config.Config) (map[string][]byte, error) {
 	data, err := os.ReadFile(e.cli.Config)
 	if err == nil {
 		data, err = yamlfile.Canonical(e.cli.Config, data)
@@ -102,18 +114,21 @@ func (e env) baked(cfg *config.Config) (map[string][]byte, error) {
 		}
 		name, err := filepath.Rel(filepath.Dir(e.cli.Config), k.JWKSFile)
 		if err != nil || !filepath.IsLocal(name) {
-			return nil, usage("auth.keys: %s lies outside of the directory of %s, and so of what is deployed; move it there", k.JWKSFile, e.cli.Config)
+			return nil, usage("auth.keys: %s lies outside of the directory of %s and would not be deployed; move it there",
+				k.JWKSFile, e.cli.Config)
 		}
-		if files[name], err = publicSet(k.JWKSFile); err != nil {
+		if files[name], err = publicKeys(k.JWKSFile); err != nil {
 			return nil, usage("auth.keys: %w", err)
 		}
 	}
 	return files, nil
 }
 
-// publicSet is the set in a key file, without the private key that keyway keys
-// generate writes beside it.
-func publicSet(file string) ([]byte, error) {
+// publicKeys returns the JWKS of a key file alone. "keyway keys generate" writes the
+// private key into the same file, outside of the set; it must not reach a function,
+// which only verifies. A set that itself holds a private key (RFC 7517: the member d)
+// or a symmetric one (k) is an error.
+func publicKeys(file string) ([]byte, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
@@ -122,7 +137,7 @@ func publicSet(file string) ([]byte, error) {
 		Keys []map[string]any `json:"keys"`
 	}
 	if json.Unmarshal(data, &set) != nil || len(set.Keys) == 0 {
-		return nil, fmt.Errorf("%s holds no set of keys", file)
+		return nil, fmt.Errorf("%s holds no set of keys; make one with keyway keys generate --alg RS256", file)
 	}
 	for _, k := range set.Keys {
 		if k["d"] != nil || k["k"] != nil {
@@ -132,7 +147,8 @@ func publicSet(file string) ([]byte, error) {
 	return json.Marshal(set)
 }
 
-// targets are the directories to write to; each must be there.
+// targets returns the directories to write to. Each must exist: a mistyped name
+// would otherwise become a new directory that nobody deploys.
 func (c buildCmd) targets() ([]string, error) {
 	for _, dir := range c.Dirs {
 		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
@@ -153,8 +169,9 @@ func (c buildCmd) targets() ([]string, error) {
 	return dirs, err
 }
 
-// write makes a file that Lambda's user, another one, can read.
-func write(name string, data []byte) error {
+// writeReadable writes a file that every user can read: Lambda runs the function as
+// another user than the one that built the zip, and the zip keeps the mode.
+func writeReadable(name string, data []byte) error {
 	err := os.MkdirAll(filepath.Dir(name), 0o755) // #nosec G301 -- no secret is in it
 	if err == nil {
 		err = os.WriteFile(name, data, 0o644) // #nosec G306

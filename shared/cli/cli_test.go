@@ -161,7 +161,7 @@ func TestNoCommandPrintsASecret(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	keys := filepath.Join(dir, "keys.json")
-	if code := execute([]string{"keys", "generate", "--out", keys}, testEnv(nil)); code != 0 {
+	if code := execute(t.Context(), []string{"keys", "generate", "--out", keys}, testEnv(nil)); code != 0 {
 		t.Fatalf("keys generate exits %d", code)
 	}
 	file, err := os.ReadFile(keys)
@@ -201,7 +201,7 @@ func TestNoCommandPrintsASecret(t *testing.T) {
 			var said bytes.Buffer
 			e := testEnv(vars)
 			e.out, e.err = &said, &said
-			code := execute(append([]string{"--config", filepath.Join(dir, name), "--data", dir}, strings.Fields(command)...), e)
+			code := execute(t.Context(), append([]string{"--config", filepath.Join(dir, name), "--data", dir}, strings.Fields(command)...), e)
 			for _, secret := range secrets {
 				if strings.Contains(said.String(), secret) {
 					t.Errorf("%s: keyway %.30s… (exit %d) says %q:\n%s", name, command, code, secret, said.String())

@@ -21,15 +21,15 @@ import (
 	"github.com/keyway-agents/keyway/shared/route"
 )
 
-// canCmd prints the decision that the server would make.
+// canCmd prints the decision that the server would make about a request.
 type canCmd struct {
-	Token  string   `placeholder:"TOKEN" help:"The caller's token: itself, - for standard input, @FILE, or nothing for $KEYWAY_TOKEN."`
-	Scopes []string `placeholder:"SCOPE" help:"Decide for these scopes instead of a token's."`
+	Token  string   `placeholder:"TOKEN" help:"${help_token}"`
+	Scopes []string `placeholder:"SCOPE" help:"Decide for these scopes, without a token."`
 	Method string   `arg:"" help:"GET, POST, …"`
-	Path   string   `arg:"" help:"/agents/web-search-agent/runs, or the whole address."`
+	Path   string   `arg:"" help:"/agents/web-search-agent/runs, or the whole URL."`
 }
 
-// Help shows what to type.
+// Help adds examples to the command's --help.
 func (canCmd) Help() string {
 	return `Exit status 0: allowed, 3: denied.
 
@@ -37,7 +37,7 @@ func (canCmd) Help() string {
   keyway can --token @alice.jwt GET /sessions`
 }
 
-// Run decides and explains.
+// Run prints whether the request is allowed, and the reasons.
 func (c canCmd) Run(e env) error {
 	cfg, err := e.load(true)
 	if err != nil {
@@ -53,13 +53,14 @@ func (c canCmd) Run(e env) error {
 			return err
 		}
 	} else if c.Token != "" {
-		return usage("--token and --scopes exclude each other")
+		return usage("--token and --scopes exclude each other; give one of them")
 	}
 	address, err := url.ParseRequestURI(c.Path)
 	if err != nil {
 		return usage("PATH is no path of a request; write it as in /agents/web-search-agent/runs")
 	}
-	d := policy.Decide(p, strings.ToUpper(c.Method), address.Path) // decoded and without a query, as the server has it
+	// The server decides about the decoded path and ignores the query.
+	d := policy.Decide(p, strings.ToUpper(c.Method), address.Path)
 	if e.cli.JSON {
 		err = printJSON(e.out, struct {
 			Allow   bool     `json:"allow"`
@@ -67,7 +68,7 @@ func (c canCmd) Run(e env) error {
 			Need    []string `json:"need,omitempty"`
 			Missing []string `json:"missing,omitempty"`
 			Reasons []string `json:"reasons"`
-		}{d.Allow, routeName(d.Route), texts(d.Need), texts(d.Missing), d.Reasons()})
+		}{d.Allow, routeName(d.Route), scopeNames(d.Need), scopeNames(d.Missing), d.Reasons()})
 	} else {
 		verdict := map[bool]string{true: "allowed", false: "denied"}[d.Allow]
 		fmt.Fprintf(e.out, "%s: %s\n", verdict, strings.Join(d.Reasons(), "; "))
@@ -78,6 +79,7 @@ func (c canCmd) Run(e env) error {
 	return err
 }
 
+// routeName returns the route as "GET /agents", or "" if no route serves the path.
 func routeName(r *route.Route) string {
 	if r == nil {
 		return ""
@@ -85,31 +87,34 @@ func routeName(r *route.Route) string {
 	return r.String()
 }
 
-func texts[T fmt.Stringer](list []T) []string {
-	var out []string
-	for _, v := range list {
-		out = append(out, v.String())
+// scopeNames returns scopes, or needed scopes, as they are written in a token.
+func scopeNames[T fmt.Stringer](scopes []T) []string {
+	var names []string
+	for _, s := range scopes {
+		names = append(names, s.String())
 	}
-	return out
+	return names
 }
 
-// policyCmd prints the authorizer's answer.
+// policyCmd prints the authorizer's answer for a token.
 type policyCmd struct {
-	Token string `placeholder:"TOKEN" help:"The caller's token: itself, - for standard input, @FILE, or nothing for $KEYWAY_TOKEN."`
+	Token string `placeholder:"TOKEN" help:"${help_token}"`
 }
 
-// Help shows what to type.
+// Help adds examples to the command's --help.
 func (policyCmd) Help() string {
-	return `Examples:
+	return `Prints the JSON that API Gateway gets from the Lambda authorizer: the IAM policy, and the
+context that the functions read.
 
   keyway policy --token @alice.jwt
   keyway token --sub ann --scopes agents:read | keyway policy --token -`
 }
 
-// sampleARN stands for a deployed API: only its shape matters.
+// sampleARN is the method ARN of a made-up API. The authorizer copies its region,
+// account, API and stage into the policy; their values do not affect the decision.
 const sampleARN = "arn:aws:execute-api:us-east-1:123456789012:abcdef1234/prod/GET/"
 
-// Run asks the real authorizer.
+// Run prints what the deployed authorizer would return.
 func (c policyCmd) Run(e env) error {
 	cfg, err := e.load(true)
 	if err != nil {
@@ -122,14 +127,16 @@ func (c policyCmd) Run(e env) error {
 	return printJSON(e.out, answer)
 }
 
-// authorize sends a token through the authorizer as API Gateway would.
+// authorize sends a token through the code of the Lambda authorizer, as API Gateway
+// does. The answer is therefore the deployed one and no second implementation of it.
+// given is the --token flag.
 func (e env) authorize(cfg *config.Config, given string) (events.APIGatewayCustomAuthorizerResponse, error) {
 	var none events.APIGatewayCustomAuthorizerResponse
-	text, err := e.readToken(given)
+	token, err := e.readToken(given)
 	if err != nil {
 		return none, err
 	}
-	if err := e.devKey(cfg, false); err != nil {
+	if err := e.addDevKey(cfg, false); err != nil {
 		return none, err
 	}
 	a, err := edge.New(cfg, e.outside())
@@ -137,17 +144,20 @@ func (e env) authorize(cfg *config.Config, given string) (events.APIGatewayCusto
 		return none, usageError{err}
 	}
 	answer, err := a.Authorize(context.Background(), events.APIGatewayCustomAuthorizerRequestTypeRequest{
-		Type: "REQUEST", MethodArn: sampleARN, Headers: map[string]string{"Authorization": "Bearer " + text},
+		Type: "REQUEST", MethodArn: sampleARN, Headers: map[string]string{"Authorization": "Bearer " + token},
 	})
 	switch {
 	case errors.Is(err, fault.Unavailable):
-		return none, err // whoever types this may know which source, and why
+		// A caller of the API is not shown which key server failed, and why. The
+		// operator who runs this command needs exactly that.
+		return none, err
 	case err != nil:
 		return none, fmt.Errorf("the token is refused: %s\nhint: %s", fault.Detail(err), fault.Hint(fault.Detail(err)))
 	}
 	return answer, nil
 }
 
+// principal verifies a token and returns the identity in it.
 func (e env) principal(cfg *config.Config, given string) (*authz.Principal, error) {
 	answer, err := e.authorize(cfg, given)
 	if err != nil {
@@ -156,7 +166,9 @@ func (e env) principal(cfg *config.Config, given string) (*authz.Principal, erro
 	return edge.Principal(answer.Context)
 }
 
-// readToken takes a token from where the user says it is.
+// readToken returns the token that the --token flag gives: itself, - for standard
+// input, @FILE, or empty for $KEYWAY_TOKEN. A file or a variable keeps the token out
+// of the shell's history and of the list of processes.
 func (e env) readToken(given string) (string, error) {
 	var text []byte
 	var err error
@@ -180,18 +192,19 @@ func (e env) readToken(given string) (string, error) {
 	return "", usage("no token: give --token TOKEN, --token - or --token @FILE, or set KEYWAY_TOKEN")
 }
 
-// routesCmd lists the table.
+// routesCmd prints the route table.
 type routesCmd struct{}
 
-// Help shows what to type.
+// Help adds examples to the command's --help.
 func (routesCmd) Help() string {
-	return `Examples:
+	return `Prints method, path, scopes and the Lambda function of every route. The scopes are the
+defaults: auth.scope_mappings in keyway.yaml may replace them.
 
   keyway routes
   keyway routes --json`
 }
 
-// Run prints method, path, scopes and function of every route.
+// Run prints the table; it reads no keyway.yaml.
 func (routesCmd) Run(e env) error {
 	type line struct {
 		Method   string   `json:"method"`
@@ -202,7 +215,8 @@ func (routesCmd) Run(e env) error {
 	}
 	var lines []line
 	for r := range route.Table.All() {
-		lines = append(lines, line{r.Method, r.Pattern, append([]string{}, texts(r.Needs)...), r.Public, string(r.Function)})
+		needs := append([]string{}, scopeNames(r.Needs)...) // [] and not null in JSON
+		lines = append(lines, line{r.Method, r.Pattern, needs, r.Public, string(r.Function)})
 	}
 	if e.cli.JSON {
 		return printJSON(e.out, lines)
@@ -218,6 +232,8 @@ func (routesCmd) Run(e env) error {
 	return w.Flush()
 }
 
+// printJSON writes indented JSON. It does not escape <, > and &, which a person reads
+// in a terminal and no browser interprets.
 func printJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)

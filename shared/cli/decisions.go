@@ -7,49 +7,68 @@ import (
 	"path/filepath"
 )
 
-// The files of past decisions below --data, which `keyway diff` replays.
+// The names of the decision log's two files below --data. keyway serve writes them and
+// keyway diff replays them.
 const (
-	decisionsFile    = "decisions.jsonl"
-	decisionsBefore  = "decisions.1.jsonl"
-	maxDecisionsFile = 16 << 20
+	decisionsName      = "decisions.jsonl"
+	olderDecisionsName = "decisions.1.jsonl"
 )
 
-// logDecisions sends every decision to the log and, as JSON, to a file below
-// --data. Without that file the server serves all the same.
+// maxDecisionsSize is the size at which the log starts a new file. Together with the
+// older file it bounds what the log takes on the disk. A decision is about 500 bytes,
+// so a file holds some 30,000 of them.
+const maxDecisionsSize = 16 << 20
+
+// decisionFiles returns the paths of the decision log in a data directory, the older
+// file first. Either may be missing.
+func decisionFiles(dir string) []string {
+	return []string{filepath.Join(dir, olderDecisionsName), filepath.Join(dir, decisionsName)}
+}
+
+// logDecisions makes s.decided, which writes every decision to the server's log and,
+// as JSON, to the decision log below --data. The file is an extra for keyway diff: if
+// it cannot be written, the server warns and serves all the same.
 func (s *server) logDecisions() (closeLog func() error) {
 	s.decided = s.log
-	f, err := openRolling(s.cli.Data, maxDecisionsFile)
+	f, err := openDecisionLog(s.cli.Data, maxDecisionsSize)
 	if err != nil {
-		s.log.Warn("decisions are not kept for keyway diff; make --data a directory that keyway may write to", "err", err)
+		s.log.Warn("decisions are not kept for keyway diff; make --data a directory that keyway can write to", "err", err)
 		return func() error { return nil }
 	}
-	f.failed = func(err error) { s.log.Warn("decisions are no longer kept for keyway diff", "err", err) }
+	f.failed = func(err error) {
+		s.log.Warn("decisions are no longer kept for keyway diff; free space or fix --data, then restart", "err", err)
+	}
 	s.decided = slog.New(slog.NewMultiHandler(s.log.Handler(), slog.NewJSONHandler(f, nil)))
 	return f.close
 }
 
-// rolling appends to decisionsFile. Past max bytes that becomes decisionsBefore, in
-// place of the one before it. Its user, a slog handler, writes one line at a time.
-type rolling struct {
+// decisionLog appends lines to decisionsName. A line that would make the file larger
+// than max renames it to olderDecisionsName, which replaces the previous older file,
+// and begins a new one.
+//
+// It has no lock of its own: slog's handler calls Write under one, with a whole line.
+type decisionLog struct {
 	dir    string
-	max    int64
+	max    int64 // bytes
 	f      *os.File
 	size   int64
-	failed func(error) // told once
-	broken error
+	failed func(error) // called once, with the first error
+	broken error       // the first error; nothing is written after it
 }
 
-func openRolling(dir string, most int64) (*rolling, error) {
-	r := &rolling{dir: dir, max: most, failed: func(error) {}}
+func openDecisionLog(dir string, limit int64) (*decisionLog, error) {
+	l := &decisionLog{dir: dir, max: limit, failed: func(error) {}}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	return r, r.open()
+	return l, l.openFile()
 }
 
-func (r *rolling) open() error {
-	// Appending, so that lines of two servers with one --data stay whole.
-	f, err := os.OpenFile(filepath.Join(r.dir, decisionsFile), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+// openFile opens the current file for appending. With O_APPEND, POSIX makes each write
+// go to the end of the file as one step, so the lines of two servers that share --data
+// do not mix. The file is readable by its owner only: it shows who did what.
+func (l *decisionLog) openFile() error {
+	f, err := os.OpenFile(filepath.Join(l.dir, decisionsName), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
@@ -58,48 +77,51 @@ func (r *rolling) open() error {
 		_ = f.Close()
 		return err
 	}
-	r.f, r.size = f, info.Size()
+	l.f, l.size = f, info.Size()
 	return nil
 }
 
-// Write appends one line. After a failure it writes no more: a log with holes
-// would pass for a whole one.
-func (r *rolling) Write(line []byte) (int, error) {
-	if r.broken != nil {
-		return 0, r.broken
+// Write appends one line. After an error it writes nothing more: keyway diff could not
+// see that a log has gaps, and would report too few changes.
+func (l *decisionLog) Write(line []byte) (int, error) {
+	if l.broken != nil {
+		return 0, l.broken
 	}
-	err := r.makeRoom(int64(len(line)))
+	err := l.rotate(int64(len(line)))
 	n := 0
 	if err == nil {
-		n, err = r.f.Write(line)
-		r.size += int64(n)
+		n, err = l.f.Write(line)
+		l.size += int64(n)
 	}
 	if err != nil {
-		r.broken = err
-		r.failed(err)
+		l.broken = err
+		l.failed(err)
 	}
 	return n, err
 }
 
-func (r *rolling) makeRoom(n int64) error {
-	if r.size == 0 || r.size+n <= r.max {
+// rotate begins a new file if n more bytes do not fit into the current one. An empty
+// file takes a line of any size.
+func (l *decisionLog) rotate(n int64) error {
+	if l.size == 0 || l.size+n <= l.max {
 		return nil
 	}
-	if err := r.f.Close(); err != nil {
+	if err := l.f.Close(); err != nil {
 		return err
 	}
-	if err := os.Rename(filepath.Join(r.dir, decisionsFile), filepath.Join(r.dir, decisionsBefore)); err != nil {
+	if err := os.Rename(filepath.Join(l.dir, decisionsName), filepath.Join(l.dir, olderDecisionsName)); err != nil {
 		return err
 	}
-	return r.open()
+	return l.openFile()
 }
 
-func (r *rolling) close() error {
-	if r.broken != nil {
-		return nil // told already
+// close closes the file. It returns no error that failed has already reported.
+func (l *decisionLog) close() error {
+	if l.broken != nil {
+		return nil
 	}
-	if err := r.f.Close(); err != nil {
-		return fmt.Errorf("%s: %w", decisionsFile, err)
+	if err := l.f.Close(); err != nil {
+		return fmt.Errorf("%s: %w", decisionsName, err)
 	}
 	return nil
 }

@@ -31,10 +31,10 @@ func TestServeKeepsItsDecisions(t *testing.T) {
 		ids[0] + " true 0 GET /agents", ids[1] + " false 401 GET /agents", ids[3] + " false 403 GET /agents/{agent_id}",
 		ids[4] + " false 404 ", ids[6] + " false 405 ", ids[7] + " true 0 GET /sessions",
 	}
-	if diff := cmp.Diff(want, decisionsIn(t, filepath.Join(dir, decisionsFile))); diff != "" {
+	if diff := cmp.Diff(want, decisionsIn(t, filepath.Join(dir, decisionsName))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if info, err := os.Stat(filepath.Join(dir, decisionsFile)); err != nil || info.Mode().Perm() != 0o600 {
+	if info, err := os.Stat(filepath.Join(dir, decisionsName)); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, error %v", info.Mode(), err)
 	}
 	for _, id := range ids[:2] { // on standard error it stands beside the request's own line
@@ -80,7 +80,7 @@ func TestServeGoesOnWhereDecisionsCantBeKept(t *testing.T) {
 	if err := closeLog(); err != nil {
 		t.Error(err)
 	}
-	if log := stderr.String(); !strings.Contains(log, "make --data a directory that keyway may write to") || !strings.Contains(log, `"msg":"decision"`) {
+	if log := stderr.String(); !strings.Contains(log, "make --data a directory that keyway can write to") || !strings.Contains(log, `"msg":"decision"`) {
 		t.Errorf("log:\n%s", log)
 	}
 }
@@ -95,7 +95,7 @@ func TestAFullFileOfDecisionsMakesRoom(t *testing.T) {
 		}
 		return string(data)
 	}
-	r, err := openRolling(dir, 10)
+	r, err := openDecisionLog(dir, 10)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,17 +107,17 @@ func TestAFullFileOfDecisionsMakesRoom(t *testing.T) {
 	if err := r.close(); err != nil {
 		t.Fatal(err)
 	}
-	if read(decisionsFile) != "five\n" || read(decisionsBefore) != "longer than the limit\n" {
-		t.Errorf("%q, before it %q", read(decisionsFile), read(decisionsBefore))
+	if read(decisionsName) != "five\n" || read(olderDecisionsName) != "longer than the limit\n" {
+		t.Errorf("%q, before it %q", read(decisionsName), read(olderDecisionsName))
 	}
-	if r, err = openRolling(dir, 10); err != nil { // as after a restart
+	if r, err = openDecisionLog(dir, 10); err != nil { // as after a restart
 		t.Fatal(err)
 	}
 	for range 2 {
 		_, _ = r.Write([]byte("next\n"))
 	}
-	if read(decisionsFile) != "next\n" || read(decisionsBefore) != "five\nnext\n" {
-		t.Errorf("%q, before it %q", read(decisionsFile), read(decisionsBefore))
+	if read(decisionsName) != "next\n" || read(olderDecisionsName) != "five\nnext\n" {
+		t.Errorf("%q, before it %q", read(decisionsName), read(olderDecisionsName))
 	}
 	told := 0
 	r.failed = func(error) { told++ }
@@ -151,7 +151,7 @@ func TestDecisionsMadeAtOnceStayWholeLines(t *testing.T) {
 	if err := closeLog(); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(decisionsIn(t, filepath.Join(dir, decisionsFile))); n != 1000 {
+	if n := len(decisionsIn(t, filepath.Join(dir, decisionsName))); n != 1000 {
 		t.Errorf("%d lines", n)
 	}
 }

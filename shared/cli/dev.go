@@ -19,19 +19,20 @@ import (
 	"github.com/keyway-agents/keyway/shared/token"
 )
 
-// devTTL is how long the printed tokens are good.
+// devTTL is how long the tokens are valid that serve --dev prints: a day of trying.
 const devTTL = 24 * time.Hour
 
-// greet prints what a newcomer types next: tokens, the first an administrator's,
-// and requests with the answers they get.
+// greet prints what a new user types next: two tokens, and requests that show a 200,
+// the caller's own sessions and a 403. ann's token holds exactly the scopes that the
+// first agent's requests need, as keyway.yaml maps them.
 func (s *server) greet(p prepared, addr string) {
 	w, base := printer{s.err, isTerminal(s.err)}, "http://"+addr
-	w.line("\n%s %s at %s  (development only)", w.bold("keyway"), assemble.Version, w.bold(base))
+	w.line("\n%s %s at %s  (development only)", w.bold("keyway"), assemble.ThisBuild().Version, w.bold(base))
 	first := "/agents/" + p.cfg.Agents[0].ID
 	ann := &authz.Principal{}
 	for _, request := range []string{"GET " + first, "POST " + first + "/runs", "GET /sessions"} {
 		method, path, _ := strings.Cut(request, " ")
-		ann.Scopes = append(ann.Scopes, texts(p.authorizer.Policy.Decide(ann, method, path).Missing)...)
+		ann.Scopes = append(ann.Scopes, scopeNames(p.authorizer.Policy.Decide(ann, method, path).Missing)...)
 	}
 	admin, err := s.devToken(p, "admin", p.cfg.Auth.AdminScope)
 	token, err2 := s.devToken(p, "ann", ann.Scopes...)
@@ -39,7 +40,7 @@ func (s *server) greet(p prepared, addr string) {
 		w.line("\n# no tokens to try: %v\n", err)
 		return
 	}
-	w.line("\n# tokens, good for %.0f hours", devTTL.Hours())
+	w.line("\n# tokens, valid for %.0f hours", devTTL.Hours())
 	w.line("export ADMIN_TOKEN=%s", admin)
 	w.line("export TOKEN=%s", token)
 	w.line("\n# ann may read and run %s, and see her own sessions", p.cfg.Agents[0].ID)
@@ -47,7 +48,7 @@ func (s *server) greet(p prepared, addr string) {
 	w.line(`curl -H "Authorization: Bearer $TOKEN" %s/sessions`, base)
 	for _, a := range p.cfg.Agents[1:] {
 		if path := "/agents/" + a.ID + "/runs"; !p.authorizer.Policy.Decide(ann, "POST", path).Allow {
-			w.line("\n# %s is not hers: 403, and the answer says which scope is missing", a.ID)
+			w.line("\n# ann may not run %s: 403, and the answer names the missing scope", a.ID)
 			w.line(`curl -H "Authorization: Bearer $TOKEN" -F "message=Hello" %s%s`, base, path)
 			break
 		}
@@ -56,26 +57,29 @@ func (s *server) greet(p prepared, addr string) {
 	w.line("curl -H \"Authorization: Bearer $ADMIN_TOKEN\" %s/agents\n", base)
 }
 
-// devToken signs a token that this server accepts, or says why it can't.
+// devToken signs a token and verifies it with this server's own verifier, so that no
+// token is printed that the server would refuse.
 func (s *server) devToken(p prepared, sub string, scopes ...string) (string, error) {
 	signer, err := s.signer(p.cfg)
-	if made := s.devKeys(p.cfg); p.cfg.Auth.Keys[0].JWKSFile == made { // whatever JWT_SIGNING_KEY is for
+	if made := s.devKeyFile(p.cfg); p.cfg.Auth.Keys[0].JWKSFile == made {
+		// The server verifies with the key of --dev. JWT_SIGNING_KEY, which signer
+		// prefers, belongs to another OS then.
 		signer, err = token.LoadSigner(token.SigningKey{File: made})
 	}
 	if err != nil {
 		return "", err
 	}
-	text, err := mint(signer, p.cfg, tokenCmd{Sub: sub, Scopes: scopes, TTL: devTTL})
+	signed, err := mint(signer, p.cfg, tokenCmd{Sub: sub, Scopes: scopes, TTL: devTTL})
 	if err != nil {
 		return "", err
 	}
-	if _, err := p.authorizer.Verifier.Verify(context.Background(), []string{"Bearer " + text}); err != nil {
-		return "", fmt.Errorf("the key at hand signs what auth refuses (%s)", fault.Detail(err))
+	if _, err := p.authorizer.Verifier.Verify(context.Background(), []string{"Bearer " + signed}); err != nil {
+		return "", fmt.Errorf("the available key signs tokens that auth in keyway.yaml refuses (%s)", fault.Detail(err))
 	}
-	return text, nil
+	return signed, nil
 }
 
-// printer writes for people, bold only on a terminal.
+// printer writes lines for people, with bold text if w is a terminal.
 type printer struct {
 	w        io.Writer
 	terminal bool
@@ -90,6 +94,7 @@ func (p printer) bold(text string) string {
 	return text
 }
 
+// isTerminal reports whether w is a terminal that understands escape sequences.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {
@@ -99,13 +104,14 @@ func isTerminal(w io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
 }
 
-// settle is how long a file must be left alone before it is read: editors write
-// in several steps.
-const settle = 100 * time.Millisecond
+// reloadDelay is how long keyway.yaml must be unchanged before it is read again. An
+// editor saves in several steps, and a file in between may be empty or half written.
+const reloadDelay = 100 * time.Millisecond
 
-// watch sees every change in keyway.yaml's directory: editors replace the file
-// rather than write it. Nil: the server works, and doesn't reload.
-func (s *server) watch() *fsnotify.Watcher {
+// watchConfig watches the directory of keyway.yaml, not the file: many editors replace
+// the file by a new one, and a watch on the old one would see nothing after that.
+// Without a watcher (nil) the server works and does not reload.
+func (s *server) watchConfig() *fsnotify.Watcher {
 	watcher, err := fsnotify.NewWatcher()
 	if err == nil {
 		if err = watcher.Add(filepath.Dir(s.cli.Config)); err == nil {
@@ -113,24 +119,26 @@ func (s *server) watch() *fsnotify.Watcher {
 		}
 		watcher.Close()
 	}
-	fmt.Fprintf(s.err, "changes of %s will not be seen: %v\n", s.cli.Config, err)
+	fmt.Fprintf(s.err, "changes of %s will not be seen, restart keyway after one: %v\n", s.cli.Config, err)
 	return nil
 }
 
-// reload puts keyway.yaml in force whenever it changes.
+// reload applies keyway.yaml whenever it changes, until ctx ends.
 func (s *server) reload(ctx context.Context, changes *fsnotify.Watcher) {
-	quiet := time.NewTimer(time.Hour)
-	quiet.Stop()
+	unchanged := time.NewTimer(time.Hour)
+	unchanged.Stop()
 	for {
 		select {
 		case event := <-changes.Events:
 			if filepath.Base(event.Name) == filepath.Base(s.cli.Config) && !event.Has(fsnotify.Chmod) {
-				quiet.Reset(settle)
+				unchanged.Reset(reloadDelay)
 			}
 		case err := <-changes.Errors:
+			// The kernel's queue of events may have overflowed. The file is read to be
+			// sure; reading it once too often does no harm.
 			fmt.Fprintf(s.err, "a change of %s may have been missed: %v\n", s.cli.Config, err)
-			quiet.Reset(settle)
-		case <-quiet.C:
+			unchanged.Reset(reloadDelay)
+		case <-unchanged.C:
 			s.reloadNow()
 		case <-ctx.Done():
 			return
@@ -138,21 +146,25 @@ func (s *server) reload(ctx context.Context, changes *fsnotify.Watcher) {
 	}
 }
 
+// reloadNow applies keyway.yaml, or keeps the configuration in force if the file has
+// an error: a typing error must not stop a running server.
 func (s *server) reloadNow() {
 	p, err := s.prepare()
 	if err == nil {
-		err = s.unchangeable(p.cfg)
+		err = s.sameDatabase(p.cfg)
 	}
 	if err != nil {
-		fmt.Fprintf(s.err, "%v\n%s is not put in force; the one read before stays\n", err, s.cli.Config)
+		fmt.Fprintf(s.err, "%v\n%s is not put in force; the previous configuration stays in force\n", err, s.cli.Config)
 		return
 	}
 	s.apply(p)
 	fmt.Fprintf(s.err, "%s changed and is in force\n", s.cli.Config)
 }
 
-// unchangeable refuses what a running server can't take over.
-func (s *server) unchangeable(cfg *config.Config) error {
+// sameDatabase returns an error if cfg needs another database or schema than the one
+// that was opened when the server started. A schema belongs to one OS, so a new id is
+// such a change too.
+func (s *server) sameDatabase(cfg *config.Config) error {
 	if cfg.ID != s.first.ID || cfg.Database != s.first.Database {
 		return usage("id and database can't change while the server runs; restart it")
 	}

@@ -353,7 +353,7 @@ func TestDevPrintsTokensThatFitTheFile(t *testing.T) {
 	d.write(t, "id: os\nauth: {algorithms: [ES256], verify_audience: true, audience: [here], issuer: me}\nagents: [{id: a, model: 'demo:x'}]\n")
 	strict := d.serve(t, map[string]string{"DATABASE_URL": storetest.EmptyURL(t)})
 	strict.run("ann", "a", "message", "hi").want(t, "with an audience, an issuer and ES256", 200, "event: RunCompleted")
-	if said := strict.stderr.String(); strings.Contains(said, "not hers") || strings.Contains(said, "no OPENAI_API_KEY") {
+	if said := strict.stderr.String(); strings.Contains(said, "ann may not run") || strings.Contains(said, "no OPENAI_API_KEY") {
 		t.Errorf("with one agent, a demo one: %s", said)
 	}
 }
@@ -372,7 +372,7 @@ func TestDevWithAKeyThatCannotSignServesAndSaysSo(t *testing.T) {
 	}
 	for name, row := range map[string]struct{ alg, verifies, signs, says string }{
 		"nothing to sign with":    {"ES256", made.Public, "", `no key to sign with: set JWT_SIGNING_KEY`},
-		"a key of something else": {"HS256", strings.Repeat("this one ", 8), strings.Repeat("another ", 8), `the key at hand signs what auth refuses \(.*Signature verification failed\)`},
+		"a key of something else": {"HS256", strings.Repeat("this one ", 8), strings.Repeat("another ", 8), `the available key signs tokens that auth in keyway.yaml refuses \(.*Signature verification failed\)`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -414,7 +414,7 @@ func TestDevReloadsTheFileAndKeepsRunsGoing(t *testing.T) {
 
 	// Faults are told, all of them, and change nothing.
 	d.write(t, strings.Replace(original, "id: assistant", "idd: assistant", 1)+"\nverion: 1\n")
-	r.said(`(?s)keyway.yaml:13:5: agents\[0\].idd: unknown field.*verion: unknown field.*keyway.yaml is not put in force; the one read before stays`)
+	r.said(`(?s)keyway.yaml:13:5: agents\[0\].idd: unknown field.*verion: unknown field.*keyway.yaml is not put in force; the previous configuration stays in force`)
 	d.write(t, strings.Replace(original, "id: quickstart", "id: another", 1))
 	r.said(`id and database can't change while the server runs; restart it`)
 	d.write(t, original+"\ndatabase: {schema: another}\n")
@@ -536,7 +536,7 @@ func TestTheBuiltServerSurvivesKillsAndEndsCleanly(t *testing.T) {
 	lease(t, d.postgres(t), "-1 second")
 
 	// The leases are over: both runs are taken up, and come to their ends.
-	r.said(`"msg":"runs that their process left behind are taken up again","runs":2`)
+	r.said(`"msg":"recovered orphaned runs","runs":2`)
 	release <- struct{}{}
 	release <- struct{}{}
 	for _, id := range []string{s.runID, behind} {

@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -20,33 +19,37 @@ import (
 // diffCmd replays logged decisions against a changed keyway.yaml.
 type diffCmd struct {
 	New   string `arg:"" name:"new.yaml" help:"The changed keyway.yaml."`
-	Since age    `placeholder:"AGE" help:"Decisions of the last 7d, 24h, 30m; without --log, of what keyway serve logged below --data."`
-	Log   string `placeholder:"FILE" help:"A log with decisions, JSON lines; - is standard input."`
+	Since age    `placeholder:"AGE" help:"${help_since}"`
+	Log   string `placeholder:"FILE" help:"${help_log}"`
 }
 
-// Help shows what to type, and what a replay can't know.
+// Help explains what a replay cannot know, and adds examples.
 func (diffCmd) Help() string {
-	return `Asks the new file about every request that the log holds, and prints in Markdown
-what it would newly allow and newly refuse, fit for a pull request's comment.
+	return `Decides about every request in the log again, by the new file, and prints in Markdown
+what the new file would newly allow and newly refuse. The report fits into a comment on a
+pull request.
 
   keyway diff new.yaml --since 7d
   keyway diff new.yaml --log decisions.jsonl --json
   aws logs tail /aws/lambda/NAME --since 7d --format short --filter-pattern '{ $.msg = "decision" }' |
     keyway diff new.yaml --log -
 
-Lines that are no decision are passed over and counted. The log has scopes, routes and
-agents, and no other id: a mapping of one session, run or memory can't be replayed
-exactly, and the report names it. Nor is it known which tokens the new file would
-believe (auth.keys, algorithms, issuer, audience, leeway, claims), or whose sessions are
-shown (user_isolation).
+Lines that are no decision are skipped and counted. The log holds scopes, routes and the
+IDs of agents, but no other IDs: a mapping for one session, run or memory can't be
+replayed exactly, and the report names it. Two things are not compared: which tokens the
+new file would accept (auth.keys, algorithms, issuer, audience, leeway, claims), and whose
+sessions a caller sees (user_isolation).
 
 Exit status 0: nothing changes, 3: something does, 2: a file is wrong or holds no decision.`
 }
 
+// maxAge is the longest --since: ten years.
+const maxAge = 3650 * 24 * time.Hour
+
 // age is a duration that may be written in days.
 type age time.Duration
 
-// UnmarshalText reads 7d, 24h, 90m.
+// UnmarshalText parses 7d, 24h or 90m.
 func (a *age) UnmarshalText(text []byte) error {
 	d, err := time.ParseDuration(string(text))
 	if days, ok := strings.CutSuffix(string(text), "d"); ok {
@@ -54,19 +57,19 @@ func (a *age) UnmarshalText(text []byte) error {
 		n, err = strconv.Atoi(days)
 		d = time.Duration(n) * 24 * time.Hour
 	}
-	if err != nil || d <= 0 || d > 3650*24*time.Hour {
+	if err != nil || d <= 0 || d > maxAge {
 		return fmt.Errorf("%q is no age; write it as in 7d, 24h or 30m", text)
 	}
 	*a = age(d)
 	return nil
 }
 
-// Run reports what changes.
+// Run prints which logged requests the new file decides differently.
 func (c diffCmd) Run(e env) error {
 	if c.Log == "" && c.Since == 0 {
 		return usage("no decisions to replay: give --since 7d for those that keyway serve logged below --data, or --log FILE")
 	}
-	cfg, err := e.rules(c.New)
+	cfg, err := e.loadRules(c.New)
 	if err != nil {
 		return err
 	}
@@ -74,11 +77,11 @@ func (c diffCmd) Run(e env) error {
 	if err != nil {
 		return usageError{err}
 	}
-	log, err := c.read(e)
+	log, err := c.readDecisions(e)
 	if err != nil {
 		return err
 	}
-	report := log.Replay(replacement(cfg, policy))
+	report := log.Replay(newRules(cfg, policy))
 	if e.cli.JSON {
 		err = printJSON(e.out, jsonDiff(c.New, log, report))
 	} else {
@@ -90,8 +93,8 @@ func (c diffCmd) Run(e env) error {
 	return err
 }
 
-// replacement is the new configuration as a replay sees it.
-func replacement(cfg *config.Config, policy *authz.Policy) replay.New {
+// newRules returns what a replay needs to know of the new configuration.
+func newRules(cfg *config.Config, policy *authz.Policy) replay.New {
 	n := replay.New{Policy: policy, Digest: cfg.Digest}
 	for _, m := range cfg.Auth.ScopeMappings {
 		n.Mappings = append(n.Mappings, authz.Mapping{Method: m.Method, Path: m.Pattern, Scopes: m.Scopes})
@@ -102,16 +105,17 @@ func replacement(cfg *config.Config, policy *authz.Policy) replay.New {
 	return n
 }
 
-// read reads the log that the flags name. None of its lines is an error; all of them
-// without a decision is.
-func (c diffCmd) read(e env) (*replay.Log, error) {
+// readDecisions reads the log that the flags name, or the files below --data. A line
+// that is no decision is no error, since a server's log holds other lines too. A log
+// without any decision is one: an empty report would look like "nothing changes".
+func (c diffCmd) readDecisions(e env) (*replay.Log, error) {
 	var since time.Time
 	if c.Since > 0 {
 		since = time.Now().Add(-time.Duration(c.Since))
 	}
 	log, files := &replay.Log{}, []string{c.Log}
-	if c.Log == "" { // the older one first; there may be only one
-		files = []string{filepath.Join(e.cli.Data, "decisions.1.jsonl"), filepath.Join(e.cli.Data, "decisions.jsonl")}
+	if c.Log == "" {
+		files = decisionFiles(e.cli.Data)
 	}
 	for _, file := range files {
 		err := readLog(e, log, file, since)
@@ -130,12 +134,14 @@ func (c diffCmd) read(e env) (*replay.Log, error) {
 	case log.Decisions > 0:
 		return log, nil
 	case log.Old > 0:
-		return nil, usage("nothing in %s is younger than --since, which leaves out %s: give a longer one", where, counted(log.Old, "decision"))
+		return nil, usage("nothing in %s is younger than --since, which leaves out %s: give a longer one",
+			where, counted(log.Old, "decision"))
 	}
-	return nil, usage(`no decision in %s (%s, %d of them broken): keyway looks for JSON lines with "msg":"decision", which serve writes to its log and below --data`,
-		where, counted(log.Passed+log.Broken, "line"), log.Broken)
+	return nil, usage(`no decision in %s (%s, %d of them broken): keyway looks for JSON lines with "msg":"decision", `+
+		`which serve writes to its log and below --data`, where, counted(log.Passed+log.Broken, "line"), log.Broken)
 }
 
+// readLog adds the decisions of one file, or of standard input (-), to log.
 func readLog(e env, log *replay.Log, file string, since time.Time) error {
 	if file == "-" {
 		return log.Read(e.in, since)
@@ -148,7 +154,7 @@ func readLog(e env, log *replay.Log, file string, since time.Time) error {
 	return log.Read(f, since)
 }
 
-// jsonDiff is the report for programs.
+// jsonDiff returns the report in the form that --json prints.
 func jsonDiff(file string, log *replay.Log, r replay.Report) any {
 	type read struct {
 		Decisions int            `json:"decisions"`

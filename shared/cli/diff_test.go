@@ -30,7 +30,7 @@ func TestAReportOfAHostileLogIsStillMarkdown(t *testing.T) {
 	var out bytes.Buffer
 	e := testEnv(nil)
 	e.out = &out
-	if code := execute([]string{"diff", dir + "/new.yaml", "--log", dir + "/log.jsonl"}, e); code != exitDenied {
+	if code := execute(t.Context(), []string{"diff", dir + "/new.yaml", "--log", dir + "/log.jsonl"}, e); code != exitDenied {
 		t.Fatalf("exit %d: %s", code, out.String())
 	}
 	report := strings.Split(out.String(), "\n")

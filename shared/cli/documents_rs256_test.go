@@ -39,7 +39,7 @@ func command(t *testing.T, vars map[string]string, args ...string) string {
 	var out, complaints bytes.Buffer
 	e := testEnv(vars)
 	e.out, e.err = &out, &complaints
-	if code := execute(args, e); code != 0 {
+	if code := execute(t.Context(), args, e); code != 0 {
 		t.Fatalf("keyway %s: exit %d, %s", strings.Join(args, " "), code, &complaints)
 	}
 	return strings.TrimSpace(out.String())

@@ -20,15 +20,15 @@ import (
 
 // keysCmd holds the commands about keys.
 type keysCmd struct {
-	Generate generateCmd `cmd:"" help:"Make a key pair, or use the one that the file holds."`
+	Generate generateCmd `cmd:"" help:"Make a key pair, or keep the one in the file."`
 }
 
 type generateCmd struct {
-	Alg string `placeholder:"ALG" help:"RS256 (the default), RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, or HS256, HS384, HS512, for which the file holds a secret to put into an environment variable."`
-	Out string `default:"keys.json" placeholder:"FILE" help:"A JWKS that also holds private_key and public_key as PEM, or the secret; kept when it exists."`
+	Alg string `placeholder:"ALG" help:"${help_alg}"`
+	Out string `default:"keys.json" placeholder:"FILE" help:"${help_out}"`
 }
 
-// Help shows what to do with the file.
+// Help adds examples to the command's --help.
 func (generateCmd) Help() string {
 	return `Examples:
 
@@ -38,7 +38,7 @@ func (generateCmd) Help() string {
   keyway token --sub ann --scopes agents:read`
 }
 
-// Run makes the file, readable by its owner only.
+// Run makes the key file, or keeps the existing one.
 func (c generateCmd) Run(e env) error {
 	made, err := makeKeys(c.Alg, c.Out)
 	if err != nil {
@@ -52,8 +52,13 @@ func (c generateCmd) Run(e env) error {
 	return nil
 }
 
-// makeKeys writes a new key file unless there is one, which must then be of the
-// algorithm, if one is given. Two at once leave one file.
+// makeKeys writes a new key file and returns true, or returns false if the file exists
+// and holds a usable key of the algorithm; "" accepts any algorithm and makes RS256.
+// An existing key is never overwritten: every token that it signed would be refused.
+//
+// The file is complete when it appears under its name, and two processes that make it
+// at the same time get one file: it is written under another name and then linked,
+// which fails if the name exists. Only the owner can read it.
 func makeKeys(alg, path string) (made bool, err error) {
 	if _, err := os.Stat(path); err == nil {
 		if _, err := token.LoadSigner(token.SigningKey{File: path, Algorithm: alg}); err != nil {
@@ -67,11 +72,12 @@ func makeKeys(alg, path string) (made bool, err error) {
 	if err != nil {
 		return false, usageError{err}
 	}
-	// Others may pass through: as root, PostgreSQL runs below as another user.
+	// Other users may pass through the directory, but not list it: if root runs
+	// keyway, the embedded PostgreSQL works below it as another user.
 	if err := os.MkdirAll(filepath.Dir(path), 0o711); err != nil { // #nosec G301 -- the files in it are 0600
 		return false, err
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".keys-*") // 0600
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".keys-*") // with mode 0600
 	if err != nil {
 		return false, err
 	}
@@ -82,61 +88,68 @@ func makeKeys(alg, path string) (made bool, err error) {
 	if err := tmp.Close(); err != nil {
 		return false, err
 	}
-	if err := os.Link(tmp.Name(), path); !errors.Is(err, fs.ErrExist) { // never over another's
+	if err := os.Link(tmp.Name(), path); !errors.Is(err, fs.ErrExist) {
 		return err == nil, err
 	}
-	return false, nil
+	return false, nil // another process made it first
 }
 
-// devKeys is the key file that --dev makes for this configuration.
-func (e env) devKeys(cfg *config.Config) string {
+// devKeyFile returns the path of the key that serve --dev makes. Its name holds the
+// algorithm, so that a change of auth.algorithms makes a new key.
+func (e env) devKeyFile(cfg *config.Config) string {
 	return filepath.Join(e.cli.Data, "dev-"+cfg.Auth.Algorithms[0]+".json")
 }
 
-// devKey gives a configuration without a key the one of --dev, made when create
-// is set.
-func (e env) devKey(cfg *config.Config, create bool) error {
+// addDevKey gives a configuration without a key the one that serve --dev makes. With
+// create it makes the key if it is missing; otherwise a missing key is an error, so
+// that can, policy and token never make a key that no server knows.
+func (e env) addDevKey(cfg *config.Config, create bool) error {
 	if len(cfg.Auth.Keys) > 0 {
 		return nil
 	}
-	path := e.devKeys(cfg)
+	path := e.devKeyFile(cfg)
 	if create {
 		if _, err := makeKeys(cfg.Auth.Algorithms[0], path); err != nil {
 			return err
 		}
 	}
 	if _, err := os.Stat(path); err != nil {
-		return usage("no key to verify with: keyway.yaml names none that is set, and there is no %s (keyway serve --dev makes it)", path)
+		return usage("no key to verify with: keyway.yaml names none that is set, and there is no %s "+
+			"(keyway serve --dev makes it)", path)
 	}
 	cfg.Auth.Keys = []config.Key{{JWKSFile: path}}
 	return nil
 }
 
-// outside is the world as the authorizer may see it.
+// outside returns the clock and the environment for the authorizer.
 func (e env) outside() edge.Outside { return edge.Outside{Now: e.now, Lookup: e.lookup} }
 
-// fetchKeys fetches keys that live elsewhere once, so that what is wrong with them is
-// told at the start and not by the first request. Only what stays wrong is refused.
+// fetchKeys fetches the keys of every URL and secret once, so that an error appears
+// when the server starts and not with the first request. An answer that can't be used,
+// such as one without a key, is an error: it will not get better by itself. A key
+// server that can't be reached is a warning: it may be back in a minute, and tokens
+// with other keys must work in the meantime.
 func (e env) fetchKeys(a *edge.Authorizer) error {
 	for _, err := range a.Verifier.Fetch(context.Background()) {
 		if errors.Is(err, fault.Invalid) {
 			return usageError{fmt.Errorf("auth.%w", err)}
 		}
-		fmt.Fprintf(e.err, "warning: auth.%v; until it can be fetched, its tokens are answered 503, and requests ask again every 10 seconds at most\n", err)
+		fmt.Fprintf(e.err, "warning: auth.%v; until it can be fetched, its tokens are answered 503, "+
+			"and requests ask again every 10 seconds at most\n", err)
 	}
 	return nil
 }
 
 // tokenCmd signs a token.
 type tokenCmd struct {
-	Sub     string        `required:"" placeholder:"SUBJECT" help:"Whom the token names."`
-	Scopes  []string      `placeholder:"SCOPE" help:"What it grants."`
-	TTL     time.Duration `name:"ttl" default:"1h" help:"How long it is good, such as 15m or 24h."`
-	Aud     []string      `placeholder:"AUDIENCE" help:"For whom it is."`
-	Session string        `placeholder:"ID" help:"Binds it to one session."`
+	Sub     string        `required:"" placeholder:"SUBJECT" help:"The user that the token identifies."`
+	Scopes  []string      `placeholder:"SCOPE" help:"The scopes that it grants."`
+	TTL     time.Duration `name:"ttl" default:"1h" help:"How long it is valid, such as 15m or 24h."`
+	Aud     []string      `placeholder:"AUDIENCE" help:"The services it is meant for (the aud claim)."`
+	Session string        `placeholder:"ID" help:"Limit it to one session."`
 }
 
-// Help says which key signs.
+// Help explains which key signs, and adds examples.
 func (tokenCmd) Help() string {
 	return `Signs with $JWT_SIGNING_KEY (a PEM private key, or an HMAC secret), else with the
 key that keyway.yaml names (an HMAC secret, or a file of keyway keys generate), else
@@ -146,7 +159,7 @@ with the key that keyway serve --dev made.
   keyway token --sub root --scopes agent_os:admin > admin.jwt`
 }
 
-// Run prints the token alone, so that $(keyway token …) works.
+// Run prints the token and nothing else, so that $(keyway token …) works.
 func (c tokenCmd) Run(e env) error {
 	cfg, err := e.load(true)
 	if err != nil {
@@ -155,32 +168,38 @@ func (c tokenCmd) Run(e env) error {
 	if c.Sub == "" {
 		return usage("--sub is empty; give the user's name or id")
 	}
-	if c.TTL < time.Second {
+	if c.TTL < time.Second { // exp holds whole seconds
 		return usage("--ttl must be 1s or longer")
 	}
 	signer, err := e.signer(cfg)
 	if err != nil {
 		return err
 	}
-	text, err := mint(signer, cfg, c)
+	signed, err := mint(signer, cfg, c)
 	if err != nil {
 		return usageError{err}
 	}
 	if e.cli.JSON {
-		return printJSON(e.out, map[string]any{"token": text, "expires_in": int(c.TTL.Seconds())})
+		return printJSON(e.out, map[string]any{"token": signed, "expires_in": int(c.TTL.Seconds())})
 	}
-	_, err = fmt.Fprintln(e.out, text)
+	_, err = fmt.Fprintln(e.out, signed)
 	return err
 }
 
-// mint signs a token that this OS accepts.
+// mint signs a token with the issuer, the audience and the claim names that
+// keyway.yaml asks for. If an audience is required and none is given, it is the first
+// of those that keyway.yaml accepts.
 func mint(signer token.Signer, cfg *config.Config, c tokenCmd) (string, error) {
 	now := time.Now()
 	d := token.Draft{
-		Claims:      token.Claims{Subject: c.Sub, SessionID: c.Session, Issuer: cfg.Auth.Issuer, Scopes: c.Scopes, ExpiresAt: now.Add(c.TTL)},
-		Audience:    c.Aud,
-		IssuedAt:    now,
-		ScopesClaim: cfg.Auth.Claims.Scopes, SubjectClaim: cfg.Auth.Claims.Subject, SessionClaim: cfg.Auth.Claims.Session,
+		Claims: token.Claims{
+			Subject: c.Sub, SessionID: c.Session, Issuer: cfg.Auth.Issuer, Scopes: c.Scopes, ExpiresAt: now.Add(c.TTL),
+		},
+		Audience:     c.Aud,
+		IssuedAt:     now,
+		ScopesClaim:  cfg.Auth.Claims.Scopes,
+		SubjectClaim: cfg.Auth.Claims.Subject,
+		SessionClaim: cfg.Auth.Claims.Session,
 	}
 	if len(d.Audience) == 0 && cfg.Auth.VerifyAudience {
 		d.Audience = cfg.Auth.Audience[:1]
@@ -188,26 +207,29 @@ func mint(signer token.Signer, cfg *config.Config, c tokenCmd) (string, error) {
 	return signer.Sign(d)
 }
 
-// signer finds the key to sign with.
+// signer returns the key to sign with, in the order that tokenCmd.Help describes. The
+// error names every key of keyway.yaml that can't sign, and why.
 func (e env) signer(cfg *config.Config) (token.Signer, error) {
-	if text, _ := e.lookup("JWT_SIGNING_KEY"); text != "" {
-		s, err := envSigner(text, cfg.Auth.Algorithms)
+	if key, _ := e.lookup("JWT_SIGNING_KEY"); key != "" {
+		s, err := envSigner(key, cfg.Auth.Algorithms)
 		if err != nil {
 			return s, usage("JWT_SIGNING_KEY: %w", err)
 		}
 		return s, nil
 	}
-	_ = e.devKey(cfg, false) // without one, what is said below is all there is to say
-	none := errors.New("no key to sign with: set JWT_SIGNING_KEY, or name a file of keyway keys generate in keyway.yaml, or run keyway serve --dev once")
+	_ = e.addDevKey(cfg, false) // without any key, the loop is empty and the error below is complete
+	none := errors.New("no key to sign with: set JWT_SIGNING_KEY, or name a file of keyway keys generate " +
+		"in keyway.yaml, or run keyway serve --dev once")
 	for i, k := range cfg.Auth.Keys {
 		var key token.SigningKey
 		switch {
 		case k.JWKSURL != "" || k.Secret != "":
-			none = fmt.Errorf("%w\nauth.keys[%d] is fetched, and signs nothing here", none, i)
+			none = fmt.Errorf("%w\nauth.keys[%d] is fetched from elsewhere and can't sign here", none, i)
 			continue
 		case k.JWKSFile != "":
 			key.File = k.JWKSFile
 		case strings.HasPrefix(cfg.Auth.Algorithms[0], "HS"):
+			// Only with HMAC is the verification key the signing key as well.
 			key.HMAC, key.Algorithm = []byte(k.Literal), cfg.Auth.Algorithms[0]
 		default: // a public key
 			continue
@@ -221,8 +243,8 @@ func (e env) signer(cfg *config.Config) (token.Signer, error) {
 	return token.Signer{}, usageError{none}
 }
 
-// envSigner signs with a PEM private key or an HMAC secret, by the first
-// algorithm that this OS accepts and the key can do.
+// envSigner returns a signer for a PEM private key or an HMAC secret. It uses the first
+// of the algorithms that the key can sign with; the error is the last one's.
 func envSigner(text string, algorithms []string) (s token.Signer, err error) {
 	key := token.SigningKey{HMAC: []byte(text)}
 	if strings.Contains(text, "-----BEGIN ") {

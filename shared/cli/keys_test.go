@@ -103,7 +103,7 @@ func TestSecretThatCantBeAKeyIsRefusedAtTheStart(t *testing.T) {
 		var said bytes.Buffer
 		e := testEnv(vars)
 		e.err = &said
-		if code := execute([]string{"--config", d.config(), "--data", d.data(), "serve", "--addr", "127.0.0.1:0"}, e); code != exitUsage {
+		if code := execute(t.Context(), []string{"--config", d.config(), "--data", d.data(), "serve", "--addr", "127.0.0.1:0"}, e); code != exitUsage {
 			t.Errorf("%q: exit %d, want %d", row.want, code, exitUsage)
 		}
 		if !strings.Contains(said.String(), row.want) || strings.Contains(said.String(), "hunter2") {
@@ -128,12 +128,12 @@ func TestSecretVerifiesWhatCanIsAskedAndSignsNothing(t *testing.T) {
 	delete(vars, "JWT_SIGNING_KEY")
 	for args, want := range map[string]string{
 		"can GET /agents": "auth.keys[0]: AWS Secrets Manager in eu-central-1: there are no AWS credentials",
-		"token --sub ann": "auth.keys[0] is fetched, and signs nothing here",
+		"token --sub ann": "auth.keys[0] is fetched from elsewhere and can't sign here",
 	} {
 		var said bytes.Buffer
 		e := testEnv(vars)
 		e.err = &said
-		if code := execute(append([]string{"--config", d.config(), "--data", d.data()}, strings.Fields(args)...), e); code == 0 || !strings.Contains(said.String(), strings.TrimPrefix(want, "auth.")) {
+		if code := execute(t.Context(), append([]string{"--config", d.config(), "--data", d.data()}, strings.Fields(args)...), e); code == 0 || !strings.Contains(said.String(), strings.TrimPrefix(want, "auth.")) {
 			t.Errorf("%s: exit %d, %s; want %q", args, code, &said, want)
 		}
 	}

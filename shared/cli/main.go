@@ -1,122 +1,145 @@
-// Package cli is the keyway command: it serves agents to whom their token allows,
-// and answers an operator's questions about keys, tokens and decisions. An
-// operator's own program calls Main with tools, models and agents of its own.
+// Package cli implements the keyway command. It serves agents over HTTP, each
+// caller limited to what the scopes of its token allow, and answers an operator's
+// questions about keys, tokens and decisions. It decides what a command prints,
+// where it prints it, and with which code it exits. A program that brings tools,
+// models or agents of its own calls Main with Options.
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
 
+	"github.com/keyway-agents/keyway/shared/agents"
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/config/yamlfile"
 	"github.com/keyway-agents/keyway/shared/route"
-	"github.com/keyway-agents/keyway/shared/run"
-	"github.com/keyway-agents/keyway/shared/store/devpg"
-	"github.com/keyway-agents/keyway/shared/tool"
 	"github.com/keyway-agents/keyway/shared/tool/builtin"
 )
 
-// Exit codes besides 0: a failure, a mistake in use or configuration, a denial.
+// Exit codes besides 0. Scripts and CI depend on them: a denied request is an
+// answer, so it must differ from a failure and from a mistake.
 const (
-	exitFailure = 1
-	exitUsage   = 2
-	exitDenied  = 3
+	exitFailure = 1 // the command was understood and failed
+	exitUsage   = 2 // the command line, keyway.yaml or another input file is wrong
+	exitDenied  = 3 // can: denied; test: a promise is broken; diff: something changes
 )
 
-// cli is the command line. Data goes to stdout, everything else to stderr.
+// cli is the command line. Data goes to stdout, everything else to stderr, so that
+// a pipe or $(keyway token …) gets the data alone.
 type cli struct {
-	Config string `short:"c" default:"keyway.yaml" placeholder:"FILE" help:"The description of the OS, YAML or JSON (keyway.yaml)."`
-	Data   string `default:".keyway" placeholder:"DIR" help:"Where the local database, generated keys and decisions are kept (.keyway)."`
-	JSON   bool   `name:"json" help:"Print JSON where a program may read the output."`
+	Config string `short:"c" default:"keyway.yaml" placeholder:"FILE" help:"${help_config}"`
+	Data   string `default:".keyway" placeholder:"DIR" help:"${help_data}"`
+	JSON   bool   `name:"json" help:"Print JSON instead of text for people."`
 
 	Serve     serveCmd   `cmd:"" help:"Serve the agents over HTTP."`
 	Token     tokenCmd   `cmd:"" help:"Sign a token."`
 	Keys      keysCmd    `cmd:"" help:"Make keys."`
-	Can       canCmd     `cmd:"" help:"Tell whether a token or scopes allow a request, and why."`
+	Can       canCmd     `cmd:"" help:"Explain whether a token or scopes allow a request."`
 	Policy    policyCmd  `cmd:"" help:"Print what the authorizer returns for a token."`
-	Test      testCmd    `cmd:"" help:"Hold keyway.yaml to a table of promises."`
-	Diff      diffCmd    `cmd:"" help:"Tell what a changed keyway.yaml would allow and refuse of what was asked."`
+	Test      testCmd    `cmd:"" help:"Test keyway.yaml against a table of promises."`
+	Diff      diffCmd    `cmd:"" help:"Show which logged requests a changed keyway.yaml would decide differently."`
 	Routes    routesCmd  `cmd:"" help:"List the routes and the scopes they need."`
 	Migrate   migrateCmd `cmd:"" help:"Bring the database schema up to date."`
 	Build     buildCmd   `cmd:"" help:"Write keyway.json into what is deployed."`
 	ConfigCmd configCmd  `cmd:"" name:"config" help:"Check keyway.yaml."`
-	Version   versionCmd `cmd:"" help:"Print the version."`
+	Version   versionCmd `cmd:"" help:"Print the version and the commit of this build."`
 
 	chosen bool // --config was given
 }
 
-// env is what a command acts on besides its flags, so that tests can be the
-// outside world.
+// longHelp holds the help of flags that is too long for a struct tag, which cannot
+// be wrapped. A tag refers to it as ${name}.
+var longHelp = kong.Vars{
+	"help_config": "The file that describes the OS, in YAML or JSON. Defaults to keyway.yaml.",
+	"help_data": "The directory of the local database, generated keys and logged decisions. " +
+		"Defaults to .keyway.",
+	"help_dev": "Serve for development, on this machine only: make a key and print tokens, answer with the demo model " +
+		"where a model's key is missing, and reload keyway.yaml when it changes.",
+	"help_token": "The caller's token: the token itself, - for standard input, or @FILE. " +
+		"Defaults to the variable KEYWAY_TOKEN.",
+	"help_alg": "RS256 (the default), RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA for a key pair; " +
+		"HS256, HS384 or HS512 for a secret that you put into an environment variable.",
+	"help_out": "The file to write: a JWKS that also holds private_key and public_key as PEM, or the secret. " +
+		"A file that exists is kept.",
+	"help_since": "Replay the decisions of the last 7d, 24h or 30m. Without --log, they come from the files that " +
+		"keyway serve writes below --data.",
+	"help_log": "A log that holds decisions as lines of JSON; - is standard input.",
+	"help_dirs": "The directories to write keyway.json to. Defaults to each directory below .aws-sam/build " +
+		"that holds a bootstrap.",
+}
+
+// env is everything outside the flags that a command reads or writes. Tests replace
+// it; Run fills it from Options.
 type env struct {
-	own    Own
+	own    Options // only its Tools and Agents are used from here on
 	cli    *cli
 	out    io.Writer
 	err    io.Writer
 	in     io.Reader
 	lookup func(string) (string, bool)
-	now    func() time.Time // for tokens and keys
+	now    func() time.Time // the clock that tokens are verified with
 }
 
 const description = `Serve LLM agents behind JWT scopes, with AgentOS's API.
 
 Examples:
 
-  keyway serve --dev                                   try it: a database, a key and tokens are made
+  keyway serve --dev                                   try it: makes a database, a key and tokens
   keyway token --sub ann --scopes agents:read,agents:web-search-agent:run
   keyway can --scopes agents:read POST /agents/web-search-agent/runs
   keyway config check`
 
-// Own is what an operator's Go code adds to keyway.yaml. The zero Own adds nothing.
-type Own struct {
-	Tools  []tool.Tool // keyway.yaml's agents name them in tools
-	Agents []run.Agent // served after those of keyway.yaml; ID and Model are required
-}
-
-// Main is the whole command; it ends the process.
-func Main(own Own) {
-	devpg.HoldIfAsked()
-	os.Exit(execute(os.Args[1:], env{own: own, out: os.Stdout, err: os.Stderr, in: os.Stdin, lookup: os.LookupEnv, now: time.Now}))
-}
-
-// execute is main without the process: it returns the exit code.
-func execute(args []string, e env) int {
+// execute parses args, runs the command and returns its exit code. Unlike Main it
+// does not end the process, so that tests and embedding programs can call it.
+func execute(ctx context.Context, args []string, e env) int {
 	e.cli = &cli{}
 	exit := -1
-	parser, err := kong.New(e.cli, kong.Name("keyway"), kong.Description(description),
-		kong.Writers(e.out, e.err), kong.Exit(func(code int) { exit = code }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+	parser, err := kong.New(e.cli, kong.Name("keyway"), kong.Description(description), longHelp,
+		kong.Writers(e.out, e.err), kong.Exit(func(code int) { exit = code }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	if err != nil {
 		fmt.Fprintln(e.err, "keyway:", err)
 		return exitFailure
 	}
-	ctx, err := parser.Parse(args)
+	command, err := parser.Parse(args)
 	if exit >= 0 { // --help
 		return exit
 	}
 	if err != nil {
-		fmt.Fprintf(e.err, "keyway: %s\nRun keyway --help, or keyway COMMAND --help.\n", jwtText.ReplaceAllString(err.Error(), "***"))
+		fmt.Fprintf(e.err, "keyway: %s\nRun keyway --help, or keyway COMMAND --help.\n", withoutTokens(err.Error()))
 		return exitUsage
 	}
-	e.cli.chosen = slices.ContainsFunc(ctx.Path, func(p *kong.Path) bool { return p.Flag != nil && p.Flag.Name == "config" })
-	if err = ctx.Run(e); err == nil {
+	e.cli.chosen = slices.ContainsFunc(command.Path, func(p *kong.Path) bool {
+		return p.Flag != nil && p.Flag.Name == "config"
+	})
+	command.BindTo(ctx, (*context.Context)(nil))
+	return e.report(command.Run(e))
+}
+
+// report prints the error of a command, unless the command printed it, and returns
+// the exit code that belongs to it.
+func (e env) report(err error) int {
+	if err == nil {
 		return 0
 	}
 	if s, ok := errors.AsType[silent](err); ok {
 		return int(s)
 	}
 	if _, ok := errors.AsType[config.Faults](err); ok {
-		fmt.Fprintln(e.err, err) // each line begins with its place, for editors
+		// Each line begins with file:line:column, which editors and CI make a link of.
+		// A prefix "keyway:" would hide that.
+		fmt.Fprintln(e.err, err)
 	} else {
-		fmt.Fprintln(e.err, "keyway:", jwtText.ReplaceAllString(err.Error(), "***"))
+		fmt.Fprintln(e.err, "keyway:", withoutTokens(err.Error()))
 	}
 	if _, ok := errors.AsType[usageError](err); ok {
 		return exitUsage
@@ -124,40 +147,49 @@ func execute(args []string, e env) int {
 	return exitFailure
 }
 
-// jwtText finds a token that was typed where none belongs: what is said of it may
-// end up in a log.
+// jwtText matches a JSON Web Token: the base64url of a header always begins with
+// eyJ, which is {" in base64.
 var jwtText = regexp.MustCompile(`eyJ[\w-]*\.[\w.-]+`)
 
-// silent ends the program with a code when everything was said already.
+// withoutTokens removes tokens from a message. A token that was typed as an argument
+// is quoted in the parser's error, and CI keeps what a command prints.
+func withoutTokens(message string) string { return jwtText.ReplaceAllString(message, "***") }
+
+// silent is an error that only carries an exit code, for a command that has already
+// printed everything.
 type silent int
 
 func (s silent) Error() string { return fmt.Sprintf("exit %d", int(s)) }
 
-// usageError is a mistake of the user: exit code 2.
+// usageError is an error that the user can correct in the command line or in a file:
+// exit code 2.
 type usageError struct{ error }
 
 func (u usageError) Unwrap() error { return u.error }
 
 func usage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-// noFile tells a newcomer how to begin.
+// noFile is the error of a missing keyway.yaml. A new user meets it first, so it
+// holds the shortest file that works.
 const noFile = `there is no %s: name your file with --config, or begin with these lines in a new one
   id: my-agent-os
   agents: [{id: assistant, model: "openai:gpt-4o"}]
 and try it with: keyway serve --dev`
 
-// load reads keyway.yaml; the error holds every fault.
+// load reads keyway.yaml and the agents of Options. dev accepts what only
+// "serve --dev" accepts, such as a file without keys. The error is a usageError and
+// holds every error of the file at once, each with its place and remedy.
 func (e env) load(dev bool) (*config.Config, error) {
 	tools, err := builtin.Names(e.own.Tools)
 	if err != nil {
 		return nil, usageError{err}
 	}
-	agents, err := e.own.declared()
+	inGo, err := e.own.declaredAgents()
 	if err != nil {
 		return nil, usageError{err}
 	}
 	cfg, err := yamlfile.Load(e.cli.Config, config.Options{
-		Lookup: e.lookup, Dev: dev, Check: notServed, Tools: tools, Agents: agents,
+		Lookup: e.lookup, Dev: dev, Check: unsupported, Tools: tools, Agents: inGo,
 		MatchesRoute: func(method, pattern string) bool { return authz.Reaches(route.Table, method, pattern) },
 	})
 	if errors.Is(err, fs.ErrNotExist) {
@@ -169,21 +201,20 @@ func (e env) load(dev bool) (*config.Config, error) {
 	return cfg, nil
 }
 
-// notServed finds what keyway.yaml may say and this version doesn't do.
-func notServed(cfg *config.Config) (faults []config.Fault) {
-	fault := func(remedy string, path ...string) {
-		faults = append(faults, config.Fault{Path: strings.Join(path, "."), Text: "is not part of this version", Remedy: remedy})
-	}
+// unsupported returns an error for each setting that keyway.yaml may hold and this
+// version does not implement. Ignoring such a setting would be worse than an error:
+// the operator would rely on a limit that nothing enforces.
+func unsupported(cfg *config.Config) (faults []config.Fault) {
 	for i, a := range cfg.Agents {
 		at := config.Element("agents", i)
 		if a.Model.Provider == "bedrock" && a.Model.APIKey != "" {
 			faults = append(faults, config.Fault{
-				Path: at + ".model.api_key", Text: "is not for bedrock, which signs with the AWS credentials of the environment", Remedy: "leave it out",
+				Path:   at + ".model.api_key",
+				Text:   "is not for bedrock, which signs with the AWS credentials of the environment",
+				Remedy: "leave it out",
 			})
 		}
-		for _, path := range run.Unsupported(a) {
-			fault("leave it out", at, path)
-		}
+		faults = append(faults, agents.Unsupported(at, a)...)
 	}
 	return faults
 }

@@ -12,16 +12,19 @@ import (
 	"github.com/keyway-agents/keyway/shared/replay"
 )
 
-// markdown is the report of keyway diff: a sentence, a table, and what was not
-// compared. Callers are counted, never named.
+// markdown renders the report of keyway diff: one sentence, a table of the changes,
+// and footnotes on what was not compared. It counts callers and never names one, since
+// a comment on a pull request is read by more people than a server's log.
 func markdown(file string, log *replay.Log, r replay.Report) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "**%s %s.**\n\n", code(file), summary(r))
 	if len(r.Changes) > 0 {
 		rows := [][]string{{"verdict", "request", "callers", "requests", "first seen", "last seen", "why"}}
 		for _, c := range r.Changes {
-			rows = append(rows, []string{string(c.Verdict), code(strings.TrimSpace(c.Route + " " + c.Agent)), fmt.Sprint(c.Callers), fmt.Sprint(c.Requests),
-				minute(c.First), minute(c.Last), why(c)})
+			rows = append(rows, []string{
+				string(c.Verdict), code(strings.TrimSpace(c.Route + " " + c.Agent)),
+				fmt.Sprint(c.Callers), fmt.Sprint(c.Requests), minute(c.First), minute(c.Last), reason(c),
+			})
 		}
 		b.WriteString(table(rows) + "\n")
 	}
@@ -31,7 +34,9 @@ func markdown(file string, log *replay.Log, r replay.Report) string {
 	return b.String()
 }
 
-// summary is the report in half a sentence.
+// summary returns the predicate of the report's first sentence, such as "newly allows
+// 2 callers (3 requests)". The verdicts come in the order in which a reviewer should
+// read them: new access first.
 func summary(r replay.Report) string {
 	var parts []string
 	for _, s := range []struct {
@@ -54,8 +59,9 @@ func summary(r replay.Report) string {
 	return strings.Join(parts, ", ")
 }
 
-// why tells what the new policy asks, and what was missing before or is now.
-func why(c replay.Change) string {
+// reason returns which scopes the new file needs, by which mapping, and which of them
+// the caller lacks now or lacked before.
+func reason(c replay.Change) string {
 	if c.Verdict == replay.Undeclared {
 		return "answers 404; no agent of that id"
 	}
@@ -72,44 +78,64 @@ func why(c replay.Change) string {
 	return out
 }
 
-// footnotes tell what was read, what can't be replayed, and what no log can show.
-func footnotes(log *replay.Log, r replay.Report) (out []string) {
-	read := fmt.Sprintf("Replayed %d of %s", r.Replayed, counted(log.Decisions, "decision"))
+// footnotes returns the limits of the report, one a line: which decisions were read,
+// which of them could not be replayed, and what a log cannot show at all.
+func footnotes(log *replay.Log, r replay.Report) (lines []string) {
+	lines = append(lines, coverage(log, r))
+	if skipped := tally([]count{
+		{log.Skipped.NoToken, "without a valid token (401)"},
+		{log.Skipped.NoRoute, "of no route that is served"},
+		{log.Skipped.NoScopes, "with scopes too long for the log"},
+		{log.Skipped.NoAgent, "of agents whose id the log leaves out"},
+	}); skipped != "" {
+		lines = append(lines, "Not replayable: "+skipped+".")
+	}
+	if passed := tally([]count{
+		{log.Passed, "without a decision"}, {log.Broken, "broken"}, {log.Old, "older"},
+	}); passed != "" {
+		lines = append(lines, "Lines skipped: "+passed+".")
+	}
+	if len(r.Mappings) > 0 {
+		lines = append(lines, fmt.Sprintf("Not exact: %s may be decided otherwise for the ids of %s, "+
+			"since the log holds none.", counted(r.Unsure, "request"), codes(r.Mappings)))
+	}
+	return append(lines, "Not compared: which tokens are accepted (keys, algorithms, issuer, audience, leeway, claims) "+
+		"and whose data is shown (`user_isolation`).")
+}
+
+// maxDigests is how many configurations the report names. A busy week of edits would
+// otherwise fill it with digests.
+const maxDigests = 5
+
+// coverage returns how many decisions were replayed, from when, and which
+// configurations had made them.
+func coverage(log *replay.Log, r replay.Report) string {
+	out := fmt.Sprintf("Replayed %d of %s", r.Replayed, counted(log.Decisions, "decision"))
 	if !log.First.IsZero() {
-		read += fmt.Sprintf(" from %s to %s UTC", minute(log.First), minute(log.Last))
+		out += fmt.Sprintf(" from %s to %s UTC", minute(log.First), minute(log.Last))
 	}
 	if n := len(log.Configs); n > 0 {
 		var digests []string
 		for _, digest := range slices.Sorted(maps.Keys(log.Configs)) {
 			digests = append(digests, fmt.Sprintf("%s: %d", code(digest), log.Configs[digest]))
 		}
-		shown := digests[:min(n, 5)]
-		if read += fmt.Sprintf(", decided by %s (%s", counted(n, "configuration"), strings.Join(shown, ", ")); n > len(shown) {
-			read += ", …"
+		shown := digests[:min(n, maxDigests)]
+		out += fmt.Sprintf(", decided by %s (%s", counted(n, "configuration"), strings.Join(shown, ", "))
+		if n > len(shown) {
+			out += ", …"
 		}
-		read += ")"
+		out += ")"
 	}
-	out = append(out, read+".")
-	if text := tally([]count{{log.Skipped.NoToken, "without a good token (401)"}, {log.Skipped.NoRoute, "of no route that is served"},
-		{log.Skipped.NoScopes, "with scopes too long for the log"}, {log.Skipped.NoAgent, "of agents whose id the log leaves out"}}); text != "" {
-		out = append(out, "Not replayable: "+text+".")
-	}
-	if text := tally([]count{{log.Passed, "without a decision"}, {log.Broken, "broken"}, {log.Old, "older"}}); text != "" {
-		out = append(out, "Lines passed over: "+text+".")
-	}
-	if len(r.Mappings) > 0 {
-		out = append(out, fmt.Sprintf("Not exact: %s may be decided otherwise for the ids of %s, since the log holds none.",
-			counted(r.Unsure, "request"), codes(r.Mappings)))
-	}
-	return append(out, "Not compared: which tokens are believed (keys, algorithms, issuer, audience, leeway, claims) and whose data is shown (`user_isolation`).")
+	return out + "."
 }
 
+// count is a number with what it counts.
 type count struct {
 	n    int
 	what string
 }
 
-// tally lists the counts that aren't zero.
+// tally joins the counts that aren't zero: "2 without a decision, 1 broken".
 func tally(counts []count) string {
 	var parts []string
 	for _, c := range counts {
@@ -120,7 +146,8 @@ func tally(counts []count) string {
 	return strings.Join(parts, ", ")
 }
 
-// table is a Markdown table whose columns line up on a terminal, too.
+// table renders a Markdown table with cells padded to equal width, since the report is
+// read in a terminal as often as on a web page.
 func table(rows [][]string) string {
 	width := make([]int, len(rows[0]))
 	for _, row := range rows {
@@ -144,8 +171,13 @@ func table(rows [][]string) string {
 	return b.String()
 }
 
-// code quotes text that may come from a log: nothing in it is Markdown, and a
-// comment mentions nobody.
+// maxCode is the longest text that code shows whole, in characters.
+const maxCode = 200
+
+// code returns text as a Markdown code span inside a table cell. The text may come
+// from a log and therefore from a caller, so it must not be able to end the span or
+// the cell: backquotes and control characters are replaced and | is escaped. Inside a
+// code span, GitHub makes neither links nor mentions (@name).
 func code(text string) string {
 	text = strings.Map(func(r rune) rune {
 		switch {
@@ -156,12 +188,13 @@ func code(text string) string {
 		}
 		return r
 	}, text)
-	if runes := []rune(text); len(runes) > 200 {
-		text = string(runes[:200]) + "…"
+	if runes := []rune(text); len(runes) > maxCode {
+		text = string(runes[:maxCode]) + "…"
 	}
 	return "`" + strings.ReplaceAll(cmp.Or(text, " "), "|", `\|`) + "`"
 }
 
+// codes returns each text as code, with commas between them.
 func codes(texts []string) string {
 	out := make([]string, len(texts))
 	for i, t := range texts {
@@ -170,6 +203,7 @@ func codes(texts []string) string {
 	return strings.Join(out, ", ")
 }
 
+// minute formats a time in UTC to the minute, or – if it is unknown.
 func minute(t time.Time) string {
 	if t.IsZero() {
 		return "–"

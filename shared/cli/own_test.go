@@ -41,7 +41,7 @@ func spoken(t *testing.T, own Own, file string, args ...string) (int, string) {
 	var out bytes.Buffer
 	e := testEnv(map[string]string{"JWT_VERIFICATION_KEY": config.PublishedSecret})
 	e.own, e.out, e.err = own, &out, &out
-	return execute(append(args, "--config", path), e), strings.ReplaceAll(out.String(), path, "keyway.yaml")
+	return execute(t.Context(), append(args, "--config", path), e), strings.ReplaceAll(out.String(), path, "keyway.yaml")
 }
 
 const withoutAgents = `id: os
@@ -79,11 +79,11 @@ func TestFaultsOfAgentsInGoAreTold(t *testing.T) {
 	noModel.Model, remembers.UpdateMemoryOnRun = nil, true
 	for want, own := range map[string]Own{
 		"keyway.yaml:3:11: agents[0].id: is \"shop\", as an agent declared outside the file already is; give each agent its own id": {Agents: []run.Agent{inGo("shop")}},
-		"Own.Agents[1]: the ID \"x\" is taken":                                        {Agents: []run.Agent{inGo("x"), inGo("x")}},
-		"Own.Agents[0]: the ID \"a/b\" is not 1 to 64 letters, digits, dots, _ and -": {Agents: []run.Agent{inGo("a/b")}},
-		"Own.Agents[0]: the ID \"..\" is not":                                         {Agents: []run.Agent{inGo("..")}},
-		"Own.Agents[0]: there is no Model; set one":                                   {Agents: []run.Agent{noModel}},
-		"Own.Agents[0]: update_memory_on_run is not part of this version":             {Agents: []run.Agent{remembers}},
+		"Options.Agents[1]: the ID \"x\" is taken":                                        {Agents: []run.Agent{inGo("x"), inGo("x")}},
+		"Options.Agents[0]: the ID \"a/b\" is not 1 to 64 letters, digits, dots, _ and -": {Agents: []run.Agent{inGo("a/b")}},
+		"Options.Agents[0]: the ID \"..\" is not":                                         {Agents: []run.Agent{inGo("..")}},
+		"Options.Agents[0]: there is no Model; set one":                                   {Agents: []run.Agent{noModel}},
+		"Options.Agents[0].update_memory_on_run: is not part of this version":             {Agents: []run.Agent{remembers}},
 	} {
 		for _, command := range [][]string{{"config", "check"}, {"can", "--scopes", "agents:read", "GET", "/agents"}, {"serve"}} {
 			code, out := spoken(t, own, withoutAgents+"agents: [{id: shop, model: demo:x}]\n", command...)

@@ -35,22 +35,27 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/migrations"
 )
 
-// serveCmd is the local server: gateway, authorizer and every function in one
-// process.
+// serveCmd is the local server: the gateway, the authorizer and every function of the
+// AWS deployment in one process.
 type serveCmd struct {
-	Addr string `default:"127.0.0.1:7777" placeholder:"HOST:PORT" help:"Where to listen (127.0.0.1:7777)."`
-	Dev  bool   `help:"For trying and developing, on this machine only: makes a key and tokens, falls back to the demo model, reloads keyway.yaml when it changes."`
+	Addr string `default:"127.0.0.1:7777" placeholder:"HOST:PORT" help:"The address to listen on (127.0.0.1:7777)."`
+	Dev  bool   `help:"${help_dev}"`
 }
 
-// Help shows the two ways to serve.
+// Help adds examples to the command's --help.
 func (serveCmd) Help() string {
 	return `Examples:
 
-  keyway serve --dev                      everything made for you, localhost only
+  keyway serve --dev                      makes a key, tokens and a database; localhost only
   JWT_VERIFICATION_KEY=… keyway serve     with the keys that keyway.yaml names
+  keyway serve --addr 0.0.0.0:7777        for other machines; put TLS in front of it
 
-Without database.url and DATABASE_URL a PostgreSQL is run for you below --data: the
-one found on this machine, or one fetched once.`
+Without database.url and DATABASE_URL, keyway runs a PostgreSQL below --data: the one
+installed on this machine, or one that it fetches once.
+
+SIGTERM or ctrl-C stops the server and gives runs in progress 20 seconds to end. A run
+that needs longer continues in another keyway serve on the same database, or at the next
+start.`
 }
 
 // server is a running keyway serve.
@@ -58,28 +63,38 @@ type server struct {
 	env
 	serveCmd
 	log     *slog.Logger
-	decided *slog.Logger // every decision, for the log and --data
+	decided *slog.Logger // logs every decision, to log and to the decision log
 	started time.Time
-	first   *config.Config // what the server was started with
+	first   *config.Config // the configuration that the server started with
 	db      *store.DB
 
-	handler    atomic.Pointer[http.Handler] // of the configuration in force
-	queue      *local.Queue                 // of the runs that wait
-	runner     atomic.Pointer[run.Runner]   // of the configuration in force
-	runners    []*run.Runner                // every configuration's: their runs go on after a reload
-	background sync.WaitGroup               // what ends with the context
+	handler atomic.Pointer[http.Handler] // of the configuration in force
+	queue   *local.Queue                 // of pending runs
+	runner  atomic.Pointer[run.Runner]   // of the configuration in force
+	// runners holds the runner of every configuration so far. A run continues after a
+	// reload with the agents that it started with.
+	runners    []*run.Runner
+	background sync.WaitGroup // goroutines that end with the context
 }
 
-// Run serves until SIGINT or SIGTERM.
-func (c serveCmd) Run(e env) error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+// Run serves until SIGINT, SIGTERM or the end of ctx.
+func (c serveCmd) Run(ctx context.Context, e env) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	return c.serve(ctx, e)
 }
 
+// gcPercent is how much the heap grows before it is collected, unless GOGC is set.
+// The heap is small: with Go's default of 100, collecting it took a fifth of the CPU
+// under load. The price is memory, see bench/README.md.
+const gcPercent = 300
+
+// serve runs the server until ctx ends. What can fail for a wrong setting comes first,
+// and the order is the user's convenience: the configuration before the port, and the
+// port before a database is started or fetched, which may take minutes.
 func (c serveCmd) serve(ctx context.Context, e env) (err error) {
-	if _, chosen := e.lookup("GOGC"); !chosen { // the heap is small: a fifth of the CPU went into collecting it
-		debug.SetGCPercent(300)
+	if _, chosen := e.lookup("GOGC"); !chosen {
+		debug.SetGCPercent(gcPercent)
 	}
 	s := &server{env: e, serveCmd: c, log: logging.NewLogger(e.err, isTerminal(e.err)), started: time.Now()}
 	p, err := s.prepare()
@@ -87,15 +102,14 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 		return err
 	}
 	s.first = p.cfg
-	// Taken before the database is made, so that a port in use is told at once.
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", c.Addr)
 	if err != nil {
 		return usage("%w; choose another address with --addr", err)
 	}
 	defer listener.Close()
 	var changes *fsnotify.Watcher
-	if c.Dev { // here, since what is edited while a database is made counts too
-		if changes = s.watch(); changes != nil {
+	if c.Dev { // before the database, so that an edit made while it starts is seen
+		if changes = s.watchConfig(); changes != nil {
 			defer changes.Close()
 		}
 	}
@@ -111,8 +125,8 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 	defer cancel()
 	s.queue = local.New(s.db, time.Now)
 	s.apply(p)
-	s.requeue(ctx) // before anybody can ask for such a run
-	s.background.Go(func() { s.requeueAlways(ctx) })
+	s.requeue(ctx) // before the first request can ask for an orphaned run
+	s.background.Go(func() { s.requeueOften(ctx) })
 	s.background.Go(func() { s.work(ctx) })
 	if changes != nil {
 		s.background.Go(func() { s.reload(ctx, changes) })
@@ -125,14 +139,14 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 	return s.listen(ctx, listener)
 }
 
-// prepared is a configuration with all that can be refused about it checked.
+// prepared is a configuration that was checked as a whole: apply cannot fail.
 type prepared struct {
 	cfg        *config.Config
 	authorizer *edge.Authorizer
 	agents     []run.Agent
 }
 
-// prepare reads keyway.yaml, its keys, models and tools.
+// prepare reads keyway.yaml, and opens its keys, models and tools.
 func (s *server) prepare() (p prepared, err error) {
 	if p.cfg, err = s.configure(); err != nil {
 		return p, err
@@ -147,19 +161,25 @@ func (s *server) prepare() (p prepared, err error) {
 	return p, err
 }
 
-// anyKey follows what is wrong with auth.keys.
-const anyKey = `A key comes from whoever issues your tokens. To be that yourself:
+// getAKey follows an error in auth.keys. It shows the two ways to a key, and the way
+// to try keyway without one.
+const getAKey = `The key comes from the service that issues your tokens. To issue them yourself:
   export JWT_VERIFICATION_KEY=$(openssl rand -hex 32)   auth: {algorithms: [HS256], keys: ["${JWT_VERIFICATION_KEY}"]}
   keyway keys generate --out keys.json                  auth: {algorithms: [RS256], keys: [{jwks_file: keys.json}]}
 To try it without one: keyway serve --dev`
 
-// configure reads keyway.yaml and refuses what this server must not run.
+// configure reads keyway.yaml and rejects what would make this server unsafe:
+//
+//   - --dev on an address that other machines reach, since --dev prints the tokens of
+//     an administrator and may use a key that it made itself;
+//   - the secret that the Agno documents print, on such an address, since anybody can
+//     sign tokens with it.
 func (s *server) configure() (*config.Config, error) {
 	cfg, err := s.load(s.Dev)
 	faults, _ := errors.AsType[config.Faults](err)
 	ofKeys := func(f config.Fault) bool { return strings.HasPrefix(f.Path, "auth.keys") }
 	if !s.Dev && slices.ContainsFunc(faults, ofKeys) {
-		return nil, usage("%w\n%s", err, anyKey)
+		return nil, usage("%w\n%s", err, getAKey)
 	}
 	if err != nil {
 		return nil, err
@@ -172,7 +192,7 @@ func (s *server) configure() (*config.Config, error) {
 		if !gateway.IsLoopback(host) {
 			return nil, usage("--dev serves this machine only: --addr must be a loopback address such as 127.0.0.1:7777")
 		}
-		if err := s.devKey(cfg, true); err != nil {
+		if err := s.addDevKey(cfg, true); err != nil {
 			return nil, err
 		}
 	}
@@ -185,37 +205,42 @@ func (s *server) configure() (*config.Config, error) {
 	return cfg, nil
 }
 
-// openDatabase finds or starts PostgreSQL and brings the schema up to date.
+// openDatabase connects to the database of the configuration, or starts the embedded
+// PostgreSQL if there is none, and brings the schema up to date. closeDB closes the
+// connections before it stops PostgreSQL.
 func (s *server) openDatabase(ctx context.Context, cfg *config.Config) (closeDB func() error, err error) {
-	closeDB = func() error { return nil }
+	stop := func() error { return nil }
 	url := string(cfg.Database.URL)
 	if url == "" {
-		pg, err := devpg.Start(ctx, devpg.Options{Dir: s.cli.Data, Durable: true, Progress: func(line string) { fmt.Fprintln(s.err, line) }})
+		pg, err := devpg.Start(ctx, devpg.Options{
+			Dir: s.cli.Data, Durable: true, Progress: func(line string) { fmt.Fprintln(s.err, line) },
+		})
 		if err != nil {
 			return nil, err
 		}
-		url, closeDB = pg.URL, pg.Close
+		url, stop = pg.URL, pg.Close
 	}
 	did, err := migrations.Run(ctx, migrations.Target{URL: url, Schema: cfg.Database.Schema, OSID: cfg.ID})
 	if did.Newer {
-		fmt.Fprintf(s.err, "warning: a newer Keyway migrated the schema %s to version %d; this one works with it\n", cfg.Database.Schema, did.To)
+		fmt.Fprintf(s.err, "warning: a newer Keyway migrated the schema %s to version %d; this one works with it\n",
+			cfg.Database.Schema, did.To)
 	}
 	if err == nil {
 		s.db, err = store.Open(store.Options{URL: url, Schema: cfg.Database.Schema})
 	}
 	if err != nil {
-		return nil, errors.Join(err, closeDB())
+		return nil, errors.Join(err, stop())
 	}
-	stopPG := closeDB
-	return func() error { s.db.Close(); return stopPG() }, nil
+	return func() error { s.db.Close(); return stop() }, nil
 }
 
-// apply puts a configuration in force: requests that come from now on see it.
+// apply puts a configuration in force. A request sees one configuration from beginning
+// to end: requests that have begun keep the previous one.
 func (s *server) apply(p prepared) {
 	p.authorizer.Log = authz.NewLog(s.decided, p.cfg.Digest)
 	service := assemble.All(assemble.Parts{
-		Config: p.cfg, Policy: p.authorizer.Policy, Agents: p.agents, DB: s.db, Queue: s.queue, Log: s.log, Version: assemble.Version, Started: s.started,
-		Decisions: p.authorizer.Log,
+		Config: p.cfg, Policy: p.authorizer.Policy, Agents: p.agents, DB: s.db, Queue: s.queue, Log: s.log,
+		Version: assemble.ThisBuild().Version, Started: s.started, Decisions: p.authorizer.Log,
 	})
 	s.runners = append(s.runners, service.Runner)
 	s.runner.Store(service.Runner)
@@ -223,6 +248,8 @@ func (s *server) apply(p prepared) {
 	if origins == nil {
 		origins = api.DefaultOrigins
 	}
+	// From the inside out: the authorizer, then CORS (a preflight request has no
+	// token), then the checks of --dev, then the log, which sees every answer.
 	var h http.Handler = gateway.New(p.authorizer, service.Handler, time.Now)
 	h = api.CORS(origins, h)
 	if s.Dev {
@@ -232,18 +259,24 @@ func (s *server) apply(p prepared) {
 	s.handler.Store(&h)
 }
 
+// ServeHTTP serves one request with the configuration in force.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	(*s.handler.Load()).ServeHTTP(w, r)
 }
 
-// shutdownPatience is how long runs in progress may take to end after SIGTERM.
+// shutdownPatience is how long runs in progress may take to end after SIGTERM. Docker
+// kills a container after 10 seconds and Kubernetes after 30, by default.
 const shutdownPatience = 20 * time.Second
 
-// listen serves until ctx ends, then lets runs end.
+// listen serves until ctx ends, and then shuts down: it accepts no more requests,
+// waits for runs in progress, and hands over those that take longer.
 func (s *server) listen(ctx context.Context, l net.Listener) error {
-	// No WriteTimeout: a stream may last; each of its writes has a deadline of its own.
-	web := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 128 << 10,
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn)}
+	web := &http.Server{
+		Handler: s, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 128 << 10,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+		// No WriteTimeout: it would end a long stream. Each write of a stream has a
+		// deadline of its own.
+	}
 	failed := make(chan error, 1)
 	go func() { failed <- web.Serve(l) }()
 	select {
@@ -251,9 +284,10 @@ func (s *server) listen(ctx context.Context, l net.Listener) error {
 		return err
 	case <-ctx.Done():
 	}
-	signal.Reset(os.Interrupt, syscall.SIGTERM) // a second ctrl-C ends the process
-	fmt.Fprintf(s.err, "keyway stops; runs in progress have %s to end (press ctrl-C again not to wait)\n", shutdownPatience)
-	s.background.Wait() // no reload adds a runner from here on
+	signal.Reset(os.Interrupt, syscall.SIGTERM) // a second ctrl-C ends the process at once
+	fmt.Fprintf(s.err, "keyway stops; runs in progress have %s to end (press ctrl-C again to end them now)\n",
+		shutdownPatience)
+	s.background.Wait() // after this, no reload adds a runner
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownPatience)
 	defer cancel()
 	err := web.Shutdown(ctx)
@@ -264,47 +298,53 @@ func (s *server) listen(ctx context.Context, l net.Listener) error {
 		s.handOver()
 	}
 	for _, r := range s.runners {
-		_ = r.Close() // it ends with the process at the latest
+		_ = r.Close() // the process ends now, and with it whatever could not be closed
 	}
 	return web.Close()
 }
 
-// handOverPatience is how long it may take to hand runs over.
+// handOverPatience is how long handing over may take: writing a checkpoint for each
+// run, to a database that may be slow.
 const handOverPatience = 5 * time.Second
 
-// handOver leaves what did not end in time to another server, or to the next one here.
+// handOver stores the runs that did not end in time so that another server, or the
+// next one here, continues them at once. A run that can't be stored continues there
+// too, but only when its lease has expired.
 func (s *server) handOver() {
 	ctx, cancel := context.WithTimeout(context.Background(), handOverPatience)
 	defer cancel()
 	left := 0
 	for _, r := range s.runners {
 		left += r.HandOver()
-		if err := r.Wait(ctx); err != nil { // their leases will be over
-			s.log.Warn("runs are cut off", "err", err)
+		if err := r.Wait(ctx); err != nil {
+			s.log.Warn("runs could not be handed over in time; they continue when their leases expire", "err", err)
 		}
 	}
 	if left > 0 {
-		fmt.Fprintf(s.err, "keyway: runs that did not end in time: %d; another keyway serve, or the next one here, takes them up\n", left)
+		fmt.Fprintf(s.err, "keyway: runs that did not end in time: %d; another keyway serve, or the next one here, "+
+			"continues them\n", left)
 	}
 }
 
 const (
-	// requeueEvery is how soon after its lease a run is taken up again.
+	// requeueEvery is how often this server looks for orphaned runs: runs whose lease
+	// has expired because their process crashed.
 	requeueEvery = 15 * time.Second
-	// mostTaken bounds the runs that are carried here out of the queue at a time; the
-	// rest waits.
-	mostTaken = 32
+	// maxBackgroundRuns bounds the runs from the queue that this process executes at a
+	// time. The others stay pending, for this process or for another server.
+	maxBackgroundRuns = 32
 )
 
-// work carries the runs that wait, each by the configuration in force when it is
-// taken.
+// work executes runs from the queue until ctx ends, each with the configuration that
+// is in force when it is claimed.
 func (s *server) work(ctx context.Context) {
-	queue.Work(ctx, s.queue, s.log, mostTaken, func(ctx context.Context, id uuid.UUID) (func(), error) {
+	queue.Work(ctx, s.queue, s.log, maxBackgroundRuns, func(ctx context.Context, id uuid.UUID) (func(), error) {
 		return s.runner.Load().Take(ctx, id)
 	})
 }
 
-func (s *server) requeueAlways(ctx context.Context) {
+// requeueOften requeues orphaned runs until ctx ends.
+func (s *server) requeueOften(ctx context.Context) {
 	ticker := time.NewTicker(requeueEvery)
 	defer ticker.Stop()
 	for {
@@ -317,11 +357,11 @@ func (s *server) requeueAlways(ctx context.Context) {
 	}
 }
 
-// requeue has the runs of processes that died taken up again.
+// requeue puts orphaned runs back into the queue.
 func (s *server) requeue(ctx context.Context) {
 	if n, err := s.runner.Load().Requeue(ctx); err != nil && ctx.Err() == nil {
-		s.log.Warn("runs that their process left behind can't be taken up", "err", err)
+		s.log.Warn("could not recover orphaned runs", "err", err)
 	} else if n > 0 {
-		s.log.Warn("runs that their process left behind are taken up again", "runs", n)
+		s.log.Warn("recovered orphaned runs", "runs", n)
 	}
 }

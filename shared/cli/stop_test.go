@@ -36,7 +36,7 @@ func TestAServerThatIsStoppedHandsItsRunsToAnother(t *testing.T) {
 	if got := names(frames(t, resumed.body)); got != "replay RunStarted ModelRequestStarted RunContent RunContent ModelRequestCompleted RunContentCompleted RunCompleted" {
 		t.Errorf("resume tells %s", got)
 	}
-	if said := first.stderr.String(); !strings.Contains(said, "runs that did not end in time: 1; another keyway serve, or the next one here, takes them up") {
+	if said := first.stderr.String(); !strings.Contains(said, "runs that did not end in time: 1; another keyway serve, or the next one here, continues them") {
 		t.Error(said)
 	}
 }

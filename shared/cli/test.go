@@ -13,19 +13,19 @@ import (
 	"github.com/keyway-agents/keyway/shared/policycheck"
 )
 
-// testCmd holds keyway.yaml to a table of promises.
+// testCmd tests keyway.yaml against tables of promises.
 type testCmd struct {
 	Files []string `arg:"" name:"file" help:"A table of promises, such as policies.yaml."`
 }
 
-// Help shows what to write.
+// Help explains how a table is written.
 func (testCmd) Help() string {
-	return `A table names callers and promises, and is read aloud:
+	return `A table names callers, and states as sentences what each may and may not do:
 
   config: keyway.yaml                      the default; its path starts at the table's directory
   callers:
     ann: [agents:read, agents:web:run]     scopes
-    old: {sub: ann, exp: -1h}              claims; what is left out is filled in
+    old: {sub: ann, exp: -1h}              claims; missing ones get valid values
     anonymous: none                        no token
   tests:
     - ann may POST /agents/web/runs
@@ -33,8 +33,9 @@ func (testCmd) Help() string {
     - ann may GET /agents and sees only web and finance
     - old may not GET /agents and gets 401 Token has expired
 
-Every row is put to the decision and to the authorizer's policy. No key is needed:
-tokens are signed with one made for the test. See docs/policies.md.
+Every sentence is tested against the server's decision and against the authorizer's
+policy. No key is needed: the tokens are signed with a key made for the test. See
+docs/policies.md.
 
 Exit status 0: all hold, 3: one doesn't, 2: a file is wrong.
 
@@ -45,16 +46,17 @@ Exit status 0: all hold, 3: one doesn't, 2: a file is wrong.
 // tested is the outcome of one table.
 type tested struct {
 	table   *policycheck.Table
-	config  string
+	config  string // the file it was tested against
 	results []policycheck.Result
 }
 
-// Run holds every table, and says what failed.
+// Run tests every table and prints each promise that is broken. If a table can't be
+// read, it reports the errors of all tables and tests none.
 func (c testCmd) Run(e env) error {
 	var all []tested
 	var faults config.Faults
 	for _, path := range c.Files {
-		t, err := e.hold(path)
+		t, err := e.testTable(path)
 		if found, ok := errors.AsType[config.Faults](err); ok {
 			faults = append(faults, found...)
 			continue
@@ -87,7 +89,7 @@ func (c testCmd) Run(e env) error {
 	return err
 }
 
-// badTables tells every fault of every file.
+// badTables reports the errors of all tables, as JSON if --json is given.
 func (e env) badTables(faults config.Faults) error {
 	if !e.cli.JSON {
 		return usageError{faults}
@@ -98,8 +100,9 @@ func (e env) badTables(faults config.Faults) error {
 	return silent(exitUsage)
 }
 
-// hold holds one table to its configuration, or to --config.
-func (e env) hold(path string) (tested, error) {
+// testTable tests the table in a file against --config if that flag is given,
+// otherwise against the configuration that the table names.
+func (e env) testTable(path string) (tested, error) {
 	table, err := policycheck.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return tested{}, usage("there is no %s: keyway test --help shows how a table begins", path)
@@ -111,7 +114,7 @@ func (e env) hold(path string) (tested, error) {
 	if e.cli.chosen {
 		t.config = e.cli.Config
 	}
-	cfg, err := e.rules(t.config)
+	cfg, err := e.loadRules(t.config)
 	if err != nil {
 		return t, err
 	}
@@ -121,9 +124,12 @@ func (e env) hold(path string) (tested, error) {
 	return t, nil
 }
 
-// rules loads another file than --config for what it says of tokens and scopes. Its
-// keys may be unset; a rule that waits for a variable would be another rule.
-func (e env) rules(path string) (*config.Config, error) {
+// loadRules loads a configuration for its rules about tokens and scopes, as test and
+// diff need it: they run in CI, where the server's variables are not set. A key may
+// come from such a variable, since nothing is verified with it. Any other setting of
+// auth must be known: with an unset issuer, for example, other tokens would be
+// accepted than on the server, and the test would pass or fail for no reason.
+func (e env) loadRules(path string) (*config.Config, error) {
 	chosen := *e.cli
 	chosen.Config = path
 	e.cli = &chosen
@@ -133,17 +139,20 @@ func (e env) rules(path string) (*config.Config, error) {
 	}
 	for _, at := range slices.Sorted(maps.Keys(cfg.Unset)) {
 		if strings.HasPrefix(at, "auth.") && !strings.HasPrefix(at, "auth.keys") {
-			return nil, usage("%s: %s waits for %s, which is not set; set it to what it is where the server runs", path, at, cfg.Unset[at])
+			return nil, usage("%s: %s needs the variable %s, which is not set; set it to its value on the server",
+				path, at, cfg.Unset[at])
 		}
 	}
 	return cfg, nil
 }
 
+// printTested prints one line for each promise, and more for a broken one: where it
+// stands, what was expected, and the reasons of the decision.
 func printTested(w printer, all []tested, failed int) {
 	count := 0
 	for _, t := range all {
 		if len(all) > 1 {
-			w.line("%s, held to %s", w.bold(t.table.File), t.config)
+			w.line("%s, tested against %s", w.bold(t.table.File), t.config)
 		}
 		for _, r := range t.results {
 			count++
@@ -151,7 +160,8 @@ func printTested(w printer, all []tested, failed int) {
 				w.line("ok      %s", r.Text)
 			} else {
 				w.line("%s  %s", w.bold("FAILED"), r.Text)
-				w.line("        %s:%d: expected %s, got %s: %s", t.table.File, r.Line, r.Expected, r.Got, strings.Join(r.Reasons, "; "))
+				w.line("        %s:%d: expected %s, got %s: %s",
+					t.table.File, r.Line, r.Expected, r.Got, strings.Join(r.Reasons, "; "))
 			}
 			if r.Note != "" {
 				w.line("        note: %s", r.Note)
@@ -165,7 +175,7 @@ func printTested(w printer, all []tested, failed int) {
 	w.line("%s", w.bold(fmt.Sprintf("%s, %d not kept", counted(count, "promise"), failed)))
 }
 
-// counted is a number with its noun.
+// counted returns a number with its noun, which gets an s unless n is 1.
 func counted(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
@@ -173,7 +183,7 @@ func counted(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// jsonTested is the outcome for programs.
+// jsonTested returns the outcome in the form that --json prints.
 func jsonTested(all []tested, failed int) any {
 	type row struct {
 		Line     int      `json:"line"`

@@ -90,7 +90,7 @@ func (f Function) parts(log *slog.Logger) (p assemble.Parts, err error) {
 		return p, err
 	}
 	p = assemble.Parts{
-		Config: cfg, Policy: policy, Log: log, Version: assemble.Version, Started: time.Now(), Decisions: authz.NewLog(log, cfg.Digest),
+		Config: cfg, Policy: policy, Log: log, Version: assemble.ThisBuild().Version, Started: time.Now(), Decisions: authz.NewLog(log, cfg.Digest),
 	}
 	if f.Agents != nil {
 		if p.Agents, err = f.Agents(cfg, os.LookupEnv); err != nil {
