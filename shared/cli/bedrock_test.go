@@ -49,7 +49,7 @@ func TestBedrocksRefusalNamesTheRemedyAndNoSecret(t *testing.T) {
 	t.Parallel()
 	denied := modeltest.Fail(403, "User: arn:aws:sts::123456789012:assumed-role/x is not authorized")
 	r := onBedrock(t, modeltest.NewServer(t, denied, denied))
-	const remedy = "ask it once in that region's Bedrock console"
+	const remedy = "send it one request from that region's Bedrock console"
 	r.run("ann", "assistant", "message", "hi").want(t, "a streamed run", 200, "event: RunError", remedy)
 	r.run("ann", "assistant", "message", "hi", "stream", "false").want(t, "a whole one", 200, remedy, `"status":"ERROR"`)
 	said := r.stderr.String()

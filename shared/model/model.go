@@ -1,5 +1,8 @@
-// Package model is what the run loop says to a language model and what it hears
-// back. It knows no vendor; each vendor is a package below this one.
+// Package model is the interface between the run loop and a language model: the request
+// that the run loop sends, and the parts of the answer that it receives. Each provider
+// implements the interface in a package below this one, and package providers opens a
+// model by its provider's name. The only provider-specific knowledge here is the table
+// of AgentOS's display names in Describe.
 package model
 
 import (
@@ -9,31 +12,47 @@ import (
 	"iter"
 )
 
-// Model is one configured model of one vendor. Implementations are safe for
-// concurrent use.
+// Model is one configured model of one provider. Implementations must be safe for
+// concurrent use, because one Model serves all runs of its agent.
 type Model interface {
-	// Stream asks for one answer and yields it as it arrives: any number of Text
-	// parts, then exactly one End. An error ends the sequence and is never followed
-	// by a part. An answer that stops short of the vendor's own end mark is an
-	// error, not an End: no partial answer passes for a whole one.
+	// Stream requests one answer and yields it as it arrives: any number of text parts,
+	// then exactly one part with an End. An error ends the sequence, and no part
+	// follows it. An answer that stops before the provider's own end mark is an error,
+	// not an End, so that the run loop never stores a partial answer as a complete one.
 	//
-	// Errors carry a fault.Kind and a public text: Upstream for the vendor's
-	// failures, Unavailable (with a retry hint) for throttling.
+	// When ctx is cancelled, the error is context.Cause(ctx) itself, so that the run
+	// loop recognises why it stopped (cancelled by the caller, deadline of the
+	// process). Every other error has a fault.Kind and a text that a caller is allowed
+	// to see: fault.Upstream for a failure of the provider, fault.Unavailable (with
+	// RetryAfter, where the provider states a delay) when the provider limits the rate
+	// of requests.
+	//
+	// A consumer that stops ranging over the sequence ends the request to the provider.
 	Stream(ctx context.Context, r Request) iter.Seq2[Part, error]
-	// Describe tells how AgentOS names this model.
+	// Describe returns AgentOS's names for this model.
 	Describe() Description
 }
 
-// Description holds AgentOS's names of a model.
+// Description holds the names under which AgentOS shows a model. Clients of AgentOS's
+// API display them and group by them, so that they must be the same as AgentOS's.
 type Description struct {
-	ID       string // "gpt-4o"
-	Name     string // the peer's class name: "OpenAIChat"
-	Provider string // as in events and lists: "OpenAI"
-	Family   string // as in metrics: "OpenAI Chat"
+	// ID is the provider's name of the model, such as "gpt-4o".
+	ID string
+	// Name is the name of the class that implements the model in agno, such as
+	// "OpenAIChat".
+	Name string
+	// Provider is the provider's name in run events and in the list of agents, such as
+	// "OpenAI".
+	Provider string
+	// Family is the provider's name in a run's metrics, such as "OpenAI Chat".
+	Family string
 }
 
-// Describe is how AgentOS names the model that a provider serves under id, also for
-// programs that link no vendor.
+// Describe returns AgentOS's names for the model id of a provider, as keyway.yaml names
+// the provider. An unknown provider yields a Description that has only the ID. The
+// table is here and not in the packages of the providers because the Lambda functions
+// that only list agents use it too: they would otherwise link every provider's SDK
+// (docs/adr/0003 has the sizes).
 func Describe(provider, id string) Description {
 	d := map[string]Description{
 		"openai":           {Name: "OpenAIChat", Provider: "OpenAI", Family: "OpenAI Chat"},
@@ -46,10 +65,10 @@ func Describe(provider, id string) Description {
 	return d
 }
 
-// Role is who speaks in a Message.
+// Role is the author of a Message.
 type Role string
 
-// The four roles, as on AgentOS's wire.
+// The four roles, spelled as in AgentOS's API.
 const (
 	System    Role = "system"
 	User      Role = "user"
@@ -57,29 +76,36 @@ const (
 	ToolRole  Role = "tool"
 )
 
-// Message is one turn of the conversation.
+// Message is one message of the conversation.
 type Message struct {
-	Role       Role
-	Content    string
-	ToolCalls  []ToolCall // assistant: the calls it made
-	ToolCallID string     // tool: which call this answers
+	// Role is the author.
+	Role Role
+	// Content is the text. It may be empty, for example beside tool calls.
+	Content string
+	// ToolCalls are the calls that an assistant's message requests. Empty for the other
+	// roles.
+	ToolCalls []ToolCall
+	// ToolCallID is the ID of the call that a tool's message answers. Empty for the
+	// other roles.
+	ToolCallID string
 
-	// Opaque is the End.Opaque of the answer that an assistant's message was made
-	// of; nil where it was not kept, such as in the history of earlier runs.
+	// Opaque is the End.Opaque of the answer from which an assistant's message was
+	// made. It is nil where it was not stored: the history of earlier runs has none.
 	Opaque json.RawMessage
 }
 
-// ToolCall is a model's wish to call a tool. Arguments is the JSON text as the
-// model wrote it: not checked, possibly not JSON at all.
+// ToolCall is a model's request to call a tool. Arguments is the text that the model
+// wrote: nothing has checked it, and it may not be JSON at all.
 type ToolCall struct {
 	ID        string
 	Name      string
 	Arguments string
 }
 
-// Object is the arguments for a vendor who takes a JSON object back. A model writes
-// what it likes; what is none is shown to it as {}, beside the tool's complaint about
-// it.
+// Object returns the arguments as a JSON object, for providers that accept nothing else
+// when a call is sent back to them in the history (Anthropic's Messages API, Bedrock's
+// Converse API). If the model wrote anything but one JSON object, the result is {}. The
+// model still learns of its mistake, because the tool's result names it.
 func (c ToolCall) Object() json.RawMessage {
 	text := bytes.TrimSpace([]byte(c.Arguments))
 	if !bytes.HasPrefix(text, []byte("{")) || !json.Valid(text) {
@@ -88,42 +114,65 @@ func (c ToolCall) Object() json.RawMessage {
 	return text
 }
 
-// ToolSpec offers a tool to the model. Parameters is a JSON Schema object.
+// ToolSpec offers a tool to the model.
 type ToolSpec struct {
-	Name        string
+	// Name is the name by which the model calls the tool.
+	Name string
+	// Description explains to the model what the tool does. May be empty.
 	Description string
-	Parameters  json.RawMessage
+	// Parameters is the JSON Schema of the arguments, an object. Empty means that the
+	// tool declares no parameters.
+	Parameters json.RawMessage
 }
 
 // Request is one call of the model.
 type Request struct {
+	// Messages is the whole conversation, oldest message first. Nothing is kept at the
+	// provider between two requests.
 	Messages []Message
-	Tools    []ToolSpec
-	Whole    bool // nobody hears the pieces: the answer may come as one
+	// Tools are the tools that the model is allowed to call. May be empty.
+	Tools []ToolSpec
+	// Whole permits the provider to return the answer in one piece. The run loop sets
+	// it when no client reads the stream: one response costs less than several hundred
+	// chunks. An implementation may ignore it.
+	Whole bool
 }
 
-// Part is one piece of an answer: text, or (last) the end with everything that
-// is known only then.
+// Part is one piece of an answer: a piece of text, or, as the last part, the End.
 type Part struct {
-	Text         string          // a piece of the answer; may be empty (a vendor's opening chunk)
-	ProviderData json.RawMessage // the vendor's marks of this answer (response id), where the peer shows them; may be nil
-	Opening      bool            // ProviderData alone, before the first text, which the peer shows as content that is absent
-	End          *End            // non-nil on the last part only; Text is then empty
+	// Text is a piece of the answer. It may be empty: AgentOS emits an event for a
+	// provider's empty first chunk too.
+	Text string
+	// ProviderData holds the provider's identifiers of this answer (such as OpenAI's
+	// response_id), where AgentOS shows them to clients. May be nil.
+	ProviderData json.RawMessage
+	// Opening marks a part that has ProviderData and comes before the first text.
+	// AgentOS emits it as an event whose content is absent instead of empty. OpenAI's
+	// Responses API has such a part, its event response.created.
+	Opening bool
+	// End is set on the last part only, and Text is empty then.
+	End *End
 }
 
-// End closes an answer.
+// End completes an answer.
 type End struct {
-	ToolCalls    []ToolCall
-	Usage        Usage
-	FinishReason string // the vendor's own word: "stop", "tool_calls", "length"
+	// ToolCalls are the calls that the model requests, in the model's order. Empty when
+	// the answer is only text.
+	ToolCalls []ToolCall
+	// Usage is zero where the provider reports none.
+	Usage Usage
+	// FinishReason is the provider's own reason for the end of the answer, such as
+	// "stop", "tool_calls" or "length".
+	FinishReason string
 
-	// Opaque is what the vendor wants back, unread, in the Message of this answer
-	// when the tools' results are sent: sealed reasoning, ids of its own. It is for
-	// the model that made it. May be nil.
+	// Opaque is data that the provider requires back unchanged, in the Message made of
+	// this answer, when the tools' results are sent: encrypted reasoning, signatures,
+	// the provider's IDs. Only the provider that made it can read it. May be nil.
 	Opaque json.RawMessage
 }
 
-// Usage counts tokens.
+// Usage counts the tokens of one answer. A field is zero where the provider doesn't
+// report it.
 type Usage struct {
 	Input, Output, Total             int
 	Reasoning, CacheRead, CacheWrite int

@@ -7,13 +7,13 @@ import (
 	"github.com/keyway-agents/keyway/shared/model"
 )
 
-func TestArgumentsThatAreNoObjectGoBackAsAnEmptyOne(t *testing.T) {
+func TestArgumentsThatAreNotOneObjectBecomeAnEmptyObject(t *testing.T) {
 	t.Parallel()
 	for arguments, want := range map[string]string{
 		"": "{}", "{bad": "{}", "[1]": "{}", `"x"`: "{}", "null": "{}", `{"a":1} {"b":2}`: "{}", ` {"a": 1e2} `: `{"a": 1e2}`,
 	} {
 		if got := string(model.ToolCall{Arguments: arguments}.Object()); got != want {
-			t.Errorf("%q goes back as %q, want %q", arguments, got, want)
+			t.Errorf("Object of the arguments %q is %q, want %q", arguments, got, want)
 		}
 	}
 }
@@ -25,7 +25,7 @@ func FuzzObject(f *testing.F) {
 		got := model.ToolCall{Arguments: arguments}.Object()
 		var m map[string]json.RawMessage
 		if err := json.Unmarshal(got, &m); err != nil || m == nil {
-			t.Errorf("%q becomes %s: %v", arguments, got, err)
+			t.Errorf("Object of the arguments %q is %s: %v", arguments, got, err)
 		}
 	})
 }

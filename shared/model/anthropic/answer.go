@@ -12,30 +12,31 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
-// answer collects one answer from its blocks.
+// answer assembles one answer from its content blocks.
 type answer struct {
 	options     Options
-	tools       *names.Fitted
-	contentType string
+	tools       *names.Map // of the request
+	contentType string     // of the response
 	blocks      []*block
-	held        int // bytes of all blocks
-	spoken      bool
+	held        int  // bytes of all blocks
+	hasText     bool // some block has text that isn't empty
 	stop        stop
 	usage       usage
 }
 
-// block is a content block of a kind that we ask for or may get unasked.
+// block is one content block of the answer.
 type block struct {
-	index    int
-	kind     string
-	id, name string // of a call
-	said     []byte // text, thought or arguments
-	input    string // arguments that came whole
-	seal     string // of a thought: its signature, or what stands in its place
+	index     int
+	kind      string
+	id, name  string // of a tool call
+	data      []byte // text, thinking or arguments, as the kind determines
+	input     string // arguments that arrived in one piece
+	signature string // of thinking; for redacted thinking, its encrypted data
 }
 
-// The types of blocks that count. Others, of the vendor's own tools, are never asked
-// for and left out.
+// The kinds of blocks that become part of the answer or of Opaque. Others belong to
+// tools that Anthropic itself runs; requests never offer those, and their blocks are
+// left out.
 const (
 	blockText     = "text"
 	blockThinking = "thinking"
@@ -43,7 +44,7 @@ const (
 	blockCall     = "tool_use"
 )
 
-// stop is why the answer is over.
+// stop is why the answer ended.
 type stop struct {
 	Reason  string `json:"stop_reason"`
 	Details struct {
@@ -51,8 +52,9 @@ type stop struct {
 	} `json:"stop_details"`
 }
 
-// usage has no member that the vendor did not tell: the last event tells anew what has
-// changed since the first.
+// usage holds the token counts that have been reported. The event message_start reports
+// them first, and message_delta reports those that have changed since; the pointers
+// distinguish a count of 0 from one that isn't reported.
 type usage struct {
 	Input         *int `json:"input_tokens"`
 	Output        *int `json:"output_tokens"`
@@ -69,14 +71,18 @@ func (u *usage) update(n usage) {
 	u.OutputDetails = cmp.Or(n.OutputDetails, u.OutputDetails)
 }
 
-// tokens are counted as AgentOS does: those of the cache are no input.
+// tokens returns the counts as AgentOS counts them: tokens read from or written to the
+// cache aren't input.
 func (u usage) tokens() model.Usage {
-	t := model.Usage{Input: value(u.Input), Output: value(u.Output), CacheRead: value(u.CacheRead), CacheWrite: value(u.CacheWrite)}
+	t := model.Usage{
+		Input: value(u.Input), Output: value(u.Output), CacheRead: value(u.CacheRead), CacheWrite: value(u.CacheWrite),
+	}
 	t.Total = t.Input + t.Output
 	t.Reasoning = value(u.OutputDetails).Thinking
 	return t
 }
 
+// value returns what p points to, or the zero value for nil.
 func value[T any](p *T) (v T) {
 	if p != nil {
 		v = *p
@@ -84,14 +90,16 @@ func value[T any](p *T) (v T) {
 	return v
 }
 
-// maxCalls and maxBlocks, and upstream.MaxEvent, bound what one answer may hold in
-// memory. Every call may have a text and a thought before it.
+// maxCalls and maxBlocks, with upstream.MaxEvent for the bytes, limit what one answer
+// holds in memory. Every call may have a text block and a thinking block before it.
 const (
 	maxCalls  = 128
 	maxBlocks = 3 * maxCalls
 )
 
-// block finds the block of an index, or begins one of that kind.
+// block returns the block at an index and creates it, with that kind, if it doesn't
+// exist. The search starts at the end because pieces nearly always belong to the newest
+// block.
 func (a *answer) block(index int, kind string) *block {
 	for _, b := range slices.Backward(a.blocks) {
 		if b.index == index {
@@ -103,15 +111,16 @@ func (a *answer) block(index int, kind string) *block {
 	return b
 }
 
-// hold counts what a block has taken in.
+// hold counts n more bytes and returns an error when the answer exceeds its limits.
 func (a *answer) hold(n int) error {
 	if a.held += n; a.held > upstream.MaxEvent || len(a.blocks) > maxBlocks {
-		return fault.Public(fault.Upstream, upstream.TooLong, errors.New("anthropic: blocks without end"))
+		return fault.Public(fault.Upstream, upstream.TooLong, errors.New("anthropic: too many or too long blocks"))
 	}
 	return nil
 }
 
-// content is a block as the vendor begins one in a stream, or sends it whole.
+// content is a content block as the API sends it: the start of one in a stream, or a
+// whole one.
 type content struct {
 	Type      string          `json:"type"`
 	Text      string          `json:"text"`
@@ -123,59 +132,73 @@ type content struct {
 	Input     json.RawMessage `json:"input"`
 }
 
-// take adds a block, or its beginning.
-func (a *answer) take(index int, c *content) error {
-	b := a.block(index, c.Type)
-	b.id, b.name, b.seal = cmp.Or(c.ID, b.id), cmp.Or(c.Name, b.name), cmp.Or(c.Signature, c.Data, b.seal)
-	b.said = append(append(b.said, c.Text...), c.Thinking...)
-	b.input = cmp.Or(string(c.Input), b.input)
-	a.spoken = a.spoken || c.Text != ""
-	return a.hold(len(c.ID) + len(c.Name) + len(c.Signature) + len(c.Data) + len(c.Text) + len(c.Thinking) + len(c.Input))
+func (c *content) size() int {
+	return len(c.ID) + len(c.Name) + len(c.Signature) + len(c.Data) + len(c.Text) + len(c.Thinking) + len(c.Input)
 }
 
-// end is the answer's end, once it is known why it stopped. What the vendor itself
-// calls unfinished, or of which it shows nothing, is an error, and so is a call that
-// the answer's bound may have cut: what is missing of it can't be seen.
+// add adds c to the block at index.
+func (a *answer) add(index int, c *content) error {
+	b := a.block(index, c.Type)
+	b.id, b.name = cmp.Or(c.ID, b.id), cmp.Or(c.Name, b.name)
+	b.signature = cmp.Or(c.Signature, c.Data, b.signature)
+	b.data = append(append(b.data, c.Text...), c.Thinking...)
+	b.input = cmp.Or(string(c.Input), b.input)
+	a.hasText = a.hasText || c.Text != ""
+	return a.hold(c.size())
+}
+
+// end returns the End of an answer with a known stop reason, or the error of checkStop.
+// Opaque is set only if the model has thought and calls tools: only then does the API
+// require its blocks back.
 func (a *answer) end() (*model.End, error) {
 	e := &model.End{FinishReason: a.stop.Reason, Usage: a.usage.tokens()}
 	slices.SortStableFunc(a.blocks, func(x, y *block) int { return cmp.Compare(x.index, y.index) })
-	var back []kept
+	var stored []storedBlock
 	thought := false
 	for _, b := range a.blocks {
-		k := kept{Type: b.kind, Seal: b.seal}
+		s := storedBlock{Type: b.kind, Signature: b.signature}
 		switch b.kind {
 		case blockText:
-			k.Text = string(b.said)
+			s.Text = string(b.data)
 		case blockThinking, blockRedacted:
-			k.Text, thought = string(b.said), true
+			s.Text, thought = string(b.data), true
 		case blockCall:
-			k.Call = len(e.ToolCalls)
-			e.ToolCalls = append(e.ToolCalls, model.ToolCall{ID: b.id, Name: a.tools.Own(b.name), Arguments: cmp.Or(string(b.said), b.input)})
+			s.Call = len(e.ToolCalls)
+			e.ToolCalls = append(e.ToolCalls, model.ToolCall{
+				ID: b.id, Name: a.tools.Original(b.name), Arguments: cmp.Or(string(b.data), b.input),
+			})
 		default:
 			continue
 		}
-		back = append(back, k)
+		stored = append(stored, s)
 	}
-	if err := a.unfinished(len(e.ToolCalls)); err != nil {
+	if err := a.checkStop(len(e.ToolCalls)); err != nil {
 		return nil, err
 	}
 	if thought && len(e.ToolCalls) > 0 {
-		e.Opaque, _ = json.Marshal(back) // texts always encode
+		e.Opaque, _ = json.Marshal(stored) // texts always encode
 	}
 	return e, nil
 }
 
-func (a *answer) unfinished(calls int) error {
+// checkStop returns an error for stop reasons with which the answer can't be used
+// (docs/differences.md lists them):
+//   - pause_turn: the API interrupted a long turn and expects it to be sent back, which only tools run by Anthropic
+//     need;
+//   - refusal without text or with calls: the caller would see an empty answer without an explanation;
+//   - max_tokens or model_context_window_exceeded with calls: the last call's arguments may be cut, and nothing in
+//     the answer shows whether they are.
+func (a *answer) checkStop(calls int) error {
 	text := ""
 	switch reason := a.stop.Reason; {
 	case calls > maxCalls:
 		text = upstream.TooLong
 	case reason == "pause_turn":
 		text = upstream.CutShort + " (pause_turn)"
-	case reason == "refusal" && (!a.spoken || calls > 0):
+	case reason == "refusal" && (!a.hasText || calls > 0):
 		text = "The model's answer was withheld (refusal)"
-		if words := a.options.public(a.stop.Details.Explanation); words != "" {
-			text += ": " + words
+		if explanation := a.options.safeText(a.stop.Details.Explanation); explanation != "" {
+			text += ": " + explanation
 		}
 	case calls > 0 && (reason == "max_tokens" || reason == "model_context_window_exceeded"):
 		text = "The model's answer ended within a tool call (" + reason + "); ask for less at once"

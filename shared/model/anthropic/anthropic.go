@@ -1,7 +1,7 @@
-// Package anthropic talks to Claude through Anthropic's Messages API, and to servers
-// that speak it. It decides how a conversation becomes a request, when an answer is
-// complete, and what the caller may read of a failure. It knows nothing of agents,
-// tools or configuration, and never reads ANTHROPIC_* from the environment.
+// Package anthropic implements model.Model for Anthropic's Messages API and for servers
+// that are compatible with it. It decides how a conversation becomes a request, when an
+// answer is complete, and which part of a failure a caller sees. It takes its settings
+// from Options alone and never reads ANTHROPIC_* from the environment.
 package anthropic
 
 import (
@@ -18,58 +18,72 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
-// Options say which model to use and where.
+// Options configure a model.
 type Options struct {
-	ID          string       // the vendor's name of the model: "claude-sonnet-4-5"
-	BaseURL     string       // "http://127.0.0.1:8000", with or without /v1; "" is Anthropic's own
-	APIKey      string       // "" sends no X-Api-Key header
-	Temperature *float64     // nil leaves it to the vendor
-	HTTPClient  *http.Client // nil makes one; share one between models to share its connections
+	// ID is Anthropic's name of the model, such as "claude-sonnet-4-5". Required.
+	ID string
+	// BaseURL is the address of the API, such as "http://127.0.0.1:8000", with or
+	// without /v1 at its end. Defaults to Anthropic's own.
+	BaseURL string
+	// APIKey is sent in the header X-Api-Key. Defaults to none: the header isn't sent.
+	APIKey string
+	// Temperature is the sampling temperature. Defaults to the provider's own.
+	Temperature *float64
+	// HTTPClient sends the requests, but never follows a redirect. Models that share a
+	// client share its connections. Defaults to a new client with the timeouts of
+	// package upstream.
+	HTTPClient *http.Client
 }
 
-// maxTokens bounds an answer. The API has no default of its own; this is AgentOS's.
+// maxTokens limits the length of an answer. The Messages API requires max_tokens and
+// has no default; this one is AgentOS's.
 const maxTokens = 8192
 
-// Model is a model behind POST /v1/messages.
+// Model is a model behind the Messages API, POST /v1/messages.
 type Model struct {
-	options Options
-	service sdk.MessageService
-	patient *http.Client // for answers in one piece
+	options     Options
+	service     sdk.MessageService
+	wholeClient *http.Client // for answers in one piece
 }
 
-// New makes a model from the options alone.
+// New returns a model configured by o alone. It doesn't connect.
 func New(o Options) *Model {
-	return &Model{options: o, service: sdk.NewMessageService(o.requestOptions()...), patient: o.client(0)}
+	return &Model{options: o, service: sdk.NewMessageService(o.requestOptions()...), wholeClient: o.client(0)}
 }
 
-// maxRetryDelay is how long a run waits on a vendor's Retry-After. A longer one is
-// passed on to the caller, who doesn't hold a lease and a connection meanwhile.
+// maxRetryDelay is the longest delay that the SDK waits before it repeats a request. If
+// the provider asks for a longer one, the caller gets the error with that delay as
+// Retry-After: a run that only waits would hold its lease, a connection and, on Lambda,
+// paid time.
 const maxRetryDelay = 10 * time.Second
 
-// requestOptions are for the SDK's service, which unlike its NewClient takes nothing
-// from the environment (ANTHROPIC_AUTH_TOKEN, ANTHROPIC_PROFILE, …). The SDK itself
-// retries twice, and only before a stream's first byte. Its spans are off, since an
-// environment variable could make them carry prompts.
+// requestOptions returns the options for the SDK's service. The service, unlike the
+// SDK's NewClient, reads nothing from the environment (ANTHROPIC_AUTH_TOKEN,
+// ANTHROPIC_PROFILE, …). The SDK repeats a failed request twice, and only before the
+// first byte of an answer. Its OpenTelemetry spans are off, because an environment
+// variable could make it put prompts into them. Other providers' addresses end with
+// /v1, so that a BaseURL with /v1 is accepted too.
 func (o Options) requestOptions() []option.RequestOption {
 	options := []option.RequestOption{
 		option.WithEnvironmentProduction(),
 		option.WithoutOpenTelemetry(),
-		option.WithHTTPClient(o.client(upstream.HeaderPatience)),
-		option.WithMiddleware(checkResponse),
+		option.WithHTTPClient(o.client(upstream.HeaderTimeout)),
+		option.WithMiddleware(limitResponse),
 	}
 	if o.APIKey != "" {
 		options = append(options, option.WithAPIKey(o.APIKey))
 	}
 	if o.BaseURL != "" {
-		base := strings.TrimSuffix(strings.TrimRight(o.BaseURL, "/"), "/v1") // other vendors' addresses have it
+		base := strings.TrimSuffix(strings.TrimRight(o.BaseURL, "/"), "/v1")
 		options = append(options, option.WithBaseURL(base))
 	}
 	return options
 }
 
-// client follows no redirect: the key's header, unlike Authorization, would go along
-// to another host. header is how long it waits for the answer's where no client is
-// configured, and 0 is as long as the request's context does.
+// client returns a client that doesn't follow redirects: net/http removes the header
+// Authorization on a redirect to another host, but not X-Api-Key, so that a redirect
+// could carry the key away. header is the limit for the response's header of a client
+// of our own; see upstream.NewTransport.
 func (o Options) client(header time.Duration) *http.Client {
 	client := &http.Client{}
 	if o.HTTPClient != nil {
@@ -81,35 +95,41 @@ func (o Options) client(header time.Duration) *http.Client {
 	return client
 }
 
-// checkResponse keeps the SDK from reading an error without end, and from waiting as
-// long as a vendor says.
-func checkResponse(r *http.Request, next option.MiddlewareNext) (*http.Response, error) {
+// limitResponse is middleware for the SDK (anthropic-sdk-go v1), which has no options
+// for two limits. It reads the whole body of an HTTP error into memory. And it waits
+// for as long as Retry-After states: limitResponse turns the retry off where that is
+// longer than maxRetryDelay. Where upstream reads no delay in the headers, they are
+// removed, because the SDK parses some values that upstream doesn't ("9e9" is a delay
+// of 285 years).
+func limitResponse(r *http.Request, next option.MiddlewareNext) (*http.Response, error) {
 	resp, err := next(r)
 	if err != nil || isAnswer(resp) {
 		return resp, err
 	}
-	upstream.CapError(resp)
-	switch wait := upstream.RetryAfter(resp.Header, upstream.RetryMilliseconds); {
+	upstream.LimitErrorBody(resp)
+	switch wait := upstream.RetryAfter(resp.Header, upstream.RetryAfterMs); {
 	case wait > maxRetryDelay:
 		resp.Header.Set("X-Should-Retry", "false")
-	case wait == 0: // maybe a number that only the SDK can read
+	case wait == 0:
 		resp.Header.Del("Retry-After")
-		resp.Header.Del(upstream.RetryMilliseconds)
+		resp.Header.Del(upstream.RetryAfterMs)
 	}
 	return resp, nil
 }
 
+// isAnswer reports whether the response is a success. The SDK treats a redirect as one.
 func isAnswer(resp *http.Response) bool { return resp.StatusCode < http.StatusMultipleChoices }
 
-// Describe uses the peer's names.
+// Describe returns AgentOS's names for this model.
 func (m *Model) Describe() model.Description {
 	return model.Describe("anthropic", m.options.ID)
 }
 
-// Stream implements model.Model. The vendor's end mark is message_stop, once it said
-// why it stopped: with it an answer is whole, whatever becomes of the connection then;
-// without it the answer is an error, also after a clean end. What a model thinks is no
-// part of the answer; it goes back to the vendor in Opaque.
+// Stream implements model.Model. An answer is complete when message_stop has arrived
+// and a stop_reason before it. What happens to the connection afterwards doesn't
+// matter. Without them the answer is an error, also after a clean end of the body. The
+// model's thinking isn't part of the answer's text. It is returned to the API in
+// Opaque, which requires it back with the results of tools.
 func (m *Model) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Part, error] {
 	return func(yield func(model.Part, error) bool) {
 		request, cancel := context.WithCancel(ctx)
@@ -121,7 +141,7 @@ func (m *Model) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Par
 			return
 		}
 		defer resp.Body.Close()
-		if !isAnswer(resp) { // a redirect
+		if !isAnswer(resp) {
 			yield(model.Part{}, m.options.statusError(resp))
 			return
 		}
@@ -132,7 +152,7 @@ func (m *Model) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Par
 		}
 		end, err := read(resp.Body, func(p model.Part) bool { return yield(p, nil) })
 		switch {
-		case err == nil && end == nil: // the listener left
+		case err == nil && end == nil: // the consumer stopped reading
 		case err != nil && ctx.Err() != nil:
 			yield(model.Part{}, context.Cause(ctx))
 		case err != nil:
@@ -144,17 +164,20 @@ func (m *Model) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Par
 	}
 }
 
-// noAttemptLimit is more than a run may take. Without one the SDK gives each attempt at
-// a whole answer ten minutes, and then asks for the same answer again.
+// noAttemptLimit is longer than any run may take. Without a request timeout the SDK
+// limits each attempt at an answer in one piece to ten minutes and then requests, and
+// the operator pays, the same answer again. The run's own time budget is in the
+// request's context.
 const noAttemptLimit = 24 * time.Hour
 
-// send lets the SDK build, authorize, send and retry the request, but takes the body as
-// it is: see docs/adr/0003.
+// send lets the SDK build, authorize, send and repeat the request, and returns the
+// response with its body unread. Why the SDK doesn't decode the body is in
+// docs/adr/0003.
 func (m *Model) send(ctx context.Context, c *conversation, whole bool) (*http.Response, error) {
 	var resp *http.Response
 	if whole {
 		_, err := m.service.New(ctx, c.params, option.WithResponseBodyInto(&resp),
-			option.WithHTTPClient(m.patient), option.WithRequestTimeout(noAttemptLimit))
+			option.WithHTTPClient(m.wholeClient), option.WithRequestTimeout(noAttemptLimit))
 		return resp, err
 	}
 	err := m.service.NewStreaming(ctx, c.params, option.WithResponseBodyInto(&resp)).Err()

@@ -14,8 +14,8 @@ import (
 
 const chunks = 200
 
-// BenchmarkStream reads an answer of 200 pieces from memory, by this package and by the
-// SDK's own stream.
+// BenchmarkStream reads an answer of 200 pieces from memory, with this package and with
+// the SDK's own stream.
 func BenchmarkStream(b *testing.B) {
 	var stream strings.Builder
 	event := func(data string) {
@@ -23,12 +23,12 @@ func BenchmarkStream(b *testing.B) {
 		stream.WriteString("event: " + name + "\ndata: " + data + "\n\n")
 	}
 	event(start)
-	event(begin)
+	event(textStart)
 	for i := range chunks {
 		event(fmt.Sprintf(`{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"word-%d "}}`, i))
 	}
 	event(`{"type":"content_block_stop","index":0}`)
-	event(over)
+	event(endTurn)
 	event(stop)
 	client := canned("text/event-stream", stream.String())
 	run := func(name string, read func(b *testing.B) int) {
@@ -52,9 +52,13 @@ func BenchmarkStream(b *testing.B) {
 		}
 		return n
 	})
-	service := sdk.NewMessageService(option.WithEnvironmentProduction(), option.WithoutOpenTelemetry(), option.WithHTTPClient(client))
+	service := sdk.NewMessageService(
+		option.WithEnvironmentProduction(), option.WithoutOpenTelemetry(), option.WithHTTPClient(client),
+	)
 	run("sdk", func(b *testing.B) (n int) {
-		s := service.NewStreaming(b.Context(), sdk.MessageNewParams{Model: "m", MaxTokens: 1, Messages: []sdk.MessageParam{sdk.NewUserMessage(sdk.NewTextBlock("hello"))}})
+		s := service.NewStreaming(b.Context(), sdk.MessageNewParams{
+			Model: "m", MaxTokens: 1, Messages: []sdk.MessageParam{sdk.NewUserMessage(sdk.NewTextBlock("hello"))},
+		})
 		for s.Next() {
 			n += len(s.Current().Delta.Type)
 		}

@@ -12,8 +12,9 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
-// callError classifies why a request got no answer. resp is nil when the vendor was
-// not reached; its body may be read. Cancellation passes through as its cause.
+// callError returns the error for a request that got no answer. resp is nil if the
+// provider wasn't reached; otherwise its body is still unread. A cancelled context
+// yields its cause, as model.Model requires.
 func (o Options) callError(ctx context.Context, resp *http.Response, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -21,50 +22,57 @@ func (o Options) callError(ctx context.Context, resp *http.Response, err error) 
 	if resp != nil && !isAnswer(resp) {
 		return o.statusError(resp)
 	}
-	return o.vendor().Unreached(err)
+	return o.provider().SendError(err)
 }
 
-func (o Options) vendor() upstream.Keyed {
-	return upstream.Keyed{Name: "anthropic", Key: o.APIKey, Variable: "ANTHROPIC_API_KEY", RequestID: "Request-Id"}
+func (o Options) provider() upstream.KeyedProvider {
+	return upstream.KeyedProvider{
+		Name: "anthropic", Key: o.APIKey, Variable: "ANTHROPIC_API_KEY", RequestID: "Request-Id",
+	}
 }
 
-// vendorError is the API's own form of an error.
-type vendorError struct {
+// apiError is the API's own form of an error
+// (https://platform.claude.com/docs/en/api/errors).
+type apiError struct {
 	Type    string `json:"type"`
 	Message string `json:"message"`
 }
 
-// busy are the types of requests that may come again later.
+// busy holds the error types of requests that may be repeated later.
 var busy = map[string]bool{"rate_limit_error": true, "overloaded_error": true}
 
-// statusOverloaded is the vendor's own status for that.
+// statusOverloaded is Anthropic's own HTTP status for overloaded_error.
 const statusOverloaded = 529
 
-// statusError turns an HTTP error into a fault with the vendor's own words.
+// statusError returns the error for an HTTP error response, with the provider's error
+// text if it has one. Gateways put the text beside "error", and proxies answer with
+// HTML, which has none.
 func (o Options) statusError(resp *http.Response) error {
-	raw, _ := io.ReadAll(resp.Body) // half a body still names the status
+	raw, _ := io.ReadAll(resp.Body) // if the body breaks off, the status is still known
 	var body struct {
-		Error   vendorError `json:"error"`
-		Message string      `json:"message"` // a gateway's
+		Error   apiError `json:"error"`
+		Message string   `json:"message"`
 	}
-	_ = json.Unmarshal(raw, &body) // proxies answer in HTML
-	return o.vendor().Refused(resp, cmp.Or(body.Error.Message, body.Message), resp.StatusCode == statusOverloaded || busy[body.Error.Type])
+	_ = json.Unmarshal(raw, &body) // if it isn't JSON, there is no text
+	repeatable := resp.StatusCode == statusOverloaded || busy[body.Error.Type]
+	return o.provider().StatusError(resp, cmp.Or(body.Error.Message, body.Message), repeatable)
 }
 
-// streamError is for an error in the place of an answer or within it.
+// streamError returns the error for an error object that came in place of an answer, or
+// within a stream.
 func (o Options) streamError(raw json.RawMessage) error {
-	var said vendorError
-	_ = json.Unmarshal(raw, &said) // another form: no words
+	var reported apiError
+	_ = json.Unmarshal(raw, &reported) // any other form has no text
 	e := &fault.Error{
 		Kind:   fault.Upstream,
-		Detail: cmp.Or(o.public(said.Message), upstream.NoAnswer),
+		Detail: cmp.Or(o.safeText(reported.Message), upstream.NoAnswer),
 		Cause:  errors.New("anthropic: an error within the answer"),
 	}
-	if busy[said.Type] {
+	if busy[reported.Type] {
 		e.Kind = fault.Unavailable
 	}
 	return e
 }
 
-// public makes a vendor's text fit for the caller.
-func (o Options) public(text string) string { return o.vendor().Words(text) }
+// safeText returns a provider's text without secrets.
+func (o Options) safeText(text string) string { return o.provider().SafeText(text) }

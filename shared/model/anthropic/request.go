@@ -12,14 +12,17 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/names"
 )
 
-// conversation is a request as the Messages API wants it: users and assistants in
-// turns, the results of tools in a user's turn, and no text that is blank.
+// conversation is a request in the form that the Messages API accepts
+// (https://platform.claude.com/docs/en/api/messages). The API has three rules that
+// AgentOS's messages don't follow: the turns of user and assistant alternate, the
+// results of tools are in a turn of the user, and no text is blank.
 type conversation struct {
 	params sdk.MessageNewParams
-	tools  *names.Fitted
-	calls  *names.Fitted // their ids
+	tools  *names.Map // names of tools
+	calls  *names.Map // IDs of calls
 }
 
+// conversation converts a request.
 func (o Options) conversation(r model.Request) *conversation {
 	c := &conversation{tools: names.New(), calls: names.New()}
 	c.params.Model, c.params.MaxTokens = o.ID, maxTokens
@@ -36,29 +39,34 @@ func (o Options) conversation(r model.Request) *conversation {
 	return c
 }
 
+// offer offers a tool. Its schema is sent as it is: the SDK's field is a struct, into
+// which it would have to be decoded. A tool without a schema gets an empty one, since
+// the API requires it.
 func (c *conversation) offer(t model.ToolSpec) {
 	tool := sdk.ToolParam{Name: c.tools.Fit(t.Name)}
-	if strings.TrimSpace(t.Description) != "" {
+	if !blank(t.Description) {
 		tool.Description = sdk.String(t.Description)
 	}
-	if len(t.Parameters) > 0 { // as it stands: the SDK's struct would have to be filled first
-		tool.InputSchema = param.Override[sdk.ToolInputSchemaParam](t.Parameters)
-	} else {
-		tool.InputSchema = param.Override[sdk.ToolInputSchemaParam](json.RawMessage(`{"type":"object"}`))
+	schema := json.RawMessage(`{"type":"object"}`)
+	if len(t.Parameters) > 0 {
+		schema = t.Parameters
 	}
+	tool.InputSchema = param.Override[sdk.ToolInputSchemaParam](schema)
 	c.params.Tools = append(c.params.Tools, sdk.ToolUnionParam{OfTool: &tool})
 }
 
-// offerFormer declares tools that were called but are not offered any more: the API
-// refuses a conversation with calls and without tools.
+// offerFormer declares the tools that an earlier message called and that are no longer
+// offered, such as one that was removed from keyway.yaml during a session. The API
+// refuses a conversation that has calls and declares no tools.
 func (c *conversation) offerFormer(m model.Message) {
 	for _, call := range m.ToolCalls {
-		if !c.tools.Knows(call.Name) {
+		if !c.tools.Has(call.Name) {
 			c.offer(model.ToolSpec{Name: call.Name, Description: "Can not be called any more."})
 		}
 	}
 }
 
+// add adds a message.
 func (c *conversation) add(m model.Message) {
 	switch m.Role {
 	case model.System:
@@ -66,30 +74,31 @@ func (c *conversation) add(m model.Message) {
 			c.params.System = append(c.params.System, sdk.TextBlockParam{Text: m.Content})
 		}
 	case model.ToolRole:
-		c.say(sdk.MessageParamRoleUser, c.result(m))
+		c.addBlocks(sdk.MessageParamRoleUser, c.result(m))
 	case model.Assistant:
-		blocks := c.returned(m)
+		blocks := c.opaqueBlocks(m)
 		if blocks == nil {
-			blocks = c.retold(m)
+			blocks = c.rebuiltBlocks(m)
 		}
-		c.say(sdk.MessageParamRoleAssistant, blocks...)
+		c.addBlocks(sdk.MessageParamRoleAssistant, blocks...)
 	default:
-		c.say(sdk.MessageParamRoleUser, texts(m.Content)...)
+		c.addBlocks(sdk.MessageParamRoleUser, textBlocks(m.Content)...)
 	}
 }
 
 func blank(text string) bool { return strings.TrimSpace(text) == "" }
 
-// texts is the block that text makes, if it is not blank.
-func texts(text string) []sdk.ContentBlockParamUnion {
+// textBlocks returns a text as one block, or no block if it is blank.
+func textBlocks(text string) []sdk.ContentBlockParamUnion {
 	if blank(text) {
 		return nil
 	}
 	return []sdk.ContentBlockParamUnion{sdk.NewTextBlock(text)}
 }
 
-// say goes on with the last turn when it is role's, else starts one.
-func (c *conversation) say(role sdk.MessageParamRole, blocks ...sdk.ContentBlockParamUnion) {
+// addBlocks adds blocks to the last turn if it has the same role, and starts a turn
+// otherwise.
+func (c *conversation) addBlocks(role sdk.MessageParamRole, blocks ...sdk.ContentBlockParamUnion) {
 	last := len(c.params.Messages) - 1
 	switch {
 	case len(blocks) == 0:
@@ -100,18 +109,21 @@ func (c *conversation) say(role sdk.MessageParamRole, blocks ...sdk.ContentBlock
 	}
 }
 
-// result leaves a blank text out: a result may be without content.
+// result converts a tool's message. A blank text is left out, because a result without
+// content is allowed and a blank text isn't.
 func (c *conversation) result(m model.Message) sdk.ContentBlockParamUnion {
 	result := sdk.ToolResultBlockParam{ToolUseID: c.calls.Fit(m.ToolCallID)}
 	if !blank(m.Content) {
-		result.Content = []sdk.ToolResultBlockParamContentUnion{{OfText: &sdk.TextBlockParam{Text: m.Content}}}
+		text := &sdk.TextBlockParam{Text: m.Content}
+		result.Content = []sdk.ToolResultBlockParamContentUnion{{OfText: text}}
 	}
 	return sdk.ContentBlockParamUnion{OfToolResult: &result}
 }
 
-// retold makes blocks of an answer of which only text and calls were kept.
-func (c *conversation) retold(m model.Message) []sdk.ContentBlockParamUnion {
-	blocks := texts(m.Content)
+// rebuiltBlocks returns the blocks of an answer that was stored without Opaque, made of
+// its text and calls.
+func (c *conversation) rebuiltBlocks(m model.Message) []sdk.ContentBlockParamUnion {
+	blocks := textBlocks(m.Content)
 	for _, call := range m.ToolCalls {
 		blocks = append(blocks, c.call(call))
 	}
@@ -122,37 +134,47 @@ func (c *conversation) call(call model.ToolCall) sdk.ContentBlockParamUnion {
 	return sdk.NewToolUseBlock(c.calls.Fit(call.ID), call.Object(), c.tools.Fit(call.Name))
 }
 
-// kept is a block of an answer as it lies in End.Opaque.
-type kept struct {
+// storedBlock is a block of an answer as End.Opaque stores it. The names of its members
+// are part of stored checkpoints and must stay as they are.
+type storedBlock struct {
 	Type string `json:"type"`
-	Text string `json:"text,omitempty"` // what was said or thought
-	Seal string `json:"seal,omitempty"` // of a thought: its signature, or what stands in its place
-	Call int    `json:"call,omitempty"` // of a call: which of the message's, from 0
+	// Text is the text of a text block or of thinking.
+	Text string `json:"text,omitempty"`
+	// Signature is the signature of thinking, or the encrypted data of redacted
+	// thinking.
+	Signature string `json:"seal,omitempty"`
+	// Call is the index of a tool call in the message's ToolCalls.
+	Call int `json:"call,omitempty"`
 }
 
-// returned gives the vendor its own answer back in the order in which it came, thoughts
-// included: it verifies their signatures and wants none of them changed. nil says that
-// Opaque is none of this package's.
-func (c *conversation) returned(m model.Message) (blocks []sdk.ContentBlockParamUnion) {
-	var all []kept
-	if json.Unmarshal(m.Opaque, &all) != nil {
+// opaqueBlocks returns the blocks of an answer from its Opaque, in the order in which
+// the API sent them, with the thinking blocks. The API verifies their signatures and
+// refuses blocks that are changed, reordered or missing
+// (https://platform.claude.com/docs/en/build-with-claude/extended-thinking, "Preserving
+// thinking blocks").
+//
+// nil means that Opaque is missing, is another provider's, or doesn't refer to each of
+// the message's calls once.
+func (c *conversation) opaqueBlocks(m model.Message) (blocks []sdk.ContentBlockParamUnion) {
+	var stored []storedBlock
+	if json.Unmarshal(m.Opaque, &stored) != nil {
 		return nil
 	}
 	var calls []int
-	for _, k := range all {
-		switch k.Type {
+	for _, s := range stored {
+		switch s.Type {
 		case blockText:
-			blocks = append(blocks, texts(k.Text)...)
+			blocks = append(blocks, textBlocks(s.Text)...)
 		case blockThinking:
-			blocks = append(blocks, sdk.NewThinkingBlock(k.Seal, k.Text))
+			blocks = append(blocks, sdk.NewThinkingBlock(s.Signature, s.Text))
 		case blockRedacted:
-			blocks = append(blocks, sdk.NewRedactedThinkingBlock(k.Seal))
+			blocks = append(blocks, sdk.NewRedactedThinkingBlock(s.Signature))
 		case blockCall:
-			if k.Call < 0 || k.Call >= len(m.ToolCalls) || slices.Contains(calls, k.Call) {
+			if s.Call < 0 || s.Call >= len(m.ToolCalls) || slices.Contains(calls, s.Call) {
 				return nil
 			}
-			calls = append(calls, k.Call)
-			blocks = append(blocks, c.call(m.ToolCalls[k.Call]))
+			calls = append(calls, s.Call)
+			blocks = append(blocks, c.call(m.ToolCalls[s.Call]))
 		}
 	}
 	if len(calls) != len(m.ToolCalls) {

@@ -2,26 +2,24 @@ package anthropic_test
 
 import (
 	"encoding/json"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/model/anthropic"
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 )
 
-// sent is the body of the one request that asking r makes.
-func sent(t *testing.T, r model.Request, change func(*anthropic.Options)) map[string]any {
+// requestBody returns the body of the request that the model sends for r.
+func requestBody(t *testing.T, r model.Request, change func(*anthropic.Options)) map[string]any {
 	t.Helper()
 	srv := modeltest.NewServer(t, modeltest.Text("done"))
-	o := on(t, srv)
+	o := optionsFor(t, srv)
 	if change != nil {
 		change(&o)
 	}
-	if a := modeltest.Listen(t.Context(), t, anthropic.New(o), r); a.Err != nil {
+	if a := modeltest.Collect(t.Context(), t, anthropic.New(o), r); a.Err != nil {
 		t.Fatal(a.Err)
 	}
 	return srv.Requests()[0].Body
@@ -44,9 +42,9 @@ func result(id string, content ...any) object {
 
 func turn(role string, content ...any) object { return object{"role": role, "content": content} }
 
-func TestTheWholeConversationReachesTheVendor(t *testing.T) {
+func TestARequestHasTheWholeConversation(t *testing.T) {
 	t.Parallel()
-	got := sent(t, model.Request{
+	got := requestBody(t, model.Request{
 		Messages: []model.Message{
 			{Role: model.System, Content: "be <brief>"},
 			{Role: model.User, Content: "weather?\n\n--- notes.txt ---\nrain, \"heavy\""},
@@ -60,7 +58,8 @@ func TestTheWholeConversationReachesTheVendor(t *testing.T) {
 			{Role: model.User, Content: "thanks"},
 		},
 		Tools: []model.ToolSpec{
-			{Name: "weather", Description: "tells it", Parameters: []byte(`{"type":"object","properties":{"days":{"type":"integer","maximum":16}},"required":[]}`)},
+			{Name: "weather", Description: "forecast", Parameters: []byte(
+				`{"type":"object","properties":{"days":{"type":"integer","maximum":16}},"required":[]}`)},
 			{Name: "now"},
 		},
 	}, func(o *anthropic.Options) { o.Temperature = new(0.1) })
@@ -69,13 +68,15 @@ func TestTheWholeConversationReachesTheVendor(t *testing.T) {
 		"system": []any{text("be <brief>")},
 		"messages": []any{
 			turn("user", text("weather?\n\n--- notes.txt ---\nrain, \"heavy\"")),
-			turn("assistant", text("let me see"), use("call_1", "weather", object{"city": "Köln", "days": 12345678901234567890.0, "f": 1.5}), use("call_2", "now", object{})),
+			turn("assistant", text("let me see"),
+				use("call_1", "weather", object{"city": "Köln", "days": 12345678901234567890.0, "f": 1.5}),
+				use("call_2", "now", object{})),
 			turn("user", result("call_1", text("rain")), result("call_2")),
 			turn("assistant", text("it rains")),
 			turn("user", text("thanks")),
 		},
 		"tools": []any{
-			object{"name": "weather", "description": "tells it", "input_schema": object{
+			object{"name": "weather", "description": "forecast", "input_schema": object{
 				"type": "object", "properties": object{"days": object{"type": "integer", "maximum": 16.0}}, "required": []any{},
 			}},
 			object{"name": "now", "input_schema": object{"type": "object"}},
@@ -86,22 +87,26 @@ func TestTheWholeConversationReachesTheVendor(t *testing.T) {
 	}
 }
 
-func TestTemperatureIsLeftToTheVendorUnlessItIsSet(t *testing.T) {
+func TestTemperatureIsSentOnlyIfItIsSet(t *testing.T) {
 	t.Parallel()
-	want := object{"model": "claude-sonnet-4-5", "max_tokens": 8192.0, "stream": true, "messages": []any{turn("user", text("hi"))}}
-	if diff := cmp.Diff(want, sent(t, modeltest.Ask("hi"), nil)); diff != "" {
+	want := object{
+		"model": "claude-sonnet-4-5", "max_tokens": 8192.0, "stream": true,
+		"messages": []any{turn("user", text("hi"))},
+	}
+	if diff := cmp.Diff(want, requestBody(t, modeltest.Ask("hi"), nil)); diff != "" {
 		t.Error(diff)
 	}
 	want["temperature"] = 0.0
-	if diff := cmp.Diff(want, sent(t, modeltest.Ask("hi"), func(o *anthropic.Options) { o.Temperature = new(0.0) })); diff != "" {
+	got := requestBody(t, modeltest.Ask("hi"), func(o *anthropic.Options) { o.Temperature = new(0.0) })
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 }
 
-// The Messages API wants turns that alternate and refuses texts that are blank.
+// The Messages API refuses consecutive turns of one role, and blank texts.
 func TestTurnsAlternateAndNoTextIsBlank(t *testing.T) {
 	t.Parallel()
-	got := sent(t, model.Request{Messages: []model.Message{
+	got := requestBody(t, model.Request{Messages: []model.Message{
 		{Role: model.System, Content: " \n"},
 		{Role: model.System, Content: "one"},
 		{Role: model.User, Content: "a"},
@@ -115,20 +120,27 @@ func TestTurnsAlternateAndNoTextIsBlank(t *testing.T) {
 	if diff := cmp.Diff([]any{text("one"), text("two")}, got["system"]); diff != "" {
 		t.Error(diff)
 	}
-	want := []any{turn("user", text("a"), text("b")), turn("assistant", use("c", "f", object{})), turn("user", result("c"), text("c"))}
+	want := []any{
+		turn("user", text("a"), text("b")), turn("assistant", use("c", "f", object{})),
+		turn("user", result("c"), text("c")),
+	}
 	if diff := cmp.Diff(want, got["messages"]); diff != "" {
 		t.Error(diff)
 	}
 }
 
-// A conversation with calls and without tools is refused.
-func TestAToolThatIsNoLongerOfferedIsDeclaredAllTheSame(t *testing.T) {
+// The API refuses a conversation that has calls and declares no tools.
+func TestACalledToolThatIsNoLongerOfferedIsDeclared(t *testing.T) {
 	t.Parallel()
-	got := sent(t, model.Request{
+	got := requestBody(t, model.Request{
 		Messages: []model.Message{
 			{Role: model.User, Content: "a"},
-			{Role: model.Assistant, ToolCalls: []model.ToolCall{{ID: "1", Name: "old"}, {ID: "2", Name: "old"}, {ID: "3", Name: "new"}}},
-			{Role: model.ToolRole, ToolCallID: "1", Content: "x"}, {Role: model.ToolRole, ToolCallID: "2", Content: "x"}, {Role: model.ToolRole, ToolCallID: "3", Content: "x"},
+			{Role: model.Assistant, ToolCalls: []model.ToolCall{
+				{ID: "1", Name: "old"}, {ID: "2", Name: "old"}, {ID: "3", Name: "new"},
+			}},
+			{Role: model.ToolRole, ToolCallID: "1", Content: "x"},
+			{Role: model.ToolRole, ToolCallID: "2", Content: "x"},
+			{Role: model.ToolRole, ToolCallID: "3", Content: "x"},
 		},
 		Tools: []model.ToolSpec{{Name: "new", Description: " "}},
 	}, nil)
@@ -141,46 +153,41 @@ func TestAToolThatIsNoLongerOfferedIsDeclaredAllTheSame(t *testing.T) {
 	}
 }
 
-// An MCP server's tools may be named otherwise than the API takes it, and are called by
-// their own name.
-func TestToolsOfAnyNameAreCalledByIt(t *testing.T) {
+// The API accepts names of the form [a-zA-Z0-9_-]{1,64} only. The tools of MCP servers
+// may have others.
+func TestAToolIsCalledByItsOwnNameWhateverItsForm(t *testing.T) {
 	t.Parallel()
 	for _, whole := range []bool{false, true} {
-		srv := modeltest.NewServer(t, modeltest.ToolCall("docs_search", "{}").ToolCall("docs_search_2", "{}"), modeltest.Text("done"))
-		m := anthropic.New(on(t, srv))
+		calls := modeltest.ToolCall("docs_search", "{}").ToolCall("docs_search_2", "{}")
+		srv := modeltest.NewServer(t, calls, modeltest.Text("done"))
+		m := anthropic.New(optionsFor(t, srv))
 		r := modeltest.Ask("hi")
 		r.Whole, r.Tools = whole, []model.ToolSpec{{Name: "docs.search"}, {Name: "docs/search"}}
-		a := modeltest.Listen(t.Context(), t, m, r)
-		if a.Err != nil || len(a.End.ToolCalls) != 2 || a.End.ToolCalls[0].Name != "docs.search" || a.End.ToolCalls[1].Name != "docs/search" {
-			t.Fatalf("%v %+v", a.Err, a.End)
+		a := modeltest.Collect(t.Context(), t, m, r)
+		if a.Err != nil || len(a.End.ToolCalls) != 2 {
+			t.Fatalf("end %+v, error %v", a.End, a.Err)
+		}
+		if one, two := a.End.ToolCalls[0].Name, a.End.ToolCalls[1].Name; one != "docs.search" || two != "docs/search" {
+			t.Errorf("calls of %q and %q", one, two)
 		}
 		r.Messages = append(r.Messages,
 			model.Message{Role: model.Assistant, ToolCalls: []model.ToolCall{{ID: "weird id!", Name: "docs/search"}}},
 			model.Message{Role: model.ToolRole, ToolCallID: "weird id!", Content: "found"})
-		if a = modeltest.Listen(t.Context(), t, m, r); a.Err != nil {
+		if a = modeltest.Collect(t.Context(), t, m, r); a.Err != nil {
 			t.Fatal(a.Err)
 		}
 		messages, _ := srv.Requests()[1].Body["messages"].([]any)
-		want := []any{turn("assistant", use("weird_id_", "docs_search_2", object{})), turn("user", result("weird_id_", text("found")))}
+		want := []any{
+			turn("assistant", use("weird_id_", "docs_search_2", object{})),
+			turn("user", result("weird_id_", text("found"))),
+		}
 		if diff := cmp.Diff(want, messages[1:]); diff != "" {
 			t.Error(diff)
 		}
 	}
 }
 
-func TestARequestThatCannotBeMadeIsNotTheVendorsFault(t *testing.T) {
-	t.Parallel()
-	for _, whole := range []bool{false, true} {
-		r := modeltest.Ask("hello")
-		r.Whole, r.Tools = whole, []model.ToolSpec{{Name: "f", Parameters: []byte("{")}}
-		a := modeltest.Listen(t.Context(), t, anthropic.New(on(t, modeltest.NewServer(t))), r)
-		if a.Err == nil || fault.KindOf(a.Err) != fault.Internal || !strings.Contains(a.Err.Error(), "JSON") {
-			t.Errorf("error %v, want an internal one about JSON", a.Err)
-		}
-	}
-}
-
-// thinking is an answer that thinks, speaks, thinks unseen, and calls twice.
+// thinking is an answer with thinking, text, redacted thinking and two calls.
 var thinking = []string{
 	`{"type":"message_start","message":{"usage":{"input_tokens":1}}}`,
 	`{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":"","signature":""}}`,
@@ -190,7 +197,8 @@ var thinking = []string{
 	`{"type":"content_block_start","index":1,"content_block":{"type":"text","text":""}}`,
 	`{"type":"content_block_delta","index":1,"delta":{"type":"text_delta","text":"let me see"}}`,
 	`{"type":"content_block_start","index":2,"content_block":{"type":"redacted_thinking","data":"sealed"}}`,
-	`{"type":"content_block_start","index":3,"content_block":{"type":"tool_use","id":"toolu.1","name":"docs_search","input":{}}}`,
+	`{"type":"content_block_start","index":3,` +
+		`"content_block":{"type":"tool_use","id":"toolu.1","name":"docs_search","input":{}}}`,
 	`{"type":"content_block_delta","index":3,"delta":{"type":"input_json_delta","partial_json":"{\"a\":1}"}}`,
 	`{"type":"content_block_start","index":4,"content_block":{"type":"thinking","thinking":"","signature":"sig-2"}}`,
 	`{"type":"content_block_start","index":5,"content_block":{"type":"tool_use","id":"toolu_2","name":"now","input":{}}}`,
@@ -198,41 +206,49 @@ var thinking = []string{
 	`{"type":"message_stop"}`,
 }
 
-// The same in one piece.
+// thinkingWhole is the same answer in one piece.
 const thinkingWhole = `{"type":"message","content":[
-	{"type":"thinking","thinking":"first, the weather","signature":"sig-1"},{"type":"text","text":"let me see"},{"type":"redacted_thinking","data":"sealed"},
-	{"type":"tool_use","id":"toolu.1","name":"docs_search","input":{"a":1}},{"type":"thinking","thinking":"","signature":"sig-2"},
-	{"type":"tool_use","id":"toolu_2","name":"now","input":{}}],"stop_reason":"tool_use","usage":{"input_tokens":1,"output_tokens":9}}`
+	{"type":"thinking","thinking":"first, the weather","signature":"sig-1"},{"type":"text","text":"let me see"},
+	{"type":"redacted_thinking","data":"sealed"},
+	{"type":"tool_use","id":"toolu.1","name":"docs_search","input":{"a":1}},
+	{"type":"thinking","thinking":"","signature":"sig-2"},
+	{"type":"tool_use","id":"toolu_2","name":"now","input":{}}],
+	"stop_reason":"tool_use","usage":{"input_tokens":1,"output_tokens":9}}`
 
-// While tools are called a model wants its thoughts back, unchanged and in their place.
-func TestTheVendorGetsItsThoughtsBackWithTheToolsResults(t *testing.T) {
+// The API requires the thinking blocks of an answer with calls back, unchanged and in
+// their order.
+func TestThinkingIsSentBackWithTheToolsResults(t *testing.T) {
 	t.Parallel()
 	for name, first := range map[string]modeltest.Script{
-		"streamed": modeltest.Script{}.Raw(sse(thinking...)).Truncate(), "whole": modeltest.Script{}.Raw(thinkingWhole),
+		"streamed": modeltest.Script{}.Raw(sse(thinking...)).Truncate(),
+		"whole":    modeltest.Script{}.Raw(thinkingWhole),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			srv := modeltest.NewServer(t, first, modeltest.Text("done"))
-			m := anthropic.New(on(t, srv))
+			m := anthropic.New(optionsFor(t, srv))
 			r := modeltest.Ask("hi")
 			r.Whole, r.Tools = name == "whole", []model.ToolSpec{{Name: "docs.search"}, {Name: "now"}}
-			a := modeltest.Listen(t.Context(), t, m, r)
-			if a.Err != nil || a.Text != "let me see" || len(a.End.ToolCalls) != 2 || a.End.ToolCalls[0].Name != "docs.search" {
-				t.Fatalf("%v %q %+v", a.Err, a.Text, a.End)
+			a := modeltest.Collect(t.Context(), t, m, r)
+			if a.Err != nil || a.Text != "let me see" || len(a.End.ToolCalls) != 2 {
+				t.Fatalf("text %q, end %+v, error %v", a.Text, a.End, a.Err)
 			}
 			r.Messages = append(r.Messages,
 				model.Message{Role: model.Assistant, Content: a.Text, ToolCalls: a.End.ToolCalls, Opaque: a.End.Opaque},
 				model.Message{Role: model.ToolRole, ToolCallID: "toolu.1", Content: "found"},
 				model.Message{Role: model.ToolRole, ToolCallID: "toolu_2", Content: "noon"})
-			if a = modeltest.Listen(t.Context(), t, m, r); a.Err != nil {
+			if a = modeltest.Collect(t.Context(), t, m, r); a.Err != nil {
 				t.Fatal(a.Err)
 			}
 			messages, _ := srv.Requests()[1].Body["messages"].([]any)
 			want := []any{
 				turn("assistant",
-					object{"type": "thinking", "thinking": "first, the weather", "signature": "sig-1"}, text("let me see"),
-					object{"type": "redacted_thinking", "data": "sealed"}, use("toolu_1", "docs_search", object{"a": 1.0}),
-					object{"type": "thinking", "thinking": "", "signature": "sig-2"}, use("toolu_2", "now", object{})),
+					object{"type": "thinking", "thinking": "first, the weather", "signature": "sig-1"},
+					text("let me see"),
+					object{"type": "redacted_thinking", "data": "sealed"},
+					use("toolu_1", "docs_search", object{"a": 1.0}),
+					object{"type": "thinking", "thinking": "", "signature": "sig-2"},
+					use("toolu_2", "now", object{})),
 				turn("user", result("toolu_1", text("found")), result("toolu_2", text("noon"))),
 			}
 			if diff := cmp.Diff(want, messages[1:]); diff != "" {
@@ -242,28 +258,34 @@ func TestTheVendorGetsItsThoughtsBackWithTheToolsResults(t *testing.T) {
 	}
 }
 
-func TestThoughtsThatNobodyAsksForAreNotKept(t *testing.T) {
+func TestOpaqueIsOnlyForThinkingWithCalls(t *testing.T) {
 	t.Parallel()
+	const endTurn = `{"type":"message_delta","delta":{"stop_reason":"end_turn"}}`
+	withoutCalls := sse(append(thinking[:7:7], endTurn, stop)...)
 	for name, script := range map[string]modeltest.Script{
-		"without calls":    modeltest.Script{}.Raw(sse(append(thinking[:7:7], `{"type":"message_delta","delta":{"stop_reason":"end_turn"}}`, `{"type":"message_stop"}`)...)).Truncate(),
-		"without thoughts": modeltest.Text("let me see").ToolCall("f", "{}"),
+		"without calls":    modeltest.Script{}.Raw(withoutCalls).Truncate(),
+		"without thinking": modeltest.Text("let me see").ToolCall("f", "{}"),
 	} {
-		if a := hear(t, script); a.Err != nil || a.Text != "let me see" || a.End.Opaque != nil {
+		if a := answerOf(t, script); a.Err != nil || a.Text != "let me see" || a.End.Opaque != nil {
 			t.Errorf("%s: %v %q %s", name, a.Err, a.Text, a.End.Opaque)
 		}
 	}
 }
 
-// What another model, or another version, left behind is not sent: text and calls are.
-func TestAForeignOpaqueIsRetold(t *testing.T) {
+// If Opaque was made by another provider or version, text and calls are sent instead.
+func TestAnUnreadableOpaqueIsReplacedByTextAndCalls(t *testing.T) {
 	t.Parallel()
 	for _, opaque := range []string{
 		`[{"type":"reasoning"},{"type":"function_call","call_id":"c"}]`, `{"a":1}`, `[1]`, `[]`, "null",
-		`[{"type":"thinking","seal":"s"}]`, `[{"type":"tool_use","call":1}]`, `[{"type":"tool_use","call":-1}]`, `[{"type":"tool_use"},{"type":"tool_use"}]`,
+		`[{"type":"thinking","seal":"s"}]`, `[{"type":"tool_use","call":1}]`, `[{"type":"tool_use","call":-1}]`,
+		`[{"type":"tool_use"},{"type":"tool_use"}]`,
 	} {
-		got := sent(t, model.Request{Messages: []model.Message{
+		got := requestBody(t, model.Request{Messages: []model.Message{
 			{Role: model.User, Content: "a"},
-			{Role: model.Assistant, Content: "b", ToolCalls: []model.ToolCall{{ID: "c", Name: "f"}}, Opaque: json.RawMessage(opaque)},
+			{
+				Role: model.Assistant, Content: "b", ToolCalls: []model.ToolCall{{ID: "c", Name: "f"}},
+				Opaque: json.RawMessage(opaque),
+			},
 			{Role: model.ToolRole, ToolCallID: "c", Content: "x"},
 		}}, nil)
 		messages, _ := got["messages"].([]any)

@@ -10,7 +10,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
-// event is what we need of any event of a stream
+// event is the part of any event of a stream that this package uses
 // (https://platform.claude.com/docs/en/build-with-claude/streaming).
 type event struct {
 	Type    string `json:"type"`
@@ -31,22 +31,23 @@ type event struct {
 	Error json.RawMessage `json:"error"`
 }
 
-// readStream yields the answer's text and returns its end; nil without an error says
-// that the listener left.
+// readStream yields the answer's text and returns its End. A nil End without an error
+// means that the consumer stopped reading. One json.Decoder reads all events, because
+// json.Unmarshal allocates its state anew for each.
 func (a *answer) readStream(body io.Reader, yield func(model.Part) bool) (*model.End, error) {
 	events := upstream.NewEvents(body)
-	decoder := json.NewDecoder(events) // one for all events: json.Unmarshal allocates its state for each
+	decoder := json.NewDecoder(events)
 	var e event
 	for {
 		e = event{}
 		events.Next()
 		if err := decoder.Decode(&e); err != nil {
-			return nil, events.BrokeOff(err, a.contentType, "message_stop")
+			return nil, events.StreamError(err, a.contentType, "message_stop")
 		}
 		if text, ok := e.text(); ok && !yield(model.Part{Text: text}) {
 			return nil, nil
 		}
-		if err := a.event(&e); err != nil {
+		if err := a.addEvent(&e); err != nil {
 			return nil, err
 		}
 		if e.Type == "message_stop" && a.stop.Reason == "" {
@@ -58,8 +59,9 @@ func (a *answer) readStream(body io.Reader, yield func(model.Part) bool) (*model
 	}
 }
 
-// text is what the listener hears of an event, if anything.
-func (e *event) text() (string, bool) {
+// text returns the answer's text in an event. ok is false if the event has none. An
+// empty delta counts as text, since AgentOS emits an event for it.
+func (e *event) text() (text string, ok bool) {
 	switch {
 	case e.Type == "content_block_delta" && e.Delta.Type == "text_delta":
 		return e.Delta.Text, true
@@ -69,8 +71,11 @@ func (e *event) text() (string, bool) {
 	return "", false
 }
 
-// event takes one event in. There may be others than these, and pings.
-func (a *answer) event(e *event) error {
+// addEvent adds an event to the answer. Pings and event types that are unknown here are
+// ignored: the API's versioning policy reserves the right to add types. In a stream
+// every tool call starts with the input {} and sends its real arguments as deltas, so
+// that {} is dropped.
+func (a *answer) addEvent(e *event) error {
 	if e.Type == "error" || len(e.Error) > 0 && string(e.Error) != "null" {
 		return a.options.streamError(e.Error)
 	}
@@ -78,12 +83,12 @@ func (a *answer) event(e *event) error {
 	case "message_start":
 		a.usage.update(e.Message.Usage)
 	case "content_block_start":
-		if string(e.Block.Input) == "{}" { // what every call begins with
+		if string(e.Block.Input) == "{}" {
 			e.Block.Input = nil
 		}
-		return a.take(e.Index, &e.Block)
+		return a.add(e.Index, &e.Block)
 	case "content_block_delta":
-		return a.delta(e)
+		return a.addDelta(e)
 	case "message_delta":
 		a.usage.update(e.Usage)
 		if e.Delta.Reason != "" {
@@ -93,19 +98,19 @@ func (a *answer) event(e *event) error {
 	return nil
 }
 
-// delta adds a piece to a block.
-func (a *answer) delta(e *event) error {
+// addDelta adds a piece to its block. Other types of deltas (citations) are ignored.
+func (a *answer) addDelta(e *event) error {
 	d := &e.Delta
 	switch d.Type {
 	case "text_delta":
-		return a.take(e.Index, &content{Type: blockText, Text: d.Text})
+		return a.add(e.Index, &content{Type: blockText, Text: d.Text})
 	case "thinking_delta":
-		return a.take(e.Index, &content{Type: blockThinking, Thinking: d.Thinking})
+		return a.add(e.Index, &content{Type: blockThinking, Thinking: d.Thinking})
 	case "signature_delta":
-		return a.take(e.Index, &content{Type: blockThinking, Signature: d.Signature})
+		return a.add(e.Index, &content{Type: blockThinking, Signature: d.Signature})
 	case "input_json_delta":
 		b := a.block(e.Index, blockCall)
-		b.said = append(b.said, d.Arguments...)
+		b.data = append(b.data, d.Arguments...)
 		return a.hold(len(d.Arguments))
 	}
 	return nil

@@ -14,17 +14,20 @@ import (
 )
 
 const (
-	start     = `{"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant","content":[],"stop_reason":null,"usage":{"input_tokens":4,"output_tokens":1}}}`
-	begin     = `{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}`
+	start = `{"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant","content":[],` +
+		`"stop_reason":null,"usage":{"input_tokens":4,"output_tokens":1}}}`
+	textStart = `{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}`
 	hi        = `{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"hi"}}`
-	begun     = `{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"toolu_1","name":"f","input":{}}}`
+	callStart = `{"type":"content_block_start","index":1,` +
+		`"content_block":{"type":"tool_use","id":"toolu_1","name":"f","input":{}}}`
 	arguments = `{"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":"{\"a\":1}"}}`
-	over      = `{"type":"message_delta","delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"output_tokens":2}}`
-	called    = `{"type":"message_delta","delta":{"stop_reason":"tool_use"},"usage":{"output_tokens":2}}`
-	stop      = `{"type":"message_stop"}`
+	endTurn   = `{"type":"message_delta","delta":{"stop_reason":"end_turn","stop_sequence":null},` +
+		`"usage":{"output_tokens":2}}`
+	toolUse = `{"type":"message_delta","delta":{"stop_reason":"tool_use"},"usage":{"output_tokens":2}}`
+	stop    = `{"type":"message_stop"}`
 )
 
-// sse frames events without their names, which the data repeats.
+// sse returns a stream of events, without their names, which the data repeats.
 func sse(events ...string) string {
 	var b strings.Builder
 	for _, e := range events {
@@ -33,10 +36,10 @@ func sse(events ...string) string {
 	return b.String()
 }
 
-// raw is the answer to a server that sends these bytes and ends.
+// raw returns the answer of a server that sends these bytes and ends the body.
 func raw(t *testing.T, bytes string) modeltest.Answer {
 	t.Helper()
-	return hear(t, modeltest.Script{}.Raw(bytes).Truncate())
+	return answerOf(t, modeltest.Script{}.Raw(bytes).Truncate())
 }
 
 const (
@@ -45,31 +48,41 @@ const (
 	tooLong  = "The model's server sent an event of more than 10 MB"
 )
 
-func TestAnswersInTheFormsThatServersSendThem(t *testing.T) {
+func TestAnswersAreReadInAllFormsThatServersSend(t *testing.T) {
 	t.Parallel()
 	call := []model.ToolCall{{ID: "toolu_1", Name: "f", Arguments: `{"a":1}`}}
 	for _, c := range []struct {
 		name, stream, text string
 		calls              []model.ToolCall
 	}{
-		{"as it is documented", sse(start, `{"type":"ping"}`, begin, hi, `{"type":"content_block_stop","index":0}`, over, stop), "hi", nil},
-		{"with names, comments and CRLF", ": hello\r\nevent: content_block_delta\r\ndata:" + hi + "\r\n\r\nevent: x\r\ndata: " + over + "\r\n\r\ndata: " + stop + "\r\n\r\n", "hi", nil},
-		{"without any beginning", sse(hi, over, stop), "hi", nil},
-		{"with text where a block begins", sse(`{"type":"content_block_start","index":0,"content_block":{"type":"text","text":"o"}}`, hi, over, stop), "ohi", nil},
-		{"with events and blocks not known here", sse(start, `{"type":"new","index":0}`, begin, hi,
-			`{"type":"content_block_start","index":2,"content_block":{"type":"server_tool_use","id":"s","name":"web_search","input":{"q":1}}}`,
-			`{"type":"content_block_delta","index":0,"delta":{"type":"citations_delta","citation":{"url":"x"}}}`, over, stop), "hi", nil},
-		{"with null for what is not there", sse(`{"type":"message_start","message":{"usage":null}}`,
+		{"as documented", sse(
+			start, `{"type":"ping"}`, textStart, hi, `{"type":"content_block_stop","index":0}`, endTurn, stop), "hi", nil},
+		{"with names, comments and CRLF", ": hello\r\nevent: content_block_delta\r\ndata:" + hi +
+			"\r\n\r\nevent: x\r\ndata: " + endTurn + "\r\n\r\ndata: " + stop + "\r\n\r\n", "hi", nil},
+		{"without message_start", sse(hi, endTurn, stop), "hi", nil},
+		{"with text in the start of a block", sse(
+			`{"type":"content_block_start","index":0,"content_block":{"type":"text","text":"o"}}`,
+			hi, endTurn, stop), "ohi", nil},
+		{"with unknown events and blocks", sse(start, `{"type":"new","index":0}`, textStart, hi,
+			`{"type":"content_block_start","index":2,`+
+				`"content_block":{"type":"server_tool_use","id":"s","name":"web_search","input":{"q":1}}}`,
+			`{"type":"content_block_delta","index":0,"delta":{"type":"citations_delta","citation":{"url":"x"}}}`,
+			endTurn, stop), "hi", nil},
+		{"with null for missing members", sse(`{"type":"message_start","message":{"usage":null}}`,
 			`{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"hi"},"error":null}`,
 			`{"type":"message_delta","delta":{"stop_reason":"end_turn","stop_details":null},"usage":null}`, stop), "hi", nil},
-		{"with an event that lacks what the one before has", sse(hi, `{"type":"content_block_delta","delta":{"type":"text_delta"}}`, over, stop), "hi", nil},
-		{"with a last event that tells only tokens", sse(hi, over, `{"type":"message_delta","delta":{"stop_reason":null},"usage":{"output_tokens":3}}`, stop), "hi", nil},
-		{"a call", sse(start, begin, hi, begun, arguments, called, stop), "hi", call},
-		{"a call whose arguments come whole", sse(`{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"toolu_1","name":"f","input":{"a":1}}}`, called, stop), "", call},
-		{"a call with a stop reason that names none", sse(begun, arguments, over, stop), "", call},
-		{"calls out of their order", sse(
-			`{"type":"content_block_start","index":3,"content_block":{"type":"tool_use","id":"toolu_3","name":"g","input":{}}}`, begun, arguments, called, stop),
-			"", append(call[:1:1], model.ToolCall{ID: "toolu_3", Name: "g"})},
+		{"with an event without members that the previous one has", sse(
+			hi, `{"type":"content_block_delta","delta":{"type":"text_delta"}}`, endTurn, stop), "hi", nil},
+		{"with a last message_delta that has only tokens", sse(
+			hi, endTurn, `{"type":"message_delta","delta":{"stop_reason":null},"usage":{"output_tokens":3}}`, stop), "hi", nil},
+		{"a call", sse(start, textStart, hi, callStart, arguments, toolUse, stop), "hi", call},
+		{"a call with its arguments in one piece", sse(
+			strings.Replace(callStart, `{}`, `{"a":1}`, 1), toolUse, stop), "", call},
+		{"a call with the stop reason of a text", sse(callStart, arguments, endTurn, stop), "", call},
+		{"calls that are out of order", sse(
+			`{"type":"content_block_start","index":3,`+
+				`"content_block":{"type":"tool_use","id":"toolu_3","name":"g","input":{}}}`,
+			callStart, arguments, toolUse, stop), "", append(call[:1:1], model.ToolCall{ID: "toolu_3", Name: "g"})},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -84,37 +97,27 @@ func TestAnswersInTheFormsThatServersSendThem(t *testing.T) {
 	}
 }
 
-func TestEveryTextIsAPart(t *testing.T) {
-	t.Parallel()
-	a := hear(t, modeltest.Text("hel", "", "lo"))
-	var texts []string
-	for _, p := range a.Parts {
-		if p.End == nil {
-			texts = append(texts, p.Text)
-		}
-	}
-	if diff := cmp.Diff([]string{"hel", "", "lo"}, texts); diff != "" {
-		t.Errorf("texts (-want +got):\n%s", diff)
-	}
-}
-
-func TestAStreamThatIsNoAnswerIsAnError(t *testing.T) {
+func TestAnInvalidStreamIsAnError(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ name, stream, detail string }{
 		{"nothing", "", cutShort},
-		{"no message_stop", sse(start, begin, hi, over), cutShort},
-		{"no stop reason", sse(start, begin, hi, stop), cutShort},
+		{"no message_stop", sse(start, textStart, hi, endTurn), cutShort},
+		{"no stop reason", sse(start, textStart, hi, stop), cutShort},
 		{"a stop reason that is null", sse(hi, `{"type":"message_delta","delta":{"stop_reason":null}}`, stop), cutShort},
-		{"[DONE] in the place of message_stop", sse(hi, over, "[DONE]", stop), cutShort},
+		{"[DONE] in the place of message_stop", sse(hi, endTurn, "[DONE]", stop), cutShort},
 		{"half an event", "data: " + hi[:30], cutShort},
-		{"no JSON", sse(hi, "oops"), noAnswer},
-		{"JSON of another kind", sse(`[1]`), noAnswer},
-		{"a text that is a number", sse(`{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":1}}`), noAnswer},
-		{"an index that is no number", sse(`{"type":"content_block_start","index":"0"}`), noAnswer},
-		{"tokens beyond count", sse(hi, `{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":1e400}}`, stop), noAnswer},
-		{"an error", sse(start, hi, `{"type":"error","error":{"type":"api_error","message":"Internal server error sk-ant-api03-abc"}}`, over, stop), "Internal server error ***"},
-		{"an error of no form", sse(`{"type":"error","error":"oops"}`), noAnswer},
-		{"an error with another type", sse(`{"type":"x","error":{"message":"oops"}}`), "oops"},
+		{"not JSON", sse(hi, "oops"), noAnswer},
+		{"a list", sse(`[1]`), noAnswer},
+		{"a text that is a number",
+			sse(`{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":1}}`), noAnswer},
+		{"an index that is a string", sse(`{"type":"content_block_start","index":"0"}`), noAnswer},
+		{"a token count that is no integer", sse(
+			hi, `{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":1e400}}`, stop), noAnswer},
+		{"an error", sse(start, hi,
+			`{"type":"error","error":{"type":"api_error","message":"Internal server error sk-ant-api03-abc"}}`, endTurn, stop),
+			"Internal server error ***"},
+		{"an error as a string", sse(`{"type":"error","error":"oops"}`), noAnswer},
+		{"an error in an event of another type", sse(`{"type":"x","error":{"message":"oops"}}`), "oops"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -126,59 +129,61 @@ func TestAStreamThatIsNoAnswerIsAnError(t *testing.T) {
 	}
 }
 
-func TestAnOverloadWithinTheStreamMayComeAgain(t *testing.T) {
+func TestAnOverloadWithinTheStreamIsUnavailable(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"overloaded_error", "rate_limit_error"} {
-		a := raw(t, sse(start, begin, hi, `{"type":"error","error":{"type":"`+kind+`","message":"Overloaded"}}`))
+		a := raw(t, sse(start, textStart, hi, `{"type":"error","error":{"type":"`+kind+`","message":"Overloaded"}}`))
 		if a.Text != "hi" || fault.KindOf(a.Err) != fault.Unavailable || fault.Detail(a.Err) != "Overloaded" {
 			t.Errorf("%s: %q, error %v", kind, a.Text, a.Err)
 		}
 	}
 }
 
-func TestWithItsEndMarkAnAnswerIsWholeWhateverFollows(t *testing.T) {
+func TestAnAnswerWithMessageStopIsCompleteWhateverFollows(t *testing.T) {
 	t.Parallel()
+	const failed = `{"type":"error","error":{"message":"oops"}}`
 	for name, script := range map[string]modeltest.Script{
-		"an error":        modeltest.Script{}.Raw(sse(hi, over, stop, `{"type":"error","error":{"message":"oops"}}`)).Truncate(),
-		"nonsense":        modeltest.Script{}.Raw(sse(hi, over, stop) + "oops").Truncate(),
-		"a lost listener": modeltest.Script{}.Raw(sse(hi, over, stop)).Drop(),
+		"an error":          modeltest.Script{}.Raw(sse(hi, endTurn, stop, failed)).Truncate(),
+		"invalid bytes":     modeltest.Script{}.Raw(sse(hi, endTurn, stop) + "oops").Truncate(),
+		"a lost connection": modeltest.Script{}.Raw(sse(hi, endTurn, stop)).Drop(),
 	} {
-		if a := hear(t, script); a.Err != nil || a.Text != "hi" || a.End.FinishReason != "end_turn" {
+		if a := answerOf(t, script); a.Err != nil || a.Text != "hi" || a.End.FinishReason != "end_turn" {
 			t.Errorf("%s: %q, error %v", name, a.Text, a.Err)
 		}
 	}
 }
 
-// What is an answer and what is none: docs/differences.md.
-func TestWhyAnAnswerStopped(t *testing.T) {
+// docs/differences.md lists which stop reasons are errors.
+func TestStopReasons(t *testing.T) {
 	t.Parallel()
 	const within = "The model's answer ended within a tool call (%s); ask for less at once"
-	said, nothing, calls := modeltest.Text("hi"), modeltest.Script{}, modeltest.Text("hi").ToolCall("f", `{"a":1}`)
+	text, nothing, calls := modeltest.Text("hi"), modeltest.Script{}, modeltest.Text("hi").ToolCall("f", `{"a":1}`)
 	for _, c := range []struct {
 		script modeltest.Script
 		reason string
 		detail string // "" is a whole answer
 	}{
-		{said, "end_turn", ""},
+		{text, "end_turn", ""},
 		{nothing, "end_turn", ""},
 		{calls, "tool_use", ""},
-		{said, "max_tokens", ""},
+		{text, "max_tokens", ""},
 		{nothing, "max_tokens", ""},
 		{calls, "max_tokens", fmt.Sprintf(within, "max_tokens")},
-		{said, "model_context_window_exceeded", ""},
+		{text, "model_context_window_exceeded", ""},
 		{calls, "model_context_window_exceeded", fmt.Sprintf(within, "model_context_window_exceeded")},
-		{said, "stop_sequence", ""},
-		{said, "pause_turn", cutShort + " (pause_turn)"},
+		{text, "stop_sequence", ""},
+		{text, "pause_turn", cutShort + " (pause_turn)"},
 		{calls, "pause_turn", cutShort + " (pause_turn)"},
-		{said, "refusal", ""},
+		{text, "refusal", ""},
 		{nothing, "refusal", "The model's answer was withheld (refusal)"},
 		{calls, "refusal", "The model's answer was withheld (refusal)"},
-		{said, "one_that_is_new", ""},
+		{text, "one_that_is_new", ""},
 	} {
 		for _, whole := range []bool{false, true} {
+			srv := modeltest.NewServer(t, c.script.Finish(c.reason))
 			r := modeltest.Ask("hello")
 			r.Whole = whole
-			a := modeltest.Listen(t.Context(), t, anthropic.New(on(t, modeltest.NewServer(t, c.script.Finish(c.reason)))), r)
+			a := modeltest.Collect(t.Context(), t, anthropic.New(optionsFor(t, srv)), r)
 			switch {
 			case c.detail != "" && (fault.KindOf(a.Err) != fault.Upstream || fault.Detail(a.Err) != c.detail):
 				t.Errorf("%s, whole %t: %v, want %q", c.reason, whole, a.Err, c.detail)
@@ -189,29 +194,34 @@ func TestWhyAnAnswerStopped(t *testing.T) {
 	}
 }
 
-func TestARefusalIsExplainedInTheVendorsWords(t *testing.T) {
+func TestARefusalHasTheProvidersExplanation(t *testing.T) {
 	t.Parallel()
-	a := raw(t, sse(start, `{"type":"message_delta","delta":{"stop_reason":"refusal","stop_details":{"type":"refusal","category":"cyber","explanation":"may not"}}}`, stop))
+	a := raw(t, sse(start, `{"type":"message_delta","delta":{"stop_reason":"refusal",`+
+		`"stop_details":{"type":"refusal","category":"cyber","explanation":"may not"}}}`, stop))
 	if want := "The model's answer was withheld (refusal): may not"; fault.Detail(a.Err) != want {
 		t.Errorf("error %v, want %q", a.Err, want)
 	}
 }
 
-func TestTokensAreCountedFromTheFirstAndTheLastEvent(t *testing.T) {
+func TestUsageIsReadFromMessageStartAndMessageDelta(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		stream string
 		want   model.Usage
 	}{
-		"the last event tells the output": {sse(
-			`{"type":"message_start","message":{"usage":{"input_tokens":10,"cache_creation_input_tokens":2,"cache_read_input_tokens":3,"output_tokens":1}}}`,
-			`{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":5,"output_tokens_details":{"thinking_tokens":4}}}`, stop),
+		"the last event reports the output": {sse(
+			`{"type":"message_start","message":{"usage":{"input_tokens":10,"cache_creation_input_tokens":2,`+
+				`"cache_read_input_tokens":3,"output_tokens":1}}}`,
+			`{"type":"message_delta","delta":{"stop_reason":"end_turn"},`+
+				`"usage":{"output_tokens":5,"output_tokens_details":{"thinking_tokens":4}}}`, stop),
 			model.Usage{Input: 10, Output: 5, Total: 15, Reasoning: 4, CacheRead: 3, CacheWrite: 2}},
-		"the last event tells all anew": {sse(
+		"the last event reports all counts again": {sse(
 			`{"type":"message_start","message":{"usage":{"input_tokens":10,"cache_read_input_tokens":3,"output_tokens":1}}}`,
-			`{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"input_tokens":11,"cache_read_input_tokens":0,"output_tokens":5}}`, stop),
+			`{"type":"message_delta","delta":{"stop_reason":"end_turn"},`+
+				`"usage":{"input_tokens":11,"cache_read_input_tokens":0,"output_tokens":5}}`, stop),
 			model.Usage{Input: 11, Output: 5, Total: 16}},
-		"only the first event tells": {sse(start, over[:strings.Index(over, `,"usage"`)]+"}", stop), model.Usage{Input: 4, Output: 1, Total: 5}},
+		"only the first event reports counts": {
+			sse(start, endTurn[:strings.Index(endTurn, `,"usage"`)]+"}", stop), model.Usage{Input: 4, Output: 1, Total: 5}},
 	} {
 		a := raw(t, c.stream)
 		if a.Err != nil {
@@ -223,7 +233,7 @@ func TestTokensAreCountedFromTheFirstAndTheLastEvent(t *testing.T) {
 	}
 }
 
-func TestAnswersWithoutEndAreNotHeldInMemory(t *testing.T) {
+func TestAnAnswerBeyondTheLimitsIsAnError(t *testing.T) {
 	t.Parallel()
 	many := func(n int, event func(int) string) string {
 		var b strings.Builder
@@ -236,19 +246,22 @@ func TestAnswersWithoutEndAreNotHeldInMemory(t *testing.T) {
 	for name, stream := range map[string]string{
 		"an event": sse(`{"type":"ping","pad":"` + half + half + `"}`),
 		"text":     many(3, func(int) string { return strings.Replace(hi, "hi", half, 1) }),
-		"thoughts": many(3, func(i int) string {
-			return fmt.Sprintf(`{"type":"content_block_delta","index":%d,"delta":{"type":"thinking_delta","thinking":%q}}`, i, half)
+		"thinking": many(3, func(i int) string {
+			return fmt.Sprintf(
+				`{"type":"content_block_delta","index":%d,"delta":{"type":"thinking_delta","thinking":%q}}`, i, half)
 		}),
-		"seals": many(3, func(i int) string {
-			return fmt.Sprintf(`{"type":"content_block_start","index":%d,"content_block":{"type":"redacted_thinking","data":%q}}`, i, half)
+		"redacted thinking": many(3, func(i int) string {
+			return fmt.Sprintf(
+				`{"type":"content_block_start","index":%d,"content_block":{"type":"redacted_thinking","data":%q}}`, i, half)
 		}),
 		"arguments": many(3, func(int) string {
-			return fmt.Sprintf(`{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":%q}}`, half)
+			return fmt.Sprintf(
+				`{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":%q}}`, half)
 		}),
 		"blocks": many(400, func(i int) string { return fmt.Sprintf(`{"type":"content_block_start","index":%d}`, i) }),
 		"calls": many(129, func(i int) string {
 			return fmt.Sprintf(`{"type":"content_block_start","index":%d,"content_block":{"type":"tool_use"}}`, i)
-		}) + sse(called, stop),
+		}) + sse(toolUse, stop),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -259,25 +272,10 @@ func TestAnswersWithoutEndAreNotHeldInMemory(t *testing.T) {
 	}
 }
 
-func TestAnEventOfUnder10MBIsRead(t *testing.T) {
-	t.Parallel()
-	if a := hear(t, modeltest.Script{}.Huge(10<<20-1000)); a.Err != nil || len(a.Text) != 10<<20-1000 {
-		t.Errorf("%d bytes, error %v", len(a.Text), a.Err)
-	}
-}
-
-func TestAnswersThatAreNoStreamPointAtBaseURL(t *testing.T) {
-	t.Parallel()
-	a := hear(t, modeltest.Script{}.Raw("<html>welcome</html>\n").Header("Content-Type", "text/html").Truncate())
-	if want := "The model's server did not answer with an event stream: check base_url"; fault.Detail(a.Err) != want {
-		t.Errorf("error %v, want %q", a.Err, want)
-	}
-}
-
-func TestAStreamOfManyEventsMayBeLong(t *testing.T) {
+func TestAStreamOfManyEventsMayExceed10MB(t *testing.T) {
 	t.Parallel()
 	ping := `{"type":"ping","pad":"` + strings.Repeat("x", 4<<20) + `"}`
-	if a := raw(t, sse(ping, ping, ping, hi, over, stop)); a.Err != nil || a.Text != "hi" {
+	if a := raw(t, sse(ping, ping, ping, hi, endTurn, stop)); a.Err != nil || a.Text != "hi" {
 		t.Errorf("%q, error %v", a.Text, a.Err)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
-// message is what we need of an answer in one piece.
+// message is the part of an answer in one piece that this package uses.
 type message struct {
 	Content []content `json:"content"`
 	stop
@@ -18,8 +18,8 @@ type message struct {
 	Error json.RawMessage `json:"error"`
 }
 
-// readWhole yields the answer's text and returns its end. Nothing comes before it is
-// complete, so that only the request's context bounds the wait for its header.
+// readWhole yields the text of an answer in one piece and returns its End. A nil End
+// without an error means that the consumer stopped reading.
 func (a *answer) readWhole(body io.Reader, yield func(model.Part) bool) (*model.End, error) {
 	var m message
 	if err := upstream.ReadWhole(body, &m); err != nil {
@@ -29,20 +29,21 @@ func (a *answer) readWhole(body io.Reader, yield func(model.Part) bool) (*model.
 		return nil, a.options.streamError(m.Error)
 	}
 	if a.stop = m.stop; a.stop.Reason == "" {
-		return nil, fault.Public(fault.Upstream, upstream.NoAnswer, errors.New("anthropic: a message without stop_reason"))
+		err := errors.New("anthropic: a message without stop_reason")
+		return nil, fault.Public(fault.Upstream, upstream.NoAnswer, err)
 	}
 	a.usage = m.Usage
-	text, spoke := "", false
+	text, hasText := "", false
 	for i, c := range m.Content {
-		if err := a.take(i, &c); err != nil {
+		if err := a.add(i, &c); err != nil {
 			return nil, err
 		}
 		if c.Type == blockText {
-			text, spoke = text+c.Text, true
+			text, hasText = text+c.Text, true
 		}
 	}
 	end, err := a.end()
-	if err == nil && spoke && !yield(model.Part{Text: text}) {
+	if err == nil && hasText && !yield(model.Part{Text: text}) {
 		return nil, nil
 	}
 	return end, err

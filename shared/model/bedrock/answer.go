@@ -13,26 +13,28 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
-// answer collects one answer from its pieces.
+// answer assembles one answer from its pieces.
 type answer struct {
-	tools  *names.Fitted
-	calls  []toolCall
-	held   int // bytes of all calls
-	spoken bool
-	stop   types.StopReason
-	usage  *types.TokenUsage
+	tools   *names.Map // of the request
+	calls   []toolCall
+	held    int  // bytes of all calls
+	hasText bool // some piece of text wasn't empty
+	stop    types.StopReason
+	usage   *types.TokenUsage
 }
 
+// toolCall is a tool call. block is the index of its content block in the answer.
 type toolCall struct {
 	block     int32
 	id, name  string
 	arguments []byte
 }
 
-// maxCalls, and upstream.MaxEvent, bound what one answer may hold in memory.
+// maxCalls, with upstream.MaxEvent for the bytes, limits what one answer holds in
+// memory.
 const maxCalls = 128
 
-// call finds the call that is written in a content block.
+// call returns the call in a content block and creates it if it doesn't exist.
 func (a *answer) call(block int32) *toolCall {
 	i := slices.IndexFunc(a.calls, func(c toolCall) bool { return c.block == block })
 	if i < 0 {
@@ -54,23 +56,28 @@ func (a *answer) addArguments(block int32, piece string) error {
 	return a.hold(len(piece))
 }
 
+// hold counts n more bytes and returns an error when the answer exceeds its limits.
 func (a *answer) hold(n int) error {
 	if a.held += n; a.held > upstream.MaxEvent || len(a.calls) > maxCalls {
-		return fault.Public(fault.Upstream, upstream.TooLong, errors.New("bedrock: tool calls without end"))
+		return fault.Public(fault.Upstream, upstream.TooLong, errors.New("bedrock: too many or too long tool calls"))
 	}
 	return nil
 }
 
-// end is the answer's end, once its stop reason is known. An answer that the vendor
-// itself calls broken, or of which it shows nothing, is an error: silence explains
-// nothing.
+// end returns the End of an answer with a known stop reason. It is an error if Bedrock
+// itself reports the answer as malformed, or if a filter or guardrail has withheld all
+// of its text: the caller would see an empty answer without an explanation. The stop
+// reasons are listed at
+// https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html.
 func (a *answer) end() (*model.End, error) {
+	cause := errors.New("bedrock: stop reason")
 	switch a.stop {
 	case types.StopReasonMalformedModelOutput, types.StopReasonMalformedToolUse:
-		return nil, fault.Public(fault.Upstream, "The model's answer is malformed ("+string(a.stop)+"); try again", errors.New("bedrock: stop reason"))
+		text := "The model's answer is malformed (" + string(a.stop) + "); try again"
+		return nil, fault.Public(fault.Upstream, text, cause)
 	case types.StopReasonContentFiltered, types.StopReasonGuardrailIntervened:
-		if !a.spoken {
-			return nil, fault.Public(fault.Upstream, "The model's answer was withheld ("+string(a.stop)+")", errors.New("bedrock: stop reason"))
+		if !a.hasText {
+			return nil, fault.Public(fault.Upstream, "The model's answer was withheld ("+string(a.stop)+")", cause)
 		}
 	}
 	e := &model.End{FinishReason: string(a.stop)}
@@ -83,12 +90,14 @@ func (a *answer) end() (*model.End, error) {
 	}
 	slices.SortStableFunc(a.calls, func(x, y toolCall) int { return cmp.Compare(x.block, y.block) })
 	for _, c := range a.calls {
-		e.ToolCalls = append(e.ToolCalls, model.ToolCall{ID: c.id, Name: a.tools.Own(c.name), Arguments: string(c.arguments)})
+		call := model.ToolCall{ID: c.id, Name: a.tools.Original(c.name), Arguments: string(c.arguments)}
+		e.ToolCalls = append(e.ToolCalls, call)
 	}
 	return e, nil
 }
 
-// value is what p points to; every member of the SDK's structs may be absent.
+// value returns what p points to, or the zero value for nil. Every field of the SDK's
+// structs may be nil.
 func value[T any](p *T) (v T) {
 	if p != nil {
 		v = *p

@@ -1,8 +1,8 @@
-// Package bedrock talks to the models of Amazon Bedrock through its Converse API.
-// It decides how a conversation becomes a request, when an answer is complete, and
-// what the caller may read of a failure. It knows nothing of agents or
-// configuration, and takes credentials and region from its options alone, never
-// from the environment or from AWS's files.
+// Package bedrock implements model.Model for the models of Amazon Bedrock, by its
+// Converse API. It decides how a conversation becomes a request, when an answer is
+// complete, and which part of a failure a caller sees. It takes credentials, region and
+// address from Options alone and never reads the environment or AWS's configuration
+// files.
 package bedrock
 
 import (
@@ -19,42 +19,55 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
-// Options say which model to use, where, and as whom.
+// Options configure a model.
 type Options struct {
-	ID          string       // a model's or inference profile's id or ARN: "eu.amazon.nova-lite-v1:0"
-	Region      string       // "eu-central-1"; part of the host's name and of every signature
-	BaseURL     string       // another address that speaks the API; "" is AWS's own in Region
-	Temperature *float64     // nil leaves it to the model
-	HTTPClient  *http.Client // nil makes one; share one between models to share its connections
-
+	// ID is the ID or ARN of a model or of an inference profile, such as
+	// "eu.amazon.nova-lite-v1:0". Required.
+	ID string
+	// Region is the AWS region, such as "eu-central-1". It is part of the host name and
+	// of every signature. Required.
+	Region string
+	// BaseURL is the address of another server that implements the API. Defaults to
+	// AWS's own in Region.
+	BaseURL string
+	// Temperature is the sampling temperature. Defaults to the model's own.
+	Temperature *float64
+	// HTTPClient sends the requests, but never follows a redirect. Models that share a
+	// client share its connections. Defaults to a new client with the timeouts of
+	// package upstream.
+	HTTPClient *http.Client
+	// Credentials sign the requests. Required.
 	Credentials Credentials
 }
 
-// Credentials sign the requests. SessionToken is empty for those of a user.
+// Credentials are AWS credentials. SessionToken is empty for the long-term credentials
+// of a user and required for those of a role.
 type Credentials struct{ AccessKeyID, SecretAccessKey, SessionToken string }
 
-// Model is a model behind POST /model/{id}/converse and converse-stream.
+// Model is a model behind the Converse API, POST /model/{id}/converse and
+// /model/{id}/converse-stream.
 type Model struct {
-	options Options
-	client  *bedrockruntime.Client
-	patient *http.Client // for answers in one piece
+	options     Options
+	client      *bedrockruntime.Client
+	wholeClient *http.Client // for answers in one piece
 }
 
-// New makes a model from the options alone.
+// New returns a model configured by o alone. It doesn't connect.
 func New(o Options) *Model {
 	return newModel(o, retry.NewStandard(func(s *retry.StandardOptions) {
 		s.MaxBackoff = maxBackoff
-		s.Retryables = append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(waitIsTheCallers)}, s.Retryables...)
+		s.Retryables = append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(noRetryWithDelay)}, s.Retryables...)
 	}))
 }
 
-// maxBackoff bounds the pauses between the SDK's three tries, all of them before
-// a stream's first byte.
+// maxBackoff limits the pauses between the SDK's three attempts. All attempts come
+// before the first byte of an answer.
 const maxBackoff = 10 * time.Second
 
-// waitIsTheCallers holds the SDK back where the vendor says when to come again: the
-// caller is told, and holds no lease and no connection meanwhile.
-func waitIsTheCallers(err error) aws.Ternary {
+// noRetryWithDelay forbids the SDK to repeat a request if the response states a delay.
+// The caller gets the error with that delay as Retry-After instead: a run that only
+// waits would hold its lease, a connection and, on Lambda, paid time.
+func noRetryWithDelay(err error) aws.Ternary {
 	if _, header := response(err); upstream.RetryAfter(header, retryMilliseconds) > 0 {
 		return aws.FalseTernary
 	}
@@ -62,31 +75,39 @@ func waitIsTheCallers(err error) aws.Ternary {
 }
 
 func newModel(o Options, retryer aws.Retryer) *Model {
-	client := signedOnly(o.HTTPClient, upstream.HeaderPatience)
-	c := o.Credentials
+	client := withoutRedirects(o.HTTPClient, upstream.HeaderTimeout)
+	credentials := aws.Credentials{
+		AccessKeyID: o.Credentials.AccessKeyID, SecretAccessKey: o.Credentials.SecretAccessKey,
+		SessionToken: o.Credentials.SessionToken,
+	}
 	options := bedrockruntime.Options{
 		Region: o.Region, Retryer: retryer, HTTPClient: client,
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey, SessionToken: c.SessionToken}, nil
+			return credentials, nil
 		}),
 	}
 	if o.BaseURL != "" {
 		options.BaseEndpoint = &o.BaseURL
 	}
-	return &Model{options: o, client: bedrockruntime.New(options, ignoreEnvironment), patient: signedOnly(o.HTTPClient, 0)}
+	return &Model{
+		options: o, client: bedrockruntime.New(options, ignoreEnvironment),
+		wholeClient: withoutRedirects(o.HTTPClient, 0),
+	}
 }
 
-// ignoreEnvironment undoes what the SDK does by itself where AWS_BEARER_TOKEN_BEDROCK
-// is set: it would send that in place of a signature.
+// ignoreEnvironment undoes what the SDK's New does if the environment has
+// AWS_BEARER_TOKEN_BEDROCK: it would send that token instead of a signature, so that
+// the requests would have another identity than the configured one
+// (https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys-use.html).
 func ignoreEnvironment(o *bedrockruntime.Options) {
 	o.BearerAuthTokenProvider, o.AuthSchemePreference, o.APIOptions = nil, nil, nil
 }
 
-// signedOnly is a client that follows no redirect: a signature is for one host, and
-// a session token must not reach another. header is how long it waits for the
-// answer's where no client is configured, and 0 is as long as the request's context
-// does.
-func signedOnly(configured *http.Client, header time.Duration) *http.Client {
+// withoutRedirects returns a client that doesn't follow redirects: a signature is valid
+// for one host only, and the session token in its header must not reach another host.
+// header is the limit for the response's header where no client is configured; see
+// upstream.NewTransport.
+func withoutRedirects(configured *http.Client, header time.Duration) *http.Client {
 	client := &http.Client{}
 	if configured != nil {
 		*client = *configured
@@ -97,15 +118,15 @@ func signedOnly(configured *http.Client, header time.Duration) *http.Client {
 	return client
 }
 
-// Describe uses the peer's names.
+// Describe returns AgentOS's names for this model.
 func (m *Model) Describe() model.Description {
 	return model.Describe("bedrock", m.options.ID)
 }
 
-// Stream implements model.Model. The vendor's end mark is the stop reason: with it
-// an answer is whole, whatever becomes of the connection then (at worst the usage
-// is missing and counts as zero); without it the answer is an error, also after a
-// clean end. What a model thinks aloud is no part of the answer.
+// Stream implements model.Model. An answer is complete when its stop reason has
+// arrived. What happens to the connection afterwards doesn't matter: at worst the usage
+// is missing and counts as zero. Without a stop reason the answer is an error, also
+// after a clean end of the body. The model's reasoning isn't part of the answer.
 func (m *Model) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Part, error] {
 	return func(yield func(model.Part, error) bool) {
 		request, cancel := context.WithCancel(ctx)
@@ -116,7 +137,7 @@ func (m *Model) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Par
 		}
 		end, err := read(request, r, func(p model.Part) bool { return yield(p, nil) })
 		switch {
-		case err == nil && end == nil: // the listener left
+		case err == nil && end == nil: // the consumer stopped reading
 		case err != nil && ctx.Err() != nil:
 			yield(model.Part{}, context.Cause(ctx))
 		case err != nil:

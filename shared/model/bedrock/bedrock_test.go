@@ -2,7 +2,6 @@ package bedrock_test
 
 import (
 	"net/http"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -13,23 +12,32 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 )
 
-// TestMain looks for what the tests left running.
+// TestMain fails if a test leaves a goroutine running.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestBedrockDoesWhatEveryModelMust(t *testing.T) {
+func TestBedrockPassesTheSuiteForProviders(t *testing.T) {
 	t.Parallel()
-	modeltest.Run(t, func(t *testing.T, srv *modeltest.Server) model.Model {
-		t.Helper()
-		return bedrock.Once(on(t, srv))
+	options := func(baseURL string, client *http.Client) bedrock.Options {
+		return bedrock.Options{
+			ID: "eu.anthropic.claude-sonnet-4-v1:0", Region: "eu-central-1", BaseURL: baseURL,
+			HTTPClient: client, Credentials: credentials,
+		}
+	}
+	modeltest.Run(t, modeltest.Provider{
+		Open: func(baseURL string, client *http.Client) model.Model { return bedrock.New(options(baseURL, client)) },
+		OpenOnce: func(baseURL string, client *http.Client) model.Model {
+			return bedrock.NewOnce(options(baseURL, client))
+		},
 	})
 }
 
 var credentials = bedrock.Credentials{
-	AccessKeyID: "AKIAMODELTEST0123456", SecretAccessKey: modeltest.APIKey, SessionToken: "IQoJmodeltest+session/token==",
+	AccessKeyID: "AKIAMODELTEST0123456", SecretAccessKey: modeltest.APIKey,
+	SessionToken: "IQoJmodeltest+session/token==",
 }
 
-// on are options for srv whose connections end with the test.
-func on(t *testing.T, srv *modeltest.Server) bedrock.Options {
+// optionsFor returns options for srv. Their connections are closed when the test ends.
+func optionsFor(t *testing.T, srv *modeltest.Server) bedrock.Options {
 	t.Helper()
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
@@ -39,29 +47,39 @@ func on(t *testing.T, srv *modeltest.Server) bedrock.Options {
 	}
 }
 
-// hear is the answer to "hello" of a server with these scripts, asked once for each.
-func hear(t *testing.T, scripts ...modeltest.Script) modeltest.Answer {
+// answerOf returns the answer to "hello" of a server with these scripts.
+func answerOf(t *testing.T, scripts ...modeltest.Script) modeltest.Answer {
 	t.Helper()
-	return modeltest.Listen(t.Context(), t, bedrock.Once(on(t, modeltest.NewServer(t, scripts...))), modeltest.Ask("hello"))
+	m := bedrock.NewOnce(optionsFor(t, modeltest.NewServer(t, scripts...)))
+	return modeltest.Collect(t.Context(), t, m, modeltest.Ask("hello"))
 }
 
-func TestItIsNamedAsAgentOSNamesIt(t *testing.T) {
+// wholeAnswerOf returns the same for a request that permits an answer in one piece.
+func wholeAnswerOf(t *testing.T, srv *modeltest.Server) modeltest.Answer {
+	t.Helper()
+	r := modeltest.Ask("hello")
+	r.Whole = true
+	return modeltest.Collect(t.Context(), t, bedrock.NewOnce(optionsFor(t, srv)), r)
+}
+
+func TestDescribeReturnsAgentOSNames(t *testing.T) {
 	t.Parallel()
-	want := model.Description{ID: "amazon.nova-lite-v1:0", Name: "AwsBedrock", Provider: "AwsBedrock", Family: "AwsBedrock"}
-	if diff := cmp.Diff(want, bedrock.New(bedrock.Options{ID: "amazon.nova-lite-v1:0"}).Describe()); diff != "" {
+	const id = "amazon.nova-lite-v1:0"
+	want := model.Description{ID: id, Name: "AwsBedrock", Provider: "AwsBedrock", Family: "AwsBedrock"}
+	if diff := cmp.Diff(want, bedrock.New(bedrock.Options{ID: id}).Describe()); diff != "" {
 		t.Error(diff)
 	}
 }
 
-// sent is the body of the one request that asking r makes.
-func sent(t *testing.T, r model.Request, change func(*bedrock.Options)) map[string]any {
+// requestBody returns the body of the request that the model sends for r.
+func requestBody(t *testing.T, r model.Request, change func(*bedrock.Options)) map[string]any {
 	t.Helper()
 	srv := modeltest.NewServer(t, modeltest.Text("done"))
-	o := on(t, srv)
+	o := optionsFor(t, srv)
 	if change != nil {
 		change(&o)
 	}
-	if a := modeltest.Listen(t.Context(), t, bedrock.Once(o), r); a.Err != nil {
+	if a := modeltest.Collect(t.Context(), t, bedrock.NewOnce(o), r); a.Err != nil {
 		t.Fatal(a.Err)
 	}
 	return srv.Requests()[0].Body
@@ -79,9 +97,9 @@ func result(id string, content object) object {
 	return object{"toolResult": object{"toolUseId": id, "content": []any{content}}}
 }
 
-func TestTheWholeConversationReachesTheVendor(t *testing.T) {
+func TestARequestHasTheWholeConversation(t *testing.T) {
 	t.Parallel()
-	got := sent(t, model.Request{
+	got := requestBody(t, model.Request{
 		Messages: []model.Message{
 			{Role: model.System, Content: "be <brief>"},
 			{Role: model.User, Content: "weather?\n\n--- notes.txt ---\nrain, \"heavy\""},
@@ -95,7 +113,8 @@ func TestTheWholeConversationReachesTheVendor(t *testing.T) {
 			{Role: model.User, Content: "thanks"},
 		},
 		Tools: []model.ToolSpec{
-			{Name: "weather", Description: "tells it", Parameters: []byte(`{"type":"object","properties":{"days":{"type":"integer","maximum":16}},"required":[]}`)},
+			{Name: "weather", Description: "forecast", Parameters: []byte(
+				`{"type":"object","properties":{"days":{"type":"integer","maximum":16}},"required":[]}`)},
 			{Name: "now"},
 		},
 	}, func(o *bedrock.Options) { o.Temperature = new(0.1) })
@@ -105,14 +124,18 @@ func TestTheWholeConversationReachesTheVendor(t *testing.T) {
 		"messages": []any{
 			object{"role": "user", "content": []any{text("weather?\n\n--- notes.txt ---\nrain, \"heavy\"")}},
 			object{"role": "assistant", "content": []any{
-				text("let me see"), use("call_1", "weather", object{"city": "Köln", "days": 12345678901234567890.0, "f": 1.5}), use("call_2", "now", object{}),
+				text("let me see"),
+				use("call_1", "weather", object{"city": "Köln", "days": 12345678901234567890.0, "f": 1.5}),
+				use("call_2", "now", object{}),
 			}},
-			object{"role": "user", "content": []any{result("call_1", text("rain")), result("call_2", object{"json": object{"result": ""}})}},
+			object{"role": "user", "content": []any{
+				result("call_1", text("rain")), result("call_2", object{"json": object{"result": ""}}),
+			}},
 			object{"role": "assistant", "content": []any{text("it rains")}},
 			object{"role": "user", "content": []any{text("thanks")}},
 		},
 		"toolConfig": object{"tools": []any{
-			object{"toolSpec": object{"name": "weather", "description": "tells it", "inputSchema": object{"json": object{
+			object{"toolSpec": object{"name": "weather", "description": "forecast", "inputSchema": object{"json": object{
 				"type": "object", "properties": object{"days": object{"type": "integer", "maximum": 16.0}}, "required": []any{},
 			}}}},
 			object{"toolSpec": object{"name": "now", "inputSchema": object{"json": object{"type": "object"}}}},
@@ -123,20 +146,22 @@ func TestTheWholeConversationReachesTheVendor(t *testing.T) {
 	}
 }
 
-func TestTemperatureIsLeftToTheModelUnlessItIsSet(t *testing.T) {
+func TestTemperatureIsSentOnlyIfItIsSet(t *testing.T) {
 	t.Parallel()
-	if got := sent(t, modeltest.Ask("hi"), nil); got["inferenceConfig"] != nil || got["toolConfig"] != nil || got["system"] != nil {
-		t.Errorf("%v", got)
+	got := requestBody(t, modeltest.Ask("hi"), nil)
+	if got["inferenceConfig"] != nil || got["toolConfig"] != nil || got["system"] != nil {
+		t.Errorf("request %v", got)
 	}
-	if got := sent(t, modeltest.Ask("hi"), func(o *bedrock.Options) { o.Temperature = new(0.0) }); !cmp.Equal(got["inferenceConfig"], any(object{"temperature": 0.0})) {
-		t.Errorf("%v", got)
+	got = requestBody(t, modeltest.Ask("hi"), func(o *bedrock.Options) { o.Temperature = new(0.0) })
+	if !cmp.Equal(got["inferenceConfig"], any(object{"temperature": 0.0})) {
+		t.Errorf("request %v", got)
 	}
 }
 
-// The Converse API refuses two turns of one role in a row and texts that are blank.
+// The Converse API refuses consecutive turns of one role, and blank texts.
 func TestTurnsAlternateAndNoTextIsBlank(t *testing.T) {
 	t.Parallel()
-	got := sent(t, model.Request{Messages: []model.Message{
+	got := requestBody(t, model.Request{Messages: []model.Message{
 		{Role: model.System, Content: " \n"},
 		{Role: model.System, Content: "one"},
 		{Role: model.User, Content: "a"},
@@ -161,42 +186,52 @@ func TestTurnsAlternateAndNoTextIsBlank(t *testing.T) {
 	}
 }
 
-// A conversation that calls a tool which is not declared is refused.
-func TestAToolThatIsNoLongerOfferedIsDeclaredAllTheSame(t *testing.T) {
+// The API refuses a conversation that calls a tool without declaring it.
+func TestACalledToolThatIsNoLongerOfferedIsDeclared(t *testing.T) {
 	t.Parallel()
-	got := sent(t, model.Request{
+	got := requestBody(t, model.Request{
 		Messages: []model.Message{
 			{Role: model.User, Content: "a"},
-			{Role: model.Assistant, ToolCalls: []model.ToolCall{{ID: "1", Name: "old"}, {ID: "2", Name: "old"}, {ID: "3", Name: "new"}}},
-			{Role: model.ToolRole, ToolCallID: "1", Content: "x"}, {Role: model.ToolRole, ToolCallID: "2", Content: "x"}, {Role: model.ToolRole, ToolCallID: "3", Content: "x"},
+			{Role: model.Assistant, ToolCalls: []model.ToolCall{
+				{ID: "1", Name: "old"}, {ID: "2", Name: "old"}, {ID: "3", Name: "new"},
+			}},
+			{Role: model.ToolRole, ToolCallID: "1", Content: "x"},
+			{Role: model.ToolRole, ToolCallID: "2", Content: "x"},
+			{Role: model.ToolRole, ToolCallID: "3", Content: "x"},
 		},
 		Tools: []model.ToolSpec{{Name: "new"}},
 	}, nil)
+	schema := object{"json": object{"type": "object"}}
+	const former = "Can not be called any more."
 	want := object{"tools": []any{
-		object{"toolSpec": object{"name": "new", "inputSchema": object{"json": object{"type": "object"}}}},
-		object{"toolSpec": object{"name": "old", "description": "Can not be called any more.", "inputSchema": object{"json": object{"type": "object"}}}},
+		object{"toolSpec": object{"name": "new", "inputSchema": schema}},
+		object{"toolSpec": object{"name": "old", "description": former, "inputSchema": schema}},
 	}}
 	if diff := cmp.Diff(want, got["toolConfig"]); diff != "" {
 		t.Error(diff)
 	}
 }
 
-// The pattern is [a-zA-Z0-9_-]{1,64}; an MCP server's tools may be named otherwise,
-// and are called by their own name.
-func TestToolsOfAnyNameAreCalledByIt(t *testing.T) {
+// The API accepts names of the form [a-zA-Z0-9_-]{1,64} only. The tools of MCP servers
+// may have others.
+func TestAToolIsCalledByItsOwnNameWhateverItsForm(t *testing.T) {
 	t.Parallel()
-	srv := modeltest.NewServer(t, modeltest.ToolCall("docs_search", "{}").ToolCall("docs_search_2", "{}"), modeltest.Text("done"))
-	m := bedrock.Once(on(t, srv))
+	calls := modeltest.ToolCall("docs_search", "{}").ToolCall("docs_search_2", "{}")
+	srv := modeltest.NewServer(t, calls, modeltest.Text("done"))
+	m := bedrock.NewOnce(optionsFor(t, srv))
 	r := modeltest.Ask("hi")
 	r.Tools = []model.ToolSpec{{Name: "docs.search"}, {Name: "docs/search"}}
-	a := modeltest.Listen(t.Context(), t, m, r)
-	if a.Err != nil || len(a.End.ToolCalls) != 2 || a.End.ToolCalls[0].Name != "docs.search" || a.End.ToolCalls[1].Name != "docs/search" {
-		t.Fatalf("%v %+v", a.Err, a.End)
+	a := modeltest.Collect(t.Context(), t, m, r)
+	if a.Err != nil || len(a.End.ToolCalls) != 2 {
+		t.Fatalf("end %+v, error %v", a.End, a.Err)
+	}
+	if one, two := a.End.ToolCalls[0].Name, a.End.ToolCalls[1].Name; one != "docs.search" || two != "docs/search" {
+		t.Errorf("calls of %q and %q", one, two)
 	}
 	r.Messages = append(r.Messages,
 		model.Message{Role: model.Assistant, ToolCalls: []model.ToolCall{{ID: "weird id!", Name: "docs/search"}}},
 		model.Message{Role: model.ToolRole, ToolCallID: "weird id!", Content: "found"})
-	if a = modeltest.Listen(t.Context(), t, m, r); a.Err != nil {
+	if a = modeltest.Collect(t.Context(), t, m, r); a.Err != nil {
 		t.Fatal(a.Err)
 	}
 	messages, _ := srv.Requests()[1].Body["messages"].([]any)
@@ -206,31 +241,5 @@ func TestToolsOfAnyNameAreCalledByIt(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, messages[1:]); diff != "" {
 		t.Error(diff)
-	}
-}
-
-func TestEveryTextIsAPart(t *testing.T) {
-	t.Parallel()
-	a := hear(t, modeltest.Text("hel", "", "lo"))
-	var texts []string
-	for _, p := range a.Parts {
-		if p.End == nil {
-			texts = append(texts, p.Text)
-		}
-	}
-	if diff := cmp.Diff([]string{"hel", "", "lo"}, texts); diff != "" {
-		t.Errorf("texts (-want +got):\n%s", diff)
-	}
-}
-
-func TestARequestThatCannotBeMadeIsNotTheVendorsFault(t *testing.T) {
-	t.Parallel()
-	for _, whole := range []bool{false, true} {
-		r := modeltest.Ask("hello")
-		r.Whole, r.Tools = whole, []model.ToolSpec{{Name: "f", Parameters: []byte("{")}}
-		a := modeltest.Listen(t.Context(), t, bedrock.Once(on(t, modeltest.NewServer(t))), r)
-		if a.Err == nil || !strings.Contains(a.Err.Error(), "the parameters of tool f are not JSON") {
-			t.Errorf("error %v", a.Err)
-		}
 	}
 }

@@ -15,12 +15,15 @@ const chunks = 200
 func BenchmarkStream(b *testing.B) {
 	var stream strings.Builder
 	for i := range chunks {
-		stream.WriteString(modeltest.Frame("event", "contentBlockDelta", fmt.Sprintf(`{"contentBlockIndex":0,"delta":{"text":"word-%d "},"p":"abcdefghijklmnop"}`, i)))
+		delta := fmt.Sprintf(`{"contentBlockIndex":0,"delta":{"text":"word-%d "},"p":"abcdefghijklmnop"}`, i)
+		stream.WriteString(modeltest.Frame("event", "contentBlockDelta", delta))
 	}
+	const usage = `{"usage":{"inputTokens":1,"outputTokens":2,"totalTokens":3}}`
 	stream.WriteString(modeltest.Frame("event", "messageStop", `{"stopReason":"end_turn"}`))
-	stream.WriteString(modeltest.Frame("event", "metadata", `{"usage":{"inputTokens":1,"outputTokens":2,"totalTokens":3}}`))
+	stream.WriteString(modeltest.Frame("event", "metadata", usage))
 	m := bedrock.New(bedrock.Options{
-		ID: "m", Region: "eu-central-1", Credentials: credentials, HTTPClient: canned("application/vnd.amazon.eventstream", stream.String()),
+		ID: "m", Region: "eu-central-1", Credentials: credentials,
+		HTTPClient: canned("application/vnd.amazon.eventstream", stream.String()),
 	})
 	b.ReportAllocs()
 	for b.Loop() {

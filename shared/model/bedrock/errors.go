@@ -18,72 +18,88 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
-// callError classifies why a request got no answer.
+// callError returns the error for a request that got no answer. The cases are in the
+// order from the most specific: an error of this package's protocol; an exception that
+// the API named; an HTTP error without one, such as a proxy's page; a failure on the
+// network; a response that is JSON but no answer. What is left never left this process
+// (a tool's schema that isn't JSON, for example), so that the provider isn't at fault
+// and the error stays internal.
 func (o Options) callError(err error) error {
-	if own, ok := errors.AsType[*fault.Error](err); ok { // protocol's
+	if own, ok := errors.AsType[*fault.Error](err); ok {
 		return own
 	}
 	status, header := response(err)
-	if said, ok := errors.AsType[smithy.APIError](err); ok {
-		return o.vendorError(said, status, header)
+	if exception, ok := errors.AsType[smithy.APIError](err); ok {
+		return o.apiError(exception, status, header)
 	}
-	if status >= http.StatusMultipleChoices { // a proxy's page
-		return o.vendorError(&smithy.GenericAPIError{}, status, header)
+	if status >= http.StatusMultipleChoices {
+		return o.apiError(&smithy.GenericAPIError{}, status, header)
 	}
 	if sent, ok := errors.AsType[*smithyhttp.RequestSendError](err); ok {
 		return readError(lostError{sent.Err})
 	}
-	if status > 0 { // JSON, but no answer
+	if status > 0 {
 		return readError(err)
 	}
-	return fmt.Errorf("bedrock: %w", err) // never left this process: not the vendor's fault
+	return fmt.Errorf("bedrock: %w", err)
 }
 
-// readError is for a vendor who can't be reached or is lost, or whose bytes make no
-// sense.
+// readError returns the error for a provider that can't be reached, a connection that
+// broke, or bytes that can't be decoded.
 func readError(err error) error {
 	timeout, isNet := errors.AsType[net.Error](err)
 	switch {
 	case errors.Is(err, errTooLong):
 		return fault.Public(fault.Upstream, upstream.TooLong, err)
 	case isNet && timeout.Timeout() || errors.As(err, new(lostError)):
-		return upstream.Lost(err)
+		return upstream.ConnectionError(err)
 	}
 	return fault.Public(fault.Upstream, upstream.NoAnswer, err)
 }
 
-// response is the head of the HTTP response that err is about; 0 for none.
+// response returns status and header of the HTTP response to which err belongs; 0 and
+// nil if there is none.
 func response(err error) (status int, header http.Header) {
-	if e, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && e.Response != nil && e.Response.Response != nil {
+	e, ok := errors.AsType[*smithyhttp.ResponseError](err)
+	if ok && e.Response != nil && e.Response.Response != nil {
 		return e.Response.StatusCode, e.Response.Header
 	}
 	return 0, nil
 }
 
-// badCredentials are the codes of requests that AWS couldn't assign to anybody.
+// badCredentials holds the codes of requests whose signature AWS did not accept
+// (https://docs.aws.amazon.com/bedrock/latest/APIReference/CommonErrors.html). Some
+// codes exist with and without the suffix "Exception".
 var badCredentials = map[string]bool{
-	"UnrecognizedClientException": true, "InvalidClientTokenId": true, "InvalidSignatureException": true, "SignatureDoesNotMatch": true,
-	"IncompleteSignatureException": true, "MissingAuthenticationTokenException": true, "MissingAuthenticationToken": true,
+	"UnrecognizedClientException": true, "InvalidClientTokenId": true,
+	"InvalidSignatureException": true, "SignatureDoesNotMatch": true, "IncompleteSignatureException": true,
+	"MissingAuthenticationTokenException": true, "MissingAuthenticationToken": true,
 	"ExpiredTokenException": true, "ExpiredToken": true, "RequestExpired": true,
 }
 
-// throttled are the codes of requests that may come again later.
+// throttled holds the codes of requests that may be repeated later.
 var throttled = map[string]bool{
-	"ThrottlingException": true, "TooManyRequestsException": true, "ModelNotReadyException": true, "Throttling": true,
+	"ThrottlingException": true, "TooManyRequestsException": true,
+	"ModelNotReadyException": true, "Throttling": true,
 }
 
+// unknown is the SDK's replacement for an error code or message that is missing.
 const unknown = "UnknownError"
 
-// retryMilliseconds is AWS's own header for when to ask again.
+// retryMilliseconds is the header in which AWS states a retry delay in milliseconds.
 const retryMilliseconds = "X-Amz-Retry-After"
 
-// vendorError turns an exception into a fault with the vendor's own words. status is
-// 0 for one within a stream. The log gets code and request id only: the words of
-// some exceptions repeat the request's headers, credentials among them.
-func (o Options) vendorError(said smithy.APIError, status int, header http.Header) error {
-	code, words := said.ErrorCode(), said.ErrorMessage()
-	if words == code || words == unknown { // the SDK's stand-in for words that are missing
-		words = ""
+// apiError returns the error for an exception of the API. status is 0 if the exception
+// arrived within a stream.
+//
+// The log gets the code and the request ID only, not the message: the message of
+// InvalidSignatureException repeats the headers of the request, the session token among
+// them. For bad credentials and denied access the caller sees a remedy instead of AWS's
+// message, because the message names the account and the role.
+func (o Options) apiError(exception smithy.APIError, status int, header http.Header) error {
+	code, message := exception.ErrorCode(), exception.ErrorMessage()
+	if message == code || message == unknown {
+		message = ""
 	}
 	about := strings.TrimSpace(fmt.Sprintf("%d %s", status, http.StatusText(status)))
 	if status == 0 {
@@ -91,28 +107,41 @@ func (o Options) vendorError(said smithy.APIError, status int, header http.Heade
 	}
 	e := &fault.Error{
 		Kind:   fault.Upstream,
-		Detail: cmp.Or(o.public(words), "The model's server answered "+about),
+		Detail: cmp.Or(o.safeText(message), "The model's server answered "+about),
 		Cause:  fmt.Errorf("bedrock: %s, code %q, request id %q", about, code, header.Get("X-Amzn-Requestid")),
 	}
 	switch {
 	case throttled[code] || status == http.StatusTooManyRequests:
 		e.Kind, e.RetryAfter = fault.Unavailable, upstream.RetryAfter(header, retryMilliseconds)
 	case badCredentials[code] || status == http.StatusUnauthorized:
-		e.Detail = "Amazon Bedrock rejected the AWS credentials: they are wrong or have expired; " + awsenv.Remedy + ", and start again"
+		e.Detail = "Amazon Bedrock rejected the AWS credentials: they are wrong or have expired; " +
+			awsenv.Remedy + ", and start again"
 	case code == "AccessDeniedException" || status == http.StatusForbidden:
-		e.Detail = fmt.Sprintf("Amazon Bedrock denies access to the model %s in %s: ask it once in that region's Bedrock console, as somebody who may subscribe in AWS Marketplace,"+
-			" and allow bedrock:InvokeModel and bedrock:InvokeModelWithResponseStream to this server's role, as the template's parameters BedrockModel and ModelArns do", o.public(o.ID), o.Region)
+		e.Detail = fmt.Sprintf("Amazon Bedrock denies access to the model %s in %s: %s",
+			o.safeText(o.ID), o.Region, accessRemedy)
 	}
 	return e
 }
 
-// secretive finds what AWS's words may hold of an account: ARNs, access keys and
-// account numbers.
-var secretive = sync.OnceValue(func() *regexp.Regexp {
+// accessRemedy covers both reasons for AccessDeniedException, which its message doesn't
+// distinguish reliably. A model of a third party must be requested once for the
+// account, which needs AWS Marketplace permissions
+// (https://docs.aws.amazon.com/bedrock/latest/userguide/model-access.html); and the
+// role of this server needs two IAM permissions, which the SAM template grants by its
+// parameters.
+const accessRemedy = "send it one request from that region's Bedrock console, as a user with permission to subscribe" +
+	" in AWS Marketplace, and allow bedrock:InvokeModel and bedrock:InvokeModelWithResponseStream to this server's" +
+	" role (the template's parameters BedrockModel and ModelArns do)"
+
+// secretPattern matches what AWS's messages may reveal of an account: ARNs, access keys
+// and account numbers.
+var secretPattern = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`\barn:aws[^\s"',;]*|\b(AKIA|ASIA)[A-Z0-9]{12,}|\b[0-9]{12}\b`)
 })
 
-// public makes a vendor's text fit for the caller.
-func (o Options) public(text string) string {
-	return upstream.Words(text, secretive(), o.Credentials.SessionToken, o.Credentials.SecretAccessKey, o.Credentials.AccessKeyID)
+// safeText returns one of AWS's texts without credentials and without what identifies
+// the account.
+func (o Options) safeText(text string) string {
+	c := o.Credentials
+	return upstream.SafeText(text, secretPattern(), c.SessionToken, c.SecretAccessKey, c.AccessKeyID)
 }

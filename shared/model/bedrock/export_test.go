@@ -7,16 +7,16 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 )
 
-// Once is New without further tries.
-func Once(o Options) *Model { return newModel(o, aws.NopRetryer{}) }
+// NewOnce is New, but the model never repeats a request.
+func NewOnce(o Options) *Model { return newModel(o, aws.NopRetryer{}) }
 
-// Hasty is New without pauses between the tries.
-func Hasty(o Options) *Model {
+// NewWithoutPauses is New, but the model doesn't pause between its attempts.
+func NewWithoutPauses(o Options) *Model {
 	return newModel(o, retry.NewStandard(func(s *retry.StandardOptions) {
 		s.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) { return 0, nil })
-		s.Retryables = append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(waitIsTheCallers)}, s.Retryables...)
+		s.Retryables = append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(noRetryWithDelay)}, s.Retryables...)
 	}))
 }
 
-// Public is what of a vendor's text a caller may hear.
-func Public(o Options, text string) string { return o.public(text) }
+// SafeText gives tests access to Options.safeText.
+func SafeText(o Options, text string) string { return o.safeText(text) }

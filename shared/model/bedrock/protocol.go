@@ -18,36 +18,44 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
-// protocol is the SDK's own with bounds: it takes any length that a frame claims and
-// any body, and a connection that is lost within a frame for a clean end. Each call
-// has its own, because the SDK's decoder of events is not safe for concurrent use.
+// protocol is the protocol of the AWS SDK (smithy-go's restjson1) with limits. The
+// SDK's own allocates whatever length a frame of the event stream claims, reads a body
+// of any length, and treats a connection that broke within a frame as a clean end of
+// the stream. An AWS endpoint does none of this, but a proxy or BaseURL may.
 type protocol struct{ *restjson1.Protocol }
 
-func ownProtocol(o *bedrockruntime.Options) { o.Protocol = protocol{restjson1.New(nil)} }
+// limitProtocol sets the protocol for one call. Each call has its own, because the
+// SDK's decoder of events isn't safe for concurrent use.
+func limitProtocol(o *bedrockruntime.Options) { o.Protocol = protocol{restjson1.New(nil)} }
 
 // DeserializeEventMessage reads one event.
-func (p protocol) DeserializeEventMessage(schema *smithy.Schema, registry *smithy.TypeRegistry, body io.Reader) (smithy.Deserializable, error) {
-	return p.Protocol.DeserializeEventMessage(schema, registry, &bounded{body: body, left: upstream.MaxEvent})
+func (p protocol) DeserializeEventMessage(
+	schema *smithy.Schema, registry *smithy.TypeRegistry, body io.Reader,
+) (smithy.Deserializable, error) {
+	return p.Protocol.DeserializeEventMessage(schema, registry, &limitedBody{body: body, left: upstream.MaxEvent})
 }
 
-// maxErrorBody bounds what is read of an HTTP error.
+// maxErrorBody is how much of an HTTP error's body is read.
 const maxErrorBody = 64 << 10
 
-// DeserializeResponse reads an answer in one piece, or an error. A stream's body is
-// left alone.
+// DeserializeResponse reads an answer in one piece, or an HTTP error. The body of a
+// stream stays unread. An answer is checked to be JSON first, so that one that broke
+// off can be distinguished from one that never was an answer.
 func (p protocol) DeserializeResponse(
-	ctx context.Context, op *smithy.OperationSchema, registry *smithy.TypeRegistry, resp *smithyhttp.Response, out smithy.Deserializable,
+	ctx context.Context, op *smithy.OperationSchema, registry *smithy.TypeRegistry,
+	resp *smithyhttp.Response, out smithy.Deserializable,
 ) error {
 	body := resp.Body
 	if resp.StatusCode < http.StatusOK || resp.StatusCode >= http.StatusMultipleChoices {
 		resp.Body = readCloser{io.LimitReader(body, maxErrorBody), body}
 	} else if !op.IsOutputEventStream() {
-		data, err := io.ReadAll(&bounded{body: body, left: upstream.MaxEvent})
+		data, err := io.ReadAll(&limitedBody{body: body, left: upstream.MaxEvent})
 		if err != nil {
 			return readError(err)
 		}
 		if err := json.Unmarshal(data, &json.RawMessage{}); err != nil {
-			return fault.Public(fault.Upstream, upstream.CutOrJunk(data, err), fmt.Errorf("bedrock: answer: %w", err))
+			text := upstream.DecodeFailureText(data, err)
+			return fault.Public(fault.Upstream, text, fmt.Errorf("bedrock: answer: %w", err))
 		}
 		resp.Body = readCloser{bytes.NewReader(data), body}
 	}
@@ -59,15 +67,17 @@ type readCloser struct {
 	io.Closer
 }
 
-// bounded reads at most left bytes and says of a lost connection that it is lost.
-type bounded struct {
+// limitedBody reads at most left bytes and fails with errTooLong after them. It wraps
+// the error of a lost connection in lostError, because the SDK would report an
+// unexpected EOF as a clean end.
+type limitedBody struct {
 	body io.Reader
 	left int
 }
 
-var errTooLong = errors.New("bedrock: an event or answer without end")
+var errTooLong = errors.New("bedrock: the event or answer is too long")
 
-func (b *bounded) Read(p []byte) (int, error) {
+func (b *limitedBody) Read(p []byte) (int, error) {
 	if b.left <= 0 {
 		return 0, errTooLong
 	}
@@ -79,7 +89,7 @@ func (b *bounded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// lostError is why a body could not be read to its end.
+// lostError marks the error of a connection that broke before the end of the body.
 type lostError struct{ cause error }
 
 func (e lostError) Error() string { return "bedrock: the connection is lost: " + e.cause.Error() }

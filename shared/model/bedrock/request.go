@@ -12,22 +12,26 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/names"
 )
 
-// conversation is a request as the Converse API wants it: users and assistants in
-// turns, the results of tools in a user's turn, and no text that is blank.
+// conversation is a request in the form that the Converse API accepts
+// (https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html).
+// The API has three rules that AgentOS's messages don't follow: the turns of user and
+// assistant alternate, the results of tools are in a turn of the user, and no text is
+// blank.
 type conversation struct {
-	system   []types.SystemContentBlock
-	messages []types.Message
-	tools    *types.ToolConfiguration
-	setup    *types.InferenceConfiguration
+	system    []types.SystemContentBlock
+	messages  []types.Message
+	tools     *types.ToolConfiguration
+	inference *types.InferenceConfiguration
 
-	names *names.Fitted // of tools
-	ids   *names.Fitted // of calls
+	names *names.Map // names of tools
+	ids   *names.Map // IDs of calls
 }
 
+// conversation converts a request. Its only error is a tool's schema that isn't JSON.
 func (o Options) conversation(r model.Request) (*conversation, error) {
 	c := &conversation{names: names.New(), ids: names.New()}
 	if t := o.Temperature; t != nil {
-		c.setup = &types.InferenceConfiguration{Temperature: new(float32(*t))}
+		c.inference = &types.InferenceConfiguration{Temperature: new(float32(*t))}
 	}
 	var offered []types.Tool
 	for _, t := range r.Tools {
@@ -47,6 +51,8 @@ func (o Options) conversation(r model.Request) (*conversation, error) {
 	return c, nil
 }
 
+// tool converts a tool. One without a schema gets an empty one, since the API requires
+// it.
 func (c *conversation) tool(t model.ToolSpec) (types.Tool, error) {
 	spec := types.ToolSpecification{Name: new(c.names.Fit(t.Name))}
 	if strings.TrimSpace(t.Description) != "" {
@@ -59,23 +65,26 @@ func (c *conversation) tool(t model.ToolSpec) (types.Tool, error) {
 	if !json.Valid(schema) {
 		return nil, errors.New("bedrock: the parameters of tool " + t.Name + " are not JSON")
 	}
-	spec.InputSchema = &types.ToolInputSchemaMemberJson{Value: verbatim{json: schema}}
+	spec.InputSchema = &types.ToolInputSchemaMemberJson{Value: rawDocument{json: schema}}
 	return &types.ToolMemberToolSpec{Value: spec}, nil
 }
 
-// formerTools declares tools that were called but are not offered any more: the
-// API refuses a conversation that calls what isn't declared.
+// formerTools declares the tools that an earlier message called and that are no longer
+// offered, such as one that was removed from keyway.yaml during a session. The API
+// refuses a conversation that calls a tool without declaring it.
 func (c *conversation) formerTools(m model.Message) (tools []types.Tool) {
 	for _, call := range m.ToolCalls {
-		if c.names.Knows(call.Name) {
+		if c.names.Has(call.Name) {
 			continue
 		}
-		one, _ := c.tool(model.ToolSpec{Name: call.Name, Description: "Can not be called any more."}) // its schema is ours
+		former := model.ToolSpec{Name: call.Name, Description: "Can not be called any more."}
+		one, _ := c.tool(former) // it has no schema that could be invalid
 		tools = append(tools, one)
 	}
 	return tools
 }
 
+// add adds a message.
 func (c *conversation) add(m model.Message) {
 	blank := strings.TrimSpace(m.Content) == ""
 	switch {
@@ -83,25 +92,27 @@ func (c *conversation) add(m model.Message) {
 		c.system = append(c.system, &types.SystemContentBlockMemberText{Value: m.Content})
 	case m.Role == model.System:
 	case m.Role == model.ToolRole:
-		c.say(types.ConversationRoleUser, c.result(m))
+		c.addBlock(types.ConversationRoleUser, c.result(m))
 	default:
 		role := types.ConversationRoleUser
 		if m.Role == model.Assistant {
 			role = types.ConversationRoleAssistant
 		}
 		if !blank {
-			c.say(role, &types.ContentBlockMemberText{Value: m.Content})
+			c.addBlock(role, &types.ContentBlockMemberText{Value: m.Content})
 		}
 		for _, call := range m.ToolCalls {
-			c.say(role, &types.ContentBlockMemberToolUse{Value: types.ToolUseBlock{
-				ToolUseId: new(c.ids.Fit(call.ID)), Name: new(c.names.Fit(call.Name)), Input: verbatim{json: call.Object()},
+			c.addBlock(role, &types.ContentBlockMemberToolUse{Value: types.ToolUseBlock{
+				ToolUseId: new(c.ids.Fit(call.ID)), Name: new(c.names.Fit(call.Name)),
+				Input: rawDocument{json: call.Object()},
 			}})
 		}
 	}
 }
 
-// say goes on with the last turn when it is role's, else starts one.
-func (c *conversation) say(role types.ConversationRole, block types.ContentBlock) {
+// addBlock adds a block to the last turn if it has the same role, and starts a turn
+// otherwise.
+func (c *conversation) addBlock(role types.ConversationRole, block types.ContentBlock) {
 	last := len(c.messages) - 1
 	if last < 0 || c.messages[last].Role != role {
 		c.messages = append(c.messages, types.Message{Role: role})
@@ -110,23 +121,26 @@ func (c *conversation) say(role types.ConversationRole, block types.ContentBlock
 	c.messages[last].Content = append(c.messages[last].Content, block)
 }
 
+// result converts a tool's message. A result must have content, and its text must not
+// be blank, so that a blank text is sent as the JSON object {"result": ""}.
 func (c *conversation) result(m model.Message) types.ContentBlock {
-	var said types.ToolResultContentBlock = &types.ToolResultContentBlockMemberText{Value: m.Content}
+	var content types.ToolResultContentBlock = &types.ToolResultContentBlockMemberText{Value: m.Content}
 	if strings.TrimSpace(m.Content) == "" {
-		empty, _ := json.Marshal(map[string]string{"result": m.Content}) // a text always encodes
-		said = &types.ToolResultContentBlockMemberJson{Value: verbatim{json: empty}}
+		object, _ := json.Marshal(map[string]string{"result": m.Content}) // a text always encodes
+		content = &types.ToolResultContentBlockMemberJson{Value: rawDocument{json: object}}
 	}
 	return &types.ContentBlockMemberToolResult{Value: types.ToolResultBlock{
-		ToolUseId: new(c.ids.Fit(m.ToolCallID)), Content: []types.ToolResultContentBlock{said},
+		ToolUseId: new(c.ids.Fit(m.ToolCallID)), Content: []types.ToolResultContentBlock{content},
 	}}
 }
 
-// verbatim is a document that is JSON already. The SDK would have it decoded first,
-// and would write its numbers as texts then.
-type verbatim struct {
+// rawDocument is a document of the SDK that is JSON already. With the SDK's own
+// documents (document.NewLazyDocument) the JSON would have to be decoded first, and the
+// SDK would then encode its numbers as strings.
+type rawDocument struct {
 	document.Interface
 	json []byte
 }
 
 // MarshalSmithyDocument implements document.Interface.
-func (v verbatim) MarshalSmithyDocument() ([]byte, error) { return v.json, nil }
+func (d rawDocument) MarshalSmithyDocument() ([]byte, error) { return d.json, nil }

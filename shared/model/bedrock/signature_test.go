@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httptrace"
 	"strings"
 	"testing"
 	"time"
@@ -20,9 +19,9 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 )
 
-// signed fails when r isn't signed for Bedrock in eu-central-1 with the credentials:
-// it signs what arrived once more.
-func signed(t *testing.T, r *http.Request) {
+// checkSignature fails the test unless r is signed for Bedrock in eu-central-1 with the
+// credentials. It signs the received request again and compares the signatures.
+func checkSignature(t *testing.T, r *http.Request) {
 	t.Helper()
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -32,7 +31,8 @@ func signed(t *testing.T, r *http.Request) {
 	if err != nil || time.Since(at).Abs() > time.Minute {
 		t.Errorf("signed at %q", r.Header.Get("X-Amz-Date"))
 	}
-	again, err := http.NewRequestWithContext(t.Context(), r.Method, "http://"+cmp.Or(r.Host, r.URL.Host)+r.URL.RequestURI(), bytes.NewReader(body))
+	url := "http://" + cmp.Or(r.Host, r.URL.Host) + r.URL.RequestURI()
+	again, err := http.NewRequestWithContext(t.Context(), r.Method, url, bytes.NewReader(body))
 	if err != nil {
 		t.Error(err)
 		return
@@ -47,11 +47,16 @@ func signed(t *testing.T, r *http.Request) {
 	}
 	again.Header.Del("X-Amz-Date")
 	sum := sha256.Sum256(body)
-	key := aws.Credentials{AccessKeyID: credentials.AccessKeyID, SecretAccessKey: credentials.SecretAccessKey, SessionToken: credentials.SessionToken}
-	if err := v4.NewSigner().SignHTTP(t.Context(), key, again, hex.EncodeToString(sum[:]), "bedrock", "eu-central-1", at); err != nil {
+	key := aws.Credentials{
+		AccessKeyID: credentials.AccessKeyID, SecretAccessKey: credentials.SecretAccessKey,
+		SessionToken: credentials.SessionToken,
+	}
+	hash := hex.EncodeToString(sum[:])
+	if err := v4.NewSigner().SignHTTP(t.Context(), key, again, hash, "bedrock", "eu-central-1", at); err != nil {
 		t.Error(err)
 	}
-	if want := again.Header.Get("Authorization"); authorization != want || !strings.Contains(list, "x-amz-security-token") {
+	want := again.Header.Get("Authorization")
+	if authorization != want || !strings.Contains(list, "x-amz-security-token") {
 		t.Errorf("Authorization %s\nwant %s", authorization, want)
 	}
 }
@@ -60,7 +65,7 @@ func TestEveryRequestIsSigned(t *testing.T) {
 	t.Parallel()
 	var paths []string
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		signed(t, r)
+		checkSignature(t, r)
 		paths = append(paths, r.RequestURI)
 		w.WriteHeader(http.StatusTeapot)
 	}))
@@ -68,30 +73,34 @@ func TestEveryRequestIsSigned(t *testing.T) {
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
 	m := bedrock.New(bedrock.Options{
-		ID: "anthropic.claude-3-5-sonnet-20240620-v1:0", Region: "eu-central-1", BaseURL: s.URL, Credentials: credentials, HTTPClient: &http.Client{Transport: transport},
+		ID: "anthropic.claude-3-5-sonnet-20240620-v1:0", Region: "eu-central-1", BaseURL: s.URL,
+		Credentials: credentials, HTTPClient: &http.Client{Transport: transport},
 	})
-	modeltest.Listen(t.Context(), t, m, modeltest.Ask("größe"))
-	modeltest.Listen(t.Context(), t, m, askWhole)
+	modeltest.Collect(t.Context(), t, m, modeltest.Ask("größe"))
+	r := modeltest.Ask("hello")
+	r.Whole = true
+	modeltest.Collect(t.Context(), t, m, r)
 	const path = "/model/anthropic.claude-3-5-sonnet-20240620-v1%3A0/converse"
 	if len(paths) != 2 || paths[0] != path+"-stream" || paths[1] != path {
-		t.Errorf("asked %q", paths)
+		t.Errorf("requests to %q", paths)
 	}
 }
 
-func TestARegionIsAHost(t *testing.T) {
+func TestTheRegionDeterminesTheHost(t *testing.T) {
 	t.Parallel()
 	var host string
 	client := &http.Client{Transport: modeltest.Transport(func(r *http.Request) (*http.Response, error) {
 		host = r.URL.Scheme + "://" + r.URL.Host
 		return nil, io.ErrUnexpectedEOF
 	})}
-	modeltest.Listen(t.Context(), t, bedrock.Once(bedrock.Options{ID: "m", Region: "us-west-2", Credentials: credentials, HTTPClient: client}), modeltest.Ask("hello"))
+	o := bedrock.Options{ID: "m", Region: "us-west-2", Credentials: credentials, HTTPClient: client}
+	modeltest.Collect(t.Context(), t, bedrock.NewOnce(o), modeltest.Ask("hello"))
 	if host != "https://bedrock-runtime.us-west-2.amazonaws.com" {
-		t.Errorf("asked %s", host)
+		t.Errorf("request to %s", host)
 	}
 }
 
-// A signature is for one host, and a session token none of another's business.
+// A signature is valid for one host, and the session token must not reach another.
 func TestNoRedirectIsFollowed(t *testing.T) {
 	t.Parallel()
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -99,29 +108,30 @@ func TestNoRedirectIsFollowed(t *testing.T) {
 	}))
 	t.Cleanup(elsewhere.Close)
 	for _, status := range []int{302, 307, 308} {
-		if a := hear(t, modeltest.Fail(status, "").Header("Location", elsewhere.URL)); a.Err == nil {
-			t.Errorf("%d is no error", status)
+		if a := answerOf(t, modeltest.Fail(status, "").Header("Location", elsewhere.URL)); a.Err == nil {
+			t.Errorf("status %d is not an error", status)
 		}
 	}
 }
 
-// Not parallel: Setenv changes it for all.
+// Not parallel: Setenv changes the environment of all tests.
 func TestTheProcessEnvironmentIsNotRead(t *testing.T) {
 	t.Setenv("AWS_BEARER_TOKEN_BEDROCK", "leaked")
 	for name, value := range map[string]string{
-		"AWS_ACCESS_KEY_ID": "AKIALEAKED0123456789", "AWS_SECRET_ACCESS_KEY": "leaked", "AWS_SESSION_TOKEN": "leaked", "AWS_REGION": "leaked-1",
+		"AWS_ACCESS_KEY_ID": "AKIALEAKED0123456789", "AWS_SECRET_ACCESS_KEY": "leaked",
+		"AWS_SESSION_TOKEN": "leaked", "AWS_REGION": "leaked-1",
 		"AWS_ENDPOINT_URL": "http://127.0.0.1:1/leaked", "AWS_ENDPOINT_URL_BEDROCK_RUNTIME": "http://127.0.0.1:1/leaked",
 		"AWS_PROFILE": "leaked", "AWS_CONFIG_FILE": "/leaked", "AWS_MAX_ATTEMPTS": "9",
 	} {
 		t.Setenv(name, value)
 	}
-	tries := 0
+	attempts := 0
 	client := &http.Client{Transport: modeltest.Transport(func(r *http.Request) (*http.Response, error) {
-		tries++
+		attempts++
 		if r.URL.Host != "bedrock-runtime.eu-central-1.amazonaws.com" {
 			t.Errorf("request to %s", r.URL)
 		}
-		signed(t, r)
+		checkSignature(t, r)
 		for name, values := range r.Header {
 			if strings.Contains(strings.ToLower(name+strings.Join(values, " ")), "leaked") {
 				t.Errorf("header %s: %v comes from the environment", name, values)
@@ -129,24 +139,10 @@ func TestTheProcessEnvironmentIsNotRead(t *testing.T) {
 		}
 		return nil, io.ErrUnexpectedEOF
 	})}
-	m := bedrock.Hasty(bedrock.Options{ID: "m", Region: "eu-central-1", HTTPClient: client, Credentials: credentials})
-	modeltest.Listen(t.Context(), t, m, modeltest.Ask("hello"))
-	if tries != 3 {
-		t.Errorf("%d tries", tries)
+	o := bedrock.Options{ID: "m", Region: "eu-central-1", HTTPClient: client, Credentials: credentials}
+	m := bedrock.NewWithoutPauses(o)
+	modeltest.Collect(t.Context(), t, m, modeltest.Ask("hello"))
+	if attempts != 3 {
+		t.Errorf("%d attempts, want 3", attempts)
 	}
-}
-
-// dials counts the connections that were made for its requests.
-type dials struct {
-	next  http.RoundTripper
-	fresh int
-}
-
-func (d *dials) RoundTrip(r *http.Request) (*http.Response, error) {
-	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
-		if !info.Reused {
-			d.fresh++
-		}
-	}}
-	return d.next.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
 }

@@ -18,27 +18,31 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
-// stream asks for a stream, yields its text and returns its end; nil without an
-// error says that the listener left.
+// stream requests a streamed answer, yields its text and returns its End. A nil End
+// without an error means that the consumer stopped reading.
+//
+// The events messageStop and metadata (the usage) come last, in this order. stream
+// waits for both, but a stream that ends or loses its connection between them is
+// complete.
 func (m *Model) stream(ctx context.Context, r model.Request, yield func(model.Part) bool) (*model.End, error) {
 	c, err := m.options.conversation(r)
 	if err != nil {
 		return nil, err
 	}
 	out, err := m.client.ConverseStream(ctx, &bedrockruntime.ConverseStreamInput{
-		ModelId: &m.options.ID, System: c.system, Messages: c.messages, ToolConfig: c.tools, InferenceConfig: c.setup,
-	}, ownProtocol)
+		ModelId: &m.options.ID, System: c.system, Messages: c.messages, ToolConfig: c.tools, InferenceConfig: c.inference,
+	}, limitProtocol)
 	if err != nil {
 		return nil, m.options.callError(err)
 	}
 	events := out.GetStream()
-	defer func() { _ = events.Close() }() // its error is that of Err
+	defer func() { _ = events.Close() }() // it returns the error of Err
 	a := &answer{tools: c.names}
 	any := false
 	for event := range events.Events() {
 		any = true
-		listening, err := a.event(event, yield)
-		if err != nil || !listening {
+		reading, err := a.addEvent(event, yield)
+		if err != nil || !reading {
 			return nil, err
 		}
 		if a.stop != "" && a.usage != nil {
@@ -50,18 +54,22 @@ func (m *Model) stream(ctx context.Context, r model.Request, yield func(model.Pa
 	if a.stop != "" && (err == nil || errors.As(err, new(lostError))) {
 		return a.end()
 	}
-	if raw, ok := middleware.GetRawResponse(out.ResultMetadata).(*smithyhttp.Response); ok && !any && lacksStream(raw) {
-		return nil, fault.Public(fault.Upstream, upstream.NoStream, fmt.Errorf("bedrock: content type %q", raw.Header.Get("Content-Type")))
+	raw, ok := middleware.GetRawResponse(out.ResultMetadata).(*smithyhttp.Response)
+	if ok && !any && !isEventStream(raw) {
+		cause := fmt.Errorf("bedrock: content type %q", raw.Header.Get("Content-Type"))
+		return nil, fault.Public(fault.Upstream, upstream.NoStream, cause)
 	}
-	return nil, m.options.brokeOff(err)
+	return nil, m.options.streamError(err)
 }
 
-func lacksStream(raw *smithyhttp.Response) bool {
-	return !strings.HasPrefix(raw.Header.Get("Content-Type"), "application/vnd.amazon.eventstream")
+func isEventStream(raw *smithyhttp.Response) bool {
+	return strings.HasPrefix(raw.Header.Get("Content-Type"), "application/vnd.amazon.eventstream")
 }
 
-// event takes one event in; listening is false when the listener left.
-func (a *answer) event(event types.ConverseStreamOutput, yield func(model.Part) bool) (listening bool, err error) {
+// addEvent adds an event to the answer and yields its text. reading is false when the
+// consumer stopped reading. Other events and content blocks (the model's reasoning
+// among them) are ignored.
+func (a *answer) addEvent(event types.ConverseStreamOutput, yield func(model.Part) bool) (reading bool, err error) {
 	switch e := event.(type) {
 	case *types.ConverseStreamOutputMemberContentBlockStart:
 		if start, ok := e.Value.Start.(*types.ContentBlockStartMemberToolUse); ok {
@@ -70,7 +78,7 @@ func (a *answer) event(event types.ConverseStreamOutput, yield func(model.Part) 
 	case *types.ConverseStreamOutputMemberContentBlockDelta:
 		switch d := e.Value.Delta.(type) {
 		case *types.ContentBlockDeltaMemberText:
-			a.spoken = a.spoken || d.Value != ""
+			a.hasText = a.hasText || d.Value != ""
 			return yield(model.Part{Text: d.Value}), nil
 		case *types.ContentBlockDeltaMemberToolUse:
 			err = a.addArguments(value(e.Value.ContentBlockIndex), value(d.Value.Input))
@@ -85,31 +93,33 @@ func (a *answer) event(event types.ConverseStreamOutput, yield func(model.Part) 
 	return true, err
 }
 
-// drain waits a moment for the end of the body, because HTTP/1.1 re-uses only a
-// connection that was read to its end. A vendor who keeps it open instead loses it.
+// drain waits up to 100 ms for the end of the body, because net/http reuses an HTTP/1.1
+// connection only if the body was read to its end. If the provider keeps the body open
+// longer, the connection is closed. upstream.Drain can't be used: the SDK reads the
+// body itself, in its own goroutine.
 func drain(events <-chan types.ConverseStreamOutput) {
-	patience := time.NewTimer(100 * time.Millisecond)
-	defer patience.Stop()
+	limit := time.NewTimer(100 * time.Millisecond)
+	defer limit.Stop()
 	for {
 		select {
 		case _, more := <-events:
 			if !more {
 				return
 			}
-		case <-patience.C:
+		case <-limit.C:
 			return
 		}
 	}
 }
 
-// brokeOff says why a stream ended before its stop reason. err is nil after a clean
-// end.
-func (o Options) brokeOff(err error) error {
+// streamError returns the error for a stream that ended before its stop reason. err is
+// nil after a clean end.
+func (o Options) streamError(err error) error {
 	if err == nil {
 		return fault.Public(fault.Upstream, upstream.CutShort, errors.New("bedrock: no stop reason"))
 	}
-	if said, ok := errors.AsType[smithy.APIError](err); ok {
-		return o.vendorError(said, 0, nil)
+	if exception, ok := errors.AsType[smithy.APIError](err); ok {
+		return o.apiError(exception, 0, nil)
 	}
 	return readError(err)
 }

@@ -1,7 +1,6 @@
-// Package demo is a model that runs in this process: offline, without a key, and
-// always with the same answer to the same conversation. It shows how streaming and
-// tools work and says in every answer that it is a demo. It knows nothing of any
-// vendor, and nothing that it was not just told.
+// Package demo implements model.Model without a language model: in this process, offline
+// and without an API key. The same conversation always gets the same answer. It shows
+// how streaming and tools work, and every answer states that it comes from a demo.
 package demo
 
 import (
@@ -18,25 +17,25 @@ import (
 	"github.com/keyway-agents/keyway/shared/model"
 )
 
-// Model is the demo model. It echoes what the user said and lists the tools it was
-// offered. A user who says
+// Model is the demo model. It repeats the user's last message and lists the tools that
+// it was offered. A message with the text
 //
 //	call tool NAME {json}
 //
-// makes it call that tool, once, and report the result.
+// makes it call that tool once and report the result.
 type Model struct {
 	id    string
 	delay time.Duration
 }
 
-// Option changes a new Model.
+// Option changes a Model that New makes.
 type Option func(*Model)
 
-// WithDelay sets the pause before each word; without it, it is 15 ms, so that a
-// newcomer sees the answer stream. 0 is no pause.
+// WithDelay sets the pause before each word. Defaults to 15 ms, so that a newcomer can
+// see the answer stream. 0 means no pause.
 func WithDelay(d time.Duration) Option { return func(m *Model) { m.delay = d } }
 
-// New makes a model. An empty id is "demo".
+// New returns a model with this ID. An empty id means "demo".
 func New(id string, options ...Option) *Model {
 	m := &Model{id: cmp.Or(id, "demo"), delay: 15 * time.Millisecond}
 	for _, o := range options {
@@ -45,13 +44,13 @@ func New(id string, options ...Option) *Model {
 	return m
 }
 
-// Describe names the demo for what it is.
+// Describe returns the names under which AgentOS's clients see the demo.
 func (m *Model) Describe() model.Description {
 	return model.Describe("demo", m.id)
 }
 
-// Stream implements model.Model. Its only error is the context's cause. Usage
-// counts words.
+// Stream implements model.Model. Its only error is the cause of a cancelled context.
+// Each word is one part and counts as one token.
 func (m *Model) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Part, error] {
 	return func(yield func(model.Part, error) bool) {
 		text, calls := answer(r)
@@ -68,6 +67,7 @@ func (m *Model) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Par
 	}
 }
 
+// pause waits before a word and returns the context's cause if it is cancelled.
 func (m *Model) pause(ctx context.Context) error {
 	if m.delay > 0 {
 		t := time.NewTimer(m.delay)
@@ -80,6 +80,7 @@ func (m *Model) pause(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
+// end returns the End of the answer to r.
 func end(r model.Request, text string, calls []model.ToolCall) *model.End {
 	e := &model.End{ToolCalls: calls, FinishReason: "stop"}
 	if len(calls) > 0 {
@@ -93,11 +94,14 @@ func end(r model.Request, text string, calls []model.ToolCall) *model.End {
 	return e
 }
 
+// hello starts every answer.
 const hello = "This is Keyway's demo model: "
 
-// answer decides what to say and what to call.
+// answer returns the text of the answer and the calls that it makes. A call's ID is made
+// of the number of messages: it is new in each turn and the same when the turn is
+// repeated after a crash.
 func answer(r model.Request) (text string, calls []model.ToolCall) {
-	said, results := lastTurn(r.Messages)
+	prompt, results := lastTurn(r.Messages)
 	if len(results) > 0 {
 		return hello + strings.Join(results, " "), nil
 	}
@@ -105,26 +109,27 @@ func answer(r model.Request) (text string, calls []model.ToolCall) {
 	if len(r.Tools) > 0 {
 		tools = fmt.Sprintf("It was offered the tools %s; say `call tool NAME {json}` and it calls one.", names(r.Tools))
 	}
-	name, arguments, wanted := wish(said)
+	name, arguments, isCommand := parseCommand(prompt)
 	switch {
-	case !wanted:
-		return fmt.Sprintf("%sno language model was asked. You said: %s\n\n%s", hello, shorten(said), tools), nil
+	case !isCommand:
+		return fmt.Sprintf("%sno language model was asked. You said: %s\n\n%s", hello, shorten(prompt), tools), nil
 	case !offered(r.Tools, name):
 		return fmt.Sprintf("%sthere is no tool %s. %s", hello, shorten(name), tools), nil
 	case !json.Valid([]byte(arguments)):
 		return fmt.Sprintf("%sit calls %s only with a JSON object, as in `call tool %s {}`.", hello, name, name), nil
 	}
-	id := fmt.Sprintf("call_demo_%d", len(r.Messages)) // new in each turn, the same in each repetition
+	id := fmt.Sprintf("call_demo_%d", len(r.Messages))
 	return hello + "it calls " + name + ".", []model.ToolCall{{ID: id, Name: name, Arguments: arguments}}
 }
 
-// lastTurn finds what the user said last, and what tools have answered since.
-func lastTurn(messages []model.Message) (said string, results []string) {
+// lastTurn returns the user's last message, and a sentence for each result that a tool
+// has returned since.
+func lastTurn(messages []model.Message) (prompt string, results []string) {
 	called := map[string]string{} // call id → tool name
 	for _, m := range messages {
 		switch m.Role {
 		case model.User:
-			said, results = m.Content, nil
+			prompt, results = m.Content, nil
 		case model.Assistant:
 			for _, c := range m.ToolCalls {
 				called[c.ID] = c.Name
@@ -134,17 +139,17 @@ func lastTurn(messages []model.Message) (said string, results []string) {
 			results = append(results, fmt.Sprintf("%s answered: %s", name, shorten(m.Content)))
 		}
 	}
-	return said, results
+	return prompt, results
 }
 
-// A name may hold what MCP servers put into theirs, but a sentence's full stop is
-// no part of it.
+// command matches the command in a message. A name may have the characters that MCP
+// servers use in their tools' names, but doesn't end with the full stop of a sentence.
 var command = regexp.MustCompile(`(?is)\bcall tool ([\w./-]*[\w-])\s*(.*)`)
 
-// wish reads `call tool NAME {json}` anywhere in text. Arguments are the JSON
-// object to the right of NAME, "{}" when there is none, and what stands there when
-// it is broken.
-func wish(text string) (name, arguments string, ok bool) {
+// parseCommand finds `call tool NAME {json}` anywhere in text. arguments is the JSON
+// object after NAME, "{}" if there is none, and the rest of the text if it starts with
+// "{" and isn't valid JSON.
+func parseCommand(text string) (name, arguments string, ok bool) {
 	found := command.FindStringSubmatch(text)
 	if found == nil {
 		return "", "", false
@@ -172,7 +177,8 @@ func names(tools []model.ToolSpec) string {
 	return strings.Join(all, ", ")
 }
 
-// shorten keeps an echo readable: an answer streams slower than it is pasted.
+// shorten cuts a text after 1,000 characters. A message of 100 KB is pasted in a moment,
+// but its repetition, word by word, would stream for minutes.
 func shorten(text string) string {
 	if r := []rune(text); len(r) > 1000 {
 		return string(r[:1000]) + "…"

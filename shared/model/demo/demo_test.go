@@ -17,28 +17,28 @@ import (
 
 var tools = []model.ToolSpec{{Name: "web_search"}, {Name: "docs.read"}}
 
-// say is the answer to a user who says text while the tools are offered.
-func say(t *testing.T, text string) modeltest.Answer {
+// send returns the answer to a message while the tools are offered.
+func send(t *testing.T, text string) modeltest.Answer {
 	t.Helper()
 	r := modeltest.Ask(text)
 	r.Tools = tools
-	return listen(t, r)
+	return answer(t, r)
 }
 
-// listen hears the answer to its end and checks what holds for every answer.
-func listen(t *testing.T, r model.Request) modeltest.Answer {
+// answer returns the answer to r and checks the rules that hold for every answer.
+func answer(t *testing.T, r model.Request) modeltest.Answer {
 	t.Helper()
-	a := modeltest.Listen(t.Context(), t, demo.New("", demo.WithDelay(0)), r)
+	a := modeltest.Collect(t.Context(), t, demo.New("", demo.WithDelay(0)), r)
 	if a.Err != nil {
 		t.Fatal(a.Err)
 	}
 	if !strings.HasPrefix(a.Text, "This is Keyway's demo model: ") {
-		t.Errorf("%q does not say that it is a demo", a.Text)
+		t.Errorf("the answer %q doesn't start with the demo's name", a.Text)
 	}
 	return a
 }
 
-func TestDescribeNamesADemo(t *testing.T) {
+func TestDescribeNamesTheDemo(t *testing.T) {
 	t.Parallel()
 	want := model.Description{ID: "demo", Name: "Demo", Provider: "Demo", Family: "Demo"}
 	if diff := cmp.Diff(want, demo.New("").Describe()); diff != "" {
@@ -49,9 +49,9 @@ func TestDescribeNamesADemo(t *testing.T) {
 	}
 }
 
-func TestAnAnswerEchoesTheMessageAndListsTheTools(t *testing.T) {
+func TestAnAnswerRepeatsTheMessageAndListsTheTools(t *testing.T) {
 	t.Parallel()
-	a := say(t, "hello  there, 世界")
+	a := send(t, "hello  there, 世界")
 	for _, want := range []string{"You said: hello  there, 世界", "web_search, docs.read", "call tool NAME {json}"} {
 		if !strings.Contains(a.Text, want) {
 			t.Errorf("%q does not contain %q", a.Text, want)
@@ -60,19 +60,19 @@ func TestAnAnswerEchoesTheMessageAndListsTheTools(t *testing.T) {
 	if a.End.FinishReason != "stop" || a.End.ToolCalls != nil {
 		t.Errorf("end %+v", a.End)
 	}
-	if text := listen(t, modeltest.Ask("hello")).Text; !strings.Contains(text, "No tools were offered") {
-		t.Errorf("%q does not say that there are no tools", text)
+	if text := answer(t, modeltest.Ask("hello")).Text; !strings.Contains(text, "No tools were offered") {
+		t.Errorf("the answer %q doesn't state that there are no tools", text)
 	}
 }
 
 func TestTheSameConversationGetsTheSameAnswer(t *testing.T) {
 	t.Parallel()
-	if diff := cmp.Diff(say(t, "call tool web_search"), say(t, "call tool web_search")); diff != "" {
+	if diff := cmp.Diff(send(t, "call tool web_search"), send(t, "call tool web_search")); diff != "" {
 		t.Errorf("second answer differs:\n%s", diff)
 	}
 }
 
-func TestAUserCanMakeItCallATool(t *testing.T) {
+func TestACommandInTheMessageCallsATool(t *testing.T) {
 	t.Parallel()
 	for said, want := range map[string]model.ToolCall{
 		`call tool web_search {"query":"cats"}`:            {Name: "web_search", Arguments: `{"query":"cats"}`},
@@ -81,7 +81,7 @@ func TestAUserCanMakeItCallATool(t *testing.T) {
 		"Call tool docs.read.":                             {Name: "docs.read", Arguments: `{}`},
 		"First a line.\ncall tool web_search\n{\n\"q\":1}": {Name: "web_search", Arguments: "{\n\"q\":1}"},
 	} {
-		a := say(t, said)
+		a := send(t, said)
 		want.ID = "call_demo_1"
 		if diff := cmp.Diff([]model.ToolCall{want}, a.End.ToolCalls); diff != "" {
 			t.Errorf("%q (-want +got):\n%s", said, diff)
@@ -92,21 +92,21 @@ func TestAUserCanMakeItCallATool(t *testing.T) {
 	}
 }
 
-func TestItCallsNothingThatIsNotOfferedOrNotJSON(t *testing.T) {
+func TestACommandWithAnUnknownToolOrInvalidArgumentsCallsNothing(t *testing.T) {
 	t.Parallel()
 	for said, want := range map[string]string{
 		`call tool rm {"path":"/"}`:          "there is no tool rm. It was offered the tools web_search, docs.read",
 		`call tool web_search {"query": oh}`: "it calls web_search only with a JSON object",
 		`call tool web_search {"query":`:     "it calls web_search only with a JSON object",
 	} {
-		a := say(t, said)
+		a := send(t, said)
 		if len(a.End.ToolCalls) != 0 || !strings.Contains(a.Text, want) {
 			t.Errorf("%q: %q and %+v, want %q and no calls", said, a.Text, a.End.ToolCalls, want)
 		}
 	}
 }
 
-func TestItReportsWhatTheToolAnswered(t *testing.T) {
+func TestTheToolsResultIsReported(t *testing.T) {
 	t.Parallel()
 	call := model.ToolCall{ID: "call_demo_1", Name: "web_search", Arguments: "{}"}
 	r := model.Request{Tools: tools, Messages: []model.Message{
@@ -114,18 +114,18 @@ func TestItReportsWhatTheToolAnswered(t *testing.T) {
 		{Role: model.Assistant, ToolCalls: []model.ToolCall{call}},
 		{Role: model.ToolRole, ToolCallID: "call_demo_1", Content: "3 results"},
 	}}
-	if a := listen(t, r); !strings.HasSuffix(a.Text, "web_search answered: 3 results") || a.End.ToolCalls != nil {
+	if a := answer(t, r); !strings.HasSuffix(a.Text, "web_search answered: 3 results") || a.End.ToolCalls != nil {
 		t.Errorf("%q and %+v, want the result and no further call", a.Text, a.End.ToolCalls)
 	}
 	r.Messages = append(r.Messages, model.Message{Role: model.User, Content: "call tool web_search"})
-	if a := listen(t, r); len(a.End.ToolCalls) != 1 || a.End.ToolCalls[0].ID == call.ID {
-		t.Errorf("%+v, want one call with an id of its own", a.End.ToolCalls)
+	if a := answer(t, r); len(a.End.ToolCalls) != 1 || a.End.ToolCalls[0].ID == call.ID {
+		t.Errorf("%+v, want one call with a new id", a.End.ToolCalls)
 	}
 }
 
-func TestUsageCountsWords(t *testing.T) {
+func TestTokensAreWords(t *testing.T) {
 	t.Parallel()
-	a := listen(t, model.Request{Messages: []model.Message{
+	a := answer(t, model.Request{Messages: []model.Message{
 		{Role: model.System, Content: "be brief"}, {Role: model.User, Content: "one two three"},
 	}})
 	out := len(strings.Fields(a.Text))
@@ -134,10 +134,10 @@ func TestUsageCountsWords(t *testing.T) {
 	}
 }
 
-func TestALongMessageIsNotEchoedWhole(t *testing.T) {
+func TestTheRepetitionOfALongMessageIsCut(t *testing.T) {
 	t.Parallel()
-	if a := listen(t, modeltest.Ask(strings.Repeat("é", 5000))); strings.Count(a.Text, "é") != 1000 {
-		t.Errorf("%d characters are echoed, want 1000", strings.Count(a.Text, "é"))
+	if a := answer(t, modeltest.Ask(strings.Repeat("é", 5000))); strings.Count(a.Text, "é") != 1000 {
+		t.Errorf("%d characters are repeated, want 1000", strings.Count(a.Text, "é"))
 	}
 }
 
@@ -145,7 +145,7 @@ func TestAnswersStreamWordByWord(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		a := modeltest.Listen(t.Context(), t, demo.New(""), modeltest.Ask("one two"))
+		a := modeltest.Collect(t.Context(), t, demo.New(""), modeltest.Ask("one two"))
 		words := len(a.Parts) - 1
 		if words < 10 || a.Parts[0].Text != "This " {
 			t.Errorf("%d parts, the first is %q", words, a.Parts[0].Text)
@@ -156,18 +156,19 @@ func TestAnswersStreamWordByWord(t *testing.T) {
 	})
 }
 
-func TestCancellingReturnsTheCause(t *testing.T) {
+func TestACancelledAnswerReturnsTheCause(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		why := errors.New("the user pressed stop")
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Minute, func() { cancel(why) })
 		start := time.Now()
-		a := modeltest.Listen(ctx, t, demo.New("", demo.WithDelay(time.Hour)), modeltest.Ask("hello"))
+		a := modeltest.Collect(ctx, t, demo.New("", demo.WithDelay(time.Hour)), modeltest.Ask("hello"))
 		if a.Err != why || time.Since(start) != time.Minute { //nolint:errorlint // the cause itself
 			t.Errorf("error %v after %v, want the cause at once", a.Err, time.Since(start))
 		}
-		if a := modeltest.Listen(ctx, t, demo.New("", demo.WithDelay(0)), modeltest.Ask("hello")); a.Err != why { //nolint:errorlint // likewise
+		a = modeltest.Collect(ctx, t, demo.New("", demo.WithDelay(0)), modeltest.Ask("hello"))
+		if a.Err != why { //nolint:errorlint // likewise
 			t.Errorf("error %v without a delay, want the cause", a.Err)
 		}
 	})

@@ -9,35 +9,36 @@ import (
 	"github.com/aws/smithy-go/eventstream"
 )
 
-// converse writes one answer in the form of Bedrock's ConverseStream: frames of
-// application/vnd.amazon.eventstream
+// converseStream is the encoder for Bedrock's ConverseStream, which sends binary frames
+// of the type application/vnd.amazon.eventstream
 // (https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html).
-type converse struct {
+type converseStream struct {
 	stream
-	blocks  int // content blocks so far; all text up to a call is one
-	calls   int
-	texting bool
+	blocks int // content blocks so far; all text up to a call is one block
+	calls  int
+	inText bool // the last block is text and still open
 }
 
-// open sends the opening event, once.
-func (c *converse) open() {
+// open sends messageStart.
+func (c *converseStream) open() {
 	if !c.opened {
 		c.opened = true
 		c.event("messageStart", map[string]any{"role": "assistant"})
 	}
 }
 
-func (c *converse) text(piece string) {
+// text sends a delta. Text blocks, unlike calls, have no start event.
+func (c *converseStream) text(piece string) {
 	c.open()
-	if !c.texting {
-		c.texting = true
+	if !c.inText {
+		c.inText = true
 		c.blocks++
 	}
 	c.delta(c.blocks-1, map[string]any{"text": piece})
 }
 
-// toolCalls sends the openings of all calls, then their arguments in turns.
-func (c *converse) toolCalls(group []callStep) {
+// toolCalls sends the starts of all calls, then their arguments in turns.
+func (c *converseStream) toolCalls(group []callStep) {
 	c.open()
 	c.closeText()
 	first := c.blocks
@@ -46,7 +47,9 @@ func (c *converse) toolCalls(group []callStep) {
 		c.blocks++
 		c.event("contentBlockStart", map[string]any{
 			"contentBlockIndex": first + i,
-			"start":             map[string]any{"toolUse": map[string]any{"toolUseId": CallID(c.request.N, c.calls), "name": call.name}},
+			"start": map[string]any{"toolUse": map[string]any{
+				"toolUseId": CallID(c.request.N, c.calls), "name": call.name,
+			}},
 		})
 	}
 	inTurns(group, func(call int, piece string) {
@@ -57,18 +60,19 @@ func (c *converse) toolCalls(group []callStep) {
 	}
 }
 
-func (c *converse) closeText() {
-	if c.texting {
-		c.texting = false
+func (c *converseStream) closeText() {
+	if c.inText {
+		c.inText = false
 		c.event("contentBlockStop", map[string]any{"contentBlockIndex": c.blocks - 1})
 	}
 }
 
-func (c *converse) delta(block int, delta map[string]any) {
+func (c *converseStream) delta(block int, delta map[string]any) {
 	c.event("contentBlockDelta", map[string]any{"contentBlockIndex": block, "delta": delta})
 }
 
-func (c *converse) end() {
+// end sends the stop reason, and then the usage.
+func (c *converseStream) end() {
 	s := c.script
 	c.closeText()
 	c.event("messageStop", map[string]any{"stopReason": s.stopReason()})
@@ -79,7 +83,8 @@ func (c *converse) end() {
 	c.event("metadata", metadata)
 }
 
-// stopReason is the script's own, or the vendor's for what the script holds.
+// stopReason returns the script's reason, or else that of Bedrock and Anthropic for a
+// regular end or for tool calls.
 func (s Script) stopReason() string {
 	switch {
 	case s.finish != "":
@@ -90,7 +95,7 @@ func (s Script) stopReason() string {
 	return "end_turn"
 }
 
-// tokens are the script's in Bedrock's words, which has none for reasoning.
+// tokens returns the usage in Bedrock's form, which has no count for reasoning.
 func (s Script) tokens() map[string]any {
 	u := DefaultUsage()
 	if s.usage != nil {
@@ -102,10 +107,11 @@ func (s Script) tokens() map[string]any {
 	}
 }
 
-func (c *converse) event(name string, value map[string]any) {
+func (c *converseStream) event(name string, value map[string]any) {
 	c.write([]byte(Frame("event", name, encode(value))))
 }
 
+// encode returns JSON without HTML escapes, as the providers send it.
 func encode(value any) string {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -116,8 +122,8 @@ func encode(value any) string {
 	return b.String()
 }
 
-// Frame is one message of an event stream, for Script.Raw: an "event" or an
-// "exception" of a type, with its JSON.
+// Frame returns one message of an AWS event stream, for Script.Raw. kind is "event" or
+// "exception", name is the type of the event or exception, and payload is its JSON.
 func Frame(kind, name, payload string) string {
 	var m eventstream.Message
 	m.Headers.Set(":message-type", eventstream.StringValue(kind))
@@ -131,8 +137,9 @@ func Frame(kind, name, payload string) string {
 	return b.String()
 }
 
-// write sends a frame in three writes, cut within its head and in its middle.
-func (c *converse) write(frame []byte) {
+// write sends a frame in three writes, cut within its prelude and in its middle, so that
+// a decoder that expects a frame in one read fails.
+func (c *converseStream) write(frame []byte) {
 	head, middle := min(6, len(frame)), len(frame)/2
 	for _, piece := range [][]byte{frame[:head], frame[head:max(head, middle)], frame[max(head, middle):]} {
 		if _, err := c.out.Write(piece); err != nil {
@@ -144,11 +151,11 @@ func (c *converse) write(frame []byte) {
 	}
 }
 
-// converseWhole is the answer of Bedrock's Converse.
+// converseWhole returns an answer in one piece of Bedrock's Converse.
 func converseWhole(s Script, r Request) []byte {
 	content := []any{}
 	calls, text := 0, ""
-	say := func() {
+	closeText := func() {
 		if text != "" {
 			content, text = append(content, map[string]any{"text": text}), ""
 		}
@@ -160,16 +167,18 @@ func converseWhole(s Script, r Request) []byte {
 		case hugeStep:
 			text += strings.Repeat("x", int(p))
 		case callStep:
-			say()
+			closeText()
 			calls++
 			input := json.RawMessage("{}")
 			if p.arguments != "" {
 				input = json.RawMessage(p.arguments)
 			}
-			content = append(content, map[string]any{"toolUse": map[string]any{"toolUseId": CallID(r.N, calls), "name": p.name, "input": input}})
+			content = append(content, map[string]any{"toolUse": map[string]any{
+				"toolUseId": CallID(r.N, calls), "name": p.name, "input": input,
+			}})
 		}
 	}
-	say()
+	closeText()
 	answer := map[string]any{
 		"output":     map[string]any{"message": map[string]any{"role": "assistant", "content": content}},
 		"stopReason": s.stopReason(), "metrics": map[string]any{"latencyMs": 1},
@@ -180,7 +189,7 @@ func converseWhole(s Script, r Request) []byte {
 	return []byte(encode(answer))
 }
 
-// exceptions are the types of Bedrock's errors by their status.
+// exceptions holds the types of Bedrock's exceptions by HTTP status.
 var exceptions = map[int]string{
 	http.StatusBadRequest: "ValidationException", http.StatusUnauthorized: "UnrecognizedClientException",
 	http.StatusForbidden: "AccessDeniedException", http.StatusNotFound: "ResourceNotFoundException",

@@ -10,16 +10,17 @@ import (
 	"github.com/keyway-agents/keyway/shared/model"
 )
 
-// chat writes one answer in the form of OpenAI's chat completion chunks
+// chat is the encoder for OpenAI's Chat Completions API
 // (https://platform.openai.com/docs/api-reference/chat-streaming).
 type chat struct {
 	stream
 	calls int
 }
 
+// text implements encoder.
 func (c *chat) text(piece string) { c.delta(map[string]any{"content": piece}) }
 
-// toolCalls sends the openings of all calls, then their arguments in turns.
+// toolCalls sends the first deltas of all calls, then their arguments in turns.
 func (c *chat) toolCalls(group []callStep) {
 	first := c.calls
 	for _, call := range group {
@@ -39,7 +40,7 @@ func toolDelta(index int, call map[string]any) map[string]any {
 	return map[string]any{"tool_calls": []any{call}}
 }
 
-// open sends the opening chunk, once.
+// open sends the first chunk: the role and an empty text.
 func (c *chat) open() {
 	if c.opened {
 		return
@@ -48,6 +49,7 @@ func (c *chat) open() {
 	c.delta(map[string]any{"role": "assistant", "content": "", "refusal": nil})
 }
 
+// end sends finish_reason, the usage if the request asked for it, and [DONE].
 func (c *chat) end() {
 	s := c.script
 	reason := "stop"
@@ -102,11 +104,11 @@ func (c *chat) chunk(choices []any, usage any) {
 	c.write(b.Bytes())
 }
 
-// AnswerID is the vendor's id of the answer to the request-th request, from 1.
+// AnswerID returns the provider's ID of the answer to a request. Requests count from 1.
 func AnswerID(request int) string { return fmt.Sprintf("chatcmpl-%d", request) }
 
-// refuse answers with an HTTP error, in the vendor's form of the body unless the
-// script brings its own.
+// refuse sends an HTTP error, with a body in the form of the requested API or with that
+// of the script's Raw.
 func refuse(w http.ResponseWriter, s Script, r Request) {
 	var message, raw string
 	for _, p := range s.steps {
@@ -119,19 +121,20 @@ func refuse(w http.ResponseWriter, s Script, r Request) {
 	}
 	if raw != "" {
 		w.WriteHeader(s.status)
-		_, _ = io.WriteString(w, raw) // the client may have gone
+		_, _ = io.WriteString(w, raw) // the client may have closed the connection
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	body := map[string]any{"error": map[string]any{"message": message, "type": "scripted", "param": nil, "code": nil}}
-	if converses, _ := isConverse(r.Path); converses {
+	if converse, _ := isConverse(r.Path); converse {
 		body = map[string]any{"message": message}
 		if w.Header().Get("X-Amzn-Errortype") == "" {
 			w.Header().Set("X-Amzn-Errortype", exceptions[s.status]+":http://internal.amazon.com/coral/com.amazon.bedrock/")
 		}
 	}
 	if r.Path == pathMessages {
-		body = map[string]any{"type": "error", "error": map[string]any{"type": claudeErrors[s.status], "message": message}, "request_id": "req_scripted"}
+		reported := map[string]any{"type": claudeErrors[s.status], "message": message}
+		body = map[string]any{"type": "error", "error": reported, "request_id": "req_scripted"}
 	}
 	w.WriteHeader(s.status)
 	_ = json.NewEncoder(w).Encode(body) // likewise

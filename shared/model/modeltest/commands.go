@@ -12,31 +12,33 @@ import (
 	"github.com/keyway-agents/keyway/shared/model"
 )
 
-// Commands is a model that does what the user's last message says in its first
-// line, for tests that compare with AgentOS: the stub model that AgentOS was
-// recorded with obeys the same commands with the same chunks and token counts.
+// Commands is a stub model that obeys the first line of the user's last message. Tests
+// that compare Keyway with AgentOS use it: the golden transcripts were recorded from an
+// AgentOS whose stub model obeys the same commands, with the same chunks and token
+// counts.
 //
-//	echo: X                             says X
-//	call tool NAME {"a": 1}             calls a tool, then tells what it returned
-//	call tools [["N1", {}], ["N2", {}]] calls several at once
-//	slow N [MS]                         says "chunk-0 " to "chunk-N-1 "; MS is not waited
-//	fail [STATUS]                       an HTTP error, 500 unless told
-//	fail-mid N                          N chunks, then the connection breaks
-//	remember X                          calls add_memory, where it is offered; says so
-//	history?                            tells the user's earlier messages
-//	system?                             tells the system message
+//	echo: X                             answers X
+//	call tool NAME {"a": 1}             calls a tool, then reports its result
+//	call tools [["N1", {}], ["N2", {}]] calls several tools at once
+//	slow N [MS]                         answers "chunk-0 " to "chunk-N-1 "; ignores MS
+//	fail [STATUS]                       fails with an HTTP error, by default 500
+//	fail-mid N                          answers N chunks, then drops the connection
+//	remember X                          calls add_memory if it is offered; confirms it
+//	history?                            reports the user's earlier messages
+//	system?                             reports the system message
 //
-// Anything else is repeated after "stub: ". Tokens are words.
+// Any other message is repeated after "stub: ". Each word counts as one token.
 type Commands struct {
-	// Pause, when it is set, is asked before each chunk of "slow"; the answer is held
-	// until what it returns is closed. It is asked for all chunks at once, at first.
+	// Pause returns, for each chunk of "slow", a channel that must be closed before the
+	// chunk is sent. It is called for all chunks when the request arrives. Defaults to
+	// no pauses.
 	Pause func(chunk int) <-chan struct{}
 }
 
-// Obey answers a request of OpenAI's chat or Responses API.
+// Obey returns the answer to a request of OpenAI's Chat Completions or Responses API.
 func (c Commands) Obey(r Request) Script {
-	talk := listen(r.Body)
-	text, calls, special := talk.obey(c)
+	conv := parseConversation(r.Body)
+	text, calls, special := conv.obey(c)
 	var s Script
 	words := len(strings.Fields(text))
 	switch {
@@ -54,12 +56,13 @@ func (c Commands) Obey(r Request) Script {
 			s = Text("")
 		}
 	}
-	return s.Usage(model.Usage{Input: talk.words, Output: words, Total: talk.words + words})
+	return s.Usage(model.Usage{Input: conv.words, Output: words, Total: conv.words + words})
 }
 
-// pieces cuts an answer into the stream's chunks: a word and the space behind it.
+// pieces matches the chunks of an answer: a word and the space after it.
 var pieces = regexp.MustCompile(`\S+\s*|\s+`)
 
+// call is a tool call that a command requests.
 type call struct {
 	name      string
 	arguments json.RawMessage
@@ -71,19 +74,20 @@ func (c call) members() map[string]any {
 	return m
 }
 
-// turn is one message of either API; tool names who answers.
+// turn is one message of either API. tool is the name of the tool in a tool's message.
 type turn struct{ role, text, tool string }
 
-// talk is a conversation as both APIs tell it.
-type talk struct {
+// conversation is the conversation in a request, independent of the API.
+type conversation struct {
 	turns   []turn
 	last    int             // the index of the user's last turn, or -1
-	offered map[string]bool // tools, by name
-	words   int
+	offered map[string]bool // names of the offered tools
+	words   int             // of all turns
 }
 
-func listen(body map[string]any) talk {
-	t := talk{last: -1, offered: map[string]bool{}}
+// parseConversation reads the conversation from the body of a request.
+func parseConversation(body map[string]any) conversation {
+	t := conversation{last: -1, offered: map[string]bool{}}
 	for _, tool := range objects(body["tools"]) {
 		if f, ok := tool["function"].(map[string]any); ok {
 			tool = f
@@ -97,21 +101,21 @@ func listen(body map[string]any) talk {
 	if s, ok := body["input"].(string); ok {
 		t.turns = append(t.turns, turn{role: "user", text: s})
 	}
-	called := map[any]string{} // tool names by call id
+	called := map[any]string{} // names of tools by the call's ID
 	for _, m := range append(objects(body["messages"]), objects(body["input"])...) {
-		t.hear(m, called)
+		t.add(m, called)
 	}
-	for i, said := range t.turns {
-		t.words += len(strings.Fields(said.text))
-		if said.role == "user" {
+	for i, turn := range t.turns {
+		t.words += len(strings.Fields(turn.text))
+		if turn.role == "user" {
 			t.last = i
 		}
 	}
 	return t
 }
 
-// hear adds one message of the chat API or one item of the Responses API.
-func (t *talk) hear(m map[string]any, called map[any]string) {
+// add adds one message of Chat Completions or one item of the Responses API.
+func (t *conversation) add(m map[string]any, called map[any]string) {
 	for _, c := range objects(m["tool_calls"]) {
 		f, _ := c["function"].(map[string]any)
 		called[c["id"]], _ = f["name"].(string)
@@ -121,12 +125,13 @@ func (t *talk) hear(m map[string]any, called map[any]string) {
 	case m["type"] == "function_call":
 		called[m["call_id"]], _ = m["name"].(string)
 	case m["type"] == "function_call_output":
-		t.turns = append(t.turns, turn{"tool", flat(m["output"]), called[m["call_id"]]})
+		t.turns = append(t.turns, turn{"tool", contentText(m["output"]), called[m["call_id"]]})
 	case role != "":
-		t.turns = append(t.turns, turn{role, flat(m["content"]), called[m["tool_call_id"]]})
+		t.turns = append(t.turns, turn{role, contentText(m["content"]), called[m["tool_call_id"]]})
 	}
 }
 
+// objects returns the JSON objects in a decoded JSON array.
 func objects(list any) (out []map[string]any) {
 	l, _ := list.([]any)
 	for _, v := range l {
@@ -137,8 +142,8 @@ func objects(list any) (out []map[string]any) {
 	return out
 }
 
-// flat is the text of a content, which may come in parts.
-func flat(content any) string {
+// contentText returns the text of a message's content, which may be a list of parts.
+func contentText(content any) string {
 	if s, ok := content.(string); ok {
 		return s
 	}
@@ -159,9 +164,9 @@ var (
 	memoryNoise   = regexp.MustCompile(`</?[a-z_]+>|["']+$`)
 )
 
-// obey finds what to do: say a text, make calls, or play a script of its own,
-// whose text is then told for the count.
-func (t talk) obey(c Commands) (text string, calls []call, special *Script) {
+// obey returns the answer to the command: a text, or tool calls, or a script. text is
+// the text of that script, for the count of its words.
+func (t conversation) obey(c Commands) (text string, calls []call, special *Script) {
 	prompt := ""
 	if t.last >= 0 {
 		prompt = strings.TrimSpace(t.turns[t.last].text)
@@ -171,7 +176,7 @@ func (t talk) obey(c Commands) (text string, calls []call, special *Script) {
 	}
 	line, _, _ := strings.Cut(prompt, "\n")
 	line = strings.TrimSpace(line)
-	if calls, ok := wishes(line); ok {
+	if calls, ok := parseCalls(line); ok {
 		if results := t.results(); results != "" {
 			return results, nil, nil
 		}
@@ -193,13 +198,13 @@ func (t talk) obey(c Commands) (text string, calls []call, special *Script) {
 		broken := s.Drop()
 		return text, nil, &broken
 	}
-	return t.say(prompt, line), nil, nil
+	return t.textAnswer(prompt, line), nil, nil
 }
 
-// say is what only needs words.
-func (t talk) say(prompt, line string) string {
-	if said, ok := strings.CutPrefix(prompt, "echo:"); ok {
-		return strings.TrimSpace(said)
+// textAnswer returns the answer to the commands that only answer a text.
+func (t conversation) textAnswer(prompt, line string) string {
+	if text, ok := strings.CutPrefix(prompt, "echo:"); ok {
+		return strings.TrimSpace(text)
 	}
 	if what, ok := strings.CutPrefix(line, "remember "); ok {
 		return "remembered: " + what
@@ -214,17 +219,18 @@ func (t talk) say(prompt, line string) string {
 	return "stub: " + prompt
 }
 
-func (t talk) texts(turns []turn, roles ...string) (out []string) {
-	for _, said := range turns {
-		if slices.Contains(roles, said.role) {
-			out = append(out, strings.TrimSpace(said.text))
+// texts returns the texts of the turns with one of the roles.
+func (t conversation) texts(turns []turn, roles ...string) (out []string) {
+	for _, turn := range turns {
+		if slices.Contains(roles, turn.role) {
+			out = append(out, strings.TrimSpace(turn.text))
 		}
 	}
 	return out
 }
 
-// remember is what a memory manager's call is answered with.
-func (t talk) remember(prompt string) (string, []call, *Script) {
+// remember returns the answer to AgentOS's memory manager, which offers add_memory.
+func (t conversation) remember(prompt string) (string, []call, *Script) {
 	m := memoryCommand.FindStringSubmatch(prompt)
 	if m == nil {
 		return "No changes were made.", nil, nil
@@ -240,7 +246,8 @@ func (t talk) remember(prompt string) (string, []call, *Script) {
 	return "", []call{{"add_memory", arguments}}, nil
 }
 
-func wishes(line string) (calls []call, ok bool) {
+// parseCalls returns the calls that a line commands.
+func parseCalls(line string) (calls []call, ok bool) {
 	if m := toolCommand.FindStringSubmatch(line); m != nil {
 		if m[2] == "" {
 			m[2] = "{}"
@@ -261,17 +268,18 @@ func wishes(line string) (calls []call, ok bool) {
 	return calls, true
 }
 
-// results tells what the tools returned since the user's last turn.
-func (t talk) results() string {
+// results returns a sentence for each result of a tool since the user's last message.
+func (t conversation) results() string {
 	var out []string
-	for _, said := range t.turns[t.last+1:] {
-		if said.role == "tool" {
-			out = append(out, fmt.Sprintf("tool %s returned: %s", said.tool, said.text))
+	for _, turn := range t.turns[t.last+1:] {
+		if turn.role == "tool" {
+			out = append(out, fmt.Sprintf("tool %s returned: %s", turn.tool, turn.text))
 		}
 	}
 	return strings.Join(out, "; ")
 }
 
+// chunks returns the script of n chunks with their pauses, and its text.
 func (c Commands) chunks(n int) (string, []call, *Script) {
 	var s Script
 	text := ""
@@ -289,12 +297,12 @@ func (c Commands) chunks(n int) (string, []call, *Script) {
 func number(digits string) int {
 	n, err := strconv.Atoi(strings.TrimSpace(digits))
 	if err != nil {
-		panic(err) // the expressions admit digits only
+		panic(err) // the regular expressions match digits only
 	}
 	return n
 }
 
-// spaced writes JSON as Python does, with a space behind each colon and comma.
+// spaced returns JSON as Python writes it, with a space after each colon and comma.
 func spaced(text json.RawMessage) string {
 	var b bytes.Buffer
 	if err := json.Compact(&b, text); err != nil {

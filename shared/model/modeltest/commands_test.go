@@ -17,11 +17,16 @@ func TestCommandsAreObeyed(t *testing.T) {
 		name, messages string
 		want           []string // each somewhere in the stream
 	}{
-		{"words are chunks and tokens", user("echo: a  b"), []string{`{"content":"a  "}`, `{"content":"b"}`, `"prompt_tokens":3`, `"completion_tokens":2`}},
-		{"only the last user counts", user("echo: a") + `,{"role":"assistant","content":"a"},` + user("hm"), []string{`"stub: "`, `"hm"`}},
-		{"a tool is called", user(`call tool f {\"a\":1,\"b\":[2,3]}`), []string{`"name":"f"`, `"arguments":"{\"a"`, `"arguments":"\": "`, `"tool_calls"`, `"completion_tokens":3`}},
-		{"its answer is told", user("call tool f") + `,{"role":"assistant","tool_calls":[{"id":"1","function":{"name":"f"}}]},` +
-			`{"role":"tool","tool_call_id":"1","content":"x y"}`, []string{`"tool "`, `"f "`, `"returned: "`, `"x "`, `"y"`, `"prompt_tokens":5`}},
+		{"each word is a chunk and a token", user("echo: a  b"),
+			[]string{`{"content":"a  "}`, `{"content":"b"}`, `"prompt_tokens":3`, `"completion_tokens":2`}},
+		{"only the user's last message counts",
+			user("echo: a") + `,{"role":"assistant","content":"a"},` + user("hm"), []string{`"stub: "`, `"hm"`}},
+		{"a tool is called", user(`call tool f {\"a\":1,\"b\":[2,3]}`), []string{
+			`"name":"f"`, `"arguments":"{\"a"`, `"arguments":"\": "`, `"tool_calls"`, `"completion_tokens":3`}},
+		{"the tool's result is reported", user("call tool f") +
+			`,{"role":"assistant","tool_calls":[{"id":"1","function":{"name":"f"}}]},` +
+			`{"role":"tool","tool_call_id":"1","content":"x y"}`,
+			[]string{`"tool "`, `"f "`, `"returned: "`, `"x "`, `"y"`, `"prompt_tokens":5`}},
 		{"several are called", user(`call tools [[\"f\",{}],[\"g\",{}]]`), []string{`"name":"f"`, `"name":"g"`}},
 		{"slow is not slow without a pause", user("slow 2 100"), []string{`"chunk-0 "`, `"chunk-1 "`, "[DONE]"}},
 		{"it fails", user("fail 429"), []string{"stub failure 429"}},
@@ -32,7 +37,7 @@ func TestCommandsAreObeyed(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			_, got, _ := post(t, srv, `{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[`+c.messages+`]}`)
+			_, got, _ := post(t, srv, strings.TrimSuffix(ask, "}")+`,"messages":[`+c.messages+`]}`)
 			for _, want := range c.want {
 				if !strings.Contains(got, want) {
 					t.Errorf("%s is not in\n%s", want, got)
@@ -42,11 +47,12 @@ func TestCommandsAreObeyed(t *testing.T) {
 	}
 }
 
-func TestAMemoryManagerIsAnsweredWithACall(t *testing.T) {
+func TestAMemoryManagerGetsACallOfAddMemory(t *testing.T) {
 	t.Parallel()
 	srv := modeltest.NewServerFunc(t, modeltest.Commands{}.Obey)
 	ask := func(text string) string {
-		_, got, _ := post(t, srv, `{"stream":true,"tools":[{"type":"function","function":{"name":"add_memory"}}],"messages":[{"role":"user","content":"`+text+`"}]}`)
+		_, got, _ := post(t, srv, `{"stream":true,"tools":[{"type":"function","function":{"name":"add_memory"}}],`+
+			`"messages":[{"role":"user","content":"`+text+`"}]}`)
 		return got
 	}
 	if got := ask("he said: remember tea"); !strings.Contains(got, `"name":"add_memory"`) {
@@ -57,7 +63,7 @@ func TestAMemoryManagerIsAnsweredWithACall(t *testing.T) {
 	}
 }
 
-func TestSlowIsHeldWhereATestAsks(t *testing.T) {
+func TestPauseDelaysAChunkOfSlow(t *testing.T) {
 	t.Parallel()
 	open, hold := make(chan struct{}), make(chan struct{})
 	close(open)
@@ -80,10 +86,10 @@ func TestSlowIsHeldWhereATestAsks(t *testing.T) {
 	lines := bufio.NewScanner(resp.Body)
 	for lines.Scan() && !strings.Contains(lines.Text(), "chunk-0 ") {
 	}
-	close(hold) // were it not held, or held for ever, one of the two would not come
+	close(hold) // a chunk that isn't delayed, or delayed for ever, would be missing below
 	for lines.Scan() && !strings.Contains(lines.Text(), "chunk-1 ") {
 	}
 	if lines.Text() == "" {
-		t.Error("chunk-1 did not come")
+		t.Error("chunk-1 is missing")
 	}
 }

@@ -13,18 +13,19 @@ type completion struct {
 	body func(Script, Request) []byte
 }
 
-// play carries out the script: all of it before the first byte, except what is
-// the script's own. An answer that ends early ends in the middle of its JSON.
-func (c *completion) play(hold holder) {
+// play sends an answer as the script says. The whole script is played before the first
+// byte is sent; a Raw step is sent instead of the answer. An answer that ends early ends
+// in the middle of its JSON.
+func (c *completion) play(wait waiter) {
 	s := c.script
 	for _, step := range s.steps {
 		switch p := step.(type) {
 		case waitStep:
-			if !hold(p) {
+			if !wait(p) {
 				panic(http.ErrAbortHandler)
 			}
 		case rawStep:
-			_, _ = io.WriteString(c.out, string(p)) // the client may have gone
+			_, _ = io.WriteString(c.out, string(p)) // the client may have closed the connection
 			return
 		}
 	}
@@ -41,7 +42,7 @@ func (c *completion) play(hold holder) {
 	}
 }
 
-// chatCompletion is the answer of OpenAI's chat completions
+// chatCompletion returns an answer in one piece of OpenAI's Chat Completions API
 // (https://platform.openai.com/docs/api-reference/chat/object).
 func chatCompletion(s Script, r Request) []byte {
 	var text strings.Builder

@@ -7,16 +7,17 @@ import (
 	"strings"
 )
 
-// messages writes one answer in the form of a stream of Anthropic's Messages API
+// messages is the encoder for Anthropic's Messages API
 // (https://platform.claude.com/docs/en/build-with-claude/streaming).
 type messages struct {
 	stream
-	blocks  int // content blocks so far; all text up to a call is one
-	calls   int
-	texting bool
+	blocks int // content blocks so far; all text up to a call is one block
+	calls  int
+	inText bool // the last block is text and still open
 }
 
-// open sends the opening event and a ping, once. The output's count is not known yet.
+// open sends message_start and a ping. Like Anthropic's, the first usage counts one
+// token of output.
 func (m *messages) open() {
 	if m.opened {
 		return
@@ -31,17 +32,19 @@ func (m *messages) open() {
 	m.event("ping", object{})
 }
 
+// text sends a delta, and the start of a text block if none is open.
 func (m *messages) text(piece string) {
 	m.open()
-	if !m.texting {
-		m.texting = true
+	if !m.inText {
+		m.inText = true
 		m.blocks++
-		m.event("content_block_start", object{"index": m.blocks - 1, "content_block": object{"type": "text", "text": ""}})
+		block := object{"type": "text", "text": ""}
+		m.event("content_block_start", object{"index": m.blocks - 1, "content_block": block})
 	}
 	m.delta(m.blocks-1, object{"type": "text_delta", "text": piece})
 }
 
-// toolCalls sends the openings of all calls, then their arguments in turns.
+// toolCalls sends the starts of all calls, then their arguments in turns.
 func (m *messages) toolCalls(group []callStep) {
 	m.open()
 	m.closeText()
@@ -63,8 +66,8 @@ func (m *messages) toolCalls(group []callStep) {
 }
 
 func (m *messages) closeText() {
-	if m.texting {
-		m.texting = false
+	if m.inText {
+		m.inText = false
 		m.event("content_block_stop", object{"index": m.blocks - 1})
 	}
 }
@@ -73,12 +76,15 @@ func (m *messages) delta(block int, delta object) {
 	m.event("content_block_delta", object{"index": block, "delta": delta})
 }
 
+// end sends the stop reason with the final usage, and message_stop.
 func (m *messages) end() {
 	s := m.script
 	m.closeText()
 	last := object{"delta": object{"stop_reason": s.stopReason(), "stop_sequence": nil}}
 	if usage := s.claudeUsage(); usage != nil {
-		last["usage"] = object{"output_tokens": usage["output_tokens"], "output_tokens_details": usage["output_tokens_details"]}
+		last["usage"] = object{
+			"output_tokens": usage["output_tokens"], "output_tokens_details": usage["output_tokens_details"],
+		}
 	}
 	m.event("message_delta", last)
 	m.event("message_stop", object{})
@@ -89,7 +95,7 @@ func (m *messages) event(name string, value object) {
 	m.write([]byte("event: " + name + "\ndata: " + encode(value) + "\n"))
 }
 
-// message is an answer, or the beginning of one, as the API shows it.
+// message returns a message object: a complete answer, or what message_start contains.
 func (s Script) message(r Request, content []any, stopReason any) object {
 	message := object{
 		"id": fmt.Sprintf("msg_%d", r.N), "type": "message", "role": "assistant", "model": r.Body["model"],
@@ -101,7 +107,7 @@ func (s Script) message(r Request, content []any, stopReason any) object {
 	return message
 }
 
-// claudeUsage is nil when the script is silent about it.
+// claudeUsage returns the usage in Anthropic's form; nil if the script reports none.
 func (s Script) claudeUsage() object {
 	if s.silent {
 		return nil
@@ -111,16 +117,17 @@ func (s Script) claudeUsage() object {
 		u = *s.usage
 	}
 	return object{
-		"input_tokens": u.Input, "output_tokens": u.Output, "cache_read_input_tokens": u.CacheRead, "cache_creation_input_tokens": u.CacheWrite,
+		"input_tokens": u.Input, "output_tokens": u.Output,
+		"cache_read_input_tokens": u.CacheRead, "cache_creation_input_tokens": u.CacheWrite,
 		"output_tokens_details": object{"thinking_tokens": u.Reasoning}, "service_tier": "standard",
 	}
 }
 
-// messageWhole is the answer of the Messages API in one piece.
+// messageWhole returns an answer in one piece of the Messages API.
 func messageWhole(s Script, r Request) []byte {
 	content := []any{}
 	calls, text := 0, ""
-	say := func() {
+	closeText := func() {
 		if text != "" {
 			content, text = append(content, object{"type": "text", "text": text}), ""
 		}
@@ -132,23 +139,32 @@ func messageWhole(s Script, r Request) []byte {
 		case hugeStep:
 			text += strings.Repeat("x", int(p))
 		case callStep:
-			say()
+			closeText()
 			calls++
 			input := json.RawMessage("{}")
 			if p.arguments != "" {
 				input = json.RawMessage(p.arguments)
 			}
-			content = append(content, object{"type": "tool_use", "id": CallID(r.N, calls), "name": p.name, "input": input})
+			content = append(content, object{
+				"type": "tool_use", "id": CallID(r.N, calls), "name": p.name, "input": input,
+			})
 		}
 	}
-	say()
+	closeText()
 	return []byte(encode(s.message(r, content, s.stopReason())))
 }
 
-// claudeErrors are the types of Anthropic's errors by their status.
+// claudeErrors holds the types of Anthropic's errors by HTTP status
+// (https://platform.claude.com/docs/en/api/errors).
 var claudeErrors = map[int]string{
-	http.StatusBadRequest: "invalid_request_error", http.StatusUnauthorized: "authentication_error", http.StatusPaymentRequired: "billing_error",
-	http.StatusForbidden: "permission_error", http.StatusNotFound: "not_found_error", http.StatusRequestEntityTooLarge: "request_too_large",
-	http.StatusTooManyRequests: "rate_limit_error", http.StatusInternalServerError: "api_error", http.StatusGatewayTimeout: "timeout_error",
-	529: "overloaded_error",
+	http.StatusBadRequest:            "invalid_request_error",
+	http.StatusUnauthorized:          "authentication_error",
+	http.StatusPaymentRequired:       "billing_error",
+	http.StatusForbidden:             "permission_error",
+	http.StatusNotFound:              "not_found_error",
+	http.StatusRequestEntityTooLarge: "request_too_large",
+	http.StatusTooManyRequests:       "rate_limit_error",
+	http.StatusInternalServerError:   "api_error",
+	http.StatusGatewayTimeout:        "timeout_error",
+	529:                              "overloaded_error",
 }

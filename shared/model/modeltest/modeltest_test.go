@@ -22,7 +22,8 @@ import (
 // post sends a chat request and returns the status and the body as far as it came.
 func post(t *testing.T, srv *modeltest.Server, body string) (status int, stream string, err error) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL+"/chat/completions", strings.NewReader(body))
+	url := srv.URL + "/chat/completions"
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +39,7 @@ func post(t *testing.T, srv *modeltest.Server, body string) (status int, stream 
 
 const ask = `{"model":"m","stream":true,"stream_options":{"include_usage":true}}`
 
-// chunk is a chat completion chunk of the first answer.
+// chunk returns a chat completion chunk of the first answer.
 func chunk(choices, usage string) string {
 	return `data: {"choices":[` + choices + `],"created":1700000000,"id":"chatcmpl-1","model":"m",` +
 		`"object":"chat.completion.chunk","system_fingerprint":"fp_modeltest","usage":` + usage + "}\n\n"
@@ -72,9 +73,9 @@ func TestScriptsBecomeChatCompletionStreams(t *testing.T) {
 			call(`{"function":{"arguments":"\":1"},"index":0}`) +
 			call(`{"function":{"arguments":"}"},"index":0}`) +
 			delta("{}", `"tool_calls"`) + done},
-		{"a clean cut", modeltest.Text("a").Truncate(), opening + delta(`{"content":"a"}`, "null")},
-		{"bytes of one's own", modeltest.Script{}.Raw("oops").Truncate(), "oops"},
-		{"a reason of one's own", modeltest.Script{}.Finish("length").NoUsage(), opening + delta("{}", `"length"`) + done},
+		{"a clean end without end marks", modeltest.Text("a").Truncate(), opening + delta(`{"content":"a"}`, "null")},
+		{"raw bytes", modeltest.Script{}.Raw("oops").Truncate(), "oops"},
+		{"another reason", modeltest.Script{}.Finish("length").NoUsage(), opening + delta("{}", `"length"`) + done},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -89,7 +90,7 @@ func TestScriptsBecomeChatCompletionStreams(t *testing.T) {
 	}
 }
 
-func TestACharacterOutsideASCIIIsCutByTheNetwork(t *testing.T) {
+func TestACharacterOutsideASCIIIsSentInTwoWrites(t *testing.T) {
 	t.Parallel()
 	srv := modeltest.NewServer(t, modeltest.Text("naïve"))
 	host := strings.TrimSuffix(strings.TrimPrefix(srv.URL, "http://"), "/v1")
@@ -98,7 +99,8 @@ func TestACharacterOutsideASCIIIsCutByTheNetwork(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	fmt.Fprintf(c, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 15\r\n\r\n{\"stream\":true}")
+	fmt.Fprint(c, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"+
+		"Content-Length: 15\r\n\r\n{\"stream\":true}")
 	raw, err := io.ReadAll(c)
 	if err != nil || !bytes.Contains(raw, []byte("na\xc3\r\n")) || !bytes.Contains(raw, []byte("\r\n\xafve")) {
 		t.Errorf("HTTP chunks %q, error %v: none ends within the ï", raw, err)
@@ -107,7 +109,8 @@ func TestACharacterOutsideASCIIIsCutByTheNetwork(t *testing.T) {
 
 func TestUsageComesOnlyOnRequest(t *testing.T) {
 	t.Parallel()
-	if _, got, _ := post(t, modeltest.NewServer(t, modeltest.Text("a")), `{"stream":true}`); strings.Contains(got, "prompt_tokens") {
+	_, got, _ := post(t, modeltest.NewServer(t, modeltest.Text("a")), `{"stream":true}`)
+	if strings.Contains(got, "prompt_tokens") {
 		t.Errorf("usage in %s", got)
 	}
 }
@@ -124,7 +127,8 @@ func TestAFailureIsAnHTTPErrorInOpenAIsForm(t *testing.T) {
 	t.Parallel()
 	srv := modeltest.NewServer(t, modeltest.Fail(429, "slow down"), modeltest.Fail(502, "").Raw("<html>"))
 	status, body, _ := post(t, srv, ask)
-	if want := `{"error":{"code":null,"message":"slow down","param":null,"type":"scripted"}}` + "\n"; status != 429 || body != want {
+	want := `{"error":{"code":null,"message":"slow down","param":null,"type":"scripted"}}` + "\n"
+	if status != 429 || body != want {
 		t.Errorf("status %d, body %s", status, body)
 	}
 	if status, body, _ = post(t, srv, ask); status != 502 || body != "<html>" {
@@ -158,7 +162,7 @@ func TestAScriptIsAValue(t *testing.T) {
 	}
 }
 
-// recorder takes the failures of a test that ought to fail.
+// recorder records the failures of a test that is expected to fail.
 type recorder struct {
 	testing.TB
 	failures bytes.Buffer
@@ -177,7 +181,7 @@ func TestARequestWithoutAScriptFailsTheTest(t *testing.T) {
 	}
 }
 
-// parts is a model that yields what it holds.
+// parts is a model that yields its elements: parts and errors.
 type parts []any
 
 func (parts) Describe() model.Description { return model.Description{} }
@@ -194,13 +198,13 @@ func (p parts) Stream(context.Context, model.Request) iter.Seq2[model.Part, erro
 	}
 }
 
-func TestListenFailsOnABrokenSequence(t *testing.T) {
+func TestCollectFailsOnASequenceThatBreaksARule(t *testing.T) {
 	t.Parallel()
 	text, end, err := model.Part{Text: "a"}, model.Part{End: &model.End{}}, errors.New("lost")
 	for _, c := range []struct {
 		name string
 		m    parts
-		want string // "" is a sequence that is right
+		want string // "" for a sequence that breaks no rule
 	}{
 		{"text and end", parts{text, end}, ""},
 		{"text and error", parts{text, err}, ""},
@@ -214,7 +218,7 @@ func TestListenFailsOnABrokenSequence(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			rec := &recorder{TB: t}
-			modeltest.Listen(t.Context(), rec, c.m, modeltest.Ask("hello"))
+			modeltest.Collect(t.Context(), rec, c.m, modeltest.Ask("hello"))
 			got := rec.failures.String()
 			if (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
 				t.Errorf("failures %q, want %q", got, c.want)
@@ -250,7 +254,8 @@ func TestScriptsBecomeResponsesStreamsByThePath(t *testing.T) {
 		t.Errorf("events %s", got)
 	}
 	for _, part := range []string{
-		`"text":"aé"`, `"id":"msg_1_0"`, `"output_index":1`, `"call_id":"fc_call_1_1_api"`, `"id":"fc_call_1_1"`, `"arguments":"{ }!"`, `"id":"resp_1"`,
+		`"text":"aé"`, `"id":"msg_1_0"`, `"output_index":1`, `"call_id":"fc_call_1_1_api"`, `"id":"fc_call_1_1"`,
+		`"arguments":"{ }!"`, `"id":"resp_1"`,
 	} {
 		if !strings.Contains(string(raw), part) {
 			t.Errorf("%s is not in %s", part, raw)
@@ -260,7 +265,8 @@ func TestScriptsBecomeResponsesStreamsByThePath(t *testing.T) {
 
 func TestScriptsBecomeConverseStreamsByThePath(t *testing.T) {
 	t.Parallel()
-	srv := modeltest.NewServer(t, modeltest.Text("a", "é").ToolCall("f", "{ }!").Raw(modeltest.Frame("exception", "oops", "{}")))
+	exception := modeltest.Frame("exception", "oops", "{}")
+	srv := modeltest.NewServer(t, modeltest.Text("a", "é").ToolCall("f", "{ }!").Raw(exception))
 	resp, err := http.Post(srv.URL+"/model/m%3A0/converse-stream", "application/json", strings.NewReader(`{}`))
 	if err != nil {
 		t.Fatal(err)
@@ -289,7 +295,8 @@ func TestScriptsBecomeConverseStreamsByThePath(t *testing.T) {
 		`contentBlockStop {"contentBlockIndex":1}`,
 		`oops {}`,
 		`messageStop {"stopReason":"tool_use"}`,
-		`metadata {"metrics":{"latencyMs":1},"usage":{"cacheReadInputTokens":3,"cacheWriteInputTokens":0,"inputTokens":10,"outputTokens":5,"totalTokens":15}}`,
+		`metadata {"metrics":{"latencyMs":1},"usage":{"cacheReadInputTokens":3,"cacheWriteInputTokens":0,` +
+			`"inputTokens":10,"outputTokens":5,"totalTokens":15}}`,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
@@ -313,20 +320,24 @@ func TestScriptsBecomeMessagesStreamsByThePath(t *testing.T) {
 	}
 	const tokens = `"output_tokens_details":{"thinking_tokens":2}`
 	want := []string{
-		`message_start {"message":{"content":[],"id":"msg_1","model":"m","role":"assistant","stop_reason":null,"stop_sequence":null,"type":"message","usage":` +
-			`{"cache_creation_input_tokens":0,"cache_read_input_tokens":3,"input_tokens":10,"output_tokens":1,"service_tier":"standard"}},"type":"message_start"}`,
+		`message_start {"message":{"content":[],"id":"msg_1","model":"m","role":"assistant","stop_reason":null,` +
+			`"stop_sequence":null,"type":"message","usage":{"cache_creation_input_tokens":0,"cache_read_input_tokens":3,` +
+			`"input_tokens":10,"output_tokens":1,"service_tier":"standard"}},"type":"message_start"}`,
 		`ping {"type":"ping"}`,
 		`content_block_start {"content_block":{"text":"","type":"text"},"index":0,"type":"content_block_start"}`,
 		`content_block_delta {"delta":{"text":"a","type":"text_delta"},"index":0,"type":"content_block_delta"}`,
 		`content_block_delta {"delta":{"text":"é","type":"text_delta"},"index":0,"type":"content_block_delta"}`,
 		`content_block_stop {"index":0,"type":"content_block_stop"}`,
-		`content_block_start {"content_block":{"id":"call_1_1","input":{},"name":"f","type":"tool_use"},"index":1,"type":"content_block_start"}`,
+		`content_block_start {"content_block":{"id":"call_1_1","input":{},"name":"f","type":"tool_use"},"index":1,` +
+			`"type":"content_block_start"}`,
 		`content_block_delta {"delta":{"partial_json":"","type":"input_json_delta"},"index":1,"type":"content_block_delta"}`,
-		`content_block_delta {"delta":{"partial_json":"{ }","type":"input_json_delta"},"index":1,"type":"content_block_delta"}`,
+		`content_block_delta {"delta":{"partial_json":"{ }","type":"input_json_delta"},"index":1,` +
+			`"type":"content_block_delta"}`,
 		`content_block_delta {"delta":{"partial_json":"!","type":"input_json_delta"},"index":1,"type":"content_block_delta"}`,
 		`content_block_stop {"index":1,"type":"content_block_stop"}`,
 		`error oops`,
-		`message_delta {"delta":{"stop_reason":"tool_use","stop_sequence":null},"type":"message_delta","usage":{"output_tokens":5,` + tokens + `}}`,
+		`message_delta {"delta":{"stop_reason":"tool_use","stop_sequence":null},"type":"message_delta",` +
+			`"usage":{"output_tokens":5,` + tokens + `}}`,
 		`message_stop {"type":"message_stop"}`,
 	}
 	var got []string
@@ -339,7 +350,7 @@ func TestScriptsBecomeMessagesStreamsByThePath(t *testing.T) {
 	}
 }
 
-func TestAFailureOfMessagesIsInAnthropicsForm(t *testing.T) {
+func TestAnHTTPErrorOfMessagesHasAnthropicsForm(t *testing.T) {
 	t.Parallel()
 	srv := modeltest.NewServer(t, modeltest.Fail(529, "Overloaded"))
 	resp, err := http.Post(srv.URL+"/messages", "application/json", strings.NewReader(`{}`))
@@ -348,7 +359,8 @@ func TestAFailureOfMessagesIsInAnthropicsForm(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(resp.Body)
-	want := `{"error":{"message":"Overloaded","type":"overloaded_error"},"request_id":"req_scripted","type":"error"}` + "\n"
+	want := `{"error":{"message":"Overloaded","type":"overloaded_error"},"request_id":"req_scripted",` +
+		`"type":"error"}` + "\n"
 	if err != nil || resp.StatusCode != 529 || string(raw) != want {
 		t.Errorf("status %d, body %s, error %v", resp.StatusCode, raw, err)
 	}

@@ -9,19 +9,19 @@ import (
 	"strings"
 )
 
-// responses writes one answer in the form of OpenAI's Responses stream
+// responses is the encoder for OpenAI's Responses API
 // (https://platform.openai.com/docs/api-reference/responses-streaming).
 type responses struct {
 	stream
 	calls    int
-	sequence int
+	sequence int              // the number of the next event
 	output   []any            // the finished items
-	said     *strings.Builder // the text of the message that is open; nil: none is
+	message  *strings.Builder // the text of the open message; nil if none is open
 }
 
 type object = map[string]any
 
-// open sends the opening events, once.
+// open sends response.created and response.in_progress.
 func (r *responses) open() {
 	if r.opened {
 		return
@@ -31,56 +31,58 @@ func (r *responses) open() {
 	r.event("response.in_progress", object{"response": r.response("in_progress")})
 }
 
-// text sends a piece of the message, and its beginning if it has none yet.
+// text sends a delta, and the start of a message if none is open.
 func (r *responses) text(text string) {
 	r.open()
-	if r.said == nil {
-		r.said = &strings.Builder{}
-		r.event("response.output_item.added", r.at(object{"item": r.message("in_progress")}))
-		r.event("response.content_part.added", r.within(object{"part": textPart("")}))
+	if r.message == nil {
+		r.message = &strings.Builder{}
+		r.event("response.output_item.added", r.atItem(object{"item": r.messageItem("in_progress")}))
+		r.event("response.content_part.added", r.inMessage(object{"part": textPart("")}))
 	}
-	r.said.WriteString(text)
-	r.event("response.output_text.delta", r.within(object{"delta": text, "logprobs": []any{}}))
+	r.message.WriteString(text)
+	r.event("response.output_text.delta", r.inMessage(object{"delta": text, "logprobs": []any{}}))
 }
 
 // closeMessage sends the end of the message, if one is open.
 func (r *responses) closeMessage() {
-	if r.said == nil {
+	if r.message == nil {
 		return
 	}
-	text := r.said.String()
-	r.event("response.output_text.done", r.within(object{"text": text, "logprobs": []any{}}))
-	r.event("response.content_part.done", r.within(object{"part": textPart(text)}))
-	message := r.message("completed", textPart(text))
-	r.event("response.output_item.done", r.at(object{"item": message}))
-	r.output, r.said = append(r.output, message), nil
+	text := r.message.String()
+	r.event("response.output_text.done", r.inMessage(object{"text": text, "logprobs": []any{}}))
+	r.event("response.content_part.done", r.inMessage(object{"part": textPart(text)}))
+	item := r.messageItem("completed", textPart(text))
+	r.event("response.output_item.done", r.atItem(object{"item": item}))
+	r.output, r.message = append(r.output, item), nil
 }
 
 func textPart(text string) object {
 	return object{"type": "output_text", "text": text, "annotations": []any{}, "logprobs": []any{}}
 }
 
-func (r *responses) message(status string, content ...any) object {
-	return object{"id": r.messageID(), "type": "message", "role": "assistant", "status": status, "content": slices.Concat([]any{}, content)}
+func (r *responses) messageItem(status string, content ...any) object {
+	return object{
+		"id": r.messageID(), "type": "message", "role": "assistant", "status": status,
+		"content": slices.Concat([]any{}, content),
+	}
 }
 
 func (r *responses) messageID() string { return fmt.Sprintf("msg_%d_%d", r.request.N, len(r.output)) }
 
-// at places an event at the item that comes next.
-func (r *responses) at(event object) object {
+// atItem adds the index of the next item to an event.
+func (r *responses) atItem(event object) object {
 	event["output_index"] = len(r.output)
 	return event
 }
 
-// within places an event in the message that is open.
-func (r *responses) within(event object) object {
+// inMessage adds the position in the open message to an event.
+func (r *responses) inMessage(event object) object {
 	event["item_id"], event["content_index"] = r.messageID(), 0
-	return r.at(event)
+	return r.atItem(event)
 }
 
-// toolCalls sends the openings of all calls, then their arguments in turns, then
-// their ends when the answer has one. The item of a call has the id CallID; its
-// call_id is that with "_api" after it.
+// toolCalls sends the starts of all calls, then their arguments in turns, then, if the
+// answer is complete, their ends. See Script.ToolCall for the IDs.
 func (r *responses) toolCalls(group []callStep) {
 	r.open()
 	r.closeMessage()
@@ -90,12 +92,15 @@ func (r *responses) toolCalls(group []callStep) {
 		r.calls++
 		id := "fc_" + CallID(r.request.N, r.calls)
 		items = append(items, object{
-			"id": id, "type": "function_call", "call_id": id + "_api", "name": call.name, "arguments": "", "status": "in_progress",
+			"id": id, "type": "function_call", "call_id": id + "_api", "name": call.name, "arguments": "",
+			"status": "in_progress",
 		})
 		r.event("response.output_item.added", object{"item": items[i], "output_index": first + i})
 	}
 	inTurns(group, func(call int, piece string) {
-		r.event("response.function_call_arguments.delta", object{"item_id": items[call]["id"], "output_index": first + call, "delta": piece})
+		r.event("response.function_call_arguments.delta", object{
+			"item_id": items[call]["id"], "output_index": first + call, "delta": piece,
+		})
 	})
 	if r.script.ending != whole {
 		return
@@ -103,14 +108,15 @@ func (r *responses) toolCalls(group []callStep) {
 	for i := range group {
 		items[i]["arguments"], items[i]["status"] = group[i].arguments, "completed"
 		r.event("response.function_call_arguments.done", object{
-			"item_id": items[i]["id"], "output_index": first + i, "arguments": group[i].arguments, "name": group[i].name,
+			"item_id": items[i]["id"], "output_index": first + i,
+			"arguments": group[i].arguments, "name": group[i].name,
 		})
 		r.event("response.output_item.done", object{"item": items[i], "output_index": first + i})
 		r.output = append(r.output, items[i])
 	}
 }
 
-// end closes the answer: complete, or with Finish's reason incomplete.
+// end sends response.completed, or response.incomplete if the script has a reason.
 func (r *responses) end() {
 	s := r.script
 	r.closeMessage()
@@ -136,13 +142,16 @@ func (r *responses) end() {
 	r.event("response."+status, object{"response": response})
 }
 
+// response returns the response object that several events contain.
 func (r *responses) response(status string) object {
 	return object{
 		"id": fmt.Sprintf("resp_%d", r.request.N), "object": "response", "created_at": 1700000000, "status": status,
-		"model": r.request.Body["model"], "output": slices.Concat([]any{}, r.output), "usage": nil, "error": nil, "incomplete_details": nil,
+		"model": r.request.Body["model"], "output": slices.Concat([]any{}, r.output),
+		"usage": nil, "error": nil, "incomplete_details": nil,
 	}
 }
 
+// event sends an event, with its type and number.
 func (r *responses) event(name string, event object) {
 	var b bytes.Buffer
 	b.WriteString("event: " + name + "\ndata: ")

@@ -4,13 +4,14 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/keyway-agents/keyway/shared/model"
 )
 
-// Script is what the server does with one request. It is a value: every method
-// returns a longer script and leaves its receiver as it was. The zero Script is
-// an empty answer that ends as it should.
+// Script is what the server does with one request. It is a value: every method returns
+// a longer script and leaves its receiver unchanged. The zero Script is an empty answer
+// with a regular end.
 //
 //	modeltest.Text("hel", "lo")
 //	modeltest.Text("let me see").ToolCall("web_search", `{"query":"cats"}`)
@@ -22,8 +23,9 @@ type Script struct {
 	ending ending
 	finish string
 	usage  *model.Usage
-	silent bool // no usage at all
-	status int  // 0: an answer; else an HTTP error
+	silent bool          // report no usage
+	linger time.Duration // between the end mark and the end of the body
+	status int           // of an HTTP error; 0 for an answer
 	header http.Header
 }
 
@@ -38,32 +40,33 @@ type (
 	hugeStep int
 )
 
+// ending is how the answer ends.
 type ending int
 
 const (
-	whole     ending = iota // the vendor's own end marks
-	truncated               // a clean end of the body without them
-	dropped                 // the connection breaks
+	whole     ending = iota // with the provider's end marks
+	truncated               // without them, by a clean end of the body
+	dropped                 // without them, by a connection that breaks
 )
 
 // Text starts a script with pieces of text, each its own event and its own write.
-// A piece with a character outside ASCII goes out in two writes, cut within that
+// A piece with a character outside ASCII is sent in two writes, cut within that
 // character.
 func Text(parts ...string) Script { return Script{}.Text(parts...) }
 
-// ToolCall starts a script with a wish to call a tool; see Script.ToolCall.
+// ToolCall starts a script with a tool call; see Script.ToolCall.
 func ToolCall(name, arguments string) Script { return Script{}.ToolCall(name, arguments) }
 
-// Fail is an HTTP error with the vendor's error body. It tells OpenAI's and
-// Anthropic's clients not to try again, so that one Fail is one failure; undo that with
-// Header("X-Should-Retry", "true"). Bedrock's type of error is that of the status,
-// or the header X-Amzn-Errortype.
+// Fail returns an HTTP error with the provider's form of an error body. Its header
+// X-Should-Retry makes OpenAI's and Anthropic's SDKs not repeat the request, so that one
+// Fail is one request; Header("X-Should-Retry", "true") undoes that. Bedrock's type of
+// exception follows from the status, or is that of the header X-Amzn-Errortype.
 func Fail(status int, message string) Script {
 	s := Script{status: status, steps: []step{textStep(message)}}
 	return s.Header("X-Should-Retry", "false")
 }
 
-// Text goes on with pieces of text.
+// Text adds pieces of text.
 func (s Script) Text(parts ...string) Script {
 	for _, p := range parts {
 		s = s.then(textStep(p))
@@ -71,50 +74,54 @@ func (s Script) Text(parts ...string) Script {
 	return s
 }
 
-// ToolCall goes on with a wish to call a tool. The arguments go out in pieces of
-// three characters. Calls that follow each other directly go out interleaved, as
-// parallel calls may. The n-th call of request r has the id CallID(r, n): in a
-// Responses stream the item has "fc_" before it, and its call_id "_api" after that.
+// ToolCall adds a tool call. The arguments are sent in pieces of three characters. Calls
+// that directly follow each other are sent interleaved, as providers may send parallel
+// calls. The n-th call in the answer to request r has the ID CallID(r, n). In a
+// Responses stream the call's item has that ID with "fc_" before it, and its call_id has
+// "_api" after that.
 func (s Script) ToolCall(name, arguments string) Script {
 	return s.then(callStep{name, arguments})
 }
 
-// CallID is the id of the call-th tool call in the answer to the request-th
-// request; both count from 1.
+// CallID returns the ID of a tool call in the answer to a request. Both count from 1.
 func CallID(request, call int) string { return fmt.Sprintf("call_%d_%d", request, call) }
 
-// Wait holds the answer until ch is closed or yields; a nil ch, until the client
-// lets go or the test ends. As a script's first step it holds back the headers too.
+// Wait stops the answer until ch is closed or yields. With a nil ch it stops until the
+// client closes the connection or the test ends. As a script's first step it delays the
+// response's header too.
 func (s Script) Wait(ch <-chan struct{}) Script { return s.then(waitStep(ch)) }
 
-// Raw goes on with bytes of the caller's own, in one write. As a script's first
-// step it takes the place of the vendor's opening event; after Fail, of the body.
+// Raw adds bytes that are sent as they are, in one write. As a script's first step it
+// replaces the provider's opening event; after Fail it replaces the body.
 func (s Script) Raw(bytes string) Script { return s.then(rawStep(bytes)) }
 
-// Huge goes on with one event that carries n bytes of text, all of them "x".
+// Huge adds one event with n bytes of text, all of them "x".
 func (s Script) Huge(n int) Script { return s.then(hugeStep(n)) }
 
-// Finish sets the reason of the end, in the vendor's own word. Without it the
-// server says what the vendor says of a natural end or of tool calls. A Responses
-// stream with a reason is incomplete.
+// Finish sets the provider's reason for the end of the answer. Defaults to the reason
+// for a regular end, or for tool calls if the script has some. A Responses stream with a
+// reason ends with response.incomplete.
 func (s Script) Finish(reason string) Script { s.finish = reason; return s }
 
-// Usage sets the token counts; without it they are DefaultUsage().
+// Usage sets the token counts. Defaults to DefaultUsage().
 func (s Script) Usage(u model.Usage) Script { s.usage = &u; return s }
 
-// DefaultUsage is what an answer costs unless its script says otherwise.
+// DefaultUsage returns the token counts of a script without Usage.
 func DefaultUsage() model.Usage {
 	return model.Usage{Input: 10, Output: 5, Total: 15, Reasoning: 2, CacheRead: 3}
 }
 
-// NoUsage leaves the token counts out.
+// NoUsage leaves the token counts out of the answer.
 func (s Script) NoUsage() Script { s.silent = true; return s }
 
-// Truncate ends the body cleanly where the script ends, without any end mark.
+// Truncate ends the body cleanly where the script ends, without an end mark.
 func (s Script) Truncate() Script { s.ending = truncated; return s }
 
 // Drop breaks the connection where the script ends.
 func (s Script) Drop() Script { s.ending = dropped; return s }
+
+// Linger keeps the body open for d after the end mark.
+func (s Script) Linger(d time.Duration) Script { s.linger = d; return s }
 
 // Header sets a response header.
 func (s Script) Header(name, value string) Script {

@@ -14,16 +14,17 @@ import (
 	"time"
 )
 
-// Server stands in for a vendor on a loopback address. It speaks the streams of
-// OpenAI's chat completions, of its Responses API, of Anthropic's Messages API and of
-// Bedrock's Converse API, by the path, over real HTTP, and does with each request what
-// a Script says.
+// Server plays a provider over HTTP, on a loopback address. The path of a request
+// determines the API: OpenAI's Chat Completions or Responses, Anthropic's Messages, or
+// Bedrock's Converse. Each request is answered as a Script says.
 type Server struct {
-	URL string // base URL of the API, "http://127.0.0.1:PORT/v1"
+	// URL is the base URL of the API, "http://127.0.0.1:PORT/v1".
+	URL string
 
-	tb     testing.TB
-	answer func(Request) (Script, bool)
-	closed chan struct{} // ends every Wait
+	tb      testing.TB
+	answer  func(Request) (Script, bool)
+	latency time.Duration // between a request and its answer
+	closed  chan struct{} // ends every Wait
 
 	mu       sync.Mutex
 	requests []Request
@@ -31,38 +32,64 @@ type Server struct {
 	quiet    chan struct{} // closed while active is 0
 }
 
-// Request is one request as the server got it.
+// Request is one request as the server received it.
 type Request struct {
-	N      int         // counts from 1
-	Path   string      // "/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1/model/ID/converse-stream"
-	Header http.Header // credentials are replaced by "***"
-	Body   map[string]any
+	// N counts the requests of a server from 1.
+	N int
+	// Path is "/v1/chat/completions", "/v1/responses", "/v1/messages",
+	// "/v1/model/ID/converse-stream" or "/v1/model/ID/converse".
+	Path string
+	// Header has "***" in place of credentials.
+	Header http.Header
+	// Body is the decoded JSON object.
+	Body map[string]any
 }
 
 // NewServer starts a server that answers each request with the next script. A
 // request beyond the last script fails the test. The server stops with the test.
 func NewServer(tb testing.TB, scripts ...Script) *Server {
 	tb.Helper()
-	return start(tb, func(r Request) (Script, bool) {
+	return start(tb, nil, inOrder(scripts))
+}
+
+// newPipeServer starts a server like NewServer, whose connections come from pipes.
+func newPipeServer(tb testing.TB, pipes *pipeListener, scripts []Script) *Server {
+	tb.Helper()
+	return start(tb, pipes, inOrder(scripts))
+}
+
+// inOrder answers request N with the N-th script.
+func inOrder(scripts []Script) func(Request) (Script, bool) {
+	return func(r Request) (Script, bool) {
 		if r.N > len(scripts) {
 			return Script{}, false
 		}
 		return scripts[r.N-1], true
-	})
+	}
 }
 
-// NewServerFunc starts a server that asks answer what to do with each request.
-// answer may be called by several requests at once.
+// NewServerFunc starts a server that calls answer for the script of each request.
+// Several requests may call answer at once.
 func NewServerFunc(tb testing.TB, answer func(Request) Script) *Server {
 	tb.Helper()
-	return start(tb, func(r Request) (Script, bool) { return answer(r), true })
+	return start(tb, nil, func(r Request) (Script, bool) { return answer(r), true })
 }
 
-func start(tb testing.TB, answer func(Request) (Script, bool)) *Server {
+// start starts a server on pipes, or on a loopback address if pipes is nil.
+func start(tb testing.TB, pipes *pipeListener, answer func(Request) (Script, bool)) *Server {
 	tb.Helper()
 	s := &Server{tb: tb, answer: answer, closed: make(chan struct{}), quiet: make(chan struct{})}
 	close(s.quiet)
-	h := httptest.NewServer(http.HandlerFunc(s.serve))
+	h := httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
+	if pipes != nil {
+		_ = h.Listener.Close() // the one on the loopback address
+		h.Listener = pipes
+		// The AWS SDK closes the request's body when the response's header arrives. With a
+		// pipe, unlike a network, net/http may still be reading that body to check its
+		// length, and would close the connection.
+		s.latency = time.Millisecond
+	}
+	h.Start()
 	s.URL = h.URL + "/v1"
 	tb.Cleanup(func() {
 		close(s.closed)
@@ -71,16 +98,16 @@ func start(tb testing.TB, answer func(Request) (Script, bool)) *Server {
 	return s
 }
 
-// Requests are the requests so far, oldest first.
+// Requests returns the requests so far, oldest first.
 func (s *Server) Requests() []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.requests)
 }
 
-// Quiet returns when no request is being answered. A script that waits is being
-// answered until the client lets go of the connection, so Quiet proves that it
-// did. It fails the test when that takes longer than patience.
+// Quiet returns when no request is being answered. A script that waits is being answered
+// until the client closes the connection, so that Quiet proves that the client did. It
+// fails the test after patience.
 func (s *Server) Quiet(tb testing.TB) {
 	tb.Helper()
 	s.mu.Lock()
@@ -89,11 +116,11 @@ func (s *Server) Quiet(tb testing.TB) {
 	select {
 	case <-quiet:
 	case <-time.After(patience):
-		tb.Fatal("a request is still being answered: the client holds on to the connection")
+		tb.Fatal("a request is still being answered: the client keeps the connection open")
 	}
 }
 
-// patience bounds what would otherwise hang; nothing that works comes near it.
+// patience limits what would otherwise hang. It is far longer than any step takes.
 const patience = time.Minute
 
 const (
@@ -102,8 +129,8 @@ const (
 	pathMessages  = "/v1/messages"
 )
 
-// isConverse says whether a path is Bedrock's Converse or ConverseStream.
-func isConverse(path string) (converses, streams bool) {
+// isConverse reports whether a path is Bedrock's Converse or ConverseStream, and which.
+func isConverse(path string) (converse, streams bool) {
 	if !strings.HasPrefix(path, "/v1/model/") {
 		return false, false
 	}
@@ -111,10 +138,12 @@ func isConverse(path string) (converses, streams bool) {
 	return streams || strings.HasSuffix(path, "/converse"), streams
 }
 
+// serve answers a request.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	defer s.begin()()
 	req, err := s.record(r)
 	script := s.choose(req, err)
+	time.Sleep(s.latency)
 	if script.status != 0 {
 		maps.Copy(w.Header(), script.header)
 		refuse(w, script, req)
@@ -132,27 +161,31 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		return false
 	})
+	if script.linger > 0 {
+		_ = http.NewResponseController(w).Flush() // the client may have closed the connection
+		time.Sleep(script.linger)
+	}
 }
 
-// player is what answers in the words of the API that was asked.
-func player(w http.ResponseWriter, r Request, s Script) (contentType string, play func(holder)) {
+// player returns the function that plays a script in the form of the requested API.
+func player(w http.ResponseWriter, r Request, s Script) (contentType string, play func(waiter)) {
 	to := stream{out: w, flush: http.NewResponseController(w).Flush, request: r, script: s}
-	streams := func(contentType string, v speaker) (string, func(holder)) {
-		return contentType, func(hold holder) { perform(v, s, hold) }
+	streams := func(contentType string, e encoder) (string, func(waiter)) {
+		return contentType, func(wait waiter) { perform(e, s, wait) }
 	}
 	const events = "text/event-stream; charset=utf-8"
-	converses, streamed := isConverse(r.Path)
+	converse, streamed := isConverse(r.Path)
 	var body func(Script, Request) []byte
 	switch {
 	case streamed:
-		return streams("application/vnd.amazon.eventstream", &converse{stream: to})
+		return streams("application/vnd.amazon.eventstream", &converseStream{stream: to})
 	case r.Path == pathResponses:
 		return streams(events, &responses{stream: to})
 	case r.Path == pathMessages && r.Body["stream"] == true:
 		return streams(events, &messages{stream: to})
 	case r.Path == pathChat && r.Body["stream"] == true:
 		return streams(events, &chat{stream: to})
-	case converses:
+	case converse:
 		body = converseWhole
 	case r.Path == pathMessages:
 		body = messageWhole
@@ -162,14 +195,14 @@ func player(w http.ResponseWriter, r Request, s Script) (contentType string, pla
 	return "application/json", (&completion{to, body}).play
 }
 
-// choose finds the script for a request; err is why the request can't be read.
+// choose returns the script for a request. err is why the request can't be decoded.
 func (s *Server) choose(r Request, err error) Script {
-	converses, _ := isConverse(r.Path)
+	converse, _ := isConverse(r.Path)
 	switch {
 	case err != nil:
 		s.tb.Errorf("request %d to %s: %v", r.N, r.Path, err)
 		return Fail(http.StatusBadRequest, err.Error())
-	case r.Path != pathChat && r.Path != pathResponses && r.Path != pathMessages && !converses:
+	case r.Path != pathChat && r.Path != pathResponses && r.Path != pathMessages && !converse:
 		return Fail(http.StatusNotFound, "no such route")
 	}
 	script, ok := s.answer(r)
@@ -180,7 +213,7 @@ func (s *Server) choose(r Request, err error) Script {
 	return script
 }
 
-// begin counts a request in and returns what counts it out.
+// begin counts a request that starts. The function that it returns counts its end.
 func (s *Server) begin() func() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -196,6 +229,7 @@ func (s *Server) begin() func() {
 	}
 }
 
+// record keeps the request, without credentials, so that no failure message shows them.
 func (s *Server) record(r *http.Request) (Request, error) {
 	req := Request{Path: r.URL.Path, Header: r.Header.Clone()}
 	for _, name := range []string{"Authorization", "Api-Key", "X-Api-Key", "X-Amz-Security-Token"} {

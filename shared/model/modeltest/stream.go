@@ -9,47 +9,55 @@ import (
 	"unicode/utf8"
 )
 
-// speaker is a vendor's way to stream an answer.
-type speaker interface {
-	open() // sends what comes before everything else, once
+// encoder writes a streamed answer in the form of one API.
+type encoder interface {
+	// open sends what comes before everything else. Further calls do nothing.
+	open()
+	// text sends a piece of text.
 	text(piece string)
-	toolCalls(group []callStep) // that follow one another
-	raw(text string)            // the script's own bytes, which open the answer too
-	end()                       // of a whole answer
+	// toolCalls sends calls that directly follow each other.
+	toolCalls(group []callStep)
+	// raw sends bytes of the script. They replace what open would send.
+	raw(text string)
+	// end sends what ends a complete answer.
+	end()
 }
 
-// holder is asked at each Wait and says false when there is nobody to go on for.
-type holder func(<-chan struct{}) bool
+// waiter waits at a step of Wait. It returns false when the client has closed the
+// connection or the test has ended.
+type waiter func(<-chan struct{}) bool
 
-// perform has a vendor carry out the script.
-func perform(v speaker, s Script, hold holder) {
+// perform sends an answer as the script says. It panics with http.ErrAbortHandler, which
+// makes net/http close the connection, where the script drops it.
+func perform(e encoder, s Script, wait waiter) {
 	for i := 0; i < len(s.steps); i++ {
 		switch p := s.steps[i].(type) {
 		case waitStep:
-			if !hold(p) {
+			if !wait(p) {
 				panic(http.ErrAbortHandler)
 			}
 		case callStep:
 			group := callsFrom(s.steps[i:])
-			v.toolCalls(group)
+			e.toolCalls(group)
 			i += len(group) - 1
 		case textStep:
-			v.text(string(p))
+			e.text(string(p))
 		case hugeStep:
-			v.text(strings.Repeat("x", int(p)))
+			e.text(strings.Repeat("x", int(p)))
 		case rawStep:
-			v.raw(string(p))
+			e.raw(string(p))
 		}
 	}
-	v.open()
+	e.open()
 	switch s.ending {
 	case whole:
-		v.end()
+		e.end()
 	case dropped:
 		panic(http.ErrAbortHandler)
 	}
 }
 
+// callsFrom returns the calls at the start of steps.
 func callsFrom(steps []step) []callStep {
 	var group []callStep
 	for _, p := range steps {
@@ -62,7 +70,8 @@ func callsFrom(steps []step) []callStep {
 	return group
 }
 
-// inTurns hands the arguments of all calls to send, a piece of each at a time.
+// inTurns calls send with the arguments of all calls: one piece of each call, then the
+// next piece of each, and so on.
 func inTurns(group []callStep, send func(call int, piece string)) {
 	pieces := make([][]string, len(group))
 	longest := 0
@@ -81,7 +90,7 @@ func inTurns(group []callStep, send func(call int, piece string)) {
 	}
 }
 
-// stream is what every vendor's answer is written to.
+// stream is the part that the encoders of all APIs share.
 type stream struct {
 	out     io.Writer
 	flush   func() error
@@ -90,13 +99,13 @@ type stream struct {
 	opened  bool
 }
 
+// raw implements encoder.
 func (s *stream) raw(text string) {
 	s.opened = true
 	s.write([]byte(text))
 }
 
-// write sends b at once, or in two writes cut within its first character outside
-// ASCII. A client that has gone is nobody's fault.
+// write sends b in one write, or in two, cut within its first character outside ASCII.
 func (s *stream) write(b []byte) {
 	cut := bytes.IndexFunc(b, func(r rune) bool { return r >= utf8.RuneSelf })
 	if cut >= 0 {
@@ -106,6 +115,7 @@ func (s *stream) write(b []byte) {
 	s.put(b)
 }
 
+// put writes and flushes b. If the client has closed the connection, the handler ends.
 func (s *stream) put(b []byte) {
 	if _, err := s.out.Write(b); err != nil {
 		panic(http.ErrAbortHandler)

@@ -1,9 +1,8 @@
-// Package modeltest is what every vendor's model is tested with: a server that
-// plays the vendor from a script (Server, Script), a reader that checks the rules
-// of model.Model while it listens (Listen), and the suite of all that a vendor
-// package must do (Run).
-// It decides nothing about what a vendor's request looks like; that is for the
-// vendor's own tests, with Server.Requests.
+// Package modeltest tests implementations of model.Model. It has a server that plays a
+// provider from a script (Server, Script), a reader that checks the rules of model.Model
+// (Collect), and a suite of what the package of every provider must do (Run). What a
+// request looks like differs between providers; their own tests check it with
+// Server.Requests.
 package modeltest
 
 import (
@@ -12,7 +11,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -20,21 +18,36 @@ import (
 	"github.com/keyway-agents/keyway/shared/model"
 )
 
-// APIKey is the key, or the secret half of one, that Run's models must be opened with: the suite looks for it
-// in texts where no key may be.
+// APIKey is the key, or for Bedrock the secret access key, with which models are opened
+// for Run. The suite searches texts for it that must not contain it.
 const APIKey = "sk-modeltest-0123456789"
+
+// The public texts that the suite expects where the provider gave no reason. They are
+// written out here, not imported, so that a change of them is noticed.
+const (
+	connectionText = "Connection error."  // AgentOS 3.1.10's text
+	timeoutText    = "Request timed out." // likewise
+	cutShortText   = "The model's answer ended before it was complete"
+	noAnswerText   = "The model's server sent something that is not an answer"
+	noStreamText   = "The model's server did not answer with an event stream: check base_url"
+	tooLongText    = "The model's server sent an event of more than 10 MB"
+)
 
 // Answer is everything that one Stream yielded.
 type Answer struct {
-	Parts []model.Part // all, the last with End included
-	Text  string       // the texts, joined
-	End   *model.End   // nil after an error
-	Err   error
+	// Parts are all parts, the one with End included.
+	Parts []model.Part
+	// Text is the text of all parts, joined.
+	Text string
+	// End is nil if the answer ended with an error.
+	End *model.End
+	// Err is nil if the answer is complete.
+	Err error
 }
 
-// Listen hears r's answer to its end and fails the test when the sequence breaks a
-// rule of model.Model.
-func Listen(ctx context.Context, tb testing.TB, m model.Model, r model.Request) Answer {
+// Collect sends r to m and reads the answer to its end. It fails the test if the
+// sequence breaks a rule of model.Model.
+func Collect(ctx context.Context, tb testing.TB, m model.Model, r model.Request) Answer {
 	tb.Helper()
 	var a Answer
 	for p, err := range m.Stream(ctx, r) {
@@ -58,43 +71,56 @@ func Listen(ctx context.Context, tb testing.TB, m model.Model, r model.Request) 
 	return a
 }
 
-// Ask is the request of a user who says text.
+// Ask returns the request of a user's message.
 func Ask(text string) model.Request {
 	return model.Request{Messages: []model.Message{{Role: model.User, Content: text}}}
 }
 
-// Run checks one vendor's model. open makes a model that talks to srv.URL with
-// APIKey and that keeps no idle connection beyond the test.
-func Run(t *testing.T, open func(t *testing.T, srv *Server) model.Model) {
+// Provider is the implementation that Run tests.
+type Provider struct {
+	// Open returns the model as production opens it, with APIKey, on the API at baseURL.
+	// It sends its requests by client. Required.
+	Open func(baseURL string, client *http.Client) model.Model
+	// OpenOnce returns the same model, but one that never repeats a request. Defaults to
+	// Open, which is right for SDKs that obey X-Should-Retry, which Fail sends.
+	OpenOnce func(baseURL string, client *http.Client) model.Model
+	// Streams states that the model ignores model.Request.Whole. Defaults to false.
+	Streams bool
+}
+
+// Run tests a provider's model. Rules are subtests, so that a name in a failure says
+// which rule is broken.
+func Run(t *testing.T, p Provider) {
 	t.Helper()
-	for _, rule := range []struct {
-		name  string
-		check func(*testing.T, opener)
-	}{
-		{"text arrives in order and whole", textInOrder},
-		{"a character cut by the network stays whole", unicodeIntact},
-		{"parallel tool calls are assembled apart", toolCalls},
-		{"usage is told, and zero when the vendor is mute", usage},
-		{"an answer cut short is an error and no end", cutShort},
-		{"an event that is no event is an error", malformed},
-		{"a refusal has its kind and its public text", refusals},
-		{"a part arrives while the server still writes", firstPartEarly},
-		{"cancelling in the middle returns the cause", cancelled},
-		{"cancelling before the answer returns the cause", cancelledEarly},
-		{"a listener who leaves lets the vendor go", leaveEarly},
-		{"one model serves many at once", concurrent},
-	} {
-		t.Run(rule.name, func(t *testing.T) {
-			t.Parallel()
-			rule.check(t, open)
-		})
+	if p.OpenOnce == nil {
+		p.OpenOnce = p.Open
+	}
+	for _, rules := range [][]rule{contentRules, failureRules, requestRules, connectionRules, wholeRules} {
+		for _, r := range rules {
+			t.Run(r.name, func(t *testing.T) {
+				t.Parallel()
+				r.check(t, p)
+			})
+		}
 	}
 }
 
-type opener = func(*testing.T, *Server) model.Model
+type rule struct {
+	name  string
+	check func(*testing.T, Provider)
+}
 
-// bounded is a context that turns a hang into an error. It outlasts Quiet, which
-// must not mistake its end for the client's letting go.
+// once returns a model on srv that never repeats a request. Its connections are closed
+// when the test ends.
+func (p Provider) once(t *testing.T, srv *Server) model.Model {
+	t.Helper()
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	return p.OpenOnce(srv.URL, &http.Client{Transport: transport})
+}
+
+// bounded returns a context that turns a hang into an error. It lasts longer than
+// Server.Quiet waits, because Quiet must not see a connection that ended with it.
 func bounded(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
@@ -102,11 +128,16 @@ func bounded(t *testing.T) context.Context {
 	return ctx
 }
 
-// hear asks a model opened on a server with this one script.
-func hear(t *testing.T, open opener, s Script) Answer {
+// collect returns the answer of a server with this one script.
+func (p Provider) collect(t *testing.T, s Script) Answer {
+	t.Helper()
+	return p.collectRequest(t, s, Ask("hello"))
+}
+
+func (p Provider) collectRequest(t *testing.T, s Script, r model.Request) Answer {
 	t.Helper()
 	srv := NewServer(t, s)
-	a := Listen(bounded(t), t, open(t, srv), Ask("hello"))
+	a := Collect(bounded(t), t, p.once(t, srv), r)
 	srv.Quiet(t)
 	return a
 }
@@ -119,10 +150,11 @@ func (a Answer) mustEnd(t *testing.T) model.End {
 	return *a.End
 }
 
+// mustFail checks an error's kind and public text, and that no text has the key.
 func (a Answer) mustFail(t *testing.T, kind fault.Kind, detail string) {
 	t.Helper()
 	if a.Err == nil {
-		t.Fatalf("the answer %q ends well, want an error", a.Text)
+		t.Fatalf("the answer %q is complete, want an error", a.Text)
 	}
 	if got := fault.KindOf(a.Err); got != kind {
 		t.Errorf("%v: kind %d, want %d", a.Err, got, kind)
@@ -131,12 +163,21 @@ func (a Answer) mustFail(t *testing.T, kind fault.Kind, detail string) {
 		t.Errorf("public text %q, want %q", got, detail)
 	}
 	if strings.Contains(a.Err.Error(), APIKey) {
-		t.Errorf("the error has the API key in it: %v", a.Err)
+		t.Errorf("the error contains the API key: %v", a.Err)
 	}
 }
 
-func textInOrder(t *testing.T, open opener) {
-	a := hear(t, open, Text("hel", "lo", " ", "wor", "ld\n", "  ", "<b>&\"\\"))
+var contentRules = []rule{
+	{"text arrives in order and complete", textInOrder},
+	{"every piece of text is a part", everyPieceIsAPart},
+	{"a character cut by the network stays intact", unicodeIntact},
+	{"interleaved tool calls are assembled", toolCalls},
+	{"usage is reported, and zero if the provider reports none", usage},
+	{"an event of 9 MB is read and one of 11 MB is an error", largeEvents},
+}
+
+func textInOrder(t *testing.T, p Provider) {
+	a := p.collect(t, Text("hel", "lo", " ", "wor", "ld\n", "  ", "<b>&\"\\"))
 	end := a.mustEnd(t)
 	if want := "hello world\n  <b>&\"\\"; a.Text != want {
 		t.Errorf("text %q, want %q", a.Text, want)
@@ -146,17 +187,35 @@ func textInOrder(t *testing.T, open opener) {
 	}
 }
 
-func unicodeIntact(t *testing.T, open opener) {
+// everyPieceIsAPart allows for an opening: OpenAI's first chunk has the empty text.
+func everyPieceIsAPart(t *testing.T, p Provider) {
+	a := p.collect(t, Text("hel", "", "lo"))
+	a.mustEnd(t)
+	var texts []string
+	for _, part := range a.Parts {
+		if part.End == nil && !part.Opening {
+			texts = append(texts, part.Text)
+		}
+	}
+	if len(texts) == 4 && texts[0] == "" {
+		texts = texts[1:]
+	}
+	if diff := cmp.Diff([]string{"hel", "", "lo"}, texts); diff != "" {
+		t.Errorf("texts (-want +got):\n%s", diff)
+	}
+}
+
+func unicodeIntact(t *testing.T, p Provider) {
 	const text = "naïve 日本語 👩‍👩‍👧 \u202eabc\u202c e\u0301"
-	a := hear(t, open, Text(strings.SplitAfter(text, " ")...))
+	a := p.collect(t, Text(strings.SplitAfter(text, " ")...))
 	a.mustEnd(t)
 	if a.Text != text {
 		t.Errorf("text %q, want %q", a.Text, text)
 	}
 }
 
-func toolCalls(t *testing.T, open opener) {
-	a := hear(t, open, Text("let me see").
+func toolCalls(t *testing.T, p Provider) {
+	a := p.collect(t, Text("let me see").
 		ToolCall("web_search", `{"query":"größe \"x\""}`).
 		ToolCall("get_user_details", `{"username":"pg"}`).
 		ToolCall("now", ""))
@@ -167,7 +226,7 @@ func toolCalls(t *testing.T, open opener) {
 	}
 	got := a.mustEnd(t).ToolCalls
 	for i := range got {
-		got[i].ID = strings.TrimPrefix(got[i].ID, "fc_") // a call's item, in the Responses API
+		got[i].ID = strings.TrimPrefix(got[i].ID, "fc_") // the Responses API's ID of the call's item
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("tool calls (-want +got):\n%s", diff)
@@ -177,77 +236,52 @@ func toolCalls(t *testing.T, open opener) {
 	}
 }
 
-func usage(t *testing.T, open opener) {
-	told := model.Usage{Input: 1000, Output: 20, Total: 1020, Reasoning: 7, CacheRead: 900}
-	srv := NewServer(t, Text("a").Usage(told))
-	got := Listen(bounded(t), t, open(t, srv), Ask("hello")).mustEnd(t).Usage
-	if converses, _ := isConverse(srv.Requests()[0].Path); converses {
-		told.Reasoning = 0 // counted as output there
+func usage(t *testing.T, p Provider) {
+	want := model.Usage{Input: 1000, Output: 20, Total: 1020, Reasoning: 7, CacheRead: 900}
+	srv := NewServer(t, Text("a").Usage(want))
+	got := Collect(bounded(t), t, p.once(t, srv), Ask("hello")).mustEnd(t).Usage
+	if converse, _ := isConverse(srv.Requests()[0].Path); converse {
+		want.Reasoning = 0 // Bedrock counts it as output
 	}
-	if diff := cmp.Diff(told, got); diff != "" {
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("usage (-want +got):\n%s", diff)
 	}
-	if got = hear(t, open, Text("a").NoUsage()).mustEnd(t).Usage; got != (model.Usage{}) {
-		t.Errorf("usage %+v of a mute vendor, want zeros", got)
+	if got = p.collect(t, Text("a").NoUsage()).mustEnd(t).Usage; got != (model.Usage{}) {
+		t.Errorf("usage %+v of a provider that reports none, want zeros", got)
 	}
 }
 
-func cutShort(t *testing.T, open opener) {
-	const (
-		truncated = "The model's answer ended before it was complete"
-		dropped   = "Connection error." // AgentOS 3.1.10's text
-	)
-	a := hear(t, open, Text("hel", "lo").Truncate())
-	a.mustFail(t, fault.Upstream, truncated)
-	if a.Text != "hello" {
-		t.Errorf("text %q before the cut, want %q", a.Text, "hello")
+func largeEvents(t *testing.T, p Provider) {
+	a := p.collect(t, Script{}.Huge(9<<20))
+	a.mustEnd(t)
+	if len(a.Text) != 9<<20 {
+		t.Errorf("%d bytes of text", len(a.Text))
 	}
-	hear(t, open, Script{}.Truncate()).mustFail(t, fault.Upstream, truncated)
-	hear(t, open, ToolCall("f", `{"half":`).Truncate()).mustFail(t, fault.Upstream, truncated)
-	hear(t, open, Text("hel", "lo").Drop()).mustFail(t, fault.Upstream, dropped)
-	hear(t, open, ToolCall("f", `{"half":`).Drop()).mustFail(t, fault.Upstream, dropped)
-}
-
-func malformed(t *testing.T, open opener) {
-	a := hear(t, open, Text("ok").Raw("data: {\"id\": nonsense}\n\n").Text("never"))
-	a.mustFail(t, fault.Upstream, "The model's server sent something that is not an answer")
-	if a.Text != "ok" {
-		t.Errorf("text %q, want %q", a.Text, "ok")
+	a = p.collect(t, Script{}.Huge(11<<20).Text("never"))
+	a.mustFail(t, fault.Upstream, tooLongText)
+	if a.Text != "" {
+		t.Errorf("%d bytes of text before the error", len(a.Text))
 	}
 }
 
-func refusals(t *testing.T, open opener) {
-	hear(t, open, Fail(http.StatusInternalServerError, "stub failure 500")).
-		mustFail(t, fault.Upstream, "stub failure 500")
-	hear(t, open, Fail(http.StatusNotFound, "The model `gpt-0` does not exist")).
-		mustFail(t, fault.Upstream, "The model `gpt-0` does not exist")
-
-	busy := hear(t, open, Fail(http.StatusTooManyRequests, "slow down").Header("Retry-After", "7"))
-	busy.mustFail(t, fault.Unavailable, "slow down")
-	if e, ok := errors.AsType[*fault.Error](busy.Err); !ok || e.RetryAfter != 7*time.Second {
-		t.Errorf("error %#v, want a hint to retry after 7s", busy.Err)
-	}
-
-	denied := hear(t, open, Fail(http.StatusUnauthorized, "Incorrect API key provided: "+APIKey))
-	denied.mustFail(t, fault.Upstream, fault.Detail(denied.Err))
-	if text := fault.Detail(denied.Err); !namesCredential(text) || strings.Contains(text, "sk-") {
-		t.Errorf("public text %q, want one that names the API key or the AWS credentials and does not show them", text)
-	}
+var requestRules = []rule{
+	{"a part arrives while the server still writes", firstPartEarly},
+	{"cancelling in the middle returns the cause", cancelled},
+	{"cancelling before the answer returns the cause", cancelledEarly},
+	{"a consumer that stops reading ends the request", stopReading},
+	{"one model serves several requests at once", concurrent},
+	{"a request that can't be built is an internal error", unbuildable},
 }
 
-func namesCredential(text string) bool {
-	return strings.Contains(text, "API key") || strings.Contains(text, "AWS credentials")
-}
-
-func firstPartEarly(t *testing.T, open opener) {
+func firstPartEarly(t *testing.T, p Provider) {
 	seen := make(chan struct{})
 	srv := NewServer(t, Text("first").Wait(seen).Text("second"))
 	var text string
-	for p, err := range open(t, srv).Stream(bounded(t), Ask("hello")) {
+	for part, err := range p.once(t, srv).Stream(bounded(t), Ask("hello")) {
 		if err != nil {
 			t.Fatalf("after %q: %v", text, err)
 		}
-		if text += p.Text; text == "first" && p.Text != "" {
+		if text += part.Text; text == "first" && part.Text != "" {
 			close(seen)
 		}
 	}
@@ -256,47 +290,48 @@ func firstPartEarly(t *testing.T, open opener) {
 	}
 }
 
-func cancelled(t *testing.T, open opener) {
+func cancelled(t *testing.T, p Provider) {
 	why := errors.New("the user pressed stop")
 	ctx, cancel := context.WithCancelCause(bounded(t))
 	defer cancel(nil)
 	srv := NewServer(t, Text("first").Wait(nil).Text("never"))
 	var last error
-	for p, err := range open(t, srv).Stream(ctx, Ask("hello")) {
-		if last = err; p.Text == "first" {
+	for part, err := range p.once(t, srv).Stream(ctx, Ask("hello")) {
+		if last = err; part.Text == "first" {
 			cancel(why)
 		}
 	}
-	if last != why { //nolint:errorlint // it must be the cause itself, unclassified
+	if last != why { //nolint:errorlint // it must be the cause itself, not wrapped
 		t.Errorf("error %v, want the cause itself", last)
 	}
 	srv.Quiet(t)
 }
 
-func cancelledEarly(t *testing.T, open opener) {
+func cancelledEarly(t *testing.T, p Provider) {
 	why := errors.New("too late")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(why)
-	a := Listen(ctx, t, open(t, NewServerFunc(t, func(Request) Script { return Text("a") })), Ask("hello"))
+	srv := NewServerFunc(t, func(Request) Script { return Text("a") })
+	a := Collect(ctx, t, p.once(t, srv), Ask("hello"))
 	if a.Err != why { //nolint:errorlint // as above
 		t.Errorf("error %v, want the cause itself", a.Err)
 	}
 }
 
-func leaveEarly(t *testing.T, open opener) {
+func stopReading(t *testing.T, p Provider) {
 	srv := NewServer(t, Text("first").Wait(nil).Text("never"))
-	for p, err := range open(t, srv).Stream(bounded(t), Ask("hello")) {
+	for part, err := range p.once(t, srv).Stream(bounded(t), Ask("hello")) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p.Text == "first" {
+		if part.Text == "first" {
 			break
 		}
 	}
 	srv.Quiet(t)
 }
 
-func concurrent(t *testing.T, open opener) {
+func concurrent(t *testing.T, p Provider) {
 	const many = 4
 	together := make(chan struct{})
 	arrived := make(chan struct{}, many)
@@ -304,16 +339,16 @@ func concurrent(t *testing.T, open opener) {
 		arrived <- struct{}{}
 		return Text(AnswerID(r.N)).Wait(together).Text(" done")
 	})
-	ctx, m := bounded(t), open(t, srv)
+	ctx, m := bounded(t), p.once(t, srv)
 	answers := make(chan Answer, many)
 	for range many {
-		go func() { answers <- Listen(ctx, t, m, Ask("hello")) }()
+		go func() { answers <- Collect(ctx, t, m, Ask("hello")) }()
 	}
 	for range many {
 		select {
 		case <-arrived:
 		case <-ctx.Done():
-			t.Fatal("the model asks for one answer after the other")
+			t.Fatal("the model sends a request only after the previous answer")
 		}
 	}
 	close(together)
@@ -326,4 +361,83 @@ func concurrent(t *testing.T, open opener) {
 	if len(texts) != many {
 		t.Errorf("answers %v, want %d different ones", texts, many)
 	}
+}
+
+// unbuildable offers a tool whose schema isn't JSON. The request never reaches the
+// provider, so that the error must not be one of the provider.
+func unbuildable(t *testing.T, p Provider) {
+	for _, whole := range []bool{false, true} {
+		r := Ask("hello")
+		r.Whole, r.Tools = whole, []model.ToolSpec{{Name: "f", Parameters: []byte("{")}}
+		srv := NewServer(t)
+		a := Collect(bounded(t), t, p.once(t, srv), r)
+		if a.Err == nil || fault.KindOf(a.Err) != fault.Internal || len(srv.Requests()) != 0 {
+			t.Errorf("whole %t: error %v, want an internal one", whole, a.Err)
+		}
+	}
+}
+
+var wholeRules = []rule{
+	{"an answer in one piece equals the streamed one", wholeEqualsStream},
+	{"an answer in one piece that is none is an error", wholeFailures},
+	{"cancelling while an answer in one piece is awaited returns the cause", wholeCancelled},
+}
+
+func askWhole() model.Request {
+	r := Ask("hello")
+	r.Whole = true
+	return r
+}
+
+func wholeEqualsStream(t *testing.T, p Provider) {
+	s := Text("naïve ", "日本").ToolCall("f", `{"n":12345678901234567890,"é":1.5}`).ToolCall("g", "{}")
+	streamed := p.collect(t, s)
+	whole := p.collectRequest(t, s, askWhole())
+	whole.mustEnd(t)
+	if diff := cmp.Diff(streamed.End, whole.End); diff != "" || whole.Text != streamed.Text {
+		t.Errorf("text %q, end (-streamed +whole):\n%s", whole.Text, diff)
+	}
+	if !p.Streams && len(whole.Parts) != 2 {
+		t.Errorf("parts %+v, want the text and the end", whole.Parts)
+	}
+}
+
+func wholeFailures(t *testing.T, p Provider) {
+	if p.Streams {
+		t.Skip("this provider streams every answer")
+	}
+	for name, c := range map[string]struct {
+		script Script
+		kind   fault.Kind
+		detail string
+	}{
+		"half a body":       {Text("hello").Truncate(), fault.Upstream, cutShortText},
+		"a lost connection": {Text("hello").Drop(), fault.Upstream, connectionText},
+		"HTML":              {Script{}.Raw("<html>"), fault.Upstream, noAnswerText},
+		"an empty body":     {Script{}.Raw(""), fault.Upstream, cutShortText},
+		"an empty object":   {Script{}.Raw("{}"), fault.Upstream, noAnswerText},
+		"too many bytes":    {Script{}.Huge(11 << 20), fault.Upstream, tooLongText},
+		"an HTTP error": {
+			Fail(http.StatusTooManyRequests, "slow down").Header("Retry-After", "7"), fault.Unavailable, "slow down",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p.collectRequest(t, c.script, askWhole()).mustFail(t, c.kind, c.detail)
+		})
+	}
+}
+
+func wholeCancelled(t *testing.T, p Provider) {
+	ctx, cancel := context.WithCancelCause(bounded(t))
+	why := errors.New("enough")
+	srv := NewServerFunc(t, func(Request) Script {
+		cancel(why) // the request has arrived, so that the model is waiting
+		return Script{}.Wait(nil)
+	})
+	a := Collect(ctx, t, p.once(t, srv), askWhole())
+	if a.Err != why { //nolint:errorlint // it must be the cause itself
+		t.Errorf("error %v, want the cause itself", a.Err)
+	}
+	srv.Quiet(t)
 }

@@ -1,6 +1,7 @@
-// Package names makes the names of tools and the ids of calls fit the pattern that
-// vendors take, [a-zA-Z0-9_-]{1,64}: an MCP server's tools may hold dots, and calls
-// may stem from another vendor's model. It knows no vendor.
+// Package names maps the names of tools and the IDs of tool calls to names that every
+// provider accepts, [a-zA-Z0-9_-]{1,64}, and back. The map is needed because the tools
+// of an MCP server may have dots in their names, and because the calls in a
+// conversation may come from another provider's model.
 package names
 
 import (
@@ -9,33 +10,45 @@ import (
 	"strings"
 )
 
-// Fitted are the names of one request. Different names stay different, and the same
-// name gets the same one in the whole request.
-type Fitted struct{ fits, meant map[string]string }
+// Map holds the names of one request. Different names map to different names, and the
+// same name always maps to the same one within a Map. It is not safe for concurrent
+// use.
+type Map struct {
+	fitted   map[string]string // by original name
+	original map[string]string // by fitted name
+}
 
-// New has no names yet.
-func New() *Fitted { return &Fitted{fits: map[string]string{}, meant: map[string]string{}} }
+// New returns an empty Map.
+func New() *Map { return &Map{fitted: map[string]string{}, original: map[string]string{}} }
 
+// maxName is the limit of Anthropic for a tool's name and of Amazon Bedrock for a
+// tool's name and a call's ID
+// (https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ToolUseBlock.html).
 const maxName = 64
 
-// Fit is a name that fits, in the place of name.
-func (n *Fitted) Fit(name string) string {
-	if known, ok := n.fits[name]; ok {
+// Fit returns the name to send in place of name: name itself where the pattern accepts
+// it. Otherwise each character outside the pattern becomes "_" and the result is cut at
+// 64 characters. A number is appended where another name has become the same. An empty
+// name becomes "_".
+func (m *Map) Fit(name string) string {
+	if known, ok := m.fitted[name]; ok {
 		return known
 	}
-	base := cmp.Or(strings.Map(fitting, name), "_")
+	base := cmp.Or(strings.Map(replaceInvalid, name), "_")
 	base = base[:min(len(base), maxName)]
 	fit := base
-	for i := 2; n.meant[fit] != ""; i++ {
+	for i := 2; m.original[fit] != ""; i++ {
 		end := "_" + strconv.Itoa(i)
 		fit = base[:min(len(base), maxName-len(end))] + end
 	}
-	n.fits[name] = fit
-	n.meant[fit] = cmp.Or(name, fit)
+	m.fitted[name] = fit
+	m.original[fit] = cmp.Or(name, fit)
 	return fit
 }
 
-func fitting(r rune) rune {
+// replaceInvalid is the mapping for strings.Map that replaces each character outside
+// the pattern.
+func replaceInvalid(r rune) rune {
 	switch {
 	case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '_', r == '-':
 		return r
@@ -43,11 +56,13 @@ func fitting(r rune) rune {
 	return '_'
 }
 
-// Knows reports whether name was made to fit before.
-func (n *Fitted) Knows(name string) bool {
-	_, ok := n.fits[name]
+// Has reports whether Fit was called with name.
+func (m *Map) Has(name string) bool {
+	_, ok := m.fitted[name]
 	return ok
 }
 
-// Own is the name that was made to fit; a name that wasn't is its own.
-func (n *Fitted) Own(fit string) string { return cmp.Or(n.meant[fit], fit) }
+// Original returns the name for which Fit returned fit. A name that Fit never returned
+// is returned unchanged: a model may call a tool that was never offered, and the run
+// loop then reports that name to it.
+func (m *Map) Original(fit string) string { return cmp.Or(m.original[fit], fit) }

@@ -10,56 +10,58 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/names"
 )
 
-// fit makes all names fit, and finds what each was made of.
-func fit(all ...string) (fits, meant []string) {
-	n := names.New()
+// fit maps all names with one Map, and maps each result back.
+func fit(all ...string) (fitted, originals []string) {
+	m := names.New()
 	for _, name := range all {
-		fits = append(fits, n.Fit(name))
-		meant = append(meant, n.Own(n.Fit(name)))
+		fitted = append(fitted, m.Fit(name))
+		originals = append(originals, m.Original(m.Fit(name)))
 	}
-	return fits, meant
+	return fitted, originals
 }
 
-func TestNamesFitAndStayApart(t *testing.T) {
+func TestFittedNamesStayDifferent(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", 70)
-	fits, meant := fit("a.b", "a_b", "a/b", "a.b", "", long+"1", long+"2", "größe")
+	fitted, originals := fit("a.b", "a_b", "a/b", "a.b", "", long+"1", long+"2", "größe")
 	want := []string{"a_b", "a_b_2", "a_b_3", "a_b", "_", long[:64], long[:62] + "_2", "gr__e"}
-	if diff := cmp.Diff(want, fits); diff != "" {
+	if diff := cmp.Diff(want, fitted); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]string{"a.b", "a_b", "a/b", "a.b", "_", long + "1", long + "2", "größe"}, meant); diff != "" {
+	want = []string{"a.b", "a_b", "a/b", "a.b", "_", long + "1", long + "2", "größe"}
+	if diff := cmp.Diff(want, originals); diff != "" {
 		t.Error(diff)
 	}
 }
 
-func TestANameThatWasNeverMadeToFitIsItsOwn(t *testing.T) {
+func TestANameThatWasNotFittedIsItsOwnOriginal(t *testing.T) {
 	t.Parallel()
-	n := names.New()
-	if n.Knows("a.b") || n.Own("a.b") != "a.b" {
-		t.Error("a name is known before it was fitted")
+	m := names.New()
+	if m.Has("a.b") || m.Original("a.b") != "a.b" {
+		t.Error("the map has a name before Fit was called with it")
 	}
-	if n.Fit("a.b"); !n.Knows("a.b") || n.Knows("a_b") {
-		t.Error("the name that was fitted isn't known, or its fit is")
+	if m.Fit("a.b"); !m.Has("a.b") || m.Has("a_b") {
+		t.Error("the map doesn't have the name that was fitted, or it has the result of Fit")
 	}
 }
 
 var pattern = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
 
-// Names of any kind fit, stay apart and are found again.
+// FuzzFit checks that all names fit the pattern, stay different, and map back to their
+// originals.
 func FuzzFit(f *testing.F) {
 	f.Add("a.b", "a/b", "a_b_2")
 	f.Add("", "_", "\xff")
 	f.Fuzz(func(t *testing.T, one, two, three string) {
 		all := []string{one, two, three}
-		fits, meant := fit(all...)
-		for i, fit := range fits {
-			if !pattern.MatchString(fit) || meant[i] != all[i] && all[i] != "" {
-				t.Errorf("%q fits as %q, which means %q", all[i], fit, meant[i])
+		fitted, originals := fit(all...)
+		for i, fit := range fitted {
+			if !pattern.MatchString(fit) || originals[i] != all[i] && all[i] != "" {
+				t.Errorf("%q is fitted to %q, which maps back to %q", all[i], fit, originals[i])
 			}
 			for j := range i {
-				if (fits[j] == fit) != (all[j] == all[i]) {
-					t.Errorf("%q and %q are %q and %q", all[j], all[i], fits[j], fit)
+				if (fitted[j] == fit) != (all[j] == all[i]) {
+					t.Errorf("%q and %q are fitted to %q and %q", all[j], all[i], fitted[j], fit)
 				}
 			}
 		}

@@ -11,20 +11,22 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
-// answer collects one chat completion from its chunks.
+// answer assembles one answer of the Chat Completions API from its chunks.
 type answer struct {
 	options     Options
-	contentType string
+	contentType string // of the response
 	events      *upstream.Events
 	data        json.RawMessage // Part.ProviderData
 	calls       []toolCall
 	held        int // bytes of all calls
 	usage       usage
-	finish      string
+	finish      string // finish_reason, "" until it has arrived
 }
 
-// chunk is what we need of a chat.completion.chunk. There is one choice, since we
-// never ask for more. The array, unlike a slice, costs no allocation.
+// chunk is the part of a chat.completion.chunk that this package uses
+// (https://platform.openai.com/docs/api-reference/chat-streaming). There is one choice,
+// since requests never ask for more. The array, unlike a slice, costs no allocation for
+// each chunk.
 type chunk struct {
 	Choices [1]struct {
 		Delta struct {
@@ -34,16 +36,20 @@ type chunk struct {
 		} `json:"delta"`
 		FinishReason string `json:"finish_reason"`
 	} `json:"choices"`
-	Usage *usage          `json:"usage"`
-	Error json.RawMessage `json:"error"` // compatible servers fail within the stream
+	Usage *usage `json:"usage"`
+	// Error is not in OpenAI's API. Compatible servers (vLLM, OpenRouter) report a
+	// failure within the stream by it.
+	Error json.RawMessage `json:"error"`
 }
 
-// marks are the same in all chunks of an answer, so they are decoded once.
-type marks struct {
+// identifiers are equal in all chunks of an answer, so that they are decoded from the
+// first one only. Encoded, they are the answer's Part.ProviderData, in AgentOS's form.
+type identifiers struct {
 	ID                string `json:"id,omitempty"`
 	SystemFingerprint string `json:"system_fingerprint,omitempty"`
 }
 
+// toolDelta is a piece of a tool call. Index states to which call it belongs.
 type toolDelta struct {
 	Index    int    `json:"index"`
 	ID       string `json:"id"`
@@ -72,13 +78,18 @@ type usage struct {
 	} `json:"completion_tokens_details"`
 }
 
-// read yields the answer's text and returns its end; nil without an error says
-// that the listener left.
+// read yields the answer's text and returns its End. A nil End without an error means
+// that the consumer stopped reading.
+//
+// One json.Decoder reads all events, because json.Unmarshal allocates its state anew
+// for each. The first chunk's identifiers are decoded with the chunk; afterwards the
+// decoder's target is the chunk alone. Azure OpenAI starts with a chunk that has
+// neither identifiers nor choices (prompt_filter_results only), hence the test for
+// them.
 func (a *answer) read(yield func(model.Part) bool) (*model.End, error) {
-	// One decoder for all events: json.Unmarshal allocates its state for each.
 	decoder := json.NewDecoder(a.events)
 	var head struct {
-		marks
+		identifiers
 		chunk
 	}
 	c, into := &head.chunk, any(&head)
@@ -86,10 +97,10 @@ func (a *answer) read(yield func(model.Part) bool) (*model.End, error) {
 		*c = chunk{}
 		a.events.Next()
 		if err := decoder.Decode(into); err != nil {
-			return a.end(err)
+			return a.finished(err)
 		}
-		if a.data == nil && head.marks != (marks{}) { // Azure's first chunk has none
-			a.data, _ = json.Marshal(head.marks) // two strings always encode
+		if a.data == nil && head.identifiers != (identifiers{}) {
+			a.data, _ = json.Marshal(head.identifiers) // two strings always encode
 			into = c
 		}
 		if p, ok := a.text(c); ok && !yield(p) {
@@ -101,7 +112,8 @@ func (a *answer) read(yield func(model.Part) bool) (*model.End, error) {
 	}
 }
 
-// text is the part that the chunk makes, if its delta has a content at all.
+// text returns the chunk's text as a part. ok is false if the chunk has none. An empty
+// text is a part too, since AgentOS emits an event for it.
 func (a *answer) text(c *chunk) (p model.Part, ok bool) {
 	delta := &c.Choices[0].Delta
 	text := delta.Content
@@ -114,10 +126,11 @@ func (a *answer) text(c *chunk) (p model.Part, ok bool) {
 	return model.Part{Text: *text, ProviderData: a.data}, true
 }
 
-// add keeps what only the end tells.
+// add collects what the chunk contributes to the End, or returns the error that the
+// chunk reports.
 func (a *answer) add(c *chunk) error {
 	if len(c.Error) > 0 && string(c.Error) != "null" {
-		text := cmp.Or(a.options.public(vendorText(c.Error)), upstream.NoAnswer)
+		text := cmp.Or(a.options.safeText(errorText(c.Error)), upstream.NoAnswer)
 		return fault.Public(fault.Upstream, text, errors.New("openai: an error within the stream"))
 	}
 	for _, d := range c.Choices[0].Delta.ToolCalls {
@@ -132,9 +145,13 @@ func (a *answer) add(c *chunk) error {
 	return nil
 }
 
-// maxCalls is what OpenAI allows in tools and, with that, in one answer.
+// maxCalls is how many calls one answer may have. OpenAI allows as many tools in a
+// request (https://platform.openai.com/docs/api-reference/chat/create).
 const maxCalls = 128
 
+// addCall adds a piece of a tool call. Calls may arrive interleaved, and servers differ
+// in how they number them, so that the index is only compared, never used as a
+// position.
 func (a *answer) addCall(d toolDelta) error {
 	i := slices.IndexFunc(a.calls, func(c toolCall) bool { return c.index == d.Index })
 	if i < 0 {
@@ -147,21 +164,22 @@ func (a *answer) addCall(d toolDelta) error {
 	call.arguments = append(call.arguments, d.Function.Arguments...)
 	a.held += len(d.Function.Name) + len(d.Function.Arguments)
 	if len(a.calls) > maxCalls || a.held > upstream.MaxEvent {
-		return fault.Public(fault.Upstream, upstream.TooLong, errors.New("openai: tool calls without end"))
+		return fault.Public(fault.Upstream, upstream.TooLong, errors.New("openai: too many or too long tool calls"))
 	}
 	return nil
 }
 
-// end decides, once there is no further chunk, whether the answer is whole. err is
-// the decoder's.
-func (a *answer) end(err error) (*model.End, error) {
+// finished decides whether the answer is complete, after the decoder failed with err
+// and no chunk follows.
+func (a *answer) finished(err error) (*model.End, error) {
 	if a.finish != "" && a.events.Ended() {
-		return a.whole(), nil
+		return a.end(), nil
 	}
-	return nil, a.events.BrokeOff(err, a.contentType, "finish_reason")
+	return nil, a.events.StreamError(err, a.contentType, "finish_reason")
 }
 
-func (a *answer) whole() *model.End {
+// end returns the End of a complete answer.
+func (a *answer) end() *model.End {
 	u := a.usage
 	e := &model.End{FinishReason: a.finish, Usage: model.Usage{
 		Input: u.Prompt, Output: u.Completion, Total: cmp.Or(u.Total, u.Prompt+u.Completion),

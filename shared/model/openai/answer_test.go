@@ -15,8 +15,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/openai"
 )
 
-// canned is a client for which every request is answered by this stream. The last
-// request is put into got, when that is not nil.
+// canned returns a client that answers every request with this stream. If got isn't
+// nil, it receives the last request.
 func canned(body string, got **http.Request) *http.Client {
 	return &http.Client{Transport: modeltest.Transport(func(r *http.Request) (*http.Response, error) {
 		if got != nil {
@@ -30,36 +30,38 @@ func canned(body string, got **http.Request) *http.Client {
 	})}
 }
 
-// read is what the model makes of a stream.
+// read returns the model's answer from a stream.
 func read(t *testing.T, stream string) modeltest.Answer {
 	t.Helper()
 	m := openai.NewChat(openai.Options{ID: "m", HTTPClient: canned(stream, nil)})
-	return modeltest.Listen(t.Context(), t, m, modeltest.Ask("hello"))
+	return modeltest.Collect(t.Context(), t, m, modeltest.Ask("hello"))
 }
 
-// sse makes a stream out of chunks.
+// sse returns a stream of chunks.
 func sse(chunks ...string) string { return "data: " + strings.Join(chunks, "\n\ndata: ") + "\n\n" }
 
 const stop = `{"id":"c1","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}`
 
-func TestTextInTheFormsThatServersSendIt(t *testing.T) {
+func TestTextIsReadInAllFormsThatServersSend(t *testing.T) {
 	t.Parallel()
 	hi := `{"id":"c1","choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}]}`
 	for name, stream := range map[string]string{
-		"as OpenAI does":                      sse(hi, stop, "[DONE]"),
-		"without [DONE]":                      sse(hi, stop),
-		"without a space after the colon":     strings.ReplaceAll(sse(hi, stop, "[DONE]"), "data: ", "data:"),
-		"with CRLF":                           strings.ReplaceAll(sse(hi, stop, "[DONE]"), "\n", "\r\n"),
-		"with comments, names, ids, retry":    ": ping\n\nevent: x\nid: 1\nretry: 5\n" + sse(hi) + ":\n" + sse(stop),
-		"one value on two data lines":         "data: {\"choices\":[{\"delta\":\ndata: {\"content\":\"hi\"}}]}\n\n" + sse(stop),
+		"as OpenAI does":                   sse(hi, stop, "[DONE]"),
+		"without [DONE]":                   sse(hi, stop),
+		"without a space after the colon":  strings.ReplaceAll(sse(hi, stop, "[DONE]"), "data: ", "data:"),
+		"with CRLF":                        strings.ReplaceAll(sse(hi, stop, "[DONE]"), "\n", "\r\n"),
+		"with comments, names, ids, retry": ": ping\n\nevent: x\nid: 1\nretry: 5\n" + sse(hi) + ":\n" + sse(stop),
+		"one value on two data lines": "data: {\"choices\":[{\"delta\":\ndata: {\"content\":\"hi\"}}]}\n\n" +
+			sse(stop),
 		"without a last blank line":           strings.TrimSpace(sse(hi, stop)),
 		"the end in the same chunk":           sse(strings.Replace(hi, "null", `"stop"`, 1)),
 		"as a refusal":                        sse(strings.Replace(hi, "content", "refusal", 1), stop),
 		"as a refusal beside an empty text":   sse(strings.Replace(hi, `"content"`, `"content":"","refusal"`, 1), stop),
 		"after Azure's chunk without choices": sse(`{"id":"","choices":[],"prompt_filter_results":[]}`, hi, stop),
 		"with a null error":                   sse(strings.Replace(hi, `{"id"`, `{"error":null,"id"`, 1), stop),
-		"with unknown members":                sse(strings.Replace(hi, `{"id"`, `{"obfuscation":"xxxx","service_tier":{},"id"`, 1), stop),
-		"after a null content":                sse(`{"id":"c1","choices":[{"delta":{"content":null}}]}`, hi, stop),
+		"with unknown members": sse(
+			strings.Replace(hi, `{"id"`, `{"obfuscation":"xxxx","service_tier":{},"id"`, 1), stop),
+		"after a null content": sse(`{"id":"c1","choices":[{"delta":{"content":null}}]}`, hi, stop),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -74,7 +76,7 @@ func TestTextInTheFormsThatServersSendIt(t *testing.T) {
 	}
 }
 
-func TestToolCallsInTheFormsThatServersSendThem(t *testing.T) {
+func TestToolCallsAreReadInAllFormsThatServersSend(t *testing.T) {
 	t.Parallel()
 	delta := func(calls string) string {
 		return `{"id":"c1","choices":[{"index":0,"delta":{"tool_calls":[` + calls + `]}}]}`
@@ -105,7 +107,7 @@ func TestToolCallsInTheFormsThatServersSendThem(t *testing.T) {
 	}
 }
 
-func TestTheVendorsMarksMayBePartlyOrWhollyMissing(t *testing.T) {
+func TestMissingIdentifiersAreLeftOut(t *testing.T) {
 	t.Parallel()
 	for chunk, want := range map[string]string{
 		`{"id":"c1","choices":[{"delta":{"content":"a"}}]}`: `{"id":"c1"}`,
@@ -119,31 +121,32 @@ func TestTheVendorsMarksMayBePartlyOrWhollyMissing(t *testing.T) {
 	}
 }
 
-func TestUsageAddsUpWhenTheVendorGivesNoTotal(t *testing.T) {
+func TestAMissingTotalIsInputPlusOutput(t *testing.T) {
 	t.Parallel()
-	a := read(t, sse(stop, `{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4,"prompt_tokens_details":null}}`))
+	const usage = `{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4,"prompt_tokens_details":null}}`
+	a := read(t, sse(stop, usage))
 	if diff := cmp.Diff(model.Usage{Input: 3, Output: 4, Total: 7}, a.End.Usage); diff != "" {
 		t.Error(diff)
 	}
 }
 
-func TestAnAnswerThatTheVendorCutIsAnEndThatSaysSo(t *testing.T) {
+func TestTheFinishReasonIsPassedOn(t *testing.T) {
 	t.Parallel()
-	a := hear(t, modeltest.Text("too lo").Finish("length"))
+	a := answerOf(t, modeltest.Text("too lo").Finish("length"))
 	if a.Err != nil || a.End.FinishReason != "length" {
 		t.Errorf("end %+v, error %v", a.End, a.Err)
 	}
 }
 
-func TestTheEndMarkMakesAnAnswerWholeWhateverFollows(t *testing.T) {
+func TestAnAnswerWithFinishReasonIsCompleteWhateverFollows(t *testing.T) {
 	t.Parallel()
-	a := hear(t, modeltest.Text("whole").Raw("data: "+stop+"\n\n").Drop())
+	a := answerOf(t, modeltest.Text("whole").Raw("data: "+stop+"\n\n").Drop())
 	if a.Err != nil || a.Text != "whole" || a.End.FinishReason != "stop" {
 		t.Errorf("text %q, end %+v, error %v", a.Text, a.End, a.Err)
 	}
 }
 
-func TestAStreamThatIsNoAnswerIsAnError(t *testing.T) {
+func TestAnInvalidStreamIsAnError(t *testing.T) {
 	t.Parallel()
 	const (
 		noAnswer = "The model's server sent something that is not an answer"
@@ -158,14 +161,15 @@ func TestAStreamThatIsNoAnswerIsAnError(t *testing.T) {
 		{"nothing at all", "", cutShort},
 		{"[DONE] at once", sse("[DONE]"), cutShort},
 		{"an event cut in two", `data: {"id":"c1","choices":[{"delta":{"content":"hal`, cutShort},
-		{"an error of OpenAI's form", sse(`{"error":{"message":"overloaded","code":529}}`), "overloaded"},
-		{"an error that is a text", sse(`{"error":"out of memory"}`), "out of memory"},
+		{"an error in OpenAI's form", sse(`{"error":{"message":"overloaded","code":529}}`), "overloaded"},
+		{"an error as a string", sse(`{"error":"out of memory"}`), "out of memory"},
 		{"an error after the end mark", sse(stop, `{"error":{"message":"overloaded"}}`), "overloaded"},
-		{"an error without words", sse(`{"error":{}}`), noAnswer},
+		{"an error without a text", sse(`{"error":{}}`), noAnswer},
 		{"a line of more than 10 MB", sse(strings.Repeat(" ", 11<<20)), tooLong},
-		{"a value that opens for ever", strings.Repeat("data: "+strings.Repeat("[", 4<<10)+"\n", 8), noAnswer},
-		{"a value of more than 10 MB on many lines", `data: {"x":[` + strings.Repeat("\ndata: 1"+strings.Repeat("0", 64<<10)+",", 176), tooLong},
-		{"calls without end", strings.Repeat(sse(`{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":"`+
+		{"a value that is nested without end", strings.Repeat("data: "+strings.Repeat("[", 4<<10)+"\n", 8), noAnswer},
+		{"a value of more than 10 MB on many lines",
+			`data: {"x":[` + strings.Repeat("\ndata: 1"+strings.Repeat("0", 64<<10)+",", 176), tooLong},
+		{"arguments of more than 10 MB", strings.Repeat(sse(`{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":"`+
 			strings.Repeat("x", 1<<20)+`"}}]}}]}`), 11), tooLong},
 		{"more calls than a request has tools", manyCalls(129), tooLong},
 	} {
@@ -186,28 +190,20 @@ func manyCalls(n int) (stream string) {
 	return stream + sse(stop)
 }
 
-func TestAnEventOfUnder10MBIsRead(t *testing.T) {
-	t.Parallel()
-	if a := hear(t, modeltest.Script{}.Huge(9<<20)); a.Err != nil || len(a.Text) != 9<<20 {
-		t.Errorf("%d bytes of text, error %v", len(a.Text), a.Err)
-	}
-	if a := hear(t, modeltest.Script{}.Huge(11<<20).Text("never")); a.Err == nil || a.Text != "" {
-		t.Errorf("%d bytes of text, error %v, want only an error", len(a.Text), a.Err)
-	}
-}
-
 func FuzzStream(f *testing.F) {
 	f.Add([]byte(sse(`{"id":"c1","choices":[{"delta":{"content":"a"}}]}`, stop, "[DONE]")))
-	f.Add([]byte(sse(`{"choices":[{"delta":{"tool_calls":[{"index":-1,"function":{"name":"f"}}]},"finish_reason":"tool_calls"}]}`)))
+	const call = `{"choices":[{"delta":{"tool_calls":[{"index":-1,"function":{"name":"f"}}]},` +
+		`"finish_reason":"tool_calls"}]}`
+	f.Add([]byte(sse(call)))
 	f.Add([]byte(sse(`{"error":{"message":"m"}}`)))
 	f.Add([]byte("data:\r\n: c\ndata: {\ndata: }\n\n"))
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		a := read(t, string(stream))
 		if a.End != nil && a.End.FinishReason == "" {
-			t.Errorf("the end %+v is without an end mark", a.End)
+			t.Errorf("the end %+v has no finish reason", a.End)
 		}
 		if a.Err != nil && (fault.KindOf(a.Err) != fault.Upstream || fault.Detail(a.Err) == "") {
-			t.Errorf("error %v, want one of the vendor's with a public text", a.Err)
+			t.Errorf("error %v, want an error of the provider with a public text", a.Err)
 		}
 	})
 }

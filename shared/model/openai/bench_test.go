@@ -16,9 +16,9 @@ import (
 
 const chunks = 200
 
-// BenchmarkStream reads an answer of 200 chunks: over loopback with a write for
-// each, where both sides' system calls dominate, and from memory, which leaves the
-// client alone. "typed" is the SDK's own stream, for comparison.
+// BenchmarkStream reads an answer of 200 chunks: over loopback with one write for each
+// chunk, where the system calls of both sides dominate, and from memory, which measures
+// the client alone. "typed" is the SDK's own stream, for comparison.
 func BenchmarkStream(b *testing.B) {
 	word := func(i int) string {
 		return fmt.Sprintf(`{"id":"chatcmpl-c5fd14a46066cb1af9c1","object":"chat.completion.chunk","created":1700000000,`+
@@ -70,7 +70,9 @@ func benchOurs(b *testing.B, m model.Model) {
 }
 
 func benchTyped(b *testing.B, o openai.Options) {
-	service := sdk.NewChatCompletionService(option.WithBaseURL(o.BaseURL), option.WithAPIKey(o.APIKey), option.WithHTTPClient(o.HTTPClient))
+	service := sdk.NewChatCompletionService(
+		option.WithBaseURL(o.BaseURL), option.WithAPIKey(o.APIKey), option.WithHTTPClient(o.HTTPClient),
+	)
 	b.ReportAllocs()
 	for b.Loop() {
 		stream := service.NewStreaming(b.Context(), sdk.ChatCompletionNewParams{

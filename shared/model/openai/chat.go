@@ -13,27 +13,29 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
-// Chat is a model behind POST /chat/completions.
+// Chat is a model behind OpenAI's Chat Completions API, POST /chat/completions.
 type Chat struct {
-	options Options
-	service sdk.ChatCompletionService
-	patient *http.Client // for answers in one piece
+	options     Options
+	service     sdk.ChatCompletionService
+	wholeClient *http.Client
 }
 
-// NewChat makes a model from the options alone.
+// NewChat returns a model configured by o alone. It doesn't connect.
 func NewChat(o Options) *Chat {
-	return &Chat{options: o, service: sdk.NewChatCompletionService(o.requestOptions()...), patient: o.patientClient()}
+	service := sdk.NewChatCompletionService(o.requestOptions()...)
+	return &Chat{options: o, service: service, wholeClient: o.wholeClient()}
 }
 
-// Describe uses the peer's names.
+// Describe returns AgentOS's names for this model.
 func (c *Chat) Describe() model.Description {
 	return model.Describe("openai", c.options.ID)
 }
 
-// Stream implements model.Model. The vendor's end mark is finish_reason: with it
-// an answer is whole, whatever becomes of the connection then (at worst the usage
-// is missing and counts as zero); without it the answer is an error, also after a
-// clean end or [DONE]. A refusal's text is the answer's text.
+// Stream implements model.Model. An answer is complete when its finish_reason has
+// arrived. What happens to the connection afterwards doesn't matter: at worst the usage
+// is missing and counts as zero. Without finish_reason the answer is an error, also
+// after a clean end of the body or [DONE], because a server that was stopped sends
+// those too. The text of a refusal is the text of the answer.
 func (c *Chat) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Part, error] {
 	if r.Whole {
 		send := func(ctx context.Context) (*http.Response, error) { return c.callWhole(ctx, r) }
@@ -45,21 +47,26 @@ func (c *Chat) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Part
 	}
 	send := func(ctx context.Context) (*http.Response, error) { return c.call(ctx, r) }
 	return c.options.stream(ctx, send, func(resp *http.Response, yield func(model.Part) bool) (model.Part, error) {
-		a := answer{options: c.options, contentType: resp.Header.Get("Content-Type"), events: upstream.NewEvents(resp.Body)}
+		a := answer{
+			options: c.options, contentType: resp.Header.Get("Content-Type"), events: upstream.NewEvents(resp.Body),
+		}
 		end, err := a.read(yield)
 		return model.Part{End: end, ProviderData: a.data}, err
 	})
 }
 
-// call asks for a stream. It lets the SDK build, authorize, send and retry the
-// request, but takes the body as it is: the SDK's typed stream costs 18 to 25 µs
-// and 55 allocations a chunk, ours 4 µs and 3 (BenchmarkStream, from memory).
+// call requests a streamed answer. The SDK builds the request, authorizes, sends and
+// repeats it, but the response's body is decoded here. The SDK's typed stream decodes
+// every field of every chunk and reports no error when the stream ends without
+// finish_reason (docs/adr/0003 has the measurements).
 func (c *Chat) call(ctx context.Context, r model.Request) (*http.Response, error) {
 	var resp *http.Response
 	stream := c.service.NewStreaming(ctx, c.params(r), option.WithResponseBodyInto(&resp))
 	return resp, stream.Err()
 }
 
+// params converts a request to the API's form. include_usage is set because a stream
+// reports no usage without it.
 func (c *Chat) params(r model.Request) sdk.ChatCompletionNewParams {
 	p := sdk.ChatCompletionNewParams{
 		Model:         c.options.ID,
@@ -91,9 +98,11 @@ func message(m model.Message) sdk.ChatCompletionMessageParamUnion {
 	}
 }
 
+// assistant converts an assistant's message. The API requires its content unless the
+// message has tool calls.
 func assistant(m model.Message) sdk.ChatCompletionMessageParamUnion {
 	var p sdk.ChatCompletionAssistantMessageParam
-	if m.Content != "" || len(m.ToolCalls) == 0 { // content may be absent only beside tool calls
+	if m.Content != "" || len(m.ToolCalls) == 0 {
 		p.Content.OfString = sdk.String(m.Content)
 	}
 	for _, call := range m.ToolCalls {
@@ -109,12 +118,14 @@ func assistant(m model.Message) sdk.ChatCompletionMessageParamUnion {
 	return sdk.ChatCompletionMessageParamUnion{OfAssistant: &p}
 }
 
+// tool offers a tool. Its schema is sent as it is: the SDK's field is a map, into which
+// it would have to be decoded.
 func tool(t model.ToolSpec) sdk.ChatCompletionToolUnionParam {
 	f := shared.FunctionDefinitionParam{Name: t.Name}
 	if t.Description != "" {
 		f.Description = sdk.String(t.Description)
 	}
-	if len(t.Parameters) > 0 { // as it stands: the SDK's map would have to be decoded first
+	if len(t.Parameters) > 0 {
 		f.SetExtraFields(map[string]any{"parameters": t.Parameters})
 	}
 	return sdk.ChatCompletionFunctionTool(f)

@@ -13,18 +13,19 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/openai"
 )
 
-// TestMain looks for what the tests left running.
+// TestMain fails if a test leaves a goroutine running.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestChatDoesWhatEveryModelMust(t *testing.T) {
+func TestChatPassesTheSuiteForProviders(t *testing.T) {
 	t.Parallel()
-	modeltest.Run(t, func(t *testing.T, srv *modeltest.Server) model.Model {
-		t.Helper()
-		return open(t, srv, openai.Options{})
-	})
+	modeltest.Run(t, modeltest.Provider{Open: func(baseURL string, client *http.Client) model.Model {
+		return openai.NewChat(openai.Options{
+			ID: "gpt-4o", BaseURL: baseURL, APIKey: modeltest.APIKey, HTTPClient: client,
+		})
+	}})
 }
 
-// open makes a chat model on srv whose connections end with the test.
+// open returns a chat model on srv. Its connections are closed when the test ends.
 func open(t *testing.T, srv *modeltest.Server, o openai.Options) *openai.Chat {
 	t.Helper()
 	transport := &http.Transport{}
@@ -36,13 +37,14 @@ func open(t *testing.T, srv *modeltest.Server, o openai.Options) *openai.Chat {
 	return openai.NewChat(o)
 }
 
-// hear is the answer to "hello" of a server with these scripts.
-func hear(t *testing.T, scripts ...modeltest.Script) modeltest.Answer {
+// answerOf returns the answer to "hello" of a server with these scripts.
+func answerOf(t *testing.T, scripts ...modeltest.Script) modeltest.Answer {
 	t.Helper()
-	return modeltest.Listen(t.Context(), t, open(t, modeltest.NewServer(t, scripts...), openai.Options{}), modeltest.Ask("hello"))
+	m := open(t, modeltest.NewServer(t, scripts...), openai.Options{})
+	return modeltest.Collect(t.Context(), t, m, modeltest.Ask("hello"))
 }
 
-func TestChatIsNamedAsAgentOSNamesIt(t *testing.T) {
+func TestChatDescribeReturnsAgentOSNames(t *testing.T) {
 	t.Parallel()
 	want := model.Description{ID: "gpt-4o", Name: "OpenAIChat", Provider: "OpenAI", Family: "OpenAI Chat"}
 	if diff := cmp.Diff(want, openai.NewChat(openai.Options{ID: "gpt-4o"}).Describe()); diff != "" {
@@ -50,11 +52,11 @@ func TestChatIsNamedAsAgentOSNamesIt(t *testing.T) {
 	}
 }
 
-func TestTheWholeConversationReachesTheVendor(t *testing.T) {
+func TestARequestHasTheWholeConversation(t *testing.T) {
 	t.Parallel()
 	srv := modeltest.NewServer(t, modeltest.Text("done"))
 	m := open(t, srv, openai.Options{Temperature: new(0.0)})
-	a := modeltest.Listen(t.Context(), t, m, model.Request{
+	a := modeltest.Collect(t.Context(), t, m, model.Request{
 		Messages: []model.Message{
 			{Role: model.System, Content: "be <brief>"},
 			{Role: model.User, Content: "weather?"},
@@ -64,7 +66,7 @@ func TestTheWholeConversationReachesTheVendor(t *testing.T) {
 			{Role: model.User, Content: "thanks"},
 		},
 		Tools: []model.ToolSpec{
-			{Name: "weather", Description: "tells it", Parameters: []byte(`{"type":"object","properties":{"city":{"type":"string"}}}`)},
+			{Name: "weather", Description: "current weather", Parameters: []byte(citySchema)},
 			{Name: "now"},
 		},
 	})
@@ -86,7 +88,7 @@ func TestTheWholeConversationReachesTheVendor(t *testing.T) {
 		},
 		"tools": []any{
 			object{"type": "function", "function": object{
-				"name": "weather", "description": "tells it",
+				"name": "weather", "description": "current weather",
 				"parameters": object{"type": "object", "properties": object{"city": object{"type": "string"}}},
 			}},
 			object{"type": "function", "function": object{"name": "now"}},
@@ -97,27 +99,24 @@ func TestTheWholeConversationReachesTheVendor(t *testing.T) {
 	}
 }
 
-func TestEveryContentIsAPartAndCarriesTheVendorsMarks(t *testing.T) {
+func TestEachPartHasTheProvidersIdentifiers(t *testing.T) {
 	t.Parallel()
-	a := hear(t, modeltest.Text("hel", "", "lo"))
-	var texts []string
+	a := answerOf(t, modeltest.Text("hel", "", "lo"))
 	for _, p := range a.Parts {
-		if p.End == nil {
-			texts = append(texts, p.Text)
-		}
 		if got, want := string(p.ProviderData), `{"id":"chatcmpl-1","system_fingerprint":"fp_modeltest"}`; got != want {
 			t.Errorf("provider data %s, want %s", got, want)
 		}
 	}
-	if diff := cmp.Diff([]string{"", "hel", "", "lo"}, texts); diff != "" {
-		t.Errorf("texts (-want +got):\n%s", diff)
-	}
 	if &a.Parts[0].ProviderData[0] != &a.Parts[3].ProviderData[0] {
-		t.Error("provider data is made anew for each part")
+		t.Error("the provider data is encoded anew for each part")
 	}
 }
 
-func TestOnlyTheOptionsDecideWhereARequestGoesAndWhatItCarries(t *testing.T) {
+// citySchema is a tool's schema for the tests of requests.
+const citySchema = `{"type":"object","properties":{"city":{"type":"string"}}}`
+
+// Not parallel: Setenv changes the environment of all tests.
+func TestTheProcessEnvironmentIsNotRead(t *testing.T) {
 	for name, value := range map[string]string{
 		"OPENAI_API_KEY": "leaked", "OPENAI_ADMIN_KEY": "leaked", "OPENAI_BASE_URL": "http://127.0.0.1:1/leaked",
 		"OPENAI_ORG_ID": "leaked", "OPENAI_PROJECT_ID": "leaked", "OPENAI_CUSTOM_HEADERS": "X-Leaked: leaked",
@@ -127,7 +126,7 @@ func TestOnlyTheOptionsDecideWhereARequestGoesAndWhatItCarries(t *testing.T) {
 	for key, want := range map[string]string{"sk-mine": "Bearer sk-mine", "": ""} {
 		var got *http.Request
 		m := openai.NewChat(openai.Options{ID: "m", APIKey: key, HTTPClient: canned("data: [DONE]\n\n", &got)})
-		modeltest.Listen(t.Context(), t, m, modeltest.Ask("hello"))
+		modeltest.Collect(t.Context(), t, m, modeltest.Ask("hello"))
 		if got.URL.String() != "https://api.openai.com/v1/chat/completions" {
 			t.Errorf("request to %s", got.URL)
 		}
@@ -135,7 +134,8 @@ func TestOnlyTheOptionsDecideWhereARequestGoesAndWhatItCarries(t *testing.T) {
 			t.Errorf("Authorization %q with the key %q, want %q", auth, key, want)
 		}
 		for name, values := range got.Header {
-			if strings.Contains(strings.ToLower(name+strings.Join(values, " ")), "leaked") || strings.HasPrefix(name, "Openai-") {
+			leaked := strings.Contains(strings.ToLower(name+strings.Join(values, " ")), "leaked")
+			if leaked || strings.HasPrefix(name, "Openai-") {
 				t.Errorf("header %s: %v comes from the environment", name, values)
 			}
 		}

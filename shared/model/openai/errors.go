@@ -10,8 +10,9 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
-// callError classifies why a request got no stream. resp is nil when the vendor
-// was not reached; its body may be read. Cancellation passes through as its cause.
+// callError returns the error for a request that got no answer. resp is nil if the
+// provider wasn't reached; otherwise its body is still unread. A cancelled context
+// yields its cause, as model.Model requires.
 func (o Options) callError(ctx context.Context, resp *http.Response, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -19,27 +20,31 @@ func (o Options) callError(ctx context.Context, resp *http.Response, err error) 
 	if resp != nil && resp.StatusCode >= http.StatusBadRequest {
 		return o.statusError(resp)
 	}
-	return o.vendor().Unreached(err)
+	return o.provider().SendError(err)
 }
 
-func (o Options) vendor() upstream.Keyed {
-	return upstream.Keyed{Name: "openai", Key: o.APIKey, Variable: "OPENAI_API_KEY", RequestID: "X-Request-Id"}
+func (o Options) provider() upstream.KeyedProvider {
+	return upstream.KeyedProvider{
+		Name: "openai", Key: o.APIKey, Variable: "OPENAI_API_KEY", RequestID: "X-Request-Id",
+	}
 }
 
-// statusError turns an HTTP error into a fault with the vendor's own words.
+// statusError returns the error for an HTTP error response, with the provider's error
+// text if it has one. Gateways such as vLLM's put the text beside "error", and proxies
+// answer with HTML, which has none.
 func (o Options) statusError(resp *http.Response) error {
-	raw, _ := io.ReadAll(resp.Body) // half a body still names the status
+	raw, _ := io.ReadAll(resp.Body) // if the body breaks off, the status is still known
 	var body struct {
 		Error   json.RawMessage `json:"error"`
 		Message string          `json:"message"`
 	}
-	_ = json.Unmarshal(raw, &body) // proxies answer in HTML
-	return o.vendor().Refused(resp, cmp.Or(vendorText(body.Error), body.Message), false)
+	_ = json.Unmarshal(raw, &body) // if it isn't JSON, there is no text
+	return o.provider().StatusError(resp, cmp.Or(errorText(body.Error), body.Message), false)
 }
 
-// vendorText finds the words in an error value: {"message": "…"} (OpenAI) or a
-// plain string (Ollama and others).
-func vendorText(v json.RawMessage) string {
+// errorText returns the text of an error value, which is {"message": "…"} from OpenAI
+// and a plain string from Ollama and others. Any other form has no text.
+func errorText(v json.RawMessage) string {
 	var object struct {
 		Message string `json:"message"`
 	}
@@ -47,11 +52,11 @@ func vendorText(v json.RawMessage) string {
 		return object.Message
 	}
 	var text string
-	_ = json.Unmarshal(v, &text) // neither form: no words
+	_ = json.Unmarshal(v, &text)
 	return text
 }
 
-// public makes a vendor's text fit for the caller.
-func (o Options) public(text string) string {
-	return o.vendor().Words(text)
+// safeText returns a provider's text without secrets.
+func (o Options) safeText(text string) string {
+	return o.provider().SafeText(text)
 }

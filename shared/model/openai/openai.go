@@ -1,7 +1,8 @@
-// Package openai talks to OpenAI and to servers that speak its API. It decides how
-// a conversation becomes a request, when an answer is complete, and what the
-// caller may read of a failure. It knows nothing of agents, tools or
-// configuration, and never reads OPENAI_* from the environment.
+// Package openai implements model.Model for OpenAI's two APIs, Chat Completions and
+// Responses, and for servers that are compatible with them (Azure OpenAI, vLLM,
+// Ollama). It decides how a conversation becomes a request, when an answer is complete,
+// and which part of a failure a caller sees. It takes its settings from Options alone
+// and never reads OPENAI_* from the environment.
 package openai
 
 import (
@@ -13,33 +14,44 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
-// Options say which model to use and where.
+// Options configure a model.
 type Options struct {
-	ID          string       // the vendor's name of the model: "gpt-4o"
-	BaseURL     string       // "http://127.0.0.1:8000/v1"; "" is OpenAI's own
-	APIKey      string       // "" sends no Authorization header
-	Temperature *float64     // nil leaves it to the vendor
-	HTTPClient  *http.Client // nil makes one; share one between models to share its connections
+	// ID is the provider's name of the model, such as "gpt-4o". Required.
+	ID string
+	// BaseURL is the address of the API, such as "http://127.0.0.1:8000/v1". Defaults
+	// to OpenAI's own.
+	BaseURL string
+	// APIKey is sent as the bearer token. Defaults to none: no Authorization header is
+	// sent.
+	APIKey string
+	// Temperature is the sampling temperature. Defaults to the provider's own.
+	Temperature *float64
+	// HTTPClient sends the requests. Models that share a client share its connections.
+	// Defaults to a new client with the timeouts of package upstream.
+	HTTPClient *http.Client
 }
 
-// maxRetryDelay is how long a run waits on a vendor's Retry-After. A longer one is
-// passed on to the caller, who doesn't hold a lease and a connection meanwhile.
+// maxRetryDelay is the longest delay that the SDK waits before it repeats a request. If
+// the provider asks for a longer one, the caller gets the error with that delay as
+// Retry-After: a run that only waits would hold its lease, a connection and, on Lambda,
+// paid time.
 const maxRetryDelay = 10 * time.Second
 
-// requestOptions are for the SDK's services, which unlike its NewClient take
-// nothing from the environment (OPENAI_ORG_ID, OPENAI_CUSTOM_HEADERS, …). The SDK
-// itself retries twice, and only before a stream's first byte.
+// requestOptions returns the options for the SDK's services. The services, unlike the
+// SDK's NewClient, read nothing from the environment (OPENAI_ORG_ID,
+// OPENAI_CUSTOM_HEADERS, …). The SDK repeats a failed request twice, and only before
+// the first byte of an answer.
 func (o Options) requestOptions() []option.RequestOption {
 	client := o.HTTPClient
 	if client == nil {
-		client = &http.Client{Transport: upstream.NewTransport(upstream.HeaderPatience)}
+		client = &http.Client{Transport: upstream.NewTransport(upstream.HeaderTimeout)}
 	}
 	options := []option.RequestOption{
 		option.WithEnvironmentProduction(),
 		option.WithAPIKey(o.APIKey),
 		option.WithHTTPClient(client),
 		option.WithMaxRetryDelay(maxRetryDelay),
-		option.WithMiddleware(capErrorBody),
+		option.WithMiddleware(limitErrorBody),
 	}
 	if o.BaseURL != "" {
 		options = append(options, option.WithBaseURL(o.BaseURL))
@@ -47,19 +59,22 @@ func (o Options) requestOptions() []option.RequestOption {
 	return options
 }
 
-// patientClient is the configured client, or one that waits for a header as long as
+// wholeClient returns the client for answers in one piece. Their header comes only when
+// the answer is complete, so that a client of our own must not limit the wait for it;
 // the request's context does.
-func (o Options) patientClient() *http.Client {
+func (o Options) wholeClient() *http.Client {
 	if o.HTTPClient != nil {
 		return o.HTTPClient
 	}
 	return &http.Client{Transport: upstream.NewTransport(0)}
 }
 
-func capErrorBody(r *http.Request, next option.MiddlewareNext) (*http.Response, error) {
+// limitErrorBody is middleware for the SDK (openai-go v3), which reads the whole body
+// of an HTTP error into memory.
+func limitErrorBody(r *http.Request, next option.MiddlewareNext) (*http.Response, error) {
 	resp, err := next(r)
 	if err == nil && resp.StatusCode >= http.StatusBadRequest {
-		upstream.CapError(resp)
+		upstream.LimitErrorBody(resp)
 	}
 	return resp, err
 }

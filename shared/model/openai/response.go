@@ -12,23 +12,25 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
-// response collects one answer of the Responses API from its events.
+// response assembles one answer of the Responses API from its events.
 type response struct {
 	options     Options
-	contentType string
+	contentType string // of the HTTP response
 	events      *upstream.Events
 	data        json.RawMessage // Part.ProviderData
 	items       []output
 	held        int // bytes of all items
 }
 
-// output is one finished item of the answer, as it came.
+// output is one finished item of the answer, as it arrived, and its position in the
+// answer.
 type output struct {
 	index int
 	raw   json.RawMessage
 }
 
-// responseEvent is what we need of any event: https://platform.openai.com/docs/api-reference/responses-streaming
+// responseEvent is the part of any event that this package uses
+// (https://platform.openai.com/docs/api-reference/responses-streaming).
 type responseEvent struct {
 	Type        string          `json:"type"`
 	Delta       string          `json:"delta"`
@@ -43,7 +45,9 @@ type responseEvent struct {
 			Reason string `json:"reason"`
 		} `json:"incomplete_details"`
 	} `json:"response"`
-	Error   json.RawMessage `json:"error"` // as HTTP errors have it, and some events
+	// Error and Message: some servers send the body of an HTTP error as an event; the
+	// API's own event "error" has its text in message.
+	Error   json.RawMessage `json:"error"`
 	Message string          `json:"message"`
 }
 
@@ -60,21 +64,23 @@ type responseUsage struct {
 	} `json:"output_tokens_details"`
 }
 
-// item is what we need of an item of the answer.
+// item is the part of an output item that this package uses. The other members are kept
+// as raw JSON.
 type item struct {
 	Type      string  `json:"type"`
 	ID        string  `json:"id"`
 	CallID    string  `json:"call_id"`
 	Name      string  `json:"name"`
 	Arguments string  `json:"arguments"`
-	Sealed    *string `json:"encrypted_content"`
+	Encrypted *string `json:"encrypted_content"`
 }
 
-// id is what the caller knows a call by.
+// id returns the ID under which clients see a call: that of its item, as in AgentOS.
+// Compatible servers may leave it out; the API's call_id serves then.
 func (i item) id() string { return cmp.Or(i.ID, i.CallID) }
 
-// read yields the answer's opening and text and returns its end; nil without an
-// error says that the listener left.
+// read yields the answer's opening part and text and returns its End. A nil End without
+// an error means that the consumer stopped reading.
 func (a *response) read(yield func(model.Part) bool) (*model.End, error) {
 	decoder := json.NewDecoder(a.events) // one for all events, as in answer.read
 	var e responseEvent
@@ -82,9 +88,9 @@ func (a *response) read(yield func(model.Part) bool) (*model.End, error) {
 		e = responseEvent{}
 		a.events.Next()
 		if err := decoder.Decode(&e); err != nil {
-			return nil, a.events.BrokeOff(err, a.contentType, "response.completed")
+			return nil, a.events.StreamError(err, a.contentType, "response.completed")
 		}
-		if err := a.failed(&e); err != nil {
+		if err := a.failure(&e); err != nil {
 			return nil, err
 		}
 		if p, ok := a.part(&e); ok && !yield(p) {
@@ -103,31 +109,32 @@ func (a *response) read(yield func(model.Part) bool) (*model.End, error) {
 	}
 }
 
-// failed is the error that an event tells of.
-func (a *response) failed(e *responseEvent) error {
+// failure returns the error that an event reports, or nil.
+func (a *response) failure(e *responseEvent) error {
 	present := func(v json.RawMessage) bool { return len(v) > 0 && string(v) != "null" }
 	if e.Type != "error" && e.Type != "response.failed" && !present(e.Error) && !present(e.Response.Error) {
 		return nil
 	}
-	text := cmp.Or(vendorText(e.Error), vendorText(e.Response.Error), e.Message)
-	return fault.Public(fault.Upstream, cmp.Or(a.options.public(text), upstream.NoAnswer), errors.New("openai: an error within the stream"))
+	text := a.options.safeText(cmp.Or(errorText(e.Error), errorText(e.Response.Error), e.Message))
+	err := errors.New("openai: an error within the stream")
+	return fault.Public(fault.Upstream, cmp.Or(text, upstream.NoAnswer), err)
 }
 
-// part is what the listener hears of an event, if anything.
+// part returns the part that an event yields. ok is false if it yields none.
 func (a *response) part(e *responseEvent) (p model.Part, ok bool) {
 	switch e.Type {
 	case "response.output_text.delta", "response.refusal.delta":
 		return model.Part{Text: e.Delta}, true
 	case "response.created":
-		if a.data == nil && a.name(e.Response.ID) {
+		if a.data == nil && a.setID(e.Response.ID) {
 			return model.Part{ProviderData: a.data, Opening: true}, true
 		}
 	}
 	return p, false
 }
 
-// name keeps the answer's id, if it has one.
-func (a *response) name(id string) bool {
+// setID makes the provider data of the answer's ID. It reports false if there is no ID.
+func (a *response) setID(id string) bool {
 	if id == "" {
 		return false
 	}
@@ -135,24 +142,25 @@ func (a *response) name(id string) bool {
 	return true
 }
 
-// add keeps a finished item.
+// add keeps a finished item, within the limits for one answer.
 func (a *response) add(e *responseEvent) error {
 	a.items = append(a.items, output{e.OutputIndex, e.Item})
 	if a.held += len(e.Item); len(a.items) > maxItems || a.held > upstream.MaxEvent {
-		return fault.Public(fault.Upstream, upstream.TooLong, errors.New("openai: items without end"))
+		return fault.Public(fault.Upstream, upstream.TooLong, errors.New("openai: too many or too long items"))
 	}
 	return nil
 }
 
-// maxItems bounds an answer's items: every call may have reasoning before it.
+// maxItems is how many items one answer may have: every call may have a reasoning item
+// before it.
 const maxItems = 2 * maxCalls
 
-// end makes the end out of the last event and of the items that came before. The
-// last event's own list counts when it is longer: there are servers that send no
-// item by itself, and some that send no list.
+// end returns the End, made of the last event and of the items before it. The last
+// event's own list of items is used if it is longer: some compatible servers send no
+// output_item.done events, and some send no list.
 func (a *response) end(e *responseEvent, reason string) (*model.End, error) {
 	if a.data == nil {
-		a.name(e.Response.ID)
+		a.setID(e.Response.ID)
 	}
 	if listed := e.Response.Output; len(listed) > len(a.items) {
 		a.items = nil
@@ -167,16 +175,18 @@ func (a *response) end(e *responseEvent, reason string) (*model.End, error) {
 		Reasoning: u.OutputDetails.Reasoning,
 		CacheRead: u.InputDetails.Cached, CacheWrite: u.InputDetails.CacheWrite,
 	}}
-	if err := a.take(end); err != nil {
+	if err := a.addItems(end); err != nil {
 		return nil, err
 	}
 	return end, nil
 }
 
-// take puts the calls into the end and, when there are any, all that the vendor
-// wants back with their results. Reasoning that isn't sealed stays out: the vendor
-// would look for it on its own side, where nothing is stored.
-func (a *response) take(end *model.End) error {
+// addItems sets the End's tool calls and, if there are any, its Opaque: the items that
+// the API requires back with the calls' results. A reasoning item without
+// encrypted_content is left out. It refers to reasoning that the API has stored, and
+// since our requests set store to false, the API stores none and would refuse the
+// reference.
+func (a *response) addItems(end *model.End) error {
 	var back []json.RawMessage
 	for _, o := range a.items {
 		var i item
@@ -186,12 +196,12 @@ func (a *response) take(end *model.End) error {
 		if i.Type == "function_call" {
 			end.ToolCalls = append(end.ToolCalls, model.ToolCall{ID: i.id(), Name: i.Name, Arguments: i.Arguments})
 		}
-		if i.Type != "reasoning" || i.Sealed != nil {
+		if i.Type != "reasoning" || i.Encrypted != nil {
 			back = append(back, o.raw)
 		}
 	}
 	if len(end.ToolCalls) > maxCalls {
-		return fault.Public(fault.Upstream, upstream.TooLong, errors.New("openai: tool calls without end"))
+		return fault.Public(fault.Upstream, upstream.TooLong, errors.New("openai: too many tool calls"))
 	}
 	if len(end.ToolCalls) > 0 {
 		end.Opaque, _ = json.Marshal(back) // decoded values always encode

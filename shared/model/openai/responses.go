@@ -18,28 +18,30 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
-// Responses is a model behind POST /responses. It keeps nothing on the vendor's
-// side: every request carries the whole conversation.
+// Responses is a model behind OpenAI's Responses API, POST /responses. Every request
+// sends the whole conversation and sets store to false, so that OpenAI keeps nothing of
+// it and a run can continue in another process.
 type Responses struct {
 	options Options
 	service responses.ResponseService
 }
 
-// NewResponses makes a model from the options alone.
+// NewResponses returns a model configured by o alone. It doesn't connect.
 func NewResponses(o Options) *Responses {
 	return &Responses{options: o, service: responses.NewResponseService(o.requestOptions()...)}
 }
 
-// Describe uses the peer's names.
+// Describe returns AgentOS's names for this model.
 func (m *Responses) Describe() model.Description {
 	return model.Describe("openai-responses", m.options.ID)
 }
 
-// Stream implements model.Model. The vendor's end marks are response.completed and
-// response.incomplete, which says why it stopped, as the chat API's finish_reason
-// does; without one the answer is an error. A call's ID is that of its item
-// ("fc_…"), as the peer shows it; the API's own call_id travels in Opaque. A
-// refusal's text is the answer's text.
+// Stream implements model.Model. An answer is complete when the event
+// response.completed or response.incomplete has arrived; the latter states the reason,
+// as finish_reason does in the Chat Completions API. Without either the answer is an
+// error. A call's ID is that of its item ("fc_…"), as AgentOS shows it; the API's own
+// call_id is in Opaque. The text of a refusal is the text of the answer. Request.Whole
+// is ignored.
 func (m *Responses) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Part, error] {
 	send := func(ctx context.Context) (*http.Response, error) {
 		var resp *http.Response
@@ -47,21 +49,24 @@ func (m *Responses) Stream(ctx context.Context, r model.Request) iter.Seq2[model
 		return resp, stream.Err()
 	}
 	return m.options.stream(ctx, send, func(resp *http.Response, yield func(model.Part) bool) (model.Part, error) {
-		a := response{options: m.options, contentType: resp.Header.Get("Content-Type"), events: upstream.NewEvents(resp.Body)}
+		a := response{
+			options: m.options, contentType: resp.Header.Get("Content-Type"), events: upstream.NewEvents(resp.Body),
+		}
 		end, err := a.read(yield)
 		return model.Part{End: end, ProviderData: a.data}, err
 	})
 }
 
+// params converts a request to the API's form.
 func (m *Responses) params(r model.Request) responses.ResponseNewParams {
 	p := responses.ResponseNewParams{Model: m.options.ID, Store: sdk.Bool(false)}
 	if t := m.options.Temperature; t != nil {
 		p.Temperature = sdk.Float(*t)
 	}
-	if reasons(m.options.ID) {
+	if isReasoning(m.options.ID) {
 		p.Include = []responses.ResponseIncludable{responses.ResponseIncludableReasoningEncryptedContent}
 	}
-	callIDs := map[string]string{} // by the item's id
+	callIDs := map[string]string{} // by the ID of the call's item
 	for _, message := range r.Messages {
 		p.Input.OfInputItemList = append(p.Input.OfInputItemList, items(message, callIDs)...)
 	}
@@ -71,49 +76,53 @@ func (m *Responses) params(r model.Request) responses.ResponseNewParams {
 	return p
 }
 
-// reasons reports whether a model takes part in sealed reasoning; one that doesn't
-// refuses a request that asks for it. A model that isn't known here works, but
-// thinks anew after each tool call.
-func reasons(id string) bool {
+// isReasoning reports whether a model can return its reasoning in encrypted form
+// (include reasoning.encrypted_content), which is needed for it to continue that
+// reasoning after a tool call when nothing is stored at OpenAI. The API refuses a
+// request that asks other models for it. A reasoning model that is missing here works
+// too, but starts its reasoning anew after each tool call.
+func isReasoning(id string) bool {
 	prefixes := []string{"o1", "o3", "o4", "gpt-5", "gpt-6", "codex-"}
 	return !strings.HasPrefix(id, "gpt-5-chat") &&
 		slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(id, p) })
 }
 
-// items are what a message is in the API's terms. callIDs collects the API's own
-// ids of the calls, for the messages that answer them.
+// items converts a message to the API's input items. callIDs maps the item IDs of calls
+// to the API's call_ids: items adds those of an assistant's message and looks up that
+// of a tool's message.
 func items(m model.Message, callIDs map[string]string) responses.ResponseInputParam {
 	switch m.Role {
 	case model.System:
-		return said(m.Content, responses.EasyInputMessageRoleDeveloper)
+		return textItem(m.Content, responses.EasyInputMessageRoleDeveloper)
 	case model.ToolRole:
 		p := responses.ResponseInputItemParamOfFunctionCallOutput(m.Content)
 		p.OfFunctionCallOutput.CallID = sdk.String(cmp.Or(callIDs[m.ToolCallID], m.ToolCallID))
 		return responses.ResponseInputParam{p}
 	case model.Assistant:
-		if sent := returned(m.Opaque, callIDs); sent != nil {
-			return sent
+		if own := opaqueItems(m.Opaque, callIDs); own != nil {
+			return own
 		}
-		return retold(m)
+		return rebuiltItems(m)
 	default:
-		return said(m.Content, responses.EasyInputMessageRoleUser)
+		return textItem(m.Content, responses.EasyInputMessageRoleUser)
 	}
 }
 
-func said(text string, role responses.EasyInputMessageRole) responses.ResponseInputParam {
+func textItem(text string, role responses.EasyInputMessageRole) responses.ResponseInputParam {
 	return responses.ResponseInputParam{responses.ResponseInputItemParamOfMessage(text, role)}
 }
 
-// returned gives the vendor its own items back as they came.
-func returned(opaque json.RawMessage, callIDs map[string]string) responses.ResponseInputParam {
+// opaqueItems returns the API's own items as they arrived. nil means that opaque isn't
+// a list of items: it is missing, or another provider made it.
+func opaqueItems(opaque json.RawMessage, callIDs map[string]string) responses.ResponseInputParam {
 	var raw []json.RawMessage
 	if json.Unmarshal(opaque, &raw) != nil {
-		return nil // there is none, or it is another vendor's
+		return nil
 	}
 	var sent responses.ResponseInputParam
 	for _, r := range raw {
 		var i item
-		_ = json.Unmarshal(r, &i) // it was decoded once already
+		_ = json.Unmarshal(r, &i) // addItems has decoded it before
 		if i.Type == "function_call" {
 			callIDs[i.id()] = cmp.Or(i.CallID, i.id())
 		}
@@ -122,12 +131,12 @@ func returned(opaque json.RawMessage, callIDs map[string]string) responses.Respo
 	return sent
 }
 
-// retold makes items of an answer of which only text and calls were kept. The id
-// of a call then serves as its call_id too: what counts is that the call and its
-// output have the same.
-func retold(m model.Message) (out responses.ResponseInputParam) {
+// rebuiltItems returns the items of an answer that was stored without Opaque, made of
+// its text and calls. The ID of a call is used as its call_id too: the API only
+// requires that the call and its output have the same one.
+func rebuiltItems(m model.Message) (out responses.ResponseInputParam) {
 	if m.Content != "" || len(m.ToolCalls) == 0 {
-		out = said(m.Content, responses.EasyInputMessageRoleAssistant)
+		out = textItem(m.Content, responses.EasyInputMessageRoleAssistant)
 	}
 	for _, c := range m.ToolCalls {
 		out = append(out, responses.ResponseInputItemParamOfFunctionCall(c.Arguments, c.ID, c.Name))
@@ -135,14 +144,16 @@ func retold(m model.Message) (out responses.ResponseInputParam) {
 	return out
 }
 
-// functionTool offers a tool without the strict mode that this API, unlike the
-// chat one, would use by default: it demands schemas that tools need not have.
+// functionTool offers a tool. It turns strict mode off, which this API, unlike Chat
+// Completions, has on by default. Strict mode requires schemas in which all properties
+// are required and no others are allowed, and the schemas of MCP servers and of own
+// tools are rarely like that.
 func functionTool(t model.ToolSpec) responses.ToolUnionParam {
 	f := responses.FunctionToolParam{Name: t.Name, Strict: sdk.Bool(false)}
 	if t.Description != "" {
 		f.Description = sdk.String(t.Description)
 	}
-	if len(t.Parameters) > 0 { // as it stands: the SDK's map would have to be decoded first
+	if len(t.Parameters) > 0 { // sent as it is: the SDK's field is a map, into which it would have to be decoded
 		f.SetExtraFields(map[string]any{"parameters": t.Parameters})
 	}
 	return responses.ToolUnionParam{OfFunction: &f}

@@ -17,14 +17,16 @@ import (
 
 type object = map[string]any
 
-func TestResponsesDoesWhatEveryModelMust(t *testing.T) {
+func TestResponsesPassesTheSuiteForProviders(t *testing.T) {
 	t.Parallel()
-	modeltest.Run(t, func(t *testing.T, srv *modeltest.Server) model.Model {
-		t.Helper()
-		return openResponses(t, srv, openai.Options{})
-	})
+	modeltest.Run(t, modeltest.Provider{Streams: true, Open: func(baseURL string, client *http.Client) model.Model {
+		return openai.NewResponses(openai.Options{
+			ID: "gpt-4o", BaseURL: baseURL, APIKey: modeltest.APIKey, HTTPClient: client,
+		})
+	}})
 }
 
+// openResponses returns a model on srv. Its connections are closed when the test ends.
 func openResponses(t *testing.T, srv *modeltest.Server, o openai.Options) *openai.Responses {
 	t.Helper()
 	transport := &http.Transport{}
@@ -36,20 +38,21 @@ func openResponses(t *testing.T, srv *modeltest.Server, o openai.Options) *opena
 	return openai.NewResponses(o)
 }
 
-func hearResponses(t *testing.T, scripts ...modeltest.Script) modeltest.Answer {
+// responsesAnswerOf returns the answer to "hello" of a server with these scripts.
+func responsesAnswerOf(t *testing.T, scripts ...modeltest.Script) modeltest.Answer {
 	t.Helper()
 	m := openResponses(t, modeltest.NewServer(t, scripts...), openai.Options{})
-	return modeltest.Listen(t.Context(), t, m, modeltest.Ask("hello"))
+	return modeltest.Collect(t.Context(), t, m, modeltest.Ask("hello"))
 }
 
-// readResponses is what the model makes of a stream.
+// readResponses returns the model's answer from a stream.
 func readResponses(t *testing.T, stream string) modeltest.Answer {
 	t.Helper()
 	m := openai.NewResponses(openai.Options{ID: "m", HTTPClient: canned(stream, nil)})
-	return modeltest.Listen(t.Context(), t, m, modeltest.Ask("hello"))
+	return modeltest.Collect(t.Context(), t, m, modeltest.Ask("hello"))
 }
 
-func TestResponsesIsNamedAsAgentOSNamesIt(t *testing.T) {
+func TestResponsesDescribeReturnsAgentOSNames(t *testing.T) {
 	t.Parallel()
 	want := model.Description{ID: "gpt-5.2", Name: "OpenAIResponses", Provider: "OpenAI", Family: "OpenAI Responses"}
 	if diff := cmp.Diff(want, openai.NewResponses(openai.Options{ID: "gpt-5.2"}).Describe()); diff != "" {
@@ -57,21 +60,23 @@ func TestResponsesIsNamedAsAgentOSNamesIt(t *testing.T) {
 	}
 }
 
-func TestTheWholeConversationReachesTheResponsesAPIAsItems(t *testing.T) {
+func TestARequestHasTheWholeConversationAsItems(t *testing.T) {
 	t.Parallel()
 	srv := modeltest.NewServer(t, modeltest.Text("done"))
 	m := openResponses(t, srv, openai.Options{Temperature: new(0.0)})
-	a := modeltest.Listen(t.Context(), t, m, model.Request{
+	a := modeltest.Collect(t.Context(), t, m, model.Request{
 		Messages: []model.Message{
 			{Role: model.System, Content: "be <brief>"},
 			{Role: model.User, Content: "weather?"},
-			{Role: model.Assistant, Content: "let me see", ToolCalls: []model.ToolCall{{ID: "fc_1", Name: "weather", Arguments: "{bad"}}},
+			{Role: model.Assistant, Content: "let me see", ToolCalls: []model.ToolCall{
+				{ID: "fc_1", Name: "weather", Arguments: "{bad"},
+			}},
 			{Role: model.ToolRole, ToolCallID: "fc_1", Content: ""},
-			{Role: model.Assistant, Opaque: json.RawMessage(`{"of":"another vendor"}`)},
+			{Role: model.Assistant, Opaque: json.RawMessage(`{"of":"another provider"}`)},
 			{Role: model.User, Content: "thanks"},
 		},
 		Tools: []model.ToolSpec{
-			{Name: "weather", Description: "tells it", Parameters: []byte(`{"type":"object","properties":{"city":{"type":"string"}}}`)},
+			{Name: "weather", Description: "current weather", Parameters: []byte(citySchema)},
 			{Name: "now"},
 		},
 	})
@@ -91,7 +96,7 @@ func TestTheWholeConversationReachesTheResponsesAPIAsItems(t *testing.T) {
 		},
 		"tools": []any{
 			object{
-				"type": "function", "name": "weather", "description": "tells it", "strict": false,
+				"type": "function", "name": "weather", "description": "current weather", "strict": false,
 				"parameters": object{"type": "object", "properties": object{"city": object{"type": "string"}}},
 			},
 			object{"type": "function", "name": "now", "strict": false},
@@ -102,14 +107,14 @@ func TestTheWholeConversationReachesTheResponsesAPIAsItems(t *testing.T) {
 	}
 }
 
-func TestOnlyReasoningModelsAreAskedForSealedReasoning(t *testing.T) {
+func TestOnlyReasoningModelsAreAskedForEncryptedReasoning(t *testing.T) {
 	t.Parallel()
 	for id, want := range map[string]any{
 		"gpt-5.2": []any{"reasoning.encrypted_content"}, "o3-mini": []any{"reasoning.encrypted_content"},
 		"gpt-4o": nil, "gpt-5-chat-latest": nil, "llama": nil,
 	} {
 		srv := modeltest.NewServer(t, modeltest.Text("done"))
-		modeltest.Listen(t.Context(), t, openResponses(t, srv, openai.Options{ID: id}), modeltest.Ask("hello"))
+		modeltest.Collect(t.Context(), t, openResponses(t, srv, openai.Options{ID: id}), modeltest.Ask("hello"))
 		if diff := cmp.Diff(want, srv.Requests()[0].Body["include"]); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", id, diff)
 		}
@@ -127,15 +132,16 @@ func itemDone(index int, item string) string {
 }
 
 const (
-	sealed   = `{"id":"rs_1","type":"reasoning","summary":[],"encrypted_content":"gAAA"}`
-	unsealed = `{"id":"rs_2","type":"reasoning","summary":[]}`
-	call     = `{"id":"fc_1","call_id":"call_1","type":"function_call","name":"f","arguments":"{}","status":"completed"}`
+	encrypted   = `{"id":"rs_1","type":"reasoning","summary":[],"encrypted_content":"gAAA"}`
+	unencrypted = `{"id":"rs_2","type":"reasoning","summary":[]}`
+	call        = `{"id":"fc_1","call_id":"call_1","type":"function_call","name":"f","arguments":"{}",` +
+		`"status":"completed"}`
 )
 
-// What one step of a run gets back from the vendor, the next one returns.
-func TestTheVendorGetsItsItemsBackWithTheToolsResult(t *testing.T) {
+// The items of one step's answer are sent with the next step's request.
+func TestTheItemsOfAnAnswerAreSentBackWithTheToolsResults(t *testing.T) {
 	t.Parallel()
-	stream := sse(created, itemDone(2, call), itemDone(0, sealed), itemDone(1, unsealed), completed)
+	stream := sse(created, itemDone(2, call), itemDone(0, encrypted), itemDone(1, unencrypted), completed)
 	a := readResponses(t, stream)
 	if diff := cmp.Diff([]model.ToolCall{{ID: "fc_1", Name: "f", Arguments: "{}"}}, a.End.ToolCalls); diff != "" {
 		t.Fatalf("tool calls (-want +got):\n%s", diff)
@@ -145,11 +151,14 @@ func TestTheVendorGetsItsItemsBackWithTheToolsResult(t *testing.T) {
 	r.Messages = append(r.Messages,
 		model.Message{Role: model.Assistant, Content: "kept elsewhere", ToolCalls: a.End.ToolCalls, Opaque: a.End.Opaque},
 		model.Message{Role: model.ToolRole, ToolCallID: "fc_1", Content: "42"})
-	modeltest.Listen(t.Context(), t, openResponses(t, srv, openai.Options{}), r)
+	modeltest.Collect(t.Context(), t, openResponses(t, srv, openai.Options{}), r)
 	want := []any{
 		object{"role": "user", "content": "hello"},
 		object{"id": "rs_1", "type": "reasoning", "summary": []any{}, "encrypted_content": "gAAA"},
-		object{"id": "fc_1", "call_id": "call_1", "type": "function_call", "name": "f", "arguments": "{}", "status": "completed"},
+		object{
+			"id": "fc_1", "call_id": "call_1", "type": "function_call", "name": "f", "arguments": "{}",
+			"status": "completed",
+		},
 		object{"type": "function_call_output", "call_id": "call_1", "output": "42"},
 	}
 	if diff := cmp.Diff(want, srv.Requests()[0].Body["input"]); diff != "" {
@@ -157,19 +166,21 @@ func TestTheVendorGetsItsItemsBackWithTheToolsResult(t *testing.T) {
 	}
 }
 
-func TestAnAnswerWithoutCallsHasNothingToReturn(t *testing.T) {
+func TestAnAnswerWithoutCallsHasNoOpaque(t *testing.T) {
 	t.Parallel()
-	if a := readResponses(t, sse(created, itemDone(0, sealed), hi, completed)); a.End.Opaque != nil {
+	if a := readResponses(t, sse(created, itemDone(0, encrypted), hi, completed)); a.End.Opaque != nil {
 		t.Errorf("opaque %s", a.End.Opaque)
 	}
 }
 
-// AgentOS shows the id before the first text, and not again beside each piece.
-func TestTheAnswersIDComesFirstAndAlone(t *testing.T) {
+// AgentOS shows the ID before the first text, and not again with each piece.
+func TestTheAnswersIDIsInTheOpeningPartOnly(t *testing.T) {
 	t.Parallel()
-	a := hearResponses(t, modeltest.Text("hel", "", "lo"))
-	marks := json.RawMessage(`{"response_id":"resp_1"}`)
-	want := []model.Part{{ProviderData: marks, Opening: true}, {Text: "hel"}, {}, {Text: "lo"}, {ProviderData: marks, End: a.End}}
+	a := responsesAnswerOf(t, modeltest.Text("hel", "", "lo"))
+	id := json.RawMessage(`{"response_id":"resp_1"}`)
+	want := []model.Part{
+		{ProviderData: id, Opening: true}, {Text: "hel"}, {}, {Text: "lo"}, {ProviderData: id, End: a.End},
+	}
 	if diff := cmp.Diff(want, a.Parts); diff != "" {
 		t.Errorf("parts (-want +got):\n%s", diff)
 	}
@@ -178,17 +189,19 @@ func TestTheAnswersIDComesFirstAndAlone(t *testing.T) {
 	}
 }
 
-func TestResponsesInTheFormsThatServersSendThem(t *testing.T) {
+func TestResponsesAreReadInAllFormsThatServersSend(t *testing.T) {
 	t.Parallel()
+	const reasoning = `{"type":"response.reasoning_summary_text.delta","delta":"hm"}`
 	for name, stream := range map[string]string{
 		"as OpenAI does":                   "event: response.created\n" + sse(created, hi, completed),
 		"with [DONE]":                      sse(created, hi, completed, "[DONE]"),
 		"without an opening":               sse(hi, completed),
 		"as a refusal":                     sse(created, strings.Replace(hi, "output_text", "refusal", 1), completed),
-		"with reasoning that is not shown": sse(created, `{"type":"response.reasoning_summary_text.delta","delta":"hm"}`, hi, completed),
-		"with a null error":                sse(created, hi, strings.Replace(completed, `{"type"`, `{"error":null,"type"`, 1)),
-		"with events not known here":       sse(created, `{"type":"response.new","item":[1],"delta":"x"}`, hi, completed),
-		"followed by what is no answer":    sse(created, hi, completed, "<html>"),
+		"with reasoning that is not shown": sse(created, reasoning, hi, completed),
+		"with a null error": sse(
+			created, hi, strings.Replace(completed, `{"type"`, `{"error":null,"type"`, 1)),
+		"with unknown events": sse(created, `{"type":"response.new","item":[1],"delta":"x"}`, hi, completed),
+		"followed by HTML":    sse(created, hi, completed, "<html>"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -203,33 +216,34 @@ func TestResponsesInTheFormsThatServersSendThem(t *testing.T) {
 	}
 }
 
-func TestCallsInTheFormsThatServersSendThem(t *testing.T) {
+func TestCallsAreReadInAllFormsThatServersSend(t *testing.T) {
 	t.Parallel()
-	list := strings.Replace(completed, `"output":[]`, `"output":[`+sealed+","+call+"]", 1)
+	list := strings.Replace(completed, `"output":[]`, `"output":[`+encrypted+","+call+"]", 1)
 	for name, stream := range map[string]string{
-		"as items, and no list":  sse(created, itemDone(0, sealed), itemDone(1, call), completed),
-		"as items and as a list": sse(created, itemDone(0, sealed), itemDone(1, call), list),
+		"as items, and no list":  sse(created, itemDone(0, encrypted), itemDone(1, call), completed),
+		"as items and as a list": sse(created, itemDone(0, encrypted), itemDone(1, call), list),
 		"as a list only":         sse(created, list),
 	} {
 		a := readResponses(t, stream)
 		if diff := cmp.Diff([]model.ToolCall{{ID: "fc_1", Name: "f", Arguments: "{}"}}, a.End.ToolCalls); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
-		if want := "[" + sealed + "," + call + "]"; string(a.End.Opaque) != want {
+		if want := "[" + encrypted + "," + call + "]"; string(a.End.Opaque) != want {
 			t.Errorf("%s: opaque %s", name, a.End.Opaque)
 		}
 	}
 	a := readResponses(t, sse(created, itemDone(0, strings.Replace(call, `"id":"fc_1",`, "", 1)), completed))
 	if a.End.ToolCalls[0].ID != "call_1" {
-		t.Errorf("a call whose item has no id is known by %q", a.End.ToolCalls[0].ID)
+		t.Errorf("a call whose item has no ID has the ID %q", a.End.ToolCalls[0].ID)
 	}
 }
 
-func TestAResponseThatTheVendorCutIsAnEndThatSaysSo(t *testing.T) {
+func TestTheReasonOfAnIncompleteResponseIsItsFinishReason(t *testing.T) {
 	t.Parallel()
 	for _, reason := range []string{"max_output_tokens", "content_filter"} {
-		a := hearResponses(t, modeltest.Text("too lo").Finish(reason))
-		if a.Err != nil || a.Text != "too lo" || a.End.FinishReason != reason || a.End.Usage != modeltest.DefaultUsage() {
+		a := responsesAnswerOf(t, modeltest.Text("too lo").Finish(reason))
+		if a.Err != nil || a.Text != "too lo" || a.End.FinishReason != reason ||
+			a.End.Usage != modeltest.DefaultUsage() {
 			t.Errorf("end %+v, error %v", a.End, a.Err)
 		}
 	}
@@ -239,7 +253,7 @@ func TestAResponseThatTheVendorCutIsAnEndThatSaysSo(t *testing.T) {
 	}
 }
 
-func TestAStreamThatIsNoResponseIsAnError(t *testing.T) {
+func TestAnInvalidResponsesStreamIsAnError(t *testing.T) {
 	t.Parallel()
 	const (
 		noAnswer = "The model's server sent something that is not an answer"
@@ -255,15 +269,19 @@ func TestAStreamThatIsNoResponseIsAnError(t *testing.T) {
 		{"[DONE] at once", sse("[DONE]"), cutShort},
 		{"all items and no end", sse(created, hi, itemDone(0, call)), cutShort},
 		{"a chat completion", sse(stop, "[DONE]"), cutShort},
-		{"an error event", sse(created, `{"type":"error","code":"server_error","message":"overloaded sk-abc"}`), "overloaded ***"},
-		{"an error event of HTTP's form", sse(created, `{"type":"error","error":{"message":"overloaded"}}`), "overloaded"},
+		{"an error event",
+			sse(created, `{"type":"error","code":"server_error","message":"overloaded sk-abc"}`), "overloaded ***"},
+		{"an error event in the form of an HTTP error",
+			sse(created, `{"type":"error","error":{"message":"overloaded"}}`), "overloaded"},
 		{"an error without a type", sse(`{"error":"out of memory"}`), "out of memory"},
-		{"a failed response", sse(created, `{"type":"response.failed","response":{"error":{"code":"server_error","message":"it broke"}}}`), "it broke"},
+		{"a failed response", sse(created,
+			`{"type":"response.failed","response":{"error":{"code":"server_error","message":"it broke"}}}`), "it broke"},
 		{"a failed response without words", sse(created, `{"type":"response.failed","response":{}}`), noAnswer},
 		{"a line of more than 10 MB", sse(strings.Repeat(" ", 11<<20)), tooLong},
 		{"items of more than 10 MB", sse(created) + strings.Repeat(sse(big), 11), tooLong},
-		{"more items than calls can have", sse(created) + strings.Repeat(sse(itemDone(0, sealed)), 257), tooLong},
-		{"more calls than a request has tools", sse(created) + strings.Repeat(sse(itemDone(0, call)), 129) + sse(completed), tooLong},
+		{"more items than calls can have", sse(created) + strings.Repeat(sse(itemDone(0, encrypted)), 257), tooLong},
+		{"more calls than a request has tools",
+			sse(created) + strings.Repeat(sse(itemDone(0, call)), 129) + sse(completed), tooLong},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -275,34 +293,19 @@ func TestAStreamThatIsNoResponseIsAnError(t *testing.T) {
 	}
 }
 
-func TestAResponseOfUnder10MBIsRead(t *testing.T) {
-	t.Parallel()
-	if a := hearResponses(t, modeltest.Script{}.Huge(9<<20)); a.Err != nil || len(a.Text) != 9<<20 {
-		t.Errorf("%d bytes of text, error %v", len(a.Text), a.Err)
-	}
-}
-
-func TestResponsesThatAreNoStreamPointAtBaseURL(t *testing.T) {
-	t.Parallel()
-	a := hearResponses(t, modeltest.Script{}.Raw("<html>welcome</html>\n").Header("Content-Type", "text/html").Truncate())
-	if want := "The model's server did not answer with an event stream: check base_url"; fault.Detail(a.Err) != want {
-		t.Errorf("error %v, want %q", a.Err, want)
-	}
-}
-
 func FuzzResponses(f *testing.F) {
 	f.Add([]byte(sse(created, hi, completed)))
-	f.Add([]byte(sse(created, itemDone(1, call), itemDone(0, sealed), completed)))
+	f.Add([]byte(sse(created, itemDone(1, call), itemDone(0, encrypted), completed)))
 	f.Add([]byte(sse(`{"type":"response.incomplete","response":{"incomplete_details":{"reason":"content_filter"}}}`)))
 	f.Add([]byte(sse(`{"type":"error","message":"m"}`)))
 	f.Add([]byte(sse(`{"type":"response.completed","response":{"output":[null,{}]}}`)))
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		a := readResponses(t, string(stream))
 		if a.End != nil && (a.End.FinishReason == "" || (a.End.Opaque != nil && !json.Valid(a.End.Opaque))) {
-			t.Errorf("the end %+v is without an end mark, or broken", a.End)
+			t.Errorf("the end %+v has no finish reason or an invalid Opaque", a.End)
 		}
 		if a.Err != nil && (fault.KindOf(a.Err) != fault.Upstream || fault.Detail(a.Err) == "") {
-			t.Errorf("error %v, want one of the vendor's with a public text", a.Err)
+			t.Errorf("error %v, want an error of the provider with a public text", a.Err)
 		}
 	})
 }

@@ -9,9 +9,9 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
-// stream is model.Model's Stream for both APIs. send asks for the answer; read
-// yields its text and returns its last part, whose End is nil, without an error,
-// when the listener left.
+// stream implements model.Model's Stream for both APIs. send sends the request. read
+// yields the answer's text and returns its last part; a last part without End and
+// without an error means that the consumer stopped reading.
 func (o Options) stream(
 	ctx context.Context,
 	send func(context.Context) (*http.Response, error),
@@ -28,7 +28,7 @@ func (o Options) stream(
 		defer resp.Body.Close()
 		last, err := read(resp, func(p model.Part) bool { return yield(p, nil) })
 		switch {
-		case err == nil && last.End == nil: // the listener left
+		case err == nil && last.End == nil: // the consumer stopped reading
 			return
 		case err != nil && ctx.Err() != nil:
 			yield(model.Part{}, context.Cause(ctx))

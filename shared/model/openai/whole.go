@@ -15,9 +15,10 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
-// completion is what we need of a chat.completion, an answer in one piece.
+// completion is the part of a chat.completion object, an answer in one piece, that this
+// package uses (https://platform.openai.com/docs/api-reference/chat/object).
 type completion struct {
-	marks
+	identifiers
 	Choices [1]struct {
 		Message struct {
 			Content   *string     `json:"content"`
@@ -30,28 +31,29 @@ type completion struct {
 	Error json.RawMessage `json:"error"`
 }
 
-// callWhole asks for an answer in one piece. Nothing comes before it is complete,
-// so that only ctx bounds the wait for its header.
+// callWhole requests an answer in one piece. The API refuses stream_options in such a
+// request.
 func (c *Chat) callWhole(ctx context.Context, r model.Request) (*http.Response, error) {
 	var resp *http.Response
 	p := c.params(r)
-	p.StreamOptions = sdk.ChatCompletionStreamOptionsParam{} // of streams only
-	_, err := c.service.New(ctx, p, option.WithResponseBodyInto(&resp), option.WithHTTPClient(c.patient))
+	p.StreamOptions = sdk.ChatCompletionStreamOptionsParam{}
+	_, err := c.service.New(ctx, p, option.WithResponseBodyInto(&resp), option.WithHTTPClient(c.wholeClient))
 	return resp, err
 }
 
-// readWhole yields the answer's text and returns its end.
+// readWhole yields the answer's text and returns its End. It treats the answer as one
+// large chunk, so that both forms of an answer follow the same rules.
 func (a *answer) readWhole(body io.Reader, yield func(model.Part) bool) (*model.End, error) {
 	var c completion
 	if err := upstream.ReadWhole(body, &c); err != nil {
 		return nil, err
 	}
-	a.data, _ = json.Marshal(c.marks) // two strings always encode
+	a.data, _ = json.Marshal(c.identifiers) // two strings always encode
 	choice := &c.Choices[0]
 	var one chunk
 	one.Choices[0].Delta.Content, one.Choices[0].Delta.Refusal = choice.Message.Content, choice.Message.Refusal
 	one.Choices[0].FinishReason, one.Usage, one.Error = choice.FinishReason, c.Usage, c.Error
-	for i, call := range choice.Message.ToolCalls { // they have no index here
+	for i, call := range choice.Message.ToolCalls { // calls have no index in this form
 		call.Index = i
 		one.Choices[0].Delta.ToolCalls = append(one.Choices[0].Delta.ToolCalls, call)
 	}
@@ -59,10 +61,11 @@ func (a *answer) readWhole(body io.Reader, yield func(model.Part) bool) (*model.
 		return nil, err
 	}
 	if a.finish == "" {
-		return nil, fault.Public(fault.Upstream, upstream.NoAnswer, errors.New("openai: a completion without finish_reason"))
+		err := errors.New("openai: a completion without finish_reason")
+		return nil, fault.Public(fault.Upstream, upstream.NoAnswer, err)
 	}
 	if p, ok := a.text(&one); ok && !yield(p) {
 		return nil, nil
 	}
-	return a.whole(), nil
+	return a.end(), nil
 }

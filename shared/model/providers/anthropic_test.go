@@ -14,7 +14,8 @@ import (
 
 var claude = config.Model{Provider: "anthropic", ID: "claude-sonnet-4-5"}
 
-// claudeServer refuses every request and remembers where it went and with which key.
+// claudeServer starts a server that rejects every request. got receives the path and the
+// key of each.
 func claudeServer(t *testing.T) (url string, got *[]string) {
 	t.Helper()
 	got = new([]string)
@@ -26,37 +27,42 @@ func claudeServer(t *testing.T) (url string, got *[]string) {
 	return s.URL, got
 }
 
-func TestClaudeIsAskedAsTheFileOrElseTheEnvironmentSays(t *testing.T) {
+func TestAnthropicsSettingsComeFromTheFileOrElseTheEnvironment(t *testing.T) {
 	t.Parallel()
 	url, got := claudeServer(t)
 	inFile := claude
 	inFile.BaseURL, inFile.APIKey = config.URL(url+"/file"), "file-key"
-	ask(t, inFile, map[string]string{"ANTHROPIC_BASE_URL": "http://127.0.0.1:1", "ANTHROPIC_API_KEY": "env-key"})
-	ask(t, claude, map[string]string{"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": "env-key"})
-	ask(t, claude, map[string]string{"ANTHROPIC_BASE_URL": url + "/v1/"})
-	if diff := cmp.Diff([]string{"/file/v1/messages file-key", "/v1/messages env-key", "/v1/messages "}, *got); diff != "" {
+	sendRequest(t, inFile, map[string]string{"ANTHROPIC_BASE_URL": "http://127.0.0.1:1", "ANTHROPIC_API_KEY": "env-key"})
+	sendRequest(t, claude, map[string]string{"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": "env-key"})
+	sendRequest(t, claude, map[string]string{"ANTHROPIC_BASE_URL": url + "/v1/"})
+	want := []string{"/file/v1/messages file-key", "/v1/messages env-key", "/v1/messages "}
+	if diff := cmp.Diff(want, *got); diff != "" {
 		t.Error(diff)
 	}
 }
 
-// Not parallel: Setenv changes it for all.
-func TestClaudesProcessEnvironmentIsNotRead(t *testing.T) {
+// Not parallel: Setenv changes the environment of all tests.
+func TestTheProcessEnvironmentIsNotReadForAnthropic(t *testing.T) {
 	t.Setenv("ANTHROPIC_API_KEY", "sk-ant-process")
 	t.Setenv("ANTHROPIC_AUTH_TOKEN", "token")
 	t.Setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
 	t.Setenv("ANTHROPIC_CUSTOM_HEADERS", "X-Api-Key: sk-ant-header")
-	for name, vars := range map[string]map[string]string{"unset": nil, "empty": {"ANTHROPIC_API_KEY": "", "ANTHROPIC_BASE_URL": ""}} {
+	for name, vars := range map[string]map[string]string{
+		"unset": nil, "empty": {"ANTHROPIC_API_KEY": "", "ANTHROPIC_BASE_URL": ""},
+	} {
 		m, err := providers.Open(claude, env(vars))
 		noKey, ok := errors.AsType[providers.NoKey](err)
-		if diff := cmp.Diff(providers.NoKey{Variable: "ANTHROPIC_API_KEY", Model: "anthropic:claude-sonnet-4-5"}, noKey); !ok || m != nil || diff != "" {
+		missing := providers.NoKey{Variable: "ANTHROPIC_API_KEY", Model: "anthropic:claude-sonnet-4-5"}
+		if diff := cmp.Diff(missing, noKey); !ok || m != nil || diff != "" {
 			t.Errorf("%s: %v %v %s", name, m, err, diff)
 		}
-		if want := "anthropic:claude-sonnet-4-5 needs an API key: set ANTHROPIC_API_KEY, or api_key in keyway.yaml"; noKey.Error() != want {
+		want := "anthropic:claude-sonnet-4-5 needs an API key: set ANTHROPIC_API_KEY, or api_key in keyway.yaml"
+		if noKey.Error() != want {
 			t.Errorf("%s: %q", name, noKey)
 		}
 	}
 	url, got := claudeServer(t)
-	ask(t, claude, map[string]string{"ANTHROPIC_BASE_URL": url})
+	sendRequest(t, claude, map[string]string{"ANTHROPIC_BASE_URL": url})
 	if diff := cmp.Diff([]string{"/v1/messages "}, *got); diff != "" {
 		t.Error(diff)
 	}

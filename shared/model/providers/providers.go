@@ -1,5 +1,7 @@
-// Package providers opens a model by the name of its provider. It is the only
-// importer of every vendor, so that a function that runs no model links none.
+// Package providers opens a model by the name of its provider in keyway.yaml. It decides
+// which environment variables complete the settings, and what is missing. It is the only
+// package that imports all providers, so that a Lambda function that runs no model links
+// none of their SDKs.
 package providers
 
 import (
@@ -12,30 +14,30 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/openai"
 )
 
-// Lookup reads a provider's usual variables, as os.LookupEnv does.
+// Lookup returns the value of an environment variable and whether it is set, as
+// os.LookupEnv does. A variable that is set to "" counts as unset.
 type Lookup func(name string) (string, bool)
 
-// Open makes the model that an agent names. The values of keyway.yaml win over
-// the provider's usual variables. A provider that isn't known is
-// fault.Invalid; a key, or what stands for one, that is missing is NoKey.
+// Open returns the model that an agent names. A value in keyway.yaml has precedence over
+// the provider's usual environment variable (OPENAI_API_KEY, OPENAI_BASE_URL and so on).
+// An unknown provider, or a value that the provider can't use, is a fault.Invalid error.
+// A missing key, credential or region is a NoKey error. Open doesn't connect.
 func Open(m config.Model, env Lookup) (model.Model, error) {
 	switch m.Provider {
 	case "demo":
 		return demo.New(m.ID), nil
-	case "openai", "openai-responses":
-		o := openai.Options{
-			ID: m.ID, Temperature: m.Temperature,
-			BaseURL: cmp.Or(string(m.BaseURL), value(env, "OPENAI_BASE_URL")),
-			APIKey:  cmp.Or(string(m.APIKey), value(env, "OPENAI_API_KEY")),
-		}
-		// A server of one's own may well ask for no key; OpenAI's always does.
-		if o.APIKey == "" && o.BaseURL == "" {
-			return nil, NoKey{Variable: "OPENAI_API_KEY", Model: m.Provider + ":" + m.ID}
-		}
-		if m.Provider == "openai-responses" {
-			return openai.NewResponses(o), nil
+	case "openai":
+		o, err := openAIOptions(m, env)
+		if err != nil {
+			return nil, err
 		}
 		return openai.NewChat(o), nil
+	case "openai-responses":
+		o, err := openAIOptions(m, env)
+		if err != nil {
+			return nil, err
+		}
+		return openai.NewResponses(o), nil
 	case "anthropic":
 		a, err := openAnthropic(m, env)
 		if err != nil {
@@ -49,12 +51,37 @@ func Open(m config.Model, env Lookup) (model.Model, error) {
 		}
 		return b, nil
 	}
-	return nil, fault.Public(fault.Invalid, "the provider "+m.Provider+" is unknown; use openai, openai-responses, anthropic, bedrock or demo", nil)
+	text := "the provider " + m.Provider + " is unknown; use openai, openai-responses, anthropic, bedrock or demo"
+	return nil, fault.Public(fault.Invalid, text, nil)
 }
 
-// NoKey says that a provider's API key, or what else it asks for, is nowhere to be
-// found. Remedy is empty where it is to set the variable or api_key.
-type NoKey struct{ Variable, Model, Remedy string }
+// openAIOptions returns the options for either API of OpenAI, or of a server that is
+// compatible with it. Such a server may need no key, so that a key is required only for
+// OpenAI's own address.
+func openAIOptions(m config.Model, env Lookup) (openai.Options, error) {
+	o := openai.Options{
+		ID: m.ID, Temperature: m.Temperature,
+		BaseURL: cmp.Or(string(m.BaseURL), value(env, "OPENAI_BASE_URL")),
+		APIKey:  cmp.Or(string(m.APIKey), value(env, "OPENAI_API_KEY")),
+	}
+	if o.APIKey == "" && o.BaseURL == "" {
+		return o, NoKey{Variable: "OPENAI_API_KEY", Model: m.Provider + ":" + m.ID}
+	}
+	return o, nil
+}
+
+// NoKey is the error for a missing API key, or for another missing credential or the
+// region. It has its own type because keyway serve --dev replaces the model by the demo
+// model where nothing but the key is missing.
+type NoKey struct {
+	// Variable is the environment variable that would supply the value.
+	Variable string
+	// Model is the model's provider and ID, such as "openai:gpt-4o".
+	Model string
+	// Remedy is the rest of the error's sentence after Model. Defaults to the advice to
+	// set Variable, or api_key in keyway.yaml.
+	Remedy string
+}
 
 func (e NoKey) Error() string {
 	return e.Model + " " + cmp.Or(e.Remedy, "needs an API key: set "+e.Variable+", or api_key in keyway.yaml")

@@ -11,35 +11,39 @@ import (
 	"github.com/keyway-agents/keyway/shared/fault"
 )
 
-// ReadWhole decodes an answer in one piece, of MaxEvent bytes at most.
+// ReadWhole decodes an answer in one piece, of at most MaxEvent bytes, as JSON. Its
+// errors are fault.Upstream with one of this package's texts.
 func ReadWhole(body io.Reader, into any) error {
 	data, err := io.ReadAll(io.LimitReader(body, MaxEvent+1))
 	switch {
 	case len(data) > MaxEvent:
 		return fault.Public(fault.Upstream, TooLong, bufio.ErrTooLong)
 	case err != nil:
-		return Lost(err)
+		return ConnectionError(err)
 	}
 	if err := json.Unmarshal(data, into); err != nil {
-		return fault.Public(fault.Upstream, CutOrJunk(data, err), fmt.Errorf("answer: %w", err))
+		return fault.Public(fault.Upstream, DecodeFailureText(data, err), fmt.Errorf("answer: %w", err))
 	}
 	return nil
 }
 
-// CutOrJunk tells an answer that broke off from one that never was. err is why data
-// is not JSON.
-func CutOrJunk(data []byte, err error) string {
+// DecodeFailureText returns the public text for data that json.Unmarshal refused with
+// err: CutShort where the JSON is valid up to its end and then incomplete, NoAnswer
+// otherwise.
+func DecodeFailureText(data []byte, err error) string {
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok && syntax.Offset >= int64(len(data)) {
 		return CutShort
 	}
 	return NoAnswer
 }
 
-// maxErrorBody bounds the SDKs, which read the whole body of an HTTP error.
+// maxErrorBody is how much of an HTTP error's body is read.
 const maxErrorBody = 64 << 10
 
-// CapError cuts the body of an HTTP error.
-func CapError(resp *http.Response) {
+// LimitErrorBody limits the body of an HTTP error to 64 KiB. The SDKs of OpenAI and
+// Anthropic read it whole, so that a server that sends an endless error page would
+// otherwise fill the memory.
+func LimitErrorBody(resp *http.Response) {
 	resp.Body = struct {
 		io.Reader
 		io.Closer

@@ -7,13 +7,19 @@ import (
 	"time"
 )
 
-// HeaderPatience is how long a stream's header may take: a local server may first
-// have to load the model.
-const HeaderPatience = 5 * time.Minute
+// HeaderTimeout is how long a provider may take to send the header of a streamed
+// response. It is long because a local server (Ollama, vLLM) may have to load the model
+// first.
+const HeaderTimeout = 5 * time.Minute
 
-// NewTransport bounds every step up to the first byte, but not the answer, which may
-// rightly take minutes; a peer that died is found by TCP and HTTP/2 pings. header is
-// how long it waits for the answer's, and 0 is as long as the request's context does.
+// NewTransport returns a transport that limits the time of every step up to the
+// response's header. It sets no limit for the body, because an answer may take minutes
+// and the run has its own time budget. A server that crashed while it sent the body is
+// found by TCP keep-alive and by HTTP/2 pings.
+//
+// header limits the wait for the response's header. 0 means no limit except the
+// request's context; it is for answers in one piece, whose header comes only when the
+// model has finished.
 func NewTransport(header time.Duration) *http.Transport {
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
@@ -27,11 +33,12 @@ func NewTransport(header time.Duration) *http.Transport {
 	}
 }
 
-// Drain reads what follows the end mark, normally just the end of the body, because
-// HTTP/1.1 re-uses only a connection that was read to its end. A vendor who keeps it
-// open instead loses it by cancel, which ends the request.
+// Drain reads what follows an answer's end mark. That is normally only the end of the
+// body, and net/http reuses an HTTP/1.1 connection only if the body was read to its
+// end. Drain waits 100 ms at most: if the provider keeps the body open longer, Drain
+// calls cancel, which ends the request and closes the connection.
 func Drain(body io.Reader, cancel func()) {
 	stop := time.AfterFunc(100*time.Millisecond, cancel)
 	defer stop.Stop()
-	_, _ = io.CopyN(io.Discard, body, 4096) // the answer is complete already
+	_, _ = io.CopyN(io.Discard, body, 4096) // an error doesn't matter: the answer is complete already
 }

@@ -11,31 +11,38 @@ import (
 	"github.com/keyway-agents/keyway/shared/fault"
 )
 
-// MaxEvent bounds what one event, and so one JSON value, may hold in memory.
+// MaxEvent is the largest event, and so the largest JSON value, that is held in memory,
+// in bytes. It is far above what a provider sends and protects the server from one that
+// never ends an event.
 const MaxEvent = 10 << 20
 
-// Events reads the data of server-sent events, one after the other, up to [DONE]
-// (https://html.spec.whatwg.org/multipage/server-sent-events.html). Event names
-// and ids are skipped: vendors repeat in the data what they say in them. Each Read
-// gives bytes of one event at most.
+// Events is a reader of server-sent events
+// (https://html.spec.whatwg.org/multipage/server-sent-events.html). It yields the data
+// of one event after the other, as one stream of JSON values for a json.Decoder, up to
+// [DONE] or the end of the body. Event names and IDs are skipped, because the providers
+// repeat them in the data. One call of Read returns data of one event at most.
 type Events struct {
 	lines *bufio.Scanner
-	data  []byte // of the current line, not yet read
+	data  []byte // the unread data of the current line
 	held  int    // bytes read since Next
-	any   bool   // at least one event was seen
+	any   bool   // at least one event was read
 	err   error  // why reading ended; io.EOF for a clean end
 }
 
-// NewEvents reads events from body.
+// NewEvents returns a reader of the events in body.
 func NewEvents(body io.Reader) *Events {
 	lines := bufio.NewScanner(body)
 	lines.Buffer(nil, MaxEvent)
 	return &Events{lines: lines}
 }
 
-// Next forgives what was read: the reader has taken a whole value out of it.
+// Next starts the count of MaxEvent anew. The caller calls it before it decodes a
+// value. Events can't know where a value ends, since a value may stand on several data
+// lines.
 func (e *Events) Next() { e.held = 0 }
 
+// Read implements io.Reader. It returns bufio.ErrTooLong when one line, or one value,
+// has more than MaxEvent bytes.
 func (e *Events) Read(p []byte) (int, error) {
 	for len(e.data) == 0 {
 		if e.err == nil {
@@ -54,7 +61,7 @@ func (e *Events) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// line puts the next line's data, if it has any, into e.data.
+// line reads the next line and puts its data, if it is a data line, into e.data.
 func (e *Events) line() error {
 	if !e.lines.Scan() {
 		if err := e.lines.Err(); err != nil {
@@ -74,19 +81,21 @@ func (e *Events) line() error {
 	return nil
 }
 
-// Ended reports whether there is no more to read, be it that the connection is lost.
-// What is too long has not ended.
+// Ended reports whether the stream has ended, cleanly or by a lost connection. It is
+// false after an event that is too long, because more would follow.
 func (e *Events) Ended() bool { return e.err != nil && !errors.Is(e.err, bufio.ErrTooLong) }
 
-// BrokeOff says why a stream ended before its end mark. err is the decoder's.
-func (e *Events) BrokeOff(err error, contentType, mark string) error {
+// StreamError returns the fault.Upstream error for a stream that ended before its end
+// mark. err is the error of the decoder that read from e; contentType is that of the
+// response; mark names the missing end mark for the log.
+func (e *Events) StreamError(err error, contentType, mark string) error {
 	switch lost := e.err; {
 	case errors.Is(lost, bufio.ErrTooLong):
 		return fault.Public(fault.Upstream, TooLong, err)
-	case lost == nil: // there was more to read, but not JSON
+	case lost == nil: // there was more to read, but it wasn't JSON
 		return fault.Public(fault.Upstream, NoAnswer, fmt.Errorf("event: %w", err))
 	case lost != io.EOF: //nolint:errorlint // a wrapped EOF is a lost connection
-		return Lost(lost)
+		return ConnectionError(lost)
 	case !e.any && !strings.HasPrefix(contentType, "text/event-stream"):
 		return fault.Public(fault.Upstream, NoStream, fmt.Errorf("content type %q", contentType))
 	default:

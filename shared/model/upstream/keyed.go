@@ -11,51 +11,71 @@ import (
 	"github.com/keyway-agents/keyway/shared/fault"
 )
 
-// Keyed is a vendor who takes an API key.
-type Keyed struct {
-	Name      string // of the provider: "openai"
-	Key       string // "": none is sent
-	Variable  string // where a key usually is: "OPENAI_API_KEY"
-	RequestID string // the header with the vendor's id of a request
+// KeyedProvider describes a provider that authenticates requests by an API key. Its
+// methods build the errors of a failed request. OpenAI and Anthropic share it; their
+// SDKs come from one generator and fail in the same ways.
+type KeyedProvider struct {
+	// Name is the provider's name in the log, such as "openai".
+	Name string
+	// Key is the API key. Empty means that no key is sent.
+	Key string
+	// Variable is the environment variable that usually holds the key, such as
+	// "OPENAI_API_KEY". Error texts name it.
+	Variable string
+	// RequestID is the response header with the provider's ID of the request, for the
+	// log.
+	RequestID string
 }
 
-// RetryMilliseconds is these vendors' own header for when to ask again.
-const RetryMilliseconds = "Retry-After-Ms"
+// RetryAfterMs is the header in which OpenAI and Anthropic state a retry delay in
+// milliseconds.
+const RetryAfterMs = "Retry-After-Ms"
 
-// keyLike finds their keys, also masked: sk-proj-****abcd, sk-ant-api03-….
-var keyLike = regexp.MustCompile(`sk-[\w*-]+`)
+// keyPattern matches API keys of OpenAI and Anthropic, also masked ones:
+// sk-proj-****abcd, sk-ant-api03-….
+var keyPattern = regexp.MustCompile(`sk-[\w*-]+`)
 
-// Words makes the vendor's text fit for the caller.
-func (k Keyed) Words(text string) string { return Words(text, keyLike, k.Key) }
+// SafeText returns the provider's error text without the API key and without anything
+// that looks like one.
+func (p KeyedProvider) SafeText(text string) string { return SafeText(text, keyPattern, p.Key) }
 
-// Unreached is for a request that got no response.
-func (k Keyed) Unreached(err error) error {
+// SendError returns the error for a request that got no response. If it failed on the
+// network, it is a ConnectionError. If it never left this process (a tool's schema that
+// isn't JSON, for example), the provider isn't at fault and the error stays an internal
+// one.
+func (p KeyedProvider) SendError(err error) error {
 	if _, ok := errors.AsType[*url.Error](err); !ok {
-		return fmt.Errorf("%s: %w", k.Name, err) // never left this process: not the vendor's fault
+		return fmt.Errorf("%s: %w", p.Name, err)
 	}
-	return Lost(err)
+	return ConnectionError(err)
 }
 
-// Refused is for an HTTP error. said is the vendor's own words, if it has any; busy that the
-// request may come again, as with 429.
-func (k Keyed) Refused(resp *http.Response, said string, busy bool) error {
-	said = k.Words(said)
+// StatusError returns the error for an HTTP error response. text is the provider's
+// error text, "" if it has none. busy states that the request may be repeated later, as
+// it may with status 429.
+//
+// The caller sees the provider's text, because it is usually the only explanation
+// ("maximum context length is …"). The exception is 401, where OpenAI's text repeats
+// parts of the rejected key. 401 and 403 also name the setting that the operator has to
+// check.
+func (p KeyedProvider) StatusError(resp *http.Response, text string, busy bool) error {
+	text = p.SafeText(text)
 	status := fmt.Sprintf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	e := &fault.Error{
 		Kind:   fault.Upstream,
-		Detail: cmp.Or(said, "The model's server answered "+status),
-		Cause:  fmt.Errorf("%s: status %s, request id %q", k.Name, status, resp.Header.Get(k.RequestID)),
+		Detail: cmp.Or(text, "The model's server answered "+status),
+		Cause:  fmt.Errorf("%s: status %s, request id %q", p.Name, status, resp.Header.Get(p.RequestID)),
 	}
-	remedy := "check " + k.Variable + " or the model's api_key"
+	remedy := "check " + p.Variable + " or the model's api_key"
 	switch {
 	case busy || resp.StatusCode == http.StatusTooManyRequests:
-		e.Kind, e.RetryAfter = fault.Unavailable, RetryAfter(resp.Header, RetryMilliseconds)
-	case resp.StatusCode == http.StatusUnauthorized && k.Key == "":
-		e.Detail = "The model's server wants an API key: " + remedy
-	case resp.StatusCode == http.StatusUnauthorized: // the vendor's own text shows parts of the key
+		e.Kind, e.RetryAfter = fault.Unavailable, RetryAfter(resp.Header, RetryAfterMs)
+	case resp.StatusCode == http.StatusUnauthorized && p.Key == "":
+		e.Detail = "The model's server requires an API key: " + remedy
+	case resp.StatusCode == http.StatusUnauthorized:
 		e.Detail = "The model's server rejected the API key: " + remedy
 	case resp.StatusCode == http.StatusForbidden:
-		e.Detail = fmt.Sprintf("The model's server refuses access with this API key (%s): %s", remedy, cmp.Or(said, status))
+		e.Detail = fmt.Sprintf("The model's server denies access with this API key (%s): %s", remedy, cmp.Or(text, status))
 	}
 	return e
 }

@@ -1,9 +1,8 @@
-// Package upstream is what every provider does alike with its vendor's server: how long
-// a connection may take, how much of an answer is read and when it broke off; the texts
-// of failures that come without one, which of the vendor's own words a caller may hear,
-// and when to ask again.
-// It knows no vendor: what an answer means, what is secret in their words, and which
-// headers are theirs, is for the providers.
+// Package upstream holds the HTTP behaviour that all providers share: timeouts, limits
+// on what is read of a response, reading server-sent events, error texts that are safe
+// to show to a caller, and retry delays. What a response means, which of its texts are
+// secret, and which headers a provider uses is decided in the packages of the
+// providers.
 package upstream
 
 import (
@@ -17,7 +16,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/fault"
 )
 
-// The texts of failures. The first two are what AgentOS 3.1.10 answers.
+// The error texts that callers see where the provider itself gave no reason. Connection
+// and Timeout are the texts of AgentOS 3.1.10: clients compare them.
 const (
 	Connection = "Connection error."
 	Timeout    = "Request timed out."
@@ -27,8 +27,11 @@ const (
 	TooLong    = "The model's server sent an event of more than 10 MB"
 )
 
-// Lost is for a vendor who can't be reached, or whose connection broke.
-func Lost(err error) error {
+// ConnectionError returns the fault.Upstream error for a provider that can't be
+// reached, or for a connection that broke. Its public text is Timeout if err is a
+// timeout, and Connection otherwise: err itself may name internal addresses and goes
+// only to the log.
+func ConnectionError(err error) error {
 	text := Connection
 	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
 		text = Timeout
@@ -36,27 +39,32 @@ func Lost(err error) error {
 	return fault.Public(fault.Upstream, text, err)
 }
 
-// mostWords bounds what of a vendor's text is told, in characters.
-const mostWords = 500
+// maxText is the number of characters of a provider's error text that a caller sees.
+// Some servers put a whole page or the whole request into the text.
+const maxText = 500
 
-// Words makes a vendor's text fit for the caller: without the secrets and what looks
-// like one, and cut last, so that no piece of a secret survives the cut.
-func Words(text string, secretive *regexp.Regexp, secrets ...string) string {
+// SafeText returns a provider's error text in the form that a caller is allowed to see:
+// secrets, and what matches secretPattern, are replaced by "***", and the text is cut
+// after 500 characters. Replacing comes first, because cutting first could leave a part
+// of a secret at the end, which would no longer be recognised.
+func SafeText(text string, secretPattern *regexp.Regexp, secrets ...string) string {
 	for _, s := range secrets {
 		if s != "" {
 			text = strings.ReplaceAll(text, s, "***")
 		}
 	}
-	text = strings.TrimSpace(secretive.ReplaceAllString(text, "***"))
-	if r := []rune(text); len(r) > mostWords {
-		text = string(r[:mostWords])
+	text = strings.TrimSpace(secretPattern.ReplaceAllString(text, "***"))
+	if r := []rune(text); len(r) > maxText {
+		text = string(r[:maxText])
 	}
 	return text
 }
 
-// RetryAfter reads the vendor's own header in milliseconds, or Retry-After: seconds or a
-// date (RFC 9110, section 10.2.3), the latter against the response's own Date so that
-// clocks need not agree. Unreadable or past: 0.
+// RetryAfter returns the delay that a response asks for before the next request. It
+// reads the header named milliseconds, which differs between providers, and otherwise
+// Retry-After, which holds seconds or a date (RFC 9110, section 10.2.3). A date is
+// compared with the response's own Date header, so that the two clocks need not agree.
+// A missing, invalid or past value yields 0.
 func RetryAfter(h http.Header, milliseconds string) time.Duration {
 	wait, err := time.ParseDuration(h.Get(milliseconds) + "ms")
 	if err != nil {
