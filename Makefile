@@ -117,6 +117,10 @@ lint: ## gofmt, go vet, staticcheck, golangci-lint, go mod tidy
 generate: ## Make the generated documents again
 	go generate ./...
 
+.PHONY: picture
+picture: build ## Draw the README's picture again, from a server that runs (needs python3)
+	python3 docs/picture/make.py
+
 .PHONY: verify
 verify: generate ## Fail when a generated file is not what the code makes
 	git diff --exit-code -- docs shared/api/openapi.json
