@@ -75,7 +75,7 @@ test: ## Run the tests (PostgreSQL is found or fetched; no C compiler needed)
 
 .PHONY: check
 check: lint verify ## Everything CI asks: lint, generated files, tests with the race detector
-	CGO_ENABLED=1 go test -race -timeout 40m -shuffle=on -count=1 ./...
+	KEYWAY_SEEDS=all CGO_ENABLED=1 go test -race -timeout 40m -shuffle=on -count=1 ./...
 
 # Where AgentOS's Python client is installed, for the test that drives it.
 AGNO := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/keyway/agno

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -39,7 +40,7 @@ func testMain(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	bootstrap = filepath.Join(dir, "bootstrap")
-	if err := lambdatest.Build(".", bootstrap); err != nil {
+	if err := lambdatest.Build(context.Background(), ".", bootstrap); err != nil {
 		panic(err)
 	}
 	return m.Run()
@@ -266,7 +267,7 @@ func TestTheProgramIsSmallAndLinksNothingHeavy(t *testing.T) {
 	t.Parallel()
 	const most = 7_000_000
 	file := filepath.Join(t.TempDir(), "bootstrap")
-	if err := lambdatest.Build(".", file, "GOOS=linux", "GOARCH=arm64"); err != nil {
+	if err := lambdatest.Build(t.Context(), ".", file, "GOOS=linux", "GOARCH=arm64"); err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Stat(file)
@@ -276,7 +277,7 @@ func TestTheProgramIsSmallAndLinksNothingHeavy(t *testing.T) {
 	if t.Logf("linux/arm64: %d bytes", info.Size()); info.Size() > most {
 		t.Errorf("%d bytes, %d more than a quick start allows", info.Size(), info.Size()-most)
 	}
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-tags", "lambda.norpc,nethttpomithttp2", ".").Output()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-tags", lambdatest.Tags, ".").Output()
 	if err != nil {
 		t.Fatal(err)
 	}

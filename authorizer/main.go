@@ -1,32 +1,36 @@
-// Command authorizer is the custom authorizer of a deployed OS: a Lambda function
-// that answers API Gateway's REQUEST events. edge decides every answer; here is
-// decided only whether the function may start. It links no YAML and no database.
+// Command authorizer is the custom authorizer of a deployed OS: a Lambda function that
+// answers API Gateway's REQUEST events. Package edge makes every decision. The program
+// links no YAML parser, no database driver and no AWS SDK client, since its size adds
+// to the first request of every new instance.
 package main
 
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"os"
-	"strings"
 
-	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-lambda-go/lambda"
 
+	"github.com/keyway-agents/keyway/shared/edge"
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/logging"
 )
 
+// errUnauthorized has the one error text that API Gateway answers with 401. It answers
+// any other error of an authorizer with 500. See AWS's documentation, "Use API Gateway
+// Lambda authorizers".
+var errUnauthorized = errors.New("Unauthorized")
+
 func main() {
-	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	log := logging.NewLogger(os.Stderr, false)
 	a, err := open(log)
-	if err != nil { // at once and in one line, where a panic would print its stack for each
-		log.Error("the authorizer can't start", "faults", strings.Split(err.Error(), "\n"))
-		os.Exit(1)
+	if err != nil {
+		logging.Exit(log, "the authorizer", err)
 	}
-	lambda.Start(func(ctx context.Context, e events.APIGatewayCustomAuthorizerRequestTypeRequest) (events.APIGatewayCustomAuthorizerResponse, error) {
+	lambda.Start(func(ctx context.Context, e edge.Request) (edge.Response, error) {
 		answer, err := a.Authorize(ctx, e)
 		if errors.Is(err, fault.Unauthenticated) {
-			err = errors.New("Unauthorized") // the one text that API Gateway makes a 401 of; any other is a 500
+			err = errUnauthorized
 		}
 		return answer, err
 	})

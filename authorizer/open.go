@@ -11,8 +11,10 @@ import (
 	"github.com/keyway-agents/keyway/shared/edge"
 )
 
-// open makes the authorizer of the OS that keyway.json describes. What it refuses goes
-// to log. The error has a line for each fault.
+// open makes the authorizer from the keyway.json beside the program. It leaves out the
+// parts of the configuration that an authorizer doesn't use, so that a missing database
+// URL, for example, doesn't stop it. Rejected tokens are logged to log. The error has one
+// line for each error of the configuration.
 func open(log *slog.Logger) (*edge.Authorizer, error) {
 	cfg, err := deployed.Config(config.Data, config.Shown, config.Runs)
 	if err != nil {

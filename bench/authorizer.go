@@ -17,6 +17,8 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+
+	"github.com/keyway-agents/keyway/shared/lambdahttp/lambdatest"
 )
 
 // authorizerConfig is in the form that a deployment packs, with the key that is
@@ -69,10 +71,8 @@ func (b *authorizerBench) sizes(ctx context.Context) error {
 		say("building for linux/%s", arch)
 		for i, pkg := range []string{beside: "./bench/emptylambda", ours: "./authorizer"} {
 			file := b.program(i, arch)
-			cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "lambda.norpc,nethttpomithttp2", "-ldflags", "-s -w", "-o", file, pkg) // #nosec G204 -- constants
-			cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
-			if out, err := cmd.CombinedOutput(); err != nil {
-				return fmt.Errorf("go build %s: %w\n%s", pkg, err, out)
+			if err := lambdatest.Build(ctx, pkg, file, "GOOS=linux", "GOARCH="+arch); err != nil {
+				return err
 			}
 			info, err := os.Stat(file)
 			if err != nil {

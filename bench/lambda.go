@@ -12,6 +12,8 @@ import (
 	"runtime"
 	"strings"
 	"time"
+
+	"github.com/keyway-agents/keyway/shared/lambdahttp/lambdatest"
 )
 
 // thin is the share of a processor that a small function gets on Lambda: 512 MB of the
@@ -149,12 +151,7 @@ func (b *lambdaBench) sizes(ctx context.Context) error {
 		if name == "authorizer" {
 			pkg = "./authorizer"
 		}
-		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "lambda.norpc,nethttpomithttp2", "-ldflags", "-s -w", "-o", b.program(name, arch), pkg) // #nosec G204 -- constants
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("go build %s: %w\n%s", pkg, err, out)
-		}
-		return nil
+		return lambdatest.Build(ctx, pkg, b.program(name, arch), "GOOS=linux", "GOARCH="+arch)
 	}
 	for _, name := range timed {
 		if err := build(name, runtime.GOARCH); err != nil {

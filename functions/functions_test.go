@@ -4,6 +4,7 @@ package functions_test
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -37,7 +38,7 @@ func testMain(m *testing.M) int {
 	}
 	defer os.RemoveAll(programs)
 	for _, name := range names {
-		if err := lambdatest.Build(source(name), filepath.Join(programs, name)); err != nil {
+		if err := lambdatest.Build(context.Background(), source(name), filepath.Join(programs, name)); err != nil {
 			panic(err)
 		}
 	}
@@ -184,8 +185,8 @@ func TestEachFunctionAnswersItsRoutesAndNoOthers(t *testing.T) {
 		`[{"id":"b","name":"Bee"`, `"model":{"name":"Demo","model":"x","provider":"Demo"}`)
 	agents.ask(request{method: "GET", path: "/agents/a", scopes: everything}).want(t, "one agent", 200, `"provider":"OpenAI"`)
 	agents.ask(request{method: "GET", path: "/agents/a", scopes: "agents:b:read"}).want(t, "another's agent", 403, "agents:a:read")
-	agents.Said(`"msg":"decision"`)
-	agents.Said(`"aws_request_id":"the-id"`)
+	agents.WaitForLog(`"msg":"decision"`)
+	agents.WaitForLog(`"aws_request_id":"the-id"`)
 	config.ask(request{method: "GET", path: "/health"}).want(t, "health, for everybody", 200, `"status":"ok"`)
 	config.ask(request{method: "GET", path: "/info"}).want(t, "info", 200, `"os_id":"test-os"`, `"config_digest":"`)
 	config.ask(request{method: "GET", path: "/config", scopes: everything}).want(t, "config", 200, `"os_id":"test-os"`)

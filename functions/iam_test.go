@@ -88,7 +88,7 @@ func TestAnIAMTokenIsSentToTheDatabaseOnly(t *testing.T) {
 			if row.want != "" {
 				const text = "The database doesn't prove that it is the one of database.url (or DATABASE_URL; on AWS see the template's parameter Database)"
 				answer.want(t, "the sessions", 503, text)
-				f.Said(row.want)
+				f.WaitForLog(row.want)
 				if !strings.Contains(migrated, "the template's parameter Database: the database can't be reached") || !strings.Contains(migrated, row.want) {
 					t.Errorf("migrate: %s", migrated)
 				}

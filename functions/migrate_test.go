@@ -105,7 +105,7 @@ func TestARollbackPassesOverASchemaThatItWorksWith(t *testing.T) {
 	if back.Status != "SUCCESS" || back.ID != made.ID || back.Data["newer"] != true || back.Data["from"] != 99.0 || back.Data["to"] != 99.0 || made.Data["newer"] != false {
 		t.Errorf("%+v after %+v", back, made)
 	}
-	m.Said(`"newer":true`)
+	m.WaitForLog(`"newer":true`)
 	if version := query(t, url, "SELECT version FROM keyway.schema_version"); version != "99" {
 		t.Errorf("the schema is at %s", version)
 	}

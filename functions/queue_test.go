@@ -237,7 +237,7 @@ func givenUp(t *testing.T, endpoint string) {
 	for range template[int](t, "RunQueue.Properties.RedrivePolicy.maxReceiveCount") - 1 {
 		s.delivers(worker, 1, id)
 	}
-	worker.Said("schema version: The database is not available")
+	worker.WaitForLog("schema version: The database is not available")
 	s.poll() // SQS moves what would be received once more
 	s.hold(0, 1)
 	if body := *s.receive(s.givenUp, 1)[0].Body; body != id {
@@ -258,7 +258,7 @@ func neverQueued(t *testing.T, endpoint string) {
 	s := newStack(t, endpoint, modeltest.Text("done"))
 	s.runs = s.deployment.start("runs", append(s.environment, "AWS_ENDPOINT_URL_SQS=http://127.0.0.1:1")...)
 	id := s.accepts()
-	s.runs.Said("a run can't be enqueued yet")
+	s.runs.WaitForLog("a run can't be enqueued yet")
 	s.hold(0, 0)
 	worker := s.start("worker")
 	s.sql(forgotten)

@@ -96,13 +96,13 @@ func TestADatabasesAddressIsReadFromItsSecret(t *testing.T) {
 	// What is in the secret, and what is wrong with it, stays in the log.
 	broken := run(secrets(t, "postgres://ann:hunter2@[/db"))
 	broken.ask(list).want(t, "with a text that is no address", 503)
-	broken.Said("the database URL can't be read")
+	broken.WaitForLog("the database URL can't be read")
 	if log := broken.Stderr.String(); strings.Contains(log, "hunter2") {
 		t.Errorf("%s", log)
 	}
 	open := run(secrets(t, d.db))
 	open.ask(list).want(t, "with an address that needs no TLS", 503)
-	open.Said("the template's parameter DatabaseUrlSecret allows a connection without TLS; end it with ?sslmode=verify-full")
+	open.WaitForLog("the template's parameter DatabaseUrlSecret allows a connection without TLS; end it with ?sslmode=verify-full")
 	m := function{lambdatest.Start(t, filepath.Join(programs, "migrate"), append(over(d.owner), "LAMBDA_TASK_ROOT="+d.dir)...), t}
 	a := m.Invoke([]byte("{}"), reasonable)
 	if body := a.Body(); a.Kind != "response" {
@@ -124,7 +124,7 @@ func TestFunctionsAreSmallAndLinkNothingHeavy(t *testing.T) {
 			most = 12_000_000
 		}
 		file := filepath.Join(t.TempDir(), name)
-		if err := lambdatest.Build(source(name), file, "GOOS=linux", "GOARCH=arm64"); err != nil {
+		if err := lambdatest.Build(t.Context(), source(name), file, "GOOS=linux", "GOARCH=arm64"); err != nil {
 			t.Fatal(err)
 		}
 		size := zipped(t, file)

@@ -38,7 +38,7 @@ func edited(t *testing.T, dir string, changes ...string) (program string) {
 		}
 	}
 	program = filepath.Join(tmp, "program")
-	if err := lambdatest.Build("./"+dir, program, "GOFLAGS=-overlay="+filepath.Join(tmp, "overlay.json")); err != nil {
+	if err := lambdatest.Build(t.Context(), "./"+dir, program, "GOFLAGS=-overlay="+filepath.Join(tmp, "overlay.json")); err != nil {
 		t.Fatal(err)
 	}
 	return program

@@ -68,7 +68,7 @@ var rooms = map[string]string{
 	"shared/lambdahttp/lambdatest": "",
 	"shared/agents":                "shared/config shared/model shared/model/providers shared/run shared/tool shared/tool/builtin",
 	"shared/lambdaboot":            "shared/awsenv shared/fault shared/config shared/config/deployed shared/api shared/authz shared/edge shared/lambdahttp shared/logging shared/queue shared/route shared/run shared/store shared/token shared/assemble github.com/aws/aws-sdk-go-v2/feature/rds/auth github.com/jackc/pgx",
-	"authorizer":                   "shared/fault shared/authz shared/config shared/config/deployed shared/edge github.com/aws/aws-lambda-go",
+	"authorizer":                   "shared/fault shared/authz shared/config shared/config/deployed shared/edge shared/logging github.com/aws/aws-lambda-go",
 	"functions":                    "", // tests only
 	"functions/agents":             "shared/lambdaboot shared/config shared/route",
 	"functions/config":             "shared/lambdaboot shared/config shared/route",
@@ -77,7 +77,7 @@ var rooms = map[string]string{
 	"functions/runs":               "shared/lambdaboot shared/config shared/queue/sqs shared/agents shared/route",
 	"functions/worker":             "shared/lambdaboot shared/config shared/logging shared/queue/sqs shared/agents shared/run shared/store github.com/aws/aws-lambda-go github.com/google/uuid",
 	"functions/migrate":            "shared/lambdaboot shared/config shared/config/deployed shared/fault shared/logging shared/store/migrations github.com/aws/aws-lambda-go",
-	"bench":                        "shared/store/devpg shared/store/wiretap github.com/aws/aws-lambda-go/events github.com/jackc/pgx",
+	"bench":                        "shared/lambdahttp/lambdatest shared/store/devpg shared/store/wiretap github.com/aws/aws-lambda-go/events github.com/jackc/pgx",
 	"bench/emptylambda":            "github.com/aws/aws-lambda-go/lambda",
 	"shared/cli":                   "shared/ github.com/google/uuid github.com/alecthomas/kong github.com/fsnotify/fsnotify github.com/aws/aws-lambda-go/events",
 	"cmd/keyway":                   "shared/cli",

@@ -13,6 +13,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/keyway-agents/keyway/shared/lambdahttp/lambdatest"
 	"github.com/keyway-agents/keyway/shared/route"
 )
 
@@ -117,21 +118,24 @@ func TestTheGuideNamesEveryParameterAndOutput(t *testing.T) {
 	}
 }
 
-// Each function is a program of its own: what sam build compiles for two of them
-// never comes from one directory.
-func TestEachFunctionHasItsOwnProgram(t *testing.T) {
+// sam build calls make for each function. Two functions are never built from the same
+// directory, and all are built with the flags that the tests and the benchmarks use.
+func TestEachFunctionIsBuiltFromItsOwnDirectory(t *testing.T) {
 	t.Parallel()
 	from := map[string]string{}
 	for name := range functions(t, source(t)) {
 		cmd := exec.CommandContext(t.Context(), "make", "-n", "build-"+name, "ARTIFACTS_DIR=artifacts")
 		cmd.Dir = ".."
 		out, err := cmd.CombinedOutput()
-		compiled := regexp.MustCompile(`-o artifacts/bootstrap \./(\S+)`).FindStringSubmatch(string(out))
+		compiled := regexp.MustCompile(`(?m) go build (.*) -o artifacts/bootstrap \./(\S+)$`).FindStringSubmatch(string(out))
 		if err != nil || compiled == nil || !strings.Contains(string(out), "keyway build") {
 			t.Errorf("make build-%s: %v\n%s", name, err, out)
 			continue
 		}
-		dir := compiled[1]
+		if flags := strings.ReplaceAll(compiled[1], "'", ""); flags != strings.Join(lambdatest.BuildFlags, " ") {
+			t.Errorf("make build-%s compiles with %s, and the tests and benchmarks with %q", name, flags, lambdatest.BuildFlags)
+		}
+		dir := compiled[2]
 		if other, taken := from[dir]; taken {
 			t.Errorf("%s and %s are both built from %s", name, other, dir)
 		}

@@ -20,7 +20,7 @@ func main() {
 	f := lambdaboot.Function{Name: "worker", Without: []config.Part{config.Keys, config.ToolNames}, Agents: agents.Open, Queue: sqs.Open}
 	runner, db, err := f.Worker(log)
 	if err != nil {
-		lambdaboot.Refuse(log, string(f.Name), err)
+		logging.Exit(log, "the function "+string(f.Name), err)
 	}
 	lambda.Start(worker{runner, db, log}.handle)
 }

@@ -11,17 +11,21 @@ import (
 	"github.com/keyway-agents/keyway/shared/token"
 )
 
-// Outside is what an authorizer needs of the world. Lookup is the environment, which
-// holds the AWS credentials for keys kept in Secrets Manager, and may be nil without
-// such keys; HTTP fetches keys, nil is a client of its own.
+// Outside holds the clock, the environment and the HTTP client of an authorizer.
 type Outside struct {
-	Now    func() time.Time
+	// Now returns the current time, against which exp and nbf are checked. Required.
+	Now func() time.Time
+	// Lookup reads the environment, which holds the AWS credentials for keys in
+	// Secrets Manager. Required if the configuration has such a key.
 	Lookup func(string) (string, bool)
-	HTTP   *http.Client
+	// HTTP fetches JWKS documents and secrets. Defaults to a client of the verifier's.
+	HTTP *http.Client
 }
 
-// New makes the authorizer of one OS. It fetches nothing; see token.Verifier.Fetch.
-// Its errors name every key or mapping that is wrong, and no key material.
+// New makes the authorizer of one OS. It makes no network request: a JWKS document or
+// a secret is fetched when a token needs it, or by token.Verifier.Fetch. So a cold
+// start doesn't depend on the key server.
+// The error names every wrong key and mapping, and contains no key material.
 func New(c *config.Config, o Outside) (*Authorizer, error) {
 	policy, err := Policy(c)
 	if err != nil {
@@ -31,14 +35,19 @@ func New(c *config.Config, o Outside) (*Authorizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Authorizer{Verifier: verifier, Policy: policy, Table: route.Table, Digest: c.Digest, reached: reaching(route.Table)}
+	a := &Authorizer{
+		Verifier: verifier, Policy: policy, Table: route.Table, Digest: c.Digest,
+		matching: matchingRoutes(route.Table),
+	}
 	for _, agent := range c.Agents {
 		a.Agents = append(a.Agents, agent.ID)
 	}
 	return a, nil
 }
 
-// Policy makes the rule set of one OS.
+// Policy makes the authorization rules of one OS from the route table, the administrator's
+// scope and the scope mappings of keyway.yaml. The error names every mapping that matches no
+// route or needs a scope that no token can hold.
 func Policy(c *config.Config) (*authz.Policy, error) {
 	var mappings []authz.Mapping
 	for _, m := range c.Auth.ScopeMappings {
@@ -47,17 +56,24 @@ func Policy(c *config.Config) (*authz.Policy, error) {
 	return authz.New(route.Table, c.Auth.AdminScope, mappings)
 }
 
+// verifier makes the token verifier of auth in keyway.yaml. The audience is checked
+// only with auth.verify_audience, as AgentOS does. A literal key is a PEM public key if
+// it has a PEM header, and an HMAC secret otherwise.
 func verifier(c *config.Config, out Outside) (*token.Verifier, error) {
 	o := token.Options{
 		Algorithms: c.Auth.Algorithms, Issuer: c.Auth.Issuer, RequireExp: c.Auth.RequireExp, Leeway: c.Auth.Leeway,
-		ScopesClaim: c.Auth.Claims.Scopes, SubjectClaim: c.Auth.Claims.Subject, SessionClaim: c.Auth.Claims.Session,
-		Now: out.Now, Lookup: out.Lookup, HTTP: out.HTTP,
+		ScopesClaim:  c.Auth.Claims.Scopes,
+		SubjectClaim: c.Auth.Claims.Subject,
+		SessionClaim: c.Auth.Claims.Session,
+		Now:          out.Now, Lookup: out.Lookup, HTTP: out.HTTP,
 	}
 	if c.Auth.VerifyAudience {
 		o.Audience = c.Auth.Audience
 	}
 	for _, k := range c.Auth.Keys {
-		source := token.KeySource{JWKSFile: k.JWKSFile, JWKSURL: k.JWKSURL, Secret: k.Secret, Issuer: k.Issuer, Audience: k.Audience}
+		source := token.KeySource{
+			JWKSFile: k.JWKSFile, JWKSURL: k.JWKSURL, Secret: k.Secret, Issuer: k.Issuer, Audience: k.Audience,
+		}
 		switch literal := []byte(k.Literal); {
 		case strings.Contains(string(k.Literal), "-----BEGIN "):
 			source.PEM = literal

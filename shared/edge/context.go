@@ -10,9 +10,10 @@ import (
 	"github.com/keyway-agents/keyway/shared/fault"
 )
 
-// The context's members. API Gateway passes strings only; the scopes cross as a
-// JSON array, since joined by spaces the one scope "x agent_os:admin" would
-// arrive as two.
+// The members of the context. A REST API passes only strings, numbers and booleans,
+// and makes strings of all of them; objects and arrays are not accepted. The scopes
+// are therefore one string with a JSON array in it. Joined by spaces, the single
+// scope "x agent_os:admin" would arrive as two scopes, one of them the admin scope.
 const (
 	ctxSubject = "sub"
 	ctxSession = "session_id"
@@ -20,11 +21,19 @@ const (
 	ctxTokenID = "jti"
 	ctxScopes  = "scopes"
 	ctxExpiry  = "exp"
-	ctxToken   = "tokenHash" // this and the next are for logs: the only members that are safe to print
-	ctxHash    = "subHash"
-	ctxConfig  = "digest" // by which keyway.yaml the policy was made, which API Gateway may keep over a deployment
+
+	// The remaining members are for logs. They hold hashes and no personal data, so
+	// that the template's access log can print them.
+
+	ctxToken = "tokenHash"
+	ctxHash  = "subHash"
+	// ctxConfig is the digest of the keyway.yaml that made the policy. API Gateway can
+	// keep a policy in its cache over a deployment, and the log shows when it did.
+	ctxConfig = "digest"
 )
 
+// contextOf encodes p and the configuration's digest as an authorizer context. exp is
+// in Unix seconds, and "" for a token without expiry.
 func contextOf(p *authz.Principal, digest string) map[string]any {
 	expiry := ""
 	if !p.ExpiresAt.IsZero() {
@@ -32,12 +41,14 @@ func contextOf(p *authz.Principal, digest string) map[string]any {
 	}
 	return map[string]any{
 		ctxSubject: p.Subject, ctxSession: p.SessionID, ctxIssuer: p.Issuer, ctxTokenID: p.TokenID,
-		ctxScopes: scopesText(p.Scopes), ctxExpiry: expiry, ctxToken: p.TokenHash, ctxHash: p.SubjectHash(), ctxConfig: digest,
+		ctxScopes: scopesText(p.Scopes), ctxExpiry: expiry,
+		ctxToken: p.TokenHash, ctxHash: p.SubjectHash(), ctxConfig: digest,
 	}
 }
 
+// scopesText encodes scopes as a JSON array. A nil list is the same grant as an empty
+// one, so both become [] and never null.
 func scopesText(scopes []string) string {
-	// A nil and an empty list are the same grant; [] keeps the array an array.
 	data, err := json.Marshal(append([]string{}, scopes...))
 	if err != nil {
 		panic(err) // a list of strings always encodes
@@ -45,13 +56,13 @@ func scopesText(scopes []string) string {
 	return string(data)
 }
 
-// Principal rebuilds the caller from an authorizer's context. A context that
-// contextOf did not make is refused (fault.Unauthenticated): no caller is
-// better than a guessed one.
+// Principal rebuilds the principal from an authorizer context, as contextOf encoded
+// it. Any other context is an error of the kind fault.Unauthenticated: the function
+// then serves the request as anonymous, which is safer than a guessed principal.
 func Principal(context map[string]any) (*authz.Principal, error) {
 	for _, name := range []string{ctxSubject, ctxSession, ctxIssuer, ctxTokenID, ctxScopes, ctxExpiry, ctxToken} {
 		if _, ok := context[name].(string); !ok && context[name] != nil {
-			return nil, fmt.Errorf("authorizer context: %s is no text: %w", name, fault.Unauthenticated)
+			return nil, fmt.Errorf("authorizer context: %s is not a string: %w", name, fault.Unauthenticated)
 		}
 	}
 	text := func(name string) string {
@@ -59,10 +70,13 @@ func Principal(context map[string]any) (*authz.Principal, error) {
 		return s
 	}
 	p := &authz.Principal{
-		Subject: text(ctxSubject), SessionID: text(ctxSession), Issuer: text(ctxIssuer), TokenID: text(ctxTokenID), TokenHash: text(ctxToken),
+		Subject: text(ctxSubject), SessionID: text(ctxSession), Issuer: text(ctxIssuer),
+		TokenID: text(ctxTokenID), TokenHash: text(ctxToken),
 	}
-	// What decodes to other texts than it holds ([null], half a surrogate) isn't ours.
-	if err := json.Unmarshal([]byte(text(ctxScopes)), &p.Scopes); err != nil || scopesText(p.Scopes) != text(ctxScopes) {
+	// encoding/json replaces what it can't represent: null becomes "", half of a
+	// surrogate pair becomes U+FFFD. Encoding the result again shows such a change.
+	err := json.Unmarshal([]byte(text(ctxScopes)), &p.Scopes)
+	if err != nil || scopesText(p.Scopes) != text(ctxScopes) {
 		return nil, fmt.Errorf("authorizer context: scopes: %w", fault.Unauthenticated)
 	}
 	if len(p.Scopes) == 0 {
@@ -71,7 +85,8 @@ func Principal(context map[string]any) (*authz.Principal, error) {
 	if s := text(ctxExpiry); s != "" {
 		seconds, err := strconv.ParseInt(s, 10, 64)
 		p.ExpiresAt = time.Unix(seconds, 0).UTC()
-		if err != nil || strconv.FormatInt(seconds, 10) != s || p.ExpiresAt.IsZero() { // zero would never expire
+		// The zero time means "never expires", so an exp that gives it is rejected.
+		if err != nil || strconv.FormatInt(seconds, 10) != s || p.ExpiresAt.IsZero() {
 			return nil, fmt.Errorf("authorizer context: exp: %w", fault.Unauthenticated)
 		}
 	}

@@ -1,8 +1,8 @@
-// Package edge is the custom authorizer: it turns an API Gateway REQUEST event
-// into a policy for every route the token may use, and a context from which the
-// function behind rebuilds the caller. It also reads such a policy, so that the
-// local gateway enforces exactly what AWS would.
-// It knows no data and decides nothing by itself: authz does.
+// Package edge is the custom authorizer of API Gateway. It verifies the token of a
+// REQUEST event and returns an IAM policy for every route of the token, with a
+// context from which the function rebuilds the principal. It also evaluates such a
+// policy, so that the local gateway enforces what AWS would enforce.
+// Every permission is package authz's decision; edge only expresses it as a policy.
 package edge
 
 import (
@@ -21,31 +21,57 @@ import (
 	"github.com/keyway-agents/keyway/shared/token"
 )
 
-// Authorizer answers REQUEST events. New makes it; Log may be set after.
-type Authorizer struct {
-	Verifier *token.Verifier
-	Policy   *authz.Policy
-	Table    *route.Routes
-	Agents   []string   // ids of the declared agents
-	Digest   string     // of the configuration, in hex
-	Log      *authz.Log // where refused tokens are logged; what a policy refuses or admits is not known here
+// Request is API Gateway's REQUEST event of a REST API, and Response is the
+// policy and context that the authorizer answers with.
+type (
+	Request  = events.APIGatewayCustomAuthorizerRequestTypeRequest
+	Response = events.APIGatewayCustomAuthorizerResponse
+)
 
-	reached map[*route.Route]reached
+// Authorizer answers REQUEST events. Use New to make one. Log may be set before the
+// first event; all other fields are read only. It is safe for concurrent use.
+type Authorizer struct {
+	// Verifier verifies the token of each event.
+	Verifier *token.Verifier
+	// Policy decides which routes the token's scopes open.
+	Policy *authz.Policy
+	// Table holds the routes that a policy can name.
+	Table *route.Routes
+	// Agents are the ids of the declared agents.
+	Agents []string
+	// Digest identifies the configuration, in hexadecimal.
+	Digest string
+	// Log records each rejected token. It doesn't record what a policy allows or
+	// denies: API Gateway evaluates the policy after the authorizer has answered,
+	// and reuses it from its cache. Defaults to no log.
+	Log *authz.Log
+
+	matching map[*route.Route]matching
 }
 
-// maxGrants bounds the ids that a policy names one by one; past it a route with
-// any grant is let through for every id, and the function's own decision sorts
-// them out.
+// maxGrants is how many ids a policy names one by one. A token with more ids gets a
+// * in place of the id on each route for which it has any grant. The policy is then
+// wider than the token, and the function's own decision refuses the rest.
+//
+// The bound keeps the policy small. API Gateway caches it per token, and AWS gives
+// no firm limit for the size of a REST API's policy below Lambda's 6 MB answer.
 const maxGrants = 50
 
-// maxResource is API Gateway's limit for one Resource of a returned policy.
+// maxResource is API Gateway's limit for one Resource of a returned policy, in
+// characters.
 const maxResource = 512
 
-// Authorize verifies the event's token and returns its policy, which covers the
-// whole table: API Gateway caches it and applies it to the next request too.
-// The error is the caller's 401 (fault.Unauthenticated) with AgentOS's text, or
-// fault.Unavailable while keys can't be fetched; on AWS only its kind survives.
-func (a *Authorizer) Authorize(ctx context.Context, e events.APIGatewayCustomAuthorizerRequestTypeRequest) (events.APIGatewayCustomAuthorizerResponse, error) {
+// Authorize verifies the event's token and returns a policy for the whole route
+// table. The policy can't be limited to the event's own route: API Gateway caches it
+// under the identity source, which is the Authorization header, and applies it to the
+// next request of the same token, whatever its route. A policy that named one route
+// only would deny that request.
+//
+// A rejected token is an error of the kind fault.Unauthenticated with AgentOS's
+// text. While the keys can't be fetched the error is fault.Unavailable, and a method
+// ARN of another form is fault.Internal. On AWS the texts don't reach the caller:
+// API Gateway answers 401 or 500 with the bodies of the template's GatewayResponses.
+func (a *Authorizer) Authorize(ctx context.Context, e Request) (Response, error) {
 	began := time.Now()
 	sent := authorization(e)
 	answer, err := a.authorize(ctx, sent, e.MethodArn)
@@ -58,30 +84,35 @@ func (a *Authorizer) Authorize(ctx context.Context, e events.APIGatewayCustomAut
 	return answer, err
 }
 
-func (a *Authorizer) authorize(ctx context.Context, sent []string, methodARN string) (events.APIGatewayCustomAuthorizerResponse, error) {
-	var none events.APIGatewayCustomAuthorizerResponse
+// authorize is Authorize without its log. It verifies the token before it looks at
+// the method ARN, so that a caller without a valid token always gets a 401.
+func (a *Authorizer) authorize(ctx context.Context, sent []string, methodARN string) (Response, error) {
 	claims, err := a.Verifier.Verify(ctx, sent)
 	if err != nil {
-		return none, err
+		return Response{}, err
 	}
-	arn, err := apiARN(methodARN)
+	arn, err := stageARN(methodARN)
 	if err != nil {
-		return none, err
+		return Response{}, err
 	}
 	p := &authz.Principal{
 		Subject: claims.Subject, SessionID: claims.SessionID, Issuer: claims.Issuer,
 		TokenID: claims.ID, TokenHash: token.Hash(sent), Scopes: claims.Scopes, ExpiresAt: claims.ExpiresAt,
 	}
-	return events.APIGatewayCustomAuthorizerResponse{
+	return Response{
 		PrincipalID:    p.SubjectHash(),
 		PolicyDocument: a.policy(a.Policy.Granted(p), arn),
 		Context:        contextOf(p, a.Digest),
 	}, nil
 }
 
-// authorization collects every value of the one header that may carry a token.
-// API Gateway keeps the client's spelling of header names.
-func authorization(e events.APIGatewayCustomAuthorizerRequestTypeRequest) (values []string) {
+// authorization returns every value of the Authorization header, so that the
+// verifier can reject a request that sends two. Header names are compared without
+// case: API Gateway keeps the client's spelling, and HTTP/2 clients send lower case.
+//
+// multiValueHeaders counts first, because headers holds only the last value of a
+// repeated header.
+func authorization(e Request) (values []string) {
 	for name, vs := range e.MultiValueHeaders {
 		if strings.EqualFold(name, "Authorization") {
 			values = append(values, vs...)
@@ -98,8 +129,14 @@ func authorization(e events.APIGatewayCustomAuthorizerRequestTypeRequest) (value
 	return values
 }
 
-// policy lists the routes that the scopes may use. What nobody granted is not
-// listed, which is a denial; a token that may do nothing gets that in so many words.
+// policy allows the routes that the scopes open, for the API and stage of arn.
+//
+// IAM's precedence is what makes the policy safe: a request that no statement allows
+// is denied, and an explicit Deny wins over every Allow. So a route without a grant is
+// simply not listed. A * in an Allow matches slashes too and may reach further than
+// the scopes; overreaching lists those paths, and a Deny takes them away again.
+// A token that opens no route gets a Deny of everything, which is a 403. A policy
+// without any statement would be an error instead: sam local answers it with 502.
 func (a *Authorizer) policy(granted scope.Set, arn string) events.APIGatewayCustomAuthorizerPolicy {
 	ids, agents := slices.DeleteFunc(granted.Named(), unnameable), a.Agents
 	if len(ids) > maxGrants {
@@ -118,13 +155,14 @@ func (a *Authorizer) policy(granted scope.Set, arn string) events.APIGatewayCust
 		add("Deny", []string{arn + "*"})
 		return policy
 	}
-	add("Deny", a.overreach(granted, agents, arn))
+	add("Deny", a.overreaching(granted, agents, arn))
 	return policy
 }
 
-// allowed names the paths of each route: every id's when the token covers the
-// whole family, else those of the ids that it covers. Of ids that the token
-// doesn't name, MightAllow says the same as of the whole family.
+// allowed returns one Resource per route with a * for the id when the scopes cover
+// every id, and otherwise one Resource per covered id. An id that the token doesn't
+// name is covered exactly when every id is, so only the token's own ids are tried.
+// Public routes have no authorizer in the template and need no Resource.
 func (a *Authorizer) allowed(granted scope.Set, ids []string, arn string) (out []string) {
 	for r := range a.Table.All() {
 		_, param := r.Resource()
@@ -143,19 +181,27 @@ func (a *Authorizer) allowed(granted scope.Set, ids []string, arn string) (out [
 	return out
 }
 
-// overreach names the paths of declared agents that allowed reaches and the scopes
-// don't: a * spans slashes, so GET/agents/* opens the runs of every agent too, and
-// GET/agents/*/runs a run called "runs".
-func (a *Authorizer) overreach(granted scope.Set, agents []string, arn string) (out []string) {
+// overreaching returns the Resources of declared agents that a Resource of allowed
+// matches although the scopes don't cover them. IAM's * spans slashes, so an Allow of
+// GET/agents/* also matches GET/agents/x/runs, and an Allow of GET/agents/*/runs
+// matches a run whose id is "runs".
+//
+// More than maxGrants denials for one route are left out, to keep the policy small.
+// The policy is then wider than the scopes for that route, and the function's own
+// decision refuses the request.
+func (a *Authorizer) overreaching(granted scope.Set, agents []string, arn string) (out []string) {
 	for r := range a.Table.All() {
 		var over []string
-		all := slices.ContainsFunc(a.reached[r].byAll, func(q *route.Route) bool { return a.Policy.MightAllow(granted, q, "") })
-		if !all && len(a.reached[r].byOne) == 0 {
+		all := slices.ContainsFunc(a.matching[r].withStar, func(q *route.Route) bool {
+			return a.Policy.MightAllow(granted, q, "")
+		})
+		if !all && len(a.matching[r].withID) == 0 {
 			continue
 		}
 		for _, id := range agents {
 			one := func(q *route.Route) bool { return a.Policy.MightAllow(granted, q, id) }
-			if (all || slices.ContainsFunc(a.reached[r].byOne, one)) && !a.Policy.MightAllow(granted, r, id) {
+			matched := all || slices.ContainsFunc(a.matching[r].withID, one)
+			if matched && !a.Policy.MightAllow(granted, r, id) {
 				over = append(over, arn+r.Method+r.Glob(id))
 			}
 		}
@@ -166,52 +212,61 @@ func (a *Authorizer) overreach(granted scope.Set, agents []string, arn string) (
 	return out
 }
 
-// reached is whose Resources match paths of a route, for one id of its family.
-type reached struct {
-	byAll []*route.Route // with a * for the id, or without one; the route itself too
-	byOne []*route.Route // with that id
+// matching holds, for one route, the routes with Resources that match some path of
+// it. It depends on the route table only, so New computes it once.
+type matching struct {
+	withStar []*route.Route // their Resource with * for the id, or without an id, matches; includes the route itself
+	withID   []*route.Route // their Resource for the same id matches; excludes the route itself
 }
 
-// reaching finds once what the stars of the table's Resources span.
-func reaching(table *route.Routes) map[*route.Route]reached {
-	const anID = "x" // which one makes no difference, since none has a slash
-	out := map[*route.Route]reached{}
+// matchingRoutes computes the matching routes of every route that names an id.
+func matchingRoutes(table *route.Routes) map[*route.Route]matching {
+	const anID = "x" // any id gives the same result: an id that a policy can name holds no slash
+	out := map[*route.Route]matching{}
 	for r := range table.All() {
 		_, param := r.Resource()
 		if param == "" {
 			continue
 		}
-		var by reached
+		var m matching
 		for q := range table.All() {
 			if q.Public || q.Method != r.Method {
 				continue
 			}
 			if r.OverlapsWith(param, anID, q.Glob("")) {
-				by.byAll = append(by.byAll, q)
+				m.withStar = append(m.withStar, q)
 			}
 			if _, own := q.Resource(); q != r && own != "" && r.OverlapsWith(param, anID, q.Glob(anID)) {
-				by.byOne = append(by.byOne, q)
+				m.withID = append(m.withID, q)
 			}
 		}
-		out[r] = by
+		out[r] = m
 	}
 	return out
 }
 
-// unnameable reports whether an id may not stand in a Resource: a policy would
-// read a part of it as a wildcard or a variable, or it is too long.
+// unnameable reports whether a Resource must not contain the id. IAM reads * and ? as
+// wildcards and ${…} as a policy variable, so an id with such characters would widen
+// the policy. API Gateway's encoding of other characters in a method ARN is not
+// documented, so only letters, digits and ". _ -" are accepted. An id of half the
+// limit or more could make the Resource longer than API Gateway accepts.
+// A grant for such an id opens nothing on AWS.
 func unnameable(id string) bool {
 	for _, c := range []byte(id) {
-		if letter := c|0x20 >= 'a' && c|0x20 <= 'z'; !letter && (c < '0' || c > '9') && c != '.' && c != '_' && c != '-' {
+		letter := c|0x20 >= 'a' && c|0x20 <= 'z'
+		if !letter && (c < '0' || c > '9') && c != '.' && c != '_' && c != '-' {
 			return true
 		}
 	}
 	return len(id) >= maxResource/2
 }
 
-// apiARN cuts a method ARN after the stage:
+// stageARN returns the method ARN up to and including the slash after the stage. A
+// method ARN has the form
 // arn:aws:execute-api:{region}:{account}:{api}/{stage}/{VERB}/{path}.
-func apiARN(methodARN string) (string, error) {
+// The policy repeats API and stage of the event, so that it never opens another API
+// that uses the same authorizer.
+func stageARN(methodARN string) (string, error) {
 	parts := strings.SplitN(methodARN, "/", 3)
 	if len(parts) < 3 || !strings.HasPrefix(methodARN, "arn:") {
 		return "", fmt.Errorf("method arn %q: %w", methodARN, fault.Internal)

@@ -1,8 +1,7 @@
-// Package gateway stands in for API Gateway on a laptop: it asks the authorizer
-// about each token, keeps its policy for a while, enforces that policy, and
-// forwards what it allows. Every local request so exercises the policy that AWS
-// would enforce.
-// It knows no handler, and decides nothing that edge or authz doesn't.
+// Package gateway replaces API Gateway on the local server. It calls the authorizer
+// for each new token, caches the returned policy, enforces it, and forwards the
+// requests that it allows. So every local request exercises the policy that API
+// Gateway enforces on AWS. It makes no decision of its own: packages edge and authz do.
 package gateway
 
 import (
@@ -24,16 +23,20 @@ import (
 	"github.com/keyway-agents/keyway/shared/route"
 )
 
-// CacheTTL is how long a policy is kept, as in the template's authorizer.
+// CacheTTL is how long the gateway keeps a policy. It is the default of the template's
+// parameter AuthorizerTtl, so that a local test sees the same delays as AWS: a change of
+// keys takes effect for a known token when its policy leaves the cache.
 const CacheTTL = time.Minute
 
-// maxCached bounds the cache; past it everything is forgotten at once.
+// maxCached is the number of tokens whose policies are kept. When it is reached, the
+// cache is emptied: that needs no record of use, and costs one call of the authorizer
+// per token.
 const maxCached = 10_000
 
-// api names this gateway in method ARNs.
+// api is the local server's part of a method ARN, up to the stage.
 const api = "arn:aws:execute-api:local:000000000000:keyway/local"
 
-// Gateway admits requests to Next.
+// Gateway is the http.Handler in front of the API. It is safe for concurrent use.
 type Gateway struct {
 	authorizer *edge.Authorizer
 	next       http.Handler
@@ -43,20 +46,23 @@ type Gateway struct {
 	cache map[[sha256.Size]byte]admission
 }
 
-// admission is one cached answer of the authorizer.
+// admission is one answer of the authorizer, as the cache holds it. API Gateway caches
+// a policy under the identity source alone, and applies it to every route; so does the
+// gateway, whose key is a hash of the Authorization header.
 type admission struct {
 	principal *authz.Principal
 	policy    events.APIGatewayCustomAuthorizerPolicy
 	until     time.Time
 }
 
-// New makes a gateway in front of next.
+// New makes a gateway in front of next. now is the clock of the cache.
 func New(a *edge.Authorizer, next http.Handler, now func() time.Time) *Gateway {
 	return &Gateway{authorizer: a, next: next, now: now, cache: map[[sha256.Size]byte]admission{}}
 }
 
-// ServeHTTP admits or refuses. A path that isn't served asks for a token too,
-// before it is said to be unknown.
+// ServeHTTP forwards the request or answers 401, 403 or 503. A path that no route
+// serves needs a valid token too: without one the answer is 401, with one it is the
+// handler's 404.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, err := g.admit(r)
 	if err != nil {
@@ -67,6 +73,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.next.ServeHTTP(w, r.WithContext(ctx))
 }
 
+// admit authenticates the request and enforces its policy. The returned context holds
+// the principal. Public routes and CORS preflights need no token: a browser sends none
+// with a preflight.
 func (g *Gateway) admit(r *http.Request) (context.Context, error) {
 	ctx, path, began := r.Context(), route.Clean(r.URL.Path), time.Now()
 	m := g.authorizer.Table.Match(r.Method, r.URL.Path)
@@ -82,7 +91,8 @@ func (g *Gateway) admit(r *http.Request) (context.Context, error) {
 	if m.Route == nil || edge.Evaluate(a.policy, edge.MethodARN(api, r.Method, path)) {
 		return ctx, nil
 	}
-	// The policy says no; the decision behind it says why, in AgentOS's words.
+	// The policy denies the request. The decision that it was made from gives the
+	// reason, in AgentOS's words.
 	d := g.authorizer.Policy.Decide(a.principal, r.Method, path)
 	if err = d.Err(logging.RequestID(ctx)); err == nil {
 		err = fmt.Errorf("the policy is narrower than the decision for %s: %w", m.Route, fault.Forbidden)
@@ -91,14 +101,17 @@ func (g *Gateway) admit(r *http.Request) (context.Context, error) {
 	return nil, err
 }
 
-// log writes a refusal of the gateway's own. Refused tokens the authorizer logs,
-// what goes on whoever stands behind.
+// log records a decision that the gateway made. The authorizer records rejected tokens,
+// and the API behind the gateway records every request that it receives.
 func (g *Gateway) log(r *http.Request, e authz.Entry) {
 	e.RequestID, e.Method = logging.RequestID(r.Context()), r.Method
 	g.authorizer.Log.Write(r.Context(), e)
 }
 
-// authorize asks the authorizer, or remembers what it said of the same token.
+// authorize returns the cached answer for the request's token, or calls the authorizer.
+// An answer is cached no longer than the token is valid. API Gateway doesn't know exp and
+// keeps it for the whole TTL; there the API itself rejects the expired principal. Errors
+// are not cached, so that a key server's recovery is seen with the next request.
 func (g *Gateway) authorize(r *http.Request, m route.Match) (admission, error) {
 	key := sha256.Sum256([]byte(strings.Join(r.Header.Values("Authorization"), "\x00")))
 	now := g.now()
@@ -129,7 +142,8 @@ func (g *Gateway) authorize(r *http.Request, m route.Match) (admission, error) {
 	return a, nil
 }
 
-// event is the request as a REST API hands it to a REQUEST authorizer.
+// event builds the REQUEST event of a REST API for the request. API Gateway's "headers"
+// hold the last value of a repeated header, and "multiValueHeaders" all of them.
 func event(r *http.Request, m route.Match) events.APIGatewayCustomAuthorizerRequestTypeRequest {
 	e := events.APIGatewayCustomAuthorizerRequestTypeRequest{
 		Type:              "REQUEST",
@@ -152,20 +166,23 @@ func event(r *http.Request, m route.Match) events.APIGatewayCustomAuthorizerRequ
 	return e
 }
 
-// Loopback refuses requests that were not addressed to this machine by a
-// loopback name: a page on the web can make its own name point here (DNS
-// rebinding).
+// Loopback answers 403 to a request whose Host header is not a loopback name or
+// address. It stops DNS rebinding: a web page can make its own host name resolve to
+// 127.0.0.1, and its scripts would then reach the local server under that name, with
+// the same-origin policy satisfied.
 func Loopback(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !IsLoopback(r.Host) {
-			fault.Write(w, fault.Public(fault.Forbidden, fmt.Sprintf("Host %q is not this machine; --dev answers to localhost only", r.Host), nil))
+			text := fmt.Sprintf("Host %q is not a loopback address; --dev answers requests to localhost only", r.Host)
+			fault.Write(w, fault.Public(fault.Forbidden, text, nil))
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-// IsLoopback reports whether host, with or without a port, names this machine.
+// IsLoopback reports whether host, with or without a port, is "localhost" or a loopback
+// address of IPv4 or IPv6. No name is resolved.
 func IsLoopback(host string) bool {
 	name := host
 	if h, _, err := net.SplitHostPort(host); err == nil {

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -43,16 +42,9 @@ func Serve(f Function) {
 	log := logging.NewLogger(os.Stderr, false)
 	o, err := f.open(log)
 	if err != nil {
-		Refuse(log, string(f.Name), err)
+		logging.Exit(log, "the function "+string(f.Name), err)
 	}
 	lambdahttp.Start(o)
-}
-
-// Refuse ends the process: at once, and in one line that lists every fault, where a
-// panic would print its stack for each.
-func Refuse(log *slog.Logger, function string, err error) {
-	log.Error("the function "+function+" can't start", "faults", strings.Split(err.Error(), "\n"))
-	os.Exit(1)
 }
 
 // Worker prepares what carries runs without answering requests. Its schema is to be

@@ -13,7 +13,9 @@ import (
 	"github.com/keyway-agents/keyway/shared/fault"
 )
 
-// buffer keeps an answer until it is whole. As with net/http, the first status counts.
+// buffer is a ResponseWriter that collects a whole answer. The proxy library's writer
+// lets a second WriteHeader replace the status; buffer keeps the first one, as net/http
+// does, so that a handler answers the same on both.
 type buffer struct {
 	*core.ProxyResponseWriter
 	begun bool
@@ -35,15 +37,17 @@ func (b *buffer) Write(p []byte) (int, error) {
 	return b.ProxyResponseWriter.Write(p)
 }
 
-// instead is the answer that takes b's place: an error, to the same request.
-func (b *buffer) instead(err error) *buffer {
+// replacement returns an error answer to send in place of b. It keeps the request id,
+// by which the caller's report is found in the log.
+func (b *buffer) replacement(err error) *buffer {
 	w := newBuffer()
 	w.Header().Set("X-Request-Id", b.Header().Get("X-Request-Id"))
 	fault.Write(w, err)
 	return w
 }
 
-// marshal is what Lambda gets: text as it is, anything else in base64.
+// marshal encodes the answer for API Gateway. A body of valid UTF-8 is sent as text,
+// any other in base64 with isBase64Encoded.
 func (b *buffer) marshal() (json.RawMessage, error) {
 	b.WriteHeader(http.StatusOK)
 	answer, err := b.GetProxyResponse()
@@ -53,18 +57,23 @@ func (b *buffer) marshal() (json.RawMessage, error) {
 	return json.Marshal(answer)
 }
 
-// streamed hands each write on; one write is one chunk on the way to API Gateway.
+// streamed is a ResponseWriter that sends each Write at once. One Write becomes one
+// chunk of the POST to Lambda's Runtime API, so an event of a run reaches the client
+// without waiting for the next.
 type streamed struct {
 	header http.Header
 	body   *io.PipeWriter
 	once   sync.Once
-	begun  chan struct{} // closed when what follows is decided
+	begun  chan struct{} // closed when status and sent are set
 	status int
 	sent   http.Header
 }
 
+// Header implements http.ResponseWriter.
 func (s *streamed) Header() http.Header { return s.header }
 
+// WriteHeader implements http.ResponseWriter. Headers that are set later have no
+// effect, as in net/http.
 func (s *streamed) WriteHeader(status int) {
 	s.once.Do(func() {
 		s.status, s.sent = status, s.header.Clone()
@@ -72,21 +81,30 @@ func (s *streamed) WriteHeader(status int) {
 	})
 }
 
+// Write implements http.ResponseWriter.
 func (s *streamed) Write(p []byte) (int, error) {
 	s.WriteHeader(http.StatusOK)
 	return s.body.Write(p)
 }
 
-// FlushError has nothing to do: a write returns when Lambda's client has taken it.
+// FlushError sends the headers. The body needs no flush: a Write to the pipe returns
+// when the Runtime API's client has read it.
 func (s *streamed) FlushError() error {
 	s.WriteHeader(http.StatusOK)
 	return nil
 }
 
-// stream answers as soon as status and headers are known, and sends the rest as it is
-// written. An answer that breaks off ends in the error trailer of Lambda's protocol,
-// and so is never taken for a whole one.
-func (f *Function) stream(ctx context.Context, r *http.Request, done context.CancelFunc) *events.APIGatewayProxyStreamingResponse {
+// stream runs the handler in a goroutine and returns as soon as status and headers are
+// known; aws-lambda-go then sends them and copies Body while the handler writes it.
+//
+// If the handler is aborted, Body ends with an error. aws-lambda-go reports it in the
+// trailers Lambda-Runtime-Function-Error-Type and -Body of the Runtime API, so that Lambda
+// doesn't take the part that was sent for a complete answer.
+//
+// ctx is the invocation's, and not the request's: Settle may use the reserve too.
+func (f *Function) stream(
+	ctx context.Context, r *http.Request, done context.CancelFunc,
+) *events.APIGatewayProxyStreamingResponse {
 	body, w := io.Pipe()
 	s := &streamed{header: http.Header{}, body: w, begun: make(chan struct{})}
 	go func() {

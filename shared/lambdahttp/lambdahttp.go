@@ -1,7 +1,7 @@
-// Package lambdahttp carries requests from API Gateway to an http.Handler and its
-// answers back, whole or as they are written.
-// It decides who the caller is, by what the authorizer said, and never what the
-// caller may do; it knows no route.
+// Package lambdahttp turns API Gateway's proxy events into requests for an
+// http.Handler, and turns its responses into answers for Lambda, buffered or streamed.
+// It takes the caller's identity from the authorizer's context. It decides no
+// permission and knows no route.
 package lambdahttp
 
 import (
@@ -19,19 +19,26 @@ import (
 	"github.com/keyway-agents/keyway/shared/logging"
 )
 
-// Options of a Function. Handler and Log are required.
+// Options configure a Function.
 type Options struct {
-	Handler http.Handler // finds the caller in the request's context
-	Log     *slog.Logger
-	// Streamed sends each write on as it comes. API Gateway must ask for it by the
-	// route's transfer mode, and sam local can't.
+	// Handler answers the requests. It finds the principal with authz.From; a request
+	// without a valid authorizer context has none. Required.
+	Handler http.Handler
+	// Log receives one line per request. Required.
+	Log *slog.Logger
+	// Streamed makes every answer a streamed one: each Write of Handler is sent at
+	// once. API Gateway accepts such an answer only on a method with the transfer
+	// mode STREAM (in SAM's words, ResponseTransferMode: RESPONSE_STREAM), and
+	// sam local not at all: it answers 502. Defaults to buffered answers.
 	Streamed bool
-	// Settle waits for what a request left running; nil: nothing is left. Lambda
-	// freezes the process as soon as the answer is out.
+	// Settle waits for the work that a request left running. It is called after
+	// Handler and before the end of the answer, because Lambda freezes the process as
+	// soon as the answer is complete: a goroutine would stop until the next request,
+	// or forever. Its ctx ends with the invocation. Defaults to no wait.
 	Settle func(context.Context) error
 }
 
-// Function answers API Gateway's proxy events (REST). It is safe for concurrent use.
+// Function answers the proxy events of a REST API. It is safe for concurrent use.
 type Function struct {
 	Options
 	handler http.Handler
@@ -39,24 +46,27 @@ type Function struct {
 
 // New makes a Function.
 func New(o Options) *Function {
-	return &Function{o, logging.Requests(o.Log, caller(o.Handler))}
+	return &Function{o, logging.Requests(o.Log, withCaller(o.Handler))}
 }
 
-// Start serves Lambda's invocations and doesn't return.
+// Start serves Lambda's invocations. It doesn't return.
 func Start(o Options) { lambda.Start(New(o).Invoke) }
 
 const (
-	// maxAnswer is how many bytes Lambda takes for an answer that is not streamed.
+	// maxAnswer is Lambda's limit for a buffered answer, 6 MB, in bytes.
 	maxAnswer = 6 << 20
-	// reserve is how long before Lambda's deadline a request has to be done: time to
-	// store why it wasn't, and to say so.
+	// reserve is the time between a request's deadline and Lambda's. At Lambda's
+	// deadline the process is ended without notice, so a request must have stored its
+	// state and sent its answer before.
 	reserve = 5 * time.Second
 )
 
-// Invoke answers one event. It fails for an event that is no request; whatever goes
-// wrong with a request is an answer.
+// Invoke answers one event. The result is a JSON message for a buffered answer and an
+// *events.APIGatewayProxyStreamingResponse for a streamed one. The error is not nil
+// only for an event that is not a request of API Gateway; every failure of Handler is
+// an HTTP answer.
 func (f *Function) Invoke(ctx context.Context, e events.APIGatewayProxyRequest) (any, error) {
-	inTime, cancel := early(ctx)
+	inTime, cancel := withReserve(ctx)
 	r, err := request(inTime, e)
 	switch {
 	case err != nil:
@@ -69,8 +79,9 @@ func (f *Function) Invoke(ctx context.Context, e events.APIGatewayProxyRequest) 
 	return f.whole(ctx, r)
 }
 
-// early ends some time before ctx does.
-func early(ctx context.Context) (context.Context, context.CancelFunc) {
+// withReserve returns a context that ends by the reserve before ctx does. If less than
+// twice the reserve is left, the context ends after half of the remaining time.
+func withReserve(ctx context.Context) (context.Context, context.CancelFunc) {
 	end, limited := ctx.Deadline()
 	if !limited {
 		return context.WithCancel(ctx)
@@ -78,40 +89,49 @@ func early(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithDeadline(ctx, end.Add(-min(reserve, time.Until(end)/2)))
 }
 
-// whole answers with all that was written, as JSON that is known to fit.
+// whole returns the buffered answer as JSON. It encodes the answer itself, since the
+// limit counts the encoded bytes: quotes and base64 make an answer longer. Lambda
+// would turn an answer over the limit into an error without a hint for the caller.
 func (f *Function) whole(ctx context.Context, r *http.Request) (json.RawMessage, error) {
 	w := newBuffer()
 	if err := f.serve(w, r); err != nil {
-		w = w.instead(fault.Internal)
+		w = w.replacement(fault.Internal)
 	}
 	f.settle(ctx)
 	data, err := w.marshal()
 	if err == nil && len(data) > maxAnswer {
-		f.Log.WarnContext(ctx, "answer too large", "request_id", w.Header().Get("X-Request-Id"), "bytes", len(data))
-		data, err = w.instead(fault.Public(fault.TooLarge, "The answer is larger than the 6 MB that a Lambda function can send; ask for less, with limit and page", nil)).marshal()
+		id := w.Header().Get("X-Request-Id")
+		f.Log.WarnContext(ctx, "answer too large", "request_id", id, "bytes", len(data))
+		data, err = w.replacement(errTooLarge).marshal()
 	}
 	return data, err
 }
 
-var errBroken = errors.New("the answer broke off")
+var (
+	errTooLarge = fault.Public(fault.TooLarge,
+		"The answer is larger than the 6 MB that a Lambda function can send; request less, with limit and page", nil)
+	errAborted = errors.New("the response was aborted")
+)
 
-// serve runs the handler. Package logging has logged a panic that arrives here: it came too late
-// for another status.
+// serve runs the handler. A panic that arrives here was logged by package logging, and
+// means that the status had been sent already (see logging.Requests).
 func (f *Function) serve(w http.ResponseWriter, r *http.Request) (err error) {
 	defer func() {
 		if recover() != nil {
-			err = errBroken
+			err = errAborted
 		}
 	}()
 	f.handler.ServeHTTP(w, r)
 	return nil
 }
 
+// settle waits for the work that the request left running. Its error is logged only:
+// the answer is decided, and what was not finished is recovered from the database.
 func (f *Function) settle(ctx context.Context) {
 	if f.Settle == nil {
 		return
 	}
 	if err := f.Settle(ctx); err != nil {
-		f.Log.WarnContext(ctx, "what a request left running is cut off", "err", err)
+		f.Log.WarnContext(ctx, "work of the request was interrupted by the end of the invocation", "err", err)
 	}
 }

@@ -191,8 +191,8 @@ func TestWholeAnswers(t *testing.T) {
 	}{
 		"/nothing": {200, "", false}, "/twice": {202, "", false}, "/parts": {200, "onetwothree", false}, "/binary": {200, "/wD+", true},
 		"/panic": {500, `{"detail":"Internal server error"}`, false}, "/late": {500, `{"detail":"Internal server error"}`, false},
-		"/large":  {413, `{"detail":"The answer is larger than the 6 MB that a Lambda function can send; ask for less, with limit and page"}`, false},
-		"/quotes": {413, `{"detail":"The answer is larger than the 6 MB that a Lambda function can send; ask for less, with limit and page"}`, false},
+		"/large":  {413, `{"detail":"The answer is larger than the 6 MB that a Lambda function can send; request less, with limit and page"}`, false},
+		"/quotes": {413, `{"detail":"The answer is larger than the 6 MB that a Lambda function can send; request less, with limit and page"}`, false},
 	} {
 		got := get(t, f, path)
 		if got.StatusCode != want.status || strings.TrimSpace(got.Body) != want.body || got.IsBase64Encoded != want.base64 {
@@ -251,13 +251,13 @@ func TestStreamedAnswers(t *testing.T) {
 	}
 }
 
-// An answer that breaks off can't be taken for a whole one, and what broke it is
-// nobody's business.
-func TestAnAnswerThatBreaksOffEndsInTheErrorTrailer(t *testing.T) {
+// A client can't mistake the part of an aborted answer for the whole, and the trailer
+// doesn't reveal the panic's text.
+func TestAbortedStreamEndsWithErrorTrailer(t *testing.T) {
 	t.Parallel()
 	status, chunks, trailer := streamed(t, start(t, "streamed"), "/late", time.Minute)
 	said, err := base64.StdEncoding.DecodeString(trailer.Get("Lambda-Runtime-Function-Error-Body"))
-	if err != nil || status != 200 || strings.Join(chunks, "") != "half of it" || !strings.Contains(string(said), "the answer broke off") || strings.Contains(string(said), "secret") {
+	if err != nil || status != 200 || strings.Join(chunks, "") != "half of it" || !strings.Contains(string(said), "the response was aborted") || strings.Contains(string(said), "secret") {
 		t.Errorf("%d %q %v %s: %v", status, chunks, trailer, said, err)
 	}
 }

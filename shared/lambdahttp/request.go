@@ -17,19 +17,24 @@ import (
 	"github.com/keyway-agents/keyway/shared/logging"
 )
 
-// proxyHeaders begin the headers in which the proxy library would hand the event's
-// context over. Whoever sends one wants to be somebody else.
+// proxyHeaders is the prefix of the headers in which aws-lambda-go-api-proxy can pass on
+// the event's context, the authorizer's answer included. Keyway reads the context of the
+// event itself, and removes such headers from the client's request: a client that sends
+// one tries to pass as another principal.
 const proxyHeaders = "X-Golambdaproxy-"
 
-// request is the event as the local server would get it. API Gateway has decoded the
-// path: it is taken as it is, where parsing it as an address would end it at a ? and
-// stumble over a %.
+// request converts the event to the request that the local server would receive.
+//
+// API Gateway has decoded the event's path once, and it is used as it is. The proxy
+// library would parse it as a URL: a literal ? would begin the query, and a single %
+// would fail the invocation. So the path is escaped for the library, and set again
+// afterwards.
 func request(ctx context.Context, e events.APIGatewayProxyRequest) (*http.Request, error) {
 	path := withoutBase(e)
 	e.Path = (&url.URL{Path: path}).EscapedPath()
 	r, err := new(core.RequestAccessor).EventToRequestWithContext(ctx, e)
 	if err != nil {
-		return nil, fmt.Errorf("not a request of API Gateway: %w", err)
+		return nil, fmt.Errorf("the event is not a request of API Gateway: %w", err)
 	}
 	r.URL.Path, r.URL.RawPath = path, ""
 	r.RequestURI = r.URL.RequestURI()
@@ -45,10 +50,15 @@ func request(ctx context.Context, e events.APIGatewayProxyRequest) (*http.Reques
 	return r, nil
 }
 
-// withoutBase is the path below a custom domain's base path, which API Gateway leaves in
-// the event. What it matched, and asked the authorizer about, are the resource and its
-// parameters: the path is cut to those or stays as it is, so that nobody's address can
-// imitate a base path.
+// withoutBase returns the event's path without the base path of a custom domain. API
+// Gateway leaves a base path in the event ("/os/agents" for a domain that maps /os to
+// this API).
+//
+// A client must not be able to choose what is removed: then the authorizer and the
+// handler could see different paths. API Gateway asked the authorizer about the resource
+// that it matched and the parameters in it. The path is therefore cut to exactly those,
+// or left unchanged. A parameter can be given as the client sent it or decoded, so both
+// forms are compared.
 func withoutBase(e events.APIGatewayProxyRequest) string {
 	path := strings.TrimRight(e.Path, "/")
 	asSent, known := matched(e, func(s string) (string, error) { return s, nil })
@@ -68,7 +78,9 @@ func withoutBase(e events.APIGatewayProxyRequest) string {
 	return e.Path
 }
 
-// matched is the resource that API Gateway matched, with its parameters filled in.
+// matched returns the resource that API Gateway matched, with its parameters filled in;
+// read converts the value of a parameter. ok is false if the event names no resource, or
+// a parameter is missing or can't be converted.
 func matched(e events.APIGatewayProxyRequest, read func(string) (string, error)) (path string, ok bool) {
 	var b strings.Builder
 	for segment := range strings.SplitSeq(strings.Trim(e.Resource, "/"), "/") {
@@ -86,27 +98,30 @@ func matched(e events.APIGatewayProxyRequest, read func(string) (string, error))
 	return b.String(), e.Resource != ""
 }
 
-// isBase reports whether API Gateway could have such a base path.
+// isBase reports whether path can be a base path: one or more segments, of which none is
+// empty, "." or "..".
 func isBase(path string) bool {
 	segments := strings.Split(path, "/")
-	return len(segments) > 1 && segments[0] == "" && !slices.ContainsFunc(segments[1:], func(s string) bool { return s == "" || s == "." || s == ".." })
+	notASegment := func(s string) bool { return s == "" || s == "." || s == ".." }
+	return len(segments) > 1 && segments[0] == "" && !slices.ContainsFunc(segments[1:], notASegment)
 }
 
-// caller puts into the request's context whom the authorizer named. Nobody, where it
-// named none or said what isn't its: then only public routes answer.
-func caller(next http.Handler) http.Handler {
+// withCaller stores the authorizer's principal in the request's context. A missing or
+// malformed authorizer context leaves the request anonymous, and only public routes
+// answer it.
+func withCaller(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx := r.Context()
-		said, _ := core.GetAPIGatewayContextFromContext(ctx)
+		gateway, _ := core.GetAPIGatewayContextFromContext(ctx)
 		if invocation, _ := core.GetRuntimeContextFromContext(ctx); invocation != nil {
 			logging.Note(ctx, "aws_request_id", invocation.AwsRequestID)
 		}
-		p, err := edge.Principal(said.Authorizer)
+		p, err := edge.Principal(gateway.Authorizer)
 		switch {
 		case err == nil:
 			logging.Note(ctx, "principal", p.SubjectHash())
 			r = r.WithContext(authz.WithPrincipal(ctx, p))
-		case len(said.Authorizer) > 0:
+		case len(gateway.Authorizer) > 0:
 			logging.Note(ctx, "refused", err.Error())
 		}
 		next.ServeHTTP(w, r)

@@ -1,5 +1,5 @@
-// Package logging is what Keyway says about itself: one log line a request, with an
-// id that answers and logs share, and never a token, key, prompt or answer.
+// Package logging makes the logger and writes one log line per request. The line and
+// the response share a request id. A line never contains a token, key, prompt or answer.
 package logging
 
 import (
@@ -10,14 +10,17 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/keyway-agents/keyway/shared/fault"
 )
 
-// NewLogger writes text for a person's terminal, else JSON lines.
+// NewLogger returns a logger that writes to w: text if a person reads it in a
+// terminal, and otherwise one JSON object per line, which CloudWatch Logs can query.
 func NewLogger(w io.Writer, terminal bool) *slog.Logger {
 	if terminal {
 		return slog.New(slog.NewTextHandler(w, nil))
@@ -25,16 +28,26 @@ func NewLogger(w io.Writer, terminal bool) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(w, nil))
 }
 
+// Exit logs that the program can't start and ends the process with code 1. An error
+// of several lines becomes a list, one entry for each error. A panic instead would make
+// Lambda print a stack trace, and hide the errors in it.
+func Exit(log *slog.Logger, program string, err error) {
+	log.Error(program+" can't start", "faults", strings.Split(err.Error(), "\n"))
+	os.Exit(1)
+}
+
+// contextKey is the key of the request's *line in its context.
 type contextKey struct{}
 
-// line is the log line of a request while it is being answered.
+// line collects the attributes of one request until its log line is written.
 type line struct {
 	id    string
 	mu    sync.Mutex
 	attrs []any
 }
 
-// RequestID gives the id of the request in ctx; "" outside of one.
+// RequestID returns the id of the request that ctx belongs to, or "" if it belongs to
+// none. Requests sends it as X-Request-Id.
 func RequestID(ctx context.Context) string {
 	if l, ok := ctx.Value(contextKey{}).(*line); ok {
 		return l.id
@@ -42,7 +55,8 @@ func RequestID(ctx context.Context) string {
 	return ""
 }
 
-// Note adds a member to the request's log line.
+// Note adds an attribute to the log line of the request that ctx belongs to. Outside
+// of a request it does nothing. It is safe for concurrent use.
 func Note(ctx context.Context, key string, value any) {
 	if l, ok := ctx.Value(contextKey{}).(*line); ok {
 		l.mu.Lock()
@@ -51,8 +65,11 @@ func Note(ctx context.Context, key string, value any) {
 	}
 }
 
-// Requests gives every request an id and, at its end, a log line. A panic below
-// becomes a 500 without detail, and its stack goes to the log.
+// Requests is middleware that gives every request an id and writes its log line when
+// next returns. A panic in next is answered with a 500 without detail, and its stack is
+// logged. If the status has been sent already, Requests panics with
+// http.ErrAbortHandler after it has logged, so that the server aborts the response: the
+// client must not mistake the part that it received for the whole.
 func Requests(log *slog.Logger, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		l := &line{id: rand.Text()}
@@ -71,9 +88,11 @@ func Requests(log *slog.Logger, next http.Handler) http.Handler {
 			}
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			log.InfoContext(ctx, "request", append([]any{"request_id", l.id, "method", r.Method, "status", cmp.Or(rec.status, http.StatusOK),
-				"bytes", rec.bytes, "ms", float64(time.Since(start).Microseconds()) / 1000}, l.attrs...)...)
-			if p != nil { // too late for a status: cut the answer, so that it isn't taken for a whole one
+			log.InfoContext(ctx, "request", append([]any{
+				"request_id", l.id, "method", r.Method, "status", cmp.Or(rec.status, http.StatusOK),
+				"bytes", rec.bytes, "ms", float64(time.Since(start).Microseconds()) / 1000,
+			}, l.attrs...)...)
+			if p != nil {
 				panic(http.ErrAbortHandler)
 			}
 		}()
@@ -81,13 +100,15 @@ func Requests(log *slog.Logger, next http.Handler) http.Handler {
 	})
 }
 
-// recorder remembers what was answered.
+// recorder records the status and the size of a response for the log line. As with
+// net/http, only the first status counts.
 type recorder struct {
 	http.ResponseWriter
 	status int
 	bytes  int64
 }
 
+// WriteHeader implements http.ResponseWriter.
 func (r *recorder) WriteHeader(status int) {
 	if r.status == 0 {
 		r.status = status
@@ -95,6 +116,7 @@ func (r *recorder) WriteHeader(status int) {
 	r.ResponseWriter.WriteHeader(status)
 }
 
+// Write implements http.ResponseWriter.
 func (r *recorder) Write(p []byte) (int, error) {
 	if r.status == 0 {
 		r.status = http.StatusOK
@@ -104,7 +126,8 @@ func (r *recorder) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// FlushError sends what there is; the headers go out with it, and so the status.
+// FlushError sends the buffered part of the response. It sends the headers as well, so
+// the status is 200 from then on unless one was set before.
 func (r *recorder) FlushError() error {
 	if r.status == 0 {
 		r.status = http.StatusOK
@@ -112,5 +135,6 @@ func (r *recorder) FlushError() error {
 	return http.NewResponseController(r.ResponseWriter).Flush()
 }
 
-// Unwrap lets http.ResponseController reach the connection (deadlines).
+// Unwrap returns the underlying writer. http.ResponseController needs it to set the
+// deadlines of the connection.
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }

@@ -1,6 +1,6 @@
-// Package lambdatest runs built Lambda functions on a Runtime API of its own, and shows
-// what they post as it arrives, chunk by chunk.
-// It knows the protocol, no function.
+// Package lambdatest builds Lambda functions as the Makefile does and runs them against
+// its own implementation of Lambda's Runtime API. A test sends events and reads what the
+// program posts, chunk by chunk and as it arrives.
 package lambdatest
 
 import (
@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,20 +23,33 @@ import (
 	"time"
 )
 
-// Build compiles the package pkg as the Makefile does; env may name another machine.
-func Build(pkg, to string, env ...string) error {
-	cmd := exec.CommandContext(context.Background(), "go", "build", "-trimpath", "-tags", "lambda.norpc,nethttpomithttp2", "-ldflags", "-s -w", "-o", to, pkg) // #nosec G204 -- a test names the package
+// Tags are the build tags of a deployed function. lambda.norpc removes the RPC server of
+// the old go1.x runtime. nethttpomithttp2 removes HTTP/2, which no peer of a function
+// needs, and which would be 0.3 MB more to load at each cold start.
+const Tags = "lambda.norpc,nethttpomithttp2"
+
+// BuildFlags are the flags of go build for a deployed function. The Makefile has them
+// too, because sam build runs make; a test compares the two.
+var BuildFlags = []string{"-trimpath", "-tags", Tags, "-ldflags", "-s -w"}
+
+// Build compiles the package pkg to the file to, with BuildFlags and CGO_ENABLED=0. env
+// can add variables such as GOARCH=arm64. The error contains the compiler's output.
+func Build(ctx context.Context, pkg, to string, env ...string) error {
+	args := slices.Concat([]string{"build"}, BuildFlags, []string{"-o", to, pkg})
+	cmd := exec.CommandContext(ctx, "go", args...) // #nosec G204 -- a test or a benchmark names the package
 	cmd.Env = append(append(os.Environ(), "CGO_ENABLED=0"), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%w\n%s", err, out)
+		return fmt.Errorf("go build %s: %w\n%s", pkg, err, out)
 	}
 	return nil
 }
 
-// Function is a running program.
+// Function is a running program. Its methods fail the test if the program ends early.
 type Function struct {
+	// Stderr holds what the program has logged so far.
 	Stderr *Buffer
-	Ended  chan struct{} // closed when the process has ended
+	// Ended is closed when the process has ended.
+	Ended chan struct{}
 
 	t       testing.TB
 	process *os.Process
@@ -44,21 +58,29 @@ type Function struct {
 	answers chan *Answer
 }
 
+// invocation is an event, and the time until its deadline.
 type invocation struct {
 	event []byte
 	limit time.Duration
 }
 
-// Answer is what a program posts for an event.
+// Answer is what the program posts for an event.
 type Answer struct {
-	Kind    string // "response" or "error"
-	Header  http.Header
-	Chunks  <-chan []byte // as they arrive; a body with a length is one
-	Trailer http.Header   // once Chunks is closed
-	f       *Function
+	// Kind is "response" or "error", the last segment of the path that it is posted to.
+	Kind string
+	// Header is the header of the POST, such as the content type of a streamed answer.
+	Header http.Header
+	// Chunks delivers the chunks of the body as they arrive, and is closed at its end. A
+	// body with a Content-Length is a single chunk.
+	Chunks <-chan []byte
+	// Trailer is complete when Chunks is closed. It holds the error of an aborted stream.
+	Trailer http.Header
+
+	f *Function
 }
 
-// Start runs the program with nothing but env in its environment, until the test ends.
+// Start runs the program until the test ends. Its environment is env and the address of
+// the Runtime API, and nothing of the test's own.
 func Start(t testing.TB, program string, env ...string) *Function {
 	t.Helper()
 	f := &Function{
@@ -74,7 +96,7 @@ func Start(t testing.TB, program string, env ...string) *Function {
 	}
 	f.process = cmd.Process
 	go func() { _ = cmd.Wait(); close(f.Ended) }()
-	t.Cleanup(func() { // nobody may have wanted the rest of an answer
+	t.Cleanup(func() { // the test need not have read an answer to its end
 		f.killed.Store(true)
 		_ = cmd.Process.Kill()
 		<-f.Ended
@@ -82,7 +104,8 @@ func Start(t testing.TB, program string, env ...string) *Function {
 	return f
 }
 
-// Signal sends the process a signal: SIGSTOP freezes it as Lambda does.
+// Signal sends a signal to the process. SIGSTOP and SIGCONT freeze and thaw it, as
+// Lambda does between two invocations.
 func (f *Function) Signal(s os.Signal) {
 	f.t.Helper()
 	if err := f.process.Signal(s); err != nil {
@@ -90,8 +113,8 @@ func (f *Function) Signal(s os.Signal) {
 	}
 }
 
-// Kill ends the process in the middle of whatever it does. What it was posting breaks
-// off.
+// Kill ends the process at once, as a crash does, and waits until it has ended. An answer
+// that it was posting stays incomplete.
 func (f *Function) Kill() {
 	f.t.Helper()
 	f.killed.Store(true)
@@ -99,8 +122,9 @@ func (f *Function) Kill() {
 	<-f.Ended
 }
 
-// ServeHTTP is the Runtime API: GET …/invocation/next waits for an event, POST
-// …/invocation/{id}/response or /error answers it.
+// ServeHTTP implements the Runtime API: GET …/invocation/next waits for an event, and
+// POST …/invocation/{id}/response or /error answers it. The request id is always
+// "the-id", since a function handles one event at a time.
 func (f *Function) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	const invoked = "/2018-06-01/runtime/invocation/"
 	switch kind := strings.TrimPrefix(r.URL.Path, invoked+"the-id/"); {
@@ -115,11 +139,12 @@ func (f *Function) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == "POST" && (kind == "response" || kind == "error"):
 		f.posted(w, r, kind)
 	default:
-		f.t.Errorf("the program asks for %s %s", r.Method, r.URL)
+		f.t.Errorf("the Runtime API has no %s %s", r.Method, r.URL)
 	}
 }
 
-// posted reads a body below net/http, which would join chunks that arrive together.
+// posted reads the body from the connection itself. net/http would join chunks that
+// arrive together, and a test could not see which writes the program made.
 func (f *Function) posted(w http.ResponseWriter, r *http.Request, kind string) {
 	conn, buffered, err := w.(http.Hijacker).Hijack()
 	if err != nil {
@@ -131,16 +156,19 @@ func (f *Function) posted(w http.ResponseWriter, r *http.Request, kind string) {
 	a := &Answer{Kind: kind, Header: r.Header, Chunks: chunks, Trailer: http.Header{}, f: f}
 	f.answers <- a
 	if err := a.read(buffered.Reader, r, chunks); err != nil && !f.killed.Load() {
-		f.t.Errorf("the body that it posts: %v", err)
+		f.t.Errorf("the program's answer: %v", err)
 	}
 	close(chunks)
 	accept(conn)
 }
 
+// accept answers a POST as the Runtime API does, with 202.
 func accept(conn net.Conn) {
 	_, _ = io.WriteString(conn, "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 }
 
+// read reads the body: as a whole if head has a Content-Length, else in the chunks of
+// HTTP/1.1 (RFC 9112, section 7.1), the trailer included.
 func (a *Answer) read(r *bufio.Reader, head *http.Request, chunks chan<- []byte) error {
 	if len(head.TransferEncoding) == 0 {
 		body := make([]byte, head.ContentLength)
@@ -168,6 +196,7 @@ func (a *Answer) read(r *bufio.Reader, head *http.Request, chunks chan<- []byte)
 	}
 }
 
+// trailer reads the trailer fields up to the empty line that ends them.
 func (a *Answer) trailer(r *bufio.Reader) error {
 	for {
 		line, err := r.ReadString('\n')
@@ -179,49 +208,49 @@ func (a *Answer) trailer(r *bufio.Reader) error {
 	}
 }
 
-// Invoke sends an event with this much time until its deadline, and waits for the
-// beginning of what comes of it.
+// Invoke sends an event whose deadline is limit from now, and waits for the beginning of
+// its answer.
 func (f *Function) Invoke(event []byte, limit time.Duration) *Answer {
 	f.t.Helper()
 	f.Send(event, limit)
 	return f.Answer()
 }
 
-// Send is the first half of Invoke: it returns when the program has the event.
+// Send is the first half of Invoke. It returns when the program has received the event.
 func (f *Function) Send(event []byte, limit time.Duration) {
 	f.t.Helper()
 	select {
 	case f.events <- invocation{event, limit}:
 	case <-f.Ended:
-		f.t.Fatalf("it ended: %s", f.Stderr)
+		f.t.Fatalf("the program ended; its log is\n%s", f.Stderr)
 	}
 }
 
-// Answer is the second half of Invoke.
+// Answer is the second half of Invoke. It waits for the beginning of the next answer.
 func (f *Function) Answer() *Answer {
 	f.t.Helper()
 	select {
 	case a := <-f.answers:
 		return a
 	case <-f.Ended:
-		f.t.Fatalf("it ended: %s", f.Stderr)
+		f.t.Fatalf("the program ended; its log is\n%s", f.Stderr)
 	}
 	return nil
 }
 
-// Next is the next chunk; ok is false at the end.
+// Next waits for the next chunk. ok is false at the end of the body.
 func (a *Answer) Next() (chunk []byte, ok bool) {
 	a.f.t.Helper()
 	select {
 	case chunk, ok = <-a.Chunks:
 		return chunk, ok
 	case <-time.After(2 * time.Minute):
-		a.f.t.Fatalf("nothing for two minutes; its log is\n%s", a.f.Stderr)
+		a.f.t.Fatalf("no chunk for two minutes; the program's log is\n%s", a.f.Stderr)
 	}
 	return nil, false
 }
 
-// Body is all that is left of the body.
+// Body reads the rest of the body.
 func (a *Answer) Body() (body []byte) {
 	a.f.t.Helper()
 	for {
@@ -233,8 +262,9 @@ func (a *Answer) Body() (body []byte) {
 	}
 }
 
-// Said waits until the program's log holds text; what it writes arrives after a while.
-func (f *Function) Said(text string) {
+// WaitForLog waits up to a minute until the program's log contains text. The log arrives
+// through a pipe, and can be later than the answer of the same request.
+func (f *Function) WaitForLog(text string) {
 	f.t.Helper()
 	var late bool
 	f.Stderr.mu.Lock()
@@ -250,11 +280,11 @@ func (f *Function) Said(text string) {
 		f.Stderr.grown.Wait()
 	}
 	if late {
-		f.t.Errorf("the log does not say %s:\n%s", text, f.Stderr.all.String())
+		f.t.Errorf("the log does not contain %s:\n%s", text, f.Stderr.all.String())
 	}
 }
 
-// Buffer is a bytes.Buffer that is written while it is read.
+// Buffer is a bytes.Buffer for one goroutine that writes and another that reads.
 type Buffer struct {
 	mu    sync.Mutex
 	all   bytes.Buffer
@@ -275,7 +305,7 @@ func (b *Buffer) Write(p []byte) (int, error) {
 	return b.all.Write(p)
 }
 
-// String is everything that was written.
+// String returns everything that was written so far.
 func (b *Buffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
