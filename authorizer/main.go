@@ -21,6 +21,8 @@ import (
 // Lambda authorizers".
 var errUnauthorized = errors.New("Unauthorized")
 
+// main ends the process if the configuration is wrong. API Gateway then answers 503 with
+// the template's AUTHORIZER_FAILURE, and never lets a request pass.
 func main() {
 	log := logging.NewLogger(os.Stderr, false)
 	a, err := open(log)

@@ -76,7 +76,7 @@ var rooms = map[string]string{
 	"functions/sessions":           "shared/lambdaboot shared/config shared/route",
 	"functions/runs":               "shared/lambdaboot shared/config shared/queue/sqs shared/agents shared/route",
 	"functions/worker":             "shared/lambdaboot shared/config shared/logging shared/queue/sqs shared/agents shared/run shared/store github.com/aws/aws-lambda-go github.com/google/uuid",
-	"functions/migrate":            "shared/lambdaboot shared/config shared/config/deployed shared/fault shared/logging shared/store/migrations github.com/aws/aws-lambda-go",
+	"functions/migrate":            "shared/lambdaboot shared/config shared/config/deployed shared/fault shared/logging shared/store shared/store/migrations github.com/aws/aws-lambda-go",
 	"bench":                        "shared/lambdahttp/lambdatest shared/store/devpg shared/store/wiretap github.com/aws/aws-lambda-go/events github.com/jackc/pgx",
 	"bench/emptylambda":            "github.com/aws/aws-lambda-go/lambda",
 	"shared/cli":                   "shared/ github.com/google/uuid github.com/alecthomas/kong github.com/fsnotify/fsnotify github.com/aws/aws-lambda-go/events",

@@ -1,4 +1,5 @@
-// Command agents is the Lambda function that answers which agents there are.
+// Command agents is the Lambda function that lists the agents. It uses no database and
+// no model, so neither needs to be configured for it.
 package main
 
 import (
@@ -8,5 +9,8 @@ import (
 )
 
 func main() {
-	lambdaboot.Serve(lambdaboot.Function{Name: route.Agents, Without: []config.Part{config.Keys, config.Data, config.Runs}})
+	lambdaboot.Serve(lambdaboot.Function{
+		Name:    route.Agents,
+		Without: []config.Part{config.Keys, config.Data, config.Runs},
+	})
 }

@@ -1,4 +1,5 @@
-// Command config is the Lambda function that answers what is asked about the OS itself.
+// Command config is the Lambda function that answers requests about the OS itself: its
+// configuration, its health and its documentation. It uses no database and no model.
 package main
 
 import (
@@ -8,5 +9,8 @@ import (
 )
 
 func main() {
-	lambdaboot.Serve(lambdaboot.Function{Name: route.Settings, Without: []config.Part{config.Keys, config.Data, config.Runs}})
+	lambdaboot.Serve(lambdaboot.Function{
+		Name:    route.Settings,
+		Without: []config.Part{config.Keys, config.Data, config.Runs},
+	})
 }

@@ -1,6 +1,6 @@
-// Command migrate is the Lambda function that brings the database schema up to date
-// when a stack is deployed: a custom resource of CloudFormation, whose failure fails
-// the deployment. Invoked by hand, it answers what it did.
+// Command migrate is the Lambda function that updates the database schema when a stack
+// is deployed. It is a custom resource of CloudFormation: if it fails, the deployment
+// fails. Invoked by hand, it returns the schema's version before and after.
 package main
 
 import (
@@ -18,8 +18,11 @@ import (
 
 func main() {
 	log := logging.NewLogger(os.Stderr, false)
+	// Unlike the other functions, this one starts with an invalid configuration too, and
+	// reports the error as the resource's failure. If the process ended instead,
+	// CloudFormation would get no answer and wait until its timeout.
 	cfg, err := deployed.Config(config.Keys, config.Shown, config.Runs)
-	m := migration{cfg: cfg, refused: err, log: log} // told with the resource: CloudFormation would wait an hour for a function that ended
+	m := migration{cfg: cfg, cfgErr: err, log: log}
 	resource := cfn.LambdaWrap(m.resource)
 	lambda.Start(func(ctx context.Context, data json.RawMessage) (any, error) {
 		var e cfn.Event

@@ -14,22 +14,22 @@ import (
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/lambdaboot"
+	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/store/migrations"
 )
 
-// errAddress keeps what may hold a password out of every log.
-var errAddress = errors.New("the database URL can't be read; it looks like postgres://user:password@host:5432/database")
-
-// migration is the schema's way to the version of this program.
+// migration updates the schema to the version of this program.
 type migration struct {
-	cfg     *config.Config
-	refused error // why there is no cfg
-	log     *slog.Logger
+	cfg    *config.Config
+	cfgErr error // why cfg is nil
+	log    *slog.Logger
 }
 
-// resource answers CloudFormation. The schema stays when the stack goes: it holds the
-// data. Its name is the resource's id, so that no update replaces it. A rollback is an
-// update by the program of before, which lets a newer schema be as long as it works with it.
+// resource answers CloudFormation's event for the custom resource. A delete does nothing:
+// the schema holds the data, and outlives the stack. The physical id names the OS and its
+// schema, so that an update doesn't replace the resource, which would send a delete.
+// A rollback is an update by the previous release's program. It leaves a newer schema as
+// it is if it can work with it.
 func (m migration) resource(ctx context.Context, e cfn.Event) (id string, data map[string]any, err error) {
 	if e.RequestType == cfn.RequestDelete {
 		return e.PhysicalResourceID, nil, nil
@@ -40,11 +40,13 @@ func (m migration) resource(ctx context.Context, e cfn.Event) (id string, data m
 	return id, data, err
 }
 
-// run migrates, and tells from which version to which. The error holds PostgreSQL's.
+// run migrates the schema. did has the members schema, from and to (the versions before
+// and after), and newer, which is true if the schema is newer than this program. The
+// error contains PostgreSQL's own.
 func (m migration) run(ctx context.Context) (did map[string]any, err error) {
 	defer func() { m.log.InfoContext(ctx, "migrate", "did", did, "err", err) }()
-	if m.refused != nil {
-		return nil, m.refused
+	if m.cfgErr != nil {
+		return nil, m.cfgErr
 	}
 	at, err := m.target(ctx)
 	if err != nil {
@@ -60,13 +62,15 @@ func (m migration) run(ctx context.Context) (did map[string]any, err error) {
 	return map[string]any{"schema": m.cfg.Database.Schema, "from": r.From, "to": r.To, "newer": r.Newer}, nil
 }
 
-// target is the schema to migrate, at the whole address, password included.
+// target returns the schema to migrate and the whole database URL, with the password. An
+// IAM token is made for the host and port of the URL, since RDS signs it for them.
 func (m migration) target(ctx context.Context) (t migrations.Target, err error) {
 	where, err := lambdaboot.Address(m.cfg)
 	if err != nil {
 		return t, err
 	}
-	t = migrations.Target{URL: where.URL, Schema: m.cfg.Database.Schema, OSID: m.cfg.ID, Role: m.cfg.Database.Role, Secure: where.Secure}
+	db := m.cfg.Database
+	t = migrations.Target{URL: where.URL, Schema: db.Schema, OSID: m.cfg.ID, Role: db.Role, Secure: where.Secure}
 	if where.Secret != nil {
 		if t.URL, err = where.Secret(ctx); err != nil {
 			return t, err
@@ -77,9 +81,10 @@ func (m migration) target(ctx context.Context) (t migrations.Target, err error) 
 	}
 	u, err := url.Parse(t.URL)
 	if err != nil {
-		return t, errAddress
+		return t, store.ErrURL
 	}
-	password, err := where.Password(ctx, net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "5432")), u.User.Username())
+	endpoint := net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "5432"))
+	password, err := where.Password(ctx, endpoint, u.User.Username())
 	u.User = url.UserPassword(u.User.Username(), password)
 	t.URL = u.String()
 	return t, err

@@ -1,5 +1,6 @@
-// Command runs is the Lambda function that runs agents: the only one behind API Gateway
-// that streams, and that links models and tools.
+// Command runs is the Lambda function that executes runs in the foreground. It is the
+// only function behind API Gateway that streams its answers, and the only one that links
+// models and tools. It puts background runs into the queue for the worker.
 package main
 
 import (
@@ -11,5 +12,10 @@ import (
 )
 
 func main() {
-	lambdaboot.Serve(lambdaboot.Function{Name: route.Runs, Without: []config.Part{config.Keys, config.ToolNames}, Agents: agents.Open, Queue: sqs.Open})
+	lambdaboot.Serve(lambdaboot.Function{
+		Name:    route.Runs,
+		Without: []config.Part{config.Keys, config.ToolNames},
+		Agents:  agents.Open,
+		Queue:   sqs.Open,
+	})
 }

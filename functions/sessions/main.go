@@ -1,4 +1,5 @@
-// Command sessions is the Lambda function that answers what is asked of sessions.
+// Command sessions is the Lambda function that reads and changes sessions in the
+// database. It links no model and no tool.
 package main
 
 import (
@@ -8,5 +9,8 @@ import (
 )
 
 func main() {
-	lambdaboot.Serve(lambdaboot.Function{Name: route.Sessions, Without: []config.Part{config.Keys, config.Runs}})
+	lambdaboot.Serve(lambdaboot.Function{
+		Name:    route.Sessions,
+		Without: []config.Part{config.Keys, config.Runs},
+	})
 }

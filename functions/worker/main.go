@@ -1,6 +1,6 @@
-// Command worker is the Lambda function that carries the runs that wait: those that
-// SQS delivers, and, when the schedule calls it, it hands those whose process died to
-// SQS.
+// Command worker is the Lambda function that executes background runs. SQS invokes it with
+// the ids of pending runs. A schedule invokes it without any, and it then puts orphaned
+// runs (runs whose process crashed) back into the queue.
 package main
 
 import (
@@ -17,7 +17,12 @@ import (
 
 func main() {
 	log := logging.NewLogger(os.Stderr, false)
-	f := lambdaboot.Function{Name: "worker", Without: []config.Part{config.Keys, config.ToolNames}, Agents: agents.Open, Queue: sqs.Open}
+	f := lambdaboot.Function{
+		Name:    "worker",
+		Without: []config.Part{config.Keys, config.ToolNames},
+		Agents:  agents.Open,
+		Queue:   sqs.Open,
+	}
 	runner, db, err := f.Worker(log)
 	if err != nil {
 		logging.Exit(log, "the function "+string(f.Name), err)

@@ -15,68 +15,80 @@ import (
 	"github.com/keyway-agents/keyway/shared/store"
 )
 
+// worker handles SQS's batches and the schedule's events.
 type worker struct {
 	runner *run.Runner
 	db     *store.DB
 	log    *slog.Logger
 }
 
-// margin is for the ends of the runs that did not fit.
+// margin is the time between the deadline of the runs and Lambda's. A run that doesn't
+// finish in time stores its state and is handed over to another process; at Lambda's
+// deadline this process is ended without notice.
 const margin = 5 * time.Second
 
-// handle answers a batch of messages with those that SQS is to deliver again, and any
-// other event, which is the schedule's, with nothing. Each time it looks for runs whose
-// process died.
+// handle executes the runs that a batch of messages names, and then looks for orphaned
+// runs. Any event without records is the schedule's, and names no run.
+//
+// It returns the messages that SQS must deliver again (ReportBatchItemFailures). If the
+// schema doesn't fit, the error makes SQS deliver the whole batch again. A failure to
+// requeue is an error only for the schedule: if the event had records, an error would
+// also deliver the runs again that have been executed.
 func (w worker) handle(ctx context.Context, data json.RawMessage) (out events.SQSEventResponse, err error) {
 	if deadline, limited := ctx.Deadline(); limited {
 		earlier, cancel := context.WithDeadline(ctx, deadline.Add(-margin))
 		defer cancel()
 		ctx = earlier
 	}
-	if err := w.db.Check(ctx); err != nil { // SQS delivers all of it again
+	if err := w.db.Check(ctx); err != nil {
 		return out, err
 	}
 	var batch events.SQSEvent
-	_ = json.Unmarshal(data, &batch) // the schedule's event has no records
-	var carried sync.WaitGroup
+	_ = json.Unmarshal(data, &batch)
+	var executed sync.WaitGroup
 	for _, m := range batch.Records {
-		carry, err := w.take(ctx, m.Body)
+		execute, err := w.claim(ctx, m.Body)
 		if err != nil {
-			w.log.WarnContext(ctx, "a run can't be taken", "run_id", m.Body, "err", err)
-			out.BatchItemFailures = append(out.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: m.MessageId})
+			w.log.WarnContext(ctx, "could not claim a run", "run_id", m.Body, "err", err)
+			failure := events.SQSBatchItemFailure{ItemIdentifier: m.MessageId}
+			out.BatchItemFailures = append(out.BatchItemFailures, failure)
 		}
-		if carry != nil {
-			carried.Go(carry)
+		if execute != nil {
+			executed.Go(execute)
 		}
 	}
-	err = w.requeue(ctx) // what is left behind and was not delivered
+	err = w.requeue(ctx)
 	if err != nil && len(batch.Records) > 0 {
-		w.log.WarnContext(ctx, "runs that their process left behind can't be taken up yet", "err", err)
-		err = nil // what was delivered is carried
+		w.log.WarnContext(ctx, "could not recover orphaned runs", "err", err)
+		err = nil
 	}
-	carried.Wait()
-	return out, cmp.Or(err, w.runner.Wait(ctx)) // for what was requeued, where no queue takes it
+	executed.Wait()
+	// Without a queue that could receive them, requeued runs execute in this process.
+	return out, cmp.Or(err, w.runner.Wait(ctx))
 }
 
-// requeue looks for runs whose process died, whatever called: the database is awake.
+// requeue puts orphaned runs back into the queue. It is called for each event, and not
+// only for the schedule's: while there is work, the database is awake anyway, and an
+// orphaned run then waits less than the schedule's interval.
 func (w worker) requeue(ctx context.Context) error {
 	n, err := w.runner.Requeue(ctx)
 	if n > 0 {
-		w.log.WarnContext(ctx, "runs that their process left behind are taken up again", "runs", n)
+		w.log.WarnContext(ctx, "recovered orphaned runs", "runs", n)
 	}
 	return err
 }
 
-// take takes the run that a message names, or watches it while somebody else carries it.
-// What is no run's id is nobody's.
-func (w worker) take(ctx context.Context, body string) (carry func(), err error) {
+// claim claims the run that a message names. While another process executes the run,
+// claim watches it instead: it sends the message again, to arrive when the lease of that
+// process expires. A message without a run id is dropped.
+func (w worker) claim(ctx context.Context, body string) (execute func(), err error) {
 	id, err := uuid.Parse(body)
 	if err != nil {
-		w.log.WarnContext(ctx, "a message names no run", "bytes", len(body))
+		w.log.WarnContext(ctx, "a message contains no run id", "bytes", len(body))
 		return nil, nil
 	}
-	if carry, err = w.runner.Take(ctx, id); err == nil && carry == nil {
+	if execute, err = w.runner.Take(ctx, id); err == nil && execute == nil {
 		err = w.runner.Watch(ctx, id)
 	}
-	return carry, err
+	return execute, err
 }

@@ -1,5 +1,5 @@
-// Package agents opens the declared agents, each with its model and tools. It links
-// every vendor and every tool, so only what runs agents imports it.
+// Package agents opens the declared agents, each with its model and its tools. It links
+// every model provider and every tool, so only programs that execute runs import it.
 package agents
 
 import (
@@ -14,31 +14,43 @@ import (
 	"github.com/keyway-agents/keyway/shared/tool/builtin"
 )
 
-// Options are what Open takes from its surroundings. Lookup is required.
+// Options configure how agents are opened.
 type Options struct {
+	// Lookup reads the environment, which holds the keys of models and tools. Required.
 	Lookup func(string) (string, bool)
-	Tools  []tool.Tool // the operator's own, which agents name
-	// StandIn answers for a model whose key is missing; nil: that is a fault.
+	// Tools are the operator's own tools in Go, which agents can name. Defaults to none.
+	Tools []tool.Tool
+	// StandIn returns the model of an agent whose API key is missing. Defaults to none: a
+	// missing key is then an error.
 	StandIn func(config.Agent, providers.NoKey) model.Model
 }
 
-// Open opens the agents of keyway.yaml as a function does: with nothing of an
-// operator's own, and no stand-in.
+// Open opens the agents of keyway.yaml as a deployed function does, without tools of the
+// operator's own and without stand-ins for models.
 func Open(cfg *config.Config, lookup func(string) (string, bool)) ([]run.Agent, error) {
 	return Options{Lookup: lookup}.Open(cfg, cfg.Agents)
 }
 
-// Open opens agents, the first of cfg's. The error has a line for each fault: a model
-// whose key is missing, a setting that this version doesn't honour.
+// Open opens the given agents, which are all agents of cfg or the first of them: an error
+// names an agent by its place in cfg. The error has one line for each error, such as a
+// missing API key or a setting that this version doesn't implement. It makes no network
+// request.
+//
+// The tools can't reach Lambda's Runtime API. Its address is in AWS_LAMBDA_RUNTIME_API,
+// and a tool that reached it, for example through a redirect, could read the events of
+// other callers.
 func (o Options) Open(cfg *config.Config, agents []config.Agent) ([]run.Agent, error) {
 	var all []run.Agent
 	var faults []error
-	runtime, _ := o.Lookup("AWS_LAMBDA_RUNTIME_API") // Lambda sets it, nothing else does
-	tools := builtin.Options{Egress: tool.Egress{Allow: cfg.Egress.Allow, RuntimeAPI: runtime}, Lookup: o.Lookup, Own: o.Tools}
+	runtime, _ := o.Lookup("AWS_LAMBDA_RUNTIME_API")
+	egress := tool.Egress{Allow: cfg.Egress.Allow, RuntimeAPI: runtime}
+	tools := builtin.Options{Egress: egress, Lookup: o.Lookup, Own: o.Tools}
 	for i, a := range agents {
 		at := config.Element("agents", i)
 		m, err := providers.Open(a.Model, o.Lookup)
-		if variable, waits := cfg.Unset[at+".model.api_key"]; waits { // never another's key instead
+		if variable, unset := cfg.Unset[at+".model.api_key"]; unset {
+			// The agent names its own variable. The provider's usual variable may hold
+			// another account's key, so it is not used in its place.
 			err = providers.NoKey{Variable: variable, Model: a.Model.Provider + ":" + a.Model.ID}
 		}
 		if noKey, ok := errors.AsType[providers.NoKey](err); ok && o.StandIn != nil {

@@ -1,5 +1,6 @@
-// Package assemble builds the object graph of one OS from its checked
-// configuration. Models are handed in, so that no vendor is linked by it.
+// Package assemble builds the HTTP service of one OS, or of one Lambda function, from its
+// checked configuration. Opened agents are passed in, so that a program without agents
+// links no model provider.
 package assemble
 
 import (
@@ -21,40 +22,56 @@ import (
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// Parts are what a service is made of. DB is needed where Stores says so, and each
-// agent's Model and Tools where runs are answered; the rest is required.
+// Parts are the dependencies of a service.
 type Parts struct {
-	Config  *config.Config
-	Policy  *authz.Policy
-	Agents  []run.Agent // in the order they are listed; nil: keyway.yaml's, which nobody runs
-	DB      *store.DB
-	Queue   queue.Queue
-	Watch   bool // as in run.Options
-	Log     *slog.Logger
+	// Config is the checked configuration. Required.
+	Config *config.Config
+	// Policy decides every request. Required.
+	Policy *authz.Policy
+	// Agents are the opened agents, in the order in which they are listed. They need a
+	// Model and Tools in a service that executes runs. Defaults to the agents of Config,
+	// which can be listed and not executed.
+	Agents []run.Agent
+	// DB is the store. Required for the functions for which Stores is true.
+	DB *store.DB
+	// Queue delivers background runs to workers. Defaults to none: background runs
+	// execute in this process.
+	Queue queue.Queue
+	// Watch has the meaning of run.Options.Watch. Defaults to false.
+	Watch bool
+	// Log receives the log lines. Required.
+	Log *slog.Logger
+	// Version is shown by the routes about the OS.
 	Version string
+	// Started is shown by GET /health.
 	Started time.Time
-
+	// Decisions records each authorization decision. Defaults to no log.
 	Decisions *authz.Log
 }
 
-// Service answers a part of the table.
+// Service answers all routes of the table, or those of one function.
 type Service struct {
-	Handler http.Handler // asks for a principal in the request's context
-	Runner  *run.Runner  // nil: it runs nothing
+	// Handler answers the requests. It takes the principal from the request's context
+	// (authz.WithPrincipal), and decides again whether the principal is allowed to make
+	// the request: the edge's policy can be wider than the decision, and cached.
+	Handler http.Handler
+	// Runner executes the runs. It is nil for a function without runs.
+	Runner *run.Runner
 }
 
-// functions are the parts of the table, each with a function of its own.
+// functions are the parts of the route table. Each is served by its own Lambda function.
 var functions = []route.Function{route.Settings, route.Agents, route.Runs, route.Sessions, route.Memories}
 
 // All builds the service with every resource, for the local server.
 func All(p Parts) Service { return build(p, functions) }
 
-// For builds what one function answers with: its own routes and no others.
+// For builds the service of one Lambda function. It answers the routes of f, and no others.
 func For(f route.Function, p Parts) Service { return build(p, []route.Function{f}) }
 
-// Stores reports whether what the function answers lies in the database.
+// Stores reports whether the routes of f need the database.
 func Stores(f route.Function) bool { return f != route.Settings && f != route.Agents }
 
+// build builds the resources of the served functions and one server for all of them.
 func build(p Parts, served []route.Function) (s Service) {
 	isolation := api.Isolation{On: p.Config.Auth.UserIsolation, ByIssuer: p.Config.Auth.SeveralIssuers()}
 	listed := p.listed()
@@ -64,27 +81,37 @@ func build(p Parts, served []route.Function) (s Service) {
 		switch f {
 		case route.Settings:
 			resources = append(resources, api.OS{
-				ID: p.Config.ID, Name: p.Config.Name, Description: p.Config.Description, Version: p.Version, Digest: p.Config.Digest,
+				ID: p.Config.ID, Name: p.Config.Name, Description: p.Config.Description,
+				Version: p.Version, Digest: p.Config.Digest,
 				Isolation: isolation, Agents: listed, Policy: p.Policy, Started: p.Started,
 			})
 		case route.Agents:
 			resources = append(resources, list)
 		case route.Runs:
-			s.Runner = run.New(run.Options{DB: p.DB, Agents: p.Agents, Log: p.Log, Now: time.Now, NewID: uuid.New, Queue: p.Queue, Watch: p.Watch, Admit: p.admit})
-			resources = append(resources, api.Runs{DB: p.DB, Runner: s.Runner, Agents: list, Isolation: isolation, Now: time.Now, NewID: uuid.New})
+			s.Runner = run.New(run.Options{
+				DB: p.DB, Agents: p.Agents, Log: p.Log, Now: time.Now, NewID: uuid.New,
+				Queue: p.Queue, Watch: p.Watch, Admit: p.admit,
+			})
+			resources = append(resources, api.Runs{
+				DB: p.DB, Runner: s.Runner, Agents: list, Isolation: isolation, Now: time.Now, NewID: uuid.New,
+			})
 		case route.Sessions:
-			resources = append(resources, api.Sessions{DB: p.DB, Isolation: isolation, Agents: listed, Now: time.Now, NewID: uuid.New})
+			resources = append(resources, api.Sessions{
+				DB: p.DB, Isolation: isolation, Agents: listed, Now: time.Now, NewID: uuid.New,
+			})
 		case route.Memories:
 			resources = append(resources, api.Memories{DB: p.DB, Isolation: isolation, Now: time.Now, NewID: uuid.New})
 		}
 	}
 	s.Handler = api.New(api.Options{
-		Table: route.Table, Policy: p.Policy, Leeway: p.Config.Auth.Leeway, Log: p.Log, Decisions: p.Decisions, Now: time.Now,
+		Table: route.Table, Policy: p.Policy, Leeway: p.Config.Auth.Leeway,
+		Log: p.Log, Decisions: p.Decisions, Now: time.Now,
 	}, resources...)
 	return s
 }
 
-// listed are the agents as callers see them.
+// listed returns the agents as callers see them. An opened model describes itself; for one
+// that is not opened the description follows from its provider and id.
 func (p Parts) listed() (listed []wire.Agent) {
 	agents := p.Agents
 	if agents == nil {
@@ -97,18 +124,22 @@ func (p Parts) listed() (listed []wire.Agent) {
 		if a.Model != nil {
 			about = a.Model.Describe()
 		}
-		listed = append(listed, api.Describe(a.Agent, wire.AgentModel{Name: about.Name, Model: about.ID, Provider: about.Provider}))
+		shown := wire.AgentModel{Name: about.Name, Model: about.ID, Provider: about.Provider}
+		listed = append(listed, api.Describe(a.Agent, shown))
 	}
 	return listed
 }
 
-// admit decides again, by the policy in force, about a run that is taken up: what was
-// asked for then, asked now.
+// admit decides again whether a run is allowed, when a process claims or resumes it. The
+// caller and the path are those of the original request; the policy is the current one. So
+// a run that the operator has forbidden in the meantime doesn't continue.
 func (p Parts) admit(c run.Caller) error {
 	began := time.Now()
 	caller := &authz.Principal{Subject: c.Subject, Issuer: c.Issuer, SessionID: c.SessionID, Scopes: c.Scopes}
 	d := p.Policy.Decide(caller, http.MethodPost, c.Path)
 	err := d.Err("")
-	p.Decisions.Write(context.Background(), authz.Entry{Method: http.MethodPost, Principal: caller, Decision: d, Err: err, Began: began})
+	p.Decisions.Write(context.Background(), authz.Entry{
+		Method: http.MethodPost, Principal: caller, Decision: d, Err: err, Began: began,
+	})
 	return err
 }

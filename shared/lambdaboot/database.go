@@ -15,30 +15,40 @@ import (
 	"github.com/keyway-agents/keyway/shared/token"
 )
 
-// Where is how the database is reached.
+// Where describes how to connect to the database.
 type Where struct {
-	URL      string
-	Secret   func(context.Context) (string, error) // tells the URL; nil: it is known
+	// URL is the database's URL. It is "" if Secret is set.
+	URL string
+	// Secret reads the URL from AWS Secrets Manager. It is nil if URL is set.
+	Secret func(context.Context) (string, error)
+	// Password makes the password of a new connection to endpoint ("host:port"). If it is
+	// nil, the URL's password is used.
 	Password func(ctx context.Context, endpoint, user string) (string, error)
-	Secure   func(*pgx.ConnConfig) error // checks that what is sent is for the database alone; nil: as the URL says
+	// Secure rejects a connection that would send a credential to a server without
+	// verified identity. It is nil for a URL in the environment without IAM, for which
+	// sslmode in the URL decides.
+	Secure func(*pgx.ConnConfig) error
 }
 
-// noDatabase names what the template sets.
-const noDatabase = "database.url: there is no database; set the template's parameter Database, or DATABASE_URL, or DATABASE_SECRET to the ARN of a secret that holds its URL"
+// noDatabase is the error of a function that needs a database and has none.
+const noDatabase = "database.url: no database is configured; set the template's parameter Database, or DATABASE_URL, " +
+	"or DATABASE_SECRET to the ARN of a secret that holds the database's URL"
 
-// secretPatience bounds how long a request waits for the secret of its database.
-const secretPatience = 5 * time.Second
+// secretTimeout bounds how long a request waits for the secret with the database's URL.
+const secretTimeout = 5 * time.Second
 
-// Address finds out how the database is reached.
+// Address returns how to connect to the configuration's database. With IAM, a URL in the
+// environment is checked at once; a URL in a secret is checked with each connection,
+// since the secret is read only then.
 func Address(cfg *config.Config) (w Where, err error) {
 	db := cfg.Database
 	switch {
 	case db.URL != "":
 		w.URL = string(db.URL)
 	case db.Secret != "":
-		w.Secure = encrypted
+		w.Secure = requireTLS
 		w.Secret = func(ctx context.Context) (string, error) {
-			ctx, cancel := context.WithTimeout(ctx, secretPatience)
+			ctx, cancel := context.WithTimeout(ctx, secretTimeout)
 			defer cancel()
 			text, err := token.ReadSecret(ctx, db.Secret, token.Options{Now: time.Now, Lookup: os.LookupEnv})
 			if err != nil {
@@ -50,18 +60,21 @@ func Address(cfg *config.Config) (w Where, err error) {
 		return w, errors.New(noDatabase)
 	}
 	if db.IAM {
-		w.Password, w.Secure = iam, secure
-		if c, err := pgx.ParseConfig(w.URL); db.URL != "" && err == nil { // told at once; what a secret says, with the first connection
-			return w, secure(c)
+		w.Password, w.Secure = iamToken, requireVerifiedTLS
+		if c, err := pgx.ParseConfig(w.URL); db.URL != "" && err == nil {
+			return w, requireVerifiedTLS(c)
 		}
 	}
 	return w, nil
 }
 
-// iam makes a password for RDS: a signed request that is valid for 15 minutes (RDS User
-// Guide, "IAM database authentication").
-func iam(ctx context.Context, endpoint, user string) (string, error) {
-	token, err := auth.BuildAuthToken(ctx, endpoint, awsenv.Region(os.LookupEnv), user, awsenv.Provider(os.LookupEnv))
+// iamToken makes an authentication token of RDS, which PostgreSQL accepts in place of a
+// password (RDS User Guide, "IAM database authentication"). It is a request signed with
+// the function's own credentials, valid for 15 minutes. Signing needs no network, so each
+// connection gets a new one.
+func iamToken(ctx context.Context, endpoint, user string) (string, error) {
+	region, credentials := awsenv.Region(os.LookupEnv), awsenv.Provider(os.LookupEnv)
+	token, err := auth.BuildAuthToken(ctx, endpoint, region, user, credentials)
 	if err != nil {
 		return "", fmt.Errorf("DATABASE_IAM: %w", err)
 	}

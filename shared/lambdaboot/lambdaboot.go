@@ -1,7 +1,7 @@
-// Package lambdaboot is what each Lambda function behind API Gateway does once: it reads
-// its configuration, opens the store and starts to answer, or says in one line what is
-// in the way.
-// It knows no vendor; the agents of a function that runs them are handed in.
+// Package lambdaboot starts the Lambda functions behind API Gateway. It reads the
+// configuration, opens the store and serves the function's routes, or ends the process
+// with one log line that names every error.
+// It links no model provider: a function that executes runs passes in its agents.
 package lambdaboot
 
 import (
@@ -26,18 +26,23 @@ import (
 	"github.com/keyway-agents/keyway/shared/store"
 )
 
-// Function is one function of the route table.
+// Function describes one Lambda function of the route table.
 type Function struct {
-	Name    route.Function
-	Without []config.Part // of keyway.yaml, what it does not act on
-	// Agents opens the agents that it runs; nil: it runs none, and sends no streams.
+	// Name is the function's name in the route table. Required.
+	Name route.Function
+	// Without lists the parts of keyway.yaml that the function doesn't use. Variables
+	// that only they name need not be set. Defaults to the whole file.
+	Without []config.Part
+	// Agents opens the agents that the function executes. A function with agents streams
+	// its answers. Defaults to none.
 	Agents func(*config.Config, func(string) (string, bool)) ([]run.Agent, error)
-	// Queue opens the queue of the runs that wait, which KEYWAY_QUEUE_URL names. Without
-	// that variable, as on sam local, they are carried where they are started.
+	// Queue opens the queue of background runs, whose URL is in KEYWAY_QUEUE_URL.
+	// Without that variable, as on sam local, background runs execute in the process
+	// that started them. Defaults to no queue.
 	Queue func(url string, lookup func(string) (string, bool)) (queue.Queue, error)
 }
 
-// Serve answers the function's routes, and does not return.
+// Serve answers the function's routes. It doesn't return.
 func Serve(f Function) {
 	log := logging.NewLogger(os.Stderr, false)
 	o, err := f.open(log)
@@ -47,8 +52,9 @@ func Serve(f Function) {
 	lambdahttp.Start(o)
 }
 
-// Worker prepares what carries runs without answering requests. Its schema is to be
-// checked before the first.
+// Worker prepares a process that executes runs and answers no requests. The caller must
+// check the database's schema with DB.Check before the first run; a function of the API
+// does that with its first request.
 func (f Function) Worker(log *slog.Logger) (*run.Runner, *store.DB, error) {
 	p, err := f.parts(log)
 	if err != nil {
@@ -57,21 +63,24 @@ func (f Function) Worker(log *slog.Logger) (*run.Runner, *store.DB, error) {
 	return assemble.For(route.Runs, p).Runner, p.DB, nil
 }
 
+// open builds the function's handler. A function with agents streams, except on sam
+// local, which can't pass on a streamed answer and sets AWS_SAM_LOCAL.
 func (f Function) open(log *slog.Logger) (o lambdahttp.Options, err error) {
 	p, err := f.parts(log)
 	if err != nil {
 		return o, err
 	}
-	o = lambdahttp.Options{Log: log, Streamed: f.Agents != nil && os.Getenv("AWS_SAM_LOCAL") != "true"} // which can't pass a stream on
+	o = lambdahttp.Options{Log: log, Streamed: f.Agents != nil && os.Getenv("AWS_SAM_LOCAL") != "true"}
 	service := assemble.For(f.Name, p)
 	if service.Runner != nil {
 		o.Settle = service.Runner.Wait
 	}
-	o.Handler = api.CORS(p.Config.CORS.Origins, current(p.DB, service.Handler))
+	o.Handler = api.CORS(p.Config.CORS.Origins, requireSchema(p.DB, service.Handler))
 	return o, nil
 }
 
-// parts are what the function is made of.
+// parts reads the configuration and opens what the function needs. It makes no network
+// request, so that a cold start waits for nothing.
 func (f Function) parts(log *slog.Logger) (p assemble.Parts, err error) {
 	cfg, err := deployed.Config(f.Without...)
 	if err != nil {
@@ -82,7 +91,8 @@ func (f Function) parts(log *slog.Logger) (p assemble.Parts, err error) {
 		return p, err
 	}
 	p = assemble.Parts{
-		Config: cfg, Policy: policy, Log: log, Version: assemble.ThisBuild().Version, Started: time.Now(), Decisions: authz.NewLog(log, cfg.Digest),
+		Config: cfg, Policy: policy, Log: log, Version: assemble.ThisBuild().Version, Started: time.Now(),
+		Decisions: authz.NewLog(log, cfg.Digest),
 	}
 	if f.Agents != nil {
 		if p.Agents, err = f.Agents(cfg, os.LookupEnv); err != nil {
@@ -93,7 +103,9 @@ func (f Function) parts(log *slog.Logger) (p assemble.Parts, err error) {
 		if p.Queue, err = f.Queue(url, os.LookupEnv); err != nil {
 			return p, err
 		}
-		p.Watch = true // a function looks for nothing while nobody calls it
+		// A frozen function polls nothing. Each run therefore leaves a delayed message
+		// in the queue, which wakes a worker if the run's process crashes.
+		p.Watch = true
 	}
 	if f.Agents != nil || assemble.Stores(f.Name) {
 		p.DB, err = Database(cfg)
@@ -101,9 +113,10 @@ func (f Function) parts(log *slog.Logger) (p assemble.Parts, err error) {
 	return p, err
 }
 
-// current asks once whether the schema is the one that this program was written for.
-// Who names no caller gets no such answer: it is for those whom a route is open to.
-func current(db *store.DB, next http.Handler) http.Handler {
+// requireSchema checks that the database schema matches this binary, until the check
+// has succeeded once. Anonymous requests skip the check, so that they learn nothing
+// about the database: a public route answers them, any other rejects them.
+func requireSchema(db *store.DB, next http.Handler) http.Handler {
 	if db == nil {
 		return next
 	}
@@ -121,18 +134,22 @@ func current(db *store.DB, next http.Handler) http.Handler {
 	})
 }
 
-// maxConns is enough for one request at a time, which is all that a function gets, and
-// for the pulse of its run.
+// maxConns is the size of a function's connection pool. Lambda gives an instance one
+// request at a time, which needs one connection; the second is for the renewal of the
+// run's lease at the same time.
 const maxConns = 2
 
-// Database prepares the store; nothing is asked of it yet.
+// Database opens the store of the configuration's database. It makes no connection yet.
+//
+// Statements are unnamed: a named prepared statement can pin the connection of RDS Proxy
+// to one client, and costs a new instance one more round trip.
 func Database(cfg *config.Config) (*store.DB, error) {
 	at, err := Address(cfg)
 	if err != nil {
 		return nil, err
 	}
 	return store.Open(store.Options{
-		URL: at.URL, Address: at.Secret, Password: at.Password, Secure: at.Secure, Schema: cfg.Database.Schema, MaxConns: maxConns,
-		Unnamed: true, // a named statement may pin RDS Proxy, and costs a cold start a round trip
+		URL: at.URL, Address: at.Secret, Password: at.Password, Secure: at.Secure,
+		Schema: cfg.Database.Schema, MaxConns: maxConns, Unnamed: true,
 	})
 }

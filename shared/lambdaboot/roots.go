@@ -12,26 +12,29 @@ import (
 	"github.com/keyway-agents/keyway/shared/fault"
 )
 
-// rdsRoots are the CAs of RDS, below a line "# REGION" for each region. A database of RDS
-// has a certificate of theirs, a proxy one that every system trusts. Where they are from
-// is in docs/dependencies.md.
+// rdsRoots holds the CA certificates of RDS in PEM form, each region's after a line
+// "# REGION". A server of RDS or Aurora has a certificate of its region's RDS CA, which no
+// system trusts by default. The endpoint of an RDS Proxy has one of Amazon's public CA,
+// which every system trusts. docs/dependencies.md names the source of the file.
 //
 //go:embed rds.pem
 var rdsRoots string
 
-// rootsOf are those of one region, which is all that a function needs to parse; "" if
-// there are none.
+// rootsOf returns the certificates of one region, or "" for an unknown region. A function
+// parses its own region's only, since parsing all of them would slow down a cold start.
 func rootsOf(region string) string {
 	_, from, _ := strings.Cut(rdsRoots, "# "+region+"\n")
 	roots, _, _ := strings.Cut(from, "# ")
 	return roots
 }
 
-// trusted are whose certificates count for a host; nil: the system's. A database of RDS has
-// RDS's alone, so that the system's, a hundred and more, are not even parsed.
-func trusted(host, region string) *x509.CertPool {
+// trustedRoots returns the CAs to verify the host against, or nil for the system's pool.
+// For a server of RDS only the RDS CA of its region is trusted: no public CA can then
+// vouch for a false server, and the system's more than one hundred CAs need no parsing.
+func trustedRoots(host, region string) *x509.CertPool {
 	roots := rootsOf(region)
-	if roots == "" || !strings.HasSuffix(host, "."+region+".rds.amazonaws.com") || strings.Contains(host, ".proxy-") {
+	isRDS := strings.HasSuffix(host, "."+region+".rds.amazonaws.com") && !strings.Contains(host, ".proxy-")
+	if roots == "" || !isRDS {
 		return nil
 	}
 	pool := x509.NewCertPool()
@@ -39,42 +42,48 @@ func trusted(host, region string) *x509.CertPool {
 	return pool
 }
 
-// errUnproven refuses an address before a token is sent to whoever answers there.
-var errUnproven = fault.Public(fault.Unavailable, "with DATABASE_IAM a token of AWS's is sent to the database, which has to prove first who it is: "+
-	"DATABASE_URL needs sslmode=verify-full, as the template's parameter Database sets it", nil)
+// errUnverified rejects a URL before a token is sent to a server of unverified identity.
+var errUnverified = fault.Public(fault.Unavailable, "with DATABASE_IAM an AWS token is sent to the database, "+
+	"so the database's identity must be verified first: DATABASE_URL needs sslmode=verify-full, "+
+	"as the template's parameter Database sets it", nil)
 
-// errPlain refuses an address before the password that stands in it is sent in the open.
-var errPlain = fault.Public(fault.Unavailable, "the address in the secret of the template's parameter DatabaseUrlSecret allows a connection without TLS; "+
-	"end it with ?sslmode=verify-full", nil)
+// errPlain rejects a URL before the password in it is sent without encryption.
+var errPlain = fault.Public(fault.Unavailable, "the URL in the secret of the template's parameter DatabaseUrlSecret "+
+	"allows a connection without TLS; end it with ?sslmode=verify-full", nil)
 
-// secure has the server's certificate checked, its name included, on each way that the
-// address opens.
-func secure(c *pgx.ConnConfig) error {
-	for _, way := range ways(c) {
-		if way == nil || way.InsecureSkipVerify {
-			return errUnproven
+// requireVerifiedTLS returns an error unless every address that the URL allows uses TLS
+// with a verified certificate and host name (sslmode=verify-full), and sets the CAs to
+// verify it with. An IAM token would let a false server log in to the database for 15
+// minutes.
+func requireVerifiedTLS(c *pgx.ConnConfig) error {
+	for _, t := range tlsConfigs(c) {
+		if t == nil || t.InsecureSkipVerify {
+			return errUnverified
 		}
-		way.RootCAs = trusted(way.ServerName, os.Getenv("AWS_REGION"))
+		t.RootCAs = trustedRoots(t.ServerName, os.Getenv("AWS_REGION"))
 	}
 	return nil
 }
 
-// encrypted refuses an address one of whose ways is without TLS. Whether a certificate is
-// checked is up to who wrote the address.
-func encrypted(c *pgx.ConnConfig) error {
-	for _, way := range ways(c) {
+// requireTLS returns an error if an address that the URL allows doesn't use TLS. Whether
+// the certificate is verified is the choice of the URL's author: a database outside AWS
+// can have a private CA, which the URL names with sslrootcert.
+func requireTLS(c *pgx.ConnConfig) error {
+	for _, t := range tlsConfigs(c) {
 		switch {
-		case way == nil:
+		case t == nil:
 			return errPlain
-		case !way.InsecureSkipVerify && way.RootCAs == nil:
-			way.RootCAs = trusted(way.ServerName, os.Getenv("AWS_REGION"))
+		case !t.InsecureSkipVerify && t.RootCAs == nil:
+			t.RootCAs = trustedRoots(t.ServerName, os.Getenv("AWS_REGION"))
 		}
 	}
 	return nil
 }
 
-// ways are those that an address opens, one after the other; nil is one without TLS.
-func ways(c *pgx.ConnConfig) []*tls.Config {
+// tlsConfigs returns the TLS settings of all addresses that pgx tries in turn: several
+// hosts, or with sslmode=prefer the same host without TLS. An entry is nil for an address
+// without TLS.
+func tlsConfigs(c *pgx.ConnConfig) []*tls.Config {
 	all := []*tls.Config{c.TLSConfig}
 	for _, f := range c.Fallbacks {
 		all = append(all, f.TLSConfig)

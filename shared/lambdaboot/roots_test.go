@@ -17,10 +17,10 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-var bundle = flag.String("bundle", "", "a file with AWS's certificates, of which rds.pem is made anew")
+var bundle = flag.String("bundle", "", "a file with AWS's certificates, from which rds.pem is written again")
 
-// ofRDS are the CAs that RDS's certificates are from. RDS has others for previews, and
-// had others until 2024.
+// ofRDS matches the names of the CAs that sign RDS's certificates today. RDS has other CAs
+// for its preview environment, and had others until 2024.
 var ofRDS = regexp.MustCompile(`^Amazon RDS ([a-z]{2}(?:-[a-z]+)+-\d) Root CA (RSA2048|RSA4096|ECC384) G1$`)
 
 func TestOnlyTheCurrentRootsOfRDSAreTrusted(t *testing.T) {
@@ -29,31 +29,32 @@ func TestOnlyTheCurrentRootsOfRDSAreTrusted(t *testing.T) {
 		remake(t, *bundle)
 	}
 	if want := arranged(t, file(t)); !bytes.Equal(file(t), want) {
-		t.Error("rds.pem is not as -bundle would write it")
+		t.Error("rds.pem differs from what -bundle would write")
 	}
 	certificates := parse(t, file(t))
 	if begun := strings.Count(string(file(t)), "-----BEGIN"); begun != len(certificates) || begun < 96 {
-		t.Errorf("%d blocks, %d certificates", begun, len(certificates))
+		t.Errorf("%d blocks and %d certificates, want at least 96 of both", begun, len(certificates))
 	}
 	for _, c := range certificates {
 		name := c.Subject.CommonName
-		if !ofRDS.MatchString(name) || c.Subject.String() != "CN="+name+",OU=Amazon RDS,O=Amazon Web Services\\, Inc.,L=Seattle,ST=WA,C=US" {
-			t.Errorf("%s is none of RDS's roots", c.Subject)
+		subject := "CN=" + name + ",OU=Amazon RDS,O=Amazon Web Services\\, Inc.,L=Seattle,ST=WA,C=US"
+		if !ofRDS.MatchString(name) || c.Subject.String() != subject {
+			t.Errorf("%s is not an RDS root CA", c.Subject)
 		}
 		if !c.IsCA || !c.BasicConstraintsValid || c.KeyUsage&x509.KeyUsageCertSign == 0 {
-			t.Errorf("%s may not sign certificates", name)
+			t.Errorf("%s is not allowed to sign certificates", name)
 		}
 		if err := c.CheckSignatureFrom(c); err != nil || c.Issuer.String() != c.Subject.String() {
 			t.Errorf("%s is not self-signed: %v", name, err)
 		}
 		if until := time.Now().AddDate(1, 0, 0); c.NotAfter.Before(until) || c.NotBefore.After(time.Now()) {
-			t.Errorf("%s is good from %s to %s; make rds.pem anew, see docs/dependencies.md", name, c.NotBefore, c.NotAfter)
+			t.Errorf("%s is valid from %s to %s; write rds.pem again, see docs/dependencies.md", name, c.NotBefore, c.NotAfter)
 		}
 	}
 }
 
-// A function trusts those of its own region, all three kinds of them.
-func TestAFunctionTrustsTheRootsOfItsRegion(t *testing.T) {
+// A function trusts the three root CAs of its own region, and no others.
+func TestFunctionTrustsRootsOfItsRegionOnly(t *testing.T) {
 	t.Parallel()
 	for _, region := range []string{"af-south-1", "eu-central-1", "us-east-1", "us-west-2"} {
 		var kinds []string
@@ -76,9 +77,9 @@ func TestAFunctionTrustsTheRootsOfItsRegion(t *testing.T) {
 	}
 }
 
-// What is not a database of RDS in this region has to have a certificate that the system
-// trusts.
-func TestRDSIsTrustedForItsOwnHostsOnly(t *testing.T) {
+// The RDS CAs are trusted only for RDS servers of this region. Any other host needs a
+// certificate that the system trusts.
+func TestRDSRootsAreTrustedForRDSHostsOnly(t *testing.T) {
 	t.Parallel()
 	for host, own := range map[string]bool{
 		"keyway-cluster.cluster-c1a2.eu-central-1.rds.amazonaws.com": true,
@@ -88,7 +89,7 @@ func TestRDSIsTrustedForItsOwnHostsOnly(t *testing.T) {
 		"eu-central-1.rds.amazonaws.com.example.com":                 false,
 		"db.example.com": false,
 	} {
-		pool := trusted(host, "eu-central-1")
+		pool := trustedRoots(host, "eu-central-1")
 		if (pool != nil) != own {
 			t.Errorf("%s: %v", host, pool)
 		}
@@ -99,14 +100,16 @@ func TestRDSIsTrustedForItsOwnHostsOnly(t *testing.T) {
 			}
 		}
 	}
-	if trusted("keyway.c1a2.xx-none-1.rds.amazonaws.com", "xx-none-1") != nil {
-		t.Error("a region that isn't known has roots")
+	if trustedRoots("keyway.c1a2.xx-none-1.rds.amazonaws.com", "xx-none-1") != nil {
+		t.Error("an unknown region has roots")
 	}
 }
 
-func TestATokenGoesOnlyWhereTheServerProvesWhoItIs(t *testing.T) {
+func TestIAMTokenNeedsAVerifiedServer(t *testing.T) {
 	t.Parallel()
-	for mode, good := range map[string]bool{"verify-full": true, "verify-ca": false, "require": false, "prefer": false, "allow": false, "disable": false, "": false} {
+	for mode, good := range map[string]bool{
+		"verify-full": true, "verify-ca": false, "require": false, "prefer": false, "allow": false, "disable": false, "": false,
+	} {
 		c, err := pgx.ParseConfig("postgres://u@keyway.c1a2.eu-central-1.rds.amazonaws.com/db?sslmode=" + mode)
 		if mode == "" {
 			c, err = pgx.ParseConfig("postgres://u@keyway.c1a2.eu-central-1.rds.amazonaws.com/db")
@@ -114,18 +117,20 @@ func TestATokenGoesOnlyWhereTheServerProvesWhoItIs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := secure(c); (err == nil) != good || err != nil && !strings.Contains(err.Error(), "the template's parameter Database") {
+		err = requireVerifiedTLS(c)
+		if (err == nil) != good || err != nil && !strings.Contains(err.Error(), "the template's parameter Database") {
 			t.Errorf("sslmode=%s: %v", mode, err)
 		}
 	}
 }
 
-// What is in a secret goes to whom its address names, and never in the open. RDS's
-// certificates count there as well.
-func TestThePasswordOfASecretsAddressIsNotSentInTheOpen(t *testing.T) {
+// The password in a secret's URL is never sent without encryption. The RDS CAs are
+// trusted for such a URL too.
+func TestPasswordInASecretNeedsTLS(t *testing.T) {
 	t.Setenv("AWS_REGION", "eu-central-1")
 	for mode, row := range map[string]struct{ good, roots bool }{
-		"verify-full": {true, true}, "verify-ca": {true, false}, "require": {true, false}, "prefer": {}, "allow": {}, "disable": {}, "": {},
+		"verify-full": {true, true}, "verify-ca": {true, false}, "require": {true, false},
+		"prefer": {}, "allow": {}, "disable": {}, "": {},
 	} {
 		address := "postgres://u:p@keyway.c1a2.eu-central-1.rds.amazonaws.com/db"
 		if mode != "" {
@@ -135,7 +140,8 @@ func TestThePasswordOfASecretsAddressIsNotSentInTheOpen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := encrypted(c); (err == nil) != row.good || err != nil && !strings.Contains(err.Error(), "DatabaseUrlSecret") {
+		err = requireTLS(c)
+		if (err == nil) != row.good || err != nil && !strings.Contains(err.Error(), "DatabaseUrlSecret") {
 			t.Errorf("sslmode=%s: %v", mode, err)
 		}
 		if row.good && (c.TLSConfig.RootCAs != nil) != row.roots {
@@ -180,7 +186,8 @@ func parse(t *testing.T, text []byte) (out []*x509.Certificate) {
 	}
 }
 
-// remake writes rds.pem anew of whatever holds the certificates, a program's text too.
+// remake writes rds.pem again. The file from can be any text that contains the
+// certificates in PEM form, such as the source of a program.
 func remake(t *testing.T, from string) {
 	t.Helper()
 	text, err := os.ReadFile(from)
@@ -192,7 +199,7 @@ func remake(t *testing.T, from string) {
 	}
 }
 
-// arranged are the current roots in text, by region and kind.
+// arranged returns the current root CAs in text, sorted by region and kind.
 func arranged(t *testing.T, text []byte) []byte {
 	t.Helper()
 	regions := map[string]map[string][]byte{}
@@ -202,7 +209,7 @@ func arranged(t *testing.T, text []byte) []byte {
 				regions[m[1]] = map[string][]byte{}
 			}
 			if other := regions[m[1]][m[2]]; other != nil && !bytes.Equal(other, c.Raw) {
-				t.Fatalf("there are two of %s", c.Subject.CommonName)
+				t.Fatalf("there are two different certificates of %s", c.Subject.CommonName)
 			}
 			regions[m[1]][m[2]] = c.Raw
 		}

@@ -63,7 +63,7 @@ type Options struct {
 func Open(o Options) (*DB, error) {
 	c, err := pgxpool.ParseConfig(o.URL)
 	if err != nil {
-		return nil, errURL
+		return nil, ErrURL
 	}
 	if o.MaxConns > 0 {
 		c.MaxConns = o.MaxConns
@@ -78,7 +78,9 @@ func Open(o Options) (*DB, error) {
 	return &DB{pool: pool, schema: o.Schema}, nil
 }
 
-var errURL = fault.Public(fault.Invalid, "the database URL can't be read; it looks like postgres://user:password@host:5432/database", nil)
+// ErrURL is the error of a database URL that can't be parsed. It doesn't repeat the URL,
+// which may contain a password.
+var ErrURL = fault.Public(fault.Invalid, "the database URL can't be read; it looks like postgres://user:password@host:5432/database", nil)
 
 // knowLists tells pgx what a list of ids is. Where statements are not prepared, it
 // has nothing but the Go type to go by.
@@ -96,7 +98,7 @@ func (o Options) beforeConnect(ctx context.Context, c *pgx.ConnConfig) error {
 		}
 		kept, err := pgx.ParseConfig(url)
 		if err != nil {
-			return errURL
+			return ErrURL
 		}
 		*c = *kept
 	}
