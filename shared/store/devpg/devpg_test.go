@@ -18,7 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestStartRefusesAProgramThatCannotHold(t *testing.T) { //nolint:paralleltest // changes what the other tests read
+func TestStartRequiresHoldIfAsked(t *testing.T) { //nolint:paralleltest // changes what the other tests read
 	asked = false
 	defer func() { asked = true }()
 	_, err := Start(t.Context(), Options{Dir: freshDir(t, nil)})
@@ -28,7 +28,7 @@ func TestStartRefusesAProgramThatCannotHold(t *testing.T) { //nolint:paralleltes
 	wantText(t, err.Error(), "HoldIfAsked")
 }
 
-func TestEveryStartKeepsTheRows(t *testing.T) {
+func TestRowsSurviveARestart(t *testing.T) {
 	t.Parallel()
 	dir := freshDir(t, nil)
 	for i, want := range []string{"word", "word word", "word word word"} {
@@ -45,11 +45,12 @@ func TestEveryStartKeepsTheRows(t *testing.T) {
 	}
 }
 
-func TestTheServerIsClosedToOthers(t *testing.T) {
+func TestOtherUsersCannotReachTheServerOrItsFiles(t *testing.T) {
 	t.Parallel()
 	s := start(t, freshDir(t, nil))
-	got := query(t, s.URL, `SELECT concat_ws(' ', current_setting('listen_addresses'), current_setting('unix_socket_directories'),
-		current_setting('server_encoding'), (SELECT string_agg(DISTINCT auth_method, ',') FROM pg_hba_file_rules))`)
+	got := query(t, s.URL, `SELECT concat_ws(' ', current_setting('listen_addresses'),
+		current_setting('unix_socket_directories'), current_setting('server_encoding'),
+		(SELECT string_agg(DISTINCT auth_method, ',') FROM pg_hba_file_rules))`)
 	if want := "127.0.0.1  UTF8 scram-sha-256"; got != want {
 		t.Errorf("address, sockets, encoding, authentication: %q, want %q", got, want)
 	}
@@ -65,13 +66,15 @@ func TestTheServerIsClosedToOthers(t *testing.T) {
 			t.Errorf("%s belongs to %v (%v), the directory to %v", name, who, err, owner)
 		}
 	}
-	want := map[string]string{".": "drwx------", "data": "drwx------", "password": "-rw-------", "pg.json": "-rw-------", "pg.log": "-rw-------"}
+	want := map[string]string{
+		".": "drwx------", "data": "drwx------", "password": "-rw-------", "pg.json": "-rw-------", "pg.log": "-rw-------",
+	}
 	if diff := cmp.Diff(want, modes); diff != "" {
 		t.Error(diff)
 	}
 }
 
-func TestAnOrdinaryUserKeepsTheRows(t *testing.T) {
+func TestRowsSurviveARestartOfAnOrdinaryUser(t *testing.T) {
 	t.Parallel()
 	who := ordinary(t)
 	dir := freshDir(t, who)
@@ -83,7 +86,7 @@ func TestAnOrdinaryUserKeepsTheRows(t *testing.T) {
 	second.close(t)
 }
 
-func TestASecondProgramSharesTheServerAndLeavesIt(t *testing.T) {
+func TestASecondProgramSharesTheServerAndLeavesItRunning(t *testing.T) {
 	t.Parallel()
 	dir := freshDir(t, nil)
 	owner := start(t, dir)
@@ -96,7 +99,7 @@ func TestASecondProgramSharesTheServerAndLeavesIt(t *testing.T) {
 	remember(t, owner.URL, "still here")
 }
 
-func TestOfManyFirstStartsOneOwns(t *testing.T) {
+func TestOfSeveralConcurrentStartsOneOwnsTheServer(t *testing.T) {
 	t.Parallel()
 	dir := freshDir(t, nil)
 	servers := make([]*Server, 4)
@@ -124,7 +127,7 @@ func TestOfManyFirstStartsOneOwns(t *testing.T) {
 	}
 }
 
-func TestAKilledProgramTakesItsServerAlong(t *testing.T) {
+func TestTheServerStopsWhenItsProgramIsKilled(t *testing.T) {
 	t.Parallel()
 	dir := freshDir(t, nil)
 	p := run(t, nil, dir)
@@ -159,7 +162,7 @@ func TestAnOrphanedServerIsReplaced(t *testing.T) {
 	}
 }
 
-func TestAStrangerWithThePostmastersPIDDoesNotMatter(t *testing.T) {
+func TestAnUnrelatedProcessWithThePostmastersPIDIsIgnored(t *testing.T) {
 	t.Parallel()
 	who := ordinary(t)
 	dir := freshDir(t, who)
@@ -182,7 +185,7 @@ func TestAStrangerWithThePostmastersPIDDoesNotMatter(t *testing.T) {
 	remember(t, stranger.URL, "unharmed")
 }
 
-// halfMade is a directory whose first start was killed while it made the cluster.
+// halfMade returns a directory whose first start was killed while it created the cluster.
 func halfMade(t *testing.T) (dir string) {
 	t.Helper()
 	for range 5 { // a kill may come too late
@@ -200,7 +203,7 @@ func halfMade(t *testing.T) (dir string) {
 	return ""
 }
 
-func TestAHalfMadeClusterIsMadeAnew(t *testing.T) {
+func TestAnUnfinishedClusterIsCreatedAgain(t *testing.T) {
 	t.Parallel()
 	dir := halfMade(t)
 	s := start(t, dir)
@@ -208,11 +211,11 @@ func TestAHalfMadeClusterIsMadeAnew(t *testing.T) {
 	must(t, s.Close())
 	wantWords(t, start(t, dir).URL, "word")
 	if halves, err := filepath.Glob(filepath.Join(dir, "pg", "data.making-*")); err != nil || halves != nil {
-		t.Errorf("left behind: %v (%v)", halves, err)
+		t.Errorf("not removed: %v (%v)", halves, err)
 	}
 }
 
-func TestACancelledStartLeavesNothingRunning(t *testing.T) {
+func TestACancelledStartLeavesNoServerRunning(t *testing.T) {
 	t.Parallel()
 	dir := freshDir(t, nil)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -234,7 +237,7 @@ func TestACancelledStartLeavesNothingRunning(t *testing.T) {
 	remember(t, start(t, dir).URL, "word")
 }
 
-func TestGarbageInPGJSON(t *testing.T) {
+func TestGarbageInPGJSONIsReplacedOrWaitedFor(t *testing.T) {
 	t.Parallel()
 	dir := freshDir(t, nil)
 	s, err := Start(t.Context(), Options{Dir: dir})

@@ -16,7 +16,7 @@ import (
 
 // The test downloads 15 MB (33 MB on macOS) from the real repository, and some
 // of it a second time.
-func TestFetchedBinariesServeAndAreFetchedOnce(t *testing.T) {
+func TestFetchedBinariesRunAndAreFetchedOnce(t *testing.T) {
 	t.Parallel()
 	who := ordinary(t)
 	cache := cutOff(t, who)
@@ -38,7 +38,7 @@ func TestFetchedBinariesServeAndAreFetchedOnce(t *testing.T) {
 	}
 }
 
-// cutOff is a cache for which the first fetch was killed on the way.
+// cutOff returns a cache directory in which a first download was killed before its end.
 func cutOff(t *testing.T, who *account) (cache string) {
 	t.Helper()
 	for range 5 { // a kill may come too late
@@ -56,22 +56,23 @@ func cutOff(t *testing.T, who *account) (cache string) {
 	return ""
 }
 
-func TestAFetchThatFailsIsTold(t *testing.T) {
+func TestAFailedFetchIsReported(t *testing.T) {
 	t.Parallel()
 	who := ordinary(t)
 	cache := freshDir(t, who)
-	text := refused(t, who, freshDir(t, who), "KEYWAY_POSTGRES=fetch", "XDG_CACHE_HOME="+cache, "HTTPS_PROXY=http://127.0.0.1:1")
+	text := refused(t, who, freshDir(t, who),
+		"KEYWAY_POSTGRES=fetch", "XDG_CACHE_HOME="+cache, "HTTPS_PROXY=http://127.0.0.1:1")
 	wantText(t, text, "needs PostgreSQL 18", "connection refused", "install it, or set KEYWAY_POSTGRES")
 	names, err := os.ReadDir(filepath.Join(cache, "keyway", "postgresql"))
 	must(t, err)
 	for _, name := range names {
 		if !strings.HasSuffix(name.Name(), ".lock") {
-			t.Errorf("left behind: %s", name)
+			t.Errorf("not removed: %s", name)
 		}
 	}
 }
 
-func TestAnArchiveThatIsNotThePinnedOneIsRefused(t *testing.T) {
+func TestAnArchiveWithAnotherSumIsRejected(t *testing.T) {
 	t.Parallel()
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "absent.jar") {
@@ -87,7 +88,7 @@ func TestAnArchiveThatIsNotThePinnedOneIsRefused(t *testing.T) {
 		"absent.jar": "404 Not Found",
 	} {
 		var size int64
-		check := &checked{ctx: t.Context(), base: http.DefaultTransport, tell: func(n int64) { size = n }}
+		check := &checkedTransport{ctx: t.Context(), base: http.DefaultTransport, started: func(n int64) { size = n }}
 		client := http.Client{Transport: check}
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, web.URL+"/"+name, nil)
 		must(t, err)
@@ -96,12 +97,12 @@ func TestAnArchiveThatIsNotThePinnedOneIsRefused(t *testing.T) {
 			must(t, err)
 			must(t, resp.Body.Close())
 			if size != int64(len("not PostgreSQL")) {
-				t.Errorf("%s: the size is told as %d", name, size)
+				t.Errorf("%s: the size is reported as %d", name, size)
 			}
 			continue
 		}
 		if err == nil {
-			t.Fatalf("%s was taken", name)
+			t.Fatalf("%s was accepted", name)
 		}
 		wantText(t, err.Error(), want)
 		wantText(t, check.err.Error(), want)

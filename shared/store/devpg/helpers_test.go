@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// report is a line that a program writes.
+// report is one line of JSON that a program writes.
 type report struct {
 	Progress, Error string
 	Server          *Server
@@ -41,7 +41,8 @@ type report struct {
 
 func programMain(dir string) int {
 	out := json.NewEncoder(os.Stdout)
-	s, err := Start(context.Background(), Options{Dir: dir, Progress: func(line string) { _ = out.Encode(report{Progress: line}) }})
+	progress := func(line string) { _ = out.Encode(report{Progress: line}) }
+	s, err := Start(context.Background(), Options{Dir: dir, Progress: progress})
 	if err != nil {
 		_ = out.Encode(report{Error: err.Error()})
 		return 1
@@ -55,7 +56,7 @@ func programMain(dir string) int {
 	return 0
 }
 
-// program is another process that asks for a database.
+// program is another process that starts a database.
 type program struct {
 	*Server
 	cmd      *exec.Cmd
@@ -85,7 +86,7 @@ func (p *program) next(t *testing.T) report {
 	t.Helper()
 	var r report
 	if !p.lines.Scan() {
-		t.Fatalf("the program said nothing: %v", p.lines.Err())
+		t.Fatalf("the program printed nothing: %v", p.lines.Err())
 	}
 	must(t, json.Unmarshal(p.lines.Bytes(), &r))
 	return r

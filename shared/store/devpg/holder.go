@@ -15,28 +15,31 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// holdVar tells a process that it is a holder, and its job.
+// holdVar is the environment variable that makes a process a holder. Its value is a job
+// as JSON.
 const holdVar = "KEYWAY_POSTGRES_HOLDER"
 
-// asked guards Start: without HoldIfAsked the child would run the program again, which starts a child.
+// asked reports that HoldIfAsked was called. Start requires it: otherwise the child would
+// run the program again, which would start another child.
 var asked bool
 
-// job is what the parent wants.
+// job is the parent's order to the holder; the fields are those of place and Options.
 type job struct {
 	Dir     string
 	Cache   string
 	Durable bool
 }
 
-// holder works in job.Dir, so its file names are relative.
+// holder is the process that runs the server. Its working directory is job.Dir, so it
+// uses relative file names.
 type holder struct {
 	job
-	out *json.Encoder
+	out *json.Encoder // to the parent
 }
 
-// HoldIfAsked turns this process into a holder, for its whole life, when Start
-// began it as one; otherwise it returns at once. It belongs at the top of main
-// and of TestMain.
+// HoldIfAsked makes this process a holder if Start began it as one: it then runs the
+// server and exits with it, and never returns. Otherwise it returns at once. Call it at
+// the top of main, and of TestMain in tests.
 func HoldIfAsked() {
 	asked = true
 	text, ok := os.LookupEnv(holdVar)
@@ -44,9 +47,10 @@ func HoldIfAsked() {
 		return
 	}
 	_ = os.Unsetenv(holdVar)
-	// The parent's end is the only reason to stop: a ctrl-C or a closed terminal
-	// is its business, and it may still want to write. SIGPIPE comes when the
-	// parent is gone and must not keep PostgreSQL from being stopped.
+	// The end of the parent is the only reason to stop. A ctrl-C or a closed terminal
+	// reaches the parent too, which may still need the database to shut down cleanly.
+	// SIGPIPE comes when a message is written after the parent has ended; it must not
+	// end the holder before it has stopped PostgreSQL.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
@@ -59,28 +63,32 @@ func HoldIfAsked() {
 		err = h.run(ctx)
 	}
 	if err != nil {
-		h.say(message{Error: err.Error()})
+		h.send(message{Error: err.Error()})
 		os.Exit(1)
 	}
 	os.Exit(0)
 }
 
-// say tells the parent, if there still is one.
-func (h *holder) say(m message) { _ = h.out.Encode(m) }
+// send writes a message to the parent. An error means that the parent has ended, which
+// the holder notices by its standard input.
+func (h *holder) send(m message) { _ = h.out.Encode(m) }
 
 func (h *holder) progress(format string, args ...any) {
-	h.say(message{Progress: fmt.Sprintf(format, args...)})
+	h.send(message{Progress: fmt.Sprintf(format, args...)})
 }
 
-// sharePatience is how long a holder waits for the server of another holder
-// before it calls that one stuck; the other may be fetching PostgreSQL.
-const sharePatience = 2 * time.Minute
+// shareTimeout is how long a holder waits for the server of another holder. That one
+// may be downloading PostgreSQL.
+const shareTimeout = 2 * time.Minute
 
-// run owns the directory's server, or shares the one of a living owner.
+// run runs the directory's server, or shares the server of the holder that owns the
+// directory. The owner is the process that has the lock. The kernel releases a file lock
+// when its process ends, and PostgreSQL does not inherit it: so a held lock proves that
+// the holder lives, and a free one proves that a server still running is orphaned.
 func (h *holder) run(ctx context.Context) error {
-	lock := flock.New("lock") // let go by the end of the process, so never by an orphaned PostgreSQL
-	giveUp := time.Now().Add(sharePatience)
-	for told := false; ; told = true {
+	lock := flock.New("lock")
+	giveUp := time.Now().Add(shareTimeout)
+	for reported := false; ; reported = true {
 		if mine, err := lock.TryLock(); err != nil {
 			return fmt.Errorf("lock %s/lock: %w", h.Dir, err)
 		} else if mine {
@@ -88,13 +96,14 @@ func (h *holder) run(ctx context.Context) error {
 		}
 		url, err := published(ctx)
 		if err == nil {
-			h.say(message{URL: url, Shared: true})
+			h.send(message{URL: url, Shared: true})
 			return nil
 		}
 		if time.Now().After(giveUp) {
-			return fmt.Errorf("another program owns this directory, but its server does not answer (%w); stop that program", err)
+			return fmt.Errorf("another program uses this directory, but its server does not answer (%w); stop that program",
+				err)
 		}
-		if !told {
+		if !reported {
 			h.progress("waiting for the program that owns %s", h.Dir)
 		}
 		if !sleep(ctx, 50*time.Millisecond) {
@@ -103,7 +112,8 @@ func (h *holder) run(ctx context.Context) error {
 	}
 }
 
-// own runs the server until the parent is gone.
+// own runs the server until the parent ends. pg.json exists only while the server
+// answers, so that another holder never connects to an address of an earlier start.
 func (h *holder) own(ctx context.Context) (err error) {
 	if err := os.RemoveAll("pg.json"); err != nil {
 		return err
@@ -128,12 +138,13 @@ func (h *holder) own(ctx context.Context) (err error) {
 	if err := publish(url); err != nil {
 		return err
 	}
-	h.say(message{URL: url})
+	h.send(message{URL: url})
 	<-ctx.Done()
 	return nil
 }
 
-// publish writes pg.json, whole or not at all.
+// publish writes the server's address to pg.json for other holders. It renames a
+// complete file, so that none of them reads half of one.
 func publish(url string) error {
 	text, err := json.Marshal(message{URL: url})
 	if err == nil {
@@ -145,7 +156,7 @@ func publish(url string) error {
 	return err
 }
 
-// published is the address in pg.json, if a server answers there.
+// published returns the address in pg.json if a server answers there.
 func published(ctx context.Context) (string, error) {
 	text, err := os.ReadFile("pg.json")
 	if err != nil {
@@ -162,7 +173,7 @@ func published(ctx context.Context) (string, error) {
 	return m.URL, conn.Close(ctx)
 }
 
-// sleep reports whether it slept for d, rather than being cut short by ctx.
+// sleep waits for d and returns true, or returns false as soon as ctx ends.
 func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():

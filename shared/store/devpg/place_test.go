@@ -16,7 +16,7 @@ func asRoot(t *testing.T) {
 	}
 }
 
-func TestRootsServerBelongsToTheUserBehindSudoAndStaysSo(t *testing.T) {
+func TestRootsServerRunsAsTheUserWhoCalledSudo(t *testing.T) {
 	t.Parallel()
 	asRoot(t)
 	dir := freshDir(t, nil)
@@ -34,7 +34,7 @@ func TestRootsServerBelongsToTheUserBehindSudoAndStaysSo(t *testing.T) {
 	self.close(t)
 }
 
-func TestRootsServerMovesOutOfAClosedDirectory(t *testing.T) {
+func TestRootsDatabaseMovesWhenItsUserCannotEnterTheDirectory(t *testing.T) {
 	t.Parallel()
 	asRoot(t)
 	closed := freshDir(t, nil)
@@ -54,17 +54,18 @@ func TestRootsServerMovesOutOfAClosedDirectory(t *testing.T) {
 	wantText(t, refused(t, nil, dir), "cannot enter", "chmod o+x")
 }
 
-func TestAUserWithoutPasswdEntryIsTold(t *testing.T) {
+func TestAUserWithoutPasswdEntryIsReported(t *testing.T) {
 	t.Parallel()
 	asRoot(t)
 	who, err := parseAccount("54321", "54321")
 	must(t, err)
 	wantText(t, refused(t, &who, freshDir(t, &who)), "uid 54321 has no entry in /etc/passwd", "run as another user")
 	t.Cleanup(func() { must(t, os.RemoveAll(rootDir+"/postgresql-54321")) })
-	wantText(t, refused(t, nil, freshDir(t, nil), "SUDO_UID=54321", "SUDO_GID=54321"), "uid 54321 has no entry in /etc/passwd")
+	wantText(t, refused(t, nil, freshDir(t, nil), "SUDO_UID=54321", "SUDO_GID=54321"),
+		"uid 54321 has no entry in /etc/passwd")
 }
 
-func TestADatabaseOfSomebodyElseIsTold(t *testing.T) {
+func TestADatabaseOfAnotherUserIsReported(t *testing.T) {
 	t.Parallel()
 	asRoot(t)
 	dir := freshDir(t, nil)
@@ -72,7 +73,7 @@ func TestADatabaseOfSomebodyElseIsTold(t *testing.T) {
 	wantText(t, refused(t, ordinary(t), dir), s.Dir+" belongs to uid", "choose another directory")
 }
 
-func TestReaches(t *testing.T) {
+func TestReachesReadsTheModeBits(t *testing.T) {
 	t.Parallel()
 	self, err := ownerOf(t.TempDir())
 	must(t, err)
@@ -92,11 +93,11 @@ func TestReaches(t *testing.T) {
 			t.Errorf("%v: owner, group, others reach it: %v, want %v", mode, got, want)
 		}
 		if os.Geteuid() == 0 && other.reaches(inner) != want[2] {
-			t.Errorf("%v: what is below it is reached: %v, want %v", mode, !want[2], want[2])
+			t.Errorf("%v: a directory below it is reached: %v, want %v", mode, !want[2], want[2])
 		}
 		must(t, os.Chmod(dir, 0o700))
 	}
 	if self.reaches("/no/such/directory") {
-		t.Error("a directory that is not there is reached")
+		t.Error("a missing directory is reached")
 	}
 }

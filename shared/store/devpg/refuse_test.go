@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// fakeBin is a bin directory of programs that claim a version and fail at all else.
+// fakeBin makes a bin directory of programs that print a version and fail otherwise.
 func fakeBin(t *testing.T, major int) string {
 	t.Helper()
 	bin := filepath.Join(freshDir(t, nil), "bin")
@@ -25,7 +25,7 @@ func fakeBin(t *testing.T, major int) string {
 	return bin
 }
 
-// listing is every file below dir with its size and time of change.
+// listing returns every file below dir with its size and modification time.
 func listing(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
@@ -42,7 +42,7 @@ func listing(t *testing.T, dir string) map[string]string {
 	return files
 }
 
-func TestADatabaseThatCannotStartIsToldAndNotTouched(t *testing.T) {
+func TestADatabaseThatCannotStartIsReportedAndNotChanged(t *testing.T) {
 	t.Parallel()
 	dir := freshDir(t, nil)
 	s, err := Start(t.Context(), Options{Dir: dir})
@@ -59,16 +59,19 @@ func TestADatabaseThatCannotStartIsToldAndNotTouched(t *testing.T) {
 	}{
 		{name: "another major is forced", file: "data/PG_VERSION", change: add(""), env: "KEYWAY_POSTGRES=" + fakeBin(t, 99),
 			want: []string{s.Dir + " is of PostgreSQL 1", "is 99", "unset it"}},
-		{name: "its major is nowhere to be had", file: "data/PG_VERSION", change: func(string) string { return "9\n" },
+		{name: "its major version can't be fetched", file: "data/PG_VERSION", change: func(string) string { return "9\n" },
 			want: []string{"needs PostgreSQL 9", "this machine has", "cannot be fetched", "install it"}},
-		{name: "its version is gone", file: "data/PG_VERSION", change: empty, want: []string{s.Dir + "/data", "move it away"}},
-		{name: "its version has a zero before it", file: "data/PG_VERSION", change: func(old string) string { return "0" + old },
+		{name: "its version is missing", file: "data/PG_VERSION", change: empty,
 			want: []string{s.Dir + "/data", "move it away"}},
+		{name: "its version has a leading zero", file: "data/PG_VERSION",
+			change: func(old string) string { return "0" + old },
+			want:   []string{s.Dir + "/data", "move it away"}},
 		{name: "the password is lost", file: "password", change: empty, want: []string{"password is lost", "restore it"}},
 		{name: "a setting is wrong", file: "data/postgresql.conf", change: add("\nno_such_setting = 1\n"),
 			want: []string{"does not start", "no_such_setting"}},
-		{name: "a file is damaged", file: "data/global/pg_control", change: func(old string) string { return strings.Repeat("\x00", len(old)) },
-			want: []string{"does not start", "incompatible with server"}},
+		{name: "a file is damaged", file: "data/global/pg_control",
+			change: func(old string) string { return strings.Repeat("\x00", len(old)) },
+			want:   []string{"does not start", "incompatible with server"}},
 	} {
 		t.Run(row.name, func(t *testing.T) { //nolint:paralleltest // one database, broken in one way at a time
 			file := filepath.Join(s.Dir, row.file)
@@ -86,7 +89,7 @@ func TestADatabaseThatCannotStartIsToldAndNotTouched(t *testing.T) {
 	wantWords(t, start(t, dir).URL, "word")
 }
 
-func TestKEYWAY_POSTGRESHasToBeABinDirectory(t *testing.T) {
+func TestKeywayPostgresMustNameABinDirectory(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[string]string{
 		"/nowhere":     "not the absolute path of a directory named bin",
@@ -104,7 +107,7 @@ func TestAForcedBinDirectoryIsUsed(t *testing.T) {
 	wantText(t, p.progress[0], "with PostgreSQL 77")
 }
 
-func TestASearchTakesTheNewestThatIsWhole(t *testing.T) {
+func TestTheNewestCompleteInstallationIsChosen(t *testing.T) {
 	t.Parallel()
 	whole, links, half := fakeBin(t, 98), filepath.Join(freshDir(t, nil), "local"), fakeBin(t, 99)
 	must(t, os.Remove(filepath.Join(half, "initdb")))

@@ -21,7 +21,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// parameters hold no path: pg_ctl hands them, and the data directory, to a shell.
+// parameters are the server's settings. It listens on the loopback address only, and on
+// no Unix socket, since the path of one may be too long (107 bytes on Linux). None of
+// the values may hold a path that a user chose: pg_ctl passes them to a shell.
 var parameters = map[string]string{
 	"listen_addresses":        "127.0.0.1",
 	"unix_socket_directories": "",
@@ -30,14 +32,18 @@ var parameters = map[string]string{
 	"log_filename":            "pg.log",
 }
 
-// hasty gives up what only a power cut needs.
-var hasty = map[string]string{"fsync": "off", "full_page_writes": "off"}
+// notDurable are settings for tests. They lose rows only if the machine loses power or
+// its kernel crashes; a killed server loses none. See "Non-Durable Settings" in
+// PostgreSQL's documentation.
+var notDurable = map[string]string{"fsync": "off", "full_page_writes": "off"}
 
-// passing are complaints of a start that the next try may not meet: the port was
-// taken in between, or processes of a killed server are still on their way out.
-var passing = []string{"already listening", "Address already in use", "shared memory block"}
+// transientStartErrors are parts of the errors after which another try is worthwhile:
+// another program took the port between freePort and the start, or processes of a
+// killed server have not ended yet and still hold its shared memory.
+var transientStartErrors = []string{"already listening", "Address already in use", "shared memory block"}
 
-// start returns the URL once the database answers.
+// start starts the server, several times if need be, and returns the URL when the
+// database answers. A server that did not come up in time is stopped.
 func (c *cluster) start(ctx context.Context) (url string, err error) {
 	if err := c.tidy(); err != nil {
 		return "", err
@@ -47,14 +53,15 @@ func (c *cluster) start(ctx context.Context) (url string, err error) {
 			err = errors.Join(err, c.stop())
 		}
 	}()
-	release := context.AfterFunc(ctx, func() { _ = c.stop() }) // a recovery may take minutes
+	// The recovery after a crash may take minutes; the end of ctx must not wait for it.
+	release := context.AfterFunc(ctx, func() { _ = c.stop() })
 	defer release()
 	for range 5 {
 		url, err = c.try(ctx)
 		if ctx.Err() != nil || err == nil {
 			return url, ctx.Err()
 		}
-		if !slices.ContainsFunc(passing, func(s string) bool { return strings.Contains(err.Error(), s) }) {
+		if !slices.ContainsFunc(transientStartErrors, func(s string) bool { return strings.Contains(err.Error(), s) }) {
 			break
 		}
 		sleep(ctx, 200*time.Millisecond)
@@ -62,22 +69,31 @@ func (c *cluster) start(ctx context.Context) (url string, err error) {
 	return "", err
 }
 
-// tidy makes room for the library's droppings and cuts a large log.
+// maxLog is the size at which a start empties pg.log.
+const maxLog = 10 << 20
+
+// tidy prepares the directory for a start: it empties a large log and makes an empty
+// directory for the library's temporary files, with a link to the data in it.
+//
+// The link protects the data. The library deletes a data directory whose PG_VERSION is
+// not the version that it expects, and runs initdb again. dataMajor has checked that
+// the two agree. Should they ever disagree, the library deletes the link and not the
+// data, and its initdb fails, because the locale "none" does not exist.
 func (c *cluster) tidy() error {
 	tmp := filepath.Join(c.Dir, "tmp")
-	if log, err := os.Stat("pg.log"); err == nil && log.Size() > 10<<20 {
+	if log, err := os.Stat("pg.log"); err == nil && log.Size() > maxLog {
 		if err := os.Truncate("pg.log", 0); err != nil {
 			return err
 		}
 	}
-	// The library deletes a data directory whose version it does not like, and
-	// makes a new one. dataMajor saw to that; should they ever disagree, it
-	// deletes this link, and makes nothing for want of the locale "none".
-	return errors.Join(os.RemoveAll(tmp), os.Mkdir(tmp, 0o700), os.Setenv("TMPDIR", tmp), os.Symlink("../data", "tmp/data"))
+	return errors.Join(os.RemoveAll(tmp), os.Mkdir(tmp, 0o700), os.Setenv("TMPDIR", tmp),
+		os.Symlink("../data", "tmp/data"))
 }
 
-// try starts the server on a free port.
+// try starts the server once, on a free port, and makes the database in it. The error
+// ends with what the server wrote to its log during this try.
 func (c *cluster) try(ctx context.Context) (url string, err error) {
+	// The log is appended to, so an error must not show lines of an earlier start.
 	var before int64
 	if info, err := os.Stat("pg.log"); err == nil {
 		before = info.Size()
@@ -88,8 +104,10 @@ func (c *cluster) try(ctx context.Context) (url string, err error) {
 	}
 	settings := maps.Clone(parameters)
 	if !c.Durable {
-		maps.Copy(settings, hasty)
+		maps.Copy(settings, notDurable)
 	}
+	// NewDatabase and Start of the library: it finds pg_ctl, waits for the server and
+	// creates nothing, since the data exists.
 	err = embedded.NewDatabase(embedded.DefaultConfig().
 		Version(embedded.PostgresVersion(strconv.Itoa(c.bin.major))).BinariesPath(filepath.Dir(c.bin.dir)).
 		DataPath("tmp/data").Locale("none").RuntimePath("tmp/run").Port(port).StartParameters(settings).
@@ -101,15 +119,16 @@ func (c *cluster) try(ctx context.Context) (url string, err error) {
 	if err == nil {
 		return url, nil
 	}
-	said := err.Error()
-	if _, rest, ok := strings.Cut(said, ":\n"); ok { // before it stands pg_ctl's long command line
-		said = rest
+	problem := err.Error()
+	if _, rest, ok := strings.Cut(problem, ":\n"); ok { // the first line is pg_ctl's command line
+		problem = rest
 	}
 	log, _ := os.ReadFile("pg.log")
-	return "", fmt.Errorf("PostgreSQL %d does not start: %s", c.bin.major, tail(said+"\n"+string(log[min(before, int64(len(log))):])))
+	problem += "\n" + string(log[min(before, int64(len(log))):])
+	return "", fmt.Errorf("PostgreSQL %d does not start: %s", c.bin.major, tail(problem))
 }
 
-// ensureDatabase makes the database that url names, if need be.
+// ensureDatabase creates the database that url names if it does not exist.
 func ensureDatabase(ctx context.Context, url string) error {
 	conn, err := pgx.Connect(ctx, url)
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "3D000" { // invalid_catalog_name
@@ -124,19 +143,25 @@ func ensureDatabase(ctx context.Context, url string) error {
 	return err
 }
 
-// stop ends the server, rolling back what is open, if there is one.
+// stop stops the server if one runs. Open transactions are rolled back and not waited
+// for ("fast" mode): a forgotten psql must not keep the program from ending.
 func (c *cluster) stop() error {
 	if _, err := os.Stat("data/postmaster.pid"); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	out, err := exec.CommandContext(context.Background(), filepath.Join(c.bin.dir, "pg_ctl"), "stop", "-w", "-m", "fast", "-D", "data").CombinedOutput()
+	out, err := exec.CommandContext(context.Background(), filepath.Join(c.bin.dir, "pg_ctl"),
+		"stop", "-w", "-m", "fast", "-D", "data").CombinedOutput()
 	if err != nil && postmaster() != 0 {
 		return fmt.Errorf("stop PostgreSQL: %w: %s", err, tail(string(out)))
 	}
 	return nil
 }
 
-// evict ends the server that a killed holder left behind and clears its traces.
+// evict stops the server of a holder that was killed, and removes its PID file.
+//
+// On Linux it looks for PostgreSQL processes in the data directory, since the file alone
+// proves nothing: its PID may belong to another process by now, and backends may
+// outlive the postmaster. Elsewhere it asks ps whether the PID is a PostgreSQL.
 func (c *cluster) evict(ctx context.Context) error {
 	data, err := filepath.EvalSymlinks(filepath.Join(c.Dir, "data"))
 	if err != nil {
@@ -164,12 +189,13 @@ func (c *cluster) evict(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	return fmt.Errorf("PostgreSQL processes %v still use %s; end them", left, data)
+	return fmt.Errorf("PostgreSQL processes %v still use %s; stop them with kill -INT", left, data)
 }
 
-// dropPIDFile removes the file of a postmaster that is gone while its pid is
-// not: a zombie nobody reaps, or a stranger. PostgreSQL would take either for
-// its own server and refuse to start.
+// dropPIDFile removes postmaster.pid if its server has ended but a process with its PID
+// exists: a zombie that its parent has not waited for, or an unrelated process.
+// PostgreSQL would mistake either for a running server and refuse to start. If no such
+// process exists, PostgreSQL removes the file itself.
 func dropPIDFile(pid int) error {
 	if p, err := os.FindProcess(pid); pid == 0 || err != nil || p.Signal(syscall.Signal(0)) != nil {
 		return nil
@@ -177,7 +203,8 @@ func dropPIDFile(pid int) error {
 	return os.RemoveAll("data/postmaster.pid")
 }
 
-// serversOf lists the PostgreSQL processes that work in data. Linux only.
+// serversOf returns the PIDs of the PostgreSQL processes whose working directory is
+// data, as every process of a server has it. It needs Linux's /proc.
 func serversOf(data string) (pids []int) {
 	links, _ := filepath.Glob("/proc/[0-9]*/cwd")
 	for _, link := range links {
@@ -191,7 +218,7 @@ func serversOf(data string) (pids []int) {
 	return pids
 }
 
-// postmaster is the pid in postmaster.pid, 0 without one.
+// postmaster returns the PID in postmaster.pid, or 0 if there is no such file.
 func postmaster() int {
 	text, _ := os.ReadFile("data/postmaster.pid")
 	line, _, _ := strings.Cut(string(text), "\n")
@@ -199,6 +226,8 @@ func postmaster() int {
 	return max(pid, 0)
 }
 
+// freePort returns a port that was free a moment ago. Another program may take it first;
+// then start tries again.
 func freePort() (uint32, error) {
 	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -207,7 +236,7 @@ func freePort() (uint32, error) {
 	return uint32(l.Addr().(*net.TCPAddr).Port), l.Close()
 }
 
-// tail is the end of a log, short enough for an error.
+// tail returns the last 12 lines of a log, enough for an error message.
 func tail(log string) string {
 	lines := strings.Split(strings.TrimSpace(log), "\n")
 	return strings.Join(lines[max(0, len(lines)-12):], "\n")
