@@ -83,7 +83,7 @@ AGNO := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/keyway/agno
 .PHONY: agno
 agno: ## Install AgentOS's Python client for the test that needs it (python3 with venv; 130 MB in the cache directory)
 	@[ -x $(AGNO)/bin/pip ] || python3 -m venv $(AGNO)
-	@$(AGNO)/bin/python -m pip install --quiet --disable-pip-version-check -r shared/cli/testdata/clients/requirements.txt
+	@$(AGNO)/bin/python -m pip install --quiet --disable-pip-version-check -r acceptance/testdata/clients/requirements.txt
 	@echo "export KEYWAY_AGNO_PYTHON=$(AGNO)/bin/python"
 
 # Where an imitation of AWS is installed, for the tests of the queue on AWS.

@@ -82,6 +82,8 @@ var rooms = map[string]string{
 	"shared/cli":                   "shared/ github.com/google/uuid github.com/alecthomas/kong github.com/fsnotify/fsnotify github.com/aws/aws-lambda-go/events",
 	"cmd/keyway":                   "shared/cli",
 	"examples/deploy/tools":        "shared/config shared/agents shared/run shared/tool",
+	"acceptance":                   "", // tests only
+	"acceptance/withtools":         "shared/cli shared/store/devpg shared/tool go.uber.org/goleak",
 	"examples/own-tools":           "shared/cli shared/config shared/model shared/run shared/tool",
 }
 

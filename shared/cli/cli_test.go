@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -22,8 +23,63 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/store/devpg"
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
+
+// suite is the tests with their database, for testscript.
+type suite struct{ *testing.M }
+
+func (s suite) Run() int { return storetest.Main(s.M) }
+
+// TestMain is also the keyway command, for the scripts in testdata/script.
+func TestMain(m *testing.M) {
+	devpg.HoldIfAsked()
+	testscript.Main(suite{m}, map[string]func(){"keyway": func() { Main(Options{}) }})
+}
+
+func testEnv(vars map[string]string) env {
+	return env{out: io.Discard, err: io.Discard, in: strings.NewReader(""), now: time.Now, lookup: func(name string) (string, bool) {
+		v, ok := vars[name]
+		return v, ok
+	}}
+}
+
+// command runs keyway to its end, which must be a good one, and returns what it printed.
+func command(t *testing.T, vars map[string]string, args ...string) string {
+	t.Helper()
+	var out, complaints bytes.Buffer
+	e := testEnv(vars)
+	e.out, e.err = &out, &complaints
+	if code := execute(t.Context(), args, e); code != 0 {
+		t.Fatalf("keyway %s: exit %d, %s", strings.Join(args, " "), code, &complaints)
+	}
+	return strings.TrimSpace(out.String())
+}
+
+// written is a file with a keyway.yaml's text.
+func written(t *testing.T, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "keyway.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// pyjwt is an example's tokens by subject, minted by PyJWT.
+func pyjwt(t *testing.T, example string) map[string]string {
+	t.Helper()
+	data, err := os.ReadFile("../../acceptance/testdata/pyjwt.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all map[string]map[string]string
+	if err := json.Unmarshal(data, &all); err != nil {
+		t.Fatal(err)
+	}
+	return all[example]
+}
 
 var update = flag.Bool("update", false, "rewrite what the scripts in testdata/script expect")
 

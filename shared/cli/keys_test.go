@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -42,13 +43,15 @@ func (i *issuer) publish(t *testing.T) string {
 	file := filepath.Join(t.TempDir(), "keys.json")
 	command(t, nil, "keys", "generate", "--alg", "ES256", "--out", file)
 	var made map[string]json.RawMessage
-	if err := json.Unmarshal([]byte(readFile(t, file)), &made); err != nil {
+	text, err := os.ReadFile(file)
+	if err == nil {
+		err = json.Unmarshal(text, &made)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	i.set.Store(`{"keys":` + string(made["keys"]) + `}`)
-	d := newDevDir(t, "quickstart")
-	d.write(t, "id: os\nauth: {algorithms: [ES256], keys: [{jwks_file: "+file+"}]}\nagents: [{id: assistant, model: 'demo:x'}]\n")
-	return command(t, nil, "--config", d.config(), "token", "--sub", "ann", "--scopes", "agents:read")
+	return command(t, nil, "--config", written(t, follow("ES256", "{jwks_file: "+file+"}")), "token", "--sub", "ann", "--scopes", "agents:read")
 }
 
 // follow is a keyway.yaml whose keys are fetched.
@@ -58,27 +61,33 @@ func follow(algorithm, source string) string {
 
 func TestServeFollowsTheKeysAtAnAddress(t *testing.T) {
 	t.Parallel()
-	i, d := newIssuer(t), newDevDir(t, "quickstart")
-	d.write(t, follow("ES256", "{jwks_url: '"+i.URL+"/jwks?hunter2'}"))
+	i := newIssuer(t)
 	var passed atomic.Int64
-	r := d.beginAt(t, map[string]string{"DATABASE_URL": storetest.EmptyURL(t)}, func() time.Time { return time.Now().Add(time.Duration(passed.Load())) })
-	r.said(`warning: auth\.keys\[0\]: http://127.0.0.1:\d+: answers 502; until it can be fetched, its tokens are answered 503`)
-	r.url = r.said(`(?m)^keyway \S+ at (\S+) `)[1]
-	r.said(`(?s)no tokens to try: .*auth.keys\[0\] is fetched`)
+	out := serveAt(t, func() time.Time { return time.Now().Add(time.Duration(passed.Load())) },
+		written(t, follow("ES256", "{jwks_url: '"+i.URL+"/jwks?hunter2'}")), map[string]string{"DATABASE_URL": storetest.EmptyURL(t)})
+	out.await(t, `warning: auth\.keys\[0\]: http://127.0.0.1:\d+: answers 502; until it can be fetched, its tokens are answered 503`)
+	agents := out.await(t, `(?m)^keyway \S+ at (\S+) `)[1] + "/agents"
+	out.await(t, `(?s)no tokens to try: .*auth.keys\[0\] is fetched`)
 	older := i.publish(t)
-	r.tokens = map[string]string{"ann": older}
-	down := r.get("ann", "/agents")
-	down.want(t, "while the keys can't be fetched", 503, `{"detail":"The signing keys can't be fetched, try again"}`)
-	if after := down.header.Get("Retry-After"); after != "10" {
+	down := get(t, agents, older)
+	if want := `{"detail":"The signing keys can't be fetched, try again"}`; down.Code != 503 || !strings.Contains(down.Body.String(), want) {
+		t.Errorf("while the keys can't be fetched: %d %s, want 503 %s", down.Code, down.Body, want)
+	}
+	if after := down.Header().Get("Retry-After"); after != "10" {
 		t.Errorf("Retry-After is %q", after)
 	}
 	passed.Add(int64(11 * time.Second))
-	r.get("ann", "/agents").want(t, "the key of the set", 200, `"assistant"`)
-	r.tokens["bob"] = i.publish(t)
+	if got := get(t, agents, older); got.Code != 200 || !strings.Contains(got.Body.String(), `"assistant"`) {
+		t.Errorf("the key of the set: %d %s", got.Code, got.Body)
+	}
+	newer := i.publish(t)
 	passed.Add(int64(11 * time.Second))
-	r.get("bob", "/agents").want(t, "the key after rotation", 200, `"assistant"`)
-	if strings.Contains(r.stderr.String(), "hunter2") {
-		t.Errorf("the address's query is shown:\n%s", r.stderr)
+	if got := get(t, agents, newer); got.Code != 200 || !strings.Contains(got.Body.String(), `"assistant"`) {
+		t.Errorf("the key after rotation: %d %s", got.Code, got.Body)
+	}
+	out.await(t, `(?s)("msg":"request".*){3}`)
+	if strings.Contains(out.all.String(), "hunter2") {
+		t.Errorf("the address's query is shown:\n%s", out.all.String())
 	}
 }
 
@@ -98,12 +107,11 @@ func TestSecretThatCantBeAKeyIsRefusedAtTheStart(t *testing.T) {
 			vars["AWS_ACCESS_KEY_ID"], vars["AWS_SECRET_ACCESS_KEY"] = "AKIDEXAMPLE", "hunter2"
 			answer.Store(`{"SecretString":"` + row.text + `"}`)
 		}
-		d := newDevDir(t, "quickstart")
-		d.write(t, follow("HS256", "{secret: '"+arn+"'}"))
+		file := written(t, follow("HS256", "{secret: '"+arn+"'}"))
 		var said bytes.Buffer
 		e := testEnv(vars)
 		e.err = &said
-		if code := execute(t.Context(), []string{"--config", d.config(), "--data", d.data(), "serve", "--addr", "127.0.0.1:0"}, e); code != exitUsage {
+		if code := execute(t.Context(), []string{"--config", file, "--data", t.TempDir(), "serve", "--addr", "127.0.0.1:0"}, e); code != exitUsage {
 			t.Errorf("%q: exit %d, want %d", row.want, code, exitUsage)
 		}
 		if !strings.Contains(said.String(), row.want) || strings.Contains(said.String(), "hunter2") {
@@ -120,10 +128,9 @@ func TestSecretVerifiesWhatCanIsAskedAndSignsNothing(t *testing.T) {
 	}))
 	t.Cleanup(aws.Close)
 	vars := map[string]string{"AWS_ENDPOINT_URL": aws.URL, "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "hunter2", "JWT_SIGNING_KEY": secret}
-	d := newDevDir(t, "quickstart")
-	d.write(t, follow("HS256", "{secret: 'arn:aws:secretsmanager:eu-central-1:123456789012:secret:jwt'}"))
-	vars["KEYWAY_TOKEN"] = command(t, vars, "--config", d.config(), "token", "--sub", "ann", "--scopes", "agents:read")
-	command(t, vars, "--config", d.config(), "can", "GET", "/agents")
+	file, data := written(t, follow("HS256", "{secret: 'arn:aws:secretsmanager:eu-central-1:123456789012:secret:jwt'}")), t.TempDir()
+	vars["KEYWAY_TOKEN"] = command(t, vars, "--config", file, "token", "--sub", "ann", "--scopes", "agents:read")
+	command(t, vars, "--config", file, "can", "GET", "/agents")
 	delete(vars, "AWS_ACCESS_KEY_ID")
 	delete(vars, "JWT_SIGNING_KEY")
 	for args, want := range map[string]string{
@@ -133,7 +140,7 @@ func TestSecretVerifiesWhatCanIsAskedAndSignsNothing(t *testing.T) {
 		var said bytes.Buffer
 		e := testEnv(vars)
 		e.err = &said
-		if code := execute(t.Context(), append([]string{"--config", d.config(), "--data", d.data()}, strings.Fields(args)...), e); code == 0 || !strings.Contains(said.String(), strings.TrimPrefix(want, "auth.")) {
+		if code := execute(t.Context(), append([]string{"--config", file, "--data", data}, strings.Fields(args)...), e); code == 0 || !strings.Contains(said.String(), strings.TrimPrefix(want, "auth.")) {
 			t.Errorf("%s: exit %d, %s; want %q", args, code, &said, want)
 		}
 	}

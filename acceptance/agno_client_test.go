@@ -1,0 +1,58 @@
+package acceptance
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/keyway-agents/keyway/shared/model/modeltest"
+)
+
+const clientsOS = "testdata/clients/keyway.yaml"
+
+// AgentOS's own Python client makes every call that it has for what is served here.
+// The assertions are the script's.
+func TestAgnosClientIsServed(t *testing.T) {
+	t.Parallel()
+	python := os.Getenv("KEYWAY_AGNO_PYTHON")
+	if python == "" {
+		missing(t, "KEYWAY_AGNO_PYTHON names no Python with AgentOS's client; run make agno, which says what to set")
+	}
+	r := startWith(t, withTools, clientsOS, commanded(t), "PAGE_ORIGIN", "http://localhost:3000")
+	tokens, err := json.Marshal(r.tokens)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), python, "testdata/clients/agent_os_client.py")
+	cmd.Env = append(os.Environ(), "KEYWAY_URL="+r.url, "KEYWAY_TOKENS="+string(tokens), "AGNO_TELEMETRY=false")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if !strings.Contains(string(out), "ok every_call_was_made") {
+		t.Errorf("not every call was made:\n%s", out)
+	}
+}
+
+// missing skips a test for want of a foreign program; in CI none may be missing.
+func missing(t *testing.T, reason string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatal(reason)
+	}
+	t.Skip(reason)
+}
+
+// commanded is a model that does what the user says, and never gets beyond the
+// first chunk of "slow".
+func commanded(t *testing.T) *modeltest.Server {
+	t.Helper()
+	return modeltest.NewServerFunc(t, modeltest.Commands{Pause: func(chunk int) <-chan struct{} {
+		if chunk == 0 {
+			return done
+		}
+		return nil
+	}}.Obey)
+}

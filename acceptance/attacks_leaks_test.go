@@ -1,0 +1,167 @@
+package acceptance
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/model/modeltest"
+)
+
+// overheard keeps whatever is said to a server.
+type overheard struct {
+	mu   sync.Mutex
+	text []string
+}
+
+// by is a server that is overheard.
+func (o *overheard) by(t *testing.T, next http.Handler) string {
+	t.Helper()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		dump, err := httputil.DumpRequest(r, true)
+		if err != nil {
+			t.Error(err)
+		}
+		o.mu.Lock()
+		o.text = append(o.text, string(dump))
+		o.mu.Unlock()
+		next.ServeHTTP(w, r)
+	}))
+	t.Cleanup(srv.Close)
+	return srv.URL
+}
+
+// lacks shows that something was said, and none of the words.
+func (o *overheard) lacks(t *testing.T, who string, words ...string) {
+	t.Helper()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	all := strings.Join(o.text, "\n")
+	if len(o.text) == 0 {
+		t.Errorf("%s was told nothing", who)
+	}
+	for _, word := range words {
+		if strings.Contains(all, word) {
+			t.Errorf("%s was told %q:\n%s", who, word, all)
+		}
+	}
+}
+
+// Neither the model nor a tool gets the caller's token, whatever the model asks
+// for; and the log has nothing of what was said.
+func TestTheCallersTokenAndWordsGoNoFurther(t *testing.T) {
+	t.Parallel()
+	const subject, prompt, found = "ann-marie@example.org", "hydrangea", "delphinium"
+	model := modeltest.NewServerFunc(t, func(r modeltest.Request) modeltest.Script {
+		switch said := lastSaid(r); {
+		case strings.Contains(said, found):
+			return modeltest.Text("The tool says: ", said)
+		case strings.Contains(said, "unexpected additional properties"): // nobody else's name gets in
+			return modeltest.ToolCall("web_search", `{"query":"news"}`)
+		}
+		return modeltest.ToolCall("web_search", `{"query":"news","user_id":"bob","session_id":"bobs","authorization":"Bearer x"}`)
+	})
+	var toModel, toTool overheard
+	page := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `<div class="result__body"><a class="result__a" href="https://example.org/">%s</a></div>`, found)
+	})
+	toVendor := httputil.NewSingleHostReverseProxy(made(url.Parse(strings.TrimSuffix(model.URL, "/v1"))))
+	r := start(t, written(t, "user_isolation: true", "websearch"), model, "OPENAI_BASE_URL", toModel.by(t, toVendor)+"/v1", "WEBSEARCH_BASE_URL", toTool.by(t, page))
+	token := hmacForge("HS256", config.PublishedSecret).token(payload("sub", `"`+subject+`"`))
+	r.tokens["marie"] = token
+	r.run("marie", "assistant", "message", prompt, "session_id", "s-1", "stream", "false").want(t, "run", 200, found, `"user_id":"`+subject+`"`)
+	r.run("marie", "assistant", "message", "", "stream", "false").want(t, "a bad run", 422)
+	r.run("marie", "nobody", "message", prompt).want(t, "no such agent", 404)
+	r.get("marie", "/sessions?session_name="+prompt).want(t, "the session", 200, prompt)
+	r.tokens["forged"] = attacker("HS256").token(payload("sub", `"`+subject+`"`))
+	r.get("forged", "/sessions").want(t, "a forged token", 401)
+
+	parts := append(strings.Split(token, "."), strings.Split(r.tokens["forged"], ".")...)
+	toModel.lacks(t, "the model", append(parts, subject)...)
+	toTool.lacks(t, "the tool", append(parts, subject, "s-1", "bobs", "sk-test")...)
+	if err := r.stop(); err != nil {
+		t.Error(err)
+	}
+	log := r.stderr.String()
+	for _, word := range append(parts, subject, prompt, found, config.PublishedSecret, "sk-test") {
+		if strings.Contains(log, word) {
+			t.Errorf("the log has %q:\n%s", word, log)
+		}
+	}
+	if strings.Count(log, "\n") < 5 {
+		t.Errorf("the log has no line for each request:\n%s", log)
+	}
+}
+
+// Two issuers that each have an ann have two anns.
+func TestASubjectOfAnotherIssuerIsSomebodyElse(t *testing.T) {
+	t.Parallel()
+	ours, theirs := rsaForge("RS256", issuerRSA()), rsaForge("RS256", attackerRSA())
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"ours.json": `{"keys":[` + ours.jwk + `]}`, "theirs.json": `{"keys":[` + theirs.jwk + `]}`,
+		"keyway.yaml": `{id: fort, agents: [{id: a, model: "openai:model-a"}], auth: {algorithms: [RS256], keys: [
+			{jwks_file: ours.json, issuer: "https://ours"}, {jwks_file: theirs.json, issuer: "https://theirs"}]}}`,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := start(t, filepath.Join(dir, "keyway.yaml"), echo(t))
+	scopes := `["agents:read","agents:run","sessions:read","sessions:write","sessions:delete","memories:read","memories:write","memories:delete"]`
+	r.tokens = map[string]string{
+		"ann":   ours.token(payload("iss", `"https://ours"`, "scopes", scopes)),
+		"other": theirs.token(payload("iss", `"https://theirs"`, "scopes", scopes)),
+		// What a caller may be called must not stand for an issuer.
+		"named so": theirs.token(payload("iss", `"https://theirs"`, "scopes", scopes, "sub", `"https://ours#ann"`)),
+		"posing":   theirs.token(payload("iss", `"https://ours"`, "scopes", scopes)),
+		"nobody's": theirs.token(payload("scopes", scopes)),
+		"long":     theirs.token(payload("iss", `"https://theirs"`, "scopes", scopes, "sub", `"`+strings.Repeat("x", 1020)+`"`)),
+	}
+	id := field(t, r.run("ann", "a", "message", private, "session_id", "hers", "stream", "false"), "run_id")
+	memory := field(t, r.json("ann", "POST", "/memories", `{"memory":"`+private+`"}`), "memory_id")
+	for _, who := range []string{"other", "named so"} {
+		for path, status := range map[string]int{
+			"/sessions": 200, "/sessions?user_id=ann": 200, "/sessions?user_id=https://ours%23ann": 200, "/sessions/hers": 404, "/sessions/hers/runs?user_id=https://ours%23ann": 404,
+			"/agents/a/runs/" + id + "?session_id=hers": 404, "/memories": 200, "/memories/" + memory: 404,
+		} {
+			got := r.get(who, path)
+			got.want(t, who+": "+path, status)
+			if strings.Contains(got.body, private) {
+				t.Errorf("%s: %s: %s", who, path, got.body)
+			}
+		}
+		r.call(who, "DELETE", "/sessions/hers", nil).want(t, "delete", 204)
+		r.call(who, "DELETE", "/memories/"+memory, nil).want(t, "delete", 204)
+		r.run(who, "a", "message", "mine", "session_id", "hers", "stream", "false").want(t, "a session of one's own", 200)
+	}
+	for _, who := range []string{"posing", "nobody's"} {
+		r.get(who, "/sessions").want(t, who, 401)
+	}
+	for _, path := range []string{"/sessions", "/memories"} {
+		r.get("long", path).want(t, "issuer and subject that fill no column", 403, "longer than")
+	}
+	r.get("ann", "/sessions/hers/runs").want(t, "hers", 200, private)
+	r.get("ann", "/memories/"+memory).want(t, "hers", 200, private)
+}
+
+// AgentOS believes $JWT_VERIFICATION_KEY whether it is configured or not.
+func TestAKeyThatTheFileDoesNotNameIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "keyway.yaml")
+	if err := os.WriteFile(file, []byte(`{id: fort, agents: [{id: a, model: "openai:model-a"}], auth: {keys: ["${OTHER_KEY}"]}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, file, echo(t), "JWT_VERIFICATION_KEY", issuerSecret, "OTHER_KEY", strings.Repeat("other ", 6))
+	r.tokens = map[string]string{"named": hmacForge("HS256", strings.Repeat("other ", 6)).token(payload()), "stray": hmacForge("HS256", issuerSecret).token(payload())}
+	r.get("named", "/agents").want(t, "the key that the file names", 200)
+	r.get("stray", "/agents").want(t, "a key of the environment", 401, badSignature)
+}

@@ -1,0 +1,164 @@
+package acceptance
+
+import (
+	"bufio"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/route"
+	"github.com/keyway-agents/keyway/shared/scope"
+)
+
+// public are the routes that ask for no token. Another one would be a hole, so
+// they are listed here a second time.
+var public = []route.Name{route.Index, route.Health, route.Info, route.OpenAPI, route.Docs}
+
+// requestsOf are requests that would be answered on ann's behalf, at least one for
+// every route that isn't public.
+func requestsOf() (list []attempt) {
+	list = slices.Clone(attempts)
+	for rt := range route.Table.All() {
+		if slices.Contains(impersonal, rt.Name) && !slices.Contains(public, rt.Name) {
+			list = append(list, attempt{route: rt.Name, request: rt.Method + " " + rt.Path(func(string) string { return "assistant" })})
+		}
+	}
+	return list
+}
+
+// allBut is every scope that some route needs, for all and for the agent, without
+// one need.
+func allBut(missing scope.Need) (scopes []string) {
+	for rt := range route.Table.All() {
+		for _, n := range rt.Needs {
+			if n != missing {
+				scopes = append(scopes, n.String(), n.On("agents", "assistant").String())
+			}
+		}
+	}
+	slices.Sort(scopes)
+	return slices.Compact(scopes)
+}
+
+func TestEveryRouteRefusesWhoMayNotUseIt(t *testing.T) {
+	t.Parallel()
+	h := keep(t)
+	issuer := hmacForge("HS256", config.PublishedSecret)
+	for name, scopes := range map[string][]string{
+		"nothing": {}, "another agent": {"agents:other:read", "agents:other:run"}, "blanks": {"x agent_os:admin", "agent_os:admin "},
+		"look-alikes": {"*", "*:*", "*:*:*", "agents:*", "agents:*:*", "*:read", "agent_os:*", "agent_os:Admin", "admin", "agents::run", "agents::read", "sessions::read", "a:b:c:d"},
+	} {
+		h.tokens[name] = issuer.token(scoped(scopes...))
+	}
+	h.tokens["garbage"], h.tokens["stranger"] = "x.y.z", attacker("HS256").token(payload())
+	before, asked := tables(t, h.db), len(h.model.Requests())
+	named := map[route.Name]*route.Route{}
+	for rt := range route.Table.All() {
+		named[rt.Name] = rt
+		if rt.Public != slices.Contains(public, rt.Name) {
+			t.Errorf("%s: public is %t", rt, rt.Public)
+		}
+	}
+	walked := map[route.Name]bool{}
+	for _, a := range requestsOf() {
+		walked[a.route] = true
+		for _, who := range []string{"-", "garbage", "stranger"} {
+			h.tried(who, a, 401)
+		}
+		for _, who := range []string{"nothing", "look-alikes", "blanks"} {
+			h.tried(who, a, 403)
+		}
+		if a.route == route.ListAgents { // filtered: the other isn't declared
+			h.try("another agent", a, h.hers).want(t, "a list of another agent", 200, "[]")
+		} else {
+			h.tried("another agent", a, 403)
+		}
+		for _, need := range named[a.route].Needs {
+			h.tokens["the rest"] = issuer.token(scoped(allBut(need)...))
+			h.tried("the rest", a, 403)
+		}
+	}
+	if len(walked)+len(public) != len(named) {
+		t.Errorf("%d routes were walked and %d are public, of %d", len(walked), len(public), len(named))
+	}
+	if after := tables(t, h.db); after != before || len(h.model.Requests()) != asked {
+		t.Errorf("something was done:\n%s\n%s", before, after)
+	}
+}
+
+// tried sends an attempt that has to be refused.
+func (h *household) tried(who string, a attempt, status int) {
+	h.t.Helper()
+	got := h.try(who, a, h.hers)
+	got.want(h.t, who+": "+a.request, status, `{"detail":"`)
+	if strings.Contains(got.body, private) || got.header.Get("WWW-Authenticate") == "" {
+		h.t.Errorf("%s: %s: %v %s", who, a.request, got.header, got.body)
+	}
+}
+
+// HEAD and OPTIONS are served nowhere, and show nothing of what GET would.
+func TestOtherMethodsOpenNoRoute(t *testing.T) {
+	t.Parallel()
+	f := besieged(t, hmacForge("HS256", issuerSecret))
+	before, asked := tables(t, f.db), len(f.model.Requests())
+	for rt := range route.Table.All() {
+		path := rt.Path(func(name string) string {
+			return map[string]string{"agent_id": "a", "session_id": "hers", "run_id": f.run, "memory_id": f.memory}[name]
+		})
+		for _, method := range []string{"HEAD", "OPTIONS", "TRACE", "CONNECT", "PUT", "PROPFIND", strings.ToLower(rt.Method), rt.Method + "X"} {
+			status := 401
+			if rt.Public || method == "OPTIONS" {
+				status = 405
+			}
+			for want, lines := range map[int][]string{status: nil, 405: bearing(f.tokens["ann"])} {
+				got := f.raw(method+" "+path, lines, "")
+				if got.status != want || strings.Contains(got.body, private) || got.status == 405 && !strings.Contains(got.header.Get("Allow"), rt.Method) {
+					t.Errorf("%s %s: %d %v %s, want %d", method, path, got.status, got.header, got.body, want)
+				}
+			}
+		}
+	}
+	if after := tables(t, f.db); after != before || len(f.model.Requests()) != asked {
+		t.Errorf("something was done:\n%s\n%s", before, after)
+	}
+}
+
+// A run that was admitted goes on when its token expires. To resume, continue or
+// cancel it takes a live one.
+func TestARunOutlivesItsTokenAndNothingElseDoes(t *testing.T) {
+	t.Parallel()
+	f := besieged(t, hmacForge("HS256", issuerSecret), "leeway: 0s")
+	f.tokens["dying"] = f.issuer.token(payload("exp", seconds(10*time.Second)))
+	body, kind := form(t, "message", "wait", "session_id", "last", "stream", "true")
+	resp := f.open("dying", "POST", "/agents/a/runs", body, "Content-Type", kind)
+	defer resp.Body.Close()
+	stream := bufio.NewReader(resp.Body)
+	_, first := made(stream.ReadString('\n')), made(stream.ReadString('\n'))
+	id := field(t, reply{status: resp.StatusCode, body: first}, "run_id")
+	<-f.holding
+	status := func() string {
+		return field(t, f.get("ann", "/agents/a/runs/"+id+"?session_id=last"), "status")
+	}
+	for end := time.Now().Add(patience); f.get("dying", "/config").status != 401; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it does not expire")
+		}
+	}
+	for _, what := range []string{"resume", "continue", "cancel"} {
+		f.call("dying", "POST", "/agents/a/runs/"+id+"/"+what+"?session_id=last", strings.NewReader("session_id=last"), "Content-Type", "application/x-www-form-urlencoded").
+			want(t, what+" with a dead token", 401, `{"detail":"Token has expired`)
+	}
+	if got := status(); got != "RUNNING" {
+		t.Errorf("the run is %s", got)
+	}
+	close(f.release)
+	if rest := string(made(io.ReadAll(stream))); !strings.Contains(rest, "event: RunCompleted") {
+		t.Errorf("the stream ends with %s", rest)
+	}
+	if got := status(); got != "COMPLETED" {
+		t.Errorf("the run is %s", got)
+	}
+}

@@ -1,0 +1,213 @@
+package acceptance
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/keyway-agents/keyway/shared/model/modeltest"
+)
+
+// fort is an OS under attack: agents a and b, whose models are called after them,
+// and a run, a session and a memory of ann's.
+type fort struct {
+	*running
+	issuer forge
+	db     *pgx.Conn
+	run    string // the id of her run
+	memory string
+
+	holding, release chan struct{} // of the one run whose message begins with "wait"
+}
+
+// besieged serves a fort that believes the issuer.
+func besieged(t *testing.T, issuer forge, auth ...string) *fort {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "keyway.yaml")
+	text := fmt.Sprintf("id: fort\nauth:\n  algorithms: [%s]\n  keys: [\"${JWT_VERIFICATION_KEY}\"]\n  %s\nagents:\n  - {id: a, model: \"openai:model-a\"}\n  - {id: b, model: \"openai:model-b\"}\n",
+		issuer.alg, strings.Join(append(auth, "verify_audience: true"), "\n  "))
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := &fort{issuer: issuer, holding: make(chan struct{}), release: make(chan struct{})}
+	f.running = start(t, file, modeltest.NewServerFunc(t, f.answer), "JWT_VERIFICATION_KEY", issuer.verifies)
+	f.tokens = map[string]string{"ann": issuer.token(payload())}
+	var err error
+	if f.db, err = pgx.Connect(t.Context(), f.running.db); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.db.Close(context.Background()) })
+	f.run = field(t, f.running.run("ann", "a", "message", private, "session_id", "hers", "stream", "true"), "run_id")
+	f.memory = field(t, f.json("ann", "POST", "/memories", `{"memory":"`+private+`","topics":["`+private+`"]}`), "memory_id")
+	return f
+}
+
+// answer is what both agents' models say.
+func (f *fort) answer(r modeltest.Request) modeltest.Script {
+	if strings.HasPrefix(lastSaid(r), "wait") {
+		close(f.holding)
+		return modeltest.Text("a ").Wait(f.release).Text("b")
+	}
+	return modeltest.Text("the " + private)
+}
+
+// tables is every row of every table, but for the lease of a run in progress.
+func tables(t *testing.T, db *pgx.Conn) string {
+	t.Helper()
+	rows, err := db.Query(t.Context(), "SELECT table_name::text FROM information_schema.tables WHERE table_schema = 'keyway' ORDER BY 1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil || len(names) < 5 {
+		t.Fatalf("tables %v: %v", names, err)
+	}
+	var all strings.Builder
+	for _, name := range names {
+		var content string
+		of := "SELECT coalesce(jsonb_pretty(jsonb_agg(to_jsonb(x) - 'lease_until' ORDER BY to_jsonb(x)::text)), '') FROM keyway." + pgx.Identifier{name}.Sanitize() + " x"
+		if err := db.QueryRow(t.Context(), of).Scan(&content); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&all, "%s: %s\n", name, content)
+	}
+	return all.String()
+}
+
+// raw sends a request as it is written, so that no client tidies it up. The body
+// may be empty.
+func (r *running) raw(requestLine string, lines []string, body string) reply {
+	r.t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer conn.Close()
+	lines = append([]string{requestLine + " HTTP/1.1", "Host: localhost", "Connection: close"}, lines...)
+	if body != "" {
+		lines = append(lines, fmt.Sprintf("Content-Length: %d", len(body)))
+	}
+	// A server that refuses what it has not read to the end may close at once.
+	_, _ = io.WriteString(conn, strings.Join(lines, "\r\n")+"\r\n\r\n"+body)
+	method, _, _ := strings.Cut(requestLine, " ")
+	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
+	if err != nil {
+		r.t.Fatalf("%.200q: %v", requestLine, err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		r.t.Fatalf("%.200q: %v", requestLine, err)
+	}
+	return reply{resp.StatusCode, resp.Header, string(data)}
+}
+
+// bearing is a header with a token.
+func bearing(token string) []string { return []string{"Authorization: Bearer " + token} }
+
+// kindOf is the Content-Type of a body of these tests.
+func kindOf(body string) string {
+	if strings.HasPrefix(body, "{") {
+		return "Content-Type: application/json"
+	}
+	return "Content-Type: application/x-www-form-urlencoded"
+}
+
+// attack is what somebody sends in place of an honest token.
+type attack struct {
+	name  string
+	lines []string // of the header
+	query string   // in the address
+	field string   // in a form
+	says  string   // how the refusal begins, in AgentOS's words
+}
+
+// targets are requests of every family that an administrator's token may send.
+// RUN and MEMORY stand for ids of hers.
+var targets = []struct{ request, body string }{
+	{"GET /config", ""},
+	{"GET /agents", ""},
+	{"GET /agents/a", ""},
+	{"POST /agents/a/runs", "message=hi&stream=false"},
+	{"GET /agents/a/runs/RUN?session_id=hers", ""},
+	{"POST /agents/a/runs/RUN/resume", "session_id=hers"},
+	{"POST /agents/a/runs/RUN/cancel", "session_id=hers"},
+	{"POST /agents/a/runs/RUN/continue", "session_id=hers"},
+	{"GET /sessions/hers", ""},
+	{"POST /sessions", `{"session_id":"planted"}`},
+	{"DELETE /sessions", `{"session_ids":["hers"],"session_types":["agent"]}`},
+	{"GET /memories", ""},
+	{"POST /memories", `{"memory":"planted"}`},
+	{"DELETE /memories/MEMORY", ""},
+	{"POST /optimize-memories", `{"apply":true}`},
+	{"GET /nope", ""},
+}
+
+// isRefused sends an attack to every target.
+func (f *fort) isRefused(t *testing.T, a attack) {
+	t.Helper()
+	for _, target := range targets {
+		request := strings.NewReplacer("RUN", f.run, "MEMORY", f.memory).Replace(target.request)
+		if a.query != "" {
+			and := "?"
+			if strings.Contains(request, "?") {
+				and = "&"
+			}
+			request += and + a.query
+		}
+		lines, body := a.lines, target.body
+		if a.field != "" && !strings.HasPrefix(body, "{") {
+			body = strings.TrimPrefix(body+"&"+a.field, "&")
+		}
+		if body != "" {
+			lines = append([]string{kindOf(body)}, lines...)
+		}
+		got := f.raw(request, lines, body)
+		var says struct{ Detail string }
+		if err := json.Unmarshal([]byte(got.body), &says); err != nil || got.status != 401 || !strings.HasPrefix(says.Detail, a.says) {
+			t.Errorf("%s at %s: %d %.300s, want 401 %q", a.name, target.request, got.status, got.body, a.says)
+		}
+		if got.header.Get("WWW-Authenticate") == "" || strings.Contains(got.body, private) {
+			t.Errorf("%s at %s: %v %.300s", a.name, target.request, got.header, got.body)
+		}
+	}
+}
+
+// withstands sends attacks and shows that nothing was done.
+func (f *fort) withstands(t *testing.T, attacks []attack) {
+	t.Helper()
+	before, asked := tables(t, f.db), len(f.model.Requests())
+	f.call("ann", "GET", "/config", nil).want(t, "the honest token", 200)
+	for _, a := range attacks {
+		f.isRefused(t, a)
+		if n := len(f.model.Requests()); n != asked {
+			t.Errorf("%s: the model was asked %d times", a.name, n-asked)
+			asked = n
+		}
+	}
+	if after := tables(t, f.db); after != before {
+		t.Errorf("something changed:\n%s\n%s", before, after)
+	}
+	f.call("ann", "GET", "/config", nil).want(t, "the honest token, after all that", 200)
+}
+
+// everyIssuer runs a test against each kind of configuration.
+func everyIssuer(t *testing.T, test func(t *testing.T, f *fort)) {
+	t.Helper()
+	for name, issuer := range issuers() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, besieged(t, issuer))
+		})
+	}
+}

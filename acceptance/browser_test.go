@@ -1,0 +1,167 @@
+package acceptance
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"github.com/keyway-agents/keyway/shared/model/modeltest"
+)
+
+// answered is what a page got of a request; status 0 is a request that the browser
+// did not let through.
+type answered struct {
+	Status int    `json:"status"`
+	Body   string `json:"body"`
+	Type   string `json:"type"`
+	ID     string `json:"id"`
+}
+
+func (a answered) want(t *testing.T, what string, status int, contains ...string) {
+	t.Helper()
+	reply{status: a.Status, body: a.Body}.want(t, what, status, contains...)
+}
+
+// page is testdata/clients/page.html on an origin of its own. seen is closed when
+// the page has read the first words of a stream.
+func page(t *testing.T) (origin string, seen <-chan struct{}) {
+	t.Helper()
+	ch := make(chan struct{})
+	heard := sync.OnceFunc(func() { close(ch) })
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, "testdata/clients/page.html") })
+	mux.HandleFunc("POST /seen", func(http.ResponseWriter, *http.Request) { heard() })
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	return server.URL, ch
+}
+
+// browser starts a Chromium.
+func browser(t *testing.T) context.Context {
+	t.Helper()
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			continue
+		}
+		options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.WSURLReadTimeout(2*time.Minute), chromedp.NoSandbox, chromedp.DisableGPU,
+			chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		t.Cleanup(cancel)
+		ctx, cancel = chromedp.NewExecAllocator(ctx, options...)
+		t.Cleanup(cancel)
+		ctx, cancel = chromedp.NewContext(ctx)
+		t.Cleanup(cancel)
+		if err := chromedp.Do(ctx); err != nil {
+			t.Fatal(err)
+		}
+		return ctx
+	}
+	missing(t, "there is no Chromium; install chromium or google-chrome")
+	return nil
+}
+
+// tab shows the page of an origin, which calls the server.
+type tab struct {
+	t      *testing.T
+	ctx    context.Context
+	origin string
+	r      *running
+}
+
+// as opens the page for a caller; what it gives back evaluates a call in it.
+func (b tab) as(sub string) func(expression string) answered {
+	b.t.Helper()
+	query := url.Values{"os": {b.r.url}, "token": {b.r.tokens[sub]}}
+	if err := chromedp.Do(b.ctx, chromedp.Navigate(b.origin+"/?"+query.Encode())); err != nil {
+		b.t.Fatal(err)
+	}
+	return func(expression string) answered {
+		b.t.Helper()
+		a, err := chromedp.Run(b.ctx, chromedp.Evaluate[answered](expression, chromedp.EvalAwaitPromise))
+		if err != nil {
+			b.t.Fatalf("%s: %v", expression, err)
+		}
+		return a
+	}
+}
+
+func TestAPageUsesTheServerAsAgentUIDoes(t *testing.T) {
+	t.Parallel()
+	ctx := browser(t)
+	origin, seen := page(t)
+	model := modeltest.NewServerFunc(t, modeltest.Commands{Pause: func(chunk int) <-chan struct{} {
+		if chunk == 0 {
+			return done
+		}
+		return seen
+	}}.Obey)
+	r := startWith(t, withTools, clientsOS, model, "PAGE_ORIGIN", origin)
+	window := tab{t, ctx, origin, r}
+	do := window.as("ann")
+
+	do(`call("GET", "/health")`).want(t, "health", 200, `"status":"ok"`)
+	do(`call("GET", "/agents")`).want(t, "agents", 200, `"id":"assistant"`, `"db_id":"keyway"`)
+	do(`call("GET", "/teams")`).want(t, "teams", 200, `[]`)
+
+	streamed := do(`run("assistant", "slow 2")`)
+	streamed.want(t, "run", 200)
+	if list := frames(t, streamed.Body); names(list) != "RunStarted ModelRequestStarted RunContent RunContent RunContent ModelRequestCompleted RunContentCompleted RunCompleted" ||
+		list[len(list)-1].data["content"] != "chunk-0 chunk-1 " {
+		t.Errorf("the page read %s", streamed.Body)
+	}
+	if streamed.Type != "text/event-stream; charset=utf-8" || streamed.ID == "" {
+		t.Errorf("content type %q, request id %q", streamed.Type, streamed.ID)
+	}
+
+	var sessions struct {
+		Data []struct {
+			ID   string `json:"session_id"`
+			Name string `json:"session_name"`
+		}
+	}
+	list := do(`call("GET", "/sessions?type=agent&component_id=assistant&db_id=keyway")`)
+	if err := json.Unmarshal([]byte(list.Body), &sessions); err != nil || len(sessions.Data) != 1 || sessions.Data[0].Name != "slow 2" {
+		t.Fatalf("sessions: %v %+v", err, list)
+	}
+	session := "/sessions/" + sessions.Data[0].ID
+	do(`call("GET", "`+session+`/runs?type=agent&db_id=keyway")`).want(t, "runs", 200, `"run_input":"slow 2"`, `"content":"chunk-0 chunk-1 "`)
+	do(`call("DELETE", "`+session+`?db_id=keyway")`).want(t, "delete", 204)
+	do(`call("GET", "`+session+`/runs?type=agent&db_id=keyway")`).want(t, "runs, after", 404, "not found")
+
+	// Errors reach the page too, with their words.
+	do(`run("nope", "hi")`).want(t, "an unknown agent", 404, "Agent not found")
+	window.as("reader")(`call("GET", "/sessions")`).want(t, "a token without the scope", 403, "Insufficient permissions")
+	if !strings.Contains(r.stderr.String(), `"method":"OPTIONS"`) {
+		t.Errorf("the browser asked for no permission: %s", r.stderr)
+	}
+}
+
+func TestAPageOfAnOriginThatIsNotListedGetsNothing(t *testing.T) {
+	t.Parallel()
+	ctx := browser(t)
+	origin, _ := page(t)
+	r := startWith(t, withTools, clientsOS, commanded(t), "PAGE_ORIGIN", "http://localhost:3000")
+	do := tab{t, ctx, origin, r}.as("ann")
+	for _, expression := range []string{
+		`call("GET", "/agents")`, `call("GET", "/health")`, `call("DELETE", "/sessions/s")`, `run("assistant", "hi")`,
+		`fetch(at.get("os") + "/health").then(r => ({status: r.status, body: ""}), e => ({status: 0, body: String(e)}))`, // needs no preflight
+	} {
+		do(expression).want(t, expression, 0, "Failed to fetch")
+	}
+	if asked := r.model.Requests(); len(asked) > 0 {
+		t.Errorf("%d runs were begun for a page that may not call", len(asked))
+	}
+}
+
+// done is closed.
+var done = func() <-chan struct{} { ch := make(chan struct{}); close(ch); return ch }()

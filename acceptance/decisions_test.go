@@ -1,0 +1,66 @@
+package acceptance
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/keyway-agents/keyway/shared/model/modeltest"
+)
+
+func TestServeKeepsItsDecisions(t *testing.T) {
+	t.Parallel()
+	r := start(t, "quickstart", modeltest.NewServer(t))
+	kept := filepath.Join(r.data, "decisions.jsonl")
+	var ids []string
+	for _, request := range []struct{ sub, method, path string }{
+		{"ann", "GET", "/agents"}, {"-", "GET", "/agents"}, {"-", "GET", "/health"}, {"nobody", "GET", "/agents/assistant"},
+		{"ann", "GET", "/nope"}, {"ann", "OPTIONS", "/agents"}, {"ann", "PUT", "/agents"}, {"ann", "GET", "/sessions"},
+	} {
+		got := r.call(request.sub, request.method, request.path, nil)
+		ids = append(ids, got.header.Get("X-Request-Id"))
+	}
+	want := []string{
+		ids[0] + " true 0 GET /agents", ids[1] + " false 401 GET /agents", ids[3] + " false 403 GET /agents/{agent_id}",
+		ids[4] + " false 404 ", ids[6] + " false 405 ", ids[7] + " true 0 GET /sessions",
+	}
+	if diff := cmp.Diff(want, decisionsIn(t, kept)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if info, err := os.Stat(kept); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, error %v", info.Mode(), err)
+	}
+	for _, id := range ids[:2] { // on standard error it stands beside the request's own line
+		if n := strings.Count(r.stderr.String(), `"request_id":"`+id); n != 2 {
+			t.Errorf("the log names %s %d times", id, n)
+		}
+	}
+}
+
+// decisionsIn reads a file: request, whether it was allowed, status and route of each line.
+func decisionsIn(t *testing.T, path string) (out []string) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text := range strings.Lines(string(data)) {
+		var l struct {
+			Msg       string
+			RequestID string `json:"request_id"`
+			Allow     bool
+			Status    int
+			Route     string
+		}
+		if err := json.Unmarshal([]byte(text), &l); err != nil || l.Msg != "decision" {
+			t.Fatalf("%s: %v", text, err)
+		}
+		out = append(out, fmt.Sprintf("%s %t %d %s", l.RequestID, l.Allow, l.Status, l.Route))
+	}
+	return out
+}

@@ -1,0 +1,543 @@
+package acceptance
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/keyway-agents/keyway/shared/model/modeltest"
+	"github.com/keyway-agents/keyway/shared/store/migrations"
+	"github.com/keyway-agents/keyway/shared/store/storetest"
+)
+
+// devDir is a project of a newcomer: keyway.yaml and what --dev keeps beside it.
+type devDir string
+
+// newDevDir copies an example. As root PostgreSQL is another user, who could not
+// enter t.TempDir.
+func newDevDir(t *testing.T, example string) devDir {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "keyway-dev-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join("..", "examples", example, "keyway.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := devDir(dir)
+	d.write(t, string(text))
+	return d
+}
+
+func (d devDir) config() string { return filepath.Join(string(d), "keyway.yaml") }
+func (d devDir) data() string   { return filepath.Join(string(d), ".keyway") }
+
+func (d devDir) read(t *testing.T, path ...string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(append([]string{string(d)}, path...)...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func (d devDir) write(t *testing.T, text string) {
+	t.Helper()
+	if err := os.WriteFile(d.config(), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// replace puts another file in keyway.yaml's place, as editors do.
+func (d devDir) replace(t *testing.T, text string) {
+	t.Helper()
+	aside := filepath.Join(string(d), ".keyway.yaml.swp")
+	if err := os.WriteFile(aside, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(aside, d.config()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// begin runs keyway serve --dev.
+func (d devDir) begin(t *testing.T, vars map[string]string) *running {
+	t.Helper()
+	return serve(t, keyway, vars, "--dev", "--config", d.config(), "--data", d.data())
+}
+
+// serve is begin when the server has greeted.
+func (d devDir) serve(t *testing.T, vars map[string]string) *running {
+	t.Helper()
+	r := d.begin(t, vars)
+	r.greeted()
+	return r
+}
+
+// It is told, and no more: the schema's migrations say that this Keyway works with it.
+func TestAServerOfBeforeWorksWithANewerSchema(t *testing.T) {
+	t.Parallel()
+	d, url := newDevDir(t, "quickstart"), storetest.EmptyURL(t)
+	if _, err := migrations.Run(t.Context(), migrations.Target{URL: url, Schema: "keyway", OSID: "quickstart"}); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	if _, err := conn.Exec(t.Context(), "UPDATE keyway.schema_version SET version = 99"); err != nil {
+		t.Fatal(err)
+	}
+	r := d.serve(t, map[string]string{"DATABASE_URL": url})
+	r.said("warning: a newer Keyway migrated the schema keyway to version 99; this one works with it\n")
+}
+
+// patience ends a wait for what will not come.
+const patience = 3 * time.Minute
+
+// lease has the leases of the two runs in progress end at that time from now.
+func lease(t *testing.T, url, until string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	tag, err := conn.Exec(t.Context(), "UPDATE keyway.runs SET lease_until = now() + $1::text::interval WHERE status = 'RUNNING'", until)
+	if err != nil || tag.RowsAffected() != 2 {
+		t.Fatalf("%v %v", tag, err)
+	}
+}
+
+// greeted waits for the last line of the greeting and reads tokens and address.
+func (r *running) greeted() {
+	r.t.Helper()
+	m := r.said(`(?m)^keyway \S+ at (\S+) .*(?s:.*)^curl .*/agents$`)
+	r.url, r.tokens = m[1], map[string]string{}
+	for _, m := range regexp.MustCompile(`(?m)^export (\w+)=(\S+)$`).FindAllStringSubmatch(r.stderr.String(), -1) {
+		r.tokens[map[string]string{"ADMIN_TOKEN": "admin", "TOKEN": "ann"}[m[1]]] = m[2]
+	}
+}
+
+// said waits until the server has said it.
+func (r *running) said(pattern string) []string {
+	r.t.Helper()
+	defer time.AfterFunc(patience, r.stderr.close).Stop()
+	m := r.stderr.await(regexp.MustCompile(pattern))
+	if m == nil {
+		r.t.Fatalf("keyway did not say %s but\n%s", pattern, r.log())
+	}
+	return m
+}
+
+// stream is a run that is being answered.
+type stream struct {
+	t     *testing.T
+	lines *bufio.Scanner
+	body  io.Closer
+	runID string
+	text  string
+}
+
+// stream starts a run of ann's and reads up to the content.
+func (r *running) stream(session, content string) *stream {
+	r.t.Helper()
+	body, kind := form(r.t, "message", "hi", "session_id", session)
+	resp := r.open("ann", "POST", "/agents/assistant/runs", body, "Content-Type", kind)
+	r.t.Cleanup(func() { resp.Body.Close() })
+	s := &stream{t: r.t, lines: bufio.NewScanner(resp.Body), body: resp.Body}
+	for s.lines.Scan() {
+		s.text += s.lines.Text() + "\n"
+		if m := regexp.MustCompile(`"run_id":"([^"]+)"`).FindStringSubmatch(s.lines.Text()); m != nil {
+			s.runID = m[1]
+		}
+		if strings.Contains(s.lines.Text(), `"content":"`+content+`"`) {
+			return s
+		}
+	}
+	r.t.Fatalf("%d %v: %s", resp.StatusCode, s.lines.Err(), s.text)
+	return nil
+}
+
+// rest reads to the end and returns the names of all events.
+func (s *stream) rest() string {
+	s.t.Helper()
+	for s.lines.Scan() {
+		s.text += s.lines.Text() + "\n"
+	}
+	var list []string
+	for _, m := range regexp.MustCompile(`(?m)^event: (\w+)$`).FindAllStringSubmatch(s.text, -1) {
+		list = append(list, m[1])
+	}
+	return strings.Join(list, " ")
+}
+
+const whole = "RunStarted ModelRequestStarted RunContent RunContent RunContent ModelRequestCompleted RunContentCompleted RunCompleted"
+
+// held is a model that says "first", waits for a word on the channel, and says
+// " second".
+func held(t *testing.T) (*modeltest.Server, chan struct{}) {
+	t.Helper()
+	release := make(chan struct{})
+	return modeltest.NewServerFunc(t, func(modeltest.Request) modeltest.Script {
+		return modeltest.Text("first").Wait(release).Text(" second")
+	}), release
+}
+
+func TestDevPrintsTokensAndCommandsThatWork(t *testing.T) {
+	t.Parallel()
+	d := newDevDir(t, "quickstart")
+	// A key that is for something else must not sign the tokens.
+	r := d.serve(t, map[string]string{"JWT_SIGNING_KEY": strings.Repeat("another ", 8)})
+	greeting := r.stderr.String()
+	if n := strings.Count(greeting, "no OPENAI_API_KEY: the offline demo model answers for assistant, finance-agent\n"); n != 1 {
+		t.Errorf("the demo model is announced %d times:\n%s", n, greeting)
+	}
+	if first := regexp.MustCompile(`export (\w+)=`).FindStringSubmatch(greeting); first[1] != "ADMIN_TOKEN" {
+		t.Errorf("the first token is %s", first[1])
+	}
+	d.postgres(t) // the database is below --data, for root too
+	var commands []string
+	for line := range strings.SplitSeq(greeting, "\n") {
+		if strings.HasPrefix(line, "curl ") {
+			commands = append(commands, line)
+		}
+	}
+	if len(commands) != 4 {
+		t.Fatalf("%d commands:\n%s", len(commands), greeting)
+	}
+	shells := map[string]func(string) reply{"net/http": r.pasted}
+	if curl, err := exec.LookPath("curl"); err == nil {
+		shells["curl"] = func(command string) reply { return r.shell(curl, command) }
+	}
+	for name, paste := range shells {
+		paste(commands[0]).want(t, name+": ann runs the agent", 200, "event: RunCompleted", "demo model", "You said: Hello")
+		paste(commands[1]).want(t, name+": ann lists her sessions", 200, `"session_name":"Hello"`, `"user_id":"ann"`)
+		paste(commands[2]).want(t, name+": ann runs the other", 403, `"missing":["agents:finance-agent:run"]`)
+		paste(commands[3]).want(t, name+": the administrator lists agents", 200, `"id":"assistant"`, `"id":"finance-agent"`)
+	}
+	r.get("admin", "/config").want(t, "the first token is an administrator's", 200)
+	r.get("ann", "/config").want(t, "the second isn't", 403)
+	r.refusesOtherHosts()
+
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	key := d.read(t, ".keyway", "dev-HS256.json")
+	again := d.serve(t, nil)
+	if d.read(t, ".keyway", "dev-HS256.json") != key {
+		t.Error("the second start made another key")
+	}
+	again.tokens = r.tokens
+	again.get("ann", "/sessions").want(t, "after the second start the old token lists the old session", 200, `"session_name":"Hello"`)
+	again.get("admin", "/config").want(t, "and the administrator's is good", 200)
+}
+
+// A page on the web can make its own name point to this machine.
+func (r *running) refusesOtherHosts() {
+	r.t.Helper()
+	_, port, err := net.SplitHostPort(strings.TrimPrefix(r.url, "http://"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for host, status := range map[string]int{
+		"localhost:" + port: 200, "LOCALHOST": 200, "[::1]:" + port: 200, "127.0.0.1": 200,
+		"evil.example": 403, "localhost.evil.example:" + port: 403, "127.0.0.1.evil.example": 403, "192.0.2.1:" + port: 403, "0.0.0.0:" + port: 403,
+	} {
+		req, err := http.NewRequestWithContext(r.t.Context(), "GET", r.url+"/agents", nil)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		req.Host = host
+		req.Header.Set("Authorization", "Bearer "+r.tokens["admin"])
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != status {
+			r.t.Errorf("Host %s: %d, want %d", host, resp.StatusCode, status)
+		}
+	}
+}
+
+// shell runs a printed command as a newcomer does, in /bin/sh after the exports.
+func (r *running) shell(curl, command string) reply {
+	r.t.Helper()
+	script := fmt.Sprintf("export ADMIN_TOKEN=%s TOKEN=%s\ncurl() { %q -sS -w '\\n%%{http_code}' \"$@\"; }\n%s\n", r.tokens["admin"], r.tokens["ann"], curl, command)
+	out, err := exec.CommandContext(r.t.Context(), "/bin/sh", "-c", script).CombinedOutput()
+	if err != nil {
+		r.t.Fatalf("%s: %v\n%s", command, err, out)
+	}
+	i := strings.LastIndexByte(string(out), '\n')
+	status, err := strconv.Atoi(string(out[i+1:]))
+	if err != nil {
+		r.t.Fatalf("%s: %s", command, out)
+	}
+	return reply{status: status, body: string(out[:i])}
+}
+
+// pasted is shell for a machine without curl.
+func (r *running) pasted(command string) reply {
+	r.t.Helper()
+	command = os.Expand(command, func(name string) string {
+		return r.tokens[map[string]string{"ADMIN_TOKEN": "admin", "TOKEN": "ann"}[name]]
+	})
+	method, path, headers := "GET", strings.TrimPrefix(command[strings.LastIndexByte(command, ' ')+1:], r.url), []string(nil)
+	var body io.Reader
+	for _, m := range regexp.MustCompile(`-([HF]) "([^"]*)"`).FindAllStringSubmatch(command, -1) {
+		if m[1] == "H" {
+			name, value, _ := strings.Cut(m[2], ": ")
+			headers = append(headers, name, value)
+			continue
+		}
+		name, value, _ := strings.Cut(m[2], "=")
+		var kind string
+		body, kind = form(r.t, name, value)
+		method, headers = "POST", append(headers, "Content-Type", kind)
+	}
+	return r.call("-", method, path, body, headers...)
+}
+
+// What is printed is right for the file that is served, whatever it asks for.
+func TestDevPrintsTokensThatFitTheFile(t *testing.T) {
+	t.Parallel()
+	mapped := newDevDir(t, "custom-scope-mappings").serve(t, map[string]string{"DATABASE_URL": storetest.EmptyURL(t)})
+	mapped.run("ann", "research-agent", "message", "hi").want(t, "ann runs the agent", 200, "event: RunCompleted")
+	mapped.get("ann", "/sessions").want(t, "and lists sessions", 200, `"user_id":"ann"`)
+	mapped.get("admin", "/config").want(t, "the administrator reads the configuration", 200)
+
+	d := newDevDir(t, "quickstart")
+	d.write(t, "id: os\nauth: {algorithms: [ES256], verify_audience: true, audience: [here], issuer: me}\nagents: [{id: a, model: 'demo:x'}]\n")
+	strict := d.serve(t, map[string]string{"DATABASE_URL": storetest.EmptyURL(t)})
+	strict.run("ann", "a", "message", "hi").want(t, "with an audience, an issuer and ES256", 200, "event: RunCompleted")
+	if said := strict.stderr.String(); strings.Contains(said, "ann may not run") || strings.Contains(said, "no OPENAI_API_KEY") {
+		t.Errorf("with one agent, a demo one: %s", said)
+	}
+}
+
+func TestDevWithAKeyThatCannotSignServesAndSaysSo(t *testing.T) {
+	t.Parallel()
+	pair := filepath.Join(t.TempDir(), "keys.json")
+	keyway.prints(t, nil, "keys", "generate", "--alg", "ES256", "--out", pair)
+	var made struct {
+		Public string `json:"public_key"`
+	}
+	if err := json.Unmarshal([]byte(devDir("").read(t, pair)), &made); err != nil {
+		t.Fatal(err)
+	}
+	for name, row := range map[string]struct{ alg, verifies, signs, says string }{
+		"nothing to sign with":    {"ES256", made.Public, "", `no key to sign with: set JWT_SIGNING_KEY`},
+		"a key of something else": {"HS256", strings.Repeat("this one ", 8), strings.Repeat("another ", 8), `the available key signs tokens that auth in keyway.yaml refuses \(.*Signature verification failed\)`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newDevDir(t, "quickstart")
+			d.write(t, "id: os\nauth: {algorithms: ["+row.alg+"], keys: ['${KEY}']}\nagents: [{id: a, model: 'demo:x'}]\n")
+			r := d.begin(t, map[string]string{"DATABASE_URL": storetest.EmptyURL(t), "KEY": row.verifies, "JWT_SIGNING_KEY": row.signs})
+			r.url = r.said(`(?s)keyway \S+ at (\S+) .*# no tokens to try: ` + row.says)[1]
+			r.call("-", "GET", "/health", nil).want(t, "it serves all the same", 200)
+		})
+	}
+}
+
+func TestDevReloadsTheFileAndKeepsRunsGoing(t *testing.T) {
+	t.Parallel()
+	d := newDevDir(t, "quickstart")
+	model, release := held(t)
+	r := d.serve(t, map[string]string{"DATABASE_URL": storetest.EmptyURL(t), "OPENAI_BASE_URL": model.URL, "OPENAI_API_KEY": "sk-test"})
+	original := d.read(t, "keyway.yaml")
+	inForce := func(n int) string { return fmt.Sprintf(`(?s)(keyway.yaml changed and is in force.*){%d}`, n) }
+
+	during, cancelled := r.stream("during", "first"), r.stream("cancelled", "first")
+	d.replace(t, original+"\n  - {id: newcomer, model: 'demo:x'}\n")
+	r.said(inForce(1))
+	if got := r.get("admin", "/agents").ids(t); got != "assistant finance-agent newcomer" {
+		t.Errorf("after the change there are %s", got)
+	}
+	r.run("admin", "newcomer", "message", "hi").want(t, "the new agent runs", 200, "event: RunCompleted")
+
+	// A run that began before the change is still there, for its reader and for others.
+	r.call("ann", "POST", "/agents/assistant/runs/"+cancelled.runID+"/cancel", nil).want(t, "a run from before is cancelled", 200)
+	if got := cancelled.rest(); !strings.HasSuffix(got, "RunContent RunCancelled") {
+		t.Errorf("the cancelled run: %s", got)
+	}
+	release <- struct{}{}
+	if got := during.rest(); got != whole {
+		t.Errorf("the run during which the file changed: %s", got)
+	}
+	r.get("ann", "/sessions/during/runs").want(t, "it is stored whole", 200, `"status":"COMPLETED"`, `"content":"first second"`)
+
+	// Faults are told, all of them, and change nothing.
+	d.write(t, strings.Replace(original, "id: assistant", "idd: assistant", 1)+"\nverion: 1\n")
+	r.said(`(?s)keyway.yaml:13:5: agents\[0\].idd: unknown field.*verion: unknown field.*keyway.yaml is not put in force; the previous configuration stays in force`)
+	d.write(t, strings.Replace(original, "id: quickstart", "id: another", 1))
+	r.said(`id and database can't change while the server runs; restart it`)
+	d.write(t, original+"\ndatabase: {schema: another}\n")
+	r.said(`(?s)(id and database can't change while the server runs; restart it.*){2}`)
+	if err := os.Remove(d.config()); err != nil {
+		t.Fatal(err)
+	}
+	r.said(`there is no \S+keyway.yaml: name your file`)
+	if got := r.get("admin", "/agents").ids(t); got != "assistant finance-agent newcomer" {
+		t.Errorf("after the faults there are %s", got)
+	}
+
+	d.write(t, original)
+	r.said(inForce(2))
+	if got := r.get("admin", "/agents").ids(t); got != "assistant finance-agent" {
+		t.Errorf("after all there are %s", got)
+	}
+}
+
+// start is serve for a test that ends the process itself.
+func (d devDir) start(t *testing.T, model *modeltest.Server) *running {
+	t.Helper()
+	r := d.begin(t, map[string]string{"OPENAI_BASE_URL": model.URL, "OPENAI_API_KEY": "sk-test"})
+	r.judged.Store(true)
+	r.greeted()
+	return r
+}
+
+func (r *running) signal(s os.Signal) {
+	r.t.Helper()
+	if err := r.cmd.Process.Signal(s); err != nil {
+		r.t.Fatalf("%v: %v", s, err)
+	}
+}
+
+// postgres is the address of the server that runs for the directory.
+func (d devDir) postgres(t *testing.T) string {
+	t.Helper()
+	var published struct{ URL string }
+	if err := json.Unmarshal([]byte(d.read(t, ".keyway", "pg", "pg.json")), &published); err != nil {
+		t.Fatal(err)
+	}
+	return published.URL
+}
+
+// noPostgres wants the server that was at url to have ended in good order: it
+// closes its port, then removes postmaster.pid.
+func (d devDir) noPostgres(t *testing.T, when, url string) {
+	t.Helper()
+	if _, err := os.Stat(filepath.Join(d.data(), "pg", "data", "postmaster.pid")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s: postmaster.pid is still there (%v)", when, err)
+	}
+	if conn, err := pgx.Connect(t.Context(), url); err == nil {
+		conn.Close(t.Context())
+		t.Errorf("%s: PostgreSQL still answers", when)
+	}
+}
+
+func TestTheBuiltServerSurvivesKillsAndEndsCleanly(t *testing.T) {
+	t.Parallel()
+	d := newDevDir(t, "quickstart")
+	model, release := held(t)
+
+	// kill -9 in the middle of a stream and of a run in the background: the reader sees
+	// it break off, without an end.
+	r := d.start(t, model)
+	tokens := r.tokens
+	s := r.stream("s", "first")
+	release <- struct{}{}
+	if got := s.rest(); got != whole {
+		t.Fatal(got)
+	}
+	s = r.stream("s", "first")
+	behind := r.inBackground("s")
+	r.becomes("ann", behind, "RUNNING")
+	url := d.postgres(t)
+	lease(t, url, "10 minutes") // however long the next start takes
+	r.signal(os.Kill)
+	if got := s.rest(); !strings.HasSuffix(got, "RunContent") {
+		t.Errorf("the killed stream: %s", got)
+	}
+	if err := r.ended(); err == nil || err.Error() != "signal: killed" {
+		t.Errorf("killed: %v", err)
+	}
+	d.noPostgres(t, "after kill -9", url)
+
+	// The next start has the rows; the interrupted runs hold their leases for now.
+	r = d.start(t, model)
+	r.tokens = tokens
+	r.get("ann", "/sessions/s/runs").want(t, "after kill -9", 200, `"content":"first second"`, `"status":"COMPLETED"`, `"status":"RUNNING"`)
+	lease(t, d.postgres(t), "-1 second")
+
+	// The leases are over: both runs are taken up, and come to their ends.
+	r.said(`"msg":"recovered orphaned runs","runs":2`)
+	release <- struct{}{}
+	release <- struct{}{}
+	for _, id := range []string{s.runID, behind} {
+		r.becomes("ann", id, "COMPLETED").want(t, "taken up", 200, `"content":"first second"`)
+	}
+	body, kind := form(t, "last_event_index", "2") // of the first attempt: everything comes again
+	resumed := frames(t, r.call("ann", "POST", "/agents/assistant/runs/"+s.runID+"/resume", body, "Content-Type", kind).body)
+	if got := names(resumed); got != "replay "+whole || resumed[1].data["event_index"].(float64) <= 2 {
+		t.Errorf("the killed stream resumed: %s", got)
+	}
+
+	// SIGTERM lets a stream come to its end.
+	s = r.stream("s", "first")
+	r.signal(syscall.SIGTERM)
+	r.said(`keyway stops; runs in progress have 20s to end`)
+	release <- struct{}{}
+	if got := s.rest(); got != whole {
+		t.Errorf("the stream during SIGTERM: %s", got)
+	}
+	if err := r.ended(); err != nil {
+		t.Errorf("SIGTERM: %v", err)
+	}
+
+	// Nothing is in progress at the next start, and nothing was lost.
+	r = d.start(t, model)
+	r.tokens = tokens
+	runs := r.get("ann", "/sessions/s/runs")
+	if got := strings.Count(runs.body, `"status":"COMPLETED"`); got != 4 || strings.Count(runs.body, `"status":"`) != got {
+		t.Errorf("%d runs are COMPLETED: %s", got, runs.body)
+	}
+
+	// A second SIGINT doesn't wait for the stream. Nothing is left behind.
+	url = d.postgres(t)
+	s = r.stream("s", "first")
+	r.signal(os.Interrupt)
+	r.said(`keyway stops`)
+	r.signal(os.Interrupt)
+	if got := s.rest(); !strings.HasSuffix(got, "RunContent") {
+		t.Errorf("the interrupted stream: %s", got)
+	}
+	if err := r.ended(); err == nil || err.Error() != "signal: interrupt" {
+		t.Errorf("SIGINT twice: %v", err)
+	}
+	d.noPostgres(t, "after SIGINT twice", url)
+
+	// One SIGINT is a clean end.
+	r = d.start(t, model)
+	url = d.postgres(t)
+	r.signal(os.Interrupt)
+	if err := r.ended(); err != nil {
+		t.Errorf("SIGINT: %v", err)
+	}
+	d.noPostgres(t, "after SIGINT", url)
+}

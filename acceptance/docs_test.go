@@ -1,0 +1,55 @@
+package acceptance
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func TestTheDocumentIsServedToEverybodyAsItWasCommitted(t *testing.T) {
+	t.Parallel()
+	r := start(t, "quickstart", echo(t))
+	committed, err := os.ReadFile("../shared/api/openapi.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := r.call("-", "GET", "/openapi.json", nil)
+	got.want(t, "the document", 200)
+	if got.body != string(committed) || got.header.Get("Content-Type") != "application/json; charset=utf-8" {
+		t.Errorf("%s of %d bytes, want %d", got.header.Get("Content-Type"), len(got.body), len(committed))
+	}
+	r.call("-", "GET", "/", nil).want(t, "the index names the page", 200, `"docs":"/docs"`)
+}
+
+// The page runs its own script and nothing else, and asks nobody but its server.
+func TestThePageOfTheDocumentNeedsNothingFromElsewhere(t *testing.T) {
+	t.Parallel()
+	r := start(t, "quickstart", echo(t))
+	page := r.call("-", "GET", "/docs", nil)
+	page.want(t, "the page", 200, "<title>Keyway API</title>")
+	hash := func(element string) string {
+		found := regexp.MustCompile(`(?s)<`+element+`>(.*?)</`+element+`>`).FindAllStringSubmatch(page.body, -1)
+		if len(found) != 1 {
+			t.Fatalf("%d elements %s", len(found), element)
+		}
+		sum := sha256.Sum256([]byte(found[0][1]))
+		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+	}
+	want := "default-src 'none'; script-src " + hash("script") + "; style-src " + hash("style") +
+		"; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	for name, value := range map[string]string{
+		"Content-Security-Policy": want, "X-Content-Type-Options": "nosniff", "Content-Type": "text/html; charset=utf-8",
+	} {
+		if got := page.header.Get(name); got != value {
+			t.Errorf("%s: %s\nwant %s", name, got, value)
+		}
+	}
+	for _, bad := range []string{"http://", "https://", "//cdn", "innerHTML", "insertAdjacentHTML", "localStorage", "sessionStorage", "onclick", "eval("} {
+		if strings.Contains(page.body, bad) {
+			t.Errorf("the page has %q in it", bad)
+		}
+	}
+}

@@ -1,0 +1,177 @@
+package acceptance
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/keyway-agents/keyway/shared/model/modeltest"
+)
+
+// docsServer is an MCP server with the one tool of the document's: it answers with
+// what it was asked. No caller's token may reach it.
+func docsServer(t *testing.T) string {
+	t.Helper()
+	type search struct {
+		Query string `json:"query" jsonschema:"what to look for"`
+	}
+	s := sdk.NewServer(&sdk.Implementation{Name: "docs", Version: "1"}, nil)
+	sdk.AddTool(s, &sdk.Tool{Name: "SearchAgno", Description: "Searches the documentation."},
+		func(_ context.Context, _ *sdk.CallToolRequest, in search) (*sdk.CallToolResult, any, error) {
+			return &sdk.CallToolResult{Content: []sdk.Content{&sdk.TextContent{Text: "the page about " + in.Query}}}, nil, nil
+		})
+	h := sdk.NewStreamableHTTPHandler(func(r *http.Request) *sdk.Server {
+		if got := r.Header.Get("Authorization"); got != "" {
+			t.Errorf("the MCP server is sent Authorization: %s", got)
+		}
+		return s
+	}, nil)
+	srv := httptest.NewServer(h)
+	t.Cleanup(func() { srv.CloseClientConnections(); srv.Close() })
+	return srv.URL
+}
+
+// calling is a model that calls a tool with each message of a user, and says what
+// it answered.
+func calling(t *testing.T, tool, arguments string) *modeltest.Server {
+	t.Helper()
+	return modeltest.NewServerFunc(t, func(r modeltest.Request) modeltest.Script {
+		messages, _ := r.Body["messages"].([]any)
+		last, _ := messages[len(messages)-1].(map[string]any)
+		if last["role"] == "tool" {
+			return modeltest.Text("The tool says: ", fmt.Sprint(last["content"]))
+		}
+		return modeltest.ToolCall(tool, arguments)
+	})
+}
+
+// offered are the names of the tools that a request offers, in either API's form.
+func offered(r modeltest.Request) string {
+	var names []string
+	list, _ := r.Body["tools"].([]any)
+	for _, one := range list {
+		spec, _ := one.(map[string]any)
+		if f, chat := spec["function"].(map[string]any); chat {
+			spec = f
+		}
+		names = append(names, fmt.Sprint(spec["name"]))
+	}
+	return strings.Join(names, " ")
+}
+
+// rewritten is a copy of an example's file with some of its text replaced.
+func rewritten(t *testing.T, example, name string, replace ...string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "examples", example, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(replace); i += 2 {
+		if !strings.Contains(string(text), replace[i]) {
+			t.Fatalf("%s has no %q", name, replace[i])
+		}
+	}
+	path := filepath.Join(t.TempDir(), "keyway.yaml")
+	if err := os.WriteFile(path, []byte(strings.NewReplacer(replace...).Replace(string(text))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+const docsURL = "https://docs.agno.com/mcp" // the document's MCP server
+
+func TestDocumentAgentPermissions(t *testing.T) {
+	t.Parallel()
+	file := rewritten(t, "agent-permissions", "keyway.yaml", docsURL, docsServer(t))
+	r := start(t, file, calling(t, "SearchAgno", `{"query":"scopes"}`))
+	r.tokens = pyjwt(t, "agent-permissions")
+	const web, agno = "web-search-agent", "agno-agent"
+
+	// "agents:web-search-agent:run - Run only the web-search-agent", and so on.
+	for sub, may := range map[string]map[string]bool{
+		"user_123": {web: true}, "user_456": {agno: true}, "any_agent": {web: true, agno: true}, "admin": {web: true, agno: true},
+	} {
+		for _, agent := range []string{web, agno} {
+			got := r.run(sub, agent, "message", "Hello")
+			if may[agent] {
+				got.want(t, sub+" runs "+agent, 200, "event: RunCompleted")
+			} else {
+				got.want(t, sub+" runs "+agent, 403, `"missing":["agents:`+agent+`:run"]`)
+			}
+		}
+		// "GET /agents/{agent_id}: requires agents:read", "GET /sessions: requires
+		// sessions:read", …: these tokens can run, and not look.
+		status := map[bool]int{true: 200, false: 403}[sub == "admin"]
+		for _, path := range []string{"/agents", "/agents/" + web, "/sessions", "/memories", "/config"} {
+			r.get(sub, path).want(t, sub+" reads "+path, status)
+		}
+	}
+	for _, m := range r.model.Requests() {
+		want := map[any]string{"gpt-4o": "web_search search_news", "gpt-4.1": "SearchAgno"}[m.Body["model"]]
+		if got := offered(m); got != want || want == "" {
+			t.Errorf("%v is offered the tools %q, want %q", m.Body["model"], got, want)
+		}
+	}
+}
+
+// The document's agent asks the MCP server, and add_history_to_context lets a
+// second run hear the first.
+func TestTheDocumentsAgentCallsItsMCPServerAndRemembers(t *testing.T) {
+	t.Parallel()
+	file := rewritten(t, "agent-permissions", "keyway.yaml", docsURL, docsServer(t))
+	r := start(t, file, calling(t, "SearchAgno", `{"query":"scopes"}`))
+	r.tokens = pyjwt(t, "agent-permissions")
+	first := r.run("user_456", "agno-agent", "message", "What are scopes?", "session_id", "s")
+	first.want(t, "the first run", 200)
+	var result any
+	for _, e := range frames(t, first.body) {
+		if e.name == "ToolCallCompleted" {
+			tool, _ := e.data["tool"].(map[string]any)
+			result = tool["result"]
+		}
+	}
+	if result != "the page about scopes" {
+		t.Errorf("the tool's answer in the stream is %v", result)
+	}
+	r.run("user_456", "agno-agent", "message", "And mappings?", "session_id", "s", "stream", "false").
+		want(t, "the second run", 200, `"content":"The tool says: the page about scopes"`)
+	asked := r.model.Requests() // two for each run: the question, and the tool's answer
+	if len(asked) != 4 {
+		t.Fatalf("the model was asked %d times, want 4", len(asked))
+	}
+	var heard []string
+	messages, _ := asked[2].Body["messages"].([]any)
+	for _, m := range messages[1:] { // after the system message
+		message, _ := m.(map[string]any)
+		heard = append(heard, fmt.Sprintf("%v: %v", message["role"], message["content"]))
+	}
+	want := "user: What are scopes?|assistant: <nil>|tool: the page about scopes|assistant: The tool says: the page about scopes|user: And mappings?"
+	if got := strings.Join(heard, "|"); got != want {
+		t.Errorf("the second run's model hears\n%s\nwant\n%s", got, want)
+	}
+}
+
+// "Tokens must include aud claim matching the AgentOS ID": with verify_audience. The
+// document's own tokens have none.
+func TestDocumentAgentPermissionsWithAudience(t *testing.T) {
+	t.Parallel()
+	file := rewritten(t, "agent-permissions", "keyway-with-audience.yaml", docsURL, docsServer(t))
+	r := start(t, file, echo(t))
+	const web = "web-search-agent"
+	r.tokens = pyjwt(t, "agent-permissions")
+	r.run("user_123", web, "message", "x").want(t, "no aud", 401, `Token is missing the \"aud\" claim. Audience verification requires this claim`)
+	r.run("admin", web, "message", "x").want(t, "an administrator without aud", 401)
+	r.tokens = pyjwt(t, "agent-permissions with aud")
+	r.run("stranger", web, "message", "x").want(t, "another aud", 401, "Invalid token audience - token not valid for this AgentOS instance")
+	for _, sub := range []string{"user_123", "one_of_two"} {
+		r.run(sub, web, "message", "x").want(t, sub, 200, "event: RunCompleted")
+		r.run(sub, "agno-agent", "message", "x").want(t, sub+" runs the other agent", 403)
+	}
+}

@@ -1,0 +1,125 @@
+package acceptance
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/keyway-agents/keyway/shared/model/modeltest"
+	"github.com/keyway-agents/keyway/shared/store/storetest"
+)
+
+// newsPage answers every search with one result, in DuckDuckGo's form.
+func newsPage(t *testing.T) string {
+	t.Helper()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, `<div class="result__body"><a class="result__a" href="https://example.org/">News of %s</a></div>`, r.FormValue("q"))
+	}))
+	t.Cleanup(srv.Close)
+	return srv.URL
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// documentTokens are the document's two callers, signed by keyway token.
+func documentTokens(t *testing.T, vars map[string]string, file string) map[string]string {
+	t.Helper()
+	token := func(sub, session, scopes string) string {
+		return keyway.prints(t, vars, "token", "--config", file, "--sub", sub, "--session", session, "--scopes", scopes, "--ttl", "24h")
+	}
+	return map[string]string{
+		"user_123":  token("user_123", "session_456", "agents:read,agents:run"),
+		"admin_789": token("admin_789", "admin_session_123", "agent_os:admin"),
+	}
+}
+
+// keepsItsPromises is the document, claim by claim.
+func (r *running) keepsItsPromises(t *testing.T, what string) {
+	t.Helper()
+	const agent = "research-agent"
+	for sub, session := range map[string]string{"user_123": "session_456", "admin_789": "admin_session_123"} {
+		if got := r.get(sub, "/agents").ids(t); got != agent {
+			t.Errorf("%s: %s lists %q", what, sub, got)
+		}
+		// The token's session is where runs land, whatever the form says.
+		r.run(sub, agent, "message", "Search for latest AI news", "session_id", "another", "stream", "false").want(t, what+": "+sub+" runs", 200,
+			`"session_id":"`+session+`"`, "The tool says: ", "News of latest AI news")
+	}
+	// "agent_os:admin - full access"; the user holds two scopes.
+	r.get("admin_789", "/sessions/session_456?user_id=user_123").want(t, what+": the administrator reads the user's session", 200)
+	r.get("user_123", "/sessions").want(t, what+": the user lists sessions", 403, `"missing":["sessions:read"]`)
+	r.get("user_123", "/config").want(t, what+": the user reads the config", 403)
+	r.get("-", "/agents").want(t, what+": nobody lists agents", 401)
+}
+
+func news(t *testing.T) *modeltest.Server {
+	t.Helper()
+	return calling(t, "web_search", `{"query":"latest AI news"}`)
+}
+
+// "Set JWT_SIGNING_KEY and JWT_VERIFICATION_KEY environment variables".
+func TestDocumentBasicRBACAsymmetric(t *testing.T) {
+	t.Parallel()
+	const example = "basic-rbac-asymmetric"
+	keys := map[string]string{
+		"JWT_VERIFICATION_KEY": readFile(t, "testdata/rs256-test-public.pem"), "JWT_SIGNING_KEY": readFile(t, "testdata/rs256-test-private.pem"),
+	}
+	r := start(t, example, news(t), "JWT_VERIFICATION_KEY", keys["JWT_VERIFICATION_KEY"], "WEBSEARCH_BASE_URL", newsPage(t))
+	r.keepsItsPromises(t, "tokens of PyJWT")
+	r.tokens = documentTokens(t, keys, filepath.Join("..", "examples", example, "keyway.yaml"))
+	r.keepsItsPromises(t, "tokens of keyway token")
+	r.tokens["other"] = pyjwt(t, "quickstart")["admin"]
+	r.get("other", "/agents").want(t, "an HS256 token", 401)
+}
+
+// "Or generate keys": into a file that is used again when it exists.
+func TestDocumentBasicRBACAsymmetricWithAKeyFile(t *testing.T) {
+	t.Parallel()
+	file := rewritten(t, "basic-rbac-asymmetric", "keyway-with-key-file.yaml")
+	keys := filepath.Join(filepath.Dir(file), "keys.json")
+	generate := func() string {
+		keyway.prints(t, nil, "keys", "generate", "--alg", "RS256", "--out", keys)
+		return readFile(t, keys)
+	}
+	if first := generate(); generate() != first {
+		t.Error("the key file was made anew")
+	}
+	r := start(t, file, news(t), "WEBSEARCH_BASE_URL", newsPage(t))
+	r.tokens = documentTokens(t, nil, file)
+	r.keepsItsPromises(t, "keys of a file")
+	r.tokens = pyjwt(t, "basic-rbac-asymmetric")
+	r.get("admin_789", "/agents").want(t, "a token of another key", 401)
+}
+
+// "Generate keys at runtime for testing", with persistence across reloads.
+func TestDocumentBasicRBACAsymmetricInDevelopment(t *testing.T) {
+	t.Parallel()
+	d := newDevDir(t, "basic-rbac-asymmetric")
+	vars := map[string]string{"DATABASE_URL": storetest.EmptyURL(t), "OPENAI_BASE_URL": news(t).URL, "WEBSEARCH_BASE_URL": newsPage(t)}
+	var tokens map[string]string
+	for range 2 { // the second start believes the first one's tokens
+		r := d.serve(t, vars)
+		if tokens == nil {
+			tokens = map[string]string{}
+			for sub, scopes := range map[string]string{"user_123": "agents:read,agents:run", "admin_789": "agent_os:admin"} {
+				session := map[string]string{"user_123": "session_456", "admin_789": "admin_session_123"}[sub]
+				tokens[sub] = keyway.prints(t, nil, "token", "--config", d.config(), "--data", d.data(), "--sub", sub, "--session", session, "--scopes", scopes)
+			}
+		}
+		r.tokens = tokens
+		r.keepsItsPromises(t, "keys of --dev")
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	}
+}

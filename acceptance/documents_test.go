@@ -1,0 +1,143 @@
+package acceptance
+
+import (
+	"io"
+	"maps"
+	"strings"
+	"testing"
+)
+
+// Each test here is one of AgentOS's documents, claim by claim: what its
+// comments promise each token.
+
+func TestDocumentPerAgentPermissions(t *testing.T) {
+	t.Parallel()
+	r := start(t, "per-agent-permissions", echo(t))
+	const web, finance = "web-search-agent", "finance-agent"
+
+	// "Web user can run web-search-agent"
+	r.run("web_user", web, "message", "Search for AI news").want(t, "web user runs its agent", 200, "event: RunCompleted", "you said ", "Search for AI news")
+	// "Web user cannot run finance-agent (403 Forbidden)"
+	r.run("web_user", finance, "message", "Analyze stock").want(t, "web user runs the other", 403,
+		"Insufficient permissions. Required scope(s): agents:run", `"missing":["agents:finance-agent:run"]`)
+	// "Finance user can only run finance-agent"
+	r.run("finance_user", finance, "message", "Analyze market trends").want(t, "finance user runs its agent", 200, "event: RunCompleted")
+	r.run("finance_user", web, "message", "x").want(t, "finance user runs the other", 403)
+	// "Power user (can run both)"
+	r.run("power_user", web, "message", "x").want(t, "power user runs one", 200, "event: RunCompleted")
+	r.run("power_user", finance, "message", "x").want(t, "power user runs the other", 200, "event: RunCompleted")
+	// Each holds agents:read.
+	for _, sub := range []string{"web_user", "finance_user", "power_user"} {
+		if got := r.get(sub, "/agents").ids(t); got != web+" "+finance {
+			t.Errorf("%s lists %q", sub, got)
+		}
+	}
+	// The document's model is OpenAIResponses.
+	tools := map[string]int{}
+	for _, m := range r.model.Requests() {
+		if m.Path != "/v1/responses" || m.Body["model"] != "gpt-5.2" {
+			t.Errorf("%s is asked for %v", m.Path, m.Body["model"])
+		}
+		tools[offered(m)]++
+	}
+	// "tools=[HackerNewsTools()]" of one agent, none of the other.
+	if want := map[string]int{"get_top_hackernews_stories get_user_details": 2, "": 2}; !maps.Equal(tools, want) {
+		t.Errorf("the tools offered, by number of runs, are %v, want %v", tools, want)
+	}
+	// A refused run never reached the model.
+	if n := len(r.model.Requests()); n != 4 {
+		t.Errorf("the model was called %d times for 4 allowed runs", n)
+	}
+}
+
+func TestDocumentAdvancedScopes(t *testing.T) {
+	t.Parallel()
+	r := start(t, "advanced-scopes", echo(t))
+	all := []string{"web-search-agent", "analyst-agent", "admin-agent"}
+	for _, row := range []struct {
+		sub, lists, runs, reads         string
+		config, sessions, write, delete int
+	}{
+		// "ADMIN - Full access to everything"
+		{"admin_user", strings.Join(all, " "), strings.Join(all, " "), strings.Join(all, " "), 200, 200, 201, 204},
+		// "POWER USER - Global access to all agents"
+		{"power_user", strings.Join(all, " "), strings.Join(all, " "), strings.Join(all, " "), 200, 200, 201, 403},
+		// "LIMITED USER - Only specific agents": "sees only 2 agents (not admin-agent)"
+		{"limited_user", "web-search-agent analyst-agent", "web-search-agent analyst-agent", "web-search-agent analyst-agent", 403, 403, 403, 403},
+		// "READ-ONLY USER - Can view but not run"
+		{"readonly_user", strings.Join(all, " "), "", strings.Join(all, " "), 200, 403, 403, 403},
+		// "WILDCARD USER - Can run any agent", "including admin-agent"
+		{"wildcard_user", strings.Join(all, " "), strings.Join(all, " "), strings.Join(all, " "), 403, 403, 403, 403},
+	} {
+		if got := r.get(row.sub, "/agents").ids(t); got != row.lists {
+			t.Errorf("%s lists %q, want %q", row.sub, got, row.lists)
+		}
+		for _, agent := range all {
+			status := map[bool]int{true: 200, false: 403}
+			r.get(row.sub, "/agents/"+agent).want(t, row.sub+" reads "+agent, status[strings.Contains(row.reads, agent)])
+			r.run(row.sub, agent, "message", "test").want(t, row.sub+" runs "+agent, status[strings.Contains(row.runs, agent)])
+		}
+		r.get(row.sub, "/config").want(t, row.sub+" reads the config", row.config)
+		r.get(row.sub, "/sessions").want(t, row.sub+" lists sessions", row.sessions)
+		r.call(row.sub, "POST", "/sessions", nil).want(t, row.sub+" makes a session", row.write)
+		r.call(row.sub, "DELETE", "/sessions/nope", nil).want(t, row.sub+" deletes a session", row.delete)
+	}
+	// "tools=[DuckDuckGoTools()]" of one agent, none of the others.
+	searching := 0
+	for _, m := range r.model.Requests() {
+		if offered(m) == "web_search search_news" {
+			searching++
+		} else if got := offered(m); got != "" {
+			t.Errorf("the model is offered the tools %q", got)
+		}
+	}
+	if searching != 4 { // everybody's but the read-only user's
+		t.Errorf("%d runs could search the web, want 4", searching)
+	}
+}
+
+func TestDocumentCustomScopeMappings(t *testing.T) {
+	t.Parallel()
+	r := start(t, "custom-scope-mappings", echo(t))
+	const basic, power, admin, super = "user_123", "user_456", "admin_789", "superadmin"
+
+	// "Basic user can read agents"
+	if got := r.get(basic, "/agents").ids(t); got != "research-agent" {
+		t.Errorf("the basic user lists %q", got)
+	}
+	r.get(basic, "/agents/research-agent").want(t, "basic reads the agent", 200)
+	// "Basic user cannot run agents (missing app:run and app:execute)"
+	r.run(basic, "research-agent", "message", "test").want(t, "basic runs", 403,
+		"Required scope(s): app:run, app:execute", `"missing":["app:run","app:execute"]`)
+	// "Power user can run agents"
+	r.run(power, "research-agent", "message", "Search for news").want(t, "power runs", 200, "event: RunCompleted", "Search for news")
+	// "Only admin can view sessions"
+	r.get(admin, "/sessions").want(t, "admin lists everybody's sessions", 200, `"user_id":"user_456"`)
+	r.get(basic, "/sessions").want(t, "basic lists sessions", 403, "Required scope(s): app:admin")
+	r.get(power, "/sessions").want(t, "power lists sessions", 403, "Required scope(s): app:admin")
+	// … and the runs below an agent are sessions by another path.
+	for sub, status := range map[string]int{basic: 403, power: 403, admin: 404} {
+		r.get(sub, "/agents/research-agent/runs?session_id=nope").want(t, sub+" reads runs", status)
+	}
+	// "Config endpoint - system admins only"
+	r.get(admin, "/config").want(t, "admin reads the config", 200)
+	r.get(power, "/config").want(t, "power reads the config", 403)
+	// "GET /sessions/*" needs both of its scopes.
+	r.get(admin, "/sessions/nope").want(t, "admin reads a session", 403, `"missing":["sessions:read"]`)
+	// "Memory endpoints with custom scopes", which none of these callers was given.
+	r.get(admin, "/memories").want(t, "admin lists memories", 403, `"missing":["memory:admin"]`)
+	memory := func() io.Reader { return strings.NewReader(`{"memory":"Likes tea"}`) }
+	r.call(admin, "POST", "/memories", memory()).want(t, "admin writes a memory", 403, `"missing":["memory:write"]`)
+	r.call(super, "POST", "/memories", memory(), "Content-Type", "application/json").want(t, "superadmin writes a memory", 200, "Likes tea")
+	r.get(super, "/memories").want(t, "superadmin lists memories", 200, "Likes tea")
+	// "Super admin - bypasses all checks", and sees everybody's sessions.
+	r.run(super, "research-agent", "message", "x").want(t, "superadmin runs", 200, "event: RunCompleted")
+	r.get(super, "/sessions").want(t, "superadmin lists sessions", 200, `"user_id":"user_456"`)
+	r.get(super, "/config").want(t, "superadmin reads the config", 200)
+	// "tools=[DuckDuckGoTools()]"
+	for _, m := range r.model.Requests() {
+		if got := offered(m); got != "web_search search_news" {
+			t.Errorf("the model is offered the tools %q", got)
+		}
+	}
+}

@@ -1,0 +1,215 @@
+package acceptance
+
+import (
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/keyway-agents/keyway/shared/route"
+)
+
+const multipartKind = "multipart/form-data; boundary=X"
+
+// part is one text field of a multipart body with the boundary X.
+func part(name, value string) string {
+	return "--X\r\nContent-Disposition: form-data; name=\"" + name + "\"\r\n\r\n" + value + "\r\n"
+}
+
+func TestBadInputToARunIsNamedAndRunsNothing(t *testing.T) {
+	t.Parallel()
+	r := start(t, "quickstart", echo(t))
+	const missing = `{"type":"missing","loc":["body","message"],"msg":"Field required","input":null}`
+	for name, row := range map[string]struct {
+		kind, body string
+		status     int
+		says       string
+	}{
+		"no message":                    {multipartKind, part("stream", "false") + "--X--\r\n", 422, missing},
+		"an empty message":              {multipartKind, part("message", "") + "--X--\r\n", 422, missing},
+		"no body":                       {"", "", 422, missing},
+		"JSON":                          {"application/json", `{"message":"hi"}`, 422, missing},
+		"plain text":                    {"text/plain", "message=hi", 422, missing},
+		"a content type that is none":   {"///", "message=hi", 422, missing},
+		"multipart without a boundary":  {"multipart/form-data", "x", 400, "Missing boundary in multipart."},
+		"multipart without a body":      {multipartKind, "", 422, missing},
+		"multipart without a part":      {multipartKind, "--Y\r\nnope", 400, "Invalid multipart data."},
+		"a part that breaks off":        {multipartKind, part("message", "hi") + "--X\r\nContent-Disposition: form-data; name=\"stream\"\r\n\r\nfal", 400, "Invalid multipart data."},
+		"a file":                        {multipartKind, part("message", "hi") + "--X\r\nContent-Disposition: form-data; name=\"files\"; filename=\"a.exe\"\r\n\r\nMZ\r\n--X--\r\n", 400, "Unsupported file type"},
+		"a broken escape":               {"application/x-www-form-urlencoded", "message=%zz", 400, "error parsing the body"},
+		"NUL in the message":            {"application/x-www-form-urlencoded", "message=a%00b", 422, `"loc":["body","message"]`},
+		"invalid UTF-8 in the message":  {"application/x-www-form-urlencoded", "message=%ff%fe", 422, `"type":"string_unicode","loc":["body","message"]`},
+		"NUL in the session id":         {"application/x-www-form-urlencoded", "message=hi&session_id=a%00", 422, `"loc":["body","session_id"]`},
+		"an over-long session id":       {"application/x-www-form-urlencoded", "message=hi&session_id=" + strings.Repeat("x", 256), 422, `"type":"string_too_long","loc":["body","session_id"]`},
+		"stream is no boolean":          {"application/x-www-form-urlencoded", "message=hi&stream=maybe", 422, `"type":"bool_parsing","loc":["body","stream"],"msg":"Input should be a valid boolean, unable to interpret input","input":"maybe"`},
+		"version is no number":          {"application/x-www-form-urlencoded", "message=hi&version=abc", 422, `"type":"int_parsing","loc":["body","version"]`},
+		"two faults are both told":      {"application/x-www-form-urlencoded", "stream=maybe", 422, missing + `,{"type":"bool_parsing"`},
+		"a body over the limit":         {"application/x-www-form-urlencoded", "message=" + strings.Repeat("x", 11<<20), 413, "10 MB"},
+		"a multipart body over it":      {multipartKind, part("message", strings.Repeat("x", 11<<20)) + "--X--\r\n", 413, "10 MB"},
+		"multipart text over it, first": {multipartKind, "--X\r\nContent-Disposition: form-data; name=\"" + strings.Repeat("n", 11<<20), 4, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := r.call("ann", "POST", "/agents/assistant/runs", strings.NewReader(row.body), "Content-Type", row.kind)
+			if row.status == 4 {
+				if got.status < 400 || got.status > 499 {
+					t.Errorf("%d %s", got.status, got.body)
+				}
+				return
+			}
+			got.want(t, "run", row.status, `{"detail":`, row.says)
+		})
+	}
+	r.call("admin", "POST", "/agents/nope/runs", strings.NewReader("message=hi"), "Content-Type", "application/x-www-form-urlencoded").want(t, "an unknown agent", 404, `{"detail":"Agent not found"}`)
+	if n := len(r.model.Requests()); n > 0 {
+		t.Errorf("the model was called %d times", n)
+	}
+	r.get("ann", "/sessions").want(t, "nothing is half-written", 200, `"data":[]`)
+}
+
+func TestFormsAreReadAsAgentOSReadsThem(t *testing.T) {
+	t.Parallel()
+	r := start(t, "quickstart", echo(t))
+	for name, row := range map[string]struct{ body, says string }{
+		"stream=0 is false":                       {"message=hi&stream=0", `"status":"COMPLETED"`},
+		"stream=OFF is false":                     {"message=hi&stream=OFF", `"status":"COMPLETED"`},
+		"an empty stream is the default":          {"message=hi&stream=", "event: RunCompleted"},
+		"the last of two values counts":           {"message=one&message=two&stream=false", "you said two"},
+		"unknown fields are left alone":           {"message=hi&stream=n&whatever=1", `"status":"COMPLETED"`},
+		"a number is a version":                   {"message=hi&stream=n&version=3", `"status":"COMPLETED"`},
+		"an empty session id makes a session":     {"message=hi&stream=n&session_id=", `"session_id":"`},
+		"another's user_id is not believed":       {"message=hi&stream=n&user_id=mallory", `"user_id":"ann"`},
+		"a caller's run_id is not taken":          {"message=hi&stream=n&run_id=mine", `"run_id":"`},
+		"quotes, SQL and wildcards are only text": {"message=" + url.QueryEscape(`'; DROP TABLE keyway.runs; -- % _ \ "`) + "&stream=n", `'; DROP TABLE keyway.runs; -- % _ \\ \"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := r.call("ann", "POST", "/agents/assistant/runs", strings.NewReader(row.body), "Content-Type", "application/x-www-form-urlencoded")
+			got.want(t, "run", 200, row.says)
+			if strings.Contains(got.body, `"run_id":"mine"`) {
+				t.Errorf("the caller chose the run's id: %s", got.body)
+			}
+		})
+	}
+	long := strings.Repeat("é", 2<<20) // 4 MB
+	got := r.run("ann", "assistant", "message", long, "stream", "false")
+	got.want(t, "a 4 MB message", 200)
+	if !strings.Contains(got.body, long) {
+		t.Error("the long message did not come back whole")
+	}
+}
+
+func TestOddQueriesAndPathsAreNeverInternalErrors(t *testing.T) {
+	t.Parallel()
+	r := start(t, "quickstart", echo(t))
+	r.run("ann", "assistant", "message", "hi", "session_id", "s").want(t, "run", 200)
+	long := strings.Repeat("x", 4000)
+	for path, want := range map[string]int{
+		"/sessions?page=0":                                      422,
+		"/sessions?page=-1":                                     422,
+		"/sessions?page=99999999999999999999":                   422,
+		"/sessions?page=2147483647&limit=1000":                  200,
+		"/sessions?limit=1001":                                  422,
+		"/sessions?limit=0":                                     422,
+		"/sessions?limit=abc":                                   422,
+		"/sessions?limit=":                                      422,
+		"/sessions?type=zzz":                                    422,
+		"/sessions?sort_order=zzz":                              422,
+		"/sessions?sort_by=session_id%3bdrop":                   200,
+		"/sessions?session_name=%25":                            200,
+		"/sessions?session_name=%00":                            422,
+		"/sessions?session_name=%ff":                            422,
+		"/sessions?user_id=" + long:                             422,
+		"/sessions?user_id=%00":                                 422,
+		"/sessions?component_id=%00":                            422,
+		"/sessions?db_id=nope":                                  404,
+		"/sessions?table=x":                                     400,
+		"/sessions?db_id=keyway":                                200,
+		"/sessions?%zz":                                         200,
+		"/sessions?foo=bar;baz":                                 200,
+		"/sessions/" + long:                                     404,
+		"/sessions/%00":                                         404,
+		"/sessions/%ff":                                         404,
+		"/sessions/%F0%9F%8E%89":                                404,
+		"/sessions/s/runs/nope":                                 404,
+		"/sessions/s/runs/%00":                                  404,
+		"/sessions/s/runs/00000000-0000-0000-0000-000000000000": 404,
+		"/agents/%00":                                           403,
+		"/agents/" + long:                                       403,
+		"/agents/assistant/runs":                                422,
+		"/agents/assistant/runs?session_id=":                    422,
+		"/agents/assistant/runs?session_id=%00":                 422,
+		"/agents/assistant/runs?session_id=nope":                404,
+		"/agents/assistant/runs?session_id=s&status=zzz":        200,
+		"/agents/assistant/runs?session_id=s&status=%00":        422,
+		"/agents/assistant/runs/nope?session_id=s":              404,
+		"/agents/assistant/runs/nope":                           422,
+		"/agents/assistant/runs/%00?session_id=s":               404,
+	} {
+		got := r.get("ann", path)
+		name := path
+		if len(name) > 80 {
+			name = name[:80]
+		}
+		// ann reads every agent by wildcard, so an unknown agent is 404 for her.
+		if strings.HasPrefix(path, "/agents/%00") || strings.HasPrefix(path, "/agents/xxx") {
+			want = 404
+		}
+		got.want(t, name, want)
+		for _, leak := range []string{"SQLSTATE", "pgx", "ERROR:", "goroutine", "keyway.sessions"} {
+			if strings.Contains(got.body, leak) {
+				t.Errorf("%s: the answer speaks of the inside: %s", name, got.body)
+			}
+		}
+	}
+}
+
+func TestWhoAsksWithoutATokenIsToldSoBeforeAnythingElse(t *testing.T) {
+	t.Parallel()
+	r := start(t, "quickstart", echo(t))
+	for rt := range route.Table.All() {
+		path := rt.Path(func(string) string { return "x" })
+		got := r.call("-", rt.Method, path, nil)
+		if rt.Public {
+			got.want(t, rt.String(), 200)
+			continue
+		}
+		got.want(t, rt.String()+" without a token", 401, `{"detail":"Authorization header missing","hint":"`)
+		if got.header.Get("WWW-Authenticate") == "" {
+			t.Errorf("%s: no challenge", rt)
+		}
+		r.call("nobody", rt.Method, path, nil).want(t, rt.String()+" with an empty token", 403, "Insufficient permissions. Required scope(s): ", `"missing":[`)
+		r.call("-", rt.Method, path, nil, "Authorization", "Bearer x.y.z").want(t, rt.String()+" with garbage", 401, `{"detail":"Invalid token`)
+	}
+	r.call("-", "GET", "/nope", nil).want(t, "an unknown path", 401)
+	r.get("nobody", "/nope").want(t, "an unknown path with a token", 404, `{"detail":"Not Found"}`)
+	got := r.call("nobody", "PUT", "/agents", nil)
+	got.want(t, "another method", 405, `{"detail":"Method Not Allowed"}`)
+	if got.header.Get("Allow") != "GET" {
+		t.Errorf("Allow: %q", got.header.Get("Allow"))
+	}
+	r.call("-", "HEAD", "/health", nil).want(t, "HEAD", 405)
+	r.call("-", "OPTIONS", "/agents", nil).want(t, "a bare OPTIONS", 405, "Method Not Allowed")
+}
+
+func TestPagesOfKnownOriginsMayCall(t *testing.T) {
+	t.Parallel()
+	r := start(t, "quickstart", echo(t))
+	preflight := func(origin string) reply {
+		return r.call("-", "OPTIONS", "/agents/assistant/runs", nil, "Origin", origin,
+			"Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization")
+	}
+	got := preflight("http://localhost:3000")
+	got.want(t, "a known origin asks first", 200)
+	if got.header.Get("Access-Control-Allow-Origin") != "http://localhost:3000" || got.header.Get("Access-Control-Allow-Headers") == "" ||
+		got.header.Get("Access-Control-Allow-Methods") == "" || got.header.Get("Access-Control-Allow-Credentials") != "" {
+		t.Errorf("%v", got.header)
+	}
+	if got := preflight("http://evil.example"); got.header.Get("Access-Control-Allow-Origin") != "" {
+		t.Errorf("another origin is let in: %v", got.header)
+	}
+	for sub, status := range map[string]int{"ann": 200, "-": 401, "nobody": 403} {
+		got := r.call(sub, "GET", "/agents", nil, "Origin", "http://localhost:3000")
+		got.want(t, sub, status)
+		if got.header.Get("Access-Control-Allow-Origin") != "http://localhost:3000" {
+			t.Errorf("%s: the page can't read the answer: %v", sub, got.header)
+		}
+	}
+}

@@ -1,0 +1,328 @@
+package acceptance
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/keyway-agents/keyway/shared/model/modeltest"
+	"github.com/keyway-agents/keyway/shared/route"
+)
+
+// private is a word that is in all that is ann's, and nowhere else.
+const private = "chrysanthemum"
+
+// Ids that nothing has.
+const (
+	noRun    = "00000000-0000-4000-8000-000000000000"
+	noMemory = "00000000-0000-4000-8000-000000000001"
+)
+
+// attempt is a request for somebody's data. HERS stands for her session, ANN for
+// her, RUN, PAUSED, RUNNING and MEMORY for ids of hers.
+type attempt struct {
+	route   route.Name
+	request string // method and path
+	body    string // JSON, or else a form
+	status  int    // for who has no such thing
+	shows   bool   // to an administrator, what is private
+}
+
+// attempts has every route that reads or writes somebody's data, and each way to
+// name them.
+var attempts = []attempt{
+	{route.CreateRun, "POST /agents/assistant/runs", "message=hello&stream=false&session_id=HERS&user_id=ANN", 200, false},
+	{route.CreateRun, "POST /agents/assistant/runs", "message=hello&background=true&stream=false&session_id=HERS", 202, false},
+	{route.ListRuns, "GET /agents/assistant/runs?session_id=HERS", "", 404, true},
+	{route.ListRuns, "GET /agents/assistant/runs?session_id=HERS&user_id=ANN", "", 404, true},
+	{route.GetRun, "GET /agents/assistant/runs/RUN?session_id=HERS", "", 404, true},
+	{route.GetRun, "GET /agents/assistant/runs/RUN?session_id=HERS&user_id=ANN", "", 404, true},
+	{route.CancelRun, "POST /agents/assistant/runs/RUN/cancel", "", 404, false},
+	{route.CancelRun, "POST /agents/assistant/runs/RUNNING/cancel", "", 404, false},
+	{route.CancelRun, "POST /agents/assistant/runs/PAUSED/cancel?session_id=HERS", "", 404, false},
+	{route.ContinueRun, "POST /agents/assistant/runs/RUN/continue", "session_id=HERS&stream=false", 404, false},
+	{route.ContinueRun, "POST /agents/assistant/runs/PAUSED/continue", "session_id=HERS&stream=false&user_id=ANN", 404, false},
+	{route.ContinueRun, "POST /agents/assistant/runs/PAUSED/continue", "session_id=HERS&tools=" + `[{"tool_call_id":"call_1_1","confirmed":true}]`, 404, false},
+	{route.ResumeRun, "POST /agents/assistant/runs/RUN/resume", "", 404, true},
+	{route.ResumeRun, "POST /agents/assistant/runs/RUN/resume", "session_id=HERS&last_event_index=0", 404, true},
+	{route.ResumeRun, "POST /agents/assistant/runs/RUNNING/resume", "", 404, false},
+
+	{route.ListSessions, "GET /sessions?user_id=ANN", "", 200, true},
+	{route.ListSessions, "GET /sessions?session_name=" + private, "", 200, true},
+	{route.ListSessions, "GET /sessions?component_id=assistant&type=agent", "", 200, true},
+	{route.CreateSession, "POST /sessions", `{"session_id":"HERS","user_id":"ANN"}`, 201, false},
+	{route.DeleteSessions, "DELETE /sessions", `{"session_ids":["HERS","other"],"session_types":["agent","agent"]}`, 204, false},
+	{route.DeleteSessions, "DELETE /sessions?user_id=ANN", `{"session_ids":["HERS"],"session_types":["agent"]}`, 204, false},
+	{route.GetSession, "GET /sessions/HERS", "", 404, true},
+	{route.GetSession, "GET /sessions/HERS?user_id=ANN&type=agent", "", 404, true},
+	{route.ChangeSession, "PATCH /sessions/HERS", `{"session_name":"mine"}`, 404, true},
+	{route.ChangeSession, "PATCH /sessions/HERS?user_id=ANN", `{"session_state":{"a":1},"metadata":{"a":1},"summary":{"a":1}}`, 404, true},
+	{route.RenameSession, "POST /sessions/HERS/rename?user_id=ANN", `{"session_name":"mine"}`, 404, true},
+	{route.DeleteSession, "DELETE /sessions/HERS?user_id=ANN", "", 204, false},
+	{route.DeleteSession, "DELETE /sessions/HERS", "", 204, false},
+	{route.SessionRuns, "GET /sessions/HERS/runs", "", 404, true},
+	{route.SessionRuns, "GET /sessions/HERS/runs?user_id=ANN&status=completed", "", 404, true},
+	{route.SessionPreviews, "GET /sessions/HERS/run-previews?user_id=ANN", "", 404, true},
+	{route.SessionRun, "GET /sessions/HERS/runs/RUN?user_id=ANN", "", 404, true},
+
+	{route.ListMemories, "GET /memories?user_id=ANN", "", 200, true},
+	{route.ListMemories, "GET /memories?search_content=" + private, "", 200, true},
+	{route.ListMemories, "GET /memories?topics=" + private, "", 200, true},
+	{route.CreateMemory, "POST /memories", `{"memory":"planted","user_id":"ANN"}`, 200, false},
+	{route.DeleteMemories, "DELETE /memories", `{"memory_ids":["MEMORY"]}`, 204, false},
+	{route.DeleteMemories, "DELETE /memories", `{"memory_ids":["MEMORY"],"user_id":"ANN"}`, 204, false},
+	{route.GetMemory, "GET /memories/MEMORY?user_id=ANN", "", 404, true},
+	{route.ChangeMemory, "PATCH /memories/MEMORY", `{"memory":"mine","user_id":"ANN","topics":[]}`, 404, false},
+	{route.DeleteMemory, "DELETE /memories/MEMORY?user_id=ANN", "", 204, false},
+	{route.MemoryTopics, "GET /memory_topics?user_id=ANN", "", 200, true},
+	{route.MemoryStats, "GET /user_memory_stats?user_id=ANN", "", 200, false},
+	{route.MergeMemories, "POST /optimize-memories", `{"user_id":"ANN","apply":true}`, 404, false},
+}
+
+// impersonal are the routes that answer of the OS alone.
+var impersonal = []route.Name{
+	route.Index, route.Health, route.Info, route.OpenAPI, route.Docs, route.Config, route.ListAgents, route.GetAgent, route.ListTeams,
+	route.ListWorkflows,
+}
+
+func TestEveryRouteStandsInTheIsolationTable(t *testing.T) {
+	t.Parallel()
+	known := map[route.Name]bool{}
+	for _, name := range impersonal {
+		known[name] = true
+	}
+	for _, a := range attempts {
+		known[a.route] = true
+	}
+	for rt := range route.Table.All() {
+		if !known[rt.Name] {
+			t.Errorf("%s is neither in attempts nor in impersonal: say there how others' data stay theirs", rt)
+		}
+	}
+}
+
+// household is a server with data of ann's in every table.
+type household struct {
+	*running
+	db    *pgx.Conn
+	hers  *strings.Replacer // of an attempt
+	none  *strings.Replacer // the same for things that aren't there
+	blank *strings.Replacer // takes both out of an answer
+}
+
+// keep serves an OS with a tool that waits for a person and fills it.
+func keep(t *testing.T) *household {
+	t.Helper()
+	holding, release := make(chan struct{}), make(chan struct{})
+	model := modeltest.NewServerFunc(t, func(r modeltest.Request) modeltest.Script {
+		switch said := lastSaid(r); {
+		case strings.HasPrefix(said, "pay"):
+			return modeltest.ToolCall("pay", `{"for":"`+private+`"}`)
+		case strings.HasPrefix(said, "wait"):
+			close(holding)
+			return modeltest.Text("a ").Wait(release).Text("b")
+		default:
+			return modeltest.Text("you said ", said)
+		}
+	})
+	h := &household{running: startWith(t, withTools, written(t, "user_isolation: true"), model)}
+	var err error
+	if h.db, err = pgx.Connect(t.Context(), h.running.db); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.db.Close(context.Background()) })
+	t.Cleanup(func() { close(release) })
+	run := field(t, h.run("ann", "assistant", "message", private, "session_id", "hers", "stream", "true"), "run_id")
+	paused := field(t, h.run("ann", "assistant", "message", "pay "+private, "session_id", "hers", "stream", "false"), "run_id")
+	running := field(t, h.run("ann", "assistant", "message", "wait "+private, "session_id", "hers", "stream", "false", "background", "true"), "run_id")
+	<-holding
+	h.json("ann", "PATCH", "/sessions/hers", `{"session_state":{"s":"`+private+`"},"metadata":{"m":"`+private+`"},"summary":{"s":"`+private+`"}}`).want(t, "patch", 200)
+	memory := field(t, h.json("ann", "POST", "/memories", `{"memory":"`+private+`","topics":["`+private+`"]}`), "memory_id")
+	h.hers = strings.NewReplacer("HERS", "hers", "ANN", "ann", "RUNNING", running, "RUN", run, "PAUSED", paused, "MEMORY", memory)
+	h.none = strings.NewReplacer("HERS", "gone", "ANN", "zoe", "RUNNING", noRun, "RUN", noRun, "PAUSED", noRun, "MEMORY", noMemory)
+	h.blank = strings.NewReplacer("hers", "HERS", "gone", "HERS", running, "ID", run, "ID", paused, "ID", noRun, "ID", memory, "ID", noMemory, "ID")
+	return h
+}
+
+// written is a keyway.yaml with one line under auth and an assistant who has the
+// tools; without any it may pay.
+func written(t *testing.T, auth string, tools ...string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "keyway.yaml")
+	text := fmt.Sprintf("id: quickstart\nauth:\n  keys: [\"${JWT_VERIFICATION_KEY}\"]\n  %s\nagents:\n  - {id: assistant, model: \"openai:gpt-4o\", add_history_to_context: true, tools: [%s]}\n",
+		auth, cmp.Or(strings.Join(tools, ", "), "pay"))
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// lastSaid is the last message of a request to the model.
+func lastSaid(r modeltest.Request) string {
+	messages, _ := r.Body["messages"].([]any)
+	last, _ := messages[len(messages)-1].(map[string]any)
+	return fmt.Sprint(last["content"])
+}
+
+// json sends a request with a JSON body.
+func (r *running) json(sub, method, path, body string) reply {
+	r.t.Helper()
+	return r.call(sub, method, path, strings.NewReader(body), "Content-Type", "application/json")
+}
+
+// field is a member of an answer: of the JSON document, or of a stream's first event.
+func field(t *testing.T, r reply, name string) string {
+	t.Helper()
+	text := r.body
+	if _, data, ok := strings.Cut(text, "data: "); ok {
+		text, _, _ = strings.Cut(data, "\n")
+	}
+	var members map[string]any
+	if err := json.Unmarshal([]byte(text), &members); err != nil || r.status > 299 || members[name] == nil {
+		t.Fatalf("%d %.300s has no %s: %v", r.status, r.body, name, err)
+	}
+	return fmt.Sprint(members[name])
+}
+
+// try sends an attempt with the names filled in.
+func (h *household) try(sub string, a attempt, names *strings.Replacer) reply {
+	h.t.Helper()
+	method, path, _ := strings.Cut(names.Replace(a.request), " ")
+	switch body := names.Replace(a.body); {
+	case body == "":
+		return h.call(sub, method, path, nil)
+	case body[0] == '{':
+		return h.json(sub, method, path, body)
+	default:
+		return h.call(sub, method, path, strings.NewReader(body), "Content-Type", "application/x-www-form-urlencoded")
+	}
+}
+
+// everything is all that is ann's, row by row, but for the lease of a run that is
+// in progress.
+func (h *household) everything() (rows string) {
+	h.t.Helper()
+	err := h.db.QueryRow(h.t.Context(), `
+		SELECT jsonb_pretty(jsonb_build_object(
+			'sessions', (SELECT jsonb_agg(s ORDER BY s.session_id) FROM keyway.sessions s WHERE owner = 'ann'),
+			'usage',    (SELECT jsonb_agg(u ORDER BY u.session_id) FROM keyway.session_usage u WHERE owner = 'ann'),
+			'runs',     (SELECT jsonb_agg(to_jsonb(r) - 'lease_until' ORDER BY r.seq) FROM keyway.runs r WHERE owner = 'ann'),
+			'events',   (SELECT jsonb_agg(e ORDER BY e.run_id, e.first_index) FROM keyway.run_events e JOIN keyway.runs USING (run_id) WHERE owner = 'ann'),
+			'memories', (SELECT jsonb_agg(m ORDER BY m.memory_id) FROM keyway.memories m WHERE owner = 'ann')))`).Scan(&rows)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, table := range []string{"sessions", "usage", "runs", "events", "memories"} {
+		if !strings.Contains(rows, "\n    \""+table+"\": [") {
+			h.t.Fatalf("she has no %s: %s", table, rows)
+		}
+	}
+	return rows
+}
+
+// For every route with somebody's data, a second user's request answers exactly
+// as for data that isn't there, and changes nothing.
+func TestAnotherUsersDataAnswersAsIfItDidNotExist(t *testing.T) {
+	t.Parallel()
+	h := keep(t)
+	before := h.everything()
+	for _, a := range attempts {
+		theirs, nobodys := h.try("bob", a, h.hers), h.try("bob", a, h.none)
+		if a.status < 300 && a.route != route.ListSessions && a.route != route.ListMemories { // bob's own was made, with new ids and times
+			theirs.body, nobodys.body = shape(theirs.body), shape(nobodys.body)
+		}
+		if theirs.status != nobodys.status || h.blank.Replace(theirs.body) != h.blank.Replace(nobodys.body) {
+			t.Errorf("%s: hers %d %s, nobody's %d %s", a.request, theirs.status, theirs.body, nobodys.status, nobodys.body)
+		}
+		if theirs.status != a.status || strings.Contains(theirs.body, private) {
+			t.Errorf("%s: %d %s, want %d", a.request, theirs.status, theirs.body, a.status)
+		}
+		// What he made of his own under her id must not be there for the next attempt.
+		h.clear("bob")
+	}
+	if after := h.everything(); after != before {
+		t.Errorf("something changed:\n%s\n%s", before, after)
+	}
+	for _, r := range h.model.Requests()[3:] {
+		if strings.Contains(fmt.Sprint(r.Body["messages"]), private) {
+			t.Errorf("bob's model heard her words: %v", r.Body["messages"])
+		}
+	}
+}
+
+// clear takes away what somebody has. Runs in the background end by themselves.
+func (h *household) clear(owner string) {
+	h.t.Helper()
+	for _, table := range []string{"sessions", "memories"} {
+		if _, err := h.db.Exec(h.t.Context(), "DELETE FROM keyway."+table+" WHERE owner = $1", owner); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+}
+
+// shape is a JSON document without its values.
+func shape(body string) string {
+	var v any
+	if json.Unmarshal([]byte(body), &v) != nil {
+		return body
+	}
+	var strip func(v any) any
+	strip = func(v any) any {
+		switch v := v.(type) {
+		case map[string]any:
+			for name := range v {
+				v[name] = strip(v[name])
+			}
+			return v
+		case []any:
+			for i := range v {
+				v[i] = strip(v[i])
+			}
+			return v
+		}
+		return fmt.Sprintf("%T", v)
+	}
+	text, _ := json.Marshal(strip(v)) // it came from JSON
+	return string(text)
+}
+
+func TestATokenThatNamesNobodyOwnsNothing(t *testing.T) {
+	t.Parallel()
+	h := keep(t)
+	before := h.everything()
+	for _, a := range attempts {
+		for _, names := range []*strings.Replacer{h.hers, h.none} {
+			h.try("", a, names).want(t, a.request, 403, `{"detail":"Authenticated request is missing a user identity"}`)
+		}
+	}
+	h.get("", "/sessions").want(t, "a list", 403, "missing a user identity")
+	if after := h.everything(); after != before {
+		t.Errorf("something changed:\n%s\n%s", before, after)
+	}
+	var rows int
+	if err := h.db.QueryRow(t.Context(), "SELECT (SELECT count(*) FROM keyway.sessions) + (SELECT count(*) FROM keyway.memories)").Scan(&rows); err != nil || rows != 2 {
+		t.Errorf("%d rows, %v: there are her session and her memory", rows, err)
+	}
+}
+
+func TestAnAdministratorAndSheHerselfSeeHerData(t *testing.T) {
+	t.Parallel()
+	h := keep(t)
+	for _, a := range attempts {
+		if !a.shows {
+			continue
+		}
+		for _, sub := range []string{"ann", "admin"} {
+			h.try(sub, a, h.hers).want(t, sub+": "+a.request, 200, private)
+		}
+	}
+	h.get("admin", "/user_memory_stats").want(t, "statistics", 200, `"user_id":"ann","total_memories":1`)
+	h.get("ann", "/user_memory_stats?user_id=bob").want(t, "another's name doesn't widen", 200, `"data":[]`)
+}

@@ -1,0 +1,7 @@
+//go:build !race
+
+package acceptance
+
+// raceEnabled says that the tests, and so the programs under test, are built with the
+// race detector.
+const raceEnabled = false

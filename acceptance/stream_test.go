@@ -1,0 +1,352 @@
+package acceptance
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/keyway-agents/keyway/shared/model/modeltest"
+)
+
+// members lists the member names of a JSON object in the order they were sent.
+func members(t *testing.T, object string) string {
+	t.Helper()
+	dec := json.NewDecoder(strings.NewReader(object))
+	if _, err := dec.Token(); err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for dec.More() {
+		name, err := dec.Token()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, name.(string))
+		var value json.RawMessage
+		if err := dec.Decode(&value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+// Members of the events of AgentOS 3.1.10, in the order recorded from it for a
+// streamed run; event_index stands where AgentOS puts it for background runs.
+const (
+	head    = "created_at event agent_id agent_name run_id session_id nested_depth "
+	started = head + "model model_provider event_index"
+	content = head + "content workflow_agent content_type reasoning_content model_provider_data event_index"
+	metered = head + "model model_provider input_tokens output_tokens total_tokens time_to_first_token reasoning_tokens cache_read_tokens cache_write_tokens event_index"
+	final   = head + "content content_type model_provider_data session_state event_index metrics"
+)
+
+func TestAStreamHasAgentOSsEventsAndMembersInOrder(t *testing.T) {
+	t.Parallel()
+	r := start(t, "quickstart", modeltest.NewServer(t, modeltest.Text("hello ", "world")))
+	got := r.run("ann", "assistant", "message", "hi", "session_id", "s-1")
+	got.want(t, "run", 200)
+	if kind := got.header.Get("Content-Type"); kind != "text/event-stream; charset=utf-8" {
+		t.Errorf("content type %q", kind)
+	}
+	list := frames(t, got.body)
+	if want := "RunStarted ModelRequestStarted RunContent RunContent RunContent ModelRequestCompleted RunContentCompleted RunCompleted"; names(list) != want {
+		t.Fatalf("events %s\nwant   %s", names(list), want)
+	}
+	var order []string
+	for _, m := range regexp.MustCompile(`(?m)^data: (.*)$`).FindAllStringSubmatch(got.body, -1) {
+		order = append(order, members(t, m[1]))
+	}
+	want := []string{started, started, content, content, content, metered, head + "event_index", final}
+	if diff := cmp.Diff(want, order); diff != "" {
+		t.Error(diff)
+	}
+	said := ""
+	for i, e := range list {
+		if e.data["event"] != e.name || e.data["event_index"] != float64(i) || e.data["session_id"] != "s-1" {
+			t.Errorf("event %d: %v", i, e.data)
+		}
+		if e.name == "RunContent" {
+			said += e.data["content"].(string)
+		}
+	}
+	last := list[len(list)-1].data
+	if said != "hello world" || last["content"] != "hello world" || last["metrics"].(map[string]any)["total_tokens"] == nil {
+		t.Errorf("said %q, completed with %v", said, last)
+	}
+}
+
+func TestTheAnswerOfARunThatIsNotStreamedHasAgentOSsMembersInOrder(t *testing.T) {
+	t.Parallel()
+	r := start(t, "quickstart", modeltest.NewServer(t, modeltest.Text("hello world")))
+	got := r.run("ann", "assistant", "message", "hi", "stream", "false")
+	got.want(t, "run", 200)
+	want := "run_id agent_id agent_name session_id user_id content content_type model_provider_data model model_provider session_state created_at status metrics messages tools input"
+	if diff := cmp.Diff(want, members(t, got.body)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// The client reads the first token while the model is still held back: nothing
+// on the way collects the answer first.
+func TestTheFirstTokenArrivesBeforeTheModelHasFinished(t *testing.T) {
+	t.Parallel()
+	seen := make(chan struct{})
+	r := start(t, "quickstart", modeltest.NewServer(t, modeltest.Text("first").Wait(seen).Text(" second")))
+	body, kind := form(t, "message", "hi")
+	resp := r.open("ann", "POST", "/agents/assistant/runs", body, "Content-Type", kind)
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() && !strings.Contains(lines.Text(), `"content":"first"`) {
+	}
+	if lines.Err() != nil {
+		t.Fatal(lines.Err())
+	}
+	close(seen) // only now may the model go on
+	rest := ""
+	for lines.Scan() {
+		rest += lines.Text() + "\n"
+	}
+	if !strings.Contains(rest, `"content":" second"`) || !strings.Contains(rest, `"content":"first second"`) {
+		t.Errorf("after the first token: %s", rest)
+	}
+}
+
+// The events of a burst share a flush; the last of them must not wait for the
+// next event.
+func TestTheEndOfABurstIsNotHeldBack(t *testing.T) {
+	t.Parallel()
+	seen := make(chan struct{})
+	r := start(t, "quickstart", modeltest.NewServer(t, modeltest.Text("a", "b", "c", "the last").Wait(seen).Text("!")))
+	body, kind := form(t, "message", "hi")
+	resp := r.open("ann", "POST", "/agents/assistant/runs", body, "Content-Type", kind)
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() && !strings.Contains(lines.Text(), `"content":"the last"`) {
+	}
+	if lines.Err() != nil {
+		t.Fatal(lines.Err())
+	}
+	close(seen)
+	for lines.Scan() && !strings.Contains(lines.Text(), `"content":"abcthe last!"`) {
+	}
+	if lines.Err() != nil || !strings.Contains(lines.Text(), "RunCompleted") {
+		t.Errorf("%v: the stream ended with %q", lines.Err(), lines.Text())
+	}
+}
+
+func TestUnicodeArrivesIntact(t *testing.T) {
+	t.Parallel()
+	const text = "日本 🎉 é\nline2 <b>&amp;</b> \u2028 שלום"
+	r := start(t, "quickstart", modeltest.NewServer(t, modeltest.Text("日本 🎉", " é\nline2 <b>&amp;</b> \u2028 שלום")))
+	list := frames(t, r.run("ann", "assistant", "message", text, "session_id", "ü/ñ").body)
+	if got := list[len(list)-1].data["content"]; got != text {
+		t.Errorf("completed with %q", got)
+	}
+	if !strings.Contains(r.get("ann", "/sessions").body, "<b>&amp;</b>") {
+		t.Error("the message did not become the session's name as it was")
+	}
+	sent := r.model.Requests()[0].Body["messages"].([]any)
+	if got := sent[len(sent)-1].(map[string]any)["content"]; got != text {
+		t.Errorf("the model heard %q", got)
+	}
+}
+
+func TestABrokenModelAnswerEndsInRunError(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		script modeltest.Script
+		events string
+		reason string
+	}{
+		"the connection drops":  {modeltest.Text("cut o").Drop(), "RunStarted ModelRequestStarted RunContent RunContent RunError", "Connection error."},
+		"the stream just ends":  {modeltest.Text("cut o").Truncate(), "RunStarted ModelRequestStarted RunContent RunContent RunError", "ended before it was complete"},
+		"the model answers 500": {modeltest.Fail(500, "stub failure 500"), "RunStarted ModelRequestStarted RunError", "stub failure 500"},
+		"the key is refused":    {modeltest.Fail(401, "Incorrect API key provided: sk-secret"), "RunStarted ModelRequestStarted RunError", "OPENAI_API_KEY"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := start(t, "quickstart", modeltest.NewServer(t, row.script, row.script))
+			got := r.run("ann", "assistant", "message", "hi", "session_id", "s")
+			got.want(t, "streamed", 200, row.reason)
+			list := frames(t, got.body)
+			last := list[len(list)-1].data
+			if names(list) != row.events || last["error_type"] != "model_provider_error" {
+				t.Errorf("%s, last %v", names(list), last)
+			}
+			if strings.Contains(got.body, "sk-") {
+				t.Errorf("an API key is in the answer: %s", got.body)
+			}
+			r.run("ann", "assistant", "message", "hi", "session_id", "s", "stream", "false").want(t, "not streamed", 200, `"status":"ERROR"`, row.reason)
+			r.get("ann", "/sessions/s/runs").want(t, "stored", 200, `"status":"ERROR"`, row.reason)
+			if strings.Contains(r.get("ann", "/sessions/s/runs").body, "COMPLETED") {
+				t.Error("a partial answer is stored as a whole one")
+			}
+		})
+	}
+}
+
+func TestTheRunIsRecordedBeforeTheModelIsCalled(t *testing.T) {
+	t.Parallel()
+	asked, answer := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	model := modeltest.NewServerFunc(t, func(modeltest.Request) modeltest.Script {
+		once.Do(func() { close(asked) })
+		return modeltest.Script{}.Wait(answer).Text("done")
+	})
+	r := start(t, "quickstart", model)
+	done := make(chan reply)
+	go func() { done <- r.run("ann", "assistant", "message", "hi", "session_id", "s", "stream", "false") }()
+	<-asked
+	r.get("ann", "/sessions/s/runs").want(t, "while the model thinks", 200, `"status":"RUNNING"`, `"run_input":"hi"`)
+	close(answer)
+	(<-done).want(t, "then", 200, `"status":"COMPLETED"`)
+	r.get("ann", "/sessions/s/runs").want(t, "after", 200, `"status":"COMPLETED"`)
+}
+
+func TestConcurrentRunsInOneSessionAreAllThere(t *testing.T) {
+	t.Parallel()
+	const n = 32
+	r := start(t, "quickstart", echo(t))
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			stream, end := "true", "event: RunCompleted"
+			if i%2 == 0 {
+				stream, end = "false", `"status":"COMPLETED"`
+			}
+			r.run("ann", "assistant", "message", "hi", "session_id", "s", "stream", stream).want(t, "run", 200, end)
+		})
+	}
+	wg.Wait()
+	var runs []struct {
+		RunID   string `json:"run_id"`
+		Status  string
+		Metrics struct {
+			Total int `json:"total_tokens"`
+		}
+	}
+	if err := json.Unmarshal([]byte(r.get("ann", "/sessions/s/runs").body), &runs); err != nil {
+		t.Fatal(err)
+	}
+	ids, total := map[string]bool{}, 0
+	for _, run := range runs {
+		ids[run.RunID] = run.Status == "COMPLETED"
+		total += run.Metrics.Total
+	}
+	var session struct {
+		Total int `json:"total_tokens"`
+	}
+	if err := json.Unmarshal([]byte(r.get("ann", "/sessions/s").body), &session); err != nil {
+		t.Fatal(err)
+	}
+	if len(ids) != n || total == 0 || session.Total != total {
+		t.Errorf("%d runs of %d; the session counts %d tokens, its runs %d", len(ids), n, session.Total, total)
+	}
+}
+
+func TestARefusedFinalWriteIsAnErrorToTheCaller(t *testing.T) {
+	t.Parallel()
+	r := start(t, "quickstart", echo(t))
+	conn, err := pgx.Connect(t.Context(), r.db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	if _, err := conn.Exec(t.Context(), `
+		CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'secret of the database'; END $$;
+		CREATE TRIGGER refuse BEFORE UPDATE ON keyway.runs FOR EACH ROW EXECUTE FUNCTION refuse()`); err != nil {
+		t.Fatal(err)
+	}
+	got := r.run("ann", "assistant", "message", "hi", "stream", "false")
+	got.want(t, "not streamed", 500, `{"detail":`)
+	streamed := r.run("ann", "assistant", "message", "hi")
+	list := frames(t, streamed.body)
+	if last := list[len(list)-1]; last.name != "RunError" || last.data["error_type"] != "storage_error" || strings.Contains(names(list), "RunCompleted") {
+		t.Errorf("streamed: %s", names(list))
+	}
+	if strings.Contains(got.body+streamed.body, "secret of the database") {
+		t.Error("the database's words are in an answer")
+	}
+}
+
+func TestCancelEndsARunAtOnce(t *testing.T) {
+	t.Parallel()
+	hold := make(chan struct{})
+	r := start(t, "quickstart", modeltest.NewServer(t, modeltest.Text("so far").Wait(hold).Text("never")))
+	body, kind := form(t, "message", "hi", "session_id", "s")
+	resp := r.open("ann", "POST", "/agents/assistant/runs", body, "Content-Type", kind)
+	defer resp.Body.Close()
+	lines, stream, runID := bufio.NewScanner(resp.Body), "", ""
+	for lines.Scan() {
+		stream += lines.Text() + "\n"
+		if m := regexp.MustCompile(`"run_id":"([^"]+)"`).FindStringSubmatch(lines.Text()); m != nil {
+			runID = m[1]
+		}
+		if strings.Contains(lines.Text(), `"content":"so far"`) {
+			r.call("bob", "POST", "/agents/assistant/runs/"+runID+"/cancel", nil).want(t, "bob cancels her run", 404, "Run not found")
+			r.call("ann", "POST", "/agents/assistant/runs/"+runID+"/cancel", nil).want(t, "she cancels it", 200, "{}")
+		}
+	}
+	list := frames(t, stream)
+	last := list[len(list)-1]
+	if last.name != "RunCancelled" || last.data["content"] != "so far" || last.data["reason"] != "Run "+runID+" was cancelled" {
+		t.Errorf("%s: %v", names(list), last.data)
+	}
+	r.get("ann", "/agents/assistant/runs/"+runID+"?session_id=s").want(t, "stored", 200, `"status":"CANCELLED","cancellation_stage":"EXECUTING"`, `"content":"so far"`)
+	r.call("ann", "POST", "/agents/assistant/runs/"+runID+"/cancel", nil).want(t, "again", 200, "{}")
+	r.call("ann", "POST", "/agents/assistant/runs/nope/cancel", nil).want(t, "an unknown run", 404, "Run not found")
+	r.call("admin", "POST", "/agents/assistant/runs/nope/cancel", nil).want(t, "an unknown run, asked by an administrator", 200, "{}")
+	r.call("admin", "POST", "/agents/nope/runs/nope/cancel", nil).want(t, "an unknown agent", 404, "Agent not found")
+}
+
+func TestAClientThatGoesAwayDoesNotStopTheRun(t *testing.T) {
+	t.Parallel()
+	gone := make(chan struct{})
+	r := start(t, "quickstart", modeltest.NewServer(t, modeltest.Text("first").Wait(gone).Text(" second")))
+	body, kind := form(t, "message", "hi", "session_id", "s")
+	resp := r.open("ann", "POST", "/agents/assistant/runs", body, "Content-Type", kind)
+	if _, err := io.ReadAtLeast(resp.Body, make([]byte, 1), 1); err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	client.CloseIdleConnections()
+	close(gone)
+	if err := r.stop(); err != nil { // waits for runs in progress
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(t.Context(), r.db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	var status, said string
+	if err := conn.QueryRow(t.Context(), "SELECT status, content FROM keyway.runs").Scan(&status, &said); err != nil || status != "COMPLETED" || said != "first second" {
+		t.Errorf("%s %q %v", status, said, err)
+	}
+}
+
+func TestHistoryReachesTheModel(t *testing.T) {
+	t.Parallel()
+	r := start(t, "quickstart", echo(t))
+	for _, message := range []string{"one", "two", "three", "four", "five"} {
+		r.run("ann", "assistant", "message", message, "session_id", "s").want(t, message, 200, "RunCompleted")
+	}
+	r.run("ann", "finance-agent", "message", "x", "session_id", "s").want(t, "another agent", 403)
+	var heard []string
+	for _, m := range r.model.Requests()[4].Body["messages"].([]any) {
+		if m := m.(map[string]any); m["role"] != "system" {
+			heard = append(heard, m["role"].(string)+": "+m["content"].(string))
+		}
+	}
+	want := []string{"user: two", "assistant: you said two", "user: three", "assistant: you said three", "user: four", "assistant: you said four", "user: five"}
+	if diff := cmp.Diff(want, heard); diff != "" {
+		t.Error(diff)
+	}
+}

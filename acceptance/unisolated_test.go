@@ -1,0 +1,100 @@
+package acceptance
+
+import (
+	"strings"
+	"testing"
+)
+
+// Without isolation everybody reads and changes everything, and an id that two
+// owners use is never guessed at.
+func TestWithoutIsolationASharedIDNeedsItsUser(t *testing.T) {
+	t.Parallel()
+	r := startWith(t, withTools, written(t, "user_isolation: false"), echo(t))
+	runs := map[string]string{}
+	for _, sub := range []string{"ann", "bob"} {
+		runs[sub] = field(t, r.run(sub, "assistant", "message", sub+"'s words", "session_id", "both", "stream", "false"), "run_id")
+	}
+	r.run("ann", "assistant", "message", "alone", "session_id", "single").want(t, "run", 200)
+	for _, row := range []struct {
+		request, body string
+		status        int
+		shows         string // once ann is named
+	}{
+		{"GET /sessions/both", "", 200, "ann's words"},
+		{"PATCH /sessions/both", `{"metadata":{"by":"bob"}}`, 200, `"metadata":{"by":"bob"}`},
+		{"POST /sessions/both/rename", `{"session_name":"renamed"}`, 200, `"session_name":"renamed"`},
+		{"GET /sessions/both/runs", "", 200, "ann's words"},
+		{"GET /sessions/both/run-previews", "", 200, "ann's words"},
+		{"GET /sessions/both/runs/" + runs["ann"], "", 200, "ann's words"},
+		{"GET /agents/assistant/runs?session_id=both", "", 200, "ann's words"},
+		{"DELETE /sessions", `{"session_ids":["single","both"],"session_types":["agent","agent"]}`, 204, ""},
+		{"DELETE /sessions/both", "", 204, ""},
+	} {
+		method, path, _ := strings.Cut(row.request, " ")
+		ask := func(path string) reply {
+			if row.body == "" {
+				return r.call("bob", method, path, nil)
+			}
+			return r.json("bob", method, path, row.body)
+		}
+		got := ask(path)
+		got.want(t, row.request, 409, "Several users have a session 'both'; say which with user_id")
+		if strings.Contains(got.body, "words") {
+			t.Errorf("%s shows what it can't tell apart: %s", row.request, got.body)
+		}
+		r.get("ann", "/sessions/single").want(t, "one of several is not deleted alone", 200)
+		and := "?"
+		if strings.Contains(path, "?") {
+			and = "&"
+		}
+		if method != "DELETE" {
+			named := ask(path + and + "user_id=ann")
+			named.want(t, row.request+" of ann", row.status, row.shows)
+			if strings.Contains(named.body, "bob's words") {
+				t.Errorf("%s of ann shows bob's: %s", row.request, named.body)
+			}
+		}
+	}
+	r.get("ann", "/sessions/both?user_id=bob").want(t, "bob's was left alone", 200, `"session_name":"bob's words"`)
+	r.get("ann", "/agents/assistant/runs/"+runs["bob"]+"?session_id=both").want(t, "a run's id is nobody else's", 200, "bob's words")
+	r.json("ann", "DELETE", "/sessions?user_id=bob", `{"session_ids":["both"],"session_types":["agent"]}`).want(t, "delete bob's", 204)
+	r.get("bob", "/sessions/both").want(t, "there is one left", 200, `"user_id":"ann"`)
+	r.call("bob", "DELETE", "/sessions/both", nil).want(t, "delete ann's", 204)
+	r.get("ann", "/sessions/both").want(t, "none is left", 404)
+}
+
+func TestWithoutIsolationEverybodyReadsEverything(t *testing.T) {
+	t.Parallel()
+	r := startWith(t, withTools, written(t, "user_isolation: false"), echo(t))
+	r.run("ann", "assistant", "message", "her words", "session_id", "s").want(t, "run", 200)
+	memory := field(t, r.json("ann", "POST", "/memories", `{"memory":"likes tea","topics":["tea"]}`), "memory_id")
+	for path, shows := range map[string]string{
+		"/sessions":                                "her words",
+		"/sessions/s":                              "her words",
+		"/sessions/s/runs":                         "her words",
+		"/agents/assistant/runs?session_id=s":      "her words",
+		"/memories":                                "likes tea",
+		"/memories/" + memory:                      "likes tea",
+		"/memory_topics":                           "tea",
+		"/user_memory_stats":                       `"user_id":"ann"`,
+		"/memories?user_id=bob":                    `"data":[]`,
+		"/sessions?user_id=bob":                    `"data":[]`,
+		"/memories/" + memory + "?user_id=bob":     "not found",
+		"/sessions/s?user_id=bob":                  "not found",
+		"/agents/assistant/runs?session_id=nobody": "not found",
+	} {
+		status := 200
+		if shows == "not found" {
+			status = 404
+		}
+		for _, sub := range []string{"bob", "", "ann"} {
+			r.get(sub, path).want(t, sub+" "+path, status, shows)
+		}
+	}
+	// Who has no name may speak for one, or for nobody.
+	r.run("", "assistant", "message", "hi", "stream", "false", "user_id", "carl").want(t, "a named run", 200, `"user_id":"carl"`)
+	r.run("", "assistant", "message", "hi", "stream", "false", "session_id", "nobodys").want(t, "a nameless run", 200)
+	r.get("bob", "/sessions/nobodys").want(t, "nobody's session", 200)
+	r.json("", "POST", "/memories", `{"memory":"x"}`).want(t, "a memory of nobody", 400, "User ID is required")
+	r.run("bob", "assistant", "message", "hi", "stream", "false", "user_id", "carl").want(t, "a token's name wins", 200, `"user_id":"bob"`)
+}

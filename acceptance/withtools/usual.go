@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+
+	"github.com/keyway-agents/keyway/shared/tool"
+)
+
+// usualTools are a tool of each kind: one that is called at once, one that a person has
+// to confirm, one with an argument from a person, and one that is executed elsewhere.
+func usualTools() []tool.Tool {
+	lookUp := tool.Func("look_up", "Looks something up.", func(ctx context.Context, in struct {
+		What string `json:"what"`
+	}) (string, error) {
+		return in.What + ", for " + tool.CallerFrom(ctx).UserID, nil
+	})
+	deleteAccount := tool.Func("delete_account", "Deletes an account.", func(_ context.Context, in struct {
+		ID int `json:"id"`
+	}) (string, error) {
+		return fmt.Sprintf("account %d is gone", in.ID), nil
+	})
+	book := tool.Func("book", "Books seats.", func(_ context.Context, in struct {
+		Film  string `json:"film"`
+		Seats int    `json:"seats"`
+	}) (string, error) {
+		return fmt.Sprintf("%d seats for %s", in.Seats, in.Film), nil
+	})
+	sign := tool.Func("sign", "Signs a text.", func(context.Context, struct {
+		Text string `json:"text"`
+	}) (string, error) {
+		return "", errors.New("a person does this")
+	})
+	deleteAccount.Confirm, book.UserInput, sign.External = true, []string{"seats"}, true
+	return append([]tool.Tool{lookUp, deleteAccount, book, sign, gate()}, payTools()...)
+}
+
+// payTools answer with the text of their arguments, whatever JSON it is.
+func payTools() []tool.Tool {
+	echo := tool.Tool{
+		Name: "echo", Description: "Pays.", Parameters: json.RawMessage(`{"type":"object","properties":{"for":{"type":"string"}}}`),
+		Call: func(_ context.Context, arguments json.RawMessage) (string, error) {
+			return "paid " + string(arguments), nil
+		},
+	}
+	pay, ask := echo, echo
+	pay.Name, pay.Confirm = "pay", true
+	ask.Name, ask.UserInput = "ask", []string{"for"}
+	return []tool.Tool{echo, pay, ask}
+}
+
+// gate is a tool that waits until the test lets it through: the server at GATE_URL
+// answers the request for its key.
+func gate() tool.Tool {
+	web := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // a connection would count as a leak
+	return tool.Func("gate", "Waits.", func(ctx context.Context, in struct {
+		Key string `json:"key"`
+	}) (string, error) {
+		address := os.Getenv("GATE_URL") + "?" + url.Values{"key": {in.Key}}.Encode()
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+		if err != nil {
+			return "", err
+		}
+		resp, err := web.Do(req)
+		if err != nil {
+			return "", err
+		}
+		resp.Body.Close()
+		return "open", nil
+	})
+}
