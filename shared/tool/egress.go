@@ -16,47 +16,71 @@ import (
 	"github.com/keyway-agents/keyway/shared/fault"
 )
 
-// Egress decides what tools may reach. An address that the operator wrote is
-// reached as written. One that a model or a redirect chose has to be public.
-// The zero Egress makes no exception.
+// Egress decides which addresses tools may connect to. It protects against server-side
+// request forgery: the text that a model reads (a web page, a user's message) can make
+// it choose an address, and this process can reach addresses that the author of that
+// text cannot, such as a database, an internal service or the cloud's metadata service,
+// which gives out credentials (169.254.169.254).
+//
+// So there are two kinds of addresses. One that the operator wrote, in keyway.yaml or
+// in an environment variable, is connected to as it is. One that a model chose, or that
+// a redirect leads to, must be public or in Allow. docs/tools.md has the rules as a
+// table, docs/security.md names the tests that check them. OWASP describes the attack
+// in its cheat sheet "Server-Side Request Forgery Prevention".
 type Egress struct {
-	// Allow are the networks that are reached as if they were public.
+	// Allow holds the networks that a model may choose although they aren't public.
+	// Defaults to none.
 	Allow []netip.Prefix
-	// RuntimeAPI is $AWS_LAMBDA_RUNTIME_API, host:port; whoever reaches it speaks
-	// for the function. It is refused even when Allow covers its address.
+	// RuntimeAPI is $AWS_LAMBDA_RUNTIME_API, host:port. A model can never choose this
+	// address, even if Allow covers it: with the Runtime API a request can read the
+	// function's next event and answer it
+	// (https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html). Defaults to
+	// none.
 	RuntimeAPI string
 }
 
-// Chosen is the client for addresses that a model chose, and for wherever they
-// redirect to. What is not public is refused with fault.Forbidden once the name is
-// resolved, at every connection, so a name that changes its mind gains nothing.
-// No proxy is used: it would resolve and dial for us, unchecked.
+// Chosen returns the client for addresses that a model chose, and for the redirects
+// that follow. It refuses an address that isn't allowed with fault.Forbidden.
+//
+// The address is checked when a connection is made, after DNS. A check of the URL
+// before it would not be enough: a name can resolve to a public address for the check
+// and to a private one for the connection (DNS rebinding). No proxy is used, because a
+// proxy would resolve and connect by itself, without the check.
 func (e Egress) Chosen() *http.Client {
 	return &http.Client{Transport: e.checked(), Timeout: 30 * time.Second}
 }
 
-// Origin is the client for the scheme, host and port of address, which the
-// operator wrote, through the environment's proxy if there is one. header goes
-// with every request to that origin. A redirect elsewhere is followed by the rules
-// of Chosen, and from there on neither header nor any credential is sent, not even
-// when it leads back. How long a request may take is up to its context.
-// An address that isn't http or https is fault.Invalid.
+// Origin returns the client for the origin (scheme, host and port) of an address that
+// the operator wrote. It connects to that origin as it is, through the environment's
+// proxy if there is one, and sends header with each request to it.
+//
+// A redirect to another origin is followed by the rules of Chosen. From there on
+// neither header nor any credential is sent, not even after a redirect back to the
+// first origin, because the other origin chose that address. The client sets no time
+// limit; the request's context does. An address that isn't http or https is a
+// fault.Invalid error.
 func (e Egress) Origin(address string, header http.Header) (*http.Client, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
-		return nil, fault.Public(fault.Invalid, fmt.Sprintf("%q is not an http or https address; write https://host/path", address), nil)
+		text := fmt.Sprintf("%q is not an http or https address; write https://host/path", address)
+		return nil, fault.Public(fault.Invalid, text, nil)
 	}
 	asWritten := newTransport(&net.Dialer{Timeout: dialTimeout})
 	asWritten.Proxy = http.ProxyFromEnvironment
-	return &http.Client{Transport: &originTransport{origin: originOf(u), header: header, asWritten: asWritten, checked: e.checked()}}, nil
+	return &http.Client{Transport: &originTransport{
+		origin: originOf(u), header: header, asWritten: asWritten, checked: e.checked(),
+	}}, nil
 }
 
 const dialTimeout = 10 * time.Second
 
+// checked returns a transport that checks each address before it connects.
 func (e Egress) checked() *http.Transport {
 	return newTransport(&net.Dialer{Timeout: dialTimeout, ControlContext: e.control})
 }
 
+// newTransport limits the time of every step up to the response's header. The time for
+// the body is limited by the request's context.
 func newTransport(d *net.Dialer) *http.Transport {
 	return &http.Transport{
 		DialContext:           d.DialContext,
@@ -68,20 +92,26 @@ func newTransport(d *net.Dialer) *http.Transport {
 	}
 }
 
-// control sees the address that is about to be connected to, after DNS.
+// control is net.Dialer's ControlContext. The dialer calls it with the resolved
+// address, before it connects, for each address that it tries.
 func (e Egress) control(_ context.Context, _, address string, _ syscall.RawConn) error {
 	to, err := netip.ParseAddrPort(address)
 	if err != nil {
-		return fault.Public(fault.Forbidden, "tools may not connect to "+address, err)
+		return fault.Public(fault.Forbidden, "tools are not allowed to connect to "+address, err)
 	}
 	return e.Check(to)
 }
 
-// Check says whether a model may choose to; the error is fault.Forbidden and
-// names the address and the remedy.
+// Check returns nil if a model may choose the address to. Otherwise the error is
+// fault.Forbidden and names the address and the remedy.
+//
+// An IPv4 address counts in every form in which the network accepts it: IPv4-mapped
+// (::ffff:10.0.0.1, RFC 4291), NAT64 (RFC 6052) and 6to4 (RFC 3056). Otherwise a model
+// could reach a private address by writing it in another form.
 func (e Egress) Check(to netip.AddrPort) error {
 	if e.isRuntimeAPI(to) {
-		return fault.Public(fault.Forbidden, to.String()+" is the function's own runtime; tools never reach it", nil)
+		text := to.String() + " is the function's own runtime; tools are never allowed to connect to it"
+		return fault.Public(fault.Forbidden, text, nil)
 	}
 	written := to.Addr().WithZone("").Unmap()
 	reached := embedded(written)
@@ -93,11 +123,14 @@ func (e Egress) Check(to netip.AddrPort) error {
 	if public(reached) {
 		return nil
 	}
-	return fault.Public(fault.Forbidden, written.String()+" is not a public address; to let tools reach it, add it to egress.allow in keyway.yaml", nil)
+	text := written.String() + " is not a public address; to let tools reach it, add it to egress.allow in keyway.yaml"
+	return fault.Public(fault.Forbidden, text, nil)
 }
 
-// isRuntimeAPI compares the port too: beside the runtime, loopback may hold what
-// the operator allows on purpose.
+// isRuntimeAPI reports whether to is the Lambda Runtime API. The port counts too,
+// because other ports on loopback may belong to services that the operator allows on
+// purpose. If the Runtime API is on loopback, all loopback addresses and the
+// unspecified ones count as it: Linux connects to 0.0.0.0 and :: as to loopback.
 func (e Egress) isRuntimeAPI(to netip.AddrPort) bool {
 	if e.RuntimeAPI == "" {
 		return false
@@ -107,14 +140,14 @@ func (e Egress) isRuntimeAPI(to netip.AddrPort) bool {
 		host, port = e.RuntimeAPI, ""
 	}
 	plain := func(a netip.Addr) netip.Addr { return embedded(a.WithZone("").Unmap()) }
-	here := func(a netip.Addr) bool { return a.IsLoopback() || a.IsUnspecified() } // Linux dials 0.0.0.0 and :: as loopback
+	here := func(a netip.Addr) bool { return a.IsLoopback() || a.IsUnspecified() }
 	a, err := netip.ParseAddr(host)
 	local := host == "localhost" || err == nil && here(plain(a))
 	at := local && here(plain(to.Addr())) || err == nil && plain(a) == plain(to.Addr())
 	return at && (port == "" || port == fmt.Sprint(to.Port()))
 }
 
-// unmapped is p over IPv4 when it was written over IPv4-mapped addresses.
+// unmapped returns p as an IPv4 prefix if it is one of IPv4-mapped addresses, else p.
 func unmapped(p netip.Prefix) netip.Prefix {
 	if p.Addr().Is4In6() && p.Bits() >= 96 {
 		return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
@@ -125,9 +158,12 @@ func unmapped(p netip.Prefix) netip.Prefix {
 var (
 	nat64     = netip.MustParsePrefix("64:ff9b::/96") // RFC 6052
 	sixToFour = netip.MustParsePrefix("2002::/16")    // RFC 3056
-	global    = netip.MustParsePrefix("2000::/3")     // all that IANA hands out as global unicast
+	global    = netip.MustParsePrefix("2000::/3")     // IANA's global unicast addresses, all of them
 
-	// reserved are IANA's special-purpose registries, as far as they are in IPv4 or global.
+	// reserved holds the networks of IANA's special-purpose address registries (RFC
+	// 6890, https://www.iana.org/assignments/iana-ipv4-special-registry and
+	// .../iana-ipv6-special-registry) that aren't public, and IPv4 multicast. For IPv6
+	// only those within global are listed, since public accepts no others.
 	reserved = prefixes(
 		"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
 		"192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24",
@@ -137,6 +173,7 @@ var (
 	)
 )
 
+// prefixes parses networks.
 func prefixes(texts ...string) (out []netip.Prefix) {
 	for _, s := range texts {
 		out = append(out, netip.MustParsePrefix(s))
@@ -144,7 +181,8 @@ func prefixes(texts ...string) (out []netip.Prefix) {
 	return out
 }
 
-// embedded is the IPv4 address that a translator or relay reaches for a, else a.
+// embedded returns the IPv4 address to which a NAT64 translator or a 6to4 relay would
+// forward a connection to a. Without one it returns a.
 func embedded(a netip.Addr) netip.Addr {
 	b := a.As16()
 	switch {
@@ -157,24 +195,28 @@ func embedded(a netip.Addr) netip.Addr {
 	return a
 }
 
+// public reports whether a is a public unicast address.
 func public(a netip.Addr) bool {
 	return a.IsValid() && (a.Is4() || global.Contains(a)) &&
 		!slices.ContainsFunc(reserved, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// originTransport sends each hop of a request by the rule of its address.
+// originTransport sends each request of a chain of redirects by the rule for its
+// address.
 type originTransport struct {
 	origin             string
 	header             http.Header
 	asWritten, checked *http.Transport
 }
 
-// harmless are the headers that a stranger may read.
+// harmless holds the headers that another origin may receive. All others are removed,
+// because a tool may send credentials in any header.
 var harmless = []string{"Accept", "Accept-Encoding", "Content-Type", "User-Agent"}
 
+// RoundTrip implements http.RoundTripper. net/http calls it for each redirect too.
 func (t *originTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	next := r.Clone(r.Context())
-	if t.strayed(r) {
+	if t.leftOrigin(r) {
 		for name := range next.Header {
 			if !slices.Contains(harmless, name) {
 				next.Header.Del(name)
@@ -188,8 +230,10 @@ func (t *originTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return t.asWritten.RoundTrip(next)
 }
 
-// strayed reports whether r, or a redirect that led to it, is for another origin.
-func (t *originTransport) strayed(r *http.Request) bool {
+// leftOrigin reports whether r, or one of the requests that were redirected to it, is
+// for another origin. net/http links a redirected request to the response that caused
+// it.
+func (t *originTransport) leftOrigin(r *http.Request) bool {
 	for ; r != nil; r = r.Response.Request {
 		if originOf(r.URL) != t.origin {
 			return true
@@ -201,12 +245,13 @@ func (t *originTransport) strayed(r *http.Request) bool {
 	return false
 }
 
-// CloseIdleConnections is what http.Client.CloseIdleConnections calls.
+// CloseIdleConnections is called by http.Client.CloseIdleConnections.
 func (t *originTransport) CloseIdleConnections() {
 	t.asWritten.CloseIdleConnections()
 	t.checked.CloseIdleConnections()
 }
 
+// originOf returns scheme, host and port of u, in one spelling for the same origin.
 func originOf(u *url.URL) string {
 	port := u.Port()
 	if port == "" {
@@ -215,11 +260,12 @@ func originOf(u *url.URL) string {
 	return u.Scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), port)
 }
 
-// ReadAll reads a body of at most limit bytes; a longer one is fault.Upstream.
+// ReadAll reads a body of at most limit bytes. A longer one is a fault.Upstream error.
 func ReadAll(body io.Reader, limit int64) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(body, limit+1))
 	if err == nil && int64(len(data)) > limit {
-		return nil, fault.Public(fault.Upstream, fmt.Sprintf("the answer is larger than %d bytes", limit), nil)
+		text := fmt.Sprintf("the answer is larger than %d bytes", limit)
+		return nil, fault.Public(fault.Upstream, text, nil)
 	}
 	return data, err
 }

@@ -15,14 +15,17 @@ import (
 
 func TestOnlyPublicAddressesMayBeChosen(t *testing.T) {
 	t.Parallel()
-	for _, a := range strings.Fields("1.1.1.1 8.8.8.8 172.32.0.1 100.128.0.1 2606:4700::1111 2a00:1450::1 64:ff9b::808:808 2002:808:808::1 ::ffff:8.8.8.8") {
+	for _, a := range strings.Fields("1.1.1.1 8.8.8.8 172.32.0.1 100.128.0.1 2606:4700::1111 2a00:1450::1 " +
+		"64:ff9b::808:808 2002:808:808::1 ::ffff:8.8.8.8") {
 		if err := (tool.Egress{}).Check(netip.AddrPortFrom(netip.MustParseAddr(a), 443)); err != nil {
 			t.Errorf("%s: %v", a, err)
 		}
 	}
-	for _, a := range strings.Fields("127.0.0.1 127.9.9.9 0.0.0.0 0.1.2.3 10.0.0.1 172.16.0.1 172.31.255.255 192.168.1.1 169.254.169.254 " +
-		"100.64.0.1 100.127.255.255 198.18.0.1 224.0.0.1 255.255.255.255 240.0.0.1 192.0.0.192 :: ::1 ::7f00:1 ::ffff:127.0.0.1 ::ffff:a9fe:a9fe " +
-		"64:ff9b::7f00:1 64:ff9b::a9fe:a9fe 64:ff9b:1::a00:1 2002:7f00:1::1 2002:a9fe:a9fe:: fe80::1 fe80::1%eth0 fc00::1 fd00:ec2::254 fec0::1 ff02::1 2001::1 100::1 2001:db8::1 ::1%lo") {
+	for _, a := range strings.Fields("127.0.0.1 127.9.9.9 0.0.0.0 0.1.2.3 10.0.0.1 172.16.0.1 172.31.255.255 " +
+		"192.168.1.1 169.254.169.254 100.64.0.1 100.127.255.255 198.18.0.1 224.0.0.1 255.255.255.255 240.0.0.1 " +
+		"192.0.0.192 :: ::1 ::7f00:1 ::ffff:127.0.0.1 ::ffff:a9fe:a9fe 64:ff9b::7f00:1 64:ff9b::a9fe:a9fe " +
+		"64:ff9b:1::a00:1 2002:7f00:1::1 2002:a9fe:a9fe:: fe80::1 fe80::1%eth0 fc00::1 fd00:ec2::254 fec0::1 " +
+		"ff02::1 2001::1 100::1 2001:db8::1 ::1%lo") {
 		err := (tool.Egress{}).Check(netip.AddrPortFrom(netip.MustParseAddr(a), 80))
 		if fault.KindOf(err) != fault.Forbidden || err == nil || !strings.Contains(fault.Detail(err), "egress.allow") {
 			t.Errorf("%s: %v", a, err)
@@ -30,7 +33,7 @@ func TestOnlyPublicAddressesMayBeChosen(t *testing.T) {
 	}
 }
 
-func TestAllowMakesExceptionsInEveryForm(t *testing.T) {
+func TestAllowAppliesToEveryFormOfAnAddress(t *testing.T) {
 	t.Parallel()
 	for _, written := range []string{"10.0.0.0/8", "::ffff:10.0.0.0/104"} {
 		e := tool.Egress{Allow: []netip.Prefix{netip.MustParsePrefix(written)}}
@@ -40,7 +43,7 @@ func TestAllowMakesExceptionsInEveryForm(t *testing.T) {
 			}
 		}
 		if e.Check(netip.MustParseAddrPort("192.168.0.1:80")) == nil {
-			t.Errorf("%s lets 192.168.0.1 through", written)
+			t.Errorf("%s allows 192.168.0.1", written)
 		}
 	}
 }
@@ -50,26 +53,29 @@ func TestTheRuntimeIsNeverReached(t *testing.T) {
 	all := []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
 	for _, runtime := range []string{"127.0.0.1:9001", "localhost:9001", "[::ffff:127.0.0.1]:9001"} {
 		e := tool.Egress{Allow: all, RuntimeAPI: runtime}
-		for _, a := range []string{"127.0.0.1:9001", "127.0.0.2:9001", "0.0.0.0:9001", "[::]:9001", "[::1]:9001", "[::ffff:127.0.0.1]:9001", "[64:ff9b::7f00:1]:9001"} {
+		for _, a := range []string{
+			"127.0.0.1:9001", "127.0.0.2:9001", "0.0.0.0:9001", "[::]:9001", "[::1]:9001", "[::ffff:127.0.0.1]:9001",
+			"[64:ff9b::7f00:1]:9001",
+		} {
 			if e.Check(netip.MustParseAddrPort(a)) == nil {
-				t.Errorf("%s reaches the runtime at %s", a, runtime)
+				t.Errorf("%s is allowed although the runtime is at %s", a, runtime)
 			}
 		}
 		if err := e.Check(netip.MustParseAddrPort("127.0.0.1:8080")); err != nil {
-			t.Errorf("what is allowed beside the runtime: %v", err)
+			t.Errorf("another port than the runtime's: %v", err)
 		}
 	}
 	link := tool.Egress{Allow: all, RuntimeAPI: "169.254.100.1:9001"}
 	if link.Check(netip.MustParseAddrPort("169.254.100.1:9001")) == nil {
-		t.Error("a runtime at a link-local address is reached")
+		t.Error("a runtime at a link-local address is allowed")
 	}
 	if err := link.Check(netip.MustParseAddrPort("127.0.0.1:9001")); err != nil {
-		t.Errorf("loopback, which isn't the runtime then: %v", err)
+		t.Errorf("loopback, while the runtime is at a link-local address: %v", err)
 	}
 }
 
-// However a private IPv4 address is dressed up, it stays refused, and a public one
-// in the same dress is not.
+// FuzzCheck checks that all forms of an IPv4 address are allowed or refused like the
+// address itself, and that private addresses are refused.
 func FuzzCheck(f *testing.F) {
 	f.Add(byte(127), byte(0), byte(0), byte(1), uint16(80))
 	f.Add(byte(169), byte(254), byte(169), byte(254), uint16(80))
@@ -77,13 +83,16 @@ func FuzzCheck(f *testing.F) {
 	f.Fuzz(func(t *testing.T, a, b, c, d byte, port uint16) {
 		v4 := netip.AddrFrom4([4]byte{a, b, c, d})
 		plain := (tool.Egress{}).Check(netip.AddrPortFrom(v4, port))
-		if plain == nil && (v4.IsPrivate() || v4.IsLoopback() || v4.IsLinkLocalUnicast() || v4.IsMulticast() || v4.IsUnspecified()) {
-			t.Fatalf("%s is let through", v4)
+		private := v4.IsPrivate() || v4.IsLoopback() || v4.IsLinkLocalUnicast() || v4.IsMulticast() || v4.IsUnspecified()
+		if plain == nil && private {
+			t.Fatalf("%s is allowed", v4)
 		}
-		for _, form := range []string{"::ffff:%02x%02x:%02x%02x", "64:ff9b::%02x%02x:%02x%02x", "2002:%02x%02x:%02x%02x::1"} {
-			dressed := netip.MustParseAddr(fmt.Sprintf(form, a, b, c, d))
-			if err := (tool.Egress{}).Check(netip.AddrPortFrom(dressed, port)); (err == nil) != (plain == nil) {
-				t.Errorf("%s: %v, but %s: %v", dressed, err, v4, plain)
+		for _, form := range []string{
+			"::ffff:%02x%02x:%02x%02x", "64:ff9b::%02x%02x:%02x%02x", "2002:%02x%02x:%02x%02x::1",
+		} {
+			other := netip.MustParseAddr(fmt.Sprintf(form, a, b, c, d))
+			if err := (tool.Egress{}).Check(netip.AddrPortFrom(other, port)); (err == nil) != (plain == nil) {
+				t.Errorf("%s: %v, but %s: %v", other, err, v4, plain)
 			}
 		}
 	})
@@ -94,7 +103,8 @@ func TestAChosenNameIsRefusedAfterDNS(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	t.Cleanup(srv.Close)
 	_, port, _ := strings.Cut(strings.TrimPrefix(srv.URL, "http://"), ":")
-	if status, err := get(t, tool.Egress{}.Chosen(), "http://localhost:"+port); err == nil || !strings.Contains(fault.Detail(err), "egress.allow") {
+	status, err := get(t, tool.Egress{}.Chosen(), "http://localhost:"+port)
+	if err == nil || !strings.Contains(fault.Detail(err), "egress.allow") {
 		t.Errorf("localhost: %d, %v", status, err)
 	}
 	e := tool.Egress{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
@@ -103,6 +113,7 @@ func TestAChosenNameIsRefusedAfterDNS(t *testing.T) {
 	}
 }
 
+// get sends a request with a session ID and a credential.
 func get(t *testing.T, c *http.Client, url string) (int, error) {
 	t.Helper()
 	t.Cleanup(c.CloseIdleConnections)
@@ -125,15 +136,16 @@ func TestAConfiguredOriginKeepsItsHeadersToItself(t *testing.T) {
 	t.Parallel()
 	seen := make(chan string, 8)
 	var origin, other *httptest.Server
-	note := func(who string, r *http.Request) {
-		seen <- fmt.Sprintf("%s%s key=%q session=%q auth=%q", who, r.URL.Path, r.Header.Get("X-Key"), r.Header.Get("Mcp-Session-Id"), r.Header.Get("Authorization"))
+	record := func(server string, r *http.Request) {
+		seen <- fmt.Sprintf("%s%s key=%q session=%q auth=%q", server, r.URL.Path,
+			r.Header.Get("X-Key"), r.Header.Get("Mcp-Session-Id"), r.Header.Get("Authorization"))
 	}
 	other = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		note("other", r)
+		record("other", r)
 		http.Redirect(w, r, origin.URL+"/back", http.StatusTemporaryRedirect)
 	}))
 	origin = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		note("origin", r)
+		record("origin", r)
 		switch r.URL.Path {
 		case "/":
 			http.Redirect(w, r, "/again", http.StatusTemporaryRedirect)
@@ -153,7 +165,8 @@ func TestAConfiguredOriginKeepsItsHeadersToItself(t *testing.T) {
 		t.Fatalf("%d, %v", status, err)
 	}
 	for _, want := range []string{
-		`origin/ key="k" session="s" auth="Bearer of-the-request"`, `origin/again key="k" session="s" auth="Bearer of-the-request"`,
+		`origin/ key="k" session="s" auth="Bearer of-the-request"`,
+		`origin/again key="k" session="s" auth="Bearer of-the-request"`,
 		`other/x key="" session="" auth=""`, `origin/back key="" session="" auth=""`,
 	} {
 		if got := <-seen; got != want {
@@ -169,7 +182,7 @@ func TestAConfiguredOriginKeepsItsHeadersToItself(t *testing.T) {
 	}
 }
 
-func TestAnOriginIsHTTP(t *testing.T) {
+func TestAnOriginMustBeHTTPOrHTTPS(t *testing.T) {
 	t.Parallel()
 	for _, address := range []string{"", "file:///etc/passwd", "ftp://x", "http://", "localhost:80", "http://[::1"} {
 		if _, err := (tool.Egress{}).Origin(address, nil); fault.KindOf(err) != fault.Invalid {

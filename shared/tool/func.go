@@ -12,17 +12,19 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 )
 
-// validName is what every vendor accepts as a function's name.
+// validName is the form of a function's name that all providers accept.
 var validName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
-// ValidName reports whether a model may be offered a tool of this name.
+// ValidName reports whether name has the form that all providers accept for a tool.
 func ValidName(name string) bool { return validName.MatchString(name) }
 
-// Func makes a Tool of a Go function. Its parameters are the fields of the struct
-// T: named by their json tags, described by their jsonschema tags, optional with
-// omitempty or omitzero. Arguments that do not fit T never reach f; the model gets
-// an error that names the field. Func panics when name is not a ValidName or T has
-// no JSON Schema: both are mistakes in the program.
+// Func returns a Tool that calls f. Its parameters are the fields of the struct T:
+// named by their json tags, described by their jsonschema tags, and optional if the
+// json tag has omitempty or omitzero. Arguments that don't fit T never reach f; the
+// model reads an error that names the field.
+//
+// Func panics if name is not a ValidName or if T has no JSON Schema of an object. Both
+// are mistakes in the program, which its first start reveals.
 func Func[T any](name, description string, f func(context.Context, T) (string, error)) Tool {
 	if !ValidName(name) {
 		panic(fmt.Sprintf("tool.Func: the name %q is not of the form %s", name, validName))
@@ -38,7 +40,9 @@ func Func[T any](name, description string, f func(context.Context, T) (string, e
 	return Tool{Name: name, Description: description, Parameters: parameters, Call: call}
 }
 
-// JSON is Func for a result that is not text: the model reads it as JSON.
+// JSON is Func for a result that isn't a text: the model reads it as JSON. HTML
+// characters aren't escaped, because \u003c costs the model several tokens for one
+// character.
 func JSON[T, R any](name, description string, f func(context.Context, T) (R, error)) Tool {
 	return Func(name, description, func(ctx context.Context, in T) (string, error) {
 		out, err := f(ctx, in)
@@ -47,7 +51,7 @@ func JSON[T, R any](name, description string, f func(context.Context, T) (R, err
 		}
 		var b bytes.Buffer
 		enc := json.NewEncoder(&b)
-		enc.SetEscapeHTML(false) // \u003c costs the model six tokens' worth of text
+		enc.SetEscapeHTML(false)
 		if err := enc.Encode(out); err != nil {
 			return "", fmt.Errorf("result of %s: %w", name, err)
 		}
@@ -55,6 +59,9 @@ func JSON[T, R any](name, description string, f func(context.Context, T) (R, err
 	})
 }
 
+// schemaOf returns the JSON Schema of T, encoded and in the form that validates. Some
+// structs aren't objects in JSON (time.Time, big.Int), so that the schema's type is
+// checked too. OpenAI refuses the schema of an object without "properties".
 func schemaOf[T any](name string) (json.RawMessage, *jsonschema.Resolved) {
 	if t := reflect.TypeFor[T](); t.Kind() != reflect.Struct {
 		panic(fmt.Sprintf("tool.Func: the parameters of %s are %s; use a struct", name, t))
@@ -63,11 +70,11 @@ func schemaOf[T any](name string) (json.RawMessage, *jsonschema.Resolved) {
 	if err != nil {
 		panic(fmt.Sprintf("tool.Func: the parameters of %s: %v", name, err))
 	}
-	if schema.Type != "object" { // time.Time, big.Int and their like are structs, too
+	if schema.Type != "object" {
 		panic(fmt.Sprintf("tool.Func: the parameters of %s are a %s in JSON; use a struct with fields", name, schema.Type))
 	}
 	if schema.Properties == nil {
-		schema.Properties = map[string]*jsonschema.Schema{} // OpenAI refuses an object without it
+		schema.Properties = map[string]*jsonschema.Schema{}
 	}
 	resolved, err := schema.Resolve(nil)
 	if err != nil {
@@ -80,8 +87,10 @@ func schemaOf[T any](name string) (json.RawMessage, *jsonschema.Resolved) {
 	return text, resolved
 }
 
-// decode reads arguments into a T. Nothing at all counts as no arguments, which is
-// what some models send for a tool without any.
+// decode reads arguments into a T. Empty arguments count as {}, because some models
+// send nothing for a tool without parameters. Decoding can fail after the schema has
+// accepted the arguments: 1e30 and 10.0 are integers for JSON Schema, but not for Go's
+// int.
 func decode[T any](schema *jsonschema.Resolved, arguments json.RawMessage) (in T, err error) {
 	if len(bytes.TrimSpace(arguments)) == 0 {
 		arguments = json.RawMessage("{}")
@@ -94,7 +103,7 @@ func decode[T any](schema *jsonschema.Resolved, arguments json.RawMessage) (in T
 		return in, err
 	}
 	err = json.Unmarshal(arguments, &in)
-	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok { // 1e30 and 10.0 are integers to a schema
+	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		return in, fmt.Errorf("%s: %s does not fit the type %s", e.Field, e.Value, e.Type)
 	}
 	return in, err

@@ -21,16 +21,17 @@ type order struct {
 	} `json:"box,omitempty"`
 }
 
+// echo returns its arguments as text.
 func echo(ctx context.Context, o order) (string, error) {
 	return fmt.Sprintf("%s %d %v", o.Item, o.Count, o.Tags), ctx.Err()
 }
 
-func TestAGoFunctionKeepsTheRulesOfEveryTool(t *testing.T) {
+func TestFuncFollowsTheRulesOfEveryTool(t *testing.T) {
 	t.Parallel()
 	tooltest.Run(t, tool.Func("order", "Order something.", echo), map[string]string{"order": `{"item":"tea"}`})
 }
 
-func TestTheSchemaIsThatOfTheStruct(t *testing.T) {
+func TestTheSchemaDescribesTheStruct(t *testing.T) {
 	t.Parallel()
 	var got struct {
 		Type                 string
@@ -42,7 +43,8 @@ func TestTheSchemaIsThatOfTheStruct(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got.Type != "object" || len(got.Required) != 1 || got.Required[0] != "item" || len(got.Properties) != 4 ||
-		got.Properties["item"].Type != "string" || got.Properties["item"].Description != "what to order" || got.AdditionalProperties == nil {
+		got.Properties["item"].Type != "string" || got.Properties["item"].Description != "what to order" ||
+		got.AdditionalProperties == nil {
 		t.Errorf("schema %+v", got)
 	}
 	none := tool.Func("now", "", func(context.Context, struct{}) (string, error) { return "noon", nil })
@@ -50,11 +52,11 @@ func TestTheSchemaIsThatOfTheStruct(t *testing.T) {
 		t.Errorf("the schema of no parameters is %s", none.Parameters)
 	}
 	if text, err := none.Call(t.Context(), nil); text != "noon" || err != nil {
-		t.Errorf("no arguments at all: %q, %v", text, err)
+		t.Errorf("a call without arguments: %q, %v", text, err)
 	}
 }
 
-func TestArgumentsThatDoNotFitNameTheField(t *testing.T) {
+func TestTheErrorForInvalidArgumentsNamesTheField(t *testing.T) {
 	t.Parallel()
 	c := tool.Func("order", "", echo)
 	for arguments, want := range map[string]string{
@@ -74,24 +76,27 @@ func TestArgumentsThatDoNotFitNameTheField(t *testing.T) {
 			t.Errorf("%s: %q, %v, want an error with %q", arguments, text, err, want)
 		}
 	}
-	if text, err := c.Call(t.Context(), json.RawMessage(`{"item":"tea","count":2,"tags":["a"]}`)); text != "tea 2 [a]" || err != nil {
+	text, err := c.Call(t.Context(), json.RawMessage(`{"item":"tea","count":2,"tags":["a"]}`))
+	if text != "tea 2 [a]" || err != nil {
 		t.Errorf("%q, %v", text, err)
 	}
 }
 
-func TestAResultThatIsNotTextIsJSON(t *testing.T) {
+func TestJSONEncodesTheResult(t *testing.T) {
 	t.Parallel()
-	c := tool.JSON("look", "", func(context.Context, struct{}) (map[string]string, error) { return map[string]string{"a": "<b>"}, nil })
+	c := tool.JSON("look", "", func(context.Context, struct{}) (map[string]string, error) {
+		return map[string]string{"a": "<b>"}, nil
+	})
 	if text, err := c.Call(t.Context(), nil); text != `{"a":"<b>"}` || err != nil {
 		t.Errorf("%s, %v", text, err)
 	}
 	bad := tool.JSON("look", "", func(context.Context, struct{}) (any, error) { return func() {}, nil })
 	if _, err := bad.Call(t.Context(), nil); err == nil {
-		t.Error("a function is not JSON")
+		t.Error("a result that is not JSON is not an error")
 	}
 }
 
-func TestAMistakeInTheProgramPanicsWhenTheToolIsMade(t *testing.T) {
+func TestFuncPanicsOnAMistakeInTheProgram(t *testing.T) {
 	t.Parallel()
 	for want, build := range map[string]func(){
 		"use a struct":   func() { tool.Func("f", "", func(context.Context, int) (string, error) { return "", nil }) },
@@ -104,7 +109,7 @@ func TestAMistakeInTheProgramPanicsWhenTheToolIsMade(t *testing.T) {
 		func() {
 			defer func() {
 				if got := fmt.Sprint(recover()); !strings.Contains(got, want) {
-					t.Errorf("panics with %q, want %q", got, want)
+					t.Errorf("the panic is %q, want %q", got, want)
 				}
 			}()
 			build()

@@ -1,6 +1,7 @@
-// Package tool is what a model may call: the Tool itself, the caller it acts for,
-// and the one client through which tools reach the network.
-// It knows no model, no run and no agent; who may run what was decided before.
+// Package tool defines what a model may call: the Tool, the caller for whom it acts,
+// and the HTTP clients through which tools reach the network (Egress). Which callers
+// are allowed to run an agent, and with it its tools, was decided before (package
+// authz).
 package tool
 
 import (
@@ -8,31 +9,47 @@ import (
 	"encoding/json"
 )
 
-// Tool is one function that a model may call. The zero Tool is none.
+// Tool is one function that a model may call. Func and JSON make one of a Go function.
 type Tool struct {
-	Name        string          // as the model sees it: [A-Za-z0-9_-]{1,64}
-	Description string          // for the model
-	Parameters  json.RawMessage // a JSON Schema of an object; nil takes none
+	// Name is the name by which the model calls the tool, of the form
+	// [A-Za-z0-9_-]{1,64}. Required.
+	Name string
+	// Description explains to the model what the tool does. Defaults to none.
+	Description string
+	// Parameters is the JSON Schema of the arguments, an object. Defaults to none: the
+	// tool has no parameters.
+	Parameters json.RawMessage
 
-	// Call does the work. arguments is a JSON object (whether it fits Parameters is
-	// for Call to find out). The text goes back to the model, and so does an error:
-	// its fault.Detail when it has one, else its own words. For whom it acts is
-	// CallerFrom(ctx), never an argument. ctx ends with the run.
+	// Call does the work. arguments is a JSON object; Call itself checks that it fits
+	// Parameters. The returned text is the tool's result, which the model reads. The
+	// model reads an error too: its fault.Detail if it has one, its text otherwise.
+	//
+	// Call acts on behalf of CallerFrom(ctx). Never take the user from arguments, since
+	// the model chooses those. ctx ends with the run. Several calls may happen at once.
+	// Required unless External is set.
 	Call func(ctx context.Context, arguments json.RawMessage) (string, error)
 
-	// At most one of these says what a person does first; the run is paused until
-	// then.
-	Confirm   bool     // says yes or no to the call
-	UserInput []string // fills in these arguments
-	External  bool     // does the work, and brings its result; Call is never called
+	// Confirm, UserInput and External pause the run until a person has acted. At most
+	// one of them may be set.
+
+	// Confirm requires a person's consent before Call. Defaults to false.
+	Confirm bool
+	// UserInput names the arguments that a person fills in before Call. Defaults to
+	// none.
+	UserInput []string
+	// External states that the work is done outside of this process: the caller sends
+	// the result with the request to continue, and Call is never called. Defaults to
+	// false.
+	External bool
 }
 
-// Set is where tools come from: a Tool is a Set of one, an MCP server one of many.
+// Set is a source of tools. A Tool is a Set of one tool; an MCP server is a Set of all
+// its tools.
 type Set interface {
-	// Tools lists them, at the beginning of every run. An error's fault.Detail is
-	// shown to the caller of the run, which then fails.
+	// Tools returns the tools. It is called at the start of every run. On an error the
+	// run fails, and its caller sees the error's fault.Detail.
 	Tools(ctx context.Context) ([]Tool, error)
-	// Close gives up what the Set holds. Runs that still use its tools fail.
+	// Close releases what the Set holds. Calls of its tools fail afterwards.
 	Close() error
 }
 
@@ -42,24 +59,28 @@ func (t Tool) Tools(context.Context) ([]Tool, error) { return []Tool{t}, nil }
 // Close implements Set.
 func (t Tool) Close() error { return nil }
 
-// Caller is on whose behalf a tool is called, as the verified token and the run's
-// row have it.
+// Caller identifies the user on whose behalf a tool is called, and the run. It comes
+// from the verified token and from the run's row in the database, not from the model.
 type Caller struct {
-	UserID    string // the token's subject; "" for nobody
+	// UserID is the subject of the token. Empty if authorization is off or the token
+	// has none.
+	UserID    string
 	AgentID   string
 	SessionID string
 	RunID     string
-	CallID    string // the same when the step is repeated: fit for an idempotency key
+	// CallID identifies the call within the run. A step that is repeated after a crash
+	// has the same IDs, so that RunID and CallID together are an idempotency key.
+	CallID string
 }
 
 type callerKey struct{}
 
-// WithCaller puts the caller into ctx.
+// WithCaller returns a context with the caller. The run loop calls it before Call.
 func WithCaller(ctx context.Context, c Caller) context.Context {
 	return context.WithValue(ctx, callerKey{}, c)
 }
 
-// CallerFrom is the caller in ctx; the zero Caller is nobody.
+// CallerFrom returns the caller in ctx, or the zero Caller if there is none.
 func CallerFrom(ctx context.Context) Caller {
 	c, _ := ctx.Value(callerKey{}).(Caller)
 	return c

@@ -1,5 +1,6 @@
-// Package builtin opens the tools that keyway.yaml names. It is the only importer
-// of them all, so that a function that runs no agent links none.
+// Package builtin opens the tools that keyway.yaml names: the built-in ones, MCP
+// servers, and the operator's own. It is the only package that imports all built-in
+// tools, so that a Lambda function that runs no agent links none of them.
 package builtin
 
 import (
@@ -15,40 +16,51 @@ import (
 	"github.com/keyway-agents/keyway/shared/tool/websearch"
 )
 
+// names holds the names of the built-in tools in keyway.yaml.
 var names = []string{"hackernews", "websearch"}
 
-// Options are what an OS gives its tools.
+// Options configure the tools of a server.
 type Options struct {
+	// Egress decides which addresses tools may connect to. Defaults to public ones.
 	Egress tool.Egress
-	Lookup func(name string) (string, bool) // HACKERNEWS_BASE_URL, WEBSEARCH_BASE_URL; nil has neither
-	Own    []tool.Tool                      // the operator's own, by name
+	// Lookup returns an environment variable, as os.LookupEnv does. The variables
+	// HACKERNEWS_BASE_URL and WEBSEARCH_BASE_URL replace the addresses of the built-in
+	// tools' services. Defaults to an empty environment.
+	Lookup func(name string) (string, bool)
+	// Own holds the operator's own tools. Defaults to none.
+	Own []tool.Tool
 }
 
-// Names are what keyway.yaml may write in tools: the built-in names, then own's. A
-// name that is taken, or that no model takes, is fault.Invalid.
+// Names returns the names that keyway.yaml may list in tools: those of the built-in
+// tools and then those of own. A name that is used twice, a name that models don't
+// accept, or a tool without Call is a fault.Invalid error.
 func Names(own []tool.Tool) ([]string, error) {
 	all := slices.Clone(names)
 	for _, t := range own {
 		switch {
 		case !tool.ValidName(t.Name) || t.Call == nil && !t.External:
-			return nil, fault.Public(fault.Invalid, fmt.Sprintf("the tool %q needs a Call and a name of up to 64 letters, digits, - and _", t.Name), nil)
+			text := fmt.Sprintf("the tool %q needs a Call and a name of up to 64 letters, digits, - and _", t.Name)
+			return nil, fault.Public(fault.Invalid, text, nil)
 		case slices.Contains(all, t.Name):
-			return nil, fault.Public(fault.Invalid, fmt.Sprintf("the name of the tool %q is taken; give it another", t.Name), nil)
+			text := fmt.Sprintf("another tool has the name %q already; give this one another", t.Name)
+			return nil, fault.Public(fault.Invalid, text, nil)
 		}
 		all = append(all, t.Name)
 	}
 	return all, nil
 }
 
-// Open makes the set that one entry of keyway.yaml names. A name that isn't among
-// Names is fault.Invalid.
+// Open returns the set for one entry of tools in keyway.yaml. It doesn't connect. A
+// name that isn't one of Names is a fault.Invalid error.
 func Open(t config.Tool, o Options) (tool.Set, error) {
 	if t.MCP != nil {
 		headers := make(map[string]string, len(t.MCP.Headers))
 		for name, value := range t.MCP.Headers {
 			headers[name] = string(value)
 		}
-		return opened(mcp.New(mcp.Options{URL: string(t.MCP.URL), Headers: headers, Allow: t.MCP.Allow, Egress: o.Egress}))
+		return asSet(mcp.New(mcp.Options{
+			URL: string(t.MCP.URL), Headers: headers, Allow: t.MCP.Allow, Egress: o.Egress,
+		}))
 	}
 	if _, err := Names(o.Own); err != nil {
 		return nil, err
@@ -60,21 +72,24 @@ func Open(t config.Tool, o Options) (tool.Set, error) {
 	}
 	switch t.Name {
 	case "hackernews":
-		return opened(hackernews.New(o.value("HACKERNEWS_BASE_URL"), o.Egress))
+		return asSet(hackernews.New(o.value("HACKERNEWS_BASE_URL"), o.Egress))
 	case "websearch":
-		return opened(websearch.New(o.value("WEBSEARCH_BASE_URL"), o.Egress))
+		return asSet(websearch.New(o.value("WEBSEARCH_BASE_URL"), o.Egress))
 	}
-	return nil, fault.Public(fault.Invalid, fmt.Sprintf("there is no tool %q; use %s, or give it to agents.Options", t.Name, strings.Join(names, " or ")), nil)
+	text := fmt.Sprintf("there is no tool %q; use %s, or give it to agents.Options", t.Name, strings.Join(names, " or "))
+	return nil, fault.Public(fault.Invalid, text, nil)
 }
 
-// opened keeps a nil pointer from becoming a Set.
-func opened[S tool.Set](s S, err error) (tool.Set, error) {
+// asSet returns s as a Set, and a nil Set on an error: a nil pointer in an interface
+// would not compare equal to nil.
+func asSet[S tool.Set](s S, err error) (tool.Set, error) {
 	if err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
+// value returns an environment variable, "" if it is unset.
 func (o Options) value(name string) string {
 	if o.Lookup == nil {
 		return ""

@@ -14,11 +14,12 @@ import (
 	"github.com/keyway-agents/keyway/shared/tool/builtin"
 )
 
+// own returns an operator's own tool.
 func own(name string) tool.Tool {
 	return tool.Func(name, "", func(context.Context, struct{}) (string, error) { return "own", nil })
 }
 
-func TestEveryNameOpensAndNoOtherDoes(t *testing.T) {
+func TestOpenAcceptsExactlyTheNames(t *testing.T) {
 	t.Parallel()
 	o := builtin.Options{Own: []tool.Tool{own("price")}}
 	names, err := builtin.Names(o.Own)
@@ -42,7 +43,7 @@ func TestEveryNameOpensAndNoOtherDoes(t *testing.T) {
 	}
 }
 
-func TestAnOwnToolTakesNoNameThatIsTaken(t *testing.T) {
+func TestAnOwnToolNeedsAUniqueValidName(t *testing.T) {
 	t.Parallel()
 	for _, tools := range [][]tool.Tool{{own("hackernews")}, {own("a"), own("a")}, {{Name: "no_call"}}, {{}}} {
 		if _, err := builtin.Names(tools); fault.KindOf(err) != fault.Invalid {
@@ -51,11 +52,11 @@ func TestAnOwnToolTakesNoNameThatIsTaken(t *testing.T) {
 	}
 }
 
-func TestTheEnvironmentMayMoveAService(t *testing.T) {
+func TestTheEnvironmentCanReplaceAServicesAddress(t *testing.T) {
 	t.Parallel()
-	asked := make(chan string, 8)
+	requested := make(chan string, 8)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked <- r.URL.Path
+		requested <- r.URL.Path
 		w.WriteHeader(http.StatusTeapot)
 	}))
 	t.Cleanup(srv.Close)
@@ -69,19 +70,19 @@ func TestTheEnvironmentMayMoveAService(t *testing.T) {
 		}
 		tools, _ := set.Tools(t.Context())
 		if _, err := tools[0].Call(t.Context(), []byte(`{"query":"x"}`)); err == nil && name == "websearch" {
-			t.Error("a teapot answers")
+			t.Error("a response with status 418 is a success")
 		}
 		if name == "hackernews" {
 			_, _ = tools[0].Call(t.Context(), []byte(`{}`))
 		}
-		if got := <-asked; got != want {
-			t.Errorf("%s asks for %s, want %s", name, got, want)
+		if got := <-requested; got != want {
+			t.Errorf("%s requests %s, want %s", name, got, want)
 		}
 		_ = set.Close()
 	}
 }
 
-func TestAnMCPEntryOpensItsServer(t *testing.T) {
+func TestAnMCPEntryConnectsWithItsHeaders(t *testing.T) {
 	t.Parallel()
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("X-Key") != "k" {
@@ -90,7 +91,8 @@ func TestAnMCPEntryOpensItsServer(t *testing.T) {
 		w.WriteHeader(http.StatusForbidden)
 	}))
 	t.Cleanup(srv.Close)
-	set, err := builtin.Open(config.Tool{MCP: &config.MCP{URL: config.URL(srv.URL), Headers: map[string]config.Secret{"X-Key": "k"}}}, builtin.Options{})
+	entry := config.MCP{URL: config.URL(srv.URL), Headers: map[string]config.Secret{"X-Key": "k"}}
+	set, err := builtin.Open(config.Tool{MCP: &entry}, builtin.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,6 @@
-// Package hackernews lets a model read Hacker News: its top stories and its users,
-// by the functions that AgentOS's tool of that name has. It knows nothing of who
-// asks.
+// Package hackernews lets a model read the top stories and the users of Hacker News, by
+// the same functions as AgentOS's tool of that name. It uses the service's public API
+// (https://github.com/HackerNews/API), which needs no key.
 package hackernews
 
 import (
@@ -19,24 +19,24 @@ import (
 	"github.com/keyway-agents/keyway/shared/tool"
 )
 
-// BaseURL is the service's own address.
+// BaseURL is the address of the service.
 const BaseURL = "https://hacker-news.firebaseio.com/v0"
 
 const (
-	patience   = 10 * time.Second // one call, all its requests included
-	maxStories = 100
-	atOnce     = 8 // requests at the same time
-	maxBody    = 4 << 20
+	callTime    = 10 * time.Second // for one call with all its requests
+	maxStories  = 100
+	maxParallel = 8       // requests of one call at the same time
+	maxBody     = 4 << 20 // bytes of one response
 )
 
-// News is the set of both functions.
+// News is the tool.Set of both functions.
 type News struct {
 	base   string
 	client *http.Client
 }
 
-// New makes the tools; base "" is BaseURL. An address that isn't http or https is
-// fault.Invalid.
+// New returns the tools. base is the address of a server with the same API; "" means
+// BaseURL. An address that isn't http or https is a fault.Invalid error.
 func New(base string, egress tool.Egress) (*News, error) {
 	base = strings.TrimRight(cmp.Or(base, BaseURL), "/")
 	client, err := egress.Origin(base, nil)
@@ -46,10 +46,12 @@ func New(base string, egress tool.Egress) (*News, error) {
 	return &News{base: base, client: client}, nil
 }
 
+// topStories is the parameters of get_top_hackernews_stories, as in AgentOS.
 type topStories struct {
 	NumStories *int `json:"num_stories,omitempty" jsonschema:"how many stories to return, 100 at most; 10 when left out"`
 }
 
+// userDetails is the parameters of get_user_details, as in AgentOS.
 type userDetails struct {
 	Username string `json:"username" jsonschema:"the user's name, case-sensitive"`
 }
@@ -57,8 +59,10 @@ type userDetails struct {
 // Tools implements tool.Set.
 func (n *News) Tools(context.Context) ([]tool.Tool, error) {
 	return []tool.Tool{
-		tool.JSON("get_top_hackernews_stories", "Get the stories at the top of Hacker News right now, best first.", n.top),
-		tool.JSON("get_user_details", "Get a Hacker News user's karma, self-description and number of submissions.", n.user),
+		tool.JSON("get_top_hackernews_stories",
+			"Get the stories at the top of Hacker News right now, best first.", n.top),
+		tool.JSON("get_user_details",
+			"Get a Hacker News user's karma, self-description and number of submissions.", n.user),
 	}, nil
 }
 
@@ -68,10 +72,11 @@ func (n *News) Close() error {
 	return nil
 }
 
-// top answers the items as the service has them, with the author's name once more
-// as username, as AgentOS does. Items that are gone are left out.
+// top returns the items as the service sends them, with the author's name a second time
+// as username, as AgentOS does. Items that no longer exist (the service sends null) are
+// left out.
 func (n *News) top(ctx context.Context, in topStories) ([]map[string]any, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, errSlow)
+	ctx, cancel := context.WithTimeoutCause(ctx, callTime, errSlow)
 	defer cancel()
 	want := 10
 	if in.NumStories != nil {
@@ -98,17 +103,17 @@ func (n *News) top(ctx context.Context, in topStories) ([]map[string]any, error)
 	return found, nil
 }
 
-// items fetches in parallel; the first failure ends the others.
+// items requests items in parallel. The first failure cancels the other requests.
 func (n *News) items(ctx context.Context, ids []int64) ([]map[string]any, error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	items := make([]map[string]any, len(ids))
-	places := make(chan struct{}, atOnce)
+	slots := make(chan struct{}, maxParallel)
 	var wg sync.WaitGroup
 	for i, id := range ids {
-		places <- struct{}{}
+		slots <- struct{}{}
 		wg.Go(func() {
-			defer func() { <-places }()
+			defer func() { <-slots }()
 			if err := n.get(ctx, fmt.Sprintf("item/%d", id), &items[i]); err != nil {
 				stop(err)
 			}
@@ -118,7 +123,7 @@ func (n *News) items(ctx context.Context, ids []int64) ([]map[string]any, error)
 	return items, context.Cause(ctx)
 }
 
-// details has AgentOS's names and order.
+// details is the result of get_user_details. JSON names and order are those of AgentOS.
 type details struct {
 	ID        *string  `json:"id"`
 	Karma     *float64 `json:"karma"`
@@ -126,8 +131,10 @@ type details struct {
 	Submitted int      `json:"total_items_submitted"`
 }
 
+// user returns the details of a user. The name is a model's choice, so that it is
+// escaped: it must not change the path of the request.
 func (n *News) user(ctx context.Context, in userDetails) (details, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, errSlow)
+	ctx, cancel := context.WithTimeoutCause(ctx, callTime, errSlow)
 	defer cancel()
 	if in.Username == "" {
 		return details{}, errors.New("username is empty")
@@ -148,6 +155,7 @@ func (n *News) user(ctx context.Context, in userDetails) (details, error) {
 
 var errSlow = fault.Public(fault.Unavailable, "Hacker News did not answer within 10 seconds", nil)
 
+// get requests a path of the API and decodes the response.
 func (n *News) get(ctx context.Context, path string, into any) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, n.base+"/"+path+".json", nil)
 	if err != nil {
@@ -163,16 +171,18 @@ func (n *News) get(ctx context.Context, path string, into any) error {
 	case err != nil:
 		return unreachable(ctx, err)
 	case resp.StatusCode != http.StatusOK:
-		return fault.Public(fault.Upstream, fmt.Sprintf("Hacker News answered with status %d", resp.StatusCode), nil)
+		text := fmt.Sprintf("Hacker News answered with status %d", resp.StatusCode)
+		return fault.Public(fault.Upstream, text, nil)
 	}
 	if err := json.Unmarshal(data, into); err != nil {
-		return fault.Public(fault.Upstream, "Hacker News sent something that is not what it documents", err)
+		return fault.Public(fault.Upstream, "Hacker News sent a response that does not match its documentation", err)
 	}
 	return nil
 }
 
-// unreachable keeps a public text, such as the egress rule's, and else hides the
-// address, which may be a mirror's.
+// unreachable returns the error for a request that got no response. An error with a
+// public text, such as that of the egress rule, stays. Any other one may name the
+// address of a mirror, which the model must not learn.
 func unreachable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

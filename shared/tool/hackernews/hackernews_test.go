@@ -16,7 +16,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/tool/tooltest"
 )
 
-// documented answers with the examples of the service's documentation.
+// documented replaces the service, with the examples of its documentation.
 func documented(w http.ResponseWriter, r *http.Request) {
 	if !strings.HasPrefix(r.URL.Path, "/v0/") || !strings.HasSuffix(r.URL.Path, ".json") {
 		http.NotFound(w, r)
@@ -29,6 +29,7 @@ func documented(w http.ResponseWriter, r *http.Request) {
 	http.ServeFile(w, r, "testdata/"+path.Base(r.URL.Path))
 }
 
+// open returns the tools on a server with this handler.
 func open(t *testing.T, h http.HandlerFunc) *hackernews.News {
 	t.Helper()
 	srv := httptest.NewServer(h)
@@ -41,6 +42,7 @@ func open(t *testing.T, h http.HandlerFunc) *hackernews.News {
 	return n
 }
 
+// call calls a tool by name.
 func call(ctx context.Context, t *testing.T, n *hackernews.News, name, arguments string) (string, error) {
 	t.Helper()
 	tools, err := n.Tools(ctx)
@@ -56,17 +58,20 @@ func call(ctx context.Context, t *testing.T, n *hackernews.News, name, arguments
 	return "", nil
 }
 
-func TestTheRulesOfEveryTool(t *testing.T) {
+func TestTheToolsFollowTheRulesOfEveryTool(t *testing.T) {
 	t.Parallel()
-	tooltest.Run(t, open(t, documented), map[string]string{"get_top_hackernews_stories": "{}", "get_user_details": `{"username":"jl"}`})
+	tooltest.Run(t, open(t, documented), map[string]string{
+		"get_top_hackernews_stories": "{}", "get_user_details": `{"username":"jl"}`,
+	})
 }
 
-func TestTopStoriesAreTheItemsWithTheirAuthorAsUsername(t *testing.T) {
+func TestAStoryHasItsAuthorAsUsername(t *testing.T) {
 	t.Parallel()
 	n := open(t, documented)
 	for arguments, want := range map[string]string{
-		"": "dhouston,pg", "{}": "dhouston,pg", `{"num_stories":null}`: "dhouston,pg", // item 1 is gone
-		`{"num_stories":1}`: "dhouston", `{"num_stories":0}`: "", `{"num_stories":-5}`: "", `{"num_stories":99999}`: "dhouston,pg",
+		"": "dhouston,pg", "{}": "dhouston,pg", `{"num_stories":null}`: "dhouston,pg", // item 1 doesn't exist
+		`{"num_stories":1}`: "dhouston", `{"num_stories":0}`: "", `{"num_stories":-5}`: "",
+		`{"num_stories":99999}`: "dhouston,pg",
 	} {
 		text, err := call(t.Context(), t, n, "get_top_hackernews_stories", arguments)
 		var stories []struct{ By, Username, Title string }
@@ -86,7 +91,7 @@ func TestTopStoriesAreTheItemsWithTheirAuthorAsUsername(t *testing.T) {
 	}
 }
 
-func TestAUserIsFourFacts(t *testing.T) {
+func TestUserDetails(t *testing.T) {
 	t.Parallel()
 	n := open(t, documented)
 	text, err := call(t.Context(), t, n, "get_user_details", `{"username":"jl"}`)
@@ -108,17 +113,21 @@ func TestANameCannotLeaveItsPlaceInThePath(t *testing.T) {
 	})
 	_, _ = call(t.Context(), t, n, "get_user_details", `{"username":"../item/8863.json?x=#"}`)
 	if got := <-seen; got != "/v0/user/..%2Fitem%2F8863.json%3Fx=%23.json" {
-		t.Errorf("asked for %s", got)
+		t.Errorf("request for %s", got)
 	}
 }
 
-func TestAServiceThatFailsIsNamedAndItsAddressIsNot(t *testing.T) {
+func TestAnErrorNamesTheServiceAndNotItsAddress(t *testing.T) {
 	t.Parallel()
 	for want, h := range map[string]http.HandlerFunc{
-		"Hacker News answered with status 500":    func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
-		"Hacker News sent something that is not":  func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) },
-		"Hacker News cannot be reached":           func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
-		"the answer is larger than 4194304 bytes": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 5<<20)) },
+		"Hacker News answered with status 500": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
+		"does not match its documentation": func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write([]byte("<html>"))
+		},
+		"Hacker News cannot be reached": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"the answer is larger than 4194304 bytes": func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write(make([]byte, 5<<20))
+		},
 		"is not a public address; to let tools re": func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "http://127.0.0.1:9/", http.StatusFound)
 		},

@@ -21,9 +21,11 @@ import (
 	"github.com/keyway-agents/keyway/shared/tool"
 )
 
-// offer makes Tools of what the server lists. One whose name no vendor takes, whose
-// name came before or whose parameters are no JSON Schema of an object is left out,
-// and an error only when Allow names it.
+// offer returns the Tools for what the server lists. It leaves out a tool whose name is
+// not valid for all providers or is a duplicate, and one whose parameters aren't the
+// JSON Schema of an object: a provider would refuse the whole request for one such
+// tool. If Allow names a tool that is missing or left out, that is an error, so that
+// the operator notices.
 func (s *Server) offer(listed []*sdk.Tool) (tools []tool.Tool, err error) {
 	unfit := map[string]string{}
 	for _, name := range s.o.Allow {
@@ -37,33 +39,40 @@ func (s *Server) offer(listed []*sdk.Tool) (tools []tool.Tool, err error) {
 		parameters, ok := schema(t.InputSchema)
 		switch {
 		case !tool.ValidName(t.Name):
-			unfit[t.Name] = "has a name that models do not take"
+			unfit[t.Name] = "has a name that models do not accept"
 		case !ok:
 			unfit[t.Name] = "has parameters that are not a JSON Schema of an object"
 		default:
 			delete(unfit, t.Name)
 			seen[t.Name] = true
-			tools = append(tools, tool.Tool{Name: t.Name, Description: t.Description, Parameters: parameters, Call: s.caller(t.Name)})
+			tools = append(tools, tool.Tool{
+				Name: t.Name, Description: t.Description, Parameters: parameters, Call: s.caller(t.Name),
+			})
 		}
 	}
 	for _, name := range s.o.Allow {
 		if why, bad := unfit[name]; bad {
-			return nil, fault.Public(fault.Upstream, fmt.Sprintf("The tool server's tool %q %s; correct mcp.allow", name, why), nil)
+			text := fmt.Sprintf("The tool server's tool %q %s; correct mcp.allow", name, why)
+			return nil, fault.Public(fault.Upstream, text, nil)
 		}
 	}
 	if len(tools) > maxOffered {
-		return nil, fault.Public(fault.Upstream, fmt.Sprintf("The tool server offers %d tools, models take %d; name those to use in mcp.allow", len(tools), maxOffered), nil)
+		text := fmt.Sprintf("The tool server offers %d tools, models accept %d; name those to use in mcp.allow",
+			len(tools), maxOffered)
+		return nil, fault.Public(fault.Upstream, text, nil)
 	}
 	return tools, nil
 }
 
+// schema encodes a tool's schema. ok is false if it isn't that of an object. OpenAI
+// refuses an object without "properties", so that they are added.
 func schema(v any) (json.RawMessage, bool) {
 	m, ok := v.(map[string]any)
 	if !ok || m["type"] != "object" {
 		return nil, false
 	}
 	if p, has := m["properties"]; !has {
-		m["properties"] = map[string]any{} // OpenAI refuses an object without it
+		m["properties"] = map[string]any{}
 	} else if _, ok := p.(map[string]any); !ok {
 		return nil, false
 	}
@@ -71,6 +80,7 @@ func schema(v any) (json.RawMessage, bool) {
 	return text, err == nil
 }
 
+// caller returns the Call of the tool with this name. Empty arguments count as {}.
 func (s *Server) caller(name string) func(context.Context, json.RawMessage) (string, error) {
 	return func(ctx context.Context, arguments json.RawMessage) (string, error) {
 		if len(bytes.TrimSpace(arguments)) == 0 {
@@ -86,14 +96,15 @@ func (s *Server) caller(name string) func(context.Context, json.RawMessage) (str
 		if err != nil {
 			return "", s.public(ctx, err)
 		}
-		return read(result)
+		return resultText(result)
 	}
 }
 
-// call tries again, once and in a new session, only when the server cannot have
-// begun: a tool may do something that must not be done twice.
+// call calls a tool. If the session fails, it repeats the call once in a new session,
+// but only if the server can't have started it: a tool may have an effect that must not
+// happen twice.
 func (s *Server) call(ctx context.Context, p *sdk.CallToolParams) (*sdk.CallToolResult, error) {
-	for again := true; ; again = false {
+	for first := true; ; first = false {
 		if err := s.lock(ctx); err != nil {
 			return nil, err
 		}
@@ -114,28 +125,30 @@ func (s *Server) call(ctx context.Context, p *sdk.CallToolParams) (*sdk.CallTool
 		if seen.tooLarge.Load() {
 			return nil, errTooLarge
 		}
-		if !again || !seen.notBegun {
-			return nil, cmp.Or(seen.err, err) // the SDK keeps only the text of the transport's error
+		if !first || !seen.notStarted {
+			return nil, cmp.Or(seen.err, err) // err has only the text of the transport's error
 		}
 	}
 }
 
-// read is a result as text.
-func read(r *sdk.CallToolResult) (string, error) {
+// resultText returns a result as text for the model, or as an error if the tool failed.
+// Structured content is used only if there is no text, since servers usually send the
+// same content in both forms.
+func resultText(r *sdk.CallToolResult) (string, error) {
 	if r.NeedsInput() {
 		return "", errors.New("the tool asks a person for input, which is not supported")
 	}
 	var parts []string
-	texts := false
+	hasText := false
 	for _, c := range r.Content {
 		if t, ok := c.(*sdk.TextContent); ok {
-			texts = true
+			hasText = true
 			parts = append(parts, t.Text)
 		} else {
 			parts = append(parts, describe(c))
 		}
 	}
-	if !texts && r.StructuredContent != nil {
+	if !hasText && r.StructuredContent != nil {
 		if data, err := json.Marshal(r.StructuredContent); err == nil {
 			parts = append([]string{string(data)}, parts...)
 		}
@@ -150,6 +163,7 @@ func read(r *sdk.CallToolResult) (string, error) {
 	return text, nil
 }
 
+// describe returns the text that replaces a content of another kind than text.
 func describe(c sdk.Content) string {
 	switch c := c.(type) {
 	case *sdk.ImageContent:
@@ -170,9 +184,10 @@ func describe(c sdk.Content) string {
 	return "[content of an unknown kind]"
 }
 
-// answered is the message of an error that the server itself sent. The SDK gives
-// its own failures the same type.
-func answered(err error) (string, bool) {
+// answered returns the message of an error that the server itself sent. ok is false for
+// other errors. The SDK uses the same type for its own failures; their codes
+// distinguish them.
+func answered(err error) (message string, ok bool) {
 	e, ok := errors.AsType[*jsonrpc.Error](err)
 	if !ok || slices.Contains(sdkCodes, e.Code) {
 		return "", false
@@ -180,11 +195,11 @@ func answered(err error) (string, bool) {
 	return e.Message, true
 }
 
-// sdkCodes are "client is closing", "server is closing" and "rejected by
-// transport" in the SDK's internal/jsonrpc2.
+// sdkCodes holds the codes of the SDK's own failures: "client is closing", "server is
+// closing" and "rejected by transport", in its package internal/jsonrpc2.
 var sdkCodes = []int64{-32003, -32004, -32005}
 
-// isAnswer reports whether the session is well in spite of err.
+// isAnswer reports whether the session can still be used after err.
 func isAnswer(err error) bool {
 	if _, ok := answered(err); ok {
 		return true
@@ -193,42 +208,53 @@ func isAnswer(err error) bool {
 	return ok
 }
 
-// outcome is what the transport saw of one call.
+// outcome is what limitedTransport observed of one call. The SDK's errors don't show
+// it.
 type outcome struct {
-	err      error
-	notBegun bool        // no server has read the request, or it knew no such session
-	tooLarge atomic.Bool // set by whoever reads the body
+	// err is the transport's error.
+	err error
+	// notStarted states that the server can't have started the call: it refused the
+	// connection, or it answered 404, which is how a server reports an unknown session
+	// (specification, "Session Management").
+	notStarted bool
+	// tooLarge states that the response exceeded maxBody. The SDK reads the body in a
+	// goroutine of its own.
+	tooLarge atomic.Bool
 }
 
 type outcomeKey struct{}
 
-// bounded caps every answer and tells outcome what happened.
-type bounded struct{ http.RoundTripper }
+// limitedTransport limits each response to maxBody bytes and records the outcome of
+// calls.
+type limitedTransport struct{ http.RoundTripper }
 
-func (b *bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+// RoundTrip implements http.RoundTripper.
+func (b *limitedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := b.RoundTripper.RoundTrip(r)
 	seen, _ := r.Context().Value(outcomeKey{}).(*outcome)
 	if err != nil {
 		if seen != nil {
-			seen.err, seen.notBegun = err, errors.Is(err, syscall.ECONNREFUSED)
+			seen.err, seen.notStarted = err, errors.Is(err, syscall.ECONNREFUSED)
 		}
 		return nil, err
 	}
 	if seen != nil {
-		seen.notBegun = resp.StatusCode == http.StatusNotFound
+		seen.notStarted = resp.StatusCode == http.StatusNotFound
 	}
-	resp.Body = &body{ReadCloser: resp.Body, left: maxBody, seen: seen}
+	resp.Body = &limitedBody{ReadCloser: resp.Body, left: maxBody, seen: seen}
 	return resp, nil
 }
 
-// CloseIdleConnections is what http.Client.CloseIdleConnections calls.
-func (b *bounded) CloseIdleConnections() {
+// CloseIdleConnections is called by http.Client.CloseIdleConnections.
+func (b *limitedTransport) CloseIdleConnections() {
 	if c, ok := b.RoundTripper.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
 	}
 }
 
-type body struct {
+// limitedBody fails with errTooLarge after left bytes. It reads one byte more than left
+// to distinguish a body that ends there from one that is larger.
+type limitedBody struct {
 	io.ReadCloser
 	left int
 	seen *outcome // nil outside of calls
@@ -236,7 +262,7 @@ type body struct {
 
 var errTooLarge = fault.Public(fault.Upstream, "The tool server's answer is larger than 4 MiB", nil)
 
-func (b *body) Read(p []byte) (int, error) {
+func (b *limitedBody) Read(p []byte) (int, error) {
 	if b.left == 0 {
 		if n, err := b.ReadCloser.Read(make([]byte, 1)); n == 0 {
 			return 0, err

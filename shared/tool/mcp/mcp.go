@@ -1,7 +1,9 @@
-// Package mcp offers the tools of an MCP server (streamable HTTP) to a model. It
-// decides which of them are fit to be offered, when a session is made anew and
-// what a result is as text. It knows nothing of who asks, and sends nothing of the
-// caller but the arguments.
+// Package mcp offers the tools of an MCP server to a model, over the transport
+// Streamable HTTP
+// (https://modelcontextprotocol.io/specification/2025-06-18/basic/transports). It
+// decides which tools are offered, when a session is made anew, when a call is repeated
+// and how a result becomes text. The server receives the arguments and the configured
+// headers, and nothing of the caller.
 package mcp
 
 import (
@@ -18,43 +20,51 @@ import (
 	"github.com/keyway-agents/keyway/shared/tool"
 )
 
-// Options name one server.
+// Options configure the connection to one server.
 type Options struct {
-	URL     string            // http or https
-	Headers map[string]string // for the URL's origin only
-	Allow   []string          // the tools to offer; none named is all
-	Egress  tool.Egress       // where a redirect may lead
-	Now     func() time.Time  // nil is time.Now
+	// URL is the server's endpoint, with http or https. Required.
+	URL string
+	// Headers are sent with each request to the URL's origin, and never to another.
+	// Defaults to none.
+	Headers map[string]string
+	// Allow names the tools to offer. Defaults to all.
+	Allow []string
+	// Egress decides where a redirect may lead. Defaults to public addresses only.
+	Egress tool.Egress
+	// Now returns the time, for the age of the list of tools. Defaults to time.Now.
+	Now func() time.Time
 }
 
 const (
-	connectTime = 10 * time.Second // a session and the list of its tools
-	callTime    = 60 * time.Second
-	closeTime   = 2 * time.Second // to tell the server that the session is over
-	listFor     = time.Minute     // how long a list of tools is believed
-	maxBody     = 4 << 20         // of one answer
-	maxListed   = 1000            // tools that are looked through
-	maxOffered  = 128             // OpenAI takes no more
+	connectTime = 10 * time.Second // for making a session and listing its tools
+	callTime    = 60 * time.Second // for one call
+	closeTime   = 2 * time.Second  // for ending the session at the server
+	listFor     = time.Minute      // how long a list of tools is used
+	maxBody     = 4 << 20          // bytes of one response
+	maxListed   = 1000             // how many listed tools are read
+	maxOffered  = 128              // OpenAI's limit of tools in one request
 )
 
-// Server is the set of one server's tools. It connects when they are first asked
-// for, and keeps one session for all runs.
+// Server is the tool.Set of one MCP server. It connects when its tools are first needed
+// and uses one session for all runs.
 type Server struct {
 	o      Options
 	client *http.Client
 	life   context.Context // ends with Close
 	end    context.CancelFunc
 
-	turn    chan struct{} // held by whoever connects or lists
-	mu      sync.Mutex
+	// connecting is a lock that a context can interrupt. Its holder connects or lists.
+	connecting chan struct{}
+
+	mu      sync.Mutex // guards the fields below
 	session *sdk.ClientSession
 	tools   []tool.Tool
-	listed  time.Time
-	closing sync.WaitGroup // sessions that were given up
+	listed  time.Time      // when tools were listed
+	closing sync.WaitGroup // sessions that are being closed
 }
 
-// New describes the server without asking it anything. A URL that isn't http or
-// https is fault.Invalid.
+// New returns the set of a server's tools. It doesn't connect. A URL that isn't http or
+// https is a fault.Invalid error.
 func New(o Options) (*Server, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -67,16 +77,17 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	client.Transport = &bounded{client.Transport}
-	s := &Server{o: o, client: client, turn: make(chan struct{}, 1)}
+	client.Transport = &limitedTransport{client.Transport}
+	s := &Server{o: o, client: client, connecting: make(chan struct{}, 1)}
 	s.life, s.end = context.WithCancel(context.Background())
 	return s, nil
 }
 
 var errClosed = fault.Public(fault.Unavailable, "The tool server's connection was closed", nil)
 
-// Tools implements tool.Set. The list is at most a minute old. A server that is
-// away is fault.Unavailable, one whose tools cannot be offered fault.Upstream.
+// Tools implements tool.Set. The list is at most one minute old. If the server can't be
+// reached, the error is fault.Unavailable; if its tools can't be offered,
+// fault.Upstream.
 func (s *Server) Tools(ctx context.Context) ([]tool.Tool, error) {
 	ctx, cancel := s.within(ctx, connectTime, "The tool server did not answer within 10 seconds")
 	defer cancel()
@@ -100,30 +111,31 @@ func (s *Server) Tools(ctx context.Context) ([]tool.Tool, error) {
 	return tools, nil
 }
 
-// list asks again once, in a new session, when the old one failed: listing twice
-// does no harm.
+// list lists the tools. If an existing session fails, it repeats the request once in a
+// new session, since listing has no effect on the server.
 func (s *Server) list(ctx context.Context) ([]tool.Tool, error) {
-	for again := true; ; again = false {
+	for first := true; ; first = false {
 		had := s.current()
 		session, err := s.connect(ctx)
 		if err != nil {
 			return nil, s.public(ctx, err)
 		}
-		listed, err := s.page(ctx, session)
+		listed, err := s.readPages(ctx, session)
 		if err == nil {
 			return s.offer(listed)
 		}
 		if !isAnswer(err) {
 			s.drop(session)
 		}
-		if had == nil || !again || ctx.Err() != nil || isAnswer(err) {
+		if had == nil || !first || ctx.Err() != nil || isAnswer(err) {
 			return nil, s.public(ctx, err)
 		}
 	}
 }
 
-// page reads the pages of the list until every allowed tool is found.
-func (s *Server) page(ctx context.Context, session *sdk.ClientSession) (listed []*sdk.Tool, err error) {
+// readPages reads the pages of the list. It stops when every tool in Allow is found, so
+// that a server with many tools can be used by naming some of them.
+func (s *Server) readPages(ctx context.Context, session *sdk.ClientSession) (listed []*sdk.Tool, err error) {
 	missing := make(map[string]bool, len(s.o.Allow))
 	for _, name := range s.o.Allow {
 		missing[name] = true
@@ -133,7 +145,8 @@ func (s *Server) page(ctx context.Context, session *sdk.ClientSession) (listed [
 			return nil, err
 		}
 		if len(listed) == maxListed {
-			return nil, fault.Public(fault.Upstream, "The tool server lists more than 1000 tools; name those to use in mcp.allow", nil)
+			const text = "The tool server lists more than 1000 tools; name those to use in mcp.allow"
+			return nil, fault.Public(fault.Upstream, text, nil)
 		}
 		listed = append(listed, t)
 		if delete(missing, t.Name); len(s.o.Allow) > 0 && len(missing) == 0 {
@@ -143,8 +156,12 @@ func (s *Server) page(ctx context.Context, session *sdk.ClientSession) (listed [
 	return listed, nil
 }
 
-// connect makes the session if there is none. Its context carries nothing of ctx
-// but the end: the session outlives the run that happened to need it first.
+// connect returns the session and makes one if there is none. ctx limits the time for
+// it, but the session's own context is that of the Server: the session lives longer
+// than the run that needed it first. The SDK's own retries are off, because it would
+// repeat a call that may have had an effect; its limit for an event is off too, since
+// limitedTransport limits the whole response. No standalone stream is opened, because
+// this client handles no requests or notifications of the server.
 func (s *Server) connect(ctx context.Context) (*sdk.ClientSession, error) {
 	if session := s.current(); session != nil {
 		return session, nil
@@ -152,9 +169,10 @@ func (s *Server) connect(ctx context.Context) (*sdk.ClientSession, error) {
 	own, cancel := context.WithCancel(s.life)
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
-	client := sdk.NewClient(&sdk.Implementation{Name: "keyway", Version: "1"}, &sdk.ClientOptions{Capabilities: &sdk.ClientCapabilities{}})
+	about := &sdk.Implementation{Name: "keyway", Version: "1"}
+	client := sdk.NewClient(about, &sdk.ClientOptions{Capabilities: &sdk.ClientCapabilities{}})
 	session, err := client.Connect(own, &sdk.StreamableClientTransport{
-		Endpoint: s.o.URL, HTTPClient: s.client, DisableStandaloneSSE: true, MaxRetries: -1, MaxEventSize: -1, // bounded does it
+		Endpoint: s.o.URL, HTTPClient: s.client, DisableStandaloneSSE: true, MaxRetries: -1, MaxEventSize: -1,
 	}, nil)
 	if err != nil {
 		return nil, err
@@ -169,26 +187,30 @@ func (s *Server) connect(ctx context.Context) (*sdk.ClientSession, error) {
 	return session, nil
 }
 
+// current returns the session, or nil if there is none.
 func (s *Server) current() *sdk.ClientSession {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.session
 }
 
-// drop forgets a session that failed, unless another one took its place already.
+// drop discards a session that failed, unless another one has replaced it already. It
+// closes the session in the background, because closing waits for the session's other
+// calls. The error of closing a broken session doesn't matter.
 func (s *Server) drop(session *sdk.ClientSession) {
 	s.mu.Lock()
-	mine := s.session == session
-	if mine {
+	current := s.session == session
+	if current {
 		s.session, s.listed = nil, time.Time{}
 	}
 	s.mu.Unlock()
-	if mine {
-		s.closing.Go(func() { _ = session.Close() }) // waits for the session's other calls; that it is broken is known
+	if current {
+		s.closing.Go(func() { _ = session.Close() })
 	}
 }
 
-// within bounds ctx by time and by the life of s.
+// within returns ctx with a time limit, whose error has the text slow, and with the end
+// of s as a second limit.
 func (s *Server) within(ctx context.Context, limit time.Duration, slow string) (context.Context, context.CancelFunc) {
 	ctx, closed := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(s.life, func() { closed(errClosed) })
@@ -196,31 +218,33 @@ func (s *Server) within(ctx context.Context, limit time.Duration, slow string) (
 	return ctx, func() { cancel(); stop(); closed(nil) }
 }
 
+// lock takes the lock for connecting. Its error is the cause of ctx, or errClosed.
 func (s *Server) lock(ctx context.Context) error {
 	if ctx.Err() != nil || s.life.Err() != nil {
 		return cmp.Or(context.Cause(ctx), error(errClosed))
 	}
 	select {
-	case s.turn <- struct{}{}:
+	case s.connecting <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 }
 
-func (s *Server) unlock() { <-s.turn }
+func (s *Server) unlock() { <-s.connecting }
 
-// Close implements tool.Set: calls that are under way fail, and the server is told.
+// Close implements tool.Set. Calls in progress fail. It ends the session at the server
+// and waits for that up to two seconds.
 func (s *Server) Close() error {
 	s.end()
-	s.turn <- struct{}{}
+	s.connecting <- struct{}{}
 	defer s.unlock()
 	s.mu.Lock()
 	session := s.session
 	s.session, s.tools, s.listed = nil, nil, time.Time{}
 	s.mu.Unlock()
 	if session != nil {
-		s.closing.Go(func() { _ = session.Close() }) // a server that is gone needs no telling
+		s.closing.Go(func() { _ = session.Close() }) // an error means that the server has no session any more
 	}
 	done := make(chan struct{})
 	go func() { s.closing.Wait(); close(done) }()
@@ -232,7 +256,8 @@ func (s *Server) Close() error {
 	return nil
 }
 
-// public chooses what may be read of a failure: never an address.
+// public returns the error that the caller and the model see. It never has the server's
+// address, which may be an internal one. An error of the context is its cause.
 func (s *Server) public(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -241,7 +266,7 @@ func (s *Server) public(ctx context.Context, err error) error {
 		return err
 	}
 	if text, ok := answered(err); ok {
-		return fault.Public(fault.Upstream, "The tool server refused: "+text, err)
+		return fault.Public(fault.Upstream, "The tool server returned an error: "+text, err)
 	}
 	return fault.Public(fault.Unavailable, "The tool server cannot be reached", err)
 }

@@ -22,34 +22,40 @@ import (
 	"github.com/keyway-agents/keyway/shared/tool/tooltest"
 )
 
-// A server forgets a session only when it is told to, so those of the restarts stay
-// in the server; nothing of the client may.
+// TestMain fails if a test leaves a goroutine of the client running. The SDK's server
+// keeps a session until the client ends it, so that the sessions of servers that a test
+// stops are ignored.
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/modelcontextprotocol/go-sdk/mcp.(*streamableServerConn).Read"))
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction(
+		"github.com/modelcontextprotocol/go-sdk/mcp.(*streamableServerConn).Read"))
 }
 
-type said struct {
-	Text string `json:"text" jsonschema:"what to say"`
+// message is the parameters of the server's tools.
+type message struct {
+	Text string `json:"text" jsonschema:"the text to return"`
 }
 
-// newServer is the SDK's own server with tools of each kind. The slow one ends with
-// quit at the latest: the server's session is not over before it is.
-// slowness is that of the slow tool: it tells that it was begun, and ends with its call or
-// at the latest with quit.
-type slowness struct{ begun, quit chan struct{} }
+// slowness controls the slow tool. It sends to started when it is called, and returns when
+// its call is cancelled or quit is closed. A test must close quit, because the server's
+// session ends only after its calls.
+type slowness struct{ started, quit chan struct{} }
 
-// newServer has a tool of every kind.
+// newServer returns the SDK's own server with a tool of every kind.
 func newServer(slow ...slowness) *sdk.Server {
 	s := sdk.NewServer(&sdk.Implementation{Name: "test", Version: "1"}, nil)
-	sdk.AddTool(s, &sdk.Tool{Name: "echo", Description: "Says it again."}, func(_ context.Context, _ *sdk.CallToolRequest, in said) (*sdk.CallToolResult, any, error) {
-		return &sdk.CallToolResult{Content: []sdk.Content{&sdk.TextContent{Text: in.Text}}}, nil, nil
-	})
-	sdk.AddTool(s, &sdk.Tool{Name: "fail"}, func(context.Context, *sdk.CallToolRequest, said) (*sdk.CallToolResult, any, error) {
-		return nil, nil, errors.New("the kettle is empty")
-	})
-	sdk.AddTool(s, &sdk.Tool{Name: "slow"}, func(ctx context.Context, _ *sdk.CallToolRequest, _ said) (*sdk.CallToolResult, any, error) {
+	sdk.AddTool(s, &sdk.Tool{Name: "echo", Description: "Returns the text."},
+		func(_ context.Context, _ *sdk.CallToolRequest, in message) (*sdk.CallToolResult, any, error) {
+			return textResult(in.Text), nil, nil
+		})
+	sdk.AddTool(s, &sdk.Tool{Name: "fail"},
+		func(context.Context, *sdk.CallToolRequest, message) (*sdk.CallToolResult, any, error) {
+			return nil, nil, errors.New("the kettle is empty")
+		})
+	sdk.AddTool(s, &sdk.Tool{Name: "slow"}, func(
+		ctx context.Context, _ *sdk.CallToolRequest, _ message,
+	) (*sdk.CallToolResult, any, error) {
 		for _, s := range slow {
-			s.begun <- struct{}{}
+			s.started <- struct{}{}
 			select {
 			case <-ctx.Done():
 			case <-s.quit:
@@ -57,20 +63,31 @@ func newServer(slow ...slowness) *sdk.Server {
 		}
 		return nil, nil, errors.New("never answered")
 	})
-	sdk.AddTool(s, &sdk.Tool{Name: "huge"}, func(context.Context, *sdk.CallToolRequest, said) (*sdk.CallToolResult, any, error) {
-		return &sdk.CallToolResult{Content: []sdk.Content{&sdk.TextContent{Text: strings.Repeat("x", 10<<20)}}}, nil, nil
-	})
+	sdk.AddTool(s, &sdk.Tool{Name: "huge"},
+		func(context.Context, *sdk.CallToolRequest, message) (*sdk.CallToolResult, any, error) {
+			return textResult(strings.Repeat("x", 10<<20)), nil, nil
+		})
 	raw := func(r sdk.CallToolResult) sdk.ToolHandler {
-		return func(context.Context, *sdk.CallToolRequest) (*sdk.CallToolResult, error) { one := r; return &one, nil } // the SDK writes into it
+		return func(context.Context, *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
+			one := r // a copy, because the SDK changes it
+			return &one, nil
+		}
 	}
 	object := json.RawMessage(`{"type":"object"}`)
 	s.AddTool(&sdk.Tool{Name: "picture", InputSchema: object}, raw(sdk.CallToolResult{Content: []sdk.Content{
 		&sdk.TextContent{Text: "look"}, &sdk.ImageContent{MIMEType: "image/png", Data: make([]byte, 123)},
 	}}))
-	s.AddTool(&sdk.Tool{Name: "figures", InputSchema: object}, raw(sdk.CallToolResult{Content: []sdk.Content{}, StructuredContent: map[string]any{"n": 1}}))
+	s.AddTool(&sdk.Tool{Name: "figures", InputSchema: object}, raw(sdk.CallToolResult{
+		Content: []sdk.Content{}, StructuredContent: map[string]any{"n": 1},
+	}))
 	return s
 }
 
+func textResult(text string) *sdk.CallToolResult {
+	return &sdk.CallToolResult{Content: []sdk.Content{&sdk.TextContent{Text: text}}}
+}
+
+// handler serves s over Streamable HTTP.
 func handler(s *sdk.Server, o *sdk.StreamableHTTPOptions) http.Handler {
 	return sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return s }, o)
 }
@@ -82,6 +99,7 @@ func serve(t *testing.T, h http.Handler) *httptest.Server {
 	return srv
 }
 
+// open returns the set of a server's tools. It is closed when the test ends.
 func open(t *testing.T, o mcp.Options) *mcp.Server {
 	t.Helper()
 	s, err := mcp.New(o)
@@ -92,6 +110,7 @@ func open(t *testing.T, o mcp.Options) *mcp.Server {
 	return s
 }
 
+// tools returns the tools of a set by name.
 func tools(t *testing.T, s *mcp.Server) map[string]tool.Tool {
 	t.Helper()
 	list, err := s.Tools(t.Context())
@@ -105,17 +124,19 @@ func tools(t *testing.T, s *mcp.Server) map[string]tool.Tool {
 	return m
 }
 
+// text returns arguments with a text.
 func text(s string) json.RawMessage {
-	data, _ := json.Marshal(said{s})
+	data, _ := json.Marshal(message{s})
 	return data
 }
 
-// kinds are the ways in which a server may answer.
+// kinds holds the ways in which the transport allows a server to respond.
 var kinds = map[string]*sdk.StreamableHTTPOptions{
-	"stateful": nil, "stateless": {Stateless: true}, "json": {JSONResponse: true}, "stateless json": {Stateless: true, JSONResponse: true},
+	"stateful": nil, "stateless": {Stateless: true}, "json": {JSONResponse: true},
+	"stateless json": {Stateless: true, JSONResponse: true},
 }
 
-func TestTheRulesOfEveryTool(t *testing.T) {
+func TestTheToolsFollowTheRulesOfEveryTool(t *testing.T) {
 	t.Parallel()
 	for name, o := range kinds {
 		t.Run(name, func(t *testing.T) {
@@ -132,7 +153,9 @@ func TestAResultBecomesText(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			all := tools(t, open(t, mcp.Options{URL: serve(t, handler(newServer(), o)).URL}))
-			for tool, want := range map[string]string{"echo": "größe 日本", "picture": "look\n[image/png, 123 bytes]", "figures": `{"n":1}`} {
+			for tool, want := range map[string]string{
+				"echo": "größe 日本", "picture": "look\n[image/png, 123 bytes]", "figures": `{"n":1}`,
+			} {
 				if got, err := all[tool].Call(t.Context(), text("größe 日本")); err != nil || got != want {
 					t.Errorf("%s: %q, %v, want %q", tool, got, err, want)
 				}
@@ -140,10 +163,12 @@ func TestAResultBecomesText(t *testing.T) {
 			if _, err := all["fail"].Call(t.Context(), text("x")); err == nil || err.Error() != "the kettle is empty" {
 				t.Errorf("a tool that fails: %v", err)
 			}
-			if _, err := all["echo"].Call(t.Context(), json.RawMessage(`{}`)); err == nil || !strings.Contains(err.Error(), "text") {
+			_, err := all["echo"].Call(t.Context(), json.RawMessage(`{}`))
+			if err == nil || !strings.Contains(err.Error(), "text") {
 				t.Errorf("a missing argument: %v", err)
 			}
-			if _, err := all["huge"].Call(t.Context(), text("x")); err == nil || !strings.Contains(fault.Detail(err), "larger than 4 MiB") {
+			_, err = all["huge"].Call(t.Context(), text("x"))
+			if err == nil || !strings.Contains(fault.Detail(err), "larger than 4 MiB") {
 				t.Errorf("10 MB: %.200v", err)
 			}
 			if got, err := all["echo"].Call(t.Context(), text("still here")); err != nil || got != "still here" {
@@ -153,7 +178,7 @@ func TestAResultBecomesText(t *testing.T) {
 	}
 }
 
-func TestASlowToolEndsWithItsCall(t *testing.T) {
+func TestACallEndsWithItsContextAndWithTheSet(t *testing.T) {
 	t.Parallel()
 	slow := slowness{make(chan struct{}), make(chan struct{})}
 	srv := serve(t, handler(newServer(slow), nil))
@@ -162,7 +187,7 @@ func TestASlowToolEndsWithItsCall(t *testing.T) {
 	all := tools(t, s)
 	why := errors.New("the user pressed stop")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	go func() { <-slow.begun; cancel(why) }()
+	go func() { <-slow.started; cancel(why) }()
 	if _, err := all["slow"].Call(ctx, text("x")); !errors.Is(err, why) {
 		t.Errorf("%v, want the cause", err)
 	}
@@ -171,7 +196,7 @@ func TestASlowToolEndsWithItsCall(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() { _, err := all["slow"].Call(t.Context(), text("x")); done <- err }()
-	<-slow.begun
+	<-slow.started
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
@@ -183,7 +208,7 @@ func TestASlowToolEndsWithItsCall(t *testing.T) {
 	}
 }
 
-func TestTheListIsAskedForOnceAMinute(t *testing.T) {
+func TestToolsAreListedOnceAMinute(t *testing.T) {
 	t.Parallel()
 	var lists atomic.Int64
 	server := newServer()
@@ -208,7 +233,7 @@ func TestTheListIsAskedForOnceAMinute(t *testing.T) {
 	}
 }
 
-// restart serves h at the address of a server that is gone.
+// restart serves h at the address of a server that was stopped.
 func restart(t *testing.T, address string, h http.Handler) {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", address)
@@ -220,7 +245,7 @@ func restart(t *testing.T, address string, h http.Handler) {
 	t.Cleanup(func() { srv.CloseClientConnections(); srv.Close() })
 }
 
-func TestARestartedServerIsMetAgain(t *testing.T) {
+func TestARestartedServerIsUsedAgain(t *testing.T) {
 	t.Parallel()
 	for name, o := range kinds {
 		t.Run(name, func(t *testing.T) {
@@ -230,8 +255,9 @@ func TestARestartedServerIsMetAgain(t *testing.T) {
 			echo := tools(t, s)["echo"]
 			first.CloseClientConnections()
 			first.Close()
-			if _, err := echo.Call(t.Context(), text("x")); fault.KindOf(err) != fault.Unavailable || strings.Contains(fault.Detail(err), "127.0.0.1") {
-				t.Errorf("while it is away: %v", err)
+			_, err := echo.Call(t.Context(), text("x"))
+			if fault.KindOf(err) != fault.Unavailable || strings.Contains(fault.Detail(err), "127.0.0.1") {
+				t.Errorf("while it is stopped: %v", err)
 			}
 			restart(t, strings.TrimPrefix(first.URL, "http://"), handler(newServer(), o))
 			if got, err := echo.Call(t.Context(), text("again")); got != "again" {
@@ -244,11 +270,13 @@ func TestARestartedServerIsMetAgain(t *testing.T) {
 	}
 }
 
-func TestASessionThatTheServerForgotIsMadeAnew(t *testing.T) {
+func TestAnUnknownSessionIsReplaced(t *testing.T) {
 	t.Parallel()
 	var h atomic.Value
 	h.Store(handler(newServer(), nil))
-	srv := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.Load().(http.Handler).ServeHTTP(w, r) }))
+	srv := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.Load().(http.Handler).ServeHTTP(w, r)
+	}))
 	echo := tools(t, open(t, mcp.Options{URL: srv.URL}))["echo"]
 	h.Store(handler(newServer(), nil))
 	if got, err := echo.Call(t.Context(), text("again")); got != "again" {
@@ -256,7 +284,7 @@ func TestASessionThatTheServerForgotIsMadeAnew(t *testing.T) {
 	}
 }
 
-func TestACallThatMayHaveBegunIsNotRepeated(t *testing.T) {
+func TestACallThatMayHaveStartedIsNotRepeated(t *testing.T) {
 	t.Parallel()
 	var calls atomic.Int64
 	h := handler(newServer(), nil)
@@ -275,7 +303,8 @@ func TestACallThatMayHaveBegunIsNotRepeated(t *testing.T) {
 		}
 		h.ServeHTTP(w, r)
 	}))
-	echo := tools(t, open(t, mcp.Options{URL: srv.URL, Headers: map[string]string{"X-Break": "1"}}))["echo"]
+	s := open(t, mcp.Options{URL: srv.URL, Headers: map[string]string{"X-Break": "1"}})
+	echo := tools(t, s)["echo"]
 	if _, err := echo.Call(t.Context(), text("x")); err == nil || calls.Load() != 1 {
 		t.Errorf("%v after %d calls, want an error after one", err, calls.Load())
 	}
@@ -301,7 +330,7 @@ func TestHeadersStayWithTheirOrigin(t *testing.T) {
 	}
 	select {
 	case h := <-leaked:
-		t.Errorf("the other origin was asked: %v", h)
+		t.Errorf("the other origin received a request with %v", h)
 	default:
 	}
 }
@@ -331,13 +360,16 @@ func TestAServerThatLiesIsRefusedOrFiltered(t *testing.T) {
 		}
 		return serve(t, handler(s, nil)).URL
 	}
-	odd := server(&sdk.Tool{Name: "good", InputSchema: object}, &sdk.Tool{Name: "with.dot", InputSchema: object},
-		&sdk.Tool{Name: strings.Repeat("n", 128), InputSchema: object}, &sdk.Tool{Name: "list", InputSchema: json.RawMessage(`{"type":"object","properties":[1]}`)})
+	odd := server(
+		&sdk.Tool{Name: "good", InputSchema: object},
+		&sdk.Tool{Name: "with.dot", InputSchema: object},
+		&sdk.Tool{Name: strings.Repeat("n", 128), InputSchema: object},
+		&sdk.Tool{Name: "list", InputSchema: json.RawMessage(`{"type":"object","properties":[1]}`)})
 	if got := tools(t, open(t, mcp.Options{URL: odd})); len(got) != 1 || got["good"].Name == "" {
 		t.Errorf("tools %v", got)
 	}
 	_, err := open(t, mcp.Options{URL: odd, Allow: []string{"with.dot"}}).Tools(t.Context())
-	if err == nil || !strings.Contains(fault.Detail(err), "has a name that models do not take") {
+	if err == nil || !strings.Contains(fault.Detail(err), "has a name that models do not accept") {
 		t.Errorf("a name with a dot: %v", err)
 	}
 	var crowd []*sdk.Tool
@@ -345,10 +377,12 @@ func TestAServerThatLiesIsRefusedOrFiltered(t *testing.T) {
 		crowd = append(crowd, &sdk.Tool{Name: fmt.Sprint("t", i), InputSchema: object})
 	}
 	many := server(crowd...)
-	if _, err := open(t, mcp.Options{URL: many}).Tools(t.Context()); err == nil || !strings.Contains(fault.Detail(err), "mcp.allow") {
+	_, err = open(t, mcp.Options{URL: many}).Tools(t.Context())
+	if err == nil || !strings.Contains(fault.Detail(err), "mcp.allow") {
 		t.Errorf("10,000 tools: %v", err)
 	}
-	if _, err := open(t, mcp.Options{URL: server(crowd[:129]...)}).Tools(t.Context()); err == nil || !strings.Contains(fault.Detail(err), "offers 129 tools") {
+	_, err = open(t, mcp.Options{URL: server(crowd[:129]...)}).Tools(t.Context())
+	if err == nil || !strings.Contains(fault.Detail(err), "offers 129 tools") {
 		t.Errorf("129 tools: %v", err)
 	}
 }

@@ -1,5 +1,5 @@
-// Package tooltest is what every set of tools is tested with. It decides nothing
-// about what a tool answers; that is for the tool's own tests.
+// Package tooltest checks the rules that every tool.Set must follow. What a tool
+// returns is checked by the tool's own tests.
 package tooltest
 
 import (
@@ -14,14 +14,15 @@ import (
 	"github.com/keyway-agents/keyway/shared/tool"
 )
 
-// patience bounds what would otherwise hang.
+// patience limits what would otherwise hang. It is far longer than any call takes.
 const patience = time.Minute
 
-// junk is refused by every tool: it is no JSON, or no object.
-var junk = []string{"not JSON", `{"a":`, `[]`, `null`, `"text"`, `1e999`, "\xff\xfe", `{} {}`}
+// invalid holds arguments that every tool must refuse: they aren't JSON, or not an
+// object.
+var invalid = []string{"not JSON", `{"a":`, `[]`, `null`, `"text"`, `1e999`, "\xff\xfe", `{} {}`}
 
-// Run checks a set whose tools answer good arguments, by the tool's name. Every
-// tool that the set lists needs an entry.
+// Run checks a set. good holds, for each tool by name, arguments with which a call
+// succeeds. Every tool of the set needs an entry.
 func Run(t *testing.T, set tool.Set, good map[string]string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -36,10 +37,10 @@ func Run(t *testing.T, set tool.Set, good map[string]string) {
 			t.Errorf("%s is listed twice", c.Name)
 		}
 		seen[c.Name] = true
-		described(t, c)
-		for _, arguments := range junk {
+		checkDescription(t, c)
+		for _, arguments := range invalid {
 			if text, err := c.Call(ctx, json.RawMessage(arguments)); err == nil {
-				t.Errorf("%s takes %q and answers %q", c.Name, arguments, text)
+				t.Errorf("%s accepts %q and returns %q", c.Name, arguments, text)
 			}
 		}
 		arguments, ok := good[c.Name]
@@ -47,22 +48,23 @@ func Run(t *testing.T, set tool.Set, good map[string]string) {
 			t.Errorf("no good arguments for %s", c.Name)
 			continue
 		}
-		manyAtOnce(ctx, t, c, arguments)
-		endsWithContext(t, c, arguments)
+		checkConcurrentCalls(ctx, t, c, arguments)
+		checkCancellation(t, c, arguments)
 	}
 }
 
-func described(t *testing.T, c tool.Tool) {
+// checkDescription checks the name and that the parameters are a valid JSON Schema.
+func checkDescription(t *testing.T, c tool.Tool) {
 	t.Helper()
 	if !tool.ValidName(c.Name) {
-		t.Errorf("%q is no name for a tool", c.Name)
+		t.Errorf("%q is not a valid name for a tool", c.Name)
 	}
 	if c.Parameters == nil {
 		return
 	}
 	var s jsonschema.Schema
 	if err := json.Unmarshal(c.Parameters, &s); err != nil || s.Type != "object" {
-		t.Errorf("%s: parameters %s are no schema of an object: %v", c.Name, c.Parameters, err)
+		t.Errorf("%s: parameters %s are not the schema of an object: %v", c.Name, c.Parameters, err)
 		return
 	}
 	if _, err := s.Resolve(nil); err != nil {
@@ -70,7 +72,8 @@ func described(t *testing.T, c tool.Tool) {
 	}
 }
 
-func manyAtOnce(ctx context.Context, t *testing.T, c tool.Tool, arguments string) {
+// checkConcurrentCalls calls the tool several times at once.
+func checkConcurrentCalls(ctx context.Context, t *testing.T, c tool.Tool, arguments string) {
 	t.Helper()
 	var wg sync.WaitGroup
 	for range 8 {
@@ -83,9 +86,9 @@ func manyAtOnce(ctx context.Context, t *testing.T, c tool.Tool, arguments string
 	wg.Wait()
 }
 
-// endsWithContext calls with a context that is over: a tool that would not look at
-// it could not be stopped either.
-func endsWithContext(t *testing.T, c tool.Tool, arguments string) {
+// checkCancellation calls the tool with a cancelled context. A tool that ignores it
+// could not be stopped during a call either.
+func checkCancellation(t *testing.T, c tool.Tool, arguments string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -97,9 +100,9 @@ func endsWithContext(t *testing.T, c tool.Tool, arguments string) {
 	select {
 	case err := <-done:
 		if err == nil {
-			t.Errorf("%s answers after its context ended", c.Name)
+			t.Errorf("%s succeeds although its context is cancelled", c.Name)
 		}
 	case <-time.After(patience):
-		t.Fatalf("%s does not return after its context ended", c.Name)
+		t.Fatalf("%s does not return although its context is cancelled", c.Name)
 	}
 }

@@ -7,7 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// Whatever the page holds, a result is one line of text and a web address.
+// FuzzParse checks, for any page, that the texts of a result are single lines without
+// control characters, and that its address is http or https.
 func FuzzParse(f *testing.F) {
 	for _, name := range []string{"results.html", "none.html", "anomaly.html", "news.json"} {
 		data, err := os.ReadFile("testdata/" + name)
@@ -20,16 +21,17 @@ func FuzzParse(f *testing.F) {
 		findVQD(data)
 		results, _ := parsePage(data)
 		for _, r := range results {
-			sound(t, r.Href, r.Title, r.Body)
+			checkResult(t, r.Href, r.Title, r.Body)
 		}
 		articles, _ := parseNews(data)
 		for _, a := range articles {
-			sound(t, a.URL, a.Title, a.Body, a.Date, a.Source)
+			checkResult(t, a.URL, a.Title, a.Body, a.Date, a.Source)
 		}
 	})
 }
 
-func sound(t *testing.T, address string, texts ...string) {
+// checkResult checks the address and the texts of a result.
+func checkResult(t *testing.T, address string, texts ...string) {
 	t.Helper()
 	if !strings.HasPrefix(address, "http://") && !strings.HasPrefix(address, "https://") {
 		t.Errorf("address %q", address)

@@ -13,16 +13,17 @@ import (
 	"golang.org/x/net/html/atom"
 )
 
-// Result is one page found, in the names that AgentOS's tool has.
+// Result is one page that was found. The JSON names are those of AgentOS's tool.
 type Result struct {
 	Title string `json:"title"`
 	Href  string `json:"href"`
 	Body  string `json:"body"`
 }
 
-// Article is one piece of news, in the names and order that AgentOS's tool has.
+// Article is one piece of news. JSON names and order are those of AgentOS's tool.
 type Article struct {
-	Date   string `json:"date"` // RFC 3339, UTC
+	// Date is in RFC 3339, UTC. If DuckDuckGo sent no number, it is its text.
+	Date   string `json:"date"`
 	Title  string `json:"title"`
 	Body   string `json:"body"`
 	URL    string `json:"url"`
@@ -30,11 +31,12 @@ type Article struct {
 	Source string `json:"source"`
 }
 
-// parsePage finds the results of a /html/ page, advertisements left out. A page that
-// neither has results nor says that there are none is errChanged.
+// parsePage returns the results of a /html/ page without the advertisements. A page
+// that neither has results nor states that there are none is errChanged: DuckDuckGo may
+// have changed its pages, and an empty list would mislead the model.
 func parsePage(page []byte) ([]Result, error) {
 	root, err := html.Parse(bytes.NewReader(page))
-	if err != nil { // too deep a tree: nothing that DuckDuckGo writes
+	if err != nil { // the page is nested too deeply
 		return nil, errChanged
 	}
 	results, none, advertised := []Result{}, false, false
@@ -59,6 +61,7 @@ func parsePage(page []byte) ([]Result, error) {
 	return results, nil
 }
 
+// result reads one result.
 func result(n *html.Node) (r Result) {
 	for c := range n.Descendants() {
 		switch {
@@ -72,8 +75,9 @@ func result(n *html.Node) (r Result) {
 	return r
 }
 
-// target is the page behind DuckDuckGo's counting link (//duckduckgo.com/l/?uddg=…),
-// and "" for what is not a web address.
+// target returns the address of a result. DuckDuckGo links to a redirect of its own
+// (//duckduckgo.com/l/?uddg=…) that has the address as a parameter. It returns "" for
+// what isn't an http or https address, such as javascript:.
 func target(href string) string {
 	u, err := url.Parse(href)
 	if err != nil {
@@ -94,6 +98,7 @@ func target(href string) string {
 	return u.String()
 }
 
+// isAdvertisement reports whether a link is one of DuckDuckGo's advertisements.
 func isAdvertisement(href string) bool {
 	return strings.HasPrefix(href, "https://duckduckgo.com/y.js?")
 }
@@ -111,17 +116,23 @@ func attribute(n *html.Node, name string) string {
 	return ""
 }
 
+// text returns the visible text of a node as one line.
 func text(n *html.Node) string {
 	var b strings.Builder
 	for c := range n.Descendants() {
-		if c.Type == html.TextNode && (c.Parent == nil || c.Parent.DataAtom != atom.Script && c.Parent.DataAtom != atom.Style) {
+		if c.Type != html.TextNode {
+			continue
+		}
+		if p := c.Parent; p == nil || p.DataAtom != atom.Script && p.DataAtom != atom.Style {
 			b.WriteString(c.Data)
 		}
 	}
 	return clean(b.String())
 }
 
-// clean makes one line of s, without control characters, which also hide text.
+// clean returns s as one line without control and format characters (Unicode category
+// C). A page could use them to hide instructions to the model from a person who reads
+// along.
 func clean(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if unicode.IsSpace(r) {
@@ -135,8 +146,8 @@ func clean(s string) string {
 	return strings.Join(strings.Fields(s), " ")
 }
 
-// findVQD is the token that news.js asks for; the search page has it in one of
-// three spellings.
+// findVQD returns the token that news.js requires. The main page has it in one of three
+// forms.
 func findVQD(page []byte) string {
 	for _, form := range [][2]string{{`vqd="`, `"`}, {"vqd=", "&"}, {"vqd='", "'"}} {
 		if _, rest, ok := bytes.Cut(page, []byte(form[0])); ok {
@@ -148,10 +159,11 @@ func findVQD(page []byte) string {
 	return ""
 }
 
+// parseNews reads the response of news.js.
 func parseNews(data []byte) ([]Article, error) {
 	var answer struct {
 		Results *[]struct {
-			Date    json.RawMessage `json:"date"` // seconds, by what is known of it
+			Date    json.RawMessage `json:"date"` // seconds since 1970, as far as is known
 			Title   string          `json:"title"`
 			Excerpt string          `json:"excerpt"`
 			URL     string          `json:"url"`
@@ -165,13 +177,16 @@ func parseNews(data []byte) ([]Article, error) {
 	articles := []Article{}
 	for _, r := range *answer.Results {
 		if to := target(r.URL); to != "" {
-			articles = append(articles, Article{Date: date(r.Date), Title: plain(r.Title), Body: plain(r.Excerpt), URL: to, Image: target(r.Image), Source: clean(r.Source)})
+			articles = append(articles, Article{
+				Date: date(r.Date), Title: plain(r.Title), Body: plain(r.Excerpt),
+				URL: to, Image: target(r.Image), Source: clean(r.Source),
+			})
 		}
 	}
 	return articles, nil
 }
 
-// date reads seconds since 1970, or leaves a text as it is.
+// date formats seconds since 1970. It returns a text unchanged.
 func date(raw json.RawMessage) string {
 	var seconds int64
 	var words string
@@ -182,7 +197,8 @@ func date(raw json.RawMessage) string {
 	return clean(words)
 }
 
-// plain is the text of a fragment of HTML: news come with <b> around what matched.
+// plain returns the text of an HTML fragment. In the news the words of the query are in
+// <b> elements.
 func plain(fragment string) string {
 	n, err := html.Parse(strings.NewReader(fragment))
 	if err != nil {

@@ -1,6 +1,8 @@
-// Package websearch lets a model search the web and the news with DuckDuckGo, by
-// the functions that AgentOS's tool of that name has. It decides which pages are
-// results and which are refusals. It opens no result.
+// Package websearch lets a model search the web and the news with DuckDuckGo, by the
+// same functions as AgentOS's tool of that name. It decides which pages have results
+// and which are refusals. It never opens a result, so that no model can make it connect
+// to an address of its choice. DuckDuckGo has no official API for this; what is known
+// of its pages is in testdata/README.md.
 package websearch
 
 import (
@@ -18,29 +20,33 @@ import (
 	"github.com/keyway-agents/keyway/shared/tool"
 )
 
-// DuckDuckGo's addresses: results without scripts, and the page with the news.
+// DuckDuckGo's addresses: the search page that works without scripts, and the main page
+// for news.
 const (
 	htmlURL = "https://html.duckduckgo.com"
 	newsURL = "https://duckduckgo.com"
 )
 
 const (
-	patience   = 10 * time.Second // one call, all its requests included
+	callTime   = 10 * time.Second // for one call with all its requests
 	maxResults = 50
-	maxBody    = 4 << 20
-	region     = "us-en" // as AgentOS's tool asks
+	maxBody    = 4 << 20 // bytes of one response
+	region     = "us-en" // as AgentOS's tool requests
 )
 
-// Search is the set of both functions.
+// Search is the tool.Set of both functions.
 type Search struct {
 	html, news             string
 	htmlClient, newsClient *http.Client
 }
 
-// New makes the tools. base "" is DuckDuckGo; another one serves /html/, /news.js
-// and / as DuckDuckGo does. An address that isn't http or https is fault.Invalid.
+// New returns the tools. base is the address of a server that serves /html/, /news.js
+// and / as DuckDuckGo does; "" means DuckDuckGo itself. An address that isn't http or
+// https is a fault.Invalid error.
 func New(base string, egress tool.Egress) (*Search, error) {
-	s := &Search{html: strings.TrimRight(cmp.Or(base, htmlURL), "/"), news: strings.TrimRight(cmp.Or(base, newsURL), "/")}
+	s := &Search{
+		html: strings.TrimRight(cmp.Or(base, htmlURL), "/"), news: strings.TrimRight(cmp.Or(base, newsURL), "/"),
+	}
 	var err error
 	if s.htmlClient, err = egress.Origin(s.html, nil); err != nil {
 		return nil, err
@@ -49,13 +55,15 @@ func New(base string, egress tool.Egress) (*Search, error) {
 	return s, err
 }
 
+// question is the parameters of both functions. Their names are those of AgentOS's
+// tool.
 type question struct {
 	Query      string `json:"query" jsonschema:"what to search for"`
 	MaxResults *int   `json:"max_results,omitempty" jsonschema:"how many results to return, 50 at most; 5 when left out"`
 }
 
-// most is how many results are wanted.
-func (q question) most() int {
+// limit returns how many results are requested, within the limits.
+func (q question) limit() int {
 	if q.MaxResults == nil {
 		return 5
 	}
@@ -65,8 +73,10 @@ func (q question) most() int {
 // Tools implements tool.Set.
 func (s *Search) Tools(context.Context) ([]tool.Tool, error) {
 	return []tool.Tool{
-		tool.JSON("web_search", "Search the web. Returns title, address and an excerpt of each result.", s.web),
-		tool.JSON("search_news", "Search the latest news. Returns date, title, excerpt, address and source of each article.", s.latest),
+		tool.JSON("web_search",
+			"Search the web. Returns title, address and an excerpt of each result.", s.searchWeb),
+		tool.JSON("search_news",
+			"Search the latest news. Returns date, title, excerpt, address and source of each article.", s.searchNews),
 	}, nil
 }
 
@@ -77,8 +87,9 @@ func (s *Search) Close() error {
 	return nil
 }
 
-func (s *Search) web(ctx context.Context, q question) ([]Result, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, errSlow)
+// searchWeb requests the search page and returns its results.
+func (s *Search) searchWeb(ctx context.Context, q question) ([]Result, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, callTime, errSlow)
 	defer cancel()
 	if strings.TrimSpace(q.Query) == "" {
 		return nil, errors.New("query is empty")
@@ -94,11 +105,13 @@ func (s *Search) web(ctx context.Context, q question) ([]Result, error) {
 		return nil, err
 	}
 	results, err := parsePage(page)
-	return results[:min(q.most(), len(results))], err
+	return results[:min(q.limit(), len(results))], err
 }
 
-func (s *Search) latest(ctx context.Context, q question) ([]Article, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, errSlow)
+// searchNews returns the latest news. It needs two requests: news.js requires a token
+// ("vqd") that the main page contains.
+func (s *Search) searchNews(ctx context.Context, q question) ([]Article, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, callTime, errSlow)
 	defer cancel()
 	if strings.TrimSpace(q.Query) == "" {
 		return nil, errors.New("query is empty")
@@ -111,14 +124,17 @@ func (s *Search) latest(ctx context.Context, q question) ([]Article, error) {
 	if vqd == "" {
 		return nil, errChanged
 	}
-	data, err := s.get(ctx, "/news.js", url.Values{"l": {region}, "o": {"json"}, "noamp": {"1"}, "q": {q.Query}, "vqd": {vqd}, "p": {"-1"}})
+	data, err := s.get(ctx, "/news.js", url.Values{
+		"l": {region}, "o": {"json"}, "noamp": {"1"}, "q": {q.Query}, "vqd": {vqd}, "p": {"-1"},
+	})
 	if err != nil {
 		return nil, err
 	}
 	articles, err := parseNews(data)
-	return articles[:min(q.most(), len(articles))], err
+	return articles[:min(q.limit(), len(articles))], err
 }
 
+// get requests a page of the main address.
 func (s *Search) get(ctx context.Context, path string, query url.Values) ([]byte, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.news+path+"?"+query.Encode(), nil)
 	if err != nil {
@@ -129,11 +145,15 @@ func (s *Search) get(ctx context.Context, path string, query url.Values) ([]byte
 
 var (
 	errSlow    = fault.Public(fault.Unavailable, "DuckDuckGo did not answer within 10 seconds", nil)
-	errBlocked = fault.Public(fault.Unavailable, "DuckDuckGo takes this server for a robot and refuses to search; try again in some minutes", nil)
+	errBlocked = fault.Public(fault.Unavailable,
+		"DuckDuckGo blocks this server as a robot; try again in some minutes", nil)
 	errChanged = fault.Public(fault.Upstream, "DuckDuckGo answered with a page that has no results in it", nil)
 )
 
-// send asks as a browser without scripts would: DuckDuckGo refuses Go's own name.
+// send sends a request and returns the body of the response. It has a browser's
+// User-Agent, because DuckDuckGo blocks Go's own. A blocked request gets a page with a
+// challenge ("anomaly-modal"), often with status 202 or 200; without the check for it
+// the model would read that there are no results.
 func send(client *http.Client, r *http.Request) ([]byte, error) {
 	r.Header.Set("User-Agent", "Mozilla/5.0 (compatible; Keyway)")
 	r.Header.Set("Accept-Language", "en-US,en;q=0.9")
@@ -146,7 +166,8 @@ func send(client *http.Client, r *http.Request) ([]byte, error) {
 	switch {
 	case err != nil:
 		return nil, unreachable(r.Context(), err)
-	case resp.StatusCode == http.StatusAccepted, resp.StatusCode == http.StatusForbidden, resp.StatusCode == http.StatusTooManyRequests,
+	case resp.StatusCode == http.StatusAccepted, resp.StatusCode == http.StatusForbidden,
+		resp.StatusCode == http.StatusTooManyRequests,
 		bytes.Contains(data, []byte("anomaly-modal")):
 		return nil, errBlocked
 	case resp.StatusCode != http.StatusOK:
@@ -155,8 +176,9 @@ func send(client *http.Client, r *http.Request) ([]byte, error) {
 	return data, nil
 }
 
-// unreachable keeps a public text, such as the egress rule's, and else hides the
-// address, which may be a mirror's.
+// unreachable returns the error for a request that got no response. An error with a
+// public text, such as that of the egress rule, stays. Any other one may name the
+// address of a mirror, which the model must not learn.
 func unreachable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

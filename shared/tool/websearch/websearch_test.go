@@ -13,8 +13,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/tool/websearch"
 )
 
-// duck answers in the shapes of testdata/README.md.
-func duck(w http.ResponseWriter, r *http.Request) {
+// duckDuckGo replaces DuckDuckGo, with pages in the form that testdata/README.md describes.
+func duckDuckGo(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Method == http.MethodPost && r.URL.Path == "/html/":
 		page := map[string]string{"none": "none", "robot": "anomaly"}[r.FormValue("q")]
@@ -31,6 +31,7 @@ func duck(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// open returns the tools on a server with this handler.
 func open(t *testing.T, h http.HandlerFunc) *websearch.Search {
 	t.Helper()
 	srv := httptest.NewServer(h)
@@ -43,6 +44,7 @@ func open(t *testing.T, h http.HandlerFunc) *websearch.Search {
 	return s
 }
 
+// call calls a tool by name.
 func call(t *testing.T, s *websearch.Search, name, arguments string) (string, error) {
 	t.Helper()
 	tools, err := s.Tools(t.Context())
@@ -58,18 +60,21 @@ func call(t *testing.T, s *websearch.Search, name, arguments string) (string, er
 	return "", nil
 }
 
-func TestTheRulesOfEveryTool(t *testing.T) {
+func TestTheToolsFollowTheRulesOfEveryTool(t *testing.T) {
 	t.Parallel()
-	tooltest.Run(t, open(t, duck), map[string]string{"web_search": `{"query":"go"}`, "search_news": `{"query":"go","max_results":1}`})
+	tooltest.Run(t, open(t, duckDuckGo), map[string]string{
+		"web_search": `{"query":"go"}`, "search_news": `{"query":"go","max_results":1}`,
+	})
 }
 
-func TestResultsAreTitleAddressAndExcerpt(t *testing.T) {
+func TestAResultHasTitleAddressAndExcerpt(t *testing.T) {
 	t.Parallel()
-	s := open(t, duck)
-	const first = `{"title":"The Go Programming Language","href":"https://go.dev/doc/?a=1&b=2","body":"Documentation & tutorials for Go."}`
+	s := open(t, duckDuckGo)
+	const first = `{"title":"The Go Programming Language","href":"https://go.dev/doc/?a=1&b=2",` +
+		`"body":"Documentation & tutorials for Go."}`
 	const second = `{"title":"Größe 日本","href":"https://example.org/plain","body":"Direct link."}`
 	for arguments, want := range map[string]string{
-		`{"query":"go"}`:                   "[" + first + "," + second + "]", // neither the advertisement nor the script
+		`{"query":"go"}`:                   "[" + first + "," + second + "]", // without the advertisement and the script
 		`{"query":"go","max_results":1}`:   "[" + first + "]",
 		`{"query":"go","max_results":-1}`:  "[]",
 		`{"query":"none"}`:                 "[]",
@@ -81,18 +86,21 @@ func TestResultsAreTitleAddressAndExcerpt(t *testing.T) {
 	}
 }
 
-func TestNewsAreDated(t *testing.T) {
+func TestAnArticleHasDateAndSource(t *testing.T) {
 	t.Parallel()
-	got, err := call(t, open(t, duck), "search_news", `{"query":"go"}`)
-	const want = `[{"date":"2023-11-14T22:13:20Z","title":"Go is out","body":"A new Go release & more.","url":"https://news.example/1","image":"https://img.example/1.png","source":"Example News"},` +
-		`{"date":"yesterday","title":"Two","body":"Second.","url":"https://news.example/2","image":"","source":"Other"}]`
+	got, err := call(t, open(t, duckDuckGo), "search_news", `{"query":"go"}`)
+	const want = `[{"date":"2023-11-14T22:13:20Z","title":"Go is out","body":"A new Go release & more.",` +
+		`"url":"https://news.example/1","image":"https://img.example/1.png","source":"Example News"},` +
+		`{"date":"yesterday","title":"Two","body":"Second.",` +
+		`"url":"https://news.example/2","image":"","source":"Other"}]`
 	if err != nil || got != want {
 		t.Errorf("%s, %v, want %s", got, err, want)
 	}
 }
 
-func TestARefusalToSearchIsNotAnEmptyResult(t *testing.T) {
+func TestABlockedSearchIsAnErrorAndNotAnEmptyResult(t *testing.T) {
 	t.Parallel()
+	const blocked = "blocks this server as a robot"
 	status := func(code int) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
 	}
@@ -100,25 +108,28 @@ func TestARefusalToSearchIsNotAnEmptyResult(t *testing.T) {
 		h    http.HandlerFunc
 		want string
 	}{
-		"a challenge":  {duck, "takes this server for a robot"},
-		"202":          {status(202), "takes this server for a robot"},
-		"403":          {status(403), "takes this server for a robot"},
-		"500":          {status(500), "answered with status 500"},
-		"another page": {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<p>hello")) }, "has no results in it"},
-		"a redirect inside": {func(w http.ResponseWriter, r *http.Request) {
+		"a challenge": {duckDuckGo, blocked},
+		"202":         {status(202), blocked},
+		"403":         {status(403), blocked},
+		"500":         {status(500), "answered with status 500"},
+		"another page": {func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write([]byte("<p>hello"))
+		}, "has no results in it"},
+		"a redirect to a private address": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "http://127.0.0.1:9/", http.StatusTemporaryRedirect)
 		}, "is not a public address"},
 	} {
 		for _, f := range []string{"web_search", "search_news"} {
 			if name == "a challenge" && f == "search_news" {
-				continue // duck only challenges at /html/
+				continue // duckDuckGo sends the challenge at /html/ only
 			}
-			if _, err := call(t, open(t, c.h), f, `{"query":"robot"}`); err == nil || !strings.Contains(fault.Detail(err), c.want) {
+			_, err := call(t, open(t, c.h), f, `{"query":"robot"}`)
+			if err == nil || !strings.Contains(fault.Detail(err), c.want) {
 				t.Errorf("%s, %s: %v, want %q", name, f, err, c.want)
 			}
 		}
 	}
-	if _, err := call(t, open(t, duck), "web_search", `{"query":" "}`); err == nil {
-		t.Error("an empty query is searched for")
+	if _, err := call(t, open(t, duckDuckGo), "web_search", `{"query":" "}`); err == nil {
+		t.Error("an empty query is not an error")
 	}
 }
