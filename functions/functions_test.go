@@ -280,7 +280,7 @@ func TestARunThatDoesNotFitIntoTheFunctionsTimeEndsWithItsReason(t *testing.T) {
 	if took := time.Since(began); took > limit {
 		t.Errorf("it took %s", took)
 	}
-	got.want(t, "the run", 200, `"content":"half"`, "event: RunError", "The run did not fit into the time that this server has for a request, and without a queue no other goes on with it", "run_timeout_error")
+	got.want(t, "the run", 200, `"content":"half"`, "event: RunError", "The run exceeded this server's time limit for a request, and no queue is configured to continue it", "run_timeout_error")
 	f.ask(request{method: "GET", path: "/agents/a/runs?session_id=s1", scopes: everything}).want(t, "what is stored", 200, `"ERROR"`)
 }
 

@@ -23,7 +23,7 @@ func (d deployment) recorded(db *store.DB, status string, at time.Time, scopes s
 		RunID: uuid.New(), Owner: "ann", SessionID: "s", AgentID: "a", Status: status, Input: "hello", CreatedAt: at.UTC(), Background: true,
 		Caller: json.RawMessage(`{"sub":"ann","scopes":["` + scopes + `"],"path":"/agents/a/runs"}`),
 	}
-	if _, err := db.BeginRun(d.t.Context(), r, store.Beginning{}); err != nil {
+	if _, err := db.BeginRun(d.t.Context(), r, store.BeginOptions{}); err != nil {
 		d.t.Fatal(err)
 	}
 	return r.RunID

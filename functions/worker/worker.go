@@ -47,13 +47,13 @@ func (w worker) handle(ctx context.Context, data json.RawMessage) (out events.SQ
 	_ = json.Unmarshal(data, &batch)
 	var executed sync.WaitGroup
 	for _, m := range batch.Records {
-		execute, err := w.claim(ctx, m.Body)
+		execute, claimed, err := w.claim(ctx, m.Body)
 		if err != nil {
 			w.log.WarnContext(ctx, "could not claim a run", "run_id", m.Body, "err", err)
 			failure := events.SQSBatchItemFailure{ItemIdentifier: m.MessageId}
 			out.BatchItemFailures = append(out.BatchItemFailures, failure)
 		}
-		if execute != nil {
+		if claimed {
 			executed.Go(execute)
 		}
 	}
@@ -81,14 +81,14 @@ func (w worker) requeue(ctx context.Context) error {
 // claim claims the run that a message names. While another process executes the run,
 // claim watches it instead: it sends the message again, to arrive when the lease of that
 // process expires. A message without a run id is dropped.
-func (w worker) claim(ctx context.Context, body string) (execute func(), err error) {
+func (w worker) claim(ctx context.Context, body string) (execute func(), claimed bool, err error) {
 	id, err := uuid.Parse(body)
 	if err != nil {
 		w.log.WarnContext(ctx, "a message contains no run id", "bytes", len(body))
-		return nil, nil
+		return nil, false, nil
 	}
-	if execute, err = w.runner.Take(ctx, id); err == nil && execute == nil {
+	if execute, claimed, err = w.runner.Claim(ctx, id); err == nil && !claimed {
 		err = w.runner.Watch(ctx, id)
 	}
-	return execute, err
+	return execute, claimed, err
 }

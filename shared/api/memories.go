@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/pgvalue"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/wire"
@@ -105,7 +106,7 @@ func (m Memories) create(ctx context.Context, r *request, in createMemory) (wire
 	if owner == "" {
 		return wire.Memory{}, fault.Public(fault.Invalid, "User ID is required", nil)
 	}
-	now := m.Now().UTC().Truncate(time.Microsecond)
+	now := pgvalue.Time(m.Now())
 	row := store.Memory{MemoryID: m.NewID(), Owner: owner, Memory: in.Body.Memory, Topics: in.Body.Topics, CreatedAt: now, UpdatedAt: now}
 	if row.Topics == nil {
 		row.Topics = []string{}
@@ -136,7 +137,7 @@ func (m Memories) change(ctx context.Context, r *request, in createMemory) (wire
 	if err != nil {
 		return wire.Memory{}, err
 	}
-	row, err := m.DB.ChangeMemory(ctx, viewer, r.param("memory_id"), in.Body.Memory, in.Body.Topics, m.Now().UTC().Truncate(time.Microsecond))
+	row, err := m.DB.ChangeMemory(ctx, viewer, r.param("memory_id"), in.Body.Memory, in.Body.Topics, pgvalue.Time(m.Now()))
 	if err != nil {
 		return wire.Memory{}, notFound(err, "Memory not found")
 	}

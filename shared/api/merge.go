@@ -4,10 +4,10 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 	"unicode/utf8"
 
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/pgvalue"
 	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
@@ -49,7 +49,7 @@ func (a Runs) merge(ctx context.Context, r *request, in mergeMemories) (wire.Mer
 	if merged.Memory, err = a.Runner.Merge(ctx, in.Body.Model, notes); err != nil {
 		return none, err
 	}
-	merged.MemoryID, merged.CreatedAt = a.NewID(), a.Now().UTC().Truncate(time.Microsecond)
+	merged.MemoryID, merged.CreatedAt = a.NewID(), pgvalue.Time(a.Now())
 	merged.UpdatedAt = merged.CreatedAt
 	if in.Body.Apply == nil || *in.Body.Apply {
 		if err := a.DB.MergeMemories(ctx, old, merged); err != nil {

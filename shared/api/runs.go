@@ -13,13 +13,13 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/input"
 	"github.com/keyway-agents/keyway/shared/logging"
+	"github.com/keyway-agents/keyway/shared/pgvalue"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/store"
@@ -172,20 +172,17 @@ func (a Runs) textFiles(files []input.File) ([]wire.File, error) {
 		isText := strings.HasPrefix(f.Type, "text/") || slices.Contains(textTypes, f.Type) ||
 			(f.Type == "" || f.Type == "application/octet-stream") && slices.Contains(textExtensions, extension)
 		switch {
-		case !isText || !storable(string(f.Content)):
+		case !isText || !pgvalue.ValidText(string(f.Content)):
 			return nil, fault.Public(fault.Invalid, "Unsupported file type", fmt.Errorf("files: %q of type %q is not UTF-8 text", f.Name, f.Type))
 		case len(f.Content) == 0:
 			return nil, fault.Public(fault.Invalid, "Empty file", nil)
-		case !storable(f.Name) || len(f.Name) > store.MaxSessionID:
+		case !pgvalue.ValidText(f.Name) || len(f.Name) > store.MaxSessionID:
 			return nil, fault.Public(fault.Invalid, "files: a file's name must be valid UTF-8 of at most 255 bytes", nil)
 		}
 		out = append(out, wire.File{ID: a.NewID().String(), MimeType: f.Type, Filename: f.Name, Format: extension, Content: string(f.Content)})
 	}
 	return out, nil
 }
-
-// storable reports whether PostgreSQL can hold the text.
-func storable(text string) bool { return utf8.ValidString(text) && !strings.ContainsRune(text, 0) }
 
 type runsOfSession struct {
 	SessionID string `query:"session_id" required:"true" maxbytes:"1024" doc:"The session whose runs are asked for."`
@@ -292,7 +289,7 @@ func (a Runs) cancel(ctx context.Context, r *request, in cancelRun) (nothing, er
 	if err != nil {
 		return nothing{}, notFound(err, "Run not found")
 	}
-	_, err = a.Runner.Cancel(ctx, viewer, q)
+	_, err = a.Runner.Cancel(ctx, viewer, row.RunID)
 	return nothing{}, err
 }
 

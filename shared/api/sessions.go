@@ -13,6 +13,7 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/input"
+	"github.com/keyway-agents/keyway/shared/pgvalue"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/wire"
@@ -90,7 +91,7 @@ type createSession struct {
 }
 
 func (s Sessions) create(ctx context.Context, r *request, in createSession) (any, error) {
-	row := store.Session{SessionType: in.Type, CreatedAt: s.Now().UTC().Truncate(time.Microsecond)}
+	row := store.Session{SessionType: in.Type, CreatedAt: pgvalue.Time(s.Now())}
 	claimed := ""
 	if b := in.Body; b != nil {
 		row.SessionID, row.Name, row.State, row.Metadata = b.SessionID, b.Name, json.RawMessage(b.State), json.RawMessage(b.Metadata)
@@ -182,7 +183,7 @@ func (s Sessions) changed(ctx context.Context, r *request, in oneSession, c stor
 	if err != nil {
 		return nil, err
 	}
-	row, err = s.DB.ChangeSession(ctx, row, c, s.Now().UTC().Truncate(time.Microsecond))
+	row, err = s.DB.ChangeSession(ctx, row, c, pgvalue.Time(s.Now()))
 	if err != nil {
 		return nil, notFound(err, "Session with id '%s' not found", r.param("session_id"))
 	}

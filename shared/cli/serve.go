@@ -338,8 +338,8 @@ const (
 // work executes runs from the queue until ctx ends, each with the configuration that
 // is in force when it is claimed.
 func (s *server) work(ctx context.Context) {
-	queue.Work(ctx, s.queue, s.log, maxBackgroundRuns, func(ctx context.Context, id uuid.UUID) (func(), error) {
-		return s.runner.Load().Take(ctx, id)
+	queue.Work(ctx, s.queue, s.log, maxBackgroundRuns, func(ctx context.Context, id uuid.UUID) (func(), bool, error) {
+		return s.runner.Load().Claim(ctx, id)
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/pgvalue"
 )
 
 // values fills the fields that are tagged with place ("query", "header" or "form") from named
@@ -70,12 +71,12 @@ func (in *reader) value(v reflect.Value, tag reflect.StructTag, given []string, 
 	}
 }
 
-// text is a text that can be stored: valid UTF-8 without NUL.
+// text returns s if the database can store it (see pgvalue.ValidText) and the tags allow it.
 func (in *reader) text(s string, tag reflect.StructTag, loc ...any) string {
 	switch most, _ := strconv.Atoi(tag.Get("maxbytes")); {
 	case !utf8.ValidString(s):
 		in.complain("string_unicode", "Input should be a valid string, unable to parse raw data as a unicode string", nil, nil, loc...)
-	case strings.ContainsRune(s, 0):
+	case !pgvalue.ValidText(s): // The UTF-8 is valid, so there is a NUL.
 		in.complain("value_error", "Value error, a NUL character can't be stored", short(s), nil, loc...)
 	case most > 0 && len(s) > most:
 		in.complain("string_too_long", fmt.Sprintf("String should have at most %d bytes", most), nil, fault.Members{{Name: "max_length", Value: most}}, loc...)

@@ -34,9 +34,9 @@ type Queue interface {
 	Acknowledge(ctx context.Context, m Message) error
 }
 
-// Take makes a run this process's own. carry, which takes it to its end, is nil when
-// there is nothing to do.
-type Take func(ctx context.Context, id uuid.UUID) (carry func(), err error)
+// Claim acquires the lease of a run for this process. If claimed is true, execute runs it; if claimed is false and
+// err is nil, there is nothing to execute.
+type Claim func(ctx context.Context, id uuid.UUID) (execute func(), claimed bool, err error)
 
 // retryAfter is how long a worker leaves a queue alone that failed.
 const retryAfter = 2 * time.Second
@@ -44,7 +44,7 @@ const retryAfter = 2 * time.Second
 // Work carries what the queue delivers, at most most at once, until ctx ends; what was
 // taken until then goes on. A message is acknowledged as soon as its run is taken:
 // from then on the run's lease, not the queue, sees to it that it isn't lost.
-func Work(ctx context.Context, q Queue, log *slog.Logger, most int, take Take) {
+func Work(ctx context.Context, q Queue, log *slog.Logger, most int, claim Claim) {
 	places := make(chan struct{}, most)
 	for {
 		select {
@@ -60,20 +60,20 @@ func Work(ctx context.Context, q Queue, log *slog.Logger, most int, take Take) {
 		<-places
 		for _, m := range messages {
 			places <- struct{}{} // free: no more were asked for
-			carry, err := take(ctx, m.RunID)
+			execute, claimed, err := claim(ctx, m.RunID)
 			if err == nil {
 				err = q.Acknowledge(context.WithoutCancel(ctx), m)
 			}
 			if err != nil && !errors.Is(err, context.Canceled) { // it is delivered again
-				log.Warn("a run can't be taken", "run_id", m.RunID, "err", err)
+				log.Warn("could not claim a run", "run_id", m.RunID, "err", err)
 			}
-			if carry == nil {
+			if !claimed {
 				<-places
 				continue
 			}
 			go func() {
 				defer func() { <-places }()
-				carry()
+				execute()
 			}()
 		}
 	}

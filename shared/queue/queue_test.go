@@ -55,13 +55,13 @@ func (s *script) acknowledged() []uuid.UUID {
 }
 
 // work runs a worker of three places until the test ends.
-func work(t *testing.T, s *script, take queue.Take) {
+func work(t *testing.T, s *script, claim queue.Claim) {
 	t.Helper()
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		queue.Work(ctx, s, slog.New(slog.NewTextHandler(io.Discard, nil)), 3, take)
+		queue.Work(ctx, s, slog.New(slog.NewTextHandler(io.Discard, nil)), 3, claim)
 	}()
 	t.Cleanup(func() { stop(); <-ended })
 }
@@ -76,7 +76,7 @@ func messages(n int) (list []queue.Message) {
 func TestAWorkerAsksForNoMoreThanItCanCarry(t *testing.T) {
 	t.Parallel()
 	s, carried := newScript(), make(chan struct{})
-	work(t, s, func(context.Context, uuid.UUID) (func(), error) { return func() { <-carried }, nil })
+	work(t, s, func(context.Context, uuid.UUID) (func(), bool, error) { return func() { <-carried }, true, nil })
 	for _, row := range []struct{ asks, given int }{{3, 0}, {3, 1}, {2, 2}} {
 		if got := <-s.asked; got != row.asks {
 			t.Errorf("it asks for %d, want %d", got, row.asks)
@@ -99,14 +99,14 @@ func TestWhatCannotBeTakenIsLeftInTheQueue(t *testing.T) {
 	s := newScript()
 	list := messages(3)
 	carried := make(chan struct{})
-	work(t, s, func(_ context.Context, id uuid.UUID) (func(), error) {
+	work(t, s, func(_ context.Context, id uuid.UUID) (func(), bool, error) {
 		switch id {
 		case list[0].RunID:
-			return nil, errors.New("no database")
+			return nil, false, errors.New("no database")
 		case list[1].RunID:
-			return nil, nil // somebody else has it
+			return nil, false, nil // somebody else has it
 		}
-		return func() { <-carried }, nil
+		return func() { <-carried }, true, nil
 	})
 	<-s.asked
 	s.answers <- list

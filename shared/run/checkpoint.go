@@ -12,48 +12,56 @@ import (
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// checkpoint is where a run stands between two steps: a step is one answer of the
-// model, or the calls of tools that it asked for. What the process was in the middle
-// of when it died is done again, with the same ids of calls.
+// checkpoint is the state of a run between two steps. A step is one model call, or one round of tool calls. It is
+// stored in the run's row after each step, and the next attempt continues from it. The step during which a process
+// crashed is therefore executed again, with the same ids of tool calls, so that a tool can recognize the repetition.
+//
+// Nothing is saved before the first model answer, nor after an answer without tool calls: a run without tools starts
+// again from its row and needs no further write. When a paused run is continued, the row gets a checkpoint that
+// holds only the answers; then Messages is nil.
+//
+// The JSON names are stored and must not change: during an update, the new version continues runs that the previous
+// one saved. Members that this version does not know, such as "events" of earlier versions, are ignored.
 type checkpoint struct {
-	Events   int                  `json:"events"`             // the index after the last that counts
-	Answers  Answers              `json:"answers"`            // what a paused run was continued with; nil: it wasn't
-	Messages []wire.Message       `json:"messages,omitempty"` // nil: those of the pause
-	Calls    []wire.ToolExecution `json:"calls,omitempty"`
-	Asked    []model.ToolCall     `json:"asked,omitempty"` // and not done yet
-	Called   int                  `json:"called,omitempty"`
-	Waiting  []wire.Requirement   `json:"waiting,omitempty"`
-	Content  string               `json:"content,omitempty"`
-	Data     json.RawMessage      `json:"data,omitempty"`
-	Usage    model.Usage          `json:"usage"`
-	Earlier  model.Usage          `json:"earlier"` // counted in the session by the pause
-	Spent    time.Duration        `json:"spent"`
-	First    time.Duration        `json:"first"`
+	Answers          Answers              `json:"answers"`            // decisions for a paused run; nil: the run was not continued
+	Messages         []wire.Message       `json:"messages,omitempty"` // nil: no step is saved since the start or the pause
+	Calls            []wire.ToolExecution `json:"calls,omitempty"`
+	PendingCalls     []model.ToolCall     `json:"asked,omitempty"` // requested by the model and not executed yet
+	CallCount        int                  `json:"called,omitempty"`
+	Requirements     []wire.Requirement   `json:"waiting,omitempty"`
+	Content          string               `json:"content,omitempty"`
+	ProviderData     json.RawMessage      `json:"data,omitempty"`
+	Usage            model.Usage          `json:"usage"`
+	EarlierUsage     model.Usage          `json:"earlier"` // up to the last pause, which added it to the session's totals
+	Duration         time.Duration        `json:"spent"`
+	TimeToFirstToken time.Duration        `json:"first"`
 }
 
-// save records where the run stands, and ends it here when the next step might not fit.
-// asked is what the model wants done next. A database that can't be reached leaves the
-// run to whoever takes it up.
-func (t *turn) save(ctx context.Context, asked []model.ToolCall) error {
+// save stores a checkpoint together with the events so far, in one statement. pending is what the model has requested
+// and what the next step will execute. If this process may not have enough time for another step, save returns
+// errHandedOver. If the database cannot be reached, save returns errLost: without a checkpoint this process cannot
+// prove that it still holds the lease, so it stops, and the run is claimed again after the lease expires.
+func (x *execution) save(ctx context.Context, pending []model.ToolCall) error {
 	data, err := wire.Marshal(checkpoint{
-		Messages: t.messages, Calls: t.calls, Asked: asked, Called: t.called, Waiting: t.waiting,
-		Content: t.content.String(), Data: t.data, Usage: t.usage, Earlier: t.before, Spent: t.spent + t.r.now().Sub(t.start), First: t.first,
+		Messages: x.messages, Calls: x.calls, PendingCalls: pending, CallCount: x.callCount, Requirements: x.requirements,
+		Content: x.content.String(), ProviderData: x.providerData, Usage: x.usage, EarlierUsage: x.earlierUsage,
+		Duration: x.duration(), TimeToFirstToken: x.timeToFirstToken,
 	})
 	if err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	events, done := store.Events{}, func(bool) {}
-	if t.events != nil {
-		events, done = t.events.take()
+	if x.events != nil {
+		events, done = x.events.drain()
 	}
-	err = t.r.db.Checkpoint(ctx, t.held(), store.Checkpoint{Data: data, Events: events, Next: t.index})
+	err = x.r.db.Checkpoint(ctx, x.attempt(), store.Checkpoint{Data: data, Events: events, Next: x.index})
 	done(err == nil)
 	switch kind := fault.KindOf(err); {
 	case err == nil:
-		if t.stepped = true; t.late(ctx) {
+		if x.savedStep = true; x.tooLateForNextStep(ctx) {
 			return errHandedOver
 		}
-	case ctx.Err() != nil: // the next step ends the run
+	case ctx.Err() != nil: // The run was stopped meanwhile; the next step finds out why and ends the run.
 		return nil
 	case kind == fault.Unavailable || kind == fault.Conflict:
 		return fmt.Errorf("%w: %w", errLost, err)
@@ -61,40 +69,51 @@ func (t *turn) save(ctx context.Context, asked []model.ToolCall) error {
 	return err
 }
 
-// restore takes a turn to where its row says that the run stands. began is false
-// when nothing was recorded since the run or its continuation began.
-func (t *turn) restore() (c checkpoint, began bool, err error) {
-	var past wire.Metrics
-	for _, part := range []struct {
+// restore reads the state of the run from its row: first what the last pause stored, then the checkpoint on top of
+// it. saved is false if no step was saved since the run started or was continued.
+func (x *execution) restore() (c checkpoint, saved bool, err error) {
+	var metrics wire.Metrics
+	for _, column := range []struct {
 		raw  json.RawMessage
 		into any
 	}{
-		{t.row.Messages, &t.messages}, {t.row.Tools, &t.calls}, {t.row.Requirements, &t.waiting}, {t.row.Metrics, &past}, {t.row.Files, &t.files},
-		{t.row.Checkpoint, &c},
+		{x.row.Messages, &x.messages}, {x.row.Tools, &x.calls}, {x.row.Requirements, &x.requirements},
+		{x.row.Metrics, &metrics}, {x.row.Files, &x.files}, {x.row.Checkpoint, &c},
 	} {
-		if len(part.raw) == 0 {
+		if len(column.raw) == 0 {
 			continue
 		}
-		if err := json.Unmarshal(part.raw, part.into); err != nil {
-			return c, false, fmt.Errorf("run %s: %w", t.row.RunID, err)
+		if err := json.Unmarshal(column.raw, column.into); err != nil {
+			return c, false, fmt.Errorf("run %s: %w", x.row.RunID, err)
 		}
 	}
-	t.continued = t.messages != nil
-	t.called = len(t.calls)
-	t.before = model.Usage{Input: past.InputTokens, Output: past.OutputTokens, Total: past.TotalTokens}
-	t.spent, t.first = seconds(past.Duration), seconds(past.TimeToFirstToken)
+	x.wasPaused = x.messages != nil // Only a pause stores messages before the end.
+	x.callCount = len(x.calls)
+	x.earlierUsage = model.Usage{Input: metrics.InputTokens, Output: metrics.OutputTokens, Total: metrics.TotalTokens}
+	x.earlierDuration, x.timeToFirstToken = seconds(metrics.Duration), seconds(metrics.TimeToFirstToken)
 	if c.Messages == nil {
 		return c, false, nil
 	}
-	t.messages, t.calls, t.called, t.waiting, t.data = c.Messages, c.Calls, c.Called, c.Waiting, c.Data
-	t.used = c.Spent - t.spent // what came before a pause doesn't count
-	t.usage, t.before, t.spent, t.first = c.Usage, c.Earlier, c.Spent, c.First
-	t.content.WriteString(c.Content)
+	x.messages, x.calls, x.callCount, x.requirements = c.Messages, c.Calls, c.CallCount, c.Requirements
+	x.providerData = c.ProviderData
+	// The agent's time limit applies from the start or from the last continuation, over all attempts since. The time
+	// before a pause does not count, because a person may take days to decide.
+	x.limitUsed = c.Duration - x.earlierDuration
+	x.usage, x.earlierUsage, x.earlierDuration, x.timeToFirstToken = c.Usage, c.EarlierUsage, c.Duration, c.TimeToFirstToken
+	x.content.WriteString(c.Content)
 	return c, true, nil
 }
 
-func (t *turn) held() store.Held { return store.Held{RunID: t.row.RunID, Attempt: t.row.Attempt} }
+// attempt identifies this execution in the database. Every write names it, so that a process that lost its lease
+// writes nothing.
+func (x *execution) attempt() store.Attempt {
+	return store.Attempt{RunID: x.row.RunID, Number: x.row.Attempt}
+}
 
-// errLost ends a turn whose run is somebody else's, or will be: its end is not this
-// one's to record.
-var errLost = fault.Public(fault.Conflict, "The run was deleted, ended or taken over elsewhere, or will be: this server could not keep it", nil)
+// seconds converts from the unit of stored metrics.
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+// errLost ends an execution whose run belongs to another attempt now, or soon will. This process then records
+// nothing: the end of the run is for the other attempt to record.
+var errLost = fault.Public(fault.Conflict, "The run was deleted, ended or claimed by another server, or this server "+
+	"could not renew its lease; read the run again to see its state", nil)

@@ -8,27 +8,28 @@ import (
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// eventLog keeps the frames of one streamed run until they are stored: the pulse
-// stores those of all runs in one statement, and the run's end stores its rest.
+// eventLog buffers the frames of one streamed run until they are stored. The pulse stores the frames of all runs in
+// one statement; a checkpoint and the end of the run store the rest with their own statement. So a token costs no
+// write of its own, and a short run costs no extra round trip. See docs/adr/0005.
 type eventLog struct {
-	held store.Held
+	attempt store.Attempt
 
-	storing sync.Mutex // held while frames are on their way to the database
-	mu      sync.Mutex // guards what follows
-	first   int
+	storing sync.Mutex // held while drained frames are on their way to the database
+	mu      sync.Mutex // guards the fields below
+	first   int        // the index of the first buffered event
 	count   int
 	frames  bytes.Buffer
-	encoder *wire.Encoder // into frames
+	encoder *wire.Encoder // writes into frames
 }
 
-func newEventLog(held store.Held) *eventLog {
-	l := &eventLog{held: held}
+func newEventLog(attempt store.Attempt) *eventLog {
+	l := &eventLog{attempt: attempt}
 	l.encoder = wire.NewEncoder(&l.frames)
 	return l
 }
 
-// add frames an event and keeps it. Events are plain data that always encodes;
-// one that doesn't is nil, and isn't kept.
+// add encodes an event, buffers its frame and returns the frame. Events are plain data that always encodes; if one
+// did not, add would return nil and buffer nothing.
 func (l *eventLog) add(index int, e wire.Event) []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -40,16 +41,20 @@ func (l *eventLog) add(index int, e wire.Event) []byte {
 		l.first = index
 	}
 	l.count++
-	return bytes.Clone(l.frames.Bytes()[from:]) // the buffer is taken away while the caller still writes
+	// The consumer may still write the frame when drain resets the buffer, so it gets a copy.
+	return bytes.Clone(l.frames.Bytes()[from:])
 }
 
-// take begins to store what was kept. done must be called with the outcome: frames
-// that could not be stored are kept again.
-func (l *eventLog) take() (b store.Events, done func(stored bool)) {
+// drain empties the buffer and returns what it held. The caller must call done with the outcome: frames that could
+// not be stored go back to the front of the buffer. Until done is called, a second drain blocks, so that frames are
+// stored in order.
+func (l *eventLog) drain() (b store.Events, done func(stored bool)) {
 	l.storing.Lock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b = store.Events{RunID: l.held.RunID, Attempt: l.held.Attempt, First: l.first, Count: l.count, Frames: l.frames.String()}
+	b = store.Events{
+		RunID: l.attempt.RunID, Attempt: l.attempt.Number, First: l.first, Count: l.count, Frames: l.frames.String(),
+	}
 	l.count = 0
 	l.frames.Reset()
 	return b, func(stored bool) {
@@ -67,11 +72,12 @@ func (l *eventLog) take() (b store.Events, done func(stored bool)) {
 	}
 }
 
-// rest is what the run's end stores itself. Without a log there is nothing.
-func (l *eventLog) rest() (b store.Events, done func()) {
+// drainAtEnd is drain for the statement that ends the run. Frames that it could not store are dropped, because
+// nothing stores them later. A nil log has no frames.
+func (l *eventLog) drainAtEnd() (b store.Events, done func()) {
 	if l == nil {
 		return b, func() {}
 	}
-	b, stored := l.take()
-	return b, func() { stored(true) } // nobody stores what the end could not
+	b, stored := l.drain()
+	return b, func() { stored(true) }
 }

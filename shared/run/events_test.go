@@ -120,7 +120,7 @@ func TestEventsThatCannotBeStoredAreStoredLater(t *testing.T) {
 		}
 		if list = append(list, e); e.Name() == "RunContent" && len(list) == 3 {
 			runID, _ := members(t, e)["run_id"].(string)
-			await(t, func() bool { return strings.Contains(log.String(), "events can't be stored") })
+			await(t, func() bool { return strings.Contains(log.String(), "could not store events") })
 			b.sql("ALTER TABLE keyway.hidden RENAME TO run_events")
 			await(t, func() bool { return b.frames(runID) != "" })
 			close(goAhead)
@@ -201,7 +201,7 @@ func TestABackgroundRunThatWaitsCanBeCancelled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if found, err := b.runner.Cancel(t.Context(), ann, storeQuery{RunID: waiting.RunID}); err != nil || !found {
+	if found, err := b.runner.Cancel(t.Context(), ann, uuid.MustParse(waiting.RunID)); err != nil || !found {
 		t.Fatal(found, err)
 	}
 	if r := b.row(waiting.RunID); r.Status != "CANCELLED" || *r.CancellationStage != "EXECUTING" || *r.Content != "" {

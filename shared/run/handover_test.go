@@ -93,11 +93,11 @@ func TestARunGoesFromProcessToProcessUntilItEnds(t *testing.T) {
 		if ids, err := b.db.ReceiveRuns(t.Context(), 1, time.Now(), time.Now().Add(time.Minute)); err != nil || len(ids) != 1 || ids[0] != id {
 			t.Fatal(ids, err)
 		}
-		carry, err := b.runner.Take(short(t), id)
-		if err != nil || carry == nil {
-			t.Fatal("it isn't carried on:", err)
+		execute, claimed, err := b.runner.Claim(short(t), id)
+		if err != nil || !claimed {
+			t.Fatal("the run could not be claimed:", err)
 		}
-		carry()
+		execute()
 		legs++
 	}
 	r := b.row(over.RunID)
@@ -161,7 +161,7 @@ func TestWithoutAQueueADeadlineEndsARun(t *testing.T) {
 	o := options(b.db, agentOnly, b.model, io.Discard, counting(&called))
 	o.Queue = nil
 	list, over := all(t, run.New(o).Run(b.soon(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"}))
-	if over != nil || last(list).Result == nil || *last(list).Result.Content != "The run did not fit into the time that this server has for a request, and without a queue no other goes on with it" {
+	if over != nil || last(list).Result == nil || *last(list).Result.Content != "The run exceeded this server's time limit for a request, and no queue is configured to continue it" {
 		t.Errorf("%s %+v", names(list), last(list).Result)
 	}
 }
@@ -292,7 +292,7 @@ func TestWhoLostARunHandsNothingOver(t *testing.T) {
 	if r := b.row(id); r.Status != "RUNNING" {
 		t.Errorf("%+v", r)
 	}
-	if err := b.db.ReleaseRun(t.Context(), store.Held{RunID: uuid.MustParse(id), Attempt: 9}, time.Now()); err == nil {
+	if err := b.db.ReleaseRun(t.Context(), store.Attempt{RunID: uuid.MustParse(id), Number: 9}, time.Now()); err == nil {
 		t.Error("a run is released by who doesn't carry it")
 	}
 }

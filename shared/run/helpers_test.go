@@ -205,7 +205,7 @@ func (b *bench) works(most int) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		queue.Work(ctx, local.New(b.db, time.Now), slog.New(slog.NewTextHandler(io.Discard, nil)), most, b.runner.Take)
+		queue.Work(ctx, local.New(b.db, time.Now), slog.New(slog.NewTextHandler(io.Discard, nil)), most, b.runner.Claim)
 	}()
 	b.t.Cleanup(func() { stop(); <-ended })
 }

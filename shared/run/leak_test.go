@@ -130,7 +130,7 @@ func carry(r *run.Runner, id string) (end string) {
 		case id == "is left":
 			leave()
 		case id == "is cancelled" && said.RunID != "":
-			if found, err := r.Cancel(ctx, ann, store.RunQuery{RunID: said.RunID}); err != nil || !found {
+			if found, err := r.Cancel(ctx, ann, uuid.MustParse(said.RunID)); err != nil || !found {
 				return "not cancelled"
 			}
 		}

@@ -9,19 +9,24 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/pgvalue"
 )
 
-const mergeWords = `You keep notes about one person. Write one note that says everything the notes below say and nothing else:
-keep every fact, name each once, put together what belongs together, in the third person. Answer with the note alone.`
+const mergePrompt = "You keep notes about one person. " +
+	"Write one note that says everything the notes below say and nothing else:\n" +
+	"keep every fact, name each once, put together what belongs together, in the third person. " +
+	"Answer with the note alone."
 
-// cutShort are the vendors' words for an answer that stopped at a limit.
-var cutShort = []string{"length", "max_output_tokens", "max_tokens", "model_context_window_exceeded"}
+// truncatedReasons are the finish reasons by which providers report an answer that stopped at a limit. A note that
+// was cut off must not replace the notes it was made from.
+var truncatedReasons = []string{"length", "max_output_tokens", "max_tokens", "model_context_window_exceeded"}
 
-// Merge asks a model to make one text of several notes about a person. modelID is
-// "provider:id" of a declared agent's model, or "" for the first agent's: another
-// one is fault.Invalid, since this OS has no key for it.
+// Merge asks a model to combine several notes about a person into one text, and returns that text. modelID is
+// "provider:id" of a declared agent's model. It defaults to the model of the first agent. Any other model is
+// fault.Invalid, because this OS has no credentials for it. A model that fails, or returns an incomplete or empty note,
+// is fault.Upstream.
 func (r *Runner) Merge(ctx context.Context, modelID string, notes []string) (string, error) {
-	agent, err := r.modelNamed(modelID)
+	agent, err := r.agentWithModel(modelID)
 	if err != nil {
 		return "", err
 	}
@@ -30,23 +35,25 @@ func (r *Runner) Merge(ctx context.Context, modelID string, notes []string) (str
 	var text strings.Builder
 	var end *model.End
 	for part, err := range agent.Model.Stream(ctx, model.Request{Whole: true, Messages: []model.Message{
-		{Role: model.System, Content: mergeWords},
+		{Role: model.System, Content: mergePrompt},
 		{Role: model.User, Content: "- " + strings.Join(notes, "\n- ")},
 	}}) {
 		if err != nil {
 			return "", fmt.Errorf("merge notes: %w", err)
 		}
-		text.WriteString(storable(part.Text))
+		text.WriteString(pgvalue.CleanText(part.Text))
 		end = part.End
 	}
 	merged := strings.TrimSpace(text.String())
-	if end == nil || slices.Contains(cutShort, end.FinishReason) || merged == "" {
-		return "", fault.Public(fault.Upstream, "The model gave no whole note; the memories are as they were", errors.New("merge notes: cut or empty"))
+	if end == nil || slices.Contains(truncatedReasons, end.FinishReason) || merged == "" {
+		return "", fault.Public(fault.Upstream, "The model returned an incomplete note; the memories are unchanged",
+			errors.New("merge notes: the answer is truncated or empty"))
 	}
 	return merged, nil
 }
 
-func (r *Runner) modelNamed(id string) (Agent, error) {
+// agentWithModel returns the first agent whose configured model is id ("provider:id"), or the first agent if id is "".
+func (r *Runner) agentWithModel(id string) (Agent, error) {
 	var known []string
 	for _, a := range r.order {
 		name := a.Agent.Model.Provider + ":" + a.Agent.Model.ID
@@ -55,5 +62,6 @@ func (r *Runner) modelNamed(id string) (Agent, error) {
 		}
 		known = append(known, name)
 	}
-	return Agent{}, fault.Public(fault.Invalid, fmt.Sprintf("no agent has the model %q; use one of %s", id, strings.Join(known, ", ")), nil)
+	text := fmt.Sprintf("no agent has the model %q; use one of %s", id, strings.Join(known, ", "))
+	return Agent{}, fault.Public(fault.Invalid, text, nil)
 }

@@ -8,49 +8,67 @@ import (
 	"strings"
 
 	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/pgvalue"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// context builds what the model hears: the operator's words, the session's last
-// runs when the agent wants them, and the caller's message.
-func (r *Runner) context(ctx context.Context, t *turn) ([]model.Message, error) {
+// initialMessages builds the first request to the model: the system message, the messages of the session's last runs
+// if the agent wants them, and the caller's message with its files. The system message and the caller's message
+// become part of the run; the history stays with the runs it came from.
+func (r *Runner) initialMessages(ctx context.Context, x *execution) ([]model.Message, error) {
 	var out []model.Message
-	if text := t.systemMessage(); text != "" {
-		out = append(out, t.record(model.Message{Role: model.System, Content: text}, nil))
+	if text := x.systemMessage(); text != "" {
+		out = append(out, x.appendMessage(model.Message{Role: model.System, Content: text}, nil))
 	}
-	past, err := r.history(ctx, t)
+	past, err := r.history(ctx, x)
 	if err != nil {
 		return nil, err
 	}
 	out = append(out, past...)
-	t.record(model.Message{Role: model.User, Content: t.row.Input}, nil)
-	t.messages[len(t.messages)-1].Files = t.files
-	return append(out, model.Message{Role: model.User, Content: withFiles(t.row.Input, t.files)}), nil
+	x.appendMessage(model.Message{Role: model.User, Content: x.row.Input}, nil)
+	x.messages[len(x.messages)-1].Files = x.files
+	return append(out, model.Message{Role: model.User, Content: withFiles(x.row.Input, x.files)}), nil
 }
 
-// history is what was said in earlier runs, when the agent wants to hear it.
-func (r *Runner) history(ctx context.Context, t *turn) (out []model.Message, err error) {
-	if !t.agent.AddHistoryToContext {
+// history returns the messages of earlier runs of this session, if the agent has add_history_to_context. BeginRun
+// has usually read them already, in its own round trip.
+func (r *Runner) history(ctx context.Context, x *execution) (out []model.Message, err error) {
+	if !x.agent.AddHistoryToContext {
 		return nil, nil
 	}
-	if t.earlier == nil {
-		if t.earlier, err = r.db.History(ctx, t.row.Owner, t.row.SessionID, t.agent.ID, t.agent.NumHistoryRuns); err != nil {
+	if x.history == nil {
+		x.history, err = r.db.History(ctx, x.row.Owner, x.row.SessionID, x.agent.ID, x.agent.NumHistoryRuns)
+		if err != nil {
 			return nil, err
 		}
 	}
-	for _, raw := range t.earlier {
-		past, err := recall(raw)
+	for _, raw := range x.history {
+		past, err := pastMessages(raw)
 		if err != nil {
 			return nil, err
 		}
 		out = append(out, past...)
 	}
-	t.earlier = nil // it may be long, and is heard once
+	x.history = nil // It may be large, and is needed only once.
 	return out, nil
 }
 
-// withFiles shows the model a message with its files. Their names are the caller's
-// words like the message itself.
+// conversationSoFar returns everything that the model received and answered in this run, with the history before it:
+// the request from which the next step continues.
+func (r *Runner) conversationSoFar(ctx context.Context, x *execution) ([]model.Message, error) {
+	messages, err := r.history(ctx, x)
+	if err != nil {
+		return nil, err
+	}
+	own := modelMessages(x.messages)
+	if len(own) > 0 && own[0].Role == model.System { // The system message comes before the history.
+		messages, own = append([]model.Message{own[0]}, messages...), own[1:]
+	}
+	return append(messages, own...), nil
+}
+
+// withFiles appends the text of the caller's files to the message. File names are quoted, because they come from the
+// caller like the message itself.
 func withFiles(text string, files []wire.File) string {
 	var b strings.Builder
 	b.WriteString(text)
@@ -60,22 +78,22 @@ func withFiles(text string, files []wire.File) string {
 	return b.String()
 }
 
-// systemMessage has the operator's words in the order and form of AgentOS, so
-// that a prompt tuned there behaves the same here.
-func (t *turn) systemMessage() string {
+// systemMessage builds the system message in AgentOS's order and form, so that a prompt that was tuned there has the
+// same effect here. It is "" if the agent configures none of its parts.
+func (x *execution) systemMessage() string {
 	var b strings.Builder
-	if t.agent.Description != "" {
-		b.WriteString(t.agent.Description + "\n")
+	if x.agent.Description != "" {
+		b.WriteString(x.agent.Description + "\n")
 	}
-	if text := strings.TrimSpace(t.agent.Instructions); text != "" {
+	if text := strings.TrimSpace(x.agent.Instructions); text != "" {
 		b.WriteString(text + "\n\n")
 	}
 	var also []string
-	if t.agent.Markdown {
+	if x.agent.Markdown {
 		also = append(also, "Use markdown to format your answers.")
 	}
-	if t.agent.AddDatetimeToContext {
-		also = append(also, fmt.Sprintf("The current time is %s.", t.start.UTC().Format("2006-01-02 15:04:05 MST")))
+	if x.agent.AddDatetimeToContext {
+		also = append(also, fmt.Sprintf("The current time is %s.", x.start.UTC().Format("2006-01-02 15:04:05 MST")))
 	}
 	if len(also) > 0 {
 		b.WriteString("<additional_information>\n- " + strings.Join(also, "\n- ") + "\n</additional_information>\n\n")
@@ -83,50 +101,53 @@ func (t *turn) systemMessage() string {
 	return strings.TrimSpace(b.String())
 }
 
-// recall reads an earlier run's stored messages. Its system message is left out:
-// today's stands in its place.
-func recall(raw json.RawMessage) ([]model.Message, error) {
+// pastMessages decodes the stored messages of an earlier run. Its system message is left out, because the present
+// one replaces it.
+func pastMessages(raw json.RawMessage) ([]model.Message, error) {
 	var stored []wire.Message
 	if err := json.Unmarshal(raw, &stored); err != nil {
 		return nil, fmt.Errorf("stored messages: %w", err)
 	}
-	return heard(stored, model.System), nil
+	return modelMessages(stored, model.System), nil
 }
 
-// heard turns what was recorded back into what the model heard, without the
-// messages of some roles.
-func heard(said []wire.Message, without ...model.Role) (out []model.Message) {
-	for _, m := range said {
+// modelMessages converts stored messages to the form that a model receives, without the messages of some roles.
+func modelMessages(stored []wire.Message, without ...model.Role) (out []model.Message) {
+	for _, m := range stored {
 		if slices.Contains(without, model.Role(m.Role)) {
 			continue
 		}
 		past := model.Message{Role: model.Role(m.Role), Content: withFiles(m.Content, m.Files), ToolCallID: m.ToolCallID}
 		for _, c := range m.ToolCalls {
-			past.ToolCalls = append(past.ToolCalls, model.ToolCall{ID: c.ID, Name: c.Function.Name, Arguments: c.Function.Arguments})
+			past.ToolCalls = append(past.ToolCalls, model.ToolCall{
+				ID: c.ID, Name: c.Function.Name, Arguments: c.Function.Arguments,
+			})
 		}
 		out = append(out, past)
 	}
 	return out
 }
 
-// record keeps a message of this run, with its cost when it is an answer, and
-// gives it back.
-func (t *turn) record(m model.Message, cost *wire.MessageMetrics) model.Message {
-	w := t.message(m)
-	if w.Metrics = cost; cost != nil {
-		w.ProviderData = t.data
+// appendMessage adds a message to those of this run and returns it. metrics is nil unless the message is a complete
+// answer of the model.
+func (x *execution) appendMessage(m model.Message, metrics *wire.MessageMetrics) model.Message {
+	w := x.storedMessage(m)
+	if w.Metrics = metrics; metrics != nil {
+		w.ProviderData = x.providerData
 	}
-	t.messages = append(t.messages, w)
+	x.messages = append(x.messages, w)
 	return m
 }
 
-func (t *turn) message(m model.Message) wire.Message {
+// storedMessage converts a message to the form in which it is stored.
+func (x *execution) storedMessage(m model.Message) wire.Message {
 	w := wire.Message{
-		ID: t.r.newID().String(), Role: string(m.Role), Content: m.Content, ToolCallID: storable(m.ToolCallID), CreatedAt: t.r.now().Unix(),
+		ID: x.r.newID().String(), Role: string(m.Role), Content: m.Content,
+		ToolCallID: pgvalue.CleanText(m.ToolCallID), CreatedAt: x.r.now().Unix(),
 	}
 	for _, c := range m.ToolCalls {
-		w.ToolCalls = append(w.ToolCalls, wire.ToolCall{ID: storable(c.ID), Type: "function",
-			Function: wire.ToolFunction{Name: storable(c.Name), Arguments: storable(c.Arguments)}})
+		w.ToolCalls = append(w.ToolCalls, wire.ToolCall{ID: pgvalue.CleanText(c.ID), Type: "function",
+			Function: wire.ToolFunction{Name: pgvalue.CleanText(c.Name), Arguments: pgvalue.CleanText(c.Arguments)}})
 	}
 	return w
 }

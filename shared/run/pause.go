@@ -7,22 +7,23 @@ import (
 	"iter"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/pgvalue"
 	"github.com/keyway-agents/keyway/shared/store"
+	"github.com/keyway-agents/keyway/shared/strictjson"
 	"github.com/keyway-agents/keyway/shared/tool"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// waits reports whether a person comes before the tool, and says so in the call.
-func waits(call *wire.ToolExecution, one tool.Tool) bool {
+// needsPerson reports whether a person must act before the tool is called, and marks the call accordingly.
+func needsPerson(call *wire.ToolExecution, one tool.Tool) bool {
 	switch {
 	case one.Confirm:
 		call.RequiresConfirmation = new(true)
 	case len(one.UserInput) > 0:
-		call.RequiresUserInput, call.UserInputSchema = new(true), inputs(call.ToolArgs, one)
+		call.RequiresUserInput, call.UserInputSchema = new(true), inputForm(call.ToolArgs, one)
 	case one.External:
 		call.ExternalExecutionRequired = new(true)
 	default:
@@ -31,18 +32,20 @@ func waits(call *wire.ToolExecution, one tool.Tool) bool {
 	return true
 }
 
-// pythonTypes are JSON Schema's types as AgentOS names them.
-var pythonTypes = map[string]string{"string": "str", "integer": "int", "number": "float", "boolean": "bool", "array": "list", "object": "dict"}
+// pythonTypes maps JSON Schema's types to the names that AgentOS sends, which are Python's.
+var pythonTypes = map[string]string{
+	"string": "str", "integer": "int", "number": "float", "boolean": "bool", "array": "list", "object": "dict",
+}
 
-// inputs are the arguments as a form: the model's are filled in, except those that
-// are a person's to give.
-func inputs(args json.RawMessage, one tool.Tool) []wire.UserInput {
+// inputForm returns the arguments of a call as a form. The model's values are filled in, except those of the
+// arguments that a person must supply.
+func inputForm(args json.RawMessage, one tool.Tool) []wire.UserInput {
 	var given map[string]json.RawMessage
 	var schema struct {
 		Properties map[string]struct{ Type any }
 	}
-	_ = json.Unmarshal(args, &given)            // it is an object
-	_ = json.Unmarshal(one.Parameters, &schema) // without properties the names are all there is
+	_ = json.Unmarshal(args, &given)            // parseArguments made sure that it is an object.
+	_ = json.Unmarshal(one.Parameters, &schema) // Without a readable schema the form has only one.UserInput.
 	names := slices.Clone(one.UserInput)
 	for name := range schema.Properties {
 		if !slices.Contains(names, name) {
@@ -64,17 +67,19 @@ func inputs(args json.RawMessage, one tool.Tool) []wire.UserInput {
 	return form
 }
 
-func (t *turn) requirement(call wire.ToolExecution) wire.Requirement {
-	t.paused = true
+// requirement pauses the run and describes what a person must do about a call.
+func (x *execution) requirement(call wire.ToolExecution) wire.Requirement {
+	x.paused = true
 	return wire.Requirement{
-		ID: t.r.newID().String(), CreatedAt: wire.ISOTime{Time: t.r.now()}, ToolExecution: call, UserInputSchema: call.UserInputSchema,
+		ID: x.r.newID().String(), CreatedAt: wire.ISOTime{Time: x.r.now()},
+		ToolExecution: call, UserInputSchema: call.UserInputSchema,
 	}
 }
 
-// pausedText is what AgentOS says of a paused run.
-func pausedText(waiting []wire.Requirement) string {
+// pausedText returns AgentOS's text for a paused run.
+func pausedText(requirements []wire.Requirement) string {
 	var confirm, input, external bool
-	for _, w := range waiting {
+	for _, w := range requirements {
 		confirm = confirm || w.ToolExecution.RequiresConfirmation != nil
 		input = input || w.ToolExecution.RequiresUserInput != nil
 		external = external || w.ToolExecution.ExternalExecutionRequired != nil
@@ -84,10 +89,10 @@ func pausedText(waiting []wire.Requirement) string {
 	}
 	var needs []string
 	for _, n := range []struct {
-		is   bool
-		text string
+		needed bool
+		text   string
 	}{{confirm, "confirmation"}, {input, "user input"}, {external, "external execution"}} {
-		if n.is {
+		if n.needed {
 			needs = append(needs, n.text)
 		}
 	}
@@ -99,44 +104,52 @@ func pausedText(waiting []wire.Requirement) string {
 	return "I have tools to execute, but I need " + text + "."
 }
 
-// Answers are what people decided about the calls of a paused run, by call id.
+// Answers are the decisions of people about the tool calls of a paused run, by tool call id.
 type Answers map[string]wire.ToolExecution
 
-// Continuation is what a paused run goes on with.
+// Continuation is a request to continue a paused run.
 type Continuation struct {
-	Answers  Answers
-	Streamed bool   // as in Input; a run that was streamed before stays so
-	Caller   Caller // who was admitted to continue it
+	// Answers are the decisions. A call without one counts as rejected.
+	Answers Answers
+	// Streamed has the same meaning as in Input. A run that was streamed before the pause stays so.
+	Streamed bool
+	// Caller is the identity that was allowed to continue the run. It replaces that of the start.
+	Caller Caller
 }
 
-// Continue goes on with a paused run. What nobody answered counts as rejected. It
-// is Run otherwise; errors without an event are fault.NotFound for a run that the
-// viewer doesn't have, and fault.Conflict for one that isn't paused (any more):
-// what was rejected stays rejected.
-func (r *Runner) Continue(ctx context.Context, v store.Viewer, q store.RunQuery, c Continuation) iter.Seq2[Event, error] {
+// Continue continues a paused run. It behaves like Run, with other errors before the first event: fault.NotFound if
+// the viewer has no such run, and fault.Conflict if the run is not paused, or no longer. At most one caller continues
+// a pause, so a decision cannot be changed: what was rejected stays rejected.
+func (r *Runner) Continue(
+	ctx context.Context, v store.Viewer, q store.RunQuery, c Continuation,
+) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		t, err := r.goOn(ctx, v, q, c)
+		x, err := r.claimPaused(ctx, v, q, c)
 		if err != nil {
 			yield(Event{}, err)
 			return
 		}
-		t.listen(yield)
-		ctx, leave := r.live.enter(ctx, t)
-		defer leave()
-		ctx, stop := t.limited(ctx)
+		x.yield = yield
+		ctx, unregister := r.registry.register(ctx, x)
+		defer unregister()
+		ctx, stop := x.withTimeLimit(ctx)
 		defer stop()
-		defer t.panicked(ctx)
-		t.continuing()
-		t.end(ctx, r.carryOn(ctx, t, c.Answers))
+		defer x.recordPanic(ctx)
+		x.emitContinued()
+		x.finish(ctx, r.applyAnswers(ctx, x, c.Answers))
 	}
 }
 
-func (t *turn) continuing() {
-	t.tell(wire.ContentCompleted{Head: t.at(wire.EventRunContinued), EventIndex: t.index})
+// emitContinued sends AgentOS's RunContinued event, which has the members of a ContentCompleted.
+func (x *execution) emitContinued() {
+	x.emit(wire.ContentCompleted{Head: x.headFor(wire.EventRunContinued), EventIndex: x.index})
 }
 
-// goOn takes a paused run over: of two who try, one succeeds.
-func (r *Runner) goOn(ctx context.Context, v store.Viewer, q store.RunQuery, c Continuation) (*turn, error) {
+// claimPaused makes a paused run RUNNING in this process. At most one caller succeeds. The decisions are stored as
+// the run's checkpoint in the same statement, so that they survive a crash.
+func (r *Runner) claimPaused(
+	ctx context.Context, v store.Viewer, q store.RunQuery, c Continuation,
+) (*execution, error) {
 	row, err := r.db.Run(ctx, v, q)
 	if err != nil {
 		return nil, err
@@ -148,97 +161,89 @@ func (r *Runner) goOn(ctx context.Context, v store.Viewer, q store.RunQuery, c C
 	row.Streamed = row.Streamed || c.Streamed
 	answers := c.Answers
 	if answers == nil {
-		answers = Answers{} // nobody's decision is one too
+		answers = Answers{} // In a checkpoint, nil means that the run was not continued.
 	}
 	if row.Checkpoint, err = wire.Marshal(checkpoint{Answers: answers}); err != nil {
 		return nil, fmt.Errorf("answers: %w", err)
 	}
-	row.Checkpoint = storableJSON(row.Checkpoint)
+	row.Checkpoint = strictjson.MakeStorable(row.Checkpoint)
 	if row.Caller, err = wire.Marshal(c.Caller); err != nil {
 		return nil, fmt.Errorf("caller: %w", err)
 	}
-	index, taken, err := r.db.ContinueRun(ctx, row, r.clock())
+	index, claimed, err := r.db.ContinueRun(ctx, row, r.dbNow())
 	if err != nil {
 		return nil, err
 	}
-	if !taken {
-		return nil, fault.Public(fault.Conflict, fmt.Sprintf("Cannot continue run %s: run is %s", row.RunID, strings.ToLower(row.Status)), nil)
+	if !claimed {
+		text := fmt.Sprintf("Cannot continue run %s: run is %s", row.RunID, strings.ToLower(row.Status))
+		return nil, fault.Public(fault.Conflict, text, nil)
 	}
-	t := r.newTurn(agent, agent.Model.Describe(), row)
-	t.index, t.row.Status = max(index, store.FirstIndex(row.Attempt)), wire.StatusRunning
-	_, _, err = t.restore()
-	return t, err
+	x := r.newExecution(agent, agent.Model.Describe(), row)
+	x.index, x.row.Status = max(index, store.FirstIndex(row.Attempt)), wire.StatusRunning
+	_, _, err = x.restore()
+	return x, err
 }
 
-func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
-
-// carryOn does what was decided and goes on talking to the model.
-func (r *Runner) carryOn(ctx context.Context, t *turn, answers Answers) error {
-	box, err := t.tools(ctx)
+// applyAnswers executes the tool calls as people decided, records their results and continues with the model.
+func (r *Runner) applyAnswers(ctx context.Context, x *execution, answers Answers) error {
+	box, err := x.loadTools(ctx)
 	if err != nil {
 		return err
 	}
-	messages, err := r.recalled(ctx, t)
+	messages, err := r.conversationSoFar(ctx, x)
 	if err != nil {
 		return err
 	}
-	var all []work
-	for i := range t.calls {
-		call := &t.calls[i]
-		if !open(*call, t.messages) {
+	var all []plannedCall
+	for i := range x.calls {
+		call := &x.calls[i]
+		if hasResult(*call, x.messages) {
 			continue
 		}
 		one := box.byName[call.ToolName]
-		w := work{asked: model.ToolCall{ID: call.ToolCallID, Name: call.ToolName}, tool: one, call: call}
-		w.refusal = decide(call, one, answers[call.ToolCallID])
+		w := plannedCall{requested: model.ToolCall{ID: call.ToolCallID, Name: call.ToolName}, tool: one, call: call}
+		w.refusal = applyAnswer(call, one, answers[call.ToolCallID])
 		all = append(all, w)
 	}
-	if err := t.do(ctx, all); err != nil {
+	if err := x.executeCalls(ctx, all); err != nil {
 		return err
 	}
-	results := t.told(all)
-	for _, w := range all { // nothing is required any more
-		for _, required := range []*bool{w.call.RequiresConfirmation, w.call.RequiresUserInput, w.call.ExternalExecutionRequired} {
+	results := x.recordResults(all)
+	for _, w := range all { // Nothing is required any more.
+		for _, required := range []*bool{
+			w.call.RequiresConfirmation, w.call.RequiresUserInput, w.call.ExternalExecutionRequired,
+		} {
 			if required != nil {
 				*required = false
 			}
 		}
 	}
-	for i, w := range t.waiting {
-		for _, call := range t.calls {
-			if _, answered := answers[call.ToolCallID]; answered && call.ToolCallID == w.ToolExecution.ToolCallID {
-				t.waiting[i].ToolExecution, t.waiting[i].UserInputSchema = call, call.UserInputSchema
+	for i, w := range x.requirements {
+		for _, call := range x.calls {
+			_, answered := answers[call.ToolCallID]
+			if answered && call.ToolCallID == w.ToolExecution.ToolCallID {
+				x.requirements[i].ToolExecution, x.requirements[i].UserInputSchema = call, call.UserInputSchema
 			}
 		}
 	}
-	if err := t.save(ctx, nil); err != nil {
+	if err := x.save(ctx, nil); err != nil {
 		return err
 	}
-	return r.converse(ctx, t, append(messages, results...), nil)
+	return r.converse(ctx, x, append(messages, results...), nil)
 }
 
-// recalled is what the model heard so far in this run, with what it hears before.
-func (r *Runner) recalled(ctx context.Context, t *turn) ([]model.Message, error) {
-	messages, err := r.history(ctx, t)
-	if err != nil {
-		return nil, err
-	}
-	said := heard(t.messages)
-	if len(said) > 0 && said[0].Role == model.System { // it stands before the history
-		messages, said = append([]model.Message{said[0]}, messages...), said[1:]
-	}
-	return append(messages, said...), nil
+// hasResult reports whether the messages hold the result of a call.
+func hasResult(call wire.ToolExecution, messages []wire.Message) bool {
+	return slices.ContainsFunc(messages, func(m wire.Message) bool {
+		return m.Role == wire.RoleTool && m.ToolCallID == call.ToolCallID
+	})
 }
 
-// open reports whether a call was not answered yet.
-func open(call wire.ToolExecution, said []wire.Message) bool {
-	return !slices.ContainsFunc(said, func(m wire.Message) bool { return m.Role == wire.RoleTool && m.ToolCallID == call.ToolCallID })
-}
-
-// decide takes a person's answer into the call. It gives back what the model is
-// told when the tool isn't called; the name and the model's own arguments are
-// never the caller's to change.
-func decide(call *wire.ToolExecution, one tool.Tool, answer wire.ToolExecution) (refusal string) {
+// applyAnswer records a person's decision in the call. refusal is what the model receives instead of a result; it is
+// "" if the tool is to be called. The caller can decide, fill in the open arguments and give a result, each only
+// where it was required. The tool's name and the model's own arguments always come from the row, never from the
+// request: otherwise a caller could have another tool executed than the one that was shown.
+func applyAnswer(call *wire.ToolExecution, one tool.Tool, answer wire.ToolExecution) (refusal string) {
 	const rejected = "Function call was rejected by the user"
 	switch {
 	case one.Call == nil && call.ExternalExecutionRequired == nil:
@@ -248,32 +253,32 @@ func decide(call *wire.ToolExecution, one tool.Tool, answer wire.ToolExecution) 
 			return ""
 		}
 		if answer.ConfirmationNote != nil && *answer.ConfirmationNote != "" {
-			call.ConfirmationNote = new(storable(*answer.ConfirmationNote))
+			call.ConfirmationNote = new(pgvalue.CleanText(*answer.ConfirmationNote))
 			call.ToolCallError = new(true)
 			return *call.ConfirmationNote
 		}
 		call.ConfirmationNote, call.ToolCallError = new("Tool call was rejected"), new(true)
 		return rejected
 	case call.RequiresUserInput != nil:
-		if !fill(call, answer.UserInputSchema) {
+		if !fillInput(call, answer.UserInputSchema) {
 			call.Answered, call.ToolCallError = new(false), new(true)
 			return rejected
 		}
 		call.Answered = new(true)
 		return ""
-	case answer.Result != nil: // external
-		call.Result = new(bounded(storable(*answer.Result)))
+	case answer.Result != nil: // External execution.
+		call.Result = new(truncate(pgvalue.CleanText(*answer.Result)))
 		return *call.Result
 	}
 	call.ToolCallError = new(true)
 	return rejected
 }
 
-// fill puts a person's values into the arguments: those that the form left open,
-// and no other. It is false when one is missing.
-func fill(call *wire.ToolExecution, answers []wire.UserInput) bool {
+// fillInput copies a person's values into the arguments that the form left open, and into no others. It returns
+// false if a value is missing.
+func fillInput(call *wire.ToolExecution, answers []wire.UserInput) bool {
 	args := map[string]json.RawMessage{}
-	_ = json.Unmarshal(call.ToolArgs, &args) // it is an object
+	_ = json.Unmarshal(call.ToolArgs, &args) // parseArguments made sure that it is an object.
 	for i, field := range call.UserInputSchema {
 		if field.Value != nil && string(field.Value) != "null" {
 			continue
@@ -282,7 +287,7 @@ func fill(call *wire.ToolExecution, answers []wire.UserInput) bool {
 		if at < 0 || answers[at].Value == nil || string(answers[at].Value) == "null" {
 			return false
 		}
-		call.UserInputSchema[i].Value = storableJSON(answers[at].Value)
+		call.UserInputSchema[i].Value = strictjson.MakeStorable(answers[at].Value)
 		args[field.Name] = call.UserInputSchema[i].Value
 	}
 	filled, err := wire.Marshal(args)

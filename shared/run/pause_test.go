@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/fault"
@@ -200,7 +201,7 @@ func TestAPausedRunCanBeCancelled(t *testing.T) {
 	d := &door{}
 	b := newBenchWith(t, config.Agent{}, []tool.Set{d.tool(confirm)}, calls("", knock), says("done"))
 	r := last(b.run("hi")).Result
-	if found, err := b.runner.Cancel(t.Context(), ann, storeQuery{RunID: r.RunID}); err != nil || !found {
+	if found, err := b.runner.Cancel(t.Context(), ann, uuid.MustParse(r.RunID)); err != nil || !found {
 		t.Fatal(found, err)
 	}
 	if row := b.row(r.RunID); row.Status != "CANCELLED" {

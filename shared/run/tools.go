@@ -12,152 +12,158 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/pgvalue"
+	"github.com/keyway-agents/keyway/shared/strictjson"
 	"github.com/keyway-agents/keyway/shared/tool"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// toolbox is what the model may call in one run.
+// toolbox holds the tools that the model may call in one run.
 type toolbox struct {
 	byName map[string]tool.Tool
 	specs  []model.ToolSpec
 }
 
-// tools asks the agent's sets what there is; of two tools with one name the first
-// counts.
-func (t *turn) tools(ctx context.Context) (toolbox, error) {
+// loadTools lists the tools of the agent's sets. If two tools have the same name, the first one is used. A set that
+// cannot be listed ends the run: the model would otherwise answer without tools that the operator expects it to have.
+func (x *execution) loadTools(ctx context.Context) (toolbox, error) {
 	box := toolbox{byName: map[string]tool.Tool{}}
-	for _, set := range t.agent.Tools {
+	for _, set := range x.agent.Tools {
 		list, err := set.Tools(ctx)
 		if err != nil {
 			return box, fmt.Errorf("%w: %w", errTools, err)
 		}
 		for _, one := range list {
-			if _, taken := box.byName[one.Name]; !taken {
+			if _, exists := box.byName[one.Name]; !exists {
 				box.byName[one.Name] = one
-				box.specs = append(box.specs, model.ToolSpec{Name: one.Name, Description: one.Description, Parameters: one.Parameters})
+				box.specs = append(box.specs, model.ToolSpec{
+					Name: one.Name, Description: one.Description, Parameters: one.Parameters,
+				})
 			}
 		}
 	}
 	return box, nil
 }
 
-// work is one call that the model asked for: either to be done, or with what the
-// model is told instead.
-type work struct {
-	asked   model.ToolCall
-	tool    tool.Tool
-	call    *wire.ToolExecution // nil: there is no such tool
-	refusal string              // why nothing is done
-	waits   bool                // for a person
+// plannedCall is one tool call that the model requested. The tool is called unless refusal or needsPerson is set.
+type plannedCall struct {
+	requested   model.ToolCall
+	tool        tool.Tool
+	call        *wire.ToolExecution // nil if there is no such tool
+	refusal     string              // what the model receives instead of a result
+	needsPerson bool                // a person must act first
 }
 
-// call does what the model asked for, all calls at the same time, and gives back
-// what it is told, in its order. What waits for a person is put into t.waiting and
-// not done. An error is the run's end.
-func (t *turn) call(ctx context.Context, box toolbox, asked []model.ToolCall) ([]model.Message, error) {
-	all := make([]work, len(asked))
-	for i, c := range asked {
-		all[i] = t.plan(box, c)
+// callTools executes the calls of one answer, all at the same time, and returns their results in the order of the
+// answer. Calls that need a person are added to x.requirements instead. An error ends the run.
+func (x *execution) callTools(ctx context.Context, box toolbox, requested []model.ToolCall) ([]model.Message, error) {
+	all := make([]plannedCall, len(requested))
+	for i, c := range requested {
+		all[i] = x.planCall(box, c)
 	}
-	if err := t.do(ctx, all); err != nil {
+	if err := x.executeCalls(ctx, all); err != nil {
 		return nil, err
 	}
 	for _, w := range all {
 		if w.call != nil && w.refusal == "" {
-			t.calls = append(t.calls, *w.call)
+			x.calls = append(x.calls, *w.call)
 		}
-		if w.waits {
-			t.waiting = append(t.waiting, t.requirement(*w.call))
+		if w.needsPerson {
+			x.requirements = append(x.requirements, x.requirement(*w.call))
 		}
 	}
-	return t.told(all), nil
+	return x.recordResults(all), nil
 }
 
-// plan finds the tool and reads the arguments. The words of refusals are
-// AgentOS's.
-func (t *turn) plan(box toolbox, c model.ToolCall) work {
-	w := work{asked: c}
+// planCall finds the tool of a call and parses the arguments. Two of its refusals have AgentOS's text: the one for an
+// unknown tool and the one for the limit.
+func (x *execution) planCall(box toolbox, c model.ToolCall) plannedCall {
+	w := plannedCall{requested: c}
 	var known bool
 	if w.tool, known = box.byName[c.Name]; !known {
 		w.refusal = "Error: The requested tool does not exist or is not available."
 		return w
 	}
-	args, err := object(c.Arguments)
-	w.call = &wire.ToolExecution{ToolCallID: storable(c.ID), ToolName: storable(c.Name), ToolArgs: args, CreatedAt: t.r.now().Unix()}
-	switch t.called++; {
-	case t.agent.ToolCallLimit > 0 && t.called > t.agent.ToolCallLimit:
+	args, err := parseArguments(c.Arguments)
+	w.call = &wire.ToolExecution{
+		ToolCallID: pgvalue.CleanText(c.ID), ToolName: pgvalue.CleanText(c.Name), ToolArgs: args,
+		CreatedAt: x.r.now().Unix(),
+	}
+	switch x.callCount++; {
+	case x.agent.ToolCallLimit > 0 && x.callCount > x.agent.ToolCallLimit:
 		w.refusal = "Tool call limit reached. Tool call " + c.Name + " not executed. Don't try to execute it again."
 	case err != nil:
 		w.refusal = "Error: the arguments of " + c.Name + " are not a JSON object: " + err.Error()
 	default:
-		w.waits = waits(w.call, w.tool)
+		w.needsPerson = needsPerson(w.call, w.tool)
 		return w
 	}
 	w.call.ToolCallError = new(true)
 	return w
 }
 
-// told records what the model is told of its calls, in its order, and gives it
-// back. What waits has no result yet.
-func (t *turn) told(all []work) (results []model.Message) {
+// recordResults adds the results of calls to the run's messages and returns them, in the order of the calls. A call
+// that needs a person has no result yet.
+func (x *execution) recordResults(all []plannedCall) (results []model.Message) {
 	for _, w := range all {
 		text := w.refusal
 		if w.call != nil && w.call.Result != nil {
 			text = *w.call.Result
 		}
-		if w.waits {
+		if w.needsPerson {
 			continue
 		}
-		m := model.Message{Role: model.ToolRole, ToolCallID: w.asked.ID, Content: text}
-		said := t.message(m)
-		said.ToolName = storable(w.asked.Name)
+		m := model.Message{Role: model.ToolRole, ToolCallID: w.requested.ID, Content: text}
+		stored := x.storedMessage(m)
+		stored.ToolName = pgvalue.CleanText(w.requested.Name)
 		if w.call != nil {
-			said.ToolArgs, said.ToolCallError = w.call.ToolArgs, w.call.ToolCallError
+			stored.ToolArgs, stored.ToolCallError = w.call.ToolArgs, w.call.ToolCallError
 		}
-		t.messages = append(t.messages, said)
+		x.messages = append(x.messages, stored)
 		results = append(results, m)
 	}
 	return results
 }
 
-// object reads a tool call's arguments; a model that has none to give may write
-// nothing at all.
-func object(arguments string) (json.RawMessage, error) {
-	arguments = storable(strings.TrimSpace(arguments))
+// parseArguments parses the arguments of a tool call, which must be a JSON object. Empty text counts as {}, because
+// models send it for a tool without parameters. The result of an error is {}.
+func parseArguments(arguments string) (json.RawMessage, error) {
+	arguments = pgvalue.CleanText(strings.TrimSpace(arguments))
 	var members map[string]json.RawMessage
 	err := json.Unmarshal([]byte(cmp.Or(arguments, "{}")), &members)
 	if err != nil || members == nil {
 		return json.RawMessage("{}"), cmp.Or(err, errors.New("it is null"))
 	}
-	return storableJSON(json.RawMessage(cmp.Or(arguments, "{}"))), nil
+	return strictjson.MakeStorable(json.RawMessage(cmp.Or(arguments, "{}"))), nil
 }
 
-// do calls the tools side by side and tells of each as it is done. Its error is
-// the cause of ctx: tools that don't heed it are not waited for.
-func (t *turn) do(ctx context.Context, all []work) error {
+// executeCalls calls the tools at the same time and emits an event as each one ends. If ctx ends first, executeCalls
+// returns its cause and does not wait for tools that ignore their context.
+func (x *execution) executeCalls(ctx context.Context, all []plannedCall) error {
 	type ended struct {
 		call *wire.ToolExecution
 		outcome
 	}
-	done := make(chan ended, len(all)) // buffered: who comes late hangs nobody
+	done := make(chan ended, len(all)) // Buffered, so that a tool that returns late does not block for ever.
 	running := 0
 	for _, w := range all {
-		if w.refusal != "" || w.waits {
+		if w.refusal != "" || w.needsPerson {
 			continue
 		}
-		if err := context.Cause(ctx); err != nil { // nothing is begun for a run that has ended
+		if err := context.Cause(ctx); err != nil { // No further tool is called for a run that was stopped.
 			return err
 		}
 		running++
-		t.tell(wire.ToolStarted{Head: t.at(wire.EventToolCallStarted), Tool: *w.call, EventIndex: t.index})
+		x.emit(wire.ToolStarted{Head: x.headFor(wire.EventToolCallStarted), Tool: *w.call, EventIndex: x.index})
 		ctx := tool.WithCaller(ctx, tool.Caller{
-			UserID: t.row.Owner, AgentID: t.agent.ID, SessionID: t.row.SessionID, RunID: t.head.RunID, CallID: w.call.ToolCallID,
+			UserID: x.row.Owner, AgentID: x.agent.ID, SessionID: x.row.SessionID, RunID: x.head.RunID,
+			CallID: w.call.ToolCallID,
 		})
 		arguments := bytes.Clone(w.call.ToolArgs)
 		go func() {
-			o := outcomeOf(ctx, w.tool, arguments, t.r.now)
+			o := callTool(ctx, w.tool, arguments, x.r.now)
 			if o.panicked != nil {
-				t.r.log.Error("a tool panicked", "tool", w.tool.Name, "run_id", t.head.RunID, "panic", o.panicked)
+				x.r.log.Error("a tool panicked", "tool", w.tool.Name, "run_id", x.head.RunID, "panic", o.panicked)
 			}
 			done <- ended{w.call, o}
 		}()
@@ -165,7 +171,7 @@ func (t *turn) do(ctx context.Context, all []work) error {
 	for range running {
 		select {
 		case e := <-done:
-			t.ended(e.call, e.outcome)
+			x.recordOutcome(e.call, e.outcome)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -173,7 +179,7 @@ func (t *turn) do(ctx context.Context, all []work) error {
 	return nil
 }
 
-// outcome is what came of a call.
+// outcome is the result of one tool call.
 type outcome struct {
 	text       string
 	failed     bool
@@ -181,15 +187,16 @@ type outcome struct {
 	start, end time.Time
 }
 
-// outcomeOf calls the tool. Its failure and its panic are for the model to hear.
-func outcomeOf(ctx context.Context, one tool.Tool, arguments json.RawMessage, now func() time.Time) (o outcome) {
+// callTool calls a tool. An error or a panic becomes a result that the model receives, so that it can try something
+// else. The text of a fault.Error is its public detail; the text of a panic stays in the log.
+func callTool(ctx context.Context, one tool.Tool, arguments json.RawMessage, now func() time.Time) (o outcome) {
 	o.start = now()
 	defer func() {
 		o.end = now()
 		if o.panicked = recover(); o.panicked != nil {
 			o.failed, o.text = true, "Error: "+one.Name+" failed with an internal error."
 		}
-		o.text = bounded(storable(o.text))
+		o.text = truncate(pgvalue.CleanText(o.text))
 	}()
 	var err error
 	o.text, err = one.Call(ctx, arguments)
@@ -202,34 +209,42 @@ func outcomeOf(ctx context.Context, one tool.Tool, arguments json.RawMessage, no
 	return o
 }
 
-// maxResult bounds what of a tool's answer the model hears and the run keeps.
+// maxResult bounds the bytes of a tool's result that the model receives and the run stores. A result is part of every
+// later request to the model, and every checkpoint stores all messages.
 const maxResult = 100 << 10
 
-func bounded(text string) string {
+// truncate shortens text to maxResult bytes, plus a note for the model that says so.
+func truncate(text string) string {
 	if len(text) <= maxResult {
 		return text
 	}
-	return fmt.Sprintf("%s\n[The answer had %d bytes; only the first %d are shown.]", strings.ToValidUTF8(text[:maxResult], ""), len(text), maxResult)
+	kept := strings.ToValidUTF8(text[:maxResult], "")
+	return fmt.Sprintf("%s\n[The answer had %d bytes; only the first %d are shown.]", kept, len(text), maxResult)
 }
 
-// ended tells what came of a call, in AgentOS's words.
-func (t *turn) ended(call *wire.ToolExecution, o outcome) {
-	seconds := func(at time.Time) float64 { return float64(at.UnixMicro()) / 1e6 }
+// recordOutcome stores the outcome in the call and emits it. The text of the event is AgentOS's.
+func (x *execution) recordOutcome(call *wire.ToolExecution, o outcome) {
+	unixSeconds := func(at time.Time) float64 { return float64(at.UnixMicro()) / 1e6 }
 	call.ToolCallError, call.Result = &o.failed, &o.text
-	call.Metrics = &wire.ToolMetrics{StartTime: seconds(o.start), EndTime: seconds(o.end), Duration: o.end.Sub(o.start).Seconds()}
-	t.tell(wire.ToolCompleted{
-		Head: t.at(wire.EventToolCallCompleted), Tool: *call, EventIndex: t.index,
-		Content: fmt.Sprintf("%s(%s) completed in %.4fs. ", call.ToolName, spoken(call.ToolArgs), call.Metrics.Duration),
+	call.Metrics = &wire.ToolMetrics{
+		StartTime: unixSeconds(o.start), EndTime: unixSeconds(o.end), Duration: o.end.Sub(o.start).Seconds(),
+	}
+	text := fmt.Sprintf("%s(%s) completed in %.4fs. ",
+		call.ToolName, formatArguments(call.ToolArgs), call.Metrics.Duration)
+	x.emit(wire.ToolCompleted{
+		Head: x.headFor(wire.EventToolCallCompleted), Tool: *call, EventIndex: x.index, Content: text,
 	})
 	if o.failed {
-		t.tell(wire.ToolFailed{Head: t.at(wire.EventToolCallError), Error: o.text, Tool: *call, EventIndex: t.index})
+		x.emit(wire.ToolFailed{
+			Head: x.headFor(wire.EventToolCallError), Error: o.text, Tool: *call, EventIndex: x.index,
+		})
 	}
 }
 
-// spoken are arguments as AgentOS shows them: name=value, in the model's order.
-func spoken(arguments json.RawMessage) string {
+// formatArguments writes arguments as AgentOS shows them: name=value, in the model's order.
+func formatArguments(arguments json.RawMessage) string {
 	d := json.NewDecoder(bytes.NewReader(arguments))
-	_, _ = d.Token() // it is an object
+	_, _ = d.Token() // The opening brace: parseArguments made sure that it is an object.
 	var parts []string
 	for d.More() {
 		name, _ := d.Token()
@@ -243,5 +258,5 @@ func spoken(arguments json.RawMessage) string {
 		}
 		parts = append(parts, fmt.Sprintf("%v=%s", name, text))
 	}
-	return bounded(strings.Join(parts, ", "))
+	return truncate(strings.Join(parts, ", "))
 }

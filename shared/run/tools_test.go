@@ -245,7 +245,7 @@ func (b *bench) cancelAll() {
 		b.t.Error(err)
 	}
 	for _, r := range rows {
-		if _, err := b.runner.Cancel(context.Background(), everybody, storeQuery{RunID: r.RunID.String()}); err != nil {
+		if _, err := b.runner.Cancel(context.Background(), everybody, r.RunID); err != nil {
 			b.t.Error(err)
 		}
 	}

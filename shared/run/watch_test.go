@@ -60,7 +60,7 @@ func TestARunLeavesAMessageThatOutlivesItsProcess(t *testing.T) {
 
 	// While it is carried, whoever receives the message passes it on.
 	second := b.again(t, agentOnly, says("done"))
-	if carry, err := r.Take(t.Context(), runID); err != nil || carry != nil {
+	if _, claimed, err := r.Claim(t.Context(), runID); err != nil || claimed {
 		t.Fatal("it is carried twice", err)
 	}
 	if err := r.Watch(t.Context(), runID); err != nil || len(q.all()) != 2 {

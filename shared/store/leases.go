@@ -11,23 +11,23 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Lease is how long a run counts as alive after its runner's last sign of life.
-const Lease = time.Minute
+// LeaseDuration is how long a run counts as alive after its runner's last sign of life.
+const LeaseDuration = time.Minute
 
 // forgotten is how long a run that waits is left to the queue, before the queue is
 // believed to have lost it.
 const forgotten = 10 * time.Minute
 
-// Held is a run that a process carries, and the attempt by which it does.
-type Held struct {
-	RunID   uuid.UUID
-	Attempt int
+// Attempt is a run that a process carries, and the attempt by which it does.
+type Attempt struct {
+	RunID  uuid.UUID
+	Number int
 }
 
 // Pulse looks after runs that this process carries: it tells which of them somebody
 // asked to cancel. With renew it also renews their leases, and tells which are lost:
 // gone, ended, or another attempt's.
-func (db *DB) Pulse(ctx context.Context, held []Held, now time.Time, renew bool) (cancel, lost []Held, err error) {
+func (db *DB) Pulse(ctx context.Context, held []Attempt, now time.Time, renew bool) (cancel, lost []Attempt, err error) {
 	sql := `
 		SELECT r.run_id, r.attempt, true FROM keyway.runs r, held
 		WHERE r.run_id = held.run_id AND r.attempt = held.attempt AND r.cancel_requested AND r.finished_at IS NULL`
@@ -38,18 +38,18 @@ func (db *DB) Pulse(ctx context.Context, held []Held, now time.Time, renew bool)
 			RETURNING r.run_id, r.attempt, r.cancel_requested`
 	}
 	runs, attempts := make([]uuid.UUID, len(held)), make([]int32, len(held))
-	missing := map[Held]bool{}
+	missing := map[Attempt]bool{}
 	for i, h := range held {
-		runs[i], attempts[i], missing[h] = h.RunID, int32(h.Attempt), renew
+		runs[i], attempts[i], missing[h] = h.RunID, int32(h.Number), renew
 	}
 	rows, err := db.pool.Query(ctx, db.text(`WITH held AS (SELECT * FROM unnest(@runs::uuid[], @attempts::integer[]) AS h (run_id, attempt)) `+sql),
-		pgx.NamedArgs{"runs": runs, "attempts": attempts, "lease_until": now.Add(Lease)})
+		pgx.NamedArgs{"runs": runs, "attempts": attempts, "lease_until": now.Add(LeaseDuration)})
 	if err != nil {
 		return nil, nil, fmt.Errorf("pulse: %w", kindOf(err))
 	}
-	var h Held
+	var h Attempt
 	var asked bool
-	_, err = pgx.ForEachRow(rows, []any{&h.RunID, &h.Attempt, &asked}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&h.RunID, &h.Number, &asked}, func() error {
 		if missing[h] = false; asked {
 			cancel = append(cancel, h)
 		}
@@ -82,9 +82,9 @@ func (db *DB) LeaseOf(ctx context.Context, id uuid.UUID) (until time.Time, carri
 // died counts the process that died of a run which is taken or requeued.
 const died = `losses = losses + CASE WHEN status = 'RUNNING' THEN 1 ELSE 0 END`
 
-// TakeRun begins the next attempt at a run that waits (PENDING) or whose lease is over: of several who
+// ClaimRun begins the next attempt at a run that waits (PENDING) or whose lease is over: of several who
 // try, one succeeds. Of the events told so far those before the checkpoint are kept.
-func (db *DB) TakeRun(ctx context.Context, id uuid.UUID, now time.Time) (r Run, taken bool, err error) {
+func (db *DB) ClaimRun(ctx context.Context, id uuid.UUID, now time.Time) (r Run, taken bool, err error) {
 	list, err := collect[Run](ctx, db, `
 		WITH run AS (
 			UPDATE keyway.runs SET `+died+`, status = 'RUNNING', attempt = attempt + 1, lease_until = @lease_until
@@ -98,7 +98,7 @@ func (db *DB) TakeRun(ctx context.Context, id uuid.UUID, now time.Time) (r Run, 
 			WHERE e.run_id = @run_id AND NOT (e.attempt = run.attempt - 1 AND e.first_index < run.kept_events)
 		)
 		SELECT `+runColumns+` FROM run`,
-		pgx.NamedArgs{"run_id": id, "now": now, "lease_until": now.Add(Lease)})
+		pgx.NamedArgs{"run_id": id, "now": now, "lease_until": now.Add(LeaseDuration)})
 	if err != nil {
 		return Run{}, false, fmt.Errorf("take run %s: %w", id, kindOf(err))
 	}
@@ -117,7 +117,7 @@ type Checkpoint struct {
 
 // Checkpoint records what the next attempt at a run would go on from, with the
 // events told until then. A run that is lost is fault.Conflict.
-func (db *DB) Checkpoint(ctx context.Context, h Held, c Checkpoint) error {
+func (db *DB) Checkpoint(ctx context.Context, h Attempt, c Checkpoint) error {
 	var kept bool
 	err := db.queryRow(ctx, `
 		WITH run AS (
@@ -130,7 +130,7 @@ func (db *DB) Checkpoint(ctx context.Context, h Held, c Checkpoint) error {
 		)
 		SELECT true FROM run`,
 		pgx.NamedArgs{
-			"run_id": h.RunID, "attempt": h.Attempt, "checkpoint": c.Data, "next": c.Next,
+			"run_id": h.RunID, "attempt": h.Number, "checkpoint": c.Data, "next": c.Next,
 			"first": c.Events.First, "count": c.Events.Count, "frames": c.Events.Frames,
 		}).Scan(&kept)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -144,9 +144,9 @@ func (db *DB) Checkpoint(ctx context.Context, h Held, c Checkpoint) error {
 
 // ReleaseRun lets a run wait for another process, from its last checkpoint on. A run that
 // is lost is fault.Conflict.
-func (db *DB) ReleaseRun(ctx context.Context, h Held, now time.Time) error {
+func (db *DB) ReleaseRun(ctx context.Context, h Attempt, now time.Time) error {
 	n, err := db.exec(ctx, `UPDATE keyway.runs SET status = 'PENDING', lease_until = @now WHERE run_id = @run_id AND attempt = @attempt AND status = 'RUNNING'`,
-		pgx.NamedArgs{"run_id": h.RunID, "attempt": h.Attempt, "now": now})
+		pgx.NamedArgs{"run_id": h.RunID, "attempt": h.Number, "now": now})
 	switch {
 	case err != nil:
 		return fmt.Errorf("release run %s: %w", h.RunID, kindOf(err))

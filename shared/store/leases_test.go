@@ -17,10 +17,10 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
-func held(r store.Run) store.Held { return store.Held{RunID: r.RunID, Attempt: r.Attempt} }
+func held(r store.Run) store.Attempt { return store.Attempt{RunID: r.RunID, Number: r.Attempt} }
 
 // expired is long after every lease that begins on day.
-var expired = day.Add(store.Lease + time.Second)
+var expired = day.Add(store.LeaseDuration + time.Second)
 
 func requeue(t *testing.T, db *store.DB, now time.Time, want ...uuid.UUID) {
 	t.Helper()
@@ -32,7 +32,7 @@ func requeue(t *testing.T, db *store.DB, now time.Time, want ...uuid.UUID) {
 
 func take(t *testing.T, db *store.DB, id uuid.UUID, now time.Time) store.Run {
 	t.Helper()
-	r, taken, err := db.TakeRun(t.Context(), id, now)
+	r, taken, err := db.ClaimRun(t.Context(), id, now)
 	if err != nil || !taken || r.Status != "RUNNING" {
 		t.Fatalf("%+v %t %v", r, taken, err)
 	}
@@ -43,11 +43,11 @@ func TestRunsOfADeadProcessWaitForAnother(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	dead, alive := begin(t, db, "ann", "s", 0), begin(t, db, "ann", "s", 0)
-	if _, lost, err := db.Pulse(t.Context(), []store.Held{held(dead), held(alive)}, day, true); err != nil || len(lost) != 0 {
+	if _, lost, err := db.Pulse(t.Context(), []store.Attempt{held(dead), held(alive)}, day, true); err != nil || len(lost) != 0 {
 		t.Fatal(lost, err)
 	}
 	later := day.Add(50 * time.Second)
-	if _, _, err := db.Pulse(t.Context(), []store.Held{held(alive)}, later, true); err != nil {
+	if _, _, err := db.Pulse(t.Context(), []store.Attempt{held(alive)}, later, true); err != nil {
 		t.Fatal(err)
 	}
 	requeue(t, db, later)
@@ -72,7 +72,7 @@ func TestARunThatWaitsIsTakenByOne(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	r := begin(t, db, "ann", "s", 0)
-	if _, taken, err := db.TakeRun(t.Context(), r.RunID, day); taken || err != nil {
+	if _, taken, err := db.ClaimRun(t.Context(), r.RunID, day); taken || err != nil {
 		t.Errorf("a run that is carried: %t %v", taken, err)
 	}
 	requeue(t, db, expired, r.RunID)
@@ -80,7 +80,7 @@ func TestARunThatWaitsIsTakenByOne(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			got, taken, err := db.TakeRun(t.Context(), r.RunID, expired)
+			got, taken, err := db.ClaimRun(t.Context(), r.RunID, expired)
 			if err != nil || taken && (got.Attempt != 2 || got.Input != r.Input) {
 				t.Errorf("%+v %v", got, err)
 			}
@@ -107,7 +107,7 @@ func TestALeaseThatWasTakenOverIsFencedOff(t *testing.T) {
 	}
 	lost := func(when string) {
 		t.Helper()
-		if _, gone, err := db.Pulse(t.Context(), []store.Held{held(first)}, expired, true); err != nil || !slices.Equal(gone, []store.Held{held(first)}) {
+		if _, gone, err := db.Pulse(t.Context(), []store.Attempt{held(first)}, expired, true); err != nil || !slices.Equal(gone, []store.Attempt{held(first)}) {
 			t.Errorf("%s, its lease is renewed: %v %v", when, gone, err)
 		}
 		if err := db.Checkpoint(t.Context(), held(first), store.Checkpoint{Data: json.RawMessage("{}")}); !errors.Is(err, fault.Conflict) {

@@ -53,14 +53,14 @@ const runColumns = `run_id, owner, session_id, agent_id, agent_name, model_id, m
 // runColumnsByLength has the members of JSON objects in jsonb's order: by length.
 var runColumnsByLength = strings.NewReplacer("messages", "messages::jsonb", "tools", "tools::jsonb", "metrics", "metrics::jsonb").Replace(runColumns)
 
-// Beginning is what else there is to know of a run that starts.
-type Beginning struct {
+// BeginOptions is what else there is to know of a run that starts.
+type BeginOptions struct {
 	Request Request
 	History int // how many earlier runs to read, as History does; 0: none
 }
 
-// Begun is what a run starts with.
-type Begun struct {
+// BeginResult is what a run starts with.
+type BeginResult struct {
 	State   json.RawMessage // of its session
 	History []json.RawMessage
 }
@@ -70,7 +70,7 @@ type Begun struct {
 // into the session's state, which it gives back. For a request that came before the
 // error is *Repeated, or fault.Conflict when it asks for something else by the same key;
 // then nothing is written.
-func (db *DB) BeginRun(ctx context.Context, r Run, how Beginning) (out Begun, err error) {
+func (db *DB) BeginRun(ctx context.Context, r Run, how BeginOptions) (out BeginResult, err error) {
 	var b pgx.Batch
 	b.Queue(db.text(`
 		WITH session AS (
@@ -95,7 +95,7 @@ func (db *DB) BeginRun(ctx context.Context, r Run, how Beginning) (out Begun, er
 			"run_id": r.RunID, "owner": r.Owner, "session_id": r.SessionID, "agent_id": r.AgentID, "agent_name": r.AgentName,
 			"model_id": r.ModelID, "model_provider": r.ModelProvider, "status": r.Status, "background": r.Background, "streamed": r.Streamed,
 			"input": r.Input, "files": r.Files, "metadata": r.Metadata, "state": r.SessionState,
-			"now": r.CreatedAt, "lease_until": r.CreatedAt.Add(Lease), "attempt": r.Attempt, "caller": r.Caller,
+			"now": r.CreatedAt, "lease_until": r.CreatedAt.Add(LeaseDuration), "attempt": r.Attempt, "caller": r.Caller,
 			"key": how.Request.Key, "digest": how.Request.Digest,
 		})
 	if how.History > 0 {
@@ -109,10 +109,10 @@ func (db *DB) BeginRun(ctx context.Context, r Run, how Beginning) (out Begun, er
 	}
 	err = cmp.Or(err, answers.Close())
 	if before := db.repeats(ctx, r, how.Request, err); before != nil {
-		return Begun{}, before
+		return BeginResult{}, before
 	}
 	if err != nil {
-		return Begun{}, fmt.Errorf("begin run %s: %w", r.RunID, kindOf(err))
+		return BeginResult{}, fmt.Errorf("begin run %s: %w", r.RunID, kindOf(err))
 	}
 	return out, nil
 }
@@ -138,7 +138,7 @@ func (db *DB) ContinueRun(ctx context.Context, r Run, now time.Time) (index int,
 			kept_events = (SELECT COALESCE(max(first_index + count), 0) FROM keyway.run_events WHERE run_id = @run_id)
 		WHERE run_id = @run_id AND status = 'PAUSED'
 		RETURNING kept_events`,
-		pgx.NamedArgs{"run_id": r.RunID, "streamed": r.Streamed, "caller": r.Caller, "checkpoint": r.Checkpoint, "lease_until": now.Add(Lease)}).Scan(&index)
+		pgx.NamedArgs{"run_id": r.RunID, "streamed": r.Streamed, "caller": r.Caller, "checkpoint": r.Checkpoint, "lease_until": now.Add(LeaseDuration)}).Scan(&index)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, false, nil
 	}

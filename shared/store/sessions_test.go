@@ -170,7 +170,7 @@ func TestARunMergesItsStateIntoTheSessions(t *testing.T) {
 	db := storetest.New(t)
 	create(t, db, store.Session{Owner: "ann", SessionID: "s", State: json.RawMessage(`{"a":1,"b":{"x":1}}`)})
 	r := store.Run{Status: "RUNNING", RunID: uuid.New(), Owner: "ann", SessionID: "s", AgentID: "a", Input: "hi", CreatedAt: day, SessionState: json.RawMessage(`{"b":2,"c":3}`)}
-	if got, err := db.BeginRun(t.Context(), r, store.Beginning{}); err != nil || string(got.State) != `{"a": 1, "b": 2, "c": 3}` {
+	if got, err := db.BeginRun(t.Context(), r, store.BeginOptions{}); err != nil || string(got.State) != `{"a": 1, "b": 2, "c": 3}` {
 		t.Errorf("%+v %v", got, err)
 	}
 	if s := session(t, db, ann, "s"); string(s.State) != `{"a": 1, "b": 2, "c": 3}` || *s.Name != "hi" || *s.AgentID != "a" {

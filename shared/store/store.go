@@ -16,7 +16,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -24,6 +23,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/pgvalue"
 )
 
 // SchemaVersion is the migration that the queries here are written for.
@@ -256,9 +256,9 @@ func (f *filter) ifAsked(condition, name, value string) {
 }
 
 // ValidID reports whether text can be an id here: not empty, at most max bytes,
-// valid UTF-8 without NUL. What can't be an id doesn't exist.
+// and pgvalue.ValidText. What can't be an id doesn't exist.
 func ValidID(text string, max int) bool {
-	return text != "" && len(text) <= max && utf8.ValidString(text) && !strings.ContainsRune(text, 0)
+	return text != "" && len(text) <= max && pgvalue.ValidText(text)
 }
 
 // kindOf gives a database error its kind. Its text stays for the log; callers

@@ -37,7 +37,7 @@ func begin(t *testing.T, db *store.DB, owner, session string, n int) store.Run {
 		RunID: uuid.New(), Owner: owner, SessionID: session, AgentID: "a", AgentName: "A", ModelID: "m", ModelProvider: "P",
 		Input: fmt.Sprintf("message %d", n), CreatedAt: day.Add(time.Duration(n) * time.Minute),
 	}
-	if _, err := db.BeginRun(t.Context(), r, store.Beginning{}); err != nil {
+	if _, err := db.BeginRun(t.Context(), r, store.BeginOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	return r
@@ -267,11 +267,11 @@ func TestACancelIsSeenByWhoCarriesTheRun(t *testing.T) {
 		}
 	}
 	for _, renew := range []bool{false, true} {
-		got, lost, err := db.Pulse(t.Context(), []store.Held{held(running), held(ended)}, day, renew)
-		if diff := cmp.Diff([]store.Held{held(running)}, got); err != nil || diff != "" {
+		got, lost, err := db.Pulse(t.Context(), []store.Attempt{held(running), held(ended)}, day, renew)
+		if diff := cmp.Diff([]store.Attempt{held(running)}, got); err != nil || diff != "" {
 			t.Errorf("renew %t: %v %s", renew, err, diff)
 		}
-		if want := map[bool][]store.Held{true: {held(ended)}}[renew]; !cmp.Equal(want, lost) {
+		if want := map[bool][]store.Attempt{true: {held(ended)}}[renew]; !cmp.Equal(want, lost) {
 			t.Errorf("renew %t: lost are %v", renew, lost)
 		}
 	}
@@ -289,6 +289,9 @@ func TestWhatCantBeAnIDDoesNotExist(t *testing.T) {
 	for _, id := range []string{"nope", "\x00", strings.ToUpper(r.RunID.String()), "{" + r.RunID.String() + "}", "urn:uuid:" + r.RunID.String()} {
 		if _, err := db.Run(t.Context(), ann, store.RunQuery{RunID: id}); !errors.Is(err, fault.NotFound) {
 			t.Errorf("run %q: %v", id, err)
+		}
+		if found, err := db.RequestCancel(t.Context(), ann, store.RunQuery{RunID: id}, day); err != nil || found {
+			t.Errorf("cancel of run %q: %t %v", id, found, err)
 		}
 	}
 }

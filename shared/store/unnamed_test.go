@@ -40,10 +40,10 @@ func everything() []call {
 // waiting is a run until the second who takes it.
 func waiting(r store.Run) []call {
 	later := day.Add(time.Hour)
-	how := store.Beginning{Request: store.Request{Key: "k", Digest: []byte{0, 255}}, History: 3}
+	how := store.BeginOptions{Request: store.Request{Key: "k", Digest: []byte{0, 255}}, History: 3}
 	r.Attempt = 0
-	take := call{"TakeRun", func(ctx context.Context, db *store.DB) error {
-		_, taken, err := db.TakeRun(ctx, r.RunID, day)
+	take := call{"ClaimRun", func(ctx context.Context, db *store.DB) error {
+		_, taken, err := db.ClaimRun(ctx, r.RunID, day)
 		return did(taken, err)
 	}}
 	return []call{
@@ -65,7 +65,7 @@ func waiting(r store.Run) []call {
 		}},
 		take,
 		{"ReleaseRun", func(ctx context.Context, db *store.DB) error {
-			return db.ReleaseRun(ctx, store.Held{RunID: r.RunID, Attempt: 1}, day)
+			return db.ReleaseRun(ctx, store.Attempt{RunID: r.RunID, Number: 1}, day)
 		}},
 		take,
 		{"LeaseOf", func(ctx context.Context, db *store.DB) error {
@@ -82,7 +82,7 @@ func carried(r store.Run) []call {
 	second.First = 1
 	pulse := func(renew bool) func(context.Context, *store.DB) error {
 		return func(ctx context.Context, db *store.DB) error {
-			cancel, _, err := db.Pulse(ctx, []store.Held{held(r)}, day, renew)
+			cancel, _, err := db.Pulse(ctx, []store.Attempt{held(r)}, day, renew)
 			return one(cancel, err)
 		}
 	}

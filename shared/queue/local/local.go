@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/keyway-agents/keyway/shared/pgvalue"
 	"github.com/keyway-agents/keyway/shared/queue"
 	"github.com/keyway-agents/keyway/shared/store"
 )
@@ -31,12 +32,12 @@ func New(db *store.DB, now func() time.Time) *Queue {
 	return &Queue{db, now, make(chan struct{}, 1)}
 }
 
-// clock is the time as the database keeps it.
-func (q *Queue) clock() time.Time { return q.now().UTC().Truncate(time.Microsecond) }
+// dbNow is the present time as the database stores it.
+func (q *Queue) dbNow() time.Time { return pgvalue.Time(q.now()) }
 
 // Enqueue implements queue.Queue. A run that isn't PENDING need not be carried.
 func (q *Queue) Enqueue(ctx context.Context, id uuid.UUID, after time.Duration) error {
-	if err := q.db.EnqueueRun(ctx, id, q.clock().Add(after)); err != nil {
+	if err := q.db.EnqueueRun(ctx, id, q.dbNow().Add(after)); err != nil {
 		return err
 	}
 	select {
@@ -48,7 +49,7 @@ func (q *Queue) Enqueue(ctx context.Context, id uuid.UUID, after time.Duration) 
 
 // Receive implements queue.Queue.
 func (q *Queue) Receive(ctx context.Context, limit int) (out []queue.Message, err error) {
-	now := q.clock()
+	now := q.dbNow()
 	until := now.Add(visibility)
 	ids, err := q.db.ReceiveRuns(ctx, limit, now, until)
 	for _, id := range ids {

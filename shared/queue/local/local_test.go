@@ -38,7 +38,7 @@ func TestTheRunsThatWaitAreAQueue(t *testing.T) {
 func waiting(t *testing.T, db *store.DB, now time.Time) uuid.UUID {
 	t.Helper()
 	r := store.Run{RunID: uuid.New(), Owner: "ann", SessionID: "s", AgentID: "a", Status: "PENDING", Background: true, CreatedAt: now}
-	if _, err := db.BeginRun(t.Context(), r, store.Beginning{}); err != nil {
+	if _, err := db.BeginRun(t.Context(), r, store.BeginOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	return r.RunID
@@ -50,7 +50,7 @@ func TestARunThatWasNeverEnqueuedIsReceivedAfterItsLease(t *testing.T) {
 	db := storetest.New(t)
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	id := waiting(t, db, now)
-	q := local.New(db, func() time.Time { return now.Add(store.Lease) })
+	q := local.New(db, func() time.Time { return now.Add(store.LeaseDuration) })
 	if got, err := q.Receive(t.Context(), 5); err != nil || len(got) != 1 || got[0].RunID != id {
 		t.Errorf("%+v %v", got, err)
 	}
@@ -62,7 +62,7 @@ func TestARunThatIsCarriedIsNotReceived(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	q := local.New(db, func() time.Time { return now })
 	id := waiting(t, db, now)
-	if _, taken, err := db.TakeRun(t.Context(), id, now); err != nil || !taken {
+	if _, taken, err := db.ClaimRun(t.Context(), id, now); err != nil || !taken {
 		t.Fatalf("%t %v", taken, err)
 	}
 	if err := q.Enqueue(t.Context(), id, 0); err != nil {

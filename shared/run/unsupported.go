@@ -2,8 +2,9 @@ package run
 
 import "github.com/keyway-agents/keyway/shared/config"
 
-// Unsupported names the settings of an agent, by their paths below it, that this
-// version does not honour: nobody must believe in a bound that isn't there.
+// Unsupported returns the settings of an agent that keyway.yaml may have but that this version does not enforce, as
+// paths below the agent. A configuration with one of them is rejected: an operator must not rely on a limit that has
+// no effect.
 func Unsupported(a config.Agent) (paths []string) {
 	for _, setting := range []struct {
 		path string

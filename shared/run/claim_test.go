@@ -36,12 +36,12 @@ func (b *bench) died(want int) {
 // take has a runner carry a run that waits to its end.
 func (b *bench) take(r *run.Runner, runID string) store.Run {
 	b.t.Helper()
-	carry, err := r.Take(b.t.Context(), uuid.MustParse(runID))
+	execute, claimed, err := r.Claim(b.t.Context(), uuid.MustParse(runID))
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	if carry != nil {
-		carry()
+	if claimed {
+		execute()
 	}
 	return b.row(runID)
 }
@@ -145,8 +145,8 @@ func TestARunThatKillsItsProcessIsGivenUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range run.MaxLosses {
-		if carry, err := b.runner.Take(t.Context(), uuid.MustParse(accepted.RunID)); err != nil || carry == nil {
+	for range run.MaxCrashes {
+		if _, claimed, err := b.runner.Claim(t.Context(), uuid.MustParse(accepted.RunID)); err != nil || !claimed {
 			t.Fatal("it is not tried", err)
 		}
 		b.died(1)
@@ -200,7 +200,7 @@ func TestARunThatWaitsIsDecidedAboutAgain(t *testing.T) {
 	// A run that an older version began says nothing of who began it.
 	id := start()
 	b.sql("UPDATE keyway.runs SET caller = NULL")
-	if r := b.take(run.New(o), id); r.Status != "ERROR" || !strings.Contains(*r.Content, "an older version began it") {
+	if r := b.take(run.New(o), id); r.Status != "ERROR" || !strings.Contains(*r.Content, "started by an older version") {
 		t.Errorf("%+v", r)
 	}
 }
@@ -276,11 +276,11 @@ func TestTheInterruptedStepIsRepeated(t *testing.T) {
 	hang.Store(false)
 	second := &bench{t: t, url: b.url, db: b.db, model: &scripted{answers: []answer{hangs(nil, "lost")}}}
 	second.runner = newRunner(b.db, agentOnly, second.model, book)
-	carry, err := second.runner.Take(t.Context(), uuid.MustParse(id))
-	if err != nil || carry == nil {
-		t.Fatal(err)
+	execute, claimed, err := second.runner.Claim(t.Context(), uuid.MustParse(id))
+	if err != nil || !claimed {
+		t.Fatal(claimed, err)
 	}
-	go carry()
+	go execute()
 	await(t, func() bool { return len(second.model.requests()) == 1 })
 	if got := called(); len(got) != 2 || got[0] != id+" call_7" || got[1] != got[0] {
 		t.Errorf("the calls: %q", got)
@@ -378,7 +378,7 @@ func TestARunWhoseLeaseCannotBeRenewedIsGivenUp(t *testing.T) {
 			ahead.Store(int64(55 * time.Second))
 		}
 	}
-	if last(list).Name() != "RunError" || !errors.Is(end, fault.Conflict) || !strings.Contains(members(t, last(list))["content"].(string), "could not keep it") {
+	if last(list).Name() != "RunError" || !errors.Is(end, fault.Conflict) || !strings.Contains(members(t, last(list))["content"].(string), "could not renew its lease") {
 		t.Errorf("%s %v", names(list), end)
 	}
 }
