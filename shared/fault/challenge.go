@@ -2,40 +2,60 @@ package fault
 
 import "strings"
 
-// hints say what a caller who gets a 401 can do. The first entry that begins the
-// detail counts. They know the kind of fault only: never a configured key,
-// audience or issuer, and nothing that the token held.
+// hints map the detail of a 401 to what the caller can do. The first entry whose
+// detail is a prefix of the error's detail counts, and the last entry matches every
+// detail. AgentOS's details name the problem only; the hint adds the remedy. A hint
+// depends on nothing but the detail: it must not reveal a configured key, audience or
+// issuer, because anybody can get it without a valid token, and it must not repeat
+// what the token contains.
 var hints = []struct{ detail, hint string }{
-	{"Authorization header missing", "Send the header Authorization: Bearer TOKEN. Tokens come from whoever issues them for this OS."},
-	{"Ambiguous Authorization header", "Send one Authorization header; a client or a proxy added another."},
-	{"Token has expired", "Get a new token. If this one is new, compare the clocks of its issuer and of this OS."},
-	{"Service accounts", "Send a JSON Web Token; service accounts' tokens (agno_pat_) are not served here."},
-	{"Invalid token audience", "The token is genuine but made for another service: ask its issuer for one whose aud names this OS."},
-	{"Invalid token subject", "The token's subject is reserved, too long or holds text that can't be stored: have it issued for another one."},
-	{"Invalid token: Signature verification failed", "No key of this OS made this signature. The token comes from another issuer or environment, or was changed or cut on its way; get a new one."},
-	{"Invalid token: The specified alg", "The token is signed with an algorithm that this OS does not accept: have its issuer sign with the one agreed on with this OS's operator."},
-	{"Invalid token: Algorithm not specified", "The token's header names no algorithm (alg): have its issuer sign it."},
-	{"Invalid token: Unsupported critical", "The token's header asks for an extension (crit, b64) that is not understood here: have it issued without."},
-	{"Invalid token: Key ID", "The token's header has a kid that is no text: have it issued with a text or without kid."},
-	{"Invalid token: Not enough segments", "What was sent is no JSON Web Token, which is three parts with dots between them. Send Authorization: Bearer TOKEN, with the whole token and without quotes."},
+	{"Authorization header missing", "Send the header Authorization: Bearer TOKEN. Ask the operator of this server " +
+		"where to get a token."},
+	{"Ambiguous Authorization header", "Send exactly one Authorization header. The client or a proxy sent several."},
+	{"Token has expired", "Get a new token. If this token is new, check that the clocks of its issuer and of this " +
+		"server are right."},
+	{"Service accounts", "Send a JSON Web Token. Tokens of service accounts (agno_pat_) are not supported here."},
+	{"Invalid token audience", "The signature is valid, but the token is for another service. Ask the issuer for a " +
+		"token whose aud claim names this server."},
+	{"Invalid token subject", "The subject of the token is reserved, too long or contains characters that can't be " +
+		"stored. Ask the issuer for a token with another subject."},
+	{"Invalid token: Signature verification failed", "No key of this server made this signature. The token is from " +
+		"another issuer or environment, or it was changed or cut off on its way. Get a new token."},
+	{"Invalid token: The specified alg", "This server does not accept the algorithm that the token is signed with. " +
+		"Ask the issuer to use an algorithm that the operator of this server accepts."},
+	{"Invalid token: Algorithm not specified", "The header of the token names no algorithm (alg). Ask the issuer for " +
+		"a signed token."},
+	{"Invalid token: Unsupported critical", "The header of the token requires an extension (crit or b64) that this " +
+		"server does not support. Ask the issuer for a token without it."},
+	{"Invalid token: Key ID", "The key ID (kid) in the header of the token is not a string. Ask the issuer for a " +
+		"token whose kid is a string, or for one without kid."},
+	{"Invalid token: Not enough segments", "The value that was sent is not a JSON Web Token, which has three parts " +
+		"with dots between them. Send Authorization: Bearer TOKEN, with the whole token and without quotes."},
 	{"Invalid token: Invalid header", unreadable},
 	{"Invalid token: Invalid payload", unreadable},
 	{"Invalid token: Invalid crypto", unreadable},
-	{"Invalid token: Longer than", "Have a shorter token issued, for example with resource:action in place of many resource:id:action."},
-	{"Invalid token: More than", "Have a token with fewer scopes issued, for example resource:action in place of many resource:id:action."},
-	{"Invalid token: Invalid issuer", "The token is genuine but its iss is not the issuer that this OS trusts: get one from that issuer."},
-	{"Invalid token: The token is not yet valid", "Wait until the token is valid, or compare the clocks of its issuer and of this OS."},
-	{`Invalid token: Token is missing the "exp"`, "Have the token issued with an expiry (exp), in seconds since 1970."},
-	{`Invalid token: Token is missing the "aud"`, "Have the token issued with an audience (aud) that names this OS."},
-	{`Invalid token: Token is missing the "iss"`, "Have the token issued with its issuer (iss)."},
-	{"Invalid token: Expiration Time", "Have the token issued with an exp in whole seconds since 1970, not in milliseconds and not as text."},
-	{"Invalid token: ", "The token can't be used as it is: have it issued again without the fault that is named."},
-	{"", "Get a new token from whoever issues them for this OS, and send it as Authorization: Bearer TOKEN."},
+	{"Invalid token: Longer than", "Ask the issuer for a shorter token, for example with the scope resource:action " +
+		"instead of many scopes resource:id:action."},
+	{"Invalid token: More than", "Ask the issuer for a token with fewer scopes, for example with resource:action " +
+		"instead of many scopes resource:id:action."},
+	{"Invalid token: Invalid issuer", "The signature is valid, but the iss claim of the token is not the issuer that " +
+		"this server trusts. Get a token from that issuer."},
+	{"Invalid token: The token is not yet valid", "Wait until the token is valid. If it should be valid already, " +
+		"check that the clocks of its issuer and of this server are right."},
+	{`Invalid token: Token is missing the "exp"`, "Ask the issuer for a token with an expiry time (exp), in seconds " +
+		"since 1970."},
+	{`Invalid token: Token is missing the "aud"`, "Ask the issuer for a token whose audience (aud) names this server."},
+	{`Invalid token: Token is missing the "iss"`, "Ask the issuer for a token that names its issuer (iss)."},
+	{"Invalid token: Expiration Time", "Ask the issuer for a token whose exp claim is a number of seconds since 1970, " +
+		"not milliseconds and not a string."},
+	{"Invalid token: ", "Ask the issuer for a new token without the problem that the detail names."},
+	{"", "Ask the operator of this server where to get a new token, and send it as Authorization: Bearer TOKEN."},
 }
 
-const unreadable = "The token can't be read. Send it whole and as it was issued: unpadded base64url in three parts, no quotes, no line ends, no scheme but Bearer."
+const unreadable = "The token can't be read. Send all of it, exactly as it was issued: three parts of unpadded " +
+	"base64url, without quotes, line ends or any scheme other than Bearer."
 
-// Hint is what to do about a 401 with this detail.
+// Hint returns what the caller can do about a 401 with this detail. It is never empty.
 func Hint(detail string) string {
 	for _, h := range hints {
 		if strings.HasPrefix(detail, h.detail) {
@@ -45,8 +65,10 @@ func Hint(detail string) string {
 	return ""
 }
 
-// challenge is the WWW-Authenticate of a 401 with this detail (RFC 6750 section 3):
-// who sent no token is told of no error.
+// challenge returns the WWW-Authenticate header of a 401 with this detail. RFC 9110
+// section 15.5.2 requires the header. RFC 6750 section 3.1 says that a request without
+// any token should get no error code, so that the two details for a missing token get
+// the realm alone.
 func challenge(detail string) string {
 	const realm = `Bearer realm="agentos"`
 	if detail == hints[0].detail || detail == Unauthenticated.Error() {
@@ -55,8 +77,8 @@ func challenge(detail string) string {
 	return realm + `, error="invalid_token", error_description="` + strings.Map(describable, detail) + `"`
 }
 
-// describable keeps what RFC 6750 lets an error_description hold: printable ASCII
-// without " and \, which no escape makes legal.
+// describable maps a character to one that RFC 6750 section 3 allows in an
+// error_description: printable ASCII without " and \, which no escape makes legal.
 func describable(r rune) rune {
 	switch {
 	case r == '"':

@@ -6,16 +6,19 @@ import (
 	"testing"
 )
 
-func TestA401SaysWhatToDo(t *testing.T) {
+func TestA401HasAChallengeAndAHint(t *testing.T) {
 	t.Parallel()
 	for detail, want := range map[string]struct{ challenge, hint string }{
 		"Authorization header missing": {`Bearer realm="agentos"`, "Send the header Authorization: Bearer TOKEN."},
-		"Token has expired":            {`Bearer realm="agentos", error="invalid_token", error_description="Token has expired"`, "Get a new token."},
+		"Token has expired": {
+			`Bearer realm="agentos", error="invalid_token", error_description="Token has expired"`, "Get a new token."},
 		`Invalid token: Token is missing the "exp" claim`: {
-			`Bearer realm="agentos", error="invalid_token", error_description="Invalid token: Token is missing the 'exp' claim"`, "with an expiry (exp)"},
+			`Bearer realm="agentos", error="invalid_token", ` +
+				`error_description="Invalid token: Token is missing the 'exp' claim"`, "with an expiry time (exp)"},
 		"Invalid token: sitzung\\ü\n must be a string": {
-			`Bearer realm="agentos", error="invalid_token", error_description="Invalid token: sitzung??? must be a string"`, "have it issued again"},
-		"": {`Bearer realm="agentos"`, "Get a new token"},
+			`Bearer realm="agentos", error="invalid_token", ` +
+				`error_description="Invalid token: sitzung??? must be a string"`, "without the problem that the detail names"},
+		"": {`Bearer realm="agentos"`, "where to get a new token"},
 	} {
 		status, header, body := Answer(Public(Unauthenticated, detail, nil))
 		if got := header.Get("WWW-Authenticate"); status != 401 || got != want.challenge {
@@ -27,7 +30,7 @@ func TestA401SaysWhatToDo(t *testing.T) {
 	}
 }
 
-func TestEachHintIsReachedAndASentence(t *testing.T) {
+func TestEachHintIsReachableAndAsciiSentences(t *testing.T) {
 	t.Parallel()
 	sentence := regexp.MustCompile(`^[A-Z][ -~]+\.$`)
 	for _, h := range hints {
@@ -35,12 +38,12 @@ func TestEachHintIsReachedAndASentence(t *testing.T) {
 			t.Errorf("an earlier entry hides %q", h.detail)
 		}
 		if !sentence.MatchString(h.hint) {
-			t.Errorf("%q is no sentence", h.hint)
+			t.Errorf("%q is not made of ASCII sentences", h.hint)
 		}
 	}
 }
 
-func TestOnlyA401HasAHintOfItsOwn(t *testing.T) {
+func TestOnlyA401HasAHint(t *testing.T) {
 	t.Parallel()
 	for k := Internal; k <= Unavailable; k++ {
 		if _, _, body := Answer(k); strings.Contains(string(body), "hint") != (k == Unauthenticated) {

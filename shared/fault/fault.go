@@ -1,6 +1,6 @@
-// Package fault names the few kinds of failure and decides, in one table, which
-// HTTP status and which AgentOS body each kind becomes.
-// It knows nothing of where a failure came from.
+// Package fault names the few kinds of errors that a caller can distinguish. It
+// decides, in one table, which HTTP status and which AgentOS body each kind becomes.
+// It doesn't know what caused an error.
 package fault
 
 import (
@@ -14,26 +14,45 @@ import (
 	"time"
 )
 
-// Kind is a failure that a caller can tell from the others. It is an error, so
-// that a package says what happened with fmt.Errorf("session %q: %w", id, fault.NotFound).
+// Kind is a class of errors that a caller can distinguish from the others. A Kind is
+// an error itself, so that a package can wrap it to classify what happened:
+//
+//	fmt.Errorf("session %q: %w", id, fault.NotFound)
+//
+// The zero Kind is Internal: the caller sees no detail of an error that no package
+// classified.
 type Kind int
 
-// The zero Kind is Internal: an error that nobody classified shows no detail.
+// The kinds, by increasing status except for the first. KindOf finds the kind of an
+// error.
 const (
+	// Internal is an error of this program or of what it depends on: 500.
 	Internal Kind = iota
+	// Invalid is a request, a setting or a key that can't be used as it is: 400.
 	Invalid
+	// Unprocessable is a request with wrong or missing fields: 422, as in FastAPI.
 	Unprocessable
+	// Unauthenticated is a request without a valid token: 401.
 	Unauthenticated
+	// Forbidden is a request whose token does not grant what it needs: 403.
 	Forbidden
+	// NotFound is what doesn't exist, or what the caller is not allowed to know of: 404.
 	NotFound
+	// MethodNotAllowed is a path that is served for other methods: 405.
 	MethodNotAllowed
+	// Conflict is a request that the current state does not allow: 409.
 	Conflict
+	// TooLarge is a request body over the limit: 413.
 	TooLarge
+	// Upstream is an error of a model's provider or of a tool's server: 502.
 	Upstream
+	// Unavailable is an error that may be gone at the next try: 503.
 	Unavailable
 )
 
-// kinds is the one table: kind → status, and the text shown when nobody chose one.
+// kinds is the one table: kind → status, and the detail that the caller sees if no
+// package chose a better one. The texts are AgentOS's or Starlette's where these have
+// such an answer.
 var kinds = [...]struct {
 	status int
 	detail string
@@ -51,34 +70,45 @@ var kinds = [...]struct {
 	Unavailable:      {http.StatusServiceUnavailable, "Service unavailable, try again"},
 }
 
-// Error returns the kind's own text, the one a caller sees when no better was chosen.
+// Error returns the default detail of the kind.
 func (k Kind) Error() string { return kinds[k].detail }
 
 // Status returns the HTTP status of the kind.
 func (k Kind) Status() int { return kinds[k].status }
 
-// Error is a failure whose public side was chosen on purpose: Detail (or Fields)
-// reaches the caller, Cause only the log.
+// Error is an error with a text for the caller. Somebody chose that text on purpose,
+// so that no internal detail reaches the caller by accident.
 type Error struct {
-	Kind       Kind
-	Detail     string
-	Fields     []Field       // when set, the body's detail is this list (FastAPI's 422)
-	Extra      Members       // further members of the body, after detail
-	RetryAfter time.Duration // > 0 becomes Retry-After
-	Header     http.Header   // further response headers (Allow, WWW-Authenticate)
-	Cause      error
+	// Kind decides the status. Defaults to Internal.
+	Kind Kind
+	// Detail is the text for the caller. Defaults to the text of the Kind.
+	Detail string
+	// Fields replaces Detail in the body, as in FastAPI's 422. Defaults to none.
+	Fields []Field
+	// Extra are members of the body that follow "detail". Defaults to none.
+	Extra Members
+	// RetryAfter becomes the header Retry-After, in whole seconds, rounded up.
+	// Defaults to 0: no header.
+	RetryAfter time.Duration
+	// Header are further response headers, such as Allow and WWW-Authenticate. They
+	// replace headers of the same name. Defaults to none.
+	Header http.Header
+	// Cause is for the log only. Defaults to nil.
+	Cause error
 }
 
-// Member is one member of a JSON object that keeps its order.
+// Member is one member of a JSON object.
 type Member struct {
 	Name  string
 	Value any
 }
 
-// Members is a JSON object that keeps its order.
+// Members is a JSON object that keeps the order of its members. AgentOS's answers have
+// a fixed order, which a Go map would lose.
 type Members []Member
 
-// MarshalJSON writes the members in their order.
+// MarshalJSON writes the members in their order. A value that can't be encoded becomes
+// null, so that an error always has a body.
 func (ms Members) MarshalJSON() ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteByte('{')
@@ -94,26 +124,34 @@ func (ms Members) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// Field is one complaint about one input, in FastAPI's shape and field order.
+// Field is one error in one input, in the shape and member order of FastAPI's 422.
 type Field struct {
-	Type  string  `json:"type"`
-	Loc   []any   `json:"loc"`
-	Msg   string  `json:"msg"`
-	Input any     `json:"input"`
-	Ctx   Members `json:"ctx,omitempty"`
+	// Type is pydantic's name of the error, such as "missing".
+	Type string `json:"type"`
+	// Loc is where the input is, such as "body", "message" or "query", "limit".
+	Loc []any `json:"loc"`
+	// Msg describes the error, in pydantic's words.
+	Msg string `json:"msg"`
+	// Input is what was sent, or nil.
+	Input any `json:"input"`
+	// Ctx are the values in Msg, such as a limit.
+	Ctx Members `json:"ctx,omitempty"`
 }
 
-// Public makes an error whose detail the caller may read. cause may be nil.
+// Public returns an error whose detail is shown to the caller. The cause reaches only
+// the log, and may be nil. An empty detail becomes the text of the kind.
 func Public(k Kind, detail string, cause error) *Error {
 	return &Error{Kind: k, Detail: detail, Cause: cause}
 }
 
-// Fields makes the 422 that names each offending input.
+// Fields returns the 422 that names each wrong input.
 func Fields(fields ...Field) *Error { return &Error{Kind: Unprocessable, Fields: fields} }
 
-// Missing is the complaint FastAPI makes of an absent required input.
+// Missing returns FastAPI's error for a required input that is absent.
 func Missing(loc ...any) Field { return Field{Type: "missing", Loc: loc, Msg: "Field required"} }
 
+// Error returns the text for the log: the detail, or the first field's message, and
+// the cause.
 func (e *Error) Error() string {
 	text := cmp.Or(e.Detail, e.Kind.Error())
 	if len(e.Fields) > 0 {
@@ -125,7 +163,7 @@ func (e *Error) Error() string {
 	return text
 }
 
-// Unwrap gives both the kind and the cause, so errors.Is works with either.
+// Unwrap returns both the kind and the cause, so that errors.Is works with either.
 func (e *Error) Unwrap() []error {
 	if e.Cause == nil {
 		return []error{e.Kind}
@@ -133,8 +171,9 @@ func (e *Error) Unwrap() []error {
 	return []error{e.Kind, e.Cause}
 }
 
-// KindOf finds the kind of err; an error without one is Internal. A chosen
-// public face wins over kinds deeper in its cause.
+// KindOf returns the kind of err, and Internal for an error without one. The outermost
+// *Error counts: a package that translates an error of another package decides what
+// the caller sees, whatever kinds are in the cause.
 func KindOf(err error) Kind {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Kind
@@ -145,7 +184,7 @@ func KindOf(err error) Kind {
 	return Internal
 }
 
-// Detail is the text of err that a caller may read.
+// Detail returns the text of err that may be shown to the caller.
 func Detail(err error) string {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return cmp.Or(e.Detail, e.Kind.Error())
@@ -153,9 +192,9 @@ func Detail(err error) string {
 	return KindOf(err).Error()
 }
 
-// Answer turns err into status, headers and the AgentOS body
-// {"detail": text | [{type, loc, msg, input}], …}. A 401 says in its member hint
-// and in WWW-Authenticate what is wrong with the token and what to do.
+// Answer returns the status, the headers and the AgentOS body of an error:
+// {"detail": text | [{type, loc, msg, input}], …}. A 401 has the member "hint" and the
+// header WWW-Authenticate, which say what is wrong with the token and what to do.
 func Answer(err error) (status int, header http.Header, body []byte) {
 	k := KindOf(err)
 	e := &Error{Kind: k, Detail: Detail(err)}
@@ -181,19 +220,20 @@ func (e *Error) body() []byte {
 	if e.Kind == Unauthenticated {
 		members = append(members, Member{"hint", Hint(cmp.Or(e.Detail, e.Kind.Error()))})
 	}
-	body, _ := append(members, e.Extra...).MarshalJSON() // what can't be encoded is null in it
+	body, _ := append(members, e.Extra...).MarshalJSON() // never fails
 	return body
 }
 
-// Write answers an HTTP request with err.
+// Write sends err as the answer to an HTTP request.
 func Write(w http.ResponseWriter, err error) {
 	status, header, body := Answer(err)
 	maps.Copy(w.Header(), header)
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // the client may be gone; there is nobody to tell
+	_, _ = w.Write(body) // the connection may be closed; then nothing is left to do
 }
 
-// encode is json.Marshal without the escaping of <, > and &.
+// encode is json.Marshal without the escaping of <, > and &, which AgentOS doesn't do
+// either. It returns null for a value that can't be encoded.
 func encode(v any) []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)

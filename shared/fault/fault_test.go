@@ -17,15 +17,16 @@ func TestAnErrorBecomesStatusAndBody(t *testing.T) {
 		status int
 		body   string
 	}{
-		"an unclassified error shows nothing":       {secret, 500, `{"detail":"Internal server error"}`},
-		"a bare kind shows its own text":            {NotFound, 404, `{"detail":"Not Found"}`},
-		"a wrapped kind hides the wrapping":         {fmt.Errorf("session %q: %w", "s", NotFound), 404, `{"detail":"Not Found"}`},
-		"a chosen text is shown, its cause is not":  {Public(Conflict, "Taken", secret), 409, `{"detail":"Taken"}`},
-		"the outer choice wins over the inner kind": {Public(Forbidden, "No", NotFound), 403, `{"detail":"No"}`},
-		"a wrapped choice is found":                 {fmt.Errorf("x: %w", Public(Invalid, "Bad <b>", nil)), 400, `{"detail":"Bad <b>"}`},
-		"complaints about inputs are listed": {Fields(Missing("body", "message")), 422,
+		"an unclassified error shows nothing":      {secret, 500, `{"detail":"Internal server error"}`},
+		"a bare kind shows its own text":           {NotFound, 404, `{"detail":"Not Found"}`},
+		"a kind hides its wrapping":                {fmt.Errorf("s %q: %w", "s", NotFound), 404, `{"detail":"Not Found"}`},
+		"a detail is shown, its cause is not":      {Public(Conflict, "Taken", secret), 409, `{"detail":"Taken"}`},
+		"the outer detail wins over an inner kind": {Public(Forbidden, "No", NotFound), 403, `{"detail":"No"}`},
+		"a wrapped detail is found":                {fmt.Errorf("x: %w", Public(Invalid, "<b>", nil)), 400, `{"detail":"<b>"}`},
+		"errors in inputs are listed": {Fields(Missing("body", "message")), 422,
 			`{"detail":[{"type":"missing","loc":["body","message"],"msg":"Field required","input":null}]}`},
-		"further members keep their order": {&Error{Kind: Forbidden, Detail: "No", Extra: []Member{{"z", 1}, {"a", []string{"x"}}}}, 403,
+		"further members keep their order": {
+			&Error{Kind: Forbidden, Detail: "No", Extra: []Member{{"z", 1}, {"a", []string{"x"}}}}, 403,
 			`{"detail":"No","z":1,"a":["x"]}`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -42,15 +43,17 @@ func TestAnErrorBecomesStatusAndBody(t *testing.T) {
 	}
 }
 
-func TestHeadersTellWhatToDoNext(t *testing.T) {
+func TestHeadersSayWhatToDoNext(t *testing.T) {
 	t.Parallel()
 	if _, h, _ := Answer(Unauthenticated); h.Get("WWW-Authenticate") != `Bearer realm="agentos"` {
 		t.Errorf("401 challenges with %q", h.Get("WWW-Authenticate"))
 	}
-	if _, h, _ := Answer(&Error{Kind: Unavailable, RetryAfter: 1500 * time.Millisecond}); h.Get("Retry-After") != "2" {
+	_, h, _ := Answer(&Error{Kind: Unavailable, RetryAfter: 1500 * time.Millisecond})
+	if h.Get("Retry-After") != "2" {
 		t.Errorf("Retry-After is %q", h.Get("Retry-After"))
 	}
-	if _, h, _ := Answer(&Error{Kind: MethodNotAllowed, Header: http.Header{"Allow": {"GET"}}}); h.Get("Allow") != "GET" {
+	_, h, _ = Answer(&Error{Kind: MethodNotAllowed, Header: http.Header{"Allow": {"GET"}}})
+	if h.Get("Allow") != "GET" {
 		t.Errorf("Allow is %q", h.Get("Allow"))
 	}
 }

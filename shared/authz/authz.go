@@ -1,0 +1,112 @@
+// Package authz decides what a caller is allowed to do, in one function: Decide. The
+// authorizer's policy, the local gateway, every handler and the command `keyway can`
+// use it. The zero Decision denies, and a request that is not in the route table is
+// never allowed. The package doesn't know HTTP, keys, agents or stored data.
+package authz
+
+import (
+	"net/http"
+	"slices"
+
+	"github.com/keyway-agents/keyway/shared/route"
+	"github.com/keyway-agents/keyway/shared/scope"
+)
+
+// Policy contains the rules of one OS: the route table, the custom mappings and the
+// administrator's scope. It is safe for concurrent use.
+type Policy struct {
+	table    *route.Routes
+	mappings map[*route.Route][]mapping // those that can match the route, most specific first
+	admin    string
+}
+
+// Decision is the answer to one request, with everything that led to it. The zero
+// Decision denies.
+type Decision struct {
+	// Allow means that the request is allowed.
+	Allow bool
+	// Open means that the request needs no token: every route at its path is public, or
+	// its method is OPTIONS.
+	Open bool
+	// Route is nil if no route serves the request.
+	Route *route.Route
+	// Params are the parameters of the path.
+	Params map[string]string
+	// Mapping is the custom mapping that replaced the route's needs, as "METHOD path".
+	// It is empty if none did.
+	Mapping string
+	// Admin means that the caller has the administrator's scope.
+	Admin bool
+	// Need are the needs of the route or of the mapping, as these are written.
+	Need []scope.Need
+	// Missing are the needs that the caller's scopes don't cover, narrowed to the id in
+	// the path. It is empty if Allow is true.
+	Missing []scope.Need
+	// IDs are the only ids that a list is allowed to show, unless AllIDs is true.
+	IDs []string
+	// AllIDs means that the answer is not filtered by id.
+	AllIDs bool
+
+	anonymous bool     // the request needs a token and has no valid one
+	allow     []string // the methods that are served at this path, if Route is nil
+	held      []string // the caller's scopes, as they are in the token
+}
+
+// Decide answers whether p is allowed to send this request. p is nil for a caller
+// without a valid token. The path must be percent-decoded once.
+//
+// Decide looks nothing up. A forbidden id and an id that doesn't exist therefore get
+// the same answer, so that nobody can find out by trying which ids exist.
+//
+// Without a valid token the answer is 401 for every path that isn't public, whether
+// or not it is served. With a valid token, 404 and 405 come before 403.
+//
+// OPTIONS needs no token, because browsers send none with a CORS preflight (Fetch
+// standard, section 4.8). It is never served as a route either.
+func (o *Policy) Decide(p *Principal, method, path string) Decision {
+	m := o.table.Match(method, path)
+	d := Decision{Route: m.Route, Params: m.Params, allow: m.Allow, Open: m.Public || method == http.MethodOptions}
+	d.anonymous = p == nil && !d.Open
+	switch {
+	case m.Route == nil || d.anonymous:
+		return d
+	case m.Public:
+		d.Allow = true
+		return d
+	}
+	granted := o.Granted(p)
+	d.held = p.Scopes
+	d.Admin = granted.Admin()
+	d.Need, d.Mapping = o.need(m.Route, route.Clean(path))
+	if m.Route.Lists != "" && d.Mapping == "" {
+		return o.filter(d, granted)
+	}
+	family, param := m.Route.Resource()
+	for _, n := range d.Need {
+		if n = n.On(family, m.Params[param]); !granted.Covers(n) {
+			d.Missing = append(d.Missing, n)
+		}
+	}
+	d.AllIDs = true // with a custom mapping too: it replaces the filter of a list
+	d.Allow = len(d.Missing) == 0
+	return d
+}
+
+// filter allows a caller to list the resources that their scopes let them read. A
+// caller without any such scope gets 403 instead of an empty list.
+func (o *Policy) filter(d Decision, granted scope.Set) Decision {
+	need := d.Need[0]
+	d.IDs, d.AllIDs = granted.IDs(need.Resource, need.Action)
+	if d.Allow = d.AllIDs || len(d.IDs) > 0; !d.Allow {
+		d.Missing = d.Need
+	}
+	return d
+}
+
+// Lists reports whether the answer to a list is allowed to show id.
+func (d Decision) Lists(id string) bool {
+	return d.Allow && (d.AllIDs || slices.Contains(d.IDs, id))
+}
+
+// Granted returns what the scopes of p grant, for MightAllow.
+func (o *Policy) Granted(p *Principal) scope.Set { return scope.NewSet(p.Scopes, o.admin) }

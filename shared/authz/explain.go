@@ -1,0 +1,118 @@
+package authz
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/scope"
+)
+
+// Err returns nil for an allowed request, and otherwise the answer for its caller:
+// 401, 404, 405 or 403, with AgentOS's detail. A 403 also has the member "missing",
+// and "hint" if a scope of the token looks meant for the request. id becomes the
+// member "decision_id", by which the caller can refer to the log; it may be empty.
+func (d Decision) Err(id string) error {
+	switch {
+	case d.Allow:
+		return nil
+	case d.anonymous:
+		return fault.Public(fault.Unauthenticated, "Authorization header missing", nil)
+	case len(d.allow) > 0:
+		e := fault.Public(fault.MethodNotAllowed, "", nil)
+		e.Header = http.Header{"Allow": {strings.Join(d.allow, ", ")}}
+		return e
+	case d.Route == nil:
+		return fault.NotFound
+	}
+	e := fault.Public(fault.Forbidden, "Insufficient permissions. Required scope(s): "+join(d.Need), nil)
+	e.Extra = []fault.Member{{Name: "missing", Value: texts(d.Missing)}}
+	if id != "" {
+		e.Extra = append(e.Extra, fault.Member{Name: "decision_id", Value: id})
+	}
+	if hints := d.lookalikes(); len(hints) > 0 {
+		e.Extra = append(e.Extra, fault.Member{Name: "hint", Value: "In the token, " + strings.Join(hints, "; ")})
+	}
+	// RFC 6750 section 3.1: a 403 names the scopes that are necessary.
+	challenge := fmt.Sprintf("Bearer error=\"insufficient_scope\", scope=%q", strings.Join(texts(d.Missing), " "))
+	e.Header = http.Header{"Www-Authenticate": {challenge}}
+	return e
+}
+
+// Reasons returns the steps that led to the decision, one sentence each, for a person.
+// `keyway can` prints them.
+func (d Decision) Reasons() []string {
+	if d.Route == nil {
+		switch {
+		case d.anonymous:
+			return []string{"no route is public at this path", "the request carries no valid token"}
+		case len(d.allow) > 0:
+			return []string{"the path is served for " + strings.Join(d.allow, ", ") + " only"}
+		}
+		return []string{"no route serves this path; what is not mapped is denied"}
+	}
+	out := []string{"the route is " + d.Route.String()}
+	switch {
+	case d.Route.Public:
+		return append(out, "it is public")
+	case d.anonymous:
+		return append(out, "the request carries no valid token")
+	case d.Mapping != "":
+		out = append(out, fmt.Sprintf("the mapping %q replaces its need: %s", d.Mapping, join(d.Need)))
+	default:
+		out = append(out, "it needs "+join(d.Need))
+	}
+	switch {
+	case !d.Allow:
+		out = append(out, "the token does not grant "+join(d.Missing))
+		out = append(out, d.lookalikes()...)
+	case d.Admin:
+		out = append(out, "the token holds the administrator's scope")
+	case !d.AllIDs:
+		out = append(out, "the list is filtered to "+strings.Join(d.IDs, ", "))
+	default:
+		out = append(out, "the token grants all of it")
+	}
+	return out
+}
+
+// maxLookalikes is how many scopes of a token an answer comments on.
+const maxLookalikes = 3
+
+// lookalikes returns a comment on each scope of the token that looks meant for a
+// missing need but grants nothing, with the scope to write instead. It quotes only
+// scopes of the caller's own token, so that it reveals nothing about other callers.
+func (d Decision) lookalikes() (out []string) {
+	for _, held := range d.held {
+		for _, n := range d.Missing {
+			if remedy := scope.Remedy(held, n); remedy != "" {
+				out = append(out, fmt.Sprintf("%s grants nothing here: %s", quote(held), remedy))
+				break
+			}
+		}
+		if len(out) == maxLookalikes {
+			break
+		}
+	}
+	return out
+}
+
+// quote returns the beginning of a scope in quotes.
+func quote(text string) string {
+	const limit = 100
+	if len(text) > limit {
+		return fmt.Sprintf("%q", strings.ToValidUTF8(text[:limit], "")+"…")
+	}
+	return fmt.Sprintf("%q", text)
+}
+
+func join(needs []scope.Need) string { return strings.Join(texts(needs), ", ") }
+
+func texts(needs []scope.Need) []string {
+	out := make([]string, len(needs))
+	for i, n := range needs {
+		out[i] = n.String()
+	}
+	return out
+}

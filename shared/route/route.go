@@ -1,0 +1,93 @@
+// Package route holds the one table of what Keyway serves: each method and path, the
+// scopes that a caller needs for it, and the function that answers. The handlers, the
+// authorizer, the gateway and the generated documents all read this table. No other
+// package knows a path. It doesn't know callers, policies or handlers.
+package route
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/keyway-agents/keyway/shared/scope"
+)
+
+// Name identifies a route, so that a handler can be registered for it.
+type Name string
+
+// Function is the Lambda function that serves a route.
+type Function string
+
+// Route is one line of the table.
+type Route struct {
+	// Name is unique in the table. Required.
+	Name Name
+	// Method is the HTTP method. Required.
+	Method string
+	// Pattern is the path. A parameter is a whole segment in braces:
+	// "/agents/{agent_id}/runs". Required.
+	Pattern string
+	// Function serves the route on AWS.
+	Function Function
+	// Public means that a caller needs no token. Defaults to false.
+	Public bool
+	// Needs are the scopes of the route; a caller needs all of them. Required unless
+	// the route is Public, because an empty list would allow every valid token.
+	Needs []scope.Need
+	// Lists is the family of resources that the answer lists. A caller with a scope for
+	// one of them is allowed to send the request, and sees only those that their scopes
+	// name, as in AgentOS. Defaults to "": the answer is not filtered by scopes.
+	Lists string
+
+	segments      []string
+	family, param string // what Resource returns
+	before, after string // what Glob writes around the id
+}
+
+// String returns the method and the pattern: "POST /agents/{agent_id}/runs".
+func (r *Route) String() string { return r.Method + " " + r.Pattern }
+
+// Resource returns the family of the resource that the path names, and the parameter
+// that contains its id, if scopes can be limited to one resource of that family. Of
+// what Keyway serves, AgentOS has such scopes for agents only. Both are "" for other
+// routes.
+func (r *Route) Resource() (family, param string) { return r.family, r.param }
+
+// compile prepares what the other methods need, once instead of for each request.
+func (r *Route) compile() {
+	r.segments = split(r.Pattern)
+	if slices.Contains(r.segments, "{agent_id}") {
+		r.family, r.param = "agents", "agent_id"
+	}
+	r.before, r.after, _ = strings.Cut(r.Path(func(name string) string {
+		if name == r.param {
+			return Hole
+		}
+		return "*"
+	}), Hole)
+}
+
+// Path returns the pattern with each parameter replaced by what fill returns for it.
+func (r *Route) Path(fill func(param string) string) string {
+	out := make([]string, len(r.segments))
+	for i, s := range r.segments {
+		if out[i] = s; isParam(s) {
+			out[i] = fill(s[1 : len(s)-1])
+		}
+	}
+	return "/" + strings.Join(out, "/")
+}
+
+// Glob returns the route's paths as one pattern for a policy of API Gateway: id in
+// place of the parameter that Resource names, and * in place of every other parameter
+// and of an empty id.
+func (r *Route) Glob(id string) string {
+	switch {
+	case r.param == "":
+		return r.before
+	case id == "":
+		id = "*"
+	}
+	return r.before + id + r.after
+}
+
+func isParam(segment string) bool { return strings.HasPrefix(segment, "{") }
