@@ -7,9 +7,12 @@ import (
 	"github.com/keyway-agents/keyway/shared/authz/authztest"
 )
 
-// What a scope grants is what the oracle reads in it, which shares no code.
+// FuzzParse compares Parse with the oracle, which shares no code with it.
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"agents:run", "agents:*:run", "a:b:c:d", "::", "system:read", "*:*", "ä:ö", "agents:web*:read", "a:\n:b", "\xff:\xfe"} {
+	for _, s := range []string{
+		"agents:run", "agents:*:run", "a:b:c:d", "::", "system:read", "*:*", "ä:ö", "agents:web*:read",
+		"a:\n:b", "\xff:\xfe",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -37,7 +40,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// Two scopes cover a need, of one agent or of all, when the oracle says so.
+// FuzzCovers compares Covers with the oracle, for two scopes and a need of one agent or
+// of all agents.
 func FuzzCovers(f *testing.F) {
 	f.Add("agents:run", "agents:x:read", "agents:read", "x")
 	f.Add("agents:*:run", "", "agents:run", "*")

@@ -7,18 +7,24 @@ import (
 	"strings"
 )
 
-// maxLookalike bounds what Remedy compares; no scope that a person wrote is longer.
+// maxLookalike is the length, in bytes, of the longest word that Remedy compares. A
+// person writes no longer scope, and a caller must not be able to make the comparison
+// expensive.
 const maxLookalike = 200
 
-// Remedy tells what to write in place of a scope that does not grant need but
-// looks as if it should: several in one string, a wildcard that is none, an empty
-// part, another case. It is "" for scopes that are about something else.
+// Remedy returns advice for a scope that does not grant need but looks as if its
+// author meant it to: several scopes in one string, a wildcard in the wrong place, an
+// empty part, or other case. The advice starts with "write" and always grants need.
+// Remedy returns "" for a scope that is about something else, and for one that is
+// correct but narrower than need. It decides nothing: Covers alone does.
 func Remedy(text string, need Need) string {
 	words := strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(" ,;\t\r\n", r) })
 	if len(words) > 1 {
-		apt := func(word string) bool { return NewSet([]string{word}, "").Covers(need) || lookalike(word, need) != "" }
-		if slices.ContainsFunc(words, apt) {
-			return "write each scope as a string of its own"
+		helps := func(word string) bool {
+			return NewSet([]string{word}, "").Covers(need) || lookalike(word, need) != ""
+		}
+		if slices.ContainsFunc(words, helps) {
+			return "write each scope as a separate string"
 		}
 		return ""
 	}
@@ -28,9 +34,9 @@ func Remedy(text string, need Need) string {
 	return ""
 }
 
-// lookalike reads a scope as its writer may have meant it.
+// lookalike returns the advice for one scope without separators in it.
 func lookalike(word string, need Need) string {
-	// No scope names an id with a colon, and one with * means all of them.
+	// No scope can name an id with a colon, and one with * means all of them.
 	if len(word) > maxLookalike || strings.ContainsAny(need.ID, "*:") {
 		return ""
 	}
@@ -38,13 +44,13 @@ func lookalike(word string, need Need) string {
 	if len(parts) < 2 || len(parts) > 3 {
 		return ""
 	}
-	if !means(canonical(parts[0]), need.Resource) || !means(parts[len(parts)-1], need.Action) {
+	if !resembles(canonical(parts[0]), need.Resource) || !resembles(parts[len(parts)-1], need.Action) {
 		return ""
 	}
 	all := Need{Resource: need.Resource, Action: need.Action}
 	switch {
 	case len(parts) == 3 && parts[1] != "*":
-		if need.ID == "" || !means(parts[1], need.ID) {
+		if need.ID == "" || !resembles(parts[1], need.ID) {
 			return ""
 		}
 		return fmt.Sprintf("write %q", need)
@@ -54,9 +60,9 @@ func lookalike(word string, need Need) string {
 	return fmt.Sprintf("write %q", all)
 }
 
-// means reads a * anywhere in a part as its writer did. A part with other signs of
-// a pattern is compared by them too: it only ever leads to advice.
-func means(part, name string) bool {
+// resembles reports whether a part of a scope is the name in any case, or a pattern
+// that matches it. It is generous, because its result only leads to advice.
+func resembles(part, name string) bool {
 	ok, err := path.Match(part, strings.ToLower(name))
 	return ok && err == nil
 }

@@ -7,7 +7,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestAScopeThatLooksMeantIsPutRight(t *testing.T) {
+func TestRemedyCorrectsAScopeThatLooksMeant(t *testing.T) {
 	t.Parallel()
 	const one, all = `write "agents:web-search:run", or "agents:run" for all`, `write "agents:run"`
 	for _, row := range []struct{ held, needed, want string }{
@@ -22,14 +22,14 @@ func TestAScopeThatLooksMeantIsPutRight(t *testing.T) {
 		{"AGENTS:RUN", "agents:run", all},
 		{"Agents:Web-Search:Run", "agents:web-search:run", `write "agents:web-search:run"`},
 		{" agents:run", "agents:run", all},
-		{"agents:read agents:run", "agents:run", "write each scope as a string of its own"},
-		{"agents:read,agents:*", "agents:run", "write each scope as a string of its own"},
+		{"agents:read agents:run", "agents:run", "write each scope as a separate string"},
+		{"agents:read,agents:*", "agents:run", "write each scope as a separate string"},
 		{"SYSTEM:read", "config:read", `write "config:read"`},
 
 		{"agents:read", "agents:run", ""},
 		{"agents:finance:run", "agents:web-search:run", ""},
 		{"agents:web*:run", "agents:finance:run", ""},
-		{"agents:web-search:run", "agents:run", ""}, // a grant for one is in order
+		{"agents:web-search:run", "agents:run", ""}, // correct, but for one agent only
 		{"sessions:*", "agents:run", ""},
 		{"agents:read sessions:run", "agents:run", ""},
 		{"agents", "agents:run", ""},
@@ -46,21 +46,22 @@ func TestAScopeThatLooksMeantIsPutRight(t *testing.T) {
 	}
 }
 
-// Whoever follows the advice is let in.
-func TestARemedyHelps(t *testing.T) {
+// A scope that follows the advice grants the need.
+func TestRemedyGrantsTheNeed(t *testing.T) {
 	t.Parallel()
 	resource := rapid.SampledFrom([]string{"agents", "AGENTS", "agent*", "*", "a?ents", "", "[a", "system"})
 	id := rapid.SampledFrom([]string{"", ":a", ":A", ":a-b", ":a*", ":*", ":**", ":", "::a", ":a:a"})
 	action := rapid.SampledFrom([]string{":run", ":RUN", ":*", ":r?n", "::run", ":", " agents:run", ":read", "run"})
-	helped := 0
+	advised := 0
 	rapid.Check(t, func(t *rapid.T) {
 		held := resource.Draw(t, "resource") + id.Draw(t, "id") + action.Draw(t, "action")
-		n := Need{Resource: "agents", ID: rapid.SampledFrom([]string{"", "a", "A", "a-b", "*", "a:b", "a b"}).Draw(t, "needed"), Action: "run"}
+		needed := rapid.SampledFrom([]string{"", "a", "A", "a-b", "*", "a:b", "a b"}).Draw(t, "needed")
+		n := Need{Resource: "agents", ID: needed, Action: "run"}
 		_, rest, quoted := strings.Cut(Remedy(held, n), `"`)
 		if !quoted {
 			return
 		}
-		helped++
+		advised++
 		for text := range strings.SplitSeq(`"`+rest, ", or ") {
 			advice, _, _ := strings.Cut(text[1:], `"`)
 			if !NewSet([]string{advice}, "").Covers(n) || n.ID == "*" {
@@ -68,7 +69,7 @@ func TestARemedyHelps(t *testing.T) {
 			}
 		}
 	})
-	if helped == 0 {
-		t.Error("no scope was put right: the property was never tried")
+	if advised == 0 {
+		t.Error("no scope got any advice, so that the property was never tested")
 	}
 }

@@ -1,14 +1,16 @@
-// Package scope decides whether granted scopes cover a needed one.
-// It knows nothing of HTTP, tokens or agents.
+// Package scope decides whether granted scopes cover a needed one. It knows nothing
+// of HTTP, tokens or agents.
 //
-// The grammar is AgentOS's, case-sensitive:
+// The grammar is AgentOS's. It is case-sensitive:
 //
-//	resource:action        every resource of the family
-//	resource:<id>:action   that one
-//	resource:*:action      every one, like the first form
+//	resource:action        the action on every resource of the family
+//	resource:<id>:action   the action on that one resource
+//	resource:*:action      the same as the first form
 //
-// and one configured string that is the administrator's. Anything else (empty
-// parts, other wildcards, more parts) grants nothing.
+// One more string, which the operator chooses, makes its holder the administrator.
+// Any other text grants nothing: empty parts, wildcards in another place, more than
+// three parts. A text that grants nothing is no error, because a token may contain
+// scopes for other services.
 package scope
 
 import (
@@ -16,13 +18,13 @@ import (
 	"strings"
 )
 
-// Need is a permission that a route asks for: an action on a family of
-// resources, and on one of them when ID is set.
+// Need is a permission that a request requires: an action on a family of resources,
+// or on one of them if ID is set. It is also the parsed form of a granted scope.
 type Need struct {
 	Resource, ID, Action string
 }
 
-// String writes the need the way a token would hold it.
+// String returns the scope that grants exactly this need, as a token would contain it.
 func (n Need) String() string {
 	if n.ID == "" {
 		return n.Resource + ":" + n.Action
@@ -30,8 +32,8 @@ func (n Need) String() string {
 	return n.Resource + ":" + n.ID + ":" + n.Action
 }
 
-// On narrows the need to one resource, when that resource is of the need's own
-// family; a need of another family stays as written.
+// On narrows a need to one resource if that resource belongs to the need's family.
+// Otherwise it returns the need unchanged: agents:run on a session stays agents:run.
 func (n Need) On(resource, id string) Need {
 	if n.ID == "" && id != "" && n.Resource == canonical(resource) {
 		n.ID = id
@@ -51,14 +53,16 @@ func Parse(text string) (n Need, ok bool) {
 	case id == "*":
 		id = ""
 	}
-	// "agents:*" and "*:read" look like wildcards and are none.
+	// AgentOS has a wildcard in the place of an id only. "agents:*" and "*:read" look
+	// like wildcards; if they granted something here, a token could do more here than
+	// in AgentOS.
 	if strings.Contains(resource, "*") || strings.Contains(action, "*") {
 		return Need{}, false
 	}
 	return Need{Resource: canonical(resource), ID: id, Action: action}, true
 }
 
-// canonical maps the one legacy alias of AgentOS: system: is config:.
+// canonical replaces the one alias of AgentOS: "system" is the old name of "config".
 func canonical(resource string) string {
 	if resource == "system" {
 		return "config"
@@ -66,20 +70,22 @@ func canonical(resource string) string {
 	return resource
 }
 
-// Set is what a caller was granted. The zero Set grants nothing.
+// Set is what a token grants. The zero Set grants nothing. A Set is not changed after
+// NewSet, so that several goroutines can use it.
 type Set struct {
 	admin  bool
-	grants map[Need]*grant // by the need for all of the family
+	grants map[Need]*grant // by resource and action, without an ID
 }
 
-// grant is one action on one family.
+// grant is what a token grants of one action on one family.
 type grant struct {
 	all bool
 	ids []string // sorted, each once
 }
 
-// NewSet reads the scopes of a token. admin is the one string that grants
-// everything; with another string configured, "agent_os:admin" is ordinary text.
+// NewSet reads the scopes of a token. admin is the one string that grants everything;
+// if it is empty, no string does. AgentOS's default is "agent_os:admin". If the
+// operator chose another string, "agent_os:admin" grants nothing.
 func NewSet(scopes []string, admin string) Set {
 	s := Set{grants: map[Need]*grant{}}
 	for _, text := range scopes {
@@ -110,11 +116,11 @@ func NewSet(scopes []string, admin string) Set {
 	return s
 }
 
-// Admin reports whether the set holds the administrator's scope.
+// Admin reports whether the set contains the administrator's scope.
 func (s Set) Admin() bool { return s.admin }
 
-// Covers reports whether the set grants need. A grant for one resource never
-// covers the need for all: agents:x:run does not let its holder run y.
+// Covers reports whether the set grants need. A grant for one resource never covers
+// the need for all: with agents:x:run, a caller can't run y.
 func (s Set) Covers(need Need) bool {
 	if s.admin {
 		return true
@@ -127,9 +133,9 @@ func (s Set) Covers(need Need) bool {
 	return g.all || one
 }
 
-// IDs lists, sorted, the resources on which the set grants the action. all means
-// every one, and then ids is nil. Neither: no grant of that family at all. The
-// list is the set's own.
+// IDs returns the sorted ids of the resources on which the set grants the action. If
+// the set grants it on all of them, all is true and ids is nil. If the set doesn't
+// grant it at all, all is false and ids is nil. The caller must not change the slice.
 func (s Set) IDs(resource, action string) (ids []string, all bool) {
 	g := s.grants[Need{Resource: canonical(resource), Action: action}]
 	switch {
@@ -141,7 +147,7 @@ func (s Set) IDs(resource, action string) (ids []string, all bool) {
 	return slices.Clip(g.ids), false
 }
 
-// Named lists, sorted, every id that a grant names, of whatever family.
+// Named returns the sorted ids that any grant names, of all families.
 func (s Set) Named() (ids []string) {
 	for _, g := range s.grants {
 		ids = append(ids, g.ids...)
@@ -150,8 +156,10 @@ func (s Set) Named() (ids []string) {
 	return slices.Compact(ids)
 }
 
-// Widened is the set with each grant for one resource made a grant for all of
-// its family: what it covers of one, it covers of all.
+// Widened returns the set with each grant for one resource replaced by a grant for all
+// of its family. API Gateway's policy for a token uses it where the exact ids don't
+// fit: the policy may allow more than Decide, because the function decides again, but
+// never less.
 func (s Set) Widened() Set {
 	wide := Set{admin: s.admin, grants: make(map[Need]*grant, len(s.grants))}
 	for family := range s.grants {

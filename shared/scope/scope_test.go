@@ -12,7 +12,7 @@ func need(t *testing.T, text string) Need {
 	t.Helper()
 	n, ok := Parse(text)
 	if !ok {
-		t.Fatalf("need %q is no scope", text)
+		t.Fatalf("need %q is not a scope", text)
 	}
 	return n
 }
@@ -36,7 +36,7 @@ func TestAGrantCoversWhatItNamesAndNoMore(t *testing.T) {
 		{"config:read", "system:read", true},
 		{admin, "anything:at:all", true},
 		{"agents:x:run agents:y:run", "agents:y:run", true},
-		// What looks like a grant and is none.
+		// These look like grants and grant nothing.
 		{"agents:*", "agents:run", false},
 		{"agents:*:*", "agents:x:run", false},
 		{"agents:x:*", "agents:x:run", false},
@@ -90,7 +90,7 @@ func TestAConfiguredAdminScopeReplacesTheDefault(t *testing.T) {
 	}
 }
 
-func TestIDsListsWhatMayBeListed(t *testing.T) {
+func TestIDsReturnsTheIDsOfOneFamilyAndAction(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
 		granted string
@@ -124,9 +124,10 @@ func TestANeedIsNarrowedOnlyToItsOwnFamily(t *testing.T) {
 	}
 }
 
-func TestASetNamesItsIDsAndCanBeWidened(t *testing.T) {
+func TestNamedAndWidened(t *testing.T) {
 	t.Parallel()
-	s := NewSet(strings.Fields("agents:b:run agents:a:read sessions:a:read agents:*:read agents:web*:run agents:x: config:read"), admin)
+	const scopes = "agents:b:run agents:a:read sessions:a:read agents:*:read agents:web*:run agents:x: config:read"
+	s := NewSet(strings.Fields(scopes), admin)
 	if got := s.Named(); !slices.Equal(got, []string{"a", "b", "web*"}) {
 		t.Errorf("the ids are %q", got)
 	}
@@ -136,13 +137,13 @@ func TestASetNamesItsIDsAndCanBeWidened(t *testing.T) {
 		"sessions:delete": false, "memories:read": false,
 	} {
 		if got := w.Covers(need(t, text)); got != want {
-			t.Errorf("widened, it covers %s: %t", text, got)
+			t.Errorf("the widened set covers %s: %t", text, got)
 		}
 	}
 	if w.Admin() || !NewSet([]string{admin}, admin).Widened().Admin() || len(w.Named()) > 0 {
-		t.Error("to widen a set makes or unmakes an administrator, or keeps ids")
+		t.Error("Widened changed whether the set is an administrator's, or kept ids")
 	}
 	if s.Covers(need(t, "agents:run")) {
-		t.Error("to widen a set changed it")
+		t.Error("Widened changed the original set")
 	}
 }
