@@ -3,25 +3,25 @@ package route
 import (
 	"fmt"
 	"iter"
-	"slices"
 	"strings"
 )
 
-// Routes is an ordered table with its matcher.
+// Routes is a table of routes that can be searched. It doesn't change after New, so
+// that several goroutines can use it.
 type Routes struct {
 	list []Route
 }
 
-// New checks a table and makes it matchable. It panics on a mistake in the
-// table itself: a route without a need that isn't public, a doubled name, two
-// routes that are the same request.
+// New returns a searchable table. It panics on a mistake in the table itself, which
+// the first test of any program finds: a route without needs that is not public, a
+// name that occurs twice, or two routes for the same method and pattern.
 func New(list []Route) *Routes {
 	seen := map[string]bool{}
 	for i := range list {
 		r := &list[i]
 		r.compile()
 		if !r.Public && len(r.Needs) == 0 {
-			panic(fmt.Sprintf("route: %s needs nothing and is not public", r))
+			panic(fmt.Sprintf("route: %s has no needs and is not public", r))
 		}
 		for _, key := range []string{string(r.Name), r.String()} {
 			if seen[key] {
@@ -33,7 +33,7 @@ func New(list []Route) *Routes {
 	return &Routes{list: list}
 }
 
-// All yields the routes in the table's order.
+// All yields the routes in the order of the table.
 func (t *Routes) All() iter.Seq[*Route] {
 	return func(yield func(*Route) bool) {
 		for i := range t.list {
@@ -44,17 +44,19 @@ func (t *Routes) All() iter.Seq[*Route] {
 	}
 }
 
-// Match is the outcome of looking a request up.
+// Match is what the table contains for a request.
 type Match struct {
-	Route  *Route            // nil: no route serves this request
-	Params map[string]string // by parameter name; as decoded, not otherwise checked
-	Allow  []string          // Route is nil, but these methods are served at this path
-	Public bool              // Route is public, or every method of Allow is
+	Route  *Route            // nil if no route serves the request
+	Params map[string]string // the path's parameters by name, decoded but not checked
+	Allow  []string          // if Route is nil: the methods that are served at this path
+	Public bool              // Route is public, or all routes of Allow are
 }
 
-// Match looks up a request by method and decoded path. The path is read as
-// AgentOS reads it: percent-decoded once before it is split, trailing slashes
-// dropped, everything else literal ("//", ".." and case never match a route).
+// Match finds the route for a method and a decoded path. It reads the path as
+// AgentOS's server does: percent-decoded once, and only then split at the slashes.
+// Trailing slashes are ignored. Everything else is literal, so that "//", ".." and
+// another case match no route: what one reader of a path normalizes and another does
+// not is a way around a policy.
 func (t *Routes) Match(method, path string) Match {
 	segments := split(path)
 	none := Match{Public: true}
@@ -73,15 +75,18 @@ func (t *Routes) Match(method, path string) Match {
 	return none
 }
 
-// Clean gives the path as Match reads it: without trailing slashes, "/" for the
+// Clean returns the path as Match reads it: without trailing slashes, and "/" for the
 // root.
 func Clean(path string) string {
 	return "/" + strings.TrimRight(strings.TrimPrefix(path, "/"), "/")
 }
 
+// split returns the segments of a path: none for the root, and nil for a text that is
+// no path. A request target can also be an authority (CONNECT) or an asterisk (OPTIONS):
+// RFC 9112 section 3.2. Neither is ever a route.
 func split(path string) []string {
 	if !strings.HasPrefix(path, "/") {
-		return nil // an authority or an asterisk; never a route
+		return nil
 	}
 	if path = Clean(path); path == "/" {
 		return []string{}
@@ -89,6 +94,8 @@ func split(path string) []string {
 	return strings.Split(path[1:], "/")
 }
 
+// matches reports whether the segments of a path fit the pattern. A parameter is never
+// empty.
 func (r *Route) matches(segments []string) bool {
 	if segments == nil || len(segments) != len(r.segments) {
 		return false
@@ -117,121 +124,3 @@ func (r *Route) params(segments []string) map[string]string {
 	}
 	return out
 }
-
-// String is the route as people write it: "POST /agents/{agent_id}/runs".
-func (r *Route) String() string { return r.Method + " " + r.Pattern }
-
-// Resource names the family whose id stands in the path and may have scopes of
-// its own, and the parameter that holds the id; both are empty for other routes.
-// AgentOS has such scopes for agents only (of what is served here).
-func (r *Route) Resource() (family, param string) { return r.family, r.param }
-
-// compile reads the pattern once, since a policy asks for it of every route.
-func (r *Route) compile() {
-	r.segments = split(r.Pattern)
-	if slices.Contains(r.segments, "{agent_id}") {
-		r.family, r.param = "agents", "agent_id"
-	}
-	r.before, r.after, _ = strings.Cut(r.Path(func(name string) string {
-		if name == r.param {
-			return Hole
-		}
-		return "*"
-	}), Hole)
-}
-
-// Glob is the route's paths as one pattern: id for the parameter that Resource
-// names, a * for every other one and for an empty id.
-func (r *Route) Glob(id string) string {
-	switch {
-	case r.param == "":
-		return r.before
-	case id == "":
-		id = "*"
-	}
-	return r.before + id + r.after
-}
-
-// Path fills the pattern: each parameter becomes fill's answer for it.
-func (r *Route) Path(fill func(param string) string) string {
-	out := make([]string, len(r.segments))
-	for i, s := range r.segments {
-		if out[i] = s; isParam(s) {
-			out[i] = fill(s[1 : len(s)-1])
-		}
-	}
-	return "/" + strings.Join(out, "/")
-}
-
-// Hole stands in a filled pattern for a parameter left open.
-const Hole = "\x00"
-
-// Overlaps reports whether some path of the route matches the glob, in which
-// each * stands for any text, slashes included.
-func (r *Route) Overlaps(glob string) bool { return r.OverlapsWith("", "", glob) }
-
-// OverlapsWith is Overlaps for the paths of Open(param, value).
-func (r *Route) OverlapsWith(param, value, glob string) bool {
-	return len(r.Common(param, value, glob)) > 0
-}
-
-// Open is the path of the route whose parameter param is value (an empty value
-// leaves it open); Hole stands in it for what is left open.
-func (r *Route) Open(param, value string) string {
-	return r.Path(func(name string) string {
-		if name == param && value != "" {
-			return value
-		}
-		return Hole
-	})
-}
-
-// Common gives the most general paths that belong to Open(param, value) and match
-// the glob. Hole stands in them for any text without a slash, so every common path
-// is one of these, filled.
-func (r *Route) Common(param, value, glob string) []string {
-	return common(r.Open(param, value), glob)
-}
-
-// common reads \x00 in pattern as one non-empty text without a slash, and moves
-// through both texts at once, in every way, until both end together.
-func common(pattern, glob string) (out []string) {
-	type at struct {
-		p, g int
-		text string
-	}
-	seen, todo := map[at]bool{}, []at{{}}
-	for len(todo) > 0 {
-		s := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		for from := s.p; ; s.p, s.g = s.p+1, s.g+1 {
-			if s.p == len(pattern) || s.g == len(glob) || pattern[s.p] != glob[s.g] || pattern[s.p] == 0 || glob[s.g] == '*' {
-				s.text += pattern[from:s.p]
-				break
-			}
-		}
-		if seen[s] {
-			continue
-		}
-		seen[s] = true
-		pEnd, gEnd := s.p == len(pattern), s.g == len(glob)
-		star, hole := !gEnd && glob[s.g] == '*', !pEnd && pattern[s.p] == 0
-		switch {
-		case pEnd && gEnd:
-			out = append(out, s.text)
-		case star && pEnd:
-			todo = append(todo, at{s.p, s.g + 1, s.text})
-		case star && hole: // any text, with which the hole ends or the star does
-			text := strings.TrimSuffix(s.text, Hole) + Hole
-			todo = append(todo, at{s.p + 1, s.g, text}, at{s.p, s.g + 1, text})
-		case star: // the star takes one more of the pattern, or ends
-			todo = append(todo, at{s.p + 1, s.g, s.text + pattern[s.p:s.p+1]}, at{s.p, s.g + 1, s.text})
-		case hole && !gEnd && glob[s.g] != '/': // the hole takes one more of the glob, or ends with it
-			text := s.text + glob[s.g:s.g+1]
-			todo = append(todo, at{s.p, s.g + 1, text}, at{s.p + 1, s.g + 1, text})
-		}
-	}
-	return out
-}
-
-func isParam(segment string) bool { return strings.HasPrefix(segment, "{") }

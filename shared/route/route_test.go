@@ -56,7 +56,7 @@ func TestPathsAreReadAsAgentOSReadsThem(t *testing.T) {
 	}
 }
 
-func TestParametersComeAsTheyStandInThePath(t *testing.T) {
+func TestParametersAreAsInThePath(t *testing.T) {
 	t.Parallel()
 	got := Table.Match("GET", "/agents/a.b/runs/*").Params
 	if diff := cmp.Diff(map[string]string{"agent_id": "a.b", "run_id": "*"}, got); diff != "" {
@@ -64,7 +64,7 @@ func TestParametersComeAsTheyStandInThePath(t *testing.T) {
 	}
 }
 
-func TestAKnownPathWithAnotherMethodSaysWhichAreServed(t *testing.T) {
+func TestAnotherMethodGetsTheMethodsOfThePath(t *testing.T) {
 	t.Parallel()
 	m := Table.Match("PUT", "/agents/x/runs")
 	if diff := cmp.Diff([]string{"POST", "GET"}, m.Allow); diff != "" || m.Route != nil || m.Public {
@@ -78,12 +78,12 @@ func TestAKnownPathWithAnotherMethodSaysWhichAreServed(t *testing.T) {
 	}
 }
 
-func TestARouteThatNeedsNothingDoesNotEnterTheTable(t *testing.T) {
+func TestATableWithAMistakePanics(t *testing.T) {
 	t.Parallel()
 	for name, list := range map[string][]Route{
-		"no need":      {{Name: "a", Method: "GET", Pattern: "/a"}},
-		"same name":    {{Name: "a", Method: "GET", Pattern: "/a", Public: true}, {Name: "a", Method: "GET", Pattern: "/b", Public: true}},
-		"same request": {{Name: "a", Method: "GET", Pattern: "/a", Public: true}, {Name: "b", Method: "GET", Pattern: "/a", Public: true}},
+		"no need":      {guarded("a", "", "GET /a")},
+		"same name":    {public("a", "", "GET /a"), public("a", "", "GET /b")},
+		"same request": {public("a", "", "GET /a"), public("b", "", "GET /a")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -97,7 +97,7 @@ func TestARouteThatNeedsNothingDoesNotEnterTheTable(t *testing.T) {
 	}
 }
 
-func TestOverlapFindsGlobsThatReachARoute(t *testing.T) {
+func TestOverlapsFindsGlobsThatMatchARoute(t *testing.T) {
 	t.Parallel()
 	byName := map[Name]*Route{}
 	for r := range Table.All() {
@@ -124,17 +124,19 @@ func TestOverlapFindsGlobsThatReachARoute(t *testing.T) {
 		{"/nope", GetSession, false},
 	} {
 		if got := byName[row.name].Overlaps(row.glob); got != row.want {
-			t.Errorf("%s reaches %s: %t, want %t", row.glob, row.name, got, row.want)
+			t.Errorf("%s overlaps %s: %t, want %t", row.glob, row.name, got, row.want)
 		}
 	}
 }
 
-// Whatever belongs to a pattern and matches a glob is one of their common paths,
-// filled; and what a common path is filled with does belong and match.
-func TestCommonPathsAreAllThatPatternAndGlobShare(t *testing.T) {
+// Each path that a pattern describes and a glob matches is one of their common paths
+// with its holes filled. Each common path with its holes filled is described by the
+// pattern and matched by the glob.
+func TestCommonPathsAreTheIntersectionOfPatternAndGlob(t *testing.T) {
 	t.Parallel()
 	form := func(text, hole string) *regexp.Regexp {
-		return regexp.MustCompile("(?s)^" + strings.NewReplacer(`\*`, ".*", "\x00", hole).Replace(regexp.QuoteMeta(text)) + "$")
+		text = strings.NewReplacer(`\*`, ".*", "\x00", hole).Replace(regexp.QuoteMeta(text))
+		return regexp.MustCompile("(?s)^" + text + "$")
 	}
 	shared := 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -150,17 +152,17 @@ func TestCommonPathsAreAllThatPatternAndGlobShare(t *testing.T) {
 		if form(glob, "").MatchString(concrete) {
 			shared++
 			if !slices.ContainsFunc(paths, within) {
-				t.Fatalf("glob %q matches %q of %q, which is none of %q", glob, concrete, pattern, paths)
+				t.Fatalf("glob %q matches %q of %q, which none of %q describes", glob, concrete, pattern, paths)
 			}
 		}
 		for _, general := range paths {
 			path := strings.ReplaceAll(general, "\x00", "z")
 			if !form(glob, "").MatchString(path) || !form(pattern, "[^/]+").MatchString(path) {
-				t.Fatalf("%q is said to be common to %q and %q", path, pattern, glob)
+				t.Fatalf("%q is returned, and is not common to %q and %q", path, pattern, glob)
 			}
 		}
 	})
 	if shared == 0 {
-		t.Error("nothing was ever shared")
+		t.Error("no pattern and glob had a path in common, so that the property was never tested")
 	}
 }

@@ -1,15 +1,12 @@
-// Package route holds the one table of what Keyway serves: method, path, who may
-// call it, which function answers. Handlers, authorizer, gateway and documents
-// all read this table; nothing else knows a path.
-// It does not know callers, policies or handlers.
 package route
 
-import "github.com/keyway-agents/keyway/shared/scope"
+import (
+	"strings"
 
-// Name identifies a route to the handler that serves it.
-type Name string
+	"github.com/keyway-agents/keyway/shared/scope"
+)
 
-// The routes, by what a caller wants of them.
+// The routes, named by what a caller wants.
 const (
 	Index         Name = "index"
 	Health        Name = "health"
@@ -50,10 +47,7 @@ const (
 	MergeMemories  Name = "optimize_memories"
 )
 
-// Function is one deployed unit: the Lambda function that serves a route.
-type Function string
-
-// The functions, one per endpoint family.
+// The functions, one for each family of endpoints.
 const (
 	Agents   Function = "agents"
 	Runs     Function = "runs"
@@ -62,72 +56,76 @@ const (
 	Settings Function = "config"
 )
 
-// Route is one line of the table.
-type Route struct {
-	Name     Name
-	Method   string
-	Pattern  string // "/agents/{agent_id}/runs": a parameter is one whole segment
-	Function Function
-	Public   bool         // no token asked for
-	Needs    []scope.Need // all are needed; without one (and not Public) New refuses the route
-	Lists    string       // the family that the answer is filtered by: who may read one of it may list
-
-	segments      []string
-	family, param string // what Resource answers
-	before, after string // what Glob writes around the id
-}
-
-// Table is the served surface, in order of matching.
+// Table is everything that Keyway serves. The needs are AgentOS 3.1.10's. No two
+// routes match one request, so that their order decides only the order in documents
+// and in the header Allow.
 var Table = New([]Route{
-	{Name: Index, Method: "GET", Pattern: "/", Function: Settings, Public: true},
-	{Name: Health, Method: "GET", Pattern: "/health", Function: Settings, Public: true},
-	{Name: Info, Method: "GET", Pattern: "/info", Function: Settings, Public: true},
-	{Name: OpenAPI, Method: "GET", Pattern: "/openapi.json", Function: Settings, Public: true},
-	{Name: Docs, Method: "GET", Pattern: "/docs", Function: Settings, Public: true},
-	{Name: Config, Method: "GET", Pattern: "/config", Function: Settings, Needs: needs("config:read")},
+	public(Index, Settings, "GET /"),
+	public(Health, Settings, "GET /health"),
+	public(Info, Settings, "GET /info"),
+	public(OpenAPI, Settings, "GET /openapi.json"),
+	public(Docs, Settings, "GET /docs"),
+	guarded(Config, Settings, "GET /config", "config:read"),
 
-	{Name: ListAgents, Method: "GET", Pattern: "/agents", Function: Agents, Needs: needs("agents:read"), Lists: "agents"},
-	{Name: GetAgent, Method: "GET", Pattern: "/agents/{agent_id}", Function: Agents, Needs: needs("agents:read")},
-	{Name: ListTeams, Method: "GET", Pattern: "/teams", Function: Agents, Needs: needs("teams:read"), Lists: "teams"},
-	{Name: ListWorkflows, Method: "GET", Pattern: "/workflows", Function: Agents, Needs: needs("workflows:read"), Lists: "workflows"},
+	filtered(ListAgents, Agents, "GET /agents", "agents:read"),
+	guarded(GetAgent, Agents, "GET /agents/{agent_id}", "agents:read"),
+	filtered(ListTeams, Agents, "GET /teams", "teams:read"),
+	filtered(ListWorkflows, Agents, "GET /workflows", "workflows:read"),
 
-	{Name: CreateRun, Method: "POST", Pattern: "/agents/{agent_id}/runs", Function: Runs, Needs: needs("agents:run")},
-	{Name: ListRuns, Method: "GET", Pattern: "/agents/{agent_id}/runs", Function: Runs, Needs: needs("agents:read", "agents:run")},
-	{Name: GetRun, Method: "GET", Pattern: "/agents/{agent_id}/runs/{run_id}", Function: Runs, Needs: needs("agents:read", "agents:run")},
-	{Name: CancelRun, Method: "POST", Pattern: "/agents/{agent_id}/runs/{run_id}/cancel", Function: Runs, Needs: needs("agents:run")},
-	{Name: ContinueRun, Method: "POST", Pattern: "/agents/{agent_id}/runs/{run_id}/continue", Function: Runs, Needs: needs("agents:run")},
-	{Name: ResumeRun, Method: "POST", Pattern: "/agents/{agent_id}/runs/{run_id}/resume", Function: Runs, Needs: needs("agents:run")},
+	guarded(CreateRun, Runs, "POST /agents/{agent_id}/runs", "agents:run"),
+	guarded(ListRuns, Runs, "GET /agents/{agent_id}/runs", "agents:read", "agents:run"),
+	guarded(GetRun, Runs, "GET /agents/{agent_id}/runs/{run_id}", "agents:read", "agents:run"),
+	guarded(CancelRun, Runs, "POST /agents/{agent_id}/runs/{run_id}/cancel", "agents:run"),
+	guarded(ContinueRun, Runs, "POST /agents/{agent_id}/runs/{run_id}/continue", "agents:run"),
+	guarded(ResumeRun, Runs, "POST /agents/{agent_id}/runs/{run_id}/resume", "agents:run"),
 
-	{Name: ListSessions, Method: "GET", Pattern: "/sessions", Function: Sessions, Needs: needs("sessions:read")},
-	{Name: CreateSession, Method: "POST", Pattern: "/sessions", Function: Sessions, Needs: needs("sessions:write")},
-	{Name: DeleteSessions, Method: "DELETE", Pattern: "/sessions", Function: Sessions, Needs: needs("sessions:delete")},
-	{Name: GetSession, Method: "GET", Pattern: "/sessions/{session_id}", Function: Sessions, Needs: needs("sessions:read")},
-	{Name: ChangeSession, Method: "PATCH", Pattern: "/sessions/{session_id}", Function: Sessions, Needs: needs("sessions:write")},
-	{Name: DeleteSession, Method: "DELETE", Pattern: "/sessions/{session_id}", Function: Sessions, Needs: needs("sessions:delete")},
-	{Name: RenameSession, Method: "POST", Pattern: "/sessions/{session_id}/rename", Function: Sessions, Needs: needs("sessions:write")},
-	{Name: SessionRuns, Method: "GET", Pattern: "/sessions/{session_id}/runs", Function: Sessions, Needs: needs("sessions:read")},
-	{Name: SessionPreviews, Method: "GET", Pattern: "/sessions/{session_id}/run-previews", Function: Sessions, Needs: needs("sessions:read")},
-	{Name: SessionRun, Method: "GET", Pattern: "/sessions/{session_id}/runs/{run_id}", Function: Sessions, Needs: needs("sessions:read")},
+	guarded(ListSessions, Sessions, "GET /sessions", "sessions:read"),
+	guarded(CreateSession, Sessions, "POST /sessions", "sessions:write"),
+	guarded(DeleteSessions, Sessions, "DELETE /sessions", "sessions:delete"),
+	guarded(GetSession, Sessions, "GET /sessions/{session_id}", "sessions:read"),
+	guarded(ChangeSession, Sessions, "PATCH /sessions/{session_id}", "sessions:write"),
+	guarded(DeleteSession, Sessions, "DELETE /sessions/{session_id}", "sessions:delete"),
+	guarded(RenameSession, Sessions, "POST /sessions/{session_id}/rename", "sessions:write"),
+	guarded(SessionRuns, Sessions, "GET /sessions/{session_id}/runs", "sessions:read"),
+	guarded(SessionPreviews, Sessions, "GET /sessions/{session_id}/run-previews", "sessions:read"),
+	guarded(SessionRun, Sessions, "GET /sessions/{session_id}/runs/{run_id}", "sessions:read"),
 
-	{Name: ListMemories, Method: "GET", Pattern: "/memories", Function: Memories, Needs: needs("memories:read")},
-	{Name: CreateMemory, Method: "POST", Pattern: "/memories", Function: Memories, Needs: needs("memories:write")},
-	{Name: DeleteMemories, Method: "DELETE", Pattern: "/memories", Function: Memories, Needs: needs("memories:delete")},
-	{Name: GetMemory, Method: "GET", Pattern: "/memories/{memory_id}", Function: Memories, Needs: needs("memories:read")},
-	{Name: ChangeMemory, Method: "PATCH", Pattern: "/memories/{memory_id}", Function: Memories, Needs: needs("memories:write")},
-	{Name: DeleteMemory, Method: "DELETE", Pattern: "/memories/{memory_id}", Function: Memories, Needs: needs("memories:delete")},
-	{Name: MemoryTopics, Method: "GET", Pattern: "/memory_topics", Function: Memories, Needs: needs("memories:read")},
-	{Name: MemoryStats, Method: "GET", Pattern: "/user_memory_stats", Function: Memories, Needs: needs("memories:read")},
-	{Name: MergeMemories, Method: "POST", Pattern: "/optimize-memories", Function: Runs, Needs: needs("memories:write")}, // it asks a model
+	guarded(ListMemories, Memories, "GET /memories", "memories:read"),
+	guarded(CreateMemory, Memories, "POST /memories", "memories:write"),
+	guarded(DeleteMemories, Memories, "DELETE /memories", "memories:delete"),
+	guarded(GetMemory, Memories, "GET /memories/{memory_id}", "memories:read"),
+	guarded(ChangeMemory, Memories, "PATCH /memories/{memory_id}", "memories:write"),
+	guarded(DeleteMemory, Memories, "DELETE /memories/{memory_id}", "memories:delete"),
+	guarded(MemoryTopics, Memories, "GET /memory_topics", "memories:read"),
+	guarded(MemoryStats, Memories, "GET /user_memory_stats", "memories:read"),
+	// The function for runs serves it, because only that one links the models.
+	guarded(MergeMemories, Runs, "POST /optimize-memories", "memories:write"),
 })
 
-func needs(texts ...string) []scope.Need {
-	out := make([]scope.Need, len(texts))
-	for i, text := range texts {
+// public returns a route that needs no token. request is the method and the pattern.
+func public(name Name, function Function, request string) Route {
+	r := guarded(name, function, request)
+	r.Public = true
+	return r
+}
+
+// guarded returns a route that needs all of the scopes. Without any, New panics.
+func guarded(name Name, function Function, request string, scopes ...string) Route {
+	method, pattern, _ := strings.Cut(request, " ")
+	r := Route{Name: name, Function: function, Method: method, Pattern: pattern}
+	for _, text := range scopes {
 		n, ok := scope.Parse(text)
 		if !ok {
 			panic("route: no such scope: " + text)
 		}
-		out[i] = n
+		r.Needs = append(r.Needs, n)
 	}
-	return out
+	return r
+}
+
+// filtered returns a route whose answer lists the resources that the scope is about.
+func filtered(name Name, function Function, request, scope string) Route {
+	r := guarded(name, function, request, scope)
+	r.Lists = r.Needs[0].Resource
+	return r
 }
