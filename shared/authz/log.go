@@ -11,37 +11,52 @@ import (
 	"github.com/keyway-agents/keyway/shared/scope"
 )
 
-// Log writes decisions, one line each, wherever they are made. A nil *Log writes
+// Log writes the decisions, one line each. The gateway, the authorizer and the
+// functions write the same lines, so that one query finds them all. A nil *Log writes
 // nothing.
 type Log struct {
 	out    *slog.Logger
 	config string
 }
 
-// configDigits is how much of a configuration's digest a line holds.
+// configDigits is how many hex digits of the configuration's digest a line contains.
 const configDigits = 12
 
-// NewLog makes the log of what one configuration decides; digest is its own, in hex.
+// NewLog returns a log for the decisions of one configuration. digest is the SHA-256 of
+// the configuration in hex. Each line contains its beginning, so that a line can be
+// explained after the configuration has changed.
 func NewLog(out *slog.Logger, digest string) *Log {
 	return &Log{out: out, config: digest[:min(len(digest), configDigits)]}
 }
 
-// Entry is a decision about one request, and what became of it.
+// Entry is one line of the log: a request and the decision about it.
 type Entry struct {
-	RequestID string // "": it is about a run that is taken up again
-	Method    string
-	Principal *Principal // nil: no valid token
-	Token     string     // the hash of a refused token; a Principal knows its own
-	Decision  Decision
-	Err       error     // what the caller is told; nil: the request goes on
-	Began     time.Time // when deciding began
+	// RequestID identifies the request. Defaults to "": the decision was made again
+	// when a run was resumed.
+	RequestID string
+	// Method is the method as it was sent.
+	Method string
+	// Principal is nil without a valid token.
+	Principal *Principal
+	// Token is the hash of a token that was refused. A Principal has its own.
+	Token string
+	// Decision is what Decide returned.
+	Decision Decision
+	// Err is the answer to the caller, or nil if the request is allowed.
+	Err error
+	// Began is when the verification of the token and the decision began.
+	Began time.Time
 }
 
-// maxScopeText is how many bytes of scopes a line holds; of more, it tells their size.
+// maxScopeText is how many bytes of scopes a line contains. If a token has more, the
+// line contains their size instead, so that a caller can't fill the log with long
+// tokens.
 const maxScopeText = 8 << 10
 
-// Write logs a decision. A request that asks for no token is none. The line never
-// holds a token, a subject, a path, or an id in it other than a plain agent's.
+// Write logs a decision. It writes nothing about a request that needs no token. The
+// line never contains a token, a subject or a path. Of the ids in a path it contains
+// only an agent's, and only if that has the form of a declared one: the client
+// chooses the path, and the log must not store text of the client's choice.
 func (l *Log) Write(ctx context.Context, e Entry) {
 	if l == nil || e.Decision.Open || !l.out.Enabled(ctx, slog.LevelInfo) {
 		return
@@ -56,8 +71,8 @@ func (l *Log) Write(ctx context.Context, e Entry) {
 	l.out.LogAttrs(ctx, slog.LevelInfo, "decision", a...)
 }
 
-// outcome is how the caller was refused. The text of a 403 follows from need and
-// missing.
+// outcome appends the status of a refusal, and its reason unless that follows from
+// other members: a 403's follows from need and missing.
 func (e Entry) outcome(a []slog.Attr) []slog.Attr {
 	if e.Err == nil {
 		return a
@@ -71,6 +86,8 @@ func (e Entry) outcome(a []slog.Attr) []slog.Attr {
 	return a
 }
 
+// caller appends who sent the request: hashes instead of subject and token, and the
+// scopes, which explain the decision.
 func (e Entry) caller(a []slog.Attr) []slog.Attr {
 	p := e.Principal
 	if p == nil {
@@ -91,7 +108,7 @@ func (e Entry) caller(a []slog.Attr) []slog.Attr {
 	return a
 }
 
-// attrs is what was asked for and what it needs.
+// attrs appends the route and what it needs.
 func (d Decision) attrs(a []slog.Attr, method string) []slog.Attr {
 	if isMethod(method) {
 		a = append(a, slog.String("method", method))
@@ -122,7 +139,7 @@ func (d Decision) attrs(a []slog.Attr, method string) []slog.Attr {
 	return a
 }
 
-// withoutID takes an id that is not to be logged out of the needs that it narrows.
+// withoutID removes an id that must not be logged from the needs that it narrows.
 func withoutID(needs []scope.Need, id string, plain bool) []scope.Need {
 	if plain || id == "" {
 		return needs
@@ -143,12 +160,13 @@ func appendText(a []slog.Attr, name, text string) []slog.Attr {
 	return append(a, slog.String(name, text))
 }
 
-// isMethod: a client may put any text where the method belongs.
+// isMethod reports whether s looks like an HTTP method. A client can send any text in
+// its place, and the log must not store it.
 func isMethod(s string) bool {
 	return len(s) <= len(http.MethodOptions) && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
 }
 
-// isPlain reports whether an id from a path is fit for a log: [A-Za-z0-9._-]{1,64}.
+// isPlain reports whether an id from a path may be logged: [A-Za-z0-9._-]{1,64}.
 func isPlain(id string) bool {
 	if id == "" || len(id) > 64 {
 		return false

@@ -14,7 +14,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/route"
 )
 
-// written is the line of one decision, without time, level and duration.
+// written returns the line about one decision, without time, level and duration.
 func written(t testing.TB, e Entry) string {
 	t.Helper()
 	var b bytes.Buffer
@@ -24,7 +24,7 @@ func written(t testing.TB, e Entry) string {
 	return strings.TrimSpace(regexp.MustCompile(`,"us":\d+\}`).ReplaceAllString(line, "}"))
 }
 
-// about decides and fills an Entry as gateway and functions do.
+// about returns the Entry that the gateway and the functions make of a request.
 func about(o *Policy, p *Principal, request string) Entry {
 	method, path, _ := strings.Cut(request, " ")
 	d := o.Decide(p, method, path)
@@ -35,7 +35,7 @@ func ann(scopes ...string) *Principal {
 	return &Principal{Subject: "ann", TokenHash: "0011223344556677", Scopes: scopes}
 }
 
-func TestALineHoldsTheDecision(t *testing.T) {
+func TestALineContainsTheDecision(t *testing.T) {
 	t.Parallel()
 	o := policy(t, admin, Mapping{"POST", "/agents/*/runs", []string{"app:run"}})
 	caller := `"principal":"` + ann().SubjectHash() + `","token":"0011223344556677"`
@@ -44,24 +44,32 @@ func TestALineHoldsTheDecision(t *testing.T) {
 		want  string
 	}{
 		"allowed": {about(o, ann("agents:read", "x"), "GET /agents/web"), `"allow":true,` + caller +
-			`,"scopes":["agents:read","x"],"method":"GET","route":"GET /agents/{agent_id}","agent":"web","need":["agents:read"]`},
+			`,"scopes":["agents:read","x"],"method":"GET","route":"GET /agents/{agent_id}",` +
+			`"agent":"web","need":["agents:read"]`},
 		"filtered": {about(o, ann("agents:web:read"), "GET /agents"), `"allow":true,` + caller +
 			`,"scopes":["agents:web:read"],"method":"GET","route":"GET /agents","need":["agents:read"],"filtered":true`},
 		"an administrator's": {about(o, ann(admin), "GET /agents"), `"allow":true,` + caller +
 			`,"scopes":["agent_os:admin"],"method":"GET","route":"GET /agents","need":["agents:read"],"admin":true`},
 		"mapped and refused": {about(o, ann(), "POST /agents/web/runs"), `"allow":false,"status":403,` + caller +
-			`,"method":"POST","route":"POST /agents/{agent_id}/runs","agent":"web","need":["app:run"],"missing":["app:run"],"mapping":"POST /agents/*/runs"`},
+			`,"method":"POST","route":"POST /agents/{agent_id}/runs","agent":"web","need":["app:run"],` +
+			`"missing":["app:run"],"mapping":"POST /agents/*/runs"`},
 		"refused for one": {about(o, ann(), "GET /agents/web"), `"allow":false,"status":403,` + caller +
-			`,"method":"GET","route":"GET /agents/{agent_id}","agent":"web","need":["agents:read"],"missing":["agents:web:read"]`},
-		"refused for an id that is not logged": {about(o, ann(), "GET /agents/<web>"), `"allow":false,"status":403,` + caller +
-			`,"method":"GET","route":"GET /agents/{agent_id}","need":["agents:read"],"missing":["agents:read"]`},
-		"not served":            {about(o, ann(), "GET /secret-path"), `"allow":false,"status":404,"reason":"Not Found",` + caller + `,"method":"GET"`},
-		"another method":        {about(o, ann(), "PUT /agents"), `"allow":false,"status":405,"reason":"Method Not Allowed",` + caller + `,"method":"PUT"`},
-		"a method that is none": {about(o, ann(), "SECRETMETHOD /agents"), `"allow":false,"status":405,"reason":"Method Not Allowed",` + caller},
+			`,"method":"GET","route":"GET /agents/{agent_id}","agent":"web","need":["agents:read"],` +
+			`"missing":["agents:web:read"]`},
+		"refused for an id that is not logged": {about(o, ann(), "GET /agents/<web>"),
+			`"allow":false,"status":403,` + caller + `,"method":"GET","route":"GET /agents/{agent_id}",` +
+				`"need":["agents:read"],"missing":["agents:read"]`},
+		"not served": {about(o, ann(), "GET /secret-path"),
+			`"allow":false,"status":404,"reason":"Not Found",` + caller + `,"method":"GET"`},
+		"another method": {about(o, ann(), "PUT /agents"),
+			`"allow":false,"status":405,"reason":"Method Not Allowed",` + caller + `,"method":"PUT"`},
+		"a text that is not a method": {about(o, ann(), "SECRETMETHOD /agents"),
+			`"allow":false,"status":405,"reason":"Method Not Allowed",` + caller},
 		"no token": {about(o, nil, "GET /agents/web"),
-			`"allow":false,"status":401,"reason":"Authorization header missing","method":"GET","route":"GET /agents/{agent_id}","agent":"web"`},
-		"a long list of scopes": {about(o, ann("agents:read", strings.Repeat("x", 9000)), "GET /agents"), `"allow":true,` + caller +
-			`,"scopes_bytes":9011,"method":"GET","route":"GET /agents","need":["agents:read"]`},
+			`"allow":false,"status":401,"reason":"Authorization header missing","method":"GET",` +
+				`"route":"GET /agents/{agent_id}","agent":"web"`},
+		"a long list of scopes": {about(o, ann("agents:read", strings.Repeat("x", 9000)), "GET /agents"),
+			`"allow":true,` + caller + `,"scopes_bytes":9011,"method":"GET","route":"GET /agents","need":["agents:read"]`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -76,13 +84,14 @@ func TestARefusedTokenIsNamedByItsHash(t *testing.T) {
 	t.Parallel()
 	e := about(policy(t, admin), nil, "GET /agents")
 	e.Token, e.Err = "8899aabbccddeeff", fault.Public(fault.Unauthenticated, "Token has expired", errors.New("cause"))
-	want := `{"request_id":"r","allow":false,"status":401,"reason":"Token has expired","token":"8899aabbccddeeff","method":"GET","route":"GET /agents","config":"0123456789ab"}`
+	want := `{"request_id":"r","allow":false,"status":401,"reason":"Token has expired","token":"8899aabbccddeeff",` +
+		`"method":"GET","route":"GET /agents","config":"0123456789ab"}`
 	if got := written(t, e); got != want {
 		t.Errorf("\n got %s\nwant %s", got, want)
 	}
 }
 
-func TestWhatAsksForNoTokenIsNoDecision(t *testing.T) {
+func TestRequestsThatNeedNoTokenAreNotLogged(t *testing.T) {
 	t.Parallel()
 	o := policy(t, admin)
 	for _, request := range []string{"GET /health", "GET /", "PUT /health", "OPTIONS /agents", "OPTIONS /nope"} {
@@ -92,15 +101,16 @@ func TestWhatAsksForNoTokenIsNoDecision(t *testing.T) {
 			}
 		}
 	}
-	(*Log)(nil).Write(t.Context(), about(o, nil, "GET /agents")) // nobody listens, nobody minds
+	(*Log)(nil).Write(t.Context(), about(o, nil, "GET /agents")) // a nil Log writes nothing
 }
 
-func TestARefusalPutsTheCallersScopesRight(t *testing.T) {
+func TestA403CommentsOnScopesThatLookMeant(t *testing.T) {
 	t.Parallel()
 	o := policy(t, admin)
 	d := o.Decide(ann("sessions:read", "agents:*", "agents:finance:run", "AGENTS:web:RUN"), "POST", "/agents/web/runs")
 	_, _, body := fault.Answer(d.Err("d-1"))
-	const hint = `,"decision_id":"d-1","hint":"In the token \"agents:*\" grants nothing here: write \"agents:web:run\", or \"agents:run\" for all; ` +
+	const hint = `,"decision_id":"d-1","hint":"In the token, \"agents:*\" grants nothing here: ` +
+		`write \"agents:web:run\", or \"agents:run\" for all; ` +
 		`\"AGENTS:web:RUN\" grants nothing here: write \"agents:web:run\""}`
 	if !strings.HasSuffix(string(body), hint) {
 		t.Errorf("%s does not end in %s", body, hint)
@@ -114,8 +124,9 @@ func TestARefusalPutsTheCallersScopesRight(t *testing.T) {
 	if n := strings.Count(string(body), "grants nothing"); n != maxLookalikes || len(body) > 1000 {
 		t.Errorf("%d scopes in %d bytes: %s", n, len(body), body)
 	}
-	if _, _, body = fault.Answer(o.Decide(ann("agents:finance:run"), "POST", "/agents/web/runs").Err("")); strings.Contains(string(body), "hint") {
-		t.Errorf("a sound scope for another agent is commented on: %s", body)
+	_, _, body = fault.Answer(o.Decide(ann("agents:finance:run"), "POST", "/agents/web/runs").Err(""))
+	if strings.Contains(string(body), "hint") {
+		t.Errorf("a correct scope for another agent is commented on: %s", body)
 	}
 }
 
@@ -126,7 +137,9 @@ func BenchmarkDecisionLine(b *testing.B) {
 	}
 	log := NewLog(slog.New(slog.NewJSONHandler(io.Discard, nil)), strings.Repeat("0", 64))
 	p := ann("agents:web:run", "agents:web:read", "sessions:read", "sessions:write")
-	for name, request := range map[string]string{"allowed": "POST /agents/web/runs", "refused": "POST /agents/finance/runs"} {
+	for name, request := range map[string]string{
+		"allowed": "POST /agents/web/runs", "refused": "POST /agents/finance/runs",
+	} {
 		b.Run(name, func(b *testing.B) {
 			e := about(o, p, request)
 			e.Began = time.Now()

@@ -11,11 +11,18 @@ import (
 	"github.com/keyway-agents/keyway/shared/scope"
 )
 
-// Mapping replaces the need of every route that it matches. Path is a glob whose
-// * spans segments, as in AgentOS; a concrete id is legal.
+// Mapping replaces the needs of every request that it matches, as AgentOS's
+// custom scope mappings do: the route's own needs no longer count, and a list is no
+// longer filtered.
 type Mapping struct {
-	Method, Path string
-	Scopes       []string // all are needed
+	// Method is the HTTP method. Required.
+	Method string
+	// Path is a glob for the decoded path without trailing slashes. A * matches any
+	// text, slashes included, as in AgentOS. A path with a concrete id is allowed.
+	// Required.
+	Path string
+	// Scopes are the needs; a caller needs all of them. Required.
+	Scopes []string
 }
 
 type mapping struct {
@@ -23,9 +30,10 @@ type mapping struct {
 	needs []scope.Need
 }
 
-// New compiles a policy over the route table. admin is the administrator's
-// scope. A mapping that reaches no route, needs nothing or needs what no token
-// can hold is refused (fault.Invalid).
+// New returns a policy over the route table. admin is the administrator's scope. The
+// error is fault.Invalid for a mapping that matches no guarded route, that has no
+// scopes, or that has a scope that no token can contain. Each of these is a typing
+// error that would otherwise open a route or close it for everybody.
 func New(table *route.Routes, admin string, mappings []Mapping) (*Policy, error) {
 	var all []mapping
 	for _, m := range mappings {
@@ -45,7 +53,8 @@ func New(table *route.Routes, admin string, mappings []Mapping) (*Policy, error)
 		}
 		all = append(all, c)
 	}
-	// Most specific wins: exact, then the longest literal prefix, then file order.
+	// The most specific mapping wins: one without a star, then the one with
+	// the longest text before its first star, then the one that is written first.
 	slices.SortStableFunc(all, func(a, b mapping) int {
 		return cmp.Compare(specificity(b.Path), specificity(a.Path))
 	})
@@ -60,10 +69,10 @@ func New(table *route.Routes, admin string, mappings []Mapping) (*Policy, error)
 	return o, nil
 }
 
-// Reaches reports whether a mapping could ever apply to a route that asks for
+// Reaches reports whether a mapping could ever match a request to a route that needs
 // scopes.
 func Reaches(table *route.Routes, method, glob string) bool {
-	if strings.Contains(glob, route.Hole) { // it would match what MightAllow leaves open
+	if strings.Contains(glob, route.Hole) { // it would match the open parameters in MightAllow's paths
 		return false
 	}
 	for r := range table.All() {
@@ -74,8 +83,11 @@ func Reaches(table *route.Routes, method, glob string) bool {
 	return false
 }
 
+// String returns the method and the path, as the decision log shows them.
 func (m Mapping) String() string { return m.Method + " " + m.Path }
 
+// specificity is the length of the text before the first star. A glob without a star
+// is more specific than any other.
 func specificity(glob string) int {
 	if i := strings.IndexByte(glob, '*'); i >= 0 {
 		return i
@@ -83,8 +95,8 @@ func specificity(glob string) int {
 	return 1 << 30
 }
 
-// need is what a concrete request of this route asks for, and the mapping that
-// says so ("" for the route's own).
+// need returns the needs of a request with this path, and the mapping that they are
+// from ("" for the route's own needs).
 func (o *Policy) need(r *route.Route, path string) ([]scope.Need, string) {
 	for _, m := range o.mappings[r] {
 		if globMatch(m.Path, path) {
@@ -94,7 +106,9 @@ func (o *Policy) need(r *route.Route, path string) ([]scope.Need, string) {
 	return r.Needs, ""
 }
 
-// globMatch reports whether path matches glob, in which * stands for any text.
+// globMatch reports whether path matches glob, in which * matches any text. For each
+// star it takes the first place where the text behind the star occurs: if a later place
+// leads to a match, the first one does too. The time is therefore not exponential.
 func globMatch(glob, path string) bool {
 	head, rest, star := strings.Cut(glob, "*")
 	if !star {
@@ -117,24 +131,27 @@ func globMatch(glob, path string) bool {
 	}
 }
 
-// Granted reads the scopes of p, for MightAllow.
-func (o *Policy) Granted(p *Principal) scope.Set { return scope.NewSet(p.Scopes, o.admin) }
-
-// MightAllow reports whether some request of r, on the resource id ("" for one
-// that the token does not name), is allowed to somebody with these scopes. A policy
-// that admits whatever MightAllow admits is never narrower than Decide.
+// MightAllow reports whether Decide allows these scopes some request to r on the
+// resource id. An empty id is a resource that the token doesn't name.
+//
+// The authorizer needs it because API Gateway caches its policy for all requests with
+// one token. A policy that allows everything that MightAllow reports is never narrower
+// than Decide. It may be wider where mappings overlap; the function decides again about
+// the real path.
 func (o *Policy) MightAllow(granted scope.Set, r *route.Route, id string) bool {
 	family, param := r.Resource()
 	covers := func(needs []scope.Need) bool {
 		return !slices.ContainsFunc(needs, func(n scope.Need) bool { return !granted.Covers(n.On(family, id)) })
 	}
 	if mappings := o.mappings[r]; len(mappings) > 0 {
-		open := r.Open(param, id) // is decided like its instances: only a star matches its holes
+		// A mapping that matches the open path matches it with any values in its holes,
+		// because only a star matches a hole.
+		open := r.Open(param, id)
 		for _, m := range mappings {
-			if globMatch(m.Path, open) { // no later mapping, nor the route's own need, is ever asked
+			if globMatch(m.Path, open) { // no less specific mapping ever counts, nor do the route's needs
 				return covers(m.needs)
 			}
-			// What m decides is an instance of one of these paths.
+			// Every path that m decides about is one of these with its holes filled.
 			for _, path := range r.Common(param, id, m.Path) {
 				if needs, _ := o.need(r, path); covers(needs) {
 					return true

@@ -15,7 +15,7 @@ import (
 
 const admin = "agent_os:admin"
 
-// rules makes the same OS twice: the code's and the oracle's.
+// rules returns the rules of one OS twice: as a Policy and as the oracle's.
 func rules(t testing.TB, adminScope string, mappings ...authztest.Mapping) (*authz.Policy, authztest.Oracle) {
 	t.Helper()
 	var ours []authz.Mapping
@@ -52,15 +52,15 @@ func TestTheTableIsTheOraclesTable(t *testing.T) {
 	}
 }
 
-// atoms are the scopes whose every combination is tried: what grants, and what only
-// looks as if.
+// atoms are scopes of which every combination is tried. Some grant something, and some
+// only look as if they did.
 var atoms = []string{
 	"agents:run", "agents:read", "agents:*:run", "agents:web:run", "agents:web:read", "agents:runs:read",
 	"system:read", "sessions:read", admin,
 	"agents:*", "agents::read", "agents:web*:read", "agents:web:run:read", "x " + admin,
 }
 
-// others are tried in every combination too, without the first.
+// others are more scopes of which every combination is tried, apart from the atoms.
 var others = []string{
 	"app:superadmin", "app:read", "app:run", "app:execute", "agents:cancel:run", "agents:web:run", "agents:*:read",
 	"sessions:*:read", "sessions:s:read", "memories:write", "AGENTS:RUN", "agents:run ",
@@ -79,8 +79,8 @@ func subsets(of []string) (sets [][]string) {
 	return sets
 }
 
-// requests is every row of the oracle's table with each of these ids in each hole,
-// and each path with a method that isn't served.
+// requests returns every row of the oracle's table with each of these ids in place of
+// each parameter, and one path of each row with a method that isn't served.
 func requests() (out [][2]string) {
 	ids := []string{"web", "finance", "runs", "cancel", "agents"}
 	for _, row := range authztest.Rows {
@@ -91,7 +91,8 @@ func requests() (out [][2]string) {
 				before, rest, _ := strings.Cut(p, "{")
 				_, after, _ := strings.Cut(rest, "}")
 				for _, id := range ids {
-					if before == "/agents/" || id == "web" || id == "runs" || id == "cancel" { // run ids: one plain, two that collide
+					// Of run ids, one plain and two that are segments of other routes are enough.
+					if before == "/agents/" || id == "web" || id == "runs" || id == "cancel" {
 						next = append(next, before+id+after)
 					}
 				}
@@ -106,9 +107,10 @@ func requests() (out [][2]string) {
 	return out
 }
 
-// document004 is the mapping of AgentOS's document of that number; collisions is one
-// made to confuse: concrete ids, stars across segments, equal prefixes, an exact path
-// below a star, needs of other families and of one agent, the older name.
+// document004 are the mappings in example 004 of AgentOS's documentation. collisions are
+// mappings that are hard to order: concrete ids, stars across segments, equal prefixes,
+// an exact path that a star matches too, needs of other families and of one agent, the
+// old name "system".
 var (
 	document004 = []authztest.Mapping{
 		{Method: "GET", Path: "/agents", Scopes: []string{"app:read"}},
@@ -134,7 +136,7 @@ var (
 	}
 )
 
-// Every combination of scopes, sent to every route: the decision is the oracle's.
+// Every combination of scopes is decided on every route, and compared with the oracle.
 func TestEveryScopeSetOnEveryRouteIsDecidedAsTheOracleDoes(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
@@ -165,7 +167,8 @@ func TestEveryScopeSetOnEveryRouteIsDecidedAsTheOracleDoes(t *testing.T) {
 					want := callers[i].May(asked)
 					compared[want]++
 					if got.Allow != want || (got.Mapping != "") != asked.Mapped {
-						t.Fatalf("%q, %s: allowed %t by %q; the oracle says %t, mapped %t", set, request, got.Allow, got.Mapping, want, asked.Mapped)
+						t.Fatalf("%q, %s: allowed %t by %q; the oracle says %t, mapped %t",
+							set, request, got.Allow, got.Mapping, want, asked.Mapped)
 					}
 					if asked.Row == nil || !asked.Row.List {
 						continue
@@ -173,21 +176,22 @@ func TestEveryScopeSetOnEveryRouteIsDecidedAsTheOracleDoes(t *testing.T) {
 					for _, id := range []string{"web", "finance", "runs", "web*", "agents"} {
 						compared[want]++
 						if got.Lists(id) != callers[i].Lists(asked, id) {
-							t.Fatalf("%q, %s: shows %s %t, and the oracle doesn't agree", set, request, id, got.Lists(id))
+							t.Fatalf("%q, %s: lists %s: %t, and the oracle disagrees", set, request, id, got.Lists(id))
 						}
 					}
 				}
 			}
-			t.Logf("%d scope sets, %d requests: %d decisions compared, %d of them allowed", len(sets), len(requests()), compared[true]+compared[false], compared[true])
+			t.Logf("%d scope sets, %d requests: %d decisions compared, %d of them allowed",
+				len(sets), len(requests()), compared[true]+compared[false], compared[true])
 			if compared[true] < 10_000 || compared[false] < 10_000 {
-				t.Errorf("%v: too few to mean anything", compared)
+				t.Errorf("%v: too few comparisons", compared)
 			}
 		})
 	}
 }
 
-// Without a token only what the oracle calls public is served.
-func TestNobodyIsAllowedWhatIsPublicAndNoMore(t *testing.T) {
+// Without a token, only the routes that the oracle calls public are allowed.
+func TestWithoutATokenOnlyPublicRoutesAreAllowed(t *testing.T) {
 	t.Parallel()
 	policy, oracle := rules(t, admin, collisions...)
 	for _, request := range requests() {

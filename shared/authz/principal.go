@@ -7,20 +7,28 @@ import (
 	"time"
 )
 
-// Principal is a caller whose token was verified. A nil *Principal is a caller
-// without one.
+// Principal is the verified identity of a caller. A nil *Principal is a caller without
+// a valid token.
 type Principal struct {
-	Subject   string    // sub; "" when the token names nobody
-	SessionID string    // the session claim; "" when absent
-	Issuer    string    // iss
-	TokenID   string    // jti
-	TokenHash string    // how logs name the token; see token.Hash
-	Scopes    []string  // as granted, in the token's order
-	ExpiresAt time.Time // zero: the token never expires
+	// Subject is the claim sub. It is empty if the token names no user.
+	Subject string
+	// SessionID is the session claim, or empty.
+	SessionID string
+	// Issuer is the claim iss, or empty.
+	Issuer string
+	// TokenID is the claim jti, or empty.
+	TokenID string
+	// TokenHash identifies the token in logs; see token.Hash.
+	TokenHash string
+	// Scopes are the granted scopes, in the order of the token.
+	Scopes []string
+	// ExpiresAt is zero for a token that never expires.
+	ExpiresAt time.Time
 }
 
-// SubjectHash is how logs name a caller: 16 hex digits of the SHA-256 of issuer and
-// subject.
+// SubjectHash identifies the caller in logs: the first 16 hex digits of the SHA-256 of
+// issuer and subject. The issuer is part of it, because two issuers can give one
+// subject to two people. The NUL between them can be in neither.
 func (p *Principal) SubjectHash() string {
 	sum := sha256.Sum256([]byte(p.Issuer + "\x00" + p.Subject))
 	return hex.EncodeToString(sum[:8])
@@ -28,24 +36,24 @@ func (p *Principal) SubjectHash() string {
 
 type contextKey struct{}
 
-// admitted is what the request's context carries from the decision to the handler.
+// admitted is what a request's context contains.
 type admitted struct {
 	principal *Principal
 	decision  Decision
 }
 
-// WithPrincipal puts the caller into ctx, before any decision.
+// WithPrincipal returns a context with the caller and no decision yet.
 func WithPrincipal(ctx context.Context, p *Principal) context.Context {
 	return context.WithValue(ctx, contextKey{}, admitted{principal: p})
 }
 
-// WithDecision puts the caller and an allowing decision about them into ctx.
+// WithDecision returns a context with the caller and the decision about the request.
 func WithDecision(ctx context.Context, p *Principal, d Decision) context.Context {
 	return context.WithValue(ctx, contextKey{}, admitted{p, d})
 }
 
-// From returns the caller and the decision in ctx. Without them it returns nil
-// and the zero Decision, which denies.
+// From returns the caller and the decision in ctx. If ctx has none, it returns nil and
+// the zero Decision, which denies.
 func From(ctx context.Context) (*Principal, Decision) {
 	a, _ := ctx.Value(contextKey{}).(admitted)
 	return a.principal, a.decision

@@ -1,9 +1,9 @@
-// Package authztest is a second reading of the authorization rules, for tests to
-// hold the first against: its own table of routes, grammar, matching and order of
-// mappings, written from the design and AgentOS's documented scopes. It imports
-// nothing of the project and says things twice on purpose; don't make it share code
-// with scope, route or authz, nor mend it by looking at them.
-// It decides nothing that is served.
+// Package authztest is a second implementation of the authorization rules, with which
+// tests compare the first: it has its own table of routes, grammar, matching and order
+// of mappings, written from docs/design.md and AgentOS's documented scopes. It imports
+// nothing of the project, on purpose: an error that both implementations share can't
+// be found. So don't let it use scope, route or authz, and don't copy a fix from them.
+// It is for tests only.
 package authztest
 
 import (
@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// Table is what is served, a route a line: method, path, what it needs. All needs
-// of a line are needed. "list" marks a list that shows what its caller may read.
+// Table is what is served, one route a line: method, path and needs. A caller needs all
+// of them. "list" marks a list that shows only what its caller is allowed to read.
 const Table = `
 GET    /                                          public
 GET    /health                                    public
@@ -51,15 +51,15 @@ GET    /user_memory_stats                         memories:read
 POST   /optimize-memories                         memories:write
 `
 
-// Row is one line of Table.
+// Row is one line of Table, parsed.
 type Row struct {
 	Method, Pattern string
 	Public, List    bool
 	Needs           []string
-	form            *regexp.Regexp
+	form            *regexp.Regexp // matches the paths
 }
 
-// Rows is Table, read.
+// Rows are the lines of Table.
 var Rows = rows()
 
 func rows() (out []Row) {
@@ -78,7 +78,8 @@ func rows() (out []Row) {
 			}
 		}
 		// A path may end in slashes; a parameter is anything without one.
-		r.form = regexp.MustCompile("^" + param.ReplaceAllString(strings.TrimSuffix(r.Pattern, "/"), "(?P<$1>[^/]+)") + "/*$")
+		form := param.ReplaceAllString(strings.TrimSuffix(r.Pattern, "/"), "(?P<$1>[^/]+)")
+		r.form = regexp.MustCompile("^" + form + "/*$")
 		if r.Pattern == "/" {
 			r.form = regexp.MustCompile("^/+$")
 		}
@@ -87,27 +88,27 @@ func rows() (out []Row) {
 	return out
 }
 
-// Mapping replaces the needs of the requests it matches.
+// Mapping replaces the needs of the requests that it matches.
 type Mapping struct {
 	Method, Path string
 	Scopes       []string
 }
 
-// Oracle is one OS's rules.
+// Oracle contains the rules of one OS.
 type Oracle struct {
 	Admin    string
 	Mappings []Mapping
 }
 
-// Request is what the rules say of a request, whoever sends it.
+// Request is what the rules say about a request, whichever caller sends it.
 type Request struct {
-	Row    *Row   // nil: not served
-	Agent  string // the id in a path below /agents
-	Mapped bool   // a mapping replaced the needs
+	Row    *Row   // nil if the request is not served
+	Agent  string // the agent's id in the path, or empty
+	Mapped bool   // whether a mapping replaced the needs
 	needs  []string
 }
 
-// Request looks a request up.
+// Request applies the table and the mappings to a request.
 func (o Oracle) Request(method, path string) Request {
 	for i := range Rows {
 		row := &Rows[i]
@@ -130,8 +131,8 @@ func (o Oracle) Request(method, path string) Request {
 	return Request{}
 }
 
-// mapping picks the most specific that matches: one without a star, else the one
-// with the most text before its first star, else the first written.
+// mapping returns the most specific mapping that matches: one without a star, else the
+// one with the most text before its first star, else the first one.
 func (o Oracle) mapping(method, path string) (best *Mapping) {
 	for len(path) > 1 && path[len(path)-1] == '/' {
 		path = path[:len(path)-1]
@@ -152,8 +153,8 @@ func (o Oracle) mapping(method, path string) (best *Mapping) {
 	return best
 }
 
-// Glob reports whether text matches glob, a * of which is any text. It asks every
-// ending of the text, which is slow and plain.
+// Glob reports whether text matches glob, in which * matches any text. It tries every
+// rest of the text, which is slow but obviously right.
 func Glob(glob, text string) bool {
 	if glob == "" {
 		return text == ""
@@ -169,12 +170,12 @@ func Glob(glob, text string) bool {
 	return false
 }
 
-// grammar: a family, perhaps an id, an action; no part empty, no star in family or
-// action.
+// grammar is a family, an optional id and an action. No part is empty, and there is no
+// star in the family or the action.
 var grammar = regexp.MustCompile(`^([^:*]+)(?::([^:]+))?:([^:*]+)$`)
 
-// Read gives a scope's three parts in one text, with * for every id; ok is false
-// for what grants nothing.
+// Read returns the long form of a scope, family:id:action, with * for all ids. ok is
+// false for text that grants nothing.
 func Read(scope string) (long string, ok bool) {
 	found := grammar.FindStringSubmatch(scope)
 	if found == nil {
@@ -190,13 +191,13 @@ func Read(scope string) (long string, ok bool) {
 	return family + ":" + id + ":" + action, true
 }
 
-// Caller is what a token's scopes come to.
+// Caller is what the scopes of one token grant.
 type Caller struct {
 	admin bool
-	has   map[string]bool
+	has   map[string]bool // scopes in the long form
 }
 
-// Caller reads a token's scopes.
+// Caller reads the scopes of one token.
 func (o Oracle) Caller(scopes []string) Caller {
 	c := Caller{has: map[string]bool{}}
 	for _, s := range scopes {
@@ -209,8 +210,8 @@ func (o Oracle) Caller(scopes []string) Caller {
 	return c
 }
 
-// Covers reports whether the caller holds what need says, of agent where need
-// speaks of all agents and agent isn't empty.
+// Covers reports whether the scopes grant need. If need is about all agents and agent
+// isn't empty, a grant for that agent is enough.
 func (c Caller) Covers(need, agent string) bool {
 	if c.admin {
 		return true
@@ -226,7 +227,7 @@ func (c Caller) Covers(need, agent string) bool {
 	return c.has[part[0]+":*:"+part[2]] || c.has[strings.Join(part, ":")]
 }
 
-// May reports whether the caller may send the request.
+// May reports whether the caller is allowed to send the request.
 func (c Caller) May(r Request) bool {
 	switch {
 	case r.Row == nil:
@@ -244,7 +245,7 @@ func (c Caller) May(r Request) bool {
 	return true
 }
 
-// some: a scope of the need's family and action, whatever its id.
+// some reports whether any scope has the need's family and action, whatever its id.
 func (c Caller) some(need string) bool {
 	family, action, _ := strings.Cut(need, ":")
 	for long := range c.has {
@@ -255,7 +256,7 @@ func (c Caller) some(need string) bool {
 	return false
 }
 
-// Lists reports whether the answer to a list shows id.
+// Lists reports whether the answer to a list is allowed to show id.
 func (c Caller) Lists(r Request, id string) bool {
 	if !r.Row.List || r.Mapped {
 		return c.May(r)
