@@ -65,7 +65,7 @@ func TestServeFollowsTheKeysAtAnAddress(t *testing.T) {
 	var passed atomic.Int64
 	out := serveAt(t, func() time.Time { return time.Now().Add(time.Duration(passed.Load())) },
 		written(t, follow("ES256", "{jwks_url: '"+i.URL+"/jwks?hunter2'}")), map[string]string{"DATABASE_URL": storetest.EmptyURL(t)})
-	out.await(t, `warning: auth\.keys\[0\]: http://127.0.0.1:\d+: answers 502; until it can be fetched, its tokens are answered 503`)
+	out.await(t, `warning: auth\.keys\[0\]: http://127.0.0.1:\d+: answered with status 502; until it can be fetched, its tokens are answered 503`)
 	agents := out.await(t, `(?m)^keyway \S+ at (\S+) `)[1] + "/agents"
 	out.await(t, `(?s)no tokens to try: .*auth.keys\[0\] is fetched`)
 	older := i.publish(t)
@@ -100,7 +100,7 @@ func TestSecretThatCantBeAKeyIsRefusedAtTheStart(t *testing.T) {
 	vars := map[string]string{"AWS_ENDPOINT_URL": aws.URL}
 	for _, row := range []struct{ text, want string }{
 		{"", `auth.keys[0]: AWS Secrets Manager in eu-central-1: there are no AWS credentials in the environment; run: eval "$(aws configure`},
-		{"hunter2", "auth.keys[0]: AWS Secrets Manager in eu-central-1: the secret's text is no key to verify with: the HMAC secret has 7 bytes"},
+		{"hunter2", "auth.keys[0]: AWS Secrets Manager in eu-central-1: the text of the secret is not a verification key: the HMAC secret has 7 bytes"},
 		{config.PublishedSecret, "the secret printed in the Agno documents"},
 	} {
 		if row.text != "" {

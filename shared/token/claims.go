@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// restriction is what a token must say besides being signed. The zero value asks
-// for nothing.
+// restriction is what the claims must contain. The zero value requires nothing.
 type restriction struct {
 	issuer   string
 	audience []string
 }
 
-// claims reads a payload whose signature holds, and refuses in PyJWT's order, so
-// that a token with two faults gets the text AgentOS 3.1.10 gives.
+// claims reads the payload of a token whose signature was verified. only is the
+// restriction of the key that verified it. The checks are in PyJWT's order, so that a
+// token with two errors gets the text that AgentOS 3.1.10 sends.
 func (v *Verifier) claims(payload []byte, only restriction) (c Claims, err error) {
 	o, err := parseObject(payload)
 	if err != nil {
@@ -23,7 +23,7 @@ func (v *Verifier) claims(payload []byte, only restriction) (c Claims, err error
 	if c.ExpiresAt, err = v.inTime(o); err != nil {
 		return c, err
 	}
-	// null is as good as absent here: it names nobody, and grants nothing.
+	// null is the same as absent: it names no user and grants nothing.
 	var ok bool
 	if c.Subject, ok = o.text(v.o.SubjectClaim); !ok {
 		return c, denyToken("Subject must be a string")
@@ -31,11 +31,12 @@ func (v *Verifier) claims(payload []byte, only restriction) (c Claims, err error
 	if c.ID, ok = o.text("jti"); !ok {
 		return c, denyToken("JWT ID must be a string")
 	}
-	if err = (restriction{v.o.Issuer, v.o.Audience}).admits(o); err != nil {
+	if err = (restriction{v.o.Issuer, v.o.Audience}).check(o); err != nil {
 		return c, err
 	}
-	// Not instead of the above: a key's own audience can narrow the OS's, never widen it.
-	if err = only.admits(o); err != nil {
+	// In addition to the check above, not instead of it: the audience of a key can narrow
+	// the audience of the OS, and never widens it.
+	if err = only.check(o); err != nil {
 		return c, err
 	}
 	if c.Issuer, ok = o.text("iss"); !ok {
@@ -48,13 +49,14 @@ func (v *Verifier) claims(payload []byte, only restriction) (c Claims, err error
 	return c, c.check(v.o.SessionClaim)
 }
 
-// inTime checks iat, nbf and exp and returns exp, zero when there is none. A future
-// iat is refused though RFC 7519 doesn't ask for it: PyJWT does, and such a token
-// comes from a broken clock or a forger.
+// inTime checks iat, nbf and exp, and returns exp, which is zero if the token has none.
+// It refuses a token whose iat is in the future. RFC 7519 section 4.1.6 doesn't require
+// that, but PyJWT does it, and such a token is from a wrong clock or from an attacker.
 func (v *Verifier) inTime(o object) (time.Time, error) {
 	if exp := o["exp"]; v.o.RequireExp && (exp == "" || exp == "null") {
 		return time.Time{}, denyToken(`Token is missing the "exp" claim`)
 	}
+	// The leeway makes each of the three checks more lenient, never stricter.
 	now := v.o.Now()
 	for _, claim := range []struct{ name, label string }{{"iat", "Issued At"}, {"nbf", "Not Before"}} {
 		at, err := o.date(claim.name, claim.label)
@@ -72,17 +74,18 @@ func (v *Verifier) inTime(o object) (time.Time, error) {
 	return exp, err
 }
 
-// lastDate is the last that RFC 3339 can write, 9999-12-31, in Unix seconds.
+// lastDate is the last date that RFC 3339 can represent, 9999-12-31, in Unix seconds.
 const lastDate = 253402300799
 
-// date is a NumericDate (RFC 7519 section 2), cut to whole seconds as PyJWT does and
-// kept between 1970 and lastDate. Absent is zero, which no date present is.
+// date returns a NumericDate (RFC 7519 section 2) in whole seconds, rounded down as in
+// PyJWT, and limited to the time between 1970 and lastDate. An absent claim is the zero
+// time, which no present claim is.
 func (o object) date(name, label string) (time.Time, error) {
 	raw, ok := o[name]
 	if !ok {
 		return time.Time{}, nil
 	}
-	// JSON's numbers only: text, true and null fail here, and so does 1e400.
+	// Only numbers of JSON pass: ParseFloat refuses text, true and null, and 1e400 too.
 	seconds, err := strconv.ParseFloat(raw, 64)
 	if err != nil {
 		return time.Time{}, denyToken("%s claim (%s) must be an integer.", label, name)
@@ -90,9 +93,12 @@ func (o object) date(name, label string) (time.Time, error) {
 	return time.Unix(int64(min(max(seconds, 0), lastDate)), 0).UTC(), nil
 }
 
-// admits tells whether the claims are meant for one of the audiences and made by the
-// issuer. Both are compared byte by byte, as RFC 7519 section 2 (StringOrURI) has it.
-func (r restriction) admits(o object) error {
+// check refuses claims that are not from the issuer or not for any of the audiences.
+// Both are compared byte by byte (RFC 7519 section 2, StringOrURI). RFC 8725 sections 3.8
+// and 3.9 require these two checks: without them, a token that the same issuer made for
+// another service would be accepted here.
+func (r restriction) check(o object) error {
+	// aud may be one string or a list (RFC 7519 section 4.1.3). One match is enough.
 	if r.audience != nil {
 		if raw := o["aud"]; raw == "" || raw == "null" {
 			return missing("aud", "Audience")
@@ -113,6 +119,7 @@ func (r restriction) admits(o object) error {
 	return nil
 }
 
+// missing is PyJWT's MissingRequiredClaimError. what is the name of the claim in words.
 func missing(claim, what string) error {
 	return denyToken("Token is missing the %q claim. %s verification requires this claim to be present in the token.",
 		claim, what)

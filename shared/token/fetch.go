@@ -16,13 +16,17 @@ import (
 	"github.com/keyway-agents/keyway/shared/strictjson"
 )
 
-// maxRedirects is what a renamed path may need.
+// maxRedirects is enough for a path that was renamed.
 const maxRedirects = 3
 
-var errRedirect = errors.New("redirects to another host or too often; write the address that it leads to")
+var errRedirect = errors.New("redirects to another host or too often; configure the address that it redirects to")
 
-// fetcher fetches the keys of s. What it refuses by itself can't heal.
-func (o Options) fetcher(s KeySource, methods map[string]jwt.SigningMethod) (func(context.Context) ([]key, error), error) {
+// fetch returns the keys that a source has now.
+type fetch func(context.Context) ([]key, error)
+
+// fetcher returns the function that fetches the keys of s. An error of fetcher itself
+// stays until the operator changes the configuration.
+func (o Options) fetcher(s KeySource, methods map[string]jwt.SigningMethod) (fetch, error) {
 	if err := s.exactlyOne(); err != nil {
 		return nil, err
 	}
@@ -32,9 +36,12 @@ func (o Options) fetcher(s KeySource, methods map[string]jwt.SigningMethod) (fun
 	return o.jwksFetcher(s, methods)
 }
 
-// jwksFetcher reads the set at an address. A set that can be read is believed,
-// whatever is in it: a key that isn't there was removed.
-func (o Options) jwksFetcher(s KeySource, methods map[string]jwt.SigningMethod) (func(context.Context) ([]key, error), error) {
+// jwksFetcher fetches the set at an address. If a set can be read, it replaces the known
+// keys, even if it is empty: a key that is missing in it was removed.
+//
+// Plain http is accepted on loopback only: an attacker who can change the answer on its
+// way could add a key. For the same reason a redirect must stay on the same host.
+func (o Options) jwksFetcher(s KeySource, methods map[string]jwt.SigningMethod) (fetch, error) {
 	u, err := url.Parse(s.JWKSURL)
 	if err != nil || u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
 		return nil, errors.New("the JWKS address must be https://host/path (http on loopback only)")
@@ -45,6 +52,7 @@ func (o Options) jwksFetcher(s KeySource, methods map[string]jwt.SigningMethod) 
 		}
 	}
 	client := o.client()
+	// via contains the requests so far, so that there are at most maxRedirects redirects.
 	client.CheckRedirect = func(r *http.Request, via []*http.Request) error {
 		if len(via) > maxRedirects || r.URL.Scheme != u.Scheme || r.URL.Host != u.Host {
 			return errRedirect
@@ -54,17 +62,18 @@ func (o Options) jwksFetcher(s KeySource, methods map[string]jwt.SigningMethod) 
 	return func(ctx context.Context) ([]key, error) {
 		found, err := fetchSet(ctx, client, u)
 		if err != nil {
-			return nil, fmt.Errorf("%s://%s: %w", u.Scheme, u.Host, err) // without path and query, where keys may travel
+			return nil, fmt.Errorf("%s://%s: %w", u.Scheme, u.Host, err) // path and query may contain an API key
 		}
-		usable, _ := s.fit(found, methods)
-		return usable, nil
+		keys, _ := s.usable(found, methods) // a set without usable keys is a set, see above
+		return keys, nil
 	}, nil
 }
 
+// fetchSet requests a set once, and reads the keys in the answer.
 func fetchSet(ctx context.Context, client *http.Client, u *url.URL) ([]key, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return nil, errors.New("is no address")
+		return nil, errors.New("is not a valid address")
 	}
 	r.Header.Set("Accept", "application/jwk-set+json, application/json")
 	status, body, err := send(client, r, maxKeyFile)
@@ -72,13 +81,13 @@ func fetchSet(ctx context.Context, client *http.Client, u *url.URL) ([]key, erro
 		return nil, err
 	}
 	if status != http.StatusOK {
-		return nil, fmt.Errorf("answers %d", status)
+		return nil, fmt.Errorf("answered with status %d", status)
 	}
 	return parseSet(body)
 }
 
-// send returns an answer of limit bytes at most. Its errors show nothing of the
-// answer, nor of the address, which *url.Error would.
+// send returns the answer to a request if it has at most limit bytes. Its errors contain
+// nothing of the answer, and not the address, which a *url.Error would contain.
 func send(client *http.Client, r *http.Request, limit int) (status int, body []byte, err error) {
 	resp, err := client.Do(r)
 	if err == nil {
@@ -95,19 +104,20 @@ func send(client *http.Client, r *http.Request, limit int) (status int, body []b
 	case errors.Is(err, errRedirect):
 		err = errRedirect
 	case errors.Is(r.Context().Err(), context.DeadlineExceeded):
-		err = fmt.Errorf("does not answer within %v", fetchTime)
+		err = fmt.Errorf("did not answer within %v", fetchTime)
 	case untrusted:
 		err = errors.New("has a certificate that is not trusted here")
 	case isNet:
-		err = op // dial tcp host:port: why
+		err = op // such as "dial tcp host:port: connection refused"
 	default:
-		err = errors.New("breaks off, or does not speak HTTP")
+		err = errors.New("closed the connection too early, or does not speak HTTP")
 	}
 	return status, body, err
 }
 
-// client is one of our own unless the caller brought one. It keeps no connection:
-// minutes lie between two fetches, and Lambda freezes the process in between.
+// client returns a copy of Options.HTTP, or the default client. That one keeps no
+// connection open: there are minutes between two fetches, and on Lambda the process is
+// frozen meanwhile, so that the connection would be dead.
 func (o Options) client() *http.Client {
 	if o.HTTP != nil {
 		c := *o.HTTP
@@ -117,18 +127,19 @@ func (o Options) client() *http.Client {
 	return &http.Client{Transport: t}
 }
 
+// loopback reports whether requests to a host stay on this machine.
 func loopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// parseSet reads a set of somebody else's. A key that is broken, weak, private or of
-// a kind we don't know is passed over: it must not take the others down, and none of
-// them verifies anything here.
+// parseSet reads a fetched set. It ignores a key that is broken, weak, private or of an
+// unknown kind: somebody else publishes the set, and one such key must not make the
+// others unusable. An ignored key verifies nothing.
 func parseSet(data []byte) ([]key, error) {
 	o, err := parseObject(data)
 	if err != nil {
-		return nil, errors.New("the answer is no JSON object")
+		return nil, errors.New("the answer is not a JSON object")
 	}
 	list := o["keys"]
 	if list == "" || list[0] != '[' {
@@ -146,5 +157,5 @@ func parseSet(data []byte) ([]key, error) {
 	return keys, nil
 }
 
-// lasting marks a fault that only the operator can end.
-func lasting(err error) error { return fault.Public(fault.Invalid, err.Error(), nil) }
+// permanent marks an error that stays until the operator changes something.
+func permanent(err error) error { return fault.Public(fault.Invalid, err.Error(), nil) }

@@ -17,8 +17,8 @@ import (
 
 var encode = base64.RawURLEncoding.EncodeToString
 
-// A set in which one thing is wrong, or not for us, still serves with the rest.
-func TestOneBadKeyInAFetchedSetDoesNotTakeTheOthersDown(t *testing.T) {
+// The other keys of a set with a broken or unsupported key are accepted.
+func TestOneBadKeyInAFetchedSetIsIgnored(t *testing.T) {
 	t.Parallel()
 	good := newKey("good")
 	const zero = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
@@ -38,7 +38,8 @@ func TestOneBadKeyInAFetchedSetDoesNotTakeTheOthersDown(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			i := newIssuer(t)
-			i.says(string(must(json.Marshal(map[string]any{"keys": []any{key, jwk(good.private.Public(), "good", "", "")}}))))
+			keys := []any{key, jwk(good.private.Public(), "good", "", "")}
+			i.says(string(must(json.Marshal(map[string]any{"keys": keys}))))
 			f := i.follower(t)
 			f.accepts(good, "beside "+name)
 			f.refuses(newKey("bad"), name)
@@ -49,7 +50,8 @@ func TestOneBadKeyInAFetchedSetDoesNotTakeTheOthersDown(t *testing.T) {
 func TestSecretInAFetchedSetNeverVerifies(t *testing.T) {
 	t.Parallel()
 	i := newIssuer(t)
-	i.says(string(must(json.Marshal(map[string]any{"keys": []any{jwk([]byte(testSecret), "s", "sig", "HS256")}, "secret": testSecret}))))
+	keys := []any{jwk([]byte(testSecret), "s", "sig", "HS256")}
+	i.says(string(must(json.Marshal(map[string]any{"keys": keys, "secret": testSecret}))))
 	raw := mint(t, jwt.SigningMethodHS256, []byte(testSecret), timeless(), "kid", "s")
 	_, err := i.follower(t).Verify(t.Context(), []string{raw})
 	wantRefusal(t, err, badAlgorithm)
@@ -62,9 +64,9 @@ func TestSecretInAFetchedSetNeverVerifies(t *testing.T) {
 	wantFault(t, err, "keep one kind")
 }
 
-// Two issuers, each with its own address: whatever one publishes, it never speaks for
-// the other, not even under the other's kid.
-func TestAddressSpeaksForItsOwnIssuerOnly(t *testing.T) {
+// Two issuers have an address each. Keys that one of them publishes never verify tokens
+// of the other, not even under a kid of the other.
+func TestKeysOfAnAddressVerifyTokensOfItsIssuerOnly(t *testing.T) {
 	t.Parallel()
 	a, b := newKey("same"), newKey("same")
 	ia, ib := newIssuer(t, a), newIssuer(t, b)
@@ -95,7 +97,7 @@ func TestAddressSpeaksForItsOwnIssuerOnly(t *testing.T) {
 			t.Log(name)
 		}
 	}
-	// One that publishes the other's key still vouches for its own users only.
+	// The other's key, published here, verifies tokens of this issuer only.
 	ib.publish(a, b)
 	ib.passes(gap)
 	_, err := f.Verify(t.Context(), []string{a.token(t, timeless("iss", "https://c"))})
@@ -106,34 +108,42 @@ func TestHeadersOfATokenNeverLeadToAKey(t *testing.T) {
 	t.Parallel()
 	evil := newKey("evil")
 	trap, i := newIssuer(t, evil), newIssuer(t, newKey("a"))
-	raw := mint(t, jwt.SigningMethodES256, evil.private, timeless(), "kid", trap.URL, "jku", trap.URL, "x5u", trap.URL, "iss", trap.URL)
+	raw := mint(t, jwt.SigningMethodES256, evil.private, timeless(),
+		"kid", trap.URL, "jku", trap.URL, "x5u", trap.URL, "iss", trap.URL)
 	_, err := i.follower(t).Verify(t.Context(), []string{raw})
 	wantRefusal(t, err, badSignature)
 	trap.wantAsked(t, 0, "jku, x5u and kid")
 }
 
-func TestAddressesThatAreNotSafeAreRefused(t *testing.T) {
+func TestUnsafeAddressesAreRefused(t *testing.T) {
 	t.Parallel()
-	for _, address := range []string{"http://issuer.example/k", "ftp://127.0.0.1/k", "https:///k", "https://%zz", "file:///etc/keys", "//x/k", "http://127.0.0.1.example"} {
-		_, err := token.NewVerifier(token.Options{Algorithms: []string{"ES256"}, Now: at(now), Keys: []token.KeySource{{JWKSURL: address}}})
+	o := token.Options{Algorithms: []string{"ES256"}, Now: at(now)}
+	for _, address := range []string{
+		"http://issuer.example/k", "ftp://127.0.0.1/k", "https:///k", "https://%zz", "file:///etc/keys", "//x/k",
+		"http://127.0.0.1.example",
+	} {
+		o.Keys = []token.KeySource{{JWKSURL: address}}
+		_, err := token.NewVerifier(o)
 		wantFault(t, err, "keys[0]: the JWKS address must be https://host/path")
 	}
-	_, err := token.NewVerifier(token.Options{Algorithms: []string{"ES256"}, Now: at(now), Keys: []token.KeySource{{JWKSURL: "https://a", Secret: "b"}}})
+	o.Keys = []token.KeySource{{JWKSURL: "https://a", Secret: "b"}}
+	_, err := token.NewVerifier(o)
 	wantFault(t, err, "2 keys given", "exactly one")
 }
 
-// Without a client given, one of our own: loopback over http, and nobody else's
-// certificate.
-func TestOwnClientFetches(t *testing.T) {
+// The default client accepts http on loopback, and no certificate of an unknown CA.
+func TestDefaultClientFetches(t *testing.T) {
 	t.Parallel()
 	a := newKey("a")
-	plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, set(a)) }))
+	plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, set(a))
+	}))
 	t.Cleanup(plain.Close)
 	i := newIssuer(t, a)
 	o := i.options()
 	o.HTTP = nil
 	untrusting := follower{t, newVerifier(t, o)}
-	untrusting.cantSay(a, "a certificate of nobody")
+	untrusting.isUnavailable(a, "a certificate of an unknown CA")
 	faults := untrusting.Fetch(t.Context())
 	if len(faults) != 1 || !strings.Contains(faults[0].Error(), "certificate that is not trusted") {
 		t.Errorf("faults %v", faults)

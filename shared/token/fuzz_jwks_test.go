@@ -9,11 +9,12 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// FuzzJWKS reads whatever an address may answer. Every key in a set that is accepted
-// is public and strong, and no HMAC algorithm ever takes it.
+// FuzzJWKS parses any answer of an address. Every accepted key is public and strong, and
+// no HMAC algorithm uses it.
 func FuzzJWKS(f *testing.F) {
 	for _, seed := range []string{
-		`{"keys":[]}`, `{"keys":null}`, `{"keys":{}}`, `{"Keys":[]}`, `{"keys":[],"keys":[]}`, `[]`, `{"keys":[{},null,1,"x",[]]}`,
+		`{"keys":[]}`, `{"keys":null}`, `{"keys":{}}`, `{"Keys":[]}`, `{"keys":[],"keys":[]}`, `[]`,
+		`{"keys":[{},null,1,"x",[]]}`,
 		`{"keys":[{"kty":"oct","k":"dGVzdCBrZXkgb25seSB0ZXN0IGtleSBvbmx5IHRlc3Qga2V5","alg":"HS256"}],"secret":"x"}`,
 		`{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","kid":"é"}]}`,
 		`{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]}`, `{"keys":[{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}]}`,

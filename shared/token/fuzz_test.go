@@ -12,9 +12,9 @@ import (
 	"github.com/keyway-agents/keyway/shared/token"
 )
 
-// FuzzVerify signs whatever header and payload it is given, so that the reading of
-// claims is reached. What is accepted must stand before the library's own parser too,
-// with the same subject; what is refused must be a 401.
+// FuzzVerify signs any header and payload, so that the claims are parsed. A token that
+// Verify accepts must be accepted by the library's own parser too, with the same claims.
+// A refusal must be a 401.
 func FuzzVerify(f *testing.F) {
 	for _, seed := range [][3]string{
 		{`{"alg":"HS256"}`, `{"sub":"alice","scopes":["a:b"],"exp":1893456060}`, ""},
@@ -51,14 +51,15 @@ func FuzzVerify(f *testing.F) {
 			}
 			return
 		}
-		wantSameOf(t, library, strings.Trim(raw, " \t"), got)
+		wantSameClaims(t, library, strings.Trim(raw, " \t"), got)
 	})
 }
 
-func wantSameOf(t *testing.T, library *jwt.Parser, raw string, got token.Claims) {
+func wantSameClaims(t *testing.T, library *jwt.Parser, raw string, got token.Claims) {
 	t.Helper()
 	claims := jwt.MapClaims{}
-	if _, err := library.ParseWithClaims(raw, claims, func(*jwt.Token) (any, error) { return []byte(testSecret), nil }); err != nil {
+	key := func(*jwt.Token) (any, error) { return []byte(testSecret), nil }
+	if _, err := library.ParseWithClaims(raw, claims, key); err != nil {
 		t.Fatalf("accepted what the library refuses: %v", err)
 	}
 	if subject, _ := claims["sub"].(string); subject != got.Subject {

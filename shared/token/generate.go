@@ -18,12 +18,13 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// GenerateKeys makes a key for alg and returns it as a JSON document: a JWK Set with
-// the public key, beside private_key and public_key as PEM. For HMAC the set is empty
-// and secret is 64 hex digits. The kid is the key's thumbprint (RFC 7638).
+// GenerateKeys generates a key for alg and returns it as a JSON document: a JWK Set with
+// the public key, and the members private_key and public_key in PEM. For HMAC the set is
+// empty, and the member secret has 64 hex digits. The kid is the key's thumbprint (RFC
+// 7638), so that two keys never have the same.
 //
-// random feeds secrets and Ed25519 keys; RSA and EC keys take the system's random
-// source whatever it is (crypto/rsa, since Go 1.26).
+// random is the source of secrets and Ed25519 keys. RSA and EC keys always use the
+// system's source (crypto/rsa and crypto/ecdsa do so since Go 1.26).
 func GenerateKeys(alg string, random io.Reader) ([]byte, error) {
 	m, err := methodOf(alg)
 	if err != nil {
@@ -44,7 +45,10 @@ func GenerateKeys(alg string, random io.Reader) ([]byte, error) {
 	return append(text, '\n'), err
 }
 
-// addKey makes one key and writes it three times: as a JWK and as two PEMs.
+// addKey generates one key pair and adds it as a JWK and as two PEM blocks. The JWK is for
+// verifiers that read a set, public_key is for JWT_VERIFICATION_KEY, and private_key is
+// the only part that signs. The JWK names its algorithm, so that no verifier uses the key
+// with another one (RFC 7517 section 4.4).
 func (f *keyFile) addKey(m jwt.SigningMethod, random io.Reader) error {
 	private, err := generate(m, random)
 	if err != nil {
@@ -74,7 +78,7 @@ func (f *keyFile) addKey(m jwt.SigningMethod, random io.Reader) error {
 	return nil
 }
 
-// generate makes the key that m needs. 2048 bits are what every verifier takes.
+// generate returns a new key for m. Every verifier accepts RSA keys of 2048 bits.
 func generate(m jwt.SigningMethod, random io.Reader) (crypto.Signer, error) {
 	switch m := m.(type) {
 	case *jwt.SigningMethodECDSA:

@@ -6,7 +6,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/token"
 )
 
-func TestATokenHasOneHashHoweverItIsSent(t *testing.T) {
+func TestATokenHasOneHashInAllForms(t *testing.T) {
 	t.Parallel()
 	const want = "256d04db4e5e4ac3" // printf %s header.payload.signature | sha256sum
 	for _, value := range []string{"Bearer a.b.c", "bearer   a.b.c ", "a.b.c"} {

@@ -11,21 +11,25 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// keyFile is what GenerateKeys makes: a JWK Set (RFC 7517 section 5, which lets it
-// have further members) beside what signs. A set from elsewhere has Keys only.
+// keyFile is the file that GenerateKeys makes: a JWK Set together with the key that
+// signs. RFC 7517 section 5 allows further members in a set. A set from another program
+// has Keys only.
 type keyFile struct {
 	Keys       []json.RawMessage `json:"keys"`
 	PrivateKey string            `json:"private_key,omitempty"` // PEM, PKCS #8
 	PublicKey  string            `json:"public_key,omitempty"`  // PEM, for JWT_VERIFICATION_KEY
-	Secret     string            `json:"secret,omitempty"`      // HMAC; its text is the key, as PyJWT takes it
+	Secret     string            `json:"secret,omitempty"`      // HMAC; the text itself is the key, as in PyJWT
 }
 
-// A set is small; these keep a wrong file, or a hostile one, from costing much.
+// Limits for a key file, a fetched set and a secret. Real ones are far smaller; a wrong
+// or hostile one must not cost much time or memory.
 const (
 	maxKeyFile = 64 << 10
 	maxKeys    = 20
 )
 
+// readKeyFile reads a file that the operator wrote. Other than a token or a fetched set, it
+// is trusted, so that encoding/json is strict enough for it.
 func readKeyFile(path string) (f keyFile, err error) {
 	data, err := os.ReadFile(path)
 	switch {
@@ -42,6 +46,7 @@ func readKeyFile(path string) (f keyFile, err error) {
 	return f, nil
 }
 
+// readJWKS returns the verification keys of a key file.
 func readJWKS(path string) ([]key, error) {
 	f, err := readKeyFile(path)
 	if err != nil {
@@ -54,9 +59,10 @@ func readJWKS(path string) ([]key, error) {
 	return keys, nil
 }
 
-// public reads the keys that verify. RFC 7517 section 5 has us pass over those meant
-// for something else or of a kind we don't know; a broken, weak or private one is a
-// fault. A symmetric JWK ("oct") is passed over: a set is for publishing.
+// public returns the keys that can verify tokens. It ignores keys for another use and of
+// an unknown kind, as RFC 7517 section 5 recommends, and symmetric ones ("oct"), because
+// a set is meant to be published. A broken, weak or private key is an error: the operator
+// wrote the file and can correct it.
 func (f keyFile) public() ([]key, error) {
 	var keys []key
 	var faults []error
@@ -82,8 +88,8 @@ func (f keyFile) public() ([]key, error) {
 	return keys, errors.Join(faults...)
 }
 
-// publicJWK is nil, nil for a key to pass over. The rest go-jose checks: members,
-// encodings, a point on its curve.
+// publicJWK returns nil, nil for a key to ignore. go-jose checks the members, their
+// encodings, and that a point is on its curve.
 func publicJWK(raw json.RawMessage) (*jose.JSONWebKey, error) {
 	var about struct {
 		Kty, Use string
@@ -92,7 +98,7 @@ func publicJWK(raw json.RawMessage) (*jose.JSONWebKey, error) {
 	if err := json.Unmarshal(raw, &about); err != nil {
 		return nil, fmt.Errorf("not a JWK: %w", err)
 	}
-	// RFC 7517 sections 4.2 and 4.3: absent, neither use nor key_ops restricts the key.
+	// RFC 7517 sections 4.2 and 4.3: without use and key_ops, the key is for every use.
 	verifies := (about.Use == "" || about.Use == "sig") && (about.Ops == nil || slices.Contains(about.Ops, "verify"))
 	if !verifies || !slices.Contains([]string{"RSA", "EC", "OKP"}, about.Kty) {
 		return nil, nil
@@ -104,7 +110,7 @@ func publicJWK(raw json.RawMessage) (*jose.JSONWebKey, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%w; export it again from the issuer", err)
 	case !jwk.IsPublic():
-		return nil, errors.New("a private key; keep only its public members, or use private_key beside the set")
+		return nil, errors.New("a private key; keep only its public members, or put it into private_key beside the set")
 	}
 	return &jwk, checkPublic(jwk.Key)
 }

@@ -15,42 +15,59 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// KeySource is where verification keys come from: exactly one of HMAC, PEM, JWKSFile,
-// JWKSURL and Secret is set. Those of the last two are fetched, and fetched again.
+// KeySource is where verification keys come from. Exactly one of HMAC, PEM, JWKSFile,
+// JWKSURL and Secret is required. The keys of the last two are fetched when a request
+// needs them, and fetched again regularly.
 type KeySource struct {
-	HMAC     []byte // a shared secret, 32 bytes or more
-	PEM      []byte // PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE; line ends may be written \n
-	JWKSFile string // a JWK Set (RFC 7517), or what GenerateKeys made
-	JWKSURL  string // where a JWK Set is published; https, or http on loopback
-	Secret   string // the ARN of an AWS Secrets Manager secret whose text is any of the first three
+	// HMAC is a shared secret of at least 32 bytes.
+	HMAC []byte
+	// PEM is a PUBLIC KEY, an RSA PUBLIC KEY or a CERTIFICATE. Its line ends may be
+	// written as \n.
+	PEM []byte
+	// JWKSFile is the path of a JWK Set (RFC 7517), or of a file that GenerateKeys made.
+	JWKSFile string
+	// JWKSURL is the address of a published JWK Set: https, or http on loopback.
+	JWKSURL string
+	// Secret is the ARN of an AWS Secrets Manager secret. The text of the secret is one of
+	// the first three.
+	Secret string
 
-	Issuer   string   // the key speaks only for tokens with this iss; "": for any
-	Audience []string // … and whose aud holds one of these; nil: for any
+	// Issuer limits the keys to tokens with this iss. Defaults to "": no limit.
+	Issuer string
+	// Audience limits the keys to tokens whose aud contains one of these. Defaults to
+	// nil: no limit.
+	Audience []string
 }
 
+// Shorter keys are refused. RFC 7518 section 3.2 requires an HMAC key as long as the hash,
+// which is 32 bytes for HS256. The same length is accepted for HS384 and HS512, because
+// AgentOS's users have such secrets, and 32 random bytes can't be guessed.
 const (
 	minSecret  = 32   // bytes; RFC 7518 section 3.2
 	minRSABits = 2048 // RFC 7518 section 3.3
 )
 
-// algorithms are the JWS names we know, the preferred of each kind of key first.
-// "none" is a JWS name too, and must never be here.
+// algorithms are the supported JWS names, with the default for each kind of key first.
+// "none" is a JWS name too (RFC 7518 section 3.6). It must never be here: it means that
+// a token has no signature.
 var algorithms = []string{
 	"HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512",
 	"ES256", "ES384", "ES512", "EdDSA",
 }
 
-// methodOf finds an algorithm by its exact name.
+// methodOf returns the algorithm with exactly this name.
 func methodOf(alg string) (jwt.SigningMethod, error) {
 	for _, known := range algorithms {
 		if alg == known {
 			return jwt.GetSigningMethod(alg), nil
 		}
 	}
-	return nil, fmt.Errorf("%q is not an algorithm we know; use one of %s", alg, strings.Join(algorithms, ", "))
+	return nil, fmt.Errorf("%q is not a supported algorithm; use one of %s", alg, strings.Join(algorithms, ", "))
 }
 
-// accepted looks the names up and keeps secrets and public keys apart.
+// accepted returns the methods of the algorithms. It refuses HMAC together with
+// public-key algorithms: an attacker could then use a public key, which everybody knows,
+// as an HMAC secret (RFC 8725 section 2.1).
 func accepted(names []string) (methods map[string]jwt.SigningMethod, faults []error) {
 	methods = map[string]jwt.SigningMethod{}
 	var secret, public bool
@@ -76,26 +93,26 @@ func accepted(names []string) (methods map[string]jwt.SigningMethod, faults []er
 
 // key is one key as verification uses it.
 type key struct {
-	id     string   // kid; "": tried whatever the token's kid is
-	alg    string   // the only algorithm its JWK allows; "": any that suits
-	algs   []string // the accepted algorithms it verifies
-	public any      // []byte, *rsa.PublicKey, *ecdsa.PublicKey or ed25519.PublicKey
-	only   restriction
+	id     string      // kid; "" if it has none, and then it is tried for every token
+	alg    string      // the only algorithm that its JWK allows, or ""
+	algs   []string    // the accepted algorithms that it can verify
+	public any         // []byte, *rsa.PublicKey, *ecdsa.PublicKey or ed25519.PublicKey
+	only   restriction // the limits of the source that the key is from
 }
 
-// load reads a source that is at hand.
+// load reads a source that needs no request.
 func (s KeySource) load(methods map[string]jwt.SigningMethod) ([]key, error) {
 	found, err := s.read()
 	if err != nil {
 		return nil, err
 	}
-	return s.fit(found, methods)
+	return s.usable(found, methods)
 }
 
-// fit leaves out the keys that no accepted algorithm uses; if none remains, that is
-// a fault.
-func (s KeySource) fit(found []key, methods map[string]jwt.SigningMethod) ([]key, error) {
-	var usable []key
+// usable returns the keys that an accepted algorithm can use, with the limits of the
+// source. It is an error if there are none.
+func (s KeySource) usable(found []key, methods map[string]jwt.SigningMethod) ([]key, error) {
+	var keys []key
 	var kinds, wanted []string
 	for _, alg := range algorithms {
 		if methods[alg] != nil {
@@ -110,18 +127,18 @@ func (s KeySource) fit(found []key, methods map[string]jwt.SigningMethod) ([]key
 			}
 		}
 		if k.only = (restriction{s.Issuer, s.Audience}); len(k.algs) > 0 {
-			usable = append(usable, k)
+			keys = append(keys, k)
 		}
 	}
-	// Without a known algorithm the fault is named already.
-	if len(usable) == 0 && len(wanted) > 0 {
+	// Without any supported algorithm, accepted has reported the error already.
+	if len(keys) == 0 && len(wanted) > 0 {
 		return nil, fmt.Errorf("holds %s, which can't verify %s; give a key of that kind or change the algorithms",
 			strings.Join(kinds, ", "), strings.Join(wanted, ", "))
 	}
-	return usable, nil
+	return keys, nil
 }
 
-// read returns every key of the source, fit for the algorithms or not.
+// read returns all keys of the source, whether or not an accepted algorithm can use them.
 func (s KeySource) read() ([]key, error) {
 	if err := s.exactlyOne(); err != nil {
 		return nil, err
@@ -141,7 +158,8 @@ func (s KeySource) exactlyOne() error {
 		len(s.HMAC), len(s.PEM), len(s.JWKSFile), len(s.JWKSURL), len(s.Secret))
 }
 
-// exactlyOne: of two keys the operator would have to guess which one counts.
+// exactlyOne refuses several keys in one source: the operator would have to guess which
+// of them counts.
 func exactlyOne(of string, lengths ...int) error {
 	given := 0
 	for _, n := range lengths {
@@ -153,8 +171,9 @@ func exactlyOne(of string, lengths ...int) error {
 	return nil
 }
 
-// suits binds each algorithm to its own kind of key, so that no public key is ever
-// used as a secret, and each ES algorithm to its curve (RFC 7518 section 3.4).
+// suits reports whether an algorithm uses this kind of key. Each algorithm has its own
+// kind, so that no public key is ever used as a secret (RFC 8725 section 2.1), and each
+// ES algorithm has its own curve (RFC 7518 section 3.4).
 func suits(m jwt.SigningMethod, public any) (ok bool) {
 	switch m := m.(type) {
 	case *jwt.SigningMethodHMAC:
@@ -170,7 +189,7 @@ func suits(m jwt.SigningMethod, public any) (ok bool) {
 	return ok
 }
 
-// kind names a key for the operator.
+// kind describes a key in an error.
 func kind(public any) string {
 	switch k := public.(type) {
 	case []byte:
@@ -185,14 +204,14 @@ func kind(public any) string {
 	return fmt.Sprintf("a key of an unsupported kind (%T)", public)
 }
 
-// checkSecret refuses a secret that can be guessed and one that everybody knows: a
-// public key given as a secret would let its readers sign.
+// checkSecret refuses a secret that is short enough to be guessed, and one that is a
+// public key: everybody who knows that key could sign tokens.
 func checkSecret(secret []byte) error {
 	if len(secret) < minSecret {
 		return fmt.Errorf("the HMAC secret has %d bytes; use %d random bytes or more (openssl rand -hex 32)",
 			len(secret), minSecret)
 	}
-	// PEM's body without its frame is base64 of DER.
+	// The lines between BEGIN and END of a PEM block are DER in base64.
 	bare := strings.Join(strings.Fields(string(secret)), "")
 	der, err := base64.StdEncoding.DecodeString(bare)
 	if err != nil {
@@ -202,12 +221,13 @@ func checkSecret(secret []byte) error {
 	_, notCert := x509.ParseCertificate(der)
 	if notKey == nil || notCert == nil || bytes.Contains(secret, []byte("-----BEGIN")) ||
 		strings.HasPrefix(bare, "ssh-") {
-		return errors.New("the HMAC secret is a public or private key; give it as PEM, or make a secret (openssl rand -hex 32)")
+		return errors.New("the HMAC secret is a public or private key; give it as PEM, " +
+			"or make a secret (openssl rand -hex 32)")
 	}
 	return nil
 }
 
-// checkPublic refuses keys too weak to mean anything.
+// checkPublic refuses RSA keys that are too weak.
 func checkPublic(public any) error {
 	k, ok := public.(*rsa.PublicKey)
 	if ok && (k.N.BitLen() < minRSABits || k.E < 3) {
@@ -217,27 +237,27 @@ func checkPublic(public any) error {
 	return nil
 }
 
-// block reads text that holds one PEM block. Environment variables often carry the
-// line ends written out, as \n.
+// block returns the one PEM block of a text. In environment variables, line ends are
+// often written as \n.
 func block(text []byte) (*pem.Block, error) {
 	text = []byte(strings.NewReplacer(`\r`, "", `\n`, "\n").Replace(string(text)))
 	b, rest := pem.Decode(text)
-	if b != nil && b.Type == "EC PARAMETERS" { // openssl ecparam puts it before the key
+	if b != nil && b.Type == "EC PARAMETERS" { // openssl ecparam writes it before the key
 		b, rest = pem.Decode(rest)
 	}
 	if b == nil {
 		return nil, errors.New("not PEM; the text must start with -----BEGIN, whole and with its line ends")
 	}
 	if more, _ := pem.Decode(rest); more != nil {
-		// Of a chain the second is a certificate authority, which signs no tokens.
+		// In a chain of certificates the second one is a CA, which signs no tokens.
 		return nil, errors.New(
-			"more than one PEM block; give each key an entry of its own, and of a chain the first certificate only")
+			"more than one PEM block; give each key an entry of its own, and only the first certificate of a chain")
 	}
 	return b, nil
 }
 
-// publicKey reads a verification key. Of a certificate only the key counts: neither
-// its dates nor its issuer are looked at, since the operator named it.
+// publicKey reads a verification key. Only the key of a certificate counts. Its dates
+// and its issuer are not checked, because the operator chose this certificate.
 func publicKey(text []byte) (any, error) {
 	b, err := block(text)
 	if err != nil {
@@ -256,12 +276,13 @@ func publicKey(text []byte) (any, error) {
 		}
 	default:
 		if strings.HasSuffix(b.Type, "PRIVATE KEY") {
-			return nil, errors.New("a private key; verifying needs the public half only (openssl pkey -in key.pem -pubout)")
+			return nil, errors.New("a private key; give the public key only (openssl pkey -in key.pem -pubout)")
 		}
 		return nil, fmt.Errorf("PEM of type %q; use PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE", b.Type)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("PEM %s can't be read: %w; export it again (openssl pkey -pubin -in key.pem -pubout)", b.Type, err)
+		return nil, fmt.Errorf("PEM %s can't be read: %w; "+
+			"export it again (openssl pkey -pubin -in key.pem -pubout)", b.Type, err)
 	}
 	return public, checkPublic(public)
 }

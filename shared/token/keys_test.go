@@ -52,7 +52,7 @@ func writeFile(t *testing.T, text string) string {
 	return path
 }
 
-func TestPublicKeysAreReadAsTheyComeInPractice(t *testing.T) {
+func TestPublicKeysAreReadInAllUsualForms(t *testing.T) {
 	t.Parallel()
 	spki := string(publicPEM(rsaKey()))
 	for name, text := range map[string]string{
@@ -76,7 +76,7 @@ func TestPublicKeysAreReadAsTheyComeInPractice(t *testing.T) {
 	}
 }
 
-// unusable is a source that can't serve alg, and what the fault must say.
+// unusable is a source without a key for alg, and what the error must contain.
 type unusable struct {
 	alg    string
 	source token.KeySource
@@ -91,28 +91,42 @@ func TestUnusableKeysAreRefusedWithARemedy(t *testing.T) {
 	text := func(s []byte) token.KeySource { return token.KeySource{PEM: s} }
 	isKey := []string{"public or private key", "openssl rand"}
 	for name, row := range map[string]unusable{
-		"a short secret":          {"HS256", secret([]byte("31 bytes are not quite enough!!")), []string{"31 bytes", "openssl rand"}},
-		"a secret that is PEM":    {"HS256", secret(public), isKey},
-		"a secret from PEM":       {"HS256", secret(pemBody(public)), isKey},
-		"a secret that is DER":    {"HS256", secret(certificate()), isKey},
-		"a secret that is ssh's":  {"HS256", secret([]byte("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ me@home")), isKey},
-		"a secret for RS256":      {"RS256", secret([]byte(testSecret)), []string{"HMAC secret", "can't verify RS256", "change the algorithms"}},
-		"a public key for HS256":  {"HS256", text(public), []string{"RSA key of 2048 bits", "can't verify HS256"}},
-		"P-256 for ES384":         {"ES384", text(publicPEM(ecKey(elliptic.P256()))), []string{"P-256", "can't verify ES384"}},
-		"P-224":                   {"ES256", text(publicPEM(ecKey(elliptic.P224()))), []string{"P-224", "can't verify ES256"}},
-		"Ed25519 for RS256":       {"RS256", text(publicPEM(edKey())), []string{"Ed25519 key", "can't verify RS256"}},
-		"X25519":                  {"EdDSA", text(x25519PEM()), []string{"unsupported kind", "can't verify EdDSA"}},
-		"RSA of 1024 bits":        {"RS256", text(publicPEM(weakKey())), []string{"1024 bits", "use 2048 bits or more"}},
-		"RSA of exponent one":     {"RS256", text(pemBlock("RSA PUBLIC KEY", badExponent)), []string{"exponent 1", "65537"}},
-		"a private key":           {"RS256", text(pemBlock("PRIVATE KEY", nil)), []string{"private key", "-pubout"}},
-		"an RSA private key":      {"RS256", text(pemBlock("RSA PRIVATE KEY", nil)), []string{"private key", "-pubout"}},
-		"a certificate's request": {"RS256", text(pemBlock("CERTIFICATE REQUEST", nil)), []string{"CERTIFICATE REQUEST", "PUBLIC KEY"}},
-		"a broken key":            {"RS256", text(pemBlock("PUBLIC KEY", []byte("x"))), []string{"can't be read", "export"}},
-		"no PEM":                  {"RS256", text([]byte("hello")), []string{"not PEM", "-----BEGIN"}},
-		"PEM cut short":           {"RS256", text(public[:100]), []string{"not PEM"}},
-		"a chain":                 {"RS256", text(slices.Concat(public, public)), []string{"more than one PEM block", "an entry of its own"}},
-		"nothing":                 {"RS256", token.KeySource{}, []string{"0 keys given", "exactly one"}},
-		"two sources":             {"RS256", token.KeySource{PEM: public, JWKSFile: "keys.json"}, []string{"2 keys given", "exactly one"}},
+		"a short secret": {
+			"HS256", secret([]byte("31 bytes are not quite enough!!")), []string{"31 bytes", "openssl rand"},
+		},
+		"a secret that is PEM":   {"HS256", secret(public), isKey},
+		"a secret from PEM":      {"HS256", secret(pemBody(public)), isKey},
+		"a secret that is DER":   {"HS256", secret(certificate()), isKey},
+		"a secret that is ssh's": {"HS256", secret([]byte("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ me@home")), isKey},
+		"a secret for RS256": {
+			"RS256", secret([]byte(testSecret)), []string{"HMAC secret", "can't verify RS256", "change the algorithms"},
+		},
+		"a public key for HS256": {"HS256", text(public), []string{"RSA key of 2048 bits", "can't verify HS256"}},
+		"P-256 for ES384": {
+			"ES384", text(publicPEM(ecKey(elliptic.P256()))), []string{"P-256", "can't verify ES384"},
+		},
+		"P-224": {
+			"ES256", text(publicPEM(ecKey(elliptic.P224()))), []string{"P-224", "can't verify ES256"},
+		},
+		"Ed25519 for RS256":   {"RS256", text(publicPEM(edKey())), []string{"Ed25519 key", "can't verify RS256"}},
+		"X25519":              {"EdDSA", text(x25519PEM()), []string{"unsupported kind", "can't verify EdDSA"}},
+		"RSA of 1024 bits":    {"RS256", text(publicPEM(weakKey())), []string{"1024 bits", "use 2048 bits or more"}},
+		"RSA of exponent one": {"RS256", text(pemBlock("RSA PUBLIC KEY", badExponent)), []string{"exponent 1", "65537"}},
+		"a private key":       {"RS256", text(pemBlock("PRIVATE KEY", nil)), []string{"private key", "-pubout"}},
+		"an RSA private key":  {"RS256", text(pemBlock("RSA PRIVATE KEY", nil)), []string{"private key", "-pubout"}},
+		"a certificate's request": {
+			"RS256", text(pemBlock("CERTIFICATE REQUEST", nil)), []string{"CERTIFICATE REQUEST", "PUBLIC KEY"},
+		},
+		"a broken key":  {"RS256", text(pemBlock("PUBLIC KEY", []byte("x"))), []string{"can't be read", "export"}},
+		"no PEM":        {"RS256", text([]byte("hello")), []string{"not PEM", "-----BEGIN"}},
+		"PEM cut short": {"RS256", text(public[:100]), []string{"not PEM"}},
+		"a chain": {
+			"RS256", text(slices.Concat(public, public)), []string{"more than one PEM block", "an entry of its own"},
+		},
+		"nothing": {"RS256", token.KeySource{}, []string{"0 keys given", "exactly one"}},
+		"two sources": {
+			"RS256", token.KeySource{PEM: public, JWKSFile: "keys.json"}, []string{"2 keys given", "exactly one"},
+		},
 	} {
 		t.Run(name, row.test)
 	}
@@ -125,23 +139,29 @@ func TestUnusableKeyFilesAreRefusedWithARemedy(t *testing.T) {
 	const zero = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 	offCurve := map[string]string{"kty": "EC", "crv": "P-256", "x": zero, "y": zero}
 	for name, row := range map[string]unusable{
-		"no such file":          {"RS256", token.KeySource{JWKSFile: "/nonexistent/k"}, []string{"/nonexistent/k", "keyway keys generate"}},
-		"a directory":           {"RS256", token.KeySource{JWKSFile: t.TempDir()}, []string{"is a directory"}},
-		"text":                  {"RS256", file("hello"), []string{"not a key file", `{"keys"`}},
-		"too large":             {"RS256", file(strings.Repeat(" ", 65<<10)), []string{"more than 65536 bytes"}},
-		"no set":                {"RS256", file(`{}`), []string{"no signing key", `"keys"`}},
-		"an empty set":          {"RS256", file(`{"keys":[]}`), []string{"no signing key"}},
-		"a set of text":         {"RS256", set("x"), []string{"key 0", "not a JWK"}},
-		"too many keys":         {"RS256", set(make([]any, 21)...), []string{"21 keys", "20"}},
-		"a private key":         {"RS256", set(jwk(rsaKey(), "k", "", "")), []string{"key 0", "private key"}},
-		"a weak key":            {"RS256", set(jwk(weakKey().Public(), "k", "", "")), []string{"key 0", "1024 bits"}},
-		"a key off its curve":   {"ES256", set(offCurve), []string{"key 0", "export it again"}},
-		"symmetric keys only":   {"HS256", set(jwk([]byte(testSecret), "k", "", "")), []string{"no signing key"}},
-		"encryption keys only":  {"RS256", set(jwk(rsaKey().Public(), "k", "enc", "")), []string{"no signing key"}},
-		"another algorithm":     {"RS256", set(jwk(rsaKey().Public(), "k", "", "PS256")), []string{"can't verify RS256"}},
-		"a short secret":        {"HS256", file(`{"secret":"short"}`), []string{"5 bytes"}},
-		"a secret for RS256":    {"RS256", file(`{"secret":"` + testSecret + `"}`), []string{"an HMAC secret, which can't verify RS256"}},
-		"a good and a weak key": {"RS256", set(jwk(rsaKey().Public(), "", "", ""), jwk(weakKey().Public(), "", "", "")), []string{"key 1"}},
+		"no such file": {
+			"RS256", token.KeySource{JWKSFile: "/nonexistent/k"}, []string{"/nonexistent/k", "keyway keys generate"},
+		},
+		"a directory":          {"RS256", token.KeySource{JWKSFile: t.TempDir()}, []string{"is a directory"}},
+		"text":                 {"RS256", file("hello"), []string{"not a key file", `{"keys"`}},
+		"too large":            {"RS256", file(strings.Repeat(" ", 65<<10)), []string{"more than 65536 bytes"}},
+		"no set":               {"RS256", file(`{}`), []string{"no signing key", `"keys"`}},
+		"an empty set":         {"RS256", file(`{"keys":[]}`), []string{"no signing key"}},
+		"a set of text":        {"RS256", set("x"), []string{"key 0", "not a JWK"}},
+		"too many keys":        {"RS256", set(make([]any, 21)...), []string{"21 keys", "20"}},
+		"a private key":        {"RS256", set(jwk(rsaKey(), "k", "", "")), []string{"key 0", "private key"}},
+		"a weak key":           {"RS256", set(jwk(weakKey().Public(), "k", "", "")), []string{"key 0", "1024 bits"}},
+		"a key off its curve":  {"ES256", set(offCurve), []string{"key 0", "export it again"}},
+		"symmetric keys only":  {"HS256", set(jwk([]byte(testSecret), "k", "", "")), []string{"no signing key"}},
+		"encryption keys only": {"RS256", set(jwk(rsaKey().Public(), "k", "enc", "")), []string{"no signing key"}},
+		"another algorithm":    {"RS256", set(jwk(rsaKey().Public(), "k", "", "PS256")), []string{"can't verify RS256"}},
+		"a short secret":       {"HS256", file(`{"secret":"short"}`), []string{"5 bytes"}},
+		"a secret for RS256": {
+			"RS256", file(`{"secret":"` + testSecret + `"}`), []string{"an HMAC secret, which can't verify RS256"},
+		},
+		"a good and a weak key": {
+			"RS256", set(jwk(rsaKey().Public(), "", "", ""), jwk(weakKey().Public(), "", "", "")), []string{"key 1"},
+		},
 	} {
 		t.Run(name, row.test)
 	}
@@ -161,7 +181,8 @@ func pemBody(text []byte) []byte {
 }
 
 func x25519PEM() []byte {
-	return pemBlock("PUBLIC KEY", must(x509.MarshalPKIXPublicKey(must(ecdh.X25519().GenerateKey(rand.Reader)).PublicKey())))
+	public := must(ecdh.X25519().GenerateKey(rand.Reader)).PublicKey()
+	return pemBlock("PUBLIC KEY", must(x509.MarshalPKIXPublicKey(public)))
 }
 
 func wantFault(t *testing.T, err error, parts ...string) {
@@ -181,18 +202,18 @@ func wantFault(t *testing.T, err error, parts ...string) {
 	}
 }
 
-func TestAllFaultsOfTheOptionsAreNamedAtOnce(t *testing.T) {
+func TestAllErrorsInTheOptionsAreReportedAtOnce(t *testing.T) {
 	t.Parallel()
 	v, err := token.NewVerifier(token.Options{
 		Algorithms: []string{"HS256", "RS256", "none", "NONE", "hs512"},
 		Keys:       []token.KeySource{{}, {HMAC: []byte("short"), Issuer: "https://b"}},
 		Audience:   []string{""}, Issuer: "https://a", Leeway: -time.Second,
 	})
-	wantFault(t, err, `"none" is not an algorithm`, `"NONE" is not`, `"hs512" is not`, "use one of HS256, HS384",
+	wantFault(t, err, `"none" is not a supported`, `"NONE" is not`, `"hs512" is not`, "use one of HS256, HS384",
 		"together would let a public key pass", "keys[0]: 0 keys", "keys[1]: the HMAC secret has 5 bytes",
 		`keys[1]: issuer "https://b" differs`, "audience: ", "leeway: -1s", "now: no clock")
 	if v != nil {
-		t.Error("a verifier in spite of the faults")
+		t.Error("a verifier in spite of the errors")
 	}
 	_, err = token.NewVerifier(token.Options{Audience: []string{}, Now: at(now)})
 	wantFault(t, err, "algorithms: none given", "keys: none given", "audience: ")
@@ -216,7 +237,7 @@ func TestKidNarrowsWhenTheSetHasIt(t *testing.T) {
 		"another key's kid":          {[]string{"kid", "2"}, first, badSignature},
 		"no kid":                     {nil, second, ""},
 		"an empty kid":               {[]string{"kid", ""}, second, ""},
-		"a kid that nobody has":      {[]string{"kid", "3"}, second, ""},
+		"an unknown kid":             {[]string{"kid", "3"}, second, ""},
 		"a kid with a blank":         {[]string{"kid", "../1 "}, first, ""},
 		"a key without kid":          {[]string{"kid", "2"}, nameless, ""},
 		"a stranger with a good kid": {[]string{"kid", "2"}, ecKey(elliptic.P256()), badSignature},
@@ -233,7 +254,7 @@ func TestKidNarrowsWhenTheSetHasIt(t *testing.T) {
 	}
 }
 
-func TestSetKeepsWhatItKnowsAndPassesOverTheRest(t *testing.T) {
+func TestUnsupportedKeysInASetAreIgnored(t *testing.T) {
 	t.Parallel()
 	set := writeJWKS(t,
 		map[string]string{"kty": "quantum", "kid": "q"},
@@ -255,7 +276,7 @@ func TestSetKeepsWhatItKnowsAndPassesOverTheRest(t *testing.T) {
 	wantRefusal(t, err, badSignature) // the JWK says RS256 only
 }
 
-func TestDERSecretIsNotMistakenForRandomBytes(t *testing.T) {
+func TestARandomSecretThatLooksLikeDERIsAccepted(t *testing.T) {
 	t.Parallel()
 	random := base64.StdEncoding.EncodeToString(slices.Repeat([]byte{0x30, 0x82}, 24))
 	o := hmacOptions()

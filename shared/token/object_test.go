@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestListIsAllTextOrNothing(t *testing.T) {
+func TestAListWithOtherValuesThanStringsIsNil(t *testing.T) {
 	t.Parallel()
 	for raw, want := range map[string][]string{
 		`["a","b"]`: {"a", "b"}, `[ "a" , "b" ]`: {"a", "b"}, `"a b"`: {"a b"}, `""`: {""}, `["",""]`: {"", ""},
@@ -25,11 +25,12 @@ func TestListIsAllTextOrNothing(t *testing.T) {
 	}
 }
 
-// FuzzParseObject: what we read, encoding/json reads the same, name by name.
+// FuzzParseObject compares the members with those that encoding/json reads.
 func FuzzParseObject(f *testing.F) {
 	for _, seed := range []string{
 		`{}`, ` { "a" : [1, {"b": "]}"}] , "c":-1.5e3,"\u0061b":null } `, `{"a":1,"\u0061":2}`, `{"a":1,"A":2}`,
-		`{"a":"\ud83d\ude42\\\""}`, `{"a":"\ud83d"}`, `{"a":"\ude42\ud83d"}`, `{"a":"\\ud83d"}`, "{\"\xff\":1}", `[]`, `{} {}`, ``,
+		`{"a":"\ud83d\ude42\\\""}`, `{"a":"\ud83d"}`, `{"a":"\ude42\ud83d"}`, `{"a":"\\ud83d"}`, "{\"\xff\":1}",
+		`[]`, `{} {}`, ``,
 		`{"a":true,"b":false}`, `{"a":"\ud83d\u0041"}`, `{"":""}`,
 	} {
 		f.Add([]byte(seed))

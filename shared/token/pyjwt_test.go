@@ -14,8 +14,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/token"
 )
 
-// recording is testdata/pyjwt.json: tokens minted by PyJWT and what AgentOS 3.1.10
-// makes of them. See testdata/make_tokens.py.
+// recording is testdata/pyjwt.json: tokens signed by PyJWT and the answers of AgentOS
+// 3.1.10 to them. See testdata/make_tokens.py.
 type recording struct {
 	Now  int64
 	Keys map[string]string
@@ -47,7 +47,7 @@ func readRecording(tb testing.TB) (r recording) {
 	return r
 }
 
-// source is the recording's key for alg.
+// source returns the recorded key for alg.
 func (r recording) source(alg string) token.KeySource {
 	if strings.HasPrefix(alg, "HS") {
 		return token.KeySource{HMAC: []byte(r.Keys[alg])}
@@ -55,7 +55,7 @@ func (r recording) source(alg string) token.KeySource {
 	return token.KeySource{PEM: []byte(r.Keys[alg])}
 }
 
-func TestTokensOfAnotherLibraryAreJudgedAsRecorded(t *testing.T) {
+func TestTokensOfPyJWTGetTheRecordedAnswers(t *testing.T) {
 	t.Parallel()
 	r := readRecording(t)
 	accepted := 0
@@ -91,11 +91,11 @@ func TestTokensOfAnotherLibraryAreJudgedAsRecorded(t *testing.T) {
 		})
 	}
 	if accepted < 40 || len(r.Rows)-accepted < 100 {
-		t.Errorf("%d accepted and %d refused rows: the recording is not whole", accepted, len(r.Rows)-accepted)
+		t.Errorf("%d accepted and %d refused rows: the recording is incomplete", accepted, len(r.Rows)-accepted)
 	}
 }
 
-// sameWhenEmpty: no scopes is no scopes, nil or not.
+// sameWhenEmpty treats nil and an empty list as equal.
 var sameWhenEmpty = cmp.FilterValues(func(a, b []string) bool { return len(a)+len(b) == 0 }, cmp.Ignore())
 
 func newVerifier(tb testing.TB, o token.Options) *token.Verifier {
@@ -120,12 +120,12 @@ func wantRefusal(t *testing.T, err error, text string) {
 	if got := fault.Detail(err); got != text {
 		t.Errorf("refused with %q, want %q", got, text)
 	}
-	wantLesson(t, err)
+	wantHint(t, err)
 }
 
-// wantLesson: a 401 tells more than that the token is bad, in characters that RFC
-// 6750 section 3 lets a challenge hold.
-func wantLesson(t *testing.T, err error) {
+// wantHint fails for a 401 without a hint for its detail, and for a challenge with
+// characters that RFC 6750 section 3 doesn't allow.
+func wantHint(t *testing.T, err error) {
 	t.Helper()
 	_, header, body := fault.Answer(err)
 	_, _, anyOther := fault.Answer(fault.Unauthenticated)
@@ -134,7 +134,8 @@ func wantLesson(t *testing.T, err error) {
 		t.Errorf("%s has no hint of its own", body)
 	}
 	challenge := header.Get("WWW-Authenticate")
-	if !regexp.MustCompile(`^Bearer realm="agentos"(, error="invalid_token", error_description="[ !#-\[\]-~]+")?$`).MatchString(challenge) {
+	const form = `^Bearer realm="agentos"(, error="invalid_token", error_description="[ !#-\[\]-~]+")?$`
+	if !regexp.MustCompile(form).MatchString(challenge) {
 		t.Errorf("challenge %s", challenge)
 	}
 }

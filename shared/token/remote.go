@@ -13,60 +13,65 @@ import (
 	"github.com/keyway-agents/keyway/shared/fault"
 )
 
-// The rules of keys that are fetched. None is an option: each is a promise that
-// docs/keys.md makes, and no value of theirs suits one operator better than another.
+// The rules for fetched keys. They are not options: docs/keys.md promises each of them,
+// and no other value suits one operator better than another.
 const (
-	// maxAge bounds how long a key that was removed at its source goes on.
+	// maxAge is how old known keys may be before they are fetched again. It bounds how
+	// long a key that was removed at its source is still accepted.
 	maxAge = 5 * time.Minute
-	// minGap lies between the beginnings of two fetches. Anybody can send unknown
-	// kids; none may turn us against the source.
+	// minGap is the time between the starts of two fetches. Anybody can send tokens with
+	// unknown kids; they must not be able to make this program flood the source.
 	minGap = 10 * time.Second
-	// maxAbsence is how long a kid that a fetch did not bring is believed to be no
-	// key's, so that one stale token can't use up every gap.
+	// maxAbsence is how long a kid that was missing in a fetched set causes no further
+	// fetch. Without it, one outdated token that is sent again and again would use up
+	// every gap, and a token with a new kid would wait.
 	maxAbsence = time.Minute
-	// maxStale bounds how long keys outlive their source: an outage of a day is no
-	// reason to refuse everybody, and of more than that somebody knows.
+	// maxStale is how long keys are used while their source can't be read. An outage of
+	// less than a day must not lock out all callers; a longer one has been noticed.
 	maxStale = 24 * time.Hour
-	// fetchTime is for a whole fetch, redirects and body included.
+	// fetchTime limits a whole fetch, with its redirects and the body.
 	fetchTime = 5 * time.Second
 )
 
-// remote is a set of keys that lives elsewhere. The request that needs the keys
-// fetches them: a goroutine of its own would stand still whenever Lambda freezes the
-// process. It is safe for concurrent use.
+// remote is a source of keys that are fetched. The request that needs the keys fetches
+// them. A goroutine in the background would not run on Lambda, which freezes the process
+// between requests. A remote is safe for concurrent use.
 type remote struct {
 	name  string // for errors
-	fetch func(context.Context) ([]key, error)
+	fetch fetch
 	now   func() time.Time
-	set   atomic.Pointer[keySet] // as last fetched; nil: never
+	set   atomic.Pointer[keySet] // the last fetched set; nil before the first
 
 	mu     sync.Mutex
-	flight chan struct{}        // closed when the fetch under way is over; nil: there is none
+	flight chan struct{}        // closed when the current fetch ends; nil if there is none
 	tried  time.Time            // when the last fetch began
-	failed error                // what was wrong with it; nil: nothing
-	absent map[string]time.Time // kids that a fetch did not bring, and when it began
+	failed error                // the error of the last fetch; nil if it succeeded
+	absent map[string]time.Time // kids that a fetched set lacked, and when that fetch began
 }
 
-// keySet is what one fetch brought. An empty one counts: all keys were removed.
+// keySet is what one fetch returned. It may be empty: then all keys were removed.
 type keySet struct {
 	keys []key
-	at   time.Time // when the fetch began: what changed since may be missing
+	at   time.Time // when the fetch began; a later change may be missing
 }
 
+// knows reports whether a key in the set has this kid.
 func (s *keySet) knows(kid string) bool {
 	return kid != "" && slices.ContainsFunc(s.keys, func(k key) bool { return k.id == kid })
 }
 
-// named: only then does a kid that isn't in the set say that its key isn't.
+// named reports whether all keys of the set have a kid. Only then does a kid that is
+// missing in the set mean that its key is missing too.
 func (s *keySet) named() bool {
 	return !slices.ContainsFunc(s.keys, func(k key) bool { return k.id == "" })
 }
 
-// since is by the clock on the wall, the only one that goes on while Lambda freezes
-// the process. One that was set back by an hour is as good as an hour gone.
+// since returns the time since t by the wall clock. The monotonic clock stands still
+// while Lambda freezes the process. A wall clock that was set back counts as if the same
+// time had passed, so that keys become outdated rather than valid for longer.
 func (r *remote) since(t time.Time) time.Duration { return r.now().Round(0).Sub(t).Abs() }
 
-// within is the set if it was fetched less than age ago, else nil.
+// within returns the set if it was fetched less than age ago, and otherwise nil.
 func (r *remote) within(age time.Duration) *keySet {
 	if s := r.set.Load(); s != nil && r.since(s.at) < age {
 		return s
@@ -74,10 +79,10 @@ func (r *remote) within(age time.Duration) *keySet {
 	return nil
 }
 
-// fresh are the keys that need no confirmation.
+// fresh returns the keys that need no new fetch.
 func (r *remote) fresh() []key { return r.within(maxAge).all() }
 
-// known are the keys to go on with while their source is down.
+// known returns the keys that may be used while the source can't be read.
 func (r *remote) known() []key { return r.within(maxStale).all() }
 
 func (s *keySet) all() []key {
@@ -87,8 +92,9 @@ func (s *keySet) all() []key {
 	return s.keys
 }
 
-// renew returns keys that need confirmation, which this request has asked for unless
-// another is about to: that one waits, the others go on with the old keys.
+// renew fetches keys that are older than maxAge, and returns the known keys. If another
+// request is fetching them, or did so less than minGap ago, renew returns the old keys at
+// once: one request waits for a slow source, and the others don't.
 func (r *remote) renew(ctx context.Context) []key {
 	if r.set.Load() == nil || r.within(maxAge) != nil {
 		return nil
@@ -102,10 +108,11 @@ func (r *remote) renew(ctx context.Context) []key {
 	return r.known()
 }
 
-// look fetches for a token that no key verified, unless its kid is known, which
-// leaves no hope, or fetching is of no use so soon. It waits for a fetch under way:
-// the key that it brings may be the one. "" is never known.
-func (r *remote) look(ctx context.Context, kid string) {
+// lookUp fetches for a token that no known key verifies. It doesn't fetch if a known key
+// has the token's kid, because a new set would not change the result, or if a set
+// lacked the kid less than maxAbsence ago. If another request is fetching, lookUp waits
+// for it, because that set may contain the key. An empty kid is never known.
+func (r *remote) lookUp(ctx context.Context, kid string) {
 	r.mu.Lock()
 	s := r.within(maxStale)
 	at, missed := r.absent[kid]
@@ -126,8 +133,8 @@ func (r *remote) look(ctx context.Context, kid string) {
 	}
 }
 
-// join returns the fetch under way, or starts one, mine, if it may. The caller holds
-// the lock.
+// join returns the current fetch, or starts one if minGap allows it. mine means that the
+// caller has to execute the fetch with load. The caller must hold the lock.
 func (r *remote) join() (flight chan struct{}, mine bool) {
 	if r.flight == nil && (r.tried.IsZero() || r.since(r.tried) >= minGap) {
 		r.flight, r.tried = make(chan struct{}), r.now().Round(0)
@@ -136,28 +143,30 @@ func (r *remote) join() (flight chan struct{}, mine bool) {
 	return r.flight, false
 }
 
-// load is the fetch that join started. Its caller may go away; others wait for it.
+// load executes the fetch that join started. The end of ctx doesn't end it, because other
+// requests wait for it; fetchTime does.
 func (r *remote) load(ctx context.Context, kid string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTime)
 	defer cancel()
 	var keys []key
 	var err error
 	defer func() {
-		if recover() != nil { // what somebody else publishes must not end this process
-			err = errors.New("what it answers can't be read")
+		if recover() != nil { // a set that somebody else publishes must not crash this process
+			err = errors.New("the answer can't be read")
 		}
 		r.end(kid, keys, err)
 	}()
 	keys, err = r.fetch(ctx)
 }
 
+// end records the result of a fetch and wakes up the requests that wait for it.
 func (r *remote) end(kid string, keys []key, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.failed = err; err == nil {
 		s := &keySet{keys, r.tried}
 		r.set.Store(s)
-		// A fetch adds one at most, and minGap apart, so the map stays small.
+		// Each fetch adds one kid at most, and fetches are minGap apart: the map stays small.
 		maps.DeleteFunc(r.absent, func(_ string, at time.Time) bool { return r.since(at) >= maxAbsence })
 		if kid != "" && s.named() && !s.knows(kid) {
 			r.absent[kid] = r.tried
@@ -167,7 +176,7 @@ func (r *remote) end(kid string, keys []key, err error) {
 	r.flight = nil
 }
 
-// fault says why the last fetch brought nothing; nil: it did.
+// fault returns the error of the last fetch, or nil if it succeeded.
 func (r *remote) fault() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -180,26 +189,34 @@ func (r *remote) fault() error {
 	return nil
 }
 
-// tryFetched goes on where the keys at hand refused: with the keys that are fresh,
-// then with those to be confirmed, and when none verified the signature, with those
-// that are fetched for this token.
+// tryFetched verifies a token that the other keys refused. It tries the fetched keys that
+// are fresh, then those that have to be fetched again, and if none of them verifies the
+// signature, those that it fetches for this token. This order keeps a token with a known
+// key from waiting for a slow source.
 func (v *Verifier) tryFetched(ctx context.Context, p parts, refusal error) (Claims, error) {
 	c, err := v.tryEach(p, refusal, (*remote).fresh)
 	if err != nil {
 		c, err = v.tryEach(p, err, func(r *remote) []key { return r.renew(ctx) })
 	}
 	if errors.Is(err, errNoKey) {
-		v.look(ctx, p.kid)
+		v.lookUp(ctx, p.kid)
 		c, err = v.tryEach(p, err, (*remote).known)
 	}
+	// If a source has no keys, the token may be valid. 401 would make its client throw the
+	// token away; 503 makes it try again.
 	if errors.Is(err, errNoKey) {
-		if cause := v.keyless(); cause != nil {
-			err = &fault.Error{Kind: fault.Unavailable, Detail: "The signing keys can't be fetched, try again", RetryAfter: minGap, Cause: cause}
+		if cause := v.unreadable(); cause != nil {
+			err = &fault.Error{
+				Kind: fault.Unavailable, Detail: "The signing keys can't be fetched, try again",
+				RetryAfter: minGap, Cause: cause,
+			}
 		}
 	}
 	return c, err
 }
 
+// tryEach verifies a token with the keys of each source. refusal is the error so far; a
+// key that verifies the signature but refuses the claims has a better one.
 func (v *Verifier) tryEach(p parts, refusal error, keys func(*remote) []key) (Claims, error) {
 	for _, r := range v.remotes {
 		c, err := v.try(p, keys(r))
@@ -213,19 +230,20 @@ func (v *Verifier) tryEach(p parts, refusal error, keys func(*remote) []key) (Cl
 	return Claims{}, refusal
 }
 
-// look asks all sources at once: a slow one must not hold up the others' keys longer
-// than itself.
-func (v *Verifier) look(ctx context.Context, kid string) {
+// lookUp fetches from all sources at the same time, so that the waiting is as long as the
+// slowest one and not the sum of all.
+func (v *Verifier) lookUp(ctx context.Context, kid string) {
 	var wg sync.WaitGroup
 	for _, r := range v.remotes[1:] {
-		wg.Go(func() { r.look(ctx, kid) })
+		wg.Go(func() { r.lookUp(ctx, kid) })
 	}
-	v.remotes[0].look(ctx, kid)
+	v.remotes[0].lookUp(ctx, kid)
 	wg.Wait()
 }
 
-// keyless says which sources have no keys to judge a token with; nil: all have.
-func (v *Verifier) keyless() error {
+// unreadable returns the errors of the sources without usable keys, or nil if all sources
+// have some.
+func (v *Verifier) unreadable() error {
 	var causes []error
 	for _, r := range v.remotes {
 		if r.within(maxStale) == nil {
@@ -235,14 +253,15 @@ func (v *Verifier) keyless() error {
 	return errors.Join(causes...)
 }
 
-// Fetch asks for the keys that live elsewhere, all at once, and returns what is wrong
-// with each source that gave none. Nobody has to call it: the request that needs them
-// does. One of kind fault.Invalid stays until the operator changes something.
+// Fetch fetches the keys of all sources that need a request, at the same time, and
+// returns an error for each source that failed. An error of kind fault.Invalid stays
+// until the operator changes something. Verify fetches by itself; Fetch lets a server
+// report errors at its start.
 func (v *Verifier) Fetch(ctx context.Context) (faults []error) {
 	if len(v.remotes) == 0 {
 		return nil
 	}
-	v.look(ctx, "")
+	v.lookUp(ctx, "")
 	for _, r := range v.remotes {
 		if err := r.fault(); err != nil {
 			faults = append(faults, err)

@@ -25,7 +25,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// The bounds that docs/keys.md promises.
+// The times that docs/keys.md promises.
 const (
 	gap     = 10 * time.Second
 	minute  = time.Minute
@@ -33,7 +33,7 @@ const (
 	day     = 24 * time.Hour
 )
 
-// signKey is a key as an issuer holds it: the kid is what its tokens say.
+// signKey is a key of an issuer, with the kid of its tokens.
 type signKey struct {
 	kid     string
 	private crypto.Signer
@@ -46,12 +46,12 @@ func (k signKey) token(tb testing.TB, claims jwt.MapClaims) string {
 	return mint(tb, jwt.SigningMethodES256, k.private, claims, "kid", k.kid)
 }
 
-// issuer publishes keys over real HTTP, and the time is what the test says.
+// issuer publishes keys over HTTP. The test sets the clock.
 type issuer struct {
 	*httptest.Server
 	asked  atomic.Int64
 	answer atomic.Pointer[http.HandlerFunc]
-	clock  *atomic.Int64 // beside now
+	clock  *atomic.Int64 // added to now
 }
 
 func newIssuer(t *testing.T, keys ...signKey) *issuer {
@@ -100,14 +100,14 @@ func (i *issuer) options(sources ...token.KeySource) token.Options {
 	}
 }
 
-// timeless tokens outlive every bound here.
+// timeless returns claims without an expiry.
 func timeless(more ...string) jwt.MapClaims {
 	c := alice(more...)
 	delete(c, "exp")
 	return c
 }
 
-// follower verifies by an issuer's keys.
+// follower verifies tokens with the keys of an issuer.
 type follower struct {
 	t *testing.T
 	*token.Verifier
@@ -133,11 +133,12 @@ func (f follower) refuses(k signKey, when string) {
 	}
 }
 
-func (f follower) cantSay(k signKey, when string) {
+func (f follower) isUnavailable(k signKey, when string) {
 	f.t.Helper()
 	_, err := f.Verify(f.t.Context(), []string{k.token(f.t, timeless())})
 	status, header, body := fault.Answer(err)
-	if status != 503 || header.Get("Retry-After") != "10" || string(body) != `{"detail":"The signing keys can't be fetched, try again"}` {
+	want := `{"detail":"The signing keys can't be fetched, try again"}`
+	if status != 503 || header.Get("Retry-After") != "10" || string(body) != want {
 		f.t.Errorf("%s: %d %v %s, want 503", when, status, header, body)
 	}
 	if said := fmt.Sprintf("%v %+v %#v", err, err, err.Error()); strings.Contains(said, "TELLTALE") {
@@ -157,7 +158,7 @@ func TestKeysAreFetchedByTheFirstRequestThatNeedsThem(t *testing.T) {
 	i.wantAsked(t, 1, "two requests")
 }
 
-func TestKeyAddedAtTheAddressIsHonouredWithinOneRequest(t *testing.T) {
+func TestKeyAddedAtTheAddressIsAcceptedInTheFirstRequest(t *testing.T) {
 	t.Parallel()
 	a, b, nameless := newKey("a"), newKey("b"), newKey("")
 	i := newIssuer(t, a)
@@ -191,7 +192,7 @@ func TestKeyRemovedAtTheAddressIsRefusedAfterFiveMinutes(t *testing.T) {
 	f.refuses(b, "all keys removed")
 }
 
-func TestKeyUnderAKnownKidIsAskedForWhenTheOthersAre(t *testing.T) {
+func TestKeyReplacedUnderAKnownKidIsFetchedWithTheOthers(t *testing.T) {
 	t.Parallel()
 	a, replaced := newKey("a"), newKey("a")
 	i := newIssuer(t, a)
@@ -207,7 +208,7 @@ func TestKeyUnderAKnownKidIsAskedForWhenTheOthersAre(t *testing.T) {
 	i.wantAsked(t, 2, "after the bound")
 }
 
-func TestKnownKeysGoOnForADayWhileTheAddressIsDown(t *testing.T) {
+func TestKnownKeysAreAcceptedForADayWhileTheAddressIsDown(t *testing.T) {
 	t.Parallel()
 	elsewhere := newIssuer(t)
 	for name, down := range map[string]http.HandlerFunc{
@@ -228,11 +229,15 @@ func TestKnownKeysGoOnForADayWhileTheAddressIsDown(t *testing.T) {
 		"over 20 keys": func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprintf(w, `{"keys":[{}%s]}`, strings.Repeat(",{}", 20))
 		},
-		"another host": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusFound) },
+		"another host": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, elsewhere.URL, http.StatusFound)
+		},
 		"another scheme": func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "http://"+r.Host+"/TELLTALE", http.StatusFound)
 		},
-		"endless redirects": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path+"x", http.StatusFound) },
+		"endless redirects": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, r.URL.Path+"x", http.StatusFound)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -240,7 +245,7 @@ func TestKnownKeysGoOnForADayWhileTheAddressIsDown(t *testing.T) {
 			i := newIssuer(t)
 			i.does(down)
 			f := i.follower(t)
-			f.cantSay(a, "never had keys")
+			f.isUnavailable(a, "never had keys")
 			i.publish(a)
 			i.passes(gap)
 			f.accepts(a, "up")
@@ -250,7 +255,7 @@ func TestKnownKeysGoOnForADayWhileTheAddressIsDown(t *testing.T) {
 			i.passes(day - gap - 1)
 			f.accepts(a, "down for a day")
 			i.passes(1)
-			f.cantSay(a, "down for longer")
+			f.isUnavailable(a, "down for longer")
 			i.publish(b)
 			i.passes(gap)
 			f.accepts(b, "up again")
@@ -259,7 +264,7 @@ func TestKnownKeysGoOnForADayWhileTheAddressIsDown(t *testing.T) {
 	elsewhere.wantAsked(t, 0, "redirects")
 }
 
-func TestRedirectsStayWhereTheOperatorPointed(t *testing.T) {
+func TestRedirectsStayOnTheConfiguredHost(t *testing.T) {
 	t.Parallel()
 	a := newKey("a")
 	for last, ok := range map[string]bool{"/jwksxxx": true, "/jwksxxxx": false} {
@@ -274,14 +279,14 @@ func TestRedirectsStayWhereTheOperatorPointed(t *testing.T) {
 		if f := i.follower(t); ok {
 			f.accepts(a, "three redirects on the same host")
 		} else {
-			f.cantSay(a, "four redirects")
+			f.isUnavailable(a, "four redirects")
 		}
 		i.wantAsked(t, 4, last)
 	}
 }
 
-// downgrade is a network whose https leads to http on the same host and port, where
-// anybody on the way could answer.
+// downgrade is a network in which https redirects to http on the same host and port,
+// where an attacker on the way could answer.
 type downgrade struct{ answer string }
 
 func (d downgrade) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -301,7 +306,7 @@ func TestRedirectNeverLeavesTLS(t *testing.T) {
 	a := newKey("a")
 	o := newIssuer(t).options()
 	o.HTTP = &http.Client{Transport: downgrade{set(a)}}
-	follower{t, newVerifier(t, o)}.cantSay(a, "a redirect to http")
+	follower{t, newVerifier(t, o)}.isUnavailable(a, "a redirect to http")
 	o.Keys[0].JWKSURL = strings.Replace(o.Keys[0].JWKSURL, "https:", "http:", 1)
 	follower{t, newVerifier(t, o)}.accepts(a, "the same network, asked by http")
 }
@@ -312,7 +317,7 @@ func TestFloodOfUnknownKeysCausesOneFetchPerGap(t *testing.T) {
 	i := newIssuer(t, a)
 	f := i.follower(t)
 	f.accepts(a, "before")
-	_, rest, _ := strings.Cut(newKey("").token(t, timeless()), ".") // signed once: any forgery will do
+	_, rest, _ := strings.Cut(newKey("").token(t, timeless()), ".") // signed once, because any invalid signature is enough
 	const gaps, each = 10, 1000
 	for g := range gaps {
 		i.passes(gap)
@@ -321,7 +326,8 @@ func TestFloodOfUnknownKeysCausesOneFetchPerGap(t *testing.T) {
 			wg.Go(func() {
 				for n := range each / 20 {
 					head := must(json.Marshal(map[string]string{"alg": "ES256", "kid": fmt.Sprintf("%d-%d-%d", g, w, n)}))
-					if _, err := f.Verify(t.Context(), []string{encode(head) + "." + rest}); !errors.Is(err, fault.Unauthenticated) {
+					_, err := f.Verify(t.Context(), []string{encode(head) + "." + rest})
+					if !errors.Is(err, fault.Unauthenticated) {
 						t.Errorf("a forged token: %v", err)
 					}
 				}
@@ -333,17 +339,17 @@ func TestFloodOfUnknownKeysCausesOneFetchPerGap(t *testing.T) {
 	i.wantAsked(t, 1+gaps, "10,000 unknown kids in 10 gaps")
 }
 
-func TestFailuresToFetchKeepTheGapToo(t *testing.T) {
+func TestFailedFetchesKeepTheGapToo(t *testing.T) {
 	t.Parallel()
 	i := newIssuer(t)
 	i.says("TELLTALE")
 	f := i.follower(t)
 	for n := range 100 {
-		f.cantSay(newKey(fmt.Sprint(n)), "down")
+		f.isUnavailable(newKey(fmt.Sprint(n)), "down")
 	}
 	i.wantAsked(t, 1, "100 requests without keys")
 	i.passes(gap)
-	f.cantSay(newKey("a"), "still down")
+	f.isUnavailable(newKey("a"), "still down")
 	i.wantAsked(t, 2, "one gap later")
 }
 
@@ -368,7 +374,7 @@ func TestManyRequestsWithANewKeyShareOneFetch(t *testing.T) {
 	i.wantAsked(t, 2, "51 requests with one new key")
 }
 
-func TestKidThatAFetchDidNotBringIsNotAskedForAgainForAMinute(t *testing.T) {
+func TestMissingKidCausesOneFetchAMinute(t *testing.T) {
 	t.Parallel()
 	a, gone := newKey("a"), newKey("gone")
 	i := newIssuer(t, a)
@@ -388,7 +394,7 @@ func TestKidThatAFetchDidNotBringIsNotAskedForAgainForAMinute(t *testing.T) {
 	i.wantAsked(t, 3, "after a minute")
 }
 
-func TestSlowAddressHoldsUpNobodyWhoseKeyIsKnown(t *testing.T) {
+func TestSlowAddressDelaysNoTokenWithAKnownKey(t *testing.T) {
 	t.Parallel()
 	a := newKey("a")
 	i := newIssuer(t, a)
@@ -398,19 +404,19 @@ func TestSlowAddressHoldsUpNobodyWhoseKeyIsKnown(t *testing.T) {
 	arrived, release := make(chan struct{}), make(chan struct{})
 	i.does(func(w http.ResponseWriter, _ *http.Request) { close(arrived); <-release; fmt.Fprint(w, set(a)) })
 	var wg sync.WaitGroup
-	wg.Go(func() { f.accepts(a, "the one that asks") })
+	wg.Go(func() { f.accepts(a, "the one that fetches") })
 	<-arrived
 	for range 100 {
 		f.accepts(a, "the others, with the old keys")
 	}
-	i.wantAsked(t, 2, "one that asks")
+	i.wantAsked(t, 2, "one that fetches")
 	close(release)
 	wg.Wait()
 	f.accepts(a, "after")
 	i.wantAsked(t, 2, "confirmed")
 }
 
-func TestCallerWhoGoesAwayLeavesTheFetchToTheOthers(t *testing.T) {
+func TestAFetchContinuesWhenItsCallerLeaves(t *testing.T) {
 	t.Parallel()
 	a := newKey("a")
 	i := newIssuer(t)
@@ -441,29 +447,33 @@ func (mute) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, r.Context().Err()
 }
 
-func TestFetchGivesUpAfterFiveSeconds(t *testing.T) {
+func TestAFetchEndsAfterFiveSeconds(t *testing.T) {
 	t.Parallel()
 	a := newKey("a")
 	raw := a.token(t, timeless())
 	synctest.Test(t, func(t *testing.T) {
 		v := newVerifier(t, token.Options{
 			Algorithms: []string{"ES256"}, HTTP: &http.Client{Transport: mute{}}, Now: time.Now,
-			Keys: []token.KeySource{{JWKSURL: "https://a.example", Issuer: "a"}, {JWKSURL: "https://b.example", Issuer: "b"}},
+			Keys: []token.KeySource{
+				{JWKSURL: "https://a.example", Issuer: "a"}, {JWKSURL: "https://b.example", Issuer: "b"},
+			},
 		})
 		start := time.Now()
 		_, err := v.Verify(t.Context(), []string{raw})
 		if took := time.Since(start); took != 5*time.Second || !errors.Is(err, fault.Unavailable) {
 			t.Errorf("%v after %v, want Unavailable after 5s for both", err, took)
 		}
-		for _, want := range []string{"keys[0]: https://a.example: does not answer within 5s", "keys[1]: https://b.example: does not"} {
+		for _, want := range []string{
+			"keys[0]: https://a.example: did not answer within 5s", "keys[1]: https://b.example: did not",
+		} {
 			if !strings.Contains(err.Error(), want) {
-				t.Errorf("the log's text %q lacks %q", err, want)
+				t.Errorf("the error %q lacks %q", err, want)
 			}
 		}
 	})
 }
 
-// trap is a network that panics once it is sprung.
+// trap is a network that panics after it was sprung.
 type trap struct {
 	http.RoundTripper
 	sprung atomic.Bool
@@ -484,13 +494,13 @@ func TestPanicInAFetchIsAFailedFetch(t *testing.T) {
 	o.HTTP = &http.Client{Transport: network}
 	f := follower{t, newVerifier(t, o)}
 	network.sprung.Store(true)
-	f.cantSay(a, "a panic")
+	f.isUnavailable(a, "a panic")
 	network.sprung.Store(false)
 	i.passes(gap)
 	f.accepts(a, "afterwards")
 }
 
-func TestClockThatIsSetBackDoesNotKeepKeysForEver(t *testing.T) {
+func TestAClockThatIsSetBackDoesNotExtendAKey(t *testing.T) {
 	t.Parallel()
 	a := newKey("a")
 	i := newIssuer(t, a)

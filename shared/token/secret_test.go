@@ -27,7 +27,8 @@ const thirdSecret = "test key only: forty-four bytes for tomorrow"
 
 const testARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:jwt-AbCdEf"
 
-// vault plays Secrets Manager, and lets in only who signs as AWS asks for.
+// vault is a stand-in for Secrets Manager. It fails for a request without a valid
+// signature.
 type vault struct {
 	*httptest.Server
 	asked  atomic.Int64
@@ -73,8 +74,9 @@ func signatureV4(r *http.Request, body []byte) string {
 	at := r.Header.Get("X-Amz-Date")
 	const signed = "content-length;content-type;host;x-amz-date;x-amz-security-token;x-amz-target"
 	canonical := strings.Join([]string{
-		r.Method, "/", "", fmt.Sprint("content-length:", r.ContentLength), "content-type:" + r.Header.Get("Content-Type"), "host:" + r.Host,
-		"x-amz-date:" + at, "x-amz-security-token:session", "x-amz-target:" + r.Header.Get("X-Amz-Target"), "", signed, sum(string(body)),
+		r.Method, "/", "", fmt.Sprint("content-length:", r.ContentLength),
+		"content-type:" + r.Header.Get("Content-Type"), "host:" + r.Host, "x-amz-date:" + at,
+		"x-amz-security-token:session", "x-amz-target:" + r.Header.Get("X-Amz-Target"), "", signed, sum(string(body)),
 	}, "\n")
 	scope := time.Unix(now, 0).UTC().Format("20060102") + "/eu-central-1/secretsmanager/aws4_request"
 	key := []byte("AWS4test key only")
@@ -95,7 +97,7 @@ func (v *vault) options(alg string) token.Options {
 	}
 }
 
-func TestSecretsTextIsAKeyInAnyOfItsForms(t *testing.T) {
+func TestTheTextOfASecretIsAKeyInAnyForm(t *testing.T) {
 	t.Parallel()
 	made := string(must(token.GenerateKeys("ES256", rand.Reader)))
 	var file keyFile
@@ -106,13 +108,18 @@ func TestSecretsTextIsAKeyInAnyOfItsForms(t *testing.T) {
 		alg, text string
 		signs     token.SigningKey
 	}{
-		"an HMAC secret":          {"HS256", testSecret, token.SigningKey{HMAC: []byte(testSecret)}},
-		"with its line end":       {"HS256", testSecret + "\n", token.SigningKey{HMAC: []byte(testSecret + "\n")}},
-		"PEM":                     {"ES256", "\n" + file.PublicKey, token.SigningKey{PEM: []byte(file.PrivateKey)}},
-		"PEM on one line":         {"ES256", strings.ReplaceAll(file.PublicKey, "\n", `\n`), token.SigningKey{PEM: []byte(file.PrivateKey)}},
-		"a key file":              {"ES256", made, token.SigningKey{PEM: []byte(file.PrivateKey)}},
-		"a key file with secret":  {"HS256", ` {"secret":"` + testSecret + `"}`, token.SigningKey{HMAC: []byte(testSecret)}},
-		"a JWKS, public as it is": {"ES256", string(must(json.Marshal(map[string]any{"keys": file.Keys}))), token.SigningKey{PEM: []byte(file.PrivateKey)}},
+		"an HMAC secret":    {"HS256", testSecret, token.SigningKey{HMAC: []byte(testSecret)}},
+		"with its line end": {"HS256", testSecret + "\n", token.SigningKey{HMAC: []byte(testSecret + "\n")}},
+		"PEM":               {"ES256", "\n" + file.PublicKey, token.SigningKey{PEM: []byte(file.PrivateKey)}},
+		"PEM on one line": {
+			"ES256", strings.ReplaceAll(file.PublicKey, "\n", `\n`), token.SigningKey{PEM: []byte(file.PrivateKey)},
+		},
+		"a key file":             {"ES256", made, token.SigningKey{PEM: []byte(file.PrivateKey)}},
+		"a key file with secret": {"HS256", ` {"secret":"` + testSecret + `"}`, token.SigningKey{HMAC: []byte(testSecret)}},
+		"a JWKS, public as it is": {
+			"ES256", string(must(json.Marshal(map[string]any{"keys": file.Keys}))),
+			token.SigningKey{PEM: []byte(file.PrivateKey)},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -128,7 +135,7 @@ func TestSecretsTextIsAKeyInAnyOfItsForms(t *testing.T) {
 	}
 }
 
-func TestRotatedSecretIsFollowedLikeAnAddress(t *testing.T) {
+func TestARotatedSecretIsFetchedLikeASet(t *testing.T) {
 	t.Parallel()
 	v := newVault(t, text(testSecret))
 	verifier := newVerifier(t, v.options("HS256"))
@@ -145,7 +152,7 @@ func TestRotatedSecretIsFollowedLikeAnAddress(t *testing.T) {
 	wantSubject(t, "alice", c, err)
 	_, err = subject(older)
 	wantRefusal(t, err, badSignature)
-	// It has no name, so a token with a name that nobody knew is asked about again.
+	// The secret has no kid, so a token with an unknown kid causes another fetch.
 	v.clock.Add(int64(gap))
 	newest := mint(t, jwt.SigningMethodHS256, []byte(thirdSecret), timeless(), "kid", "newest")
 	_, err = subject(newest)
@@ -154,37 +161,69 @@ func TestRotatedSecretIsFollowedLikeAnAddress(t *testing.T) {
 	v.clock.Add(int64(gap))
 	c, err = subject(newest)
 	wantSubject(t, "alice", c, err)
-	v.answer = text("TELLTALE") // a mistake: the key that was known goes on
+	v.answer = text("TELLTALE") // by mistake: the known key stays valid
 	v.clock.Add(int64(refresh))
 	c, err = subject(newest)
 	wantSubject(t, "alice", c, err)
 }
 
-func TestWhatIsWrongWithASecretIsToldWithARemedy(t *testing.T) {
+func TestErrorsOfASecretNameTheRemedy(t *testing.T) {
 	t.Parallel()
-	awsSays := func(code string) any { return map[string]string{"__type": code, "Message": "TELLTALE"} }
+	awsError := func(code string) any { return map[string]string{"__type": code, "Message": "TELLTALE"} }
 	for want, row := range map[string]struct {
-		status  int
-		answer  any
-		lasting bool
+		status    int
+		answer    any
+		permanent bool
 	}{
-		"answers 400: the credentials' role may not read it; allow secretsmanager:GetSecretValue": {400, awsSays("AccessDeniedException"), false},
-		"answers 400: there is no such secret, or it has no value yet; compare the ARN":           {400, awsSays("com.amazonaws.secretsmanager#ResourceNotFoundException"), false},
-		"answers 400: the AWS credentials are wrong or have expired; run: eval":                   {400, awsSays("ExpiredTokenException"), false},
-		"answers 400":                                                {400, awsSays("TELLTALE"), false},
-		"answers 503":                                                {503, "TELLTALE", false},
-		"the answer is not JSON":                                     {200, []string{"TELLTALE"}, false},
-		"the answer has more than 131072 bytes":                      {200, text(strings.Repeat("TELLTALE", 17<<10)), false},
-		"the secret has more than 65536 bytes":                       {200, text(strings.Repeat("TELLTALE", 9<<10)), false},
-		"the secret is binary; store it as text":                     {200, map[string]string{"SecretBinary": "TELLTALE"}, true},
-		"no key to verify with: the HMAC secret has 8 bytes; use 32": {200, text("TELLTALE"), true},
-		"no key to verify with: the HMAC secret has 0 bytes":         {200, text(""), true},
-		"no key to verify with: JSON, but no key file; store what keyway keys generate makes":        {200, text(`{"TELLTALE`), true},
-		"no key to verify with: holds no signing key":                                                {200, text(`{"JWT":"TELLTALE"}`), true},
-		"no key to verify with: the secret printed in the Agno documents":                            {200, text(config.PublishedSecret), true},
-		"is no key to verify with: the secret printed in the Agno documents, with which":             {200, text(`{"secret":"` + config.PublishedSecret + `"}`), true},
-		"no key to verify with: a private key; verifying needs the public half only":                 {200, text(string(pemBlock("PRIVATE KEY", []byte("TELLTALE")))), true},
-		"no key to verify with: holds an RSA key of 2048 bits, which can't verify HS256; give a key": {200, text(string(publicPEM(rsaKey()))), true},
+		"answered with status 400: the role of the credentials is not allowed to read it; allow": {
+			400, awsError("AccessDeniedException"), false,
+		},
+		"answered with status 400: there is no such secret, or it has no value yet; check the ARN": {
+			400, awsError("com.amazonaws.secretsmanager#ResourceNotFoundException"), false,
+		},
+		"answered with status 400: the AWS credentials are wrong or have expired; run: eval": {
+			400, awsError("ExpiredTokenException"), false,
+		},
+		"answered with status 400": {
+			400, awsError("TELLTALE"), false,
+		},
+		"answered with status 503": {
+			503, "TELLTALE", false,
+		},
+		"the answer is not JSON": {
+			200, []string{"TELLTALE"}, false,
+		},
+		"the answer has more than 131072 bytes": {
+			200, text(strings.Repeat("TELLTALE", 17<<10)), false,
+		},
+		"the secret has more than 65536 bytes": {
+			200, text(strings.Repeat("TELLTALE", 9<<10)), false,
+		},
+		"the secret is binary; store it as text": {
+			200, map[string]string{"SecretBinary": "TELLTALE"}, true,
+		},
+		"not a verification key: the HMAC secret has 8 bytes; use 32": {
+			200, text("TELLTALE"), true,
+		},
+		"not a verification key: the HMAC secret has 0 bytes": {200, text(""), true},
+		"not a verification key: JSON, but not a key file; store the output of": {
+			200, text(`{"TELLTALE`), true,
+		},
+		"not a verification key: holds no signing key": {
+			200, text(`{"JWT":"TELLTALE"}`), true,
+		},
+		"not a verification key: the secret printed in the Agno documents": {
+			200, text(config.PublishedSecret), true,
+		},
+		"is not a verification key: the secret printed in the Agno documents, with which": {
+			200, text(`{"secret":"` + config.PublishedSecret + `"}`), true,
+		},
+		"not a verification key: a private key; give the public key only": {
+			200, text(string(pemBlock("PRIVATE KEY", []byte("TELLTALE")))), true,
+		},
+		"not a verification key: holds an RSA key of 2048 bits, which can't verify HS256; give a key": {
+			200, text(string(publicPEM(rsaKey()))), true,
+		},
 	} {
 		t.Run(want, func(t *testing.T) {
 			t.Parallel()
@@ -192,11 +231,12 @@ func TestWhatIsWrongWithASecretIsToldWithARemedy(t *testing.T) {
 			v.status = row.status
 			verifier := newVerifier(t, v.options("HS256"))
 			faults := verifier.Fetch(t.Context())
-			if len(faults) != 1 || !strings.Contains(faults[0].Error(), "keys[0]: ") || !strings.Contains(faults[0].Error(), want) {
+			if len(faults) != 1 || !strings.Contains(faults[0].Error(), "keys[0]: ") ||
+				!strings.Contains(faults[0].Error(), want) {
 				t.Fatalf("faults %v, want one with %q", faults, want)
 			}
-			if got := errors.Is(faults[0], fault.Invalid); got != row.lasting {
-				t.Errorf("lasting is %v, want %v", got, row.lasting)
+			if got := errors.Is(faults[0], fault.Invalid); got != row.permanent {
+				t.Errorf("permanent is %v, want %v", got, row.permanent)
 			}
 			_, err := verifier.Verify(t.Context(), []string{mint(t, jwt.SigningMethodHS256, []byte(testSecret), timeless())})
 			if !errors.Is(err, fault.Unavailable) || fault.KindOf(err) != fault.Unavailable {
@@ -212,15 +252,16 @@ func TestWhatIsWrongWithASecretIsToldWithARemedy(t *testing.T) {
 	}
 }
 
-// A signed request is for AWS alone.
-func TestSecretIsNotAskedForWhereARedirectLeads(t *testing.T) {
+// A signed request must reach nobody but AWS.
+func TestARequestForASecretFollowsNoRedirect(t *testing.T) {
 	t.Parallel()
 	elsewhere := newVault(t, text(testSecret))
 	aws := httptest.NewServer(http.RedirectHandler(elsewhere.URL, http.StatusTemporaryRedirect))
 	t.Cleanup(aws.Close)
 	elsewhere.env["AWS_ENDPOINT_URL_SECRETS_MANAGER"] = aws.URL
 	faults := newVerifier(t, elsewhere.options("HS256")).Fetch(t.Context())
-	if len(faults) != 1 || !strings.Contains(faults[0].Error(), "redirects to another host") || elsewhere.asked.Load() != 0 {
+	if len(faults) != 1 || !strings.Contains(faults[0].Error(), "redirects to another host") ||
+		elsewhere.asked.Load() != 0 {
 		t.Errorf("faults %v, %d requests elsewhere", faults, elsewhere.asked.Load())
 	}
 }
@@ -230,14 +271,15 @@ func TestSecretNeedsCredentialsAndARegion(t *testing.T) {
 	v := newVault(t, text(testSecret))
 	delete(v.env, "AWS_SECRET_ACCESS_KEY")
 	faults := newVerifier(t, v.options("HS256")).Fetch(t.Context())
-	if len(faults) != 1 || !errors.Is(faults[0], fault.Invalid) || !strings.Contains(faults[0].Error(), "aws configure export-credentials") || v.asked.Load() != 0 {
+	if len(faults) != 1 || !errors.Is(faults[0], fault.Invalid) ||
+		!strings.Contains(faults[0].Error(), "aws configure export-credentials") || v.asked.Load() != 0 {
 		t.Errorf("without credentials: %v, %d requests", faults, v.asked.Load())
 	}
 	for arn, want := range map[string]string{
 		"arn:aws:secretsmanager:evil.example/:123456789012:secret:x":     "not the ARN of a secret",
 		"arn:aws:secretsmanager:nowhere:123456789012:secret:x":           "not the ARN of a secret",
 		"arn:aws:s3:eu-central-1:123456789012:secret:x":                  "not the ARN of a secret",
-		"arn:aws-moon:secretsmanager:moon-north-1:123456789012:secret:x": "no address of Secrets Manager in partition aws-moon; set AWS_ENDPOINT_URL_SECRETS_MANAGER",
+		"arn:aws-moon:secretsmanager:moon-north-1:123456789012:secret:x": "no address of Secrets Manager in partition",
 	} {
 		o := v.options("HS256")
 		o.Lookup, o.Keys = nil, []token.KeySource{{Secret: arn}}
@@ -246,7 +288,7 @@ func TestSecretNeedsCredentialsAndARegion(t *testing.T) {
 	}
 }
 
-// hosts collects where requests would have gone.
+// hosts collects the addresses of requests and sends none.
 type hosts struct{ seen []string }
 
 func (h *hosts) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -254,23 +296,24 @@ func (h *hosts) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, errors.New("no network")
 }
 
-func TestSecretIsAskedForWhereItsARNSays(t *testing.T) {
+func TestASecretIsFetchedFromTheRegionOfItsARN(t *testing.T) {
 	t.Parallel()
-	for arn, want := range map[string]string{
-		testARN: "https://secretsmanager.eu-central-1.amazonaws.com/",
-		"arn:aws-us-gov:secretsmanager:us-gov-west-1:123456789012:secret:x": "https://secretsmanager.us-gov-west-1.amazonaws.com/",
-		"arn:aws-cn:secretsmanager:cn-north-1:123456789012:secret:x":        "https://secretsmanager.cn-north-1.amazonaws.com.cn/",
-		"arn:aws-eusc:secretsmanager:eusc-de-east-1:123456789012:secret:x":  "https://secretsmanager.eusc-de-east-1.amazonaws.eu/",
+	for start, want := range map[string]string{
+		"aws:secretsmanager:eu-central-1":         "https://secretsmanager.eu-central-1.amazonaws.com/",
+		"aws-us-gov:secretsmanager:us-gov-west-1": "https://secretsmanager.us-gov-west-1.amazonaws.com/",
+		"aws-cn:secretsmanager:cn-north-1":        "https://secretsmanager.cn-north-1.amazonaws.com.cn/",
+		"aws-eusc:secretsmanager:eusc-de-east-1":  "https://secretsmanager.eusc-de-east-1.amazonaws.eu/",
 	} {
 		h := &hosts{}
 		o := newVault(t, nil).options("HS256")
+		arn := "arn:" + start + ":123456789012:secret:x"
 		o.Keys[0].Secret, o.HTTP = arn, &http.Client{Transport: h}
 		o.Lookup = func(name string) (string, bool) {
 			return map[string]string{"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}[name], true
 		}
 		newVerifier(t, o).Fetch(t.Context())
 		if len(h.seen) != 1 || h.seen[0] != want {
-			t.Errorf("%s is asked for at %q, want %q", arn, h.seen, want)
+			t.Errorf("%s is fetched from %q, want %q", arn, h.seen, want)
 		}
 	}
 }

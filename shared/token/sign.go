@@ -11,31 +11,36 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// SigningKey is where a signing key comes from: exactly one of HMAC, PEM and File
-// is set.
+// SigningKey is where a signing key comes from. Exactly one of HMAC, PEM and File is
+// required.
 type SigningKey struct {
-	HMAC []byte // a shared secret, 32 bytes or more
-	PEM  []byte // PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY; line ends may be written \n
-	File string // what GenerateKeys made
+	// HMAC is a shared secret of at least 32 bytes.
+	HMAC []byte
+	// PEM is a PRIVATE KEY, an RSA PRIVATE KEY or an EC PRIVATE KEY. Its line ends may be
+	// written as \n.
+	PEM []byte
+	// File is the path of a file that GenerateKeys made.
+	File string
 
-	// Algorithm is the JWS name to sign with. "": the file's own, else HS256, RS256,
-	// the curve's ES algorithm or EdDSA.
+	// Algorithm is the JWS name to sign with. Defaults to the algorithm that File names,
+	// or else to HS256, RS256, the ES algorithm of the curve, or EdDSA.
 	Algorithm string
 }
 
-// Signer signs tokens with one key. It is safe for concurrent use; the zero value
-// signs nothing.
+// Signer signs tokens with one key. It is safe for concurrent use. The zero value signs
+// nothing.
 type Signer struct {
 	method  jwt.SigningMethod
 	private any // []byte, *rsa.PrivateKey, *ecdsa.PrivateKey or ed25519.PrivateKey
 	kid     string
 }
 
-// LoadSigner reads the key. Its error names the remedy and no key material.
+// LoadSigner reads the key. Its error names the remedy and contains no key material.
 func LoadSigner(k SigningKey) (Signer, error) {
 	s, own, err := k.read()
 	if err == nil && own != "" && k.Algorithm != "" && own != k.Algorithm {
-		err = fmt.Errorf("%s holds a key for %s, not for %s; make another file with: keyway keys generate --alg %s --out FILE", k.File, own, k.Algorithm, k.Algorithm)
+		err = fmt.Errorf("%s holds a key for %s, not for %s; make another file with: "+
+			"keyway keys generate --alg %s --out FILE", k.File, own, k.Algorithm, k.Algorithm)
 	}
 	if err == nil {
 		s.method, err = signingMethod(cmp.Or(k.Algorithm, own), publicOf(s.private))
@@ -46,7 +51,7 @@ func LoadSigner(k SigningKey) (Signer, error) {
 	return s, nil
 }
 
-// read returns a signer without its method, and the algorithm the key asks for.
+// read returns a signer without its method, and the algorithm that the file names.
 func (k SigningKey) read() (s Signer, alg string, err error) {
 	if err := exactlyOne("an HMAC secret, a PEM key and a key file", len(k.HMAC), len(k.PEM), len(k.File)); err != nil {
 		return s, "", err
@@ -61,7 +66,7 @@ func (k SigningKey) read() (s Signer, alg string, err error) {
 	return Signer{private: k.HMAC}, "", checkSecret(k.HMAC)
 }
 
-// signingMethod is alg, or without one the first that suits the key.
+// signingMethod returns alg, or if it is empty the first algorithm that suits the key.
 func signingMethod(alg string, public any) (jwt.SigningMethod, error) {
 	if alg != "" {
 		m, err := methodOf(alg)
@@ -78,6 +83,8 @@ func signingMethod(alg string, public any) (jwt.SigningMethod, error) {
 	return nil, fmt.Errorf("%s can't sign; make another with: keyway keys generate", kind(public))
 }
 
+// readSigningFile reads a file that GenerateKeys made. A file with a secret signs with the
+// secret; every other file needs its private_key.
 func readSigningFile(path string) (s Signer, alg string, err error) {
 	f, err := readKeyFile(path)
 	switch {
@@ -91,14 +98,14 @@ func readSigningFile(path string) (s Signer, alg string, err error) {
 	if s.private, err = privateKey([]byte(f.PrivateKey)); err != nil {
 		return s, "", fmt.Errorf("%s: private_key: %w", path, err)
 	}
-	if len(f.Keys) == 0 { // AgentOS's own demo writes such files
+	if len(f.Keys) == 0 { // the demo of AgentOS writes such files
 		return s, "", nil
 	}
 	keys, err := f.public()
 	if err != nil {
 		return s, "", fmt.Errorf("%s: %w", path, err)
 	}
-	// A file in rotation lists older keys too; the kid must be the signing key's.
+	// During a rotation the file lists older keys too. The kid must be the signing key's.
 	for _, k := range keys {
 		if same, ok := k.public.(interface{ Equal(crypto.PublicKey) bool }); ok && same.Equal(publicOf(s.private)) {
 			s.kid, alg = k.id, k.alg
@@ -107,7 +114,7 @@ func readSigningFile(path string) (s Signer, alg string, err error) {
 	return s, alg, nil
 }
 
-// privateKey reads what openssl and GenerateKeys write.
+// privateKey reads a PEM block as openssl and GenerateKeys write it.
 func privateKey(text []byte) (any, error) {
 	b, err := block(text)
 	if err != nil {
@@ -132,7 +139,7 @@ func privateKey(text []byte) (any, error) {
 	return private, checkPublic(publicOf(private))
 }
 
-// publicOf is the half that verifies; a secret is its own.
+// publicOf returns the key that verifies. For a secret it is the secret itself.
 func publicOf(private any) any {
 	if k, ok := private.(crypto.Signer); ok {
 		return k.Public()
@@ -140,19 +147,25 @@ func publicOf(private any) any {
 	return private
 }
 
-// Draft is a token before it is signed. Zero fields are left out of it; scopes are
-// always written.
+// Draft is a token before it is signed. A claim with a zero value is left out of the
+// token, except for the scopes.
 type Draft struct {
 	Claims
+	// Audience is the claim aud. Defaults to none.
 	Audience []string
+	// IssuedAt is the claim iat. Defaults to none.
 	IssuedAt time.Time
 
-	// Names of the claims; "" is AgentOS's: scopes, sub, session_id.
-	ScopesClaim, SubjectClaim, SessionClaim string
+	// ScopesClaim is the name of the claim with the scopes. Defaults to "scopes".
+	ScopesClaim string
+	// SubjectClaim is the name of the claim with the user. Defaults to "sub".
+	SubjectClaim string
+	// SessionClaim is the name of the claim with the session. Defaults to "session_id".
+	SessionClaim string
 }
 
-// Sign makes the token, in JWS compact form. Claims that a Verifier would refuse are
-// an error here.
+// Sign returns the token in JWS compact form (RFC 7515 section 7.1). Claims that every
+// Verifier would refuse are an error.
 func (s Signer) Sign(d Draft) (string, error) {
 	if s.method == nil {
 		return "", errors.New("sign: no key loaded")
@@ -161,7 +174,7 @@ func (s Signer) Sign(d Draft) (string, error) {
 	if err := d.check(sessionClaim); err != nil {
 		return "", fmt.Errorf("sign: %w", err)
 	}
-	// An absent scopes claim would do too; an empty one says it was meant.
+	// An absent claim would mean the same; an empty one shows that it is intended.
 	claims := jwt.MapClaims{cmp.Or(d.ScopesClaim, defaultScopesClaim): append([]string{}, d.Scopes...)}
 	for name, value := range map[string]string{
 		cmp.Or(d.SubjectClaim, defaultSubjectClaim): d.Subject,
@@ -180,6 +193,7 @@ func (s Signer) Sign(d Draft) (string, error) {
 		claims["aud"] = d.Audience
 	}
 	t := jwt.NewWithClaims(s.method, claims)
+	// Without a kid, a verifier with several keys has to try each of them.
 	if s.kid != "" {
 		t.Header["kid"] = s.kid
 	}

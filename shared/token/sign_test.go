@@ -72,7 +72,7 @@ func generated(t *testing.T, alg string) (f keyFile) {
 	return f
 }
 
-func TestGeneratedFileHoldsThePublicJWKBesideBothPEMs(t *testing.T) {
+func TestAGeneratedFileContainsTheJWKAndBothPEMs(t *testing.T) {
 	t.Parallel()
 	for alg, members := range map[string]map[string]string{
 		"RS256": {"kty": "RSA", "e": "AQAB"},
@@ -104,7 +104,7 @@ func TestGeneratedFileHoldsThePublicJWKBesideBothPEMs(t *testing.T) {
 	}
 }
 
-func TestGeneratedSecretIsTextOf32RandomBytes(t *testing.T) {
+func TestAGeneratedSecretHas32RandomBytes(t *testing.T) {
 	t.Parallel()
 	random := bytes.NewReader(slices.Repeat([]byte{0xa5}, 32))
 	doc := must(token.GenerateKeys("HS256", random))
@@ -117,7 +117,7 @@ func TestGeneratedSecretIsTextOf32RandomBytes(t *testing.T) {
 	}
 }
 
-func TestKeysAreNotGeneratedWithoutRandomnessOrForUnknownAlgorithms(t *testing.T) {
+func TestNoKeyIsGeneratedWithoutRandomnessOrForUnknownAlgorithms(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("no entropy")
 	for _, alg := range []string{"HS256", "EdDSA"} {
@@ -131,7 +131,7 @@ func TestKeysAreNotGeneratedWithoutRandomnessOrForUnknownAlgorithms(t *testing.T
 	}
 }
 
-func TestKidOfTheFileIsTheSigningKeysOwn(t *testing.T) {
+func TestTheKidIsTheSigningKeys(t *testing.T) {
 	t.Parallel()
 	newer := generated(t, "ES256")
 	kid := newer.Keys[0]["kid"]
@@ -145,7 +145,7 @@ func TestKidOfTheFileIsTheSigningKeysOwn(t *testing.T) {
 	}
 }
 
-func TestPrivateKeysAreReadAsTheyComeInPractice(t *testing.T) {
+func TestPrivateKeysAreReadInAllUsualForms(t *testing.T) {
 	t.Parallel()
 	ec := ecKey(elliptic.P384())
 	pkcs8 := string(pemBlock("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(rsaKey()))))
@@ -155,10 +155,14 @@ func TestPrivateKeysAreReadAsTheyComeInPractice(t *testing.T) {
 		key token.SigningKey
 		alg string
 	}{
-		"PKCS8":                        {token.SigningKey{PEM: []byte(pkcs8)}, "RS256"},
-		"PKCS1":                        {token.SigningKey{PEM: pemBlock("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(rsaKey()))}, "RS256"},
-		"SEC1":                         {token.SigningKey{PEM: sec1}, "ES384"},
-		"SEC1 after its parameters":    {token.SigningKey{PEM: slices.Concat(pemBlock("EC PARAMETERS", []byte("x")), sec1)}, "ES384"},
+		"PKCS8": {token.SigningKey{PEM: []byte(pkcs8)}, "RS256"},
+		"PKCS1": {
+			token.SigningKey{PEM: pemBlock("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(rsaKey()))}, "RS256",
+		},
+		"SEC1": {token.SigningKey{PEM: sec1}, "ES384"},
+		"SEC1 after its parameters": {
+			token.SigningKey{PEM: slices.Concat(pemBlock("EC PARAMETERS", []byte("x")), sec1)}, "ES384",
+		},
 		"line ends written \\n":        {token.SigningKey{PEM: []byte(strings.ReplaceAll(pkcs8, "\n", `\n`))}, "RS256"},
 		"asked for PS512":              {token.SigningKey{PEM: []byte(pkcs8), Algorithm: "PS512"}, "PS512"},
 		"a secret":                     {token.SigningKey{HMAC: []byte(testSecret)}, "HS256"},
@@ -167,8 +171,11 @@ func TestPrivateKeysAreReadAsTheyComeInPractice(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			raw := must(newSigner(t, row.key).Sign(token.Draft{}))
-			public := map[string]any{"RS256": rsaKey().Public(), "PS512": rsaKey().Public(), "ES384": ec.Public(), "HS256": []byte(testSecret)}
-			_, err := jwt.Parse(raw, func(*jwt.Token) (any, error) { return public[row.alg], nil }, jwt.WithValidMethods([]string{row.alg}))
+			public := map[string]any{
+				"RS256": rsaKey().Public(), "PS512": rsaKey().Public(), "ES384": ec.Public(), "HS256": []byte(testSecret),
+			}
+			key := func(*jwt.Token) (any, error) { return public[row.alg], nil }
+			_, err := jwt.Parse(raw, key, jwt.WithValidMethods([]string{row.alg}))
 			if err != nil {
 				t.Error(err)
 			}
@@ -187,22 +194,31 @@ func TestUnusableSigningKeysAreRefusedWithARemedy(t *testing.T) {
 		key  token.SigningKey
 		want []string
 	}{
-		"nothing":             {token.SigningKey{}, []string{"0 keys given", "exactly one"}},
-		"two":                 {token.SigningKey{HMAC: []byte(testSecret), File: "k"}, []string{"2 keys given"}},
-		"a short secret":      {token.SigningKey{HMAC: []byte("short")}, []string{"5 bytes", "openssl rand"}},
-		"a secret for RS256":  {token.SigningKey{HMAC: []byte(testSecret), Algorithm: "RS256"}, []string{"an HMAC secret can't sign RS256"}},
-		"an unknown name":     {token.SigningKey{HMAC: []byte(testSecret), Algorithm: "none"}, []string{`"none"`, "use one of HS256"}},
-		"a public key":        {token.SigningKey{PEM: publicPEM(rsaKey())}, []string{"PUBLIC KEY", "give the private key"}},
-		"an encrypted key":    {text("ENCRYPTED PRIVATE KEY", nil), []string{"encrypted", "openssl pkey"}},
-		"a broken key":        {text("PRIVATE KEY", []byte("x")), []string{"can't be read", "openssl pkey"}},
-		"a weak key":          {text("PRIVATE KEY", weak), []string{"1024 bits", "2048"}},
-		"P-224":               {text("EC PRIVATE KEY", must(x509.MarshalECPrivateKey(ecKey(elliptic.P224())))), []string{"P-224 can't sign"}},
+		"nothing":        {token.SigningKey{}, []string{"0 keys given", "exactly one"}},
+		"two":            {token.SigningKey{HMAC: []byte(testSecret), File: "k"}, []string{"2 keys given"}},
+		"a short secret": {token.SigningKey{HMAC: []byte("short")}, []string{"5 bytes", "openssl rand"}},
+		"a secret for RS256": {
+			token.SigningKey{HMAC: []byte(testSecret), Algorithm: "RS256"}, []string{"an HMAC secret can't sign RS256"},
+		},
+		"an unknown name": {
+			token.SigningKey{HMAC: []byte(testSecret), Algorithm: "none"}, []string{`"none"`, "use one of HS256"},
+		},
+		"a public key":     {token.SigningKey{PEM: publicPEM(rsaKey())}, []string{"PUBLIC KEY", "give the private key"}},
+		"an encrypted key": {text("ENCRYPTED PRIVATE KEY", nil), []string{"encrypted", "openssl pkey"}},
+		"a broken key":     {text("PRIVATE KEY", []byte("x")), []string{"can't be read", "openssl pkey"}},
+		"a weak key":       {text("PRIVATE KEY", weak), []string{"1024 bits", "2048"}},
+		"P-224": {
+			text("EC PRIVATE KEY", must(x509.MarshalECPrivateKey(ecKey(elliptic.P224())))), []string{"P-224 can't sign"},
+		},
 		"no file":             {token.SigningKey{File: "/nonexistent/k"}, []string{"/nonexistent/k", "keyway keys generate"}},
 		"a published set":     {file(`{"keys":[]}`), []string{`no "private_key"`, "generated"}},
 		"a broken file key":   {file(`{"private_key":"x"}`), []string{"private_key: not PEM"}},
 		"a broken file set":   {file(string(badSet)), []string{"key 0: not a JWK"}},
 		"a short file secret": {file(`{"secret":"short"}`), []string{"5 bytes"}},
-		"a file's other alg":  {token.SigningKey{File: writeFile(t, string(must(token.GenerateKeys("RS256", rand.Reader)))), Algorithm: "PS256"}, []string{"for RS256, not for PS256", "--alg PS256"}},
+		"a file's other alg": {
+			token.SigningKey{File: writeFile(t, string(must(token.GenerateKeys("RS256", rand.Reader)))), Algorithm: "PS256"},
+			[]string{"for RS256, not for PS256", "--alg PS256"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -215,7 +231,7 @@ func TestUnusableSigningKeysAreRefusedWithARemedy(t *testing.T) {
 	}
 }
 
-func TestNothingIsSignedThatWouldNotBeAccepted(t *testing.T) {
+func TestClaimsThatVerifyRefusesAreNotSigned(t *testing.T) {
 	t.Parallel()
 	s := newSigner(t, token.SigningKey{HMAC: []byte(testSecret)})
 	for name, claims := range map[string]token.Claims{
@@ -235,7 +251,7 @@ func TestNothingIsSignedThatWouldNotBeAccepted(t *testing.T) {
 	}
 }
 
-func TestDraftWritesTheOperatorsClaimNamesAndNothingEmpty(t *testing.T) {
+func TestSignUsesTheConfiguredClaimNamesAndLeavesOutEmptyClaims(t *testing.T) {
 	t.Parallel()
 	s := newSigner(t, token.SigningKey{HMAC: []byte(testSecret)})
 	payload := func(d token.Draft) any {

@@ -1,7 +1,8 @@
-// Package token verifies and signs JSON Web Tokens (RFC 7519) and reads and makes
-// the keys for both. It decides whether a token is genuine, in time and meant for
-// us, and what it claims. It knows nothing of what a scope grants, and of HTTP only
-// the values of one header.
+// Package token verifies and signs JSON Web Tokens (RFC 7519), and it reads, fetches
+// and generates the keys for both. It decides whether a token is genuine, valid at this
+// time and intended for this OS, and which claims it makes. It doesn't know what a scope
+// grants, and of a request it sees only the values of one header. Its rules follow RFC
+// 8725 (best practices for JSON Web Tokens); its refusals have AgentOS's texts.
 package token
 
 import (
@@ -14,34 +15,43 @@ import (
 	"github.com/keyway-agents/keyway/shared/fault"
 )
 
-// Claims is what a genuine token says. An absent claim is the zero value.
+// Claims are the claims of a verified token that Keyway uses. An absent claim is the
+// zero value.
 type Claims struct {
-	Subject   string    // whom the caller acts as; at most 1,024 bytes
-	SessionID string    // at most 255 bytes
-	Issuer    string    // at most 1,024 bytes
-	ID        string    // jti; at most 255 bytes
-	Scopes    []string  // as written: empty and repeated ones included
-	ExpiresAt time.Time // UTC, whole seconds; zero: the token never expires
+	// Subject is the user that the caller acts for. It has at most 1,024 bytes.
+	Subject string
+	// SessionID is the only session that the token is for. It has at most 255 bytes.
+	SessionID string
+	// Issuer is the claim iss. It has at most 1,024 bytes.
+	Issuer string
+	// ID is the claim jti. It has at most 255 bytes.
+	ID string
+	// Scopes are as the token has them, empty and repeated ones included.
+	Scopes []string
+	// ExpiresAt is in UTC and in whole seconds. It is zero if the token never expires.
+	ExpiresAt time.Time
 }
 
-// The names AgentOS 3.1.10 reads when the operator chose no others.
+// The names of the claims that AgentOS 3.1.10 reads if the operator chose no others.
 const (
 	defaultScopesClaim  = "scopes"
 	defaultSubjectClaim = "sub"
 	defaultSessionClaim = "session_id"
 )
 
-// Limits, in bytes but for maxScopes.
+// Limits in bytes, except for maxScopes. API Gateway limits all headers of a request
+// to 10,240 bytes; the local server accepts longer tokens, and these bound its work. The
+// names become columns of the database and parts of log lines.
 const (
 	maxToken      = 64 << 10
 	maxScopes     = 4096
 	maxScopeBytes = 32 << 10
-	maxName       = 1024 // subject, issuer
+	maxName       = 1024 // sub, iss
 	maxID         = 255  // session_id, jti
 )
 
-// check refuses claims that the rest of the system must never meet. Verify and
-// Sign share it, so nothing is signed that would not be accepted.
+// check refuses claims that the rest of the program can't handle. Verify and Sign share
+// it, so that Sign produces no token that Verify would refuse.
 func (c Claims) check(sessionClaim string) error {
 	total := 0
 	for _, s := range c.Scopes {
@@ -49,7 +59,8 @@ func (c Claims) check(sessionClaim string) error {
 	}
 	switch {
 	case c.ExpiresAt.Unix() >= lastDate:
-		// Milliseconds, nearly always: a token meant for an hour would live for ever.
+		// Such a value is almost always in milliseconds. As seconds, a token for one hour
+		// would be valid for ever.
 		return denyToken("Expiration Time claim (exp) must be in seconds.")
 	case unfit(c.Subject, maxName) || reserved(c.Subject):
 		return deny("Invalid token subject")
@@ -67,21 +78,25 @@ func (c Claims) check(sessionClaim string) error {
 	return nil
 }
 
-// unfit: PostgreSQL stores neither NUL nor broken UTF-8.
+// unfit reports whether s is too long or can't be stored: PostgreSQL's text has neither
+// NUL nor invalid UTF-8.
 func unfit(s string, limit int) bool {
 	return len(s) > limit || strings.IndexByte(s, 0) >= 0 || !utf8.ValidString(s)
 }
 
-// reserved subjects belong to AgentOS 3.1.10's own actors: service accounts, OAuth
-// clients and the scheduler. A token that claims one is refused, as there; so are
-// only these spellings.
+// reserved reports whether AgentOS 3.1.10 uses the subject for an actor of its own: a
+// service account, an OAuth client or the scheduler. AgentOS refuses a token with such a
+// subject. The comparison is exact, as it is there.
 func reserved(subject string) bool {
 	return strings.HasPrefix(subject, "sa:") || strings.HasPrefix(subject, "__oauth__:") ||
 		subject == "__scheduler__"
 }
 
+// deny returns a 401 with this detail. Every caller can read the detail without a valid
+// token, so that it must not contain a key, a configured value or content of the token.
 func deny(detail string) error { return fault.Public(fault.Unauthenticated, detail, nil) }
 
+// denyToken is deny with the prefix that AgentOS uses for PyJWT's errors.
 func denyToken(format string, args ...any) error {
 	return deny("Invalid token: " + fmt.Sprintf(format, args...))
 }

@@ -14,36 +14,52 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// Options says which tokens are accepted. Everything that it doesn't name is refused.
+// Options are the rules for tokens. A token that they don't allow is refused.
 type Options struct {
-	Algorithms []string    // JWS names (RFC 7518): HS256, RS256 …; HMAC and public-key never together
-	Keys       []KeySource // tried in this order, those to be fetched last
-	Audience   []string    // aud must hold one of these; nil: not checked
-	Issuer     string      // iss must be this; "": not checked
-	RequireExp bool        // a token without exp is refused
-	Leeway     time.Duration
+	// Algorithms are JWS names (RFC 7518 section 3.1), such as HS256 or RS256. HMAC and
+	// public-key algorithms can't be combined. Required.
+	Algorithms []string
+	// Keys are tried in this order, except that keys that have to be fetched come last.
+	// Required.
+	Keys []KeySource
+	// Audience are the accepted audiences: the claim aud must contain one of them.
+	// Defaults to nil: aud is not checked.
+	Audience []string
+	// Issuer is the required claim iss. Defaults to "": iss is not checked.
+	Issuer string
+	// RequireExp refuses a token without exp. Defaults to false.
+	RequireExp bool
+	// Leeway is the difference between the clocks of issuer and server that is accepted
+	// for iat, nbf and exp. Defaults to 0.
+	Leeway time.Duration
 
-	// Names of the claims; "" is AgentOS's: scopes, sub, session_id.
-	ScopesClaim, SubjectClaim, SessionClaim string
+	// ScopesClaim is the name of the claim with the scopes. Defaults to "scopes".
+	ScopesClaim string
+	// SubjectClaim is the name of the claim with the user. Defaults to "sub".
+	SubjectClaim string
+	// SessionClaim is the name of the claim with the session. Defaults to "session_id".
+	SessionClaim string
 
+	// Now returns the time. Required.
 	Now func() time.Time
-
-	// For keys that are fetched: the environment, where AWS credentials are, and who
-	// sends the requests; nil: an empty one, and a client of our own.
+	// Lookup reads environment variables, for the AWS credentials with which secrets are
+	// read. Defaults to an empty environment.
 	Lookup func(string) (string, bool)
-	HTTP   *http.Client
+	// HTTP sends the requests for keys. Defaults to a client without keep-alive that uses
+	// the proxy of the environment.
+	HTTP *http.Client
 }
 
-// Verifier tells genuine tokens from others. It is safe for concurrent use.
+// Verifier verifies tokens. It is safe for concurrent use.
 type Verifier struct {
 	o       Options
-	methods map[string]jwt.SigningMethod // the accepted ones, by alg
-	keys    []key
-	remotes []*remote // keys that are fetched
+	methods map[string]jwt.SigningMethod // the accepted algorithms by name
+	keys    []key                        // those that were read at the start
+	remotes []*remote                    // sources of keys that are fetched
 }
 
-// NewVerifier reads the keys. Its error names every fault at once, each with its
-// remedy, and no key material.
+// NewVerifier reads the keys that need no request. Its error names all that is wrong,
+// each with its remedy, and contains no key material.
 func NewVerifier(o Options) (*Verifier, error) {
 	o.ScopesClaim = cmp.Or(o.ScopesClaim, defaultScopesClaim)
 	o.SubjectClaim = cmp.Or(o.SubjectClaim, defaultSubjectClaim)
@@ -60,12 +76,12 @@ func NewVerifier(o Options) (*Verifier, error) {
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
-	o.Keys = nil // loaded above
+	o.Keys = nil // they were read above
 	v.o = o
 	return v, nil
 }
 
-// add reads the source, or remembers whom to ask.
+// add reads a source of keys, or prepares to fetch from it.
 func (v *Verifier) add(name string, s KeySource, o Options) error {
 	if s.JWKSURL == "" && s.Secret == "" {
 		keys, err := s.load(v.methods)
@@ -77,7 +93,7 @@ func (v *Verifier) add(name string, s KeySource, o Options) error {
 	return err
 }
 
-// faults lists what is wrong with the options besides algorithms and keys.
+// faults returns what is wrong with the options besides the algorithms and keys.
 func (o Options) faults() (faults []error) {
 	add := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 	if len(o.Keys) == 0 {
@@ -100,17 +116,20 @@ func (o Options) faults() (faults []error) {
 	return faults
 }
 
-// errNoKey is what try says of a signature that none of its keys made.
+// errNoKey never reaches a caller. It is the error of try for a signature that none of the keys verifies.
 var errNoKey = errors.New("no key verifies the signature")
 
-// Verify reads the values of the request's Authorization header, "Bearer X" in any
-// case or X alone, and returns what the token claims. The error is a *fault.Error of
-// kind Unauthenticated; its text is AgentOS 3.1.10's (which uses PyJWT's), except
-// where that shows the token's content or a Python error. It is of kind Unavailable
-// when no key verifies the token and some can't be fetched.
+// Verify returns the claims of the token in the values of an Authorization header. The
+// value is "Bearer TOKEN", in any case (RFC 9110 section 11.1), or the token alone.
 //
-// ctx bounds the waiting for a fetch that another request makes; its own is bounded
-// by itself, since others wait for it. Keys at hand need none.
+// The error is a *fault.Error of kind Unauthenticated. Its detail is the text of AgentOS
+// 3.1.10, which uses PyJWT's, except where that text shows content of the token or an
+// error of Python. The kind is Unavailable if no known key verifies the token and some
+// keys can't be fetched: one of these might verify it.
+//
+// If keys have to be fetched, one request fetches them, and ctx doesn't end that fetch,
+// because other requests wait for it; it ends after 5 seconds. ctx ends the waiting of
+// the other requests.
 func (v *Verifier) Verify(ctx context.Context, authorization []string) (Claims, error) {
 	raw, err := bearer(authorization)
 	if err != nil {
@@ -123,20 +142,22 @@ func (v *Verifier) Verify(ctx context.Context, authorization []string) (Claims, 
 	if p.method, err = v.method(p.header); err != nil {
 		return Claims{}, err
 	}
-	p.kid, _ = p.header.text("kid")
+	p.kid, _ = p.header.text("kid") // method has refused a kid that is not a string
 	c, err := v.try(p, v.keys)
 	if err != nil && len(v.remotes) > 0 {
 		c, err = v.tryFetched(ctx, p, err)
 	}
 	if errors.Is(err, errNoKey) {
-		// One text for an unknown key, a wrong one and a changed token: which it was is
-		// nobody's business before a signature holds.
+		// An unknown key, a wrong key and a changed token get the same text. Without a valid
+		// signature, a caller must not find out which keys exist.
 		err = denyToken("Signature verification failed")
 	}
 	return c, err
 }
 
-// try judges p by keys. The error is errNoKey when none of them made the signature.
+// try verifies the token with each of the keys. If one of them has the token's kid,
+// keys with another kid are skipped; a key without kid is always tried. The error is
+// errNoKey if none of them verifies the signature.
 func (v *Verifier) try(p parts, keys []key) (Claims, error) {
 	known := p.kid != "" && slices.ContainsFunc(keys, func(k key) bool { return k.id == p.kid })
 	refusal := errNoKey
@@ -151,13 +172,13 @@ func (v *Verifier) try(p parts, keys []key) (Claims, error) {
 		if err == nil {
 			return c, nil
 		}
-		refusal = err // the same key may serve another issuer further down
+		refusal = err // the same key can be listed again, for another issuer
 	}
 	return Claims{}, refusal
 }
 
-// bearer finds the one token. RFC 9110 allows one Authorization; of two, a proxy
-// and we might each believe another.
+// bearer returns the token. It refuses several values: RFC 9110 section 11.6.2 allows
+// one, and a proxy might check one of them while this program uses the other.
 func bearer(authorization []string) (string, error) {
 	if len(authorization) > 1 {
 		return "", deny("Ambiguous Authorization header")
@@ -174,7 +195,7 @@ func bearer(authorization []string) (string, error) {
 	return value, nil
 }
 
-// bare is the header's value without its scheme.
+// bare returns the value of the header without its scheme.
 func bare(value string) string {
 	const scheme, ows = "bearer ", " \t" // RFC 9110 section 5.6.3
 	value = strings.Trim(value, ows)
@@ -184,20 +205,20 @@ func bare(value string) string {
 	return value
 }
 
-// parts of a JWS in compact form (RFC 7515 section 7.1). payload stays unread until
-// a signature over signed has been verified.
+// parts are the parts of a JWS in compact form (RFC 7515 section 7.1). The payload is
+// not parsed before the signature over signed has been verified.
 type parts struct {
 	header    object
 	payload   []byte
 	signature []byte
 	signed    string
 
-	method jwt.SigningMethod // what the header asks for, once it is one of ours
+	method jwt.SigningMethod // the algorithm in the header, if it is accepted
 	kid    string
 }
 
-// split cuts at the first and the last dot, as PyJWT does: surplus dots make a bad
-// payload, not a bad count.
+// split cuts the token at its first and its last dot, as PyJWT does. With more than two
+// dots the payload is not base64url, and that is the error.
 func split(raw string) (p parts, err error) {
 	last := max(strings.LastIndexByte(raw, '.'), 0)
 	head, payload, ok := strings.Cut(raw[:last], ".")
@@ -219,8 +240,10 @@ func split(raw string) (p parts, err error) {
 	return p, err
 }
 
-// segment decodes unpadded base64url with one spelling per value; the standard
-// library's decoder would skip line ends.
+// segment decodes unpadded base64url (RFC 7515 section 2). It accepts one spelling of
+// each value only: no line ends, which the standard library's decoder skips, and no
+// surplus bits in the last character. Otherwise one signed token would have several
+// texts, and so several hashes in the logs.
 func segment(s, name string) ([]byte, error) {
 	data, err := base64.RawURLEncoding.Strict().DecodeString(s)
 	if err != nil || strings.IndexByte(s, '\r') >= 0 || strings.IndexByte(s, '\n') >= 0 {
@@ -229,16 +252,18 @@ func segment(s, name string) ([]byte, error) {
 	return data, nil
 }
 
-// method is the algorithm the header asks for, if it is one of ours. Nothing else
-// in the header is believed: jku, x5u, jwk and x5c never lead to a key, and kid is
-// only compared.
+// method returns the algorithm in the header if the operator accepts it. RFC 8725
+// section 3.1: the operator decides about algorithms, and the token only chooses among
+// them, so that "none", and HS256 with a public key as its secret, never pass. The other
+// members of the header are not trusted either (RFC 8725 section 3.10): jku, x5u, jwk and
+// x5c never lead to a key, and kid is only compared with the names of known keys.
 func (v *Verifier) method(header object) (jwt.SigningMethod, error) {
 	if raw, ok := header["kid"]; ok && raw[0] != '"' {
 		return nil, denyToken("Key ID header parameter must be a string")
 	}
-	// RFC 7515 section 4.1.11: an extension we don't understand invalidates the
-	// token, and we understand none. b64 (RFC 7797) changes what was signed, even
-	// where crit forgot to say so.
+	// RFC 7515 section 4.1.11: a critical extension that a verifier doesn't understand
+	// makes the token invalid, and this one understands none. b64 (RFC 7797) changes what
+	// was signed, so that it is refused even if crit doesn't list it.
 	_, crit := header["crit"]
 	_, b64 := header["b64"]
 	if crit || b64 {

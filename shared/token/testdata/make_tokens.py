@@ -282,7 +282,7 @@ minted("scopes empty and repeated", scopes=["", "a:b", "", "a:b"])
 minted("scopes with quotes, brackets and commas", scopes=['a","agent_os:admin', "]", "\\", "{", 'x"]'])
 minted("scope claim not read", scopes=..., scope="agents:read")
 
-# The JOSE header is not to be believed.
+# The JOSE header is not trusted.
 KEY_HEADERS = {"jku": "https://evil/jwks.json", "x5u": "https://evil/cert.pem", "x5c": ["MIIB"],
                "jwk": {"kty": "oct", "k": b64(OTHER.encode())}}
 minted("jku, x5u, x5c and jwk, rightly signed", headers=KEY_HEADERS)
