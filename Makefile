@@ -1,4 +1,5 @@
-# make help lists the targets. Only Go and make are needed; see README.md.
+# "make help" lists the targets. Building and testing need only Go and make; targets that
+# need more name it. See README.md and CONTRIBUTING.md.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
@@ -6,43 +7,44 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .PHONY: help
-help: ## List the targets
+help: ## List the targets (the default)
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
 
 .PHONY: dev
-dev: build ## Serve the quickstart on http://127.0.0.1:7777 with a database, a key and tokens made for you
+dev: build ## Serve the quickstart on http://127.0.0.1:7777; makes a database, a key and tokens
 	bin/keyway serve --dev --config examples/quickstart/keyway.yaml
 
 .PHONY: build
 build: ## Build bin/keyway
-	@said=$$(go list -m 2>&1) || { echo "$$said; install Go $$(sed -n 's/^go //p' go.mod) or newer: https://go.dev/dl"; exit 1; }
-	@[ -x bin/keyway ] || echo "building bin/keyway; the first time compiles every module, a few minutes on a small machine"
+	@error=$$(go list -m 2>&1) || { echo "$$error; install Go $$(sed -n 's/^go //p' go.mod) or newer: https://go.dev/dl"; exit 1; }
+	@[ -x bin/keyway ] || echo "building bin/keyway; the first build compiles every module and takes a few minutes on a small machine"
 	@CGO_ENABLED=0 go build -trimpath -o bin/keyway ./cmd/keyway
 
-# HTTP/1.1 does for Lambda, models and key servers; HTTP/2 would be 0.3 MB more to load at each cold start.
+# HTTP/1.1 is enough for Lambda, models and key servers. HTTP/2 would add 0.3 MB to load at each cold start.
 LAMBDA_BUILD := CGO_ENABLED=0 GOOS=linux go build -trimpath -tags lambda.norpc,nethttpomithttp2 -ldflags '-s -w'
 
 .PHONY: build-authorizer
 build-authorizer: ## Build bin/authorizer/bootstrap, the Lambda authorizer (linux/arm64)
 	@GOARCH=arm64 $(LAMBDA_BUILD) -o bin/authorizer/bootstrap ./authorizer
 
-# For which processor the functions are built, in AWS's words: arm64 or x86_64. The template's parameter Architecture says
-# the same.
+# The processor of the functions, as AWS names it: arm64 or x86_64. It must be the value of the template's parameter
+# Architecture.
 ARCH ?= arm64
-# The OS that is deployed: your keyway.yaml, or else an agent on Bedrock.
+# The configuration to deploy: keyway.yaml if it exists, otherwise an example with an agent on Bedrock.
 KEYWAY_CONFIG ?= $(firstword $(wildcard keyway.yaml) examples/deploy/keyway.yaml)
 
-# sam build calls this for each function of template.yaml: its program, and the checked configuration beside it.
+# "sam build" calls this target for each function of template.yaml (Metadata: BuildMethod: makefile). It writes the
+# function's program and the checked configuration into ARTIFACTS_DIR.
 build-%Function: build
 	@GOARCH=$(patsubst x86_64,amd64,$(ARCH)) $(LAMBDA_BUILD) -o $(ARTIFACTS_DIR)/bootstrap ./$(if $(filter Authorizer,$*),authorizer,functions/$(shell echo $* | tr A-Z a-z))
 	@bin/keyway build --config $(KEYWAY_CONFIG) $(ARTIFACTS_DIR)
 
-# Where SAM's command line is installed.
+# The directory where "make sam" installs SAM's command line.
 SAM := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/keyway/sam
 export SAM_CLI_TELEMETRY ?= 0
 
 .PHONY: sam
-sam: ## Install SAM's command line, cfn-lint and checkov (python3 with venv; 600 MB in the cache directory)
+sam: ## Install SAM's command line, cfn-lint and checkov (needs python3 with venv; 600 MB in the cache directory)
 	@[ -x $(SAM)/bin/pip ] || python3 -m venv $(SAM)
 	@$(SAM)/bin/python -m pip install --quiet --disable-pip-version-check -r .ci/sam-requirements.txt
 	@[ -x $(SAM)/checkov/bin/pip ] || python3 -m venv $(SAM)/checkov
@@ -50,62 +52,62 @@ sam: ## Install SAM's command line, cfn-lint and checkov (python3 with venv; 600
 	@echo 'export PATH="$(SAM)/bin:$(SAM)/checkov/bin:$$PATH"'
 
 .PHONY: sam-local
-sam-local: build ## Serve keyway.yaml, else two demo agents, with sam local on http://127.0.0.1:3000 (SAM_PORT); needs docker and sam
+sam-local: build ## Serve keyway.yaml, or two demo agents, with sam local on http://127.0.0.1:3000 (SAM_PORT); needs docker and sam
 	@.ci/sam-local.sh serve
 
 .PHONY: invoke
-invoke: build ## Invoke one function in a container: make invoke F=agents E=events/agents.json
+invoke: build ## Invoke one function in a container, such as: make invoke F=agents E=events/agents.json
 	@.ci/sam-local.sh invoke "$(F)" "$(E)"
 
-# dev or prod, see samconfig.toml.
+# The environment of samconfig.toml: default, dev or prod.
 ENV ?= default
 
 .PHONY: deploy
-deploy: build ## Build and deploy with sam (ENV=dev or ENV=prod picks an environment); the first time: sam deploy --guided
+deploy: build ## Build and deploy with sam to ENV (default, dev or prod); the first time, use sam deploy --guided
 	sam build --config-env $(ENV)
 	sam deploy --config-env $(ENV)
 
 .PHONY: logs
-logs: ## Follow what the deployed functions log (ENV as for deploy)
+logs: ## Follow the logs of the deployed functions (ENV as for deploy)
 	sam logs --config-env $(ENV) --tail --cw-log-group "$$(sam list stack-outputs --config-env $(ENV) --output json | python3 -c 'import json,sys; print(next(o["OutputValue"] for o in json.load(sys.stdin) if o["OutputKey"] == "LogGroup"))')"
 
 .PHONY: test
-test: ## Run the tests (PostgreSQL is found or fetched; no C compiler needed)
+test: ## Run the tests (with the installed PostgreSQL, or one that is fetched; needs no C compiler)
 	CGO_ENABLED=0 go test -timeout 40m -shuffle=on -count=1 ./...
 
 .PHONY: check
-check: lint verify ## Everything CI asks: lint, generated files, tests with the race detector
+check: lint verify ## Run everything that CI runs: lint, generated files, tests with the race detector
 	KEYWAY_SEEDS=all CGO_ENABLED=1 go test -race -timeout 40m -shuffle=on -count=1 ./...
 
-# Where AgentOS's Python client is installed, for the test that drives it.
+# The directory where "make agno" installs AgentOS's Python client. A test calls this server with it.
 AGNO := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/keyway/agno
 
 .PHONY: agno
-agno: ## Install AgentOS's Python client for the test that needs it (python3 with venv; 130 MB in the cache directory)
+agno: ## Install AgentOS's Python client for the test that needs it (needs python3 with venv; 130 MB in the cache directory)
 	@[ -x $(AGNO)/bin/pip ] || python3 -m venv $(AGNO)
 	@$(AGNO)/bin/python -m pip install --quiet --disable-pip-version-check -r acceptance/testdata/clients/requirements.txt
 	@echo "export KEYWAY_AGNO_PYTHON=$(AGNO)/bin/python"
 
-# Where an imitation of AWS is installed, for the tests of the queue on AWS.
+# The directory where "make moto" installs moto, which replaces AWS in the tests of the SQS queue.
 MOTO := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/keyway/moto
 
 .PHONY: moto
-moto: ## Install moto, an imitation of AWS, for the tests that need it (python3 with venv; 320 MB in the cache directory)
+moto: ## Install moto, a stand-in for AWS, for the tests that need it (needs python3 with venv; 320 MB in the cache directory)
 	@[ -x $(MOTO)/bin/pip ] || python3 -m venv $(MOTO)
 	@$(MOTO)/bin/python -m pip install --quiet --disable-pip-version-check -r shared/queue/sqs/testdata/requirements.txt
 	@echo "export KEYWAY_MOTO_SERVER=$(MOTO)/bin/moto_server"
 
-# Where an evaluator of IAM policies is installed, for the test that compares verdicts.
+# The directory where "make iam" installs an evaluator of IAM policies. A test compares its verdicts with ours.
 IAM := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/keyway/iam
 
 .PHONY: iam
-iam: ## Install the IAM policy evaluator for the test that needs it (Node.js 20 with npm; 19 MB in the cache directory)
+iam: ## Install an IAM policy evaluator for the test that needs it (needs Node.js 20 with npm; 19 MB in the cache directory)
 	@mkdir -p $(IAM) && cp shared/edge/testdata/iam/{package.json,package-lock.json,.npmrc} $(IAM)/
 	@cd $(IAM) && npm ci --silent
 	@echo "export KEYWAY_IAM_SIMULATE=$(IAM)"
 
 .PHONY: lint
-lint: ## gofmt, go vet, staticcheck, golangci-lint, go mod tidy
+lint: ## Run gofmt, go vet, staticcheck, golangci-lint and go mod tidy
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "run gofmt -w on:" $$unformatted; exit 1; fi
 	go vet ./...
 	GOOS=darwin go vet ./...
@@ -114,7 +116,7 @@ lint: ## gofmt, go vet, staticcheck, golangci-lint, go mod tidy
 	go mod tidy -diff
 
 .PHONY: generate
-generate: ## Make the generated documents again
+generate: ## Generate the documents that are made from the code
 	go generate ./...
 
 .PHONY: picture
@@ -122,9 +124,9 @@ picture: build ## Draw the README's picture again, from a server that runs (need
 	python3 docs/picture/make.py
 
 .PHONY: verify
-verify: generate ## Fail when a generated file is not what the code makes
+verify: generate ## Fail if a generated file differs from what the code makes
 	git diff --exit-code -- docs shared/api/openapi.json
 
 .PHONY: bench
-bench: ## Measure this server (and AgentOS beside it, when asked): see bench/README.md
+bench: ## Measure the server; bench/README.md shows how to measure AgentOS beside it
 	go run ./bench

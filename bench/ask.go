@@ -16,18 +16,21 @@ import (
 	"time"
 )
 
-// The two agents of every subject. Runs are of the first.
+// The two agents that every subject declares; see keyway.yaml and agentos/app.py.
 const (
-	agent        = "bench-agent"
+	// agent answers without the session's earlier runs. Most cells use it.
+	agent = "bench-agent"
+	// agentHistory gets the last three runs of the session with each request.
 	agentHistory = "bench-agent-hist"
 )
 
+// health asks for GET /health, which needs no token and no database.
 func (s *subject) health(ctx context.Context) error {
 	_, err := s.get(ctx, "/health", nil)
 	return err
 }
 
-// listAgents asks for the agents and expects both.
+// listAgents asks for GET /agents and expects both agents in the answer.
 func (s *subject) listAgents(ctx context.Context) error {
 	body, err := s.get(ctx, "/agents", s.bearer())
 	if err == nil && !(bytes.Contains(body, []byte(`"`+agent+`"`)) && bytes.Contains(body, []byte(`"`+agentHistory+`"`))) {
@@ -36,8 +39,10 @@ func (s *subject) listAgents(ctx context.Context) error {
 	return err
 }
 
+// bearer returns the header with the administrator's token.
 func (s *subject) bearer() http.Header { return http.Header{"Authorization": {"Bearer " + s.token}} }
 
+// get sends a GET request and returns the whole body of a 200.
 func (s *subject) get(ctx context.Context, path string, header http.Header) ([]byte, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+path, nil)
 	if err != nil {
@@ -55,7 +60,8 @@ func (s *subject) get(ctx context.Context, path string, header http.Header) ([]b
 // grownSession is the session that holds many runs.
 const grownSession = "grown"
 
-// listSessions asks for the newest sessions and expects a full page of many.
+// listSessions asks for the newest 20 sessions. It expects a full page, and a total of at
+// least the sessions that fill made: a server that counts fewer has not stored them all.
 func (s *subject) listSessions(ctx context.Context) error {
 	body, err := s.get(ctx, "/sessions?type=agent&limit=20", s.bearer())
 	if err != nil {
@@ -73,24 +79,27 @@ func (s *subject) listSessions(ctx context.Context) error {
 	return err
 }
 
-// session asks for the session that grew and expects everything said in it.
+// session asks for the session of many runs and expects the messages of all of them.
 func (s *subject) session(ctx context.Context) error {
 	body, err := s.get(ctx, "/sessions/"+grownSession+"?type=agent", s.bearer())
 	if err != nil {
 		return err
 	}
+	// Counting the roles is enough: decoding half a megabyte in the benchmark's process
+	// would take CPU from the server on the same machine.
 	if n := bytes.Count(body, []byte(`"role":"user"`)) + bytes.Count(body, []byte(`"role":"assistant"`)); n < 2*grown {
 		return fmt.Errorf("GET /sessions/%s shows %d messages of %d runs", grownSession, n, grown)
 	}
 	return nil
 }
 
-// run asks for a run in a session of its own and expects the whole text.
+// run starts a run in a new session and expects the model's whole text.
 func (s *subject) run(ctx context.Context, text string) error {
 	return s.runIn(ctx, agent, strings.ToLower(rand.Text()), text)
 }
 
-// runIn is run of an agent in a session.
+// runIn starts a run of an agent in a session, waits for its end, and expects the status
+// COMPLETED and the model's whole text.
 func (s *subject) runIn(ctx context.Context, agent, session, text string) error {
 	body, err := s.post(ctx, agent, session, false)
 	if err != nil {
@@ -104,12 +113,14 @@ func (s *subject) runIn(ctx context.Context, agent, session, text string) error 
 	if out.Status != "COMPLETED" || out.Content != text {
 		return fmt.Errorf("a run ended as %s with %.80q", out.Status, out.Content)
 	}
-	_, err = io.Copy(io.Discard, body) // or the connection isn't used again
+	// net/http reuses a connection only if its body was read to the end.
+	_, err = io.Copy(io.Discard, body)
 	return err
 }
 
-// stream asks for a run as a stream and expects its last event to hold the whole
-// text. It tells how long the first text took.
+// stream starts a run as a stream of server-sent events, and expects the last event to be
+// RunCompleted with the model's whole text. It returns the time from the request to the
+// first event with text.
 func (s *subject) stream(ctx context.Context, text string) (first time.Duration, err error) {
 	begin := time.Now()
 	body, err := s.post(ctx, agent, strings.ToLower(rand.Text()), true)
@@ -117,6 +128,7 @@ func (s *subject) stream(ctx context.Context, text string) (first time.Duration,
 		return 0, err
 	}
 	defer body.Close()
+	// Only the last event is decoded, and the first ones until one has text.
 	var last event
 	for e, err := range events(body) {
 		if err != nil {
@@ -135,8 +147,10 @@ func (s *subject) stream(ctx context.Context, text string) (first time.Duration,
 	return first, nil
 }
 
-// post starts a run the way AgentOS's clients do.
+// post starts a run with a multipart form, as AgentOS's clients do, and returns the body
+// of a 200.
 func (s *subject) post(ctx context.Context, agent, session string, stream bool) (io.ReadCloser, error) {
+	// The message is always the same, since the model ignores it.
 	var form bytes.Buffer
 	w := multipart.NewWriter(&form)
 	err := errors.Join(w.WriteField("message", "Say the words."), w.WriteField("stream", fmt.Sprint(stream)),
@@ -153,8 +167,10 @@ func (s *subject) post(ctx context.Context, agent, session string, stream bool) 
 	return s.send(r)
 }
 
-// send returns the body of a 200.
+// send sends a request and returns the body of a 200. Another status is an error that
+// holds the beginning of the body.
 func (s *subject) send(r *http.Request) (io.ReadCloser, error) {
+	// The client follows no proxy and asks for no compression; see newClient.
 	resp, err := s.client.Do(r) // #nosec G704 -- a server that the benchmark started
 	if err != nil {
 		return nil, err
@@ -167,25 +183,29 @@ func (s *subject) send(r *http.Request) (io.ReadCloser, error) {
 	return resp.Body, nil
 }
 
-// event is a server-sent event; its slices hold until the next one is read.
+// event is a server-sent event. Its slices are valid until the next event is read: a
+// benchmark that allocated for each event would measure its own garbage collector.
 type event struct{ name, data []byte }
 
-// content is the member that holds text in RunContent and RunCompleted.
+// content returns the text of a RunContent or RunCompleted event, and "" for others.
 func (e event) content() string {
 	var m struct {
 		Content string `json:"content"`
 	}
-	_ = json.Unmarshal(e.data, &m) // no text, then
+	_ = json.Unmarshal(e.data, &m) // an error leaves the text empty
 	return m.Content
 }
 
-// events reads a stream to its end.
+// events yields the events of a stream. A stream that ends in the middle of an event
+// yields io.ErrUnexpectedEOF last: the server broke it off.
 func events(body io.Reader) iter.Seq2[event, error] {
 	return func(yield func(event, error) bool) {
 		lines := bufio.NewScanner(body)
+		// RunCompleted holds the whole run in one line, with the history of its session.
 		lines.Buffer(make([]byte, 64<<10), 8<<20)
 		var e event
-		within := false // an event began and did not end
+		// within reports that an event has begun and not ended: an empty line ends it.
+		within := false
 		for lines.Scan() {
 			line := lines.Bytes()
 			within = len(line) > 0
@@ -210,8 +230,8 @@ func events(body io.Reader) iter.Seq2[event, error] {
 	}
 }
 
-// direct asks the model itself and tells how long its first text took: what no
-// server in between can be faster than.
+// direct asks the model without a server in between, and returns the time to its first
+// text. No server can be faster, so measureFirstText subtracts it.
 func (m *model) direct(ctx context.Context, client *http.Client) (first time.Duration, err error) {
 	const question = `{"model":"gpt-4o","stream":true,"messages":[{"role":"user","content":"Say the words."}]}`
 	begin := time.Now()
@@ -228,6 +248,7 @@ func (m *model) direct(ctx context.Context, client *http.Client) (first time.Dur
 		if err != nil {
 			return 0, err
 		}
+		// The first event has the role and an empty text; word0 begins with w.
 		if first == 0 && bytes.Contains(e.data, []byte(`"delta":{"content":"w`)) {
 			first = time.Since(begin)
 		}

@@ -21,29 +21,36 @@ import (
 	"github.com/keyway-agents/keyway/shared/lambdahttp/lambdatest"
 )
 
-// authorizerConfig is in the form that a deployment packs, with the key that is
-// the most work to read.
-const authorizerConfig = `{"agents":[{"id":"web-search-agent","model":"openai:gpt-4o"},{"id":"finance-agent","model":"openai:gpt-4o"}],` +
+// authorizerConfig is a configuration in the form that "keyway build" writes. Its key is an
+// RSA key, which takes the most work to read.
+const authorizerConfig = `{"agents":[{"id":"web-search-agent","model":"openai:gpt-4o"},` +
+	`{"id":"finance-agent","model":"openai:gpt-4o"}],` +
 	`"auth":{"algorithms":["RS256"],"keys":["${JWT_VERIFICATION_KEY}"]},"id":"bench-os"}`
 
-// authorizerBench compares the Lambda authorizer with what it can't be below: an
-// empty function, and the bare check of a signature.
+// authorizerBench compares the Lambda authorizer with two lower bounds: a function that
+// does nothing, for size and start, and the check of a signature alone, for CPU.
 type authorizerBench struct {
 	flags
 	report
-	dir string // what is built
+	// dir holds the programs that are built.
+	dir string
 }
 
-// The order of report.Subjects.
+// The indexes of report.Subjects.
 const (
-	beside = iota
-	ours
+	beside = iota // the lower bound
+	ours          // the authorizer
 )
 
+// benchAuthorizer measures the authorizer and prints the figures.
 func benchAuthorizer(ctx context.Context, f flags) (err error) {
+	// bin/keyway is not measured here and may be missing or old; the compiler's version is
+	// what matters for the two programs.
 	about := machine(ctx)
 	about.Keyway = runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH
-	b := authorizerBench{flags: f, report: report{About: about, Rounds: f.rounds, Subjects: []string{"beside", "authorizer"}}}
+	b := authorizerBench{flags: f, report: report{
+		About: about, Rounds: f.rounds, Subjects: []string{"beside", "authorizer"},
+	}}
 	if b.dir, err = os.MkdirTemp("", "keyway-bench-"); err != nil {
 		return err
 	}
@@ -60,13 +67,16 @@ func benchAuthorizer(ctx context.Context, f flags) (err error) {
 	if f.json {
 		return b.report.json(os.Stdout)
 	}
-	fmt.Printf("%s. %s. %d × %s, Linux %s, load averages before: %s.\n%d starts of each in turn, %d rounds of CPU. Median (least to greatest).\n\n",
-		about.Time.Format("2006-01-02 15:04 MST"), about.Keyway, about.Cores, about.CPU, about.Kernel, about.Load, f.starts, f.rounds)
+	fmt.Printf("%s. %s. %d × %s, Linux %s, load averages before: %s.\n"+
+		"%d starts of each in turn, %d rounds of CPU. Median (least to greatest).\n\n",
+		about.Time.Format("2006-01-02 15:04 MST"), about.Keyway, about.Cores, about.CPU, about.Kernel, about.Load,
+		f.starts, f.rounds)
 	return b.report.table(os.Stdout)
 }
 
-// sizes builds both programs as make build-authorizer does, and weighs them.
+// sizes builds both programs and reports the sizes of the files.
 func (b *authorizerBench) sizes(ctx context.Context) error {
+	// arm64 is what the template deploys. amd64 is measured for those who deploy that.
 	for _, arch := range []string{"arm64", "amd64"} {
 		say("building for linux/%s", arch)
 		for i, pkg := range []string{beside: "./bench/emptylambda", ours: "./authorizer"} {
@@ -84,12 +94,15 @@ func (b *authorizerBench) sizes(ctx context.Context) error {
 	return nil
 }
 
+// program returns the path of a subject's program.
 func (b *authorizerBench) program(subject int, arch string) string {
 	return filepath.Join(b.dir, b.Subjects[subject]+"-"+arch)
 }
 
-// starts runs the two in turn, so that both see the same moods of the machine.
+// starts measures the time from exec until a program asks for its first event. The two
+// programs take turns, so that a change of the machine's load affects both.
 func (b *authorizerBench) starts(ctx context.Context) error {
+	// A real deployment would set the variable to a key of this form and size.
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		return err
@@ -107,7 +120,10 @@ func (b *authorizerBench) starts(ctx context.Context) error {
 		return err
 	}
 	defer api.close()
-	env := []string{"LAMBDA_TASK_ROOT=" + b.dir, "JWT_VERIFICATION_KEY=" + string(public), "AWS_LAMBDA_RUNTIME_API=" + api.address}
+	// LAMBDA_TASK_ROOT is the directory of the deployed files, with keyway.json in it.
+	env := []string{
+		"LAMBDA_TASK_ROOT=" + b.dir, "JWT_VERIFICATION_KEY=" + string(public), "AWS_LAMBDA_RUNTIME_API=" + api.address,
+	}
 	say("starting each %d times", b.flags.starts)
 	for n := range b.flags.starts + 1 {
 		for i := range b.Subjects {
@@ -115,7 +131,7 @@ func (b *authorizerBench) starts(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", b.Subjects[i], err)
 			}
-			if n > 0 { // the first reads the file from the disk
+			if n > 0 { // the first start reads the file from the disk
 				b.add(i, "exec to the first GET of …/next, ms", took.Seconds()*1000)
 			}
 		}
@@ -123,12 +139,15 @@ func (b *authorizerBench) starts(ctx context.Context) error {
 	return nil
 }
 
-// benchmarkLine is a result of BenchmarkAuthorize: algorithm, scopes, part, CPU ns.
+// benchmarkLine matches a result of BenchmarkAuthorize: algorithm, number of scopes, part,
+// and CPU time in nanoseconds.
 var benchmarkLine = regexp.MustCompile(`^BenchmarkAuthorize/(\w+)/(\d+)/(\w+)\s.*\s([\d.]+) cpu-ns/op`)
 
-// cpu runs shared/edge's benchmark, on one processor so that the collector's work
-// counts where it arises. Each round is a process of its own.
+// cpu runs BenchmarkAuthorize of shared/edge, each round in a new process. It uses one
+// processor: with more, the garbage collector would run in parallel and its time would be
+// attributed to another operation.
 func (b *authorizerBench) cpu(ctx context.Context) error {
+	// The test binary is built once, so that the rounds measure and do not compile.
 	test := filepath.Join(b.dir, "edge.test")
 	build := exec.CommandContext(ctx, "go", "test", "-c", "-o", test, "./shared/edge") // #nosec G204 -- constants
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -137,7 +156,8 @@ func (b *authorizerBench) cpu(ctx context.Context) error {
 	}
 	for n := range b.Rounds {
 		say("CPU, round %d of %d", n+1, b.Rounds)
-		cmd := exec.CommandContext(ctx, test, "-test.run", "^$", "-test.bench", "Authorize", "-test.cpu", "1", "-test.benchtime", "0.3s") // #nosec G204 -- built above
+		cmd := exec.CommandContext(ctx, test, "-test.run", "^$", "-test.bench", "Authorize", // #nosec G204 -- built above
+			"-test.cpu", "1", "-test.benchtime", "0.3s")
 		cmd.Dir = filepath.Join("shared", "edge")
 		out, err := cmd.CombinedOutput()
 		if err != nil {
@@ -150,9 +170,10 @@ func (b *authorizerBench) cpu(ctx context.Context) error {
 	return nil
 }
 
-// addCPU reads one round. The bare signature stands beside both what Authorize
-// costs and what a whole event does.
+// addCPU adds the figures of one round. The check of the signature alone is the lower
+// bound for two parts: Authorize, and a whole event with its JSON.
 func (b *authorizerBench) addCPU(out []byte) error {
+	// µs holds the CPU time of each "algorithm scopes part", in microseconds.
 	µs := map[string]float64{}
 	for s := bufio.NewScanner(bytes.NewReader(out)); s.Scan(); {
 		if m := benchmarkLine.FindStringSubmatch(s.Text()); m != nil {
@@ -163,7 +184,9 @@ func (b *authorizerBench) addCPU(out []byte) error {
 			µs[strings.Join(m[1:4], " ")] = ns / 1000
 		}
 	}
-	for _, part := range []struct{ name, title string }{{"whole", "Authorize"}, {"event", "an event, JSON in and out"}} {
+	for _, part := range []struct{ name, title string }{
+		{"whole", "Authorize"}, {"event", "an event, JSON in and out"},
+	} {
 		for _, alg := range []string{"HS256", "RS256", "ES256"} {
 			for _, scopes := range []string{"1", "100"} {
 				cell := alg + " " + scopes + " "
@@ -176,6 +199,8 @@ func (b *authorizerBench) addCPU(out []byte) error {
 			}
 		}
 	}
+	// What 99 more scopes cost: the signature covers a longer token, and Authorize makes a
+	// larger policy.
 	b.add(beside, "RS256, 100 scopes more than 1, µs", µs["RS256 100 signature"]-µs["RS256 1 signature"])
 	b.add(ours, "RS256, 100 scopes more than 1, µs", µs["RS256 100 whole"]-µs["RS256 1 whole"])
 	return nil

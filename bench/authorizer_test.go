@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestAStartLastsUntilTheFunctionAsksForAnEvent(t *testing.T) {
+func TestStartMeasuresUntilTheFunctionAsksForAnEvent(t *testing.T) {
 	t.Parallel()
 	api, err := serveRuntimeAPI(t.Context())
 	if err != nil {
@@ -32,7 +32,7 @@ func TestAStartLastsUntilTheFunctionAsksForAnEvent(t *testing.T) {
 	}
 }
 
-func TestARoundOfTheCPUBenchmarkIsRead(t *testing.T) {
+func TestResultsOfTheCPUBenchmarkAreParsed(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder
 	for alg, ns := range map[string]string{"HS256": "1000", "RS256": "30000", "ES256": "70000.5"} {
@@ -41,7 +41,8 @@ func TestARoundOfTheCPUBenchmarkIsRead(t *testing.T) {
 			if line == "100/whole" {
 				cpu = "90000"
 			}
-			out.WriteString("BenchmarkAuthorize/" + alg + "/" + line + "         \t   28608\t     99999 ns/op\t      " + cpu + " cpu-ns/op\t    3960 B/op\t      54 allocs/op\n")
+			out.WriteString("BenchmarkAuthorize/" + alg + "/" + line + "         \t   28608\t     99999 ns/op\t      " + cpu +
+				" cpu-ns/op\t    3960 B/op\t      54 allocs/op\n")
 		}
 	}
 	b := authorizerBench{report: report{Subjects: []string{"beside", "authorizer"}}}
@@ -64,6 +65,6 @@ func TestARoundOfTheCPUBenchmarkIsRead(t *testing.T) {
 		t.Errorf("%d of %d figures: %+v", found, len(b.Figures), b.Figures)
 	}
 	if err := b.addCPU([]byte("PASS\n")); err == nil {
-		t.Error("a round without results is taken for one")
+		t.Error("a round without results is accepted")
 	}
 }

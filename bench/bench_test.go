@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestTheModelStreamsItsWholeAnswerAtEitherPace(t *testing.T) {
+func TestTheModelStreamsItsWholeAnswerFastAndPaced(t *testing.T) {
 	t.Parallel()
 	m, err := serveModel(t.Context(), 200)
 	if err != nil {
@@ -41,11 +41,12 @@ func TestTheModelStreamsItsWholeAnswerAtEitherPace(t *testing.T) {
 	}
 }
 
-// serve is a subject that answers runs with this text.
+// serve returns a subject that answers every run with this status and body.
 func serve(t *testing.T, status int, body string) *subject {
 	t.Helper()
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Authorization") != "Bearer t" || r.FormValue("session_id") == "" || r.URL.Path != "/agents/bench-agent/runs" {
+		if r.Header.Get("Authorization") != "Bearer t" || r.FormValue("session_id") == "" ||
+			r.URL.Path != "/agents/bench-agent/runs" {
 			t.Errorf("asked for %s with the form %v", r.URL, r.Form)
 		}
 		w.WriteHeader(status)
@@ -55,7 +56,7 @@ func serve(t *testing.T, status int, body string) *subject {
 	return &subject{name: "keyway", url: web.URL, token: "t", client: web.Client()}
 }
 
-func TestOnlyAWholeAnswerIsRight(t *testing.T) {
+func TestOnlyACompleteAnswerIsRight(t *testing.T) {
 	t.Parallel()
 	const (
 		begin = "event: RunStarted\ndata: {\"event\":\"RunStarted\"}\n\n"
@@ -98,10 +99,11 @@ func TestOnlyAWholeAnswerIsRight(t *testing.T) {
 	}
 }
 
-func TestTheTokenIsAnAdministratorsForADay(t *testing.T) {
+func TestAdminTokenIsSignedExpiresAndGrantsTheAdminScope(t *testing.T) {
 	t.Parallel()
 	claims := jwt.MapClaims{}
-	_, err := jwt.ParseWithClaims(adminToken("secret", time.Now()), claims, func(*jwt.Token) (any, error) { return []byte("secret"), nil },
+	_, err := jwt.ParseWithClaims(adminToken("secret", time.Now()), claims,
+		func(*jwt.Token) (any, error) { return []byte("secret"), nil },
 		jwt.WithValidMethods([]string{"HS256"}), jwt.WithExpirationRequired(), jwt.WithIssuedAt())
 	if err != nil {
 		t.Fatal(err)
@@ -111,7 +113,7 @@ func TestTheTokenIsAnAdministratorsForADay(t *testing.T) {
 	}
 }
 
-func TestTheTableHasMediansRangesAndRatios(t *testing.T) {
+func TestTheTableShowsMediansRangesAndRatios(t *testing.T) {
 	t.Parallel()
 	r := report{Subjects: []string{"keyway", "peer"}, Errors: []int{0, 2}, Rounds: 3, Seconds: 0.5, Tokens: 200}
 	for _, v := range []float64{3, 1, 2} {

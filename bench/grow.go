@@ -9,22 +9,25 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// fill gives each subject one session that grows and many of one run, and tells
-// what the growing cost at its beginning and at its end. Neither part is bounded
-// by time: both subjects do the same.
+// fill gives each subject one session of many runs, and many sessions of one run. It
+// measures whether a run costs more the longer its session is. Both parts end after a
+// number of runs and not after a time, so that all subjects store the same.
 func (b *bench) fill(ctx context.Context) error {
 	conn, err := pgx.Connect(ctx, b.lab.pg.URL)
 	if err != nil {
 		return err
 	}
 	defer conn.Close(ctx)
+	// One subject after the other: the WAL belongs to the whole PostgreSQL server.
 	for i, s := range b.subjects {
 		say("one session of %d runs: %s", grown, s.name)
 		if err := b.grow(ctx, i, conn); err != nil {
 			return err
 		}
 		say("%d sessions: %s", listed, s.name)
-		many := cell{"a run, not streamed", 8, func(ctx context.Context, s *subject) error { return s.run(ctx, b.lab.model.fast.text) }}
+		many := cell{"a run, not streamed", 8, func(ctx context.Context, s *subject) error {
+			return s.run(ctx, b.lab.model.fast.text)
+		}}
 		for done := 0; done < listed; {
 			right := s.load(ctx, many, time.Second)
 			if err := ctx.Err(); err != nil || right == 0 {
@@ -36,11 +39,14 @@ func (b *bench) fill(ctx context.Context) error {
 	return nil
 }
 
-// grow runs into one session. What its first runs cost is told beside what its
-// last cost. WAL holds whole-page images
-// after each checkpoint, so a lone high figure says little.
+// grow starts runs one after the other in one session, and reports the CPU and the WAL
+// (PostgreSQL's write-ahead log) of its first runs and of its last ones.
+//
+// After each checkpoint PostgreSQL writes whole pages to the WAL (full_page_writes), so a
+// single high figure of WAL may be a checkpoint and not the session's length.
 func (b *bench) grow(ctx context.Context, i int, conn *pgx.Conn) error {
 	s, n := b.subjects[i], 0
+	// share starts so many runs. With a name it reports them.
 	share := func(name string, runs int) error {
 		before, err := s.usage()
 		var from, to string
@@ -56,6 +62,7 @@ func (b *bench) grow(ctx context.Context, i int, conn *pgx.Conn) error {
 		if err != nil || name == "" {
 			return err
 		}
+		// The difference between two positions in the WAL is the number of bytes written.
 		var wal float64
 		if err := conn.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&to); err != nil {
 			return err
@@ -64,11 +71,13 @@ func (b *bench) grow(ctx context.Context, i int, conn *pgx.Conn) error {
 			return err
 		}
 		after, err := s.usage()
-		b.report.add(i, fmt.Sprintf("CPU of runs %s of one session, with history, ms", name), ms(after.cpu-before.cpu)/float64(runs))
+		b.report.add(i, fmt.Sprintf("CPU of runs %s of one session, with history, ms", name),
+			ms(after.cpu-before.cpu)/float64(runs))
 		b.report.add(i, fmt.Sprintf("WAL of runs %s of one session, with history, bytes", name), wal/float64(runs))
 		return err
 	}
-	err := share("", 5) // to warm up
+	// The first five runs fill the server's caches and are not measured.
+	err := share("", 5)
 	if err == nil {
 		err = share(fmt.Sprintf("%d to %d", n+1, n+growthShare), growthShare)
 	}

@@ -20,17 +20,24 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/devpg"
 )
 
-// lab is what every subject is given: a PostgreSQL, a model and a key.
+// lab is what all subjects share: a PostgreSQL server, a model, and the key of the tokens.
 type lab struct {
-	dir     string // the database, and what the subjects write to stderr
-	pg      *devpg.Server
-	model   *model
-	version string // PostgreSQL's
-	secret  string // of the tokens
-	token   string // an administrator's
+	// dir holds the database, and the log of each subject.
+	dir   string
+	pg    *devpg.Server
+	model *model
+	// version is PostgreSQL's version, for the report.
+	version string
+	// secret is the HMAC key that the subjects verify tokens with.
+	secret string
+	// token is an administrator's token.
+	token string
 }
 
+// openLab starts PostgreSQL and the model. PostgreSQL is durable, as in production: a
+// commit waits for the disk, which is a good part of the time of a run.
 func openLab(ctx context.Context, tokens int) (l *lab, err error) {
+	// After an error, close stops what had been started until then.
 	l = &lab{}
 	defer func() {
 		if err != nil {
@@ -40,10 +47,13 @@ func openLab(ctx context.Context, tokens int) (l *lab, err error) {
 	if l.dir, err = os.MkdirTemp("", "keyway-bench-"); err != nil {
 		return l, err
 	}
-	if err = os.Chmod(l.dir, 0o755); err != nil { // #nosec G302 -- PostgreSQL may run as another user, who has to enter
+	if err = os.Chmod(l.dir, 0o755); err != nil { // #nosec G302 -- PostgreSQL may run as another user, which must enter
 		return l, err
 	}
-	if l.pg, err = devpg.Start(ctx, devpg.Options{Dir: l.dir, Durable: true, Progress: func(line string) { say("%s", line) }}); err != nil {
+	l.pg, err = devpg.Start(ctx, devpg.Options{
+		Dir: l.dir, Durable: true, Progress: func(line string) { say("%s", line) },
+	})
+	if err != nil {
 		return l, err
 	}
 	conn, err := pgx.Connect(ctx, l.pg.URL)
@@ -54,14 +64,16 @@ func openLab(ctx context.Context, tokens int) (l *lab, err error) {
 	if err = conn.QueryRow(ctx, "SHOW server_version").Scan(&l.version); err != nil {
 		return l, err
 	}
+	// HS256 wants a key of 256 bits or more (RFC 7518, section 3.2). rand.Read never fails.
 	secret := make([]byte, 32)
-	_, _ = rand.Read(secret) // never fails
+	_, _ = rand.Read(secret)
 	l.secret = hex.EncodeToString(secret)
 	l.token = adminToken(l.secret, time.Now())
 	l.model, err = serveModel(ctx, tokens)
 	return l, err
 }
 
+// close stops PostgreSQL and the model, and removes all files.
 func (l *lab) close() (err error) {
 	if l.model != nil {
 		err = l.model.close()
@@ -72,8 +84,8 @@ func (l *lab) close() (err error) {
 	return errors.Join(err, os.RemoveAll(l.dir))
 }
 
-// database makes an empty database and returns its address, with the scheme that
-// every client understands.
+// database creates an empty database and returns its URL. The scheme is postgresql:
+// SQLAlchemy does not accept postgres.
 func (l *lab) database(ctx context.Context, name string) (string, error) {
 	conn, err := pgx.Connect(ctx, l.pg.URL)
 	if err != nil {
@@ -91,7 +103,9 @@ func (l *lab) database(ctx context.Context, name string) (string, error) {
 	return u.String(), nil
 }
 
-// subject is a server, not yet started, with a database of its own.
+// subject returns a server that is not started yet, with a database of its own. It is
+// Keyway, unless name is "peer": then peer is its command. Proxies are switched off in
+// its environment, since all of its requests go to this machine.
 func (l *lab) subject(ctx context.Context, name, peer string) (*subject, error) {
 	db, err := l.database(ctx, "bench_"+name)
 	if err != nil {
@@ -104,6 +118,7 @@ func (l *lab) subject(ctx context.Context, name, peer string) (*subject, error) 
 	s := &subject{name: name, token: l.token, log: log, client: newClient()}
 	s.env = append(os.Environ(), "DATABASE_URL="+db, "OPENAI_BASE_URL="+l.model.url, "OPENAI_API_KEY=sk-bench",
 		"JWT_VERIFICATION_KEY="+l.secret, "NO_PROXY=127.0.0.1", "no_proxy=127.0.0.1")
+	// The client and the server read 127.0.0.1 and not localhost, which may be ::1 first.
 	s.command = func(port string) []string {
 		return []string{keywayBinary, "serve", "--config", keywayConfig, "--addr", "127.0.0.1:" + port}
 	}
@@ -113,7 +128,8 @@ func (l *lab) subject(ctx context.Context, name, peer string) (*subject, error) 
 	return s, nil
 }
 
-// adminToken is an HS256 JWT that opens everything for a day.
+// adminToken returns an HS256 token of an administrator that is valid for a day. It is
+// made here and not by "keyway token", because the peer must be measurable alone.
 func adminToken(secret string, now time.Time) string {
 	claims, err := json.Marshal(map[string]any{
 		"sub": "bench", "scopes": []string{"agent_os:admin"}, "iat": now.Unix(), "exp": now.Add(24 * time.Hour).Unix(),

@@ -16,54 +16,71 @@ import (
 	"github.com/keyway-agents/keyway/shared/lambdahttp/lambdatest"
 )
 
-// thin is the share of a processor that a small function gets on Lambda: 512 MB of the
-// 1769 MB that are one processor's.
-const thin = 0.29
+// smallShare is the share of a processor that a function with 512 MB of memory gets. AWS
+// gives one whole processor for 1,769 MB, and less memory proportionally less of it.
+const smallShare = 0.29
 
-// zipped are the programs of template.yaml; timed are those that are run here.
+// zipped are the programs of template.yaml. timed are those of them that are started here.
 var (
 	zipped = []string{"agents", "sessions", "memories", "config", "runs", "worker", "migrate", "authorizer"}
 	timed  = []string{"agents", "sessions", "runs", "authorizer"}
 )
 
-// lambdaBench measures the deployed programs, started as Lambda starts them, and an
-// AgentOS that was made a function.
+// lambdaBench measures the deployed programs, started as Lambda starts them, and beside
+// them an AgentOS that runs as a function.
 type lambdaBench struct {
 	flags
 	report
-	lab        *lab
-	dir        string // what is built
-	functions  []*function
+	lab *lab
+	// dir holds the programs that are built, and keyway.json.
+	dir string
+	// functions are the subjects: Keyway first, then the peer if there is one.
+	functions []*function
+	// authorizer is Keyway's authorizer. The peer has none.
 	authorizer *function
-	thin       *quota
+	// small limits CPU to smallShare; nil if this machine does not allow it.
+	small *quota
 }
 
 // request is one kind of request to a function.
 type request struct {
 	name, function string
 	method, path   string
-	ask            func(context.Context, *subject) error
+	// ask sends the request and returns an error if the answer is wrong.
+	ask func(context.Context, *subject) error
 }
 
+// requests returns the measured requests in the order of the table. They differ in what a
+// function needs: no database, a database and a model, a stream, a database alone.
 func (b *lambdaBench) requests() []request {
 	text := b.lab.model.fast.text
 	const runs = "/agents/" + agent + "/runs"
 	return []request{
-		{"GET /agents", "agents", "GET", "/agents", func(ctx context.Context, s *subject) error { return s.listAgents(ctx) }},
-		{"a run, not streamed", "runs", "POST", runs, func(ctx context.Context, s *subject) error { return s.run(ctx, text) }},
-		{fmt.Sprintf("a streamed run of %d tokens", b.tokens), "runs", "POST", runs, func(ctx context.Context, s *subject) error {
-			_, err := s.stream(ctx, text)
-			return err
+		{"GET /agents", "agents", "GET", "/agents", func(ctx context.Context, s *subject) error {
+			return s.listAgents(ctx)
 		}},
-		{"GET /sessions?limit=20", "sessions", "GET", "/sessions", func(ctx context.Context, s *subject) error { return s.someSessions(ctx) }},
+		{"a run, not streamed", "runs", "POST", runs, func(ctx context.Context, s *subject) error {
+			return s.run(ctx, text)
+		}},
+		{fmt.Sprintf("a streamed run of %d tokens", b.tokens), "runs", "POST", runs,
+			func(ctx context.Context, s *subject) error {
+				_, err := s.stream(ctx, text)
+				return err
+			}},
+		{"GET /sessions?limit=20", "sessions", "GET", "/sessions", func(ctx context.Context, s *subject) error {
+			return s.someSessions(ctx)
+		}},
 	}
 }
 
+// benchLambda measures the functions and prints the figures.
 func benchLambda(ctx context.Context, f flags) (err error) {
 	if err := build(ctx); err != nil {
 		return err
 	}
-	b := lambdaBench{flags: f, report: report{About: machine(ctx), Seconds: f.cell.Seconds(), Rounds: f.rounds, Tokens: f.tokens}}
+	b := lambdaBench{flags: f, report: report{
+		About: machine(ctx), Seconds: f.cell.Seconds(), Rounds: f.rounds, Tokens: f.tokens,
+	}}
 	if b.dir, err = os.MkdirTemp("", "keyway-bench-"); err != nil {
 		return err
 	}
@@ -72,6 +89,7 @@ func benchLambda(ctx context.Context, f flags) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
+	// In this order: sizes builds the programs that the other parts start.
 	for _, part := range []func(context.Context) error{b.sizes, b.starts, b.warm, b.counts} {
 		if err := part(ctx); err != nil {
 			return cmp.Or(context.Cause(ctx), err)
@@ -80,15 +98,16 @@ func benchLambda(ctx context.Context, f flags) (err error) {
 	return b.print()
 }
 
-// open prepares what both are given, and builds nothing yet.
+// open starts what the subjects share and describes the subjects. Their programs are built
+// later, by sizes.
 func (b *lambdaBench) open(ctx context.Context) (err error) {
 	say("starting PostgreSQL and the model")
 	if b.lab, err = openLab(ctx, b.tokens); err != nil {
 		return err
 	}
 	b.About.PostgreSQL = b.lab.version
-	if b.thin, err = newQuota(thin); err != nil {
-		say("no start at %g of a processor, which needs root and cgroups: %v", thin, err)
+	if b.small, err = newQuota(smallShare); err != nil {
+		say("starts at %g of a processor are left out; they need root and cgroups: %v", smallShare, err)
 	}
 	for _, name := range []string{"keyway", "peer", "authorizer"} {
 		if name == "peer" && b.peer == "" {
@@ -101,7 +120,8 @@ func (b *lambdaBench) open(ctx context.Context) (err error) {
 		f := &function{subject: s, programs: func(string) []string { return []string{"sh", "-c", b.peer} }}
 		if name != "peer" {
 			f.programs = func(name string) []string { return []string{b.program(name, runtime.GOARCH)} }
-			f.env = append(f.env[len(os.Environ()):], "LAMBDA_TASK_ROOT="+b.dir) // nothing of ours, as on Lambda
+			// Without this process's own environment, as on Lambda.
+			f.env = append(f.env[len(os.Environ()):], "LAMBDA_TASK_ROOT="+b.dir)
 		}
 		if name == "authorizer" {
 			b.authorizer = f
@@ -115,19 +135,21 @@ func (b *lambdaBench) open(ctx context.Context) (err error) {
 	return nil
 }
 
+// close stops the functions and everything that open started.
 func (b *lambdaBench) close() (err error) {
+	// open may have failed before it made all of them.
 	for _, f := range append(b.functions, b.authorizer) {
 		if f != nil {
 			f.end()
 		}
 	}
-	if b.thin != nil {
-		err = b.thin.remove()
+	if b.small != nil {
+		err = b.small.remove()
 	}
 	return errors.Join(err, b.lab.close())
 }
 
-// deploy migrates Keyway's database and packs its configuration.
+// deploy migrates Keyway's database and writes keyway.json, as a deployment does.
 func (b *lambdaBench) deploy(ctx context.Context) error {
 	for _, args := range [][]string{{"migrate", "--config", keywayConfig}, {"build", "--config", keywayConfig, b.dir}} {
 		cmd := exec.CommandContext(ctx, keywayBinary, args...) // #nosec G204 -- constants
@@ -139,11 +161,13 @@ func (b *lambdaBench) deploy(ctx context.Context) error {
 	return nil
 }
 
+// program returns the path of a function's program.
 func (b *lambdaBench) program(name, arch string) string {
 	return filepath.Join(b.dir, name+"-"+arch)
 }
 
-// sizes builds the programs as the Makefile does, and zips those for arm64.
+// sizes builds the programs, and reports the sizes of the zips for arm64, which is what
+// the template deploys by default. A smaller zip is a faster cold start on Lambda.
 func (b *lambdaBench) sizes(ctx context.Context) error {
 	build := func(name, arch string) error {
 		say("building %s for linux/%s", name, arch)
@@ -153,6 +177,7 @@ func (b *lambdaBench) sizes(ctx context.Context) error {
 		}
 		return lambdatest.Build(ctx, pkg, b.program(name, arch), "GOOS=linux", "GOARCH="+arch)
 	}
+	// The timed programs run on this machine, whatever its processor is.
 	for _, name := range timed {
 		if err := build(name, runtime.GOARCH); err != nil {
 			return err
@@ -162,7 +187,9 @@ func (b *lambdaBench) sizes(ctx context.Context) error {
 		if err := build(name, "arm64"); err != nil {
 			return err
 		}
-		size, err := zipSize(map[string]string{"bootstrap": b.program(name, "arm64"), "keyway.json": filepath.Join(b.dir, "keyway.json")})
+		size, err := zipSize(map[string]string{
+			"bootstrap": b.program(name, "arm64"), "keyway.json": filepath.Join(b.dir, "keyway.json"),
+		})
 		if err != nil {
 			return err
 		}
@@ -171,12 +198,14 @@ func (b *lambdaBench) sizes(ctx context.Context) error {
 	return nil
 }
 
-// counter is how much was written to it.
+// counter is an io.Writer that counts the bytes and drops them.
 type counter int64
 
+// Write counts p.
 func (c *counter) Write(p []byte) (int, error) { *c += counter(len(p)); return len(p), nil }
 
-// zipSize is how large the files are as a zip.
+// zipSize returns the size of a zip with the files, which are given as name -> path. The
+// zip itself is not kept.
 func zipSize(files map[string]string) (int64, error) {
 	var size counter
 	z := zip.NewWriter(&size)
@@ -197,15 +226,16 @@ func zipSize(files map[string]string) (int64, error) {
 	return int64(size), err
 }
 
-// starts starts a new process for one request, the subjects in turn. The first round
-// makes the peer's tables, reads files from the disk, and is left out.
+// starts measures cold starts: a new process for each request, the subjects in turn. The
+// first round is not counted, since it creates the peer's tables and reads files from the
+// disk.
 func (b *lambdaBench) starts(ctx context.Context) error {
 	for _, cpu := range []struct {
 		name   string
 		within *quota
-	}{{"a whole CPU", nil}, {fmt.Sprintf("%g CPU", thin), b.thin}} {
+	}{{"a whole CPU", nil}, {fmt.Sprintf("%g CPU", smallShare), b.small}} {
 		if cpu.within == nil && cpu.name != "a whole CPU" {
-			continue
+			continue // open has reported that this machine has no quota
 		}
 		for n := range b.flags.starts + 1 {
 			say("start %d of %d, %s", n, b.flags.starts, cpu.name)
@@ -221,10 +251,12 @@ func (b *lambdaBench) starts(ctx context.Context) error {
 	return nil
 }
 
-// coldStart measures from exec to the whole answer. Before Keyway's function comes its
-// authorizer, cold as well; the peer verifies the token itself.
+// coldStart measures the time from exec to the end of the answer. Keyway's authorizer is
+// started first and measured too, since API Gateway waits for it before it invokes the
+// function. The peer verifies the token itself. Without counts nothing is reported.
 func (b *lambdaBench) coldStart(ctx context.Context, i int, r request, cpu string, within *quota, counts bool) error {
 	f := b.functions[i]
+	// before is the time that the authorizer takes.
 	var before time.Duration
 	if i == 0 {
 		if _, err := b.authorizer.launch(ctx, "authorizer", within); err != nil {
@@ -258,8 +290,8 @@ func (b *lambdaBench) coldStart(ctx context.Context, i int, r request, cpu strin
 	return nil
 }
 
-// warm measures functions that have answered before, by one caller, as a function gets
-// one event at a time.
+// warm measures functions that have answered before, with one caller: Lambda gives each
+// process one event at a time.
 func (b *lambdaBench) warm(ctx context.Context) error {
 	for _, r := range b.requests() {
 		say("warm: %s", r.name)
@@ -270,7 +302,11 @@ func (b *lambdaBench) warm(ctx context.Context) error {
 	return nil
 }
 
+// warmRequest measures one kind of request: CPU and time per right answer, and the peak of
+// the memory after that.
 func (b *lambdaBench) warmRequest(ctx context.Context, r request) error {
+	// All subjects run during all rounds, as in the benchmark of the servers. The first
+	// request connects to the database and is not counted.
 	for _, f := range b.functions {
 		if _, err := f.launch(ctx, r.function, nil); err != nil {
 			return err
@@ -309,7 +345,7 @@ func (b *lambdaBench) warmRequest(ctx context.Context, r request) error {
 	return nil
 }
 
-// someSessions asks for the newest sessions and expects a page of them.
+// someSessions asks for the newest sessions and expects at least one.
 func (s *subject) someSessions(ctx context.Context) error {
 	body, err := s.get(ctx, "/sessions?type=agent&limit=20", s.bearer())
 	if err == nil && !strings.Contains(string(body), `"session_id"`) {
@@ -318,7 +354,7 @@ func (s *subject) someSessions(ctx context.Context) error {
 	return err
 }
 
-// print writes the figures, and what the wrong answers were.
+// print writes the figures to stdout, and the wrong answers to stderr.
 func (b *lambdaBench) print() error {
 	for _, f := range b.functions {
 		b.Errors = append(b.Errors, f.failed)
@@ -330,7 +366,9 @@ func (b *lambdaBench) print() error {
 		return b.report.json(os.Stdout)
 	}
 	a := b.About
-	fmt.Printf("%s. %s. PostgreSQL %s. %d × %s, Linux %s, load averages before: %s.\n%d cold starts of each in turn, %d rounds of %g s warm. Median (least to greatest).\n\n",
-		a.Time.Format("2006-01-02 15:04 MST"), a.Keyway, a.PostgreSQL, a.Cores, a.CPU, a.Kernel, a.Load, b.flags.starts, b.Rounds, b.Seconds)
+	fmt.Printf("%s. %s. PostgreSQL %s. %d × %s, Linux %s, load averages before: %s.\n"+
+		"%d cold starts of each in turn, %d rounds of %g s warm. Median (least to greatest).\n\n",
+		a.Time.Format("2006-01-02 15:04 MST"), a.Keyway, a.PostgreSQL, a.Cores, a.CPU, a.Kernel, a.Load,
+		b.flags.starts, b.Rounds, b.Seconds)
 	return b.table(os.Stdout)
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// empty is the function that answers null, with a log to write to.
+// empty builds the function that answers null, with a log to write to.
 func empty(t *testing.T) *function {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "empty")
@@ -31,7 +31,7 @@ func empty(t *testing.T) *function {
 	return &function{subject: &subject{name: "empty", log: log}, programs: func(string) []string { return []string{program} }}
 }
 
-func TestAFunctionAnswersOneEventAfterTheOther(t *testing.T) {
+func TestAFunctionAnswersSeveralEvents(t *testing.T) {
 	t.Parallel()
 	f := empty(t)
 	init, err := f.launch(t.Context(), "agents", nil)
@@ -45,7 +45,7 @@ func TestAFunctionAnswersOneEventAfterTheOther(t *testing.T) {
 		}
 	}
 	if err := f.listAgents(t.Context()); err == nil || !strings.Contains(err.Error(), `the function answered "null"`) {
-		t.Errorf("an answer that is none: %v", err)
+		t.Errorf("an invalid answer: %v", err)
 	}
 	if u, err := f.usage(); err != nil || u.peak == 0 {
 		t.Errorf("%+v, %v", u, err)
@@ -56,7 +56,7 @@ func TestAFunctionAnswersOneEventAfterTheOther(t *testing.T) {
 	}
 }
 
-func TestAFunctionThatEndsBeforeItAsksIsToldWithItsLog(t *testing.T) {
+func TestAFunctionThatEndsTooEarlyIsReportedWithItsLog(t *testing.T) {
 	t.Parallel()
 	f := empty(t)
 	f.programs = func(string) []string { return []string{"sh", "-c", "echo no key >&2"} }
@@ -65,7 +65,7 @@ func TestAFunctionThatEndsBeforeItAsksIsToldWithItsLog(t *testing.T) {
 	}
 }
 
-func TestARequestBecomesAnEventAndItsAnswerAResponse(t *testing.T) {
+func TestRequestsBecomeEventsAndAnswersBecomeResponses(t *testing.T) {
 	t.Parallel()
 	r, err := http.NewRequestWithContext(t.Context(), "POST", "http://bench/sessions?type=agent&limit=20", strings.NewReader("a body"))
 	if err != nil {
@@ -87,7 +87,10 @@ func TestARequestBecomesAnEventAndItsAnswerAResponse(t *testing.T) {
 		t.Fatal(err)
 	}
 	body, _ := base64.StdEncoding.DecodeString(e.Body)
-	got := []any{e.Path, e.HTTPMethod, string(body), e.IsBase64Encoded, e.MultiValueHeaders.Get("Authorization"), e.MultiValueQueryStringParameters["limit"], e.RequestContext.Authorizer["sub"]}
+	got := []any{
+		e.Path, e.HTTPMethod, string(body), e.IsBase64Encoded, e.MultiValueHeaders.Get("Authorization"),
+		e.MultiValueQueryStringParameters["limit"], e.RequestContext.Authorizer["sub"],
+	}
 	if diff := cmp.Diff([]any{"/sessions", "POST", "a body", true, "Bearer t", []string{"20"}, "ann"}, got); diff != "" {
 		t.Error(diff)
 	}
@@ -109,12 +112,12 @@ func TestARequestBecomesAnEventAndItsAnswerAResponse(t *testing.T) {
 	for _, answer := range []string{"", "null", `{"errorMessage":"no"}`} {
 		if resp, err := proxyResponse(r, []byte(answer)); err == nil {
 			resp.Body.Close()
-			t.Errorf("%q is taken for an answer", answer)
+			t.Errorf("%q is accepted as an answer", answer)
 		}
 	}
 }
 
-func TestAZipIsWeighedWithoutBeingKept(t *testing.T) {
+func TestZipSizeIsTheCompressedSize(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "bootstrap")
 	if err := os.WriteFile(file, make([]byte, 1<<20), 0o600); err != nil {

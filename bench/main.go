@@ -1,7 +1,7 @@
-// Command bench measures bin/keyway serve or the Lambda functions, and beside them any
-// other server with AgentOS's API, on one machine and in one run. It decides what is asked, what
-// counts as a right answer and how CPU and memory are told; it doesn't know what
-// a good figure is and never fails over one. README.md says how to read them.
+// Command bench measures "keyway serve" or the Lambda functions, and in the same run, on
+// the same machine, another server with AgentOS's API. It decides which requests are
+// sent, which answers are right, and how CPU and memory are measured. It has no limits
+// to meet and never fails because of a figure. README.md explains the figures.
 package main
 
 import (
@@ -22,17 +22,24 @@ import (
 
 // flags are the command line.
 type flags struct {
-	peer   string
-	cell   time.Duration // how long a cell of the load lasts
+	// peer is the shell command of the other server; empty: Keyway alone.
+	peer string
+	// cell is how long the load of a cell lasts.
+	cell time.Duration
+	// rounds is how often each cell is measured.
 	rounds int
+	// tokens is the length of the model's answer.
 	tokens int
-	json   bool
-
+	// json prints every sample instead of the table.
+	json bool
+	// authorizer and lambda choose what is measured instead of the server.
 	authorizer, lambda bool
-	starts             int
+	// starts is how often each program is started, with authorizer or lambda.
+	starts int
 }
 
 func main() {
+	// This program is started again as the process that holds PostgreSQL.
 	devpg.HoldIfAsked()
 	if runtime.GOOS != "linux" {
 		fmt.Fprintln(os.Stderr, "bench: CPU and memory are read from Linux's /proc; run it on Linux")
@@ -41,6 +48,7 @@ func main() {
 	f := parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// Each mode prints its own table, since they have no figure in common.
 	measure := run
 	switch {
 	case f.authorizer:
@@ -49,21 +57,28 @@ func main() {
 		measure = benchLambda
 	}
 	if err := measure(ctx, f); err != nil {
-		stop()
+		stop() // os.Exit runs no deferred calls
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
+// parse reads the flags and ends the program if one is wrong.
 func parse() (f flags) {
-	flag.StringVar(&f.peer, "peer", "", "shell `command` of a server to measure beside Keyway; it gets PORT and the rest from the environment")
-	seconds := flag.Float64("seconds", 3, "how long a cell of the load lasts")
+	flag.StringVar(&f.peer, "peer", "", "shell `command` of a server to measure beside Keyway; "+
+		"it reads PORT, DATABASE_URL, OPENAI_BASE_URL, OPENAI_API_KEY and JWT_VERIFICATION_KEY from the environment")
+	seconds := flag.Float64("seconds", 3, "how long the load of a cell lasts")
 	flag.IntVar(&f.rounds, "rounds", 3, "how often each cell is measured")
-	flag.IntVar(&f.tokens, "tokens", 200, "length of the model's answer")
+	flag.IntVar(&f.tokens, "tokens", 200, "the length of the model's answer")
 	flag.BoolVar(&f.authorizer, "authorizer", false, "measure the Lambda authorizer instead of the server")
 	flag.BoolVar(&f.lambda, "lambda", false, "measure the Lambda functions instead of the server")
-	flag.IntVar(&f.starts, "starts", 0, "with --authorizer or --lambda, how often each program is started (40, 5)")
+	flag.IntVar(&f.starts, "starts", 0, "with --authorizer or --lambda, how often each program is started; "+
+		"defaults to 40 and 5")
 	flag.BoolVar(&f.json, "json", false, "print JSON, with every sample, instead of a Markdown table")
+	flag.Usage = func() {
+		fmt.Fprint(flag.CommandLine.Output(), usageText)
+		flag.PrintDefaults()
+	}
 	flag.Parse()
 	if f.starts == 0 {
 		f.starts = 40
@@ -71,19 +86,33 @@ func parse() (f flags) {
 			f.starts = 5
 		}
 	}
+	// The limits keep a mistyped number from a run of hours.
 	f.cell = time.Duration(*seconds * float64(time.Second))
 	if flag.NArg() > 0 || f.cell < 100*time.Millisecond || f.cell > time.Minute || f.rounds < 1 || f.rounds > 20 ||
 		f.tokens < 1 || f.tokens > 10_000 || f.starts < 1 || f.starts > 1000 || f.authorizer && f.lambda {
-		fmt.Fprintln(os.Stderr, "bench: takes flags only; --seconds 0.1 to 60, --rounds 1 to 20, --tokens 1 to 10000, --starts 1 to 1000; not both --authorizer and --lambda")
+		fmt.Fprintln(os.Stderr, "bench: takes flags only; use --seconds 0.1 to 60, --rounds 1 to 20, --tokens 1 to 10000, "+
+			"--starts 1 to 1000, and not both --authorizer and --lambda")
 		os.Exit(2)
 	}
 	return f
 }
 
-// build makes the program that is measured: one that lies there may be of yesterday.
+// usageText begins the output of --help.
+const usageText = `Measures keyway serve, and another server with AgentOS's API beside it. Run it at the top
+of the repository; bench/README.md explains the figures.
+
+  go run ./bench                                             Keyway alone, three minutes
+  go run ./bench --peer 'exec PYTHON bench/agentos/app.py'   beside AgentOS, seven minutes
+  go run ./bench --authorizer                                the Lambda authorizer
+  go run ./bench --lambda                                    the Lambda functions
+
+`
+
+// build builds bin/keyway. It always does: a binary that exists may be older than the
+// source.
 func build(ctx context.Context) error {
 	if _, err := os.Stat(keywayConfig); err != nil {
-		return fmt.Errorf("%w; run it at the top of the repository", err)
+		return fmt.Errorf("%w; run bench at the top of the repository", err)
 	}
 	make := exec.CommandContext(ctx, "make", "build")
 	make.Stdout, make.Stderr = os.Stderr, os.Stderr
@@ -93,13 +122,16 @@ func build(ctx context.Context) error {
 	return nil
 }
 
-// run measures everything and prints it. Whatever it started is gone when it
-// returns.
+// run measures the servers and prints the figures. When it returns, every process that
+// it started has ended.
 func run(ctx context.Context, f flags) (err error) {
 	if err := build(ctx); err != nil {
 		return err
 	}
-	b := bench{flags: f, report: report{About: machine(ctx), Seconds: f.cell.Seconds(), Rounds: f.rounds, Tokens: f.tokens}}
+	// The machine is described first: its load averages must not include this run.
+	b := bench{flags: f, report: report{
+		About: machine(ctx), Seconds: f.cell.Seconds(), Rounds: f.rounds, Tokens: f.tokens,
+	}}
 	say("starting PostgreSQL and the model")
 	lab, err := openLab(ctx, f.tokens)
 	if err != nil {
@@ -120,12 +152,13 @@ func run(ctx context.Context, f flags) (err error) {
 		b.report.Subjects = append(b.report.Subjects, name)
 	}
 	if err := b.measure(ctx); err != nil {
+		// After ctrl-C, the error of an interrupted request would only distract.
 		return cmp.Or(context.Cause(ctx), err)
 	}
 	return b.print()
 }
 
-// print writes the figures to stdout, and to stderr what the wrong answers were.
+// print writes the figures to stdout, and the wrong answers to stderr.
 func (b *bench) print() error {
 	for _, s := range b.subjects {
 		b.report.Errors = append(b.report.Errors, s.failed)
@@ -142,5 +175,6 @@ func (b *bench) print() error {
 	return b.report.markdown(os.Stdout)
 }
 
-// say tells whoever waits what is being done; the figures alone go to stdout.
+// say prints a line about the progress to stderr. Only the figures go to stdout, so that
+// they can be redirected to a file.
 func say(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }

@@ -10,17 +10,26 @@ import (
 )
 
 const (
-	starts      = 5      // of each subject, besides one that isn't measured
-	firstTexts  = 50     // streams in a round of the first-byte cell
-	callersMost = 64     // the greatest number of callers
-	listed      = 1000   // sessions that are there when they are listed, one run each
-	grown       = 300    // runs in the session that grows
-	growthShare = 30     // of them, at the beginning and at the end, are compared
-	maxRequests = 20_000 // in one cell
-	maxWrong    = 100    // wrong answers in one cell: nothing is learned from more
+	// starts is how often each subject is started, after one start that is not counted.
+	starts = 5
+	// firstTexts is how many streams a round of the first-text cell measures.
+	firstTexts = 50
+	// callersMost is the largest number of concurrent callers.
+	callersMost = 64
+	// listed is how many sessions of one run each exist when sessions are listed.
+	listed = 1000
+	// grown is how many runs the one long session gets.
+	grown = 300
+	// growthShare is how many of these runs are measured, at the beginning and at the end.
+	growthShare = 30
+	// maxRequests bounds the requests of one cell, so that a fast server does not fill the
+	// disk with runs.
+	maxRequests = 20_000
+	// maxWrong ends a cell after so many wrong answers: more of them show nothing new.
+	maxWrong = 100
 )
 
-// bench is a run of the benchmark.
+// bench is one execution of the benchmark of the servers.
 type bench struct {
 	flags
 	lab      *lab
@@ -28,30 +37,36 @@ type bench struct {
 	report   report
 }
 
-// usage is what a process group has used. Pages that its processes share count
-// for each.
+// usage is what the processes of a group use together. Memory that they share counts once
+// for each of them.
 type usage struct {
-	processes      int
-	cpu            time.Duration // user and system, since its start
-	resident, peak int64         // bytes
+	processes int
+	// cpu is the user and system time since the start.
+	cpu time.Duration
+	// resident and peak are the resident memory now and at its highest, in bytes.
+	resident, peak int64
 }
 
-// usage fails when the server ended: what is left of its group says nothing.
+// usage returns what the subject's processes use. It fails if the server has ended: its
+// remaining processes would give a figure that means nothing.
 func (s *subject) usage() (usage, error) {
 	select {
 	case <-s.done:
-		return usage{}, fmt.Errorf("%s ended while it was measured (%s); it wrote last:\n%s", s.name, s.cmd.ProcessState, s.tail())
+		return usage{}, fmt.Errorf("%s ended while it was measured (%s); it wrote last:\n%s",
+			s.name, s.cmd.ProcessState, s.tail())
 	default:
 		return groupUsage(s.cmd.Process.Pid)
 	}
 }
 
+// mib converts bytes to MiB.
 func mib(bytes int64) float64 { return float64(bytes) / (1 << 20) }
 
+// ms converts a duration to milliseconds.
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// measure takes every figure, the subjects in turn within each cell, so that both
-// meet the same machine.
+// measure measures every figure. Within a cell the subjects take turns, so that a change
+// of the machine's load affects all of them.
 func (b *bench) measure(ctx context.Context) error {
 	if err := b.measureStarts(ctx); err != nil {
 		return err
@@ -74,6 +89,7 @@ func (b *bench) measure(ctx context.Context) error {
 			}
 		}
 	}
+	// The load has ended, but nothing has collected the heap: this is what a server keeps.
 	for i, s := range b.subjects {
 		u, err := s.usage()
 		if err != nil {
@@ -85,9 +101,11 @@ func (b *bench) measure(ctx context.Context) error {
 	return b.measureFirstText(ctx)
 }
 
-// measureStarts measures from exec to the first answers. The first start makes the
-// tables and is left out.
+// measureStarts measures the time from exec to the first answers, and the memory after
+// that. The first start creates the tables and reads files from the disk, so it is not
+// counted.
 func (b *bench) measureStarts(ctx context.Context) error {
+	// A subject is stopped after each start, so that the starts do not compete.
 	for n := range starts + 1 {
 		say("start %d of %d", n, starts)
 		for i, s := range b.subjects {
@@ -115,9 +133,11 @@ func (b *bench) measureStarts(ctx context.Context) error {
 type cell struct {
 	name    string
 	callers int
-	ask     func(context.Context, *subject) error
+	// ask sends one request and returns an error if the answer is wrong.
+	ask func(context.Context, *subject) error
 }
 
+// String is the cell's name in the table.
 func (c cell) String() string {
 	if c.callers == 1 {
 		return c.name + ", 1 caller"
@@ -125,6 +145,8 @@ func (c cell) String() string {
 	return fmt.Sprintf("%s, %d callers", c.name, c.callers)
 }
 
+// cells returns the cells in the order of the table. The number of callers shows two
+// things: one caller meets an idle server, many show what it does under load.
 func (b *bench) cells() (out []cell) {
 	text := b.lab.model.fast.text
 	list := func(ctx context.Context, s *subject) error { return s.listAgents(ctx) }
@@ -150,8 +172,9 @@ func (b *bench) cells() (out []cell) {
 	return out
 }
 
-// measureCell lets the callers ask the i-th subject for the cell's time, after as
-// many requests to warm up.
+// measureCell measures the i-th subject under the load of a cell for the cell's time. One
+// request per caller comes first, to open the connections. CPU time is divided by the
+// right answers; a wrong answer may be cheap to produce and must not improve the figure.
 func (b *bench) measureCell(ctx context.Context, i int, c cell) error {
 	s := b.subjects[i]
 	for range c.callers {
@@ -159,6 +182,7 @@ func (b *bench) measureCell(ctx context.Context, i int, c cell) error {
 			s.wrong(err)
 		}
 	}
+	// The kernel counts CPU in ticks of 10 ms. Over a whole cell that is exact enough.
 	before, err := s.usage()
 	if err != nil {
 		return err
@@ -179,16 +203,18 @@ func (b *bench) measureCell(ctx context.Context, i int, c cell) error {
 	return nil
 }
 
-// load asks with so many callers at once, each as soon as it has its answer, and
-// returns how many answers were right. Requests under way when the time is over
-// are waited for and count.
+// load sends requests with the cell's number of callers for a time d, and returns the
+// number of right answers. Each caller sends its next request as soon as it has an answer.
+// Requests that are under way at the end are waited for and count.
 func (s *subject) load(ctx context.Context, c cell, d time.Duration) int {
+	// asked counts all requests, right and wrong the answers.
 	var asked, right, wrong atomic.Int64
 	end := time.Now().Add(d)
 	var callers sync.WaitGroup
 	for range c.callers {
 		callers.Go(func() {
-			for time.Now().Before(end) && ctx.Err() == nil && asked.Add(1) <= maxRequests && wrong.Load() < maxWrong {
+			for time.Now().Before(end) && ctx.Err() == nil &&
+				asked.Add(1) <= maxRequests && wrong.Load() < maxWrong {
 				if err := c.ask(ctx, s); err != nil {
 					s.wrong(err)
 					wrong.Add(1)
@@ -202,12 +228,14 @@ func (s *subject) load(ctx context.Context, c cell, d time.Duration) int {
 	return int(right.Load())
 }
 
-// measureFirstText compares the first text of a stream with the model's own, at a
-// pace at which no server batches.
+// measureFirstText measures how much later than the model's own first text a server's
+// first text comes. It uses the paced model: with the fast one, a server may put several
+// events into one write, and the figure would show that instead.
 func (b *bench) measureFirstText(ctx context.Context) error {
 	m := b.lab.model
 	m.now.Store(m.paced)
 	defer m.now.Store(m.fast)
+	// The model is asked over one connection that stays open, as the servers ask it.
 	client := newClient()
 	defer client.CloseIdleConnections()
 	say("first text of a stream, 1 caller")
@@ -233,13 +261,15 @@ func (b *bench) measureFirstText(ctx context.Context) error {
 				return ctx.Err()
 			}
 			if len(through) > 0 {
-				b.report.add(i, "first text of a stream, added to the model's own, 1 caller, ms", median(inMS(through))-median(inMS(own)))
+				b.report.add(i, "first text of a stream, added to the model's own, 1 caller, ms",
+					median(inMS(through))-median(inMS(own)))
 			}
 		}
 	}
 	return nil
 }
 
+// inMS converts durations to milliseconds.
 func inMS(times []time.Duration) (out []float64) {
 	for _, t := range times {
 		out = append(out, ms(t))

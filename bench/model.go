@@ -12,44 +12,61 @@ import (
 )
 
 const (
-	// burst is how much of a fast model's answer comes in one piece.
+	// burst is how many bytes of a fast model's answer are written at once. A client
+	// behind a network sees the events of a fast model in such groups.
 	burst = 16 << 10
 	// pace is a slow model's time between two events, and before the first.
 	pace = 10 * time.Millisecond
-	// pacedTokens is short: the cell that uses it waits for the first alone.
+	// pacedTokens is the length of the slow model's answer. It is short, because the cell
+	// that uses it measures the first token only.
 	pacedTokens = 3
 )
 
-// model stands in for a vendor: OpenAI's chat completions with a fixed answer, so
-// that what is measured is the server between it and the caller.
+// model replaces the provider: it serves OpenAI's chat completions with a fixed answer.
+// The figures then show the server between the model and the caller, and nothing else.
 type model struct {
-	url         string // …/v1
+	// url is the base URL, with /v1.
+	url string
+	// fast answers at once; paced waits before each event.
 	fast, paced *answer
-	now         atomic.Pointer[answer] // what it answers
-	watch       atomic.Pointer[watch]
-	web         *http.Server
+	// now is the answer in use.
+	now atomic.Pointer[answer]
+	// watch observes the model; nil: nothing does.
+	watch atomic.Pointer[watch]
+	web   *http.Server
 }
 
-// watch is told what happens at the model.
+// watch holds functions that the model calls. countRuns uses them to count what a server
+// does before it asks the model, and while the model streams.
 type watch struct {
-	asked func() // a question came
-	quiet func() // nothing was said for a gap; the next event leaves afterwards
+	// asked is called when a request arrives.
+	asked func()
+	// quiet is called after each gap, before the next event is written.
+	quiet func()
 }
 
-// answer is one answer in both forms.
+// answer is a fixed answer, encoded once for both ways to ask for it.
 type answer struct {
-	text   string
-	whole  []byte   // not streamed
-	pieces [][]byte // streamed: a write and a flush each
-	gap    time.Duration
+	// text is the whole text, which a right answer of a server holds.
+	text string
+	// whole is the JSON of an answer that is not streamed.
+	whole []byte
+	// pieces are the events of a stream; each piece is written and flushed at once.
+	pieces [][]byte
+	// gap is the pause before each piece.
+	gap time.Duration
 }
 
+// serveModel starts the model on a free port, with answers of so many tokens.
 func serveModel(ctx context.Context, tokens int) (*model, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	m := &model{url: "http://" + l.Addr().String() + "/v1", fast: newAnswer(tokens, burst, 0), paced: newAnswer(pacedTokens, 0, pace)}
+	m := &model{
+		url:  "http://" + l.Addr().String() + "/v1",
+		fast: newAnswer(tokens, burst, 0), paced: newAnswer(pacedTokens, 0, pace),
+	}
 	m.now.Store(m.fast)
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/chat/completions", m.complete)
@@ -60,6 +77,7 @@ func serveModel(ctx context.Context, tokens int) (*model, error) {
 
 func (m *model) close() error { return m.web.Close() }
 
+// complete answers POST /v1/chat/completions. It ignores the question.
 func (m *model) complete(w http.ResponseWriter, r *http.Request) {
 	a := m.now.Load()
 	var in struct {
@@ -70,6 +88,7 @@ func (m *model) complete(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, `{"error":{"message":"not a chat request"}}`, http.StatusBadRequest)
 		return
 	}
+	// The watch is loaded once, so that one request is observed by one watch.
 	watch := m.watch.Load()
 	if watch != nil {
 		watch.asked()
@@ -100,18 +119,22 @@ func (m *model) complete(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// newAnswer makes an answer of so many tokens whose stream comes in pieces of at
-// least size bytes (0: every event alone). The tokens differ, so that one that is
-// lost or comes twice is seen.
+// newAnswer makes an answer of so many tokens, streamed in pieces of at least size bytes;
+// with 0, each event is a piece. The tokens differ from each other, so that a server that
+// loses one or sends one twice gives a wrong answer. The events have the members that
+// OpenAI's have, since their parsing is part of the work.
 func newAnswer(tokens, size int, gap time.Duration) *answer {
-	const head = `{"id":"chatcmpl-bench","object":"%s","created":1700000000,"model":"gpt-4o","service_tier":"default","system_fingerprint":"fp_bench",`
+	const head = `{"id":"chatcmpl-bench","object":"%s","created":1700000000,"model":"gpt-4o",` +
+		`"service_tier":"default","system_fingerprint":"fp_bench",`
 	usage := fmt.Sprintf(`"usage":{"prompt_tokens":10,"completion_tokens":%d,"total_tokens":%d}}`, tokens, tokens+10)
 	chunk := func(rest string) string {
 		return "data: " + fmt.Sprintf(head, "chat.completion.chunk") + rest + "\n\n"
 	}
 	choice := func(delta, finish string) string {
-		return chunk(fmt.Sprintf(`"choices":[{"index":0,"delta":{%s},"logprobs":null,"finish_reason":%s}],"usage":null}`, delta, finish))
+		const choices = `"choices":[{"index":0,"delta":{%s},"logprobs":null,"finish_reason":%s}],"usage":null}`
+		return chunk(fmt.Sprintf(choices, delta, finish))
 	}
+	// add appends an event to the current piece, and begins a new one if it is long enough.
 	a := &answer{gap: gap}
 	var piece []byte
 	add := func(event string) {
@@ -121,6 +144,7 @@ func newAnswer(tokens, size int, gap time.Duration) *answer {
 	}
 	add(choice(`"role":"assistant","content":"","refusal":null`, "null"))
 	for i := range tokens {
+		// The first token has no space before it, as with a real model.
 		token := strings.TrimPrefix(fmt.Sprintf(" word%d", i), strings.Repeat(" ", max(0, 1-i)))
 		a.text += token
 		add(choice(`"content":"`+token+`"`, "null"))
@@ -131,7 +155,8 @@ func newAnswer(tokens, size int, gap time.Duration) *answer {
 	if len(piece) > 0 {
 		a.pieces = append(a.pieces, piece)
 	}
-	a.whole = []byte(fmt.Sprintf(head, "chat.completion") + `"choices":[{"index":0,"message":{"role":"assistant","content":"` + a.text +
+	a.whole = []byte(fmt.Sprintf(head, "chat.completion") +
+		`"choices":[{"index":0,"message":{"role":"assistant","content":"` + a.text +
 		`","refusal":null},"logprobs":null,"finish_reason":"stop"}],` + usage)
 	return a
 }

@@ -10,14 +10,16 @@ import (
 	"time"
 )
 
-// tick is the unit of CPU time in /proc: USER_HZ is 100 wherever Go runs.
+// tick is the unit of CPU time in /proc: 1/USER_HZ of a second. USER_HZ is 100 on every
+// platform that Go supports.
 const tick = 10 * time.Millisecond
 
-// ownGroup gives the command a process group, so that it ends as a whole and is
-// not reached by the terminal's ctrl-C.
+// ownGroup gives the command a process group of its own. All of its processes can then be
+// stopped together, and a ctrl-C in the terminal reaches the benchmark only.
 func ownGroup(c *exec.Cmd) { c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
-// endGroup asks the group to end, or kills it. One that is gone is fine.
+// endGroup sends SIGTERM to the group, or SIGKILL. It ignores the error, which means that
+// the group has ended.
 func endGroup(c *exec.Cmd, kill bool) {
 	signal := syscall.SIGTERM
 	if kill {
@@ -26,7 +28,7 @@ func endGroup(c *exec.Cmd, kill bool) {
 	_ = syscall.Kill(-c.Process.Pid, signal)
 }
 
-// groupUsage adds up the processes of a group. CPU includes children that a
+// groupUsage adds up what the processes of a group use. CPU includes the children that a
 // process has waited for.
 func groupUsage(group int) (u usage, err error) {
 	entries, err := os.ReadDir("/proc")
@@ -40,7 +42,7 @@ func groupUsage(group int) (u usage, err error) {
 		stat, err1 := os.ReadFile("/proc/" + e.Name() + "/stat")
 		status, err2 := os.ReadFile("/proc/" + e.Name() + "/status")
 		if err1 != nil || err2 != nil {
-			continue // it ended meanwhile
+			continue // the process ended since ReadDir
 		}
 		of, cpu, err := parseStat(stat)
 		if err != nil {
@@ -58,7 +60,8 @@ func groupUsage(group int) (u usage, err error) {
 
 // parseStat reads a process's group and CPU time (proc(5): fields 5 and 14 to 17).
 func parseStat(stat []byte) (group int, cpu time.Duration, err error) {
-	// The command's name comes before, in parentheses, and may hold both kinds.
+	// Field 2 is the command's name in parentheses, and the name may hold spaces and
+	// parentheses. So the fields are counted from the last closing one.
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 	if len(fields) < 15 {
 		return 0, 0, fmt.Errorf("%d fields after the name", len(fields))
@@ -76,8 +79,8 @@ func parseStat(stat []byte) (group int, cpu time.Duration, err error) {
 	return group, cpu, nil
 }
 
-// kilobytes reads a line such as "VmRSS:    1234 kB"; 0 when there is none, as
-// for a process that ended and was not waited for.
+// kilobytes returns the bytes of a line such as "VmRSS:    1234 kB", or 0 if there is no
+// such line. A process that has ended and was not waited for has none.
 func kilobytes(status []byte, name string) int64 {
 	for line := range bytes.Lines(status) {
 		if fields := bytes.Fields(line); len(fields) == 3 && string(fields[0]) == name {

@@ -7,18 +7,18 @@ import (
 	"time"
 )
 
-func TestAProcessWithAnyNameIsCounted(t *testing.T) {
+func TestStatIsParsedWhateverTheProcessIsCalled(t *testing.T) {
 	t.Parallel()
 	group, cpu, err := parseStat([]byte("42 (a) b (c) S 1 77 77 0 -1 4194304 900 0 0 0 12 3 400 5 20 0 1 0 9000 1 2"))
 	if err != nil || group != 77 || cpu != 420*tick {
 		t.Errorf("got group %d, %s, %v", group, cpu, err)
 	}
 	if _, _, err := parseStat([]byte("42 (cut) S 1 77")); err == nil {
-		t.Error("a line that is cut is taken for whole")
+		t.Error("an incomplete line is accepted")
 	}
 }
 
-func TestAGroupIsMeasuredAndEndsAsAWhole(t *testing.T) {
+func TestAllProcessesOfAGroupAreMeasuredAndStopped(t *testing.T) {
 	t.Parallel()
 	// The shell ends when its input does, which the sleeping child doesn't notice.
 	c := exec.CommandContext(t.Context(), "sh", "-c", "sleep 600 <&- >&- 2>&- & echo ready; cat")

@@ -14,20 +14,26 @@ import (
 	"time"
 )
 
-// quotaPeriod is how often a share is handed out: shorter than the kernel's 100 ms,
-// in which a process that needs 29 ms would not notice a share of 0.29.
+// quotaPeriod is how often the kernel hands out a share of CPU time. The kernel's default
+// is 100 ms. With a share of 0.29, a process that needs less than 29 ms would then run
+// without any limit, and our functions start in less.
 const quotaPeriod = 20 * time.Millisecond
 
-// quota is a cgroup that holds what is started in it to a share of one processor.
+// quota is a cgroup that limits the processes in it to a share of one processor.
 type quota struct {
+	// dir is the cgroup's directory.
 	dir string
-	v2  bool
+	// v2 reports cgroups version 2. Version 1 has other files.
+	v2 bool
 }
 
+// newQuota creates the cgroup. It needs root.
 func newQuota(share float64) (q *quota, err error) {
 	q = &quota{}
+	// The kernel takes both numbers in microseconds.
 	period := quotaPeriod.Microseconds()
 	own := int64(share * float64(period))
+	// Only version 2 has cgroup.controllers at its root.
 	root := "/sys/fs/cgroup"
 	if _, err := os.Stat(filepath.Join(root, "cgroup.controllers")); err == nil {
 		q.v2 = true
@@ -53,7 +59,8 @@ func newQuota(share float64) (q *quota, err error) {
 	return q, nil
 }
 
-// remove needs the processes to be gone, which takes the kernel a moment.
+// remove removes the cgroup. That fails while processes are in it, and the kernel needs a
+// moment to remove one that has ended, so remove tries for a second.
 func (q *quota) remove() (err error) {
 	for range 50 {
 		if err = os.Remove(q.dir); err == nil {
@@ -64,7 +71,8 @@ func (q *quota) remove() (err error) {
 	return err
 }
 
-// start starts the command within the share; nil is no limit.
+// start starts the command inside the cgroup, so that its first instruction is limited
+// too. A nil quota has no limit.
 func (q *quota) start(cmd *exec.Cmd) error {
 	if q == nil {
 		return cmd.Start()
@@ -78,7 +86,8 @@ func (q *quota) start(cmd *exec.Cmd) error {
 		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(dir.Fd())
 		return cmd.Start()
 	}
-	// With cgroups v1 a child begins where the thread is that makes it.
+	// In version 1, a child starts in the cgroup of the thread that creates it. So this
+	// thread joins the cgroup, starts the command, and goes back.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	thread := []byte(strconv.Itoa(syscall.Gettid()))
@@ -93,7 +102,7 @@ func (q *quota) start(cmd *exec.Cmd) error {
 	return errors.Join(err, os.WriteFile(filepath.Join(home, "tasks"), thread, 0o600))
 }
 
-// cpuGroup is the directory of the cgroup v1 that this process belongs to.
+// cpuGroup returns the directory of this process's cgroup, for version 1.
 func cpuGroup() (string, error) {
 	groups, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {

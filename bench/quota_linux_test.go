@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-func TestAShareOfAProcessorHoldsBackWhatIsStartedInIt(t *testing.T) {
+func TestAQuotaLimitsTheCPUOfWhatIsStartedInIt(t *testing.T) {
 	t.Parallel()
 	q, err := newQuota(0.1)
 	if err != nil && os.Getenv("CI") == "" {

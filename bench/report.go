@@ -14,36 +14,45 @@ import (
 	"time"
 )
 
-// report is everything that was measured, in the order of its table.
+// report holds everything that was measured, in the order of the table.
 type report struct {
-	About    about     `json:"about"`
-	Seconds  float64   `json:"seconds"` // of a cell
-	Rounds   int       `json:"rounds"`
-	Tokens   int       `json:"tokens"`   // of the model's answer
-	Subjects []string  `json:"subjects"` // keyway, and the peer if there was one
+	About about `json:"about"`
+	// Seconds is the time of a cell.
+	Seconds float64 `json:"seconds"`
+	Rounds  int     `json:"rounds"`
+	// Tokens is the length of the model's answer.
+	Tokens int `json:"tokens"`
+	// Subjects are the names of the columns: keyway, and peer if there is one.
+	Subjects []string  `json:"subjects"`
 	Figures  []*figure `json:"figures"`
-	Errors   []int     `json:"errors"` // wrong answers, by subject
+	// Errors counts the wrong answers of each subject.
+	Errors []int `json:"errors"`
 }
 
-// about says what the figures hold for.
+// about describes the machine and the programs that the figures are valid for.
 type about struct {
-	Time       time.Time `json:"time"`
-	Keyway     string    `json:"keyway"`
-	PostgreSQL string    `json:"postgresql"`
-	CPU        string    `json:"cpu"`
-	Cores      int       `json:"cores"`
-	Kernel     string    `json:"kernel"`
-	Load       string    `json:"load"` // the load averages before the run
+	Time time.Time `json:"time"`
+	// Keyway is the output of "keyway version".
+	Keyway     string `json:"keyway"`
+	PostgreSQL string `json:"postgresql"`
+	CPU        string `json:"cpu"`
+	Cores      int    `json:"cores"`
+	Kernel     string `json:"kernel"`
+	// Load is the load averages before the run: 1, 5 and 15 minutes.
+	Load string `json:"load"`
 }
 
 // figure is one line of the table. Its name ends with its unit.
 type figure struct {
-	Name    string      `json:"name"`
-	Samples [][]float64 `json:"samples"` // by subject
+	Name string `json:"name"`
+	// Samples are the values of each subject.
+	Samples [][]float64 `json:"samples"`
 }
 
-// add puts a sample of a subject into the figure of that name.
+// add adds a sample of a subject to the figure of that name. The first sample of a name
+// adds a line to the table.
 func (r *report) add(subject int, name string, value float64) {
+	// A table has some sixty lines, so a search is fast enough.
 	i := slices.IndexFunc(r.Figures, func(f *figure) bool { return f.Name == name })
 	if i < 0 {
 		i = len(r.Figures)
@@ -52,24 +61,29 @@ func (r *report) add(subject int, name string, value float64) {
 	r.Figures[i].Samples[subject] = append(r.Figures[i].Samples[subject], value)
 }
 
+// json writes every sample as JSON.
 func (r *report) json(w io.Writer) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	return e.Encode(r)
 }
 
+// markdown writes two lines about the run, and the table.
 func (r *report) markdown(w io.Writer) error {
 	var t strings.Builder
 	fmt.Fprintf(&t, "%s. %s. PostgreSQL %s. %d × %s, Linux %s, load averages before: %s.\n",
-		r.About.Time.Format("2006-01-02 15:04 MST"), r.About.Keyway, r.About.PostgreSQL, r.About.Cores, r.About.CPU, r.About.Kernel, r.About.Load)
-	fmt.Fprintf(&t, "%d rounds of %g s for each cell, answers of %d tokens. Median (least to greatest).\n\n", r.Rounds, r.Seconds, r.Tokens)
+		r.About.Time.Format("2006-01-02 15:04 MST"), r.About.Keyway, r.About.PostgreSQL,
+		r.About.Cores, r.About.CPU, r.About.Kernel, r.About.Load)
+	fmt.Fprintf(&t, "%d rounds of %g s for each cell, answers of %d tokens. Median (least to greatest).\n\n",
+		r.Rounds, r.Seconds, r.Tokens)
 	if _, err := io.WriteString(w, t.String()); err != nil {
 		return err
 	}
 	return r.table(w)
 }
 
-// table is the figures alone.
+// table writes the figures as a Markdown table, a column for each subject. With two
+// subjects a last column holds the quotient of their medians.
 func (r *report) table(w io.Writer) error {
 	var t strings.Builder
 	columns := append([]string{"figure"}, r.Subjects...)
@@ -99,29 +113,33 @@ func (r *report) table(w io.Writer) error {
 	return err
 }
 
+// row writes one line of a Markdown table.
 func row(t *strings.Builder, cells []string) { fmt.Fprintf(t, "| %s |\n", strings.Join(cells, " | ")) }
 
-// spread is the median with the range around it; a lone sample has none.
+// spread formats the median with the least and the greatest sample. A single sample
+// stands alone.
 func spread(samples []float64) string {
 	switch len(samples) {
 	case 0:
 		return "–"
 	case 1:
-		return number(samples[0])
+		return threeDigits(samples[0])
 	}
-	return fmt.Sprintf("%s (%s to %s)", number(median(samples)), number(slices.Min(samples)), number(slices.Max(samples)))
+	return fmt.Sprintf("%s (%s to %s)",
+		threeDigits(median(samples)), threeDigits(slices.Min(samples)), threeDigits(slices.Max(samples)))
 }
 
-// ratio is b in units of a, where that says something.
+// ratio formats b divided by a, or – if either is zero, negative or missing.
 func ratio(a, b float64) string {
 	if a <= 0 || b <= 0 {
 		return "–"
 	}
-	return number(b / a)
+	return threeDigits(b / a)
 }
 
-// number shows three digits or so.
-func number(v float64) string {
+// threeDigits formats a value with about three significant digits. More would only show
+// the noise of the machine.
+func threeDigits(v float64) string {
 	switch {
 	case v >= 100:
 		return fmt.Sprintf("%.0f", v)
@@ -133,7 +151,8 @@ func number(v float64) string {
 	return fmt.Sprintf("%.3f", v)
 }
 
-// median is the middle of the samples, or half-way between the two; 0 without any.
+// median returns the middle of the samples, the mean of the two middle ones if their
+// number is even, and 0 without samples. A mean would follow a single disturbed sample.
 func median(samples []float64) float64 {
 	if len(samples) == 0 {
 		return 0
@@ -143,7 +162,8 @@ func median(samples []float64) float64 {
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
-// machine describes where the run happens; what can't be read is left empty.
+// machine describes this machine and the binary. A field that can't be read stays empty:
+// a missing name is no reason to lose the figures.
 func machine(ctx context.Context) about {
 	version, _ := exec.CommandContext(ctx, keywayBinary, "version").Output() // #nosec G204 -- a constant
 	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
@@ -153,7 +173,8 @@ func machine(ctx context.Context) about {
 	_, model, _ := strings.Cut(string(info), "model name\t: ")
 	model, _, _ = strings.Cut(model, "\n")
 	return about{
-		Time: time.Now().UTC(), Keyway: strings.TrimSpace(string(version)), CPU: cmp.Or(model, runtime.GOARCH), Cores: runtime.NumCPU(),
+		Time: time.Now().UTC(), Keyway: strings.TrimSpace(string(version)),
+		CPU: cmp.Or(model, runtime.GOARCH), Cores: runtime.NumCPU(),
 		Kernel: strings.TrimSpace(string(kernel)), Load: strings.Join(load[:min(3, len(load))], " "),
 	}
 }

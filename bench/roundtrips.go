@@ -11,12 +11,14 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/wiretap"
 )
 
-// silence is how long the model says nothing before each event, while connections are
-// looked at.
+// silence is how long the model waits before each event while connections are counted. In
+// that time a server has stored what it got, and a connection that is still busy is held
+// for the length of the stream.
 const silence = 200 * time.Millisecond
 
-// counts counts what a streamed run asks of the database before the model is asked,
-// and the connections it has while the model speaks.
+// counts counts the round trips to the database that a streamed run needs before it asks
+// the model, and the connections that it has while the model streams. Lambda runs many
+// processes of a function, and each connection of each counts against PostgreSQL's limit.
 func (b *lambdaBench) counts(ctx context.Context) error {
 	slow := newAnswer(pacedTokens, 0, silence)
 	b.lab.model.now.Store(slow)
@@ -38,7 +40,8 @@ func (b *lambdaBench) counts(ctx context.Context) error {
 	return nil
 }
 
-// countRuns counts at a new process: its first run, and its second.
+// countRuns counts for the first and for the second run of a new process, which connects
+// to the database through a proxy that counts.
 func (b *lambdaBench) countRuns(ctx context.Context, i int, conn *pgx.Conn, text string) error {
 	f := b.functions[i]
 	w, err := wiretap.Open(ctx, f.database(), nil)
@@ -50,14 +53,19 @@ func (b *lambdaBench) countRuns(ctx context.Context, i int, conn *pgx.Conn, text
 		return err
 	}
 	defer f.end()
-	var failed error
+	var failed error // of the query in quiet
 	for _, state := range []string{"cold", "warm"} {
 		var trips, opened, busy, open int64
+		// The proxy counts since it was opened: the second run's count is the difference.
 		if state == "warm" {
 			trips, opened = -w.Trips.Load(), -w.Opened.Load()
 		}
+		// asked is called when the model gets the run's request: everything that the proxy
+		// counted until then came before it.
 		b.lab.model.watch.Store(&watch{
 			asked: func() { trips += w.Trips.Load(); opened += w.Opened.Load() },
+			// pg_stat_activity lists the server's connections and not the benchmark's own,
+			// which are to another database.
 			quiet: func() {
 				var nowBusy, nowOpen int64
 				err := conn.QueryRow(ctx, `
@@ -79,7 +87,7 @@ func (b *lambdaBench) countRuns(ctx context.Context, i int, conn *pgx.Conn, text
 	return cmp.Or(ctx.Err(), failed)
 }
 
-// database is the address in the subject's environment.
+// database returns DATABASE_URL of the subject's environment.
 func (s *subject) database() (address string) {
 	for _, pair := range s.env {
 		if value, ok := strings.CutPrefix(pair, "DATABASE_URL="); ok {

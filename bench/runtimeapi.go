@@ -13,43 +13,56 @@ import (
 	"time"
 )
 
-// runtimeAPI is as much of the Lambda Runtime API as a function sees that gets one
-// event after the other.
+// runtimeAPI is the part of the Lambda Runtime API that a function needs to handle one
+// event after the other. See
+// https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html.
 type runtimeAPI struct {
+	// address is the value of AWS_LAMBDA_RUNTIME_API.
 	address string
 	web     *http.Server
-	asked   chan time.Time // when a function asked for an event
-	events  chan []byte
+	// asked receives the time when a function asked for an event.
+	asked chan time.Time
+	// events are the events to hand out.
+	events chan []byte
+	// answers are what the function posted.
 	answers chan posted
 }
 
-// posted is what a function makes of an event.
+// posted is a function's answer to an event, or the error that it reported.
 type posted struct {
 	body []byte
 	err  error
 }
 
+// serveRuntimeAPI starts a Runtime API on a free port, for one function at a time.
 func serveRuntimeAPI(ctx context.Context) (*runtimeAPI, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	a := &runtimeAPI{address: l.Addr().String(), asked: make(chan time.Time, 1), events: make(chan []byte), answers: make(chan posted, 1)}
+	a := &runtimeAPI{
+		address: l.Addr().String(),
+		asked:   make(chan time.Time, 1), events: make(chan []byte), answers: make(chan posted, 1),
+	}
 	a.web = &http.Server{Handler: a, ReadHeaderTimeout: startPatience}
-	go func() { _ = a.web.Serve(l) }() // ends with close
+	go func() { _ = a.web.Serve(l) }() // until close
 	return a, nil
 }
 
 func (a *runtimeAPI) close() { _ = a.web.Close() }
 
+// invocations is the path below which a function asks for events and posts answers.
 const invocations = "/2018-06-01/runtime/invocation/"
 
-// ServeHTTP lets the function wait for an event, and takes its answer.
+// ServeHTTP hands out the next event, and waits for one if there is none. It receives the
+// answers. A streamed answer that fails ends with a trailer that names the error.
 func (a *runtimeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// Before anything else, since it is the end of the measured start.
 	now := time.Now()
 	kind := strings.TrimPrefix(r.URL.Path, invocations+"bench/")
 	switch {
 	case r.Method == http.MethodGet && r.URL.Path == invocations+"next":
+		// Only the first request matters, and nobody may be waiting for the later ones.
 		select {
 		case a.asked <- now:
 		default:
@@ -77,7 +90,8 @@ func (a *runtimeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// invoke sends an event and waits for what comes of it, until ended is closed.
+// invoke sends an event to the function and returns its answer. It fails when ended is
+// closed, which means that the function's process has ended.
 func (a *runtimeAPI) invoke(ctx context.Context, event []byte, ended <-chan struct{}) ([]byte, error) {
 	select {
 	case a.events <- event:
@@ -96,15 +110,15 @@ func (a *runtimeAPI) invoke(ctx context.Context, event []byte, ended <-chan stru
 	}
 }
 
-// start runs the program, tells how long after exec it asked for its first
-// event, and kills it.
+// start starts a program, returns the time from exec until it asks for its first event,
+// and kills it.
 func (a *runtimeAPI) start(ctx context.Context, program string, env []string) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, stopPatience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program) // #nosec G204 -- built by the benchmark itself
 	cmd.Env = env
-	var said bytes.Buffer
-	cmd.Stderr = &said
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
 	begin := time.Now()
 	if err := cmd.Start(); err != nil {
 		return 0, err
@@ -116,6 +130,7 @@ func (a *runtimeAPI) start(ctx context.Context, program string, env []string) (t
 	case at := <-a.asked:
 		return at.Sub(begin), nil
 	case <-ended:
-		return 0, errors.Join(ctx.Err(), fmt.Errorf("it ended before it asked for an event (%s): %s", cmd.ProcessState, &said))
+		return 0, errors.Join(ctx.Err(),
+			fmt.Errorf("it ended before it asked for an event (%s): %s", cmd.ProcessState, &stderr))
 	}
 }

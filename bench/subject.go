@@ -17,43 +17,57 @@ import (
 	"time"
 )
 
+// The paths of what is measured, from the top of the repository.
 const (
 	keywayBinary = "bin/keyway"
 	keywayConfig = "bench/keyway.yaml"
 )
 
 const (
+	// startPatience is how long a server may take until it answers. A peer in Python may
+	// need seconds on a busy machine.
 	startPatience = time.Minute
-	stopPatience  = 10 * time.Second
+	// stopPatience is how long a server may take to end after SIGTERM.
+	stopPatience = 10 * time.Second
 )
 
-// subject is a server under measurement: a child process in a group of its own.
+// subject is a server that is measured. It is a child process in a process group of its
+// own, so that all of its processes are counted and stopped together.
 type subject struct {
 	name    string
 	command func(port string) []string
 	env     []string
-	token   string
-	log     *os.File // its stderr
-	client  *http.Client
+	// token is the token that requests carry.
+	token string
+	// log receives the server's stdout and stderr.
+	log    *os.File
+	client *http.Client
 
-	url  string
-	cmd  *exec.Cmd     // nil: not running
-	done chan struct{} // closed when cmd ended
+	url string
+	// cmd is the process; nil if it does not run.
+	cmd *exec.Cmd
+	// done is closed when cmd has ended.
+	done chan struct{}
 
-	mu       sync.Mutex
-	failed   int      // wrong answers
-	examples []string // a few of them
+	mu sync.Mutex
+	// failed counts wrong answers; examples holds the texts of a few.
+	failed   int
+	examples []string
 }
 
-// newClient keeps a connection for each caller.
+// newClient returns a client that keeps a connection for each caller. It asks for no
+// compression, which is a setting of the servers and not their work.
 func newClient() *http.Client {
-	return &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: callersMost, DisableCompression: true}}
+	return &http.Client{
+		Timeout:   time.Minute,
+		Transport: &http.Transport{MaxIdleConnsPerHost: callersMost, DisableCompression: true},
+	}
 }
 
-// started is how long after exec the first answers came.
+// started is the times from exec to the first right answers.
 type started struct{ health, agents time.Duration }
 
-// start runs the server and waits until it lists its agents.
+// start starts the server on a free port and waits until it lists its agents.
 func (s *subject) start(ctx context.Context) (t started, err error) {
 	port, err := freePort(ctx)
 	if err != nil {
@@ -62,6 +76,8 @@ func (s *subject) start(ctx context.Context) (t started, err error) {
 	args := s.command(port)
 	s.url = "http://127.0.0.1:" + port
 	s.cmd = exec.CommandContext(ctx, args[0], args[1:]...) // #nosec G204 -- running what the user names is its job
+	// The end of ctx stops the whole group. ErrProcessDone keeps Wait from returning ctx's
+	// error instead of the process's own.
 	s.cmd.Cancel = func() error { endGroup(s.cmd, false); return os.ErrProcessDone }
 	s.cmd.Env = append(s.env, "PORT="+port)
 	s.cmd.Stderr, s.cmd.Stdout = s.log, s.log
@@ -71,6 +87,7 @@ func (s *subject) start(ctx context.Context) (t started, err error) {
 		s.cmd = nil
 		return t, fmt.Errorf("%s: %w", s.name, err)
 	}
+	// The goroutine must not read s.cmd and s.done, which the next start replaces.
 	done := make(chan struct{})
 	s.done = done
 	go func(c *exec.Cmd) { _ = c.Wait(); close(done) }(s.cmd)
@@ -86,7 +103,8 @@ func (s *subject) start(ctx context.Context) (t started, err error) {
 	return t, nil
 }
 
-// await asks until the answer is right and tells how long after begin that was.
+// await sends a request every millisecond until its answer is right, and returns the time
+// from begin to that answer.
 func (s *subject) await(ctx context.Context, begin time.Time, ask func(context.Context) error) (time.Duration, error) {
 	var last error
 	for {
@@ -94,7 +112,7 @@ func (s *subject) await(ctx context.Context, begin time.Time, ask func(context.C
 		if err == nil {
 			return time.Since(begin), nil
 		}
-		if ctx.Err() == nil { // else it only says that time is up
+		if ctx.Err() == nil { // after the end of ctx, err only repeats that the time is over
 			last = err
 		}
 		select {
@@ -107,7 +125,7 @@ func (s *subject) await(ctx context.Context, begin time.Time, ask func(context.C
 	}
 }
 
-// stop ends the server and every process of its group.
+// stop stops the server, and then kills every process of its group that is left.
 func (s *subject) stop() {
 	if s.cmd == nil {
 		return
@@ -118,13 +136,14 @@ func (s *subject) stop() {
 	case <-s.done:
 	case <-time.After(stopPatience):
 	}
-	endGroup(s.cmd, true) // also what the server left behind
+	endGroup(s.cmd, true)
 	<-s.done
 	s.cmd = nil
 }
 
-// wrong counts an answer that isn't right and keeps a few to show.
+// wrong counts a wrong answer and keeps the texts of the first few different ones.
 func (s *subject) wrong(err error) {
+	// A url.Error repeats the method and the URL, which would make equal errors differ.
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		err = e.Err
 	}
@@ -136,7 +155,7 @@ func (s *subject) wrong(err error) {
 	}
 }
 
-// tail is the end of what the server wrote.
+// tail returns the end of the server's log, for an error message.
 func (s *subject) tail() string {
 	const size = 2000
 	end, err := s.log.Seek(0, io.SeekEnd)
@@ -148,6 +167,7 @@ func (s *subject) tail() string {
 	return strings.TrimSpace(string(text[:n]))
 }
 
+// freePort returns a port that was free a moment ago.
 func freePort(ctx context.Context) (string, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {

@@ -6,7 +6,7 @@ OPENAI_BASE_URL, OPENAI_API_KEY and JWT_VERIFICATION_KEY.
 
 import os
 
-# Before agno is imported: it takes the key from the environment a second time.
+# Before agno is imported: agno would read the key from the environment a second time.
 SECRET = os.environ.pop("JWT_VERIFICATION_KEY")
 os.environ["AGNO_TELEMETRY"] = "false"
 

@@ -1,6 +1,6 @@
 """The same AgentOS as a Lambda function: Mangum between its app and AWS's runtime.
 
-The environment is app.py's without PORT, and AWS_LAMBDA_RUNTIME_API.
+It reads the same environment as app.py, without PORT and with AWS_LAMBDA_RUNTIME_API.
 """
 
 if __name__ == "__main__":
@@ -11,5 +11,6 @@ else:
     from app import app
     from mangum import Mangum
 
-    # Mangum would start and stop the app around each request; the tables are made without.
+    # With lifespan, Mangum would start and stop the app around each request. The tables are
+    # created without it.
     handler = Mangum(app, lifespan="off")

@@ -23,6 +23,7 @@ type configCmd struct {
 	Check checkCmd `cmd:"" help:"Check keyway.yaml: report every error at once, with its place and remedy."`
 }
 
+// checkCmd checks keyway.yaml and connects to nothing.
 type checkCmd struct{}
 
 // Help adds examples to the command's --help.
@@ -39,6 +40,7 @@ Exit status 0: the file is fine, 2: it has errors.
 
 // Run prints the errors of keyway.yaml, or its digest and the warnings about it.
 func (checkCmd) Run(e env) error {
+	// As with --dev: what only --dev accepts becomes a warning below.
 	cfg, err := e.load(true)
 	if faults, ok := errors.AsType[config.Faults](err); ok && e.cli.JSON {
 		if err := printJSON(e.out, map[string]any{"ok": false, "faults": jsonFaults(faults)}); err != nil {
@@ -49,6 +51,7 @@ func (checkCmd) Run(e env) error {
 	if err != nil {
 		return err
 	}
+	// Building the policy finds the errors in scope mappings that config can't know.
 	policy, err := edge.Policy(cfg)
 	if err != nil {
 		return usageError{err}
@@ -64,16 +67,20 @@ func (checkCmd) Run(e env) error {
 	return nil
 }
 
-// jsonFault is config.Fault with member names in lower case.
+// jsonFault is config.Fault with member names in lower case. Editors and CI read it.
 type jsonFault struct {
-	File   string `json:"file"`
-	Line   int    `json:"line"`
-	Column int    `json:"column"`
-	Path   string `json:"path"`
+	File string `json:"file"`
+	// Line and Column begin at 1. They are 0 if the place is unknown.
+	Line   int `json:"line"`
+	Column int `json:"column"`
+	// Path is the setting, such as agents[1].model.
+	Path string `json:"path"`
+	// Text is what is wrong, and Remedy what to do.
 	Text   string `json:"text"`
 	Remedy string `json:"remedy"`
 }
 
+// jsonFaults converts the errors of a file for --json.
 func jsonFaults(faults []config.Fault) (out []jsonFault) {
 	for _, f := range faults {
 		out = append(out, jsonFault(f))
@@ -91,6 +98,7 @@ func (e env) warnings(cfg *config.Config) (notes []string) {
 	for _, path := range slices.Sorted(maps.Keys(cfg.Unset)) {
 		notes = append(notes, fmt.Sprintf("warning: %s: %s is not set here", path, cfg.Unset[path]))
 	}
+	// Loaded again as serve does without --dev; the errors of that are warnings here.
 	_, err := e.load(false)
 	faults, _ := errors.AsType[config.Faults](err)
 	for _, f := range faults {
@@ -113,6 +121,7 @@ func weakerMappings(policy *authz.Policy, auth config.Auth) (notes []string) {
 		for _, m := range auth.ScopeMappings {
 			examples = append(examples, m.Pattern)
 		}
+		// family and param turn a need such as agents:run into agents:ID:run.
 		family, param := r.Resource()
 		for _, example := range examples {
 			d := policy.Decide(&authz.Principal{}, r.Method, pathLike(r.Pattern, example))
@@ -122,6 +131,7 @@ func weakerMappings(policy *authz.Policy, auth config.Auth) (notes []string) {
 			if d.Route != r || d.Mapping == "" || !slices.ContainsFunc(r.Needs, missing) {
 				continue
 			}
+			// Several examples may show the same fact; it is reported once.
 			note := fmt.Sprintf("note: %q opens %s to %s, without its own %s",
 				d.Mapping, r, strings.Join(scopeNames(d.Need), " + "), strings.Join(scopeNames(r.Needs), " + "))
 			if !slices.Contains(notes, note) {
@@ -176,6 +186,8 @@ func (migrateCmd) Run(ctx context.Context, e env) error {
 		return usage("no database: set database.url in keyway.yaml, or DATABASE_URL " +
 			"(keyway serve migrates its embedded database by itself)")
 	}
+	// The schema's lock makes a second migration wait, so a timeout is needed even if
+	// nothing is wrong.
 	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
 	defer cancel()
 	r, err := migrations.Run(ctx, migrations.Target{
@@ -189,6 +201,7 @@ func (migrateCmd) Run(ctx context.Context, e env) error {
 			"schema": cfg.Database.Schema, "from": r.From, "to": r.To, "newer": r.Newer,
 		})
 	}
+	// A newer Keyway's schema is not changed: its migrations are a superset of these.
 	if r.Newer {
 		fmt.Fprintf(e.out, "schema %s: version %d, migrated by a newer Keyway; this one works with it, nothing to do\n",
 			cfg.Database.Schema, r.To)

@@ -28,10 +28,12 @@ func (s *server) agents(cfg *config.Config) ([]run.Agent, error) {
 			return demo.New(a.Model.ID)
 		}
 	}
+	// The agents in Go need no opening: their models and tools exist already.
 	all, err := o.Open(cfg, s.own.declaredInFile(cfg))
 	if err != nil {
 		return nil, usageError{err}
 	}
+	// One line for each variable and not for each agent: the remedy is the variable.
 	for _, missing := range slices.Sorted(maps.Keys(demos)) {
 		fmt.Fprintf(s.err, "no %s: the offline demo model answers for %s\n", missing, strings.Join(demos[missing], ", "))
 	}
@@ -52,8 +54,11 @@ func (o Options) declaredInFile(cfg *config.Config) []config.Agent {
 // error of every agent.
 func (o Options) declaredAgents() (declared []config.Agent, err error) {
 	var faults []error
+	// The messages name the Go field, since no line of a file is wrong.
 	for i, a := range o.Agents {
 		fault := func(text string) { faults = append(faults, fmt.Errorf("Options.Agents[%d]: %s", i, text)) }
+		// The ID is a segment of the path and a part of scopes, so the rules of keyway.yaml
+		// hold here too. config checks that the file has no agent of the same ID.
 		switch {
 		case !config.ValidAgentID(a.ID):
 			fault(fmt.Sprintf("the ID %q is not 1 to 64 letters, digits, dots, _ and -; change it", a.ID))

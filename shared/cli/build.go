@@ -42,6 +42,7 @@ func (c buildCmd) Run(e env) error {
 	if err := e.deployable(cfg); err != nil {
 		return usageError{err}
 	}
+	// Everything is read and checked before the first file is written.
 	files, err := e.deployedFiles(cfg)
 	if err != nil {
 		return err
@@ -57,6 +58,7 @@ func (c buildCmd) Run(e env) error {
 			}
 		}
 	}
+	// A variable that is not set here is the normal case and only a warning.
 	for _, note := range e.warnings(cfg) {
 		fmt.Fprintln(e.err, note)
 	}
@@ -107,11 +109,15 @@ func (e env) deployedFiles(cfg *config.Config) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The canonical form has no comments and sorted members: the same configuration gives
+	// the same bytes, and so the same zip.
 	files := map[string][]byte{"keyway.json": data}
 	for _, k := range cfg.Auth.Keys {
 		if k.JWKSFile == "" {
 			continue
 		}
+		// IsLocal rejects .. and absolute paths: such a file would be written outside of
+		// the function's directory, and not be deployed.
 		name, err := filepath.Rel(filepath.Dir(e.cli.Config), k.JWKSFile)
 		if err != nil || !filepath.IsLocal(name) {
 			return nil, usage("auth.keys: %s lies outside of the directory of %s and would not be deployed; move it there",
@@ -158,6 +164,7 @@ func (c buildCmd) targets() ([]string, error) {
 	if len(c.Dirs) > 0 {
 		return c.Dirs, nil
 	}
+	// A layer's directory has no bootstrap and needs no configuration.
 	programs, err := filepath.Glob(filepath.Join(artifacts, "*", "bootstrap"))
 	if err == nil && len(programs) == 0 {
 		err = usage("no directory below %s holds a bootstrap; run sam build first, or name the directories", artifacts)

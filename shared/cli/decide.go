@@ -23,10 +23,14 @@ import (
 
 // canCmd prints the decision that the server would make about a request.
 type canCmd struct {
-	Token  string   `placeholder:"TOKEN" help:"${help_token}"`
+	// Token is in the form that readToken takes. It is verified as the server would.
+	Token string `placeholder:"TOKEN" help:"${help_token}"`
+	// Scopes replace a token; nil: there is a token. An empty list is a caller without
+	// any scope.
 	Scopes []string `placeholder:"SCOPE" help:"Decide for these scopes, without a token."`
-	Method string   `arg:"" help:"GET, POST, …"`
-	Path   string   `arg:"" help:"/agents/web-search-agent/runs, or the whole URL."`
+	// Method and Path are the request.
+	Method string `arg:"" help:"GET, POST, …"`
+	Path   string `arg:"" help:"/agents/web-search-agent/runs, or the whole URL."`
 }
 
 // Help adds examples to the command's --help.
@@ -47,6 +51,7 @@ func (c canCmd) Run(e env) error {
 	if err != nil {
 		return usageError{err}
 	}
+	// A principal of --scopes has no subject: whose rows it would see is not asked here.
 	p := &authz.Principal{Scopes: c.Scopes}
 	if c.Scopes == nil {
 		if p, err = e.principal(cfg, c.Token); err != nil {
@@ -55,6 +60,7 @@ func (c canCmd) Run(e env) error {
 	} else if c.Token != "" {
 		return usage("--token and --scopes exclude each other; give one of them")
 	}
+	// A whole URL is accepted too, since that is what people copy.
 	address, err := url.ParseRequestURI(c.Path)
 	if err != nil {
 		return usage("PATH is no path of a request; write it as in /agents/web-search-agent/runs")
@@ -62,6 +68,7 @@ func (c canCmd) Run(e env) error {
 	// The server decides about the decoded path and ignores the query.
 	d := policy.Decide(p, strings.ToUpper(c.Method), address.Path)
 	if e.cli.JSON {
+		// Route and Need are absent if no route serves the path.
 		err = printJSON(e.out, struct {
 			Allow   bool     `json:"allow"`
 			Route   string   `json:"route,omitempty"`
@@ -139,6 +146,7 @@ func (e env) authorize(cfg *config.Config, given string) (events.APIGatewayCusto
 	if err := e.addDevKey(cfg, false); err != nil {
 		return none, err
 	}
+	// A new authorizer has no cached keys: keys at a URL are fetched now.
 	a, err := edge.New(cfg, e.outside())
 	if err != nil {
 		return none, usageError{err}
@@ -174,18 +182,21 @@ func (e env) readToken(given string) (string, error) {
 	var err error
 	switch {
 	case given == "-":
+		// A token is some kilobytes. The limit is for a pipe that never ends.
 		text, err = io.ReadAll(io.LimitReader(e.in, 1<<20))
 	case strings.HasPrefix(given, "@"):
 		if text, err = os.ReadFile(given[1:]); err != nil {
 			return "", usageError{err}
 		}
 	default:
+		// The flag comes before the variable, as everywhere.
 		fromEnv, _ := e.lookup("KEYWAY_TOKEN")
 		text = []byte(cmp.Or(given, fromEnv))
 	}
 	if err != nil {
 		return "", err
 	}
+	// A file and a pipe usually end with a newline.
 	if s := strings.TrimSpace(string(text)); s != "" {
 		return s, nil
 	}
@@ -206,6 +217,7 @@ defaults: auth.scope_mappings in keyway.yaml may replace them.
 
 // Run prints the table; it reads no keyway.yaml.
 func (routesCmd) Run(e env) error {
+	// line is one route. Its member names are part of the output of --json.
 	type line struct {
 		Method   string   `json:"method"`
 		Path     string   `json:"path"`

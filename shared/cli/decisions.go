@@ -29,6 +29,7 @@ func decisionFiles(dir string) []string {
 // as JSON, to the decision log below --data. The file is an extra for keyway diff: if
 // it cannot be written, the server warns and serves all the same.
 func (s *server) logDecisions() (closeLog func() error) {
+	// Until the file is open, and if it never is, decisions go to the log alone.
 	s.decided = s.log
 	f, err := openDecisionLog(s.cli.Data, maxDecisionsSize)
 	if err != nil {
@@ -48,14 +49,21 @@ func (s *server) logDecisions() (closeLog func() error) {
 //
 // It has no lock of its own: slog's handler calls Write under one, with a whole line.
 type decisionLog struct {
-	dir    string
-	max    int64 // bytes
-	f      *os.File
-	size   int64
-	failed func(error) // called once, with the first error
-	broken error       // the first error; nothing is written after it
+	// dir is the directory of both files.
+	dir string
+	// max is the size in bytes at which a new file begins.
+	max int64
+	// f is the current file, and size its length.
+	f    *os.File
+	size int64
+	// failed is called once, with the first error.
+	failed func(error)
+	// broken is the first error. Nothing is written after it.
+	broken error
 }
 
+// openDecisionLog opens the log in dir, which it creates if need be. It appends to an
+// existing file, so the log survives a restart.
 func openDecisionLog(dir string, limit int64) (*decisionLog, error) {
 	l := &decisionLog{dir: dir, max: limit, failed: func(error) {}}
 	if err := os.MkdirAll(dir, 0o700); err != nil {

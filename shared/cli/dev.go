@@ -30,10 +30,14 @@ func (s *server) greet(p prepared, addr string) {
 	w.line("\n%s %s at %s  (development only)", w.bold("keyway"), assemble.ThisBuild().Version, w.bold(base))
 	first := "/agents/" + p.cfg.Agents[0].ID
 	ann := &authz.Principal{}
+	// What the decision reports as missing is exactly what ann needs. The scopes are not
+	// written here, since a mapping of keyway.yaml may replace them.
 	for _, request := range []string{"GET " + first, "POST " + first + "/runs", "GET /sessions"} {
 		method, path, _ := strings.Cut(request, " ")
 		ann.Scopes = append(ann.Scopes, scopeNames(p.authorizer.Policy.Decide(ann, method, path).Missing)...)
 	}
+	// A configuration may accept only the tokens of a foreign issuer. The server works all
+	// the same; there are no tokens to print then.
 	admin, err := s.devToken(p, "admin", p.cfg.Auth.AdminScope)
 	token, err2 := s.devToken(p, "ann", ann.Scopes...)
 	if err := cmp.Or(err, err2); err != nil {
@@ -46,6 +50,7 @@ func (s *server) greet(p prepared, addr string) {
 	w.line("\n# ann may read and run %s, and see her own sessions", p.cfg.Agents[0].ID)
 	w.line(`curl -N -H "Authorization: Bearer $TOKEN" -F "message=Hello" %s%s/runs`, base, first)
 	w.line(`curl -H "Authorization: Bearer $TOKEN" %s/sessions`, base)
+	// The first agent that ann may not run shows how a refusal looks.
 	for _, a := range p.cfg.Agents[1:] {
 		if path := "/agents/" + a.ID + "/runs"; !p.authorizer.Policy.Decide(ann, "POST", path).Allow {
 			w.line("\n# ann may not run %s: 403, and the answer names the missing scope", a.ID)
@@ -81,12 +86,16 @@ func (s *server) devToken(p prepared, sub string, scopes ...string) (string, err
 
 // printer writes lines for people, with bold text if w is a terminal.
 type printer struct {
-	w        io.Writer
+	w io.Writer
+	// terminal reports that w understands escape sequences. A log or a pipe must not
+	// contain them.
 	terminal bool
 }
 
+// line prints one line.
 func (p printer) line(format string, args ...any) { fmt.Fprintf(p.w, format+"\n", args...) }
 
+// bold returns the text in bold if the output is a terminal.
 func (p printer) bold(text string) string {
 	if p.terminal {
 		return "\x1b[1m" + text + "\x1b[0m"
@@ -112,6 +121,8 @@ const reloadDelay = 100 * time.Millisecond
 // the file by a new one, and a watch on the old one would see nothing after that.
 // Without a watcher (nil) the server works and does not reload.
 func (s *server) watchConfig() *fsnotify.Watcher {
+	// Linux limits the number of watchers of a user, so an error is possible on a healthy
+	// machine and must not stop the server.
 	watcher, err := fsnotify.NewWatcher()
 	if err == nil {
 		if err = watcher.Add(filepath.Dir(s.cli.Config)); err == nil {
@@ -125,11 +136,14 @@ func (s *server) watchConfig() *fsnotify.Watcher {
 
 // reload applies keyway.yaml whenever it changes, until ctx ends.
 func (s *server) reload(ctx context.Context, changes *fsnotify.Watcher) {
+	// The timer starts with the first change; each further change starts it again.
 	unchanged := time.NewTimer(time.Hour)
 	unchanged.Stop()
 	for {
 		select {
 		case event := <-changes.Events:
+			// Other files of the directory change too. Chmod events come from indexers and
+			// backups, which change no content.
 			if filepath.Base(event.Name) == filepath.Base(s.cli.Config) && !event.Has(fsnotify.Chmod) {
 				unchanged.Reset(reloadDelay)
 			}
@@ -149,6 +163,7 @@ func (s *server) reload(ctx context.Context, changes *fsnotify.Watcher) {
 // reloadNow applies keyway.yaml, or keeps the configuration in force if the file has
 // an error: a typing error must not stop a running server.
 func (s *server) reloadNow() {
+	// prepare opens everything anew, so an error leaves the running configuration as it is.
 	p, err := s.prepare()
 	if err == nil {
 		err = s.sameDatabase(p.cfg)

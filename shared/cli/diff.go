@@ -18,9 +18,13 @@ import (
 
 // diffCmd replays logged decisions against a changed keyway.yaml.
 type diffCmd struct {
-	New   string `arg:"" name:"new.yaml" help:"The changed keyway.yaml."`
-	Since age    `placeholder:"AGE" help:"${help_since}"`
-	Log   string `placeholder:"FILE" help:"${help_log}"`
+	// New is the changed file. --config, the file in force, is not read: the log says
+	// what it decided.
+	New string `arg:"" name:"new.yaml" help:"The changed keyway.yaml."`
+	// Since leaves out older decisions; 0: none is left out.
+	Since age `placeholder:"AGE" help:"${help_since}"`
+	// Log is the log to read; empty: the files below --data.
+	Log string `placeholder:"FILE" help:"${help_log}"`
 }
 
 // Help explains what a replay cannot know, and adds examples.
@@ -51,6 +55,8 @@ type age time.Duration
 
 // UnmarshalText parses 7d, 24h or 90m.
 func (a *age) UnmarshalText(text []byte) error {
+	// Go's durations have no unit d, since a day may have 23 or 25 hours. For the age of a
+	// log entry, 24 hours are exact enough.
 	d, err := time.ParseDuration(string(text))
 	if days, ok := strings.CutSuffix(string(text), "d"); ok {
 		var n int
@@ -87,6 +93,7 @@ func (c diffCmd) Run(e env) error {
 	} else {
 		_, err = io.WriteString(e.out, markdown(c.New, log, report))
 	}
+	// A changed decision is no failure, but CI must be able to stop at one.
 	if err == nil && len(report.Changes) > 0 {
 		err = silent(exitDenied)
 	}
@@ -113,11 +120,13 @@ func (c diffCmd) readDecisions(e env) (*replay.Log, error) {
 	if c.Since > 0 {
 		since = time.Now().Add(-time.Duration(c.Since))
 	}
+	// The files are read in the order of time, so that first and last seen are right.
 	log, files := &replay.Log{}, []string{c.Log}
 	if c.Log == "" {
 		files = decisionFiles(e.cli.Data)
 	}
 	for _, file := range files {
+		// A young server has no older file, and a new one has none at all.
 		err := readLog(e, log, file, since)
 		if c.Log == "" && errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -156,6 +165,7 @@ func readLog(e env, log *replay.Log, file string, since time.Time) error {
 
 // jsonDiff returns the report in the form that --json prints.
 func jsonDiff(file string, log *replay.Log, r replay.Report) any {
+	// read describes the log: how many lines were read, and what they were.
 	type read struct {
 		Decisions int            `json:"decisions"`
 		Replayed  int            `json:"replayed"`

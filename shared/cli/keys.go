@@ -23,8 +23,12 @@ type keysCmd struct {
 	Generate generateCmd `cmd:"" help:"Make a key pair, or keep the one in the file."`
 }
 
+// generateCmd makes a key file.
 type generateCmd struct {
+	// Alg is the JWS algorithm (RFC 7518, RFC 8037); empty: RS256, or the algorithm of the
+	// existing file.
 	Alg string `placeholder:"ALG" help:"${help_alg}"`
+	// Out is the file to make.
 	Out string `default:"keys.json" placeholder:"FILE" help:"${help_out}"`
 }
 
@@ -44,6 +48,7 @@ func (c generateCmd) Run(e env) error {
 	if err != nil {
 		return err
 	}
+	// The message goes to stderr like all progress: the key file is the result.
 	verb := map[bool]string{true: "made", false: "kept"}[made]
 	if e.cli.JSON {
 		return printJSON(e.out, map[string]any{"file": c.Out, "made": made})
@@ -60,6 +65,8 @@ func (c generateCmd) Run(e env) error {
 // at the same time get one file: it is written under another name and then linked,
 // which fails if the name exists. Only the owner can read it.
 func makeKeys(alg, path string) (made bool, err error) {
+	// An existing file is checked, so that a mistyped path or a key of another kind is found
+	// now and not by the first token.
 	if _, err := os.Stat(path); err == nil {
 		if _, err := token.LoadSigner(token.SigningKey{File: path, Algorithm: alg}); err != nil {
 			return false, usage("%s exists and can't be used: %w", path, err)
@@ -68,6 +75,7 @@ func makeKeys(alg, path string) (made bool, err error) {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
+	// RS256 is the default because every JWT library and every identity provider knows it.
 	data, err := token.GenerateKeys(cmp.Or(alg, "RS256"), rand.Reader)
 	if err != nil {
 		return false, usageError{err}
@@ -134,6 +142,7 @@ func (e env) fetchKeys(a *edge.Authorizer) error {
 		if errors.Is(err, fault.Invalid) {
 			return usageError{fmt.Errorf("auth.%w", err)}
 		}
+		// The verifier asks again by itself; see docs/keys.md.
 		fmt.Fprintf(e.err, "warning: auth.%v; until it can be fetched, its tokens are answered 503, "+
 			"and requests ask again every 10 seconds at most\n", err)
 	}
@@ -142,11 +151,16 @@ func (e env) fetchKeys(a *edge.Authorizer) error {
 
 // tokenCmd signs a token.
 type tokenCmd struct {
-	Sub     string        `required:"" placeholder:"SUBJECT" help:"The user that the token identifies."`
-	Scopes  []string      `placeholder:"SCOPE" help:"The scopes that it grants."`
-	TTL     time.Duration `name:"ttl" default:"1h" help:"How long it is valid, such as 15m or 24h."`
-	Aud     []string      `placeholder:"AUDIENCE" help:"The services it is meant for (the aud claim)."`
-	Session string        `placeholder:"ID" help:"Limit it to one session."`
+	// Sub is the sub claim, or the claim that auth.claims names instead.
+	Sub string `required:"" placeholder:"SUBJECT" help:"The user that the token identifies."`
+	// Scopes is the scopes claim.
+	Scopes []string `placeholder:"SCOPE" help:"The scopes that it grants."`
+	// TTL is the time from iat to exp. There is no way to make a token without exp.
+	TTL time.Duration `name:"ttl" default:"1h" help:"How long it is valid, such as 15m or 24h."`
+	// Aud is the aud claim; empty: the first audience that keyway.yaml requires, if any.
+	Aud []string `placeholder:"AUDIENCE" help:"The services it is meant for (the aud claim)."`
+	// Session is the session_id claim.
+	Session string `placeholder:"ID" help:"Limit it to one session."`
 }
 
 // Help explains which key signs, and adds examples.
@@ -190,6 +204,7 @@ func (c tokenCmd) Run(e env) error {
 // keyway.yaml asks for. If an audience is required and none is given, it is the first
 // of those that keyway.yaml accepts.
 func mint(signer token.Signer, cfg *config.Config, c tokenCmd) (string, error) {
+	// The real clock: a token is used on other machines than this one.
 	now := time.Now()
 	d := token.Draft{
 		Claims: token.Claims{
@@ -201,6 +216,7 @@ func mint(signer token.Signer, cfg *config.Config, c tokenCmd) (string, error) {
 		SubjectClaim: cfg.Auth.Claims.Subject,
 		SessionClaim: cfg.Auth.Claims.Session,
 	}
+	// Without this, the token would be refused by the OS that it is made for.
 	if len(d.Audience) == 0 && cfg.Auth.VerifyAudience {
 		d.Audience = cfg.Auth.Audience[:1]
 	}
@@ -220,6 +236,8 @@ func (e env) signer(cfg *config.Config) (token.Signer, error) {
 	_ = e.addDevKey(cfg, false) // without any key, the loop is empty and the error below is complete
 	none := errors.New("no key to sign with: set JWT_SIGNING_KEY, or name a file of keyway keys generate " +
 		"in keyway.yaml, or run keyway serve --dev once")
+	// The first key that can sign is used, so the order in keyway.yaml decides which key
+	// signs during a rotation.
 	for i, k := range cfg.Auth.Keys {
 		var key token.SigningKey
 		switch {
@@ -246,6 +264,7 @@ func (e env) signer(cfg *config.Config) (token.Signer, error) {
 // envSigner returns a signer for a PEM private key or an HMAC secret. It uses the first
 // of the algorithms that the key can sign with; the error is the last one's.
 func envSigner(text string, algorithms []string) (s token.Signer, err error) {
+	// A secret that begins like a PEM block would be a strange secret: it is a damaged key.
 	key := token.SigningKey{HMAC: []byte(text)}
 	if strings.Contains(text, "-----BEGIN ") {
 		key = token.SigningKey{PEM: []byte(text)}

@@ -36,10 +36,15 @@ const (
 // cli is the command line. Data goes to stdout, everything else to stderr, so that
 // a pipe or $(keyway token …) gets the data alone.
 type cli struct {
+	// Config is the file that almost every command reads.
 	Config string `short:"c" default:"keyway.yaml" placeholder:"FILE" help:"${help_config}"`
-	Data   string `default:".keyway" placeholder:"DIR" help:"${help_data}"`
-	JSON   bool   `name:"json" help:"Print JSON instead of text for people."`
+	// Data is the directory of everything that keyway itself writes.
+	Data string `default:".keyway" placeholder:"DIR" help:"${help_data}"`
+	// JSON makes a command print one JSON value instead of text.
+	JSON bool `name:"json" help:"Print JSON instead of text for people."`
 
+	// The commands, in the order of --help: first what serves, then what answers questions,
+	// then what deploys. Each has a Help method with examples and a Run method.
 	Serve     serveCmd   `cmd:"" help:"Serve the agents over HTTP."`
 	Token     tokenCmd   `cmd:"" help:"Sign a token."`
 	Keys      keysCmd    `cmd:"" help:"Make keys."`
@@ -53,7 +58,8 @@ type cli struct {
 	ConfigCmd configCmd  `cmd:"" name:"config" help:"Check keyway.yaml."`
 	Version   versionCmd `cmd:"" help:"Print the version and the commit of this build."`
 
-	chosen bool // --config was given
+	// chosen reports that --config was given. keyway test uses another default.
+	chosen bool
 }
 
 // longHelp holds the help of flags that is too long for a struct tag, which cannot
@@ -80,15 +86,21 @@ var longHelp = kong.Vars{
 // env is everything outside the flags that a command reads or writes. Tests replace
 // it; Run fills it from Options.
 type env struct {
-	own    Options // only its Tools and Agents are used from here on
-	cli    *cli
-	out    io.Writer
-	err    io.Writer
-	in     io.Reader
+	// own holds the operator's tools and agents; its other fields are the ones below.
+	own Options
+	// cli holds the flags that all commands share.
+	cli *cli
+	// out receives data, err everything else, and in is standard input.
+	out io.Writer
+	err io.Writer
+	in  io.Reader
+	// lookup returns an environment variable.
 	lookup func(string) (string, bool)
-	now    func() time.Time // the clock that tokens are verified with
+	// now is the clock that tokens are verified with. Tokens are signed with the real one.
+	now func() time.Time
 }
 
+// description begins the output of keyway --help.
 const description = `Serve LLM agents behind JWT scopes, with AgentOS's API.
 
 Examples:
@@ -102,6 +114,7 @@ Examples:
 // does not end the process, so that tests and embedding programs can call it.
 func execute(ctx context.Context, args []string, e env) int {
 	e.cli = &cli{}
+	// kong calls Exit after it has printed --help, and expects that the process ends.
 	exit := -1
 	parser, err := kong.New(e.cli, kong.Name("keyway"), kong.Description(description), longHelp,
 		kong.Writers(e.out, e.err), kong.Exit(func(code int) { exit = code }),
@@ -118,9 +131,11 @@ func execute(ctx context.Context, args []string, e env) int {
 		fmt.Fprintf(e.err, "keyway: %s\nRun keyway --help, or keyway COMMAND --help.\n", withoutTokens(err.Error()))
 		return exitUsage
 	}
+	// The default value of --config looks like a given one, except in the parsed path.
 	e.cli.chosen = slices.ContainsFunc(command.Path, func(p *kong.Path) bool {
 		return p.Flag != nil && p.Flag.Name == "config"
 	})
+	// kong passes a command's Run the parameters that it asks for, by their type.
 	command.BindTo(ctx, (*context.Context)(nil))
 	return e.report(command.Run(e))
 }
@@ -141,6 +156,8 @@ func (e env) report(err error) int {
 	} else {
 		fmt.Fprintln(e.err, "keyway:", withoutTokens(err.Error()))
 	}
+	// config.Faults alone are no usage error: a command wraps them if the user can correct
+	// them.
 	if _, ok := errors.AsType[usageError](err); ok {
 		return exitUsage
 	}
@@ -159,14 +176,17 @@ func withoutTokens(message string) string { return jwtText.ReplaceAllString(mess
 // printed everything.
 type silent int
 
+// Error names the exit code. No command prints it.
 func (s silent) Error() string { return fmt.Sprintf("exit %d", int(s)) }
 
 // usageError is an error that the user can correct in the command line or in a file:
 // exit code 2.
 type usageError struct{ error }
 
+// Unwrap makes errors.Is and errors.AsType find the error inside.
 func (u usageError) Unwrap() error { return u.error }
 
+// usage returns a usageError with a formatted text, as fmt.Errorf does.
 func usage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 // noFile is the error of a missing keyway.yaml. A new user meets it first, so it
@@ -180,6 +200,8 @@ and try it with: keyway serve --dev`
 // "serve --dev" accepts, such as a file without keys. The error is a usageError and
 // holds every error of the file at once, each with its place and remedy.
 func (e env) load(dev bool) (*config.Config, error) {
+	// A name that is used twice must be found before the file is read: an agent of the
+	// file would otherwise get the other tool of that name.
 	tools, err := builtin.Names(e.own.Tools)
 	if err != nil {
 		return nil, usageError{err}
@@ -188,6 +210,8 @@ func (e env) load(dev bool) (*config.Config, error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
+	// Check, Tools, Agents and MatchesRoute let config find errors about things that it does
+	// not know itself: models, tools in Go, agents in Go, and routes.
 	cfg, err := yamlfile.Load(e.cli.Config, config.Options{
 		Lookup: e.lookup, Dev: dev, Check: unsupported, Tools: tools, Agents: inGo,
 		MatchesRoute: func(method, pattern string) bool { return authz.Reaches(route.Table, method, pattern) },
@@ -206,6 +230,8 @@ func (e env) load(dev bool) (*config.Config, error) {
 // the operator would rely on a limit that nothing enforces.
 func unsupported(cfg *config.Config) (faults []config.Fault) {
 	for i, a := range cfg.Agents {
+		// Ignoring the key would be a surprise too: requests would be signed with other
+		// credentials than the operator wrote.
 		at := config.Element("agents", i)
 		if a.Model.Provider == "bedrock" && a.Model.APIKey != "" {
 			faults = append(faults, config.Fault{

@@ -39,6 +39,8 @@ func markdown(file string, log *replay.Log, r replay.Report) string {
 // read them: new access first.
 func summary(r replay.Report) string {
 	var parts []string
+	// Each verdict has a sentence of its own, since the callers are the point of some and
+	// the requests of others.
 	for _, s := range []struct {
 		verdict replay.Verdict
 		format  func(callers, requests string) string
@@ -62,6 +64,7 @@ func summary(r replay.Report) string {
 // reason returns which scopes the new file needs, by which mapping, and which of them
 // the caller lacks now or lacked before.
 func reason(c replay.Change) string {
+	// An agent that is not declared has no scopes to compare.
 	if c.Verdict == replay.Undeclared {
 		return "answers 404; no agent of that id"
 	}
@@ -81,6 +84,7 @@ func reason(c replay.Change) string {
 // footnotes returns the limits of the report, one a line: which decisions were read,
 // which of them could not be replayed, and what a log cannot show at all.
 func footnotes(log *replay.Log, r replay.Report) (lines []string) {
+	// A report without these lines would look complete, whatever was left out.
 	lines = append(lines, coverage(log, r))
 	if skipped := tally([]count{
 		{log.Skipped.NoToken, "without a valid token (401)"},
@@ -119,6 +123,7 @@ func coverage(log *replay.Log, r replay.Report) string {
 		for _, digest := range slices.Sorted(maps.Keys(log.Configs)) {
 			digests = append(digests, fmt.Sprintf("%s: %d", code(digest), log.Configs[digest]))
 		}
+		// More than one configuration means that keyway.yaml changed within the log's time.
 		shown := digests[:min(n, maxDigests)]
 		out += fmt.Sprintf(", decided by %s (%s", counted(n, "configuration"), strings.Join(shown, ", "))
 		if n > len(shown) {
@@ -131,7 +136,8 @@ func coverage(log *replay.Log, r replay.Report) string {
 
 // count is a number with what it counts.
 type count struct {
-	n    int
+	n int
+	// what completes the sentence "n decisions are …".
 	what string
 }
 
@@ -155,6 +161,7 @@ func table(rows [][]string) string {
 			width[i] = max(width[i], utf8.RuneCountInString(cell))
 		}
 	}
+	// Markdown needs a line of dashes after the first row, which makes that row the header.
 	var b strings.Builder
 	for n, row := range rows {
 		for i, cell := range row {

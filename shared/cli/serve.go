@@ -38,8 +38,11 @@ import (
 // serveCmd is the local server: the gateway, the authorizer and every function of the
 // AWS deployment in one process.
 type serveCmd struct {
+	// Addr is where the server listens. Port 0 picks a free port.
 	Addr string `default:"127.0.0.1:7777" placeholder:"HOST:PORT" help:"The address to listen on (127.0.0.1:7777)."`
-	Dev  bool   `help:"${help_dev}"`
+	// Dev makes what a first try needs. It is refused on an address that other machines
+	// reach, see configure.
+	Dev bool `help:"${help_dev}"`
 }
 
 // Help adds examples to the command's --help.
@@ -62,19 +65,25 @@ start.`
 type server struct {
 	env
 	serveCmd
-	log     *slog.Logger
-	decided *slog.Logger // logs every decision, to log and to the decision log
+	log *slog.Logger
+	// decided logs every decision, to log and to the decision log.
+	decided *slog.Logger
 	started time.Time
-	first   *config.Config // the configuration that the server started with
-	db      *store.DB
+	// first is the configuration that the server started with.
+	first *config.Config
+	db    *store.DB
 
-	handler atomic.Pointer[http.Handler] // of the configuration in force
-	queue   *local.Queue                 // of pending runs
-	runner  atomic.Pointer[run.Runner]   // of the configuration in force
+	// handler and runner belong to the configuration in force. A reload replaces both while
+	// requests are served.
+	handler atomic.Pointer[http.Handler]
+	runner  atomic.Pointer[run.Runner]
+	// queue holds pending runs.
+	queue *local.Queue
 	// runners holds the runner of every configuration so far. A run continues after a
 	// reload with the agents that it started with.
-	runners    []*run.Runner
-	background sync.WaitGroup // goroutines that end with the context
+	runners []*run.Runner
+	// background waits for the goroutines that end with the context.
+	background sync.WaitGroup
 }
 
 // Run serves until SIGINT, SIGTERM or the end of ctx.
@@ -101,12 +110,15 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 	if err != nil {
 		return err
 	}
+	// The port is taken now and served at the end. A client that connects in between waits
+	// and gets its answer, instead of an error.
 	s.first = p.cfg
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", c.Addr)
 	if err != nil {
 		return usage("%w; choose another address with --addr", err)
 	}
 	defer listener.Close()
+	// A production server does not reload: a deployment restarts it.
 	var changes *fsnotify.Watcher
 	if c.Dev { // before the database, so that an edit made while it starts is seen
 		if changes = s.watchConfig(); changes != nil {
@@ -117,6 +129,8 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 	if err != nil {
 		return err
 	}
+	// The deferred calls run from the last to the first: the goroutines end before the log
+	// and the database that they use are closed.
 	defer func() { err = errors.Join(err, closeDB()) }()
 	closeLog := s.logDecisions()
 	defer func() { err = errors.Join(err, closeLog()) }()
@@ -141,9 +155,11 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 
 // prepared is a configuration that was checked as a whole: apply cannot fail.
 type prepared struct {
-	cfg        *config.Config
+	cfg *config.Config
+	// authorizer verifies tokens and decides about requests.
 	authorizer *edge.Authorizer
-	agents     []run.Agent
+	// agents are all agents with their models and tools, in the order they are listed.
+	agents []run.Agent
 }
 
 // prepare reads keyway.yaml, and opens its keys, models and tools.
@@ -151,6 +167,7 @@ func (s *server) prepare() (p prepared, err error) {
 	if p.cfg, err = s.configure(); err != nil {
 		return p, err
 	}
+	// New reads key files and variables. Keys at a URL come with fetchKeys.
 	if p.authorizer, err = edge.New(p.cfg, s.outside()); err != nil {
 		return p, usageError{err}
 	}
@@ -177,6 +194,7 @@ To try it without one: keyway serve --dev`
 func (s *server) configure() (*config.Config, error) {
 	cfg, err := s.load(s.Dev)
 	faults, _ := errors.AsType[config.Faults](err)
+	// A missing key is the first error of most new users. They get the remedy in full.
 	ofKeys := func(f config.Fault) bool { return strings.HasPrefix(f.Path, "auth.keys") }
 	if !s.Dev && slices.ContainsFunc(faults, ofKeys) {
 		return nil, usage("%w\n%s", err, getAKey)
@@ -184,6 +202,7 @@ func (s *server) configure() (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	// An empty host means every address of the machine, which is not a loopback address.
 	host, _, err := net.SplitHostPort(s.Addr)
 	if err != nil {
 		return nil, usage("--addr %s: %w; write HOST:PORT", s.Addr, err)
@@ -210,6 +229,7 @@ func (s *server) configure() (*config.Config, error) {
 // connections before it stops PostgreSQL.
 func (s *server) openDatabase(ctx context.Context, cfg *config.Config) (closeDB func() error, err error) {
 	stop := func() error { return nil }
+	// The embedded server is durable: it holds the user's sessions, even with --dev.
 	url := string(cfg.Database.URL)
 	if url == "" {
 		pg, err := devpg.Start(ctx, devpg.Options{
@@ -220,6 +240,8 @@ func (s *server) openDatabase(ctx context.Context, cfg *config.Config) (closeDB 
 		}
 		url, stop = pg.URL, pg.Close
 	}
+	// A schema that a newer Keyway migrated may still work with this one: its migrations
+	// record which earlier versions do. That allows a deployment to go back.
 	did, err := migrations.Run(ctx, migrations.Target{URL: url, Schema: cfg.Database.Schema, OSID: cfg.ID})
 	if did.Newer {
 		fmt.Fprintf(s.err, "warning: a newer Keyway migrated the schema %s to version %d; this one works with it\n",
@@ -242,8 +264,11 @@ func (s *server) apply(p prepared) {
 		Config: p.cfg, Policy: p.authorizer.Policy, Agents: p.agents, DB: s.db, Queue: s.queue, Log: s.log,
 		Version: assemble.ThisBuild().Version, Started: s.started, Decisions: p.authorizer.Log,
 	})
+	// apply is called by one goroutine at a time: by serve, and then by reload alone.
 	s.runners = append(s.runners, service.Runner)
 	s.runner.Store(service.Runner)
+	// AgentOS's web interface is allowed by default, as in AgentOS itself. An empty list in
+	// keyway.yaml allows no origin.
 	origins := p.cfg.CORS.Origins
 	if origins == nil {
 		origins = api.DefaultOrigins
@@ -277,6 +302,7 @@ func (s *server) listen(ctx context.Context, l net.Listener) error {
 		// No WriteTimeout: it would end a long stream. Each write of a stream has a
 		// deadline of its own.
 	}
+	// The channel has room for the error, so that the goroutine ends even if ctx ended first.
 	failed := make(chan error, 1)
 	go func() { failed <- web.Serve(l) }()
 	select {
@@ -290,6 +316,7 @@ func (s *server) listen(ctx context.Context, l net.Listener) error {
 	s.background.Wait() // after this, no reload adds a runner
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownPatience)
 	defer cancel()
+	// Shutdown waits for requests, and Wait for runs that no request waits for.
 	err := web.Shutdown(ctx)
 	for _, r := range s.runners {
 		err = errors.Join(err, r.Wait(ctx))
@@ -315,6 +342,7 @@ func (s *server) handOver() {
 	defer cancel()
 	left := 0
 	for _, r := range s.runners {
+		// HandOver stops the runs and makes them pending; Wait returns when that is done.
 		left += r.HandOver()
 		if err := r.Wait(ctx); err != nil {
 			s.log.Warn("runs could not be handed over in time; they continue when their leases expire", "err", err)

@@ -45,14 +45,17 @@ Exit status 0: all hold, 3: one doesn't, 2: a file is wrong.
 
 // tested is the outcome of one table.
 type tested struct {
-	table   *policycheck.Table
-	config  string // the file it was tested against
+	table *policycheck.Table
+	// config is the file that the table was tested against.
+	config string
+	// results holds one result for each promise, in the table's order.
 	results []policycheck.Result
 }
 
 // Run tests every table and prints each promise that is broken. If a table can't be
 // read, it reports the errors of all tables and tests none.
 func (c testCmd) Run(e env) error {
+	// The errors of all tables are collected, so that one run of CI shows all of them.
 	var all []tested
 	var faults config.Faults
 	for _, path := range c.Files {
@@ -69,6 +72,7 @@ func (c testCmd) Run(e env) error {
 	if len(faults) > 0 {
 		return e.badTables(faults)
 	}
+	// All results are counted before anything is printed: JSON begins with the verdict.
 	failed := 0
 	for _, t := range all {
 		for _, r := range t.results {
@@ -83,6 +87,7 @@ func (c testCmd) Run(e env) error {
 	} else {
 		printTested(printer{e.out, isTerminal(e.out)}, all, failed)
 	}
+	// A broken promise is a result like a denied request, not a failure of the command.
 	if err == nil && failed > 0 {
 		err = silent(exitDenied)
 	}
@@ -118,6 +123,7 @@ func (e env) testTable(path string) (tested, error) {
 	if err != nil {
 		return t, err
 	}
+	// Hold signs the callers' tokens with a key of its own, and verifies them with it.
 	if t.results, err = table.Hold(cfg, time.Now); err != nil {
 		return t, usageError{err}
 	}
@@ -130,6 +136,7 @@ func (e env) testTable(path string) (tested, error) {
 // auth must be known: with an unset issuer, for example, other tokens would be
 // accepted than on the server, and the test would pass or fail for no reason.
 func (e env) loadRules(path string) (*config.Config, error) {
+	// e is a copy, so the flag changes for this call only.
 	chosen := *e.cli
 	chosen.Config = path
 	e.cli = &chosen
@@ -151,6 +158,7 @@ func (e env) loadRules(path string) (*config.Config, error) {
 func printTested(w printer, all []tested, failed int) {
 	count := 0
 	for _, t := range all {
+		// With one table, its name is on the command line above.
 		if len(all) > 1 {
 			w.line("%s, tested against %s", w.bold(t.table.File), t.config)
 		}
@@ -185,6 +193,7 @@ func counted(n int, noun string) string {
 
 // jsonTested returns the outcome in the form that --json prints.
 func jsonTested(all []tested, failed int) any {
+	// row is one promise; Expected and Got are equal if it holds.
 	type row struct {
 		Line     int      `json:"line"`
 		Test     string   `json:"test"`
@@ -194,6 +203,7 @@ func jsonTested(all []tested, failed int) any {
 		Reasons  []string `json:"reasons"`
 		Note     string   `json:"note,omitempty"`
 	}
+	// file is one table.
 	type file struct {
 		File   string `json:"file"`
 		Config string `json:"config"`
