@@ -13,36 +13,35 @@ import (
 	"strings"
 
 	"github.com/keyway-agents/keyway/shared/api"
-	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-//go:generate go test -run TestTheDocumentsAreThoseOfTheRoutes -update .
+//go:generate go test -run TestGeneratedDocumentsAreCurrent -update .
 
-// OpenAPI is the document that GET /openapi.json answers, made of the route table
-// and the endpoints' types. It is made when the code is generated, not when it is
-// asked for.
+// OpenAPI returns the text of shared/api/openapi.json, which GET /openapi.json
+// answers: OpenAPI 3.1, indented, with a line break at the end. It panics when a
+// route has no summary or a struct has no schema.
 func OpenAPI() []byte {
-	data, err := wire.Marshal(documentOf())
+	data, err := wire.Marshal(newDocument())
 	var out bytes.Buffer
 	if err == nil {
 		err = json.Indent(&out, data, "", " ")
 	}
 	if err != nil {
-		panic(err) // a mistake in this file
+		panic(err) // a bug in this package: the document is made of strings and numbers
 	}
 	out.WriteByte('\n')
 	return out.Bytes()
 }
 
-// document is an OpenAPI 3.1 document, as far as it is needed.
+// document holds the members of an OpenAPI 3.1 document that Keyway uses.
 type document struct {
-	OpenAPI    string        `json:"openapi"`
-	Info       info          `json:"info"`
-	Tags       []tag         `json:"tags"`
-	Paths      fault.Members `json:"paths"` // of fault.Members, of operation
-	Components components    `json:"components"`
+	OpenAPI    string                    `json:"openapi"`
+	Info       info                      `json:"info"`
+	Tags       []tag                     `json:"tags"`
+	Paths      object[object[operation]] `json:"paths"` // by path, then by method
+	Components components                `json:"components"`
 }
 
 type info struct {
@@ -74,9 +73,10 @@ type security struct {
 	Description  string `json:"description"`
 }
 
-// events are what a stream of a run may hold, by the names that they have there.
+// events lists the structs that a stream sends, each with the event names that it
+// is sent under. A JSON Schema can't derive the names from the Go types.
 var events = []struct {
-	is    any
+	body  any
 	names []string
 }{
 	{wire.Started{}, []string{wire.EventRunStarted, wire.EventModelRequestStarted}},
@@ -94,12 +94,12 @@ var events = []struct {
 	{wire.Meta{}, []string{"replay", "catch_up", "subscribed", "error"}},
 }
 
-// documentOf describes the whole table.
-func documentOf() document {
+// newDocument describes every route of the table, in the table's order.
+func newDocument() document {
 	s := &schemas{byName: map[string]*schema{}}
 	d := document{OpenAPI: "3.1.0", Info: info{
 		Title: "Keyway", Version: api.AgentOSVersion,
-		Description: "Agents, runs, sessions and memories. The version is that of AgentOS, whose contract is kept.",
+		Description: "Agents, runs, sessions and memories. The version is the AgentOS release that this API is compatible with.",
 		License:     license{"Apache-2.0", "Apache-2.0"},
 	}}
 	endpoints := map[route.Name]api.Endpoint{}
@@ -110,39 +110,45 @@ func documentOf() document {
 		if t := (tag{string(r.Function)}); !slices.Contains(d.Tags, t) {
 			d.Tags = append(d.Tags, t)
 		}
-		i := slices.IndexFunc(d.Paths, func(m fault.Member) bool { return m.Name == r.Pattern })
+		i := slices.IndexFunc(d.Paths, func(m member[object[operation]]) bool { return m.name == r.Pattern })
 		if i < 0 {
 			i = len(d.Paths)
-			d.Paths = append(d.Paths, fault.Member{Name: r.Pattern, Value: fault.Members{}})
+			d.Paths = append(d.Paths, member[object[operation]]{name: r.Pattern})
 		}
-		d.Paths[i].Value = append(d.Paths[i].Value.(fault.Members), fault.Member{Name: strings.ToLower(r.Method), Value: s.operation(r, endpoints[r.Name])})
+		op := member[operation]{strings.ToLower(r.Method), s.operation(r, endpoints[r.Name])}
+		d.Paths[i].value = append(d.Paths[i].value, op)
 	}
-	s.faults()
-	s.stream()
+	s.addErrors()
+	s.addEvents()
 	d.Components = components{
-		SecuritySchemes: map[string]security{"bearer": {"http", "bearer", "JWT", "A token whose claims hold the scopes."}},
-		Responses:       map[string]*response{}, Schemas: s.byName,
+		SecuritySchemes: map[string]security{
+			"bearer": {"http", "bearer", "JWT", "A token whose claims contain the caller's scopes."},
+		},
+		Responses: map[string]*response{}, Schemas: s.byName,
 	}
-	for status, name := range refusals {
-		is := "Fault"
-		switch status {
-		case http.StatusUnauthorized:
-			is = "Unauthorized"
-		case http.StatusForbidden:
-			is = "Refusal"
-		case http.StatusUnprocessableEntity:
-			is = "Unprocessable"
+	for status, name := range errorResponses {
+		d.Components.Responses[name] = &response{
+			Description: http.StatusText(status), Content: jsonContent(refTo(errorSchema(status))),
 		}
-		d.Components.Responses[name] = &response{Description: http.StatusText(status), Content: ofJSON(&schema{Ref: "#/components/schemas/" + is})}
 	}
 	return d
 }
 
-func ofJSON(s *schema) map[string]media { return map[string]media{"application/json": {Schema: s}} }
+// each yields every operation with its method and path, in the table's order.
+func (d document) each(yield func(method, path string, op operation)) {
+	for _, path := range d.Paths {
+		for _, m := range path.value {
+			yield(strings.ToUpper(m.name), path.name, m.value)
+		}
+	}
+}
 
-// refusals are the answers besides success, by the names that they have in the
-// document.
-var refusals = map[int]string{
+func jsonContent(s *schema) map[string]media {
+	return map[string]media{"application/json": {Schema: s}}
+}
+
+// errorResponses names the shared response component of each error status.
+var errorResponses = map[int]string{
 	http.StatusBadRequest:            "BadRequest",
 	http.StatusUnauthorized:          "Unauthorized",
 	http.StatusForbidden:             "Forbidden",
@@ -155,56 +161,69 @@ var refusals = map[int]string{
 	http.StatusServiceUnavailable:    "Unavailable",
 }
 
-// faults adds what package fault writes.
-func (s *schemas) faults() {
-	detail := fault.Member{Name: "detail", Value: typed("string")}
-	place := &schema{AnyOf: []*schema{typed("string"), typed("integer")}}
-	s.byName["Fault"] = &schema{Type: "object", Properties: fault.Members{detail}, Required: []string{"detail"}}
-	hint := fault.Member{Name: "hint", Value: &schema{Type: "string", Description: "What the caller can do about it."}}
-	s.byName["Unauthorized"] = &schema{Type: "object", Required: []string{"detail", "hint"}, Properties: fault.Members{detail, hint}}
-	s.byName["Refusal"] = &schema{Type: "object", Required: []string{"detail"}, Properties: fault.Members{
+// errorSchema names the schema of the body that is sent with an error status.
+func errorSchema(status int) string {
+	switch status {
+	case http.StatusUnauthorized:
+		return "Unauthorized"
+	case http.StatusForbidden:
+		return "Refusal"
+	case http.StatusUnprocessableEntity:
+		return "Unprocessable"
+	}
+	return "Fault"
+}
+
+// addErrors adds the schemas of the bodies that package fault writes. They are
+// written by hand, because package fault builds those bodies member by member and
+// has no struct for them.
+func (s *schemas) addErrors() {
+	detail := member[*schema]{"detail", typed("string")}
+	hint := member[*schema]{"hint", &schema{Type: "string", Description: "What the caller can do about the error."}}
+	s.byName["Fault"] = &schema{Type: "object", Properties: object[*schema]{detail}, Required: []string{"detail"}}
+	s.byName["Unauthorized"] = &schema{
+		Type: "object", Required: []string{"detail", "hint"}, Properties: object[*schema]{detail, hint},
+	}
+	s.byName["Refusal"] = &schema{Type: "object", Required: []string{"detail"}, Properties: object[*schema]{
 		detail,
-		{Name: "missing", Value: &schema{Type: "array", Items: typed("string"), Description: "The scopes that the caller lacks."}},
-		{Name: "decision_id", Value: &schema{Type: "string", Description: "The id of the request, which the log has too."}},
+		{"missing", &schema{Type: "array", Items: typed("string"), Description: "The scopes that the caller lacks."}},
+		{"decision_id", &schema{Type: "string", Description: "The id of the request. The decision log has the same id."}},
 		hint,
 	}}
-	s.byName["ValidationError"] = &schema{Type: "object", Required: []string{"type", "loc", "msg", "input"}, Properties: fault.Members{
-		{Name: "type", Value: typed("string")},
-		{Name: "loc", Value: &schema{Type: "array", Items: place}},
-		{Name: "msg", Value: typed("string")},
-		{Name: "input", Value: &schema{}},
-		{Name: "ctx", Value: typed("object")},
-	}}
-	list := &schema{Type: "array", Items: &schema{Ref: "#/components/schemas/ValidationError"}}
-	s.byName["Unprocessable"] = &schema{Type: "object", Required: []string{"detail"}, Properties: fault.Members{
-		{Name: "detail", Value: &schema{AnyOf: []*schema{typed("string"), list}}},
+	place := &schema{AnyOf: []*schema{typed("string"), typed("integer")}}
+	s.byName["ValidationError"] = &schema{
+		Type: "object", Required: []string{"type", "loc", "msg", "input"}, Properties: object[*schema]{
+			{"type", typed("string")},
+			{"loc", &schema{Type: "array", Items: place}},
+			{"msg", typed("string")},
+			{"input", &schema{}},
+			{"ctx", typed("object")},
+		},
+	}
+	list := &schema{Type: "array", Items: refTo("ValidationError")}
+	s.byName["Unprocessable"] = &schema{Type: "object", Required: []string{"detail"}, Properties: object[*schema]{
+		{"detail", &schema{AnyOf: []*schema{typed("string"), list}}},
 	}}
 }
 
-// stream adds what each event of a stream is.
-func (s *schemas) stream() {
+// addEvents adds the schemas of a stream: ServerSentEvent for a frame, and RunEvent
+// for the JSON in its data line, which is one of events.
+func (s *schemas) addEvents() {
 	event := &schema{}
 	for _, e := range events {
-		event.AnyOf = append(event.AnyOf, s.ref(reflect.TypeOf(e.is)))
-		for _, m := range s.byName[reflect.TypeOf(e.is).Name()].Properties {
-			if m.Name == "event" {
-				m.Value.(*schema).Enum = e.names
+		t := reflect.TypeOf(e.body)
+		event.AnyOf = append(event.AnyOf, s.ref(t))
+		for _, m := range s.byName[t.Name()].Properties {
+			if m.name == "event" {
+				m.value.Enum = e.names
 			}
 		}
 	}
 	s.byName["RunEvent"] = event
-	s.byName["ServerSentEvent"] = &schema{Type: "object", Required: []string{"event", "data"}, Properties: fault.Members{
-		{Name: "event", Value: &schema{Type: "string", Description: "The name of the event, which is also in its data."}},
-		{Name: "data", Value: &schema{Type: "string", ContentMediaType: "application/json", ContentSchema: &schema{Ref: "#/components/schemas/RunEvent"}}},
-		{Name: "id", Value: &schema{Type: "string", Description: "Its event_index, for who resumes with Last-Event-ID."}},
+	data := &schema{Type: "string", ContentMediaType: "application/json", ContentSchema: refTo("RunEvent")}
+	s.byName["ServerSentEvent"] = &schema{Type: "object", Required: []string{"event", "data"}, Properties: object[*schema]{
+		{"event", &schema{Type: "string", Description: "The name of the event, which data repeats."}},
+		{"data", data},
+		{"id", &schema{Type: "string", Description: "The event_index, when the client resumes with Last-Event-ID."}},
 	}}
-}
-
-// each yields the operations with their methods and paths, in the table's order.
-func (d document) each(yield func(method, path string, op operation)) {
-	for _, path := range d.Paths {
-		for _, m := range path.Value.(fault.Members) {
-			yield(strings.ToUpper(m.Name), path.Name, m.Value.(operation))
-		}
-	}
 }

@@ -8,25 +8,24 @@ import (
 	"strconv"
 
 	"github.com/keyway-agents/keyway/shared/api"
-	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/route"
 )
 
-// operation is one route in the OpenAPI document.
+// operation is the OpenAPI operation object of one route.
 type operation struct {
 	OperationID string                `json:"operationId"`
-	Tags        []route.Function      `json:"tags"`
+	Tags        []route.Function      `json:"tags"` // one: the route's function
 	Summary     string                `json:"summary"`
-	Security    []map[string][]string `json:"security"`
+	Security    []map[string][]string `json:"security"` // empty for a public route
 	Scopes      []string              `json:"x-keyway-scopes"`
 	Parameters  []parameter           `json:"parameters,omitempty"`
 	Body        *body                 `json:"requestBody,omitempty"`
-	Responses   map[string]*response  `json:"responses"`
+	Responses   map[string]*response  `json:"responses"` // by status
 }
 
 type parameter struct {
 	Name        string  `json:"name"`
-	In          string  `json:"in"`
+	In          string  `json:"in"` // path, query or header
 	Required    bool    `json:"required,omitempty"`
 	Description string  `json:"description,omitempty"`
 	Schema      *schema `json:"schema"`
@@ -34,86 +33,91 @@ type parameter struct {
 
 type body struct {
 	Required bool             `json:"required"`
-	Content  map[string]media `json:"content"`
+	Content  map[string]media `json:"content"` // by media type
 }
 
 type response struct {
 	Ref         string           `json:"$ref,omitempty"`
 	Description string           `json:"description,omitempty"`
-	Content     map[string]media `json:"content,omitempty"`
+	Content     map[string]media `json:"content,omitempty"` // by media type
 }
 
 type media struct {
-	Schema   *schema            `json:"schema"` // of an event stream: of each event
+	Schema   *schema            `json:"schema"` // for an event stream: the schema of each event
 	Examples map[string]example `json:"examples,omitempty"`
 }
 
 type example struct {
-	Value fault.Members `json:"value"`
+	Value object[any] `json:"value"`
 }
 
-// summaries say what a caller gets of a route.
+// summaries has one line for each route. A route without one stops the generator.
 var summaries = map[route.Name]string{
-	route.Index:           "Where to go on from here",
-	route.Health:          "That the server is there, and since when",
-	route.Info:            "Which OS this is, and what it can do",
-	route.OpenAPI:         "This document",
-	route.Docs:            "This document, for people",
+	route.Index:           "Entry points of this server",
+	route.Health:          "Liveness check and start time",
+	route.Info:            "Server identity and capabilities",
+	route.OpenAPI:         "This API as an OpenAPI 3.1 document",
+	route.Docs:            "Human-readable API reference",
 	route.Config:          "Models, databases and agents of the OS",
-	route.ListAgents:      "The agents that the caller may read",
-	route.GetAgent:        "One agent",
-	route.ListTeams:       "Teams: there are none",
-	route.ListWorkflows:   "Workflows: there are none",
+	route.ListAgents:      "List the agents that the caller is allowed to read",
+	route.GetAgent:        "Get one agent",
+	route.ListTeams:       "List teams (always empty)",
+	route.ListWorkflows:   "List workflows (always empty)",
 	route.CreateRun:       "Run an agent",
-	route.ListRuns:        "The runs of one session of the agent",
-	route.GetRun:          "One run",
-	route.CancelRun:       "Stop a run",
-	route.ContinueRun:     "Let a paused run go on with what a person decided",
-	route.ResumeRun:       "The events of a run again, and those that still come",
-	route.ListSessions:    "The caller's sessions, page by page",
-	route.CreateSession:   "Make a session",
-	route.DeleteSessions:  "Delete several sessions; those that aren't there don't matter",
-	route.GetSession:      "One session with its conversation",
-	route.ChangeSession:   "Change a session",
-	route.RenameSession:   "Give a session another name",
-	route.DeleteSession:   "Delete a session; one that isn't there doesn't matter",
-	route.SessionRuns:     "The runs of a session",
-	route.SessionPreviews: "The runs of a session, shortened",
-	route.SessionRun:      "One run of a session",
-	route.ListMemories:    "The caller's memories, page by page",
-	route.CreateMemory:    "Remember something",
-	route.DeleteMemories:  "Delete several memories; those that aren't there don't matter",
-	route.GetMemory:       "One memory",
-	route.ChangeMemory:    "Rewrite a memory",
-	route.DeleteMemory:    "Delete a memory; one that isn't there doesn't matter",
-	route.MemoryTopics:    "The topics of the caller's memories",
-	route.MemoryStats:     "How many memories each user has",
-	route.MergeMemories:   "Let a model make one memory of all of a user's",
+	route.ListRuns:        "List the agent's runs in one session",
+	route.GetRun:          "Get one run",
+	route.CancelRun:       "Cancel a run",
+	route.ContinueRun:     "Continue a paused run with a person's decisions",
+	route.ResumeRun:       "Replay the events of a run, then follow it to its end",
+	route.ListSessions:    "List the caller's sessions, page by page",
+	route.CreateSession:   "Create a session",
+	route.DeleteSessions:  "Delete several sessions; missing ones are ignored",
+	route.GetSession:      "Get one session with its conversation",
+	route.ChangeSession:   "Update a session",
+	route.RenameSession:   "Rename a session",
+	route.DeleteSession:   "Delete a session; a missing one is ignored",
+	route.SessionRuns:     "List the runs of a session",
+	route.SessionPreviews: "List the runs of a session with shortened texts",
+	route.SessionRun:      "Get one run of a session",
+	route.ListMemories:    "List the caller's memories, page by page",
+	route.CreateMemory:    "Create a memory",
+	route.DeleteMemories:  "Delete several memories; missing ones are ignored",
+	route.GetMemory:       "Get one memory",
+	route.ChangeMemory:    "Update a memory",
+	route.DeleteMemory:    "Delete a memory; a missing one is ignored",
+	route.MemoryTopics:    "List the topics of the caller's memories",
+	route.MemoryStats:     "Count the memories of each user",
+	route.MergeMemories:   "Merge all memories of a user into one with a model",
 }
 
-// conflicting are the routes that can be refused for the state that something is in:
-// a run that another process ended, a session id that two users have.
+// conflicting lists the routes that can answer 409, because of the state of a row:
+// another process ended the run, or several users have a session with the id. Neither
+// the table nor the types show that.
 var conflicting = []route.Name{
-	route.CreateRun, route.ListRuns, route.ContinueRun, route.CreateSession, route.DeleteSessions, route.GetSession, route.ChangeSession,
-	route.RenameSession, route.DeleteSession, route.SessionRuns, route.SessionPreviews, route.SessionRun,
-	route.MergeMemories,
+	route.CreateRun, route.ListRuns, route.ContinueRun, route.CreateSession, route.DeleteSessions, route.GetSession,
+	route.ChangeSession, route.RenameSession, route.DeleteSession, route.SessionRuns, route.SessionPreviews,
+	route.SessionRun, route.MergeMemories,
 }
 
-// examples are bodies whose answers differ in kind.
+// examples holds request bodies by route. Each one gets a different kind of answer.
 var examples = map[route.Name]map[string]example{
 	route.CreateRun: {
-		"streamed":   {fault.Members{{Name: "message", Value: "Hello"}}},
-		"whole":      {fault.Members{{Name: "message", Value: "Hello"}, {Name: "stream", Value: false}, {Name: "session_state", Value: `{"language": "en"}`}}},
-		"background": {fault.Members{{Name: "message", Value: "Hello"}, {Name: "stream", Value: false}, {Name: "background", Value: true}}},
+		"streamed": {object[any]{{"message", "Hello"}}},
+		"whole": {object[any]{
+			{"message", "Hello"}, {"stream", false}, {"session_state", `{"language": "en"}`},
+		}},
+		"background": {object[any]{{"message", "Hello"}, {"stream", false}, {"background", true}}},
 	},
-	route.CreateMemory: {"remembered": {fault.Members{{Name: "memory", Value: "Likes tea"}, {Name: "topics", Value: []string{"drinks"}}}}},
+	route.CreateMemory: {
+		"remembered": {object[any]{{"memory", "Likes tea"}, {"topics", []string{"drinks"}}}},
+	},
 }
 
 // operation describes one route.
 func (s *schemas) operation(r *route.Route, e api.Endpoint) operation {
 	op := operation{
 		OperationID: string(r.Name), Tags: []route.Function{r.Function}, Summary: summaries[r.Name],
-		Security: []map[string][]string{}, Scopes: []string{}, Responses: s.answers(e),
+		Security: []map[string][]string{}, Scopes: []string{}, Responses: s.successes(e),
 	}
 	if op.Summary == "" {
 		panic("apidoc: no summary of " + r.String())
@@ -125,12 +129,16 @@ func (s *schemas) operation(r *route.Route, e api.Endpoint) operation {
 		op.Scopes = append(op.Scopes, n.String())
 	}
 	r.Path(func(name string) string {
-		op.Parameters = append(op.Parameters, parameter{Name: name, In: "path", Required: true, Schema: &schema{Type: "string", MinLength: 1}})
+		op.Parameters = append(op.Parameters, parameter{
+			Name: name, In: "path", Required: true, Schema: &schema{Type: "string", MinLength: 1},
+		})
 		return ""
 	})
 	for _, place := range []string{"query", "header"} {
 		for _, f := range fields(e.In, place) {
-			p := parameter{Name: f.Tag.Get(place), In: place, Required: f.Tag.Get("required") != "", Schema: inputOf(f, place)}
+			p := parameter{
+				Name: f.Tag.Get(place), In: place, Required: f.Tag.Get("required") != "", Schema: inputSchema(f, place),
+			}
 			p.Description, p.Schema.Description = p.Schema.Description, ""
 			op.Parameters = append(op.Parameters, p)
 		}
@@ -140,18 +148,22 @@ func (s *schemas) operation(r *route.Route, e api.Endpoint) operation {
 			op.Body.Content[kind] = media{m.Schema, examples[r.Name]}
 		}
 	}
-	for _, status := range op.refused(r) {
-		op.Responses[strconv.Itoa(status)] = &response{Ref: "#/components/responses/" + refusals[status]}
+	for _, status := range op.errorStatuses(r) {
+		op.Responses[strconv.Itoa(status)] = &response{Ref: "#/components/responses/" + errorResponses[status]}
 	}
 	return op
 }
 
-// refused are the statuses besides success that the route can answer.
-func (op operation) refused(r *route.Route) (out []int) {
+// errorStatuses lists the statuses besides success that the route can answer. They
+// follow from what the route reads: authentication and the database give 401, 403,
+// 500 and 503, an id gives 404, a body 413, and any checked input 400 and 422.
+func (op operation) errorStatuses(r *route.Route) (out []int) {
 	if r.Public {
 		return nil
 	}
-	out = []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusInternalServerError, http.StatusServiceUnavailable}
+	out = []int{
+		http.StatusUnauthorized, http.StatusForbidden, http.StatusInternalServerError, http.StatusServiceUnavailable,
+	}
 	if slices.ContainsFunc(op.Parameters, func(p parameter) bool { return p.In == "path" || p.Name == "db_id" }) {
 		out = append(out, http.StatusNotFound)
 	}
@@ -164,46 +176,55 @@ func (op operation) refused(r *route.Route) (out []int) {
 	if slices.Contains(conflicting, r.Name) {
 		out = append(out, http.StatusConflict)
 	}
-	if r.Name == route.MergeMemories { // there is no user in its path, but there may be nothing of theirs; and a model is asked
+	if r.Name == route.MergeMemories {
+		// The user is in the body, not in the path, and may have no memories: 404. The
+		// route calls a model, which can fail: 502.
 		out = append(out, http.StatusNotFound, http.StatusBadGateway)
 	}
 	return out
 }
 
-// answers are those of success.
-func (s *schemas) answers(e api.Endpoint) map[string]*response {
-	answer := &response{Description: http.StatusText(e.Status), Content: map[string]media{}}
-	is := &schema{}
+// successes describes the answers of success by their status: one, or two for an
+// endpoint that may answer 202 as well.
+func (s *schemas) successes(e api.Endpoint) map[string]*response {
+	success := &response{Description: http.StatusText(e.Status), Content: map[string]media{}}
+	one := &schema{}
 	for _, t := range e.Out {
-		is.AnyOf = append(is.AnyOf, s.of(t, ""))
+		one.AnyOf = append(one.AnyOf, s.of(t, ""))
 	}
-	if len(is.AnyOf) == 1 {
-		is = is.AnyOf[0]
+	if len(one.AnyOf) == 1 {
+		one = one.AnyOf[0]
 	}
 	switch {
+	case e.Media == "application/json":
+		success.Content[e.Media] = media{Schema: typed("object")}
 	case e.Media != "":
-		answer.Content[e.Media] = media{Schema: typed(map[bool]string{true: "object", false: "string"}[e.Media == "application/json"])}
+		success.Content[e.Media] = media{Schema: typed("string")}
 	case len(e.Out) > 0:
-		answer.Content = ofJSON(is)
+		success.Content = jsonContent(one)
 	}
 	if e.Streams {
-		answer.Content["text/event-stream"] = media{Schema: &schema{Ref: "#/components/schemas/ServerSentEvent"}}
+		success.Content["text/event-stream"] = media{Schema: refTo("ServerSentEvent")}
 	}
-	out := map[string]*response{strconv.Itoa(e.Status): answer}
+	out := map[string]*response{strconv.Itoa(e.Status): success}
 	if e.Accepts != nil {
-		out[strconv.Itoa(http.StatusAccepted)] = &response{Description: "It goes on in the background.", Content: ofJSON(s.of(e.Accepts, ""))}
+		out[strconv.Itoa(http.StatusAccepted)] = &response{
+			Description: "The run continues in the background.", Content: jsonContent(s.of(e.Accepts, "")),
+		}
 	}
 	return out
 }
 
-// bodyOf describes the body that is read into t, nil without one.
+// bodyOf describes the body that package input reads into a t: a form or JSON. Nil
+// when t has no body.
 func bodyOf(t reflect.Type) *body {
 	if form := fields(t, "form"); len(form) > 0 {
-		is := membersOf(form, "form")
-		encoded := *is
-		encoded.Properties = slices.DeleteFunc(slices.Clone(is.Properties), func(m fault.Member) bool { return m.Name == "files" })
-		return &body{Required: len(is.Required) > 0, Content: map[string]media{
-			"multipart/form-data": {Schema: is}, "application/x-www-form-urlencoded": {Schema: &encoded},
+		multipart := objectOf(form, "form")
+		encoded := *multipart // an urlencoded form can't contain files
+		encoded.Properties = slices.DeleteFunc(slices.Clone(multipart.Properties),
+			func(m member[*schema]) bool { return m.name == "files" })
+		return &body{Required: len(multipart.Required) > 0, Content: map[string]media{
+			"multipart/form-data": {Schema: multipart}, "application/x-www-form-urlencoded": {Schema: &encoded},
 		}}
 	}
 	f := fields(t, "body")
@@ -211,27 +232,27 @@ func bodyOf(t reflect.Type) *body {
 		return nil
 	}
 	if inner := f[0].Type; inner.Kind() == reflect.Pointer {
-		return &body{Content: ofJSON(orNull(membersOf(fields(inner.Elem(), "json"), "json")))}
+		return &body{Content: jsonContent(orNull(objectOf(fields(inner.Elem(), "json"), "json")))}
 	}
-	return &body{Required: true, Content: ofJSON(membersOf(fields(f[0].Type, "json"), "json"))}
+	return &body{Required: true, Content: jsonContent(objectOf(fields(f[0].Type, "json"), "json"))}
 }
 
-// membersOf is the object that the fields make. In JSON what isn't required may be
-// null, which counts as absent.
-func membersOf(list []reflect.StructField, place string) *schema {
+// objectOf is the schema of an object with these input fields. In JSON an optional
+// member may also be null, which package input treats like an absent one.
+func objectOf(list []reflect.StructField, place string) *schema {
 	out := typed("object")
 	for _, f := range list {
-		name, is := f.Tag.Get(place), inputOf(f, place)
+		name, property := f.Tag.Get(place), inputSchema(f, place)
 		switch {
 		case f.Tag.Get("required") != "":
 			out.Required = append(out.Required, name)
 		case place == "json":
-			is = orNull(is)
+			property = orNull(property)
 		}
-		out.Properties = append(out.Properties, fault.Member{Name: name, Value: is})
+		out.Properties = append(out.Properties, member[*schema]{name, property})
 	}
 	return out
 }
 
-// statuses are the answers of the operation, in order.
+// statuses lists the statuses of all answers, in order.
 func (op operation) statuses() []string { return slices.Sorted(maps.Keys(op.Responses)) }

@@ -8,64 +8,70 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/input"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// schema is a JSON Schema (2020-12), as far as the OpenAPI document needs it.
+// schema holds the keywords of JSON Schema 2020-12 that the document uses. OpenAPI
+// 3.1 takes its schemas from that version.
 type schema struct {
-	Ref              string        `json:"$ref,omitempty"`
-	Type             any           `json:"type,omitempty"` // a word, or several
-	Format           string        `json:"format,omitempty"`
-	ContentMediaType string        `json:"contentMediaType,omitempty"`
-	ContentSchema    *schema       `json:"contentSchema,omitempty"`
-	Description      string        `json:"description,omitempty"`
-	Enum             []string      `json:"enum,omitempty"`
-	Default          any           `json:"default,omitempty"`
-	Minimum          *int64        `json:"minimum,omitempty"`
-	Maximum          *int64        `json:"maximum,omitempty"`
-	MinLength        int           `json:"minLength,omitempty"`
-	MaxLength        int           `json:"maxLength,omitempty"`
-	MinItems         int           `json:"minItems,omitempty"`
-	Items            *schema       `json:"items,omitempty"`
-	AnyOf            []*schema     `json:"anyOf,omitempty"`
-	Properties       fault.Members `json:"properties,omitempty"` // of *schema
-	Required         []string      `json:"required,omitempty"`
+	Ref              string          `json:"$ref,omitempty"`
+	Type             any             `json:"type,omitempty"` // a string, or a []string of alternatives
+	Format           string          `json:"format,omitempty"`
+	ContentMediaType string          `json:"contentMediaType,omitempty"`
+	ContentSchema    *schema         `json:"contentSchema,omitempty"`
+	Description      string          `json:"description,omitempty"`
+	Enum             []string        `json:"enum,omitempty"`
+	Default          any             `json:"default,omitempty"`
+	Minimum          *int64          `json:"minimum,omitempty"`
+	Maximum          *int64          `json:"maximum,omitempty"`
+	MinLength        int             `json:"minLength,omitempty"`
+	MaxLength        int             `json:"maxLength,omitempty"`
+	MinItems         int             `json:"minItems,omitempty"`
+	Items            *schema         `json:"items,omitempty"`
+	AnyOf            []*schema       `json:"anyOf,omitempty"`
+	Properties       object[*schema] `json:"properties,omitempty"`
+	Required         []string        `json:"required,omitempty"`
 }
 
-func typed(word string) *schema { return &schema{Type: word} }
+func typed(name string) *schema { return &schema{Type: name} }
 
-// orNull is s or null.
+func refTo(name string) *schema { return &schema{Ref: "#/components/schemas/" + name} }
+
+// orNull returns a schema that accepts null besides what s accepts. It may change s.
 func orNull(s *schema) *schema {
-	switch word, plain := s.Type.(string); {
+	switch name, single := s.Type.(string); {
 	case s.Ref != "":
 		return &schema{AnyOf: []*schema{s, typed("null")}}
 	case len(s.AnyOf) > 0:
 		s.AnyOf = append(s.AnyOf, typed("null"))
-	case plain:
-		s.Type = []string{word, "null"}
+	case single:
+		s.Type = []string{name, "null"}
 	}
 	return s
 }
 
-// schemas are the structs that a document refers to, by name.
+// schemas collects the schemas of the structs that the document refers to.
 type schemas struct {
 	byName map[string]*schema
 }
 
-// held are the structs that the tag holds may name.
-var held = byName(wire.Message{}, wire.Metrics{}, wire.ToolExecution{}, wire.Requirement{}, wire.File{}, wire.SessionMetrics{}, wire.UserInput{})
-
-func byName(structs ...any) map[string]reflect.Type {
+// holdable returns the structs that the tag holds can name, by name. The tag is a
+// text, so it can't refer to a Go type directly.
+func holdable() map[string]reflect.Type {
 	out := map[string]reflect.Type{}
-	for _, v := range structs {
+	for _, v := range []any{
+		wire.Message{}, wire.Metrics{}, wire.ToolExecution{}, wire.Requirement{}, wire.File{}, wire.SessionMetrics{},
+		wire.UserInput{},
+	} {
 		out[reflect.TypeOf(v).Name()] = reflect.TypeOf(v)
 	}
 	return out
 }
 
-// of is the schema of what encoding/json makes of t; tag is that of its field.
+// of returns the schema of the JSON that encoding/json writes for a t. tag is the
+// tag of the field that has the type; empty for an element of a list. It panics for a
+// kind that the wire types don't use.
 func (s *schemas) of(t reflect.Type, tag reflect.StructTag) *schema {
 	if holds := tag.Get("holds"); holds != "" {
 		return s.holding(holds)
@@ -76,7 +82,7 @@ func (s *schemas) of(t reflect.Type, tag reflect.StructTag) *schema {
 	case reflect.TypeFor[any]():
 		return &schema{}
 	case reflect.TypeFor[json.RawMessage]():
-		panic("apidoc: say with the tag holds what is in it")
+		panic("apidoc: a json.RawMessage needs the tag holds, which names its content")
 	}
 	switch t.Kind() {
 	case reflect.Pointer:
@@ -97,26 +103,27 @@ func (s *schemas) of(t reflect.Type, tag reflect.StructTag) *schema {
 	panic("apidoc: no schema for " + t.String())
 }
 
-// holding reads the tag holds; see package wire.
+// holding returns the schema that the tag holds declares. Package wire documents the
+// tag.
 func (s *schemas) holding(text string) *schema {
-	out := &schema{}
-	for one := range strings.SplitSeq(text, "|") {
-		word, list := strings.CutSuffix(one, "[]")
-		var is *schema
-		switch t, ok := held[word]; {
+	structs, out := holdable(), &schema{}
+	for alternative := range strings.SplitSeq(text, "|") {
+		word, list := strings.CutSuffix(alternative, "[]")
+		var one *schema
+		switch t, ok := structs[word]; {
 		case ok:
-			is = s.ref(t)
+			one = s.ref(t)
 		case word == "any":
-			is = &schema{}
+			one = &schema{}
 		case word == "object" || word == "null":
-			is = typed(word)
+			one = typed(word)
 		default:
-			panic("apidoc: holds " + text + ": no such struct")
+			panic("apidoc: the tag holds:\"" + text + "\" names an unknown struct")
 		}
 		if list {
-			is = &schema{Type: "array", Items: is}
+			one = &schema{Type: "array", Items: one}
 		}
-		out.AnyOf = append(out.AnyOf, is)
+		out.AnyOf = append(out.AnyOf, one)
 	}
 	if len(out.AnyOf) == 1 {
 		return out.AnyOf[0]
@@ -124,27 +131,29 @@ func (s *schemas) holding(text string) *schema {
 	return out
 }
 
-// ref refers to a struct, which becomes one of the document's.
+// ref returns a reference to the schema of a struct, and adds the schema when it is
+// missing.
 func (s *schemas) ref(t reflect.Type) *schema {
-	name := nameOf(t)
+	name := schemaName(t)
 	if _, known := s.byName[name]; !known {
-		s.byName[name] = nil // a struct may be in itself
+		s.byName[name] = nil // ends the recursion for a struct that contains itself
 		s.byName[name] = s.object(t)
 	}
-	return &schema{Ref: "#/components/schemas/" + name}
+	return refTo(name)
 }
 
-// nameOf is the Go name; Page[Session] is PageSession.
-func nameOf(t reflect.Type) string {
-	name, of, generic := strings.Cut(t.Name(), "[")
+// schemaName is the Go name with a capital letter. A generic type has its argument
+// in the name: Page[Session] is PageSession.
+func schemaName(t reflect.Type) string {
+	name, argument, generic := strings.Cut(t.Name(), "[")
 	if !generic {
-		return strings.ToUpper(name[:1]) + name[1:] // api.nothing is Nothing
+		return strings.ToUpper(name[:1]) + name[1:] // api's struct for {} is nothing
 	}
-	return name + strings.TrimSuffix(of[strings.LastIndex(of, ".")+1:], "]")
+	return name + strings.TrimSuffix(argument[strings.LastIndex(argument, ".")+1:], "]")
 }
 
-// object describes a struct. A member with omitempty may be absent, or in a Whole
-// null.
+// object describes a struct. A member with omitempty may be absent. In a wire.Whole
+// it is never absent, but may be null.
 func (s *schemas) object(t reflect.Type) *schema {
 	out, whole := typed("object"), strings.HasPrefix(t.Name(), "Whole[")
 	if whole {
@@ -153,17 +162,17 @@ func (s *schemas) object(t reflect.Type) *schema {
 	for _, f := range reflect.VisibleFields(t) {
 		name, omits, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if name == "" {
-			continue // an embedded struct: its fields are visible too
+			continue // an embedded struct: VisibleFields lists its fields too
 		}
 		ft := f.Type
 		if omits != "" && ft.Kind() == reflect.Pointer {
-			ft = ft.Elem() // what would be null is absent
+			ft = ft.Elem() // a nil pointer is left out, not written as null
 		}
-		is := s.of(ft, f.Tag)
+		property := s.of(ft, f.Tag)
 		if omits != "" && whole {
-			is = orNull(is)
+			property = orNull(property)
 		}
-		out.Properties = append(out.Properties, fault.Member{Name: name, Value: is})
+		out.Properties = append(out.Properties, member[*schema]{name, property})
 		if omits == "" || whole {
 			out.Required = append(out.Required, name)
 		}
@@ -171,9 +180,10 @@ func (s *schemas) object(t reflect.Type) *schema {
 	return out
 }
 
-// inputOf is the schema of one input that is read by package input, which may be a
-// list. place is the tag that names it.
-func inputOf(f reflect.StructField, place string) *schema {
+// inputSchema returns the schema of one field that package input reads. place is the
+// tag that names the field: query, header, form or json. The other tags become the
+// schema's bounds and description.
+func inputSchema(f reflect.StructField, place string) *schema {
 	t, tag := f.Type, f.Tag
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -190,22 +200,20 @@ func inputOf(f reflect.StructField, place string) *schema {
 		out.Type = "boolean"
 	case t.Kind() == reflect.Int || t.Kind() == reflect.Int64:
 		out.Type, out.Format = "integer", "int64"
-		if least, ok := tag.Lookup("min"); ok {
-			n, _ := strconv.ParseInt(least, 10, 64)
-			out.Minimum = &n
-		}
-		if t.Kind() == reflect.Int {
+		if t.Kind() == reflect.Int { // package input reads an int as 32 bits
 			out.Format, out.Maximum = "int32", new(int64(math.MaxInt32))
 		}
-		if most, ok := tag.Lookup("max"); ok {
-			n, _ := strconv.ParseInt(most, 10, 64)
-			out.Maximum = &n
+		if _, bounded := tag.Lookup("min"); bounded {
+			out.Minimum = new(int64(number(tag, "min")))
+		}
+		if _, bounded := tag.Lookup("max"); bounded {
+			out.Maximum = new(int64(number(tag, "max")))
 		}
 	default:
 		out = textSchema(tag)
 		out.MinLength, out.MaxLength = number(tag, "minlen"), number(tag, "maxlen")
 		if place != "json" && tag.Get("required") != "" {
-			out.MinLength = 1 // an empty one counts as none
+			out.MinLength = 1 // outside of JSON an empty text counts as absent
 		}
 	}
 	if s, ok := tag.Lookup("default"); ok {
@@ -215,12 +223,13 @@ func inputOf(f reflect.StructField, place string) *schema {
 		}
 	}
 	out.Description = tag.Get("doc")
-	if most := tag.Get("maxbytes"); most != "" {
+	if most := tag.Get("maxbytes"); most != "" { // JSON Schema counts characters only
 		out.Description = strings.TrimSpace(out.Description + " At most " + most + " bytes.")
 	}
 	return out
 }
 
+// textSchema is a string, with the values of the tag enum if there is one.
 func textSchema(tag reflect.StructTag) *schema {
 	out := typed("string")
 	if words := tag.Get("enum"); words != "" {
@@ -229,13 +238,14 @@ func textSchema(tag reflect.StructTag) *schema {
 	return out
 }
 
+// number reads a tag as an integer; 0 when it is missing.
 func number(tag reflect.StructTag, name string) int {
 	n, _ := strconv.Atoi(tag.Get(name))
 	return n
 }
 
-// fields are those of an input struct that are read from a place: query, header,
-// form or json.
+// fields lists the fields of an input struct that have the tag place, those of
+// embedded structs included.
 func fields(t reflect.Type, place string) []reflect.StructField {
 	return slices.DeleteFunc(reflect.VisibleFields(t), func(f reflect.StructField) bool { return f.Tag.Get(place) == "" })
 }

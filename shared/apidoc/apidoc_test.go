@@ -15,11 +15,14 @@ import (
 	"github.com/keyway-agents/keyway/shared/route"
 )
 
-var update = flag.Bool("update", false, "rewrite openapi.json and docs/api.md")
+var update = flag.Bool("update", false, "write openapi.json and docs/api.md anew")
 
-func TestTheDocumentsAreThoseOfTheRoutes(t *testing.T) {
+func TestGeneratedDocumentsAreCurrent(t *testing.T) {
 	t.Parallel()
-	for path, want := range map[string][]byte{filepath.Join("..", "api", "openapi.json"): apidoc.OpenAPI(), filepath.Join("..", "..", "docs", "api.md"): apidoc.Markdown()} {
+	for path, want := range map[string][]byte{
+		filepath.Join("..", "api", "openapi.json"):  apidoc.OpenAPI(),
+		filepath.Join("..", "..", "docs", "api.md"): apidoc.Markdown(),
+	} {
 		if *update {
 			if err := os.WriteFile(path, want, 0o644); err != nil {
 				t.Fatal(err)
@@ -35,9 +38,9 @@ func TestTheDocumentsAreThoseOfTheRoutes(t *testing.T) {
 	}
 }
 
-// Every reference leads somewhere, every struct is used, and every input says what
-// it is.
-func TestTheDocumentIsWhole(t *testing.T) {
+// The document has every route, every reference has a target, and every component
+// has a reference.
+func TestTheDocumentIsComplete(t *testing.T) {
 	t.Parallel()
 	var d struct {
 		Paths      map[string]map[route.Name]json.RawMessage
@@ -57,19 +60,19 @@ func TestTheDocumentIsWhole(t *testing.T) {
 		ref, _, _ := strings.Cut(part, `"`)
 		named[ref] = true
 		if kind, name, _ := strings.Cut(ref, "/"); d.Components[kind][name] == nil {
-			t.Errorf("%s leads nowhere", ref)
+			t.Errorf("the component %s is missing", ref)
 		}
 	}
 	for kind, all := range d.Components {
 		for name := range all {
 			if kind != "securitySchemes" && !named[kind+"/"+name] {
-				t.Errorf("nobody refers to %s/%s", kind, name)
+				t.Errorf("nothing refers to the component %s/%s", kind, name)
 			}
 		}
 	}
 }
 
-func TestSchemasSayWhatMayBeAbsentAndWhatNull(t *testing.T) {
+func TestSchemasDeclareOptionalAndNullableMembers(t *testing.T) {
 	t.Parallel()
 	var d any
 	if err := json.Unmarshal(apidoc.OpenAPI(), &d); err != nil {
@@ -108,11 +111,11 @@ func TestSchemasSayWhatMayBeAbsentAndWhatNull(t *testing.T) {
 	}
 	form := at(t, d, strings.Fields("paths /agents/{agent_id}/runs post requestBody content application/x-www-form-urlencoded schema"))
 	if strings.Contains(form, `"files"`) || !strings.Contains(form, `"required":["message"]`) {
-		t.Errorf("a form without files: %s", form)
+		t.Errorf("an urlencoded form has files, or does not require a message: %s", form)
 	}
 }
 
-// at is the JSON that a path of member names and indexes leads to.
+// at returns the JSON at a path of member names and indexes.
 func at(t *testing.T, v any, path []string) string {
 	t.Helper()
 	for _, key := range path {
