@@ -9,13 +9,15 @@ import (
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// Agents answers which agents there are.
+// Agents answers the routes that list agents, teams and workflows.
 type Agents struct {
-	List []wire.Agent // in the order of keyway.yaml
+	// List holds the declared agents in the order of keyway.yaml. Defaults to none.
+	List []wire.Agent
 }
 
-// Describe is an agent as the wire shows it. Its instructions stay the
-// operator's.
+// Describe returns the public description of an agent, as GET /agents shows it. It
+// leaves out the instructions, the tools and the limits: callers have no need to
+// see them, and instructions can contain what the operator keeps private.
 func Describe(a config.Agent, m wire.AgentModel) wire.Agent {
 	out := wire.Agent{
 		ID: a.ID, Name: a.Name, DBID: DatabaseID, Description: a.Description,
@@ -28,6 +30,7 @@ func Describe(a config.Agent, m wire.AgentModel) wire.Agent {
 	return out
 }
 
+// endpoints implements Resource.
 func (a Agents) endpoints() []Endpoint {
 	return []Endpoint{
 		answer(route.ListAgents, a.list),
@@ -37,10 +40,12 @@ func (a Agents) endpoints() []Endpoint {
 	}
 }
 
-// none answers a list of which Keyway serves nothing: teams and workflows.
+// none answers the lists of teams and of workflows, which Keyway doesn't have. AgentOS's
+// clients ask for them at start and need an empty list, not a 404.
 func none(context.Context, *request, nothing) ([]wire.Agent, error) { return []wire.Agent{}, nil }
 
-// list shows what the caller may read: a list is filtered, not refused.
+// list answers the agents that the caller is allowed to read. A caller allowed to read
+// only some agents gets a shorter list, not a 403, as in AgentOS.
 func (a Agents) list(_ context.Context, r *request, _ nothing) ([]wire.Agent, error) {
 	out := []wire.Agent{}
 	for _, agent := range a.List {
@@ -51,10 +56,13 @@ func (a Agents) list(_ context.Context, r *request, _ nothing) ([]wire.Agent, er
 	return out, nil
 }
 
+// get answers one agent. The policy has checked the scope for this id, so only a
+// caller allowed to read an unknown id gets the 404.
 func (a Agents) get(_ context.Context, r *request, _ nothing) (wire.Agent, error) {
 	return a.find(r.param("agent_id"))
 }
 
+// find returns the agent with the id, or fault.NotFound with AgentOS's text.
 func (a Agents) find(id string) (wire.Agent, error) {
 	for _, agent := range a.List {
 		if agent.ID == id {

@@ -1,7 +1,9 @@
-// Package api answers the routes of the table: one file per resource, from store
-// and run loop to the wire. Every request is decided here again, whoever decided
-// before.
-// It knows no token, no vendor and no SQL.
+// Package api answers the routes of the table in shared/route, with one file for each
+// resource. It reads the request, calls the store or the run loop, and writes
+// AgentOS's JSON or events.
+// It decides on every request with the authorization policy, also when API Gateway's
+// authorizer has decided before: the authorizer's answer may come from a cache.
+// It knows nothing of token formats, model providers or SQL.
 package api
 
 import (
@@ -20,42 +22,55 @@ import (
 	"github.com/keyway-agents/keyway/shared/store"
 )
 
-// DatabaseID is AgentOS's db_id of the one store that there is.
+// DatabaseID is the value of AgentOS's member and parameter db_id. Keyway has one
+// database, so there is one value.
 const DatabaseID = "keyway"
 
-// request is an admitted request: who sends it, and what was decided.
+// request is a request that the policy allows, with its principal and the decision.
 type request struct {
 	*http.Request
+	// principal is nil on a public route without a token.
 	principal *authz.Principal
 	decision  authz.Decision
 }
 
-// param is a parameter of the path.
+// param returns a parameter of the path, such as session_id; "" when the route has no
+// parameter of that name.
 func (r *request) param(name string) string { return r.decision.Params[name] }
 
-// Resource is a family of routes with what answers them.
+// Resource is a set of routes with the handlers that answer them. The resources are
+// OS, Agents, Runs, Sessions and Memories.
 type Resource interface {
 	endpoints() []Endpoint
 }
 
-// Options of a Server; all but Decisions are required.
+// Options configures a Server.
 type Options struct {
-	Table     *route.Routes
-	Policy    *authz.Policy
-	Leeway    time.Duration // of token expiry
-	Log       *slog.Logger
-	Decisions *authz.Log // one line each
-	Now       func() time.Time
+	// Table is the route table that the policy decides on. Required.
+	Table *route.Routes
+	// Policy decides which requests are allowed. Required.
+	Policy *authz.Policy
+	// Leeway is how long after its expiry a token is still accepted, for clocks that
+	// differ. Defaults to 0.
+	Leeway time.Duration
+	// Log receives the errors that the caller sees as 500. Required.
+	Log *slog.Logger
+	// Decisions receives one line for each decision. Defaults to no decision log.
+	Decisions *authz.Log
+	// Now is the clock that token expiry is compared with. Required.
+	Now func() time.Time
 }
 
-// Server answers the routes of its resources.
+// Server answers the routes of its resources. It is an http.Handler and safe for
+// concurrent use.
 type Server struct {
 	Options
 	endpoints map[route.Name]Endpoint
 }
 
-// New makes a Server of the given resources. A function that serves a part of
-// the table passes that part.
+// New makes a Server of the given resources. A Lambda function that answers a part of
+// the table passes only the resources of that part. New panics when two resources
+// answer the same route, because that is a bug of the program.
 func New(o Options, resources ...Resource) *Server {
 	s := &Server{Options: o, endpoints: map[route.Name]Endpoint{}}
 	for _, e := range Endpoints(resources...) {
@@ -70,8 +85,10 @@ func New(o Options, resources ...Resource) *Server {
 // Serves reports whether the server has an endpoint for the route.
 func (s *Server) Serves(name route.Name) bool { return s.endpoints[name].serve != nil }
 
-// ServeHTTP decides and answers. The caller is in the request's context
-// (authz.WithPrincipal); without one only public routes answer.
+// ServeHTTP decides on a request and answers it. The principal comes from the
+// request's context (authz.WithPrincipal); without one, only public routes are
+// allowed. An error is logged and answered by package fault. A caller never sees the
+// text of an internal error.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := s.serve(w, r); err != nil {
 		if fault.KindOf(err) == fault.Internal {
@@ -89,67 +106,86 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	logging.Note(r.Context(), "route", d.Route.String())
-	return s.endpoints[d.Route.Name].serve(w, &request{Request: r.WithContext(authz.WithDecision(r.Context(), p, d)), principal: p, decision: d})
+	admitted := r.WithContext(authz.WithDecision(r.Context(), p, d))
+	return s.endpoints[d.Route.Name].serve(w, &request{Request: admitted, principal: p, decision: d})
 }
 
-// decide admits or refuses, and logs which, before anything is done.
+// decide allows or denies the request and writes the decision to the decision log. It
+// runs before the body is read and before anything changes.
+//
+// It checks the token's expiry again: API Gateway caches the authorizer's policy for up
+// to the authorizer's TTL, so a request can arrive after its token has expired. An
+// expired token counts as no token, so the decision says that authentication is missing.
 func (s *Server) decide(r *http.Request) (*authz.Principal, authz.Decision, error) {
+	// The duration of the decision is measured with the real clock, also in tests.
 	ctx, began := r.Context(), time.Now()
 	p, _ := authz.From(ctx)
 	d := s.Policy.Decide(p, r.Method, r.URL.Path)
 	err := d.Err(logging.RequestID(ctx))
 	switch {
 	case !d.Open && p != nil && !p.ExpiresAt.IsZero() && !s.Now().Before(p.ExpiresAt.Add(s.Leeway)):
-		d = s.Policy.Decide(nil, r.Method, r.URL.Path) // it counts no longer
+		d = s.Policy.Decide(nil, r.Method, r.URL.Path)
 		err = fault.Public(fault.Unauthenticated, "Token has expired", nil)
 	case err == nil && !s.Serves(d.Route.Name):
+		// A Lambda function has the whole table but only its own endpoints. API Gateway
+		// sends it nothing else, unless the template and the table differ.
 		err = fmt.Errorf("no endpoint for %s: %w", d.Route, fault.NotFound)
 	}
-	s.Decisions.Write(ctx, authz.Entry{RequestID: logging.RequestID(ctx), Method: r.Method, Principal: p, Decision: d, Err: err, Began: began})
+	s.Decisions.Write(ctx, authz.Entry{
+		RequestID: logging.RequestID(ctx), Method: r.Method, Principal: p, Decision: d, Err: err, Began: began,
+	})
 	return p, d, err
 }
 
-// Isolation is whether callers see only what is their own.
+// Isolation says which rows a caller sees.
 type Isolation struct {
+	// On limits callers to their own sessions, runs and memories. Administrators see
+	// all of them. Defaults to false: every caller sees every row, as in AgentOS's
+	// default configuration.
 	On bool
-	// ByIssuer: several issuers are believed, and each names its users as it likes.
-	// The same subject of two of them is two owners.
+	// ByIssuer puts the issuer before the subject in the owner's name. It is needed
+	// when several issuers are trusted: each issuer chooses its subjects freely, so the
+	// same subject of two issuers can be two people. Defaults to false.
 	ByIssuer bool
 }
 
-// viewer is on whose behalf the request reads. Under isolation an administrator
-// sees everything and a caller whom the token doesn't name nothing.
+// viewer returns the rows that the request may read: all of them without isolation and
+// for an administrator, else those of the principal. With isolation, a token without a
+// subject is an error (fault.Forbidden), because its caller owns nothing.
 func (i Isolation) viewer(r *request) (store.Viewer, error) {
 	switch {
 	case !i.On || r.decision.Admin:
 		return store.Viewer{All: true}, nil
 	case r.principal == nil || r.principal.Subject == "":
-		return store.Viewer{}, errNobody
+		return store.Viewer{}, errNoSubject
 	}
-	owner, err := i.name(r.principal)
+	owner, err := i.ownerOf(r.principal)
 	return store.Viewer{Owner: owner}, err
 }
 
-// maxOwner is what an owner's column holds.
+// maxOwner is the length limit of the owner columns, in bytes.
 const maxOwner = 1024
 
-// issuerText keeps issuer and subject apart, whatever is in them.
-var issuerText = strings.NewReplacer("%", "%25", "#", "%23")
+// issuerEscaper escapes the separator in an issuer, so that no issuer and subject can
+// be joined to the name of another pair.
+var issuerEscaper = strings.NewReplacer("%", "%25", "#", "%23")
 
-// name is what the caller's data are filed under: the subject, after its issuer
-// when there are several.
-func (i Isolation) name(p *authz.Principal) (string, error) {
+// ownerOf returns the name that the principal's rows are stored under: the subject, or
+// with ByIssuer issuer#subject. A name that is too long for the column is
+// fault.Forbidden. A principal without a subject is "".
+func (i Isolation) ownerOf(p *authz.Principal) (string, error) {
 	if !i.ByIssuer || p.Subject == "" {
 		return p.Subject, nil
 	}
-	owner := issuerText.Replace(p.Issuer) + "#" + p.Subject
+	owner := issuerEscaper.Replace(p.Issuer) + "#" + p.Subject
 	if len(owner) > maxOwner {
-		return "", fault.Public(fault.Forbidden, fmt.Sprintf("The token's issuer and subject are longer than %d bytes together", maxOwner), nil)
+		return "", fault.Public(fault.Forbidden,
+			fmt.Sprintf("The token's issuer and subject are longer than %d bytes together", maxOwner), nil)
 	}
 	return owner, nil
 }
 
-// viewerIn is viewer where the request may name a database.
+// viewerIn is viewer for a request that may also name a database.
 func (i Isolation) viewerIn(r *request, db database) (store.Viewer, error) {
 	v, err := i.viewer(r)
 	if err == nil {
@@ -158,13 +194,15 @@ func (i Isolation) viewerIn(r *request, db database) (store.Viewer, error) {
 	return v, err
 }
 
-// database is AgentOS's choice of a database. There is one, and a table is named
-// together with it.
+// database holds the parameters by which AgentOS's clients choose a database and a
+// table. Keyway has one database and accepts its id; the table has no effect.
 type database struct {
-	ID    string `query:"db_id" maxbytes:"1024" doc:"The database; there is one."`
-	Table string `query:"table" maxbytes:"1024" doc:"Taken together with db_id and left alone."`
+	ID    string `query:"db_id" maxbytes:"1024" doc:"The id of the database. The only one is keyway."`
+	Table string `query:"table" maxbytes:"1024" doc:"Accepted together with db_id, and without effect."`
 }
 
+// check accepts the one database. The errors and their texts are AgentOS's: an unknown
+// database is fault.NotFound, a table without a database fault.Invalid.
 func (d database) check() error {
 	switch {
 	case d.ID != "" && d.ID != DatabaseID:
@@ -175,38 +213,47 @@ func (d database) check() error {
 	return nil
 }
 
-// owner is to whom the request writes: the token's subject, an administrator's
-// too. Only without isolation may a nameless token speak for the user it names.
+// owner returns the owner of the rows that the request creates: the principal, also
+// when it is an administrator. claimed is the user_id that the request names; it counts
+// only without isolation and for a token without a subject, as in AgentOS.
 func (i Isolation) owner(r *request, claimed string) (string, error) {
 	switch {
 	case r.principal != nil && r.principal.Subject != "":
-		return i.name(r.principal)
+		return i.ownerOf(r.principal)
 	case i.On:
-		return "", errNobody
+		return "", errNoSubject
 	}
 	return claimed, nil
 }
 
-var errNobody = fault.Public(fault.Forbidden, "Authenticated request is missing a user identity", nil)
+// errNoSubject denies a caller without a subject what belongs to an owner. The text is
+// AgentOS's.
+var errNoSubject = fault.Public(fault.Forbidden, "Authenticated request is missing a user identity", nil)
 
-// DefaultOrigins are the web pages that AgentOS 3.1.10 admits by default.
+// DefaultOrigins are the origins that AgentOS 3.1.10 allows by default for requests of
+// web pages.
 var DefaultOrigins = []string{
 	"http://localhost:3000", "https://agno.com", "https://www.agno.com", "https://app.agno.com",
 	"https://os.agno.com", "https://os-stg.agno.com",
 }
 
-// CORS lets pages of these origins call next. It allows no credentials and never
-// echoes an origin that isn't listed.
+// CORS allows web pages of the given origins to call next. It never allows credentials:
+// callers send a bearer token, and a page that could use cookies could be tricked into
+// sending them. It answers an origin that is not listed without CORS headers. Without
+// origins it returns next unchanged.
 func CORS(origins []string, next http.Handler) http.Handler {
 	if len(origins) == 0 {
 		return next
 	}
 	return cors.New(cors.Options{
-		AllowedOrigins:       origins,
-		AllowedMethods:       []string{"GET", "POST", "PATCH", "DELETE"},
-		AllowedHeaders:       []string{"*"},
-		ExposedHeaders:       []string{"X-Request-Id", "Retry-After", "WWW-Authenticate", "Idempotent-Replayed"},
-		MaxAge:               600,
+		AllowedOrigins: origins,
+		AllowedMethods: []string{"GET", "POST", "PATCH", "DELETE"}, // those of the route table
+		AllowedHeaders: []string{"*"},
+		// A page can read no other response header than the CORS-safelisted ones (WHATWG
+		// Fetch) and these.
+		ExposedHeaders: []string{"X-Request-Id", "Retry-After", "WWW-Authenticate", "Idempotent-Replayed"},
+		MaxAge:         600, // seconds that a browser may cache a preflight; Chromium's maximum is 7200
+		// Starlette, which AgentOS runs on, answers a preflight with 200 and not with 204.
 		OptionsSuccessStatus: http.StatusOK,
 	}).Handler(next)
 }

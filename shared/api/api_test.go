@@ -11,32 +11,32 @@ import (
 	"github.com/keyway-agents/keyway/shared/route"
 )
 
-func TestEveryRouteOfTheTableHasAHandler(t *testing.T) {
+func TestEveryRouteHasAnEndpoint(t *testing.T) {
 	t.Parallel()
 	whole := api.New(api.Options{}, api.OS{}, api.Agents{}, api.Runs{}, api.Sessions{}, api.Memories{})
 	part := api.New(api.Options{}, api.Sessions{})
 	for r := range route.Table.All() {
 		if !whole.Serves(r.Name) {
-			t.Errorf("nobody answers %s", r)
+			t.Errorf("no endpoint answers %s", r)
 		}
 		if got := part.Serves(r.Name); got != (r.Function == route.Sessions) {
-			t.Errorf("the sessions alone answer %s: %t", r, got)
+			t.Errorf("a server of the sessions answers %s: %t", r, got)
 		}
 	}
 }
 
-func TestTwoHandlersForOneRouteAreAMistake(t *testing.T) {
+func TestTwoEndpointsForOneRoutePanic(t *testing.T) {
 	t.Parallel()
 	defer func() {
 		if recover() == nil {
-			t.Error("the second handler was taken")
+			t.Error("the second endpoint was accepted")
 		}
 	}()
 	api.New(api.Options{}, api.Sessions{}, api.Sessions{})
 }
 
-// API Gateway may hand over a caller whose policy it has kept for a minute. The
-// function looks at the clock again, and at the scopes.
+// API Gateway caches the authorizer's answer, so a request can arrive with an expired
+// token. The function checks the expiry and the scopes again.
 func TestTheFunctionDecidesAgain(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_893_456_000, 0)
@@ -45,15 +45,20 @@ func TestTheFunctionDecidesAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	server := api.New(api.Options{
-		Table: route.Table, Policy: policy, Leeway: 10 * time.Second, Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return now },
+		Table: route.Table, Policy: policy, Leeway: 10 * time.Second, Log: slog.New(slog.DiscardHandler),
+		Now: func() time.Time { return now },
 	}, api.Agents{})
 	for name, row := range map[string]struct {
 		caller *authz.Principal
 		status int
 	}{
-		"in time":              {&authz.Principal{Scopes: []string{"agents:read"}, ExpiresAt: now.Add(time.Second)}, 200},
-		"within the leeway":    {&authz.Principal{Scopes: []string{"agents:read"}, ExpiresAt: now.Add(-9 * time.Second)}, 200},
-		"expired":              {&authz.Principal{Scopes: []string{"agents:read"}, ExpiresAt: now.Add(-10 * time.Second)}, 401},
+		"in time": {&authz.Principal{Scopes: []string{"agents:read"}, ExpiresAt: now.Add(time.Second)}, 200},
+		"within the leeway": {
+			&authz.Principal{Scopes: []string{"agents:read"}, ExpiresAt: now.Add(-9 * time.Second)}, 200,
+		},
+		"expired": {
+			&authz.Principal{Scopes: []string{"agents:read"}, ExpiresAt: now.Add(-10 * time.Second)}, 401,
+		},
 		"expired long ago":     {&authz.Principal{Scopes: []string{"agent_os:admin"}, ExpiresAt: time.Unix(1, 0)}, 401},
 		"without expiry":       {&authz.Principal{Scopes: []string{"agents:read"}}, 200},
 		"without scopes":       {&authz.Principal{ExpiresAt: now.Add(time.Second)}, 403},

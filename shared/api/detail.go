@@ -10,28 +10,34 @@ import (
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// detail is a session as one of the three types shows it.
+// detail is a session with its conversation, in the form of one of AgentOS's three
+// session types. Exactly one of the pointers is set.
 type detail struct {
 	agent    *wire.SessionDetail
 	team     *wire.TeamSessionDetail
 	workflow *wire.WorkflowSessionDetail
-	history  json.RawMessage // what stands for chat_history
+	// history is the value of chat_history, a JSON array. A workflow has none.
+	history json.RawMessage
 }
 
-// spliced is a JSON document of which a large part, already JSON, is put in where
-// mark stands: encoding/json would read through all of it twice.
+// spliced is a JSON document with a large member that is JSON already. The document
+// is encoded with placeholder in its place, and the member is inserted afterwards:
+// encoding/json validates and compacts a json.RawMessage, which for a long
+// conversation costs more than all the rest.
 type spliced struct {
 	value any
 	part  json.RawMessage
 }
 
-// mark is a text that nothing else in a document can be: a NUL is never stored.
-var mark = json.RawMessage(`"\u0000"`)
+// placeholder can't be equal to any other value of a document, because no stored text
+// contains a NUL character.
+var placeholder = json.RawMessage(`"\u0000"`)
 
-// parts are the document, piece after piece.
+// parts returns the document in three parts, to be sent one after the other. value must
+// contain the placeholder once.
 func (s spliced) parts() ([][]byte, error) {
 	data, err := wire.Marshal(s.value)
-	before, after, _ := bytes.Cut(data, mark)
+	before, after, _ := bytes.Cut(data, placeholder)
 	return [][]byte{before, s.part, after}, err
 }
 
@@ -51,7 +57,8 @@ func wholeTypes() []reflect.Type {
 	}
 }
 
-// brief says nothing of what isn't there.
+// brief returns the session without its absent members, as the routes that read or
+// create a session answer it.
 func (d detail) brief() any {
 	switch {
 	case d.team != nil:
@@ -62,7 +69,9 @@ func (d detail) brief() any {
 	return spliced{d.agent, d.history}
 }
 
-// whole shows every member, as the routes do that change a session.
+// whole returns the session with every member, null when it is absent, as the routes
+// that change a session answer it. AgentOS has this difference, and its clients
+// depend on it.
 func (d detail) whole() any {
 	switch {
 	case d.team != nil:
@@ -73,39 +82,46 @@ func (d detail) whole() any {
 	return spliced{wire.Whole[wire.SessionDetail]{Value: *d.agent}, d.history}
 }
 
-// withHistory reads what was said in the session. An empty seenAs is its own type.
-func (s Sessions) withHistory(ctx context.Context, v store.Viewer, row store.Session, seenAs string) (detail, error) {
-	if seenAs == "" {
-		seenAs = row.SessionType
+// withHistory reads the conversation of the session. shownAs is the session type of the
+// answer; "" means the type of the row.
+func (s Sessions) withHistory(ctx context.Context, v store.Viewer, row store.Session, shownAs string) (detail, error) {
+	if shownAs == "" {
+		shownAs = row.SessionType
 	}
-	said, err := s.DB.Conversation(ctx, v, row.Owner, row.SessionID)
+	conversation, err := s.DB.Conversation(ctx, v, row.Owner, row.SessionID)
 	if err != nil {
 		return detail{}, err
 	}
-	return s.detail(row, seenAs, said), nil
+	return s.detail(row, shownAs, conversation), nil
 }
 
-// detail shows a session with its conversation, a JSON array of messages.
-func (s Sessions) detail(row store.Session, seenAs string, history json.RawMessage) detail {
+// detail converts a row and its conversation, a JSON array of messages, to the session
+// type shownAs. The differences between the three types are AgentOS's: a team session
+// has no agent, a workflow session has no conversation and an empty object where the
+// others leave a member out.
+func (s Sessions) detail(row store.Session, shownAs string, history json.RawMessage) detail {
 	brief := sessionOf(row)
 	var metrics any
 	if brief.Metrics != nil {
 		metrics = brief.Metrics
-	} else if row.Name != nil || row.State != nil { // AgentOS's session_data is there, and without metrics
+	} else if row.Name != nil || row.State != nil {
+		// AgentOS shows {} for a session that has other session data but no metrics.
 		metrics = struct{}{}
 	}
-	switch seenAs {
+	switch shownAs {
 	case "team":
 		return detail{history: history, team: &wire.TeamSessionDetail{
-			SessionID: brief.SessionID, SessionName: brief.SessionName, UserID: brief.UserID, TeamID: brief.TeamID, Summary: brief.Summary,
-			SessionState: brief.SessionState, Metrics: metrics, Metadata: brief.Metadata, ChatHistory: mark,
-			CreatedAt: brief.CreatedAt, UpdatedAt: brief.UpdatedAt, TotalTokens: brief.TotalTokens,
+			SessionID: brief.SessionID, SessionName: brief.SessionName, UserID: brief.UserID, TeamID: brief.TeamID,
+			Summary: brief.Summary, SessionState: brief.SessionState, Metrics: metrics, Metadata: brief.Metadata,
+			ChatHistory: placeholder, CreatedAt: brief.CreatedAt, UpdatedAt: brief.UpdatedAt,
+			TotalTokens: brief.TotalTokens,
 		}}
 	case "workflow":
 		empty := json.RawMessage("{}")
 		w := &wire.WorkflowSessionDetail{
-			UserID: brief.UserID, WorkflowID: brief.WorkflowID, SessionID: brief.SessionID, SessionName: brief.SessionName, SessionData: empty,
-			SessionState: brief.SessionState, WorkflowData: empty, Metadata: brief.Metadata, CreatedAt: brief.CreatedAt, UpdatedAt: brief.UpdatedAt,
+			UserID: brief.UserID, WorkflowID: brief.WorkflowID, SessionID: brief.SessionID,
+			SessionName: brief.SessionName, SessionData: empty, SessionState: brief.SessionState, WorkflowData: empty,
+			Metadata: brief.Metadata, CreatedAt: brief.CreatedAt, UpdatedAt: brief.UpdatedAt,
 		}
 		if w.Metadata == nil {
 			w.Metadata = empty
@@ -113,22 +129,29 @@ func (s Sessions) detail(row store.Session, seenAs string, history json.RawMessa
 		return detail{workflow: w}
 	}
 	d := &wire.SessionDetail{
-		UserID: brief.UserID, AgentSessionID: brief.SessionID, SessionID: brief.SessionID, SessionName: brief.SessionName, Summary: brief.Summary,
-		SessionState: brief.SessionState, AgentID: brief.AgentID, TotalTokens: brief.TotalTokens, Metrics: metrics, Metadata: brief.Metadata,
-		ChatHistory: mark, CreatedAt: brief.CreatedAt, UpdatedAt: brief.UpdatedAt,
+		UserID: brief.UserID, AgentSessionID: brief.SessionID, SessionID: brief.SessionID,
+		SessionName: brief.SessionName, Summary: brief.Summary, SessionState: brief.SessionState,
+		AgentID: brief.AgentID, TotalTokens: brief.TotalTokens, Metrics: metrics, Metadata: brief.Metadata,
+		ChatHistory: placeholder, CreatedAt: brief.CreatedAt, UpdatedAt: brief.UpdatedAt,
 	}
 	for _, a := range s.Agents {
 		if a.ID == brief.AgentID && brief.Metrics != nil {
-			d.AgentData = &wire.AgentData{Name: a.Name, AgentID: a.ID, Model: wire.AgentDataModel{ID: a.Model.Model, Name: a.Model.Name, Provider: a.Model.Provider}}
+			d.AgentData = &wire.AgentData{
+				Name: a.Name, AgentID: a.ID,
+				Model: wire.AgentDataModel{ID: a.Model.Model, Name: a.Model.Name, Provider: a.Model.Provider},
+			}
 		}
 	}
 	return detail{history: history, agent: d}
 }
 
+// sessionOf converts a row to the session of a list. The metrics are the sums over all
+// models; a session whose runs called no model has no metrics.
 func sessionOf(row store.Session) wire.Session {
 	s := wire.Session{
-		SessionID: row.SessionID, SessionState: row.State, CreatedAt: wire.Time{Time: row.CreatedAt}, UpdatedAt: wire.Time{Time: row.UpdatedAt},
-		SessionType: row.SessionType, UserID: row.Owner, SessionName: text(row.Name), AgentID: text(row.AgentID), TeamID: text(row.TeamID),
+		SessionID: row.SessionID, SessionState: row.State, CreatedAt: wire.Time{Time: row.CreatedAt},
+		UpdatedAt: wire.Time{Time: row.UpdatedAt}, SessionType: row.SessionType, UserID: row.Owner,
+		SessionName: text(row.Name), AgentID: text(row.AgentID), TeamID: text(row.TeamID),
 		WorkflowID: text(row.WorkflowID), Summary: row.Summary, Metadata: row.Metadata,
 	}
 	if len(row.Usage) == 0 {
@@ -147,7 +170,7 @@ func sessionOf(row store.Session) wire.Session {
 	return s
 }
 
-// text is a column that may be NULL.
+// text returns the value of a nullable column, "" for NULL.
 func text(column *string) string {
 	if column == nil {
 		return ""
@@ -155,13 +178,17 @@ func text(column *string) string {
 	return *column
 }
 
-// storedRun is a run as lists show it.
-func storedRun(run store.Run) wire.StoredRun {
+// storedRunOf converts a row to the run of a list. AgentOS's members that Keyway has no
+// data for are empty lists. Tools are left out when the run called none, and a missing
+// session state is {}, as in AgentOS.
+func storedRunOf(run store.Run) wire.StoredRun {
 	out := wire.StoredRun{
-		RunID: run.RunID.String(), AgentID: run.AgentID, UserID: run.Owner, Status: run.Status, CancellationStage: run.CancellationStage,
-		RunInput: run.Input, Content: run.Content, RunResponseFormat: "text", Metrics: run.Metrics, Metadata: run.Metadata, Messages: run.Messages,
+		RunID: run.RunID.String(), AgentID: run.AgentID, UserID: run.Owner, Status: run.Status,
+		CancellationStage: run.CancellationStage, RunInput: run.Input, Content: run.Content, RunResponseFormat: "text",
+		Metrics: run.Metrics, Metadata: run.Metadata, Messages: run.Messages,
 		CreatedAt: wire.Time{Time: run.CreatedAt}, SessionState: run.SessionState,
-		ReasoningSteps: []any{}, References: []any{}, ReasoningMessages: []any{}, Images: []any{}, Videos: []any{}, Audio: []any{}, Files: []any{},
+		ReasoningSteps: []any{}, References: []any{}, ReasoningMessages: []any{},
+		Images: []any{}, Videos: []any{}, Audio: []any{}, Files: []any{},
 		InputMedia: wire.InputMedia{Images: []any{}, Videos: []any{}, Audios: []any{}, Files: []any{}},
 	}
 	if string(run.Tools) != "[]" {

@@ -62,17 +62,19 @@ func accepting[T any](e Endpoint) Endpoint {
 	return e
 }
 
-// nothing is the input of a route that takes none, and the answer {}.
+// nothing is the input of a route that reads none, and the answer {}.
 type nothing struct{}
 
-// answer makes an endpoint of a function that takes a checked input and returns
-// what to say.
+// answer makes an endpoint of a function that gets the checked input and returns the
+// JSON body of a 200.
 func answer[In, Out any](name route.Name, f func(context.Context, *request, In) (Out, error)) Endpoint {
 	return answerWith(name, http.StatusOK, f)
 }
 
 // answerWith is answer with another status of success.
-func answerWith[In, Out any](name route.Name, status int, f func(context.Context, *request, In) (Out, error)) Endpoint {
+func answerWith[In, Out any](
+	name route.Name, status int, f func(context.Context, *request, In) (Out, error),
+) Endpoint {
 	serve := func(w http.ResponseWriter, r *request, in In) error {
 		v, err := f(r.Context(), r, in)
 		if err != nil {
@@ -86,7 +88,7 @@ func answerWith[In, Out any](name route.Name, status int, f func(context.Context
 	}
 }
 
-// done makes an endpoint whose success has nothing to say: 204.
+// done makes an endpoint that answers 204, without a body, when f returns no error.
 func done[In any](name route.Name, f func(context.Context, *request, In) error) Endpoint {
 	serve := func(w http.ResponseWriter, r *request, in In) error {
 		if err := f(r.Context(), r, in); err != nil {
@@ -98,20 +100,26 @@ func done[In any](name route.Name, f func(context.Context, *request, In) error) 
 	return Endpoint{Route: name, In: reflect.TypeFor[In](), Status: http.StatusNoContent, serve: reading(serve)}
 }
 
-// stream makes an endpoint that writes its own answer: events, or one of out.
-func stream[In any](name route.Name, f func(http.ResponseWriter, *request, In) error, out ...reflect.Type) Endpoint {
+// stream makes an endpoint whose function writes the answer itself: server-sent
+// events, or one of the types out as JSON. f returns an error only before it has
+// written anything.
+func stream[In any](
+	name route.Name, f func(http.ResponseWriter, *request, In) error, out ...reflect.Type,
+) Endpoint {
 	return Endpoint{
 		Route: name, In: reflect.TypeFor[In](), Out: out, Status: http.StatusOK, Streams: true, serve: reading(f),
 	}
 }
 
-// file makes an endpoint that answers a document as it is.
+// file makes an endpoint that answers fixed bytes with the given headers. nosniff keeps
+// browsers from guessing another media type from the content (WHATWG Fetch, section
+// "X-Content-Type-Options header").
 func file(name route.Name, media string, content []byte, header http.Header) Endpoint {
 	serve := func(w http.ResponseWriter, _ *request, _ nothing) error {
 		maps.Copy(w.Header(), header)
 		w.Header().Set("Content-Type", media+"; charset=utf-8")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		_, _ = w.Write(content) // the client may be gone; there is nobody to tell
+		_, _ = w.Write(content) // an error means that the client has gone
 		return nil
 	}
 	return Endpoint{
@@ -119,6 +127,8 @@ func file(name route.Name, media string, content []byte, header http.Header) End
 	}
 }
 
+// reading wraps f with the reader of its input. An invalid input is answered with all
+// of its errors, and f isn't called.
 func reading[In any](f func(http.ResponseWriter, *request, In) error) func(http.ResponseWriter, *request) error {
 	return func(w http.ResponseWriter, r *request) error {
 		var in In
@@ -129,6 +139,8 @@ func reading[In any](f func(http.ResponseWriter, *request, In) error) func(http.
 	}
 }
 
+// writeJSON sends v as the whole body. It sets Content-Length: without it net/http
+// sends the body in chunks, which costs a system call each.
 func writeJSON(w http.ResponseWriter, status int, v any) error {
 	parts, err := partsOf(v)
 	if err != nil {
@@ -139,14 +151,16 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 		length += len(p)
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(length)) // else it goes out in chunks, a system call each
+	w.Header().Set("Content-Length", strconv.Itoa(length))
 	w.WriteHeader(status)
 	for _, p := range parts {
-		_, _ = w.Write(p) // the client may be gone; there is nobody to tell
+		_, _ = w.Write(p) // an error means that the client has gone
 	}
 	return nil
 }
 
+// partsOf returns the JSON of v in consecutive parts: several for a spliced document,
+// else one.
 func partsOf(v any) ([][]byte, error) {
 	if s, ok := v.(spliced); ok {
 		return s.parts()

@@ -14,14 +14,21 @@ import (
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// Memories answers what is remembered of whom.
+// Memories answers the routes of user memories: short facts about a user, written by
+// callers or by agents.
 type Memories struct {
-	DB        *store.DB
+	// DB stores the memories. Required.
+	DB *store.DB
+	// Isolation decides which memories a caller sees. Defaults to all of them.
 	Isolation Isolation
-	Now       func() time.Time
-	NewID     func() uuid.UUID
+	// Now is the clock of created_at and updated_at. Required.
+	Now func() time.Time
+	// NewID makes the id of a new memory. Required.
+	NewID func() uuid.UUID
 }
 
+// endpoints implements Resource. POST /optimize-memories is missing here: it calls a model
+// and belongs to Runs.
 func (m Memories) endpoints() []Endpoint {
 	return []Endpoint{
 		answer(route.ListMemories, m.list),
@@ -35,19 +42,24 @@ func (m Memories) endpoints() []Endpoint {
 	}
 }
 
+// listMemories is the input of GET /memories. The maximum of limit is Keyway's; AgentOS
+// has none. It keeps one request from reading a whole table. A page becomes an offset
+// in SQL: package input reads page as 32 bits, and times 1,000 that fits in 64 bits.
 type listMemories struct {
-	User    string   `query:"user_id" maxbytes:"1024" doc:"Only this user's memories, for who may see everybody's."`
-	AgentID string   `query:"agent_id" maxbytes:"1024" doc:"Only memories that this agent wrote."`
-	TeamID  string   `query:"team_id" maxbytes:"1024" doc:"Only memories that this team wrote."`
-	Has     string   `query:"search_content" maxbytes:"1024" doc:"Only memories that have this text in them, in any case."`
-	Limit   int      `query:"limit" default:"20" min:"1" max:"1000" doc:"Memories on a page."`
-	Page    int      `query:"page" default:"1" min:"1" doc:"Which page, from 1."`
-	SortBy  string   `query:"sort_by" default:"updated_at" maxbytes:"1024" doc:"updated_at or created_at; anything else is updated_at."`
-	Order   string   `query:"sort_order" default:"desc" enum:"asc,desc" doc:"The direction."`
-	Topics  []string `query:"topics" maxbytes:"1024" doc:"Only memories with all of these topics; commas separate too."`
+	User    string   `query:"user_id" maxbytes:"1024" doc:"Filter by user. Only callers allowed to see all users find memories of other users."`
+	AgentID string   `query:"agent_id" maxbytes:"1024" doc:"Filter by the agent that wrote the memory."`
+	TeamID  string   `query:"team_id" maxbytes:"1024" doc:"Filter by the team that wrote the memory."`
+	Has     string   `query:"search_content" maxbytes:"1024" doc:"Filter by a part of the memory's text. Upper and lower case are the same."`
+	Limit   int      `query:"limit" default:"20" min:"1" max:"1000" doc:"Memories on a page, at most 1,000."`
+	Page    int      `query:"page" default:"1" min:"1" doc:"The number of the page, from 1."`
+	SortBy  string   `query:"sort_by" default:"updated_at" maxbytes:"1024" doc:"updated_at or created_at. Any other value means updated_at."`
+	Order   string   `query:"sort_order" default:"desc" enum:"asc,desc" doc:"The sort direction."`
+	Topics  []string `query:"topics" maxbytes:"1024" doc:"Filter by topics: a memory must have all of them. One value may list several, separated by commas."`
 	database
 }
 
+// list answers one page of the memories that the caller sees. A page beyond the last one
+// is empty and still has the totals.
 func (m Memories) list(ctx context.Context, r *request, in listMemories) (page wire.Page[wire.Memory], err error) {
 	viewer, err := m.Isolation.viewerIn(r, in.database)
 	if err != nil {
@@ -76,20 +88,22 @@ func (m Memories) list(ctx context.Context, r *request, in listMemories) (page w
 	return page, nil
 }
 
-// memoryText is what a caller writes of a memory; its bounds are AgentOS's.
+// memoryText is the body of the routes that write a memory. Its bounds are AgentOS's.
 type memoryText struct {
-	Memory string   `json:"memory" required:"true" minlen:"1" maxlen:"5000" doc:"What to remember."`
-	User   string   `json:"user_id" maxbytes:"1024" doc:"Of whom, for an administrator; the token's subject when absent."`
-	Topics []string `json:"topics" maxbytes:"1024" doc:"What it is about."`
+	Memory string   `json:"memory" required:"true" minlen:"1" maxlen:"5000" doc:"The text of the memory."`
+	User   string   `json:"user_id" maxbytes:"1024" doc:"The user that the memory is about. Only callers allowed to see all users can name another one. Defaults to the token's subject."`
+	Topics []string `json:"topics" maxbytes:"1024" doc:"The topics of the memory."`
 }
 
+// createMemory is the input of POST /memories and of PATCH /memories/{memory_id}.
 type createMemory struct {
 	database
 	Body memoryText `body:"json"`
 }
 
-// create writes a memory of the caller. Only an administrator may write one of
-// somebody else.
+// create stores a memory of the caller. Only a caller that sees all users can store one
+// of another user; the user_id of other callers is ignored. AgentOS requires user_id
+// even when the token has a subject; Keyway doesn't.
 func (m Memories) create(ctx context.Context, r *request, in createMemory) (wire.Memory, error) {
 	viewer, err := m.Isolation.viewerIn(r, in.database)
 	if err != nil {
@@ -99,7 +113,7 @@ func (m Memories) create(ctx context.Context, r *request, in createMemory) (wire
 	if !viewer.All {
 		owner = viewer.Owner
 	} else if owner == "" {
-		if owner, err = m.Isolation.name(r.principal); err != nil {
+		if owner, err = m.Isolation.ownerOf(r.principal); err != nil {
 			return wire.Memory{}, err
 		}
 	}
@@ -107,18 +121,22 @@ func (m Memories) create(ctx context.Context, r *request, in createMemory) (wire
 		return wire.Memory{}, fault.Public(fault.Invalid, "User ID is required", nil)
 	}
 	now := pgvalue.Time(m.Now())
-	row := store.Memory{MemoryID: m.NewID(), Owner: owner, Memory: in.Body.Memory, Topics: in.Body.Topics, CreatedAt: now, UpdatedAt: now}
+	row := store.Memory{
+		MemoryID: m.NewID(), Owner: owner, Memory: in.Body.Memory, Topics: in.Body.Topics, CreatedAt: now, UpdatedAt: now,
+	}
 	if row.Topics == nil {
 		row.Topics = []string{}
 	}
 	return memoryOf(row), m.DB.AddMemory(ctx, row)
 }
 
+// oneMemory is the input of the routes of one memory, and of GET /memory_topics.
 type oneMemory struct {
-	User string `query:"user_id" maxbytes:"1024" doc:"Whose memory, for who may see everybody's."`
+	User string `query:"user_id" maxbytes:"1024" doc:"Filter by user. Only callers allowed to see all users find memories of other users."`
 	database
 }
 
+// get answers one memory. A memory of another owner is a 404, like an unknown id.
 func (m Memories) get(ctx context.Context, r *request, in oneMemory) (wire.Memory, error) {
 	viewer, err := m.Isolation.viewerIn(r, in.database)
 	if err != nil {
@@ -131,19 +149,22 @@ func (m Memories) get(ctx context.Context, r *request, in oneMemory) (wire.Memor
 	return memoryOf(row), nil
 }
 
-// change rewrites a memory; who it is of stays, and so do topics that aren't sent.
+// change replaces the text of a memory, and its topics when the request has any. The
+// owner never changes. Unlike AgentOS, it doesn't create a memory for an unknown id.
 func (m Memories) change(ctx context.Context, r *request, in createMemory) (wire.Memory, error) {
 	viewer, err := m.Isolation.viewerIn(r, in.database)
 	if err != nil {
 		return wire.Memory{}, err
 	}
-	row, err := m.DB.ChangeMemory(ctx, viewer, r.param("memory_id"), in.Body.Memory, in.Body.Topics, pgvalue.Time(m.Now()))
+	now := pgvalue.Time(m.Now())
+	row, err := m.DB.ChangeMemory(ctx, viewer, r.param("memory_id"), in.Body.Memory, in.Body.Topics, now)
 	if err != nil {
 		return wire.Memory{}, notFound(err, "Memory not found")
 	}
 	return memoryOf(row), nil
 }
 
+// delete removes one memory. An unknown id is a success, as in AgentOS.
 func (m Memories) delete(ctx context.Context, r *request, in oneMemory) error {
 	viewer, err := m.Isolation.viewerIn(r, in.database)
 	if err != nil {
@@ -152,14 +173,17 @@ func (m Memories) delete(ctx context.Context, r *request, in oneMemory) error {
 	return m.DB.DeleteMemories(ctx, viewer, []string{r.param("memory_id")}, in.User)
 }
 
+// deleteMemories is the input of DELETE /memories.
 type deleteMemories struct {
 	database
 	Body struct {
-		IDs  []string `json:"memory_ids" required:"true" minlen:"1" doc:"The memories to delete."`
-		User string   `json:"user_id" maxbytes:"1024" doc:"Whose memories, for who may see everybody's."`
+		IDs  []string `json:"memory_ids" required:"true" minlen:"1" doc:"The ids of the memories to delete."`
+		User string   `json:"user_id" maxbytes:"1024" doc:"Filter by user. Only callers allowed to see all users delete memories of other users."`
 	} `body:"json"`
 }
 
+// deleteMany removes several memories in one statement: all of them, or none when the
+// database fails. Unknown ids and ids of other owners are ignored.
 func (m Memories) deleteMany(ctx context.Context, r *request, in deleteMemories) error {
 	viewer, err := m.Isolation.viewerIn(r, in.database)
 	if err != nil {
@@ -168,6 +192,7 @@ func (m Memories) deleteMany(ctx context.Context, r *request, in deleteMemories)
 	return m.DB.DeleteMemories(ctx, viewer, in.Body.IDs, in.Body.User)
 }
 
+// topics answers the topics of all memories that the caller sees, each once.
 func (m Memories) topics(ctx context.Context, r *request, in oneMemory) ([]string, error) {
 	viewer, err := m.Isolation.viewerIn(r, in.database)
 	if err != nil {
@@ -180,30 +205,38 @@ func (m Memories) topics(ctx context.Context, r *request, in oneMemory) ([]strin
 	return topics, err
 }
 
+// memoryStats is the input of GET /user_memory_stats.
 type memoryStats struct {
-	Limit int    `query:"limit" default:"20" min:"1" max:"1000" doc:"Users on a page."`
-	Page  int    `query:"page" default:"1" min:"1" doc:"Which page, from 1."`
-	User  string `query:"user_id" maxbytes:"1024" doc:"Only this user, for who may see everybody's."`
+	Limit int    `query:"limit" default:"20" min:"1" max:"1000" doc:"Users on a page, at most 1,000."`
+	Page  int    `query:"page" default:"1" min:"1" doc:"The number of the page, from 1."`
+	User  string `query:"user_id" maxbytes:"1024" doc:"Filter by user. Only callers allowed to see all users find other users."`
 	database
 }
 
-func (m Memories) stats(ctx context.Context, r *request, in memoryStats) (page wire.Page[wire.MemoryStats], err error) {
+// stats answers how many memories each user has, for the users that the caller sees.
+func (m Memories) stats(
+	ctx context.Context, r *request, in memoryStats,
+) (page wire.Page[wire.MemoryStats], err error) {
 	viewer, err := m.Isolation.viewerIn(r, in.database)
 	if err != nil {
 		return page, err
 	}
-	found, total, err := m.DB.MemoryStats(ctx, viewer, store.MemoryQuery{Owner: in.User, Limit: in.Limit, Page: in.Page})
+	q := store.MemoryQuery{Owner: in.User, Limit: in.Limit, Page: in.Page}
+	found, total, err := m.DB.MemoryStats(ctx, viewer, q)
 	if err != nil {
 		return page, err
 	}
 	page.Data = make([]wire.MemoryStats, len(found))
 	for i, row := range found {
-		page.Data[i] = wire.MemoryStats{UserID: row.Owner, TotalMemories: row.Total, LastMemoryUpdatedAt: wire.Time{Time: row.LastUpdated}}
+		page.Data[i] = wire.MemoryStats{
+			UserID: row.Owner, TotalMemories: row.Total, LastMemoryUpdatedAt: wire.Time{Time: row.LastUpdated},
+		}
 	}
 	page.Meta = wire.PageOf(in.Page, in.Limit, total)
 	return page, nil
 }
 
+// memoryOf converts a row. agent_id and team_id are null for a memory that a caller wrote.
 func memoryOf(row store.Memory) wire.Memory {
 	return wire.Memory{
 		MemoryID: row.MemoryID.String(), Memory: row.Memory, Topics: row.Topics, AgentID: row.AgentID, TeamID: row.TeamID,

@@ -49,28 +49,43 @@ func TestInvalidMemoryRequestsNameTheInput(t *testing.T) {
 	s := newService(t)
 	id := s.remember("ann", "likes tea")
 	s.expect(t, map[string]exchange{
-		"no memory":                   {"ann POST /memories", `{"topics":["x"]}`, 422, `"type":"missing","loc":["body","memory"]`},
-		"an empty memory":             {"ann POST /memories", `{"memory":""}`, 422, `"loc":["body","memory"]`},
-		"a memory of 5001 characters": {"ann POST /memories", `{"memory":"` + strings.Repeat("é", 5001) + `"}`, 422, `"type":"string_too_long","loc":["body","memory"]`},
-		"a NUL in a memory":           {"ann POST /memories", `{"memory":"a\u0000b"}`, 422, `"loc":["body","memory"]`},
-		"topics that are text":        {"ann POST /memories", `{"memory":"m","topics":"x"}`, 422, `"type":"list_type","loc":["body","topics"]`},
-		"a topic that is a number":    {"ann POST /memories", `{"memory":"m","topics":["x",1]}`, 422, `"loc":["body","topics",1]`},
-		"no body":                     {"ann POST /memories", "", 422, `"type":"missing","loc":["body"]`},
-		"a body that is a list":       {"ann POST /memories", "[]", 422, `"loc":["body"]`},
-		"no ids to delete":            {"ann DELETE /memories", `{"memory_ids":[]}`, 422, `"loc":["body","memory_ids"]`},
-		"a limit of 0":                {"ann GET /memories?limit=0", "", 422, `"loc":["query","limit"]`},
-		"a limit that is too large":   {"ann GET /memories?limit=1001", "", 422, `"type":"less_than_equal","loc":["query","limit"]`},
-		"a page of -1":                {"ann GET /memories?page=-1", "", 422, `"loc":["query","page"]`},
-		"an unknown direction":        {"ann GET /memories?sort_order=up", "", 422, `"loc":["query","sort_order"]`},
-		"too many users on a page":    {"admin GET /user_memory_stats?limit=1001", "", 422, `"loc":["query","limit"]`},
-		"page 0 of the users":         {"admin GET /user_memory_stats?page=0", "", 422, `"loc":["query","page"]`},
-		"an unknown database":         {"ann GET /memory_topics?db_id=x", "", 404, "No database found"},
-		"an id that is no UUID":       {"ann GET /memories/nonsense", "", 404, "Memory with ID nonsense not found"},
-		"a change without a memory":   {"ann PATCH /memories/" + id, `{"topics":[]}`, 422, `"loc":["body","memory"]`},
-		"a merge without a user":      {"ann POST /optimize-memories", `{}`, 422, `"loc":["body","user_id"]`},
-		"a merge with apply as text":  {"ann POST /optimize-memories", `{"user_id":"ann","apply":"no"}`, 422, `"type":"bool_type","loc":["body","apply"]`},
+		"no memory": {
+			"ann POST /memories", `{"topics":["x"]}`, 422, `"type":"missing","loc":["body","memory"]`,
+		},
+		"an empty memory": {"ann POST /memories", `{"memory":""}`, 422, `"loc":["body","memory"]`},
+		"a memory of 5001 characters": {
+			"ann POST /memories", `{"memory":"` + strings.Repeat("é", 5001) + `"}`, 422,
+			`"type":"string_too_long","loc":["body","memory"]`,
+		},
+		"a NUL in a memory": {"ann POST /memories", `{"memory":"a\u0000b"}`, 422, `"loc":["body","memory"]`},
+		"topics that are text": {
+			"ann POST /memories", `{"memory":"m","topics":"x"}`, 422, `"type":"list_type","loc":["body","topics"]`,
+		},
+		"a topic that is a number": {
+			"ann POST /memories", `{"memory":"m","topics":["x",1]}`, 422, `"loc":["body","topics",1]`,
+		},
+		"no body":               {"ann POST /memories", "", 422, `"type":"missing","loc":["body"]`},
+		"a body that is a list": {"ann POST /memories", "[]", 422, `"loc":["body"]`},
+		"no ids to delete":      {"ann DELETE /memories", `{"memory_ids":[]}`, 422, `"loc":["body","memory_ids"]`},
+		"a limit of 0":          {"ann GET /memories?limit=0", "", 422, `"loc":["query","limit"]`},
+		"a limit that is too large": {
+			"ann GET /memories?limit=1001", "", 422, `"type":"less_than_equal","loc":["query","limit"]`,
+		},
+		"a page of -1":              {"ann GET /memories?page=-1", "", 422, `"loc":["query","page"]`},
+		"an unknown direction":      {"ann GET /memories?sort_order=up", "", 422, `"loc":["query","sort_order"]`},
+		"too many users on a page":  {"admin GET /user_memory_stats?limit=1001", "", 422, `"loc":["query","limit"]`},
+		"page 0 of the users":       {"admin GET /user_memory_stats?page=0", "", 422, `"loc":["query","page"]`},
+		"an unknown database":       {"ann GET /memory_topics?db_id=x", "", 404, "No database found"},
+		"an id that is no UUID":     {"ann GET /memories/nonsense", "", 404, "Memory with ID nonsense not found"},
+		"a change without a memory": {"ann PATCH /memories/" + id, `{"topics":[]}`, 422, `"loc":["body","memory"]`},
+		"a merge without a user":    {"ann POST /optimize-memories", `{}`, 422, `"loc":["body","user_id"]`},
+		"a merge with apply as text": {
+			"ann POST /optimize-memories", `{"user_id":"ann","apply":"no"}`, 422, `"type":"bool_type","loc":["body","apply"]`,
+		},
 		"a merge by an unknown model": {"ann POST /optimize-memories", `{"user_id":"ann","model":"x:y"}`, 400, "x:y"},
-		"a merge of no memories":      {"bob POST /optimize-memories", `{"user_id":"ann"}`, 404, "No memories found for user bob"},
+		"a merge of no memories": {
+			"bob POST /optimize-memories", `{"user_id":"ann"}`, 404, "No memories found for user bob",
+		},
 	})
 }
 
@@ -85,7 +100,10 @@ func TestAMemoryOfAnotherOwnerLooksLikeAMissingOne(t *testing.T) {
 		{"DELETE /memories/MEMORY?user_id=ann", "", 204, ""},
 		{"DELETE /memories", `{"memory_ids":["MEMORY"],"user_id":"ann"}`, 204, ""},
 	}, "hers", missing, id)
-	for _, request := range []string{"GET /memories?user_id=ann", "GET /memories?search_content=secret", "GET /memory_topics?user_id=ann", "GET /user_memory_stats?user_id=ann"} {
+	for _, request := range []string{
+		"GET /memories?user_id=ann", "GET /memories?search_content=secret", "GET /memory_topics?user_id=ann",
+		"GET /user_memory_stats?user_id=ann",
+	} {
 		if got := s.do("bob "+request, "").want(t, 200); strings.Contains(got.Body.String(), "secret") ||
 			strings.Contains(got.Body.String(), "hidden") || strings.Contains(got.Body.String(), `"total_memories":1`) {
 			t.Errorf("%s shows another owner's memory: %s", request, got.Body)
@@ -143,7 +161,8 @@ func TestMemoryStatsListTheUsersThatTheCallerSees(t *testing.T) {
 	s.remember("ann", "one")
 	s.remember("ann", "two")
 	s.remember("bob", "three")
-	s.do("admin GET /user_memory_stats", "").want(t, 200, `"user_id":"bob","total_memories":1`, `"user_id":"ann","total_memories":2`)
+	s.do("admin GET /user_memory_stats", "").
+		want(t, 200, `"user_id":"bob","total_memories":1`, `"user_id":"ann","total_memories":2`)
 	s.do("admin GET /user_memory_stats?limit=1&page=2", "").want(t, 200, `"user_id":"ann"`, `"total_pages":2`)
 	s.do("ann GET /user_memory_stats", "").want(t, 200, `"user_id":"ann"`, `"total_count":1`)
 }
@@ -156,8 +175,10 @@ func TestMergingReplacesTheMemoriesOnlyWhenApplied(t *testing.T) {
 	s.do("ann POST /optimize-memories", `{"user_id":"bob","apply":false}`).
 		want(t, 200, `"memory":"drinks tea and coffee"`, `"memories_before":2`, `"memories_after":1`)
 	s.do("ann GET /memories", "").want(t, 200, `"total_count":2`)
-	s.do("ann POST /optimize-memories", `{"user_id":"ann","model":"test:m-1"}`).want(t, 200, `"topics":["drinks","coffee"]`, `"user_id":"ann"`)
+	s.do("ann POST /optimize-memories", `{"user_id":"ann","model":"test:m-1"}`).
+		want(t, 200, `"topics":["drinks","coffee"]`, `"user_id":"ann"`)
 	s.do("ann GET /memories", "").want(t, 200, `"total_count":1`, `"memory":"drinks tea and coffee"`)
-	s.do("ann POST /optimize-memories", `{"user_id":"ann"}`).want(t, http.StatusBadGateway, "the memories are as they were")
+	s.do("ann POST /optimize-memories", `{"user_id":"ann"}`).
+		want(t, http.StatusBadGateway, "the memories are as they were")
 	s.do("ann GET /memories", "").want(t, 200, `"total_count":1`)
 }

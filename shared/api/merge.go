@@ -12,20 +12,26 @@ import (
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
+// mergeMemories is the input of POST /optimize-memories. AgentOS requires user_id even of
+// a caller whose token names the user.
 type mergeMemories struct {
 	database
 	Body struct {
-		User  string `json:"user_id" required:"true" maxbytes:"1024" doc:"Whose memories, for who may see everybody's; else the caller's own."`
-		Model string `json:"model" maxbytes:"1024" doc:"The model of a declared agent, as provider:id; the first agent's when absent."`
-		Apply *bool  `json:"apply" doc:"false shows the result and changes nothing; true when absent."`
+		User  string `json:"user_id" required:"true" maxbytes:"1024" doc:"The user whose memories are merged. Callers not allowed to see all users always merge their own."`
+		Model string `json:"model" maxbytes:"1024" doc:"The model of a declared agent, as provider:id. Defaults to the model of the first agent."`
+		Apply *bool  `json:"apply" doc:"Whether the merged memory replaces the others. With false it is only returned. Defaults to true."`
 	} `body:"json"`
 }
 
-// maxMerged bounds how many memories a model is to read at once.
+// maxMerged is how many memories one merge accepts. A model reads all of them in one
+// request, so the number bounds the size of that request and its cost.
 const maxMerged = 500
 
-// merge lets a model make one memory of all of a user's. It stands with the runs,
-// which alone have models.
+// merge has a model rewrite all memories of a user as one. It belongs to the runs, not
+// to the memories, because only the function of the runs has models.
+//
+// The store replaces the memories only if none of them has changed since they were
+// read; else the answer is 409 and nothing changes.
 func (a Runs) merge(ctx context.Context, r *request, in mergeMemories) (wire.MergedMemories, error) {
 	var none wire.MergedMemories
 	viewer, err := a.Isolation.viewerIn(r, in.database)
@@ -36,16 +42,19 @@ func (a Runs) merge(ctx context.Context, r *request, in mergeMemories) (wire.Mer
 	if !viewer.All {
 		owner = viewer.Owner
 	}
-	old, total, err := a.DB.Memories(ctx, viewer, store.MemoryQuery{Owner: owner, SortBy: "created_at", Ascending: true, Limit: maxMerged, Page: 1})
+	old, total, err := a.DB.Memories(ctx, viewer, store.MemoryQuery{
+		Owner: owner, SortBy: "created_at", Ascending: true, Limit: maxMerged, Page: 1,
+	})
 	switch {
 	case err != nil:
 		return none, err
 	case total == 0:
 		return none, fault.Public(fault.NotFound, "No memories found for user "+owner, nil)
 	case total > maxMerged:
-		return none, fault.Public(fault.Invalid, fmt.Sprintf("the user has %d memories; at most %d can be put together", total, maxMerged), nil)
+		return none, fault.Public(fault.Invalid,
+			fmt.Sprintf("The user has %d memories; at most %d can be merged. Delete some first.", total, maxMerged), nil)
 	}
-	merged, notes := oneOf(old)
+	merged, notes := mergedFrom(old)
 	if merged.Memory, err = a.Runner.Merge(ctx, in.Body.Model, notes); err != nil {
 		return none, err
 	}
@@ -58,16 +67,17 @@ func (a Runs) merge(ctx context.Context, r *request, in mergeMemories) (wire.Mer
 	}
 	out := wire.MergedMemories{
 		Memories: []wire.Memory{memoryOf(merged)}, MemoriesBefore: len(old), MemoriesAfter: 1,
-		TokensBefore: tokens(notes...), TokensAfter: tokens(merged.Memory),
+		TokensBefore: estimateTokens(notes...), TokensAfter: estimateTokens(merged.Memory),
 	}
 	out.TokensSaved = max(0, out.TokensBefore-out.TokensAfter)
 	out.ReductionPercentage = float64(out.TokensSaved) * 100 / float64(max(1, out.TokensBefore))
 	return out, nil
 }
 
-// oneOf is what the memories have in common, with all of their topics, and their
-// texts.
-func oneOf(old []store.Memory) (merged store.Memory, notes []string) {
+// mergedFrom returns a memory without a text, and the texts of the old memories. The
+// memory has the topics of all of them, and the agent or team only if all of them have
+// the same one.
+func mergedFrom(old []store.Memory) (merged store.Memory, notes []string) {
 	merged = store.Memory{Owner: old[0].Owner, Topics: []string{}, AgentID: old[0].AgentID, TeamID: old[0].TeamID}
 	for _, m := range old {
 		notes = append(notes, m.Memory)
@@ -86,8 +96,9 @@ func oneOf(old []store.Memory) (merged store.Memory, notes []string) {
 	return merged, notes
 }
 
-// tokens is about how many a model counts: four characters each.
-func tokens(texts ...string) (n int) {
+// estimateTokens estimates how many tokens the texts are: one for each four characters,
+// the rule of thumb for English. Keyway links no tokenizer.
+func estimateTokens(texts ...string) (n int) {
 	for _, t := range texts {
 		n += (utf8.RuneCountInString(t) + 3) / 4
 	}

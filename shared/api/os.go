@@ -10,20 +10,32 @@ import (
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// AgentOSVersion is the version whose contract is kept.
+// AgentOSVersion is the AgentOS release whose API Keyway is compatible with. Clients
+// read it from GET /info.
 const AgentOSVersion = "3.1.10"
 
-// OS answers what is asked about the OS itself.
+// OS answers the routes that describe the server itself: its identity, its health, its
+// configuration and its documentation.
 type OS struct {
+	// ID, Name and Description are those of keyway.yaml. ID is required.
 	ID, Name, Description string
-	Version               string // Keyway's own
-	Digest                string // of keyway.yaml
-	Isolation             Isolation
-	Agents                []wire.Agent
-	Policy                *authz.Policy
-	Started               time.Time
+	// Version is Keyway's own version. Required.
+	Version string
+	// Digest is the SHA-256 of the configuration, in hex. GET /info shows it as
+	// config_digest. Required.
+	Digest string
+	// Isolation is shown by GET /info. Defaults to off.
+	Isolation Isolation
+	// Agents are all declared agents. GET /config shows those that the caller is
+	// allowed to read. Defaults to none.
+	Agents []wire.Agent
+	// Policy decides which agents GET /config shows. Required.
+	Policy *authz.Policy
+	// Started is when this process started. GET /health shows it. Required.
+	Started time.Time
 }
 
+// endpoints implements Resource.
 func (o OS) endpoints() []Endpoint {
 	return []Endpoint{
 		answer(route.Index, o.index),
@@ -35,14 +47,20 @@ func (o OS) endpoints() []Endpoint {
 	}
 }
 
+// index answers the paths of the other public routes.
 func (o OS) index(context.Context, *request, nothing) (wire.Index, error) {
 	return wire.Index{Name: o.Name, Health: "/health", Info: "/info", Docs: "/docs"}, nil
 }
 
+// health answers as long as the process can. It doesn't ask the database: a load
+// balancer that replaced the process because of its database would gain nothing.
 func (o OS) health(context.Context, *request, nothing) (wire.Health, error) {
 	return wire.Health{Status: "ok", InstantiatedAt: wire.MicroTime{Time: o.Started}}, nil
 }
 
+// info answers who this server is. It needs no token, because AgentOS's clients ask for
+// it before they have one: it shows how many agents there are, but not which ones.
+// config_digest lets an operator check which configuration a deployment has.
 func (o OS) info(context.Context, *request, nothing) (wire.Info, error) {
 	return wire.Info{
 		OSID: o.ID, Name: o.Name, OSVersion: o.Version, AgnoVersion: AgentOSVersion, AgentCount: len(o.Agents),
@@ -50,12 +68,17 @@ func (o OS) info(context.Context, *request, nothing) (wire.Info, error) {
 	}, nil
 }
 
-// config shows the agents that GET /agents would show the same caller.
+// config answers the models and agents. It shows only the agents that GET /agents
+// would show to the same caller, so the scope config:read reveals no agent. The list
+// of models has each model once.
 func (o OS) config(_ context.Context, r *request, _ nothing) (wire.Config, error) {
 	c := wire.Config{
-		OSID: o.ID, Name: o.Name, Description: o.Description, AvailableModels: []wire.ModelRef{}, Databases: []string{DatabaseID},
-		Session: wire.DBs{DBs: []wire.DB{{DBID: DatabaseID, DomainConfig: wire.DomainConfig{DisplayName: DatabaseID}, Tables: []string{"sessions"}}}},
-		Agents:  []wire.AgentSummary{}, Teams: []any{}, Workflows: []any{}, Interfaces: []any{},
+		OSID: o.ID, Name: o.Name, Description: o.Description, AvailableModels: []wire.ModelRef{},
+		Databases: []string{DatabaseID},
+		Session: wire.DBs{DBs: []wire.DB{{
+			DBID: DatabaseID, DomainConfig: wire.DomainConfig{DisplayName: DatabaseID}, Tables: []string{"sessions"},
+		}}},
+		Agents: []wire.AgentSummary{}, Teams: []any{}, Workflows: []any{}, Interfaces: []any{},
 	}
 	listing := o.Policy.Decide(r.principal, "GET", "/agents")
 	for _, a := range o.Agents {
@@ -64,7 +87,9 @@ func (o OS) config(_ context.Context, r *request, _ nothing) (wire.Config, error
 			c.AvailableModels = append(c.AvailableModels, m)
 		}
 		if listing.Lists(a.ID) {
-			c.Agents = append(c.Agents, wire.AgentSummary{ID: a.ID, Name: a.Name, Description: a.Description, DBID: a.DBID, Model: m})
+			c.Agents = append(c.Agents, wire.AgentSummary{
+				ID: a.ID, Name: a.Name, Description: a.Description, DBID: a.DBID, Model: m,
+			})
 		}
 	}
 	return c, nil

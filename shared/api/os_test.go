@@ -27,7 +27,8 @@ func TestAgentsAreListedAsTheCallerMayReadThem(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	s.do("ann GET /agents", "").want(t, 200, `"id":"a"`, `"id":"b"`)
-	s.do("ann GET /agents/b", "").want(t, 200, `"name":"Agent b"`, `"model":{"name":"Scripted","model":"m-1","provider":"Test"}`)
+	s.do("ann GET /agents/b", "").
+		want(t, 200, `"name":"Agent b"`, `"model":{"name":"Scripted","model":"m-1","provider":"Test"}`)
 	s.do("ann GET /agents/nope", "").want(t, 404, "Agent not found")
 	for _, path := range []string{"/agents", "/config"} {
 		if got := s.do("one GET "+path, "").want(t, 200, `"id":"a"`); strings.Contains(got.Body.String(), `"id":"b"`) {

@@ -71,14 +71,21 @@ func TestInvalidResumeRequestsAreRefused(t *testing.T) {
 	id, _ := s.streamed("s")
 	whole := s.run("ann", "t", "m")
 	s.expect(t, map[string]exchange{
-		"an index that is no number":     {"ann POST /agents/a/runs/" + id + "/resume", "last_event_index=x", 422, `"loc":["body","last_event_index"]`},
-		"an index beyond 32 bits":        {"ann POST /agents/a/runs/" + id + "/resume", "last_event_index=2147483648", 422, `"loc":["body","last_event_index"]`},
-		"a run of another session":       {"ann POST /agents/a/runs/" + id + "/resume", "session_id=x", 404, "Run not found"},
-		"a run of another agent":         {"ann POST /agents/b/runs/" + id + "/resume", "", 404, "Run not found"},
-		"an unknown run":                 {"ann POST /agents/a/runs/" + missing + "/resume", "", 404, "Run not found"},
-		"an unknown agent":               {"admin POST /agents/x/runs/" + id + "/resume", "", 404, "Agent not found"},
-		"an administrator's unknown run": {"admin POST /agents/a/runs/" + missing + "/resume", "", 200, "not found in buffer or database"},
-		"a run without events":           {"ann POST /agents/a/runs/" + whole + "/resume", "", 200, "no stored events"},
+		"an index that is no number": {
+			"ann POST /agents/a/runs/" + id + "/resume", "last_event_index=x", 422, `"loc":["body","last_event_index"]`,
+		},
+		"an index beyond 32 bits": {
+			"ann POST /agents/a/runs/" + id + "/resume", "last_event_index=2147483648", 422,
+			`"loc":["body","last_event_index"]`,
+		},
+		"a run of another session": {"ann POST /agents/a/runs/" + id + "/resume", "session_id=x", 404, "Run not found"},
+		"a run of another agent":   {"ann POST /agents/b/runs/" + id + "/resume", "", 404, "Run not found"},
+		"an unknown run":           {"ann POST /agents/a/runs/" + missing + "/resume", "", 404, "Run not found"},
+		"an unknown agent":         {"admin POST /agents/x/runs/" + id + "/resume", "", 404, "Agent not found"},
+		"an administrator's unknown run": {
+			"admin POST /agents/a/runs/" + missing + "/resume", "", 200, "not found in buffer or database",
+		},
+		"a run without events": {"ann POST /agents/a/runs/" + whole + "/resume", "", 200, "no stored events"},
 	})
 }
 

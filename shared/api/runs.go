@@ -26,54 +26,69 @@ import (
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// Runs answers what an agent does: it is the only resource that streams.
+// Runs answers the routes that start, read and control runs, and the one that merges
+// memories with a model. It is the only resource whose answers can be streams.
 type Runs struct {
-	DB        *store.DB
-	Runner    *run.Runner
-	Agents    Agents
+	// DB stores the runs. Required.
+	DB *store.DB
+	// Runner executes the runs. Required.
+	Runner *run.Runner
+	// Agents are the declared agents. A route that names another one answers 404.
+	// Required.
+	Agents Agents
+	// Isolation decides which runs a caller sees. Defaults to all of them.
 	Isolation Isolation
-	Now       func() time.Time
-	NewID     func() uuid.UUID
+	// Now is the clock of merged memories. Required.
+	Now func() time.Time
+	// NewID makes the ids of files and merged memories. Required.
+	NewID func() uuid.UUID
 }
 
+// endpoints implements Resource. Starting and continuing a run may be answered with 202 as
+// well: in the background, or when the run was handed over to another process.
 func (a Runs) endpoints() []Endpoint {
 	return []Endpoint{
 		accepting[wire.Accepted](stream(route.CreateRun, a.create, reflect.TypeFor[wire.Run]())),
 		answer(route.ListRuns, a.list),
 		answer(route.GetRun, a.get),
 		answer(route.CancelRun, a.cancel),
-		accepting[wire.Accepted](stream(route.ContinueRun, a.goOn, reflect.TypeFor[wire.Run]())),
+		accepting[wire.Accepted](stream(route.ContinueRun, a.continuePaused, reflect.TypeFor[wire.Run]())),
 		stream(route.ResumeRun, a.resume),
 		answer(route.MergeMemories, a.merge),
 	}
 }
 
+// createRun is the input of POST /agents/{agent_id}/runs. The media fields are what
+// AgentOS's Python client sends. They are declared so that the handler can reject them by
+// name. State and Metadata are texts, because a form has no JSON members; create parses
+// them. The length limits are those of the database's columns.
 type createRun struct {
-	Message    string       `form:"message" required:"true" doc:"What to say to the agent."`
-	Stream     bool         `form:"stream" default:"true" doc:"Answer as server-sent events; else one JSON document."`
-	SessionID  string       `form:"session_id" maxbytes:"255" doc:"The session to go on with; a new one when absent."`
-	User       string       `form:"user_id" maxbytes:"1024" doc:"Ignored when the token names its user."`
+	Message    string       `form:"message" required:"true" doc:"The user's message to the agent."`
+	Stream     bool         `form:"stream" default:"true" doc:"Whether the answer is a stream of server-sent events. With false it is one JSON document."`
+	SessionID  string       `form:"session_id" maxbytes:"255" doc:"The session that the run continues. Defaults to a new session."`
+	User       string       `form:"user_id" maxbytes:"1024" doc:"The user of the run. Ignored when the token names its user."`
 	Files      []input.File `form:"files" doc:"Text files for the agent to read."`
-	Images     string       `form:"images" doc:"Refused: agents read text."`
-	Audio      string       `form:"audio" doc:"Refused: agents read text."`
-	Videos     string       `form:"videos" doc:"Refused: agents read text."`
-	InputFiles string       `form:"input_files" doc:"Refused: send files."`
-	Background bool         `form:"background" default:"false" doc:"Go on when the caller is gone; without stream, answer 202 at once."`
+	Images     string       `form:"images" doc:"Not supported: agents read text."`
+	Audio      string       `form:"audio" doc:"Not supported: agents read text."`
+	Videos     string       `form:"videos" doc:"Not supported: agents read text."`
+	InputFiles string       `form:"input_files" doc:"Not supported: send text files in files."`
+	Background bool         `form:"background" default:"false" doc:"Whether the run continues without the client. Without stream, the answer is a 202 at once."`
 	State      string       `form:"session_state" doc:"A JSON object that is merged into the session's state."`
-	Metadata   string       `form:"metadata" doc:"A JSON object of the caller's own."`
-	Version    int          `form:"version" doc:"Taken and left alone: agents have no versions."`
-	Key        string       `header:"Idempotency-Key" maxbytes:"512" doc:"Of the caller's making: the same request with the same key is answered with the run that it began before."`
+	Metadata   string       `form:"metadata" doc:"A JSON object that is stored with the run."`
+	Version    int          `form:"version" doc:"Accepted, and without effect: agents have no versions."`
+	Key        string       `header:"Idempotency-Key" maxbytes:"512" doc:"A text that the caller chooses. The same request with the same key is answered with the run that the first one started."`
 }
 
-// create runs an agent: as server-sent events, or with stream=false as one JSON
-// answer. Everything that can be a 4xx is one before the run begins.
+// create runs an agent. The answer is a stream, or with stream=false a JSON document, or
+// with background=true as well a 202. Every check that can end in a 4xx comes before the
+// run starts: an invalid request leaves no row and calls no model.
 func (a Runs) create(w http.ResponseWriter, r *request, in createRun) error {
 	state, err := input.ObjectFrom(in.State, "body", "session_state")
 	metadata, err2 := input.ObjectFrom(in.Metadata, "body", "metadata")
 	if err := cmp.Or(err, err2); err != nil {
 		return err
 	}
-	if err := in.noMedia(); err != nil {
+	if err := in.checkMedia(); err != nil {
 		return err
 	}
 	files, err := a.textFiles(in.Files)
@@ -84,7 +99,7 @@ func (a Runs) create(w http.ResponseWriter, r *request, in createRun) error {
 	if err != nil {
 		return err
 	}
-	if r.principal.SessionID != "" { // the token is bound to one session
+	if r.principal.SessionID != "" { // the token is valid for this session only
 		in.SessionID = r.principal.SessionID
 	}
 	request := run.Input{
@@ -95,15 +110,17 @@ func (a Runs) create(w http.ResponseWriter, r *request, in createRun) error {
 	if in.Background && !in.Stream {
 		err = a.start(w, r, request)
 	} else {
-		err = a.tell(w, r, a.Runner.Run(r.Context(), request), in.Stream)
+		err = a.respond(w, r, a.Runner.Run(r.Context(), request), in.Stream)
 	}
-	if before, ok := errors.AsType[*store.Repeated](err); ok {
-		return a.repeat(w, r, in, before.Run)
+	// The store finds a repeated request when it inserts the run, so two equal requests at
+	// the same time can't both start one.
+	if earlier, ok := errors.AsType[*store.Repeated](err); ok {
+		return a.repeat(w, r, in, earlier.Run)
 	}
 	return err
 }
 
-// start answers 202 as soon as the run is recorded.
+// start answers 202 once the run is stored. Another process may execute it.
 func (a Runs) start(w http.ResponseWriter, r *request, in run.Input) error {
 	accepted, err := a.Runner.Start(r.Context(), in)
 	if err != nil {
@@ -112,32 +129,40 @@ func (a Runs) start(w http.ResponseWriter, r *request, in run.Input) error {
 	return accept(w, r, accepted)
 }
 
+// accept answers 202 with the ids by which the client can ask for the run.
 func accept(w http.ResponseWriter, r *request, accepted wire.Accepted) error {
 	logging.Note(r.Context(), "run_id", accepted.RunID)
 	return writeJSON(w, http.StatusAccepted, accepted)
 }
 
-// callerOf is who was admitted, for whoever carries the run later.
+// callerOf returns what a process that executes the run later needs to decide about the
+// request again.
 func callerOf(r *request) run.Caller {
 	p := r.principal
-	return run.Caller{Subject: p.Subject, Issuer: p.Issuer, SessionID: p.SessionID, Scopes: p.Scopes, Path: r.URL.Path}
+	return run.Caller{
+		Subject: p.Subject, Issuer: p.Issuer, SessionID: p.SessionID, Scopes: p.Scopes, Path: r.URL.Path,
+	}
 }
 
-// noMedia refuses what AgentOS's client sends of media as JSON, rather than leaving it
-// out of what the agent hears.
-func (in createRun) noMedia() error {
+// checkMedia rejects images, audio and videos, which AgentOS's client sends as JSON
+// lists. Ignoring them would let the agent answer as if it had seen them. Empty lists
+// are accepted: the client sends them by default.
+func (in createRun) checkMedia() error {
 	for _, m := range []struct{ name, list string }{
 		{"images", in.Images}, {"audio", in.Audio}, {"videos", in.Videos}, {"input_files", in.InputFiles},
 	} {
 		if list := strings.TrimSpace(m.list); list != "" && list != "[]" {
-			return fault.Public(fault.Invalid, m.name+" can't be read by the agents of this server; send text as files", nil)
+			detail := m.name + " is not supported: agents of this server read text. Send text files in files."
+			return fault.Public(fault.Invalid, detail, nil)
 		}
 	}
 	return nil
 }
 
-// tell answers with a run's events, or with what came of it.
-func (a Runs) tell(w http.ResponseWriter, r *request, events iter.Seq2[run.Event, error], streamed bool) error {
+// respond answers with the run's events, or with its result as JSON. A run that was
+// handed over to another process before its end is answered 202, like a run in the
+// background.
+func (a Runs) respond(w http.ResponseWriter, r *request, events iter.Seq2[run.Event, error], streamed bool) error {
 	if streamed {
 		return a.stream(w, r, events)
 	}
@@ -149,22 +174,26 @@ func (a Runs) tell(w http.ResponseWriter, r *request, events iter.Seq2[run.Event
 		case e.Result != nil:
 			logging.Note(r.Context(), "run_id", e.Result.RunID)
 			return writeJSON(w, http.StatusOK, e.Result)
-		case e.HandedOver != nil: // as if it had been asked to run in the background
+		case e.HandedOver != nil:
 			return accept(w, r, *e.HandedOver)
 		}
 	}
 	return fmt.Errorf("the run ended without a result: %w", fault.Internal)
 }
 
-// What holds text besides text/…: by media type, or by the name's extension where
-// the type says nothing.
+// textTypes are the media types besides text/… whose content is text. textExtensions are
+// the file names that count as text when the client sends no media type, or the one
+// that means any bytes.
 var (
 	textTypes      = []string{"application/json", "application/xml", "application/yaml", "application/x-yaml"}
-	textExtensions = []string{"txt", "md", "csv", "tsv", "json", "xml", "yaml", "yml", "html", "htm", "css", "js", "py", "log", "toml", "ini"}
+	textExtensions = []string{
+		"txt", "md", "csv", "tsv", "json", "xml", "yaml", "yml", "html", "htm", "css", "js", "py", "log", "toml", "ini",
+	}
 )
 
-// textFiles takes the files whose content is text. What the agent could not read
-// is refused rather than left out.
+// textFiles converts the uploaded files. A file that is not UTF-8 text is rejected: an
+// agent that answered without it would seem to have read it. The texts of the errors are
+// AgentOS's where it has the same error.
 func (a Runs) textFiles(files []input.File) ([]wire.File, error) {
 	var out []wire.File
 	for _, f := range files {
@@ -173,28 +202,37 @@ func (a Runs) textFiles(files []input.File) ([]wire.File, error) {
 			(f.Type == "" || f.Type == "application/octet-stream") && slices.Contains(textExtensions, extension)
 		switch {
 		case !isText || !pgvalue.ValidText(string(f.Content)):
-			return nil, fault.Public(fault.Invalid, "Unsupported file type", fmt.Errorf("files: %q of type %q is not UTF-8 text", f.Name, f.Type))
+			cause := fmt.Errorf("files: %q of type %q is not UTF-8 text", f.Name, f.Type)
+			return nil, fault.Public(fault.Invalid, "Unsupported file type", cause)
 		case len(f.Content) == 0:
 			return nil, fault.Public(fault.Invalid, "Empty file", nil)
 		case !pgvalue.ValidText(f.Name) || len(f.Name) > store.MaxSessionID:
-			return nil, fault.Public(fault.Invalid, "files: a file's name must be valid UTF-8 of at most 255 bytes", nil)
+			return nil, fault.Public(fault.Invalid, "files: the name of a file must be valid UTF-8 of at most 255 bytes", nil)
 		}
-		out = append(out, wire.File{ID: a.NewID().String(), MimeType: f.Type, Filename: f.Name, Format: extension, Content: string(f.Content)})
+		out = append(out, wire.File{
+			ID: a.NewID().String(), MimeType: f.Type, Filename: f.Name, Format: extension, Content: string(f.Content),
+		})
 	}
 	return out, nil
 }
 
+// runsOfSession is the input of GET /agents/{agent_id}/runs/{run_id}, and a part of
+// listRuns.
 type runsOfSession struct {
-	SessionID string `query:"session_id" required:"true" maxbytes:"1024" doc:"The session whose runs are asked for."`
-	User      string `query:"user_id" maxbytes:"1024" doc:"Whose session, for who may see everybody's."`
+	SessionID string `query:"session_id" required:"true" maxbytes:"1024" doc:"The session of the runs."`
+	User      string `query:"user_id" maxbytes:"1024" doc:"The owner of the session. Only callers allowed to see all users need it, when several users have a session with this id."`
 }
 
+// listRuns is the input of GET /agents/{agent_id}/runs. The list has no pages, as in
+// AgentOS: it is limited by the session.
 type listRuns struct {
 	runsOfSession
-	Status string `query:"status" maxbytes:"1024" doc:"Only runs in this state."`
+	Status string `query:"status" maxbytes:"1024" doc:"Filter by the status of the run."`
 }
 
-// list answers the runs of one session of the agent.
+// list answers the agent's runs in one session, oldest first. A session belongs to the
+// agent that started it; for another agent it is a 404. An unknown status matches no
+// run, as in AgentOS.
 func (a Runs) list(ctx context.Context, r *request, in listRuns) ([]wire.Whole[wire.StoredRun], error) {
 	viewer, q, err := a.query(r, in.runsOfSession)
 	if err != nil {
@@ -202,7 +240,7 @@ func (a Runs) list(ctx context.Context, r *request, in listRuns) ([]wire.Whole[w
 	}
 	session, err := a.DB.Session(ctx, viewer, q.SessionID, q.Owner)
 	if err == nil && text(session.AgentID) != q.AgentID {
-		err = fault.NotFound // a session belongs to the agent that began it
+		err = fault.NotFound
 	}
 	if err != nil {
 		return nil, notFound(err, "Session not found")
@@ -216,11 +254,13 @@ func (a Runs) list(ctx context.Context, r *request, in listRuns) ([]wire.Whole[w
 	}
 	out := make([]wire.Whole[wire.StoredRun], len(runs))
 	for i, row := range runs {
-		out[i].Value = storedRun(row)
+		out[i].Value = storedRunOf(row)
 	}
 	return out, nil
 }
 
+// get answers one run. AgentOS leaves the session state out of a run in progress and the
+// tools out of a run that called none, and always has an empty list of events.
 func (a Runs) get(ctx context.Context, r *request, in runsOfSession) (wire.Run, error) {
 	viewer, q, err := a.query(r, in)
 	if err != nil {
@@ -231,29 +271,32 @@ func (a Runs) get(ctx context.Context, r *request, in runsOfSession) (wire.Run, 
 	if err != nil {
 		return wire.Run{}, notFound(err, "Run not found")
 	}
-	out := whole(row)
+	out := runOf(row)
 	out.Events = json.RawMessage("[]")
 	if string(row.Tools) == "[]" {
 		out.Tools = nil
 	}
 	if !wire.Ended(row.Status) {
-		out.SessionState = nil // as AgentOS shows a run in progress
+		out.SessionState = nil
 	}
 	return out, nil
 }
 
-// whole is a run as its first answer has it.
-func whole(row store.Run) wire.Run {
+// runOf converts a row to the run that POST …/runs answered with.
+func runOf(row store.Run) wire.Run {
 	return wire.Run{
-		RunID: row.RunID.String(), AgentID: row.AgentID, AgentName: row.AgentName, SessionID: row.SessionID, UserID: row.Owner,
-		Content: row.Content, ContentType: "str", ModelProviderData: row.ProviderData, Model: row.ModelID, ModelProvider: row.ModelProvider,
-		SessionState: row.SessionState, CreatedAt: row.CreatedAt.Unix(), Status: row.Status, CancellationStage: text(row.CancellationStage),
+		RunID: row.RunID.String(), AgentID: row.AgentID, AgentName: row.AgentName, SessionID: row.SessionID,
+		UserID: row.Owner, Content: row.Content, ContentType: "str", ModelProviderData: row.ProviderData,
+		Model: row.ModelID, ModelProvider: row.ModelProvider, SessionState: row.SessionState,
+		CreatedAt: row.CreatedAt.Unix(), Status: row.Status, CancellationStage: text(row.CancellationStage),
 		Metrics: row.Metrics, Messages: row.Messages, Metadata: row.Metadata, Tools: row.Tools,
 		Requirements: row.Requirements, Input: wire.RunInput{InputContent: row.Input, Files: row.Files},
 	}
 }
 
-// query reads which session's runs are asked for; AgentOS demands the session.
+// query returns the viewer and the query for the runs of one session. AgentOS requires
+// the session_id, although the id of a run is unique without it. An unknown agent is
+// fault.NotFound.
 func (a Runs) query(r *request, in runsOfSession) (store.Viewer, store.RunQuery, error) {
 	viewer, err := a.Isolation.viewer(r)
 	if err != nil {
@@ -264,17 +307,22 @@ func (a Runs) query(r *request, in runsOfSession) (store.Viewer, store.RunQuery,
 	return viewer, q, err
 }
 
+// cancelRun is the input of POST /agents/{agent_id}/runs/{run_id}/cancel.
 type cancelRun struct {
-	SessionID string `query:"session_id" maxbytes:"1024" doc:"The run's session; not needed."`
+	SessionID string `query:"session_id" maxbytes:"1024" doc:"The session of the run. Optional: the id of the run is enough."`
 }
 
-// cancel asks a run to stop; one that has ended stays as it is. Who sees
-// everything gets AgentOS's {} for an unknown run too.
+// cancel asks a run to stop. A paused run ends at once. A run that has ended stays as it
+// is, and the answer is a success all the same. AgentOS answers {} for an unknown run
+// too; callers limited to their own runs get a 404, so that an unknown run and a run
+// of another owner look the same.
 func (a Runs) cancel(ctx context.Context, r *request, in cancelRun) (nothing, error) {
 	viewer, err := a.Isolation.viewer(r)
 	if err != nil {
 		return nothing{}, err
 	}
+	// The query has no agent: a run of another agent must not look like an unknown run to an
+	// administrator, who would get a success although nothing was cancelled.
 	q := store.RunQuery{RunID: r.param("run_id"), SessionID: in.SessionID}
 	if _, err := a.Agents.find(r.param("agent_id")); err != nil {
 		return nothing{}, err
@@ -293,17 +341,23 @@ func (a Runs) cancel(ctx context.Context, r *request, in cancelRun) (nothing, er
 	return nothing{}, err
 }
 
+// continueRun is the input of POST /agents/{agent_id}/runs/{run_id}/continue. The form is
+// AgentOS's; session_id is not declared as required, because its absence is a 400 there
+// and not a 422.
 type continueRun struct {
-	Tools        string `form:"tools" doc:"A JSON array of the run's tool calls with what was decided about each; what isn't decided is rejected."`
-	ContinueFrom string `form:"continue_from" doc:"Only end: a run goes on where it paused."`
-	SessionID    string `form:"session_id" maxbytes:"1024" doc:"The run's session."`
-	User         string `form:"user_id" maxbytes:"1024" doc:"Ignored: the run belongs to who started it."`
-	Stream       bool   `form:"stream" default:"true" doc:"Answer as server-sent events; else one JSON document."`
-	Background   bool   `form:"background" default:"false" doc:"Taken and left alone: a run goes on when the caller is gone in any case."`
+	Tools        string `form:"tools" doc:"A JSON array of the run's tool calls, each with the decision about it. A call without a decision is rejected."`
+	ContinueFrom string `form:"continue_from" doc:"end, last_user or the index of a message. Without effect: a run always continues where it paused."`
+	SessionID    string `form:"session_id" maxbytes:"1024" doc:"The session of the run. Required."`
+	User         string `form:"user_id" maxbytes:"1024" doc:"Ignored: the run keeps its owner."`
+	Stream       bool   `form:"stream" default:"true" doc:"Whether the answer is a stream of server-sent events. With false it is one JSON document."`
+	Background   bool   `form:"background" default:"false" doc:"Accepted, and without effect: a run always continues when the client disconnects."`
 }
 
-// goOn lets a paused run go on with what a person decided.
-func (a Runs) goOn(w http.ResponseWriter, r *request, in continueRun) error {
+// continuePaused continues a paused run with a person's decisions about its tool calls.
+// The checks, their order and their texts are AgentOS's. A run that isn't paused is a 409
+// (fault.Conflict): AgentOS runs a finished run again instead, and would then execute
+// tools that a person has rejected.
+func (a Runs) continuePaused(w http.ResponseWriter, r *request, in continueRun) error {
 	viewer, err := a.Isolation.viewer(r)
 	if err != nil {
 		return err
@@ -328,7 +382,9 @@ func (a Runs) goOn(w http.ResponseWriter, r *request, in continueRun) error {
 		return fault.Public(fault.Invalid, "Invalid continue_from. Use 'end', 'last_user', or a numeric message index.", nil)
 	}
 	q := store.RunQuery{AgentID: r.param("agent_id"), RunID: r.param("run_id"), SessionID: in.SessionID}
-	err = a.tell(w, r, a.Runner.Continue(r.Context(), viewer, q, run.Continuation{Answers: answers, Streamed: in.Stream, Caller: callerOf(r)}), in.Stream)
+	// continue_from was checked and is ignored: a paused run has one place to continue from.
+	decisions := run.Continuation{Answers: answers, Streamed: in.Stream, Caller: callerOf(r)}
+	err = a.respond(w, r, a.Runner.Continue(r.Context(), viewer, q, decisions), in.Stream)
 	if viewer.All {
 		return notFound(err, "No runs found for run ID %s", q.RunID)
 	}

@@ -24,9 +24,11 @@ func TestARunIsAnsweredAsEventsJSONOrAccepted(t *testing.T) {
 	if media := got.Header().Get("Content-Type"); !strings.HasPrefix(media, "text/event-stream") {
 		t.Errorf("the stream's media type is %q", media)
 	}
-	body := "message=hello&stream=false&session_id=s&session_state=" + url.QueryEscape(`{"n":1}`) + "&metadata=" + url.QueryEscape(`{"m":2}`)
-	got = s.do("ann POST /agents/a/runs", body).want(t, 200, `"status":"COMPLETED"`, `"content":"fine"`, `"session_id":"s"`,
-		`"user_id":"ann"`, `"session_state":{"n":1}`, `"metadata":{"m":2}`)
+	body := "message=hello&stream=false&session_id=s" +
+		"&session_state=" + url.QueryEscape(`{"n":1}`) + "&metadata=" + url.QueryEscape(`{"m":2}`)
+	got = s.do("ann POST /agents/a/runs", body).
+		want(t, 200, `"status":"COMPLETED"`, `"content":"fine"`, `"session_id":"s"`,
+			`"user_id":"ann"`, `"session_state":{"n":1}`, `"metadata":{"m":2}`)
 	id := got.field(t, "run_id")
 	s.do("ann GET /agents/a/runs?session_id=s", "").want(t, 200, `"run_id":"`+id)
 	s.do("ann GET /agents/a/runs?session_id=s&status=completed", "").want(t, 200, `"run_id":"`+id)
@@ -34,7 +36,8 @@ func TestARunIsAnsweredAsEventsJSONOrAccepted(t *testing.T) {
 	s.do("ann GET /agents/a/runs/"+id+"?session_id=s", "").want(t, 200, `"content":"fine"`)
 	s.do("ann POST /agents/a/runs/"+id+"/cancel", "").want(t, 200, `{}`)
 	s.do("ann GET /agents/a/runs/"+id+"?session_id=s", "").want(t, 200, `"status":"COMPLETED"`)
-	got = s.do("ann POST /agents/a/runs", "message=later&stream=false&background=true&session_id=s").want(t, 202, `"session_id":"s"`)
+	got = s.do("ann POST /agents/a/runs", "message=later&stream=false&background=true&session_id=s").
+		want(t, 202, `"session_id":"s"`)
 	if got.field(t, "run_id") == "" {
 		t.Errorf("no run id: %s", got.Body)
 	}
@@ -52,36 +55,61 @@ func TestInvalidRunRequestsNameTheInput(t *testing.T) {
 	})
 	long := strings.Repeat("x", 1025)
 	s.expect(t, map[string]exchange{
-		"no message":                      {"ann POST /agents/a/runs", "stream=false", 422, `"type":"missing","loc":["body","message"]`},
-		"an empty message":                {"ann POST /agents/a/runs", "message=", 422, `"loc":["body","message"]`},
-		"a stream that is no boolean":     {"ann POST /agents/a/runs", "message=m&stream=maybe", 422, `"type":"bool_parsing","loc":["body","stream"]`},
-		"a version that is no number":     {"ann POST /agents/a/runs", "message=m&version=one", 422, `"loc":["body","version"]`},
-		"a session id of 256 bytes":       {"ann POST /agents/a/runs", "message=m&session_id=" + long[:256], 422, `"loc":["body","session_id"]`},
-		"a user id of 1025 bytes":         {"ann POST /agents/a/runs", "message=m&user_id=" + long, 422, `"loc":["body","user_id"]`},
-		"a state that is no JSON":         {"ann POST /agents/a/runs", "message=m&session_state={", 422, `"type":"json_invalid","loc":["body","session_state"]`},
-		"metadata that are a list":        {"ann POST /agents/a/runs", "message=m&metadata=[]", 422, `"type":"dict_type","loc":["body","metadata"]`},
-		"images":                          {"ann POST /agents/a/runs", "message=m&images=[{}]", 400, "images"},
-		"input files":                     {"ann POST /agents/a/runs", "message=m&input_files=x", 400, "input_files"},
-		"text in the place of a file":     {"ann POST /agents/a/runs", "message=m&files=x", 422, `"loc":["body","files",0]`},
-		"a broken percent sign":           {"ann POST /agents/a/runs", "message=%zz", 400, "error parsing the body"},
-		"an unknown agent":                {"admin POST /agents/nope/runs", "message=m", 404, "Agent not found"},
-		"a caller without a subject":      {"noname POST /agents/a/runs", "message=m", 403, "missing a user identity"},
-		"a list without a session":        {"ann GET /agents/a/runs", "", 422, `"loc":["query","session_id"]`},
-		"a list of an unknown session":    {"ann GET /agents/a/runs?session_id=x", "", 404, "Session not found"},
-		"a list of another agent":         {"ann GET /agents/b/runs?session_id=s", "", 404, "Session not found"},
-		"a list of an unknown agent":      {"admin GET /agents/x/runs?session_id=s", "", 404, "Agent not found"},
-		"a run without a session":         {"ann GET /agents/a/runs/" + id, "", 422, `"loc":["query","session_id"]`},
-		"a run of another session":        {"ann GET /agents/a/runs/" + id + "?session_id=x", "", 404, "Run not found"},
-		"a run of another agent":          {"ann GET /agents/b/runs/" + id + "?session_id=s", "", 404, "Run not found"},
-		"a run id that is no UUID":        {"ann GET /agents/a/runs/nonsense?session_id=s", "", 404, "Run not found"},
-		"cancelling an unknown run":       {"ann POST /agents/a/runs/" + missing + "/cancel", "", 404, "Run not found"},
-		"cancelling by another agent":     {"ann POST /agents/b/runs/" + id + "/cancel", "", 404, "Run not found"},
-		"an administrator's unknown run":  {"admin POST /agents/a/runs/" + missing + "/cancel", "", 200, "{}"},
-		"continuing without a session":    {"ann POST /agents/a/runs/" + id + "/continue", "stream=false", 400, "session_id is required"},
-		"continuing with broken tools":    {"ann POST /agents/a/runs/" + id + "/continue", "session_id=s&tools=[", 400, "Invalid JSON in tools field"},
-		"continuing from an unknown word": {"ann POST /agents/a/runs/" + id + "/continue", "session_id=s&continue_from=start", 400, "Invalid continue_from"},
-		"continuing an unknown run":       {"ann POST /agents/a/runs/" + missing + "/continue", "session_id=s", 404, "Run not found"},
-		"continuing an ended run":         {"ann POST /agents/a/runs/" + id + "/continue", "session_id=s&stream=false", 409, ""},
+		"no message": {
+			"ann POST /agents/a/runs", "stream=false", 422, `"type":"missing","loc":["body","message"]`,
+		},
+		"an empty message": {"ann POST /agents/a/runs", "message=", 422, `"loc":["body","message"]`},
+		"a stream that is no boolean": {
+			"ann POST /agents/a/runs", "message=m&stream=maybe", 422, `"type":"bool_parsing","loc":["body","stream"]`,
+		},
+		"a version that is no number": {
+			"ann POST /agents/a/runs", "message=m&version=one", 422, `"loc":["body","version"]`,
+		},
+		"a session id of 256 bytes": {
+			"ann POST /agents/a/runs", "message=m&session_id=" + long[:256], 422, `"loc":["body","session_id"]`,
+		},
+		"a user id of 1025 bytes": {
+			"ann POST /agents/a/runs", "message=m&user_id=" + long, 422, `"loc":["body","user_id"]`,
+		},
+		"a state that is no JSON": {
+			"ann POST /agents/a/runs", "message=m&session_state={", 422,
+			`"type":"json_invalid","loc":["body","session_state"]`,
+		},
+		"metadata that are a list": {
+			"ann POST /agents/a/runs", "message=m&metadata=[]", 422, `"type":"dict_type","loc":["body","metadata"]`,
+		},
+		"images":                         {"ann POST /agents/a/runs", "message=m&images=[{}]", 400, "images"},
+		"input files":                    {"ann POST /agents/a/runs", "message=m&input_files=x", 400, "input_files"},
+		"text in the place of a file":    {"ann POST /agents/a/runs", "message=m&files=x", 422, `"loc":["body","files",0]`},
+		"a broken percent sign":          {"ann POST /agents/a/runs", "message=%zz", 400, "error parsing the body"},
+		"an unknown agent":               {"admin POST /agents/nope/runs", "message=m", 404, "Agent not found"},
+		"a caller without a subject":     {"noname POST /agents/a/runs", "message=m", 403, "missing a user identity"},
+		"a list without a session":       {"ann GET /agents/a/runs", "", 422, `"loc":["query","session_id"]`},
+		"a list of an unknown session":   {"ann GET /agents/a/runs?session_id=x", "", 404, "Session not found"},
+		"a list of another agent":        {"ann GET /agents/b/runs?session_id=s", "", 404, "Session not found"},
+		"a list of an unknown agent":     {"admin GET /agents/x/runs?session_id=s", "", 404, "Agent not found"},
+		"a run without a session":        {"ann GET /agents/a/runs/" + id, "", 422, `"loc":["query","session_id"]`},
+		"a run of another session":       {"ann GET /agents/a/runs/" + id + "?session_id=x", "", 404, "Run not found"},
+		"a run of another agent":         {"ann GET /agents/b/runs/" + id + "?session_id=s", "", 404, "Run not found"},
+		"a run id that is no UUID":       {"ann GET /agents/a/runs/nonsense?session_id=s", "", 404, "Run not found"},
+		"cancelling an unknown run":      {"ann POST /agents/a/runs/" + missing + "/cancel", "", 404, "Run not found"},
+		"cancelling by another agent":    {"ann POST /agents/b/runs/" + id + "/cancel", "", 404, "Run not found"},
+		"an administrator's unknown run": {"admin POST /agents/a/runs/" + missing + "/cancel", "", 200, "{}"},
+		"continuing without a session": {
+			"ann POST /agents/a/runs/" + id + "/continue", "stream=false", 400, "session_id is required",
+		},
+		"continuing with broken tools": {
+			"ann POST /agents/a/runs/" + id + "/continue", "session_id=s&tools=[", 400, "Invalid JSON in tools field",
+		},
+		"continuing from an unknown word": {
+			"ann POST /agents/a/runs/" + id + "/continue", "session_id=s&continue_from=start", 400, "Invalid continue_from",
+		},
+		"continuing an unknown run": {
+			"ann POST /agents/a/runs/" + missing + "/continue", "session_id=s", 404, "Run not found",
+		},
+		"continuing an ended run": {
+			"ann POST /agents/a/runs/" + id + "/continue", "session_id=s&stream=false", 409, "",
+		},
 	})
 }
 
@@ -113,9 +141,11 @@ func TestAPausedRunContinuesWithTheDecisions(t *testing.T) {
 			t.Parallel()
 			s := newService(t, callTool("door"), text("done"))
 			id := s.run("ann", "s", "open")
-			s.do("ann GET /agents/a/runs/"+id+"?session_id=s", "").want(t, 200, `"status":"PAUSED"`, `"requires_confirmation":true`)
+			s.do("ann GET /agents/a/runs/"+id+"?session_id=s", "").
+				want(t, 200, `"status":"PAUSED"`, `"requires_confirmation":true`)
 			body := "session_id=s&stream=false&tools=" + url.QueryEscape(row.tools)
-			s.do("ann POST /agents/a/runs/"+id+"/continue", body).want(t, 200, `"status":"COMPLETED"`, `"content":"done"`, row.result)
+			s.do("ann POST /agents/a/runs/"+id+"/continue", body).
+				want(t, 200, `"status":"COMPLETED"`, `"content":"done"`, row.result)
 		})
 	}
 }
@@ -161,7 +191,8 @@ func (s *service) running(session string) string {
 func TestATokenForOneSessionRunsInThatSession(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
-	s.do("bound POST /agents/a/runs", "message=m&stream=false&session_id=other").want(t, 200, `"session_id":"bound-session"`)
+	s.do("bound POST /agents/a/runs", "message=m&stream=false&session_id=other").
+		want(t, 200, `"session_id":"bound-session"`)
 }
 
 func TestOnlyTextFilesAreAccepted(t *testing.T) {
@@ -212,7 +243,9 @@ func TestARepeatedRequestIsAnsweredWithItsFirstRun(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	const key = "Idempotency-Key"
-	for name, fields := range map[string]string{"JSON": "&stream=false", "events": "", "background": "&stream=false&background=true"} {
+	for name, fields := range map[string]string{
+		"JSON": "&stream=false", "events": "", "background": "&stream=false&background=true",
+	} {
 		t.Run(name, func(t *testing.T) {
 			body := "message=m" + fields
 			first := s.do("ann POST /agents/a/runs", body, key, name)
@@ -229,7 +262,8 @@ func TestARepeatedRequestIsAnsweredWithItsFirstRun(t *testing.T) {
 		})
 	}
 	s.do("ann POST /agents/a/runs", "message=other&stream=false", key, "JSON").want(t, http.StatusConflict)
-	s.do("ann POST /agents/a/runs", "message=m", key, strings.Repeat("k", 513)).want(t, 422, `"loc":["header","Idempotency-Key"]`)
+	s.do("ann POST /agents/a/runs", "message=m", key, strings.Repeat("k", 513)).
+		want(t, 422, `"loc":["header","Idempotency-Key"]`)
 	bobs := s.do("bob POST /agents/a/runs", "message=m&stream=false", key, "JSON").want(t, 200, `"user_id":"bob"`)
 	if bobs.Header().Get("Idempotent-Replayed") != "" {
 		t.Error("a key of one user found a run of another")

@@ -19,15 +19,25 @@ import (
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// Sessions answers what was said in which session.
+// Sessions answers the routes of sessions: conversations of a user with an agent. A
+// session of a team or of a workflow can be stored and read as well, but nothing runs in
+// it.
 type Sessions struct {
-	DB        *store.DB
+	// DB stores the sessions and their runs. Required.
+	DB *store.DB
+	// Isolation decides which sessions a caller sees. Defaults to all of them.
 	Isolation Isolation
-	Agents    []wire.Agent // to name a session's agent
-	Now       func() time.Time
-	NewID     func() uuid.UUID
+	// Agents are the declared agents, for the name and model of a session's agent.
+	// Defaults to none: sessions are then answered without agent_data.
+	Agents []wire.Agent
+	// Now is the clock of created_at and updated_at. Required.
+	Now func() time.Time
+	// NewID makes the id of a session that is created without one. Required.
+	NewID func() uuid.UUID
 }
 
+// endpoints implements Resource. Functions that return any declare their types with
+// returning: which of the three session types they return depends on the request.
 func (s Sessions) endpoints() []Endpoint {
 	return []Endpoint{
 		answer(route.ListSessions, s.list),
@@ -43,18 +53,22 @@ func (s Sessions) endpoints() []Endpoint {
 	}
 }
 
+// listSessions is the input of GET /sessions. The maximum of limit is Keyway's; see
+// listMemories.
 type listSessions struct {
-	Type      string `query:"type" enum:"agent,team,workflow" doc:"Only sessions of this type."`
-	Component string `query:"component_id" maxbytes:"1024" doc:"Only sessions of this agent, team or workflow."`
-	User      string `query:"user_id" maxbytes:"1024" doc:"Only this user's sessions, for who may see everybody's."`
-	Name      string `query:"session_name" maxbytes:"1024" doc:"Only sessions whose name has this text in it, in any case."`
-	Limit     int    `query:"limit" default:"20" min:"1" max:"1000" doc:"Sessions on a page."`
-	Page      int    `query:"page" default:"1" min:"1" doc:"Which page, from 1."`
-	SortBy    string `query:"sort_by" default:"created_at" maxbytes:"1024" doc:"created_at, updated_at or session_id; anything else is created_at."`
-	Order     string `query:"sort_order" default:"desc" enum:"asc,desc" doc:"The direction."`
+	Type      string `query:"type" enum:"agent,team,workflow" doc:"Filter by the type of the session."`
+	Component string `query:"component_id" maxbytes:"1024" doc:"Filter by the id of the agent, team or workflow."`
+	User      string `query:"user_id" maxbytes:"1024" doc:"Filter by user. Only callers allowed to see all users find sessions of other users."`
+	Name      string `query:"session_name" maxbytes:"1024" doc:"Filter by a part of the session's name. Upper and lower case are the same."`
+	Limit     int    `query:"limit" default:"20" min:"1" max:"1000" doc:"Sessions on a page, at most 1,000."`
+	Page      int    `query:"page" default:"1" min:"1" doc:"The number of the page, from 1."`
+	SortBy    string `query:"sort_by" default:"created_at" maxbytes:"1024" doc:"created_at, updated_at or session_id. Any other value means created_at."`
+	Order     string `query:"sort_order" default:"desc" enum:"asc,desc" doc:"The sort direction."`
 	database
 }
 
+// list answers one page of the sessions that the caller sees, without conversations. A
+// page beyond the last one is empty and still has the totals.
 func (s Sessions) list(ctx context.Context, r *request, in listSessions) (page wire.Page[wire.Session], err error) {
 	viewer, err := s.Isolation.viewerIn(r, in.database)
 	if err != nil {
@@ -75,27 +89,33 @@ func (s Sessions) list(ctx context.Context, r *request, in listSessions) (page w
 	return page, nil
 }
 
+// createSession is the input of POST /sessions. The body may be absent: then the session
+// has a new id and nothing else.
 type createSession struct {
-	Type string `query:"type" default:"agent" enum:"agent,team,workflow" doc:"Whose session it is to be."`
+	Type string `query:"type" default:"agent" enum:"agent,team,workflow" doc:"The type of the session."`
 	database
 	Body *struct {
-		SessionID  string       `json:"session_id" maxbytes:"255" doc:"Its id; one is made when it is absent."`
-		Name       *string      `json:"session_name" doc:"Its name; without one it shows the first words said in it."`
-		State      input.Object `json:"session_state" doc:"What its first run starts with."`
-		Metadata   input.Object `json:"metadata" doc:"The caller's own."`
-		User       *string      `json:"user_id" maxbytes:"1024" doc:"Ignored when the token names its user."`
-		AgentID    *string      `json:"agent_id" maxbytes:"1024"`
-		TeamID     *string      `json:"team_id" maxbytes:"1024"`
-		WorkflowID *string      `json:"workflow_id" maxbytes:"1024"`
+		SessionID  string       `json:"session_id" maxbytes:"255" doc:"The id of the session. Defaults to a new id."`
+		Name       *string      `json:"session_name" doc:"The name of the session. Defaults to the first message of its first run."`
+		State      input.Object `json:"session_state" doc:"The state that the first run starts with."`
+		Metadata   input.Object `json:"metadata" doc:"A JSON object that is stored with the session."`
+		User       *string      `json:"user_id" maxbytes:"1024" doc:"The owner of the session. Ignored when the token names its user."`
+		AgentID    *string      `json:"agent_id" maxbytes:"1024" doc:"The agent, for a session of type agent."`
+		TeamID     *string      `json:"team_id" maxbytes:"1024" doc:"The team, for a session of type team."`
+		WorkflowID *string      `json:"workflow_id" maxbytes:"1024" doc:"The workflow, for a session of type workflow."`
 	} `body:"json"`
 }
 
+// create stores an empty session. Session ids are unique for each owner, so the id of
+// another owner's session is free. An id that the owner has used is a 409
+// (fault.Conflict); AgentOS's text for it is kept.
 func (s Sessions) create(ctx context.Context, r *request, in createSession) (any, error) {
 	row := store.Session{SessionType: in.Type, CreatedAt: pgvalue.Time(s.Now())}
 	claimed := ""
 	if b := in.Body; b != nil {
-		row.SessionID, row.Name, row.State, row.Metadata = b.SessionID, b.Name, json.RawMessage(b.State), json.RawMessage(b.Metadata)
-		switch in.Type { // the ids of other types count for nothing, as in AgentOS
+		row.SessionID, row.Name = b.SessionID, b.Name
+		row.State, row.Metadata = json.RawMessage(b.State), json.RawMessage(b.Metadata)
+		switch in.Type { // the ids of the other types are ignored, as in AgentOS
 		case "agent":
 			row.AgentID = b.AgentID
 		case "team":
@@ -117,13 +137,14 @@ func (s Sessions) create(ctx context.Context, r *request, in createSession) (any
 	if row.SessionID == "" {
 		row.SessionID = s.NewID().String()
 	}
-	if in.Type == "workflow" && row.Metadata == nil { // AgentOS's workflows always have some
+	if in.Type == "workflow" && row.Metadata == nil { // in AgentOS a workflow session always has metadata
 		row.Metadata = json.RawMessage("{}")
 	}
 	row.UpdatedAt = row.CreatedAt
 	err = s.DB.CreateSession(ctx, row)
 	if fault.KindOf(err) == fault.Conflict {
-		err = fault.Public(fault.Conflict, fmt.Sprintf("Session with id '%s' already exists. Use PATCH /sessions/%[1]s to update it.", row.SessionID), err)
+		detail := fmt.Sprintf("Session with id '%s' already exists. Use PATCH /sessions/%[1]s to update it.", row.SessionID)
+		err = fault.Public(fault.Conflict, detail, err)
 	}
 	if err != nil {
 		return nil, err
@@ -131,12 +152,18 @@ func (s Sessions) create(ctx context.Context, r *request, in createSession) (any
 	return s.detail(row, row.SessionType, json.RawMessage("[]")).brief(), nil
 }
 
+// oneSession is the input of the routes of one session. user_id is needed because the id
+// of a session is unique for each owner only: users choose session ids, and one user's
+// choice must not reveal or block another's.
 type oneSession struct {
-	Type string `query:"type" enum:"agent,team,workflow" doc:"Show it as a session of this type; its own when absent."`
-	User string `query:"user_id" maxbytes:"1024" doc:"Whose session, for who may see everybody's."`
+	Type string `query:"type" enum:"agent,team,workflow" doc:"The session type of the answer. Defaults to the type of the session."`
+	User string `query:"user_id" maxbytes:"1024" doc:"The owner of the session. Only callers allowed to see all users need it, when several users have a session with this id."`
 	database
 }
 
+// get answers a session with its conversation: the messages of users and agents, without
+// the system's and the tools'. type changes only the form of the answer, as in AgentOS,
+// not what is found.
 func (s Sessions) get(ctx context.Context, r *request, in oneSession) (any, error) {
 	viewer, row, err := s.find(ctx, r, in.User, in.database)
 	if err != nil {
@@ -149,35 +176,43 @@ func (s Sessions) get(ctx context.Context, r *request, in oneSession) (any, erro
 	return d.brief(), nil
 }
 
+// renameSession is the input of POST /sessions/{session_id}/rename. embed makes the errors
+// of its only member FastAPI's: a missing body is answered like a missing name.
 type renameSession struct {
 	oneSession
 	Body struct {
-		Name string `json:"session_name" required:"true" embed:"true" doc:"The new name; may be empty."`
+		Name string `json:"session_name" required:"true" embed:"true" doc:"The new name. It may be empty."`
 	} `body:"json"`
 }
 
+// rename changes the name of a session.
 func (s Sessions) rename(ctx context.Context, r *request, in renameSession) (any, error) {
 	return s.changed(ctx, r, in.oneSession, store.SessionChange{Name: &in.Body.Name})
 }
 
+// changeSession is the input of PATCH /sessions/{session_id}.
 type changeSession struct {
 	oneSession
 	Body struct {
 		Name     *string      `json:"session_name" doc:"The new name."`
-		State    input.Object `json:"session_state" doc:"The new state; takes the place of the old one."`
-		Metadata input.Object `json:"metadata" doc:"The new metadata; takes the place of the old."`
+		State    input.Object `json:"session_state" doc:"The new state. It replaces the whole state."`
+		Metadata input.Object `json:"metadata" doc:"The new metadata. They replace all metadata."`
 		Summary  input.Object `json:"summary" doc:"The new summary."`
 	} `body:"json"`
 }
 
+// change replaces the members that the request has. Absent members and null change
+// nothing.
 func (s Sessions) change(ctx context.Context, r *request, in changeSession) (any, error) {
 	b := in.Body
 	return s.changed(ctx, r, in.oneSession, store.SessionChange{
-		Name: b.Name, State: json.RawMessage(b.State), Metadata: json.RawMessage(b.Metadata), Summary: json.RawMessage(b.Summary),
+		Name: b.Name, State: json.RawMessage(b.State), Metadata: json.RawMessage(b.Metadata),
+		Summary: json.RawMessage(b.Summary),
 	})
 }
 
-// changed changes the session that the path names and shows all of it.
+// changed finds the session of the path, changes it, and answers it with every member. A
+// session that is deleted between the two statements is a 404.
 func (s Sessions) changed(ctx context.Context, r *request, in oneSession, c store.SessionChange) (any, error) {
 	viewer, row, err := s.find(ctx, r, in.User, in.database)
 	if err != nil {
@@ -194,32 +229,39 @@ func (s Sessions) changed(ctx context.Context, r *request, in oneSession, c stor
 	return d.whole(), nil
 }
 
+// deleteSession is the input of DELETE /sessions/{session_id}.
 type deleteSession struct {
-	User        string `query:"user_id" maxbytes:"1024" doc:"Whose session, for who may see everybody's."`
-	DeleteMedia bool   `query:"delete_media" doc:"Taken and left alone: media are part of their runs."`
+	User        string `query:"user_id" maxbytes:"1024" doc:"The owner of the sessions. Only callers allowed to see all users need it, when several users have a session with this id."`
+	DeleteMedia bool   `query:"delete_media" doc:"Accepted, and without effect: media are deleted with their runs."`
 	database
 }
 
+// delete removes a session with its runs. An unknown id is a success, as in AgentOS.
 func (s Sessions) delete(ctx context.Context, r *request, in deleteSession) error {
-	return s.gone(ctx, r, in, []string{r.param("session_id")})
+	return s.remove(ctx, r, in, []string{r.param("session_id")})
 }
 
+// deleteSessions is the input of DELETE /sessions. AgentOS requires the types; Keyway
+// checks them, and finds the sessions by their ids alone.
 type deleteSessions struct {
 	deleteSession
 	Body struct {
-		IDs   []string `json:"session_ids" required:"true" minlen:"1" doc:"The sessions to delete."`
-		Types []string `json:"session_types" required:"true" minlen:"1" enum:"agent,team,workflow" doc:"The type of each."`
+		IDs   []string `json:"session_ids" required:"true" minlen:"1" doc:"The ids of the sessions to delete."`
+		Types []string `json:"session_types" required:"true" minlen:"1" enum:"agent,team,workflow" doc:"The type of each session, in the same order."`
 	} `body:"json"`
 }
 
+// deleteMany removes several sessions: all of them, or none when an id is ambiguous or
+// the database fails. Unknown ids are ignored.
 func (s Sessions) deleteMany(ctx context.Context, r *request, in deleteSessions) error {
 	if len(in.Body.IDs) != len(in.Body.Types) {
 		return fault.Public(fault.Invalid, "Session IDs and session types must have the same length", nil)
 	}
-	return s.gone(ctx, r, in.deleteSession, in.Body.IDs)
+	return s.remove(ctx, r, in.deleteSession, in.Body.IDs)
 }
 
-func (s Sessions) gone(ctx context.Context, r *request, in deleteSession, ids []string) error {
+// remove deletes the sessions with these ids that the caller sees, with their runs.
+func (s Sessions) remove(ctx context.Context, r *request, in deleteSession, ids []string) error {
 	viewer, err := s.Isolation.viewerIn(r, in.database)
 	if err != nil {
 		return err
@@ -227,14 +269,16 @@ func (s Sessions) gone(ctx context.Context, r *request, in deleteSession, ids []
 	return s.DB.DeleteSessions(ctx, viewer, ids, in.User)
 }
 
+// sessionRuns is the input of the two routes that list the runs of a session.
 type sessionRuns struct {
 	oneSession
-	After  *int64   `query:"created_after" doc:"Only runs made at this second or later (Unix time)."`
-	Before *int64   `query:"created_before" doc:"Only runs made at this second or earlier (Unix time)."`
-	Status []string `query:"status" maxbytes:"1024" doc:"Only runs in one of these states."`
+	After  *int64   `query:"created_after" doc:"Filter by creation time: at this second or later (Unix time)."`
+	Before *int64   `query:"created_before" doc:"Filter by creation time: at this second or earlier (Unix time)."`
+	Status []string `query:"status" maxbytes:"1024" doc:"Filter by status: one of these."`
 }
 
-// query checks the filters. The words for a status are AgentOS's, in any case.
+// query checks the filters. It accepts AgentOS's statuses in upper or lower case; an
+// unknown one is fault.Invalid with AgentOS's text, which has a Python list.
 func (in sessionRuns) query() (store.RunQuery, error) {
 	q := store.RunQuery{After: in.After, Before: in.Before, ByLength: true}
 	var unknown []string
@@ -245,18 +289,21 @@ func (in sessionRuns) query() (store.RunQuery, error) {
 		}
 	}
 	if len(unknown) > 0 {
-		return q, fault.Public(fault.Invalid, fmt.Sprintf("Invalid status value(s) %s; expected one of %s", pythonList(unknown), pythonList(statuses)), nil)
+		detail := fmt.Sprintf("Invalid status value(s) %s; expected one of %s", pythonList(unknown), pythonList(statuses))
+		return q, fault.Public(fault.Invalid, detail, nil)
 	}
 	return q, nil
 }
 
-// statuses are all that AgentOS has.
+// statuses are AgentOS's run statuses. No run of Keyway is REGENERATED.
 var statuses = []string{"CANCELLED", "COMPLETED", "ERROR", "PAUSED", "PENDING", "REGENERATED", "RUNNING"}
 
+// pythonList formats texts as Python prints a list of strings, for AgentOS's error texts.
 func pythonList(words []string) string { return "['" + strings.Join(words, "', '") + "']" }
 
-// found are the runs of the session that the path names.
-func (s Sessions) found(ctx context.Context, r *request, in sessionRuns) ([]store.Run, error) {
+// findRuns returns the runs of the session in the path, oldest first. The texts of its
+// 404 and of find's differ in AgentOS too.
+func (s Sessions) findRuns(ctx context.Context, r *request, in sessionRuns) ([]store.Run, error) {
 	q, err := in.query()
 	if err != nil {
 		return nil, err
@@ -269,20 +316,22 @@ func (s Sessions) found(ctx context.Context, r *request, in sessionRuns) ([]stor
 	return s.DB.Runs(ctx, viewer, q)
 }
 
+// runs answers the runs of a session with all of their members.
 func (s Sessions) runs(ctx context.Context, r *request, in sessionRuns) ([]wire.StoredRun, error) {
-	runs, err := s.found(ctx, r, in)
+	runs, err := s.findRuns(ctx, r, in)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]wire.StoredRun, len(runs))
 	for i, run := range runs {
-		out[i] = storedRun(run)
+		out[i] = storedRunOf(run)
 	}
 	return out, nil
 }
 
+// previews answers the runs of a session with the first characters of each text.
 func (s Sessions) previews(ctx context.Context, r *request, in sessionRuns) ([]wire.RunPreview, error) {
-	runs, err := s.found(ctx, r, in)
+	runs, err := s.findRuns(ctx, r, in)
 	if err != nil {
 		return nil, err
 	}
@@ -299,10 +348,10 @@ func (s Sessions) previews(ctx context.Context, r *request, in sessionRuns) ([]w
 	return out, nil
 }
 
-// preview is as much of a text as AgentOS previews: 280 characters.
+// preview returns the first 280 characters of a text, as AgentOS does.
 func preview(text string) string {
 	n := 0
-	for i := range text {
+	for i := range text { // over characters, so that none is cut in two
 		if n++; n > 280 {
 			return text[:i]
 		}
@@ -310,21 +359,27 @@ func preview(text string) string {
 	return text
 }
 
+// run answers one run of a session.
 func (s Sessions) run(ctx context.Context, r *request, in oneSession) (wire.Whole[wire.StoredRun], error) {
 	var none wire.Whole[wire.StoredRun]
 	viewer, row, err := s.find(ctx, r, in.User, in.database)
 	if err != nil {
 		return none, notFound(err, "Session with ID %s not found", r.param("session_id"))
 	}
-	run, err := s.DB.Run(ctx, viewer, store.RunQuery{Owner: row.Owner, SessionID: row.SessionID, RunID: r.param("run_id"), ByLength: true})
+	q := store.RunQuery{Owner: row.Owner, SessionID: row.SessionID, RunID: r.param("run_id"), ByLength: true}
+	run, err := s.DB.Run(ctx, viewer, q)
 	if err != nil {
 		return none, notFound(err, "Run with ID %s not found in session %s", r.param("run_id"), row.SessionID)
 	}
-	return wire.Whole[wire.StoredRun]{Value: storedRun(run)}, nil
+	return wire.Whole[wire.StoredRun]{Value: storedRunOf(run)}, nil
 }
 
-// find is the session that the path names, if the caller has it.
-func (s Sessions) find(ctx context.Context, r *request, owner string, db database) (store.Viewer, store.Session, error) {
+// find returns the viewer and the session in the path. It is fault.NotFound when the
+// viewer can't see the session, and fault.Conflict when several users have a session
+// with this id and owner doesn't say which.
+func (s Sessions) find(
+	ctx context.Context, r *request, owner string, db database,
+) (store.Viewer, store.Session, error) {
 	viewer, err := s.Isolation.viewer(r)
 	if err != nil {
 		return viewer, store.Session{}, err
@@ -337,7 +392,8 @@ func (s Sessions) find(ctx context.Context, r *request, owner string, db databas
 	return viewer, row, notFound(err, "Session with id '%s' not found", id)
 }
 
-// notFound puts a fault.NotFound into AgentOS's words; another error stays.
+// notFound gives a fault.NotFound the text that AgentOS has for it. It returns any other
+// error unchanged.
 func notFound(err error, format string, args ...any) error {
 	if fault.KindOf(err) == fault.NotFound {
 		return fault.Public(fault.NotFound, fmt.Sprintf(format, args...), err)

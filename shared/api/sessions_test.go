@@ -15,8 +15,10 @@ import (
 func TestEachSessionRouteAnswersTheOwner(t *testing.T) {
 	t.Parallel()
 	s := newService(t, text("fine"))
-	s.do("ann POST /sessions", `{"session_id":"s","agent_id":"a","session_name":"first","session_state":{"n":1},"metadata":{"m":2}}`).
-		want(t, http.StatusCreated, `"session_id":"s"`, `"session_name":"first"`, `"user_id":"ann"`, `"session_state":{"n":1}`,
+	body := `{"session_id":"s","agent_id":"a","session_name":"first","session_state":{"n":1},"metadata":{"m":2}}`
+	s.do("ann POST /sessions", body).
+		want(t, http.StatusCreated, `"session_id":"s"`, `"session_name":"first"`, `"user_id":"ann"`,
+			`"session_state":{"n":1}`,
 			`"metadata":{"m":2}`, `"chat_history":[]`)
 	id := s.run("ann", "s", "hello")
 	for _, e := range []exchange{
@@ -56,32 +58,55 @@ func TestInvalidSessionRequestsNameTheInput(t *testing.T) {
 	s := newService(t)
 	s.do("ann POST /sessions", `{"session_id":"taken"}`).want(t, http.StatusCreated)
 	s.expect(t, map[string]exchange{
-		"a limit of 0":                 {"ann GET /sessions?limit=0", "", 422, `"loc":["query","limit"]`},
-		"a limit that is too large":    {"ann GET /sessions?limit=1001", "", 422, `"type":"less_than_equal","loc":["query","limit"]`},
-		"a limit that is no number":    {"ann GET /sessions?limit=ten", "", 422, `"loc":["query","limit"]`},
-		"a page of 0":                  {"ann GET /sessions?page=0", "", 422, `"loc":["query","page"]`},
-		"a page beyond 32 bits":        {"ann GET /sessions?page=2147483648", "", 422, `"loc":["query","page"]`},
-		"an unknown type":              {"ann GET /sessions?type=group", "", 422, `"loc":["query","type"]`},
-		"an unknown direction":         {"ann GET /sessions?sort_order=up", "", 422, `"loc":["query","sort_order"]`},
-		"a NUL in the name filter":     {"ann GET /sessions?session_name=%00", "", 422, `"loc":["query","session_name"]`},
-		"an unknown database":          {"ann GET /sessions?db_id=other", "", 404, "No database found with id 'other'"},
-		"a table without a database":   {"ann GET /sessions?table=x", "", 400, "db_id query parameter is required"},
-		"an id that is taken":          {"ann POST /sessions", `{"session_id":"taken"}`, 409, "already exists"},
-		"an id of 256 bytes":           {"ann POST /sessions", `{"session_id":"` + strings.Repeat("x", 256) + `"}`, 422, `"loc":["body","session_id"]`},
-		"a state that is a list":       {"ann POST /sessions", `{"session_state":[1]}`, 422, `"type":"dict_type","loc":["body","session_state"]`},
-		"a body that is no JSON":       {"ann POST /sessions", `{"session_id":`, 422, `"type":"json_invalid"`},
-		"a new name is missing":        {"ann POST /sessions/taken/rename", `{}`, 422, `"loc":["body","session_name"]`},
-		"a new name that is a number":  {"ann POST /sessions/taken/rename", `{"session_name":1}`, 422, `"loc":["body","session_name"]`},
-		"a summary that is text":       {"ann PATCH /sessions/taken", `{"summary":"short"}`, 422, `"loc":["body","summary"]`},
-		"no ids to delete":             {"ann DELETE /sessions", `{"session_ids":[],"session_types":["agent"]}`, 422, `"loc":["body","session_ids"]`},
-		"ids without types":            {"ann DELETE /sessions", `{"session_ids":["s"]}`, 422, `"loc":["body","session_types"]`},
-		"an unknown type among others": {"ann DELETE /sessions", `{"session_ids":["s","t"],"session_types":["agent","x"]}`, 422, `"loc":["body","session_types",1]`},
-		"more ids than types":          {"ann DELETE /sessions", `{"session_ids":["s","t"],"session_types":["agent"]}`, 400, "must have the same length"},
-		"an unknown run status":        {"ann GET /sessions/taken/runs?status=done", "", 400, "Invalid status value(s) ['DONE']"},
-		"a time that is no number":     {"ann GET /sessions/taken/runs?created_after=noon", "", 422, `"loc":["query","created_after"]`},
-		"an unknown run":               {"ann GET /sessions/taken/runs/" + missing, "", 404, "Run with ID " + missing + " not found in session taken"},
-		"a caller without a subject":   {"noname GET /sessions", "", 403, "missing a user identity"},
-		"a nameless caller's session":  {"noname POST /sessions", `{}`, 403, "missing a user identity"},
+		"a limit of 0": {"ann GET /sessions?limit=0", "", 422, `"loc":["query","limit"]`},
+		"a limit that is too large": {
+			"ann GET /sessions?limit=1001", "", 422, `"type":"less_than_equal","loc":["query","limit"]`,
+		},
+		"a limit that is no number":  {"ann GET /sessions?limit=ten", "", 422, `"loc":["query","limit"]`},
+		"a page of 0":                {"ann GET /sessions?page=0", "", 422, `"loc":["query","page"]`},
+		"a page beyond 32 bits":      {"ann GET /sessions?page=2147483648", "", 422, `"loc":["query","page"]`},
+		"an unknown type":            {"ann GET /sessions?type=group", "", 422, `"loc":["query","type"]`},
+		"an unknown direction":       {"ann GET /sessions?sort_order=up", "", 422, `"loc":["query","sort_order"]`},
+		"a NUL in the name filter":   {"ann GET /sessions?session_name=%00", "", 422, `"loc":["query","session_name"]`},
+		"an unknown database":        {"ann GET /sessions?db_id=other", "", 404, "No database found with id 'other'"},
+		"a table without a database": {"ann GET /sessions?table=x", "", 400, "db_id query parameter is required"},
+		"an id that is taken":        {"ann POST /sessions", `{"session_id":"taken"}`, 409, "already exists"},
+		"an id of 256 bytes": {
+			"ann POST /sessions", `{"session_id":"` + strings.Repeat("x", 256) + `"}`, 422, `"loc":["body","session_id"]`,
+		},
+		"a state that is a list": {
+			"ann POST /sessions", `{"session_state":[1]}`, 422, `"type":"dict_type","loc":["body","session_state"]`,
+		},
+		"a body that is no JSON": {"ann POST /sessions", `{"session_id":`, 422, `"type":"json_invalid"`},
+		"a new name is missing":  {"ann POST /sessions/taken/rename", `{}`, 422, `"loc":["body","session_name"]`},
+		"a new name that is a number": {
+			"ann POST /sessions/taken/rename", `{"session_name":1}`, 422, `"loc":["body","session_name"]`,
+		},
+		"a summary that is text": {"ann PATCH /sessions/taken", `{"summary":"short"}`, 422, `"loc":["body","summary"]`},
+		"no ids to delete": {
+			"ann DELETE /sessions", `{"session_ids":[],"session_types":["agent"]}`, 422, `"loc":["body","session_ids"]`,
+		},
+		"ids without types": {
+			"ann DELETE /sessions", `{"session_ids":["s"]}`, 422, `"loc":["body","session_types"]`,
+		},
+		"an unknown type among others": {
+			"ann DELETE /sessions", `{"session_ids":["s","t"],"session_types":["agent","x"]}`, 422,
+			`"loc":["body","session_types",1]`,
+		},
+		"more ids than types": {
+			"ann DELETE /sessions", `{"session_ids":["s","t"],"session_types":["agent"]}`, 400, "must have the same length",
+		},
+		"an unknown run status": {
+			"ann GET /sessions/taken/runs?status=done", "", 400, "Invalid status value(s) ['DONE']",
+		},
+		"a time that is no number": {
+			"ann GET /sessions/taken/runs?created_after=noon", "", 422, `"loc":["query","created_after"]`,
+		},
+		"an unknown run": {
+			"ann GET /sessions/taken/runs/" + missing, "", 404, "Run with ID " + missing + " not found in session taken",
+		},
+		"a caller without a subject":  {"noname GET /sessions", "", 403, "missing a user identity"},
+		"a nameless caller's session": {"noname POST /sessions", `{}`, 403, "missing a user identity"},
 	})
 }
 
@@ -138,12 +163,18 @@ func TestSessionsAreListedPageByPage(t *testing.T) {
 		ids  string
 		meta wire.PageMeta
 	}{
-		"":                                   {"s4 s3 s2 s1 s0", wire.PageMeta{Page: 1, Limit: 20, TotalPages: 1, TotalCount: 5}},
-		"limit=2":                            {"s4 s3", wire.PageMeta{Page: 1, Limit: 2, TotalPages: 3, TotalCount: 5}},
-		"limit=2&page=3":                     {"s0", wire.PageMeta{Page: 3, Limit: 2, TotalPages: 3, TotalCount: 5}},
-		"limit=2&page=4":                     {"", wire.PageMeta{Page: 4, Limit: 2, TotalPages: 3, TotalCount: 5}},
-		"limit=1000&page=2147483647":         {"", wire.PageMeta{Page: 2147483647, Limit: 1000, TotalPages: 1, TotalCount: 5}},
-		"sort_by=session_id&sort_order=asc":  {"s0 s1 s2 s3 s4", wire.PageMeta{Page: 1, Limit: 20, TotalPages: 1, TotalCount: 5}},
+		"": {
+			"s4 s3 s2 s1 s0", wire.PageMeta{Page: 1, Limit: 20, TotalPages: 1, TotalCount: 5},
+		},
+		"limit=2":        {"s4 s3", wire.PageMeta{Page: 1, Limit: 2, TotalPages: 3, TotalCount: 5}},
+		"limit=2&page=3": {"s0", wire.PageMeta{Page: 3, Limit: 2, TotalPages: 3, TotalCount: 5}},
+		"limit=2&page=4": {"", wire.PageMeta{Page: 4, Limit: 2, TotalPages: 3, TotalCount: 5}},
+		"limit=1000&page=2147483647": {
+			"", wire.PageMeta{Page: 2147483647, Limit: 1000, TotalPages: 1, TotalCount: 5},
+		},
+		"sort_by=session_id&sort_order=asc": {
+			"s0 s1 s2 s3 s4", wire.PageMeta{Page: 1, Limit: 20, TotalPages: 1, TotalCount: 5},
+		},
 		"sort_by=unknown&limit=1":            {"s4", wire.PageMeta{Page: 1, Limit: 1, TotalPages: 5, TotalCount: 5}},
 		"type=team":                          {"s3 s1", wire.PageMeta{Page: 1, Limit: 20, TotalPages: 1, TotalCount: 2}},
 		"component_id=a":                     {"s4 s2 s0", wire.PageMeta{Page: 1, Limit: 20, TotalPages: 1, TotalCount: 3}},

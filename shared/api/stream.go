@@ -13,19 +13,23 @@ import (
 )
 
 const (
-	// flushEvery is the least time between two flushes: an event after a pause goes
-	// out at once, those of a burst wait for each other. A flush is a system call,
-	// and costs as much as ten events.
-	flushEvery = 4 * time.Millisecond
-	// keepAlive is the longest silence on a stream; proxies cut idle ones at 60 s.
+	// flushInterval is the least time between two flushes. An event after a pause is
+	// sent at once; the events of a burst are sent together. A flush is a system call
+	// and costs as much CPU as encoding ten events.
+	flushInterval = 4 * time.Millisecond
+	// keepAlive is the longest time without a byte on a stream. Proxies and load
+	// balancers commonly close connections that are idle for 60 seconds.
 	keepAlive = 15 * time.Second
 	// writeTimeout is how long one write may wait for a client that reads nothing.
 	writeTimeout = 30 * time.Second
 )
 
-// stream sends a run's events as they happen. Headers go out with the first
-// event, when nothing can be a 4xx any more; a client that goes away stops
-// hearing of the run, which goes on.
+// stream sends the events of a run as they happen. The status and the headers are sent
+// with the first event: until then an error can still be answered as 4xx or 5xx. A
+// client that disconnects stops receiving events, and the run continues.
+//
+// When the run is handed over to another process, the stream ends with a comment that
+// names the resume route. The run's own events don't mention the hand-over.
 func (a Runs) stream(w http.ResponseWriter, r *request, events iter.Seq2[run.Event, error]) error {
 	var s *eventStream
 	for e, err := range events {
@@ -34,7 +38,7 @@ func (a Runs) stream(w http.ResponseWriter, r *request, events iter.Seq2[run.Eve
 		}
 		if e.HandedOver != nil {
 			logging.Note(r.Context(), "handed_over", e.HandedOver.RunID)
-			s.goesOn()
+			s.comment(wire.GoesOn)
 			break
 		}
 		if s == nil {
@@ -56,96 +60,99 @@ func (a Runs) stream(w http.ResponseWriter, r *request, events iter.Seq2[run.Eve
 	return nil
 }
 
-// eventStream writes events and, in long silences, keep-alive comments.
+// eventStream writes server-sent events to one client. It sends a comment when there
+// was no event for keepAlive. It is safe for concurrent use, because its timers write
+// from goroutines of their own.
 type eventStream struct {
 	mu      sync.Mutex
 	w       http.ResponseWriter
 	control *http.ResponseController
 	encoder *wire.Encoder
-	gone    bool // the client doesn't listen any more
-	quiet   *time.Timer
-	flushed time.Time   // the last flush
-	later   *time.Timer // flushes what a burst left behind
-	waiting bool        // later is set
+	closed  bool        // a write failed, or close was called: write nothing more
+	idle    *time.Timer // sends the next keep-alive comment
+	flushed time.Time   // when the last flush was
+	later   *time.Timer // flushes the events that a burst left unflushed
+	pending bool        // later is set
 }
 
+// openStream sends the status and the headers of a stream.
 func openStream(w http.ResponseWriter) *eventStream {
 	w.Header().Set("Content-Type", wire.MediaType)
 	w.Header().Set("Cache-Control", "no-cache")
-	w.Header().Set("X-Accel-Buffering", "no") // nginx would hold events back
+	w.Header().Set("X-Accel-Buffering", "no") // keeps nginx from buffering the events
 	w.WriteHeader(http.StatusOK)
 	s := &eventStream{w: w, control: http.NewResponseController(w), encoder: wire.NewEncoder(w)}
-	s.quiet = time.AfterFunc(keepAlive, s.comment)
-	s.later = time.AfterFunc(time.Hour, s.rest)
+	s.idle = time.AfterFunc(keepAlive, func() { s.comment(wire.KeepAlive) })
+	s.later = time.AfterFunc(time.Hour, s.flushRest)
 	s.later.Stop()
 	return s
 }
 
+// send frames an event and sends it.
 func (s *eventStream) send(e wire.Event) {
 	s.write(func() error { return s.encoder.Encode(e) })
 }
 
-// sendFrame sends an event that was framed already.
+// sendFrame sends an event that is framed already.
 func (s *eventStream) sendFrame(frame []byte) {
 	s.write(func() error { _, err := s.w.Write(frame); return err })
 }
 
-// isGone reports whether the client doesn't listen any more.
-func (s *eventStream) isGone() bool {
+// comment sends a framed comment, which clients ignore.
+func (s *eventStream) comment(text string) {
+	s.write(func() error { _, err := io.WriteString(s.w, text); return err })
+}
+
+// isClosed reports whether the client has disconnected, as far as writes have shown.
+func (s *eventStream) isClosed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.gone
+	return s.closed
 }
 
-func (s *eventStream) comment() { s.say(wire.KeepAlive) }
-
-// goesOn tells who reads comments why the stream ends and the run doesn't.
-func (s *eventStream) goesOn() { s.say(wire.GoesOn) }
-
-func (s *eventStream) say(comment string) {
-	s.write(func() error { _, err := io.WriteString(s.w, comment); return err })
-}
-
+// write calls put, and flushes at once or after the rest of flushInterval.
 func (s *eventStream) write(put func() error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.gone {
+	if s.closed {
 		return
 	}
-	if s.gone = put() != nil; s.gone {
+	if s.closed = put() != nil; s.closed {
 		return
 	}
 	switch since := time.Since(s.flushed); {
-	case since >= flushEvery:
+	case since >= flushInterval:
 		s.flush()
-	case !s.waiting:
-		s.waiting = true
-		s.later.Reset(flushEvery - since)
+	case !s.pending:
+		s.pending = true
+		s.later.Reset(flushInterval - since)
 	}
 }
 
-// rest flushes the end of a burst.
-func (s *eventStream) rest() {
+// flushRest flushes the end of a burst. The timer later calls it.
+func (s *eventStream) flushRest() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.waiting = false
-	if !s.gone {
+	s.pending = false
+	if !s.closed {
 		s.flush()
 	}
 }
 
-// flush must be called with mu held.
+// flush sends what is buffered and starts the idle time anew. The caller holds mu.
 func (s *eventStream) flush() {
 	s.flushed = time.Now()
-	_ = s.control.SetWriteDeadline(s.flushed.Add(writeTimeout)) // not every writer has deadlines
-	s.gone = s.control.Flush() != nil
-	s.quiet.Reset(keepAlive)
+	_ = s.control.SetWriteDeadline(s.flushed.Add(writeTimeout)) // not every writer supports deadlines
+	s.closed = s.control.Flush() != nil
+	s.idle.Reset(keepAlive)
 }
 
+// close stops the timers. The handler must not return before: a timer would write to a
+// ResponseWriter that net/http has taken back.
 func (s *eventStream) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.gone = true
-	s.quiet.Stop()
+	s.closed = true
+	s.idle.Stop()
 	s.later.Stop()
 }

@@ -78,61 +78,45 @@ func TestSchemasDeclareOptionalAndNullableMembers(t *testing.T) {
 	if err := json.Unmarshal(apidoc.OpenAPI(), &d); err != nil {
 		t.Fatal(err)
 	}
-	const ref = `{"$ref":"#/components/schemas/`
-	for path, want := range map[string]string{
-		"components schemas Session required":                                      `["session_id","session_name","created_at","updated_at","session_type"]`,
-		"components schemas Session properties metrics":                            ref + `SessionMetrics"}`,
-		"components schemas Session properties session_state":                      `{"type":"object"}`,
-		"components schemas WholeSessionDetail properties user_id":                 `{"type":["string","null"]}`,
-		"components schemas WholeSessionDetail properties agent_data":              `{"anyOf":[` + ref + `AgentData"},{"type":"null"}]}`,
-		"components schemas WholeSessionDetail properties metrics":                 `{"anyOf":[` + ref + `SessionMetrics"},{"type":"object"},{"type":"null"}]}`,
-		"components schemas WholeStoredRun properties content":                     `{"type":["string","null"]}`,
-		"components schemas StoredRun properties content":                          `{"type":"string"}`,
-		"components schemas ToolExecution properties confirmed":                    `{"type":["boolean","null"]}`,
-		"components schemas ToolExecution properties user_input_schema":            `{"anyOf":[{"items":` + ref + `UserInput"},"type":"array"},{"type":"null"}]}`,
-		"components schemas Completed required":                                    `["created_at","event","agent_id","agent_name","run_id","session_id","nested_depth","content","content_type","session_state","event_index","metrics"]`,
-		"components schemas Started properties event enum":                         `["RunStarted","ModelRequestStarted"]`,
-		"components schemas PageMemory properties data items":                      ref + `Memory"}`,
-		"paths /sessions get parameters 4 schema":                                  `{"default":20,"format":"int32","maximum":1000,"minimum":1,"type":"integer"}`,
-		"paths /sessions get parameters 0 schema":                                  `{"enum":["agent","team","workflow"],"type":"string"}`,
-		"paths /memories get parameters 8 schema":                                  `{"items":{"type":"string"},"type":"array"}`,
-		"paths /memories post requestBody required":                                `true`,
-		"paths /sessions post requestBody required":                                `false`,
-		"paths /sessions/{session_id} delete responses 204":                        `{"description":"No Content"}`,
-		"paths /agents/{agent_id}/runs post x-keyway-scopes":                       `["agents:run"]`,
-		"paths /agents/{agent_id}/runs post security":                              `[{"bearer":[]}]`,
-		"paths /docs get security":                                                 `[]`,
-		"paths /agents/{agent_id}/runs post responses 202 content":                 `{"application/json":{"schema":` + ref + `Accepted"}}}`,
-		"paths /agents/{agent_id}/runs/{run_id}/resume post responses 200 content": `{"text/event-stream":{"schema":` + ref + `ServerSentEvent"}}}`,
-	} {
-		if got := at(t, d, strings.Fields(path)); got != want {
-			t.Errorf("%s is %s\nwant %s", path, got, want)
+	table, err := os.ReadFile(filepath.Join("testdata", "schemas.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := strings.Split(strings.TrimSpace(string(table)), "\n\n")[1:] // the first one is a comment
+	for _, row := range rows {
+		path, value, _ := strings.Cut(row, "\n")
+		var want any
+		if err := json.Unmarshal([]byte(value), &want); err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		if diff := cmp.Diff(want, at(t, d, path)); diff != "" {
+			t.Errorf("%s (-want +got)\n%s", path, diff)
 		}
 	}
-	form := at(t, d, strings.Fields("paths /agents/{agent_id}/runs post requestBody content application/x-www-form-urlencoded schema"))
-	if strings.Contains(form, `"files"`) || !strings.Contains(form, `"required":["message"]`) {
-		t.Errorf("an urlencoded form has files, or does not require a message: %s", form)
+	const encoded = "paths /agents/{agent_id}/runs post requestBody content application/x-www-form-urlencoded schema"
+	form, err := json.Marshal(at(t, d, encoded))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := string(form); strings.Contains(text, `"files"`) || !strings.Contains(text, `"required":["message"]`) {
+		t.Errorf("an urlencoded form has files, or does not require a message: %s", text)
 	}
 }
 
-// at returns the JSON at a path of member names and indexes.
-func at(t *testing.T, v any, path []string) string {
+// at returns the value at a path of member names and indexes, separated by spaces.
+func at(t *testing.T, v any, path string) any {
 	t.Helper()
-	for _, key := range path {
+	for key := range strings.FieldsSeq(path) {
 		switch of := v.(type) {
 		case map[string]any:
 			v = of[key]
 		case []any:
 			i, err := strconv.Atoi(key)
 			if err != nil || i >= len(of) {
-				t.Fatalf("%v: no element %s", path, key)
+				t.Fatalf("%s: no element %s", path, key)
 			}
 			v = of[i]
 		}
 	}
-	out, err := json.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(out)
+	return v
 }

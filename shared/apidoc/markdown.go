@@ -1,33 +1,25 @@
 package apidoc
 
 import (
+	_ "embed" // the preface
 	"fmt"
 	"slices"
 	"strings"
 )
 
-const preface = `<!-- Generated from shared/route/table.go and shared/api by "go generate ./shared/apidoc". Do not edit. -->
-# HTTP API
+// notice is the first line of docs/api.md.
+const notice = "<!-- Generated from shared/route/table.go and shared/api by \"go generate ./shared/apidoc\". Do not edit. -->\n"
 
-Every server answers this reference as an OpenAPI 3.1 document at ` + "`GET /openapi.json`" + `, and as a page that can send requests
-at ` + "`GET /docs`" + `. [differences.md](differences.md) lists the differences from AgentOS 3.1.10.
-
-**Authentication.** Every route that isn't public requires ` + "`Authorization: Bearer TOKEN`" + `. The caller needs all scopes of the
-route. On a route below ` + "`/agents/{agent_id}`, the scope `agents:ID:run`" + ` is enough in place of ` + "`agents:run`" + `, for that one agent.
-
-**Errors** have the body ` + "`{\"detail\": …}`" + `. The detail is a text; for 422 it can also be a list with one entry for each invalid
-input. A 401 also has a ` + "`hint`" + ` that says what to do. A 403 names the ` + "`missing`" + ` scopes and a ` + "`decision_id`" + `, which finds the decision in the
-log; it has a ` + "`hint`" + ` when a scope of the token looks as if it was meant for the request but grants nothing. Every route can answer
-500 or 503.
-
-**Headers.** Every response has ` + "`X-Request-Id`" + `. A response has ` + "`Retry-After`" + ` when the same request can succeed later. A response that
-repeats an earlier one because of its ` + "`Idempotency-Key`" + ` has ` + "`Idempotent-Replayed: true`" + `. Instead of ` + "`last_event_index`" + `, ` + "`resume`" + `
-accepts the header ` + "`Last-Event-ID`" + `, which browsers send; each event then has its ` + "`event_index`" + ` as its id.
-`
+// preface is the part of docs/api.md that is true for every route.
+//
+//go:embed preface.md
+var preface string
 
 // Markdown returns the text of docs/api.md: every route with its scopes, inputs and
-// responses, under one heading for each function.
+// responses, under one heading for each function. It is made of the same document as
+// OpenAPI, so the two can't differ. It panics like OpenAPI.
 func Markdown() []byte {
+	// Routes of one function are not adjacent in the table, but have one section.
 	var families []string
 	sections := map[string]*strings.Builder{}
 	newDocument().each(func(method, path string, op operation) {
@@ -47,15 +39,16 @@ func Markdown() []byte {
 		fmt.Fprintf(b, " Responses: %s.\n", responsesDoc(op))
 		inputsDoc(b, op)
 	})
-	text := preface
+	text := notice + preface
 	for _, family := range families {
 		text += sections[family].String()
 	}
 	return []byte(text)
 }
 
-// responsesDoc lists the statuses with the types of their bodies. It leaves out 500
-// and 503, which the preface declares for every route.
+// responsesDoc lists the responses of an operation in one line, such as
+// "200 `Run` or server-sent events, 202 `Accepted`, 401". It leaves out 500 and
+// 503, which the preface declares for every route.
 func responsesDoc(op operation) string {
 	var out []string
 	for _, status := range op.statuses() {
@@ -74,8 +67,9 @@ func responsesDoc(op operation) string {
 	return strings.Join(out, ", ")
 }
 
-// inputsDoc writes a table of the parameters and of the members of the body. Path
-// parameters are left out: the heading shows them.
+// inputsDoc writes a Markdown table of the inputs, nothing for an operation without any:
+// the parameters and the members of the body. Path parameters are left out, because the
+// heading shows them.
 func inputsDoc(b *strings.Builder, op operation) {
 	type row struct {
 		name, in string
@@ -91,7 +85,7 @@ func inputsDoc(b *strings.Builder, op operation) {
 	}
 	if op.Body != nil {
 		in, content := "JSON", op.Body.Content["application/json"]
-		if content.Schema == nil {
+		if content.Schema == nil { // the multipart form, because only it can contain files
 			in, content = "form", op.Body.Content["multipart/form-data"]
 		}
 		for _, m := range content.Schema.Properties {
@@ -116,8 +110,9 @@ func inputsDoc(b *strings.Builder, op operation) {
 	}
 }
 
-// typeDoc names the type of a schema in a few words. It leaves out null where null
-// means the same as an absent member.
+// typeDoc names the type of a schema in a few words: the name of a struct, the values of
+// an enum, "list of …", "file" for uploaded bytes, or the JSON type. It leaves out null
+// where null means the same as an absent member, which in a request it always does.
 func typeDoc(s *schema) string {
 	alternatives, _ := s.Type.([]string)
 	switch {

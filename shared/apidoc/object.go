@@ -11,6 +11,8 @@ import (
 // fields, which encoding/json doesn't keep for a map.
 type object[V any] []member[V]
 
+// member is one member of an object. Names aren't checked: nothing in this package adds a
+// name twice.
 type member[V any] struct {
 	name  string
 	value V
@@ -18,6 +20,8 @@ type member[V any] struct {
 
 // MarshalJSON writes the members in order.
 func (o object[V]) MarshalJSON() ([]byte, error) {
+	// wire.Marshal writes <, > and & as they are. json.Marshal would escape them, which
+	// is valid JSON but hard to read in a description.
 	var b bytes.Buffer
 	b.WriteByte('{')
 	for i, m := range o {

@@ -35,7 +35,9 @@ func OpenAPI() []byte {
 	return out.Bytes()
 }
 
-// document holds the members of an OpenAPI 3.1 document that Keyway uses.
+// document holds the members of an OpenAPI 3.1 document that Keyway uses. The Go fields
+// are in the order in which the specification lists the members, which is also the
+// order in the file.
 type document struct {
 	OpenAPI    string                    `json:"openapi"`
 	Info       info                      `json:"info"`
@@ -44,6 +46,8 @@ type document struct {
 	Components components                `json:"components"`
 }
 
+// info is OpenAPI's info object. The version is AgentOSVersion, because generated clients
+// show it as the version of the API; Keyway's own version is in GET /info.
 type info struct {
 	Title       string  `json:"title"`
 	Version     string  `json:"version"`
@@ -51,21 +55,27 @@ type info struct {
 	License     license `json:"license"`
 }
 
+// license is OpenAPI's license object.
 type license struct {
 	Name       string `json:"name"`
-	Identifier string `json:"identifier"`
+	Identifier string `json:"identifier"` // SPDX; new in OpenAPI 3.1
 }
 
+// tag is OpenAPI's tag object. The tag of a route is the name of its function, by which
+// documentation pages group the routes.
 type tag struct {
 	Name string `json:"name"`
 }
 
+// components is OpenAPI's components object: what other parts of the document refer to by
+// name. encoding/json sorts the maps by name, so the file is the same each time.
 type components struct {
 	SecuritySchemes map[string]security  `json:"securitySchemes"`
-	Responses       map[string]*response `json:"responses"`
+	Responses       map[string]*response `json:"responses"` // one for each error status
 	Schemas         map[string]*schema   `json:"schemas"`
 }
 
+// security is OpenAPI's security scheme object, for HTTP authentication (RFC 6750).
 type security struct {
 	Type         string `json:"type"`
 	Scheme       string `json:"scheme"`
@@ -94,13 +104,18 @@ var events = []struct {
 	{wire.Meta{}, []string{"replay", "catch_up", "subscribed", "error"}},
 }
 
-// newDocument describes every route of the table, in the table's order.
+// newDocument describes every route of the table, in the table's order. Several routes of
+// one path are one member of paths, at the place of the first.
+//
+// It asks the resources for their endpoints without a database or a runner: the handlers
+// are never called, only their input and output types are read.
 func newDocument() document {
 	s := &schemas{byName: map[string]*schema{}}
 	d := document{OpenAPI: "3.1.0", Info: info{
 		Title: "Keyway", Version: api.AgentOSVersion,
-		Description: "Agents, runs, sessions and memories. The version is the AgentOS release that this API is compatible with.",
-		License:     license{"Apache-2.0", "Apache-2.0"},
+		Description: "Agents, runs, sessions and memories. " +
+			"The version is the AgentOS release that this API is compatible with.",
+		License: license{"Apache-2.0", "Apache-2.0"},
 	}}
 	endpoints := map[route.Name]api.Endpoint{}
 	for _, e := range api.Endpoints(api.OS{}, api.Agents{}, api.Runs{}, api.Sessions{}, api.Memories{}) {
@@ -118,6 +133,7 @@ func newDocument() document {
 		op := member[operation]{strings.ToLower(r.Method), s.operation(r, endpoints[r.Name])}
 		d.Paths[i].value = append(d.Paths[i].value, op)
 	}
+	// These schemas come last: only then does byName have every struct of the routes.
 	s.addErrors()
 	s.addEvents()
 	d.Components = components{
@@ -143,11 +159,14 @@ func (d document) each(yield func(method, path string, op operation)) {
 	}
 }
 
+// jsonContent is the content of a body that is always JSON.
 func jsonContent(s *schema) map[string]media {
 	return map[string]media{"application/json": {Schema: s}}
 }
 
-// errorResponses names the shared response component of each error status.
+// errorResponses names the shared response component of each error status that package
+// fault can answer. 405 is missing on purpose: OpenAPI has no operation for a method that
+// a path doesn't support.
 var errorResponses = map[int]string{
 	http.StatusBadRequest:            "BadRequest",
 	http.StatusUnauthorized:          "Unauthorized",
@@ -161,7 +180,8 @@ var errorResponses = map[int]string{
 	http.StatusServiceUnavailable:    "Unavailable",
 }
 
-// errorSchema names the schema of the body that is sent with an error status.
+// errorSchema names the schema of the body that is sent with an error status. Statuses
+// without a special body share the one that has only a detail.
 func errorSchema(status int) string {
 	switch status {
 	case http.StatusUnauthorized:
@@ -213,6 +233,7 @@ func (s *schemas) addEvents() {
 	for _, e := range events {
 		t := reflect.TypeOf(e.body)
 		event.AnyOf = append(event.AnyOf, s.ref(t))
+		// ref has added the struct's schema, whose member event is a plain string so far.
 		for _, m := range s.byName[t.Name()].Properties {
 			if m.name == "event" {
 				m.value.Enum = e.names
@@ -220,6 +241,8 @@ func (s *schemas) addEvents() {
 		}
 	}
 	s.byName["RunEvent"] = event
+	// JSON Schema 2020-12, section 8 of the validation vocabulary: contentSchema describes
+	// the value that the text encodes.
 	data := &schema{Type: "string", ContentMediaType: "application/json", ContentSchema: refTo("RunEvent")}
 	s.byName["ServerSentEvent"] = &schema{Type: "object", Required: []string{"event", "data"}, Properties: object[*schema]{
 		{"event", &schema{Type: "string", Description: "The name of the event, which data repeats."}},

@@ -11,7 +11,9 @@ import (
 	"github.com/keyway-agents/keyway/shared/route"
 )
 
-// operation is the OpenAPI operation object of one route.
+// operation is OpenAPI's operation object: one route. x-keyway-scopes lists the
+// scopes that the caller needs, all of them. It is an extension, because OpenAPI 3.1
+// defines scopes for OAuth 2.0 and OpenID Connect only, not for a bearer token.
 type operation struct {
 	OperationID string                `json:"operationId"`
 	Tags        []route.Function      `json:"tags"` // one: the route's function
@@ -23,6 +25,8 @@ type operation struct {
 	Responses   map[string]*response  `json:"responses"` // by status
 }
 
+// parameter is OpenAPI's parameter object. Parameters of the path come first, in the order
+// of the path.
 type parameter struct {
 	Name        string  `json:"name"`
 	In          string  `json:"in"` // path, query or header
@@ -31,22 +35,28 @@ type parameter struct {
 	Schema      *schema `json:"schema"`
 }
 
+// body is OpenAPI's request body object. It is required when a member of it is.
 type body struct {
 	Required bool             `json:"required"`
 	Content  map[string]media `json:"content"` // by media type
 }
 
+// response is OpenAPI's response object, or a reference to one of the components. A
+// reference has no other member.
 type response struct {
 	Ref         string           `json:"$ref,omitempty"`
 	Description string           `json:"description,omitempty"`
 	Content     map[string]media `json:"content,omitempty"` // by media type
 }
 
+// media is OpenAPI's media type object.
 type media struct {
 	Schema   *schema            `json:"schema"` // for an event stream: the schema of each event
 	Examples map[string]example `json:"examples,omitempty"`
 }
 
+// example is OpenAPI's example object. The value keeps the order of its members, because
+// people read it.
 type example struct {
 	Value object[any] `json:"value"`
 }
@@ -99,7 +109,8 @@ var conflicting = []route.Name{
 	route.SessionRun, route.MergeMemories,
 }
 
-// examples holds request bodies by route. Each one gets a different kind of answer.
+// examples holds request bodies by route, by the name that documentation pages show. The
+// examples of one route get answers of different kinds: a stream, a JSON document, a 202.
 var examples = map[route.Name]map[string]example{
 	route.CreateRun: {
 		"streamed": {object[any]{{"message", "Hello"}}},
@@ -113,7 +124,9 @@ var examples = map[route.Name]map[string]example{
 	},
 }
 
-// operation describes one route.
+// operation describes one route. The scopes and the path come from the table, the inputs
+// and the body of success from the endpoint's types, and the error statuses from both. It
+// panics when the route has no summary.
 func (s *schemas) operation(r *route.Route, e api.Endpoint) operation {
 	op := operation{
 		OperationID: string(r.Name), Tags: []route.Function{r.Function}, Summary: summaries[r.Name],
@@ -129,7 +142,7 @@ func (s *schemas) operation(r *route.Route, e api.Endpoint) operation {
 		op.Scopes = append(op.Scopes, n.String())
 	}
 	r.Path(func(name string) string {
-		op.Parameters = append(op.Parameters, parameter{
+		op.Parameters = append(op.Parameters, parameter{ // an empty segment matches no route
 			Name: name, In: "path", Required: true, Schema: &schema{Type: "string", MinLength: 1},
 		})
 		return ""
@@ -139,10 +152,12 @@ func (s *schemas) operation(r *route.Route, e api.Endpoint) operation {
 			p := parameter{
 				Name: f.Tag.Get(place), In: place, Required: f.Tag.Get("required") != "", Schema: inputSchema(f, place),
 			}
+			// A parameter has a description of its own, so its schema needs none.
 			p.Description, p.Schema.Description = p.Schema.Description, ""
 			op.Parameters = append(op.Parameters, p)
 		}
 	}
+	// media is a value in the map, so it is replaced as a whole to add the examples.
 	if op.Body = bodyOf(e.In); op.Body != nil {
 		for kind, m := range op.Body.Content {
 			op.Body.Content[kind] = media{m.Schema, examples[r.Name]}
@@ -158,7 +173,7 @@ func (s *schemas) operation(r *route.Route, e api.Endpoint) operation {
 // follow from what the route reads: authentication and the database give 401, 403,
 // 500 and 503, an id gives 404, a body 413, and any checked input 400 and 422.
 func (op operation) errorStatuses(r *route.Route) (out []int) {
-	if r.Public {
+	if r.Public { // these answer from memory: nothing in them can fail
 		return nil
 	}
 	out = []int{
@@ -188,6 +203,7 @@ func (op operation) errorStatuses(r *route.Route) (out []int) {
 // endpoint that may answer 202 as well.
 func (s *schemas) successes(e api.Endpoint) map[string]*response {
 	success := &response{Description: http.StatusText(e.Status), Content: map[string]media{}}
+	// A session is answered as one of three types; every other endpoint has one type.
 	one := &schema{}
 	for _, t := range e.Out {
 		one.AnyOf = append(one.AnyOf, s.of(t, ""))
@@ -216,7 +232,8 @@ func (s *schemas) successes(e api.Endpoint) map[string]*response {
 }
 
 // bodyOf describes the body that package input reads into a t: a form or JSON. Nil
-// when t has no body.
+// when t has no body. A form may be multipart or urlencoded, as AgentOS's clients send
+// the one or the other.
 func bodyOf(t reflect.Type) *body {
 	if form := fields(t, "form"); len(form) > 0 {
 		multipart := objectOf(form, "form")
@@ -231,13 +248,14 @@ func bodyOf(t reflect.Type) *body {
 	if len(f) == 0 {
 		return nil
 	}
+	// A pointer means that the body may be absent; package input accepts null as well.
 	if inner := f[0].Type; inner.Kind() == reflect.Pointer {
 		return &body{Content: jsonContent(orNull(objectOf(fields(inner.Elem(), "json"), "json")))}
 	}
 	return &body{Required: true, Content: jsonContent(objectOf(fields(f[0].Type, "json"), "json"))}
 }
 
-// objectOf is the schema of an object with these input fields. In JSON an optional
+// objectOf describes the members of a body. It is the schema of an object with these input fields. In JSON an optional
 // member may also be null, which package input treats like an absent one.
 func objectOf(list []reflect.StructField, place string) *schema {
 	out := typed("object")

@@ -13,7 +13,10 @@ import (
 )
 
 // schema holds the keywords of JSON Schema 2020-12 that the document uses. OpenAPI
-// 3.1 takes its schemas from that version.
+// 3.1 takes its schemas from that version. The zero schema accepts any value.
+//
+// Bounds that are 0 are left out, which means no bound. Minimum and Maximum are
+// pointers, because 0 is a bound that an integer can have.
 type schema struct {
 	Ref              string          `json:"$ref,omitempty"`
 	Type             any             `json:"type,omitempty"` // a string, or a []string of alternatives
@@ -34,11 +37,15 @@ type schema struct {
 	Required         []string        `json:"required,omitempty"`
 }
 
+// typed is a schema of one JSON type without further bounds.
 func typed(name string) *schema { return &schema{Type: name} }
 
+// refTo refers to a schema of the components by its name.
 func refTo(name string) *schema { return &schema{Ref: "#/components/schemas/" + name} }
 
-// orNull returns a schema that accepts null besides what s accepts. It may change s.
+// orNull returns a schema that accepts null besides what s accepts. It may change s. A
+// reference is wrapped, because the referred schema is shared; for a simple type, the
+// list of types is shorter than anyOf. The zero schema accepts null already.
 func orNull(s *schema) *schema {
 	switch name, single := s.Type.(string); {
 	case s.Ref != "":
@@ -51,7 +58,20 @@ func orNull(s *schema) *schema {
 	return s
 }
 
-// schemas collects the schemas of the structs that the document refers to.
+// A Go type becomes a schema by one of two sets of rules.
+//
+// What the server writes (schemas.of, schemas.object) follows encoding/json: a member has
+// the name of its json tag, and is required unless the tag has omitempty. A pointer
+// without omitempty is a nullable member. A json.RawMessage has no type of its own; its
+// tag holds names what it contains.
+//
+// What the server reads (inputSchema) follows package input: a field has the name and
+// the place of its tag, and is optional unless it has the tag required. min, max, minlen,
+// maxlen, enum and default become the keywords of the same meaning. maxbytes becomes a
+// sentence of the description.
+
+// schemas collects the schemas of the structs that the document refers to, by their
+// names. Each struct is described once, however many routes use it.
 type schemas struct {
 	byName map[string]*schema
 }
@@ -76,7 +96,7 @@ func (s *schemas) of(t reflect.Type, tag reflect.StructTag) *schema {
 	if holds := tag.Get("holds"); holds != "" {
 		return s.holding(holds)
 	}
-	switch t {
+	switch t { // types that write themselves as JSON
 	case reflect.TypeFor[wire.Time](), reflect.TypeFor[wire.MicroTime](), reflect.TypeFor[wire.ISOTime]():
 		return &schema{Type: "string", Format: "date-time"}
 	case reflect.TypeFor[any]():
@@ -85,7 +105,7 @@ func (s *schemas) of(t reflect.Type, tag reflect.StructTag) *schema {
 		panic("apidoc: a json.RawMessage needs the tag holds, which names its content")
 	}
 	switch t.Kind() {
-	case reflect.Pointer:
+	case reflect.Pointer: // object has removed a pointer that omitempty leaves out
 		return orNull(s.of(t.Elem(), tag))
 	case reflect.Slice:
 		return &schema{Type: "array", Items: s.of(t.Elem(), "")}
@@ -153,7 +173,8 @@ func schemaName(t reflect.Type) string {
 }
 
 // object describes a struct. A member with omitempty may be absent. In a wire.Whole
-// it is never absent, but may be null.
+// it is never absent, but may be null. wire.Whole writes its one field like that; see
+// there.
 func (s *schemas) object(t reflect.Type) *schema {
 	out, whole := typed("object"), strings.HasPrefix(t.Name(), "Whole[")
 	if whole {
@@ -182,7 +203,8 @@ func (s *schemas) object(t reflect.Type) *schema {
 
 // inputSchema returns the schema of one field that package input reads. place is the
 // tag that names the field: query, header, form or json. The other tags become the
-// schema's bounds and description.
+// schema's bounds and description. Package input checks requests by the same tags, so
+// the document can't promise a bound that is not checked.
 func inputSchema(f reflect.StructField, place string) *schema {
 	t, tag := f.Type, f.Tag
 	if t.Kind() == reflect.Pointer {
@@ -195,6 +217,7 @@ func inputSchema(f reflect.StructField, place string) *schema {
 	case t == reflect.TypeFor[input.Object]():
 		out.Type = "object"
 	case t.Kind() == reflect.Slice:
+		// minlen is the number of elements here. For a text it is the number of characters.
 		out.Type, out.Items, out.MinItems = "array", textSchema(tag), number(tag, "minlen")
 	case t.Kind() == reflect.Bool:
 		out.Type = "boolean"
@@ -219,7 +242,7 @@ func inputSchema(f reflect.StructField, place string) *schema {
 	if s, ok := tag.Lookup("default"); ok {
 		out.Default = s
 		if out.Type != "string" {
-			out.Default = json.RawMessage(s)
+			out.Default = json.RawMessage(s) // a number or a boolean, written without quotes
 		}
 	}
 	out.Description = tag.Get("doc")
@@ -245,7 +268,7 @@ func number(tag reflect.StructTag, name string) int {
 }
 
 // fields lists the fields of an input struct that have the tag place, those of
-// embedded structs included.
+// embedded structs included, in the order of the struct.
 func fields(t reflect.Type, place string) []reflect.StructField {
 	return slices.DeleteFunc(reflect.VisibleFields(t), func(f reflect.StructField) bool { return f.Tag.Get(place) == "" })
 }
