@@ -72,6 +72,7 @@ func (e Egress) Origin(address string, header http.Header) (*http.Client, error)
 	}}, nil
 }
 
+// dialTimeout limits the time for one connection, DNS included.
 const dialTimeout = 10 * time.Second
 
 // checked returns a transport that checks each address before it connects.

@@ -1,4 +1,4 @@
-// Package tool defines what a model may call: the Tool, the caller for whom it acts,
+// Package tool defines what a model may call: the Tool, the Caller that it acts for,
 // and the HTTP clients through which tools reach the network (Egress). Which callers
 // are allowed to run an agent, and with it its tools, was decided before (package
 // authz).
@@ -73,6 +73,7 @@ type Caller struct {
 	CallID string
 }
 
+// callerKey is the context key of the Caller.
 type callerKey struct{}
 
 // WithCaller returns a context with the caller. The run loop calls it before Call.

@@ -65,6 +65,7 @@ type usage struct {
 	} `json:"output_tokens_details"`
 }
 
+// update replaces the counts that n reports.
 func (u *usage) update(n usage) {
 	u.Input, u.Output = cmp.Or(n.Input, u.Input), cmp.Or(n.Output, u.Output)
 	u.CacheRead, u.CacheWrite = cmp.Or(n.CacheRead, u.CacheRead), cmp.Or(n.CacheWrite, u.CacheWrite)
@@ -132,6 +133,7 @@ type content struct {
 	Input     json.RawMessage `json:"input"`
 }
 
+// size returns how many bytes the block adds to the answer.
 func (c *content) size() int {
 	return len(c.ID) + len(c.Name) + len(c.Signature) + len(c.Data) + len(c.Text) + len(c.Thinking) + len(c.Input)
 }

@@ -25,6 +25,7 @@ func (o Options) callError(ctx context.Context, resp *http.Response, err error) 
 	return o.provider().SendError(err)
 }
 
+// provider returns what all errors of the Messages API have in common.
 func (o Options) provider() upstream.KeyedProvider {
 	return upstream.KeyedProvider{
 		Name: "anthropic", Key: o.APIKey, Variable: "ANTHROPIC_API_KEY", RequestID: "Request-Id",

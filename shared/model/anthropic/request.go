@@ -86,6 +86,7 @@ func (c *conversation) add(m model.Message) {
 	}
 }
 
+// blank reports whether the API would refuse a text as blank.
 func blank(text string) bool { return strings.TrimSpace(text) == "" }
 
 // textBlocks returns a text as one block, or no block if it is blank.
@@ -130,6 +131,7 @@ func (c *conversation) rebuiltBlocks(m model.Message) []sdk.ContentBlockParamUni
 	return blocks
 }
 
+// call converts a tool call. Its arguments must be a JSON object for this API.
 func (c *conversation) call(call model.ToolCall) sdk.ContentBlockParamUnion {
 	return sdk.NewToolUseBlock(c.calls.Fit(call.ID), call.Object(), c.tools.Fit(call.Name))
 }

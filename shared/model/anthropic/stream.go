@@ -31,7 +31,22 @@ type event struct {
 	Error json.RawMessage `json:"error"`
 }
 
-// readStream yields the answer's text and returns its End. A nil End without an error
+// readStream yields the answer's text and returns its End. A short answer with a tool
+// call looks like this, with most members left out:
+//
+//	data: {"type":"message_start","message":{"usage":{"input_tokens":10,"output_tokens":1}}}
+//	data: {"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}
+//	data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"Hm."}}
+//	data: {"type":"content_block_stop","index":0}
+//	data: {"type":"content_block_start","index":1,"content_block":{"type":"tool_use",
+//	       "id":"toolu_1","name":"web_search","input":{}}}
+//	data: {"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta",
+//	       "partial_json":"{\"query\":\"go\"}"}}
+//	data: {"type":"content_block_stop","index":1}
+//	data: {"type":"message_delta","delta":{"stop_reason":"tool_use"},"usage":{"output_tokens":9}}
+//	data: {"type":"message_stop"}
+//
+// A nil End without an error
 // means that the consumer stopped reading. One json.Decoder reads all events, because
 // json.Unmarshal allocates its state anew for each.
 func (a *answer) readStream(body io.Reader, yield func(model.Part) bool) (*model.End, error) {

@@ -44,12 +44,14 @@ func (a *answer) call(block int32) *toolCall {
 	return &a.calls[i]
 }
 
+// startCall sets the ID and the name of the call in a content block.
 func (a *answer) startCall(block int32, id, name *string) error {
 	c := a.call(block)
 	c.id, c.name = cmp.Or(value(id), c.id), cmp.Or(value(name), c.name)
 	return a.hold(len(c.id) + len(c.name))
 }
 
+// addArguments adds a piece of the arguments of the call in a content block.
 func (a *answer) addArguments(block int32, piece string) error {
 	c := a.call(block)
 	c.arguments = append(c.arguments, piece...)

@@ -74,6 +74,7 @@ func noRetryWithDelay(err error) aws.Ternary {
 	return aws.UnknownTernary
 }
 
+// newModel returns a model whose failed requests are repeated as retryer decides.
 func newModel(o Options, retryer aws.Retryer) *Model {
 	client := withoutRedirects(o.HTTPClient, upstream.HeaderTimeout)
 	credentials := aws.Credentials{

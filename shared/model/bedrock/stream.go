@@ -62,6 +62,8 @@ func (m *Model) stream(ctx context.Context, r model.Request, yield func(model.Pa
 	return nil, m.options.streamError(err)
 }
 
+// isEventStream reports whether a response is in AWS's binary format for streams
+// (https://smithy.io/2.0/aws/amazon-eventstream.html).
 func isEventStream(raw *smithyhttp.Response) bool {
 	return strings.HasPrefix(raw.Header.Get("Content-Type"), "application/vnd.amazon.eventstream")
 }

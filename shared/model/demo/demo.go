@@ -1,6 +1,7 @@
-// Package demo implements model.Model without a language model: in this process, offline
-// and without an API key. The same conversation always gets the same answer. It shows
-// how streaming and tools work, and every answer states that it comes from a demo.
+// Package demo implements model.Model without a language model: in this process,
+// offline and without an API key. The same conversation always gets the same answer. It
+// shows how streaming and tools work, and every answer states that it comes from a
+// demo.
 package demo
 
 import (
@@ -97,8 +98,8 @@ func end(r model.Request, text string, calls []model.ToolCall) *model.End {
 // hello starts every answer.
 const hello = "This is Keyway's demo model: "
 
-// answer returns the text of the answer and the calls that it makes. A call's ID is made
-// of the number of messages: it is new in each turn and the same when the turn is
+// answer returns the text of the answer and the calls that it makes. A call's ID is
+// made of the number of messages: it is new in each turn and the same when the turn is
 // repeated after a crash.
 func answer(r model.Request) (text string, calls []model.ToolCall) {
 	prompt, results := lastTurn(r.Messages)
@@ -165,10 +166,12 @@ func parseCommand(text string) (name, arguments string, ok bool) {
 	return name, string(object), true
 }
 
+// offered reports whether a tool of that name was offered.
 func offered(tools []model.ToolSpec, name string) bool {
 	return slices.ContainsFunc(tools, func(t model.ToolSpec) bool { return t.Name == name })
 }
 
+// names returns the names of the tools for a sentence.
 func names(tools []model.ToolSpec) string {
 	all := make([]string, len(tools))
 	for i, t := range tools {
@@ -177,8 +180,8 @@ func names(tools []model.ToolSpec) string {
 	return strings.Join(all, ", ")
 }
 
-// shorten cuts a text after 1,000 characters. A message of 100 KB is pasted in a moment,
-// but its repetition, word by word, would stream for minutes.
+// shorten cuts a text after 1,000 characters. A message of 100 KB is pasted in a
+// moment, but its repetition, word by word, would stream for minutes.
 func shorten(text string) string {
 	if r := []rune(text); len(r) > 1000 {
 		return string(r[:1000]) + "…"

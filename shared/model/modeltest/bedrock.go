@@ -60,6 +60,7 @@ func (c *converseStream) toolCalls(group []callStep) {
 	}
 }
 
+// closeText ends the open text block, if there is one.
 func (c *converseStream) closeText() {
 	if c.inText {
 		c.inText = false
@@ -67,6 +68,7 @@ func (c *converseStream) closeText() {
 	}
 }
 
+// delta sends a piece of a block.
 func (c *converseStream) delta(block int, delta map[string]any) {
 	c.event("contentBlockDelta", map[string]any{"contentBlockIndex": block, "delta": delta})
 }
@@ -107,6 +109,7 @@ func (s Script) tokens() map[string]any {
 	}
 }
 
+// event sends one frame with an event.
 func (c *converseStream) event(name string, value map[string]any) {
 	c.write([]byte(Frame("event", name, encode(value))))
 }
@@ -137,8 +140,8 @@ func Frame(kind, name, payload string) string {
 	return b.String()
 }
 
-// write sends a frame in three writes, cut within its prelude and in its middle, so that
-// a decoder that expects a frame in one read fails.
+// write sends a frame in three writes, cut within its prelude and in its middle, so
+// that a decoder that expects a frame in one read fails.
 func (c *converseStream) write(frame []byte) {
 	head, middle := min(6, len(frame)), len(frame)/2
 	for _, piece := range [][]byte{frame[:head], frame[head:max(head, middle)], frame[max(head, middle):]} {

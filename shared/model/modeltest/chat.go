@@ -35,6 +35,7 @@ func (c *chat) toolCalls(group []callStep) {
 	})
 }
 
+// toolDelta returns the delta of one call. Index states to which call it belongs.
 func toolDelta(index int, call map[string]any) map[string]any {
 	call["index"] = index
 	return map[string]any{"tool_calls": []any{call}}
@@ -71,6 +72,7 @@ func (c *chat) end() {
 	c.write([]byte("data: [DONE]\n\n"))
 }
 
+// chatUsage returns the usage in the form of Chat Completions.
 func chatUsage(u model.Usage) map[string]any {
 	return map[string]any{
 		"prompt_tokens": u.Input, "completion_tokens": u.Output, "total_tokens": u.Total,
@@ -79,15 +81,19 @@ func chatUsage(u model.Usage) map[string]any {
 	}
 }
 
+// delta sends a chunk with a delta.
 func (c *chat) delta(delta map[string]any) {
 	c.open()
 	c.chunk([]any{choice(delta, nil)}, nil)
 }
 
+// choice returns the only choice of a chunk.
 func choice(delta map[string]any, finish any) map[string]any {
 	return map[string]any{"index": 0, "delta": delta, "logprobs": nil, "finish_reason": finish}
 }
 
+// chunk sends a chunk. The golden transcripts of AgentOS were recorded with chunks of
+// this form.
 func (c *chat) chunk(choices []any, usage any) {
 	var b bytes.Buffer
 	b.WriteString("data: ")

@@ -68,6 +68,7 @@ type call struct {
 	arguments json.RawMessage
 }
 
+// members returns the arguments by name. Each counts as one token.
 func (c call) members() map[string]any {
 	var m map[string]any
 	_ = json.Unmarshal(c.arguments, &m) // no object has no members
@@ -155,6 +156,8 @@ func contentText(content any) string {
 	return strings.Join(texts, "\n")
 }
 
+// The commands. A memory manager's prompt contains "remember" within other text and
+// tags, which memoryNoise removes.
 var (
 	toolCommand   = regexp.MustCompile(`^call tool (\S+)\s*(\{.*\})?$`)
 	slowCommand   = regexp.MustCompile(`^slow (\d+)( \d+)?$`)
@@ -294,6 +297,7 @@ func (c Commands) chunks(n int) (string, []call, *Script) {
 	return text, nil, &s
 }
 
+// number returns the value of digits.
 func number(digits string) int {
 	n, err := strconv.Atoi(strings.TrimSpace(digits))
 	if err != nil {

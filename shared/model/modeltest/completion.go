@@ -7,15 +7,15 @@ import (
 	"strings"
 )
 
-// completion writes an answer in one piece.
+// completion sends answers in one piece. body makes the answer in the form of an API.
 type completion struct {
 	stream
 	body func(Script, Request) []byte
 }
 
 // play sends an answer as the script says. The whole script is played before the first
-// byte is sent; a Raw step is sent instead of the answer. An answer that ends early ends
-// in the middle of its JSON.
+// byte is sent; a Raw step is sent instead of the answer. An answer that ends early
+// ends in the middle of its JSON.
 func (c *completion) play(wait waiter) {
 	s := c.script
 	for _, step := range s.steps {

@@ -65,6 +65,7 @@ func (m *messages) toolCalls(group []callStep) {
 	}
 }
 
+// closeText ends the open text block, if there is one.
 func (m *messages) closeText() {
 	if m.inText {
 		m.inText = false
@@ -72,6 +73,7 @@ func (m *messages) closeText() {
 	}
 }
 
+// delta sends a piece of a block.
 func (m *messages) delta(block int, delta object) {
 	m.event("content_block_delta", object{"index": block, "delta": delta})
 }
@@ -90,6 +92,8 @@ func (m *messages) end() {
 	m.event("message_stop", object{})
 }
 
+// event sends an event. Its name is in the data a second time, as in Anthropic's
+// stream.
 func (m *messages) event(name string, value object) {
 	value["type"] = name
 	m.write([]byte("event: " + name + "\ndata: " + encode(value) + "\n"))

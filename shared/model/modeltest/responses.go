@@ -19,6 +19,7 @@ type responses struct {
 	message  *strings.Builder // the text of the open message; nil if none is open
 }
 
+// object is a JSON object.
 type object = map[string]any
 
 // open sends response.created and response.in_progress.
@@ -56,10 +57,12 @@ func (r *responses) closeMessage() {
 	r.output, r.message = append(r.output, item), nil
 }
 
+// textPart returns the content part of a message.
 func textPart(text string) object {
 	return object{"type": "output_text", "text": text, "annotations": []any{}, "logprobs": []any{}}
 }
 
+// messageItem returns the item of a message.
 func (r *responses) messageItem(status string, content ...any) object {
 	return object{
 		"id": r.messageID(), "type": "message", "role": "assistant", "status": status,
@@ -67,6 +70,7 @@ func (r *responses) messageItem(status string, content ...any) object {
 	}
 }
 
+// messageID returns the ID of the open or next message.
 func (r *responses) messageID() string { return fmt.Sprintf("msg_%d_%d", r.request.N, len(r.output)) }
 
 // atItem adds the index of the next item to an event.

@@ -29,7 +29,7 @@ type Script struct {
 	header http.Header
 }
 
-// step is one of textStep, callStep, waitStep, rawStep and hugeStep.
+// step is one action of a script: a textStep, callStep, waitStep, rawStep or hugeStep.
 type step any
 
 type (
@@ -49,8 +49,8 @@ const (
 	dropped                 // without them, by a connection that breaks
 )
 
-// Text starts a script with pieces of text, each its own event and its own write.
-// A piece with a character outside ASCII is sent in two writes, cut within that
+// Text starts a script with pieces of text, each its own event and its own write. A
+// piece with a character outside ASCII is sent in two writes, cut within that
 // character.
 func Text(parts ...string) Script { return Script{}.Text(parts...) }
 
@@ -58,9 +58,9 @@ func Text(parts ...string) Script { return Script{}.Text(parts...) }
 func ToolCall(name, arguments string) Script { return Script{}.ToolCall(name, arguments) }
 
 // Fail returns an HTTP error with the provider's form of an error body. Its header
-// X-Should-Retry makes OpenAI's and Anthropic's SDKs not repeat the request, so that one
-// Fail is one request; Header("X-Should-Retry", "true") undoes that. Bedrock's type of
-// exception follows from the status, or is that of the header X-Amzn-Errortype.
+// X-Should-Retry makes OpenAI's and Anthropic's SDKs not repeat the request, so that
+// one Fail is one request; Header("X-Should-Retry", "true") undoes that. Bedrock's type
+// of exception follows from the status, or is that of the header X-Amzn-Errortype.
 func Fail(status int, message string) Script {
 	s := Script{status: status, steps: []step{textStep(message)}}
 	return s.Header("X-Should-Retry", "false")
@@ -74,11 +74,11 @@ func (s Script) Text(parts ...string) Script {
 	return s
 }
 
-// ToolCall adds a tool call. The arguments are sent in pieces of three characters. Calls
-// that directly follow each other are sent interleaved, as providers may send parallel
-// calls. The n-th call in the answer to request r has the ID CallID(r, n). In a
-// Responses stream the call's item has that ID with "fc_" before it, and its call_id has
-// "_api" after that.
+// ToolCall adds a tool call. The arguments are sent in pieces of three characters.
+// Calls that directly follow each other are sent interleaved, as providers may send
+// parallel calls. The n-th call in the answer to request r has the ID CallID(r, n). In
+// a Responses stream the call's item has that ID with "fc_" before it, and its call_id
+// has "_api" after that.
 func (s Script) ToolCall(name, arguments string) Script {
 	return s.then(callStep{name, arguments})
 }
@@ -99,8 +99,8 @@ func (s Script) Raw(bytes string) Script { return s.then(rawStep(bytes)) }
 func (s Script) Huge(n int) Script { return s.then(hugeStep(n)) }
 
 // Finish sets the provider's reason for the end of the answer. Defaults to the reason
-// for a regular end, or for tool calls if the script has some. A Responses stream with a
-// reason ends with response.incomplete.
+// for a regular end, or for tool calls if the script has some. A Responses stream with
+// a reason ends with response.incomplete.
 func (s Script) Finish(reason string) Script { s.finish = reason; return s }
 
 // Usage sets the token counts. Defaults to DefaultUsage().
@@ -133,11 +133,14 @@ func (s Script) Header(name, value string) Script {
 	return s
 }
 
+// then returns the script with one more step. It copies the steps, because two scripts
+// may continue the same one.
 func (s Script) then(next step) Script {
 	s.steps = append(slices.Clip(s.steps), next)
 	return s
 }
 
+// calls reports whether the script has a tool call.
 func (s Script) calls() bool {
 	return slices.ContainsFunc(s.steps, func(p step) bool { _, ok := p.(callStep); return ok })
 }

@@ -45,8 +45,8 @@ type Request struct {
 	Body map[string]any
 }
 
-// NewServer starts a server that answers each request with the next script. A
-// request beyond the last script fails the test. The server stops with the test.
+// NewServer starts a server that answers each request with the next script. A request
+// beyond the last script fails the test. The server stops with the test.
 func NewServer(tb testing.TB, scripts ...Script) *Server {
 	tb.Helper()
 	return start(tb, nil, inOrder(scripts))
@@ -84,9 +84,9 @@ func start(tb testing.TB, pipes *pipeListener, answer func(Request) (Script, boo
 	if pipes != nil {
 		_ = h.Listener.Close() // the one on the loopback address
 		h.Listener = pipes
-		// The AWS SDK closes the request's body when the response's header arrives. With a
-		// pipe, unlike a network, net/http may still be reading that body to check its
-		// length, and would close the connection.
+		// The AWS SDK closes the request's body when the response's header arrives.
+		// With a pipe, unlike a network, net/http may still be reading that body to
+		// check its length, and would close the connection.
 		s.latency = time.Millisecond
 	}
 	h.Start()
@@ -105,9 +105,9 @@ func (s *Server) Requests() []Request {
 	return slices.Clone(s.requests)
 }
 
-// Quiet returns when no request is being answered. A script that waits is being answered
-// until the client closes the connection, so that Quiet proves that the client did. It
-// fails the test after patience.
+// Quiet returns when no request is being answered. A script that waits is being
+// answered until the client closes the connection, so that Quiet proves that the client
+// did. It fails the test after patience.
 func (s *Server) Quiet(tb testing.TB) {
 	tb.Helper()
 	s.mu.Lock()
@@ -123,6 +123,7 @@ func (s *Server) Quiet(tb testing.TB) {
 // patience limits what would otherwise hang. It is far longer than any step takes.
 const patience = time.Minute
 
+// The paths of the APIs, except Bedrock's, which contains the model's ID.
 const (
 	pathChat      = "/v1/chat/completions"
 	pathResponses = "/v1/responses"

@@ -27,8 +27,8 @@ type encoder interface {
 // connection or the test has ended.
 type waiter func(<-chan struct{}) bool
 
-// perform sends an answer as the script says. It panics with http.ErrAbortHandler, which
-// makes net/http close the connection, where the script drops it.
+// perform sends an answer as the script says. It panics with http.ErrAbortHandler,
+// which makes net/http close the connection, where the script drops it.
 func perform(e encoder, s Script, wait waiter) {
 	for i := 0; i < len(s.steps); i++ {
 		switch p := s.steps[i].(type) {

@@ -1,8 +1,8 @@
 // Package modeltest tests implementations of model.Model. It has a server that plays a
-// provider from a script (Server, Script), a reader that checks the rules of model.Model
-// (Collect), and a suite of what the package of every provider must do (Run). What a
-// request looks like differs between providers; their own tests check it with
-// Server.Requests.
+// provider from a script (Server, Script), a reader that checks the rules of
+// model.Model (Collect), and a suite of what the package of every provider must do
+// (Run). What a request looks like differs between providers; their own tests check it
+// with Server.Requests.
 package modeltest
 
 import (
@@ -78,11 +78,11 @@ func Ask(text string) model.Request {
 
 // Provider is the implementation that Run tests.
 type Provider struct {
-	// Open returns the model as production opens it, with APIKey, on the API at baseURL.
-	// It sends its requests by client. Required.
+	// Open returns the model as production opens it, with APIKey, on the API at
+	// baseURL. It sends its requests by client. Required.
 	Open func(baseURL string, client *http.Client) model.Model
-	// OpenOnce returns the same model, but one that never repeats a request. Defaults to
-	// Open, which is right for SDKs that obey X-Should-Retry, which Fail sends.
+	// OpenOnce returns the same model, but one that never repeats a request. Defaults
+	// to Open, which is right for SDKs that obey X-Should-Retry, which Fail sends.
 	OpenOnce func(baseURL string, client *http.Client) model.Model
 	// Streams states that the model ignores model.Request.Whole. Defaults to false.
 	Streams bool
@@ -105,6 +105,8 @@ func Run(t *testing.T, p Provider) {
 	}
 }
 
+// rule is one rule that every provider must follow. check opens models of p and fails t
+// if they break the rule.
 type rule struct {
 	name  string
 	check func(*testing.T, Provider)
@@ -134,6 +136,8 @@ func (p Provider) collect(t *testing.T, s Script) Answer {
 	return p.collectRequest(t, s, Ask("hello"))
 }
 
+// collectRequest returns the answer to r of a server with this one script. It checks
+// too that the model has ended its request.
 func (p Provider) collectRequest(t *testing.T, s Script, r model.Request) Answer {
 	t.Helper()
 	srv := NewServer(t, s)
@@ -142,6 +146,7 @@ func (p Provider) collectRequest(t *testing.T, s Script, r model.Request) Answer
 	return a
 }
 
+// mustEnd returns the End, and stops the test if there is none.
 func (a Answer) mustEnd(t *testing.T) model.End {
 	t.Helper()
 	if a.Err != nil || a.End == nil {
@@ -167,6 +172,7 @@ func (a Answer) mustFail(t *testing.T, kind fault.Kind, detail string) {
 	}
 }
 
+// contentRules check what the parts and the End contain.
 var contentRules = []rule{
 	{"text arrives in order and complete", textInOrder},
 	{"every piece of text is a part", everyPieceIsAPart},
@@ -176,6 +182,7 @@ var contentRules = []rule{
 	{"an event of 9 MB is read and one of 11 MB is an error", largeEvents},
 }
 
+// textInOrder sends pieces with spaces and characters that JSON and HTML escape.
 func textInOrder(t *testing.T, p Provider) {
 	a := p.collect(t, Text("hel", "lo", " ", "wor", "ld\n", "  ", "<b>&\"\\"))
 	end := a.mustEnd(t)
@@ -205,6 +212,7 @@ func everyPieceIsAPart(t *testing.T, p Provider) {
 	}
 }
 
+// unicodeIntact sends characters of several bytes, each cut in two by Script.Text.
 func unicodeIntact(t *testing.T, p Provider) {
 	const text = "naïve 日本語 👩‍👩‍👧 \u202eabc\u202c e\u0301"
 	a := p.collect(t, Text(strings.SplitAfter(text, " ")...))
@@ -214,6 +222,7 @@ func unicodeIntact(t *testing.T, p Provider) {
 	}
 }
 
+// toolCalls sends three calls whose pieces are interleaved. The last has no arguments.
 func toolCalls(t *testing.T, p Provider) {
 	a := p.collect(t, Text("let me see").
 		ToolCall("web_search", `{"query":"größe \"x\""}`).
@@ -236,6 +245,7 @@ func toolCalls(t *testing.T, p Provider) {
 	}
 }
 
+// usage checks the counts that all providers report.
 func usage(t *testing.T, p Provider) {
 	want := model.Usage{Input: 1000, Output: 20, Total: 1020, Reasoning: 7, CacheRead: 900}
 	srv := NewServer(t, Text("a").Usage(want))
@@ -251,6 +261,7 @@ func usage(t *testing.T, p Provider) {
 	}
 }
 
+// largeEvents checks the limit of 10 MB for an event from both sides.
 func largeEvents(t *testing.T, p Provider) {
 	a := p.collect(t, Script{}.Huge(9<<20))
 	a.mustEnd(t)
@@ -264,6 +275,7 @@ func largeEvents(t *testing.T, p Provider) {
 	}
 }
 
+// requestRules check the life of a request: when parts arrive and how it is ended.
 var requestRules = []rule{
 	{"a part arrives while the server still writes", firstPartEarly},
 	{"cancelling in the middle returns the cause", cancelled},
@@ -273,6 +285,8 @@ var requestRules = []rule{
 	{"a request that can't be built is an internal error", unbuildable},
 }
 
+// firstPartEarly lets the server send the rest only when the first part has arrived. A
+// model that collects the answer before it yields would wait for ever.
 func firstPartEarly(t *testing.T, p Provider) {
 	seen := make(chan struct{})
 	srv := NewServer(t, Text("first").Wait(seen).Text("second"))
@@ -290,6 +304,7 @@ func firstPartEarly(t *testing.T, p Provider) {
 	}
 }
 
+// cancelled cancels the context while the server waits.
 func cancelled(t *testing.T, p Provider) {
 	why := errors.New("the user pressed stop")
 	ctx, cancel := context.WithCancelCause(bounded(t))
@@ -307,6 +322,7 @@ func cancelled(t *testing.T, p Provider) {
 	srv.Quiet(t)
 }
 
+// cancelledEarly cancels the context before the request.
 func cancelledEarly(t *testing.T, p Provider) {
 	why := errors.New("too late")
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -318,6 +334,7 @@ func cancelledEarly(t *testing.T, p Provider) {
 	}
 }
 
+// stopReading leaves the loop while the server waits.
 func stopReading(t *testing.T, p Provider) {
 	srv := NewServer(t, Text("first").Wait(nil).Text("never"))
 	for part, err := range p.once(t, srv).Stream(bounded(t), Ask("hello")) {
@@ -331,6 +348,7 @@ func stopReading(t *testing.T, p Provider) {
 	srv.Quiet(t)
 }
 
+// concurrent lets the server answer only when several requests have arrived.
 func concurrent(t *testing.T, p Provider) {
 	const many = 4
 	together := make(chan struct{})
@@ -377,18 +395,22 @@ func unbuildable(t *testing.T, p Provider) {
 	}
 }
 
+// wholeRules check answers in one piece (model.Request.Whole).
 var wholeRules = []rule{
 	{"an answer in one piece equals the streamed one", wholeEqualsStream},
 	{"an answer in one piece that is none is an error", wholeFailures},
 	{"cancelling while an answer in one piece is awaited returns the cause", wholeCancelled},
 }
 
+// askWhole returns a request that permits an answer in one piece.
 func askWhole() model.Request {
 	r := Ask("hello")
 	r.Whole = true
 	return r
 }
 
+// wholeEqualsStream plays one script in both forms. The arguments have a number that
+// float64 can't represent: a model must not decode and encode them.
 func wholeEqualsStream(t *testing.T, p Provider) {
 	s := Text("naïve ", "日本").ToolCall("f", `{"n":12345678901234567890,"é":1.5}`).ToolCall("g", "{}")
 	streamed := p.collect(t, s)
@@ -402,6 +424,7 @@ func wholeEqualsStream(t *testing.T, p Provider) {
 	}
 }
 
+// wholeFailures checks bodies that are not a complete answer.
 func wholeFailures(t *testing.T, p Provider) {
 	if p.Streams {
 		t.Skip("this provider streams every answer")
@@ -428,6 +451,7 @@ func wholeFailures(t *testing.T, p Provider) {
 	}
 }
 
+// wholeCancelled cancels the context while the model waits for the response's header.
 func wholeCancelled(t *testing.T, p Provider) {
 	ctx, cancel := context.WithCancelCause(bounded(t))
 	why := errors.New("enough")

@@ -39,6 +39,9 @@ func (p Provider) inBubble(
 	})
 }
 
+// connectionReused sends three requests to a server that ends each body 50 ms after the
+// end mark. A model that closes the body at the end mark would need a connection for
+// each.
 func connectionReused(t *testing.T, p Provider) {
 	linger := Text("a").Linger(50 * time.Millisecond)
 	p.inBubble(t, []Script{linger, linger, linger}, func(t *testing.T, _ *Server, pipes *pipeListener, m model.Model) {
@@ -53,6 +56,7 @@ func connectionReused(t *testing.T, p Provider) {
 	})
 }
 
+// bodyKeptOpen keeps the body open for an hour after the end mark.
 func bodyKeptOpen(t *testing.T, p Provider) {
 	scripts := []Script{Text("a").Linger(time.Hour)}
 	p.inBubble(t, scripts, func(t *testing.T, _ *Server, _ *pipeListener, m model.Model) {
@@ -64,6 +68,7 @@ func bodyKeptOpen(t *testing.T, p Provider) {
 	})
 }
 
+// threeAttempts lets a busy server accept the third request, or none.
 func threeAttempts(t *testing.T, p Provider) {
 	busy := Fail(http.StatusServiceUnavailable, "busy").Header("X-Should-Retry", "true")
 	for last, want := range map[string]Script{"": Text("at last"), "busy": busy} {
@@ -76,6 +81,8 @@ func threeAttempts(t *testing.T, p Provider) {
 	}
 }
 
+// noRepeatedAnswer breaks the connection within an answer. The run loop has passed the
+// first part to the client already, so that a second answer would be confused with it.
 func noRepeatedAnswer(t *testing.T, p Provider) {
 	for _, whole := range []bool{false, true} {
 		broken := []Script{Text("hello").Drop()}

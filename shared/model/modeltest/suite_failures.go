@@ -12,6 +12,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/fault"
 )
 
+// failureRules check errors: their kind, and the text that callers see.
 var failureRules = []rule{
 	{"an answer cut short is an error", cutShort},
 	{"an invalid event is an error", malformed},
@@ -23,6 +24,8 @@ var failureRules = []rule{
 	{"a provider that can't be reached is tried three times", unreachable},
 }
 
+// cutShort ends answers without an end mark: cleanly, and by a lost connection, within
+// text, within a call and before both.
 func cutShort(t *testing.T, p Provider) {
 	a := p.collect(t, Text("hel", "lo").Truncate())
 	a.mustFail(t, fault.Upstream, cutShortText)
@@ -35,6 +38,7 @@ func cutShort(t *testing.T, p Provider) {
 	p.collect(t, ToolCall("f", `{"half":`).Drop()).mustFail(t, fault.Upstream, connectionText)
 }
 
+// malformed sends bytes that are no event in any of the APIs.
 func malformed(t *testing.T, p Provider) {
 	a := p.collect(t, Text("ok").Raw("data: {\"id\": nonsense}\n\n").Text("never"))
 	a.mustFail(t, fault.Upstream, noAnswerText)
@@ -43,11 +47,14 @@ func malformed(t *testing.T, p Provider) {
 	}
 }
 
+// noStream answers with the page of a web server, as a wrong base_url would get.
 func noStream(t *testing.T, p Provider) {
 	page := Script{}.Raw("<html>welcome to this server</html>\n").Header("Content-Type", "text/html").Truncate()
 	p.collect(t, page).mustFail(t, fault.Upstream, noStreamText)
 }
 
+// httpErrors checks the kinds of HTTP errors, and that the text for a rejected
+// credential names what to check.
 func httpErrors(t *testing.T, p Provider) {
 	p.collect(t, Fail(http.StatusInternalServerError, "stub failure 500")).
 		mustFail(t, fault.Upstream, "stub failure 500")
@@ -67,6 +74,8 @@ func namesCredential(text string) bool {
 	return strings.Contains(text, "API key") || strings.Contains(text, "AWS credentials")
 }
 
+// errorTexts checks that the provider's text is shown, trimmed, without the key and cut
+// at 500 characters, for both forms of answers.
 func errorTexts(t *testing.T, p Provider) {
 	e := strings.Repeat("é", 501)
 	for name, c := range map[string]struct {
@@ -150,6 +159,7 @@ func unreachable(t *testing.T, p Provider) {
 	}
 }
 
+// timeout is a net.Error that is a timeout.
 type timeout struct{}
 
 func (timeout) Error() string   { return "timeout" }

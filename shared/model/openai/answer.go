@@ -11,7 +11,18 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
-// answer assembles one answer of the Chat Completions API from its chunks.
+// answer assembles one answer of the Chat Completions API from its chunks. A short
+// answer with a tool call looks like this, with most members left out:
+//
+//	data: {"id":"chatcmpl-1","choices":[{"delta":{"role":"assistant","content":""}}]}
+//	data: {"id":"chatcmpl-1","choices":[{"delta":{"content":"Let me see."}}]}
+//	data: {"id":"chatcmpl-1","choices":[{"delta":{"tool_calls":[{"index":0,"id":"call_1",
+//	       "function":{"name":"web_search","arguments":""}}]}}]}
+//	data: {"id":"chatcmpl-1","choices":[{"delta":{"tool_calls":[{"index":0,
+//	       "function":{"arguments":"{\"query\":\"go\"}"}}]}}]}
+//	data: {"id":"chatcmpl-1","choices":[{"delta":{},"finish_reason":"tool_calls"}]}
+//	data: {"id":"chatcmpl-1","choices":[],"usage":{"prompt_tokens":10,…}}
+//	data: [DONE]
 type answer struct {
 	options     Options
 	contentType string // of the response
@@ -59,12 +70,15 @@ type toolDelta struct {
 	} `json:"function"`
 }
 
+// toolCall is a tool call as far as it has arrived.
 type toolCall struct {
 	index     int
 	id, name  string
 	arguments []byte
 }
 
+// usage is the token counts of the last chunk. Prompt includes the cached tokens, and
+// Completion includes the reasoning tokens.
 type usage struct {
 	Prompt        int `json:"prompt_tokens"`
 	Completion    int `json:"completion_tokens"`

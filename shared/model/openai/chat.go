@@ -85,6 +85,7 @@ func (c *Chat) params(r model.Request) sdk.ChatCompletionNewParams {
 	return p
 }
 
+// message converts a message.
 func message(m model.Message) sdk.ChatCompletionMessageParamUnion {
 	switch m.Role {
 	case model.System:

@@ -12,7 +12,15 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
-// response assembles one answer of the Responses API from its events.
+// response assembles one answer of the Responses API from its events. A short answer
+// with a tool call looks like this, with most events and members left out:
+//
+//	data: {"type":"response.created","response":{"id":"resp_1"}}
+//	data: {"type":"response.output_text.delta","delta":"Let me see."}
+//	data: {"type":"response.output_item.done","output_index":0,"item":{"type":"message",…}}
+//	data: {"type":"response.output_item.done","output_index":1,"item":{"id":"fc_1",
+//	       "type":"function_call","call_id":"call_1","name":"web_search","arguments":"{…}"}}
+//	data: {"type":"response.completed","response":{"id":"resp_1","output":[…],"usage":{…}}}
 type response struct {
 	options     Options
 	contentType string // of the HTTP response
@@ -51,6 +59,8 @@ type responseEvent struct {
 	Message string          `json:"message"`
 }
 
+// responseUsage is the token counts of the last event. They include cached and
+// reasoning tokens, as those of Chat Completions do.
 type responseUsage struct {
 	Input        int `json:"input_tokens"`
 	Output       int `json:"output_tokens"`

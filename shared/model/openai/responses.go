@@ -108,6 +108,7 @@ func items(m model.Message, callIDs map[string]string) responses.ResponseInputPa
 	}
 }
 
+// textItem returns a text as one item.
 func textItem(text string, role responses.EasyInputMessageRole) responses.ResponseInputParam {
 	return responses.ResponseInputParam{responses.ResponseInputItemParamOfMessage(text, role)}
 }

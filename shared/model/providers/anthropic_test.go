@@ -14,8 +14,8 @@ import (
 
 var claude = config.Model{Provider: "anthropic", ID: "claude-sonnet-4-5"}
 
-// claudeServer starts a server that rejects every request. got receives the path and the
-// key of each.
+// claudeServer starts a server that rejects every request. got receives the path and
+// the key of each.
 func claudeServer(t *testing.T) (url string, got *[]string) {
 	t.Helper()
 	got = new([]string)

@@ -51,6 +51,6 @@ const (
 )
 
 // region matches the names of AWS regions. The name becomes part of the host name that
-// requests, and with them the session token, are sent to. It is checked so that no value
-// of AWS_REGION can lead to another domain.
+// requests, and with them the session token, are sent to. It is checked so that no
+// value of AWS_REGION can lead to another domain.
 var region = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z]+(-[a-z]+)+-[0-9]+$`) })

@@ -15,8 +15,8 @@ import (
 
 var nova = config.Model{Provider: "bedrock", ID: "eu.amazon.nova-lite-v1:0"}
 
-// aws returns an environment with AWS credentials. more holds further variables: a name,
-// its value, the next name and so on.
+// aws returns an environment with AWS credentials. more holds further variables: a
+// name, its value, the next name and so on.
 func aws(more ...string) map[string]string {
 	vars := map[string]string{
 		"AWS_ACCESS_KEY_ID": "AKIAPROVIDERS", "AWS_SECRET_ACCESS_KEY": "sesame", "AWS_SESSION_TOKEN": "token",

@@ -1,7 +1,7 @@
-// Package providers opens a model by the name of its provider in keyway.yaml. It decides
-// which environment variables complete the settings, and what is missing. It is the only
-// package that imports all providers, so that a Lambda function that runs no model links
-// none of their SDKs.
+// Package providers opens a model by the name of its provider in keyway.yaml. It
+// decides which environment variables complete the settings, and what is missing. It is
+// the only package that imports all providers, so that a Lambda function that runs no
+// model links none of their SDKs.
 package providers
 
 import (
@@ -18,10 +18,11 @@ import (
 // os.LookupEnv does. A variable that is set to "" counts as unset.
 type Lookup func(name string) (string, bool)
 
-// Open returns the model that an agent names. A value in keyway.yaml has precedence over
-// the provider's usual environment variable (OPENAI_API_KEY, OPENAI_BASE_URL and so on).
-// An unknown provider, or a value that the provider can't use, is a fault.Invalid error.
-// A missing key, credential or region is a NoKey error. Open doesn't connect.
+// Open returns the model that an agent names. A value in keyway.yaml has precedence
+// over the provider's usual environment variable (OPENAI_API_KEY, OPENAI_BASE_URL and
+// so on). An unknown provider, or a value that the provider can't use, is a
+// fault.Invalid error. A missing key, credential or region is a NoKey error. Open
+// doesn't connect.
 func Open(m config.Model, env Lookup) (model.Model, error) {
 	switch m.Provider {
 	case "demo":
@@ -83,10 +84,12 @@ type NoKey struct {
 	Remedy string
 }
 
+// Error names the model, what is missing, and how to supply it.
 func (e NoKey) Error() string {
 	return e.Model + " " + cmp.Or(e.Remedy, "needs an API key: set "+e.Variable+", or api_key in keyway.yaml")
 }
 
+// value returns a variable, "" if it is unset.
 func value(env Lookup, name string) string {
 	v, _ := env(name)
 	return v

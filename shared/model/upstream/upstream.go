@@ -21,10 +21,16 @@ import (
 const (
 	Connection = "Connection error."
 	Timeout    = "Request timed out."
-	CutShort   = "The model's answer ended before it was complete"
-	NoAnswer   = "The model's server sent something that is not an answer"
-	NoStream   = "The model's server did not answer with an event stream: check base_url"
-	TooLong    = "The model's server sent an event of more than 10 MB"
+
+	// CutShort is for an answer that ended, cleanly, without its end mark.
+	CutShort = "The model's answer ended before it was complete"
+	// NoAnswer is for bytes that can't be decoded.
+	NoAnswer = "The model's server sent something that is not an answer"
+	// NoStream is for a response with status 200 that is no stream. It is usually the
+	// page of a web server, because base_url lacks /v1 or is another service's.
+	NoStream = "The model's server did not answer with an event stream: check base_url"
+	// TooLong is for an answer beyond the limits for memory.
+	TooLong = "The model's server sent an event of more than 10 MB"
 )
 
 // ConnectionError returns the fault.Upstream error for a provider that can't be

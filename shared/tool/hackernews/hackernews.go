@@ -153,6 +153,7 @@ func (n *News) user(ctx context.Context, in userDetails) (details, error) {
 	return u.details, nil
 }
 
+// errSlow is the cause with which a call's context ends after callTime.
 var errSlow = fault.Public(fault.Unavailable, "Hacker News did not answer within 10 seconds", nil)
 
 // get requests a path of the API and decodes the response.

@@ -222,6 +222,7 @@ type outcome struct {
 	tooLarge atomic.Bool
 }
 
+// outcomeKey is the context key under which a call passes its outcome to the transport.
 type outcomeKey struct{}
 
 // limitedTransport limits each response to maxBody bytes and records the outcome of
@@ -260,6 +261,7 @@ type limitedBody struct {
 	seen *outcome // nil outside of calls
 }
 
+// errTooLarge is the error of a response with more than maxBody bytes.
 var errTooLarge = fault.Public(fault.Upstream, "The tool server's answer is larger than 4 MiB", nil)
 
 func (b *limitedBody) Read(p []byte) (int, error) {

@@ -35,6 +35,7 @@ type Options struct {
 	Now func() time.Time
 }
 
+// The limits protect a run from a server that is slow or sends too much.
 const (
 	connectTime = 10 * time.Second // for making a session and listing its tools
 	callTime    = 60 * time.Second // for one call
@@ -83,6 +84,7 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
+// errClosed is the error of calls after Close.
 var errClosed = fault.Public(fault.Unavailable, "The tool server's connection was closed", nil)
 
 // Tools implements tool.Set. The list is at most one minute old. If the server can't be
@@ -231,6 +233,7 @@ func (s *Server) lock(ctx context.Context) error {
 	}
 }
 
+// unlock releases the lock for connecting.
 func (s *Server) unlock() { <-s.connecting }
 
 // Close implements tool.Set. Calls in progress fail. It ends the session at the server

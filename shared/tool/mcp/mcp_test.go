@@ -35,9 +35,9 @@ type message struct {
 	Text string `json:"text" jsonschema:"the text to return"`
 }
 
-// slowness controls the slow tool. It sends to started when it is called, and returns when
-// its call is cancelled or quit is closed. A test must close quit, because the server's
-// session ends only after its calls.
+// slowness controls the slow tool. It sends to started when it is called, and returns
+// when its call is cancelled or quit is closed. A test must close quit, because the
+// server's session ends only after its calls.
 type slowness struct{ started, quit chan struct{} }
 
 // newServer returns the SDK's own server with a tool of every kind.

@@ -31,7 +31,15 @@ type Article struct {
 	Source string `json:"source"`
 }
 
-// parsePage returns the results of a /html/ page without the advertisements. A page
+// parsePage returns the results of a /html/ page without the advertisements. A result
+// is, with most attributes left out:
+//
+//	<div class="result__body">
+//	  <a class="result__a" href="//duckduckgo.com/l/?uddg=https%3A%2F%2Fgo.dev">Title</a>
+//	  <a class="result__snippet">Excerpt</a>
+//	</div>
+//
+// A page
 // that neither has results nor states that there are none is errChanged: DuckDuckGo may
 // have changed its pages, and an empty list would mislead the model.
 func parsePage(page []byte) ([]Result, error) {
@@ -103,10 +111,12 @@ func isAdvertisement(href string) bool {
 	return strings.HasPrefix(href, "https://duckduckgo.com/y.js?")
 }
 
+// hasClass reports whether an element has a CSS class.
 func hasClass(n *html.Node, class string) bool {
 	return slices.Contains(strings.Fields(attribute(n, "class")), class)
 }
 
+// attribute returns an attribute's value, "" if it is missing.
 func attribute(n *html.Node, name string) string {
 	for _, a := range n.Attr {
 		if a.Key == name {

@@ -143,6 +143,8 @@ func (s *Search) get(ctx context.Context, path string, query url.Values) ([]byte
 	return send(s.newsClient, r)
 }
 
+// The errors that a model reads. They distinguish a service that should be tried later
+// from one that has changed, so that the operator knows which it is.
 var (
 	errSlow    = fault.Public(fault.Unavailable, "DuckDuckGo did not answer within 10 seconds", nil)
 	errBlocked = fault.Public(fault.Unavailable,

@@ -13,7 +13,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/tool/websearch"
 )
 
-// duckDuckGo replaces DuckDuckGo, with pages in the form that testdata/README.md describes.
+// duckDuckGo replaces DuckDuckGo, with pages in the form that testdata/README.md
+// describes.
 func duckDuckGo(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Method == http.MethodPost && r.URL.Path == "/html/":
