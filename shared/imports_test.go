@@ -31,6 +31,7 @@ var rooms = map[string]string{
 	"shared/config":                "",
 	"shared/config/yamlfile":       "shared/config github.com/goccy/go-yaml",
 	"shared/config/deployed":       "shared/config",
+	"shared/config/configdoc":      "shared/config",
 	"shared/edge":                  "shared/fault shared/route shared/scope shared/authz shared/token shared/config github.com/aws/aws-lambda-go/events",
 	"shared/policycheck":           "shared/fault shared/route shared/authz shared/config shared/config/yamlfile shared/edge github.com/aws/aws-lambda-go/events",
 	"shared/replay":                "shared/route shared/authz",

@@ -21,6 +21,6 @@ func (m *Model) fromText(d *decoder, path string, n *node) {
 // fromText reads the name of a built-in tool.
 func (t *Tool) fromText(d *decoder, path string, n *node) {
 	if t.Name = n.text; t.Name == "" {
-		d.fault(path, "is empty", "use "+either(d.Tools))
+		d.fault(path, "is empty", "use "+OneOf(d.Tools))
 	}
 }

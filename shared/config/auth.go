@@ -196,8 +196,8 @@ func (c *Config) Forgeable() (keys Faults) {
 	return keys
 }
 
-// methods are those of AgentOS's routes.
-var methods = []string{"GET", "POST", "PUT", "PATCH", "DELETE"}
+// Methods returns the methods that a scope mapping may name: those of AgentOS's routes.
+func Methods() []string { return []string{"GET", "POST", "PUT", "PATCH", "DELETE"} }
 
 // mapping is the shape of a mapping's key. Patterns meet decoded paths, and * is
 // their only sign; fnmatch's others would pass as letters and protect nothing.
@@ -214,8 +214,8 @@ func (d *decoder) scopeMappings(path string, n *node) []ScopeMapping {
 		at := Member(path, key)
 		m := ScopeMapping{Scopes: d.scopes(at, n.sub[i])}
 		parts := mapping().FindStringSubmatch(key)
-		if parts == nil || !slices.Contains(methods, parts[1]) {
-			d.fault(at, "is not a method and a path", `write it as "GET /agents/*": `+either(methods)+", one space, a path whose only sign is *")
+		if parts == nil || !slices.Contains(Methods(), parts[1]) {
+			d.fault(at, "is not a method and a path", `write it as "GET /agents/*": `+OneOf(Methods())+", one space, a path whose only sign is *")
 			continue
 		}
 		m.Method, m.Pattern = parts[1], parts[2]

@@ -19,8 +19,9 @@ const mappingsPath = "auth.scope_mappings"
 // apiKeySuffix ends the paths of the values whose variable may be unset.
 const apiKeySuffix = ".model.api_key"
 
-// durations is narrower than time.ParseDuration, which takes signs too.
-const durations = `^(0|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$`
+// DurationPattern is the form of a duration. It is narrower than time.ParseDuration, which also
+// accepts a sign.
+const DurationPattern = `^(0|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$`
 
 // agentID is the pattern of an agent's id; see isAgentID.
 const agentID = `^[A-Za-z0-9._-]{1,64}$`
@@ -295,7 +296,7 @@ func (d *decoder) duration(path string, n *node, tag reflect.StructTag) time.Dur
 	most := bound(tag.Get("max"), math.MaxInt64, time.ParseDuration)
 	t, err := time.ParseDuration(n.text)
 	switch {
-	case err != nil || !d.matches(durations, n):
+	case err != nil || !d.matches(DurationPattern, n):
 		d.fault(path, "is "+seen(path, n), "write "+want)
 	case t < least:
 		d.fault(path, "is "+seen(path, n), "use at least "+tag.Get("min"))

@@ -70,7 +70,7 @@ func suggest(word string, known []string) string {
 	if k := nearest(word, known); k != "" {
 		return "did you mean " + k + "?"
 	}
-	return "use " + either(known)
+	return "use " + OneOf(known)
 }
 
 // nearest is the known word that was probably meant, or "".
@@ -88,8 +88,8 @@ func nearest(word string, known []string) string {
 	return closest
 }
 
-// either lists words as "a, b or c".
-func either(words []string) string {
+// OneOf lists words as "a, b or c", for a remedy that names them all.
+func OneOf(words []string) string {
 	if len(words) < 2 {
 		return strings.Join(words, "")
 	}

@@ -39,7 +39,8 @@ type Options struct {
 	Check func(*Config) []Fault
 }
 
-var builtinTools = []string{"hackernews", "websearch"}
+// BuiltinTools returns the names of the tools that come with Keyway: the default of Options.Tools.
+func BuiltinTools() []string { return []string{"hackernews", "websearch"} }
 
 // Parse checks data, the JSON of a keyway.yaml, and returns either a Config or
 // every fault, in the order of the fields.
@@ -48,7 +49,7 @@ func Parse(data []byte, o Options) (*Config, []Fault) {
 		o.Lookup = func(string) (string, bool) { return "", false }
 	}
 	if o.Tools == nil {
-		o.Tools = builtinTools
+		o.Tools = BuiltinTools()
 	}
 	root, twice, err := parseJSON(data)
 	if err != nil {

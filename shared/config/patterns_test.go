@@ -70,7 +70,7 @@ func TestDefaultsMatchTheirPatterns(t *testing.T) {
 			walk(f.Type)
 			pattern, text := f.Tag.Get("pattern"), f.Tag.Get("default")
 			if f.Type.String() == "time.Duration" {
-				pattern = durations
+				pattern = DurationPattern
 			}
 			if text == "" || pattern == "" {
 				continue

@@ -1,4 +1,4 @@
-package config_test
+package configdoc_test
 
 import (
 	"encoding/json"
@@ -14,7 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/config/configdoc"
 	"github.com/keyway-agents/keyway/shared/config/yamlfile"
 )
 
@@ -22,8 +22,8 @@ var update = flag.Bool("update", false, "rewrite docs/config.md and docs/keyway.
 
 func TestTheDocumentsAreThoseOfTheStructs(t *testing.T) {
 	t.Parallel()
-	for name, want := range map[string][]byte{"config.md": config.Markdown(), "keyway.schema.json": config.Schema()} {
-		path := filepath.Join("..", "..", "docs", name)
+	for name, want := range map[string][]byte{"config.md": configdoc.Markdown(), "keyway.schema.json": configdoc.Schema()} {
+		path := filepath.Join("..", "..", "..", "docs", name)
 		if *update {
 			if err := os.WriteFile(path, want, 0o644); err != nil {
 				t.Fatal(err)
@@ -34,7 +34,7 @@ func TestTheDocumentsAreThoseOfTheStructs(t *testing.T) {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(string(want), string(got)); diff != "" {
-			t.Errorf("%s is stale; run go generate ./shared/config (-want +got)\n%s", name, diff)
+			t.Errorf("%s is stale; run go generate ./shared/config/configdoc (-want +got)\n%s", name, diff)
 		}
 	}
 }
@@ -64,7 +64,7 @@ func TestEveryFieldOfTheSchemaIsDescribed(t *testing.T) {
 func schema(t *testing.T) map[string]any {
 	t.Helper()
 	var s map[string]any
-	if err := json.Unmarshal(config.Schema(), &s); err != nil {
+	if err := json.Unmarshal(configdoc.Schema(), &s); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -122,7 +122,7 @@ agents:
   limits: {concurrent_runs: 1, tokens_per_run: 1}
 `}
 	texts["every field"] = strings.Replace(texts["every field"], "leeway: 0", `leeway: "0"`, 1)
-	files, err := filepath.Glob("yamlfile/testdata/*.yaml")
+	files, err := filepath.Glob("../yamlfile/testdata/*.yaml")
 	if err != nil || len(files) != 5 {
 		t.Fatalf("%v, %v", files, err)
 	}

@@ -1,4 +1,7 @@
-package config
+// Package configdoc makes docs/config.md and docs/keyway.schema.json from the struct tags of
+// config.Config, so that both always describe the fields that config.Parse reads. Only
+// "go generate" and tests use it; no program links it.
+package configdoc
 
 import (
 	"fmt"
@@ -6,11 +9,13 @@ import (
 	"reflect"
 	"strings"
 	"time"
+
+	"github.com/keyway-agents/keyway/shared/config"
 )
 
 //go:generate go test -run TestTheDocumentsAreThoseOfTheStructs -update .
 
-const preface = `<!-- Generated from shared/config/config.go by "go generate ./shared/config". Do not edit. -->
+const preface = `<!-- Generated from shared/config/config.go by "go generate ./shared/config/configdoc". Do not edit. -->
 # keyway.yaml
 
 One file describes one OS. JSON is accepted wherever YAML is. Whatever this page does not name is refused, and every
@@ -65,7 +70,7 @@ file do not.
 func Markdown() []byte {
 	var b strings.Builder
 	b.WriteString(preface)
-	section(&b, "", reflect.TypeFor[Config](), "")
+	section(&b, "", reflect.TypeFor[config.Config](), "")
 	return []byte(b.String())
 }
 
@@ -89,14 +94,14 @@ func section(b *strings.Builder, path string, t reflect.Type, doc string) {
 			continue
 		}
 		fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", name, typeName(f.Type), defaultDoc(f), meaning(f))
-		at, inner := Member(path, name), f.Type
+		at, inner := config.Member(path, name), f.Type
 		if inner.Kind() == reflect.Slice {
 			at, inner = at+"[]", inner.Elem()
 		}
 		if inner.Kind() == reflect.Pointer {
 			inner = inner.Elem()
 		}
-		if inner.Kind() == reflect.Struct && strings.HasSuffix(typeName(inner), "object") && inner != reflect.TypeFor[ScopeMapping]() {
+		if inner.Kind() == reflect.Struct && strings.HasSuffix(typeName(inner), "object") && inner != reflect.TypeFor[config.ScopeMapping]() {
 			section(&below, at, inner, f.Tag.Get("doc"))
 		}
 	}
@@ -111,7 +116,7 @@ func typeName(t reflect.Type) string {
 		return "duration"
 	case reflect.TypeFor[netip.Prefix]():
 		return "network"
-	case reflect.TypeFor[[]ScopeMapping]():
+	case reflect.TypeFor[[]config.ScopeMapping]():
 		return "object of lists"
 	}
 	if shorthandDoc[t] != "" {
