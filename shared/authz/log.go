@@ -119,7 +119,7 @@ func (d Decision) attrs(a []slog.Attr, method string) []slog.Attr {
 	a = append(a, slog.String("route", d.Route.String()))
 	_, param := d.Route.Resource()
 	id := d.Params[param]
-	plain := isPlain(id)
+	plain := scope.IsAgentID(id)
 	if plain {
 		a = append(a, slog.String("agent", id))
 	}
@@ -164,19 +164,4 @@ func appendText(a []slog.Attr, name, text string) []slog.Attr {
 // its place, and the log must not store it.
 func isMethod(s string) bool {
 	return len(s) <= len(http.MethodOptions) && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
-}
-
-// isPlain reports whether an id from a path may be logged: [A-Za-z0-9._-]{1,64}.
-func isPlain(id string) bool {
-	if id == "" || len(id) > 64 {
-		return false
-	}
-	for i := range len(id) {
-		switch c := id[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
-		default:
-			return false
-		}
-	}
-	return true
 }

@@ -252,13 +252,7 @@ func matchingRoutes(table *route.Routes) map[*route.Route]matching {
 // limit or more could make the Resource longer than API Gateway accepts.
 // A grant for such an id opens nothing on AWS.
 func unnameable(id string) bool {
-	for _, c := range []byte(id) {
-		letter := c|0x20 >= 'a' && c|0x20 <= 'z'
-		if !letter && (c < '0' || c > '9') && c != '.' && c != '_' && c != '-' {
-			return true
-		}
-	}
-	return len(id) >= maxResource/2
+	return !scope.HasOnlyPlainBytes(id) || len(id) >= maxResource/2
 }
 
 // stageARN returns the method ARN up to and including the slash after the stage. A

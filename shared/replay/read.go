@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/keyway-agents/keyway/shared/scope"
 )
 
 // Log is what was read of a decision log.
@@ -156,8 +158,7 @@ func (l *Log) line(text []byte, since time.Time) {
 }
 
 var (
-	plainAgent = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
-	hexDigits  = regexp.MustCompile(`^[0-9a-f]{1,64}$`)
+	hexDigits = regexp.MustCompile(`^[0-9a-f]{1,64}$`)
 )
 
 // short are the digits of a digest that a log has; "" for what is none.
@@ -182,7 +183,7 @@ func (l *Log) keep(d line) {
 		l.Skipped.NoScopes++
 		return
 	default:
-		if family, _ = r.Resource(); family != "" && !plainAgent.MatchString(d.Agent) {
+		if family, _ = r.Resource(); family != "" && !scope.IsAgentID(d.Agent) {
 			l.Skipped.NoAgent++
 			return
 		}

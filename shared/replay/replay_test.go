@@ -15,6 +15,7 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/route"
+	"github.com/keyway-agents/keyway/shared/scope"
 )
 
 const admin = "agent_os:admin"
@@ -295,7 +296,7 @@ func FuzzReadLog(f *testing.F) {
 		changed := 0
 		for _, c := range r.Changes {
 			changed += c.Requests
-			if routes[c.Route] == nil || c.Agent != "" && !plainAgent.MatchString(c.Agent) || c.Requests < c.Callers {
+			if routes[c.Route] == nil || c.Agent != "" && !scope.IsAgentID(c.Agent) || c.Requests < c.Callers {
 				t.Errorf("%+v", c)
 			}
 		}
