@@ -209,13 +209,13 @@ func TestAFunctionThatMustNotStartSaysWhy(t *testing.T) {
 		want   []string
 	}{
 		"a variable that is not set": {document(t), nil,
-			[]string{"auth.keys[0]: ${JWT_VERIFICATION_KEY} is not set or empty; set JWT_VERIFICATION_KEY, or write $${ where a plain ${ is meant"}},
-		"no JSON": {`{"id": `, nil, []string{"is not JSON: unexpected end of JSON input; run keyway config check on the file it was made of"}},
+			[]string{"auth.keys[0]: ${JWT_VERIFICATION_KEY} is unset or empty; set JWT_VERIFICATION_KEY, or write $${ for a literal ${"}},
+		"no JSON": {`{"id": `, nil, []string{"is not JSON: unexpected end of JSON input; run keyway config check on the keyway.yaml that it was built from"}},
 		"several": {`{"id":"os","auth":{"leeway":"soon"},"agent":1,` + agents + `}`, nil, []string{
 			"agent: unknown field; did you mean agents?", `auth.leeway: is "soon"; write a duration with its unit, such as 10s or 5m`,
 			`auth.keys: is missing; add keys: ["${JWT_VERIFICATION_KEY}"]`}},
 		"the secret that everybody knows": {document(t), []string{"JWT_VERIFICATION_KEY=" + config.PublishedSecret},
-			[]string{"auth.keys[0]: is the secret printed in the Agno documents, with which anybody can sign; make one with: openssl rand -hex 32"}},
+			[]string{"auth.keys[0]: is the secret printed in the Agno documents, so anyone can sign tokens with it; make one with: openssl rand -hex 32"}},
 		"a key that is too short": {document(t), []string{"JWT_VERIFICATION_KEY=short-secret"}, []string{"32 bytes"}},
 		"a mapping to nowhere":    {`{"id":"os","auth":{"keys":["` + key + `"],"scope_mappings":{"GET /nope":["a:b"]}},` + agents + `}`, nil, []string{`mapping "GET /nope" matches no route`}},
 	} {
@@ -236,7 +236,7 @@ func TestAFunctionThatMustNotStartSaysWhy(t *testing.T) {
 		})
 	}
 	faults, _ := refusedStart(t, t.TempDir())
-	if len(faults) != 1 || !strings.HasSuffix(faults[0], "keyway.json: no such file or directory; it is the canonical JSON of keyway.yaml, and lies beside the program: see keyway build") {
+	if len(faults) != 1 || !strings.HasSuffix(faults[0], "keyway.json: no such file or directory; run keyway build, which writes it into the directory of the program") {
 		t.Errorf("without keyway.json: %q", faults)
 	}
 }

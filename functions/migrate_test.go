@@ -160,7 +160,7 @@ func TestADeploymentFailsWithTheReason(t *testing.T) {
 		"another OS's":     {other, "DATABASE_URL=" + storetest.URL(t), `the database schema "keyway" belongs to the OS "test-os", not to "another-os"`},
 		"no such database": {keyway, "DATABASE_URL=" + strings.Replace(storetest.URL(t), "/test_", "/none_", 1), "does not exist (SQLSTATE 3D000)"},
 		"no address":       {strings.Replace(keyway, `"database":{"url":"${DATABASE_URL}"},`, "", 1), "X=", "no database is configured; set the template's parameter Database, or DATABASE_URL, or DATABASE_SECRET"},
-		"a variable":       {keyway, "AWS_LAMBDA_FUNCTION_NAME=migrate", "database.url: ${DATABASE_URL} is not set or empty; set the template's parameter Database, or DATABASE_URL in the function's environment"},
+		"a variable":       {keyway, "AWS_LAMBDA_FUNCTION_NAME=migrate", "database.url: ${DATABASE_URL} is unset or empty; set the template's parameter Database, or DATABASE_URL in the function's environment"},
 		"a broken file":    {`{"id":1}`, "X=", "id: is a number"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -50,7 +50,7 @@ func TestADeploymentMakesTheRoleOfItsFunctions(t *testing.T) {
 	}
 	for _, row := range []struct{ role, want string }{
 		{"keyway", `the role "keyway" may do more than read and write rows`},
-		{"Nobody; DROP", `$DATABASE_ROLE is "Nobody; DROP", which is no plain name of a role; use a-z, 0-9 and _, such as keyway_app`},
+		{"Nobody; DROP", `$DATABASE_ROLE is "Nobody; DROP", which is not a plain role name; use a-z, 0-9 and _, such as keyway_app`},
 	} {
 		if got := migrate(t, keyway, "DATABASE_URL="+empty, "DATABASE_ROLE="+row.role).resource("Update", "test-os/keyway"); got.Status != "FAILED" || !strings.Contains(got.Reason, row.want) {
 			t.Errorf("%s: %+v", row.role, got)

@@ -27,16 +27,16 @@ func TestAFunctionThatCantStartNamesWhatToSet(t *testing.T) {
 		env                     []string
 		want                    string
 	}{
-		"no database":       {"sessions", keyway, nil, "database.url: ${DATABASE_URL} is not set or empty; set the template's parameter Database, or DATABASE_URL in the function's environment"},
-		"no secret's ARN":   {"memories", keyway, []string{"DATABASE_SECRET=mine"}, "database.url: waits for $DATABASE_SECRET, which is not the ARN of a secret; set it to one like arn:aws:"},
+		"no database":       {"sessions", keyway, nil, "database.url: ${DATABASE_URL} is unset or empty; set the template's parameter Database, or DATABASE_URL in the function's environment"},
+		"no secret's ARN":   {"memories", keyway, []string{"DATABASE_SECRET=mine"}, "database.url: is to be read from $DATABASE_SECRET, which is not the ARN of a secret; set it to an ARN such as arn:aws:"},
 		"no proof":          {"sessions", keyway, []string{"DATABASE_URL=postgres://keyway_app@h/db?sslmode=require", "DATABASE_IAM=true"}, "DATABASE_URL needs sslmode=verify-full, as the template's parameter Database sets it"},
 		"no such choice":    {"memories", keyway, []string{"DATABASE_URL=postgres://keyway_app@h/db", "DATABASE_IAM=yes"}, `database: $DATABASE_IAM is "yes"; set it to true or false`},
-		"no name of a role": {"sessions", keyway, []string{"DATABASE_URL=" + d.db, "DATABASE_ROLE=Keyway App"}, `database: $DATABASE_ROLE is "Keyway App", which is no plain name of a role`},
+		"no name of a role": {"sessions", keyway, []string{"DATABASE_URL=" + d.db, "DATABASE_ROLE=Keyway App"}, `database: $DATABASE_ROLE is "Keyway App", which is not a plain role name`},
 		"no model's key":    {"runs", keyway, []string{"DATABASE_URL=" + d.db}, "agents[0].model: openai:gpt-4o needs an API key: set OPENAI_API_KEY"},
 		"an unknown tool":   {"runs", withTool, []string{"DATABASE_URL=" + d.db, "OPENAI_API_KEY=k"}, `agents[0].tools[0]: there is no tool "of_our_own"; use hackernews or websearch, or give it to agents.Options`},
-		"no key's ARN":      {"authorizer", keyway, nil, "auth.keys[0].secret: ${JWT_KEY_SECRET} is not set or empty; set the template's parameter JwtKeySecret, or JWT_KEY_SECRET in the function's environment"},
-		"no configuration":  {"agents", "", nil, "keyway.json: no such file or directory; it is the canonical JSON of keyway.yaml, and lies beside the program: see keyway build"},
-		"a key for anybody": {"agents", `{"agents":[{"id":"a","model":"demo:x"}],"auth":{"keys":["your-secret-key-at-least-256-bits-long"]},"id":"os"}`, nil, "with which anybody can sign"},
+		"no key's ARN":      {"authorizer", keyway, nil, "auth.keys[0].secret: ${JWT_KEY_SECRET} is unset or empty; set the template's parameter JwtKeySecret, or JWT_KEY_SECRET in the function's environment"},
+		"no configuration":  {"agents", "", nil, "keyway.json: no such file or directory; run keyway build, which writes it into the directory of the program"},
+		"a key for anybody": {"agents", `{"agents":[{"id":"a","model":"demo:x"}],"auth":{"keys":["your-secret-key-at-least-256-bits-long"]},"id":"os"}`, nil, "so anyone can sign tokens with it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -69,7 +69,7 @@ func TestFaultsOfAgentsInGoAreTold(t *testing.T) {
 	noModel, remembers := inGo("a"), inGo("b")
 	noModel.Model, remembers.UpdateMemoryOnRun = nil, true
 	for want, own := range map[string]Own{
-		"keyway.yaml:3:11: agents[0].id: is \"shop\", as an agent declared outside the file already is; give each agent its own id": {Agents: []run.Agent{inGo("shop")}},
+		"keyway.yaml:3:11: agents[0].id: is \"shop\", which an agent declared in Go already has; give each agent its own id": {Agents: []run.Agent{inGo("shop")}},
 		"Options.Agents[1]: the ID \"x\" is taken":                                        {Agents: []run.Agent{inGo("x"), inGo("x")}},
 		"Options.Agents[0]: the ID \"a/b\" is not 1 to 64 letters, digits, dots, _ and -": {Agents: []run.Agent{inGo("a/b")}},
 		"Options.Agents[0]: the ID \"..\" is not":                                         {Agents: []run.Agent{inGo("..")}},

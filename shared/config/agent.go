@@ -1,11 +1,29 @@
 package config
 
 import (
+	"cmp"
 	"reflect"
 	"strings"
 )
 
-// fromText reads "provider:id"; the id may hold further colons, as Bedrock's do.
+// WithDefaults returns a with the defaults of keyway.yaml in the fields that are zero: Name becomes
+// the ID, and every other field gets the default of its struct tag. A program that declares agents
+// in Go calls it, so that such an agent behaves like one of the file. Model and Tools are left as
+// they are.
+func (a Agent) WithDefaults() Agent {
+	a.Name = cmp.Or(a.Name, a.ID)
+	d := &decoder{}
+	for f, v := range reflect.ValueOf(&a).Elem().Fields() {
+		if text, ok := f.Tag.Lookup("default"); ok && v.IsZero() {
+			d.value(f.Name, defaultNode(f.Type, text), v, f.Tag)
+		}
+	}
+	return a
+}
+
+// fromText reads the short form of a model, "provider:id". Only the first colon separates, because
+// the ids of Bedrock contain colons themselves. Both parts then go through the same checks as the
+// fields of the long form.
 func (m *Model) fromText(d *decoder, path string, n *node) {
 	provider, id, ok := strings.Cut(n.text, ":")
 	if !ok {
@@ -18,7 +36,7 @@ func (m *Model) fromText(d *decoder, path string, n *node) {
 	d.object(path, o, reflect.ValueOf(m).Elem())
 }
 
-// fromText reads the name of a built-in tool.
+// fromText reads the name of a tool. Whether such a tool exists is checked later, by checkTools.
 func (t *Tool) fromText(d *decoder, path string, n *node) {
 	if t.Name = n.text; t.Name == "" {
 		d.fault(path, "is empty", "use "+OneOf(d.Tools))

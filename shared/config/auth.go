@@ -7,11 +7,12 @@ import (
 	"strings"
 )
 
-// newSecret is the remedy for every secret that others may know.
+// newSecret is the remedy for every HMAC secret that others could know or guess.
 const newSecret = "make one with: openssl rand -hex 32"
 
-// fromText reads a key given as itself, and never quotes it. Many .env files and
-// consoles keep a PEM key on one line, with \n written out.
+// fromText reads a key that is written as a text: an HMAC secret or a PEM public key. No error
+// message quotes it. A PEM key may be on one line with \n in place of its line breaks, because .env
+// files and web consoles often allow one line only.
 func (k *Key) fromText(d *decoder, path string, n *node) {
 	literal := n.text
 	isPEM := strings.Contains(literal, "-----BEGIN ")
@@ -21,24 +22,31 @@ func (k *Key) fromText(d *decoder, path string, n *node) {
 	block, _ := pem.Decode([]byte(literal))
 	switch {
 	case strings.TrimSpace(literal) == "":
-		d.fault(path, "is empty", "write ${JWT_VERIFICATION_KEY}, and set it")
+		d.fault(path, "is empty", "write ${JWT_VERIFICATION_KEY}, and set that variable")
 	case strings.Contains(literal, "PRIVATE KEY-----"):
-		d.fault(path, "is a private key", "give the public one: openssl pkey -in private.pem -pubout")
+		d.fault(path, "is a private key",
+			"give the public key, which this command prints: openssl pkey -in private.pem -pubout")
 	case isPEM && block == nil:
-		d.fault(path, "is a damaged PEM key", "give all of it, from -----BEGIN to END-----, with its line breaks")
-	case !isPEM && len(literal) < 32: // RFC 7518, 3.2
-		d.fault(path, "is an HMAC secret under 32 bytes, short enough to guess", newSecret)
+		d.fault(path, "is an incomplete PEM key",
+			"give all of it, from -----BEGIN to END-----, with its line breaks")
+	case !isPEM && len(literal) < 32: // RFC 7518, section 3.2: at least as long as the hash
+		d.fault(path, "is an HMAC secret of fewer than 32 bytes, which can be guessed", newSecret)
 	default:
-		k.Literal, k.FromVariable = Secret(literal), n.vars
+		k.Literal, k.FromVariable = Secret(literal), n.hasVariable
 	}
 }
 
-// leaveOutKeys takes out each entry of auth.keys whose whole content is one variable
-// that is set and empty, so that one file serves where a secret holds the key and where
-// a variable does. A variable that is not set at all may be a typing error, and stays a
-// fault, except where a platform sets them. So does the last entry, since no key is no rule, and an entry with an issuer,
-// by which owners are named.
-func (d *decoder) leaveOutKeys(root *node) {
+// dropEmptyKeys removes the entries of auth.keys whose only content is a variable that is set to "".
+// One keyway.yaml then works in several places, such as AWS, where a secret holds the key, and a
+// laptop, where a variable holds it: each place sets the other entry's variable to an empty value.
+//
+// Three cases stay errors, because removing the entry would hide a mistake or change what the rest
+// means:
+//   - a variable that is not set at all is likely a typing error (Options.OptionalKeys allows it);
+//   - without its last entry, auth.keys would contain no key;
+//   - the issuers of all entries decide how owners are named (see SeveralIssuers), so an entry with
+//     an issuer must not disappear.
+func (d *decoder) dropEmptyKeys(root *node) {
 	keys := (*node)(nil)
 	if auth := root.member("auth"); auth != nil {
 		keys = auth.member("keys")
@@ -46,48 +54,56 @@ func (d *decoder) leaveOutKeys(root *node) {
 	if keys == nil || keys.kind != listKind {
 		return
 	}
-	left, names := map[string]*node{}, map[string]string{}
+	dropped, names := map[string]*node{}, map[string]string{} // by path
 	for i, entry := range keys.sub {
 		path := Element("auth.keys", i)
-		if entry.kind == objectKind && len(entry.sub) == 1 && slices.Contains([]string{"jwks_file", "jwks_url", "secret"}, entry.keys[0]) {
+		if entry.kind == objectKind && len(entry.sub) == 1 && slices.Contains(keySources, entry.keys[0]) {
 			path, entry = Member(path, entry.keys[0]), entry.sub[0]
 		}
-		name, alone := strings.CutPrefix(entry.text, "${")
+		name, opened := strings.CutPrefix(entry.text, "${")
 		name, closed := strings.CutSuffix(name, "}")
-		if entry.kind != textKind || !alone || !closed || !isWord(name) || len(keys.sub) == 1 {
+		if entry.kind != textKind || !opened || !closed || !isWord(name) || len(keys.sub) == 1 {
 			continue
 		}
-		d.dispensable = append(d.dispensable, path)
-		if value, set := d.Lookup(name); value == "" && (set || d.Platform) {
-			left[path], names[path] = entry, name
+		d.droppable = append(d.droppable, path)
+		if value, set := d.Lookup(name); value == "" && (set || d.OptionalKeys) {
+			dropped[path], names[path] = entry, name
 		}
 	}
-	if len(left) == len(keys.sub) {
+	if len(dropped) == len(keys.sub) {
 		return
 	}
-	for path, entry := range left {
+	for path, entry := range dropped {
 		d.c.Unset[path], entry.kind = names[path], absentKind
 	}
 }
 
-// isPEM tells a public key from an HMAC secret.
+// keySources are the fields of an entry of auth.keys that say where its keys come from.
+var keySources = []string{"jwks_file", "jwks_url", "secret"}
+
+// isPEM reports whether the literal is a public key. Any other literal is an HMAC secret.
 func (k Key) isPEM() bool { return strings.Contains(string(k.Literal), "-----BEGIN ") }
 
-// waits reports whether k names no source of keys, its variable being unset.
-func (k Key) waits() bool {
+// hasNoSource reports whether k has no source of keys. After the checks, only an entry whose variable
+// is unset is like that.
+func (k Key) hasNoSource() bool {
 	return k.Literal == "" && k.JWKSFile == "" && k.JWKSURL == "" && k.Secret == ""
 }
 
-// checkAuth holds the rules that span several fields. A key is checked against the
-// algorithms only when those are sound, lest one typing error be reported twice.
+// checkAuth checks the rules that involve several fields of auth. It compares the keys with the
+// algorithms only if the algorithms are valid, so that one typing error is not reported twice.
+//
+// HMAC and public-key algorithms must not be mixed: with both, an attacker could sign a token with
+// the public key, which is no secret, as the HMAC secret (RFC 8725, section 2.1).
 func (d *decoder) checkAuth(a *Auth) {
 	hmac := slices.ContainsFunc(a.Algorithms, isHMAC)
 	public := slices.ContainsFunc(a.Algorithms, func(s string) bool { return s != "" && !isHMAC(s) })
 	if hmac && public {
-		d.fault("auth.algorithms", "mixes HMAC and public-key algorithms, so that a public key could pass as a secret", "keep one kind")
+		d.fault("auth.algorithms",
+			"mixes HMAC and public-key algorithms, so a public key could be used as an HMAC secret", "keep one kind")
 	}
 	if len(a.Keys) == 0 && !d.Dev && d.clean("auth.keys") {
-		d.fault("auth.keys", "is missing", `add keys: ["${JWT_VERIFICATION_KEY}"], and set it; or use --dev`)
+		d.fault("auth.keys", "is missing", `add keys: ["${JWT_VERIFICATION_KEY}"], and set that variable; or use --dev`)
 	}
 	urls := 0
 	for i, k := range a.Keys {
@@ -110,7 +126,8 @@ func (d *decoder) checkAuth(a *Auth) {
 
 func isHMAC(algorithm string) bool { return strings.HasPrefix(algorithm, "HS") }
 
-// checkSource wants exactly one source. None is fine only for one that waits.
+// checkSource checks that a key has exactly one source. A key whose variable is unset, and allowed to
+// be, has none.
 func (d *decoder) checkSource(path string, k Key) {
 	n := 0
 	for _, s := range []string{k.JWKSFile, k.JWKSURL, k.Secret} {
@@ -121,28 +138,33 @@ func (d *decoder) checkSource(path string, k Key) {
 	if n == 1 || k.Literal != "" || !d.clean(path) {
 		return
 	}
-	for waiting := range d.c.Unset {
-		if n == 0 && (waiting == path || strings.HasPrefix(waiting, path+".")) {
+	for unset := range d.c.Unset {
+		if n == 0 && (unset == path || strings.HasPrefix(unset, path+".")) {
 			return
 		}
 	}
-	d.fault(path, "needs exactly one source of keys", "write jwks_file, jwks_url or secret")
+	d.fault(path, "needs exactly one source of keys", "set one of jwks_file, jwks_url and secret")
 }
 
-// checkFamily catches what would answer 401 to every token.
+// checkFamily checks that a key fits the kind of the algorithms. With a wrong kind every token would
+// get a 401.
 func (d *decoder) checkFamily(path string, k Key, algorithm string) {
 	switch {
 	case isHMAC(algorithm) && k.isPEM():
-		d.fault(path, "is a public key, but auth.algorithms has "+algorithm, "write algorithms: [RS256], or whichever the key is for")
+		d.fault(path, "is a public key, but auth.algorithms has "+algorithm,
+			"set auth.algorithms to the algorithm of the key, such as [RS256]")
 	case isHMAC(algorithm) && k.JWKSFile+k.JWKSURL != "":
-		d.fault(path, "is a set of public keys, but auth.algorithms has "+algorithm, "write algorithms: [RS256], or whichever the keys are for")
+		d.fault(path, "is a set of public keys, but auth.algorithms has "+algorithm,
+			"set auth.algorithms to the algorithm of the keys, such as [RS256]")
 	case !isHMAC(algorithm) && k.Literal != "" && !k.isPEM():
-		d.fault(path, "is not a PEM public key, which "+algorithm+" needs", "give the text that begins with -----BEGIN PUBLIC KEY-----, or algorithms: [HS256]")
+		d.fault(path, "is not a PEM public key, which "+algorithm+" needs",
+			"give the text that begins with -----BEGIN PUBLIC KEY-----, or set auth.algorithms to [HS256]")
 	}
 }
 
-// checkJWKSURL: whoever can change the answer signs as anybody, so only loopback,
-// and only with --dev, goes without TLS.
+// checkJWKSURL requires https. Someone who can change the answer on the network can add a key of
+// their own and sign tokens for any user. The exception is http on a loopback address with
+// Options.Dev, where no network is involved.
 func (d *decoder) checkJWKSURL(path, s string) {
 	u, err := url.Parse(s)
 	switch {
@@ -150,43 +172,47 @@ func (d *decoder) checkJWKSURL(path, s string) {
 		d.fault(path, "is not an https address", "write https://host/path, without credentials")
 	case u.Scheme == "https" || d.Dev && u.Scheme == "http" && loopback(u.Hostname()):
 	default:
-		d.fault(path, "is not https, so that anybody on the way could replace the keys", "use https; with --dev, http on loopback works too")
+		d.fault(path, "is not https, so anyone on the network path could replace the keys",
+			"use https; with --dev, http on a loopback address is accepted too")
 	}
 }
 
-// checkIssuers: without an issuer of their own, the keys of one identity provider
-// would sign for the users of another.
+// checkIssuers requires an issuer of each jwks_url if there are several. Without it, one identity
+// provider could sign tokens for the users of another.
 func (d *decoder) checkIssuers(keys []Key, urls int) {
 	for i, k := range keys {
 		path := Element("auth.keys", i)
 		if urls > 1 && k.JWKSURL != "" && k.Issuer == "" && d.clean(path) {
-			d.fault(path, "names no issuer, which each of several jwks_url needs", "add issuer: https://…, the iss of its tokens")
+			d.fault(path, "has no issuer, which every jwks_url needs when there are several",
+				"add issuer: https://…, the iss claim of its tokens")
 		}
 	}
 }
 
-// SeveralIssuers reports whether tokens of more than one issuer are believed, so
-// that a subject alone names nobody.
+// SeveralIssuers reports whether tokens of more than one issuer are accepted. A subject is unique
+// within one issuer only (RFC 7519, section 4.1.2), so the owner of data must then be named by issuer
+// and subject. Several keys of one issuer, as in a rotation, count as one.
 func (a Auth) SeveralIssuers() bool {
 	return a.Issuer == "" && slices.ContainsFunc(a.Keys, func(k Key) bool { return k.Issuer != a.Keys[0].Issuer })
 }
 
-// warnKey names at most one thing: the worst.
+// warnKey warns of the most serious problem of a key that is valid and still unwise.
 func (d *decoder) warnKey(path string, k Key, a *Auth) {
 	switch {
 	case k.Literal == PublishedSecret:
 		d.warn(path, published, newSecret)
 	case k.Literal != "" && !k.FromVariable && !k.isPEM():
-		d.warn(path, "is a secret in the file", "write ${JWT_VERIFICATION_KEY}, and set that")
+		d.warn(path, "is a secret written in the file", "write ${JWT_VERIFICATION_KEY} instead, and set that variable")
 	case k.JWKSURL != "" && len(k.Audience) == 0 && !a.VerifyAudience:
-		d.warn(path, "accepts tokens that its issuer made for other services", "set verify_audience: true, or an audience here")
+		d.warn(path, "accepts tokens that its issuer made for other services",
+			"set verify_audience: true, or set audience on this key")
 	}
 }
 
-const published = "is the secret printed in the Agno documents, with which anybody can sign"
+const published = "is the secret printed in the Agno documents, so anyone can sign tokens with it"
 
-// Forgeable lists, out of the warnings, the keys with which anybody can sign. A
-// server that others than this machine can reach must refuse to start with any.
+// Forgeable returns those of the warnings that concern a published secret: anyone can sign tokens
+// with such a key. A server that other machines can reach must not start if there is one.
 func (c *Config) Forgeable() (keys Faults) {
 	for _, w := range c.Warnings {
 		if w.Text == published {
@@ -196,15 +222,16 @@ func (c *Config) Forgeable() (keys Faults) {
 	return keys
 }
 
-// Methods returns the methods that a scope mapping may name: those of AgentOS's routes.
+// Methods returns the methods that a scope mapping can name: those of AgentOS's routes.
 func Methods() []string { return []string{"GET", "POST", "PUT", "PATCH", "DELETE"} }
 
-// mapping is the shape of a mapping's key. Patterns meet decoded paths, and * is
-// their only sign; fnmatch's others would pass as letters and protect nothing.
+// mapping is the form of a scope mapping's key. A pattern is compared with a decoded path, and * is
+// its only special character. The other characters of Python's fnmatch, which AgentOS uses, are
+// rejected: they would match as ordinary letters, and the mapping would protect nothing.
 var mapping = onFirstUse(`^([A-Z]+) (/[^\s\x00-\x1f?#%\[\]{}\\]*)$`)
 
-// scopeMappings reads "METHOD /path": [scopes…]. What it refuses would otherwise
-// leave a route at its default need, with its operator believing otherwise.
+// scopeMappings reads "METHOD /path": [scopes…]. It rejects every mapping that cannot have an effect.
+// The route would otherwise keep its default scopes while the operator expects the new ones.
 func (d *decoder) scopeMappings(path string, n *node) []ScopeMapping {
 	if !d.expect(path, n, objectKind, `lines such as "GET /agents": [app:read]`) {
 		return nil
@@ -215,27 +242,29 @@ func (d *decoder) scopeMappings(path string, n *node) []ScopeMapping {
 		m := ScopeMapping{Scopes: d.scopes(at, n.sub[i])}
 		parts := mapping().FindStringSubmatch(key)
 		if parts == nil || !slices.Contains(Methods(), parts[1]) {
-			d.fault(at, "is not a method and a path", `write it as "GET /agents/*": `+OneOf(Methods())+", one space, a path whose only sign is *")
+			d.fault(at, "is not a method and a path", `write it as "GET /agents/*": `+OneOf(Methods())+
+				", one space, and a path in which * is the only special character")
 			continue
 		}
 		m.Method, m.Pattern = parts[1], parts[2]
 		if m.Pattern == "/authz" || strings.HasPrefix(m.Pattern, "/authz/") {
-			d.fault(at, "is an operator route", "leave it to admin_scope")
+			d.fault(at, "is an operator route", "remove it, since only admin_scope opens operator routes")
 		} else if d.MatchesRoute != nil && !d.MatchesRoute(m.Method, m.Pattern) {
-			d.fault(at, "matches no route", "compare with the list that keyway routes prints")
+			d.fault(at, "matches no route", "compare with the output of keyway routes")
 		}
 		all = append(all, m)
 	}
 	return all
 }
 
-// scopes wants at least one: an empty list would open the route to every token.
+// scopes reads the scopes of a mapping. There must be at least one, because an empty list would open
+// the route to every token.
 func (d *decoder) scopes(path string, n *node) []string {
 	if n.kind == faultyKind || !d.expect(path, n, listKind, "a list of scopes") {
 		return nil
 	}
 	if len(n.sub) == 0 {
-		d.fault(path, "needs no scope at all, which would open it to every token", "list a scope")
+		d.fault(path, "lists no scope, which would open the route to every token", "list a scope")
 	}
 	var all []string
 	for i, sub := range n.sub {

@@ -48,11 +48,11 @@ func TestAKeyWhoseVariableIsEmptyIsLeftOutBesideAnother(t *testing.T) {
 func TestAKeyIsNotLeftOutWhereThatMightBeAMistake(t *testing.T) {
 	t.Parallel()
 	const (
-		literal = "auth.keys[0]: ${LITERAL} is not set or empty; set LITERAL, or set it empty to go without this key beside another, or write $${ where a plain ${ is meant"
-		secret  = "auth.keys[1].secret: ${ARN} is not set or empty; set ARN, or set it empty to go without this key beside another, or write $${ where a plain ${ is meant"
-		issuer  = "auth.keys[1].issuer: ${ARN} is not set or empty; set ARN, or write $${ where a plain ${ is meant"
-		inside  = "auth.keys[0]: ${LITERAL} is not set or empty; set LITERAL, or write $${ where a plain ${ is meant"
-		owner   = "auth.keys[1].secret: ${ARN} is not set or empty; set ARN, or write $${ where a plain ${ is meant"
+		literal = "auth.keys[0]: ${LITERAL} is unset or empty; set LITERAL, or set it to an empty value to use only the other keys, or write $${ for a literal ${"
+		secret  = "auth.keys[1].secret: ${ARN} is unset or empty; set ARN, or set it to an empty value to use only the other keys, or write $${ for a literal ${"
+		issuer  = "auth.keys[1].issuer: ${ARN} is unset or empty; set ARN, or write $${ for a literal ${"
+		inside  = "auth.keys[0]: ${LITERAL} is unset or empty; set LITERAL, or write $${ for a literal ${"
+		owner   = "auth.keys[1].secret: ${ARN} is unset or empty; set ARN, or write $${ for a literal ${"
 	)
 	nothing := map[string]string{"LITERAL": "", "ARN": ""}
 	for name, row := range map[string]struct {
@@ -81,5 +81,5 @@ func TestAnHMACSecretDoesNotStandInForAPublicKey(t *testing.T) {
 	t.Parallel()
 	file := strings.Replace(string(portable(either)), `"auth": {`, `"auth": {"algorithms": ["RS256"], `, 1)
 	refused(t, []byte(file), config.Options{Lookup: lookup(map[string]string{"LITERAL": onLaptop, "ARN": ""})},
-		"auth.keys[0]: is not a PEM public key, which RS256 needs; give the text that begins with -----BEGIN PUBLIC KEY-----, or algorithms: [HS256]")
+		"auth.keys[0]: is not a PEM public key, which RS256 needs; give the text that begins with -----BEGIN PUBLIC KEY-----, or set auth.algorithms to [HS256]")
 }

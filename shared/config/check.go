@@ -7,10 +7,13 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/keyway-agents/keyway/shared/scope"
 )
 
-// checkCORS refuses what no browser would send as Origin, "*" above all: it
-// would let every page use a token that its visitor pastes.
+// checkCORS rejects every origin that no browser would send in the header Origin (RFC 6454, section
+// 7), since it would never match. It rejects "*" as well: any web page could then use a token that a
+// user has entered there.
 func (d *decoder) checkCORS() {
 	for i, o := range d.c.CORS.Origins {
 		path := Element("cors.origins", i)
@@ -22,18 +25,22 @@ func (d *decoder) checkCORS() {
 		case err != nil || u.Scheme == "" || u.Hostname() == "":
 			d.fault(path, "is not an origin", "write scheme://host[:port]")
 		case o != strings.ToLower(u.Scheme+"://"+u.Host):
-			d.fault(path, "is not as browsers send it", "write "+strings.ToLower(u.Scheme+"://"+u.Host))
+			d.fault(path, "is not in the form that browsers send", "write "+strings.ToLower(u.Scheme+"://"+u.Host))
 		case u.Scheme == "http" && u.Port() == "80" || u.Scheme == "https" && u.Port() == "443":
 			d.fault(path, "names the default port, which browsers leave out", "write "+u.Scheme+"://"+u.Hostname())
 		}
 	}
 }
 
-// pythonSchemes are SQLAlchemy's spellings; libpq and pgx know the last two only.
-var pythonSchemes = []string{"postgresql+psycopg", "postgresql+psycopg2", "postgresql+asyncpg", "postgres", "postgresql"}
+// databaseSchemes are the schemes of a PostgreSQL address that are accepted. The first three are
+// SQLAlchemy's, which AgentOS uses; libpq and pgx know the last two only.
+var databaseSchemes = []string{
+	"postgresql+psycopg", "postgresql+psycopg2", "postgresql+asyncpg", "postgres", "postgresql",
+}
 
-// checkDatabase gives the address one scheme. No fault repeats any of it: the
-// password may stand anywhere in a broken one.
+// checkDatabase completes database.url from $DATABASE_URL and gives every address the scheme
+// postgresql. No message quotes any part of the address, because in a malformed one the password can
+// be anywhere.
 func (d *decoder) checkDatabase(db *Database) {
 	const path = "database.url"
 	from := ""
@@ -43,11 +50,11 @@ func (d *decoder) checkDatabase(db *Database) {
 	}
 	scheme, rest, ok := strings.Cut(string(db.URL), "://")
 	if db.URL != "" {
-		db.Secret = "" // the nearer one counts
+		db.Secret = "" // an address that is set has precedence over a secret that holds one
 	}
 	switch {
 	case db.URL == "":
-	case !ok || !slices.Contains(pythonSchemes, scheme):
+	case !ok || !slices.Contains(databaseSchemes, scheme):
 		d.fault(path, from+"is not a PostgreSQL address", "write postgresql://user:password@host:5432/database")
 	default:
 		db.URL = URL("postgresql://" + rest)
@@ -55,23 +62,25 @@ func (d *decoder) checkDatabase(db *Database) {
 			d.fault(path, from+"is not a valid address", "percent-encode the special characters of user and password")
 		}
 	}
-	if strings.HasPrefix(db.Schema, "pg_") {
-		d.fault("database.schema", "begins with pg_, which PostgreSQL keeps for itself", "use another name")
+	if strings.HasPrefix(db.Schema, "pg_") { // see CREATE SCHEMA in PostgreSQL's manual
+		d.fault("database.schema", "begins with pg_, which PostgreSQL reserves", "use another name")
 	}
 }
 
-// secretARN is the form of a secret's ARN.
+// secretARN is the form of the ARN of a Secrets Manager secret.
 var secretARN = onFirstUse(secretPattern)
 
-// databaseRole is a name that needs no quotes in PostgreSQL.
+// databaseRole is the form of a role name that needs no quotes in PostgreSQL.
 var databaseRole = onFirstUse("^[a-z_][a-z0-9_]{0,62}$")
 
-// surroundings reads what only a function's environment says: where the address is
-// kept, that AWS's tokens stand in for a password, and as whom the other functions log in.
-func (d *decoder) surroundings(db *Database) {
+// readDatabaseVariables reads the settings of the database that have no field in the file, because
+// only the template of the Lambda functions sets them: the secret that holds the address, whether
+// tokens of AWS replace the password, and the role that the other functions use.
+func (d *decoder) readDatabaseVariables(db *Database) {
 	db.Secret, _ = d.Lookup("DATABASE_SECRET")
 	if db.Secret != "" && !secretARN().MatchString(db.Secret) {
-		d.fault("database.url", "waits for $DATABASE_SECRET, which is not the ARN of a secret", "set it to one like arn:aws:secretsmanager:eu-central-1:123456789012:secret:database-AbCdEf")
+		d.fault("database.url", "is to be read from $DATABASE_SECRET, which is not the ARN of a secret",
+			"set it to an ARN such as arn:aws:secretsmanager:eu-central-1:123456789012:secret:database-AbCdEf")
 	}
 	switch iam, _ := d.Lookup("DATABASE_IAM"); iam {
 	case "true":
@@ -82,41 +91,46 @@ func (d *decoder) surroundings(db *Database) {
 	}
 	db.Role, _ = d.Lookup("DATABASE_ROLE")
 	if db.Role != "" && (!databaseRole().MatchString(db.Role) || strings.HasPrefix(db.Role, "pg_")) {
-		d.fault("database", fmt.Sprintf("$DATABASE_ROLE is %q, which is no plain name of a role", db.Role), "use a-z, 0-9 and _, such as keyway_app")
+		d.fault("database", fmt.Sprintf("$DATABASE_ROLE is %q, which is not a plain role name", db.Role),
+			"use a-z, 0-9 and _, such as keyway_app")
 	}
 }
 
-// checkEgress warns only: the operator's word stands.
+// checkEgress warns of a network that contains every address. The operator may have a reason, so it
+// is no error.
 func (d *decoder) checkEgress() {
 	for i, p := range d.c.Egress.Allow {
 		if p.IsValid() && p.Bits() == 0 {
-			d.warn(Element("egress.allow", i), "lets model-chosen addresses reach every private network and the cloud's metadata", "list the networks that tools need")
+			d.warn(Element("egress.allow", i),
+				"allows a model to reach every private network and the cloud's metadata service",
+				"list the networks that tools need")
 		}
 	}
 }
 
-// ValidAgentID reports whether an agent declared outside the file may have the id:
-// the rules are those of the file's.
+// ValidAgentID reports whether an agent declared in Go can have this id. The rules are those for
+// agents in the file: see scope.AgentIDPattern. "." and ".." are excluded, because HTTP clients
+// remove such segments from a path (RFC 3986, section 5.2.4).
 func ValidAgentID(id string) bool {
-	return isAgentID(id) && id != "." && id != ".."
+	return scope.IsAgentID(id) && id != "." && id != ".."
 }
 
-// checkAgents holds the rules between agents, and those that need Options.
+// checkAgents checks the rules that involve several agents, and those that depend on Options.
 func (d *decoder) checkAgents() {
-	first := map[string]string{}
+	first := map[string]string{} // where each id is declared first
 	for _, a := range d.Agents {
-		first[a.ID] = "an agent declared outside the file"
+		first[a.ID] = "an agent declared in Go"
 	}
 	for i := range d.c.Agents {
 		a, path := &d.c.Agents[i], Element("agents", i)
-		if a.ID == "" && d.clean(path) { // it waits for a variable
+		if a.ID == "" && d.clean(path) { // the whole element is an unset variable, which Dev allows
 			d.fault(path, "is not an agent", "write its id and model")
 		}
-		if a.ID == "." || a.ID == ".." { // no client would send such a path
-			d.fault(path+".id", fmt.Sprintf("is %q", a.ID), "use a name")
+		if a.ID != "" && !ValidAgentID(a.ID) { // any other form was reported before, and left no id
+			d.fault(path+".id", fmt.Sprintf("is %q, which HTTP clients remove from a path", a.ID), "use another name")
 		}
 		if other, taken := first[a.ID]; taken && a.ID != "" {
-			d.fault(path+".id", fmt.Sprintf("is %q, as %s already is", a.ID, other), "give each agent its own id")
+			d.fault(path+".id", fmt.Sprintf("is %q, which %s already has", a.ID, other), "give each agent its own id")
 		} else {
 			first[a.ID] = path
 		}
@@ -125,6 +139,8 @@ func (d *decoder) checkAgents() {
 	}
 }
 
+// checkTools checks names of tools against Options.Tools. A program that does not run agents, or that
+// opens the tools itself, does not know all names, and skips that check.
 func (d *decoder) checkTools(path string, tools []Tool) {
 	for i, t := range tools {
 		at := Element(path, i)
@@ -140,13 +156,14 @@ func (d *decoder) checkTools(path string, tools []Tool) {
 	}
 }
 
-// What RFC 9110 5.1 and 5.5 allow; net/http would refuse the rest only when the
-// first run calls the server.
+// The names and values of headers that RFC 9110 allows (sections 5.1 and 5.5). net/http would reject
+// others too, but only when the first run calls the server.
 var (
 	headerName  = onFirstUse("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 	headerValue = onFirstUse(`^[^\x00-\x08\x0a-\x1f\x7f]+$`)
 )
 
+// checkHeaders checks the headers of an MCP server. No message quotes a value.
 func (d *decoder) checkHeaders(path string, headers map[string]Secret) {
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
 		at, value := Member(path, name), string(headers[name])
@@ -159,7 +176,8 @@ func (d *decoder) checkHeaders(path string, headers map[string]Secret) {
 	}
 }
 
-// checkURL wants an http(s) address without credentials; empty is fine.
+// checkURL accepts an http or https address without credentials, and the empty text. Credentials
+// belong in fields that are masked everywhere.
 func (d *decoder) checkURL(path, s string) {
 	if s == "" {
 		return
@@ -169,7 +187,7 @@ func (d *decoder) checkURL(path, s string) {
 	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
 		d.fault(path, "is not an http or https address", "write https://host/path")
 	case u.User != nil:
-		d.fault(path, "holds credentials", "move them to headers or api_key")
+		d.fault(path, "contains credentials", "move them to headers or api_key")
 	}
 }
 

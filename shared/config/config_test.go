@@ -63,7 +63,7 @@ func refused(t *testing.T, data []byte, o config.Options, want string) {
 
 func TestWhatIsNoJSONIsRefused(t *testing.T) {
 	t.Parallel()
-	const remedy = "; run keyway config check on the file it was made of"
+	const remedy = "; run keyway config check on the keyway.yaml that it was built from"
 	refused(t, []byte("id: os"), config.Options{}, "is not JSON: invalid character 'i' looking for beginning of value"+remedy)
 	refused(t, []byte("{}{}"), config.Options{}, "is not JSON: invalid character '{' after top-level value"+remedy)
 	refused(t, []byte("\"\xff\""), config.Options{}, "is not JSON: not UTF-8"+remedy)
@@ -191,7 +191,7 @@ func TestAnUnsetVariableIsAFaultUnlessItIsAModelsKey(t *testing.T) {
 	if diff := cmp.Diff(map[string]string{"agents[0].model.api_key": "NONE"}, c.Unset); diff != "" || c.Agents[0].Model.APIKey != "" {
 		t.Error(diff)
 	}
-	refused(t, file(`"name": "${NONE}"`), config.Options{}, "name: ${NONE} is not set or empty; set NONE, or write $${ where a plain ${ is meant")
+	refused(t, file(`"name": "${NONE}"`), config.Options{}, "name: ${NONE} is unset or empty; set NONE, or write $${ for a literal ${")
 }
 
 func TestWithDevWhatWaitsForAVariableIsLeftOut(t *testing.T) {
@@ -222,13 +222,13 @@ func TestWithDevWhatWaitsForAVariableIsLeftOut(t *testing.T) {
 func TestDevLeavesOutNothingThatIsNeededOrCloses(t *testing.T) {
 	t.Parallel()
 	dev := config.Options{Dev: true, Lookup: lookup(nil)}
-	refused(t, []byte(`"${ALL}"`), dev, "${ALL} is not set or empty; set ALL, or write $${ where a plain ${ is meant")
+	refused(t, []byte(`"${ALL}"`), dev, "${ALL} is unset or empty; set ALL, or write $${ for a literal ${")
 	refused(t, file(`"id": "${ID}"`), dev, "id: is required, but ${ID} is not set; add id: my-agent-os")
 	refused(t, file(`"agents": ["${AGENT}"]`), dev, "agents[0]: is not an agent; write its id and model")
 	refused(t, file(`"auth": {"scope_mappings": {"GET /agents": ["app:read", "${MORE}"]}}`), dev,
-		`auth.scope_mappings["GET /agents"][1]: ${MORE} is not set or empty; set MORE, or write $${ where a plain ${ is meant`)
+		`auth.scope_mappings["GET /agents"][1]: ${MORE} is unset or empty; set MORE, or write $${ for a literal ${`)
 	refused(t, file(`"auth": {"audience": ["${AUD}"], "verify_audience": true}`), dev, "auth.audience: is an empty list; add an element")
-	refused(t, file(`"auth": {"keys": [{"issuer": "x"}]}`), dev, "auth.keys[0]: needs exactly one source of keys; write jwks_file, jwks_url or secret")
+	refused(t, file(`"auth": {"keys": [{"issuer": "x"}]}`), dev, "auth.keys[0]: needs exactly one source of keys; set one of jwks_file, jwks_url and secret")
 }
 
 func TestDevNeedsNoKeyAndTakesLoopbackKeySets(t *testing.T) {
@@ -242,7 +242,7 @@ func TestDevNeedsNoKeyAndTakesLoopbackKeySets(t *testing.T) {
 	}
 	for _, host := range []string{"localhost.example.com", "10.0.0.1", "127.0.0.1.nip.io"} {
 		refused(t, file(`"auth": {"algorithms": ["RS256"], "keys": [{"jwks_url": "http://`+host+`/k"}]}`), dev,
-			"auth.keys[0].jwks_url: is not https, so that anybody on the way could replace the keys; use https; with --dev, http on loopback works too")
+			"auth.keys[0].jwks_url: is not https, so anyone on the network path could replace the keys; use https; with --dev, http on a loopback address is accepted too")
 	}
 }
 
@@ -250,12 +250,12 @@ func TestUnwiseSettingsAreWarnedOf(t *testing.T) {
 	t.Parallel()
 	for settings, want := range map[string]string{
 		`"auth": {"keys": ["${KEY}"]}`:                                                                 "",
-		`"auth": {"keys": ["0123456789abcdef0123456789abcdef"]}`:                                       "auth.keys[0]: is a secret in the file; write ${JWT_VERIFICATION_KEY}, and set that",
-		`"auth": {"keys": ["` + config.PublishedSecret + `"]}`:                                         "auth.keys[0]: is the secret printed in the Agno documents, with which anybody can sign; make one with: openssl rand -hex 32",
+		`"auth": {"keys": ["0123456789abcdef0123456789abcdef"]}`:                                       "auth.keys[0]: is a secret written in the file; write ${JWT_VERIFICATION_KEY} instead, and set that variable",
+		`"auth": {"keys": ["` + config.PublishedSecret + `"]}`:                                         "auth.keys[0]: is the secret printed in the Agno documents, so anyone can sign tokens with it; make one with: openssl rand -hex 32",
 		`"auth": {"keys": ["${KEY}"], "audience": ["a"]}`:                                              "auth.audience: has no effect while verify_audience is false; set verify_audience: true",
-		`"egress": {"allow": ["0.0.0.0/0"]}`:                                                           "egress.allow[0]: lets model-chosen addresses reach every private network and the cloud's metadata; list the networks that tools need",
-		`"agents": [{"id": "a", "model": {"provider": "openai", "id": "x", "api_key": "sk-1"}}]`:       "agents[0].model.api_key: is a secret in the file; write ${OPENAI_API_KEY}, or another variable, and set that",
-		`"auth": {"algorithms": ["RS256"], "keys": [{"jwks_url": "https://i/k"}]}`:                     "auth.keys[0]: accepts tokens that its issuer made for other services; set verify_audience: true, or an audience here",
+		`"egress": {"allow": ["0.0.0.0/0"]}`:                                                           "egress.allow[0]: allows a model to reach every private network and the cloud's metadata service; list the networks that tools need",
+		`"agents": [{"id": "a", "model": {"provider": "openai", "id": "x", "api_key": "sk-1"}}]`:       "agents[0].model.api_key: is a secret written in the file; write ${OPENAI_API_KEY} or another variable instead, and set that variable",
+		`"auth": {"algorithms": ["RS256"], "keys": [{"jwks_url": "https://i/k"}]}`:                     "auth.keys[0]: accepts tokens that its issuer made for other services; set verify_audience: true, or set audience on this key",
 		`"auth": {"algorithms": ["RS256"], "keys": [{"jwks_url": "https://i/k", "audience": ["os"]}]}`: "",
 	} {
 		c := mustParse(t, file(settings), config.Options{})
@@ -326,7 +326,7 @@ func TestAgentsMayBeDeclaredOutsideTheFile(t *testing.T) {
 	}
 	refused(t, without, config.Options{}, "agents: is missing; add agents: [{id: assistant, model: openai:gpt-4o}]")
 	refused(t, file(`"agents": [{"id": "b", "model": "demo:x"}]`), outside,
-		`agents[0].id: is "b", as an agent declared outside the file already is; give each agent its own id`)
+		`agents[0].id: is "b", which an agent declared in Go already has; give each agent its own id`)
 	outside.Lookup = lookup(nil) // a list that waits for its variable is not one that was left out
 	outside.Dev = true
 	refused(t, file(`"agents": "${LIST}"`), outside, "agents: is required, but ${LIST} is not set; add agents: [{id: assistant, model: openai:gpt-4o}]")

@@ -11,36 +11,27 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/keyway-agents/keyway/shared/scope"
 )
 
-// mappingsPath is the one object whose members keep the file's order.
+// mappingsPath is the only object with members in a meaningful order: the order of scope mappings
+// decides between equally specific patterns.
 const mappingsPath = "auth.scope_mappings"
 
-// apiKeySuffix ends the paths of the values whose variable may be unset.
+// apiKeySuffix ends the path of a model's API key. Parse accepts it with an unset variable, so that a
+// configuration can be checked without the keys. Package agents reports the missing key when it opens
+// the model, or with --dev uses the demo model.
 const apiKeySuffix = ".model.api_key"
 
 // DurationPattern is the form of a duration. It is narrower than time.ParseDuration, which also
 // accepts a sign.
 const DurationPattern = `^(0|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$`
 
-// agentID is the pattern of an agent's id; see isAgentID.
-const agentID = `^[A-Za-z0-9._-]{1,64}$`
-
-// isAgentID is agentID, which every file meets: to compile it would take longer
-// than all else that a function reads at its start.
-func isAgentID(s string) bool {
-	plain := func(c byte) bool { return isLetter(c) || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-' }
-	for _, c := range []byte(s) {
-		if !plain(c) {
-			return false
-		}
-	}
-	return s != "" && len(s) <= 64
-}
-
 func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
 
-// isWord is ^[A-Za-z_][A-Za-z0-9_]*$: what may name a variable.
+// isWord reports whether s can be the name of a variable: ^[A-Za-z_][A-Za-z0-9_]*$. Like
+// scope.IsAgentID it is a loop, because every function calls it at a cold start.
 func isWord(s string) bool {
 	for i, c := range []byte(s) {
 		if !isLetter(c) && c != '_' && (i == 0 || c < '0' || c > '9') {
@@ -50,29 +41,31 @@ func isWord(s string) bool {
 	return s != ""
 }
 
-// onFirstUse compiles a pattern that few files meet.
+// onFirstUse returns a function that compiles the pattern at its first call. Most files need few of
+// these patterns, and compiling all of them would slow down every cold start.
 func onFirstUse(pattern string) func() *regexp.Regexp {
 	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(pattern) })
 }
 
-// decoder fills a Config from a tree and collects what is wrong on the way. A
-// value that was complained about stays zero, and checks skip zero values.
+// decoder fills a Config from a tree and collects all errors. A field with an invalid value stays
+// zero, and later checks skip zero values, so that a mistake is reported once.
 type decoder struct {
 	Options
 	c        *Config
 	faults   []Fault
-	patterns map[string]*regexp.Regexp // compiled once: a function's start pays for each
+	patterns map[string]*regexp.Regexp // the compiled patterns of struct tags
 
-	dispensable []string // paths of keys that an empty variable leaves out
+	droppable []string // the paths that dropEmptyKeys removes if their variable is set to ""
 }
 
-// shorthand is a struct that may also be written as one text.
+// shorthand is a struct that can also be written as one text.
 type shorthand interface {
 	fromText(d *decoder, path string, n *node)
 }
 
-// value is the way in for every value: what is left out or was complained about
-// stays zero, a union takes its text, and a few types have their own notation.
+// value decodes n into v. Values that are left out, or have an error already, stay zero. Types with a
+// notation of their own come first, then the general rules for each Go kind. tag is the tag of the
+// field, for its bounds.
 func (d *decoder) value(path string, n *node, v reflect.Value, tag reflect.StructTag) {
 	switch n.kind {
 	case absentKind, faultyKind:
@@ -97,14 +90,15 @@ func (d *decoder) value(path string, n *node, v reflect.Value, tag reflect.Struc
 	}
 }
 
-// byKind has a rule for each Go kind that Config uses; another one is a mistake of
-// the struct, which any test meets.
+// byKind decodes by the Go kind of v. It panics for a kind that no field of Config has; every test
+// would show such a mistake.
 func (d *decoder) byKind(path string, n *node, v reflect.Value, tag reflect.StructTag) {
 	switch v.Kind() {
 	case reflect.String:
 		v.SetString(d.text(path, n, tag))
-		if strings.HasSuffix(path, apiKeySuffix) && v.Len() > 0 && !n.vars {
-			d.warn(path, "is a secret in the file", "write ${OPENAI_API_KEY}, or another variable, and set that")
+		if strings.HasSuffix(path, apiKeySuffix) && v.Len() > 0 && !n.hasVariable {
+			d.warn(path, "is a secret written in the file",
+				"write ${OPENAI_API_KEY} or another variable instead, and set that variable")
 		}
 	case reflect.Bool:
 		if d.expect(path, n, boolKind, "true or false") {
@@ -128,7 +122,8 @@ func (d *decoder) byKind(path string, n *node, v reflect.Value, tag reflect.Stru
 	}
 }
 
-// object fills a struct: unknown members are faults, absent ones get defaults.
+// object decodes an object into a struct. Unknown members are errors, since a misspelled field would
+// otherwise silently keep its default. Absent members get their defaults.
 func (d *decoder) object(path string, n *node, v reflect.Value) {
 	known := fieldNames(v.Type())
 	if n.kind != objectKind {
@@ -145,7 +140,7 @@ func (d *decoder) object(path string, n *node, v reflect.Value) {
 		}
 		d.fault(Member(path, key), "unknown field", suggest(key, known))
 		if meant := nearest(key, known); meant != "" && n.member(meant) == nil {
-			n.put(meant, &node{kind: faultyKind}) // not missing as well
+			n.put(meant, &node{kind: faultyKind}) // do not report it as missing too
 		}
 	}
 	for i := range v.NumField() {
@@ -163,18 +158,19 @@ func (d *decoder) object(path string, n *node, v reflect.Value) {
 	}
 }
 
-// absent fills a field that is not in the file, or waits for a variable.
+// absent handles a field that is not in the file or has an unset variable: it sets the default, or
+// reports that the field is required.
 func (d *decoder) absent(path string, f reflect.StructField, v reflect.Value) {
-	if d.declared(path) && d.c.Unset[path] == "" {
+	if d.agentsInGo(path) && d.c.Unset[path] == "" {
 		return
 	}
-	name, waits := d.c.Unset[path]
+	name, unset := d.c.Unset[path]
 	if f.Tag.Get("required") == "true" {
 		what := "is missing"
-		if waits {
+		if unset {
 			what = "is required, but ${" + name + "} is not set"
 		}
-		if !waits || !d.needless(path) {
+		if !unset || !d.unneeded(path) {
 			d.fault(path, what, "add "+f.Tag.Get("json")+": "+f.Tag.Get("example"))
 		}
 	} else if text, ok := f.Tag.Lookup("default"); ok {
@@ -184,16 +180,17 @@ func (d *decoder) absent(path string, f reflect.StructField, v reflect.Value) {
 	}
 }
 
-// declared reports whether the file may leave the list out: there are agents outside
-// it, or may be.
-func (d *decoder) declared(path string) bool {
+// agentsInGo reports whether path is the list of agents and the file can leave it out: the program has
+// agents declared in Go, or is one that does not run agents, so that it cannot know.
+func (d *decoder) agentsInGo(path string) bool {
 	return path == "agents" && (len(d.Agents) > 0 || d.without(Runs))
 }
 
-// defaultNode is a default tag as if the file had it, so that it is checked as well.
+// defaultNode returns the tag default as if it were in the file. The same code then decodes and checks
+// both.
 func defaultNode(t reflect.Type, s string) *node {
 	n := textNode(s)
-	n.standard = true
+	n.isDefault = true
 	switch t.Kind() {
 	case reflect.Bool:
 		n.kind = boolKind
@@ -205,8 +202,9 @@ func defaultNode(t reflect.Type, s string) *node {
 	return n
 }
 
-// list keeps a zero element for a struct that waits for a variable, so that the
-// checks count as the file does; a text that waits is left out.
+// list decodes a list. An element that is left out because its variable is unset stays as a zero
+// element if it is a struct, so that the index in the path of a later message is the one of the file
+// (Config.complete removes it). A text is removed at once, since no later check looks at it.
 func (d *decoder) list(path string, n *node, v reflect.Value, tag reflect.StructTag) {
 	if !d.expect(path, n, listKind, "a list") {
 		return
@@ -221,12 +219,12 @@ func (d *decoder) list(path string, n *node, v reflect.Value, tag reflect.Struct
 		d.value(Element(path, i), sub, e, reflect.StructTag(`enum:"`+tag.Get("enum")+`"`))
 		v.Set(reflect.Append(v, e))
 	}
-	if tag.Get("min") != "" && v.Len() == 0 && !d.declared(path) {
+	if tag.Get("min") != "" && v.Len() == 0 && !d.agentsInGo(path) {
 		d.fault(path, "is an empty list", "add an element")
 	}
 }
 
-// texts fills a map of texts.
+// texts decodes an object with any member names into a map of texts.
 func (d *decoder) texts(path string, n *node, v reflect.Value) {
 	if !d.expect(path, n, objectKind, "an object") {
 		return
@@ -241,7 +239,7 @@ func (d *decoder) texts(path string, n *node, v reflect.Value) {
 	}
 }
 
-// text checks the tags min, max (bytes), enum and pattern.
+// text decodes a text, and checks the tags min, max (in bytes), enum and pattern.
 func (d *decoder) text(path string, n *node, tag reflect.StructTag) string {
 	if !d.expect(path, n, textKind, "text, in quotes where needed") {
 		return ""
@@ -250,7 +248,7 @@ func (d *decoder) text(path string, n *node, tag reflect.StructTag) string {
 	most := bound(tag.Get("max"), math.MaxInt, strconv.Atoi)
 	switch {
 	case strings.ContainsRune(n.text, 0):
-		d.fault(path, "has a NUL character", "remove it") // PostgreSQL can't store one
+		d.fault(path, "has a NUL character", "remove it") // PostgreSQL cannot store it
 	case n.text == "" && (tag.Get("min") != "" || enum+pattern != ""):
 		d.fault(path, "is empty", "give it a value")
 	case len(n.text) > most:
@@ -265,7 +263,8 @@ func (d *decoder) text(path string, n *node, tag reflect.StructTag) string {
 	return ""
 }
 
-// number checks min and max; without a max, what fits an int everywhere.
+// number decodes a number, and checks the tags min and max. The default maximum fits an int on every
+// platform. want is how a message describes the expected value.
 func (d *decoder) number(path string, n *node, tag reflect.StructTag, want string) float64 {
 	if !d.expect(path, n, numberKind, want) {
 		return 0
@@ -287,6 +286,7 @@ func (d *decoder) number(path string, n *node, tag reflect.StructTag, want strin
 	return 0
 }
 
+// duration decodes a duration with a unit, and checks the tags min and max.
 func (d *decoder) duration(path string, n *node, tag reflect.StructTag) time.Duration {
 	const want = "a duration with its unit, such as 10s or 5m"
 	if !d.expect(path, n, textKind, want) {
@@ -308,12 +308,15 @@ func (d *decoder) duration(path string, n *node, tag reflect.StructTag) time.Dur
 	return 0
 }
 
+// matches reports whether the text of n matches the pattern. The two cases before the regular
+// expression are there for the time of a cold start. A test checks the defaults against their
+// patterns.
 func (d *decoder) matches(pattern string, n *node) bool {
 	switch {
-	case n.standard: // the struct's own, which a test holds against the pattern
+	case n.isDefault:
 		return true
-	case pattern == agentID:
-		return isAgentID(n.text)
+	case pattern == scope.AgentIDPattern:
+		return scope.IsAgentID(n.text)
 	}
 	if d.patterns[pattern] == nil {
 		d.patterns[pattern] = regexp.MustCompile(pattern)
@@ -321,7 +324,7 @@ func (d *decoder) matches(pattern string, n *node) bool {
 	return d.patterns[pattern].MatchString(n.text)
 }
 
-// bound reads the tag min or max.
+// bound parses the tag min or max, and returns otherwise if there is none.
 func bound[T any](tag string, otherwise T, parse func(string) (T, error)) T {
 	if v, err := parse(tag); err == nil {
 		return v
@@ -329,8 +332,9 @@ func bound[T any](tag string, otherwise T, parse func(string) (T, error)) T {
 	return otherwise
 }
 
-// prefix refuses what would never match, or match more than it seems to: an IPv4
-// address in IPv6 notation, a network with bits of a host.
+// prefix decodes a network, or a single address. It rejects an IPv4 address in IPv6 notation, which
+// would never match a connection, and a network with host bits, which matches more addresses than it
+// seems to.
 func (d *decoder) prefix(path string, n *node) netip.Prefix {
 	const want = "an address or a network, such as 10.1.2.3 or 10.0.0.0/8"
 	if !d.expect(path, n, textKind, want) {
@@ -353,7 +357,8 @@ func (d *decoder) prefix(path string, n *node) netip.Prefix {
 	return netip.Prefix{}
 }
 
-// expect complains of a value of the wrong kind.
+// expect reports whether n is of kind k. If it is not, it adds an error that describes the expected
+// value as want.
 func (d *decoder) expect(path string, n *node, k kind, want string) bool {
 	if n.kind == k {
 		return true
@@ -366,11 +371,12 @@ func (d *decoder) expect(path string, n *node, k kind, want string) bool {
 	return false
 }
 
-// seen quotes a text for a fault: short, with variables unexpanded, and nothing
-// that may be a misplaced key.
+// seen quotes the text of n for a message, at most 60 characters of it. Variables are not expanded,
+// because their values can be secrets. In auth.keys nothing is quoted, because a key can be in the
+// wrong field.
 func seen(path string, n *node) string {
 	if strings.HasPrefix(path, "auth.keys") {
-		return "not of the right form"
+		return "not in the required form"
 	}
 	r := []rune(n.raw)
 	if len(r) > 60 {
@@ -379,7 +385,7 @@ func seen(path string, n *node) string {
 	return strconv.Quote(string(r))
 }
 
-// fieldNames are the words of the file for t's fields, in their order.
+// fieldNames returns the names that the fields of t have in the file, in their order.
 func fieldNames(t reflect.Type) []string {
 	var names []string
 	for f := range t.Fields() {

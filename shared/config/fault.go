@@ -7,17 +7,24 @@ import (
 	"strings"
 )
 
-// Fault is one complaint about one place of the file.
+// Fault is one error in keyway.yaml, or a warning about it, with the place that it concerns.
 type Fault struct {
-	File         string // as the caller named it; empty when unknown
-	Line, Column int    // from 1, in characters; 0 when unknown
-	Path         string // "agents[1].model"; empty for the file as a whole
-	Text         string // what is wrong; never a secret
-	Remedy       string // what to do
+	// File is the name of the file as the caller gave it. Empty if unknown.
+	File string
+	// Line and Column count from 1, Column in characters. Both are 0 if unknown: the JSON form of
+	// the file has no positions, package yamlfile adds them.
+	Line, Column int
+	// Path is the place inside the file, such as "agents[1].model". Empty for the whole file.
+	Path string
+	// Text says what is wrong. It follows the path, as in "agents[1].model: is empty", and never
+	// contains a secret.
+	Text string
+	// Remedy says what to do. Empty if nothing more can be said.
+	Remedy string
 }
 
-// String is "keyway.yaml:12:5: agents[1].model: text; remedy", without the parts
-// that are unknown.
+// String returns "keyway.yaml:12:5: agents[1].model: text; remedy", without the parts that are
+// unknown.
 func (f Fault) String() string {
 	var b strings.Builder
 	if f.File != "" {
@@ -39,9 +46,11 @@ func (f Fault) String() string {
 	return b.String()
 }
 
-// Faults is every complaint at once, as an error of one line each.
+// Faults are all errors of a file together. An operator then corrects them in one pass instead of
+// starting the program once for each.
 type Faults []Fault
 
+// Error returns one line for each fault.
 func (f Faults) Error() string {
 	lines := make([]string, len(f))
 	for i := range f {
@@ -50,8 +59,8 @@ func (f Faults) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Member is the path of an object's member: "auth.keys", or
-// `headers["X-Key: a"]` when the key is no plain word.
+// Member returns the path of an object's member: "auth.keys", or `headers["X-Key: a"]` if the key
+// has other characters than those of a variable's name and hyphens.
 func Member(path, key string) string {
 	switch {
 	case !isWord(strings.ReplaceAll(key, "-", "0")):
@@ -62,10 +71,10 @@ func Member(path, key string) string {
 	return path + "." + key
 }
 
-// Element is the path of a list's element: "agents[1]".
+// Element returns the path of a list's element: "agents[1]".
 func Element(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]" }
 
-// suggest is the remedy for a word that is none of the known ones.
+// suggest returns the remedy for a word that is not one of the known ones.
 func suggest(word string, known []string) string {
 	if k := nearest(word, known); k != "" {
 		return "did you mean " + k + "?"
@@ -73,12 +82,13 @@ func suggest(word string, known []string) string {
 	return "use " + OneOf(known)
 }
 
-// nearest is the known word that was probably meant, or "".
+// nearest returns the known word that was probably meant: the one with the fewest edits, and at
+// most two. It returns "" if none is that close.
 func nearest(word string, known []string) string {
 	closest, best := "", 3
 	for _, k := range known {
 		d := distance(strings.ToLower(word), strings.ToLower(k))
-		if strings.HasSuffix(word, "_"+k) { // Agno's verification_keys is keys here
+		if strings.HasSuffix(word, "_"+k) { // AgentOS's verification_keys is called keys here
 			d = 1
 		}
 		if d < best && d < len(k) {
@@ -88,7 +98,7 @@ func nearest(word string, known []string) string {
 	return closest
 }
 
-// OneOf lists words as "a, b or c", for a remedy that names them all.
+// OneOf lists words as "a, b or c", for a remedy that names all of them.
 func OneOf(words []string) string {
 	if len(words) < 2 {
 		return strings.Join(words, "")
@@ -97,7 +107,8 @@ func OneOf(words []string) string {
 	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
-// distance counts the edits between two words, a swap of neighbours being two.
+// distance returns the Levenshtein distance of two words: insertions, deletions and replacements of
+// bytes. It keeps one row of the table. A swap of neighbours counts as two edits.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
@@ -118,12 +129,13 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// clean reports whether nothing at, around or below path was complained about,
-// so that one mistake is not reported twice.
+// clean reports whether no error has been reported at path, above it or below it. A check that
+// depends on a value asks first, so that one mistake is not reported twice.
 func (d *decoder) clean(path string) bool {
 	return !slices.ContainsFunc(d.faults, func(f Fault) bool { return within(f.Path, path) || within(path, f.Path) })
 }
 
+// within reports whether path is outer or a path below it. "agents[10]" is not within "agents[1]".
 func within(path, outer string) bool {
 	rest, ok := strings.CutPrefix(path, outer)
 	return ok && (outer == "" || rest == "" || rest[0] == '.' || rest[0] == '[')

@@ -9,41 +9,47 @@ import (
 	"strings"
 )
 
-// Options are what Parse takes from its surroundings.
+// Options are what Parse takes from its surroundings. The zero value is a server without any
+// environment variable.
 type Options struct {
-	// Lookup reads the environment, as os.LookupEnv does; nil is an empty one.
+	// Lookup returns the value of an environment variable and whether it is set, as os.LookupEnv does.
+	// Defaults to an empty environment.
 	Lookup func(name string) (string, bool)
-	// Dev lets values whose variable is unset count as not written, auth.keys
-	// be absent, and jwks_url be plain http on loopback.
+	// Dev relaxes three rules for local development: a value with an unset variable counts as absent,
+	// auth.keys can be absent, and a jwks_url can be http on a loopback address. Defaults to false.
 	Dev bool
-	// Tools are the names of the built-in tools; nil is hackernews and websearch.
+	// Tools are the names that agents can use in tools. Defaults to BuiltinTools().
 	Tools []string
-	// Agents are declared outside the file, whole and with valid ids of their own.
-	// They follow the file's, which then needs none.
+	// Agents are the agents declared in Go, complete and with valid ids (see ValidAgentID). Parse appends
+	// them to the agents of the file, which then needs none. Defaults to none.
 	Agents []Agent
-	// MatchesRoute tells whether a scope mapping matches any route that may be
-	// mapped; nil leaves that unchecked.
+	// MatchesRoute reports whether a scope mapping matches at least one route that can be mapped.
+	// Defaults to no such check.
 	MatchesRoute func(method, pattern string) bool
-	// Without are the parts that the program does not act on. A value there whose
-	// variable is unset counts as not written, and what only an operator's own program
-	// knows, its tools and agents, is not asked for; all else is checked.
+	// Without lists the parts that the program does not use. A value there with an unset variable counts
+	// as absent. With Runs or ToolNames, names of tools are not checked, and with Runs the file can lack
+	// agents, since only the operator's own program knows those in Go. All other rules still apply.
+	// Defaults to a program that uses every part.
 	Without []Part
-	// Platform lets the key of a variable that is unset be left out beside another one,
-	// as an empty one's is: AWS may hand an empty variable on or not, and which there
-	// are, the template says.
-	Platform bool
-	// Dir is where relative jwks_file paths start; "" leaves them as written.
+	// OptionalKeys treats an unset variable in auth.keys like one that is set to "", so the entry is left
+	// out if others remain. Functions set it: the template gives a function all variables, but Lambda
+	// does not reliably pass on empty ones, so an unset variable there is no sign of a typing error.
+	// Defaults to false.
+	OptionalKeys bool
+	// Dir is the directory where relative jwks_file paths start. Defaults to leaving them as written.
 	Dir string
-	// Check finds faults that only the caller can know of; they are told with the
-	// others. It sees what was read so far and need not be set.
+	// Check reports errors that only the caller can recognize. They are returned after those of Parse.
+	// The Config can be incomplete, because Check runs even if there are other errors, and before the
+	// agents declared in Go are added. Defaults to no such check.
 	Check func(*Config) []Fault
 }
 
 // BuiltinTools returns the names of the tools that come with Keyway: the default of Options.Tools.
+// Package config cannot ask the tools themselves, because it would then link them into every function.
 func BuiltinTools() []string { return []string{"hackernews", "websearch"} }
 
-// Parse checks data, the JSON of a keyway.yaml, and returns either a Config or
-// every fault, in the order of the fields.
+// Parse checks data, the JSON form of a keyway.yaml, and returns either a Config or all errors. The
+// errors are roughly in the order of the fields, and without positions: see package yamlfile.
 func Parse(data []byte, o Options) (*Config, []Fault) {
 	if o.Lookup == nil {
 		o.Lookup = func(string) (string, bool) { return "", false }
@@ -51,17 +57,18 @@ func Parse(data []byte, o Options) (*Config, []Fault) {
 	if o.Tools == nil {
 		o.Tools = BuiltinTools()
 	}
-	root, twice, err := parseJSON(data)
+	root, duplicates, err := parseJSON(data)
 	if err != nil {
-		return nil, []Fault{{Text: "is not JSON: " + err.Error(), Remedy: "run keyway config check on the file it was made of"}}
+		const remedy = "run keyway config check on the keyway.yaml that it was built from"
+		return nil, []Fault{{Text: "is not JSON: " + err.Error(), Remedy: remedy}}
 	}
 	d := &decoder{Options: o, c: &Config{Unset: map[string]string{}}, patterns: map[string]*regexp.Regexp{}}
-	for _, path := range twice {
+	for _, path := range duplicates {
 		d.fault(path, "is written twice", "keep one of them")
 	}
-	d.c.Digest = Digest(root.canonical())
-	d.surroundings(&d.c.Database)
-	d.leaveOutKeys(root)
+	d.c.Digest = Digest(root.canonical()) // before variables are expanded
+	d.readDatabaseVariables(&d.c.Database)
+	d.dropEmptyKeys(root)
 	d.expand("", root)
 	d.value("", root, reflect.ValueOf(d.c).Elem(), "")
 	d.checkAuth(&d.c.Auth)
@@ -80,12 +87,13 @@ func Parse(data []byte, o Options) (*Config, []Fault) {
 	return d.c, nil
 }
 
-// complete drops list elements that wait for a variable (checked before, so that
-// paths still counted them) and fills what depends on other fields or on dir. Without
-// keys, they stay as they are.
-func (c *Config) complete(dir string, keys bool) {
-	if keys { // whose keys they are not counts all the same: see SeveralIssuers
-		c.Auth.Keys = slices.DeleteFunc(c.Auth.Keys, Key.waits)
+// complete removes the list elements that have no value because their variable is unset; until here
+// they kept the indices of paths right. It also sets the defaults that depend on other fields or on
+// dir. Entries of auth.keys are removed only if the program verifies tokens: the others need each
+// entry's issuer (see SeveralIssuers).
+func (c *Config) complete(dir string, verifiesTokens bool) {
+	if verifiesTokens {
+		c.Auth.Keys = slices.DeleteFunc(c.Auth.Keys, Key.hasNoSource)
 	}
 	for i := range c.Auth.Keys {
 		if file := &c.Auth.Keys[i].JWKSFile; *file != "" && dir != "" && !filepath.IsAbs(*file) {
@@ -102,7 +110,7 @@ func (c *Config) complete(dir string, keys bool) {
 	}
 }
 
-// expand replaces the variables in every text below n.
+// expand replaces the variables in every text below n. Names of members stay as they are.
 func (d *decoder) expand(path string, n *node) {
 	for i, v := range n.sub {
 		if n.kind == objectKind {
@@ -116,7 +124,9 @@ func (d *decoder) expand(path string, n *node) {
 	}
 }
 
-// expanded finds each ${NAME}, its escape $${, and every other ${ to complain about.
+// expanded returns the text of n with each ${NAME} replaced by its variable and each $${ by ${. Any
+// other ${ is an error. The value of a variable is not expanded again, so a secret that contains ${
+// stays as it is.
 func (d *decoder) expanded(path string, n *node) string {
 	var b strings.Builder
 	for rest := n.text; ; {
@@ -138,44 +148,47 @@ func (d *decoder) expanded(path string, n *node) string {
 	}
 }
 
-// variable is what one match of the pattern stands for. An empty variable counts
-// as unset: container tools pass those for variables that nobody set.
+// variable returns the replacement of one match: "$${", "${NAME}" or a "${" that begins no variable.
+// An empty variable counts as unset, because container tools often pass on variables that nobody set
+// as empty ones. If the variable is unset, the node becomes absent or an error.
 func (d *decoder) variable(path string, n *node, match string) string {
+	const escape = "write $${ for a literal ${"
 	if match == "$${" {
 		return "${"
 	}
 	if match == "${" {
 		n.kind = faultyKind
-		d.fault(path, "has a ${ that begins no ${NAME}", "write $${ where a plain ${ is meant")
+		d.fault(path, "has a ${ that does not begin a variable such as ${NAME}", escape)
 		return match
 	}
-	n.vars = true
+	n.hasVariable = true
 	name := match[2 : len(match)-1]
 	value, _ := d.Lookup(name)
 	switch {
 	case value != "":
 		return value
-	case d.mayBeUnset(path):
+	case d.canBeUnset(path):
 		n.kind = absentKind
 		d.c.Unset[path] = name
 	default:
 		n.kind = faultyKind
-		remedy := d.set(name)
-		if slices.Contains(d.dispensable, path) {
-			remedy += ", or set it empty to go without this key beside another"
+		remedy := d.howToSet(name)
+		if slices.Contains(d.droppable, path) {
+			remedy += ", or set it to an empty value to use only the other keys"
 		}
-		d.fault(path, match+" is not set or empty", remedy+", or write $${ where a plain ${ is meant")
+		d.fault(path, match+" is unset or empty", remedy+", or "+escape)
 	}
 	return ""
 }
 
-// mayBeUnset excepts the file as a whole, and the scope mappings: leaving one of
-// their scopes out would open the route to more callers.
-func (d *decoder) mayBeUnset(path string) bool {
+// canBeUnset reports whether the value at path counts as absent if its variable is unset. Even with
+// Options.Dev that is not so for the file as a whole and for scope mappings: a mapping with fewer
+// scopes would open its route to more callers.
+func (d *decoder) canBeUnset(path string) bool {
 	switch {
-	case strings.HasSuffix(path, apiKeySuffix) || d.needless(path):
+	case strings.HasSuffix(path, apiKeySuffix) || d.unneeded(path):
 		return true
-	case path == "database.url" && d.c.Database.Secret != "": // the secret holds it
+	case path == "database.url" && d.c.Database.Secret != "": // the secret has the address
 		return true
 	}
 	return d.Dev && path != "" && !strings.HasPrefix(path, mappingsPath)

@@ -5,26 +5,36 @@ import (
 	"strings"
 )
 
-// Part is a part of the file that some programs never act on.
+// Part is a group of settings that some programs do not use. Each Lambda function lists those parts,
+// and then needs no environment variable for them: a function gets only the secrets that it needs.
 type Part int
 
-// The parts. Who may do what is no part: every program decides.
+// The parts. The rules for access (scopes, mappings, audiences, issuers) belong to no part, because
+// every program decides about access.
 const (
-	Keys      Part = iota // with which tokens are verified: where each of auth.keys comes from
-	Data                  // database
-	Shown                 // what callers are shown and which pages may call: names, descriptions, models, cors
-	Runs                  // what a run needs: instructions, tools, a model's address, egress
-	ToolNames             // which names of tools there are: for a program that opens the tools, and then knows
+	// Keys is the sources of the entries of auth.keys: needed to verify tokens.
+	Keys Part = iota
+	// Data is database.
+	Data
+	// Shown is what clients are shown, and cors: names, descriptions, and the names of models.
+	Shown
+	// Runs is what only the execution of a run needs: instructions, tools, limits, the address and key
+	// of a model, egress.
+	Runs
+	// ToolNames is the names in tools. A program that opens the tools itself leaves the check out,
+	// because opening a tool that does not exist fails anyway.
+	ToolNames
 )
 
 // covers reports whether the value at path belongs to the part.
 func (p Part) covers(path string) bool {
 	path = withoutIndices(path)
 	member, ofAgent := strings.CutPrefix(path, "agents[].")
-	shown := member == "name" || member == "description" || member == "model" || member == "model.provider" || member == "model.id"
+	shown := slices.Contains([]string{"name", "description", "model", "model.provider", "model.id"}, member)
 	switch p {
 	case Keys:
-		return slices.Contains([]string{"auth.keys[]", "auth.keys[].jwks_file", "auth.keys[].jwks_url", "auth.keys[].secret"}, path)
+		source, ofKey := strings.CutPrefix(path, "auth.keys[].")
+		return path == "auth.keys[]" || ofKey && slices.Contains(keySources, source)
 	case Data:
 		return within(path, "database")
 	case Shown:
@@ -35,7 +45,7 @@ func (p Part) covers(path string) bool {
 	return false
 }
 
-// withoutIndices is agents[].id for agents[12].id.
+// withoutIndices returns agents[].id for agents[12].id.
 func withoutIndices(path string) string {
 	var b strings.Builder
 	for rest := path; ; {
@@ -51,20 +61,22 @@ func withoutIndices(path string) string {
 
 func (d *decoder) without(p Part) bool { return slices.Contains(d.Without, p) }
 
-// needless reports whether the program does without the value at path.
-func (d *decoder) needless(path string) bool {
+// unneeded reports whether the value at path belongs to a part that the program does not use.
+func (d *decoder) unneeded(path string) bool {
 	return slices.ContainsFunc(d.Without, func(p Part) bool { return p.covers(path) })
 }
 
-// parameters are those of the template, by the variable that each fills.
-var parameters = map[string]string{
+// templateParameters maps environment variables of the functions to the parameters of template.yaml
+// that set them.
+var templateParameters = map[string]string{
 	"JWT_KEY_SECRET": "JwtKeySecret", "DATABASE_URL": "Database", "DATABASE_SECRET": "DatabaseUrlSecret",
 }
 
-// set is the remedy for an unset variable: on Lambda it is the template that sets one.
-func (d *decoder) set(name string) string {
-	function, _ := d.Lookup("AWS_LAMBDA_FUNCTION_NAME")
-	switch parameter := parameters[name]; {
+// howToSet returns the remedy for an unset variable. On Lambda the template sets variables, so the
+// remedy names its parameter.
+func (d *decoder) howToSet(name string) string {
+	function, _ := d.Lookup("AWS_LAMBDA_FUNCTION_NAME") // Lambda sets it in every function
+	switch parameter := templateParameters[name]; {
 	case function == "":
 		return "set " + name
 	case parameter != "":

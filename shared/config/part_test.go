@@ -37,7 +37,7 @@ func TestVariablesOfPartsThatNobodyActsOnMayBeUnset(t *testing.T) {
 		_, faults := config.Parse(everywhere, config.Options{Lookup: lookup(known), Without: others})
 		var missing []string
 		for _, f := range faults {
-			if name, _, found := strings.Cut(strings.TrimPrefix(f.Text, "${"), "} is not set"); found {
+			if name, _, found := strings.Cut(strings.TrimPrefix(f.Text, "${"), "} is unset"); found {
 				missing = append(missing, name)
 			}
 		}
@@ -57,12 +57,12 @@ func TestAPartThatIsLeftOutIsStillChecked(t *testing.T) {
 	t.Parallel()
 	without := config.Options{Without: []config.Part{config.Keys, config.Data, config.Shown, config.Runs}}
 	refused(t, file(`"auth": {"keys": ["${KEY}"], "scope_mappings": {"GET /agents": ["${SCOPE}"]}}`), without,
-		`auth.scope_mappings["GET /agents"][0]: ${SCOPE} is not set or empty; set SCOPE, or write $${ where a plain ${ is meant`)
+		`auth.scope_mappings["GET /agents"][0]: ${SCOPE} is unset or empty; set SCOPE, or write $${ for a literal ${`)
 	refused(t, file(`"agents": [{"id": "${ID}", "model": "gpt"}]`), without,
-		"agents[0].id: ${ID} is not set or empty; set ID, or write $${ where a plain ${ is meant\n"+
+		"agents[0].id: ${ID} is unset or empty; set ID, or write $${ for a literal ${\n"+
 			`agents[0].model: is "gpt"; write provider:id, such as openai:gpt-4o`)
 	refused(t, file(`"auth": {"keys": [{"secret": "arn:wrong"}]}`), without,
-		`auth.keys[0].secret: is not of the right form; it must match ^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:.+$`)
+		`auth.keys[0].secret: is not in the required form; it must match ^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:.+$`)
 }
 
 // An OS whose agents and tools are in an operator's program has a file that only
@@ -95,9 +95,9 @@ func TestWhoseTheKeysAreIsKnownWithoutThem(t *testing.T) {
 func TestOnLambdaARemedyNamesTheTemplatesParameter(t *testing.T) {
 	t.Parallel()
 	refused(t, file(`"auth": {"keys": [{"secret": "${JWT_KEY_SECRET}"}]}`), config.Options{Lookup: lookup(map[string]string{"AWS_LAMBDA_FUNCTION_NAME": "authorizer"})},
-		"auth.keys[0].secret: ${JWT_KEY_SECRET} is not set or empty; set the template's parameter JwtKeySecret, or JWT_KEY_SECRET in the function's environment, or write $${ where a plain ${ is meant")
+		"auth.keys[0].secret: ${JWT_KEY_SECRET} is unset or empty; set the template's parameter JwtKeySecret, or JWT_KEY_SECRET in the function's environment, or write $${ for a literal ${")
 	refused(t, file(`"name": "${NAME}"`), config.Options{Lookup: lookup(map[string]string{"AWS_LAMBDA_FUNCTION_NAME": "f", "KEY": key["KEY"]})},
-		"name: ${NAME} is not set or empty; set NAME in the function's environment, in the template, or write $${ where a plain ${ is meant")
+		"name: ${NAME} is unset or empty; set NAME in the function's environment, in the template, or write $${ for a literal ${")
 }
 
 func TestADatabasesAddressMayLieInASecret(t *testing.T) {
@@ -115,7 +115,7 @@ func TestADatabasesAddressMayLieInASecret(t *testing.T) {
 		t.Errorf("an address that is set is the one: %+v", c.Database)
 	}
 	refused(t, file(), config.Options{Lookup: lookup(map[string]string{"KEY": key["KEY"], "DATABASE_SECRET": "postgres://h/db", "DATABASE_IAM": "yes", "DATABASE_ROLE": "pg_monitor"})},
-		`database.url: waits for $DATABASE_SECRET, which is not the ARN of a secret; set it to one like arn:aws:secretsmanager:eu-central-1:123456789012:secret:database-AbCdEf
+		`database.url: is to be read from $DATABASE_SECRET, which is not the ARN of a secret; set it to an ARN such as arn:aws:secretsmanager:eu-central-1:123456789012:secret:database-AbCdEf
 database: $DATABASE_IAM is "yes"; set it to true or false
-database: $DATABASE_ROLE is "pg_monitor", which is no plain name of a role; use a-z, 0-9 and _, such as keyway_app`)
+database: $DATABASE_ROLE is "pg_monitor", which is not a plain role name; use a-z, 0-9 and _, such as keyway_app`)
 }

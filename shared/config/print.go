@@ -11,19 +11,19 @@ import (
 	"time"
 )
 
-// MarshalJSON writes what is in force, defaults included, in the words of
-// keyway.yaml and with secrets masked. It is for people: it does not load again.
+// MarshalJSON implements json.Marshaler. It writes the settings that are in force, defaults included,
+// under the names of keyway.yaml and with secrets masked. The result is for people to read. Parse
+// cannot read it back, because the secrets are missing.
 func (c Config) MarshalJSON() ([]byte, error) {
 	var b bytes.Buffer
 	encode(reflect.ValueOf(c)).write(&b)
 	return b.Bytes(), nil
 }
 
-// String is MarshalJSON's text, indented; so are %v and %+v.
+// String returns the JSON of MarshalJSON, indented. Package fmt uses it for %v and %+v.
 func (c Config) String() string { return string(encode(reflect.ValueOf(c)).indented()) }
 
-// encode leaves out what was not set and has no default: texts, numbers and lists
-// that are empty.
+// encode returns v as a node. Zero fields without a default are left out.
 func encode(v reflect.Value) *node {
 	switch x := v.Interface().(type) {
 	case Secret, URL, netip.Prefix:
@@ -67,18 +67,21 @@ func encode(v reflect.Value) *node {
 	return n
 }
 
+// encodeFields adds the fields of a struct to n. A zero field with a default stays: the operator set it
+// to that value, such as false.
 func encodeFields(n *node, v reflect.Value) {
 	n.kind = objectKind
 	for f, field := range v.Fields() {
 		name := f.Tag.Get("json")
-		_, falls := f.Tag.Lookup("default")
-		if name == "-" || field.IsZero() && !falls {
+		_, hasDefault := f.Tag.Lookup("default")
+		if name == "-" || field.IsZero() && !hasDefault {
 			continue
 		}
 		n.put(name, encode(field))
 	}
 }
 
+// encodeMappings returns scope mappings as the object that they are in the file, in their order.
 func encodeMappings(all []ScopeMapping) *node {
 	n := &node{kind: objectKind}
 	for _, m := range all {
@@ -87,7 +90,7 @@ func encodeMappings(all []ScopeMapping) *node {
 	return n
 }
 
-// short is 10m for 10m0s, as people write it.
+// short formats a duration as an operator would write it: 10m instead of 10m0s.
 func short(t time.Duration) string {
 	s := t.String()
 	if strings.HasSuffix(s, "m0s") {

@@ -12,8 +12,9 @@ import (
 	"unicode/utf8"
 )
 
-// kind is what a node holds. The last two are this package's own: a value whose
-// variable is unset and may be, and one that was already complained about.
+// kind is the kind of value that a node has. The last two are not JSON's: absentKind is a value that
+// counts as absent because its variable is unset, and faultyKind is one with an error that was already
+// reported.
 type kind int
 
 const (
@@ -27,23 +28,25 @@ const (
 	faultyKind
 )
 
+// String returns the kind as messages name it.
 func (k kind) String() string {
 	return [...]string{"empty", "true or false", "a number", "text", "a list", "an object", "absent", "faulty"}[k]
 }
 
 // node is a JSON value that keeps the order of its members.
 type node struct {
-	kind     kind
-	text     string   // of text, number and boolean
-	raw      string   // the text before variables were expanded
-	vars     bool     // whether any was
-	standard bool     // it is a default, not the file's
-	keys     []string // of an object
-	sub      []*node  // of an object or a list
+	kind        kind
+	text        string   // the value of a text, number or boolean
+	raw         string   // the text before its variables were expanded
+	hasVariable bool     // whether the text contains a variable
+	isDefault   bool     // whether it is the default of a struct tag, and not a value of the file
+	keys        []string // the names of an object's members
+	sub         []*node  // the members of an object, or the elements of a list
 }
 
 func textNode(s string) *node { return &node{kind: textKind, text: s, raw: s} }
 
+// member returns the member of an object, or nil if there is none.
 func (n *node) member(key string) *node {
 	if i := slices.Index(n.keys, key); i >= 0 {
 		return n.sub[i]
@@ -51,31 +54,32 @@ func (n *node) member(key string) *node {
 	return nil
 }
 
-// put adds a member to n, making it an object.
+// put adds a member to n, and makes n an object. It does not look for a member of the same name.
 func (n *node) put(key string, v *node) {
 	n.kind = objectKind
 	n.keys, n.sub = append(n.keys, key), append(n.sub, v)
 }
 
-// parseJSON reads one JSON value. twice lists the paths of members written twice,
-// of which it keeps the first.
-func parseJSON(data []byte) (root *node, twice []string, err error) {
+// parseJSON reads one JSON value. duplicates are the paths of members that occur more than once in
+// their object; the tree has the first of each.
+func parseJSON(data []byte) (root *node, duplicates []string, err error) {
 	if !utf8.Valid(data) {
 		return nil, nil, fmt.Errorf("not UTF-8")
 	}
-	// Unmarshal bounds the depth and refuses what follows the value, so that the
-	// token reader below meets no error.
+	// Unmarshal limits the depth and rejects data after the value. The token reader below would do
+	// neither, and after this check it cannot fail.
 	if err := json.Unmarshal(data, new(json.RawMessage)); err != nil {
 		return nil, nil, err
 	}
 	r := reader{dec: json.NewDecoder(bytes.NewReader(data))}
 	r.dec.UseNumber()
-	return r.node(""), r.twice, nil
+	return r.node(""), r.duplicates, nil
 }
 
+// reader builds the tree from the tokens of valid JSON.
 type reader struct {
-	dec   *json.Decoder
-	twice []string
+	dec        *json.Decoder
+	duplicates []string
 }
 
 func (r *reader) node(path string) *node {
@@ -105,8 +109,8 @@ func (r *reader) list(path string) *node {
 	return n
 }
 
-// object keeps the first of two members of one name, and notes the second:
-// encoding/json would silently keep the last.
+// object reads an object. Of two members with the same name it keeps the first and notes the path:
+// encoding/json would silently use the last, and other readers of the file the first.
 func (r *reader) object(path string) *node {
 	n := &node{kind: objectKind}
 	for r.dec.More() {
@@ -115,7 +119,7 @@ func (r *reader) object(path string) *node {
 		at := Member(path, key)
 		v := r.node(at)
 		if n.member(key) != nil {
-			r.twice = append(r.twice, at)
+			r.duplicates = append(r.duplicates, at)
 			continue
 		}
 		n.put(key, v)
@@ -124,12 +128,13 @@ func (r *reader) object(path string) *node {
 	return n
 }
 
-// shortest gives equal numbers equal texts: 3, 3.0 and 3e0 are "3". A whole number
-// keeps all its digits, and what no float64 holds stays for number to refuse.
+// shortest returns the same text for equal numbers, so that they have the same digest: 3, 3.0 and 3e0
+// are all "3". A whole number keeps all its digits. A number too large for a float64 is returned
+// unchanged; decoder.number rejects it later.
 func shortest(number string) string {
 	f, err := strconv.ParseFloat(number, 64)
 	switch {
-	case f == 0: // -0 too, which YAML has no integer for
+	case f == 0: // also -0, which is a float in JSON and an integer in YAML
 		return "0"
 	case err != nil || !strings.ContainsAny(number, ".eE"):
 		return number
@@ -138,7 +143,8 @@ func shortest(number string) string {
 	return string(b)
 }
 
-// sort orders the members of every object but the mappings, whose order counts.
+// sort sorts the members of every object by name. It leaves out the scope mappings, because their
+// order decides between equally specific patterns.
 func (n *node) sort(path string) {
 	for i, v := range n.sub {
 		if n.kind == objectKind {
@@ -191,37 +197,41 @@ func (n *node) writeAll(b *bytes.Buffer, begin, end byte) {
 	b.WriteByte(end)
 }
 
+// indented returns the node as indented JSON with a line break at its end.
 func (n *node) indented() []byte {
 	var flat, b bytes.Buffer
 	n.write(&flat)
 	if err := json.Indent(&b, flat.Bytes(), "", "  "); err != nil {
-		panic("config: wrote JSON that is none: " + err.Error())
+		panic("config: wrote invalid JSON: " + err.Error())
 	}
 	b.WriteByte('\n')
 	return b.Bytes()
 }
 
+// quote appends s as a JSON string. It leaves <, > and & as they are, because people read the result.
 func quote(b *bytes.Buffer, s string) {
 	e := json.NewEncoder(b)
-	e.SetEscapeHTML(false) // people read this
-	_ = e.Encode(s)        // a text always encodes
+	e.SetEscapeHTML(false)
+	_ = e.Encode(s) // encoding a string into a buffer cannot fail
 	b.Truncate(b.Len() - 1)
 }
 
-// Canonical is the one form of the file that data, any JSON, describes: members
-// sorted (scope mappings excepted), no white space, ${VAR} as written. It checks
-// nothing but the JSON.
+// Canonical returns the canonical form of a keyway.yaml given as JSON: members sorted by name (except
+// scope mappings, which keep their order), no white space, and ${VAR} as written. Equal files have
+// equal canonical forms, however they are formatted. It checks that data is JSON without duplicate
+// members and nothing else.
 func Canonical(data []byte) ([]byte, error) {
-	root, twice, err := parseJSON(data)
+	root, duplicates, err := parseJSON(data)
 	if err != nil {
 		return nil, err
 	}
-	if len(twice) > 0 {
-		return nil, fmt.Errorf("%s is written twice", twice[0])
+	if len(duplicates) > 0 {
+		return nil, fmt.Errorf("%s is written twice", duplicates[0])
 	}
 	return root.canonical(), nil
 }
 
+// canonical sorts the tree and returns it as JSON.
 func (n *node) canonical() []byte {
 	n.sort("")
 	var b bytes.Buffer
@@ -229,7 +239,8 @@ func (n *node) canonical() []byte {
 	return b.Bytes()
 }
 
-// Digest is the SHA-256 of a canonical form, in hex.
+// Digest returns the SHA-256 of a canonical form, in hex. Its first digits name a configuration in
+// the decision log and in the output of the commands.
 func Digest(canonical []byte) string {
 	sum := sha256.Sum256(canonical)
 	return hex.EncodeToString(sum[:])

@@ -13,7 +13,6 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/keyway-agents/keyway/shared/config"
@@ -172,7 +171,7 @@ func (t *Table) undeclared(agents []string) (faults []config.Fault) {
 		for _, id := range test.agents() {
 			if !slices.Contains(agents, id) {
 				faults = append(faults, config.Fault{Path: config.Element("tests", i),
-					Text: fmt.Sprintf("names the agent %s, which %s does not declare", id, t.Config), Remedy: "use " + either(agents)})
+					Text: fmt.Sprintf("names the agent %s, which %s does not declare", id, t.Config), Remedy: "use " + config.OneOf(agents)})
 			}
 		}
 	}
@@ -186,17 +185,9 @@ func (t *Table) unread(claims config.Claims) (faults []config.Fault) {
 		for claim := range t.callers[name].claims {
 			if !slices.Contains(known, claim) {
 				faults = append(faults, config.Fault{Path: config.Member(config.Member("callers", name), claim),
-					Text: "is a claim that this OS does not read", Remedy: "use " + either(known)})
+					Text: "is a claim that this OS does not read", Remedy: "use " + config.OneOf(known)})
 			}
 		}
 	}
 	return faults
-}
-
-func either(words []string) string {
-	if len(words) < 2 {
-		return strings.Join(words, "")
-	}
-	last := len(words) - 1
-	return strings.Join(words[:last], ", ") + " or " + words[last]
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/route"
 )
 
@@ -83,7 +84,7 @@ func (r *reader) row(at string, v any) {
 // request checks the method, and reads the path as a server does.
 func (t *Test) request() (problem, remedy string) {
 	if !slices.Contains(methods, t.Method) {
-		return "has the method " + strconv.Quote(t.Method), "use " + either(methods)
+		return "has the method " + strconv.Quote(t.Method), "use " + config.OneOf(methods)
 	}
 	address, err := url.ParseRequestURI(t.Path)
 	if err != nil || !strings.HasPrefix(t.Path, "/") || address.RawQuery != "" {
@@ -151,7 +152,7 @@ func (r *reader) possible(t Test) (problem, remedy string) {
 	case unknown && len(m.Allow) > 0:
 		return "names a path that is served for " + strings.Join(m.Allow, ", ") + " only", "correct the method, or write: may not … and gets 405"
 	case unknown:
-		return "names a path that no route serves", "compare with the list that keyway routes prints, or write: may not … and gets 404"
+		return "names a path that no route serves", "compare with the output of keyway routes, or write: may not … and gets 404"
 	case m.Public && !t.Allow && m.Route != nil:
 		return "forbids a public route, which nothing can", "write may"
 	case (t.Lists != nil || t.AllIDs) && m.Route.Lists != "agents":

@@ -20,9 +20,19 @@ import (
 
 var update = flag.Bool("update", false, "rewrite docs/config.md and docs/keyway.schema.json")
 
+func source(t *testing.T) configdoc.Source {
+	t.Helper()
+	s, err := configdoc.Read("../config.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 func TestTheDocumentsAreThoseOfTheStructs(t *testing.T) {
 	t.Parallel()
-	for name, want := range map[string][]byte{"config.md": configdoc.Markdown(), "keyway.schema.json": configdoc.Schema()} {
+	s := source(t)
+	for name, want := range map[string][]byte{"config.md": s.Markdown(), "keyway.schema.json": s.Schema()} {
 		path := filepath.Join("..", "..", "..", "docs", name)
 		if *update {
 			if err := os.WriteFile(path, want, 0o644); err != nil {
@@ -64,7 +74,7 @@ func TestEveryFieldOfTheSchemaIsDescribed(t *testing.T) {
 func schema(t *testing.T) map[string]any {
 	t.Helper()
 	var s map[string]any
-	if err := json.Unmarshal(configdoc.Schema(), &s); err != nil {
+	if err := json.Unmarshal(source(t).Schema(), &s); err != nil {
 		t.Fatal(err)
 	}
 	return s

@@ -13,16 +13,16 @@ import (
 	"github.com/keyway-agents/keyway/shared/config"
 )
 
-// Schema returns docs/keyway.schema.json: the JSON Schema (2020-12) of keyway.yaml, made from the
-// struct tags of config.Config. Every file that config.Parse accepts is valid against it. The
-// reverse does not hold, because a schema sees the file before its variables are replaced: where a
-// text must have a form, the schema also accepts a text that contains ${.
-func Schema() []byte {
+// Schema returns docs/keyway.schema.json: the JSON Schema (2020-12) of keyway.yaml. Every
+// file that config.Parse accepts is valid against it. The reverse does not hold, because a schema sees
+// the file before its variables are replaced: where a text must have a form, the schema also accepts a
+// text that contains ${.
+func (s Source) Schema() []byte {
 	root := &object{}
 	root.put("$schema", "https://json-schema.org/draft/2020-12/schema")
 	root.put("title", "keyway.yaml")
 	root.put("description", "One OS of Keyway. See config.md beside this file.")
-	root.putAll(typeSchema(reflect.TypeFor[config.Config](), ""))
+	root.putAll(s.typeSchema(reflect.TypeFor[config.Config](), ""))
 	var b bytes.Buffer
 	if err := encode(&b, root, "  "); err != nil {
 		panic("configdoc: the schema cannot be encoded: " + err.Error())
@@ -34,7 +34,7 @@ func Schema() []byte {
 const variableForm = `|\$\{`
 
 // typeSchema returns the schema of a field's type. tag is the field's, for its bounds.
-func typeSchema(t reflect.Type, tag reflect.StructTag) *object {
+func (s Source) typeSchema(t reflect.Type, tag reflect.StructTag) *object {
 	switch t {
 	case reflect.TypeFor[time.Duration]():
 		return typed("string", "pattern", config.DurationPattern+variableForm)
@@ -43,14 +43,14 @@ func typeSchema(t reflect.Type, tag reflect.StructTag) *object {
 	case reflect.TypeFor[[]config.ScopeMapping]():
 		return mappingsSchema()
 	case reflect.TypeFor[config.Key](), reflect.TypeFor[config.Tool](), reflect.TypeFor[config.Model]():
-		return shorthandSchema(t)
+		return s.shorthandSchema(t)
 	}
 	switch t.Kind() {
 	case reflect.Pointer:
-		return typeSchema(t.Elem(), tag)
+		return s.typeSchema(t.Elem(), tag)
 	case reflect.Slice:
 		o := typed("array")
-		o.put("items", typeSchema(t.Elem(), reflect.StructTag(`enum:"`+tag.Get("enum")+`"`)))
+		o.put("items", s.typeSchema(t.Elem(), reflect.StructTag(`enum:"`+tag.Get("enum")+`"`)))
 		o.putNumber("minItems", tag.Get("min"))
 		return o
 	case reflect.Map:
@@ -58,7 +58,7 @@ func typeSchema(t reflect.Type, tag reflect.StructTag) *object {
 		o.put("additionalProperties", typed("string"))
 		return o
 	case reflect.Struct:
-		return objectSchema(t)
+		return s.objectSchema(t)
 	case reflect.Bool:
 		return typed("boolean")
 	case reflect.Int, reflect.Float64:
@@ -93,33 +93,35 @@ func textSchema(tag reflect.StructTag) *object {
 }
 
 // shorthandSchema returns the schema of a struct that may also be written as one text.
-func shorthandSchema(t reflect.Type) *object {
+func (s Source) shorthandSchema(t reflect.Type) *object {
 	short := typed("string", "description", shorthandDoc[t])
 	if t == reflect.TypeFor[config.Model]() {
 		short.put("pattern", `^[^:]+:.+$`+variableForm)
 	}
 	o := &object{}
-	o.put("anyOf", []*object{short, objectSchema(t)})
+	o.put("anyOf", []*object{short, s.objectSchema(t)})
 	return o
 }
 
 // shorthandDoc describes the text form of each struct that has one.
 var shorthandDoc = map[reflect.Type]string{
-	reflect.TypeFor[config.Key]():   "An HMAC secret of at least 32 bytes, or a PEM public key; best as ${JWT_VERIFICATION_KEY}. A secret written here works, with a warning.",
+	reflect.TypeFor[config.Key](): "An HMAC secret of at least 32 bytes, or a PEM public key, " +
+		"best written as ${JWT_VERIFICATION_KEY}. " +
+		"A secret that is written in the file itself is accepted with a warning.",
 	reflect.TypeFor[config.Tool]():  "The name of a built-in tool: " + config.OneOf(config.BuiltinTools()) + ".",
 	reflect.TypeFor[config.Model](): "provider:id, such as openai:gpt-4o.",
 }
 
 // objectSchema returns the schema of a struct that is written as an object. Members that it does
 // not name are invalid, as they are for config.Parse.
-func objectSchema(t reflect.Type) *object {
+func (s Source) objectSchema(t reflect.Type) *object {
 	properties, required := &object{}, []string(nil)
 	for f := range t.Fields() {
 		name := f.Tag.Get("json")
 		if name == "-" {
 			continue
 		}
-		properties.put(name, fieldSchema(f))
+		properties.put(name, s.fieldSchema(t, f))
 		if f.Tag.Get("required") == "true" {
 			required = append(required, name)
 		}
@@ -133,13 +135,13 @@ func objectSchema(t reflect.Type) *object {
 	return o
 }
 
-func fieldSchema(f reflect.StructField) *object {
+func (s Source) fieldSchema(t reflect.Type, f reflect.StructField) *object {
 	o := &object{}
-	o.put("description", f.Tag.Get("doc"))
+	o.put("description", s.comment(t, f))
 	if text, ok := f.Tag.Lookup("default"); ok {
 		o.put("default", defaultValue(f.Type, text))
 	}
-	o.putAll(typeSchema(f.Type, f.Tag))
+	o.putAll(s.typeSchema(f.Type, f.Tag))
 	return o
 }
 

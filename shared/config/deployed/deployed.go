@@ -1,5 +1,6 @@
-// Package deployed reads the configuration that keyway build put beside a function's
-// program, with the function's environment. It decides nothing about it: see config.
+// Package deployed reads the configuration of a Lambda function: the keyway.json that keyway build put
+// into the function's package, with the variables of the function's environment. Package config
+// decides whether it is valid.
 package deployed
 
 import (
@@ -11,9 +12,10 @@ import (
 	"github.com/keyway-agents/keyway/shared/config"
 )
 
-// Config reads keyway.json, the canonical form of keyway.yaml. without are the parts
-// that the function does not act on. The error has a line for each fault, among them
-// keys with which anybody can sign.
+// Config reads keyway.json, the canonical form of keyway.yaml, from Lambda's directory of the function
+// ($LAMBDA_TASK_ROOT), or else from the directory of the program. without lists the parts that the
+// function does not use. Invalid settings are returned as config.Faults. So is a key that is a published
+// secret, because anyone could sign tokens for a deployed API with it.
 func Config(without ...config.Part) (*config.Config, error) {
 	program, err := os.Executable()
 	if err != nil {
@@ -22,9 +24,11 @@ func Config(without ...config.Part) (*config.Config, error) {
 	dir := cmp.Or(os.Getenv("LAMBDA_TASK_ROOT"), filepath.Dir(program))
 	data, err := os.ReadFile(filepath.Join(dir, "keyway.json")) // #nosec G703 -- Lambda names the directory
 	if err != nil {
-		return nil, fmt.Errorf("%w; it is the canonical JSON of keyway.yaml, and lies beside the program: see keyway build", err)
+		return nil, fmt.Errorf("%w; run keyway build, which writes it into the directory of the program", err)
 	}
-	cfg, faults := config.Parse(data, config.Options{Lookup: os.LookupEnv, Dir: dir, Without: without, Platform: true})
+	cfg, faults := config.Parse(data, config.Options{
+		Lookup: os.LookupEnv, Dir: dir, Without: without, OptionalKeys: true,
+	})
 	if faults == nil {
 		faults = cfg.Forgeable()
 	}

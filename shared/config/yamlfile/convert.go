@@ -74,7 +74,7 @@ func convert(data []byte) (*document, []config.Fault) {
 	d := &document{at: map[string]position{"": {1, 1}}, anchors: map[string]ast.Node{}}
 	data = bytes.TrimPrefix(data, []byte("\uFEFF"))
 	if len(data) > limit {
-		d.fault("", position{1, 1}, "is larger than 1 MiB", "name the right file")
+		d.fault("", position{1, 1}, "is larger than 1 MiB", "check the name of the file")
 		return d, d.faults
 	}
 	if !utf8.Valid(data) {
@@ -82,7 +82,7 @@ func convert(data []byte) (*document, []config.Fault) {
 		return d, d.faults
 	}
 	if i := bytes.IndexFunc(data, func(r rune) bool { return r >= leftBrace && r <= colon }); i >= 0 {
-		d.fault("", locate(data, i), "has a noncharacter", "delete it")
+		d.fault("", locate(data, i), "contains a Unicode noncharacter", "delete it")
 		return d, d.faults
 	}
 	switch body := d.parse(data); {
@@ -106,19 +106,19 @@ func locate(data []byte, i int) position {
 func (d *document) parse(data []byte) (body ast.Node) {
 	defer func() {
 		if r := recover(); r != nil { // the parser's fault, but the file's author needs an answer
-			d.fault("", position{1, 1}, "is YAML that can't be read", "write it more plainly")
+			d.fault("", position{1, 1}, "is YAML that the parser cannot read", "write it in a simpler form")
 		}
 	}()
 	tokens := lexer.Tokenize(shield(data))
 	if t := tooDeep(tokens); t != nil {
-		d.fault("", at(t), "nests too deep", "no file of ours needs that")
+		d.fault("", at(t), "is nested too deeply", "use fewer levels")
 		return nil
 	}
 	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
 	if bad, ok := errors.AsType[*yaml.SyntaxError](err); ok {
 		text, remedy := "is not YAML: "+bare.Replace(bad.Message), ""
 		if strings.Contains(bad.Message, "'\t'") {
-			text, remedy = "has a tab where YAML wants spaces", "indent with spaces"
+			text, remedy = "is indented with a tab, which YAML does not allow", "indent with spaces"
 		}
 		d.fault("", at(bad.Token), text, remedy)
 		return nil
@@ -213,7 +213,7 @@ func (d *document) spend(path string, at ast.Node, n int) bool {
 	before := d.nodes
 	d.nodes += n
 	if before <= maxNodes && d.nodes > maxNodes {
-		d.fault(path, start(at), "grows too large", "use fewer aliases")
+		d.fault(path, start(at), "has too many values once its aliases are replaced", "use fewer aliases")
 	}
 	return d.nodes <= maxNodes
 }
@@ -323,7 +323,7 @@ func (d *document) merge(path string, n ast.Node) []member {
 		}
 		return all
 	}
-	d.fault(path, start(n), "merges what has no fields", "write <<: *anchor, naming a mapping")
+	d.fault(path, start(n), "merges a value that is not a mapping", "write <<: *anchor, where &anchor marks a mapping")
 	return nil
 }
 
@@ -331,7 +331,7 @@ func (d *document) resolve(path string, n *ast.AliasNode) ast.Node {
 	name := n.Value.GetToken().Value
 	target := d.anchors[name]
 	if target == nil {
-		d.fault(path, start(n), "has the alias *"+name+", but no &"+name+" stands before it", "define it first")
+		d.fault(path, start(n), "has the alias *"+name+", but no &"+name+" comes before it", "define it first")
 	}
 	return target
 }

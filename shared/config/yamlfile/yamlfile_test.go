@@ -135,7 +135,7 @@ func TestTheDocumentsSecretIsWarnedOf(t *testing.T) {
 	t.Parallel()
 	got := config.Faults(load(t, "per-agent-permissions.yaml").Warnings).Error()
 	want := filepath.Join("testdata", "per-agent-permissions.yaml") + ":6:10: auth.keys[0]: is the secret printed in the Agno documents, " +
-		"with which anybody can sign; make one with: openssl rand -hex 32"
+		"so anyone can sign tokens with it; make one with: openssl rand -hex 32"
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
