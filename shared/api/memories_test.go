@@ -179,6 +179,6 @@ func TestMergingReplacesTheMemoriesOnlyWhenApplied(t *testing.T) {
 		want(t, 200, `"topics":["drinks","coffee"]`, `"user_id":"ann"`)
 	s.do("ann GET /memories", "").want(t, 200, `"total_count":1`, `"memory":"drinks tea and coffee"`)
 	s.do("ann POST /optimize-memories", `{"user_id":"ann"}`).
-		want(t, http.StatusBadGateway, "the memories are as they were")
+		want(t, http.StatusBadGateway, "the memories are unchanged")
 	s.do("ann GET /memories", "").want(t, 200, `"total_count":1`)
 }
