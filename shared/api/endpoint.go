@@ -127,7 +127,8 @@ func file(name route.Name, media string, content []byte, header http.Header) End
 	}
 }
 
-// reading wraps f with the reader of its input. An invalid input is answered with all
+// reading wraps f with the reader of its input. In declares the input by its tags; see
+// package input. An invalid input is answered with all
 // of its errors, and f isn't called.
 func reading[In any](f func(http.ResponseWriter, *request, In) error) func(http.ResponseWriter, *request) error {
 	return func(w http.ResponseWriter, r *request) error {
@@ -146,6 +147,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 	if err != nil {
 		return err
 	}
+	// From here on the status can't change: an error would be too late.
 	length := 0
 	for _, p := range parts {
 		length += len(p)
@@ -159,7 +161,8 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 	return nil
 }
 
-// partsOf returns the JSON of v in consecutive parts: several for a spliced document,
+// partsOf encodes v in full before the first byte is sent, so that an error of the
+// encoder can still be answered as 500. It returns the JSON of v in consecutive parts: several for a spliced document,
 // else one.
 func partsOf(v any) ([][]byte, error) {
 	if s, ok := v.(spliced); ok {

@@ -65,6 +65,8 @@ func (m Memories) list(ctx context.Context, r *request, in listMemories) (page w
 	if err != nil {
 		return page, err
 	}
+	// The parameter may be repeated, and one value may list several topics. Empty ones are
+	// ignored, so that topics= filters nothing.
 	var topics []string
 	for _, t := range in.Topics {
 		for topic := range strings.SplitSeq(t, ",") {
@@ -109,6 +111,8 @@ func (m Memories) create(ctx context.Context, r *request, in createMemory) (wire
 	if err != nil {
 		return wire.Memory{}, err
 	}
+	// A caller limited to its own rows may send user_id, because AgentOS requires it. It is
+	// ignored rather than rejected.
 	owner := in.Body.User
 	if !viewer.All {
 		owner = viewer.Owner

@@ -42,6 +42,8 @@ func (a Runs) merge(ctx context.Context, r *request, in mergeMemories) (wire.Mer
 	if !viewer.All {
 		owner = viewer.Owner
 	}
+	// The oldest comes first: when memories contradict each other, the model reads the newer
+	// one last.
 	old, total, err := a.DB.Memories(ctx, viewer, store.MemoryQuery{
 		Owner: owner, SortBy: "created_at", Ascending: true, Limit: maxMerged, Page: 1,
 	})

@@ -21,6 +21,9 @@ func (in createRun) request() store.Request {
 	if key == "" {
 		return store.Request{}
 	}
+	// The key finds the run; the digest compares what the requests ask for. encoding/json
+	// writes struct fields in order, so equal requests have equal digests. A new field of
+	// createRun changes the digests of requests that were made before an update.
 	in.Key = ""
 	h := sha256.New()
 	if err := json.NewEncoder(h).Encode(in); err != nil {

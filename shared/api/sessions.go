@@ -312,6 +312,7 @@ func (s Sessions) findRuns(ctx context.Context, r *request, in sessionRuns) ([]s
 	if err != nil {
 		return nil, notFound(err, "Session with ID %s not found", r.param("session_id"))
 	}
+	// The owner of the row, not of the request: an administrator may not have named one.
 	q.Owner, q.SessionID = row.Owner, row.SessionID
 	return s.DB.Runs(ctx, viewer, q)
 }

@@ -45,11 +45,15 @@ func (a Runs) stream(w http.ResponseWriter, r *request, events iter.Seq2[run.Eve
 			s = openStream(w)
 			defer s.close()
 		}
+		// A streamed run has framed its events to store them; sending the same bytes saves
+		// encoding them twice, and a resumed stream has exactly these bytes again.
 		if e.Frame != nil {
 			s.sendFrame(e.Frame)
 		} else {
 			s.send(e.Event)
 		}
+		// An error beside an event means that the end of the run could not be stored. The event
+		// reports it to the client.
 		if err != nil {
 			logging.Note(r.Context(), "err", err.Error())
 		}

@@ -8,7 +8,8 @@ import (
 )
 
 // notice is the first line of docs/api.md.
-const notice = "<!-- Generated from shared/route/table.go and shared/api by \"go generate ./shared/apidoc\". Do not edit. -->\n"
+const notice = "<!-- Generated from shared/route/table.go and shared/api " +
+	"by \"go generate ./shared/apidoc\". Do not edit. -->\n"
 
 // preface is the part of docs/api.md that is true for every route.
 //
@@ -96,6 +97,7 @@ func inputsDoc(b *strings.Builder, op operation) {
 	if len(rows) == 0 {
 		return
 	}
+	// A required input has no default, so the column Default has room for the word.
 	b.WriteString("\n| Input | In | Type | Default | Meaning |\n|---|---|---|---|---|\n")
 	for _, r := range rows {
 		absent := ""
@@ -105,6 +107,7 @@ func inputsDoc(b *strings.Builder, op operation) {
 		case r.schema.Default != nil:
 			absent = fmt.Sprintf("`%s`", r.schema.Default)
 		}
+		// A | would end the cell, also between backquotes (GitHub Flavored Markdown, tables).
 		typeText := strings.ReplaceAll(typeDoc(r.schema), "|", `\|`)
 		fmt.Fprintf(b, "| `%s` | %s | %s | %s | %s |\n", r.name, r.in, typeText, absent, r.text)
 	}
@@ -114,6 +117,7 @@ func inputsDoc(b *strings.Builder, op operation) {
 // an enum, "list of …", "file" for uploaded bytes, or the JSON type. It leaves out null
 // where null means the same as an absent member, which in a request it always does.
 func typeDoc(s *schema) string {
+	// orNull has made a list of two of a type that can be null: the type, then null.
 	alternatives, _ := s.Type.([]string)
 	switch {
 	case s.Ref != "":

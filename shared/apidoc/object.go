@@ -18,7 +18,8 @@ type member[V any] struct {
 	value V
 }
 
-// MarshalJSON writes the members in order.
+// MarshalJSON writes the members in order. It returns the first error of a value, which
+// encoding/json passes on with the name of this type.
 func (o object[V]) MarshalJSON() ([]byte, error) {
 	// wire.Marshal writes <, > and & as they are. json.Marshal would escape them, which
 	// is valid JSON but hard to read in a description.

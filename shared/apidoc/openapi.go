@@ -142,6 +142,7 @@ func newDocument() document {
 		},
 		Responses: map[string]*response{}, Schemas: s.byName,
 	}
+	// Each operation refers to these, so that an error body is described once.
 	for status, name := range errorResponses {
 		d.Components.Responses[name] = &response{
 			Description: http.StatusText(status), Content: jsonContent(refTo(errorSchema(status))),
@@ -159,7 +160,8 @@ func (d document) each(yield func(method, path string, op operation)) {
 	}
 }
 
-// jsonContent is the content of a body that is always JSON.
+// jsonContent is the content of a body that is always JSON. The media type has no charset:
+// JSON is always UTF-8 (RFC 8259, section 8.1).
 func jsonContent(s *schema) map[string]media {
 	return map[string]media{"application/json": {Schema: s}}
 }

@@ -138,6 +138,8 @@ func (s *schemas) operation(r *route.Route, e api.Endpoint) operation {
 	if !r.Public {
 		op.Security = append(op.Security, map[string][]string{"bearer": {}})
 	}
+	// These are the defaults of the table. scope_mappings in keyway.yaml can replace them in
+	// one deployment, but the document is the same for all.
 	for _, n := range r.Needs {
 		op.Scopes = append(op.Scopes, n.String())
 	}
@@ -147,6 +149,7 @@ func (s *schemas) operation(r *route.Route, e api.Endpoint) operation {
 		})
 		return ""
 	})
+	// Authorization is no parameter: OpenAPI has it in the security scheme.
 	for _, place := range []string{"query", "header"} {
 		for _, f := range fields(e.In, place) {
 			p := parameter{

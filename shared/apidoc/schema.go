@@ -252,7 +252,7 @@ func inputSchema(f reflect.StructField, place string) *schema {
 	return out
 }
 
-// textSchema is a string, with the values of the tag enum if there is one.
+// textSchema is the schema of a text or of an element of a list of texts: a string, with the values of the tag enum if there is one.
 func textSchema(tag reflect.StructTag) *schema {
 	out := typed("string")
 	if words := tag.Get("enum"); words != "" {
@@ -261,7 +261,8 @@ func textSchema(tag reflect.StructTag) *schema {
 	return out
 }
 
-// number reads a tag as an integer; 0 when it is missing.
+// number reads a tag as an integer; 0 when it is missing or no number. Package input reads
+// the same tags in the same way.
 func number(tag reflect.StructTag, name string) int {
 	n, _ := strconv.Atoi(tag.Get(name))
 	return n
