@@ -5,6 +5,7 @@ SHELL := /bin/bash
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 .PHONY: help
 help: ## List the targets (the default)
@@ -76,7 +77,7 @@ test: ## Run the tests (with the installed PostgreSQL, or one that is fetched; n
 	CGO_ENABLED=0 go test -timeout 40m -shuffle=on -count=1 ./...
 
 .PHONY: check
-check: lint verify ## Run everything that CI runs: lint, generated files, tests with the race detector
+check: lint vulnerabilities verify ## Run everything that CI runs: lint, generated files, tests with the race detector
 	KEYWAY_SEEDS=all CGO_ENABLED=1 go test -race -timeout 40m -shuffle=on -count=1 ./...
 
 # The directory where "make agno" installs AgentOS's Python client. A test calls this server with it.
@@ -114,6 +115,15 @@ lint: ## Run gofmt, go vet, staticcheck, golangci-lint and go mod tidy
 	go run $(STATICCHECK) ./...
 	go run $(GOLANGCI) run ./...
 	go mod tidy -diff
+
+# The database of known vulnerabilities. A machine without access to it cannot check, and says so.
+VULNDB := https://vuln.go.dev
+
+.PHONY: vulnerabilities
+vulnerabilities: ## Report known vulnerabilities in what the programs link (needs access to vuln.go.dev)
+	@if curl -sf -m 20 -o /dev/null $(VULNDB)/index/db.json; \
+	then go run $(GOVULNCHECK) -db $(VULNDB) ./...; \
+	else echo "vulnerabilities: NOT CHECKED: $(VULNDB) cannot be reached from this machine"; fi
 
 .PHONY: generate
 generate: ## Generate the documents that are made from the code
