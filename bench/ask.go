@@ -67,6 +67,7 @@ func (s *subject) listSessions(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// AgentOS's form of a page: data, and meta with the total.
 	var page struct {
 		Data []json.RawMessage
 		Meta struct {
@@ -110,6 +111,7 @@ func (s *subject) runIn(ctx context.Context, agent, session, text string) error 
 	if err := json.NewDecoder(body).Decode(&out); err != nil {
 		return err
 	}
+	// A run that failed is answered with 200 as well; its status says so.
 	if out.Status != "COMPLETED" || out.Content != text {
 		return fmt.Errorf("a run ended as %s with %.80q", out.Status, out.Content)
 	}
@@ -153,6 +155,7 @@ func (s *subject) post(ctx context.Context, agent, session string, stream bool) 
 	// The message is always the same, since the model ignores it.
 	var form bytes.Buffer
 	w := multipart.NewWriter(&form)
+	// All writes go to memory and can't fail.
 	err := errors.Join(w.WriteField("message", "Say the words."), w.WriteField("stream", fmt.Sprint(stream)),
 		w.WriteField("session_id", session), w.Close())
 	if err != nil {
@@ -175,6 +178,7 @@ func (s *subject) send(r *http.Request) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
+	// AgentOS and Keyway answer 200 to every request of the benchmark, also to a new run.
 	if resp.StatusCode != http.StatusOK {
 		defer resp.Body.Close()
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
@@ -208,6 +212,8 @@ func events(body io.Reader) iter.Seq2[event, error] {
 		within := false
 		for lines.Scan() {
 			line := lines.Bytes()
+			// A comment (": ping") and an event's id count as the beginning of an event, too;
+			// both are followed by an empty line.
 			within = len(line) > 0
 			if name, ok := bytes.CutPrefix(line, []byte("event: ")); ok {
 				e.name = append(e.name[:0], name...)

@@ -27,7 +27,8 @@ func TestStartMeasuresUntilTheFunctionAsksForAnEvent(t *testing.T) {
 			t.Errorf("%s, %v", took, err)
 		}
 	}
-	if _, err := api.start(t.Context(), program, nil); err == nil || !strings.Contains(err.Error(), "AWS_LAMBDA_RUNTIME_API") {
+	_, err = api.start(t.Context(), program, nil)
+	if err == nil || !strings.Contains(err.Error(), "AWS_LAMBDA_RUNTIME_API") {
 		t.Errorf("a function that ends: %v", err)
 	}
 }

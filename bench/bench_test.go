@@ -74,14 +74,16 @@ func TestOnlyACompleteAnswerIsRight(t *testing.T) {
 		"a stream that breaks off":         {true, 200, begin + text, `ended with "RunContent"`},
 		"a stream without text before":     {true, 200, begin + end, `ended with "RunCompleted"`},
 		"a stream whose last event is cut": {true, 200, begin + text + strings.TrimSpace(end), "broke off: unexpected EOF"},
-		"a stream that lost a token":       {true, 200, begin + text + strings.Replace(end, "word1", "", 1), `ended with "word0 "`},
-		"a stream that failed":             {true, 200, begin + text + "event: RunError\ndata: {}\n\n", `ended with "RunError"`},
-		"a stream of nothing":              {true, 200, "", `ended with ""`},
-		"a refusal of a stream":            {true, 403, "no", "403 Forbidden: no"},
-		"a refusal of a run":               {false, 500, "no", "500 Internal Server Error: no"},
-		"a run that failed":                {false, 200, `{"status":"ERROR","content":"word0 word1"}`, "ended as ERROR"},
-		"a run that lost a token":          {false, 200, `{"status":"COMPLETED","content":"word0"}`, `with "word0"`},
-		"a run that isn't JSON":            {false, 200, `word0 word1`, "invalid character"},
+		"a stream that lost a token": {
+			true, 200, begin + text + strings.Replace(end, "word1", "", 1), `ended with "word0 "`},
+		"a stream that failed": {
+			true, 200, begin + text + "event: RunError\ndata: {}\n\n", `ended with "RunError"`},
+		"a stream of nothing":     {true, 200, "", `ended with ""`},
+		"a refusal of a stream":   {true, 403, "no", "403 Forbidden: no"},
+		"a refusal of a run":      {false, 500, "no", "500 Internal Server Error: no"},
+		"a run that failed":       {false, 200, `{"status":"ERROR","content":"word0 word1"}`, "ended as ERROR"},
+		"a run that lost a token": {false, 200, `{"status":"COMPLETED","content":"word0"}`, `with "word0"`},
+		"a run that isn't JSON":   {false, 200, `word0 word1`, "invalid character"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -78,6 +78,7 @@ func (l *lab) close() (err error) {
 	if l.model != nil {
 		err = l.model.close()
 	}
+	// devpg may have chosen another directory than l.dir, if this is root.
 	if l.pg != nil {
 		err = errors.Join(err, l.pg.Close(), os.RemoveAll(l.pg.Dir))
 	}
@@ -111,6 +112,8 @@ func (l *lab) subject(ctx context.Context, name, peer string) (*subject, error) 
 	if err != nil {
 		return nil, fmt.Errorf("database for %s: %w", name, err)
 	}
+	// The log is a file, as in production with a collector, and not a pipe that this
+	// process would have to read.
 	log, err := os.Create(filepath.Join(l.dir, name+".stderr"))
 	if err != nil {
 		return nil, err
@@ -137,6 +140,7 @@ func adminToken(secret string, now time.Time) string {
 	if err != nil {
 		panic(err) // strings and numbers
 	}
+	// A JWS in compact form (RFC 7515): header, payload and signature in base64url.
 	encode := base64.RawURLEncoding.EncodeToString
 	text := encode([]byte(`{"alg":"HS256","typ":"JWT"}`)) + "." + encode(claims)
 	mac := hmac.New(sha256.New, []byte(secret))

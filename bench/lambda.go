@@ -207,6 +207,7 @@ func (c *counter) Write(p []byte) (int, error) { *c += counter(len(p)); return l
 // zipSize returns the size of a zip with the files, which are given as name -> path. The
 // zip itself is not kept.
 func zipSize(files map[string]string) (int64, error) {
+	// Deflate at Go's default level.
 	var size counter
 	z := zip.NewWriter(&size)
 	for name, path := range files {
@@ -262,6 +263,7 @@ func (b *lambdaBench) coldStart(ctx context.Context, i int, r request, cpu strin
 		if _, err := b.authorizer.launch(ctx, "authorizer", within); err != nil {
 			return err
 		}
+		// The time ends with the answer; stopping the authorizer is not part of it.
 		caller, err := b.authorizer.authorize(ctx, r.method, r.path)
 		before = time.Since(b.authorizer.begun)
 		b.authorizer.end()
@@ -335,6 +337,7 @@ func (b *lambdaBench) warmRequest(ctx context.Context, r request) error {
 			}
 		}
 	}
+	// The peak belongs to the process, which has handled this kind of request only.
 	for i, f := range b.functions {
 		u, err := f.usage()
 		if err != nil {

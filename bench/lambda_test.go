@@ -28,7 +28,10 @@ func empty(t *testing.T) *function {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { log.Close() })
-	return &function{subject: &subject{name: "empty", log: log}, programs: func(string) []string { return []string{program} }}
+	return &function{
+		subject:  &subject{name: "empty", log: log},
+		programs: func(string) []string { return []string{program} },
+	}
 }
 
 func TestAFunctionAnswersSeveralEvents(t *testing.T) {
@@ -67,7 +70,8 @@ func TestAFunctionThatEndsTooEarlyIsReportedWithItsLog(t *testing.T) {
 
 func TestRequestsBecomeEventsAndAnswersBecomeResponses(t *testing.T) {
 	t.Parallel()
-	r, err := http.NewRequestWithContext(t.Context(), "POST", "http://bench/sessions?type=agent&limit=20", strings.NewReader("a body"))
+	r, err := http.NewRequestWithContext(t.Context(), "POST", "http://bench/sessions?type=agent&limit=20",
+		strings.NewReader("a body"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,18 @@
 // the same machine, another server with AgentOS's API. It decides which requests are
 // sent, which answers are right, and how CPU and memory are measured. It has no limits
 // to meet and never fails because of a figure. README.md explains the figures.
+//
+// The files, by what they measure:
+//
+//   - The servers: lab.go starts what they share, subject.go starts and stops a server,
+//     ask.go sends requests and checks answers, grow.go fills the sessions, and measure.go
+//     measures. model.go is the model that all of them use.
+//   - The functions: lambda.go measures them. gateway.go turns requests into events as API
+//     Gateway does, runtimeapi.go hands the events out as Lambda does, and roundtrips.go
+//     counts round trips to the database.
+//   - The authorizer: authorizer.go measures it, and emptylambda is its lower bound.
+//   - process_linux.go reads CPU and memory from /proc, quota_linux.go limits the CPU with a
+//     cgroup, and report.go prints the table.
 package main
 
 import (
@@ -116,6 +128,7 @@ func build(ctx context.Context) error {
 	}
 	make := exec.CommandContext(ctx, "make", "build")
 	make.Stdout, make.Stderr = os.Stderr, os.Stderr
+	// The output of make goes to stderr, like everything but the figures.
 	if err := make.Run(); err != nil {
 		return fmt.Errorf("make build: %w", err)
 	}
@@ -139,6 +152,7 @@ func run(ctx context.Context, f flags) (err error) {
 	}
 	defer func() { err = errors.Join(err, lab.close()) }()
 	b.lab, b.report.About.PostgreSQL = lab, lab.version
+	// Keyway comes first, so that it is the first column and the divisor of the last one.
 	for _, name := range []string{"keyway", "peer"} {
 		if name == "peer" && f.peer == "" {
 			break
@@ -160,6 +174,7 @@ func run(ctx context.Context, f flags) (err error) {
 
 // print writes the figures to stdout, and the wrong answers to stderr.
 func (b *bench) print() error {
+	// A wrong answer does not end the benchmark: the other figures are valid.
 	for _, s := range b.subjects {
 		b.report.Errors = append(b.report.Errors, s.failed)
 		for _, text := range s.examples {

@@ -79,6 +79,8 @@ func (b *bench) measure(ctx context.Context) error {
 	if err := b.fill(ctx); err != nil {
 		return err
 	}
+	// Rounds are the inner loop, so that a disturbance of the machine falls into few cells
+	// and shows as their range.
 	for _, c := range b.cells() {
 		say("%s", c)
 		for range b.rounds {
@@ -154,6 +156,8 @@ func (b *bench) cells() (out []cell) {
 	stream := func(ctx context.Context, s *subject) error { _, err := s.stream(ctx, text); return err }
 	sessions := func(ctx context.Context, s *subject) error { return s.listSessions(ctx) }
 	detail := func(ctx context.Context, s *subject) error { return s.session(ctx) }
+	// Long streams are asked for by up to 64 callers, as a chat application would. The other
+	// requests are short, and 16 callers keep two cores busy with them.
 	for _, row := range []struct {
 		name    string
 		callers []int
@@ -194,6 +198,7 @@ func (b *bench) measureCell(ctx context.Context, i int, c cell) error {
 	if err := cmp.Or(ctx.Err(), err); err != nil {
 		return err
 	}
+	// Without a right answer there is nothing to divide by. The table shows – for the cell.
 	if right == 0 {
 		say("%s gave no right answer: %s", s.name, c)
 		return nil
@@ -232,6 +237,7 @@ func (s *subject) load(ctx context.Context, c cell, d time.Duration) int {
 // first text comes. It uses the paced model: with the fast one, a server may put several
 // events into one write, and the figure would show that instead.
 func (b *bench) measureFirstText(ctx context.Context) error {
+	// The pace is set for this cell only.
 	m := b.lab.model
 	m.now.Store(m.paced)
 	defer m.now.Store(m.fast)

@@ -39,6 +39,7 @@ func groupUsage(group int) (u usage, err error) {
 		if _, err := strconv.Atoi(e.Name()); err != nil {
 			continue
 		}
+		// Two files, since stat has the CPU time and status the memory with its peak.
 		stat, err1 := os.ReadFile("/proc/" + e.Name() + "/stat")
 		status, err2 := os.ReadFile("/proc/" + e.Name() + "/status")
 		if err1 != nil || err2 != nil {
@@ -69,6 +70,7 @@ func parseStat(stat []byte) (group int, cpu time.Duration, err error) {
 	if group, err = strconv.Atoi(string(fields[2])); err != nil {
 		return 0, 0, err
 	}
+	// utime, stime, cutime and cstime.
 	for _, f := range fields[11:15] {
 		n, err := strconv.ParseInt(string(f), 10, 64)
 		if err != nil {

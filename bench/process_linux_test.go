@@ -41,7 +41,8 @@ func TestAllProcessesOfAGroupAreMeasuredAndStopped(t *testing.T) {
 		t.Errorf("the group without its leader uses %+v, with it %+v", child, whole)
 	}
 	endGroup(c, true)
-	for deadline := time.Now().Add(10 * time.Second); syscall.Kill(-c.Process.Pid, 0) == nil && measured(t, c).resident > 0; {
+	deadline := time.Now().Add(10 * time.Second)
+	for syscall.Kill(-c.Process.Pid, 0) == nil && measured(t, c).resident > 0 {
 		if time.Now().After(deadline) {
 			t.Fatal("the group is still there after 10 s")
 		}

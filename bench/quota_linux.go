@@ -53,6 +53,7 @@ func newQuota(share float64) (q *quota, err error) {
 		write("cpu.cfs_period_us", fmt.Sprint(period))
 		write("cpu.cfs_quota_us", fmt.Sprint(own))
 	}
+	// In version 2, cpu.max is missing if the cpu controller is not enabled for this level.
 	if err != nil {
 		return nil, errors.Join(err, q.remove())
 	}
@@ -98,6 +99,7 @@ func (q *quota) start(cmd *exec.Cmd) error {
 	if err != nil {
 		return err
 	}
+	// Go back even if the start failed: the Go runtime uses the thread again.
 	err = cmd.Start()
 	return errors.Join(err, os.WriteFile(filepath.Join(home, "tasks"), thread, 0o600))
 }
@@ -108,6 +110,7 @@ func cpuGroup() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	// A line is "ID:controllers:path", such as "4:cpu,cpuacct:/user.slice".
 	for line := range bytes.Lines(groups) {
 		fields := bytes.SplitN(bytes.TrimSpace(line), []byte(":"), 3)
 		if len(fields) == 3 && bytes.Contains(append(append([]byte(","), fields[1]...), ','), []byte(",cpu,")) {

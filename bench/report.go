@@ -87,6 +87,7 @@ func (r *report) markdown(w io.Writer) error {
 func (r *report) table(w io.Writer) error {
 	var t strings.Builder
 	columns := append([]string{"figure"}, r.Subjects...)
+	// A quotient is easier to compare than two numbers.
 	if len(r.Subjects) == 2 {
 		columns = append(columns, r.Subjects[1]+" / "+r.Subjects[0])
 	}
@@ -102,6 +103,7 @@ func (r *report) table(w io.Writer) error {
 		}
 		row(&t, cells)
 	}
+	// The authorizer's benchmark sends no requests and has no such line.
 	if r.Errors != nil {
 		errors := []string{"wrong answers"}
 		for _, n := range r.Errors {

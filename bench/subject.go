@@ -69,6 +69,7 @@ type started struct{ health, agents time.Duration }
 
 // start starts the server on a free port and waits until it lists its agents.
 func (s *subject) start(ctx context.Context) (t started, err error) {
+	// A new port for each start: the previous one may still be in TIME_WAIT.
 	port, err := freePort(ctx)
 	if err != nil {
 		return t, err
@@ -130,6 +131,7 @@ func (s *subject) stop() {
 	if s.cmd == nil {
 		return
 	}
+	// A server that shuts down gracefully would wait for open connections.
 	s.client.CloseIdleConnections()
 	endGroup(s.cmd, false)
 	select {
@@ -162,6 +164,7 @@ func (s *subject) tail() string {
 	if err != nil {
 		return err.Error()
 	}
+	// ReadAt does not change the position at which the server writes.
 	text := make([]byte, size)
 	n, _ := s.log.ReadAt(text, max(0, end-size))
 	return strings.TrimSpace(string(text[:n]))

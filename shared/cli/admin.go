@@ -196,6 +196,7 @@ func (migrateCmd) Run(ctx context.Context, e env) error {
 	if err != nil {
 		return err
 	}
+	// from is 0 for a new schema; to is what this program, or a newer one, has made of it.
 	if e.cli.JSON {
 		return printJSON(e.out, map[string]any{
 			"schema": cfg.Database.Schema, "from": r.From, "to": r.To, "newer": r.Newer,

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/keyway-agents/keyway/shared/agents"
 	"github.com/keyway-agents/keyway/shared/config"
@@ -38,7 +37,8 @@ func (s *server) agents(cfg *config.Config) ([]run.Agent, error) {
 		fmt.Fprintf(s.err, "no %s: the offline demo model answers for %s\n", missing, strings.Join(demos[missing], ", "))
 	}
 	for _, a := range s.own.Agents {
-		all = append(all, withDefaults(a))
+		a.Agent = a.Agent.WithDefaults()
+		all = append(all, a)
 	}
 	return all, nil
 }
@@ -71,22 +71,7 @@ func (o Options) declaredAgents() (declared []config.Agent, err error) {
 		for _, f := range agents.Unsupported(fmt.Sprintf("Options.Agents[%d]", i), a.Agent) {
 			faults = append(faults, errors.New(f.String()))
 		}
-		declared = append(declared, withDefaults(a).Agent)
+		declared = append(declared, a.Agent.WithDefaults())
 	}
 	return declared, errors.Join(faults...)
-}
-
-// withDefaults fills the fields that keyway.yaml fills when a setting is absent, so
-// that an agent in Go behaves like one in the file.
-func withDefaults(a run.Agent) run.Agent {
-	if a.Name == "" {
-		a.Name = a.ID
-	}
-	if a.Timeout == 0 {
-		a.Timeout = 10 * time.Minute
-	}
-	if a.NumHistoryRuns == 0 {
-		a.NumHistoryRuns = 3
-	}
-	return a
 }

@@ -139,6 +139,7 @@ func publicKeys(file string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Decoding and encoding keeps every public member and drops what surrounds the set.
 	var set struct {
 		Keys []map[string]any `json:"keys"`
 	}
@@ -156,6 +157,7 @@ func publicKeys(file string) ([]byte, error) {
 // targets returns the directories to write to. Each must exist: a mistyped name
 // would otherwise become a new directory that nobody deploys.
 func (c buildCmd) targets() ([]string, error) {
+	// All are checked before the first is written to.
 	for _, dir := range c.Dirs {
 		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 			return nil, usage("there is no directory %s; build the functions first, with sam build", dir)

@@ -143,6 +143,7 @@ func (e env) authorize(cfg *config.Config, given string) (events.APIGatewayCusto
 	if err != nil {
 		return none, err
 	}
+	// With --dev's key, the tokens that serve --dev printed can be explained.
 	if err := e.addDevKey(cfg, false); err != nil {
 		return none, err
 	}
@@ -233,6 +234,7 @@ func (routesCmd) Run(e env) error {
 	if e.cli.JSON {
 		return printJSON(e.out, lines)
 	}
+	// Columns are aligned with spaces, so that the table can be copied into a document.
 	w := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', 0)
 	for _, l := range lines {
 		needs := strings.Join(l.Needs, ", ")

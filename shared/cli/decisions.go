@@ -80,6 +80,7 @@ func (l *decisionLog) openFile() error {
 	if err != nil {
 		return err
 	}
+	// The size counts what an earlier server wrote.
 	info, err := f.Stat()
 	if err != nil {
 		_ = f.Close()
@@ -114,6 +115,7 @@ func (l *decisionLog) rotate(n int64) error {
 	if l.size == 0 || l.size+n <= l.max {
 		return nil
 	}
+	// Windows cannot rename an open file.
 	if err := l.f.Close(); err != nil {
 		return err
 	}

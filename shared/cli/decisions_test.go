@@ -63,8 +63,8 @@ func TestAFullFileOfDecisionsMakesRoom(t *testing.T) {
 	if read(decisionsName) != "next\n" || read(olderDecisionsName) != "five\nnext\n" {
 		t.Errorf("%q, before it %q", read(decisionsName), read(olderDecisionsName))
 	}
-	told := 0
-	r.failed = func(error) { told++ }
+	reported := 0
+	r.failed = func(error) { reported++ }
 	if err := r.f.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -73,8 +73,8 @@ func TestAFullFileOfDecisionsMakesRoom(t *testing.T) {
 			t.Error("written to a closed file")
 		}
 	}
-	if told != 1 || r.close() != nil {
-		t.Errorf("the failure was told %d times", told)
+	if reported != 1 || r.close() != nil {
+		t.Errorf("the failure was reported %d times", reported)
 	}
 }
 

@@ -26,6 +26,7 @@ const devTTL = 24 * time.Hour
 // the caller's own sessions and a 403. ann's token holds exactly the scopes that the
 // first agent's requests need, as keyway.yaml maps them.
 func (s *server) greet(p prepared, addr string) {
+	// To stderr: stdout stays free for programs that read it.
 	w, base := printer{s.err, isTerminal(s.err)}, "http://"+addr
 	w.line("\n%s %s at %s  (development only)", w.bold("keyway"), assemble.ThisBuild().Version, w.bold(base))
 	first := "/agents/" + p.cfg.Agents[0].ID
@@ -78,6 +79,7 @@ func (s *server) devToken(p prepared, sub string, scopes ...string) (string, err
 	if err != nil {
 		return "", err
 	}
+	// The audience, the issuer or the claims that auth demands may exclude what mint makes.
 	if _, err := p.authorizer.Verifier.Verify(context.Background(), []string{"Bearer " + signed}); err != nil {
 		return "", fmt.Errorf("the available key signs tokens that auth in keyway.yaml refuses (%s)", fault.Detail(err))
 	}
@@ -109,6 +111,7 @@ func isTerminal(w io.Writer) bool {
 	if !ok {
 		return false
 	}
+	// Emacs and some CI systems set TERM=dumb: a terminal that shows escape sequences as text.
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
 }

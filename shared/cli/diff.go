@@ -139,6 +139,7 @@ func (c diffCmd) readDecisions(e env) (*replay.Log, error) {
 	if c.Log == "-" {
 		where = "standard input"
 	}
+	// An error says which of the two likely mistakes it was: --since, or the wrong file.
 	switch {
 	case log.Decisions > 0:
 		return log, nil

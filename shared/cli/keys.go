@@ -179,6 +179,7 @@ func (c tokenCmd) Run(e env) error {
 	if err != nil {
 		return err
 	}
+	// kong requires the flag and accepts an empty value, as of an unset shell variable.
 	if c.Sub == "" {
 		return usage("--sub is empty; give the user's name or id")
 	}
@@ -234,6 +235,7 @@ func (e env) signer(cfg *config.Config) (token.Signer, error) {
 		return s, nil
 	}
 	_ = e.addDevKey(cfg, false) // without any key, the loop is empty and the error below is complete
+	// none collects, line by line, why each key of keyway.yaml can't sign.
 	none := errors.New("no key to sign with: set JWT_SIGNING_KEY, or name a file of keyway keys generate " +
 		"in keyway.yaml, or run keyway serve --dev once")
 	// The first key that can sign is used, so the order in keyway.yaml decides which key
@@ -249,7 +251,8 @@ func (e env) signer(cfg *config.Config) (token.Signer, error) {
 		case strings.HasPrefix(cfg.Auth.Algorithms[0], "HS"):
 			// Only with HMAC is the verification key the signing key as well.
 			key.HMAC, key.Algorithm = []byte(k.Literal), cfg.Auth.Algorithms[0]
-		default: // a public key
+		default:
+			// A PEM public key, which only verifies.
 			continue
 		}
 		s, err := token.LoadSigner(key)
@@ -269,6 +272,8 @@ func envSigner(text string, algorithms []string) (s token.Signer, err error) {
 	if strings.Contains(text, "-----BEGIN ") {
 		key = token.SigningKey{PEM: []byte(text)}
 	}
+	// An RSA key can sign RS256 and PS256, for example. The order of auth.algorithms is the
+	// operator's preference.
 	for _, key.Algorithm = range algorithms {
 		if s, err = token.LoadSigner(key); err == nil {
 			break

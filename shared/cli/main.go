@@ -116,6 +116,7 @@ func execute(ctx context.Context, args []string, e env) int {
 	e.cli = &cli{}
 	// kong calls Exit after it has printed --help, and expects that the process ends.
 	exit := -1
+	// An error here is a mistake in the struct tags above, which every test would find.
 	parser, err := kong.New(e.cli, kong.Name("keyway"), kong.Description(description), longHelp,
 		kong.Writers(e.out, e.err), kong.Exit(func(code int) { exit = code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
@@ -216,6 +217,7 @@ func (e env) load(dev bool) (*config.Config, error) {
 		Lookup: e.lookup, Dev: dev, Check: unsupported, Tools: tools, Agents: inGo,
 		MatchesRoute: func(method, pattern string) bool { return authz.Reaches(route.Table, method, pattern) },
 	})
+	// No file at all is a first try and not a typing error: the answer is how to begin.
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, usage(noFile, e.cli.Config)
 	}

@@ -155,6 +155,7 @@ func tally(counts []count) string {
 // table renders a Markdown table with cells padded to equal width, since the report is
 // read in a terminal as often as on a web page.
 func table(rows [][]string) string {
+	// Width in characters; only ASCII is common here, so wide characters don't matter.
 	width := make([]int, len(rows[0]))
 	for _, row := range rows {
 		for i, cell := range row {
@@ -195,6 +196,7 @@ func code(text string) string {
 		}
 		return r
 	}, text)
+	// Cut by characters and not by bytes, which would leave half of one.
 	if runes := []rune(text); len(runes) > maxCode {
 		text = string(runes[:maxCode]) + "…"
 	}

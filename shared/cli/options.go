@@ -46,15 +46,13 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Own is the old name of Options.
-type Own = Options
-
 // Main runs the keyway command with the arguments of the process, and ends the
 // process with the command's exit code. It never returns.
 //
 // Call it first in main: the process that watches over the embedded PostgreSQL is
 // the same program, started again, and Main is where it recognizes its role.
 func Main(o Options) {
+	// In the holder of the embedded PostgreSQL this call does not return.
 	devpg.HoldIfAsked()
 	os.Exit(Run(context.Background(), os.Args[1:], o))
 }
@@ -71,6 +69,8 @@ func Main(o Options) {
 // A program whose command starts the embedded PostgreSQL (serve without
 // DATABASE_URL) must call devpg.HoldIfAsked first in main, which Main does itself.
 func Run(ctx context.Context, args []string, o Options) int {
+	// The streams are read here and not when the package is loaded, so that a test may
+	// replace os.Stdout before it calls Run.
 	e := env{own: o, out: o.Stdout, err: o.Stderr, in: o.Stdin, lookup: o.LookupEnv, now: o.Now}
 	if e.out == nil {
 		e.out = os.Stdout

@@ -26,7 +26,7 @@ func inGo(id string) run.Agent {
 }
 
 // spoken is what keyway prints on both streams, and its exit status.
-func spoken(t *testing.T, own Own, file string, args ...string) (int, string) {
+func spoken(t *testing.T, own Options, file string, args ...string) (int, string) {
 	t.Helper()
 	path := written(t, file)
 	var out bytes.Buffer
@@ -42,7 +42,7 @@ auth: {keys: ["${JWT_VERIFICATION_KEY}"]}
 // Agents declared in Go count wherever keyway is asked what there is.
 func TestAgentsInGoAreDeclaredAgents(t *testing.T) {
 	t.Parallel()
-	own := Own{Agents: []run.Agent{inGo("counter"), inGo("office")}}
+	own := Options{Agents: []run.Agent{inGo("counter"), inGo("office")}}
 	if code, out := spoken(t, own, withoutAgents, "config", "check"); code != 0 || !strings.Contains(out, "keyway.yaml is fine: 2 agents") {
 		t.Errorf("config check without agents in the file: exit %d\n%s", code, out)
 	}
@@ -59,7 +59,7 @@ func TestAgentsInGoAreDeclaredAgents(t *testing.T) {
 		}
 	}
 	// A program without agents of its own still wants some in the file.
-	if code, out := spoken(t, Own{}, withoutAgents, "config", "check"); code != exitUsage || !strings.Contains(out, "agents: is missing") {
+	if code, out := spoken(t, Options{}, withoutAgents, "config", "check"); code != exitUsage || !strings.Contains(out, "agents: is missing") {
 		t.Errorf("no agents at all: exit %d\n%s", code, out)
 	}
 }
@@ -68,7 +68,7 @@ func TestFaultsOfAgentsInGoAreTold(t *testing.T) {
 	t.Parallel()
 	noModel, remembers := inGo("a"), inGo("b")
 	noModel.Model, remembers.UpdateMemoryOnRun = nil, true
-	for want, own := range map[string]Own{
+	for want, own := range map[string]Options{
 		"keyway.yaml:3:11: agents[0].id: is \"shop\", which an agent declared in Go already has; give each agent its own id": {Agents: []run.Agent{inGo("shop")}},
 		"Options.Agents[1]: the ID \"x\" is taken":                                        {Agents: []run.Agent{inGo("x"), inGo("x")}},
 		"Options.Agents[0]: the ID \"a/b\" is not 1 to 64 letters, digits, dots, _ and -": {Agents: []run.Agent{inGo("a/b")}},

@@ -105,6 +105,7 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 	if _, chosen := e.lookup("GOGC"); !chosen {
 		debug.SetGCPercent(gcPercent)
 	}
+	// People read text in a terminal; programs read JSON from a pipe or a file.
 	s := &server{env: e, serveCmd: c, log: logging.NewLogger(e.err, isTerminal(e.err)), started: time.Now()}
 	p, err := s.prepare()
 	if err != nil {
@@ -321,6 +322,7 @@ func (s *server) listen(ctx context.Context, l net.Listener) error {
 	for _, r := range s.runners {
 		err = errors.Join(err, r.Wait(ctx))
 	}
+	// An error of Wait means that shutdownPatience has passed.
 	if err != nil {
 		s.handOver()
 	}

@@ -59,6 +59,7 @@ func (c testCmd) Run(e env) error {
 	var all []tested
 	var faults config.Faults
 	for _, path := range c.Files {
+		// Errors of a table and of its configuration have the same form: file, line, remedy.
 		t, err := e.testTable(path)
 		if found, ok := errors.AsType[config.Faults](err); ok {
 			faults = append(faults, found...)

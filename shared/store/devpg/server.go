@@ -130,6 +130,8 @@ func (c *cluster) try(ctx context.Context) (url string, err error) {
 
 // ensureDatabase creates the database that url names if it does not exist.
 func ensureDatabase(ctx context.Context, url string) error {
+	// CREATE DATABASE has no IF NOT EXISTS. Only the owner of the directory is here, so
+	// nobody else creates it at the same time.
 	conn, err := pgx.Connect(ctx, url)
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "3D000" { // invalid_catalog_name
 		conn, err = pgx.Connect(ctx, strings.Replace(url, "/keyway?", "/postgres?", 1))
@@ -151,6 +153,7 @@ func (c *cluster) stop() error {
 	}
 	out, err := exec.CommandContext(context.Background(), filepath.Join(c.bin.dir, "pg_ctl"),
 		"stop", "-w", "-m", "fast", "-D", "data").CombinedOutput()
+	// pg_ctl fails if the server ended by itself in between, which is what was wanted.
 	if err != nil && postmaster() != 0 {
 		return fmt.Errorf("stop PostgreSQL: %w: %s", err, tail(string(out)))
 	}
