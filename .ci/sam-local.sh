@@ -1,24 +1,24 @@
 #!/usr/bin/env bash
-# Runs template.yaml with sam local: the built programs in containers, PostgreSQL on
+# Runs template.yaml with sam local: the built programs in containers, and PostgreSQL on
 # this machine.
-#   sam-local.sh          checks the template, every event of events/, then requests to start-api
-#   sam-local.sh serve    serves on http://127.0.0.1:$SAM_PORT until it is interrupted
-#   sam-local.sh invoke F EVENT   invokes one function, such as agents events/agents.json
-# Everything it starts ends with it, dockerd too if none ran before. With CI set what is
-# missing is installed; without it, said. Needs bin/keyway.
+#   sam-local.sh                  checks the template, every event of events/, and requests to start-api
+#   sam-local.sh serve            serves on http://127.0.0.1:$SAM_PORT until it is interrupted
+#   sam-local.sh invoke F EVENT   invokes one function, such as: invoke agents events/agents.json
+# It ends everything that it has started, including dockerd. If a program is missing, it
+# installs the program if CI is set, and otherwise names it and fails. Needs bin/keyway.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mode=${1:-check}
 
 work=$(mktemp -d)
 chmod 755 "$work" # PostgreSQL runs as another user
-dockerd= daemon= api= postgres= taker= tail=
+dockerd= daemon= api= postgres= bucket= tail=
 finish() {
   trap '' INT TERM
   [ -z "$tail" ] || kill "$tail" 2>/dev/null || true
   [ -z "$api" ] || { kill "$api" 2>/dev/null && wait "$api" || true; }
   remove_containers
-  [ -z "$taker" ] || { kill "$taker" 2>/dev/null && wait "$taker" || true; }
+  [ -z "$bucket" ] || { kill "$bucket" 2>/dev/null && wait "$bucket" || true; }
   [ -z "$postgres" ] || as_postgres "$pgbin/pg_ctl" -D "$work/pg" -m immediate -w stop >/dev/null || true
   [ -z "$dockerd" ] || { kill "$dockerd" 2>/dev/null && wait "$dockerd" || true; }
   rm -rf "$work"
@@ -32,8 +32,8 @@ fail() { echo "$*" >&2; exit 1; }
 
 if [ "$mode" = invoke ]; then
   name=${2^}Function
-  [ -n "$2" ] && [ -f "${3:-}" ] || fail "which function and event? make invoke F=agents E=events/agents.json; events:" events/[!e]*.json
-  grep -q "^  $name:" template.yaml || fail "template.yaml has no $name; F is one of" $(sed -n 's/^  \([A-Z][a-z]*\)Function:.*/\1/p' template.yaml | tr A-Z a-z)
+  [ -n "$2" ] && [ -f "${3:-}" ] || fail "name a function and an event, such as: make invoke F=agents E=events/agents.json; events:" events/[!e]*.json
+  grep -q "^  $name:" template.yaml || fail "template.yaml has no function $name; set F to one of" $(sed -n 's/^  \([A-Z][a-z]*\)Function:.*/\1/p' template.yaml | tr A-Z a-z)
 fi
 
 # ---- Tools
@@ -44,7 +44,7 @@ if [ "$mode" = check ]; then
   checkov --config-file .checkov.yaml -f template.yaml --skip-download
 fi
 port=${SAM_PORT:-3000}
-[ "$mode" != serve ] || free "$port" || fail "port $port is taken: end what listens there, or choose another with SAM_PORT=3001 make sam-local"
+[ "$mode" != serve ] || free "$port" || fail "port $port is in use: stop the program that listens on it, or use another port with SAM_PORT=3001 make sam-local"
 start_docker
 case "$(uname -m)" in x86_64) export ARCH=x86_64 ;; *) export ARCH=arm64 ;; esac
 image=public.ecr.aws/lambda/provided:al2023-$ARCH
@@ -54,11 +54,11 @@ else
   .ci/standin-image.sh
 fi
 
-# ---- What the functions need: a database, a key, tokens
+# ---- The database, the key and the tokens
 start_postgres
 key=$(python3 -c 'import json; print(json.load(open("events/env.json"))["Parameters"]["JWT_VERIFICATION_KEY"])')
 if [ "$mode" = serve ] && [ -f keyway.yaml ]; then config=keyway.yaml; else config=events/keyway.yaml; fi
-export SAM_CLI_CONTAINER_CONNECTION_TIMEOUT=${SAM_CLI_CONTAINER_CONNECTION_TIMEOUT:-120} # a busy machine starts a container late
+export SAM_CLI_CONTAINER_CONNECTION_TIMEOUT=${SAM_CLI_CONTAINER_CONNECTION_TIMEOUT:-120} # on a busy machine a container starts slowly
 export KEYWAY_CONFIG=${KEYWAY_CONFIG:-$config}
 token() { env -u JWT_SIGNING_KEY JWT_VERIFICATION_KEY="$key" JWT_KEY_SECRET= bin/keyway token --config "$KEYWAY_CONFIG" --ttl 24h "$@"; }
 admin=$(token --sub admin --scopes agent_os:admin)
@@ -72,9 +72,9 @@ overrides=(--parameter-overrides "Architecture=$ARCH")
 containers=(--skip-pull-image --add-host host.docker.internal:host-gateway --env-vars "$work/env.json")
 sam() { command sam "$@" "${overrides[@]}"; }
 
-# invoke FUNCTION EVENT: what the function answers. Tokens in an event are names of those made here.
+# invoke FUNCTION EVENT prints the function's answer. It replaces the names of tokens in the event by the tokens above.
 invoke() {
-  sed -e "s/TOKEN_OF_ANN/$ann/" -e "s/TOKEN_WITHOUT_SCOPES/$nobody/" -e "s#http://host.docker.internal:3001/#$taker_url#" "$2" |
+  sed -e "s/TOKEN_OF_ANN/$ann/" -e "s/TOKEN_WITHOUT_SCOPES/$nobody/" -e "s#http://host.docker.internal:3001/#$bucket_url#" "$2" |
     sam local invoke "$1" -e - "${containers[@]}" 2>"$work/invoke.log" || { cat "$work/invoke.log" >&2; return 1; }
 }
 

@@ -1,8 +1,10 @@
-# Part of sam-local.sh: requests to sam local start-api, which asks the authorizer about
-# each token and hands on what its policy allows. Refusals are in sam local's own
-# words: it knows no GatewayResponses, and answers a failed authorizer with 502.
+# Part of sam-local.sh. It sends requests to sam local start-api, which calls the authorizer
+# for each request and forwards the requests that its policy allows. The texts of 401 and 403
+# are sam local's own, because it ignores the template's GatewayResponses. It answers 502
+# where API Gateway answers 401 to a rejected token.
 count=0
-# want STATUS TEXT CURL…: the answer to a request, left in $work/answer.
+# want STATUS TEXT CURL… sends a request with curl, and fails unless the answer has the status and contains the text. The
+# answer is in $work/answer afterwards.
 want() {
   local status=$1 text=$2 got
   shift 2
@@ -17,7 +19,7 @@ as() { auth="Authorization: Bearer $1"; }
 member() { python3 -c 'import json,sys; print(json.load(open(sys.argv[1]))[sys.argv[2]])' "$work/answer" "$1"; }
 json="Content-Type: application/json"
 
-echo "-- what asks for no token"
+echo "-- public routes"
 want 200 ok "$url/health"
 want 200 quickstart "$url/info"
 want 200 openapi "$url/openapi.json"
@@ -40,11 +42,11 @@ echo "-- agents"
 want 200 finance-agent -H "$auth" "$url/agents"
 as "$ann"
 want 200 '"assistant"' -H "$auth" "$url/agents"
-! grep -q finance-agent "$work/answer" || fail "ann is shown an agent that she may not read"
+! grep -q finance-agent "$work/answer" || fail "the list shows ann an agent that she is not allowed to read"
 
 echo "-- runs"
 want 200 'event: RunCompleted' -H "$auth" -F message=Hello -F session_id=first "$url/agents/assistant/runs"
-grep -q 'event: RunStarted' "$work/answer" || fail "a run's events do not begin with RunStarted"
+grep -q 'event: RunStarted' "$work/answer" || fail "the events of a run do not begin with RunStarted"
 echo "remember the milk" >"$work/note.txt"
 want 200 COMPLETED -H "$auth" -F "message=What is in the file?" -F stream=false -F session_id=first -F "files=@$work/note.txt;type=text/plain" "$url/agents/assistant/runs"
 run=$(member run_id)
@@ -71,4 +73,4 @@ want 404 '' -H "$auth" "$url/memories/$memory"
 as "$ann"
 want 204 '' -X DELETE -H "$auth" "$url/memories/$memory"
 
-echo "sam local: ${#tried[@]} events and $count requests answered as they must be"
+echo "sam local: ${#tried[@]} events and $count requests got the expected answers"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Sends a few thousand requests, sound and unsound, made of /openapi.json, to a running
-# keyway serve. No answer may be a 5xx or lie outside the document. Needs bin/keyway
-# and Python; everything else is made in a temporary directory and removed again.
+# Generates a few thousand valid and invalid requests from /openapi.json and sends them to
+# keyway serve. It fails if an answer is a 5xx or does not match the document. It needs
+# bin/keyway and Python, and works in a temporary directory.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,7 +17,7 @@ trap finish EXIT
 python3 -m venv "$work/venv"
 "$work/venv/bin/pip" install --quiet --disable-pip-version-check 'schemathesis==4.*'
 
-# Without a key for its model the quickstart answers with the demo model.
+# Without an API key the quickstart uses the demo model.
 unset OPENAI_API_KEY DATABASE_URL JWT_VERIFICATION_KEY JWT_SIGNING_KEY
 keyway() { bin/keyway "$@" --config examples/quickstart/keyway.yaml --data "$work/data"; }
 bin/keyway serve --dev --addr 127.0.0.1:0 --config examples/quickstart/keyway.yaml --data "$work/data" >"$work/serve.log" 2>&1 &
@@ -34,14 +34,14 @@ done
 admin=$(keyway token --sub root --scopes agent_os:admin)
 ann=$(keyway token --sub ann --scopes agents:read,agents:run,sessions:read,sessions:write,sessions:delete,memories:read,memories:write,memories:delete)
 
-# What the second round asks for: a session of ann's with a run, and a memory.
+# The second round uses these: a session of ann's with a run, and a memory.
 ask() { curl -sSf -H "Authorization: Bearer $ann" "$@"; }
 member() { python3 -c 'import json,sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }
 run=$(ask "$url/agents/assistant/runs" -F message=hello -F stream=false -F session_id=known | member run_id)
 memory=$(ask "$url/memories" -H 'Content-Type: application/json' -d '{"memory": "likes tea"}' | member memory_id)
 
 cases=0
-# round NAME TOKEN OPTION…: one run of schemathesis with what stands in NAME.toml.
+# round NAME TOKEN OPTION… runs schemathesis once with the configuration in NAME.toml.
 round() {
   local name=$1 token=$2
   shift 2

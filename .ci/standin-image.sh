@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Makes the image that sam local builds upon, where no registry can be reached: the
-# tag of AWS's provided.al2023 with a static busybox in it. SAM adds Lambda's runtime
-# emulator and calls sh, mv and chmod for that; our programs are static and bring all
-# else. It is no Amazon Linux: what passes here has not run on AWS's image.
+# Makes a stand-in for AWS's image provided.al2023, on which sam local builds, for machines
+# that can't reach a registry. It has the tag of AWS's image and contains a static busybox.
+# SAM adds Lambda's runtime emulator, for which it needs sh, mv and chmod; Keyway's programs
+# are static and need nothing. It is not Amazon Linux: a test that passes here has not run
+# on AWS's image.
 set -euo pipefail
 
 case "$(uname -m)" in

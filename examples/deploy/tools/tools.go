@@ -1,4 +1,5 @@
-// Package tools is what the functions of a deployment add to the built-in tools, in Go.
+// Package tools holds the operator's own tools in Go. The functions of a deployment use
+// them beside the built-in ones.
 package tools
 
 import (
@@ -12,26 +13,29 @@ import (
 	"github.com/keyway-agents/keyway/shared/tool"
 )
 
-// All are the tools that keyway.yaml's agents may name.
-var All = []tool.Tool{tool.Func("in_stock", "Tell how many of an article the shop has.", inStock)}
+// All are the tools of this package. The agents of keyway.yaml can name them.
+var All = []tool.Tool{tool.Func("in_stock", "Return how many of an article the shop has.", inStock)}
 
-// Open opens the agents of keyway.yaml with them, in agents.Open's place.
+// Open opens the agents of keyway.yaml with the tools of this package. It replaces
+// agents.Open in the functions runs and worker.
 func Open(cfg *config.Config, lookup func(string) (string, bool)) ([]run.Agent, error) {
 	return agents.Options{Lookup: lookup, Tools: All}.Open(cfg, cfg.Agents)
 }
 
-// stock stands for a database of one's own.
+// stock is an example in place of your own database.
 var stock = map[string]int{"tea": 12, "coffee": 0}
 
+// article is the tool's argument. The model sees the schema that is made from it.
 type article struct {
 	Name string `json:"name" jsonschema:"the article, in the singular"`
 }
 
-// inStock knows for whom it answers from the verified token, never from the model.
+// inStock takes the user from the verified token. A user id among the arguments would come
+// from the model, which the user can influence.
 func inStock(ctx context.Context, a article) (string, error) {
 	have, known := stock[strings.ToLower(a.Name)]
 	if !known {
-		return "", fmt.Errorf("there is no article %q; there are tea and coffee", a.Name)
+		return "", fmt.Errorf("the shop has no article %q; it has tea and coffee", a.Name)
 	}
 	return fmt.Sprintf("%d of %s, says the shop to %s", have, a.Name, tool.CallerFrom(ctx).UserID), nil
 }
