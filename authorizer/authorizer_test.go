@@ -28,7 +28,7 @@ import (
 
 const key = "TEST KEY ONLY: thirty-two bytes at the very least"
 
-// bootstrap is the program as it is deployed, for this machine.
+// bootstrap is the path of the program, built as for a deployment, for this machine.
 var bootstrap string
 
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
@@ -46,7 +46,7 @@ func testMain(m *testing.M) int {
 	return m.Run()
 }
 
-// document is the canonical JSON of the per-agent-permissions document.
+// document returns the canonical JSON of the per-agent-permissions document.
 func document(t *testing.T) string {
 	t.Helper()
 	const name = "../examples/per-agent-permissions/keyway.yaml"
@@ -60,7 +60,7 @@ func document(t *testing.T) string {
 	return string(data)
 }
 
-// artifact is a directory with this keyway.json.
+// artifact returns a directory with this keyway.json.
 func artifact(t *testing.T, keyway string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -70,7 +70,7 @@ func artifact(t *testing.T, keyway string) string {
 	return dir
 }
 
-// sign mints a token of the first agent's user that ends after ttl.
+// sign signs a token of the first agent's user that expires after ttl.
 func sign(t *testing.T, ttl time.Duration, scopes ...string) string {
 	t.Helper()
 	return signWith(t, key, ttl, scopes...)
@@ -89,7 +89,7 @@ func signWith(t *testing.T, secret string, ttl time.Duration, scopes ...string) 
 	return raw
 }
 
-// request is a REQUEST event in API Gateway's form with this Authorization header.
+// request returns a REQUEST event of API Gateway with this Authorization header.
 func request(t *testing.T, authorization string) []byte {
 	t.Helper()
 	data, err := os.ReadFile("../shared/edge/testdata/request.json")
@@ -99,7 +99,7 @@ func request(t *testing.T, authorization string) []byte {
 	return bytes.ReplaceAll(data, []byte("TOKEN"), []byte(authorization))
 }
 
-func TestAGenuineTokenGetsItsPolicyAndItsContext(t *testing.T) {
+func TestValidTokenGetsPolicyAndContext(t *testing.T) {
 	t.Parallel()
 	l := start(t, artifact(t, document(t)), "JWT_VERIFICATION_KEY="+key)
 	answer := l.policy(request(t, "Bearer "+sign(t, time.Hour, "agents:web-search-agent:run")))
@@ -120,7 +120,7 @@ func TestAGenuineTokenGetsItsPolicyAndItsContext(t *testing.T) {
 	}
 }
 
-func TestATokenThatMayDoNothingIsDenied(t *testing.T) {
+func TestTokenWithoutScopesIsDenied(t *testing.T) {
 	t.Parallel()
 	l := start(t, artifact(t, document(t)), "JWT_VERIFICATION_KEY="+key)
 	statements := l.policy(request(t, sign(t, time.Hour))).PolicyDocument.Statement
@@ -129,11 +129,11 @@ func TestATokenThatMayDoNothingIsDenied(t *testing.T) {
 	}
 }
 
-// What only runs and the store need is not asked for, nor what only the operator's
-// own program knows.
-func TestVariablesOfWhatTheAuthorizerNeverUsesMayBeUnset(t *testing.T) {
+// The authorizer starts although variables are missing that only runs and the store need, and
+// although a tool is named that only the operator's own program has.
+func TestUnusedVariablesMayBeUnset(t *testing.T) {
 	t.Parallel()
-	dir := artifact(t, `{"agents":[{"id":"a","instructions":"${TELL}","model":{"api_key":"${OPENAI_API_KEY}","base_url":"${BASE}","id":"${MODEL}","provider":"openai"},`+
+	dir := artifact(t, `{"agents":[{"id":"a","instructions":"${GREETING}","model":{"api_key":"${OPENAI_API_KEY}","base_url":"${BASE}","id":"${MODEL}","provider":"openai"},`+
 		`"tools":["of_our_own",{"mcp":{"headers":{"X-Key":"${TOKEN}"},"url":"${MCP}"}}]}],"auth":{"keys":["${JWT_VERIFICATION_KEY}"]},`+
 		`"database":{"url":"${DATABASE_URL}"},"id":"os","name":"${NAME}"}`)
 	l := start(t, dir, "JWT_VERIFICATION_KEY="+key)
@@ -142,8 +142,8 @@ func TestVariablesOfWhatTheAuthorizerNeverUsesMayBeUnset(t *testing.T) {
 	}
 }
 
-// API Gateway answers 401 to this text alone, and 500 to every other.
-func TestARefusedTokenIsUnauthorizedAndTheFunctionGoesOn(t *testing.T) {
+// API Gateway answers 401 for this error text only, and 500 for any other.
+func TestRejectedTokenIsUnauthorizedAndFunctionContinues(t *testing.T) {
 	t.Parallel()
 	l := start(t, artifact(t, document(t)), "JWT_VERIFICATION_KEY="+key)
 	raw := sign(t, time.Hour, "agent_os:admin")
@@ -169,11 +169,11 @@ func TestARefusedTokenIsUnauthorizedAndTheFunctionGoesOn(t *testing.T) {
 	}
 }
 
-func TestTheConfigurationLiesBesideTheProgram(t *testing.T) {
+func TestConfigurationIsBesideTheProgram(t *testing.T) {
 	t.Parallel()
 	dir := artifact(t, document(t))
 	program := filepath.Join(dir, "bootstrap")
-	if err := os.Link(bootstrap, program); err != nil { // a copy might still be open for writing in a process just forked
+	if err := os.Link(bootstrap, program); err != nil { // a copy could still be open for writing in a process that was just forked
 		t.Fatal(err)
 	}
 	l := startProgram(t, program, "JWT_VERIFICATION_KEY="+key)
@@ -182,7 +182,7 @@ func TestTheConfigurationLiesBesideTheProgram(t *testing.T) {
 	}
 }
 
-func TestAKeyFileLiesBesideItToo(t *testing.T) {
+func TestKeyFileIsBesideTheProgram(t *testing.T) {
 	t.Parallel()
 	dir := artifact(t, `{"id":"os","auth":{"algorithms":["ES256"],"keys":[{"jwks_file":"keys.json"}]},"agents":[{"id":"a","model":"demo:x"}]}`)
 	keys, err := token.GenerateKeys("ES256", rand.Reader)
@@ -198,9 +198,8 @@ func TestAKeyFileLiesBesideItToo(t *testing.T) {
 	}
 }
 
-// A function that can't start says in one line of its log all that is wrong, and
-// no secret.
-func TestAFunctionThatMustNotStartSaysWhy(t *testing.T) {
+// A function that can't start logs one line with every error, and no secret.
+func TestFailedStartLogsEveryReason(t *testing.T) {
 	t.Parallel()
 	const agents = `"agents":[{"id":"a","model":"demo:x"}]`
 	for name, row := range map[string]struct {
@@ -227,11 +226,11 @@ func TestAFunctionThatMustNotStartSaysWhy(t *testing.T) {
 			}
 			for i, want := range row.want {
 				if !strings.Contains(faults[i], want) {
-					t.Errorf("fault %d is\n%s\nwant\n%s", i, faults[i], want)
+					t.Errorf("error %d is\n%s\nwant\n%s", i, faults[i], want)
 				}
 			}
 			if strings.Contains(stderr, "short-secret") || strings.Contains(stderr, config.PublishedSecret) || strings.Contains(stderr, "goroutine") {
-				t.Errorf("the log says too much: %s", stderr)
+				t.Errorf("the log contains a secret or a stack: %s", stderr)
 			}
 		})
 	}
@@ -241,8 +240,8 @@ func TestAFunctionThatMustNotStartSaysWhy(t *testing.T) {
 	}
 }
 
-// refusedStart runs the program until it ends, and gives the faults of the one
-// line that it wrote.
+// refusedStart runs the program until it ends, and returns the errors of the one line that it
+// logged.
 func refusedStart(t *testing.T, dir string, env ...string) (faults []string, stderr string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), bootstrap)
@@ -263,7 +262,7 @@ func refusedStart(t *testing.T, dir string, env ...string) (faults []string, std
 	return line.Faults, log.String()
 }
 
-func TestTheProgramIsSmallAndLinksNothingHeavy(t *testing.T) {
+func TestAuthorizerIsSmallAndLinksNothingHeavy(t *testing.T) {
 	t.Parallel()
 	const most = 7_000_000
 	file := filepath.Join(t.TempDir(), "bootstrap")
@@ -275,7 +274,7 @@ func TestTheProgramIsSmallAndLinksNothingHeavy(t *testing.T) {
 		t.Fatal(err)
 	}
 	if t.Logf("linux/arm64: %d bytes", info.Size()); info.Size() > most {
-		t.Errorf("%d bytes, %d more than a quick start allows", info.Size(), info.Size()-most)
+		t.Errorf("%d bytes, %d more than allowed for a quick start", info.Size(), info.Size()-most)
 	}
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-tags", lambdatest.Tags, ".").Output()
 	if err != nil {
@@ -287,9 +286,9 @@ func TestTheProgramIsSmallAndLinksNothingHeavy(t *testing.T) {
 	}
 }
 
-// One file serves AWS and sam local. Where the template sets its variables, the key of
-// sam local opens nothing; where it sets none, the function doesn't start.
-func TestTheDeployedFileBelievesTheTemplatesSecretAlone(t *testing.T) {
+// One file serves AWS and sam local. With the variables as the template sets them, tokens
+// signed with sam local's key are rejected. Without any variable the function doesn't start.
+func TestDeployedFileTrustsOnlyTheTemplatesSecret(t *testing.T) {
 	t.Parallel()
 	const name, local = "../examples/deploy/keyway.yaml", "for-sam-local-only-and-never-in-the-cloud"
 	data, err := os.ReadFile(name)

@@ -10,7 +10,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/lambdahttp/lambdatest"
 )
 
-// function is the program on a Lambda Runtime API.
+// function is the running program with its Runtime API.
 type function struct {
 	*lambdatest.Function
 	t *testing.T
@@ -27,7 +27,7 @@ func startProgram(t *testing.T, program string, env ...string) function {
 	return function{lambdatest.Start(t, program, env...), t}
 }
 
-// policy is the answer to an event that must have one.
+// policy returns the answer to an event, which must be a policy.
 func (f function) policy(event []byte) (out events.APIGatewayCustomAuthorizerResponse) {
 	f.t.Helper()
 	a := f.Invoke(event, time.Minute)
@@ -38,7 +38,7 @@ func (f function) policy(event []byte) (out events.APIGatewayCustomAuthorizerRes
 	return out
 }
 
-// refusal is the errorMessage for an event that must have one.
+// refusal returns the errorMessage for an event, which must be rejected.
 func (f function) refusal(event []byte) string {
 	f.t.Helper()
 	a := f.Invoke(event, time.Minute)

@@ -21,7 +21,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/token"
 )
 
-// signer makes the tokens of one document's issuer.
+// signer signs the tokens of one document's issuer.
 type signer struct {
 	method jwt.SigningMethod
 	key    any
@@ -53,7 +53,7 @@ func rsaSigner(t *testing.T) signer {
 	return signer{jwt.SigningMethodRS256, key, made.PublicKey}
 }
 
-// authorization is the header of one caller in a document's table; "" for none.
+// authorization returns the Authorization header of a caller in a document's table, or "".
 func (s signer) authorization(t *testing.T, name string, caller any) string {
 	t.Helper()
 	now := time.Now()
@@ -85,9 +85,9 @@ func (s signer) authorization(t *testing.T, name string, caller any) string {
 	return "Bearer " + raw
 }
 
-// What each of the documents promises holds for the deployed functions: a row of its
-// table is a request, sent through the authorizer to the function of its route.
-func TestTheDocumentsPromisesHoldForTheDeployedFunctions(t *testing.T) {
+// Each row of a document's table is a request. The test sends it through the authorizer to the
+// function of its route, and compares the status.
+func TestDocumentedPermissionsHoldForDeployedFunctions(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"per-agent-permissions", "agent-permissions", "advanced-scopes", "custom-scope-mappings", "basic-rbac-asymmetric"} {
 		t.Run(name, func(t *testing.T) {
@@ -101,9 +101,9 @@ func TestTheDocumentsPromisesHoldForTheDeployedFunctions(t *testing.T) {
 	}
 }
 
-// With a base path the authorizer is asked about another path than stands in the
-// function's event; they must not come to different verdicts.
-func TestTheyHoldBelowABasePath(t *testing.T) {
+// With a base path, the authorizer's event and the function's event have different paths. Both
+// must give the same verdict.
+func TestDocumentedPermissionsHoldBelowABasePath(t *testing.T) {
 	t.Parallel()
 	holds(t, "../examples/per-agent-permissions/", "/agents/web-search-agent", hmacSigner())
 }
@@ -128,11 +128,11 @@ func holds(t *testing.T, dir, base string, s signer) {
 	for _, row := range table.Tests {
 		status, body := send(t, door.URL, row, s.authorization(t, row.Caller, file.Callers[row.Caller]))
 		switch refused := slices.Contains([]int{401, 403, 404, 405}, status); {
-		case row.Allow && refused && (status != 404 || !strings.Contains(body, "not found")): // what isn't there may be asked for
+		case row.Allow && refused && (status != 404 || !strings.Contains(body, "not found")): // a missing resource may be requested
 			t.Errorf("%s: %d %s", row.Text, status, body)
 		case row.Allow && status >= 500:
 			t.Errorf("%s: %d %s", row.Text, status, body)
-		case !row.Allow && status != row.Status && (row.Status != 405 || status != 404): // API Gateway knows no 405
+		case !row.Allow && status != row.Status && (row.Status != 405 || status != 404): // API Gateway has no 405
 			t.Errorf("%s: %d, want %d: %s", row.Text, status, row.Status, body)
 		}
 		if row.Allow && row.Lists != nil && row.Path == "/agents" {
@@ -143,7 +143,7 @@ func holds(t *testing.T, dir, base string, s signer) {
 	}
 }
 
-// document is the deployment of one document's keyway.yaml. No run leaves this machine.
+// document deploys one document's keyway.yaml, with a local model server.
 func document(t *testing.T, file string) deployment {
 	t.Helper()
 	data, err := os.ReadFile(file)
@@ -158,7 +158,7 @@ func document(t *testing.T, file string) deployment {
 	return d
 }
 
-// send makes the request of a row. A run is asked for with a message.
+// send sends the request of a row, with a message if it starts a run.
 func send(t *testing.T, door string, row policycheck.Test, authorization string) (status int, body string) {
 	t.Helper()
 	content := url.Values{"message": {"hello"}, "stream": {"false"}}.Encode()
@@ -183,7 +183,7 @@ func send(t *testing.T, door string, row policycheck.Test, authorization string)
 	return resp.StatusCode, string(data)
 }
 
-// ids are those of a list, sorted.
+// ids returns the sorted ids of a list.
 func ids(t *testing.T, list string) (out []string) {
 	t.Helper()
 	var all []struct{ ID string }

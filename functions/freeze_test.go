@@ -7,8 +7,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// freeze stops the process as Lambda does, closes its connections on the server, lets
-// more than a second pass there, and lets the process go on.
+// freeze stops the process as Lambda does, closes its connections on the server, waits for more
+// than a second, and continues the process.
 func (f function) freeze(t *testing.T, database string) {
 	t.Helper()
 	f.Signal(syscall.SIGSTOP)

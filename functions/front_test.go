@@ -17,17 +17,17 @@ import (
 	"github.com/keyway-agents/keyway/shared/route"
 )
 
-// front is API Gateway in front of a deployment, as far as requests can tell: it asks
-// the authorizer, holds them to its policy, and invokes the function of the route. Of
-// its answers only the status is like API Gateway's.
+// front replaces API Gateway in front of a deployment. It calls the authorizer, enforces its
+// policy, and invokes the function of the route. Its own answers have API Gateway's status, and
+// not its body.
 type front struct {
 	t          *testing.T
-	base       string // where a domain of the operator's has it: API Gateway leaves that in the path
+	base       string // the base path of a custom domain, which API Gateway leaves in the path
 	authorizer *serial
 	functions  map[route.Function]*serial
 }
 
-// serial is a function that gets one event at a time, as Lambda sends them.
+// serial is a function that receives one event at a time, as on Lambda.
 type serial struct {
 	mu sync.Mutex
 	function
@@ -44,7 +44,7 @@ func (s *serial) invoke(event any) (kind string, body []byte) {
 	return a.Kind, a.Body()
 }
 
-// serve starts the deployment's functions behind a front door.
+// serve starts the deployment's functions behind a front.
 func (d deployment) serve(env ...string) *httptest.Server {
 	d.t.Helper()
 	f := &front{t: d.t, base: d.base, authorizer: &serial{function: d.start("authorizer", env...)}, functions: map[route.Function]*serial{}}
@@ -61,7 +61,7 @@ const stage = "arn:aws:execute-api:eu-central-1:123456789012:abcdef1234/prod"
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	match := route.Table.Match(r.Method, r.URL.Path)
 	if match.Route == nil {
-		w.WriteHeader(http.StatusNotFound) // as the gateway response of an unknown route
+		w.WriteHeader(http.StatusNotFound) // as the template's response for an unknown route
 		return
 	}
 	body, err := io.ReadAll(r.Body)
@@ -83,10 +83,9 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.answer(w, match.Route.Function, e)
 }
 
-// authorize is the authorizer's verdict: 200 with the context of the caller, or what
-// API Gateway answers.
+// authorize returns 200 and the authorizer's context, or the status that API Gateway answers.
 func (f *front) authorize(r *http.Request, to *route.Route) (status int, context map[string]any) {
-	if r.Header.Get("Authorization") == "" { // the identity source
+	if r.Header.Get("Authorization") == "" { // the identity source is missing
 		return http.StatusUnauthorized, nil
 	}
 	arn := edge.MethodARN(stage, r.Method, r.URL.Path)

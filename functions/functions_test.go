@@ -23,7 +23,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
-// names are the programs; each is built once.
+// names are the programs. Each is built once for all tests.
 var names = []string{"agents", "config", "runs", "sessions", "memories", "migrate", "worker", "authorizer"}
 
 var programs string
@@ -31,7 +31,7 @@ var programs string
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
-	devpg.HoldIfAsked() // PostgreSQL hangs on this binary, which then is no test
+	devpg.HoldIfAsked() // this binary then only keeps PostgreSQL running, and is not a test
 	var err error
 	if programs, err = os.MkdirTemp("", "functions"); err != nil {
 		panic(err)
@@ -59,8 +59,8 @@ const keyway = `{"agents":[{"id":"a","model":"openai:gpt-4o","tools":["hackernew
 type deployment struct {
 	t     *testing.T
 	dir   string
-	db    string // as whom the functions log in
-	owner string // the same database, of which migrate is the master
+	db    string // the URL with which the functions log in
+	owner string // the same database, for its owner, with which migrate logs in
 	base  string
 	model *modeltest.Server
 }
@@ -81,7 +81,7 @@ type function struct {
 	t *testing.T
 }
 
-// start runs a function with no more environment than it needs, as the template gives it.
+// start starts a function with the environment that the template gives it.
 func (d deployment) start(name string, env ...string) function {
 	d.t.Helper()
 	env = append(env, "LAMBDA_TASK_ROOT="+d.dir, "AWS_LAMBDA_FUNCTION_NAME="+name)
@@ -96,14 +96,14 @@ func (d deployment) start(name string, env ...string) function {
 	return function{lambdatest.Start(d.t, filepath.Join(programs, name), env...), d.t}
 }
 
-// request is an event of API Gateway; "" for scopes is one without a caller.
+// request is an event of API Gateway. Without scopes it has no principal.
 type request struct {
 	method, path string
-	scopes       string // with spaces between
-	sub          string // "": ann
+	scopes       string // separated by spaces
+	sub          string // defaults to ann
 	headers      map[string]string
 	body         string
-	limit        time.Duration // 0: a minute
+	limit        time.Duration // defaults to a minute
 }
 
 func (r request) event(t *testing.T) []byte {
@@ -117,7 +117,7 @@ func (r request) event(t *testing.T) []byte {
 	for name, value := range r.headers {
 		e.MultiValueHeaders[name] = []string{value}
 	}
-	e.RequestContext.RequestID = "always-the-same" // as sam local's
+	e.RequestContext.RequestID = "always-the-same" // as with sam local
 	if r.scopes != "" {
 		scopes, _ := json.Marshal(strings.Fields(r.scopes))
 		e.RequestContext.Authorizer = map[string]any{"principalId": "x", "sub": cmp.Or(r.sub, "ann"), "scopes": string(scopes), "exp": fmt.Sprint(time.Now().Add(time.Hour).Unix())}
@@ -129,7 +129,7 @@ func (r request) event(t *testing.T) []byte {
 	return data
 }
 
-// reply is an answer, whole.
+// reply is a whole answer.
 type reply struct {
 	StatusCode        int
 	MultiValueHeaders http.Header
@@ -166,7 +166,7 @@ func (f function) ask(r request) (out reply) {
 	return out
 }
 
-// form is a body of the kind that browsers send.
+// form returns a body in the default encoding of an HTML form.
 func form(members ...string) (body string, headers map[string]string) {
 	values := url.Values{}
 	for i := 0; i < len(members); i += 2 {
@@ -177,7 +177,7 @@ func form(members ...string) (body string, headers map[string]string) {
 
 const everything = "agents:read agents:run sessions:read sessions:write memories:read memories:write config:read"
 
-func TestEachFunctionAnswersItsRoutesAndNoOthers(t *testing.T) {
+func TestEachFunctionAnswersOnlyItsRoutes(t *testing.T) {
 	t.Parallel()
 	d := deploy(t, keyway)
 	agents, config, sessions, memories := d.start("agents"), d.start("config"), d.start("sessions"), d.start("memories")
@@ -200,7 +200,7 @@ func TestEachFunctionAnswersItsRoutesAndNoOthers(t *testing.T) {
 	}
 }
 
-func TestWithoutAnAuthorizerThereIsNoCaller(t *testing.T) {
+func TestWithoutAuthorizerThereIsNoPrincipal(t *testing.T) {
 	t.Parallel()
 	d := deploy(t, keyway)
 	for name, path := range map[string]string{"agents": "/agents", "config": "/config", "sessions": "/sessions", "memories": "/memories", "runs": "/agents/a/runs"} {
@@ -212,12 +212,11 @@ func TestWithoutAnAuthorizerThereIsNoCaller(t *testing.T) {
 	}
 }
 
-// Each event leaves as a chunk of its own, and the first before the model has spoken
-// its last word.
-func TestARunIsStreamedEventByEvent(t *testing.T) {
+// Each event is sent as its own chunk, and the first is sent before the model has finished.
+func TestRunIsStreamedEventByEvent(t *testing.T) {
 	t.Parallel()
-	heard := make(chan struct{})
-	d := deploy(t, keyway, modeltest.Text("one").Wait(heard).Text("two"))
+	received := make(chan struct{})
+	d := deploy(t, keyway, modeltest.Text("one").Wait(received).Text("two"))
 	f := d.start("runs")
 	body, headers := form("message", "hello", "session_id", "s1")
 	a := f.Invoke(request{method: "POST", path: "/agents/a/runs", scopes: everything, headers: headers, body: body}.event(t), time.Minute)
@@ -237,7 +236,7 @@ func TestARunIsStreamedEventByEvent(t *testing.T) {
 			t.Errorf("a chunk is not one event: %q", chunk)
 		}
 		if seen = append(seen, name); strings.Contains(event, `"content":"one"`) && name == "RunContent" {
-			close(heard)
+			close(received)
 		}
 	}
 	if got := strings.Join(seen, " "); !strings.HasPrefix(got, "RunStarted ") || !strings.HasSuffix(got, " RunCompleted") {
@@ -246,8 +245,8 @@ func TestARunIsStreamedEventByEvent(t *testing.T) {
 	f.ask(request{method: "GET", path: "/agents/a/runs?session_id=s1", scopes: everything}).want(t, "it is stored", 200, `"content":"onetwo"`, `"COMPLETED"`)
 }
 
-// sam local can't pass a stream on: there, a run is told at its end.
-func TestOnSamLocalARunIsToldWhole(t *testing.T) {
+// sam local can't pass on a stream, so there the events are sent when the run has ended.
+func TestOnSamLocalRunIsBuffered(t *testing.T) {
 	t.Parallel()
 	d := deploy(t, keyway, modeltest.Text("one", "two"), modeltest.Text("three"))
 	f := d.start("runs", "AWS_SAM_LOCAL=true")
@@ -263,12 +262,13 @@ func TestOnSamLocalARunIsToldWhole(t *testing.T) {
 		method: "POST", path: "/agents/a/runs", scopes: everything, body: multipart, headers: map[string]string{"Content-Type": "multipart/form-data; boundary=x"},
 	}).want(t, "multipart", 200, `"content":"three"`)
 	if asked := d.model.Requests(); len(asked) != 2 || !strings.Contains(fmt.Sprint(asked[1].Body), "the note") {
-		t.Errorf("the model hears %v", asked)
+		t.Errorf("the model received %v", asked)
 	}
 }
 
-// A run that does not fit ends with its reason, stored and told, before Lambda kills it.
-func TestARunThatDoesNotFitIntoTheFunctionsTimeEndsWithItsReason(t *testing.T) {
+// A run that takes too long ends before Lambda ends the process. The reason is stored, and the
+// caller receives it.
+func TestRunOverFunctionTimeEndsWithReason(t *testing.T) {
 	t.Parallel()
 	d := deploy(t, keyway, modeltest.Text("half").Wait(nil))
 	f := d.start("runs")
@@ -284,9 +284,9 @@ func TestARunThatDoesNotFitIntoTheFunctionsTimeEndsWithItsReason(t *testing.T) {
 	f.ask(request{method: "GET", path: "/agents/a/runs?session_id=s1", scopes: everything}).want(t, "what is stored", 200, `"ERROR"`)
 }
 
-// Lambda freezes the process between requests; meanwhile the server may close its
+// Lambda freezes the process between requests. In the meantime the database server can close its
 // connections.
-func TestAFrozenFunctionWhoseConnectionDiedAnswersTheNextRequest(t *testing.T) {
+func TestThawedFunctionReplacesClosedConnection(t *testing.T) {
 	t.Parallel()
 	d := deploy(t, keyway)
 	f := d.start("sessions")
@@ -296,8 +296,9 @@ func TestAFrozenFunctionWhoseConnectionDiedAnswersTheNextRequest(t *testing.T) {
 	f.ask(list).want(t, "after the thaw", 200)
 }
 
-// So may the model's server, and the run's pulse lies still as well.
-func TestAFrozenRunsFunctionRunsTheNextRun(t *testing.T) {
+// The model's server can close its connections too, and no lease is renewed while the process is
+// frozen.
+func TestThawedRunsFunctionExecutesNextRun(t *testing.T) {
 	t.Parallel()
 	d := deploy(t, keyway, modeltest.Text("one"), modeltest.Text("two"))
 	f := d.start("runs")
@@ -308,7 +309,7 @@ func TestAFrozenRunsFunctionRunsTheNextRun(t *testing.T) {
 	f.ask(run).want(t, "after the thaw", 200, "event: RunCompleted", `"content":"two"`)
 }
 
-func TestABackgroundRunEndsWithItsRequest(t *testing.T) {
+func TestBackgroundRunWithoutQueueEndsWithItsRequest(t *testing.T) {
 	t.Parallel()
 	d := deploy(t, keyway, modeltest.Text("done"))
 	f := d.start("runs")

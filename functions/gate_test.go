@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// gate stands between functions and their database. While it is shut nobody gets
-// through, and who was through is cut off.
+// gate is a proxy between functions and their database. While it is shut it accepts no
+// connection, and shutting it closes the open ones.
 type gate struct {
 	t    *testing.T
 	to   string
@@ -20,7 +20,7 @@ type gate struct {
 	open context.Context // until the gate is shut
 }
 
-// gated gives the database's address through a gate, which is open.
+// gated returns the database's URL through a new, open gate.
 func gated(t *testing.T, database string) (address string, g *gate) {
 	t.Helper()
 	u, err := url.Parse(database)
@@ -57,7 +57,7 @@ func (g *gate) set(shut bool) {
 	g.open, g.cut = context.WithCancel(context.Background())
 }
 
-// pass carries bytes both ways until either side, or the gate, closes.
+// pass copies bytes in both directions until a side closes or the gate is shut.
 func (g *gate) pass(client net.Conn) {
 	defer client.Close()
 	g.mu.Lock()

@@ -23,10 +23,10 @@ import (
 	"github.com/keyway-agents/keyway/shared/lambdahttp/lambdatest"
 )
 
-// reasonable is more time than anything here takes.
+// reasonable is longer than any step of these tests takes.
 const reasonable = time.Minute
 
-// authority makes a certificate for the host, and the file of the CA that signed it.
+// authority makes a certificate for the host, and a file with the CA that signed it.
 func authority(t *testing.T, host string) (server tls.Certificate, file string) {
 	t.Helper()
 	must := func(err error) {
@@ -55,9 +55,9 @@ func authority(t *testing.T, host string) (server tls.Certificate, file string) 
 	return tls.Certificate{Certificate: [][]byte{signed}, PrivateKey: key}, file
 }
 
-// With DATABASE_IAM the password is a request that AWS's signer signed for the user and
-// the endpoint. It is sent to a server that proves who it is, and to no other.
-func TestAnIAMTokenIsSentToTheDatabaseOnly(t *testing.T) {
+// With DATABASE_IAM the password is a request that is signed for the user and the endpoint. It
+// is sent only to a server with a verified certificate.
+func TestIAMTokenIsSentOnlyToTheDatabase(t *testing.T) {
 	t.Parallel()
 	d := deploy(t, keyway)
 	server, trusted := authority(t, "127.0.0.1")
@@ -66,12 +66,12 @@ func TestAnIAMTokenIsSentToTheDatabaseOnly(t *testing.T) {
 	for name, row := range map[string]struct {
 		certificate *tls.Certificate
 		trusted     string
-		want        string // in the log; "": the token is sent
+		want        string // in the log; "" if the token is sent
 	}{
-		"the right one":          {&server, trusted, ""},
-		"of a CA of nobody's":    {&server, another, "certificate signed by unknown authority"},
-		"another server's":       {&elsewhere, its, "doesn't contain any IP SANs"},
-		"one that speaks no TLS": {nil, trusted, "server refused TLS connection"},
+		"the right one":      {&server, trusted, ""},
+		"of an untrusted CA": {&server, another, "certificate signed by unknown authority"},
+		"another server's":   {&elsewhere, its, "doesn't contain any IP SANs"},
+		"one without TLS":    {nil, trusted, "server refused TLS connection"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -98,7 +98,7 @@ func TestAnIAMTokenIsSentToTheDatabaseOnly(t *testing.T) {
 				return
 			}
 			answer.want(t, "the sessions", 503, "The database refuses this server")
-			for range 2 { // of both functions
+			for range 2 { // one from each function
 				got := <-password
 				for _, want := range []string{host + "?", "Action=connect", "DBUser=keyway_app", "X-Amz-Credential=AKID%2F", "%2Feu-central-1%2Frds-db%2Faws4_request", "X-Amz-Security-Token=c"} {
 					if !strings.Contains(got, want) {
@@ -110,8 +110,8 @@ func TestAnIAMTokenIsSentToTheDatabaseOnly(t *testing.T) {
 	}
 }
 
-// behindTLS gives the address of a database, without its parameters, at a door that takes
-// TLS alone.
+// behindTLS starts a proxy of the database that accepts only TLS, and returns the database's URL
+// there, without parameters.
 func behindTLS(t *testing.T, database string, certificate tls.Certificate) (address string) {
 	t.Helper()
 	u, err := url.Parse(database)
@@ -153,8 +153,8 @@ func behindTLS(t *testing.T, database string, certificate tls.Certificate) (addr
 	return u.String()
 }
 
-// postgresAskingForAPassword speaks PostgreSQL's protocol, over TLS if it has a
-// certificate, until a client has sent its password, which it hands on and refuses.
+// postgresAskingForAPassword is a server with PostgreSQL's protocol, over TLS if it has a
+// certificate. It sends the client's password to the channel, and rejects it.
 func postgresAskingForAPassword(t *testing.T, certificate *tls.Certificate, password chan<- string) (host string) {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -174,7 +174,7 @@ func postgresAskingForAPassword(t *testing.T, certificate *tls.Certificate, pass
 	return l.Addr().String()
 }
 
-// secured answers the request for TLS.
+// secured answers the client's request for TLS.
 func secured(conn net.Conn, certificate *tls.Certificate, password chan<- string) {
 	defer conn.Close()
 	if _, err := pgproto3.NewBackend(conn, conn).ReceiveStartupMessage(); err != nil {

@@ -28,14 +28,14 @@ import (
 type stack struct {
 	deployment
 	aws         *sqs.Client
-	queue       string // the address of RunQueue
-	givenUp     string // of RunsGivenUp
+	queue       string // the URL of RunQueue
+	givenUp     string // the URL of RunsGivenUp
 	environment []string
 	runs        function
 	limit       time.Duration // of a worker's invocation
 }
 
-// template reads what template.yaml says of a resource.
+// template returns a value of template.yaml, at the path below Resources.
 func template[T any](t *testing.T, path string) (value T) {
 	t.Helper()
 	at, err := yaml.PathString("$.Resources." + path)
@@ -53,7 +53,7 @@ func template[T any](t *testing.T, path string) (value T) {
 	return value
 }
 
-// newStack makes the queues as CloudFormation would, and starts the runs function.
+// newStack creates the queues as CloudFormation would, and starts the function runs.
 func newStack(t *testing.T, endpoint string, scripts ...modeltest.Script) *stack {
 	t.Helper()
 	s := &stack{deployment: deploy(t, keyway, scripts...), aws: sqstest.Client(endpoint)}
@@ -95,13 +95,13 @@ func (s *stack) attribute(queue string, name types.QueueAttributeName) string {
 	return a.Attributes[string(name)]
 }
 
-// start runs a function that knows the queue.
+// start starts a function with the queue's URL in its environment.
 func (s *stack) start(name string) function {
 	s.t.Helper()
 	return s.deployment.start(name, s.environment...)
 }
 
-// hold wants so many messages in the two queues.
+// hold checks the number of messages in the two queues.
 func (s *stack) hold(queue, givenUp int) {
 	s.t.Helper()
 	if got := [2]int{s.count(s.queue), s.count(s.givenUp)}; got != [2]int{queue, givenUp} {
@@ -109,8 +109,8 @@ func (s *stack) hold(queue, givenUp int) {
 	}
 }
 
-// count is how many messages lie in a queue, on their way to a worker or not. Those are
-// left out that are to come later.
+// count returns the number of messages in a queue, received or not. It doesn't count delayed
+// messages.
 func (s *stack) count(queue string) (n int) {
 	s.t.Helper()
 	for _, part := range []types.QueueAttributeName{types.QueueAttributeNameApproximateNumberOfMessages, types.QueueAttributeNameApproximateNumberOfMessagesNotVisible} {
@@ -130,7 +130,7 @@ func (s *stack) send(body string) {
 	}
 }
 
-// receive waits for one message at least.
+// receive waits for at least one message.
 func (s *stack) receive(queue string, most int) []types.Message {
 	s.t.Helper()
 	for end := time.Now().Add(patience); time.Now().Before(end); {
@@ -149,7 +149,7 @@ func (s *stack) receive(queue string, most int) []types.Message {
 	return nil
 }
 
-// poll asks for a message where there is none to receive any more.
+// poll receives once from a queue that must have no visible message.
 func (s *stack) poll() {
 	s.t.Helper()
 	got, err := s.aws.ReceiveMessage(s.t.Context(), &sqs.ReceiveMessageInput{QueueUrl: &s.queue})
@@ -158,18 +158,18 @@ func (s *stack) poll() {
 	}
 }
 
-// patience is how long anything may take that needs a moment.
+// patience is the time limit for anything that should take a moment.
 const patience = 30 * time.Second
 
-// delivery is a batch on its way to a worker and back, as Lambda's event source mapping
-// carries it.
+// delivery is a batch of messages, which a worker is processing. It does the part of Lambda's
+// event source mapping.
 type delivery struct {
 	*stack
 	worker   function
 	messages []types.Message
 }
 
-// sends gathers n messages and has a worker begin with them.
+// sends receives n messages and sends them to a worker, without waiting for its answer.
 func (s *stack) sends(worker function, n int) delivery {
 	s.t.Helper()
 	d := delivery{stack: s, worker: worker}
@@ -191,8 +191,9 @@ func (s *stack) sends(worker function, n int) delivery {
 	return d
 }
 
-// ends waits for the worker's answer and deletes what it did not name; nothing, if it
-// failed. It gives the bodies of the rest, whose time is over.
+// ends waits for the worker's answer and deletes the messages that it doesn't name as failed.
+// If the worker failed, ends deletes none. It returns the bodies of the other messages, which
+// become visible again.
 func (d delivery) ends() (again []string) {
 	d.t.Helper()
 	a := d.worker.Answer()
@@ -216,7 +217,7 @@ func (d delivery) ends() (again []string) {
 	return again
 }
 
-// isLate lets the visibility timeout of a message be over, so that it is received again.
+// isLate ends the visibility timeout of a message, so that it is received again.
 func (d delivery) isLate(m types.Message) {
 	d.t.Helper()
 	if _, err := d.aws.ChangeMessageVisibility(d.t.Context(), &sqs.ChangeMessageVisibilityInput{QueueUrl: &d.queue, ReceiptHandle: m.ReceiptHandle}); err != nil {
@@ -224,7 +225,7 @@ func (d delivery) isLate(m types.Message) {
 	}
 }
 
-// delivers takes n messages to a worker and wants these back.
+// delivers sends n messages to a worker, and checks which ones must be delivered again.
 func (s *stack) delivers(worker function, n int, again ...string) {
 	s.t.Helper()
 	if diff := cmp.Diff(again, s.sends(worker, n).ends()); diff != "" {
@@ -232,7 +233,7 @@ func (s *stack) delivers(worker function, n int, again ...string) {
 	}
 }
 
-// looks has a worker look for runs that were left behind, as the schedule does.
+// looks invokes a worker as the schedule does, so that it looks for orphaned runs.
 func (s *stack) looks(worker function) {
 	s.t.Helper()
 	event, err := os.ReadFile("../events/worker-schedule.json")
@@ -260,7 +261,7 @@ func (s *stack) accepts() (id string) {
 	return accepted.ID
 }
 
-// about asks the runs function for something of a run's.
+// about sends a request about one run to the function runs.
 func (s *stack) about(sub, scopes, id, what string) reply {
 	s.t.Helper()
 	r := request{method: "POST", path: "/agents/a/runs/" + id + what, sub: sub, scopes: scopes}
@@ -270,7 +271,7 @@ func (s *stack) about(sub, scopes, id, what string) reply {
 	return s.runs.ask(r)
 }
 
-// becomes reads a run as its owner, and holds its row to having been begun so often.
+// becomes reads a run as its owner, and checks the attempts and crashes in its row.
 func (s *stack) becomes(id, status, content string, attempt, losses int) {
 	s.t.Helper()
 	got := s.about("ann", everything, id, "")
@@ -286,14 +287,14 @@ func (s *stack) becomes(id, status, content string, attempt, losses int) {
 	}
 }
 
-// asked waits until the model has been asked so often.
+// asked waits until the model has received this number of requests.
 func (s *stack) asked(n int) {
 	s.t.Helper()
 	s.until(func() bool { return len(s.model.Requests()) >= n })
 }
 
-// killer ends a worker that is begun after it, and comes back when PostgreSQL has done what
-// that one still asked of it.
+// killer returns a function that kills a worker which was started after the call. It waits until
+// PostgreSQL has executed the statements that the worker had sent.
 func (s *stack) killer() func(function) {
 	s.t.Helper()
 	connections := func() int {
@@ -307,7 +308,7 @@ func (s *stack) killer() func(function) {
 	}
 }
 
-// until waits for something to be so.
+// until waits until the condition is true.
 func (s *stack) until(so func() bool) {
 	s.t.Helper()
 	for end := time.Now().Add(2 * time.Minute); !so(); time.Sleep(10 * time.Millisecond) {
@@ -317,17 +318,17 @@ func (s *stack) until(so func() bool) {
 	}
 }
 
-// sql changes the database behind everybody's back.
+// sql changes the database directly.
 func (s *stack) sql(statement string) { s.t.Helper(); execute(s.t, s.owner, statement) }
 
-// number is what the database answers to a query.
+// number returns the number that a query selects.
 func (s *stack) number(query string) (n int) {
 	s.t.Helper()
 	one(s, query, &n)
 	return n
 }
 
-// only is the id of the only run there is.
+// only returns the id of the only run in the database.
 func (s *stack) only() (id string) {
 	s.t.Helper()
 	one(s, "SELECT run_id::text FROM keyway.runs", &id)

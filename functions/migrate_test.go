@@ -18,15 +18,15 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
-// migrating is a deployment's migrate function and the CloudFormation that it answers.
+// migrating is the migrate function and a stand-in for CloudFormation, which receives its answers.
 type migrating struct {
 	function
-	heard chan told
-	url   string
+	reports chan report
+	url     string
 }
 
-// told is what CloudFormation hears.
-type told struct {
+// report is an answer for CloudFormation.
+type report struct {
 	Status, Reason string
 	ID             string `json:"PhysicalResourceId"`
 	Logical        string `json:"LogicalResourceId"`
@@ -39,9 +39,9 @@ func migrate(t *testing.T, configuration string, env ...string) migrating {
 	if err := os.WriteFile(filepath.Join(dir, "keyway.json"), []byte(configuration), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	m := migrating{heard: make(chan told, 1)}
+	m := migrating{reports: make(chan report, 1)}
 	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		var got told
+		var got report
 		data, err := io.ReadAll(r.Body)
 		if err == nil {
 			err = json.Unmarshal(data, &got)
@@ -49,7 +49,7 @@ func migrate(t *testing.T, configuration string, env ...string) migrating {
 		if err != nil || r.Method != http.MethodPut {
 			t.Errorf("%s %s: %v", r.Method, data, err)
 		}
-		m.heard <- got
+		m.reports <- got
 	}))
 	t.Cleanup(s.Close)
 	m.url = s.URL
@@ -57,8 +57,8 @@ func migrate(t *testing.T, configuration string, env ...string) migrating {
 	return m
 }
 
-// resource sends CloudFormation's event and gives what comes of it.
-func (m migrating) resource(kind, id string) told {
+// resource sends CloudFormation's event and returns the report.
+func (m migrating) resource(kind, id string) report {
 	m.t.Helper()
 	event, err := json.Marshal(map[string]any{
 		"RequestType": kind, "ResponseURL": m.url, "StackId": "s", "RequestId": "r", "ResourceType": "Custom::Schema", "LogicalResourceId": "Schema", "PhysicalResourceId": id,
@@ -70,10 +70,10 @@ func (m migrating) resource(kind, id string) told {
 	if body := a.Body(); a.Kind != "response" {
 		m.t.Fatalf("%s %s", a.Kind, body)
 	}
-	return <-m.heard
+	return <-m.reports
 }
 
-func TestADeploymentMigratesTheSchema(t *testing.T) {
+func TestDeploymentMigratesSchema(t *testing.T) {
 	t.Parallel()
 	m := migrate(t, keyway, "DATABASE_URL="+storetest.EmptyURL(t))
 	first := m.resource("Create", "")
@@ -87,15 +87,15 @@ func TestADeploymentMigratesTheSchema(t *testing.T) {
 	if gone := m.resource("Delete", first.ID); gone.Status != "SUCCESS" || gone.ID != first.ID {
 		t.Errorf("%+v", gone)
 	}
-	// The schema is still there, and the function can be asked by hand.
+	// The schema still exists, and the function can be invoked by hand.
 	a := m.Invoke([]byte("{}"), time.Minute)
 	if body := string(a.Body()); a.Kind != "response" || !strings.Contains(body, `"from":`) || strings.Contains(body, `"from":0`) {
 		t.Errorf("%s %s", a.Kind, body)
 	}
 }
 
-// A deployment that fails after its migration is rolled back by the program of before.
-func TestARollbackPassesOverASchemaThatItWorksWith(t *testing.T) {
+// A deployment that fails after its migration is rolled back by the previous release's program.
+func TestRollbackKeepsCompatibleNewerSchema(t *testing.T) {
 	t.Parallel()
 	url := storetest.EmptyURL(t)
 	m := migrate(t, keyway, "DATABASE_URL="+url)
@@ -111,29 +111,29 @@ func TestARollbackPassesOverASchemaThatItWorksWith(t *testing.T) {
 	}
 	other := migrate(t, strings.Replace(keyway, `"id":"test-os"`, `"id":"another-os"`, 1), "DATABASE_URL="+url)
 	if got := other.resource("Update", made.ID); got.Status != "FAILED" || !strings.Contains(got.Reason, `belongs to the OS "test-os"`) {
-		t.Errorf("another OS's: %+v", got)
+		t.Errorf("the schema of another OS: %+v", got)
 	}
 	query(t, url, "UPDATE keyway.schema_version SET oldest = 98")
 	if got := m.resource("Update", made.ID); got.Status != "FAILED" || !strings.Contains(got.Reason, "is at version 99, which a Keyway for version 98 or later works with") {
-		t.Errorf("one that it doesn't fit: %+v", got)
+		t.Errorf("an incompatible schema: %+v", got)
 	}
 }
 
-// A function of before goes on with the newer schema, or says why it can't.
-func TestAFunctionWorksWithANewerSchemaThatSaysSo(t *testing.T) {
+// An earlier release's function works with the newer schema, or answers why it can't.
+func TestFunctionWorksWithCompatibleNewerSchema(t *testing.T) {
 	t.Parallel()
 	d := deploy(t, keyway)
 	list := request{method: "GET", path: "/sessions?type=agent", scopes: everything}
 	query(t, d.owner, "UPDATE keyway.schema_version SET version = 99")
-	d.start("sessions").ask(list).want(t, "a schema that it fits", 200)
+	d.start("sessions").ask(list).want(t, "a compatible schema", 200)
 	query(t, d.owner, "UPDATE keyway.schema_version SET oldest = 98")
-	d.start("sessions").ask(list).want(t, "one that it doesn't", 503, "a Keyway for version 98 or later", "run the newer Keyway")
+	d.start("sessions").ask(list).want(t, "an incompatible schema", 503, "a Keyway for version 98 or later", "run the newer Keyway")
 }
 
-// query sends SQL as the test, and gives the first column of the first row, if any.
+// query executes SQL, and returns the first column of the first row, if any.
 func query(t *testing.T, url, sql string) (first string) {
 	t.Helper()
-	ctx := context.WithoutCancel(t.Context()) // a test's end asks too
+	ctx := context.WithoutCancel(t.Context()) // also called in a cleanup
 	conn, err := pgconn.Connect(ctx, url)
 	if err != nil {
 		t.Fatal(err)
@@ -149,8 +149,8 @@ func query(t *testing.T, url, sql string) (first string) {
 	return first
 }
 
-// A deployment fails with what PostgreSQL, or the configuration, has to say.
-func TestADeploymentFailsWithTheReason(t *testing.T) {
+// A deployment fails with PostgreSQL's error, or with the error of the configuration.
+func TestDeploymentFailsWithReason(t *testing.T) {
 	t.Parallel()
 	other := strings.Replace(keyway, `"id":"test-os"`, `"id":"another-os"`, 1)
 	for name, row := range map[string]struct {

@@ -13,23 +13,23 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
-// The built functions on both sides of a queue that is as the template makes it.
+// The built functions runs and worker, with the template's queue between them.
 func TestRunsGoThroughSQS(t *testing.T) {
 	t.Parallel()
 	endpoint := sqstest.Start(t)
 	for name, test := range map[string]func(*testing.T, string){
-		"a run in the background is carried by the worker and read by its owner":     carried,
-		"a streamed run whose function died is followed while the worker carries it": followed,
-		"a run that does not fit into its function's time goes on in the worker":     handedOver,
-		"a worker that is killed loses nothing, and nothing happens twice":           killed,
-		"a worker that is killed leaves a message, so that no schedule is needed":    watched,
-		"a run that kills its workers is given up":                                   deadly,
-		"what a worker could not take three times is found by the schedule":          givenUp,
-		"a run that SQS never got is found by the schedule":                          neverQueued,
-		"a worker that can't reach SQS carries what it was given":                    cutOff,
-		"a message that is delivered twice carries its run once":                     twice,
-		"a message that names no run is acknowledged, and changes nothing":           nobodys,
-		"a run that is cancelled while it waits is not carried":                      cancelled,
+		"a background run is executed by the worker and read by its owner":              executed,
+		"a streamed run of a crashed function is followed while the worker executes it": followed,
+		"a run over its function's time continues in the worker":                        handedOver,
+		"a worker that is killed loses nothing, and nothing happens twice":              killed,
+		"a worker that is killed leaves a message, so that no schedule is needed":       watched,
+		"a run that crashes its workers ends with an error":                             deadly,
+		"a run that a worker could not claim three times is found by the schedule":      givenUp,
+		"a run that SQS never received is found by the schedule":                        neverQueued,
+		"a worker that can't reach SQS executes the delivered runs":                     cutOff,
+		"a message that is delivered twice executes its run once":                       twice,
+		"a message without a run is acknowledged, and changes nothing":                  unknown,
+		"a pending run that is cancelled is not executed":                               cancelled,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -38,10 +38,10 @@ func TestRunsGoThroughSQS(t *testing.T) {
 	}
 }
 
-func carried(t *testing.T, endpoint string) {
+func executed(t *testing.T, endpoint string) {
 	s := newStack(t, endpoint, modeltest.Text("done"))
 	id := s.accepts()
-	s.about("ann", everything, id, "").want(t, "while it waits", 200, `"status":"PENDING"`)
+	s.about("ann", everything, id, "").want(t, "while it is pending", 200, `"status":"PENDING"`)
 	s.hold(1, 0)
 	s.delivers(s.start("worker"), template[int](t, "WorkerFunction.Properties.Events.Waiting.Properties.BatchSize"))
 	s.hold(0, 0)
@@ -52,7 +52,7 @@ func carried(t *testing.T, endpoint string) {
 	s.about("bob", everything, id, "/resume").want(t, "another's resume", 404, `{"detail":"Run not found"}`)
 }
 
-// streams starts a run of ann's as a stream, and reads it until it holds text.
+// streams starts a streamed run of ann's, and reads the stream until it contains text.
 func (s *stack) streams(f function, text string, members ...string) {
 	s.t.Helper()
 	body, headers := form(append([]string{"message", "hello", "session_id", "s"}, members...)...)
@@ -64,8 +64,8 @@ func (s *stack) streams(f function, text string, members ...string) {
 	}
 }
 
-// A streamed run is carried by the function that streams it, in the background or not;
-// a message only watches over it until that function dies.
+// A streamed run executes in the function that streams it, in the background or not. Its message
+// only recovers it if that function crashes.
 func followed(t *testing.T, endpoint string) {
 	release := make(chan struct{})
 	s := newStack(t, endpoint, modeltest.Text("lost").Wait(nil), modeltest.Text("one ").Wait(release).Text("two"))
@@ -83,45 +83,45 @@ func followed(t *testing.T, endpoint string) {
 	s.asked(2)
 
 	a := s.runs.Invoke(request{method: "POST", path: "/agents/a/runs/" + id + "/resume", scopes: everything}.event(t), 15*time.Minute)
-	var told strings.Builder
-	for !strings.Contains(told.String(), `"content":"one "`) {
+	var stream strings.Builder
+	for !strings.Contains(stream.String(), `"content":"one "`) {
 		chunk, ok := a.Next()
 		if !ok {
-			t.Fatalf("the stream ends after %s", told.String())
+			t.Fatalf("the stream ends after %s", stream.String())
 		}
-		told.Write(chunk)
+		stream.Write(chunk)
 	}
 	close(release)
-	told.Write(a.Body())
+	stream.Write(a.Body())
 	if again := d.ends(); again != nil {
 		t.Errorf("%q is delivered again", again)
 	}
 	s.becomes(id, "COMPLETED", "one two", 2, 1)
-	reply{StatusCode: 200, Body: told.String()}.want(t, "who follows the worker", 200, "event: RunStarted", `"content":"two"`, "event: RunCompleted")
+	reply{StatusCode: 200, Body: stream.String()}.want(t, "the client that follows the worker", 200, "event: RunStarted", `"content":"two"`, "event: RunCompleted")
 	replayed := s.about("ann", everything, id, "/resume")
-	replayed.want(t, "who comes later", 200, "event: replay", `"content":"one "`, "event: RunCompleted")
-	for name, text := range map[string]string{"live": told.String(), "replayed": replayed.Body} {
+	replayed.want(t, "a later client", 200, "event: replay", `"content":"one "`, "event: RunCompleted")
+	for name, text := range map[string]string{"live": stream.String(), "replayed": replayed.Body} {
 		if strings.Contains(text, "lost") || strings.Count(text, "event: RunStarted") != 1 || strings.Count(text, "event: RunCompleted") != 1 {
-			t.Errorf("%s: two attempts are spliced: %s", name, text)
+			t.Errorf("%s: the events of two attempts are mixed: %s", name, text)
 		}
 	}
 	s.hold(0, 0)
 }
 
-// leaseOver is what time does to a run whose process died.
+// leaseOver lets the lease of a running run expire.
 const leaseOver = "UPDATE keyway.runs SET lease_until = now() - interval '1 second' WHERE status = 'RUNNING'"
 
-// forgotten is what time does to a run that waits and that no message names.
-const forgotten = "UPDATE keyway.runs SET lease_until = now() - interval '11 minutes' WHERE status = 'PENDING'"
+// unclaimedForLong makes a pending run look as if its message were lost.
+const unclaimedForLong = "UPDATE keyway.runs SET lease_until = now() - interval '11 minutes' WHERE status = 'PENDING'"
 
-// The second process, a worker, has as little time, and hands it on to a third.
+// The second process, a worker, has as little time, and hands the run over to a third.
 func handedOver(t *testing.T, endpoint string) {
 	s := newStack(t, endpoint, modeltest.ToolCall("no_such_tool", `{}`), modeltest.Text("done"))
 	body, headers := form("message", "hello", "session_id", "s")
-	told := s.runs.ask(request{method: "POST", path: "/agents/a/runs", scopes: everything, headers: headers, body: body, limit: patience})
-	told.want(t, "the stream", 200, "event: RunStarted", ": the run goes on")
-	if strings.Contains(told.Body, "RunError") || strings.Contains(told.Body, "RunCompleted") {
-		t.Errorf("it has an end: %s", told.Body)
+	stream := s.runs.ask(request{method: "POST", path: "/agents/a/runs", scopes: everything, headers: headers, body: body, limit: patience})
+	stream.want(t, "the stream", 200, "event: RunStarted", ": the run goes on")
+	if strings.Contains(stream.Body, "RunError") || strings.Contains(stream.Body, "RunCompleted") {
+		t.Errorf("the stream has an end event: %s", stream.Body)
 	}
 	id := s.only()
 	s.hold(1, 0)
@@ -137,7 +137,7 @@ func handedOver(t *testing.T, endpoint string) {
 	replayed := s.about("ann", everything, id, "/resume")
 	for event, want := range map[string]int{"RunStarted": 1, "ModelRequestStarted": 2, "RunCompleted": 1} {
 		if n := strings.Count(replayed.Body, "event: "+event+"\n"); n != want {
-			t.Errorf("%s comes %d times, not %d: %s", event, n, want, replayed.Body)
+			t.Errorf("%s occurs %d times, want %d: %s", event, n, want, replayed.Body)
 		}
 	}
 	if n := len(s.model.Requests()); n != 2 {
@@ -156,10 +156,10 @@ func killed(t *testing.T, endpoint string) {
 	s.about("ann", everything, id, "").want(t, "in the middle", 200, `"status":"RUNNING"`)
 	kill(first)
 	s.looks(second)
-	s.hold(1, 0) // the first worker's message: the lease is not over
+	s.hold(1, 0) // the first worker's message: the lease has not expired
 	s.sql(leaseOver)
 	s.looks(second)
-	s.looks(second) // which finds nothing more
+	s.looks(second) // finds nothing more
 	s.hold(2, 0)
 	s.delivers(second, 1)
 	s.becomes(id, "COMPLETED", "done", 2, 1)
@@ -175,8 +175,8 @@ func killed(t *testing.T, endpoint string) {
 	}
 }
 
-// leaseShort stands for a minute and a quarter: the lease is over as soon as it is
-// taken, and so is the delay of the message that comes then.
+// leaseShort makes a lease expire as soon as it is acquired, and so also ends the delay of the run's
+// message. Without it the test would wait for a minute and a quarter.
 const (
 	leaseShort = `
 		CREATE FUNCTION short() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.lease_until := now() - interval '15 seconds'; RETURN NEW; END $$;
@@ -197,7 +197,7 @@ func watched(t *testing.T, endpoint string) {
 	s.delivers(second, 1)
 	s.becomes(id, "COMPLETED", "done", 2, 1)
 	d.isLate(d.messages[0])
-	s.delivers(second, s.count(s.queue)) // they come too late
+	s.delivers(second, s.count(s.queue)) // they arrive too late
 	s.becomes(id, "COMPLETED", "done", 2, 1)
 	s.hold(0, 0)
 	if n := len(s.model.Requests()); n != 2 {
@@ -221,8 +221,7 @@ func deadly(t *testing.T, endpoint string) {
 	s.becomes(id, "ERROR", "The server stopped 3 times while this run was in progress; it is not tried again", 4, 3)
 }
 
-// First the database is there and refuses what taking a run needs, then it can't be
-// reached.
+// First the database rejects the statements of a claim, and then it can't be reached.
 func givenUp(t *testing.T, endpoint string) {
 	s := newStack(t, endpoint, modeltest.Text("done"))
 	id := s.accepts()
@@ -238,16 +237,16 @@ func givenUp(t *testing.T, endpoint string) {
 		s.delivers(worker, 1, id)
 	}
 	worker.WaitForLog("schema version: The database is not available")
-	s.poll() // SQS moves what would be received once more
+	s.poll() // SQS moves the message to the dead-letter queue when it would be received again
 	s.hold(0, 1)
 	if body := *s.receive(s.givenUp, 1)[0].Body; body != id {
-		t.Errorf("given up is %s", body)
+		t.Errorf("the dead-letter queue has %s", body)
 	}
 	database.set(false)
-	s.about("ann", everything, id, "").want(t, "it was promised", 200, `"status":"PENDING"`)
+	s.about("ann", everything, id, "").want(t, "the accepted run", 200, `"status":"PENDING"`)
 	s.looks(worker)
-	s.hold(0, 1) // for ten minutes the queue is believed to have it
-	s.sql(forgotten)
+	s.hold(0, 1) // for ten minutes the run's message is assumed to be in the queue
+	s.sql(unclaimedForLong)
 	s.looks(worker)
 	s.hold(1, 1)
 	s.delivers(worker, 1)
@@ -261,13 +260,13 @@ func neverQueued(t *testing.T, endpoint string) {
 	s.runs.WaitForLog("a run can't be enqueued yet")
 	s.hold(0, 0)
 	worker := s.start("worker")
-	s.sql(forgotten)
+	s.sql(unclaimedForLong)
 	s.looks(worker)
 	s.delivers(worker, 1)
 	s.becomes(id, "COMPLETED", "done", 1, 0)
 }
 
-// Another run was left behind, and there is nobody whom it could tell.
+// Another run is orphaned, and the worker can't put it into the queue.
 func cutOff(t *testing.T, endpoint string) {
 	s := newStack(t, endpoint, modeltest.Text("done"), modeltest.Text("late"))
 	db, err := store.Open(store.Options{URL: s.db, Schema: storetest.Schema})
@@ -279,7 +278,7 @@ func cutOff(t *testing.T, endpoint string) {
 	s.delivers(s.deployment.start("worker", append(s.environment, "AWS_ENDPOINT_URL_SQS=http://127.0.0.1:1")...), 1)
 	s.becomes(id, "COMPLETED", "done", 1, 0)
 	s.hold(0, 0)
-	s.sql(forgotten)
+	s.sql(unclaimedForLong)
 	worker := s.start("worker")
 	s.looks(worker)
 	s.delivers(worker, 1)
@@ -294,7 +293,7 @@ func twice(t *testing.T, endpoint string) {
 	d := s.sends(first, 1)
 	s.asked(1)
 	d.isLate(d.messages[0])
-	s.delivers(second, 1) // the same message; it is acknowledged and not carried
+	s.delivers(second, 1) // the same message: it is acknowledged, and the run is not executed again
 	s.about("ann", everything, id, "").want(t, "meanwhile", 200, `"status":"RUNNING"`)
 	close(release)
 	if again := d.ends(); again != nil {
@@ -302,7 +301,7 @@ func twice(t *testing.T, endpoint string) {
 	}
 	s.becomes(id, "COMPLETED", "done", 1, 0)
 
-	other := s.accepts() // and now all in one batch
+	other := s.accepts() // now all messages in one batch
 	s.send(other)
 	s.send(id)
 	s.delivers(second, 3)
@@ -314,8 +313,8 @@ func twice(t *testing.T, endpoint string) {
 	s.hold(0, 0)
 }
 
-func nobodys(t *testing.T, endpoint string) {
-	s := newStack(t, endpoint) // a model that is asked fails the test
+func unknown(t *testing.T, endpoint string) {
+	s := newStack(t, endpoint) // the test fails if the model is called
 	for _, body := range []string{uuid.NewString(), uuid.Nil.String(), "hello", `{"run_id":"` + uuid.NewString() + `"}`} {
 		s.send(body)
 	}
@@ -327,7 +326,7 @@ func nobodys(t *testing.T, endpoint string) {
 }
 
 func cancelled(t *testing.T, endpoint string) {
-	s := newStack(t, endpoint) // a model that is asked fails the test
+	s := newStack(t, endpoint) // the test fails if the model is called
 	id := s.accepts()
 	s.about("bob", everything, id, "/cancel").want(t, "another's cancel", 404, `{"detail":"Run not found"}`)
 	s.about("ann", everything, id, "").want(t, "after it", 200, `"status":"PENDING"`)

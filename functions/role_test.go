@@ -13,13 +13,13 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
-// role is the one that the functions of every test here log in as.
+// role is the database role that the functions of every test in this package log in as.
 const role = "keyway_app"
 
 var makeRole sync.Once
 
-// asRole migrates for the role, and gives the address that the role has. Its password is
-// the test's: on RDS it has none.
+// asRole migrates for the role, and returns the URL with which the role logs in. It has a
+// password in tests only; on RDS it has none.
 func asRole(t *testing.T, owner string) string {
 	t.Helper()
 	makeRole.Do(func() { query(t, owner, "CREATE ROLE "+role+" LOGIN PASSWORD 'of-the-test'") })
@@ -34,8 +34,8 @@ func asRole(t *testing.T, owner string) string {
 	return u.String()
 }
 
-// The migrate function makes the role on each deployment anew, and says what is in its way.
-func TestADeploymentMakesTheRoleOfItsFunctions(t *testing.T) {
+// The migrate function creates or corrects the role in each deployment, and reports why it can't.
+func TestDeploymentCreatesRoleOfFunctions(t *testing.T) {
 	t.Parallel()
 	empty := storetest.EmptyURL(t)
 	m := migrate(t, keyway, "DATABASE_URL="+empty, "DATABASE_ROLE=made_by_migrate")
@@ -65,8 +65,9 @@ func TestADeploymentMakesTheRoleOfItsFunctions(t *testing.T) {
 	}
 }
 
-// What the functions of every other test here can't do, who all log in as the role.
-func TestTheFunctionsCanOnlyReadAndWriteRows(t *testing.T) {
+// The functions of all other tests in this package log in as this role, which can't do any of
+// this.
+func TestFunctionsCanOnlyReadAndWriteRows(t *testing.T) {
 	t.Parallel()
 	d := deploy(t, keyway)
 	if name := query(t, d.db, "SELECT current_user"); name != role {
@@ -110,14 +111,14 @@ func TestTheFunctionsCanOnlyReadAndWriteRows(t *testing.T) {
 			t.Errorf("%s: %q", sql, code)
 		}
 	}
-	// Nor may others, whoever they are; PostgreSQL only warns of a GRANT that grants nothing.
+	// No other role has rights either. PostgreSQL only warns about a GRANT that grants nothing.
 	codeOf(t, d.db, "GRANT SELECT ON keyway.runs TO PUBLIC")
 	if may := query(t, d.owner, "SELECT has_schema_privilege('public', 'keyway', 'USAGE') OR has_table_privilege('public', 'keyway.runs', 'SELECT')"); may != "f" {
-		t.Error("PUBLIC may look into the schema")
+		t.Error("PUBLIC has rights in the schema")
 	}
 }
 
-// codeOf is PostgreSQL's error, "" if it does what it is told.
+// codeOf returns the SQLSTATE of PostgreSQL's error, or "" if the statement succeeds.
 func codeOf(t *testing.T, url, sql string) string {
 	t.Helper()
 	conn, err := pgconn.Connect(t.Context(), url)

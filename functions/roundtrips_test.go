@@ -9,10 +9,11 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/wiretap"
 )
 
-// Cold that is the connection (three times, with a password and without TLS), the
-// schema's version and the run's row with what was said before. Warm it is the row, and a ping after a second
-// without a query. No statement has a name, which may pin RDS Proxy.
-func TestAStreamedRunAsksTheDatabaseLittleBeforeTheModel(t *testing.T) {
+// A cold function needs three round trips for the connection (with a password and without TLS),
+// one for the schema's version and one for the run's row with the history. A warm one needs the
+// row, and a ping after a second without a query. No statement has a name, which can pin a
+// connection of RDS Proxy.
+func TestStreamedRunNeedsFewRoundTripsBeforeModel(t *testing.T) {
 	t.Parallel()
 	d := deploy(t, strings.Replace(keyway, `"model":"openai:gpt-4o"`, `"model":"openai:gpt-4o","add_history_to_context":true`, 1))
 	var named, before, trips, connections atomic.Int64
@@ -45,6 +46,6 @@ func TestAStreamedRunAsksTheDatabaseLittleBeforeTheModel(t *testing.T) {
 		}
 	}
 	if n := named.Load(); n > 0 {
-		t.Errorf("%d messages name a statement", n)
+		t.Errorf("%d messages have a statement name", n)
 	}
 }

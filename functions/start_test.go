@@ -17,8 +17,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/lambdahttp/lambdatest"
 )
 
-// A function that can't start says in one line what is wrong and where to set it.
-func TestAFunctionThatCantStartNamesWhatToSet(t *testing.T) {
+// A function that can't start logs one line with the error and the setting to change.
+func TestFailedStartNamesSettingToChange(t *testing.T) {
 	t.Parallel()
 	d := deploy(t, keyway)
 	withTool := strings.Replace(keyway, "hackernews", "of_our_own", 1)
@@ -59,7 +59,8 @@ func TestAFunctionThatCantStartNamesWhatToSet(t *testing.T) {
 	}
 }
 
-// secrets stands in for AWS Secrets Manager, which holds one text.
+// secrets starts a stand-in for AWS Secrets Manager with one secret, and returns the environment
+// of a function that uses it.
 func secrets(t *testing.T, text string) (env []string) {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -78,7 +79,7 @@ func secrets(t *testing.T, text string) (env []string) {
 
 const databaseSecret = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:database-AbCdEf"
 
-func TestADatabasesAddressIsReadFromItsSecret(t *testing.T) {
+func TestDatabaseURLIsReadFromSecret(t *testing.T) {
 	t.Parallel()
 	d := deploy(t, keyway)
 	list := request{method: "GET", path: "/sessions?type=agent", scopes: everything}
@@ -93,7 +94,7 @@ func TestADatabasesAddressIsReadFromItsSecret(t *testing.T) {
 	f.ask(list).want(t, "the sessions", 200)
 	f.freeze(t, d.db)
 	f.ask(list).want(t, "with a new connection", 200)
-	// What is in the secret, and what is wrong with it, stays in the log.
+	// The caller sees neither the secret nor the error in it; the log has the error.
 	broken := run(secrets(t, "postgres://ann:hunter2@[/db"))
 	broken.ask(list).want(t, "with a text that is no address", 503)
 	broken.WaitForLog("the database URL can't be read")
@@ -110,13 +111,13 @@ func TestADatabasesAddressIsReadFromItsSecret(t *testing.T) {
 	}
 }
 
-// What a cold start loads stays small, and no function but runs and worker links a
-// vendor.
+// The programs stay small, since a cold start loads them. Only runs and worker link a model
+// provider.
 func TestFunctionsAreSmallAndLinkNothingHeavy(t *testing.T) {
 	t.Parallel()
 	heavy := regexp.MustCompile(`(?m)^(.*(goccy/go-yaml|alecthomas|openai|modelcontextprotocol|aws-sdk-go-v2/service|shared/(cli|agents|tool/builtin|model/providers)|jackc/tern).*|net/rpc)$`)
 	for _, name := range names {
-		if name == "authorizer" { // has a test of its own
+		if name == "authorizer" { // has its own test
 			continue
 		}
 		most := 5_000_000
@@ -129,7 +130,7 @@ func TestFunctionsAreSmallAndLinkNothingHeavy(t *testing.T) {
 		}
 		size := zipped(t, file)
 		if t.Logf("%s: %d bytes zipped, linux/arm64", name, size); size > most {
-			t.Errorf("%s: %d bytes zipped, %d more than it may have", name, size, size-most)
+			t.Errorf("%s: %d bytes zipped, %d more than allowed", name, size, size-most)
 		}
 		deps, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-tags", "lambda.norpc,nethttpomithttp2", source(name)).Output()
 		if err != nil {

@@ -14,7 +14,7 @@ import (
 
 const ownTools = `"github.com/keyway-agents/keyway/examples/deploy/tools"`
 
-// edited builds a program as an operator has changed it, and leaves the source alone.
+// edited builds a program with an operator's changes, and doesn't change the source.
 func edited(t *testing.T, dir string, changes ...string) (program string) {
 	t.Helper()
 	name := filepath.Join(dir, "main.go")
@@ -44,8 +44,8 @@ func edited(t *testing.T, dir string, changes ...string) (program string) {
 	return program
 }
 
-// docs/deploy.md tells an operator to change one line of three programs.
-func TestAToolInGoRunsInTheFunctions(t *testing.T) {
+// docs/deploy.md asks the operator to change one line in each of three programs.
+func TestGoToolRunsInFunctions(t *testing.T) {
 	t.Parallel()
 	inFunctions := []string{"agents.Open", "tools.Open", `"github.com/keyway-agents/keyway/shared/agents"`, ownTools}
 	const configuration = `{"agents":[{"id":"a","model":"demo:x","tools":["in_stock"]}],"auth":{"keys":[{"secret":"${JWT_KEY_SECRET}"}]},"database":{"url":"${DATABASE_URL}"},"id":"test-os"}`
@@ -63,7 +63,7 @@ func TestAToolInGoRunsInTheFunctions(t *testing.T) {
 		t.Errorf("the worker: %s", a.Body())
 	}
 
-	for _, name := range []string{"agents", "config", "sessions", "memories"} { // they know no tools, and so ask for none
+	for _, name := range []string{"agents", "config", "sessions", "memories"} { // they don't check the names of tools
 		if got := d.start(name).ask(request{method: "GET", path: map[string]string{"config": "/health", "agents": "/agents", "sessions": "/sessions?type=agent", "memories": "/memories"}[name], scopes: everything}); got.StatusCode != 200 {
 			t.Errorf("%s: %d %s", name, got.StatusCode, got.Body)
 		}

@@ -16,7 +16,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
-// recorded is a run of agent a that ann, with these scopes, was admitted to.
+// recorded stores a run of agent a that ann started with these scopes, and returns its id.
 func (d deployment) recorded(db *store.DB, status string, at time.Time, scopes string) uuid.UUID {
 	d.t.Helper()
 	r := store.Run{
@@ -29,7 +29,7 @@ func (d deployment) recorded(db *store.DB, status string, at time.Time, scopes s
 	return r.RunID
 }
 
-// deliver invokes the worker with messages, and wants these to be delivered again.
+// deliver invokes the worker with messages, and checks which ones must be delivered again.
 func (f function) deliver(bodies []string, again ...string) {
 	f.t.Helper()
 	var e events.SQSEvent
@@ -54,7 +54,7 @@ func (f function) deliver(bodies []string, again ...string) {
 	}
 }
 
-func TestTheWorkerCarriesWhatSQSDelivers(t *testing.T) {
+func TestWorkerExecutesDeliveredRuns(t *testing.T) {
 	t.Parallel()
 	d := deploy(t, keyway, modeltest.Text("done"), modeltest.Text("done"), modeltest.Text("done"))
 	db, err := store.Open(store.Options{URL: d.db, Schema: storetest.Schema})
@@ -77,12 +77,12 @@ func TestTheWorkerCarriesWhatSQSDelivers(t *testing.T) {
 	becomes(first, "COMPLETED", "done")
 	becomes(second, "COMPLETED", "done")
 	becomes(denied, "ERROR", "The run is no longer allowed: Insufficient permissions. Required scope(s): agents:run")
-	f.deliver([]string{first.String()}) // once more is nothing
+	f.deliver([]string{first.String()}) // a second delivery has no effect
 	if n := len(d.model.Requests()); n != 2 {
 		t.Errorf("the model was asked %d times", n)
 	}
 
-	// The schedule's event: without a queue the worker carries what it finds.
+	// The schedule's event. Without a queue the worker itself executes the runs that it finds.
 	dead := d.recorded(db, "RUNNING", now.Add(-time.Hour), "agents:run")
 	if a := f.Invoke([]byte(`{"source":"aws.events","detail-type":"Scheduled Event"}`), time.Minute); a.Kind != "response" {
 		t.Fatalf("%s %s", a.Body(), f.Stderr)
@@ -90,8 +90,8 @@ func TestTheWorkerCarriesWhatSQSDelivers(t *testing.T) {
 	becomes(dead, "COMPLETED", "done")
 }
 
-// What can't be taken is delivered again; the rest isn't.
-func TestTheWorkerNamesWhatItCouldNotTake(t *testing.T) {
+// A message about a run that can't be claimed is delivered again; the others aren't.
+func TestWorkerReportsUnclaimedMessages(t *testing.T) {
 	t.Parallel()
 	d := deploy(t, keyway, modeltest.Text("done"))
 	db, err := store.Open(store.Options{URL: d.db, Schema: storetest.Schema})
@@ -102,7 +102,7 @@ func TestTheWorkerNamesWhatItCouldNotTake(t *testing.T) {
 	id := d.recorded(db, "PENDING", time.Now(), "agents:run")
 	f := d.start("worker")
 	f.deliver(nil)
-	execute(t, d.owner, "ALTER TABLE keyway.run_events RENAME TO gone") // which taking a run needs
+	execute(t, d.owner, "ALTER TABLE keyway.run_events RENAME TO gone") // which a claim needs
 	f.deliver([]string{"no run", id.String()}, "of "+id.String())
 	execute(t, d.owner, "ALTER TABLE keyway.gone RENAME TO run_events")
 	f.deliver([]string{id.String()})

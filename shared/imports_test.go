@@ -13,9 +13,9 @@ import (
 
 const module = "github.com/keyway-agents/keyway/"
 
-// rooms is the layout: what each package may import of the project (by its path)
-// and of other modules (by the start of theirs). The standard library is free.
-// docs/design.md tells why.
+// rooms is the layout. It lists the packages of the project that each package is allowed to import
+// (by their path) and the packages of other modules (by the beginning of their path). The standard
+// library is always allowed. docs/design.md gives the reasons.
 var rooms = map[string]string{
 	"shared/fault":                 "",
 	"shared/wire":                  "",
@@ -101,8 +101,8 @@ func TestPackagesImportOnlyWhatTheLayoutAllows(t *testing.T) {
 	}
 }
 
-// The rule itself: each bad edge is found.
-func TestABadEdgeIsFound(t *testing.T) {
+// This tests the rule: the test finds each forbidden import.
+func TestForbiddenImportIsFound(t *testing.T) {
 	t.Parallel()
 	good := listed{module + "shared/authz", []string{"fmt", module + "shared/scope", module + "shared/route", module + "shared/fault"}}
 	rules := map[string]string{"shared/authz": rooms["shared/authz"]}
@@ -127,8 +127,8 @@ func TestABadEdgeIsFound(t *testing.T) {
 	}
 }
 
-// complaints holds the packages against the rules. An allowed edge that nobody
-// uses is one too, so that the rules stay what the code is.
+// complaints compares the packages with the rules. An allowed import that no code uses is an error
+// too, so that the rules don't become wider than the code.
 func complaints(pkgs []listed, rules map[string]string) (out []string) {
 	seen := map[string]bool{}
 	for _, p := range pkgs {

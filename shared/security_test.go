@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// docs/security.md promises that each rule has a test. This one holds it to that:
-// every row names one, and every name is a test that is there.
-func TestTheThreatModelNamesTestsThatExist(t *testing.T) {
+// docs/security.md promises a test for each rule. Every row must name a test, and every named test
+// must exist.
+func TestThreatModelNamesExistingTests(t *testing.T) {
 	t.Parallel()
 	data, err := os.ReadFile("../docs/security.md")
 	if err != nil {
@@ -25,7 +25,7 @@ func TestTheThreatModelNamesTestsThatExist(t *testing.T) {
 		for _, n := range found {
 			named++
 			if !there[n] {
-				t.Errorf("docs/security.md:%d: there is no %s", i+1, n)
+				t.Errorf("docs/security.md:%d: the test %s does not exist", i+1, n)
 			}
 		}
 		switch {
@@ -38,12 +38,12 @@ func TestTheThreatModelNamesTestsThatExist(t *testing.T) {
 		}
 	}
 	if named < 50 {
-		t.Errorf("docs/security.md names %d tests: has its form changed?", named)
+		t.Errorf("docs/security.md names only %d tests; check whether its form has changed", named)
 	}
 }
 
-// testNames are the tests and fuzzers of the repository, and the transcripts of
-// the command line as subtests.
+// testNames returns the tests and fuzz tests of the repository, and the command line's transcripts
+// as subtests.
 func testNames(t *testing.T) map[string]bool {
 	t.Helper()
 	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(\w+ \*testing\.[TF]\)`)

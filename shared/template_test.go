@@ -17,8 +17,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/route"
 )
 
-// mayDo is what each function of template.yaml may do, beyond logging and, in the
-// network, having an address there.
+// mayDo lists the IAM actions that each function of template.yaml is allowed, besides logging and,
+// in the network, managing its network interface.
 var mayDo = map[string]string{
 	"AuthorizerFunction": "secretsmanager:GetSecretValue",
 	"ConfigFunction":     "",
@@ -30,32 +30,32 @@ var mayDo = map[string]string{
 	"MigrateFunction":    "rds-db:connect secretsmanager:GetSecretValue",
 }
 
-// logsInAs is whom the database knows each function as, by its address and by what it may
-// be: who carries requests is never the master.
+// logsInAs lists the database users of each function, in its URL and in its policy. A function that
+// serves requests is never the master user.
 var logsInAs = map[string]string{
 	"RunsFunction": "keyway_app", "WorkerFunction": "keyway_app", "SessionsFunction": "keyway_app", "MemoriesFunction": "keyway_app",
 	"MigrateFunction": "keyway", "DbProxyRole": "keyway keyway_app",
 }
 
-// mustAnswer are the refusals of API Gateway's own whose texts are chosen here.
+// mustAnswer lists the responses of API Gateway that need a text in the template.
 var mustAnswer = []string{
 	"UNAUTHORIZED", "ACCESS_DENIED", "MISSING_AUTHENTICATION_TOKEN", "REQUEST_TOO_LARGE", "THROTTLED",
 	"AUTHORIZER_FAILURE", "DEFAULT_4XX", "DEFAULT_5XX",
 }
 
-// A node is a mapping of the template. CloudFormation's tags are dropped: what
-// stands below !If or !Sub is found by walking.
+// A node is a mapping of the template. CloudFormation's tags are dropped, so the values below !If
+// or !Sub are found by walking.
 type node = map[string]any
 
-func TestTheTemplateDeploysTheTable(t *testing.T) {
+func TestTemplateMatchesRouteTable(t *testing.T) {
 	t.Parallel()
 	for _, complaint := range faults(t, source(t)) {
 		t.Error(complaint)
 	}
 }
 
-// The rules themselves: each bad template is found.
-func TestABadTemplateIsFound(t *testing.T) {
+// This tests the rules: the test finds the error in each bad template.
+func TestBadTemplateIsFound(t *testing.T) {
 	t.Parallel()
 	const agents = "Method: GET, Path: /agents}"
 	for _, tt := range []struct{ before, after, complaint string }{
@@ -64,8 +64,8 @@ func TestABadTemplateIsFound(t *testing.T) {
 		{"Path: /teams}", "Path: /agents}", "GET /agents has 2 events"},
 		{"Method: DELETE, Path: /memories}", "Method: PUT, Path: /memories}", "PUT /memories of MemoriesFunction is not in the table"},
 		{"  MemoriesFunction:\n", "  OtherFunction:\n", "GET /memories is served by OtherFunction"},
-		{"Path: /health, Auth: {Authorizer: NONE}}", "Path: /health}", "GET /health is public and asks for a token"},
-		{agents, "Method: GET, Path: /agents, Auth: {Authorizer: NONE}}", "GET /agents asks for no token"},
+		{"Path: /health, Auth: {Authorizer: NONE}}", "Path: /health}", "GET /health is public and needs a token"},
+		{agents, "Method: GET, Path: /agents, Auth: {Authorizer: NONE}}", "GET /agents needs no token"},
 		{"ResponseTransferMode: RESPONSE_STREAM", "ResponseTransferMode: STREAM", "is not streamed"},
 		{", TimeoutInMillis: 900000", "", "ends after 29 s"},
 		{agents, "Method: GET, Path: /agents, ResponseTransferMode: RESPONSE_STREAM}", "GET /agents is streamed"},
@@ -77,29 +77,29 @@ func TestABadTemplateIsFound(t *testing.T) {
 		{"                    - arn:${AWS::Partition}:rds-db:${AWS::Region}:${AWS::AccountId}:dbuser:${Server}/keyway_app", "                    - arn", "DbProxyRole may log in as keyway, want keyway keyway_app"},
 		{"postgres://keyway_app@", "postgres://keyway@", "SessionsFunction logs in as keyway, want keyway_app"},
 		{"            - postgres://keyway@", "            - postgres://keyway_app@", "MigrateFunction logs in as keyway_app, want keyway"},
-		{"keyway?sslmode=verify-full", "keyway?sslmode=require", "an address of the database has no sslmode=verify-full"},
-		{"DATABASE_ROLE: !If [Url, '', keyway_app]", "DATABASE_ROLE: ''", "MigrateFunction makes nobody"},
+		{"keyway?sslmode=verify-full", "keyway?sslmode=require", "a URL of the database has no sslmode=verify-full"},
+		{"DATABASE_ROLE: !If [Url, '', keyway_app]", "DATABASE_ROLE: ''", "MigrateFunction does not create the user"},
 		{"              Resource: !If [MakeJwtKey, !Ref JwtKey, !Ref JwtKeySecret]", "              Resource: '*'", "AuthorizerFunction may act on everything"},
-		{"Access-Control-Allow-Origin: !Sub \"'${Origin}'\", Retry-After: \"'1'\"", "Retry-After: \"'1'\"", "a page can't read the answer THROTTLED"},
+		{"Access-Control-Allow-Origin: !Sub \"'${Origin}'\", Retry-After: \"'1'\"", "Retry-After: \"'1'\"", "a web page can't read the answer THROTTLED"},
 		{"        THROTTLED:", "        QUOTA_EXCEEDED:", "THROTTLED has AWS's text"},
-		{`'{"detail":"Request body is too large"}'`, `'{"message":"too large"}'`, "REQUEST_TOO_LARGE answers no detail"},
+		{`'{"detail":"Request body is too large"}'`, `'{"message":"too large"}'`, "REQUEST_TOO_LARGE has no detail"},
 		{"    Metadata: {BuildMethod: makefile}\n", "", "is not built by the Makefile"},
-		{"    Type: AWS::Serverless::Function\n", "    Type: AWS::Serverless::Function\n    Extra: {FunctionUrlConfig: {AuthType: NONE}}\n", "has an address of its own"},
+		{"    Type: AWS::Serverless::Function\n", "    Type: AWS::Serverless::Function\n    Extra: {FunctionUrlConfig: {AuthType: NONE}}\n", "has its own URL"},
 	} {
 		text := source(t)
 		bad := strings.Replace(text, tt.before, tt.after, 1)
 		if bad == text {
-			t.Errorf("the template has no %q any more", tt.before)
+			t.Errorf("the template no longer contains %q", tt.before)
 			continue
 		}
 		if got := faults(t, bad); !slices.ContainsFunc(got, func(s string) bool { return strings.Contains(s, tt.complaint) }) {
-			t.Errorf("%q in place of %q: want %q, got %q", tt.after, tt.before, tt.complaint, got)
+			t.Errorf("%q instead of %q: want %q, got %q", tt.after, tt.before, tt.complaint, got)
 		}
 	}
 }
 
-// What can be set and what comes out is told to whoever deploys.
-func TestTheGuideNamesEveryParameterAndOutput(t *testing.T) {
+// docs/deploy.md describes every parameter and every output.
+func TestGuideNamesEveryParameterAndOutput(t *testing.T) {
 	t.Parallel()
 	guide, err := os.ReadFile("../docs/deploy.md")
 	if err != nil {
@@ -112,7 +112,7 @@ func TestTheGuideNamesEveryParameterAndOutput(t *testing.T) {
 		}
 		for name := range names {
 			if !strings.Contains(string(guide), "`"+name+"`") {
-				t.Errorf("docs/deploy.md doesn't tell of %s, one of the %s", name, part)
+				t.Errorf("docs/deploy.md doesn't name %s, one of the %s", name, part)
 			}
 		}
 	}
@@ -176,7 +176,7 @@ func functions(t *testing.T, text string) map[string]node {
 	return out
 }
 
-// faults holds a template against the table and the lists above.
+// faults returns the differences between a template and the route table and the lists above.
 func faults(t *testing.T, text string) (out []string) {
 	t.Helper()
 	all := functions(t, text)
@@ -187,13 +187,13 @@ func faults(t *testing.T, text string) (out []string) {
 	out = append(out, badLogins(t, text)...)
 	for name := range mayDo {
 		if all[name] == nil {
-			out = append(out, name+" is listed here and is no function")
+			out = append(out, name+" is in the list of this test and is not a function")
 		}
 	}
 	return append(out, badAnswers(get(resources(t, text), "Api", "Properties", "GatewayResponses"))...)
 }
 
-// event is one line of a function's Events, of the type Api.
+// event is an entry of a function's Events with the type Api.
 type event struct {
 	function string
 	public   bool
@@ -240,10 +240,10 @@ func badEvent(r *route.Route, e event) (out []string) {
 		out = append(out, key+" is served by "+e.function+", not by "+want)
 	}
 	if r.Public && !e.public {
-		out = append(out, key+" is public and asks for a token")
+		out = append(out, key+" is public and needs a token")
 	}
 	if !r.Public && e.public {
-		out = append(out, key+" asks for no token")
+		out = append(out, key+" needs no token")
 	}
 	runs := r.Function == route.Runs
 	if runs && !e.streamed {
@@ -274,7 +274,7 @@ func badFunction(name string, f node) (out []string) {
 				out = append(out, name+" may act on everything")
 			}
 		case "FunctionUrlConfig":
-			out = append(out, name+" has an address of its own, without the authorizer")
+			out = append(out, name+" has its own URL, without the authorizer")
 		}
 	})
 	if got := strings.Join(slices.Sorted(maps.Keys(actions)), " "); got != mayDo[name] {
@@ -288,12 +288,12 @@ var (
 	loginAddress = regexp.MustCompile(`^postgres://([^@]*)@`)
 )
 
-// badLogins holds against logsInAs what the policies allow and what the addresses say.
+// badLogins compares logsInAs with the users in the policies and in the URLs.
 func badLogins(t *testing.T, text string) (out []string) {
 	t.Helper()
 	usual := found(globals(t, text), loginAddress)
 	if strings.Count(text, "postgres://keyway") != strings.Count(text, "keyway?sslmode=verify-full") {
-		out = append(out, "an address of the database has no sslmode=verify-full")
+		out = append(out, "a URL of the database has no sslmode=verify-full")
 	}
 	for name, r := range resources(t, text) {
 		if may := found(r, loginRight); may != logsInAs[name] {
@@ -305,12 +305,13 @@ func badLogins(t *testing.T, text string) (out []string) {
 		}
 	}
 	if role := get(resources(t, text), "MigrateFunction", "Properties", "Environment", "Variables")["DATABASE_ROLE"]; !slices.Contains(texts(role), any(usual)) {
-		out = append(out, fmt.Sprintf("MigrateFunction makes nobody whom the functions log in as, but %v", role))
+		out = append(out, fmt.Sprintf("MigrateFunction does not create the user of the functions, but %v", role))
 	}
 	return out
 }
 
-// found are the first groups of the pattern in texts below v, each once, in order.
+// found returns the first group of each match of the pattern in the strings below v, sorted and
+// without repetition.
 func found(v any, pattern *regexp.Regexp) string {
 	all := map[string]bool{}
 	walk(v, func(_ string, value any) {
@@ -323,7 +324,7 @@ func found(v any, pattern *regexp.Regexp) string {
 	return strings.Join(slices.Sorted(maps.Keys(all)), " ")
 }
 
-// deep are the texts of nested lists.
+// deep returns the strings of nested lists.
 func deep(v any) (out []string) {
 	switch v := v.(type) {
 	case string:
@@ -344,10 +345,10 @@ func badAnswers(answers node) (out []string) {
 	}
 	for name, a := range answers {
 		if get(a.(node), "ResponseParameters", "Headers")["Access-Control-Allow-Origin"] == nil {
-			out = append(out, "a page can't read the answer "+name)
+			out = append(out, "a web page can't read the answer "+name)
 		}
 		if body := fmt.Sprint(get(a.(node), "ResponseTemplates")["application/json"]); !strings.HasPrefix(body, `{"detail":`) {
-			out = append(out, name+" answers no detail")
+			out = append(out, name+" has no detail")
 		}
 	}
 	if get(answers, "UNAUTHORIZED", "ResponseParameters", "Headers")["WWW-Authenticate"] == nil {
@@ -356,7 +357,7 @@ func badAnswers(answers node) (out []string) {
 	return out
 }
 
-// get follows names down; what is missing is an empty node.
+// get returns the node at the path of names, or an empty node if it is missing.
 func get(n node, names ...string) node {
 	for _, name := range names {
 		n, _ = n[name].(node)

@@ -14,7 +14,7 @@ import (
 
 // The variable that Lambda sets is what closes the runtime: without it, the same
 // redirect arrives.
-func TestAToolsRedirectNeverReachesTheRuntime(t *testing.T) {
+func TestToolRedirectNeverReachesLambdaRuntimeAPI(t *testing.T) {
 	t.Parallel()
 	var reached atomic.Int32
 	runtime := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Add(1) }))

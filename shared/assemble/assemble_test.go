@@ -13,7 +13,7 @@ import (
 )
 
 // Every route has one function, which serves it and no route of another.
-func TestEachFunctionServesItsRoutesAndNoOthers(t *testing.T) {
+func TestEachFunctionServesOnlyItsRoutes(t *testing.T) {
 	t.Parallel()
 	policy, err := authz.New(route.Table, "agent_os:admin", nil)
 	if err != nil {

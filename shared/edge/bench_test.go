@@ -21,8 +21,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/edge"
 )
 
-// BenchmarkAuthorize sets the whole answer to an event (token, policy, context)
-// beside the bare check of the same signature: the difference is what we add.
+// BenchmarkAuthorize measures the whole answer to an event (token, policy, context), and
+// the bare verification of the same signature. The difference is the authorizer's own cost.
 func BenchmarkAuthorize(b *testing.B) {
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -64,7 +64,8 @@ func benchmarkWhole(b *testing.B, a *edge.Authorizer, raw string) {
 	measure(b, func() error { _, err := a.Authorize(b.Context(), e); return err })
 }
 
-// benchmarkEvent has the event and its answer as JSON, as the function has them.
+// benchmarkEvent includes the decoding of the event and the encoding of the answer, as in
+// the Lambda function.
 func benchmarkEvent(b *testing.B, a *edge.Authorizer, raw string) {
 	payload, err := json.Marshal(event(b, "Bearer "+raw))
 	if err != nil {
@@ -87,8 +88,8 @@ func benchmarkSignature(b *testing.B, m jwt.SigningMethod, private any, raw stri
 	measure(b, func() error { return m.Verify(raw[:last], signature, public) })
 }
 
-// measure tells CPU time beside the clock's, which other processes slow down.
-// With -cpu 1 it is that of the loop and of the collector.
+// measure reports processor time as well as elapsed time, which other processes lengthen.
+// With -cpu 1 it is the time of the loop and of the garbage collector.
 func measure(b *testing.B, op func() error) {
 	b.Helper()
 	b.ReportAllocs()

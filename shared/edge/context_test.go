@@ -20,13 +20,13 @@ import (
 	"github.com/keyway-agents/keyway/shared/token"
 )
 
-// claims are those of a caller with nothing but a name and scopes.
+// claims returns claims with only a subject and scopes.
 func claims(sub string, scopes ...string) token.Claims {
 	return token.Claims{Subject: sub, Scopes: scopes}
 }
 
-// rebuilt sends claims through signature, authorizer and API Gateway, and gives
-// the caller as the function behind sees it.
+// rebuilt signs the claims, sends the token through the authorizer and API Gateway, and
+// returns the principal that the function sees.
 func rebuilt(t tester, a *edge.Authorizer, c token.Claims) *authz.Principal {
 	t.Helper()
 	answer, err := a.Authorize(context.Background(), event(t, sign(t, c)))
@@ -37,7 +37,7 @@ func rebuilt(t tester, a *edge.Authorizer, c token.Claims) *authz.Principal {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// API Gateway adds members of its own.
+	// API Gateway adds its own members.
 	crossed := map[string]any{"principalId": answer.PrincipalID, "integrationLatency": 12}
 	if err := json.Unmarshal(data, &crossed); err != nil {
 		t.Fatal(err)
@@ -49,7 +49,7 @@ func rebuilt(t tester, a *edge.Authorizer, c token.Claims) *authz.Principal {
 	return p
 }
 
-// verified is the caller as the token itself says it.
+// verified returns the principal as the verified token names it.
 func verified(t tester, c token.Claims) *authz.Principal {
 	return &authz.Principal{
 		Subject: c.Subject, SessionID: c.SessionID, Issuer: c.Issuer, TokenID: c.ID, Scopes: c.Scopes, ExpiresAt: c.ExpiresAt.UTC(),
@@ -64,7 +64,7 @@ func sameCaller(t tester, want, got *authz.Principal) {
 	}
 }
 
-func TestTheCallerIsTheSameBehindAPIGateway(t *testing.T) {
+func TestPrincipalSurvivesAPIGateway(t *testing.T) {
 	t.Parallel()
 	a := newAuthorizer(t, declaring("a"))
 	for name, scopes := range map[string][]string{
@@ -94,7 +94,7 @@ func many(n int, format string) (scopes []string) {
 	return scopes
 }
 
-func TestAnyTokensCallerIsTheSameBehindAPIGateway(t *testing.T) {
+func TestPrincipalOfAnyTokenSurvivesAPIGateway(t *testing.T) {
 	t.Parallel()
 	a := newAuthorizer(t, declaring("a", "b"))
 	text := func(max int) *rapid.Generator[string] {
@@ -112,7 +112,7 @@ func TestAnyTokensCallerIsTheSameBehindAPIGateway(t *testing.T) {
 	})
 }
 
-func TestATokenWithoutExpiryStaysOne(t *testing.T) {
+func TestTokenWithoutExpiryKeepsNoExpiry(t *testing.T) {
 	t.Parallel()
 	c := declaring("a")
 	c.Auth.RequireExp = false
@@ -134,7 +134,7 @@ func TestATokenWithoutExpiryStaysOne(t *testing.T) {
 	}
 }
 
-func TestTheContextIsTextAndHoldsNoToken(t *testing.T) {
+func TestContextHasOnlyStringsAndNoToken(t *testing.T) {
 	t.Parallel()
 	c := declaring("a")
 	c.Digest = "0123456789abcdef"
@@ -161,7 +161,7 @@ func TestTheContextIsTextAndHoldsNoToken(t *testing.T) {
 	if answer.Context["digest"] != c.Digest {
 		t.Errorf("the configuration's digest crosses as %v", answer.Context["digest"])
 	}
-	// What access logs and gateway responses may print.
+	// The members that access logs and gateway responses are allowed to print.
 	for _, public := range []any{answer.PrincipalID, answer.Context["subHash"], answer.Context["tokenHash"]} {
 		if text, _ := public.(string); !regexp.MustCompile(`^[0-9a-f]{16}$`).MatchString(text) {
 			t.Errorf("%v is no hash", public)
@@ -169,7 +169,7 @@ func TestTheContextIsTextAndHoldsNoToken(t *testing.T) {
 	}
 }
 
-func TestAHashNamesOneSubjectOfOneIssuer(t *testing.T) {
+func TestSubjectHashIdentifiesSubjectAndIssuer(t *testing.T) {
 	t.Parallel()
 	hash := func(issuer, subject string) string {
 		return (&authz.Principal{Issuer: issuer, Subject: subject, TokenID: "j"}).SubjectHash()
@@ -188,28 +188,28 @@ func TestAHashNamesOneSubjectOfOneIssuer(t *testing.T) {
 	}
 }
 
-func TestAContextThatWeDidNotMakeNamesNobody(t *testing.T) {
+func TestForeignContextIsRejected(t *testing.T) {
 	t.Parallel()
 	for name, context := range map[string]map[string]any{
-		"none":                          nil,
-		"an empty one":                  {},
-		"without scopes":                {"sub": "ann", "exp": ""},
-		"scopes joined by spaces":       {"sub": "ann", "scopes": "agents:read agent_os:admin"},
-		"scopes as a list":              {"sub": "ann", "scopes": []any{"agent_os:admin"}},
-		"a list of other things":        {"sub": "ann", "scopes": `[1]`},
-		"an object for a list":          {"sub": "ann", "scopes": `{"a": "b"}`},
-		"more than a list":              {"sub": "ann", "scopes": `["a:b"] ["agent_os:admin"]`},
-		"scopes that are null":          {"sub": "ann", "scopes": `null`},
-		"a scope that is null":          {"sub": "ann", "scopes": `[null]`},
-		"a scope that half decodes":     {"sub": "ann", "scopes": `["\ud800"]`},
-		"an expiry in another spelling": {"sub": "ann", "scopes": `[]`, "exp": "+12"},
-		"the expiry that means never":   {"sub": "ann", "scopes": `[]`, "exp": "-62135596800"},
-		"an expiry that is no number":   {"sub": "ann", "scopes": `[]`, "exp": "soon"},
-		"an expiry that is no text":     {"sub": "ann", "scopes": `[]`, "exp": 12.0},
-		"a subject that is no text":     {"sub": 7, "scopes": `[]`},
-		"a token's hash that is none":   {"sub": "ann", "scopes": `[]`, "tokenHash": 1},
-		"a session that is no text":     {"sub": "ann", "session_id": true, "scopes": `[]`},
-		"a nested member for its text":  {"sub": map[string]any{"x": "ann"}, "scopes": `[]`},
+		"none":                           nil,
+		"an empty one":                   {},
+		"without scopes":                 {"sub": "ann", "exp": ""},
+		"scopes joined by spaces":        {"sub": "ann", "scopes": "agents:read agent_os:admin"},
+		"scopes as a list":               {"sub": "ann", "scopes": []any{"agent_os:admin"}},
+		"a list of other things":         {"sub": "ann", "scopes": `[1]`},
+		"an object for a list":           {"sub": "ann", "scopes": `{"a": "b"}`},
+		"more than a list":               {"sub": "ann", "scopes": `["a:b"] ["agent_os:admin"]`},
+		"scopes that are null":           {"sub": "ann", "scopes": `null`},
+		"a scope that is null":           {"sub": "ann", "scopes": `[null]`},
+		"a scope that half decodes":      {"sub": "ann", "scopes": `["\ud800"]`},
+		"an expiry in another spelling":  {"sub": "ann", "scopes": `[]`, "exp": "+12"},
+		"the expiry that means never":    {"sub": "ann", "scopes": `[]`, "exp": "-62135596800"},
+		"an expiry that is no number":    {"sub": "ann", "scopes": `[]`, "exp": "soon"},
+		"an expiry that is not a string": {"sub": "ann", "scopes": `[]`, "exp": 12.0},
+		"a subject that is not a string": {"sub": 7, "scopes": `[]`},
+		"a token's hash that is none":    {"sub": "ann", "scopes": `[]`, "tokenHash": 1},
+		"a session that is not a string": {"sub": "ann", "session_id": true, "scopes": `[]`},
+		"a nested member for its text":   {"sub": map[string]any{"x": "ann"}, "scopes": `[]`},
 	} {
 		p, err := edge.Principal(context)
 		if !errors.Is(err, fault.Unauthenticated) || p != nil {

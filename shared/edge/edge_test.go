@@ -31,14 +31,14 @@ var now = time.Unix(1_893_456_000, 0).UTC() // 2030-01-01
 
 func clock() time.Time { return now }
 
-// tester is what testing.TB and rapid.T have in common.
+// tester holds the methods that testing.TB and rapid.T share.
 type tester interface {
 	Helper()
 	Fatal(...any)
 	Errorf(string, ...any)
 }
 
-// declaring describes an OS with these agents.
+// declaring returns the configuration of an OS with these agents.
 func declaring(ids ...string) *config.Config {
 	c := &config.Config{ID: "test-os", Auth: config.Auth{
 		Algorithms: []string{"HS256"}, Keys: []config.Key{{Literal: key}}, AdminScope: admin, RequireExp: true,
@@ -58,7 +58,7 @@ func newAuthorizer(t tester, c *config.Config) *edge.Authorizer {
 	return a
 }
 
-// sign mints a token that lives for an hour, unless the claims say otherwise.
+// sign signs a token that is valid for an hour, unless the claims have another expiry.
 func sign(t tester, c token.Claims) string {
 	t.Helper()
 	s, err := token.LoadSigner(token.SigningKey{HMAC: []byte(key)})
@@ -75,8 +75,8 @@ func sign(t tester, c token.Claims) string {
 	return raw
 }
 
-// event is testdata/request.json, an event in the form of a REST API's, with the
-// header authorization (lower case, as HTTP/2 clients send it) set to value.
+// event returns testdata/request.json, an event of a REST API, with the header
+// authorization (lower case, as HTTP/2 clients send it) set to value.
 func event(t tester, value string) (e events.APIGatewayCustomAuthorizerRequestTypeRequest) {
 	t.Helper()
 	data, err := os.ReadFile("testdata/request.json")
@@ -120,7 +120,7 @@ func statements(t tester, answer events.APIGatewayCustomAuthorizerResponse) (lin
 	return lines
 }
 
-func TestTheTokenIsReadFromTheAuthorizationHeaderAlone(t *testing.T) {
+func TestTokenIsReadFromAuthorizationHeaderOnly(t *testing.T) {
 	t.Parallel()
 	a := newAuthorizer(t, declaring("a"))
 	raw := sign(t, token.Claims{Subject: "ann"})
@@ -131,19 +131,19 @@ func TestTheTokenIsReadFromTheAuthorizationHeaderAlone(t *testing.T) {
 		multi   multi
 		refusal string // "": accepted
 	}{
-		"lower case":                        {headers{"authorization": raw}, multi{"authorization": {raw}}, ""},
-		"upper case":                        {headers{"AUTHORIZATION": raw}, multi{"AUTHORIZATION": {raw}}, ""},
-		"with its scheme":                   {nil, multi{"Authorization": {"Bearer " + raw}}, ""},
-		"single values only":                {headers{"Authorization": raw}, nil, ""},
-		"single values when the list is no": {headers{"Authorization": raw}, multi{"Authorization": {}}, ""},
-		"no headers at all":                 {nil, nil, "Authorization header missing"},
-		"an empty value":                    {headers{"authorization": ""}, multi{"authorization": {""}}, "Authorization header missing"},
-		"only a look-alike":                 {headers{"X-Authorization": raw, "Proxy-Authorization": raw}, multi{"Cookie": {"authorization=" + raw}}, "Authorization header missing"},
-		"twice":                             {headers{"authorization": raw}, multi{"authorization": {raw, raw}}, "Ambiguous Authorization header"},
-		"in two spellings":                  {nil, multi{"authorization": {raw}, "Authorization": {raw}}, "Ambiguous Authorization header"},
-		"two spellings among single values": {headers{"authorization": raw, "Authorization": raw}, nil, "Ambiguous Authorization header"},
-		"nonsense":                          {nil, multi{"authorization": {"nonsense"}}, "Invalid token: Not enough segments"},
-		"changed":                           {nil, multi{"authorization": {raw[:len(raw)-8] + "AAAAAAAA"}}, "Invalid token: Signature verification failed"},
+		"lower case":                         {headers{"authorization": raw}, multi{"authorization": {raw}}, ""},
+		"upper case":                         {headers{"AUTHORIZATION": raw}, multi{"AUTHORIZATION": {raw}}, ""},
+		"with its scheme":                    {nil, multi{"Authorization": {"Bearer " + raw}}, ""},
+		"single values only":                 {headers{"Authorization": raw}, nil, ""},
+		"single values if the list is empty": {headers{"Authorization": raw}, multi{"Authorization": {}}, ""},
+		"no headers at all":                  {nil, nil, "Authorization header missing"},
+		"an empty value":                     {headers{"authorization": ""}, multi{"authorization": {""}}, "Authorization header missing"},
+		"only similar names":                 {headers{"X-Authorization": raw, "Proxy-Authorization": raw}, multi{"Cookie": {"authorization=" + raw}}, "Authorization header missing"},
+		"twice":                              {headers{"authorization": raw}, multi{"authorization": {raw, raw}}, "Ambiguous Authorization header"},
+		"in two spellings":                   {nil, multi{"authorization": {raw}, "Authorization": {raw}}, "Ambiguous Authorization header"},
+		"two spellings among single values":  {headers{"authorization": raw, "Authorization": raw}, nil, "Ambiguous Authorization header"},
+		"nonsense":                           {nil, multi{"authorization": {"nonsense"}}, "Invalid token: Not enough segments"},
+		"changed":                            {nil, multi{"authorization": {raw[:len(raw)-8] + "AAAAAAAA"}}, "Invalid token: Signature verification failed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -160,13 +160,13 @@ func TestTheTokenIsReadFromTheAuthorizationHeaderAlone(t *testing.T) {
 				t.Errorf("%v, want %q", err, row.refusal)
 			}
 			if diff := cmp.Diff(events.APIGatewayCustomAuthorizerResponse{}, answer); diff != "" {
-				t.Errorf("a policy comes with the refusal: %s", diff)
+				t.Errorf("the rejection has a policy: %s", diff)
 			}
 		})
 	}
 }
 
-func TestAnExpiredTokenIsRefused(t *testing.T) {
+func TestExpiredTokenIsRejected(t *testing.T) {
 	t.Parallel()
 	c := declaring("a")
 	c.Auth.Leeway = 10 * time.Second
@@ -179,21 +179,21 @@ func TestAnExpiredTokenIsRefused(t *testing.T) {
 	}
 }
 
-func TestTheAudienceIsAskedForWhenTheOperatorSaysSo(t *testing.T) {
+func TestAudienceIsVerifiedOnlyIfConfigured(t *testing.T) {
 	t.Parallel()
 	c := declaring("a")
 	c.Auth.Audience = []string{"test-os"}
 	raw := sign(t, token.Claims{Subject: "ann"}) // without an audience
 	if _, err := newAuthorizer(t, c).Authorize(t.Context(), event(t, raw)); err != nil {
-		t.Errorf("not asked for: %v", err)
+		t.Errorf("not configured: %v", err)
 	}
 	c.Auth.VerifyAudience = true
 	if _, err := newAuthorizer(t, c).Authorize(t.Context(), event(t, raw)); !strings.Contains(fault.Detail(err), `missing the "aud" claim`) {
-		t.Errorf("asked for: %v", err)
+		t.Errorf("configured: %v", err)
 	}
 }
 
-func TestAMethodARNOfAnotherFormIsOurFault(t *testing.T) {
+func TestMalformedMethodARNIsInternalError(t *testing.T) {
 	t.Parallel()
 	a := newAuthorizer(t, declaring("a"))
 	for _, arn := range []string{"", "GET/agents", "arn:aws:execute-api:r:1:id", "arn:aws:execute-api:r:1:id/stage", "http://id/stage/GET/agents"} {
@@ -205,12 +205,12 @@ func TestAMethodARNOfAnotherFormIsOurFault(t *testing.T) {
 		}
 		e.MultiValueHeaders = map[string][]string{"Authorization": {"nonsense"}}
 		if _, err := a.Authorize(t.Context(), e); !errors.Is(err, fault.Unauthenticated) {
-			t.Errorf("%q without a good token: %v", arn, err)
+			t.Errorf("%q without a valid token: %v", arn, err)
 		}
 	}
 }
 
-func TestWhatCantBeAnAuthorizerIsNamedWithoutItsSecret(t *testing.T) {
+func TestConfigurationErrorsDoNotRevealSecrets(t *testing.T) {
 	t.Parallel()
 	mapping := func(method, path, scope string) func(*config.Auth) {
 		return func(a *config.Auth) {
@@ -235,7 +235,7 @@ func TestWhatCantBeAnAuthorizerIsNamedWithoutItsSecret(t *testing.T) {
 	}
 }
 
-func TestTheAuthorizerLogsTheTokensThatItRefuses(t *testing.T) {
+func TestAuthorizerLogsRejectedTokens(t *testing.T) {
 	t.Parallel()
 	a := newAuthorizer(t, declaring("a"))
 	var log bytes.Buffer

@@ -11,13 +11,13 @@ import (
 	"github.com/keyway-agents/keyway/shared/edge"
 )
 
-// evaluate asks an answer's policy about "METHOD /path".
+// evaluate reports whether the policy of an answer allows "METHOD /path".
 func evaluate(answer events.APIGatewayCustomAuthorizerResponse, request string) bool {
 	method, path, _ := strings.Cut(request, " ")
 	return edge.Evaluate(answer.PolicyDocument, edge.MethodARN(api, method, path))
 }
 
-// policyOf reads lines such as "Allow GET/agents/*".
+// policyOf makes a policy from lines such as "Allow GET/agents/*".
 func policyOf(lines ...string) (p events.APIGatewayCustomAuthorizerPolicy) {
 	for _, line := range lines {
 		effect, resource, _ := strings.Cut(line, " ")
@@ -26,7 +26,7 @@ func policyOf(lines ...string) (p events.APIGatewayCustomAuthorizerPolicy) {
 	return p
 }
 
-func TestAPolicyIsReadAsAPIGatewayReadsIt(t *testing.T) {
+func TestEvaluateFollowsAPIGateway(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
 		lines []string
@@ -59,15 +59,15 @@ func TestAPolicyIsReadAsAPIGatewayReadsIt(t *testing.T) {
 	}
 }
 
-// The oracle: a resource as a regular expression.
-func TestWildcardsMatchLikeTheirRegularExpression(t *testing.T) {
+// The oracle converts a resource to a regular expression.
+func TestWildcardsMatchLikeRegularExpressions(t *testing.T) {
 	t.Parallel()
 	pattern := rapid.StringOfN(rapid.SampledFrom([]rune("ab/.**?\n")), 0, 12, -1)
 	text := rapid.StringOfN(rapid.SampledFrom([]rune("ab/.*?\n")), 0, 16, -1)
 	matched := 0
 	rapid.Check(t, func(t *rapid.T) {
 		p, s := pattern.Draw(t, "pattern"), text.Draw(t, "text")
-		if rapid.Bool().Draw(t, "likely") { // random texts hardly match
+		if rapid.Bool().Draw(t, "likely") { // random texts rarely match
 			s = strings.NewReplacer("*", rapid.SampledFrom([]string{"", "a", "ab/", "a\nb"}).Draw(t, "star"), "?", "b").Replace(p)
 		}
 		quoted := strings.NewReplacer(`\*`, `.*`, `\?`, `.`).Replace(regexp.QuoteMeta(p))

@@ -17,7 +17,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/token"
 )
 
-// signed is a token with these claims, "" when no token may have them.
+// signed returns a token with these claims, or "" if no token can have them.
 func signed(t *testing.T, c token.Claims) string {
 	t.Helper()
 	s, err := token.LoadSigner(token.SigningKey{HMAC: []byte(key)})
@@ -31,16 +31,16 @@ func signed(t *testing.T, c token.Claims) string {
 	return raw
 }
 
-// Scopes (a line each), mappings ("METHOD /path scope…", a line each) and a path, all
-// of any text: the mappings are refused, or the policy holds nothing but routes of the
-// table and plain ids, and is never narrower than the decision.
+// The input is any text: scopes (one per line), mappings ("METHOD /path scope…", one per
+// line) and a path. Either the mappings are rejected, or the policy contains only routes of
+// the table and plain ids, and is never narrower than the decision.
 func FuzzPolicy(f *testing.F) {
 	f.Add("agents:a:run\nagents:read", "", "POST", "/agents/a/runs")
 	f.Add("agents:a*:run\nagents:${aws:username}:read\nagents:a/../b:run", "GET /agents/*/runs agents:run", "GET", "/agents/a*/runs/runs")
 	f.Add("app:read\nagent_os:admin", "GET /agents* app:read\nPOST */runs agents:a:run app:read", "POST", "/agents/runs/runs/")
 	f.Add("agents:runs:run\nagents:?:run", "POST /agents/runs/* agents:*:run", "POST", "/agents/runs/runs/x/cancel")
 	f.Add("x agent_os:admin\nagents::read\nagents:\x00:run", "GET /nope a:b", "GET", "//agents/%2F")
-	f.Add("agents:read", "GET /agents/\x00 x:y", "GET", "/agents/a") // a mapping of what stands for any text
+	f.Add("agents:read", "GET /agents/\x00 x:y", "GET", "/agents/a") // a mapping with a control character
 	f.Fuzz(func(t *testing.T, scopeText, mappingText, method, path string) {
 		c := declaring("a", "b", "runs", "agents")
 		for line := range strings.Lines(mappingText) {
@@ -49,7 +49,7 @@ func FuzzPolicy(f *testing.F) {
 			}
 		}
 		if len(mappingText) > 100 || strings.Count(mappingText, "*") > 4 || len(path) > 100 {
-			return // the oracle's globs are slow
+			return // the oracle's globs are slow on long input
 		}
 		a, err := edge.New(c, edge.Outside{Now: clock})
 		if err != nil {
@@ -73,8 +73,8 @@ func FuzzPolicy(f *testing.F) {
 
 var hole = regexp.MustCompile(`\{(\w+)\}`)
 
-// wellFormed: some route's pattern, with a star in every hole, or with a plain id of
-// the token or a declared agent's for the agent.
+// wellFormed reports whether a Resource is the pattern of a route with a star for every
+// parameter, or with a plain id of the token or of a declared agent for the agent.
 func wellFormed(resource string, scopes []string) bool {
 	ids := []string{"*", "a", "b", "runs", "agents"}
 	for _, s := range scopes {
@@ -93,7 +93,7 @@ func wellFormed(resource string, scopes []string) bool {
 	return false
 }
 
-// Any caller whose token verifies is the same caller behind API Gateway.
+// The principal of every valid token is the same behind API Gateway.
 func FuzzCaller(f *testing.F) {
 	f.Add("ann", "s", "https://issuer", "j", "agents:run\nx agent_os:admin", int64(60))
 	f.Add("", "", "", "", "", int64(1))
@@ -113,7 +113,7 @@ func FuzzCaller(f *testing.F) {
 	})
 }
 
-// Any context at all is refused, or names exactly whom its texts name.
+// Every context is rejected, or gives exactly the principal that its strings name.
 func FuzzContext(f *testing.F) {
 	for _, s := range []string{
 		`{"sub": "ann", "scopes": "[]", "exp": "12"}`, `{"sub": "ann", "scopes": "[\"a:b\",\"\"]", "session_id": "s", "iss": "i", "jti": "j", "exp": ""}`,

@@ -10,20 +10,20 @@ import (
 	"github.com/keyway-agents/keyway/shared/route"
 )
 
-// generator makes operating systems, tokens and requests in which things meet: few
-// ids, ids that are also path segments, mappings made of the routes' own patterns.
+// generator makes configurations, tokens and requests that often touch each other: it uses
+// few ids, ids that are also path segments, and mappings made from the routes' patterns.
 type generator struct{ *rand.Rand }
 
 func pick[T any](g generator, from ...T) T { return from[g.IntN(len(from))] }
 
 func (g generator) oneIn(n int) bool { return g.IntN(n) == 0 }
 
-// plainID collides with path segments half of the time.
+// plainID returns an id that a policy can name. Half of them equal a path segment.
 func (g generator) plainID() string {
 	return pick(g, "a", "b", "ab", "a-b", "r", ".", "runs", "cancel", "agents", "sessions", "resume")
 }
 
-// oddID is one that a path can hold and a policy can't.
+// oddID returns an id that a path can contain and a policy can't name.
 func (g generator) oddID() string {
 	return pick(g, "*", "a*", "?", "$x", "${aws:username}", "a b", "ä", "a;x", "%2F", "\x00", "arn:aws:x", strings.Repeat("x", 256))
 }
@@ -33,7 +33,7 @@ var (
 	agentRoutes = slices.DeleteFunc(slices.Clone(tableRoutes), func(r *route.Route) bool { return !strings.Contains(r.Pattern, "{agent_id}") })
 )
 
-// route is one of an agent's, two times in three.
+// route returns a route of an agent in two of three cases.
 func (g generator) route() *route.Route {
 	if g.oneIn(3) {
 		return pick(g, tableRoutes...)
@@ -65,9 +65,9 @@ func (g generator) os() *config.Config {
 	return c
 }
 
-// mapping is a route's pattern whose parameters are ids and stars, now and then with
-// a star for everything from some place on, or for more than a segment. All reach a
-// route, so one that is refused for reaching none is a fault.
+// mapping returns a mapping with a route's pattern, and ids and stars for its parameters.
+// Some have a star for the rest of the path, or for several segments. All match a route, so
+// the test fails if a mapping is rejected because it matches none.
 func (g generator) mapping() config.ScopeMapping {
 	r := g.route()
 	for r.Public {
@@ -91,7 +91,7 @@ func (g generator) need() string {
 	return pick(g, "app:read", "app:run", "app:admin", "agents:run", "agents:read", "agents:a:read", "agents:runs:run", "agents:*:run", "sessions:read", "system:read")
 }
 
-// scopes are a token's, now and then with more ids than a policy names.
+// scopes returns the scopes of a token. Some have more ids than a policy names one by one.
 func (g generator) scopes() (scopes []string) {
 	for range g.IntN(9) {
 		switch g.IntN(12) {
@@ -118,7 +118,7 @@ func (g generator) scopes() (scopes []string) {
 	return scopes
 }
 
-// request asks about declared agents, mostly.
+// request returns a request, mostly for a declared agent.
 func (g generator) request(declared []string) (method, path string) {
 	r := g.route()
 	path = r.Path(func(param string) string {
@@ -127,7 +127,7 @@ func (g generator) request(declared []string) (method, path string) {
 			return g.oddID()
 		case n < 6 && param == "agent_id" && len(declared) > 0:
 			return pick(g, declared...)
-		case n < 4 && param == "run_id": // a run that a route with one segment less may seem to end in
+		case n < 4 && param == "run_id": // equals the last segment of another route
 			return "runs"
 		}
 		return g.plainID()

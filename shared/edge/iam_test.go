@@ -17,20 +17,20 @@ import (
 	"github.com/keyway-agents/keyway/shared/edge"
 )
 
-// casesDigest is the SHA-256 of the 5,000 cases: agents, mappings, scopes, request.
-// They change with the generator and with the table of routes; then look at the
-// tally that the test logs, and write the new digest here.
+// casesDigest is the SHA-256 of the 5,000 cases: agents, mappings, scopes, request. It
+// changes with the generator and with the route table. After such a change check the counts
+// that the test logs, and write the new digest here.
 const casesDigest = "77f2dec33f393362760e538dba12032a2771c429851144d276b12d20a0430ae6"
 
-// foreign is what testdata/iam/simulate.mjs reads.
+// foreign is the input of testdata/iam/simulate.mjs.
 type foreign struct {
 	Policies []events.APIGatewayCustomAuthorizerPolicy `json:"policies"`
-	Cases    [][2]any                                  `json:"cases"` // a policy's index, a method ARN
+	Cases    [][2]any                                  `json:"cases"` // the index of a policy, and a method ARN
 }
 
-// An evaluator of IAM policies that others wrote reads the authorizer's policies as
-// edge.Evaluate does.
-func TestAForeignEvaluatorReadsPoliciesAsWeDo(t *testing.T) {
+// An independent evaluator of IAM policies gives the same verdicts on the authorizer's
+// policies as edge.Evaluate.
+func TestIndependentEvaluatorAgreesWithEvaluate(t *testing.T) {
 	t.Parallel()
 	asked, digest := foreignCases(t)
 	if len(asked.Cases) != 5000 || digest != casesDigest {
@@ -38,7 +38,7 @@ func TestAForeignEvaluatorReadsPoliciesAsWeDo(t *testing.T) {
 	}
 	installed := os.Getenv("KEYWAY_IAM_SIMULATE")
 	if installed == "" {
-		missing(t, "KEYWAY_IAM_SIMULATE names no directory with @cloud-copilot/iam-simulate; run make iam, which says what to set")
+		missing(t, "KEYWAY_IAM_SIMULATE names no directory with @cloud-copilot/iam-simulate; run make iam, and set the variable that it prints")
 	}
 	input, err := json.Marshal(asked)
 	if err != nil {
@@ -70,8 +70,8 @@ func TestAForeignEvaluatorReadsPoliciesAsWeDo(t *testing.T) {
 	}
 }
 
-// foreignCases makes 4,000 cases with policies of the authorizer, and 1,000 with
-// policies that it never makes: question marks, stars in the middle, more statements.
+// foreignCases makes 4,000 cases with policies of the authorizer, and 1,000 with policies
+// that it never makes: question marks, stars in the middle, several statements.
 func foreignCases(t *testing.T) (f foreign, digest string) {
 	t.Helper()
 	g := generator{rand.New(rand.NewPCG(20_26, 11_25))}
@@ -83,7 +83,7 @@ func foreignCases(t *testing.T) (f foreign, digest string) {
 		for n := 0; n < 4; {
 			method, path := g.request(w.authorizer.Agents)
 			if strings.Contains(path, "*") || strings.Trim(path, "/") == "" {
-				continue // they take a star for a question about many, and an empty path for no ARN of an API
+				continue // the evaluator reads a star in a request as several resources, and rejects an empty path
 			}
 			n++
 			f.Cases = append(f.Cases, [2]any{len(f.Policies) - 1, edge.MethodARN(api, method, path)})
@@ -99,7 +99,7 @@ func foreignCases(t *testing.T) (f foreign, digest string) {
 	return f, hex.EncodeToString(sum.Sum(nil))
 }
 
-// anyText has 1 to 5 characters of these.
+// anyText returns a text of 1 to 5 of these characters.
 func (g generator) anyText(of string) string {
 	out := make([]byte, 1+g.IntN(5))
 	for i := range out {
@@ -119,7 +119,7 @@ func (g generator) anyPolicy() events.APIGatewayCustomAuthorizerPolicy {
 	return p
 }
 
-// missing skips a test for want of a foreign program; in CI none may be missing.
+// missing skips a test because another program is missing. In CI it fails the test.
 func missing(t *testing.T, reason string) {
 	t.Helper()
 	if os.Getenv("CI") != "" {

@@ -6,9 +6,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// An administrator's scope of three parts is no grant for one resource, which the
-// fallback for many ids would widen and so lose.
-func TestAnAdministratorWithManyGrantsStaysOne(t *testing.T) {
+// An administrator's scope can have three parts, as a grant for one resource has. It must
+// stay when a token has many ids and its grants are widened.
+func TestAdministratorWithManyGrantsIsAllowedEverything(t *testing.T) {
 	t.Parallel()
 	c := declaring("a", "b")
 	c.Auth.AdminScope = "org:keyway:admin"

@@ -18,7 +18,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/route"
 )
 
-func TestAPolicyListsWhatItsTokenMayDo(t *testing.T) {
+func TestPolicyListsRoutesOfToken(t *testing.T) {
 	t.Parallel()
 	a := newAuthorizer(t, declaring("web-search-agent", "finance-agent"))
 	for name, row := range map[string]struct {
@@ -57,7 +57,7 @@ func TestAPolicyListsWhatItsTokenMayDo(t *testing.T) {
 	}
 }
 
-func TestAnAdministratorsPolicyIsTheTable(t *testing.T) {
+func TestAdministratorPolicyListsWholeTable(t *testing.T) {
 	t.Parallel()
 	params := regexp.MustCompile(`\{[^}]*\}`)
 	var want []string
@@ -72,8 +72,8 @@ func TestAnAdministratorsPolicyIsTheTable(t *testing.T) {
 	}
 }
 
-// API Gateway keeps a policy and applies it to whatever the token asks for next.
-func TestAPolicyDoesNotDependOnTheRequestItWasAskedFor(t *testing.T) {
+// API Gateway caches a policy and applies it to the token's next request, whatever its route.
+func TestPolicyDoesNotDependOnRequest(t *testing.T) {
 	t.Parallel()
 	a := newAuthorizer(t, declaring("a", "b"))
 	first := authorize(t, a, "agents:a:run", "agents:a:read")
@@ -94,7 +94,7 @@ func TestAPolicyDoesNotDependOnTheRequestItWasAskedFor(t *testing.T) {
 	}
 }
 
-func TestIDsOfATokenNeverBringWildcardsIntoAPolicy(t *testing.T) {
+func TestIDsInATokenNeverAddWildcards(t *testing.T) {
 	t.Parallel()
 	a := newAuthorizer(t, declaring("web", "finance"))
 	for _, id := range []string{
@@ -113,7 +113,7 @@ func TestIDsOfATokenNeverBringWildcardsIntoAPolicy(t *testing.T) {
 	}
 }
 
-func TestResourcesStayWithinAPIGatewaysLimit(t *testing.T) {
+func TestResourcesStayWithinAPIGatewayLimit(t *testing.T) {
 	t.Parallel()
 	a := newAuthorizer(t, declaring("a"))
 	long := strings.Repeat("x", 255)
@@ -133,13 +133,13 @@ func TestResourcesStayWithinAPIGatewaysLimit(t *testing.T) {
 		}
 	}
 	if named != 7 {
-		t.Errorf("the long id stands in %d resources", named)
+		t.Errorf("%d resources contain the long id", named)
 	}
 }
 
-// Past fifty ids a policy names none of them, and a route without any grant
-// stays shut all the same.
-func TestManyGrantsFallBackToWholeRoutes(t *testing.T) {
+// With more than fifty ids in the token the policy names none of them. A route without any
+// grant stays denied.
+func TestManyGrantsWidenToWholeRoutes(t *testing.T) {
 	t.Parallel()
 	a := newAuthorizer(t, declaring("agent-0", "other"))
 	scopes := []string{"agents:agent-0:run"}
@@ -164,7 +164,7 @@ func TestManyGrantsFallBackToWholeRoutes(t *testing.T) {
 	}
 }
 
-// The documents' callers, by the scopes that their comments give them.
+// callers are the callers of the documents, with the scopes that the documents' comments name.
 var callers = map[string]map[string][]string{
 	"per-agent-permissions": {
 		"web_user":     {"agents:read", "agents:web-search-agent:run"},
@@ -199,9 +199,9 @@ func example(t *testing.T, name string) *config.Config {
 	return c
 }
 
-// For declared agents the policy is the decision, request by request; for other
-// ids it may let through what the function then refuses.
-func TestThePolicyOfADocumentsCallerIsTheDecision(t *testing.T) {
+// For declared agents the policy gives the same verdict as the decision. For other ids it may
+// allow a request that the function then denies.
+func TestPolicyAgreesWithDecisionForDocumentedCallers(t *testing.T) {
 	t.Parallel()
 	for name, users := range callers {
 		c := example(t, name)
@@ -227,13 +227,13 @@ func TestThePolicyOfADocumentsCallerIsTheDecision(t *testing.T) {
 				}
 			}
 			if verdicts[true] == 0 || verdicts[false] == 0 && !slices.Contains([]string{"admin_user", "superadmin"}, user) {
-				t.Errorf("%s, %s: %v is no test", name, user, verdicts)
+				t.Errorf("%s, %s: %v: the requests need both verdicts", name, user, verdicts)
 			}
 		}
 	}
 }
 
-func TestATokenForOneAgentDoesNotReachTheOther(t *testing.T) {
+func TestTokenForOneAgentDoesNotReachAnother(t *testing.T) {
 	t.Parallel()
 	a := newAuthorizer(t, example(t, "per-agent-permissions"))
 	for user, agents := range map[string][2]string{
@@ -281,7 +281,8 @@ var (
 	}
 )
 
-// drawOS makes an OS with random agents and no mappings, document 004's or random ones.
+// drawOS draws an OS with random agents, and with no mappings, those of document 004, or
+// random ones.
 func drawOS(t *rapid.T) *config.Config {
 	c := declaring(rapid.SliceOfDistinct(rapid.SampledFrom(plainIDs), rapid.ID).Draw(t, "agents")...)
 	switch rapid.IntRange(0, 2).Draw(t, "mappings") {
@@ -297,7 +298,7 @@ func drawOS(t *rapid.T) *config.Config {
 	return c
 }
 
-// drawScopes makes a token's scopes, now and then with more ids than a policy names.
+// drawScopes draws the scopes of a token. Some have more ids than a policy names one by one.
 func drawScopes(t *rapid.T) []string {
 	scopes := rapid.SliceOfN(scopeDraw, 0, 5).Draw(t, "scopes")
 	if rapid.IntRange(0, 9).Draw(t, "many") == 0 {
@@ -310,9 +311,8 @@ func drawScopes(t *rapid.T) []string {
 
 var resourceForm = regexp.MustCompile(`^(Allow|Deny) (\*|[A-Z]+(/([A-Za-z0-9._-]+|\*))+)$`)
 
-// Whatever a token says, its policy names plain ids and whole segments of routes
-// of the table.
-func TestAPolicyHoldsNothingButRoutesAndPlainIDs(t *testing.T) {
+// The policy of every token contains only plain ids and whole segments of routes of the table.
+func TestPolicyContainsOnlyRoutesAndPlainIDs(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		a := newAuthorizer(t, drawOS(t))

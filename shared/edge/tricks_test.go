@@ -16,9 +16,9 @@ func asking(t *testing.T, scopes ...string) world {
 	return newWorld(t, c, newAuthorizer(t, c), scopes)
 }
 
-// Paths as they are once percent-decoded, asked for with the scopes of one agent and
-// then with those of every agent. Where the policy lets through what is refused, no
-// route serves the path, so nothing stands behind it: a * of a policy spans slashes.
+// The paths are percent-decoded once. Each is tried with the scopes of one agent, and then
+// with those of every agent. Where the policy allows a request that the decision denies, no
+// route serves the path: a * in a policy matches slashes too.
 func TestPathTricksNeverWiden(t *testing.T) {
 	t.Parallel()
 	const (
@@ -51,7 +51,7 @@ func TestPathTricksNeverWiden(t *testing.T) {
 		{"POST /agents/web/runs/../cancel", allowed, allowed}, // a run with that name
 		{"GET /agents/web/../../sessions", refused, unserved},
 		{"DELETE /agents/web/../../sessions", refused, refused},
-		// What was encoded twice stays encoded; what was encoded once is a slash.
+		// A slash that was encoded twice stays encoded; one that was encoded once is a slash.
 		{"POST /agents/web%2Fruns", refused, refused},
 		{"POST /agents/finance%2F..%2Fweb/runs", refused, allowed},
 		{"POST /agents/%77eb/runs", refused, allowed},
@@ -61,7 +61,7 @@ func TestPathTricksNeverWiden(t *testing.T) {
 		{"POST /agents/web\x00/runs", refused, allowed},
 		{"POST /agents/web\x00finance/runs", refused, allowed},
 		{"POST /agents/web/runs\x00", refused, refused},
-		// Case and what other servers cut off.
+		// Upper and lower case, and endings that other servers remove.
 		{"POST /AGENTS/web/runs", refused, refused},
 		{"POST /agents/WEB/runs", refused, allowed},
 		{"POST /agents/web/RUNS", refused, refused},
@@ -71,8 +71,8 @@ func TestPathTricksNeverWiden(t *testing.T) {
 		{"POST /agents/web./runs", refused, allowed},
 		{"POST /agents/web?/runs", refused, allowed},
 		{"POST /agents/web#/runs", refused, allowed},
-		{"POST /agents/ｗeb/runs", refused, allowed}, // a wide w
-		// A policy's own signs.
+		{"POST /agents/ｗeb/runs", refused, allowed}, // a full-width w
+		// Characters with a meaning in a policy.
 		{"POST /agents/*/runs", refused, allowed},
 		{"POST /agents/w*/runs", refused, allowed},
 		{"POST /agents/we?/runs", refused, allowed},
@@ -83,7 +83,7 @@ func TestPathTricksNeverWiden(t *testing.T) {
 		{"POST /agents/arn:aws:iam::1:root/runs", refused, allowed},
 		{"POST /" + strings.TrimPrefix(api, "arn:") + "/POST/agents/web/runs", refused, refused},
 		{"POST /agents/" + api + "/POST/agents/web/runs", refused, unserved},
-		// Ids that are segments.
+		// Ids that equal a path segment.
 		{"POST /agents/runs/runs", refused, allowed},
 		{"POST /agents/web/runs/web/runs", refused, unserved},
 		{"GET /agents/runs", refused, allowed},
@@ -108,9 +108,9 @@ func TestPathTricksNeverWiden(t *testing.T) {
 	}
 }
 
-// A scope for an odd id is for that very id: no other agent, list entry or route
-// opens, by decision or policy, and the policy never names it.
-func TestAnOddIDInAScopeOpensNothingElse(t *testing.T) {
+// A scope for an odd id opens only that id. No other agent, list entry or route opens, by the
+// decision or by the policy, and the policy never names the id.
+func TestOddIDInAScopeOpensNothingElse(t *testing.T) {
 	t.Parallel()
 	odd := []string{
 		"*", "w*", "**", "*web", "?", "we?", "w?b", "$", "$web", "${web}", "web*", "WEB", "Web", "web ", " web", "web;x", "web/", "/web", "web/runs",
@@ -118,7 +118,7 @@ func TestAnOddIDInAScopeOpensNothingElse(t *testing.T) {
 		"runs", "agents", "cancel", "arn", strings.Repeat("w", 255), strings.Repeat("w", 256), strings.Repeat("w", 600),
 		strings.ReplaceAll(api, ":", "_") + "/POST/agents/web/runs", "aws/execute-api",
 	}
-	for _, id := range odd[1:] { // the first is no id, but every agent: the control
+	for _, id := range odd[1:] { // the first is the control: it means every agent
 		w := asking(t, "agents:"+id+":run", "agents:"+id+":read")
 		for path, ok := range opened(t, w) {
 			if ok && path != "GET /agents" {
@@ -129,7 +129,7 @@ func TestAnOddIDInAScopeOpensNothingElse(t *testing.T) {
 		if slices.ContainsFunc(w.authorizer.Agents, d.Lists) {
 			t.Errorf("a scope for %q shows another agent", id)
 		}
-		// Its own paths, where a path can hold it.
+		// The id's own paths, if a path can contain it.
 		own, passed := w.decide(t, "POST", "/agents/"+id+"/runs")
 		if want := !strings.Contains(id, "/"); own.Allow != want {
 			t.Errorf("a scope for %q runs it: %t", id, own.Allow)
@@ -147,7 +147,7 @@ func TestAnOddIDInAScopeOpensNothingElse(t *testing.T) {
 	if !control["POST /agents/web/runs"] || !control["GET /agents/finance/runs/r"] || control["GET /sessions"] {
 		t.Errorf("the scopes of every agent open %v", control)
 	}
-	// A colon makes another scope of it, which grants nothing at all.
+	// With a colon in the id the scope has another form, which grants nothing.
 	for _, id := range []string{"arn:aws:iam::1:root", "${aws:username}", "web:run", ":", "web:"} {
 		if got := lines(asking(t, "agents:"+id+":run").policy); !slices.Equal(got, []string{"Deny *"}) {
 			t.Errorf("a scope for %q gives %q", id, got)
@@ -155,7 +155,8 @@ func TestAnOddIDInAScopeOpensNothingElse(t *testing.T) {
 	}
 }
 
-// opened tells, of every route and plain agent, whether decision or policy allow it.
+// opened returns, for every route and plain agent, whether the decision or the policy allows
+// it.
 func opened(t *testing.T, w world) map[string]bool {
 	t.Helper()
 	out := map[string]bool{}
@@ -177,8 +178,8 @@ func opened(t *testing.T, w world) map[string]bool {
 	return out
 }
 
-// Two that the property test found, let through to the function without need.
-func TestADeclaredAgentIsRefusedWhatADenialCanSay(t *testing.T) {
+// The property test found these two cases, in which the policy was wider than necessary.
+func TestDeclaredAgentIsProtectedByDeny(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
 		mappings []config.ScopeMapping

@@ -9,8 +9,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/gateway"
 )
 
-// step is one request at a moment: what is answered, and how often the verifier
-// has been asked by then.
+// step is one request at one time, the wanted status, and how often the verifier has been
+// called by then.
 type step struct {
 	at     time.Duration
 	status int
@@ -27,15 +27,15 @@ func (g *gate) walk(request, raw string, steps ...step) {
 	}
 }
 
-func TestATokenIsVerifiedOnceAMinute(t *testing.T) {
+func TestTokenIsVerifiedOncePerMinute(t *testing.T) {
 	t.Parallel()
 	newGate(t, "a").walk("GET /agents", sign(t, "ann", time.Hour, "agents:read"),
 		step{0, 200, 1}, step{0, 200, 1}, step{gateway.CacheTTL - time.Nanosecond, 200, 1},
 		step{gateway.CacheTTL, 200, 2}, step{2*gateway.CacheTTL - time.Nanosecond, 200, 2}, step{2 * gateway.CacheTTL, 200, 3})
 }
 
-// Between exp and exp plus leeway a token is still good, but no longer kept.
-func TestAPolicyIsNotKeptPastTheTokensExpiry(t *testing.T) {
+// Between exp and exp plus leeway a token is still valid, but its policy is no longer cached.
+func TestPolicyIsNotCachedPastTokenExpiry(t *testing.T) {
 	t.Parallel()
 	newGate(t, "a").walk("GET /agents", sign(t, "ann", 30*time.Second, "agents:read"),
 		step{0, 200, 1}, step{30*time.Second - time.Nanosecond, 200, 1},
@@ -43,7 +43,7 @@ func TestAPolicyIsNotKeptPastTheTokensExpiry(t *testing.T) {
 		step{40 * time.Second, 401, 5}, step{40 * time.Second, 401, 6})
 }
 
-func TestAKeptPolicyServesEveryRoute(t *testing.T) {
+func TestCachedPolicyServesEveryRoute(t *testing.T) {
 	t.Parallel()
 	g := newGate(t, "a", "b")
 	raw := sign(t, "ann", time.Hour, "agents:a:run", "agents:a:read")
@@ -60,19 +60,19 @@ func TestAKeptPolicyServesEveryRoute(t *testing.T) {
 	}
 }
 
-func TestARefusedTokenIsNotKept(t *testing.T) {
+func TestRejectedTokenIsNotCached(t *testing.T) {
 	t.Parallel()
 	g := newGate(t, "a")
 	raw := sign(t, "ann", time.Hour, "agents:read")
 	g.call("GET /agents", bearer(raw))
-	// The same token with another in front of it is another header, and a bad one.
+	// The same token with another one before it is a different header, and an invalid one.
 	if got := g.call("GET /agents", bearer(raw), bearer(raw)); got.status != 401 {
 		t.Errorf("twice the kept token: %d", got.status)
 	}
 	g.walk("GET /agents", sign(t, "ann", -time.Hour), step{0, 401, 2}, step{0, 401, 3})
 }
 
-func TestTokensAreNotMixedUp(t *testing.T) {
+func TestCacheKeepsTokensApart(t *testing.T) {
 	t.Parallel()
 	g := newGate(t, "a", "b")
 	var wg sync.WaitGroup

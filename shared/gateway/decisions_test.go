@@ -28,8 +28,8 @@ import (
 
 const digest = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
-// office is a gateway with the real functions behind it, as far as they need no
-// database, both with one log of decisions.
+// office is a gateway in front of the real functions that need no database. Both write to one
+// decision log.
 type office struct {
 	*gate
 	authorizer *edge.Authorizer
@@ -60,14 +60,14 @@ func newOffice(t *testing.T, agents ...string) *office {
 	o.functions = api.New(api.Options{
 		Table: route.Table, Policy: a.Policy, Log: slog.New(slog.DiscardHandler), Decisions: a.Log,
 		Now: func() time.Time { return now().Add(time.Duration(o.behind.Load())) },
-	}, api.OS{Policy: a.Policy}, list, api.Runs{Agents: list}, api.Sessions{Isolation: api.Isolation{On: true}}) // no memories, and runs panic
+	}, api.OS{Policy: a.Policy}, list, api.Runs{Agents: list}, api.Sessions{Isolation: api.Isolation{On: true}}) // without memories; a run panics
 	server := httptest.NewServer(logging.Requests(logging.NewLogger(o.log, false), gateway.New(a, o.functions, now)))
 	t.Cleanup(server.Close)
 	o.addr = server.Listener.Addr().String()
 	return o
 }
 
-// line is what a test reads of a decision's line.
+// line holds the members of a decision's line that a test reads.
 type line struct {
 	RequestID string `json:"request_id"`
 	Allow     bool
@@ -82,7 +82,7 @@ type line struct {
 	US        *int64
 }
 
-// lines are the decisions logged for one request.
+// lines returns the decisions that were logged for one request.
 func (o *office) lines(id string) (out []line) {
 	o.t.Helper()
 	for text := range strings.Lines(o.decisions.String()) {
@@ -97,7 +97,7 @@ func (o *office) lines(id string) (out []line) {
 	return out
 }
 
-func TestARequestIsDecidedOnOneLine(t *testing.T) {
+func TestEachRequestHasOneDecisionLine(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t, "a", "b")
 	runner := sign(t, "ann", time.Hour, "agents:a:run", "agents:a:read", "sessions:read", "memories:read")
@@ -176,7 +176,7 @@ func (o *office) wantLines(name string, got reply, status int, raw string, want 
 	}
 }
 
-func TestADecisionsLineTellsNothingPrivate(t *testing.T) {
+func TestDecisionLineHasNoPrivateData(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t, "a")
 	s, err := token.LoadSigner(token.SigningKey{HMAC: []byte(key)})
@@ -212,8 +212,7 @@ func TestADecisionsLineTellsNothingPrivate(t *testing.T) {
 	}
 }
 
-// direct sends a request past the gateway, to the functions, with a caller in its
-// context.
+// direct sends a request to the functions without the gateway, with a principal in its context.
 func (o *office) direct(p *authz.Principal, request string) reply {
 	o.t.Helper()
 	method, path, _ := strings.Cut(request, " ")
@@ -230,7 +229,7 @@ func (o *office) direct(p *authz.Principal, request string) reply {
 	return reply{w.Code, w.Result().Header, string(body)}
 }
 
-// comparable is an answer without what names this one request.
+// comparable returns an answer without the values that identify its request.
 func (r reply) comparable() string {
 	for _, name := range []string{"X-Request-Id", "Date", "Content-Length", "Connection"} {
 		id := r.header.Get(name)
@@ -251,7 +250,7 @@ func (r reply) comparable() string {
 	return out + r.body
 }
 
-func TestGatewayAndFunctionRefuseInTheSameWords(t *testing.T) {
+func TestGatewayAndFunctionDenyWithSameText(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t, "a", "b")
 	callers := map[string][]string{

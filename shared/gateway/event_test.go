@@ -11,7 +11,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/route"
 )
 
-func TestTheAuthorizerGetsAnEventAsFromAPIGateway(t *testing.T) {
+func TestAuthorizerEventMatchesAPIGateway(t *testing.T) {
 	t.Parallel()
 	r := httptest.NewRequest("POST", "http://localhost/agents/a%20b/runs/r/cancel/?x=1", nil)
 	r.Header.Add("authorization", "one")

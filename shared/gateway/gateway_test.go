@@ -31,18 +31,18 @@ const key = "TEST KEY ONLY: thirty-two bytes at the very least" // as in testdat
 
 var start = time.Unix(1_893_456_000, 0).UTC() // 2030-01-01
 
-// gate is a gateway on a real socket, with a clock of its own. Behind it stands
-// somebody who decides again, as the handlers do, and says whom they see.
+// gate is a gateway on a real socket with its own clock. The handler behind it decides again,
+// as the API does, and answers with the principal that it sees.
 type gate struct {
 	t       *testing.T
 	addr    string
 	log     *syncBuffer
-	asked   atomic.Int64 // how often the verifier looked at a genuine token
-	reached atomic.Int64 // how many requests came through
+	asked   atomic.Int64 // how often the verifier verified a valid token
+	reached atomic.Int64 // how many requests reached the handler
 	later   atomic.Int64 // nanoseconds since start
 }
 
-// seen is what stands behind the gateway answers.
+// seen is the answer of the handler behind the gateway.
 type seen struct {
 	Route     string   `json:"route"`
 	Subject   string   `json:"subject"`
@@ -101,7 +101,7 @@ func (r reply) seen(t *testing.T) (s seen) {
 	return s
 }
 
-// call sends a request as it stands: nothing on the way tidies up its path.
+// call sends a request with exactly this path, without cleaning it.
 func (g *gate) call(request string, headers ...string) reply {
 	g.t.Helper()
 	conn, err := net.Dial("tcp", g.addr)
@@ -125,7 +125,7 @@ func (g *gate) call(request string, headers ...string) reply {
 
 func bearer(raw string) string { return "Authorization: Bearer " + raw }
 
-// pyjwt is a token of testdata/pyjwt.json.
+// pyjwt returns a token of testdata/pyjwt.json.
 func pyjwt(t *testing.T, who string) string {
 	t.Helper()
 	data, err := os.ReadFile("testdata/pyjwt.json")
@@ -142,7 +142,7 @@ func pyjwt(t *testing.T, who string) string {
 	return all[who]
 }
 
-// sign mints a token that lives so long.
+// sign signs a token that is valid for this long.
 func sign(t *testing.T, sub string, life time.Duration, scopes ...string) string {
 	t.Helper()
 	s, err := token.LoadSigner(token.SigningKey{HMAC: []byte(key)})
@@ -156,7 +156,7 @@ func sign(t *testing.T, sub string, life time.Duration, scopes ...string) string
 	return raw
 }
 
-func TestPublicRoutesAskForNoToken(t *testing.T) {
+func TestPublicRoutesNeedNoToken(t *testing.T) {
 	t.Parallel()
 	g := newGate(t, "a")
 	for _, path := range []string{"/", "/health", "/health/", "/info"} {
@@ -173,7 +173,7 @@ func TestPublicRoutesAskForNoToken(t *testing.T) {
 	}
 }
 
-func TestARequestThatNobodyServes(t *testing.T) {
+func TestUnknownRouteNeedsTokenThenIsNotFound(t *testing.T) {
 	t.Parallel()
 	g := newGate(t, "a")
 	for request, want := range map[string]struct {
@@ -214,10 +214,10 @@ func TestARequestThatNobodyServes(t *testing.T) {
 	}
 }
 
-// Statuses of AgentOS 3.1.10 for odd paths, as recorded from it. It asks the token
-// for the scope of a glob before it looks for a route, so to a token without
-// scopes it answers 403 where Keyway says 404 (marked *).
-func TestOddPathsAreReadAsAgentOSReadsThem(t *testing.T) {
+// These are recorded statuses of AgentOS 3.1.10 for odd paths. AgentOS checks the scope of a
+// glob before it looks for a route, so it answers a token without scopes with 403 where
+// Keyway answers 404 (marked *).
+func TestOddPathsMatchAsInAgentOS(t *testing.T) {
 	t.Parallel()
 	g := newGate(t, "web-search-agent")
 	for path, want := range map[string][2]int{ // with agents:read, with no scope
@@ -263,7 +263,7 @@ func TestOddPathsAreReadAsAgentOSReadsThem(t *testing.T) {
 	}
 }
 
-func TestARefusalSaysWhatIsMissing(t *testing.T) {
+func TestDenialNamesMissingScope(t *testing.T) {
 	t.Parallel()
 	g := newGate(t, "web-search-agent", "finance-agent")
 	got := g.call("POST /agents/finance-agent/runs", bearer(pyjwt(t, "web")))
@@ -278,7 +278,7 @@ func TestARefusalSaysWhatIsMissing(t *testing.T) {
 	if s := g.call("POST /agents/web-search-agent/runs", bearer(pyjwt(t, "web"))).seen(t); s.Route != "create_run" || s.Subject != "web" {
 		t.Errorf("%+v", s)
 	}
-	// An agent that nobody declared is refused in the same words.
+	// An undeclared agent is denied with the same text.
 	if got := g.call("POST /agents/nope/runs", bearer(pyjwt(t, "web"))); got.status != 403 || !strings.Contains(got.body, `"missing":["agents:nope:run"]`) {
 		t.Errorf("%d %s", got.status, got.body)
 	}
@@ -287,9 +287,8 @@ func TestARefusalSaysWhatIsMissing(t *testing.T) {
 	}
 }
 
-// A policy can't name an id with a space in it, and what it doesn't name it
-// refuses.
-func TestAnIDThatNoPolicyCanNameIsRefused(t *testing.T) {
+// A policy can't name an id with a space, and it denies every path that it doesn't name.
+func TestUnnameableIDIsDenied(t *testing.T) {
 	t.Parallel()
 	g := newGate(t, "a")
 	if got := g.call("GET /agents/a%20b", bearer(sign(t, "ann", time.Hour, "agents:a b:read"))); got.status != 403 {
@@ -297,7 +296,7 @@ func TestAnIDThatNoPolicyCanNameIsRefused(t *testing.T) {
 	}
 }
 
-func TestTheTokensFaultIsTold(t *testing.T) {
+func TestRejectedTokenGetsItsReason(t *testing.T) {
 	t.Parallel()
 	g := newGate(t, "a")
 	good := pyjwt(t, "admin")
@@ -311,7 +310,7 @@ func TestTheTokensFaultIsTold(t *testing.T) {
 		"expired":              {[]string{bearer(sign(t, "ann", -time.Hour))}, "Token has expired"},
 		"changed":              {[]string{bearer(good[:len(good)-6] + "AAAAAA")}, "Invalid token: Signature verification failed"},
 		"in a cookie":          {[]string{"Cookie: access_token=" + good + "; Authorization=" + good}, "Authorization header missing"},
-		"in a look-alike":      {[]string{"X-Authorization: Bearer " + good, "Proxy-Authorization: Bearer " + good}, "Authorization header missing"},
+		"in similar names":     {[]string{"X-Authorization: Bearer " + good, "Proxy-Authorization: Bearer " + good}, "Authorization header missing"},
 		"in another's clothes": {[]string{"Authorization: Basic " + good}, "Invalid token: Invalid header padding"},
 	} {
 		got := g.call("GET /agents", row.headers...)
@@ -329,7 +328,7 @@ func TestTheTokensFaultIsTold(t *testing.T) {
 	}
 }
 
-func TestAHeaderMakesNobodySomebodyElse(t *testing.T) {
+func TestHeadersCannotChangePrincipal(t *testing.T) {
 	t.Parallel()
 	g := newGate(t, "a")
 	forged := []string{
@@ -352,8 +351,8 @@ func TestAHeaderMakesNobodySomebodyElse(t *testing.T) {
 	}
 }
 
-// The log names callers by hash, and never shows a token.
-func TestTheLogHoldsNoToken(t *testing.T) {
+// The log identifies callers by a hash, and never contains a token.
+func TestLogHasNoToken(t *testing.T) {
 	t.Parallel()
 	g := newGate(t, "a")
 	good := sign(t, "ann@example.com", time.Hour, "agents:read")

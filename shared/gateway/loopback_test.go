@@ -12,7 +12,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/gateway"
 )
 
-// hosts are values of the Host header, and whether they name this machine.
+// hosts are values of the Host header, and whether each is a loopback host.
 var hosts = map[string]bool{
 	"localhost": true, "localhost:7777": true, "LocalHost:7777": true,
 	"127.0.0.1": true, "127.0.0.1:80": true, "127.8.9.10:7777": true,
@@ -25,7 +25,7 @@ var hosts = map[string]bool{
 	"[::ffff:10.0.0.1]": false, "[fe80::1]": false, "[::1": true, "[[::1]]": false, "127.0.0.1:7777:80": false,
 }
 
-func TestAHostNamesThisMachineOrNot(t *testing.T) {
+func TestIsLoopback(t *testing.T) {
 	t.Parallel()
 	for host, want := range hosts {
 		if got := gateway.IsLoopback(host); got != want {
@@ -34,8 +34,8 @@ func TestAHostNamesThisMachineOrNot(t *testing.T) {
 	}
 }
 
-// A page whose name was made to point here sends its own name.
-func TestOnlyLoopbackNamesAreAnswered(t *testing.T) {
+// With DNS rebinding, a web page sends its own host name to this machine.
+func TestOnlyLoopbackHostsAreServed(t *testing.T) {
 	t.Parallel()
 	reached := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
 	server := httptest.NewServer(gateway.Loopback(reached))
@@ -63,7 +63,7 @@ func TestOnlyLoopbackNamesAreAnswered(t *testing.T) {
 			t.Errorf("%q: no remedy in %s", host, body[:n])
 		}
 	}
-	// A proxy's form of the request names the host in its first line.
+	// A request in the form for a proxy has the host in its first line.
 	conn, err := net.Dial("tcp", server.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)

@@ -11,9 +11,9 @@ const (
 	runs  = "/agents/{agent_id}/runs/{run_id}"
 )
 
-// What API Gateway matched decides, never how an address looks: there the authorizer
-// and the function mean the same path.
-func TestABasePathIsTakenOffAndNothingThatLooksLikeOne(t *testing.T) {
+// The route and parameters that API Gateway matched decide what is removed, and never the form
+// of the path. So the authorizer and the function see the same path.
+func TestOnlyTheMatchedBasePathIsRemoved(t *testing.T) {
 	t.Parallel()
 	f := start(t, "whole")
 	id := func(value string) map[string]string { return map[string]string{"agent_id": value} }

@@ -23,8 +23,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/logging"
 )
 
-// The test binary is the program too, so that what is tested is what Lambda would
-// run.
+// The test binary is also the tested program, so that the tests use a real process as Lambda
+// does.
 func TestMain(m *testing.M) {
 	if mode := os.Getenv("LAMBDAHTTP_TEST"); mode != "" {
 		lambdahttp.Start(lambdahttp.Options{Handler: http.HandlerFunc(answer), Log: logging.NewLogger(os.Stderr, false), Streamed: mode == "streamed"})
@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// answer does what the path asks for.
+// answer is a handler with one behaviour for each path.
 func answer(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/panic":
@@ -42,7 +42,7 @@ func answer(w http.ResponseWriter, r *http.Request) {
 		panic("a secret")
 	case "/large":
 		_, _ = io.WriteString(w, strings.Repeat("x", 7<<20))
-	case "/quotes": // each becomes two bytes
+	case "/quotes": // each quote becomes two bytes in JSON
 		_, _ = io.WriteString(w, strings.Repeat(`"`, 4<<20))
 	case "/binary":
 		_, _ = w.Write([]byte{0xff, 0, 0xfe})
@@ -64,7 +64,7 @@ func answer(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// seen is a request as the handler got it.
+// seen is a request as the handler received it.
 type seen struct {
 	Method, Path string
 	Query        url.Values
@@ -83,7 +83,7 @@ func start(t *testing.T, mode string) *lambdatest.Function {
 	return lambdatest.Start(t, program, "LAMBDAHTTP_TEST="+mode)
 }
 
-// get is the answer to a GET of the path.
+// get returns the answer to a GET of the path.
 func get(t *testing.T, f *lambdatest.Function, path string) events.APIGatewayProxyResponse {
 	t.Helper()
 	return send(t, f, events.APIGatewayProxyRequest{HTTPMethod: "GET", Path: path})
@@ -111,9 +111,9 @@ func request(t *testing.T, f *lambdatest.Function, e events.APIGatewayProxyReque
 	return out
 }
 
-// What API Gateway has decoded is read as the local server reads it: net/http there
-// decodes the same path once.
-func TestADecodedPathIsTakenAsItIs(t *testing.T) {
+// API Gateway has decoded the path once. The function must see the same path as the local
+// server, where net/http decodes it once.
+func TestDecodedPathIsNotDecodedAgain(t *testing.T) {
 	t.Parallel()
 	f := start(t, "whole")
 	local := httptest.NewServer(http.HandlerFunc(answer))
@@ -142,7 +142,7 @@ func TestADecodedPathIsTakenAsItIs(t *testing.T) {
 	}
 }
 
-func TestARequestArrivesWhole(t *testing.T) {
+func TestRequestIsConvertedCompletely(t *testing.T) {
 	t.Parallel()
 	f := start(t, "whole")
 	got := request(t, f, events.APIGatewayProxyRequest{
@@ -154,8 +154,8 @@ func TestARequestArrivesWhole(t *testing.T) {
 	}
 }
 
-// The caller is whom the authorizer named, whatever headers say.
-func TestTheAuthorizerNamesTheCaller(t *testing.T) {
+// The principal comes from the authorizer's context, and headers can't change it.
+func TestPrincipalComesFromAuthorizerOnly(t *testing.T) {
 	t.Parallel()
 	f := start(t, "whole")
 	said := map[string]any{"principalId": "x", "integrationLatency": 12, "sub": "ann", "scopes": `["agents:read"]`, "exp": "2000000000"}
@@ -180,7 +180,7 @@ func TestTheAuthorizerNamesTheCaller(t *testing.T) {
 	}
 }
 
-func TestWholeAnswers(t *testing.T) {
+func TestBufferedAnswers(t *testing.T) {
 	t.Parallel()
 	f := start(t, "whole")
 	ids := map[string]bool{}
@@ -206,7 +206,7 @@ func TestWholeAnswers(t *testing.T) {
 	}
 }
 
-// streamed is an answer of a function that streams: status, headers and what follows.
+// streamed returns the status, the chunks of the body and the trailer of a streamed answer.
 func streamed(t *testing.T, f *lambdatest.Function, path string, limit time.Duration) (status int, chunks []string, trailer http.Header) {
 	t.Helper()
 	event, err := json.Marshal(events.APIGatewayProxyRequest{HTTPMethod: "GET", Path: path})
@@ -262,11 +262,11 @@ func TestAbortedStreamEndsWithErrorTrailer(t *testing.T) {
 	}
 }
 
-// A request ends before Lambda kills the process.
-func TestARequestsTimeEndsBeforeTheFunctions(t *testing.T) {
+// A request ends before Lambda ends the process.
+func TestRequestEndsBeforeFunctionDeadline(t *testing.T) {
 	t.Parallel()
 	f := start(t, "streamed")
-	streamed(t, f, "/nothing", time.Minute) // the process is up
+	streamed(t, f, "/nothing", time.Minute) // waits until the process is running
 	const limit = 8 * time.Second
 	began := time.Now()
 	_, chunks, trailer := streamed(t, f, "/until", limit)
@@ -275,7 +275,7 @@ func TestARequestsTimeEndsBeforeTheFunctions(t *testing.T) {
 	}
 }
 
-func TestRequestsAtTheSameTimeShareNothing(t *testing.T) {
+func TestConcurrentRequestsShareNothing(t *testing.T) {
 	t.Parallel()
 	f := lambdahttp.New(lambdahttp.Options{Handler: http.HandlerFunc(answer), Log: logging.NewLogger(io.Discard, false)})
 	done := make(chan string)
@@ -298,8 +298,9 @@ func TestRequestsAtTheSameTimeShareNothing(t *testing.T) {
 	}
 }
 
-// What a request left running is waited for, before Lambda freezes the process.
-func TestNothingOutlivesItsRequest(t *testing.T) {
+// The answer ends only when the work that the request left running has ended, because Lambda
+// freezes the process after it.
+func TestAnswerWaitsForSettle(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		settled := make(chan struct{})
@@ -316,7 +317,7 @@ func TestNothingOutlivesItsRequest(t *testing.T) {
 		go func() { _, err := io.ReadAll(answer); ended <- err }()
 		synctest.Wait()
 		if len(ended) > 0 {
-			t.Fatal("it ended with something left")
+			t.Fatal("the answer ended before Settle returned")
 		}
 		close(settled)
 		if err := <-ended; err != nil || answer.StatusCode != http.StatusAccepted {

@@ -40,7 +40,7 @@ func serve(t *testing.T, h http.HandlerFunc) *site {
 	return s
 }
 
-// reply is an answer, read to its end; cut says that it broke off.
+// reply is an answer that was read to its end. cut reports that it was incomplete.
 type reply struct {
 	status int
 	header http.Header
@@ -57,7 +57,7 @@ func (s *site) post(path string, headers ...string) reply {
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Set(headers[i], headers[i+1])
 	}
-	resp, err := s.server.Client().Do(r) // not the default one, whose idle connections every server closes
+	resp, err := s.server.Client().Do(r) // not the default client: closing any test server closes its idle connections
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func (s *site) post(path string, headers ...string) reply {
 	return reply{resp.StatusCode, resp.Header, string(data), err != nil}
 }
 
-// lines ends the server, so that every request has its line, and reads them all.
+// lines closes the server, so that every request has its line, and returns all lines.
 func (s *site) lines() (out []map[string]any) {
 	s.t.Helper()
 	s.server.Close()
@@ -85,7 +85,7 @@ func (s *site) lines() (out []map[string]any) {
 
 var moments = cmpopts.IgnoreMapEntries(func(name string, _ any) bool { return name == "time" || name == "ms" })
 
-func TestARequestHasOneLineThatSharesItsID(t *testing.T) {
+func TestRequestLogLineSharesResponseID(t *testing.T) {
 	t.Parallel()
 	var inside string
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -113,7 +113,7 @@ func TestARequestHasOneLineThatSharesItsID(t *testing.T) {
 	}
 }
 
-func TestEveryRequestHasAnIDOfItsOwn(t *testing.T) {
+func TestRequestIDsAreUnique(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(http.ResponseWriter, *http.Request) {})
 	seen := map[string]bool{}
@@ -125,7 +125,7 @@ func TestEveryRequestHasAnIDOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestTheStatusIsTheOneThatWasSent(t *testing.T) {
+func TestLoggedStatusIsTheSentOne(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
 		answer func(http.ResponseWriter)
@@ -152,10 +152,10 @@ func TestTheStatusIsTheOneThatWasSent(t *testing.T) {
 	}
 }
 
-func TestTheLogShowsNothingThatTheCallerSent(t *testing.T) {
+func TestLogHasNothingThatTheCallerSent(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(w, r.Body) // the answer holds it too
+		_, _ = io.Copy(w, r.Body) // the answer contains it too
 	})
 	got := s.post("/path-marker?query=query-marker", "Authorization", "Bearer token-marker", "Cookie", "c=cookie-marker", "User-Agent", "agent-marker")
 	if got.body != "body-marker" {
@@ -171,7 +171,7 @@ func TestTheLogShowsNothingThatTheCallerSent(t *testing.T) {
 	}
 }
 
-func TestAPanicIsA500WithoutDetailAndItsStackIsLogged(t *testing.T) {
+func TestPanicIs500WithoutDetailAndItsStackIsLogged(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(_ http.ResponseWriter, r *http.Request) {
 		logging.Note(r.Context(), "route", "GET /x")
@@ -196,8 +196,8 @@ func TestAPanicIsA500WithoutDetailAndItsStackIsLogged(t *testing.T) {
 
 func panicking() { panic("sesame") }
 
-// A client must not take the beginning of an answer for all of it.
-func TestAPanicAfterTheFirstByteCutsTheAnswer(t *testing.T) {
+// A client must not mistake the first part of an answer for the whole.
+func TestPanicAfterFirstByteAbortsResponse(t *testing.T) {
 	t.Parallel()
 	for name, first := range map[string]func(http.ResponseWriter){
 		"after a byte": func(w http.ResponseWriter) {
@@ -224,7 +224,7 @@ func TestAPanicAfterTheFirstByteCutsTheAnswer(t *testing.T) {
 	}
 }
 
-// The client holds the first bytes while the handler still works.
+// The client receives the first bytes while the handler is still working.
 func TestFlushReachesTheClient(t *testing.T) {
 	t.Parallel()
 	read := make(chan struct{})
@@ -254,8 +254,8 @@ func TestFlushReachesTheClient(t *testing.T) {
 	}
 }
 
-// What the connection can do besides is there too, such as write deadlines.
-func TestTheConnectionIsWithinReach(t *testing.T) {
+// The handler can use the connection's other features too, such as write deadlines.
+func TestResponseControllerReachesConnection(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
@@ -265,15 +265,15 @@ func TestTheConnectionIsWithinReach(t *testing.T) {
 	s.post("/")
 }
 
-func TestOutsideARequestThereIsNothingToNote(t *testing.T) {
+func TestNoteOutsideARequestDoesNothing(t *testing.T) {
 	t.Parallel()
-	logging.Note(context.Background(), "key", "value") // and nothing to panic about
+	logging.Note(context.Background(), "key", "value") // must not panic
 	if id := logging.RequestID(context.Background()); id != "" {
 		t.Errorf("the id of no request is %q", id)
 	}
 }
 
-func TestNotesMayComeFromSeveralGoroutines(t *testing.T) {
+func TestNoteIsSafeForConcurrentUse(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(_ http.ResponseWriter, r *http.Request) {
 		var wg sync.WaitGroup
@@ -291,7 +291,7 @@ func TestNotesMayComeFromSeveralGoroutines(t *testing.T) {
 	}
 }
 
-func TestATerminalGetsText(t *testing.T) {
+func TestTerminalLogIsText(t *testing.T) {
 	t.Parallel()
 	var text, machine bytes.Buffer
 	logging.NewLogger(&text, true).Info("hello", "n", 1)
