@@ -47,9 +47,11 @@ var ThisBuild = sync.OnceValue(func() Build {
 
 // pseudoVersion matches the end of a version that Go made up for a commit without a
 // tag, such as v0.0.0-20261125173600-0123456789ab: the time in UTC and the commit.
-// See https://go.dev/ref/mod#pseudo-versions.
-var pseudoVersion = regexp.MustCompile(
-	`[-.](\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)-([0-9a-f]{12})(\+dirty)?$`)
+// See https://go.dev/ref/mod#pseudo-versions. It is compiled on first use, for the
+// same reason.
+var pseudoVersion = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`[-.](\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)-([0-9a-f]{12})(\+dirty)?$`)
+})
 
 // describeBuild reads what the toolchain recorded; info may be nil.
 func describeBuild(info *debug.BuildInfo) Build {
@@ -74,7 +76,7 @@ func describeBuild(info *debug.BuildInfo) Build {
 	} else {
 		version = dependency(info)
 	}
-	switch made := pseudoVersion.FindStringSubmatch(version); {
+	switch made := pseudoVersion().FindStringSubmatch(version); {
 	case made != nil && b.Commit == "":
 		b.Commit = made[7]
 		b.Time = made[1] + "-" + made[2] + "-" + made[3] + "T" + made[4] + ":" + made[5] + ":" + made[6] + "Z"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -114,5 +115,20 @@ func TestFuncPanicsOnAMistakeInTheProgram(t *testing.T) {
 			}()
 			build()
 		}()
+	}
+}
+
+// ValidName is written by hand; the pattern that it stands for decides the same.
+func TestAValidNameHasUpTo64PlainCharacters(t *testing.T) {
+	t.Parallel()
+	pattern := regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+	names := []string{"", strings.Repeat("a", 64), strings.Repeat("a", 65), "é", "a\n", "aé"}
+	for c := range 256 {
+		names = append(names, string([]byte{byte(c)}), string([]byte{'a', byte(c), 'Z'}))
+	}
+	for _, name := range names {
+		if got, want := tool.ValidName(name), pattern.MatchString(name); got != want {
+			t.Errorf("ValidName(%q) = %t, want %t", name, got, want)
+		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/keyway-agents/keyway/shared/model"
@@ -145,13 +146,15 @@ func lastTurn(messages []model.Message) (prompt string, results []string) {
 
 // command matches the command in a message. A name may have the characters that MCP
 // servers use in their tools' names, but doesn't end with the full stop of a sentence.
-var command = regexp.MustCompile(`(?is)\bcall tool ([\w./-]*[\w-])\s*(.*)`)
+var command = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?is)\bcall tool ([\w./-]*[\w-])\s*(.*)`)
+})
 
 // parseCommand finds `call tool NAME {json}` anywhere in text. arguments is the JSON
 // object after NAME, "{}" if there is none, and the rest of the text if it starts with
 // "{" and isn't valid JSON.
 func parseCommand(text string) (name, arguments string, ok bool) {
-	found := command.FindStringSubmatch(text)
+	found := command().FindStringSubmatch(text)
 	if found == nil {
 		return "", "", false
 	}

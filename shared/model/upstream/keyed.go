@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"sync"
 
 	"github.com/keyway-agents/keyway/shared/fault"
 )
@@ -32,12 +33,12 @@ type KeyedProvider struct {
 const RetryAfterMs = "Retry-After-Ms"
 
 // keyPattern matches API keys of OpenAI and Anthropic, also masked ones:
-// sk-proj-****abcd, sk-ant-api03-….
-var keyPattern = regexp.MustCompile(`sk-[\w*-]+`)
+// sk-proj-****abcd, sk-ant-api03-…. It is compiled when the first error is shown.
+var keyPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`sk-[\w*-]+`) })
 
 // SafeText returns the provider's error text without the API key and without anything
 // that looks like one.
-func (p KeyedProvider) SafeText(text string) string { return SafeText(text, keyPattern, p.Key) }
+func (p KeyedProvider) SafeText(text string) string { return SafeText(text, keyPattern(), p.Key) }
 
 // SendError returns the error for a request that got no response. If it failed on the
 // network, it is a ConnectionError. If it never left this process (a tool's schema that
