@@ -10,17 +10,17 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 )
 
-const clientsOS = "testdata/clients/keyway.yaml"
+const clientsConfig = "testdata/clients/keyway.yaml"
 
 // AgentOS's own Python client makes every call that it has for what is served here.
 // The assertions are the script's.
-func TestAgnosClientIsServed(t *testing.T) {
+func TestAgentOSPythonClientWorks(t *testing.T) {
 	t.Parallel()
 	python := os.Getenv("KEYWAY_AGNO_PYTHON")
 	if python == "" {
-		missing(t, "KEYWAY_AGNO_PYTHON names no Python with AgentOS's client; run make agno, which says what to set")
+		requireProgram(t, "KEYWAY_AGNO_PYTHON names no Python with AgentOS's client; run make agno, which says what to set")
 	}
-	r := startWith(t, withTools, clientsOS, commanded(t), "PAGE_ORIGIN", "http://localhost:3000")
+	r := startWith(t, withTools, clientsConfig, commandModel(t), "PAGE_ORIGIN", "http://localhost:3000")
 	tokens, err := json.Marshal(r.tokens)
 	if err != nil {
 		t.Fatal(err)
@@ -37,7 +37,7 @@ func TestAgnosClientIsServed(t *testing.T) {
 }
 
 // missing skips a test for want of a foreign program; in CI none may be missing.
-func missing(t *testing.T, reason string) {
+func requireProgram(t *testing.T, reason string) {
 	t.Helper()
 	if os.Getenv("CI") != "" {
 		t.Fatal(reason)
@@ -47,7 +47,7 @@ func missing(t *testing.T, reason string) {
 
 // commanded is a model that does what the user says, and never gets beyond the
 // first chunk of "slow".
-func commanded(t *testing.T) *modeltest.Server {
+func commandModel(t *testing.T) *modeltest.Server {
 	t.Helper()
 	return modeltest.NewServerFunc(t, modeltest.Commands{Pause: func(chunk int) <-chan struct{} {
 		if chunk == 0 {

@@ -19,7 +19,7 @@ agents:
 `
 
 // onClaude serves claudeFile.
-func onClaude(t *testing.T, model *modeltest.Server) *running {
+func onClaude(t *testing.T, model *modeltest.Server) *server {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "keyway.yaml")
 	if err := os.WriteFile(name, []byte(claudeFile), 0o600); err != nil {
@@ -28,7 +28,7 @@ func onClaude(t *testing.T, model *modeltest.Server) *running {
 	return startWith(t, withTools, name, model, "ANTHROPIC_BASE_URL", strings.TrimSuffix(model.URL, "/v1"), "ANTHROPIC_API_KEY", modeltest.APIKey)
 }
 
-func TestAnAgentOnClaudeAnswersAsAgentOSsWould(t *testing.T) {
+func TestClaudeAgentAnswersLikeAgentOS(t *testing.T) {
 	t.Parallel()
 	call := modeltest.Text("let me see. ").ToolCall("echo", `{"for":"tea"}`).ToolCall("echo", `{"for":"cake"}`)
 	model := modeltest.NewServer(t, call, modeltest.Text("all ", "done"), call, modeltest.Text("again"))
@@ -56,7 +56,7 @@ func TestAnAgentOnClaudeAnswersAsAgentOSsWould(t *testing.T) {
 	}
 }
 
-func TestClaudesRefusalNamesTheRemedyAndNoSecret(t *testing.T) {
+func TestClaudeRejectionNamesRemedyWithoutSecret(t *testing.T) {
 	t.Parallel()
 	denied := modeltest.Fail(401, "invalid x-api-key: "+modeltest.APIKey)
 	r := onClaude(t, modeltest.NewServer(t, denied, denied))
@@ -68,7 +68,7 @@ func TestClaudesRefusalNamesTheRemedyAndNoSecret(t *testing.T) {
 	}
 }
 
-func TestDevAnswersForClaudeWithoutAKeyByTheDemoModel(t *testing.T) {
+func TestDevUsesDemoModelWithoutAnthropicKey(t *testing.T) {
 	t.Parallel()
 	d := newDevDir(t, "quickstart")
 	d.write(t, "id: os\nagents: [{id: a, model: 'anthropic:claude-sonnet-4-5'}]\n")

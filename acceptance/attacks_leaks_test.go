@@ -16,14 +16,14 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 )
 
-// overheard keeps whatever is said to a server.
-type overheard struct {
+// traffic keeps whatever is said to a server.
+type traffic struct {
 	mu   sync.Mutex
 	text []string
 }
 
-// by is a server that is overheard.
-func (o *overheard) by(t *testing.T, next http.Handler) string {
+// by is a server that is traffic.
+func (o *traffic) proxy(t *testing.T, next http.Handler) string {
 	t.Helper()
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		dump, err := httputil.DumpRequest(r, true)
@@ -40,7 +40,7 @@ func (o *overheard) by(t *testing.T, next http.Handler) string {
 }
 
 // lacks shows that something was said, and none of the words.
-func (o *overheard) lacks(t *testing.T, who string, words ...string) {
+func (o *traffic) checkLacks(t *testing.T, who string, words ...string) {
 	t.Helper()
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -57,11 +57,11 @@ func (o *overheard) lacks(t *testing.T, who string, words ...string) {
 
 // Neither the model nor a tool gets the caller's token, whatever the model asks
 // for; and the log has nothing of what was said.
-func TestTheCallersTokenAndWordsGoNoFurther(t *testing.T) {
+func TestCallersTokenReachesNeitherModelNorToolNorLog(t *testing.T) {
 	t.Parallel()
 	const subject, prompt, found = "ann-marie@example.org", "hydrangea", "delphinium"
 	model := modeltest.NewServerFunc(t, func(r modeltest.Request) modeltest.Script {
-		switch said := lastSaid(r); {
+		switch said := lastMessage(r); {
 		case strings.Contains(said, found):
 			return modeltest.Text("The tool says: ", said)
 		case strings.Contains(said, "unexpected additional properties"): // nobody else's name gets in
@@ -69,12 +69,12 @@ func TestTheCallersTokenAndWordsGoNoFurther(t *testing.T) {
 		}
 		return modeltest.ToolCall("web_search", `{"query":"news","user_id":"bob","session_id":"bobs","authorization":"Bearer x"}`)
 	})
-	var toModel, toTool overheard
+	var toModel, toTool traffic
 	page := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, `<div class="result__body"><a class="result__a" href="https://example.org/">%s</a></div>`, found)
 	})
-	toVendor := httputil.NewSingleHostReverseProxy(made(url.Parse(strings.TrimSuffix(model.URL, "/v1"))))
-	r := start(t, written(t, "user_isolation: true", "websearch"), model, "OPENAI_BASE_URL", toModel.by(t, toVendor)+"/v1", "WEBSEARCH_BASE_URL", toTool.by(t, page))
+	toVendor := httputil.NewSingleHostReverseProxy(must(url.Parse(strings.TrimSuffix(model.URL, "/v1"))))
+	r := start(t, writeConfig(t, "user_isolation: true", "websearch"), model, "OPENAI_BASE_URL", toModel.proxy(t, toVendor)+"/v1", "WEBSEARCH_BASE_URL", toTool.proxy(t, page))
 	token := hmacForge("HS256", config.PublishedSecret).token(payload("sub", `"`+subject+`"`))
 	r.tokens["marie"] = token
 	r.run("marie", "assistant", "message", prompt, "session_id", "s-1", "stream", "false").want(t, "run", 200, found, `"user_id":"`+subject+`"`)
@@ -85,8 +85,8 @@ func TestTheCallersTokenAndWordsGoNoFurther(t *testing.T) {
 	r.get("forged", "/sessions").want(t, "a forged token", 401)
 
 	parts := append(strings.Split(token, "."), strings.Split(r.tokens["forged"], ".")...)
-	toModel.lacks(t, "the model", append(parts, subject)...)
-	toTool.lacks(t, "the tool", append(parts, subject, "s-1", "bobs", "sk-test")...)
+	toModel.checkLacks(t, "the model", append(parts, subject)...)
+	toTool.checkLacks(t, "the tool", append(parts, subject, "s-1", "bobs", "sk-test")...)
 	if err := r.stop(); err != nil {
 		t.Error(err)
 	}
@@ -102,7 +102,7 @@ func TestTheCallersTokenAndWordsGoNoFurther(t *testing.T) {
 }
 
 // Two issuers that each have an ann have two anns.
-func TestASubjectOfAnotherIssuerIsSomebodyElse(t *testing.T) {
+func TestSameSubjectOfAnotherIssuerIsAnotherUser(t *testing.T) {
 	t.Parallel()
 	ours, theirs := rsaForge("RS256", issuerRSA()), rsaForge("RS256", attackerRSA())
 	dir := t.TempDir()
@@ -115,7 +115,7 @@ func TestASubjectOfAnotherIssuerIsSomebodyElse(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r := start(t, filepath.Join(dir, "keyway.yaml"), echo(t))
+	r := start(t, filepath.Join(dir, "keyway.yaml"), echoModel(t))
 	scopes := `["agents:read","agents:run","sessions:read","sessions:write","sessions:delete","memories:read","memories:write","memories:delete"]`
 	r.tokens = map[string]string{
 		"ann":   ours.token(payload("iss", `"https://ours"`, "scopes", scopes)),
@@ -154,13 +154,13 @@ func TestASubjectOfAnotherIssuerIsSomebodyElse(t *testing.T) {
 }
 
 // AgentOS believes $JWT_VERIFICATION_KEY whether it is configured or not.
-func TestAKeyThatTheFileDoesNotNameIsNotBelieved(t *testing.T) {
+func TestKeyNotNamedInConfigIsNotTrusted(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "keyway.yaml")
 	if err := os.WriteFile(file, []byte(`{id: fort, agents: [{id: a, model: "openai:model-a"}], auth: {keys: ["${OTHER_KEY}"]}}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r := start(t, file, echo(t), "JWT_VERIFICATION_KEY", issuerSecret, "OTHER_KEY", strings.Repeat("other ", 6))
+	r := start(t, file, echoModel(t), "JWT_VERIFICATION_KEY", issuerSecret, "OTHER_KEY", strings.Repeat("other ", 6))
 	r.tokens = map[string]string{"named": hmacForge("HS256", strings.Repeat("other ", 6)).token(payload()), "stray": hmacForge("HS256", issuerSecret).token(payload())}
 	r.get("named", "/agents").want(t, "the key that the file names", 200)
 	r.get("stray", "/agents").want(t, "a key of the environment", 401, badSignature)

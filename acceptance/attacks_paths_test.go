@@ -9,7 +9,7 @@ import (
 )
 
 // ways are requests by which somebody who may run agent a might reach b.
-var ways = strings.Fields(`
+var pathSpellings = strings.Fields(`
 	/agents/b/runs //agents/b/runs ///agents/b/runs /agents//b/runs /agents/b//runs /agents/b/runs/ /agents/b/runs// /agents/b/runs/// //localhost/agents/b/runs
 	/agents/a/../b/runs /agents/a/..%2fb/runs /agents/a%2F..%2Fb/runs /agents/a%2f..%2fb%2fruns /agents/a/%2e%2e/b/runs /agents/a/%2E%2E/b/runs /agents/a/.%2e/b/runs
 	/agents/a/%2e./b/runs /agents/./b/runs /agents/%2e/b/runs /agents/b/./runs /agents/b/runs/. /agents/b/runs/%2e /agents/a/runs/../../b/runs /agents/a/.../b/runs
@@ -32,8 +32,8 @@ var ways = strings.Fields(`
 	* agents/b/runs b / /agents/b
 `)
 
-// disguises are headers that some servers follow to another path or method.
-var disguises = []string{
+// overrideHeaders are headers that some servers follow to another path or method.
+var overrideHeaders = []string{
 	"X-HTTP-Method-Override: POST", "X-HTTP-Method: POST", "X-Method-Override: POST", "X-Original-URL: /agents/b/runs", "X-Rewrite-URL: /agents/b/runs", "X-Original-URI: /agents/b/runs",
 	"X-Forwarded-Path: /agents/b/runs", "X-Forwarded-Uri: /agents/b/runs", "X-Forwarded-Prefix: /agents/b", "X-Forwarded-Host: b", "X-Forwarded-For: 127.0.0.1", "X-Forwarded-Proto: https",
 	"Forwarded: for=127.0.0.1;host=b", "X-Real-IP: 127.0.0.1", "X-Envoy-Original-Path: /agents/b/runs", "Destination: /agents/b/runs", "X-Amzn-Request-Context: {\"resourcePath\":\"/agents/b/runs\"}",
@@ -41,13 +41,13 @@ var disguises = []string{
 }
 
 // eve may run and read agent a, and nothing else.
-func (f *fort) eve() []string {
-	return bearing(f.issuer.token(payload("sub", `"eve"`, "scopes", `["agents:a:run","agents:a:read"]`)))
+func (f *attackedOS) eve() []string {
+	return bearer(f.issuer.token(payload("sub", `"eve"`, "scopes", `["agents:a:run","agents:a:read"]`)))
 }
 
 // onlyReachedA shows that b was never asked nor has a run, and that ann's rows are
 // as they were.
-func (f *fort) onlyReachedA(before string) {
+func (f *attackedOS) checkOnlyReachedA(before string) {
 	f.t.Helper()
 	for _, r := range f.model.Requests() {
 		if r.Body["model"] != "model-a" {
@@ -68,22 +68,22 @@ func (f *fort) onlyReachedA(before string) {
 	}
 }
 
-func TestNoWayToWriteAPathReachesAnotherAgent(t *testing.T) {
+func TestNoPathSpellingReachesAnotherAgent(t *testing.T) {
 	t.Parallel()
-	f := besieged(t, hmacForge("HS256", issuerSecret))
+	f := startAttacked(t, hmacForge("HS256", issuerSecret))
 	before, eve := tables(t, f.db), f.eve()
 	open := map[string]bool{"/": true, "/health": true, "/info": true, "/agents/?/runs": true} // the last lists agents, with a query
-	lines := append([]string{kindOf("")}, eve...)
+	lines := append([]string{contentType("")}, eve...)
 	f.raw("POST /agents/a/runs", lines, "message=hi&stream=false").want(t, "her own agent", 200, private)
 	for _, method := range []string{"POST", "GET", "DELETE", "PATCH"} {
-		for _, way := range append(ways, "/agents/"+strings.Repeat("b", 60<<10)+"/runs", "/"+strings.Repeat("agents/", 5000)+"b/runs") {
+		for _, way := range append(pathSpellings, "/agents/"+strings.Repeat("b", 60<<10)+"/runs", "/"+strings.Repeat("agents/", 5000)+"b/runs") {
 			got := f.raw(method+" "+way, lines, map[bool]string{true: "message=hi&stream=false"}[method == "POST"])
 			if got.status >= 500 || got.status == 200 && !open[way] && !strings.HasPrefix(way, "/agents/a") {
 				t.Errorf("%s %.200s: %d %.300s", method, way, got.status, got.body)
 			}
 		}
 	}
-	for _, line := range disguises {
+	for _, line := range overrideHeaders {
 		for request, want := range map[string]int{"POST /agents/a/runs": 200, "POST /agents/b/runs": 403, "GET /agents/b": 403, "GET /sessions": 403, "GET /nope": 404} {
 			got := f.raw(request, append([]string{line}, lines...), map[bool]string{true: "message=hi&stream=false&agent_id=b&_method=POST"}[request[:4] == "POST"])
 			if got.status != want || want != 200 && strings.Contains(got.body, private) {
@@ -91,18 +91,18 @@ func TestNoWayToWriteAPathReachesAnotherAgent(t *testing.T) {
 			}
 		}
 	}
-	f.onlyReachedA(before)
+	f.checkOnlyReachedA(before)
 }
 
 // A mapping that asks more of one agent holds for every spelling of its path.
-func TestNoWayToWriteAPathEvadesAMapping(t *testing.T) {
+func TestNoPathSpellingEvadesAScopeMapping(t *testing.T) {
 	t.Parallel()
-	f := besieged(t, hmacForge("HS256", issuerSecret), `scope_mappings: {"POST /agents/b/runs": [vault:run], "GET /agents/b": [vault:read], "GET /agents/b/*": [vault:read]}`)
+	f := startAttacked(t, hmacForge("HS256", issuerSecret), `scope_mappings: {"POST /agents/b/runs": [vault:run], "GET /agents/b": [vault:read], "GET /agents/b/*": [vault:read]}`)
 	before := tables(t, f.db)
-	lines := append([]string{kindOf("")}, bearing(f.issuer.token(payload("sub", `"eve"`, "scopes", `["agents:run","agents:read"]`)))...)
+	lines := append([]string{contentType("")}, bearer(f.issuer.token(payload("sub", `"eve"`, "scopes", `["agents:run","agents:read"]`)))...)
 	f.raw("POST /agents/a/runs", lines, "message=hi&stream=false").want(t, "an agent without a mapping", 200)
 	f.raw("POST /agents/b/runs", lines, "message=hi&stream=false").want(t, "the agent with one", 403, `"missing":["vault:run"]`)
-	for _, way := range ways {
+	for _, way := range pathSpellings {
 		for method, body := range map[string]string{"POST": "message=hi&stream=false", "GET": ""} {
 			got := f.raw(method+" "+way, lines, body)
 			if got.status >= 500 || strings.Contains(got.body, "model-b") && !strings.HasPrefix(got.body, "[") { // the list has a need of its own
@@ -110,14 +110,14 @@ func TestNoWayToWriteAPathEvadesAMapping(t *testing.T) {
 			}
 		}
 	}
-	f.onlyReachedA(before)
+	f.checkOnlyReachedA(before)
 }
 
 // Bytes that no client writes are refused by the server before anything is read.
-func TestRequestLinesThatAreNoneReachNobody(t *testing.T) {
+func TestMalformedRequestLinesAreRejected(t *testing.T) {
 	t.Parallel()
-	f := besieged(t, hmacForge("HS256", issuerSecret))
-	before, lines := tables(t, f.db), append([]string{kindOf("")}, f.eve()...)
+	f := startAttacked(t, hmacForge("HS256", issuerSecret))
+	before, lines := tables(t, f.db), append([]string{contentType("")}, f.eve()...)
 	for _, request := range []string{
 		"POST /agents/a\t/b/runs", "POST /agents/b/runs\t", "POST\t/agents/b/runs", "POST  /agents/b/runs", "POST /agents/b/runs x", "POST /agents/b\x00/runs", "POST /agents/\xc0\xae\xc0\xae/b/runs",
 		"POST ", "POST", "", "P\x00ST /agents/b/runs", "post /agents/b/runs", "Post /agents/b/runs", "POST\x0b/agents/b/runs", "POST /agents/b\r/runs", "POST /agents/ b/runs", "CONNECT b:443", "CONNECT /agents/b/runs",
@@ -127,14 +127,14 @@ func TestRequestLinesThatAreNoneReachNobody(t *testing.T) {
 			t.Errorf("%q: %d %s", request, got.status, got.body)
 		}
 	}
-	f.onlyReachedA(before)
+	f.checkOnlyReachedA(before)
 }
 
 // A path that leads elsewhere for one reader leads nowhere here: no session or
 // memory is read or deleted by a token for an agent.
-func TestNoWayToWriteAPathReachesOtherFamilies(t *testing.T) {
+func TestNoPathSpellingReachesOtherResources(t *testing.T) {
 	t.Parallel()
-	f := besieged(t, hmacForge("HS256", issuerSecret))
+	f := startAttacked(t, hmacForge("HS256", issuerSecret))
 	before, eve := tables(t, f.db), f.eve()
 	for rt := range route.Table.All() {
 		if strings.HasPrefix(rt.Pattern, "/agents") || rt.Public {
@@ -151,13 +151,13 @@ func TestNoWayToWriteAPathReachesOtherFamilies(t *testing.T) {
 			}
 		}
 	}
-	f.onlyReachedA(before)
+	f.checkOnlyReachedA(before)
 }
 
 // An id in a scope is text: whatever stands in it names that id and no other.
-func TestAnOddIDInAScopeReachesNoOtherAgent(t *testing.T) {
+func TestOddIDInAScopeReachesNoOtherAgent(t *testing.T) {
 	t.Parallel()
-	f := besieged(t, hmacForge("HS256", issuerSecret))
+	f := startAttacked(t, hmacForge("HS256", issuerSecret))
 	before := tables(t, f.db)
 	for _, text := range []string{
 		"agents:?:run", "agents:b*:run", "agents:*b:run", "agents:**:run", "agents:b?:run", "agents:${x}:run", "agents:$b:run", "agents:${aws:x}:run", "agents:a/../b:run", "agents:../b:run", "agents:./b:run",
@@ -170,7 +170,7 @@ func TestAnOddIDInAScopeReachesNoOtherAgent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		lines := append([]string{kindOf("")}, bearing(f.issuer.token(payload("sub", `"eve"`, "scopes", string(scopes))))...)
+		lines := append([]string{contentType("")}, bearer(f.issuer.token(payload("sub", `"eve"`, "scopes", string(scopes))))...)
 		for request, body := range map[string]string{
 			"POST /agents/b/runs": "message=hi&stream=false", "GET /agents/b": "", "GET /agents/b/runs?session_id=hers": "", "POST /agents/b/runs/x/cancel": "", "GET /sessions": "", "GET /config": "",
 		} {
@@ -180,5 +180,5 @@ func TestAnOddIDInAScopeReachesNoOtherAgent(t *testing.T) {
 			t.Errorf("%s: lists %d %s", text, got.status, got.body)
 		}
 	}
-	f.onlyReachedA(before)
+	f.checkOnlyReachedA(before)
 }

@@ -22,7 +22,7 @@ var public = []route.Name{route.Index, route.Health, route.Info, route.OpenAPI, 
 func requestsOf() (list []attempt) {
 	list = slices.Clone(attempts)
 	for rt := range route.Table.All() {
-		if slices.Contains(impersonal, rt.Name) && !slices.Contains(public, rt.Name) {
+		if slices.Contains(ownerless, rt.Name) && !slices.Contains(public, rt.Name) {
 			list = append(list, attempt{route: rt.Name, request: rt.Method + " " + rt.Path(func(string) string { return "assistant" })})
 		}
 	}
@@ -43,9 +43,9 @@ func allBut(missing scope.Need) (scopes []string) {
 	return slices.Compact(scopes)
 }
 
-func TestEveryRouteRefusesWhoMayNotUseIt(t *testing.T) {
+func TestEveryRouteRejectsUnauthorizedCallers(t *testing.T) {
 	t.Parallel()
-	h := keep(t)
+	h := startIsolated(t)
 	issuer := hmacForge("HS256", config.PublishedSecret)
 	for name, scopes := range map[string][]string{
 		"nothing": {}, "another agent": {"agents:other:read", "agents:other:run"}, "blanks": {"x agent_os:admin", "agent_os:admin "},
@@ -66,19 +66,19 @@ func TestEveryRouteRefusesWhoMayNotUseIt(t *testing.T) {
 	for _, a := range requestsOf() {
 		walked[a.route] = true
 		for _, who := range []string{"-", "garbage", "stranger"} {
-			h.tried(who, a, 401)
+			h.checkRejected(who, a, 401)
 		}
 		for _, who := range []string{"nothing", "look-alikes", "blanks"} {
-			h.tried(who, a, 403)
+			h.checkRejected(who, a, 403)
 		}
 		if a.route == route.ListAgents { // filtered: the other isn't declared
-			h.try("another agent", a, h.hers).want(t, "a list of another agent", 200, "[]")
+			h.try("another agent", a, h.anns).want(t, "a list of another agent", 200, "[]")
 		} else {
-			h.tried("another agent", a, 403)
+			h.checkRejected("another agent", a, 403)
 		}
 		for _, need := range named[a.route].Needs {
 			h.tokens["the rest"] = issuer.token(scoped(allBut(need)...))
-			h.tried("the rest", a, 403)
+			h.checkRejected("the rest", a, 403)
 		}
 	}
 	if len(walked)+len(public) != len(named) {
@@ -90,9 +90,9 @@ func TestEveryRouteRefusesWhoMayNotUseIt(t *testing.T) {
 }
 
 // tried sends an attempt that has to be refused.
-func (h *household) tried(who string, a attempt, status int) {
+func (h *isolatedOS) checkRejected(who string, a attempt, status int) {
 	h.t.Helper()
-	got := h.try(who, a, h.hers)
+	got := h.try(who, a, h.anns)
 	got.want(h.t, who+": "+a.request, status, `{"detail":"`)
 	if strings.Contains(got.body, private) || got.header.Get("WWW-Authenticate") == "" {
 		h.t.Errorf("%s: %s: %v %s", who, a.request, got.header, got.body)
@@ -100,9 +100,9 @@ func (h *household) tried(who string, a attempt, status int) {
 }
 
 // HEAD and OPTIONS are served nowhere, and show nothing of what GET would.
-func TestOtherMethodsOpenNoRoute(t *testing.T) {
+func TestOtherHTTPMethodsAreRejected(t *testing.T) {
 	t.Parallel()
-	f := besieged(t, hmacForge("HS256", issuerSecret))
+	f := startAttacked(t, hmacForge("HS256", issuerSecret))
 	before, asked := tables(t, f.db), len(f.model.Requests())
 	for rt := range route.Table.All() {
 		path := rt.Path(func(name string) string {
@@ -113,7 +113,7 @@ func TestOtherMethodsOpenNoRoute(t *testing.T) {
 			if rt.Public || method == "OPTIONS" {
 				status = 405
 			}
-			for want, lines := range map[int][]string{status: nil, 405: bearing(f.tokens["ann"])} {
+			for want, lines := range map[int][]string{status: nil, 405: bearer(f.tokens["ann"])} {
 				got := f.raw(method+" "+path, lines, "")
 				if got.status != want || strings.Contains(got.body, private) || got.status == 405 && !strings.Contains(got.header.Get("Allow"), rt.Method) {
 					t.Errorf("%s %s: %d %v %s, want %d", method, path, got.status, got.header, got.body, want)
@@ -128,15 +128,15 @@ func TestOtherMethodsOpenNoRoute(t *testing.T) {
 
 // A run that was admitted goes on when its token expires. To resume, continue or
 // cancel it takes a live one.
-func TestARunOutlivesItsTokenAndNothingElseDoes(t *testing.T) {
+func TestOnlyTheRunItselfOutlivesItsToken(t *testing.T) {
 	t.Parallel()
-	f := besieged(t, hmacForge("HS256", issuerSecret), "leeway: 0s")
+	f := startAttacked(t, hmacForge("HS256", issuerSecret), "leeway: 0s")
 	f.tokens["dying"] = f.issuer.token(payload("exp", seconds(10*time.Second)))
 	body, kind := form(t, "message", "wait", "session_id", "last", "stream", "true")
 	resp := f.open("dying", "POST", "/agents/a/runs", body, "Content-Type", kind)
 	defer resp.Body.Close()
 	stream := bufio.NewReader(resp.Body)
-	_, first := made(stream.ReadString('\n')), made(stream.ReadString('\n'))
+	_, first := must(stream.ReadString('\n')), must(stream.ReadString('\n'))
 	id := field(t, reply{status: resp.StatusCode, body: first}, "run_id")
 	<-f.holding
 	status := func() string {
@@ -155,7 +155,7 @@ func TestARunOutlivesItsTokenAndNothingElseDoes(t *testing.T) {
 		t.Errorf("the run is %s", got)
 	}
 	close(f.release)
-	if rest := string(made(io.ReadAll(stream))); !strings.Contains(rest, "event: RunCompleted") {
+	if rest := string(must(io.ReadAll(stream))); !strings.Contains(rest, "event: RunCompleted") {
 		t.Errorf("the stream ends with %s", rest)
 	}
 	if got := status(); got != "COMPLETED" {

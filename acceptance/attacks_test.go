@@ -20,8 +20,8 @@ import (
 
 // fort is an OS under attack: agents a and b, whose models are called after them,
 // and a run, a session and a memory of ann's.
-type fort struct {
-	*running
+type attackedOS struct {
+	*server
 	issuer forge
 	db     *pgx.Conn
 	run    string // the id of her run
@@ -30,8 +30,8 @@ type fort struct {
 	holding, release chan struct{} // of the one run whose message begins with "wait"
 }
 
-// besieged serves a fort that believes the issuer.
-func besieged(t *testing.T, issuer forge, auth ...string) *fort {
+// startAttacked serves a fort that believes the issuer.
+func startAttacked(t *testing.T, issuer forge, auth ...string) *attackedOS {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "keyway.yaml")
 	text := fmt.Sprintf("id: fort\nauth:\n  algorithms: [%s]\n  keys: [\"${JWT_VERIFICATION_KEY}\"]\n  %s\nagents:\n  - {id: a, model: \"openai:model-a\"}\n  - {id: b, model: \"openai:model-b\"}\n",
@@ -39,22 +39,22 @@ func besieged(t *testing.T, issuer forge, auth ...string) *fort {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f := &fort{issuer: issuer, holding: make(chan struct{}), release: make(chan struct{})}
-	f.running = start(t, file, modeltest.NewServerFunc(t, f.answer), "JWT_VERIFICATION_KEY", issuer.verifies)
+	f := &attackedOS{issuer: issuer, holding: make(chan struct{}), release: make(chan struct{})}
+	f.server = start(t, file, modeltest.NewServerFunc(t, f.answer), "JWT_VERIFICATION_KEY", issuer.verifies)
 	f.tokens = map[string]string{"ann": issuer.token(payload())}
 	var err error
-	if f.db, err = pgx.Connect(t.Context(), f.running.db); err != nil {
+	if f.db, err = pgx.Connect(t.Context(), f.server.db); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.db.Close(context.Background()) })
-	f.run = field(t, f.running.run("ann", "a", "message", private, "session_id", "hers", "stream", "true"), "run_id")
+	f.run = field(t, f.server.run("ann", "a", "message", private, "session_id", "hers", "stream", "true"), "run_id")
 	f.memory = field(t, f.json("ann", "POST", "/memories", `{"memory":"`+private+`","topics":["`+private+`"]}`), "memory_id")
 	return f
 }
 
 // answer is what both agents' models say.
-func (f *fort) answer(r modeltest.Request) modeltest.Script {
-	if strings.HasPrefix(lastSaid(r), "wait") {
+func (f *attackedOS) answer(r modeltest.Request) modeltest.Script {
+	if strings.HasPrefix(lastMessage(r), "wait") {
 		close(f.holding)
 		return modeltest.Text("a ").Wait(f.release).Text("b")
 	}
@@ -86,7 +86,7 @@ func tables(t *testing.T, db *pgx.Conn) string {
 
 // raw sends a request as it is written, so that no client tidies it up. The body
 // may be empty.
-func (r *running) raw(requestLine string, lines []string, body string) reply {
+func (r *server) raw(requestLine string, lines []string, body string) reply {
 	r.t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
 	if err != nil {
@@ -113,10 +113,10 @@ func (r *running) raw(requestLine string, lines []string, body string) reply {
 }
 
 // bearing is a header with a token.
-func bearing(token string) []string { return []string{"Authorization: Bearer " + token} }
+func bearer(token string) []string { return []string{"Authorization: Bearer " + token} }
 
 // kindOf is the Content-Type of a body of these tests.
-func kindOf(body string) string {
+func contentType(body string) string {
 	if strings.HasPrefix(body, "{") {
 		return "Content-Type: application/json"
 	}
@@ -154,7 +154,7 @@ var targets = []struct{ request, body string }{
 }
 
 // isRefused sends an attack to every target.
-func (f *fort) isRefused(t *testing.T, a attack) {
+func (f *attackedOS) checkRejected(t *testing.T, a attack) {
 	t.Helper()
 	for _, target := range targets {
 		request := strings.NewReplacer("RUN", f.run, "MEMORY", f.memory).Replace(target.request)
@@ -170,7 +170,7 @@ func (f *fort) isRefused(t *testing.T, a attack) {
 			body = strings.TrimPrefix(body+"&"+a.field, "&")
 		}
 		if body != "" {
-			lines = append([]string{kindOf(body)}, lines...)
+			lines = append([]string{contentType(body)}, lines...)
 		}
 		got := f.raw(request, lines, body)
 		var says struct{ Detail string }
@@ -184,12 +184,12 @@ func (f *fort) isRefused(t *testing.T, a attack) {
 }
 
 // withstands sends attacks and shows that nothing was done.
-func (f *fort) withstands(t *testing.T, attacks []attack) {
+func (f *attackedOS) rejectsAll(t *testing.T, attacks []attack) {
 	t.Helper()
 	before, asked := tables(t, f.db), len(f.model.Requests())
 	f.call("ann", "GET", "/config", nil).want(t, "the honest token", 200)
 	for _, a := range attacks {
-		f.isRefused(t, a)
+		f.checkRejected(t, a)
 		if n := len(f.model.Requests()); n != asked {
 			t.Errorf("%s: the model was asked %d times", a.name, n-asked)
 			asked = n
@@ -202,12 +202,12 @@ func (f *fort) withstands(t *testing.T, attacks []attack) {
 }
 
 // everyIssuer runs a test against each kind of configuration.
-func everyIssuer(t *testing.T, test func(t *testing.T, f *fort)) {
+func forEveryIssuer(t *testing.T, test func(t *testing.T, f *attackedOS)) {
 	t.Helper()
-	for name, issuer := range issuers() {
+	for name, issuer := range honestIssuers() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test(t, besieged(t, issuer))
+			test(t, startAttacked(t, issuer))
 		})
 	}
 }

@@ -32,16 +32,16 @@ const (
 
 // withToken is an attack whose only oddity is its token.
 func withToken(name, says, token string) attack {
-	return attack{name: name, lines: bearing(token), says: says}
+	return attack{name: name, lines: bearer(token), says: says}
 }
 
-func TestATokenThatTheIssuerDidNotSignDoesNothing(t *testing.T) {
+func TestTokenNotSignedByTheIssuerIsRejected(t *testing.T) {
 	t.Parallel()
-	everyIssuer(t, func(t *testing.T, f *fort) {
+	forEveryIssuer(t, func(t *testing.T, f *attackedOS) {
 		t.Helper()
-		f.withstands(t, unsigned(f.issuer))
-		f.withstands(t, borrowedKeys(f.issuer))
-		f.withstands(t, brokenSignatures(f.issuer))
+		f.rejectsAll(t, unsigned(f.issuer))
+		f.rejectsAll(t, borrowedKeys(f.issuer))
+		f.rejectsAll(t, brokenSignatures(f.issuer))
 	})
 }
 
@@ -87,7 +87,7 @@ func borrowedKeys(issuer forge) (list []attack) {
 func brokenSignatures(issuer forge) []attack {
 	good := issuer.token(payload())
 	parts := strings.Split(good, ".")
-	signed, signature := parts[0]+"."+parts[1], made(base64.RawURLEncoding.DecodeString(parts[2]))
+	signed, signature := parts[0]+"."+parts[1], must(base64.RawURLEncoding.DecodeString(parts[2]))
 	bob := strings.Split(issuer.token(payload("sub", `"bob"`)), ".")
 	list := []attack{
 		withToken("the signature cut off", badSignature, signed+"."),
@@ -129,7 +129,7 @@ func brokenECDSA(key *ecdsa.PrivateKey, signed, signature string) (list []attack
 	for name, signature := range map[string]string{
 		"r = 0": wide(new(big.Int)) + s, "s = 0": r + wide(new(big.Int)), "r = n": wide(n) + s, "s = n": r + wide(n), "r = s = n": wide(n) + wide(n),
 		"r = 1, s = 1": wide(big.NewInt(1)) + wide(big.NewInt(1)), "swapped": s + r, "r alone": r, "empty": "", "as P-521": strings.Repeat("\x00", 68) + signature,
-		"as DER": string(made(asn1.Marshal(struct{ R, S *big.Int }{number(r), number(s)}))),
+		"as DER": string(must(asn1.Marshal(struct{ R, S *big.Int }{number(r), number(s)}))),
 	} {
 		list = append(list, withToken("ES256 with "+name, badSignature, signed+"."+b64(signature)))
 	}
@@ -163,9 +163,9 @@ func trimmed(issuer forge) string {
 	}
 }
 
-func TestASignedTokenThatSaysTheWrongThingDoesNothing(t *testing.T) {
+func TestSignedTokenWithInvalidClaimsIsRejected(t *testing.T) {
 	t.Parallel()
-	everyIssuer(t, func(t *testing.T, f *fort) {
+	forEveryIssuer(t, func(t *testing.T, f *attackedOS) {
 		t.Helper()
 		var list []attack
 		for _, row := range wrongClaims() {
@@ -187,7 +187,7 @@ func TestASignedTokenThatSaysTheWrongThingDoesNothing(t *testing.T) {
 		} {
 			list = append(list, withToken(name, badToken, f.issuer.jws(jose(f.issuer.alg, ""), text)))
 		}
-		f.withstands(t, list)
+		f.rejectsAll(t, list)
 	})
 }
 
@@ -229,9 +229,9 @@ func wrongClaims() (rows []struct{ name, value, says string }) {
 }
 
 // What stands in a token's header leads to no key, to no file and to no address.
-func TestATokensHeaderOpensNothing(t *testing.T) {
+func TestTokenHeaderCannotChooseTheKey(t *testing.T) {
 	t.Parallel()
-	everyIssuer(t, func(t *testing.T, f *fort) {
+	forEveryIssuer(t, func(t *testing.T, f *attackedOS) {
 		t.Helper()
 		theirs := attacker(f.issuer.alg)
 		var fetched atomic.Int32
@@ -241,10 +241,10 @@ func TestATokensHeaderOpensNothing(t *testing.T) {
 		}))
 		t.Cleanup(listener.Close)
 		var list []attack
-		for name, more := range signposts(t, theirs, listener.URL) {
+		for name, more := range keyPointers(t, theirs, listener.URL) {
 			list = append(list, withToken(name, badSignature, theirs.jws(jose(theirs.alg, more), payload())))
 			// The issuer may write there what it likes: it is believed for its signature.
-			got := f.raw("GET /config", bearing(f.issuer.jws(jose(f.issuer.alg, more), payload())), "")
+			got := f.raw("GET /config", bearer(f.issuer.jws(jose(f.issuer.alg, more), payload())), "")
 			got.want(t, name+", signed by the issuer", 200)
 		}
 		for i, secret := range []string{"", "1", readFile(t, "../go.mod"), listener.URL} {
@@ -257,7 +257,7 @@ func TestATokensHeaderOpensNothing(t *testing.T) {
 		} {
 			list = append(list, withToken(fmt.Sprintf("header with %.40s", more), badToken, f.issuer.jws(jose(f.issuer.alg, more), payload())))
 		}
-		f.withstands(t, list)
+		f.rejectsAll(t, list)
 		if n := fetched.Load(); n > 0 {
 			t.Errorf("the listener was asked %d times", n)
 		}
@@ -265,7 +265,7 @@ func TestATokensHeaderOpensNothing(t *testing.T) {
 }
 
 // signposts are header members that point to the attacker's key.
-func signposts(t *testing.T, theirs forge, listener string) map[string]string {
+func keyPointers(t *testing.T, theirs forge, listener string) map[string]string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "keys.json")
 	if err := os.WriteFile(file, []byte(`{"keys":[`+theirs.jwk+`]}`), 0o600); err != nil {
@@ -275,7 +275,7 @@ func signposts(t *testing.T, theirs forge, listener string) map[string]string {
 	if theirs.private != nil {
 		template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
 		public := map[bool]any{true: &attackerRSA().PublicKey, false: &attackerEC().PublicKey}[strings.HasPrefix(theirs.alg, "RS")]
-		certificate = base64.StdEncoding.EncodeToString(made(x509.CreateCertificate(rand.Reader, template, template, public, theirs.private)))
+		certificate = base64.StdEncoding.EncodeToString(must(x509.CreateCertificate(rand.Reader, template, template, public, theirs.private)))
 	}
 	posts := map[string]string{
 		"jku": `,"jku":"` + listener + `/jwks.json"`, "jku and kid": `,"kid":"1","jku":"` + listener + `/jwks.json"`, "x5u": `,"x5u":"` + listener + `/cert.pem"`,
@@ -293,9 +293,9 @@ func signposts(t *testing.T, theirs forge, listener string) map[string]string {
 }
 
 // The token is read from one Authorization header, and from nowhere else.
-func TestATokenElsewhereThanInItsHeaderIsNotRead(t *testing.T) {
+func TestTokenIsReadOnlyFromTheAuthorizationHeader(t *testing.T) {
 	t.Parallel()
-	everyIssuer(t, func(t *testing.T, f *fort) {
+	forEveryIssuer(t, func(t *testing.T, f *attackedOS) {
 		t.Helper()
 		good := f.tokens["ann"]
 		const missing, two = noHeader, "Ambiguous Authorization header"
@@ -309,15 +309,15 @@ func TestATokenElsewhereThanInItsHeaderIsNotRead(t *testing.T) {
 			{name: "Token", lines: []string{"Authorization: Token " + good}, says: badToken},
 			{name: "Bearer twice", lines: []string{"Authorization: Bearer Bearer " + good}, says: badToken},
 			{name: "a parameter", lines: []string{`Authorization: Bearer token="` + good + `"`}, says: badToken},
-			{name: "twice", lines: append(bearing(good), bearing(good)...), says: two},
-			{name: "twice, bad first", lines: append(bearing("x"), bearing(good)...), says: two},
-			{name: "twice, bad last", lines: append(bearing(good), bearing("x")...), says: two},
+			{name: "twice", lines: append(bearer(good), bearer(good)...), says: two},
+			{name: "twice, bad first", lines: append(bearer("x"), bearer(good)...), says: two},
+			{name: "twice, bad last", lines: append(bearer(good), bearer("x")...), says: two},
 			{name: "twice, in odd case", lines: []string{"aUTHORIZATION: bearer " + good, "AUTHORIZATION: Bearer " + good}, says: two},
 			{name: "twice, one empty", lines: []string{"Authorization:", "authorization: Bearer " + good}, says: two},
-			{name: "a list of two", lines: bearing(good + ", Bearer " + good), says: badToken},
-			{name: "a list with an empty one", lines: bearing(good + ","), says: badToken},
+			{name: "a list of two", lines: bearer(good + ", Bearer " + good), says: badToken},
+			{name: "a list with an empty one", lines: bearer(good + ","), says: badToken},
 			{name: "a folded line", lines: []string{"Authorization: Bearer", "\t" + good + "\r\n x"}, says: badToken},
-			{name: "a personal access token", lines: bearing("agno_pat_0123456789"), says: "Service accounts are not enabled"},
+			{name: "a personal access token", lines: bearer("agno_pat_0123456789"), says: "Service accounts are not enabled"},
 			withToken("100 KB", "Invalid token: Longer than", strings.Repeat("a", 100<<10)),
 			withToken("100 KB of dots", "Invalid token: Longer than", strings.Repeat(".", 100<<10)),
 			withToken("60 KB of dots", badToken, strings.Repeat(".", 60<<10)),
@@ -332,13 +332,13 @@ func TestATokenElsewhereThanInItsHeaderIsNotRead(t *testing.T) {
 				attack{name: "query " + name, query: name + "=" + good + "&" + name + "=Bearer%20" + good, says: missing},
 				attack{name: "field " + name, field: name + "=" + good, says: missing})
 		}
-		f.withstands(t, list)
+		f.rejectsAll(t, list)
 		for _, line := range []string{"Authorization : Bearer ", "Authorization\t: Bearer ", " Authorization: Bearer ", "Authorization\x00: Bearer "} {
 			if got := f.raw("GET /config", []string{"X: y", line + good}, ""); got.status != 400 && got.status != 401 {
 				t.Errorf("%q: %d %s", line, got.status, got.body)
 			}
 		}
 		body := "12\r\nmessage=hi&stream=0\r\n0\r\nAuthorization: Bearer " + good + "\r\n\r\n"
-		f.raw("POST /agents/a/runs", []string{kindOf(""), "Transfer-Encoding: chunked", "Trailer: Authorization", "", body}, "").want(t, "in a trailer", 401, missing)
+		f.raw("POST /agents/a/runs", []string{contentType(""), "Transfer-Encoding: chunked", "Trailer: Authorization", "", body}, "").want(t, "in a trailer", 401, missing)
 	})
 }

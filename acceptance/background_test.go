@@ -13,7 +13,7 @@ import (
 )
 
 // inBackground starts a run of ann's in the background.
-func (r *running) inBackground(session string) (runID string) {
+func (r *server) startInBackground(session string) (runID string) {
 	r.t.Helper()
 	got := r.run("ann", "assistant", "message", "hi", "session_id", session, "background", "true", "stream", "false")
 	got.want(r.t, "in the background", 202, `"status":"PENDING"`)
@@ -27,7 +27,7 @@ func (r *running) inBackground(session string) (runID string) {
 }
 
 // becomes asks for a run of session s until it is in this state.
-func (r *running) becomes(sub, runID, status string) reply {
+func (r *server) awaitStatus(sub, runID, status string) reply {
 	r.t.Helper()
 	var got reply
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
@@ -40,19 +40,19 @@ func (r *running) becomes(sub, runID, status string) reply {
 }
 
 // Both servers look for runs that wait, and both are given some.
-func TestARunInTheBackgroundIsCarriedByOneOfTwoServers(t *testing.T) {
+func TestBackgroundRunIsExecutedByOneOfTwoServers(t *testing.T) {
 	t.Parallel()
-	url, model := storetest.EmptyURL(t), echo(t)
+	url, model := storetest.EmptyURL(t), echoModel(t)
 	first := start(t, "quickstart", model, "DATABASE_URL", url)
 	second := start(t, "quickstart", model, "DATABASE_URL", url)
 	const n = 10
 	var ids []string
 	for i := range n {
-		ids = append(ids, []*running{first, second}[i%2].inBackground("s"))
+		ids = append(ids, []*server{first, second}[i%2].startInBackground("s"))
 	}
 	for _, id := range ids {
-		second.becomes("ann", id, "COMPLETED").want(t, "either asked", 200, `"content":"you said hi"`)
-		first.becomes("ann", id, "COMPLETED")
+		second.awaitStatus("ann", id, "COMPLETED").want(t, "either asked", 200, `"content":"you said hi"`)
+		first.awaitStatus("ann", id, "COMPLETED")
 	}
 	if got := len(model.Requests()); got != n {
 		t.Errorf("the model was asked %d times for %d runs", got, n)
@@ -61,12 +61,12 @@ func TestARunInTheBackgroundIsCarriedByOneOfTwoServers(t *testing.T) {
 
 // A reader who follows a run through another server is there when its process loses
 // it: everything comes again, and only the last attempt's end.
-func TestAReaderIsToldEverythingAgainByTheNextAttempt(t *testing.T) {
+func TestReaderReceivesAllEventsOfTheNextAttempt(t *testing.T) {
 	t.Parallel()
 	url := storetest.EmptyURL(t)
-	model, release := held(t)
+	model, release := heldModel(t)
 	r := start(t, "quickstart", model, "DATABASE_URL", url)
-	lost := r.stream("s", "first")
+	lost := r.startStream("s", "first")
 	body, kind := form(t, "last_event_index", "0")
 	resp := r.open("ann", "POST", "/agents/assistant/runs/"+lost.runID+"/resume", body, "Content-Type", kind)
 	t.Cleanup(func() { resp.Body.Close() })
@@ -84,24 +84,24 @@ func TestAReaderIsToldEverythingAgainByTheNextAttempt(t *testing.T) {
 	for follower.lines.Scan() && follower.lines.Text() != "event: catch_up" {
 	}
 	close(release) // whichever of the two the model answers first
-	if got := follower.rest(); got != whole {
+	if got := follower.readToEnd(); got != allEvents {
 		t.Errorf("the follower is told %s", got)
 	}
-	if got := lost.rest(); !strings.HasSuffix(got, " RunError") {
+	if got := lost.readToEnd(); !strings.HasSuffix(got, " RunError") {
 		t.Errorf("who listened to the attempt that lost the run is told %s", got)
 	}
-	r.becomes("ann", lost.runID, "COMPLETED").want(t, "the run", 200, `"content":"first second"`)
+	r.awaitStatus("ann", lost.runID, "COMPLETED").want(t, "the run", 200, `"content":"first second"`)
 }
 
 // The run that is taken up again was admitted by what keyway.yaml said then.
-func TestARunThatIsTakenUpIsDecidedByWhatIsInForce(t *testing.T) {
+func TestClaimedRunIsAuthorizedByTheCurrentConfiguration(t *testing.T) {
 	t.Parallel()
 	d := newDevDir(t, "quickstart")
-	model, release := held(t)
+	model, release := heldModel(t)
 	url := storetest.EmptyURL(t)
 	r := d.serve(t, map[string]string{"DATABASE_URL": url, "OPENAI_BASE_URL": model.URL, "OPENAI_API_KEY": "sk-test"})
-	id := r.inBackground("s")
-	r.becomes("ann", id, "RUNNING")
+	id := r.startInBackground("s")
+	r.awaitStatus("ann", id, "RUNNING")
 	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
@@ -115,10 +115,10 @@ func TestARunThatIsTakenUpIsDecidedByWhatIsInForce(t *testing.T) {
 	}
 	waits(`'1 hour'`)
 	d.replace(t, strings.Replace(d.read(t, "keyway.yaml"), "auth:\n", "auth:\n  scope_mappings: {'POST /agents/*/runs': ['app:run']}\n", 1))
-	r.said("keyway.yaml changed and is in force")
+	r.awaitLog("keyway.yaml changed and is in force")
 	waits(`'0'`)
-	r.becomes("ann", id, "ERROR").want(t, "no longer allowed", 200, `"content":"The run is no longer allowed: Insufficient permissions. Required scope(s): app:run"`)
-	r.said(`(?s)"?msg"?[=:]"?decision"?.*app:run`)
+	r.awaitStatus("ann", id, "ERROR").want(t, "no longer allowed", 200, `"content":"The run is no longer allowed: Insufficient permissions. Required scope(s): app:run"`)
+	r.awaitLog(`(?s)"?msg"?[=:]"?decision"?.*app:run`)
 	close(release) // who began it may go on, and changes nothing
-	r.becomes("ann", id, "ERROR")
+	r.awaitStatus("ann", id, "ERROR")
 }

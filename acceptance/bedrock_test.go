@@ -17,7 +17,7 @@ agents:
   - {id: assistant, model: "bedrock:eu.anthropic.claude-3-5-sonnet-20240620-v1:0", add_history_to_context: true}
 `
 
-func onBedrock(t *testing.T, model *modeltest.Server) *running {
+func onBedrock(t *testing.T, model *modeltest.Server) *server {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "keyway.yaml")
 	if err := os.WriteFile(name, []byte(bedrockFile), 0o600); err != nil {
@@ -27,7 +27,7 @@ func onBedrock(t *testing.T, model *modeltest.Server) *running {
 		"AWS_ACCESS_KEY_ID", "AKIAMODELTEST0123456", "AWS_SECRET_ACCESS_KEY", modeltest.APIKey, "AWS_SESSION_TOKEN", "IQoJsession")
 }
 
-func TestAnAgentOnBedrockAnswersAsAgentOSsWould(t *testing.T) {
+func TestBedrockAgentAnswersLikeAgentOS(t *testing.T) {
 	t.Parallel()
 	model := modeltest.NewServer(t, modeltest.Text("hello ", "world"), modeltest.Text("again"))
 	r := onBedrock(t, model)
@@ -45,7 +45,7 @@ func TestAnAgentOnBedrockAnswersAsAgentOSsWould(t *testing.T) {
 	}
 }
 
-func TestBedrocksRefusalNamesTheRemedyAndNoSecret(t *testing.T) {
+func TestBedrockRejectionNamesRemedyWithoutSecret(t *testing.T) {
 	t.Parallel()
 	denied := modeltest.Fail(403, "User: arn:aws:sts::123456789012:assumed-role/x is not authorized")
 	r := onBedrock(t, modeltest.NewServer(t, denied, denied))
@@ -60,7 +60,7 @@ func TestBedrocksRefusalNamesTheRemedyAndNoSecret(t *testing.T) {
 	}
 }
 
-func TestDevAnswersForBedrockWithoutCredentialsByTheDemoModel(t *testing.T) {
+func TestDevUsesDemoModelWithoutAWSCredentials(t *testing.T) {
 	t.Parallel()
 	for missing, vars := range map[string][2]string{
 		"AWS_ACCESS_KEY_ID": {}, "AWS_REGION": {"AKIAMODELTEST0123456", modeltest.APIKey},

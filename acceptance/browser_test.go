@@ -66,7 +66,7 @@ func browser(t *testing.T) context.Context {
 		}
 		return ctx
 	}
-	missing(t, "there is no Chromium; install chromium or google-chrome")
+	requireProgram(t, "there is no Chromium; install chromium or google-chrome")
 	return nil
 }
 
@@ -75,7 +75,7 @@ type tab struct {
 	t      *testing.T
 	ctx    context.Context
 	origin string
-	r      *running
+	r      *server
 }
 
 // as opens the page for a caller; what it gives back evaluates a call in it.
@@ -95,7 +95,7 @@ func (b tab) as(sub string) func(expression string) answered {
 	}
 }
 
-func TestAPageUsesTheServerAsAgentUIDoes(t *testing.T) {
+func TestBrowserPageSendsTheRequestsOfAgentUI(t *testing.T) {
 	t.Parallel()
 	ctx := browser(t)
 	origin, seen := page(t)
@@ -105,7 +105,7 @@ func TestAPageUsesTheServerAsAgentUIDoes(t *testing.T) {
 		}
 		return seen
 	}}.Obey)
-	r := startWith(t, withTools, clientsOS, model, "PAGE_ORIGIN", origin)
+	r := startWith(t, withTools, clientsConfig, model, "PAGE_ORIGIN", origin)
 	window := tab{t, ctx, origin, r}
 	do := window.as("ann")
 
@@ -146,11 +146,11 @@ func TestAPageUsesTheServerAsAgentUIDoes(t *testing.T) {
 	}
 }
 
-func TestAPageOfAnOriginThatIsNotListedGetsNothing(t *testing.T) {
+func TestBrowserPageOfAnUnlistedOriginIsBlocked(t *testing.T) {
 	t.Parallel()
 	ctx := browser(t)
 	origin, _ := page(t)
-	r := startWith(t, withTools, clientsOS, commanded(t), "PAGE_ORIGIN", "http://localhost:3000")
+	r := startWith(t, withTools, clientsConfig, commandModel(t), "PAGE_ORIGIN", "http://localhost:3000")
 	do := tab{t, ctx, origin, r}.as("ann")
 	for _, expression := range []string{
 		`call("GET", "/agents")`, `call("GET", "/health")`, `call("DELETE", "/sessions/s")`, `run("assistant", "hi")`,

@@ -13,7 +13,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 )
 
-func TestServeKeepsItsDecisions(t *testing.T) {
+func TestServeWritesDecisionsToAFile(t *testing.T) {
 	t.Parallel()
 	r := start(t, "quickstart", modeltest.NewServer(t))
 	kept := filepath.Join(r.data, "decisions.jsonl")

@@ -82,21 +82,21 @@ func (d devDir) replace(t *testing.T, text string) {
 }
 
 // begin runs keyway serve --dev.
-func (d devDir) begin(t *testing.T, vars map[string]string) *running {
+func (d devDir) begin(t *testing.T, vars map[string]string) *server {
 	t.Helper()
 	return serve(t, keyway, vars, "--dev", "--config", d.config(), "--data", d.data())
 }
 
 // serve is begin when the server has greeted.
-func (d devDir) serve(t *testing.T, vars map[string]string) *running {
+func (d devDir) serve(t *testing.T, vars map[string]string) *server {
 	t.Helper()
 	r := d.begin(t, vars)
-	r.greeted()
+	r.readGreeting()
 	return r
 }
 
 // It is told, and no more: the schema's migrations say that this Keyway works with it.
-func TestAServerOfBeforeWorksWithANewerSchema(t *testing.T) {
+func TestOlderServerWorksWithANewerSchema(t *testing.T) {
 	t.Parallel()
 	d, url := newDevDir(t, "quickstart"), storetest.EmptyURL(t)
 	if _, err := migrations.Run(t.Context(), migrations.Target{URL: url, Schema: "keyway", OSID: "quickstart"}); err != nil {
@@ -111,14 +111,14 @@ func TestAServerOfBeforeWorksWithANewerSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := d.serve(t, map[string]string{"DATABASE_URL": url})
-	r.said("warning: a newer Keyway migrated the schema keyway to version 99; this one works with it\n")
+	r.awaitLog("warning: a newer Keyway migrated the schema keyway to version 99; this one works with it\n")
 }
 
 // patience ends a wait for what will not come.
 const patience = 3 * time.Minute
 
 // lease has the leases of the two runs in progress end at that time from now.
-func lease(t *testing.T, url, until string) {
+func setLeases(t *testing.T, url, until string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {
@@ -132,9 +132,9 @@ func lease(t *testing.T, url, until string) {
 }
 
 // greeted waits for the last line of the greeting and reads tokens and address.
-func (r *running) greeted() {
+func (r *server) readGreeting() {
 	r.t.Helper()
-	m := r.said(`(?m)^keyway \S+ at (\S+) .*(?s:.*)^curl .*/agents$`)
+	m := r.awaitLog(`(?m)^keyway \S+ at (\S+) .*(?s:.*)^curl .*/agents$`)
 	r.url, r.tokens = m[1], map[string]string{}
 	for _, m := range regexp.MustCompile(`(?m)^export (\w+)=(\S+)$`).FindAllStringSubmatch(r.stderr.String(), -1) {
 		r.tokens[map[string]string{"ADMIN_TOKEN": "admin", "TOKEN": "ann"}[m[1]]] = m[2]
@@ -142,7 +142,7 @@ func (r *running) greeted() {
 }
 
 // said waits until the server has said it.
-func (r *running) said(pattern string) []string {
+func (r *server) awaitLog(pattern string) []string {
 	r.t.Helper()
 	defer time.AfterFunc(patience, r.stderr.close).Stop()
 	m := r.stderr.await(regexp.MustCompile(pattern))
@@ -162,7 +162,7 @@ type stream struct {
 }
 
 // stream starts a run of ann's and reads up to the content.
-func (r *running) stream(session, content string) *stream {
+func (r *server) startStream(session, content string) *stream {
 	r.t.Helper()
 	body, kind := form(r.t, "message", "hi", "session_id", session)
 	resp := r.open("ann", "POST", "/agents/assistant/runs", body, "Content-Type", kind)
@@ -182,7 +182,7 @@ func (r *running) stream(session, content string) *stream {
 }
 
 // rest reads to the end and returns the names of all events.
-func (s *stream) rest() string {
+func (s *stream) readToEnd() string {
 	s.t.Helper()
 	for s.lines.Scan() {
 		s.text += s.lines.Text() + "\n"
@@ -194,11 +194,11 @@ func (s *stream) rest() string {
 	return strings.Join(list, " ")
 }
 
-const whole = "RunStarted ModelRequestStarted RunContent RunContent RunContent ModelRequestCompleted RunContentCompleted RunCompleted"
+const allEvents = "RunStarted ModelRequestStarted RunContent RunContent RunContent ModelRequestCompleted RunContentCompleted RunCompleted"
 
 // held is a model that says "first", waits for a word on the channel, and says
 // " second".
-func held(t *testing.T) (*modeltest.Server, chan struct{}) {
+func heldModel(t *testing.T) (*modeltest.Server, chan struct{}) {
 	t.Helper()
 	release := make(chan struct{})
 	return modeltest.NewServerFunc(t, func(modeltest.Request) modeltest.Script {
@@ -228,9 +228,9 @@ func TestDevPrintsTokensAndCommandsThatWork(t *testing.T) {
 	if len(commands) != 4 {
 		t.Fatalf("%d commands:\n%s", len(commands), greeting)
 	}
-	shells := map[string]func(string) reply{"net/http": r.pasted}
+	shells := map[string]func(string) reply{"net/http": r.sendWithoutCurl}
 	if curl, err := exec.LookPath("curl"); err == nil {
-		shells["curl"] = func(command string) reply { return r.shell(curl, command) }
+		shells["curl"] = func(command string) reply { return r.sendByCurl(curl, command) }
 	}
 	for name, paste := range shells {
 		paste(commands[0]).want(t, name+": ann runs the agent", 200, "event: RunCompleted", "demo model", "You said: Hello")
@@ -256,7 +256,7 @@ func TestDevPrintsTokensAndCommandsThatWork(t *testing.T) {
 }
 
 // A page on the web can make its own name point to this machine.
-func (r *running) refusesOtherHosts() {
+func (r *server) refusesOtherHosts() {
 	r.t.Helper()
 	_, port, err := net.SplitHostPort(strings.TrimPrefix(r.url, "http://"))
 	if err != nil {
@@ -284,7 +284,7 @@ func (r *running) refusesOtherHosts() {
 }
 
 // shell runs a printed command as a newcomer does, in /bin/sh after the exports.
-func (r *running) shell(curl, command string) reply {
+func (r *server) sendByCurl(curl, command string) reply {
 	r.t.Helper()
 	script := fmt.Sprintf("export ADMIN_TOKEN=%s TOKEN=%s\ncurl() { %q -sS -w '\\n%%{http_code}' \"$@\"; }\n%s\n", r.tokens["admin"], r.tokens["ann"], curl, command)
 	out, err := exec.CommandContext(r.t.Context(), "/bin/sh", "-c", script).CombinedOutput()
@@ -300,7 +300,7 @@ func (r *running) shell(curl, command string) reply {
 }
 
 // pasted is shell for a machine without curl.
-func (r *running) pasted(command string) reply {
+func (r *server) sendWithoutCurl(command string) reply {
 	r.t.Helper()
 	command = os.Expand(command, func(name string) string {
 		return r.tokens[map[string]string{"ADMIN_TOKEN": "admin", "TOKEN": "ann"}[name]]
@@ -322,7 +322,7 @@ func (r *running) pasted(command string) reply {
 }
 
 // What is printed is right for the file that is served, whatever it asks for.
-func TestDevPrintsTokensThatFitTheFile(t *testing.T) {
+func TestDevPrintsTokensThatMatchTheConfiguration(t *testing.T) {
 	t.Parallel()
 	mapped := newDevDir(t, "custom-scope-mappings").serve(t, map[string]string{"DATABASE_URL": storetest.EmptyURL(t)})
 	mapped.run("ann", "research-agent", "message", "hi").want(t, "ann runs the agent", 200, "event: RunCompleted")
@@ -338,7 +338,7 @@ func TestDevPrintsTokensThatFitTheFile(t *testing.T) {
 	}
 }
 
-func TestDevWithAKeyThatCannotSignServesAndSaysSo(t *testing.T) {
+func TestDevServesWithoutTokensIfNoKeyCanSign(t *testing.T) {
 	t.Parallel()
 	pair := filepath.Join(t.TempDir(), "keys.json")
 	keyway.prints(t, nil, "keys", "generate", "--alg", "ES256", "--out", pair)
@@ -357,23 +357,23 @@ func TestDevWithAKeyThatCannotSignServesAndSaysSo(t *testing.T) {
 			d := newDevDir(t, "quickstart")
 			d.write(t, "id: os\nauth: {algorithms: ["+row.alg+"], keys: ['${KEY}']}\nagents: [{id: a, model: 'demo:x'}]\n")
 			r := d.begin(t, map[string]string{"DATABASE_URL": storetest.EmptyURL(t), "KEY": row.verifies, "JWT_SIGNING_KEY": row.signs})
-			r.url = r.said(`(?s)keyway \S+ at (\S+) .*# no tokens to try: ` + row.says)[1]
+			r.url = r.awaitLog(`(?s)keyway \S+ at (\S+) .*# no tokens to try: ` + row.says)[1]
 			r.call("-", "GET", "/health", nil).want(t, "it serves all the same", 200)
 		})
 	}
 }
 
-func TestDevReloadsTheFileAndKeepsRunsGoing(t *testing.T) {
+func TestDevReloadsTheConfigurationDuringRuns(t *testing.T) {
 	t.Parallel()
 	d := newDevDir(t, "quickstart")
-	model, release := held(t)
+	model, release := heldModel(t)
 	r := d.serve(t, map[string]string{"DATABASE_URL": storetest.EmptyURL(t), "OPENAI_BASE_URL": model.URL, "OPENAI_API_KEY": "sk-test"})
 	original := d.read(t, "keyway.yaml")
 	inForce := func(n int) string { return fmt.Sprintf(`(?s)(keyway.yaml changed and is in force.*){%d}`, n) }
 
-	during, cancelled := r.stream("during", "first"), r.stream("cancelled", "first")
+	during, cancelled := r.startStream("during", "first"), r.startStream("cancelled", "first")
 	d.replace(t, original+"\n  - {id: newcomer, model: 'demo:x'}\n")
-	r.said(inForce(1))
+	r.awaitLog(inForce(1))
 	if got := r.get("admin", "/agents").ids(t); got != "assistant finance-agent newcomer" {
 		t.Errorf("after the change there are %s", got)
 	}
@@ -381,47 +381,47 @@ func TestDevReloadsTheFileAndKeepsRunsGoing(t *testing.T) {
 
 	// A run that began before the change is still there, for its reader and for others.
 	r.call("ann", "POST", "/agents/assistant/runs/"+cancelled.runID+"/cancel", nil).want(t, "a run from before is cancelled", 200)
-	if got := cancelled.rest(); !strings.HasSuffix(got, "RunContent RunCancelled") {
+	if got := cancelled.readToEnd(); !strings.HasSuffix(got, "RunContent RunCancelled") {
 		t.Errorf("the cancelled run: %s", got)
 	}
 	release <- struct{}{}
-	if got := during.rest(); got != whole {
+	if got := during.readToEnd(); got != allEvents {
 		t.Errorf("the run during which the file changed: %s", got)
 	}
 	r.get("ann", "/sessions/during/runs").want(t, "it is stored whole", 200, `"status":"COMPLETED"`, `"content":"first second"`)
 
 	// Faults are told, all of them, and change nothing.
 	d.write(t, strings.Replace(original, "id: assistant", "idd: assistant", 1)+"\nverion: 1\n")
-	r.said(`(?s)keyway.yaml:13:5: agents\[0\].idd: unknown field.*verion: unknown field.*keyway.yaml is not put in force; the previous configuration stays in force`)
+	r.awaitLog(`(?s)keyway.yaml:13:5: agents\[0\].idd: unknown field.*verion: unknown field.*keyway.yaml is not put in force; the previous configuration stays in force`)
 	d.write(t, strings.Replace(original, "id: quickstart", "id: another", 1))
-	r.said(`id and database can't change while the server runs; restart it`)
+	r.awaitLog(`id and database can't change while the server runs; restart it`)
 	d.write(t, original+"\ndatabase: {schema: another}\n")
-	r.said(`(?s)(id and database can't change while the server runs; restart it.*){2}`)
+	r.awaitLog(`(?s)(id and database can't change while the server runs; restart it.*){2}`)
 	if err := os.Remove(d.config()); err != nil {
 		t.Fatal(err)
 	}
-	r.said(`there is no \S+keyway.yaml: name your file`)
+	r.awaitLog(`there is no \S+keyway.yaml: name your file`)
 	if got := r.get("admin", "/agents").ids(t); got != "assistant finance-agent newcomer" {
 		t.Errorf("after the faults there are %s", got)
 	}
 
 	d.write(t, original)
-	r.said(inForce(2))
+	r.awaitLog(inForce(2))
 	if got := r.get("admin", "/agents").ids(t); got != "assistant finance-agent" {
 		t.Errorf("after all there are %s", got)
 	}
 }
 
 // start is serve for a test that ends the process itself.
-func (d devDir) start(t *testing.T, model *modeltest.Server) *running {
+func (d devDir) start(t *testing.T, model *modeltest.Server) *server {
 	t.Helper()
 	r := d.begin(t, map[string]string{"OPENAI_BASE_URL": model.URL, "OPENAI_API_KEY": "sk-test"})
 	r.judged.Store(true)
-	r.greeted()
+	r.readGreeting()
 	return r
 }
 
-func (r *running) signal(s os.Signal) {
+func (r *server) signal(s os.Signal) {
 	r.t.Helper()
 	if err := r.cmd.Process.Signal(s); err != nil {
 		r.t.Fatalf("%v: %v", s, err)
@@ -440,7 +440,7 @@ func (d devDir) postgres(t *testing.T) string {
 
 // noPostgres wants the server that was at url to have ended in good order: it
 // closes its port, then removes postmaster.pid.
-func (d devDir) noPostgres(t *testing.T, when, url string) {
+func (d devDir) checkPostgresStopped(t *testing.T, when, url string) {
 	t.Helper()
 	if _, err := os.Stat(filepath.Join(d.data(), "pg", "data", "postmaster.pid")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%s: postmaster.pid is still there (%v)", when, err)
@@ -451,59 +451,59 @@ func (d devDir) noPostgres(t *testing.T, when, url string) {
 	}
 }
 
-func TestTheBuiltServerSurvivesKillsAndEndsCleanly(t *testing.T) {
+func TestServerRecoversFromKillsAndStopsCleanly(t *testing.T) {
 	t.Parallel()
 	d := newDevDir(t, "quickstart")
-	model, release := held(t)
+	model, release := heldModel(t)
 
 	// kill -9 in the middle of a stream and of a run in the background: the reader sees
 	// it break off, without an end.
 	r := d.start(t, model)
 	tokens := r.tokens
-	s := r.stream("s", "first")
+	s := r.startStream("s", "first")
 	release <- struct{}{}
-	if got := s.rest(); got != whole {
+	if got := s.readToEnd(); got != allEvents {
 		t.Fatal(got)
 	}
-	s = r.stream("s", "first")
-	behind := r.inBackground("s")
-	r.becomes("ann", behind, "RUNNING")
+	s = r.startStream("s", "first")
+	behind := r.startInBackground("s")
+	r.awaitStatus("ann", behind, "RUNNING")
 	url := d.postgres(t)
-	lease(t, url, "10 minutes") // however long the next start takes
+	setLeases(t, url, "10 minutes") // however long the next start takes
 	r.signal(os.Kill)
-	if got := s.rest(); !strings.HasSuffix(got, "RunContent") {
+	if got := s.readToEnd(); !strings.HasSuffix(got, "RunContent") {
 		t.Errorf("the killed stream: %s", got)
 	}
 	if err := r.ended(); err == nil || err.Error() != "signal: killed" {
 		t.Errorf("killed: %v", err)
 	}
-	d.noPostgres(t, "after kill -9", url)
+	d.checkPostgresStopped(t, "after kill -9", url)
 
 	// The next start has the rows; the interrupted runs hold their leases for now.
 	r = d.start(t, model)
 	r.tokens = tokens
 	r.get("ann", "/sessions/s/runs").want(t, "after kill -9", 200, `"content":"first second"`, `"status":"COMPLETED"`, `"status":"RUNNING"`)
-	lease(t, d.postgres(t), "-1 second")
+	setLeases(t, d.postgres(t), "-1 second")
 
 	// The leases are over: both runs are taken up, and come to their ends.
-	r.said(`"msg":"recovered orphaned runs","runs":2`)
+	r.awaitLog(`"msg":"recovered orphaned runs","runs":2`)
 	release <- struct{}{}
 	release <- struct{}{}
 	for _, id := range []string{s.runID, behind} {
-		r.becomes("ann", id, "COMPLETED").want(t, "taken up", 200, `"content":"first second"`)
+		r.awaitStatus("ann", id, "COMPLETED").want(t, "taken up", 200, `"content":"first second"`)
 	}
 	body, kind := form(t, "last_event_index", "2") // of the first attempt: everything comes again
 	resumed := frames(t, r.call("ann", "POST", "/agents/assistant/runs/"+s.runID+"/resume", body, "Content-Type", kind).body)
-	if got := names(resumed); got != "replay "+whole || resumed[1].data["event_index"].(float64) <= 2 {
+	if got := names(resumed); got != "replay "+allEvents || resumed[1].data["event_index"].(float64) <= 2 {
 		t.Errorf("the killed stream resumed: %s", got)
 	}
 
 	// SIGTERM lets a stream come to its end.
-	s = r.stream("s", "first")
+	s = r.startStream("s", "first")
 	r.signal(syscall.SIGTERM)
-	r.said(`keyway stops; runs in progress have 20s to end`)
+	r.awaitLog(`keyway stops; runs in progress have 20s to end`)
 	release <- struct{}{}
-	if got := s.rest(); got != whole {
+	if got := s.readToEnd(); got != allEvents {
 		t.Errorf("the stream during SIGTERM: %s", got)
 	}
 	if err := r.ended(); err != nil {
@@ -520,17 +520,17 @@ func TestTheBuiltServerSurvivesKillsAndEndsCleanly(t *testing.T) {
 
 	// A second SIGINT doesn't wait for the stream. Nothing is left behind.
 	url = d.postgres(t)
-	s = r.stream("s", "first")
+	s = r.startStream("s", "first")
 	r.signal(os.Interrupt)
-	r.said(`keyway stops`)
+	r.awaitLog(`keyway stops`)
 	r.signal(os.Interrupt)
-	if got := s.rest(); !strings.HasSuffix(got, "RunContent") {
+	if got := s.readToEnd(); !strings.HasSuffix(got, "RunContent") {
 		t.Errorf("the interrupted stream: %s", got)
 	}
 	if err := r.ended(); err == nil || err.Error() != "signal: interrupt" {
 		t.Errorf("SIGINT twice: %v", err)
 	}
-	d.noPostgres(t, "after SIGINT twice", url)
+	d.checkPostgresStopped(t, "after SIGINT twice", url)
 
 	// One SIGINT is a clean end.
 	r = d.start(t, model)
@@ -539,5 +539,5 @@ func TestTheBuiltServerSurvivesKillsAndEndsCleanly(t *testing.T) {
 	if err := r.ended(); err != nil {
 		t.Errorf("SIGINT: %v", err)
 	}
-	d.noPostgres(t, "after SIGINT", url)
+	d.checkPostgresStopped(t, "after SIGINT", url)
 }

@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-func TestTheDocumentIsServedToEverybodyAsItWasCommitted(t *testing.T) {
+func TestOpenAPIDocumentIsServedAsCommitted(t *testing.T) {
 	t.Parallel()
-	r := start(t, "quickstart", echo(t))
+	r := start(t, "quickstart", echoModel(t))
 	committed, err := os.ReadFile("../shared/api/openapi.json")
 	if err != nil {
 		t.Fatal(err)
@@ -25,9 +25,9 @@ func TestTheDocumentIsServedToEverybodyAsItWasCommitted(t *testing.T) {
 }
 
 // The page runs its own script and nothing else, and asks nobody but its server.
-func TestThePageOfTheDocumentNeedsNothingFromElsewhere(t *testing.T) {
+func TestDocsPageLoadsNothingFromOtherHosts(t *testing.T) {
 	t.Parallel()
-	r := start(t, "quickstart", echo(t))
+	r := start(t, "quickstart", echoModel(t))
 	page := r.call("-", "GET", "/docs", nil)
 	page.want(t, "the page", 200, "<title>Keyway API</title>")
 	hash := func(element string) string {

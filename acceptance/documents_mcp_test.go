@@ -17,7 +17,7 @@ import (
 
 // docsServer is an MCP server with the one tool of the document's: it answers with
 // what it was asked. No caller's token may reach it.
-func docsServer(t *testing.T) string {
+func startDocsServer(t *testing.T) string {
 	t.Helper()
 	type search struct {
 		Query string `json:"query" jsonschema:"what to look for"`
@@ -40,7 +40,7 @@ func docsServer(t *testing.T) string {
 
 // calling is a model that calls a tool with each message of a user, and says what
 // it answered.
-func calling(t *testing.T, tool, arguments string) *modeltest.Server {
+func toolCallingModel(t *testing.T, tool, arguments string) *modeltest.Server {
 	t.Helper()
 	return modeltest.NewServerFunc(t, func(r modeltest.Request) modeltest.Script {
 		messages, _ := r.Body["messages"].([]any)
@@ -53,7 +53,7 @@ func calling(t *testing.T, tool, arguments string) *modeltest.Server {
 }
 
 // offered are the names of the tools that a request offers, in either API's form.
-func offered(r modeltest.Request) string {
+func toolNames(r modeltest.Request) string {
 	var names []string
 	list, _ := r.Body["tools"].([]any)
 	for _, one := range list {
@@ -67,7 +67,7 @@ func offered(r modeltest.Request) string {
 }
 
 // rewritten is a copy of an example's file with some of its text replaced.
-func rewritten(t *testing.T, example, name string, replace ...string) string {
+func copyExample(t *testing.T, example, name string, replace ...string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "examples", example, name))
 	if err != nil {
@@ -89,8 +89,8 @@ const docsURL = "https://docs.agno.com/mcp" // the document's MCP server
 
 func TestDocumentAgentPermissions(t *testing.T) {
 	t.Parallel()
-	file := rewritten(t, "agent-permissions", "keyway.yaml", docsURL, docsServer(t))
-	r := start(t, file, calling(t, "SearchAgno", `{"query":"scopes"}`))
+	file := copyExample(t, "agent-permissions", "keyway.yaml", docsURL, startDocsServer(t))
+	r := start(t, file, toolCallingModel(t, "SearchAgno", `{"query":"scopes"}`))
 	r.tokens = pyjwt(t, "agent-permissions")
 	const web, agno = "web-search-agent", "agno-agent"
 
@@ -115,7 +115,7 @@ func TestDocumentAgentPermissions(t *testing.T) {
 	}
 	for _, m := range r.model.Requests() {
 		want := map[any]string{"gpt-4o": "web_search search_news", "gpt-4.1": "SearchAgno"}[m.Body["model"]]
-		if got := offered(m); got != want || want == "" {
+		if got := toolNames(m); got != want || want == "" {
 			t.Errorf("%v is offered the tools %q, want %q", m.Body["model"], got, want)
 		}
 	}
@@ -123,10 +123,10 @@ func TestDocumentAgentPermissions(t *testing.T) {
 
 // The document's agent asks the MCP server, and add_history_to_context lets a
 // second run hear the first.
-func TestTheDocumentsAgentCallsItsMCPServerAndRemembers(t *testing.T) {
+func TestDocumentAgentCallsItsMCPServerAndRemembers(t *testing.T) {
 	t.Parallel()
-	file := rewritten(t, "agent-permissions", "keyway.yaml", docsURL, docsServer(t))
-	r := start(t, file, calling(t, "SearchAgno", `{"query":"scopes"}`))
+	file := copyExample(t, "agent-permissions", "keyway.yaml", docsURL, startDocsServer(t))
+	r := start(t, file, toolCallingModel(t, "SearchAgno", `{"query":"scopes"}`))
 	r.tokens = pyjwt(t, "agent-permissions")
 	first := r.run("user_456", "agno-agent", "message", "What are scopes?", "session_id", "s")
 	first.want(t, "the first run", 200)
@@ -162,8 +162,8 @@ func TestTheDocumentsAgentCallsItsMCPServerAndRemembers(t *testing.T) {
 // document's own tokens have none.
 func TestDocumentAgentPermissionsWithAudience(t *testing.T) {
 	t.Parallel()
-	file := rewritten(t, "agent-permissions", "keyway-with-audience.yaml", docsURL, docsServer(t))
-	r := start(t, file, echo(t))
+	file := copyExample(t, "agent-permissions", "keyway-with-audience.yaml", docsURL, startDocsServer(t))
+	r := start(t, file, echoModel(t))
 	const web = "web-search-agent"
 	r.tokens = pyjwt(t, "agent-permissions")
 	r.run("user_123", web, "message", "x").want(t, "no aud", 401, `Token is missing the \"aud\" claim. Audience verification requires this claim`)

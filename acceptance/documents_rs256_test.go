@@ -13,7 +13,7 @@ import (
 )
 
 // newsPage answers every search with one result, in DuckDuckGo's form.
-func newsPage(t *testing.T) string {
+func newsServer(t *testing.T) string {
 	t.Helper()
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, `<div class="result__body"><a class="result__a" href="https://example.org/">News of %s</a></div>`, r.FormValue("q"))
@@ -44,7 +44,7 @@ func documentTokens(t *testing.T, vars map[string]string, file string) map[strin
 }
 
 // keepsItsPromises is the document, claim by claim.
-func (r *running) keepsItsPromises(t *testing.T, what string) {
+func (r *server) checkDocument(t *testing.T, what string) {
 	t.Helper()
 	const agent = "research-agent"
 	for sub, session := range map[string]string{"user_123": "session_456", "admin_789": "admin_session_123"} {
@@ -62,9 +62,9 @@ func (r *running) keepsItsPromises(t *testing.T, what string) {
 	r.get("-", "/agents").want(t, what+": nobody lists agents", 401)
 }
 
-func news(t *testing.T) *modeltest.Server {
+func newsModel(t *testing.T) *modeltest.Server {
 	t.Helper()
-	return calling(t, "web_search", `{"query":"latest AI news"}`)
+	return toolCallingModel(t, "web_search", `{"query":"latest AI news"}`)
 }
 
 // "Set JWT_SIGNING_KEY and JWT_VERIFICATION_KEY environment variables".
@@ -74,10 +74,10 @@ func TestDocumentBasicRBACAsymmetric(t *testing.T) {
 	keys := map[string]string{
 		"JWT_VERIFICATION_KEY": readFile(t, "testdata/rs256-test-public.pem"), "JWT_SIGNING_KEY": readFile(t, "testdata/rs256-test-private.pem"),
 	}
-	r := start(t, example, news(t), "JWT_VERIFICATION_KEY", keys["JWT_VERIFICATION_KEY"], "WEBSEARCH_BASE_URL", newsPage(t))
-	r.keepsItsPromises(t, "tokens of PyJWT")
+	r := start(t, example, newsModel(t), "JWT_VERIFICATION_KEY", keys["JWT_VERIFICATION_KEY"], "WEBSEARCH_BASE_URL", newsServer(t))
+	r.checkDocument(t, "tokens of PyJWT")
 	r.tokens = documentTokens(t, keys, filepath.Join("..", "examples", example, "keyway.yaml"))
-	r.keepsItsPromises(t, "tokens of keyway token")
+	r.checkDocument(t, "tokens of keyway token")
 	r.tokens["other"] = pyjwt(t, "quickstart")["admin"]
 	r.get("other", "/agents").want(t, "an HS256 token", 401)
 }
@@ -85,7 +85,7 @@ func TestDocumentBasicRBACAsymmetric(t *testing.T) {
 // "Or generate keys": into a file that is used again when it exists.
 func TestDocumentBasicRBACAsymmetricWithAKeyFile(t *testing.T) {
 	t.Parallel()
-	file := rewritten(t, "basic-rbac-asymmetric", "keyway-with-key-file.yaml")
+	file := copyExample(t, "basic-rbac-asymmetric", "keyway-with-key-file.yaml")
 	keys := filepath.Join(filepath.Dir(file), "keys.json")
 	generate := func() string {
 		keyway.prints(t, nil, "keys", "generate", "--alg", "RS256", "--out", keys)
@@ -94,9 +94,9 @@ func TestDocumentBasicRBACAsymmetricWithAKeyFile(t *testing.T) {
 	if first := generate(); generate() != first {
 		t.Error("the key file was made anew")
 	}
-	r := start(t, file, news(t), "WEBSEARCH_BASE_URL", newsPage(t))
+	r := start(t, file, newsModel(t), "WEBSEARCH_BASE_URL", newsServer(t))
 	r.tokens = documentTokens(t, nil, file)
-	r.keepsItsPromises(t, "keys of a file")
+	r.checkDocument(t, "keys of a file")
 	r.tokens = pyjwt(t, "basic-rbac-asymmetric")
 	r.get("admin_789", "/agents").want(t, "a token of another key", 401)
 }
@@ -105,7 +105,7 @@ func TestDocumentBasicRBACAsymmetricWithAKeyFile(t *testing.T) {
 func TestDocumentBasicRBACAsymmetricInDevelopment(t *testing.T) {
 	t.Parallel()
 	d := newDevDir(t, "basic-rbac-asymmetric")
-	vars := map[string]string{"DATABASE_URL": storetest.EmptyURL(t), "OPENAI_BASE_URL": news(t).URL, "WEBSEARCH_BASE_URL": newsPage(t)}
+	vars := map[string]string{"DATABASE_URL": storetest.EmptyURL(t), "OPENAI_BASE_URL": newsModel(t).URL, "WEBSEARCH_BASE_URL": newsServer(t)}
 	var tokens map[string]string
 	for range 2 { // the second start believes the first one's tokens
 		r := d.serve(t, vars)
@@ -117,7 +117,7 @@ func TestDocumentBasicRBACAsymmetricInDevelopment(t *testing.T) {
 			}
 		}
 		r.tokens = tokens
-		r.keepsItsPromises(t, "keys of --dev")
+		r.checkDocument(t, "keys of --dev")
 		if err := r.stop(); err != nil {
 			t.Error(err)
 		}

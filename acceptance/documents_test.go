@@ -12,7 +12,7 @@ import (
 
 func TestDocumentPerAgentPermissions(t *testing.T) {
 	t.Parallel()
-	r := start(t, "per-agent-permissions", echo(t))
+	r := start(t, "per-agent-permissions", echoModel(t))
 	const web, finance = "web-search-agent", "finance-agent"
 
 	// "Web user can run web-search-agent"
@@ -38,7 +38,7 @@ func TestDocumentPerAgentPermissions(t *testing.T) {
 		if m.Path != "/v1/responses" || m.Body["model"] != "gpt-5.2" {
 			t.Errorf("%s is asked for %v", m.Path, m.Body["model"])
 		}
-		tools[offered(m)]++
+		tools[toolNames(m)]++
 	}
 	// "tools=[HackerNewsTools()]" of one agent, none of the other.
 	if want := map[string]int{"get_top_hackernews_stories get_user_details": 2, "": 2}; !maps.Equal(tools, want) {
@@ -52,7 +52,7 @@ func TestDocumentPerAgentPermissions(t *testing.T) {
 
 func TestDocumentAdvancedScopes(t *testing.T) {
 	t.Parallel()
-	r := start(t, "advanced-scopes", echo(t))
+	r := start(t, "advanced-scopes", echoModel(t))
 	all := []string{"web-search-agent", "analyst-agent", "admin-agent"}
 	for _, row := range []struct {
 		sub, lists, runs, reads         string
@@ -85,9 +85,9 @@ func TestDocumentAdvancedScopes(t *testing.T) {
 	// "tools=[DuckDuckGoTools()]" of one agent, none of the others.
 	searching := 0
 	for _, m := range r.model.Requests() {
-		if offered(m) == "web_search search_news" {
+		if toolNames(m) == "web_search search_news" {
 			searching++
-		} else if got := offered(m); got != "" {
+		} else if got := toolNames(m); got != "" {
 			t.Errorf("the model is offered the tools %q", got)
 		}
 	}
@@ -98,7 +98,7 @@ func TestDocumentAdvancedScopes(t *testing.T) {
 
 func TestDocumentCustomScopeMappings(t *testing.T) {
 	t.Parallel()
-	r := start(t, "custom-scope-mappings", echo(t))
+	r := start(t, "custom-scope-mappings", echoModel(t))
 	const basic, power, admin, super = "user_123", "user_456", "admin_789", "superadmin"
 
 	// "Basic user can read agents"
@@ -136,7 +136,7 @@ func TestDocumentCustomScopeMappings(t *testing.T) {
 	r.get(super, "/config").want(t, "superadmin reads the config", 200)
 	// "tools=[DuckDuckGoTools()]"
 	for _, m := range r.model.Requests() {
-		if got := offered(m); got != "web_search search_news" {
+		if got := toolNames(m); got != "web_search search_news" {
 			t.Errorf("the model is offered the tools %q", got)
 		}
 	}

@@ -75,7 +75,7 @@ func scoped(scopes ...string) string {
 
 var hashes = map[string]crypto.Hash{"256": crypto.SHA256, "384": crypto.SHA384, "512": crypto.SHA512}
 
-func summed(alg, signed string) (crypto.Hash, []byte) {
+func digest(alg, signed string) (crypto.Hash, []byte) {
 	h := hashes[alg[2:]]
 	sum := h.New()
 	sum.Write([]byte(signed))
@@ -99,24 +99,24 @@ func rsaForge(alg string, key *rsa.PrivateKey) forge {
 		pem.EncodeToMemory(&pem.Block{Type: "RSA PUBLIC KEY", Bytes: x509.MarshalPKCS1PublicKey(&key.PublicKey)}))
 	f.jwk = fmt.Sprintf(`{"kty":"RSA","n":%q,"e":"AQAB"}`, b64(string(key.N.Bytes())))
 	f.sign = func(signed string) []byte {
-		h, sum := summed(alg, signed)
+		h, sum := digest(alg, signed)
 		if alg[:2] == "PS" {
-			return made(rsa.SignPSS(rand.Reader, key, h, sum, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}))
+			return must(rsa.SignPSS(rand.Reader, key, h, sum, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}))
 		}
-		return made(rsa.SignPKCS1v15(nil, key, h, sum))
+		return must(rsa.SignPKCS1v15(nil, key, h, sum))
 	}
 	return f
 }
 
 func ecForge(alg string, key *ecdsa.PrivateKey) forge {
 	f := publicForge(forge{alg: alg, private: key}, &key.PublicKey)
-	point := made(key.PublicKey.Bytes())
+	point := must(key.PublicKey.Bytes())
 	size := (len(point) - 1) / 2
 	f.public = append(f.public, point, point[1:1+size])
 	f.jwk = fmt.Sprintf(`{"kty":"EC","crv":%q,"x":%q,"y":%q}`, key.Params().Name, b64(string(point[1:1+size])), b64(string(point[1+size:])))
 	f.sign = func(signed string) []byte {
-		_, sum := summed(alg, signed)
-		r, s := made2(ecdsa.Sign(rand.Reader, key, sum))
+		_, sum := digest(alg, signed)
+		r, s := must2(ecdsa.Sign(rand.Reader, key, sum))
 		return append(r.FillBytes(make([]byte, size)), s.FillBytes(make([]byte, size))...)
 	}
 	return f
@@ -124,7 +124,7 @@ func ecForge(alg string, key *ecdsa.PrivateKey) forge {
 
 // publicForge fills in the forms in which a public key lies about.
 func publicForge(f forge, key any) forge {
-	der := made(x509.MarshalPKIXPublicKey(key))
+	der := must(x509.MarshalPKIXPublicKey(key))
 	text := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 	f.verifies = string(text)
 	lines := strings.Split(strings.TrimSpace(f.verifies), "\n")
@@ -135,14 +135,14 @@ func publicForge(f forge, key any) forge {
 	return f
 }
 
-func made[T any](v T, err error) T {
+func must[T any](v T, err error) T {
 	if err != nil {
 		panic(err)
 	}
 	return v
 }
 
-func made2[T, U any](v T, w U, err error) (T, U) {
+func must2[T, U any](v T, w U, err error) (T, U) {
 	if err != nil {
 		panic(err)
 	}
@@ -151,18 +151,18 @@ func made2[T, U any](v T, w U, err error) (T, U) {
 
 // The test's own keys: the issuer's, and an attacker's of the same kinds.
 var (
-	issuerRSA   = sync.OnceValue(func() *rsa.PrivateKey { return made(rsa.GenerateKey(rand.Reader, 2048)) })
-	attackerRSA = sync.OnceValue(func() *rsa.PrivateKey { return made(rsa.GenerateKey(rand.Reader, 2048)) })
+	issuerRSA   = sync.OnceValue(func() *rsa.PrivateKey { return must(rsa.GenerateKey(rand.Reader, 2048)) })
+	attackerRSA = sync.OnceValue(func() *rsa.PrivateKey { return must(rsa.GenerateKey(rand.Reader, 2048)) })
 	issuerEC    = sync.OnceValue(func() *ecdsa.PrivateKey { return newEC(elliptic.P256()) })
 	attackerEC  = sync.OnceValue(func() *ecdsa.PrivateKey { return newEC(elliptic.P256()) })
 )
 
-func newEC(c elliptic.Curve) *ecdsa.PrivateKey { return made(ecdsa.GenerateKey(c, rand.Reader)) }
+func newEC(c elliptic.Curve) *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(c, rand.Reader)) }
 
 const issuerSecret = "TEST KEY ONLY: thirty-two bytes at the very least"
 
 // issuers are the honest signers of the three kinds of configuration.
-func issuers() map[string]forge {
+func honestIssuers() map[string]forge {
 	return map[string]forge{
 		"HS256": hmacForge("HS256", issuerSecret), "RS256": rsaForge("RS256", issuerRSA()), "ES256": ecForge("ES256", issuerEC()),
 	}

@@ -12,7 +12,7 @@ import (
 // In AgentOS 3.1.10 twenty runs at the same time in one session all end and are
 // kept, and the session's total holds 14 to 72 tokens of their 280 to 530, in one
 // process and in two, streamed or not.
-func TestRunsAtTheSameTimeInOneSessionAllCount(t *testing.T) {
+func TestConcurrentRunsInOneSessionAllCount(t *testing.T) {
 	t.Parallel()
 	const runs, tokens = 20, 3 + 2 // "echo: run N", "run N"
 	for _, processes := range []int{1, 2} {
@@ -20,7 +20,7 @@ func TestRunsAtTheSameTimeInOneSessionAllCount(t *testing.T) {
 			t.Run(fmt.Sprintf("processes %d, stream %s", processes, stream), func(t *testing.T) {
 				t.Parallel()
 				model := modeltest.NewServerFunc(t, modeltest.Commands{}.Obey)
-				servers := []*running{start(t, "quickstart", model)}
+				servers := []*server{start(t, "quickstart", model)}
 				if processes == 2 {
 					servers = append(servers, start(t, "quickstart", model, "DATABASE_URL", servers[0].db))
 				}

@@ -5,6 +5,6 @@ import (
 )
 
 // servedToday takes out of the fixture what this version refuses.
-func servedToday(yaml string) string {
+func withoutUnsupported(yaml string) string {
 	return regexp.MustCompile(`(?m)^ +update_memory_on_run:.*\n`).ReplaceAllString(yaml, "")
 }

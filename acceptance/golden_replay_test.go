@@ -205,7 +205,7 @@ func containsAll(s string, texts []string) bool {
 type replayer struct {
 	t         *testing.T
 	group     string
-	server    *running
+	server    *server
 	ids       *bindings
 	gate      *gate
 	mentioned strings.Builder // every request so far: whose ids are the group's own
@@ -233,11 +233,11 @@ func (p *replayer) call(e exchange) {
 	p.t.Helper()
 	resp := p.send(e)
 	defer resp.Body.Close()
-	p.judge(e, p.receive(e, resp))
+	p.check(e, p.receive(e, resp))
 }
 
 // judge compares an answer with the recorded one and notes what differs.
-func (p *replayer) judge(e exchange, got reply) {
+func (p *replayer) check(e exchange, got reply) {
 	p.t.Helper()
 	found := p.compare(e, got)
 	if e.Name == "" {

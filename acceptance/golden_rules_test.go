@@ -8,7 +8,7 @@ import (
 )
 
 // The comparison itself: each kind of difference is found, and nothing else.
-func TestDifferencesAreFound(t *testing.T) {
+func TestComparisonFindsEachKindOfDifference(t *testing.T) {
 	t.Parallel()
 	const one, other, third = "3c29ef3f-d559-4db7-b4f0-a9c276ddcf0d", "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"
 	for _, c := range []struct{ name, want, got, diff string }{
@@ -45,7 +45,7 @@ func TestDifferencesAreFound(t *testing.T) {
 	}
 }
 
-func TestStreamsAreAlignedByTheirEventsNames(t *testing.T) {
+func TestStreamsAreAlignedByEventName(t *testing.T) {
 	t.Parallel()
 	stream := func(names string) (list []namedEvent) {
 		for name := range strings.FieldsSeq(names) {
@@ -62,7 +62,7 @@ func TestStreamsAreAlignedByTheirEventsNames(t *testing.T) {
 	}
 }
 
-func TestTheListIsExactInBothDirections(t *testing.T) {
+func TestListOfDifferencesIsExact(t *testing.T) {
 	t.Parallel()
 	lines, err := parseDifferences("## Else\n| `x` | `y` | z |\n" + exchangesHeading + "\n" +
 		"| exchanges | differ in | why |\n|---|---|---|\n" +

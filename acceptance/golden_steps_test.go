@@ -73,14 +73,14 @@ var choreography = map[string]func(p *replayer, list []exchange) int{
 		p.compare(list[0], got) // binds the run's id for the next path
 		p.call(list[1])
 		got.body += p.receive(list[0], resp).body
-		p.judge(list[0], got)
+		p.check(list[0], got)
 		return 2
 	},
 	"client disconnects (no background)": func(p *replayer, list []exchange) int {
 		p.gate.before(3)
-		p.leave(list[0], "chunk-2")
+		p.disconnect(list[0], "chunk-2")
 		p.gate.open()
-		p.settled(list[1])
+		p.pollUntilEnded(list[1])
 		return 2
 	},
 	"background json": func(p *replayer, list []exchange) int {
@@ -91,8 +91,8 @@ var choreography = map[string]func(p *replayer, list []exchange) int{
 		resp := p.send(list[2])
 		defer resp.Body.Close()
 		p.gate.open()
-		p.judge(list[2], p.receive(list[2], resp)) // resume while running
-		p.settled(list[3])
+		p.check(list[2], p.receive(list[2], resp)) // resume while running
+		p.pollUntilEnded(list[3])
 		return 4
 	},
 	"background json cancel": func(p *replayer, list []exchange) int {
@@ -100,32 +100,32 @@ var choreography = map[string]func(p *replayer, list []exchange) int{
 		p.call(list[0])
 		p.gate.await(p.t)
 		p.call(list[1]) // cancel
-		p.settled(list[2])
+		p.pollUntilEnded(list[2])
 		return 3
 	},
 	"background stream, client drops": func(p *replayer, list []exchange) int {
 		p.gate.before(4)
-		p.leave(list[0], "chunk-3")
+		p.disconnect(list[0], "chunk-3")
 		resp := p.send(list[1]) // resume
 		defer resp.Body.Close()
 		got := p.receive(list[1], resp, "\n\n")
 		p.gate.open()
 		got.body += p.receive(list[1], resp).body
-		p.judge(list[1], got)
+		p.check(list[1], got)
 		return 2
 	},
 }
 
 // leave reads a stream up to a text and hangs up.
-func (p *replayer) leave(e exchange, until string) {
+func (p *replayer) disconnect(e exchange, until string) {
 	p.t.Helper()
 	resp := p.send(e)
 	defer resp.Body.Close()
-	p.judge(e, p.receive(e, resp, until))
+	p.check(e, p.receive(e, resp, until))
 }
 
 // settled asks until the run asked for has ended, and judges that answer.
-func (p *replayer) settled(e exchange) {
+func (p *replayer) pollUntilEnded(e exchange) {
 	p.t.Helper()
 	var got reply
 	for end := time.Now().Add(patience); time.Now().Before(end); {
@@ -136,5 +136,5 @@ func (p *replayer) settled(e exchange) {
 			break
 		}
 	}
-	p.judge(e, got)
+	p.check(e, got)
 }

@@ -33,7 +33,7 @@ func TestGolden(t *testing.T) {
 					p.result = result
 					p.play(part)
 				}
-				result.tell(t, group)
+				result.report(t, group)
 				played.Add(1)
 			})
 		}
@@ -69,7 +69,7 @@ func newReplay(t *testing.T, group string, part []exchange, list *differences) *
 		yaml = strings.Replace(yaml, "user_isolation: false", "user_isolation: true", 1)
 	}
 	file := filepath.Join(t.TempDir(), "keyway.yaml")
-	if err := os.WriteFile(file, []byte(servedToday(yaml)), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(withoutUnsupported(yaml)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	g := newGate()
@@ -99,7 +99,7 @@ func (r *results) note(exchange string, found []string, list *differences) {
 }
 
 // tell reports the commonest difference first, and with -v all of its exchanges.
-func (r *results) tell(t *testing.T, group string) {
+func (r *results) report(t *testing.T, group string) {
 	t.Helper()
 	t.Logf("%s: %d the same, %d differ as listed, %d differ unlisted", group, r.same, r.asListed, r.differing)
 	found := slices.SortedFunc(maps.Keys(r.unlisted), func(a, b string) int {

@@ -15,9 +15,9 @@ func part(name, value string) string {
 	return "--X\r\nContent-Disposition: form-data; name=\"" + name + "\"\r\n\r\n" + value + "\r\n"
 }
 
-func TestBadInputToARunIsNamedAndRunsNothing(t *testing.T) {
+func TestInvalidRunInputIsNamedAndStartsNoRun(t *testing.T) {
 	t.Parallel()
-	r := start(t, "quickstart", echo(t))
+	r := start(t, "quickstart", echoModel(t))
 	const missing = `{"type":"missing","loc":["body","message"],"msg":"Field required","input":null}`
 	for name, row := range map[string]struct {
 		kind, body string
@@ -67,7 +67,7 @@ func TestBadInputToARunIsNamedAndRunsNothing(t *testing.T) {
 
 func TestFormsAreReadAsAgentOSReadsThem(t *testing.T) {
 	t.Parallel()
-	r := start(t, "quickstart", echo(t))
+	r := start(t, "quickstart", echoModel(t))
 	for name, row := range map[string]struct{ body, says string }{
 		"stream=0 is false":                       {"message=hi&stream=0", `"status":"COMPLETED"`},
 		"stream=OFF is false":                     {"message=hi&stream=OFF", `"status":"COMPLETED"`},
@@ -98,7 +98,7 @@ func TestFormsAreReadAsAgentOSReadsThem(t *testing.T) {
 
 func TestOddQueriesAndPathsAreNeverInternalErrors(t *testing.T) {
 	t.Parallel()
-	r := start(t, "quickstart", echo(t))
+	r := start(t, "quickstart", echoModel(t))
 	r.run("ann", "assistant", "message", "hi", "session_id", "s").want(t, "run", 200)
 	long := strings.Repeat("x", 4000)
 	for path, want := range map[string]int{
@@ -161,9 +161,9 @@ func TestOddQueriesAndPathsAreNeverInternalErrors(t *testing.T) {
 	}
 }
 
-func TestWhoAsksWithoutATokenIsToldSoBeforeAnythingElse(t *testing.T) {
+func TestMissingTokenIsRejectedBeforeAnyOtherCheck(t *testing.T) {
 	t.Parallel()
-	r := start(t, "quickstart", echo(t))
+	r := start(t, "quickstart", echoModel(t))
 	for rt := range route.Table.All() {
 		path := rt.Path(func(string) string { return "x" })
 		got := r.call("-", rt.Method, path, nil)
@@ -189,9 +189,9 @@ func TestWhoAsksWithoutATokenIsToldSoBeforeAnythingElse(t *testing.T) {
 	r.call("-", "OPTIONS", "/agents", nil).want(t, "a bare OPTIONS", 405, "Method Not Allowed")
 }
 
-func TestPagesOfKnownOriginsMayCall(t *testing.T) {
+func TestOnlyListedOriginsPassCORS(t *testing.T) {
 	t.Parallel()
-	r := start(t, "quickstart", echo(t))
+	r := start(t, "quickstart", echoModel(t))
 	preflight := func(origin string) reply {
 		return r.call("-", "OPTIONS", "/agents/assistant/runs", nil, "Origin", origin,
 			"Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization")

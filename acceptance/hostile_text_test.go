@@ -26,11 +26,11 @@ var odd = []string{
 var impossible = []string{"\x00", "a\x00b", "\xff\xfe", "\xed\xa0\x80", "\xc0\x80"}
 
 // leak is what an answer never says.
-var leak = regexp.MustCompile(`SQLSTATE|\bpq:|pgx|ERROR:|goroutine|keyway\.(sessions|runs|memories)|violates|unnest`)
+var internals = regexp.MustCompile(`SQLSTATE|\bpq:|pgx|ERROR:|goroutine|keyway\.(sessions|runs|memories)|violates|unnest`)
 
 // decent fails for an answer that is no caller's fault, or that speaks of the
 // inside. sent is what the caller may be shown of their own words.
-func decent(t *testing.T, what string, r reply, sent string) {
+func checkNoInternalError(t *testing.T, what string, r reply, sent string) {
 	t.Helper()
 	if len(what) > 200 {
 		what = what[:200]
@@ -38,7 +38,7 @@ func decent(t *testing.T, what string, r reply, sent string) {
 	if r.status >= 500 {
 		t.Errorf("%s: %d %.300s", what, r.status, r.body)
 	}
-	if r.status >= 400 && leak.MatchString(r.body) && !leak.MatchString(sent) {
+	if r.status >= 400 && internals.MatchString(r.body) && !internals.MatchString(sent) {
 		t.Errorf("%s: the answer speaks of the inside: %.300s", what, r.body)
 	}
 	if r.status >= 400 && !json.Valid([]byte(r.body)) {
@@ -71,7 +71,7 @@ var (
 
 func TestHostileTextIsNeverAnInternalError(t *testing.T) {
 	t.Parallel()
-	r := startWith(t, withTools, written(t, "user_isolation: true"), echo(t))
+	r := startWith(t, withTools, writeConfig(t, "user_isolation: true"), echoModel(t))
 	r.run("ann", "assistant", "message", "hi", "session_id", "s").want(t, "run", 200)
 	texts := append(append([]string{strings.Repeat("x", 5000)}, odd...), impossible...)
 	for rt := range route.Table.All() {
@@ -82,13 +82,13 @@ func TestHostileTextIsNeverAnInternalError(t *testing.T) {
 			})
 			for _, text := range texts {
 				here := rt.Path(func(name string) string { return url.PathEscape(text) })
-				decent(t, here, r.call("ann", rt.Method, here, nil), text)
+				checkNoInternalError(t, here, r.call("ann", rt.Method, here, nil), text)
 				if rt.Method != "GET" {
 					continue
 				}
 				for _, name := range queries {
 					with := path + "?session_id=s&" + name + "=" + url.QueryEscape(text)
-					decent(t, with, r.call("ann", rt.Method, with, nil), text)
+					checkNoInternalError(t, with, r.call("ann", rt.Method, with, nil), text)
 				}
 			}
 			if rt.Method == "GET" {
@@ -100,7 +100,7 @@ func TestHostileTextIsNeverAnInternalError(t *testing.T) {
 						body := url.Values{"message": {"hi"}, "stream": {"false"}, "session_id": {"of runs"}}
 						body.Set(name, text)
 						got := r.call("ann", rt.Method, path, strings.NewReader(body.Encode()), "Content-Type", "application/x-www-form-urlencoded")
-						decent(t, path+" "+body.Encode(), got, text)
+						checkNoInternalError(t, path+" "+body.Encode(), got, text)
 					}
 				}
 				return
@@ -108,23 +108,23 @@ func TestHostileTextIsNeverAnInternalError(t *testing.T) {
 			for _, value := range oddJSON {
 				for _, name := range bodyMembers {
 					body := fmt.Sprintf(`{"memory":"m","session_name":"n","session_ids":["x"],"session_types":["agent"],"memory_ids":["x"],%q:%s}`, name, value)
-					decent(t, path+" "+name+" "+value, r.json("ann", rt.Method, path, body), "")
+					checkNoInternalError(t, path+" "+name+" "+value, r.json("ann", rt.Method, path, body), "")
 				}
 			}
 			for _, text := range odd {
 				for _, name := range bodyMembers {
 					quoted, _ := json.Marshal(text)
 					body := fmt.Sprintf(`{"memory":"m","session_name":"n","session_ids":["x"],"session_types":["agent"],"memory_ids":["x"],%q:%s}`, name, quoted)
-					decent(t, path+" "+body, r.json("ann", rt.Method, path, body), text)
+					checkNoInternalError(t, path+" "+body, r.json("ann", rt.Method, path, body), text)
 				}
 			}
 		})
 	}
 }
 
-func TestWhatIsTakenIsStoredAsItWasSent(t *testing.T) {
+func TestAcceptedTextIsStoredUnchanged(t *testing.T) {
 	t.Parallel()
-	r := startWith(t, withTools, written(t, "user_isolation: true"), echo(t))
+	r := startWith(t, withTools, writeConfig(t, "user_isolation: true"), echoModel(t))
 	type object = map[string]any
 	read := func(path string) object {
 		var v object
@@ -172,9 +172,9 @@ func TestWhatIsTakenIsStoredAsItWasSent(t *testing.T) {
 	}
 }
 
-func TestAFileIsHeardAsItWasSent(t *testing.T) {
+func TestFileReachesTheModelUnchanged(t *testing.T) {
 	t.Parallel()
-	r := start(t, "quickstart", echo(t))
+	r := start(t, "quickstart", echoModel(t))
 	for _, text := range odd {
 		name := strings.NewReplacer(`\`, "", `"`, "", "\r", "", "\n", "", "\x7f", "", "\x01", "", "\x1f", "", "\t", "", "%", "", "\u2028", "", "\u2029", "").Replace(text) + ".txt"
 		body := part("message", "hi") + part("stream", "false") + part("session_id", "s") +
@@ -194,15 +194,15 @@ func TestAFileIsHeardAsItWasSent(t *testing.T) {
 			t.Errorf("%q came back as %q, %q as %q", name, f.Filename, text, f.Content)
 		}
 		requests := r.model.Requests()
-		if heard := lastSaid(requests[len(requests)-1]); !strings.Contains(heard, text) {
+		if heard := lastMessage(requests[len(requests)-1]); !strings.Contains(heard, text) {
 			t.Errorf("the model heard %q, not %q", heard, text)
 		}
 	}
 }
 
-func TestWildcardsAreText(t *testing.T) {
+func TestWildcardsInFiltersAreLiteral(t *testing.T) {
 	t.Parallel()
-	r := start(t, "quickstart", echo(t))
+	r := start(t, "quickstart", echoModel(t))
 	for _, text := range []string{"100%", "100x", "a_b", "axb", `c\d`, "cxd", `e\%f`, "exf"} {
 		quoted, _ := json.Marshal(text)
 		r.json("ann", "POST", "/sessions", fmt.Sprintf(`{"session_name":%s}`, quoted)).want(t, text, 201)
@@ -220,9 +220,9 @@ func TestWildcardsAreText(t *testing.T) {
 	r.get("ann", "/memories?topics="+url.QueryEscape("a%")).want(t, "no topic", 200, `"total_count":0`)
 }
 
-func TestBodiesOfOddShapesAreTheCallersFault(t *testing.T) {
+func TestOddRequestBodiesAreClientErrors(t *testing.T) {
 	t.Parallel()
-	r := start(t, "quickstart", echo(t))
+	r := start(t, "quickstart", echoModel(t))
 	r.json("ann", "POST", "/sessions", `{"session_id":"s"}`).want(t, "create", 201)
 	big := func(n int) string {
 		return `{"session_state":{"a":"` + strings.Repeat("x", n-len(`{"session_state":{"a":""}}`)) + `"}}`
@@ -254,7 +254,7 @@ func TestBodiesOfOddShapesAreTheCallersFault(t *testing.T) {
 			got := r.call("ann", "PATCH", "/sessions/s", strings.NewReader(row.body), "Content-Type", row.kind)
 			got.want(t, name, row.status, row.says)
 			if row.status < 500 && row.status >= 400 {
-				decent(t, name, got, "")
+				checkNoInternalError(t, name, got, "")
 			}
 			chunked := r.call("ann", "PATCH", "/sessions/s", struct{ *strings.Reader }{strings.NewReader(row.body)}, "Content-Type", row.kind)
 			chunked.want(t, name+", without its length", row.status, row.says)
@@ -282,7 +282,7 @@ func TestNothingInARunMakesItsSessionUnreadable(t *testing.T) {
 		strings.Repeat("[", 9990) + strings.Repeat("]", 9990), `"\\ud800"`,
 	}
 	model := modeltest.NewServerFunc(t, func(r modeltest.Request) modeltest.Script {
-		said := lastSaid(r)
+		said := lastMessage(r)
 		for i, value := range values {
 			switch said {
 			case fmt.Sprintf("model %d", i):
@@ -293,7 +293,7 @@ func TestNothingInARunMakesItsSessionUnreadable(t *testing.T) {
 		}
 		return modeltest.Text("done")
 	})
-	r := startWith(t, withTools, written(t, "user_isolation: true", "ask", "echo"), model)
+	r := startWith(t, withTools, writeConfig(t, "user_isolation: true", "ask", "echo"), model)
 	for i, value := range values {
 		session := fmt.Sprintf("s%d", i)
 		r.run("ann", "assistant", "message", fmt.Sprintf("model %d", i), "session_id", session, "stream", "false").want(t, "model "+value, 200, `"status":"COMPLETED"`)
@@ -310,7 +310,7 @@ func TestNothingInARunMakesItsSessionUnreadable(t *testing.T) {
 		}
 		tools := fmt.Sprintf(`[{"tool_call_id":%q,"user_input_schema":[{"name":"for","value":%s}]}]`, calls.Tools[0].ID, value)
 		body, kind := form(t, "session_id", session, "stream", "false", "tools", tools)
-		decent(t, "continue with "+value, r.call("ann", "POST", "/agents/assistant/runs/"+run+"/continue", body, "Content-Type", kind), "")
+		checkNoInternalError(t, "continue with "+value, r.call("ann", "POST", "/agents/assistant/runs/"+run+"/continue", body, "Content-Type", kind), "")
 		for _, path := range []string{
 			"/sessions", "/sessions/" + session, "/sessions/" + session + "/runs", "/sessions/" + session + "/run-previews",
 			"/sessions/" + session + "/runs/" + run, "/agents/assistant/runs?session_id=" + session, "/agents/assistant/runs/" + run + "?session_id=" + session,

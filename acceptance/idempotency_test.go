@@ -14,7 +14,7 @@ import (
 )
 
 // keyed starts a run with an Idempotency-Key. A field file:NAME is a file.
-func (r *running) keyed(key, sub, agent string, fields ...string) reply {
+func (r *server) runWithKey(key, sub, agent string, fields ...string) reply {
 	r.t.Helper()
 	body, kind := upload(r.t, fields...)
 	return r.call(sub, "POST", "/agents/"+agent+"/runs", body, "Content-Type", kind, "Idempotency-Key", key)
@@ -64,22 +64,22 @@ func (r reply) isReplay(t *testing.T, what string, first reply) {
 	}
 }
 
-func TestTheSameRequestFindsTheRunThatItBegan(t *testing.T) {
+func TestRepeatedRequestReturnsTheFirstRun(t *testing.T) {
 	t.Parallel()
-	r := start(t, "quickstart", echo(t))
+	r := start(t, "quickstart", echoModel(t))
 	whole := []string{"message", "hello", "stream", "false", "session_state", `{"n": 1}`, "metadata", `{"a": [1, "ä"]}`, "file:a.txt", "text"}
-	first := r.keyed("k-1", "ann", "assistant", whole...)
+	first := r.runWithKey("k-1", "ann", "assistant", whole...)
 	first.want(t, "the first", 200, `"content":"you said hello`)
-	r.keyed("k-1", "ann", "assistant", whole...).isReplay(t, "the whole answer", first)
+	r.runWithKey("k-1", "ann", "assistant", whole...).isReplay(t, "the whole answer", first)
 
 	streamed := []string{"message", "streamed"}
-	first = r.keyed("k-2", "ann", "assistant", streamed...)
+	first = r.runWithKey("k-2", "ann", "assistant", streamed...)
 	first.want(t, "the first", 200, "event: RunCompleted")
-	r.keyed("k-2", "ann", "assistant", streamed...).isReplay(t, "the stream", first)
-	r.keyed("k-2", "ann", "assistant", "message", "streamed", "stream", "true").isReplay(t, "what is the default anyway", first)
+	r.runWithKey("k-2", "ann", "assistant", streamed...).isReplay(t, "the stream", first)
+	r.runWithKey("k-2", "ann", "assistant", "message", "streamed", "stream", "true").isReplay(t, "what is the default anyway", first)
 
 	background := []string{"message", "later", "session_id", "s", "stream", "false", "background", "true"}
-	first = r.keyed("k-3", "ann", "assistant", background...)
+	first = r.runWithKey("k-3", "ann", "assistant", background...)
 	var accepted struct{ RunID, SessionID, Status string }
 	decode := func(text string) {
 		text = strings.NewReplacer("run_id", "RunID", "session_id", "SessionID").Replace(text)
@@ -89,8 +89,8 @@ func TestTheSameRequestFindsTheRunThatItBegan(t *testing.T) {
 	}
 	decode(first.body)
 	id := accepted.RunID
-	r.becomes("ann", id, "COMPLETED")
-	again := r.keyed("k-3", "ann", "assistant", background...)
+	r.awaitStatus("ann", id, "COMPLETED")
+	again := r.runWithKey("k-3", "ann", "assistant", background...)
 	again.want(t, "in the background", 202, `"status":"COMPLETED"`)
 	if decode(again.body); accepted.RunID != id {
 		t.Errorf("another run: %s", again.body)
@@ -103,11 +103,11 @@ func TestTheSameRequestFindsTheRunThatItBegan(t *testing.T) {
 	}
 }
 
-func TestAKeyIsItsOwnersForOneAgentAndOneRequest(t *testing.T) {
+func TestIdempotencyKeyBelongsToOwnerAgentAndRequest(t *testing.T) {
 	t.Parallel()
-	r := start(t, "quickstart", echo(t))
+	r := start(t, "quickstart", echoModel(t))
 	base := []string{"message", "hello", "stream", "false", "session_id", "s", "session_state", `{"n": 1}`, "metadata", `{"a": 1}`, "file:a.txt", "text"}
-	first := r.keyed("k", "ann", "assistant", base...)
+	first := r.runWithKey("k", "ann", "assistant", base...)
 	first.want(t, "the first", 200)
 	before := r.get("ann", "/sessions/s").body
 	for what, other := range map[string][]string{
@@ -134,7 +134,7 @@ func TestAKeyIsItsOwnersForOneAgentAndOneRequest(t *testing.T) {
 		if !replaced {
 			fields = append(fields, other...)
 		}
-		r.keyed("k", "ann", "assistant", fields...).want(t, what, 409, "Idempotency-Key was already used for another request to this agent; send the same request, or another key")
+		r.runWithKey("k", "ann", "assistant", fields...).want(t, what, 409, "Idempotency-Key was already used for another request to this agent; send the same request, or another key")
 	}
 	if after := r.get("ann", "/sessions/s").body; after != before {
 		t.Errorf("a refused request changed the session: %s, was %s", after, before)
@@ -144,25 +144,25 @@ func TestAKeyIsItsOwnersForOneAgentAndOneRequest(t *testing.T) {
 	}
 
 	for what, other := range map[string]reply{
-		"somebody else": r.keyed("k", "admin", "assistant", base...), "another agent": r.keyed("k", "admin", "finance-agent", base...),
-		"another key": r.keyed("K", "ann", "assistant", base...), "no key": r.keyed("", "ann", "assistant", base...),
+		"somebody else": r.runWithKey("k", "admin", "assistant", base...), "another agent": r.runWithKey("k", "admin", "finance-agent", base...),
+		"another key": r.runWithKey("K", "ann", "assistant", base...), "no key": r.runWithKey("", "ann", "assistant", base...),
 	} {
 		if other.status != 200 || other.header.Get("Idempotent-Replayed") != "" || other.body == first.body {
 			t.Errorf("%s: %d %s", what, other.status, other.body)
 		}
 	}
-	r.keyed(strings.Repeat("k", 513), "ann", "assistant", base...).want(t, "a long key", 422, `"loc":["header","Idempotency-Key"]`, "at most 512 bytes")
-	r.keyed(strings.Repeat("k", 512), "ann", "assistant", base...).want(t, "the longest key", 200)
-	r.keyed("\xff", "ann", "assistant", base...).want(t, "no text", 422, `"loc":["header","Idempotency-Key"]`)
+	r.runWithKey(strings.Repeat("k", 513), "ann", "assistant", base...).want(t, "a long key", 422, `"loc":["header","Idempotency-Key"]`, "at most 512 bytes")
+	r.runWithKey(strings.Repeat("k", 512), "ann", "assistant", base...).want(t, "the longest key", 200)
+	r.runWithKey("\xff", "ann", "assistant", base...).want(t, "no text", 422, `"loc":["header","Idempotency-Key"]`)
 
 	// The key goes with its run.
 	r.call("ann", "DELETE", "/sessions/s", nil).want(t, "delete", 204)
-	if again := r.keyed("k", "ann", "assistant", base...); again.status != 200 || again.header.Get("Idempotent-Replayed") != "" {
+	if again := r.runWithKey("k", "ann", "assistant", base...); again.status != 200 || again.header.Get("Idempotent-Replayed") != "" {
 		t.Errorf("after its run was deleted: %d %s", again.status, again.body)
 	}
 }
 
-func TestOfManyEqualRequestsOneRuns(t *testing.T) {
+func TestConcurrentEqualRequestsStartOneRun(t *testing.T) {
 	t.Parallel()
 	for what, fields := range map[string][]string{"whole": {"message", "hi", "stream", "false"}, "streamed": {"message", "hi"}} {
 		t.Run(what, func(t *testing.T) {
@@ -178,7 +178,7 @@ func TestOfManyEqualRequestsOneRuns(t *testing.T) {
 			var all sync.WaitGroup
 			for i := range n {
 				all.Go(func() {
-					replies[i] = r.keyed("k", "ann", "assistant", append([]string{"session_id", "s"}, fields...)...)
+					replies[i] = r.runWithKey("k", "ann", "assistant", append([]string{"session_id", "s"}, fields...)...)
 				})
 			}
 			<-asked
@@ -200,10 +200,10 @@ func TestOfManyEqualRequestsOneRuns(t *testing.T) {
 	}
 }
 
-func TestARunThatFailedStaysFailedUnderItsKey(t *testing.T) {
+func TestFailedRunIsReturnedAgainForItsKey(t *testing.T) {
 	t.Parallel()
 	r := start(t, "quickstart", modeltest.NewServer(t, modeltest.Text("half").Truncate()))
-	first := r.keyed("k", "ann", "assistant", "message", "hi", "stream", "false")
+	first := r.runWithKey("k", "ann", "assistant", "message", "hi", "stream", "false")
 	first.want(t, "the first", 200, `"status":"ERROR"`)
-	r.keyed("k", "ann", "assistant", "message", "hi", "stream", "false").isReplay(t, "the failure", first)
+	r.runWithKey("k", "ann", "assistant", "message", "hi", "stream", "false").isReplay(t, "the failure", first)
 }

@@ -86,16 +86,16 @@ var attempts = []attempt{
 	{route.MergeMemories, "POST /optimize-memories", `{"user_id":"ANN","apply":true}`, 404, false},
 }
 
-// impersonal are the routes that answer of the OS alone.
-var impersonal = []route.Name{
+// ownerless are the routes that answer of the OS alone.
+var ownerless = []route.Name{
 	route.Index, route.Health, route.Info, route.OpenAPI, route.Docs, route.Config, route.ListAgents, route.GetAgent, route.ListTeams,
 	route.ListWorkflows,
 }
 
-func TestEveryRouteStandsInTheIsolationTable(t *testing.T) {
+func TestEveryRouteIsInTheIsolationTable(t *testing.T) {
 	t.Parallel()
 	known := map[route.Name]bool{}
-	for _, name := range impersonal {
+	for _, name := range ownerless {
 		known[name] = true
 	}
 	for _, a := range attempts {
@@ -103,26 +103,26 @@ func TestEveryRouteStandsInTheIsolationTable(t *testing.T) {
 	}
 	for rt := range route.Table.All() {
 		if !known[rt.Name] {
-			t.Errorf("%s is neither in attempts nor in impersonal: say there how others' data stay theirs", rt)
+			t.Errorf("%s is neither in attempts nor in ownerless: say there how others' data stay theirs", rt)
 		}
 	}
 }
 
 // household is a server with data of ann's in every table.
-type household struct {
-	*running
-	db    *pgx.Conn
-	hers  *strings.Replacer // of an attempt
-	none  *strings.Replacer // the same for things that aren't there
-	blank *strings.Replacer // takes both out of an answer
+type isolatedOS struct {
+	*server
+	db      *pgx.Conn
+	anns    *strings.Replacer // fills an attempt with the IDs of ann's data
+	missing *strings.Replacer // fills it with IDs of nothing
+	neutral *strings.Replacer // replaces both kinds of IDs in an answer
 }
 
 // keep serves an OS with a tool that waits for a person and fills it.
-func keep(t *testing.T) *household {
+func startIsolated(t *testing.T) *isolatedOS {
 	t.Helper()
 	holding, release := make(chan struct{}), make(chan struct{})
 	model := modeltest.NewServerFunc(t, func(r modeltest.Request) modeltest.Script {
-		switch said := lastSaid(r); {
+		switch said := lastMessage(r); {
 		case strings.HasPrefix(said, "pay"):
 			return modeltest.ToolCall("pay", `{"for":"`+private+`"}`)
 		case strings.HasPrefix(said, "wait"):
@@ -132,9 +132,9 @@ func keep(t *testing.T) *household {
 			return modeltest.Text("you said ", said)
 		}
 	})
-	h := &household{running: startWith(t, withTools, written(t, "user_isolation: true"), model)}
+	h := &isolatedOS{server: startWith(t, withTools, writeConfig(t, "user_isolation: true"), model)}
 	var err error
-	if h.db, err = pgx.Connect(t.Context(), h.running.db); err != nil {
+	if h.db, err = pgx.Connect(t.Context(), h.server.db); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { h.db.Close(context.Background()) })
@@ -145,15 +145,15 @@ func keep(t *testing.T) *household {
 	<-holding
 	h.json("ann", "PATCH", "/sessions/hers", `{"session_state":{"s":"`+private+`"},"metadata":{"m":"`+private+`"},"summary":{"s":"`+private+`"}}`).want(t, "patch", 200)
 	memory := field(t, h.json("ann", "POST", "/memories", `{"memory":"`+private+`","topics":["`+private+`"]}`), "memory_id")
-	h.hers = strings.NewReplacer("HERS", "hers", "ANN", "ann", "RUNNING", running, "RUN", run, "PAUSED", paused, "MEMORY", memory)
-	h.none = strings.NewReplacer("HERS", "gone", "ANN", "zoe", "RUNNING", noRun, "RUN", noRun, "PAUSED", noRun, "MEMORY", noMemory)
-	h.blank = strings.NewReplacer("hers", "HERS", "gone", "HERS", running, "ID", run, "ID", paused, "ID", noRun, "ID", memory, "ID", noMemory, "ID")
+	h.anns = strings.NewReplacer("HERS", "hers", "ANN", "ann", "RUNNING", running, "RUN", run, "PAUSED", paused, "MEMORY", memory)
+	h.missing = strings.NewReplacer("HERS", "gone", "ANN", "zoe", "RUNNING", noRun, "RUN", noRun, "PAUSED", noRun, "MEMORY", noMemory)
+	h.neutral = strings.NewReplacer("hers", "HERS", "gone", "HERS", running, "ID", run, "ID", paused, "ID", noRun, "ID", memory, "ID", noMemory, "ID")
 	return h
 }
 
 // written is a keyway.yaml with one line under auth and an assistant who has the
 // tools; without any it may pay.
-func written(t *testing.T, auth string, tools ...string) string {
+func writeConfig(t *testing.T, auth string, tools ...string) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "keyway.yaml")
 	text := fmt.Sprintf("id: quickstart\nauth:\n  keys: [\"${JWT_VERIFICATION_KEY}\"]\n  %s\nagents:\n  - {id: assistant, model: \"openai:gpt-4o\", add_history_to_context: true, tools: [%s]}\n",
@@ -165,14 +165,14 @@ func written(t *testing.T, auth string, tools ...string) string {
 }
 
 // lastSaid is the last message of a request to the model.
-func lastSaid(r modeltest.Request) string {
+func lastMessage(r modeltest.Request) string {
 	messages, _ := r.Body["messages"].([]any)
 	last, _ := messages[len(messages)-1].(map[string]any)
 	return fmt.Sprint(last["content"])
 }
 
 // json sends a request with a JSON body.
-func (r *running) json(sub, method, path, body string) reply {
+func (r *server) json(sub, method, path, body string) reply {
 	r.t.Helper()
 	return r.call(sub, method, path, strings.NewReader(body), "Content-Type", "application/json")
 }
@@ -192,7 +192,7 @@ func field(t *testing.T, r reply, name string) string {
 }
 
 // try sends an attempt with the names filled in.
-func (h *household) try(sub string, a attempt, names *strings.Replacer) reply {
+func (h *isolatedOS) try(sub string, a attempt, names *strings.Replacer) reply {
 	h.t.Helper()
 	method, path, _ := strings.Cut(names.Replace(a.request), " ")
 	switch body := names.Replace(a.body); {
@@ -207,7 +207,7 @@ func (h *household) try(sub string, a attempt, names *strings.Replacer) reply {
 
 // everything is all that is ann's, row by row, but for the lease of a run that is
 // in progress.
-func (h *household) everything() (rows string) {
+func (h *isolatedOS) everything() (rows string) {
 	h.t.Helper()
 	err := h.db.QueryRow(h.t.Context(), `
 		SELECT jsonb_pretty(jsonb_build_object(
@@ -229,16 +229,16 @@ func (h *household) everything() (rows string) {
 
 // For every route with somebody's data, a second user's request answers exactly
 // as for data that isn't there, and changes nothing.
-func TestAnotherUsersDataAnswersAsIfItDidNotExist(t *testing.T) {
+func TestAnotherUsersDataLooksMissing(t *testing.T) {
 	t.Parallel()
-	h := keep(t)
+	h := startIsolated(t)
 	before := h.everything()
 	for _, a := range attempts {
-		theirs, nobodys := h.try("bob", a, h.hers), h.try("bob", a, h.none)
+		theirs, nobodys := h.try("bob", a, h.anns), h.try("bob", a, h.missing)
 		if a.status < 300 && a.route != route.ListSessions && a.route != route.ListMemories { // bob's own was made, with new ids and times
 			theirs.body, nobodys.body = shape(theirs.body), shape(nobodys.body)
 		}
-		if theirs.status != nobodys.status || h.blank.Replace(theirs.body) != h.blank.Replace(nobodys.body) {
+		if theirs.status != nobodys.status || h.neutral.Replace(theirs.body) != h.neutral.Replace(nobodys.body) {
 			t.Errorf("%s: hers %d %s, nobody's %d %s", a.request, theirs.status, theirs.body, nobodys.status, nobodys.body)
 		}
 		if theirs.status != a.status || strings.Contains(theirs.body, private) {
@@ -258,7 +258,7 @@ func TestAnotherUsersDataAnswersAsIfItDidNotExist(t *testing.T) {
 }
 
 // clear takes away what somebody has. Runs in the background end by themselves.
-func (h *household) clear(owner string) {
+func (h *isolatedOS) clear(owner string) {
 	h.t.Helper()
 	for _, table := range []string{"sessions", "memories"} {
 		if _, err := h.db.Exec(h.t.Context(), "DELETE FROM keyway."+table+" WHERE owner = $1", owner); err != nil {
@@ -293,12 +293,12 @@ func shape(body string) string {
 	return string(text)
 }
 
-func TestATokenThatNamesNobodyOwnsNothing(t *testing.T) {
+func TestTokenWithoutSubjectOwnsNothing(t *testing.T) {
 	t.Parallel()
-	h := keep(t)
+	h := startIsolated(t)
 	before := h.everything()
 	for _, a := range attempts {
-		for _, names := range []*strings.Replacer{h.hers, h.none} {
+		for _, names := range []*strings.Replacer{h.anns, h.missing} {
 			h.try("", a, names).want(t, a.request, 403, `{"detail":"Authenticated request is missing a user identity"}`)
 		}
 	}
@@ -312,15 +312,15 @@ func TestATokenThatNamesNobodyOwnsNothing(t *testing.T) {
 	}
 }
 
-func TestAnAdministratorAndSheHerselfSeeHerData(t *testing.T) {
+func TestOwnerAndAdministratorSeeTheData(t *testing.T) {
 	t.Parallel()
-	h := keep(t)
+	h := startIsolated(t)
 	for _, a := range attempts {
 		if !a.shows {
 			continue
 		}
 		for _, sub := range []string{"ann", "admin"} {
-			h.try(sub, a, h.hers).want(t, sub+": "+a.request, 200, private)
+			h.try(sub, a, h.anns).want(t, sub+": "+a.request, 200, private)
 		}
 	}
 	h.get("admin", "/user_memory_stats").want(t, "statistics", 200, `"user_id":"ann","total_memories":1`)

@@ -26,22 +26,22 @@ import (
 // What a thousand runs of every kind leave behind, once the server has stopped: no
 // goroutine, no file descriptor, no connection. The program looks at its own goroutines
 // and file descriptors; it fails when there are more than before keyway began.
-func TestAThousandRunsLeaveNothingOpen(t *testing.T) {
+func TestThousandRunsLeakNothing(t *testing.T) {
 	t.Parallel()
 	g := &gates{}
-	var r *running
+	var r *server
 	t.Run("runs", func(sub *testing.T) {
-		r = startWith(t, withTools.with("-leaks"), gatedOS(t), commanded(sub), "PAGE_ORIGIN", "http://localhost:3000", "GATE_URL", g.serve(t))
+		r = startWith(t, withTools.with("-leaks"), gatedConfig(t), commandModel(sub), "PAGE_ORIGIN", "http://localhost:3000", "GATE_URL", g.serve(t))
 		thousandRuns(sub, r, g)
 	})
 	// The model's server has ended, and with it keyway's idle connections to it.
 	if err := r.ended(); err != nil {
 		t.Error(err)
 	}
-	r.said(`withtools: looked for leaks, exit 0`)
+	r.awaitLog(`withtools: looked for leaks, exit 0`)
 }
 
-func thousandRuns(t *testing.T, r *running, g *gates) {
+func thousandRuns(t *testing.T, r *server, g *gates) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), r.db)
 	if err != nil {
@@ -76,7 +76,7 @@ func thousandRuns(t *testing.T, r *running, g *gates) {
 	wg.Wait()
 	c.web.CloseIdleConnections()
 	r.signal(syscall.SIGTERM)
-	r.said(`withtools: keyway has stopped`)                           // and has waited for the runs that nobody listens to
+	r.awaitLog(`withtools: keyway has stopped`)                       // and has waited for the runs that nobody listens to
 	if bound := max(4, runtime.NumCPU()); most == 0 || most > bound { // pgx's own choice
 		t.Errorf("%d connections to PostgreSQL at a time; the pool's bound is %d", most, bound)
 	}
@@ -112,9 +112,9 @@ func connections(t *testing.T, conn *pgx.Conn) (n int) {
 }
 
 // gatedOS is the clients' OS whose assistant has the tool gate, too.
-func gatedOS(t *testing.T) string {
+func gatedConfig(t *testing.T) string {
 	t.Helper()
-	yaml, err := os.ReadFile(clientsOS)
+	yaml, err := os.ReadFile(clientsConfig)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func (g *gates) serve(t *testing.T) string {
 
 // caller makes one run of each kind. The number picks the session and the gate.
 type caller struct {
-	r     *running
+	r     *server
 	gates *gates
 	web   *http.Client
 }

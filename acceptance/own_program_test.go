@@ -20,7 +20,7 @@ func (r reply) content(t *testing.T) string {
 	return run.Content
 }
 
-func TestAnOperatorsProgramHasItsOwnToolsModelsAndAgents(t *testing.T) {
+func TestOwnProgramHasItsToolsModelsAndAgents(t *testing.T) {
 	t.Parallel()
 	check := ownTools.command(t, map[string]string{"JWT_VERIFICATION_KEY": strings.Repeat("k", 32)}, "config", "check", "--config", ownToolsFile)
 	if out, err := check.CombinedOutput(); err != nil || !strings.Contains(string(out), "own-tools/keyway.yaml is fine: 2 agents") {
@@ -56,7 +56,7 @@ func TestAnOperatorsProgramHasItsOwnToolsModelsAndAgents(t *testing.T) {
 			t.Errorf("%s: the model hears %q, want %s", arguments, got, want)
 		}
 	}
-	if got := offered(m.Requests()[0]); got != "in_stock" {
+	if got := toolNames(m.Requests()[0]); got != "in_stock" {
 		t.Errorf("the model is offered %q", got)
 	}
 	// The agent and the model in Go, which ask no server.

@@ -25,7 +25,7 @@ import (
 
 // running is a keyway serve: a process on a port of its own, with a database of its own
 // and a scripted model, called over real sockets.
-type running struct {
+type server struct {
 	t      *testing.T
 	url    string
 	db     string
@@ -39,13 +39,13 @@ type running struct {
 }
 
 // start serves an example. env adds to and replaces the usual environment.
-func start(t *testing.T, example string, model *modeltest.Server, env ...string) *running {
+func start(t *testing.T, example string, model *modeltest.Server, env ...string) *server {
 	t.Helper()
 	return startWith(t, keyway, example, model, env...)
 }
 
 // startWith is start with another program.
-func startWith(t *testing.T, p program, example string, model *modeltest.Server, env ...string) *running {
+func startWith(t *testing.T, p program, example string, model *modeltest.Server, env ...string) *server {
 	t.Helper()
 	db, data := storetest.EmptyURL(t), t.TempDir()
 	vars := map[string]string{
@@ -61,15 +61,15 @@ func startWith(t *testing.T, p program, example string, model *modeltest.Server,
 	}
 	r := serve(t, p, vars, "--config", file, "--data", data)
 	r.model, r.db, r.data, r.tokens = model, db, data, pyjwt(t, example)
-	r.url = r.said(`serves \S+ at (http://\S+)`)[1]
+	r.url = r.awaitLog(`serves \S+ at (http://\S+)`)[1]
 	return r
 }
 
 // serve starts keyway serve on a free port. The process ends with the test: by SIGTERM,
 // after which its exit status must be 0.
-func serve(t *testing.T, p program, vars map[string]string, args ...string) *running {
+func serve(t *testing.T, p program, vars map[string]string, args ...string) *server {
 	t.Helper()
-	r := &running{t: t, stderr: &syncBuffer{}}
+	r := &server{t: t, stderr: &syncBuffer{}}
 	r.cmd = p.command(t, vars, append([]string{"serve", "--addr", "127.0.0.1:0"}, args...)...)
 	r.cmd.Stderr = r.stderr
 	if err := r.cmd.Start(); err != nil {
@@ -86,14 +86,14 @@ func serve(t *testing.T, p program, vars map[string]string, args ...string) *run
 }
 
 // stop asks the process to stop and waits for its end.
-func (r *running) stop() error {
+func (r *server) stop() error {
 	_ = r.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 	defer time.AfterFunc(patience, func() { _ = r.cmd.Process.Kill() }).Stop()
 	return r.ended()
 }
 
 // end stops the process at the end of the test and shows its log if the test failed.
-func (r *running) end() {
+func (r *server) end() {
 	if err := r.stop(); err != nil && !r.judged.Load() {
 		r.t.Errorf("keyway serve ended with %v", err)
 	}
@@ -106,7 +106,7 @@ func (r *running) end() {
 }
 
 // log is the end of what the process has printed, for a message.
-func (r *running) log() string {
+func (r *server) log() string {
 	all := r.stderr.String()
 	return all[max(0, len(all)-shownLog):]
 }
@@ -142,7 +142,7 @@ type reply struct {
 }
 
 // call sends a request; sub picks the token, "-" sends none.
-func (r *running) call(sub, method, path string, body io.Reader, header ...string) reply {
+func (r *server) call(sub, method, path string, body io.Reader, header ...string) reply {
 	r.t.Helper()
 	resp := r.open(sub, method, path, body, header...)
 	defer resp.Body.Close()
@@ -154,7 +154,7 @@ func (r *running) call(sub, method, path string, body io.Reader, header ...strin
 }
 
 // open is call whose body is still to be read.
-func (r *running) open(sub, method, path string, body io.Reader, header ...string) *http.Response {
+func (r *server) open(sub, method, path string, body io.Reader, header ...string) *http.Response {
 	r.t.Helper()
 	req, err := http.NewRequestWithContext(r.t.Context(), method, r.url+path, body)
 	if err != nil {
@@ -177,10 +177,10 @@ func (r *running) open(sub, method, path string, body io.Reader, header ...strin
 	return resp
 }
 
-func (r *running) get(sub, path string) reply { r.t.Helper(); return r.call(sub, "GET", path, nil) }
+func (r *server) get(sub, path string) reply { r.t.Helper(); return r.call(sub, "GET", path, nil) }
 
 // run starts a run with a multipart form, as curl -F does.
-func (r *running) run(sub, agent string, fields ...string) reply {
+func (r *server) run(sub, agent string, fields ...string) reply {
 	r.t.Helper()
 	body, kind := form(r.t, fields...)
 	return r.call(sub, "POST", "/agents/"+agent+"/runs", body, "Content-Type", kind)
@@ -312,7 +312,7 @@ func (b *syncBuffer) String() string {
 }
 
 // echo is a model that answers every request with what the user said last.
-func echo(t *testing.T) *modeltest.Server {
+func echoModel(t *testing.T) *modeltest.Server {
 	t.Helper()
 	return modeltest.NewServerFunc(t, func(r modeltest.Request) modeltest.Script {
 		messages, ok := r.Body["messages"].([]any)

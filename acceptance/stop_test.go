@@ -10,7 +10,7 @@ import (
 )
 
 // It takes as long as a server has patience with its runs.
-func TestAServerThatIsStoppedHandsItsRunsToAnother(t *testing.T) {
+func TestStoppedServerHandsOverItsRuns(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int32
 	never := make(chan struct{})
@@ -24,14 +24,14 @@ func TestAServerThatIsStoppedHandsItsRunsToAnother(t *testing.T) {
 	url := storetest.EmptyURL(t)
 	first := start(t, "quickstart", model, "DATABASE_URL", url)
 	second := start(t, "quickstart", model, "DATABASE_URL", url)
-	run := first.stream("s", "first")
+	run := first.startStream("s", "first")
 	if err := first.stop(); err != nil {
 		t.Error(err)
 	}
-	if events := run.rest(); !strings.HasSuffix(events, "RunContent") || !strings.Contains(run.text, ": the run goes on") {
+	if events := run.readToEnd(); !strings.HasSuffix(events, "RunContent") || !strings.Contains(run.text, ": the run goes on") {
 		t.Errorf("the stream ends with %s\n%s", events, run.text)
 	}
-	second.becomes("ann", run.runID, "COMPLETED").want(t, "the run", 200, `"content":"done"`)
+	second.awaitStatus("ann", run.runID, "COMPLETED").want(t, "the run", 200, `"content":"done"`)
 	resumed := second.call("ann", "POST", "/agents/assistant/runs/"+run.runID+"/resume", nil)
 	if got := names(frames(t, resumed.body)); got != "replay RunStarted ModelRequestStarted RunContent RunContent ModelRequestCompleted RunContentCompleted RunCompleted" {
 		t.Errorf("resume tells %s", got)

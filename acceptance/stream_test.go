@@ -47,7 +47,7 @@ const (
 	final   = head + "content content_type model_provider_data session_state event_index metrics"
 )
 
-func TestAStreamHasAgentOSsEventsAndMembersInOrder(t *testing.T) {
+func TestStreamHasAgentOSEventsAndMembersInOrder(t *testing.T) {
 	t.Parallel()
 	r := start(t, "quickstart", modeltest.NewServer(t, modeltest.Text("hello ", "world")))
 	got := r.run("ann", "assistant", "message", "hi", "session_id", "s-1")
@@ -82,7 +82,7 @@ func TestAStreamHasAgentOSsEventsAndMembersInOrder(t *testing.T) {
 	}
 }
 
-func TestTheAnswerOfARunThatIsNotStreamedHasAgentOSsMembersInOrder(t *testing.T) {
+func TestUnstreamedRunHasAgentOSMembersInOrder(t *testing.T) {
 	t.Parallel()
 	r := start(t, "quickstart", modeltest.NewServer(t, modeltest.Text("hello world")))
 	got := r.run("ann", "assistant", "message", "hi", "stream", "false")
@@ -95,7 +95,7 @@ func TestTheAnswerOfARunThatIsNotStreamedHasAgentOSsMembersInOrder(t *testing.T)
 
 // The client reads the first token while the model is still held back: nothing
 // on the way collects the answer first.
-func TestTheFirstTokenArrivesBeforeTheModelHasFinished(t *testing.T) {
+func TestFirstTokenArrivesBeforeTheModelFinishes(t *testing.T) {
 	t.Parallel()
 	seen := make(chan struct{})
 	r := start(t, "quickstart", modeltest.NewServer(t, modeltest.Text("first").Wait(seen).Text(" second")))
@@ -120,7 +120,7 @@ func TestTheFirstTokenArrivesBeforeTheModelHasFinished(t *testing.T) {
 
 // The events of a burst share a flush; the last of them must not wait for the
 // next event.
-func TestTheEndOfABurstIsNotHeldBack(t *testing.T) {
+func TestLastEventOfABurstIsFlushed(t *testing.T) {
 	t.Parallel()
 	seen := make(chan struct{})
 	r := start(t, "quickstart", modeltest.NewServer(t, modeltest.Text("a", "b", "c", "the last").Wait(seen).Text("!")))
@@ -141,7 +141,7 @@ func TestTheEndOfABurstIsNotHeldBack(t *testing.T) {
 	}
 }
 
-func TestUnicodeArrivesIntact(t *testing.T) {
+func TestUnicodeArrivesUnchanged(t *testing.T) {
 	t.Parallel()
 	const text = "日本 🎉 é\nline2 <b>&amp;</b> \u2028 שלום"
 	r := start(t, "quickstart", modeltest.NewServer(t, modeltest.Text("日本 🎉", " é\nline2 <b>&amp;</b> \u2028 שלום")))
@@ -192,7 +192,7 @@ func TestABrokenModelAnswerEndsInRunError(t *testing.T) {
 	}
 }
 
-func TestTheRunIsRecordedBeforeTheModelIsCalled(t *testing.T) {
+func TestRunIsStoredBeforeTheModelIsCalled(t *testing.T) {
 	t.Parallel()
 	asked, answer := make(chan struct{}), make(chan struct{})
 	var once sync.Once
@@ -210,10 +210,10 @@ func TestTheRunIsRecordedBeforeTheModelIsCalled(t *testing.T) {
 	r.get("ann", "/sessions/s/runs").want(t, "after", 200, `"status":"COMPLETED"`)
 }
 
-func TestConcurrentRunsInOneSessionAreAllThere(t *testing.T) {
+func TestConcurrentRunsInOneSessionAreAllStored(t *testing.T) {
 	t.Parallel()
 	const n = 32
-	r := start(t, "quickstart", echo(t))
+	r := start(t, "quickstart", echoModel(t))
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() {
@@ -251,9 +251,9 @@ func TestConcurrentRunsInOneSessionAreAllThere(t *testing.T) {
 	}
 }
 
-func TestARefusedFinalWriteIsAnErrorToTheCaller(t *testing.T) {
+func TestFailedFinalWriteIsAnErrorForTheCaller(t *testing.T) {
 	t.Parallel()
-	r := start(t, "quickstart", echo(t))
+	r := start(t, "quickstart", echoModel(t))
 	conn, err := pgx.Connect(t.Context(), r.db)
 	if err != nil {
 		t.Fatal(err)
@@ -276,7 +276,7 @@ func TestARefusedFinalWriteIsAnErrorToTheCaller(t *testing.T) {
 	}
 }
 
-func TestCancelEndsARunAtOnce(t *testing.T) {
+func TestCancelStopsARunImmediately(t *testing.T) {
 	t.Parallel()
 	hold := make(chan struct{})
 	r := start(t, "quickstart", modeltest.NewServer(t, modeltest.Text("so far").Wait(hold).Text("never")))
@@ -306,7 +306,7 @@ func TestCancelEndsARunAtOnce(t *testing.T) {
 	r.call("admin", "POST", "/agents/nope/runs/nope/cancel", nil).want(t, "an unknown agent", 404, "Agent not found")
 }
 
-func TestAClientThatGoesAwayDoesNotStopTheRun(t *testing.T) {
+func TestDisconnectedClientDoesNotStopTheRun(t *testing.T) {
 	t.Parallel()
 	gone := make(chan struct{})
 	r := start(t, "quickstart", modeltest.NewServer(t, modeltest.Text("first").Wait(gone).Text(" second")))
@@ -334,7 +334,7 @@ func TestAClientThatGoesAwayDoesNotStopTheRun(t *testing.T) {
 
 func TestHistoryReachesTheModel(t *testing.T) {
 	t.Parallel()
-	r := start(t, "quickstart", echo(t))
+	r := start(t, "quickstart", echoModel(t))
 	for _, message := range []string{"one", "two", "three", "four", "five"} {
 		r.run("ann", "assistant", "message", message, "session_id", "s").want(t, message, 200, "RunCompleted")
 	}

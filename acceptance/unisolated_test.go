@@ -7,9 +7,9 @@ import (
 
 // Without isolation everybody reads and changes everything, and an id that two
 // owners use is never guessed at.
-func TestWithoutIsolationASharedIDNeedsItsUser(t *testing.T) {
+func TestWithoutIsolationAmbiguousSessionIDNeedsAUser(t *testing.T) {
 	t.Parallel()
-	r := startWith(t, withTools, written(t, "user_isolation: false"), echo(t))
+	r := startWith(t, withTools, writeConfig(t, "user_isolation: false"), echoModel(t))
 	runs := map[string]string{}
 	for _, sub := range []string{"ann", "bob"} {
 		runs[sub] = field(t, r.run(sub, "assistant", "message", sub+"'s words", "session_id", "both", "stream", "false"), "run_id")
@@ -63,9 +63,9 @@ func TestWithoutIsolationASharedIDNeedsItsUser(t *testing.T) {
 	r.get("ann", "/sessions/both").want(t, "none is left", 404)
 }
 
-func TestWithoutIsolationEverybodyReadsEverything(t *testing.T) {
+func TestWithoutIsolationEveryCallerReadsEverything(t *testing.T) {
 	t.Parallel()
-	r := startWith(t, withTools, written(t, "user_isolation: false"), echo(t))
+	r := startWith(t, withTools, writeConfig(t, "user_isolation: false"), echoModel(t))
 	r.run("ann", "assistant", "message", "her words", "session_id", "s").want(t, "run", 200)
 	memory := field(t, r.json("ann", "POST", "/memories", `{"memory":"likes tea","topics":["tea"]}`), "memory_id")
 	for path, shows := range map[string]string{

@@ -58,7 +58,7 @@ func command(t *testing.T, vars map[string]string, args ...string) string {
 }
 
 // written is a file with a keyway.yaml's text.
-func written(t *testing.T, text string) string {
+func writeConfig(t *testing.T, text string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "keyway.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-func TestServeGoesOnWhereDecisionsCantBeKept(t *testing.T) {
+func TestServeWorksWithoutADecisionLog(t *testing.T) {
 	t.Parallel()
 	blocked := filepath.Join(t.TempDir(), "data")
 	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
@@ -29,7 +29,7 @@ func TestServeGoesOnWhereDecisionsCantBeKept(t *testing.T) {
 	}
 }
 
-func TestAFullFileOfDecisionsMakesRoom(t *testing.T) {
+func TestFullDecisionLogIsRotated(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "new", "data")
 	read := func(name string) string {
@@ -78,7 +78,7 @@ func TestAFullFileOfDecisionsMakesRoom(t *testing.T) {
 	}
 }
 
-func TestDecisionsMadeAtOnceStayWholeLines(t *testing.T) {
+func TestConcurrentDecisionsAreWholeLines(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := &server{env: env{cli: &cli{Data: dir}}, log: slog.New(slog.DiscardHandler)}

@@ -11,7 +11,7 @@ import (
 
 // A log is other people's text. Whatever stands in it, the report stays the sentence,
 // the table and the list that it is, and mentions and links nothing.
-func TestAReportOfAHostileLogIsStillMarkdown(t *testing.T) {
+func TestDiffReportOfHostileLogIsValidMarkdown(t *testing.T) {
 	t.Parallel()
 	const evil = "|x|\n\n# @everyone <img src=x> [a](http://b) `"
 	line, err := json.Marshal(map[string]any{

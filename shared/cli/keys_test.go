@@ -51,20 +51,20 @@ func (i *issuer) publish(t *testing.T) string {
 		t.Fatal(err)
 	}
 	i.set.Store(`{"keys":` + string(made["keys"]) + `}`)
-	return command(t, nil, "--config", written(t, follow("ES256", "{jwks_file: "+file+"}")), "token", "--sub", "ann", "--scopes", "agents:read")
+	return command(t, nil, "--config", writeConfig(t, configWithKeys("ES256", "{jwks_file: "+file+"}")), "token", "--sub", "ann", "--scopes", "agents:read")
 }
 
 // follow is a keyway.yaml whose keys are fetched.
-func follow(algorithm, source string) string {
+func configWithKeys(algorithm, source string) string {
 	return "id: os\nauth: {algorithms: [" + algorithm + "], keys: [" + source + "]}\nagents: [{id: assistant, model: 'demo:x'}]\n"
 }
 
-func TestServeFollowsTheKeysAtAnAddress(t *testing.T) {
+func TestServeFetchesRotatedKeys(t *testing.T) {
 	t.Parallel()
 	i := newIssuer(t)
 	var passed atomic.Int64
 	out := serveAt(t, func() time.Time { return time.Now().Add(time.Duration(passed.Load())) },
-		written(t, follow("ES256", "{jwks_url: '"+i.URL+"/jwks?hunter2'}")), map[string]string{"DATABASE_URL": storetest.EmptyURL(t)})
+		writeConfig(t, configWithKeys("ES256", "{jwks_url: '"+i.URL+"/jwks?hunter2'}")), map[string]string{"DATABASE_URL": storetest.EmptyURL(t)})
 	out.await(t, `warning: auth\.keys\[0\]: http://127.0.0.1:\d+: answered with status 502; until it can be fetched, its tokens are answered 503`)
 	agents := out.await(t, `(?m)^keyway \S+ at (\S+) `)[1] + "/agents"
 	out.await(t, `(?s)no tokens to try: .*auth.keys\[0\] is fetched`)
@@ -91,7 +91,7 @@ func TestServeFollowsTheKeysAtAnAddress(t *testing.T) {
 	}
 }
 
-func TestSecretThatCantBeAKeyIsRefusedAtTheStart(t *testing.T) {
+func TestServeRejectsSecretThatIsNoKey(t *testing.T) {
 	t.Parallel()
 	const arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:jwt"
 	var answer atomic.Value
@@ -107,7 +107,7 @@ func TestSecretThatCantBeAKeyIsRefusedAtTheStart(t *testing.T) {
 			vars["AWS_ACCESS_KEY_ID"], vars["AWS_SECRET_ACCESS_KEY"] = "AKIDEXAMPLE", "hunter2"
 			answer.Store(`{"SecretString":"` + row.text + `"}`)
 		}
-		file := written(t, follow("HS256", "{secret: '"+arn+"'}"))
+		file := writeConfig(t, configWithKeys("HS256", "{secret: '"+arn+"'}"))
 		var said bytes.Buffer
 		e := testEnv(vars)
 		e.err = &said
@@ -120,7 +120,7 @@ func TestSecretThatCantBeAKeyIsRefusedAtTheStart(t *testing.T) {
 	}
 }
 
-func TestSecretVerifiesWhatCanIsAskedAndSignsNothing(t *testing.T) {
+func TestFetchedSecretVerifiesButDoesNotSign(t *testing.T) {
 	t.Parallel()
 	const secret = "test key only: forty-four bytes of no secret"
 	aws := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -128,7 +128,7 @@ func TestSecretVerifiesWhatCanIsAskedAndSignsNothing(t *testing.T) {
 	}))
 	t.Cleanup(aws.Close)
 	vars := map[string]string{"AWS_ENDPOINT_URL": aws.URL, "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "hunter2", "JWT_SIGNING_KEY": secret}
-	file, data := written(t, follow("HS256", "{secret: 'arn:aws:secretsmanager:eu-central-1:123456789012:secret:jwt'}")), t.TempDir()
+	file, data := writeConfig(t, configWithKeys("HS256", "{secret: 'arn:aws:secretsmanager:eu-central-1:123456789012:secret:jwt'}")), t.TempDir()
 	vars["KEYWAY_TOKEN"] = command(t, vars, "--config", file, "token", "--sub", "ann", "--scopes", "agents:read")
 	command(t, vars, "--config", file, "can", "GET", "/agents")
 	delete(vars, "AWS_ACCESS_KEY_ID")

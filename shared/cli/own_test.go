@@ -21,14 +21,14 @@ func (silentModel) Stream(context.Context, model.Request) iter.Seq2[model.Part, 
 }
 
 // inGo is an agent of an operator's program.
-func inGo(id string) run.Agent {
+func goAgent(id string) run.Agent {
 	return run.Agent{Agent: config.Agent{ID: id}, Model: silentModel{}}
 }
 
 // spoken is what keyway prints on both streams, and its exit status.
-func spoken(t *testing.T, own Options, file string, args ...string) (int, string) {
+func output(t *testing.T, own Options, file string, args ...string) (int, string) {
 	t.Helper()
-	path := written(t, file)
+	path := writeConfig(t, file)
 	var out bytes.Buffer
 	e := testEnv(map[string]string{"JWT_VERIFICATION_KEY": config.PublishedSecret})
 	e.own, e.out, e.err = own, &out, &out
@@ -40,44 +40,44 @@ auth: {keys: ["${JWT_VERIFICATION_KEY}"]}
 `
 
 // Agents declared in Go count wherever keyway is asked what there is.
-func TestAgentsInGoAreDeclaredAgents(t *testing.T) {
+func TestAgentsInGoCountAsDeclared(t *testing.T) {
 	t.Parallel()
-	own := Options{Agents: []run.Agent{inGo("counter"), inGo("office")}}
-	if code, out := spoken(t, own, withoutAgents, "config", "check"); code != 0 || !strings.Contains(out, "keyway.yaml is fine: 2 agents") {
+	own := Options{Agents: []run.Agent{goAgent("counter"), goAgent("office")}}
+	if code, out := output(t, own, withoutAgents, "config", "check"); code != 0 || !strings.Contains(out, "keyway.yaml is fine: 2 agents") {
 		t.Errorf("config check without agents in the file: exit %d\n%s", code, out)
 	}
 	both := withoutAgents + "agents: [{id: shop, model: demo:x}]\n"
-	if code, out := spoken(t, own, both, "config", "check"); code != 0 || !strings.Contains(out, "is fine: 3 agents") {
+	if code, out := output(t, own, both, "config", "check"); code != 0 || !strings.Contains(out, "is fine: 3 agents") {
 		t.Errorf("config check with one in the file too: exit %d\n%s", code, out)
 	}
 	// In a policy GET/agents/* reaches the runs below every agent; for the declared
 	// ones that is denied.
-	code, out := spoken(t, own, both, "policy", "--token", pyjwt(t, "advanced-scopes")["readonly_user"])
+	code, out := output(t, own, both, "policy", "--token", pyjwt(t, "advanced-scopes")["readonly_user"])
 	for _, agent := range []string{"shop", "counter", "office"} {
 		if _, denied, _ := strings.Cut(out, `"Deny"`); code != 0 || !strings.Contains(denied, "GET/agents/"+agent+"/runs\"") {
 			t.Errorf("the policy denies nothing of %s: exit %d\n%s", agent, code, out)
 		}
 	}
 	// A program without agents of its own still wants some in the file.
-	if code, out := spoken(t, Options{}, withoutAgents, "config", "check"); code != exitUsage || !strings.Contains(out, "agents: is missing") {
+	if code, out := output(t, Options{}, withoutAgents, "config", "check"); code != exitUsage || !strings.Contains(out, "agents: is missing") {
 		t.Errorf("no agents at all: exit %d\n%s", code, out)
 	}
 }
 
-func TestFaultsOfAgentsInGoAreTold(t *testing.T) {
+func TestErrorsOfAgentsInGoAreReported(t *testing.T) {
 	t.Parallel()
-	noModel, remembers := inGo("a"), inGo("b")
+	noModel, remembers := goAgent("a"), goAgent("b")
 	noModel.Model, remembers.UpdateMemoryOnRun = nil, true
 	for want, own := range map[string]Options{
-		"keyway.yaml:3:11: agents[0].id: is \"shop\", which an agent declared in Go already has; give each agent its own id": {Agents: []run.Agent{inGo("shop")}},
-		"Options.Agents[1]: the ID \"x\" is taken":                                        {Agents: []run.Agent{inGo("x"), inGo("x")}},
-		"Options.Agents[0]: the ID \"a/b\" is not 1 to 64 letters, digits, dots, _ and -": {Agents: []run.Agent{inGo("a/b")}},
-		"Options.Agents[0]: the ID \"..\" is not":                                         {Agents: []run.Agent{inGo("..")}},
+		"keyway.yaml:3:11: agents[0].id: is \"shop\", which an agent declared in Go already has; give each agent its own id": {Agents: []run.Agent{goAgent("shop")}},
+		"Options.Agents[1]: the ID \"x\" is taken":                                        {Agents: []run.Agent{goAgent("x"), goAgent("x")}},
+		"Options.Agents[0]: the ID \"a/b\" is not 1 to 64 letters, digits, dots, _ and -": {Agents: []run.Agent{goAgent("a/b")}},
+		"Options.Agents[0]: the ID \"..\" is not":                                         {Agents: []run.Agent{goAgent("..")}},
 		"Options.Agents[0]: there is no Model; set one":                                   {Agents: []run.Agent{noModel}},
 		"Options.Agents[0].update_memory_on_run: is not part of this version":             {Agents: []run.Agent{remembers}},
 	} {
 		for _, command := range [][]string{{"config", "check"}, {"can", "--scopes", "agents:read", "GET", "/agents"}, {"serve"}} {
-			code, out := spoken(t, own, withoutAgents+"agents: [{id: shop, model: demo:x}]\n", command...)
+			code, out := output(t, own, withoutAgents+"agents: [{id: shop, model: demo:x}]\n", command...)
 			if code != exitUsage || !strings.Contains(out, want) {
 				t.Errorf("%v: exit %d\n%s\nwant %s", command, code, out, want)
 			}
