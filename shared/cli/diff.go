@@ -101,8 +101,8 @@ func (c diffCmd) Run(e env) error {
 }
 
 // newRules returns what a replay needs to know of the new configuration.
-func newRules(cfg *config.Config, policy *authz.Policy) replay.New {
-	n := replay.New{Policy: policy, Digest: cfg.Digest}
+func newRules(cfg *config.Config, policy *authz.Policy) replay.Rules {
+	n := replay.Rules{Policy: policy, Digest: cfg.Digest}
 	for _, m := range cfg.Auth.ScopeMappings {
 		n.Mappings = append(n.Mappings, authz.Mapping{Method: m.Method, Path: m.Pattern, Scopes: m.Scopes})
 	}

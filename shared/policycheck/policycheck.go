@@ -1,7 +1,7 @@
-// Package policycheck reads a table of promises (who may send which request, and why
-// not) and holds a configuration to it. Each promise is put twice: to the decision,
-// and to the policy that the authorizer returns for such a caller's token.
-// It knows no command line and prints nothing.
+// Package policycheck decides whether a configuration keeps the promises in a policies.yaml: which caller
+// may send which request, and why not. It checks each promise twice, against the decision of package
+// authz and against the policy that the authorizer returns for a token of that caller. API Gateway
+// applies the second one, so both must agree. The package does not print anything; see keyway test.
 package policycheck
 
 import (
@@ -21,29 +21,33 @@ import (
 
 // Table is one file of promises.
 type Table struct {
-	File   string
-	Config string // the keyway.yaml it is about
-	Tests  []Test // in the order of the file; never empty
+	// File is the path of the table, as given to Read.
+	File string
+	// Config is the path of the keyway.yaml that the table is about. Defaults to keyway.yaml in the
+	// directory of the table.
+	Config string
+	// Tests are the rows, in the order of the file. There is at least one.
+	Tests []Test
 
 	doc     yamlfile.Document
 	callers map[string]caller
 }
 
-// caller is who asks: nobody known (none), some scopes, or some claims.
+// caller is an entry of callers in one of its three forms: no token (none), a token with these claims,
+// or, if claims is nil, a token with these scopes.
 type caller struct {
 	none   bool
 	scopes []string
-	claims map[string]any // nil: scopes
+	claims map[string]any
 }
 
-// reader collects the faults of a table.
+// reader reads a table and collects all its errors.
 type reader struct {
 	table  *Table
 	faults []config.Fault
 }
 
-// Read reads a table. The error is config.Faults, every one at once, or that of
-// opening the file.
+// Read reads the table at path. All errors in it are returned together, as config.Faults.
 func Read(path string) (*Table, error) {
 	doc, err := yamlfile.Open(path)
 	if err != nil {
@@ -53,7 +57,7 @@ func Read(path string) (*Table, error) {
 	dec := json.NewDecoder(bytes.NewReader(doc.JSON()))
 	dec.UseNumber()
 	var root any
-	if err := dec.Decode(&root); err != nil { // yamlfile wrote it
+	if err := dec.Decode(&root); err != nil { // unexpected, because yamlfile wrote the JSON
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	r.root(root)
@@ -73,7 +77,7 @@ func (r *reader) fault(path, text, remedy string) {
 func (r *reader) root(root any) {
 	fields, ok := root.(map[string]any)
 	if !ok {
-		r.fault("", "is no table", "write the fields callers and tests")
+		r.fault("", "is not a table of promises", "write the fields callers and tests")
 		return
 	}
 	for name := range fields {
@@ -85,19 +89,19 @@ func (r *reader) root(root any) {
 		if file, ok := v.(string); ok && file != "" {
 			r.table.Config = file
 		} else {
-			r.fault("config", "is no file name", "write config: keyway.yaml, a path that starts at this file's directory")
+			r.fault("config", "is not a file name", "write config: keyway.yaml, a path relative to this file's directory")
 		}
 	}
 	callers, _ := fields["callers"].(map[string]any)
 	if len(callers) == 0 {
-		r.fault("callers", "names nobody", "write callers: {ann: [agents:read], anonymous: none}")
+		r.fault("callers", "has no caller", "write callers: {ann: [agents:read], anonymous: none}")
 	}
 	for name, v := range callers {
 		r.caller(name, v)
 	}
 	tests, _ := fields["tests"].([]any)
 	if len(tests) == 0 {
-		r.fault("tests", "promises nothing, which always holds", "write tests: a list of rows such as "+example)
+		r.fault("tests", "has no row, so it would always pass", "write tests: a list of rows such as "+example)
 	}
 	for i, v := range tests {
 		r.row(config.Element("tests", i), v)
@@ -105,12 +109,13 @@ func (r *reader) root(root any) {
 	r.unused(callers)
 }
 
-// unused complains of callers in no row: somebody believes that they are tested.
+// unused reports callers without a row. The author of the table probably expects that they are tested.
+// It runs only if there is no other error, because a row with an error is not in Tests.
 func (r *reader) unused(callers map[string]any) {
 	for _, t := range r.table.Tests {
 		delete(callers, t.Caller)
 	}
-	if len(r.faults) > 0 { // the row may be one that was complained about
+	if len(r.faults) > 0 {
 		return
 	}
 	for name := range callers {
@@ -118,20 +123,23 @@ func (r *reader) unused(callers map[string]any) {
 	}
 }
 
+// callerName is the form of a caller's name, the first word of a row.
 var callerName = regexp.MustCompile(`^[A-Za-z0-9_.@-]+$`)
 
-// dates are the claims that may be written as a distance from now.
+// dates are the claims that can be written as a duration from now.
 var dates = []string{"exp", "nbf", "iat"}
 
+// caller reads one entry of callers.
 func (r *reader) caller(name string, v any) {
 	at := config.Member("callers", name)
 	if !callerName.MatchString(name) {
-		r.fault(at, "is no name that a row can begin with", "use letters, digits, dots, _, @ and -")
+		r.fault(at, "is not a name that can begin a row", "use letters, digits, dots, _, @ and -")
 	}
 	switch v := v.(type) {
 	case string:
 		if v != "none" {
-			r.fault(at, "is text", "write none for a caller without a token, [agents:read] for scopes, or {sub: ann, scopes: [agents:read]} for claims")
+			r.fault(at, "is "+strconv.Quote(v), "write none for a caller without a token, [agents:read] for scopes, "+
+				"or {sub: ann, scopes: [agents:read]} for claims")
 		}
 		r.table.callers[name] = caller{none: true}
 	case []any:
@@ -140,7 +148,7 @@ func (r *reader) caller(name string, v any) {
 			if text, ok := s.(string); ok {
 				c.scopes = append(c.scopes, text)
 			} else {
-				r.fault(config.Element(at, i), "is no scope", "write one text in each element, such as agents:read")
+				r.fault(config.Element(at, i), "is not a scope", "write one text in each element, such as agents:read")
 			}
 		}
 		r.table.callers[name] = c
@@ -150,22 +158,24 @@ func (r *reader) caller(name string, v any) {
 		}
 		r.table.callers[name] = caller{claims: v}
 	default:
-		r.fault(at, "says nothing of the token", "write none, a list of scopes ([] for a token without any) or claims")
+		r.fault(at, "does not describe a token", "write none, a list of scopes ([] for a token without scopes) or claims")
 		r.table.callers[name] = caller{}
 	}
 }
 
-// date takes a duration from now, or whatever JSON a hostile token may hold.
+// date checks a claim in dates. A text must be a duration. Any other JSON value is accepted, because a
+// row can test a token that nobody should issue.
 func (r *reader) date(at string, v any) {
 	if text, ok := v.(string); ok {
 		if _, err := time.ParseDuration(text); err != nil {
-			r.fault(at, "is "+strconv.Quote(text), "write how far from now, such as 1h or -1h, a number of seconds since 1970, or null to leave it out")
+			r.fault(at, "is "+strconv.Quote(text), "write a duration from now, such as 1h or -1h, "+
+				"a number of seconds since 1970, or null to leave the claim out")
 		}
 	}
 }
 
-// undeclared finds the agents that rows name and the configuration doesn't have:
-// nothing said of them is a promise about this OS.
+// undeclared reports agents that rows name and the configuration does not declare. A promise about such
+// an agent would not be about this OS.
 func (t *Table) undeclared(agents []string) (faults []config.Fault) {
 	for i, test := range t.Tests {
 		for _, id := range test.agents() {
@@ -178,7 +188,7 @@ func (t *Table) undeclared(agents []string) (faults []config.Fault) {
 	return faults
 }
 
-// unread finds claims that this OS reads nothing from: most are typing errors.
+// unread reports claims that this OS does not read. Most are typing errors.
 func (t *Table) unread(claims config.Claims) (faults []config.Fault) {
 	known := []string{claims.Subject, claims.Scopes, claims.Session, "iss", "aud", "exp", "nbf", "iat", "jti"}
 	for _, name := range slices.Sorted(maps.Keys(t.callers)) {

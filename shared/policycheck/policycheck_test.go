@@ -32,7 +32,7 @@ func hold(t *testing.T, table, configuration string) []Result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	results, err := promises.Hold(c, time.Now)
+	results, err := promises.Check(c, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +118,7 @@ func TestATableNoticesAChangedConfiguration(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		results, err := table.Hold(c, time.Now)
+		results, err := table.Check(c, time.Now)
 		if _, refused := errors.AsType[config.Faults](err); refused { // a claim that is no longer read
 			continue
 		}
@@ -234,7 +234,7 @@ func TestThePolicyOfTheAuthorizerIsHeldToo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := newHolder(c, time.Now)
+	k, err := newChecker(c, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,14 +243,14 @@ func TestThePolicyOfTheAuthorizerIsHeldToo(t *testing.T) {
 	}
 	ann := &authz.Principal{Subject: "ann", Scopes: []string{"agents:a:read"}}
 	allowed := Test{Method: "GET", Path: "/agents/a", Allow: true}
-	if r := h.hold(allowed, admission{principal: ann, policy: statement("Deny")}); r.OK || !strings.Contains(r.Got, "refused by the authorizer's policy") {
+	if r := k.check(allowed, admission{principal: ann, policy: statement("Deny")}); r.OK || !strings.Contains(r.Got, "denied by the authorizer's policy") {
 		t.Errorf("a narrower policy: %+v", r)
 	}
-	if r := h.hold(allowed, admission{principal: ann, policy: statement("Allow")}); !r.OK || r.Note != "" {
+	if r := k.check(allowed, admission{principal: ann, policy: statement("Allow")}); !r.OK || r.Note != "" {
 		t.Errorf("the same policy: %+v", r)
 	}
 	denied := Test{Method: "POST", Path: "/agents/a/runs", Status: 403}
-	if r := h.hold(denied, admission{principal: ann, policy: statement("Allow")}); !r.OK || !strings.Contains(r.Note, "wider") {
+	if r := k.check(denied, admission{principal: ann, policy: statement("Allow")}); !r.OK || !strings.Contains(r.Note, "allows this request") {
 		t.Errorf("a wider policy: %+v", r)
 	}
 }

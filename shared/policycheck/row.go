@@ -12,26 +12,35 @@ import (
 	"github.com/keyway-agents/keyway/shared/route"
 )
 
-// example is the remedy for a row that is no sentence of ours.
+// example shows both kinds of row, for the remedy of one that cannot be read.
 const example = `"ann may GET /agents" or "ann may not POST /agents/x/runs without agents:x:run"`
 
 // Test is one promise: a row of the table.
 type Test struct {
-	Line   int
-	Text   string // as in the file, with single spaces
+	// Line is the row's line in the file.
+	Line int
+	// Text is the row as written, with single spaces.
+	Text string
+	// Caller is a name in callers.
 	Caller string
-	Method string
-	Path   string // decoded
+	// Method and Path are the request. Path is decoded.
+	Method, Path string
 
-	Allow   bool
-	Missing []string // the scopes whose lack is the reason; nil: not stated
-	Status  int      // of a refusal: 403 unless the row says otherwise
-	Detail  string   // the text of a refusal; "": not stated
-	Lists   []string // a filtered list: the ids that it shows, sorted; nil: not stated
-	AllIDs  bool     // … or that it shows every agent
+	// Allow is whether the request must be allowed.
+	Allow bool
+	// Missing are the scopes that a denied caller lacks, sorted. Nil if the row does not name them.
+	Missing []string
+	// Status is that of a denied request: 403 unless the row says otherwise.
+	Status int
+	// Detail is the text of a denied request. Empty if the row does not state it.
+	Detail string
+	// Lists are the ids of the agents that a list shows, sorted. Nil if the row does not name them.
+	Lists []string
+	// AllIDs is whether the list must show every agent.
+	AllIDs bool
 }
 
-// agents are the ids that the row is about.
+// agents returns the ids of the agents that the row is about.
 func (t Test) agents() []string {
 	ids := slices.Clone(t.Lists)
 	if id := route.Table.Match(t.Method, t.Path).Params["agent_id"]; id != "" {
@@ -40,33 +49,35 @@ func (t Test) agents() []string {
 	return ids
 }
 
-// methods are those that a row may name. OPTIONS asks for no token, and isn't decided.
+// methods are the methods that a row can name. OPTIONS is not one of them: it needs no token, so there is
+// nothing to decide.
 var methods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
 
+// row reads one row, a sentence of the form "CALLER may [not] METHOD /path …".
 func (r *reader) row(at string, v any) {
 	text, ok := v.(string)
 	if !ok {
-		r.fault(at, "is no sentence", "write "+example+", in quotes when it has a colon and a space")
+		r.fault(at, "is not a sentence", "write "+example+", in quotes when it has a colon and a space")
 		return
 	}
 	words := strings.Fields(text)
 	t := Test{Line: r.table.doc.Line(at), Text: strings.Join(words, " "), Allow: true}
-	take := func() (word string) {
+	next := func() (word string) {
 		if len(words) > 0 {
 			word, words = words[0], words[1:]
 		}
 		return word
 	}
-	t.Caller = take()
-	if verb := take(); verb != "may" {
+	t.Caller = next()
+	if verb := next(); verb != "may" {
 		r.fault(at, "is "+strconv.Quote(t.Text), "write "+example)
 		return
 	}
 	if len(words) > 0 && words[0] == "not" {
-		take()
+		next()
 		t.Allow, t.Status = false, http.StatusForbidden
 	}
-	t.Method, t.Path = take(), take()
+	t.Method, t.Path = next(), next()
 	problem, remedy := t.request()
 	if problem == "" {
 		problem, remedy = t.rest(words)
@@ -81,7 +92,7 @@ func (r *reader) row(at string, v any) {
 	r.table.Tests = append(r.table.Tests, t)
 }
 
-// request checks the method, and reads the path as a server does.
+// request checks the method, and decodes the path as a server does.
 func (t *Test) request() (problem, remedy string) {
 	if !slices.Contains(methods, t.Method) {
 		return "has the method " + strconv.Quote(t.Method), "use " + config.OneOf(methods)
@@ -94,7 +105,7 @@ func (t *Test) request() (problem, remedy string) {
 	return "", ""
 }
 
-// rest reads what follows the request.
+// rest reads the words after the request.
 func (t *Test) rest(words []string) (problem, remedy string) {
 	rest := strings.Join(words, " ")
 	starts := func(begin string) bool {
@@ -119,44 +130,50 @@ func (t *Test) rest(words []string) (problem, remedy string) {
 		t.Status, _ = strconv.Atoi(status)
 		t.Detail = detail
 		if !slices.Contains([]int{401, 403, 404, 405}, t.Status) {
-			return "says " + strconv.Quote(status), "a refusal gets 401, 403, 404 or 405"
+			return "has the status " + strconv.Quote(status), "use 401, 403, 404 or 405"
 		}
 	case t.Allow:
-		return "goes on with " + strconv.Quote(rest), "end the row there, or write and sees only A and B, and sees every agent, or and sees no agent"
+		return "ends with " + strconv.Quote(rest), "end the row after the path, or with one of: " +
+			"and sees only A and B, and sees every agent, and sees no agent"
 	default:
-		return "goes on with " + strconv.Quote(rest), "end the row there, or write without SCOPE and SCOPE, or and gets 401 TEXT"
+		return "ends with " + strconv.Quote(rest), "end the row after the path, or with one of: " +
+			"without SCOPE and SCOPE, and gets 401 TEXT"
 	}
 	return "", ""
 }
 
-// listed reads "a, b and c", sorted.
+// listed splits "a, b and c", and returns the words sorted and without duplicates.
 func listed(text string) []string {
 	out := strings.Fields(strings.NewReplacer(" and ", " ", ",", " ").Replace(text))
 	slices.Sort(out)
 	return slices.Compact(out)
 }
 
-// possible finds what no configuration could make true, or false.
+// possible reports rows that would not test the configuration, because none could make them true, or
+// none could make them false. It also reports an unknown caller and a repeated request.
 func (r *reader) possible(t Test) (problem, remedy string) {
 	if _, known := r.table.callers[t.Caller]; !known {
-		return "is about " + strconv.Quote(t.Caller) + ", who is no caller", "name one of callers"
+		return "begins with " + strconv.Quote(t.Caller) + ", which is not in callers", "use one of callers, or add it there"
 	}
 	for _, other := range r.table.Tests {
 		if t.Caller == other.Caller && t.Method == other.Method && t.Path == other.Path {
-			return fmt.Sprintf("asks what line %d asks", other.Line), "keep one of them"
+			return fmt.Sprintf("repeats the request of line %d", other.Line), "keep one of them"
 		}
 	}
 	m := route.Table.Match(t.Method, t.Path)
 	unknown := m.Route == nil && (t.Allow || t.Status == http.StatusForbidden)
 	switch {
 	case unknown && len(m.Allow) > 0:
-		return "names a path that is served for " + strings.Join(m.Allow, ", ") + " only", "correct the method, or write: may not … and gets 405"
+		return "has a path that supports only " + strings.Join(m.Allow, ", "),
+			"correct the method, or write: may not … and gets 405"
 	case unknown:
-		return "names a path that no route serves", "compare with the output of keyway routes, or write: may not … and gets 404"
+		return "has a path that matches no route",
+			"compare with the output of keyway routes, or write: may not … and gets 404"
 	case m.Public && !t.Allow && m.Route != nil:
-		return "forbids a public route, which nothing can", "write may"
+		return "denies a public route, which needs no token", "write may"
 	case (t.Lists != nil || t.AllIDs) && m.Route.Lists != "agents":
-		return "says what is seen, and " + m.Route.String() + " is no list of agents", "end the row after the path"
+		return "says which agents are seen, but " + m.Route.String() + " is not a list of agents",
+			"end the row after the path"
 	}
 	return "", ""
 }

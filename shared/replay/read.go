@@ -1,7 +1,3 @@
-// Package replay puts logged decisions to another policy, and tells which of them it
-// would decide otherwise. It reads the decision log, and keeps equal decisions
-// together, so that a long log fits.
-// It knows no file, no token and no configuration but the policy it is given.
 package replay
 
 import (
@@ -19,29 +15,39 @@ import (
 	"github.com/keyway-agents/keyway/shared/scope"
 )
 
-// Log is what was read of a decision log.
+// Log is the summary of a decision log. The zero value is an empty log; Read adds to it.
 type Log struct {
-	Decisions int            // lines that are one, within the time asked for
-	Passed    int            // other lines: of requests, or of another program
-	Broken    int            // lines that look like a decision and can't be read
-	Old       int            // decisions from before the time asked for
-	Configs   map[string]int // decisions by the configuration that made them
-	Skipped   Skipped
-	First     time.Time // of Decisions; zero: none says when
-	Last      time.Time
+	// Decisions is the number of decisions in the requested time.
+	Decisions int
+	// Passed is the number of other lines: of requests, or of other programs.
+	Passed int
+	// Broken is the number of lines that look like a decision and cannot be read.
+	Broken int
+	// Old is the number of decisions before the requested time.
+	Old int
+	// Configs counts Decisions by the configuration that made them: the first digits of its digest.
+	Configs map[string]int
+	// Skipped counts the Decisions that cannot be replayed.
+	Skipped Skipped
+	// First and Last are the times of the first and last of Decisions. Zero if no line has a time.
+	First, Last time.Time
 
 	groups map[key]*group
 }
 
-// Skipped are decisions that no policy can be asked about again.
+// Skipped counts decisions that cannot be replayed, by the reason.
 type Skipped struct {
-	NoToken  int `json:"no_token"`  // 401: the policy was never asked
-	NoScopes int `json:"no_scopes"` // too long for the log
-	NoRoute  int `json:"no_route"`  // 404, 405, or a route that isn't served any more
-	NoAgent  int `json:"no_agent"`  // an id that the log doesn't repeat
+	// NoToken counts rejected tokens (401). No policy was involved.
+	NoToken int `json:"no_token"`
+	// NoScopes counts decisions with so many scopes that the log contains only their size.
+	NoScopes int `json:"no_scopes"`
+	// NoRoute counts unknown paths and methods (404, 405), and routes that do not exist any more.
+	NoRoute int `json:"no_route"`
+	// NoAgent counts decisions about an agent with an id that the log does not repeat.
+	NoAgent int `json:"no_agent"`
 }
 
-// key is what makes two decisions the same question with the same answer.
+// key identifies a group of decisions: the same question with the same answer.
 type key struct {
 	route, agent, mapping, config string
 	scopes                        string // a JSON array
@@ -49,20 +55,21 @@ type key struct {
 	missing                       string
 }
 
-// group are equal decisions.
+// group is all decisions with the same key.
 type group struct {
 	scopes []string
 	seen
 }
 
-// seen is who asked, how often and when.
+// seen counts the callers and requests of a group, and has the times of its first and last request.
 type seen struct {
-	callers  map[string]struct{}
+	callers  map[string]struct{} // hashed subjects
 	requests int
 	first    time.Time
 	last     time.Time
 }
 
+// add adds the counts of o to s.
 func (s *seen) add(o seen) {
 	if s.callers == nil {
 		s.callers = map[string]struct{}{}
@@ -79,10 +86,11 @@ func (s *seen) add(o seen) {
 	}
 }
 
-// maxLine is far above what a decision takes: its scopes end at 8 KB.
+// maxLine is the longest line that is read, in bytes. A decision is always shorter, because the log
+// limits its scopes to 8 KB.
 const maxLine = 256 << 10
 
-// line is the log's line, as far as a replay reads it.
+// line is a line of the decision log with the members that a replay uses.
 type line struct {
 	Time        time.Time `json:"time"`
 	Msg         string    `json:"msg"`
@@ -99,8 +107,9 @@ type line struct {
 	Config      string    `json:"config"`
 }
 
-// Read adds the decisions of r that are not older than since (zero: all) to l. The
-// error is r's own: no line stops it.
+// Read adds the decisions of r to l, except those before since. A zero since adds all. Only distinct
+// decisions are stored, so that the memory does not grow with the length of the log. A line that cannot
+// be read is counted; the only errors are those of r.
 func (l *Log) Read(r io.Reader, since time.Time) error {
 	if l.groups == nil {
 		l.groups, l.Configs = map[key]*group{}, map[string]int{}
@@ -109,7 +118,7 @@ func (l *Log) Read(r io.Reader, since time.Time) error {
 	for {
 		text, err := in.ReadSlice('\n')
 		tooLong := errors.Is(err, bufio.ErrBufferFull)
-		for errors.Is(err, bufio.ErrBufferFull) { // the rest of a line too long to be ours
+		for errors.Is(err, bufio.ErrBufferFull) { // discard the rest of a line that is too long
 			_, err = in.ReadSlice('\n')
 		}
 		switch {
@@ -127,10 +136,10 @@ func (l *Log) Read(r io.Reader, since time.Time) error {
 	}
 }
 
-// line reads one line, from its first brace: log services put a time before it.
+// line reads one line from its first brace on, because the tools of log services print a time before it.
 func (l *Log) line(text []byte, since time.Time) {
 	begin := bytes.IndexByte(text, '{')
-	if begin < 0 || !bytes.Contains(text, []byte(`"decision"`)) { // cheap, and most lines
+	if begin < 0 || !bytes.Contains(text, []byte(`"decision"`)) { // a cheap test that skips most lines
 		l.Passed++
 		return
 	}
@@ -161,7 +170,8 @@ var (
 	hexDigits = regexp.MustCompile(`^[0-9a-f]{1,64}$`)
 )
 
-// short are the digits of a digest that a log has; "" for what is none.
+// short returns the first digits of a digest, as many as the log has. It returns "" for any other text,
+// because the log is input that anyone could have written, and the result is printed.
 func short(digest string) string {
 	if !hexDigits.MatchString(digest) {
 		return ""
@@ -169,7 +179,7 @@ func short(digest string) string {
 	return digest[:min(12, len(digest))]
 }
 
-// keep puts a decision to its equals, or counts why it can't be asked again.
+// keep adds a decision to the group of its key, or counts it in Skipped.
 func (l *Log) keep(d line) {
 	r := routes[d.Route]
 	switch family := ""; {
@@ -193,21 +203,24 @@ func (l *Log) keep(d line) {
 	}
 	slices.Sort(d.Scopes)
 	d.Scopes = slices.Compact(d.Scopes)
-	scopes, _ := json.Marshal(d.Scopes) // a list of texts always encodes
-	k := key{d.Route, d.Agent, d.Mapping, d.Config, string(scopes), *d.Allow, *d.Allow && d.Filtered, strings.Join(d.Missing, ", ")}
+	scopes, _ := json.Marshal(d.Scopes) // encoding a list of strings cannot fail
+	k := key{
+		route: d.Route, agent: d.Agent, mapping: d.Mapping, config: d.Config, scopes: string(scopes),
+		allow: *d.Allow, filtered: *d.Allow && d.Filtered, missing: strings.Join(d.Missing, ", "),
+	}
 	g := l.groups[k]
 	if g == nil {
 		g = &group{scopes: d.Scopes}
 		l.groups[k] = g
 	}
-	caller := "" // whose name isn't a hash is one caller, and not repeated
+	caller := "" // all principals that are not a hash count as one caller, and their text is not kept
 	if hexDigits.MatchString(d.Principal) {
 		caller = d.Principal
 	}
 	g.add(seen{callers: map[string]struct{}{caller: {}}, requests: 1, first: d.Time, last: d.Time})
 }
 
-// order compares keys, so that a report is the same each time.
+// order compares keys, so that two reports about the same log are equal.
 func order(a, b key) int {
 	return cmp.Or(cmp.Compare(a.route, b.route), cmp.Compare(a.agent, b.agent), cmp.Compare(a.mapping, b.mapping),
 		cmp.Compare(a.config, b.config), cmp.Compare(a.scopes, b.scopes), cmp.Compare(a.missing, b.missing))

@@ -1,3 +1,7 @@
+// Package replay decides which requests of a decision log another configuration would treat differently.
+// It reads the log, asks the new policy the same questions, and groups the differences into a report for
+// people. The log contains no ids but those of agents, so some questions cannot be asked exactly; the
+// report counts them. The package opens no file and prints nothing; see keyway diff.
 package replay
 
 import (
@@ -11,8 +15,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/route"
 )
 
-// routes are the routes by the name that the log gives them; nobody decides about a
-// public one.
+// routes are the routes by their name in the log. Public routes are left out, since there is no decision
+// about them.
 var routes = func() map[string]*route.Route {
 	out := map[string]*route.Route{}
 	for r := range route.Table.All() {
@@ -26,62 +30,87 @@ var routes = func() map[string]*route.Route {
 // Verdict is how the new decision differs from the logged one.
 type Verdict string
 
-// The verdicts, in the order of a report: what opens comes first.
+// The verdicts, in the order of a report. New access comes first within each pair, because it is the
+// greater risk.
 const (
-	Allowed    Verdict = "newly allowed"
-	Refused    Verdict = "newly refused"
+	// Allowed is a request that was denied and is now allowed.
+	Allowed Verdict = "newly allowed"
+	// Refused is a request that was allowed and is now denied.
+	Refused Verdict = "newly refused"
+	// Unfiltered is a list that showed some resources and now shows all.
 	Unfiltered Verdict = "list no longer filtered"
-	Filtered   Verdict = "list now filtered"
-	Undeclared Verdict = "agent not declared" // it was allowed, and now answers 404
+	// Filtered is a list that showed all resources and now shows some.
+	Filtered Verdict = "list now filtered"
+	// Undeclared is an allowed request for an agent that the new configuration does not declare: it now
+	// gets a 404.
+	Undeclared Verdict = "agent not declared"
 )
 
+// verdicts is the order of a report.
 var verdicts = []Verdict{Allowed, Refused, Unfiltered, Filtered, Undeclared}
 
-// Change is a row of the report: equal requests with one verdict for one reason.
+// Change is a row of the report: all requests with the same verdict for the same reason.
 type Change struct {
-	Verdict  Verdict   `json:"verdict"`
-	Route    string    `json:"route"`
-	Agent    string    `json:"agent,omitempty"`
-	Callers  int       `json:"callers"`
-	Requests int       `json:"requests"`
-	First    time.Time `json:"first_seen,omitzero"`
-	Last     time.Time `json:"last_seen,omitzero"`
-	Need     []string  `json:"need"`              // as the new policy has it
-	Missing  []string  `json:"missing,omitempty"` // now; of a newly allowed request, nothing
-	Was      []string  `json:"was_missing,omitempty"`
-	Mapping  string    `json:"mapping,omitempty"` // the new policy's, as written
+	Verdict Verdict `json:"verdict"`
+	// Route is the route's name in the log, such as "GET /agents/{agent_id}".
+	Route string `json:"route"`
+	// Agent is the id of the agent in the path. Empty for routes without one.
+	Agent string `json:"agent,omitempty"`
+	// Callers is the number of distinct principals.
+	Callers  int `json:"callers"`
+	Requests int `json:"requests"`
+	// First and Last are the times of the first and last request.
+	First time.Time `json:"first_seen,omitzero"`
+	Last  time.Time `json:"last_seen,omitzero"`
+	// Need are the scopes that the new configuration asks for.
+	Need []string `json:"need"`
+	// Missing are the scopes that the callers now lack. Empty if the request is allowed.
+	Missing []string `json:"missing,omitempty"`
+	// Was are the scopes that the callers lacked before. Only set for Allowed.
+	Was []string `json:"was_missing,omitempty"`
+	// Mapping is the scope mapping of the new configuration that decides, as written. Empty if none does.
+	Mapping string `json:"mapping,omitempty"`
 
 	who seen
 }
 
-// Count is how many callers and requests a verdict is about.
+// Count is the number of callers and requests with a verdict.
 type Count struct {
 	Callers  int `json:"callers"`
 	Requests int `json:"requests"`
 }
 
-// Report is what another policy changes.
+// Report is the result of a replay.
 type Report struct {
-	Replayed int               `json:"replayed"`
-	Counts   map[Verdict]Count `json:"counts"`
-	Changes  []Change          `json:"changes"`
-	// Unsure are requests of routes where a mapping applies to some ids only, and
-	// the log holds no ids: they were asked with none of these.
-	Unsure   int      `json:"unsure"`
+	// Replayed is the number of decisions that were asked again.
+	Replayed int `json:"replayed"`
+	// Counts has a count for each verdict that occurs.
+	Counts map[Verdict]Count `json:"counts"`
+	// Changes are the differences, in the order of the verdicts and then by the number of requests.
+	Changes []Change `json:"changes"`
+	// Unsure is the number of requests with an uncertain answer: a mapping applies to some ids of the
+	// route only (such as GET /sessions/s-1), and the log does not contain the id of the request.
+	Unsure int `json:"unsure"`
+	// Mappings are those scope mappings, sorted.
 	Mappings []string `json:"unsure_mappings"`
 }
 
-// New is the configuration that a log is replayed against.
-type New struct {
-	Policy   *authz.Policy
-	Mappings []authz.Mapping // its scope mappings
-	Agents   []string        // ids of its agents
-	Digest   string
+// Rules is the configuration that a log is replayed against.
+type Rules struct {
+	// Policy decides. Required.
+	Policy *authz.Policy
+	// Mappings are the scope mappings of Policy, in their order. Defaults to none.
+	Mappings []authz.Mapping
+	// Agents are the ids of the declared agents. Defaults to none.
+	Agents []string
+	// Digest is the digest of the configuration, to recognize decisions that it made itself. Defaults to
+	// unknown.
+	Digest string
 }
 
-// Replay asks the new policy what the log's callers asked. The log of a policy,
-// replayed against the same one, reports nothing.
-func (l *Log) Replay(n New) Report {
+// Replay asks the policy of n the questions of the log, and reports the decisions that differ. Replaying
+// the log of a policy against the same policy reports no change.
+func (l *Log) Replay(n Rules) Report {
 	out := Report{Counts: map[Verdict]Count{}, Changes: []Change{}, Mappings: []string{}}
 	rows, totals := map[string]*Change{}, map[Verdict]*seen{}
 	a := asker{n, map[string]*authz.Policy{}}
@@ -105,7 +134,9 @@ func (l *Log) Replay(n New) Report {
 		if c.Verdict == "" {
 			continue
 		}
-		id := strings.Join([]string{string(c.Verdict), c.Route, c.Agent, strings.Join(c.Missing, " "), k.missing, c.Mapping, strings.Join(c.Need, " ")}, "\x00")
+		id := strings.Join([]string{
+			string(c.Verdict), c.Route, c.Agent, strings.Join(c.Missing, " "), k.missing, c.Mapping, strings.Join(c.Need, " "),
+		}, "\x00")
 		if rows[id] == nil {
 			rows[id] = &c
 		}
@@ -124,7 +155,7 @@ func (l *Log) Replay(n New) Report {
 	return out
 }
 
-// inOrder puts what opens first, and of one verdict what was asked most.
+// inOrder returns the rows in the order of verdicts, and within a verdict by the number of requests.
 func inOrder(rows map[string]*Change) (out []Change) {
 	for _, id := range slices.Sorted(maps.Keys(rows)) {
 		c := *rows[id]
@@ -132,13 +163,17 @@ func inOrder(rows map[string]*Change) (out []Change) {
 		out = append(out, c)
 	}
 	slices.SortStableFunc(out, func(a, b Change) int {
-		return cmp.Or(cmp.Compare(slices.Index(verdicts, a.Verdict), slices.Index(verdicts, b.Verdict)), cmp.Compare(b.Requests, a.Requests))
+		return cmp.Or(
+			cmp.Compare(slices.Index(verdicts, a.Verdict), slices.Index(verdicts, b.Verdict)),
+			cmp.Compare(b.Requests, a.Requests),
+		)
 	})
 	return out
 }
 
-// change compares a logged decision with the new one.
-func change(k key, d authz.Decision, n New) Change {
+// change compares a logged decision with the new one. The verdict is empty if they are equal. Decisions
+// that n made itself are not checked for undeclared agents: the request got its 404 then already.
+func change(k key, d authz.Decision, n Rules) Change {
 	c := Change{Route: k.route, Agent: k.agent, Need: texts(d.Need), Missing: texts(d.Missing), Mapping: d.Mapping}
 	filtered := d.Allow && d.Route.Lists != "" && !d.AllIDs
 	switch {
@@ -159,6 +194,7 @@ func change(k key, d authz.Decision, n New) Change {
 	return c
 }
 
+// texts returns the texts of a list, and never nil, so that JSON has an empty list.
 func texts[T interface{ String() string }](list []T) []string {
 	out := []string{}
 	for _, v := range list {
@@ -167,27 +203,27 @@ func texts[T interface{ String() string }](list []T) []string {
 	return out
 }
 
-// asker puts a logged question to the new policy.
+// asker reconstructs the questions of the log for the new policy.
 type asker struct {
-	n     New
-	alone map[string]*authz.Policy // each mapping by itself; nil: it reaches nothing
+	n     Rules
+	alone map[string]*authz.Policy // a policy for each mapping alone; nil for an invalid mapping
 }
 
-// applies reports whether the mapping would be the one to decide about this path, if
-// there were no other.
+// applies reports whether the mapping matches the path of the route, regardless of other mappings.
 func (a asker) applies(mapping string, r *route.Route, path string) bool {
 	p, known := a.alone[mapping]
 	if !known {
 		method, glob, _ := strings.Cut(mapping, " ")
-		p, _ = authz.New(route.Table, "", []authz.Mapping{{Method: method, Path: glob, Scopes: []string{"any:need"}}}) // nil for what is no mapping
+		one := []authz.Mapping{{Method: method, Path: glob, Scopes: []string{"any:need"}}}
+		p, _ = authz.New(route.Table, "", one) // nil if the log has an invalid mapping
 		a.alone[mapping] = p
 	}
 	return p != nil && p.Decide(&authz.Principal{}, r.Method, path).Mapping != ""
 }
 
-// path is a path of the route, with the ids that are known: the agent, and what the
-// mapping that decided says of the others. What is not known is a text that only a
-// star matches.
+// path reconstructs a path of the logged request. The log has the id of the agent. Parts of other ids
+// are known from the mapping that decided, such as s-1 from GET /sessions/s-1. An unknown part becomes
+// route.Hole, a text that only a star matches.
 func (a asker) path(r *route.Route, k key) string {
 	_, glob, _ := strings.Cut(k.mapping, " ")
 	known := strings.Split(glob, "/")
@@ -209,18 +245,19 @@ func (a asker) path(r *route.Route, k key) string {
 	if path := fill(known); a.applies(k.mapping, r, path) {
 		return path
 	}
-	return fill(nil) // a star of it spans slashes
+	return fill(nil) // a star of the mapping matches a slash, so its segments say nothing about the ids
 }
 
-// lost reports whether the mapping that decided is still there, but was about an id
-// that the log doesn't have.
+// lost reports whether the mapping that decided still exists but does not match the reconstructed path:
+// it depends on an id that the log does not contain. Such a decision cannot be replayed.
 func (a asker) lost(r *route.Route, k key, path string) bool {
-	return slices.ContainsFunc(a.n.Mappings, func(m authz.Mapping) bool { return m.String() == k.mapping }) && !a.applies(k.mapping, r, path)
+	exists := slices.ContainsFunc(a.n.Mappings, func(m authz.Mapping) bool { return m.String() == k.mapping })
+	return exists && !a.applies(k.mapping, r, path)
 }
 
-// unsure lists the mappings that could apply to a request like this one, depending on
-// an id that the log doesn't have. One that is written for another route reaches this
-// one only through an id such as "runs", and isn't listed.
+// unsure returns the mappings that could match the real path, depending on an id that the log does not
+// contain. A mapping for another route is left out: it could match only through an unusual id, such as a
+// session named "runs".
 func (a asker) unsure(r *route.Route, k key, path string) (out []string) {
 	if !strings.Contains(path, route.Hole) {
 		return nil

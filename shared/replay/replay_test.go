@@ -135,7 +135,7 @@ func TestTheSamePolicyChangesNothing(t *testing.T) {
 		if err := log.Read(bytes.NewReader(file.Bytes()), time.Time{}); err != nil {
 			t.Fatal(err)
 		}
-		r := log.Replay(New{Policy: p, Mappings: rules, Agents: []string{"a"}, Digest: "0123456789abcdef"})
+		r := log.Replay(Rules{Policy: p, Mappings: rules, Agents: []string{"a"}, Digest: "0123456789abcdef"})
 		if len(r.Changes) != 0 || r.Replayed != len(all) {
 			t.Fatalf("%d of %d replayed, %+v\n%s", r.Replayed, len(all), r.Changes, file.String())
 		}
@@ -168,7 +168,7 @@ func TestAnotherPolicyChangesExactlyWhatItDecidesOtherwise(t *testing.T) {
 		if err := log.Read(&file, time.Time{}); err != nil {
 			t.Fatal(err)
 		}
-		r := log.Replay(New{Policy: is, Mappings: rules, Agents: []string{"a"}, Digest: "fedcba987654"})
+		r := log.Replay(Rules{Policy: is, Mappings: rules, Agents: []string{"a"}, Digest: "fedcba987654"})
 		got := map[string]int{}
 		for _, c := range r.Changes {
 			got[fmt.Sprint(c.Verdict, c.Route, c.Agent)] += c.Requests
@@ -207,7 +207,7 @@ func TestAMappingOfOneIDIsSaidToBeInexact(t *testing.T) {
 	if err := log.Read(&file, time.Time{}); err != nil {
 		t.Fatal(err)
 	}
-	r := log.Replay(New{Policy: policy(t, rules...), Mappings: rules})
+	r := log.Replay(Rules{Policy: policy(t, rules...), Mappings: rules})
 	if r.Unsure != 1 || !slices.Equal(r.Mappings, []string{"GET /sessions/s-1"}) || len(r.Changes) != 0 {
 		t.Errorf("%+v", r)
 	}
@@ -236,7 +236,7 @@ func TestLinesThatAreNoDecisionAreCountedAndStopNothing(t *testing.T) {
 	if want := "9 decisions, 5 passed, 4 broken, 1 old, {NoToken:1 NoScopes:1 NoRoute:2 NoAgent:1}"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	if r := log.Replay(New{Policy: policy(t)}); r.Replayed != 4 || len(r.Changes) != 0 {
+	if r := log.Replay(Rules{Policy: policy(t)}); r.Replayed != 4 || len(r.Changes) != 0 {
 		t.Errorf("%+v", r)
 	}
 }
@@ -259,7 +259,7 @@ func TestALongLogIsFewGroups(t *testing.T) {
 		t.Fatal(err)
 	}
 	rules := []authz.Mapping{{Method: "GET", Path: "/agents", Scopes: []string{"app:read"}}}
-	r := log.Replay(New{Policy: policy(t, rules...), Mappings: rules})
+	r := log.Replay(Rules{Policy: policy(t, rules...), Mappings: rules})
 	if len(log.groups) != 1 || len(r.Changes) != 1 {
 		t.Fatalf("%d groups, %+v", len(log.groups), r)
 	}
@@ -288,7 +288,7 @@ func FuzzReadLog(f *testing.F) {
 		if err := log.Read(bytes.NewReader(data), time.Time{}); err != nil {
 			t.Fatal(err)
 		}
-		r := log.Replay(New{Policy: p, Mappings: rules, Agents: []string{"a"}})
+		r := log.Replay(Rules{Policy: p, Mappings: rules, Agents: []string{"a"}})
 		s := log.Skipped
 		if log.Decisions != r.Replayed+s.NoAgent+s.NoRoute+s.NoScopes+s.NoToken {
 			t.Errorf("%d decisions, %d replayed, %+v", log.Decisions, r.Replayed, s)

@@ -18,23 +18,25 @@ import (
 	"github.com/keyway-agents/keyway/shared/config"
 )
 
+// position is a place in the file. Both numbers count from 1, and column counts characters.
 type position struct{ line, column int }
 
-// document is a file as JSON, and where each path of it stands: a member at its
-// key, an element at its first character.
+// document is a file as JSON, with the position of each path.
 type document struct {
 	json    bytes.Buffer
-	at      map[string]position
-	anchors map[string]ast.Node
-	nodes   int
+	at      map[string]position // by path: a member's key, or the start of an element
+	anchors map[string]ast.Node // the anchors that have been read so far, by name
+	nodes   int                 // how many values have been written; see maxNodes
 	faults  []config.Fault
 }
 
-// maxNodes bounds what aliases of aliases may grow into.
+// maxNodes limits the number of values after aliases are replaced. Aliases of aliases multiply: a file
+// of a few hundred bytes can otherwise produce thousands of millions of values ("billion laughs").
 const maxNodes = 100_000
 
-// Stand-ins for three characters while the parser works, one for one so that
-// columns stay. They are noncharacters of Unicode, which no text may hold.
+// These three characters replace others while the parser works. Each replaces one character, so that
+// columns stay correct. They are noncharacters of Unicode, which are not meant for interchange, and
+// convert rejects a file that contains one.
 const (
 	leftBrace  = '\uFDD0'
 	rightBrace = '\uFDD1'
@@ -42,22 +44,25 @@ const (
 )
 
 var (
-	number   = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$`) // RFC 8259, 6
+	number   = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$`) // RFC 8259, section 6
 	variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
 	bare     = strings.NewReplacer(string(leftBrace), "{", string(rightBrace), "}", string(colon), ":")
 )
 
-// shield makes two kinds of plain scalar safe. YAML ends one at a brace inside
-// [lists] and {maps}, so that {url: ${X}} would be no YAML. And goccy/go-yaml
-// 1.19.2 reads {scopes: [app:read]} as {scopes: [{app: read}]}: a colon inside a
-// word separates nothing, unless it follows a quoted or bracketed key (YAML 1.2.2,
-// 7.4.2).
+// shield replaces braces and colons that the parser would misread in plain (unquoted) scalars. There
+// are two cases:
+//   - YAML ends a plain scalar at a brace inside [lists] and {maps}, so {url: ${X}} would be invalid.
+//     The braces of variables are replaced.
+//   - goccy/go-yaml 1.19.2 reads {scopes: [app:read]} as {scopes: [{app: read}]}. By YAML 1.2.2, section
+//     7.4.2, a colon directly before another character separates nothing, except after a quoted or
+//     bracketed key. Such colons are replaced.
 func shield(data []byte) string {
 	data = variable.ReplaceAll(data, []byte("$$"+string(leftBrace)+"$1"+string(rightBrace)))
 	var b strings.Builder
-	last := byte(0) // before any spaces
+	last := byte(0) // the last byte that is no space
 	for i, c := range data {
-		if c == ':' && i+1 < len(data) && !strings.ContainsRune(" \t\r\n,[]{}", rune(data[i+1])) && !strings.ContainsRune(`"']}`, rune(last)) {
+		inWord := i+1 < len(data) && !strings.ContainsRune(" \t\r\n,[]{}", rune(data[i+1]))
+		if c == ':' && inWord && !strings.ContainsRune(`"']}`, rune(last)) {
 			b.WriteRune(colon)
 		} else {
 			b.WriteByte(c)
@@ -69,7 +74,8 @@ func shield(data []byte) string {
 	return b.String()
 }
 
-// convert never returns nil; with faults, the JSON is not to be used.
+// convert reads a file. It always returns a document, because the positions are needed to report
+// errors. If there are errors, the JSON is incomplete.
 func convert(data []byte) (*document, []config.Fault) {
 	d := &document{at: map[string]position{"": {1, 1}}, anchors: map[string]ast.Node{}}
 	data = bytes.TrimPrefix(data, []byte("\uFEFF"))
@@ -96,16 +102,16 @@ func convert(data []byte) (*document, []config.Fault) {
 	return d, d.faults
 }
 
-// locate is the line and column of a byte.
+// locate returns the line and column of the byte with index i.
 func locate(data []byte, i int) position {
 	line := data[bytes.LastIndexByte(data[:i], '\n')+1 : i]
 	return position{bytes.Count(data[:i], []byte("\n")) + 1, utf8.RuneCount(line) + 1}
 }
 
-// parse gives the one document of the file, nil when there is nothing in it.
+// parse returns the only YAML document of the file, or nil if the file is empty or has an error.
 func (d *document) parse(data []byte) (body ast.Node) {
 	defer func() {
-		if r := recover(); r != nil { // the parser's fault, but the file's author needs an answer
+		if r := recover(); r != nil { // a bug of the parser; the author of the file needs a message anyway
 			d.fault("", position{1, 1}, "is YAML that the parser cannot read", "write it in a simpler form")
 		}
 	}()
@@ -140,8 +146,8 @@ func (d *document) parse(data []byte) (body ast.Node) {
 	return body
 }
 
-// tooDeep finds where the file nests further than any real one. The parser's time
-// and memory grow with the square of the depth: minutes for 100 kB of brackets.
+// tooDeep returns the first token that is nested too deeply, or nil. The parser's time and memory grow
+// with the square of the depth: 100 kB of brackets would take minutes.
 func tooDeep(tokens token.Tokens) *token.Token {
 	const most = 64
 	flow, marks, line, entries := 0, 0, 0, 0
@@ -166,7 +172,7 @@ func tooDeep(tokens token.Tokens) *token.Token {
 	return nil
 }
 
-// value writes n as JSON, and notes where everything below path stands.
+// value writes n as JSON, and records the positions of everything below path.
 func (d *document) value(path string, n ast.Node) {
 	if !d.spend(path, n, 1) {
 		return
@@ -174,7 +180,7 @@ func (d *document) value(path string, n ast.Node) {
 	switch n := n.(type) {
 	case *ast.AnchorNode:
 		d.value(path, n.Value)
-		d.anchors[n.Name.GetToken().Value] = n.Value // known from here on, so none holds itself
+		d.anchors[n.Name.GetToken().Value] = n.Value // after the value, so that it cannot contain itself
 	case *ast.AliasNode:
 		if target := d.resolve(path, n); target != nil {
 			d.value(path, target)
@@ -185,7 +191,7 @@ func (d *document) value(path string, n ast.Node) {
 		d.sequence(path, n)
 	case *ast.StringNode:
 		if n.GetToken().Type == token.StringType && number.MatchString(n.Value) {
-			d.write(json.Number(n.Value)) // the parser takes 1e3 and integers past 64 bits for text
+			d.write(json.Number(n.Value)) // the parser reads 1e3, and integers of more than 64 bits, as text
 			return
 		}
 		d.write(bare.Replace(n.Value))
@@ -208,7 +214,7 @@ func (d *document) value(path string, n ast.Node) {
 	}
 }
 
-// spend counts n nodes, and reports whether they still fit.
+// spend adds n to the number of values, and reports whether it is still within maxNodes.
 func (d *document) spend(path string, at ast.Node, n int) bool {
 	before := d.nodes
 	d.nodes += n
@@ -218,9 +224,10 @@ func (d *document) spend(path string, at ast.Node, n int) bool {
 	return d.nodes <= maxNodes
 }
 
+// write appends a scalar as JSON.
 func (d *document) write(v any) {
 	b, err := json.Marshal(v)
-	if err != nil { // no scalar of YAML but the infinite ones, refused above
+	if err != nil { // only an infinite number has no JSON, and value rejects it before
 		panic("yamlfile: " + err.Error())
 	}
 	d.json.Write(b)
@@ -239,6 +246,7 @@ func (d *document) sequence(path string, n *ast.SequenceNode) {
 	d.json.WriteByte(']')
 }
 
+// member is a field of a mapping.
 type member struct {
 	key   string
 	at    position
@@ -260,8 +268,8 @@ func (d *document) mapping(path string, n *ast.MappingNode) {
 	d.json.WriteByte('}')
 }
 
-// members lists the fields of n in the order of the file. Those it merges (<<)
-// come last, and only where n has no field of that name, as YAML 1.1 says.
+// members returns the fields of n in the order of the file. Merged fields (<<) come last, and a field
+// of n itself has precedence over a merged one (the merge key type of YAML 1.1).
 func (d *document) members(path string, n *ast.MappingNode) []member {
 	if !d.spend(path, n, len(n.Values)) {
 		return nil
@@ -280,7 +288,8 @@ func (d *document) members(path string, n *ast.MappingNode) []member {
 			continue
 		}
 		if first, twice := seen[m.key]; twice {
-			d.fault(config.Member(path, m.key), m.at, fmt.Sprintf("is written twice, first on line %d", first.line), "keep one of them")
+			text := fmt.Sprintf("is written twice, first on line %d", first.line)
+			d.fault(config.Member(path, m.key), m.at, text, "keep one of them")
 			continue
 		}
 		seen[m.key] = m.at
@@ -295,7 +304,8 @@ func (d *document) members(path string, n *ast.MappingNode) []member {
 	return own
 }
 
-// keyText takes a word that YAML reads as another type (null, 1) for the text it is.
+// keyText returns the text of a key. A key that YAML reads as another type, such as null or 1, counts as
+// its text. A key that is a list or a mapping is not plain.
 func keyText(k ast.MapKeyNode) (key string, plain bool) {
 	switch k := k.(type) {
 	case *ast.StringNode:
@@ -306,7 +316,7 @@ func keyText(k ast.MapKeyNode) (key string, plain bool) {
 	return "", false
 }
 
-// merge lists the fields of the mapping, or list of mappings, behind a <<.
+// merge returns the fields of the value of a <<, which is a mapping or a list of mappings.
 func (d *document) merge(path string, n ast.Node) []member {
 	switch n := n.(type) {
 	case *ast.AliasNode:
@@ -327,11 +337,13 @@ func (d *document) merge(path string, n ast.Node) []member {
 	return nil
 }
 
+// resolve returns the value of the anchor that an alias names, or nil if no such anchor comes before it.
 func (d *document) resolve(path string, n *ast.AliasNode) ast.Node {
 	name := n.Value.GetToken().Value
 	target := d.anchors[name]
 	if target == nil {
-		d.fault(path, start(n), "has the alias *"+name+", but no &"+name+" comes before it", "define it first")
+		text := "has the alias *" + name + ", but no &" + name + " comes before it"
+		d.fault(path, start(n), text, "define it first")
 	}
 	return target
 }
@@ -340,7 +352,8 @@ func (d *document) fault(path string, at position, text, remedy string) {
 	d.faults = append(d.faults, config.Fault{Path: path, Line: at.line, Column: at.column, Text: text, Remedy: remedy})
 }
 
-// start is where n begins; the parser itself places a block mapping at its colon.
+// start returns the position where n begins. The parser gives a block mapping the position of its first
+// colon, so this takes the first key instead.
 func start(n ast.Node) position {
 	if m, ok := n.(*ast.MappingNode); ok && !m.IsFlowStyle && len(m.Values) > 0 {
 		return at(m.Values[0].Key.GetToken())
@@ -348,6 +361,7 @@ func start(n ast.Node) position {
 	return at(n.GetToken())
 }
 
+// at returns the position of a token, or the start of the file if the parser has none.
 func at(t *token.Token) position {
 	if t == nil || t.Position == nil {
 		return position{1, 1}

@@ -1,8 +1,7 @@
-// Package yamlfile reads keyway.yaml: it turns YAML into the JSON that package
-// config checks, and gives each fault its line and column. Other files of the same
-// notation are read with Open.
-// It knows the notation only, no field; it is for programs that people start,
-// since functions link no YAML.
+// Package yamlfile reads keyway.yaml. It converts the YAML into the JSON that package config checks, and
+// adds the line and column to each error. Open reads other YAML files in the same way. The package
+// decides which parts of YAML are accepted, and knows no field of the file. Lambda functions do not link
+// it: they read the JSON that keyway build wrote.
 package yamlfile
 
 import (
@@ -17,11 +16,13 @@ import (
 	"github.com/keyway-agents/keyway/shared/config"
 )
 
-// limit is far above any real file; it bounds what one mistaken name can cost.
+// limit is the maximum size of a file, in bytes. It is far above the size of any real keyway.yaml, and
+// limits the memory and time that a wrong file name can cost.
 const limit = 1 << 20
 
-// Load reads the file at path. Relative jwks_file paths then start at its
-// directory. The error is config.Faults, or that of opening the file.
+// Load reads and checks the file at path. It sets o.Dir to the directory of the file, so that relative
+// jwks_file paths start there. Errors in the file are returned as config.Faults, in the order of the
+// file. If the file does not exist, the error wraps os.ErrNotExist.
 func Load(path string, o config.Options) (*config.Config, error) {
 	data, err := read(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -34,6 +35,7 @@ func Load(path string, o config.Options) (*config.Config, error) {
 	return Parse(path, data, o)
 }
 
+// read returns the content of the file, but at most one byte more than limit; convert rejects that.
 func read(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -43,8 +45,8 @@ func read(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, limit+1))
 }
 
-// Parse checks data, YAML or JSON; name is what faults call the file. The error
-// is config.Faults, in the order of the file.
+// Parse checks data, a keyway.yaml as YAML or JSON. name is the file name in messages. Errors are
+// returned as config.Faults, in the order of the file. The warnings of the Config have positions too.
 func Parse(name string, data []byte, o config.Options) (*config.Config, error) {
 	doc, faults := convert(data)
 	var c *config.Config
@@ -58,8 +60,9 @@ func Parse(name string, data []byte, o config.Options) (*config.Config, error) {
 	return c, nil
 }
 
-// Canonical is config.Canonical of a YAML or JSON file: what a build packs into
-// functions. The error is config.Faults; only the notation is checked.
+// Canonical returns the canonical form (see config.Canonical) of a file given as YAML or JSON. It is the
+// keyway.json of a Lambda function. Only the notation is checked, not the fields. Errors are returned
+// as config.Faults.
 func Canonical(name string, data []byte) ([]byte, error) {
 	doc, faults := convert(data)
 	if len(faults) > 0 {
@@ -68,14 +71,14 @@ func Canonical(name string, data []byte) ([]byte, error) {
 	return config.Canonical(doc.json.Bytes())
 }
 
-// Document is a file that is not a keyway.yaml: its JSON, and where each path of it
-// stands.
+// Document is a YAML file that is not a keyway.yaml, such as a table of policies. It has the content as
+// JSON and the position of each path.
 type Document struct {
 	name string
 	doc  *document
 }
 
-// Open reads the file at path. The error is config.Faults, or that of opening it.
+// Open reads the file at path. Errors in the notation are returned as config.Faults.
 func Open(path string) (Document, error) {
 	data, err := read(path)
 	if err != nil {
@@ -88,16 +91,17 @@ func Open(path string) (Document, error) {
 	return Document{path, doc}, nil
 }
 
-// JSON is the whole content; no member is in it twice.
+// JSON returns the whole content. No object in it has two members of the same name.
 func (d Document) JSON() []byte { return d.doc.json.Bytes() }
 
-// Line is where a path of the content stands.
+// Line returns the line of a path, counted from 1. For a path that is not in the file it is the line of
+// the nearest enclosing one.
 func (d Document) Line(path string) int { return d.doc.position(path).line }
 
-// Place gives each fault the file and its position, and sorts by them.
+// Place sets the file and the position of each fault, and sorts the faults by position.
 func (d Document) Place(faults []config.Fault) config.Faults { return d.doc.place(d.name, faults) }
 
-// place gives each fault its file and position, and sorts by them.
+// place sets the file of each fault, and its position unless it has one, and sorts by position.
 func (d *document) place(name string, faults []config.Fault) []config.Fault {
 	for i := range faults {
 		f := &faults[i]
@@ -113,8 +117,8 @@ func (d *document) place(name string, faults []config.Fault) []config.Fault {
 	return faults
 }
 
-// position finds where path stands in the file, or the nearest thing around it:
-// a missing field has no place of its own.
+// position returns the position of path. A missing field has none; its position is that of the nearest
+// enclosing path in the file.
 func (d *document) position(path string) position {
 	for end := len(path); end > 0; end-- {
 		if end < len(path) && path[end] != '.' && path[end] != '[' {
