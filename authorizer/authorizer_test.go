@@ -112,7 +112,8 @@ func TestValidTokenGetsPolicyAndContext(t *testing.T) {
 		t.Error(diff)
 	}
 	p, err := edge.Principal(answer.Context)
-	if err != nil || p.Subject != "ann" || len(p.Scopes) != 1 || p.Scopes[0] != "agents:web-search-agent:run" || time.Until(p.ExpiresAt) > time.Hour {
+	if err != nil || p.Subject != "ann" || len(p.Scopes) != 1 || p.Scopes[0] != "agents:web-search-agent:run" ||
+		time.Until(p.ExpiresAt) > time.Hour {
 		t.Errorf("the function behind would see %+v, %v", p, err)
 	}
 	if answer.PrincipalID != p.SubjectHash() || answer.UsageIdentifierKey != "" {
@@ -133,11 +134,14 @@ func TestTokenWithoutScopesIsDenied(t *testing.T) {
 // although a tool is named that only the operator's own program has.
 func TestUnusedVariablesMayBeUnset(t *testing.T) {
 	t.Parallel()
-	dir := artifact(t, `{"agents":[{"id":"a","instructions":"${GREETING}","model":{"api_key":"${OPENAI_API_KEY}","base_url":"${BASE}","id":"${MODEL}","provider":"openai"},`+
-		`"tools":["of_our_own",{"mcp":{"headers":{"X-Key":"${TOKEN}"},"url":"${MCP}"}}]}],"auth":{"keys":["${JWT_VERIFICATION_KEY}"]},`+
+	dir := artifact(t, `{"agents":[{"id":"a","instructions":"${GREETING}","model":{"api_key":"${OPENAI_API_KEY}",`+
+		`"base_url":"${BASE}","id":"${MODEL}","provider":"openai"},`+
+		`"tools":["of_our_own",{"mcp":{"headers":{"X-Key":"${TOKEN}"},"url":"${MCP}"}}]}],`+
+		`"auth":{"keys":["${JWT_VERIFICATION_KEY}"]},`+
 		`"database":{"url":"${DATABASE_URL}"},"id":"os","name":"${NAME}"}`)
 	l := start(t, dir, "JWT_VERIFICATION_KEY="+key)
-	if s := l.policy(request(t, sign(t, time.Hour, "agents:a:run"))).PolicyDocument.Statement; len(s) != 1 || s[0].Effect != "Allow" {
+	if s := l.policy(request(t, sign(t, time.Hour, "agents:a:run"))).PolicyDocument.Statement; len(s) != 1 ||
+		s[0].Effect != "Allow" {
 		t.Errorf("%+v", s)
 	}
 }
@@ -158,7 +162,8 @@ func TestRejectedTokenIsUnauthorizedAndFunctionContinues(t *testing.T) {
 			t.Errorf("%s: errorMessage %q", name, got)
 		}
 	}
-	if got := l.refusal(bytes.ReplaceAll(request(t, raw), []byte("arn:aws"), []byte("urn:aws"))); got == "Unauthorized" || got == "" {
+	if got := l.refusal(bytes.ReplaceAll(request(t, raw), []byte("arn:aws"), []byte("urn:aws"))); got == "Unauthorized" ||
+		got == "" {
 		t.Errorf("a method ARN that is none: errorMessage %q, and API Gateway would blame the caller", got)
 	}
 	if got := l.policy(request(t, raw)); len(got.PolicyDocument.Statement[0].Resource) < 15 {
@@ -173,7 +178,8 @@ func TestConfigurationIsBesideTheProgram(t *testing.T) {
 	t.Parallel()
 	dir := artifact(t, document(t))
 	program := filepath.Join(dir, "bootstrap")
-	if err := os.Link(bootstrap, program); err != nil { // a copy could still be open for writing in a process that was just forked
+	// a copy could still be open for writing in a process that was just forked
+	if err := os.Link(bootstrap, program); err != nil {
 		t.Fatal(err)
 	}
 	l := startProgram(t, program, "JWT_VERIFICATION_KEY="+key)
@@ -184,7 +190,8 @@ func TestConfigurationIsBesideTheProgram(t *testing.T) {
 
 func TestKeyFileIsBesideTheProgram(t *testing.T) {
 	t.Parallel()
-	dir := artifact(t, `{"id":"os","auth":{"algorithms":["ES256"],"keys":[{"jwks_file":"keys.json"}]},"agents":[{"id":"a","model":"demo:x"}]}`)
+	dir := artifact(t, `{"id":"os","auth":{"algorithms":["ES256"],"keys":[{"jwks_file":"keys.json"}]},`+
+		`"agents":[{"id":"a","model":"demo:x"}]}`)
 	keys, err := token.GenerateKeys("ES256", rand.Reader)
 	if err == nil {
 		err = os.WriteFile(filepath.Join(dir, "keys.json"), keys, 0o600)
@@ -208,15 +215,20 @@ func TestFailedStartLogsEveryReason(t *testing.T) {
 		want   []string
 	}{
 		"a variable that is not set": {document(t), nil,
-			[]string{"auth.keys[0]: ${JWT_VERIFICATION_KEY} is unset or empty; set JWT_VERIFICATION_KEY, or write $${ for a literal ${"}},
-		"no JSON": {`{"id": `, nil, []string{"is not JSON: unexpected end of JSON input; run keyway config check on the keyway.yaml that it was built from"}},
+			[]string{"auth.keys[0]: ${JWT_VERIFICATION_KEY} is unset or empty; set JWT_VERIFICATION_KEY, or write $${ for " +
+				"a literal ${"}},
+		"no JSON": {`{"id": `, nil, []string{"is not JSON: unexpected end of JSON input; run keyway config check on the " +
+			"keyway.yaml that it was built from"}},
 		"several": {`{"id":"os","auth":{"leeway":"soon"},"agent":1,` + agents + `}`, nil, []string{
-			"agent: unknown field; did you mean agents?", `auth.leeway: is "soon"; write a duration with its unit, such as 10s or 5m`,
+			"agent: unknown field; did you mean agents?",
+			`auth.leeway: is "soon"; write a duration with its unit, such as 10s or 5m`,
 			`auth.keys: is missing; add keys: ["${JWT_VERIFICATION_KEY}"]`}},
 		"the secret that everybody knows": {document(t), []string{"JWT_VERIFICATION_KEY=" + config.PublishedSecret},
-			[]string{"auth.keys[0]: is the secret printed in the Agno documents, so anyone can sign tokens with it; make one with: openssl rand -hex 32"}},
+			[]string{"auth.keys[0]: is the secret printed in the Agno documents, so anyone can sign tokens with it; make " +
+				"one with: openssl rand -hex 32"}},
 		"a key that is too short": {document(t), []string{"JWT_VERIFICATION_KEY=short-secret"}, []string{"32 bytes"}},
-		"a mapping to nowhere":    {`{"id":"os","auth":{"keys":["` + key + `"],"scope_mappings":{"GET /nope":["a:b"]}},` + agents + `}`, nil, []string{`mapping "GET /nope" matches no route`}},
+		"a mapping to nowhere": {`{"id":"os","auth":{"keys":["` + key + `"],"scope_mappings":{"GET /nope":["a:b"]}},` +
+			agents + `}`, nil, []string{`mapping "GET /nope" matches no route`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -229,13 +241,15 @@ func TestFailedStartLogsEveryReason(t *testing.T) {
 					t.Errorf("error %d is\n%s\nwant\n%s", i, faults[i], want)
 				}
 			}
-			if strings.Contains(stderr, "short-secret") || strings.Contains(stderr, config.PublishedSecret) || strings.Contains(stderr, "goroutine") {
+			if strings.Contains(stderr, "short-secret") || strings.Contains(stderr, config.PublishedSecret) ||
+				strings.Contains(stderr, "goroutine") {
 				t.Errorf("the log contains a secret or a stack: %s", stderr)
 			}
 		})
 	}
 	faults, _ := refusedStart(t, t.TempDir())
-	if len(faults) != 1 || !strings.HasSuffix(faults[0], "keyway.json: no such file or directory; run keyway build, which writes it into the directory of the program") {
+	if len(faults) != 1 || !strings.HasSuffix(faults[0],
+		"keyway.json: no such file or directory; run keyway build, which writes it into the directory of the program") {
 		t.Errorf("without keyway.json: %q", faults)
 	}
 }
@@ -256,7 +270,8 @@ func refusedStart(t *testing.T, dir string, env ...string) (faults []string, std
 		Level, Msg string
 		Faults     []string
 	}
-	if err := json.Unmarshal(log.Bytes(), &line); err != nil || line.Level != "ERROR" || line.Msg != "the authorizer can't start" {
+	if err := json.Unmarshal(log.Bytes(), &line); err != nil || line.Level != "ERROR" ||
+		line.Msg != "the authorizer can't start" {
 		t.Fatalf("%v: %s", err, &log)
 	}
 	return line.Faults, log.String()
@@ -280,8 +295,10 @@ func TestAuthorizerIsSmallAndLinksNothingHeavy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	heavy := regexp.MustCompile(`(?m)^(.*(yaml|jackc/|openai|kong|aws-sdk-go-v2/service|shared/(store|assemble|api|run|model|tool|cli)).*|net/rpc)$`)
-	if got := heavy.FindAllString(string(out), -1); len(got) > 0 || !strings.Contains(string(out), "keyway/shared/edge\n") {
+	heavy := regexp.MustCompile(`(?m)^(.*(yaml|jackc/|openai|kong|aws-sdk-go-v2/service|shared/(store|assemble|api|` +
+		`run|model|tool|cli)).*|net/rpc)$`)
+	if got := heavy.FindAllString(string(out), -1); len(got) > 0 ||
+		!strings.Contains(string(out), "keyway/shared/edge\n") {
 		t.Errorf("it links %q", got)
 	}
 }
@@ -323,7 +340,8 @@ func TestDeployedFileTrustsOnlyTheTemplatesSecret(t *testing.T) {
 		t.Errorf("under sam local: %+v", got)
 	}
 	for name, env := range map[string][]string{"unset": nil, "empty": {"JWT_KEY_SECRET=", "JWT_VERIFICATION_KEY="}} {
-		if faults, _ := refusedStart(t, artifact(t, string(data)), env...); len(faults) != 2 || !strings.Contains(faults[0], "${JWT_VERIFICATION_KEY}") || !strings.Contains(faults[1], "${JWT_KEY_SECRET}") {
+		if faults, _ := refusedStart(t, artifact(t, string(data)), env...); len(faults) != 2 ||
+			!strings.Contains(faults[0], "${JWT_VERIFICATION_KEY}") || !strings.Contains(faults[1], "${JWT_KEY_SECRET}") {
 			t.Errorf("%s: %q", name, faults)
 		}
 	}

@@ -32,7 +32,8 @@ func (f function) policy(event []byte) (out events.APIGatewayCustomAuthorizerRes
 	f.t.Helper()
 	a := f.Invoke(event, time.Minute)
 	body := a.Body()
-	if err := json.Unmarshal(body, &out); err != nil || a.Kind != "response" || out.PolicyDocument.Version != "2012-10-17" {
+	if err := json.Unmarshal(body, &out); err != nil || a.Kind != "response" ||
+		out.PolicyDocument.Version != "2012-10-17" {
 		f.t.Fatalf("%s %s: %v", a.Kind, body, err)
 	}
 	return out

@@ -89,7 +89,8 @@ func (s signer) authorization(t *testing.T, name string, caller any) string {
 // function of its route, and compares the status.
 func TestDocumentedPermissionsHoldForDeployedFunctions(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"per-agent-permissions", "agent-permissions", "advanced-scopes", "custom-scope-mappings", "basic-rbac-asymmetric"} {
+	for _, name := range []string{"per-agent-permissions", "agent-permissions", "advanced-scopes",
+		"custom-scope-mappings", "basic-rbac-asymmetric"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := hmacSigner()
@@ -128,7 +129,8 @@ func holds(t *testing.T, dir, base string, s signer) {
 	for _, row := range table.Tests {
 		status, body := send(t, door.URL, row, s.authorization(t, row.Caller, file.Callers[row.Caller]))
 		switch refused := slices.Contains([]int{401, 403, 404, 405}, status); {
-		case row.Allow && refused && (status != 404 || !strings.Contains(body, "not found")): // a missing resource may be requested
+		// a missing resource may be requested
+		case row.Allow && refused && (status != 404 || !strings.Contains(body, "not found")):
 			t.Errorf("%s: %d %s", row.Text, status, body)
 		case row.Allow && status >= 500:
 			t.Errorf("%s: %d %s", row.Text, status, body)

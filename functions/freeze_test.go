@@ -20,7 +20,8 @@ func (f function) freeze(t *testing.T, database string) {
 	defer conn.Close(t.Context())
 	var closed int
 	err = conn.QueryRow(t.Context(), `
-		SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'`).Scan(&closed)
+		SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+		WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'`).Scan(&closed)
 	if err == nil {
 		_, err = conn.Exec(t.Context(), "SELECT pg_sleep(1.1)")
 	}

@@ -47,7 +47,8 @@ func (s *serial) invoke(event any) (kind string, body []byte) {
 // serve starts the deployment's functions behind a front.
 func (d deployment) serve(env ...string) *httptest.Server {
 	d.t.Helper()
-	f := &front{t: d.t, base: d.base, authorizer: &serial{function: d.start("authorizer", env...)}, functions: map[route.Function]*serial{}}
+	f := &front{t: d.t, base: d.base, authorizer: &serial{function: d.start("authorizer", env...)},
+		functions: map[route.Function]*serial{}}
 	for _, name := range []route.Function{route.Agents, route.Settings, route.Runs, route.Sessions, route.Memories} {
 		f.functions[name] = &serial{function: d.start(string(name))}
 	}
@@ -69,7 +70,8 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.t.Error(err)
 	}
 	e := events.APIGatewayProxyRequest{
-		Resource: match.Route.Pattern, HTTPMethod: r.Method, Path: f.base + r.URL.Path, PathParameters: match.Params, MultiValueHeaders: r.Header,
+		Resource: match.Route.Pattern, HTTPMethod: r.Method, Path: f.base + r.URL.Path, PathParameters: match.Params,
+		MultiValueHeaders:               r.Header,
 		MultiValueQueryStringParameters: r.URL.Query(), Body: base64.StdEncoding.EncodeToString(body), IsBase64Encoded: true,
 	}
 	if !match.Route.Public {
@@ -90,8 +92,9 @@ func (f *front) authorize(r *http.Request, to *route.Route) (status int, context
 	}
 	arn := edge.MethodARN(stage, r.Method, r.URL.Path)
 	kind, body := f.authorizer.invoke(events.APIGatewayCustomAuthorizerRequestTypeRequest{
-		Type: "REQUEST", MethodArn: arn, Resource: to.Pattern, Path: r.URL.Path, HTTPMethod: r.Method, MultiValueHeaders: r.Header,
-		Headers: map[string]string{"Authorization": r.Header.Get("Authorization")},
+		Type: "REQUEST", MethodArn: arn, Resource: to.Pattern, Path: r.URL.Path, HTTPMethod: r.Method,
+		MultiValueHeaders: r.Header,
+		Headers:           map[string]string{"Authorization": r.Header.Get("Authorization")},
 	})
 	var answer events.APIGatewayCustomAuthorizerResponse
 	switch {

@@ -52,7 +52,8 @@ func source(name string) string {
 	return "./" + name
 }
 
-const keyway = `{"agents":[{"id":"a","model":"openai:gpt-4o","tools":["hackernews"]},{"id":"b","model":"demo:x","name":"Bee"}],` +
+const keyway = `{"agents":[{"id":"a","model":"openai:gpt-4o","tools":["hackernews"]},{"id":"b","model":"demo:x",` +
+	`"name":"Bee"}],` +
 	`"auth":{"keys":[{"secret":"${JWT_KEY_SECRET}"}]},"database":{"url":"${DATABASE_URL}"},"id":"test-os"}`
 
 // deployment is one OS: a configuration, a database and a model.
@@ -113,14 +114,16 @@ func (r request) event(t *testing.T) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := events.APIGatewayProxyRequest{HTTPMethod: r.method, Path: path, MultiValueQueryStringParameters: values, Body: r.body, MultiValueHeaders: map[string][]string{}}
+	e := events.APIGatewayProxyRequest{HTTPMethod: r.method, Path: path, MultiValueQueryStringParameters: values,
+		Body: r.body, MultiValueHeaders: map[string][]string{}}
 	for name, value := range r.headers {
 		e.MultiValueHeaders[name] = []string{value}
 	}
 	e.RequestContext.RequestID = "always-the-same" // as with sam local
 	if r.scopes != "" {
 		scopes, _ := json.Marshal(strings.Fields(r.scopes))
-		e.RequestContext.Authorizer = map[string]any{"principalId": "x", "sub": cmp.Or(r.sub, "ann"), "scopes": string(scopes), "exp": fmt.Sprint(time.Now().Add(time.Hour).Unix())}
+		e.RequestContext.Authorizer = map[string]any{"principalId": "x", "sub": cmp.Or(r.sub, "ann"),
+			"scopes": string(scopes), "exp": fmt.Sprint(time.Now().Add(time.Hour).Unix())}
 	}
 	data, err := json.Marshal(e)
 	if err != nil {
@@ -181,21 +184,28 @@ func TestEachFunctionAnswersOnlyItsRoutes(t *testing.T) {
 	t.Parallel()
 	d := deploy(t, keyway)
 	agents, config, sessions, memories := d.start("agents"), d.start("config"), d.start("sessions"), d.start("memories")
-	agents.ask(request{method: "GET", path: "/agents", scopes: "agents:b:read"}).want(t, "the agents that may be read", 200,
+	agents.ask(request{method: "GET", path: "/agents", scopes: "agents:b:read"}).want(t, "the agents that may be read",
+		200,
 		`[{"id":"b","name":"Bee"`, `"model":{"name":"Demo","model":"x","provider":"Demo"}`)
-	agents.ask(request{method: "GET", path: "/agents/a", scopes: everything}).want(t, "one agent", 200, `"provider":"OpenAI"`)
-	agents.ask(request{method: "GET", path: "/agents/a", scopes: "agents:b:read"}).want(t, "another's agent", 403, "agents:a:read")
+	agents.ask(request{method: "GET", path: "/agents/a", scopes: everything}).want(t, "one agent", 200,
+		`"provider":"OpenAI"`)
+	agents.ask(request{method: "GET", path: "/agents/a", scopes: "agents:b:read"}).want(t, "another's agent", 403,
+		"agents:a:read")
 	agents.WaitForLog(`"msg":"decision"`)
 	agents.WaitForLog(`"aws_request_id":"the-id"`)
 	config.ask(request{method: "GET", path: "/health"}).want(t, "health, for everybody", 200, `"status":"ok"`)
 	config.ask(request{method: "GET", path: "/info"}).want(t, "info", 200, `"os_id":"test-os"`, `"config_digest":"`)
 	config.ask(request{method: "GET", path: "/config", scopes: everything}).want(t, "config", 200, `"os_id":"test-os"`)
 	json := map[string]string{"Content-Type": "application/json"}
-	sessions.ask(request{method: "POST", path: "/sessions?type=agent", scopes: everything, headers: json, body: `{"agent_id":"a","session_name":"mine"}`}).want(t, "a new session", 201)
-	sessions.ask(request{method: "GET", path: "/sessions?type=agent", scopes: everything}).want(t, "the sessions", 200, `"mine"`)
-	memories.ask(request{method: "POST", path: "/memories", scopes: everything, headers: json, body: `{"memory":"likes tea"}`}).want(t, "a new memory", 200, "likes tea")
+	sessions.ask(request{method: "POST", path: "/sessions?type=agent", scopes: everything, headers: json,
+		body: `{"agent_id":"a","session_name":"mine"}`}).want(t, "a new session", 201)
+	sessions.ask(request{method: "GET", path: "/sessions?type=agent", scopes: everything}).want(t, "the sessions", 200,
+		`"mine"`)
+	memories.ask(request{method: "POST", path: "/memories", scopes: everything, headers: json,
+		body: `{"memory":"likes tea"}`}).want(t, "a new memory", 200, "likes tea")
 	memories.ask(request{method: "GET", path: "/memories", scopes: everything}).want(t, "the memories", 200, "likes tea")
-	for path, f := range map[string]function{"/sessions": agents, "/agents": config, "/memories": sessions, "/info": memories, "/agents/a/runs/x": agents} {
+	for path, f := range map[string]function{"/sessions": agents, "/agents": config, "/memories": sessions,
+		"/info": memories, "/agents/a/runs/x": agents} {
 		f.ask(request{method: "GET", path: path, scopes: "agent_os:admin"}).want(t, path+" of another function", 404)
 	}
 }
@@ -203,10 +213,12 @@ func TestEachFunctionAnswersOnlyItsRoutes(t *testing.T) {
 func TestWithoutAuthorizerThereIsNoPrincipal(t *testing.T) {
 	t.Parallel()
 	d := deploy(t, keyway)
-	for name, path := range map[string]string{"agents": "/agents", "config": "/config", "sessions": "/sessions", "memories": "/memories", "runs": "/agents/a/runs"} {
+	for name, path := range map[string]string{"agents": "/agents", "config": "/config", "sessions": "/sessions",
+		"memories": "/memories", "runs": "/agents/a/runs"} {
 		f := d.start(name)
 		forged := map[string]string{
-			"X-GoLambdaProxy-ApiGw-Context": `{"authorizer":{"sub":"root","scopes":"[\"agent_os:admin\"]"}}`, "Authorization": "Bearer x", "X-Amzn-Request-Context": `{}`,
+			"X-GoLambdaProxy-ApiGw-Context": `{"authorizer":{"sub":"root","scopes":"[\"agent_os:admin\"]"}}`,
+			"Authorization":                 "Bearer x", "X-Amzn-Request-Context": `{}`,
 		}
 		f.ask(request{method: "GET", path: path, headers: forged}).want(t, name, 401, `"detail"`)
 	}
@@ -219,9 +231,12 @@ func TestRunIsStreamedEventByEvent(t *testing.T) {
 	d := deploy(t, keyway, modeltest.Text("one").Wait(received).Text("two"))
 	f := d.start("runs")
 	body, headers := form("message", "hello", "session_id", "s1")
-	a := f.Invoke(request{method: "POST", path: "/agents/a/runs", scopes: everything, headers: headers, body: body}.event(t), time.Minute)
+	a := f.Invoke(request{method: "POST", path: "/agents/a/runs", scopes: everything, headers: headers,
+		body: body}.event(t), time.Minute)
 	prelude, _ := a.Next()
-	if !strings.Contains(string(prelude), `"statusCode":200`) || !strings.Contains(string(prelude), "text/event-stream") || a.Header.Get("Content-Type") != "application/vnd.awslambda.http-integration-response" {
+	if !strings.Contains(string(prelude), `"statusCode":200`) ||
+		!strings.Contains(string(prelude), "text/event-stream") ||
+		a.Header.Get("Content-Type") != "application/vnd.awslambda.http-integration-response" {
 		t.Fatalf("%s %v", prelude, a.Header)
 	}
 	var seen []string
@@ -242,7 +257,8 @@ func TestRunIsStreamedEventByEvent(t *testing.T) {
 	if got := strings.Join(seen, " "); !strings.HasPrefix(got, "RunStarted ") || !strings.HasSuffix(got, " RunCompleted") {
 		t.Errorf("the events are %s", got)
 	}
-	f.ask(request{method: "GET", path: "/agents/a/runs?session_id=s1", scopes: everything}).want(t, "it is stored", 200, `"content":"onetwo"`, `"COMPLETED"`)
+	f.ask(request{method: "GET", path: "/agents/a/runs?session_id=s1", scopes: everything}).want(t, "it is stored", 200,
+		`"content":"onetwo"`, `"COMPLETED"`)
 }
 
 // sam local can't pass on a stream, so there the events are sent when the run has ended.
@@ -251,15 +267,19 @@ func TestOnSamLocalRunIsBuffered(t *testing.T) {
 	d := deploy(t, keyway, modeltest.Text("one", "two"), modeltest.Text("three"))
 	f := d.start("runs", "AWS_SAM_LOCAL=true")
 	body, headers := form("message", "hello")
-	a := f.Invoke(request{method: "POST", path: "/agents/a/runs", scopes: everything, headers: headers, body: body}.event(t), time.Minute)
-	if answer := string(a.Body()); !strings.HasPrefix(answer, `{"statusCode":200`) || !strings.Contains(answer, "event: RunCompleted") || len(a.Header["Transfer-Encoding"]) > 0 {
+	a := f.Invoke(request{method: "POST", path: "/agents/a/runs", scopes: everything, headers: headers,
+		body: body}.event(t), time.Minute)
+	if answer := string(a.Body()); !strings.HasPrefix(answer, `{"statusCode":200`) ||
+		!strings.Contains(answer, "event: RunCompleted") || len(a.Header["Transfer-Encoding"]) > 0 {
 		t.Errorf("%.500s", answer)
 	}
 	const multipart = "--x\r\nContent-Disposition: form-data; name=\"message\"\r\n\r\nread it\r\n" +
 		"--x\r\nContent-Disposition: form-data; name=\"stream\"\r\n\r\nfalse\r\n" +
-		"--x\r\nContent-Disposition: form-data; name=\"files\"; filename=\"n.txt\"\r\nContent-Type: text/plain\r\n\r\nthe note\r\n--x--\r\n"
+		"--x\r\nContent-Disposition: form-data; name=\"files\"; filename=\"n.txt\"\r\nContent-Type: " +
+		"text/plain\r\n\r\nthe note\r\n--x--\r\n"
 	f.ask(request{
-		method: "POST", path: "/agents/a/runs", scopes: everything, body: multipart, headers: map[string]string{"Content-Type": "multipart/form-data; boundary=x"},
+		method: "POST", path: "/agents/a/runs", scopes: everything, body: multipart,
+		headers: map[string]string{"Content-Type": "multipart/form-data; boundary=x"},
 	}).want(t, "multipart", 200, `"content":"three"`)
 	if asked := d.model.Requests(); len(asked) != 2 || !strings.Contains(fmt.Sprint(asked[1].Body), "the note") {
 		t.Errorf("the model received %v", asked)
@@ -272,16 +292,21 @@ func TestRunOverFunctionTimeEndsWithReason(t *testing.T) {
 	t.Parallel()
 	d := deploy(t, keyway, modeltest.Text("half").Wait(nil))
 	f := d.start("runs")
-	f.ask(request{method: "GET", path: "/agents/a/runs?session_id=none", scopes: everything}).want(t, "before, so that it is up", 404)
+	f.ask(request{method: "GET", path: "/agents/a/runs?session_id=none", scopes: everything}).want(t,
+		"before, so that it is up", 404)
 	body, headers := form("message", "hello", "session_id", "s1")
 	const limit = 8 * time.Second
 	began := time.Now()
-	got := f.ask(request{method: "POST", path: "/agents/a/runs", scopes: everything, headers: headers, body: body, limit: limit})
+	got := f.ask(request{method: "POST", path: "/agents/a/runs", scopes: everything, headers: headers, body: body,
+		limit: limit})
 	if took := time.Since(began); took > limit {
 		t.Errorf("it took %s", took)
 	}
-	got.want(t, "the run", 200, `"content":"half"`, "event: RunError", "The run exceeded this server's time limit for a request, and no queue is configured to continue it", "run_timeout_error")
-	f.ask(request{method: "GET", path: "/agents/a/runs?session_id=s1", scopes: everything}).want(t, "what is stored", 200, `"ERROR"`)
+	got.want(t, "the run", 200, `"content":"half"`, "event: RunError",
+		"The run exceeded this server's time limit for a request, and no queue is configured to continue it",
+		"run_timeout_error")
+	f.ask(request{method: "GET", path: "/agents/a/runs?session_id=s1", scopes: everything}).want(t, "what is stored", 200,
+		`"ERROR"`)
 }
 
 // Lambda freezes the process between requests. In the meantime the database server can close its
@@ -314,6 +339,8 @@ func TestBackgroundRunWithoutQueueEndsWithItsRequest(t *testing.T) {
 	d := deploy(t, keyway, modeltest.Text("done"))
 	f := d.start("runs")
 	body, headers := form("message", "hello", "session_id", "s1", "background", "true", "stream", "false")
-	f.ask(request{method: "POST", path: "/agents/a/runs", scopes: everything, headers: headers, body: body}).want(t, "the run", 202, `"PENDING"`)
-	f.ask(request{method: "GET", path: "/agents/a/runs?session_id=s1", scopes: everything}).want(t, "what is stored", 200, `"COMPLETED"`)
+	f.ask(request{method: "POST", path: "/agents/a/runs", scopes: everything, headers: headers, body: body}).want(t,
+		"the run", 202, `"PENDING"`)
+	f.ask(request{method: "GET", path: "/agents/a/runs?session_id=s1", scopes: everything}).want(t, "what is stored", 200,
+		`"COMPLETED"`)
 }

@@ -78,7 +78,8 @@ func TestIAMTokenIsSentOnlyToTheDatabase(t *testing.T) {
 			password := make(chan string, 4)
 			host := postgresAskingForAPassword(t, row.certificate, password)
 			env := []string{
-				"LAMBDA_TASK_ROOT=" + d.dir, "DATABASE_URL=postgres://keyway_app@" + host + "/db?sslmode=verify-full", "DATABASE_IAM=true", "SSL_CERT_FILE=" + row.trusted, "SSL_CERT_DIR=/none",
+				"LAMBDA_TASK_ROOT=" + d.dir, "DATABASE_URL=postgres://keyway_app@" + host + "/db?sslmode=verify-full",
+				"DATABASE_IAM=true", "SSL_CERT_FILE=" + row.trusted, "SSL_CERT_DIR=/none",
 				"AWS_ACCESS_KEY_ID=AKID", "AWS_SECRET_ACCESS_KEY=b", "AWS_SESSION_TOKEN=c", "AWS_REGION=eu-central-1",
 			}
 			f := function{lambdatest.Start(t, filepath.Join(programs, "sessions"), env...), t}
@@ -86,10 +87,12 @@ func TestIAMTokenIsSentOnlyToTheDatabase(t *testing.T) {
 			m := function{lambdatest.Start(t, filepath.Join(programs, "migrate"), env...), t}
 			migrated := string(m.Invoke([]byte("{}"), reasonable).Body())
 			if row.want != "" {
-				const text = "The database doesn't prove that it is the one of database.url (or DATABASE_URL; on AWS see the template's parameter Database)"
+				const text = "The database doesn't prove that it is the one of database.url (or DATABASE_URL; on AWS see the " +
+					"template's parameter Database)"
 				answer.want(t, "the sessions", 503, text)
 				f.WaitForLog(row.want)
-				if !strings.Contains(migrated, "the template's parameter Database: the database can't be reached") || !strings.Contains(migrated, row.want) {
+				if !strings.Contains(migrated, "the template's parameter Database: the database can't be reached") ||
+					!strings.Contains(migrated, row.want) {
 					t.Errorf("migrate: %s", migrated)
 				}
 				if len(password) != 0 {
@@ -100,7 +103,8 @@ func TestIAMTokenIsSentOnlyToTheDatabase(t *testing.T) {
 			answer.want(t, "the sessions", 503, "The database refuses this server")
 			for range 2 { // one from each function
 				got := <-password
-				for _, want := range []string{host + "?", "Action=connect", "DBUser=keyway_app", "X-Amz-Credential=AKID%2F", "%2Feu-central-1%2Frds-db%2Faws4_request", "X-Amz-Security-Token=c"} {
+				for _, want := range []string{host + "?", "Action=connect", "DBUser=keyway_app", "X-Amz-Credential=AKID%2F",
+					"%2Feu-central-1%2Frds-db%2Faws4_request", "X-Amz-Security-Token=c"} {
 					if !strings.Contains(got, want) {
 						t.Errorf("no %s in %s", want, got)
 					}

@@ -66,7 +66,8 @@ func newStack(t *testing.T, endpoint string, scripts ...modeltest.Script) *stack
 		t.Fatal(err)
 	}
 	s.queue = s.create("runs-"+uuid.NewString(), map[string]string{
-		"RedrivePolicy": string(redrive), "VisibilityTimeout": fmt.Sprint(template[int](t, "RunQueue.Properties.VisibilityTimeout")),
+		"RedrivePolicy":     string(redrive),
+		"VisibilityTimeout": fmt.Sprint(template[int](t, "RunQueue.Properties.VisibilityTimeout")),
 	})
 	s.environment = []string{"KEYWAY_QUEUE_URL=" + s.queue}
 	for name, value := range sqstest.Environment(endpoint) {
@@ -88,7 +89,8 @@ func (s *stack) create(name string, attributes map[string]string) (address strin
 
 func (s *stack) attribute(queue string, name types.QueueAttributeName) string {
 	s.t.Helper()
-	a, err := s.aws.GetQueueAttributes(s.t.Context(), &sqs.GetQueueAttributesInput{QueueUrl: &queue, AttributeNames: []types.QueueAttributeName{name}})
+	a, err := s.aws.GetQueueAttributes(s.t.Context(),
+		&sqs.GetQueueAttributesInput{QueueUrl: &queue, AttributeNames: []types.QueueAttributeName{name}})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -113,7 +115,8 @@ func (s *stack) hold(queue, givenUp int) {
 // messages.
 func (s *stack) count(queue string) (n int) {
 	s.t.Helper()
-	for _, part := range []types.QueueAttributeName{types.QueueAttributeNameApproximateNumberOfMessages, types.QueueAttributeNameApproximateNumberOfMessagesNotVisible} {
+	for _, part := range []types.QueueAttributeName{types.QueueAttributeNameApproximateNumberOfMessages,
+		types.QueueAttributeNameApproximateNumberOfMessagesNotVisible} {
 		some, err := strconv.Atoi(s.attribute(queue, part))
 		if err != nil {
 			s.t.Fatal(err)
@@ -125,7 +128,8 @@ func (s *stack) count(queue string) (n int) {
 
 func (s *stack) send(body string) {
 	s.t.Helper()
-	if _, err := s.aws.SendMessage(s.t.Context(), &sqs.SendMessageInput{QueueUrl: &s.queue, MessageBody: &body}); err != nil {
+	if _, err := s.aws.SendMessage(s.t.Context(),
+		&sqs.SendMessageInput{QueueUrl: &s.queue, MessageBody: &body}); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -179,8 +183,10 @@ func (s *stack) sends(worker function, n int) delivery {
 	var e events.SQSEvent
 	for _, m := range d.messages {
 		e.Records = append(e.Records, events.SQSMessage{
-			MessageId: *m.MessageId, ReceiptHandle: *m.ReceiptHandle, Body: *m.Body, Md5OfBody: *m.MD5OfBody, Attributes: m.Attributes,
-			EventSource: "aws:sqs", EventSourceARN: s.attribute(s.queue, types.QueueAttributeNameQueueArn), AWSRegion: "eu-west-1",
+			MessageId: *m.MessageId, ReceiptHandle: *m.ReceiptHandle, Body: *m.Body, Md5OfBody: *m.MD5OfBody,
+			Attributes:  m.Attributes,
+			EventSource: "aws:sqs", EventSourceARN: s.attribute(s.queue, types.QueueAttributeNameQueueArn),
+			AWSRegion: "eu-west-1",
 		})
 	}
 	data, err := json.Marshal(e)
@@ -202,15 +208,18 @@ func (d delivery) ends() (again []string) {
 	if err := json.Unmarshal(body, &out); err != nil {
 		d.t.Fatalf("%s: %v", body, err)
 	}
-	reports := slices.Contains(template[[]string](d.t, "WorkerFunction.Properties.Events.Waiting.Properties.FunctionResponseTypes"), "ReportBatchItemFailures")
+	reports := slices.Contains(template[[]string](d.t,
+		"WorkerFunction.Properties.Events.Waiting.Properties.FunctionResponseTypes"), "ReportBatchItemFailures")
 	for _, m := range d.messages {
-		named := slices.ContainsFunc(out.BatchItemFailures, func(f events.SQSBatchItemFailure) bool { return f.ItemIdentifier == *m.MessageId })
+		named := slices.ContainsFunc(out.BatchItemFailures,
+			func(f events.SQSBatchItemFailure) bool { return f.ItemIdentifier == *m.MessageId })
 		if a.Kind == "error" || reports && named {
 			again = append(again, *m.Body)
 			d.isLate(m)
 			continue
 		}
-		if _, err := d.aws.DeleteMessage(d.t.Context(), &sqs.DeleteMessageInput{QueueUrl: &d.queue, ReceiptHandle: m.ReceiptHandle}); err != nil {
+		if _, err := d.aws.DeleteMessage(d.t.Context(),
+			&sqs.DeleteMessageInput{QueueUrl: &d.queue, ReceiptHandle: m.ReceiptHandle}); err != nil {
 			d.t.Error(err)
 		}
 	}
@@ -220,7 +229,8 @@ func (d delivery) ends() (again []string) {
 // isLate ends the visibility timeout of a message, so that it is received again.
 func (d delivery) isLate(m types.Message) {
 	d.t.Helper()
-	if _, err := d.aws.ChangeMessageVisibility(d.t.Context(), &sqs.ChangeMessageVisibilityInput{QueueUrl: &d.queue, ReceiptHandle: m.ReceiptHandle}); err != nil {
+	if _, err := d.aws.ChangeMessageVisibility(d.t.Context(),
+		&sqs.ChangeMessageVisibilityInput{QueueUrl: &d.queue, ReceiptHandle: m.ReceiptHandle}); err != nil {
 		d.t.Error(err)
 	}
 }
@@ -298,7 +308,8 @@ func (s *stack) asked(n int) {
 func (s *stack) killer() func(function) {
 	s.t.Helper()
 	connections := func() int {
-		return s.number("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = '" + role + "'")
+		return s.number("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = '" + role +
+			"'")
 	}
 	others := connections()
 	return func(worker function) {

@@ -53,7 +53,8 @@ func migrate(t *testing.T, configuration string, env ...string) migrating {
 	}))
 	t.Cleanup(s.Close)
 	m.url = s.URL
-	m.function = function{lambdatest.Start(t, filepath.Join(programs, "migrate"), append(env, "LAMBDA_TASK_ROOT="+dir)...), t}
+	m.function = function{lambdatest.Start(t, filepath.Join(programs, "migrate"),
+		append(env, "LAMBDA_TASK_ROOT="+dir)...), t}
 	return m
 }
 
@@ -61,7 +62,8 @@ func migrate(t *testing.T, configuration string, env ...string) migrating {
 func (m migrating) resource(kind, id string) report {
 	m.t.Helper()
 	event, err := json.Marshal(map[string]any{
-		"RequestType": kind, "ResponseURL": m.url, "StackId": "s", "RequestId": "r", "ResourceType": "Custom::Schema", "LogicalResourceId": "Schema", "PhysicalResourceId": id,
+		"RequestType": kind, "ResponseURL": m.url, "StackId": "s", "RequestId": "r", "ResourceType": "Custom::Schema",
+		"LogicalResourceId": "Schema", "PhysicalResourceId": id,
 	})
 	if err != nil {
 		m.t.Fatal(err)
@@ -77,7 +79,8 @@ func TestDeploymentMigratesSchema(t *testing.T) {
 	t.Parallel()
 	m := migrate(t, keyway, "DATABASE_URL="+storetest.EmptyURL(t))
 	first := m.resource("Create", "")
-	if first.Status != "SUCCESS" || first.ID != "test-os/keyway" || first.Logical != "Schema" || first.Data["from"] != 0.0 || first.Data["to"] == 0.0 {
+	if first.Status != "SUCCESS" || first.ID != "test-os/keyway" || first.Logical != "Schema" ||
+		first.Data["from"] != 0.0 || first.Data["to"] == 0.0 {
 		t.Errorf("%+v", first)
 	}
 	again := m.resource("Update", first.ID)
@@ -89,7 +92,8 @@ func TestDeploymentMigratesSchema(t *testing.T) {
 	}
 	// The schema still exists, and the function can be invoked by hand.
 	a := m.Invoke([]byte("{}"), time.Minute)
-	if body := string(a.Body()); a.Kind != "response" || !strings.Contains(body, `"from":`) || strings.Contains(body, `"from":0`) {
+	if body := string(a.Body()); a.Kind != "response" || !strings.Contains(body, `"from":`) ||
+		strings.Contains(body, `"from":0`) {
 		t.Errorf("%s %s", a.Kind, body)
 	}
 }
@@ -102,7 +106,8 @@ func TestRollbackKeepsCompatibleNewerSchema(t *testing.T) {
 	made := m.resource("Create", "")
 	query(t, url, "UPDATE keyway.schema_version SET version = 99")
 	back := m.resource("Update", made.ID)
-	if back.Status != "SUCCESS" || back.ID != made.ID || back.Data["newer"] != true || back.Data["from"] != 99.0 || back.Data["to"] != 99.0 || made.Data["newer"] != false {
+	if back.Status != "SUCCESS" || back.ID != made.ID || back.Data["newer"] != true || back.Data["from"] != 99.0 ||
+		back.Data["to"] != 99.0 || made.Data["newer"] != false {
 		t.Errorf("%+v after %+v", back, made)
 	}
 	m.WaitForLog(`"newer":true`)
@@ -110,11 +115,13 @@ func TestRollbackKeepsCompatibleNewerSchema(t *testing.T) {
 		t.Errorf("the schema is at %s", version)
 	}
 	other := migrate(t, strings.Replace(keyway, `"id":"test-os"`, `"id":"another-os"`, 1), "DATABASE_URL="+url)
-	if got := other.resource("Update", made.ID); got.Status != "FAILED" || !strings.Contains(got.Reason, `belongs to the OS "test-os"`) {
+	if got := other.resource("Update", made.ID); got.Status != "FAILED" ||
+		!strings.Contains(got.Reason, `belongs to the OS "test-os"`) {
 		t.Errorf("the schema of another OS: %+v", got)
 	}
 	query(t, url, "UPDATE keyway.schema_version SET oldest = 98")
-	if got := m.resource("Update", made.ID); got.Status != "FAILED" || !strings.Contains(got.Reason, "is at version 99, which a Keyway for version 98 or later works with") {
+	if got := m.resource("Update", made.ID); got.Status != "FAILED" ||
+		!strings.Contains(got.Reason, "is at version 99, which a Keyway for version 98 or later works with") {
 		t.Errorf("an incompatible schema: %+v", got)
 	}
 }
@@ -127,7 +134,8 @@ func TestFunctionWorksWithCompatibleNewerSchema(t *testing.T) {
 	query(t, d.owner, "UPDATE keyway.schema_version SET version = 99")
 	d.start("sessions").ask(list).want(t, "a compatible schema", 200)
 	query(t, d.owner, "UPDATE keyway.schema_version SET oldest = 98")
-	d.start("sessions").ask(list).want(t, "an incompatible schema", 503, "a Keyway for version 98 or later", "run the newer Keyway")
+	d.start("sessions").ask(list).want(t, "an incompatible schema", 503, "a Keyway for version 98 or later",
+		"run the newer Keyway")
 }
 
 // query executes SQL, and returns the first column of the first row, if any.
@@ -156,21 +164,29 @@ func TestDeploymentFailsWithReason(t *testing.T) {
 	for name, row := range map[string]struct {
 		configuration, env, want string
 	}{
-		"no database":      {keyway, "DATABASE_URL=postgres://ann:hunter2@127.0.0.1:1/db", "the database can't be reached; check database.url (or DATABASE_URL): "},
-		"another OS's":     {other, "DATABASE_URL=" + storetest.URL(t), `the database schema "keyway" belongs to the OS "test-os", not to "another-os"`},
-		"no such database": {keyway, "DATABASE_URL=" + strings.Replace(storetest.URL(t), "/test_", "/none_", 1), "does not exist (SQLSTATE 3D000)"},
-		"no address":       {strings.Replace(keyway, `"database":{"url":"${DATABASE_URL}"},`, "", 1), "X=", "no database is configured; set the template's parameter Database, or DATABASE_URL, or DATABASE_SECRET"},
-		"a variable":       {keyway, "AWS_LAMBDA_FUNCTION_NAME=migrate", "database.url: ${DATABASE_URL} is unset or empty; set the template's parameter Database, or DATABASE_URL in the function's environment"},
-		"a broken file":    {`{"id":1}`, "X=", "id: is a number"},
+		"no database": {keyway, "DATABASE_URL=postgres://ann:hunter2@127.0.0.1:1/db",
+			"the database can't be reached; check database.url (or DATABASE_URL): "},
+		"another OS's": {other, "DATABASE_URL=" + storetest.URL(t),
+			`the database schema "keyway" belongs to the OS "test-os", not to "another-os"`},
+		"no such database": {keyway, "DATABASE_URL=" + strings.Replace(storetest.URL(t), "/test_", "/none_", 1),
+			"does not exist (SQLSTATE 3D000)"},
+		"no address": {strings.Replace(keyway, `"database":{"url":"${DATABASE_URL}"},`, "", 1), "X=",
+			"no database is configured; set the template's parameter Database, or DATABASE_URL, or DATABASE_SECRET"},
+		"a variable": {keyway, "AWS_LAMBDA_FUNCTION_NAME=migrate",
+			"database.url: ${DATABASE_URL} is unset or empty; set the template's parameter Database, or DATABASE_URL in " +
+				"the function's environment"},
+		"a broken file": {`{"id":1}`, "X=", "id: is a number"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := migrate(t, row.configuration, row.env)
-			if got := m.resource("Create", ""); got.Status != "FAILED" || !strings.Contains(got.Reason, row.want) || strings.Contains(got.Reason, "hunter2") || got.ID == "" {
+			if got := m.resource("Create", ""); got.Status != "FAILED" || !strings.Contains(got.Reason, row.want) ||
+				strings.Contains(got.Reason, "hunter2") || got.ID == "" {
 				t.Errorf("%+v, want %s", got, row.want)
 			}
 			a := m.Invoke([]byte("{}"), time.Minute)
-			if body := string(a.Body()); a.Kind != "error" || !strings.Contains(body, "errorMessage") || strings.Contains(body+m.Stderr.String(), "hunter2") {
+			if body := string(a.Body()); a.Kind != "error" || !strings.Contains(body, "errorMessage") ||
+				strings.Contains(body+m.Stderr.String(), "hunter2") {
 				t.Errorf("by hand: %s %s", a.Kind, body)
 			}
 		})

@@ -48,7 +48,8 @@ func executed(t *testing.T, endpoint string) {
 	s.becomes(id, "COMPLETED", "done", 1, 0)
 	s.about("bob", everything, id, "").want(t, "another caller", 404, `{"detail":"Run not found"}`)
 	s.about("ann", "sessions:read", id, "").want(t, "without the scope", 403, "agents:a:run")
-	s.about("ann", everything, id, "/resume").want(t, "its events", 200, "event: replay", "Run COMPLETED with no stored events: a run submitted without streaming")
+	s.about("ann", everything, id, "/resume").want(t, "its events", 200, "event: replay",
+		"Run COMPLETED with no stored events: a run submitted without streaming")
 	s.about("bob", everything, id, "/resume").want(t, "another's resume", 404, `{"detail":"Run not found"}`)
 }
 
@@ -56,7 +57,8 @@ func executed(t *testing.T, endpoint string) {
 func (s *stack) streams(f function, text string, members ...string) {
 	s.t.Helper()
 	body, headers := form(append([]string{"message", "hello", "session_id", "s"}, members...)...)
-	a := f.Invoke(request{method: "POST", path: "/agents/a/runs", scopes: everything, headers: headers, body: body}.event(s.t), 15*time.Minute)
+	a := f.Invoke(request{method: "POST", path: "/agents/a/runs", scopes: everything, headers: headers,
+		body: body}.event(s.t), 15*time.Minute)
 	for chunk, ok := a.Next(); !strings.Contains(string(chunk), text); chunk, ok = a.Next() {
 		if !ok {
 			s.t.Fatalf("the stream ends without %s", text)
@@ -82,7 +84,8 @@ func followed(t *testing.T, endpoint string) {
 	d := s.sends(worker, 1)
 	s.asked(2)
 
-	a := s.runs.Invoke(request{method: "POST", path: "/agents/a/runs/" + id + "/resume", scopes: everything}.event(t), 15*time.Minute)
+	a := s.runs.Invoke(request{method: "POST", path: "/agents/a/runs/" + id + "/resume", scopes: everything}.event(t),
+		15*time.Minute)
 	var stream strings.Builder
 	for !strings.Contains(stream.String(), `"content":"one "`) {
 		chunk, ok := a.Next()
@@ -97,11 +100,13 @@ func followed(t *testing.T, endpoint string) {
 		t.Errorf("%q is delivered again", again)
 	}
 	s.becomes(id, "COMPLETED", "one two", 2, 1)
-	reply{StatusCode: 200, Body: stream.String()}.want(t, "the client that follows the worker", 200, "event: RunStarted", `"content":"two"`, "event: RunCompleted")
+	reply{StatusCode: 200, Body: stream.String()}.want(t, "the client that follows the worker", 200, "event: RunStarted",
+		`"content":"two"`, "event: RunCompleted")
 	replayed := s.about("ann", everything, id, "/resume")
 	replayed.want(t, "a later client", 200, "event: replay", `"content":"one "`, "event: RunCompleted")
 	for name, text := range map[string]string{"live": stream.String(), "replayed": replayed.Body} {
-		if strings.Contains(text, "lost") || strings.Count(text, "event: RunStarted") != 1 || strings.Count(text, "event: RunCompleted") != 1 {
+		if strings.Contains(text, "lost") || strings.Count(text, "event: RunStarted") != 1 ||
+			strings.Count(text, "event: RunCompleted") != 1 {
 			t.Errorf("%s: the events of two attempts are mixed: %s", name, text)
 		}
 	}
@@ -118,7 +123,8 @@ const unclaimedForLong = "UPDATE keyway.runs SET lease_until = now() - interval 
 func handedOver(t *testing.T, endpoint string) {
 	s := newStack(t, endpoint, modeltest.ToolCall("no_such_tool", `{}`), modeltest.Text("done"))
 	body, headers := form("message", "hello", "session_id", "s")
-	stream := s.runs.ask(request{method: "POST", path: "/agents/a/runs", scopes: everything, headers: headers, body: body, limit: patience})
+	stream := s.runs.ask(request{method: "POST", path: "/agents/a/runs", scopes: everything, headers: headers, body: body,
+		limit: patience})
 	stream.want(t, "the stream", 200, "event: RunStarted", ": the run goes on")
 	if strings.Contains(stream.Body, "RunError") || strings.Contains(stream.Body, "RunCompleted") {
 		t.Errorf("the stream has an end event: %s", stream.Body)
@@ -179,7 +185,8 @@ func killed(t *testing.T, endpoint string) {
 // message. Without it the test would wait for a minute and a quarter.
 const (
 	leaseShort = `
-		CREATE FUNCTION short() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.lease_until := now() - interval '15 seconds'; RETURN NEW; END $$;
+		CREATE FUNCTION short() RETURNS trigger LANGUAGE plpgsql AS
+			$$ BEGIN NEW.lease_until := now() - interval '15 seconds'; RETURN NEW; END $$;
 		CREATE TRIGGER short BEFORE UPDATE ON keyway.runs FOR EACH ROW WHEN (NEW.status = 'RUNNING') EXECUTE FUNCTION short()`
 	leaseLong = "DROP TRIGGER short ON keyway.runs"
 )

@@ -23,7 +23,8 @@ var makeRole sync.Once
 func asRole(t *testing.T, owner string) string {
 	t.Helper()
 	makeRole.Do(func() { query(t, owner, "CREATE ROLE "+role+" LOGIN PASSWORD 'of-the-test'") })
-	if _, err := migrations.Run(t.Context(), migrations.Target{URL: owner, Schema: storetest.Schema, OSID: storetest.OSID, Role: role}); err != nil {
+	if _, err := migrations.Run(t.Context(),
+		migrations.Target{URL: owner, Schema: storetest.Schema, OSID: storetest.OSID, Role: role}); err != nil {
 		t.Fatal(err)
 	}
 	u, err := url.Parse(owner)
@@ -45,14 +46,17 @@ func TestDeploymentCreatesRoleOfFunctions(t *testing.T) {
 			t.Errorf("%s: %+v", kind, got)
 		}
 	}
-	if may := query(t, empty, "SELECT has_table_privilege('made_by_migrate', 'keyway.runs', 'SELECT, INSERT, UPDATE, DELETE') AND rolpassword IS NULL FROM pg_authid WHERE rolname = 'made_by_migrate'"); may != "t" {
+	if may := query(t, empty, "SELECT has_table_privilege('made_by_migrate', 'keyway.runs', 'SELECT, INSERT, UPDATE, "+
+		"DELETE') AND rolpassword IS NULL FROM pg_authid WHERE rolname = 'made_by_migrate'"); may != "t" {
 		t.Errorf("it reads and writes runs, without a password: %q", may)
 	}
 	for _, row := range []struct{ role, want string }{
 		{"keyway", `the role "keyway" may do more than read and write rows`},
-		{"Nobody; DROP", `$DATABASE_ROLE is "Nobody; DROP", which is not a plain role name; use a-z, 0-9 and _, such as keyway_app`},
+		{"Nobody; DROP", `$DATABASE_ROLE is "Nobody; DROP", which is not a plain role name; use a-z, 0-9 and _, such as ` +
+			`keyway_app`},
 	} {
-		if got := migrate(t, keyway, "DATABASE_URL="+empty, "DATABASE_ROLE="+row.role).resource("Update", "test-os/keyway"); got.Status != "FAILED" || !strings.Contains(got.Reason, row.want) {
+		if got := migrate(t, keyway, "DATABASE_URL="+empty, "DATABASE_ROLE="+row.role).resource("Update",
+			"test-os/keyway"); got.Status != "FAILED" || !strings.Contains(got.Reason, row.want) {
 			t.Errorf("%s: %+v", row.role, got)
 		}
 	}
@@ -60,7 +64,9 @@ func TestDeploymentCreatesRoleOfFunctions(t *testing.T) {
 	if got := migrate(t, keyway, "DATABASE_URL="+powerless).resource("Update", "test-os/keyway"); got.Status != "SUCCESS" {
 		t.Errorf("a schema that is up to date needs nobody else: %+v", got)
 	}
-	if got := migrate(t, keyway, "DATABASE_URL="+powerless, "DATABASE_ROLE=made_by_nobody").resource("Update", "test-os/keyway"); got.Status != "FAILED" || !strings.Contains(got.Reason, "role made_by_nobody: ERROR: permission denied to create role") {
+	if got := migrate(t, keyway, "DATABASE_URL="+powerless, "DATABASE_ROLE=made_by_nobody").resource("Update",
+		"test-os/keyway"); got.Status != "FAILED" ||
+		!strings.Contains(got.Reason, "role made_by_nobody: ERROR: permission denied to create role") {
 		t.Errorf("%+v", got)
 	}
 }
@@ -106,14 +112,16 @@ func TestFunctionsCanOnlyReadAndWriteRows(t *testing.T) {
 			t.Errorf("%s: %q", sql, code)
 		}
 	}
-	for _, sql := range []string{"SELECT version, oldest FROM keyway.schema_version", "SELECT id FROM keyway.os", "DELETE FROM keyway.sessions"} {
+	for _, sql := range []string{"SELECT version, oldest FROM keyway.schema_version", "SELECT id FROM keyway.os",
+		"DELETE FROM keyway.sessions"} {
 		if code := codeOf(t, d.db, sql); code != "" {
 			t.Errorf("%s: %q", sql, code)
 		}
 	}
 	// No other role has rights either. PostgreSQL only warns about a GRANT that grants nothing.
 	codeOf(t, d.db, "GRANT SELECT ON keyway.runs TO PUBLIC")
-	if may := query(t, d.owner, "SELECT has_schema_privilege('public', 'keyway', 'USAGE') OR has_table_privilege('public', 'keyway.runs', 'SELECT')"); may != "f" {
+	if may := query(t, d.owner, "SELECT has_schema_privilege('public', 'keyway', 'USAGE') OR "+
+		"has_table_privilege('public', 'keyway.runs', 'SELECT')"); may != "f" {
 		t.Error("PUBLIC has rights in the schema")
 	}
 }

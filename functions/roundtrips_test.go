@@ -15,7 +15,8 @@ import (
 // connection of RDS Proxy.
 func TestStreamedRunNeedsFewRoundTripsBeforeModel(t *testing.T) {
 	t.Parallel()
-	d := deploy(t, strings.Replace(keyway, `"model":"openai:gpt-4o"`, `"model":"openai:gpt-4o","add_history_to_context":true`, 1))
+	d := deploy(t, strings.Replace(keyway, `"model":"openai:gpt-4o"`,
+		`"model":"openai:gpt-4o","add_history_to_context":true`, 1))
 	var named, before, trips, connections atomic.Int64
 	tap, err := wiretap.Open(t.Context(), d.db, func(m wiretap.Message) {
 		if m.Name != "" {
@@ -40,9 +41,11 @@ func TestStreamedRunNeedsFewRoundTripsBeforeModel(t *testing.T) {
 	}{{"cold", 5}, {"warm", 2}} {
 		trips.Store(0)
 		before.Store(tap.Trips.Load())
-		f.ask(request{method: "POST", path: "/agents/a/runs", scopes: everything, headers: headers, body: body}).want(t, row.state, 200, "event: RunCompleted")
+		f.ask(request{method: "POST", path: "/agents/a/runs", scopes: everything, headers: headers, body: body}).want(t,
+			row.state, 200, "event: RunCompleted")
 		if n := trips.Load(); n == 0 || n > row.most || row.state == "cold" && connections.Load() != 1 {
-			t.Errorf("%s: %d round trips over %d connections before the model is asked, want at most %d over one", row.state, n, connections.Load(), row.most)
+			t.Errorf("%s: %d round trips over %d connections before the model is asked, want at most %d over one", row.state, n,
+				connections.Load(), row.most)
 		}
 	}
 	if n := named.Load(); n > 0 {

@@ -27,16 +27,31 @@ func TestFailedStartNamesSettingToChange(t *testing.T) {
 		env                     []string
 		want                    string
 	}{
-		"no database":       {"sessions", keyway, nil, "database.url: ${DATABASE_URL} is unset or empty; set the template's parameter Database, or DATABASE_URL in the function's environment"},
-		"no secret's ARN":   {"memories", keyway, []string{"DATABASE_SECRET=mine"}, "database.url: is to be read from $DATABASE_SECRET, which is not the ARN of a secret; set it to an ARN such as arn:aws:"},
-		"no proof":          {"sessions", keyway, []string{"DATABASE_URL=postgres://keyway_app@h/db?sslmode=require", "DATABASE_IAM=true"}, "DATABASE_URL needs sslmode=verify-full, as the template's parameter Database sets it"},
-		"no such choice":    {"memories", keyway, []string{"DATABASE_URL=postgres://keyway_app@h/db", "DATABASE_IAM=yes"}, `database: $DATABASE_IAM is "yes"; set it to true or false`},
-		"no name of a role": {"sessions", keyway, []string{"DATABASE_URL=" + d.db, "DATABASE_ROLE=Keyway App"}, `database: $DATABASE_ROLE is "Keyway App", which is not a plain role name`},
-		"no model's key":    {"runs", keyway, []string{"DATABASE_URL=" + d.db}, "agents[0].model: openai:gpt-4o needs an API key: set OPENAI_API_KEY"},
-		"an unknown tool":   {"runs", withTool, []string{"DATABASE_URL=" + d.db, "OPENAI_API_KEY=k"}, `agents[0].tools[0]: there is no tool "of_our_own"; use hackernews or websearch, or give it to agents.Options`},
-		"no key's ARN":      {"authorizer", keyway, nil, "auth.keys[0].secret: ${JWT_KEY_SECRET} is unset or empty; set the template's parameter JwtKeySecret, or JWT_KEY_SECRET in the function's environment"},
-		"no configuration":  {"agents", "", nil, "keyway.json: no such file or directory; run keyway build, which writes it into the directory of the program"},
-		"a key for anybody": {"agents", `{"agents":[{"id":"a","model":"demo:x"}],"auth":{"keys":["your-secret-key-at-least-256-bits-long"]},"id":"os"}`, nil, "so anyone can sign tokens with it"},
+		"no database": {"sessions", keyway, nil,
+			"database.url: ${DATABASE_URL} is unset or empty; set the template's parameter Database, or DATABASE_URL in " +
+				"the function's environment"},
+		"no secret's ARN": {"memories", keyway, []string{"DATABASE_SECRET=mine"},
+			"database.url: is to be read from $DATABASE_SECRET, which is not the ARN of a secret; set it to an ARN such as " +
+				"arn:aws:"},
+		"no proof": {"sessions", keyway,
+			[]string{"DATABASE_URL=postgres://keyway_app@h/db?sslmode=require", "DATABASE_IAM=true"},
+			"DATABASE_URL needs sslmode=verify-full, as the template's parameter Database sets it"},
+		"no such choice": {"memories", keyway, []string{"DATABASE_URL=postgres://keyway_app@h/db", "DATABASE_IAM=yes"},
+			`database: $DATABASE_IAM is "yes"; set it to true or false`},
+		"no name of a role": {"sessions", keyway, []string{"DATABASE_URL=" + d.db, "DATABASE_ROLE=Keyway App"},
+			`database: $DATABASE_ROLE is "Keyway App", which is not a plain role name`},
+		"no model's key": {"runs", keyway, []string{"DATABASE_URL=" + d.db},
+			"agents[0].model: openai:gpt-4o needs an API key: set OPENAI_API_KEY"},
+		"an unknown tool": {"runs", withTool, []string{"DATABASE_URL=" + d.db, "OPENAI_API_KEY=k"},
+			`agents[0].tools[0]: there is no tool "of_our_own"; use hackernews or websearch, or give it to agents.Options`},
+		"no key's ARN": {"authorizer", keyway, nil,
+			"auth.keys[0].secret: ${JWT_KEY_SECRET} is unset or empty; set the template's parameter JwtKeySecret, or " +
+				"JWT_KEY_SECRET in the function's environment"},
+		"no configuration": {"agents", "", nil,
+			"keyway.json: no such file or directory; run keyway build, which writes it into the directory of the program"},
+		"a key for anybody": {"agents",
+			`{"agents":[{"id":"a","model":"demo:x"}],"auth":{"keys":["your-secret-key-at-least-256-bits-long"]},"id":"os"}`,
+			nil, "so anyone can sign tokens with it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -47,12 +62,14 @@ func TestFailedStartNamesSettingToChange(t *testing.T) {
 				}
 			}
 			cmd := exec.CommandContext(t.Context(), filepath.Join(programs, row.function))
-			cmd.Env = append(row.env, "LAMBDA_TASK_ROOT="+dir, "AWS_LAMBDA_FUNCTION_NAME=f", "AWS_LAMBDA_RUNTIME_API=127.0.0.1:1")
+			cmd.Env = append(row.env, "LAMBDA_TASK_ROOT="+dir, "AWS_LAMBDA_FUNCTION_NAME=f",
+				"AWS_LAMBDA_RUNTIME_API=127.0.0.1:1")
 			var log bytes.Buffer
 			cmd.Stderr = &log
 			err := cmd.Run()
 			var line struct{ Faults []string }
-			if cmd.ProcessState.ExitCode() != 1 || json.Unmarshal(log.Bytes(), &line) != nil || len(line.Faults) != 1 || !strings.Contains(line.Faults[0], row.want) {
+			if cmd.ProcessState.ExitCode() != 1 || json.Unmarshal(log.Bytes(), &line) != nil || len(line.Faults) != 1 ||
+				!strings.Contains(line.Faults[0], row.want) {
 				t.Errorf("%v: %s\nwant %s", err, &log, row.want)
 			}
 		})
@@ -65,14 +82,16 @@ func secrets(t *testing.T, text string) (env []string) {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		if r.Header.Get("X-Amz-Target") != "secretsmanager.GetSecretValue" || !strings.Contains(string(body), databaseSecret) {
+		if r.Header.Get("X-Amz-Target") != "secretsmanager.GetSecretValue" ||
+			!strings.Contains(string(body), databaseSecret) {
 			t.Errorf("%v %s", r.Header, body)
 		}
 		_ = json.NewEncoder(w).Encode(map[string]string{"SecretString": text})
 	}))
 	t.Cleanup(s.Close)
 	return []string{
-		"DATABASE_SECRET=" + databaseSecret, "AWS_ENDPOINT_URL_SECRETS_MANAGER=" + s.URL, "AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=b", "AWS_REGION=eu-central-1",
+		"DATABASE_SECRET=" + databaseSecret, "AWS_ENDPOINT_URL_SECRETS_MANAGER=" + s.URL, "AWS_ACCESS_KEY_ID=a",
+		"AWS_SECRET_ACCESS_KEY=b", "AWS_REGION=eu-central-1",
 		"LAMBDA_TASK_ROOT=", "AWS_LAMBDA_FUNCTION_NAME=f",
 	}
 }
@@ -84,11 +103,13 @@ func TestDatabaseURLIsReadFromSecret(t *testing.T) {
 	d := deploy(t, keyway)
 	list := request{method: "GET", path: "/sessions?type=agent", scopes: everything}
 	run := func(env []string) function {
-		return function{lambdatest.Start(t, filepath.Join(programs, "sessions"), append(env, "LAMBDA_TASK_ROOT="+d.dir)...), t}
+		return function{lambdatest.Start(t, filepath.Join(programs, "sessions"), append(env, "LAMBDA_TASK_ROOT="+d.dir)...),
+			t}
 	}
 	certificate, file := authority(t, "127.0.0.1")
 	over := func(address string) []string {
-		return append(secrets(t, behindTLS(t, address, certificate)+"?sslmode=verify-full"), "SSL_CERT_FILE="+file, "SSL_CERT_DIR=/none")
+		return append(secrets(t, behindTLS(t, address, certificate)+"?sslmode=verify-full"), "SSL_CERT_FILE="+file,
+			"SSL_CERT_DIR=/none")
 	}
 	f := run(over(d.db))
 	f.ask(list).want(t, "the sessions", 200)
@@ -103,8 +124,10 @@ func TestDatabaseURLIsReadFromSecret(t *testing.T) {
 	}
 	open := run(secrets(t, d.db))
 	open.ask(list).want(t, "with an address that needs no TLS", 503)
-	open.WaitForLog("the template's parameter DatabaseUrlSecret allows a connection without TLS; end it with ?sslmode=verify-full")
-	m := function{lambdatest.Start(t, filepath.Join(programs, "migrate"), append(over(d.owner), "LAMBDA_TASK_ROOT="+d.dir)...), t}
+	open.WaitForLog("the template's parameter DatabaseUrlSecret allows a connection without TLS; end it with " +
+		"?sslmode=verify-full")
+	m := function{lambdatest.Start(t, filepath.Join(programs, "migrate"),
+		append(over(d.owner), "LAMBDA_TASK_ROOT="+d.dir)...), t}
 	a := m.Invoke([]byte("{}"), reasonable)
 	if body := a.Body(); a.Kind != "response" {
 		t.Errorf("migrate: %s", body)
@@ -115,7 +138,8 @@ func TestDatabaseURLIsReadFromSecret(t *testing.T) {
 // provider.
 func TestFunctionsAreSmallAndLinkNothingHeavy(t *testing.T) {
 	t.Parallel()
-	heavy := regexp.MustCompile(`(?m)^(.*(goccy/go-yaml|alecthomas|openai|modelcontextprotocol|aws-sdk-go-v2/service|shared/(cli|agents|tool/builtin|model/providers)|jackc/tern).*|net/rpc)$`)
+	heavy := regexp.MustCompile(`(?m)^(.*(goccy/go-yaml|alecthomas|openai|modelcontextprotocol|aws-sdk-go-v2/service|` +
+		`shared/(cli|agents|tool/builtin|model/providers)|jackc/tern).*|net/rpc)$`)
 	for _, name := range names {
 		if name == "authorizer" { // has its own test
 			continue
@@ -132,7 +156,8 @@ func TestFunctionsAreSmallAndLinkNothingHeavy(t *testing.T) {
 		if t.Logf("%s: %d bytes zipped, linux/arm64", name, size); size > most {
 			t.Errorf("%s: %d bytes zipped, %d more than allowed", name, size, size-most)
 		}
-		deps, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-tags", "lambda.norpc,nethttpomithttp2", source(name)).Output()
+		deps, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-tags", lambdatest.Tags,
+			source(name)).Output()
 		if err != nil {
 			t.Fatal(err)
 		}

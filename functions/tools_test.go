@@ -38,7 +38,8 @@ func edited(t *testing.T, dir string, changes ...string) (program string) {
 		}
 	}
 	program = filepath.Join(tmp, "program")
-	if err := lambdatest.Build(t.Context(), "./"+dir, program, "GOFLAGS=-overlay="+filepath.Join(tmp, "overlay.json")); err != nil {
+	if err := lambdatest.Build(t.Context(), "./"+dir, program,
+		"GOFLAGS=-overlay="+filepath.Join(tmp, "overlay.json")); err != nil {
 		t.Fatal(err)
 	}
 	return program
@@ -48,14 +49,17 @@ func edited(t *testing.T, dir string, changes ...string) (program string) {
 func TestGoToolRunsInFunctions(t *testing.T) {
 	t.Parallel()
 	inFunctions := []string{"agents.Open", "tools.Open", `"github.com/keyway-agents/keyway/shared/agents"`, ownTools}
-	const configuration = `{"agents":[{"id":"a","model":"demo:x","tools":["in_stock"]}],"auth":{"keys":[{"secret":"${JWT_KEY_SECRET}"}]},"database":{"url":"${DATABASE_URL}"},"id":"test-os"}`
+	const configuration = `{"agents":[{"id":"a","model":"demo:x","tools":["in_stock"]}],` +
+		`"auth":{"keys":[{"secret":"${JWT_KEY_SECRET}"}]},"database":{"url":"${DATABASE_URL}"},"id":"test-os"}`
 	d := deploy(t, configuration)
-	env := []string{"LAMBDA_TASK_ROOT=" + d.dir, "AWS_LAMBDA_FUNCTION_NAME=f", "DATABASE_URL=" + d.db, "AWS_SAM_LOCAL=true"}
+	env := []string{"LAMBDA_TASK_ROOT=" + d.dir, "AWS_LAMBDA_FUNCTION_NAME=f", "DATABASE_URL=" + d.db,
+		"AWS_SAM_LOCAL=true"}
 
 	runs := function{lambdatest.Start(t, edited(t, "runs", inFunctions...), env...), t}
 	runs.ask(request{
-		method: "POST", path: "/agents/a/runs", scopes: "agents:a:run", headers: map[string]string{"Content-Type": "application/x-www-form-urlencoded"},
-		body: `stream=false&message=call tool in_stock {"name": "tea"}`,
+		method: "POST", path: "/agents/a/runs", scopes: "agents:a:run",
+		headers: map[string]string{"Content-Type": "application/x-www-form-urlencoded"},
+		body:    `stream=false&message=call tool in_stock {"name": "tea"}`,
 	}).want(t, "a run", 200, "12 of tea, says the shop to ann")
 
 	worker := lambdatest.Start(t, edited(t, "worker", inFunctions...), env...)
@@ -64,7 +68,9 @@ func TestGoToolRunsInFunctions(t *testing.T) {
 	}
 
 	for _, name := range []string{"agents", "config", "sessions", "memories"} { // they don't check the names of tools
-		if got := d.start(name).ask(request{method: "GET", path: map[string]string{"config": "/health", "agents": "/agents", "sessions": "/sessions?type=agent", "memories": "/memories"}[name], scopes: everything}); got.StatusCode != 200 {
+		if got := d.start(name).ask(request{method: "GET",
+			path: map[string]string{"config": "/health", "agents": "/agents", "sessions": "/sessions?type=agent",
+				"memories": "/memories"}[name], scopes: everything}); got.StatusCode != 200 {
 			t.Errorf("%s: %d %s", name, got.StatusCode, got.Body)
 		}
 	}
@@ -72,9 +78,11 @@ func TestGoToolRunsInFunctions(t *testing.T) {
 		t.Errorf("migrate: %s", a.Body())
 	}
 
-	keyway := edited(t, "../cmd/keyway", "cli.Options{}", "cli.Options{Tools: tools.All}", `import "github.com`, "import "+ownTools+"\nimport \"github.com")
+	keyway := edited(t, "../cmd/keyway", "cli.Options{}", "cli.Options{Tools: tools.All}", `import "github.com`,
+		"import "+ownTools+"\nimport \"github.com")
 	var said bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), keyway, "build", "--config", filepath.Join(d.dir, "keyway.json"), t.TempDir()) // #nosec G204 -- built above
+	cmd := exec.CommandContext(t.Context(), keyway, "build", "--config", filepath.Join(d.dir, "keyway.json"),
+		t.TempDir()) // #nosec G204 -- built above
 	cmd.Stderr = &said
 	if err := cmd.Run(); err != nil {
 		t.Errorf("keyway build: %v: %s", err, &said)

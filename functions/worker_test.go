@@ -20,8 +20,9 @@ import (
 func (d deployment) recorded(db *store.DB, status string, at time.Time, scopes string) uuid.UUID {
 	d.t.Helper()
 	r := store.Run{
-		RunID: uuid.New(), Owner: "ann", SessionID: "s", AgentID: "a", Status: status, Input: "hello", CreatedAt: at.UTC(), Background: true,
-		Caller: json.RawMessage(`{"sub":"ann","scopes":["` + scopes + `"],"path":"/agents/a/runs"}`),
+		RunID: uuid.New(), Owner: "ann", SessionID: "s", AgentID: "a", Status: status, Input: "hello", CreatedAt: at.UTC(),
+		Background: true,
+		Caller:     json.RawMessage(`{"sub":"ann","scopes":["` + scopes + `"],"path":"/agents/a/runs"}`),
 	}
 	if _, err := db.BeginRun(d.t.Context(), r, store.BeginOptions{}); err != nil {
 		d.t.Fatal(err)
@@ -84,7 +85,8 @@ func TestWorkerExecutesDeliveredRuns(t *testing.T) {
 
 	// The schedule's event. Without a queue the worker itself executes the runs that it finds.
 	dead := d.recorded(db, "RUNNING", now.Add(-time.Hour), "agents:run")
-	if a := f.Invoke([]byte(`{"source":"aws.events","detail-type":"Scheduled Event"}`), time.Minute); a.Kind != "response" {
+	if a := f.Invoke([]byte(`{"source":"aws.events","detail-type":"Scheduled Event"}`),
+		time.Minute); a.Kind != "response" {
 		t.Fatalf("%s %s", a.Body(), f.Stderr)
 	}
 	becomes(dead, "COMPLETED", "done")

@@ -23,18 +23,21 @@ var mayDo = map[string]string{
 	"AuthorizerFunction": "secretsmanager:GetSecretValue",
 	"ConfigFunction":     "",
 	"AgentsFunction":     "",
-	"RunsFunction":       "bedrock:InvokeModel bedrock:InvokeModelWithResponseStream rds-db:connect secretsmanager:GetSecretValue sqs:SendMessage",
-	"WorkerFunction":     "bedrock:InvokeModel bedrock:InvokeModelWithResponseStream rds-db:connect secretsmanager:GetSecretValue sqs:SendMessage",
-	"SessionsFunction":   "rds-db:connect secretsmanager:GetSecretValue",
-	"MemoriesFunction":   "rds-db:connect secretsmanager:GetSecretValue",
-	"MigrateFunction":    "rds-db:connect secretsmanager:GetSecretValue",
+	"RunsFunction": "bedrock:InvokeModel bedrock:InvokeModelWithResponseStream rds-db:connect " +
+		"secretsmanager:GetSecretValue sqs:SendMessage",
+	"WorkerFunction": "bedrock:InvokeModel bedrock:InvokeModelWithResponseStream rds-db:connect " +
+		"secretsmanager:GetSecretValue sqs:SendMessage",
+	"SessionsFunction": "rds-db:connect secretsmanager:GetSecretValue",
+	"MemoriesFunction": "rds-db:connect secretsmanager:GetSecretValue",
+	"MigrateFunction":  "rds-db:connect secretsmanager:GetSecretValue",
 }
 
 // logsInAs lists the database users of each function, in its URL and in its policy. A function that
 // serves requests is never the master user.
 var logsInAs = map[string]string{
-	"RunsFunction": "keyway_app", "WorkerFunction": "keyway_app", "SessionsFunction": "keyway_app", "MemoriesFunction": "keyway_app",
-	"MigrateFunction": "keyway", "DbProxyRole": "keyway keyway_app",
+	"RunsFunction": "keyway_app", "WorkerFunction": "keyway_app", "SessionsFunction": "keyway_app",
+	"MemoriesFunction": "keyway_app",
+	"MigrateFunction":  "keyway", "DbProxyRole": "keyway keyway_app",
 }
 
 // mustAnswer lists the responses of API Gateway that need a text in the template.
@@ -62,29 +65,38 @@ func TestBadTemplateIsFound(t *testing.T) {
 		{agents, "Method: GET, Path: /bots}", "GET /agents has no event"},
 		{agents, "Method: GET, Path: /bots}", "GET /bots of AgentsFunction is not in the table"},
 		{"Path: /teams}", "Path: /agents}", "GET /agents has 2 events"},
-		{"Method: DELETE, Path: /memories}", "Method: PUT, Path: /memories}", "PUT /memories of MemoriesFunction is not in the table"},
+		{"Method: DELETE, Path: /memories}", "Method: PUT, Path: /memories}",
+			"PUT /memories of MemoriesFunction is not in the table"},
 		{"  MemoriesFunction:\n", "  OtherFunction:\n", "GET /memories is served by OtherFunction"},
 		{"Path: /health, Auth: {Authorizer: NONE}}", "Path: /health}", "GET /health is public and needs a token"},
 		{agents, "Method: GET, Path: /agents, Auth: {Authorizer: NONE}}", "GET /agents needs no token"},
 		{"ResponseTransferMode: RESPONSE_STREAM", "ResponseTransferMode: STREAM", "is not streamed"},
 		{", TimeoutInMillis: 900000", "", "ends after 29 s"},
 		{agents, "Method: GET, Path: /agents, ResponseTransferMode: RESPONSE_STREAM}", "GET /agents is streamed"},
-		{"Action: rds-db:connect", "Action: [rds-db:connect, s3:GetObject]", "rds-db:connect s3:GetObject secretsmanager:GetSecretValue"},
+		{"Action: rds-db:connect", "Action: [rds-db:connect, s3:GetObject]",
+			"rds-db:connect s3:GetObject secretsmanager:GetSecretValue"},
 		{"Action: rds-db:connect", "Action: rds-db:*", "rds-db:* secretsmanager:GetSecretValue"},
 		{"dbuser:${Server}/keyway_app", "dbuser:${Server}/keyway", "RunsFunction may log in as keyway, want keyway_app"},
-		{"dbuser:${Server}/keyway\n                  - Server: !If\n", "dbuser:${Server}/keyway_app\n                  - Server: !If\n", "MigrateFunction may log in as keyway_app, want keyway"},
+		{"dbuser:${Server}/keyway\n                  - Server: !If\n",
+			"dbuser:${Server}/keyway_app\n                  - Server: !If\n",
+			"MigrateFunction may log in as keyway_app, want keyway"},
 		{"dbuser:${Server}/keyway_app", "dbuser:${Server}/*", "RunsFunction may log in as *, want keyway_app"},
-		{"                    - arn:${AWS::Partition}:rds-db:${AWS::Region}:${AWS::AccountId}:dbuser:${Server}/keyway_app", "                    - arn", "DbProxyRole may log in as keyway, want keyway keyway_app"},
+		{"                    - arn:${AWS::Partition}:rds-db:${AWS::Region}:${AWS::AccountId}:dbuser:${Server}/keyway_app",
+			"                    - arn", "DbProxyRole may log in as keyway, want keyway keyway_app"},
 		{"postgres://keyway_app@", "postgres://keyway@", "SessionsFunction logs in as keyway, want keyway_app"},
-		{"            - postgres://keyway@", "            - postgres://keyway_app@", "MigrateFunction logs in as keyway_app, want keyway"},
+		{"            - postgres://keyway@", "            - postgres://keyway_app@",
+			"MigrateFunction logs in as keyway_app, want keyway"},
 		{"keyway?sslmode=verify-full", "keyway?sslmode=require", "a URL of the database has no sslmode=verify-full"},
 		{"DATABASE_ROLE: !If [Url, '', keyway_app]", "DATABASE_ROLE: ''", "MigrateFunction does not create the user"},
-		{"              Resource: !If [MakeJwtKey, !Ref JwtKey, !Ref JwtKeySecret]", "              Resource: '*'", "AuthorizerFunction may act on everything"},
-		{"Access-Control-Allow-Origin: !Sub \"'${Origin}'\", Retry-After: \"'1'\"", "Retry-After: \"'1'\"", "a web page can't read the answer THROTTLED"},
+		{"              Resource: !If [MakeJwtKey, !Ref JwtKey, !Ref JwtKeySecret]", "              Resource: '*'",
+			"AuthorizerFunction may act on everything"},
+		{"Access-Control-Allow-Origin: !Sub \"'${Origin}'\", Retry-After: \"'1'\"", "Retry-After: \"'1'\"",
+			"a web page can't read the answer THROTTLED"},
 		{"        THROTTLED:", "        QUOTA_EXCEEDED:", "THROTTLED has AWS's text"},
 		{`'{"detail":"Request body is too large"}'`, `'{"message":"too large"}'`, "REQUEST_TOO_LARGE has no detail"},
 		{"    Metadata: {BuildMethod: makefile}\n", "", "is not built by the Makefile"},
-		{"    Type: AWS::Serverless::Function\n", "    Type: AWS::Serverless::Function\n    Extra: {FunctionUrlConfig: {AuthType: NONE}}\n", "has its own URL"},
+		{"    Type: AWS::Serverless::Function\n",
+			"    Type: AWS::Serverless::Function\n    Extra: {FunctionUrlConfig: {AuthType: NONE}}\n", "has its own URL"},
 	} {
 		text := source(t)
 		bad := strings.Replace(text, tt.before, tt.after, 1)
@@ -92,7 +104,8 @@ func TestBadTemplateIsFound(t *testing.T) {
 			t.Errorf("the template no longer contains %q", tt.before)
 			continue
 		}
-		if got := faults(t, bad); !slices.ContainsFunc(got, func(s string) bool { return strings.Contains(s, tt.complaint) }) {
+		if got := faults(t, bad); !slices.ContainsFunc(got,
+			func(s string) bool { return strings.Contains(s, tt.complaint) }) {
 			t.Errorf("%q instead of %q: want %q, got %q", tt.after, tt.before, tt.complaint, got)
 		}
 	}
@@ -304,7 +317,8 @@ func badLogins(t *testing.T, text string) (out []string) {
 			out = append(out, fmt.Sprintf("%s logs in as %s, want %s", name, does, logsInAs[name]))
 		}
 	}
-	if role := get(resources(t, text), "MigrateFunction", "Properties", "Environment", "Variables")["DATABASE_ROLE"]; !slices.Contains(texts(role), any(usual)) {
+	if role := get(resources(t, text), "MigrateFunction", "Properties", "Environment",
+		"Variables")["DATABASE_ROLE"]; !slices.Contains(texts(role), any(usual)) {
 		out = append(out, fmt.Sprintf("MigrateFunction does not create the user of the functions, but %v", role))
 	}
 	return out
@@ -347,7 +361,8 @@ func badAnswers(answers node) (out []string) {
 		if get(a.(node), "ResponseParameters", "Headers")["Access-Control-Allow-Origin"] == nil {
 			out = append(out, "a web page can't read the answer "+name)
 		}
-		if body := fmt.Sprint(get(a.(node), "ResponseTemplates")["application/json"]); !strings.HasPrefix(body, `{"detail":`) {
+		if body := fmt.Sprint(get(a.(node), "ResponseTemplates")["application/json"]); !strings.HasPrefix(body,
+			`{"detail":`) {
 			out = append(out, name+" has no detail")
 		}
 	}

@@ -21,7 +21,8 @@ func TestToolRedirectNeverReachesLambdaRuntimeAPI(t *testing.T) {
 	t.Cleanup(runtime.Close)
 	mcp := httptest.NewServer(http.RedirectHandler(runtime.URL, http.StatusTemporaryRedirect))
 	t.Cleanup(mcp.Close)
-	cfg := &config.Config{Agents: []config.Agent{{ID: "a", Model: config.Model{Provider: "demo"}, Tools: []config.Tool{{MCP: &config.MCP{URL: config.URL(mcp.URL)}}}}}}
+	cfg := &config.Config{Agents: []config.Agent{{ID: "a", Model: config.Model{Provider: "demo"},
+		Tools: []config.Tool{{MCP: &config.MCP{URL: config.URL(mcp.URL)}}}}}}
 	cfg.Egress.Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 
 	for address, reaches := range map[string]bool{strings.TrimPrefix(runtime.URL, "http://"): false, "": true} {

@@ -19,7 +19,8 @@ func TestEachFunctionServesOnlyItsRoutes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	parts := assemble.Parts{Config: &config.Config{ID: "os"}, Policy: policy, Log: slog.New(slog.DiscardHandler), Started: time.Now()}
+	parts := assemble.Parts{Config: &config.Config{ID: "os"}, Policy: policy, Log: slog.New(slog.DiscardHandler),
+		Started: time.Now()}
 	served := map[route.Name]int{}
 	for _, f := range []route.Function{route.Settings, route.Agents, route.Runs, route.Sessions, route.Memories} {
 		server, ok := assemble.For(f, parts).Handler.(*api.Server)

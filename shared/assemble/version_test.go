@@ -40,7 +40,8 @@ func TestBuildDescribesWhatTheToolchainRecorded(t *testing.T) {
 			Build{Version: "0.2.0", Commit: commit, Time: "2026-11-25T17:36:00Z"}, "0.2.0 commit 0123456789ab"},
 		"a checkout with changes": {
 			&debug.BuildInfo{
-				Main: debug.Module{Path: module, Version: "v0.2.1-0.20261125173600-0123456789ab+dirty"}, Settings: checkout("true")},
+				Main:     debug.Module{Path: module, Version: "v0.2.1-0.20261125173600-0123456789ab+dirty"},
+				Settings: checkout("true")},
 			Build{Version: nextVersion, Commit: commit, Time: "2026-11-25T17:36:00Z", Modified: true},
 			"0.1.0-dev commit 0123456789ab (modified)"},
 		"an operator's own program": {

@@ -52,7 +52,8 @@ func rebuilt(t tester, a *edge.Authorizer, c token.Claims) *authz.Principal {
 // verified returns the principal as the verified token names it.
 func verified(t tester, c token.Claims) *authz.Principal {
 	return &authz.Principal{
-		Subject: c.Subject, SessionID: c.SessionID, Issuer: c.Issuer, TokenID: c.ID, Scopes: c.Scopes, ExpiresAt: c.ExpiresAt.UTC(),
+		Subject: c.Subject, SessionID: c.SessionID, Issuer: c.Issuer, TokenID: c.ID, Scopes: c.Scopes,
+		ExpiresAt: c.ExpiresAt.UTC(),
 		TokenHash: token.Hash([]string{"Bearer " + sign(t, c)}),
 	}
 }
@@ -103,7 +104,10 @@ func TestPrincipalOfAnyTokenSurvivesAPIGateway(t *testing.T) {
 	scope := rapid.OneOf(rapid.String(), scopeDraw)
 	rapid.Check(t, func(t *rapid.T) {
 		c := token.Claims{
-			Subject:   text(1024).Filter(func(s string) bool { return !strings.HasPrefix(s, "sa:") && !strings.HasPrefix(s, "__") }).Draw(t, "sub"),
+			Subject: text(1024).Filter(func(s string) bool {
+				return !strings.HasPrefix(s, "sa:") &&
+					!strings.HasPrefix(s, "__")
+			}).Draw(t, "sub"),
 			SessionID: text(255).Draw(t, "session"), Issuer: text(1024).Draw(t, "iss"), ID: text(255).Draw(t, "jti"),
 			Scopes:    rapid.SliceOf(scope).Draw(t, "scopes"),
 			ExpiresAt: now.Add(time.Duration(rapid.Int64Range(1, 1<<32).Draw(t, "exp")) * time.Second),
@@ -139,7 +143,8 @@ func TestContextHasOnlyStringsAndNoToken(t *testing.T) {
 	c := declaring("a")
 	c.Digest = "0123456789abcdef"
 	a := newAuthorizer(t, c)
-	raw := sign(t, token.Claims{Subject: "ann@example.com", Issuer: "https://issuer", SessionID: "s", ID: "j", Scopes: []string{"agents:a:run"}})
+	raw := sign(t, token.Claims{Subject: "ann@example.com", Issuer: "https://issuer", SessionID: "s", ID: "j",
+		Scopes: []string{"agents:a:run"}})
 	answer, err := a.Authorize(t.Context(), event(t, "Bearer "+raw))
 	if err != nil {
 		t.Fatal(err)

@@ -92,7 +92,8 @@ func event(t tester, value string) (e events.APIGatewayCustomAuthorizerRequestTy
 // authorize sends a token with these scopes through the authorizer.
 func authorize(t tester, a *edge.Authorizer, scopes ...string) events.APIGatewayCustomAuthorizerResponse {
 	t.Helper()
-	answer, err := a.Authorize(context.Background(), event(t, "Bearer "+sign(t, token.Claims{Subject: "ann", Scopes: scopes})))
+	answer, err := a.Authorize(context.Background(),
+		event(t, "Bearer "+sign(t, token.Claims{Subject: "ann", Scopes: scopes})))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,13 +138,19 @@ func TestTokenIsReadFromAuthorizationHeaderOnly(t *testing.T) {
 		"single values only":                 {headers{"Authorization": raw}, nil, ""},
 		"single values if the list is empty": {headers{"Authorization": raw}, multi{"Authorization": {}}, ""},
 		"no headers at all":                  {nil, nil, "Authorization header missing"},
-		"an empty value":                     {headers{"authorization": ""}, multi{"authorization": {""}}, "Authorization header missing"},
-		"only similar names":                 {headers{"X-Authorization": raw, "Proxy-Authorization": raw}, multi{"Cookie": {"authorization=" + raw}}, "Authorization header missing"},
-		"twice":                              {headers{"authorization": raw}, multi{"authorization": {raw, raw}}, "Ambiguous Authorization header"},
-		"in two spellings":                   {nil, multi{"authorization": {raw}, "Authorization": {raw}}, "Ambiguous Authorization header"},
-		"two spellings among single values":  {headers{"authorization": raw, "Authorization": raw}, nil, "Ambiguous Authorization header"},
-		"nonsense":                           {nil, multi{"authorization": {"nonsense"}}, "Invalid token: Not enough segments"},
-		"changed":                            {nil, multi{"authorization": {raw[:len(raw)-8] + "AAAAAAAA"}}, "Invalid token: Signature verification failed"},
+		"an empty value": {headers{"authorization": ""}, multi{"authorization": {""}},
+			"Authorization header missing"},
+		"only similar names": {headers{"X-Authorization": raw, "Proxy-Authorization": raw},
+			multi{"Cookie": {"authorization=" + raw}}, "Authorization header missing"},
+		"twice": {headers{"authorization": raw}, multi{"authorization": {raw, raw}},
+			"Ambiguous Authorization header"},
+		"in two spellings": {nil, multi{"authorization": {raw}, "Authorization": {raw}},
+			"Ambiguous Authorization header"},
+		"two spellings among single values": {headers{"authorization": raw, "Authorization": raw}, nil,
+			"Ambiguous Authorization header"},
+		"nonsense": {nil, multi{"authorization": {"nonsense"}}, "Invalid token: Not enough segments"},
+		"changed": {nil, multi{"authorization": {raw[:len(raw)-8] + "AAAAAAAA"}},
+			"Invalid token: Signature verification failed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -171,7 +178,8 @@ func TestExpiredTokenIsRejected(t *testing.T) {
 	c := declaring("a")
 	c.Auth.Leeway = 10 * time.Second
 	a := newAuthorizer(t, c)
-	for age, refused := range map[time.Duration]bool{-time.Second: false, 9 * time.Second: false, 10 * time.Second: true, time.Hour: true} {
+	for age, refused := range map[time.Duration]bool{-time.Second: false, 9 * time.Second: false, 10 * time.Second: true,
+		time.Hour: true} {
 		_, err := a.Authorize(t.Context(), event(t, sign(t, token.Claims{Subject: "ann", ExpiresAt: now.Add(-age)})))
 		if got := fault.Detail(err) == "Token has expired"; (err != nil) != refused || got != refused {
 			t.Errorf("expired for %s: %v", age, err)
@@ -188,7 +196,8 @@ func TestAudienceIsVerifiedOnlyIfConfigured(t *testing.T) {
 		t.Errorf("not configured: %v", err)
 	}
 	c.Auth.VerifyAudience = true
-	if _, err := newAuthorizer(t, c).Authorize(t.Context(), event(t, raw)); !strings.Contains(fault.Detail(err), `missing the "aud" claim`) {
+	if _, err := newAuthorizer(t, c).Authorize(t.Context(), event(t, raw)); !strings.Contains(fault.Detail(err),
+		`missing the "aud" claim`) {
 		t.Errorf("configured: %v", err)
 	}
 }
@@ -196,7 +205,8 @@ func TestAudienceIsVerifiedOnlyIfConfigured(t *testing.T) {
 func TestMalformedMethodARNIsInternalError(t *testing.T) {
 	t.Parallel()
 	a := newAuthorizer(t, declaring("a"))
-	for _, arn := range []string{"", "GET/agents", "arn:aws:execute-api:r:1:id", "arn:aws:execute-api:r:1:id/stage", "http://id/stage/GET/agents"} {
+	for _, arn := range []string{"", "GET/agents", "arn:aws:execute-api:r:1:id", "arn:aws:execute-api:r:1:id/stage",
+		"http://id/stage/GET/agents"} {
 		e := event(t, sign(t, token.Claims{Subject: "ann", Scopes: []string{admin}}))
 		e.MethodArn = arn
 		answer, err := a.Authorize(t.Context(), e)
@@ -218,7 +228,10 @@ func TestConfigurationErrorsDoNotRevealSecrets(t *testing.T) {
 		}
 	}
 	for want, change := range map[string]func(*config.Auth){
-		"keys[1]: a JWKS address":  func(a *config.Auth) { a.Keys = append(a.Keys, config.Key{JWKSURL: "https://sesame.example"}) },
+		"keys[1]: a JWKS address": func(a *config.Auth) {
+			a.Keys = append(a.Keys,
+				config.Key{JWKSURL: "https://sesame.example"})
+		},
 		"keys[0]: not the ARN":     func(a *config.Auth) { a.Keys[0] = config.Key{Secret: "arn:aws:secretsmanager:sesame"} },
 		"keys[0]: the HMAC secret": func(a *config.Auth) { a.Keys[0].Literal = "sesame" },
 		"keys[0]: not PEM":         func(a *config.Auth) { a.Keys[0].Literal = "-----BEGIN PUBLIC KEY-----sesame" },
@@ -229,7 +242,8 @@ func TestConfigurationErrorsDoNotRevealSecrets(t *testing.T) {
 	} {
 		c := declaring("a")
 		change(&c.Auth)
-		if _, err := edge.New(c, edge.Outside{Now: clock}); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "sesame") {
+		if _, err := edge.New(c, edge.Outside{Now: clock}); err == nil || !strings.Contains(err.Error(), want) ||
+			strings.Contains(err.Error(), "sesame") {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
@@ -249,7 +263,8 @@ func TestAuthorizerLogsRejectedTokens(t *testing.T) {
 	if _, err := a.Authorize(t.Context(), e); !errors.Is(err, fault.Unauthenticated) {
 		t.Fatal(err)
 	}
-	want := `"msg":"decision","request_id":"r-1","allow":false,"status":401,"reason":"Invalid token: Invalid header padding","token":"` +
+	want := `"msg":"decision","request_id":"r-1","allow":false,"status":401,"reason":"Invalid token: Invalid header ` +
+		`padding","token":"` +
 		token.Hash([]string{"header-marker.payload-marker.signature-marker"}) +
 		`","method":"GET","route":"GET /agents/{agent_id}/runs","agent":"a","config":"0123456789ab","us":`
 	if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), want) {

@@ -33,24 +33,25 @@ func TestEvaluateFollowsAPIGateway(t *testing.T) {
 		arn   string
 		want  bool
 	}{
-		"nothing listed is a denial":              {nil, "GET/agents", false},
-		"an exact resource":                       {[]string{"Allow GET/agents"}, "GET/agents", true},
-		"another one":                             {[]string{"Allow GET/agents"}, "GET/agents/a", false},
-		"its beginning is not enough":             {[]string{"Allow GET/agents/abc"}, "GET/agents/ab", false},
-		"case counts":                             {[]string{"Allow GET/agents"}, "GET/Agents", false},
-		"a star spans segments":                   {[]string{"Allow GET/agents/*"}, "GET/agents/a/runs/r", true},
-		"a star may be nothing":                   {[]string{"Allow GET/agents/*"}, "GET/agents/", true},
-		"a star does not take back its slash":     {[]string{"Allow GET/agents/*"}, "GET/agents", false},
-		"a star in the middle":                    {[]string{"Allow POST/agents/*/runs"}, "POST/agents/a/b/runs", true},
-		"what follows a star counts":              {[]string{"Allow POST/agents/*/runs"}, "POST/agents/a/runs/r", false},
-		"a question mark is one character":        {[]string{"Allow GET/agents/?"}, "GET/agents/a", true},
-		"and not none":                            {[]string{"Allow GET/agents/?"}, "GET/agents/", false},
-		"a star in the request is text":           {[]string{"Allow GET/agents/abc"}, "GET/agents/*", false},
-		"a dot is a dot":                          {[]string{"Allow GET/agents/a.c"}, "GET/agents/abc", false},
-		"a denial wins when it comes last":        {[]string{"Allow *", "Deny GET/agents/a"}, "GET/agents/a", false},
-		"a denial wins when it comes first":       {[]string{"Deny GET/agents/a", "Allow *"}, "GET/agents/a", false},
-		"a denial of another thing is none":       {[]string{"Deny GET/agents/a", "Allow *"}, "GET/agents/b", true},
-		"one of several resources suffices":       {[]string{"Allow GET/x", "Allow GET/y", "Allow GET/agents"}, "GET/agents", true},
+		"nothing listed is a denial":          {nil, "GET/agents", false},
+		"an exact resource":                   {[]string{"Allow GET/agents"}, "GET/agents", true},
+		"another one":                         {[]string{"Allow GET/agents"}, "GET/agents/a", false},
+		"its beginning is not enough":         {[]string{"Allow GET/agents/abc"}, "GET/agents/ab", false},
+		"case counts":                         {[]string{"Allow GET/agents"}, "GET/Agents", false},
+		"a star spans segments":               {[]string{"Allow GET/agents/*"}, "GET/agents/a/runs/r", true},
+		"a star may be nothing":               {[]string{"Allow GET/agents/*"}, "GET/agents/", true},
+		"a star does not take back its slash": {[]string{"Allow GET/agents/*"}, "GET/agents", false},
+		"a star in the middle":                {[]string{"Allow POST/agents/*/runs"}, "POST/agents/a/b/runs", true},
+		"what follows a star counts":          {[]string{"Allow POST/agents/*/runs"}, "POST/agents/a/runs/r", false},
+		"a question mark is one character":    {[]string{"Allow GET/agents/?"}, "GET/agents/a", true},
+		"and not none":                        {[]string{"Allow GET/agents/?"}, "GET/agents/", false},
+		"a star in the request is text":       {[]string{"Allow GET/agents/abc"}, "GET/agents/*", false},
+		"a dot is a dot":                      {[]string{"Allow GET/agents/a.c"}, "GET/agents/abc", false},
+		"a denial wins when it comes last":    {[]string{"Allow *", "Deny GET/agents/a"}, "GET/agents/a", false},
+		"a denial wins when it comes first":   {[]string{"Deny GET/agents/a", "Allow *"}, "GET/agents/a", false},
+		"a denial of another thing is none":   {[]string{"Deny GET/agents/a", "Allow *"}, "GET/agents/b", true},
+		"one of several resources suffices": {[]string{"Allow GET/x", "Allow GET/y", "Allow GET/agents"}, "GET/agents",
+			true},
 		"an effect in another case allows nobody": {[]string{"allow *"}, "GET/agents", false},
 	} {
 		if got := edge.Evaluate(policyOf(row.lines...), row.arn); got != row.want {
@@ -68,7 +69,8 @@ func TestWildcardsMatchLikeRegularExpressions(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p, s := pattern.Draw(t, "pattern"), text.Draw(t, "text")
 		if rapid.Bool().Draw(t, "likely") { // random texts rarely match
-			s = strings.NewReplacer("*", rapid.SampledFrom([]string{"", "a", "ab/", "a\nb"}).Draw(t, "star"), "?", "b").Replace(p)
+			s = strings.NewReplacer("*", rapid.SampledFrom([]string{"", "a", "ab/", "a\nb"}).Draw(t, "star"), "?",
+				"b").Replace(p)
 		}
 		quoted := strings.NewReplacer(`\*`, `.*`, `\?`, `.`).Replace(regexp.QuoteMeta(p))
 		want := regexp.MustCompile(`(?s)^` + quoted + `$`).MatchString(s)

@@ -36,8 +36,10 @@ func signed(t *testing.T, c token.Claims) string {
 // the table and plain ids, and is never narrower than the decision.
 func FuzzPolicy(f *testing.F) {
 	f.Add("agents:a:run\nagents:read", "", "POST", "/agents/a/runs")
-	f.Add("agents:a*:run\nagents:${aws:username}:read\nagents:a/../b:run", "GET /agents/*/runs agents:run", "GET", "/agents/a*/runs/runs")
-	f.Add("app:read\nagent_os:admin", "GET /agents* app:read\nPOST */runs agents:a:run app:read", "POST", "/agents/runs/runs/")
+	f.Add("agents:a*:run\nagents:${aws:username}:read\nagents:a/../b:run", "GET /agents/*/runs agents:run", "GET",
+		"/agents/a*/runs/runs")
+	f.Add("app:read\nagent_os:admin", "GET /agents* app:read\nPOST */runs agents:a:run app:read", "POST",
+		"/agents/runs/runs/")
 	f.Add("agents:runs:run\nagents:?:run", "POST /agents/runs/* agents:*:run", "POST", "/agents/runs/runs/x/cancel")
 	f.Add("x agent_os:admin\nagents::read\nagents:\x00:run", "GET /nope a:b", "GET", "//agents/%2F")
 	f.Add("agents:read", "GET /agents/\x00 x:y", "GET", "/agents/a") // a mapping with a control character
@@ -45,7 +47,8 @@ func FuzzPolicy(f *testing.F) {
 		c := declaring("a", "b", "runs", "agents")
 		for line := range strings.Lines(mappingText) {
 			if words := strings.Fields(line); len(words) >= 2 {
-				c.Auth.ScopeMappings = append(c.Auth.ScopeMappings, config.ScopeMapping{Method: words[0], Pattern: words[1], Scopes: words[2:]})
+				c.Auth.ScopeMappings = append(c.Auth.ScopeMappings,
+					config.ScopeMapping{Method: words[0], Pattern: words[1], Scopes: words[2:]})
 			}
 		}
 		if len(mappingText) > 100 || strings.Count(mappingText, "*") > 4 || len(path) > 100 {
@@ -116,9 +119,12 @@ func FuzzCaller(f *testing.F) {
 // Every context is rejected, or gives exactly the principal that its strings name.
 func FuzzContext(f *testing.F) {
 	for _, s := range []string{
-		`{"sub": "ann", "scopes": "[]", "exp": "12"}`, `{"sub": "ann", "scopes": "[\"a:b\",\"\"]", "session_id": "s", "iss": "i", "jti": "j", "exp": ""}`,
-		`{"sub": "ann", "scopes": "[null]"}`, `{"sub": "ann", "scopes": ["agent_os:admin"]}`, `{"scopes": "agent_os:admin"}`, `{"scopes": "null"}`,
-		`{"scopes": "[] ", "exp": "+1"}`, `{"scopes": "[]", "exp": 12}`, `{"scopes": "[\"\\ud800\"]"}`, `{"sub": {"a": 1}, "scopes": "[]"}`, `{}`, `null`,
+		`{"sub": "ann", "scopes": "[]", "exp": "12"}`,
+		`{"sub": "ann", "scopes": "[\"a:b\",\"\"]", "session_id": "s", "iss": "i", "jti": "j", "exp": ""}`,
+		`{"sub": "ann", "scopes": "[null]"}`, `{"sub": "ann", "scopes": ["agent_os:admin"]}`, `{"scopes": "agent_os:admin"}`,
+		`{"scopes": "null"}`,
+		`{"scopes": "[] ", "exp": "+1"}`, `{"scopes": "[]", "exp": 12}`, `{"scopes": "[\"\\ud800\"]"}`,
+		`{"sub": {"a": 1}, "scopes": "[]"}`, `{}`, `null`,
 	} {
 		f.Add(s)
 	}
@@ -139,13 +145,15 @@ func FuzzContext(f *testing.F) {
 		if !p.ExpiresAt.IsZero() {
 			expiry = strconv.FormatInt(p.ExpiresAt.Unix(), 10)
 		}
-		for name, got := range map[string]string{"sub": p.Subject, "session_id": p.SessionID, "iss": p.Issuer, "jti": p.TokenID, "tokenHash": p.TokenHash, "exp": expiry} {
+		for name, got := range map[string]string{"sub": p.Subject, "session_id": p.SessionID, "iss": p.Issuer,
+			"jti": p.TokenID, "tokenHash": p.TokenHash, "exp": expiry} {
 			if want, _ := before[name].(string); got != want {
 				t.Errorf("%q: %s is %q", text, name, got)
 			}
 		}
 		var scopes []any
-		if s, _ := before["scopes"].(string); json.Unmarshal([]byte(s), &scopes) != nil || !slices.EqualFunc(scopes, p.Scopes, func(a any, b string) bool { return a == b }) {
+		if s, _ := before["scopes"].(string); json.Unmarshal([]byte(s), &scopes) != nil ||
+			!slices.EqualFunc(scopes, p.Scopes, func(a any, b string) bool { return a == b }) {
 			t.Errorf("%q: scopes %q", text, p.Scopes)
 		}
 	})

@@ -25,12 +25,14 @@ func (g generator) plainID() string {
 
 // oddID returns an id that a path can contain and a policy can't name.
 func (g generator) oddID() string {
-	return pick(g, "*", "a*", "?", "$x", "${aws:username}", "a b", "ä", "a;x", "%2F", "\x00", "arn:aws:x", strings.Repeat("x", 256))
+	return pick(g, "*", "a*", "?", "$x", "${aws:username}", "a b", "ä", "a;x", "%2F", "\x00", "arn:aws:x",
+		strings.Repeat("x", 256))
 }
 
 var (
 	tableRoutes = slices.Collect(route.Table.All())
-	agentRoutes = slices.DeleteFunc(slices.Clone(tableRoutes), func(r *route.Route) bool { return !strings.Contains(r.Pattern, "{agent_id}") })
+	agentRoutes = slices.DeleteFunc(slices.Clone(tableRoutes),
+		func(r *route.Route) bool { return !strings.Contains(r.Pattern, "{agent_id}") })
 )
 
 // route returns a route of an agent in two of three cases.
@@ -88,7 +90,8 @@ func (g generator) mapping() config.ScopeMapping {
 }
 
 func (g generator) need() string {
-	return pick(g, "app:read", "app:run", "app:admin", "agents:run", "agents:read", "agents:a:read", "agents:runs:run", "agents:*:run", "sessions:read", "system:read")
+	return pick(g, "app:read", "app:run", "app:admin", "agents:run", "agents:read", "agents:a:read", "agents:runs:run",
+		"agents:*:run", "sessions:read", "system:read")
 }
 
 // scopes returns the scopes of a token. Some have more ids than a policy names one by one.
@@ -136,7 +139,8 @@ func (g generator) request(declared []string) (method, path string) {
 	case 0, 1:
 		path += pick(g, "/", "//")
 	case 2:
-		path = pick(g, "/"+path, strings.ToUpper(path), path+"/x", path+";x", strings.Replace(path, "/", "//", 1), path+"/..", path+"%2F", path+"\x00")
+		path = pick(g, "/"+path, strings.ToUpper(path), path+"/x", path+";x", strings.Replace(path, "/", "//", 1),
+			path+"/..", path+"%2F", path+"\x00")
 	}
 	if g.oneIn(16) {
 		return pick(g, "GET", "POST", "DELETE"), path

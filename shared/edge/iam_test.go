@@ -38,7 +38,8 @@ func TestIndependentEvaluatorAgreesWithEvaluate(t *testing.T) {
 	}
 	installed := os.Getenv("KEYWAY_IAM_SIMULATE")
 	if installed == "" {
-		missing(t, "KEYWAY_IAM_SIMULATE names no directory with @cloud-copilot/iam-simulate; run make iam, and set the variable that it prints")
+		missing(t, "KEYWAY_IAM_SIMULATE names no directory with @cloud-copilot/iam-simulate; run make iam, and set the "+
+			"variable that it prints")
 	}
 	input, err := json.Marshal(asked)
 	if err != nil {
@@ -113,7 +114,8 @@ func (g generator) anyPolicy() events.APIGatewayCustomAuthorizerPolicy {
 	for range 1 + g.IntN(4) {
 		p.Statement = append(p.Statement, events.IAMPolicyStatement{
 			Action: []string{"execute-api:Invoke"}, Effect: pick(g, "Allow", "Allow", "Deny"),
-			Resource: []string{edge.MethodARN(api, "GET", g.anyText("ab/.**?")), edge.MethodARN(api, pick(g, "GET", "*", "G?T"), g.anyText("ab*?"))},
+			Resource: []string{edge.MethodARN(api, "GET", g.anyText("ab/.**?")),
+				edge.MethodARN(api, pick(g, "GET", "*", "G?T"), g.anyText("ab*?"))},
 		})
 	}
 	return p

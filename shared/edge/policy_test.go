@@ -26,7 +26,8 @@ func TestPolicyListsRoutesOfToken(t *testing.T) {
 		want   []string
 	}{
 		"one agent's runs": {[]string{"agents:web-search-agent:run"}, []string{
-			"Allow POST/agents/web-search-agent/runs", "Allow POST/agents/web-search-agent/runs/*/cancel", "Allow POST/agents/web-search-agent/runs/*/continue",
+			"Allow POST/agents/web-search-agent/runs", "Allow POST/agents/web-search-agent/runs/*/cancel",
+			"Allow POST/agents/web-search-agent/runs/*/continue",
 			"Allow POST/agents/web-search-agent/runs/*/resume",
 		}},
 		"one agent altogether": {[]string{"agents:web-search-agent:run", "agents:web-search-agent:read"}, []string{
@@ -43,10 +44,12 @@ func TestPolicyListsRoutesOfToken(t *testing.T) {
 			"Deny GET/agents/finance-agent/runs", "Deny GET/agents/finance-agent/runs/*",
 		}},
 		"an agent that isn't declared": {[]string{"agents:nope:read"}, []string{"Allow GET/agents", "Allow GET/agents/nope"}},
-		"another family":               {[]string{"sessions:read"}, []string{"Allow GET/sessions", "Allow GET/sessions/*", "Allow GET/sessions/*/runs", "Allow GET/sessions/*/run-previews", "Allow GET/sessions/*/runs/*"}},
-		"the older name":               {[]string{"system:read"}, []string{"Allow GET/config"}},
-		"nothing":                      {nil, []string{"Deny *"}},
-		"nothing that is served":       {[]string{"knowledge:read", "nonsense", "agents:*", "a:b:c:d"}, []string{"Deny *"}},
+		"another family": {[]string{"sessions:read"},
+			[]string{"Allow GET/sessions", "Allow GET/sessions/*", "Allow GET/sessions/*/runs",
+				"Allow GET/sessions/*/run-previews", "Allow GET/sessions/*/runs/*"}},
+		"the older name":         {[]string{"system:read"}, []string{"Allow GET/config"}},
+		"nothing":                {nil, []string{"Deny *"}},
+		"nothing that is served": {[]string{"knowledge:read", "nonsense", "agents:*", "a:b:c:d"}, []string{"Deny *"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -86,7 +89,8 @@ func TestPolicyDoesNotDependOnRequest(t *testing.T) {
 	for request, want := range map[string]bool{
 		"GET /agents": true, "GET /agents/a": true, "POST /agents/a/runs": true, "GET /agents/a/runs/r": true,
 		"POST /agents/b/runs": false, "GET /agents/b": false, "GET /sessions": false, "DELETE /sessions/s": false,
-		"POST /agents/a": false, "GET /agents/ab": false, "POST /agents/a/runs/r/cancel": true, "POST /agents/b/runs/r/cancel": false,
+		"POST /agents/a": false, "GET /agents/ab": false, "POST /agents/a/runs/r/cancel": true,
+		"POST /agents/b/runs/r/cancel": false,
 	} {
 		if got := evaluate(first, request); got != want {
 			t.Errorf("%s: %t, want %t", request, got, want)
@@ -118,7 +122,8 @@ func TestResourcesStayWithinAPIGatewayLimit(t *testing.T) {
 	a := newAuthorizer(t, declaring("a"))
 	long := strings.Repeat("x", 255)
 	e := event(t, sign(t, claims("ann", "agents:"+long+":run", "agents:"+long+":read")))
-	e.MethodArn = strings.Replace(api, "/test", "/"+strings.Repeat("s", 128), 1) + "/GET/agents" // 128: the longest stage name
+	// 128: the longest stage name
+	e.MethodArn = strings.Replace(api, "/test", "/"+strings.Repeat("s", 128), 1) + "/GET/agents"
 	answer, err := a.Authorize(t.Context(), e)
 	if err != nil {
 		t.Fatal(err)
@@ -147,12 +152,14 @@ func TestManyGrantsWidenToWholeRoutes(t *testing.T) {
 		scopes = append(scopes, fmt.Sprintf("agents:reader-%d:read", n))
 	}
 	named := statements(t, authorize(t, a, scopes...))
-	if len(named) != 1+49+4 || !slices.Contains(named, "Allow GET/agents/reader-48") || slices.Contains(named, "Allow GET/agents/*") {
+	if len(named) != 1+49+4 || !slices.Contains(named, "Allow GET/agents/reader-48") ||
+		slices.Contains(named, "Allow GET/agents/*") {
 		t.Errorf("fifty ids: %q", named)
 	}
 	wide := statements(t, authorize(t, a, append(scopes, "agents:reader-49:read")...))
 	if diff := cmp.Diff([]string{
-		"Allow GET/agents", "Allow GET/agents/*", "Allow POST/agents/*/runs", "Allow GET/agents/*/runs", "Allow GET/agents/*/runs/*",
+		"Allow GET/agents", "Allow GET/agents/*", "Allow POST/agents/*/runs", "Allow GET/agents/*/runs",
+		"Allow GET/agents/*/runs/*",
 		"Allow POST/agents/*/runs/*/cancel", "Allow POST/agents/*/runs/*/continue",
 		"Allow POST/agents/*/runs/*/resume",
 	}, wide); diff != "" {
@@ -172,9 +179,10 @@ var callers = map[string]map[string][]string{
 		"power_user":   {"agents:read", "agents:web-search-agent:run", "agents:finance-agent:run"},
 	},
 	"advanced-scopes": {
-		"admin_user":    {admin},
-		"power_user":    {"system:read", "agents:read", "agents:run", "sessions:read", "sessions:write"},
-		"limited_user":  {"agents:web-search-agent:read", "agents:web-search-agent:run", "agents:analyst-agent:read", "agents:analyst-agent:run"},
+		"admin_user": {admin},
+		"power_user": {"system:read", "agents:read", "agents:run", "sessions:read", "sessions:write"},
+		"limited_user": {"agents:web-search-agent:read", "agents:web-search-agent:run", "agents:analyst-agent:read",
+			"agents:analyst-agent:run"},
 		"readonly_user": {"agents:*:read", "system:read"},
 		"wildcard_user": {"agents:read", "agents:*:run"},
 	},
@@ -240,8 +248,10 @@ func TestTokenForOneAgentDoesNotReachAnother(t *testing.T) {
 		"web_user": {"web-search-agent", "finance-agent"}, "finance_user": {"finance-agent", "web-search-agent"},
 	} {
 		answer := authorize(t, a, callers["per-agent-permissions"][user]...)
-		for _, request := range []string{"POST /agents/%s/runs", "POST /agents/%s/runs/r/cancel", "POST /agents/%s/runs/r/continue", "GET /agents/%s/runs", "GET /agents/%s/runs/r"} {
-			if own, other := evaluate(answer, fmt.Sprintf(request, agents[0])), evaluate(answer, fmt.Sprintf(request, agents[1])); !own || other {
+		for _, request := range []string{"POST /agents/%s/runs", "POST /agents/%s/runs/r/cancel",
+			"POST /agents/%s/runs/r/continue", "GET /agents/%s/runs", "GET /agents/%s/runs/r"} {
+			if own, other := evaluate(answer, fmt.Sprintf(request, agents[0])),
+				evaluate(answer, fmt.Sprintf(request, agents[1])); !own || other {
 				t.Errorf("%s, %s: own %t, other's %t", user, request, own, other)
 			}
 		}
@@ -257,9 +267,11 @@ var (
 		case 0:
 			return admin
 		case 1:
-			return rapid.SampledFrom([]string{"app:read", "app:run", "app:execute", "app:admin", "sessions:read", "sessions:delete", "system:read"}).Draw(t, "scope")
+			return rapid.SampledFrom([]string{"app:read", "app:run", "app:execute", "app:admin", "sessions:read",
+				"sessions:delete", "system:read"}).Draw(t, "scope")
 		case 2:
-			return rapid.SampledFrom([]string{"agents:read", "agents:run", "agents:*:run", "agents:*", "nonsense", ""}).Draw(t, "scope")
+			return rapid.SampledFrom([]string{"agents:read", "agents:run", "agents:*:run", "agents:*", "nonsense", ""}).Draw(t,
+				"scope")
 		}
 		return "agents:" + idDraw.Draw(t, "id") + ":" + rapid.SampledFrom([]string{"read", "run"}).Draw(t, "action")
 	})
@@ -268,7 +280,8 @@ var (
 		return config.ScopeMapping{
 			Method:  rapid.SampledFrom([]string{"GET", "POST", "DELETE"}).Draw(t, "method"),
 			Pattern: "/" + strings.Join(rapid.SliceOfN(segment, 1, 5).Draw(t, "path"), "/"),
-			Scopes:  rapid.SliceOfN(rapid.SampledFrom([]string{"app:read", "app:run", "agents:run", "agents:read", "agents:a:read", "sessions:read"}), 1, 2).Draw(t, "needs"),
+			Scopes: rapid.SliceOfN(rapid.SampledFrom([]string{"app:read", "app:run", "agents:run", "agents:read",
+				"agents:a:read", "sessions:read"}), 1, 2).Draw(t, "needs"),
 		}
 	})
 	document004 = []config.ScopeMapping{

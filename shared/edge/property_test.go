@@ -51,7 +51,8 @@ func TestPolicyAgreesWithDecisionForAnyToken(t *testing.T) {
 			}
 			t.Logf("of %d requests: %v", tokensOfASeed*pathsOfAToken, seen)
 			for _, kind := range []string{
-				"allowed", "denied", "public or unserved", "by a mapping", "by a mapping's star", "by a star across segments", "mapped and allowed",
+				"allowed", "denied", "public or unserved", "by a mapping", "by a mapping's star", "by a star across segments",
+				"mapped and allowed",
 				"an id that collides", "an id that collides, allowed", "an odd id", "an odd id, allowed", "slashes at the end",
 				"a list", "no id in the path", "past fifty ids", "more than fifty agents",
 				"declared, equal", "declared, refused by a Deny", "declared, wider: no pattern says it", "undeclared, wider",

@@ -97,12 +97,14 @@ func TestPathTricksNeverWiden(t *testing.T) {
 			want string
 		}{{one, row.one}, {all, row.all}} {
 			d, passed := asked.w.decide(t, method, path)
-			got := map[[2]bool]string{{true, true}: allowed, {false, false}: refused, {true, false}: "allowed, and the policy is narrower", {false, true}: "let through"}[[2]bool{d.Allow, passed}]
+			got := map[[2]bool]string{{true, true}: allowed, {false, false}: refused,
+				{true, false}: "allowed, and the policy is narrower", {false, true}: "let through"}[[2]bool{d.Allow, passed}]
 			if got == "let through" && d.Route == nil {
 				got = unserved
 			}
 			if got != asked.want {
-				t.Errorf("%q with %q is %s, want %s (%s)", row.request, asked.w.scopes, got, asked.want, strings.Join(d.Reasons(), "; "))
+				t.Errorf("%q with %q is %s, want %s (%s)", row.request, asked.w.scopes, got, asked.want,
+					strings.Join(d.Reasons(), "; "))
 			}
 		}
 	}
@@ -113,8 +115,10 @@ func TestPathTricksNeverWiden(t *testing.T) {
 func TestOddIDInAScopeOpensNothingElse(t *testing.T) {
 	t.Parallel()
 	odd := []string{
-		"*", "w*", "**", "*web", "?", "we?", "w?b", "$", "$web", "${web}", "web*", "WEB", "Web", "web ", " web", "web;x", "web/", "/web", "web/runs",
-		"../web", "..", ".", "finance/../web", "web%2F", "%77eb", "web%00", "web\x00", "\x00", "web\n", "web,finance", `web"`, "{agent_id}", "ｗeb",
+		"*", "w*", "**", "*web", "?", "we?", "w?b", "$", "$web", "${web}", "web*", "WEB", "Web", "web ", " web", "web;x",
+		"web/", "/web", "web/runs",
+		"../web", "..", ".", "finance/../web", "web%2F", "%77eb", "web%00", "web\x00", "\x00", "web\n", "web,finance",
+		`web"`, "{agent_id}", "ｗeb",
 		"runs", "agents", "cancel", "arn", strings.Repeat("w", 255), strings.Repeat("w", 256), strings.Repeat("w", 600),
 		strings.ReplaceAll(api, ":", "_") + "/POST/agents/web/runs", "aws/execute-api",
 	}
@@ -203,7 +207,8 @@ func TestDeclaredAgentIsProtectedByDeny(t *testing.T) {
 		w := newWorld(t, c, newAuthorizer(t, c), []string{"app:read"})
 		method, path, _ := strings.Cut(row.request, " ")
 		if d, passed := w.decide(t, method, path); d.Allow || passed {
-			t.Errorf("%s: %s is decided %t, and the policy says %t:\n%s", name, row.request, d.Allow, passed, strings.Join(lines(w.policy), "\n"))
+			t.Errorf("%s: %s is decided %t, and the policy says %t:\n%s", name, row.request, d.Allow, passed,
+				strings.Join(lines(w.policy), "\n"))
 		}
 	}
 }

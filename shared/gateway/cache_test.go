@@ -22,7 +22,8 @@ func (g *gate) walk(request, raw string, steps ...step) {
 	for _, s := range steps {
 		g.at(s.at)
 		if got := g.call(request, bearer(raw)); got.status != s.status || g.asked.Load() != s.asked {
-			g.t.Errorf("after %s: %d %s, asked %d times; want %d, %d times", s.at, got.status, got.body, g.asked.Load(), s.status, s.asked)
+			g.t.Errorf("after %s: %d %s, asked %d times; want %d, %d times", s.at, got.status, got.body, g.asked.Load(),
+				s.status, s.asked)
 		}
 	}
 }
@@ -31,7 +32,8 @@ func TestTokenIsVerifiedOncePerMinute(t *testing.T) {
 	t.Parallel()
 	newGate(t, "a").walk("GET /agents", sign(t, "ann", time.Hour, "agents:read"),
 		step{0, 200, 1}, step{0, 200, 1}, step{gateway.CacheTTL - time.Nanosecond, 200, 1},
-		step{gateway.CacheTTL, 200, 2}, step{2*gateway.CacheTTL - time.Nanosecond, 200, 2}, step{2 * gateway.CacheTTL, 200, 3})
+		step{gateway.CacheTTL, 200, 2}, step{2*gateway.CacheTTL - time.Nanosecond, 200, 2},
+		step{2 * gateway.CacheTTL, 200, 3})
 }
 
 // Between exp and exp plus leeway a token is still valid, but its policy is no longer cached.
@@ -49,7 +51,8 @@ func TestCachedPolicyServesEveryRoute(t *testing.T) {
 	raw := sign(t, "ann", time.Hour, "agents:a:run", "agents:a:read")
 	for request, want := range map[string]int{
 		"GET /agents": 200, "GET /agents/a": 200, "POST /agents/a/runs": 200, "GET /agents/a/runs/r": 200,
-		"POST /agents/b/runs": 403, "GET /agents/b": 403, "GET /sessions": 403, "DELETE /sessions/s": 403, "GET /nope": 404, "PUT /agents": 405,
+		"POST /agents/b/runs": 403, "GET /agents/b": 403, "GET /sessions": 403, "DELETE /sessions/s": 403, "GET /nope": 404,
+		"PUT /agents": 405,
 	} {
 		if got := g.call(request, bearer(raw)); got.status != want {
 			t.Errorf("%s: %d %s, want %d", request, got.status, got.body, want)

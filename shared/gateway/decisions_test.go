@@ -60,7 +60,8 @@ func newOffice(t *testing.T, agents ...string) *office {
 	o.functions = api.New(api.Options{
 		Table: route.Table, Policy: a.Policy, Log: slog.New(slog.DiscardHandler), Decisions: a.Log,
 		Now: func() time.Time { return now().Add(time.Duration(o.behind.Load())) },
-	}, api.OS{Policy: a.Policy}, list, api.Runs{Agents: list}, api.Sessions{Isolation: api.Isolation{On: true}}) // without memories; a run panics
+		// without memories; a run panics
+	}, api.OS{Policy: a.Policy}, list, api.Runs{Agents: list}, api.Sessions{Isolation: api.Isolation{On: true}})
 	server := httptest.NewServer(logging.Requests(logging.NewLogger(o.log, false), gateway.New(a, o.functions, now)))
 	t.Cleanup(server.Close)
 	o.addr = server.Listener.Addr().String()
@@ -109,22 +110,30 @@ func TestEachRequestHasOneDecisionLine(t *testing.T) {
 		status       int // of the answer
 		want         *line
 	}{
-		"allowed":                  {"GET /agents/a", runner, 200, &line{Allow: true, Route: "GET /agents/{agent_id}"}},
-		"again, from the cache":    {"GET /agents/a/", runner, 200, &line{Allow: true, Route: "GET /agents/{agent_id}"}},
-		"allowed, unknown":         {"GET /agents/nope", reader, 404, &line{Allow: true, Route: "GET /agents/{agent_id}"}},
-		"filtered":                 {"GET /agents", runner, 200, &line{Allow: true, Route: "GET /agents", Filtered: true}},
-		"no token":                 {"GET /agents", "", 401, &line{Status: 401, Reason: "Authorization header missing", Route: "GET /agents"}},
-		"no token, no route":       {"GET /nope", "", 401, &line{Status: 401, Reason: "Authorization header missing"}},
-		"nonsense":                 {"GET /agents", "nonsense", 401, &line{Status: 401, Reason: "Invalid token: Not enough segments", Route: "GET /agents"}},
-		"expired":                  {"GET /agents", expired, 401, &line{Status: 401, Reason: "Token has expired", Route: "GET /agents"}},
-		"changed":                  {"GET /agents", reader[:len(reader)-4] + "AAAA", 401, &line{Status: 401, Reason: "Invalid token: Signature verification failed", Route: "GET /agents"}},
-		"refused by the policy":    {"GET /agents/b", runner, 403, &line{Status: 403, Route: "GET /agents/{agent_id}", Missing: []string{"agents:b:read"}}},
-		"refused by the function":  {"GET /agents/x/runs", reader, 403, &line{Status: 403, Route: "GET /agents/{agent_id}/runs", Missing: []string{"agents:x:run"}}},
-		"not served":               {"GET /nope", runner, 404, &line{Status: 404, Reason: "Not Found"}},
-		"not this way":             {"PUT /agents", runner, 405, &line{Status: 405, Reason: "Method Not Allowed"}},
-		"no function for it":       {"GET /memories", runner, 404, &line{Status: 404, Reason: "Not Found", Route: "GET /memories"}},
-		"a panic in the handler":   {"GET /sessions", runner, 500, &line{Allow: true, Route: "GET /sessions"}},
-		"a wrong input":            {"POST /agents/a/runs", runner, 422, &line{Allow: true, Route: "POST /agents/{agent_id}/runs"}},
+		"allowed":               {"GET /agents/a", runner, 200, &line{Allow: true, Route: "GET /agents/{agent_id}"}},
+		"again, from the cache": {"GET /agents/a/", runner, 200, &line{Allow: true, Route: "GET /agents/{agent_id}"}},
+		"allowed, unknown":      {"GET /agents/nope", reader, 404, &line{Allow: true, Route: "GET /agents/{agent_id}"}},
+		"filtered":              {"GET /agents", runner, 200, &line{Allow: true, Route: "GET /agents", Filtered: true}},
+		"no token": {"GET /agents", "", 401,
+			&line{Status: 401, Reason: "Authorization header missing", Route: "GET /agents"}},
+		"no token, no route": {"GET /nope", "", 401, &line{Status: 401, Reason: "Authorization header missing"}},
+		"nonsense": {"GET /agents", "nonsense", 401,
+			&line{Status: 401, Reason: "Invalid token: Not enough segments", Route: "GET /agents"}},
+		"expired": {"GET /agents", expired, 401,
+			&line{Status: 401, Reason: "Token has expired", Route: "GET /agents"}},
+		"changed": {"GET /agents", reader[:len(reader)-4] + "AAAA", 401,
+			&line{Status: 401, Reason: "Invalid token: Signature verification failed", Route: "GET /agents"}},
+		"refused by the policy": {"GET /agents/b", runner, 403,
+			&line{Status: 403, Route: "GET /agents/{agent_id}", Missing: []string{"agents:b:read"}}},
+		"refused by the function": {"GET /agents/x/runs", reader, 403,
+			&line{Status: 403, Route: "GET /agents/{agent_id}/runs", Missing: []string{"agents:x:run"}}},
+		"not served":   {"GET /nope", runner, 404, &line{Status: 404, Reason: "Not Found"}},
+		"not this way": {"PUT /agents", runner, 405, &line{Status: 405, Reason: "Method Not Allowed"}},
+		"no function for it": {"GET /memories", runner, 404,
+			&line{Status: 404, Reason: "Not Found", Route: "GET /memories"}},
+		"a panic in the handler": {"GET /sessions", runner, 500, &line{Allow: true, Route: "GET /sessions"}},
+		"a wrong input": {"POST /agents/a/runs", runner, 422,
+			&line{Allow: true, Route: "POST /agents/{agent_id}/runs"}},
 		"public":                   {"GET /health", "", 200, nil},
 		"public, with a token":     {"GET /health", runner, 200, nil},
 		"public, not this way":     {"PUT /health", "", 405, nil},
@@ -140,10 +149,12 @@ func TestEachRequestHasOneDecisionLine(t *testing.T) {
 	// The gateway's cached policy outlives the token on the way to the function.
 	o.behind.Store(int64(2 * time.Minute))
 	o.wantLines("expired on the way", o.call("GET /agents", bearer(short)), 401, short, &line{
-		Status: 401, Reason: "Token has expired", Route: "GET /agents", Principal: (&authz.Principal{Subject: "ann"}).SubjectHash(),
+		Status: 401, Reason: "Token has expired", Route: "GET /agents",
+		Principal: (&authz.Principal{Subject: "ann"}).SubjectHash(),
 	})
 	two := o.call("GET /agents", bearer(reader), bearer(runner))
-	if got := o.lines(two.header.Get("X-Request-Id")); len(got) != 1 || got[0].Reason != "Ambiguous Authorization header" || len(got[0].Token) != 16 {
+	if got := o.lines(two.header.Get("X-Request-Id")); len(got) != 1 ||
+		got[0].Reason != "Ambiguous Authorization header" || len(got[0].Token) != 16 {
 		t.Errorf("two tokens: %+v", got)
 	}
 }
@@ -191,11 +202,14 @@ func TestDecisionLineHasNoPrivateData(t *testing.T) {
 		t.Fatal(err)
 	}
 	requests := []string{
-		"GET /agents?telltale=query", "GET /agents/telltale%20id", "GET /agents/telltale!id/runs", "GET /sessions/telltale-session-id",
-		"GET /agents/a/runs/telltale-run-id", "GET /telltale/path", "TELLTALE /agents", "DELETE /sessions/telltale-session-id",
+		"GET /agents?telltale=query", "GET /agents/telltale%20id", "GET /agents/telltale!id/runs",
+		"GET /sessions/telltale-session-id",
+		"GET /agents/a/runs/telltale-run-id", "GET /telltale/path", "TELLTALE /agents",
+		"DELETE /sessions/telltale-session-id",
 	}
 	for _, request := range requests {
-		for _, headers := range [][]string{nil, {bearer(raw)}, {bearer(raw + "telltale")}, {bearer("telltale-token")}, {"Cookie: telltale=1", "X-Api-Key: telltale"}} {
+		for _, headers := range [][]string{nil, {bearer(raw)}, {bearer(raw + "telltale")}, {bearer("telltale-token")},
+			{"Cookie: telltale=1", "X-Api-Key: telltale"}} {
 			if got := o.call(request, headers...); got.status == http.StatusOK && strings.Contains(request, "/telltale") {
 				t.Errorf("%s: %d", request, got.status)
 			}
@@ -262,7 +276,8 @@ func TestGatewayAndFunctionDenyWithSameText(t *testing.T) {
 		requests = append(requests, r.Method+" "+r.Path(func(string) string { return "a" }))
 		requests = append(requests, "PUT "+r.Path(func(string) string { return "x-1" }))
 	}
-	requests = append(requests, "GET /nope", "GET //agents", "GET /agents/..%2fsessions", "GET /agents/%2a/runs", "PUT /health", "OPTIONS /agents")
+	requests = append(requests, "GET /nope", "GET //agents", "GET /agents/..%2fsessions", "GET /agents/%2a/runs",
+		"PUT /health", "OPTIONS /agents")
 	refused := map[int]int{}
 	same := func(caller, request string, atGateway, atFunction reply) {
 		if atGateway.status < 400 && atFunction.status < 400 {

@@ -26,7 +26,8 @@ func TestAuthorizerEventMatchesAPIGateway(t *testing.T) {
 		MultiValueHeaders: map[string][]string{"Authorization": {"one", "two"}, "Accept": {"*/*"}},
 		PathParameters:    map[string]string{"agent_id": "a b", "run_id": "r"},
 		RequestContext: events.APIGatewayCustomAuthorizerRequestTypeRequestContext{
-			Path: "/agents/a b/runs/r/cancel/", Stage: "local", ResourcePath: "/agents/{agent_id}/runs/{run_id}/cancel", HTTPMethod: "POST",
+			Path: "/agents/a b/runs/r/cancel/", Stage: "local", ResourcePath: "/agents/{agent_id}/runs/{run_id}/cancel",
+			HTTPMethod: "POST",
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -55,7 +55,8 @@ func newGate(t *testing.T, agents ...string) *gate {
 	g := &gate{t: t, log: &syncBuffer{}}
 	now := func() time.Time { return start.Add(time.Duration(g.later.Load())) }
 	c := &config.Config{ID: "test-os", Auth: config.Auth{
-		Algorithms: []string{"HS256"}, Keys: []config.Key{{Literal: key}}, AdminScope: "agent_os:admin", RequireExp: true, Leeway: 10 * time.Second,
+		Algorithms: []string{"HS256"}, Keys: []config.Key{{Literal: key}}, AdminScope: "agent_os:admin", RequireExp: true,
+		Leeway: 10 * time.Second,
 	}}
 	for _, id := range agents {
 		c.Agents = append(c.Agents, config.Agent{ID: id})
@@ -109,7 +110,8 @@ func (g *gate) call(request string, headers ...string) reply {
 		g.t.Fatal(err)
 	}
 	defer conn.Close()
-	fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n%s\r\n", request, strings.Join(append(headers, ""), "\r\n"))
+	fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n%s\r\n", request,
+		strings.Join(append(headers, ""), "\r\n"))
 	method, _, _ := strings.Cut(request, " ")
 	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
 	if err != nil {
@@ -161,7 +163,8 @@ func TestPublicRoutesNeedNoToken(t *testing.T) {
 	g := newGate(t, "a")
 	for _, path := range []string{"/", "/health", "/health/", "/info"} {
 		for name, headers := range map[string][]string{
-			"without one": nil, "with a bad one": {bearer("nonsense")}, "with two": {bearer("a"), bearer("b")}, "with a good one": {bearer(pyjwt(t, "admin"))},
+			"without one": nil, "with a bad one": {bearer("nonsense")}, "with two": {bearer("a"), bearer("b")},
+			"with a good one": {bearer(pyjwt(t, "admin"))},
 		} {
 			if s := g.call("GET "+path, headers...).seen(t); !s.Anonymous {
 				t.Errorf("%s %s: %+v", path, name, s)
@@ -257,7 +260,8 @@ func TestOddPathsMatchAsInAgentOS(t *testing.T) {
 				t.Errorf("%s as %s: %d %s, want %d", path, who, got.status, got.body, want[i])
 			}
 		}
-		if got := g.call("GET " + path); got.status != 401 || !strings.HasPrefix(got.body, `{"detail":"Authorization header missing","hint":"`) {
+		if got := g.call("GET " + path); got.status != 401 ||
+			!strings.HasPrefix(got.body, `{"detail":"Authorization header missing","hint":"`) {
 			t.Errorf("%s without a token: %d %s", path, got.status, got.body)
 		}
 	}
@@ -268,18 +272,22 @@ func TestDenialNamesMissingScope(t *testing.T) {
 	g := newGate(t, "web-search-agent", "finance-agent")
 	got := g.call("POST /agents/finance-agent/runs", bearer(pyjwt(t, "web")))
 	id := got.header.Get("X-Request-Id")
-	want := `{"detail":"Insufficient permissions. Required scope(s): agents:run","missing":["agents:finance-agent:run"],"decision_id":"` + id + `"}`
+	want := `{"detail":"Insufficient permissions. Required scope(s): agents:run",` +
+		`"missing":["agents:finance-agent:run"],"decision_id":"` + id + `"}`
 	if got.status != 403 || got.body != want || id == "" {
 		t.Errorf("%d %s, want %s", got.status, got.body, want)
 	}
-	if c := got.header.Get("WWW-Authenticate"); c != `Bearer error="insufficient_scope", scope="agents:finance-agent:run"` {
+	if c := got.header.Get("WWW-Authenticate"); c != `Bearer error="insufficient_scope", `+
+		`scope="agents:finance-agent:run"` {
 		t.Errorf("challenge %q", c)
 	}
-	if s := g.call("POST /agents/web-search-agent/runs", bearer(pyjwt(t, "web"))).seen(t); s.Route != "create_run" || s.Subject != "web" {
+	if s := g.call("POST /agents/web-search-agent/runs", bearer(pyjwt(t, "web"))).seen(t); s.Route != "create_run" ||
+		s.Subject != "web" {
 		t.Errorf("%+v", s)
 	}
 	// An undeclared agent is denied with the same text.
-	if got := g.call("POST /agents/nope/runs", bearer(pyjwt(t, "web"))); got.status != 403 || !strings.Contains(got.body, `"missing":["agents:nope:run"]`) {
+	if got := g.call("POST /agents/nope/runs", bearer(pyjwt(t, "web"))); got.status != 403 ||
+		!strings.Contains(got.body, `"missing":["agents:nope:run"]`) {
 		t.Errorf("%d %s", got.status, got.body)
 	}
 	if n := g.reached.Load(); n != 1 {
@@ -304,24 +312,29 @@ func TestRejectedTokenGetsItsReason(t *testing.T) {
 		headers []string
 		want    string
 	}{
-		"none":                 {nil, "Authorization header missing"},
-		"two":                  {[]string{bearer(good), bearer(good)}, "Ambiguous Authorization header"},
-		"nonsense":             {[]string{bearer("nonsense")}, "Invalid token: Not enough segments"},
-		"expired":              {[]string{bearer(sign(t, "ann", -time.Hour))}, "Token has expired"},
-		"changed":              {[]string{bearer(good[:len(good)-6] + "AAAAAA")}, "Invalid token: Signature verification failed"},
-		"in a cookie":          {[]string{"Cookie: access_token=" + good + "; Authorization=" + good}, "Authorization header missing"},
-		"in similar names":     {[]string{"X-Authorization: Bearer " + good, "Proxy-Authorization: Bearer " + good}, "Authorization header missing"},
+		"none":     {nil, "Authorization header missing"},
+		"two":      {[]string{bearer(good), bearer(good)}, "Ambiguous Authorization header"},
+		"nonsense": {[]string{bearer("nonsense")}, "Invalid token: Not enough segments"},
+		"expired":  {[]string{bearer(sign(t, "ann", -time.Hour))}, "Token has expired"},
+		"changed": {[]string{bearer(good[:len(good)-6] + "AAAAAA")},
+			"Invalid token: Signature verification failed"},
+		"in a cookie": {[]string{"Cookie: access_token=" + good + "; Authorization=" + good},
+			"Authorization header missing"},
+		"in similar names": {[]string{"X-Authorization: Bearer " + good, "Proxy-Authorization: Bearer " + good},
+			"Authorization header missing"},
 		"in another's clothes": {[]string{"Authorization: Basic " + good}, "Invalid token: Invalid header padding"},
 	} {
 		got := g.call("GET /agents", row.headers...)
-		if got.status != 401 || !strings.HasPrefix(got.body, `{"detail":"`+row.want+`","hint":"`) || got.header.Get("WWW-Authenticate") == "" {
+		if got.status != 401 || !strings.HasPrefix(got.body, `{"detail":"`+row.want+`","hint":"`) ||
+			got.header.Get("WWW-Authenticate") == "" {
 			t.Errorf("%s: %d %s, want %s", name, got.status, got.body, row.want)
 		}
 	}
 	if got := g.call("GET /agents?token=" + good + "&access_token=" + good); got.status != 401 {
 		t.Errorf("in the query: %d", got.status)
 	}
-	for _, header := range []string{"authorization: bearer " + good, "AUTHORIZATION: BEARER  " + good, "Authorization: " + good} {
+	for _, header := range []string{"authorization: bearer " + good, "AUTHORIZATION: BEARER  " + good,
+		"Authorization: " + good} {
 		if s := g.call("GET /agents", header).seen(t); s.Subject != "admin" {
 			t.Errorf("%.25s: %+v", header, s)
 		}
@@ -332,12 +345,15 @@ func TestHeadersCannotChangePrincipal(t *testing.T) {
 	t.Parallel()
 	g := newGate(t, "a")
 	forged := []string{
-		"X-Principal: root", "Principal: root", "X-User-Id: root", "Sub: root", "X-Forwarded-User: root", "X-Amzn-Oidc-Identity: root",
-		"X-Amzn-Request-Context: {\"authorizer\":{\"sub\":\"root\",\"scopes\":\"[\\\"agent_os:admin\\\"]\"}}", "Scopes: [\"agent_os:admin\"]",
+		"X-Principal: root", "Principal: root", "X-User-Id: root", "Sub: root", "X-Forwarded-User: root",
+		"X-Amzn-Oidc-Identity: root",
+		"X-Amzn-Request-Context: {\"authorizer\":{\"sub\":\"root\",\"scopes\":\"[\\\"agent_os:admin\\\"]\"}}",
+		"Scopes: [\"agent_os:admin\"]",
 		"X-Http-Method-Override: POST", "X-Original-Url: /health", "X-Rewrite-Url: /health", "X-Request-Id: forged",
 	}
 	got := g.call("GET /agents", append(forged, bearer(pyjwt(t, "reader")))...)
-	if diff := cmp.Diff(seen{Route: "list_agents", Subject: "reader", Scopes: []string{"agents:read"}}, got.seen(t)); diff != "" {
+	if diff := cmp.Diff(seen{Route: "list_agents", Subject: "reader", Scopes: []string{"agents:read"}},
+		got.seen(t)); diff != "" {
 		t.Error(diff)
 	}
 	if got.header.Get("X-Request-Id") == "forged" {

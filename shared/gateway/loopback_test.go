@@ -19,9 +19,12 @@ var hosts = map[string]bool{
 	"[::1]": true, "[::1]:7777": true, "::1": true, "[::ffff:127.0.0.1]:7777": true,
 
 	"": false, "evil.example": false, "evil.example:7777": false,
-	"localhost.evil.example": false, "localhost.": false, "notlocalhost": false, "localhost@evil.example": false, "evil.localhost": false,
-	"127.0.0.1.evil.example": false, "127.0.0.1.nip.io:7777": false, "127.1": false, "2130706433": false, "0x7f000001": false, "0177.0.0.1": false,
-	"0.0.0.0": false, "0.0.0.0:7777": false, "[::]:7777": false, "10.0.0.1": false, "169.254.169.254": false, "192.168.1.1:7777": false,
+	"localhost.evil.example": false, "localhost.": false, "notlocalhost": false, "localhost@evil.example": false,
+	"evil.localhost":         false,
+	"127.0.0.1.evil.example": false, "127.0.0.1.nip.io:7777": false, "127.1": false, "2130706433": false,
+	"0x7f000001": false, "0177.0.0.1": false,
+	"0.0.0.0": false, "0.0.0.0:7777": false, "[::]:7777": false, "10.0.0.1": false, "169.254.169.254": false,
+	"192.168.1.1:7777":  false,
 	"[::ffff:10.0.0.1]": false, "[fe80::1]": false, "[::1": true, "[[::1]]": false, "127.0.0.1:7777:80": false,
 }
 
@@ -45,7 +48,8 @@ func TestOnlyLoopbackHostsAreServed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprintf(conn, "GET /health HTTP/1.1\r\nHost: %s\r\nX-Forwarded-Host: localhost\r\nConnection: close\r\n\r\n", host)
+		fmt.Fprintf(conn, "GET /health HTTP/1.1\r\nHost: %s\r\nX-Forwarded-Host: localhost\r\nConnection: close\r\n\r\n",
+			host)
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil {
 			t.Fatal(err)

@@ -108,7 +108,8 @@ func TestRDSRootsAreTrustedForRDSHostsOnly(t *testing.T) {
 func TestIAMTokenNeedsAVerifiedServer(t *testing.T) {
 	t.Parallel()
 	for mode, good := range map[string]bool{
-		"verify-full": true, "verify-ca": false, "require": false, "prefer": false, "allow": false, "disable": false, "": false,
+		"verify-full": true, "verify-ca": false, "require": false, "prefer": false, "allow": false, "disable": false,
+		"": false,
 	} {
 		c, err := pgx.ParseConfig("postgres://u@keyway.c1a2.eu-central-1.rds.amazonaws.com/db?sslmode=" + mode)
 		if mode == "" {

@@ -22,24 +22,26 @@ func TestOnlyTheMatchedBasePathIsRemoved(t *testing.T) {
 		parameters map[string]string
 		path, want string
 	}{
-		"no base":                        {agent, id("a"), "/agents/a", "/agents/a"},
-		"a base":                         {agent, id("a"), "/os/agents/a", "/agents/a"},
-		"one of two segments":            {"/agents", nil, "/team/os/agents", "/agents"},
-		"before the stage":               {"/agents", nil, "/os/v1/agents", "/agents"},
-		"that is called as a route":      {"/agents", nil, "/agents/agents", "/agents"},
-		"that is called as a whole one":  {agent, id("a"), "/agents/a/agents/a", "/agents/a"},
-		"with a slash behind":            {"/agents", nil, "/os/agents/", "/agents/"},
-		"of the root":                    {"/", nil, "/os", "/"},
-		"of the root with a slash":       {"/", nil, "/os/", "/"},
-		"no base of the root":            {"/", nil, "/", "/"},
-		"two parameters":                 {runs, map[string]string{"agent_id": "a", "run_id": "r"}, "/os/agents/a/runs/r", "/agents/a/runs/r"},
-		"a parameter that was decoded":   {agent, id("a%20b"), "/os/agents/a b", "/agents/a b"},
-		"one that was not":               {agent, id("a%20b"), "/os/agents/a%20b", "/agents/a%20b"},
-		"one with a stray percent":       {agent, id("100%"), "/os/agents/100%", "/agents/100%"},
-		"a route in a parameter":         {agent, id("x/agents/y"), "/agents/x/agents/y", "/agents/x/agents/y"},
-		"an escaped route in one":        {agent, id("x%2Fagents%2Fy"), "/agents/x/agents/y", "/agents/x/agents/y"},
-		"one below a base":               {agent, id("x/agents/y"), "/os/agents/x/agents/y", "/agents/x/agents/y"},
-		"another agent's path behind":    {agent, id("mine/agents/hers"), "/agents/mine/agents/hers", "/agents/mine/agents/hers"},
+		"no base":                       {agent, id("a"), "/agents/a", "/agents/a"},
+		"a base":                        {agent, id("a"), "/os/agents/a", "/agents/a"},
+		"one of two segments":           {"/agents", nil, "/team/os/agents", "/agents"},
+		"before the stage":              {"/agents", nil, "/os/v1/agents", "/agents"},
+		"that is called as a route":     {"/agents", nil, "/agents/agents", "/agents"},
+		"that is called as a whole one": {agent, id("a"), "/agents/a/agents/a", "/agents/a"},
+		"with a slash behind":           {"/agents", nil, "/os/agents/", "/agents/"},
+		"of the root":                   {"/", nil, "/os", "/"},
+		"of the root with a slash":      {"/", nil, "/os/", "/"},
+		"no base of the root":           {"/", nil, "/", "/"},
+		"two parameters": {runs, map[string]string{"agent_id": "a", "run_id": "r"}, "/os/agents/a/runs/r",
+			"/agents/a/runs/r"},
+		"a parameter that was decoded": {agent, id("a%20b"), "/os/agents/a b", "/agents/a b"},
+		"one that was not":             {agent, id("a%20b"), "/os/agents/a%20b", "/agents/a%20b"},
+		"one with a stray percent":     {agent, id("100%"), "/os/agents/100%", "/agents/100%"},
+		"a route in a parameter":       {agent, id("x/agents/y"), "/agents/x/agents/y", "/agents/x/agents/y"},
+		"an escaped route in one":      {agent, id("x%2Fagents%2Fy"), "/agents/x/agents/y", "/agents/x/agents/y"},
+		"one below a base":             {agent, id("x/agents/y"), "/os/agents/x/agents/y", "/agents/x/agents/y"},
+		"another agent's path behind": {agent, id("mine/agents/hers"), "/agents/mine/agents/hers",
+			"/agents/mine/agents/hers"},
 		"an empty segment":               {"/agents", nil, "//agents", "//agents"},
 		"two of them":                    {"/agents", nil, "/os//agents", "/os//agents"},
 		"a step upwards":                 {"/agents", nil, "/os/../agents", "/os/../agents"},
@@ -47,9 +49,11 @@ func TestOnlyTheMatchedBasePathIsRemoved(t *testing.T) {
 		"part of a segment":              {"/agents", nil, "/osagents", "/osagents"},
 		"a missing parameter":            {agent, nil, "/os/agents/a", "/os/agents/a"},
 		"no resource":                    {"", nil, "/os/agents", "/os/agents"},
-		"a resource that catches all":    {"/{proxy+}", map[string]string{"proxy": "agents/a"}, "/os/agents/a", "/os/agents/a"},
+		"a resource that catches all": {"/{proxy+}", map[string]string{"proxy": "agents/a"}, "/os/agents/a",
+			"/os/agents/a"},
 	} {
-		got := request(t, f, events.APIGatewayProxyRequest{HTTPMethod: "GET", Resource: row.resource, PathParameters: row.parameters, Path: row.path})
+		got := request(t, f, events.APIGatewayProxyRequest{HTTPMethod: "GET", Resource: row.resource,
+			PathParameters: row.parameters, Path: row.path})
 		if got.Path != row.want {
 			t.Errorf("%s: %q of %s arrives as %q, want %q", name, row.path, row.resource, got.Path, row.want)
 		}

@@ -27,7 +27,8 @@ import (
 // does.
 func TestMain(m *testing.M) {
 	if mode := os.Getenv("LAMBDAHTTP_TEST"); mode != "" {
-		lambdahttp.Start(lambdahttp.Options{Handler: http.HandlerFunc(answer), Log: logging.NewLogger(os.Stderr, false), Streamed: mode == "streamed"})
+		lambdahttp.Start(lambdahttp.Options{Handler: http.HandlerFunc(answer), Log: logging.NewLogger(os.Stderr, false),
+			Streamed: mode == "streamed"})
 	}
 	os.Exit(m.Run())
 }
@@ -60,7 +61,8 @@ func answer(w http.ResponseWriter, r *http.Request) {
 	default:
 		body, err := io.ReadAll(r.Body)
 		p, _ := authz.From(r.Context())
-		_ = json.NewEncoder(w).Encode(seen{r.Method, r.URL.Path, r.URL.Query(), r.Header, r.Host, string(body), p, err == nil && int64(len(body)) == r.ContentLength})
+		_ = json.NewEncoder(w).Encode(seen{r.Method, r.URL.Path, r.URL.Query(), r.Header, r.Host, string(body), p,
+			err == nil && int64(len(body)) == r.ContentLength})
 	}
 }
 
@@ -119,9 +121,11 @@ func TestDecodedPathIsNotDecodedAgain(t *testing.T) {
 	local := httptest.NewServer(http.HandlerFunc(answer))
 	t.Cleanup(local.Close)
 	for _, path := range []string{
-		"/agents", "/agents/", "//agents", "/agents/a b", "/agents/ä", "/agents/100%", "/agents/%41", "/agents/a?x=1", "/agents/a#b", "/agents/%2F", "/agents/..", "/agents/a;b", "/agents/a+b",
+		"/agents", "/agents/", "//agents", "/agents/a b", "/agents/ä", "/agents/100%", "/agents/%41", "/agents/a?x=1",
+		"/agents/a#b", "/agents/%2F", "/agents/..", "/agents/a;b", "/agents/a+b",
 	} {
-		got := request(t, f, events.APIGatewayProxyRequest{HTTPMethod: "GET", Path: path, MultiValueQueryStringParameters: map[string][]string{"q": {"a b", "&"}}})
+		got := request(t, f, events.APIGatewayProxyRequest{HTTPMethod: "GET", Path: path,
+			MultiValueQueryStringParameters: map[string][]string{"q": {"a b", "&"}}})
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, local.URL, http.NoBody)
 		if err != nil {
 			t.Fatal(err)
@@ -149,7 +153,8 @@ func TestRequestIsConvertedCompletely(t *testing.T) {
 		HTTPMethod: "POST", Path: "/x", Body: base64.StdEncoding.EncodeToString([]byte("a\x00b")), IsBase64Encoded: true,
 		MultiValueHeaders: map[string][]string{"Host": {"api.example.com"}, "accept": {"a", "b"}},
 	})
-	if got.Method != "POST" || got.Body != "a\x00b" || !got.Whole || got.Host != "api.example.com" || len(got.Header["Accept"]) != 2 || got.Header["Host"] != nil {
+	if got.Method != "POST" || got.Body != "a\x00b" || !got.Whole || got.Host != "api.example.com" ||
+		len(got.Header["Accept"]) != 2 || got.Header["Host"] != nil {
 		t.Errorf("%+v", got)
 	}
 }
@@ -158,20 +163,24 @@ func TestRequestIsConvertedCompletely(t *testing.T) {
 func TestPrincipalComesFromAuthorizerOnly(t *testing.T) {
 	t.Parallel()
 	f := start(t, "whole")
-	said := map[string]any{"principalId": "x", "integrationLatency": 12, "sub": "ann", "scopes": `["agents:read"]`, "exp": "2000000000"}
+	said := map[string]any{"principalId": "x", "integrationLatency": 12, "sub": "ann", "scopes": `["agents:read"]`,
+		"exp": "2000000000"}
 	with := func(context map[string]any) events.APIGatewayProxyRequest {
 		forged := `{"authorizer":{"sub":"root","scopes":"[\"agent_os:admin\"]"}}`
 		return events.APIGatewayProxyRequest{
 			HTTPMethod: "GET", Path: "/x", RequestContext: events.APIGatewayProxyRequestContext{Authorizer: context},
-			MultiValueHeaders: map[string][]string{"X-GoLambdaProxy-ApiGw-Context": {forged}, "x-golambdaproxy-apigw-stagevars": {forged}, "X-Amzn-Lambda-Context": {forged}},
+			MultiValueHeaders: map[string][]string{"X-GoLambdaProxy-ApiGw-Context": {forged},
+				"x-golambdaproxy-apigw-stagevars": {forged}, "X-Amzn-Lambda-Context": {forged}},
 		}
 	}
 	got := request(t, f, with(said))
-	if got.Caller == nil || got.Caller.Subject != "ann" || len(got.Caller.Scopes) != 1 || got.Header["X-Golambdaproxy-Apigw-Context"] != nil || got.Header["X-Golambdaproxy-Apigw-Stagevars"] != nil {
+	if got.Caller == nil || got.Caller.Subject != "ann" || len(got.Caller.Scopes) != 1 ||
+		got.Header["X-Golambdaproxy-Apigw-Context"] != nil || got.Header["X-Golambdaproxy-Apigw-Stagevars"] != nil {
 		t.Errorf("%+v of %v", got.Caller, got.Header)
 	}
 	for name, context := range map[string]map[string]any{
-		"none": nil, "empty": {}, "no scopes": {"sub": "ann"}, "scopes as words": {"sub": "ann", "scopes": "agents:read"}, "numbers": {"sub": 1, "scopes": "[]"},
+		"none": nil, "empty": {}, "no scopes": {"sub": "ann"}, "scopes as words": {"sub": "ann", "scopes": "agents:read"},
+		"numbers":        {"sub": 1, "scopes": "[]"},
 		"another expiry": {"sub": "ann", "scopes": "[]", "exp": "soon"},
 	} {
 		if got := request(t, f, with(context)); got.Caller != nil {
@@ -189,10 +198,14 @@ func TestBufferedAnswers(t *testing.T) {
 		body   string
 		base64 bool
 	}{
-		"/nothing": {200, "", false}, "/twice": {202, "", false}, "/parts": {200, "onetwothree", false}, "/binary": {200, "/wD+", true},
-		"/panic": {500, `{"detail":"Internal server error"}`, false}, "/late": {500, `{"detail":"Internal server error"}`, false},
-		"/large":  {413, `{"detail":"The answer is larger than the 6 MB that a Lambda function can send; request less, with limit and page"}`, false},
-		"/quotes": {413, `{"detail":"The answer is larger than the 6 MB that a Lambda function can send; request less, with limit and page"}`, false},
+		"/nothing": {200, "", false}, "/twice": {202, "", false}, "/parts": {200, "onetwothree", false},
+		"/binary": {200, "/wD+", true},
+		"/panic":  {500, `{"detail":"Internal server error"}`, false},
+		"/late":   {500, `{"detail":"Internal server error"}`, false},
+		"/large": {413, `{"detail":"The answer is larger than the 6 MB that a Lambda function can send; request less, ` +
+			`with limit and page"}`, false},
+		"/quotes": {413, `{"detail":"The answer is larger than the 6 MB that a Lambda function can send; request less, ` +
+			`with limit and page"}`, false},
 	} {
 		got := get(t, f, path)
 		if got.StatusCode != want.status || strings.TrimSpace(got.Body) != want.body || got.IsBase64Encoded != want.base64 {
@@ -207,7 +220,8 @@ func TestBufferedAnswers(t *testing.T) {
 }
 
 // streamed returns the status, the chunks of the body and the trailer of a streamed answer.
-func streamed(t *testing.T, f *lambdatest.Function, path string, limit time.Duration) (status int, chunks []string, trailer http.Header) {
+func streamed(t *testing.T, f *lambdatest.Function, path string, limit time.Duration) (status int, chunks []string,
+	trailer http.Header) {
 	t.Helper()
 	event, err := json.Marshal(events.APIGatewayProxyRequest{HTTPMethod: "GET", Path: path})
 	if err != nil {
@@ -239,10 +253,12 @@ func TestStreamedAnswers(t *testing.T) {
 		status int
 		body   string
 	}{
-		"/parts": {200, "one|two|three"}, "/nothing": {200, ""}, "/twice": {202, ""}, "/panic": {500, `{"detail":"Internal server error"}`},
+		"/parts": {200, "one|two|three"}, "/nothing": {200, ""}, "/twice": {202, ""},
+		"/panic": {500, `{"detail":"Internal server error"}`},
 	} {
 		status, chunks, trailer := streamed(t, f, path, time.Minute)
-		if status != want.status || strings.TrimSpace(strings.Join(chunks, "|")) != want.body || trailer.Get("Lambda-Runtime-Function-Error-Type") != "" {
+		if status != want.status || strings.TrimSpace(strings.Join(chunks, "|")) != want.body ||
+			trailer.Get("Lambda-Runtime-Function-Error-Type") != "" {
 			t.Errorf("%s: %d %q %v", path, status, chunks, trailer)
 		}
 	}
@@ -257,7 +273,8 @@ func TestAbortedStreamEndsWithErrorTrailer(t *testing.T) {
 	t.Parallel()
 	status, chunks, trailer := streamed(t, start(t, "streamed"), "/late", time.Minute)
 	said, err := base64.StdEncoding.DecodeString(trailer.Get("Lambda-Runtime-Function-Error-Body"))
-	if err != nil || status != 200 || strings.Join(chunks, "") != "half of it" || !strings.Contains(string(said), "the response was aborted") || strings.Contains(string(said), "secret") {
+	if err != nil || status != 200 || strings.Join(chunks, "") != "half of it" ||
+		!strings.Contains(string(said), "the response was aborted") || strings.Contains(string(said), "secret") {
 		t.Errorf("%d %q %v %s: %v", status, chunks, trailer, said, err)
 	}
 }
@@ -270,7 +287,8 @@ func TestRequestEndsBeforeFunctionDeadline(t *testing.T) {
 	const limit = 8 * time.Second
 	began := time.Now()
 	_, chunks, trailer := streamed(t, f, "/until", limit)
-	if took := time.Since(began); took > limit || strings.Join(chunks, "") != context.DeadlineExceeded.Error() || len(trailer) > 2 {
+	if took := time.Since(began); took > limit || strings.Join(chunks, "") != context.DeadlineExceeded.Error() ||
+		len(trailer) > 2 {
 		t.Errorf("after %s: %q %v", took, chunks, trailer)
 	}
 }

@@ -102,7 +102,8 @@ func TestRequestLogLineSharesResponseID(t *testing.T) {
 		t.Errorf("the answer has the id %q, the handler %q", id, inside)
 	}
 	want := []map[string]any{{
-		"level": "INFO", "msg": "request", "request_id": id, "method": "POST", "status": 418.0, "bytes": 15.0, "route": "GET /x", "run_id": "r-1",
+		"level": "INFO", "msg": "request", "request_id": id, "method": "POST", "status": 418.0, "bytes": 15.0,
+		"route": "GET /x", "run_id": "r-1",
 	}}
 	lines := s.lines()
 	if diff := cmp.Diff(want, lines, moments); diff != "" {
@@ -131,13 +132,16 @@ func TestLoggedStatusIsTheSentOne(t *testing.T) {
 		answer func(http.ResponseWriter)
 		status int
 	}{
-		"nothing is written":     {func(http.ResponseWriter) {}, 200},
-		"only a body":            {func(w http.ResponseWriter) { _, _ = w.Write([]byte("x")) }, 200},
-		"only a flush":           {func(w http.ResponseWriter) { _ = http.NewResponseController(w).Flush() }, 200},
-		"a status after a flush": {func(w http.ResponseWriter) { _ = http.NewResponseController(w).Flush(); w.WriteHeader(500) }, 200},
-		"a status":               {func(w http.ResponseWriter) { w.WriteHeader(404) }, 404},
-		"two statuses":           {func(w http.ResponseWriter) { w.WriteHeader(404); w.WriteHeader(500) }, 404},
-		"a fault":                {func(w http.ResponseWriter) { fault.Write(w, fault.Conflict) }, 409},
+		"nothing is written": {func(http.ResponseWriter) {}, 200},
+		"only a body":        {func(w http.ResponseWriter) { _, _ = w.Write([]byte("x")) }, 200},
+		"only a flush":       {func(w http.ResponseWriter) { _ = http.NewResponseController(w).Flush() }, 200},
+		"a status after a flush": {func(w http.ResponseWriter) {
+			_ = http.NewResponseController(w).Flush()
+			w.WriteHeader(500)
+		}, 200},
+		"a status":     {func(w http.ResponseWriter) { w.WriteHeader(404) }, 404},
+		"two statuses": {func(w http.ResponseWriter) { w.WriteHeader(404); w.WriteHeader(500) }, 404},
+		"a fault":      {func(w http.ResponseWriter) { fault.Write(w, fault.Conflict) }, 409},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -157,7 +161,8 @@ func TestLogHasNothingThatTheCallerSent(t *testing.T) {
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(w, r.Body) // the answer contains it too
 	})
-	got := s.post("/path-marker?query=query-marker", "Authorization", "Bearer token-marker", "Cookie", "c=cookie-marker", "User-Agent", "agent-marker")
+	got := s.post("/path-marker?query=query-marker", "Authorization", "Bearer token-marker", "Cookie", "c=cookie-marker",
+		"User-Agent", "agent-marker")
 	if got.body != "body-marker" {
 		t.Fatalf("answered %q", got.body)
 	}
@@ -178,7 +183,8 @@ func TestPanicIs500WithoutDetailAndItsStackIsLogged(t *testing.T) {
 		panicking()
 	})
 	got := s.post("/")
-	if got.status != 500 || got.body != `{"detail":"Internal server error"}` || got.header.Get("Content-Type") != "application/json" {
+	if got.status != 500 || got.body != `{"detail":"Internal server error"}` ||
+		got.header.Get("Content-Type") != "application/json" {
 		t.Errorf("%d %s", got.status, got.body)
 	}
 	lines := s.lines()
@@ -186,7 +192,8 @@ func TestPanicIs500WithoutDetailAndItsStackIsLogged(t *testing.T) {
 		t.Fatalf("%v", lines)
 	}
 	trouble, line, id := lines[0], lines[1], got.header.Get("X-Request-Id")
-	if trouble["level"] != "ERROR" || trouble["request_id"] != id || trouble["panic"] != "sesame" || !strings.Contains(trouble["stack"].(string), "logging_test.panicking") {
+	if trouble["level"] != "ERROR" || trouble["request_id"] != id || trouble["panic"] != "sesame" ||
+		!strings.Contains(trouble["stack"].(string), "logging_test.panicking") {
 		t.Errorf("%v", trouble)
 	}
 	if line["msg"] != "request" || line["request_id"] != id || line["status"] != 500.0 || line["route"] != "GET /x" {
