@@ -135,7 +135,7 @@ func (f *follower) live(ctx context.Context, sent bool) error {
 	for !f.stream.isClosed() {
 		select {
 		case <-ctx.Done():
-			f.stream.comment(wire.GoesOn)
+			f.stream.comment(wire.RunContinues)
 			return nil
 		case <-tick.C:
 		}
@@ -152,7 +152,7 @@ func (f *follower) live(ctx context.Context, sent bool) error {
 		switch {
 		case f.attempt == attempt:
 		case f.plain && sent:
-			f.stream.comment(wire.GoesOn)
+			f.stream.comment(wire.RunContinues)
 			return nil
 		case !f.plain:
 			f.stream.send(restarted(row, len(frames)))

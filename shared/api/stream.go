@@ -38,7 +38,7 @@ func (a Runs) stream(w http.ResponseWriter, r *request, events iter.Seq2[run.Eve
 		}
 		if e.HandedOver != nil {
 			logging.Note(r.Context(), "handed_over", e.HandedOver.RunID)
-			s.comment(wire.GoesOn)
+			s.comment(wire.RunContinues)
 			break
 		}
 		if s == nil {

@@ -2,13 +2,14 @@ package wire
 
 import "encoding/json"
 
-// Event is one server-sent event of a run. Its name stands in the frame's
-// event: line and again in the JSON, as AgentOS sends it.
+// Event is one server-sent event. Its name is in the "event:" line of the frame and again
+// in the JSON, as in AgentOS.
 type Event interface {
+	// Name returns the name, which must not contain a line end.
 	Name() string
 }
 
-// Head is what every event of a run begins with.
+// Head are the members that every event of a run begins with.
 type Head struct {
 	CreatedAt   int64  `json:"created_at"` // seconds
 	Event       string `json:"event"`
@@ -19,10 +20,10 @@ type Head struct {
 	NestedDepth int    `json:"nested_depth"`
 }
 
-// Name is the event's name.
+// Name returns the event's name.
 func (h Head) Name() string { return h.Event }
 
-// Names of the events that Keyway sends.
+// The names of the events that Keyway sends.
 const (
 	EventRunStarted            = "RunStarted"
 	EventModelRequestStarted   = "ModelRequestStarted"
@@ -39,7 +40,9 @@ const (
 	EventRunCancelled          = "RunCancelled"
 )
 
-// Started opens a run (RunStarted) or one call of its model (ModelRequestStarted).
+// Started begins a run (RunStarted) or one model call (ModelRequestStarted). EventIndex, here
+// and in the other events, counts the events of a run from 0; a client that resumes a
+// stream sends the last one that it received.
 type Started struct {
 	Head
 	Model         string `json:"model"`
@@ -47,7 +50,7 @@ type Started struct {
 	EventIndex    int    `json:"event_index"`
 }
 
-// Content is a piece of the answer.
+// Content is one piece of the model's answer (RunContent).
 type Content struct {
 	Head
 	Content           string          `json:"content"`
@@ -58,8 +61,8 @@ type Content struct {
 	EventIndex        int             `json:"event_index"`
 }
 
-// ContentOpened is the RunContent that comes before an answer's first piece when
-// the vendor names the answer first: its marks, and no content.
+// ContentOpened is a RunContent before the first piece of an answer, without content. It is
+// sent if the provider sends the data of the answer, such as its id, before any text.
 type ContentOpened struct {
 	Head
 	WorkflowAgent     bool            `json:"workflow_agent"`
@@ -69,7 +72,7 @@ type ContentOpened struct {
 	EventIndex        int             `json:"event_index"`
 }
 
-// ModelCompleted closes one call of the model with what it cost.
+// ModelCompleted ends one model call (ModelRequestCompleted) with the tokens that it used.
 type ModelCompleted struct {
 	Head
 	Model            string  `json:"model"`
@@ -84,22 +87,23 @@ type ModelCompleted struct {
 	EventIndex       int     `json:"event_index"`
 }
 
-// ToolStarted says that a tool was called.
+// ToolStarted is sent when a tool is called (ToolCallStarted).
 type ToolStarted struct {
 	Head
 	EventIndex int           `json:"event_index"`
 	Tool       ToolExecution `json:"tool"`
 }
 
-// ToolCompleted says what came of it, also when that was an error.
+// ToolCompleted is sent when the call has ended (ToolCallCompleted), with a result or an
+// error.
 type ToolCompleted struct {
 	Head
-	Content    string        `json:"content"` // for people
+	Content    string        `json:"content"` // a sentence for a person
 	EventIndex int           `json:"event_index"`
 	Tool       ToolExecution `json:"tool"`
 }
 
-// ToolFailed says so of a call that failed.
+// ToolFailed is sent in addition if the call failed (ToolCallError).
 type ToolFailed struct {
 	Head
 	Error      string        `json:"error"`
@@ -107,7 +111,7 @@ type ToolFailed struct {
 	Tool       ToolExecution `json:"tool"`
 }
 
-// Paused is the last event of a run that waits for a person.
+// Paused is the last event before a run waits for a person's decision (RunPaused).
 type Paused struct {
 	Head
 	Content      string          `json:"content"`
@@ -116,14 +120,14 @@ type Paused struct {
 	Requirements []Requirement   `json:"requirements"`
 }
 
-// ContentCompleted says that no more content follows (RunContentCompleted), or that
-// a paused run goes on (RunContinued).
+// ContentCompleted is sent when no more content follows (RunContentCompleted), and when a
+// paused run continues (RunContinued).
 type ContentCompleted struct {
 	Head
 	EventIndex int `json:"event_index"`
 }
 
-// Completed is the last event of a run that succeeded.
+// Completed is the last event of a run that succeeded (RunCompleted).
 type Completed struct {
 	Head
 	Content           string          `json:"content"`
@@ -134,7 +138,7 @@ type Completed struct {
 	Metrics           Metrics         `json:"metrics"`
 }
 
-// Failed is the last event of a run that did not (RunError).
+// Failed is the last event of a run that failed (RunError).
 type Failed struct {
 	Head
 	Content    string `json:"content"` // the reason
@@ -142,27 +146,38 @@ type Failed struct {
 	EventIndex int    `json:"event_index"`
 }
 
-// Cancelled is the last event of a cancelled run.
+// Cancelled is the last event of a cancelled run (RunCancelled).
 type Cancelled struct {
 	Head
-	Content    string `json:"content"` // what was said until then
+	Content    string `json:"content"` // the answer until then
 	Reason     string `json:"reason"`
 	EventIndex int    `json:"event_index"`
 }
 
-// Meta is an event about a stream rather than of its run: what resume sends first.
+// Meta is an event about the stream, not about the run. The resume route sends it first.
 type Meta struct {
-	Event                   string `json:"event"` // "replay", "catch_up", "subscribed", "error"
-	RunID                   string `json:"run_id,omitempty"`
-	Status                  string `json:"status,omitempty"`
-	TotalEvents             *int   `json:"total_events,omitempty"`
-	TotalBuffered           *int   `json:"total_buffered,omitempty"`
-	LastEventIndexRequested *int   `json:"last_event_index_requested,omitempty"`
-	MissedEvents            *int   `json:"missed_events,omitempty"`
-	CurrentEventCount       *int   `json:"current_event_count,omitempty"`
-	Message                 string `json:"message,omitempty"`
-	Error                   string `json:"error,omitempty"`
+	// Event is "replay" for all events of an ended run, "catch_up" for the events that the
+	// client has not received yet, "subscribed" when the events that follow are new ones, or
+	// "error".
+	Event string `json:"event"`
+	RunID string `json:"run_id,omitempty"`
+	// Status is the status of the run.
+	Status string `json:"status,omitempty"`
+	// TotalEvents is how many events follow, in "replay".
+	TotalEvents *int `json:"total_events,omitempty"`
+	// TotalBuffered is how many events the run has in all, in "replay".
+	TotalBuffered *int `json:"total_buffered,omitempty"`
+	// LastEventIndexRequested is the last event that the client has received, in "replay".
+	LastEventIndexRequested *int `json:"last_event_index_requested,omitempty"`
+	// MissedEvents is how many events follow at once, in "catch_up".
+	MissedEvents *int `json:"missed_events,omitempty"`
+	// CurrentEventCount is how many events the run has until now, in "catch_up" and
+	// "subscribed".
+	CurrentEventCount *int `json:"current_event_count,omitempty"`
+	// Message is a sentence for a person.
+	Message string `json:"message,omitempty"`
+	Error   string `json:"error,omitempty"`
 }
 
-// Name is the event's name.
+// Name returns the event's name.
 func (m Meta) Name() string { return m.Event }

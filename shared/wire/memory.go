@@ -1,7 +1,6 @@
 package wire
 
-// Memory is a fact about a user (AgentOS's UserMemorySchema): every member is
-// present.
+// Memory is a fact about a user (AgentOS's UserMemorySchema). Every member is present.
 type Memory struct {
 	MemoryID  string   `json:"memory_id"`
 	Memory    string   `json:"memory"`
@@ -12,15 +11,16 @@ type Memory struct {
 	UpdatedAt Time     `json:"updated_at"`
 }
 
-// MemoryStats counts one user's memories.
+// MemoryStats are the number of a user's memories and the time of the last change.
 type MemoryStats struct {
 	UserID              string `json:"user_id"`
 	TotalMemories       int    `json:"total_memories"`
 	LastMemoryUpdatedAt Time   `json:"last_memory_updated_at"`
 }
 
-// MergedMemories answers how a model made one memory of several.
+// MergedMemories is the answer after a model has merged several memories into fewer ones.
 type MergedMemories struct {
+	// Memories are those that the user has now.
 	Memories            []Memory `json:"memories"`
 	MemoriesBefore      int      `json:"memories_before"`
 	MemoriesAfter       int      `json:"memories_after"`

@@ -1,13 +1,6 @@
-// Package wire is AgentOS's contract as Go types: the JSON bodies, member by
-// member in the recorded order, and the framing of server-sent events.
-// It decides nothing and knows neither HTTP nor storage.
-//
-// Where a field's Go type doesn't say what the member holds, the tag holds does, for
-// the OpenAPI document: alternatives divided by |, each the name of a struct of this
-// package, object, null or any; [] behind one makes it a list.
 package wire
 
-// Index answers GET /.
+// Index is the answer to GET /.
 type Index struct {
 	Name   string `json:"name"`
 	Health string `json:"health"`
@@ -15,14 +8,15 @@ type Index struct {
 	Docs   string `json:"docs"`
 }
 
-// Health answers GET /health.
+// Health is the answer to GET /health.
 type Health struct {
 	Status         string    `json:"status"`
 	InstantiatedAt MicroTime `json:"instantiated_at"`
 }
 
-// Info answers GET /info. AgnoVersion is the AgentOS version whose contract is
-// kept; clients refuse an answer without it.
+// Info is the answer to GET /info. AgnoVersion is the version of AgentOS that this contract
+// is compatible with. AgentOS's clients refuse an answer without it. ConfigDigest is the
+// SHA-256 of the configuration in hex, by which an operator sees which one is deployed.
 type Info struct {
 	OSID          string `json:"os_id"`
 	Name          string `json:"name,omitempty"`
@@ -37,7 +31,8 @@ type Info struct {
 	ConfigDigest  string `json:"config_digest"`
 }
 
-// MCP says that no MCP endpoint is served.
+// MCP describes the MCP endpoint of an AgentOS. Keyway serves none, so that Enabled is
+// false and the rest is null.
 type MCP struct {
 	Enabled         bool    `json:"enabled"`
 	Path            *string `json:"path"`
@@ -45,7 +40,7 @@ type MCP struct {
 	ToolRunEndpoint bool    `json:"tool_run_endpoint"`
 }
 
-// Agent is an agent in GET /agents.
+// Agent is one agent in the answers to GET /agents and GET /agents/{agent_id}.
 type Agent struct {
 	ID            string       `json:"id"`
 	Name          string       `json:"name"`
@@ -61,31 +56,32 @@ type Agent struct {
 	Sandboxed     bool         `json:"sandboxed"`
 }
 
-// AgentModel names an agent's model.
+// AgentModel is the model of an agent: its id, its name, and the name of its provider, as
+// AgentOS writes these.
 type AgentModel struct {
 	Name     string `json:"name"`
 	Model    string `json:"model"`
 	Provider string `json:"provider"`
 }
 
-// AgentSession says how the agent keeps its conversations.
+// AgentSession describes how the agent stores its conversations.
 type AgentSession struct {
 	SessionTable        string `json:"session_table"`
 	AddHistoryToContext bool   `json:"add_history_to_context,omitempty"`
 }
 
-// Reasoning is always off.
+// Reasoning describes AgentOS's reasoning steps. Keyway has none, so that it is false.
 type Reasoning struct {
 	Reasoning bool `json:"reasoning"`
 }
 
-// SystemFlags says what goes into the system message. The instructions
-// themselves are nobody's business but the operator's.
+// SystemFlags describes the system message. It doesn't contain the instructions
+// themselves: these are the operator's, and callers must not see them.
 type SystemFlags struct {
 	Markdown bool `json:"markdown"`
 }
 
-// Config answers GET /config.
+// Config is the answer to GET /config.
 type Config struct {
 	OSID            string         `json:"os_id"`
 	Name            string         `json:"name,omitempty"`
@@ -99,30 +95,30 @@ type Config struct {
 	Interfaces      []any          `json:"interfaces"`
 }
 
-// ModelRef names a model.
+// ModelRef is the id of a model and the name of its provider.
 type ModelRef struct {
 	ID       string `json:"id"`
 	Provider string `json:"provider"`
 }
 
-// DBs lists where a domain is stored.
+// DBs lists the databases of one domain, such as sessions.
 type DBs struct {
 	DBs []DB `json:"dbs"`
 }
 
-// DB is one store.
+// DB is one database with the tables of a domain.
 type DB struct {
 	DBID         string       `json:"db_id"`
 	DomainConfig DomainConfig `json:"domain_config"`
 	Tables       []string     `json:"tables"`
 }
 
-// DomainConfig names a store for people.
+// DomainConfig has the name of a database that a person sees.
 type DomainConfig struct {
 	DisplayName string `json:"display_name"`
 }
 
-// AgentSummary is an agent in GET /config.
+// AgentSummary is one agent in the answer to GET /config.
 type AgentSummary struct {
 	ID          string   `json:"id"`
 	Name        string   `json:"name"`

@@ -1,11 +1,9 @@
 package wire
 
-import (
-	"encoding/json"
-	"time"
-)
+import "encoding/json"
 
-// Run statuses.
+// The statuses of a run. PENDING is claimed by no process yet, PAUSED waits for a person's
+// decision, and COMPLETED, ERROR and CANCELLED are final.
 const (
 	StatusPending   = "PENDING"
 	StatusRunning   = "RUNNING"
@@ -15,22 +13,22 @@ const (
 	StatusCancelled = "CANCELLED"
 )
 
-// Roles of a message that a session's conversation leaves out.
+// The roles of messages that are not part of a session's chat history.
 const (
 	RoleSystem = "system"
 	RoleTool   = "tool"
 )
 
-// Run is a run as its agent's routes answer it (AgentOS's RunOutput). Absent
-// members are left out.
+// Run is a run in the answers of its agent's routes (AgentOS's RunOutput). Absent members
+// are left out. Members that are stored as JSON are written as they were stored.
 type Run struct {
 	RunID             string          `json:"run_id"`
 	AgentID           string          `json:"agent_id"`
 	AgentName         string          `json:"agent_name"`
 	SessionID         string          `json:"session_id"`
 	UserID            string          `json:"user_id,omitempty"`
-	Content           *string         `json:"content,omitempty"`
-	ContentType       string          `json:"content_type"`
+	Content           *string         `json:"content,omitempty"` // the answer; nil before there is any
+	ContentType       string          `json:"content_type"`      // "str"
 	ModelProviderData json.RawMessage `json:"model_provider_data,omitempty" holds:"object"`
 	Model             string          `json:"model"`
 	ModelProvider     string          `json:"model_provider"`
@@ -47,17 +45,18 @@ type Run struct {
 	Input             RunInput        `json:"input"`
 }
 
-// Ended reports whether a run in this state has come to an end, or waits for a
-// person: no further event comes by itself.
+// Ended reports whether a run with this status has ended or is paused. Then no further
+// event follows without another request.
 func Ended(status string) bool { return status != StatusRunning && status != StatusPending }
 
-// RunInput is what the caller sent.
+// RunInput is what the caller sent to start the run.
 type RunInput struct {
 	InputContent string          `json:"input_content"`
 	Files        json.RawMessage `json:"files,omitempty" holds:"File[]"`
 }
 
-// Message is one turn of the conversation with the model.
+// Message is one message of the conversation with the model. Role is "system", "user",
+// "assistant" or "tool". FromHistory marks messages of earlier runs of the session.
 type Message struct {
 	ID                string          `json:"id"`
 	Content           string          `json:"content,omitempty"`
@@ -75,20 +74,21 @@ type Message struct {
 	CreatedAt         int64           `json:"created_at"`
 }
 
-// ToolCall is a model's wish to call a tool, in OpenAI's shape.
+// ToolCall is a model's request to call a tool, in OpenAI's shape.
 type ToolCall struct {
 	ID       string       `json:"id"`
 	Function ToolFunction `json:"function"`
 	Type     string       `json:"type"`
 }
 
-// ToolFunction names the tool; Arguments is the JSON text as the model wrote it.
+// ToolFunction names the tool. Arguments is the JSON text as the model wrote it, which may
+// be invalid.
 type ToolFunction struct {
 	Arguments string `json:"arguments"`
 	Name      string `json:"name"`
 }
 
-// Metrics is what a run or a session cost. Times are seconds.
+// Metrics are the tokens and the time that a run used. Times are in seconds.
 type Metrics struct {
 	InputTokens      int             `json:"input_tokens,omitempty"`
 	OutputTokens     int             `json:"output_tokens,omitempty"`
@@ -98,12 +98,12 @@ type Metrics struct {
 	Details          *MetricsDetails `json:"details,omitempty"`
 }
 
-// MetricsDetails splits the cost by model.
+// MetricsDetails divides the tokens by model.
 type MetricsDetails struct {
 	Model []ModelMetrics `json:"model"`
 }
 
-// ModelMetrics is the share of one model.
+// ModelMetrics are the tokens of one model.
 type ModelMetrics struct {
 	InputTokens  int    `json:"input_tokens"`
 	OutputTokens int    `json:"output_tokens"`
@@ -112,7 +112,8 @@ type ModelMetrics struct {
 	Provider     string `json:"provider"`
 }
 
-// MessageMetrics is the cost of one answer of the model.
+// MessageMetrics are the tokens and the time of one answer of the model. Times are in
+// seconds.
 type MessageMetrics struct {
 	InputTokens      int     `json:"input_tokens,omitempty"`
 	OutputTokens     int     `json:"output_tokens,omitempty"`
@@ -121,8 +122,9 @@ type MessageMetrics struct {
 	TimeToFirstToken float64 `json:"time_to_first_token,omitempty"`
 }
 
-// StoredRun is a run as lists of runs answer it (AgentOS's RunSchema). An agent's
-// list and the single run show it Whole.
+// StoredRun is a run in lists of runs (AgentOS's RunSchema). The list of an agent's runs
+// and the route of a single run write it Whole; the list of a session's runs leaves absent
+// members out. Members for features that Keyway doesn't have are null or empty.
 type StoredRun struct {
 	RunID                        string          `json:"run_id"`
 	ParentRunID                  string          `json:"parent_run_id"`
@@ -159,7 +161,7 @@ type StoredRun struct {
 	LastCheckpointAtMessageIndex *int            `json:"last_checkpoint_at_message_index,omitempty"`
 }
 
-// RunPreview is a run in a list that is asked for often.
+// RunPreview is a run in a list that clients request often, without its messages.
 type RunPreview struct {
 	RunID          string  `json:"run_id"`
 	ParentRunID    string  `json:"parent_run_id"`
@@ -171,18 +173,11 @@ type RunPreview struct {
 	CreatedAt      Time    `json:"created_at"`
 }
 
-// InputMedia lists the media of a run's input; Keyway takes none yet.
+// InputMedia lists the media of a run's input. Keyway accepts files with text only, so
+// that the first three are empty.
 type InputMedia struct {
 	Images []any `json:"images"`
 	Videos []any `json:"videos"`
 	Audios []any `json:"audios"`
 	Files  any   `json:"files" holds:"File[]"`
-}
-
-// Time is a moment in the form of AgentOS's lists: UTC, whole seconds, "Z".
-type Time struct{ time.Time }
-
-// MarshalJSON writes "2026-11-21T22:53:18Z".
-func (t Time) MarshalJSON() ([]byte, error) {
-	return t.UTC().AppendFormat(nil, `"2006-01-02T15:04:05Z"`), nil
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// members lists the member names of an object in the order they are written.
+// members returns the names of an object's members in the order of the text.
 func members(t *testing.T, v any) (names []string) {
 	t.Helper()
 	data, err := wire.Marshal(v)
@@ -46,11 +46,21 @@ func TestTimesAreWrittenAsAgentOSWritesThem(t *testing.T) {
 		at           time.Time
 		whole, micro string
 	}{
-		"a moment":                {time.Date(2026, 11, 21, 22, 53, 18, 44242000, time.UTC), `"2026-11-21T22:53:18Z"`, `"2026-11-21T22:53:18.044242Z"`},
-		"no fraction":             {time.Date(2026, 11, 21, 22, 53, 18, 0, time.UTC), `"2026-11-21T22:53:18Z"`, `"2026-11-21T22:53:18.000000Z"`},
-		"cut, not rounded":        {time.Date(2026, 12, 31, 23, 59, 59, 999999999, time.UTC), `"2026-12-31T23:59:59Z"`, `"2026-12-31T23:59:59.999999Z"`},
-		"another zone":            {time.Date(2027, 1, 1, 0, 30, 0, 0, east), `"2026-12-31T22:30:00Z"`, `"2026-12-31T22:30:00.000000Z"`},
-		"single digits have two":  {time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC), `"2026-01-02T03:04:05Z"`, `"2026-01-02T03:04:05.000006Z"`},
+		"a moment": {
+			time.Date(2026, 11, 21, 22, 53, 18, 44242000, time.UTC), `"2026-11-21T22:53:18Z"`, `"2026-11-21T22:53:18.044242Z"`,
+		},
+		"no fraction": {
+			time.Date(2026, 11, 21, 22, 53, 18, 0, time.UTC), `"2026-11-21T22:53:18Z"`, `"2026-11-21T22:53:18.000000Z"`,
+		},
+		"cut, not rounded": {
+			time.Date(2026, 12, 31, 23, 59, 59, 999999999, time.UTC), `"2026-12-31T23:59:59Z"`, `"2026-12-31T23:59:59.999999Z"`,
+		},
+		"another zone": {
+			time.Date(2027, 1, 1, 0, 30, 0, 0, east), `"2026-12-31T22:30:00Z"`, `"2026-12-31T22:30:00.000000Z"`,
+		},
+		"single digits have two": {
+			time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC), `"2026-01-02T03:04:05Z"`, `"2026-01-02T03:04:05.000006Z"`,
+		},
 		"the zero time is a time": {time.Time{}, `"0001-01-01T00:00:00Z"`, `"0001-01-01T00:00:00.000000Z"`},
 	} {
 		whole, err := json.Marshal(wire.Time{Time: row.at})
@@ -61,9 +71,9 @@ func TestTimesAreWrittenAsAgentOSWritesThem(t *testing.T) {
 	}
 }
 
-// A list of an agent's runs says null of what isn't there, a session's list of
-// runs leaves it out; besides, they are the same.
-func TestTheTwoListsOfRunsDifferInTheAbsentMembersOnly(t *testing.T) {
+// For an absent member, the list of an agent's runs has null, and the list of a session's
+// runs leaves the member out. Otherwise the two are the same.
+func TestTheTwoListsOfRunsDifferOnlyInAbsentMembers(t *testing.T) {
 	t.Parallel()
 	empty := wire.StoredRun{}
 	all := members(t, wire.Whole[wire.StoredRun]{Value: empty})
@@ -87,7 +97,7 @@ func TestTheTwoListsOfRunsDifferInTheAbsentMembersOnly(t *testing.T) {
 	}
 }
 
-// filled is a run in which every member is something.
+// filled returns a run in which no member is absent.
 func filled(t *testing.T) (r wire.StoredRun) {
 	t.Helper()
 	v := reflect.ValueOf(&r).Elem()
@@ -113,14 +123,18 @@ func filled(t *testing.T) (r wire.StoredRun) {
 	return r
 }
 
-func TestARunSaysNothingOfWhatIsNotThere(t *testing.T) {
+func TestARunLeavesOutAbsentMembers(t *testing.T) {
 	t.Parallel()
-	want := []string{"run_id", "agent_id", "agent_name", "session_id", "content_type", "model", "model_provider", "created_at", "status", "metrics", "input"}
+	want := []string{
+		"run_id", "agent_id", "agent_name", "session_id", "content_type", "model", "model_provider", "created_at",
+		"status", "metrics", "input",
+	}
 	if diff := cmp.Diff(want, members(t, wire.Run{})); diff != "" {
 		t.Error(diff)
 	}
-	// An empty list or text that is there is said.
-	got := members(t, wire.Run{Content: new(""), Events: json.RawMessage("[]"), Messages: json.RawMessage("[]"), Tools: json.RawMessage("[]")})
+	// An empty list or text is not absent.
+	list := json.RawMessage("[]")
+	got := members(t, wire.Run{Content: new(""), Events: list, Messages: list, Tools: list})
 	for _, name := range []string{"content", "events", "messages", "tools"} {
 		if !slices.Contains(got, name) {
 			t.Errorf("%s is left out", name)

@@ -2,13 +2,13 @@ package wire
 
 import "encoding/json"
 
-// Page is one page of a list.
+// Page is one page of a list. Data is never null.
 type Page[T any] struct {
 	Data []T      `json:"data"`
 	Meta PageMeta `json:"meta"`
 }
 
-// PageMeta says which page of how many.
+// PageMeta describes a page: its number from 1, its size, and the size of the list.
 type PageMeta struct {
 	Page         int     `json:"page"`
 	Limit        int     `json:"limit"`
@@ -17,12 +17,15 @@ type PageMeta struct {
 	SearchTimeMS float64 `json:"search_time_ms"`
 }
 
-// PageOf says so of a list of total elements. SearchTimeMS is 0, as AgentOS's is.
+// PageOf returns the PageMeta of a list with total elements. SearchTimeMS is 0, as in
+// AgentOS. The limit must not be 0.
 func PageOf(page, limit, total int) PageMeta {
 	return PageMeta{Page: page, Limit: limit, TotalPages: (total + limit - 1) / limit, TotalCount: total}
 }
 
-// Session is a session in a list.
+// Session is one session in a list, without its conversation. SessionState is what the
+// client stores with the session; Keyway doesn't interpret it. SessionType is "agent",
+// "team" or "workflow".
 type Session struct {
 	SessionID    string          `json:"session_id"`
 	SessionName  string          `json:"session_name"`
@@ -40,8 +43,8 @@ type Session struct {
 	Metadata     json.RawMessage `json:"metadata,omitempty" holds:"object"`
 }
 
-// SessionDetail is one session with its conversation. Routes that change it show
-// it Whole.
+// SessionDetail is one session with its conversation. The routes that change a session
+// write it Whole.
 type SessionDetail struct {
 	UserID         string          `json:"user_id,omitempty"`
 	AgentSessionID string          `json:"agent_session_id"`
@@ -52,14 +55,15 @@ type SessionDetail struct {
 	AgentID        string          `json:"agent_id,omitempty"`
 	TotalTokens    int             `json:"total_tokens,omitempty"`
 	AgentData      *AgentData      `json:"agent_data,omitempty"`
-	Metrics        any             `json:"metrics,omitempty" holds:"SessionMetrics|object"` // {} while there are none
+	Metrics        any             `json:"metrics,omitempty" holds:"SessionMetrics|object"` // {} before the first run
 	Metadata       json.RawMessage `json:"metadata,omitempty" holds:"object"`
 	ChatHistory    json.RawMessage `json:"chat_history" holds:"Message[]"`
 	CreatedAt      Time            `json:"created_at"`
 	UpdatedAt      Time            `json:"updated_at"`
 }
 
-// TeamSessionDetail is a session seen as a team's.
+// TeamSessionDetail is one session in the shape of a team's. Keyway has no teams, but
+// AgentOS's clients may ask for any session in this shape.
 type TeamSessionDetail struct {
 	SessionID    string          `json:"session_id"`
 	SessionName  string          `json:"session_name"`
@@ -76,7 +80,7 @@ type TeamSessionDetail struct {
 	TotalTokens  int             `json:"total_tokens,omitempty"`
 }
 
-// WorkflowSessionDetail is a session seen as a workflow's.
+// WorkflowSessionDetail is one session in the shape of a workflow's.
 type WorkflowSessionDetail struct {
 	UserID       string          `json:"user_id,omitempty"`
 	WorkflowID   string          `json:"workflow_id,omitempty"`
@@ -91,21 +95,21 @@ type WorkflowSessionDetail struct {
 	UpdatedAt    Time            `json:"updated_at"`
 }
 
-// AgentData names the agent that a session belongs to.
+// AgentData describes the agent that a session belongs to.
 type AgentData struct {
 	Name    string         `json:"name"`
 	Model   AgentDataModel `json:"model"`
 	AgentID string         `json:"agent_id"`
 }
 
-// AgentDataModel names that agent's model.
+// AgentDataModel describes the model of that agent.
 type AgentDataModel struct {
 	ID       string `json:"id"`
 	Name     string `json:"name"`
 	Provider string `json:"provider"`
 }
 
-// SessionMetrics is what the runs of a session cost together.
+// SessionMetrics are the tokens of all runs of a session.
 type SessionMetrics struct {
 	Details      SessionMetricsDetails `json:"details"`
 	InputTokens  int                   `json:"input_tokens"`
@@ -113,12 +117,12 @@ type SessionMetrics struct {
 	OutputTokens int                   `json:"output_tokens"`
 }
 
-// SessionMetricsDetails splits the cost by model.
+// SessionMetricsDetails divides the tokens by model.
 type SessionMetricsDetails struct {
 	Model []SessionModelMetrics `json:"model"`
 }
 
-// SessionModelMetrics is the share of one model.
+// SessionModelMetrics are the tokens of one model.
 type SessionModelMetrics struct {
 	ID           string `json:"id"`
 	Provider     string `json:"provider"`

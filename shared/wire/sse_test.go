@@ -14,7 +14,10 @@ import (
 )
 
 func head(name string) wire.Head {
-	return wire.Head{CreatedAt: 1795302420, Event: name, AgentID: "research-agent", AgentName: "Research Agent", RunID: "r-1", SessionID: "s-1"}
+	return wire.Head{
+		CreatedAt: 1795302420, Event: name, AgentID: "research-agent", AgentName: "Research Agent",
+		RunID: "r-1", SessionID: "s-1",
+	}
 }
 
 func frame(t testing.TB, e wire.Event) string {
@@ -26,46 +29,90 @@ func frame(t testing.TB, e wire.Event) string {
 	return b.String()
 }
 
-// Every event that Keyway sends, byte for byte as AgentOS 3.1.10 frames and
-// orders it (event_index: as in its background runs).
+// Every event that Keyway sends is byte for byte as in AgentOS 3.1.10. event_index is as in
+// its background runs.
 func TestFramesAreAgentOSs(t *testing.T) {
 	t.Parallel()
-	const members = `"agent_id":"research-agent","agent_name":"Research Agent","run_id":"r-1","session_id":"s-1","nested_depth":0,`
-	marks := json.RawMessage(`{"id":"chatcmpl-1","system_fingerprint":"stub"}`)
+	const members = `"agent_id":"research-agent","agent_name":"Research Agent","run_id":"r-1","session_id":"s-1",` +
+		`"nested_depth":0,`
+	const marks = `{"id":"chatcmpl-1","system_fingerprint":"stub"}`
+	tokens := wire.ModelMetrics{InputTokens: 58, OutputTokens: 20, TotalTokens: 78, ID: "gpt-4o", Provider: "OpenAI Chat"}
 	for _, row := range []struct {
 		event wire.Event
-		want  string
+		want  string // the members after Head's
 	}{
-		{wire.Started{Head: head(wire.EventRunStarted), Model: "gpt-4o", ModelProvider: "OpenAI"},
-			`{"created_at":1795302420,"event":"RunStarted",` + members + `"model":"gpt-4o","model_provider":"OpenAI","event_index":0}`},
-		{wire.Started{Head: head(wire.EventModelRequestStarted), Model: "gpt-4o", ModelProvider: "OpenAI", EventIndex: 1},
-			`{"created_at":1795302420,"event":"ModelRequestStarted",` + members + `"model":"gpt-4o","model_provider":"OpenAI","event_index":1}`},
-		{wire.Content{Head: head(wire.EventRunContent), Content: "日本 ", ContentType: "str", ModelProviderData: marks, EventIndex: 2},
-			`{"created_at":1795302420,"event":"RunContent",` + members + `"content":"日本 ","workflow_agent":false,"content_type":"str","reasoning_content":"","model_provider_data":{"id":"chatcmpl-1","system_fingerprint":"stub"},"event_index":2}`},
-		{wire.Content{Head: head(wire.EventRunContent), ContentType: "str", EventIndex: 2},
-			`{"created_at":1795302420,"event":"RunContent",` + members + `"content":"","workflow_agent":false,"content_type":"str","reasoning_content":"","event_index":2}`},
-		{wire.ModelCompleted{Head: head(wire.EventModelRequestCompleted), Model: "gpt-4o", ModelProvider: "OpenAI", InputTokens: 58, OutputTokens: 20, TotalTokens: 78, TimeToFirstToken: 0.02730720299996392, EventIndex: 23},
-			`{"created_at":1795302420,"event":"ModelRequestCompleted",` + members + `"model":"gpt-4o","model_provider":"OpenAI","input_tokens":58,"output_tokens":20,"total_tokens":78,"time_to_first_token":0.02730720299996392,"reasoning_tokens":0,"cache_read_tokens":0,"cache_write_tokens":0,"event_index":23}`},
-		{wire.ContentCompleted{Head: head(wire.EventRunContentCompleted), EventIndex: 24},
-			`{"created_at":1795302420,"event":"RunContentCompleted",` + members + `"event_index":24}`},
-		{wire.Completed{Head: head(wire.EventRunCompleted), Content: "chunk-0 ", ContentType: "str", ModelProviderData: marks, SessionState: json.RawMessage(`{}`), EventIndex: 25,
-			Metrics: wire.Metrics{InputTokens: 58, OutputTokens: 20, TotalTokens: 78, TimeToFirstToken: 0.11070828300012181, Duration: 2.133432660000153,
-				Details: &wire.MetricsDetails{Model: []wire.ModelMetrics{{InputTokens: 58, OutputTokens: 20, TotalTokens: 78, ID: "gpt-4o", Provider: "OpenAI Chat"}}}}},
-			`{"created_at":1795302420,"event":"RunCompleted",` + members + `"content":"chunk-0 ","content_type":"str","model_provider_data":{"id":"chatcmpl-1","system_fingerprint":"stub"},"session_state":{},"event_index":25,` +
-				`"metrics":{"input_tokens":58,"output_tokens":20,"total_tokens":78,"time_to_first_token":0.11070828300012181,"duration":2.133432660000153,"details":{"model":[{"input_tokens":58,"output_tokens":20,"total_tokens":78,"id":"gpt-4o","provider":"OpenAI Chat"}]}}}`},
-		{wire.Failed{Head: head(wire.EventRunError), Content: "Connection error.", ErrorType: "model_provider_error", EventIndex: 3},
-			`{"created_at":1795302420,"event":"RunError",` + members + `"content":"Connection error.","error_type":"model_provider_error","event_index":3}`},
-		{wire.Cancelled{Head: head(wire.EventRunCancelled), Content: "chunk-0 ", Reason: "Run r-1 was cancelled", EventIndex: 4},
-			`{"created_at":1795302420,"event":"RunCancelled",` + members + `"content":"chunk-0 ","reason":"Run r-1 was cancelled","event_index":4}`},
+		{
+			wire.Started{Head: head(wire.EventRunStarted), Model: "gpt-4o", ModelProvider: "OpenAI"},
+			`"model":"gpt-4o","model_provider":"OpenAI","event_index":0}`,
+		},
+		{
+			wire.Started{
+				Head: head(wire.EventModelRequestStarted), Model: "gpt-4o", ModelProvider: "OpenAI", EventIndex: 1,
+			},
+			`"model":"gpt-4o","model_provider":"OpenAI","event_index":1}`,
+		},
+		{
+			wire.Content{
+				Head: head(wire.EventRunContent), Content: "日本 ", ContentType: "str",
+				ModelProviderData: json.RawMessage(marks), EventIndex: 2,
+			},
+			`"content":"日本 ","workflow_agent":false,"content_type":"str","reasoning_content":"",` +
+				`"model_provider_data":` + marks + `,"event_index":2}`,
+		},
+		{
+			wire.Content{Head: head(wire.EventRunContent), ContentType: "str", EventIndex: 2},
+			`"content":"","workflow_agent":false,"content_type":"str","reasoning_content":"","event_index":2}`,
+		},
+		{
+			wire.ModelCompleted{
+				Head: head(wire.EventModelRequestCompleted), Model: "gpt-4o", ModelProvider: "OpenAI",
+				InputTokens: 58, OutputTokens: 20, TotalTokens: 78, TimeToFirstToken: 0.02730720299996392, EventIndex: 23,
+			},
+			`"model":"gpt-4o","model_provider":"OpenAI","input_tokens":58,"output_tokens":20,"total_tokens":78,` +
+				`"time_to_first_token":0.02730720299996392,"reasoning_tokens":0,"cache_read_tokens":0,` +
+				`"cache_write_tokens":0,"event_index":23}`,
+		},
+		{
+			wire.ContentCompleted{Head: head(wire.EventRunContentCompleted), EventIndex: 24},
+			`"event_index":24}`,
+		},
+		{
+			wire.Completed{
+				Head: head(wire.EventRunCompleted), Content: "chunk-0 ", ContentType: "str",
+				ModelProviderData: json.RawMessage(marks), SessionState: json.RawMessage(`{}`), EventIndex: 25,
+				Metrics: wire.Metrics{
+					InputTokens: 58, OutputTokens: 20, TotalTokens: 78, TimeToFirstToken: 0.11070828300012181,
+					Duration: 2.133432660000153, Details: &wire.MetricsDetails{Model: []wire.ModelMetrics{tokens}},
+				},
+			},
+			`"content":"chunk-0 ","content_type":"str","model_provider_data":` + marks + `,"session_state":{},` +
+				`"event_index":25,"metrics":{"input_tokens":58,"output_tokens":20,"total_tokens":78,` +
+				`"time_to_first_token":0.11070828300012181,"duration":2.133432660000153,"details":{"model":[` +
+				`{"input_tokens":58,"output_tokens":20,"total_tokens":78,"id":"gpt-4o","provider":"OpenAI Chat"}]}}}`,
+		},
+		{
+			wire.Failed{
+				Head: head(wire.EventRunError), Content: "Connection error.", ErrorType: "model_provider_error", EventIndex: 3,
+			},
+			`"content":"Connection error.","error_type":"model_provider_error","event_index":3}`,
+		},
+		{
+			wire.Cancelled{
+				Head: head(wire.EventRunCancelled), Content: "chunk-0 ", Reason: "Run r-1 was cancelled", EventIndex: 4,
+			},
+			`"content":"chunk-0 ","reason":"Run r-1 was cancelled","event_index":4}`,
+		},
 	} {
-		want := "event: " + row.event.Name() + "\ndata: " + row.want + "\n\n"
+		name := row.event.Name()
+		start := `{"created_at":1795302420,"event":"` + name + `",` + members
+		want := "event: " + name + "\ndata: " + start + row.want + "\n\n"
 		if diff := cmp.Diff(want, frame(t, row.event)); diff != "" {
 			t.Error(diff)
 		}
 	}
 }
 
-func TestAFrameIsOneLineWhateverTheTextHolds(t *testing.T) {
+func TestAFrameHasOneLineOfDataForAnyText(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{
 		"line feeds":           "a\nb\n\ndata: forged\n\nevent: RunCompleted\n",
@@ -90,7 +137,7 @@ func TestAFrameIsOneLineWhateverTheTextHolds(t *testing.T) {
 	}
 }
 
-// content reads a frame the way a client does, and gives its content.
+// content parses a frame as a client does, and returns its content.
 func content(t testing.TB, frame string) string {
 	t.Helper()
 	_, data, ok := strings.Cut(frame, "\ndata: ")
@@ -101,16 +148,20 @@ func content(t testing.TB, frame string) string {
 	return e.Content
 }
 
-// Members that come as JSON from elsewhere are made to fit a line.
+// JSON of others in a member is written on one line.
 func TestForeignJSONIsPutOnOneLine(t *testing.T) {
 	t.Parallel()
-	got := frame(t, wire.Completed{Head: head(wire.EventRunCompleted), SessionState: json.RawMessage("{\n  \"a\": [1,\r\n2]\n}"), ModelProviderData: json.RawMessage(" null ")})
-	if strings.Count(got, "\n") != 3 || !strings.Contains(got, `"session_state":{"a":[1,2]}`) || !strings.Contains(got, `"model_provider_data":null`) {
+	got := frame(t, wire.Completed{
+		Head: head(wire.EventRunCompleted), SessionState: json.RawMessage("{\n  \"a\": [1,\r\n2]\n}"),
+		ModelProviderData: json.RawMessage(" null "),
+	})
+	if strings.Count(got, "\n") != 3 || !strings.Contains(got, `"session_state":{"a":[1,2]}`) ||
+		!strings.Contains(got, `"model_provider_data":null`) {
 		t.Errorf("%q", got)
 	}
 }
 
-func TestWhatIsNotJSONIsAnErrorAndNoHalfFrame(t *testing.T) {
+func TestInvalidJSONIsAnErrorAndNothingIsWritten(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
 	e := wire.NewEncoder(&b)
@@ -118,7 +169,8 @@ func TestWhatIsNotJSONIsAnErrorAndNoHalfFrame(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "RunCompleted") || b.Len() > 0 {
 		t.Errorf("%v, and %q was written", err, &b)
 	}
-	if err := e.Encode(wire.ContentCompleted{Head: head(wire.EventRunContentCompleted)}); err != nil || !strings.HasPrefix(b.String(), "event: RunContentCompleted\ndata: {") {
+	err = e.Encode(wire.ContentCompleted{Head: head(wire.EventRunContentCompleted)})
+	if err != nil || !strings.HasPrefix(b.String(), "event: RunContentCompleted\ndata: {") {
 		t.Errorf("the next frame: %v %q", err, &b)
 	}
 }
@@ -133,7 +185,7 @@ func (w *writes) Write(p []byte) (int, error) {
 	return len(p), w.err
 }
 
-func TestEachFrameIsOneWriteAndItsErrorIsTold(t *testing.T) {
+func TestEachFrameIsOneWriteAndItsErrorIsReturned(t *testing.T) {
 	t.Parallel()
 	w := &writes{}
 	e := wire.NewEncoder(w)
@@ -151,16 +203,16 @@ func TestEachFrameIsOneWriteAndItsErrorIsTold(t *testing.T) {
 	}
 }
 
-func TestClientsDoNotReadComments(t *testing.T) {
+func TestCommentsHaveTheFormThatClientsIgnore(t *testing.T) {
 	t.Parallel()
-	for _, text := range []string{wire.KeepAlive, wire.GoesOn} {
+	for _, text := range []string{wire.KeepAlive, wire.RunContinues} {
 		if !strings.HasPrefix(text, ":") || !strings.HasSuffix(text, "\n\n") || strings.Count(text, "\n") != 2 {
 			t.Errorf("%q", text)
 		}
 	}
 }
 
-func TestMarshalEscapesNoMoreThanJSONAsks(t *testing.T) {
+func TestMarshalEscapesNoMoreThanJSONRequires(t *testing.T) {
 	t.Parallel()
 	got, err := wire.Marshal(map[string]string{"a": "<&>\n"})
 	if err != nil || string(got) != `{"a":"<&>\n"}` {
@@ -179,8 +231,12 @@ func FuzzEncode(f *testing.F) {
 		h := head(wire.EventRunContent)
 		h.SessionID, h.AgentName = id, id
 		events := []wire.Event{
-			wire.Content{Head: h, Content: text}, wire.Failed{Head: h, Content: text, ErrorType: id}, wire.Cancelled{Head: h, Content: text, Reason: id},
-			wire.Completed{Head: h, Content: text, SessionState: json.RawMessage(state), ModelProviderData: json.RawMessage(state)},
+			wire.Content{Head: h, Content: text},
+			wire.Failed{Head: h, Content: text, ErrorType: id},
+			wire.Cancelled{Head: h, Content: text, Reason: id},
+			wire.Completed{
+				Head: h, Content: text, SessionState: json.RawMessage(state), ModelProviderData: json.RawMessage(state),
+			},
 		}
 		for _, e := range events {
 			var b bytes.Buffer

@@ -2,8 +2,8 @@ package wire
 
 import "encoding/json"
 
-// ToolExecution is one call of a tool, from the model's wish to its result. Every
-// member is present; what Keyway never has is null.
+// ToolExecution is one call of a tool, from the model's request to its result. Every
+// member is present. A member for a feature that Keyway doesn't have is null.
 type ToolExecution struct {
 	ToolCallID                string          `json:"tool_call_id"`
 	ToolName                  string          `json:"tool_name"`
@@ -28,14 +28,16 @@ type ToolExecution struct {
 	ParentToolCallID          *string         `json:"parent_tool_call_id"`
 }
 
-// ToolMetrics is when a call ran, in seconds since 1970, and for how long.
+// ToolMetrics are the start and the end of a call in seconds since 1970, and its duration in
+// seconds.
 type ToolMetrics struct {
 	StartTime float64 `json:"start_time"`
 	EndTime   float64 `json:"end_time"`
 	Duration  float64 `json:"duration"`
 }
 
-// UserInput is one argument that a person fills in.
+// UserInput is one argument of a tool call that a person provides. Value is null until
+// then.
 type UserInput struct {
 	Name        string          `json:"name"`
 	FieldType   string          `json:"field_type"` // Python's name of the type
@@ -43,7 +45,8 @@ type UserInput struct {
 	Value       json.RawMessage `json:"value" holds:"any"`
 }
 
-// Requirement is what a paused run waits for.
+// Requirement is one tool call that a paused run waits for. UserInputSchema is absent if a
+// decision alone is enough.
 type Requirement struct {
 	ID              string        `json:"id"`
 	CreatedAt       ISOTime       `json:"created_at"`
@@ -51,7 +54,7 @@ type Requirement struct {
 	UserInputSchema []UserInput   `json:"user_input_schema,omitempty"`
 }
 
-// File is an uploaded file as a run shows it: text, in Content.
+// File is an uploaded file in a run. Content is its text.
 type File struct {
 	ID       string `json:"id"`
 	MimeType string `json:"mime_type"`
@@ -60,7 +63,7 @@ type File struct {
 	Content  string `json:"content"`
 }
 
-// Accepted answers a run that goes on in the background.
+// Accepted is the answer to a request whose run continues in the background.
 type Accepted struct {
 	RunID     string `json:"run_id"`
 	SessionID string `json:"session_id"`

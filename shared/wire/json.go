@@ -7,11 +7,26 @@ import (
 	"strings"
 )
 
-// Whole answers a struct with every member: what T would leave out is null. Some
-// routes of AgentOS leave absent members out, others show them, for the same data.
+// Marshal is json.Marshal without the escaping of <, > and &, which AgentOS doesn't do
+// either.
+func Marshal(v any) ([]byte, error) {
+	var buf bytes.Buffer
+	err := encode(&buf, v)
+	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), err
+}
+
+func encode(buf *bytes.Buffer, v any) error {
+	enc := json.NewEncoder(buf)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+// Whole writes a struct with every member: a member that T would leave out is null. For
+// the same data, some routes of AgentOS leave absent members out and others write null.
 type Whole[T any] struct{ Value T }
 
-// MarshalJSON writes the members in the order of T's fields.
+// MarshalJSON writes the members in the order of T's fields. T must be a struct in which
+// every field has a json tag with a name.
 func (w Whole[T]) MarshalJSON() ([]byte, error) {
 	v := reflect.ValueOf(w.Value)
 	b := bytes.NewBufferString("{")
