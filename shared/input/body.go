@@ -16,8 +16,11 @@ import (
 	"github.com/keyway-agents/keyway/shared/strictjson"
 )
 
-// body reads a JSON body into v, the field that was tagged body: a struct, or a
-// pointer to one when the body may be absent.
+// body reads a JSON body into v, the field that is tagged body: a struct, or a pointer to
+// one if the body may be absent. A body of null is absent too.
+//
+// The order of the checks is FastAPI's: the content type decides first whether the body is
+// JSON at all. Only then is it parsed, and after that its members are checked.
 func (in *reader) body(w http.ResponseWriter, r *http.Request, v reflect.Value) error {
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
 	if err != nil {
@@ -26,21 +29,24 @@ func (in *reader) body(w http.ResponseWriter, r *http.Request, v reflect.Value) 
 	optional := v.Kind() == reflect.Pointer
 	if len(data) == 0 {
 		if !optional {
-			in.absent(v.Type())
+			in.missingBody(v.Type())
 		}
 		return nil
 	}
+	// To FastAPI, a body of another type is a text, which is no object.
 	if !isJSON(r.Header.Get("Content-Type")) {
 		in.notAnObject(v, short(string(data)))
 		return nil
 	}
+	// Python fails to decode such a body before it parses it, and so FastAPI has no offset.
 	if !utf8.Valid(data) {
 		return fault.Public(fault.Invalid, "There was an error parsing the body", nil)
 	}
-	data = bytes.TrimPrefix(data, []byte("\ufeff")) // Python leaves out the mark of UTF-8
+	data = bytes.TrimPrefix(data, []byte("\ufeff")) // Python ignores the byte order mark
 	if e := strictjson.Check(data, strictjson.Options{}); e != nil {
 		at := utf8.RuneCount(data[:e.Offset]) // Python counts characters
-		in.complain("json_invalid", "JSON decode error", struct{}{}, fault.Members{{Name: "error", Value: e.Text}}, "body", at)
+		ctx := fault.Members{{Name: "error", Value: e.Text}}
+		in.reject("json_invalid", "JSON decode error", struct{}{}, ctx, "body", at)
 		return nil
 	}
 	if optional && string(bytes.TrimSpace(data)) == "null" {
@@ -54,16 +60,17 @@ func (in *reader) body(w http.ResponseWriter, r *http.Request, v reflect.Value) 
 	return nil
 }
 
-// isJSON reports whether FastAPI reads JSON from a body of this content type.
+// isJSON reports whether FastAPI parses a body of this content type as JSON:
+// application/json, and application/*+json (RFC 6839 section 3.1).
 func isJSON(contentType string) bool {
 	media, _, _ := mime.ParseMediaType(contentType)
 	subtype, ok := strings.CutPrefix(media, "application/")
 	return ok && (subtype == "json" || strings.HasSuffix(subtype, "+json"))
 }
 
-// absent complains of a body that isn't there; of one that only wraps a field
-// (embed) FastAPI misses the field.
-func (in *reader) absent(t reflect.Type) {
+// missingBody adds the error for a missing body. If the body only wraps one field (embed),
+// FastAPI says that the field is missing.
+func (in *reader) missingBody(t reflect.Type) {
 	if name, ok := embedded(t); ok {
 		in.faults = append(in.faults, fault.Missing("body", name))
 		return
@@ -71,6 +78,8 @@ func (in *reader) absent(t reflect.Type) {
 	in.faults = append(in.faults, fault.Missing("body"))
 }
 
+// embedded returns the name of the one field of a body that FastAPI wraps in an object. A
+// Python function with one parameter Body(embed=True) has such a body.
 func embedded(t reflect.Type) (name string, ok bool) {
 	if t.Kind() != reflect.Struct || t.NumField() != 1 || t.Field(0).Tag.Get("embed") == "" {
 		return "", false
@@ -78,17 +87,23 @@ func embedded(t reflect.Type) (name string, ok bool) {
 	return t.Field(0).Tag.Get("json"), true
 }
 
+// notAnObject adds the error for a body that is something else than an object.
 func (in *reader) notAnObject(v reflect.Value, value any) {
 	if _, ok := embedded(v.Type()); ok {
-		in.absent(v.Type())
+		in.missingBody(v.Type())
 		return
 	}
-	in.complain("model_attributes_type", "Input should be a valid dictionary or object to extract fields from", value, nil, "body")
+	const msg = "Input should be a valid dictionary or object to extract fields from"
+	in.reject("model_attributes_type", msg, value, nil, "body")
 }
 
-// object fills the struct v from a JSON object that check has passed. Of two equal
-// names the last counts, as in Python; unknown ones are left alone.
+// object fills the struct v from a JSON text that strictjson accepts. Of two members of
+// one name the last one counts, as in Python. Unknown members are ignored, as in FastAPI.
+// A member of null is the same as an absent one, unless it is required: then its type is
+// wrong.
 func (in *reader) object(data []byte, v reflect.Value) {
+	// A map of raw texts matches names exactly. Decoding into a struct would match them in
+	// any case.
 	var members map[string]json.RawMessage
 	if json.Unmarshal(data, &members) != nil || members == nil {
 		in.notAnObject(v, echo(data))
@@ -106,6 +121,7 @@ func (in *reader) object(data []byte, v reflect.Value) {
 		case ok:
 			in.wrongType(v.Field(i).Type(), raw, name)
 		default:
+			// FastAPI shows the whole object in which the member is missing.
 			missing := fault.Missing("body", name)
 			if f.Tag.Get("embed") == "" {
 				missing.Input = echo(data)
@@ -115,7 +131,8 @@ func (in *reader) object(data []byte, v reflect.Value) {
 	}
 }
 
-// member reads one member; null was dealt with.
+// member reads one member that is not null. The first byte of its text shows its JSON type,
+// which must be the field's.
 func (in *reader) member(v reflect.Value, tag reflect.StructTag, raw json.RawMessage, name string) {
 	if v.Kind() == reflect.Pointer {
 		v.Set(reflect.New(v.Type().Elem()))
@@ -124,8 +141,9 @@ func (in *reader) member(v reflect.Value, tag reflect.StructTag, raw json.RawMes
 	ok := false
 	switch {
 	case v.Type() == reflect.TypeFor[Object]():
+		// An object is stored as it was sent, so that it must be storable.
 		if ok = raw[0] == '{'; ok && strictjson.HasNUL(raw) {
-			in.complain("value_error", "Value error, a NUL character can't be stored", nil, nil, "body", name)
+			in.reject("value_error", "Value error, a NUL character can't be stored", nil, nil, "body", name)
 		} else if ok {
 			v.SetBytes(raw)
 		}
@@ -149,48 +167,56 @@ func (in *reader) member(v reflect.Value, tag reflect.StructTag, raw json.RawMes
 	}
 }
 
-// list reads a list of texts.
+// list reads a list of texts. It reports each wrong element with its index, as pydantic
+// does, but a list that is too short only once.
 func (in *reader) list(v reflect.Value, tag reflect.StructTag, raw json.RawMessage, name string) {
 	var elements []json.RawMessage
-	_ = json.Unmarshal(raw, &elements) // check has passed it
+	_ = json.Unmarshal(raw, &elements) // strictjson has accepted it
 	if least, _ := strconv.Atoi(tag.Get("minlen")); len(elements) < least {
-		in.complain("too_short", fmt.Sprintf("List should have at least %d item after validation, not %d", least, len(elements)), echo(raw),
-			fault.Members{{Name: "field_type", Value: "List"}, {Name: "min_length", Value: least}, {Name: "actual_length", Value: len(elements)}}, "body", name)
+		msg := fmt.Sprintf("List should have at least %d item after validation, not %d", least, len(elements))
+		in.reject("too_short", msg, echo(raw), fault.Members{
+			{Name: "field_type", Value: "List"}, {Name: "min_length", Value: least},
+			{Name: "actual_length", Value: len(elements)},
+		}, "body", name)
 		return
 	}
 	texts := make([]string, len(elements))
+	elementTag := reflect.StructTag(`enum:"` + tag.Get("enum") + `" maxbytes:"` + tag.Get("maxbytes") + `"`)
 	for i, e := range elements {
 		if e[0] != '"' && tag.Get("enum") != "" {
 			in.notInEnum(echo(e), tag.Get("enum"), "body", name, i)
 			continue
 		}
 		if e[0] != '"' {
-			in.complain("string_type", "Input should be a valid string", echo(e), nil, "body", name, i)
+			in.reject("string_type", "Input should be a valid string", echo(e), nil, "body", name, i)
 			continue
 		}
-		texts[i] = in.jsonText(reflect.StructTag(`enum:"`+tag.Get("enum")+`" maxbytes:"`+tag.Get("maxbytes")+`"`), e, "body", name, i)
+		texts[i] = in.jsonText(elementTag, e, "body", name, i)
 	}
 	v.Set(reflect.ValueOf(texts))
 }
 
-// jsonText decodes a JSON string and holds it to minlen and maxlen.
+// jsonText decodes a JSON string and checks minlen and maxlen, in characters as in Python.
 func (in *reader) jsonText(tag reflect.StructTag, raw json.RawMessage, loc ...any) string {
 	var s string
-	_ = json.Unmarshal(raw, &s) // check has passed it
+	_ = json.Unmarshal(raw, &s) // strictjson has accepted it
 	n := utf8.RuneCountInString(s)
 	least, _ := strconv.Atoi(tag.Get("minlen"))
 	most, _ := strconv.Atoi(tag.Get("maxlen"))
 	switch {
 	case n < least:
-		in.complain("string_too_short", "String should have at least "+plural(least, "character"), s, fault.Members{{Name: "min_length", Value: least}}, loc...)
+		in.reject("string_too_short", "String should have at least "+plural(least, "character"), s,
+			fault.Members{{Name: "min_length", Value: least}}, loc...)
 	case most > 0 && n > most:
-		in.complain("string_too_long", "String should have at most "+plural(most, "character"), echo(raw), fault.Members{{Name: "max_length", Value: most}}, loc...)
+		in.reject("string_too_long", "String should have at most "+plural(most, "character"), echo(raw),
+			fault.Members{{Name: "max_length", Value: most}}, loc...)
 	default:
 		return in.text(s, tag, loc...)
 	}
 	return ""
 }
 
+// plural returns the number and the word, as in pydantic's messages.
 func plural(n int, word string) string {
 	if n == 1 {
 		return "1 " + word
@@ -198,6 +224,8 @@ func plural(n int, word string) string {
 	return strconv.Itoa(n) + " " + word + "s"
 }
 
+// wrongType adds pydantic's error for a member of another type than the field. pydantic has
+// a name and a message for each type.
 func (in *reader) wrongType(t reflect.Type, raw json.RawMessage, name string) {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -211,10 +239,11 @@ func (in *reader) wrongType(t reflect.Type, raw json.RawMessage, name string) {
 	case t.Kind() == reflect.Bool:
 		kind, msg = "bool_type", "Input should be a valid boolean"
 	}
-	in.complain(kind, msg, echo(raw), nil, "body", name)
+	in.reject(kind, msg, echo(raw), nil, "body", name)
 }
 
-// echo and short show a caller what was sent, unless it is long.
+// echo returns the input for the error, as FastAPI does, unless it is long: an error must
+// not be larger than the request that caused it.
 func echo(raw json.RawMessage) any {
 	if len(raw) > maxEcho {
 		return nil
@@ -222,6 +251,7 @@ func echo(raw json.RawMessage) any {
 	return raw
 }
 
+// short is echo for text that is not JSON.
 func short(text string) any {
 	if len(text) > maxEcho {
 		return nil
@@ -229,22 +259,26 @@ func short(text string) any {
 	return text
 }
 
+// maxEcho is how many bytes of an input an error repeats.
 const maxEcho = 1000
 
-// ObjectFrom reads a JSON object that stands as text in a form's field; "" is nil.
-// Its error names the field.
+// ObjectFrom parses a JSON object in the text of a form's field. It returns nil for an empty
+// text. loc is where the field is, and becomes part of the error, which is
+// fault.Unprocessable.
 func ObjectFrom(text string, loc ...any) (Object, error) {
 	if text == "" {
 		return nil, nil
 	}
 	in := &reader{}
+	// The checks and their texts are pydantic's for the type Json[dict].
 	switch e := strictjson.Check([]byte(text), strictjson.Options{}); {
 	case e != nil:
-		in.complain("json_invalid", "Invalid JSON: "+e.Text, nil, fault.Members{{Name: "error", Value: e.Text}}, loc...)
+		in.reject("json_invalid", "Invalid JSON: "+e.Text, nil,
+			fault.Members{{Name: "error", Value: e.Text}}, loc...)
 	case strings.TrimSpace(text)[0] != '{':
-		in.complain("dict_type", "Input should be a valid dictionary", echo(json.RawMessage(text)), nil, loc...)
+		in.reject("dict_type", "Input should be a valid dictionary", echo(json.RawMessage(text)), nil, loc...)
 	case strictjson.HasNUL([]byte(text)):
-		in.complain("value_error", "Value error, a NUL character can't be stored", nil, nil, loc...)
+		in.reject("value_error", "Value error, a NUL character can't be stored", nil, nil, loc...)
 	default:
 		return Object(text), nil
 	}

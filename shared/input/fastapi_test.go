@@ -13,8 +13,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/fault"
 )
 
-// testdata/fastapi.json holds what FastAPI 0.165 with pydantic 2.14, which AgentOS
-// 3.1.10 runs on, answered to requests for these inputs declared in Python.
+// testdata/fastapi.json contains the answers of FastAPI 0.165 with pydantic 2.14, which
+// AgentOS 3.1.10 uses, to requests with these inputs, which were declared in Python.
 type (
 	inQuery struct {
 		Type     string   `query:"type" enum:"agent,team,workflow"`
@@ -59,7 +59,7 @@ type (
 	}
 )
 
-// sent is a request of the table.
+// sent is one request in the table.
 type sent struct {
 	Model, Query, Body, Type string
 	Status                   int
@@ -67,7 +67,7 @@ type sent struct {
 }
 
 func (s sent) request() *http.Request {
-	body := make([]byte, 0, len(s.Body)) // a character for each byte
+	body := make([]byte, 0, len(s.Body)) // the table has one character for each byte
 	for _, r := range s.Body {
 		body = append(body, byte(r))
 	}
@@ -78,7 +78,7 @@ func (s sent) request() *http.Request {
 	return r
 }
 
-// read is what the input was read as, in the form of the Python side's answers.
+// read returns the input as it was read, in the form of the Python program's answers.
 func (s sent) read() (any, error) {
 	w, r := httptest.NewRecorder(), s.request()
 	type object = map[string]any
@@ -92,7 +92,10 @@ func (s sent) read() (any, error) {
 	case "q":
 		var in inQuery
 		err := Read(w, r, &in)
-		return object{"type": orNil(in.Type), "limit": in.Limit, "page": in.Page, "order": in.Order, "name": in.Name, "created_after": in.After, "delete_media": in.Delete, "status": in.Statuses}, err
+		return object{
+			"type": orNil(in.Type), "limit": in.Limit, "page": in.Page, "order": in.Order, "name": in.Name,
+			"created_after": in.After, "delete_media": in.Delete, "status": in.Statuses,
+		}, err
 	case "optional":
 		var in inOptional
 		err := Read(w, r, &in)
@@ -120,30 +123,30 @@ func (s sent) read() (any, error) {
 	}
 }
 
-// differences are the requests that are answered otherwise on purpose, by a part of
-// their query or body, with a part of the answer.
+// differences are the requests that get another answer than in FastAPI, on purpose. part is
+// the query or body, or after a ~ a part of it, and says is a part of the answer.
 var differences = []struct{ model, part, says, why string }{
-	{"q", "name=", `"type":"missing"`, "an empty id names nothing"},
-	{"q", "name=x&page=99999999999999999999", `"type":"int_parsing","loc":["query","page"]`, "a page beyond 32 bits means nothing"},
-	{"q", "name=x&page=2147483648", `"type":"int_parsing","loc":["query","page"]`, "a page beyond 32 bits means nothing"},
-	{"q", "name=x&created_after=9223372036854775808", `"type":"int_parsing","loc":["query","created_after"]`, "no such second"},
+	{"q", "name=", `"type":"missing"`, "an empty id identifies nothing"},
+	{"q", "name=x&page=99999999999999999999", `"type":"int_parsing","loc":["query","page"]`, "no page beyond 32 bits"},
+	{"q", "name=x&page=2147483648", `"type":"int_parsing","loc":["query","page"]`, "no page beyond 32 bits"},
+	{"q", "name=x&created_after=9223372036854775808", `"type":"int_parsing","loc":["query","created_after"]`, "too large"},
 	{"q", "name=x&limit=1.0", `"type":"int_parsing"`, "Python's spelling of numbers"},
 	{"q", "name=x&limit=1_0", `"type":"int_parsing"`, "Python's spelling of numbers"},
-	{"q", "name=%ff", `"type":"string_unicode","loc":["query","name"]`, "what can't be stored as it was sent is not taken"},
+	{"q", "name=%ff", `"type":"string_unicode","loc":["query","name"]`, "text that can't be stored is refused"},
 	{"q", "name=a%00b", `"type":"value_error","loc":["query","name"]`, "PostgreSQL's text has no NUL"},
-	{"optional", `{"session_state":NaN}`, `"type":"json_invalid","loc":["body",17]`, "NaN is no JSON; FastAPI fails with 500"},
-	{"form", "message=%ff", `"type":"string_unicode","loc":["body","message"]`, "what can't be stored as it was sent is not taken"},
-	{"form", "message=%zz", "error parsing the body", "a percent sign escapes nothing"},
+	{"optional", `{"session_state":NaN}`, `"type":"json_invalid","loc":["body",17]`, "NaN is not JSON"},
+	{"form", "message=%ff", `"type":"string_unicode","loc":["body","message"]`, "text that can't be stored is refused"},
+	{"form", "message=%zz", "error parsing the body", "a percent sign without digits"},
 	{"form", "message=Ã©", `"message":"é"`, "bytes of a form are UTF-8, not Latin-1"},
-	{"form", "~\r\n\r\nÿ\r\n", `"type":"string_unicode","loc":["body","message"]`, "what can't be stored as it was sent is not taken"},
-	{"form", `~name="message"; filename`, `"type":"missing","loc":["body","message"]`, "a file is no message; it isn't shown"},
+	{"form", "~\r\n\r\nÿ\r\n", `"type":"string_unicode","loc":["body","message"]`, "can't be stored"},
+	{"form", `~name="message"; filename`, `"type":"missing","loc":["body","message"]`, "a file is not a message"},
 	{"form", "~; charset=x", `["../b/a.txt","text/plain"]`, "the type without its parameters"},
-	{"form", `~C:\\`, `"C:\\x\\a.txt"`, "a name is kept as it was sent"},
+	{"form", `~C:\\`, `"C:\\x\\a.txt"`, "the name stays as it was sent"},
 	{"form", "~preamble", `"message":"hi"`, "RFC 2046 allows a preamble"},
-	{"form", "~boundary=--X", "Missing boundary in multipart.", "an empty boundary is none"},
+	{"form", "~boundary=--X", "Missing boundary in multipart.", "an empty boundary is a missing one"},
 }
 
-func TestInputIsReadAsFastAPIReadsIt(t *testing.T) {
+func TestInputIsReadAsInFastAPI(t *testing.T) {
 	t.Parallel()
 	data, err := os.ReadFile("testdata/fastapi.json")
 	if err != nil {
@@ -170,7 +173,8 @@ func TestInputIsReadAsFastAPIReadsIt(t *testing.T) {
 			continue
 		}
 		if status != row.Status || !same(t, got, row.Answer, status == http.StatusOK) {
-			t.Errorf("%s ?%s %q of type %q:\n got %d %s\nwant %d %s", row.Model, row.Query, row.Body, row.Type, status, got, row.Status, row.Answer)
+			t.Errorf("%s ?%s %q of type %q:\n got %d %s\nwant %d %s",
+				row.Model, row.Query, row.Body, row.Type, status, got, row.Status, row.Answer)
 		}
 	}
 	for i, d := range differences {
@@ -182,14 +186,16 @@ func TestInputIsReadAsFastAPIReadsIt(t *testing.T) {
 
 func (s sent) difference() int {
 	for i, d := range differences {
-		if s.Model == d.model && (s.Query == d.part || s.Body == d.part || strings.HasPrefix(d.part, "~") && strings.Contains(s.Type+s.Body, d.part[1:])) {
+		part, ok := strings.CutPrefix(d.part, "~")
+		contains := ok && strings.Contains(s.Type+s.Body, part)
+		if s.Model == d.model && (s.Query == d.part || s.Body == d.part || contains) {
 			return i
 		}
 	}
 	return -1
 }
 
-// same compares JSON: what is refused is answered in FastAPI's order of members too.
+// same compares JSON. For an error the order of the members must be FastAPI's too.
 func same(t *testing.T, got, want []byte, anyOrder bool) bool {
 	t.Helper()
 	if !anyOrder {

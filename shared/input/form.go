@@ -14,8 +14,9 @@ import (
 	"github.com/keyway-agents/keyway/shared/fault"
 )
 
-// form reads a multipart or urlencoded body, as AgentOS's clients send the one or
-// the other. Another content type has no fields.
+// form reads a multipart or urlencoded body; AgentOS's clients send both. A body of another
+// content type has no fields, as in Starlette. The whole body is held in memory, because
+// it has at most MaxBody bytes, and a function's file system is not for uploads.
 func (in *reader) form(w http.ResponseWriter, r *http.Request, v reflect.Value) error {
 	r.Body = http.MaxBytesReader(w, r.Body, MaxBody)
 	media, params, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
@@ -28,12 +29,14 @@ func (in *reader) form(w http.ResponseWriter, r *http.Request, v reflect.Value) 
 			return fault.Public(fault.Invalid, "Missing boundary in multipart.", nil)
 		}
 		values, files, err = readMultipart(r.Body, params["boundary"])
+	// Unlike in a query, a broken percent sign is an error here: a program wrote the body,
+	// and the text that it meant is unknown.
 	case "application/x-www-form-urlencoded":
 		var body []byte
 		broken := false
 		if body, err = io.ReadAll(r.Body); err == nil {
 			if values, broken = pairs(string(body)); broken {
-				err = errors.New("a percent sign escapes nothing")
+				err = errors.New("a percent sign without two hex digits")
 			}
 		}
 	}
@@ -45,20 +48,20 @@ func (in *reader) form(w http.ResponseWriter, r *http.Request, v reflect.Value) 
 	return nil
 }
 
-// readMultipart collects texts and files. A body that breaks off is refused: half a
-// message is no message.
+// readMultipart collects texts and files (RFC 7578). An incomplete body is an error: half of
+// a message could mean something else than the whole.
 func readMultipart(body io.Reader, boundary string) (url.Values, map[string][]File, error) {
 	values, files := url.Values{}, map[string][]File{}
 	buffered := bufio.NewReader(body)
-	if _, err := buffered.Peek(1); errors.Is(err, io.EOF) { // no body at all has no fields
+	if _, err := buffered.Peek(1); errors.Is(err, io.EOF) { // an empty body has no fields
 		return values, files, nil
 	}
-	// multipart takes an end within a part's header for the end of all parts. So that
-	// only the last boundary is one, the body ends in another error, after a line
-	// break that the boundary may lack.
+	// If a body ends in the header of a part, package multipart reports the end of all
+	// parts. cutOff turns the end of the body into another error, so that only the last
+	// boundary ends the parts. The line break is for a last boundary without one.
 	parts := multipart.NewReader(io.MultiReader(buffered, strings.NewReader("\r\n"), cutOff{}), boundary)
 	for {
-		part, err := parts.NextRawPart() // no Content-Transfer-Encoding: HTTP has none
+		part, err := parts.NextRawPart() // raw, because Content-Transfer-Encoding has no meaning in HTTP
 		if errors.Is(err, io.EOF) {
 			return values, files, nil
 		}
@@ -69,25 +72,30 @@ func readMultipart(body io.Reader, boundary string) (url.Values, map[string][]Fi
 		if err != nil {
 			return nil, nil, multipartFault(err)
 		}
+		// RFC 7578 section 4.2: each part has a name. A part with a filename is a file.
 		_, about, _ := mime.ParseMediaType(part.Header.Get("Content-Disposition"))
 		name, ok := about["name"]
 		if !ok {
-			return nil, nil, fault.Public(fault.Invalid, `The Content-Disposition header field "name" must be provided.`, nil)
+			return nil, nil, fault.Public(fault.Invalid,
+				`The Content-Disposition header field "name" must be provided.`, nil)
 		}
 		switch filename, isFile := about["filename"]; {
 		case !isFile:
 			values.Add(name, string(content))
-		case filename != "" || len(content) > 0: // else a browser's form in which none was chosen
+		case filename != "" || len(content) > 0: // otherwise a browser's form without a chosen file
 			media, _, _ := mime.ParseMediaType(part.Header.Get("Content-Type"))
 			files[name] = append(files[name], File{filename, media, content})
 		}
 	}
 }
 
+// cutOff is a reader without content that ends with an error.
 type cutOff struct{}
 
 func (cutOff) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
+// multipartFault returns Starlette's error for a broken body, and leaves a body that is too
+// large to unreadable. The cause is for the log only: it can contain text of the body.
 func multipartFault(err error) error {
 	if tooLarge(err) {
 		return err
@@ -95,8 +103,8 @@ func multipartFault(err error) error {
 	return fault.Public(fault.Invalid, "Invalid multipart data.", err)
 }
 
-// files fills the fields of type []File. A text in the place of a file is named
-// rather than left out.
+// files fills the fields of type []File. A text in place of a file is an error, as in
+// FastAPI.
 func (in *reader) files(v reflect.Value, files map[string][]File, texts url.Values) {
 	t := v.Type()
 	for i := range t.NumField() {
@@ -107,23 +115,24 @@ func (in *reader) files(v reflect.Value, files map[string][]File, texts url.Valu
 		name := t.Field(i).Tag.Get("form")
 		*list = files[name]
 		for n, text := range texts[name] {
-			in.complain("value_error", "Value error, Expected UploadFile, received: <class 'str'>", short(text),
+			in.reject("value_error", "Value error, Expected UploadFile, received: <class 'str'>", short(text),
 				fault.Members{{Name: "error", Value: struct{}{}}}, "body", name, n)
 		}
 	}
 }
 
+// tooLarge reports whether a body had more than MaxBody bytes.
 func tooLarge(err error) bool {
 	_, ok := errors.AsType[*http.MaxBytesError](err)
 	return ok
 }
 
-// unreadable is the answer to a body that can't be read to its end.
+// unreadable returns the error for a body that can't be read to its end.
 func unreadable(err error) error {
 	if tooLarge(err) {
 		return fault.Public(fault.TooLarge, "The request body is larger than 10 MB", nil)
 	}
-	if _, told := errors.AsType[*fault.Error](err); told {
+	if _, public := errors.AsType[*fault.Error](err); public {
 		return err
 	}
 	return fault.Public(fault.Invalid, "There was an error parsing the body", err)

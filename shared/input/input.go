@@ -1,20 +1,34 @@
-// Package input reads what a caller sent into a struct whose tags say what is
-// taken: query, form and JSON body. What doesn't fit is answered in FastAPI's
-// shape, all faults at once.
-// It knows no route and no caller; the tags are also what the OpenAPI document
-// is made of.
+// Package input reads a request into a struct. The tags of the struct say what the
+// request may contain: query, headers, form and JSON body. If the request doesn't fit,
+// the error has FastAPI's shape and names all wrong inputs at once. The package knows no
+// route and no caller. The OpenAPI document is generated from the same tags.
 //
-// A field is read from the place its tag names, under that name:
+// A field is read from the place that its tag names, under that name:
 //
 //	query:"limit"   the query string
 //	header:"X-Key"  a header, in its canonical spelling
 //	form:"message"  a multipart or urlencoded body
-//	json:"topics"   a JSON body, below a field tagged body:"json"
+//	json:"topics"   a JSON body, in the struct of a field tagged body:"json"
 //
-// and checked by the tags required, default, min and max (integers), minlen and maxlen
-// (characters of JSON text, elements of a list), maxbytes (text) and enum. An
-// embedded struct's fields count as the struct's own. A body that may be absent
-// is a pointer.
+// Further tags say what it may contain:
+//
+//	required:"true"    it must be present; in a query or form it must not be empty either
+//	default:"20"       its value if it is absent; otherwise that is the zero value
+//	min:"1" max:"100"  the range of an integer
+//	minlen:"1"         the fewest characters of a JSON text, or elements of a list
+//	maxlen:"50"        the most characters of a JSON text
+//	maxbytes:"255"     the most bytes of a text, as the database has room for
+//	enum:"asc,desc"    the words that are allowed
+//	embed:"true"       the only member of a body, which FastAPI wraps in an object
+//
+// The type of a field is bool, int, int64, string, []string, a pointer to one of these (nil
+// if the input is absent), []File in a form, or Object in a body. Any other type panics,
+// so that the first test of a struct finds it. The fields of an embedded struct count as
+// fields of the struct itself. A body that may be absent is a pointer to a struct.
+//
+// testdata/fastapi.json contains FastAPI's answers to many requests, with which the tests
+// compare. Text that PostgreSQL can't store (NUL, invalid UTF-8, half surrogate pairs) is
+// an error here, so that no later part of the program has to handle it.
 package input
 
 import (
@@ -26,15 +40,17 @@ import (
 	"github.com/keyway-agents/keyway/shared/fault"
 )
 
-// MaxBody is the largest request body that is read. API Gateway takes 10 MB and
-// hands a function 6 MB; the local server is as strict as the outer of the two.
+// MaxBody is the largest request body that is read. API Gateway accepts 10 MB (and passes
+// at most 6 MB to a function, Lambda's limit for a request). The local server has the
+// larger of the two limits.
 const MaxBody = 10 << 20
 
-// Object is a JSON object as it was sent: it can be stored, and nothing in it was
-// changed.
+// Object is a JSON object exactly as it was sent. It is not decoded, because the program
+// only stores it and returns it: decoding would change numbers and the order of members.
+// PostgreSQL's jsonb can store it.
 type Object []byte
 
-// MarshalJSON gives it back as it is; an absent one is null.
+// MarshalJSON writes the object as it is, and an absent one as null.
 func (o Object) MarshalJSON() ([]byte, error) {
 	if o == nil {
 		return []byte("null"), nil
@@ -44,14 +60,16 @@ func (o Object) MarshalJSON() ([]byte, error) {
 
 // File is an uploaded file.
 type File struct {
-	Name    string // as the caller named it; never a path to open
-	Type    string // the media type it was sent with, without parameters
+	// Name is the caller's name for the file. It must not be used as a path.
+	Name string
+	// Type is the media type that the caller sent, without parameters.
+	Type    string
 	Content []byte
 }
 
-// Read fills the struct that into points to. An error is fault.Unprocessable with
-// every fault, fault.Invalid for a body that can't be read at all, or
-// fault.TooLarge.
+// Read fills the struct that into points to. The error is fault.Unprocessable with all
+// wrong inputs, fault.Invalid for a body that can't be parsed, or fault.TooLarge. After an
+// error the struct may be filled in part.
 func Read(w http.ResponseWriter, r *http.Request, into any) error {
 	v := reflect.ValueOf(into).Elem()
 	in := &reader{}
@@ -78,17 +96,18 @@ func Read(w http.ResponseWriter, r *http.Request, into any) error {
 	return nil
 }
 
-// reader collects what is wrong.
+// reader collects the errors in one request.
 type reader struct {
 	faults []fault.Field
 }
 
-func (in *reader) complain(kind, msg string, value any, ctx fault.Members, loc ...any) {
+// reject adds an error. kind, msg and ctx are pydantic's, and loc is where the input is.
+func (in *reader) reject(kind, msg string, value any, ctx fault.Members, loc ...any) {
 	in.faults = append(in.faults, fault.Field{Type: kind, Loc: loc, Msg: msg, Input: value, Ctx: ctx})
 }
 
-// queryOf reads the query. A broken percent sign stands for itself, as in
-// Starlette.
+// queryOf parses the query. As in Starlette, a percent sign without two hex digits is an
+// ordinary character.
 func queryOf(r *http.Request) url.Values {
 	if r.URL.RawQuery == "" {
 		return nil
@@ -97,8 +116,9 @@ func queryOf(r *http.Request) url.Values {
 	return values
 }
 
-// pairs reads names and values as browsers write them: ; is an ordinary character.
-// broken tells that a percent sign escapes nothing.
+// pairs parses names and values as browsers write them (URL standard, section 5.1). A
+// semicolon is an ordinary character: net/url treats it as an error. broken is true if
+// some percent sign has no two hex digits.
 func pairs(text string) (values url.Values, broken bool) {
 	values = url.Values{}
 	for pair := range strings.SplitSeq(text, "&") {
@@ -114,6 +134,7 @@ func pairs(text string) (values url.Values, broken bool) {
 	return values, broken
 }
 
+// unescape decodes %XX and +. With an error it returns s itself.
 func unescape(s string) (string, error) {
 	if !strings.ContainsAny(s, "%+") {
 		return s, nil
@@ -125,12 +146,14 @@ func unescape(s string) (string, error) {
 	return out, nil
 }
 
-// places tells where a struct is read from.
+// places are the parts of a request that a struct is read from.
 type places struct {
 	query, header, form bool
 	body                []int // index of the field tagged body
 }
 
+// placesOf reads the tags of a struct and of the structs embedded in it. A struct has a
+// form or a body, never both, because a request has one body.
 func placesOf(t reflect.Type) (p places) {
 	for i := range t.NumField() {
 		f := t.Field(i)

@@ -8,12 +8,12 @@ import (
 	"github.com/keyway-agents/keyway/shared/fault"
 )
 
-func TestAnIntegerAboveItsMaximumIsNamed(t *testing.T) {
+func TestAnIntegerAboveItsMaximumIsAnError(t *testing.T) {
 	t.Parallel()
 	for query, want := range map[string]string{
 		"limit=1000": "",
-		"limit=1001": `{"type":"less_than_equal","loc":["query","limit"],"msg":"Input should be less than or equal to 1000",` +
-			`"input":"1001","ctx":{"le":1000}}`,
+		"limit=1001": `{"type":"less_than_equal","loc":["query","limit"],` +
+			`"msg":"Input should be less than or equal to 1000","input":"1001","ctx":{"le":1000}}`,
 		"limit=0": `"type":"greater_than_equal"`,
 	} {
 		var into struct {

@@ -27,7 +27,7 @@ func ask(into any, kind string, body io.Reader, length int64) error {
 	return Read(httptest.NewRecorder(), r, into)
 }
 
-func TestABodyMayHaveTenMegabytesAndNoMore(t *testing.T) {
+func TestABodyHasTenMegabytesAtMost(t *testing.T) {
 	t.Parallel()
 	for kind, frame := range map[string][2]string{
 		"application/json": {`{"session_state":{"a":"`, `"}}`},
@@ -43,16 +43,17 @@ func TestABodyMayHaveTenMegabytesAndNoMore(t *testing.T) {
 				}
 				err := ask(into, kind, strings.NewReader(body), length)
 				if want == 0 && err != nil || want != 0 && !errors.Is(err, want) {
-					t.Errorf("%s of %d bytes, said to be %d: %v", kind, n, length, err)
+					t.Errorf("%s of %d bytes with Content-Length %d: %v", kind, n, length, err)
 				}
 			}
 		}
 	}
 }
 
-func TestABodyThatBreaksOffIsNotHalfRead(t *testing.T) {
+func TestAnIncompleteBodyIsAnError(t *testing.T) {
 	t.Parallel()
-	const whole = "--X\r\nContent-Disposition: form-data; name=\"message\"\r\n\r\nhi\r\n--X\r\nContent-Disposition: form-data; name=\"files\"; filename=\"a.txt\"\r\n\r\nhello\r\n--X--\r\n"
+	const whole = "--X\r\nContent-Disposition: form-data; name=\"message\"\r\n\r\nhi\r\n" +
+		"--X\r\nContent-Disposition: form-data; name=\"files\"; filename=\"a.txt\"\r\n\r\nhello\r\n--X--\r\n"
 	for n := 1; n < strings.LastIndex(whole, "--X--")+len("--X--"); n++ {
 		in := inForm{}
 		err := ask(&in, multipartKind, strings.NewReader(whole[:n]), int64(n))
@@ -61,7 +62,8 @@ func TestABodyThatBreaksOffIsNotHalfRead(t *testing.T) {
 		}
 	}
 	broken := io.MultiReader(strings.NewReader(`{"session_state":{}}`), failing{})
-	if err := ask(&inOptional{}, "application/json", broken, -1); !errors.Is(err, fault.Invalid) || strings.Contains(fault.Detail(err), "reset") {
+	err := ask(&inOptional{}, "application/json", broken, -1)
+	if !errors.Is(err, fault.Invalid) || strings.Contains(fault.Detail(err), "reset") {
 		t.Errorf("%v", err)
 	}
 }
@@ -70,23 +72,23 @@ type failing struct{}
 
 func (failing) Read([]byte) (int, error) { return 0, errors.New("connection reset by 10.0.0.7") }
 
-func TestWhatIsLongIsNotEchoed(t *testing.T) {
+func TestLongInputIsNotEchoed(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", 5000)
 	for body, into := range map[string]any{
-		"message=hi&stream=" + long:                       new(inForm),
-		"message=hi&version=" + long:                      new(inForm),
-		"message=" + long + "%00":                         new(inForm),
-		"message=hi&files=" + long:                        new(inForm),
-		`{"session_types":["` + long + `"]}`:              new(inDelete),
-		`{"session_ids":"` + long + `"}`:                  new(inDelete),
-		`{"session_ids":["` + long + `\u0000"]}`:          new(inDelete),
-		`{"memory":"` + long + `"}`:                       new(inMemory),
-		`["` + long + `"]`:                                new(inMemory),
-		`{"memory":"x","user_id":["` + long + `"]}`:       new(inMemory),
-		`{"session_state":"` + long + `"}`:                new(inOptional),
-		`{"session_state":{"a":"` + long + `\u0000"}}`:    new(inOptional),
-		"this is no JSON at all, whatever it says" + long: new(inOptional),
+		"message=hi&stream=" + long:                    new(inForm),
+		"message=hi&version=" + long:                   new(inForm),
+		"message=" + long + "%00":                      new(inForm),
+		"message=hi&files=" + long:                     new(inForm),
+		`{"session_types":["` + long + `"]}`:           new(inDelete),
+		`{"session_ids":"` + long + `"}`:               new(inDelete),
+		`{"session_ids":["` + long + `\u0000"]}`:       new(inDelete),
+		`{"memory":"` + long + `"}`:                    new(inMemory),
+		`["` + long + `"]`:                             new(inMemory),
+		`{"memory":"x","user_id":["` + long + `"]}`:    new(inMemory),
+		`{"session_state":"` + long + `"}`:             new(inOptional),
+		`{"session_state":{"a":"` + long + `\u0000"}}`: new(inOptional),
+		"this is text and not JSON" + long:             new(inOptional),
 	} {
 		kind := "application/json"
 		switch {
@@ -102,7 +104,7 @@ func TestWhatIsLongIsNotEchoed(t *testing.T) {
 	}
 }
 
-func TestAnObjectInAFormsFieldIsNamedWhenItIsWrong(t *testing.T) {
+func TestAWrongObjectInAFormFieldIsAnError(t *testing.T) {
 	t.Parallel()
 	for text, says := range map[string]string{
 		"":                         "",
@@ -135,29 +137,29 @@ func TestAnObjectInAFormsFieldIsNamedWhenItIsWrong(t *testing.T) {
 	}
 }
 
-// holdable fails for a text that PostgreSQL can't hold.
-func holdable(t *testing.T, texts ...string) {
+// wantStorable fails for a text that PostgreSQL can't store.
+func wantStorable(t *testing.T, texts ...string) {
 	t.Helper()
 	for _, s := range texts {
 		if !utf8.ValidString(s) || strings.ContainsRune(s, 0) {
-			t.Errorf("%q was let through", s)
+			t.Errorf("%q was accepted", s)
 		}
 	}
 }
 
-// holdableJSON fails for JSON that PostgreSQL's jsonb can't hold.
-func holdableJSON(t *testing.T, o Object) {
+// wantStorableJSON fails for JSON that PostgreSQL's jsonb can't store.
+func wantStorableJSON(t *testing.T, o Object) {
 	t.Helper()
 	if o == nil {
 		return
 	}
 	var v map[string]any
 	if err := json.Unmarshal(o, &v); err != nil || strictjson.HasNUL(o) || bytes.IndexByte(o, 0) >= 0 || !utf8.Valid(o) {
-		t.Errorf("%q was let through: %v", o, err)
+		t.Errorf("%q was accepted: %v", o, err)
 	}
 }
 
-// sound fails for an error that isn't a caller's, or whose answer is no JSON.
+// sound fails for an error that is not a 4xx, or without a JSON body.
 func sound(t *testing.T, err error) {
 	t.Helper()
 	if err == nil {
@@ -169,7 +171,10 @@ func sound(t *testing.T, err error) {
 }
 
 func FuzzReadQuery(f *testing.F) {
-	for _, s := range []string{"name=x", "name=%00", "name=%ff&limit=0", "status=a&status=%zz", ";&=&&name", "created_after=-9223372036854775808"} {
+	for _, s := range []string{
+		"name=x", "name=%00", "name=%ff&limit=0", "status=a&status=%zz", ";&=&&name",
+		"created_after=-9223372036854775808",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, query string) {
@@ -180,7 +185,7 @@ func FuzzReadQuery(f *testing.F) {
 		if sound(t, err); err != nil {
 			return
 		}
-		holdable(t, append(in.Statuses, in.Type, in.Order, in.Name)...)
+		wantStorable(t, append(in.Statuses, in.Type, in.Order, in.Name)...)
 		if in.Limit < 1 || in.Page < 1 || in.Limit > 1<<31-1 {
 			t.Errorf("%q: limit %d, page %d", query, in.Limit, in.Page)
 		}
@@ -189,19 +194,23 @@ func FuzzReadQuery(f *testing.F) {
 
 func FuzzReadForm(f *testing.F) {
 	f.Add(formKind, "message=hi&stream=0")
-	f.Add(multipartKind, "--X\r\nContent-Disposition: form-data; name=\"message\"\r\n\r\nhi\r\n--X\r\nContent-Disposition: form-data; name=\"files\"; filename=\"a\"\r\n\r\nz\r\n--X--\r\n")
+	f.Add(multipartKind, "--X\r\nContent-Disposition: form-data; name=\"message\"\r\n\r\nhi\r\n"+
+		"--X\r\nContent-Disposition: form-data; name=\"files\"; filename=\"a\"\r\n\r\nz\r\n--X--\r\n")
 	f.Add("multipart/form-data; boundary=\"\x00\"", "--")
 	f.Fuzz(func(t *testing.T, kind, body string) {
 		var in inForm
 		err := ask(&in, kind, strings.NewReader(body), int64(len(body)))
 		if sound(t, err); err == nil {
-			holdable(t, in.Message)
+			wantStorable(t, in.Message)
 		}
 	})
 }
 
 func FuzzReadBody(f *testing.F) {
-	for _, s := range []string{`{}`, `null`, `{"session_id":"\u0000"}`, `{"session_state":{"a":"\ud800"},"session_name":""}`, `{"session_state":{"\\u0000":1e308}}`, "\ufeff{}", `[]`, "\xff"} {
+	for _, s := range []string{
+		`{}`, `null`, `{"session_id":"\u0000"}`, `{"session_state":{"a":"\ud800"},"session_name":""}`,
+		`{"session_state":{"\\u0000":1e308}}`, "\ufeff{}", `[]`, "\xff",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, body string) {
@@ -212,9 +221,9 @@ func FuzzReadBody(f *testing.F) {
 		}
 		for _, p := range []*string{in.Body.ID, in.Body.Name} {
 			if p != nil {
-				holdable(t, *p)
+				wantStorable(t, *p)
 			}
 		}
-		holdableJSON(t, in.Body.State)
+		wantStorableJSON(t, in.Body.State)
 	})
 }

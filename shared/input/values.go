@@ -13,12 +13,13 @@ import (
 	"github.com/keyway-agents/keyway/shared/pgvalue"
 )
 
-// values fills the fields that are tagged with place ("query", "header" or "form") from named
-// texts, which pydantic turns into numbers and booleans.
+// values fills the fields that are tagged with place ("query", "header" or "form") from
+// named texts. It converts the texts into numbers and booleans as pydantic does. An
+// embedded struct is filled like its parent, so that inputs can share fields.
 func (in *reader) values(v reflect.Value, place string, values url.Values) {
 	loc := place
 	if place == "form" {
-		loc = "body" // FastAPI's word
+		loc = "body" // FastAPI's name for the place
 	}
 	t := v.Type()
 	for i := range t.NumField() {
@@ -33,10 +34,10 @@ func (in *reader) values(v reflect.Value, place string, values url.Values) {
 	}
 }
 
-// value reads one field. The last value counts when one is given twice, as in
-// Starlette; a list takes all.
+// value reads one field. If a name occurs several times, the last value counts, as in
+// Starlette. A list contains all values.
 func (in *reader) value(v reflect.Value, tag reflect.StructTag, given []string, loc, name string) {
-	if v.Kind() == reflect.Slice {
+	if v.Kind() == reflect.Slice { // of strings
 		for i, s := range given {
 			v.Set(reflect.Append(v, reflect.ValueOf(in.text(s, tag, loc, name, i))))
 		}
@@ -46,10 +47,12 @@ func (in *reader) value(v reflect.Value, tag reflect.StructTag, given []string, 
 	if ok {
 		s = given[len(given)-1]
 	}
-	if s == "" && tag.Get("required") != "" { // FastAPI takes an empty form field for none
+	if s == "" && tag.Get("required") != "" { // to FastAPI, an empty form field is missing
 		in.faults = append(in.faults, fault.Missing(loc, name))
 		return
 	}
+	// An empty value is the same as an absent one in a form, and for a text without an enum.
+	// Elsewhere it is a wrong value: there is no empty number and no empty word.
 	if !ok || s == "" && (loc == "body" || v.Kind() == reflect.String && tag.Get("enum") == "") {
 		if s, ok = tag.Lookup("default"); !ok {
 			return
@@ -67,19 +70,22 @@ func (in *reader) value(v reflect.Value, tag reflect.StructTag, given []string, 
 	case reflect.String:
 		v.SetString(in.text(s, tag, loc, name))
 	default:
-		panic("input: no rule for " + v.Type().String())
+		panic("input: no rule for " + v.Type().String()) // a mistake in the struct, found by its first test
 	}
 }
 
-// text returns s if the database can store it (see pgvalue.ValidText) and the tags allow it.
+// text returns s if PostgreSQL can store it (see pgvalue.ValidText), it is not too long and
+// it is one of the enum. Otherwise it adds an error and returns "".
 func (in *reader) text(s string, tag reflect.StructTag, loc ...any) string {
 	switch most, _ := strconv.Atoi(tag.Get("maxbytes")); {
 	case !utf8.ValidString(s):
-		in.complain("string_unicode", "Input should be a valid string, unable to parse raw data as a unicode string", nil, nil, loc...)
-	case !pgvalue.ValidText(s): // The UTF-8 is valid, so there is a NUL.
-		in.complain("value_error", "Value error, a NUL character can't be stored", short(s), nil, loc...)
+		const msg = "Input should be a valid string, unable to parse raw data as a unicode string"
+		in.reject("string_unicode", msg, nil, nil, loc...)
+	case !pgvalue.ValidText(s): // the UTF-8 is valid, so that s contains NUL
+		in.reject("value_error", "Value error, a NUL character can't be stored", short(s), nil, loc...)
 	case most > 0 && len(s) > most:
-		in.complain("string_too_long", fmt.Sprintf("String should have at most %d bytes", most), nil, fault.Members{{Name: "max_length", Value: most}}, loc...)
+		in.reject("string_too_long", fmt.Sprintf("String should have at most %d bytes", most), nil,
+			fault.Members{{Name: "max_length", Value: most}}, loc...)
 	case tag.Get("enum") != "":
 		return in.enum(s, tag.Get("enum"), loc...)
 	default:
@@ -88,6 +94,7 @@ func (in *reader) text(s string, tag reflect.StructTag, loc ...any) string {
 	return ""
 }
 
+// enum returns s if it is one of the words, which are separated by commas.
 func (in *reader) enum(s, words string, loc ...any) string {
 	if slices.Contains(strings.Split(words, ","), s) {
 		return s
@@ -96,6 +103,8 @@ func (in *reader) enum(s, words string, loc ...any) string {
 	return ""
 }
 
+// notInEnum adds pydantic's error, which lists the allowed words in quotes, with "or" before
+// the last one.
 func (in *reader) notInEnum(value any, words string, loc ...any) {
 	list := strings.Split(words, ",")
 	quoted := make([]string, len(list))
@@ -103,10 +112,10 @@ func (in *reader) notInEnum(value any, words string, loc ...any) {
 		quoted[i] = "'" + w + "'"
 	}
 	expected := strings.Join(quoted[:len(quoted)-1], ", ") + " or " + quoted[len(quoted)-1]
-	in.complain("enum", "Input should be "+expected, value, fault.Members{{Name: "expected", Value: expected}}, loc...)
+	in.reject("enum", "Input should be "+expected, value, fault.Members{{Name: "expected", Value: expected}}, loc...)
 }
 
-// boolean reads pydantic's words.
+// boolean accepts the words that pydantic accepts.
 func (in *reader) boolean(s string, loc ...any) bool {
 	switch strings.ToLower(s) {
 	case "1", "true", "t", "yes", "y", "on":
@@ -114,23 +123,29 @@ func (in *reader) boolean(s string, loc ...any) bool {
 	case "0", "false", "f", "no", "n", "off":
 		return false
 	}
-	in.complain("bool_parsing", "Input should be a valid boolean, unable to interpret input", short(s), nil, loc...)
+	const msg = "Input should be a valid boolean, unable to interpret input"
+	in.reject("bool_parsing", msg, short(s), nil, loc...)
 	return false
 }
 
+// integer parses a number and checks the tags min and max. A number for an int has 32
+// bits: a larger page or limit is a mistake. An int64 has 64.
 func (in *reader) integer(s string, wide bool, tag reflect.StructTag, loc ...any) int64 {
-	bits := 32 // a larger page or limit means nothing
+	bits := 32
 	if wide {
 		bits = 64
 	}
+	// Python's int() ignores white space too. Its other spellings, such as 1_0, are refused.
 	n, err := strconv.ParseInt(strings.TrimSpace(s), 10, bits)
 	least, bounded := tag.Lookup("min")
 	min, _ := strconv.ParseInt(least, 10, 64)
 	switch {
 	case err != nil:
-		in.complain("int_parsing", "Input should be a valid integer, unable to parse string as an integer", short(s), nil, loc...)
+		const msg = "Input should be a valid integer, unable to parse string as an integer"
+		in.reject("int_parsing", msg, short(s), nil, loc...)
 	case bounded && n < min:
-		in.complain("greater_than_equal", fmt.Sprintf("Input should be greater than or equal to %d", min), short(s), fault.Members{{Name: "ge", Value: min}}, loc...)
+		in.reject("greater_than_equal", fmt.Sprintf("Input should be greater than or equal to %d", min), short(s),
+			fault.Members{{Name: "ge", Value: min}}, loc...)
 	default:
 		in.atMost(n, s, tag, loc...)
 	}
@@ -142,7 +157,7 @@ func (in *reader) atMost(n int64, given string, tag reflect.StructTag, loc ...an
 	text, bounded := tag.Lookup("max")
 	most, _ := strconv.ParseInt(text, 10, 64)
 	if bounded && n > most {
-		in.complain("less_than_equal", fmt.Sprintf("Input should be less than or equal to %d", most), short(given),
+		in.reject("less_than_equal", fmt.Sprintf("Input should be less than or equal to %d", most), short(given),
 			fault.Members{{Name: "le", Value: most}}, loc...)
 	}
 }
