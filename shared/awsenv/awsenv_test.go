@@ -24,7 +24,8 @@ func lookup(pairs ...string) awsenv.Lookup {
 
 func TestCredentialsNeedAKeyAndItsSecret(t *testing.T) {
 	t.Parallel()
-	const id, secret, session = "AWS_ACCESS_KEY_ID=AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY=test key only", "AWS_SESSION_TOKEN=session"
+	const id, secret = "AWS_ACCESS_KEY_ID=AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY=test key only"
+	const session = "AWS_SESSION_TOKEN=session"
 	for name, row := range map[string]struct {
 		env     awsenv.Lookup
 		missing string
@@ -45,7 +46,8 @@ func TestCredentialsNeedAKeyAndItsSecret(t *testing.T) {
 			continue
 		}
 		want := aws.Credentials{AccessKeyID: "AKIDEXAMPLE", SecretAccessKey: "test key only", SessionToken: row.session}
-		if got, providerErr := awsenv.Provider(row.env).Retrieve(t.Context()); err != nil || c != want || providerErr != nil || got != want {
+		got, providerErr := awsenv.Provider(row.env).Retrieve(t.Context())
+		if err != nil || c != want || providerErr != nil || got != want {
 			t.Errorf("%s: %v %v, provider %v %v", name, c, err, got, providerErr)
 		}
 	}

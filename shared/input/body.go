@@ -26,7 +26,7 @@ func (in *reader) body(w http.ResponseWriter, r *http.Request, v reflect.Value) 
 	if err != nil {
 		return unreadable(err)
 	}
-	optional := v.Kind() == reflect.Pointer
+	optional := v.Kind() == reflect.Pointer // see the package comment
 	if len(data) == 0 {
 		if !optional {
 			in.missingBody(v.Type())
@@ -251,7 +251,8 @@ func echo(raw json.RawMessage) any {
 	return raw
 }
 
-// short is echo for text that is not JSON.
+// short is echo for text that is not JSON. The result is any, because nil becomes null in
+// the answer.
 func short(text string) any {
 	if len(text) > maxEcho {
 		return nil

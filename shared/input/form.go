@@ -121,7 +121,8 @@ func (in *reader) files(v reflect.Value, files map[string][]File, texts url.Valu
 	}
 }
 
-// tooLarge reports whether a body had more than MaxBody bytes.
+// tooLarge reports whether a body had more than MaxBody bytes. http.MaxBytesReader also
+// closes the connection then.
 func tooLarge(err error) bool {
 	_, ok := errors.AsType[*http.MaxBytesError](err)
 	return ok

@@ -115,7 +115,8 @@ func (in *reader) notInEnum(value any, words string, loc ...any) {
 	in.reject("enum", "Input should be "+expected, value, fault.Members{{Name: "expected", Value: expected}}, loc...)
 }
 
-// boolean accepts the words that pydantic accepts.
+// boolean accepts the words that pydantic accepts, in any case. Its result is false after an
+// error.
 func (in *reader) boolean(s string, loc ...any) bool {
 	switch strings.ToLower(s) {
 	case "1", "true", "t", "yes", "y", "on":
@@ -152,7 +153,8 @@ func (in *reader) integer(s string, wide bool, tag reflect.StructTag, loc ...any
 	return n
 }
 
-// atMost checks the tag max. The error has the shape of pydantic's constraint le.
+// atMost checks the tag max. The error has the shape of pydantic's for the constraint le
+// (less than or equal).
 func (in *reader) atMost(n int64, given string, tag reflect.StructTag, loc ...any) {
 	text, bounded := tag.Lookup("max")
 	most, _ := strconv.ParseInt(text, 10, 64)

@@ -18,11 +18,13 @@ type scanner struct {
 	err     Error
 }
 
+// fail records the error and returns false, so that a caller can return its result.
 func (s *scanner) fail(offset int, text string) bool {
 	s.err = Error{offset, text}
 	return false
 }
 
+// space skips the four characters that RFC 8259 section 2 calls white space.
 func (s *scanner) space() {
 	for s.i < len(s.data) && isSpace(s.data[s.i]) {
 		s.i++
@@ -60,6 +62,8 @@ func (s *scanner) value(depth int) bool {
 	return s.fail(s.i, "Expecting value")
 }
 
+// object reads { and everything up to its }. It doesn't compare the names: a comparison
+// needs memory for each object, and only some callers need it.
 func (s *scanner) object(depth int) bool {
 	s.i++
 	s.space()
@@ -89,6 +93,7 @@ func (s *scanner) object(depth int) bool {
 	}
 }
 
+// array reads [ and everything up to its ].
 func (s *scanner) array(depth int) bool {
 	s.i++
 	s.space()
@@ -122,8 +127,8 @@ func (s *scanner) comma(closing byte) (more, ok bool) {
 	return true, true
 }
 
-// text reads a string. Its end is searched for before its content is decoded, so that
-// a string without an end is reported where it begins.
+// text reads a string. As in Python, a string without an end is reported where it begins,
+// and every other error where it is.
 func (s *scanner) text() bool {
 	start := s.i
 	for s.i++; s.i < len(s.data); {
@@ -190,6 +195,7 @@ func (s *scanner) unicode(backslash int) bool {
 	return true
 }
 
+// escapeSize is the length of one escape of a code unit.
 const escapeSize = len(`\uXXXX`)
 
 // codeUnit is the UTF-16 code unit of the escape \uXXXX that data starts with. ok is

@@ -46,6 +46,8 @@ func MakeStorable(data []byte) []byte {
 	}
 	var out bytes.Buffer
 	out.Grow(len(data))
+	// The text is not parsed: quotes show where strings are, and only in a string is a
+	// backslash. So invalid JSON does no harm either.
 	inText := false
 	for i := 0; i < len(data); {
 		n := 1

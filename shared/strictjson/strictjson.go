@@ -5,7 +5,8 @@
 // two different values in one text, which is dangerous in a token and loses data in
 // the database. RFC 8259 section 8 and RFC 7493 (I-JSON) describe these problems.
 //
-// Check judges a whole text. Root, Members and Elements walk over a text that Check
+// Check judges a whole text. It is compared with encoding/json and with Python's json
+// module in the tests. Root, Members and Elements walk over a text that Check
 // accepts. HasNUL and MakeStorable answer what PostgreSQL's jsonb can store.
 package strictjson
 
@@ -20,8 +21,8 @@ type Options struct {
 	// makes no sense, because encoding/json refuses a deeper text. Defaults to
 	// DefaultMaxDepth.
 	MaxDepth int
-	// AnyNumber accepts numbers that no float64 can represent, such as 1e999 and
-	// 1e-999. Set it where numbers are not read, or are checked later. Defaults to false.
+	// AnyNumber accepts numbers that no float64 can represent, such as 1e999 and 1e-999. Set
+	// it if numbers are not read, or are checked later. Defaults to false.
 	AnyNumber bool
 }
 

@@ -23,7 +23,8 @@ func Root(text string) Value {
 	return Value{strings.TrimRight(raw, " \t\r\n"), len(text) - len(raw)}
 }
 
-// Text decodes a string. It is false for a value of another type.
+// Text decodes a string. It is false for a value of another type. A string without escapes
+// is part of Raw, and costs no memory.
 func (v Value) Text() (string, bool) {
 	switch {
 	case v.Raw[0] != '"':
@@ -44,6 +45,7 @@ func (v Value) Members() iter.Seq2[string, Value] {
 		if v.Raw[0] != '{' {
 			return
 		}
+		// The last byte is the closing bracket.
 		for i := v.skip(1); i < len(v.Raw)-1; {
 			name := v.part(i)
 			value := v.part(v.skip(i + len(name.Raw)))
@@ -82,13 +84,14 @@ func (v Value) skip(i int) int {
 	return i
 }
 
-// part returns the value that starts at i.
+// part returns the value that starts at i, without the white space behind it.
 func (v Value) part(i int) Value {
 	return Value{v.Raw[i:valueEnd(v.Raw, i)], v.Offset + i}
 }
 
 // valueEnd returns where the value that starts at i ends. It counts brackets instead
-// of calling itself, because the sender chooses the depth.
+// of calling itself, because the sender chooses the depth. Which bracket it is doesn't
+// matter in a text that Check accepts.
 func valueEnd(text string, i int) int {
 	for depth := 0; ; {
 		switch text[i] {

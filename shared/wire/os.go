@@ -101,12 +101,13 @@ type ModelRef struct {
 	Provider string `json:"provider"`
 }
 
-// DBs lists the databases of one domain, such as sessions.
+// DBs lists the databases of one domain, such as sessions. Keyway has one database.
 type DBs struct {
 	DBs []DB `json:"dbs"`
 }
 
-// DB is one database with the tables of a domain.
+// DB is one database with the tables of a domain. Tables are AgentOS's names for them, which
+// clients show.
 type DB struct {
 	DBID         string       `json:"db_id"`
 	DomainConfig DomainConfig `json:"domain_config"`
