@@ -1,8 +1,8 @@
 // Package awsenv reads AWS credentials, regions and endpoints from the environment
 // variables that Lambda sets and that AWS's own tools read. It decides which variable
-// counts. It reads no profile, no file of AWS's and no metadata service, so that the
-// environment alone decides as whom a process acts, and it makes no request, so that
-// it stays small enough for the authorizer's binary.
+// counts. It reads no profile, no file of AWS's and no metadata service: the environment
+// alone decides which AWS identity a process has. It makes no request, so that it is small
+// enough for the authorizer's binary.
 package awsenv
 
 import (

@@ -1,13 +1,12 @@
-// Package strictjson decides whether a text is JSON that all readers understand in
-// the same way, and it gives access to the parts of such a text exactly as they were
-// sent. encoding/json is more lenient: it replaces invalid UTF-8 and half surrogate
-// pairs, and it keeps the last of two members of one name. Two readers can then see
-// two different values in one text, which is dangerous in a token and loses data in
-// the database. RFC 8259 section 8 and RFC 7493 (I-JSON) describe these problems.
+// Package strictjson decides whether a text is JSON that all readers understand in the
+// same way, and it returns the parts of such a text exactly as they were sent.
+// encoding/json is more lenient: it replaces invalid UTF-8 and half surrogate pairs, and
+// it keeps the last of two members of one name. Two readers can then see two values in
+// one text (RFC 8259 sections 4 and 8), which is dangerous in a token and loses data in
+// the database.
 //
-// Check judges a whole text. It is compared with encoding/json and with Python's json
-// module in the tests. Root, Members and Elements walk over a text that Check
-// accepts. HasNUL and MakeStorable answer what PostgreSQL's jsonb can store.
+// Check judges a text. Root, Members and Elements walk over a text that Check accepts.
+// HasNUL and MakeStorable are about what PostgreSQL's jsonb can store.
 package strictjson
 
 // DefaultMaxDepth is how many objects and arrays may enclose a value when
@@ -28,7 +27,8 @@ type Options struct {
 
 // Error is the first error in a text.
 type Error struct {
-	// Offset is where the error is, in bytes from the start of the text.
+	// Offset is where the error is, in bytes from the start of the text. A caller that
+	// shows it to a person may have to count characters instead.
 	Offset int
 	// Text describes the error. A syntax error has the words of Python's json module,
 	// because FastAPI sends these to its clients. The four errors that only this
