@@ -31,8 +31,10 @@ func (s *scanner) space() {
 	}
 }
 
+// isSpace reports whether c is white space in JSON.
 func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\n' || c == '\r' }
 
+// at reports whether the next byte is c.
 func (s *scanner) at(c byte) bool { return s.i < len(s.data) && s.data[s.i] == c }
 
 // value reads a value that depth objects and arrays enclose.
