@@ -61,8 +61,8 @@ type Decision struct {
 // Without a valid token the answer is 401 for every path that isn't public, whether
 // or not it is served. With a valid token, 404 and 405 come before 403.
 //
-// OPTIONS needs no token, because browsers send none with a CORS preflight (Fetch
-// standard, section 4.8). It is never served as a route either.
+// OPTIONS needs no token, because browsers send none with a CORS preflight request (Fetch
+// standard, "CORS-preflight fetch"). It is never served as a route either.
 func (o *Policy) Decide(p *Principal, method, path string) Decision {
 	m := o.table.Match(method, path)
 	d := Decision{Route: m.Route, Params: m.Params, allow: m.Allow, Open: m.Public || method == http.MethodOptions}

@@ -23,8 +23,7 @@ import (
 // classified.
 type Kind int
 
-// The kinds, by increasing status except for the first. KindOf finds the kind of an
-// error.
+// The kinds, with their HTTP status.
 const (
 	// Internal is an error of this program or of what it depends on: 500.
 	Internal Kind = iota

@@ -40,8 +40,8 @@ type KeySource struct {
 }
 
 // Shorter keys are refused. RFC 7518 section 3.2 requires an HMAC key as long as the hash,
-// which is 32 bytes for HS256. The same length is accepted for HS384 and HS512, because
-// AgentOS's users have such secrets, and 32 random bytes can't be guessed.
+// which is 32 bytes for HS256. The same length is accepted for HS384 and HS512, because 32
+// random bytes can't be guessed either way.
 const (
 	minSecret  = 32   // bytes; RFC 7518 section 3.2
 	minRSABits = 2048 // RFC 7518 section 3.3

@@ -2,7 +2,7 @@ package wire
 
 import "encoding/json"
 
-// Page is one page of a list. Data is never null.
+// Page is one page of a list. Data must not be nil: AgentOS writes an empty list as [].
 type Page[T any] struct {
 	Data []T      `json:"data"`
 	Meta PageMeta `json:"meta"`

@@ -10,7 +10,7 @@ import (
 // MediaType is the content type of an event stream, as AgentOS writes it.
 const MediaType = "text/event-stream; charset=utf-8"
 
-// KeepAlive is a comment (HTML standard, section 9.2.6). Clients ignore it. It shows the
+// KeepAlive is a comment (HTML standard, "Server-sent events"). Clients ignore it. It shows the
 // client and each proxy on the way that the connection is still in use, so that they
 // don't close it while the model thinks.
 const KeepAlive = ": keep-alive\n\n"
