@@ -15,8 +15,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/config"
 )
 
-// file is a JSON keyway.yaml of one agent; each argument is `"field": value` and
-// replaces or adds one at the top.
+// file returns a valid keyway.yaml in JSON with one agent. Each argument is `"field": value`, and
+// replaces or adds a top-level field.
 func file(members ...string) []byte {
 	fields := map[string]json.RawMessage{
 		"id": []byte(`"os"`), "auth": []byte(`{"keys": ["${KEY}"]}`), "agents": []byte(`[{"id": "a", "model": "demo:x"}]`),
@@ -38,6 +38,7 @@ func lookup(vars map[string]string) func(string) (string, bool) {
 
 var key = map[string]string{"KEY": strings.Repeat("k", 32)}
 
+// mustParse parses data, and fails the test if it has an error.
 func mustParse(t *testing.T, data []byte, o config.Options) *config.Config {
 	t.Helper()
 	if o.Lookup == nil {
@@ -50,7 +51,8 @@ func mustParse(t *testing.T, data []byte, o config.Options) *config.Config {
 	return c
 }
 
-func refused(t *testing.T, data []byte, o config.Options, want string) {
+// wantErrors checks that data has exactly these errors, one on each line of want.
+func wantErrors(t *testing.T, data []byte, o config.Options, want string) {
 	t.Helper()
 	if o.Lookup == nil {
 		o.Lookup = lookup(key)
@@ -61,20 +63,23 @@ func refused(t *testing.T, data []byte, o config.Options, want string) {
 	}
 }
 
-func TestWhatIsNoJSONIsRefused(t *testing.T) {
+func TestInvalidJSONIsRejected(t *testing.T) {
 	t.Parallel()
 	const remedy = "; run keyway config check on the keyway.yaml that it was built from"
-	refused(t, []byte("id: os"), config.Options{}, "is not JSON: invalid character 'i' looking for beginning of value"+remedy)
-	refused(t, []byte("{}{}"), config.Options{}, "is not JSON: invalid character '{' after top-level value"+remedy)
-	refused(t, []byte("\"\xff\""), config.Options{}, "is not JSON: not UTF-8"+remedy)
-	refused(t, []byte(strings.Repeat("[", 20_000)), config.Options{}, "is not JSON: invalid character '[' exceeded max depth"+remedy)
-	refused(t, bytes.Replace(file(), []byte(`"id":"os"`), []byte(`"id":"os","id":"two"`), 1), config.Options{}, "id: is written twice; keep one of them")
+	wantErrors(t, []byte("id: os"), config.Options{},
+		"is not JSON: invalid character 'i' looking for beginning of value"+remedy)
+	wantErrors(t, []byte("{}{}"), config.Options{}, "is not JSON: invalid character '{' after top-level value"+remedy)
+	wantErrors(t, []byte("\"\xff\""), config.Options{}, "is not JSON: not UTF-8"+remedy)
+	wantErrors(t, []byte(strings.Repeat("[", 20_000)), config.Options{},
+		"is not JSON: invalid character '[' exceeded max depth"+remedy)
+	wantErrors(t, bytes.Replace(file(), []byte(`"id":"os"`), []byte(`"id":"os","id":"two"`), 1), config.Options{},
+		"id: is written twice; keep one of them")
 	if _, err := config.Canonical([]byte(`{"a": {"b": 1, "b": 2}}`)); err == nil || err.Error() != "a.b is written twice" {
 		t.Error(err)
 	}
 }
 
-func TestTheEnvironmentFillsTexts(t *testing.T) {
+func TestVariablesAreReplacedInTexts(t *testing.T) {
 	t.Parallel()
 	vars := map[string]string{"KEY": strings.Repeat("k", 32), "HOST": "h", "PORT": "5432", "T": "90s", "X": "${KEY}"}
 	c := mustParse(t, file(
@@ -89,10 +94,12 @@ func TestTheEnvironmentFillsTexts(t *testing.T) {
 	}
 }
 
-func TestTheDigestIsThatOfTheFileAndNotOfTheEnvironment(t *testing.T) {
+func TestDigestDependsOnTheFileOnly(t *testing.T) {
 	t.Parallel()
-	one := mustParse(t, file(`"name": "${N}"`), config.Options{Lookup: lookup(map[string]string{"KEY": strings.Repeat("a", 32), "N": "1"})})
-	two := mustParse(t, file(`"name": "${N}"`), config.Options{Lookup: lookup(map[string]string{"KEY": strings.Repeat("b", 32), "N": "2"})})
+	one := mustParse(t, file(`"name": "${N}"`),
+		config.Options{Lookup: lookup(map[string]string{"KEY": strings.Repeat("a", 32), "N": "1"})})
+	two := mustParse(t, file(`"name": "${N}"`),
+		config.Options{Lookup: lookup(map[string]string{"KEY": strings.Repeat("b", 32), "N": "2"})})
 	other := mustParse(t, file(`"name": "1"`), config.Options{})
 	if one.Digest != two.Digest || one.Digest == other.Digest || len(one.Digest) != 64 {
 		t.Errorf("%s, %s and %s", one.Digest, two.Digest, other.Digest)
@@ -103,9 +110,10 @@ func TestTheDigestIsThatOfTheFileAndNotOfTheEnvironment(t *testing.T) {
 	}
 }
 
-func TestDatabaseAddressesOfThePythonWorldAreUnderstood(t *testing.T) {
+func TestSQLAlchemyAddressesAreAccepted(t *testing.T) {
 	t.Parallel()
-	for _, scheme := range []string{"postgres", "postgresql", "postgresql+psycopg", "postgresql+psycopg2", "postgresql+asyncpg"} {
+	for _, scheme := range []string{"postgres", "postgresql", "postgresql+psycopg", "postgresql+psycopg2",
+		"postgresql+asyncpg"} {
 		c := mustParse(t, file(`"database": {"url": "`+scheme+`://ai:ai@h:5532/ai?sslmode=require"}`), config.Options{})
 		if c.Database.URL != "postgresql://ai:ai@h:5532/ai?sslmode=require" {
 			t.Errorf("%s: %s", scheme, string(c.Database.URL))
@@ -113,7 +121,7 @@ func TestDatabaseAddressesOfThePythonWorldAreUnderstood(t *testing.T) {
 	}
 }
 
-func TestWithoutAnAddressDatabaseURLDecides(t *testing.T) {
+func TestDatabaseURLVariableIsUsedIfTheFileHasNoAddress(t *testing.T) {
 	t.Parallel()
 	with := func(url string) config.Options {
 		return config.Options{Lookup: lookup(map[string]string{"KEY": strings.Repeat("k", 32), "DATABASE_URL": url})}
@@ -121,16 +129,18 @@ func TestWithoutAnAddressDatabaseURLDecides(t *testing.T) {
 	if c := mustParse(t, file(), with("postgres://h/d")); c.Database.URL != "postgresql://h/d" {
 		t.Error(string(c.Database.URL))
 	}
-	if c := mustParse(t, file(`"database": {"url": "postgres://other/d"}`), with("postgres://h/d")); c.Database.URL != "postgresql://other/d" {
+	if c := mustParse(t, file(`"database": {"url": "postgres://other/d"}`),
+		with("postgres://h/d")); c.Database.URL != "postgresql://other/d" {
 		t.Error(string(c.Database.URL))
 	}
 	if c := mustParse(t, file(), config.Options{}); c.Database.URL != "" {
 		t.Error(string(c.Database.URL))
 	}
-	refused(t, file(), with("mysql://u:hunter2@h/d"), "database.url: from $DATABASE_URL is not a PostgreSQL address; write postgresql://user:password@host:5432/database")
+	wantErrors(t, file(), with("mysql://u:hunter2@h/d"),
+		"database.url: from $DATABASE_URL is not a PostgreSQL address; write postgresql://user:password@host:5432/database")
 }
 
-func TestAPublicKeyMayBeWrittenOnOneLine(t *testing.T) {
+func TestPEMKeyOnOneLineIsAccepted(t *testing.T) {
 	t.Parallel()
 	one := map[string]string{"KEY": `-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n`}
 	c := mustParse(t, file(`"auth": {"algorithms": ["RS256"], "keys": ["${KEY}"]}`), config.Options{Lookup: lookup(one)})
@@ -139,17 +149,18 @@ func TestAPublicKeyMayBeWrittenOnOneLine(t *testing.T) {
 	}
 }
 
-func TestSaidEmptyIsNotUnsaid(t *testing.T) {
+func TestEmptyOriginsDifferFromAbsentOnes(t *testing.T) {
 	t.Parallel()
 	if c := mustParse(t, file(), config.Options{}); c.CORS.Origins != nil {
 		t.Errorf("%v", c.CORS.Origins)
 	}
-	if c := mustParse(t, file(`"cors": {"origins": []}`), config.Options{}); c.CORS.Origins == nil || len(c.CORS.Origins) != 0 {
+	if c := mustParse(t, file(`"cors": {"origins": []}`), config.Options{}); c.CORS.Origins == nil ||
+		len(c.CORS.Origins) != 0 {
 		t.Errorf("%v", c.CORS.Origins)
 	}
 }
 
-func TestEgressTakesAddressesAndNetworks(t *testing.T) {
+func TestEgressAcceptsAddressesAndNetworks(t *testing.T) {
 	t.Parallel()
 	c := mustParse(t, file(`"egress": {"allow": ["127.0.0.1", "10.0.0.0/8", "::1", "fd00::/8"]}`), config.Options{})
 	want := []netip.Prefix{
@@ -161,7 +172,7 @@ func TestEgressTakesAddressesAndNetworks(t *testing.T) {
 	}
 }
 
-func TestModelIDsMayHoldColons(t *testing.T) {
+func TestModelIDsCanContainColons(t *testing.T) {
 	t.Parallel()
 	for _, id := range []string{
 		"anthropic.claude-v2:1", "anthropic.claude-3-5-sonnet-20240620-v1:0", "eu.anthropic.claude-sonnet-4-20250514-v1:0",
@@ -174,34 +185,38 @@ func TestModelIDsMayHoldColons(t *testing.T) {
 	}
 }
 
-func TestToolsAreThoseOfTheProgram(t *testing.T) {
+func TestToolNamesAreThoseOfOptions(t *testing.T) {
 	t.Parallel()
 	agents := `"agents": [{"id": "a", "model": "demo:x", "tools": ["calculator"]}]`
 	c := mustParse(t, file(agents), config.Options{Tools: []string{"calculator"}})
 	if diff := cmp.Diff([]config.Tool{{Name: "calculator"}}, c.Agents[0].Tools); diff != "" {
 		t.Error(diff)
 	}
-	refused(t, file(agents), config.Options{}, `agents[0].tools[0]: is not a built-in tool: "calculator"; use hackernews or websearch`)
+	wantErrors(t, file(agents), config.Options{},
+		`agents[0].tools[0]: is not a built-in tool: "calculator"; use hackernews or websearch`)
 }
 
-func TestAnUnsetVariableIsAFaultUnlessItIsAModelsKey(t *testing.T) {
+func TestUnsetVariableIsAnErrorExceptForAModelsKey(t *testing.T) {
 	t.Parallel()
 	agents := `"agents": [{"id": "a", "model": {"provider": "openai", "id": "x", "api_key": "${NONE}"}}]`
 	c := mustParse(t, file(agents), config.Options{})
-	if diff := cmp.Diff(map[string]string{"agents[0].model.api_key": "NONE"}, c.Unset); diff != "" || c.Agents[0].Model.APIKey != "" {
+	if diff := cmp.Diff(map[string]string{"agents[0].model.api_key": "NONE"}, c.Unset); diff != "" ||
+		c.Agents[0].Model.APIKey != "" {
 		t.Error(diff)
 	}
-	refused(t, file(`"name": "${NONE}"`), config.Options{}, "name: ${NONE} is unset or empty; set NONE, or write $${ for a literal ${")
+	wantErrors(t, file(`"name": "${NONE}"`), config.Options{},
+		"name: ${NONE} is unset or empty; set NONE, or write $${ for a literal ${")
 }
 
-func TestWithDevWhatWaitsForAVariableIsLeftOut(t *testing.T) {
+func TestDevLeavesOutValuesWithUnsetVariables(t *testing.T) {
 	t.Parallel()
 	dev := config.Options{Dev: true, Lookup: lookup(nil)}
 	c := mustParse(t, file(
 		`"name": "${NAME}"`,
 		`"auth": {"keys": ["${KEY}", {"jwks_url": "${URL}"}], "issuer": "${ISSUER}", "leeway": "${LEEWAY}"}`,
 		`"database": {"url": "${DB}", "schema": "${SCHEMA}"}`,
-		`"agents": [{"id": "a", "model": "demo:x", "tools": ["${TOOL}", {"mcp": {"url": "https://h/m", "headers": {"A": "${TOKEN}", "B": "b"}}}]}]`,
+		`"agents": [{"id": "a", "model": "demo:x", "tools": ["${TOOL}", {"mcp": {"url": "https://h/m", "headers": {"A": `+
+			`"${TOKEN}", "B": "b"}}}]}]`,
 	), dev)
 	if len(c.Auth.Keys) != 0 || c.Auth.Issuer != "" || c.Auth.Leeway.String() != "10s" || c.Database.Schema != "keyway" {
 		t.Errorf("%v", c)
@@ -211,27 +226,31 @@ func TestWithDevWhatWaitsForAVariableIsLeftOut(t *testing.T) {
 		t.Error(diff)
 	}
 	want := map[string]string{
-		"name": "NAME", "auth.keys[0]": "KEY", "auth.keys[1].jwks_url": "URL", "auth.issuer": "ISSUER", "auth.leeway": "LEEWAY",
-		"database.url": "DB", "database.schema": "SCHEMA", "agents[0].tools[0]": "TOOL", "agents[0].tools[1].mcp.headers.A": "TOKEN",
+		"name": "NAME", "auth.keys[0]": "KEY", "auth.keys[1].jwks_url": "URL", "auth.issuer": "ISSUER",
+		"auth.leeway":  "LEEWAY",
+		"database.url": "DB", "database.schema": "SCHEMA", "agents[0].tools[0]": "TOOL",
+		"agents[0].tools[1].mcp.headers.A": "TOKEN",
 	}
 	if diff := cmp.Diff(want, c.Unset); diff != "" {
 		t.Error(diff)
 	}
 }
 
-func TestDevLeavesOutNothingThatIsNeededOrCloses(t *testing.T) {
+func TestDevStillRequiresFieldsAndScopes(t *testing.T) {
 	t.Parallel()
 	dev := config.Options{Dev: true, Lookup: lookup(nil)}
-	refused(t, []byte(`"${ALL}"`), dev, "${ALL} is unset or empty; set ALL, or write $${ for a literal ${")
-	refused(t, file(`"id": "${ID}"`), dev, "id: is required, but ${ID} is not set; add id: my-agent-os")
-	refused(t, file(`"agents": ["${AGENT}"]`), dev, "agents[0]: is not an agent; write its id and model")
-	refused(t, file(`"auth": {"scope_mappings": {"GET /agents": ["app:read", "${MORE}"]}}`), dev,
+	wantErrors(t, []byte(`"${ALL}"`), dev, "${ALL} is unset or empty; set ALL, or write $${ for a literal ${")
+	wantErrors(t, file(`"id": "${ID}"`), dev, "id: is required, but ${ID} is not set; add id: my-agent-os")
+	wantErrors(t, file(`"agents": ["${AGENT}"]`), dev, "agents[0]: is not an agent; write its id and model")
+	wantErrors(t, file(`"auth": {"scope_mappings": {"GET /agents": ["app:read", "${MORE}"]}}`), dev,
 		`auth.scope_mappings["GET /agents"][1]: ${MORE} is unset or empty; set MORE, or write $${ for a literal ${`)
-	refused(t, file(`"auth": {"audience": ["${AUD}"], "verify_audience": true}`), dev, "auth.audience: is an empty list; add an element")
-	refused(t, file(`"auth": {"keys": [{"issuer": "x"}]}`), dev, "auth.keys[0]: needs exactly one source of keys; set one of jwks_file, jwks_url and secret")
+	wantErrors(t, file(`"auth": {"audience": ["${AUD}"], "verify_audience": true}`), dev,
+		"auth.audience: is an empty list; add an element")
+	wantErrors(t, file(`"auth": {"keys": [{"issuer": "x"}]}`), dev,
+		"auth.keys[0]: needs exactly one source of keys; set one of jwks_file, jwks_url and secret")
 }
 
-func TestDevNeedsNoKeyAndTakesLoopbackKeySets(t *testing.T) {
+func TestDevNeedsNoKeyAndAcceptsHTTPOnLoopback(t *testing.T) {
 	t.Parallel()
 	dev := config.Options{Dev: true}
 	if c := mustParse(t, file(`"auth": {}`), dev); len(c.Auth.Keys) != 0 {
@@ -241,42 +260,57 @@ func TestDevNeedsNoKeyAndTakesLoopbackKeySets(t *testing.T) {
 		mustParse(t, file(`"auth": {"algorithms": ["RS256"], "keys": [{"jwks_url": "http://`+host+`/k"}]}`), dev)
 	}
 	for _, host := range []string{"localhost.example.com", "10.0.0.1", "127.0.0.1.nip.io"} {
-		refused(t, file(`"auth": {"algorithms": ["RS256"], "keys": [{"jwks_url": "http://`+host+`/k"}]}`), dev,
-			"auth.keys[0].jwks_url: is not https, so anyone on the network path could replace the keys; use https; with --dev, http on a loopback address is accepted too")
+		wantErrors(t, file(`"auth": {"algorithms": ["RS256"], "keys": [{"jwks_url": "http://`+host+`/k"}]}`), dev,
+			"auth.keys[0].jwks_url: is not https, so anyone on the network path could replace the keys; use https; with "+
+				"--dev, http on a loopback address is accepted too")
 	}
 }
 
-func TestUnwiseSettingsAreWarnedOf(t *testing.T) {
+func TestUnwiseSettingsCauseWarnings(t *testing.T) {
 	t.Parallel()
-	for settings, want := range map[string]string{
-		`"auth": {"keys": ["${KEY}"]}`:                                                                 "",
-		`"auth": {"keys": ["0123456789abcdef0123456789abcdef"]}`:                                       "auth.keys[0]: is a secret written in the file; write ${JWT_VERIFICATION_KEY} instead, and set that variable",
-		`"auth": {"keys": ["` + config.PublishedSecret + `"]}`:                                         "auth.keys[0]: is the secret printed in the Agno documents, so anyone can sign tokens with it; make one with: openssl rand -hex 32",
-		`"auth": {"keys": ["${KEY}"], "audience": ["a"]}`:                                              "auth.audience: has no effect while verify_audience is false; set verify_audience: true",
-		`"egress": {"allow": ["0.0.0.0/0"]}`:                                                           "egress.allow[0]: allows a model to reach every private network and the cloud's metadata service; list the networks that tools need",
-		`"agents": [{"id": "a", "model": {"provider": "openai", "id": "x", "api_key": "sk-1"}}]`:       "agents[0].model.api_key: is a secret written in the file; write ${OPENAI_API_KEY} or another variable instead, and set that variable",
-		`"auth": {"algorithms": ["RS256"], "keys": [{"jwks_url": "https://i/k"}]}`:                     "auth.keys[0]: accepts tokens that its issuer made for other services; set verify_audience: true, or set audience on this key",
-		`"auth": {"algorithms": ["RS256"], "keys": [{"jwks_url": "https://i/k", "audience": ["os"]}]}`: "",
+	for _, row := range []struct{ settings, want string }{
+		{`"auth": {"keys": ["${KEY}"]}`, ""},
+		{`"auth": {"keys": ["0123456789abcdef0123456789abcdef"]}`,
+			"auth.keys[0]: is a secret written in the file; " +
+				"write ${JWT_VERIFICATION_KEY} instead, and set that variable"},
+		{`"auth": {"keys": ["` + config.PublishedSecret + `"]}`,
+			"auth.keys[0]: is the secret printed in the Agno documents, so anyone can sign tokens with it; " +
+				"make one with: openssl rand -hex 32"},
+		{`"auth": {"keys": ["${KEY}"], "audience": ["a"]}`,
+			"auth.audience: has no effect while verify_audience is false; set verify_audience: true"},
+		{`"egress": {"allow": ["0.0.0.0/0"]}`,
+			"egress.allow[0]: allows a model to reach every private network and the cloud's metadata service; " +
+				"list the networks that tools need"},
+		{`"agents": [{"id": "a", "model": {"provider": "openai", "id": "x", "api_key": "sk-1"}}]`,
+			"agents[0].model.api_key: is a secret written in the file; " +
+				"write ${OPENAI_API_KEY} or another variable instead, and set that variable"},
+		{`"auth": {"algorithms": ["RS256"], "keys": [{"jwks_url": "https://i/k"}]}`,
+			"auth.keys[0]: accepts tokens that its issuer made for other services; " +
+				"set verify_audience: true, or set audience on this key"},
+		{`"auth": {"algorithms": ["RS256"], "keys": [{"jwks_url": "https://i/k", "audience": ["os"]}]}`, ""},
 	} {
-		c := mustParse(t, file(settings), config.Options{})
-		if got := config.Faults(c.Warnings).Error(); got != want {
-			t.Errorf("%s\ngot  %s\nwant %s", settings, got, want)
+		c := mustParse(t, file(row.settings), config.Options{})
+		if got := config.Faults(c.Warnings).Error(); got != row.want {
+			t.Errorf("%s\ngot  %s\nwant %s", row.settings, got, row.want)
 		}
 	}
 }
 
-func TestAConfigPrintsItselfWithoutItsSecrets(t *testing.T) {
+func TestConfigMasksSecretsInEveryOutput(t *testing.T) {
 	t.Parallel()
 	vars := map[string]string{"KEY": "hunter2-hunter2-hunter2-hunter2-", "API": "hunter2-api", "TOKEN": "Bearer hunter2"}
 	c := mustParse(t, file(
 		`"auth": {"keys": ["${KEY}", {"secret": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:jwt"}]}`,
 		`"database": {"url": "postgresql://ai:hunter2@db:5432/x?sslpassword=hunter2"}`,
-		`"agents": [{"id": "a", "model": {"provider": "openai", "id": "x", "api_key": "${API}", "base_url": "https://b/v1?key=hunter2", "temperature": 0},
+		`"agents": [{"id": "a", "model": {"provider": "openai", "id": "x", "api_key": "${API}",
+			"base_url": "https://b/v1?key=hunter2", "temperature": 0},
 			"tools": ["hackernews", {"mcp": {"url": "https://m/mcp?key=hunter2", "headers": {"Authorization": "${TOKEN}"}}}]}]`,
 	), config.Options{Lookup: lookup(vars)})
 	var log bytes.Buffer
-	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "c", c, "key", c.Auth.Keys[0], "url", c.Database.URL, "secret", c.Agents[0].Model.APIKey)
-	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "c", *c, "agents", c.Agents, "url", c.Database.URL, "secret", c.Agents[0].Model.APIKey)
+	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "c", c, "key", c.Auth.Keys[0], "url", c.Database.URL, "secret",
+		c.Agents[0].Model.APIKey)
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "c", *c, "agents", c.Agents, "url", c.Database.URL, "secret",
+		c.Agents[0].Model.APIKey)
 	encoded, err := json.Marshal(map[string]any{"c": c, "auth": c.Auth, "tools": c.Agents[0].Tools})
 	if err != nil {
 		t.Fatal(err)
@@ -289,12 +323,17 @@ func TestAConfigPrintsItselfWithoutItsSecrets(t *testing.T) {
 	if strings.Contains(all, "hunter2") || strings.Contains(all, fmt.Sprintf("%x", "hunter2")) {
 		t.Errorf("a secret is shown: %s", all)
 	}
-	const want = `{"id":"os","auth":{"algorithms":["HS256"],"keys":["***",{"secret":"arn:aws:secretsmanager:eu-west-1:123456789012:secret:jwt"}],` +
-		`"verify_audience":false,"audience":["os"],"require_exp":true,"leeway":"10s","claims":{"scopes":"scopes","subject":"sub","session":"session_id"},` +
-		`"admin_scope":"agent_os:admin","user_isolation":true},"database":{"url":"postgresql://ai:***@db:5432/x?***","schema":"keyway"},` +
-		`"agents":[{"id":"a","name":"a","model":{"provider":"openai","id":"x","base_url":"https://b/v1?***","api_key":"***","temperature":0},` +
-		`"tools":["hackernews",{"mcp":{"url":"https://m/mcp?***","headers":{"Authorization":"***"}}}],"add_history_to_context":false,"num_history_runs":3,` +
-		`"update_memory_on_run":false,"add_datetime_to_context":false,"markdown":false,"timeout":"10m"}]}`
+	const want = `{"id":"os","auth":{"algorithms":["HS256"],` +
+		`"keys":["***",{"secret":"arn:aws:secretsmanager:eu-west-1:123456789012:secret:jwt"}],` +
+		`"verify_audience":false,"audience":["os"],"require_exp":true,"leeway":"10s",` +
+		`"claims":{"scopes":"scopes","subject":"sub","session":"session_id"},` +
+		`"admin_scope":"agent_os:admin","user_isolation":true},` +
+		`"database":{"url":"postgresql://ai:***@db:5432/x?***","schema":"keyway"},` +
+		`"agents":[{"id":"a","name":"a",` +
+		`"model":{"provider":"openai","id":"x","base_url":"https://b/v1?***","api_key":"***","temperature":0},` +
+		`"tools":["hackernews",{"mcp":{"url":"https://m/mcp?***","headers":{"Authorization":"***"}}}],` +
+		`"add_history_to_context":false,"num_history_runs":3,"update_memory_on_run":false,` +
+		`"add_datetime_to_context":false,"markdown":false,"timeout":"10m"}]}`
 	var flat bytes.Buffer
 	if err := json.Compact(&flat, []byte(c.String())); err != nil {
 		t.Fatal(err)
@@ -304,8 +343,8 @@ func TestAConfigPrintsItselfWithoutItsSecrets(t *testing.T) {
 	}
 }
 
-// Agents of an operator's program stand beside the file's, or in their place.
-func TestAgentsMayBeDeclaredOutsideTheFile(t *testing.T) {
+// Agents declared in Go are added to those of the file, or replace them.
+func TestAgentsCanBeDeclaredInGo(t *testing.T) {
 	t.Parallel()
 	outside := config.Options{Agents: []config.Agent{{ID: "b"}}}
 	ids := func(c *config.Config) (ids []string) {
@@ -324,22 +363,23 @@ func TestAgentsMayBeDeclaredOutsideTheFile(t *testing.T) {
 	if got := ids(mustParse(t, file(`"agents": []`), outside)); !slices.Equal(got, []string{"b"}) {
 		t.Errorf("with an empty list in the file: %q", got)
 	}
-	refused(t, without, config.Options{}, "agents: is missing; add agents: [{id: assistant, model: openai:gpt-4o}]")
-	refused(t, file(`"agents": [{"id": "b", "model": "demo:x"}]`), outside,
+	wantErrors(t, without, config.Options{}, "agents: is missing; add agents: [{id: assistant, model: openai:gpt-4o}]")
+	wantErrors(t, file(`"agents": [{"id": "b", "model": "demo:x"}]`), outside,
 		`agents[0].id: is "b", which an agent declared in Go already has; give each agent its own id`)
-	outside.Lookup = lookup(nil) // a list that waits for its variable is not one that was left out
+	outside.Lookup = lookup(nil) // a list with an unset variable does not count as left out
 	outside.Dev = true
-	refused(t, file(`"agents": "${LIST}"`), outside, "agents: is required, but ${LIST} is not set; add agents: [{id: assistant, model: openai:gpt-4o}]")
-	for id, valid := range map[string]bool{"a.b_c-1": true, "": false, ".": false, "..": false, "a b": false, strings.Repeat("x", 65): false} {
+	wantErrors(t, file(`"agents": "${LIST}"`), outside,
+		"agents: is required, but ${LIST} is not set; add agents: [{id: assistant, model: openai:gpt-4o}]")
+	for id, valid := range map[string]bool{"a.b_c-1": true, "": false, ".": false, "..": false, "a b": false,
+		strings.Repeat("x", 65): false} {
 		if config.ValidAgentID(id) != valid {
 			t.Errorf("%q: valid is %t", id, !valid)
 		}
 	}
 }
 
-// Two keys of one issuer are a rotation. A key for any issuer beside one with an
-// issuer is two.
-func TestASubjectAloneNamesNobodyWhenThereAreSeveralIssuers(t *testing.T) {
+// Two keys of one issuer are a rotation. A key for any issuer and a key with an issuer are two issuers.
+func TestSeveralIssuersAreRecognized(t *testing.T) {
 	t.Parallel()
 	keys := func(issuers ...string) (list []config.Key) {
 		for _, iss := range issuers {
@@ -351,10 +391,14 @@ func TestASubjectAloneNamesNobodyWhenThereAreSeveralIssuers(t *testing.T) {
 		auth config.Auth
 		want bool
 	}{
-		"no key": {config.Auth{}, false}, "one key": {config.Auth{Keys: keys("")}, false}, "one with an issuer": {config.Auth{Keys: keys("a")}, false},
-		"a rotation": {config.Auth{Keys: keys("", "")}, false}, "a rotation of one issuer": {config.Auth{Keys: keys("a", "a")}, false},
-		"two issuers": {config.Auth{Keys: keys("a", "a", "b")}, true}, "an issuer and any": {config.Auth{Keys: keys("a", "")}, true}, "any and an issuer": {config.Auth{Keys: keys("", "a")}, true},
-		"one issuer for all keys": {config.Auth{Issuer: "a", Keys: keys("", "a")}, false},
+		"no key": {config.Auth{}, false}, "one key": {config.Auth{Keys: keys("")}, false},
+		"one with an issuer":       {config.Auth{Keys: keys("a")}, false},
+		"a rotation":               {config.Auth{Keys: keys("", "")}, false},
+		"a rotation of one issuer": {config.Auth{Keys: keys("a", "a")}, false},
+		"two issuers":              {config.Auth{Keys: keys("a", "a", "b")}, true},
+		"an issuer and any":        {config.Auth{Keys: keys("a", "")}, true},
+		"any and an issuer":        {config.Auth{Keys: keys("", "a")}, true},
+		"one issuer for all keys":  {config.Auth{Issuer: "a", Keys: keys("", "a")}, false},
 	} {
 		if got := row.auth.SeveralIssuers(); got != row.want {
 			t.Errorf("%s: %t", name, got)

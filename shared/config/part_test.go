@@ -7,26 +7,31 @@ import (
 	"github.com/keyway-agents/keyway/shared/config"
 )
 
-// everywhere has a variable wherever one can stand.
+// everywhere is a file with a variable in every place that can have one.
 var everywhere = file(
-	`"name": "${NAME}"`, `"description": "${TEXT}"`, `"auth": {"issuer": "${ISSUER}", "keys": ["${KEY}", {"secret": "${JWT_KEY_SECRET}", "issuer": "i"}]}`,
-	`"cors": {"origins": ["${ORIGIN}"]}`, `"database": {"url": "${DATABASE_URL}", "schema": "${SCHEMA}"}`, `"egress": {"allow": ["${NETWORK}"]}`,
-	`"agents": [{"id": "a", "name": "${AGENT}", "model": {"provider": "openai", "id": "${MODEL}", "base_url": "${BASE}", "api_key": "${OPENAI_API_KEY}"},
-		"instructions": "${TELL}", "timeout": "${LONG}", "tools": ["in_stock", "${TOOL}", {"mcp": {"url": "${MCP}", "headers": {"X-Key": "${TOKEN}"}}}]}]`,
+	`"name": "${NAME}"`, `"description": "${TEXT}"`,
+	`"auth": {"issuer": "${ISSUER}", "keys": ["${KEY}", {"secret": "${JWT_KEY_SECRET}", "issuer": "i"}]}`,
+	`"cors": {"origins": ["${ORIGIN}"]}`, `"database": {"url": "${DATABASE_URL}", "schema": "${SCHEMA}"}`,
+	`"egress": {"allow": ["${NETWORK}"]}`,
+	`"agents": [{"id": "a", "name": "${AGENT}", "model": {"provider": "openai", "id": "${MODEL}",
+			"base_url": "${BASE}", "api_key": "${OPENAI_API_KEY}"},
+		"instructions": "${PROMPT}", "timeout": "${LONG}",
+		"tools": ["in_stock", "${TOOL}", {"mcp": {"url": "${MCP}", "headers": {"X-Key": "${TOKEN}"}}}]}]`,
 )
 
-// A function acts on a part of the file, and must not fail for variables of another.
-func TestVariablesOfPartsThatNobodyActsOnMayBeUnset(t *testing.T) {
+// A function uses a part of the file. An unset variable of another part must not stop it.
+func TestVariablesOfUnusedPartsCanBeUnset(t *testing.T) {
 	t.Parallel()
 	all := []config.Part{config.Keys, config.Data, config.Shown, config.Runs}
 	known := map[string]string{"ISSUER": "i"}
 	c := mustParse(t, everywhere, config.Options{Lookup: lookup(known), Without: all})
-	if len(c.Agents) != 1 || c.Agents[0].ID != "a" || c.Auth.Issuer != "i" || c.Database.Schema != "keyway" || c.Unset["agents[0].tools[2].mcp.url"] != "MCP" {
+	if len(c.Agents) != 1 || c.Agents[0].ID != "a" || c.Auth.Issuer != "i" || c.Database.Schema != "keyway" ||
+		c.Unset["agents[0].tools[2].mcp.url"] != "MCP" {
 		t.Errorf("%+v", c)
 	}
 	for part, variables := range map[config.Part]string{
 		config.Keys: "KEY JWT_KEY_SECRET", config.Data: "DATABASE_URL SCHEMA", config.Shown: "NAME TEXT ORIGIN AGENT MODEL",
-		config.Runs: "NETWORK BASE TELL LONG TOOL MCP TOKEN",
+		config.Runs: "NETWORK BASE PROMPT LONG TOOL MCP TOKEN",
 	} {
 		var others []config.Part
 		for _, p := range all {
@@ -43,47 +48,49 @@ func TestVariablesOfPartsThatNobodyActsOnMayBeUnset(t *testing.T) {
 		}
 		for _, name := range strings.Fields(variables) {
 			if !strings.Contains(" "+strings.Join(missing, " ")+" ", " "+name+" ") {
-				t.Errorf("with part %d alone, %s is not asked for, only %q", part, name, missing)
+				t.Errorf("with part %d alone, %s is not required, only %q", part, name, missing)
 			}
 		}
 		if len(missing) != len(strings.Fields(variables)) {
-			t.Errorf("with part %d alone, %q are asked for, want %s", part, missing, variables)
+			t.Errorf("with part %d alone, %q are required, want %s", part, missing, variables)
 		}
 	}
 }
 
-// What decides is asked for whatever a program goes without.
-func TestAPartThatIsLeftOutIsStillChecked(t *testing.T) {
+// The rules for access are in no part, so they are checked for every program.
+func TestUnusedPartsAreStillChecked(t *testing.T) {
 	t.Parallel()
 	without := config.Options{Without: []config.Part{config.Keys, config.Data, config.Shown, config.Runs}}
-	refused(t, file(`"auth": {"keys": ["${KEY}"], "scope_mappings": {"GET /agents": ["${SCOPE}"]}}`), without,
+	wantErrors(t, file(`"auth": {"keys": ["${KEY}"], "scope_mappings": {"GET /agents": ["${SCOPE}"]}}`), without,
 		`auth.scope_mappings["GET /agents"][0]: ${SCOPE} is unset or empty; set SCOPE, or write $${ for a literal ${`)
-	refused(t, file(`"agents": [{"id": "${ID}", "model": "gpt"}]`), without,
+	wantErrors(t, file(`"agents": [{"id": "${ID}", "model": "gpt"}]`), without,
 		"agents[0].id: ${ID} is unset or empty; set ID, or write $${ for a literal ${\n"+
 			`agents[0].model: is "gpt"; write provider:id, such as openai:gpt-4o`)
-	refused(t, file(`"auth": {"keys": [{"secret": "arn:wrong"}]}`), without,
-		`auth.keys[0].secret: is not in the required form; it must match ^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:.+$`)
+	wantErrors(t, file(`"auth": {"keys": [{"secret": "arn:wrong"}]}`), without,
+		`auth.keys[0].secret: is not in the required form; it must match `+
+			`^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:.+$`)
 }
 
-// An OS whose agents and tools are in an operator's program has a file that only
-// that program understands whole.
-func TestAgentsAndToolsInGoAreTakenOnTrust(t *testing.T) {
+// Only the operator's own program knows all agents and tools of an OS that declares some of them in Go.
+// Programs that do not execute runs accept names that they do not know.
+func TestUnknownAgentsAndToolsAreAcceptedWithoutRuns(t *testing.T) {
 	t.Parallel()
 	data := []byte(strings.Replace(string(file()), `"agents":[{"id":"a","model":"demo:x"}],`, "", 1))
 	if strings.Contains(string(data), "agents") {
 		t.Fatal(string(data))
 	}
 	mustParse(t, data, config.Options{Without: []config.Part{config.Runs}})
-	refused(t, data, config.Options{}, "agents: is missing; add agents: [{id: assistant, model: openai:gpt-4o}]")
+	wantErrors(t, data, config.Options{}, "agents: is missing; add agents: [{id: assistant, model: openai:gpt-4o}]")
 	tools := file(`"agents": [{"id": "a", "model": "demo:x", "tools": ["in_stock"]}]`)
 	mustParse(t, tools, config.Options{Without: []config.Part{config.Runs}})
 	mustParse(t, tools, config.Options{Without: []config.Part{config.ToolNames}})
-	refused(t, tools, config.Options{}, `agents[0].tools[0]: is not a built-in tool: "in_stock"; use hackernews or websearch`)
+	wantErrors(t, tools, config.Options{},
+		`agents[0].tools[0]: is not a built-in tool: "in_stock"; use hackernews or websearch`)
 }
 
-// Keys that wait keep their place and issuer: whether several issuers are believed
-// decides under which name a caller's data are kept.
-func TestWhoseTheKeysAreIsKnownWithoutThem(t *testing.T) {
+// Entries with an unset variable keep their issuer, because the number of issuers decides how owners of
+// data are named.
+func TestIssuersAreKnownWithoutTheKeys(t *testing.T) {
 	t.Parallel()
 	data := file(`"auth": {"keys": [{"secret": "${ONE}", "issuer": "a"}, {"secret": "${TWO}", "issuer": "b"}]}`)
 	if c := mustParse(t, data, config.Options{Without: []config.Part{config.Keys}}); !c.Auth.SeveralIssuers() {
@@ -91,19 +98,24 @@ func TestWhoseTheKeysAreIsKnownWithoutThem(t *testing.T) {
 	}
 }
 
-// On Lambda a variable comes from the template.
-func TestOnLambdaARemedyNamesTheTemplatesParameter(t *testing.T) {
+// On Lambda the template sets the variables.
+func TestRemedyOnLambdaNamesTheTemplateParameter(t *testing.T) {
 	t.Parallel()
-	refused(t, file(`"auth": {"keys": [{"secret": "${JWT_KEY_SECRET}"}]}`), config.Options{Lookup: lookup(map[string]string{"AWS_LAMBDA_FUNCTION_NAME": "authorizer"})},
-		"auth.keys[0].secret: ${JWT_KEY_SECRET} is unset or empty; set the template's parameter JwtKeySecret, or JWT_KEY_SECRET in the function's environment, or write $${ for a literal ${")
-	refused(t, file(`"name": "${NAME}"`), config.Options{Lookup: lookup(map[string]string{"AWS_LAMBDA_FUNCTION_NAME": "f", "KEY": key["KEY"]})},
-		"name: ${NAME} is unset or empty; set NAME in the function's environment, in the template, or write $${ for a literal ${")
+	wantErrors(t, file(`"auth": {"keys": [{"secret": "${JWT_KEY_SECRET}"}]}`),
+		config.Options{Lookup: lookup(map[string]string{"AWS_LAMBDA_FUNCTION_NAME": "authorizer"})},
+		"auth.keys[0].secret: ${JWT_KEY_SECRET} is unset or empty; set the template's parameter JwtKeySecret, or "+
+			"JWT_KEY_SECRET in the function's environment, or write $${ for a literal ${")
+	wantErrors(t, file(`"name": "${NAME}"`),
+		config.Options{Lookup: lookup(map[string]string{"AWS_LAMBDA_FUNCTION_NAME": "f", "KEY": key["KEY"]})},
+		"name: ${NAME} is unset or empty; set NAME in the function's environment, in the template, or write $${ for a "+
+			"literal ${")
 }
 
-func TestADatabasesAddressMayLieInASecret(t *testing.T) {
+func TestDatabaseAddressCanBeInASecret(t *testing.T) {
 	t.Parallel()
 	const arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:database-AbCdEf"
-	vars := map[string]string{"KEY": key["KEY"], "DATABASE_SECRET": arn, "DATABASE_IAM": "true", "DATABASE_ROLE": "keyway_app"}
+	vars := map[string]string{"KEY": key["KEY"], "DATABASE_SECRET": arn, "DATABASE_IAM": "true",
+		"DATABASE_ROLE": "keyway_app"}
 	for _, data := range [][]byte{file(), file(`"database": {"url": "${DATABASE_URL}"}`)} {
 		c := mustParse(t, data, config.Options{Lookup: lookup(vars)})
 		if c.Database.Secret != arn || !c.Database.IAM || c.Database.Role != "keyway_app" || c.Database.URL != "" {
@@ -111,11 +123,14 @@ func TestADatabasesAddressMayLieInASecret(t *testing.T) {
 		}
 	}
 	vars["DATABASE_URL"] = "postgres://h/db"
-	if c := mustParse(t, file(), config.Options{Lookup: lookup(vars)}); c.Database.Secret != "" || string(c.Database.URL) != "postgresql://h/db" {
+	if c := mustParse(t, file(), config.Options{Lookup: lookup(vars)}); c.Database.Secret != "" ||
+		string(c.Database.URL) != "postgresql://h/db" {
 		t.Errorf("an address that is set is the one: %+v", c.Database)
 	}
-	refused(t, file(), config.Options{Lookup: lookup(map[string]string{"KEY": key["KEY"], "DATABASE_SECRET": "postgres://h/db", "DATABASE_IAM": "yes", "DATABASE_ROLE": "pg_monitor"})},
-		`database.url: is to be read from $DATABASE_SECRET, which is not the ARN of a secret; set it to an ARN such as arn:aws:secretsmanager:eu-central-1:123456789012:secret:database-AbCdEf
+	wantErrors(t, file(), config.Options{Lookup: lookup(map[string]string{"KEY": key["KEY"],
+		"DATABASE_SECRET": "postgres://h/db", "DATABASE_IAM": "yes", "DATABASE_ROLE": "pg_monitor"})},
+		"database.url: is to be read from $DATABASE_SECRET, which is not the ARN of a secret; set it to an ARN such as "+
+			`arn:aws:secretsmanager:eu-central-1:123456789012:secret:database-AbCdEf
 database: $DATABASE_IAM is "yes"; set it to true or false
 database: $DATABASE_ROLE is "pg_monitor", which is not a plain role name; use a-z, 0-9 and _, such as keyway_app`)
 }

@@ -11,8 +11,9 @@ import (
 	"github.com/keyway-agents/keyway/shared/scope"
 )
 
-// What is matched by a loop is what its pattern says, to which docs and schema go.
-func TestLoopsMatchWhatTheirPatternsMatch(t *testing.T) {
+// The documents and the schema show a pattern, and the decoder uses a loop instead. Both must accept the
+// same texts.
+func TestLoopsAgreeWithTheirPatterns(t *testing.T) {
 	t.Parallel()
 	if f, _ := reflect.TypeFor[Agent]().FieldByName("ID"); f.Tag.Get("pattern") != scope.AgentIDPattern {
 		t.Fatalf("an agent's id must match %s", f.Tag.Get("pattern"))
@@ -21,7 +22,8 @@ func TestLoopsMatchWhatTheirPatternsMatch(t *testing.T) {
 	key := regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`)
 	short := rapid.StringOfN(rapid.SampledFrom([]rune("azAZ09._-@[`{/:é\n ")), 0, 3, -1)
 	rapid.Check(t, func(t *rapid.T) {
-		s := rapid.OneOf(short, rapid.String()).Draw(t, "text") + strings.Repeat("x", rapid.SampledFrom([]int{0, 0, 61, 62, 63, 64}).Draw(t, "more"))
+		s := rapid.OneOf(short, rapid.String()).Draw(t, "text") +
+			strings.Repeat("x", rapid.SampledFrom([]int{0, 0, 61, 62, 63, 64}).Draw(t, "more"))
 		if got := isWord(s); got != word.MatchString(s) {
 			t.Errorf("%q is a variable's name: %t", s, got)
 		}
@@ -31,14 +33,15 @@ func TestLoopsMatchWhatTheirPatternsMatch(t *testing.T) {
 	})
 }
 
-func TestVariablesAreFoundAsTheirPatternFindsThem(t *testing.T) {
+func TestExpansionAgreesWithItsPattern(t *testing.T) {
 	t.Parallel()
 	variable := regexp.MustCompile(`\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$\{`)
 	found := func(m string) string { return "<" + m + ">" }
 	part := rapid.SampledFrom([]string{"$", "{", "}", "${", "$${", "${A}", "A", "_1", "1", "-", "é", " "})
 	rapid.Check(t, func(t *rapid.T) {
 		s := strings.Join(rapid.SliceOfN(part, 0, 8).Draw(t, "parts"), "")
-		d := &decoder{c: &Config{Unset: map[string]string{}}, Options: Options{Lookup: func(name string) (string, bool) { return found("${" + name + "}"), true }}}
+		d := &decoder{c: &Config{Unset: map[string]string{}},
+			Options: Options{Lookup: func(name string) (string, bool) { return found("${" + name + "}"), true }}}
 		want := variable.ReplaceAllStringFunc(s, func(m string) string {
 			if m == "$${" {
 				return "${"

@@ -181,7 +181,8 @@ func (t *Table) undeclared(agents []string) (faults []config.Fault) {
 		for _, id := range test.agents() {
 			if !slices.Contains(agents, id) {
 				faults = append(faults, config.Fault{Path: config.Element("tests", i),
-					Text: fmt.Sprintf("names the agent %s, which %s does not declare", id, t.Config), Remedy: "use " + config.OneOf(agents)})
+					Text:   fmt.Sprintf("names the agent %s, which %s does not declare", id, t.Config),
+					Remedy: "use " + config.OneOf(agents)})
 			}
 		}
 	}

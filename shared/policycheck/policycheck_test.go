@@ -18,11 +18,12 @@ import (
 
 const examples = "../../examples"
 
-// documents are AgentOS's five, of which each has its promises in a table.
-var documents = []string{"per-agent-permissions", "agent-permissions", "advanced-scopes", "basic-rbac-asymmetric", "custom-scope-mappings"}
+// documents are the examples for the five documents of AgentOS. Each has a table of promises.
+var documents = []string{"per-agent-permissions", "agent-permissions", "advanced-scopes", "basic-rbac-asymmetric",
+	"custom-scope-mappings"}
 
-// hold holds a table to a configuration, whose keys are not set.
-func hold(t *testing.T, table, configuration string) []Result {
+// check checks a table against a configuration without its keys.
+func check(t *testing.T, table, configuration string) []Result {
 	t.Helper()
 	promises, err := Read(table)
 	if err != nil {
@@ -39,7 +40,7 @@ func hold(t *testing.T, table, configuration string) []Result {
 	return results
 }
 
-// write puts a file into a directory of the test's own.
+// write writes a file into a temporary directory, and returns its path.
 func write(t *testing.T, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
@@ -49,8 +50,8 @@ func write(t *testing.T, name, text string) string {
 	return path
 }
 
-// So does what a deployment starts from.
-func TestEveryDocumentKeepsItsPromises(t *testing.T) {
+// The example for a deployment has a table too.
+func TestExamplesKeepTheirPromises(t *testing.T) {
 	t.Parallel()
 	for _, name := range append(slices.Clone(documents), "deploy") {
 		tables, err := filepath.Glob(filepath.Join(examples, name, "policies*.yaml"))
@@ -62,22 +63,24 @@ func TestEveryDocumentKeepsItsPromises(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, r := range hold(t, path, table.Config) {
+			for _, r := range check(t, path, table.Config) {
 				if !r.OK || r.Note != "" {
-					t.Errorf("%s:%d: %s: expected %s, got %s (%s) %s", path, r.Line, r.Text, r.Expected, r.Got, strings.Join(r.Reasons, "; "), r.Note)
+					t.Errorf("%s:%d: %s: expected %s, got %s (%s) %s", path, r.Line, r.Text, r.Expected, r.Got,
+						strings.Join(r.Reasons, "; "), r.Note)
 				}
 			}
 		}
 	}
 }
 
-// Each change opens or closes something, and a row of the table notices.
-func TestATableNoticesAChangedConfiguration(t *testing.T) {
+// Each change allows or denies at least one more request. A row of the table must fail.
+func TestTablesDetectChangedConfigurations(t *testing.T) {
 	t.Parallel()
-	// One line of the document's mappings at a time is taken away.
+	// Each of these removes one scope mapping.
 	mapping := func(line string) [3]string { return [3]string{"custom-scope-mappings", "\n    " + line, ""} }
 	for _, m := range [][3]string{
-		mapping(`"GET /agents/*/runs*": [app:admin]`), mapping(`"GET /agents": [app:read]`), mapping(`"GET /agents/*": [app:read]`),
+		mapping(`"GET /agents/*/runs*": [app:admin]`), mapping(`"GET /agents": [app:read]`),
+		mapping(`"GET /agents/*": [app:read]`),
 		mapping(`"POST /agents/*/runs": [app:run, app:execute]`), mapping(`"GET /sessions": [app:admin]`),
 		mapping(`"GET /sessions/*": [app:read, sessions:read]`), mapping(`"GET /memories": [memory:admin]`),
 		mapping(`"POST /memories": [memory:write]`), mapping(`"GET /config": [app:admin]`),
@@ -90,7 +93,8 @@ func TestATableNoticesAChangedConfiguration(t *testing.T) {
 		{"per-agent-permissions", "auth:", "auth:\n  scope_mappings: {\"POST /agents/*/runs\": [agents:read]}"},
 		{"per-agent-permissions", "auth:", "auth:\n  scope_mappings: {\"POST /agents/finance-agent/runs\": [agents:read]}"},
 		{"per-agent-permissions", "auth:", "auth:\n  admin_scope: agents:read"},
-		{"per-agent-permissions", "auth:", "auth:\n  claims: {scopes: permissions, subject: sub}\n  scope_mappings: {\"GET /sessions\": [agents:read]}"},
+		{"per-agent-permissions", "auth:",
+			"auth:\n  claims: {scopes: permissions, subject: sub}\n  scope_mappings: {\"GET /sessions\": [agents:read]}"},
 		{"per-agent-permissions", "auth:", "auth:\n  scope_mappings: {\"GET /config\": [agents:read]}"},
 		{"agent-permissions", "auth:", "auth:\n  admin_scope: root:root"},
 		{"agent-permissions", "auth:", "auth:\n  scope_mappings: {\"GET /agents\": [agents:run]}"},
@@ -119,26 +123,27 @@ func TestATableNoticesAChangedConfiguration(t *testing.T) {
 			t.Fatal(err)
 		}
 		results, err := table.Check(c, time.Now)
-		if _, refused := errors.AsType[config.Faults](err); refused { // a claim that is no longer read
+		if _, refused := errors.AsType[config.Faults](err); refused { // the table has a claim that is no longer read
 			continue
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
 		if !slices.ContainsFunc(results, func(r Result) bool { return !r.OK }) {
-			t.Errorf("%s: no row notices that %q became %q", m[0], m[1], m[2])
+			t.Errorf("%s: no row fails although %q became %q", m[0], m[1], m[2])
 		}
 	}
 }
 
-// one holds one row about one caller.
-func one(t *testing.T, auth, caller, row string) Result {
+// checkRow checks one row about one caller against a configuration with these settings of auth.
+func checkRow(t *testing.T, auth, caller, row string) Result {
 	t.Helper()
-	configuration := write(t, "keyway.yaml", "id: os\nauth: {"+auth+"}\nagents: [{id: a, model: 'demo:x'}, {id: b, model: 'demo:x'}]\n")
-	return hold(t, write(t, "policies.yaml", "callers: {ann: "+caller+"}\ntests: ['ann "+row+"']\n"), configuration)[0]
+	configuration := write(t, "keyway.yaml",
+		"id: os\nauth: {"+auth+"}\nagents: [{id: a, model: 'demo:x'}, {id: b, model: 'demo:x'}]\n")
+	return check(t, write(t, "policies.yaml", "callers: {ann: "+caller+"}\ntests: ['ann "+row+"']\n"), configuration)[0]
 }
 
-func TestClaimsGoThroughTheRulesOfTheConfiguration(t *testing.T) {
+func TestConfigurationDecidesAboutClaims(t *testing.T) {
 	t.Parallel()
 	const secret = "keys: [0123456789abcdef0123456789abcdef0123456789abcdef]"
 	for _, row := range []struct{ auth, caller, row string }{
@@ -171,7 +176,7 @@ func TestClaimsGoThroughTheRulesOfTheConfiguration(t *testing.T) {
 		{"", "{sub: null, scopes: [agents:read]}", "may GET /agents"},
 		{"", "none", "may not GET /agents and gets 401"},
 		{"", "none", "may GET /health"},
-		{"", "{exp: -1h}", "may GET /health"}, // nobody asks for the token
+		{"", "{exp: -1h}", "may GET /health"}, // a public route needs no token
 		{"", "none", "may not GET /nowhere and gets 401"},
 		{"", "[agent_os:admin]", "may not GET /nowhere and gets 404"},
 		{"", "[agent_os:admin]", "may not PUT /agents and gets 405"},
@@ -181,15 +186,15 @@ func TestClaimsGoThroughTheRulesOfTheConfiguration(t *testing.T) {
 		{"", "[agents:read]", "may GET /agents and sees only b, a"},
 		{"", "[agents:a:read]", "may GET /%61gents/a/"},
 	} {
-		if r := one(t, row.auth, row.caller, row.row); !r.OK {
+		if r := checkRow(t, row.auth, row.caller, row.row); !r.OK {
 			t.Errorf("{%s} %s %s: expected %s, got %s", row.auth, row.caller, row.row, r.Expected, r.Got)
 		}
 	}
 }
 
-// What a row states is compared; a bare "may not" is a 403, so that a token which
-// is good for nothing keeps no promise about scopes.
-func TestAPromiseThatIsNotKeptFails(t *testing.T) {
+// Every part of a row is compared. "may not" alone means 403: a token that is rejected with 401 must not
+// keep a promise about scopes.
+func TestBrokenPromisesAreReported(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ caller, row, got string }{
 		{"[agents:read]", "may not GET /agents", "allowed"},
@@ -206,14 +211,14 @@ func TestAPromiseThatIsNotKeptFails(t *testing.T) {
 		{"[agents:read]", "may GET /agents and sees no agent", "allowed and sees every agent"},
 		{"[agents:c:read]", "may GET /agents and sees only a", "allowed and sees no agent"},
 	} {
-		if r := one(t, "", row.caller, row.row); r.OK || !strings.HasPrefix(r.Got, row.got) {
+		if r := checkRow(t, "", row.caller, row.row); r.OK || !strings.HasPrefix(r.Got, row.got) {
 			t.Errorf("%s %s: %t, got %q, want %q", row.caller, row.row, r.OK, r.Got, row.got)
 		}
 	}
 }
 
-// A key that speaks for one issuer keeps speaking for it alone.
-func TestWhatAKeyIsRestrictedToStays(t *testing.T) {
+// A key that is restricted to one issuer and audience stays restricted when it is replaced.
+func TestReplacedKeysKeepTheirIssuerAndAudience(t *testing.T) {
 	t.Parallel()
 	const auth = "algorithms: [RS256], keys: [{jwks_file: k.json, issuer: https://i, audience: [api]}]"
 	for _, row := range []struct{ caller, row string }{
@@ -221,16 +226,18 @@ func TestWhatAKeyIsRestrictedToStays(t *testing.T) {
 		{"{iss: https://j, scopes: [agents:read]}", "may not GET /agents and gets 401"},
 		{"{aud: other, scopes: [agents:read]}", "may not GET /agents and gets 401"},
 	} {
-		if r := one(t, auth, row.caller, row.row); !r.OK {
+		if r := checkRow(t, auth, row.caller, row.row); !r.OK {
 			t.Errorf("%s %s: got %s", row.caller, row.row, r.Got)
 		}
 	}
 }
 
-// The policy is compared as well: narrower fails, wider is told.
-func TestThePolicyOfTheAuthorizerIsHeldToo(t *testing.T) {
+// The authorizer's policy is compared as well. One that denies more fails the row, and one that allows
+// more is noted.
+func TestAuthorizerPolicyIsCheckedToo(t *testing.T) {
 	t.Parallel()
-	c, err := yamlfile.Parse("keyway.yaml", []byte("id: os\nagents: [{id: a, model: 'demo:x'}]\n"), config.Options{Dev: true})
+	c, err := yamlfile.Parse("keyway.yaml", []byte("id: os\nagents: [{id: a, model: 'demo:x'}]\n"),
+		config.Options{Dev: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,18 +246,21 @@ func TestThePolicyOfTheAuthorizerIsHeldToo(t *testing.T) {
 		t.Fatal(err)
 	}
 	statement := func(effect string) events.APIGatewayCustomAuthorizerPolicy {
-		return events.APIGatewayCustomAuthorizerPolicy{Statement: []events.IAMPolicyStatement{{Effect: effect, Resource: []string{api + "/*"}}}}
+		return events.APIGatewayCustomAuthorizerPolicy{Statement: []events.IAMPolicyStatement{{Effect: effect,
+			Resource: []string{api + "/*"}}}}
 	}
 	ann := &authz.Principal{Subject: "ann", Scopes: []string{"agents:a:read"}}
 	allowed := Test{Method: "GET", Path: "/agents/a", Allow: true}
-	if r := k.check(allowed, admission{principal: ann, policy: statement("Deny")}); r.OK || !strings.Contains(r.Got, "denied by the authorizer's policy") {
+	if r := k.check(allowed, admission{principal: ann, policy: statement("Deny")}); r.OK ||
+		!strings.Contains(r.Got, "denied by the authorizer's policy") {
 		t.Errorf("a narrower policy: %+v", r)
 	}
 	if r := k.check(allowed, admission{principal: ann, policy: statement("Allow")}); !r.OK || r.Note != "" {
 		t.Errorf("the same policy: %+v", r)
 	}
 	denied := Test{Method: "POST", Path: "/agents/a/runs", Status: 403}
-	if r := k.check(denied, admission{principal: ann, policy: statement("Allow")}); !r.OK || !strings.Contains(r.Note, "allows this request") {
+	if r := k.check(denied, admission{principal: ann, policy: statement("Allow")}); !r.OK ||
+		!strings.Contains(r.Note, "allows this request") {
 		t.Errorf("a wider policy: %+v", r)
 	}
 }

@@ -32,16 +32,16 @@ func policy(t interface {
 	return p
 }
 
-// asked is one request as it was sent, ids and all.
-type asked struct {
+// request is a request with its real path.
+type request struct {
 	principal, path string
 	scopes          []string
 	route           *route.Route
 	at              time.Time
 }
 
-// write logs the decision about a as a server does.
-func (a asked) write(b *bytes.Buffer, p *authz.Policy, config string) authz.Decision {
+// write logs the decision about a in the format of a server.
+func (a request) write(b *bytes.Buffer, p *authz.Policy, config string) authz.Decision {
 	d := p.Decide(&authz.Principal{Scopes: a.scopes}, a.route.Method, a.path)
 	line := map[string]any{
 		"time": a.at, "msg": "decision", "allow": d.Allow, "principal": a.principal, "scopes": a.scopes,
@@ -69,8 +69,8 @@ func (a asked) write(b *bytes.Buffer, p *authz.Policy, config string) authz.Deci
 
 func filtered(d authz.Decision) bool { return d.Allow && d.Route.Lists != "" && !d.AllIDs }
 
-// requests draws what callers ask: of every route, with ids that mappings name too.
-func requests(t *rapid.T) (out []asked) {
+// requests draws requests of all routes. Some have ids that mappings name.
+func requests(t *rapid.T) (out []request) {
 	var all []*route.Route
 	for r := range route.Table.All() {
 		if !r.Public {
@@ -78,16 +78,18 @@ func requests(t *rapid.T) (out []asked) {
 		}
 	}
 	scopes := rapid.SliceOfN(rapid.SampledFrom([]string{
-		"agents:read", "agents:run", "agents:a:read", "agents:a:run", "agents:b:run", "agents:*:read", "sessions:read", "sessions:write",
+		"agents:read", "agents:run", "agents:a:read", "agents:a:run", "agents:b:run", "agents:*:read", "sessions:read",
+		"sessions:write",
 		"memories:read", "app:read", "app:run", admin, "no scope",
 	}), 0, 4)
 	for range rapid.IntRange(1, 30).Draw(t, "requests") {
 		r := rapid.SampledFrom(all).Draw(t, "route")
-		out = append(out, asked{
-			principal: rapid.SampledFrom([]string{"aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb", "cccccccccccccccc"}).Draw(t, "principal"),
-			scopes:    scopes.Draw(t, "scopes"),
-			route:     r,
-			at:        time.Unix(1_700_000_000+int64(rapid.IntRange(0, 100).Draw(t, "at")), 0).UTC(),
+		out = append(out, request{
+			principal: rapid.SampledFrom([]string{"aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb", "cccccccccccccccc"}).Draw(t,
+				"principal"),
+			scopes: scopes.Draw(t, "scopes"),
+			route:  r,
+			at:     time.Unix(1_700_000_000+int64(rapid.IntRange(0, 100).Draw(t, "at")), 0).UTC(),
 			path: r.Path(func(param string) string {
 				if param == "agent_id" {
 					return rapid.SampledFrom([]string{"a", "b"}).Draw(t, "agent")
@@ -99,29 +101,33 @@ func requests(t *rapid.T) (out []asked) {
 	return out
 }
 
-// exact are mappings that a replay can decide about: no id in them but an agent's.
+// exact are mappings that a replay decides exactly: they contain no id but an agent's.
 var exact = []string{
-	"GET /agents", "GET /agents/*", "GET /agents/a", "GET /agents/a/runs", "GET /agents/*/runs*", "POST /agents/*/runs", "POST /agents/b/runs",
-	"POST /agents/*", "GET /sessions", "GET /sessions/*", "GET /sessions/*/runs", "GET /s*", "PATCH /sessions/*", "GET /memories*", "DELETE /*",
+	"GET /agents", "GET /agents/*", "GET /agents/a", "GET /agents/a/runs", "GET /agents/*/runs*", "POST /agents/*/runs",
+	"POST /agents/b/runs",
+	"POST /agents/*", "GET /sessions", "GET /sessions/*", "GET /sessions/*/runs", "GET /s*", "PATCH /sessions/*",
+	"GET /memories*", "DELETE /*",
 }
 
-// partly are those that hold for some sessions only.
+// partly are mappings that match some ids of a route only.
 var partly = []string{
-	"GET /sessions/s-1", "GET /sessions/s-*", "GET /sessions/*1", "GET /sessions/s-1/runs", "GET /sessions/*/runs/t-1", "GET /agents/a/runs/s-1",
+	"GET /sessions/s-1", "GET /sessions/s-*", "GET /sessions/*1", "GET /sessions/s-1/runs", "GET /sessions/*/runs/t-1",
+	"GET /agents/a/runs/s-1",
 	"GET /agents/*/runs/s*", "PATCH /sessions/s-2", "GET /*-1", "DELETE /*/s-1",
 }
 
 func mappings(t *rapid.T, label string, patterns []string) (out []authz.Mapping) {
 	for _, text := range rapid.SliceOfNDistinct(rapid.SampledFrom(patterns), 0, 6, rapid.ID).Draw(t, label) {
 		method, path, _ := strings.Cut(text, " ")
-		need := rapid.SampledFrom([][]string{{"app:read"}, {"app:run"}, {"app:read", "app:run"}, {"agents:read"}, {"sessions:read"}})
+		need := rapid.SampledFrom([][]string{{"app:read"}, {"app:run"}, {"app:read", "app:run"}, {"agents:read"},
+			{"sessions:read"}})
 		out = append(out, authz.Mapping{Method: method, Path: path, Scopes: need.Draw(t, label+" need")})
 	}
 	return out
 }
 
-// Whatever the policy and whoever asked: the same policy changes nothing.
-func TestTheSamePolicyChangesNothing(t *testing.T) {
+// For every policy and every caller, the same policy changes nothing.
+func TestSamePolicyReportsNoChanges(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		rules := mappings(t, "mappings", append(slices.Clone(exact), partly...))
@@ -142,8 +148,8 @@ func TestTheSamePolicyChangesNothing(t *testing.T) {
 	})
 }
 
-// The oracle decides each request twice, on the path that was really asked.
-func TestAnotherPolicyChangesExactlyWhatItDecidesOtherwise(t *testing.T) {
+// The oracle decides each request twice, on its real path.
+func TestReportMatchesAnOracleForAnotherPolicy(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		was := policy(t, mappings(t, "old", exact)...)
@@ -184,7 +190,7 @@ func TestAnotherPolicyChangesExactlyWhatItDecidesOtherwise(t *testing.T) {
 	})
 }
 
-// verdict is the oracle's: agent b isn't declared.
+// verdict is the oracle. Agent b is not declared.
 func verdict(before, after authz.Decision) Verdict {
 	switch {
 	case before.Allow != after.Allow:
@@ -197,12 +203,13 @@ func verdict(before, after authz.Decision) Verdict {
 	return ""
 }
 
-func TestAMappingOfOneIDIsSaidToBeInexact(t *testing.T) {
+func TestMappingOfOneIDIsReportedAsUnsure(t *testing.T) {
 	t.Parallel()
 	rules := []authz.Mapping{{Method: "GET", Path: "/sessions/s-1", Scopes: []string{"app:read"}}}
 	var file bytes.Buffer
 	get := route.Table.Match("GET", "/sessions/s-1").Route
-	asked{principal: "aaaaaaaaaaaaaaaa", path: "/sessions/s-1", scopes: []string{"sessions:read"}, route: get}.write(&file, policy(t), "")
+	request{principal: "aaaaaaaaaaaaaaaa", path: "/sessions/s-1", scopes: []string{"sessions:read"},
+		route: get}.write(&file, policy(t), "")
 	var log Log
 	if err := log.Read(&file, time.Time{}); err != nil {
 		t.Fatal(err)
@@ -213,26 +220,33 @@ func TestAMappingOfOneIDIsSaidToBeInexact(t *testing.T) {
 	}
 }
 
-func TestLinesThatAreNoDecisionAreCountedAndStopNothing(t *testing.T) {
+func TestOtherLinesAreCountedAndSkipped(t *testing.T) {
 	t.Parallel()
-	const good = `{"time":"2026-11-21T11:00:00Z","msg":"decision","allow":true,"principal":"aaaaaaaaaaaaaaaa","scopes":["agents:read"],"route":"GET /agents"}`
-	const early = `{"time":"2026-11-01T11:00:00Z","msg":"decision","allow":true,"scopes":["agents:read"],"route":"GET /agents"}`
+	const good = `{"time":"2026-11-21T11:00:00Z","msg":"decision","allow":true,"principal":"aaaaaaaaaaaaaaaa",` +
+		`"scopes":["agents:read"],"route":"GET /agents"}`
+	const early = `{"time":"2026-11-01T11:00:00Z","msg":"decision","allow":true,"scopes":["agents:read"],"route":"GET ` +
+		`/agents"}`
 	lines := []string{
 		good, "\t" + good + "\r", "2026-11-21T11:00:00.000Z 2026/11/21/[$LATEST]ab " + good, early, "", "  ",
-		`{"msg":"request","path":"decision"}`, `{"msg":"request","note":"\"decision\""}`, "START RequestId: 1", "[1]", strings.Repeat("x", 2*maxLine),
-		`{"msg":"decision"`, `{"msg":"decision"}`, `{"msg":"decision","allow":"yes"}`, `{"msg":"decision","allow":true,"scopes":"agents:read"}`,
+		`{"msg":"request","path":"decision"}`, `{"msg":"request","note":"\"decision\""}`, "START RequestId: 1", "[1]",
+		strings.Repeat("x", 2*maxLine),
+		`{"msg":"decision"`, `{"msg":"decision"}`, `{"msg":"decision","allow":"yes"}`,
+		`{"msg":"decision","allow":true,"scopes":"agents:read"}`,
 		`{"time":"2026-11-21T11:00:00Z","msg":"decision","allow":false,"status":401,"reason":"x"}`,
 		`{"time":"2026-11-21T11:00:00Z","msg":"decision","allow":false,"status":404}`,
 		`{"time":"2026-11-21T11:00:00Z","msg":"decision","allow":true,"route":"GET /teapots"}`,
 		`{"time":"2026-11-21T11:00:00Z","msg":"decision","allow":true,"route":"GET /config","scopes_bytes":9000}`,
-		`{"time":"2026-11-21T11:00:00Z","msg":"decision","allow":false,"status":403,"route":"GET /agents/{agent_id}","agent":"a|b"}`,
+		`{"time":"2026-11-21T11:00:00Z","msg":"decision","allow":false,"status":403,"route":"GET ` +
+			`/agents/{agent_id}","agent":"a|b"}`,
 		good, // without a line end
 	}
 	var log Log
-	if err := log.Read(strings.NewReader(strings.Join(lines, "\n")), time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)); err != nil {
+	if err := log.Read(strings.NewReader(strings.Join(lines, "\n")),
+		time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)); err != nil {
 		t.Fatal(err)
 	}
-	got := fmt.Sprintf("%d decisions, %d passed, %d broken, %d old, %+v", log.Decisions, log.Passed, log.Broken, log.Old, log.Skipped)
+	got := fmt.Sprintf("%d decisions, %d passed, %d broken, %d old, %+v", log.Decisions, log.Passed, log.Broken, log.Old,
+		log.Skipped)
 	if want := "9 decisions, 5 passed, 4 broken, 1 old, {NoToken:1 NoScopes:1 NoRoute:2 NoAgent:1}"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -241,9 +255,8 @@ func TestLinesThatAreNoDecisionAreCountedAndStopNothing(t *testing.T) {
 	}
 }
 
-// Equal decisions are one group, however many there are and in which order the
-// scopes stand.
-func TestALongLogIsFewGroups(t *testing.T) {
+// Equal decisions form one group. The order of the scopes does not matter.
+func TestEqualDecisionsFormOneGroup(t *testing.T) {
 	t.Parallel()
 	var file bytes.Buffer
 	list := route.Table.Match("GET", "/agents").Route
@@ -252,7 +265,8 @@ func TestALongLogIsFewGroups(t *testing.T) {
 		if i%2 == 0 {
 			slices.Reverse(scopes)
 		}
-		asked{principal: fmt.Sprintf("%016x", i%7), path: "/agents", scopes: scopes, route: list, at: time.Unix(int64(i), 0)}.write(&file, policy(t), "ab")
+		request{principal: fmt.Sprintf("%016x", i%7), path: "/agents", scopes: scopes, route: list,
+			at: time.Unix(int64(i), 0)}.write(&file, policy(t), "ab")
 	}
 	var log Log
 	if err := log.Read(&file, time.Time{}); err != nil {
@@ -281,7 +295,8 @@ func FuzzReadLog(f *testing.F) {
 		}
 		f.Add(data)
 	}
-	rules := []authz.Mapping{{Method: "GET", Path: "/sessions/s-1", Scopes: []string{"a:b"}}, {Method: "POST", Path: "/agents/*/runs", Scopes: []string{"c:d"}}}
+	rules := []authz.Mapping{{Method: "GET", Path: "/sessions/s-1", Scopes: []string{"a:b"}},
+		{Method: "POST", Path: "/agents/*/runs", Scopes: []string{"c:d"}}}
 	p := policy(f, rules...)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var log Log

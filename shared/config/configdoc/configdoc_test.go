@@ -29,7 +29,7 @@ func source(t *testing.T) configdoc.Source {
 	return s
 }
 
-func TestTheDocumentsAreThoseOfTheStructs(t *testing.T) {
+func TestDocumentsAreUpToDate(t *testing.T) {
 	t.Parallel()
 	s := source(t)
 	for name, want := range map[string][]byte{"config.md": s.Markdown(), "keyway.schema.json": s.Schema()} {
@@ -44,12 +44,12 @@ func TestTheDocumentsAreThoseOfTheStructs(t *testing.T) {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(string(want), string(got)); diff != "" {
-			t.Errorf("%s is stale; run go generate ./shared/config/configdoc (-want +got)\n%s", name, diff)
+			t.Errorf("%s is out of date; run go generate ./shared/config/configdoc (-want +got)\n%s", name, diff)
 		}
 	}
 }
 
-func TestEveryFieldOfTheSchemaIsDescribed(t *testing.T) {
+func TestEveryFieldInTheSchemaHasADescription(t *testing.T) {
 	t.Parallel()
 	var visit func(path string, schema map[string]any)
 	visit = func(path string, schema map[string]any) {
@@ -93,7 +93,7 @@ func canonical(t *testing.T, text string) any {
 	return v
 }
 
-func TestTheSchemaAcceptsWhatLoads(t *testing.T) {
+func TestSchemaAcceptsValidFiles(t *testing.T) {
 	t.Parallel()
 	texts := map[string]string{
 		"every field": `
@@ -102,7 +102,11 @@ name: n
 description: d
 auth:
   algorithms: [RS256, ${ALGORITHM}]
-  keys: [${KEY}, {jwks_file: k.json}, {jwks_url: https://i/k, issuer: https://i, audience: [x]}, {secret: "arn:aws:secretsmanager:eu-west-1:123456789012:secret:x"}]
+  keys:
+  - ${KEY}
+  - {jwks_file: k.json}
+  - {jwks_url: https://i/k, issuer: https://i, audience: [x]}
+  - {secret: "arn:aws:secretsmanager:eu-west-1:123456789012:secret:x"}
   verify_audience: true
   audience: [x]
   issuer: https://i
@@ -150,7 +154,7 @@ agents:
 	}
 }
 
-func TestTheSchemaRefusesWhatAnEditorShouldMark(t *testing.T) {
+func TestSchemaRejectsInvalidFiles(t *testing.T) {
 	t.Parallel()
 	const good = "id: os\nauth: {keys: [${K}]}\nagents: [{id: a, model: demo:x}]\n"
 	if err := validate(schema(t), canonical(t, good)); err != nil {
@@ -163,13 +167,13 @@ func TestTheSchemaRefusesWhatAnEditorShouldMark(t *testing.T) {
 		{"id: a", "id: a/b", "agents[0].id: a/b does not match"},
 		{"[{id: a, model: demo:x}]", "[]", "agents has too few"},
 		{", model: demo:x", "", "model is required"},
-		{"model: demo:x", "model: demo", "agents[0].model fits no"},
-		{"model: demo:x", "model: {provider: google, id: x}", "agents[0].model fits no"},
+		{"model: demo:x", "model: demo", "agents[0].model matches no alternative"},
+		{"model: demo:x", "model: {provider: google, id: x}", "agents[0].model matches no alternative"},
 		{"model: demo:x", "model: demo:x, timeout: 10", "timeout: 10 is no string"},
 		{"model: demo:x", "model: demo:x, timeout: soon", "timeout: soon does not match"},
 		{"model: demo:x", "model: demo:x, num_history_runs: 0", "num_history_runs: 0 is too small"},
-		{"model: demo:x", "model: demo:x, tools: [{mcp: {}}]", "tools[0] fits no"},
-		{"[${K}]", "[${K}], algorithms: [none]", "algorithms[0] fits no"},
+		{"model: demo:x", "model: demo:x, tools: [{mcp: {}}]", "tools[0] matches no alternative"},
+		{"[${K}]", "[${K}], algorithms: [none]", "algorithms[0] matches no alternative"},
 		{"[${K}]", "[${K}], scope_mappings: {GET agents: [a]}", "GET agents does not match"},
 		{"[${K}]", "[${K}], scope_mappings: {GET /agents: []}", "has too few"},
 	} {
@@ -180,7 +184,8 @@ func TestTheSchemaRefusesWhatAnEditorShouldMark(t *testing.T) {
 	}
 }
 
-// validate knows the keywords that Schema uses, and fails on any other.
+// validate checks v against a schema. It supports the keywords that Schema uses, and returns an error
+// for any other.
 func validate(schema map[string]any, v any) error { return validateAt("", schema, v) }
 
 func validateAt(path string, schema map[string]any, v any) error {
@@ -261,9 +266,9 @@ func validateKeyword(path, keyword string, schema map[string]any, v any) error {
 				return nil
 			}
 		}
-		return fmt.Errorf("%s fits no form", path)
+		return fmt.Errorf("%s matches no alternative", path)
 	default:
-		return fmt.Errorf("the test does not know %s", keyword)
+		return fmt.Errorf("the test does not support %s", keyword)
 	}
 	return nil
 }

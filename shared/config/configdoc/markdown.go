@@ -14,7 +14,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/config"
 )
 
-//go:generate go test -run TestTheDocumentsAreThoseOfTheStructs -update .
+//go:generate go test -run TestDocumentsAreUpToDate -update .
 
 // preface is the page above the tables.
 //

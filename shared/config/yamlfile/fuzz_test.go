@@ -12,7 +12,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/config/yamlfile"
 )
 
-// seeds adds the files of testdata and the notations that are easy to get wrong.
+// seeds adds the files of testdata, and notations that are easy to get wrong.
 func seeds(f *testing.F) {
 	f.Helper()
 	files, err := filepath.Glob("testdata/*.yaml")
@@ -29,7 +29,8 @@ func seeds(f *testing.F) {
 	for _, s := range []string{
 		"", "---\n", "a: &x [*x]\n", "a: {<<: *a}\n", "? [a]\n: b\n", "id: !!str 1\n", "a:\n\t- b\n",
 		`{"id": "\ud800", "agents": [{"id": "a", "model": "demo:x"}]}`, "id: ${${A}}\n", "[${A}, $${B}]", "a: 1\n---\nb: 2\n",
-		"auth: {keys: [${UNSET}, {jwks_url: ${UNSET}}], scope_mappings: {GET /: [${UNSET}]}}", "id: .inf\n\"a.b\": [1, 0x1F, 1e999]\n",
+		"auth: {keys: [${UNSET}, {jwks_url: ${UNSET}}], scope_mappings: {GET /: [${UNSET}]}}",
+		"id: .inf\n\"a.b\": [1, 0x1F, 1e999]\n",
 		"{a: {b: [c:d, 'e':f, ::1]}, \"g\":h:i}", "id: \uFDD0A\uFDD1\n",
 	} {
 		f.Add([]byte(s))
@@ -45,8 +46,8 @@ func environment(name string) (string, bool) {
 	return value, ok
 }
 
-// FuzzParse: whatever the file, there is either a Config that prints without its
-// secrets or a list of faults that say where.
+// FuzzParse checks that every input gives either a Config that masks its secrets, or a list of errors
+// with positions.
 func FuzzParse(f *testing.F) {
 	seeds(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -58,7 +59,7 @@ func FuzzParse(f *testing.F) {
 			}
 			for _, one := range faults {
 				if one.Line < 1 || one.Column < 1 || one.Text == "" || one.File != "keyway.yaml" {
-					t.Fatalf("a fault that does not say where: %#v", one)
+					t.Fatalf("an error without a position: %#v", one)
 				}
 			}
 			if c != nil && (!complete(c, dev) || strings.Contains(c.String(), "hunter2")) {
@@ -68,7 +69,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// complete reports whether c has what every user of a Config relies on.
+// complete reports whether c has the fields that all users of a Config expect.
 func complete(c *config.Config, dev bool) bool {
 	noSource := func(k config.Key) bool { return string(k.Literal)+k.JWKSFile+k.JWKSURL+k.Secret == "" }
 	noModel := func(a config.Agent) bool {
@@ -80,13 +81,13 @@ func complete(c *config.Config, dev bool) bool {
 		len(c.Auth.Algorithms) > 0 && len(c.Auth.Audience) > 0 && !slices.ContainsFunc(c.Auth.ScopeMappings, noScope)
 }
 
-// FuzzCanonical: the canonical form is JSON, and its own canonical form.
+// FuzzCanonical checks that the canonical form is valid as JSON and YAML, and is its own canonical form.
 func FuzzCanonical(f *testing.F) {
 	seeds(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		once, err := yamlfile.Canonical("keyway.yaml", data)
 		if err != nil {
-			return // not a file that has one
+			return // an invalid file has no canonical form
 		}
 		if twice, err := config.Canonical(once); err != nil || string(twice) != string(once) {
 			t.Fatalf("%s became %s, %v", once, twice, err)

@@ -50,8 +50,8 @@ func auth(key config.Key) config.Auth {
 
 var fromVariable = config.Key{Literal: config.Secret(strings.Repeat("k", 32)), FromVariable: true}
 
-// The files of testdata say what five programs of the Agno documents declare.
-func TestTheFiveDocumentsLoad(t *testing.T) {
+// The files of testdata are five programs of the Agno documents, written as keyway.yaml.
+func TestAgnoExamplesLoad(t *testing.T) {
 	t.Parallel()
 	mcp := agent("agno-agent", "Agno Agent", "openai:gpt-4.1")
 	mcp.AddHistoryToContext, mcp.Tools = true, []config.Tool{{MCP: &config.MCP{URL: "https://docs.agno.com/mcp"}}}
@@ -79,7 +79,8 @@ func TestTheFiveDocumentsLoad(t *testing.T) {
 	hidden := config.Database{URL: "postgresql://u:hunter2@db/x", Schema: "keyway"}
 	for name, want := range map[string]config.Config{
 		"per-agent-permissions.yaml": {
-			Description: "Per-Agent Permissions AgentOS", Database: local, Auth: auth(config.Key{Literal: config.PublishedSecret}),
+			Description: "Per-Agent Permissions AgentOS", Database: local,
+			Auth: auth(config.Key{Literal: config.PublishedSecret}),
 			Agents: []config.Agent{
 				searching(agent("web-search-agent", "Web Search Agent", "openai-responses:gpt-5.2"), "hackernews", false),
 				agent("finance-agent", "Finance Agent", "openai-responses:gpt-5.2"),
@@ -87,7 +88,8 @@ func TestTheFiveDocumentsLoad(t *testing.T) {
 		},
 		"agent-permissions.yaml": {
 			Description: "RBAC Protected AgentOS", Database: local, Auth: auth(fromVariable),
-			Agents: []config.Agent{searching(agent("web-search-agent", "Web Search Agent", "openai:gpt-4o"), "websearch", true), mcp},
+			Agents: []config.Agent{searching(agent("web-search-agent", "Web Search Agent", "openai:gpt-4o"), "websearch", true),
+				mcp},
 		},
 		"advanced-scopes.yaml": {
 			Name: "Production AgentOS", Database: hidden, Auth: auth(fromVariable),
@@ -102,7 +104,7 @@ func TestTheFiveDocumentsLoad(t *testing.T) {
 			Agents: []config.Agent{searching(agent("research-agent", "Research Agent", "openai:gpt-4o"), "websearch", true)},
 		},
 		"custom-scope-mappings.yaml": {
-			Description: "Custom Scope Mappings AgentOS", Database: hidden, Auth: mapped, // the address is $DATABASE_URL's
+			Description: "Custom Scope Mappings AgentOS", Database: hidden, Auth: mapped, // the address comes from $DATABASE_URL
 			Agents: []config.Agent{searching(agent("research-agent", "Research Agent", "openai:gpt-4o"), "websearch", false)},
 		},
 	} {
@@ -110,8 +112,9 @@ func TestTheFiveDocumentsLoad(t *testing.T) {
 			t.Parallel()
 			got := *load(t, name)
 			want.ID, want.Digest, want.Unset, want.Warnings = "my-agent-os", got.Digest, got.Unset, got.Warnings
-			if name == "basic-rbac-asymmetric.yaml" { // its first key is a PEM, compared by its mark
-				if pem := got.Auth.Keys[0]; !strings.HasPrefix(string(pem.Literal), "-----BEGIN PUBLIC KEY-----\n") || len(got.Warnings) > 0 {
+			if name == "basic-rbac-asymmetric.yaml" { // its first key is a PEM key, of which only the first line is compared
+				if pem := got.Auth.Keys[0]; !strings.HasPrefix(string(pem.Literal), "-----BEGIN PUBLIC KEY-----\n") ||
+					len(got.Warnings) > 0 {
 					t.Errorf("key %q, warnings %v", string(pem.Literal), got.Warnings)
 				}
 				got.Auth.Keys = got.Auth.Keys[1:]
@@ -123,7 +126,7 @@ func TestTheFiveDocumentsLoad(t *testing.T) {
 	}
 }
 
-func TestAModelsMissingKeyIsNoted(t *testing.T) {
+func TestMissingModelKeyIsInUnset(t *testing.T) {
 	t.Parallel()
 	got := load(t, "advanced-scopes.yaml").Unset
 	if diff := cmp.Diff(map[string]string{"agents[1].model.api_key": "ANALYST_KEY"}, got); diff != "" {
@@ -131,10 +134,11 @@ func TestAModelsMissingKeyIsNoted(t *testing.T) {
 	}
 }
 
-func TestTheDocumentsSecretIsWarnedOf(t *testing.T) {
+func TestPublishedSecretCausesAWarning(t *testing.T) {
 	t.Parallel()
 	got := config.Faults(load(t, "per-agent-permissions.yaml").Warnings).Error()
-	want := filepath.Join("testdata", "per-agent-permissions.yaml") + ":6:10: auth.keys[0]: is the secret printed in the Agno documents, " +
+	want := filepath.Join("testdata", "per-agent-permissions.yaml") +
+		":6:10: auth.keys[0]: is the secret printed in the Agno documents, " +
 		"so anyone can sign tokens with it; make one with: openssl rand -hex 32"
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
@@ -142,7 +146,7 @@ func TestTheDocumentsSecretIsWarnedOf(t *testing.T) {
 }
 
 const asYAML = `
-# comments, order and notation do not count
+# comments, order and notation do not matter
 auth:
   scope_mappings:
     "POST /agents/*/runs": [app:run]
@@ -173,7 +177,7 @@ const asJSON = "\uFEFF" + `{
 	}
 }`
 
-func TestJSONIsReadAsYAMLIs(t *testing.T) {
+func TestJSONAndYAMLGiveTheSameConfig(t *testing.T) {
 	t.Parallel()
 	y, j := parse(t, asYAML), parse(t, asJSON)
 	if diff := cmp.Diff(y, j); diff != "" {
@@ -194,39 +198,43 @@ func TestJSONIsReadAsYAMLIs(t *testing.T) {
 	}
 	c, faults := config.Parse(canonical, config.Options{Lookup: environment})
 	if diff := cmp.Diff(y, c); diff != "" || faults != nil {
-		t.Errorf("the canonical form is another file: %v (-file +canonical)\n%s", faults, diff)
+		t.Errorf("the canonical form is a different file: %v (-file +canonical)\n%s", faults, diff)
 	}
 }
 
-func TestPlainWordsAreReadAsYAMLMeansThem(t *testing.T) {
+func TestPlainScalarsFollowYAML(t *testing.T) {
 	t.Parallel()
-	for text, want := range map[string]string{
-		`m: {GET /agents: [app:read, agents:*:run], "POST /x": ["a:b"]}`: `{"m":{"GET /agents":["app:read","agents:*:run"],"POST /x":["a:b"]}}`,
-		`c: {origins: [http://localhost:3000, localhost:80]}`:            `{"c":{"origins":["http://localhost:3000","localhost:80"]}}`,
-		`e: {allow: [::1, fe80::/10, 127.0.0.1]}`:                        `{"e":{"allow":["::1","fe80::/10","127.0.0.1"]}}`,
-		`d: {url: postgres://${USER}:${PASS}@h/d, s: x}`:                 `{"d":{"s":"x","url":"postgres://${USER}:${PASS}@h/d"}}`,
-		"k: [${A}, \"${B}\", '$${C}'] # ${D}: e:f":                       `{"k":["${A}","${B}","$${C}"]}`,
-		"t: |\n  a:b ${C}\n  \"d\":e\n":                                  `{"t":"a:b ${C}\n\"d\":e\n"}`,
-		"n: [1e3, -0, -0.0, 1.50, 0x1F, 12345678901234567890123, '1e3']": `{"n":[1000,0,0,1.5,31,12345678901234567890123,"1e3"]}`,
-		`{"a":1,"b" :{"c":"d:e"},'f':g:h}`:                               `{"a":1,"b":{"c":"d:e"},"f":"g:h"}`,
+	for _, row := range []struct{ text, want string }{
+		{`m: {GET /agents: [app:read, agents:*:run], "POST /x": ["a:b"]}`,
+			`{"m":{"GET /agents":["app:read","agents:*:run"],"POST /x":["a:b"]}}`},
+		{`c: {origins: [http://localhost:3000, localhost:80]}`,
+			`{"c":{"origins":["http://localhost:3000","localhost:80"]}}`},
+		{`e: {allow: [::1, fe80::/10, 127.0.0.1]}`, `{"e":{"allow":["::1","fe80::/10","127.0.0.1"]}}`},
+		{`d: {url: postgres://${USER}:${PASS}@h/d, s: x}`,
+			`{"d":{"s":"x","url":"postgres://${USER}:${PASS}@h/d"}}`},
+		{"k: [${A}, \"${B}\", '$${C}'] # ${D}: e:f", `{"k":["${A}","${B}","$${C}"]}`},
+		{"t: |\n  a:b ${C}\n  \"d\":e\n", `{"t":"a:b ${C}\n\"d\":e\n"}`},
+		{"n: [1e3, -0, -0.0, 1.50, 0x1F, 12345678901234567890123, '1e3']",
+			`{"n":[1000,0,0,1.5,31,12345678901234567890123,"1e3"]}`},
+		{`{"a":1,"b" :{"c":"d:e"},'f':g:h}`, `{"a":1,"b":{"c":"d:e"},"f":"g:h"}`},
 	} {
-		got, err := yamlfile.Canonical("keyway.yaml", []byte(text))
-		if err != nil || string(got) != want {
-			t.Errorf("%s\ngot  %s, %v\nwant %s", text, got, err, want)
+		got, err := yamlfile.Canonical("keyway.yaml", []byte(row.text))
+		if err != nil || string(got) != row.want {
+			t.Errorf("%s\ngot  %s, %v\nwant %s", row.text, got, err, row.want)
 		}
 	}
 }
 
-func TestTheOrderOfMappingsChangesTheDigest(t *testing.T) {
+func TestOrderOfScopeMappingsChangesTheDigest(t *testing.T) {
 	t.Parallel()
 	const first, second = `    "POST /agents/*/runs": [app:run]`, `    GET /agents: [app:read]`
 	swapped := strings.Replace(asYAML, first+"\n"+second, second+"\n"+first, 1)
 	if parse(t, asYAML).Digest == parse(t, swapped).Digest {
-		t.Error("two orders, one digest")
+		t.Error("two orders have the same digest")
 	}
 }
 
-func TestExplicitFieldsWinOverMergedOnes(t *testing.T) {
+func TestExplicitFieldsPrecedeMergedOnes(t *testing.T) {
 	t.Parallel()
 	c := parse(t, `
 id: os
@@ -238,7 +246,8 @@ agents:
   - {id: four, <<: *two, timeout: *t}
 `)
 	three, four := c.Agents[2], c.Agents[3]
-	if three.ID != "three" || three.Model.ID != "x" || !three.Markdown || three.Timeout != time.Minute || three.Limits.ConcurrentRuns != 2 {
+	if three.ID != "three" || three.Model.ID != "x" || !three.Markdown || three.Timeout != time.Minute ||
+		three.Limits.ConcurrentRuns != 2 {
 		t.Errorf("three is %+v", three)
 	}
 	if four.ID != "four" || four.Model.ID != "y" || four.Timeout != 5*time.Minute {
@@ -246,10 +255,11 @@ agents:
 	}
 }
 
-func TestAnAbsoluteKeyFileStaysWhereItIs(t *testing.T) {
+func TestRelativeKeyFilesStartAtTheDirectoryOfTheFile(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "keyway.yaml")
-	text := "id: os\nauth: {algorithms: [ES256], keys: [{jwks_file: /etc/keys.json}, {jwks_file: sub/k.json}]}\nagents: [{id: a, model: demo:x}]\n"
+	text := "id: os\nauth: {algorithms: [ES256], keys: [{jwks_file: /etc/keys.json}, {jwks_file: " +
+		"sub/k.json}]}\nagents: [{id: a, model: demo:x}]\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -257,15 +267,17 @@ func TestAnAbsoluteKeyFileStaysWhereItIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a, b := c.Auth.Keys[0].JWKSFile, c.Auth.Keys[1].JWKSFile; a != "/etc/keys.json" || b != filepath.Join(filepath.Dir(file), "sub/k.json") {
+	if a, b := c.Auth.Keys[0].JWKSFile, c.Auth.Keys[1].JWKSFile; a != "/etc/keys.json" ||
+		b != filepath.Join(filepath.Dir(file), "sub/k.json") {
 		t.Errorf("%s and %s", a, b)
 	}
 }
 
-func TestAMissingFileSaysHowToNameOne(t *testing.T) {
+func TestMissingFileErrorNamesTheFlag(t *testing.T) {
 	t.Parallel()
 	_, err := yamlfile.Load("nowhere/keyway.yaml", config.Options{})
-	if !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "nowhere/keyway.yaml does not exist; name the file with --config") {
+	if !errors.Is(err, os.ErrNotExist) ||
+		!strings.Contains(err.Error(), "nowhere/keyway.yaml does not exist; name the file with --config") {
 		t.Error(err)
 	}
 }
