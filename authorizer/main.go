@@ -16,13 +16,13 @@ import (
 	"github.com/keyway-agents/keyway/shared/logging"
 )
 
-// errUnauthorized has the one error text that API Gateway answers with 401. It answers
-// any other error of an authorizer with 500. See AWS's documentation, "Use API Gateway
-// Lambda authorizers".
+// errUnauthorized has the only error text that API Gateway answers with 401. Any other
+// error of an authorizer is an AUTHORIZER_FAILURE, which is 500 by default and 503 with
+// this template. See AWS's documentation, "Use API Gateway Lambda authorizers".
 var errUnauthorized = errors.New("Unauthorized")
 
-// main ends the process if the configuration is wrong. API Gateway then answers 503 with
-// the template's AUTHORIZER_FAILURE, and never lets a request pass.
+// main ends the process if the configuration is wrong. API Gateway then answers every
+// request with AUTHORIZER_FAILURE, and no request reaches a function.
 func main() {
 	log := logging.NewLogger(os.Stderr, false)
 	a, err := open(log)

@@ -31,10 +31,10 @@ func Open(cfg *config.Config, lookup func(string) (string, bool)) ([]run.Agent, 
 	return Options{Lookup: lookup}.Open(cfg, cfg.Agents)
 }
 
-// Open opens the given agents, which are all agents of cfg or the first of them: an error
-// names an agent by its place in cfg. The error has one line for each error, such as a
-// missing API key or a setting that this version doesn't implement. It makes no network
-// request.
+// Open opens the given agents. They must be the first agents of cfg, or all of them,
+// because an error names an agent by its index in cfg (agents[1]). The error has one line
+// for each error, such as a missing API key or a setting that this version doesn't
+// implement. Open makes no network request.
 //
 // The tools can't reach Lambda's Runtime API. Its address is in AWS_LAMBDA_RUNTIME_API,
 // and a tool that reached it, for example through a redirect, could read the events of

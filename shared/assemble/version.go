@@ -47,8 +47,8 @@ var ThisBuild = sync.OnceValue(func() Build {
 
 // pseudoVersion matches the end of a version that Go made up for a commit without a
 // tag, such as v0.0.0-20261125173600-0123456789ab: the time in UTC and the commit.
-// See https://go.dev/ref/mod#pseudo-versions. It is compiled on first use, for the
-// same reason.
+// See https://go.dev/ref/mod#pseudo-versions. It is compiled on first use, so that a
+// cold start spends no time on it.
 var pseudoVersion = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`[-.](\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)-([0-9a-f]{12})(\+dirty)?$`)
 })

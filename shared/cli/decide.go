@@ -25,8 +25,8 @@ import (
 type canCmd struct {
 	// Token is in the form that readToken takes. It is verified as the server would.
 	Token string `placeholder:"TOKEN" help:"${help_token}"`
-	// Scopes replace a token; nil: there is a token. An empty list is a caller without
-	// any scope.
+	// Scopes replace a token. If the list is nil, the token is used; if it is empty, the
+	// caller has no scope.
 	Scopes []string `placeholder:"SCOPE" help:"Decide for these scopes, without a token."`
 	// Method and Path are the request.
 	Method string `arg:"" help:"GET, POST, …"`
@@ -51,7 +51,8 @@ func (c canCmd) Run(e env) error {
 	if err != nil {
 		return usageError{err}
 	}
-	// A principal of --scopes has no subject: whose rows it would see is not asked here.
+	// A principal made from --scopes has no subject. The decision needs none: a subject only
+	// selects whose rows a caller sees.
 	p := &authz.Principal{Scopes: c.Scopes}
 	if c.Scopes == nil {
 		if p, err = e.principal(cfg, c.Token); err != nil {
@@ -135,8 +136,8 @@ func (c policyCmd) Run(e env) error {
 }
 
 // authorize sends a token through the code of the Lambda authorizer, as API Gateway
-// does. The answer is therefore the deployed one and no second implementation of it.
-// given is the --token flag.
+// does. The answer is therefore the one that the deployed authorizer would give. given
+// is the value of the --token flag.
 func (e env) authorize(cfg *config.Config, given string) (events.APIGatewayCustomAuthorizerResponse, error) {
 	var none events.APIGatewayCustomAuthorizerResponse
 	token, err := e.readToken(given)

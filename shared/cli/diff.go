@@ -18,8 +18,8 @@ import (
 
 // diffCmd replays logged decisions against a changed keyway.yaml.
 type diffCmd struct {
-	// New is the changed file. --config, the file in force, is not read: the log says
-	// what it decided.
+	// New is the changed file. The file in force (--config) is not read, because the log
+	// holds its decisions.
 	New string `arg:"" name:"new.yaml" help:"The changed keyway.yaml."`
 	// Since leaves out older decisions; 0: none is left out.
 	Since age `placeholder:"AGE" help:"${help_since}"`
@@ -126,7 +126,8 @@ func (c diffCmd) readDecisions(e env) (*replay.Log, error) {
 		files = decisionFiles(e.cli.Data)
 	}
 	for _, file := range files {
-		// A young server has no older file, and a new one has none at all.
+		// A server whose log was never rotated has no older file. A server that has decided
+		// nothing yet has neither file.
 		err := readLog(e, log, file, since)
 		if c.Log == "" && errors.Is(err, fs.ErrNotExist) {
 			continue

@@ -20,7 +20,7 @@ import (
 
 // keysCmd holds the commands about keys.
 type keysCmd struct {
-	Generate generateCmd `cmd:"" help:"Make a key pair, or keep the one in the file."`
+	Generate generateCmd `cmd:"" help:"Make a key file, or keep the one that exists."`
 }
 
 // generateCmd makes a key file.
@@ -179,7 +179,8 @@ func (c tokenCmd) Run(e env) error {
 	if err != nil {
 		return err
 	}
-	// kong requires the flag and accepts an empty value, as of an unset shell variable.
+	// kong requires the flag, but accepts an empty value, such as that of an unset shell
+	// variable.
 	if c.Sub == "" {
 		return usage("--sub is empty; give the user's name or id")
 	}

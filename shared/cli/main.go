@@ -33,8 +33,8 @@ const (
 	exitDenied  = 3 // can: denied; test: a promise is broken; diff: something changes
 )
 
-// cli is the command line. Data goes to stdout, everything else to stderr, so that
-// a pipe or $(keyway token …) gets the data alone.
+// cli holds the flags and the commands. Data goes to stdout and everything else to
+// stderr, so that a pipe or $(keyway token …) receives only the data.
 type cli struct {
 	// Config is the file that almost every command reads.
 	Config string `short:"c" default:"keyway.yaml" placeholder:"FILE" help:"${help_config}"`
@@ -43,8 +43,8 @@ type cli struct {
 	// JSON makes a command print one JSON value instead of text.
 	JSON bool `name:"json" help:"Print JSON instead of text for people."`
 
-	// The commands, in the order of --help: first what serves, then what answers questions,
-	// then what deploys. Each has a Help method with examples and a Run method.
+	// The commands, in the order of --help: first those that serve, then those that answer
+	// questions, then those that deploy. Each has a Help method with examples and a Run method.
 	Serve     serveCmd   `cmd:"" help:"Serve the agents over HTTP."`
 	Token     tokenCmd   `cmd:"" help:"Sign a token."`
 	Keys      keysCmd    `cmd:"" help:"Make keys."`
@@ -54,7 +54,7 @@ type cli struct {
 	Diff      diffCmd    `cmd:"" help:"Show which logged requests a changed keyway.yaml would decide differently."`
 	Routes    routesCmd  `cmd:"" help:"List the routes and the scopes they need."`
 	Migrate   migrateCmd `cmd:"" help:"Bring the database schema up to date."`
-	Build     buildCmd   `cmd:"" help:"Write keyway.json into what is deployed."`
+	Build     buildCmd   `cmd:"" help:"Write keyway.json into the directories of the functions."`
 	ConfigCmd configCmd  `cmd:"" name:"config" help:"Check keyway.yaml."`
 	Version   versionCmd `cmd:"" help:"Print the version and the commit of this build."`
 

@@ -39,8 +39,8 @@ func markdown(file string, log *replay.Log, r replay.Report) string {
 // read them: new access first.
 func summary(r replay.Report) string {
 	var parts []string
-	// Each verdict has a sentence of its own, since the callers are the point of some and
-	// the requests of others.
+	// Each verdict has a sentence of its own, since some verdicts are about callers and
+	// others about requests.
 	for _, s := range []struct {
 		verdict replay.Verdict
 		format  func(callers, requests string) string

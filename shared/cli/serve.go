@@ -93,14 +93,15 @@ func (c serveCmd) Run(ctx context.Context, e env) error {
 	return c.serve(ctx, e)
 }
 
-// gcPercent is how much the heap grows before it is collected, unless GOGC is set.
+// gcPercent is how much the heap grows, in percent, before it is collected. The
+// environment variable GOGC overrides it.
 // The heap is small: with Go's default of 100, collecting it took a fifth of the CPU
 // under load. The price is memory, see bench/README.md.
 const gcPercent = 300
 
-// serve runs the server until ctx ends. What can fail for a wrong setting comes first,
-// and the order is the user's convenience: the configuration before the port, and the
-// port before a database is started or fetched, which may take minutes.
+// serve runs the server until ctx ends. It reports a wrong setting as early as possible:
+// it checks the configuration first, then takes the port, and only then starts or
+// downloads a database, which may take minutes.
 func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 	if _, chosen := e.lookup("GOGC"); !chosen {
 		debug.SetGCPercent(gcPercent)
@@ -111,9 +112,9 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 	if err != nil {
 		return err
 	}
+	s.first = p.cfg
 	// The port is taken now and served at the end. A client that connects in between waits
 	// and gets its answer, instead of an error.
-	s.first = p.cfg
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", c.Addr)
 	if err != nil {
 		return usage("%w; choose another address with --addr", err)
@@ -274,8 +275,9 @@ func (s *server) apply(p prepared) {
 	if origins == nil {
 		origins = api.DefaultOrigins
 	}
-	// From the inside out: the authorizer, then CORS (a preflight request has no
-	// token), then the checks of --dev, then the log, which sees every answer.
+	// The handlers are wrapped from the inside out. CORS is outside the gateway, because a
+	// preflight request has no token. The check of the Host header (--dev) is outside CORS.
+	// The log is outermost, so that it has every answer.
 	var h http.Handler = gateway.New(p.authorizer, service.Handler, time.Now)
 	h = api.CORS(origins, h)
 	if s.Dev {

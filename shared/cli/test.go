@@ -22,7 +22,7 @@ type testCmd struct {
 func (testCmd) Help() string {
 	return `A table names callers, and states as sentences what each may and may not do:
 
-  config: keyway.yaml                      the default; its path starts at the table's directory
+  config: keyway.yaml                      the default; relative to the table's directory
   callers:
     ann: [agents:read, agents:web:run]     scopes
     old: {sub: ann, exp: -1h}              claims; missing ones get valid values
@@ -37,7 +37,7 @@ Every sentence is tested against the server's decision and against the authorize
 policy. No key is needed: the tokens are signed with a key made for the test. See
 docs/policies.md.
 
-Exit status 0: all hold, 3: one doesn't, 2: a file is wrong.
+Exit status 0: all promises hold, 3: at least one doesn't, 2: a file is wrong.
 
   keyway test policies.yaml
   keyway test --config new.yaml examples/*/policies.yaml --json`
@@ -154,8 +154,8 @@ func (e env) loadRules(path string) (*config.Config, error) {
 	return cfg, nil
 }
 
-// printTested prints one line for each promise, and more for a broken one: where it
-// stands, what was expected, and the reasons of the decision.
+// printTested prints one line for each promise. For a broken one it adds its place in
+// the table, what was expected, and the reasons of the decision.
 func printTested(w printer, all []tested, failed int) {
 	count := 0
 	for _, t := range all {

@@ -18,7 +18,7 @@ type Outside struct {
 	// Lookup reads the environment, which holds the AWS credentials for keys in
 	// Secrets Manager. Required if the configuration has such a key.
 	Lookup func(string) (string, bool)
-	// HTTP fetches JWKS documents and secrets. Defaults to a client of the verifier's.
+	// HTTP fetches JWKS documents and secrets. Defaults to the verifier's own client.
 	HTTP *http.Client
 }
 

@@ -1,8 +1,8 @@
 // Package edge is the custom authorizer of API Gateway. It verifies the token of a
-// REQUEST event and returns an IAM policy for every route of the token, with a
-// context from which the function rebuilds the principal. It also evaluates such a
+// REQUEST event. It returns an IAM policy that lists every route the token opens, and
+// a context from which the function rebuilds the principal. It also evaluates such a
 // policy, so that the local gateway enforces what AWS would enforce.
-// Every permission is package authz's decision; edge only expresses it as a policy.
+// Package authz decides every permission; edge only expresses the decision as a policy.
 package edge
 
 import (
@@ -53,8 +53,9 @@ type Authorizer struct {
 // * in place of the id on each route for which it has any grant. The policy is then
 // wider than the token, and the function's own decision refuses the rest.
 //
-// The bound keeps the policy small. API Gateway caches it per token, and AWS gives
-// no firm limit for the size of a REST API's policy below Lambda's 6 MB answer.
+// The bound keeps the policy small, since API Gateway caches one policy per token. AWS
+// documents no limit for the size of a REST API's policy; the only known one is Lambda's
+// limit of 6 MB for an answer.
 const maxGrants = 50
 
 // maxResource is API Gateway's limit for one Resource of a returned policy, in
@@ -68,9 +69,9 @@ const maxResource = 512
 // only would deny that request.
 //
 // A rejected token is an error of the kind fault.Unauthenticated with AgentOS's
-// text. While the keys can't be fetched the error is fault.Unavailable, and a method
-// ARN of another form is fault.Internal. On AWS the texts don't reach the caller:
-// API Gateway answers 401 or 500 with the bodies of the template's GatewayResponses.
+// text. If the keys can't be fetched, the error is fault.Unavailable; if the method ARN
+// is malformed, it is fault.Internal. On AWS the texts don't reach the caller: API
+// Gateway answers 401 or 503 with the bodies of the template's GatewayResponses.
 func (a *Authorizer) Authorize(ctx context.Context, e Request) (Response, error) {
 	began := time.Now()
 	sent := authorization(e)
@@ -107,10 +108,10 @@ func (a *Authorizer) authorize(ctx context.Context, sent []string, methodARN str
 }
 
 // authorization returns every value of the Authorization header, so that the
-// verifier can reject a request that sends two. Header names are compared without
-// case: API Gateway keeps the client's spelling, and HTTP/2 clients send lower case.
+// verifier can reject a request that sends two. The case of header names is ignored:
+// API Gateway keeps the client's spelling, and HTTP/2 clients send lower case.
 //
-// multiValueHeaders counts first, because headers holds only the last value of a
+// multiValueHeaders is read first, because headers holds only the last value of a
 // repeated header.
 func authorization(e Request) (values []string) {
 	for name, vs := range e.MultiValueHeaders {
@@ -133,8 +134,8 @@ func authorization(e Request) (values []string) {
 //
 // IAM's precedence is what makes the policy safe: a request that no statement allows
 // is denied, and an explicit Deny wins over every Allow. So a route without a grant is
-// simply not listed. A * in an Allow matches slashes too and may reach further than
-// the scopes; overreaching lists those paths, and a Deny takes them away again.
+// simply not listed. A * in an Allow matches slashes too, so the Allow may match paths
+// that the scopes don't open. overreaching lists those paths, and a Deny excludes them.
 // A token that opens no route gets a Deny of everything, which is a 403. A policy
 // without any statement would be an error instead: sam local answers it with 502.
 func (a *Authorizer) policy(granted scope.Set, arn string) events.APIGatewayCustomAuthorizerPolicy {
@@ -181,14 +182,14 @@ func (a *Authorizer) allowed(granted scope.Set, ids []string, arn string) (out [
 	return out
 }
 
-// overreaching returns the Resources of declared agents that a Resource of allowed
+// overreaching returns the Resources to deny: paths of declared agents that an Allow
 // matches although the scopes don't cover them. IAM's * spans slashes, so an Allow of
-// GET/agents/* also matches GET/agents/x/runs, and an Allow of GET/agents/*/runs
-// matches a run whose id is "runs".
+// GET/agents/* also matches GET/agents/x/runs, and an Allow of GET/agents/*/runs also
+// matches GET/agents/x/runs/runs, which is a run with the id "runs".
 //
-// More than maxGrants denials for one route are left out, to keep the policy small.
-// The policy is then wider than the scopes for that route, and the function's own
-// decision refuses the request.
+// If one route needs more than maxGrants denials, all of them are left out, to keep the
+// policy small. The policy is then wider than the scopes for that route, and the
+// function's own decision refuses the request.
 func (a *Authorizer) overreaching(granted scope.Set, agents []string, arn string) (out []string) {
 	for r := range a.Table.All() {
 		var over []string
@@ -215,8 +216,11 @@ func (a *Authorizer) overreaching(granted scope.Set, agents []string, arn string
 // matching holds, for one route, the routes with Resources that match some path of
 // it. It depends on the route table only, so New computes it once.
 type matching struct {
-	withStar []*route.Route // their Resource with * for the id, or without an id, matches; includes the route itself
-	withID   []*route.Route // their Resource for the same id matches; excludes the route itself
+	// withStar are the routes whose Resource matches if it has * for the id, or no id. The
+	// route itself is one of them.
+	withStar []*route.Route
+	// withID are the other routes whose Resource matches if it has the same id.
+	withID []*route.Route
 }
 
 // matchingRoutes computes the matching routes of every route that names an id.

@@ -28,9 +28,9 @@ import (
 // keys takes effect for a known token when its policy leaves the cache.
 const CacheTTL = time.Minute
 
-// maxCached is the number of tokens whose policies are kept. When it is reached, the
-// cache is emptied: that needs no record of use, and costs one call of the authorizer
-// per token.
+// maxCached is the number of tokens whose policies are kept. A full cache is emptied.
+// That costs one call of the authorizer for each token. Removing only the oldest
+// entries would need a record of their use.
 const maxCached = 10_000
 
 // api is the local server's part of a method ARN, up to the stage.

@@ -52,9 +52,9 @@ var errPlain = fault.Public(fault.Unavailable, "the URL in the secret of the tem
 	"allows a connection without TLS; end it with ?sslmode=verify-full", nil)
 
 // requireVerifiedTLS returns an error unless every address that the URL allows uses TLS
-// with a verified certificate and host name (sslmode=verify-full), and sets the CAs to
-// verify it with. An IAM token would let a false server log in to the database for 15
-// minutes.
+// with a verified certificate and host name (sslmode=verify-full), and sets the CAs that
+// verify the certificate. A false server that received an IAM token could log in to the
+// database with it for 15 minutes.
 func requireVerifiedTLS(c *pgx.ConnConfig) error {
 	for _, t := range tlsConfigs(c) {
 		if t == nil || t.InsecureSkipVerify {

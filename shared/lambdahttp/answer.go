@@ -37,8 +37,8 @@ func (b *buffer) Write(p []byte) (int, error) {
 	return b.ProxyResponseWriter.Write(p)
 }
 
-// replacement returns an error answer to send in place of b. It keeps the request id,
-// by which the caller's report is found in the log.
+// replacement returns an error answer to send in place of b. It keeps the request id:
+// a caller who reports the error names that id, and the log line has it too.
 func (b *buffer) replacement(err error) *buffer {
 	w := newBuffer()
 	w.Header().Set("X-Request-Id", b.Header().Get("X-Request-Id"))
@@ -101,7 +101,8 @@ func (s *streamed) FlushError() error {
 // trailers Lambda-Runtime-Function-Error-Type and -Body of the Runtime API, so that Lambda
 // doesn't take the part that was sent for a complete answer.
 //
-// ctx is the invocation's, and not the request's: Settle may use the reserve too.
+// ctx is the context of the invocation. It ends later than the request's context, so
+// Settle can use the reserve too.
 func (f *Function) stream(
 	ctx context.Context, r *http.Request, done context.CancelFunc,
 ) *events.APIGatewayProxyStreamingResponse {

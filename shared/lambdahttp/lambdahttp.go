@@ -79,7 +79,7 @@ func (f *Function) Invoke(ctx context.Context, e events.APIGatewayProxyRequest) 
 	return f.whole(ctx, r)
 }
 
-// withReserve returns a context that ends by the reserve before ctx does. If less than
+// withReserve returns a context that ends earlier than ctx, by the reserve. If less than
 // twice the reserve is left, the context ends after half of the remaining time.
 func withReserve(ctx context.Context) (context.Context, context.CancelFunc) {
 	end, limited := ctx.Deadline()
@@ -125,8 +125,9 @@ func (f *Function) serve(w http.ResponseWriter, r *http.Request) (err error) {
 	return nil
 }
 
-// settle waits for the work that the request left running. Its error is logged only:
-// the answer is decided, and what was not finished is recovered from the database.
+// settle waits for the work that the request left running. Its error is only logged,
+// because the answer has been sent or encoded by then. The unfinished work is a run,
+// which another process recovers from the database.
 func (f *Function) settle(ctx context.Context) {
 	if f.Settle == nil {
 		return

