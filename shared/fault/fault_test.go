@@ -22,7 +22,7 @@ func TestAnErrorBecomesStatusAndBody(t *testing.T) {
 		"a kind hides its wrapping":                {fmt.Errorf("s %q: %w", "s", NotFound), 404, `{"detail":"Not Found"}`},
 		"a detail is shown, its cause is not":      {Public(Conflict, "Taken", secret), 409, `{"detail":"Taken"}`},
 		"the outer detail wins over an inner kind": {Public(Forbidden, "No", NotFound), 403, `{"detail":"No"}`},
-		"a wrapped detail is found":                {fmt.Errorf("x: %w", Public(Invalid, "<b>", nil)), 400, `{"detail":"<b>"}`},
+		"a wrapped detail is found":                {fmt.Errorf("%w", Public(Invalid, "<b>", nil)), 400, `{"detail":"<b>"}`},
 		"errors in inputs are listed": {Fields(Missing("body", "message")), 422,
 			`{"detail":[{"type":"missing","loc":["body","message"],"msg":"Field required","input":null}]}`},
 		"further members keep their order": {

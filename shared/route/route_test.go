@@ -80,10 +80,10 @@ func TestAnotherMethodGetsTheMethodsOfThePath(t *testing.T) {
 
 func TestATableWithAMistakePanics(t *testing.T) {
 	t.Parallel()
-	for name, list := range map[string][]Route{
-		"no need":      {guarded("a", "", "GET /a")},
-		"same name":    {public("a", "", "GET /a"), public("a", "", "GET /b")},
-		"same request": {public("a", "", "GET /a"), public("b", "", "GET /a")},
+	for name, rows := range map[string][]row{
+		"no need":      {{"a", "", "GET /a", guarded, ""}},
+		"same name":    {{"a", "", "GET /a", public, ""}, {"a", "", "GET /b", public, ""}},
+		"same request": {{"a", "", "GET /a", public, ""}, {"b", "", "GET /a", public, ""}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -92,7 +92,7 @@ func TestATableWithAMistakePanics(t *testing.T) {
 					t.Error("the table was accepted")
 				}
 			}()
-			New(list)
+			New(routes(rows))
 		})
 	}
 }

@@ -59,73 +59,85 @@ const (
 // Table is everything that Keyway serves. The needs are AgentOS 3.1.10's. No two
 // routes match one request, so that their order decides only the order in documents
 // and in the header Allow.
-var Table = New([]Route{
-	public(Index, Settings, "GET /"),
-	public(Health, Settings, "GET /health"),
-	public(Info, Settings, "GET /info"),
-	public(OpenAPI, Settings, "GET /openapi.json"),
-	public(Docs, Settings, "GET /docs"),
-	guarded(Config, Settings, "GET /config", "config:read"),
+var Table = New(routes([]row{
+	{Index, Settings, "GET /", public, ""},
+	{Health, Settings, "GET /health", public, ""},
+	{Info, Settings, "GET /info", public, ""},
+	{OpenAPI, Settings, "GET /openapi.json", public, ""},
+	{Docs, Settings, "GET /docs", public, ""},
+	{Config, Settings, "GET /config", guarded, "config:read"},
 
-	filtered(ListAgents, Agents, "GET /agents", "agents:read"),
-	guarded(GetAgent, Agents, "GET /agents/{agent_id}", "agents:read"),
-	filtered(ListTeams, Agents, "GET /teams", "teams:read"),
-	filtered(ListWorkflows, Agents, "GET /workflows", "workflows:read"),
+	{ListAgents, Agents, "GET /agents", filtered, "agents:read"},
+	{GetAgent, Agents, "GET /agents/{agent_id}", guarded, "agents:read"},
+	{ListTeams, Agents, "GET /teams", filtered, "teams:read"},
+	{ListWorkflows, Agents, "GET /workflows", filtered, "workflows:read"},
 
-	guarded(CreateRun, Runs, "POST /agents/{agent_id}/runs", "agents:run"),
-	guarded(ListRuns, Runs, "GET /agents/{agent_id}/runs", "agents:read", "agents:run"),
-	guarded(GetRun, Runs, "GET /agents/{agent_id}/runs/{run_id}", "agents:read", "agents:run"),
-	guarded(CancelRun, Runs, "POST /agents/{agent_id}/runs/{run_id}/cancel", "agents:run"),
-	guarded(ContinueRun, Runs, "POST /agents/{agent_id}/runs/{run_id}/continue", "agents:run"),
-	guarded(ResumeRun, Runs, "POST /agents/{agent_id}/runs/{run_id}/resume", "agents:run"),
+	{CreateRun, Runs, "POST /agents/{agent_id}/runs", guarded, "agents:run"},
+	{ListRuns, Runs, "GET /agents/{agent_id}/runs", guarded, "agents:read agents:run"},
+	{GetRun, Runs, "GET /agents/{agent_id}/runs/{run_id}", guarded, "agents:read agents:run"},
+	{CancelRun, Runs, "POST /agents/{agent_id}/runs/{run_id}/cancel", guarded, "agents:run"},
+	{ContinueRun, Runs, "POST /agents/{agent_id}/runs/{run_id}/continue", guarded, "agents:run"},
+	{ResumeRun, Runs, "POST /agents/{agent_id}/runs/{run_id}/resume", guarded, "agents:run"},
 
-	guarded(ListSessions, Sessions, "GET /sessions", "sessions:read"),
-	guarded(CreateSession, Sessions, "POST /sessions", "sessions:write"),
-	guarded(DeleteSessions, Sessions, "DELETE /sessions", "sessions:delete"),
-	guarded(GetSession, Sessions, "GET /sessions/{session_id}", "sessions:read"),
-	guarded(ChangeSession, Sessions, "PATCH /sessions/{session_id}", "sessions:write"),
-	guarded(DeleteSession, Sessions, "DELETE /sessions/{session_id}", "sessions:delete"),
-	guarded(RenameSession, Sessions, "POST /sessions/{session_id}/rename", "sessions:write"),
-	guarded(SessionRuns, Sessions, "GET /sessions/{session_id}/runs", "sessions:read"),
-	guarded(SessionPreviews, Sessions, "GET /sessions/{session_id}/run-previews", "sessions:read"),
-	guarded(SessionRun, Sessions, "GET /sessions/{session_id}/runs/{run_id}", "sessions:read"),
+	{ListSessions, Sessions, "GET /sessions", guarded, "sessions:read"},
+	{CreateSession, Sessions, "POST /sessions", guarded, "sessions:write"},
+	{DeleteSessions, Sessions, "DELETE /sessions", guarded, "sessions:delete"},
+	{GetSession, Sessions, "GET /sessions/{session_id}", guarded, "sessions:read"},
+	{ChangeSession, Sessions, "PATCH /sessions/{session_id}", guarded, "sessions:write"},
+	{DeleteSession, Sessions, "DELETE /sessions/{session_id}", guarded, "sessions:delete"},
+	{RenameSession, Sessions, "POST /sessions/{session_id}/rename", guarded, "sessions:write"},
+	{SessionRuns, Sessions, "GET /sessions/{session_id}/runs", guarded, "sessions:read"},
+	{SessionPreviews, Sessions, "GET /sessions/{session_id}/run-previews", guarded, "sessions:read"},
+	{SessionRun, Sessions, "GET /sessions/{session_id}/runs/{run_id}", guarded, "sessions:read"},
 
-	guarded(ListMemories, Memories, "GET /memories", "memories:read"),
-	guarded(CreateMemory, Memories, "POST /memories", "memories:write"),
-	guarded(DeleteMemories, Memories, "DELETE /memories", "memories:delete"),
-	guarded(GetMemory, Memories, "GET /memories/{memory_id}", "memories:read"),
-	guarded(ChangeMemory, Memories, "PATCH /memories/{memory_id}", "memories:write"),
-	guarded(DeleteMemory, Memories, "DELETE /memories/{memory_id}", "memories:delete"),
-	guarded(MemoryTopics, Memories, "GET /memory_topics", "memories:read"),
-	guarded(MemoryStats, Memories, "GET /user_memory_stats", "memories:read"),
+	{ListMemories, Memories, "GET /memories", guarded, "memories:read"},
+	{CreateMemory, Memories, "POST /memories", guarded, "memories:write"},
+	{DeleteMemories, Memories, "DELETE /memories", guarded, "memories:delete"},
+	{GetMemory, Memories, "GET /memories/{memory_id}", guarded, "memories:read"},
+	{ChangeMemory, Memories, "PATCH /memories/{memory_id}", guarded, "memories:write"},
+	{DeleteMemory, Memories, "DELETE /memories/{memory_id}", guarded, "memories:delete"},
+	{MemoryTopics, Memories, "GET /memory_topics", guarded, "memories:read"},
+	{MemoryStats, Memories, "GET /user_memory_stats", guarded, "memories:read"},
 	// The function for runs serves it, because only that one links the models.
-	guarded(MergeMemories, Runs, "POST /optimize-memories", "memories:write"),
-})
+	{MergeMemories, Runs, "POST /optimize-memories", guarded, "memories:write"},
+}))
 
-// public returns a route that needs no token. request is the method and the pattern.
-func public(name Name, function Function, request string) Route {
-	r := guarded(name, function, request)
-	r.Public = true
-	return r
+// row is one line of Table in a form that the compiler stores as data. Routes written out
+// would need kilobytes of code, which runs at each start of a function.
+type row struct {
+	name     Name
+	function Function
+	request  string // method and pattern
+	access   access
+	scopes   string // separated by spaces; a caller needs all of them
 }
 
-// guarded returns a route that needs all of the scopes. Without any, New panics.
-func guarded(name Name, function Function, request string, scopes ...string) Route {
-	method, pattern, _ := strings.Cut(request, " ")
-	r := Route{Name: name, Function: function, Method: method, Pattern: pattern}
-	for _, text := range scopes {
-		n, ok := scope.Parse(text)
-		if !ok {
-			panic("route: no such scope: " + text)
+// access is who is allowed to use a route. The zero value needs scopes.
+type access int
+
+const (
+	guarded  access = iota // a caller with all of the scopes
+	filtered               // the same, and the answer lists the resources that the scope is about
+	public                 // everybody
+)
+
+// routes returns the rows as routes. It panics on a scope that is none.
+func routes(rows []row) []Route {
+	out := make([]Route, len(rows))
+	for i, line := range rows {
+		r := &out[i]
+		r.Name, r.Function, r.Public = line.name, line.function, line.access == public
+		r.Method, r.Pattern, _ = strings.Cut(line.request, " ")
+		for _, text := range strings.Fields(line.scopes) {
+			n, ok := scope.Parse(text)
+			if !ok {
+				panic("route: no such scope: " + text)
+			}
+			r.Needs = append(r.Needs, n)
 		}
-		r.Needs = append(r.Needs, n)
+		if line.access == filtered {
+			r.Lists = r.Needs[0].Resource
+		}
 	}
-	return r
-}
-
-// filtered returns a route whose answer lists the resources that the scope is about.
-func filtered(name Name, function Function, request, scope string) Route {
-	r := guarded(name, function, request, scope)
-	r.Lists = r.Needs[0].Resource
-	return r
+	return out
 }
