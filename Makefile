@@ -72,13 +72,19 @@ deploy: build ## Build and deploy with sam to ENV (default, dev or prod); the fi
 logs: ## Follow the logs of the deployed functions (ENV as for deploy)
 	sam logs --config-env $(ENV) --tail --cw-log-group "$$(sam list stack-outputs --config-env $(ENV) --output json | python3 -c 'import json,sys; print(next(o["OutputValue"] for o in json.load(sys.stdin) if o["OutputKey"] == "LogGroup"))')"
 
+# The packages whose tests open a store. They are tested twice: with prepared statements, as a server opens a store, and
+# without, as a Lambda function does.
+STORE_TESTS := ./shared/store ./shared/run ./shared/queue/local ./shared/api
+
 .PHONY: test
 test: ## Run the tests (with the installed PostgreSQL, or one that is fetched; needs no C compiler)
 	CGO_ENABLED=0 go test -timeout 40m -shuffle=on -count=1 ./...
+	KEYWAY_STORE=unnamed CGO_ENABLED=0 go test -timeout 40m -shuffle=on -count=1 $(STORE_TESTS)
 
 .PHONY: check
 check: lint vulnerabilities verify ## Run everything that CI runs: lint, generated files, tests with the race detector
 	KEYWAY_SEEDS=all CGO_ENABLED=1 go test -race -timeout 40m -shuffle=on -count=1 ./...
+	KEYWAY_STORE=unnamed CGO_ENABLED=1 go test -race -timeout 40m -shuffle=on -count=1 $(STORE_TESTS)
 
 # The directory where "make agno" installs AgentOS's Python client. A test calls this server with it.
 AGNO := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/keyway/agno

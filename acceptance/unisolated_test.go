@@ -38,7 +38,7 @@ func TestWithoutIsolationAmbiguousSessionIDNeedsAUser(t *testing.T) {
 			return r.json("bob", method, path, row.body)
 		}
 		got := ask(path)
-		got.want(t, row.request, 409, "Several users have a session 'both'; say which with user_id")
+		got.want(t, row.request, 409, "Several users have a session 'both'; choose one with user_id")
 		if strings.Contains(got.body, "words") {
 			t.Errorf("%s shows what it can't tell apart: %s", row.request, got.body)
 		}

@@ -87,8 +87,8 @@ func TestIAMTokenIsSentOnlyToTheDatabase(t *testing.T) {
 			m := function{lambdatest.Start(t, filepath.Join(programs, "migrate"), env...), t}
 			migrated := string(m.Invoke([]byte("{}"), reasonable).Body())
 			if row.want != "" {
-				const text = "The database doesn't prove that it is the one of database.url (or DATABASE_URL; on AWS see the " +
-					"template's parameter Database)"
+				const text = "TLS verification of the database server failed: its certificate is missing, not trusted or for " +
+					"another host; check database.url (or DATABASE_URL; on AWS see the template's parameter Database)"
 				answer.want(t, "the sessions", 503, text)
 				f.WaitForLog(row.want)
 				if !strings.Contains(migrated, "the template's parameter Database: the database can't be reached") ||
@@ -100,7 +100,7 @@ func TestIAMTokenIsSentOnlyToTheDatabase(t *testing.T) {
 				}
 				return
 			}
-			answer.want(t, "the sessions", 503, "The database refuses this server")
+			answer.want(t, "the sessions", 503, "The database rejects this server's user, password or database name")
 			for range 2 { // one from each function
 				got := <-password
 				for _, want := range []string{host + "?", "Action=connect", "DBUser=keyway_app", "X-Amz-Credential=AKID%2F",

@@ -121,7 +121,7 @@ func TestRollbackKeepsCompatibleNewerSchema(t *testing.T) {
 	}
 	query(t, url, "UPDATE keyway.schema_version SET oldest = 98")
 	if got := m.resource("Update", made.ID); got.Status != "FAILED" ||
-		!strings.Contains(got.Reason, "is at version 99, which a Keyway for version 98 or later works with") {
+		!strings.Contains(got.Reason, "is at version 99, which needs a Keyway for version 98 or later") {
 		t.Errorf("an incompatible schema: %+v", got)
 	}
 }

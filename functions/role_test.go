@@ -51,7 +51,7 @@ func TestDeploymentCreatesRoleOfFunctions(t *testing.T) {
 		t.Errorf("it reads and writes runs, without a password: %q", may)
 	}
 	for _, row := range []struct{ role, want string }{
-		{"keyway", `the role "keyway" may do more than read and write rows`},
+		{"keyway", `the role "keyway" has more rights than to read and write rows`},
 		{"Nobody; DROP", `$DATABASE_ROLE is "Nobody; DROP", which is not a plain role name; use a-z, 0-9 and _, such as ` +
 			`keyway_app`},
 	} {

@@ -118,7 +118,7 @@ func TestDatabaseURLIsReadFromSecret(t *testing.T) {
 	// The caller sees neither the secret nor the error in it; the log has the error.
 	broken := run(secrets(t, "postgres://ann:hunter2@[/db"))
 	broken.ask(list).want(t, "with a text that is no address", 503)
-	broken.WaitForLog("the database URL can't be read")
+	broken.WaitForLog("the database URL can't be parsed")
 	if log := broken.Stderr.String(); strings.Contains(log, "hunter2") {
 		t.Errorf("%s", log)
 	}

@@ -1,8 +1,7 @@
-// Package queue hands runs to whoever has time for them: a message is the id of a
-// run that waits, or that may have been left behind by then, and nothing else. What a run is and who may run it stands in its
-// row.
-// It knows no database, no agent and no lease: a message says that somebody should
-// look at a run, never that nobody else does.
+// Package queue delivers the ids of runs to workers, at least once and in any order. A message is a hint that a run may
+// need a process; it holds nothing but the id. The run's row in the database is authoritative: it says whether there is
+// anything to execute, and its lease says which process may do so. So a message may be lost, late or delivered twice
+// without harm. The package knows no database, no agent and no lease.
 package queue
 
 import (
@@ -14,65 +13,67 @@ import (
 	"github.com/google/uuid"
 )
 
-// Message is a received message. It is received again, by anybody, when it isn't
-// acknowledged in time.
+// Message is a received message. If it is not acknowledged in time, it is delivered again, to any receiver.
 type Message struct {
 	RunID   uuid.UUID
-	Receipt string // of this delivery
+	Receipt string // identifies this delivery
 }
 
-// Queue delivers every message at least once, in any order.
+// Queue delivers every message at least once, in any order. Package queuetest tests an implementation.
 type Queue interface {
-	// Enqueue puts a run into the queue, to be received after that time at the earliest.
-	// Without an error it is there.
+	// Enqueue sends a message about a run, to be delivered after a delay. When Enqueue returns without an error, the
+	// queue has the message.
 	Enqueue(ctx context.Context, id uuid.UUID, after time.Duration) error
-	// Receive waits for messages and gives at most limit of them, at least one or an
-	// error. It may also give none, after a while.
+	// Receive waits for messages and returns at most limit of them. It may return none, without an error, after a while.
 	Receive(ctx context.Context, limit int) ([]Message, error)
-	// Acknowledge says that a message need not be delivered again. Of one that was
-	// delivered again meanwhile it may mean nothing.
+	// Acknowledge deletes a message, so that it is not delivered again. If the message was delivered again meanwhile,
+	// Acknowledge may have no effect.
 	Acknowledge(ctx context.Context, m Message) error
 }
 
-// Claim acquires the lease of a run for this process. If claimed is true, execute runs it; if claimed is false and
-// err is nil, there is nothing to execute.
+// Claim acquires the lease of a run for this process, as run.Runner.Claim does. If claimed is true, execute runs it and
+// returns at the end. If claimed is false and err is nil, there is nothing to execute.
 type Claim func(ctx context.Context, id uuid.UUID) (execute func(), claimed bool, err error)
 
-// retryAfter is how long a worker leaves a queue alone that failed.
+// retryAfter is how long a worker waits after the queue has failed.
 const retryAfter = 2 * time.Second
 
-// Work carries what the queue delivers, at most most at once, until ctx ends; what was
-// taken until then goes on. A message is acknowledged as soon as its run is taken:
-// from then on the run's lease, not the queue, sees to it that it isn't lost.
-func Work(ctx context.Context, q Queue, log *slog.Logger, most int, claim Claim) {
-	places := make(chan struct{}, most)
+// Work receives messages, claims their runs and executes at most limit of them at the same time, until ctx ends. Runs
+// that were claimed before that continue.
+//
+// A message is acknowledged as soon as its run is claimed, not when the run ends: from then on the run's lease makes
+// sure that the run is not lost. A visibility timeout would have to be longer than the longest run, and a run whose
+// process crashed would stay invisible for so long. A message whose claim fails is not acknowledged and is delivered
+// again.
+func Work(ctx context.Context, q Queue, log *slog.Logger, limit int, claim Claim) {
+	slots := make(chan struct{}, limit)
 	for {
 		select {
-		case places <- struct{}{}: // one is held while nothing is received
+		case slots <- struct{}{}: // Receive only while a slot is free.
 		case <-ctx.Done():
 			return
 		}
-		messages, err := q.Receive(ctx, most-len(places)+1)
+		messages, err := q.Receive(ctx, limit-len(slots)+1)
 		if err != nil && ctx.Err() == nil {
-			log.Warn("runs can't be received", "err", err)
+			log.Warn("could not receive runs from the queue; will try again", "err", err)
 			pause(ctx, retryAfter)
 		}
-		<-places
+		<-slots
 		for _, m := range messages {
-			places <- struct{}{} // free: no more were asked for
+			slots <- struct{}{} // It does not block: Receive was asked for no more than the free slots.
 			execute, claimed, err := claim(ctx, m.RunID)
 			if err == nil {
 				err = q.Acknowledge(context.WithoutCancel(ctx), m)
 			}
-			if err != nil && !errors.Is(err, context.Canceled) { // it is delivered again
-				log.Warn("could not claim a run", "run_id", m.RunID, "err", err)
+			if err != nil && !errors.Is(err, context.Canceled) {
+				log.Warn("could not claim a run; its message will be delivered again", "run_id", m.RunID, "err", err)
 			}
 			if !claimed {
-				<-places
+				<-slots
 				continue
 			}
 			go func() {
-				defer func() { <-places }()
+				defer func() { <-slots }()
 				execute()
 			}()
 		}

@@ -14,27 +14,29 @@ import (
 	"github.com/keyway-agents/keyway/shared/queue"
 )
 
-// script is a queue whose receiving a test plays; what is acknowledged is noted.
+// script is a queue whose deliveries are controlled by the test. It records acknowledgements.
 type script struct {
-	asked   chan int             // how many a Receive asks for
-	answers chan []queue.Message // what it is given
+	limits   chan int             // the limit of each Receive
+	messages chan []queue.Message // what each Receive returns
 
 	mu   sync.Mutex
 	acks []uuid.UUID
 }
 
-func newScript() *script { return &script{asked: make(chan int), answers: make(chan []queue.Message)} }
+func newScript() *script {
+	return &script{limits: make(chan int), messages: make(chan []queue.Message)}
+}
 
 func (s *script) Enqueue(context.Context, uuid.UUID, time.Duration) error { return nil }
 
 func (s *script) Receive(ctx context.Context, limit int) ([]queue.Message, error) {
 	select {
-	case s.asked <- limit:
+	case s.limits <- limit:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 	select {
-	case list := <-s.answers:
+	case list := <-s.messages:
 		return list, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -54,7 +56,7 @@ func (s *script) acknowledged() []uuid.UUID {
 	return append([]uuid.UUID{}, s.acks...)
 }
 
-// work runs a worker of three places until the test ends.
+// work runs a worker with three slots until the test ends.
 func work(t *testing.T, s *script, claim queue.Claim) {
 	t.Helper()
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
@@ -73,46 +75,46 @@ func messages(n int) (list []queue.Message) {
 	return list
 }
 
-func TestAWorkerAsksForNoMoreThanItCanCarry(t *testing.T) {
+func TestAWorkerReceivesNoMoreThanItsFreeSlots(t *testing.T) {
 	t.Parallel()
-	s, carried := newScript(), make(chan struct{})
-	work(t, s, func(context.Context, uuid.UUID) (func(), bool, error) { return func() { <-carried }, true, nil })
-	for _, row := range []struct{ asks, given int }{{3, 0}, {3, 1}, {2, 2}} {
-		if got := <-s.asked; got != row.asks {
-			t.Errorf("it asks for %d, want %d", got, row.asks)
+	s, finish := newScript(), make(chan struct{})
+	work(t, s, func(context.Context, uuid.UUID) (func(), bool, error) { return func() { <-finish }, true, nil })
+	for _, row := range []struct{ limit, delivered int }{{3, 0}, {3, 1}, {2, 2}} {
+		if got := <-s.limits; got != row.limit {
+			t.Errorf("Receive has the limit %d, want %d", got, row.limit)
 		}
-		s.answers <- messages(row.given)
+		s.messages <- messages(row.delivered)
 	}
-	select { // every place is taken
-	case n := <-s.asked:
-		t.Errorf("it asks for %d more", n)
-	case carried <- struct{}{}:
+	select { // No slot is free.
+	case n := <-s.limits:
+		t.Errorf("without a free slot, Receive has the limit %d", n)
+	case finish <- struct{}{}:
 	}
-	if got := <-s.asked; got != 1 {
-		t.Errorf("it asks for %d, want 1", got)
+	if got := <-s.limits; got != 1 {
+		t.Errorf("Receive has the limit %d, want 1", got)
 	}
-	close(carried)
+	close(finish)
 }
 
-func TestWhatCannotBeTakenIsLeftInTheQueue(t *testing.T) {
+func TestAMessageIsNotAcknowledgedIfItsClaimFails(t *testing.T) {
 	t.Parallel()
 	s := newScript()
 	list := messages(3)
-	carried := make(chan struct{})
+	finish := make(chan struct{})
 	work(t, s, func(_ context.Context, id uuid.UUID) (func(), bool, error) {
 		switch id {
 		case list[0].RunID:
 			return nil, false, errors.New("no database")
 		case list[1].RunID:
-			return nil, false, nil // somebody else has it
+			return nil, false, nil // Another process executes it.
 		}
-		return func() { <-carried }, true, nil
+		return func() { <-finish }, true, nil
 	})
-	<-s.asked
-	s.answers <- list
-	<-s.asked // all three were looked at; the last is still carried
+	<-s.limits
+	s.messages <- list
+	<-s.limits // All three claims are done; the last run is still executed.
 	if got := s.acknowledged(); len(got) != 2 || got[0] != list[1].RunID || got[1] != list[2].RunID {
-		t.Errorf("acknowledged are %v of %v", got, list)
+		t.Errorf("acknowledged are %v, want the last two of %v", got, list)
 	}
-	close(carried)
+	close(finish)
 }

@@ -19,8 +19,8 @@ var (
 	bob = store.Viewer{Owner: "bob"}
 )
 
-// cancelled runs agent "a" and has cancel called once its first words are out.
-func cancelled(t *testing.T, b *bench, cancel func(runID string)) []run.Event {
+// runAndCancel runs agent "a" and calls cancel when the first part of the answer has arrived.
+func runAndCancel(t *testing.T, b *bench, cancel func(runID string)) []run.Event {
 	t.Helper()
 	var list []run.Event
 	for e, err := range b.runner.Run(t.Context(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"}) {
@@ -47,10 +47,12 @@ func (b *bench) wantCancelled(list []run.Event) {
 	if want := "RunStarted ModelRequestStarted RunContent RunCancelled"; names(list) != want {
 		b.t.Fatalf("%s, want %s", names(list), want)
 	}
-	if end["content"] != "so far" || end["reason"] != "Run "+r.RunID+" was cancelled" || r.Status != "CANCELLED" || r.CancellationStage != "EXECUTING" {
+	if end["content"] != "so far" || end["reason"] != "Run "+r.RunID+" was cancelled" || r.Status != "CANCELLED" ||
+		r.CancellationStage != "EXECUTING" {
 		b.t.Errorf("%v %+v", end, r)
 	}
-	if row := b.row(r.RunID); row.Status != "CANCELLED" || *row.Content != "so far" || row.CancellationStage == nil || *row.CancellationStage != "EXECUTING" {
+	if row := b.row(r.RunID); row.Status != "CANCELLED" || *row.Content != "so far" || row.CancellationStage == nil ||
+		*row.CancellationStage != "EXECUTING" {
 		b.t.Errorf("%+v", row)
 	}
 }
@@ -58,33 +60,34 @@ func (b *bench) wantCancelled(list []run.Event) {
 func TestCancelStopsARunOfThisProcess(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, hangs(nil, "so far"))
-	b.wantCancelled(cancelled(t, b, func(id string) {
-		b.wantCancel(b.runner, bob, id, false) // somebody else's
+	b.wantCancelled(runAndCancel(t, b, func(id string) {
+		b.wantCancel(b.runner, bob, id, false) // The run belongs to ann.
 		b.wantCancel(b.runner, store.Viewer{}, id, false)
 		b.wantCancel(b.runner, ann, id, true)
 	}))
 }
 
-// The other runner shares nothing with the first but the database, as on another
-// machine. The test ends when its cancel arrives.
-func TestCancelStopsARunOfAnotherMachine(t *testing.T) {
+// The second runner shares only the database with the first, like a process on another machine. The test ends when the
+// cancellation arrives.
+func TestCancelStopsARunOfAnotherProcess(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, hangs(nil, "so far"))
 	elsewhere := newRunner(open(t, b.url), config.Agent{}, &scripted{})
-	b.wantCancelled(cancelled(t, b, func(id string) {
+	b.wantCancelled(runAndCancel(t, b, func(id string) {
 		b.wantCancel(elsewhere, bob, id, false)
 		b.wantCancel(elsewhere, ann, id, true)
 	}))
 }
 
-func TestCancelStopsOneRunOfSeveral(t *testing.T) {
+func TestCancelStopsOneOfSeveralRuns(t *testing.T) {
 	t.Parallel()
 	finish := make(chan struct{})
 	b := newBench(t, hangs(finish, "so far"))
 	started, other := make(chan struct{}), make(chan []run.Event)
 	go func() {
 		var list []run.Event
-		for e := range b.runner.Run(context.Background(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "the other"}) {
+		for e := range b.runner.Run(context.Background(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s",
+			Message: "the other"}) {
 			if list = append(list, e); e.Name() == "RunContent" && len(list) == 3 {
 				close(started)
 			}
@@ -92,16 +95,16 @@ func TestCancelStopsOneRunOfSeveral(t *testing.T) {
 		other <- list
 	}()
 	<-started
-	b.wantCancelled(cancelled(t, b, func(id string) { b.wantCancel(b.runner, ann, id, true) }))
+	b.wantCancelled(runAndCancel(t, b, func(id string) { b.wantCancel(b.runner, ann, id, true) }))
 	close(finish)
 	if list := <-other; last(list).Name() != "RunCompleted" {
 		t.Errorf("the other run: %s", names(list))
 	}
 }
 
-func TestARunThatHasEndedStaysAsItIs(t *testing.T) {
+func TestCancelDoesNotChangeARunThatHasEnded(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, says("x"))
+	b := newBench(t, replies("x"))
 	r := last(b.run("hi")).Result
 	b.wantCancel(b.runner, ann, r.RunID, true)
 	b.wantCancel(b.runner, bob, r.RunID, false)
@@ -111,17 +114,17 @@ func TestARunThatHasEndedStaysAsItIs(t *testing.T) {
 	}
 }
 
-// A model that asks for tools is stopped between its answers too.
+// The model requests a tool after the cancellation, and is not called again.
 func TestCancelStopsARunBetweenTwoAnswers(t *testing.T) {
 	t.Parallel()
 	tool := model.ToolCall{ID: "c", Name: "search"}
 	b := newBench(t, calls("so far", tool), hangs(nil, ""))
-	list := cancelled(t, b, func(id string) { b.wantCancel(b.runner, ann, id, true) })
+	list := runAndCancel(t, b, func(id string) { b.wantCancel(b.runner, ann, id, true) })
 	if last(list).Name() != "RunCancelled" {
 		t.Errorf("%s", names(list))
 	}
-	if got := said(t, b.row(last(list).Result.RunID)); len(got) < 3 || !strings.HasPrefix(got[2], "tool: ") {
-		t.Errorf("what was said until then: %q", got)
+	if got := storedMessages(t, b.row(last(list).Result.RunID)); len(got) < 3 || !strings.HasPrefix(got[2], "tool: ") {
+		t.Errorf("the stored messages are %q", got)
 	}
 }
 
@@ -133,7 +136,8 @@ func TestWaitReturnsWhenNoRunIsInProgress(t *testing.T) {
 		t.Errorf("idle: %v", err)
 	}
 	go func() {
-		for e := range b.runner.Run(context.Background(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"}) {
+		for e := range b.runner.Run(context.Background(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s",
+			Message: "hi"}) {
 			if e.Name() == "RunStarted" {
 				close(started)
 			}
@@ -152,17 +156,18 @@ func TestWaitReturnsWhenNoRunIsInProgress(t *testing.T) {
 	}
 	runs, err := b.db.Runs(t.Context(), ann, store.RunQuery{SessionID: "s"})
 	if err != nil || len(runs) != 1 || runs[0].Status != "COMPLETED" {
-		t.Errorf("Wait came back before the run was recorded: %+v %v", runs, err)
+		t.Errorf("Wait returned before the end was stored: %+v %v", runs, err)
 	}
 }
 
-// A function of Lambda's ends at its deadline, whatever it does. A step for which all of
-// that was not enough would not fit into the next process's time either.
-func TestAStepThatTakesAllTheTimeOfAProcessEndsTheRun(t *testing.T) {
+// A Lambda function ends at its deadline. A step that needs more than the whole time of a process would not fit into
+// the time of the next process either.
+func TestAStepLongerThanAProcessEndsTheRun(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, hangs(nil, "so far"))
 	var list []run.Event
-	for e, err := range b.runner.Run(b.soon(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"}) {
+	for e, err := range b.runner.Run(b.nearDeadline(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s",
+		Message: "hi"}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -170,7 +175,8 @@ func TestAStepThatTakesAllTheTimeOfAProcessEndsTheRun(t *testing.T) {
 	}
 	const reason = "One step of the run (a model call or a round of tool calls) exceeded this server's time limit for a request"
 	end, r := members(t, last(list)), last(list).Result
-	if end["event"] != "RunError" || end["content"] != reason || end["error_type"] != "run_timeout_error" || r.Status != "ERROR" || len(b.model.requests()) != 1 {
+	if end["event"] != "RunError" || end["content"] != reason || end["error_type"] != "run_timeout_error" ||
+		r.Status != "ERROR" || len(b.model.requests()) != 1 {
 		t.Errorf("%v %+v", end, r)
 	}
 	if row := b.row(r.RunID); row.Status != "ERROR" || *row.Content != reason {

@@ -17,7 +17,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// frames are what is stored of a run's events, one after the other.
+// frames returns the stored frames of a run, and checks that their indices have no gap within an attempt.
 func (b *bench) frames(runID string) string {
 	b.t.Helper()
 	list, err := b.db.EventsAfter(context.Background(), uuid.MustParse(runID), -1)
@@ -27,11 +27,12 @@ func (b *bench) frames(runID string) string {
 	var all strings.Builder
 	next := 0
 	for _, e := range list {
-		if e.First%store.FirstIndex(2) == 0 { // an attempt that took the run over begins
+		if e.First%store.FirstIndex(2) == 0 { // The first event of another attempt.
 			next = e.First
 		}
 		if e.First != next || strings.Count(e.Frames, "\n\n") != e.Count {
-			b.t.Errorf("events from %d: %d said, %d there; want them from %d", e.First, e.Count, strings.Count(e.Frames, "\n\n"), next)
+			b.t.Errorf("the row at index %d has the count %d and %d frames; want it at index %d", e.First, e.Count,
+				strings.Count(e.Frames, "\n\n"), next)
 		}
 		next += e.Count
 		all.WriteString(e.Frames)
@@ -39,7 +40,7 @@ func (b *bench) frames(runID string) string {
 	return all.String()
 }
 
-func sent(list []run.Event) string {
+func sentFrames(list []run.Event) string {
 	var all strings.Builder
 	for _, e := range list {
 		all.Write(e.Frame)
@@ -49,32 +50,33 @@ func sent(list []run.Event) string {
 
 var streamed = run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi", Streamed: true}
 
-func TestTheEventsOfAStreamedRunAreStoredAsTheyWereSent(t *testing.T) {
+func TestEventsAreStoredAsTheyWereSent(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, says("日本 ", "<b>", "\n"))
-	list := b.hear(b.runner.Run(t.Context(), streamed))
-	if diff := cmp.Diff(sent(list), b.frames(last(list).Result.RunID)); diff != "" {
+	b := newBench(t, replies("日本 ", "<b>", "\n"))
+	list := b.collect(b.runner.Run(t.Context(), streamed))
+	if diff := cmp.Diff(sentFrames(list), b.frames(last(list).Result.RunID)); diff != "" {
 		t.Error(diff)
 	}
-	if !strings.HasPrefix(sent(list), "event: RunStarted\ndata: {") || strings.Count(sent(list), "\n\n") != len(list) {
-		t.Errorf("%q", sent(list))
+	if !strings.HasPrefix(sentFrames(list), "event: RunStarted\ndata: {") ||
+		strings.Count(sentFrames(list), "\n\n") != len(list) {
+		t.Errorf("%q", sentFrames(list))
 	}
 }
 
-func TestARunThatIsNotStreamedKeepsNoEvents(t *testing.T) {
+func TestARunThatIsNotStreamedStoresNoEvents(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, says("hi"))
+	b := newBench(t, replies("hi"))
 	list := b.run("hi")
-	if got := b.frames(last(list).Result.RunID); got != "" || sent(list) != "" {
+	if got := b.frames(last(list).Result.RunID); got != "" || sentFrames(list) != "" {
 		t.Errorf("%q", got)
 	}
 }
 
-// A reader elsewhere sees a long run's events while it goes on.
-func TestEventsAreStoredWhileTheRunGoesOn(t *testing.T) {
+// A client that follows the run in another process sees the events while the run continues.
+func TestEventsAreStoredDuringTheRun(t *testing.T) {
 	t.Parallel()
-	goAhead := make(chan struct{})
-	b := newBench(t, hangs(goAhead, "begin"))
+	proceed := make(chan struct{})
+	b := newBench(t, hangs(proceed, "begin"))
 	var list []run.Event
 	for e, err := range b.runner.Run(t.Context(), streamed) {
 		if err != nil {
@@ -83,20 +85,20 @@ func TestEventsAreStoredWhileTheRunGoesOn(t *testing.T) {
 		if list = append(list, e); e.Name() == "RunContent" && len(list) == 3 {
 			runID, _ := members(t, e)["run_id"].(string)
 			await(t, func() bool { return strings.Contains(b.frames(runID), `"content":"begin"`) })
-			close(goAhead)
+			close(proceed)
 		}
 	}
-	if diff := cmp.Diff(sent(list), b.frames(last(list).Result.RunID)); diff != "" {
+	if diff := cmp.Diff(sentFrames(list), b.frames(last(list).Result.RunID)); diff != "" {
 		t.Error(diff)
 	}
 }
 
-// await asks again and again, up to a bound that nothing which works comes near.
+// await polls until ok returns true. The time limit is far above what any test needs.
 func await(t testing.TB, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); !ok(); {
 		if time.Now().After(end) {
-			t.Fatal("it never came")
+			t.Fatal("the condition did not become true in a minute")
 		}
 		select {
 		case <-t.Context().Done():
@@ -105,11 +107,11 @@ func await(t testing.TB, ok func() bool) {
 	}
 }
 
-// The database loses what can't be written; the next beat brings all of it.
-func TestEventsThatCannotBeStoredAreStoredLater(t *testing.T) {
+// The write fails for a while. A later pulse stores all events.
+func TestEventsAreStoredAfterAFailedWrite(t *testing.T) {
 	t.Parallel()
-	goAhead := make(chan struct{})
-	b := newBench(t, hangs(goAhead, "begin"))
+	proceed := make(chan struct{})
+	b := newBench(t, hangs(proceed, "begin"))
 	var log syncLog
 	b.runner = newRunnerLogging(b.db, agentOnly, b.model, &log)
 	b.sql("ALTER TABLE keyway.run_events RENAME TO hidden")
@@ -123,22 +125,23 @@ func TestEventsThatCannotBeStoredAreStoredLater(t *testing.T) {
 			await(t, func() bool { return strings.Contains(log.String(), "could not store events") })
 			b.sql("ALTER TABLE keyway.hidden RENAME TO run_events")
 			await(t, func() bool { return b.frames(runID) != "" })
-			close(goAhead)
+			close(proceed)
 		}
 	}
-	if diff := cmp.Diff(sent(list), b.frames(last(list).Result.RunID)); diff != "" {
+	if diff := cmp.Diff(sentFrames(list), b.frames(last(list).Result.RunID)); diff != "" {
 		t.Error(diff)
 	}
 }
 
-func TestAContinuedRunCountsItsEventsOn(t *testing.T) {
+func TestAContinuedRunContinuesTheIndices(t *testing.T) {
 	t.Parallel()
-	d := &door{}
-	b := newBenchWith(t, agentOnly, tools(d.tool(confirm)), calls("", knock), says("done"))
-	first := b.hear(b.runner.Run(t.Context(), streamed))
+	d := &guardedTool{}
+	b := newBenchWith(t, agentOnly, tools(d.tool(confirm)), calls("", knock), replies("done"))
+	first := b.collect(b.runner.Run(t.Context(), streamed))
 	runID := last(first).Result.RunID
 	var second []run.Event
-	for e, err := range b.runner.Continue(t.Context(), ann, storeQuery{RunID: runID}, run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}}) {
+	for e, err := range b.runner.Continue(t.Context(), ann, storeQuery{RunID: runID},
+		run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -147,26 +150,26 @@ func TestAContinuedRunCountsItsEventsOn(t *testing.T) {
 		}
 		second = append(second, e)
 	}
-	if diff := cmp.Diff(sent(first)+sent(second), b.frames(runID)); diff != "" {
+	if diff := cmp.Diff(sentFrames(first)+sentFrames(second), b.frames(runID)); diff != "" {
 		t.Error(diff)
 	}
 }
 
-// ended waits for a run of the background and gives its row.
-func (b *bench) ended(runID string) (r store.Run) {
+// awaitEnd waits for the end of a background run and returns its row.
+func (b *bench) awaitEnd(runID string) (r store.Run) {
 	b.t.Helper()
 	await(b.t, func() bool { r = b.row(runID); return wire.Ended(r.Status) })
 	return r
 }
 
-func TestABackgroundRunIsThereAtOnceAndEndsByItself(t *testing.T) {
+func TestABackgroundRunIsStoredAtOnceAndContinuesWithoutItsCaller(t *testing.T) {
 	t.Parallel()
-	goAhead := make(chan struct{})
-	b := newBench(t, hangs(goAhead, "begin"))
-	b.works(1)
+	proceed := make(chan struct{})
+	b := newBench(t, hangs(proceed, "begin"))
+	b.startWorker(1)
 	ctx, cancel := context.WithCancel(t.Context())
 	accepted, err := b.runner.Start(ctx, run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"})
-	cancel() // the caller is gone
+	cancel() // The caller disconnects.
 	if err != nil || accepted.Status != "PENDING" || accepted.SessionID != "s" {
 		t.Fatalf("%+v %v", accepted, err)
 	}
@@ -174,8 +177,8 @@ func TestABackgroundRunIsThereAtOnceAndEndsByItself(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	await(t, func() bool { return b.row(accepted.RunID).Status == "RUNNING" })
-	close(goAhead)
-	if r := b.ended(accepted.RunID); r.Status != "COMPLETED" || *r.Content != "begin and the rest" {
+	close(proceed)
+	if r := b.awaitEnd(accepted.RunID); r.Status != "COMPLETED" || *r.Content != "begin and the rest" {
 		t.Errorf("%+v", r)
 	}
 	if _, err := b.runner.Start(t.Context(), run.Input{AgentID: "nope"}); !errors.Is(err, fault.NotFound) {
@@ -183,13 +186,13 @@ func TestABackgroundRunIsThereAtOnceAndEndsByItself(t *testing.T) {
 	}
 }
 
-// The places are taken by runs that hang, so the last one waits.
-func TestABackgroundRunThatWaitsCanBeCancelled(t *testing.T) {
+// Runs that hang occupy all slots of the worker, so the last run stays pending.
+func TestAPendingBackgroundRunCanBeCancelled(t *testing.T) {
 	t.Parallel()
-	goAhead := make(chan struct{})
-	b := newBench(t, hangs(goAhead, "begin"))
+	proceed := make(chan struct{})
+	b := newBench(t, hangs(proceed, "begin"))
 	const most = 3
-	b.works(most)
+	b.startWorker(most)
 	in := run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"}
 	for range most {
 		if _, err := b.runner.Start(t.Context(), in); err != nil {
@@ -207,28 +210,28 @@ func TestABackgroundRunThatWaitsCanBeCancelled(t *testing.T) {
 	if r := b.row(waiting.RunID); r.Status != "CANCELLED" || *r.CancellationStage != "EXECUTING" || *r.Content != "" {
 		t.Errorf("%+v", r)
 	}
-	close(goAhead)
+	close(proceed)
 	if err := b.runner.Wait(t.Context()); err != nil || len(b.model.requests()) != most {
-		t.Errorf("%v; the model was asked %d times", err, len(b.model.requests()))
+		t.Errorf("%v; the model was called %d times", err, len(b.model.requests()))
 	}
 }
 
 func TestABackgroundRunThatPanicsIsStoredAsFailed(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, func(context.Context, func(model.Part) bool) error { panic("oops") })
-	b.works(1)
+	b.startWorker(1)
 	accepted, err := b.runner.Start(t.Context(), run.Input{AgentID: "a", Owner: "ann", Message: "hi"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := b.ended(accepted.RunID); r.Status != "ERROR" || *r.Content != "Internal server error" {
+	if r := b.awaitEnd(accepted.RunID); r.Status != "ERROR" || *r.Content != "Internal server error" {
 		t.Errorf("%+v", r)
 	}
 }
 
-func TestWhatACallerSaysOfTheSessionsStateIsMergedIntoIt(t *testing.T) {
+func TestTheCallersStateIsMergedIntoTheSession(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, says("hi"))
+	b := newBench(t, replies("hi"))
 	for _, row := range []struct{ state, want string }{
 		{`{"a": 1, "b": {"x": 1}}`, `{"a": 1, "b": {"x": 1}}`},
 		{"", `{"a": 1, "b": {"x": 1}}`},
@@ -238,9 +241,10 @@ func TestWhatACallerSaysOfTheSessionsStateIsMergedIntoIt(t *testing.T) {
 		if row.state != "" {
 			in.State = []byte(row.state)
 		}
-		r := last(b.hear(b.runner.Run(t.Context(), in))).Result
+		r := last(b.collect(b.runner.Run(t.Context(), in))).Result
 		s, err := b.db.Session(t.Context(), ann, "s", "")
-		if string(r.SessionState) != row.want || err != nil || string(s.State) != row.want || string(r.Metadata) != `{"m":1}` {
+		if string(r.SessionState) != row.want || err != nil || string(s.State) != row.want ||
+			string(r.Metadata) != `{"m":1}` {
 			t.Errorf("%s: the run has %s, the session %s, %v", row.state, r.SessionState, s.State, err)
 		}
 	}

@@ -14,13 +14,12 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
-// cost is what PostgreSQL did: rows read, bytes written to its log.
+// cost is what PostgreSQL did: the rows it read, and the bytes it wrote to its write-ahead log.
 type cost struct{ rows, wal int64 }
 
-// A long session costs no more than a short one: the 300th run reads no more rows
-// than the 10th, and writes as much. Statistics are withheld until the end, since a
-// plan that reads the whole session is most likely without them. Not parallel: the
-// log is the whole server's.
+// The 300th run of a session reads no more rows than the 10th, and writes as many bytes. PostgreSQL gets statistics
+// only at the end, because without them it is most likely to choose a plan that reads the whole session. The test is
+// not parallel, because the write-ahead log belongs to the whole server.
 func TestARunInALongSessionCostsWhatItDidInAShortOne(t *testing.T) { //nolint:paralleltest // see above
 	s := newLongSession(t)
 	s.runs(9)
@@ -33,19 +32,19 @@ func TestARunInALongSessionCostsWhatItDidInAShortOne(t *testing.T) { //nolint:pa
 	known := s.measured(11)
 	t.Logf("early %v, in between %v, late %v, with statistics %v", early, middle, late, known)
 	if n := len(s.model.requests()[299].Messages); n != 7 {
-		t.Errorf("the last run heard %d messages; three earlier runs and its own are 7", n)
+		t.Errorf("the last request has %d messages; three earlier runs and its own message are 7", n)
 	}
 	if most := max(early.rows, middle.rows, late.rows, known.rows); most > tenth.rows {
-		t.Errorf("the tenth run read %d rows, another one %d", tenth.rows, most)
+		t.Errorf("the tenth run read %d rows, another run read %d", tenth.rows, most)
 	}
-	// 5 %: times take a digit more or less, and pages of indexes that have filled up
-	// are tidied. What grew with the session would have grown tenfold.
+	// 5 % more is allowed: times have a digit more or less, and full index pages are cleaned up. A cost that grew with the
+	// session would have grown tenfold.
 	if most := early.wal + early.wal/20; late.wal > most || known.wal > most {
-		t.Errorf("bytes written by a run: %d at first, %d later, %d with statistics", early.wal, late.wal, known.wal)
+		t.Errorf("a run wrote %d bytes at first, %d later, and %d with statistics", early.wal, late.wal, known.wal)
 	}
 }
 
-// One run is found by its key, however many its owner has.
+// One run is found by its primary key, however many runs its owner has.
 func TestOneRunIsFoundWithoutReadingTheOthers(t *testing.T) { //nolint:paralleltest // shares the counters' helper, and its wait
 	s := newLongSession(t)
 	s.runs(60)
@@ -67,24 +66,24 @@ func TestOneRunIsFoundWithoutReadingTheOthers(t *testing.T) { //nolint:parallelt
 	}
 }
 
-// longSession is one session that grows, in a database of its own.
+// longSession is one growing session, in a database of its own.
 type longSession struct {
 	t     *testing.T
 	url   string
 	model *scripted
-	last  string // run
+	last  string // the id of the last run
 }
 
 func newLongSession(t *testing.T) *longSession {
 	t.Helper()
-	s := &longSession{t: t, url: storetest.URL(t), model: &scripted{answers: []answer{says("hello ", "world")}}}
+	s := &longSession{t: t, url: storetest.URL(t), model: &scripted{answers: []answer{replies("hello ", "world")}}}
 	for _, table := range []string{"sessions", "session_usage", "runs", "run_events"} {
 		s.exec("ALTER TABLE keyway." + table + " SET (autovacuum_enabled = false)")
 	}
 	return s
 }
 
-// runs makes n runs.
+// runs executes n runs.
 func (s *longSession) runs(n int) {
 	s.t.Helper()
 	db := open(s.t, s.url)
@@ -97,7 +96,8 @@ func (s *longSession) runs(n int) {
 func (s *longSession) run(db *store.DB) {
 	s.t.Helper()
 	r := newRunner(db, config.Agent{AddHistoryToContext: true, NumHistoryRuns: 3}, s.model)
-	for e, err := range r.Run(s.t.Context(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi", Streamed: true}) {
+	for e, err := range r.Run(s.t.Context(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi",
+		Streamed: true}) {
 		switch {
 		case err != nil:
 			s.t.Fatal(err)
@@ -109,8 +109,8 @@ func (s *longSession) run(db *store.DB) {
 	}
 }
 
-// measured makes n runs and tells the medians of what they read and wrote: it is more
-// for a run that lasts until the pulse, or splits an index's page.
+// measured executes n runs and returns the medians of what they read and wrote. Single values are higher for a run that
+// lasts until the pulse, or that splits an index page.
 func (s *longSession) measured(n int) cost {
 	s.t.Helper()
 	var rows, wal []int64
@@ -123,7 +123,7 @@ func (s *longSession) measured(n int) cost {
 	return cost{rows[n/2], wal[n/2]}
 }
 
-// cost is that of what act does.
+// cost returns what act costs.
 func (s *longSession) cost(act func(*store.DB)) cost {
 	s.t.Helper()
 	before := s.meter()
@@ -134,8 +134,8 @@ func (s *longSession) cost(act func(*store.DB)) cost {
 	return cost{after.rows - before.rows, after.wal - before.wal}
 }
 
-// meter reads the counters when no other connection is left: a connection's counts
-// are sure to be in them once it has ended.
+// meter reads the counters when no other connection is open. A connection reports its counts at the latest when it
+// ends.
 func (s *longSession) meter() (c cost) {
 	s.t.Helper()
 	ctx := context.Background()
@@ -149,7 +149,7 @@ func (s *longSession) meter() (c cost) {
 		err := conn.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity
 			WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'`).Scan(&others)
 		if err != nil || time.Now().After(patience) {
-			s.t.Fatalf("%d connections are left: %v", others, err)
+			s.t.Fatalf("%d connections are still open: %v", others, err)
 		}
 	}
 	err = conn.QueryRow(ctx, `SELECT sum(seq_tup_read + COALESCE(idx_tup_fetch, 0)), pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')

@@ -29,20 +29,20 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	_ = flag.Set("test.parallel", "6") // most tests wait rather than compute; -parallel still counts
+	_ = flag.Set("test.parallel", "6") // Most tests wait rather than compute. The flag -parallel still has precedence.
 	os.Exit(storetest.Main(m))
 }
 
-// scripted is a model that gives its answers in turn, the last one for ever.
+// scripted is a model that gives its answers in turn, and then repeats the last one.
 type scripted struct {
-	answers []answer
-	mu      sync.Mutex
-	heard   []model.Request
+	answers  []answer
+	mu       sync.Mutex
+	received []model.Request
 }
 
-// answer plays one answer into say. Its error ends the sequence; say says no when
-// nobody listens any more.
-type answer func(ctx context.Context, say func(model.Part) bool) error
+// answer sends the parts of one answer. An error ends the stream. send returns false if the runner has stopped
+// iterating.
+type answer func(ctx context.Context, send func(model.Part) bool) error
 
 func (s *scripted) Describe() model.Description {
 	return model.Description{ID: "m-1", Name: "Scripted", Provider: "Test", Family: "Test Chat"}
@@ -51,8 +51,9 @@ func (s *scripted) Describe() model.Description {
 func (s *scripted) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Part, error] {
 	return func(yield func(model.Part, error) bool) {
 		s.mu.Lock()
-		play := s.answers[min(len(s.heard), len(s.answers)-1)]
-		s.heard = append(s.heard, model.Request{Messages: append([]model.Message{}, r.Messages...), Tools: r.Tools, Whole: r.Whole})
+		play := s.answers[min(len(s.received), len(s.answers)-1)]
+		s.received = append(s.received, model.Request{Messages: append([]model.Message{}, r.Messages...), Tools: r.Tools,
+			Whole: r.Whole})
 		s.mu.Unlock()
 		if err := play(ctx, func(p model.Part) bool { return yield(p, nil) }); err != nil {
 			yield(model.Part{}, err)
@@ -60,59 +61,58 @@ func (s *scripted) Stream(ctx context.Context, r model.Request) iter.Seq2[model.
 	}
 }
 
-// requests are what the model heard so far.
+// requests returns the requests that the model has received.
 func (s *scripted) requests() []model.Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append([]model.Request{}, s.heard...)
+	return append([]model.Request{}, s.received...)
 }
 
 var usage = model.Usage{Input: 10, Output: 5, Total: 15, Reasoning: 2, CacheRead: 3, CacheWrite: 1}
 
-// says is an answer in pieces.
-func says(pieces ...string) answer {
-	return func(_ context.Context, say func(model.Part) bool) error {
+// replies is an answer in several parts.
+func replies(pieces ...string) answer {
+	return func(_ context.Context, send func(model.Part) bool) error {
 		for _, text := range pieces {
-			if !say(model.Part{Text: text, ProviderData: json.RawMessage(`{"id": "answer"}`)}) {
+			if !send(model.Part{Text: text, ProviderData: json.RawMessage(`{"id": "answer"}`)}) {
 				return nil
 			}
 		}
-		say(model.Part{End: &model.End{Usage: usage, FinishReason: "stop"}})
+		send(model.Part{End: &model.End{Usage: usage, FinishReason: "stop"}})
 		return nil
 	}
 }
 
-// calls is an answer that asks for tools after saying text.
+// calls is an answer with text and tool calls.
 func calls(text string, wanted ...model.ToolCall) answer {
-	return func(_ context.Context, say func(model.Part) bool) error {
-		if text == "" || say(model.Part{Text: text}) {
-			say(model.Part{End: &model.End{Usage: usage, ToolCalls: wanted, FinishReason: "tool_calls"}})
+	return func(_ context.Context, send func(model.Part) bool) error {
+		if text == "" || send(model.Part{Text: text}) {
+			send(model.Part{End: &model.End{Usage: usage, ToolCalls: wanted, FinishReason: "tool_calls"}})
 		}
 		return nil
 	}
 }
 
-// fails is an answer that breaks off.
+// fails is an answer that breaks off after some parts.
 func fails(err error, pieces ...string) answer {
-	return func(_ context.Context, say func(model.Part) bool) error {
+	return func(_ context.Context, send func(model.Part) bool) error {
 		for _, text := range pieces {
-			say(model.Part{Text: text})
+			send(model.Part{Text: text})
 		}
 		return err
 	}
 }
 
-// hangs is an answer that begins and then waits until go-ahead is closed or the
-// run is stopped.
-func hangs(goAhead <-chan struct{}, begin string) answer {
-	return func(ctx context.Context, say func(model.Part) bool) error {
-		say(model.Part{Text: begin})
+// hangs is an answer that sends a first part and then waits until proceed is closed or the run is stopped.
+func hangs(proceed <-chan struct{}, begin string) answer {
+	return func(ctx context.Context, send func(model.Part) bool) error {
+		send(model.Part{Text: begin})
 		select {
-		case <-goAhead:
+		case <-proceed:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		return says(" and the rest")(ctx, say)
+		return replies(" and the rest")(ctx, send)
 	}
 }
 
@@ -125,7 +125,7 @@ type bench struct {
 	runner *run.Runner
 }
 
-// newBench makes a runner of one agent, "a", whose model gives these answers.
+// newBench makes a runner with one agent, "a", whose model gives these answers.
 func newBench(t testing.TB, answers ...answer) *bench {
 	t.Helper()
 	return newBenchFor(t, config.Agent{}, answers...)
@@ -146,8 +146,8 @@ func newBenchWith(t testing.TB, a config.Agent, tools []tool.Set, answers ...ans
 	return b
 }
 
-// again is another runner on the same database.
-func (b *bench) again(t testing.TB, a config.Agent, answers ...answer) *bench {
+// withModel is a bench with another runner and model on the same database, like another process.
+func (b *bench) withModel(t testing.TB, a config.Agent, answers ...answer) *bench {
 	t.Helper()
 	next := &bench{t: t, url: b.url, db: b.db, model: &scripted{answers: answers}}
 	next.runner = newRunner(b.db, a, next.model)
@@ -163,7 +163,7 @@ func newRunner(db *store.DB, a config.Agent, m model.Model, tools ...tool.Set) *
 	return newRunnerLogging(db, a, m, io.Discard, tools...)
 }
 
-// syncLog is a log that a test reads while it is written.
+// syncLog is a log that a test can read while it is written.
 type syncLog struct {
 	mu  sync.Mutex
 	buf strings.Builder
@@ -185,40 +185,40 @@ func newRunnerLogging(db *store.DB, a config.Agent, m model.Model, log io.Writer
 	return run.New(options(db, a, m, log, tools...))
 }
 
-// options are those of a runner whose queue is the database's, and who is admitted
-// stays so.
+// options are those of a runner that uses the local queue and allows every claimed run.
 func options(db *store.DB, a config.Agent, m model.Model, log io.Writer, tools ...tool.Set) run.Options {
 	a.ID, a.Name = "a", "Agent A"
 	if a.Timeout == 0 {
 		a.Timeout = time.Minute
 	}
 	return run.Options{
-		DB: db, Agents: []run.Agent{{Agent: a, Model: m, Tools: tools}}, Log: slog.New(slog.NewTextHandler(log, nil)), Now: time.Now, NewID: uuid.New,
+		DB: db, Agents: []run.Agent{{Agent: a, Model: m, Tools: tools}}, Log: slog.New(slog.NewTextHandler(log,
+			nil)), Now: time.Now, NewID: uuid.New,
 		Queue: local.New(db, time.Now), Admit: func(run.Caller) error { return nil },
 	}
 }
 
-// works has the bench's runner carry what waits, most at once, until the test ends.
-func (b *bench) works(most int) {
+// startWorker lets the bench's runner execute pending runs, at most limit at the same time, until the test ends.
+func (b *bench) startWorker(limit int) {
 	b.t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		queue.Work(ctx, local.New(b.db, time.Now), slog.New(slog.NewTextHandler(io.Discard, nil)), most, b.runner.Claim)
+		queue.Work(ctx, local.New(b.db, time.Now), slog.New(slog.NewTextHandler(io.Discard, nil)), limit, b.runner.Claim)
 	}()
 	b.t.Cleanup(func() { stop(); <-ended })
 }
 
-// run runs agent "a" for ann in session s to its end.
+// run runs agent "a" for ann in session s and returns the events.
 func (b *bench) run(message string) []run.Event {
 	b.t.Helper()
-	return b.hear(b.runner.Run(b.t.Context(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: message}))
+	return b.collect(b.runner.Run(b.t.Context(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: message}))
 }
 
-// hear listens to the end and holds the sequence to its rules: no error, indices
-// without a gap, one head, the result on the last event and no other.
-func (b *bench) hear(seq iter.Seq2[run.Event, error]) (list []run.Event) {
+// collect returns all events and checks the rules of a sequence: there is no error, the indices have no gap, the heads
+// are equal, and the last event alone has the result.
+func (b *bench) collect(seq iter.Seq2[run.Event, error]) (list []run.Event) {
 	b.t.Helper()
 	for e, err := range seq {
 		if err != nil {
@@ -228,11 +228,12 @@ func (b *bench) hear(seq iter.Seq2[run.Event, error]) (list []run.Event) {
 	}
 	for i, e := range list {
 		data := members(b.t, e)
-		if data["event_index"] != float64(i) || data["event"] != e.Name() || data["agent_id"] != "a" || data["agent_name"] != "Agent A" || data["run_id"] != members(b.t, list[0])["run_id"] {
+		if data["event_index"] != float64(i) || data["event"] != e.Name() || data["agent_id"] != "a" ||
+			data["agent_name"] != "Agent A" || data["run_id"] != members(b.t, list[0])["run_id"] {
 			b.t.Errorf("event %d of %s: %v", i, names(list), data)
 		}
 		if (e.Result != nil) != (i == len(list)-1) {
-			b.t.Errorf("event %d of %s: a result %t", i, names(list), e.Result != nil)
+			b.t.Errorf("event %d of %s has a result: %t", i, names(list), e.Result != nil)
 		}
 	}
 	if len(list) == 0 {
@@ -241,7 +242,7 @@ func (b *bench) hear(seq iter.Seq2[run.Event, error]) (list []run.Event) {
 	return list
 }
 
-// members are an event's, as they go over the wire.
+// members returns the JSON members of an event, as a client receives them.
 func members(t testing.TB, e run.Event) (out map[string]any) {
 	t.Helper()
 	data, err := wire.Marshal(e.Event)
@@ -271,7 +272,7 @@ func names(list []run.Event) string {
 
 func last(list []run.Event) run.Event { return list[len(list)-1] }
 
-// row is the run's row.
+// row returns the row of a run.
 func (b *bench) row(runID string) store.Run {
 	b.t.Helper()
 	r, err := b.db.Run(context.Background(), store.Viewer{All: true}, store.RunQuery{RunID: runID})
@@ -281,8 +282,8 @@ func (b *bench) row(runID string) store.Run {
 	return r
 }
 
-// said are a row's messages, as "role: content".
-func said(t testing.TB, r store.Run) (lines []string) {
+// storedMessages returns the messages of a row as "role: content".
+func storedMessages(t testing.TB, r store.Run) (lines []string) {
 	t.Helper()
 	var list []wire.Message
 	if err := json.Unmarshal(r.Messages, &list); err != nil {
@@ -294,7 +295,7 @@ func said(t testing.TB, r store.Run) (lines []string) {
 	return lines
 }
 
-// sql changes the database behind everybody's back.
+// sql changes the database without the store.
 func (b *bench) sql(text string, args ...any) {
 	b.t.Helper()
 	conn, err := pgx.Connect(context.Background(), b.url)
@@ -307,7 +308,7 @@ func (b *bench) sql(text string, args ...any) {
 	}
 }
 
-// count counts rows.
+// count counts the rows of a table.
 func (b *bench) count(table string) (n int) {
 	b.t.Helper()
 	conn, err := pgx.Connect(context.Background(), b.url)
@@ -315,13 +316,14 @@ func (b *bench) count(table string) (n int) {
 		b.t.Fatal(err)
 	}
 	defer conn.Close(context.Background())
-	if err := conn.QueryRow(context.Background(), fmt.Sprintf("SELECT count(*) FROM keyway.%s", table)).Scan(&n); err != nil {
+	if err := conn.QueryRow(context.Background(), fmt.Sprintf("SELECT count(*) FROM keyway.%s",
+		table)).Scan(&n); err != nil {
 		b.t.Fatal(err)
 	}
 	return n
 }
 
-// tokens are all that a run cost.
+// tokens returns the total tokens of a run.
 func tokens(t testing.TB, r *wire.Run) int {
 	t.Helper()
 	var m wire.Metrics

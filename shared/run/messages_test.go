@@ -17,26 +17,31 @@ import (
 
 const noTool = "Error: The requested tool does not exist or is not available."
 
-func TestAToolThatWasNeverOfferedIsAnsweredAndTheRunGoesOn(t *testing.T) {
+func TestARunContinuesAfterACallOfAnUnknownTool(t *testing.T) {
 	t.Parallel()
-	first, second := model.ToolCall{ID: "c-1", Name: "search", Arguments: `{"q":"cats"}`}, model.ToolCall{ID: "c-2", Name: "delete_all", Arguments: "not JSON"}
-	b := newBench(t, calls("let me see. ", first, second), says("nothing there"))
+	first, second := model.ToolCall{ID: "c-1", Name: "search", Arguments: `{"q":"cats"}`}, model.ToolCall{ID: "c-2",
+		Name: "delete_all", Arguments: "not JSON"}
+	b := newBench(t, calls("let me see. ", first, second), replies("nothing there"))
 	list := b.run("hi")
 	if want := "RunStarted ModelRequestStarted RunContent ModelRequestCompleted ModelRequestStarted RunContent ModelRequestCompleted RunContentCompleted RunCompleted"; names(list) != want {
 		t.Errorf("%s, want %s", names(list), want)
 	}
-	heard := b.model.requests()
+	requests := b.model.requests()
 	want := []model.Message{
-		{Role: model.User, Content: "hi"}, {Role: model.Assistant, Content: "let me see. ", ToolCalls: []model.ToolCall{first, second}},
-		{Role: model.ToolRole, ToolCallID: "c-1", Content: noTool}, {Role: model.ToolRole, ToolCallID: "c-2", Content: noTool},
+		{Role: model.User, Content: "hi"}, {Role: model.Assistant, Content: "let me see. ",
+			ToolCalls: []model.ToolCall{first, second}},
+		{Role: model.ToolRole, ToolCallID: "c-1", Content: noTool}, {Role: model.ToolRole, ToolCallID: "c-2",
+			Content: noTool},
 	}
-	if diff := cmp.Diff(want, heard[1].Messages); diff != "" || len(heard) != 2 || len(heard[0].Tools)+len(heard[1].Tools) != 0 {
-		t.Errorf("%d requests: %s", len(heard), diff)
+	if diff := cmp.Diff(want, requests[1].Messages); diff != "" || len(requests) != 2 ||
+		len(requests[0].Tools)+len(requests[1].Tools) != 0 {
+		t.Errorf("%d requests: %s", len(requests), diff)
 	}
 	r := last(list).Result
 	var messages []wire.Message
 	decode(t, r.Messages, &messages)
-	if diff := cmp.Diff([]string{"user: hi", "assistant: let me see. ", "tool: " + noTool, "tool: " + noTool, "assistant: nothing there"}, said(t, b.row(r.RunID))); diff != "" {
+	if diff := cmp.Diff([]string{"user: hi", "assistant: let me see. ", "tool: " + noTool, "tool: " + noTool,
+		"assistant: nothing there"}, storedMessages(t, b.row(r.RunID))); diff != "" {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff([]wire.ToolCall{
@@ -50,15 +55,16 @@ func TestAToolThatWasNeverOfferedIsAnsweredAndTheRunGoesOn(t *testing.T) {
 	}
 }
 
-func TestAModelThatAsksForToolsForEverIsStopped(t *testing.T) {
+func TestARunEndsAfter100ModelCalls(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, calls("", model.ToolCall{ID: "c", Name: "again"}))
 	list := b.run("hi")
 	end := members(t, last(list))
 	if n := len(b.model.requests()); n != 100 {
-		t.Errorf("the model was asked %d times", n)
+		t.Errorf("the model was called %d times", n)
 	}
-	if last(list).Name() != "RunError" || end["content"] != "The model asked for tools 100 times in a row" || end["error_type"] != "model_provider_error" {
+	if last(list).Name() != "RunError" || end["content"] != "The model asked for tools 100 times in a row" ||
+		end["error_type"] != "model_provider_error" {
 		t.Errorf("%v", end)
 	}
 	var metrics wire.Metrics
@@ -68,8 +74,8 @@ func TestAModelThatAsksForToolsForEverIsStopped(t *testing.T) {
 	}
 }
 
-// talk writes what a model heard as "role: content", calls included.
-func talk(messages []model.Message) (lines []string) {
+// requestLines returns the messages of a request as "role: content", with their tool calls.
+func requestLines(messages []model.Message) (lines []string) {
 	for _, m := range messages {
 		line := string(m.Role) + ": " + m.Content
 		for _, c := range m.ToolCalls {
@@ -83,55 +89,60 @@ func talk(messages []model.Message) (lines []string) {
 	return lines
 }
 
-func TestHistoryIsReplayedWithItsToolMessages(t *testing.T) {
+func TestHistoryIncludesToolMessages(t *testing.T) {
 	t.Parallel()
 	agent := config.Agent{AddHistoryToContext: true, NumHistoryRuns: 2, Instructions: "Be kind."}
 	b := newBenchFor(t, agent,
-		says("zero"),
-		calls("", model.ToolCall{ID: "c-1", Name: "search", Arguments: "{}"}, model.ToolCall{ID: "c-2", Name: "look"}), says("one"),
+		replies("zero"),
+		calls("", model.ToolCall{ID: "c-1", Name: "search", Arguments: "{}"},
+			model.ToolCall{ID: "c-2", Name: "look"}), replies("one"),
 		fails(fault.Upstream, "broken"),
-		says("two"),
-		says("three"))
+		replies("two"),
+		replies("three"))
 	for _, message := range []string{"run 0", "run 1", "a run that fails", "run 2"} {
 		b.run(message)
 	}
 	for _, in := range []run.Input{
-		{AgentID: "a", Owner: "ann", SessionID: "another session", Message: "x"}, {AgentID: "a", Owner: "bob", SessionID: "s", Message: "x"},
+		{AgentID: "a", Owner: "ann", SessionID: "another session", Message: "x"}, {AgentID: "a", Owner: "bob",
+			SessionID: "s", Message: "x"},
 	} {
-		b.hear(b.runner.Run(t.Context(), in))
-		heard := b.model.requests()
-		if diff := cmp.Diff([]string{"system: Be kind.", "user: x"}, talk(heard[len(heard)-1].Messages)); diff != "" {
-			t.Errorf("%+v hears others: %s", in, diff)
+		b.collect(b.runner.Run(t.Context(), in))
+		requests := b.model.requests()
+		if diff := cmp.Diff([]string{"system: Be kind.", "user: x"},
+			requestLines(requests[len(requests)-1].Messages)); diff != "" {
+			t.Errorf("%+v receives messages of others: %s", in, diff)
 		}
 	}
 	list := b.run("run 3")
-	heard := b.model.requests()
+	requests := b.model.requests()
 	want := []string{
 		"system: Be kind.",
-		"user: run 1", "assistant:  [c-1 search {}] [c-2 look ]", "tool: " + noTool + " <c-1>", "tool: " + noTool + " <c-2>", "assistant: one",
+		"user: run 1", "assistant:  [c-1 search {}] [c-2 look ]", "tool: " + noTool + " <c-1>", "tool: " + noTool +
+			" <c-2>", "assistant: one",
 		"user: run 2", "assistant: two",
 		"user: run 3",
 	}
-	if diff := cmp.Diff(want, talk(heard[len(heard)-1].Messages)); diff != "" {
+	if diff := cmp.Diff(want, requestLines(requests[len(requests)-1].Messages)); diff != "" {
 		t.Error(diff)
 	}
-	// A run keeps its own messages, not those it remembered.
-	if diff := cmp.Diff([]string{"system: Be kind.", "user: run 3", "assistant: three"}, said(t, b.row(last(list).Result.RunID))); diff != "" {
+	// A run stores its own messages, not those of its history.
+	if diff := cmp.Diff([]string{"system: Be kind.", "user: run 3", "assistant: three"},
+		storedMessages(t, b.row(last(list).Result.RunID))); diff != "" {
 		t.Error(diff)
 	}
 }
 
-func TestWithoutTheSettingNothingIsRemembered(t *testing.T) {
+func TestWithoutTheSettingThereIsNoHistory(t *testing.T) {
 	t.Parallel()
-	b := newBenchFor(t, config.Agent{NumHistoryRuns: 3}, says("x"))
+	b := newBenchFor(t, config.Agent{NumHistoryRuns: 3}, replies("x"))
 	b.run("run 0")
 	b.run("run 1")
-	if diff := cmp.Diff([]string{"user: run 1"}, talk(b.model.requests()[1].Messages)); diff != "" {
+	if diff := cmp.Diff([]string{"user: run 1"}, requestLines(b.model.requests()[1].Messages)); diff != "" {
 		t.Error(diff)
 	}
 }
 
-func TestTheSystemMessageHasAgentOSsForm(t *testing.T) {
+func TestTheSystemMessageHasTheFormOfAgentOS(t *testing.T) {
 	t.Parallel()
 	shared := newBench(t)
 	const also = "<additional_information>\n- %s\n</additional_information>"
@@ -140,17 +151,19 @@ func TestTheSystemMessageHasAgentOSsForm(t *testing.T) {
 		agent config.Agent
 		want  string
 	}{
-		"nothing":              {config.Agent{}, ""},
-		"blank instructions":   {config.Agent{Instructions: " \n"}, ""},
-		"markdown":             {config.Agent{Markdown: true}, fmt.Sprintf(also, markdown)},
-		"instructions":         {config.Agent{Instructions: "\nBe kind.\n"}, "Be kind."},
-		"a description":        {config.Agent{Description: "You search."}, "You search."},
-		"all but time":         {config.Agent{Description: "You search.", Instructions: "Be kind.", Markdown: true}, "You search.\nBe kind.\n\n" + fmt.Sprintf(also, markdown)},
-		"the time":             {config.Agent{AddDatetimeToContext: true}, fmt.Sprintf(also, "The current time is TIME.")},
-		"markdown and then it": {config.Agent{AddDatetimeToContext: true, Markdown: true}, fmt.Sprintf(also, markdown+"\n- The current time is TIME.")},
+		"nothing":            {config.Agent{}, ""},
+		"blank instructions": {config.Agent{Instructions: " \n"}, ""},
+		"markdown":           {config.Agent{Markdown: true}, fmt.Sprintf(also, markdown)},
+		"instructions":       {config.Agent{Instructions: "\nBe kind.\n"}, "Be kind."},
+		"a description":      {config.Agent{Description: "You search."}, "You search."},
+		"all but time": {config.Agent{Description: "You search.", Instructions: "Be kind.", Markdown: true},
+			"You search.\nBe kind.\n\n" + fmt.Sprintf(also, markdown)},
+		"the time": {config.Agent{AddDatetimeToContext: true}, fmt.Sprintf(also, "The current time is TIME.")},
+		"markdown and then it": {config.Agent{AddDatetimeToContext: true, Markdown: true},
+			fmt.Sprintf(also, markdown+"\n- The current time is TIME.")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := shared.again(t, row.agent, says("x"))
+			b := shared.withModel(t, row.agent, replies("x"))
 			b.run("hi")
 			got := ""
 			if first := b.model.requests()[0].Messages[0]; first.Role == model.System {
@@ -163,9 +176,10 @@ func TestTheSystemMessageHasAgentOSsForm(t *testing.T) {
 	}
 }
 
-func TestSettingsThatAreNotHonouredAreNamed(t *testing.T) {
+func TestUnsupportedSettingsAreReported(t *testing.T) {
 	t.Parallel()
-	all := config.Agent{Tools: []config.Tool{{Name: "hackernews"}}, UpdateMemoryOnRun: true, Limits: config.Limits{TokensPerRun: 1}}
+	all := config.Agent{Tools: []config.Tool{{Name: "hackernews"}}, UpdateMemoryOnRun: true,
+		Limits: config.Limits{TokensPerRun: 1}}
 	if got := strings.Join(run.Unsupported(all), " "); got != "update_memory_on_run limits" {
 		t.Errorf("%q", got)
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/store"
 )
 
-func TestAPanickingModelLeavesNoRunThatLooksAlive(t *testing.T) {
+func TestAPanicOfTheModelEndsTheRun(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, func(context.Context, func(model.Part) bool) error { panic("a vendor's bug") })
 	func() {

@@ -23,20 +23,20 @@ import (
 type storeQuery = store.RunQuery
 
 var (
-	everybody = store.Viewer{All: true}
+	everyone = store.Viewer{All: true}
 )
 
-// door is a tool that a person stands before; it counts its calls.
-type door struct {
+// guardedTool makes a tool that needs a person, and records the arguments of its calls.
+type guardedTool struct {
 	mu    sync.Mutex
-	heard []string
+	calls []string
 }
 
-func (d *door) tool(change func(*tool.Tool)) tool.Tool {
+func (d *guardedTool) tool(change func(*tool.Tool)) tool.Tool {
 	t := named("door", func(_ context.Context, arguments json.RawMessage) (string, error) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		d.heard = append(d.heard, string(arguments))
+		d.calls = append(d.calls, string(arguments))
 		return "opened " + string(arguments), nil
 	})
 	t.Parameters = json.RawMessage(`{"type":"object","properties":{"subject":{"type":"string"},"to":{"type":"string"}}}`)
@@ -50,25 +50,26 @@ func external(t *tool.Tool) { t.External, t.Call = true, nil }
 
 var knock = model.ToolCall{ID: "c", Name: "door", Arguments: `{"subject":"hi"}`}
 
-func TestAToolThatNeedsAYesPausesTheRunUntilThen(t *testing.T) {
+func TestAToolThatNeedsConfirmationPausesTheRun(t *testing.T) {
 	t.Parallel()
-	d := &door{}
-	b := newBenchWith(t, config.Agent{}, []tool.Set{d.tool(confirm), named("free", repeats)},
-		calls("wait. ", knock, model.ToolCall{ID: "f", Name: "free"}), says("done"))
+	d := &guardedTool{}
+	b := newBenchWith(t, config.Agent{}, []tool.Set{d.tool(confirm), named("free", echo)},
+		calls("wait. ", knock, model.ToolCall{ID: "f", Name: "free"}), replies("done"))
 	list := b.run("hi")
 	if got := names(list); got != "RunStarted ModelRequestStarted RunContent ModelRequestCompleted ToolCallStarted ToolCallCompleted RunContentCompleted RunPaused" {
 		t.Error(got)
 	}
 	r := last(list).Result
-	if r.Status != "PAUSED" || *r.Content != "I have tools to execute, but I need confirmation." || len(d.heard) > 0 {
-		t.Fatalf("%s %q, the tool heard %q", r.Status, *r.Content, d.heard)
+	if r.Status != "PAUSED" || *r.Content != "I have tools to execute, but I need confirmation." || len(d.calls) > 0 {
+		t.Fatalf("%s %q, the tool was called with %q", r.Status, *r.Content, d.calls)
 	}
 	var waiting []wire.Requirement
 	decode(t, r.Requirements, &waiting)
 	if len(waiting) != 1 || waiting[0].ToolExecution.ToolCallID != "c" || !*waiting[0].ToolExecution.RequiresConfirmation {
 		t.Errorf("%s", r.Requirements)
 	}
-	list = b.hear(b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID}, run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}}))
+	list = b.collect(b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID},
+		run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}}))
 	if got := names(list); got != "RunContinued ToolCallStarted ToolCallCompleted ModelRequestStarted RunContent ModelRequestCompleted RunContentCompleted RunCompleted" {
 		t.Error(got)
 	}
@@ -76,10 +77,11 @@ func TestAToolThatNeedsAYesPausesTheRunUntilThen(t *testing.T) {
 	if after.RunID != r.RunID || after.Status != "COMPLETED" || *after.Content != "done" || tokens(t, after) != 30 {
 		t.Errorf("%+v", after)
 	}
-	if diff := cmp.Diff([]string{`{"subject":"hi"}`}, d.heard); diff != "" {
+	if diff := cmp.Diff([]string{`{"subject":"hi"}`}, d.calls); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]string{"user: hi", "assistant: wait. ", "tool: {}", `tool: opened {"subject":"hi"}`, "assistant: done"}, said(t, b.row(r.RunID))); diff != "" {
+	if diff := cmp.Diff([]string{"user: hi", "assistant: wait. ", "tool: {}", `tool: opened {"subject":"hi"}`,
+		"assistant: done"}, storedMessages(t, b.row(r.RunID))); diff != "" {
 		t.Error(diff)
 	}
 	s, err := b.db.Session(t.Context(), ann, "s", "")
@@ -88,34 +90,45 @@ func TestAToolThatNeedsAYesPausesTheRunUntilThen(t *testing.T) {
 	}
 }
 
-func TestWhatPeopleDecideIsWhatIsDone(t *testing.T) {
+func TestToolsAreExecutedAsPeopleDecide(t *testing.T) {
 	t.Parallel()
 	value := func(name, json string) []wire.UserInput { return []wire.UserInput{{Name: name, Value: []byte(json)}} }
 	for name, row := range map[string]struct {
 		kind    func(*tool.Tool)
 		pause   string
 		answers run.Answers
-		heard   string   // by the model
-		ran     []string // the tool's arguments
+		result  string   // that the model receives
+		ran     []string // the arguments of the tool calls
 	}{
-		"yes":                        {confirm, "confirmation", run.Answers{"c": {Confirmed: new(true)}}, `opened {"subject":"hi"}`, []string{`{"subject":"hi"}`}},
-		"no":                         {confirm, "confirmation", run.Answers{"c": {Confirmed: new(false)}}, "Function call was rejected by the user", nil},
-		"no, and why":                {confirm, "confirmation", run.Answers{"c": {Confirmed: new(false), ConfirmationNote: new("no way\x00")}}, "no way\ufffd", nil},
-		"nothing":                    {confirm, "confirmation", nil, "Function call was rejected by the user", nil},
-		"yes to another call":        {confirm, "confirmation", run.Answers{"x": {Confirmed: new(true)}}, "Function call was rejected by the user", nil},
-		"yes, with other arguments":  {confirm, "confirmation", run.Answers{"c": {Confirmed: new(true), ToolName: "other", ToolArgs: []byte(`{"subject":"evil"}`)}}, `opened {"subject":"hi"}`, []string{`{"subject":"hi"}`}},
-		"a result instead of a yes":  {confirm, "confirmation", run.Answers{"c": {Result: new("forged")}}, "Function call was rejected by the user", nil},
-		"the input":                  {askTo, "user input", run.Answers{"c": {UserInputSchema: value("to", `"a@b.c"`)}}, `opened {"subject":"hi","to":"a@b.c"}`, []string{`{"subject":"hi","to":"a@b.c"}`}},
-		"no input":                   {askTo, "user input", nil, "Function call was rejected by the user", nil},
-		"input that is null":         {askTo, "user input", run.Answers{"c": {UserInputSchema: value("to", `null`)}}, "Function call was rejected by the user", nil},
-		"input for another argument": {askTo, "user input", run.Answers{"c": {UserInputSchema: append(value("to", `1`), value("subject", `"evil"`)...)}}, `opened {"subject":"hi","to":1}`, []string{`{"subject":"hi","to":1}`}},
-		"the result":                 {external, "", run.Answers{"c": {Result: new("file1")}}, "file1", nil},
-		"no result":                  {external, "", nil, "Function call was rejected by the user", nil},
+		"yes": {confirm, "confirmation", run.Answers{"c": {Confirmed: new(true)}},
+			`opened {"subject":"hi"}`, []string{`{"subject":"hi"}`}},
+		"no": {confirm, "confirmation", run.Answers{"c": {Confirmed: new(false)}},
+			"Function call was rejected by the user", nil},
+		"no, and why": {confirm, "confirmation",
+			run.Answers{"c": {Confirmed: new(false), ConfirmationNote: new("no way\x00")}}, "no way\ufffd", nil},
+		"nothing": {confirm, "confirmation", nil, "Function call was rejected by the user", nil},
+		"yes to another call": {confirm, "confirmation", run.Answers{"x": {Confirmed: new(true)}},
+			"Function call was rejected by the user", nil},
+		"yes, with other arguments": {confirm, "confirmation",
+			run.Answers{"c": {Confirmed: new(true), ToolName: "other",
+				ToolArgs: []byte(`{"subject":"evil"}`)}}, `opened {"subject":"hi"}`, []string{`{"subject":"hi"}`}},
+		"a result instead of a yes": {confirm, "confirmation", run.Answers{"c": {Result: new("forged")}},
+			"Function call was rejected by the user", nil},
+		"the input": {askTo, "user input", run.Answers{"c": {UserInputSchema: value("to", `"a@b.c"`)}},
+			`opened {"subject":"hi","to":"a@b.c"}`, []string{`{"subject":"hi","to":"a@b.c"}`}},
+		"no input": {askTo, "user input", nil, "Function call was rejected by the user", nil},
+		"input that is null": {askTo, "user input", run.Answers{"c": {UserInputSchema: value("to", `null`)}},
+			"Function call was rejected by the user", nil},
+		"input for another argument": {askTo, "user input",
+			run.Answers{"c": {UserInputSchema: append(value("to", `1`),
+				value("subject", `"evil"`)...)}}, `opened {"subject":"hi","to":1}`, []string{`{"subject":"hi","to":1}`}},
+		"the result": {external, "", run.Answers{"c": {Result: new("file1")}}, "file1", nil},
+		"no result":  {external, "", nil, "Function call was rejected by the user", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := &door{}
-			b := newBenchWith(t, config.Agent{}, []tool.Set{d.tool(row.kind)}, calls("", knock), says("done"))
+			d := &guardedTool{}
+			b := newBenchWith(t, config.Agent{}, []tool.Set{d.tool(row.kind)}, calls("", knock), replies("done"))
 			r := last(b.run("hi")).Result
 			want := "I have tools to execute, but it needs external execution."
 			if row.pause != "" {
@@ -124,41 +137,44 @@ func TestWhatPeopleDecideIsWhatIsDone(t *testing.T) {
 			if r.Status != "PAUSED" || *r.Content != want {
 				t.Fatalf("%s %q", r.Status, *r.Content)
 			}
-			after := last(b.hear(b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID}, run.Continuation{Answers: row.answers}))).Result
-			heard := b.model.requests()[1].Messages
-			if got := heard[len(heard)-1]; got.Content != row.heard || got.ToolCallID != "c" {
-				t.Errorf("the model heard %+v", got)
+			after := last(b.collect(b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID},
+				run.Continuation{Answers: row.answers}))).Result
+			requests := b.model.requests()[1].Messages
+			if got := requests[len(requests)-1]; got.Content != row.result || got.ToolCallID != "c" {
+				t.Errorf("the model received %+v", got)
 			}
-			if diff := cmp.Diff(row.ran, d.heard); diff != "" {
+			if diff := cmp.Diff(row.ran, d.calls); diff != "" {
 				t.Errorf("the tool: %s", diff)
 			}
 			if after.Status != "COMPLETED" {
 				t.Error(after.Status)
 			}
-			// It can't be decided again.
-			for _, err := range b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID}, run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true), Result: new("x")}}}) {
+			// The decision cannot be changed.
+			for _, err := range b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID},
+				run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true), Result: new("x")}}}) {
 				if !errors.Is(err, fault.Conflict) || !strings.Contains(err.Error(), "run is completed") {
 					t.Errorf("again: %v", err)
 				}
 			}
-			if len(d.heard) != len(row.ran) {
-				t.Error("the tool ran after all")
+			if len(d.calls) != len(row.ran) {
+				t.Error("the tool was called after the rejection")
 			}
 		})
 	}
 }
 
-func TestOfTwoWhoContinueOneDoes(t *testing.T) {
+func TestOneOfSeveralCallersContinuesARun(t *testing.T) {
 	t.Parallel()
-	d := &door{}
-	b := newBenchWith(t, config.Agent{}, []tool.Set{d.tool(confirm)}, calls("", knock), says("done"))
+	d := &guardedTool{}
+	b := newBenchWith(t, config.Agent{}, []tool.Set{d.tool(confirm)}, calls("", knock), replies("done"))
 	r := last(b.run("hi")).Result
 	var wg sync.WaitGroup
 	won := make(chan int, 8)
 	for range 8 {
 		wg.Go(func() {
 			events := 0
-			for _, err := range b.runner.Continue(context.Background(), ann, storeQuery{RunID: r.RunID}, run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}}) {
+			for _, err := range b.runner.Continue(context.Background(), ann, storeQuery{RunID: r.RunID},
+				run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}}) {
 				if err == nil {
 					events++
 				} else if !errors.Is(err, fault.Conflict) {
@@ -176,30 +192,31 @@ func TestOfTwoWhoContinueOneDoes(t *testing.T) {
 			winners++
 		}
 	}
-	if winners != 1 || len(d.heard) != 1 {
-		t.Errorf("%d went on, the tool ran %d times", winners, len(d.heard))
+	if winners != 1 || len(d.calls) != 1 {
+		t.Errorf("%d callers continued the run, the tool was called %d times", winners, len(d.calls))
 	}
 }
 
-func TestOnlyItsOwnerContinuesARun(t *testing.T) {
+func TestOnlyTheOwnerCanContinueARun(t *testing.T) {
 	t.Parallel()
-	d := &door{}
-	b := newBenchWith(t, config.Agent{}, []tool.Set{d.tool(confirm)}, calls("", knock), says("done"))
+	d := &guardedTool{}
+	b := newBenchWith(t, config.Agent{}, []tool.Set{d.tool(confirm)}, calls("", knock), replies("done"))
 	r := last(b.run("hi")).Result
-	for _, err := range b.runner.Continue(t.Context(), store.Viewer{Owner: "bob"}, storeQuery{RunID: r.RunID}, run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}}) {
+	for _, err := range b.runner.Continue(t.Context(), store.Viewer{Owner: "bob"}, storeQuery{RunID: r.RunID},
+		run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}}) {
 		if !errors.Is(err, fault.NotFound) {
 			t.Errorf("%v", err)
 		}
 	}
-	if row := b.row(r.RunID); row.Status != "PAUSED" || len(d.heard) > 0 {
-		t.Errorf("%s, the tool heard %q", row.Status, d.heard)
+	if row := b.row(r.RunID); row.Status != "PAUSED" || len(d.calls) > 0 {
+		t.Errorf("%s, the tool was called with %q", row.Status, d.calls)
 	}
 }
 
 func TestAPausedRunCanBeCancelled(t *testing.T) {
 	t.Parallel()
-	d := &door{}
-	b := newBenchWith(t, config.Agent{}, []tool.Set{d.tool(confirm)}, calls("", knock), says("done"))
+	d := &guardedTool{}
+	b := newBenchWith(t, config.Agent{}, []tool.Set{d.tool(confirm)}, calls("", knock), replies("done"))
 	r := last(b.run("hi")).Result
 	if found, err := b.runner.Cancel(t.Context(), ann, uuid.MustParse(r.RunID)); err != nil || !found {
 		t.Fatal(found, err)
@@ -207,43 +224,47 @@ func TestAPausedRunCanBeCancelled(t *testing.T) {
 	if row := b.row(r.RunID); row.Status != "CANCELLED" {
 		t.Error(row.Status)
 	}
-	for _, err := range b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID}, run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}}) {
+	for _, err := range b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID},
+		run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}}) {
 		if !errors.Is(err, fault.Conflict) {
 			t.Errorf("%v", err)
 		}
 	}
-	if len(d.heard) > 0 {
-		t.Error("the tool ran")
+	if len(d.calls) > 0 {
+		t.Error("the tool was called")
 	}
 }
 
-func TestAContinuedRunHearsItsHistoryAndItsFiles(t *testing.T) {
+func TestAContinuedRunHasItsHistoryAndItsFiles(t *testing.T) {
 	t.Parallel()
-	d := &door{}
-	b := newBenchWith(t, config.Agent{AddHistoryToContext: true, NumHistoryRuns: 3, Instructions: "be kind"}, []tool.Set{d.tool(confirm)},
-		says("first"), calls("", knock), says("done"))
+	d := &guardedTool{}
+	b := newBenchWith(t, config.Agent{AddHistoryToContext: true, NumHistoryRuns: 3, Instructions: "be kind"},
+		[]tool.Set{d.tool(confirm)},
+		replies("first"), calls("", knock), replies("done"))
 	b.run("earlier")
-	r := last(b.hear(b.runner.Run(t.Context(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "now",
+	r := last(b.collect(b.runner.Run(t.Context(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "now",
 		Files: []wire.File{{ID: "1", Filename: "a.txt", Content: "hello"}}}))).Result
-	last(b.hear(b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID}, run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}})))
+	last(b.collect(b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID},
+		run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}})))
 	requests := b.model.requests()
 	before, after := requests[1].Messages, requests[2].Messages
 	if diff := cmp.Diff(before, after[:len(before)]); diff != "" {
-		t.Errorf("the model hears another story: %s", diff)
+		t.Errorf("the model receives other messages: %s", diff)
 	}
 	if !strings.Contains(before[3].Content, "<file name=\"a.txt\">\nhello\n</file>") {
 		t.Errorf("%q", before[3].Content)
 	}
 }
 
-// Whoever continues a run says how the answer is told, not whoever began it.
-func TestAContinuedRunIsAnsweredInPiecesWhenItIsStreamed(t *testing.T) {
+// The request that continues the run decides, not the request that started it.
+func TestAContinuedRunRequestsAStreamIfItIsStreamed(t *testing.T) {
 	t.Parallel()
 	for _, streamed := range []bool{true, false} {
-		d := &door{}
-		b := newBenchWith(t, config.Agent{}, []tool.Set{d.tool(confirm)}, calls("", knock), says("d", "one"))
+		d := &guardedTool{}
+		b := newBenchWith(t, config.Agent{}, []tool.Set{d.tool(confirm)}, calls("", knock), replies("d", "one"))
 		r := last(b.run("hi")).Result
-		last(b.hear(b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID}, run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}, Streamed: streamed})))
+		last(b.collect(b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID},
+			run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}, Streamed: streamed})))
 		if asked := b.model.requests(); len(asked) != 2 || !asked[0].Whole || asked[1].Whole == streamed {
 			t.Errorf("streamed %t: %+v", streamed, asked)
 		}

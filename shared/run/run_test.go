@@ -20,9 +20,9 @@ import (
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-func TestARunTellsWhatHappensAndIsRecorded(t *testing.T) {
+func TestARunEmitsItsEventsAndIsStored(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, says("hello ", "world"))
+	b := newBench(t, replies("hello ", "world"))
 	list := b.run("hi")
 	if want := "RunStarted ModelRequestStarted RunContent RunContent ModelRequestCompleted RunContentCompleted RunCompleted"; names(list) != want {
 		t.Fatalf("%s, want %s", names(list), want)
@@ -32,8 +32,10 @@ func TestARunTellsWhatHappensAndIsRecorded(t *testing.T) {
 		0: {"model": "m-1", "model_provider": "Test", "session_id": "s", "nested_depth": 0.0},
 		2: {"content": "hello ", "content_type": "str", "model_provider_data": map[string]any{"id": "answer"}},
 		3: {"content": "world"},
-		4: {"input_tokens": 10.0, "output_tokens": 5.0, "total_tokens": 15.0, "reasoning_tokens": 2.0, "cache_read_tokens": 3.0, "cache_write_tokens": 1.0},
-		6: {"content": "hello world", "content_type": "str", "session_state": map[string]any{}, "model_provider_data": map[string]any{"id": "answer"}},
+		4: {"input_tokens": 10.0, "output_tokens": 5.0, "total_tokens": 15.0, "reasoning_tokens": 2.0,
+			"cache_read_tokens": 3.0, "cache_write_tokens": 1.0},
+		6: {"content": "hello world", "content_type": "str", "session_state": map[string]any{},
+			"model_provider_data": map[string]any{"id": "answer"}},
 	} {
 		got := members(t, list[i])
 		for name, value := range want {
@@ -42,28 +44,30 @@ func TestARunTellsWhatHappensAndIsRecorded(t *testing.T) {
 			}
 		}
 	}
-	if r.Status != wire.StatusCompleted || *r.Content != "hello world" || r.SessionID != "s" || r.UserID != "ann" || r.Input.InputContent != "hi" || string(r.Tools) != "[]" {
+	if r.Status != wire.StatusCompleted || *r.Content != "hello world" || r.SessionID != "s" || r.UserID != "ann" ||
+		r.Input.InputContent != "hi" || string(r.Tools) != "[]" {
 		t.Errorf("%+v", r)
 	}
 	row := b.row(r.RunID)
-	if row.Status != "COMPLETED" || *row.Content != "hello world" || row.Owner != "ann" || row.SessionID != "s" || row.ModelID != "m-1" || row.ModelProvider != "Test" || row.CancellationStage != nil {
+	if row.Status != "COMPLETED" || *row.Content != "hello world" || row.Owner != "ann" || row.SessionID != "s" ||
+		row.ModelID != "m-1" || row.ModelProvider != "Test" || row.CancellationStage != nil {
 		t.Errorf("%+v", row)
 	}
-	if diff := cmp.Diff([]string{"user: hi", "assistant: hello world"}, said(t, row)); diff != "" {
+	if diff := cmp.Diff([]string{"user: hi", "assistant: hello world"}, storedMessages(t, row)); diff != "" {
 		t.Error(diff)
 	}
 }
 
-func TestTheRowIsThereBeforeTheModelIsCalled(t *testing.T) {
+func TestTheRowIsStoredBeforeTheModelIsCalled(t *testing.T) {
 	t.Parallel()
 	var b *bench
 	seen := ""
-	b = newBench(t, func(ctx context.Context, say func(model.Part) bool) error {
+	b = newBench(t, func(ctx context.Context, send func(model.Part) bool) error {
 		runs, err := b.db.Runs(ctx, store.Viewer{Owner: "ann"}, store.RunQuery{SessionID: "s"})
 		if err == nil && len(runs) == 1 {
 			seen = runs[0].Status + " " + runs[0].Input
 		}
-		return says("x")(ctx, say)
+		return replies("x")(ctx, send)
 	})
 	b.run("hi")
 	if seen != "RUNNING hi" {
@@ -71,24 +75,24 @@ func TestTheRowIsThereBeforeTheModelIsCalled(t *testing.T) {
 	}
 }
 
-func TestARunWithoutASessionMakesOne(t *testing.T) {
+func TestARunWithoutASessionCreatesOne(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, says("x"))
+	b := newBench(t, replies("x"))
 	ids := map[string]bool{}
 	for range 2 {
-		r := last(b.hear(b.runner.Run(t.Context(), run.Input{AgentID: "a", Owner: "ann", Message: "hi"}))).Result
+		r := last(b.collect(b.runner.Run(t.Context(), run.Input{AgentID: "a", Owner: "ann", Message: "hi"}))).Result
 		if _, err := uuid.Parse(r.SessionID); err != nil || b.row(r.RunID).SessionID != r.SessionID {
 			t.Errorf("session %q: %v", r.SessionID, err)
 		}
 		ids[r.SessionID] = true
 	}
 	if len(ids) != 2 {
-		t.Error("two runs without a session share one")
+		t.Error("two runs without a session have the same session")
 	}
 }
 
-// An error without an event comes first and alone.
-func alone(t *testing.T, b *bench, ctx context.Context, in run.Input) error { //nolint:revive // the test comes first in a helper
+// onlyError returns the error of a run that yields nothing else, and checks that the model was not called.
+func onlyError(t *testing.T, b *bench, ctx context.Context, in run.Input) error { //nolint:revive // the test comes first in a helper
 	t.Helper()
 	var got error
 	n := 0
@@ -100,16 +104,16 @@ func alone(t *testing.T, b *bench, ctx context.Context, in run.Input) error { //
 		got = err
 	}
 	if n != 1 || got == nil || len(b.model.requests()) != 0 {
-		t.Errorf("%d steps, %v, %d calls of the model", n, got, len(b.model.requests()))
+		t.Errorf("%d yields, error %v, %d model calls", n, got, len(b.model.requests()))
 	}
 	return got
 }
 
-func TestAnUnknownAgentRunsNothing(t *testing.T) {
+func TestAnUnknownAgentIsNotFound(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, says("x"))
+	b := newBench(t, replies("x"))
 	for _, id := range []string{"nope", "", "A"} {
-		err := alone(t, b, t.Context(), run.Input{AgentID: id, Owner: "ann", Message: "hi"})
+		err := onlyError(t, b, t.Context(), run.Input{AgentID: id, Owner: "ann", Message: "hi"})
 		if !errors.Is(err, fault.NotFound) || fault.Detail(err) != "Agent not found" {
 			t.Errorf("%q: %v", id, err)
 		}
@@ -119,33 +123,35 @@ func TestAnUnknownAgentRunsNothing(t *testing.T) {
 	}
 }
 
-func TestADatabaseThatIsDownRunsNothing(t *testing.T) {
+func TestNothingRunsWithoutTheDatabase(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, says("x"))
+	b := newBench(t, replies("x"))
 	b.runner = newRunner(open(t, "postgres://u:sesame@127.0.0.1:1/x?connect_timeout=2"), config.Agent{}, b.model)
-	err := alone(t, b, t.Context(), run.Input{AgentID: "a", Owner: "ann", Message: "hi"})
+	err := onlyError(t, b, t.Context(), run.Input{AgentID: "a", Owner: "ann", Message: "hi"})
 	if !errors.Is(err, fault.Unavailable) || strings.Contains(err.Error(), "sesame") {
 		t.Errorf("%v", err)
 	}
 }
 
-func TestWhatCantBeStoredRunsNothing(t *testing.T) {
+func TestNothingRunsIfTheRunCannotBeStored(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, says("x"))
-	if err := alone(t, b, t.Context(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "a\x00b"}); !errors.Is(err, fault.Invalid) {
+	b := newBench(t, replies("x"))
+	if err := onlyError(t, b, t.Context(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s",
+		Message: "a\x00b"}); !errors.Is(err, fault.Invalid) {
 		t.Errorf("%v", err)
 	}
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := alone(t, b, gone, run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"}); !errors.Is(err, context.Canceled) {
-		t.Errorf("a caller who has left already: %v", err)
+	if err := onlyError(t, b, gone, run.Input{AgentID: "a", Owner: "ann", SessionID: "s",
+		Message: "hi"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("a caller who has disconnected already: %v", err)
 	}
 	if n := b.count("runs"); n != 0 {
 		t.Errorf("%d runs", n)
 	}
 }
 
-func TestAModelThatFailsEndsTheRunWithItsReason(t *testing.T) {
+func TestAModelErrorEndsTheRunWithItsText(t *testing.T) {
 	t.Parallel()
 	shared := newBench(t)
 	for name, row := range map[string]struct {
@@ -157,16 +163,18 @@ func TestAModelThatFailsEndsTheRunWithItsReason(t *testing.T) {
 		"at once": {fails(fault.Public(fault.Upstream, "Connection error.", errors.New("dial 10.0.0.7"))),
 			"RunStarted ModelRequestStarted RunError", "Connection error.", []string{"user: hi"}},
 		"in the middle": {fails(fault.Public(fault.Unavailable, "Rate limit reached", nil), "so ", "far"),
-			"RunStarted ModelRequestStarted RunContent RunContent RunError", "Rate limit reached", []string{"user: hi", "assistant: so far"}},
+			"RunStarted ModelRequestStarted RunContent RunContent RunError", "Rate limit reached", []string{"user: hi",
+				"assistant: so far"}},
 		"without a public reason": {fails(errors.New("dial 10.0.0.7: refused"), "so far"),
-			"RunStarted ModelRequestStarted RunContent RunError", "Internal server error", []string{"user: hi", "assistant: so far"}},
-		"by just ending": {fails(nil, "so far"),
+			"RunStarted ModelRequestStarted RunContent RunError", "Internal server error", []string{"user: hi",
+				"assistant: so far"}},
+		"by ending without an end mark": {fails(nil, "so far"),
 			"RunStarted ModelRequestStarted RunContent RunError", "The model's answer ended before it was complete", []string{"user: hi", "assistant: so far"}},
-		"by saying nothing": {fails(nil),
+		"by sending nothing": {fails(nil),
 			"RunStarted ModelRequestStarted RunError", "The model's answer ended before it was complete", []string{"user: hi"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := shared.again(t, config.Agent{}, row.answer)
+			b := shared.withModel(t, config.Agent{}, row.answer)
 			list := b.run("hi")
 			end, r := members(t, last(list)), last(list).Result
 			if names(list) != row.events || end["content"] != row.reason || end["error_type"] != "model_provider_error" {
@@ -176,7 +184,7 @@ func TestAModelThatFailsEndsTheRunWithItsReason(t *testing.T) {
 			if r.Status != "ERROR" || *r.Content != row.reason || stored.Status != "ERROR" || *stored.Content != row.reason {
 				t.Errorf("%+v, stored %+v", r, stored)
 			}
-			if diff := cmp.Diff(row.said, said(t, stored)); diff != "" {
+			if diff := cmp.Diff(row.said, storedMessages(t, stored)); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -197,11 +205,12 @@ func TestAnAgentsTimeoutEndsItsRun(t *testing.T) {
 	}
 }
 
-func TestAConsumerThatStopsListeningDoesNotStopTheRun(t *testing.T) {
+func TestAConsumerThatStopsIteratingDoesNotStopTheRun(t *testing.T) {
 	t.Parallel()
 	shared := newBench(t)
 	for _, after := range []string{"RunStarted", "RunContent", "RunCompleted"} {
-		b := shared.again(t, config.Agent{}, calls("let me see ", model.ToolCall{ID: "c-1", Name: "search"}), says("found ", "it"))
+		b := shared.withModel(t, config.Agent{}, calls("let me see ", model.ToolCall{ID: "c-1", Name: "search"}),
+			replies("found ", "it"))
 		id := ""
 		for e, err := range b.runner.Run(t.Context(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"}) {
 			if err != nil {
@@ -217,10 +226,10 @@ func TestAConsumerThatStopsListeningDoesNotStopTheRun(t *testing.T) {
 	}
 }
 
-func TestAClientThatGoesAwayDoesNotStopTheRun(t *testing.T) {
+func TestAClientThatDisconnectsDoesNotStopTheRun(t *testing.T) {
 	t.Parallel()
-	gone := make(chan struct{})
-	b := newBench(t, hangs(gone, "first"))
+	disconnected := make(chan struct{})
+	b := newBench(t, hangs(disconnected, "first"))
 	ctx, leave := context.WithCancel(t.Context())
 	defer leave()
 	var list []run.Event
@@ -230,7 +239,7 @@ func TestAClientThatGoesAwayDoesNotStopTheRun(t *testing.T) {
 		}
 		if list = append(list, e); e.Name() == "RunContent" && ctx.Err() == nil {
 			leave()
-			close(gone)
+			close(disconnected)
 		}
 	}
 	if last(list).Name() != "RunCompleted" || *b.row(last(list).Result.RunID).Content != "first and the rest" {
@@ -238,30 +247,32 @@ func TestAClientThatGoesAwayDoesNotStopTheRun(t *testing.T) {
 	}
 }
 
-func TestTextThatNoDatabaseHoldsIsReplaced(t *testing.T) {
+func TestTextThatCannotBeStoredIsReplaced(t *testing.T) {
 	t.Parallel()
 	b := newBench(t,
 		calls("a\x00b", model.ToolCall{ID: "id\x00", Name: "to\xffol", Arguments: "{\x00}"}),
-		func(_ context.Context, say func(model.Part) bool) error {
-			say(model.Part{Text: "c\xff\xfed 日本 🎉", ProviderData: json.RawMessage(`{"id":"x\u0000y"}`)})
-			say(model.Part{End: &model.End{}})
+		func(_ context.Context, send func(model.Part) bool) error {
+			send(model.Part{Text: "c\xff\xfed 日本 🎉", ProviderData: json.RawMessage(`{"id":"x\u0000y"}`)})
+			send(model.Part{End: &model.End{}})
 			return nil
 		})
 	list := b.run("hi")
 	r := last(list).Result
 	const whole = "a\ufffdbc\ufffdd 日本 🎉"
-	if last(list).Name() != "RunCompleted" || members(t, last(list))["content"] != whole || *r.Content != whole || *b.row(r.RunID).Content != whole {
+	if last(list).Name() != "RunCompleted" || members(t, last(list))["content"] != whole || *r.Content != whole ||
+		*b.row(r.RunID).Content != whole {
 		t.Errorf("%s: %q", names(list), *r.Content)
 	}
 	if diff := cmp.Diff([]string{
 		"user: hi", "assistant: a\ufffdb", "tool: Error: The requested tool does not exist or is not available.", "assistant: c\ufffdd 日本 🎉",
-	}, said(t, b.row(r.RunID))); diff != "" {
+	}, storedMessages(t, b.row(r.RunID))); diff != "" {
 		t.Error(diff)
 	}
 	var messages []wire.Message
 	decode(t, r.Messages, &messages)
 	call := messages[1].ToolCalls[0]
-	if call.ID != "id\ufffd" || call.Function.Name != "to\ufffdol" || call.Function.Arguments != "{\ufffd}" || messages[2].ToolCallID != call.ID || messages[2].ToolName != "to\ufffdol" {
+	if call.ID != "id\ufffd" || call.Function.Name != "to\ufffdol" || call.Function.Arguments != "{\ufffd}" ||
+		messages[2].ToolCallID != call.ID || messages[2].ToolName != "to\ufffdol" {
 		t.Errorf("%+v %+v", call, messages[2])
 	}
 	if data := string(b.row(r.RunID).ProviderData); data != `{"id":"x\ufffdy"}` {
@@ -269,19 +280,21 @@ func TestTextThatNoDatabaseHoldsIsReplaced(t *testing.T) {
 	}
 }
 
-func TestWhatARunCostIsTheSumOfItsCalls(t *testing.T) {
+func TestTheUsageOfARunIsTheSumOfItsModelCalls(t *testing.T) {
 	t.Parallel()
 	tool := model.ToolCall{ID: "c", Name: "search"}
-	b := newBench(t, calls("", tool), calls("", tool), says("done"))
+	b := newBench(t, calls("", tool), calls("", tool), replies("done"))
 	r := last(b.run("hi")).Result
 	var metrics wire.Metrics
 	var messages []wire.Message
 	decode(t, r.Metrics, &metrics)
 	decode(t, r.Messages, &messages)
-	if metrics.InputTokens != 30 || metrics.OutputTokens != 15 || metrics.TotalTokens != 45 || metrics.Duration <= 0 || metrics.TimeToFirstToken <= 0 {
+	if metrics.InputTokens != 30 || metrics.OutputTokens != 15 || metrics.TotalTokens != 45 || metrics.Duration <= 0 ||
+		metrics.TimeToFirstToken <= 0 {
 		t.Errorf("%+v", metrics)
 	}
-	if diff := cmp.Diff([]wire.ModelMetrics{{InputTokens: 30, OutputTokens: 15, TotalTokens: 45, ID: "m-1", Provider: "Test Chat"}}, metrics.Details.Model); diff != "" {
+	if diff := cmp.Diff([]wire.ModelMetrics{{InputTokens: 30, OutputTokens: 15, TotalTokens: 45, ID: "m-1",
+		Provider: "Test Chat"}}, metrics.Details.Model); diff != "" {
 		t.Error(diff)
 	}
 	total := 0
@@ -290,9 +303,10 @@ func TestWhatARunCostIsTheSumOfItsCalls(t *testing.T) {
 			total += m.Metrics.TotalTokens
 		}
 	}
-	b.run("again") // one call more
+	b.run("again") // one more model call
 	s, err := b.db.Session(t.Context(), store.Viewer{Owner: "ann"}, "s", "")
-	if diff := cmp.Diff(store.Usages{{ModelID: "m-1", Family: "Test Chat", Input: 40, Output: 20, Total: 60}}, s.Usage); err != nil || diff != "" || total != 45 {
+	if diff := cmp.Diff(store.Usages{{ModelID: "m-1", Family: "Test Chat", Input: 40, Output: 20, Total: 60}},
+		s.Usage); err != nil || diff != "" || total != 45 {
 		t.Errorf("%v, messages count %d: %s", err, total, diff)
 	}
 	var stored wire.Metrics
@@ -304,31 +318,32 @@ func TestWhatARunCostIsTheSumOfItsCalls(t *testing.T) {
 	}
 }
 
-func TestAModelThatCountsNothingCostsNothing(t *testing.T) {
+func TestAModelWithoutUsageCountsNoTokens(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, func(_ context.Context, say func(model.Part) bool) error {
-		say(model.Part{Text: "x"})
-		say(model.Part{End: &model.End{}})
+	b := newBench(t, func(_ context.Context, send func(model.Part) bool) error {
+		send(model.Part{Text: "x"})
+		send(model.Part{End: &model.End{}})
 		return nil
 	})
 	r := last(b.run("hi")).Result
-	if r.Status != "COMPLETED" || tokens(t, r) != 0 || strings.Contains(string(r.Metrics), "details") || r.ModelProviderData != nil {
+	if r.Status != "COMPLETED" || tokens(t, r) != 0 || strings.Contains(string(r.Metrics), "details") ||
+		r.ModelProviderData != nil {
 		t.Errorf("%+v", r)
 	}
 }
 
-// AgentOS's Responses models name the answer first; the pieces go without its name.
-func TestAnOpeningIsAnEventWithoutContent(t *testing.T) {
+// AgentOS's Responses models send the id of the answer first, and the parts without it.
+func TestAnOpeningPartIsAnEventWithoutContent(t *testing.T) {
 	t.Parallel()
 	marks := json.RawMessage(`{"response_id":"resp_1"}`)
-	b := newBench(t, func(_ context.Context, say func(model.Part) bool) error {
-		say(model.Part{ProviderData: marks, Opening: true})
-		say(model.Part{Text: "hi"})
-		say(model.Part{ProviderData: marks, End: &model.End{}})
+	b := newBench(t, func(_ context.Context, send func(model.Part) bool) error {
+		send(model.Part{ProviderData: marks, Opening: true})
+		send(model.Part{Text: "hi"})
+		send(model.Part{ProviderData: marks, End: &model.End{}})
 		return nil
 	})
 	list := b.run("hello")
-	var heard []string
+	var contents []string
 	for _, e := range list {
 		if e.Name() == wire.EventRunContent {
 			raw, err := wire.Marshal(e.Event)
@@ -336,27 +351,29 @@ func TestAnOpeningIsAnEventWithoutContent(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, members, _ := strings.Cut(string(raw), `"nested_depth":0,`)
-			heard = append(heard, members)
+			contents = append(contents, members)
 		}
 	}
 	want := []string{
 		`"workflow_agent":false,"content_type":"str","reasoning_content":"","model_provider_data":{"response_id":"resp_1"},"event_index":2}`,
 		`"content":"hi","workflow_agent":false,"content_type":"str","reasoning_content":"","event_index":3}`,
 	}
-	if diff := cmp.Diff(want, heard); diff != "" {
+	if diff := cmp.Diff(want, contents); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}
-	if r := last(list).Result; string(r.ModelProviderData) != string(marks) || string(lastMessage(t, r).ProviderData) != string(marks) {
+	if r := last(list).Result; string(r.ModelProviderData) != string(marks) ||
+		string(lastMessage(t, r).ProviderData) != string(marks) {
 		t.Errorf("the run has %s, its answer %s", r.ModelProviderData, lastMessage(t, r).ProviderData)
 	}
 }
 
-func TestWhatTheVendorWantsBackReachesItWithTheToolsResult(t *testing.T) {
+func TestOpaqueDataReturnsToTheProviderWithTheToolResult(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, func(_ context.Context, say func(model.Part) bool) error {
-		say(model.Part{End: &model.End{ToolCalls: []model.ToolCall{{ID: "c", Name: "f"}}, Opaque: json.RawMessage(`["sealed"]`)}})
+	b := newBench(t, func(_ context.Context, send func(model.Part) bool) error {
+		send(model.Part{End: &model.End{ToolCalls: []model.ToolCall{{ID: "c", Name: "f"}},
+			Opaque: json.RawMessage(`["sealed"]`)}})
 		return nil
-	}, says("done"))
+	}, replies("done"))
 	b.run("hello")
 	var opaque []string
 	for _, m := range b.model.requests()[1].Messages {
@@ -367,22 +384,23 @@ func TestWhatTheVendorWantsBackReachesItWithTheToolsResult(t *testing.T) {
 	}
 }
 
-// The marks of one answer never stand beside another.
-func TestEachAnswerHasItsOwnMarks(t *testing.T) {
+// The provider data of one answer must not appear with another answer.
+func TestEachAnswerHasItsOwnProviderData(t *testing.T) {
 	t.Parallel()
 	marked := func(text, marks string, wanted ...model.ToolCall) answer {
-		return func(_ context.Context, say func(model.Part) bool) error {
-			say(model.Part{Text: text, ProviderData: json.RawMessage(marks)})
-			say(model.Part{End: &model.End{ToolCalls: wanted}})
+		return func(_ context.Context, send func(model.Part) bool) error {
+			send(model.Part{Text: text, ProviderData: json.RawMessage(marks)})
+			send(model.Part{End: &model.End{ToolCalls: wanted}})
 			return nil
 		}
 	}
-	b := newBench(t, marked("one", `{"id":"1"}`, model.ToolCall{ID: "c"}), calls("two", model.ToolCall{ID: "d"}), marked("three", `{"id":"3"}`))
+	b := newBench(t, marked("one", `{"id":"1"}`, model.ToolCall{ID: "c"}), calls("two", model.ToolCall{ID: "d"}),
+		marked("three", `{"id":"3"}`))
 	list := b.run("hi")
-	var heard []string
+	var parts []string
 	for _, e := range list {
 		if c, ok := e.Event.(wire.Content); ok {
-			heard = append(heard, c.Content+string(c.ModelProviderData))
+			parts = append(parts, c.Content+string(c.ModelProviderData))
 		}
 	}
 	var kept []string
@@ -394,12 +412,12 @@ func TestEachAnswerHasItsOwnMarks(t *testing.T) {
 		}
 	}
 	want := []string{`one{"id":"1"}`, `two`, `three{"id":"3"}`}
-	if diff := cmp.Diff(want, heard) + cmp.Diff(want, kept); diff != "" {
+	if diff := cmp.Diff(want, parts) + cmp.Diff(want, kept); diff != "" {
 		t.Error(diff)
 	}
 }
 
-func TestAnEndThatCannotBeWrittenIsAnErrorBesideTheLastEvent(t *testing.T) {
+func TestAnEndThatCannotBeStoredIsAnErrorWithTheLastEvent(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
 		trouble string
@@ -408,20 +426,23 @@ func TestAnEndThatCannotBeWrittenIsAnErrorBesideTheLastEvent(t *testing.T) {
 	}{
 		"the database refuses": {`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'disk of db-7 is full'; END $$;
 			CREATE TRIGGER refuse BEFORE UPDATE ON keyway.runs FOR EACH ROW EXECUTE FUNCTION refuse()`, fault.Internal, "The run's end could not be stored: Internal server error"},
-		"the session was deleted":  {"DELETE FROM keyway.sessions", fault.Conflict, "The run's end could not be stored: The run was deleted, ended or taken over elsewhere while it was in progress"},
-		"somebody else ended it":   {"UPDATE keyway.runs SET status = 'ERROR', content = 'x', lease_until = NULL, finished_at = now()", fault.Conflict, "The run's end could not be stored: The run was deleted, ended or taken over elsewhere while it was in progress"},
-		"the table isn't there":    {"DROP TABLE keyway.runs CASCADE", fault.Unavailable, "The run's end could not be stored: The database schema is missing; run keyway migrate"},
-		"the model has failed too": {"DELETE FROM keyway.sessions", fault.Conflict, "The run's end could not be stored: The run was deleted, ended or taken over elsewhere while it was in progress"},
+		"the session was deleted": {"DELETE FROM keyway.sessions", fault.Conflict,
+			"The run's end could not be stored: The run was deleted, ended or claimed by another server while it was in progress"},
+		"another process ended it": {"UPDATE keyway.runs SET status = 'ERROR', content = 'x', lease_until = NULL, finished_at = now()", fault.Conflict, "The run's end could not be stored: The run was deleted, ended or claimed by another server while it was in progress"},
+		"the table is missing": {"DROP TABLE keyway.runs CASCADE", fault.Unavailable,
+			"The run's end could not be stored: The database schema is missing; run keyway migrate"},
+		"the model has failed too": {"DELETE FROM keyway.sessions", fault.Conflict,
+			"The run's end could not be stored: The run was deleted, ended or claimed by another server while it was in progress"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var b *bench
-			b = newBench(t, func(ctx context.Context, say func(model.Part) bool) error {
+			b = newBench(t, func(ctx context.Context, send func(model.Part) bool) error {
 				b.sql(row.trouble)
 				if strings.Contains(name, "model") {
 					return errors.New("broken")
 				}
-				return says("x")(ctx, say)
+				return replies("x")(ctx, send)
 			})
 			var list []run.Event
 			var end error
@@ -432,7 +453,8 @@ func TestAnEndThatCannotBeWrittenIsAnErrorBesideTheLastEvent(t *testing.T) {
 				list, end = append(list, e), err
 			}
 			data := members(t, last(list))
-			if !errors.Is(end, row.kind) || last(list).Name() != "RunError" || last(list).Result != nil || data["error_type"] != "storage_error" || data["content"] != row.content {
+			if !errors.Is(end, row.kind) || last(list).Name() != "RunError" || last(list).Result != nil ||
+				data["error_type"] != "storage_error" || data["content"] != row.content {
 				t.Errorf("%v: %s, %v", end, names(list), data)
 			}
 			if strings.Contains(names(list), "RunCompleted") || data["event_index"] != float64(len(list)-1) {
@@ -442,22 +464,23 @@ func TestAnEndThatCannotBeWrittenIsAnErrorBesideTheLastEvent(t *testing.T) {
 	}
 }
 
-func TestOneRunnerServesManyAtOnce(t *testing.T) {
+func TestARunnerExecutesManyRunsAtOnce(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, says("x"))
+	b := newBench(t, replies("x"))
 	const n = 16
 	done := make(chan string, n)
 	for i := range n {
 		go func() {
-			said := ""
-			for e, err := range b.runner.Run(context.Background(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: fmt.Sprint(i)}) {
+			end := ""
+			for e, err := range b.runner.Run(context.Background(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s",
+				Message: fmt.Sprint(i)}) {
 				if err != nil {
-					said = err.Error()
+					end = err.Error()
 				} else if e.Result != nil {
-					said = e.Result.Status + " " + e.Result.Input.InputContent
+					end = e.Result.Status + " " + e.Result.Input.InputContent
 				}
 			}
-			done <- said
+			done <- end
 		}()
 	}
 	got := map[string]bool{}

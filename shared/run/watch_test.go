@@ -13,8 +13,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/run"
 )
 
-// noting is a queue that only notes what is put into it.
-type noting struct {
+// recordingQueue records the messages that are sent.
+type recordingQueue struct {
 	queue.Queue
 	mu   sync.Mutex
 	sent []message
@@ -25,55 +25,56 @@ type message struct {
 	after time.Duration
 }
 
-func (q *noting) Enqueue(_ context.Context, id uuid.UUID, after time.Duration) error {
+func (q *recordingQueue) Enqueue(_ context.Context, id uuid.UUID, after time.Duration) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.sent = append(q.sent, message{id.String(), after})
 	return nil
 }
 
-func (q *noting) all() []message {
+func (q *recordingQueue) all() []message {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return append([]message{}, q.sent...)
 }
 
-// Nobody sweeps: the message is all that knows of the run.
-func TestARunLeavesAMessageThatOutlivesItsProcess(t *testing.T) {
+// No process calls Requeue; only the message leads to the run.
+func TestARunIsRecoveredByItsDelayedMessage(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, hangs(nil, "so far"))
-	q := &noting{}
+	q := &recordingQueue{}
 	o := options(b.db, agentOnly, b.model, io.Discard)
 	o.Queue, o.Watch = q, true
 	r := run.New(o)
 	id := ""
 	go func() {
-		for range r.Run(context.Background(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"}) { //nolint:revive // it ends with the test
+		for range r.Run(context.Background(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"}) { //nolint:revive // The run ends with the test.
 		}
 	}()
 	await(t, func() bool { return len(q.all()) == 1 })
 	first := q.all()[0]
 	if id = first.id; first.after < time.Minute || first.after > 80*time.Second {
-		t.Errorf("the message comes after %s, and the lease is over after a minute", first.after)
+		t.Errorf("the message is delayed by %s, and the lease expires after a minute", first.after)
 	}
 	runID := uuid.MustParse(id)
 
-	// While it is carried, whoever receives the message passes it on.
-	second := b.again(t, agentOnly, says("done"))
+	// While the run is executed, the receiver sends the message again.
+	second := b.withModel(t, agentOnly, replies("done"))
 	if _, claimed, err := r.Claim(t.Context(), runID); err != nil || claimed {
-		t.Fatal("it is carried twice", err)
+		t.Fatal("the run was claimed twice", err)
 	}
 	if err := r.Watch(t.Context(), runID); err != nil || len(q.all()) != 2 {
 		t.Fatal(q.all(), err)
 	}
 
-	// Its process is gone: the next delivery takes it up.
+	// The process has crashed: the receiver of the next delivery claims the run.
 	b.sql("UPDATE keyway.runs SET lease_until = now() - interval '1 second'")
-	if got := b.take(second.runner, id); got.Status != "COMPLETED" || *got.Content != "done" || got.Losses != 1 || got.Attempt != 2 {
+	if got := b.claimAndExecute(second.runner, id); got.Status != "COMPLETED" || *got.Content != "done" ||
+		got.Losses != 1 || got.Attempt != 2 {
 		t.Errorf("%+v", got)
 	}
 
-	// One that has ended is watched no more.
+	// A run that has ended gets no further message.
 	if err := r.Watch(t.Context(), runID); err != nil || len(q.all()) != 2 {
 		t.Error(q.all(), err)
 	}
@@ -82,12 +83,12 @@ func TestARunLeavesAMessageThatOutlivesItsProcess(t *testing.T) {
 	}
 }
 
-func TestARunThatIsOverAtOnceLeavesNoMessage(t *testing.T) {
+func TestAShortRunSendsNoMessage(t *testing.T) {
 	t.Parallel()
 	var got []any
-	for range 5 { // on a busy machine a run may last until the pulse
-		b := newBench(t, says("done"))
-		q := &noting{}
+	for range 5 { // On a busy machine a run may last until the pulse.
+		b := newBench(t, replies("done"))
+		q := &recordingQueue{}
 		o := options(b.db, agentOnly, b.model, io.Discard)
 		o.Queue, o.Watch = q, true
 		b.runner = run.New(o)

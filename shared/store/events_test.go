@@ -16,7 +16,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
-// pause records that a run waits for a person.
+// pause stores that a run is paused.
 func pause(t *testing.T, db *store.DB, r store.Run, e store.Events) {
 	t.Helper()
 	r.Status, r.Metrics, r.Requirements = "PAUSED", json.RawMessage("{}"), json.RawMessage("[]")
@@ -34,15 +34,18 @@ func status(t *testing.T, db *store.DB, r store.Run) store.Run {
 	return got
 }
 
-func TestEventsAreReadFromTheFirstThatIsMissing(t *testing.T) {
+func TestEventsAreReadFromTheRowWithTheFirstMissingEvent(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	r, other := begin(t, db, "ann", "s", 0), begin(t, db, "bob", "s", 0)
-	rows := []store.Events{{RunID: r.RunID, Attempt: 1, First: 0, Count: 3, Frames: "a\n\nb\n\nc\n\n"}, {RunID: r.RunID, Attempt: 1, First: 3, Count: 1, Frames: "d\n\n"}}
-	if err := db.AddEvents(t.Context(), append(rows, store.Events{RunID: other.RunID, Attempt: 1, Count: 1, Frames: "his\n\n"})); err != nil {
+	rows := []store.Events{{RunID: r.RunID, Attempt: 1, First: 0, Count: 3, Frames: "a\n\nb\n\nc\n\n"},
+		{RunID: r.RunID, Attempt: 1, First: 3, Count: 1, Frames: "d\n\n"}}
+	if err := db.AddEvents(t.Context(), append(rows, store.Events{RunID: other.RunID, Attempt: 1, Count: 1,
+		Frames: "his\n\n"})); err != nil {
 		t.Fatal(err)
 	}
-	for after, want := range map[int][]store.Events{-1 << 31: rows, -1: rows, 0: rows, 1: rows, 2: rows[1:], 3: {}, 1<<31 - 1: {}} {
+	for after, want := range map[int][]store.Events{-1 << 31: rows, -1: rows, 0: rows, 1: rows, 2: rows[1:], 3: {},
+		1<<31 - 1: {}} {
 		got, err := db.EventsAfter(t.Context(), r.RunID, after)
 		if diff := cmp.Diff(want, got); err != nil || diff != "" && len(want)+len(got) > 0 {
 			t.Errorf("after %d: %v %s", after, err, diff)
@@ -53,18 +56,20 @@ func TestEventsAreReadFromTheFirstThatIsMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, err := db.EventsAfter(t.Context(), r.RunID, 2); err != nil || len(got) != 1 || got[0].Frames != "d\n\n" {
-		t.Errorf("stored twice: %+v %v", got, err)
+		t.Errorf("events that are stored twice: %+v %v", got, err)
 	}
 }
 
-func TestEventsOfARunThatIsGoneHoldUpNoOthers(t *testing.T) {
+func TestEventsOfADeletedRunDoNotPreventOthers(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	gone, here := begin(t, db, "ann", "gone", 0), begin(t, db, "ann", "here", 0)
 	if err := db.DeleteSessions(t.Context(), ann, []string{"gone"}, ""); err != nil {
 		t.Fatal(err)
 	}
-	err := db.AddEvents(t.Context(), []store.Events{{RunID: gone.RunID, Attempt: 1, Count: 1, Frames: "a\n\n"}, {RunID: uuid.New(), Attempt: 1, Count: 1, Frames: "b\n\n"}, {RunID: here.RunID, Attempt: 1, Count: 1, Frames: "c\n\n"}})
+	err := db.AddEvents(t.Context(), []store.Events{{RunID: gone.RunID, Attempt: 1, Count: 1, Frames: "a\n\n"},
+		{RunID: uuid.New(), Attempt: 1, Count: 1, Frames: "b\n\n"}, {RunID: here.RunID, Attempt: 1, Count: 1,
+			Frames: "c\n\n"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,37 +83,37 @@ func TestEventsOfARunThatIsGoneHoldUpNoOthers(t *testing.T) {
 	}
 }
 
-func TestAPausedRunIsTakenOnce(t *testing.T) {
+func TestAPausedRunIsContinuedByOneCaller(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	r := begin(t, db, "ann", "s", 0)
-	if _, taken, err := db.ContinueRun(t.Context(), r, day); taken || err != nil {
-		t.Errorf("a running run: %t %v", taken, err)
+	if _, claimed, err := db.ContinueRun(t.Context(), r, day); claimed || err != nil {
+		t.Errorf("a running run: %t %v", claimed, err)
 	}
 	pause(t, db, r, store.Events{RunID: r.RunID, Attempt: 1, First: 0, Count: 7, Frames: "x"})
 	var won atomic.Int32
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			index, taken, err := db.ContinueRun(t.Context(), r, day)
-			if err != nil || taken && index != 7 {
-				t.Errorf("%d %t %v", index, taken, err)
+			index, claimed, err := db.ContinueRun(t.Context(), r, day)
+			if err != nil || claimed && index != 7 {
+				t.Errorf("%d %t %v", index, claimed, err)
 			}
-			if taken {
+			if claimed {
 				won.Add(1)
 			}
 		})
 	}
 	wg.Wait()
 	if won.Load() != 1 || status(t, db, r).Status != "RUNNING" {
-		t.Errorf("%d took it, and it is %s", won.Load(), status(t, db, r).Status)
+		t.Errorf("%d callers continued it, and its status is %s", won.Load(), status(t, db, r).Status)
 	}
 	finish(t, db, r)
-	if _, taken, err := db.ContinueRun(t.Context(), r, day); taken || err != nil {
-		t.Errorf("an ended run: %t %v", taken, err)
+	if _, claimed, err := db.ContinueRun(t.Context(), r, day); claimed || err != nil {
+		t.Errorf("an ended run: %t %v", claimed, err)
 	}
-	if _, taken, err := db.ContinueRun(t.Context(), store.Run{RunID: uuid.New()}, day); taken || err != nil {
-		t.Errorf("no run: %t %v", taken, err)
+	if _, claimed, err := db.ContinueRun(t.Context(), store.Run{RunID: uuid.New()}, day); claimed || err != nil {
+		t.Errorf("a missing run: %t %v", claimed, err)
 	}
 }
 
@@ -118,65 +123,68 @@ func TestAPausedRunEndsWhenItIsCancelled(t *testing.T) {
 	r := begin(t, db, "ann", "s", 0)
 	pause(t, db, r, store.Events{})
 	if ids, err := db.RequeueExpired(t.Context(), day.Add(24*time.Hour)); err != nil || len(ids) != 0 {
-		t.Errorf("who waits for a person is not abandoned: %v %v", ids, err)
+		t.Errorf("a paused run counts as orphaned: %v %v", ids, err)
 	}
 	q := store.RunQuery{RunID: r.RunID.String(), SessionID: "s"}
-	if found, err := db.RequestCancel(t.Context(), bob, q, day); err != nil || found || status(t, db, r).Status != "PAUSED" {
+	if found, err := db.RequestCancel(t.Context(), bob, q, day); err != nil || found ||
+		status(t, db, r).Status != "PAUSED" {
 		t.Errorf("bob cancels her run: %t %v", found, err)
 	}
 	for range 2 {
 		if found, err := db.RequestCancel(t.Context(), ann, q, day); err != nil || !found {
 			t.Errorf("%t %v", found, err)
 		}
-		if got := status(t, db, r); got.Status != "CANCELLED" || got.CancellationStage == nil || *got.CancellationStage != "EXECUTING" {
+		if got := status(t, db, r); got.Status != "CANCELLED" || got.CancellationStage == nil ||
+			*got.CancellationStage != "EXECUTING" {
 			t.Errorf("%+v", got)
 		}
 	}
-	if _, taken, err := db.ContinueRun(t.Context(), r, day); taken || err != nil {
-		t.Errorf("a cancelled run goes on: %t %v", taken, err)
+	if _, claimed, err := db.ContinueRun(t.Context(), r, day); claimed || err != nil {
+		t.Errorf("a cancelled run was continued: %t %v", claimed, err)
 	}
 	r.Status, r.Metrics = "COMPLETED", json.RawMessage("{}")
-	if err := db.FinishRun(t.Context(), r, store.Events{RunID: r.RunID, Attempt: 1, Count: 1, Frames: "x"}, store.Usage{}, day); !errors.Is(err, fault.Conflict) {
-		t.Errorf("a cancelled run completes: %v", err)
+	if err := db.FinishRun(t.Context(), r, store.Events{RunID: r.RunID, Attempt: 1, Count: 1, Frames: "x"},
+		store.Usage{}, day); !errors.Is(err, fault.Conflict) {
+		t.Errorf("a cancelled run was completed: %v", err)
 	}
 	if got, err := db.EventsAfter(t.Context(), r.RunID, -1); err != nil || len(got) > 0 {
 		t.Errorf("its events were stored: %v %v", got, err)
 	}
 }
 
-func TestAConversationIsWhatWasSaidInOrder(t *testing.T) {
+func TestAConversationIsInTheOrderOfTheRuns(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
-	say := func(owner string, n int, messages string) {
+	addRun := func(owner string, n int, messages string) {
 		r := begin(t, db, owner, "s", n)
 		r.Status, r.Metrics, r.Messages = "COMPLETED", json.RawMessage("{}"), json.RawMessage(messages)
 		if err := db.FinishRun(t.Context(), r, store.Events{}, store.Usage{}, day); err != nil {
 			t.Fatal(err)
 		}
 	}
-	say("ann", 5, `[{"role":"system","content":"be brief"},{"role":"user","content":"1"},{"role":"assistant","content":"2"},{"role":"tool","content":"x"}]`)
-	say("bob", 6, `[{"role":"user","content":"his"}]`)
-	say("ann", 1, `[{"role":"user","content":"3"}]`) // later, whatever its clock says
-	begin(t, db, "ann", "s", 9)                      // nothing said yet
+	addRun("ann", 5, `[{"role":"system","content":"be brief"},{"role":"user","content":"1"},{"role":"assistant","content":"2"},{"role":"tool","content":"x"}]`)
+	addRun("bob", 6, `[{"role":"user","content":"his"}]`)
+	addRun("ann", 1, `[{"role":"user","content":"3"}]`) // It is a later run, although its clock is behind.
+	begin(t, db, "ann", "s", 9)                         // It has no messages yet.
 	for name, row := range map[string]struct {
 		viewer  store.Viewer
 		owner   string
 		session string
 		want    []string
 	}{
-		"hers":              {ann, "ann", "s", []string{"1", "2", "3"}},
-		"hers, for another": {bob, "ann", "s", nil},
-		"an administrator":  {admin, "bob", "s", []string{"his"}},
-		"the zero viewer":   {store.Viewer{}, "ann", "s", nil},
-		"no session":        {ann, "ann", "nope", nil},
+		"her own":          {ann, "ann", "s", []string{"1", "2", "3"}},
+		"hers, for bob":    {bob, "ann", "s", nil},
+		"an administrator": {admin, "bob", "s", []string{"his"}},
+		"the zero viewer":  {store.Viewer{}, "ann", "s", nil},
+		"no session":       {ann, "ann", "nope", nil},
 	} {
 		raw, err := db.Conversation(t.Context(), row.viewer, row.owner, row.session)
-		var said []struct{ Content string }
-		if err != nil || json.Unmarshal(raw, &said) != nil || said == nil {
+		var messages []struct{ Content string }
+		if err != nil || json.Unmarshal(raw, &messages) != nil || messages == nil {
 			t.Errorf("%s: %s %v", name, raw, err)
 		}
 		var got []string
-		for _, m := range said {
+		for _, m := range messages {
 			got = append(got, m.Content)
 		}
 		if diff := cmp.Diff(row.want, got); diff != "" {

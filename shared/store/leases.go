@@ -11,23 +11,34 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// LeaseDuration is how long a run counts as alive after its runner's last sign of life.
+// A running run has a lease: until lease_until, no other process may claim it. The process that executes the run
+// renews the lease. If the process crashes, the lease expires, and another process claims the run.
+//
+// A lease alone is not safe. A process that was suspended, or whose clock is slow, may still write after its lease
+// expired and another process claimed the run. Therefore each claim increments the attempt number, and every write
+// of a run names the attempt: a write of an earlier attempt matches no row. The number is a fencing token. The lease
+// decides when a run is claimed again; the fencing token keeps the data correct however wrong the clocks are.
+
+// LeaseDuration is how long a lease is valid after it was acquired or renewed. Lease times come from the clocks of the
+// processes; clocks that differ by more than about half a minute make a run be claimed too early, which the fencing
+// token makes harmless but which repeats a step.
 const LeaseDuration = time.Minute
 
-// forgotten is how long a run that waits is left to the queue, before the queue is
-// believed to have lost it.
-const forgotten = 10 * time.Minute
+// requeueAfter is how long a pending run may stay unclaimed before its queue message is assumed lost. It is well above
+// the time that a message waits while all workers are busy; a needless second message would be harmless.
+const requeueAfter = 10 * time.Minute
 
-// Attempt is a run that a process carries, and the attempt by which it does.
+// Attempt identifies one attempt at a run. Number is the fencing token; it is 1 for the attempt that starts the run.
 type Attempt struct {
 	RunID  uuid.UUID
 	Number int
 }
 
-// Pulse looks after runs that this process carries: it tells which of them somebody
-// asked to cancel. With renew it also renews their leases, and tells which are lost:
-// gone, ended, or another attempt's.
-func (db *DB) Pulse(ctx context.Context, held []Attempt, now time.Time, renew bool) (cancel, lost []Attempt, err error) {
+// Pulse reads which of the attempts are to be cancelled. With renew it also renews their leases, and lost are the
+// attempts whose lease could not be renewed: the run is deleted, has ended or belongs to another attempt.
+func (db *DB) Pulse(
+	ctx context.Context, attempts []Attempt, now time.Time, renew bool,
+) (cancel, lost []Attempt, err error) {
 	sql := `
 		SELECT r.run_id, r.attempt, true FROM keyway.runs r, held
 		WHERE r.run_id = held.run_id AND r.attempt = held.attempt AND r.cancel_requested AND r.finished_at IS NULL`
@@ -37,39 +48,42 @@ func (db *DB) Pulse(ctx context.Context, held []Attempt, now time.Time, renew bo
 			WHERE r.run_id = held.run_id AND r.attempt = held.attempt AND r.status = 'RUNNING'
 			RETURNING r.run_id, r.attempt, r.cancel_requested`
 	}
-	runs, attempts := make([]uuid.UUID, len(held)), make([]int32, len(held))
+	runs, numbers := make([]uuid.UUID, len(attempts)), make([]int32, len(attempts))
 	missing := map[Attempt]bool{}
-	for i, h := range held {
-		runs[i], attempts[i], missing[h] = h.RunID, int32(h.Number), renew
+	for i, a := range attempts {
+		runs[i], numbers[i], missing[a] = a.RunID, int32(a.Number), renew
 	}
-	rows, err := db.pool.Query(ctx, db.text(`WITH held AS (SELECT * FROM unnest(@runs::uuid[], @attempts::integer[]) AS h (run_id, attempt)) `+sql),
-		pgx.NamedArgs{"runs": runs, "attempts": attempts, "lease_until": now.Add(LeaseDuration)})
+	const held = `WITH held AS (
+		SELECT * FROM unnest(@runs::uuid[], @attempts::integer[]) AS h (run_id, attempt)) `
+	rows, err := db.pool.Query(ctx, db.text(held+sql),
+		pgx.NamedArgs{"runs": runs, "attempts": numbers, "lease_until": now.Add(LeaseDuration)})
 	if err != nil {
 		return nil, nil, fmt.Errorf("pulse: %w", kindOf(err))
 	}
-	var h Attempt
-	var asked bool
-	_, err = pgx.ForEachRow(rows, []any{&h.RunID, &h.Number, &asked}, func() error {
-		if missing[h] = false; asked {
-			cancel = append(cancel, h)
+	var a Attempt
+	var cancelRequested bool
+	_, err = pgx.ForEachRow(rows, []any{&a.RunID, &a.Number, &cancelRequested}, func() error {
+		if missing[a] = false; cancelRequested {
+			cancel = append(cancel, a)
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("pulse: %w", kindOf(err))
 	}
-	for h, gone := range missing {
+	for a, gone := range missing {
 		if gone {
-			lost = append(lost, h)
+			lost = append(lost, a)
 		}
 	}
 	return cancel, lost, nil
 }
 
-// LeaseOf tells until when somebody carries the run; carried is false when nobody does,
-// or there is no such run.
-func (db *DB) LeaseOf(ctx context.Context, id uuid.UUID) (until time.Time, carried bool, err error) {
-	err = db.queryRow(ctx, `SELECT lease_until FROM keyway.runs WHERE run_id = @run_id AND status = 'RUNNING'`, pgx.NamedArgs{"run_id": id}).Scan(&until)
+// LeaseOf returns when the lease of a running run expires. running is false if the run is not RUNNING or does not
+// exist.
+func (db *DB) LeaseOf(ctx context.Context, id uuid.UUID) (until time.Time, running bool, err error) {
+	err = db.queryRow(ctx, `SELECT lease_until FROM keyway.runs WHERE run_id = @run_id AND status = 'RUNNING'`,
+		pgx.NamedArgs{"run_id": id}).Scan(&until)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return until, false, nil
 	}
@@ -79,15 +93,18 @@ func (db *DB) LeaseOf(ctx context.Context, id uuid.UUID) (until time.Time, carri
 	return until, true, nil
 }
 
-// died counts the process that died of a run which is taken or requeued.
-const died = `losses = losses + CASE WHEN status = 'RUNNING' THEN 1 ELSE 0 END`
+// countCrash increments losses if the run is still RUNNING when it is claimed or requeued, which means that its
+// process let the lease expire. A run that was handed over is PENDING by then and is not counted.
+const countCrash = `losses = losses + CASE WHEN status = 'RUNNING' THEN 1 ELSE 0 END`
 
-// ClaimRun begins the next attempt at a run that waits (PENDING) or whose lease is over: of several who
-// try, one succeeds. Of the events told so far those before the checkpoint are kept.
-func (db *DB) ClaimRun(ctx context.Context, id uuid.UUID, now time.Time) (r Run, taken bool, err error) {
+// ClaimRun starts the next attempt at a run that is PENDING, or RUNNING with an expired lease. claimed is true for at
+// most one caller. In the same statement, the events before the checkpoint pass to the new attempt, and those after
+// it are deleted, because the new attempt repeats that step and sends them again.
+func (db *DB) ClaimRun(ctx context.Context, id uuid.UUID, now time.Time) (r Run, claimed bool, err error) {
 	list, err := collect[Run](ctx, db, `
 		WITH run AS (
-			UPDATE keyway.runs SET `+died+`, status = 'RUNNING', attempt = attempt + 1, lease_until = @lease_until
+			UPDATE keyway.runs SET `+countCrash+`,
+				status = 'RUNNING', attempt = attempt + 1, lease_until = @lease_until
 			WHERE run_id = @run_id AND (status = 'PENDING' OR status = 'RUNNING' AND lease_until < @now)
 			RETURNING `+runColumns+`, kept_events
 		), kept AS (
@@ -100,7 +117,7 @@ func (db *DB) ClaimRun(ctx context.Context, id uuid.UUID, now time.Time) (r Run,
 		SELECT `+runColumns+` FROM run`,
 		pgx.NamedArgs{"run_id": id, "now": now, "lease_until": now.Add(LeaseDuration)})
 	if err != nil {
-		return Run{}, false, fmt.Errorf("take run %s: %w", id, kindOf(err))
+		return Run{}, false, fmt.Errorf("claim run %s: %w", id, kindOf(err))
 	}
 	if len(list) == 0 {
 		return Run{}, false, nil
@@ -108,16 +125,20 @@ func (db *DB) ClaimRun(ctx context.Context, id uuid.UUID, now time.Time) (r Run,
 	return list[0], true, nil
 }
 
-// Checkpoint is where a run stands between two steps.
+// Checkpoint is the state of a run between two steps, and the events up to it.
 type Checkpoint struct {
-	Data   json.RawMessage
-	Events Events // that are told by then and not stored yet
-	Next   int    // the index of the next event
+	// Data is the state as the run loop encodes it.
+	Data json.RawMessage
+	// Events are those that were sent before the checkpoint and are not stored yet.
+	Events Events
+	// Next is the index of the event that follows. The next attempt keeps the events below it.
+	Next int
 }
 
-// Checkpoint records what the next attempt at a run would go on from, with the
-// events told until then. A run that is lost is fault.Conflict.
-func (db *DB) Checkpoint(ctx context.Context, h Attempt, c Checkpoint) error {
+// Checkpoint stores what the next attempt at a run would continue from. State and events are written in one
+// statement: otherwise a crash between the two writes would lose events that the next attempt does not repeat, or
+// keep events that it sends again. A run that belongs to another attempt is fault.Conflict.
+func (db *DB) Checkpoint(ctx context.Context, a Attempt, c Checkpoint) error {
 	var kept bool
 	err := db.queryRow(ctx, `
 		WITH run AS (
@@ -130,46 +151,48 @@ func (db *DB) Checkpoint(ctx context.Context, h Attempt, c Checkpoint) error {
 		)
 		SELECT true FROM run`,
 		pgx.NamedArgs{
-			"run_id": h.RunID, "attempt": h.Number, "checkpoint": c.Data, "next": c.Next,
+			"run_id": a.RunID, "attempt": a.Number, "checkpoint": c.Data, "next": c.Next,
 			"first": c.Events.First, "count": c.Events.Count, "frames": c.Events.Frames,
 		}).Scan(&kept)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return errElsewhere
 	}
 	if err != nil {
-		return fmt.Errorf("checkpoint of run %s: %w", h.RunID, kindOf(err))
+		return fmt.Errorf("checkpoint of run %s: %w", a.RunID, kindOf(err))
 	}
 	return nil
 }
 
-// ReleaseRun lets a run wait for another process, from its last checkpoint on. A run that
-// is lost is fault.Conflict.
-func (db *DB) ReleaseRun(ctx context.Context, h Attempt, now time.Time) error {
-	n, err := db.exec(ctx, `UPDATE keyway.runs SET status = 'PENDING', lease_until = @now WHERE run_id = @run_id AND attempt = @attempt AND status = 'RUNNING'`,
-		pgx.NamedArgs{"run_id": h.RunID, "attempt": h.Number, "now": now})
+// ReleaseRun hands a run over: it becomes PENDING, and the next attempt continues from the last checkpoint. A run that
+// belongs to another attempt is fault.Conflict.
+func (db *DB) ReleaseRun(ctx context.Context, a Attempt, now time.Time) error {
+	n, err := db.exec(ctx, `UPDATE keyway.runs SET status = 'PENDING', lease_until = @now
+		WHERE run_id = @run_id AND attempt = @attempt AND status = 'RUNNING'`,
+		pgx.NamedArgs{"run_id": a.RunID, "attempt": a.Number, "now": now})
 	switch {
 	case err != nil:
-		return fmt.Errorf("release run %s: %w", h.RunID, kindOf(err))
+		return fmt.Errorf("release run %s: %w", a.RunID, kindOf(err))
 	case n == 0:
 		return errElsewhere
 	}
 	return nil
 }
 
-// RequeueExpired makes the runs whose process died wait for another one, and names
-// them: their lease is over. Runs that wait, and that the queue seems to have lost,
-// are named too. Of several who ask at once, one is given each. Each process that died of
-// a run is counted.
+// RequeueExpired makes orphaned runs PENDING and returns their ids, for the caller to enqueue. Orphaned are running
+// runs whose lease expired, which counts as a crash, and pending runs that nobody claimed within requeueAfter. Of
+// several callers at the same time, only one gets each run. A call handles at most 1000 runs; the next call gets the
+// rest.
 func (db *DB) RequeueExpired(ctx context.Context, now time.Time) ([]uuid.UUID, error) {
-	const most = 1000 // the next sweep finds the rest
+	const limit = 1000
 	rows, err := db.pool.Query(ctx, db.text(`
-		UPDATE keyway.runs SET `+died+`, status = 'PENDING', lease_until = @now
+		UPDATE keyway.runs SET `+countCrash+`, status = 'PENDING', lease_until = @now
 		WHERE run_id IN (
 			SELECT run_id FROM keyway.runs
-			WHERE status IN ('PENDING', 'RUNNING') AND lease_until < @now AND (status = 'RUNNING' OR lease_until < @forgotten)
-			ORDER BY lease_until LIMIT @most FOR UPDATE SKIP LOCKED
+			WHERE status IN ('PENDING', 'RUNNING') AND lease_until < @now
+				AND (status = 'RUNNING' OR lease_until < @unclaimed_since)
+			ORDER BY lease_until LIMIT @limit FOR UPDATE SKIP LOCKED
 		) RETURNING run_id`),
-		pgx.NamedArgs{"now": now, "forgotten": now.Add(-forgotten), "most": most})
+		pgx.NamedArgs{"now": now, "unclaimed_since": now.Add(-requeueAfter), "limit": limit})
 	if err != nil {
 		return nil, fmt.Errorf("expired leases: %w", kindOf(err))
 	}

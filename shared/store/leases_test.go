@@ -17,49 +17,50 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
-func held(r store.Run) store.Attempt { return store.Attempt{RunID: r.RunID, Number: r.Attempt} }
+func attempt(r store.Run) store.Attempt { return store.Attempt{RunID: r.RunID, Number: r.Attempt} }
 
-// expired is long after every lease that begins on day.
+// expired is a time after the end of every lease that was acquired at day.
 var expired = day.Add(store.LeaseDuration + time.Second)
 
 func requeue(t *testing.T, db *store.DB, now time.Time, want ...uuid.UUID) {
 	t.Helper()
 	got, err := db.RequeueExpired(t.Context(), now)
 	if err != nil || !slices.Equal(want, got) {
-		t.Errorf("%v are taken up again, want %v, %v", got, want, err)
+		t.Errorf("the orphaned runs are %v, want %v, %v", got, want, err)
 	}
 }
 
-func take(t *testing.T, db *store.DB, id uuid.UUID, now time.Time) store.Run {
+func claim(t *testing.T, db *store.DB, id uuid.UUID, now time.Time) store.Run {
 	t.Helper()
-	r, taken, err := db.ClaimRun(t.Context(), id, now)
-	if err != nil || !taken || r.Status != "RUNNING" {
-		t.Fatalf("%+v %t %v", r, taken, err)
+	r, claimed, err := db.ClaimRun(t.Context(), id, now)
+	if err != nil || !claimed || r.Status != "RUNNING" {
+		t.Fatalf("%+v %t %v", r, claimed, err)
 	}
 	return r
 }
 
-func TestRunsOfADeadProcessWaitForAnother(t *testing.T) {
+func TestRunsOfACrashedProcessBecomePending(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
-	dead, alive := begin(t, db, "ann", "s", 0), begin(t, db, "ann", "s", 0)
-	if _, lost, err := db.Pulse(t.Context(), []store.Attempt{held(dead), held(alive)}, day, true); err != nil || len(lost) != 0 {
+	crashed, alive := begin(t, db, "ann", "s", 0), begin(t, db, "ann", "s", 0)
+	if _, lost, err := db.Pulse(t.Context(), []store.Attempt{attempt(crashed), attempt(alive)}, day, true); err != nil ||
+		len(lost) != 0 {
 		t.Fatal(lost, err)
 	}
 	later := day.Add(50 * time.Second)
-	if _, _, err := db.Pulse(t.Context(), []store.Attempt{held(alive)}, later, true); err != nil {
+	if _, _, err := db.Pulse(t.Context(), []store.Attempt{attempt(alive)}, later, true); err != nil {
 		t.Fatal(err)
 	}
 	requeue(t, db, later)
-	requeue(t, db, later.Add(30*time.Second), dead.RunID)
-	if got := status(t, db, dead); got.Status != "PENDING" || got.Attempt != 1 {
+	requeue(t, db, later.Add(30*time.Second), crashed.RunID)
+	if got := status(t, db, crashed); got.Status != "PENDING" || got.Attempt != 1 {
 		t.Errorf("%+v", got)
 	}
-	requeue(t, db, later.Add(30*time.Second)) // it is with the queue
+	requeue(t, db, later.Add(30*time.Second)) // It is in the queue now.
 }
 
-// The queue may lose a run, which nobody acknowledges then.
-func TestARunThatWaitsTooLongIsQueuedAgain(t *testing.T) {
+// The queue may lose a message.
+func TestAPendingRunIsRequeuedAfterTenMinutes(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	r := begin(t, db, "ann", "s", 0)
@@ -68,75 +69,79 @@ func TestARunThatWaitsTooLongIsQueuedAgain(t *testing.T) {
 	requeue(t, db, expired.Add(10*time.Minute+time.Second), r.RunID)
 }
 
-func TestARunThatWaitsIsTakenByOne(t *testing.T) {
+func TestAPendingRunIsClaimedByOneProcess(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	r := begin(t, db, "ann", "s", 0)
-	if _, taken, err := db.ClaimRun(t.Context(), r.RunID, day); taken || err != nil {
-		t.Errorf("a run that is carried: %t %v", taken, err)
+	if _, claimed, err := db.ClaimRun(t.Context(), r.RunID, day); claimed || err != nil {
+		t.Errorf("a run with a valid lease: %t %v", claimed, err)
 	}
 	requeue(t, db, expired, r.RunID)
 	var won atomic.Int32
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			got, taken, err := db.ClaimRun(t.Context(), r.RunID, expired)
-			if err != nil || taken && (got.Attempt != 2 || got.Input != r.Input) {
+			got, claimed, err := db.ClaimRun(t.Context(), r.RunID, expired)
+			if err != nil || claimed && (got.Attempt != 2 || got.Input != r.Input) {
 				t.Errorf("%+v %v", got, err)
 			}
-			if taken {
+			if claimed {
 				won.Add(1)
 			}
 		})
 	}
 	wg.Wait()
 	if won.Load() != 1 {
-		t.Errorf("%d took it", won.Load())
+		t.Errorf("%d processes claimed it", won.Load())
 	}
-	requeue(t, db, expired) // its lease is new
+	requeue(t, db, expired) // It has a new lease.
 }
 
-// Whoever lost a run can't renew, checkpoint or end it, nor add to its events.
-func TestALeaseThatWasTakenOverIsFencedOff(t *testing.T) {
+// An attempt that lost the run cannot renew its lease, store a checkpoint, end the run or add visible events.
+func TestAnEarlierAttemptCanWriteNothing(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	first := begin(t, db, "ann", "s", 0)
 	first.Status, first.Metrics = "COMPLETED", json.RawMessage("{}")
 	ends := func(r store.Run) error {
-		return db.FinishRun(t.Context(), r, store.Events{RunID: r.RunID, First: 100, Count: 1, Frames: "end\n\n"}, store.Usage{ModelID: "m", Total: 1}, day)
+		return db.FinishRun(t.Context(), r, store.Events{RunID: r.RunID, First: 100, Count: 1, Frames: "end\n\n"},
+			store.Usage{ModelID: "m", Total: 1}, day)
 	}
 	lost := func(when string) {
 		t.Helper()
-		if _, gone, err := db.Pulse(t.Context(), []store.Attempt{held(first)}, expired, true); err != nil || !slices.Equal(gone, []store.Attempt{held(first)}) {
-			t.Errorf("%s, its lease is renewed: %v %v", when, gone, err)
+		if _, gone, err := db.Pulse(t.Context(), []store.Attempt{attempt(first)}, expired, true); err != nil ||
+			!slices.Equal(gone, []store.Attempt{attempt(first)}) {
+			t.Errorf("%s, its lease was renewed: %v %v", when, gone, err)
 		}
-		if err := db.Checkpoint(t.Context(), held(first), store.Checkpoint{Data: json.RawMessage("{}")}); !errors.Is(err, fault.Conflict) {
-			t.Errorf("%s, it is checkpointed: %v", when, err)
+		if err := db.Checkpoint(t.Context(), attempt(first), store.Checkpoint{Data: json.RawMessage("{}")}); !errors.Is(err,
+			fault.Conflict) {
+			t.Errorf("%s, its checkpoint was stored: %v", when, err)
 		}
 		if err := ends(first); !errors.Is(err, fault.Conflict) {
-			t.Errorf("%s, it is ended: %v", when, err)
+			t.Errorf("%s, its end was stored: %v", when, err)
 		}
 	}
 	requeue(t, db, expired, first.RunID)
-	lost("while it waits")
-	second := take(t, db, first.RunID, expired)
-	lost("when another has it")
-	if err := db.AddEvents(t.Context(), []store.Events{{RunID: first.RunID, Attempt: 1, First: 7, Count: 1, Frames: "late\n\n"}}); err != nil {
+	lost("while the run is pending")
+	second := claim(t, db, first.RunID, expired)
+	lost("after another claim")
+	if err := db.AddEvents(t.Context(), []store.Events{{RunID: first.RunID, Attempt: 1, First: 7, Count: 1,
+		Frames: "old\n\n"}}); err != nil {
 		t.Error(err)
 	}
 	if got, err := db.EventsAfter(t.Context(), first.RunID, -1); err != nil || len(got) != 0 {
-		t.Errorf("events of who lost it are seen: %+v %v", got, err)
+		t.Errorf("events of the earlier attempt are returned: %+v %v", got, err)
 	}
 	second.Status, second.Metrics = "COMPLETED", json.RawMessage("{}")
 	if err := ends(second); err != nil {
 		t.Error(err)
 	}
-	lost("when it has ended")
+	lost("after the end of the run")
 	if s := session(t, db, ann, "s"); len(s.Usage) != 1 || s.Usage[0].Total != 1 {
-		t.Errorf("usage is counted once: %+v", s.Usage)
+		t.Errorf("the usage is counted more than once: %+v", s.Usage)
 	}
 	if r := status(t, db, first); r.Caller != nil || r.Checkpoint != nil {
-		t.Errorf("what only an attempt needs is kept: %+v", r)
+		t.Errorf("the caller or the checkpoint is still stored: %+v", r)
 	}
 }
 
@@ -146,27 +151,30 @@ func TestTheNextAttemptKeepsTheEventsBeforeTheCheckpoint(t *testing.T) {
 	r := begin(t, db, "ann", "s", 0)
 	add := func(first int, frames string) {
 		t.Helper()
-		if err := db.AddEvents(t.Context(), []store.Events{{RunID: r.RunID, Attempt: 1, First: first, Count: 2, Frames: frames}}); err != nil {
+		if err := db.AddEvents(t.Context(), []store.Events{{RunID: r.RunID, Attempt: 1, First: first, Count: 2,
+			Frames: frames}}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	add(0, "a")
-	c := store.Checkpoint{Data: json.RawMessage(`{"at":4}`), Next: 4, Events: store.Events{First: 2, Count: 2, Frames: "b"}}
-	if err := db.Checkpoint(t.Context(), held(r), c); err != nil {
+	c := store.Checkpoint{Data: json.RawMessage(`{"at":4}`), Next: 4,
+		Events: store.Events{First: 2, Count: 2, Frames: "b"}}
+	if err := db.Checkpoint(t.Context(), attempt(r), c); err != nil {
 		t.Fatal(err)
 	}
 	add(4, "lost")
 	requeue(t, db, expired, r.RunID)
-	next := take(t, db, r.RunID, expired)
+	next := claim(t, db, r.RunID, expired)
 	if string(next.Checkpoint) != `{"at":4}` {
-		t.Errorf("it goes on from %s", next.Checkpoint)
+		t.Errorf("it continues from %s", next.Checkpoint)
 	}
 	got, err := db.EventsAfter(t.Context(), r.RunID, -1)
-	want := []store.Events{{RunID: r.RunID, Attempt: 2, First: 0, Count: 2, Frames: "a"}, {RunID: r.RunID, Attempt: 2, First: 2, Count: 2, Frames: "b"}}
+	want := []store.Events{{RunID: r.RunID, Attempt: 2, First: 0, Count: 2, Frames: "a"},
+		{RunID: r.RunID, Attempt: 2, First: 2, Count: 2, Frames: "b"}}
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v %s", err, diff)
 	}
 	if store.FirstIndex(1) != 0 || store.FirstIndex(2) <= 1<<20 || store.FirstIndex(4) > 1<<31-1<<20 {
-		t.Error("attempts lie too close together, or too far out")
+		t.Error("the ranges of the attempts overlap or exceed 32 bits")
 	}
 }

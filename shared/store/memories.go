@@ -17,7 +17,7 @@ type Memory struct {
 	Owner     string
 	Memory    string
 	Topics    []string
-	AgentID   *string // who wrote it; nil: a caller
+	AgentID   *string // the agent that wrote it; nil: a caller wrote it
 	TeamID    *string
 	CreatedAt time.Time
 	UpdatedAt time.Time
@@ -25,7 +25,7 @@ type Memory struct {
 
 const memoryColumns = `memory_id, owner, memory, topics, agent_id, team_id, created_at, updated_at`
 
-// AddMemory writes a new memory.
+// AddMemory stores a new memory. UpdatedAt is set to CreatedAt.
 func (db *DB) AddMemory(ctx context.Context, m Memory) error {
 	_, err := db.exec(ctx, `
 		INSERT INTO keyway.memories (memory_id, owner, memory, topics, agent_id, team_id, created_at, updated_at)
@@ -40,14 +40,14 @@ func (db *DB) AddMemory(ctx context.Context, m Memory) error {
 	return nil
 }
 
-// MemoryQuery narrows and orders a list of memories. Empty members don't narrow.
+// MemoryQuery selects and orders memories. Fields with their zero value do not restrict the selection.
 type MemoryQuery struct {
-	Owner     string // an administrator's narrowing to one user
+	Owner     string // restricts an administrator's view to one user
 	AgentID   string
 	TeamID    string
-	Has       string   // case-insensitive part of the memory; no wildcards
-	Topics    []string // all of them
-	SortBy    string   // "updated_at" (also for anything unknown) or "created_at"
+	Has       string   // a part of the memory, case-insensitive; there are no wildcards
+	Topics    []string // the memory has all of these
+	SortBy    string   // "created_at" or "updated_at"; any other value means "updated_at"
 	Ascending bool
 	Limit     int // ≥ 1
 	Page      int // ≥ 1
@@ -65,7 +65,7 @@ func (q MemoryQuery) where(v Viewer) (string, pgx.NamedArgs) {
 	return f.sql, f.args
 }
 
-// Memories lists one page and counts all that match.
+// Memories returns one page of the memories that match, and the number of all that match.
 func (db *DB) Memories(ctx context.Context, v Viewer, q MemoryQuery) (page []Memory, total int, err error) {
 	where, args := q.where(v)
 	order := "updated_at"
@@ -73,8 +73,8 @@ func (db *DB) Memories(ctx context.Context, v Viewer, q MemoryQuery) (page []Mem
 		order = q.SortBy
 	}
 	page, total, err = paged[Memory](ctx, db, listing{
-		columns: memoryColumns, from: "keyway.memories WHERE " + where, order: order + direction(q.Ascending) + ", memory_id",
-		limit: q.Limit, page: q.Page,
+		columns: memoryColumns, from: "keyway.memories WHERE " + where,
+		order: order + direction(q.Ascending) + ", memory_id", limit: q.Limit, page: q.Page,
 	}, args)
 	if err != nil {
 		return nil, 0, fmt.Errorf("memories: %w", kindOf(err))
@@ -82,24 +82,30 @@ func (db *DB) Memories(ctx context.Context, v Viewer, q MemoryQuery) (page []Mem
 	return page, total, nil
 }
 
-// Memory finds one memory: fault.NotFound when there is none that the viewer may
-// see. owner narrows an administrator to one user.
+// Memory returns one memory. It is fault.NotFound if there is none that the viewer can see. owner restricts an
+// administrator's view to one user.
 func (db *DB) Memory(ctx context.Context, v Viewer, id, owner string) (Memory, error) {
 	return db.oneMemory(ctx, v, id, owner, `SELECT `+memoryColumns+` FROM keyway.memories WHERE `, "", nil)
 }
 
-// ChangeMemory changes one memory: its text, and its topics unless they are nil.
-// Errors are those of Memory.
-func (db *DB) ChangeMemory(ctx context.Context, v Viewer, id, text string, topics []string, now time.Time) (Memory, error) {
+// ChangeMemory changes the text of one memory, and its topics unless they are nil, and returns the memory. Errors are
+// those of Memory.
+func (db *DB) ChangeMemory(
+	ctx context.Context, v Viewer, id, text string, topics []string, now time.Time,
+) (Memory, error) {
 	return db.oneMemory(ctx, v, id, "", `
-		UPDATE keyway.memories SET memory = @memory, topics = COALESCE(@topics, topics), updated_at = GREATEST(updated_at, @now) WHERE `,
+		UPDATE keyway.memories SET memory = @memory, topics = COALESCE(@topics, topics),
+			updated_at = GREATEST(updated_at, @now) WHERE `,
 		` RETURNING `+memoryColumns, pgx.NamedArgs{"memory": text, "topics": topics, "now": now})
 }
 
-// oneMemory runs a statement on the memory that has the id, if the viewer has it.
-func (db *DB) oneMemory(ctx context.Context, v Viewer, id, owner, before, after string, more pgx.NamedArgs) (Memory, error) {
+// oneMemory executes a statement on one memory. The condition that selects the memory, and that keeps other owners'
+// memories out, comes between the texts before and after.
+func (db *DB) oneMemory(
+	ctx context.Context, v Viewer, id, owner, before, after string, more pgx.NamedArgs,
+) (Memory, error) {
 	memoryID, err := uuid.Parse(id)
-	if err != nil || memoryID.String() != id { // not an id that was ever handed out
+	if err != nil || memoryID.String() != id { // Ids are issued in canonical form only.
 		return Memory{}, fmt.Errorf("memory: %w", fault.NotFound)
 	}
 	where, args := MemoryQuery{Owner: owner}.where(v)
@@ -117,8 +123,8 @@ func (db *DB) oneMemory(ctx context.Context, v Viewer, id, owner, before, after 
 	return found[0], nil
 }
 
-// DeleteMemories removes memories, in one statement. Those that aren't there, or
-// aren't the viewer's, are left alone without a word, as AgentOS does.
+// DeleteMemories deletes memories in one statement. Missing memories, and those that the viewer cannot see, are ignored
+// without an error, as in AgentOS.
 func (db *DB) DeleteMemories(ctx context.Context, v Viewer, ids []string, owner string) error {
 	var known []uuid.UUID
 	for _, id := range ids {
@@ -134,10 +140,11 @@ func (db *DB) DeleteMemories(ctx context.Context, v Viewer, ids []string, owner 
 	return nil
 }
 
-// MemoryTopics lists the topics of the memories, each once, in order.
+// MemoryTopics returns the distinct topics of the memories, in order.
 func (db *DB) MemoryTopics(ctx context.Context, v Viewer, owner string) ([]string, error) {
 	where, args := MemoryQuery{Owner: owner}.where(v)
-	rows, err := db.pool.Query(ctx, db.text(`SELECT DISTINCT unnest(topics) AS topic FROM keyway.memories WHERE `+where+` ORDER BY topic`), args)
+	rows, err := db.pool.Query(ctx, db.text(
+		`SELECT DISTINCT unnest(topics) AS topic FROM keyway.memories WHERE `+where+` ORDER BY topic`), args)
 	if err != nil {
 		return nil, fmt.Errorf("memory topics: %w", kindOf(err))
 	}
@@ -155,9 +162,11 @@ type MemoryStats struct {
 	LastUpdated time.Time
 }
 
-// MemoryStats lists one page of the users who have memories, whose memories
-// changed last first, and counts them all.
-func (db *DB) MemoryStats(ctx context.Context, v Viewer, q MemoryQuery) (page []MemoryStats, total int, err error) {
+// MemoryStats returns one page of the users who have memories, and the number of all of them. The user with the latest
+// change comes first.
+func (db *DB) MemoryStats(
+	ctx context.Context, v Viewer, q MemoryQuery,
+) (page []MemoryStats, total int, err error) {
 	where, args := q.where(v)
 	page, total, err = paged[MemoryStats](ctx, db, listing{
 		columns: `owner, total, last_updated`,
@@ -171,28 +180,32 @@ func (db *DB) MemoryStats(ctx context.Context, v Viewer, q MemoryQuery) (page []
 	return page, total, nil
 }
 
-// MergeMemories puts one memory in the place of several of the same owner, in one
-// statement. When one of them is gone or was changed since it was read,
-// fault.Conflict, and nothing is changed.
+// MergeMemories replaces several memories of one owner by one memory, in one statement. If one of them was deleted or
+// changed since it was read, the error is fault.Conflict and nothing is changed: a model takes seconds to write the
+// merged text, and a change of that time must not be lost.
 func (db *DB) MergeMemories(ctx context.Context, old []Memory, merged Memory) error {
-	ids, changed := make([]uuid.UUID, len(old)), time.Time{}
+	ids, lastChange := make([]uuid.UUID, len(old)), time.Time{}
 	for i, m := range old {
-		if ids[i] = m.MemoryID; m.UpdatedAt.After(changed) {
-			changed = m.UpdatedAt
+		if ids[i] = m.MemoryID; m.UpdatedAt.After(lastChange) {
+			lastChange = m.UpdatedAt
 		}
 	}
 	n, err := db.exec(ctx, `
 		WITH same AS (
-			SELECT memory_id FROM keyway.memories WHERE memory_id = ANY(@ids) AND owner = @owner AND updated_at <= @changed FOR UPDATE
+			SELECT memory_id FROM keyway.memories
+			WHERE memory_id = ANY(@ids) AND owner = @owner AND updated_at <= @changed FOR UPDATE
 		), gone AS (
-			DELETE FROM keyway.memories WHERE memory_id IN (SELECT memory_id FROM same) AND (SELECT count(*) FROM same) = @count
+			DELETE FROM keyway.memories
+			WHERE memory_id IN (SELECT memory_id FROM same) AND (SELECT count(*) FROM same) = @count
 			RETURNING memory_id
 		)
 		INSERT INTO keyway.memories (memory_id, owner, memory, topics, agent_id, team_id, created_at, updated_at)
-		SELECT @memory_id, @owner, @memory, @topics, @agent_id, @team_id, @created_at, @created_at WHERE EXISTS (SELECT FROM gone)`,
+		SELECT @memory_id, @owner, @memory, @topics, @agent_id, @team_id, @created_at, @created_at
+		WHERE EXISTS (SELECT FROM gone)`,
 		pgx.NamedArgs{
-			"ids": ids, "changed": changed, "count": len(old), "memory_id": merged.MemoryID, "owner": merged.Owner, "memory": merged.Memory,
-			"topics": merged.Topics, "agent_id": merged.AgentID, "team_id": merged.TeamID, "created_at": merged.CreatedAt,
+			"ids": ids, "changed": lastChange, "count": len(old), "memory_id": merged.MemoryID, "owner": merged.Owner,
+			"memory": merged.Memory, "topics": merged.Topics, "agent_id": merged.AgentID, "team_id": merged.TeamID,
+			"created_at": merged.CreatedAt,
 		})
 	if err != nil {
 		return fmt.Errorf("merge memories: %w", kindOf(err))

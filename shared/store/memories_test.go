@@ -16,8 +16,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
-// remember adds a memory made at minute n.
-func remember(t *testing.T, db *store.DB, owner, text string, n int, topics ...string) store.Memory {
+// addMemory adds a memory that was created at minute n.
+func addMemory(t *testing.T, db *store.DB, owner, text string, n int, topics ...string) store.Memory {
 	t.Helper()
 	if topics == nil {
 		topics = []string{}
@@ -30,14 +30,15 @@ func remember(t *testing.T, db *store.DB, owner, text string, n int, topics ...s
 	return m
 }
 
-func TestMemoriesArePagedSortedAndNarrowed(t *testing.T) {
+func TestMemoriesArePagedSortedAndFiltered(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
-	first := remember(t, db, "ann", "likes tea", 0, "food", "drink")
-	remember(t, db, "ann", "100% sure", 1)
-	remember(t, db, "ann", "Likes TEA too", 2, "food")
-	remember(t, db, "bob", "likes coffee", 3, "food")
-	if _, err := db.ChangeMemory(t.Context(), ann, first.MemoryID.String(), "likes green tea", nil, day.Add(time.Hour)); err != nil {
+	first := addMemory(t, db, "ann", "likes tea", 0, "food", "drink")
+	addMemory(t, db, "ann", "100% sure", 1)
+	addMemory(t, db, "ann", "Likes TEA too", 2, "food")
+	addMemory(t, db, "bob", "likes coffee", 3, "food")
+	if _, err := db.ChangeMemory(t.Context(), ann, first.MemoryID.String(), "likes green tea", nil,
+		day.Add(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	for name, row := range map[string]struct {
@@ -46,20 +47,24 @@ func TestMemoriesArePagedSortedAndNarrowed(t *testing.T) {
 		want   string
 		total  int
 	}{
-		"last changed first":    {ann, store.MemoryQuery{Limit: 9, Page: 1}, "likes green tea|Likes TEA too|100% sure", 3},
-		"by creation":           {ann, store.MemoryQuery{Limit: 9, Page: 1, SortBy: "created_at", Ascending: true}, "likes green tea|100% sure|Likes TEA too", 3},
-		"the second page":       {ann, store.MemoryQuery{Limit: 2, Page: 2}, "100% sure", 3},
-		"far past the end":      {ann, store.MemoryQuery{Limit: 1<<31 - 1, Page: 1<<31 - 1}, "", 3},
-		"a part, in any case":   {ann, store.MemoryQuery{Limit: 9, Page: 1, Has: "tea"}, "likes green tea|Likes TEA too", 2},
-		"wildcards are text":    {ann, store.MemoryQuery{Limit: 9, Page: 1, Has: "%"}, "100% sure", 1},
-		"another wildcard":      {ann, store.MemoryQuery{Limit: 9, Page: 1, Has: "_"}, "", 0},
-		"a topic":               {ann, store.MemoryQuery{Limit: 9, Page: 1, Topics: []string{"food"}}, "likes green tea|Likes TEA too", 2},
-		"all of the topics":     {ann, store.MemoryQuery{Limit: 9, Page: 1, Topics: []string{"drink", "food"}}, "likes green tea", 1},
-		"everybody's":           {admin, store.MemoryQuery{Limit: 9, Page: 1}, "likes green tea|likes coffee|Likes TEA too|100% sure", 4},
-		"one user's":            {admin, store.MemoryQuery{Limit: 9, Page: 1, Owner: "bob"}, "likes coffee", 1},
-		"another's, for a user": {ann, store.MemoryQuery{Limit: 9, Page: 1, Owner: "bob"}, "", 0},
-		"nobody's":              {store.Viewer{}, store.MemoryQuery{Limit: 9, Page: 1}, "", 0},
-		"an agent's":            {ann, store.MemoryQuery{Limit: 9, Page: 1, AgentID: "a"}, "", 0},
+		"latest change first": {ann, store.MemoryQuery{Limit: 9, Page: 1}, "likes green tea|Likes TEA too|100% sure", 3},
+		"by creation": {ann, store.MemoryQuery{Limit: 9, Page: 1, SortBy: "created_at", Ascending: true},
+			"likes green tea|100% sure|Likes TEA too", 3},
+		"the second page":     {ann, store.MemoryQuery{Limit: 2, Page: 2}, "100% sure", 3},
+		"far past the end":    {ann, store.MemoryQuery{Limit: 1<<31 - 1, Page: 1<<31 - 1}, "", 3},
+		"a part, in any case": {ann, store.MemoryQuery{Limit: 9, Page: 1, Has: "tea"}, "likes green tea|Likes TEA too", 2},
+		"wildcards are text":  {ann, store.MemoryQuery{Limit: 9, Page: 1, Has: "%"}, "100% sure", 1},
+		"another wildcard":    {ann, store.MemoryQuery{Limit: 9, Page: 1, Has: "_"}, "", 0},
+		"a topic": {ann, store.MemoryQuery{Limit: 9, Page: 1, Topics: []string{"food"}},
+			"likes green tea|Likes TEA too", 2},
+		"all of the topics": {ann, store.MemoryQuery{Limit: 9, Page: 1, Topics: []string{"drink", "food"}},
+			"likes green tea", 1},
+		"all users": {admin, store.MemoryQuery{Limit: 9, Page: 1},
+			"likes green tea|likes coffee|Likes TEA too|100% sure", 4},
+		"one user":        {admin, store.MemoryQuery{Limit: 9, Page: 1, Owner: "bob"}, "likes coffee", 1},
+		"bob's, for ann":  {ann, store.MemoryQuery{Limit: 9, Page: 1, Owner: "bob"}, "", 0},
+		"the zero viewer": {store.Viewer{}, store.MemoryQuery{Limit: 9, Page: 1}, "", 0},
+		"an agent":        {ann, store.MemoryQuery{Limit: 9, Page: 1, AgentID: "a"}, "", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			page, total, err := db.Memories(t.Context(), row.viewer, row.q)
@@ -74,24 +79,26 @@ func TestMemoriesArePagedSortedAndNarrowed(t *testing.T) {
 	}
 }
 
-func TestAChangedMemoryKeepsTopicsThatAreNotSent(t *testing.T) {
+func TestAChangeWithoutTopicsKeepsTheTopics(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
-	id := remember(t, db, "ann", "a", 5, "t").MemoryID.String()
+	id := addMemory(t, db, "ann", "a", 5, "t").MemoryID.String()
 	for _, row := range []struct {
 		topics, want []string
-	}{{nil, []string{"t"}}, {[]string{"u", "t"}, []string{"u", "t"}}, {nil, []string{"u", "t"}}, {[]string{}, []string{}}} {
+	}{{nil, []string{"t"}}, {[]string{"u", "t"}, []string{"u", "t"}}, {nil, []string{"u", "t"}}, {[]string{},
+		[]string{}}} {
 		m, err := db.ChangeMemory(t.Context(), ann, id, "b", row.topics, day)
-		if diff := cmp.Diff(row.want, m.Topics); err != nil || diff != "" || m.Memory != "b" || !m.UpdatedAt.Equal(day.Add(5*time.Minute)) {
+		if diff := cmp.Diff(row.want, m.Topics); err != nil || diff != "" || m.Memory != "b" ||
+			!m.UpdatedAt.Equal(day.Add(5*time.Minute)) {
 			t.Errorf("%v: %+v %v %s", row.topics, m, err, diff)
 		}
 	}
 }
 
-func TestOthersMemoriesLookLikeNone(t *testing.T) {
+func TestMemoriesOfOthersLookMissing(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
-	hers := remember(t, db, "ann", "secret", 0, "topic")
+	hers := addMemory(t, db, "ann", "secret", 0, "topic")
 	id := hers.MemoryID.String()
 	for name, v := range map[string]store.Viewer{"bob": bob, "the zero viewer": {}} {
 		for _, which := range []string{id, uuid.NewString()} {
@@ -108,7 +115,8 @@ func TestOthersMemoriesLookLikeNone(t *testing.T) {
 		if topics, err := db.MemoryTopics(t.Context(), v, "ann"); err != nil || len(topics) > 0 {
 			t.Errorf("%s: %v %v", name, topics, err)
 		}
-		if stats, n, err := db.MemoryStats(t.Context(), v, store.MemoryQuery{Limit: 9, Page: 1}); err != nil || n > 0 || len(stats) > 0 {
+		if stats, n, err := db.MemoryStats(t.Context(), v, store.MemoryQuery{Limit: 9, Page: 1}); err != nil || n > 0 ||
+			len(stats) > 0 {
 			t.Errorf("%s: %v %d %v", name, stats, n, err)
 		}
 	}
@@ -116,7 +124,7 @@ func TestOthersMemoriesLookLikeNone(t *testing.T) {
 		t.Errorf("%+v %v", m, err)
 	}
 	if _, err := db.Memory(t.Context(), admin, id, "bob"); !errors.Is(err, fault.NotFound) {
-		t.Errorf("narrowed to bob: %v", err)
+		t.Errorf("restricted to bob: %v", err)
 	}
 	for _, odd := range []string{"", "x", "\x00", strings.ToUpper(id), "{" + id + "}"} {
 		if _, err := db.Memory(t.Context(), admin, odd, ""); !errors.Is(err, fault.NotFound) {
@@ -125,14 +133,14 @@ func TestOthersMemoriesLookLikeNone(t *testing.T) {
 	}
 }
 
-func TestManyMemoriesAreDeletedAtOnce(t *testing.T) {
+func TestSeveralMemoriesAreDeletedTogether(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	var ids []string
 	for n := range 4 {
-		ids = append(ids, remember(t, db, "ann", fmt.Sprint(n), n).MemoryID.String())
+		ids = append(ids, addMemory(t, db, "ann", fmt.Sprint(n), n).MemoryID.String())
 	}
-	bobs := remember(t, db, "bob", "his", 9).MemoryID.String()
+	bobs := addMemory(t, db, "bob", "his", 9).MemoryID.String()
 	for _, row := range []struct {
 		viewer store.Viewer
 		ids    []string
@@ -148,17 +156,17 @@ func TestManyMemoriesAreDeletedAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, n, err := db.Memories(t.Context(), admin, store.MemoryQuery{Limit: 1, Page: 1}); err != nil || n != row.left {
-			t.Errorf("%+v deletes %q: left are %d, %v; want %d", row.viewer, row.ids, n, err, row.left)
+			t.Errorf("%+v deletes %q: %d are left, %v; want %d", row.viewer, row.ids, n, err, row.left)
 		}
 	}
 }
 
-func TestTopicsAndStatisticsCountEachUsersOwn(t *testing.T) {
+func TestTopicsAndStatisticsAreCountedByUser(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
-	remember(t, db, "ann", "1", 0, "b", "a")
-	remember(t, db, "ann", "2", 5, "a", "ä")
-	remember(t, db, "bob", "3", 9, "c")
+	addMemory(t, db, "ann", "1", 0, "b", "a")
+	addMemory(t, db, "ann", "2", 5, "a", "ä")
+	addMemory(t, db, "bob", "3", 9, "c")
 	for owner, want := range map[string][]string{"": {"a", "b", "c", "ä"}, "ann": {"a", "b", "ä"}, "zoe": nil} {
 		got, err := db.MemoryTopics(t.Context(), admin, owner)
 		less := func(a, b string) bool { return a < b }
@@ -167,7 +175,8 @@ func TestTopicsAndStatisticsCountEachUsersOwn(t *testing.T) {
 		}
 	}
 	stats, total, err := db.MemoryStats(t.Context(), admin, store.MemoryQuery{Limit: 1, Page: 2})
-	if err != nil || total != 2 || len(stats) != 1 || stats[0].Owner != "ann" || stats[0].Total != 2 || !stats[0].LastUpdated.Equal(day.Add(5*time.Minute)) {
+	if err != nil || total != 2 || len(stats) != 1 || stats[0].Owner != "ann" || stats[0].Total != 2 ||
+		!stats[0].LastUpdated.Equal(day.Add(5*time.Minute)) {
 		t.Errorf("%+v of %d, %v", stats, total, err)
 	}
 }

@@ -23,7 +23,7 @@ func migrate(t *testing.T, url, schema, osID string) {
 	}
 }
 
-func TestMigrationsMayRunAtOnceAndAgain(t *testing.T) {
+func TestMigrationsCanRunAtTheSameTimeAndAgain(t *testing.T) {
 	t.Parallel()
 	url := storetest.EmptyURL(t)
 	var wg sync.WaitGroup
@@ -46,13 +46,14 @@ func TestASchemaBelongsToOneOS(t *testing.T) {
 	url := storetest.EmptyURL(t)
 	migrate(t, url, "k", "one")
 	_, err := migrations.Run(t.Context(), migrations.Target{URL: url, Schema: "k", OSID: "two"})
-	if !errors.Is(err, fault.Conflict) || !strings.Contains(fault.Detail(err), `belongs to the OS "one"`) || !strings.Contains(fault.Detail(err), "database.schema") {
+	if !errors.Is(err, fault.Conflict) || !strings.Contains(fault.Detail(err), `belongs to the OS "one"`) ||
+		!strings.Contains(fault.Detail(err), "database.schema") {
 		t.Errorf("%v", err)
 	}
 	migrate(t, url, "k2", "two")
 }
 
-func TestASchemaOfANewerKeywayIsLeftAlone(t *testing.T) {
+func TestTheSchemaOfANewerKeywayIsNotChanged(t *testing.T) {
 	t.Parallel()
 	url := storetest.EmptyURL(t)
 	migrate(t, url, "k", "os")
@@ -63,7 +64,8 @@ func TestASchemaOfANewerKeywayIsLeftAlone(t *testing.T) {
 	}
 	sql(t, url, "UPDATE k.schema_version SET oldest = 98")
 	_, err = migrations.Run(t.Context(), migrations.Target{URL: url, Schema: "k", OSID: "os"})
-	if !errors.Is(err, fault.Conflict) || !strings.Contains(fault.Detail(err), "a Keyway for version 98 or later") || !strings.Contains(fault.Detail(err), "run the newer Keyway") {
+	if !errors.Is(err, fault.Conflict) || !strings.Contains(fault.Detail(err), "a Keyway for version 98 or later") ||
+		!strings.Contains(fault.Detail(err), "run the newer Keyway") {
 		t.Errorf("%v", err)
 	}
 	_, err = migrations.Run(t.Context(), migrations.Target{URL: url, Schema: "k", OSID: "another"})
@@ -72,36 +74,36 @@ func TestASchemaOfANewerKeywayIsLeftAlone(t *testing.T) {
 	}
 }
 
-// Whether older programs still work is known to whoever writes a migration, and to nobody
-// later.
-func TestEachMigrationSaysWhichProgramsWorkWithIt(t *testing.T) {
+// Only the author of a migration knows whether older programs still work with the schema.
+func TestEachMigrationSetsOldest(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("migrations/*.sql")
 	if err != nil || len(files) != store.SchemaVersion {
 		t.Fatalf("%q %v", files, err)
 	}
-	before := 0
+	lowest := 0
 	for i, file := range files[5:] {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		says := regexp.MustCompile(`(?m)^UPDATE \{\{\.schema\}\}\.schema_version SET oldest = (\d+);$`).FindSubmatch(text)
-		if says == nil {
+		match := regexp.MustCompile(`(?m)^UPDATE \{\{\.schema\}\}\.schema_version SET oldest = (\d+);$`).FindSubmatch(text)
+		if match == nil {
 			t.Errorf("%s sets no oldest", file)
 			continue
 		}
-		oldest, err := strconv.Atoi(string(says[1]))
-		if number := i + 6; err != nil || oldest < before || oldest > number {
-			t.Errorf("%s: oldest = %s, want %d to %d", file, says[1], before, number)
+		oldest, err := strconv.Atoi(string(match[1]))
+		if number := i + 6; err != nil || oldest < lowest || oldest > number {
+			t.Errorf("%s: oldest = %s, want %d to %d", file, match[1], lowest, number)
 		}
-		before = oldest
+		lowest = oldest
 	}
 }
 
 func TestAnUnreachableDatabaseIsNotMigrated(t *testing.T) {
 	t.Parallel()
-	_, err := migrations.Run(t.Context(), migrations.Target{URL: "postgres://u:sesame@127.0.0.1:1/x", Schema: "k", OSID: "os"})
+	_, err := migrations.Run(t.Context(), migrations.Target{URL: "postgres://u:sesame@127.0.0.1:1/x", Schema: "k",
+		OSID: "os"})
 	if !errors.Is(err, fault.Unavailable) || strings.Contains(fault.Detail(err), "sesame") {
 		t.Errorf("%v", err)
 	}

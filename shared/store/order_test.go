@@ -11,9 +11,9 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
-// A request that comes again, and who deletes the session, have the session and want the
-// run: whoever ends it must not have the run and want the session.
-func TestTheEndOfARunWaitsForItsSessionWithEmptyHands(t *testing.T) {
+// A repeated request and the deletion of a session lock the session first and then the run. The statement that ends a
+// run must not lock them in the other order, or the two could wait for each other.
+func TestTheEndOfARunLocksTheSessionFirst(t *testing.T) {
 	t.Parallel()
 	url := storetest.URL(t)
 	db := storetest.Open(t, store.Options{URL: url})
@@ -34,14 +34,14 @@ func TestTheEndOfARunWaitsForItsSessionWithEmptyHands(t *testing.T) {
 	}
 	ended := make(chan struct{})
 	go func() { defer close(ended); finish(t, db, r) }()
-	for waits := false; !waits; {
-		err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid)))").Scan(&waits)
+	for waiting := false; !waiting; {
+		err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid)))").Scan(&waiting)
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
 	if _, err := tx.Exec(ctx, "SELECT FROM keyway.runs FOR UPDATE NOWAIT"); err != nil {
-		t.Errorf("who has the session can't have the run: %v", err)
+		t.Errorf("the run is locked while its end waits for the session: %v", err)
 	}
 	if err := tx.Rollback(ctx); err != nil {
 		t.Fatal(err)

@@ -9,12 +9,14 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// The runs that wait are a queue: the lease of a PENDING run is when it may be
-// received.
+// Servers that share a database need no other queue: the pending runs are one. A pending run has no lease, so its
+// lease_until is used as the visibility deadline: the run may be received from then on. A separate table of messages
+// would have to be kept consistent with the runs.
 
-// EnqueueRun makes a run that waits ready to be received, from then on.
+// EnqueueRun makes a pending run visible at the given time. A run that is not PENDING is left alone.
 func (db *DB) EnqueueRun(ctx context.Context, id uuid.UUID, from time.Time) error {
-	_, err := db.exec(ctx, `UPDATE keyway.runs SET lease_until = @from WHERE run_id = @run_id AND status = 'PENDING'`,
+	_, err := db.exec(ctx,
+		`UPDATE keyway.runs SET lease_until = @from WHERE run_id = @run_id AND status = 'PENDING'`,
 		pgx.NamedArgs{"run_id": id, "from": from})
 	if err != nil {
 		return fmt.Errorf("enqueue run %s: %w", id, kindOf(err))
@@ -22,8 +24,8 @@ func (db *DB) EnqueueRun(ctx context.Context, id uuid.UUID, from time.Time) erro
 	return nil
 }
 
-// ReceiveRuns gives at most limit of the runs that wait; until then nobody else is
-// given them.
+// ReceiveRuns returns at most limit visible runs, oldest first, and makes them invisible until the visibility
+// deadline until. SKIP LOCKED gives each run to only one of several receivers, and lets none of them wait.
 func (db *DB) ReceiveRuns(ctx context.Context, limit int, now, until time.Time) ([]uuid.UUID, error) {
 	rows, err := db.pool.Query(ctx, db.text(`
 		UPDATE keyway.runs SET lease_until = @until WHERE run_id IN (
@@ -41,11 +43,13 @@ func (db *DB) ReceiveRuns(ctx context.Context, limit int, now, until time.Time) 
 	return ids, nil
 }
 
-// AcknowledgeRun takes a run out of the queue that was received until then. One that
-// still waits comes back when nobody has taken it for long.
+// AcknowledgeRun removes the message that was received with that visibility deadline. If the run is still PENDING, it
+// becomes visible again after requeueAfter. If it was received again meanwhile, its deadline is another one and
+// nothing changes.
 func (db *DB) AcknowledgeRun(ctx context.Context, id uuid.UUID, until time.Time) error {
-	_, err := db.exec(ctx, `UPDATE keyway.runs SET lease_until = @later WHERE run_id = @run_id AND status = 'PENDING' AND lease_until = @until`,
-		pgx.NamedArgs{"run_id": id, "until": until, "later": until.Add(forgotten)})
+	_, err := db.exec(ctx, `UPDATE keyway.runs SET lease_until = @later
+		WHERE run_id = @run_id AND status = 'PENDING' AND lease_until = @until`,
+		pgx.NamedArgs{"run_id": id, "until": until, "later": until.Add(requeueAfter)})
 	if err != nil {
 		return fmt.Errorf("acknowledge run %s: %w", id, kindOf(err))
 	}

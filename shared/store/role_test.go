@@ -15,8 +15,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
-// rds makes a master as RDS has it: no superuser, it may make roles and hand on rds_iam.
-// Roles outlive their test, so each is named after its database.
+// rds makes a master user with the rights of the one on RDS: it is no superuser, can create roles and can grant
+// rds_iam. Roles belong to the whole server, so each is named after the database of its test.
 func rds(t *testing.T) (master, name string) {
 	t.Helper()
 	at := storetest.EmptyURL(t)
@@ -45,7 +45,7 @@ func scalar[T any](t *testing.T, at, text string) (v T) {
 	return v
 }
 
-func TestARoleIsAdmittedAgainAndBySeveralAtOnce(t *testing.T) {
+func TestARoleIsGrantedAgainAndBySeveralAtTheSameTime(t *testing.T) {
 	t.Parallel()
 	master, name := rds(t)
 	role := `odd "role of ` + name
@@ -60,23 +60,25 @@ func TestARoleIsAdmittedAgainAndBySeveralAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	may := "SELECT pg_has_role(" + text + ", 'rds_iam', 'MEMBER') AND NOT pg_has_role(" + text + ", '" + name + "', 'MEMBER')" +
-		" AND has_table_privilege(" + text + ", 'odd.runs', 'DELETE') AND NOT has_table_privilege(" + text + ", 'odd.os', 'UPDATE')"
+	may := "SELECT pg_has_role(" + text + ", 'rds_iam', 'MEMBER') AND NOT pg_has_role(" + text + ", '" + name +
+		"', 'MEMBER')" +
+		" AND has_table_privilege(" + text + ", 'odd.runs', 'DELETE') AND NOT has_table_privilege(" + text +
+		", 'odd.os', 'UPDATE')"
 	if !scalar[bool](t, master, may) {
-		t.Error("it isn't granted what it should be")
+		t.Error("the role lacks a right, or has one too many")
 	}
-	// A table of a later migration, whoever runs it, and what somebody granted by hand.
+	// A table of a later migration, and rights that were granted by hand.
 	sql(t, master, `CREATE TABLE odd.later (id int GENERATED ALWAYS AS IDENTITY, text text); GRANT TRUNCATE ON odd.later TO `+quoted+`; GRANT UPDATE ON odd.os TO `+quoted)
 	if !scalar[bool](t, master, "SELECT has_table_privilege("+text+", 'odd.later', 'SELECT, INSERT, UPDATE, DELETE')") {
-		t.Error("a later table is closed to it")
+		t.Error("the role has no right to a later table")
 	}
 	if _, err := migrations.Run(t.Context(), target); err != nil {
 		t.Fatal(err)
 	}
 	if scalar[bool](t, master, "SELECT has_table_privilege("+text+", 'odd.later', 'TRUNCATE') OR has_table_privilege("+text+", 'odd.os', 'UPDATE')") {
-		t.Error("what was granted by hand is still there")
+		t.Error("rights that were granted by hand are still there")
 	}
-	sql(t, master, "ALTER ROLE "+quoted+" PASSWORD 'r'") // it logs in without AWS here
+	sql(t, master, "ALTER ROLE "+quoted+" PASSWORD 'r'") // Here it logs in without AWS.
 	u, err := url.Parse(master)
 	if err != nil {
 		t.Fatal(err)
@@ -93,8 +95,8 @@ func TestARoleIsAdmittedAgainAndBySeveralAtOnce(t *testing.T) {
 	}
 }
 
-// One server, several databases: a role is all of theirs.
-func TestSeveralDatabasesAdmitARoleAtOnce(t *testing.T) {
+// A role belongs to all databases of a server.
+func TestSeveralDatabasesGrantARoleAtTheSameTime(t *testing.T) {
 	t.Parallel()
 	var wg sync.WaitGroup
 	for range 5 {
@@ -109,8 +111,8 @@ func TestSeveralDatabasesAdmitARoleAtOnce(t *testing.T) {
 	wg.Wait()
 }
 
-// A role that is somebody's already is not let in: it could do more.
-func TestARoleThatMayDoMoreIsRefused(t *testing.T) {
+// An existing role of another purpose is rejected.
+func TestARoleWithOtherRightsIsRejected(t *testing.T) {
 	t.Parallel()
 	at := storetest.EmptyURL(t)
 	sql(t, at, `CREATE ROLE makes_databases LOGIN CREATEDB; CREATE ROLE is_a_member LOGIN; GRANT makes_databases TO is_a_member;
@@ -120,7 +122,8 @@ func TestARoleThatMayDoMoreIsRefused(t *testing.T) {
 	})
 	for _, role := range []string{"keyway", "makes_databases", "is_a_member", "no_login", "owns"} {
 		_, err := migrations.Run(t.Context(), migrations.Target{URL: at, Schema: "k", OSID: "os", Role: role})
-		if !errors.Is(err, fault.Conflict) || !strings.Contains(fault.Detail(err), "DATABASE_ROLE") || !strings.Contains(fault.Detail(err), role) {
+		if !errors.Is(err, fault.Conflict) || !strings.Contains(fault.Detail(err), "DATABASE_ROLE") ||
+			!strings.Contains(fault.Detail(err), role) {
 			t.Errorf("%s: %v", role, err)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/fault"
 )
 
-// Run is one row of runs. The JSON members are as the run loop wrote them.
+// Run is one row of runs. The JSON fields are as the run loop encoded them.
 type Run struct {
 	RunID             uuid.UUID
 	Owner             string
@@ -27,50 +27,59 @@ type Run struct {
 	Status            string
 	CancellationStage *string
 	Background        bool
-	Streamed          bool // its events are kept
+	Streamed          bool // its events are stored
 	Input             string
 	Files             json.RawMessage
 	Content           *string
 	ProviderData      json.RawMessage
 	Messages          json.RawMessage
 	Tools             json.RawMessage
-	Requirements      json.RawMessage // what a paused run waits for, or waited for
+	Requirements      json.RawMessage // what a person must decide, or has decided
 	Metrics           json.RawMessage
 	Metadata          json.RawMessage
 	SessionState      json.RawMessage
 	CreatedAt         time.Time
-	Attempt           int // who carries it: the fencing number of its lease
-	Losses            int // how many processes died while they carried it
+	Attempt           int // the number of the last attempt: the fencing token; see Attempt
+	Losses            int // how many attempts ended with a crash
 	CancelRequested   bool
-	Caller            json.RawMessage // who was admitted to what, while it hasn't ended
-	Checkpoint        json.RawMessage // what the next attempt goes on from
+	Caller            json.RawMessage // the identity that was allowed to run it; NULL after the end
+	Checkpoint        json.RawMessage // what the next attempt continues from; NULL: the beginning
 }
 
 const runColumns = `run_id, owner, session_id, agent_id, agent_name, model_id, model_provider, status,
-	cancellation_stage, background, streamed, input, files, content, provider_data, messages, tools, requirements, metrics,
-	metadata, session_state, created_at, attempt, losses, cancel_requested, caller, checkpoint`
+	cancellation_stage, background, streamed, input, files, content, provider_data, messages, tools, requirements,
+	metrics, metadata, session_state, created_at, attempt, losses, cancel_requested, caller, checkpoint`
 
-// runColumnsByLength has the members of JSON objects in jsonb's order: by length.
-var runColumnsByLength = strings.NewReplacer("messages", "messages::jsonb", "tools", "tools::jsonb", "metrics", "metrics::jsonb").Replace(runColumns)
+// runColumnsByLength returns the JSON objects with their members in jsonb's order, which is by length of the name.
+var runColumnsByLength = strings.NewReplacer(
+	"messages", "messages::jsonb", "tools", "tools::jsonb", "metrics", "metrics::jsonb",
+).Replace(runColumns)
 
-// BeginOptions is what else there is to know of a run that starts.
+// BeginOptions are further arguments of BeginRun.
 type BeginOptions struct {
+	// Request identifies the request for idempotency. Defaults to no key.
 	Request Request
-	History int // how many earlier runs to read, as History does; 0: none
+	// History is how many earlier runs to read, as DB.History does. Defaults to 0: none.
+	History int
 }
 
-// BeginResult is what a run starts with.
+// BeginResult is what BeginRun has read.
 type BeginResult struct {
-	State   json.RawMessage // of its session
-	History []json.RawMessage
+	State   json.RawMessage   // the session's state after the merge
+	History []json.RawMessage // see DB.History
 }
 
-// BeginRun records that a run starts: the session, made when absent, and the row,
-// in one statement. What it starts with is read in the same round trip. r.SessionState, if any, is merged
-// into the session's state, which it gives back. For a request that came before the
-// error is *Repeated, or fault.Conflict when it asks for something else by the same key;
-// then nothing is written.
-func (db *DB) BeginRun(ctx context.Context, r Run, how BeginOptions) (out BeginResult, err error) {
+// BeginRun stores a new run, and its session if it does not exist, in one statement. r.SessionState, if any, is merged
+// into the session's state. The session's state and history are read in the same round trip: on Lambda, round trips
+// to the database are a large part of the time before the model is called.
+//
+// The row has a lease from the start, whether it is RUNNING or PENDING. A pending run that was never enqueued, because
+// its process crashed in between, is therefore found when the lease expires.
+//
+// For a request with an idempotency key that is in use, the error is *Repeated, or fault.Conflict if the earlier
+// request asked for something else. Then nothing is written: the unique index rejects the row, and with it the change
+// of the session.
+func (db *DB) BeginRun(ctx context.Context, r Run, o BeginOptions) (out BeginResult, err error) {
 	var b pgx.Batch
 	b.Queue(db.text(`
 		WITH session AS (
@@ -92,24 +101,26 @@ func (db *DB) BeginRun(ctx context.Context, r Run, how BeginOptions) (out BeginR
 		FROM session
 		RETURNING session_state`),
 		pgx.NamedArgs{
-			"run_id": r.RunID, "owner": r.Owner, "session_id": r.SessionID, "agent_id": r.AgentID, "agent_name": r.AgentName,
-			"model_id": r.ModelID, "model_provider": r.ModelProvider, "status": r.Status, "background": r.Background, "streamed": r.Streamed,
+			"run_id": r.RunID, "owner": r.Owner, "session_id": r.SessionID, "agent_id": r.AgentID,
+			"agent_name": r.AgentName, "model_id": r.ModelID, "model_provider": r.ModelProvider, "status": r.Status,
+			"background": r.Background, "streamed": r.Streamed,
 			"input": r.Input, "files": r.Files, "metadata": r.Metadata, "state": r.SessionState,
-			"now": r.CreatedAt, "lease_until": r.CreatedAt.Add(LeaseDuration), "attempt": r.Attempt, "caller": r.Caller,
-			"key": how.Request.Key, "digest": how.Request.Digest,
+			"now": r.CreatedAt, "lease_until": r.CreatedAt.Add(LeaseDuration), "attempt": r.Attempt,
+			"caller": r.Caller,
+			"key":    o.Request.Key, "digest": o.Request.Digest,
 		})
-	if how.History > 0 {
-		b.Queue(db.text(history), earlier(r.Owner, r.SessionID, r.AgentID, how.History))
+	if o.History > 0 {
+		b.Queue(db.text(historyQuery), historyArgs(r.Owner, r.SessionID, r.AgentID, o.History))
 	}
 	answers := db.pool.SendBatch(ctx, &b)
 	err = answers.QueryRow().Scan(&out.State)
-	if err == nil && how.History > 0 {
-		rows, _ := answers.Query() // CollectRows gives its error
+	if err == nil && o.History > 0 {
+		rows, _ := answers.Query() // CollectRows returns its error.
 		out.History, err = pgx.CollectRows(rows, pgx.RowTo[json.RawMessage])
 	}
 	err = cmp.Or(err, answers.Close())
-	if before := db.repeats(ctx, r, how.Request, err); before != nil {
-		return BeginResult{}, before
+	if repeated := db.repeated(ctx, r, o.Request, err); repeated != nil {
+		return BeginResult{}, repeated
 	}
 	if err != nil {
 		return BeginResult{}, fmt.Errorf("begin run %s: %w", r.RunID, kindOf(err))
@@ -117,28 +128,33 @@ func (db *DB) BeginRun(ctx context.Context, r Run, how BeginOptions) (out BeginR
 	return out, nil
 }
 
-// history reads what an agent said and heard in its last completed runs of a session.
-const history = `
+// historyQuery reads the messages of an agent's last completed runs in a session. The index runs_history has exactly
+// these rows, so the query reads no others, however long the session is.
+const historyQuery = `
 	SELECT messages FROM (
 		SELECT seq, messages FROM keyway.runs
 		WHERE owner = @owner AND session_id = @session_id AND agent_id = @agent_id AND status = 'COMPLETED'
 		ORDER BY seq DESC LIMIT @limit
 	) AS latest ORDER BY seq`
 
-func earlier(owner, sessionID, agentID string, limit int) pgx.NamedArgs {
+func historyArgs(owner, sessionID, agentID string, limit int) pgx.NamedArgs {
 	return pgx.NamedArgs{"owner": owner, "session_id": sessionID, "agent_id": agentID, "limit": limit}
 }
 
-// ContinueRun takes a PAUSED run over; taken is false when it isn't paused (any
-// more). r has the caller, the checkpoint and whether its events are kept; index is
-// that of its next event.
-func (db *DB) ContinueRun(ctx context.Context, r Run, now time.Time) (index int, taken bool, err error) {
+// ContinueRun makes a PAUSED run RUNNING. claimed is true for at most one caller, and false if the run is not paused.
+// Of r it stores Caller, Checkpoint and Streamed. index is the index of the run's next event. The attempt number stays:
+// while a run is paused no process executes it, so there is none to fence off.
+func (db *DB) ContinueRun(ctx context.Context, r Run, now time.Time) (index int, claimed bool, err error) {
 	err = db.queryRow(ctx, `
-		UPDATE keyway.runs SET status = 'RUNNING', lease_until = @lease_until, streamed = @streamed, caller = @caller, checkpoint = @checkpoint,
+		UPDATE keyway.runs SET status = 'RUNNING', lease_until = @lease_until,
+			streamed = @streamed, caller = @caller, checkpoint = @checkpoint,
 			kept_events = (SELECT COALESCE(max(first_index + count), 0) FROM keyway.run_events WHERE run_id = @run_id)
 		WHERE run_id = @run_id AND status = 'PAUSED'
 		RETURNING kept_events`,
-		pgx.NamedArgs{"run_id": r.RunID, "streamed": r.Streamed, "caller": r.Caller, "checkpoint": r.Checkpoint, "lease_until": now.Add(LeaseDuration)}).Scan(&index)
+		pgx.NamedArgs{
+			"run_id": r.RunID, "streamed": r.Streamed, "caller": r.Caller, "checkpoint": r.Checkpoint,
+			"lease_until": now.Add(LeaseDuration),
+		}).Scan(&index)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, false, nil
 	}
@@ -148,7 +164,9 @@ func (db *DB) ContinueRun(ctx context.Context, r Run, now time.Time) (index int,
 	return index, true, nil
 }
 
-var errElsewhere = fault.Public(fault.Conflict, "The run was deleted, ended or taken over elsewhere while it was in progress", nil)
+// errElsewhere is the error of a write that names an attempt which does not execute the run any more.
+var errElsewhere = fault.Public(fault.Conflict,
+	"The run was deleted, ended or claimed by another server while it was in progress", nil)
 
 // Usage is what one run adds to its session's counters.
 type Usage struct {
@@ -156,21 +174,28 @@ type Usage struct {
 	Input, Output, Total int
 }
 
-// FinishRun writes the end of a run, or that it is PAUSED, with the last of its
-// events, and adds its usage to the session's totals, in one statement: all of it
-// happens or nothing. A run that is gone (its session was deleted meanwhile), already
-// finished or another attempt's is fault.Conflict; then nothing is written. The id
-// alone finds the run: beside the owner, PostgreSQL without statistics would as soon
-// read all that the owner has. The session is locked before the run, as whoever begins a
-// run or deletes a session does: the other way round they would wait for each other.
+// FinishRun stores the end of a run, or that it is PAUSED, with its last events, and adds its usage to the session's
+// totals. It is one statement, so all of it happens or nothing. Totals are added in SQL, so that runs of one session
+// that end at the same time do not overwrite each other's.
+//
+// If the run was deleted with its session, has ended or belongs to another attempt, the error is fault.Conflict and
+// nothing is written.
+//
+// The run is found by its id alone. With the owner in the condition, PostgreSQL without statistics might use an index
+// on the owner and read all runs of that owner.
+//
+// Every statement that needs a session and its run locks the session first: this one, BeginRun and DeleteSessions.
+// If this one locked the run first, it and DeleteSessions could wait for each other, a deadlock.
 func (db *DB) FinishRun(ctx context.Context, r Run, e Events, u Usage, now time.Time) error {
 	n, err := db.exec(ctx, `
 		WITH held AS (
-			SELECT owner FROM keyway.sessions WHERE owner = @owner AND session_id = @session_id FOR NO KEY UPDATE
+			SELECT owner FROM keyway.sessions
+			WHERE owner = @owner AND session_id = @session_id FOR NO KEY UPDATE
 		), run AS (
 			UPDATE keyway.runs SET
 				status = @status, cancellation_stage = @cancellation_stage, content = @content,
-				provider_data = @provider_data, messages = @messages, tools = @tools, requirements = @requirements, metrics = @metrics,
+				provider_data = @provider_data, messages = @messages, tools = @tools,
+				requirements = @requirements, metrics = @metrics,
 				lease_until = NULL, caller = NULL, checkpoint = NULL,
 				finished_at = CASE WHEN @status = 'PAUSED' THEN NULL ELSE @now::timestamptz END
 			WHERE run_id = @run_id AND status = 'RUNNING' AND attempt = @attempt AND EXISTS (SELECT FROM held)
@@ -178,7 +203,8 @@ func (db *DB) FinishRun(ctx context.Context, r Run, e Events, u Usage, now time.
 		), usage AS (
 			INSERT INTO keyway.session_usage AS u
 				(owner, session_id, model_id, model_family, input_tokens, output_tokens, total_tokens)
-			SELECT owner, session_id, @model_id, @model_family, @input_tokens::bigint, @output_tokens::bigint, @total_tokens::bigint
+			SELECT owner, session_id, @model_id, @model_family,
+				@input_tokens::bigint, @output_tokens::bigint, @total_tokens::bigint
 			FROM run WHERE @total_tokens::bigint > 0
 			ON CONFLICT (owner, session_id, model_id, model_family) DO UPDATE SET
 				input_tokens = u.input_tokens + EXCLUDED.input_tokens,
@@ -191,9 +217,10 @@ func (db *DB) FinishRun(ctx context.Context, r Run, e Events, u Usage, now time.
 		UPDATE keyway.sessions s SET updated_at = GREATEST(s.updated_at, @now)
 		FROM run WHERE s.owner = run.owner AND s.session_id = run.session_id`,
 		pgx.NamedArgs{
-			"run_id": r.RunID, "owner": r.Owner, "session_id": r.SessionID, "status": r.Status, "cancellation_stage": r.CancellationStage,
-			"content": r.Content, "provider_data": r.ProviderData, "messages": r.Messages, "tools": r.Tools, "requirements": r.Requirements,
-			"metrics": r.Metrics, "now": now, "model_id": u.ModelID, "model_family": u.ModelFamily,
+			"run_id": r.RunID, "owner": r.Owner, "session_id": r.SessionID, "status": r.Status,
+			"cancellation_stage": r.CancellationStage, "content": r.Content, "provider_data": r.ProviderData,
+			"messages": r.Messages, "tools": r.Tools, "requirements": r.Requirements, "metrics": r.Metrics,
+			"now": now, "model_id": u.ModelID, "model_family": u.ModelFamily,
 			"input_tokens": u.Input, "output_tokens": u.Output, "total_tokens": u.Total,
 			"first": e.First, "count": e.Count, "frames": e.Frames, "attempt": r.Attempt,
 		})
@@ -206,10 +233,10 @@ func (db *DB) FinishRun(ctx context.Context, r Run, e Events, u Usage, now time.
 	return nil
 }
 
-// History reads what the agent said and heard in its last completed runs of this
-// session, at most limit of them and no other row: their messages, oldest first.
+// History returns the messages of the agent's last completed runs in this session, oldest run first, one JSON array a
+// run. It reads at most limit runs and no other row.
 func (db *DB) History(ctx context.Context, owner, sessionID, agentID string, limit int) ([]json.RawMessage, error) {
-	rows, err := db.pool.Query(ctx, db.text(history), earlier(owner, sessionID, agentID, limit))
+	rows, err := db.pool.Query(ctx, db.text(historyQuery), historyArgs(owner, sessionID, agentID, limit))
 	if err != nil {
 		return nil, fmt.Errorf("history of session %q: %w", sessionID, kindOf(err))
 	}
@@ -220,20 +247,21 @@ func (db *DB) History(ctx context.Context, owner, sessionID, agentID string, lim
 	return out, nil
 }
 
-// RunQuery names runs. Empty members don't narrow.
+// RunQuery selects runs. Fields with their zero value do not restrict the selection.
 type RunQuery struct {
-	Owner     string // an administrator's narrowing to one user
+	Owner     string // restricts an administrator's view to one user
 	SessionID string
 	AgentID   string
 	RunID     string
 	Statuses  []string
-	After     *int64 // made at this second (Unix time) or later
-	Before    *int64 // or earlier
+	After     *int64 // created at this second (Unix time) or later
+	Before    *int64 // created at this second (Unix time) or earlier
 
-	ByLength bool // the members of messages, tools and metrics in jsonb's order, as AgentOS's session routes have them
+	// ByLength returns the JSON members of messages, tools and metrics in jsonb's order, as AgentOS's session routes do.
+	ByLength bool
 }
 
-// Runs lists the runs that match, oldest first.
+// Runs returns the runs that match and that the viewer can see, oldest first.
 func (db *DB) Runs(ctx context.Context, v Viewer, q RunQuery) ([]Run, error) {
 	where, args, ok := q.where(v)
 	if !ok {
@@ -250,7 +278,7 @@ func (db *DB) Runs(ctx context.Context, v Viewer, q RunQuery) ([]Run, error) {
 	return runs, nil
 }
 
-// Run finds one run: fault.NotFound when there is none that the viewer may see.
+// Run returns the first run that matches. It is fault.NotFound if there is none that the viewer can see.
 func (db *DB) Run(ctx context.Context, v Viewer, q RunQuery) (Run, error) {
 	runs, err := db.Runs(ctx, v, q)
 	if err == nil && len(runs) == 0 {
@@ -262,9 +290,9 @@ func (db *DB) Run(ctx context.Context, v Viewer, q RunQuery) (Run, error) {
 	return runs[0], nil
 }
 
-// RequestCancel asks whoever carries the run to stop; a paused run, which nobody
-// carries, ends at once. It reports whether the run is there; one that has ended
-// stays as it is.
+// RequestCancel marks a run as to be cancelled; the process that executes it reads the mark with its next Pulse. A
+// paused run, which no process executes, ends at once. A pending run ends when it is claimed. RequestCancel reports
+// whether the viewer has such a run. One that has ended stays as it is.
 func (db *DB) RequestCancel(ctx context.Context, v Viewer, q RunQuery, now time.Time) (found bool, err error) {
 	where, args, ok := q.where(v)
 	if !ok {
@@ -284,10 +312,12 @@ func (db *DB) RequestCancel(ctx context.Context, v Viewer, q RunQuery, now time.
 	return n > 0, nil
 }
 
-// where builds the condition. ok is false when no row can match.
+// where returns the condition of a query. ok is false if no row can match.
 func (q RunQuery) where(v Viewer) (sql string, args pgx.NamedArgs, ok bool) {
 	owner := "owner"
-	if q.RunID != "" { // the key finds it; without statistics PostgreSQL would as soon read all that the owner has
+	if q.RunID != "" {
+		// The primary key finds the run. An expression instead of the column keeps PostgreSQL from using an index on the
+		// owner, and reading all runs of the owner, as it might without statistics.
 		owner = "(owner || '')"
 	}
 	f := v.filter(owner)
@@ -299,7 +329,7 @@ func (q RunQuery) where(v Viewer) (sql string, args pgx.NamedArgs, ok bool) {
 	}
 	if q.RunID != "" {
 		id, err := uuid.Parse(q.RunID)
-		if err != nil || id.String() != q.RunID { // not an id that was ever handed out
+		if err != nil || id.String() != q.RunID { // Ids are issued in canonical form only.
 			return "", nil, false
 		}
 		f.and("run_id = @run_id", "run_id", id)

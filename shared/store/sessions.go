@@ -14,7 +14,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/fault"
 )
 
-// Session is one row of sessions with what its runs cost.
+// Session is one row of sessions, with the usage of its runs.
 type Session struct {
 	Owner       string
 	SessionID   string
@@ -22,7 +22,7 @@ type Session struct {
 	AgentID     *string
 	TeamID      *string
 	WorkflowID  *string
-	Name        *string // nil: nobody named it, and nothing was said in it
+	Name        *string // nil: it was not named, and has no run whose message could name it
 	State       json.RawMessage
 	Metadata    json.RawMessage
 	Summary     json.RawMessage
@@ -31,19 +31,19 @@ type Session struct {
 	Usage       Usages
 }
 
-// SessionUsage is one model's share.
+// SessionUsage counts the tokens of one model in one session.
 type SessionUsage struct {
 	ModelID, Family      string
 	Input, Output, Total int
 }
 
-// Usages are the shares of all models that were asked in a session.
+// Usages are the usages of all models that were called in a session.
 type Usages []SessionUsage
 
-// Scan reads what sessionColumns makes of them: a line each, with tabs between.
-// JSON would take as long to read as all the rest of a list.
+// Scan reads the column "usage" of sessionColumns: a line for each model, with tabs between the values. The format is
+// not JSON, because decoding JSON took as long as reading everything else of a list.
 func (u *Usages) Scan(src any) error {
-	text, _ := src.(string) // NULL: nothing was asked
+	text, _ := src.(string) // NULL: no model was called.
 	for line := range strings.Lines(text) {
 		f := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
 		if len(f) != 5 {
@@ -61,26 +61,27 @@ func (u *Usages) Scan(src any) error {
 	return nil
 }
 
-// The usage is collected for the rows that are returned, not for those counted.
+// sessionColumns reads the usage with a subquery rather than a join, so that it is collected for the rows of a page
+// only, not for all rows that are counted. Tabs and line breaks in names become spaces, because they separate values.
 const sessionColumns = `s.owner, s.session_id, s.session_type, s.agent_id, s.team_id, s.workflow_id, s.name, s.state,
 	s.metadata, s.summary, s.created_at, s.updated_at,
 	(SELECT string_agg(concat_ws(E'\t', translate(u.model_id, E'\t\n', '  '), translate(u.model_family, E'\t\n', '  '),
-		u.input_tokens, u.output_tokens, u.total_tokens), E'\n' ORDER BY u.model_id, u.model_family) FROM keyway.session_usage u
-	 WHERE u.owner = s.owner AND u.session_id = s.session_id) AS usage`
+		u.input_tokens, u.output_tokens, u.total_tokens), E'\n' ORDER BY u.model_id, u.model_family)
+	 FROM keyway.session_usage u WHERE u.owner = s.owner AND u.session_id = s.session_id) AS usage`
 
-// SessionQuery narrows and orders a list of sessions. Empty members don't narrow.
+// SessionQuery selects and orders sessions. Fields with their zero value do not restrict the selection.
 type SessionQuery struct {
-	Owner     string // an administrator's narrowing to one user
+	Owner     string // restricts an administrator's view to one user
 	Type      string
 	Component string // the id of its agent, team or workflow
-	NameHas   string // case-insensitive part of the name; no wildcards
-	SortBy    string // "created_at" (also for anything unknown), "updated_at" or "session_id"
+	NameHas   string // a part of the name, case-insensitive; there are no wildcards
+	SortBy    string // "updated_at", "session_id" or "created_at"; anything else means "created_at"
 	Ascending bool
 	Limit     int // ≥ 1
 	Page      int // ≥ 1
 }
 
-// Sessions lists one page and counts all that match.
+// Sessions returns one page of the sessions that match, and the number of all that match.
 func (db *DB) Sessions(ctx context.Context, v Viewer, q SessionQuery) (page []Session, total int, err error) {
 	where, args := q.where(v)
 	order := "created_at"
@@ -88,8 +89,8 @@ func (db *DB) Sessions(ctx context.Context, v Viewer, q SessionQuery) (page []Se
 		order = q.SortBy
 	}
 	page, total, err = paged[Session](ctx, db, listing{
-		columns: sessionColumns, from: "keyway.sessions s WHERE " + where, order: "s." + order + direction(q.Ascending) + ", s.session_id",
-		limit: q.Limit, page: q.Page,
+		columns: sessionColumns, from: "keyway.sessions s WHERE " + where,
+		order: "s." + order + direction(q.Ascending) + ", s.session_id", limit: q.Limit, page: q.Page,
 	}, args)
 	if err != nil {
 		return nil, 0, fmt.Errorf("sessions: %w", kindOf(err))
@@ -101,14 +102,14 @@ func (q SessionQuery) where(v Viewer) (string, pgx.NamedArgs) {
 	f := v.filter("s.owner")
 	f.ifAsked("s.owner = @owner", "owner", q.Owner)
 	f.ifAsked("s.session_type = @type", "type", q.Type)
-	f.ifAsked("(s.agent_id = @component OR s.team_id = @component OR s.workflow_id = @component)", "component", q.Component)
+	f.ifAsked("(s.agent_id = @component OR s.team_id = @component OR s.workflow_id = @component)",
+		"component", q.Component)
 	f.ifAsked("strpos(lower(s.name), lower(@name_has)) > 0", "name_has", q.NameHas)
 	return f.sql, f.args
 }
 
-// Session finds one session. owner narrows an administrator to one user; without
-// it an id that several users have is fault.Conflict. One that isn't there, or
-// isn't the viewer's, is fault.NotFound.
+// Session returns one session. owner restricts an administrator's view to one user; without it, an id that several
+// users have is fault.Conflict. A missing session, and one that the viewer cannot see, is fault.NotFound.
 func (db *DB) Session(ctx context.Context, v Viewer, sessionID, owner string) (Session, error) {
 	if !ValidID(sessionID, MaxSessionID) {
 		return Session{}, fmt.Errorf("session: %w", fault.NotFound)
@@ -128,10 +129,9 @@ func (db *DB) Session(ctx context.Context, v Viewer, sessionID, owner string) (S
 	return found[0], nil
 }
 
-// DeleteSessions removes sessions with their runs, all of them or none. Those that
-// aren't there, or aren't the viewer's, are left alone without a word, as AgentOS
-// does. owner narrows an administrator to one user; without it, an id that several
-// users have is fault.Conflict.
+// DeleteSessions deletes sessions with their runs and events, all of them or none. Missing sessions, and those that the
+// viewer cannot see, are ignored without an error, as in AgentOS. owner restricts an administrator's view to one user;
+// without it, an id that several users have is fault.Conflict.
 func (db *DB) DeleteSessions(ctx context.Context, v Viewer, ids []string, owner string) error {
 	ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !ValidID(id, MaxSessionID) })
 	where, args := SessionQuery{Owner: owner}.where(v)
@@ -156,18 +156,22 @@ func (db *DB) DeleteSessions(ctx context.Context, v Viewer, ids []string, owner 
 }
 
 func severalOwners(sessionID string) error {
-	return fault.Public(fault.Conflict, fmt.Sprintf("Several users have a session '%s'; say which with user_id", sessionID), nil)
+	text := fmt.Sprintf("Several users have a session '%s'; choose one with user_id", sessionID)
+	return fault.Public(fault.Conflict, text, nil)
 }
 
-// CreateSession adds a session: fault.Conflict when its owner has one of that id.
+// CreateSession adds a session. It is fault.Conflict if the owner already has a session of that id.
 func (db *DB) CreateSession(ctx context.Context, s Session) error {
 	n, err := db.exec(ctx, `
-		INSERT INTO keyway.sessions (owner, session_id, session_type, agent_id, team_id, workflow_id, name, state, metadata, created_at, updated_at)
-		VALUES (@owner, @session_id, @session_type, @agent_id, @team_id, @workflow_id, @name, @state, @metadata, @created_at, @created_at)
+		INSERT INTO keyway.sessions (owner, session_id, session_type, agent_id, team_id, workflow_id,
+			name, state, metadata, created_at, updated_at)
+		VALUES (@owner, @session_id, @session_type, @agent_id, @team_id, @workflow_id,
+			@name, @state, @metadata, @created_at, @created_at)
 		ON CONFLICT DO NOTHING`,
 		pgx.NamedArgs{
-			"owner": s.Owner, "session_id": s.SessionID, "session_type": s.SessionType, "agent_id": s.AgentID, "team_id": s.TeamID,
-			"workflow_id": s.WorkflowID, "name": s.Name, "state": s.State, "metadata": s.Metadata, "created_at": s.CreatedAt,
+			"owner": s.Owner, "session_id": s.SessionID, "session_type": s.SessionType, "agent_id": s.AgentID,
+			"team_id": s.TeamID, "workflow_id": s.WorkflowID, "name": s.Name, "state": s.State, "metadata": s.Metadata,
+			"created_at": s.CreatedAt,
 		})
 	if err != nil {
 		return fmt.Errorf("create session %q: %w", s.SessionID, kindOf(err))
@@ -178,14 +182,13 @@ func (db *DB) CreateSession(ctx context.Context, s Session) error {
 	return nil
 }
 
-// SessionChange names what to change; nil members stay as they are.
+// SessionChange is a change of a session. Nil fields leave the value as it is.
 type SessionChange struct {
 	Name                     *string
 	State, Metadata, Summary json.RawMessage
 }
 
-// ChangeSession changes a session that Session found. One that is gone meanwhile
-// is fault.NotFound.
+// ChangeSession changes a session that Session returned. It is fault.NotFound if the session was deleted meanwhile.
 func (db *DB) ChangeSession(ctx context.Context, s Session, c SessionChange, now time.Time) (Session, error) {
 	changed, err := collect[Session](ctx, db, `
 		UPDATE keyway.sessions s SET
@@ -194,7 +197,8 @@ func (db *DB) ChangeSession(ctx context.Context, s Session, c SessionChange, now
 		WHERE owner = @owner AND session_id = @session_id
 		RETURNING `+sessionColumns,
 		pgx.NamedArgs{
-			"owner": s.Owner, "session_id": s.SessionID, "name": c.Name, "state": c.State, "metadata": c.Metadata, "summary": c.Summary, "now": now,
+			"owner": s.Owner, "session_id": s.SessionID, "name": c.Name, "state": c.State, "metadata": c.Metadata,
+			"summary": c.Summary, "now": now,
 		})
 	if err != nil {
 		return Session{}, fmt.Errorf("change session %q: %w", s.SessionID, kindOf(err))
@@ -203,4 +207,19 @@ func (db *DB) ChangeSession(ctx context.Context, s Session, c SessionChange, now
 		return Session{}, fmt.Errorf("session %q: %w", s.SessionID, fault.NotFound)
 	}
 	return changed[0], nil
+}
+
+// Conversation returns the messages of users and agents in a session, oldest first, as a JSON array. The messages are
+// as they were stored; those of the system and of tools are left out.
+func (db *DB) Conversation(ctx context.Context, v Viewer, owner, sessionID string) (messages []byte, err error) {
+	err = db.queryRow(ctx, `
+		SELECT '[' || COALESCE(string_agg(m.value::text, ',' ORDER BY r.seq, m.n), '') || ']'
+		FROM keyway.runs r, json_array_elements(r.messages) WITH ORDINALITY AS m (value, n)
+		WHERE r.owner = @owner AND r.session_id = @session_id AND `+v.where("r.owner")+`
+			AND m.value->>'role' NOT IN ('system', 'tool')`,
+		pgx.NamedArgs{"owner": owner, "session_id": sessionID, "viewer": v.Owner}).Scan(&messages)
+	if err != nil {
+		return nil, fmt.Errorf("conversation of session %q: %w", sessionID, kindOf(err))
+	}
+	return messages, nil
 }

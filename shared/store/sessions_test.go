@@ -18,7 +18,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
-// create adds a session without a run.
+// create creates a session without a run.
 func create(t *testing.T, db *store.DB, s store.Session) store.Session {
 	t.Helper()
 	if s.SessionType == "" {
@@ -31,14 +31,15 @@ func create(t *testing.T, db *store.DB, s store.Session) store.Session {
 	return s
 }
 
-func TestACreatedSessionIsReadAsItWasWritten(t *testing.T) {
+func TestACreatedSessionIsReadUnchanged(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	for _, want := range []store.Session{
 		{Owner: "ann", SessionID: "bare"},
 		{Owner: "ann", SessionID: "team", SessionType: "team", TeamID: new("t"), Name: new(""), State: json.RawMessage(`{}`)},
-		{Owner: "ann", SessionID: "full", AgentID: new("a"), Name: new("n"), State: json.RawMessage(`{"a": 1}`), Metadata: json.RawMessage(`{"b": null}`)},
-		{Owner: "", SessionID: "nobody's", SessionType: "workflow", WorkflowID: new("w")},
+		{Owner: "ann", SessionID: "full", AgentID: new("a"), Name: new("n"), State: json.RawMessage(`{"a": 1}`),
+			Metadata: json.RawMessage(`{"b": null}`)},
+		{Owner: "", SessionID: "without an owner", SessionType: "workflow", WorkflowID: new("w")},
 	} {
 		want = create(t, db, want)
 		got := session(t, db, admin, want.SessionID)
@@ -56,7 +57,8 @@ func TestASessionIsCreatedOnceForEachOwner(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			switch err := db.CreateSession(t.Context(), store.Session{Owner: "ann", SessionID: "s", SessionType: "agent", CreatedAt: day}); {
+			switch err := db.CreateSession(t.Context(), store.Session{Owner: "ann", SessionID: "s", SessionType: "agent",
+				CreatedAt: day}); {
 			case err == nil:
 				created.Add(1)
 			case errors.Is(err, fault.Conflict):
@@ -73,10 +75,11 @@ func TestASessionIsCreatedOnceForEachOwner(t *testing.T) {
 	create(t, db, store.Session{Owner: "bob", SessionID: "s"})
 }
 
-func TestAChangeLeavesAloneWhatItDoesNotName(t *testing.T) {
+func TestAChangeKeepsTheOtherValues(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
-	s := create(t, db, store.Session{Owner: "ann", SessionID: "s", Name: new("n"), State: json.RawMessage(`{"a": 1}`), Metadata: json.RawMessage(`{"b": 1}`)})
+	s := create(t, db, store.Session{Owner: "ann", SessionID: "s", Name: new("n"), State: json.RawMessage(`{"a": 1}`),
+		Metadata: json.RawMessage(`{"b": 1}`)})
 	create(t, db, store.Session{Owner: "bob", SessionID: "s", Name: new("bob's")})
 	change := func(c store.SessionChange, now time.Time) store.Session {
 		t.Helper()
@@ -87,35 +90,40 @@ func TestAChangeLeavesAloneWhatItDoesNotName(t *testing.T) {
 		return got
 	}
 	got := change(store.SessionChange{Name: new("")}, day.Add(time.Minute))
-	if *got.Name != "" || string(got.State) != `{"a": 1}` || !got.UpdatedAt.Equal(day.Add(time.Minute)) || !got.CreatedAt.Equal(day) {
+	if *got.Name != "" || string(got.State) != `{"a": 1}` || !got.UpdatedAt.Equal(day.Add(time.Minute)) ||
+		!got.CreatedAt.Equal(day) {
 		t.Errorf("%+v", got)
 	}
 	got = change(store.SessionChange{State: json.RawMessage(`{"c":2}`), Summary: json.RawMessage(`{}`)}, day)
-	if *got.Name != "" || string(got.State) != `{"c": 2}` || string(got.Metadata) != `{"b": 1}` || string(got.Summary) != `{}` || !got.UpdatedAt.Equal(day.Add(time.Minute)) {
+	if *got.Name != "" || string(got.State) != `{"c": 2}` || string(got.Metadata) != `{"b": 1}` ||
+		string(got.Summary) != `{}` || !got.UpdatedAt.Equal(day.Add(time.Minute)) {
 		t.Errorf("%+v", got)
 	}
 	if got = change(store.SessionChange{}, day.Add(time.Hour)); string(got.State) != `{"c": 2}` {
 		t.Errorf("%+v", got)
 	}
 	if other := session(t, db, bob, "s"); *other.Name != "bob's" || other.State != nil {
-		t.Errorf("bob's became %+v", other)
+		t.Errorf("bob's session changed to %+v", other)
 	}
 	if err := db.DeleteSessions(t.Context(), ann, []string{"s"}, ""); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.ChangeSession(t.Context(), s, store.SessionChange{Name: new("x")}, day); !errors.Is(err, fault.NotFound) {
-		t.Errorf("a session that is gone: %v", err)
+	if _, err := db.ChangeSession(t.Context(), s, store.SessionChange{Name: new("x")}, day); !errors.Is(err,
+		fault.NotFound) {
+		t.Errorf("a deleted session: %v", err)
 	}
 }
 
-func TestManySessionsAreDeletedTogetherOrNotAtAll(t *testing.T) {
+func TestSeveralSessionsAreDeletedTogetherOrNotAtAll(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
-	for _, s := range []store.Session{{Owner: "ann", SessionID: "one"}, {Owner: "ann", SessionID: "both"}, {Owner: "bob", SessionID: "both"}, {Owner: "bob", SessionID: "two"}} {
+	for _, s := range []store.Session{{Owner: "ann", SessionID: "one"}, {Owner: "ann", SessionID: "both"},
+		{Owner: "bob", SessionID: "both"}, {Owner: "bob", SessionID: "two"}} {
 		create(t, db, s)
 	}
 	left := func() string {
-		page, _, err := db.Sessions(t.Context(), admin, store.SessionQuery{SortBy: "session_id", Ascending: true, Limit: 99, Page: 1})
+		page, _, err := db.Sessions(t.Context(), admin, store.SessionQuery{SortBy: "session_id", Ascending: true, Limit: 99,
+			Page: 1})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -135,7 +143,8 @@ func TestManySessionsAreDeletedTogetherOrNotAtAll(t *testing.T) {
 	}{
 		{store.Viewer{}, []string{"one", "both", "two"}, "", "ann/both ann/one bob/both bob/two", nil},
 		{admin, []string{"one", "both"}, "", "ann/both ann/one bob/both bob/two", fault.Conflict},
-		{ann, []string{"two", "nope", "\x00", "\xff", "", strings.Repeat("x", 300)}, "bob", "ann/both ann/one bob/both bob/two", nil},
+		{ann, []string{"two", "nope", "\x00", "\xff", "", strings.Repeat("x", 300)}, "bob",
+			"ann/both ann/one bob/both bob/two", nil},
 		{admin, nil, "", "ann/both ann/one bob/both bob/two", nil},
 		{admin, []string{"both", "both", "one"}, "ann", "bob/both bob/two", nil},
 		{bob, []string{"both", "two"}, "", "", nil},
@@ -145,12 +154,12 @@ func TestManySessionsAreDeletedTogetherOrNotAtAll(t *testing.T) {
 			t.Errorf("%+v deletes %q: %v", row.viewer, row.ids, err)
 		}
 		if got := left(); got != row.left {
-			t.Errorf("%+v deletes %q of %q: left are %s, want %s", row.viewer, row.ids, row.owner, got, row.left)
+			t.Errorf("%+v deletes %q of %q: %s are left, want %s", row.viewer, row.ids, row.owner, got, row.left)
 		}
 	}
 }
 
-func TestASessionTakesEverythingWithIt(t *testing.T) {
+func TestDeletingASessionDeletesItsRunsAndEvents(t *testing.T) {
 	t.Parallel()
 	url := storetest.URL(t)
 	db := storetest.Open(t, store.Options{URL: url})
@@ -165,24 +174,27 @@ func TestASessionTakesEverythingWithIt(t *testing.T) {
 	sql(t, url, `DO $$ BEGIN ASSERT (SELECT count(*) FROM keyway.runs) + (SELECT count(*) FROM keyway.run_events) + (SELECT count(*) FROM keyway.session_usage) = 0; END $$`)
 }
 
-func TestARunMergesItsStateIntoTheSessions(t *testing.T) {
+func TestTheStateOfARunIsMergedIntoTheSession(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	create(t, db, store.Session{Owner: "ann", SessionID: "s", State: json.RawMessage(`{"a":1,"b":{"x":1}}`)})
-	r := store.Run{Status: "RUNNING", RunID: uuid.New(), Owner: "ann", SessionID: "s", AgentID: "a", Input: "hi", CreatedAt: day, SessionState: json.RawMessage(`{"b":2,"c":3}`)}
-	if got, err := db.BeginRun(t.Context(), r, store.BeginOptions{}); err != nil || string(got.State) != `{"a": 1, "b": 2, "c": 3}` {
+	r := store.Run{Status: "RUNNING", RunID: uuid.New(), Owner: "ann", SessionID: "s", AgentID: "a", Input: "hi",
+		CreatedAt: day, SessionState: json.RawMessage(`{"b":2,"c":3}`)}
+	if got, err := db.BeginRun(t.Context(), r, store.BeginOptions{}); err != nil ||
+		string(got.State) != `{"a": 1, "b": 2, "c": 3}` {
 		t.Errorf("%+v %v", got, err)
 	}
-	if s := session(t, db, ann, "s"); string(s.State) != `{"a": 1, "b": 2, "c": 3}` || *s.Name != "hi" || *s.AgentID != "a" {
+	if s := session(t, db, ann, "s"); string(s.State) != `{"a": 1, "b": 2, "c": 3}` || *s.Name != "hi" ||
+		*s.AgentID != "a" {
 		t.Errorf("%+v", s)
 	}
 }
 
-func TestWhatIsTooLargeForTheDatabaseIsTheCallersFault(t *testing.T) {
+func TestAValueTooLargeForPostgreSQLIsTooLarge(t *testing.T) {
 	t.Parallel()
 	url := storetest.URL(t)
 	db := storetest.Open(t, store.Options{URL: url})
-	// PostgreSQL's own words for a state that has grown past 256 MB.
+	// This is PostgreSQL's error for a state of more than 256 MB.
 	sql(t, url, `CREATE FUNCTION keyway.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 			RAISE EXCEPTION 'total size of jsonb object elements exceeds the maximum' USING ERRCODE = 'program_limit_exceeded'; END $$;
 		CREATE TRIGGER refuse BEFORE INSERT ON keyway.sessions FOR EACH ROW EXECUTE FUNCTION keyway.refuse()`)

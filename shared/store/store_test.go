@@ -29,7 +29,7 @@ var (
 	admin = store.Viewer{All: true}
 )
 
-// begin records a run that starts at minute n.
+// begin stores a run that starts at minute n.
 func begin(t *testing.T, db *store.DB, owner, session string, n int) store.Run {
 	t.Helper()
 	r := store.Run{
@@ -48,7 +48,8 @@ func finish(t *testing.T, db *store.DB, r store.Run) {
 	t.Helper()
 	r.Status, r.Content = "COMPLETED", new("answer to "+r.Input)
 	r.Messages, r.Metrics = json.RawMessage(`[{"role":"user","content":"`+r.Input+`"}]`), json.RawMessage(`{"total_tokens":15}`)
-	err := db.FinishRun(t.Context(), r, store.Events{}, store.Usage{ModelID: "m", ModelFamily: "F", Input: 10, Output: 5, Total: 15}, r.CreatedAt.Add(time.Second))
+	err := db.FinishRun(t.Context(), r, store.Events{}, store.Usage{ModelID: "m", ModelFamily: "F", Input: 10, Output: 5,
+		Total: 15}, r.CreatedAt.Add(time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +64,7 @@ func session(t *testing.T, db *store.DB, v store.Viewer, id string) store.Sessio
 	return s
 }
 
-func TestARunIsThereBeforeItEnds(t *testing.T) {
+func TestARunIsStoredBeforeItEnds(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	r := begin(t, db, "ann", "s", 0)
@@ -93,7 +94,7 @@ func TestTheFirstMessageNamesTheSession(t *testing.T) {
 	}
 }
 
-func TestConcurrentRunsInOneSessionAllCount(t *testing.T) {
+func TestTheUsageOfConcurrentRunsIsCounted(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	const n = 32
@@ -118,7 +119,8 @@ func TestARunEndsOnce(t *testing.T) {
 	r := begin(t, db, "ann", "s", 0)
 	finish(t, db, r)
 	r.Status, r.Metrics = "ERROR", json.RawMessage("{}")
-	if err := db.FinishRun(t.Context(), r, store.Events{}, store.Usage{ModelID: "m", Total: 15}, day); !errors.Is(err, fault.Conflict) {
+	if err := db.FinishRun(t.Context(), r, store.Events{}, store.Usage{ModelID: "m", Total: 15}, day); !errors.Is(err,
+		fault.Conflict) {
 		t.Errorf("a second end: %v", err)
 	}
 	if got := session(t, db, ann, "s").Usage[0].Total; got != 15 {
@@ -126,7 +128,7 @@ func TestARunEndsOnce(t *testing.T) {
 	}
 }
 
-func TestDeletingASessionUnderARunIsNoInternalError(t *testing.T) {
+func TestDeletingTheSessionOfARunningRunIsAConflict(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	r := begin(t, db, "ann", "s", 0)
@@ -134,12 +136,13 @@ func TestDeletingASessionUnderARunIsNoInternalError(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Status, r.Metrics = "COMPLETED", json.RawMessage("{}")
-	if err := db.FinishRun(t.Context(), r, store.Events{}, store.Usage{ModelID: "m", Total: 1}, day); !errors.Is(err, fault.Conflict) {
+	if err := db.FinishRun(t.Context(), r, store.Events{}, store.Usage{ModelID: "m", Total: 1}, day); !errors.Is(err,
+		fault.Conflict) {
 		t.Errorf("%v", err)
 	}
 }
 
-func TestOthersDataLooksLikeNoData(t *testing.T) {
+func TestDataOfOthersLooksMissing(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	r := begin(t, db, "ann", "s", 0)
@@ -153,7 +156,8 @@ func TestOthersDataLooksLikeNoData(t *testing.T) {
 		if _, err := db.Run(t.Context(), v, store.RunQuery{RunID: r.RunID.String()}); !errors.Is(err, fault.NotFound) {
 			t.Errorf("%s reads her run: %v", name, err)
 		}
-		if page, n, err := db.Sessions(t.Context(), v, store.SessionQuery{Limit: 9, Page: 1, Owner: "ann"}); err != nil || n != 0 || len(page) != 0 {
+		if page, n, err := db.Sessions(t.Context(), v, store.SessionQuery{Limit: 9, Page: 1, Owner: "ann"}); err != nil ||
+			n != 0 || len(page) != 0 {
 			t.Errorf("%s lists %d %v %v", name, n, page, err)
 		}
 		if found, err := db.RequestCancel(t.Context(), v, store.RunQuery{RunID: r.RunID.String()}, day); err != nil || found {
@@ -169,7 +173,7 @@ func TestOthersDataLooksLikeNoData(t *testing.T) {
 	session(t, db, admin, "s")
 }
 
-func TestASessionIDBelongsToEachOwner(t *testing.T) {
+func TestSeveralOwnersCanHaveTheSameSessionID(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	finish(t, db, begin(t, db, "ann", "s", 1))
@@ -178,7 +182,7 @@ func TestASessionIDBelongsToEachOwner(t *testing.T) {
 		t.Errorf("they see %s", got)
 	}
 	if _, err := db.Session(t.Context(), admin, "s", ""); !errors.Is(err, fault.Conflict) {
-		t.Errorf("whose it is must be said: %v", err)
+		t.Errorf("an administrator must choose the owner: %v", err)
 	}
 	if s, err := db.Session(t.Context(), admin, "s", "bob"); err != nil || s.Owner != "bob" {
 		t.Errorf("%+v %v", s, err)
@@ -189,30 +193,30 @@ func TestASessionIDBelongsToEachOwner(t *testing.T) {
 	session(t, db, ann, "s")
 }
 
-func TestListsArePagedSortedAndNarrowed(t *testing.T) {
+func TestSessionsArePagedSortedAndFiltered(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	for n := range 5 {
 		finish(t, db, begin(t, db, "ann", fmt.Sprintf("s%d", n), n))
 	}
-	finish(t, db, begin(t, db, "ann", "s0", 9)) // s0 is now the one updated last
+	finish(t, db, begin(t, db, "ann", "s0", 9)) // Now s0 has the latest change.
 	for name, row := range map[string]struct {
 		q     store.SessionQuery
 		want  string
 		total int
 	}{
-		"newest first":              {store.SessionQuery{Limit: 2, Page: 1}, "s4 s3", 5},
-		"the next page":             {store.SessionQuery{Limit: 2, Page: 2}, "s2 s1", 5},
-		"the last page":             {store.SessionQuery{Limit: 2, Page: 3}, "s0", 5},
-		"past the end":              {store.SessionQuery{Limit: 2, Page: 99}, "", 5},
-		"far past the end":          {store.SessionQuery{Limit: 1<<31 - 1, Page: 1<<31 - 1}, "", 5},
-		"oldest first":              {store.SessionQuery{Limit: 9, Page: 1, Ascending: true}, "s0 s1 s2 s3 s4", 5},
-		"by last change":            {store.SessionQuery{Limit: 2, Page: 1, SortBy: "updated_at"}, "s0 s4", 5},
-		"an unknown sort is normal": {store.SessionQuery{Limit: 1, Page: 1, SortBy: "name; DROP"}, "s4", 5},
-		"part of a name, any case":  {store.SessionQuery{Limit: 9, Page: 1, NameHas: "MESSAGE 3"}, "s3", 1},
-		"wildcards are text":        {store.SessionQuery{Limit: 9, Page: 1, NameHas: "%"}, "", 0},
-		"another agent":             {store.SessionQuery{Limit: 9, Page: 1, Component: "b"}, "", 0},
-		"another type":              {store.SessionQuery{Limit: 9, Page: 1, Type: "team"}, "", 0},
+		"newest first":             {store.SessionQuery{Limit: 2, Page: 1}, "s4 s3", 5},
+		"the next page":            {store.SessionQuery{Limit: 2, Page: 2}, "s2 s1", 5},
+		"the last page":            {store.SessionQuery{Limit: 2, Page: 3}, "s0", 5},
+		"past the end":             {store.SessionQuery{Limit: 2, Page: 99}, "", 5},
+		"far past the end":         {store.SessionQuery{Limit: 1<<31 - 1, Page: 1<<31 - 1}, "", 5},
+		"oldest first":             {store.SessionQuery{Limit: 9, Page: 1, Ascending: true}, "s0 s1 s2 s3 s4", 5},
+		"by last change":           {store.SessionQuery{Limit: 2, Page: 1, SortBy: "updated_at"}, "s0 s4", 5},
+		"an unknown sort key":      {store.SessionQuery{Limit: 1, Page: 1, SortBy: "name; DROP"}, "s4", 5},
+		"part of a name, any case": {store.SessionQuery{Limit: 9, Page: 1, NameHas: "MESSAGE 3"}, "s3", 1},
+		"wildcards are text":       {store.SessionQuery{Limit: 9, Page: 1, NameHas: "%"}, "", 0},
+		"another agent":            {store.SessionQuery{Limit: 9, Page: 1, Component: "b"}, "", 0},
+		"another type":             {store.SessionQuery{Limit: 9, Page: 1, Type: "team"}, "", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			page, total, err := db.Sessions(t.Context(), ann, row.q)
@@ -227,7 +231,7 @@ func TestListsArePagedSortedAndNarrowed(t *testing.T) {
 	}
 }
 
-func TestHistoryReadsTheLastCompletedRunsAndNoOthers(t *testing.T) {
+func TestHistoryIsOfTheLastCompletedRuns(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	for n := range 6 {
@@ -240,15 +244,15 @@ func TestHistoryReadsTheLastCompletedRunsAndNoOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var said []string
+	var texts []string
 	for _, raw := range got {
 		var m []struct{ Content string }
 		if err := json.Unmarshal(raw, &m); err != nil {
 			t.Fatal(err)
 		}
-		said = append(said, m[0].Content)
+		texts = append(texts, m[0].Content)
 	}
-	if diff := cmp.Diff([]string{"message 3", "message 4", "message 5"}, said); diff != "" {
+	if diff := cmp.Diff([]string{"message 3", "message 4", "message 5"}, texts); diff != "" {
 		t.Error(diff)
 	}
 	if other, err := db.History(t.Context(), "ann", "s", "b", 3); err != nil || len(other) > 0 {
@@ -256,28 +260,29 @@ func TestHistoryReadsTheLastCompletedRunsAndNoOthers(t *testing.T) {
 	}
 }
 
-func TestACancelIsSeenByWhoCarriesTheRun(t *testing.T) {
+func TestThePulseReportsCancelledRuns(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	running, ended := begin(t, db, "ann", "s", 0), begin(t, db, "ann", "s", 1)
 	finish(t, db, ended)
 	for _, r := range []store.Run{running, ended} {
-		if found, err := db.RequestCancel(t.Context(), ann, store.RunQuery{RunID: r.RunID.String()}, day); err != nil || !found {
+		if found, err := db.RequestCancel(t.Context(), ann, store.RunQuery{RunID: r.RunID.String()}, day); err != nil ||
+			!found {
 			t.Fatalf("%t %v", found, err)
 		}
 	}
 	for _, renew := range []bool{false, true} {
-		got, lost, err := db.Pulse(t.Context(), []store.Attempt{held(running), held(ended)}, day, renew)
-		if diff := cmp.Diff([]store.Attempt{held(running)}, got); err != nil || diff != "" {
+		got, lost, err := db.Pulse(t.Context(), []store.Attempt{attempt(running), attempt(ended)}, day, renew)
+		if diff := cmp.Diff([]store.Attempt{attempt(running)}, got); err != nil || diff != "" {
 			t.Errorf("renew %t: %v %s", renew, err, diff)
 		}
-		if want := map[bool][]store.Attempt{true: {held(ended)}}[renew]; !cmp.Equal(want, lost) {
-			t.Errorf("renew %t: lost are %v", renew, lost)
+		if want := map[bool][]store.Attempt{true: {attempt(ended)}}[renew]; !cmp.Equal(want, lost) {
+			t.Errorf("renew %t: the lost attempts are %v", renew, lost)
 		}
 	}
 }
 
-func TestWhatCantBeAnIDDoesNotExist(t *testing.T) {
+func TestAnInvalidIDIsNotFound(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	for _, id := range []string{"", "a\x00b", "\xff", strings.Repeat("x", 256)} {
@@ -286,7 +291,8 @@ func TestWhatCantBeAnIDDoesNotExist(t *testing.T) {
 		}
 	}
 	r := begin(t, db, "ann", "s", 0)
-	for _, id := range []string{"nope", "\x00", strings.ToUpper(r.RunID.String()), "{" + r.RunID.String() + "}", "urn:uuid:" + r.RunID.String()} {
+	for _, id := range []string{"nope", "\x00", strings.ToUpper(r.RunID.String()), "{" + r.RunID.String() + "}",
+		"urn:uuid:" + r.RunID.String()} {
 		if _, err := db.Run(t.Context(), ann, store.RunQuery{RunID: id}); !errors.Is(err, fault.NotFound) {
 			t.Errorf("run %q: %v", id, err)
 		}
@@ -296,7 +302,7 @@ func TestWhatCantBeAnIDDoesNotExist(t *testing.T) {
 	}
 }
 
-func TestDatabaseFailuresHaveAKindAndHideTheirText(t *testing.T) {
+func TestDatabaseErrorsHaveAKindAndHideTheirText(t *testing.T) {
 	t.Parallel()
 	url := storetest.URL(t)
 	db := storetest.Open(t, store.Options{URL: url})
@@ -305,14 +311,16 @@ func TestDatabaseFailuresHaveAKindAndHideTheirText(t *testing.T) {
 	r := begin(t, db, "ann", "s", 0)
 	r.Status, r.Metrics = "COMPLETED", json.RawMessage("{}")
 	err := db.FinishRun(t.Context(), r, store.Events{}, store.Usage{ModelID: "m", Total: 1}, day)
-	if !errors.Is(err, fault.Internal) || strings.Contains(fault.Detail(err), "db-7") || !strings.Contains(err.Error(), "db-7") {
+	if !errors.Is(err, fault.Internal) || strings.Contains(fault.Detail(err), "db-7") ||
+		!strings.Contains(err.Error(), "db-7") {
 		t.Errorf("%v, shown as %q", err, fault.Detail(err))
 	}
 	if s := session(t, db, ann, "s"); s.Usage != nil {
-		t.Errorf("half of the end was written: %+v", s)
+		t.Errorf("a part of the end was stored: %+v", s)
 	}
 	sql(t, url, `DROP SCHEMA keyway CASCADE`)
-	if err := db.Check(t.Context()); !errors.Is(err, fault.Unavailable) || !strings.Contains(fault.Detail(err), "keyway migrate") {
+	if err := db.Check(t.Context()); !errors.Is(err, fault.Unavailable) ||
+		!strings.Contains(fault.Detail(err), "keyway migrate") {
 		t.Errorf("no schema: %v", err)
 	}
 }
@@ -329,14 +337,15 @@ func TestAnUnreachableDatabaseIsUnavailable(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	if _, h, _ := fault.Answer(err); h.Get("Retry-After") == "" {
-		t.Error("no hint when to try again")
+		t.Error("the answer has no Retry-After")
 	}
-	if _, err := store.Open(store.Options{URL: "postgres://u:sesame@[bad", Schema: "keyway"}); !errors.Is(err, fault.Invalid) || strings.Contains(err.Error(), "sesame") {
-		t.Errorf("a URL that can't be read: %v", err)
+	if _, err := store.Open(store.Options{URL: "postgres://u:sesame@[bad", Schema: "keyway"}); !errors.Is(err,
+		fault.Invalid) || strings.Contains(err.Error(), "sesame") {
+		t.Errorf("a URL that can't be parsed: %v", err)
 	}
 }
 
-func TestAnotherSchemaIsAnotherWorld(t *testing.T) {
+func TestSchemasAreSeparate(t *testing.T) {
 	t.Parallel()
 	url := storetest.URL(t)
 	migrate(t, url, "weird_2", "os-2")
@@ -347,13 +356,13 @@ func TestAnotherSchemaIsAnotherWorld(t *testing.T) {
 	}
 	first := storetest.Open(t, store.Options{URL: url})
 	if _, err := first.Session(t.Context(), admin, "s", ""); !errors.Is(err, fault.NotFound) {
-		t.Errorf("the other schema's session is seen: %v", err)
+		t.Errorf("the session of the other schema is visible: %v", err)
 	}
 }
 
 func sql(t *testing.T, url, text string) {
 	t.Helper()
-	ctx := context.WithoutCancel(t.Context()) // a test's end asks too
+	ctx := context.WithoutCancel(t.Context()) // It is also called when the test ends.
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		t.Fatal(err)

@@ -23,7 +23,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
-// authority makes a certificate for 127.0.0.1, its key, and who trusts it.
+// authority makes a certificate for 127.0.0.1, its key, and the pool of the CA that signed it.
 func authority(t *testing.T) (certificate, key string, trusted *x509.CertPool) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -34,7 +34,8 @@ func authority(t *testing.T) (certificate, key string, trusted *x509.CertPool) {
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "a CA of the tests"}, NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
-	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
 	signed, err := x509.CreateCertificate(rand.Reader, leaf, ca, private.Public(), private)
 	if err != nil {
 		t.Fatal(err)
@@ -59,10 +60,11 @@ func authority(t *testing.T) (certificate, key string, trusted *x509.CertPool) {
 	return block("CERTIFICATE", signed), block("PRIVATE KEY", der), trusted
 }
 
-// speakTLS has the tests' PostgreSQL offer TLS, and waits until it does.
-func speakTLS(t *testing.T, url, certificate, key string) {
+// enableTLS makes the PostgreSQL of the tests offer TLS, and waits until it does.
+func enableTLS(t *testing.T, url, certificate, key string) {
 	t.Helper()
-	for name, text := range map[string]string{"server.crt": certificate, "server.key": key} { // as its own user, in its own directory
+	// PostgreSQL writes the files itself, as its own user in its own directory.
+	for name, text := range map[string]string{"server.crt": certificate, "server.key": key} {
 		sql(t, url, "COPY (SELECT unnest(string_to_array($$"+strings.TrimSpace(text)+"$$, E'\\n'))) TO PROGRAM 'umask 077; cat > "+name+"'")
 	}
 	for _, text := range []string{"ALTER SYSTEM SET ssl = on", "SELECT pg_reload_conf()"} {
@@ -80,7 +82,7 @@ func speakTLS(t *testing.T, url, certificate, key string) {
 	}
 }
 
-func TestADatabaseProvesWhoItIs(t *testing.T) {
+func TestTheCertificateOfTheDatabaseIsVerified(t *testing.T) {
 	t.Parallel()
 	certificate, key, right := authority(t)
 	_, _, wrong := authority(t)
@@ -88,16 +90,17 @@ func TestADatabaseProvesWhoItIs(t *testing.T) {
 	if !strings.Contains(url, "127.0.0.1") || !strings.Contains(url, "sslmode=disable") {
 		t.Fatalf("%s is not as expected", url)
 	}
-	speakTLS(t, url, certificate, key)
+	enableTLS(t, url, certificate, key)
 	full := strings.Replace(url, "sslmode=disable", "sslmode=verify-full", 1)
 	for name, row := range map[string]struct {
 		url     string
 		trusted *x509.CertPool
-		want    string // "": it is connected to
+		want    string // "": the connection succeeds
 	}{
-		"of the CA that is trusted": {full, right, ""},
-		"of another CA":             {full, wrong, "certificate signed by unknown authority"},
-		"of another name":           {strings.Replace(full, "127.0.0.1", "localhost", 1), right, "certificate is not valid for any names, but wanted to match localhost"},
+		"of a trusted CA": {full, right, ""},
+		"of another CA":   {full, wrong, "certificate signed by unknown authority"},
+		"for another host": {strings.Replace(full, "127.0.0.1", "localhost", 1), right,
+			"certificate is not valid for any names, but wanted to match localhost"},
 	} {
 		secure := func(c *pgx.ConnConfig) error { c.TLSConfig.RootCAs = row.trusted; return nil }
 		db, err := store.Open(store.Options{URL: row.url, Schema: storetest.Schema, Secure: secure})
@@ -106,7 +109,8 @@ func TestADatabaseProvesWhoItIs(t *testing.T) {
 		}
 		defer db.Close()
 		err = db.Check(t.Context())
-		_, merr := migrations.Run(t.Context(), migrations.Target{URL: row.url, Schema: storetest.Schema, OSID: storetest.OSID, Secure: secure})
+		_, merr := migrations.Run(t.Context(), migrations.Target{URL: row.url, Schema: storetest.Schema,
+			OSID: storetest.OSID, Secure: secure})
 		if row.want == "" {
 			if err != nil || merr != nil {
 				t.Errorf("%s: %v, %v", name, err, merr)
@@ -124,13 +128,13 @@ func TestADatabaseProvesWhoItIs(t *testing.T) {
 	}
 }
 
-// What a connection may not be like is known before there is a password for it.
-func TestAConnectionIsRefusedBeforeItsPasswordIsMade(t *testing.T) {
+// No password is made for a connection that Secure rejects.
+func TestAConnectionIsRejectedBeforeItsPasswordIsMade(t *testing.T) {
 	t.Parallel()
-	no := errors.New("not like this")
+	no := errors.New("rejected by the test")
 	db, err := store.Open(store.Options{
 		URL: storetest.URL(t), Schema: storetest.Schema, Secure: func(*pgx.ConnConfig) error { return no },
-		Password: func(context.Context, string, string) (string, error) { t.Error("a password is made"); return "", nil },
+		Password: func(context.Context, string, string) (string, error) { t.Error("Password was called"); return "", nil },
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -21,84 +21,94 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/wiretap"
 )
 
-// call is a method of a store, called.
+// call is a call of a method of store.DB.
 type call struct {
 	method string
 	do     func(context.Context, *store.DB) error
 }
 
-// everything calls each method that asks the database, so that each has something to do.
-func everything() []call {
+// allCalls calls each method that queries the database, in an order in which each finds the data it needs.
+func allCalls() []call {
 	r := store.Run{
 		RunID: uuid.New(), Owner: "ann", SessionID: "s", AgentID: "a", Status: "PENDING", Attempt: 2, Background: true, CreatedAt: day,
-		SessionState: json.RawMessage(`{"a":1}`), Input: strings.Repeat("x", 20_000), // is no part of a statement's text
+		// Arguments must not be part of the text of a statement.
+		SessionState: json.RawMessage(`{"a":1}`), Input: strings.Repeat("x", 20_000),
 	}
 	check := call{"Check", func(ctx context.Context, db *store.DB) error { return db.Check(ctx) }}
-	return slices.Concat([]call{check}, waiting(r), carried(r), ended(r), sessions(), memories())
+	return slices.Concat([]call{check}, pendingCalls(r), runningCalls(r), readCalls(r), sessionCalls(), memoryCalls())
 }
 
-// waiting is a run until the second who takes it.
-func waiting(r store.Run) []call {
+// pendingCalls are the calls for a run up to its second claim.
+func pendingCalls(r store.Run) []call {
 	later := day.Add(time.Hour)
 	how := store.BeginOptions{Request: store.Request{Key: "k", Digest: []byte{0, 255}}, History: 3}
 	r.Attempt = 0
-	take := call{"ClaimRun", func(ctx context.Context, db *store.DB) error {
-		_, taken, err := db.ClaimRun(ctx, r.RunID, day)
-		return did(taken, err)
+	claim := call{"ClaimRun", func(ctx context.Context, db *store.DB) error {
+		_, claimed, err := db.ClaimRun(ctx, r.RunID, day)
+		return want(claimed, err)
 	}}
 	return []call{
 		{"BeginRun", func(ctx context.Context, db *store.DB) error { _, err := db.BeginRun(ctx, r, how); return err }},
-		{"BeginRun", func(ctx context.Context, db *store.DB) error { // is refused, and its run is read
+		// A repeated request: the row is rejected, and the first run is read.
+		{"BeginRun", func(ctx context.Context, db *store.DB) error {
 			again := r
 			again.RunID = uuid.New()
 			_, err := db.BeginRun(ctx, again, how)
 			if _, ok := errors.AsType[*store.Repeated](err); ok {
 				return nil
 			}
-			return did(false, err)
+			return want(false, err)
 		}},
 		{"EnqueueRun", func(ctx context.Context, db *store.DB) error { return db.EnqueueRun(ctx, r.RunID, day) }},
-		{"ReceiveRuns", func(ctx context.Context, db *store.DB) error { return one(db.ReceiveRuns(ctx, 1, day, later)) }},
+		{"ReceiveRuns", func(ctx context.Context, db *store.DB) error { return wantOne(db.ReceiveRuns(ctx, 1, day, later)) }},
 		{"AcknowledgeRun", func(ctx context.Context, db *store.DB) error { return db.AcknowledgeRun(ctx, r.RunID, later) }},
 		{"RequeueExpired", func(ctx context.Context, db *store.DB) error {
-			return one(db.RequeueExpired(ctx, later.Add(time.Hour)))
+			return wantOne(db.RequeueExpired(ctx, later.Add(time.Hour)))
 		}},
-		take,
+		claim,
 		{"ReleaseRun", func(ctx context.Context, db *store.DB) error {
 			return db.ReleaseRun(ctx, store.Attempt{RunID: r.RunID, Number: 1}, day)
 		}},
-		take,
+		claim,
 		{"LeaseOf", func(ctx context.Context, db *store.DB) error {
-			_, carried, err := db.LeaseOf(ctx, r.RunID)
-			return did(carried, err)
+			_, running, err := db.LeaseOf(ctx, r.RunID)
+			return want(running, err)
 		}},
 	}
 }
 
-// carried is a run until its end, with a pause.
-func carried(r store.Run) []call {
-	first, query := store.Events{RunID: r.RunID, Attempt: r.Attempt, Count: 1, Frames: "f\n\n"}, store.RunQuery{RunID: r.RunID.String()}
+// runningCalls are the calls for a run from its claim to its end, with a pause.
+func runningCalls(r store.Run) []call {
+	first, query := store.Events{RunID: r.RunID, Attempt: r.Attempt, Count: 1,
+		Frames: "f\n\n"}, store.RunQuery{RunID: r.RunID.String()}
 	second := first
 	second.First = 1
 	pulse := func(renew bool) func(context.Context, *store.DB) error {
 		return func(ctx context.Context, db *store.DB) error {
-			cancel, _, err := db.Pulse(ctx, []store.Attempt{held(r)}, day, renew)
-			return one(cancel, err)
+			cancel, _, err := db.Pulse(ctx, []store.Attempt{attempt(r)}, day, renew)
+			return wantOne(cancel, err)
 		}
 	}
 	return []call{
 		{"Checkpoint", func(ctx context.Context, db *store.DB) error {
-			return db.Checkpoint(ctx, held(r), store.Checkpoint{Data: json.RawMessage(`{}`), Events: first, Next: 1})
+			return db.Checkpoint(ctx, attempt(r), store.Checkpoint{Data: json.RawMessage(`{}`), Events: first, Next: 1})
 		}},
 		{"AddEvents", func(ctx context.Context, db *store.DB) error { return db.AddEvents(ctx, []store.Events{second}) }},
-		{"EventsAfter", func(ctx context.Context, db *store.DB) error { return one(db.EventsAfter(ctx, r.RunID, 0)) }},
-		{"RequestCancel", func(ctx context.Context, db *store.DB) error { return did(db.RequestCancel(ctx, ann, query, day)) }},
+		{"EventsAfter", func(ctx context.Context, db *store.DB) error { return wantOne(db.EventsAfter(ctx, r.RunID, 0)) }},
+		{"CountEvents", func(ctx context.Context, db *store.DB) error {
+			n, err := db.CountEvents(ctx, r.RunID)
+			return want(n > 0, err)
+		}},
+		{"RequestCancel", func(ctx context.Context,
+			db *store.DB) error {
+			return want(db.RequestCancel(ctx, ann, query, day))
+		}},
 		{"Pulse", pulse(true)},
 		{"Pulse", pulse(false)},
 		{"FinishRun", ends(r, "PAUSED")},
 		{"ContinueRun", func(ctx context.Context, db *store.DB) error {
-			_, taken, err := db.ContinueRun(ctx, store.Run{RunID: r.RunID, Checkpoint: json.RawMessage(`{}`)}, day)
-			return did(taken, err)
+			_, claimed, err := db.ContinueRun(ctx, store.Run{RunID: r.RunID, Checkpoint: json.RawMessage(`{}`)}, day)
+			return want(claimed, err)
 		}},
 		{"FinishRun", ends(r, "COMPLETED")},
 	}
@@ -111,39 +121,42 @@ func ends(r store.Run, status string) func(context.Context, *store.DB) error {
 	}
 }
 
-// ended is a run that is read.
-func ended(r store.Run) []call {
+// readCalls are the calls that read a run that has ended.
+func readCalls(r store.Run) []call {
 	return []call{
-		{"History", func(ctx context.Context, db *store.DB) error { return one(db.History(ctx, "ann", "s", "a", 3)) }},
+		{"History", func(ctx context.Context, db *store.DB) error { return wantOne(db.History(ctx, "ann", "s", "a", 3)) }},
 		{"Conversation", func(ctx context.Context, db *store.DB) error {
-			said, err := db.Conversation(ctx, ann, "ann", "s")
-			return did(len(said) > 2, err)
+			messages, err := db.Conversation(ctx, ann, "ann", "s")
+			return want(len(messages) > 2, err)
 		}},
 		{"Run", func(ctx context.Context, db *store.DB) error {
 			_, err := db.Run(ctx, ann, store.RunQuery{RunID: r.RunID.String()})
 			return err
 		}},
 		{"Runs", func(ctx context.Context, db *store.DB) error {
-			return one(db.Runs(ctx, admin, store.RunQuery{
+			return wantOne(db.Runs(ctx, admin, store.RunQuery{
 				Owner: "ann", SessionID: "s", AgentID: "a", Statuses: []string{"COMPLETED"}, After: new(day.Unix()), Before: new(day.Unix()), ByLength: true,
 			}))
 		}},
 	}
 }
 
-// sessions are the one of the run, and another.
-func sessions() []call {
-	other := store.Session{Owner: "ann", SessionID: "t", SessionType: "agent", Name: new("n"), Metadata: json.RawMessage(`{}`), CreatedAt: day}
+// sessionCalls are the calls for the session of the run and for another one.
+func sessionCalls() []call {
+	other := store.Session{Owner: "ann", SessionID: "t", SessionType: "agent", Name: new("n"),
+		Metadata: json.RawMessage(`{}`), CreatedAt: day}
 	return []call{
 		{"CreateSession", func(ctx context.Context, db *store.DB) error { return db.CreateSession(ctx, other) }},
 		{"Session", func(ctx context.Context, db *store.DB) error { _, err := db.Session(ctx, ann, "s", ""); return err }},
 		{"ChangeSession", func(ctx context.Context, db *store.DB) error {
-			_, err := db.ChangeSession(ctx, store.Session{Owner: "ann", SessionID: "s"}, store.SessionChange{State: json.RawMessage(`{}`)}, day)
+			_, err := db.ChangeSession(ctx, store.Session{Owner: "ann", SessionID: "s"},
+				store.SessionChange{State: json.RawMessage(`{}`)}, day)
 			return err
 		}},
 		{"Sessions", func(ctx context.Context, db *store.DB) error {
-			page, _, err := db.Sessions(ctx, ann, store.SessionQuery{Owner: "ann", Type: "agent", Component: "a", NameHas: "x", Limit: 2, Page: 1})
-			return one(page, err)
+			page, _, err := db.Sessions(ctx, ann, store.SessionQuery{Owner: "ann", Type: "agent", Component: "a", NameHas: "x",
+				Limit: 2, Page: 1})
+			return wantOne(page, err)
 		}},
 		{"DeleteSessions", func(ctx context.Context, db *store.DB) error {
 			return db.DeleteSessions(ctx, ann, []string{"t"}, "ann")
@@ -151,9 +164,10 @@ func sessions() []call {
 	}
 }
 
-// memories are one, and what it is merged into.
-func memories() []call {
-	memory := store.Memory{MemoryID: uuid.New(), Owner: "ann", Memory: "likes tea", Topics: []string{"food"}, CreatedAt: day}
+// memoryCalls are the calls for a memory, and for the memory that replaces it.
+func memoryCalls() []call {
+	memory := store.Memory{MemoryID: uuid.New(), Owner: "ann", Memory: "likes tea", Topics: []string{"food"},
+		CreatedAt: day}
 	merged := memory
 	merged.MemoryID, memory.UpdatedAt = uuid.New(), day
 	id := memory.MemoryID.String()
@@ -165,14 +179,15 @@ func memories() []call {
 			return err
 		}},
 		{"Memories", func(ctx context.Context, db *store.DB) error {
-			page, _, err := db.Memories(ctx, ann, store.MemoryQuery{Owner: "ann", Has: "TEA", Topics: []string{"food"}, Limit: 2, Page: 1})
-			return one(page, err)
+			page, _, err := db.Memories(ctx, ann, store.MemoryQuery{Owner: "ann", Has: "TEA", Topics: []string{"food"},
+				Limit: 2, Page: 1})
+			return wantOne(page, err)
 		}},
 		{"MemoryStats", func(ctx context.Context, db *store.DB) error {
 			page, _, err := db.MemoryStats(ctx, admin, store.MemoryQuery{Limit: 2, Page: 1})
-			return one(page, err)
+			return wantOne(page, err)
 		}},
-		{"MemoryTopics", func(ctx context.Context, db *store.DB) error { return one(db.MemoryTopics(ctx, admin, "")) }},
+		{"MemoryTopics", func(ctx context.Context, db *store.DB) error { return wantOne(db.MemoryTopics(ctx, admin, "")) }},
 		{"MergeMemories", func(ctx context.Context, db *store.DB) error {
 			return db.MergeMemories(ctx, []store.Memory{memory}, merged)
 		}},
@@ -182,17 +197,17 @@ func memories() []call {
 	}
 }
 
-// one wants exactly one of what was asked for.
-func one[T any](list []T, err error) error { return did(len(list) == 1, err) }
+// wantOne returns an error unless the list has exactly one element.
+func wantOne[T any](list []T, err error) error { return want(len(list) == 1, err) }
 
-func did(it bool, err error) error {
-	if err == nil && !it {
+func want(found bool, err error) error {
+	if err == nil && !found {
 		err = errors.New("nothing was found")
 	}
 	return err
 }
 
-func TestEverythingIsEachMethodThatAsksTheDatabase(t *testing.T) {
+func TestAllCallsCallsEveryMethodOfTheStore(t *testing.T) {
 	t.Parallel()
 	var want, got []string
 	for m := range reflect.TypeFor[*store.DB]().Methods() {
@@ -200,7 +215,7 @@ func TestEverythingIsEachMethodThatAsksTheDatabase(t *testing.T) {
 			want = append(want, m.Name)
 		}
 	}
-	for _, c := range everything() {
+	for _, c := range allCalls() {
 		got = append(got, c.method)
 	}
 	slices.Sort(got)
@@ -209,16 +224,16 @@ func TestEverythingIsEachMethodThatAsksTheDatabase(t *testing.T) {
 	}
 }
 
-// heard calls everything and gives what was said to PostgreSQL, and how often it was
-// waited for, except to connect.
-func heard(t *testing.T, unnamed bool) ([]wiretap.Message, int) {
+// record executes allCalls and returns the messages that PostgreSQL received and the number of round trips, without
+// those to connect.
+func record(t *testing.T, unnamed bool) ([]wiretap.Message, int) {
 	t.Helper()
 	var mu sync.Mutex
-	var said []wiretap.Message
+	var messages []wiretap.Message
 	tap, err := wiretap.Open(t.Context(), storetest.URL(t), func(m wiretap.Message) {
 		mu.Lock()
 		defer mu.Unlock()
-		said = append(said, m)
+		messages = append(messages, m)
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -229,63 +244,63 @@ func heard(t *testing.T, unnamed bool) ([]wiretap.Message, int) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	if err := db.Check(t.Context()); err != nil { // connects
+	if err := db.Check(t.Context()); err != nil { // It connects.
 		t.Fatal(err)
 	}
 	before := tap.Trips.Load()
-	for _, c := range everything() {
+	for _, c := range allCalls() {
 		if err := c.do(t.Context(), db); err != nil {
 			t.Errorf("%s: %v", c.method, err)
 		}
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	return slices.Clone(said), int(tap.Trips.Load() - before)
+	return slices.Clone(messages), int(tap.Trips.Load() - before)
 }
 
-const ping = "-- ping" // of the pool, after a second without a query
+const ping = "-- ping" // The pool sends it after a second without a query.
 
-// What pins a connection of RDS Proxy, by its documentation: settings, prepared statements,
-// temporary tables, cursors, LISTEN, sequences, advisory locks, texts over 16 KB.
-func TestWithoutNamesNothingIsLeftWithAConnection(t *testing.T) {
+// According to AWS's documentation, these pin a connection of RDS Proxy: settings, prepared statements, temporary
+// tables, cursors, LISTEN, sequences, advisory locks, and statements of more than 16 KB.
+func TestUnnamedStatementsLeaveNoStateWithTheConnection(t *testing.T) {
 	t.Parallel()
 	plain := regexp.MustCompile(`^\s*(SELECT|WITH|INSERT|UPDATE|DELETE)\b`)
 	state := regexp.MustCompile(`(?i)set_config|advisory|nextval|setval|currval|lastval|\btemp`)
-	said, trips := heard(t, true)
+	messages, trips := record(t, true)
 	statements, pings := 0, 0
-	for _, m := range said {
+	for _, m := range messages {
 		switch {
 		case m.Name != "":
 			t.Errorf("a statement has a name: %+v", m)
 		case m.Kind == 0 && !regexp.MustCompile(`^(database=\w+ user=\w+|user=\w+ database=\w+)$`).MatchString(m.Text):
-			t.Errorf("a connection begins with %q", m.Text)
+			t.Errorf("a connection starts with %q", m.Text)
 		case m.Kind == 'Q' && m.Text == ping:
 			pings++
 		case m.Kind == 'Q':
-			t.Errorf("the simple protocol: %q", m.Text)
+			t.Errorf("a statement uses the simple protocol: %q", m.Text)
 		case m.Kind == 'P':
 			if statements++; !plain.MatchString(m.Text) || state.MatchString(m.Text) || len(m.Text) > 16<<10 {
 				t.Errorf("%q", m.Text)
 			}
 		}
 	}
-	const repeated = 1 // to read the run of a request that came before
-	if calls := len(everything()); statements < calls || trips != calls+repeated+pings {
+	const repeated = 1 // BeginRun reads the first run of a repeated request.
+	if calls := len(allCalls()); statements < calls || trips != calls+repeated+pings {
 		t.Errorf("%d calls: %d statements, %d round trips, %d of them pings", calls, statements, trips, pings)
 	}
 }
 
-// So that the test above would notice.
-func TestAServersStatementsHaveNamesAndAreKept(t *testing.T) {
+// It shows that the test above would notice named statements.
+func TestNamedStatementsArePreparedAndKept(t *testing.T) {
 	t.Parallel()
-	said, trips := heard(t, false)
-	named := slices.ContainsFunc(said, func(m wiretap.Message) bool { return m.Kind == 'P' && m.Name != "" })
-	if calls := len(everything()); !named || trips < calls*3/2 {
+	messages, trips := record(t, false)
+	named := slices.ContainsFunc(messages, func(m wiretap.Message) bool { return m.Kind == 'P' && m.Name != "" })
+	if calls := len(allCalls()); !named || trips < calls*3/2 {
 		t.Errorf("named: %t; %d round trips for the first %d calls", named, trips, calls)
 	}
 }
 
-func TestWithoutNamesASecretsAddressIsUsedAsWell(t *testing.T) {
+func TestUnnamedWorksWithAnAddressFromASecret(t *testing.T) {
 	t.Parallel()
 	url := storetest.URL(t)
 	var mu sync.Mutex

@@ -1,5 +1,5 @@
-// Package local is the queue of servers that share a database: the rows of the runs
-// that wait are its messages, and it has no table of its own.
+// Package local is the queue of servers that share a database. Its messages are the rows of pending runs, so it has no
+// table of its own that would have to be kept consistent with the runs.
 package local
 
 import (
@@ -14,20 +14,21 @@ import (
 )
 
 const (
-	// lookEvery is how soon a run is seen that another process enqueued.
-	lookEvery = time.Second
-	// visibility is how long a message may take to be acknowledged.
+	// pollEvery is how soon Receive finds a run that another process enqueued. It finds a run of this process at once.
+	pollEvery = time.Second
+	// visibility is how long a received message stays invisible before it is delivered again. Claiming a run takes
+	// milliseconds, so this is ample.
 	visibility = 30 * time.Second
 )
 
-// Queue is a queue.Queue.
+// Queue implements queue.Queue.
 type Queue struct {
 	db   *store.DB
 	now  func() time.Time
 	wake chan struct{}
 }
 
-// New makes a Queue.
+// New returns a Queue. now must return the same time as in run.Options.
 func New(db *store.DB, now func() time.Time) *Queue {
 	return &Queue{db, now, make(chan struct{}, 1)}
 }
@@ -35,14 +36,14 @@ func New(db *store.DB, now func() time.Time) *Queue {
 // dbNow is the present time as the database stores it.
 func (q *Queue) dbNow() time.Time { return pgvalue.Time(q.now()) }
 
-// Enqueue implements queue.Queue. A run that isn't PENDING need not be carried.
+// Enqueue implements queue.Queue. A run that is not PENDING is not enqueued: it needs no process, or has one.
 func (q *Queue) Enqueue(ctx context.Context, id uuid.UUID, after time.Duration) error {
 	if err := q.db.EnqueueRun(ctx, id, q.dbNow().Add(after)); err != nil {
 		return err
 	}
 	select {
 	case q.wake <- struct{}{}:
-	default: // somebody is being woken
+	default: // A receiver is being woken already.
 	}
 	return nil
 }
@@ -53,12 +54,13 @@ func (q *Queue) Receive(ctx context.Context, limit int) (out []queue.Message, er
 	until := now.Add(visibility)
 	ids, err := q.db.ReceiveRuns(ctx, limit, now, until)
 	for _, id := range ids {
+		// The visibility deadline is the receipt: another delivery of the same run has another deadline.
 		out = append(out, queue.Message{RunID: id, Receipt: until.Format(time.RFC3339Nano)})
 	}
 	if err != nil || len(out) > 0 {
 		return out, err
 	}
-	timer := time.NewTimer(lookEvery)
+	timer := time.NewTimer(pollEvery)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

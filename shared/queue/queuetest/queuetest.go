@@ -1,4 +1,4 @@
-// Package queuetest is what every queue.Queue must do, as tests.
+// Package queuetest tests that an implementation of queue.Queue keeps its contract.
 package queuetest
 
 import (
@@ -15,44 +15,48 @@ import (
 	"github.com/keyway-agents/keyway/shared/queue"
 )
 
-// Bench is an empty queue, and what a test does beside it.
-type Bench struct {
+// Fixture is an empty queue for one test.
+type Fixture struct {
+	// Queue is the queue under test.
 	Queue queue.Queue
-	Other queue.Queue           // the same queue, as another process has it
-	NewID func() uuid.UUID      // of a run that waits
-	Late  func(context.Context) // returns when what was received until now is too late to acknowledge
+	// Other is the same queue as another process opens it.
+	Other queue.Queue
+	// NewID returns the id of a new pending run.
+	NewID func() uuid.UUID
+	// WaitUntilVisible returns when everything that was received before the call, and was not acknowledged, is visible
+	// again. A queue with a clock of its own may advance the clock instead.
+	WaitUntilVisible func(context.Context)
 }
 
 const (
-	patience = 30 * time.Second // how long anything may take
-	delay    = 10 * time.Second // of what is to come later
-	brief    = 3 * time.Second  // for which what was received stays away, where it is to come back
+	patience = 30 * time.Second // how long any step may take
+	delay    = 10 * time.Second // the delay of a message that is to be delivered later
+	brief    = 3 * time.Second  // the visibility timeout of tests in which messages come back
 )
 
-// Run holds a queue to its contract. open makes a Bench of the test's own, where what
-// was received stays away for at least that long.
-func Run(t *testing.T, open func(*testing.T, time.Duration) Bench) {
+// Run tests a queue. open returns a Fixture of the test's own, with at least that visibility timeout.
+func Run(t *testing.T, open func(*testing.T, time.Duration) Fixture) {
 	t.Helper()
 	for name, test := range map[string]struct {
-		hold func(*testing.T, Bench)
-		away time.Duration
+		check      func(*testing.T, Fixture)
+		visibility time.Duration
 	}{
-		"what is enqueued is received, anywhere":         {received, 2 * patience},
-		"what was acknowledged does not come back":       {acknowledged, brief},
-		"what was received and not acknowledged does":    {redelivered, brief},
-		"of two who receive, one is given a message":     {once, 2 * patience},
-		"receivers that die lose nothing":                {lossless, brief},
-		"what is to come later does":                     {delayed, brief},
-		"who waits is woken, and stops with its context": {woken, 2 * patience},
+		"an enqueued message is received by any process": {testReceive, 2 * patience},
+		"an acknowledged message is not delivered again": {testAcknowledge, brief},
+		"an unacknowledged message is delivered again":   {testRedelivery, brief},
+		"a message is given to one of two receivers":     {testSingleDelivery, 2 * patience},
+		"no message is lost when receivers crash":        {testCrashes, brief},
+		"a delayed message is delivered after its delay": {testDelay, brief},
+		"a waiting receiver is woken, and ends with ctx": {testWake, 2 * patience},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test.hold(t, open(t, test.away))
+			test.check(t, open(t, test.visibility))
 		})
 	}
 }
 
-// receive collects messages until there are n different runs.
+// receive collects messages until it has those of n different runs.
 func receive(t *testing.T, q queue.Queue, n int) map[uuid.UUID]queue.Message {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -64,7 +68,7 @@ func receive(t *testing.T, q queue.Queue, n int) map[uuid.UUID]queue.Message {
 			t.Fatalf("%d of %d received: %v", len(got), n, err)
 		}
 		if len(messages) > n-len(got) {
-			t.Fatalf("%d messages where %d were asked for", len(messages), n-len(got))
+			t.Fatalf("got %d messages with the limit %d", len(messages), n-len(got))
 		}
 		for _, m := range messages {
 			got[m.RunID] = m
@@ -73,12 +77,12 @@ func receive(t *testing.T, q queue.Queue, n int) map[uuid.UUID]queue.Message {
 	return got
 }
 
-func enqueue(t *testing.T, b Bench, n int) []uuid.UUID {
+func enqueue(t *testing.T, f Fixture, n int) []uuid.UUID {
 	t.Helper()
 	ids := make([]uuid.UUID, n)
 	for i := range ids {
-		ids[i] = b.NewID()
-		if err := b.Queue.Enqueue(t.Context(), ids[i], 0); err != nil {
+		ids[i] = f.NewID()
+		if err := f.Queue.Enqueue(t.Context(), ids[i], 0); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -92,79 +96,80 @@ func acknowledge(t *testing.T, q queue.Queue, m queue.Message) {
 	}
 }
 
-// same compares runs without their order, which no queue promises.
-func same(t *testing.T, want []uuid.UUID, got map[uuid.UUID]queue.Message) {
+// wantRuns compares runs without their order, which no queue guarantees.
+func wantRuns(t *testing.T, want []uuid.UUID, got map[uuid.UUID]queue.Message) {
 	t.Helper()
 	byText := func(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) }
-	if diff := cmp.Diff(slices.SortedFunc(slices.Values(want), byText), slices.SortedFunc(maps.Keys(got), byText)); diff != "" {
+	if diff := cmp.Diff(slices.SortedFunc(slices.Values(want), byText),
+		slices.SortedFunc(maps.Keys(got), byText)); diff != "" {
 		t.Error(diff)
 	}
 }
 
-func received(t *testing.T, b Bench) {
-	ids := enqueue(t, b, 3)
-	got := receive(t, b.Queue, 1)
-	maps.Copy(got, receive(t, b.Other, 2))
-	same(t, ids, got)
+func testReceive(t *testing.T, f Fixture) {
+	ids := enqueue(t, f, 3)
+	got := receive(t, f.Queue, 1)
+	maps.Copy(got, receive(t, f.Other, 2))
+	wantRuns(t, ids, got)
 }
 
-// What is enqueued after it comes before it.
-func delayed(t *testing.T, b Bench) {
-	late := b.NewID()
-	if err := b.Queue.Enqueue(t.Context(), late, delay); err != nil {
+// testDelay enqueues a delayed message and then one without delay, which is delivered first.
+func testDelay(t *testing.T, f Fixture) {
+	late := f.NewID()
+	if err := f.Queue.Enqueue(t.Context(), late, delay); err != nil {
 		t.Fatal(err)
 	}
-	soon := enqueue(t, b, 1)
-	got := receive(t, b.Queue, 1)
-	same(t, soon, got)
-	acknowledge(t, b.Queue, got[soon[0]])
-	b.Late(t.Context())
-	same(t, []uuid.UUID{late}, receive(t, b.Other, 1))
+	soon := enqueue(t, f, 1)
+	got := receive(t, f.Queue, 1)
+	wantRuns(t, soon, got)
+	acknowledge(t, f.Queue, got[soon[0]])
+	f.WaitUntilVisible(t.Context())
+	wantRuns(t, []uuid.UUID{late}, receive(t, f.Other, 1))
 }
 
-// The last message is a sentinel: what comes beside it came back.
-func acknowledged(t *testing.T, b Bench) {
-	ids := enqueue(t, b, 2)
-	for _, m := range receive(t, b.Queue, 2) {
-		acknowledge(t, b.Other, m)
-		acknowledge(t, b.Other, m) // once more is nothing
+// testAcknowledge enqueues one more message at the end. Any other message that is received with it was delivered again.
+func testAcknowledge(t *testing.T, f Fixture) {
+	ids := enqueue(t, f, 2)
+	for _, m := range receive(t, f.Queue, 2) {
+		acknowledge(t, f.Other, m)
+		acknowledge(t, f.Other, m) // A second time has no effect.
 	}
-	b.Late(t.Context())
-	sentinel := enqueue(t, b, 1)
-	same(t, sentinel, receive(t, b.Queue, 1))
+	f.WaitUntilVisible(t.Context())
+	sentinel := enqueue(t, f, 1)
+	wantRuns(t, sentinel, receive(t, f.Queue, 1))
 	if t.Failed() {
 		t.Logf("acknowledged: %v", ids)
 	}
 }
 
-func redelivered(t *testing.T, b Bench) {
-	ids := enqueue(t, b, 2)
-	first := receive(t, b.Queue, 2)
-	acknowledge(t, b.Queue, first[ids[0]])
-	b.Late(t.Context())
-	again := receive(t, b.Other, 1)
-	same(t, ids[1:], again)
+func testRedelivery(t *testing.T, f Fixture) {
+	ids := enqueue(t, f, 2)
+	first := receive(t, f.Queue, 2)
+	acknowledge(t, f.Queue, first[ids[0]])
+	f.WaitUntilVisible(t.Context())
+	again := receive(t, f.Other, 1)
+	wantRuns(t, ids[1:], again)
 	if again[ids[1]].Receipt == first[ids[1]].Receipt {
-		t.Error("both deliveries have one receipt")
+		t.Error("both deliveries have the same receipt")
 	}
 }
 
-func once(t *testing.T, b Bench) {
+func testSingleDelivery(t *testing.T, f Fixture) {
 	const n = 20
-	ids := enqueue(t, b, n)
+	ids := enqueue(t, f, n)
 	var mu sync.Mutex
 	got := map[uuid.UUID]queue.Message{}
 	var all sync.WaitGroup
 	ctx, stop := context.WithTimeout(t.Context(), patience)
 	defer stop()
-	for _, q := range []queue.Queue{b.Queue, b.Other} {
+	for _, q := range []queue.Queue{f.Queue, f.Other} {
 		all.Go(func() {
 			for ctx.Err() == nil {
-				messages, _ := q.Receive(ctx, 3) // its error is the end
+				messages, _ := q.Receive(ctx, 3) // It fails when ctx ends.
 				mu.Lock()
 				for _, m := range messages {
 					if _, twice := got[m.RunID]; twice {
-						t.Errorf("%s is given twice", m.RunID)
+						t.Errorf("run %s is delivered twice", m.RunID)
 					}
 					if got[m.RunID] = m; len(got) == n {
 						stop()
@@ -175,16 +180,15 @@ func once(t *testing.T, b Bench) {
 		})
 	}
 	all.Wait()
-	same(t, ids, got)
+	wantRuns(t, ids, got)
 }
 
-// Every second message is lost by who received it, until a round in which nobody
-// dies.
-func lossless(t *testing.T, b Bench) {
+// testCrashes leaves every second message unacknowledged, as a receiver that crashes does, until few are left.
+func testCrashes(t *testing.T, f Fixture) {
 	const n = 12
-	ids := enqueue(t, b, n)
+	ids := enqueue(t, f, n)
 	done := map[uuid.UUID]queue.Message{}
-	for rest, q := n, b.Queue; rest > 0; q = b.Other {
+	for rest, q := n, f.Queue; rest > 0; q = f.Other {
 		i := 0
 		for id, m := range receive(t, q, rest) {
 			if i++; i%2 == 0 && rest > 2 {
@@ -192,40 +196,40 @@ func lossless(t *testing.T, b Bench) {
 			}
 			acknowledge(t, q, m)
 			if _, twice := done[id]; twice {
-				t.Errorf("%s came back after it was acknowledged", id)
+				t.Errorf("run %s was delivered again after its acknowledgement", id)
 			}
 			done[id] = m
 		}
 		rest = n - len(done)
-		b.Late(t.Context())
+		f.WaitUntilVisible(t.Context())
 	}
-	same(t, ids, done)
+	wantRuns(t, ids, done)
 }
 
-func woken(t *testing.T, b Bench) {
+func testWake(t *testing.T, f Fixture) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	got := make(chan queue.Message, 1)
 	go func() {
 		defer close(got)
 		for ctx.Err() == nil {
-			if messages, _ := b.Queue.Receive(ctx, 1); len(messages) > 0 {
+			if messages, _ := f.Queue.Receive(ctx, 1); len(messages) > 0 {
 				got <- messages[0]
 				return
 			}
 		}
 	}()
-	id := enqueue(t, b, 1)[0]
+	id := enqueue(t, f, 1)[0]
 	m := <-got
 	if m.RunID != id {
-		t.Fatalf("woken with %+v, want %s", m, id)
+		t.Fatalf("received %+v, want run %s", m, id)
 	}
-	acknowledge(t, b.Queue, m)
+	acknowledge(t, f.Queue, m)
 	stopped, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
 		for {
-			if messages, err := b.Queue.Receive(stopped, 1); err != nil || len(messages) > 0 {
+			if messages, err := f.Queue.Receive(stopped, 1); err != nil || len(messages) > 0 {
 				ended <- err
 				return
 			}
@@ -233,6 +237,6 @@ func woken(t *testing.T, b Bench) {
 	}()
 	stop()
 	if err := <-ended; err == nil {
-		t.Error("a message came out of an empty queue")
+		t.Error("an empty queue delivered a message")
 	}
 }

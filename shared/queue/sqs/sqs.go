@@ -1,4 +1,5 @@
-// Package sqs is the queue on AWS.
+// Package sqs is the queue on AWS: Amazon SQS. The visibility timeout and the dead-letter queue are configured at the
+// queue itself, in template.yaml.
 package sqs
 
 import (
@@ -19,23 +20,22 @@ import (
 	"github.com/keyway-agents/keyway/shared/queue"
 )
 
-// Queue is a queue.Queue. How long a message may take to be acknowledged, and where
-// one goes that nobody acknowledges, is the queue's own configuration.
+// Queue implements queue.Queue.
 type Queue struct {
 	client *sqs.Client
 	url    string
 }
 
-// Open prepares the queue with this URL; nothing is asked yet. lookup is the
-// environment, from which credentials come as they do in a Lambda function:
-// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN; AWS_REGION, where the
-// URL doesn't say; AWS_ENDPOINT_URL_SQS or AWS_ENDPOINT_URL for a server that isn't
-// AWS. A URL that is none is fault.Invalid.
+// Open opens the queue with this URL. It sends no request yet. lookup reads environment variables, as a Lambda function
+// has them: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN; AWS_REGION if the URL has no region;
+// AWS_ENDPOINT_URL_SQS or AWS_ENDPOINT_URL for a server other than AWS. An invalid URL, or a missing region, is
+// fault.Invalid.
 func Open(queueURL string, lookup func(string) (string, bool)) (queue.Queue, error) {
 	env := awsenv.Lookup(lookup)
 	u, err := url.Parse(queueURL)
 	if err != nil || u.Host == "" {
-		return nil, fault.Public(fault.Invalid, fmt.Sprintf("KEYWAY_QUEUE_URL is %q; it looks like https://sqs.eu-west-1.amazonaws.com/123456789012/runs", queueURL), nil)
+		const text = "KEYWAY_QUEUE_URL is %q; it looks like https://sqs.eu-west-1.amazonaws.com/123456789012/runs"
+		return nil, fault.Public(fault.Invalid, fmt.Sprintf(text, queueURL), nil)
 	}
 	region := cmp.Or(regionOf(u.Host), awsenv.Region(env))
 	if region == "" {
@@ -48,7 +48,7 @@ func Open(queueURL string, lookup func(string) (string, bool)) (queue.Queue, err
 	return &Queue{sqs.New(o), queueURL}, nil
 }
 
-// regionOf reads the region of a host of AWS's: sqs.<region>.amazonaws.com, and .cn.
+// regionOf returns the region in a host name of AWS, sqs.<region>.amazonaws.com or amazonaws.com.cn, or "".
 func regionOf(host string) string {
 	parts := strings.Split(host, ".")
 	if len(parts) >= 4 && parts[0] == "sqs" && parts[2] == "amazonaws" {
@@ -57,26 +57,29 @@ func regionOf(host string) string {
 	return ""
 }
 
-// mostDelay is the longest that SQS keeps a message back.
-const mostDelay = 15 * time.Minute
+// maxDelay is the longest delay that SQS accepts.
+const maxDelay = 15 * time.Minute
 
-// Enqueue implements queue.Queue, in whole seconds.
+// Enqueue implements queue.Queue. The delay is rounded up to whole seconds and limited to maxDelay: a message that
+// arrives too early is harmless, since its receiver finds the lease valid and watches the run again.
 func (q *Queue) Enqueue(ctx context.Context, id uuid.UUID, after time.Duration) error {
-	delay := max(0, min(after+time.Second-1, mostDelay)) / time.Second
-	_, err := q.client.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: &q.url, MessageBody: aws.String(id.String()), DelaySeconds: int32(delay)})
+	delay := max(0, min(after+time.Second-1, maxDelay)) / time.Second
+	_, err := q.client.SendMessage(ctx, &sqs.SendMessageInput{
+		QueueUrl: &q.url, MessageBody: aws.String(id.String()), DelaySeconds: int32(delay),
+	})
 	return unavailable("enqueue run "+id.String(), err)
 }
 
 const (
-	mostAtOnce  = 10 // what SQS gives
-	waitSeconds = 20 // as long as it waits
+	maxBatch    = 10 // the most messages that SQS returns at a time
+	waitSeconds = 20 // SQS's longest wait for a message (long polling)
 )
 
-// Receive implements queue.Queue. What is no run's id is nobody's, and acknowledged
-// here.
+// Receive implements queue.Queue. A message that holds no run id is acknowledged here and dropped: it would be
+// delivered again and again.
 func (q *Queue) Receive(ctx context.Context, limit int) (out []queue.Message, err error) {
 	answer, err := q.client.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
-		QueueUrl: &q.url, MaxNumberOfMessages: int32(min(limit, mostAtOnce)), WaitTimeSeconds: waitSeconds,
+		QueueUrl: &q.url, MaxNumberOfMessages: int32(min(limit, maxBatch)), WaitTimeSeconds: waitSeconds,
 	})
 	if err != nil {
 		return nil, unavailable("receive runs", err)
@@ -99,8 +102,8 @@ func (q *Queue) Acknowledge(ctx context.Context, m queue.Message) error {
 	return unavailable("acknowledge run "+m.RunID.String(), err)
 }
 
-// unavailable gives an error of SQS's its kind: whatever it is, trying again later is
-// all that a caller can do.
+// unavailable gives an error of SQS the kind fault.Unavailable. Whatever the reason is, a caller can only try again
+// later.
 func unavailable(what string, err error) error {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return err

@@ -26,7 +26,7 @@ const (
 	invisible = types.QueueAttributeNameApproximateNumberOfMessagesNotVisible
 )
 
-// environment is a program's, to reach the server there.
+// environment is the environment of a program that uses the server at endpoint.
 func environment(endpoint string) func(string) (string, bool) {
 	vars := sqstest.Environment(endpoint)
 	return func(name string) (string, bool) { text, ok := vars[name]; return text, ok }
@@ -58,21 +58,22 @@ func open(t *testing.T, url, endpoint string) queue.Queue {
 func TestSQSIsAQueue(t *testing.T) {
 	t.Parallel()
 	endpoint := sqstest.Start(t)
-	queuetest.Run(t, func(t *testing.T, away time.Duration) queuetest.Bench {
+	queuetest.Run(t, func(t *testing.T, visibility time.Duration) queuetest.Fixture {
 		t.Helper()
-		url := create(t, endpoint, away)
-		return queuetest.Bench{
+		url := create(t, endpoint, visibility)
+		return queuetest.Fixture{
 			Queue: open(t, url, endpoint), Other: open(t, url, endpoint), NewID: uuid.New,
-			Late: func(ctx context.Context) { none(ctx, t, sqstest.Client(endpoint), url) },
+			WaitUntilVisible: func(ctx context.Context) { awaitVisible(ctx, t, sqstest.Client(endpoint), url) },
 		}
 	})
 }
 
-// none asks until nothing is on its way to anybody.
-func none(ctx context.Context, t *testing.T, c *awssqs.Client, url string) {
+// awaitVisible polls until the queue has no invisible message.
+func awaitVisible(ctx context.Context, t *testing.T, c *awssqs.Client, url string) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
-		a, err := c.GetQueueAttributes(ctx, &awssqs.GetQueueAttributesInput{QueueUrl: &url, AttributeNames: []types.QueueAttributeName{invisible}})
+		a, err := c.GetQueueAttributes(ctx, &awssqs.GetQueueAttributesInput{QueueUrl: &url,
+			AttributeNames: []types.QueueAttributeName{invisible}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -80,49 +81,55 @@ func none(ctx context.Context, t *testing.T, c *awssqs.Client, url string) {
 			return
 		}
 	}
-	t.Fatal("what was received stays invisible")
+	t.Fatal("received messages stay invisible")
 }
 
-func TestAMessageThatIsNoRunIsThrownAway(t *testing.T) {
+func TestAMessageWithoutARunIDIsDropped(t *testing.T) {
 	t.Parallel()
 	endpoint := sqstest.Start(t)
 	url := create(t, endpoint, time.Second)
-	if _, err := sqstest.Client(endpoint).SendMessage(t.Context(), &awssqs.SendMessageInput{QueueUrl: &url, MessageBody: aws.String("hello")}); err != nil {
+	if _, err := sqstest.Client(endpoint).SendMessage(t.Context(),
+		&awssqs.SendMessageInput{QueueUrl: &url, MessageBody: aws.String("hello")}); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := open(t, url, endpoint).Receive(t.Context(), 1); err != nil || len(got) != 0 {
 		t.Errorf("%v %v", got, err)
 	}
-	none(t.Context(), t, sqstest.Client(endpoint), url)
-	a, err := sqstest.Client(endpoint).GetQueueAttributes(t.Context(), &awssqs.GetQueueAttributesInput{QueueUrl: &url, AttributeNames: []types.QueueAttributeName{visible}})
+	awaitVisible(t.Context(), t, sqstest.Client(endpoint), url)
+	a, err := sqstest.Client(endpoint).GetQueueAttributes(t.Context(),
+		&awssqs.GetQueueAttributesInput{QueueUrl: &url, AttributeNames: []types.QueueAttributeName{visible}})
 	if err != nil || a.Attributes[string(visible)] != "0" {
 		t.Errorf("%v %v", a, err)
 	}
 }
 
-func TestAQueueThatCannotBeAskedIsUnavailable(t *testing.T) {
+func TestAQueueThatCannotBeReachedIsUnavailable(t *testing.T) {
 	t.Parallel()
 	vars := sqstest.Environment("")
-	vars["AWS_ENDPOINT_URL"] = "http://127.0.0.1:1" // the name for all services
-	q, err := sqs.Open("http://127.0.0.1:1/123456789012/runs", func(name string) (string, bool) { text, ok := vars[name]; return text, ok })
+	vars["AWS_ENDPOINT_URL"] = "http://127.0.0.1:1" // the variable for all services
+	q, err := sqs.Open("http://127.0.0.1:1/123456789012/runs",
+		func(name string) (string, bool) { text, ok := vars[name]; return text, ok })
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := q.Enqueue(t.Context(), uuid.New(), 0); !errors.Is(err, fault.Unavailable) {
-		t.Errorf("nobody listens: %v", err)
+		t.Errorf("no server: %v", err)
 	}
-	bare, err := sqs.Open("https://sqs.eu-west-1.amazonaws.com/123456789012/runs", func(string) (string, bool) { return "", false })
+	bare, err := sqs.Open("https://sqs.eu-west-1.amazonaws.com/123456789012/runs",
+		func(string) (string, bool) { return "", false })
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := bare.Enqueue(t.Context(), uuid.New(), 0); !errors.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "no AWS credentials in the environment") {
+	if err := bare.Enqueue(t.Context(), uuid.New(), 0); !errors.Is(err, fault.Unavailable) ||
+		!strings.Contains(err.Error(), "no AWS credentials in the environment") {
 		t.Errorf("no credentials: %v", err)
 	}
 }
 
-func TestAURLThatIsNoQueuesIsRefused(t *testing.T) {
+func TestAnInvalidQueueURLIsRejected(t *testing.T) {
 	t.Parallel()
-	for url, remedy := range map[string]string{"": "it looks like https://sqs.", "runs": "it looks like https://sqs.", "http://[": "it looks like", "http://127.0.0.1:5000/1/runs": "set AWS_REGION"} {
+	for url, remedy := range map[string]string{"": "it looks like https://sqs.", "runs": "it looks like https://sqs.",
+		"http://[": "it looks like", "http://127.0.0.1:5000/1/runs": "set AWS_REGION"} {
 		_, err := sqs.Open(url, func(string) (string, bool) { return "", false })
 		if !errors.Is(err, fault.Invalid) || !strings.Contains(fault.Detail(err), remedy) {
 			t.Errorf("%q: %v", url, err)

@@ -1,12 +1,12 @@
--- Which OS this schema belongs to: one row, written once.
+-- The OS that this schema belongs to: one row, written once.
 CREATE TABLE {{.schema}}.os (
     only_row   boolean     PRIMARY KEY DEFAULT true CHECK (only_row),
     id         text        NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now()
 );
 
--- A session id is unique per owner, so nobody can squat or probe another's.
--- The owner '' is a caller whose token names nobody (user isolation off).
+-- A session id is unique for each owner. Otherwise a caller could occupy the id of another owner's session, or
+-- find out that it exists. The owner '' is a caller whose token has no subject (user isolation is off).
 CREATE TABLE {{.schema}}.sessions (
     owner        text        NOT NULL CHECK (octet_length(owner) <= 1024),
     session_id   text        NOT NULL CHECK (octet_length(session_id) BETWEEN 1 AND 255),
@@ -25,7 +25,7 @@ CREATE INDEX sessions_created ON {{.schema}}.sessions (created_at DESC, session_
 CREATE INDEX sessions_updated ON {{.schema}}.sessions (updated_at DESC, session_id);
 CREATE INDEX sessions_id ON {{.schema}}.sessions (session_id);
 
--- What a session cost, by model: counters that finished runs add to.
+-- The usage of a session by model: counters to which every run adds its usage when it ends.
 CREATE TABLE {{.schema}}.session_usage (
     owner         text   NOT NULL,
     session_id    text   NOT NULL,
@@ -67,6 +67,6 @@ CREATE TABLE {{.schema}}.runs (
     CHECK ((status = 'CANCELLED') = (cancellation_stage IS NOT NULL))
 );
 CREATE INDEX runs_session ON {{.schema}}.runs (owner, session_id, seq);
--- History reads the newest completed runs of one agent and touches no other.
+-- The history query reads the last completed runs of one agent and no other rows.
 CREATE INDEX runs_history ON {{.schema}}.runs (owner, session_id, agent_id, seq DESC) WHERE status = 'COMPLETED';
 CREATE INDEX runs_lease ON {{.schema}}.runs (lease_until) WHERE status IN ('PENDING', 'RUNNING');

@@ -1,4 +1,4 @@
--- A session without a name shows the first words said in it. NULL: it has neither.
+-- A session without a name shows its first message. NULL: it has neither a name nor a message.
 ALTER TABLE {{.schema}}.sessions
     ALTER COLUMN name DROP NOT NULL,
     ALTER COLUMN name DROP DEFAULT,
@@ -22,8 +22,7 @@ CREATE INDEX memories_owner_updated ON {{.schema}}.memories (owner, updated_at D
 CREATE INDEX memories_owner_created ON {{.schema}}.memories (owner, created_at DESC, memory_id);
 CREATE INDEX memories_updated ON {{.schema}}.memories (updated_at DESC, memory_id);
 
--- json keeps the order of members, in which most routes answer them; a route that
--- wants jsonb's order casts.
+-- json keeps the order of members, which most routes return; a route that returns jsonb's order casts.
 ALTER TABLE {{.schema}}.runs
     ALTER COLUMN provider_data TYPE json,
     ALTER COLUMN messages      TYPE json,
@@ -32,13 +31,12 @@ ALTER TABLE {{.schema}}.runs
     ALTER COLUMN metrics       TYPE json,
     ALTER COLUMN metrics SET DEFAULT '{}',
     ADD COLUMN background   boolean NOT NULL DEFAULT false,
-    ADD COLUMN streamed     boolean NOT NULL DEFAULT false, -- its events are in run_events
+    ADD COLUMN streamed     boolean NOT NULL DEFAULT false, -- its events are stored in run_events
     ADD COLUMN metadata     jsonb,
     ADD COLUMN files        json,                           -- of its input
-    ADD COLUMN requirements json;                           -- what a paused run waits for
+    ADD COLUMN requirements json;                           -- what a person must decide
 
--- The events of streamed runs, as they went over the wire: a row is what was sent
--- within half a second, frame after frame.
+-- The events of streamed runs, as they were sent to the client: a row holds the frames of half a second.
 CREATE TABLE {{.schema}}.run_events (
     run_id      uuid    NOT NULL REFERENCES {{.schema}}.runs ON DELETE CASCADE,
     first_index integer NOT NULL,

@@ -1,11 +1,11 @@
--- A run outlives its process: attempt counts who has taken it up, and only the
--- last of them may write. A run that waits for its first has had none.
+-- A run can continue in another process. attempt counts the claims of the run, and only the last attempt can
+-- write. A pending run that was never claimed has attempt 0.
 ALTER TABLE {{.schema}}.runs
     ADD COLUMN attempt    integer NOT NULL DEFAULT 1 CHECK (attempt >= 0),
-    ADD COLUMN caller     json,  -- who was admitted to what; NULL when it has ended
-    ADD COLUMN checkpoint json,  -- what the next attempt goes on from; NULL: from the beginning
-    ADD COLUMN kept_events integer NOT NULL DEFAULT 0; -- the index after the last event before the checkpoint
+    ADD COLUMN caller     json,  -- the identity that was allowed to run it; NULL after the end
+    ADD COLUMN checkpoint json,  -- what the next attempt continues from; NULL: the beginning
+    ADD COLUMN kept_events integer NOT NULL DEFAULT 0; -- the index of the first event after the checkpoint
 
--- Events of attempts that lost the run are never shown.
+-- Events of attempts that lost the run are never returned.
 ALTER TABLE {{.schema}}.run_events
     ADD COLUMN attempt integer NOT NULL DEFAULT 1;

@@ -1,3 +1,3 @@
--- A run may be handed over as often as it takes; how many processes died of it is another
--- matter, and bounds how often it is tried.
+-- A run may be handed over as often as it needs. losses counts only the attempts that ended with a crash, and limits how
+-- often the run is tried.
 ALTER TABLE {{.schema}}.runs ADD COLUMN losses integer NOT NULL DEFAULT 0;

@@ -1,5 +1,5 @@
--- A request to run an agent that is sent again finds the run that it began: by the
--- caller's key, and what the request asked for.
+-- A repeated request to run an agent finds the run that the first one started: by the client's key, and by a digest of
+-- what the request asked for.
 ALTER TABLE {{.schema}}.runs
     ADD COLUMN idempotency_key text CHECK (octet_length(idempotency_key) BETWEEN 1 AND 512),
     ADD COLUMN request_digest  bytea;

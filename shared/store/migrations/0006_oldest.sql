@@ -1,5 +1,4 @@
--- Programs of before an update run on during it, and after it was rolled back. oldest is
--- the version that a program has to be written for, at the least, for its queries to fit;
--- each migration from here on says it.
+-- During an update, and after a rollback, programs of the previous release use the new schema. oldest is the lowest
+-- version that a program must be written for, so that its queries fit. Each migration from here on sets it.
 ALTER TABLE {{.schema}}.schema_version ADD COLUMN oldest integer NOT NULL DEFAULT 0;
 UPDATE {{.schema}}.schema_version SET oldest = 5;

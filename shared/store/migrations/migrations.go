@@ -1,7 +1,6 @@
-// Package migrations brings a database schema to the version that package store
-// expects, and ties it to one OS. Migrations are embedded, forward only, each in
-// a transaction. It runs at deploy time and when `keyway serve` starts, never in
-// a function.
+// Package migrations brings a database schema to the version that package store needs, and assigns it to one OS. The
+// migrations are embedded. They only go forward, and each one is a transaction. They run at deployment and when
+// `keyway serve` starts, never in a function that answers requests: those have no right to change the schema.
 package migrations
 
 import (
@@ -19,30 +18,38 @@ import (
 //go:embed *.sql
 var files embed.FS
 
-// Target names the schema to migrate and the OS that owns it. Schema must be a
-// plain identifier (config checks it). Role is one that may then read and write its rows,
-// made where it is missing; empty: nobody but who migrates. Secure is that of
-// store.Options.
+// Target is what Run migrates.
 type Target struct {
-	URL, Schema, OSID, Role string
-	Secure                  func(*pgx.ConnConfig) error
+	// URL is the address of the database, with a user who is allowed to create the schema. Required.
+	URL string
+	// Schema is the schema to migrate. It must be a plain identifier, which package config checks. Required.
+	Schema string
+	// OSID is the id of the OS that owns the schema. Required.
+	OSID string
+	// Role is a role that gets the right to read and write the rows, and nothing more. It is created if it does not
+	// exist. Defaults to none: only the user of URL can use the schema.
+	Role string
+	// Secure has the same meaning as in store.Options.
+	Secure func(*pgx.ConnConfig) error
 }
 
-// Result tells what Run did. Newer: a newer Keyway has migrated the schema, and says that
-// this one works with it; nothing was done.
+// Result is what Run did.
 type Result struct {
+	// From and To are the versions of the schema before and after.
 	From, To int32
-	Newer    bool
+	// Newer means that a newer Keyway has migrated the schema and that this one works with it. Nothing was done.
+	Newer bool
 }
 
-// Run migrates the schema, creating it when absent; several at once wait for
-// each other. A schema that belongs to another OS is fault.Conflict, one that a newer
-// Keyway migrated so that this one doesn't fit it is fault.Conflict, and so is a role that
-// may do more; a database out of reach is fault.Unavailable.
+// Run migrates the schema, and creates it if it does not exist. Several calls at the same time wait for each other. It
+// is fault.Conflict if the schema belongs to another OS, if a newer Keyway migrated the schema and this one does not
+// work with it, or if the role has more rights than it should get. It is fault.Unavailable if the database cannot be
+// reached.
 func Run(ctx context.Context, t Target) (Result, error) {
 	conn, err := t.connect(ctx)
 	if err != nil {
-		return Result{}, fault.Public(fault.Unavailable, "the database can't be reached; check database.url (or DATABASE_URL)", err)
+		const text = "the database can't be reached; check database.url (or DATABASE_URL)"
+		return Result{}, fault.Public(fault.Unavailable, text, err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	if err := createSchema(ctx, conn, t.Schema); err != nil {
@@ -60,22 +67,22 @@ func Run(ctx context.Context, t Target) (Result, error) {
 	if r.From, err = m.GetCurrentVersion(ctx); err != nil {
 		return r, fmt.Errorf("schema %s: version: %w", t.Schema, err)
 	}
-	if r.From > 0 { // another OS's schema is not even brought up to date
-		if err := claim(ctx, conn, t); err != nil {
+	if r.From > 0 { // The schema of another OS must not be changed at all.
+		if err := ensureOwner(ctx, conn, t); err != nil {
 			return r, err
 		}
 	}
 	if r.From > r.To {
-		return newer(ctx, conn, t, r)
+		return newerSchema(ctx, conn, t, r)
 	}
 	if r.From < r.To {
 		if err := m.Migrate(ctx); err != nil {
 			return r, fmt.Errorf("schema %s: migrate: %w", t.Schema, err)
 		}
 	}
-	err = claim(ctx, conn, t)
+	err = ensureOwner(ctx, conn, t)
 	if err == nil && t.Role != "" {
-		err = admit(ctx, conn, t)
+		err = grantRole(ctx, conn, t)
 	}
 	return r, err
 }
@@ -91,26 +98,29 @@ func (t Target) connect(ctx context.Context) (*pgx.Conn, error) {
 	return pgx.ConnectConfig(ctx, c)
 }
 
-// newer finds out whether this program, which knows r.To, works with the schema that it
-// finds at r.From.
-func newer(ctx context.Context, conn *pgx.Conn, t Target, r Result) (Result, error) {
+// newerSchema decides whether this program, which knows version r.To, works with the schema, which is at the higher
+// version r.From. The column oldest says which programs do.
+func newerSchema(ctx context.Context, conn *pgx.Conn, t Target, r Result) (Result, error) {
 	var oldest int32
-	if err := conn.QueryRow(ctx, "SELECT oldest FROM "+pgx.Identifier{t.Schema, "schema_version"}.Sanitize()).Scan(&oldest); err != nil {
+	table := pgx.Identifier{t.Schema, "schema_version"}.Sanitize()
+	if err := conn.QueryRow(ctx, "SELECT oldest FROM "+table).Scan(&oldest); err != nil {
 		return r, fmt.Errorf("schema %s: version: %w", t.Schema, err)
 	}
 	if oldest > r.To {
-		text := "the schema %s is at version %d, which a Keyway for version %d or later works with, and this one is for %d; run the newer Keyway, or restore the database from before"
+		text := "the schema %s is at version %d, which needs a Keyway for version %d or later, and this one is for " +
+			"version %d; run the newer Keyway, or restore the database from a backup before the migration"
 		return r, fault.Public(fault.Conflict, fmt.Sprintf(text, t.Schema, r.From, oldest, r.To), nil)
 	}
 	return Result{From: r.From, To: r.From, Newer: true}, nil
 }
 
-// createSchema serialises by a transaction lock, since two CREATE SCHEMA IF NOT
-// EXISTS at once collide.
+// createSchema creates the schema if it does not exist. It takes a transaction lock, because of two CREATE SCHEMA IF
+// NOT EXISTS at the same time one fails with a unique violation.
 func createSchema(ctx context.Context, conn *pgx.Conn, schema string) error {
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		var exists bool
-		row := tx.QueryRow(ctx, `SELECT pg_advisory_xact_lock(hashtext('keyway.schema')) IS NULL OR EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)`, schema)
+		row := tx.QueryRow(ctx, `SELECT pg_advisory_xact_lock(hashtext('keyway.schema')) IS NULL
+			OR EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)`, schema)
 		if err := row.Scan(&exists); err != nil || exists {
 			return err
 		}
@@ -119,8 +129,8 @@ func createSchema(ctx context.Context, conn *pgx.Conn, schema string) error {
 	})
 }
 
-// claim makes the schema this OS's own, or finds out whose it is.
-func claim(ctx context.Context, conn *pgx.Conn, t Target) error {
+// ensureOwner assigns a new schema to the OS, and returns fault.Conflict if the schema belongs to another one.
+func ensureOwner(ctx context.Context, conn *pgx.Conn, t Target) error {
 	table := pgx.Identifier{t.Schema, "os"}.Sanitize()
 	var owner string
 	err := conn.QueryRow(ctx, "SELECT id FROM "+table).Scan(&owner)
@@ -133,7 +143,9 @@ func claim(ctx context.Context, conn *pgx.Conn, t Target) error {
 		return fmt.Errorf("schema %s: owner: %w", t.Schema, err)
 	}
 	if owner != t.OSID {
-		return fault.Public(fault.Conflict, fmt.Sprintf("the database schema %q belongs to the OS %q, not to %q; set database.schema to a name of its own, or id to %q", t.Schema, owner, t.OSID, owner), nil)
+		text := "the database schema %q belongs to the OS %q, not to %q; set database.schema to a name of its own, " +
+			"or id to %q"
+		return fault.Public(fault.Conflict, fmt.Sprintf(text, t.Schema, owner, t.OSID, owner), nil)
 	}
 	return nil
 }

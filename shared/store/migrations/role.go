@@ -11,16 +11,16 @@ import (
 	"github.com/keyway-agents/keyway/shared/fault"
 )
 
-// admit lets the role read and write the rows of the schema, and nothing else there: not
-// which OS it belongs to, nor its version. A role that is missing is made, without a
-// password; on RDS it logs in with AWS's tokens.
-func admit(ctx context.Context, conn *pgx.Conn, t Target) error {
+// grantRole gives the role the right to read and write the rows of the schema, except the tables that hold the owner
+// and the version, which it can only read. A missing role is created without a password; on RDS it logs in with tokens
+// of AWS IAM. So the functions that answer requests cannot change the schema, or take it for another OS.
+func grantRole(ctx context.Context, conn *pgx.Conn, t Target) error {
 	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		// Two GRANTs at once on one thing collide.
+		// Of two GRANTs on the same object at the same time one fails with "tuple concurrently updated".
 		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtext('keyway.role'))`); err != nil {
 			return err
 		}
-		if err := ordinary(ctx, tx, t.Role); err != nil {
+		if err := ensureOrdinaryRole(ctx, tx, t.Role); err != nil {
 			return err
 		}
 		for _, sql := range grants(t) {
@@ -36,45 +36,52 @@ func admit(ctx context.Context, conn *pgx.Conn, t Target) error {
 	return nil
 }
 
-// ordinary makes the role if it is missing, and refuses one that could do more than what
-// it is granted here.
-func ordinary(ctx context.Context, tx pgx.Tx, role string) error {
-	if err := create(ctx, tx, role); err != nil {
+// ensureOrdinaryRole creates the role if it is missing, and rejects one that has other rights than those granted here.
+// An operator who names an existing role by mistake would otherwise give the functions its rights.
+func ensureOrdinaryRole(ctx context.Context, tx pgx.Tx, role string) error {
+	if err := createRole(ctx, tx, role); err != nil {
 		return err
 	}
 	const sql = `
-		SELECT rolname = current_user OR NOT rolcanlogin OR rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls
-		    OR EXISTS (SELECT FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid WHERE m.member = r.oid AND g.rolname <> 'rds_iam')
-		    OR EXISTS (SELECT FROM pg_namespace WHERE nspowner = r.oid)
-		    OR EXISTS (SELECT FROM pg_class WHERE relowner = r.oid AND relpersistence <> 't'),
-		    EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_iam')
-		    AND NOT EXISTS (SELECT FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid WHERE m.member = r.oid AND g.rolname = 'rds_iam')
+		SELECT rolname = current_user OR NOT rolcanlogin OR rolsuper OR rolcreaterole OR rolcreatedb
+			OR rolreplication OR rolbypassrls
+			OR EXISTS (SELECT FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
+				WHERE m.member = r.oid AND g.rolname <> 'rds_iam')
+			OR EXISTS (SELECT FROM pg_namespace WHERE nspowner = r.oid)
+			OR EXISTS (SELECT FROM pg_class WHERE relowner = r.oid AND relpersistence <> 't'),
+			EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_iam')
+			AND NOT EXISTS (SELECT FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
+				WHERE m.member = r.oid AND g.rolname = 'rds_iam')
 		FROM pg_roles r WHERE rolname = $1`
-	var mayMore, lacksTokens bool
-	if err := tx.QueryRow(ctx, sql, role).Scan(&mayMore, &lacksTokens); err != nil {
+	var otherRights, lacksIAM bool
+	if err := tx.QueryRow(ctx, sql, role).Scan(&otherRights, &lacksIAM); err != nil {
 		return err
 	}
-	if mayMore {
-		return fault.Public(fault.Conflict, fmt.Sprintf("the role %q may do more than read and write rows, or can't log in; set DATABASE_ROLE to a name that is free", role), nil)
+	if otherRights {
+		text := "the role %q has more rights than to read and write rows, or can't log in; set DATABASE_ROLE to the name " +
+			"of a role that does not exist yet"
+		return fault.Public(fault.Conflict, fmt.Sprintf(text, role), nil)
 	}
-	if lacksTokens {
-		return unlessDone(ctx, tx, "GRANT rds_iam TO "+pgx.Identifier{role}.Sanitize())
+	if lacksIAM {
+		return ignoreDuplicate(ctx, tx, "GRANT rds_iam TO "+pgx.Identifier{role}.Sanitize())
 	}
 	return nil
 }
 
-func create(ctx context.Context, tx pgx.Tx, role string) error {
+// createRole creates a role that can log in, unless it exists.
+func createRole(ctx context.Context, tx pgx.Tx, role string) error {
 	var exists bool
 	err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", role).Scan(&exists)
 	if err != nil || exists {
 		return err
 	}
-	return unlessDone(ctx, tx, "CREATE ROLE "+pgx.Identifier{role}.Sanitize()+" LOGIN")
+	return ignoreDuplicate(ctx, tx, "CREATE ROLE "+pgx.Identifier{role}.Sanitize()+" LOGIN")
 }
 
-// unlessDone runs what a migration of another database may do meanwhile: roles belong to
-// all databases of a server, and the lock to one.
-func unlessDone(ctx context.Context, tx pgx.Tx, sql string) error {
+// ignoreDuplicate executes a statement about a role, and ignores the error if the role exists or is granted already.
+// Roles belong to all databases of a server, while the advisory lock belongs to one. So the migration of another
+// database may execute the same statement at the same time.
+func ignoreDuplicate(ctx context.Context, tx pgx.Tx, sql string) error {
 	err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, sql)
 		return err
@@ -85,12 +92,12 @@ func unlessDone(ctx context.Context, tx pgx.Tx, sql string) error {
 	return err
 }
 
-// What PostgreSQL says of a role that is there already, and of one that has just come.
+// PostgreSQL's error codes for a role that exists, and for one that another transaction has just created.
 const duplicateObject, uniqueViolation = "42710", "23505"
 
-// grants are the same each time: what a migration added is covered by the next line, and
-// what somebody granted beyond it is taken back. Identity columns ask for no right to
-// their sequences.
+// grants returns the statements that give a role exactly its rights. They are the same for every migration: rights on
+// new tables are added, and rights that somebody granted by hand are revoked. Identity columns need no right to their
+// sequences.
 func grants(t Target) []string {
 	schema, role := pgx.Identifier{t.Schema}.Sanitize(), pgx.Identifier{t.Role}.Sanitize()
 	own := schema + ".schema_version, " + schema + ".os"
@@ -102,7 +109,7 @@ func grants(t Target) []string {
 		"GRANT " + rows + " ON ALL TABLES IN SCHEMA " + schema + " TO " + role,
 		"REVOKE ALL ON " + own + " FROM " + role,
 		"GRANT SELECT ON " + own + " TO " + role,
-		// A later migration may run without this, as keyway migrate by hand does.
+		// A later migration may run without Role, as `keyway migrate` by hand does. Its new tables need the rights too.
 		"ALTER DEFAULT PRIVILEGES IN SCHEMA " + schema + " GRANT " + rows + " ON TABLES TO " + role,
 	}
 }

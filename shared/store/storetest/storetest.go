@@ -1,5 +1,6 @@
-// Package storetest gives tests databases of their own: clones of one migrated
-// template on a PostgreSQL that lives as long as the test binary.
+// Package storetest gives each test a database of its own: a clone of one migrated template, on a PostgreSQL that lives
+// as long as the test binary. It decides also how the tests open the store: with prepared statements, as a server does,
+// or without, as a Lambda function does (KEYWAY_STORE=unnamed).
 package storetest
 
 import (
@@ -20,10 +21,10 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/migrations"
 )
 
-// OSID is the OS that the migrated databases belong to.
+// OSID is the id of the OS that owns the migrated databases.
 const OSID = "test-os"
 
-// Schema is the schema that they have.
+// Schema is the name of their schema.
 const Schema = "keyway"
 
 var (
@@ -33,19 +34,19 @@ var (
 	failure error
 	number  atomic.Int64
 
-	opened  atomic.Bool // a store, by a test
-	unnamed bool        // how stores are opened now
-
-	// Copying files is half as slow as PostgreSQL 15's default, the log; 14 knows
-	// nothing else and no name for it.
+	// Copying files takes half as long as PostgreSQL 15's default strategy, wal_log. PostgreSQL 14 copies files too, but
+	// has no option for it.
 	strategy = " STRATEGY file_copy"
 )
 
-// Main is a package's TestMain: os.Exit(storetest.Main(m)). PostgreSQL starts
-// with the first database that a test asks for. Tests that open a store here run
-// twice: as a server opens it, and as a function does, store.Options.Unnamed.
+// Main is the TestMain of a package: os.Exit(storetest.Main(m)). PostgreSQL starts when a test asks for the first
+// database, and stops after the last test.
 func Main(m *testing.M) int {
 	devpg.HoldIfAsked()
+	if _, err := unnamed(); err != nil {
+		fmt.Fprintln(os.Stderr, "storetest:", err)
+		return 2
+	}
 	defer func() {
 		if running != nil {
 			if err := running.Close(); err != nil {
@@ -54,23 +55,31 @@ func Main(m *testing.M) int {
 			_ = os.RemoveAll(dir)
 		}
 	}()
-	code := m.Run()
-	if opened.Load() {
-		unnamed = true
-		code = max(code, m.Run())
-	}
-	return code
+	return m.Run()
 }
 
-// New opens a migrated database of the test's own, dropped at its end.
+// unnamed reads KEYWAY_STORE, which chooses how Open opens stores: "unnamed" is store.Options.Unnamed, "named" or an
+// empty value is the default.
+func unnamed() (bool, error) {
+	switch mode := os.Getenv("KEYWAY_STORE"); mode {
+	case "", "named":
+		return false, nil
+	case "unnamed":
+		return true, nil
+	default:
+		return false, fmt.Errorf("KEYWAY_STORE is %q; it must be named or unnamed", mode)
+	}
+}
+
+// New opens a migrated database of the test's own. The database is dropped at the end of the test.
 func New(t testing.TB) *store.DB { t.Helper(); return Open(t, store.Options{URL: URL(t)}) }
 
-// Open opens a store until the test ends. Without a schema it is the one of Schema.
+// Open opens a store until the end of the test. o.Schema defaults to Schema; KEYWAY_STORE decides o.Unnamed.
 func Open(t testing.TB, o store.Options) *store.DB {
 	t.Helper()
-	opened.Store(true)
-	if o.Unnamed = unnamed; unnamed {
-		t.Log("statements have no names")
+	var err error
+	if o.Unnamed, err = unnamed(); err != nil {
+		t.Fatal(err)
 	}
 	o.Schema = cmp.Or(o.Schema, Schema)
 	db, err := store.Open(o)
@@ -81,10 +90,10 @@ func Open(t testing.TB, o store.Options) *store.DB {
 	return db
 }
 
-// URL names a migrated database of the test's own.
+// URL returns the address of a migrated database of the test's own.
 func URL(t testing.TB) string { t.Helper(); return create(t, "template_keyway") }
 
-// EmptyURL names a database in which nothing is yet.
+// EmptyURL returns the address of an empty database of the test's own.
 func EmptyURL(t testing.TB) string { t.Helper(); return create(t, "template1") }
 
 func create(t testing.TB, template string) string {
@@ -99,10 +108,11 @@ func create(t testing.TB, template string) string {
 	return database(name)
 }
 
+// start starts PostgreSQL and migrates the template. Its error fails every test that needs a database.
 func start() {
 	var err error
 	if dir, err = os.MkdirTemp("", "keyway-test-"); err == nil {
-		err = os.Chmod(dir, 0o755) // #nosec G302 -- PostgreSQL may run as another user, who has to enter
+		err = os.Chmod(dir, 0o755) // #nosec G302 -- PostgreSQL may run as another user, which must be able to enter
 	}
 	if err == nil {
 		running, err = devpg.Start(context.Background(), devpg.Options{Dir: dir})
@@ -114,12 +124,14 @@ func start() {
 		strategy = ""
 	}
 	if err == nil {
-		_, err = migrations.Run(context.Background(), migrations.Target{URL: database("template_keyway"), Schema: Schema, OSID: OSID})
+		_, err = migrations.Run(context.Background(), migrations.Target{
+			URL: database("template_keyway"), Schema: Schema, OSID: OSID,
+		})
 	}
 	failure = err
 }
 
-// creating serialises CREATE DATABASE, which refuses a template in use.
+// creating serialises CREATE DATABASE, which fails while another session uses the template.
 var creating sync.Mutex
 
 func admin(t testing.TB, sql string) {
@@ -144,7 +156,7 @@ func exec(sql string) error {
 func database(name string) string {
 	u, err := url.Parse(running.URL)
 	if err != nil {
-		panic(err) // devpg made it
+		panic(err) // devpg made the URL.
 	}
 	u.Path = "/" + strings.TrimPrefix(name, "/")
 	return u.String()

@@ -6,25 +6,30 @@ import (
 	"strings"
 )
 
-// Message is what a client says.
+// Message is a message of a client.
 type Message struct {
-	Kind byte   // as PostgreSQL's documentation has it: 'P' is Parse, 'Q' a simple query; 0 begins a connection
-	Name string // of the prepared statement that Parse, Bind, Describe or Close is about; "" is the unnamed one
-	Text string // the SQL of Parse and Query; the parameters that begin a connection, each "name=value", with spaces between
+	// Kind is the type byte of PostgreSQL's manual, "Message Formats": 'P' is Parse, 'Q' is a simple query. It is 0 for
+	// the StartupMessage, which has none.
+	Kind byte
+	// Name is the prepared statement of a Parse, Bind, Describe or Close. "" is the unnamed one.
+	Name string
+	// Text is the SQL of a Parse or a Query. For the StartupMessage it holds the parameters, each as name=value, with
+	// spaces between them.
+	Text string
 }
 
-// frames finds the messages in what arrives in pieces.
+// frames finds the messages in a stream that arrives in pieces.
 type frames struct {
-	rest  []byte
-	begun bool
+	rest    []byte
+	started bool // the StartupMessage has been read
 }
 
-func (f *frames) add(piece []byte, hear func(Message)) {
+func (f *frames) add(piece []byte, receive func(Message)) {
 	f.rest = append(f.rest, piece...)
 	for {
-		head := 5 // the kind, and the length without it
-		if !f.begun {
-			head = 4 // the first message has no kind
+		head := 5 // The kind, and a length that does not include the kind.
+		if !f.started {
+			head = 4 // The first message has no kind.
 		}
 		if len(f.rest) < head {
 			return
@@ -33,26 +38,26 @@ func (f *frames) add(piece []byte, hear func(Message)) {
 		if size < head || len(f.rest) < size {
 			return
 		}
-		if f.begun {
-			hear(message(f.rest[0], f.rest[head:size]))
+		if f.started {
+			receive(message(f.rest[0], f.rest[head:size]))
 		} else {
-			hear(beginning(f.rest[head:size]))
+			receive(startup(f.rest[head:size]))
 		}
-		f.begun, f.rest = true, f.rest[size:]
+		f.started, f.rest = true, f.rest[size:]
 	}
 }
 
-// beginning reads a StartupMessage: the version, then names and values.
-func beginning(body []byte) Message {
-	var said []string
+// startup parses a StartupMessage: the version, then names and values.
+func startup(body []byte) Message {
+	var parameters []string
 	fields := strings.Split(string(body[min(4, len(body)):]), "\x00")
 	for i := 0; i+1 < len(fields) && fields[i] != ""; i += 2 {
-		said = append(said, fields[i]+"="+fields[i+1])
+		parameters = append(parameters, fields[i]+"="+fields[i+1])
 	}
-	return Message{Text: strings.Join(said, " ")}
+	return Message{Text: strings.Join(parameters, " ")}
 }
 
-// message reads what a kind's body begins with.
+// message parses the start of the body of a message of this kind.
 func message(kind byte, body []byte) Message {
 	next := func() string {
 		text, rest, _ := bytes.Cut(body, []byte{0})
@@ -63,9 +68,9 @@ func message(kind byte, body []byte) Message {
 	switch kind {
 	case 'P':
 		m.Name, m.Text = next(), next()
-	case 'B': // the portal comes first
+	case 'B': // The name of the portal comes first.
 		_, m.Name = next(), next()
-	case 'D', 'C': // 'S' is a statement, 'P' a portal
+	case 'D', 'C': // The name follows 'S' for a statement, or 'P' for a portal.
 		if about := next(); strings.HasPrefix(about, "S") {
 			m.Name = about[1:]
 		}

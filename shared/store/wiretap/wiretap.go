@@ -1,7 +1,6 @@
-// Package wiretap stands between a client and PostgreSQL: it counts the connections,
-// and how often the one waited for the other, and tells what the client says.
-// It passes everything on as it is. It knows the frames of the protocol without TLS,
-// and no SQL.
+// Package wiretap is a proxy between a client and PostgreSQL, for tests and benchmarks. It counts connections and
+// round trips, and reports the client's messages. It forwards all bytes unchanged. It parses the frames of the
+// protocol without TLS, and no SQL.
 package wiretap
 
 import (
@@ -16,20 +15,20 @@ import (
 type Tap struct {
 	URL    string       // of the database, through it
 	Opened atomic.Int64 // connections
-	Trips  atomic.Int64 // times that an answer came to what was asked
+	Trips  atomic.Int64 // round trips: requests that the server has answered
 
-	listen net.Listener
-	hear   func(Message)
+	listen  net.Listener
+	receive func(Message)
 }
 
-// Open leads to the database at address. hear is told what clients say before it is
-// passed on, by several connections at once; with nil nothing is read.
-func Open(ctx context.Context, address string, hear func(Message)) (*Tap, error) {
+// Open starts a proxy to the database at address. receive gets each message of a client before it is forwarded, from
+// several connections at the same time. If receive is nil, messages are not parsed.
+func Open(ctx context.Context, address string, receive func(Message)) (*Tap, error) {
 	u, err := url.Parse(address)
 	if err != nil {
 		return nil, err
 	}
-	t := &Tap{hear: hear}
+	t := &Tap{receive: receive}
 	if t.listen, err = new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0"); err != nil {
 		return nil, err
 	}
@@ -40,54 +39,54 @@ func Open(ctx context.Context, address string, hear func(Message)) (*Tap, error)
 		for {
 			conn, err := t.listen.Accept()
 			if err != nil {
-				return // closed
+				return // Close was called.
 			}
 			t.Opened.Add(1)
-			go t.lead(ctx, conn, to)
+			go t.forward(ctx, conn, to)
 		}
 	}()
 	return t, nil
 }
 
-// Close ends the listening; connections live on until one of their ends is closed.
+// Close stops the proxy from accepting connections. Open connections stay until one of their ends is closed.
 func (t *Tap) Close() { _ = t.listen.Close() }
 
-// lead passes everything on. Requests that are sent together are one round trip;
-// what is never answered, as a goodbye, is none.
-func (t *Tap) lead(ctx context.Context, client net.Conn, to string) {
+// forward connects a client with the server. Requests that are sent together count as one round trip. A message
+// without an answer, such as Terminate, counts as none.
+func (t *Tap) forward(ctx context.Context, client net.Conn, to string) {
 	defer client.Close()
 	server, err := new(net.Dialer).DialContext(ctx, "tcp", to)
 	if err != nil {
 		return
 	}
 	defer server.Close()
-	var waits atomic.Bool
-	var said frames
+	var pending atomic.Bool // the client has sent something since the last answer
+	var sent frames
 	go func() {
 		defer server.Close()
-		_, _ = io.Copy(server, tell{client, func(p []byte) {
-			if waits.Store(true); t.hear != nil {
-				said.add(p, t.hear)
+		_, _ = io.Copy(server, observer{client, func(p []byte) {
+			if pending.Store(true); t.receive != nil {
+				sent.add(p, t.receive)
 			}
 		}})
 	}()
-	_, _ = io.Copy(client, tell{server, func([]byte) {
-		if waits.Swap(false) {
+	_, _ = io.Copy(client, observer{server, func([]byte) {
+		if pending.Swap(false) {
 			t.Trips.Add(1)
 		}
 	}})
 }
 
-// tell calls heard for everything that is read, before it is passed on.
-type tell struct {
+// observer is a Reader that calls observe with everything that is read.
+type observer struct {
 	io.Reader
-	heard func([]byte)
+	observe func([]byte)
 }
 
-func (t tell) Read(p []byte) (int, error) {
-	n, err := t.Reader.Read(p)
+func (o observer) Read(p []byte) (int, error) {
+	n, err := o.Reader.Read(p)
 	if n > 0 {
-		t.heard(p[:n])
+		o.observe(p[:n])
 	}
 	return n, err
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/wiretap"
 )
 
-// tapped is a connection through a tap to a server that does this.
-func tapped(t *testing.T, hear func(wiretap.Message), serve func(net.Conn)) (*wiretap.Tap, net.Conn) {
+// tapped returns a connection through a tap to a server with this behaviour.
+func tapped(t *testing.T, receive func(wiretap.Message), serve func(net.Conn)) (*wiretap.Tap, net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -29,7 +29,7 @@ func tapped(t *testing.T, hear func(wiretap.Message), serve func(net.Conn)) (*wi
 			conn.Close()
 		}
 	}()
-	tap, err := wiretap.Open(t.Context(), "postgresql://ann:x@"+l.Addr().String()+"/db?sslmode=disable", hear)
+	tap, err := wiretap.Open(t.Context(), "postgresql://ann:x@"+l.Addr().String()+"/db?sslmode=disable", receive)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,9 +46,9 @@ func tapped(t *testing.T, hear func(wiretap.Message), serve func(net.Conn)) (*wi
 	return tap, conn
 }
 
-func TestWhatIsSentTogetherIsOneRoundTripAndAGoodbyeNone(t *testing.T) {
+func TestOnlyAnsweredRequestsAreRoundTrips(t *testing.T) {
 	t.Parallel()
-	tap, conn := tapped(t, nil, func(conn net.Conn) { // answers each line that ends with a question mark
+	tap, conn := tapped(t, nil, func(conn net.Conn) { // It answers each line that ends with a question mark.
 		for s := bufio.NewScanner(conn); s.Scan(); {
 			if strings.HasSuffix(s.Text(), "?") {
 				_, _ = io.WriteString(conn, "yes\n")
@@ -71,7 +71,7 @@ func TestWhatIsSentTogetherIsOneRoundTripAndAGoodbyeNone(t *testing.T) {
 	}
 }
 
-func TestMessagesAreToldHoweverTheyArrive(t *testing.T) {
+func TestMessagesAreParsedHoweverTheyArrive(t *testing.T) {
 	t.Parallel()
 	var sent []byte
 	for _, m := range []pgproto3.FrontendMessage{
@@ -92,12 +92,14 @@ func TestMessagesAreToldHoweverTheyArrive(t *testing.T) {
 		}
 	}
 	want := []wiretap.Message{
-		{Text: "user=ann"}, {Kind: 'P', Name: "stmt", Text: "SELECT $1"}, {Kind: 'B', Name: "stmt"}, {Kind: 'D', Name: "stmt"}, {Kind: 'D'},
+		{Text: "user=ann"}, {Kind: 'P', Name: "stmt", Text: "SELECT $1"}, {Kind: 'B', Name: "stmt"}, {Kind: 'D',
+			Name: "stmt"}, {Kind: 'D'},
 		{Kind: 'E'}, {Kind: 'S'}, {Kind: 'C', Name: "stmt"}, {Kind: 'Q', Text: "SELECT 1"}, {Kind: 'X'},
 	}
 	for name, size := range map[string]int{"byte by byte": 1, "in pieces": 7, "all together": len(sent)} {
-		said := make(chan wiretap.Message, len(want))
-		_, conn := tapped(t, func(m wiretap.Message) { said <- m }, func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) })
+		received := make(chan wiretap.Message, len(want))
+		_, conn := tapped(t, func(m wiretap.Message) { received <- m },
+			func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) })
 		for rest := sent; len(rest) > 0; rest = rest[min(size, len(rest)):] {
 			if _, err := conn.Write(rest[:min(size, len(rest))]); err != nil {
 				t.Fatal(err)
@@ -106,7 +108,7 @@ func TestMessagesAreToldHoweverTheyArrive(t *testing.T) {
 		var got []wiretap.Message
 		for range want {
 			select {
-			case m := <-said:
+			case m := <-received:
 				got = append(got, m)
 			case <-time.After(time.Minute):
 				t.Fatalf("%s: only %+v", name, got)

@@ -1,5 +1,4 @@
-// Package sqstest is an imitation of SQS for tests: moto's, which make moto installs.
-// It knows no run and no function.
+// Package sqstest starts an imitation of SQS for tests: moto's server, which `make moto` installs.
 package sqstest
 
 import (
@@ -14,20 +13,20 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 )
 
-// Start gives the address of a server that ends with the test. Without moto the test
-// is skipped; in CI it fails.
+// Start starts a server and returns its address. The server stops at the end of the test. Without moto the test is
+// skipped; in CI it fails.
 func Start(t testing.TB) (endpoint string) {
 	t.Helper()
 	server := os.Getenv("KEYWAY_MOTO_SERVER")
 	if server == "" {
-		if reason := "KEYWAY_MOTO_SERVER names no moto_server; run make moto, which says what to set"; os.Getenv("CI") != "" {
+		if reason := "KEYWAY_MOTO_SERVER is not set; run make moto, which prints the command that sets it"; os.Getenv("CI") != "" {
 			t.Fatal(reason)
 		} else {
 			t.Skip(reason)
 		}
 	}
-	cmd := exec.CommandContext(context.Background(), server, "-H", "127.0.0.1", "-p", "0") // #nosec G204 G702 -- who runs the tests names it
-	said, err := cmd.StderrPipe()
+	cmd := exec.CommandContext(context.Background(), server, "-H", "127.0.0.1", "-p", "0") // #nosec G204 G702 -- the program is chosen by the person who runs the tests
+	stderr, err := cmd.StderrPipe()
 	if err == nil {
 		err = cmd.Start()
 	}
@@ -35,17 +34,17 @@ func Start(t testing.TB) (endpoint string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	lines := bufio.NewScanner(said)
+	lines := bufio.NewScanner(stderr)
 	for lines.Scan() {
 		if at := regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindString(lines.Text()); at != "" {
-			go func() { // or it would block
+			go func() { // The server would block if nothing read its output.
 				for lines.Scan() {
 				}
 			}()
 			return at
 		}
 	}
-	t.Fatal("moto_server ended without an address")
+	t.Fatal("moto_server ended without printing its address")
 	return ""
 }
 
@@ -55,12 +54,13 @@ const (
 	secret = "test key only"
 )
 
-// Environment is what a program has in its environment to reach the server.
+// Environment returns the environment variables of a program that uses the server.
 func Environment(endpoint string) map[string]string {
-	return map[string]string{"AWS_REGION": region, "AWS_ACCESS_KEY_ID": id, "AWS_SECRET_ACCESS_KEY": secret, "AWS_ENDPOINT_URL_SQS": endpoint}
+	return map[string]string{"AWS_REGION": region, "AWS_ACCESS_KEY_ID": id, "AWS_SECRET_ACCESS_KEY": secret,
+		"AWS_ENDPOINT_URL_SQS": endpoint}
 }
 
-// Client is the service's own, for what a template and Lambda do.
+// Client returns AWS's client for the server, for what a template and Lambda do.
 func Client(endpoint string) *sqs.Client {
 	return sqs.New(sqs.Options{Region: region, BaseEndpoint: &endpoint, Credentials: aws.CredentialsProviderFunc(
 		func(context.Context) (aws.Credentials, error) {

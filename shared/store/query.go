@@ -1,0 +1,124 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/keyway-agents/keyway/shared/pgvalue"
+)
+
+// text returns a query for the configured schema. Queries are written for the default schema "keyway", so that they
+// can be pasted into psql.
+//
+// Setting search_path instead would be shorter, but it is state of the connection. RDS Proxy pins a connection on which
+// a client executes SET (AWS's documentation, "Avoiding pinning an RDS Proxy"), and a proxy that shares connections
+// without pinning would execute the next client's statements in the wrong schema. A name in the text is also
+// independent of the search_path that a database or a role sets. The texts are cached, because there are few different
+// queries and each is executed often.
+func (db *DB) text(sql string) string {
+	if t, ok := db.sql.Load(sql); ok {
+		return t.(string)
+	}
+	t := strings.ReplaceAll(sql, "keyway.", pgx.Identifier{db.schema}.Sanitize()+".")
+	db.sql.Store(sql, t)
+	return t
+}
+
+func (db *DB) queryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	return db.pool.QueryRow(ctx, db.text(sql), args...)
+}
+
+// exec executes a statement and returns the number of affected rows.
+func (db *DB) exec(ctx context.Context, sql string, args ...any) (int64, error) {
+	tag, err := db.pool.Exec(ctx, db.text(sql), args...)
+	return tag.RowsAffected(), err
+}
+
+// collect executes a query and reads every row into a T, by the names of the columns.
+func collect[T any](ctx context.Context, db *DB, sql string, args pgx.NamedArgs) ([]T, error) {
+	rows, err := db.pool.Query(ctx, db.text(sql), args)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByName[T])
+}
+
+// listing describes one page of a list.
+type listing struct {
+	columns, from, order string
+	limit, page          int // both are at least 1
+}
+
+// paged reads one page and counts all rows, in one round trip.
+func paged[T any](ctx context.Context, db *DB, l listing, args pgx.NamedArgs) (page []T, total int, err error) {
+	args["limit"], args["offset"] = l.limit, int64(l.page-1)*int64(l.limit)
+	var b pgx.Batch
+	b.Queue(db.text(
+		`SELECT `+l.columns+` FROM `+l.from+` ORDER BY `+l.order+` LIMIT @limit OFFSET @offset`), args)
+	b.Queue(db.text(`SELECT count(*) FROM `+l.from), args)
+	answers := db.pool.SendBatch(ctx, &b)
+	defer func() { err = cmp.Or(err, answers.Close()) }()
+	rows, _ := answers.Query() // CollectRows returns its error.
+	if page, err = pgx.CollectRows(rows, pgx.RowToStructByName[T]); err != nil {
+		return nil, 0, err
+	}
+	err = answers.QueryRow().Scan(&total)
+	return page, total, err
+}
+
+func direction(ascending bool) string {
+	if ascending {
+		return " ASC"
+	}
+	return " DESC"
+}
+
+// Viewer decides which rows a query can see: those of one owner, or all rows for an administrator. The zero Viewer
+// sees nothing, so that a forgotten Viewer shows no data rather than everyone's.
+type Viewer struct {
+	Owner string
+	All   bool
+}
+
+// where returns the condition that restricts a column to the viewer's rows. It uses the named argument @viewer.
+func (v Viewer) where(column string) string {
+	switch {
+	case v.All:
+		return "true"
+	case v.Owner == "":
+		return "false"
+	}
+	return column + " = @viewer"
+}
+
+// filter is the condition of a query: what the viewer can see, restricted further.
+type filter struct {
+	sql  string
+	args pgx.NamedArgs
+}
+
+func (v Viewer) filter(owner string) filter {
+	return filter{v.where(owner), pgx.NamedArgs{"viewer": v.Owner}}
+}
+
+// and restricts the filter by a condition that uses the named argument.
+func (f *filter) and(condition, name string, value any) {
+	f.sql += " AND " + condition
+	f.args[name] = value
+}
+
+// ifAsked is and, unless the value is empty.
+func (f *filter) ifAsked(condition, name, value string) {
+	if value != "" {
+		f.and(condition, name, value)
+	}
+}
+
+// ValidID reports whether text can be an id: it is not empty, has at most maxBytes bytes and satisfies
+// pgvalue.ValidText. A query for any other id finds nothing, instead of an error of PostgreSQL.
+func ValidID(text string, maxBytes int) bool {
+	return text != "" && len(text) <= maxBytes && pgvalue.ValidText(text)
+}
