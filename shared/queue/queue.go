@@ -80,6 +80,7 @@ func Work(ctx context.Context, q Queue, log *slog.Logger, limit int, claim Claim
 	}
 }
 
+// pause waits for d, or until ctx ends.
 func pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

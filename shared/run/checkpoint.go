@@ -23,7 +23,7 @@ import (
 // The JSON names are stored and must not change: during an update, the new version continues runs that the previous
 // one saved. Members that this version does not know, such as "events" of earlier versions, are ignored.
 type checkpoint struct {
-	Answers          Answers              `json:"answers"`            // decisions for a paused run; nil: the run was not continued
+	Answers          Answers              `json:"answers"`            // the decisions about a pause; nil: there was none
 	Messages         []wire.Message       `json:"messages,omitempty"` // nil: no step is saved since the start or the pause
 	Calls            []wire.ToolExecution `json:"calls,omitempty"`
 	PendingCalls     []model.ToolCall     `json:"asked,omitempty"` // requested by the model and not executed yet
@@ -99,7 +99,8 @@ func (x *execution) restore() (c checkpoint, saved bool, err error) {
 	// The agent's time limit applies from the start or from the last continuation, over all attempts since. The time
 	// before a pause does not count, because a person may take days to decide.
 	x.limitUsed = c.Duration - x.earlierDuration
-	x.usage, x.earlierUsage, x.earlierDuration, x.timeToFirstToken = c.Usage, c.EarlierUsage, c.Duration, c.TimeToFirstToken
+	x.usage, x.earlierUsage = c.Usage, c.EarlierUsage
+	x.earlierDuration, x.timeToFirstToken = c.Duration, c.TimeToFirstToken
 	x.content.WriteString(c.Content)
 	return c, true, nil
 }

@@ -111,9 +111,9 @@ func (r *Runner) executeFrom(ctx context.Context, x *execution, at checkpoint, s
 	x.finish(ctx, err)
 }
 
-// Requeue puts orphaned runs into the queue: runs whose lease expired because their process crashed, and pending runs
-// whose message seems lost. It returns how many there are. A server calls it at its start and regularly; on Lambda
-// the worker calls it at each invocation.
+// Requeue recovers orphaned runs by putting them into the queue: runs whose lease expired because their process
+// crashed, and pending runs whose message seems lost. It returns how many there are. A server calls it at its start
+// and regularly; on Lambda the worker calls it at each invocation.
 func (r *Runner) Requeue(ctx context.Context) (int, error) {
 	ids, err := r.db.RequeueExpired(ctx, r.dbNow())
 	if err != nil {
@@ -155,5 +155,6 @@ func (r *Runner) Watch(ctx context.Context, id uuid.UUID) error {
 	return r.queue.Enqueue(ctx, id, until.Sub(r.now())+watchMargin)
 }
 
-// dbNow is the present time as the database stores it.
+// dbNow is the present time as the database stores it. Lease times are compared in SQL, so they must not lose digits
+// on the way there.
 func (r *Runner) dbNow() time.Time { return pgvalue.Time(r.now()) }

@@ -372,6 +372,23 @@ func TestADecisionSurvivesACrash(t *testing.T) {
 	}
 }
 
+// Earlier versions stored a member "events" in each checkpoint. A run that such a version handed over continues.
+func TestACheckpointOfAnEarlierVersionIsRead(t *testing.T) {
+	t.Parallel()
+	var called atomic.Int32
+	b := newBenchWith(t, agentOnly, tools(countingTool(&called)), requestsCount("1"), replies("One."))
+	in := run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"}
+	_, over := collectAll(t, b.runner.Run(shortDeadline(t), in))
+	if over == nil {
+		t.Fatal("the run was not handed over")
+	}
+	b.sql(`UPDATE keyway.runs SET checkpoint = ('{"events":0,' || substr(checkpoint::text, 2))::json`)
+	r := b.claimAndExecute(b.runner, over.RunID)
+	if r.Status != "COMPLETED" || *r.Content != "One." || called.Load() != 1 || len(b.model.requests()) != 2 {
+		t.Errorf("%+v, %d tool calls, %d model calls", r, called.Load(), len(b.model.requests()))
+	}
+}
+
 // A process that cannot reach the database cannot know whether it still holds the lease.
 func TestARunWhoseLeaseCannotBeRenewedIsStopped(t *testing.T) {
 	t.Parallel()

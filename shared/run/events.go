@@ -11,8 +11,12 @@ import (
 // eventLog buffers the frames of one streamed run until they are stored. The pulse stores the frames of all runs in
 // one statement; a checkpoint and the end of the run store the rest with their own statement. So a token costs no
 // write of its own, and a short run costs no extra round trip. See docs/adr/0005.
+//
+// Three goroutines use a log: the run adds events, the pulse drains them, and a request to resume may drain them too.
+// The two locks keep them apart without letting the run wait for the database: add needs only mu, which is never held
+// during a write, while storing orders the writes.
 type eventLog struct {
-	attempt store.Attempt
+	attempt store.Attempt // the frames are stored for this attempt
 
 	storing sync.Mutex // held while drained frames are on their way to the database
 	mu      sync.Mutex // guards the fields below

@@ -17,7 +17,9 @@ import (
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// execution is one attempt at a run in this process: the state of the run, and where its events go.
+// execution is one attempt at a run in this process: the state of the run, and where its events go. One goroutine uses
+// it. Tools are called in goroutines of their own, but they get copies and return their outcome through a channel; the
+// pulse sees only the event log.
 type execution struct {
 	r     *Runner
 	agent Agent
@@ -54,7 +56,8 @@ type execution struct {
 	timeToFirstToken time.Duration // 0: no token came yet
 }
 
-// newExecution makes the execution of a row.
+// newExecution makes the execution of a row. about is the model that the agent has now, which may differ from the
+// model of an earlier attempt if the configuration was changed meanwhile.
 func (r *Runner) newExecution(agent Agent, about model.Description, row store.Run) *execution {
 	x := &execution{r: r, agent: agent, about: about, start: r.now(), row: row}
 	x.row.ModelID, x.row.ModelProvider = x.about.ID, x.about.Provider
@@ -78,7 +81,8 @@ func (x *execution) withTimeLimit(ctx context.Context) (context.Context, context
 // duration is how long the run has been executed, over all attempts. The time while it was paused does not count.
 func (x *execution) duration() time.Duration { return x.earlierDuration + x.r.now().Sub(x.start) }
 
-// deliver passes an event to the log and to the consumer. After yield has returned false it must not be called again.
+// deliver passes an event to the log and to the consumer. After yield has returned false it must not be called again;
+// the run continues without a consumer, because the client can read the result or resume the stream later.
 func (x *execution) deliver(e Event, err error) {
 	if x.events != nil && e.Frame == nil {
 		e.Frame = x.events.add(x.index, e.Event)
@@ -176,7 +180,8 @@ func (x *execution) emitPart(part model.Part) {
 	})
 }
 
-// addUsage adds the usage of one model call to that of the run and emits ModelRequestCompleted.
+// addUsage adds the usage of one model call to that of the run and emits ModelRequestCompleted. The details of the
+// usage (reasoning and cache tokens) are sent with the event but not stored.
 func (x *execution) addUsage(u model.Usage, first time.Duration) {
 	x.usage.Input += u.Input
 	x.usage.Output += u.Output
@@ -241,7 +246,8 @@ func (x *execution) emitUnstored(err error) {
 	x.deliver(Event{Event: e}, err)
 }
 
-// lastEvent returns the event that ends the run or pauses it.
+// lastEvent returns the event that ends the run or pauses it. status, text and kind are those of reason; the content
+// is in the row already.
 func (x *execution) lastEvent(status, text, kind string, metrics wire.Metrics) wire.Event {
 	switch status {
 	case wire.StatusCompleted:
@@ -282,7 +288,8 @@ func (x *execution) recordPanic(ctx context.Context) {
 // may be the reason why the run ends.
 const finishTimeout = 15 * time.Second
 
-// storeEnd writes the end of the run, or its pause, with the remaining events.
+// storeEnd writes the end of the run, or its pause, with the remaining events. The run's tools are stored as [] if it
+// has completed without a tool call, and as NULL if it ended otherwise.
 func (x *execution) storeEnd(ctx context.Context, metrics wire.Metrics) (err error) {
 	x.row.ProviderData = x.providerData
 	if x.row.Messages, err = wire.Marshal(x.messages); err != nil {
@@ -314,7 +321,8 @@ func (x *execution) storeEnd(ctx context.Context, metrics wire.Metrics) (err err
 	}, x.r.dbNow())
 }
 
-// metrics are those of the whole run, over all attempts and pauses.
+// metrics are those of the whole run, over all attempts and pauses. The usage of a step that is repeated after a crash
+// counts once, because the crashed attempt could not store its part.
 func (x *execution) metrics() wire.Metrics {
 	u := model.Usage{
 		Input: x.earlierUsage.Input + x.usage.Input, Output: x.earlierUsage.Output + x.usage.Output,

@@ -42,7 +42,8 @@ func (x *execution) shouldHandOver(ctx context.Context, err error) bool {
 }
 
 // handOver makes the run PENDING at its last checkpoint, puts it into the queue and reports Event.HandedOver to the
-// consumer.
+// consumer. The row is released first: a worker that received the message earlier would find a valid lease and do
+// nothing. If this process crashes between the two, Requeue finds the run.
 func (x *execution) handOver(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 	defer cancel()

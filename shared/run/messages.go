@@ -111,7 +111,8 @@ func pastMessages(raw json.RawMessage) ([]model.Message, error) {
 	return modelMessages(stored, model.System), nil
 }
 
-// modelMessages converts stored messages to the form that a model receives, without the messages of some roles.
+// modelMessages converts stored messages to the form that a model receives, without the messages of some roles. It is
+// the inverse of storedMessage, so that a continued run sends the model the same conversation as an uninterrupted one.
 func modelMessages(stored []wire.Message, without ...model.Role) (out []model.Message) {
 	for _, m := range stored {
 		if slices.Contains(without, model.Role(m.Role)) {
@@ -139,7 +140,8 @@ func (x *execution) appendMessage(m model.Message, metrics *wire.MessageMetrics)
 	return m
 }
 
-// storedMessage converts a message to the form in which it is stored.
+// storedMessage converts a message to the form in which it is stored and shown. Names, ids and arguments come from the
+// model, which may send anything, so they are made storable. The opaque data of a provider is not stored.
 func (x *execution) storedMessage(m model.Message) wire.Message {
 	w := wire.Message{
 		ID: x.r.newID().String(), Role: string(m.Role), Content: m.Content,

@@ -17,7 +17,12 @@ import (
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// needsPerson reports whether a person must act before the tool is called, and marks the call accordingly.
+// A tool may need a person: to confirm the call, to fill in arguments, or to execute it outside of Keyway. Then the
+// run is stored as PAUSED, and no process or lease is bound while the person decides. The stored calls carry marks of
+// what is required, in AgentOS's form, so that its user interface can show them. Runner.Continue brings the decisions.
+
+// needsPerson reports whether a person must act before the tool is called, and marks the call accordingly. A tool with
+// several of the settings has only the first one of this order.
 func needsPerson(call *wire.ToolExecution, one tool.Tool) bool {
 	switch {
 	case one.Confirm:
@@ -67,7 +72,8 @@ func inputForm(args json.RawMessage, one tool.Tool) []wire.UserInput {
 	return form
 }
 
-// requirement pauses the run and describes what a person must do about a call.
+// requirement pauses the run and describes what a person must do about a call. The other calls of the same answer are
+// executed before the run stops, so that a person decides only about what needs a decision.
 func (x *execution) requirement(call wire.ToolExecution) wire.Requirement {
 	x.paused = true
 	return wire.Requirement{
@@ -184,7 +190,9 @@ func (r *Runner) claimPaused(
 	return x, err
 }
 
-// applyAnswers executes the tool calls as people decided, records their results and continues with the model.
+// applyAnswers executes the tool calls as people decided, records their results and continues with the model. Calls
+// that had a result before the pause are not repeated. A checkpoint is stored before the model is called, so that a
+// crash after that does not execute the confirmed calls again.
 func (r *Runner) applyAnswers(ctx context.Context, x *execution, answers Answers) error {
 	box, err := x.loadTools(ctx)
 	if err != nil {
@@ -232,7 +240,8 @@ func (r *Runner) applyAnswers(ctx context.Context, x *execution, answers Answers
 	return r.converse(ctx, x, append(messages, results...), nil)
 }
 
-// hasResult reports whether the messages hold the result of a call.
+// hasResult reports whether the messages hold the result of a call. A call without a result is the one that the run was
+// paused for.
 func hasResult(call wire.ToolExecution, messages []wire.Message) bool {
 	return slices.ContainsFunc(messages, func(m wire.Message) bool {
 		return m.Role == wire.RoleTool && m.ToolCallID == call.ToolCallID

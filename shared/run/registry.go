@@ -18,12 +18,17 @@ import (
 var errCancelled = errors.New("run cancelled")
 
 const (
-	pulseEvery = 500 * time.Millisecond // how soon a cancellation by another process is noticed
-	renewEvery = 20 * time.Second       // the time between two renewals of a lease
+	// pulseEvery is how soon a cancellation by another process is noticed, and how far a client that follows the run in
+	// another process is behind. Each pulse costs one or two statements, whatever the number of runs.
+	pulseEvery = 500 * time.Millisecond
+	// renewEvery is the time between two renewals of a lease. It is a third of LeaseDuration, so a failed renewal can be
+	// repeated before the lease expires.
+	renewEvery = 20 * time.Second
 	// A lease that could not be renewed for abandonAfter is treated as lost, so that this process has stopped the run
 	// before the lease expires and another process claims it. Two pulses may each wait pulseTimeout for the database
 	// until that is noticed.
 	abandonAfter = store.LeaseDuration - 2*pulseTimeout
+	// pulseTimeout bounds one pulse. A database that hangs must not delay the check of abandonAfter.
 	pulseTimeout = 5 * time.Second
 )
 
@@ -105,7 +110,8 @@ func (l *registry) register(ctx context.Context, x *execution) (_ context.Contex
 	}
 }
 
-// cancel stops one attempt, if this process executes it.
+// cancel stops one attempt, if this process executes it. cause becomes the cause of the run's context, from which
+// finish derives how the run ends: errCancelled, errLost or errHandedOver.
 func (l *registry) cancel(a store.Attempt, cause error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -127,7 +133,8 @@ func (l *registry) attemptsAt(id uuid.UUID) map[store.Attempt]entry {
 	return out
 }
 
-// handOver stops every run, for other processes to continue, and returns how many there are.
+// handOver stops every run, for other processes to continue, and returns how many there are. Each run hands itself
+// over in its own goroutine, when its model or tool has returned; wait returns when all have done so.
 func (l *registry) handOver() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -212,7 +219,8 @@ func (l *registry) sendWatches(ctx context.Context, runs map[store.Attempt]entry
 	}
 }
 
-// update changes an entry, if it is still in the registry.
+// update changes an entry, if it is still in the registry. The run may have ended while the pulse waited for the
+// database.
 func (l *registry) update(a store.Attempt, change func(*entry)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -222,7 +230,8 @@ func (l *registry) update(a store.Attempt, change func(*entry)) {
 	}
 }
 
-// storeEvents stores the buffered events of runs in one statement.
+// storeEvents stores the buffered events of runs in one statement. If it fails, the events go back into their buffers,
+// and the next pulse, checkpoint or end stores them.
 func (l *registry) storeEvents(ctx context.Context, runs map[store.Attempt]entry) (err error) {
 	var batch []store.Events
 	for _, e := range runs {
@@ -252,7 +261,8 @@ func (l *registry) storeEventsOf(ctx context.Context, id uuid.UUID) error {
 	return nil
 }
 
-// wait returns when the registry is empty, or with the cause of ctx's end.
+// wait returns when the registry is empty, or with the cause of ctx's end. It looks again after each wake-up, because
+// a new run may have been registered meanwhile.
 func (l *registry) wait(ctx context.Context) error {
 	for {
 		l.mu.Lock()

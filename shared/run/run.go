@@ -242,8 +242,9 @@ func (r *Runner) execute(ctx context.Context, x *execution) {
 // agent's timeout nor its tool_call_limit stops it earlier.
 const maxSteps = 100
 
-// converse calls the model and the requested tools in turn, until an answer requests no tool or a tool needs a person
-// (errPaused). pending are tool calls that the model has requested already, in an earlier attempt.
+// converse is the run loop. It calls the model and the requested tools in turn, with a checkpoint after each step,
+// until an answer requests no tool or a tool needs a person (errPaused). pending are tool calls that the model has
+// requested already, in an earlier attempt.
 func (r *Runner) converse(
 	ctx context.Context, x *execution, messages []model.Message, pending []model.ToolCall,
 ) error {
@@ -294,13 +295,15 @@ func (r *Runner) Cancel(ctx context.Context, v store.Viewer, id uuid.UUID) (bool
 	return true, err
 }
 
-// StoreEvents stores the events so far of a run, if this process executes it. Otherwise the pulse stores them within
-// half a second.
+// StoreEvents stores the events so far of a run, if this process executes it. Otherwise the pulse of the process that
+// does stores them within half a second. A request to resume calls it, so that a client that reconnects to the same
+// process is not behind.
 func (r *Runner) StoreEvents(ctx context.Context, id uuid.UUID) error {
 	return r.registry.storeEventsOf(ctx, id)
 }
 
-// Wait returns when this process executes no run, or with ctx's error.
+// Wait returns when this process executes no run, or with ctx's error. A server that stops calls it before it closes
+// the database, because a run stores its end with its last statement.
 func (r *Runner) Wait(ctx context.Context) error { return r.registry.wait(ctx) }
 
 // errModel and errTools mark errors of the model and of the tools, for reason. errPaused is no failure: a person must

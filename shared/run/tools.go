@@ -75,8 +75,10 @@ func (x *execution) callTools(ctx context.Context, box toolbox, requested []mode
 	return x.recordResults(all), nil
 }
 
-// planCall finds the tool of a call and parses the arguments. Two of its refusals have AgentOS's text: the one for an
-// unknown tool and the one for the limit.
+// planCall finds the tool of a call and parses the arguments. A call that cannot be executed is refused with a text
+// for the model, which can then correct itself; it does not end the run. Every call of a known tool counts for the
+// agent's limit, executed or not: otherwise a model that repeats an invalid call would never reach the limit. Two of
+// its refusals have AgentOS's text: the one for an unknown tool and the one for the limit.
 func (x *execution) planCall(box toolbox, c model.ToolCall) plannedCall {
 	w := plannedCall{requested: c}
 	var known bool
@@ -102,8 +104,9 @@ func (x *execution) planCall(box toolbox, c model.ToolCall) plannedCall {
 	return w
 }
 
-// recordResults adds the results of calls to the run's messages and returns them, in the order of the calls. A call
-// that needs a person has no result yet.
+// recordResults adds the results of calls to the run's messages and returns them, in the order of the calls and not in
+// the order in which the tools returned: providers expect the results in the order of the request. A call that needs a
+// person has no result yet.
 func (x *execution) recordResults(all []plannedCall) (results []model.Message) {
 	for _, w := range all {
 		text := w.refusal
@@ -137,8 +140,9 @@ func parseArguments(arguments string) (json.RawMessage, error) {
 	return strictjson.MakeStorable(json.RawMessage(cmp.Or(arguments, "{}"))), nil
 }
 
-// executeCalls calls the tools at the same time and emits an event as each one ends. If ctx ends first, executeCalls
-// returns its cause and does not wait for tools that ignore their context.
+// executeCalls calls the tools at the same time, because models request calls together that do not depend on each
+// other, and emits an event as each one ends. If ctx ends first, executeCalls returns its cause and does not wait for
+// tools that ignore their context.
 func (x *execution) executeCalls(ctx context.Context, all []plannedCall) error {
 	type ended struct {
 		call *wire.ToolExecution
@@ -159,7 +163,7 @@ func (x *execution) executeCalls(ctx context.Context, all []plannedCall) error {
 			UserID: x.row.Owner, AgentID: x.agent.ID, SessionID: x.row.SessionID, RunID: x.head.RunID,
 			CallID: w.call.ToolCallID,
 		})
-		arguments := bytes.Clone(w.call.ToolArgs)
+		arguments := bytes.Clone(w.call.ToolArgs) // A tool that returns late must not share memory with the run.
 		go func() {
 			o := callTool(ctx, w.tool, arguments, x.r.now)
 			if o.panicked != nil {
