@@ -264,7 +264,7 @@ func neverQueued(t *testing.T, endpoint string) {
 	s := newStack(t, endpoint, modeltest.Text("done"))
 	s.runs = s.deployment.start("runs", append(s.environment, "AWS_ENDPOINT_URL_SQS=http://127.0.0.1:1")...)
 	id := s.accepts()
-	s.runs.WaitForLog("a run can't be enqueued yet")
+	s.runs.WaitForLog("could not enqueue a new run")
 	s.hold(0, 0)
 	worker := s.start("worker")
 	s.sql(unclaimedForLong)

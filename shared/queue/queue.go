@@ -15,8 +15,9 @@ import (
 
 // Message is a received message. If it is not acknowledged in time, it is delivered again, to any receiver.
 type Message struct {
-	RunID   uuid.UUID
-	Receipt string // identifies this delivery
+	RunID uuid.UUID
+	// Receipt identifies this delivery of the message. It has a meaning only to the queue that delivered it.
+	Receipt string
 }
 
 // Queue delivers every message at least once, in any order. Package queuetest tests an implementation.
@@ -47,6 +48,8 @@ const retryAfter = 2 * time.Second
 // again.
 func Work(ctx context.Context, q Queue, log *slog.Logger, limit int, claim Claim) {
 	slots := make(chan struct{}, limit)
+	// slots has an element for each run that is executed, and one while Receive waits. So a worker never receives more
+	// messages than it can execute: another worker can have them, and they do not become visible again unclaimed.
 	for {
 		select {
 		case slots <- struct{}{}: // Receive only while a slot is free.

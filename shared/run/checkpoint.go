@@ -105,8 +105,8 @@ func (x *execution) restore() (c checkpoint, saved bool, err error) {
 	return c, true, nil
 }
 
-// attempt identifies this execution in the database. Every write names it, so that a process that lost its lease
-// writes nothing.
+// attempt identifies this execution in the database, by the run and by the fencing token. Every write names it, so
+// that a process that lost its lease writes nothing.
 func (x *execution) attempt() store.Attempt {
 	return store.Attempt{RunID: x.row.RunID, Number: x.row.Attempt}
 }

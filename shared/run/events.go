@@ -26,6 +26,7 @@ type eventLog struct {
 	encoder *wire.Encoder // writes into frames
 }
 
+// newEventLog returns an empty log for the events of one attempt.
 func newEventLog(attempt store.Attempt) *eventLog {
 	l := &eventLog{attempt: attempt}
 	l.encoder = wire.NewEncoder(&l.frames)

@@ -26,34 +26,50 @@ type execution struct {
 	about model.Description
 	row   store.Run
 	files []wire.File
-	head  wire.Head // common to all events of the run
-	start time.Time // of this attempt
+	// head is common to all events of the run.
+	head wire.Head
+	// start is when this attempt started.
+	start time.Time
 
-	history   []json.RawMessage // messages of earlier runs; nil: not read yet
-	wasPaused bool              // the run was paused and continued
+	// history are the messages of earlier runs. nil means that they are not read yet.
+	history []json.RawMessage
+	// wasPaused means that the run was paused and continued.
+	wasPaused bool
 
-	deadline  time.Time     // when this process must have ended the run or handed it over; zero: never
-	limitUsed time.Duration // how much of the agent's time limit earlier attempts have used
-	savedStep bool          // this attempt has saved a step, so another attempt starts further on
+	// deadline is when this process must have ended the run or handed it over. Zero means never.
+	deadline time.Time
+	// limitUsed is how much of the agent's time limit earlier attempts have used.
+	limitUsed time.Duration
+	// savedStep means that this attempt has saved a step, so that another attempt would start further on.
+	savedStep bool
 
-	yield  func(Event, error) bool // nil: no consumer, or it has stopped iterating
-	index  int                     // of the next event
-	events *eventLog               // nil: the run is not streamed
+	// yield is nil if there is no consumer, or if it has stopped iterating.
+	yield func(Event, error) bool
+	// index is that of the next event.
+	index int
+	// events is nil if the run is not streamed.
+	events *eventLog
 
-	messages     []wire.Message
-	calls        []wire.ToolExecution
-	callCount    int                // tool calls that the model requested, for the agent's limit
-	requirements []wire.Requirement // what a person must decide, or has decided
-	paused       bool               // the last step ended with a call that needs a person
-	content      strings.Builder
-	providerData json.RawMessage // of the last answer
+	messages []wire.Message
+	calls    []wire.ToolExecution
+	// callCount counts the tool calls that the model requested, for the agent's limit.
+	callCount int
+	// requirements are what a person must decide, or has decided.
+	requirements []wire.Requirement
+	// paused means that the last step ended with a call that needs a person.
+	paused  bool
+	content strings.Builder
+	// providerData belongs to the last answer.
+	providerData json.RawMessage
 
 	// A pause adds the usage so far to the session's totals, and the end adds only what follows. So the usage of a
 	// run that was paused is kept in two parts.
-	earlierUsage     model.Usage
-	usage            model.Usage
-	earlierDuration  time.Duration // of earlier attempts and before pauses
-	timeToFirstToken time.Duration // 0: no token came yet
+	earlierUsage model.Usage
+	usage        model.Usage
+	// earlierDuration is the time of earlier attempts, before and after pauses.
+	earlierDuration time.Duration
+	// timeToFirstToken is 0 if no token has come yet.
+	timeToFirstToken time.Duration
 }
 
 // newExecution makes the execution of a row. about is the model that the agent has now, which may differ from the
@@ -165,7 +181,8 @@ func (x *execution) callModel(
 	return end, answer, nil
 }
 
-// emitPart emits one part of an answer.
+// emitPart emits one part of an answer. An opening part has no text: some providers send the id of an answer before its
+// text, and AgentOS emits an event for it.
 func (x *execution) emitPart(part model.Part) {
 	x.content.WriteString(part.Text)
 	head := x.headFor(wire.EventRunContent)
@@ -208,6 +225,7 @@ func (x *execution) finish(ctx context.Context, err error) {
 		return
 	}
 	status, text, kind := reason(ctx, x.head.RunID, err)
+	// The stored content of a completed or cancelled run is the text so far. That of a failed run is the reason.
 	content := x.content.String()
 	switch status {
 	case wire.StatusCompleted, wire.StatusPaused:
@@ -226,6 +244,7 @@ func (x *execution) finish(ctx context.Context, err error) {
 	if x.events != nil {
 		last.Frame = x.events.add(x.index, last.Event) // It is stored with the end, in the same statement.
 	}
+	// If the write fails, the last event is not sent: a client must not see an end that the database does not have.
 	if err := x.storeEnd(ctx, metrics); err != nil {
 		x.emitUnstored(err)
 		return
@@ -237,6 +256,7 @@ func (x *execution) finish(ctx context.Context, err error) {
 // emitUnstored sends the connected client an error that says why the final state could not be stored. It is not
 // recorded as an event of the run: the run has not ended in the database, or another attempt records its end.
 func (x *execution) emitUnstored(err error) {
+	// Without the event log, deliver encodes no frame, and nothing is stored.
 	e := wire.Failed{
 		Head:    x.headFor(wire.EventRunError),
 		Content: "The run's end could not be stored: " + fault.Detail(err), ErrorType: "storage_error",
@@ -340,7 +360,8 @@ func (x *execution) metrics() wire.Metrics {
 	return m
 }
 
-// result is the run as a client receives it that did not ask for a stream.
+// result is the run as a client receives it that did not ask for a stream. It has the values that were just stored, so
+// the row need not be read again.
 func (x *execution) result() *wire.Run {
 	r := &wire.Run{
 		RunID: x.head.RunID, AgentID: x.agent.ID, AgentName: x.agent.Name, SessionID: x.row.SessionID,

@@ -32,6 +32,8 @@ func (r *Runner) Merge(ctx context.Context, modelID string, notes []string) (str
 	}
 	ctx, cancel := context.WithTimeout(ctx, agent.Timeout)
 	defer cancel()
+	// The notes are one message with a list, and the instruction is another, so that a note cannot easily pose as an
+	// instruction.
 	var text strings.Builder
 	var end *model.End
 	for part, err := range agent.Model.Stream(ctx, model.Request{Whole: true, Messages: []model.Message{
@@ -52,7 +54,8 @@ func (r *Runner) Merge(ctx context.Context, modelID string, notes []string) (str
 	return merged, nil
 }
 
-// agentWithModel returns the first agent whose configured model is id ("provider:id"), or the first agent if id is "".
+// agentWithModel finds a model among those of the declared agents, since only these have been opened. It returns the
+// first agent whose configured model is id ("provider:id"), or the first agent if id is "".
 func (r *Runner) agentWithModel(id string) (Agent, error) {
 	var known []string
 	for _, a := range r.order {

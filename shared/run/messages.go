@@ -25,6 +25,7 @@ func (r *Runner) initialMessages(ctx context.Context, x *execution) ([]model.Mes
 		return nil, err
 	}
 	out = append(out, past...)
+	// The stored message and its files are kept apart, as the client sent them. The model receives them as one text.
 	x.appendMessage(model.Message{Role: model.User, Content: x.row.Input}, nil)
 	x.messages[len(x.messages)-1].Files = x.files
 	return append(out, model.Message{Role: model.User, Content: withFiles(x.row.Input, x.files)}), nil
@@ -88,6 +89,7 @@ func (x *execution) systemMessage() string {
 	if text := strings.TrimSpace(x.agent.Instructions); text != "" {
 		b.WriteString(text + "\n\n")
 	}
+	// The order, the line breaks and the tags are those of AgentOS.
 	var also []string
 	if x.agent.Markdown {
 		also = append(also, "Use markdown to format your answers.")
@@ -132,6 +134,7 @@ func modelMessages(stored []wire.Message, without ...model.Role) (out []model.Me
 // appendMessage adds a message to those of this run and returns it. metrics is nil unless the message is a complete
 // answer of the model.
 func (x *execution) appendMessage(m model.Message, metrics *wire.MessageMetrics) model.Message {
+	// Provider data belongs to complete answers; other messages have none.
 	w := x.storedMessage(m)
 	if w.Metrics = metrics; metrics != nil {
 		w.ProviderData = x.providerData

@@ -42,8 +42,9 @@ var pythonTypes = map[string]string{
 	"string": "str", "integer": "int", "number": "float", "boolean": "bool", "array": "list", "object": "dict",
 }
 
-// inputForm returns the arguments of a call as a form. The model's values are filled in, except those of the
-// arguments that a person must supply.
+// inputForm returns the arguments of a call as a form, for a client that shows it to a person. Its fields are the
+// arguments that a person must supply and the other parameters of the tool, sorted by name. The model's values are
+// filled in, except those of the arguments that a person must supply.
 func inputForm(args json.RawMessage, one tool.Tool) []wire.UserInput {
 	var given map[string]json.RawMessage
 	var schema struct {
@@ -51,6 +52,7 @@ func inputForm(args json.RawMessage, one tool.Tool) []wire.UserInput {
 	}
 	_ = json.Unmarshal(args, &given)            // parseArguments made sure that it is an object.
 	_ = json.Unmarshal(one.Parameters, &schema) // Without a readable schema the form has only one.UserInput.
+	// Names in UserInput that the schema does not have are shown too, so that a mistake in the tool is visible.
 	names := slices.Clone(one.UserInput)
 	for name := range schema.Properties {
 		if !slices.Contains(names, name) {
@@ -82,7 +84,8 @@ func (x *execution) requirement(call wire.ToolExecution) wire.Requirement {
 	}
 }
 
-// pausedText returns AgentOS's text for a paused run.
+// pausedText returns AgentOS's text for a paused run. Clients written for AgentOS may compare it, so even its grammar
+// is kept.
 func pausedText(requirements []wire.Requirement) string {
 	var confirm, input, external bool
 	for _, w := range requirements {
@@ -185,6 +188,7 @@ func (r *Runner) claimPaused(
 		return nil, fault.Public(fault.Conflict, text, nil)
 	}
 	x := r.newExecution(agent, agent.Model.Describe(), row)
+	// A run without stored events may belong to a later attempt, whose indices begin higher.
 	x.index, x.row.Status = max(index, store.FirstIndex(row.Attempt)), wire.StatusRunning
 	_, _, err = x.restore()
 	return x, err
@@ -202,6 +206,8 @@ func (r *Runner) applyAnswers(ctx context.Context, x *execution, answers Answers
 	if err != nil {
 		return err
 	}
+	// The calls of the pause are planned anew from the row, with the decisions in place of planCall's checks: those were
+	// made before the pause.
 	var all []plannedCall
 	for i := range x.calls {
 		call := &x.calls[i]
@@ -226,6 +232,7 @@ func (r *Runner) applyAnswers(ctx context.Context, x *execution, answers Answers
 			}
 		}
 	}
+	// The stored requirements show what was decided, for clients that read the run later.
 	for i, w := range x.requirements {
 		for _, call := range x.calls {
 			_, answered := answers[call.ToolCallID]
@@ -255,6 +262,7 @@ func hasResult(call wire.ToolExecution, messages []wire.Message) bool {
 func applyAnswer(call *wire.ToolExecution, one tool.Tool, answer wire.ToolExecution) (refusal string) {
 	const rejected = "Function call was rejected by the user"
 	switch {
+	// The tool was removed from the agent while the run was paused.
 	case one.Call == nil && call.ExternalExecutionRequired == nil:
 		return "Error: The requested tool does not exist or is not available."
 	case call.RequiresConfirmation != nil:
@@ -283,8 +291,8 @@ func applyAnswer(call *wire.ToolExecution, one tool.Tool, answer wire.ToolExecut
 	return rejected
 }
 
-// fillInput copies a person's values into the arguments that the form left open, and into no others. It returns
-// false if a value is missing.
+// fillInput keeps what the model chose. It copies a person's values into the
+// arguments that the form left open, and into no others. It returns false if a value is missing.
 func fillInput(call *wire.ToolExecution, answers []wire.UserInput) bool {
 	args := map[string]json.RawMessage{}
 	_ = json.Unmarshal(call.ToolArgs, &args) // parseArguments made sure that it is an object.

@@ -44,19 +44,26 @@ type registry struct {
 	// watch is Runner.Watch, or nil if runs leave no watching message.
 	watch func(context.Context, uuid.UUID) error
 
-	mu   sync.Mutex
-	runs map[store.Attempt]entry // by attempt: a process may lose a run and claim it again while the first attempt ends
-	stop chan struct{}           // closed when the last run is removed; nil while there are none
+	mu sync.Mutex
+	// runs has an entry for each attempt, not for each run: a process may lose a run and claim it again while the first
+	// attempt still ends.
+	runs map[store.Attempt]entry
+	// stop is closed when the last run is removed. It is nil while there are none.
+	stop chan struct{}
 }
 
 // entry is one run in the registry.
 type entry struct {
-	cancel    context.CancelCauseFunc
-	events    *eventLog // nil if the run is not streamed
-	renewed   time.Time // when the lease was last renewed
-	watchFrom time.Time // when a watching message is due; zero if none is needed, or it was sent
+	cancel context.CancelCauseFunc
+	// events is nil if the run is not streamed.
+	events *eventLog
+	// renewed is when the lease was last renewed.
+	renewed time.Time
+	// watchFrom is when a watching message is due. It is zero if none is needed, or it was sent.
+	watchFrom time.Time
 }
 
+// newRegistry returns an empty registry. The pulse starts with the first run, so an idle process sends no statements.
 func newRegistry(db *store.DB, log *slog.Logger, now func() time.Time) *registry {
 	return &registry{db: db, log: log, now: now, runs: map[store.Attempt]entry{}}
 }

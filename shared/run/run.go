@@ -165,8 +165,9 @@ func (r *Runner) Run(ctx context.Context, in Input) iter.Seq2[Event, error] {
 	}
 }
 
-// Start runs an agent in the background. When it returns without an error, the run is recorded as PENDING and in the
-// queue, for a worker to claim. Errors are those of Run before its first event.
+// Start runs an agent in the background, for a client that does not want to wait. When it returns without an error,
+// the run is recorded as PENDING and in the queue, for a worker to claim. Errors are those of Run before its first
+// event.
 func (r *Runner) Start(ctx context.Context, in Input) (wire.Accepted, error) {
 	x, err := r.prepare(in, wire.StatusPending)
 	if err != nil {
@@ -184,7 +185,8 @@ func (r *Runner) Start(ctx context.Context, in Input) (wire.Accepted, error) {
 	return wire.Accepted{RunID: x.row.RunID.String(), SessionID: x.row.SessionID, Status: wire.StatusPending}, nil
 }
 
-// prepare makes the execution and the row of a new run. Nothing is stored yet.
+// prepare makes the execution and the row of a new run. Nothing is stored yet. A run that starts at once is attempt 1;
+// Start sets 0, because the first claim of a pending run increments the number.
 func (r *Runner) prepare(in Input, status string) (*execution, error) {
 	agent, ok := r.agents[in.AgentID]
 	if !ok {
@@ -225,7 +227,8 @@ func (r *Runner) recordStart(ctx context.Context, x *execution, request store.Re
 	return err
 }
 
-// execute executes a run from its beginning to its end.
+// execute executes a run from its beginning to its end, its pause or its hand-over. The events are emitted by the
+// goroutine that calls it, so a slow consumer slows the run down rather than filling memory.
 func (r *Runner) execute(ctx context.Context, x *execution) {
 	ctx, stop := x.withTimeLimit(ctx)
 	defer stop()
@@ -281,8 +284,9 @@ func (r *Runner) converse(
 	return fault.Public(fault.Upstream, fmt.Sprintf("The model asked for tools %d times in a row", maxSteps), errModel)
 }
 
-// Cancel stops a run: at once if this process executes it, and within a second if another process does. A pending or
-// paused run ends here. Cancel reports whether the viewer has such a run; one that has ended stays as it is.
+// Cancel sets the mark in the database first, so that the cancellation survives a crash of either process. It stops a
+// run: at once if this process executes it, and within a second if another process does. A pending or paused run ends
+// here. Cancel reports whether the viewer has such a run; one that has ended stays as it is.
 func (r *Runner) Cancel(ctx context.Context, v store.Viewer, id uuid.UUID) (bool, error) {
 	found, err := r.db.RequestCancel(ctx, v, store.RunQuery{RunID: id.String()}, r.dbNow())
 	if err != nil || !found {

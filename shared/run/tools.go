@@ -47,11 +47,14 @@ func (x *execution) loadTools(ctx context.Context) (toolbox, error) {
 
 // plannedCall is one tool call that the model requested. The tool is called unless refusal or needsPerson is set.
 type plannedCall struct {
-	requested   model.ToolCall
-	tool        tool.Tool
-	call        *wire.ToolExecution // nil if there is no such tool
-	refusal     string              // what the model receives instead of a result
-	needsPerson bool                // a person must act first
+	requested model.ToolCall
+	tool      tool.Tool
+	// call is nil if there is no such tool.
+	call *wire.ToolExecution
+	// refusal is what the model receives instead of a result.
+	refusal string
+	// needsPerson means that a person must act first.
+	needsPerson bool
 }
 
 // callTools executes the calls of one answer, all at the same time, and returns their results in the order of the
@@ -64,6 +67,7 @@ func (x *execution) callTools(ctx context.Context, box toolbox, requested []mode
 	if err := x.executeCalls(ctx, all); err != nil {
 		return nil, err
 	}
+	// A refused call has a message but is not listed among the run's tool calls, as it was not one.
 	for _, w := range all {
 		if w.call != nil && w.refusal == "" {
 			x.calls = append(x.calls, *w.call)
@@ -159,6 +163,7 @@ func (x *execution) executeCalls(ctx context.Context, all []plannedCall) error {
 		}
 		running++
 		x.emit(wire.ToolStarted{Head: x.headFor(wire.EventToolCallStarted), Tool: *w.call, EventIndex: x.index})
+		// The caller comes from the row, never from the arguments: a model can be persuaded to name another user.
 		ctx := tool.WithCaller(ctx, tool.Caller{
 			UserID: x.row.Owner, AgentID: x.agent.ID, SessionID: x.row.SessionID, RunID: x.head.RunID,
 			CallID: w.call.ToolCallID,
@@ -185,8 +190,10 @@ func (x *execution) executeCalls(ctx context.Context, all []plannedCall) error {
 
 // outcome is the result of one tool call.
 type outcome struct {
-	text       string
-	failed     bool
+	// text is the result or the text of the error. The model receives it.
+	text   string
+	failed bool
+	// panicked is the value of a panic, for the log only: it may contain internal data.
 	panicked   any
 	start, end time.Time
 }
@@ -204,6 +211,7 @@ func callTool(ctx context.Context, one tool.Tool, arguments json.RawMessage, now
 	}()
 	var err error
 	o.text, err = one.Call(ctx, arguments)
+	// The text of an ordinary error is shown to the model. Tools that handle secrets return a fault.Error.
 	if err != nil {
 		o.failed, o.text = true, err.Error()
 		if e, ok := errors.AsType[*fault.Error](err); ok {
@@ -222,7 +230,7 @@ func truncate(text string) string {
 	if len(text) <= maxResult {
 		return text
 	}
-	kept := strings.ToValidUTF8(text[:maxResult], "")
+	kept := strings.ToValidUTF8(text[:maxResult], "") // The cut may have split a character.
 	return fmt.Sprintf("%s\n[The answer had %d bytes; only the first %d are shown.]", kept, len(text), maxResult)
 }
 
@@ -247,6 +255,7 @@ func (x *execution) recordOutcome(call *wire.ToolExecution, o outcome) {
 
 // formatArguments writes arguments as AgentOS shows them: name=value, in the model's order.
 func formatArguments(arguments json.RawMessage) string {
+	// A decoder reads the members in their order; a map would lose it.
 	d := json.NewDecoder(bytes.NewReader(arguments))
 	_, _ = d.Token() // The opening brace: parseArguments made sure that it is an object.
 	var parts []string

@@ -51,8 +51,9 @@ func kindOf(err error) error {
 	return fmt.Errorf("%w: %w", fault.Internal, err)
 }
 
-// isUnverified reports whether a connection failed because the server offers no TLS, or a certificate that is not
-// trusted or is for another host. pgconn has no error type for a server without TLS, only the text.
+// isUnverified distinguishes a wrong server from one that is down, because the remedy differs: waiting does not help.
+// It reports whether a connection failed because the server offers no TLS, or a certificate that is not trusted or is
+// for another host. pgconn has no error type for a server without TLS, only the text.
 func isUnverified(err error) bool {
 	_, bad := errors.AsType[*tls.CertificateVerificationError](err)
 	return bad || strings.Contains(err.Error(), "server refused TLS connection")

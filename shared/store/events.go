@@ -10,11 +10,15 @@ import (
 
 // Events are consecutive events of a run, as they were sent to the client: one row of run_events. See docs/adr/0005.
 type Events struct {
-	RunID   uuid.UUID
-	Attempt int    // the number of the attempt that sent them
-	First   int    // the index of the first event
-	Count   int    // the number of events
-	Frames  string // their server-sent events, one after the other
+	RunID uuid.UUID
+	// Attempt is the number of the attempt that sent them.
+	Attempt int
+	// First is the index of the first event. The others follow without a gap.
+	First int
+	// Count is the number of events.
+	Count int
+	// Frames are their server-sent events, one after the other. An empty line ends each.
+	Frames string
 }
 
 // FirstIndex returns the index of an attempt's first event, (attempt-1) · 2²². The ranges of two attempts do not

@@ -34,11 +34,13 @@ type Attempt struct {
 	Number int
 }
 
-// Pulse reads which of the attempts are to be cancelled. With renew it also renews their leases, and lost are the
+// Pulse is the statement that a process executes twice a second for all its runs together; run's registry describes
+// it. It reads which of the attempts are to be cancelled. With renew it also renews their leases, and lost are the
 // attempts whose lease could not be renewed: the run is deleted, has ended or belongs to another attempt.
 func (db *DB) Pulse(
 	ctx context.Context, attempts []Attempt, now time.Time, renew bool,
 ) (cancel, lost []Attempt, err error) {
+	// Most pulses only read, which is cheap: a write each half second would fill the write-ahead log and keep vacuum busy.
 	sql := `
 		SELECT r.run_id, r.attempt, true FROM keyway.runs r, held
 		WHERE r.run_id = held.run_id AND r.attempt = held.attempt AND r.cancel_requested AND r.finished_at IS NULL`
@@ -48,6 +50,8 @@ func (db *DB) Pulse(
 			WHERE r.run_id = held.run_id AND r.attempt = held.attempt AND r.status = 'RUNNING'
 			RETURNING r.run_id, r.attempt, r.cancel_requested`
 	}
+	// missing are the attempts that the statement has not returned. Only a renewing statement returns every valid
+	// attempt, so only then does a missing one mean a lost lease.
 	runs, numbers := make([]uuid.UUID, len(attempts)), make([]int32, len(attempts))
 	missing := map[Attempt]bool{}
 	for i, a := range attempts {
@@ -101,6 +105,7 @@ const countCrash = `losses = losses + CASE WHEN status = 'RUNNING' THEN 1 ELSE 0
 // most one caller. In the same statement, the events before the checkpoint pass to the new attempt, and those after
 // it are deleted, because the new attempt repeats that step and sends them again.
 func (db *DB) ClaimRun(ctx context.Context, id uuid.UUID, now time.Time) (r Run, claimed bool, err error) {
+	// All parts of a statement see the same snapshot of run_events, so a row is never both kept and deleted.
 	list, err := collect[Run](ctx, db, `
 		WITH run AS (
 			UPDATE keyway.runs SET `+countCrash+`,
@@ -139,6 +144,7 @@ type Checkpoint struct {
 // statement: otherwise a crash between the two writes would lose events that the next attempt does not repeat, or
 // keep events that it sends again. A run that belongs to another attempt is fault.Conflict.
 func (db *DB) Checkpoint(ctx context.Context, a Attempt, c Checkpoint) error {
+	// The events are inserted only if the update found the attempt, since they select from its result.
 	var kept bool
 	err := db.queryRow(ctx, `
 		WITH run AS (
@@ -163,8 +169,8 @@ func (db *DB) Checkpoint(ctx context.Context, a Attempt, c Checkpoint) error {
 	return nil
 }
 
-// ReleaseRun hands a run over: it becomes PENDING, and the next attempt continues from the last checkpoint. A run that
-// belongs to another attempt is fault.Conflict.
+// ReleaseRun hands a run over: it becomes PENDING and visible in the local queue at once, and the next attempt
+// continues from the last checkpoint. A run that belongs to another attempt is fault.Conflict.
 func (db *DB) ReleaseRun(ctx context.Context, a Attempt, now time.Time) error {
 	n, err := db.exec(ctx, `UPDATE keyway.runs SET status = 'PENDING', lease_until = @now
 		WHERE run_id = @run_id AND attempt = @attempt AND status = 'RUNNING'`,
@@ -183,6 +189,8 @@ func (db *DB) ReleaseRun(ctx context.Context, a Attempt, now time.Time) error {
 // several callers at the same time, only one gets each run. A call handles at most 1000 runs; the next call gets the
 // rest.
 func (db *DB) RequeueExpired(ctx context.Context, now time.Time) ([]uuid.UUID, error) {
+	// Two servers may look at the same moment. FOR UPDATE locks the rows of one, and SKIP LOCKED makes the other skip
+	// them.
 	const limit = 1000
 	rows, err := db.pool.Query(ctx, db.text(`
 		UPDATE keyway.runs SET `+countCrash+`, status = 'PENDING', lease_until = @now

@@ -13,11 +13,14 @@ import (
 
 // Memory is one row of memories: a fact about its owner.
 type Memory struct {
-	MemoryID  uuid.UUID
-	Owner     string
-	Memory    string
-	Topics    []string
-	AgentID   *string // the agent that wrote it; nil: a caller wrote it
+	MemoryID uuid.UUID
+	// Owner is the user that the fact is about. It is never "": a memory without a user would belong to everyone.
+	Owner  string
+	Memory string
+	// Topics are labels in the order in which they were given.
+	Topics []string
+	// AgentID is the agent that wrote the memory. nil means that a caller wrote it.
+	AgentID   *string
 	TeamID    *string
 	CreatedAt time.Time
 	UpdatedAt time.Time
@@ -42,17 +45,23 @@ func (db *DB) AddMemory(ctx context.Context, m Memory) error {
 
 // MemoryQuery selects and orders memories. Fields with their zero value do not restrict the selection.
 type MemoryQuery struct {
-	Owner     string // restricts an administrator's view to one user
-	AgentID   string
-	TeamID    string
-	Has       string   // a part of the memory, case-insensitive; there are no wildcards
-	Topics    []string // the memory has all of these
-	SortBy    string   // "created_at" or "updated_at"; any other value means "updated_at"
+	// Owner restricts an administrator's view to one user.
+	Owner   string
+	AgentID string
+	TeamID  string
+	// Has is a part of the memory. Upper and lower case are the same, and there are no wildcards.
+	Has string
+	// Topics are topics that the memory must all have.
+	Topics []string
+	// SortBy is "updated_at" or "created_at". Defaults to "updated_at", also for any other value.
+	SortBy string
+	// Ascending reverses the order, which is descending by default. Equal values are sorted by id.
 	Ascending bool
-	Limit     int // ≥ 1
-	Page      int // ≥ 1
+	// Limit is the size of a page, and Page its number. Both must be at least 1. Required.
+	Limit, Page int
 }
 
+// where returns the condition of a query.
 func (q MemoryQuery) where(v Viewer) (string, pgx.NamedArgs) {
 	f := v.filter("owner")
 	f.ifAsked("owner = @owner", "owner", q.Owner)
@@ -99,8 +108,9 @@ func (db *DB) ChangeMemory(
 		` RETURNING `+memoryColumns, pgx.NamedArgs{"memory": text, "topics": topics, "now": now})
 }
 
-// oneMemory executes a statement on one memory. The condition that selects the memory, and that keeps other owners'
-// memories out, comes between the texts before and after.
+// oneMemory executes a statement that returns one memory. Reading and changing share it, so that both look for the
+// memory with the same condition, and a memory that the viewer cannot read cannot be changed either. The condition
+// that selects the memory, and that keeps other owners' memories out, comes between the texts before and after.
 func (db *DB) oneMemory(
 	ctx context.Context, v Viewer, id, owner, before, after string, more pgx.NamedArgs,
 ) (Memory, error) {
@@ -126,6 +136,7 @@ func (db *DB) oneMemory(
 // DeleteMemories deletes memories in one statement. Missing memories, and those that the viewer cannot see, are ignored
 // without an error, as in AgentOS.
 func (db *DB) DeleteMemories(ctx context.Context, v Viewer, ids []string, owner string) error {
+	// Texts that are no ids cannot match, and PostgreSQL would reject them as an array of uuid.
 	var known []uuid.UUID
 	for _, id := range ids {
 		if u, err := uuid.Parse(id); err == nil && u.String() == id {
@@ -155,7 +166,7 @@ func (db *DB) MemoryTopics(ctx context.Context, v Viewer, owner string) ([]strin
 	return topics, nil
 }
 
-// MemoryStats counts one user's memories.
+// MemoryStats counts one user's memories and has the time of the latest change.
 type MemoryStats struct {
 	Owner       string
 	Total       int
@@ -168,6 +179,7 @@ func (db *DB) MemoryStats(
 	ctx context.Context, v Viewer, q MemoryQuery,
 ) (page []MemoryStats, total int, err error) {
 	where, args := q.where(v)
+	// The grouping is a subquery, so that the owners are counted and not their memories.
 	page, total, err = paged[MemoryStats](ctx, db, listing{
 		columns: `owner, total, last_updated`,
 		from: `(SELECT owner, count(*) AS total, max(updated_at) AS last_updated FROM keyway.memories
@@ -180,9 +192,10 @@ func (db *DB) MemoryStats(
 	return page, total, nil
 }
 
-// MergeMemories replaces several memories of one owner by one memory, in one statement. If one of them was deleted or
-// changed since it was read, the error is fault.Conflict and nothing is changed: a model takes seconds to write the
-// merged text, and a change of that time must not be lost.
+// MergeMemories replaces several memories of one owner by one memory, in one statement. The statement locks those of
+// the old memories that are unchanged, deletes them only if all are, and inserts the new one only if they were
+// deleted. If one of them was deleted or changed since it was read, the error is fault.Conflict and nothing is
+// changed: a model takes seconds to write the merged text, and a change of that time must not be lost.
 func (db *DB) MergeMemories(ctx context.Context, old []Memory, merged Memory) error {
 	ids, lastChange := make([]uuid.UUID, len(old)), time.Time{}
 	for i, m := range old {

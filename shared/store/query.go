@@ -27,6 +27,7 @@ func (db *DB) text(sql string) string {
 	return t
 }
 
+// queryRow executes a query that returns at most one row.
 func (db *DB) queryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 	return db.pool.QueryRow(ctx, db.text(sql), args...)
 }
@@ -46,13 +47,16 @@ func collect[T any](ctx context.Context, db *DB, sql string, args pgx.NamedArgs)
 	return pgx.CollectRows(rows, pgx.RowToStructByName[T])
 }
 
-// listing describes one page of a list.
+// listing describes one page of a list. Its texts become part of the SQL, so they must be constants of this package and
+// never come from a request.
 type listing struct {
 	columns, from, order string
-	limit, page          int // both are at least 1
+	// limit and page are at least 1.
+	limit, page int
 }
 
-// paged reads one page and counts all rows, in one round trip.
+// paged reads one page and counts all rows, in one round trip. The two statements see the same rows only if nothing is
+// written between them, so total may differ from the rows by what was written at that moment.
 func paged[T any](ctx context.Context, db *DB, l listing, args pgx.NamedArgs) (page []T, total int, err error) {
 	args["limit"], args["offset"] = l.limit, int64(l.page-1)*int64(l.limit)
 	var b pgx.Batch
@@ -69,6 +73,7 @@ func paged[T any](ctx context.Context, db *DB, l listing, args pgx.NamedArgs) (p
 	return page, total, err
 }
 
+// direction returns the SQL for the direction of an order.
 func direction(ascending bool) string {
 	if ascending {
 		return " ASC"
@@ -100,6 +105,7 @@ type filter struct {
 	args pgx.NamedArgs
 }
 
+// filter returns a filter that lets the viewer see their own rows. owner is the name of the owner column.
 func (v Viewer) filter(owner string) filter {
 	return filter{v.where(owner), pgx.NamedArgs{"viewer": v.Owner}}
 }

@@ -13,7 +13,8 @@ import (
 // lease_until is used as the visibility deadline: the run may be received from then on. A separate table of messages
 // would have to be kept consistent with the runs.
 
-// EnqueueRun makes a pending run visible at the given time. A run that is not PENDING is left alone.
+// EnqueueRun makes a pending run visible at the given time. A run that is not PENDING is left alone: it has a process,
+// is paused or has ended.
 func (db *DB) EnqueueRun(ctx context.Context, id uuid.UUID, from time.Time) error {
 	_, err := db.exec(ctx,
 		`UPDATE keyway.runs SET lease_until = @from WHERE run_id = @run_id AND status = 'PENDING'`,

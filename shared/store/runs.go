@@ -15,35 +15,49 @@ import (
 	"github.com/keyway-agents/keyway/shared/fault"
 )
 
-// Run is one row of runs. The JSON fields are as the run loop encoded them.
+// Run is one row of runs. The JSON fields are as the run loop encoded them; the store does not read them.
 type Run struct {
-	RunID             uuid.UUID
-	Owner             string
-	SessionID         string
-	AgentID           string
-	AgentName         string
-	ModelID           string
-	ModelProvider     string
-	Status            string
+	RunID uuid.UUID
+	// Owner is the user that the run belongs to, or "" without one. With SessionID it is the key of the session.
+	Owner         string
+	SessionID     string
+	AgentID       string
+	AgentName     string
+	ModelID       string
+	ModelProvider string
+	// Status is PENDING, RUNNING, PAUSED, COMPLETED, ERROR or CANCELLED. docs/runs.md has the transitions.
+	Status string
+	// CancellationStage is set if and only if Status is CANCELLED. AgentOS shows it.
 	CancellationStage *string
-	Background        bool
-	Streamed          bool // its events are stored
-	Input             string
-	Files             json.RawMessage
-	Content           *string
-	ProviderData      json.RawMessage
-	Messages          json.RawMessage
-	Tools             json.RawMessage
-	Requirements      json.RawMessage // what a person must decide, or has decided
-	Metrics           json.RawMessage
-	Metadata          json.RawMessage
-	SessionState      json.RawMessage
-	CreatedAt         time.Time
-	Attempt           int // the number of the last attempt: the fencing token; see Attempt
-	Losses            int // how many attempts ended with a crash
-	CancelRequested   bool
-	Caller            json.RawMessage // the identity that was allowed to run it; NULL after the end
-	Checkpoint        json.RawMessage // what the next attempt continues from; NULL: the beginning
+	// Background means that the run was started without a client that waits for it.
+	Background bool
+	// Streamed means that the events of the run are stored in run_events.
+	Streamed bool
+	Input    string
+	Files    json.RawMessage
+	// Content is the answer, the text of the error, or AgentOS's text for a paused run. It is nil until then.
+	Content *string
+	// ProviderData is what the provider sent with the last answer, such as its id.
+	ProviderData json.RawMessage
+	Messages     json.RawMessage
+	Tools        json.RawMessage
+	// Requirements are what a person must decide, or has decided.
+	Requirements json.RawMessage
+	Metrics      json.RawMessage
+	Metadata     json.RawMessage
+	// SessionState is the state of the session when the run started, after the merge.
+	SessionState json.RawMessage
+	CreatedAt    time.Time
+	// Attempt is the number of the last attempt, 0 for a run that was never claimed. It is the fencing token.
+	Attempt int
+	// Losses is how many attempts ended with a crash.
+	Losses int
+	// CancelRequested means that the run is to be cancelled by the process that executes it.
+	CancelRequested bool
+	// Caller is the identity that was allowed to run the agent. It is NULL after the end.
+	Caller json.RawMessage
+	// Checkpoint is what the next attempt continues from. NULL means the beginning.
+	Checkpoint json.RawMessage
 }
 
 const runColumns = `run_id, owner, session_id, agent_id, agent_name, model_id, model_provider, status,
@@ -72,6 +86,10 @@ type BeginResult struct {
 // BeginRun stores a new run, and its session if it does not exist, in one statement. r.SessionState, if any, is merged
 // into the session's state. The session's state and history are read in the same round trip: on Lambda, round trips
 // to the database are a large part of the time before the model is called.
+//
+// An existing session keeps its agent and its name. A session without a name gets the first 1,000 characters of the
+// message. The states are merged by jsonb's operator ||: members of the new state replace those of the same name, at
+// the top level only.
 //
 // The row has a lease from the start, whether it is RUNNING or PENDING. A pending run that was never enqueued, because
 // its process crashed in between, is therefore found when the lease expires.
@@ -137,6 +155,7 @@ const historyQuery = `
 		ORDER BY seq DESC LIMIT @limit
 	) AS latest ORDER BY seq`
 
+// historyArgs are the named arguments of historyQuery.
 func historyArgs(owner, sessionID, agentID string, limit int) pgx.NamedArgs {
 	return pgx.NamedArgs{"owner": owner, "session_id": sessionID, "agent_id": agentID, "limit": limit}
 }
@@ -144,6 +163,9 @@ func historyArgs(owner, sessionID, agentID string, limit int) pgx.NamedArgs {
 // ContinueRun makes a PAUSED run RUNNING. claimed is true for at most one caller, and false if the run is not paused.
 // Of r it stores Caller, Checkpoint and Streamed. index is the index of the run's next event. The attempt number stays:
 // while a run is paused no process executes it, so there is none to fence off.
+//
+// All events so far belong to the state that the pause stored, so the next attempt keeps them: kept_events becomes the
+// index after the last one.
 func (db *DB) ContinueRun(ctx context.Context, r Run, now time.Time) (index int, claimed bool, err error) {
 	err = db.queryRow(ctx, `
 		UPDATE keyway.runs SET status = 'RUNNING', lease_until = @lease_until,
@@ -168,7 +190,7 @@ func (db *DB) ContinueRun(ctx context.Context, r Run, now time.Time) (index int,
 var errElsewhere = fault.Public(fault.Conflict,
 	"The run was deleted, ended or claimed by another server while it was in progress", nil)
 
-// Usage is what one run adds to its session's counters.
+// Usage is what one run adds to its session's counters. A run without tokens adds no row.
 type Usage struct {
 	ModelID, ModelFamily string
 	Input, Output, Total int
@@ -177,6 +199,9 @@ type Usage struct {
 // FinishRun stores the end of a run, or that it is PAUSED, with its last events, and adds its usage to the session's
 // totals. It is one statement, so all of it happens or nothing. Totals are added in SQL, so that runs of one session
 // that end at the same time do not overwrite each other's.
+//
+// A pause differs from an end in three ways: the run gets no time of its end, the caller and the checkpoint are removed
+// but the messages so far are stored in their own columns, and a later ContinueRun can start it again.
 //
 // If the run was deleted with its session, has ended or belongs to another attempt, the error is fault.Conflict and
 // nothing is written.
@@ -249,13 +274,16 @@ func (db *DB) History(ctx context.Context, owner, sessionID, agentID string, lim
 
 // RunQuery selects runs. Fields with their zero value do not restrict the selection.
 type RunQuery struct {
-	Owner     string // restricts an administrator's view to one user
+	// Owner restricts an administrator's view to one user.
+	Owner     string
 	SessionID string
 	AgentID   string
-	RunID     string
-	Statuses  []string
-	After     *int64 // created at this second (Unix time) or later
-	Before    *int64 // created at this second (Unix time) or earlier
+	// RunID is an id in canonical form. Any other text matches no run.
+	RunID string
+	// Statuses are alternatives: a run matches if it has one of them.
+	Statuses []string
+	// After and Before are inclusive, in seconds of Unix time.
+	After, Before *int64
 
 	// ByLength returns the JSON members of messages, tools and metrics in jsonb's order, as AgentOS's session routes do.
 	ByLength bool
@@ -290,9 +318,10 @@ func (db *DB) Run(ctx context.Context, v Viewer, q RunQuery) (Run, error) {
 	return runs[0], nil
 }
 
-// RequestCancel marks a run as to be cancelled; the process that executes it reads the mark with its next Pulse. A
-// paused run, which no process executes, ends at once. A pending run ends when it is claimed. RequestCancel reports
-// whether the viewer has such a run. One that has ended stays as it is.
+// RequestCancel does not wait for the end of the run, because a process may need a second to notice. It marks the run
+// as to be cancelled; the process that executes it reads the mark with its next Pulse. A paused run, which no process
+// executes, ends at once. A pending run ends when it is claimed. RequestCancel reports whether the viewer has such a
+// run. One that has ended stays as it is.
 func (db *DB) RequestCancel(ctx context.Context, v Viewer, q RunQuery, now time.Time) (found bool, err error) {
 	where, args, ok := q.where(v)
 	if !ok {

@@ -15,20 +15,28 @@ import (
 )
 
 // Session is one row of sessions, with the usage of its runs.
+//
+// Owner and SessionID together are the key. Two owners can have sessions with the same id, because a caller chooses
+// the id: with a key of the id alone, a caller could occupy an id, or find out which ids others use.
 type Session struct {
-	Owner       string
-	SessionID   string
-	SessionType string // "agent", "team" or "workflow"
-	AgentID     *string
-	TeamID      *string
-	WorkflowID  *string
-	Name        *string // nil: it was not named, and has no run whose message could name it
-	State       json.RawMessage
-	Metadata    json.RawMessage
-	Summary     json.RawMessage
-	CreatedAt   time.Time
-	UpdatedAt   time.Time
-	Usage       Usages
+	Owner     string
+	SessionID string
+	// SessionType is "agent", "team" or "workflow". Keyway runs only agents; the others can be created through the API.
+	SessionType string
+	// AgentID is the agent of the first run, or the one that the session was created for.
+	AgentID    *string
+	TeamID     *string
+	WorkflowID *string
+	// Name is the name that was given, or else the message of the first run. It is nil without either.
+	Name     *string
+	State    json.RawMessage
+	Metadata json.RawMessage
+	Summary  json.RawMessage
+	// CreatedAt and UpdatedAt are times of the processes. UpdatedAt never decreases, even if their clocks differ.
+	CreatedAt time.Time
+	UpdatedAt time.Time
+	// Usage is read with the session and never written through it; FinishRun adds to it.
+	Usage Usages
 }
 
 // SessionUsage counts the tokens of one model in one session.
@@ -49,6 +57,7 @@ func (u *Usages) Scan(src any) error {
 		if len(f) != 5 {
 			return fmt.Errorf("usage of a session: %q", line)
 		}
+		// The names come first, then the three counters.
 		one := SessionUsage{ModelID: f[0], Family: f[1]}
 		for i, n := range []*int{&one.Input, &one.Output, &one.Total} {
 			var err error
@@ -71,14 +80,19 @@ const sessionColumns = `s.owner, s.session_id, s.session_type, s.agent_id, s.tea
 
 // SessionQuery selects and orders sessions. Fields with their zero value do not restrict the selection.
 type SessionQuery struct {
-	Owner     string // restricts an administrator's view to one user
-	Type      string
-	Component string // the id of its agent, team or workflow
-	NameHas   string // a part of the name, case-insensitive; there are no wildcards
-	SortBy    string // "updated_at", "session_id" or "created_at"; anything else means "created_at"
+	// Owner restricts an administrator's view to one user.
+	Owner string
+	Type  string
+	// Component is the id of the session's agent, team or workflow.
+	Component string
+	// NameHas is a part of the name. Upper and lower case are the same, and there are no wildcards.
+	NameHas string
+	// SortBy is "created_at", "updated_at" or "session_id". Defaults to "created_at", also for any other value.
+	SortBy string
+	// Ascending reverses the order, which is descending by default. Equal values are sorted by session id.
 	Ascending bool
-	Limit     int // ≥ 1
-	Page      int // ≥ 1
+	// Limit is the size of a page, and Page its number. Both must be at least 1. Required.
+	Limit, Page int
 }
 
 // Sessions returns one page of the sessions that match, and the number of all that match.
@@ -98,6 +112,7 @@ func (db *DB) Sessions(ctx context.Context, v Viewer, q SessionQuery) (page []Se
 	return page, total, nil
 }
 
+// where returns the condition of a query. NameHas uses strpos rather than LIKE, so that % and _ have no meaning.
 func (q SessionQuery) where(v Viewer) (string, pgx.NamedArgs) {
 	f := v.filter("s.owner")
 	f.ifAsked("s.owner = @owner", "owner", q.Owner)
@@ -116,6 +131,7 @@ func (db *DB) Session(ctx context.Context, v Viewer, sessionID, owner string) (S
 	}
 	where, args := SessionQuery{Owner: owner}.where(v)
 	args["session_id"] = sessionID
+	// Two rows are enough to know that the id is not unique for this viewer.
 	found, err := collect[Session](ctx, db, `SELECT `+sessionColumns+` FROM keyway.sessions s
 		WHERE s.session_id = @session_id AND `+where+` LIMIT 2`, args)
 	switch {
@@ -136,6 +152,8 @@ func (db *DB) DeleteSessions(ctx context.Context, v Viewer, ids []string, owner 
 	ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !ValidID(id, MaxSessionID) })
 	where, args := SessionQuery{Owner: owner}.where(v)
 	args["ids"] = ids
+	// The window function counts the owners of each id in the same statement, so no session can be added in between. The
+	// foreign keys delete the runs, events and usage.
 	var twice *string
 	err := db.queryRow(ctx, `
 		WITH found AS (
@@ -155,6 +173,7 @@ func (db *DB) DeleteSessions(ctx context.Context, v Viewer, ids []string, owner 
 	return nil
 }
 
+// severalOwners is the error for an id that several users have, where an administrator has not chosen one of them.
 func severalOwners(sessionID string) error {
 	text := fmt.Sprintf("Several users have a session '%s'; choose one with user_id", sessionID)
 	return fault.Public(fault.Conflict, text, nil)
@@ -182,7 +201,8 @@ func (db *DB) CreateSession(ctx context.Context, s Session) error {
 	return nil
 }
 
-// SessionChange is a change of a session. Nil fields leave the value as it is.
+// SessionChange is a change of a session. The values replace the old ones as a whole; unlike the state of a run, they
+// are not merged. Nil fields leave the value as it is.
 type SessionChange struct {
 	Name                     *string
 	State, Metadata, Summary json.RawMessage

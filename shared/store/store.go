@@ -87,7 +87,8 @@ func registerTypes(_ context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// beforeConnect applies Address, Secure, Unnamed and Password to a new connection, in this order.
+// beforeConnect is called for each new connection, so a rotated secret or an expired password needs no restart. It
+// applies Address, Secure, Unnamed and Password to a new connection, in this order.
 func (o Options) beforeConnect(ctx context.Context, c *pgx.ConnConfig) error {
 	if o.Address != nil {
 		url, err := o.Address(ctx)

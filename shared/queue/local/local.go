@@ -23,8 +23,10 @@ const (
 
 // Queue implements queue.Queue.
 type Queue struct {
-	db   *store.DB
-	now  func() time.Time
+	db  *store.DB
+	now func() time.Time
+	// wake has room for one element. Enqueue fills it to wake a Receive of the same process. More than one element would
+	// be useless, because a receiver that is awake reads all visible runs.
 	wake chan struct{}
 }
 
@@ -48,7 +50,8 @@ func (q *Queue) Enqueue(ctx context.Context, id uuid.UUID, after time.Duration) 
 	return nil
 }
 
-// Receive implements queue.Queue.
+// Receive implements queue.Queue. If no run is visible, it waits once, for a wake-up or for pollEvery, and returns
+// none; the worker calls it again.
 func (q *Queue) Receive(ctx context.Context, limit int) (out []queue.Message, err error) {
 	now := q.dbNow()
 	until := now.Add(visibility)
@@ -71,7 +74,8 @@ func (q *Queue) Receive(ctx context.Context, limit int) (out []queue.Message, er
 	return nil, err
 }
 
-// Acknowledge implements queue.Queue.
+// Acknowledge implements queue.Queue. A run that was claimed is not PENDING any more, so there is nothing to do for
+// it. For a run that could not be claimed it delays the next delivery; see store.AcknowledgeRun.
 func (q *Queue) Acknowledge(ctx context.Context, m queue.Message) error {
 	until, err := time.Parse(time.RFC3339Nano, m.Receipt)
 	if err != nil {

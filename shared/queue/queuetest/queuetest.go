@@ -1,4 +1,5 @@
-// Package queuetest tests that an implementation of queue.Queue keeps its contract.
+// Package queuetest holds the tests of the contract of queue.Queue. Each implementation calls Run from its own test.
+// It tests that an implementation of queue.Queue keeps its contract.
 package queuetest
 
 import (
@@ -62,6 +63,7 @@ func receive(t *testing.T, q queue.Queue, n int) map[uuid.UUID]queue.Message {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	got := map[uuid.UUID]queue.Message{}
+	// A queue may return fewer messages than it has, so one Receive is not enough.
 	for len(got) < n {
 		messages, err := q.Receive(ctx, n-len(got))
 		if err != nil {
@@ -77,6 +79,7 @@ func receive(t *testing.T, q queue.Queue, n int) map[uuid.UUID]queue.Message {
 	return got
 }
 
+// enqueue sends the messages of n new runs, without a delay, and returns their ids.
 func enqueue(t *testing.T, f Fixture, n int) []uuid.UUID {
 	t.Helper()
 	ids := make([]uuid.UUID, n)
@@ -89,6 +92,7 @@ func enqueue(t *testing.T, f Fixture, n int) []uuid.UUID {
 	return ids
 }
 
+// acknowledge acknowledges a message. Acknowledging is never an error, not even the second time.
 func acknowledge(t *testing.T, q queue.Queue, m queue.Message) {
 	t.Helper()
 	if err := q.Acknowledge(t.Context(), m); err != nil {
@@ -106,6 +110,7 @@ func wantRuns(t *testing.T, want []uuid.UUID, got map[uuid.UUID]queue.Message) {
 	}
 }
 
+// testReceive enqueues three messages in one process and receives them in two.
 func testReceive(t *testing.T, f Fixture) {
 	ids := enqueue(t, f, 3)
 	got := receive(t, f.Queue, 1)
@@ -142,6 +147,8 @@ func testAcknowledge(t *testing.T, f Fixture) {
 	}
 }
 
+// testRedelivery acknowledges one of two messages. The other one must be delivered again, with another receipt, so
+// that the first receipt cannot acknowledge the second delivery.
 func testRedelivery(t *testing.T, f Fixture) {
 	ids := enqueue(t, f, 2)
 	first := receive(t, f.Queue, 2)
@@ -154,6 +161,8 @@ func testRedelivery(t *testing.T, f Fixture) {
 	}
 }
 
+// testSingleDelivery receives with two processes at the same time. While a message is invisible, only one of them may
+// get it; that saves work, although a run's lease would prevent a double execution too.
 func testSingleDelivery(t *testing.T, f Fixture) {
 	const n = 20
 	ids := enqueue(t, f, n)
@@ -187,6 +196,7 @@ func testSingleDelivery(t *testing.T, f Fixture) {
 func testCrashes(t *testing.T, f Fixture) {
 	const n = 12
 	ids := enqueue(t, f, n)
+	// Each round receives what the previous one did not acknowledge, in the other process.
 	done := map[uuid.UUID]queue.Message{}
 	for rest, q := n, f.Queue; rest > 0; q = f.Other {
 		i := 0
@@ -206,6 +216,7 @@ func testCrashes(t *testing.T, f Fixture) {
 	wantRuns(t, ids, done)
 }
 
+// testWake enqueues while a receiver waits. It also checks that a waiting receiver returns when its context ends.
 func testWake(t *testing.T, f Fixture) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -225,6 +236,7 @@ func testWake(t *testing.T, f Fixture) {
 		t.Fatalf("received %+v, want run %s", m, id)
 	}
 	acknowledge(t, f.Queue, m)
+	// The queue is empty now. A receiver that waits must return soon after its context ends.
 	stopped, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {

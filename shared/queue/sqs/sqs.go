@@ -41,6 +41,8 @@ func Open(queueURL string, lookup func(string) (string, bool)) (queue.Queue, err
 	if region == "" {
 		return nil, fault.Public(fault.Invalid, "KEYWAY_QUEUE_URL names no region; set AWS_REGION", nil)
 	}
+	// The options are set one by one: loading AWS's default configuration would read files and make requests that a
+	// function does not need, at each cold start.
 	o := sqs.Options{Region: region, Credentials: awsenv.Provider(env)}
 	if endpoint := awsenv.Endpoint(env, "SQS"); endpoint != "" {
 		o.BaseEndpoint = &endpoint
@@ -96,7 +98,8 @@ func (q *Queue) Receive(ctx context.Context, limit int) (out []queue.Message, er
 	return out, nil
 }
 
-// Acknowledge implements queue.Queue.
+// Acknowledge implements queue.Queue. SQS may deliver a message once more although it was deleted; its receiver then
+// finds nothing to claim.
 func (q *Queue) Acknowledge(ctx context.Context, m queue.Message) error {
 	_, err := q.client.DeleteMessage(ctx, &sqs.DeleteMessageInput{QueueUrl: &q.url, ReceiptHandle: &m.Receipt})
 	return unavailable("acknowledge run "+m.RunID.String(), err)

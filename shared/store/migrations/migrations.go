@@ -87,6 +87,7 @@ func Run(ctx context.Context, t Target) (Result, error) {
 	return r, err
 }
 
+// connect opens one connection. Migrations need no pool, and an advisory lock belongs to a session.
 func (t Target) connect(ctx context.Context) (*pgx.Conn, error) {
 	c, err := pgx.ParseConfig(t.URL)
 	if err == nil && t.Secure != nil {
@@ -134,6 +135,8 @@ func ensureOwner(ctx context.Context, conn *pgx.Conn, t Target) error {
 	table := pgx.Identifier{t.Schema, "os"}.Sanitize()
 	var owner string
 	err := conn.QueryRow(ctx, "SELECT id FROM "+table).Scan(&owner)
+	// Two processes may assign a new schema at the same time. The table accepts one row, so the second insert does
+	// nothing, and the second read finds the winner.
 	if errors.Is(err, pgx.ErrNoRows) {
 		if _, err = conn.Exec(ctx, "INSERT INTO "+table+" (id) VALUES ($1) ON CONFLICT DO NOTHING", t.OSID); err == nil {
 			err = conn.QueryRow(ctx, "SELECT id FROM "+table).Scan(&owner)

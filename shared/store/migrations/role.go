@@ -53,6 +53,8 @@ func ensureOrdinaryRole(ctx context.Context, tx pgx.Tx, role string) error {
 			AND NOT EXISTS (SELECT FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
 				WHERE m.member = r.oid AND g.rolname = 'rds_iam')
 		FROM pg_roles r WHERE rolname = $1`
+	// The first column is about rights beyond those granted here. The second one is about RDS only, where the role rds_iam
+	// lets its members log in with a token instead of a password.
 	var otherRights, lacksIAM bool
 	if err := tx.QueryRow(ctx, sql, role).Scan(&otherRights, &lacksIAM); err != nil {
 		return err
@@ -82,6 +84,7 @@ func createRole(ctx context.Context, tx pgx.Tx, role string) error {
 // Roles belong to all databases of a server, while the advisory lock belongs to one. So the migration of another
 // database may execute the same statement at the same time.
 func ignoreDuplicate(ctx context.Context, tx pgx.Tx, sql string) error {
+	// A transaction in a transaction is a savepoint. Without it, the error would abort the outer transaction too.
 	err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, sql)
 		return err

@@ -42,6 +42,7 @@ var (
 // Main is the TestMain of a package: os.Exit(storetest.Main(m)). PostgreSQL starts when a test asks for the first
 // database, and stops after the last test.
 func Main(m *testing.M) int {
+	// The holder of PostgreSQL is this program, started again; then it never returns from here.
 	devpg.HoldIfAsked()
 	if _, err := unnamed(); err != nil {
 		fmt.Fprintln(os.Stderr, "storetest:", err)
@@ -96,6 +97,8 @@ func URL(t testing.TB) string { t.Helper(); return create(t, "template_keyway") 
 // EmptyURL returns the address of an empty database of the test's own.
 func EmptyURL(t testing.TB) string { t.Helper(); return create(t, "template1") }
 
+// create creates a database as a copy of the template. Copying a migrated template takes a fraction of the time of the
+// migrations, so each test can have a database of its own and run in parallel.
 func create(t testing.TB, template string) string {
 	t.Helper()
 	once.Do(start)
@@ -134,6 +137,7 @@ func start() {
 // creating serialises CREATE DATABASE, which fails while another session uses the template.
 var creating sync.Mutex
 
+// admin executes a statement of the administrator.
 func admin(t testing.TB, sql string) {
 	t.Helper()
 	if err := exec(sql); err != nil {
@@ -141,6 +145,7 @@ func admin(t testing.TB, sql string) {
 	}
 }
 
+// exec executes a statement on a connection of its own, so that no session stays in a template.
 func exec(sql string) error {
 	creating.Lock()
 	defer creating.Unlock()
@@ -153,6 +158,7 @@ func exec(sql string) error {
 	return err
 }
 
+// database returns the URL of a database.
 func database(name string) string {
 	u, err := url.Parse(running.URL)
 	if err != nil {

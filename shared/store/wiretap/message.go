@@ -24,6 +24,7 @@ type frames struct {
 	started bool // the StartupMessage has been read
 }
 
+// add appends a piece of the stream and calls receive for each message that is complete now.
 func (f *frames) add(piece []byte, receive func(Message)) {
 	f.rest = append(f.rest, piece...)
 	for {

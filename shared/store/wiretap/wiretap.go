@@ -13,9 +13,12 @@ import (
 
 // Tap is a proxy on a loopback port.
 type Tap struct {
-	URL    string       // of the database, through it
-	Opened atomic.Int64 // connections
-	Trips  atomic.Int64 // round trips: requests that the server has answered
+	// URL is the address of the database through the proxy.
+	URL string
+	// Opened counts the connections of clients.
+	Opened atomic.Int64
+	// Trips counts the round trips: how often the server has answered after the client had sent something.
+	Trips atomic.Int64
 
 	listen  net.Listener
 	receive func(Message)

@@ -19,13 +19,15 @@ func Start(t testing.TB) (endpoint string) {
 	t.Helper()
 	server := os.Getenv("KEYWAY_MOTO_SERVER")
 	if server == "" {
-		if reason := "KEYWAY_MOTO_SERVER is not set; run make moto, which prints the command that sets it"; os.Getenv("CI") != "" {
+		const reason = "KEYWAY_MOTO_SERVER is not set; run make moto, which prints the command that sets it"
+		if os.Getenv("CI") != "" {
 			t.Fatal(reason)
 		} else {
 			t.Skip(reason)
 		}
 	}
-	cmd := exec.CommandContext(context.Background(), server, "-H", "127.0.0.1", "-p", "0") // #nosec G204 G702 -- the program is chosen by the person who runs the tests
+	// #nosec G204 G702 -- the program is chosen by the person who runs the tests
+	cmd := exec.CommandContext(context.Background(), server, "-H", "127.0.0.1", "-p", "0")
 	stderr, err := cmd.StderrPipe()
 	if err == nil {
 		err = cmd.Start()
@@ -34,6 +36,7 @@ func Start(t testing.TB) (endpoint string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	// The server chooses a free port (-p 0) and prints its address to standard error.
 	lines := bufio.NewScanner(stderr)
 	for lines.Scan() {
 		if at := regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindString(lines.Text()); at != "" {
