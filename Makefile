@@ -122,7 +122,7 @@ lint: ## Run gofmt, go vet, staticcheck, golangci-lint and go mod tidy
 	go run $(GOLANGCI) run ./...
 	go mod tidy -diff
 
-# The database of known vulnerabilities. A machine without access to it cannot check, and says so.
+# The database of known vulnerabilities. On a machine without access to it, the target prints that nothing was checked.
 VULNDB := https://vuln.go.dev
 
 .PHONY: vulnerabilities
@@ -136,7 +136,7 @@ generate: ## Generate the documents that are made from the code
 	go generate ./...
 
 .PHONY: picture
-picture: build ## Draw the README's picture again, from a server that runs (needs python3)
+picture: build ## Draw the README's picture again, with the output of a running server (needs python3)
 	python3 docs/picture/make.py
 
 .PHONY: verify

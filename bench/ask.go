@@ -30,7 +30,8 @@ func (s *subject) health(ctx context.Context) error {
 	return err
 }
 
-// listAgents asks for GET /agents and expects both agents in the answer.
+// listAgents asks for GET /agents and expects both agents in the answer. The request
+// needs a valid token and no database, so its cost is mostly that of authorization.
 func (s *subject) listAgents(ctx context.Context) error {
 	body, err := s.get(ctx, "/agents", s.bearer())
 	if err == nil && !(bytes.Contains(body, []byte(`"`+agent+`"`)) && bytes.Contains(body, []byte(`"`+agentHistory+`"`))) {
@@ -100,7 +101,8 @@ func (s *subject) run(ctx context.Context, text string) error {
 }
 
 // runIn starts a run of an agent in a session, waits for its end, and expects the status
-// COMPLETED and the model's whole text.
+// COMPLETED and the model's whole text. A server that loses text does less work than one
+// that does not, so its time must not count.
 func (s *subject) runIn(ctx context.Context, agent, session, text string) error {
 	body, err := s.post(ctx, agent, session, false)
 	if err != nil {
@@ -123,6 +125,9 @@ func (s *subject) runIn(ctx context.Context, agent, session, text string) error 
 // stream starts a run as a stream of server-sent events, and expects the last event to be
 // RunCompleted with the model's whole text. It returns the time from the request to the
 // first event with text.
+//
+// Every event is read, but few are decoded: the benchmark shares the machine's cores with
+// the servers, and its own work would slow down the faster one more.
 func (s *subject) stream(ctx context.Context, text string) (first time.Duration, err error) {
 	begin := time.Now()
 	body, err := s.post(ctx, agent, strings.ToLower(rand.Text()), true)
@@ -212,8 +217,8 @@ func events(body io.Reader) iter.Seq2[event, error] {
 		within := false
 		for lines.Scan() {
 			line := lines.Bytes()
-			// A comment (": ping") and an event's id count as the beginning of an event, too;
-			// both are followed by an empty line.
+			// Every line that is not empty begins or continues an event. That includes a comment
+			// (": ping") and an event's id: both are followed by an empty line.
 			within = len(line) > 0
 			if name, ok := bytes.CutPrefix(line, []byte("event: ")); ok {
 				e.name = append(e.name[:0], name...)
@@ -237,7 +242,8 @@ func events(body io.Reader) iter.Seq2[event, error] {
 }
 
 // direct asks the model without a server in between, and returns the time to its first
-// text. No server can be faster, so measureFirstText subtracts it.
+// text. No server can be faster. measureFirstText subtracts this time, and what is left is
+// the time that the server adds.
 func (m *model) direct(ctx context.Context, client *http.Client) (first time.Duration, err error) {
 	const question = `{"model":"gpt-4o","stream":true,"messages":[{"role":"user","content":"Say the words."}]}`
 	begin := time.Now()

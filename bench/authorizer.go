@@ -22,13 +22,16 @@ import (
 )
 
 // authorizerConfig is a configuration in the form that "keyway build" writes. Its key is an
-// RSA key, which takes the most work to read.
+// RSA key, because parsing one takes longer than parsing a key of the other kinds. So the
+// measured start is the slow case.
 const authorizerConfig = `{"agents":[{"id":"web-search-agent","model":"openai:gpt-4o"},` +
 	`{"id":"finance-agent","model":"openai:gpt-4o"}],` +
 	`"auth":{"algorithms":["RS256"],"keys":["${JWT_VERIFICATION_KEY}"]},"id":"bench-os"}`
 
 // authorizerBench compares the Lambda authorizer with two lower bounds: a function that
-// does nothing, for size and start, and the check of a signature alone, for CPU.
+// does nothing, for size and start, and the check of a signature alone, for CPU. Absolute
+// figures depend on the machine. The distance from a lower bound is what our own code
+// adds, and only that can be improved.
 type authorizerBench struct {
 	flags
 	report
@@ -74,7 +77,8 @@ func benchAuthorizer(ctx context.Context, f flags) (err error) {
 	return b.report.table(os.Stdout)
 }
 
-// sizes builds both programs and reports the sizes of the files.
+// sizes builds both programs and reports the sizes of the files. Both use the flags of a
+// deployment, so the difference is the code that the authorizer links.
 func (b *authorizerBench) sizes(ctx context.Context) error {
 	// arm64 is what the template deploys. amd64 is measured for those who deploy that.
 	for _, arch := range []string{"arm64", "amd64"} {
@@ -99,8 +103,10 @@ func (b *authorizerBench) program(subject int, arch string) string {
 	return filepath.Join(b.dir, b.Subjects[subject]+"-"+arch)
 }
 
-// starts measures the time from exec until a program asks for its first event. The two
-// programs take turns, so that a change of the machine's load affects both.
+// starts measures the time from exec until a program asks for its first event. Lambda
+// calls this the init phase. The part of a cold start before exec (AWS prepares a machine
+// and loads the zip) can't be measured here. The two programs take turns, so that a change
+// of the machine's load affects both.
 func (b *authorizerBench) starts(ctx context.Context) error {
 	// A real deployment would set the variable to a key of this form and size.
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -131,7 +137,9 @@ func (b *authorizerBench) starts(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", b.Subjects[i], err)
 			}
-			if n > 0 { // the first start reads the file from the disk
+			// The first start reads the program from the disk, and later ones read it from the
+			// page cache. So the first is not counted.
+			if n > 0 {
 				b.add(i, "exec to the first GET of …/next, ms", took.Seconds()*1000)
 			}
 		}
@@ -143,9 +151,11 @@ func (b *authorizerBench) starts(ctx context.Context) error {
 // and CPU time in nanoseconds.
 var benchmarkLine = regexp.MustCompile(`^BenchmarkAuthorize/(\w+)/(\d+)/(\w+)\s.*\s([\d.]+) cpu-ns/op`)
 
-// cpu runs BenchmarkAuthorize of shared/edge, each round in a new process. It uses one
-// processor: with more, the garbage collector would run in parallel and its time would be
-// attributed to another operation.
+// cpu runs BenchmarkAuthorize of shared/edge. Each round is a new process, since the
+// layout of the memory differs between processes and can make one of them slower for its
+// whole life. The benchmark reports CPU time, which other programs on the machine disturb
+// less than the clock. It uses one processor: with more, the garbage collector would run
+// in parallel and its time would be attributed to another operation.
 func (b *authorizerBench) cpu(ctx context.Context) error {
 	// The test binary is built once, so that the rounds measure and do not compile.
 	test := filepath.Join(b.dir, "edge.test")

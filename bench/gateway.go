@@ -102,8 +102,9 @@ func (f *function) authorize(ctx context.Context, method, path string) (caller m
 }
 
 // RoundTrip does what API Gateway does: it sends the request to the function as an event
-// and returns the function's answer as the response. A streamed answer is returned when
-// it is complete.
+// and returns the function's answer as the response. So ask.go checks functions and
+// servers with the same code. A streamed answer is returned when it is complete; how its
+// chunks arrive is not measured here.
 func (f *function) RoundTrip(r *http.Request) (*http.Response, error) {
 	event, err := proxyEvent(r, f.caller)
 	if err != nil {
@@ -118,6 +119,8 @@ func (f *function) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // proxyEvent returns the event that a REST API of API Gateway makes of a request. The body
 // is in base64, as for an API that has multipart/form-data among its binary media types.
+// Decoding it is part of what a function costs on Lambda, so it must be part of the
+// measured time.
 func proxyEvent(r *http.Request, caller map[string]any) ([]byte, error) {
 	e := lambdaevents.APIGatewayProxyRequest{
 		Resource: "/{proxy+}", Path: r.URL.Path, HTTPMethod: r.Method, Headers: map[string]string{"Host": "bench"},

@@ -10,15 +10,20 @@ import (
 )
 
 // fill gives each subject one session of many runs, and many sessions of one run. It
-// measures whether a run costs more the longer its session is. Both parts end after a
-// number of runs and not after a time, so that all subjects store the same.
+// measures whether a run costs more the longer its session is: a server that stores a
+// session as one document would write the whole document again with each run.
+//
+// Both parts end after a number of runs and not after a time, so that all subjects store
+// the same. The cells that list sessions later would otherwise read more rows from the
+// faster subject.
 func (b *bench) fill(ctx context.Context) error {
 	conn, err := pgx.Connect(ctx, b.lab.pg.URL)
 	if err != nil {
 		return err
 	}
 	defer conn.Close(ctx)
-	// One subject after the other: the WAL belongs to the whole PostgreSQL server.
+	// One subject after the other: the WAL belongs to the whole PostgreSQL server, so it
+	// would contain the writes of both.
 	for i, s := range b.subjects {
 		say("one session of %d runs: %s", grown, s.name)
 		if err := b.grow(ctx, i, conn); err != nil {
@@ -42,11 +47,14 @@ func (b *bench) fill(ctx context.Context) error {
 // grow starts runs one after the other in one session, and reports the CPU and the WAL
 // (PostgreSQL's write-ahead log) of its first runs and of its last ones.
 //
-// After each checkpoint PostgreSQL writes whole pages to the WAL (full_page_writes), so a
-// single high figure of WAL may be a checkpoint and not the session's length.
+// Nothing else writes to this PostgreSQL at the time, so nearly all bytes between two
+// positions of the WAL come from the subject's runs. After each checkpoint PostgreSQL
+// writes whole pages to the WAL (full_page_writes), so a single high figure may be due to
+// a checkpoint and not to the session's length.
 func (b *bench) grow(ctx context.Context, i int, conn *pgx.Conn) error {
 	s, n := b.subjects[i], 0
-	// share starts so many runs. With a name it reports them.
+	// share starts this number of runs. If name is not empty, it reports their average cost
+	// under that name.
 	share := func(name string, runs int) error {
 		before, err := s.usage()
 		var from, to string
@@ -76,7 +84,8 @@ func (b *bench) grow(ctx context.Context, i int, conn *pgx.Conn) error {
 		b.report.add(i, fmt.Sprintf("WAL of runs %s of one session, with history, bytes", name), wal/float64(runs))
 		return err
 	}
-	// The first five runs fill the server's caches and are not measured.
+	// The first five runs are not measured: they open connections and prepare statements, and
+	// the history of the first three is shorter than that of all later runs.
 	err := share("", 5)
 	if err == nil {
 		err = share(fmt.Sprintf("%d to %d", n+1, n+growthShare), growthShare)

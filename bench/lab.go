@@ -35,7 +35,9 @@ type lab struct {
 }
 
 // openLab starts PostgreSQL and the model. PostgreSQL is durable, as in production: a
-// commit waits for the disk, which is a good part of the time of a run.
+// commit waits for the disk, which is a large part of the time of a run. Without fsync, a
+// server that commits often would look better than it is. All subjects share the
+// PostgreSQL server, so they have the same version, settings and disk.
 func openLab(ctx context.Context, tokens int) (l *lab, err error) {
 	// After an error, close stops what had been started until then.
 	l = &lab{}
@@ -105,8 +107,9 @@ func (l *lab) database(ctx context.Context, name string) (string, error) {
 }
 
 // subject returns a server that is not started yet, with a database of its own. It is
-// Keyway, unless name is "peer": then peer is its command. Proxies are switched off in
-// its environment, since all of its requests go to this machine.
+// Keyway, unless name is "peer": then peer is its command. Both get the same model, key
+// and environment, so that a difference in the figures comes from the programs. Proxies
+// are switched off in the environment, since all requests of a subject go to this machine.
 func (l *lab) subject(ctx context.Context, name, peer string) (*subject, error) {
 	db, err := l.database(ctx, "bench_"+name)
 	if err != nil {

@@ -17,7 +17,8 @@ import (
 )
 
 // smallShare is the share of a processor that a function with 512 MB of memory gets. AWS
-// gives one whole processor for 1,769 MB, and less memory proportionally less of it.
+// documents that a function with 1,769 MB has one whole processor, and that the share is
+// proportional to the memory: 512 / 1769 = 0.29. The template's default is 512 MB.
 const smallShare = 0.29
 
 // zipped are the programs of template.yaml. timed are those of them that are started here.
@@ -27,7 +28,9 @@ var (
 )
 
 // lambdaBench measures the deployed programs, started as Lambda starts them, and beside
-// them an AgentOS that runs as a function.
+// them an AgentOS that runs as a function. It shows what the programs themselves cost.
+// The network, AWS's machines and the time that AWS needs to load a program are missing,
+// so a figure is no prediction of a time on AWS; the ratio of two subjects is what counts.
 type lambdaBench struct {
 	flags
 	report
@@ -149,7 +152,9 @@ func (b *lambdaBench) close() (err error) {
 	return errors.Join(err, b.lab.close())
 }
 
-// deploy migrates Keyway's database and writes keyway.json, as a deployment does.
+// deploy migrates Keyway's database and writes keyway.json, as a deployment does. A
+// deployment does both before the first request, so neither is part of a cold start. The
+// peer creates its tables itself, in the first round, which is not counted.
 func (b *lambdaBench) deploy(ctx context.Context) error {
 	for _, args := range [][]string{{"migrate", "--config", keywayConfig}, {"build", "--config", keywayConfig, b.dir}} {
 		cmd := exec.CommandContext(ctx, keywayBinary, args...) // #nosec G204 -- constants
@@ -167,7 +172,8 @@ func (b *lambdaBench) program(name, arch string) string {
 }
 
 // sizes builds the programs, and reports the sizes of the zips for arm64, which is what
-// the template deploys by default. A smaller zip is a faster cold start on Lambda.
+// the template deploys by default. Lambda loads the zip at a cold start, so a smaller zip
+// starts faster.
 func (b *lambdaBench) sizes(ctx context.Context) error {
 	build := func(name, arch string) error {
 		say("building %s for linux/%s", name, arch)
@@ -204,8 +210,9 @@ type counter int64
 // Write counts p.
 func (c *counter) Write(p []byte) (int, error) { *c += counter(len(p)); return len(p), nil }
 
-// zipSize returns the size of a zip with the files, which are given as name -> path. The
-// zip itself is not kept.
+// zipSize returns the size of a zip with the files, which are given as name -> path. AWS
+// limits and loads the zip, so its size says more than that of the program. The zip itself
+// is not kept.
 func zipSize(files map[string]string) (int64, error) {
 	// Deflate at Go's default level.
 	var size counter
@@ -254,7 +261,9 @@ func (b *lambdaBench) starts(ctx context.Context) error {
 
 // coldStart measures the time from exec to the end of the answer. Keyway's authorizer is
 // started first and measured too, since API Gateway waits for it before it invokes the
-// function. The peer verifies the token itself. Without counts nothing is reported.
+// function. The peer verifies the token itself and has no authorizer. So the line "the
+// same with the authorizer" compares the whole work of both for the first request with a
+// token. If counts is false, nothing is reported.
 func (b *lambdaBench) coldStart(ctx context.Context, i int, r request, cpu string, within *quota, counts bool) error {
 	f := b.functions[i]
 	// before is the time that the authorizer takes.
@@ -292,8 +301,9 @@ func (b *lambdaBench) coldStart(ctx context.Context, i int, r request, cpu strin
 	return nil
 }
 
-// warm measures functions that have answered before, with one caller: Lambda gives each
-// process one event at a time.
+// warm measures functions that have answered before. It uses one caller, because Lambda
+// gives each process one event at a time. More callers would mean more processes, each
+// with the same cost.
 func (b *lambdaBench) warm(ctx context.Context) error {
 	for _, r := range b.requests() {
 		say("warm: %s", r.name)
@@ -305,7 +315,8 @@ func (b *lambdaBench) warm(ctx context.Context) error {
 }
 
 // warmRequest measures one kind of request: CPU and time per right answer, and the peak of
-// the memory after that.
+// the memory after that. On Lambda the time is what AWS charges for, together with the
+// configured memory, which must be larger than the peak.
 func (b *lambdaBench) warmRequest(ctx context.Context, r request) error {
 	// All subjects run during all rounds, as in the benchmark of the servers. The first
 	// request connects to the database and is not counted.

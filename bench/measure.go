@@ -21,6 +21,7 @@ const (
 	// grown is how many runs the one long session gets.
 	grown = 300
 	// growthShare is how many of these runs are measured, at the beginning and at the end.
+	// The kernel counts CPU in steps of 10 ms, so fewer runs would give a rough figure.
 	growthShare = 30
 	// maxRequests bounds the requests of one cell, so that a fast server does not fill the
 	// disk with runs.
@@ -66,7 +67,8 @@ func mib(bytes int64) float64 { return float64(bytes) / (1 << 20) }
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // measure measures every figure. Within a cell the subjects take turns, so that a change
-// of the machine's load affects all of them.
+// of the machine's load affects all of them. All subjects run all the time, since a
+// restart would empty the caches of one of them.
 func (b *bench) measure(ctx context.Context) error {
 	if err := b.measureStarts(ctx); err != nil {
 		return err
@@ -104,8 +106,9 @@ func (b *bench) measure(ctx context.Context) error {
 }
 
 // measureStarts measures the time from exec to the first answers, and the memory after
-// that. The first start creates the tables and reads files from the disk, so it is not
-// counted.
+// that. GET /health shows that the server listens. GET /agents shows that it can verify a
+// token, which includes reading its configuration and keys. The first start creates the
+// tables and reads files from the disk, so it is not counted.
 func (b *bench) measureStarts(ctx context.Context) error {
 	// A subject is stopped after each start, so that the starts do not compete.
 	for n := range starts + 1 {
@@ -131,7 +134,8 @@ func (b *bench) measureStarts(ctx context.Context) error {
 	return nil
 }
 
-// cell is one kind of request at one number of callers.
+// cell is one kind of request with one number of callers. Each cell gives two lines of the
+// table: CPU per answer, and answers per second.
 type cell struct {
 	name    string
 	callers int
@@ -179,6 +183,9 @@ func (b *bench) cells() (out []cell) {
 // measureCell measures the i-th subject under the load of a cell for the cell's time. One
 // request per caller comes first, to open the connections. CPU time is divided by the
 // right answers; a wrong answer may be cheap to produce and must not improve the figure.
+//
+// CPU per answer is the figure to compare. Answers per second also depend on the callers,
+// the model and PostgreSQL, which share the machine's cores with the subject.
 func (b *bench) measureCell(ctx context.Context, i int, c cell) error {
 	s := b.subjects[i]
 	for range c.callers {
@@ -186,7 +193,8 @@ func (b *bench) measureCell(ctx context.Context, i int, c cell) error {
 			s.wrong(err)
 		}
 	}
-	// The kernel counts CPU in ticks of 10 ms. Over a whole cell that is exact enough.
+	// The kernel counts CPU in ticks of 10 ms. Over the seconds of a cell that is exact
+	// enough. PostgreSQL's CPU is not included: its processes are in another group.
 	before, err := s.usage()
 	if err != nil {
 		return err
@@ -209,8 +217,10 @@ func (b *bench) measureCell(ctx context.Context, i int, c cell) error {
 }
 
 // load sends requests with the cell's number of callers for a time d, and returns the
-// number of right answers. Each caller sends its next request as soon as it has an answer.
-// Requests that are under way at the end are waited for and count.
+// number of right answers. Each caller sends its next request as soon as it has an answer,
+// so a slow server receives fewer requests, and none of them waits in a queue of the
+// benchmark. Requests that are under way at the end are waited for and count; the caller
+// of load measures the time after that, so they are in both parts of the quotient.
 func (s *subject) load(ctx context.Context, c cell, d time.Duration) int {
 	// asked counts all requests, right and wrong the answers.
 	var asked, right, wrong atomic.Int64
@@ -234,8 +244,10 @@ func (s *subject) load(ctx context.Context, c cell, d time.Duration) int {
 }
 
 // measureFirstText measures how much later than the model's own first text a server's
-// first text comes. It uses the paced model: with the fast one, a server may put several
-// events into one write, and the figure would show that instead.
+// first text comes. That is the delay that a person notices before the answer begins. It
+// uses the paced model: with the fast one, a server may put several events into one write,
+// and the figure would show that instead. The model is measured again in each round, since
+// its own time changes with the machine's load.
 func (b *bench) measureFirstText(ctx context.Context) error {
 	// The pace is set for this cell only.
 	m := b.lab.model

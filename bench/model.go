@@ -15,7 +15,8 @@ const (
 	// burst is how many bytes of a fast model's answer are written at once. A client
 	// behind a network sees the events of a fast model in such groups.
 	burst = 16 << 10
-	// pace is a slow model's time between two events, and before the first.
+	// pace is a slow model's time between two events, and before the first. It is longer than
+	// the 4 ms for which Keyway collects events, so each event is written alone.
 	pace = 10 * time.Millisecond
 	// pacedTokens is the length of the slow model's answer. It is short, because the cell
 	// that uses it measures the first token only.
@@ -23,7 +24,8 @@ const (
 )
 
 // model replaces the provider: it serves OpenAI's chat completions with a fixed answer.
-// The figures then show the server between the model and the caller, and nothing else.
+// A real model takes seconds, and its time varies more than the figures that are compared.
+// With a fixed answer, the figures show only the server between the model and the caller.
 type model struct {
 	// url is the base URL, with /v1.
 	url string
@@ -57,7 +59,7 @@ type answer struct {
 	gap time.Duration
 }
 
-// serveModel starts the model on a free port, with answers of so many tokens.
+// serveModel starts the model on a free port. tokens is the length of its answers.
 func serveModel(ctx context.Context, tokens int) (*model, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -119,10 +121,10 @@ func (m *model) complete(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// newAnswer makes an answer of so many tokens, streamed in pieces of at least size bytes;
-// with 0, each event is a piece. The tokens differ from each other, so that a server that
-// loses one or sends one twice gives a wrong answer. The events have the members that
-// OpenAI's have, since their parsing is part of the work.
+// newAnswer makes an answer with this number of tokens, streamed in pieces of at least
+// size bytes; if size is 0, each event is a piece. The tokens differ from each other, so
+// that a server that loses one or sends one twice gives a wrong answer. The events have
+// the members that OpenAI's events have, since parsing them is part of a server's work.
 func newAnswer(tokens, size int, gap time.Duration) *answer {
 	const head = `{"id":"chatcmpl-bench","object":"%s","created":1700000000,"model":"gpt-4o",` +
 		`"service_tier":"default","system_fingerprint":"fp_bench",`

@@ -28,8 +28,9 @@ func endGroup(c *exec.Cmd, kill bool) {
 	_ = syscall.Kill(-c.Process.Pid, signal)
 }
 
-// groupUsage adds up what the processes of a group use. CPU includes the children that a
-// process has waited for.
+// groupUsage adds up what the processes of a group use, because a server may have several
+// (the peer's command can be a shell, and uvicorn can start workers). CPU includes the
+// children that a process has waited for.
 func groupUsage(group int) (u usage, err error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {

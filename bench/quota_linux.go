@@ -19,7 +19,9 @@ import (
 // without any limit, and our functions start in less.
 const quotaPeriod = 20 * time.Millisecond
 
-// quota is a cgroup that limits the processes in it to a share of one processor.
+// quota is a cgroup that limits the processes in it to a share of one processor, as Lambda
+// limits a function by its memory. A Go program uses several threads while it starts, so a
+// start with a quota takes longer than the time on a whole processor would suggest.
 type quota struct {
 	// dir is the cgroup's directory.
 	dir string

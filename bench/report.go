@@ -38,7 +38,8 @@ type about struct {
 	CPU        string `json:"cpu"`
 	Cores      int    `json:"cores"`
 	Kernel     string `json:"kernel"`
-	// Load is the load averages before the run: 1, 5 and 15 minutes.
+	// Load is the load averages before the run: 1, 5 and 15 minutes. A high one means that
+	// other programs disturbed the figures.
 	Load string `json:"load"`
 }
 
@@ -82,8 +83,9 @@ func (r *report) markdown(w io.Writer) error {
 	return r.table(w)
 }
 
-// table writes the figures as a Markdown table, a column for each subject. With two
-// subjects a last column holds the quotient of their medians.
+// table writes the figures as a Markdown table, with a column for each subject. With two
+// subjects a last column holds the second's median divided by the first's. This ratio
+// depends less on the machine than the figures themselves.
 func (r *report) table(w io.Writer) error {
 	var t strings.Builder
 	columns := append([]string{"figure"}, r.Subjects...)
@@ -118,8 +120,8 @@ func (r *report) table(w io.Writer) error {
 // row writes one line of a Markdown table.
 func row(t *strings.Builder, cells []string) { fmt.Fprintf(t, "| %s |\n", strings.Join(cells, " | ")) }
 
-// spread formats the median with the least and the greatest sample. A single sample
-// stands alone.
+// spread formats the median with the least and the greatest sample. The range shows a
+// reader how much to trust the median. A single sample has no range.
 func spread(samples []float64) string {
 	switch len(samples) {
 	case 0:
@@ -164,8 +166,9 @@ func median(samples []float64) float64 {
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
-// machine describes this machine and the binary. A field that can't be read stays empty:
-// a missing name is no reason to lose the figures.
+// machine describes this machine and the binary, since the figures are valid for them
+// only. A field that can't be read stays empty: a missing name is no reason to lose the
+// figures.
 func machine(ctx context.Context) about {
 	version, _ := exec.CommandContext(ctx, keywayBinary, "version").Output() // #nosec G204 -- a constant
 	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")

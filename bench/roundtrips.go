@@ -11,14 +11,16 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/wiretap"
 )
 
-// silence is how long the model waits before each event while connections are counted. In
-// that time a server has stored what it got, and a connection that is still busy is held
-// for the length of the stream.
+// silence is how long the model waits before each event while connections are counted. It
+// is long enough for a server to store what it has received so far. A connection that is
+// still busy at its end is therefore held for the whole stream, and not for one statement.
 const silence = 200 * time.Millisecond
 
 // counts counts the round trips to the database that a streamed run needs before it asks
-// the model, and the connections that it has while the model streams. Lambda runs many
-// processes of a function, and each connection of each counts against PostgreSQL's limit.
+// the model, and the connections that it has while the model streams. On AWS a round trip
+// crosses the network and takes longer than here, so the number is more useful than a
+// time. Lambda runs many processes of a function, and every connection of every process
+// counts against PostgreSQL's limit (max_connections).
 func (b *lambdaBench) counts(ctx context.Context) error {
 	slow := newAnswer(pacedTokens, 0, silence)
 	b.lab.model.now.Store(slow)

@@ -91,7 +91,8 @@ func (a *runtimeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // invoke sends an event to the function and returns its answer. It fails when ended is
-// closed, which means that the function's process has ended.
+// closed, which means that the function's process has ended: without that, the benchmark
+// would wait for an answer that never comes.
 func (a *runtimeAPI) invoke(ctx context.Context, event []byte, ended <-chan struct{}) ([]byte, error) {
 	select {
 	case a.events <- event:
@@ -111,7 +112,8 @@ func (a *runtimeAPI) invoke(ctx context.Context, event []byte, ended <-chan stru
 }
 
 // start starts a program, returns the time from exec until it asks for its first event,
-// and kills it.
+// and kills it. The end is the request for an event, since from then on Lambda can send
+// the function one.
 func (a *runtimeAPI) start(ctx context.Context, program string, env []string) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, stopPatience)
 	defer cancel()

@@ -32,7 +32,9 @@ const (
 )
 
 // subject is a server that is measured. It is a child process in a process group of its
-// own, so that all of its processes are counted and stopped together.
+// own, so that all of its processes are counted and stopped together. A subject runs
+// outside the benchmark's process: its CPU and memory would otherwise include those of the
+// callers and of the model.
 type subject struct {
 	name    string
 	command func(port string) []string
@@ -55,8 +57,10 @@ type subject struct {
 	examples []string
 }
 
-// newClient returns a client that keeps a connection for each caller. It asks for no
-// compression, which is a setting of the servers and not their work.
+// newClient returns a client that keeps a connection for each caller. A new connection for
+// each request would measure the kernel's TCP more than the server. The client asks for no
+// compression: whether a server compresses is a matter of its settings, and the CPU for it
+// would hide the rest.
 func newClient() *http.Client {
 	return &http.Client{
 		Timeout:   time.Minute,
@@ -105,7 +109,8 @@ func (s *subject) start(ctx context.Context) (t started, err error) {
 }
 
 // await sends a request every millisecond until its answer is right, and returns the time
-// from begin to that answer.
+// from begin to that answer. So a start is measured to about a millisecond. The first 200
+// is a better end than an open port: a server can listen before it is able to answer.
 func (s *subject) await(ctx context.Context, begin time.Time, ask func(context.Context) error) (time.Duration, error) {
 	var last error
 	for {
