@@ -20,7 +20,7 @@ func TestStatIsParsedWhateverTheProcessIsCalled(t *testing.T) {
 
 func TestAllProcessesOfAGroupAreMeasuredAndStopped(t *testing.T) {
 	t.Parallel()
-	// The shell ends when its input does, which the sleeping child doesn't notice.
+	// The shell ends when its input ends. The sleeping child has no input and keeps running.
 	c := exec.CommandContext(t.Context(), "sh", "-c", "sleep 600 <&- >&- 2>&- & echo ready; cat")
 	ownGroup(c)
 	stdin, err1 := c.StdinPipe()

@@ -23,7 +23,8 @@ func TestAQuotaLimitsTheCPUOfWhatIsStartedInIt(t *testing.T) {
 	}
 	begin := time.Now()
 	var used time.Duration
-	for used < 100*time.Millisecond { // of CPU, which are a second of it
+	// With 0.1 of a processor, 100 ms of CPU take about a second.
+	for used < 100*time.Millisecond {
 		used = measured(t, c).cpu
 	}
 	endGroup(c, true)

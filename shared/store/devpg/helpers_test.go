@@ -21,8 +21,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// programVar makes the test binary a program of its own: it starts the database
-// in that directory, reports, and closes it when its stdin ends.
+// programVar is the environment variable that makes the test binary act as a program
+// instead: it starts the database in the directory that the variable names, reports the
+// result on stdout, and closes the database when its standard input ends.
 const programVar = "DEVPG_TEST_DIR"
 
 func TestMain(m *testing.M) {
@@ -81,7 +82,7 @@ func launch(t *testing.T, who *account, dir string, env ...string) *program {
 	return &program{cmd: cmd, stdin: stdin, lines: bufio.NewScanner(stdout)}
 }
 
-// next is the program's next line.
+// next returns the next line that the program prints.
 func (p *program) next(t *testing.T) report {
 	t.Helper()
 	var r report
@@ -92,7 +93,8 @@ func (p *program) next(t *testing.T) report {
 	return r
 }
 
-// settled waits until the program has started its database, or could not.
+// settled waits until the program has started its database, and returns the error if it
+// could not.
 func (p *program) settled(t *testing.T) error {
 	t.Helper()
 	for {
@@ -116,7 +118,7 @@ func run(t *testing.T, who *account, dir string, env ...string) *program {
 	return p
 }
 
-// refused launches a program whose database must not start.
+// refused launches a program whose database must not start, and returns the error's text.
 func refused(t *testing.T, who *account, dir string, env ...string) (text string) {
 	t.Helper()
 	err := launch(t, who, dir, env...).settled(t)
@@ -138,7 +140,7 @@ func (p *program) kill(t *testing.T) {
 	_ = p.cmd.Wait()
 }
 
-// holder is the pid of the program's child.
+// holder returns the process ID of the program's child.
 func (p *program) holder(t *testing.T) int {
 	t.Helper()
 	var pid int
@@ -149,7 +151,7 @@ func (p *program) holder(t *testing.T) int {
 	return pid
 }
 
-// postmasterOf is the pid of the server in dir, a Server.Dir.
+// postmasterOf returns the process ID of the server in dir, which is a Server.Dir.
 func postmasterOf(t *testing.T, dir string) (pid int) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(dir, "data", "postmaster.pid"))
@@ -167,8 +169,8 @@ func start(t *testing.T, dir string) *Server {
 	return s
 }
 
-// freshDir is a directory that every user may enter, unlike t.TempDir; it
-// belongs to who.
+// freshDir makes a directory that every user can enter, unlike that of t.TempDir. It
+// belongs to who; nil is the user of the tests.
 func freshDir(t *testing.T, who *account) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "devpg-test-")
@@ -181,7 +183,8 @@ func freshDir(t *testing.T, who *account) string {
 	return dir
 }
 
-// ordinary is a user without privileges: nobody for root, else the tests' own.
+// ordinary returns a user without privileges: the user nobody if root runs the tests, and
+// nil (the user of the tests) otherwise.
 func ordinary(t *testing.T) *account {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -192,7 +195,7 @@ func ordinary(t *testing.T) *account {
 	return &who
 }
 
-// query runs sql and returns the first column of its first row, "" without one.
+// query runs sql and returns the first column of all rows, separated by commas.
 func query(t *testing.T, url, sql string) string {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
@@ -217,7 +220,7 @@ func wantWords(t *testing.T, url, words string) {
 	}
 }
 
-// wantGone waits until the server's file says that it ended.
+// wantGone waits until postmaster.pid is gone, which the server removes when it ends.
 func wantGone(t *testing.T, dir string) {
 	t.Helper()
 	for {

@@ -8,11 +8,11 @@ import (
 	"testing"
 )
 
-// asRoot skips a test that becomes another user, which only root can.
+// asRoot skips the test unless root runs it: it starts processes as other users.
 func asRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("runs as an ordinary user: only root can become somebody else")
+		t.Skip("only root can start a process as another user")
 	}
 }
 
