@@ -12,8 +12,8 @@ import (
 
 const clientsConfig = "testdata/clients/keyway.yaml"
 
-// AgentOS's own Python client makes every call that it has for what is served here.
-// The assertions are the script's.
+// AgentOS's own Python client makes every call that it offers for the routes that
+// Keyway serves. The assertions are in the Python script.
 func TestAgentOSPythonClientWorks(t *testing.T) {
 	t.Parallel()
 	python := os.Getenv("KEYWAY_AGNO_PYTHON")
@@ -36,7 +36,8 @@ func TestAgentOSPythonClientWorks(t *testing.T) {
 	}
 }
 
-// missing skips a test for want of a foreign program; in CI none may be missing.
+// requireProgram skips a test that needs a foreign program which is not installed. With
+// CI set, the test fails instead, so that CI never skips it unnoticed.
 func requireProgram(t *testing.T, reason string) {
 	t.Helper()
 	if os.Getenv("CI") != "" {
@@ -45,8 +46,8 @@ func requireProgram(t *testing.T, reason string) {
 	t.Skip(reason)
 }
 
-// commanded is a model that does what the user says, and never gets beyond the
-// first chunk of "slow".
+// commandModel is a model that obeys the commands in the user's message. It sends the
+// first chunk of "slow" and holds back the rest.
 func commandModel(t *testing.T) *modeltest.Server {
 	t.Helper()
 	return modeltest.NewServerFunc(t, modeltest.Commands{Pause: func(chunk int) <-chan struct{} {

@@ -16,13 +16,13 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 )
 
-// traffic keeps whatever is said to a server.
+// traffic records the requests that a server receives.
 type traffic struct {
 	mu   sync.Mutex
 	text []string
 }
 
-// by is a server that is traffic.
+// proxy starts a server that records each request before next answers it.
 func (o *traffic) proxy(t *testing.T, next http.Handler) string {
 	t.Helper()
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -39,45 +39,48 @@ func (o *traffic) proxy(t *testing.T, next http.Handler) string {
 	return srv.URL
 }
 
-// lacks shows that something was said, and none of the words.
-func (o *traffic) checkLacks(t *testing.T, who string, words ...string) {
+// checkLacks fails if no request was recorded, or if a request contains one of the words.
+func (o *traffic) checkLacks(t *testing.T, receiver string, words ...string) {
 	t.Helper()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	all := strings.Join(o.text, "\n")
 	if len(o.text) == 0 {
-		t.Errorf("%s was told nothing", who)
+		t.Errorf("%s received no request", receiver)
 	}
 	for _, word := range words {
 		if strings.Contains(all, word) {
-			t.Errorf("%s was told %q:\n%s", who, word, all)
+			t.Errorf("%s received %q:\n%s", receiver, word, all)
 		}
 	}
 }
 
-// Neither the model nor a tool gets the caller's token, whatever the model asks
-// for; and the log has nothing of what was said.
+// Neither the model nor a tool receives the caller's token, whatever arguments the model
+// sends. The log contains neither the token nor the text of the conversation.
 func TestCallersTokenReachesNeitherModelNorToolNorLog(t *testing.T) {
 	t.Parallel()
 	const subject, prompt, found = "ann-marie@example.org", "hydrangea", "delphinium"
 	model := modeltest.NewServerFunc(t, func(r modeltest.Request) modeltest.Script {
-		switch said := lastMessage(r); {
-		case strings.Contains(said, found):
-			return modeltest.Text("The tool says: ", said)
-		case strings.Contains(said, "unexpected additional properties"): // nobody else's name gets in
+		switch last := lastMessage(r); {
+		case strings.Contains(last, found):
+			return modeltest.Text("The tool says: ", last)
+		case strings.Contains(last, "unexpected additional properties"): // user_id and the others were rejected
 			return modeltest.ToolCall("web_search", `{"query":"news"}`)
 		}
-		return modeltest.ToolCall("web_search", `{"query":"news","user_id":"bob","session_id":"bobs","authorization":"Bearer x"}`)
+		return modeltest.ToolCall("web_search",
+			`{"query":"news","user_id":"bob","session_id":"bobs","authorization":"Bearer x"}`)
 	})
 	var toModel, toTool traffic
 	page := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, `<div class="result__body"><a class="result__a" href="https://example.org/">%s</a></div>`, found)
 	})
 	toVendor := httputil.NewSingleHostReverseProxy(must(url.Parse(strings.TrimSuffix(model.URL, "/v1"))))
-	r := start(t, writeConfig(t, "user_isolation: true", "websearch"), model, "OPENAI_BASE_URL", toModel.proxy(t, toVendor)+"/v1", "WEBSEARCH_BASE_URL", toTool.proxy(t, page))
+	r := start(t, writeConfig(t, "user_isolation: true", "websearch"), model, "OPENAI_BASE_URL",
+		toModel.proxy(t, toVendor)+"/v1", "WEBSEARCH_BASE_URL", toTool.proxy(t, page))
 	token := hmacForge("HS256", config.PublishedSecret).token(payload("sub", `"`+subject+`"`))
 	r.tokens["marie"] = token
-	r.run("marie", "assistant", "message", prompt, "session_id", "s-1", "stream", "false").want(t, "run", 200, found, `"user_id":"`+subject+`"`)
+	r.run("marie", "assistant", "message", prompt, "session_id", "s-1", "stream", "false").
+		want(t, "run", 200, found, `"user_id":"`+subject+`"`)
 	r.run("marie", "assistant", "message", "", "stream", "false").want(t, "a bad run", 422)
 	r.run("marie", "nobody", "message", prompt).want(t, "no such agent", 404)
 	r.get("marie", "/sessions?session_name="+prompt).want(t, "the session", 200, prompt)
@@ -93,7 +96,7 @@ func TestCallersTokenReachesNeitherModelNorToolNorLog(t *testing.T) {
 	log := r.stderr.String()
 	for _, word := range append(parts, subject, prompt, found, config.PublishedSecret, "sk-test") {
 		if strings.Contains(log, word) {
-			t.Errorf("the log has %q:\n%s", word, log)
+			t.Errorf("the log contains %q:\n%s", word, log)
 		}
 	}
 	if strings.Count(log, "\n") < 5 {
@@ -101,7 +104,7 @@ func TestCallersTokenReachesNeitherModelNorToolNorLog(t *testing.T) {
 	}
 }
 
-// Two issuers that each have an ann have two anns.
+// Each issuer has its own users: "ann" of one issuer is not "ann" of another.
 func TestSameSubjectOfAnotherIssuerIsAnotherUser(t *testing.T) {
 	t.Parallel()
 	ours, theirs := rsaForge("RS256", issuerRSA()), rsaForge("RS256", attackerRSA())
@@ -116,22 +119,25 @@ func TestSameSubjectOfAnotherIssuerIsAnotherUser(t *testing.T) {
 		}
 	}
 	r := start(t, filepath.Join(dir, "keyway.yaml"), echoModel(t))
-	scopes := `["agents:read","agents:run","sessions:read","sessions:write","sessions:delete","memories:read","memories:write","memories:delete"]`
+	scopes := `["agents:read","agents:run","sessions:read","sessions:write","sessions:delete",` +
+		`"memories:read","memories:write","memories:delete"]`
 	r.tokens = map[string]string{
 		"ann":   ours.token(payload("iss", `"https://ours"`, "scopes", scopes)),
 		"other": theirs.token(payload("iss", `"https://theirs"`, "scopes", scopes)),
-		// What a caller may be called must not stand for an issuer.
-		"named so": theirs.token(payload("iss", `"https://theirs"`, "scopes", scopes, "sub", `"https://ours#ann"`)),
-		"posing":   theirs.token(payload("iss", `"https://ours"`, "scopes", scopes)),
-		"nobody's": theirs.token(payload("scopes", scopes)),
-		"long":     theirs.token(payload("iss", `"https://theirs"`, "scopes", scopes, "sub", `"`+strings.Repeat("x", 1020)+`"`)),
+		// A subject that imitates the stored form "issuer#subject" is still a subject.
+		"imitating subject": theirs.token(payload("iss", `"https://theirs"`, "scopes", scopes, "sub", `"https://ours#ann"`)),
+		"wrong issuer":      theirs.token(payload("iss", `"https://ours"`, "scopes", scopes)),
+		"no issuer":         theirs.token(payload("scopes", scopes)),
+		"long": theirs.token(payload("iss", `"https://theirs"`, "scopes", scopes, "sub",
+			`"`+strings.Repeat("x", 1020)+`"`)),
 	}
 	id := field(t, r.run("ann", "a", "message", private, "session_id", "hers", "stream", "false"), "run_id")
 	memory := field(t, r.json("ann", "POST", "/memories", `{"memory":"`+private+`"}`), "memory_id")
-	for _, who := range []string{"other", "named so"} {
+	for _, who := range []string{"other", "imitating subject"} {
 		for path, status := range map[string]int{
-			"/sessions": 200, "/sessions?user_id=ann": 200, "/sessions?user_id=https://ours%23ann": 200, "/sessions/hers": 404, "/sessions/hers/runs?user_id=https://ours%23ann": 404,
-			"/agents/a/runs/" + id + "?session_id=hers": 404, "/memories": 200, "/memories/" + memory: 404,
+			"/sessions": 200, "/sessions?user_id=ann": 200, "/sessions?user_id=https://ours%23ann": 200, "/sessions/hers": 404,
+			"/sessions/hers/runs?user_id=https://ours%23ann": 404,
+			"/agents/a/runs/" + id + "?session_id=hers":      404, "/memories": 200, "/memories/" + memory: 404,
 		} {
 			got := r.get(who, path)
 			got.want(t, who+": "+path, status)
@@ -141,27 +147,31 @@ func TestSameSubjectOfAnotherIssuerIsAnotherUser(t *testing.T) {
 		}
 		r.call(who, "DELETE", "/sessions/hers", nil).want(t, "delete", 204)
 		r.call(who, "DELETE", "/memories/"+memory, nil).want(t, "delete", 204)
-		r.run(who, "a", "message", "mine", "session_id", "hers", "stream", "false").want(t, "a session of one's own", 200)
+		r.run(who, "a", "message", "mine", "session_id", "hers", "stream", "false").
+			want(t, "a session of the same name for the other user", 200)
 	}
-	for _, who := range []string{"posing", "nobody's"} {
+	for _, who := range []string{"wrong issuer", "no issuer"} {
 		r.get(who, "/sessions").want(t, who, 401)
 	}
 	for _, path := range []string{"/sessions", "/memories"} {
-		r.get("long", path).want(t, "issuer and subject that fill no column", 403, "longer than")
+		r.get("long", path).want(t, "issuer and subject longer than a column", 403, "longer than")
 	}
 	r.get("ann", "/sessions/hers/runs").want(t, "hers", 200, private)
 	r.get("ann", "/memories/"+memory).want(t, "hers", 200, private)
 }
 
-// AgentOS believes $JWT_VERIFICATION_KEY whether it is configured or not.
+// AgentOS trusts $JWT_VERIFICATION_KEY even if its configuration doesn't name it. Keyway
+// trusts only the keys that keyway.yaml names.
 func TestKeyNotNamedInConfigIsNotTrusted(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "keyway.yaml")
-	if err := os.WriteFile(file, []byte(`{id: fort, agents: [{id: a, model: "openai:model-a"}], auth: {keys: ["${OTHER_KEY}"]}}`), 0o600); err != nil {
+	if err := os.WriteFile(file,
+		[]byte(`{id: fort, agents: [{id: a, model: "openai:model-a"}], auth: {keys: ["${OTHER_KEY}"]}}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	r := start(t, file, echoModel(t), "JWT_VERIFICATION_KEY", issuerSecret, "OTHER_KEY", strings.Repeat("other ", 6))
-	r.tokens = map[string]string{"named": hmacForge("HS256", strings.Repeat("other ", 6)).token(payload()), "stray": hmacForge("HS256", issuerSecret).token(payload())}
+	r.tokens = map[string]string{"named": hmacForge("HS256", strings.Repeat("other ", 6)).token(payload()),
+		"stray": hmacForge("HS256", issuerSecret).token(payload())}
 	r.get("named", "/agents").want(t, "the key that the file names", 200)
 	r.get("stray", "/agents").want(t, "a key of the environment", 401, badSignature)
 }

@@ -13,24 +13,25 @@ import (
 	"github.com/keyway-agents/keyway/shared/scope"
 )
 
-// public are the routes that ask for no token. Another one would be a hole, so
-// they are listed here a second time.
+// public are the routes without a token. They are listed here a second time, because a
+// route that becomes public by mistake would be a security hole.
 var public = []route.Name{route.Index, route.Health, route.Info, route.OpenAPI, route.Docs}
 
-// requestsOf are requests that would be answered on ann's behalf, at least one for
-// every route that isn't public.
+// requestsOf returns requests for ann's data and for the OS: at least one for every route
+// that isn't public.
 func requestsOf() (list []attempt) {
 	list = slices.Clone(attempts)
 	for rt := range route.Table.All() {
 		if slices.Contains(ownerless, rt.Name) && !slices.Contains(public, rt.Name) {
-			list = append(list, attempt{route: rt.Name, request: rt.Method + " " + rt.Path(func(string) string { return "assistant" })})
+			list = append(list, attempt{route: rt.Name, request: rt.Method + " " +
+				rt.Path(func(string) string { return "assistant" })})
 		}
 	}
 	return list
 }
 
-// allBut is every scope that some route needs, for all and for the agent, without
-// one need.
+// allBut returns every scope that any route needs, global and for the agent, except the
+// missing one.
 func allBut(missing scope.Need) (scopes []string) {
 	for rt := range route.Table.All() {
 		for _, n := range rt.Needs {
@@ -48,8 +49,10 @@ func TestEveryRouteRejectsUnauthorizedCallers(t *testing.T) {
 	h := startIsolated(t)
 	issuer := hmacForge("HS256", config.PublishedSecret)
 	for name, scopes := range map[string][]string{
-		"nothing": {}, "another agent": {"agents:other:read", "agents:other:run"}, "blanks": {"x agent_os:admin", "agent_os:admin "},
-		"look-alikes": {"*", "*:*", "*:*:*", "agents:*", "agents:*:*", "*:read", "agent_os:*", "agent_os:Admin", "admin", "agents::run", "agents::read", "sessions::read", "a:b:c:d"},
+		"nothing": {}, "another agent": {"agents:other:read", "agents:other:run"},
+		"blanks": {"x agent_os:admin", "agent_os:admin "},
+		"look-alikes": {"*", "*:*", "*:*:*", "agents:*", "agents:*:*", "*:read", "agent_os:*", "agent_os:Admin", "admin",
+			"agents::run", "agents::read", "sessions::read", "a:b:c:d"},
 	} {
 		h.tokens[name] = issuer.token(scoped(scopes...))
 	}
@@ -62,16 +65,16 @@ func TestEveryRouteRejectsUnauthorizedCallers(t *testing.T) {
 			t.Errorf("%s: public is %t", rt, rt.Public)
 		}
 	}
-	walked := map[route.Name]bool{}
+	tried := map[route.Name]bool{}
 	for _, a := range requestsOf() {
-		walked[a.route] = true
+		tried[a.route] = true
 		for _, who := range []string{"-", "garbage", "stranger"} {
 			h.checkRejected(who, a, 401)
 		}
 		for _, who := range []string{"nothing", "look-alikes", "blanks"} {
 			h.checkRejected(who, a, 403)
 		}
-		if a.route == route.ListAgents { // filtered: the other isn't declared
+		if a.route == route.ListAgents { // the list is filtered: the other agent isn't declared
 			h.try("another agent", a, h.anns).want(t, "a list of another agent", 200, "[]")
 		} else {
 			h.checkRejected("another agent", a, 403)
@@ -81,15 +84,15 @@ func TestEveryRouteRejectsUnauthorizedCallers(t *testing.T) {
 			h.checkRejected("the rest", a, 403)
 		}
 	}
-	if len(walked)+len(public) != len(named) {
-		t.Errorf("%d routes were walked and %d are public, of %d", len(walked), len(public), len(named))
+	if len(tried)+len(public) != len(named) {
+		t.Errorf("%d routes were tried and %d are public, of %d", len(tried), len(public), len(named))
 	}
 	if after := tables(t, h.db); after != before || len(h.model.Requests()) != asked {
-		t.Errorf("something was done:\n%s\n%s", before, after)
+		t.Errorf("the tables changed, or the model was asked:\n%s\n%s", before, after)
 	}
 }
 
-// tried sends an attempt that has to be refused.
+// checkRejected sends an attempt that must be rejected with this status.
 func (h *isolatedOS) checkRejected(who string, a attempt, status int) {
 	h.t.Helper()
 	got := h.try(who, a, h.anns)
@@ -99,7 +102,7 @@ func (h *isolatedOS) checkRejected(who string, a attempt, status int) {
 	}
 }
 
-// HEAD and OPTIONS are served nowhere, and show nothing of what GET would.
+// No route serves HEAD, OPTIONS or another method, and the answers show no private data.
 func TestOtherHTTPMethodsAreRejected(t *testing.T) {
 	t.Parallel()
 	f := startAttacked(t, hmacForge("HS256", issuerSecret))
@@ -108,32 +111,34 @@ func TestOtherHTTPMethodsAreRejected(t *testing.T) {
 		path := rt.Path(func(name string) string {
 			return map[string]string{"agent_id": "a", "session_id": "hers", "run_id": f.run, "memory_id": f.memory}[name]
 		})
-		for _, method := range []string{"HEAD", "OPTIONS", "TRACE", "CONNECT", "PUT", "PROPFIND", strings.ToLower(rt.Method), rt.Method + "X"} {
+		for _, method := range []string{"HEAD", "OPTIONS", "TRACE", "CONNECT", "PUT", "PROPFIND",
+			strings.ToLower(rt.Method), rt.Method + "X"} {
 			status := 401
 			if rt.Public || method == "OPTIONS" {
 				status = 405
 			}
 			for want, lines := range map[int][]string{status: nil, 405: bearer(f.tokens["ann"])} {
 				got := f.raw(method+" "+path, lines, "")
-				if got.status != want || strings.Contains(got.body, private) || got.status == 405 && !strings.Contains(got.header.Get("Allow"), rt.Method) {
+				if got.status != want || strings.Contains(got.body, private) || got.status == 405 &&
+					!strings.Contains(got.header.Get("Allow"), rt.Method) {
 					t.Errorf("%s %s: %d %v %s, want %d", method, path, got.status, got.header, got.body, want)
 				}
 			}
 		}
 	}
 	if after := tables(t, f.db); after != before || len(f.model.Requests()) != asked {
-		t.Errorf("something was done:\n%s\n%s", before, after)
+		t.Errorf("the tables changed, or the model was asked:\n%s\n%s", before, after)
 	}
 }
 
-// A run that was admitted goes on when its token expires. To resume, continue or
-// cancel it takes a live one.
+// An admitted run continues after its token has expired. To resume, continue or cancel
+// it, a caller needs a valid token.
 func TestOnlyTheRunItselfOutlivesItsToken(t *testing.T) {
 	t.Parallel()
 	f := startAttacked(t, hmacForge("HS256", issuerSecret), "leeway: 0s")
-	f.tokens["dying"] = f.issuer.token(payload("exp", seconds(10*time.Second)))
+	f.tokens["expiring"] = f.issuer.token(payload("exp", seconds(10*time.Second)))
 	body, kind := form(t, "message", "wait", "session_id", "last", "stream", "true")
-	resp := f.open("dying", "POST", "/agents/a/runs", body, "Content-Type", kind)
+	resp := f.open("expiring", "POST", "/agents/a/runs", body, "Content-Type", kind)
 	defer resp.Body.Close()
 	stream := bufio.NewReader(resp.Body)
 	_, first := must(stream.ReadString('\n')), must(stream.ReadString('\n'))
@@ -142,14 +147,15 @@ func TestOnlyTheRunItselfOutlivesItsToken(t *testing.T) {
 	status := func() string {
 		return field(t, f.get("ann", "/agents/a/runs/"+id+"?session_id=last"), "status")
 	}
-	for end := time.Now().Add(patience); f.get("dying", "/config").status != 401; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(patience); f.get("expiring", "/config").status != 401; time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatal("it does not expire")
+			t.Fatal("the token does not expire")
 		}
 	}
-	for _, what := range []string{"resume", "continue", "cancel"} {
-		f.call("dying", "POST", "/agents/a/runs/"+id+"/"+what+"?session_id=last", strings.NewReader("session_id=last"), "Content-Type", "application/x-www-form-urlencoded").
-			want(t, what+" with a dead token", 401, `{"detail":"Token has expired`)
+	for _, action := range []string{"resume", "continue", "cancel"} {
+		f.call("expiring", "POST", "/agents/a/runs/"+id+"/"+action+"?session_id=last", strings.NewReader("session_id=last"),
+			"Content-Type", "application/x-www-form-urlencoded").
+			want(t, action+" with an expired token", 401, `{"detail":"Token has expired`)
 	}
 	if got := status(); got != "RUNNING" {
 		t.Errorf("the run is %s", got)

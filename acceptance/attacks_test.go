@@ -18,23 +18,33 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 )
 
-// fort is an OS under attack: agents a and b, whose models are called after them,
-// and a run, a session and a memory of ann's.
+// attackedOS is a server that the tests attack. It has the agents a and b with the models
+// model-a and model-b. ann owns a run, a session and a memory on it.
 type attackedOS struct {
 	*server
 	issuer forge
 	db     *pgx.Conn
-	run    string // the id of her run
-	memory string
+	run    string // the ID of ann's run
+	memory string // the ID of ann's memory
 
-	holding, release chan struct{} // of the one run whose message begins with "wait"
+	// The run whose message begins with "wait" closes holding, then waits for release.
+	holding, release chan struct{}
 }
 
-// startAttacked serves a fort that believes the issuer.
+// startAttacked starts an attackedOS that accepts the issuer's tokens. auth are further
+// lines of the section auth in its keyway.yaml.
 func startAttacked(t *testing.T, issuer forge, auth ...string) *attackedOS {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "keyway.yaml")
-	text := fmt.Sprintf("id: fort\nauth:\n  algorithms: [%s]\n  keys: [\"${JWT_VERIFICATION_KEY}\"]\n  %s\nagents:\n  - {id: a, model: \"openai:model-a\"}\n  - {id: b, model: \"openai:model-b\"}\n",
+	text := fmt.Sprintf(`id: fort
+auth:
+  algorithms: [%s]
+  keys: ["${JWT_VERIFICATION_KEY}"]
+  %s
+agents:
+  - {id: a, model: "openai:model-a"}
+  - {id: b, model: "openai:model-b"}
+`,
 		issuer.alg, strings.Join(append(auth, "verify_audience: true"), "\n  "))
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -48,11 +58,12 @@ func startAttacked(t *testing.T, issuer forge, auth ...string) *attackedOS {
 	}
 	t.Cleanup(func() { f.db.Close(context.Background()) })
 	f.run = field(t, f.server.run("ann", "a", "message", private, "session_id", "hers", "stream", "true"), "run_id")
-	f.memory = field(t, f.json("ann", "POST", "/memories", `{"memory":"`+private+`","topics":["`+private+`"]}`), "memory_id")
+	f.memory = field(t, f.json("ann", "POST", "/memories", `{"memory":"`+private+`","topics":["`+private+`"]}`),
+		"memory_id")
 	return f
 }
 
-// answer is what both agents' models say.
+// answer is the model of both agents.
 func (f *attackedOS) answer(r modeltest.Request) modeltest.Script {
 	if strings.HasPrefix(lastMessage(r), "wait") {
 		close(f.holding)
@@ -61,10 +72,12 @@ func (f *attackedOS) answer(r modeltest.Request) modeltest.Script {
 	return modeltest.Text("the " + private)
 }
 
-// tables is every row of every table, but for the lease of a run in progress.
+// tables returns every row of every table as text, without lease_until, which changes
+// while a run executes.
 func tables(t *testing.T, db *pgx.Conn) string {
 	t.Helper()
-	rows, err := db.Query(t.Context(), "SELECT table_name::text FROM information_schema.tables WHERE table_schema = 'keyway' ORDER BY 1")
+	rows, err := db.Query(t.Context(),
+		"SELECT table_name::text FROM information_schema.tables WHERE table_schema = 'keyway' ORDER BY 1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +88,8 @@ func tables(t *testing.T, db *pgx.Conn) string {
 	var all strings.Builder
 	for _, name := range names {
 		var content string
-		of := "SELECT coalesce(jsonb_pretty(jsonb_agg(to_jsonb(x) - 'lease_until' ORDER BY to_jsonb(x)::text)), '') FROM keyway." + pgx.Identifier{name}.Sanitize() + " x"
+		of := "SELECT coalesce(jsonb_pretty(jsonb_agg(to_jsonb(x) - 'lease_until' ORDER BY to_jsonb(x)::text)), '') " +
+			"FROM keyway." + pgx.Identifier{name}.Sanitize() + " x"
 		if err := db.QueryRow(t.Context(), of).Scan(&content); err != nil {
 			t.Fatal(err)
 		}
@@ -84,8 +98,7 @@ func tables(t *testing.T, db *pgx.Conn) string {
 	return all.String()
 }
 
-// raw sends a request as it is written, so that no client tidies it up. The body
-// may be empty.
+// raw sends a request byte by byte as given. An HTTP client would normalize it.
 func (r *server) raw(requestLine string, lines []string, body string) reply {
 	r.t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
@@ -97,7 +110,7 @@ func (r *server) raw(requestLine string, lines []string, body string) reply {
 	if body != "" {
 		lines = append(lines, fmt.Sprintf("Content-Length: %d", len(body)))
 	}
-	// A server that refuses what it has not read to the end may close at once.
+	// The server may reject the request and close the connection before it has read all.
 	_, _ = io.WriteString(conn, strings.Join(lines, "\r\n")+"\r\n\r\n"+body)
 	method, _, _ := strings.Cut(requestLine, " ")
 	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
@@ -112,10 +125,10 @@ func (r *server) raw(requestLine string, lines []string, body string) reply {
 	return reply{resp.StatusCode, resp.Header, string(data)}
 }
 
-// bearing is a header with a token.
+// bearer is an Authorization header with a token.
 func bearer(token string) []string { return []string{"Authorization: Bearer " + token} }
 
-// kindOf is the Content-Type of a body of these tests.
+// contentType is the Content-Type header for a body: JSON if it begins with {, else a form.
 func contentType(body string) string {
 	if strings.HasPrefix(body, "{") {
 		return "Content-Type: application/json"
@@ -123,17 +136,17 @@ func contentType(body string) string {
 	return "Content-Type: application/x-www-form-urlencoded"
 }
 
-// attack is what somebody sends in place of an honest token.
+// attack is a request without a valid token. It may carry a token in the wrong place.
 type attack struct {
 	name  string
-	lines []string // of the header
-	query string   // in the address
-	field string   // in a form
-	says  string   // how the refusal begins, in AgentOS's words
+	lines []string // header lines
+	query string   // added to the query
+	field string   // added to the form
+	says  string   // how the error detail begins, in AgentOS's words
 }
 
-// targets are requests of every family that an administrator's token may send.
-// RUN and MEMORY stand for ids of hers.
+// targets are requests that an administrator's token allows, for each kind of resource.
+// RUN and MEMORY are replaced by the IDs of ann's run and memory.
 var targets = []struct{ request, body string }{
 	{"GET /config", ""},
 	{"GET /agents", ""},
@@ -153,7 +166,7 @@ var targets = []struct{ request, body string }{
 	{"GET /nope", ""},
 }
 
-// isRefused sends an attack to every target.
+// checkRejected sends an attack to every target. Each must answer 401.
 func (f *attackedOS) checkRejected(t *testing.T, a attack) {
 	t.Helper()
 	for _, target := range targets {
@@ -174,7 +187,8 @@ func (f *attackedOS) checkRejected(t *testing.T, a attack) {
 		}
 		got := f.raw(request, lines, body)
 		var says struct{ Detail string }
-		if err := json.Unmarshal([]byte(got.body), &says); err != nil || got.status != 401 || !strings.HasPrefix(says.Detail, a.says) {
+		if err := json.Unmarshal([]byte(got.body), &says); err != nil || got.status != 401 ||
+			!strings.HasPrefix(says.Detail, a.says) {
 			t.Errorf("%s at %s: %d %.300s, want 401 %q", a.name, target.request, got.status, got.body, a.says)
 		}
 		if got.header.Get("WWW-Authenticate") == "" || strings.Contains(got.body, private) {
@@ -183,11 +197,11 @@ func (f *attackedOS) checkRejected(t *testing.T, a attack) {
 	}
 }
 
-// withstands sends attacks and shows that nothing was done.
+// rejectsAll sends the attacks. All must be rejected, no model asked and no row changed.
 func (f *attackedOS) rejectsAll(t *testing.T, attacks []attack) {
 	t.Helper()
 	before, asked := tables(t, f.db), len(f.model.Requests())
-	f.call("ann", "GET", "/config", nil).want(t, "the honest token", 200)
+	f.call("ann", "GET", "/config", nil).want(t, "the valid token", 200)
 	for _, a := range attacks {
 		f.checkRejected(t, a)
 		if n := len(f.model.Requests()); n != asked {
@@ -196,12 +210,12 @@ func (f *attackedOS) rejectsAll(t *testing.T, attacks []attack) {
 		}
 	}
 	if after := tables(t, f.db); after != before {
-		t.Errorf("something changed:\n%s\n%s", before, after)
+		t.Errorf("the tables changed from\n%s\nto\n%s", before, after)
 	}
-	f.call("ann", "GET", "/config", nil).want(t, "the honest token, after all that", 200)
+	f.call("ann", "GET", "/config", nil).want(t, "the valid token, after the attacks", 200)
 }
 
-// everyIssuer runs a test against each kind of configuration.
+// forEveryIssuer runs a test against a server for each kind of key: HMAC, RSA and ECDSA.
 func forEveryIssuer(t *testing.T, test func(t *testing.T, f *attackedOS)) {
 	t.Helper()
 	for name, issuer := range honestIssuers() {

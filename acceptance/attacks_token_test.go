@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-// How AgentOS's refusals begin.
+// The beginnings of AgentOS's error details.
 const (
 	noHeader     = "Authorization header missing"
 	badAlgorithm = "Invalid token: The specified alg value is not allowed"
@@ -30,7 +30,7 @@ const (
 	badAudience  = "Invalid token audience"
 )
 
-// withToken is an attack whose only oddity is its token.
+// withToken is an attack with an invalid token in the right header.
 func withToken(name, says, token string) attack {
 	return attack{name: name, lines: bearer(token), says: says}
 }
@@ -45,25 +45,29 @@ func TestTokenNotSignedByTheIssuerIsRejected(t *testing.T) {
 	})
 }
 
-// unsigned are tokens that ask for no signature, with one and without.
+// unsigned are tokens whose header names no algorithm, with a signature and without.
 func unsigned(issuer forge) (list []attack) {
-	for _, alg := range []string{"none", "None", "NONE", "nOnE", "none ", "", "null", "HS0", strings.ToLower(issuer.alg), issuer.alg + " ", issuer.alg + "\x00"} {
+	for _, alg := range []string{"none", "None", "NONE", "nOnE", "none ", "", "null", "HS0", strings.ToLower(issuer.alg),
+		issuer.alg + " ", issuer.alg + "\x00"} {
 		head := strings.Replace(jose(alg, ""), `\x00`, `\u0000`, 1)
 		signed := b64(head) + "." + b64(payload())
 		for kind, signature := range map[string]string{
-			"no signature": "", "an empty key's": b64(string(hmacForge("HS256", "").sign(signed))), "the issuer's own": b64(string(issuer.sign(signed))), "text": "c2lnbmF0dXJl",
+			"no signature": "", "an empty key's": b64(string(hmacForge("HS256", "").sign(signed))),
+			"the issuer's own": b64(string(issuer.sign(signed))), "text": "c2lnbmF0dXJl",
 		} {
 			list = append(list, withToken(fmt.Sprintf("alg %q with %s", alg, kind), badAlgorithm, signed+"."+signature))
 		}
 	}
-	for name, head := range map[string]string{"no alg": `{"typ":"JWT"}`, "alg null": `{"alg":null}`, "alg a list": `{"alg":["` + issuer.alg + `"]}`, "alg a number": `{"alg":256}`} {
-		list = append(list, withToken(name, badToken, issuer.jws(head, payload())), withToken(name+", unsigned", badToken, b64(head)+"."+b64(payload())+"."))
+	for name, head := range map[string]string{"no alg": `{"typ":"JWT"}`, "alg null": `{"alg":null}`,
+		"alg a list": `{"alg":["` + issuer.alg + `"]}`, "alg a number": `{"alg":256}`} {
+		list = append(list, withToken(name, badToken, issuer.jws(head, payload())),
+			withToken(name+", unsigned", badToken, b64(head)+"."+b64(payload())+"."))
 	}
 	return list
 }
 
-// borrowedKeys are tokens signed with a key, only not with the issuer's private one
-// by its algorithm.
+// borrowedKeys are tokens signed with another key than the issuer's private key, or by
+// another algorithm: for example HMAC with the public key as its secret.
 func borrowedKeys(issuer forge) (list []attack) {
 	for _, alg := range []string{"HS256", "HS384", "HS512"} {
 		for i, secret := range append(issuer.public, []byte(issuer.jwk), []byte{}, make([]byte, 32)) {
@@ -73,7 +77,8 @@ func borrowedKeys(issuer forge) (list []attack) {
 				says = badSignature
 			}
 			list = append(list, withToken(fmt.Sprintf("%s with public form %d", alg, i), says, f.token(payload())),
-				withToken(fmt.Sprintf("%s with public form %d, called %s", alg, i, issuer.alg), badSignature, f.named(issuer.alg).token(payload())))
+				withToken(fmt.Sprintf("%s with public form %d, called %s", alg, i, issuer.alg), badSignature,
+					f.named(issuer.alg).token(payload())))
 		}
 	}
 	for name, f := range otherAlgorithms(issuer.alg) {
@@ -83,7 +88,7 @@ func borrowedKeys(issuer forge) (list []attack) {
 	return append(list, withToken("a stranger's key", badSignature, attacker(issuer.alg).token(payload())))
 }
 
-// brokenSignatures are a genuine token's parts, changed.
+// brokenSignatures are valid tokens with one part changed.
 func brokenSignatures(issuer forge) []attack {
 	good := issuer.token(payload())
 	parts := strings.Split(good, ".")
@@ -100,7 +105,8 @@ func brokenSignatures(issuer forge) []attack {
 		withToken("five parts, as a JWE", badToken, b64(`{"alg":"RSA-OAEP","enc":"A256GCM"}`)+".a2V5.aXY."+parts[1]+".dGFn"),
 		withToken("five parts, as a direct JWE", badToken, b64(`{"alg":"dir","enc":"A256GCM"}`)+"..aXY."+parts[1]+".dGFn"),
 		withToken("three dots", badToken, "..."), withToken("two dots", badToken, ".."),
-		withToken("padding", badToken, good+"="), withToken("padding in the header", badToken, parts[0]+"=."+parts[1]+"."+parts[2]),
+		withToken("padding", badToken, good+"="), withToken("padding in the header", badToken,
+			parts[0]+"=."+parts[1]+"."+parts[2]),
 		withToken("a line end in the payload", badToken, parts[0]+"."+parts[1][:8]+"\r\n "+parts[1][8:]+"."+parts[2]),
 		withToken("a blank in the payload", badToken, parts[0]+"."+parts[1][:8]+" "+parts[1][8:]+"."+parts[2]),
 		withToken("the other alphabet", badToken, otherAlphabet(issuer)),
@@ -121,22 +127,24 @@ func brokenSignatures(issuer forge) []attack {
 	return list
 }
 
-// brokenECDSA are values of (r, s) that no verifier may take.
+// brokenECDSA are signatures (r, s) that a verifier must reject.
 func brokenECDSA(key *ecdsa.PrivateKey, signed, signature string) (list []attack) {
 	n, r, s := key.Params().N, signature[:32], signature[32:]
 	wide := func(i *big.Int) string { return string(i.FillBytes(make([]byte, 32))) }
 	number := func(text string) *big.Int { return new(big.Int).SetBytes([]byte(text)) }
 	for name, signature := range map[string]string{
-		"r = 0": wide(new(big.Int)) + s, "s = 0": r + wide(new(big.Int)), "r = n": wide(n) + s, "s = n": r + wide(n), "r = s = n": wide(n) + wide(n),
-		"r = 1, s = 1": wide(big.NewInt(1)) + wide(big.NewInt(1)), "swapped": s + r, "r alone": r, "empty": "", "as P-521": strings.Repeat("\x00", 68) + signature,
-		"as DER": string(must(asn1.Marshal(struct{ R, S *big.Int }{number(r), number(s)}))),
+		"r = 0": wide(new(big.Int)) + s, "s = 0": r + wide(new(big.Int)), "r = n": wide(n) + s, "s = n": r + wide(n),
+		"r = s = n":    wide(n) + wide(n),
+		"r = 1, s = 1": wide(big.NewInt(1)) + wide(big.NewInt(1)), "swapped": s + r, "r alone": r, "empty": "",
+		"as P-521": strings.Repeat("\x00", 68) + signature,
+		"as DER":   string(must(asn1.Marshal(struct{ R, S *big.Int }{number(r), number(s)}))),
 	} {
 		list = append(list, withToken("ES256 with "+name, badSignature, signed+"."+b64(signature)))
 	}
 	return list
 }
 
-// otherAlphabet is a genuine token in the alphabet of ordinary base64.
+// otherAlphabet is a valid token in the alphabet of standard base64 instead of base64url.
 func otherAlphabet(issuer forge) string {
 	for i := 0; ; i++ {
 		good := issuer.token(payload("jti", fmt.Sprintf(`"%d"`, i)))
@@ -146,14 +154,15 @@ func otherAlphabet(issuer forge) string {
 	}
 }
 
-// lastBits is base64 of the same bytes in another spelling: the bits beyond them set.
+// lastBits changes the unused bits at the end of a base64 segment. A lax decoder returns
+// the same bytes for it.
 func lastBits(segment string) string {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	last := strings.IndexByte(alphabet, segment[len(segment)-1])
 	return segment[:len(segment)-1] + alphabet[last+1:last+2]
 }
 
-// trimmed is a genuine token whose signature began with a zero, without it.
+// trimmed is a valid token without the leading zero byte of its signature.
 func trimmed(issuer forge) string {
 	for i := 0; ; i++ {
 		signed := b64(jose(issuer.alg, "")) + "." + b64(payload("jti", fmt.Sprintf(`"%d"`, i)))
@@ -169,7 +178,8 @@ func TestSignedTokenWithInvalidClaimsIsRejected(t *testing.T) {
 		t.Helper()
 		var list []attack
 		for _, row := range wrongClaims() {
-			list = append(list, withToken(row.name+" "+fmt.Sprintf("%.60s", row.value), row.says, f.issuer.token(payload(row.name, row.value))))
+			list = append(list, withToken(row.name+" "+fmt.Sprintf("%.60s", row.value), row.says,
+				f.issuer.token(payload(row.name, row.value))))
 		}
 		for name, text := range map[string]string{
 			"two subjects":              strings.Replace(payload(), `"sub":"ann"`, `"sub":"bob","sub":"ann"`, 1),
@@ -191,10 +201,10 @@ func TestSignedTokenWithInvalidClaimsIsRejected(t *testing.T) {
 	})
 }
 
-// seconds is a NumericDate so long from now.
+// seconds is the NumericDate (RFC 7519, section 2) that is d from now.
 func seconds(d time.Duration) string { return fmt.Sprint(time.Now().Add(d).Unix()) }
 
-// wrongClaims are values that refuse a token, whoever signed it.
+// wrongClaims are values of claims for which a correctly signed token is rejected.
 func wrongClaims() (rows []struct{ name, value, says string }) {
 	text := func(s string) string { return `"` + s + `"` }
 	for says, byName := range map[string]map[string][]string{
@@ -209,14 +219,17 @@ func wrongClaims() (rows []struct{ name, value, says string }) {
 			"aud": {"", "null"},
 			"sub": {"7", `["ann"]`, `{"sub":"ann"}`, "true", "1.5"},
 			"iss": {"7", "[]"}, "jti": {"7", `["x"]`}, "session_id": {"7", `["hers"]`, text(strings.Repeat("s", 256))},
-			"scopes": {`["` + strings.Repeat(`x","`, 4096) + `agent_os:admin"]`, `["agent_os:admin","` + strings.Repeat("x", 32<<10) + `"]`},
-			"x":      {text(strings.Repeat("x", 75<<10))},
+			"scopes": {`["` + strings.Repeat(`x","`, 4096) + `agent_os:admin"]`,
+				`["agent_os:admin","` + strings.Repeat("x", 32<<10) + `"]`},
+			"x": {text(strings.Repeat("x", 75<<10))},
 		},
 		badAudience: {"aud": {
-			text("other"), text(""), text("FORT"), text("fort "), text("fort,other"), text("for"), "[]", `["other"]`, `[""]`, "{}", `{"fort":"fort"}`, "7", "true", `[["fort"]]`, `["fort",7]`,
+			text("other"), text(""), text("FORT"), text("fort "), text("fort,other"), text("for"), "[]", `["other"]`, `[""]`,
+			"{}", `{"fort":"fort"}`, "7", "true", `[["fort"]]`, `["fort",7]`,
 		}},
 		badSubject: {"sub": {
-			text("sa:bot"), text("sa:"), text("__scheduler__"), text("__oauth__:x"), text(`\u0073a:bot`), text(`a\u0000b`), text(strings.Repeat("x", 1025)),
+			text("sa:bot"), text("sa:"), text("__scheduler__"), text("__oauth__:x"), text(`\u0073a:bot`), text(`a\u0000b`),
+			text(strings.Repeat("x", 1025)),
 		}},
 	} {
 		for name, values := range byName {
@@ -228,7 +241,7 @@ func wrongClaims() (rows []struct{ name, value, says string }) {
 	return rows
 }
 
-// What stands in a token's header leads to no key, to no file and to no address.
+// The header of a token can't make the server use another key, read a file or fetch a URL.
 func TestTokenHeaderCannotChooseTheKey(t *testing.T) {
 	t.Parallel()
 	forEveryIssuer(t, func(t *testing.T, f *attackedOS) {
@@ -243,7 +256,7 @@ func TestTokenHeaderCannotChooseTheKey(t *testing.T) {
 		var list []attack
 		for name, more := range keyPointers(t, theirs, listener.URL) {
 			list = append(list, withToken(name, badSignature, theirs.jws(jose(theirs.alg, more), payload())))
-			// The issuer may write there what it likes: it is believed for its signature.
+			// In a token that the issuer signed, the same members are ignored.
 			got := f.raw("GET /config", bearer(f.issuer.jws(jose(f.issuer.alg, more), payload())), "")
 			got.want(t, name+", signed by the issuer", 200)
 		}
@@ -252,19 +265,22 @@ func TestTokenHeaderCannotChooseTheKey(t *testing.T) {
 				hmacForge("HS256", secret).named(f.issuer.alg).jws(jose(f.issuer.alg, `,"kid":"../go.mod"`), payload())))
 		}
 		for _, more := range []string{
-			`,"kid":7`, `,"kid":["a"]`, `,"kid":{"k":"` + b64(issuerSecret) + `"}`, `,"crit":["exp"]`, `,"crit":[]`, `,"crit":["x"],"x":1`, `,"b64":false`, `,"b64":true,"crit":["b64"]`,
-			`,"alg":"` + f.issuer.alg + `"`, `,"\u0061lg":"none"`, `,"x":` + strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000),
+			`,"kid":7`, `,"kid":["a"]`, `,"kid":{"k":"` + b64(issuerSecret) + `"}`, `,"crit":["exp"]`, `,"crit":[]`,
+			`,"crit":["x"],"x":1`, `,"b64":false`, `,"b64":true,"crit":["b64"]`,
+			`,"alg":"` + f.issuer.alg + `"`, `,"\u0061lg":"none"`,
+			`,"x":` + strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000),
 		} {
-			list = append(list, withToken(fmt.Sprintf("header with %.40s", more), badToken, f.issuer.jws(jose(f.issuer.alg, more), payload())))
+			list = append(list, withToken(fmt.Sprintf("header with %.40s", more), badToken,
+				f.issuer.jws(jose(f.issuer.alg, more), payload())))
 		}
 		f.rejectsAll(t, list)
 		if n := fetched.Load(); n > 0 {
-			t.Errorf("the listener was asked %d times", n)
+			t.Errorf("the server fetched the attacker's URL %d times", n)
 		}
 	})
 }
 
-// signposts are header members that point to the attacker's key.
+// keyPointers are members of a token's header that point to the attacker's key.
 func keyPointers(t *testing.T, theirs forge, listener string) map[string]string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "keys.json")
@@ -274,17 +290,23 @@ func keyPointers(t *testing.T, theirs forge, listener string) map[string]string 
 	certificate := "MA=="
 	if theirs.private != nil {
 		template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
-		public := map[bool]any{true: &attackerRSA().PublicKey, false: &attackerEC().PublicKey}[strings.HasPrefix(theirs.alg, "RS")]
-		certificate = base64.StdEncoding.EncodeToString(must(x509.CreateCertificate(rand.Reader, template, template, public, theirs.private)))
+		public := map[bool]any{true: &attackerRSA().PublicKey,
+			false: &attackerEC().PublicKey}[strings.HasPrefix(theirs.alg, "RS")]
+		certificate = base64.StdEncoding.EncodeToString(must(x509.CreateCertificate(rand.Reader, template, template,
+			public, theirs.private)))
 	}
 	posts := map[string]string{
-		"jku": `,"jku":"` + listener + `/jwks.json"`, "jku and kid": `,"kid":"1","jku":"` + listener + `/jwks.json"`, "x5u": `,"x5u":"` + listener + `/cert.pem"`,
-		"jwk": `,"jwk":` + theirs.jwk, "x5c": `,"x5c":["` + certificate + `"]`, "x5t": `,"x5t":"x","x5t#S256":"x"`, "iss": `,"iss":"` + listener + `"`,
+		"jku": `,"jku":"` + listener + `/jwks.json"`, "jku and kid": `,"kid":"1","jku":"` + listener + `/jwks.json"`,
+		"x5u": `,"x5u":"` + listener + `/cert.pem"`,
+		"jwk": `,"jwk":` + theirs.jwk, "x5c": `,"x5c":["` + certificate + `"]`, "x5t": `,"x5t":"x","x5t#S256":"x"`,
+		"iss":         `,"iss":"` + listener + `"`,
 		"cty and zip": `,"cty":"JWT","zip":"DEF"`, "keys": `,"keys":[` + theirs.jwk + `]`,
 	}
 	for name, kid := range map[string]string{
-		"up": "../../../../../../dev/null", "absolute": "/etc/passwd", "a file": "file:///etc/passwd", "the attacker's file": file, "its URL": "file://" + file,
-		"an address": listener + "/jwks.json", "SQL": "x' UNION SELECT '1'; DROP TABLE keyway.runs; --", "a shell's": "$(curl " + listener + ")", "10 KB": strings.Repeat("k", 10<<10),
+		"up": "../../../../../../dev/null", "absolute": "/etc/passwd", "a file": "file:///etc/passwd",
+		"the attacker's file": file, "its URL": "file://" + file,
+		"an address": listener + "/jwks.json", "SQL": "x' UNION SELECT '1'; DROP TABLE keyway.runs; --",
+		"a shell's": "$(curl " + listener + ")", "10 KB": strings.Repeat("k", 10<<10),
 		"NUL": `a\u0000b`, "empty": "", "a format": "%s%n{}${jndi:ldap://" + strings.TrimPrefix(listener, "http://") + "}",
 	} {
 		posts["kid: "+name] = `,"kid":"` + kid + `"`
@@ -292,7 +314,8 @@ func keyPointers(t *testing.T, theirs forge, listener string) map[string]string 
 	return posts
 }
 
-// The token is read from one Authorization header, and from nowhere else.
+// The token is read from one Authorization header only: not from other headers, cookies,
+// the query or the form.
 func TestTokenIsReadOnlyFromTheAuthorizationHeader(t *testing.T) {
 	t.Parallel()
 	forEveryIssuer(t, func(t *testing.T, f *attackedOS) {
@@ -304,7 +327,8 @@ func TestTokenIsReadOnlyFromTheAuthorizationHeader(t *testing.T) {
 			{name: "an empty header", lines: []string{"Authorization:"}, says: missing},
 			{name: "a scheme alone", lines: []string{"Authorization: Bearer"}, says: badToken},
 			{name: "a scheme and blanks", lines: []string{"Authorization: Bearer   \t "}, says: badToken},
-			{name: "Basic", lines: []string{"Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("ann:"+good))}, says: badToken},
+			{name: "Basic", lines: []string{"Authorization: Basic " +
+				base64.StdEncoding.EncodeToString([]byte("ann:"+good))}, says: badToken},
 			{name: "Basic with a token", lines: []string{"Authorization: Basic " + good}, says: badToken},
 			{name: "Token", lines: []string{"Authorization: Token " + good}, says: badToken},
 			{name: "Bearer twice", lines: []string{"Authorization: Bearer Bearer " + good}, says: badToken},
@@ -312,7 +336,8 @@ func TestTokenIsReadOnlyFromTheAuthorizationHeader(t *testing.T) {
 			{name: "twice", lines: append(bearer(good), bearer(good)...), says: two},
 			{name: "twice, bad first", lines: append(bearer("x"), bearer(good)...), says: two},
 			{name: "twice, bad last", lines: append(bearer(good), bearer("x")...), says: two},
-			{name: "twice, in odd case", lines: []string{"aUTHORIZATION: bearer " + good, "AUTHORIZATION: Bearer " + good}, says: two},
+			{name: "twice, in odd case", lines: []string{"aUTHORIZATION: bearer " + good,
+				"AUTHORIZATION: Bearer " + good}, says: two},
 			{name: "twice, one empty", lines: []string{"Authorization:", "authorization: Bearer " + good}, says: two},
 			{name: "a list of two", lines: bearer(good + ", Bearer " + good), says: badToken},
 			{name: "a list with an empty one", lines: bearer(good + ","), says: badToken},
@@ -323,22 +348,26 @@ func TestTokenIsReadOnlyFromTheAuthorizationHeader(t *testing.T) {
 			withToken("60 KB of dots", badToken, strings.Repeat(".", 60<<10)),
 		}
 		for _, name := range []string{
-			"X-Authorization", "Proxy-Authorization", "X-Forwarded-Authorization", "X-Amzn-Remapped-Authorization", "X-Api-Key", "Access-Token", "Sec-WebSocket-Protocol", "Authorization-", "X-Amz-Security-Token",
+			"X-Authorization", "Proxy-Authorization", "X-Forwarded-Authorization", "X-Amzn-Remapped-Authorization", "X-Api-Key",
+			"Access-Token", "Sec-WebSocket-Protocol", "Authorization-", "X-Amz-Security-Token",
 		} {
 			list = append(list, attack{name: name, lines: []string{name + ": Bearer " + good}, says: missing})
 		}
 		for _, name := range []string{"Authorization", "access_token", "token", "session", "jwt", "id_token"} {
-			list = append(list, attack{name: "cookie " + name, lines: []string{"Cookie: " + name + "=" + good + "; " + name + "=Bearer%20" + good}, says: missing},
+			list = append(list, attack{name: "cookie " + name, lines: []string{"Cookie: " + name + "=" + good + "; " + name +
+				"=Bearer%20" + good}, says: missing},
 				attack{name: "query " + name, query: name + "=" + good + "&" + name + "=Bearer%20" + good, says: missing},
 				attack{name: "field " + name, field: name + "=" + good, says: missing})
 		}
 		f.rejectsAll(t, list)
-		for _, line := range []string{"Authorization : Bearer ", "Authorization\t: Bearer ", " Authorization: Bearer ", "Authorization\x00: Bearer "} {
+		for _, line := range []string{"Authorization : Bearer ", "Authorization\t: Bearer ", " Authorization: Bearer ",
+			"Authorization\x00: Bearer "} {
 			if got := f.raw("GET /config", []string{"X: y", line + good}, ""); got.status != 400 && got.status != 401 {
 				t.Errorf("%q: %d %s", line, got.status, got.body)
 			}
 		}
 		body := "12\r\nmessage=hi&stream=0\r\n0\r\nAuthorization: Bearer " + good + "\r\n\r\n"
-		f.raw("POST /agents/a/runs", []string{contentType(""), "Transfer-Encoding: chunked", "Trailer: Authorization", "", body}, "").want(t, "in a trailer", 401, missing)
+		f.raw("POST /agents/a/runs", []string{contentType(""), "Transfer-Encoding: chunked", "Trailer: Authorization", "",
+			body}, "").want(t, "in a trailer", 401, missing)
 	})
 }

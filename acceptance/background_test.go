@@ -12,7 +12,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
-// inBackground starts a run of ann's in the background.
+// startInBackground starts a background run for ann and returns its ID.
 func (r *server) startInBackground(session string) (runID string) {
 	r.t.Helper()
 	got := r.run("ann", "assistant", "message", "hi", "session_id", session, "background", "true", "stream", "false")
@@ -26,20 +26,21 @@ func (r *server) startInBackground(session string) (runID string) {
 	return accepted.ID
 }
 
-// becomes asks for a run of session s until it is in this state.
+// awaitStatus polls a run of session s until it has this status.
 func (r *server) awaitStatus(sub, runID, status string) reply {
 	r.t.Helper()
 	var got reply
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if got = r.get(sub, "/agents/assistant/runs/"+runID+"?session_id=s"); strings.Contains(got.body, `"status":"`+status+`"`) {
+		if got = r.get(sub, "/agents/assistant/runs/"+runID+"?session_id=s"); strings.Contains(got.body,
+			`"status":"`+status+`"`) {
 			return got
 		}
 	}
-	r.t.Fatalf("run %s never is %s: %d %s", runID, status, got.status, got.body)
+	r.t.Fatalf("run %s does not become %s: %d %s", runID, status, got.status, got.body)
 	return got
 }
 
-// Both servers look for runs that wait, and both are given some.
+// Both servers accept background runs, and both claim pending ones.
 func TestBackgroundRunIsExecutedByOneOfTwoServers(t *testing.T) {
 	t.Parallel()
 	url, model := storetest.EmptyURL(t), echoModel(t)
@@ -59,8 +60,8 @@ func TestBackgroundRunIsExecutedByOneOfTwoServers(t *testing.T) {
 	}
 }
 
-// A reader who follows a run through another server is there when its process loses
-// it: everything comes again, and only the last attempt's end.
+// A reader follows a run while its process loses the lease. The reader receives all
+// events again from the next attempt, and only that attempt's end.
 func TestReaderReceivesAllEventsOfTheNextAttempt(t *testing.T) {
 	t.Parallel()
 	url := storetest.EmptyURL(t)
@@ -83,17 +84,18 @@ func TestReaderReceivesAllEventsOfTheNextAttempt(t *testing.T) {
 	}
 	for follower.lines.Scan() && follower.lines.Text() != "event: catch_up" {
 	}
-	close(release) // whichever of the two the model answers first
+	close(release) // for both attempts
 	if got := follower.readToEnd(); got != allEvents {
-		t.Errorf("the follower is told %s", got)
+		t.Errorf("the reader receives %s", got)
 	}
 	if got := lost.readToEnd(); !strings.HasSuffix(got, " RunError") {
-		t.Errorf("who listened to the attempt that lost the run is told %s", got)
+		t.Errorf("the client of the attempt that lost the run receives %s", got)
 	}
 	r.awaitStatus("ann", lost.runID, "COMPLETED").want(t, "the run", 200, `"content":"first second"`)
 }
 
-// The run that is taken up again was admitted by what keyway.yaml said then.
+// The run was admitted under the old keyway.yaml. When a process claims it again, the
+// current keyway.yaml decides.
 func TestClaimedRunIsAuthorizedByTheCurrentConfiguration(t *testing.T) {
 	t.Parallel()
 	d := newDevDir(t, "quickstart")
@@ -109,16 +111,19 @@ func TestClaimedRunIsAuthorizedByTheCurrentConfiguration(t *testing.T) {
 	defer conn.Close(t.Context())
 	waits := func(until string) {
 		t.Helper()
-		if _, err := conn.Exec(t.Context(), "UPDATE keyway.runs SET status = 'PENDING', lease_until = now() + "+until+"::interval"); err != nil {
+		if _, err := conn.Exec(t.Context(),
+			"UPDATE keyway.runs SET status = 'PENDING', lease_until = now() + "+until+"::interval"); err != nil {
 			t.Fatal(err)
 		}
 	}
 	waits(`'1 hour'`)
-	d.replace(t, strings.Replace(d.read(t, "keyway.yaml"), "auth:\n", "auth:\n  scope_mappings: {'POST /agents/*/runs': ['app:run']}\n", 1))
+	d.replace(t, strings.Replace(d.read(t, "keyway.yaml"), "auth:\n",
+		"auth:\n  scope_mappings: {'POST /agents/*/runs': ['app:run']}\n", 1))
 	r.awaitLog("keyway.yaml changed and is in force")
 	waits(`'0'`)
-	r.awaitStatus("ann", id, "ERROR").want(t, "no longer allowed", 200, `"content":"The run is no longer allowed: Insufficient permissions. Required scope(s): app:run"`)
+	r.awaitStatus("ann", id, "ERROR").want(t, "no longer allowed", 200,
+		`"content":"The run is no longer allowed: Insufficient permissions. Required scope(s): app:run"`)
 	r.awaitLog(`(?s)"?msg"?[=:]"?decision"?.*app:run`)
-	close(release) // who began it may go on, and changes nothing
+	close(release) // the first attempt continues, but it has lost the lease and changes nothing
 	r.awaitStatus("ann", id, "ERROR")
 }

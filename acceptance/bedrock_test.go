@@ -24,7 +24,8 @@ func onBedrock(t *testing.T, model *modeltest.Server) *server {
 		t.Fatal(err)
 	}
 	return start(t, name, model, "AWS_ENDPOINT_URL_BEDROCK_RUNTIME", model.URL, "AWS_DEFAULT_REGION", "eu-central-1",
-		"AWS_ACCESS_KEY_ID", "AKIAMODELTEST0123456", "AWS_SECRET_ACCESS_KEY", modeltest.APIKey, "AWS_SESSION_TOKEN", "IQoJsession")
+		"AWS_ACCESS_KEY_ID", "AKIAMODELTEST0123456", "AWS_SECRET_ACCESS_KEY", modeltest.APIKey,
+		"AWS_SESSION_TOKEN", "IQoJsession")
 }
 
 func TestBedrockAgentAnswersLikeAgentOS(t *testing.T) {
@@ -34,11 +35,13 @@ func TestBedrockAgentAnswersLikeAgentOS(t *testing.T) {
 	r.get("ann", "/agents").want(t, "the agent is listed", 200,
 		`"model":{"name":"AwsBedrock","model":"eu.anthropic.claude-3-5-sonnet-20240620-v1:0","provider":"AwsBedrock"}`)
 	r.run("ann", "assistant", "message", "hi", "session_id", "s-1").want(t, "a streamed run", 200,
-		`"content":"hello "`, `"content":"world"`, `"model_provider":"AwsBedrock"`, `"total_tokens":15`, "event: RunCompleted")
-	r.run("ann", "assistant", "message", "and?", "session_id", "s-1", "stream", "false").want(t, "a whole one", 200, `"content":"again"`, `"status":"COMPLETED"`)
+		`"content":"hello "`, `"content":"world"`, `"model_provider":"AwsBedrock"`, `"total_tokens":15`,
+		"event: RunCompleted")
+	r.run("ann", "assistant", "message", "and?", "session_id", "s-1", "stream", "false").
+		want(t, "a whole one", 200, `"content":"again"`, `"status":"COMPLETED"`)
 	asked := model.Requests()
 	if !strings.HasSuffix(asked[0].Path, "v1:0/converse-stream") || !strings.HasSuffix(asked[1].Path, "v1:0/converse") {
-		t.Errorf("asked %s and %s", asked[0].Path, asked[1].Path)
+		t.Errorf("the model was asked at %s and %s", asked[0].Path, asked[1].Path)
 	}
 	if turns, _ := asked[1].Body["messages"].([]any); len(turns) != 3 {
 		t.Errorf("the second run sends %v", asked[1].Body["messages"])
@@ -52,10 +55,10 @@ func TestBedrockRejectionNamesRemedyWithoutSecret(t *testing.T) {
 	const remedy = "send it one request from that region's Bedrock console"
 	r.run("ann", "assistant", "message", "hi").want(t, "a streamed run", 200, "event: RunError", remedy)
 	r.run("ann", "assistant", "message", "hi", "stream", "false").want(t, "a whole one", 200, remedy, `"status":"ERROR"`)
-	said := r.stderr.String()
+	log := r.stderr.String()
 	for _, secret := range []string{modeltest.APIKey, "AKIAMODELTEST0123456", "IQoJsession", "123456789012"} {
-		if strings.Contains(said, secret) {
-			t.Errorf("the log has %s in it: %s", secret, said)
+		if strings.Contains(log, secret) {
+			t.Errorf("the log contains %s: %s", secret, log)
 		}
 	}
 }
@@ -67,10 +70,13 @@ func TestDevUsesDemoModelWithoutAWSCredentials(t *testing.T) {
 	} {
 		d := newDevDir(t, "quickstart")
 		d.write(t, "id: os\nagents: [{id: a, model: 'bedrock:amazon.nova-lite-v1:0'}, {id: b, model: 'openai:gpt-4o'}]\n")
-		r := d.serve(t, map[string]string{"DATABASE_URL": storetest.EmptyURL(t), "AWS_ACCESS_KEY_ID": vars[0], "AWS_SECRET_ACCESS_KEY": vars[1]})
-		if said := r.stderr.String(); !strings.Contains(said, "no "+missing+": the offline demo model answers for a\nno OPENAI_API_KEY: the offline demo model answers for b\n") {
+		r := d.serve(t, map[string]string{"DATABASE_URL": storetest.EmptyURL(t), "AWS_ACCESS_KEY_ID": vars[0],
+			"AWS_SECRET_ACCESS_KEY": vars[1]})
+		if said := r.stderr.String(); !strings.Contains(said,
+			"no "+missing+": the offline demo model answers for a\nno OPENAI_API_KEY: the offline demo model answers for b\n") {
 			t.Errorf("without %s: %s", missing, said)
 		}
-		r.run("ann", "a", "message", "hi").want(t, "the demo answers", 200, "This is Keyway's demo model", "event: RunCompleted")
+		r.run("ann", "a", "message", "hi").want(t, "the demo answers", 200,
+			"This is Keyway's demo model", "event: RunCompleted")
 	}
 }

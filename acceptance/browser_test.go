@@ -17,8 +17,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 )
 
-// answered is what a page got of a request; status 0 is a request that the browser
-// did not let through.
+// answered is what a page received for a request. Status 0 means that the browser
+// blocked the request or hid its answer from the page.
 type answered struct {
 	Status int    `json:"status"`
 	Body   string `json:"body"`
@@ -31,21 +31,24 @@ func (a answered) want(t *testing.T, what string, status int, contains ...string
 	reply{status: a.Status, body: a.Body}.want(t, what, status, contains...)
 }
 
-// page is testdata/clients/page.html on an origin of its own. seen is closed when
-// the page has read the first words of a stream.
+// page serves testdata/clients/page.html on an origin of its own. The channel seen is
+// closed when the page has read the first text of a stream.
 func page(t *testing.T) (origin string, seen <-chan struct{}) {
 	t.Helper()
 	ch := make(chan struct{})
-	heard := sync.OnceFunc(func() { close(ch) })
+	firstText := sync.OnceFunc(func() { close(ch) })
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, "testdata/clients/page.html") })
-	mux.HandleFunc("POST /seen", func(http.ResponseWriter, *http.Request) { heard() })
+	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
+		http.ServeFile(w, r,
+			"testdata/clients/page.html")
+	})
+	mux.HandleFunc("POST /seen", func(http.ResponseWriter, *http.Request) { firstText() })
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	return server.URL, ch
 }
 
-// browser starts a Chromium.
+// browser starts Chromium. Without one, the test is skipped; with CI set, it fails.
 func browser(t *testing.T) context.Context {
 	t.Helper()
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
@@ -53,7 +56,8 @@ func browser(t *testing.T) context.Context {
 		if err != nil {
 			continue
 		}
-		options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.WSURLReadTimeout(2*time.Minute), chromedp.NoSandbox, chromedp.DisableGPU,
+		options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path),
+			chromedp.WSURLReadTimeout(2*time.Minute), chromedp.NoSandbox, chromedp.DisableGPU,
 			chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		t.Cleanup(cancel)
@@ -66,11 +70,11 @@ func browser(t *testing.T) context.Context {
 		}
 		return ctx
 	}
-	requireProgram(t, "there is no Chromium; install chromium or google-chrome")
+	requireProgram(t, "no Chromium is installed; install chromium or google-chrome")
 	return nil
 }
 
-// tab shows the page of an origin, which calls the server.
+// tab is a browser tab that shows the page of an origin. The page calls the server.
 type tab struct {
 	t      *testing.T
 	ctx    context.Context
@@ -78,7 +82,8 @@ type tab struct {
 	r      *server
 }
 
-// as opens the page for a caller; what it gives back evaluates a call in it.
+// as opens the page with a caller's token. The returned function evaluates a
+// JavaScript expression in the page and returns what the expression answers.
 func (b tab) as(sub string) func(expression string) answered {
 	b.t.Helper()
 	query := url.Values{"os": {b.r.url}, "token": {b.r.tokens[sub]}}
@@ -115,8 +120,8 @@ func TestBrowserPageSendsTheRequestsOfAgentUI(t *testing.T) {
 
 	streamed := do(`run("assistant", "slow 2")`)
 	streamed.want(t, "run", 200)
-	if list := frames(t, streamed.Body); names(list) != "RunStarted ModelRequestStarted RunContent RunContent RunContent ModelRequestCompleted RunContentCompleted RunCompleted" ||
-		list[len(list)-1].data["content"] != "chunk-0 chunk-1 " {
+	events := frames(t, streamed.Body)
+	if names(events) != allEvents || events[len(events)-1].data["content"] != "chunk-0 chunk-1 " {
 		t.Errorf("the page read %s", streamed.Body)
 	}
 	if streamed.Type != "text/event-stream; charset=utf-8" || streamed.ID == "" {
@@ -130,19 +135,21 @@ func TestBrowserPageSendsTheRequestsOfAgentUI(t *testing.T) {
 		}
 	}
 	list := do(`call("GET", "/sessions?type=agent&component_id=assistant&db_id=keyway")`)
-	if err := json.Unmarshal([]byte(list.Body), &sessions); err != nil || len(sessions.Data) != 1 || sessions.Data[0].Name != "slow 2" {
+	if err := json.Unmarshal([]byte(list.Body), &sessions); err != nil || len(sessions.Data) != 1 ||
+		sessions.Data[0].Name != "slow 2" {
 		t.Fatalf("sessions: %v %+v", err, list)
 	}
 	session := "/sessions/" + sessions.Data[0].ID
-	do(`call("GET", "`+session+`/runs?type=agent&db_id=keyway")`).want(t, "runs", 200, `"run_input":"slow 2"`, `"content":"chunk-0 chunk-1 "`)
+	do(`call("GET", "`+session+`/runs?type=agent&db_id=keyway")`).
+		want(t, "runs", 200, `"run_input":"slow 2"`, `"content":"chunk-0 chunk-1 "`)
 	do(`call("DELETE", "`+session+`?db_id=keyway")`).want(t, "delete", 204)
 	do(`call("GET", "`+session+`/runs?type=agent&db_id=keyway")`).want(t, "runs, after", 404, "not found")
 
-	// Errors reach the page too, with their words.
+	// The page can read the body of an error as well.
 	do(`run("nope", "hi")`).want(t, "an unknown agent", 404, "Agent not found")
 	window.as("reader")(`call("GET", "/sessions")`).want(t, "a token without the scope", 403, "Insufficient permissions")
 	if !strings.Contains(r.stderr.String(), `"method":"OPTIONS"`) {
-		t.Errorf("the browser asked for no permission: %s", r.stderr)
+		t.Errorf("the browser sent no preflight request: %s", r.log())
 	}
 }
 
@@ -154,14 +161,15 @@ func TestBrowserPageOfAnUnlistedOriginIsBlocked(t *testing.T) {
 	do := tab{t, ctx, origin, r}.as("ann")
 	for _, expression := range []string{
 		`call("GET", "/agents")`, `call("GET", "/health")`, `call("DELETE", "/sessions/s")`, `run("assistant", "hi")`,
-		`fetch(at.get("os") + "/health").then(r => ({status: r.status, body: ""}), e => ({status: 0, body: String(e)}))`, // needs no preflight
+		// needs no preflight
+		`fetch(at.get("os") + "/health").then(r => ({status: r.status, body: ""}), e => ({status: 0, body: String(e)}))`,
 	} {
 		do(expression).want(t, expression, 0, "Failed to fetch")
 	}
 	if asked := r.model.Requests(); len(asked) > 0 {
-		t.Errorf("%d runs were begun for a page that may not call", len(asked))
+		t.Errorf("%d runs were started for a page of an unlisted origin", len(asked))
 	}
 }
 
-// done is closed.
+// done is a closed channel.
 var done = func() <-chan struct{} { ch := make(chan struct{}); close(ch); return ch }()

@@ -33,16 +33,17 @@ func TestServeWritesDecisionsToAFile(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	if info, err := os.Stat(kept); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("%v, error %v", info.Mode(), err)
+		t.Errorf("mode %v, error %v; want 0600", info.Mode(), err)
 	}
-	for _, id := range ids[:2] { // on standard error it stands beside the request's own line
+	// The log has two lines for each request: the decision and the request itself.
+	for _, id := range ids[:2] {
 		if n := strings.Count(r.stderr.String(), `"request_id":"`+id); n != 2 {
 			t.Errorf("the log names %s %d times", id, n)
 		}
 	}
 }
 
-// decisionsIn reads a file: request, whether it was allowed, status and route of each line.
+// decisionsIn reads a decision log. It returns "request allow status route" for each line.
 func decisionsIn(t *testing.T, path string) (out []string) {
 	t.Helper()
 	data, err := os.ReadFile(path)

@@ -26,11 +26,12 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
-// devDir is a project of a newcomer: keyway.yaml and what --dev keeps beside it.
+// devDir is a new user's project directory: keyway.yaml, and the data of --dev beside it.
 type devDir string
 
-// newDevDir copies an example. As root PostgreSQL is another user, who could not
-// enter t.TempDir.
+// newDevDir makes a devDir with the keyway.yaml of an example. It does not use t.TempDir:
+// when the tests run as root, PostgreSQL runs as another user, and that user can't enter
+// the directories of t.TempDir.
 func newDevDir(t *testing.T, example string) devDir {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "keyway-dev-")
@@ -69,7 +70,7 @@ func (d devDir) write(t *testing.T, text string) {
 	}
 }
 
-// replace puts another file in keyway.yaml's place, as editors do.
+// replace renames a new file to keyway.yaml, as editors do when they save.
 func (d devDir) replace(t *testing.T, text string) {
 	t.Helper()
 	aside := filepath.Join(string(d), ".keyway.yaml.swp")
@@ -81,13 +82,13 @@ func (d devDir) replace(t *testing.T, text string) {
 	}
 }
 
-// begin runs keyway serve --dev.
+// begin starts keyway serve --dev and does not wait for it.
 func (d devDir) begin(t *testing.T, vars map[string]string) *server {
 	t.Helper()
 	return serve(t, keyway, vars, "--dev", "--config", d.config(), "--data", d.data())
 }
 
-// serve is begin when the server has greeted.
+// serve starts keyway serve --dev and waits until it has printed its address and tokens.
 func (d devDir) serve(t *testing.T, vars map[string]string) *server {
 	t.Helper()
 	r := d.begin(t, vars)
@@ -95,11 +96,13 @@ func (d devDir) serve(t *testing.T, vars map[string]string) *server {
 	return r
 }
 
-// It is told, and no more: the schema's migrations say that this Keyway works with it.
+// The newer schema says that this version of Keyway works with it. The server prints a
+// warning and starts.
 func TestOlderServerWorksWithANewerSchema(t *testing.T) {
 	t.Parallel()
 	d, url := newDevDir(t, "quickstart"), storetest.EmptyURL(t)
-	if _, err := migrations.Run(t.Context(), migrations.Target{URL: url, Schema: "keyway", OSID: "quickstart"}); err != nil {
+	if _, err := migrations.Run(t.Context(), migrations.Target{URL: url, Schema: "keyway",
+		OSID: "quickstart"}); err != nil {
 		t.Fatal(err)
 	}
 	conn, err := pgx.Connect(t.Context(), url)
@@ -114,10 +117,10 @@ func TestOlderServerWorksWithANewerSchema(t *testing.T) {
 	r.awaitLog("warning: a newer Keyway migrated the schema keyway to version 99; this one works with it\n")
 }
 
-// patience ends a wait for what will not come.
+// patience is how long a test waits for something that should happen within seconds.
 const patience = 3 * time.Minute
 
-// lease has the leases of the two runs in progress end at that time from now.
+// setLeases sets the leases of the two running runs to end this far from now.
 func setLeases(t *testing.T, url, until string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
@@ -125,13 +128,15 @@ func setLeases(t *testing.T, url, until string) {
 		t.Fatal(err)
 	}
 	defer conn.Close(t.Context())
-	tag, err := conn.Exec(t.Context(), "UPDATE keyway.runs SET lease_until = now() + $1::text::interval WHERE status = 'RUNNING'", until)
+	tag, err := conn.Exec(t.Context(),
+		"UPDATE keyway.runs SET lease_until = now() + $1::text::interval WHERE status = 'RUNNING'", until)
 	if err != nil || tag.RowsAffected() != 2 {
-		t.Fatalf("%v %v", tag, err)
+		t.Fatalf("to set two leases: %v, %v", tag, err)
 	}
 }
 
-// greeted waits for the last line of the greeting and reads tokens and address.
+// readGreeting waits for the last line of the greeting of --dev. It reads the server's
+// address and the tokens from it.
 func (r *server) readGreeting() {
 	r.t.Helper()
 	m := r.awaitLog(`(?m)^keyway \S+ at (\S+) .*(?s:.*)^curl .*/agents$`)
@@ -141,18 +146,18 @@ func (r *server) readGreeting() {
 	}
 }
 
-// said waits until the server has said it.
+// awaitLog waits until the server's output matches the pattern, and returns the match.
 func (r *server) awaitLog(pattern string) []string {
 	r.t.Helper()
 	defer time.AfterFunc(patience, r.stderr.close).Stop()
 	m := r.stderr.await(regexp.MustCompile(pattern))
 	if m == nil {
-		r.t.Fatalf("keyway did not say %s but\n%s", pattern, r.log())
+		r.t.Fatalf("keyway did not print %s but\n%s", pattern, r.log())
 	}
 	return m
 }
 
-// stream is a run that is being answered.
+// stream is the event stream of a run that is in progress.
 type stream struct {
 	t     *testing.T
 	lines *bufio.Scanner
@@ -161,7 +166,7 @@ type stream struct {
 	text  string
 }
 
-// stream starts a run of ann's and reads up to the content.
+// startStream starts a streamed run for ann and reads events up to this content.
 func (r *server) startStream(session, content string) *stream {
 	r.t.Helper()
 	body, kind := form(r.t, "message", "hi", "session_id", session)
@@ -181,7 +186,7 @@ func (r *server) startStream(session, content string) *stream {
 	return nil
 }
 
-// rest reads to the end and returns the names of all events.
+// readToEnd reads the stream to its end and returns the names of all its events.
 func (s *stream) readToEnd() string {
 	s.t.Helper()
 	for s.lines.Scan() {
@@ -194,10 +199,11 @@ func (s *stream) readToEnd() string {
 	return strings.Join(list, " ")
 }
 
-const allEvents = "RunStarted ModelRequestStarted RunContent RunContent RunContent ModelRequestCompleted RunContentCompleted RunCompleted"
+const allEvents = "RunStarted ModelRequestStarted RunContent RunContent RunContent ModelRequestCompleted " +
+	"RunContentCompleted RunCompleted"
 
-// held is a model that says "first", waits for a word on the channel, and says
-// " second".
+// heldModel is a model that answers "first", waits for a value from the channel, and
+// answers " second".
 func heldModel(t *testing.T) (*modeltest.Server, chan struct{}) {
 	t.Helper()
 	release := make(chan struct{})
@@ -209,16 +215,17 @@ func heldModel(t *testing.T) (*modeltest.Server, chan struct{}) {
 func TestDevPrintsTokensAndCommandsThatWork(t *testing.T) {
 	t.Parallel()
 	d := newDevDir(t, "quickstart")
-	// A key that is for something else must not sign the tokens.
+	// JWT_SIGNING_KEY may be meant for another OS. --dev must not sign its tokens with it.
 	r := d.serve(t, map[string]string{"JWT_SIGNING_KEY": strings.Repeat("another ", 8)})
 	greeting := r.stderr.String()
-	if n := strings.Count(greeting, "no OPENAI_API_KEY: the offline demo model answers for assistant, finance-agent\n"); n != 1 {
+	if n := strings.Count(greeting,
+		"no OPENAI_API_KEY: the offline demo model answers for assistant, finance-agent\n"); n != 1 {
 		t.Errorf("the demo model is announced %d times:\n%s", n, greeting)
 	}
 	if first := regexp.MustCompile(`export (\w+)=`).FindStringSubmatch(greeting); first[1] != "ADMIN_TOKEN" {
-		t.Errorf("the first token is %s", first[1])
+		t.Errorf("the first variable is %s, want ADMIN_TOKEN", first[1])
 	}
-	d.postgres(t) // the database is below --data, for root too
+	d.postgres(t) // fails if the database isn't below --data, which must hold for root too
 	var commands []string
 	for line := range strings.SplitSeq(greeting, "\n") {
 		if strings.HasPrefix(line, "curl ") {
@@ -226,20 +233,20 @@ func TestDevPrintsTokensAndCommandsThatWork(t *testing.T) {
 		}
 	}
 	if len(commands) != 4 {
-		t.Fatalf("%d commands:\n%s", len(commands), greeting)
+		t.Fatalf("%d commands are printed, want 4:\n%s", len(commands), greeting)
 	}
-	shells := map[string]func(string) reply{"net/http": r.sendWithoutCurl}
+	senders := map[string]func(string) reply{"net/http": r.sendWithoutCurl}
 	if curl, err := exec.LookPath("curl"); err == nil {
-		shells["curl"] = func(command string) reply { return r.sendByCurl(curl, command) }
+		senders["curl"] = func(command string) reply { return r.sendByCurl(curl, command) }
 	}
-	for name, paste := range shells {
-		paste(commands[0]).want(t, name+": ann runs the agent", 200, "event: RunCompleted", "demo model", "You said: Hello")
-		paste(commands[1]).want(t, name+": ann lists her sessions", 200, `"session_name":"Hello"`, `"user_id":"ann"`)
-		paste(commands[2]).want(t, name+": ann runs the other", 403, `"missing":["agents:finance-agent:run"]`)
-		paste(commands[3]).want(t, name+": the administrator lists agents", 200, `"id":"assistant"`, `"id":"finance-agent"`)
+	for name, send := range senders {
+		send(commands[0]).want(t, name+": ann runs the agent", 200, "event: RunCompleted", "demo model", "You said: Hello")
+		send(commands[1]).want(t, name+": ann lists her sessions", 200, `"session_name":"Hello"`, `"user_id":"ann"`)
+		send(commands[2]).want(t, name+": ann runs the other", 403, `"missing":["agents:finance-agent:run"]`)
+		send(commands[3]).want(t, name+": the administrator lists agents", 200, `"id":"assistant"`, `"id":"finance-agent"`)
 	}
 	r.get("admin", "/config").want(t, "the first token is an administrator's", 200)
-	r.get("ann", "/config").want(t, "the second isn't", 403)
+	r.get("ann", "/config").want(t, "the second token is not", 403)
 	r.refusesOtherHosts()
 
 	if err := r.stop(); err != nil {
@@ -248,14 +255,16 @@ func TestDevPrintsTokensAndCommandsThatWork(t *testing.T) {
 	key := d.read(t, ".keyway", "dev-HS256.json")
 	again := d.serve(t, nil)
 	if d.read(t, ".keyway", "dev-HS256.json") != key {
-		t.Error("the second start made another key")
+		t.Error("the second start generated another key")
 	}
 	again.tokens = r.tokens
-	again.get("ann", "/sessions").want(t, "after the second start the old token lists the old session", 200, `"session_name":"Hello"`)
-	again.get("admin", "/config").want(t, "and the administrator's is good", 200)
+	again.get("ann", "/sessions").want(t, "after the second start the old token lists the old session", 200,
+		`"session_name":"Hello"`)
+	again.get("admin", "/config").want(t, "and the administrator's token is still valid", 200)
 }
 
-// A page on the web can make its own name point to this machine.
+// refusesOtherHosts checks the protection against DNS rebinding: a web page can make its
+// own host name resolve to this machine, so the Host header must name a loopback address.
 func (r *server) refusesOtherHosts() {
 	r.t.Helper()
 	_, port, err := net.SplitHostPort(strings.TrimPrefix(r.url, "http://"))
@@ -264,7 +273,8 @@ func (r *server) refusesOtherHosts() {
 	}
 	for host, status := range map[string]int{
 		"localhost:" + port: 200, "LOCALHOST": 200, "[::1]:" + port: 200, "127.0.0.1": 200,
-		"evil.example": 403, "localhost.evil.example:" + port: 403, "127.0.0.1.evil.example": 403, "192.0.2.1:" + port: 403, "0.0.0.0:" + port: 403,
+		"evil.example": 403, "localhost.evil.example:" + port: 403, "127.0.0.1.evil.example": 403,
+		"192.0.2.1:" + port: 403, "0.0.0.0:" + port: 403,
 	} {
 		req, err := http.NewRequestWithContext(r.t.Context(), "GET", r.url+"/agents", nil)
 		if err != nil {
@@ -283,10 +293,11 @@ func (r *server) refusesOtherHosts() {
 	}
 }
 
-// shell runs a printed command as a newcomer does, in /bin/sh after the exports.
+// sendByCurl runs a printed command in /bin/sh, after the printed exports.
 func (r *server) sendByCurl(curl, command string) reply {
 	r.t.Helper()
-	script := fmt.Sprintf("export ADMIN_TOKEN=%s TOKEN=%s\ncurl() { %q -sS -w '\\n%%{http_code}' \"$@\"; }\n%s\n", r.tokens["admin"], r.tokens["ann"], curl, command)
+	script := fmt.Sprintf("export ADMIN_TOKEN=%s TOKEN=%s\ncurl() { %q -sS -w '\\n%%{http_code}' \"$@\"; }\n%s\n",
+		r.tokens["admin"], r.tokens["ann"], curl, command)
 	out, err := exec.CommandContext(r.t.Context(), "/bin/sh", "-c", script).CombinedOutput()
 	if err != nil {
 		r.t.Fatalf("%s: %v\n%s", command, err, out)
@@ -299,13 +310,14 @@ func (r *server) sendByCurl(curl, command string) reply {
 	return reply{status: status, body: string(out[:i])}
 }
 
-// pasted is shell for a machine without curl.
+// sendWithoutCurl sends the request of a printed command, for machines without curl.
 func (r *server) sendWithoutCurl(command string) reply {
 	r.t.Helper()
 	command = os.Expand(command, func(name string) string {
 		return r.tokens[map[string]string{"ADMIN_TOKEN": "admin", "TOKEN": "ann"}[name]]
 	})
-	method, path, headers := "GET", strings.TrimPrefix(command[strings.LastIndexByte(command, ' ')+1:], r.url), []string(nil)
+	method, path, headers := "GET", strings.TrimPrefix(command[strings.LastIndexByte(command,
+		' ')+1:], r.url), []string(nil)
 	var body io.Reader
 	for _, m := range regexp.MustCompile(`-([HF]) "([^"]*)"`).FindAllStringSubmatch(command, -1) {
 		if m[1] == "H" {
@@ -321,7 +333,7 @@ func (r *server) sendWithoutCurl(command string) reply {
 	return r.call("-", method, path, body, headers...)
 }
 
-// What is printed is right for the file that is served, whatever it asks for.
+// The printed tokens have the scopes, the audience and the algorithm that keyway.yaml needs.
 func TestDevPrintsTokensThatMatchTheConfiguration(t *testing.T) {
 	t.Parallel()
 	mapped := newDevDir(t, "custom-scope-mappings").serve(t, map[string]string{"DATABASE_URL": storetest.EmptyURL(t)})
@@ -330,11 +342,13 @@ func TestDevPrintsTokensThatMatchTheConfiguration(t *testing.T) {
 	mapped.get("admin", "/config").want(t, "the administrator reads the configuration", 200)
 
 	d := newDevDir(t, "quickstart")
-	d.write(t, "id: os\nauth: {algorithms: [ES256], verify_audience: true, audience: [here], issuer: me}\nagents: [{id: a, model: 'demo:x'}]\n")
+	d.write(t, "id: os\nauth: {algorithms: [ES256], verify_audience: true, audience: [here], issuer: me}\nagents: "+
+		"[{id: a, model: 'demo:x'}]\n")
 	strict := d.serve(t, map[string]string{"DATABASE_URL": storetest.EmptyURL(t)})
 	strict.run("ann", "a", "message", "hi").want(t, "with an audience, an issuer and ES256", 200, "event: RunCompleted")
-	if said := strict.stderr.String(); strings.Contains(said, "ann may not run") || strings.Contains(said, "no OPENAI_API_KEY") {
-		t.Errorf("with one agent, a demo one: %s", said)
+	if log := strict.stderr.String(); strings.Contains(log, "ann may not run") ||
+		strings.Contains(log, "no OPENAI_API_KEY") {
+		t.Errorf("with one agent on the demo model the greeting is %s", log)
 	}
 }
 
@@ -349,16 +363,18 @@ func TestDevServesWithoutTokensIfNoKeyCanSign(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, row := range map[string]struct{ alg, verifies, signs, says string }{
-		"nothing to sign with":    {"ES256", made.Public, "", `no key to sign with: set JWT_SIGNING_KEY`},
-		"a key of something else": {"HS256", strings.Repeat("this one ", 8), strings.Repeat("another ", 8), `the available key signs tokens that auth in keyway.yaml refuses \(.*Signature verification failed\)`},
+		"nothing to sign with": {"ES256", made.Public, "", `no key to sign with: set JWT_SIGNING_KEY`},
+		"a key of something else": {"HS256", strings.Repeat("this one ", 8), strings.Repeat("another ", 8),
+			`the available key signs tokens that auth in keyway.yaml refuses \(.*Signature verification failed\)`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := newDevDir(t, "quickstart")
 			d.write(t, "id: os\nauth: {algorithms: ["+row.alg+"], keys: ['${KEY}']}\nagents: [{id: a, model: 'demo:x'}]\n")
-			r := d.begin(t, map[string]string{"DATABASE_URL": storetest.EmptyURL(t), "KEY": row.verifies, "JWT_SIGNING_KEY": row.signs})
+			r := d.begin(t, map[string]string{"DATABASE_URL": storetest.EmptyURL(t), "KEY": row.verifies,
+				"JWT_SIGNING_KEY": row.signs})
 			r.url = r.awaitLog(`(?s)keyway \S+ at (\S+) .*# no tokens to try: ` + row.says)[1]
-			r.call("-", "GET", "/health", nil).want(t, "it serves all the same", 200)
+			r.call("-", "GET", "/health", nil).want(t, "the server works without tokens", 200)
 		})
 	}
 }
@@ -367,7 +383,8 @@ func TestDevReloadsTheConfigurationDuringRuns(t *testing.T) {
 	t.Parallel()
 	d := newDevDir(t, "quickstart")
 	model, release := heldModel(t)
-	r := d.serve(t, map[string]string{"DATABASE_URL": storetest.EmptyURL(t), "OPENAI_BASE_URL": model.URL, "OPENAI_API_KEY": "sk-test"})
+	r := d.serve(t, map[string]string{"DATABASE_URL": storetest.EmptyURL(t), "OPENAI_BASE_URL": model.URL,
+		"OPENAI_API_KEY": "sk-test"})
 	original := d.read(t, "keyway.yaml")
 	inForce := func(n int) string { return fmt.Sprintf(`(?s)(keyway.yaml changed and is in force.*){%d}`, n) }
 
@@ -375,24 +392,27 @@ func TestDevReloadsTheConfigurationDuringRuns(t *testing.T) {
 	d.replace(t, original+"\n  - {id: newcomer, model: 'demo:x'}\n")
 	r.awaitLog(inForce(1))
 	if got := r.get("admin", "/agents").ids(t); got != "assistant finance-agent newcomer" {
-		t.Errorf("after the change there are %s", got)
+		t.Errorf("after the change the agents are %s", got)
 	}
 	r.run("admin", "newcomer", "message", "hi").want(t, "the new agent runs", 200, "event: RunCompleted")
 
-	// A run that began before the change is still there, for its reader and for others.
-	r.call("ann", "POST", "/agents/assistant/runs/"+cancelled.runID+"/cancel", nil).want(t, "a run from before is cancelled", 200)
+	// A run that started before the change keeps its stream, and other requests find it.
+	r.call("ann", "POST", "/agents/assistant/runs/"+cancelled.runID+"/cancel", nil).
+		want(t, "a run that started before the change is cancelled", 200)
 	if got := cancelled.readToEnd(); !strings.HasSuffix(got, "RunContent RunCancelled") {
-		t.Errorf("the cancelled run: %s", got)
+		t.Errorf("the cancelled run sent %s", got)
 	}
 	release <- struct{}{}
 	if got := during.readToEnd(); got != allEvents {
-		t.Errorf("the run during which the file changed: %s", got)
+		t.Errorf("the run during which the file changed sent %s", got)
 	}
-	r.get("ann", "/sessions/during/runs").want(t, "it is stored whole", 200, `"status":"COMPLETED"`, `"content":"first second"`)
+	r.get("ann", "/sessions/during/runs").want(t, "the run is stored completely", 200, `"status":"COMPLETED"`,
+		`"content":"first second"`)
 
-	// Faults are told, all of them, and change nothing.
+	// A file with errors changes nothing. All its errors are reported.
 	d.write(t, strings.Replace(original, "id: assistant", "idd: assistant", 1)+"\nverion: 1\n")
-	r.awaitLog(`(?s)keyway.yaml:13:5: agents\[0\].idd: unknown field.*verion: unknown field.*keyway.yaml is not put in force; the previous configuration stays in force`)
+	r.awaitLog(`(?s)keyway.yaml:13:5: agents\[0\].idd: unknown field.*verion: unknown field.*keyway.yaml is not put ` +
+		`in force; the previous configuration stays in force`)
 	d.write(t, strings.Replace(original, "id: quickstart", "id: another", 1))
 	r.awaitLog(`id and database can't change while the server runs; restart it`)
 	d.write(t, original+"\ndatabase: {schema: another}\n")
@@ -402,17 +422,18 @@ func TestDevReloadsTheConfigurationDuringRuns(t *testing.T) {
 	}
 	r.awaitLog(`there is no \S+keyway.yaml: name your file`)
 	if got := r.get("admin", "/agents").ids(t); got != "assistant finance-agent newcomer" {
-		t.Errorf("after the faults there are %s", got)
+		t.Errorf("after files with errors the agents are %s", got)
 	}
 
 	d.write(t, original)
 	r.awaitLog(inForce(2))
 	if got := r.get("admin", "/agents").ids(t); got != "assistant finance-agent" {
-		t.Errorf("after all there are %s", got)
+		t.Errorf("with the original file the agents are %s", got)
 	}
 }
 
-// start is serve for a test that ends the process itself.
+// start starts keyway serve --dev for a test that stops the process itself and checks how
+// it ends.
 func (d devDir) start(t *testing.T, model *modeltest.Server) *server {
 	t.Helper()
 	r := d.begin(t, map[string]string{"OPENAI_BASE_URL": model.URL, "OPENAI_API_KEY": "sk-test"})
@@ -428,7 +449,7 @@ func (r *server) signal(s os.Signal) {
 	}
 }
 
-// postgres is the address of the server that runs for the directory.
+// postgres returns the URL of the PostgreSQL that runs for the directory.
 func (d devDir) postgres(t *testing.T) string {
 	t.Helper()
 	var published struct{ URL string }
@@ -438,12 +459,12 @@ func (d devDir) postgres(t *testing.T) string {
 	return published.URL
 }
 
-// noPostgres wants the server that was at url to have ended in good order: it
-// closes its port, then removes postmaster.pid.
+// checkPostgresStopped fails unless the PostgreSQL at url has shut down: it closes its
+// port, then removes postmaster.pid.
 func (d devDir) checkPostgresStopped(t *testing.T, when, url string) {
 	t.Helper()
 	if _, err := os.Stat(filepath.Join(d.data(), "pg", "data", "postmaster.pid")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("%s: postmaster.pid is still there (%v)", when, err)
+		t.Errorf("%s: postmaster.pid still exists (%v)", when, err)
 	}
 	if conn, err := pgx.Connect(t.Context(), url); err == nil {
 		conn.Close(t.Context())
@@ -456,8 +477,8 @@ func TestServerRecoversFromKillsAndStopsCleanly(t *testing.T) {
 	d := newDevDir(t, "quickstart")
 	model, release := heldModel(t)
 
-	// kill -9 in the middle of a stream and of a run in the background: the reader sees
-	// it break off, without an end.
+	// kill -9 during a streamed run and a background run. The client's stream breaks off
+	// without a final event.
 	r := d.start(t, model)
 	tokens := r.tokens
 	s := r.startStream("s", "first")
@@ -466,51 +487,54 @@ func TestServerRecoversFromKillsAndStopsCleanly(t *testing.T) {
 		t.Fatal(got)
 	}
 	s = r.startStream("s", "first")
-	behind := r.startInBackground("s")
-	r.awaitStatus("ann", behind, "RUNNING")
+	background := r.startInBackground("s")
+	r.awaitStatus("ann", background, "RUNNING")
 	url := d.postgres(t)
-	setLeases(t, url, "10 minutes") // however long the next start takes
+	setLeases(t, url, "10 minutes") // longer than the next start takes
 	r.signal(os.Kill)
 	if got := s.readToEnd(); !strings.HasSuffix(got, "RunContent") {
-		t.Errorf("the killed stream: %s", got)
+		t.Errorf("the stream of the killed server sent %s", got)
 	}
 	if err := r.ended(); err == nil || err.Error() != "signal: killed" {
-		t.Errorf("killed: %v", err)
+		t.Errorf("the killed server ended with %v", err)
 	}
 	d.checkPostgresStopped(t, "after kill -9", url)
 
-	// The next start has the rows; the interrupted runs hold their leases for now.
+	// The next server finds the rows. The interrupted runs still have their leases.
 	r = d.start(t, model)
 	r.tokens = tokens
-	r.get("ann", "/sessions/s/runs").want(t, "after kill -9", 200, `"content":"first second"`, `"status":"COMPLETED"`, `"status":"RUNNING"`)
+	r.get("ann", "/sessions/s/runs").want(t, "after kill -9", 200, `"content":"first second"`,
+		`"status":"COMPLETED"`, `"status":"RUNNING"`)
 	setLeases(t, d.postgres(t), "-1 second")
 
-	// The leases are over: both runs are taken up, and come to their ends.
+	// The leases have expired: the server claims both runs and completes them.
 	r.awaitLog(`"msg":"recovered orphaned runs","runs":2`)
 	release <- struct{}{}
 	release <- struct{}{}
-	for _, id := range []string{s.runID, behind} {
-		r.awaitStatus("ann", id, "COMPLETED").want(t, "taken up", 200, `"content":"first second"`)
+	for _, id := range []string{s.runID, background} {
+		r.awaitStatus("ann", id, "COMPLETED").want(t, "the claimed run", 200, `"content":"first second"`)
 	}
-	body, kind := form(t, "last_event_index", "2") // of the first attempt: everything comes again
-	resumed := frames(t, r.call("ann", "POST", "/agents/assistant/runs/"+s.runID+"/resume", body, "Content-Type", kind).body)
+	// Event 2 was of the first attempt, so the stream replays all events of the next one.
+	body, kind := form(t, "last_event_index", "2")
+	resumed := frames(t, r.call("ann", "POST", "/agents/assistant/runs/"+s.runID+"/resume", body,
+		"Content-Type", kind).body)
 	if got := names(resumed); got != "replay "+allEvents || resumed[1].data["event_index"].(float64) <= 2 {
-		t.Errorf("the killed stream resumed: %s", got)
+		t.Errorf("resume after the kill sent %s", got)
 	}
 
-	// SIGTERM lets a stream come to its end.
+	// After SIGTERM a stream may continue to its end.
 	s = r.startStream("s", "first")
 	r.signal(syscall.SIGTERM)
 	r.awaitLog(`keyway stops; runs in progress have 20s to end`)
 	release <- struct{}{}
 	if got := s.readToEnd(); got != allEvents {
-		t.Errorf("the stream during SIGTERM: %s", got)
+		t.Errorf("the stream during SIGTERM sent %s", got)
 	}
 	if err := r.ended(); err != nil {
-		t.Errorf("SIGTERM: %v", err)
+		t.Errorf("after SIGTERM the server ended with %v", err)
 	}
 
-	// Nothing is in progress at the next start, and nothing was lost.
+	// At the next start no run is in progress, and none was lost.
 	r = d.start(t, model)
 	r.tokens = tokens
 	runs := r.get("ann", "/sessions/s/runs")
@@ -518,26 +542,26 @@ func TestServerRecoversFromKillsAndStopsCleanly(t *testing.T) {
 		t.Errorf("%d runs are COMPLETED: %s", got, runs.body)
 	}
 
-	// A second SIGINT doesn't wait for the stream. Nothing is left behind.
+	// A second SIGINT ends the server without waiting for the stream. PostgreSQL stops too.
 	url = d.postgres(t)
 	s = r.startStream("s", "first")
 	r.signal(os.Interrupt)
 	r.awaitLog(`keyway stops`)
 	r.signal(os.Interrupt)
 	if got := s.readToEnd(); !strings.HasSuffix(got, "RunContent") {
-		t.Errorf("the interrupted stream: %s", got)
+		t.Errorf("the interrupted stream sent %s", got)
 	}
 	if err := r.ended(); err == nil || err.Error() != "signal: interrupt" {
-		t.Errorf("SIGINT twice: %v", err)
+		t.Errorf("after two SIGINTs the server ended with %v", err)
 	}
 	d.checkPostgresStopped(t, "after SIGINT twice", url)
 
-	// One SIGINT is a clean end.
+	// One SIGINT stops the server cleanly.
 	r = d.start(t, model)
 	url = d.postgres(t)
 	r.signal(os.Interrupt)
 	if err := r.ended(); err != nil {
-		t.Errorf("SIGINT: %v", err)
+		t.Errorf("after SIGINT the server ended with %v", err)
 	}
 	d.checkPostgresStopped(t, "after SIGINT", url)
 }

@@ -24,7 +24,7 @@ func TestOpenAPIDocumentIsServedAsCommitted(t *testing.T) {
 	r.call("-", "GET", "/", nil).want(t, "the index names the page", 200, `"docs":"/docs"`)
 }
 
-// The page runs its own script and nothing else, and asks nobody but its server.
+// The page runs only its own script and sends requests only to its own server.
 func TestDocsPageLoadsNothingFromOtherHosts(t *testing.T) {
 	t.Parallel()
 	r := start(t, "quickstart", echoModel(t))
@@ -33,7 +33,7 @@ func TestDocsPageLoadsNothingFromOtherHosts(t *testing.T) {
 	hash := func(element string) string {
 		found := regexp.MustCompile(`(?s)<`+element+`>(.*?)</`+element+`>`).FindAllStringSubmatch(page.body, -1)
 		if len(found) != 1 {
-			t.Fatalf("%d elements %s", len(found), element)
+			t.Fatalf("the page has %d elements %s, want 1", len(found), element)
 		}
 		sum := sha256.Sum256([]byte(found[0][1]))
 		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
@@ -47,9 +47,10 @@ func TestDocsPageLoadsNothingFromOtherHosts(t *testing.T) {
 			t.Errorf("%s: %s\nwant %s", name, got, value)
 		}
 	}
-	for _, bad := range []string{"http://", "https://", "//cdn", "innerHTML", "insertAdjacentHTML", "localStorage", "sessionStorage", "onclick", "eval("} {
+	for _, bad := range []string{"http://", "https://", "//cdn", "innerHTML", "insertAdjacentHTML", "localStorage",
+		"sessionStorage", "onclick", "eval("} {
 		if strings.Contains(page.body, bad) {
-			t.Errorf("the page has %q in it", bad)
+			t.Errorf("the page contains %q", bad)
 		}
 	}
 }

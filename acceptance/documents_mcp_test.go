@@ -15,8 +15,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 )
 
-// docsServer is an MCP server with the one tool of the document's: it answers with
-// what it was asked. No caller's token may reach it.
+// startDocsServer starts an MCP server with the document's one tool, which answers with
+// its query. It fails the test if a request carries a caller's token.
 func startDocsServer(t *testing.T) string {
 	t.Helper()
 	type search struct {
@@ -29,7 +29,7 @@ func startDocsServer(t *testing.T) string {
 		})
 	h := sdk.NewStreamableHTTPHandler(func(r *http.Request) *sdk.Server {
 		if got := r.Header.Get("Authorization"); got != "" {
-			t.Errorf("the MCP server is sent Authorization: %s", got)
+			t.Errorf("the MCP server receives Authorization: %s", got)
 		}
 		return s
 	}, nil)
@@ -38,8 +38,8 @@ func startDocsServer(t *testing.T) string {
 	return srv.URL
 }
 
-// calling is a model that calls a tool with each message of a user, and says what
-// it answered.
+// toolCallingModel is a model that calls a tool for each message of the user and answers
+// with the tool's result.
 func toolCallingModel(t *testing.T, tool, arguments string) *modeltest.Server {
 	t.Helper()
 	return modeltest.NewServerFunc(t, func(r modeltest.Request) modeltest.Script {
@@ -52,7 +52,8 @@ func toolCallingModel(t *testing.T, tool, arguments string) *modeltest.Server {
 	})
 }
 
-// offered are the names of the tools that a request offers, in either API's form.
+// toolNames returns the names of the tools in a request to the model, for Chat Completions
+// and for Responses.
 func toolNames(r modeltest.Request) string {
 	var names []string
 	list, _ := r.Body["tools"].([]any)
@@ -66,7 +67,7 @@ func toolNames(r modeltest.Request) string {
 	return strings.Join(names, " ")
 }
 
-// rewritten is a copy of an example's file with some of its text replaced.
+// copyExample copies a file of an example and replaces texts in it: old, new, old, new, …
 func copyExample(t *testing.T, example, name string, replace ...string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "examples", example, name))
@@ -75,7 +76,7 @@ func copyExample(t *testing.T, example, name string, replace ...string) string {
 	}
 	for i := 0; i < len(replace); i += 2 {
 		if !strings.Contains(string(text), replace[i]) {
-			t.Fatalf("%s has no %q", name, replace[i])
+			t.Fatalf("%s does not contain %q", name, replace[i])
 		}
 	}
 	path := filepath.Join(t.TempDir(), "keyway.yaml")
@@ -96,7 +97,8 @@ func TestDocumentAgentPermissions(t *testing.T) {
 
 	// "agents:web-search-agent:run - Run only the web-search-agent", and so on.
 	for sub, may := range map[string]map[string]bool{
-		"user_123": {web: true}, "user_456": {agno: true}, "any_agent": {web: true, agno: true}, "admin": {web: true, agno: true},
+		"user_123": {web: true}, "user_456": {agno: true}, "any_agent": {web: true, agno: true},
+		"admin": {web: true, agno: true},
 	} {
 		for _, agent := range []string{web, agno} {
 			got := r.run(sub, agent, "message", "Hello")
@@ -107,7 +109,7 @@ func TestDocumentAgentPermissions(t *testing.T) {
 			}
 		}
 		// "GET /agents/{agent_id}: requires agents:read", "GET /sessions: requires
-		// sessions:read", …: these tokens can run, and not look.
+		// sessions:read", …: these tokens allow running and not reading.
 		status := map[bool]int{true: 200, false: 403}[sub == "admin"]
 		for _, path := range []string{"/agents", "/agents/" + web, "/sessions", "/memories", "/config"} {
 			r.get(sub, path).want(t, sub+" reads "+path, status)
@@ -121,8 +123,8 @@ func TestDocumentAgentPermissions(t *testing.T) {
 	}
 }
 
-// The document's agent asks the MCP server, and add_history_to_context lets a
-// second run hear the first.
+// The document's agent calls the tool of the MCP server. With add_history_to_context, the
+// second run's model receives the messages of the first run.
 func TestDocumentAgentCallsItsMCPServerAndRemembers(t *testing.T) {
 	t.Parallel()
 	file := copyExample(t, "agent-permissions", "keyway.yaml", docsURL, startDocsServer(t))
@@ -142,34 +144,37 @@ func TestDocumentAgentCallsItsMCPServerAndRemembers(t *testing.T) {
 	}
 	r.run("user_456", "agno-agent", "message", "And mappings?", "session_id", "s", "stream", "false").
 		want(t, "the second run", 200, `"content":"The tool says: the page about scopes"`)
-	asked := r.model.Requests() // two for each run: the question, and the tool's answer
+	asked := r.model.Requests() // two per run: the question, and the tool's result
 	if len(asked) != 4 {
 		t.Fatalf("the model was asked %d times, want 4", len(asked))
 	}
-	var heard []string
+	var received []string
 	messages, _ := asked[2].Body["messages"].([]any)
 	for _, m := range messages[1:] { // after the system message
 		message, _ := m.(map[string]any)
-		heard = append(heard, fmt.Sprintf("%v: %v", message["role"], message["content"]))
+		received = append(received, fmt.Sprintf("%v: %v", message["role"], message["content"]))
 	}
-	want := "user: What are scopes?|assistant: <nil>|tool: the page about scopes|assistant: The tool says: the page about scopes|user: And mappings?"
-	if got := strings.Join(heard, "|"); got != want {
-		t.Errorf("the second run's model hears\n%s\nwant\n%s", got, want)
+	want := "user: What are scopes?|assistant: <nil>|tool: the page about scopes|assistant: The tool says: the page " +
+		"about scopes|user: And mappings?"
+	if got := strings.Join(received, "|"); got != want {
+		t.Errorf("the model of the second run receives\n%s\nwant\n%s", got, want)
 	}
 }
 
-// "Tokens must include aud claim matching the AgentOS ID": with verify_audience. The
-// document's own tokens have none.
+// "Tokens must include aud claim matching the AgentOS ID". This is verify_audience in
+// keyway.yaml. The document's own tokens have no aud claim.
 func TestDocumentAgentPermissionsWithAudience(t *testing.T) {
 	t.Parallel()
 	file := copyExample(t, "agent-permissions", "keyway-with-audience.yaml", docsURL, startDocsServer(t))
 	r := start(t, file, echoModel(t))
 	const web = "web-search-agent"
 	r.tokens = pyjwt(t, "agent-permissions")
-	r.run("user_123", web, "message", "x").want(t, "no aud", 401, `Token is missing the \"aud\" claim. Audience verification requires this claim`)
+	r.run("user_123", web, "message", "x").want(t, "no aud", 401,
+		`Token is missing the \"aud\" claim. Audience verification requires this claim`)
 	r.run("admin", web, "message", "x").want(t, "an administrator without aud", 401)
 	r.tokens = pyjwt(t, "agent-permissions with aud")
-	r.run("stranger", web, "message", "x").want(t, "another aud", 401, "Invalid token audience - token not valid for this AgentOS instance")
+	r.run("stranger", web, "message", "x").want(t, "another aud", 401,
+		"Invalid token audience - token not valid for this AgentOS instance")
 	for _, sub := range []string{"user_123", "one_of_two"} {
 		r.run(sub, web, "message", "x").want(t, sub, 200, "event: RunCompleted")
 		r.run(sub, "agno-agent", "message", "x").want(t, sub+" runs the other agent", 403)

@@ -12,11 +12,12 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
-// newsPage answers every search with one result, in DuckDuckGo's form.
+// newsServer answers every web search with one result, in the HTML of DuckDuckGo.
 func newsServer(t *testing.T) string {
 	t.Helper()
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintf(w, `<div class="result__body"><a class="result__a" href="https://example.org/">News of %s</a></div>`, r.FormValue("q"))
+		fmt.Fprintf(w, `<div class="result__body"><a class="result__a" href="https://example.org/">News of %s</a></div>`,
+			r.FormValue("q"))
 	}))
 	t.Cleanup(srv.Close)
 	return srv.URL
@@ -31,11 +32,12 @@ func readFile(t *testing.T, path string) string {
 	return string(text)
 }
 
-// documentTokens are the document's two callers, signed by keyway token.
+// documentTokens returns the tokens of the document's two callers, signed by keyway token.
 func documentTokens(t *testing.T, vars map[string]string, file string) map[string]string {
 	t.Helper()
 	token := func(sub, session, scopes string) string {
-		return keyway.prints(t, vars, "token", "--config", file, "--sub", sub, "--session", session, "--scopes", scopes, "--ttl", "24h")
+		return keyway.prints(t, vars, "token", "--config", file, "--sub", sub, "--session", session,
+			"--scopes", scopes, "--ttl", "24h")
 	}
 	return map[string]string{
 		"user_123":  token("user_123", "session_456", "agents:read,agents:run"),
@@ -43,7 +45,7 @@ func documentTokens(t *testing.T, vars map[string]string, file string) map[strin
 	}
 }
 
-// keepsItsPromises is the document, claim by claim.
+// checkDocument checks every promise of the document.
 func (r *server) checkDocument(t *testing.T, what string) {
 	t.Helper()
 	const agent = "research-agent"
@@ -51,12 +53,14 @@ func (r *server) checkDocument(t *testing.T, what string) {
 		if got := r.get(sub, "/agents").ids(t); got != agent {
 			t.Errorf("%s: %s lists %q", what, sub, got)
 		}
-		// The token's session is where runs land, whatever the form says.
-		r.run(sub, agent, "message", "Search for latest AI news", "session_id", "another", "stream", "false").want(t, what+": "+sub+" runs", 200,
-			`"session_id":"`+session+`"`, "The tool says: ", "News of latest AI news")
+		// The session in the token wins over the session in the form.
+		r.run(sub, agent, "message", "Search for latest AI news", "session_id", "another", "stream", "false").
+			want(t, what+": "+sub+" runs", 200,
+				`"session_id":"`+session+`"`, "The tool says: ", "News of latest AI news")
 	}
-	// "agent_os:admin - full access"; the user holds two scopes.
-	r.get("admin_789", "/sessions/session_456?user_id=user_123").want(t, what+": the administrator reads the user's session", 200)
+	// "agent_os:admin - full access". The user has only two scopes.
+	r.get("admin_789", "/sessions/session_456?user_id=user_123").
+		want(t, what+": the administrator reads the user's session", 200)
 	r.get("user_123", "/sessions").want(t, what+": the user lists sessions", 403, `"missing":["sessions:read"]`)
 	r.get("user_123", "/config").want(t, what+": the user reads the config", 403)
 	r.get("-", "/agents").want(t, what+": nobody lists agents", 401)
@@ -72,9 +76,11 @@ func TestDocumentBasicRBACAsymmetric(t *testing.T) {
 	t.Parallel()
 	const example = "basic-rbac-asymmetric"
 	keys := map[string]string{
-		"JWT_VERIFICATION_KEY": readFile(t, "testdata/rs256-test-public.pem"), "JWT_SIGNING_KEY": readFile(t, "testdata/rs256-test-private.pem"),
+		"JWT_VERIFICATION_KEY": readFile(t, "testdata/rs256-test-public.pem"),
+		"JWT_SIGNING_KEY":      readFile(t, "testdata/rs256-test-private.pem"),
 	}
-	r := start(t, example, newsModel(t), "JWT_VERIFICATION_KEY", keys["JWT_VERIFICATION_KEY"], "WEBSEARCH_BASE_URL", newsServer(t))
+	r := start(t, example, newsModel(t), "JWT_VERIFICATION_KEY", keys["JWT_VERIFICATION_KEY"],
+		"WEBSEARCH_BASE_URL", newsServer(t))
 	r.checkDocument(t, "tokens of PyJWT")
 	r.tokens = documentTokens(t, keys, filepath.Join("..", "examples", example, "keyway.yaml"))
 	r.checkDocument(t, "tokens of keyway token")
@@ -82,7 +88,7 @@ func TestDocumentBasicRBACAsymmetric(t *testing.T) {
 	r.get("other", "/agents").want(t, "an HS256 token", 401)
 }
 
-// "Or generate keys": into a file that is used again when it exists.
+// "Or generate keys": keyway writes a file and keeps it if it already exists.
 func TestDocumentBasicRBACAsymmetricWithAKeyFile(t *testing.T) {
 	t.Parallel()
 	file := copyExample(t, "basic-rbac-asymmetric", "keyway-with-key-file.yaml")
@@ -92,7 +98,7 @@ func TestDocumentBasicRBACAsymmetricWithAKeyFile(t *testing.T) {
 		return readFile(t, keys)
 	}
 	if first := generate(); generate() != first {
-		t.Error("the key file was made anew")
+		t.Error("the key file was generated again")
 	}
 	r := start(t, file, newsModel(t), "WEBSEARCH_BASE_URL", newsServer(t))
 	r.tokens = documentTokens(t, nil, file)
@@ -105,15 +111,17 @@ func TestDocumentBasicRBACAsymmetricWithAKeyFile(t *testing.T) {
 func TestDocumentBasicRBACAsymmetricInDevelopment(t *testing.T) {
 	t.Parallel()
 	d := newDevDir(t, "basic-rbac-asymmetric")
-	vars := map[string]string{"DATABASE_URL": storetest.EmptyURL(t), "OPENAI_BASE_URL": newsModel(t).URL, "WEBSEARCH_BASE_URL": newsServer(t)}
+	vars := map[string]string{"DATABASE_URL": storetest.EmptyURL(t), "OPENAI_BASE_URL": newsModel(t).URL,
+		"WEBSEARCH_BASE_URL": newsServer(t)}
 	var tokens map[string]string
-	for range 2 { // the second start believes the first one's tokens
+	for range 2 { // the second server accepts the tokens of the first
 		r := d.serve(t, vars)
 		if tokens == nil {
 			tokens = map[string]string{}
 			for sub, scopes := range map[string]string{"user_123": "agents:read,agents:run", "admin_789": "agent_os:admin"} {
 				session := map[string]string{"user_123": "session_456", "admin_789": "admin_session_123"}[sub]
-				tokens[sub] = keyway.prints(t, nil, "token", "--config", d.config(), "--data", d.data(), "--sub", sub, "--session", session, "--scopes", scopes)
+				tokens[sub] = keyway.prints(t, nil, "token", "--config", d.config(), "--data", d.data(), "--sub", sub, "--session",
+					session, "--scopes", scopes)
 			}
 		}
 		r.tokens = tokens

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Each test here is one of AgentOS's documents, claim by claim: what its
-// comments promise each token.
+// Each test here is one document of AgentOS. The quoted comments are the document's
+// promises about each token.
 
 func TestDocumentPerAgentPermissions(t *testing.T) {
 	t.Parallel()
@@ -16,17 +16,19 @@ func TestDocumentPerAgentPermissions(t *testing.T) {
 	const web, finance = "web-search-agent", "finance-agent"
 
 	// "Web user can run web-search-agent"
-	r.run("web_user", web, "message", "Search for AI news").want(t, "web user runs its agent", 200, "event: RunCompleted", "you said ", "Search for AI news")
+	r.run("web_user", web, "message", "Search for AI news").
+		want(t, "web user runs its agent", 200, "event: RunCompleted", "you said ", "Search for AI news")
 	// "Web user cannot run finance-agent (403 Forbidden)"
 	r.run("web_user", finance, "message", "Analyze stock").want(t, "web user runs the other", 403,
 		"Insufficient permissions. Required scope(s): agents:run", `"missing":["agents:finance-agent:run"]`)
 	// "Finance user can only run finance-agent"
-	r.run("finance_user", finance, "message", "Analyze market trends").want(t, "finance user runs its agent", 200, "event: RunCompleted")
+	r.run("finance_user", finance, "message", "Analyze market trends").
+		want(t, "finance user runs its agent", 200, "event: RunCompleted")
 	r.run("finance_user", web, "message", "x").want(t, "finance user runs the other", 403)
 	// "Power user (can run both)"
 	r.run("power_user", web, "message", "x").want(t, "power user runs one", 200, "event: RunCompleted")
 	r.run("power_user", finance, "message", "x").want(t, "power user runs the other", 200, "event: RunCompleted")
-	// Each holds agents:read.
+	// All three have agents:read.
 	for _, sub := range []string{"web_user", "finance_user", "power_user"} {
 		if got := r.get(sub, "/agents").ids(t); got != web+" "+finance {
 			t.Errorf("%s lists %q", sub, got)
@@ -44,7 +46,7 @@ func TestDocumentPerAgentPermissions(t *testing.T) {
 	if want := map[string]int{"get_top_hackernews_stories get_user_details": 2, "": 2}; !maps.Equal(tools, want) {
 		t.Errorf("the tools offered, by number of runs, are %v, want %v", tools, want)
 	}
-	// A refused run never reached the model.
+	// Rejected runs never reached the model.
 	if n := len(r.model.Requests()); n != 4 {
 		t.Errorf("the model was called %d times for 4 allowed runs", n)
 	}
@@ -63,7 +65,8 @@ func TestDocumentAdvancedScopes(t *testing.T) {
 		// "POWER USER - Global access to all agents"
 		{"power_user", strings.Join(all, " "), strings.Join(all, " "), strings.Join(all, " "), 200, 200, 201, 403},
 		// "LIMITED USER - Only specific agents": "sees only 2 agents (not admin-agent)"
-		{"limited_user", "web-search-agent analyst-agent", "web-search-agent analyst-agent", "web-search-agent analyst-agent", 403, 403, 403, 403},
+		{"limited_user", "web-search-agent analyst-agent", "web-search-agent analyst-agent",
+			"web-search-agent analyst-agent", 403, 403, 403, 403},
 		// "READ-ONLY USER - Can view but not run"
 		{"readonly_user", strings.Join(all, " "), "", strings.Join(all, " "), 200, 403, 403, 403},
 		// "WILDCARD USER - Can run any agent", "including admin-agent"
@@ -91,7 +94,7 @@ func TestDocumentAdvancedScopes(t *testing.T) {
 			t.Errorf("the model is offered the tools %q", got)
 		}
 	}
-	if searching != 4 { // everybody's but the read-only user's
+	if searching != 4 { // one per user, except the read-only user
 		t.Errorf("%d runs could search the web, want 4", searching)
 	}
 }
@@ -110,12 +113,13 @@ func TestDocumentCustomScopeMappings(t *testing.T) {
 	r.run(basic, "research-agent", "message", "test").want(t, "basic runs", 403,
 		"Required scope(s): app:run, app:execute", `"missing":["app:run","app:execute"]`)
 	// "Power user can run agents"
-	r.run(power, "research-agent", "message", "Search for news").want(t, "power runs", 200, "event: RunCompleted", "Search for news")
+	r.run(power, "research-agent", "message", "Search for news").
+		want(t, "power runs", 200, "event: RunCompleted", "Search for news")
 	// "Only admin can view sessions"
-	r.get(admin, "/sessions").want(t, "admin lists everybody's sessions", 200, `"user_id":"user_456"`)
+	r.get(admin, "/sessions").want(t, "admin lists the sessions of all users", 200, `"user_id":"user_456"`)
 	r.get(basic, "/sessions").want(t, "basic lists sessions", 403, "Required scope(s): app:admin")
 	r.get(power, "/sessions").want(t, "power lists sessions", 403, "Required scope(s): app:admin")
-	// … and the runs below an agent are sessions by another path.
+	// The runs of an agent show sessions too, so they need the same scope.
 	for sub, status := range map[string]int{basic: 403, power: 403, admin: 404} {
 		r.get(sub, "/agents/research-agent/runs?session_id=nope").want(t, sub+" reads runs", status)
 	}
@@ -124,13 +128,14 @@ func TestDocumentCustomScopeMappings(t *testing.T) {
 	r.get(power, "/config").want(t, "power reads the config", 403)
 	// "GET /sessions/*" needs both of its scopes.
 	r.get(admin, "/sessions/nope").want(t, "admin reads a session", 403, `"missing":["sessions:read"]`)
-	// "Memory endpoints with custom scopes", which none of these callers was given.
+	// "Memory endpoints with custom scopes". None of these callers has those scopes.
 	r.get(admin, "/memories").want(t, "admin lists memories", 403, `"missing":["memory:admin"]`)
 	memory := func() io.Reader { return strings.NewReader(`{"memory":"Likes tea"}`) }
 	r.call(admin, "POST", "/memories", memory()).want(t, "admin writes a memory", 403, `"missing":["memory:write"]`)
-	r.call(super, "POST", "/memories", memory(), "Content-Type", "application/json").want(t, "superadmin writes a memory", 200, "Likes tea")
+	r.call(super, "POST", "/memories", memory(), "Content-Type", "application/json").
+		want(t, "superadmin writes a memory", 200, "Likes tea")
 	r.get(super, "/memories").want(t, "superadmin lists memories", 200, "Likes tea")
-	// "Super admin - bypasses all checks", and sees everybody's sessions.
+	// "Super admin - bypasses all checks". It sees the sessions of all users.
 	r.run(super, "research-agent", "message", "x").want(t, "superadmin runs", 200, "event: RunCompleted")
 	r.get(super, "/sessions").want(t, "superadmin lists sessions", 200, `"user_id":"user_456"`)
 	r.get(super, "/config").want(t, "superadmin reads the config", 200)

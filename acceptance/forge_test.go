@@ -20,22 +20,22 @@ import (
 	_ "crypto/sha512" // for crypto.SHA384 and SHA512
 )
 
-// forge makes tokens from bytes, without a library that would refuse to.
+// forge makes tokens byte by byte. A JWT library would refuse to make invalid ones.
 type forge struct {
 	alg      string
 	sign     func(signed string) []byte
-	verifies string   // what the server is given: the secret, or the public key as PEM
-	public   [][]byte // everything that readers of the public key have of it
-	jwk      string   // and as a JWK
+	verifies string   // the server's verification key: the secret, or the public key as PEM
+	public   [][]byte // all encodings in which the public key may be published
+	jwk      string   // the key as a JWK
 	private  any
 }
 
 func b64(data string) string { return base64.RawURLEncoding.EncodeToString([]byte(data)) }
 
-// jose is a JOSE header: alg and typ, then more as given.
+// jose is a JOSE header with alg and typ, followed by more members.
 func jose(alg, more string) string { return fmt.Sprintf(`{"alg":%q,"typ":"JWT"%s}`, alg, more) }
 
-// jws signs any header and payload.
+// jws signs a header and a payload as they are given.
 func (f forge) jws(header, payload string) string {
 	signed := b64(header) + "." + b64(payload)
 	return signed + "." + b64(string(f.sign(signed)))
@@ -44,13 +44,14 @@ func (f forge) jws(header, payload string) string {
 // token signs claims with this forge's own header.
 func (f forge) token(payload string) string { return f.jws(jose(f.alg, ""), payload) }
 
-// payload is claims: an administrator's, good for an hour, with changes: a name and the
-// JSON text of its value, "" to leave it out.
+// payload returns the claims of an administrator, valid for an hour. changes are pairs of a
+// claim's name and the JSON text of its value; an empty text removes the claim.
 func payload(changes ...string) string {
 	now := time.Now().Unix()
 	names := []string{"sub", "aud", "iat", "nbf", "exp", "scopes"}
 	values := map[string]string{
-		"sub": `"ann"`, "aud": `"fort"`, "iat": fmt.Sprint(now), "nbf": fmt.Sprint(now), "exp": fmt.Sprint(now + 3600), "scopes": `["agent_os:admin"]`,
+		"sub": `"ann"`, "aud": `"fort"`, "iat": fmt.Sprint(now), "nbf": fmt.Sprint(now), "exp": fmt.Sprint(now + 3600),
+		"scopes": `["agent_os:admin"]`,
 	}
 	for i := 0; i < len(changes); i += 2 {
 		if values[changes[i]] == "" {
@@ -67,9 +68,9 @@ func payload(changes ...string) string {
 	return "{" + strings.Join(members, ",") + "}"
 }
 
-// scoped are claims with these scopes in place of the administrator's.
+// scoped returns claims with these scopes instead of the administrator's.
 func scoped(scopes ...string) string {
-	list, _ := json.Marshal(append([]string{}, scopes...)) // a list of strings always encodes
+	list, _ := json.Marshal(append([]string{}, scopes...)) // a list of strings can always be encoded
 	return payload("scopes", string(list))
 }
 
@@ -113,7 +114,8 @@ func ecForge(alg string, key *ecdsa.PrivateKey) forge {
 	point := must(key.PublicKey.Bytes())
 	size := (len(point) - 1) / 2
 	f.public = append(f.public, point, point[1:1+size])
-	f.jwk = fmt.Sprintf(`{"kty":"EC","crv":%q,"x":%q,"y":%q}`, key.Params().Name, b64(string(point[1:1+size])), b64(string(point[1+size:])))
+	f.jwk = fmt.Sprintf(`{"kty":"EC","crv":%q,"x":%q,"y":%q}`, key.Params().Name, b64(string(point[1:1+size])),
+		b64(string(point[1+size:])))
 	f.sign = func(signed string) []byte {
 		_, sum := digest(alg, signed)
 		r, s := must2(ecdsa.Sign(rand.Reader, key, sum))
@@ -122,14 +124,15 @@ func ecForge(alg string, key *ecdsa.PrivateKey) forge {
 	return f
 }
 
-// publicForge fills in the forms in which a public key lies about.
+// publicForge adds the encodings in which a public key is usually published.
 func publicForge(f forge, key any) forge {
 	der := must(x509.MarshalPKIXPublicKey(key))
 	text := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 	f.verifies = string(text)
 	lines := strings.Split(strings.TrimSpace(f.verifies), "\n")
 	f.public = [][]byte{
-		text, text[:len(text)-1], append(text, '\n'), []byte(strings.ReplaceAll(f.verifies, "\n", "\r\n")), []byte(strings.ReplaceAll(f.verifies, "\n", `\n`)),
+		text, text[:len(text)-1], append(text, '\n'), []byte(strings.ReplaceAll(f.verifies, "\n", "\r\n")),
+		[]byte(strings.ReplaceAll(f.verifies, "\n", `\n`)),
 		[]byte(strings.Join(lines[1:len(lines)-1], "")), []byte(strings.Join(lines[1:len(lines)-1], "\n")), der,
 	}
 	return f
@@ -149,7 +152,7 @@ func must2[T, U any](v T, w U, err error) (T, U) {
 	return v, w
 }
 
-// The test's own keys: the issuer's, and an attacker's of the same kinds.
+// The keys of the issuer, and the attacker's keys of the same kinds.
 var (
 	issuerRSA   = sync.OnceValue(func() *rsa.PrivateKey { return must(rsa.GenerateKey(rand.Reader, 2048)) })
 	attackerRSA = sync.OnceValue(func() *rsa.PrivateKey { return must(rsa.GenerateKey(rand.Reader, 2048)) })
@@ -161,14 +164,15 @@ func newEC(c elliptic.Curve) *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(c
 
 const issuerSecret = "TEST KEY ONLY: thirty-two bytes at the very least"
 
-// issuers are the honest signers of the three kinds of configuration.
+// honestIssuers returns the issuer for each of the three kinds of keys.
 func honestIssuers() map[string]forge {
 	return map[string]forge{
-		"HS256": hmacForge("HS256", issuerSecret), "RS256": rsaForge("RS256", issuerRSA()), "ES256": ecForge("ES256", issuerEC()),
+		"HS256": hmacForge("HS256", issuerSecret), "RS256": rsaForge("RS256", issuerRSA()),
+		"ES256": ecForge("ES256", issuerEC()),
 	}
 }
 
-// attacker is somebody with a key of the same kind.
+// attacker is a forge with another key of the same kind.
 func attacker(alg string) forge {
 	switch alg[:2] {
 	case "HS":
@@ -179,15 +183,16 @@ func attacker(alg string) forge {
 	return rsaForge(alg, attackerRSA())
 }
 
-// otherAlgorithms are the issuer's own key with another algorithm of its family,
-// and keys of that algorithm's own.
+// otherAlgorithms returns forges for other algorithms of the same family: with the
+// issuer's own key, and with a key made for the other algorithm.
 func otherAlgorithms(alg string) map[string]forge {
 	switch alg[:2] {
 	case "HS":
 		return map[string]forge{"HS384": hmacForge("HS384", issuerSecret), "HS512": hmacForge("HS512", issuerSecret)}
 	case "ES":
 		return map[string]forge{
-			"ES384 of P-384": ecForge("ES384", newEC(elliptic.P384())), "ES512 of P-521": ecForge("ES512", newEC(elliptic.P521())),
+			"ES384 of P-384":         ecForge("ES384", newEC(elliptic.P384())),
+			"ES512 of P-521":         ecForge("ES512", newEC(elliptic.P521())),
 			"ES384 of the right key": ecForge("ES384", issuerEC()), "ES512 of the right key": ecForge("ES512", issuerEC()),
 			"RS256 of a stranger": rsaForge("RS256", attackerRSA()),
 		}
@@ -199,5 +204,5 @@ func otherAlgorithms(alg string) map[string]forge {
 	return out
 }
 
-// named is a forge that writes another algorithm's name.
+// named returns a forge that writes another algorithm into the token's header.
 func (f forge) named(alg string) forge { f.alg = alg; return f }

@@ -8,12 +8,12 @@ import (
 	"strings"
 )
 
-// comparison collects how one answer differs from the recorded one. Array indices
-// are left out of its paths, so that the same difference in each element is one.
+// comparison collects the differences between an answer and the recorded one. Its paths
+// have no array indices, so that the same difference in every element counts once.
 type comparison struct {
 	ids   *bindings
 	found []string
-	shape bool // the values of numbers depend on what the recorded database held before
+	shape bool // compare only that a number is a number: the recorded database held more rows
 }
 
 func (c *comparison) differ(path, format string, args ...any) {
@@ -27,7 +27,7 @@ func (c *comparison) changed(path string, want, got any) {
 	c.differ(path, "%s → %s", brief(want), brief(got))
 }
 
-// value compares two values at a path, the last part of which is the member's name.
+// value compares two values at a path. The last part of the path is the member's name.
 func (c *comparison) value(path string, want, got any) {
 	switch w := want.(type) {
 	case *jsonObject:
@@ -92,14 +92,15 @@ func (c *comparison) array(path string, want, got []any) {
 	}
 }
 
-// Members whose values are moments and durations: only their form is compared.
+// clocks are members that hold times and durations. Only their form is compared.
 var (
-	clocks  = regexp.MustCompile(`(^|\.)(created_at|updated_at|start_time|end_time|duration|time_to_first_token|search_time_ms)$`)
+	clocks = regexp.MustCompile(`(^|\.)(created_at|updated_at|start_time|end_time|duration|time_to_first_token|` +
+		`search_time_ms)$`)
 	moment  = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?`)
 	elapsed = regexp.MustCompile(`\d+\.\d+s`) // in "web_search(query=cats) completed in 0.0008s. "
 )
 
-// timeless is a text without what a clock put in.
+// timeless replaces the digits of times and durations in a text.
 func timeless(s string) string {
 	s = moment.ReplaceAllStringFunc(s, func(m string) string {
 		return regexp.MustCompile(`\d+`).ReplaceAllString(m, "0")
@@ -114,7 +115,7 @@ func (c *comparison) text(path, want, got string) {
 		}
 		return
 	}
-	if strings.HasSuffix(path, "system_fingerprint") { // the stub model's own
+	if strings.HasSuffix(path, "system_fingerprint") { // made by the stub model
 		return
 	}
 	if timeless(c.ids.ours(want)) != timeless(got) {
@@ -132,13 +133,13 @@ func (c *comparison) sameScalar(path string, want, got any) bool {
 	return w == g || c.shape || clocks.MatchString(path)
 }
 
-// events compares two streams: the names of their events in order, and the members
-// of those that both have.
+// events compares two streams: the names of their events in order, and the members of
+// the events that both streams have.
 func (c *comparison) events(want, got []namedEvent) {
 	inCallOrder(got)
 	missing, extra := map[string]int{}, map[string]int{}
 	var order []string
-	tell := func(counts map[string]int, name string) {
+	note := func(counts map[string]int, name string) {
 		if counts[name]++; missing[name]+extra[name] == 1 {
 			order = append(order, name)
 		}
@@ -146,9 +147,9 @@ func (c *comparison) events(want, got []namedEvent) {
 	for _, pair := range align(want, got) {
 		switch {
 		case pair.got < 0:
-			tell(missing, want[pair.want].name)
+			note(missing, want[pair.want].name)
 		case pair.want < 0:
-			tell(extra, got[pair.got].name)
+			note(extra, got[pair.got].name)
 		default:
 			c.value(want[pair.want].name, want[pair.want].data, got[pair.got].data)
 		}
@@ -163,8 +164,8 @@ func (c *comparison) events(want, got []namedEvent) {
 	}
 }
 
-// inCallOrder sorts the ends of calls that were made at once, which come in any
-// order, by their beginnings.
+// inCallOrder sorts the ToolCallCompleted events of parallel calls by their
+// ToolCallStarted events, because parallel calls complete in any order.
 func inCallOrder(list []namedEvent) {
 	begun := map[any]int{}
 	call := func(e namedEvent) any {
@@ -191,10 +192,10 @@ type namedEvent struct {
 	data any
 }
 
-// pair is two indices; -1 where one side has no counterpart.
+// pair is the indices of two matching events. An index is -1 if the event has no match.
 type pair struct{ want, got int }
 
-// align finds the longest common sequence of names.
+// align matches two streams by the longest common subsequence of event names.
 func align(want, got []namedEvent) (out []pair) {
 	length := make([][]int, len(want)+1)
 	for i := range length {
@@ -226,8 +227,8 @@ func align(want, got []namedEvent) (out []pair) {
 	return out
 }
 
-// bindings are the ids that were made while recording, and what stands for each
-// here. The same id must stand for the same thing throughout.
+// bindings map each recorded id to the id that this server generated in its place, and
+// back. An id must map to the same id in all answers of a group.
 type bindings struct{ here, recorded map[string]string }
 
 func newBindings() *bindings { return &bindings{map[string]string{}, map[string]string{}} }
@@ -239,7 +240,7 @@ var (
 	wholeID  = regexp.MustCompile(`^` + uuidText + `$`)
 )
 
-// kindOfID tells whose form an id has: "uuid", one of the model's, or none.
+// kindOfID returns the form of an id: "uuid", a prefix that the model uses, or "".
 func kindOfID(s string) string {
 	if wholeID.MatchString(s) {
 		return "uuid"
@@ -247,12 +248,12 @@ func kindOfID(s string) string {
 	return modelIDs.FindString(s)
 }
 
-// bind notes that got stands for want, or tells why it can't.
+// bind records that got replaces the recorded id want. It returns why it can't, or "".
 func (b *bindings) bind(want, got string) (why string) {
 	switch kind := kindOfID(want); {
 	case kind != kindOfID(got):
 		return "became " + brief(got)
-	case kind != "uuid": // the recorded model's ids repeat with its requests; ours never do
+	case kind != "uuid": // the recorded model repeats its ids; this server's ids are unique
 	case b.here[want] != "" && b.here[want] != got:
 		return "changes between answers"
 	case b.recorded[got] != "" && b.recorded[got] != want:
@@ -262,7 +263,7 @@ func (b *bindings) bind(want, got string) (why string) {
 	return ""
 }
 
-// ours is a recorded text with the ids of this server.
+// ours replaces the recorded ids in a text by those of this server.
 func (b *bindings) ours(s string) string {
 	return anyID.ReplaceAllStringFunc(s, func(id string) string {
 		if here := b.here[id]; here != "" {

@@ -9,9 +9,9 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 )
 
-// In AgentOS 3.1.10 twenty runs at the same time in one session all end and are
-// kept, and the session's total holds 14 to 72 tokens of their 280 to 530, in one
-// process and in two, streamed or not.
+// AgentOS 3.1.10 completes and stores twenty concurrent runs of one session, but loses
+// updates of the session's total: it counts 14 to 72 of 280 to 530 tokens, in one process
+// and in two, streamed or not. Keyway counts all of them.
 func TestConcurrentRunsInOneSessionAllCount(t *testing.T) {
 	t.Parallel()
 	const runs, tokens = 20, 3 + 2 // "echo: run N", "run N"
@@ -27,7 +27,8 @@ func TestConcurrentRunsInOneSessionAllCount(t *testing.T) {
 				var all sync.WaitGroup
 				for i := range runs {
 					all.Go(func() {
-						servers[i%processes].run("ann", "assistant", "message", fmt.Sprint("echo: run ", i), "stream", stream, "session_id", "s").want(t, "run", 200, ended)
+						servers[i%processes].run("ann", "assistant", "message", fmt.Sprint("echo: run ", i), "stream", stream,
+							"session_id", "s").want(t, "run", 200, ended)
 					})
 				}
 				all.Wait()
@@ -46,7 +47,7 @@ func TestConcurrentRunsInOneSessionAllCount(t *testing.T) {
 					sum += r.Metrics.Total
 				}
 				if len(kept) != runs || len(inputs) != runs {
-					t.Errorf("%d runs with %d inputs are kept, want %d", len(kept), len(inputs), runs)
+					t.Errorf("%d runs with %d inputs are stored, want %d", len(kept), len(inputs), runs)
 				}
 				var session struct {
 					Total int `json:"total_tokens"`

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// jsonObject is a JSON object whose members keep their order. The other JSON values
-// are []any, string, json.Number, bool and nil.
+// jsonObject is a JSON object that keeps the order of its members. Other JSON values are
+// []any, string, json.Number, bool and nil.
 type jsonObject struct {
 	names  []string
 	values map[string]any
@@ -22,7 +22,7 @@ func (o *jsonObject) get(name string) any {
 	return o.values[name]
 }
 
-// ordered reads a JSON text; objects become *jsonObject.
+// ordered decodes a JSON text. Objects become *jsonObject.
 func ordered(text string) (any, error) {
 	dec := json.NewDecoder(strings.NewReader(text))
 	dec.UseNumber()
@@ -65,7 +65,7 @@ func orderedValue(dec *json.Decoder) (any, error) {
 				return nil, err
 			}
 			if _, twice := o.values[name.(string)]; twice {
-				return nil, fmt.Errorf("the member %s stands twice", name)
+				return nil, fmt.Errorf("the member %s appears twice", name)
 			}
 			o.names = append(o.names, name.(string))
 			o.values[name.(string)] = v
@@ -76,7 +76,8 @@ func orderedValue(dec *json.Decoder) (any, error) {
 	return token, nil
 }
 
-// brief is a value in a difference: what is long is cut, what is deep only named.
+// brief formats a value for a difference. Long texts are cut; objects show only their
+// members, arrays only their length.
 func brief(v any) string {
 	switch v := v.(type) {
 	case *jsonObject:
@@ -90,7 +91,7 @@ func brief(v any) string {
 		var b strings.Builder
 		enc := json.NewEncoder(&b)
 		enc.SetEscapeHTML(false)
-		_ = enc.Encode(v) // a string always encodes
+		_ = enc.Encode(v) // a string can always be encoded
 		return strings.TrimSuffix(b.String(), "\n")
 	case nil:
 		return "null"

@@ -9,17 +9,17 @@ import (
 	"testing"
 )
 
-// differencesFile holds, below this heading, the table of every difference from the
-// recorded exchanges: exchanges (GROUP/NAME), differences, reason. A * in backticks
-// stands for any text.
+// differencesFile has, below exchangesHeading, a table of all differences from the
+// recorded exchanges. Its columns are exchanges (GROUP/NAME), differences and reason. A *
+// inside backticks matches any text.
 const (
 	differencesFile  = "../docs/differences.md"
 	exchangesHeading = "## Exchange by exchange"
 )
 
-// listed is one line of the table.
+// listed is one row of the table.
 type listed struct {
-	number                 int // in the file
+	number                 int // the line in the file
 	exchanges, differences []*pattern
 }
 
@@ -47,7 +47,7 @@ func match(list []*pattern, s string) *pattern {
 	return nil
 }
 
-// differences is the list. It is exact: what it doesn't cover is a fault, and so is
+// differences is the table. A difference that it doesn't cover fails the test, and so does
 // a pattern that covers nothing.
 type differences struct {
 	mu    sync.Mutex
@@ -83,7 +83,8 @@ func parseDifferences(text string) (lines []listed, err error) {
 		}
 		ends := cellEnd.FindAllStringIndex(line, -1)
 		if len(ends) != 4 {
-			return nil, fmt.Errorf("%s:%d has %d columns, want exchanges, differences, reason", differencesFile, i+1, len(ends)-1)
+			return nil, fmt.Errorf("%s:%d has %d columns, want exchanges, differences, reason",
+				differencesFile, i+1, len(ends)-1)
 		}
 		l := listed{number: i + 1}
 		l.exchanges = patterns(line[ends[0][1] : ends[1][0]+1])
@@ -105,7 +106,8 @@ func patterns(cell string) (out []*pattern) {
 	return out
 }
 
-// covers reports whether a line tells of the difference; the first that does counts.
+// covers reports whether a row covers the difference. Only the first such row counts as
+// used.
 func (d *differences) covers(exchange, difference string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -117,7 +119,7 @@ func (d *differences) covers(exchange, difference string) bool {
 	return false
 }
 
-// stale are the patterns that covered nothing.
+// stale returns the patterns that covered nothing.
 func (d *differences) stale() (out []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

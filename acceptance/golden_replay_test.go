@@ -24,22 +24,22 @@ import (
 	"github.com/keyway-agents/keyway/shared/config"
 )
 
-// exchange is a line of testdata/agentos/GROUP.jsonl.
+// exchange is one recorded request with its answer: a line of testdata/agentos/GROUP.jsonl.
 type exchange struct {
-	Name string // empty: only sets the stage, its answer wasn't kept
-	Note string // for people
+	Name string // empty for a request that only prepares data; its answer was not recorded
+	Note string // for readers of the file
 
 	// The request.
 	Method, Path string
-	Token        map[string]any  // claims; nil sends no token
-	Form         json.RawMessage // multipart, an object of texts
-	URLEncoded   json.RawMessage // likewise
+	Token        map[string]any  // the claims; nil sends no token
+	Form         json.RawMessage // an object of texts, sent as multipart
+	URLEncoded   json.RawMessage // an object of texts, sent URL-encoded
 	JSON         json.RawMessage
-	Raw          *string // with Type
+	Raw          *string // sent as it is, with the content type Type
 	Type         string
-	Files        []file // besides Form
+	Files        []file // sent with Form
 
-	// The answer: Events of a stream, else Text where it isn't JSON, else Body.
+	// The answer: Events of a stream, or Text if it isn't JSON, or Body.
 	Status      int
 	ContentType string `json:"content_type"`
 	Events      [][2]json.RawMessage
@@ -70,7 +70,7 @@ func readExchanges(t *testing.T, group string) (list []exchange) {
 	return list
 }
 
-// body is what the request carries, with this server's ids.
+// body returns the request's body and content type, with this server's ids.
 func (e exchange) body(t *testing.T, ids *bindings) (body, kind string) {
 	t.Helper()
 	switch {
@@ -87,7 +87,8 @@ func (e exchange) body(t *testing.T, ids *bindings) (body, kind string) {
 	}
 	var b bytes.Buffer
 	w := multipart.NewWriter(&b)
-	eachField(t, e.Form, func(name, value string) { _ = w.WriteField(name, ids.ours(value)) }) // a buffer takes all
+	// Writing to a buffer cannot fail.
+	eachField(t, e.Form, func(name, value string) { _ = w.WriteField(name, ids.ours(value)) })
 	for _, f := range e.Files {
 		h := textproto.MIMEHeader{"Content-Type": {f.Type}}
 		h.Set("Content-Disposition", fmt.Sprintf("form-data; name=%q; filename=%q", f.Field, f.Name))
@@ -113,8 +114,8 @@ func eachField(t *testing.T, fields json.RawMessage, do func(name, value string)
 	}
 }
 
-// send writes the request by hand, so that odd paths arrive as they were recorded.
-// The connection ends with the answer's body.
+// send writes the request to a connection of its own, because an HTTP client would
+// normalize the odd paths. Closing the answer's body closes the connection.
 func (p *replayer) send(e exchange) *http.Response {
 	p.t.Helper()
 	c, err := (&net.Dialer{}).DialContext(p.t.Context(), "tcp", strings.TrimPrefix(p.server.url, "http://"))
@@ -148,7 +149,7 @@ func (p *replayer) send(e exchange) *http.Response {
 	return resp
 }
 
-// closing is a body that takes its connection with it.
+// closing is a body whose Close closes the connection.
 type closing struct {
 	io.ReadCloser
 	conn net.Conn
@@ -156,7 +157,8 @@ type closing struct {
 
 func (c closing) Close() error { return c.conn.Close() }
 
-// signed signs a token with the secret of AgentOS's documents, without Keyway's signer.
+// signed signs a token with the secret of AgentOS's documents. It does not use Keyway's
+// own code.
 func signed(t *testing.T, claims map[string]any) string {
 	t.Helper()
 	all := map[string]any{"iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix()}
@@ -172,7 +174,8 @@ func signed(t *testing.T, claims map[string]any) string {
 	return text + "." + enc.EncodeToString(mac.Sum(nil))
 }
 
-// receive reads an answer to its end, or as far as it contains all of until.
+// receive reads an answer to its end, or to the event with which it contains all texts of
+// until.
 func (p *replayer) receive(e exchange, resp *http.Response, until ...string) reply {
 	p.t.Helper()
 	got := reply{status: resp.StatusCode, header: resp.Header}
@@ -201,24 +204,24 @@ func containsAll(s string, texts []string) bool {
 	return true
 }
 
-// replayer sends the exchanges of one group to a server and compares.
+// replayer sends the exchanges of one group to a server and compares the answers.
 type replayer struct {
 	t         *testing.T
 	group     string
 	server    *server
 	ids       *bindings
 	gate      *gate
-	mentioned strings.Builder // every request so far: whose ids are the group's own
+	mentioned strings.Builder // all requests so far; ids in it belong to the group
 	list      *differences
 	result    *results
 }
 
-// play replays a list in order.
+// play replays exchanges in order.
 func (p *replayer) play(list []exchange) {
 	p.t.Helper()
 	for len(list) > 0 {
 		n := 1
-		if act := choreography[list[0].Name]; act != nil {
+		if act := overlapping[list[0].Name]; act != nil {
 			n = act(p, list)
 		} else {
 			p.call(list[0])
@@ -228,7 +231,7 @@ func (p *replayer) play(list []exchange) {
 	}
 }
 
-// call is an exchange of its own.
+// call replays one exchange.
 func (p *replayer) call(e exchange) {
 	p.t.Helper()
 	resp := p.send(e)
@@ -236,13 +239,13 @@ func (p *replayer) call(e exchange) {
 	p.check(e, p.receive(e, resp))
 }
 
-// judge compares an answer with the recorded one and notes what differs.
+// check compares an answer with the recorded one and notes the differences.
 func (p *replayer) check(e exchange, got reply) {
 	p.t.Helper()
 	found := p.compare(e, got)
 	if e.Name == "" {
 		if got.status >= 300 {
-			p.t.Errorf("%s: to set the stage, %s %s: %d %s", p.group, e.Method, e.Path, got.status, got.body)
+			p.t.Errorf("%s: the preparing request %s %s answers %d %s", p.group, e.Method, e.Path, got.status, got.body)
 		}
 		return
 	}
@@ -255,7 +258,7 @@ func (p *replayer) compare(e exchange, got reply) []string {
 	if e.Name != "" && e.Status != got.status {
 		c.differ("status", "%d → %d", e.Status, got.status)
 		if e.Status < 400 || got.status < 400 {
-			return c.found // another kind of answer
+			return c.found // a success and an error have nothing else in common
 		}
 	}
 	if kind := got.header.Get("Content-Type"); e.Name != "" && kind != e.ContentType {
@@ -266,7 +269,7 @@ func (p *replayer) compare(e exchange, got reply) []string {
 	case e.Events != nil:
 		c.events(p.recorded(e), p.stream(e, got.body))
 	case e.Text != "":
-		if !strings.HasPrefix(got.body, e.Text) { // only its beginning was kept
+		if !strings.HasPrefix(got.body, e.Text) { // only the beginning was recorded
 			c.changed("text", e.Text, got.body)
 		}
 	case e.Body != nil:
@@ -302,7 +305,7 @@ func (p *replayer) compareBody(c *comparison, e exchange, body string) {
 	c.value("", want, got)
 }
 
-// summaryOf is what was kept of an answer where only its kind counted.
+// summaryOf is the form in which some answers were recorded: only their kind and size.
 func summaryOf(v any) string {
 	switch v := v.(type) {
 	case []any:
@@ -329,7 +332,7 @@ func (p *replayer) recorded(e exchange) (list []namedEvent) {
 	return list
 }
 
-// stream reads what arrived, frame by frame; AgentOS has no comments in it.
+// stream parses the frames of an event stream. It skips comments, which AgentOS never sends.
 func (p *replayer) stream(e exchange, body string) (list []namedEvent) {
 	p.t.Helper()
 	for frame := range strings.SplitSeq(strings.TrimSuffix(body, "\n\n"), "\n\n") {

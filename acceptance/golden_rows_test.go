@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// isList reports whether the answer lists what the whole database holds. The
-// recorded one held more than the group had put there.
+// isList reports whether the answer lists rows of the whole database. The recorded
+// database also had rows of other groups.
 func (e exchange) isList() bool {
 	path, _, _ := strings.Cut(e.Path, "?")
 	switch path {
@@ -16,10 +16,10 @@ func (e exchange) isList() bool {
 	return false
 }
 
-// rows compares such a list. Rows that the group knows nothing of are left out; if
-// there are any, or more on another page, totals are compared by form only, and so
-// is which rows made it to a page. Nor is their order compared: the recorded rows
-// were made within a second, and AgentOS sorts by seconds.
+// rows compares such a list, without the rows of other groups. If the recorded list has
+// rows of other groups, or continues on another page, the totals and the choice of rows
+// can't be equal, and only their form is compared. The order of rows is never compared: the
+// recorded rows were made within one second, and AgentOS sorts by seconds.
 func (p *replayer) rows(c *comparison, want, got any) {
 	w, ok1 := want.(*jsonObject)
 	g, ok2 := got.(*jsonObject)
@@ -67,7 +67,7 @@ func (p *replayer) rows(c *comparison, want, got any) {
 	c.value("", rest(w), rest(g))
 }
 
-// topics compares a bare list of texts, as far as the group made them.
+// topics compares a plain list of texts: those that the group made.
 func (p *replayer) topics(c *comparison, want, got any) {
 	w, ok1 := want.([]any)
 	g, ok2 := got.([]any)
@@ -87,7 +87,7 @@ func (p *replayer) topics(c *comparison, want, got any) {
 	}
 }
 
-// rowID tells one row from another.
+// rowID identifies a row: by its session, its memory or its user.
 func rowID(row any) string {
 	o, _ := row.(*jsonObject)
 	for _, name := range []string{"session_id", "memory_id"} {

@@ -7,10 +7,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The comparison itself: each kind of difference is found, and nothing else.
+// TestComparisonFindsEachKindOfDifference tests the comparison itself.
 func TestComparisonFindsEachKindOfDifference(t *testing.T) {
 	t.Parallel()
-	const one, other, third = "3c29ef3f-d559-4db7-b4f0-a9c276ddcf0d", "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"
+	const (
+		one   = "3c29ef3f-d559-4db7-b4f0-a9c276ddcf0d"
+		other = "00000000-0000-4000-8000-000000000001"
+		third = "00000000-0000-4000-8000-000000000002"
+	)
 	for _, c := range []struct{ name, want, got, diff string }{
 		{"the same", `{"a":[1,"x",null,true],"b":{}}`, `{"a":[1.0,"x",null,true],"b":{}}`, ""},
 		{"a member missing", `{"a":{"b":1,"c":2}}`, `{"a":{"c":2}}`, "a.b is missing"},
@@ -19,16 +23,20 @@ func TestComparisonFindsEachKindOfDifference(t *testing.T) {
 		{"another number", `{"total_tokens":14}`, `{"total_tokens":15}`, "total_tokens 14 → 15"},
 		{"another text", `{"detail":"no"}`, `{"detail":"yes"}`, `detail "no" → "yes"`},
 		{"another type", `{"detail":[1]}`, `{"detail":"yes"}`, `detail [1] → "yes"`},
-		{"a number in quotes", `{"n":1}`, `{"n":"1"}`, `n 1 → "1"`},
+		{"a number as text", `{"n":1}`, `{"n":"1"}`, `n 1 → "1"`},
 		{"null for false", `{"a":false}`, `{"a":null}`, `a false → null`},
 		{"fewer elements", `[1,2]`, `[1]`, "has 2 → 1 elements"},
-		{"a moment", `{"created_at":1795301598,"updated_at":"2026-11-21T22:53:57Z"}`, `{"created_at":1,"updated_at":"2027-01-01T00:00:00Z"}`, ""},
-		{"a moment in another form", `{"updated_at":"2026-11-21T22:53:57Z"}`, `{"updated_at":"2026-11-21T22:53:57.12"}`, `updated_at "2026-11-21T22:53:57Z" → "2026-11-21T22:53:57.12"`},
-		{"a moment in a message", `"took 0.5s"`, `"took 12.25s"`, ""},
+		{"a time", `{"created_at":1795301598,"updated_at":"2026-11-21T22:53:57Z"}`,
+			`{"created_at":1,"updated_at":"2027-01-01T00:00:00Z"}`, ""},
+		{"a time in another form", `{"updated_at":"2026-11-21T22:53:57Z"}`, `{"updated_at":"2026-11-21T22:53:57.12"}`,
+			`updated_at "2026-11-21T22:53:57Z" → "2026-11-21T22:53:57.12"`},
+		{"a duration in a text", `"took 0.5s"`, `"took 12.25s"`, ""},
 		{"an id", `{"id":"` + one + `","text":"run ` + one + `"}`, `{"id":"` + other + `","text":"run ` + other + `"}`, ""},
-		{"an id that changes", `["` + one + `","` + one + `"]`, `["` + other + `","` + third + `"]`, "[] is an id that changes between answers"},
-		{"an id for two", `["` + one + `","` + third + `"]`, `["` + other + `","` + other + `"]`, "[] is an id that stands for two"},
-		{"an id that is none", `"` + one + `"`, `"x"`, `is an id that became "x"`},
+		{"an id that changes", `["` + one + `","` + one + `"]`, `["` + other + `","` + third + `"]`,
+			"[] is an id that changes between answers"},
+		{"an id for two", `["` + one + `","` + third + `"]`, `["` + other + `","` + other + `"]`,
+			"[] is an id that stands for two"},
+		{"no id", `"` + one + `"`, `"x"`, `is an id that became "x"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -84,7 +92,8 @@ func TestListOfDifferencesIsExact(t *testing.T) {
 			t.Errorf("%s %s: covered %t", c.exchange, c.difference, got)
 		}
 	}
-	if got := strings.Join(list.stale(), " "); !strings.Contains(got, "runs/old") || !strings.Contains(got, `t "x|y" → *`) || strings.Contains(got, "tool") {
+	if got := strings.Join(list.stale(), " "); !strings.Contains(got, "runs/old") ||
+		!strings.Contains(got, `t "x|y" → *`) || strings.Contains(got, "tool") {
 		t.Errorf("stale: %s", got)
 	}
 	if _, err := parseDifferences(exchangesHeading + "\n| `a` | `b` | |\n"); err == nil {

@@ -8,27 +8,27 @@ import (
 	"time"
 )
 
-// gate holds the model at one chunk of "slow" until the test lets it go on.
+// gate makes the model wait before one chunk of "slow" until the test opens the gate.
 type gate struct {
 	mu      sync.Mutex
-	at      int // -1: nowhere
+	at      int // the chunk; -1 if the gate is open
 	hold    chan struct{}
-	reached chan struct{} // closed when the model was asked for that chunk
+	reached chan struct{} // closed when the model has come to that chunk
 }
 
-// opened holds nothing.
+// opened is a closed channel: nobody waits for it.
 var opened = func() <-chan struct{} { c := make(chan struct{}); close(c); return c }()
 
 func newGate() *gate { return &gate{at: -1} }
 
-// before holds the model before a chunk.
+// before closes the gate before a chunk.
 func (g *gate) before(chunk int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.at, g.hold, g.reached = chunk, make(chan struct{}), make(chan struct{})
 }
 
-// open lets it go on.
+// open opens the gate: the model continues.
 func (g *gate) open() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -52,25 +52,26 @@ func (g *gate) pause(chunk int) <-chan struct{} {
 	return g.hold
 }
 
-// await returns when the model was asked.
+// await waits until the model waits at the gate.
 func (g *gate) await(t *testing.T) {
 	t.Helper()
 	select {
 	case <-g.reached:
 	case <-time.After(patience):
-		t.Fatal("the model was not asked")
+		t.Fatal("the model did not come to the gate")
 	}
 }
 
-// choreography is how exchanges that overlapped are replayed, by the name of the
-// first. Each returns how many it played. The gate is open behind each.
-var choreography = map[string]func(p *replayer, list []exchange) int{
+// overlapping replays exchanges that overlapped when they were recorded. The key is the
+// name of the first exchange. Each function returns how many exchanges it replayed; the
+// caller opens the gate after it.
+var overlapping = map[string]func(p *replayer, list []exchange) int{
 	"stream that is cancelled": func(p *replayer, list []exchange) int {
 		p.gate.before(3)
 		resp := p.send(list[0])
 		defer resp.Body.Close()
 		got := p.receive(list[0], resp, "chunk-2")
-		p.compare(list[0], got) // binds the run's id for the next path
+		p.compare(list[0], got) // binds the id of the run, which the next path needs
 		p.call(list[1])
 		got.body += p.receive(list[0], resp).body
 		p.check(list[0], got)
@@ -116,7 +117,7 @@ var choreography = map[string]func(p *replayer, list []exchange) int{
 	},
 }
 
-// leave reads a stream up to a text and hangs up.
+// disconnect reads a stream up to a text and closes the connection.
 func (p *replayer) disconnect(e exchange, until string) {
 	p.t.Helper()
 	resp := p.send(e)
@@ -124,7 +125,8 @@ func (p *replayer) disconnect(e exchange, until string) {
 	p.check(e, p.receive(e, resp, until))
 }
 
-// settled asks until the run asked for has ended, and judges that answer.
+// pollUntilEnded repeats a request for a run until the run has ended, and checks that
+// answer.
 func (p *replayer) pollUntilEnded(e exchange) {
 	p.t.Helper()
 	var got reply
@@ -132,7 +134,8 @@ func (p *replayer) pollUntilEnded(e exchange) {
 		resp := p.send(e)
 		got = p.receive(e, resp)
 		resp.Body.Close()
-		if got.status != http.StatusOK || !strings.Contains(got.body, `"RUNNING"`) && !strings.Contains(got.body, `"PENDING"`) {
+		if got.status != http.StatusOK || !strings.Contains(got.body, `"RUNNING"`) &&
+			!strings.Contains(got.body, `"PENDING"`) {
 			break
 		}
 	}

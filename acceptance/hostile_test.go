@@ -24,28 +24,42 @@ func TestInvalidRunInputIsNamedAndStartsNoRun(t *testing.T) {
 		status     int
 		says       string
 	}{
-		"no message":                    {multipartKind, part("stream", "false") + "--X--\r\n", 422, missing},
-		"an empty message":              {multipartKind, part("message", "") + "--X--\r\n", 422, missing},
-		"no body":                       {"", "", 422, missing},
-		"JSON":                          {"application/json", `{"message":"hi"}`, 422, missing},
-		"plain text":                    {"text/plain", "message=hi", 422, missing},
-		"a content type that is none":   {"///", "message=hi", 422, missing},
-		"multipart without a boundary":  {"multipart/form-data", "x", 400, "Missing boundary in multipart."},
-		"multipart without a body":      {multipartKind, "", 422, missing},
-		"multipart without a part":      {multipartKind, "--Y\r\nnope", 400, "Invalid multipart data."},
-		"a part that breaks off":        {multipartKind, part("message", "hi") + "--X\r\nContent-Disposition: form-data; name=\"stream\"\r\n\r\nfal", 400, "Invalid multipart data."},
-		"a file":                        {multipartKind, part("message", "hi") + "--X\r\nContent-Disposition: form-data; name=\"files\"; filename=\"a.exe\"\r\n\r\nMZ\r\n--X--\r\n", 400, "Unsupported file type"},
-		"a broken escape":               {"application/x-www-form-urlencoded", "message=%zz", 400, "error parsing the body"},
-		"NUL in the message":            {"application/x-www-form-urlencoded", "message=a%00b", 422, `"loc":["body","message"]`},
-		"invalid UTF-8 in the message":  {"application/x-www-form-urlencoded", "message=%ff%fe", 422, `"type":"string_unicode","loc":["body","message"]`},
-		"NUL in the session id":         {"application/x-www-form-urlencoded", "message=hi&session_id=a%00", 422, `"loc":["body","session_id"]`},
-		"an over-long session id":       {"application/x-www-form-urlencoded", "message=hi&session_id=" + strings.Repeat("x", 256), 422, `"type":"string_too_long","loc":["body","session_id"]`},
-		"stream is no boolean":          {"application/x-www-form-urlencoded", "message=hi&stream=maybe", 422, `"type":"bool_parsing","loc":["body","stream"],"msg":"Input should be a valid boolean, unable to interpret input","input":"maybe"`},
-		"version is no number":          {"application/x-www-form-urlencoded", "message=hi&version=abc", 422, `"type":"int_parsing","loc":["body","version"]`},
-		"two faults are both told":      {"application/x-www-form-urlencoded", "stream=maybe", 422, missing + `,{"type":"bool_parsing"`},
-		"a body over the limit":         {"application/x-www-form-urlencoded", "message=" + strings.Repeat("x", 11<<20), 413, "10 MB"},
-		"a multipart body over it":      {multipartKind, part("message", strings.Repeat("x", 11<<20)) + "--X--\r\n", 413, "10 MB"},
-		"multipart text over it, first": {multipartKind, "--X\r\nContent-Disposition: form-data; name=\"" + strings.Repeat("n", 11<<20), 4, ""},
+		"no message":                   {multipartKind, part("stream", "false") + "--X--\r\n", 422, missing},
+		"an empty message":             {multipartKind, part("message", "") + "--X--\r\n", 422, missing},
+		"no body":                      {"", "", 422, missing},
+		"JSON":                         {"application/json", `{"message":"hi"}`, 422, missing},
+		"plain text":                   {"text/plain", "message=hi", 422, missing},
+		"an invalid content type":      {"///", "message=hi", 422, missing},
+		"multipart without a boundary": {"multipart/form-data", "x", 400, "Missing boundary in multipart."},
+		"multipart without a body":     {multipartKind, "", 422, missing},
+		"multipart without a part":     {multipartKind, "--Y\r\nnope", 400, "Invalid multipart data."},
+		"an incomplete part": {multipartKind, part("message", "hi") +
+			"--X\r\nContent-Disposition: form-data; name=\"stream\"\r\n\r\nfal", 400, "Invalid multipart data."},
+		"a file": {multipartKind, part("message", "hi") +
+			"--X\r\nContent-Disposition: form-data; name=\"files\"; filename=\"a.exe\"\r\n\r\nMZ\r\n--X--\r\n", 400,
+			"Unsupported file type"},
+		"a broken escape": {"application/x-www-form-urlencoded", "message=%zz", 400, "error parsing the body"},
+		"NUL in the message": {"application/x-www-form-urlencoded", "message=a%00b", 422,
+			`"loc":["body","message"]`},
+		"invalid UTF-8 in the message": {"application/x-www-form-urlencoded", "message=%ff%fe", 422,
+			`"type":"string_unicode","loc":["body","message"]`},
+		"NUL in the session id": {"application/x-www-form-urlencoded", "message=hi&session_id=a%00", 422,
+			`"loc":["body","session_id"]`},
+		"an over-long session id": {"application/x-www-form-urlencoded",
+			"message=hi&session_id=" + strings.Repeat("x", 256), 422, `"type":"string_too_long","loc":["body","session_id"]`},
+		"stream is not a boolean": {"application/x-www-form-urlencoded", "message=hi&stream=maybe", 422,
+			`"type":"bool_parsing","loc":["body","stream"],"msg":"Input should be a valid boolean, unable to interpret ` +
+				`input","input":"maybe"`},
+		"version is not a number": {"application/x-www-form-urlencoded", "message=hi&version=abc", 422,
+			`"type":"int_parsing","loc":["body","version"]`},
+		"two errors are both reported": {"application/x-www-form-urlencoded", "stream=maybe", 422,
+			missing + `,{"type":"bool_parsing"`},
+		"a body over the limit": {"application/x-www-form-urlencoded",
+			"message=" + strings.Repeat("x", 11<<20), 413, "10 MB"},
+		"a multipart body over it": {multipartKind, part("message", strings.Repeat("x", 11<<20)) +
+			"--X--\r\n", 413, "10 MB"},
+		"multipart text over it, first": {multipartKind, "--X\r\nContent-Disposition: form-data; name=\"" +
+			strings.Repeat("n", 11<<20), 4, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := r.call("ann", "POST", "/agents/assistant/runs", strings.NewReader(row.body), "Content-Type", row.kind)
@@ -58,33 +72,36 @@ func TestInvalidRunInputIsNamedAndStartsNoRun(t *testing.T) {
 			got.want(t, "run", row.status, `{"detail":`, row.says)
 		})
 	}
-	r.call("admin", "POST", "/agents/nope/runs", strings.NewReader("message=hi"), "Content-Type", "application/x-www-form-urlencoded").want(t, "an unknown agent", 404, `{"detail":"Agent not found"}`)
+	r.call("admin", "POST", "/agents/nope/runs", strings.NewReader("message=hi"), "Content-Type",
+		"application/x-www-form-urlencoded").want(t, "an unknown agent", 404, `{"detail":"Agent not found"}`)
 	if n := len(r.model.Requests()); n > 0 {
 		t.Errorf("the model was called %d times", n)
 	}
-	r.get("ann", "/sessions").want(t, "nothing is half-written", 200, `"data":[]`)
+	r.get("ann", "/sessions").want(t, "no session was created", 200, `"data":[]`)
 }
 
 func TestFormsAreReadAsAgentOSReadsThem(t *testing.T) {
 	t.Parallel()
 	r := start(t, "quickstart", echoModel(t))
 	for name, row := range map[string]struct{ body, says string }{
-		"stream=0 is false":                       {"message=hi&stream=0", `"status":"COMPLETED"`},
-		"stream=OFF is false":                     {"message=hi&stream=OFF", `"status":"COMPLETED"`},
-		"an empty stream is the default":          {"message=hi&stream=", "event: RunCompleted"},
-		"the last of two values counts":           {"message=one&message=two&stream=false", "you said two"},
-		"unknown fields are left alone":           {"message=hi&stream=n&whatever=1", `"status":"COMPLETED"`},
-		"a number is a version":                   {"message=hi&stream=n&version=3", `"status":"COMPLETED"`},
-		"an empty session id makes a session":     {"message=hi&stream=n&session_id=", `"session_id":"`},
-		"another's user_id is not believed":       {"message=hi&stream=n&user_id=mallory", `"user_id":"ann"`},
-		"a caller's run_id is not taken":          {"message=hi&stream=n&run_id=mine", `"run_id":"`},
-		"quotes, SQL and wildcards are only text": {"message=" + url.QueryEscape(`'; DROP TABLE keyway.runs; -- % _ \ "`) + "&stream=n", `'; DROP TABLE keyway.runs; -- % _ \\ \"`},
+		"stream=0 is false":                      {"message=hi&stream=0", `"status":"COMPLETED"`},
+		"stream=OFF is false":                    {"message=hi&stream=OFF", `"status":"COMPLETED"`},
+		"an empty stream is the default":         {"message=hi&stream=", "event: RunCompleted"},
+		"the last of two values counts":          {"message=one&message=two&stream=false", "you said two"},
+		"unknown fields are ignored":             {"message=hi&stream=n&whatever=1", `"status":"COMPLETED"`},
+		"a number is a version":                  {"message=hi&stream=n&version=3", `"status":"COMPLETED"`},
+		"an empty session id makes a session":    {"message=hi&stream=n&session_id=", `"session_id":"`},
+		"the user_id of another user is ignored": {"message=hi&stream=n&user_id=mallory", `"user_id":"ann"`},
+		"a run_id of the caller is ignored":      {"message=hi&stream=n&run_id=mine", `"run_id":"`},
+		"quotes, SQL and wildcards are only text": {"message=" + url.QueryEscape(`'; DROP TABLE keyway.runs; -- % _ \ "`) +
+			"&stream=n", `'; DROP TABLE keyway.runs; -- % _ \\ \"`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := r.call("ann", "POST", "/agents/assistant/runs", strings.NewReader(row.body), "Content-Type", "application/x-www-form-urlencoded")
+			got := r.call("ann", "POST", "/agents/assistant/runs", strings.NewReader(row.body), "Content-Type",
+				"application/x-www-form-urlencoded")
 			got.want(t, "run", 200, row.says)
 			if strings.Contains(got.body, `"run_id":"mine"`) {
-				t.Errorf("the caller chose the run's id: %s", got.body)
+				t.Errorf("the run has the ID that the caller sent: %s", got.body)
 			}
 		})
 	}
@@ -92,7 +109,7 @@ func TestFormsAreReadAsAgentOSReadsThem(t *testing.T) {
 	got := r.run("ann", "assistant", "message", long, "stream", "false")
 	got.want(t, "a 4 MB message", 200)
 	if !strings.Contains(got.body, long) {
-		t.Error("the long message did not come back whole")
+		t.Error("the answer does not repeat the long message completely")
 	}
 }
 
@@ -148,14 +165,14 @@ func TestOddQueriesAndPathsAreNeverInternalErrors(t *testing.T) {
 		if len(name) > 80 {
 			name = name[:80]
 		}
-		// ann reads every agent by wildcard, so an unknown agent is 404 for her.
+		// ann may read every agent (agents:*:read), so an unknown agent is 404 for her.
 		if strings.HasPrefix(path, "/agents/%00") || strings.HasPrefix(path, "/agents/xxx") {
 			want = 404
 		}
 		got.want(t, name, want)
 		for _, leak := range []string{"SQLSTATE", "pgx", "ERROR:", "goroutine", "keyway.sessions"} {
 			if strings.Contains(got.body, leak) {
-				t.Errorf("%s: the answer speaks of the inside: %s", name, got.body)
+				t.Errorf("%s: the answer shows internals: %s", name, got.body)
 			}
 		}
 	}
@@ -173,10 +190,12 @@ func TestMissingTokenIsRejectedBeforeAnyOtherCheck(t *testing.T) {
 		}
 		got.want(t, rt.String()+" without a token", 401, `{"detail":"Authorization header missing","hint":"`)
 		if got.header.Get("WWW-Authenticate") == "" {
-			t.Errorf("%s: no challenge", rt)
+			t.Errorf("%s: the answer has no WWW-Authenticate header", rt)
 		}
-		r.call("nobody", rt.Method, path, nil).want(t, rt.String()+" with an empty token", 403, "Insufficient permissions. Required scope(s): ", `"missing":[`)
-		r.call("-", rt.Method, path, nil, "Authorization", "Bearer x.y.z").want(t, rt.String()+" with garbage", 401, `{"detail":"Invalid token`)
+		r.call("nobody", rt.Method, path, nil).want(t, rt.String()+" with an empty token", 403,
+			"Insufficient permissions. Required scope(s): ", `"missing":[`)
+		r.call("-", rt.Method, path, nil, "Authorization", "Bearer x.y.z").
+			want(t, rt.String()+" with garbage", 401, `{"detail":"Invalid token`)
 	}
 	r.call("-", "GET", "/nope", nil).want(t, "an unknown path", 401)
 	r.get("nobody", "/nope").want(t, "an unknown path with a token", 404, `{"detail":"Not Found"}`)
@@ -197,19 +216,20 @@ func TestOnlyListedOriginsPassCORS(t *testing.T) {
 			"Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization")
 	}
 	got := preflight("http://localhost:3000")
-	got.want(t, "a known origin asks first", 200)
-	if got.header.Get("Access-Control-Allow-Origin") != "http://localhost:3000" || got.header.Get("Access-Control-Allow-Headers") == "" ||
+	got.want(t, "a preflight of a listed origin", 200)
+	if got.header.Get("Access-Control-Allow-Origin") != "http://localhost:3000" ||
+		got.header.Get("Access-Control-Allow-Headers") == "" ||
 		got.header.Get("Access-Control-Allow-Methods") == "" || got.header.Get("Access-Control-Allow-Credentials") != "" {
 		t.Errorf("%v", got.header)
 	}
 	if got := preflight("http://evil.example"); got.header.Get("Access-Control-Allow-Origin") != "" {
-		t.Errorf("another origin is let in: %v", got.header)
+		t.Errorf("an unlisted origin is allowed: %v", got.header)
 	}
 	for sub, status := range map[string]int{"ann": 200, "-": 401, "nobody": 403} {
 		got := r.call(sub, "GET", "/agents", nil, "Origin", "http://localhost:3000")
 		got.want(t, sub, status)
 		if got.header.Get("Access-Control-Allow-Origin") != "http://localhost:3000" {
-			t.Errorf("%s: the page can't read the answer: %v", sub, got.header)
+			t.Errorf("%s: a page of a listed origin can't read the answer: %v", sub, got.header)
 		}
 	}
 }

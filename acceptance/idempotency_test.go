@@ -13,7 +13,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 )
 
-// keyed starts a run with an Idempotency-Key. A field file:NAME is a file.
+// runWithKey starts a run with an Idempotency-Key. A field file:NAME is sent as a file.
 func (r *server) runWithKey(key, sub, agent string, fields ...string) reply {
 	r.t.Helper()
 	body, kind := upload(r.t, fields...)
@@ -27,7 +27,8 @@ func upload(t *testing.T, fields ...string) (io.Reader, string) {
 	for i := 0; i < len(fields); i += 2 {
 		h := textproto.MIMEHeader{"Content-Disposition": {`form-data; name="` + fields[i] + `"`}}
 		if name, ok := strings.CutPrefix(fields[i], "file:"); ok {
-			h = textproto.MIMEHeader{"Content-Disposition": {`form-data; name="files"; filename="` + name + `"`}, "Content-Type": {"text/plain"}}
+			h = textproto.MIMEHeader{"Content-Disposition": {`form-data; name="files"; filename="` + name + `"`},
+				"Content-Type": {"text/plain"}}
 		}
 		part, err := w.CreatePart(h)
 		if err == nil {
@@ -43,7 +44,7 @@ func upload(t *testing.T, fields ...string) (io.Reader, string) {
 	return &b, w.FormDataContentType()
 }
 
-// uncommented is a stream without its comments.
+// uncommented removes the comments of an event stream.
 func uncommented(stream string) string {
 	var out []string
 	for frame := range strings.SplitAfterSeq(stream, "\n\n") {
@@ -56,18 +57,20 @@ func uncommented(stream string) string {
 
 func (r reply) isReplay(t *testing.T, what string, first reply) {
 	t.Helper()
-	if r.status != first.status || uncommented(r.body) != uncommented(first.body) || r.header.Get("Idempotent-Replayed") != "true" {
-		t.Errorf("%s: %d %s\n%v, want as before: %d %s", what, r.status, r.body, r.header, first.status, first.body)
+	if r.status != first.status || uncommented(r.body) != uncommented(first.body) ||
+		r.header.Get("Idempotent-Replayed") != "true" {
+		t.Errorf("%s: %d %s\n%v, want the first answer: %d %s", what, r.status, r.body, r.header, first.status, first.body)
 	}
 	if first.header.Get("Idempotent-Replayed") != "" {
-		t.Errorf("%s: the first answer says that it is none", what)
+		t.Errorf("%s: the first answer has the header Idempotent-Replayed", what)
 	}
 }
 
 func TestRepeatedRequestReturnsTheFirstRun(t *testing.T) {
 	t.Parallel()
 	r := start(t, "quickstart", echoModel(t))
-	whole := []string{"message", "hello", "stream", "false", "session_state", `{"n": 1}`, "metadata", `{"a": [1, "ä"]}`, "file:a.txt", "text"}
+	whole := []string{"message", "hello", "stream", "false", "session_state", `{"n": 1}`, "metadata",
+		`{"a": [1, "ä"]}`, "file:a.txt", "text"}
 	first := r.runWithKey("k-1", "ann", "assistant", whole...)
 	first.want(t, "the first", 200, `"content":"you said hello`)
 	r.runWithKey("k-1", "ann", "assistant", whole...).isReplay(t, "the whole answer", first)
@@ -76,7 +79,8 @@ func TestRepeatedRequestReturnsTheFirstRun(t *testing.T) {
 	first = r.runWithKey("k-2", "ann", "assistant", streamed...)
 	first.want(t, "the first", 200, "event: RunCompleted")
 	r.runWithKey("k-2", "ann", "assistant", streamed...).isReplay(t, "the stream", first)
-	r.runWithKey("k-2", "ann", "assistant", "message", "streamed", "stream", "true").isReplay(t, "what is the default anyway", first)
+	r.runWithKey("k-2", "ann", "assistant", "message", "streamed", "stream", "true").isReplay(t,
+		"what is the default anyway", first)
 
 	background := []string{"message", "later", "session_id", "s", "stream", "false", "background", "true"}
 	first = r.runWithKey("k-3", "ann", "assistant", background...)
@@ -93,7 +97,7 @@ func TestRepeatedRequestReturnsTheFirstRun(t *testing.T) {
 	again := r.runWithKey("k-3", "ann", "assistant", background...)
 	again.want(t, "in the background", 202, `"status":"COMPLETED"`)
 	if decode(again.body); accepted.RunID != id {
-		t.Errorf("another run: %s", again.body)
+		t.Errorf("the repeated request started another run: %s", again.body)
 	}
 	if n := len(r.model.Requests()); n != 3 {
 		t.Errorf("the model was asked %d times", n)
@@ -106,7 +110,8 @@ func TestRepeatedRequestReturnsTheFirstRun(t *testing.T) {
 func TestIdempotencyKeyBelongsToOwnerAgentAndRequest(t *testing.T) {
 	t.Parallel()
 	r := start(t, "quickstart", echoModel(t))
-	base := []string{"message", "hello", "stream", "false", "session_id", "s", "session_state", `{"n": 1}`, "metadata", `{"a": 1}`, "file:a.txt", "text"}
+	base := []string{"message", "hello", "stream", "false", "session_id", "s", "session_state", `{"n": 1}`, "metadata",
+		`{"a": 1}`, "file:a.txt", "text"}
 	first := r.runWithKey("k", "ann", "assistant", base...)
 	first.want(t, "the first", 200)
 	before := r.get("ann", "/sessions/s").body
@@ -134,37 +139,43 @@ func TestIdempotencyKeyBelongsToOwnerAgentAndRequest(t *testing.T) {
 		if !replaced {
 			fields = append(fields, other...)
 		}
-		r.runWithKey("k", "ann", "assistant", fields...).want(t, what, 409, "Idempotency-Key was already used for another request to this agent; send the same request, or another key")
+		r.runWithKey("k", "ann", "assistant", fields...).want(t, what, 409,
+			"Idempotency-Key was already used for another request to this agent; send the same request, or another key")
 	}
 	if after := r.get("ann", "/sessions/s").body; after != before {
-		t.Errorf("a refused request changed the session: %s, was %s", after, before)
+		t.Errorf("a rejected request changed the session: %s, was %s", after, before)
 	}
 	if n := len(r.model.Requests()); n != 1 {
 		t.Errorf("the model was asked %d times", n)
 	}
 
 	for what, other := range map[string]reply{
-		"somebody else": r.runWithKey("k", "admin", "assistant", base...), "another agent": r.runWithKey("k", "admin", "finance-agent", base...),
-		"another key": r.runWithKey("K", "ann", "assistant", base...), "no key": r.runWithKey("", "ann", "assistant", base...),
+		"another user":  r.runWithKey("k", "admin", "assistant", base...),
+		"another agent": r.runWithKey("k", "admin", "finance-agent", base...),
+		"another key":   r.runWithKey("K", "ann", "assistant", base...),
+		"no key":        r.runWithKey("", "ann", "assistant", base...),
 	} {
 		if other.status != 200 || other.header.Get("Idempotent-Replayed") != "" || other.body == first.body {
 			t.Errorf("%s: %d %s", what, other.status, other.body)
 		}
 	}
-	r.runWithKey(strings.Repeat("k", 513), "ann", "assistant", base...).want(t, "a long key", 422, `"loc":["header","Idempotency-Key"]`, "at most 512 bytes")
+	r.runWithKey(strings.Repeat("k", 513), "ann", "assistant", base...).
+		want(t, "a long key", 422, `"loc":["header","Idempotency-Key"]`, "at most 512 bytes")
 	r.runWithKey(strings.Repeat("k", 512), "ann", "assistant", base...).want(t, "the longest key", 200)
-	r.runWithKey("\xff", "ann", "assistant", base...).want(t, "no text", 422, `"loc":["header","Idempotency-Key"]`)
+	r.runWithKey("\xff", "ann", "assistant", base...).want(t, "invalid UTF-8", 422, `"loc":["header","Idempotency-Key"]`)
 
-	// The key goes with its run.
+	// Deleting the run deletes its key.
 	r.call("ann", "DELETE", "/sessions/s", nil).want(t, "delete", 204)
-	if again := r.runWithKey("k", "ann", "assistant", base...); again.status != 200 || again.header.Get("Idempotent-Replayed") != "" {
+	if again := r.runWithKey("k", "ann", "assistant", base...); again.status != 200 ||
+		again.header.Get("Idempotent-Replayed") != "" {
 		t.Errorf("after its run was deleted: %d %s", again.status, again.body)
 	}
 }
 
 func TestConcurrentEqualRequestsStartOneRun(t *testing.T) {
 	t.Parallel()
-	for what, fields := range map[string][]string{"whole": {"message", "hi", "stream", "false"}, "streamed": {"message", "hi"}} {
+	for what, fields := range map[string][]string{"whole": {"message", "hi", "stream", "false"},
+		"streamed": {"message", "hi"}} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			asked, release := make(chan struct{}, 100), make(chan struct{})
@@ -184,17 +195,18 @@ func TestConcurrentEqualRequestsStartOneRun(t *testing.T) {
 			<-asked
 			close(release)
 			all.Wait()
-			begun := 0
+			started := 0
 			for i, got := range replies {
 				if got.header.Get("Idempotent-Replayed") == "" {
-					begun++
+					started++
 				}
-				if got.status != 200 || uncommented(got.body) != uncommented(replies[0].body) || !strings.Contains(got.body, " second") {
+				if got.status != 200 || uncommented(got.body) != uncommented(replies[0].body) ||
+					!strings.Contains(got.body, " second") {
 					t.Errorf("answer %d: %d %s, want %s", i, got.status, got.body, replies[0].body)
 				}
 			}
-			if n := len(model.Requests()); begun != 1 || n != 1 {
-				t.Errorf("%d runs were begun, the model was asked %d times", begun, n)
+			if n := len(model.Requests()); started != 1 || n != 1 {
+				t.Errorf("%d runs were started, the model was asked %d times", started, n)
 			}
 		})
 	}
@@ -205,5 +217,5 @@ func TestFailedRunIsReturnedAgainForItsKey(t *testing.T) {
 	r := start(t, "quickstart", modeltest.NewServer(t, modeltest.Text("half").Truncate()))
 	first := r.runWithKey("k", "ann", "assistant", "message", "hi", "stream", "false")
 	first.want(t, "the first", 200, `"status":"ERROR"`)
-	r.runWithKey("k", "ann", "assistant", "message", "hi", "stream", "false").isReplay(t, "the failure", first)
+	r.runWithKey("k", "ann", "assistant", "message", "hi", "stream", "false").isReplay(t, "the failed run", first)
 }

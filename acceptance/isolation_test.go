@@ -16,30 +16,31 @@ import (
 	"github.com/keyway-agents/keyway/shared/route"
 )
 
-// private is a word that is in all that is ann's, and nowhere else.
+// private is a word that all of ann's data contains, and nothing else.
 const private = "chrysanthemum"
 
-// Ids that nothing has.
+// IDs of runs and memories that do not exist.
 const (
 	noRun    = "00000000-0000-4000-8000-000000000000"
 	noMemory = "00000000-0000-4000-8000-000000000001"
 )
 
-// attempt is a request for somebody's data. HERS stands for her session, ANN for
-// her, RUN, PAUSED, RUNNING and MEMORY for ids of hers.
+// attempt is a request for a user's data. ANN is replaced by the user, HERS by the user's
+// session, and RUN, PAUSED, RUNNING and MEMORY by IDs of the user's runs and memory.
 type attempt struct {
 	route   route.Name
 	request string // method and path
-	body    string // JSON, or else a form
-	status  int    // for who has no such thing
-	shows   bool   // to an administrator, what is private
+	body    string // JSON if it begins with {, else a form
+	status  int    // for a caller without such data
+	shows   bool   // whether an administrator's answer contains the private word
 }
 
-// attempts has every route that reads or writes somebody's data, and each way to
-// name them.
+// attempts has every route that reads or writes a user's data, with every way to name the
+// data.
 var attempts = []attempt{
 	{route.CreateRun, "POST /agents/assistant/runs", "message=hello&stream=false&session_id=HERS&user_id=ANN", 200, false},
-	{route.CreateRun, "POST /agents/assistant/runs", "message=hello&background=true&stream=false&session_id=HERS", 202, false},
+	{route.CreateRun, "POST /agents/assistant/runs", "message=hello&background=true&stream=false&session_id=HERS", 202,
+		false},
 	{route.ListRuns, "GET /agents/assistant/runs?session_id=HERS", "", 404, true},
 	{route.ListRuns, "GET /agents/assistant/runs?session_id=HERS&user_id=ANN", "", 404, true},
 	{route.GetRun, "GET /agents/assistant/runs/RUN?session_id=HERS", "", 404, true},
@@ -48,8 +49,10 @@ var attempts = []attempt{
 	{route.CancelRun, "POST /agents/assistant/runs/RUNNING/cancel", "", 404, false},
 	{route.CancelRun, "POST /agents/assistant/runs/PAUSED/cancel?session_id=HERS", "", 404, false},
 	{route.ContinueRun, "POST /agents/assistant/runs/RUN/continue", "session_id=HERS&stream=false", 404, false},
-	{route.ContinueRun, "POST /agents/assistant/runs/PAUSED/continue", "session_id=HERS&stream=false&user_id=ANN", 404, false},
-	{route.ContinueRun, "POST /agents/assistant/runs/PAUSED/continue", "session_id=HERS&tools=" + `[{"tool_call_id":"call_1_1","confirmed":true}]`, 404, false},
+	{route.ContinueRun, "POST /agents/assistant/runs/PAUSED/continue",
+		"session_id=HERS&stream=false&user_id=ANN", 404, false},
+	{route.ContinueRun, "POST /agents/assistant/runs/PAUSED/continue",
+		"session_id=HERS&tools=" + `[{"tool_call_id":"call_1_1","confirmed":true}]`, 404, false},
 	{route.ResumeRun, "POST /agents/assistant/runs/RUN/resume", "", 404, true},
 	{route.ResumeRun, "POST /agents/assistant/runs/RUN/resume", "session_id=HERS&last_event_index=0", 404, true},
 	{route.ResumeRun, "POST /agents/assistant/runs/RUNNING/resume", "", 404, false},
@@ -58,12 +61,15 @@ var attempts = []attempt{
 	{route.ListSessions, "GET /sessions?session_name=" + private, "", 200, true},
 	{route.ListSessions, "GET /sessions?component_id=assistant&type=agent", "", 200, true},
 	{route.CreateSession, "POST /sessions", `{"session_id":"HERS","user_id":"ANN"}`, 201, false},
-	{route.DeleteSessions, "DELETE /sessions", `{"session_ids":["HERS","other"],"session_types":["agent","agent"]}`, 204, false},
-	{route.DeleteSessions, "DELETE /sessions?user_id=ANN", `{"session_ids":["HERS"],"session_types":["agent"]}`, 204, false},
+	{route.DeleteSessions, "DELETE /sessions", `{"session_ids":["HERS","other"],"session_types":["agent","agent"]}`, 204,
+		false},
+	{route.DeleteSessions, "DELETE /sessions?user_id=ANN", `{"session_ids":["HERS"],"session_types":["agent"]}`, 204,
+		false},
 	{route.GetSession, "GET /sessions/HERS", "", 404, true},
 	{route.GetSession, "GET /sessions/HERS?user_id=ANN&type=agent", "", 404, true},
 	{route.ChangeSession, "PATCH /sessions/HERS", `{"session_name":"mine"}`, 404, true},
-	{route.ChangeSession, "PATCH /sessions/HERS?user_id=ANN", `{"session_state":{"a":1},"metadata":{"a":1},"summary":{"a":1}}`, 404, true},
+	{route.ChangeSession, "PATCH /sessions/HERS?user_id=ANN",
+		`{"session_state":{"a":1},"metadata":{"a":1},"summary":{"a":1}}`, 404, true},
 	{route.RenameSession, "POST /sessions/HERS/rename?user_id=ANN", `{"session_name":"mine"}`, 404, true},
 	{route.DeleteSession, "DELETE /sessions/HERS?user_id=ANN", "", 204, false},
 	{route.DeleteSession, "DELETE /sessions/HERS", "", 204, false},
@@ -86,9 +92,10 @@ var attempts = []attempt{
 	{route.MergeMemories, "POST /optimize-memories", `{"user_id":"ANN","apply":true}`, 404, false},
 }
 
-// ownerless are the routes that answer of the OS alone.
+// ownerless are the routes whose answers contain no user's data.
 var ownerless = []route.Name{
-	route.Index, route.Health, route.Info, route.OpenAPI, route.Docs, route.Config, route.ListAgents, route.GetAgent, route.ListTeams,
+	route.Index, route.Health, route.Info, route.OpenAPI, route.Docs, route.Config, route.ListAgents,
+	route.GetAgent, route.ListTeams,
 	route.ListWorkflows,
 }
 
@@ -103,12 +110,12 @@ func TestEveryRouteIsInTheIsolationTable(t *testing.T) {
 	}
 	for rt := range route.Table.All() {
 		if !known[rt.Name] {
-			t.Errorf("%s is neither in attempts nor in ownerless: say there how others' data stay theirs", rt)
+			t.Errorf("%s is in neither attempts nor ownerless: add how another user could ask for data through it", rt)
 		}
 	}
 }
 
-// household is a server with data of ann's in every table.
+// isolatedOS is a server with user isolation. ann has rows in every table.
 type isolatedOS struct {
 	*server
 	db      *pgx.Conn
@@ -117,7 +124,8 @@ type isolatedOS struct {
 	neutral *strings.Replacer // replaces both kinds of IDs in an answer
 }
 
-// keep serves an OS with a tool that waits for a person and fills it.
+// startIsolated starts an isolatedOS and creates ann's data: a completed run, a paused run,
+// a running run, a session with all its members, and a memory.
 func startIsolated(t *testing.T) *isolatedOS {
 	t.Helper()
 	holding, release := make(chan struct{}), make(chan struct{})
@@ -140,31 +148,44 @@ func startIsolated(t *testing.T) *isolatedOS {
 	t.Cleanup(func() { h.db.Close(context.Background()) })
 	t.Cleanup(func() { close(release) })
 	run := field(t, h.run("ann", "assistant", "message", private, "session_id", "hers", "stream", "true"), "run_id")
-	paused := field(t, h.run("ann", "assistant", "message", "pay "+private, "session_id", "hers", "stream", "false"), "run_id")
-	running := field(t, h.run("ann", "assistant", "message", "wait "+private, "session_id", "hers", "stream", "false", "background", "true"), "run_id")
+	paused := field(t, h.run("ann", "assistant", "message", "pay "+private, "session_id", "hers",
+		"stream", "false"), "run_id")
+	running := field(t, h.run("ann", "assistant", "message", "wait "+private, "session_id", "hers", "stream", "false",
+		"background", "true"), "run_id")
 	<-holding
-	h.json("ann", "PATCH", "/sessions/hers", `{"session_state":{"s":"`+private+`"},"metadata":{"m":"`+private+`"},"summary":{"s":"`+private+`"}}`).want(t, "patch", 200)
-	memory := field(t, h.json("ann", "POST", "/memories", `{"memory":"`+private+`","topics":["`+private+`"]}`), "memory_id")
-	h.anns = strings.NewReplacer("HERS", "hers", "ANN", "ann", "RUNNING", running, "RUN", run, "PAUSED", paused, "MEMORY", memory)
-	h.missing = strings.NewReplacer("HERS", "gone", "ANN", "zoe", "RUNNING", noRun, "RUN", noRun, "PAUSED", noRun, "MEMORY", noMemory)
-	h.neutral = strings.NewReplacer("hers", "HERS", "gone", "HERS", running, "ID", run, "ID", paused, "ID", noRun, "ID", memory, "ID", noMemory, "ID")
+	h.json("ann", "PATCH", "/sessions/hers",
+		`{"session_state":{"s":"`+private+`"},"metadata":{"m":"`+private+`"},"summary":{"s":"`+private+`"}}`).
+		want(t, "patch", 200)
+	memory := field(t, h.json("ann", "POST", "/memories", `{"memory":"`+private+`","topics":["`+private+`"]}`),
+		"memory_id")
+	h.anns = strings.NewReplacer("HERS", "hers", "ANN", "ann", "RUNNING", running, "RUN", run, "PAUSED",
+		paused, "MEMORY", memory)
+	h.missing = strings.NewReplacer("HERS", "gone", "ANN", "zoe", "RUNNING", noRun, "RUN", noRun, "PAUSED",
+		noRun, "MEMORY", noMemory)
+	h.neutral = strings.NewReplacer("hers", "HERS", "gone", "HERS", running, "ID", run, "ID", paused, "ID", noRun, "ID",
+		memory, "ID", noMemory, "ID")
 	return h
 }
 
-// written is a keyway.yaml with one line under auth and an assistant who has the
-// tools; without any it may pay.
+// writeConfig writes a keyway.yaml with one line under auth and one agent, assistant, that
+// has these tools. tools defaults to pay.
 func writeConfig(t *testing.T, auth string, tools ...string) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "keyway.yaml")
-	text := fmt.Sprintf("id: quickstart\nauth:\n  keys: [\"${JWT_VERIFICATION_KEY}\"]\n  %s\nagents:\n  - {id: assistant, model: \"openai:gpt-4o\", add_history_to_context: true, tools: [%s]}\n",
-		auth, cmp.Or(strings.Join(tools, ", "), "pay"))
+	text := fmt.Sprintf(`id: quickstart
+auth:
+  keys: ["${JWT_VERIFICATION_KEY}"]
+  %s
+agents:
+  - {id: assistant, model: "openai:gpt-4o", add_history_to_context: true, tools: [%s]}
+`, auth, cmp.Or(strings.Join(tools, ", "), "pay"))
 	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return name
 }
 
-// lastSaid is the last message of a request to the model.
+// lastMessage returns the last message in a request to the model.
 func lastMessage(r modeltest.Request) string {
 	messages, _ := r.Body["messages"].([]any)
 	last, _ := messages[len(messages)-1].(map[string]any)
@@ -177,7 +198,7 @@ func (r *server) json(sub, method, path, body string) reply {
 	return r.call(sub, method, path, strings.NewReader(body), "Content-Type", "application/json")
 }
 
-// field is a member of an answer: of the JSON document, or of a stream's first event.
+// field returns a member of the answer's JSON object, or of the first event of a stream.
 func field(t *testing.T, r reply, name string) string {
 	t.Helper()
 	text := r.body
@@ -191,7 +212,7 @@ func field(t *testing.T, r reply, name string) string {
 	return fmt.Sprint(members[name])
 }
 
-// try sends an attempt with the names filled in.
+// try sends an attempt with these names.
 func (h *isolatedOS) try(sub string, a attempt, names *strings.Replacer) reply {
 	h.t.Helper()
 	method, path, _ := strings.Cut(names.Replace(a.request), " ")
@@ -205,8 +226,8 @@ func (h *isolatedOS) try(sub string, a attempt, names *strings.Replacer) reply {
 	}
 }
 
-// everything is all that is ann's, row by row, but for the lease of a run that is
-// in progress.
+// everything returns all of ann's rows as text, without lease_until, which changes while a
+// run executes.
 func (h *isolatedOS) everything() (rows string) {
 	h.t.Helper()
 	err := h.db.QueryRow(h.t.Context(), `
@@ -214,50 +235,53 @@ func (h *isolatedOS) everything() (rows string) {
 			'sessions', (SELECT jsonb_agg(s ORDER BY s.session_id) FROM keyway.sessions s WHERE owner = 'ann'),
 			'usage',    (SELECT jsonb_agg(u ORDER BY u.session_id) FROM keyway.session_usage u WHERE owner = 'ann'),
 			'runs',     (SELECT jsonb_agg(to_jsonb(r) - 'lease_until' ORDER BY r.seq) FROM keyway.runs r WHERE owner = 'ann'),
-			'events',   (SELECT jsonb_agg(e ORDER BY e.run_id, e.first_index) FROM keyway.run_events e JOIN keyway.runs USING (run_id) WHERE owner = 'ann'),
+			'events',   (SELECT jsonb_agg(e ORDER BY e.run_id, e.first_index)
+			             FROM keyway.run_events e JOIN keyway.runs USING (run_id) WHERE owner = 'ann'),
 			'memories', (SELECT jsonb_agg(m ORDER BY m.memory_id) FROM keyway.memories m WHERE owner = 'ann')))`).Scan(&rows)
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	for _, table := range []string{"sessions", "usage", "runs", "events", "memories"} {
 		if !strings.Contains(rows, "\n    \""+table+"\": [") {
-			h.t.Fatalf("she has no %s: %s", table, rows)
+			h.t.Fatalf("ann has no %s: %s", table, rows)
 		}
 	}
 	return rows
 }
 
-// For every route with somebody's data, a second user's request answers exactly
-// as for data that isn't there, and changes nothing.
+// On every route with a user's data, another user gets the same answer as for data that
+// doesn't exist, and changes nothing.
 func TestAnotherUsersDataLooksMissing(t *testing.T) {
 	t.Parallel()
 	h := startIsolated(t)
 	before := h.everything()
 	for _, a := range attempts {
-		theirs, nobodys := h.try("bob", a, h.anns), h.try("bob", a, h.missing)
-		if a.status < 300 && a.route != route.ListSessions && a.route != route.ListMemories { // bob's own was made, with new ids and times
-			theirs.body, nobodys.body = shape(theirs.body), shape(nobodys.body)
+		anns, missing := h.try("bob", a, h.anns), h.try("bob", a, h.missing)
+		// bob created data of his own, with new IDs and times
+		if a.status < 300 && a.route != route.ListSessions && a.route != route.ListMemories {
+			anns.body, missing.body = shape(anns.body), shape(missing.body)
 		}
-		if theirs.status != nobodys.status || h.neutral.Replace(theirs.body) != h.neutral.Replace(nobodys.body) {
-			t.Errorf("%s: hers %d %s, nobody's %d %s", a.request, theirs.status, theirs.body, nobodys.status, nobodys.body)
+		if anns.status != missing.status || h.neutral.Replace(anns.body) != h.neutral.Replace(missing.body) {
+			t.Errorf("%s: for ann's data %d %s, for missing data %d %s", a.request, anns.status, anns.body,
+				missing.status, missing.body)
 		}
-		if theirs.status != a.status || strings.Contains(theirs.body, private) {
-			t.Errorf("%s: %d %s, want %d", a.request, theirs.status, theirs.body, a.status)
+		if anns.status != a.status || strings.Contains(anns.body, private) {
+			t.Errorf("%s: %d %s, want %d", a.request, anns.status, anns.body, a.status)
 		}
-		// What he made of his own under her id must not be there for the next attempt.
+		// The next attempt must not find what bob created under ann's IDs.
 		h.clear("bob")
 	}
 	if after := h.everything(); after != before {
-		t.Errorf("something changed:\n%s\n%s", before, after)
+		t.Errorf("ann's data changed from\n%s\nto\n%s", before, after)
 	}
 	for _, r := range h.model.Requests()[3:] {
 		if strings.Contains(fmt.Sprint(r.Body["messages"]), private) {
-			t.Errorf("bob's model heard her words: %v", r.Body["messages"])
+			t.Errorf("the model of bob's run received ann's text: %v", r.Body["messages"])
 		}
 	}
 }
 
-// clear takes away what somebody has. Runs in the background end by themselves.
+// clear deletes the data of an owner. Background runs end by themselves.
 func (h *isolatedOS) clear(owner string) {
 	h.t.Helper()
 	for _, table := range []string{"sessions", "memories"} {
@@ -267,7 +291,7 @@ func (h *isolatedOS) clear(owner string) {
 	}
 }
 
-// shape is a JSON document without its values.
+// shape replaces the values of a JSON document by their types.
 func shape(body string) string {
 	var v any
 	if json.Unmarshal([]byte(body), &v) != nil {
@@ -289,7 +313,7 @@ func shape(body string) string {
 		}
 		return fmt.Sprintf("%T", v)
 	}
-	text, _ := json.Marshal(strip(v)) // it came from JSON
+	text, _ := json.Marshal(strip(v)) // decoded JSON can always be encoded
 	return string(text)
 }
 
@@ -304,11 +328,13 @@ func TestTokenWithoutSubjectOwnsNothing(t *testing.T) {
 	}
 	h.get("", "/sessions").want(t, "a list", 403, "missing a user identity")
 	if after := h.everything(); after != before {
-		t.Errorf("something changed:\n%s\n%s", before, after)
+		t.Errorf("ann's data changed from\n%s\nto\n%s", before, after)
 	}
 	var rows int
-	if err := h.db.QueryRow(t.Context(), "SELECT (SELECT count(*) FROM keyway.sessions) + (SELECT count(*) FROM keyway.memories)").Scan(&rows); err != nil || rows != 2 {
-		t.Errorf("%d rows, %v: there are her session and her memory", rows, err)
+	if err := h.db.QueryRow(t.Context(),
+		"SELECT (SELECT count(*) FROM keyway.sessions) + (SELECT count(*) FROM keyway.memories)").Scan(&rows); err != nil ||
+		rows != 2 {
+		t.Errorf("there are %d rows, error %v; want ann's session and her memory", rows, err)
 	}
 }
 
@@ -324,5 +350,6 @@ func TestOwnerAndAdministratorSeeTheData(t *testing.T) {
 		}
 	}
 	h.get("admin", "/user_memory_stats").want(t, "statistics", 200, `"user_id":"ann","total_memories":1`)
-	h.get("ann", "/user_memory_stats?user_id=bob").want(t, "another's name doesn't widen", 200, `"data":[]`)
+	h.get("ann", "/user_memory_stats?user_id=bob").want(t, "another user's name does not widen the answer", 200,
+		`"data":[]`)
 }

@@ -23,18 +23,20 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// What a thousand runs of every kind leave behind, once the server has stopped: no
-// goroutine, no file descriptor, no connection. The program looks at its own goroutines
-// and file descriptors; it fails when there are more than before keyway began.
+// After a thousand runs of every kind, a stopped server has no goroutine, no file
+// descriptor and no database connection open. withtools counts its own goroutines and file
+// descriptors, before keyway starts and after it has stopped, and exits with 1 if there are
+// more.
 func TestThousandRunsLeakNothing(t *testing.T) {
 	t.Parallel()
 	g := &gates{}
 	var r *server
 	t.Run("runs", func(sub *testing.T) {
-		r = startWith(t, withTools.with("-leaks"), gatedConfig(t), commandModel(sub), "PAGE_ORIGIN", "http://localhost:3000", "GATE_URL", g.serve(t))
+		r = startWith(t, withTools.with("-leaks"), gatedConfig(t), commandModel(sub), "PAGE_ORIGIN",
+			"http://localhost:3000", "GATE_URL", g.serve(t))
 		thousandRuns(sub, r, g)
 	})
-	// The model's server has ended, and with it keyway's idle connections to it.
+	// The model server has ended, and with it the idle connections that keyway keeps to it.
 	if err := r.ended(); err != nil {
 		t.Error(err)
 	}
@@ -50,8 +52,8 @@ func thousandRuns(t *testing.T, r *server, g *gates) {
 	defer conn.Close(t.Context())
 	c := caller{r: r, gates: g, web: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}}
 	kinds := []func(caller, int) error{
-		caller.streams, caller.doesNotStream, caller.meetsAModelThatFails, caller.meetsAModelThatBreaks, caller.cancels,
-		caller.leaves, caller.runsInTheBackground, caller.usesTools, caller.confirms, caller.resumes,
+		caller.streams, caller.doesNotStream, caller.failsAtOnce, caller.failsInTheMiddle, caller.cancels,
+		caller.disconnects, caller.runsInTheBackground, caller.usesTools, caller.confirms, caller.resumes,
 	}
 
 	const runs, atOnce = 1000, 16
@@ -76,13 +78,14 @@ func thousandRuns(t *testing.T, r *server, g *gates) {
 	wg.Wait()
 	c.web.CloseIdleConnections()
 	r.signal(syscall.SIGTERM)
-	r.awaitLog(`withtools: keyway has stopped`)                       // and has waited for the runs that nobody listens to
-	if bound := max(4, runtime.NumCPU()); most == 0 || most > bound { // pgx's own choice
+	r.awaitLog(`withtools: keyway has stopped`)                       // it has waited for runs without a client
+	if bound := max(4, runtime.NumCPU()); most == 0 || most > bound { // the default of pgxpool's MaxConns
 		t.Errorf("%d connections to PostgreSQL at a time; the pool's bound is %d", most, bound)
 	}
-	for patience := time.Now().Add(time.Minute); connections(t, conn) > 0; { // a backend hears of it in its own time
+	// PostgreSQL ends a backend some time after its client has disconnected.
+	for patience := time.Now().Add(time.Minute); connections(t, conn) > 0; {
 		if time.Now().After(patience) {
-			t.Fatal("connections to PostgreSQL are left")
+			t.Fatal("connections to PostgreSQL are still open")
 		}
 	}
 	rows, err := conn.Query(t.Context(), "SELECT status, count(*) FROM keyway.runs GROUP BY status")
@@ -95,12 +98,13 @@ func thousandRuns(t *testing.T, r *server, g *gates) {
 	if _, err := pgx.ForEachRow(rows, []any{&status, &n}, func() error { ended[status] = n; return nil }); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(map[string]int{"COMPLETED": runs * 7 / 10, "ERROR": runs * 2 / 10, "CANCELLED": runs / 10}, ended); diff != "" {
+	if diff := cmp.Diff(map[string]int{"COMPLETED": runs * 7 / 10, "ERROR": runs * 2 / 10,
+		"CANCELLED": runs / 10}, ended); diff != "" {
 		t.Error(diff)
 	}
 }
 
-// connections counts those to this database besides conn itself.
+// connections counts the connections to this database, except conn itself.
 func connections(t *testing.T, conn *pgx.Conn) (n int) {
 	t.Helper()
 	err := conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity
@@ -111,7 +115,7 @@ func connections(t *testing.T, conn *pgx.Conn) (n int) {
 	return n
 }
 
-// gatedOS is the clients' OS whose assistant has the tool gate, too.
+// gatedConfig is clientsConfig with the tool gate for its assistant.
 func gatedConfig(t *testing.T) string {
 	t.Helper()
 	yaml, err := os.ReadFile(clientsConfig)
@@ -119,13 +123,14 @@ func gatedConfig(t *testing.T) string {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "keyway.yaml")
-	if err := os.WriteFile(path, []byte(strings.Replace(string(yaml), "tools: [", "tools: [gate, ", 1)), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(strings.Replace(string(yaml), "tools: [", "tools: [gate, ",
+		1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path
 }
 
-// gates hold a run inside of the tool gate until open.
+// gates keep a run inside the tool gate until open is called with the run's key.
 type gates struct{ list sync.Map }
 
 func (g *gates) at(key string) chan struct{} {
@@ -135,7 +140,7 @@ func (g *gates) at(key string) chan struct{} {
 
 func (g *gates) open(key string) { close(g.at(key)) }
 
-// serve is what the tool asks: it answers when the gate is open.
+// serve starts the server that the tool gate asks. It answers when the key's gate is open.
 func (g *gates) serve(t *testing.T) string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -148,7 +153,7 @@ func (g *gates) serve(t *testing.T) string {
 	return server.URL
 }
 
-// caller makes one run of each kind. The number picks the session and the gate.
+// caller starts runs of each kind. The number of a run chooses its session and its gate.
 type caller struct {
 	r     *server
 	gates *gates
@@ -163,11 +168,11 @@ func (c caller) doesNotStream(i int) error {
 	return c.ends(i, `"status":"COMPLETED"`, "message", "echo: hello world", "stream", "false")
 }
 
-func (c caller) meetsAModelThatFails(i int) error {
+func (c caller) failsAtOnce(i int) error {
 	return c.ends(i, "RunError", "message", "fail 500")
 }
 
-func (c caller) meetsAModelThatBreaks(i int) error {
+func (c caller) failsInTheMiddle(i int) error {
 	return c.ends(i, "RunError", "message", "fail-mid 2")
 }
 
@@ -188,16 +193,18 @@ func (c caller) cancels(i int) error {
 	})
 }
 
-func (c caller) leaves(i int) error {
+func (c caller) disconnects(i int) error {
 	key := fmt.Sprint(i)
-	err := c.reads(i, `call tool gate {"key": "`+key+`"}`, "ToolCallStarted", func(string, *bufio.Reader) error { return nil })
+	err := c.reads(i, `call tool gate {"key": "`+key+`"}`, "ToolCallStarted",
+		func(string, *bufio.Reader) error { return nil })
 	c.gates.open(key)
 	return err
 }
 
 func (c caller) resumes(i int) error {
 	key, run := fmt.Sprint(i), ""
-	err := c.reads(i, `call tool gate {"key": "`+key+`"}`, "ToolCallStarted", func(id string, _ *bufio.Reader) error { run = id; return nil })
+	err := c.reads(i, `call tool gate {"key": "`+key+`"}`, "ToolCallStarted",
+		func(id string, _ *bufio.Reader) error { run = id; return nil })
 	if err != nil {
 		return err
 	}
@@ -207,7 +214,7 @@ func (c caller) resumes(i int) error {
 	}
 	defer body.Close()
 	rest := bufio.NewReader(body)
-	_, err = rest.ReadString('\n') // the server follows the run
+	_, err = rest.ReadString('\n') // the first line shows that the server follows the run
 	c.gates.open(key)
 	if err != nil {
 		return err
@@ -216,7 +223,8 @@ func (c caller) resumes(i int) error {
 }
 
 func (c caller) confirms(i int) error {
-	answer, err := c.post("/agents/assistant/runs", inSession(i, "message", `call tool delete_account {"id": 1}`, "stream", "false"))
+	answer, err := c.post("/agents/assistant/runs", inSession(i, "message",
+		`call tool delete_account {"id": 1}`, "stream", "false"))
 	if err != nil {
 		return err
 	}
@@ -239,7 +247,7 @@ func (c caller) confirms(i int) error {
 	return err
 }
 
-// inSession is a form with the session of run i.
+// inSession is a form with the session for run number i.
 func inSession(i int, fields ...string) url.Values {
 	form := url.Values{"session_id": {fmt.Sprintf("s-%d", i%16)}}
 	for i := 0; i < len(fields); i += 2 {
@@ -248,7 +256,7 @@ func inSession(i int, fields ...string) url.Values {
 	return form
 }
 
-// ends makes a run and holds its answer to what it must contain.
+// ends starts a run and checks that its answer contains want.
 func (c caller) ends(i int, want string, fields ...string) error {
 	body, err := c.send("/agents/assistant/runs", inSession(i, fields...))
 	if err != nil {
@@ -258,8 +266,8 @@ func (c caller) ends(i int, want string, fields ...string) error {
 	return has(body, want)
 }
 
-// reads streams a run up to a line with a text and lets then go on with it; then
-// the connection is cut.
+// reads streams a run up to a line with a text and calls then with the rest. After that it
+// closes the connection.
 func (c caller) reads(i int, message, upTo string, then func(runID string, rest *bufio.Reader) error) error {
 	body, err := c.send("/agents/assistant/runs", inSession(i, "message", message))
 	if err != nil {
@@ -270,7 +278,7 @@ func (c caller) reads(i int, message, upTo string, then func(runID string, rest 
 	for {
 		line, err := rest.ReadString('\n')
 		if err != nil {
-			return fmt.Errorf("no %s: %w", upTo, err)
+			return fmt.Errorf("the stream has no %s: %w", upTo, err)
 		}
 		if m := runIDText.FindStringSubmatch(line); m != nil && strings.Contains(line, upTo) {
 			return then(m[1], rest)
@@ -290,7 +298,7 @@ func (c caller) post(path string, form url.Values) (string, error) {
 	return string(all), err
 }
 
-// send posts for ann; the body is to be closed.
+// send sends a POST request for ann. The caller closes the body.
 func (c caller) send(path string, form url.Values) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(c.r.t.Context(), "POST", c.r.url+path, strings.NewReader(form.Encode()))
 	if err != nil {
@@ -312,7 +320,7 @@ func (c caller) send(path string, form url.Values) (io.ReadCloser, error) {
 func has(r io.Reader, want string) error {
 	all, err := io.ReadAll(r)
 	if err == nil && !strings.Contains(string(all), want) {
-		err = fmt.Errorf("no %s in %s", want, all)
+		err = fmt.Errorf("the answer has no %s: %s", want, all)
 	}
 	return err
 }

@@ -23,28 +23,29 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
-// running is a keyway serve: a process on a port of its own, with a database of its own
-// and a scripted model, called over real sockets.
+// server is a process that executes keyway serve, on a port and a database of its own, with
+// a scripted model. Tests call it over sockets.
 type server struct {
 	t      *testing.T
 	url    string
 	db     string
-	data   string // --data
+	data   string // the directory of --data
 	model  *modeltest.Server
 	tokens map[string]string // by subject; minted by PyJWT, see testdata/mint.py
 	stderr *syncBuffer
 	cmd    *exec.Cmd
 	ended  func() error // waits for the process to end
-	judged atomic.Bool  // the test itself looks at how it ends
+	judged atomic.Bool  // the test itself checks how the process ends
 }
 
-// start serves an example. env adds to and replaces the usual environment.
+// start starts keyway with the keyway.yaml of an example, or with the file if example ends
+// in .yaml. env are names and values of variables that are added to the usual ones.
 func start(t *testing.T, example string, model *modeltest.Server, env ...string) *server {
 	t.Helper()
 	return startWith(t, keyway, example, model, env...)
 }
 
-// startWith is start with another program.
+// startWith is start for another program than keyway.
 func startWith(t *testing.T, p program, example string, model *modeltest.Server, env ...string) *server {
 	t.Helper()
 	db, data := storetest.EmptyURL(t), t.TempDir()
@@ -65,8 +66,8 @@ func startWith(t *testing.T, p program, example string, model *modeltest.Server,
 	return r
 }
 
-// serve starts keyway serve on a free port. The process ends with the test: by SIGTERM,
-// after which its exit status must be 0.
+// serve starts keyway serve on a free port. At the end of the test the process gets SIGTERM
+// and must then exit with 0.
 func serve(t *testing.T, p program, vars map[string]string, args ...string) *server {
 	t.Helper()
 	r := &server{t: t, stderr: &syncBuffer{}}
@@ -77,7 +78,8 @@ func serve(t *testing.T, p program, vars map[string]string, args ...string) *ser
 	}
 	ended := make(chan error, 1)
 	go func() {
-		ended <- r.cmd.Wait() // for whoever else holds stderr, too: the process that holds PostgreSQL
+		// Wait also waits for the holder of the embedded PostgreSQL, which has the same stderr.
+		ended <- r.cmd.Wait()
 		r.stderr.close()
 	}()
 	r.ended = sync.OnceValue(func() error { return <-ended })
@@ -85,27 +87,28 @@ func serve(t *testing.T, p program, vars map[string]string, args ...string) *ser
 	return r
 }
 
-// stop asks the process to stop and waits for its end.
+// stop sends SIGTERM and waits until the process has ended.
 func (r *server) stop() error {
-	_ = r.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+	_ = r.cmd.Process.Signal(syscall.SIGTERM) // fails if the process has ended
 	defer time.AfterFunc(patience, func() { _ = r.cmd.Process.Kill() }).Stop()
 	return r.ended()
 }
 
-// end stops the process at the end of the test and shows its log if the test failed.
+// end stops the process at the end of the test. It fails the test for an exit status other
+// than 0 and for a data race, and shows the process's log if the test failed.
 func (r *server) end() {
 	if err := r.stop(); err != nil && !r.judged.Load() {
 		r.t.Errorf("keyway serve ended with %v", err)
 	}
 	if strings.Contains(r.stderr.String(), "WARNING: DATA RACE") {
-		r.t.Error("keyway serve has a data race")
+		r.t.Error("the race detector reports a data race in keyway serve")
 	}
 	if r.t.Failed() {
 		r.t.Logf("the end of keyway's log:\n%s", r.log())
 	}
 }
 
-// log is the end of what the process has printed, for a message.
+// log returns the last part of the process's output, for a failure message.
 func (r *server) log() string {
 	all := r.stderr.String()
 	return all[max(0, len(all)-shownLog):]
@@ -114,6 +117,8 @@ func (r *server) log() string {
 // shownLog is how many bytes of a process's log a failed test shows.
 const shownLog = 64 << 10
 
+// pyjwt returns the tokens for an example by subject, or those for quickstart. PyJWT made
+// them, so that the tests don't verify Keyway's tokens by Keyway's own code.
 func pyjwt(t *testing.T, example string) map[string]string {
 	t.Helper()
 	data, err := os.ReadFile("testdata/pyjwt.json")
@@ -130,18 +135,19 @@ func pyjwt(t *testing.T, example string) map[string]string {
 	return all[example]
 }
 
-// client is the tests' own: closing an httptest.Server closes the idle connections
-// of http.DefaultClient under everybody's hands.
+// client is used instead of http.DefaultClient, because closing an httptest.Server closes
+// the idle connections of http.DefaultClient, also those of parallel tests.
 var client = &http.Client{Transport: &http.Transport{}}
 
-// reply is an answer as it came over the socket.
+// reply is an answer as it was received.
 type reply struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// call sends a request; sub picks the token, "-" sends none.
+// call sends a request with the token of sub. "-" sends no token. header are names and
+// values.
 func (r *server) call(sub, method, path string, body io.Reader, header ...string) reply {
 	r.t.Helper()
 	resp := r.open(sub, method, path, body, header...)
@@ -153,7 +159,7 @@ func (r *server) call(sub, method, path string, body io.Reader, header ...string
 	return reply{resp.StatusCode, resp.Header, string(data)}
 }
 
-// open is call whose body is still to be read.
+// open is call without reading the body. The caller closes it.
 func (r *server) open(sub, method, path string, body io.Reader, header ...string) *http.Response {
 	r.t.Helper()
 	req, err := http.NewRequestWithContext(r.t.Context(), method, r.url+path, body)
@@ -179,7 +185,7 @@ func (r *server) open(sub, method, path string, body io.Reader, header ...string
 
 func (r *server) get(sub, path string) reply { r.t.Helper(); return r.call(sub, "GET", path, nil) }
 
-// run starts a run with a multipart form, as curl -F does.
+// run starts a run with a multipart form, as curl -F does. fields are names and values.
 func (r *server) run(sub, agent string, fields ...string) reply {
 	r.t.Helper()
 	body, kind := form(r.t, fields...)
@@ -201,6 +207,7 @@ func form(t *testing.T, fields ...string) (io.Reader, string) {
 	return &b, w.FormDataContentType()
 }
 
+// want checks the status and that the body contains the texts.
 func (r reply) want(t *testing.T, what string, status int, contains ...string) {
 	t.Helper()
 	if r.status != status {
@@ -213,7 +220,7 @@ func (r reply) want(t *testing.T, what string, status int, contains ...string) {
 	}
 }
 
-// ids are the ids of a list of agents.
+// ids returns the ids in a list of agents.
 func (r reply) ids(t *testing.T) string {
 	t.Helper()
 	var list []struct{ ID string }
@@ -233,7 +240,7 @@ type event struct {
 	data map[string]any
 }
 
-// frames reads a stream's frames strictly: "event: NAME", "data: JSON", empty.
+// frames parses a stream strictly: each frame is "event: NAME", "data: JSON", empty line.
 func frames(t *testing.T, stream string) (list []event) {
 	t.Helper()
 	for frame := range strings.SplitSeq(strings.TrimSuffix(stream, "\n\n"), "\n\n") {
@@ -263,7 +270,7 @@ func names(list []event) string {
 	return strings.Join(out, " ")
 }
 
-// syncBuffer collects what a server says while a test waits for a line of it.
+// syncBuffer collects the output of a process while a test waits for a text in it.
 type syncBuffer struct {
 	mu     sync.Mutex
 	buf    bytes.Buffer
@@ -293,7 +300,7 @@ func (b *syncBuffer) Write(p []byte) (n int, err error) {
 
 func (b *syncBuffer) close() { b.change(func() { b.closed = true }) }
 
-// await returns the first match, or nil when the writer ended without one.
+// await waits for the first match. It returns nil if the output ends without one.
 func (b *syncBuffer) await(re *regexp.Regexp) []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -311,12 +318,12 @@ func (b *syncBuffer) String() string {
 	return b.buf.String()
 }
 
-// echo is a model that answers every request with what the user said last.
+// echoModel is a model that answers every request with the user's last message.
 func echoModel(t *testing.T) *modeltest.Server {
 	t.Helper()
 	return modeltest.NewServerFunc(t, func(r modeltest.Request) modeltest.Script {
 		messages, ok := r.Body["messages"].([]any)
-		if !ok { // the Responses API's name for them
+		if !ok { // the Responses API calls them input
 			messages, _ = r.Body["input"].([]any)
 		}
 		last, _ := messages[len(messages)-1].(map[string]any)

@@ -9,7 +9,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
-// It takes as long as a server has patience with its runs.
+// The test lasts as long as a stopping server waits for its runs: 20 seconds.
 func TestStoppedServerHandsOverItsRuns(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int32
@@ -28,15 +28,19 @@ func TestStoppedServerHandsOverItsRuns(t *testing.T) {
 	if err := first.stop(); err != nil {
 		t.Error(err)
 	}
-	if events := run.readToEnd(); !strings.HasSuffix(events, "RunContent") || !strings.Contains(run.text, ": the run goes on") {
+	if events := run.readToEnd(); !strings.HasSuffix(events, "RunContent") ||
+		!strings.Contains(run.text, ": the run continues") {
 		t.Errorf("the stream ends with %s\n%s", events, run.text)
 	}
 	second.awaitStatus("ann", run.runID, "COMPLETED").want(t, "the run", 200, `"content":"done"`)
 	resumed := second.call("ann", "POST", "/agents/assistant/runs/"+run.runID+"/resume", nil)
-	if got := names(frames(t, resumed.body)); got != "replay RunStarted ModelRequestStarted RunContent RunContent ModelRequestCompleted RunContentCompleted RunCompleted" {
-		t.Errorf("resume tells %s", got)
+	const want = "replay RunStarted ModelRequestStarted RunContent RunContent ModelRequestCompleted " +
+		"RunContentCompleted RunCompleted"
+	if got := names(frames(t, resumed.body)); got != want {
+		t.Errorf("resume sends the events %s", got)
 	}
-	if said := first.stderr.String(); !strings.Contains(said, "runs that did not end in time: 1; another keyway serve, or the next one here, continues them") {
-		t.Error(said)
+	if log := first.stderr.String(); !strings.Contains(log,
+		"runs that did not end in time: 1; another keyway serve, or the next one here, continues them") {
+		t.Error(first.log())
 	}
 }

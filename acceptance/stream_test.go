@@ -15,7 +15,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 )
 
-// members lists the member names of a JSON object in the order they were sent.
+// members returns the names of the members of a JSON object, in their order.
 func members(t *testing.T, object string) string {
 	t.Helper()
 	dec := json.NewDecoder(strings.NewReader(object))
@@ -37,14 +37,16 @@ func members(t *testing.T, object string) string {
 	return strings.Join(out, " ")
 }
 
-// Members of the events of AgentOS 3.1.10, in the order recorded from it for a
-// streamed run; event_index stands where AgentOS puts it for background runs.
+// The members of AgentOS 3.1.10's events, in the order recorded for a streamed run.
+// AgentOS has event_index only in background runs; Keyway always has it, in that place.
 const (
 	head    = "created_at event agent_id agent_name run_id session_id nested_depth "
 	started = head + "model model_provider event_index"
 	content = head + "content workflow_agent content_type reasoning_content model_provider_data event_index"
-	metered = head + "model model_provider input_tokens output_tokens total_tokens time_to_first_token reasoning_tokens cache_read_tokens cache_write_tokens event_index"
-	final   = head + "content content_type model_provider_data session_state event_index metrics"
+	metered = head +
+		"model model_provider input_tokens output_tokens total_tokens time_to_first_token reasoning_tokens " +
+		"cache_read_tokens cache_write_tokens event_index"
+	final = head + "content content_type model_provider_data session_state event_index metrics"
 )
 
 func TestStreamHasAgentOSEventsAndMembersInOrder(t *testing.T) {
@@ -56,8 +58,8 @@ func TestStreamHasAgentOSEventsAndMembersInOrder(t *testing.T) {
 		t.Errorf("content type %q", kind)
 	}
 	list := frames(t, got.body)
-	if want := "RunStarted ModelRequestStarted RunContent RunContent RunContent ModelRequestCompleted RunContentCompleted RunCompleted"; names(list) != want {
-		t.Fatalf("events %s\nwant   %s", names(list), want)
+	if names(list) != allEvents {
+		t.Fatalf("events %s\nwant   %s", names(list), allEvents)
 	}
 	var order []string
 	for _, m := range regexp.MustCompile(`(?m)^data: (.*)$`).FindAllStringSubmatch(got.body, -1) {
@@ -67,18 +69,19 @@ func TestStreamHasAgentOSEventsAndMembersInOrder(t *testing.T) {
 	if diff := cmp.Diff(want, order); diff != "" {
 		t.Error(diff)
 	}
-	said := ""
+	text := ""
 	for i, e := range list {
 		if e.data["event"] != e.name || e.data["event_index"] != float64(i) || e.data["session_id"] != "s-1" {
 			t.Errorf("event %d: %v", i, e.data)
 		}
 		if e.name == "RunContent" {
-			said += e.data["content"].(string)
+			text += e.data["content"].(string)
 		}
 	}
 	last := list[len(list)-1].data
-	if said != "hello world" || last["content"] != "hello world" || last["metrics"].(map[string]any)["total_tokens"] == nil {
-		t.Errorf("said %q, completed with %v", said, last)
+	if text != "hello world" || last["content"] != "hello world" ||
+		last["metrics"].(map[string]any)["total_tokens"] == nil {
+		t.Errorf("the content is %q, the last event %v", text, last)
 	}
 }
 
@@ -87,14 +90,15 @@ func TestUnstreamedRunHasAgentOSMembersInOrder(t *testing.T) {
 	r := start(t, "quickstart", modeltest.NewServer(t, modeltest.Text("hello world")))
 	got := r.run("ann", "assistant", "message", "hi", "stream", "false")
 	got.want(t, "run", 200)
-	want := "run_id agent_id agent_name session_id user_id content content_type model_provider_data model model_provider session_state created_at status metrics messages tools input"
+	want := "run_id agent_id agent_name session_id user_id content content_type model_provider_data model " +
+		"model_provider session_state created_at status metrics messages tools input"
 	if diff := cmp.Diff(want, members(t, got.body)); diff != "" {
 		t.Error(diff)
 	}
 }
 
-// The client reads the first token while the model is still held back: nothing
-// on the way collects the answer first.
+// The client receives the first token while the model still waits: nothing on the way
+// buffers the answer.
 func TestFirstTokenArrivesBeforeTheModelFinishes(t *testing.T) {
 	t.Parallel()
 	seen := make(chan struct{})
@@ -108,7 +112,7 @@ func TestFirstTokenArrivesBeforeTheModelFinishes(t *testing.T) {
 	if lines.Err() != nil {
 		t.Fatal(lines.Err())
 	}
-	close(seen) // only now may the model go on
+	close(seen) // the model continues only now
 	rest := ""
 	for lines.Scan() {
 		rest += lines.Text() + "\n"
@@ -118,7 +122,7 @@ func TestFirstTokenArrivesBeforeTheModelFinishes(t *testing.T) {
 	}
 }
 
-// The events of a burst share a flush; the last of them must not wait for the
+// Events that arrive together are flushed together. The last of them must not wait for the
 // next event.
 func TestLastEventOfABurstIsFlushed(t *testing.T) {
 	t.Parallel()
@@ -150,11 +154,11 @@ func TestUnicodeArrivesUnchanged(t *testing.T) {
 		t.Errorf("completed with %q", got)
 	}
 	if !strings.Contains(r.get("ann", "/sessions").body, "<b>&amp;</b>") {
-		t.Error("the message did not become the session's name as it was")
+		t.Error("the session's name is not the unchanged message")
 	}
 	sent := r.model.Requests()[0].Body["messages"].([]any)
 	if got := sent[len(sent)-1].(map[string]any)["content"]; got != text {
-		t.Errorf("the model heard %q", got)
+		t.Errorf("the model received %q", got)
 	}
 }
 
@@ -165,10 +169,14 @@ func TestABrokenModelAnswerEndsInRunError(t *testing.T) {
 		events string
 		reason string
 	}{
-		"the connection drops":  {modeltest.Text("cut o").Drop(), "RunStarted ModelRequestStarted RunContent RunContent RunError", "Connection error."},
-		"the stream just ends":  {modeltest.Text("cut o").Truncate(), "RunStarted ModelRequestStarted RunContent RunContent RunError", "ended before it was complete"},
-		"the model answers 500": {modeltest.Fail(500, "stub failure 500"), "RunStarted ModelRequestStarted RunError", "stub failure 500"},
-		"the key is refused":    {modeltest.Fail(401, "Incorrect API key provided: sk-secret"), "RunStarted ModelRequestStarted RunError", "OPENAI_API_KEY"},
+		"the connection drops": {modeltest.Text("cut o").Drop(),
+			"RunStarted ModelRequestStarted RunContent RunContent RunError", "Connection error."},
+		"the stream just ends": {modeltest.Text("cut o").Truncate(),
+			"RunStarted ModelRequestStarted RunContent RunContent RunError", "ended before it was complete"},
+		"the model answers 500": {modeltest.Fail(500, "stub failure 500"),
+			"RunStarted ModelRequestStarted RunError", "stub failure 500"},
+		"the key is refused": {modeltest.Fail(401, "Incorrect API key provided: sk-secret"),
+			"RunStarted ModelRequestStarted RunError", "OPENAI_API_KEY"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -181,12 +189,13 @@ func TestABrokenModelAnswerEndsInRunError(t *testing.T) {
 				t.Errorf("%s, last %v", names(list), last)
 			}
 			if strings.Contains(got.body, "sk-") {
-				t.Errorf("an API key is in the answer: %s", got.body)
+				t.Errorf("the answer contains an API key: %s", got.body)
 			}
-			r.run("ann", "assistant", "message", "hi", "session_id", "s", "stream", "false").want(t, "not streamed", 200, `"status":"ERROR"`, row.reason)
+			r.run("ann", "assistant", "message", "hi", "session_id", "s", "stream", "false").
+				want(t, "not streamed", 200, `"status":"ERROR"`, row.reason)
 			r.get("ann", "/sessions/s/runs").want(t, "stored", 200, `"status":"ERROR"`, row.reason)
 			if strings.Contains(r.get("ann", "/sessions/s/runs").body, "COMPLETED") {
-				t.Error("a partial answer is stored as a whole one")
+				t.Error("an incomplete answer is stored as COMPLETED")
 			}
 		})
 	}
@@ -247,7 +256,7 @@ func TestConcurrentRunsInOneSessionAreAllStored(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(ids) != n || total == 0 || session.Total != total {
-		t.Errorf("%d runs of %d; the session counts %d tokens, its runs %d", len(ids), n, session.Total, total)
+		t.Errorf("%d of %d runs are stored; the session counts %d tokens, its runs %d", len(ids), n, session.Total, total)
 	}
 }
 
@@ -260,7 +269,8 @@ func TestFailedFinalWriteIsAnErrorForTheCaller(t *testing.T) {
 	}
 	defer conn.Close(t.Context())
 	if _, err := conn.Exec(t.Context(), `
-		CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'secret of the database'; END $$;
+		CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql
+			AS $$ BEGIN RAISE EXCEPTION 'secret of the database'; END $$;
 		CREATE TRIGGER refuse BEFORE UPDATE ON keyway.runs FOR EACH ROW EXECUTE FUNCTION refuse()`); err != nil {
 		t.Fatal(err)
 	}
@@ -268,11 +278,12 @@ func TestFailedFinalWriteIsAnErrorForTheCaller(t *testing.T) {
 	got.want(t, "not streamed", 500, `{"detail":`)
 	streamed := r.run("ann", "assistant", "message", "hi")
 	list := frames(t, streamed.body)
-	if last := list[len(list)-1]; last.name != "RunError" || last.data["error_type"] != "storage_error" || strings.Contains(names(list), "RunCompleted") {
+	if last := list[len(list)-1]; last.name != "RunError" || last.data["error_type"] != "storage_error" ||
+		strings.Contains(names(list), "RunCompleted") {
 		t.Errorf("streamed: %s", names(list))
 	}
 	if strings.Contains(got.body+streamed.body, "secret of the database") {
-		t.Error("the database's words are in an answer")
+		t.Error("an answer contains the database's error text")
 	}
 }
 
@@ -290,19 +301,23 @@ func TestCancelStopsARunImmediately(t *testing.T) {
 			runID = m[1]
 		}
 		if strings.Contains(lines.Text(), `"content":"so far"`) {
-			r.call("bob", "POST", "/agents/assistant/runs/"+runID+"/cancel", nil).want(t, "bob cancels her run", 404, "Run not found")
+			r.call("bob", "POST", "/agents/assistant/runs/"+runID+"/cancel", nil).
+				want(t, "bob cancels her run", 404, "Run not found")
 			r.call("ann", "POST", "/agents/assistant/runs/"+runID+"/cancel", nil).want(t, "she cancels it", 200, "{}")
 		}
 	}
 	list := frames(t, stream)
 	last := list[len(list)-1]
-	if last.name != "RunCancelled" || last.data["content"] != "so far" || last.data["reason"] != "Run "+runID+" was cancelled" {
+	if last.name != "RunCancelled" || last.data["content"] != "so far" ||
+		last.data["reason"] != "Run "+runID+" was cancelled" {
 		t.Errorf("%s: %v", names(list), last.data)
 	}
-	r.get("ann", "/agents/assistant/runs/"+runID+"?session_id=s").want(t, "stored", 200, `"status":"CANCELLED","cancellation_stage":"EXECUTING"`, `"content":"so far"`)
+	r.get("ann", "/agents/assistant/runs/"+runID+"?session_id=s").
+		want(t, "stored", 200, `"status":"CANCELLED","cancellation_stage":"EXECUTING"`, `"content":"so far"`)
 	r.call("ann", "POST", "/agents/assistant/runs/"+runID+"/cancel", nil).want(t, "again", 200, "{}")
 	r.call("ann", "POST", "/agents/assistant/runs/nope/cancel", nil).want(t, "an unknown run", 404, "Run not found")
-	r.call("admin", "POST", "/agents/assistant/runs/nope/cancel", nil).want(t, "an unknown run, asked by an administrator", 200, "{}")
+	r.call("admin", "POST", "/agents/assistant/runs/nope/cancel", nil).
+		want(t, "an unknown run, asked by an administrator", 200, "{}")
 	r.call("admin", "POST", "/agents/nope/runs/nope/cancel", nil).want(t, "an unknown agent", 404, "Agent not found")
 }
 
@@ -326,9 +341,10 @@ func TestDisconnectedClientDoesNotStopTheRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close(t.Context())
-	var status, said string
-	if err := conn.QueryRow(t.Context(), "SELECT status, content FROM keyway.runs").Scan(&status, &said); err != nil || status != "COMPLETED" || said != "first second" {
-		t.Errorf("%s %q %v", status, said, err)
+	var status, content string
+	if err := conn.QueryRow(t.Context(), "SELECT status, content FROM keyway.runs").Scan(&status, &content); err != nil ||
+		status != "COMPLETED" || content != "first second" {
+		t.Errorf("the run is %s with the content %q, error %v", status, content, err)
 	}
 }
 
@@ -339,14 +355,15 @@ func TestHistoryReachesTheModel(t *testing.T) {
 		r.run("ann", "assistant", "message", message, "session_id", "s").want(t, message, 200, "RunCompleted")
 	}
 	r.run("ann", "finance-agent", "message", "x", "session_id", "s").want(t, "another agent", 403)
-	var heard []string
+	var received []string
 	for _, m := range r.model.Requests()[4].Body["messages"].([]any) {
 		if m := m.(map[string]any); m["role"] != "system" {
-			heard = append(heard, m["role"].(string)+": "+m["content"].(string))
+			received = append(received, m["role"].(string)+": "+m["content"].(string))
 		}
 	}
-	want := []string{"user: two", "assistant: you said two", "user: three", "assistant: you said three", "user: four", "assistant: you said four", "user: five"}
-	if diff := cmp.Diff(want, heard); diff != "" {
+	want := []string{"user: two", "assistant: you said two", "user: three", "assistant: you said three", "user: four",
+		"assistant: you said four", "user: five"}
+	if diff := cmp.Diff(want, received); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -5,20 +5,21 @@ import (
 	"testing"
 )
 
-// Without isolation everybody reads and changes everything, and an id that two
-// owners use is never guessed at.
+// Without isolation every caller with the scopes reads and changes all data. If two owners
+// have a session of the same ID, a request must name the owner.
 func TestWithoutIsolationAmbiguousSessionIDNeedsAUser(t *testing.T) {
 	t.Parallel()
 	r := startWith(t, withTools, writeConfig(t, "user_isolation: false"), echoModel(t))
 	runs := map[string]string{}
 	for _, sub := range []string{"ann", "bob"} {
-		runs[sub] = field(t, r.run(sub, "assistant", "message", sub+"'s words", "session_id", "both", "stream", "false"), "run_id")
+		runs[sub] = field(t, r.run(sub, "assistant", "message", sub+"'s words", "session_id", "both",
+			"stream", "false"), "run_id")
 	}
 	r.run("ann", "assistant", "message", "alone", "session_id", "single").want(t, "run", 200)
 	for _, row := range []struct {
 		request, body string
 		status        int
-		shows         string // once ann is named
+		shows         string // in the answer for user_id=ann
 	}{
 		{"GET /sessions/both", "", 200, "ann's words"},
 		{"PATCH /sessions/both", `{"metadata":{"by":"bob"}}`, 200, `"metadata":{"by":"bob"}`},
@@ -40,7 +41,7 @@ func TestWithoutIsolationAmbiguousSessionIDNeedsAUser(t *testing.T) {
 		got := ask(path)
 		got.want(t, row.request, 409, "Several users have a session 'both'; choose one with user_id")
 		if strings.Contains(got.body, "words") {
-			t.Errorf("%s shows what it can't tell apart: %s", row.request, got.body)
+			t.Errorf("%s shows data of an ambiguous ID: %s", row.request, got.body)
 		}
 		r.get("ann", "/sessions/single").want(t, "one of several is not deleted alone", 200)
 		and := "?"
@@ -51,16 +52,18 @@ func TestWithoutIsolationAmbiguousSessionIDNeedsAUser(t *testing.T) {
 			named := ask(path + and + "user_id=ann")
 			named.want(t, row.request+" of ann", row.status, row.shows)
 			if strings.Contains(named.body, "bob's words") {
-				t.Errorf("%s of ann shows bob's: %s", row.request, named.body)
+				t.Errorf("%s with user_id=ann shows bob's data: %s", row.request, named.body)
 			}
 		}
 	}
-	r.get("ann", "/sessions/both?user_id=bob").want(t, "bob's was left alone", 200, `"session_name":"bob's words"`)
-	r.get("ann", "/agents/assistant/runs/"+runs["bob"]+"?session_id=both").want(t, "a run's id is nobody else's", 200, "bob's words")
-	r.json("ann", "DELETE", "/sessions?user_id=bob", `{"session_ids":["both"],"session_types":["agent"]}`).want(t, "delete bob's", 204)
-	r.get("bob", "/sessions/both").want(t, "there is one left", 200, `"user_id":"ann"`)
+	r.get("ann", "/sessions/both?user_id=bob").want(t, "bob's session is unchanged", 200, `"session_name":"bob's words"`)
+	r.get("ann", "/agents/assistant/runs/"+runs["bob"]+"?session_id=both").
+		want(t, "a run's ID is unique", 200, "bob's words")
+	r.json("ann", "DELETE", "/sessions?user_id=bob", `{"session_ids":["both"],"session_types":["agent"]}`).
+		want(t, "delete bob's", 204)
+	r.get("bob", "/sessions/both").want(t, "one session remains", 200, `"user_id":"ann"`)
 	r.call("bob", "DELETE", "/sessions/both", nil).want(t, "delete ann's", 204)
-	r.get("ann", "/sessions/both").want(t, "none is left", 404)
+	r.get("ann", "/sessions/both").want(t, "no session remains", 404)
 }
 
 func TestWithoutIsolationEveryCallerReadsEverything(t *testing.T) {
@@ -91,10 +94,13 @@ func TestWithoutIsolationEveryCallerReadsEverything(t *testing.T) {
 			r.get(sub, path).want(t, sub+" "+path, status, shows)
 		}
 	}
-	// Who has no name may speak for one, or for nobody.
-	r.run("", "assistant", "message", "hi", "stream", "false", "user_id", "carl").want(t, "a named run", 200, `"user_id":"carl"`)
-	r.run("", "assistant", "message", "hi", "stream", "false", "session_id", "nobodys").want(t, "a nameless run", 200)
-	r.get("bob", "/sessions/nobodys").want(t, "nobody's session", 200)
-	r.json("", "POST", "/memories", `{"memory":"x"}`).want(t, "a memory of nobody", 400, "User ID is required")
-	r.run("bob", "assistant", "message", "hi", "stream", "false", "user_id", "carl").want(t, "a token's name wins", 200, `"user_id":"bob"`)
+	// A token without a subject may name a user, or run without one.
+	r.run("", "assistant", "message", "hi", "stream", "false", "user_id", "carl").
+		want(t, "a run for a named user", 200, `"user_id":"carl"`)
+	r.run("", "assistant", "message", "hi", "stream", "false", "session_id", "ownerless").
+		want(t, "a run without an owner", 200)
+	r.get("bob", "/sessions/ownerless").want(t, "a session without an owner", 200)
+	r.json("", "POST", "/memories", `{"memory":"x"}`).want(t, "a memory without an owner", 400, "User ID is required")
+	r.run("bob", "assistant", "message", "hi", "stream", "false", "user_id", "carl").
+		want(t, "the token's subject wins", 200, `"user_id":"bob"`)
 }

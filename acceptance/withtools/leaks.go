@@ -17,7 +17,7 @@ const patience = 20 * time.Second
 // withoutLeaks runs keyway and returns its exit code, or 1 when goroutines or files
 // are open afterwards that were not open before.
 func withoutLeaks(keyway func() int) int {
-	// The Go runtime opens files of its own for the first socket and keeps them.
+	// The Go runtime opens its poller with the first socket and keeps it.
 	if listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0"); err == nil {
 		listener.Close()
 	}
@@ -25,13 +25,13 @@ func withoutLeaks(keyway func() int) int {
 	code := keyway()
 	fmt.Fprintln(os.Stderr, "withtools: keyway has stopped")
 	var leak error
-	for end := time.Now().Add(patience); ; { // each goleak.Find looks for up to a second
+	for end := time.Now().Add(patience); ; { // goleak.Find itself retries for up to a second
 		if leak = goleak.Find(before); leak == nil || time.Now().After(end) {
 			break
 		}
 	}
 	if leak != nil {
-		fmt.Fprintln(os.Stderr, "withtools: goroutines are left:", leak)
+		fmt.Fprintln(os.Stderr, "withtools: goroutines still run:", leak)
 		code = max(code, 1)
 	}
 	if now := openFiles(); now > files {

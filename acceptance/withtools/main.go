@@ -1,12 +1,11 @@
-// Command withtools is keyway with the tools that the acceptance tests need. It
-// decides nothing about a server: everything after its own flags is keyway's command
-// line.
+// Command withtools is keyway with the tools that the acceptance tests call. The arguments
+// after its own flags are keyway's command line.
 //
 //	withtools -- serve --addr 127.0.0.1:0
 //
-// With -recorded it has the tools of the agents that AgentOS was recorded with, in
-// place of its usual ones. With -leaks it fails when keyway, after it has stopped, has
-// goroutines or files open.
+// With -recorded it has the tools of the agents from which AgentOS's answers were recorded,
+// instead of its usual tools. With -leaks it exits with 1 if keyway leaves goroutines or
+// files open when it stops.
 package main
 
 import (
@@ -19,7 +18,9 @@ import (
 )
 
 func main() {
-	devpg.HoldIfAsked() // before the flags: the process that holds PostgreSQL is this program without any
+	// The process that holds the embedded PostgreSQL is this program, started again without
+	// flags, so this comes before their parsing.
+	devpg.HoldIfAsked()
 	recorded := flag.Bool("recorded", false, "have the tools that AgentOS was recorded with")
 	leaks := flag.Bool("leaks", false, "fail when goroutines or files are open after keyway has stopped")
 	flag.Parse()

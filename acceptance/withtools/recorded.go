@@ -8,7 +8,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/tool"
 )
 
-// recordedTools are the tools of the agents that AgentOS was recorded with.
+// recordedTools are the tools of the agents from which AgentOS's answers were recorded.
 var recordedTools = []tool.Tool{
 	answering("web_search", "Search the web.", "query", "3 results for %s: alpha, beta, gamma"),
 	answering("search_docs", "Search the Agno docs.", "query", "docs hit for %s"),
@@ -24,19 +24,23 @@ var recordedTools = []tool.Tool{
 		},
 	},
 	{
-		Name: "delete_account", Description: "Delete an account; a human must confirm.", Parameters: textSchema("account_id"), Confirm: true,
+		Name: "delete_account", Description: "Delete an account; a human must confirm.",
+		Parameters: textSchema("account_id"), Confirm: true,
 		Call: answer("account %s deleted", "account_id"),
 	},
 	{
-		Name: "send_mail", Description: "Send a mail; the human supplies the address.", Parameters: textSchema("subject", "to_address"), UserInput: []string{"to_address"},
+		Name: "send_mail", Description: "Send a mail; the human supplies the address.",
+		Parameters: textSchema("subject", "to_address"), UserInput: []string{"to_address"},
 		Call: answer("mail '%s' sent to %s", "subject", "to_address"),
 	},
-	{Name: "external_job", Description: "Executed outside of the agent.", Parameters: textSchema("command"), External: true},
+	{Name: "external_job", Description: "Executed outside of the agent.",
+		Parameters: textSchema("command"), External: true},
 }
 
-// answering is a tool with one argument that it puts into its answer.
+// answering returns a tool that formats its one argument into its answer.
 func answering(name, description, parameter, format string) tool.Tool {
-	return tool.Tool{Name: name, Description: description, Parameters: textSchema(parameter), Call: answer(format, parameter)}
+	return tool.Tool{Name: name, Description: description, Parameters: textSchema(parameter),
+		Call: answer(format, parameter)}
 }
 
 func answer(format string, parameters ...string) func(context.Context, json.RawMessage) (string, error) {
@@ -53,7 +57,7 @@ func answer(format string, parameters ...string) func(context.Context, json.RawM
 	}
 }
 
-// textSchema is the schema of an object of texts, all of them required.
+// textSchema returns the JSON schema of an object whose members are required texts.
 func textSchema(parameters ...string) json.RawMessage {
 	properties := map[string]any{}
 	for _, name := range parameters {
@@ -61,7 +65,7 @@ func textSchema(parameters ...string) json.RawMessage {
 	}
 	schema, err := json.Marshal(map[string]any{"type": "object", "properties": properties, "required": parameters})
 	if err != nil {
-		panic(err) // names always encode
+		panic(err) // a map of strings can always be encoded
 	}
 	return schema
 }

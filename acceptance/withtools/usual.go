@@ -12,8 +12,9 @@ import (
 	"github.com/keyway-agents/keyway/shared/tool"
 )
 
-// usualTools are a tool of each kind: one that is called at once, one that a person has
-// to confirm, one with an argument from a person, and one that is executed elsewhere.
+// usualTools are tools of each kind: called at once (look_up), confirmed by a person
+// (delete_account), with an argument from a person (book), and executed outside of Keyway
+// (sign). gate keeps a run waiting.
 func usualTools() []tool.Tool {
 	lookUp := tool.Func("look_up", "Looks something up.", func(ctx context.Context, in struct {
 		What string `json:"what"`
@@ -40,10 +41,12 @@ func usualTools() []tool.Tool {
 	return append([]tool.Tool{lookUp, deleteAccount, book, sign, gate()}, payTools()...)
 }
 
-// payTools answer with the text of their arguments, whatever JSON it is.
+// payTools answer with their arguments as they are, also if those are invalid: echo at once,
+// pay after a confirmation, ask with an argument from a person.
 func payTools() []tool.Tool {
 	echo := tool.Tool{
-		Name: "echo", Description: "Pays.", Parameters: json.RawMessage(`{"type":"object","properties":{"for":{"type":"string"}}}`),
+		Name: "echo", Description: "Pays.",
+		Parameters: json.RawMessage(`{"type":"object","properties":{"for":{"type":"string"}}}`),
 		Call: func(_ context.Context, arguments json.RawMessage) (string, error) {
 			return "paid " + string(arguments), nil
 		},
@@ -54,10 +57,10 @@ func payTools() []tool.Tool {
 	return []tool.Tool{echo, pay, ask}
 }
 
-// gate is a tool that waits until the test lets it through: the server at GATE_URL
-// answers the request for its key.
+// gate is a tool that waits until the test's server at $GATE_URL answers the request for
+// its key.
 func gate() tool.Tool {
-	web := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // a connection would count as a leak
+	web := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // an idle connection would count as a leak
 	return tool.Func("gate", "Waits.", func(ctx context.Context, in struct {
 		Key string `json:"key"`
 	}) (string, error) {

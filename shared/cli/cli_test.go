@@ -27,25 +27,26 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
-// suite is the tests with their database, for testscript.
+// suite lets testscript run the tests with a PostgreSQL for their databases.
 type suite struct{ *testing.M }
 
 func (s suite) Run() int { return storetest.Main(s.M) }
 
-// TestMain is also the keyway command, for the scripts in testdata/script.
+// TestMain also makes this program the keyway command for the scripts in testdata/script.
 func TestMain(m *testing.M) {
 	devpg.HoldIfAsked()
 	testscript.Main(suite{m}, map[string]func(){"keyway": func() { Main(Options{}) }})
 }
 
 func testEnv(vars map[string]string) env {
-	return env{out: io.Discard, err: io.Discard, in: strings.NewReader(""), now: time.Now, lookup: func(name string) (string, bool) {
-		v, ok := vars[name]
-		return v, ok
-	}}
+	return env{out: io.Discard, err: io.Discard, in: strings.NewReader(""), now: time.Now,
+		lookup: func(name string) (string, bool) {
+			v, ok := vars[name]
+			return v, ok
+		}}
 }
 
-// command runs keyway to its end, which must be a good one, and returns what it printed.
+// command runs a keyway command that must succeed, and returns what it printed.
 func command(t *testing.T, vars map[string]string, args ...string) string {
 	t.Helper()
 	var out, complaints bytes.Buffer
@@ -57,7 +58,7 @@ func command(t *testing.T, vars map[string]string, args ...string) string {
 	return strings.TrimSpace(out.String())
 }
 
-// written is a file with a keyway.yaml's text.
+// writeConfig writes a keyway.yaml and returns its path.
 func writeConfig(t *testing.T, text string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "keyway.yaml")
@@ -67,7 +68,7 @@ func writeConfig(t *testing.T, text string) string {
 	return file
 }
 
-// pyjwt is an example's tokens by subject, minted by PyJWT.
+// pyjwt returns the tokens for an example by subject. PyJWT made them.
 func pyjwt(t *testing.T, example string) map[string]string {
 	t.Helper()
 	data, err := os.ReadFile("../../acceptance/testdata/pyjwt.json")
@@ -83,8 +84,8 @@ func pyjwt(t *testing.T, example string) map[string]string {
 
 var update = flag.Bool("update", false, "rewrite what the scripts in testdata/script expect")
 
-// Each script in testdata/script is a claim about the command line, shown on the
-// command itself.
+// Each script in testdata/script runs keyway commands and checks their output and exit
+// status.
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	database, newer, tokens := storetest.EmptyURL(t), storetest.URL(t), pyjwt(t, "quickstart")
@@ -113,12 +114,13 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "mode": mode, "claims": claims, "setenv": setenv, "savetoken": saveToken, "occupy": occupy, "madekeys": madeKeys,
+			"exits": exits, "mode": mode, "claims": claims, "setenv": setenv, "savetoken": saveToken,
+			"occupy": occupy, "madekeys": madeKeys,
 		},
 	})
 }
 
-// exits CODE COMMAND… wants that exit status.
+// exits CODE COMMAND… runs a command and checks its exit status.
 func exits(ts *testscript.TestScript, _ bool, args []string) {
 	err := ts.Exec(args[1], args[2:]...)
 	code := 0
@@ -132,7 +134,7 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// mode FILE PERM wants the file's permissions.
+// mode FILE PERM checks the permissions of a file.
 func mode(ts *testscript.TestScript, _ bool, args []string) {
 	info, err := os.Stat(ts.MkAbs(args[0]))
 	ts.Check(err)
@@ -141,8 +143,8 @@ func mode(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// claims FILE writes the token's header and claims to claims.json, its times as
-// their difference.
+// claims FILE decodes the token in the file and writes its header and claims to
+// claims.json. ttl, the difference of exp and iat, replaces those two.
 func claims(ts *testscript.TestScript, _ bool, args []string) {
 	parts := strings.Split(strings.TrimSpace(ts.ReadFile(args[0])), ".")
 	var out bytes.Buffer
@@ -171,12 +173,13 @@ func object(ts *testscript.TestScript, file string) (out map[string]any) {
 	return out
 }
 
-// savetoken VARIABLE FILE writes a variable to a file, as keyway token > FILE does.
+// savetoken VARIABLE FILE writes a variable to a file, like keyway token > FILE.
 func saveToken(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(ts.Getenv(args[0])+"\n"), 0o600))
 }
 
-// occupy VARIABLE takes a port for as long as the script runs.
+// occupy VARIABLE listens on a free port while the script runs, and sets the variable to
+// its address.
 func occupy(ts *testscript.TestScript, _ bool, args []string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	ts.Check(err)
@@ -184,15 +187,16 @@ func occupy(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[0], l.Addr().String())
 }
 
-// madeKeys ALG… makes a key for each algorithm, and wants its file to sign
-// tokens that an OS with nothing but its public key accepts.
+// madekeys ALG… generates a key for each algorithm. It checks that an OS which has only the
+// public key accepts a token signed with the file.
 func madeKeys(ts *testscript.TestScript, _ bool, algorithms []string) {
 	for _, alg := range algorithms {
 		file, yaml := alg+".json", alg+".yaml"
 		ts.Check(ts.Exec("keyway", "keys", "generate", "--alg", alg, "--out", file))
 		mode(ts, false, []string{file, "0600"})
 		made := object(ts, file)
-		for member, want := range map[string]string{"private_key": "-----BEGIN PRIVATE KEY-----\n", "public_key": "-----BEGIN PUBLIC KEY-----\n"} {
+		for member, want := range map[string]string{"private_key": "-----BEGIN PRIVATE KEY-----\n",
+			"public_key": "-----BEGIN PUBLIC KEY-----\n"} {
 			if text, _ := made[member].(string); !strings.HasPrefix(text, want) {
 				ts.Fatalf("%s: %s is %.20q", file, member, text)
 			}
@@ -211,8 +215,8 @@ func madeKeys(ts *testscript.TestScript, _ bool, algorithms []string) {
 	}
 }
 
-// Whatever is typed, and however wrong it is, no secret comes back: only token
-// prints a token.
+// No command prints a secret, whatever the user types. Only the command token prints a
+// token.
 func TestNoCommandPrintsASecret(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -232,10 +236,14 @@ func TestNoCommandPrintsASecret(t *testing.T) {
 	ann := pyjwt(t, "quickstart")["ann"]
 	secrets := []string{"hunter2", ann, strings.Split(ann, ".")[2], private, "PRIVATE KEY-----\n"}
 	configs := map[string]string{
-		"good.yaml":  "id: os\nauth: {keys: ['${KEY}']}\ndatabase: {url: '${DB}'}\nagents: [{id: a, model: {provider: openai, id: m, api_key: '${API}'}}]\n",
-		"pem.yaml":   "id: os\nauth: {algorithms: [RS256], keys: ['${PRIVATE}', '${KEY}', hunter2]}\nagents: [{id: a, model: 'demo:x'}]\n",
-		"file.yaml":  "id: os\nauth: {algorithms: [RS256], keys: [{jwks_file: keys.json}]}\ndatabase: {url: '${DB}'}\nagents: [{id: a, model: 'demo:x'}]\n",
-		"wrong.yaml": "id: os\nauth: {keys: '${KEY}', hmac: '${KEY}'}\ndatabase: '${DB}'\nagents: [{id: a, model: {provider: openai, id: m, api_key: ['${API}'], base_url: 'https://u:hunter2@h'}}]\n",
+		"good.yaml": "id: os\nauth: {keys: ['${KEY}']}\ndatabase: {url: '${DB}'}\nagents: [{id: a, model: {provider: " +
+			"openai, id: m, api_key: '${API}'}}]\n",
+		"pem.yaml": "id: os\nauth: {algorithms: [RS256], keys: ['${PRIVATE}', '${KEY}', hunter2]}\nagents: [{id: a, " +
+			"model: 'demo:x'}]\n",
+		"file.yaml": "id: os\nauth: {algorithms: [RS256], keys: [{jwks_file: keys.json}]}\ndatabase: {url: '${DB}'}\n" +
+			"agents: [{id: a, model: 'demo:x'}]\n",
+		"wrong.yaml": "id: os\nauth: {keys: '${KEY}', hmac: '${KEY}'}\ndatabase: '${DB}'\nagents: [{id: a, model: " +
+			"{provider: openai, id: m, api_key: ['${API}'], base_url: 'https://u:hunter2@h'}}]\n",
 	}
 	for name, text := range configs {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
@@ -244,28 +252,34 @@ func TestNoCommandPrintsASecret(t *testing.T) {
 	}
 	vars := map[string]string{
 		"KEY": "hunter2-hunter2-hunter2-hunter2-hunter2", "DB": "postgres://u:hunter2@127.0.0.1:1/db", "API": "sk-hunter2",
-		"PRIVATE": made["private_key"].(string), "JWT_SIGNING_KEY": "hunter2", "KEYWAY_TOKEN": ann, "OPENAI_API_KEY": "sk-hunter2",
+		"PRIVATE": made["private_key"].(string), "JWT_SIGNING_KEY": "hunter2", "KEYWAY_TOKEN": ann,
+		"OPENAI_API_KEY": "sk-hunter2",
 	}
 	commands := []string{
-		"config check", "config check --json", "serve --addr 127.0.0.1:0", "serve --dev --addr 127.0.0.1:0", "serve --addr 0.0.0.0:0",
-		"token --sub ann", "can GET /agents", "can GET /agents --token " + ann + "x", "can " + ann, "policy " + ann, "policy --json", "policy --token " + ann,
-		"migrate", "migrate --json", "keys generate --out " + keys, "keys generate --json --alg ES256 --out " + keys, "routes " + ann, "version --" + ann,
-		"test " + ann, "test " + keys, "test " + keys + " --json", "diff " + ann + " --since 1h", "diff " + keys + " --since 1h", "diff " + keys + " --log " + ann, "diff " + keys + " --since " + ann,
+		"config check", "config check --json", "serve --addr 127.0.0.1:0", "serve --dev --addr 127.0.0.1:0",
+		"serve --addr 0.0.0.0:0",
+		"token --sub ann", "can GET /agents", "can GET /agents --token " + ann + "x", "can " + ann, "policy " + ann,
+		"policy --json", "policy --token " + ann,
+		"migrate", "migrate --json", "keys generate --out " + keys, "keys generate --json --alg ES256 --out " + keys,
+		"routes " + ann, "version --" + ann,
+		"test " + ann, "test " + keys, "test " + keys + " --json", "diff " + ann + " --since 1h",
+		"diff " + keys + " --since 1h", "diff " + keys + " --log " + ann, "diff " + keys + " --since " + ann,
 	}
 	for name := range configs {
 		for _, command := range commands {
-			var said bytes.Buffer
+			var output bytes.Buffer
 			e := testEnv(vars)
-			e.out, e.err = &said, &said
-			code := execute(t.Context(), append([]string{"--config", filepath.Join(dir, name), "--data", dir}, strings.Fields(command)...), e)
+			e.out, e.err = &output, &output
+			code := execute(t.Context(), append([]string{"--config", filepath.Join(dir, name), "--data", dir},
+				strings.Fields(command)...), e)
 			for _, secret := range secrets {
-				if strings.Contains(said.String(), secret) {
-					t.Errorf("%s: keyway %.30s… (exit %d) says %q:\n%s", name, command, code, secret, said.String())
+				if strings.Contains(output.String(), secret) {
+					t.Errorf("%s: keyway %.30s… (exit %d) prints %q:\n%s", name, command, code, secret, output.String())
 				}
 			}
 		}
 	}
 	if _, err := os.Stat(filepath.Join(dir, "pg")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a server was started: %v", err)
+		t.Errorf("a command started PostgreSQL: %v", err)
 	}
 }

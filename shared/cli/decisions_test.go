@@ -24,7 +24,8 @@ func TestServeWorksWithoutADecisionLog(t *testing.T) {
 	if err := closeLog(); err != nil {
 		t.Error(err)
 	}
-	if log := stderr.String(); !strings.Contains(log, "make --data a directory that keyway can write to") || !strings.Contains(log, `"msg":"decision"`) {
+	if log := stderr.String(); !strings.Contains(log, "make --data a directory that keyway can write to") ||
+		!strings.Contains(log, `"msg":"decision"`) {
 		t.Errorf("log:\n%s", log)
 	}
 }
@@ -52,16 +53,16 @@ func TestFullDecisionLogIsRotated(t *testing.T) {
 		t.Fatal(err)
 	}
 	if read(decisionsName) != "five\n" || read(olderDecisionsName) != "longer than the limit\n" {
-		t.Errorf("%q, before it %q", read(decisionsName), read(olderDecisionsName))
+		t.Errorf("the log is %q, the older one %q", read(decisionsName), read(olderDecisionsName))
 	}
-	if r, err = openDecisionLog(dir, 10); err != nil { // as after a restart
+	if r, err = openDecisionLog(dir, 10); err != nil { // like a restart
 		t.Fatal(err)
 	}
 	for range 2 {
 		_, _ = r.Write([]byte("next\n"))
 	}
 	if read(decisionsName) != "next\n" || read(olderDecisionsName) != "five\nnext\n" {
-		t.Errorf("%q, before it %q", read(decisionsName), read(olderDecisionsName))
+		t.Errorf("the log is %q, the older one %q", read(decisionsName), read(olderDecisionsName))
 	}
 	reported := 0
 	r.failed = func(error) { reported++ }
@@ -70,7 +71,7 @@ func TestFullDecisionLogIsRotated(t *testing.T) {
 	}
 	for range 3 {
 		if _, err := r.Write([]byte("lost\n")); err == nil {
-			t.Error("written to a closed file")
+			t.Error("a write to a closed file succeeds")
 		}
 	}
 	if reported != 1 || r.close() != nil {
@@ -108,6 +109,6 @@ func TestConcurrentDecisionsAreWholeLines(t *testing.T) {
 		n++
 	}
 	if n != 1000 {
-		t.Errorf("%d lines", n)
+		t.Errorf("the log has %d lines, want 1000", n)
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
-// issuer publishes the public keys of files that keyway keys generate made.
+// issuer is a server that publishes the public keys of files made by keyway keys generate.
 type issuer struct {
 	*httptest.Server
 	set atomic.Value
@@ -37,7 +37,7 @@ func newIssuer(t *testing.T) *issuer {
 	return i
 }
 
-// publish makes a key, publishes it alone and returns a token that it signed.
+// publish generates a key, publishes only that key and returns a token signed with it.
 func (i *issuer) publish(t *testing.T) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "keys.json")
@@ -51,12 +51,14 @@ func (i *issuer) publish(t *testing.T) string {
 		t.Fatal(err)
 	}
 	i.set.Store(`{"keys":` + string(made["keys"]) + `}`)
-	return command(t, nil, "--config", writeConfig(t, configWithKeys("ES256", "{jwks_file: "+file+"}")), "token", "--sub", "ann", "--scopes", "agents:read")
+	return command(t, nil, "--config", writeConfig(t, configWithKeys("ES256", "{jwks_file: "+file+"}")), "token", "--sub",
+		"ann", "--scopes", "agents:read")
 }
 
-// follow is a keyway.yaml whose keys are fetched.
+// configWithKeys returns a keyway.yaml with one algorithm and one entry in auth.keys.
 func configWithKeys(algorithm, source string) string {
-	return "id: os\nauth: {algorithms: [" + algorithm + "], keys: [" + source + "]}\nagents: [{id: assistant, model: 'demo:x'}]\n"
+	return "id: os\nauth: {algorithms: [" + algorithm + "], keys: [" + source +
+		"]}\nagents: [{id: assistant, model: 'demo:x'}]\n"
 }
 
 func TestServeFetchesRotatedKeys(t *testing.T) {
@@ -64,13 +66,18 @@ func TestServeFetchesRotatedKeys(t *testing.T) {
 	i := newIssuer(t)
 	var passed atomic.Int64
 	out := serveAt(t, func() time.Time { return time.Now().Add(time.Duration(passed.Load())) },
-		writeConfig(t, configWithKeys("ES256", "{jwks_url: '"+i.URL+"/jwks?hunter2'}")), map[string]string{"DATABASE_URL": storetest.EmptyURL(t)})
-	out.await(t, `warning: auth\.keys\[0\]: http://127.0.0.1:\d+: answered with status 502; until it can be fetched, its tokens are answered 503`)
+		writeConfig(t,
+			configWithKeys("ES256",
+				"{jwks_url: '"+i.URL+"/jwks?hunter2'}")), map[string]string{"DATABASE_URL": storetest.EmptyURL(t)})
+	out.await(t,
+		`warning: auth\.keys\[0\]: http://127.0.0.1:\d+: answered with status 502; until it can be fetched, its tokens `+
+			`are answered 503`)
 	agents := out.await(t, `(?m)^keyway \S+ at (\S+) `)[1] + "/agents"
 	out.await(t, `(?s)no tokens to try: .*auth.keys\[0\] is fetched`)
 	older := i.publish(t)
 	down := get(t, agents, older)
-	if want := `{"detail":"The signing keys can't be fetched, try again"}`; down.Code != 503 || !strings.Contains(down.Body.String(), want) {
+	if want := `{"detail":"The signing keys can't be fetched, try again"}`; down.Code != 503 ||
+		!strings.Contains(down.Body.String(), want) {
 		t.Errorf("while the keys can't be fetched: %d %s, want 503 %s", down.Code, down.Body, want)
 	}
 	if after := down.Header().Get("Retry-After"); after != "10" {
@@ -78,16 +85,16 @@ func TestServeFetchesRotatedKeys(t *testing.T) {
 	}
 	passed.Add(int64(11 * time.Second))
 	if got := get(t, agents, older); got.Code != 200 || !strings.Contains(got.Body.String(), `"assistant"`) {
-		t.Errorf("the key of the set: %d %s", got.Code, got.Body)
+		t.Errorf("with the published key: %d %s", got.Code, got.Body)
 	}
 	newer := i.publish(t)
 	passed.Add(int64(11 * time.Second))
 	if got := get(t, agents, newer); got.Code != 200 || !strings.Contains(got.Body.String(), `"assistant"`) {
-		t.Errorf("the key after rotation: %d %s", got.Code, got.Body)
+		t.Errorf("with the key after a rotation: %d %s", got.Code, got.Body)
 	}
 	out.await(t, `(?s)("msg":"request".*){3}`)
 	if strings.Contains(out.all.String(), "hunter2") {
-		t.Errorf("the address's query is shown:\n%s", out.all.String())
+		t.Errorf("the output shows the query of the address:\n%s", out.all.String())
 	}
 }
 
@@ -95,12 +102,17 @@ func TestServeRejectsSecretThatIsNoKey(t *testing.T) {
 	t.Parallel()
 	const arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:jwt"
 	var answer atomic.Value
-	aws := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, answer.Load()) }))
+	aws := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter,
+		_ *http.Request) {
+		fmt.Fprint(w, answer.Load())
+	}))
 	t.Cleanup(aws.Close)
 	vars := map[string]string{"AWS_ENDPOINT_URL": aws.URL}
 	for _, row := range []struct{ text, want string }{
-		{"", `auth.keys[0]: AWS Secrets Manager in eu-central-1: there are no AWS credentials in the environment; run: eval "$(aws configure`},
-		{"hunter2", "auth.keys[0]: AWS Secrets Manager in eu-central-1: the text of the secret is not a verification key: the HMAC secret has 7 bytes"},
+		{"", `auth.keys[0]: AWS Secrets Manager in eu-central-1: there are no AWS credentials in the environment; run: ` +
+			`eval "$(aws configure`},
+		{"hunter2", "auth.keys[0]: AWS Secrets Manager in eu-central-1: the text of the secret is not a verification " +
+			"key: the HMAC secret has 7 bytes"},
 		{config.PublishedSecret, "the secret printed in the Agno documents"},
 	} {
 		if row.text != "" {
@@ -108,14 +120,15 @@ func TestServeRejectsSecretThatIsNoKey(t *testing.T) {
 			answer.Store(`{"SecretString":"` + row.text + `"}`)
 		}
 		file := writeConfig(t, configWithKeys("HS256", "{secret: '"+arn+"'}"))
-		var said bytes.Buffer
+		var output bytes.Buffer
 		e := testEnv(vars)
-		e.err = &said
-		if code := execute(t.Context(), []string{"--config", file, "--data", t.TempDir(), "serve", "--addr", "127.0.0.1:0"}, e); code != exitUsage {
+		e.err = &output
+		if code := execute(t.Context(), []string{"--config", file, "--data", t.TempDir(), "serve", "--addr",
+			"127.0.0.1:0"}, e); code != exitUsage {
 			t.Errorf("%q: exit %d, want %d", row.want, code, exitUsage)
 		}
-		if !strings.Contains(said.String(), row.want) || strings.Contains(said.String(), "hunter2") {
-			t.Errorf("serve says %s, want %q", &said, row.want)
+		if !strings.Contains(output.String(), row.want) || strings.Contains(output.String(), "hunter2") {
+			t.Errorf("serve prints %s, want %q", &output, row.want)
 		}
 	}
 }
@@ -127,8 +140,10 @@ func TestFetchedSecretVerifiesButDoesNotSign(t *testing.T) {
 		fmt.Fprint(w, `{"SecretString":"`+secret+`"}`)
 	}))
 	t.Cleanup(aws.Close)
-	vars := map[string]string{"AWS_ENDPOINT_URL": aws.URL, "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "hunter2", "JWT_SIGNING_KEY": secret}
-	file, data := writeConfig(t, configWithKeys("HS256", "{secret: 'arn:aws:secretsmanager:eu-central-1:123456789012:secret:jwt'}")), t.TempDir()
+	vars := map[string]string{"AWS_ENDPOINT_URL": aws.URL, "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
+		"AWS_SECRET_ACCESS_KEY": "hunter2", "JWT_SIGNING_KEY": secret}
+	file, data := writeConfig(t,
+		configWithKeys("HS256", "{secret: 'arn:aws:secretsmanager:eu-central-1:123456789012:secret:jwt'}")), t.TempDir()
 	vars["KEYWAY_TOKEN"] = command(t, vars, "--config", file, "token", "--sub", "ann", "--scopes", "agents:read")
 	command(t, vars, "--config", file, "can", "GET", "/agents")
 	delete(vars, "AWS_ACCESS_KEY_ID")
@@ -137,11 +152,12 @@ func TestFetchedSecretVerifiesButDoesNotSign(t *testing.T) {
 		"can GET /agents": "auth.keys[0]: AWS Secrets Manager in eu-central-1: there are no AWS credentials",
 		"token --sub ann": "auth.keys[0] is fetched from elsewhere and can't sign here",
 	} {
-		var said bytes.Buffer
+		var output bytes.Buffer
 		e := testEnv(vars)
-		e.err = &said
-		if code := execute(t.Context(), append([]string{"--config", file, "--data", data}, strings.Fields(args)...), e); code == 0 || !strings.Contains(said.String(), strings.TrimPrefix(want, "auth.")) {
-			t.Errorf("%s: exit %d, %s; want %q", args, code, &said, want)
+		e.err = &output
+		if code := execute(t.Context(), append([]string{"--config", file, "--data", data}, strings.Fields(args)...),
+			e); code == 0 || !strings.Contains(output.String(), strings.TrimPrefix(want, "auth.")) {
+			t.Errorf("%s: exit %d, %s; want %q", args, code, &output, want)
 		}
 	}
 }

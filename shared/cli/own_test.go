@@ -12,7 +12,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/run"
 )
 
-// silentModel answers with nothing.
+// silentModel is a model whose answer is empty.
 type silentModel struct{}
 
 func (silentModel) Describe() model.Description { return model.Description{ID: "silent"} }
@@ -20,12 +20,13 @@ func (silentModel) Stream(context.Context, model.Request) iter.Seq2[model.Part, 
 	return func(yield func(model.Part, error) bool) { yield(model.Part{End: &model.End{}}, nil) }
 }
 
-// inGo is an agent of an operator's program.
+// goAgent is an agent declared in Go.
 func goAgent(id string) run.Agent {
 	return run.Agent{Agent: config.Agent{ID: id}, Model: silentModel{}}
 }
 
-// spoken is what keyway prints on both streams, and its exit status.
+// output runs a command with a keyway.yaml. It returns the exit status, and stdout and stderr
+// together.
 func output(t *testing.T, own Options, file string, args ...string) (int, string) {
 	t.Helper()
 	path := writeConfig(t, file)
@@ -39,27 +40,29 @@ const withoutAgents = `id: os
 auth: {keys: ["${JWT_VERIFICATION_KEY}"]}
 `
 
-// Agents declared in Go count wherever keyway is asked what there is.
+// Every command counts the agents declared in Go like those of keyway.yaml.
 func TestAgentsInGoCountAsDeclared(t *testing.T) {
 	t.Parallel()
 	own := Options{Agents: []run.Agent{goAgent("counter"), goAgent("office")}}
-	if code, out := output(t, own, withoutAgents, "config", "check"); code != 0 || !strings.Contains(out, "keyway.yaml is fine: 2 agents") {
+	if code, out := output(t, own, withoutAgents, "config", "check"); code != 0 ||
+		!strings.Contains(out, "keyway.yaml is fine: 2 agents") {
 		t.Errorf("config check without agents in the file: exit %d\n%s", code, out)
 	}
 	both := withoutAgents + "agents: [{id: shop, model: demo:x}]\n"
 	if code, out := output(t, own, both, "config", "check"); code != 0 || !strings.Contains(out, "is fine: 3 agents") {
 		t.Errorf("config check with one in the file too: exit %d\n%s", code, out)
 	}
-	// In a policy GET/agents/* reaches the runs below every agent; for the declared
-	// ones that is denied.
+	// In an IAM policy, GET/agents/* also matches the runs of every agent. The policy denies
+	// those again for each declared agent.
 	code, out := output(t, own, both, "policy", "--token", pyjwt(t, "advanced-scopes")["readonly_user"])
 	for _, agent := range []string{"shop", "counter", "office"} {
 		if _, denied, _ := strings.Cut(out, `"Deny"`); code != 0 || !strings.Contains(denied, "GET/agents/"+agent+"/runs\"") {
-			t.Errorf("the policy denies nothing of %s: exit %d\n%s", agent, code, out)
+			t.Errorf("the policy does not deny the runs of %s: exit %d\n%s", agent, code, out)
 		}
 	}
-	// A program without agents of its own still wants some in the file.
-	if code, out := output(t, Options{}, withoutAgents, "config", "check"); code != exitUsage || !strings.Contains(out, "agents: is missing") {
+	// A program without agents in Go needs some in the file.
+	if code, out := output(t, Options{}, withoutAgents, "config", "check"); code != exitUsage ||
+		!strings.Contains(out, "agents: is missing") {
 		t.Errorf("no agents at all: exit %d\n%s", code, out)
 	}
 }
@@ -69,14 +72,18 @@ func TestErrorsOfAgentsInGoAreReported(t *testing.T) {
 	noModel, remembers := goAgent("a"), goAgent("b")
 	noModel.Model, remembers.UpdateMemoryOnRun = nil, true
 	for want, own := range map[string]Options{
-		"keyway.yaml:3:11: agents[0].id: is \"shop\", which an agent declared in Go already has; give each agent its own id": {Agents: []run.Agent{goAgent("shop")}},
-		"Options.Agents[1]: the ID \"x\" is taken":                                        {Agents: []run.Agent{goAgent("x"), goAgent("x")}},
-		"Options.Agents[0]: the ID \"a/b\" is not 1 to 64 letters, digits, dots, _ and -": {Agents: []run.Agent{goAgent("a/b")}},
-		"Options.Agents[0]: the ID \"..\" is not":                                         {Agents: []run.Agent{goAgent("..")}},
-		"Options.Agents[0]: there is no Model; set one":                                   {Agents: []run.Agent{noModel}},
-		"Options.Agents[0].update_memory_on_run: is not part of this version":             {Agents: []run.Agent{remembers}},
+		"keyway.yaml:3:11: agents[0].id: is \"shop\", which an agent declared in Go already has; give each agent its " +
+			"own id": {Agents: []run.Agent{goAgent("shop")}},
+		"Options.Agents[1]: the ID \"x\" is taken": {Agents: []run.Agent{goAgent("x"),
+			goAgent("x")}},
+		"Options.Agents[0]: the ID \"a/b\" is not 1 to 64 letters, digits, dots, _ " +
+			"and -": {Agents: []run.Agent{goAgent("a/b")}},
+		"Options.Agents[0]: the ID \"..\" is not":                             {Agents: []run.Agent{goAgent("..")}},
+		"Options.Agents[0]: there is no Model; set one":                       {Agents: []run.Agent{noModel}},
+		"Options.Agents[0].update_memory_on_run: is not part of this version": {Agents: []run.Agent{remembers}},
 	} {
-		for _, command := range [][]string{{"config", "check"}, {"can", "--scopes", "agents:read", "GET", "/agents"}, {"serve"}} {
+		for _, command := range [][]string{{"config", "check"},
+			{"can", "--scopes", "agents:read", "GET", "/agents"}, {"serve"}} {
 			code, out := output(t, own, withoutAgents+"agents: [{id: shop, model: demo:x}]\n", command...)
 			if code != exitUsage || !strings.Contains(out, want) {
 				t.Errorf("%v: exit %d\n%s\nwant %s", command, code, out, want)

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// printed collects what a server prints while a test waits for a text.
+// printed collects the output of a server while a test waits for a text in it.
 type printed struct {
 	parts chan string
 	all   strings.Builder
@@ -22,7 +22,7 @@ func (p *printed) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// await waits for a text that the pattern matches.
+// await waits until the output matches the pattern, and returns the match.
 func (p *printed) await(t *testing.T, pattern string) []string {
 	t.Helper()
 	deadline := time.After(3 * time.Minute)
@@ -39,8 +39,9 @@ func (p *printed) await(t *testing.T, pattern string) []string {
 	}
 }
 
-// serveAt runs keyway serve --dev in this process, with a clock for tokens and keys.
-// Servers without a clock of their own are tested as processes, in acceptance.
+// serveAt runs keyway serve --dev in this process until the test ends, because a process
+// can't get a clock from a test. Package acceptance tests servers with the real clock, as
+// processes.
 func serveAt(t *testing.T, now func() time.Time, file string, vars map[string]string) *printed {
 	t.Helper()
 	out := &printed{parts: make(chan string, 1000)}
@@ -56,7 +57,7 @@ func serveAt(t *testing.T, now func() time.Time, file string, vars map[string]st
 	return out
 }
 
-// get asks a server with a token.
+// get sends a GET request with a token.
 func get(t *testing.T, url, token string) *httptest.ResponseRecorder {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)

@@ -1,9 +1,9 @@
-"""Drives agno.client.AgentOSClient 3.1.10 against a server and holds it to what comes back.
+"""Calls every method of agno.client.AgentOSClient 3.1.10 against a server and checks the results.
 
     KEYWAY_URL=http://127.0.0.1:7777 KEYWAY_TOKENS='{"ann": "...", "admin": "...", "reader": "..."}' python agent_os_client.py
 
-The server is the one of agno_client_test.go: keyway.yaml beside this file, and a model that does
-what the message says (modeltest.Commands), but never gets beyond the first chunk of "slow".
+agno_client_test.go starts the server: with keyway.yaml beside this file, and with a model that obeys
+the commands in the message (modeltest.Commands) and sends only the first chunk of "slow".
 """
 import asyncio
 import json
@@ -32,7 +32,7 @@ called = set()
 
 
 class Client(AgentOSClient):
-    """Remembers which calls were made."""
+    """Records which methods were called."""
 
     def __getattribute__(self, name):
         if not name.startswith("_"):
@@ -40,8 +40,8 @@ class Client(AgentOSClient):
         return super().__getattribute__(name)
 
 
-class Complaints(logging.Handler):
-    """The client logs an event that it can't read, and goes on without it."""
+class LoggedErrors(logging.Handler):
+    """Collects errors: the client logs an event that it can't parse, and skips it."""
 
     def __init__(self):
         super().__init__(logging.ERROR)
@@ -59,7 +59,7 @@ def equal(got, want):
 
 
 async def refused(status, call, detail=""):
-    """The call fails with this status; its body is given back (not a stream's, which the client closes unread)."""
+    """Checks that the call fails with this status. Returns the error's body, or None for a stream, which the client closes unread."""
     try:
         answer = await call
     except httpx.HTTPStatusError as e:
@@ -81,8 +81,8 @@ def kinds(events):
     return [type(e).__name__ for e in events]
 
 
-def telling(text):
-    """The events of an answer that ends the run: an opening one, then one for each word."""
+def answer_events(text):
+    """Returns the events of an answer that ends the run: one content event to open it, then one for each word."""
     words = ["RunContentEvent"] * (1 + len(text.split()))
     return ["ModelRequestStartedEvent", *words, "ModelRequestCompletedEvent", "RunContentCompletedEvent", "RunCompletedEvent"]
 
@@ -139,7 +139,7 @@ async def a_run_is_answered():
 
 async def a_run_is_streamed():
     events = await collect(client.run_agent_stream("assistant", "hello", session_id="streamed", headers=ANN))
-    equal(kinds(events), ["RunStartedEvent", *telling("stub: hello")])
+    equal(kinds(events), ["RunStartedEvent", *answer_events("stub: hello")])
     equal("".join(e.content or "" for e in events if type(e).__name__ == "RunContentEvent"), "stub: hello")
     last = events[-1]
     equal((last.content, last.metrics.total_tokens), ("stub: hello", 5))
@@ -164,7 +164,7 @@ async def a_tool_is_called():
             "ModelRequestCompletedEvent",
             "ToolCallStartedEvent",
             "ToolCallCompletedEvent",
-            *telling(events[-1].content),
+            *answer_events(events[-1].content),
         ],
     )
     begun, done = events[4], events[5]
@@ -199,7 +199,7 @@ async def a_rejected_tool_is_not_called():
     events = await collect(
         client.continue_agent_run_stream("assistant", run.run_id, run.tools, session_id="rejected", headers=ANN)
     )
-    equal(kinds(events), ["RunContinuedEvent", *telling(events[-1].content)])
+    equal(kinds(events), ["RunContinuedEvent", *answer_events(events[-1].content)])
     equal(events[-1].content, "tool delete_account returned: keep it")
 
 
@@ -212,7 +212,7 @@ async def a_streamed_run_pauses_and_goes_on():
     after = await collect(
         client.continue_agent_run_stream("assistant", pause.run_id, pause.tools, session_id="paused-stream", headers=ANN)
     )
-    equal(kinds(after), ["RunContinuedEvent", "ToolCallStartedEvent", "ToolCallCompletedEvent", *telling(after[-1].content)])
+    equal(kinds(after), ["RunContinuedEvent", "ToolCallStartedEvent", "ToolCallCompletedEvent", *answer_events(after[-1].content)])
     equal(after[-1].content, "tool delete_account returned: account 3 is gone")
     equal([e.event_index for e in events + after], list(range(len(events + after))))
 
@@ -427,7 +427,7 @@ async def every_call_was_made():
 
 
 async def main():
-    complaints = Complaints()
+    complaints = LoggedErrors()
     log.logger.addHandler(complaints)
     tests = [f for n, f in globals().items() if asyncio.iscoroutinefunction(f) and n not in ("refused", "collect", "paused", "main")]
     failed = 0
