@@ -134,7 +134,7 @@ func (d *decoder) object(path string, n *node, v reflect.Value) {
 		d.expect(path, n, objectKind, want)
 		return
 	}
-	for _, key := range slices.Clone(n.keys) {
+	for _, key := range slices.Clone(n.keys) { // put below adds keys
 		if slices.Contains(known, key) {
 			continue
 		}

@@ -18,14 +18,14 @@ import (
 type kind int
 
 const (
-	nullKind kind = iota
-	boolKind
-	numberKind
-	textKind
-	listKind
-	objectKind
-	absentKind
-	faultyKind
+	nullKind   kind = iota // null, or a YAML key without a value
+	boolKind               // true or false
+	numberKind             // text has its shortest form
+	textKind               // text has its value
+	listKind               // sub has the elements
+	objectKind             // keys and sub have the members
+	absentKind             // its variable is unset; the field gets its default
+	faultyKind             // it has a reported error; later checks skip it
 )
 
 // String returns the kind as messages name it.

@@ -79,7 +79,8 @@ type checker struct {
 }
 
 // newChecker replaces each key of cfg by the same secret, and keeps the issuer and audience that the key
-// is restricted to.
+// is restricted to. Checks therefore need neither the network nor any secret of the deployment. A
+// configuration without keys, as with --dev, gets one key without restrictions.
 func newChecker(cfg *config.Config, now func() time.Time) (*checker, error) {
 	c := &checker{auth: cfg.Auth, secret: []byte(rand.Text() + rand.Text()), now: now}
 	other := *cfg
@@ -103,8 +104,9 @@ type admission struct {
 	policy    events.APIGatewayCustomAuthorizerPolicy
 }
 
-// admit asks the authorizer about a token of the caller. An error means that no token could be made; a
-// rejected token is an admission.
+// admit asks the authorizer about a token of the caller, in the form of an event from API Gateway. Each caller
+// needs this once, because the policy covers all requests of a token. An error means that no token could
+// be made; a rejected token is an admission.
 func (c *checker) admit(name string, who caller) (admission, error) {
 	e := events.APIGatewayCustomAuthorizerRequestTypeRequest{Type: "REQUEST", MethodArn: api + "/GET/"}
 	if !who.none {
@@ -135,19 +137,19 @@ func (c *checker) token(name string, who caller) (string, error) {
 	if iss := cmp.Or(c.auth.Issuer, first.Issuer); iss != "" {
 		claims["iss"] = iss
 	}
-	aud := first.Audience
+	aud := first.Audience // a key can require an audience even if verify_audience is false
 	if c.auth.VerifyAudience {
 		aud = append(slices.Clone(aud), c.auth.Audience...)
 	}
 	if len(aud) > 0 {
 		claims["aud"] = aud
 	}
-	if who.claims == nil {
+	if who.claims == nil { // the caller is a list of scopes, which can be empty
 		claims[c.auth.Claims.Scopes] = append([]string{}, who.scopes...)
 	}
 	maps.Copy(claims, who.claims)
 	maps.DeleteFunc(claims, func(_ string, v any) bool { return v == nil })
-	for _, claim := range dates {
+	for _, claim := range dates { // a duration from now becomes seconds since 1970, as RFC 7519 requires
 		if distance, err := time.ParseDuration(text(claims[claim])); err == nil {
 			claims[claim] = now.Add(distance).Unix()
 		}
@@ -181,6 +183,7 @@ func text(v any) string {
 // policy that allows more is only noted, because the function denies the request then.
 func (c *checker) check(t Test, a admission) Result {
 	r := Result{Test: t, Expected: t.expected()}
+	// API Gateway does not call the authorizer for a public route, so a bad token does not matter there.
 	m := route.Table.Match(t.Method, t.Path)
 	if a.refusal != nil && !m.Public {
 		r.Got = fmt.Sprintf("401 %s", fault.Detail(a.refusal))
@@ -188,12 +191,14 @@ func (c *checker) check(t Test, a admission) Result {
 		r.OK = !t.Allow && t.Status == http.StatusUnauthorized && (t.Detail == "" || t.Detail == fault.Detail(a.refusal))
 		return r
 	}
+	// The function behind the gateway makes this decision with the principal that the authorizer passed on.
 	d := c.authorizer.Policy.Decide(a.principal, t.Method, t.Path)
 	r.Reasons = d.Reasons()
 	r.Got, r.OK = c.compare(t, d)
-	if m.Route == nil || m.Public {
+	if m.Route == nil || m.Public { // the policy is about routes with authorization only
 		return r
 	}
+	// API Gateway compares the policy with the method ARN of the request, which contains the cleaned path.
 	admitted := edge.Evaluate(a.policy, edge.MethodARN(api, t.Method, route.Clean(t.Path)))
 	switch {
 	case d.Allow && !admitted:
@@ -204,7 +209,8 @@ func (c *checker) check(t Test, a admission) Result {
 	return r
 }
 
-// compare describes d in the words of a row, and reports whether the row promises that.
+// compare describes d in the words of a row, and reports whether the row promises that. What the row does not
+// state is not compared: a row without scopes accepts any 403, and one without agents any list.
 func (c *checker) compare(t Test, d authz.Decision) (got string, ok bool) {
 	err := d.Err("")
 	if err == nil {
@@ -220,6 +226,7 @@ func (c *checker) compare(t Test, d authz.Decision) (got string, ok bool) {
 		all := len(shown) == len(c.authorizer.Agents)
 		return got, t.Allow && (!t.AllIDs || all) && (t.Lists == nil || slices.Equal(shown, t.Lists))
 	}
+	// A denied request: its status and text are those that a client would get.
 	status, _, _ := fault.Answer(err)
 	var missing []string
 	for _, n := range d.Missing {

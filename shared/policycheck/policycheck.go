@@ -48,6 +48,11 @@ type reader struct {
 }
 
 // Read reads the table at path. All errors in it are returned together, as config.Faults.
+//
+// A table has three fields. config is the keyway.yaml that it is about. callers maps names to tokens: none,
+// a list of scopes, or an object of claims. tests is a list of rows, sentences about one caller and one
+// request; docs/policies.md lists their forms. Read checks everything that does not depend on the
+// configuration. Check does the rest.
 func Read(path string) (*Table, error) {
 	doc, err := yamlfile.Open(path)
 	if err != nil {
@@ -55,7 +60,7 @@ func Read(path string) (*Table, error) {
 	}
 	r := reader{table: &Table{File: path, Config: "keyway.yaml", doc: doc, callers: map[string]caller{}}}
 	dec := json.NewDecoder(bytes.NewReader(doc.JSON()))
-	dec.UseNumber()
+	dec.UseNumber() // a claim can be a whole number that no float64 represents exactly
 	var root any
 	if err := dec.Decode(&root); err != nil { // unexpected, because yamlfile wrote the JSON
 		return nil, fmt.Errorf("%s: %w", path, err)
@@ -70,10 +75,12 @@ func Read(path string) (*Table, error) {
 	return r.table, nil
 }
 
+// fault adds an error.
 func (r *reader) fault(path, text, remedy string) {
 	r.faults = append(r.faults, config.Fault{Path: path, Text: text, Remedy: remedy})
 }
 
+// root reads the fields of the table.
 func (r *reader) root(root any) {
 	fields, ok := root.(map[string]any)
 	if !ok {
@@ -92,6 +99,7 @@ func (r *reader) root(root any) {
 			r.fault("config", "is not a file name", "write config: keyway.yaml, a path relative to this file's directory")
 		}
 	}
+	// A wrong type counts as missing, because the remedy shows the right one.
 	callers, _ := fields["callers"].(map[string]any)
 	if len(callers) == 0 {
 		r.fault("callers", "has no caller", "write callers: {ann: [agents:read], anonymous: none}")
@@ -106,7 +114,7 @@ func (r *reader) root(root any) {
 	for i, v := range tests {
 		r.row(config.Element("tests", i), v)
 	}
-	r.unused(callers)
+	r.unused(callers) // last, because it needs all rows
 }
 
 // unused reports callers without a row. The author of the table probably expects that they are tested.
@@ -129,7 +137,9 @@ var callerName = regexp.MustCompile(`^[A-Za-z0-9_.@-]+$`)
 // dates are the claims that can be written as a duration from now.
 var dates = []string{"exp", "nbf", "iat"}
 
-// caller reads one entry of callers.
+// caller reads one entry of callers. Claims are accepted as they are, whatever their types, because a table
+// can describe invalid tokens. Only dates are checked, since a mistyped duration would silently become an
+// invalid claim.
 func (r *reader) caller(name string, v any) {
 	at := config.Member("callers", name)
 	if !callerName.MatchString(name) {
@@ -189,7 +199,8 @@ func (t *Table) undeclared(agents []string) (faults []config.Fault) {
 	return faults
 }
 
-// unread reports claims that this OS does not read. Most are typing errors.
+// unread reports claims that this OS does not read. Most are typing errors: a row about a claim "scope" would
+// pass or fail for the wrong reason if the OS reads "scopes".
 func (t *Table) unread(claims config.Claims) (faults []config.Fault) {
 	known := []string{claims.Subject, claims.Scopes, claims.Session, "iss", "aud", "exp", "nbf", "iat", "jti"}
 	for _, name := range slices.Sorted(maps.Keys(t.callers)) {

@@ -15,7 +15,15 @@ import (
 // example shows both kinds of row, for the remedy of one that cannot be read.
 const example = `"ann may GET /agents" or "ann may not POST /agents/x/runs without agents:x:run"`
 
-// Test is one promise: a row of the table.
+// Test is one promise: a row of the table. Its forms are:
+//
+//	CALLER may METHOD /path
+//	CALLER may METHOD /path and sees only AGENT and AGENT
+//	CALLER may METHOD /path and sees every agent
+//	CALLER may METHOD /path and sees no agent
+//	CALLER may not METHOD /path
+//	CALLER may not METHOD /path without SCOPE and SCOPE
+//	CALLER may not METHOD /path and gets STATUS TEXT
 type Test struct {
 	// Line is the row's line in the file.
 	Line int
@@ -40,7 +48,8 @@ type Test struct {
 	AllIDs bool
 }
 
-// agents returns the ids of the agents that the row is about.
+// agents returns the ids of the agents that the row is about: those in its path, and those that a list must
+// show.
 func (t Test) agents() []string {
 	ids := slices.Clone(t.Lists)
 	if id := route.Table.Match(t.Method, t.Path).Params["agent_id"]; id != "" {
@@ -53,7 +62,11 @@ func (t Test) agents() []string {
 // nothing to decide.
 var methods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
 
-// row reads one row, a sentence of the form "CALLER may [not] METHOD /path …".
+// row reads one row, a sentence of the form "CALLER may [not] METHOD /path …". Words are separated by any
+// white space. A row with an error is not added to the tests.
+//
+// "may not" alone means a 403. A token that is rejected (401) would otherwise keep every promise that
+// something is denied, although the row tests scopes.
 func (r *reader) row(at string, v any) {
 	text, ok := v.(string)
 	if !ok {
@@ -61,6 +74,7 @@ func (r *reader) row(at string, v any) {
 		return
 	}
 	words := strings.Fields(text)
+	// The promise is read from left to right: next returns and removes the first word.
 	t := Test{Line: r.table.doc.Line(at), Text: strings.Join(words, " "), Allow: true}
 	next := func() (word string) {
 		if len(words) > 0 {
@@ -105,7 +119,8 @@ func (t *Test) request() (problem, remedy string) {
 	return "", ""
 }
 
-// rest reads the words after the request.
+// rest reads the words after the request. An allowed request can state which agents a list shows. A denied
+// one can state the missing scopes, or the status and text of the answer.
 func (t *Test) rest(words []string) (problem, remedy string) {
 	rest := strings.Join(words, " ")
 	starts := func(begin string) bool {
@@ -155,6 +170,7 @@ func (r *reader) possible(t Test) (problem, remedy string) {
 	if _, known := r.table.callers[t.Caller]; !known {
 		return "begins with " + strconv.Quote(t.Caller) + ", which is not in callers", "use one of callers, or add it there"
 	}
+	// Two rows about one request would either repeat or contradict each other.
 	for _, other := range r.table.Tests {
 		if t.Caller == other.Caller && t.Method == other.Method && t.Path == other.Path {
 			return fmt.Sprintf("repeats the request of line %d", other.Line), "keep one of them"
@@ -162,6 +178,7 @@ func (r *reader) possible(t Test) (problem, remedy string) {
 	}
 	m := route.Table.Match(t.Method, t.Path)
 	unknown := m.Route == nil && (t.Allow || t.Status == http.StatusForbidden)
+	// An unknown path is a 404 or 405 for every caller, so a row that expects anything else is a mistake.
 	switch {
 	case unknown && len(m.Allow) > 0:
 		return "has a path that supports only " + strings.Join(m.Allow, ", "),

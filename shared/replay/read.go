@@ -91,20 +91,31 @@ func (s *seen) add(o seen) {
 const maxLine = 256 << 10
 
 // line is a line of the decision log with the members that a replay uses.
+// Package authz writes it; docs/operating.md describes all members.
 type line struct {
-	Time        time.Time `json:"time"`
-	Msg         string    `json:"msg"`
-	Allow       *bool     `json:"allow"`
-	Status      int       `json:"status"`
-	Principal   string    `json:"principal"`
-	Scopes      []string  `json:"scopes"`
-	ScopesBytes int       `json:"scopes_bytes"`
-	Route       string    `json:"route"`
-	Agent       string    `json:"agent"`
-	Missing     []string  `json:"missing"`
-	Mapping     string    `json:"mapping"`
-	Filtered    bool      `json:"filtered"`
-	Config      string    `json:"config"`
+	Time time.Time `json:"time"`
+	// Msg is "decision" for a decision. A server logs other lines too.
+	Msg string `json:"msg"`
+	// Allow is nil if the line is no valid decision.
+	Allow *bool `json:"allow"`
+	// Status is only set for a denied request.
+	Status int `json:"status"`
+	// Principal is a hash of the subject, the same for all requests of one user.
+	Principal string `json:"principal"`
+	// Scopes are those of the token. If they are too long, ScopesBytes has their size instead.
+	Scopes      []string `json:"scopes"`
+	ScopesBytes int      `json:"scopes_bytes"`
+	// Route is empty if the path matched none.
+	Route string `json:"route"`
+	// Agent is empty if the path names none, or one with an id that is not safe to log.
+	Agent   string   `json:"agent"`
+	Missing []string `json:"missing"`
+	// Mapping is the scope mapping that decided, such as "GET /sessions/s-1".
+	Mapping string `json:"mapping"`
+	// Filtered is whether a list showed only some resources.
+	Filtered bool `json:"filtered"`
+	// Config is the beginning of the configuration's digest.
+	Config string `json:"config"`
 }
 
 // Read adds the decisions of r to l, except those before since. A zero since adds all. Only distinct
@@ -160,6 +171,7 @@ func (l *Log) line(text []byte, since time.Time) {
 	if d.Config = short(d.Config); d.Config != "" {
 		l.Configs[d.Config]++
 	}
+	// The lines of several functions or files are not in the order of time.
 	span := seen{first: l.First, last: l.Last}
 	span.add(seen{first: d.Time, last: d.Time})
 	l.First, l.Last = span.first, span.last
@@ -192,7 +204,7 @@ func (l *Log) keep(d line) {
 	case d.ScopesBytes > 0:
 		l.Skipped.NoScopes++
 		return
-	default:
+	default: // only routes of an agent need its id
 		if family, _ = r.Resource(); family != "" && !scope.IsAgentID(d.Agent) {
 			l.Skipped.NoAgent++
 			return

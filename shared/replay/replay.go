@@ -129,11 +129,13 @@ func (l *Log) Replay(n Rules) Report {
 		if lost {
 			continue
 		}
+		// Only the scopes matter for the decision, so the principal has no subject.
 		d := n.Policy.Decide(&authz.Principal{Scopes: g.scopes}, r.Method, path)
 		c := change(k, d, n)
 		if c.Verdict == "" {
 			continue
 		}
+		// Groups that differ only in their scopes or configuration become one row if the reason is the same.
 		id := strings.Join([]string{
 			string(c.Verdict), c.Route, c.Agent, strings.Join(c.Missing, " "), k.missing, c.Mapping, strings.Join(c.Need, " "),
 		}, "\x00")
@@ -146,6 +148,7 @@ func (l *Log) Replay(n Rules) Report {
 		rows[id].who.add(g.seen)
 		totals[c.Verdict].add(g.seen)
 	}
+	// A caller with several rows counts once in the total of a verdict.
 	for v, s := range totals {
 		out.Counts[v] = Count{len(s.callers), s.requests}
 	}
@@ -203,7 +206,9 @@ func texts[T interface{ String() string }](list []T) []string {
 	return out
 }
 
-// asker reconstructs the questions of the log for the new policy.
+// asker reconstructs the questions of the log for the new policy. The log does not contain paths, because
+// they contain ids of sessions, runs and memories. So a question is asked with a path
+// that stands for all paths with the same logged members.
 type asker struct {
 	n     Rules
 	alone map[string]*authz.Policy // a policy for each mapping alone; nil for an invalid mapping

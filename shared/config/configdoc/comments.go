@@ -38,6 +38,8 @@ func Read(file string) (Source, error) {
 	return s, s.complete(reflect.TypeFor[config.Config]())
 }
 
+// add records the comments of a struct's fields. Line breaks of a comment are not significant in the
+// documents, so each becomes one line.
 func (s Source) add(name string, fields *ast.StructType) {
 	for _, f := range fields.Fields.List {
 		for _, field := range f.Names {
@@ -46,7 +48,8 @@ func (s Source) add(name string, fields *ast.StructType) {
 	}
 }
 
-// complete checks that every field of t, and of the structs in it, has a comment.
+// complete checks that every field of t, and of the structs in it, has a comment. A new setting without an
+// explanation would otherwise get an empty cell in the documents.
 func (s Source) complete(t reflect.Type) error {
 	for f := range t.Fields() {
 		if f.Tag.Get("json") == "-" {

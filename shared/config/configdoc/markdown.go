@@ -1,6 +1,11 @@
 // Package configdoc makes docs/config.md and docs/keyway.schema.json from config.Config, so that both
 // always describe the fields that config.Parse reads. Only "go generate" and tests use it; no program
 // links it.
+//
+// A field is described in one place, its declaration in config.go. The struct tags have the name, the
+// default, the bounds and an example. The comment has the meaning; it is read from the source file, since a
+// program does not contain its comments. The texts that belong to no field are in preface.txt and
+// shorthandDoc.
 package configdoc
 
 import (
@@ -58,14 +63,16 @@ func (s Source) section(b *strings.Builder, path string, t reflect.Type, doc str
 			s.section(&below, at, inner, s.comment(t, f))
 		}
 	}
-	b.WriteString(below.String())
+	b.WriteString(below.String()) // after the whole table, because Markdown has no nested tables
 }
 
+// lowerFirst makes the beginning of a sentence fit after a colon.
 func lowerFirst(s string) string { return strings.ToLower(s[:1]) + s[1:] }
 
-// typeName returns the type of a field in the words of the file.
+// typeName returns the type of a field in the words of the file: an operator writes a "whole number" or a
+// "list of text", and does not know Go's types.
 func typeName(t reflect.Type) string {
-	switch t {
+	switch t { // types with a notation of their own, before the Go kinds that they are built on
 	case reflect.TypeFor[time.Duration]():
 		return "duration"
 	case reflect.TypeFor[netip.Prefix]():
@@ -95,7 +102,8 @@ func typeName(t reflect.Type) string {
 	return "text"
 }
 
-// defaultDoc returns the cell of the column Default.
+// defaultDoc returns the cell of the column Default: that the field is required, its fixed default, or what
+// an absent field means. It is empty if absence means nothing in particular.
 func defaultDoc(f reflect.StructField) string {
 	if f.Tag.Get("required") == "true" {
 		return "**required**"
@@ -109,7 +117,9 @@ func defaultDoc(f reflect.StructField) string {
 	return f.Tag.Get("absent")
 }
 
-// meaning returns the cell of the column Meaning: the comment, and the bounds of the tags.
+// meaning returns the cell of the column Meaning: the comment, and the bounds of the tags. A list has no
+// sentence about its length, since only "not empty" occurs and the fields that need an element are required.
+// A "|" would end the cell, so it is escaped.
 func meaning(f reflect.StructField, comment string) string {
 	s := comment
 	if enum := f.Tag.Get("enum"); enum != "" {

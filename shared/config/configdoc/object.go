@@ -14,6 +14,7 @@ type object struct {
 	members []member
 }
 
+// member is one name and value. The value is anything that encoding/json can encode.
 type member struct {
 	name  string
 	value any
@@ -38,7 +39,8 @@ func (o *object) putAll(other *object) {
 	o.members = append(o.members, other.members...)
 }
 
-// MarshalJSON implements json.Marshaler.
+// MarshalJSON implements json.Marshaler. It encodes the members itself, since json.Marshal would escape <, >
+// and & in them.
 func (o *object) MarshalJSON() ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteByte('{')

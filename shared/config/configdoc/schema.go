@@ -33,7 +33,11 @@ func (s Source) Schema() []byte {
 // variableForm is the alternative that every pattern gets: the text contains a variable.
 const variableForm = `|\$\{`
 
-// typeSchema returns the schema of a field's type. tag is the field's, for its bounds.
+// typeSchema returns the schema of a field's type. tag is the field's, for its bounds. The types with a
+// notation of their own come first, in the same order as in the decoder of package config.
+//
+// In a slice, the tags min and max are about its length, and only enum is about its elements. The maximum of
+// a whole number is that of a 32-bit int, as in config.Parse.
 func (s Source) typeSchema(t reflect.Type, tag reflect.StructTag) *object {
 	switch t {
 	case reflect.TypeFor[time.Duration]():
@@ -135,6 +139,7 @@ func (s Source) objectSchema(t reflect.Type) *object {
 	return o
 }
 
+// fieldSchema returns the schema of a field with its description and default. Editors show both.
 func (s Source) fieldSchema(t reflect.Type, f reflect.StructField) *object {
 	o := &object{}
 	o.put("description", s.comment(t, f))
@@ -158,7 +163,8 @@ func defaultValue(t reflect.Type, text string) any {
 	return text
 }
 
-// mappingsSchema returns the schema of auth.scope_mappings: "METHOD /path" to a list of scopes.
+// mappingsSchema returns the schema of auth.scope_mappings: "METHOD /path" to a list of scopes. Whether a
+// route matches the path is left to config.Parse.
 func mappingsSchema() *object {
 	scopes := typed("array")
 	scopes.put("items", typed("string", "pattern", `^\S+$`+variableForm))

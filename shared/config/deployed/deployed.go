@@ -17,6 +17,8 @@ import (
 // function does not use. Invalid settings are returned as config.Faults. So is a key that is a published
 // secret, because anyone could sign tokens for a deployed API with it.
 func Config(without ...config.Part) (*config.Config, error) {
+	// Lambda unpacks the function's package into this directory. Elsewhere, as in a test or a container image,
+	// the file is in the directory of the program.
 	program, err := os.Executable()
 	if err != nil {
 		return nil, err

@@ -43,6 +43,8 @@ const (
 	colon      = '\uFDD2'
 )
 
+// number is a number as JSON writes it. variable is a variable, as package config replaces it. bare restores
+// the replaced characters.
 var (
 	number   = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$`) // RFC 8259, section 6
 	variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
@@ -76,6 +78,10 @@ func shield(data []byte) string {
 
 // convert reads a file. It always returns a document, because the positions are needed to report
 // errors. If there are errors, the JSON is incomplete.
+//
+// The checks before the parser are for input that it would accept or misread: a file that is too large, is
+// not UTF-8 (YAML 1.2.2, section 5.2, also allows UTF-16, which nobody uses here), or contains one of the
+// replacement characters.
 func convert(data []byte) (*document, []config.Fault) {
 	d := &document{at: map[string]position{"": {1, 1}}, anchors: map[string]ast.Node{}}
 	data = bytes.TrimPrefix(data, []byte("\uFEFF"))
@@ -109,6 +115,8 @@ func locate(data []byte, i int) position {
 }
 
 // parse returns the only YAML document of the file, or nil if the file is empty or has an error.
+// An empty file counts as an empty object, so that its errors are the missing fields. Duplicate keys are
+// allowed here, because members reports them with a better message.
 func (d *document) parse(data []byte) (body ast.Node) {
 	defer func() {
 		if r := recover(); r != nil { // a bug of the parser; the author of the file needs a message anyway
@@ -123,7 +131,7 @@ func (d *document) parse(data []byte) (body ast.Node) {
 	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
 	if bad, ok := errors.AsType[*yaml.SyntaxError](err); ok {
 		text, remedy := "is not YAML: "+bare.Replace(bad.Message), ""
-		if strings.Contains(bad.Message, "'\t'") {
+		if strings.Contains(bad.Message, "'\t'") { // the usual mistake deserves a clearer text
 			text, remedy = "is indented with a tab, which YAML does not allow", "indent with spaces"
 		}
 		d.fault("", at(bad.Token), text, remedy)
@@ -135,7 +143,7 @@ func (d *document) parse(data []byte) (body ast.Node) {
 	}
 	for _, doc := range file.Docs {
 		switch {
-		case doc.Body == nil:
+		case doc.Body == nil: // "---" alone, or comments only
 		case body != nil:
 			d.fault("", start(doc.Body), "begins a second document", "keep one in a file: delete the --- line and what follows")
 			return nil
@@ -148,8 +156,13 @@ func (d *document) parse(data []byte) (body ast.Node) {
 
 // tooDeep returns the first token that is nested too deeply, or nil. The parser's time and memory grow
 // with the square of the depth: 100 kB of brackets would take minutes.
+//
+// Brackets nest in flow style. In block style, the entries of one line nest ("- - - x"), while the depth by
+// indentation is limited by the size of the file. Anchors and tags can nest without brackets, so their number
+// is limited.
 func tooDeep(tokens token.Tokens) *token.Token {
 	const most = 64
+	// flow counts open brackets, marks anchors and tags, and entries the list entries and keys of one line.
 	flow, marks, line, entries := 0, 0, 0, 0
 	for _, t := range tokens {
 		switch t.Type {
@@ -173,15 +186,16 @@ func tooDeep(tokens token.Tokens) *token.Token {
 }
 
 // value writes n as JSON, and records the positions of everything below path.
+// YAML types that JSON does not have, such as infinite numbers and tags, are errors.
 func (d *document) value(path string, n ast.Node) {
 	if !d.spend(path, n, 1) {
 		return
 	}
 	switch n := n.(type) {
-	case *ast.AnchorNode:
+	case *ast.AnchorNode: // &name value
 		d.value(path, n.Value)
 		d.anchors[n.Name.GetToken().Value] = n.Value // after the value, so that it cannot contain itself
-	case *ast.AliasNode:
+	case *ast.AliasNode: // *name: the value is written once more, below this path
 		if target := d.resolve(path, n); target != nil {
 			d.value(path, target)
 		}
@@ -195,7 +209,7 @@ func (d *document) value(path string, n ast.Node) {
 			return
 		}
 		d.write(bare.Replace(n.Value))
-	case *ast.LiteralNode:
+	case *ast.LiteralNode: // a block scalar, | or >
 		d.write(bare.Replace(n.Value.Value))
 	case *ast.IntegerNode:
 		d.write(n.Value)
@@ -233,6 +247,7 @@ func (d *document) write(v any) {
 	d.json.Write(b)
 }
 
+// sequence writes a list.
 func (d *document) sequence(path string, n *ast.SequenceNode) {
 	d.json.WriteByte('[')
 	for i, v := range n.Values {
@@ -253,6 +268,7 @@ type member struct {
 	value ast.Node
 }
 
+// mapping writes an object.
 func (d *document) mapping(path string, n *ast.MappingNode) {
 	d.json.WriteByte('{')
 	for i, m := range d.members(path, n) {
@@ -274,6 +290,7 @@ func (d *document) members(path string, n *ast.MappingNode) []member {
 	if !d.spend(path, n, len(n.Values)) {
 		return nil
 	}
+	// The order matters for scope mappings and for the order of messages.
 	var own, merged []member
 	seen := map[string]position{}
 	for _, v := range n.Values {
@@ -281,6 +298,7 @@ func (d *document) members(path string, n *ast.MappingNode) []member {
 			merged = append(merged, d.merge(path, v.Value)...)
 			continue
 		}
+		// A complex key, "? [a, b]", has no text and no counterpart in JSON.
 		key, plain := keyText(v.Key)
 		m := member{key, at(v.Key.GetToken()), v.Value}
 		if !plain {
@@ -348,6 +366,7 @@ func (d *document) resolve(path string, n *ast.AliasNode) ast.Node {
 	return target
 }
 
+// fault adds an error at a known position.
 func (d *document) fault(path string, at position, text, remedy string) {
 	d.faults = append(d.faults, config.Fault{Path: path, Line: at.line, Column: at.column, Text: text, Remedy: remedy})
 }

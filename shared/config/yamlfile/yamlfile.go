@@ -2,6 +2,10 @@
 // adds the line and column to each error. Open reads other YAML files in the same way. The package
 // decides which parts of YAML are accepted, and knows no field of the file. Lambda functions do not link
 // it: they read the JSON that keyway build wrote.
+//
+// The package does not decode YAML into structs. The YAML becomes JSON first, so that a keyway.yaml and the
+// keyway.json of a function go through the same checks, and that package config needs no YAML library. The
+// errors of package config name a path, such as agents[1].model, and this package finds its position.
 package yamlfile
 
 import (
@@ -37,7 +41,7 @@ func Load(path string, o config.Options) (*config.Config, error) {
 
 // read returns the content of the file, but at most one byte more than limit; convert rejects that.
 func read(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.Open(path) // not os.ReadFile: the path could name a device or a file of any size
 	if err != nil {
 		return nil, err
 	}
@@ -45,8 +49,8 @@ func read(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, limit+1))
 }
 
-// Parse checks data, a keyway.yaml as YAML or JSON. name is the file name in messages. Errors are
-// returned as config.Faults, in the order of the file. The warnings of the Config have positions too.
+// Parse checks data, a keyway.yaml as YAML or JSON (JSON is a subset of YAML 1.2). name is the file name in
+// messages. Errors are returned as config.Faults, in the order of the file. The warnings of the Config have positions too.
 func Parse(name string, data []byte, o config.Options) (*config.Config, error) {
 	doc, faults := convert(data)
 	var c *config.Config
@@ -101,7 +105,8 @@ func (d Document) Line(path string) int { return d.doc.position(path).line }
 // Place sets the file and the position of each fault, and sorts the faults by position.
 func (d Document) Place(faults []config.Fault) config.Faults { return d.doc.place(d.name, faults) }
 
-// place sets the file of each fault, and its position unless it has one, and sorts by position.
+// place sets the file of each fault, and its position unless it has one, and sorts by position. The sort
+// is stable: faults at one place keep the order in which they were found.
 func (d *document) place(name string, faults []config.Fault) []config.Fault {
 	for i := range faults {
 		f := &faults[i]
