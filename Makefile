@@ -5,6 +5,7 @@ SHELL := /bin/bash
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+DEADCODE := golang.org/x/tools/cmd/deadcode@v0.51.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 .PHONY: help
@@ -114,12 +115,17 @@ iam: ## Install an IAM policy evaluator for the test that needs it (needs Node.j
 	@echo "export KEYWAY_IAM_SIMULATE=$(IAM)"
 
 .PHONY: lint
-lint: ## Run gofmt, go vet, staticcheck, golangci-lint and go mod tidy
+lint: ## Run gofmt, go vet, staticcheck, golangci-lint, deadcode and go mod tidy
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "run gofmt -w on:" $$unformatted; exit 1; fi
 	go vet ./...
 	GOOS=darwin go vet ./...
 	go run $(STATICCHECK) ./...
 	go run $(GOLANGCI) run ./...
+	@linked=$$(go list -deps ./functions/... ./authorizer ./cmd/keyway | sed -n 's#^github.com/keyway-agents/keyway/##p') && \
+	found=$$(go run $(DEADCODE) ./...) || exit 1; \
+	unused=$$(while IFS= read -r line; do file=$${line%%:*}; \
+		grep -qxF -- "$${file%/*}" <<<"$$linked" && echo "$$line"; done <<<"$$found"); \
+	if [ -n "$$unused" ]; then echo "no program calls these functions, although it links them:"; echo "$$unused"; exit 1; fi
 	go mod tidy -diff
 
 # The database of known vulnerabilities. On a machine without access to it, the target prints that nothing was checked.

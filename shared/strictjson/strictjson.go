@@ -25,7 +25,7 @@ type Options struct {
 	AnyNumber bool
 }
 
-// Error is the first error in a text.
+// Error is the first error in a text. It is no Go error: callers build theirs from the Text.
 type Error struct {
 	// Offset is where the error is, in bytes from the start of the text. A caller that
 	// shows it to a person may have to count characters instead.
@@ -35,9 +35,6 @@ type Error struct {
 	// package reports have its own words.
 	Text string
 }
-
-// Error returns the Text.
-func (e *Error) Error() string { return e.Text }
 
 // What Check refuses although encoding/json accepts it.
 const (

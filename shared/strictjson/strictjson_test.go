@@ -151,7 +151,7 @@ func firstError(text string, o Options) string {
 	if e == nil {
 		return ""
 	}
-	return fmt.Sprintf("%d: %s", len([]rune(text[:e.Offset])), e)
+	return fmt.Sprintf("%d: %s", len([]rune(text[:e.Offset])), e.Text)
 }
 
 func TestErrorsHavePythonsWordsAndOffsets(t *testing.T) {
@@ -221,7 +221,7 @@ func agreesWithEncodingJSON(t interface{ Fatalf(string, ...any) }, text string) 
 	case e.Offset < 0 || e.Offset > len(text):
 		t.Fatalf("%q: the error is at %d, outside the text", text, e.Offset)
 	case valid && !slices.Contains([]string{notUTF8, halfSurrogate, outOfRange, tooDeep}, e.Text):
-		t.Fatalf("%q is refused without a named reason: %s", text, e)
+		t.Fatalf("%q is refused without a named reason: %s", text, e.Text)
 	}
 }
 

@@ -30,21 +30,11 @@ type Model struct {
 	delay time.Duration
 }
 
-// Option changes a Model that New makes.
-type Option func(*Model)
-
-// WithDelay sets the pause before each word. Defaults to 15 ms, so that a newcomer can
-// see the answer stream. 0 means no pause.
-func WithDelay(d time.Duration) Option { return func(m *Model) { m.delay = d } }
+// wordDelay is the pause before each word, so that a newcomer can see the answer stream.
+const wordDelay = 15 * time.Millisecond
 
 // New returns a model with this ID. An empty id means "demo".
-func New(id string, options ...Option) *Model {
-	m := &Model{id: cmp.Or(id, "demo"), delay: 15 * time.Millisecond}
-	for _, o := range options {
-		o(m)
-	}
-	return m
-}
+func New(id string) *Model { return &Model{id: cmp.Or(id, "demo"), delay: wordDelay} }
 
 // Describe returns the names under which AgentOS's clients see the demo.
 func (m *Model) Describe() model.Description {

@@ -28,7 +28,7 @@ func send(t *testing.T, text string) modeltest.Answer {
 // answer returns the answer to r and checks the rules that hold for every answer.
 func answer(t *testing.T, r model.Request) modeltest.Answer {
 	t.Helper()
-	a := modeltest.Collect(t.Context(), t, demo.New("", demo.WithDelay(0)), r)
+	a := modeltest.Collect(t.Context(), t, demo.NewWithDelay("", 0), r)
 	if a.Err != nil {
 		t.Fatal(a.Err)
 	}
@@ -163,11 +163,11 @@ func TestACancelledAnswerReturnsTheCause(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Minute, func() { cancel(why) })
 		start := time.Now()
-		a := modeltest.Collect(ctx, t, demo.New("", demo.WithDelay(time.Hour)), modeltest.Ask("hello"))
+		a := modeltest.Collect(ctx, t, demo.NewWithDelay("", time.Hour), modeltest.Ask("hello"))
 		if a.Err != why || time.Since(start) != time.Minute { //nolint:errorlint // the cause itself
 			t.Errorf("error %v after %v, want the cause at once", a.Err, time.Since(start))
 		}
-		a = modeltest.Collect(ctx, t, demo.New("", demo.WithDelay(0)), modeltest.Ask("hello"))
+		a = modeltest.Collect(ctx, t, demo.NewWithDelay("", 0), modeltest.Ask("hello"))
 		if a.Err != why { //nolint:errorlint // likewise
 			t.Errorf("error %v without a delay, want the cause", a.Err)
 		}
