@@ -10,7 +10,7 @@ import (
 func ExampleValue_Members() {
 	const text = `{"sub": "alice", "scopes": ["agents:read"], "s\u0075b": "bob"}`
 	if err := strictjson.Check([]byte(text), strictjson.Options{}); err != nil {
-		fmt.Printf("at byte %d: %s", err.Offset, err)
+		fmt.Printf("at byte %d: %s", err.Offset, err.Text)
 		return
 	}
 	seen := map[string]bool{}
