@@ -149,7 +149,7 @@ func (s *stack) receive(queue string, most int) []types.Message {
 			return got.Messages
 		}
 	}
-	s.t.Fatal("no message arrives")
+	s.t.Fatal("no message was received in time")
 	return nil
 }
 
@@ -324,7 +324,7 @@ func (s *stack) until(so func() bool) {
 	s.t.Helper()
 	for end := time.Now().Add(2 * time.Minute); !so(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			s.t.Fatal("it never is so")
+			s.t.Fatal("the condition did not become true in time")
 		}
 	}
 }

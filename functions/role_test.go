@@ -62,7 +62,7 @@ func TestDeploymentCreatesRoleOfFunctions(t *testing.T) {
 	}
 	powerless := asRole(t, empty)
 	if got := migrate(t, keyway, "DATABASE_URL="+powerless).resource("Update", "test-os/keyway"); got.Status != "SUCCESS" {
-		t.Errorf("a schema that is up to date needs nobody else: %+v", got)
+		t.Errorf("the role of the functions could not migrate a schema that is up to date: %+v", got)
 	}
 	if got := migrate(t, keyway, "DATABASE_URL="+powerless, "DATABASE_ROLE=made_by_nobody").resource("Update",
 		"test-os/keyway"); got.Status != "FAILED" ||

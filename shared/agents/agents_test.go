@@ -35,7 +35,7 @@ func TestToolRedirectNeverReachesLambdaRuntimeAPI(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := agents[0].Tools[0].Tools(t.Context()); err == nil {
-			t.Error("tools of no MCP server")
+			t.Error("a server that speaks no MCP has tools")
 		}
 		if got := reached.Load() > 0; got != reaches {
 			t.Errorf("with the runtime at %q: reached %v", address, got)

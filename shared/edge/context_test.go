@@ -161,10 +161,10 @@ func TestContextHasOnlyStringsAndNoToken(t *testing.T) {
 		}
 	}
 	if answer.Context["scopes"] != `["agents:a:run"]` {
-		t.Errorf("scopes cross as %v", answer.Context["scopes"])
+		t.Errorf("the context has the scopes %v", answer.Context["scopes"])
 	}
 	if answer.Context["digest"] != c.Digest {
-		t.Errorf("the configuration's digest crosses as %v", answer.Context["digest"])
+		t.Errorf("the context has the digest %v", answer.Context["digest"])
 	}
 	// The members that access logs and gateway responses are allowed to print.
 	for _, public := range []any{answer.PrincipalID, answer.Context["subHash"], answer.Context["tokenHash"]} {

@@ -66,7 +66,7 @@ func FuzzPolicy(f *testing.F) {
 		for _, s := range w.policy.Statement {
 			for _, r := range s.Resource {
 				if !wellFormed(r, scopes) && r != api+"/*" {
-					t.Errorf("scopes %q and mappings %q bring %q into a policy", scopes, c.Auth.ScopeMappings, r)
+					t.Errorf("scopes %q and mappings %q put %q into a policy", scopes, c.Auth.ScopeMappings, r)
 				}
 			}
 		}

@@ -62,12 +62,13 @@ func TestIndependentEvaluatorAgreesWithEvaluate(t *testing.T) {
 		policy, arn := asked.Policies[c[0].(int)], c[1].(string)
 		tally[verdicts[i]]++
 		if got := edge.Evaluate(policy, arn); got != (verdicts[i] == "Allowed") {
-			t.Errorf("%s: we say %t, they say %s, of\n%s", arn, got, verdicts[i], strings.Join(lines(policy), "\n"))
+			t.Errorf("%s: Evaluate gives %t, the independent evaluator %s, for\n%s", arn, got, verdicts[i],
+				strings.Join(lines(policy), "\n"))
 		}
 	}
 	t.Logf("the same verdict: %v", tally)
 	if len(tally) != 3 || min(tally["Allowed"], tally["ImplicitlyDenied"], tally["ExplicitlyDenied"]) < 300 {
-		t.Errorf("%v: too few of a kind to mean anything", tally)
+		t.Errorf("%v: too few cases of one verdict to test the evaluator", tally)
 	}
 }
 

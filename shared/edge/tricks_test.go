@@ -131,19 +131,19 @@ func TestOddIDInAScopeOpensNothingElse(t *testing.T) {
 		}
 		d, _ := w.decide(t, "GET", "/agents")
 		if slices.ContainsFunc(w.authorizer.Agents, d.Lists) {
-			t.Errorf("a scope for %q shows another agent", id)
+			t.Errorf("a scope for %q makes another agent visible", id)
 		}
 		// The id's own paths, if a path can contain it.
 		own, passed := w.decide(t, "POST", "/agents/"+id+"/runs")
 		if want := !strings.Contains(id, "/"); own.Allow != want {
-			t.Errorf("a scope for %q runs it: %t", id, own.Allow)
+			t.Errorf("the decision for a scope of %q allows its run: %t", id, own.Allow)
 		}
 		if passed != plain.MatchString(id) {
-			t.Errorf("the policy for %q lets it run: %t", id, passed)
+			t.Errorf("the policy for a scope of %q allows its run: %t", id, passed)
 		}
 		for _, line := range lines(w.policy) {
 			if !plain.MatchString(id) && line != "Allow GET/agents" {
-				t.Errorf("a scope for %q brings %q", id, line)
+				t.Errorf("a scope for %q puts %q into the policy", id, line)
 			}
 		}
 	}

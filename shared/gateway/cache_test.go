@@ -70,7 +70,7 @@ func TestRejectedTokenIsNotCached(t *testing.T) {
 	g.call("GET /agents", bearer(raw))
 	// The same token with another one before it is a different header, and an invalid one.
 	if got := g.call("GET /agents", bearer(raw), bearer(raw)); got.status != 401 {
-		t.Errorf("twice the kept token: %d", got.status)
+		t.Errorf("the cached token twice in one header: status %d", got.status)
 	}
 	g.walk("GET /agents", sign(t, "ann", -time.Hour), step{0, 401, 2}, step{0, 401, 3})
 }
@@ -86,7 +86,7 @@ func TestCacheKeepsTokensApart(t *testing.T) {
 		wg.Go(func() {
 			for range 10 {
 				if s := g.call("POST /agents/"+own+"/runs", bearer(raw)).seen(t); s.Subject != sub {
-					t.Errorf("%s is taken for %s", sub, s.Subject)
+					t.Errorf("the token of %s gets the principal %s", sub, s.Subject)
 				}
 				if got := g.call("POST /agents/"+other+"/runs", bearer(raw)); got.status != 403 {
 					t.Errorf("%s runs %s: %d", sub, other, got.status)

@@ -263,7 +263,7 @@ func TestStreamedAnswers(t *testing.T) {
 		}
 	}
 	if _, chunks, _ := streamed(t, f, "/large", time.Minute); len(strings.Join(chunks, "")) != 7<<20 {
-		t.Errorf("of a large answer %d bytes arrive", len(strings.Join(chunks, "")))
+		t.Errorf("%d bytes of a large answer arrive", len(strings.Join(chunks, "")))
 	}
 }
 
