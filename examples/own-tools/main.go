@@ -32,8 +32,8 @@ type article struct {
 // inStock is the work of the tool. The text that it returns is the result, which the model
 // reads. The model reads an error too, so that it can correct its call.
 //
-// The user comes from the verified token, never from the model: a model can be talked into
-// naming another user.
+// The user comes from the verified token, never from the model: the text of a message can
+// make a model name another user.
 func inStock(ctx context.Context, a article) (string, error) {
 	have, known := stock[strings.ToLower(a.Name)]
 	if !known {
@@ -46,8 +46,8 @@ func inStock(ctx context.Context, a article) (string, error) {
 // 2. A model. Most programs don't need their own: in keyway.yaml an agent names a model of
 // OpenAI, Anthropic or Amazon Bedrock.
 
-// clerk is a model that asks no language model. It takes the user's message for the name
-// of an article, calls the tool in_stock, and answers with the tool's result.
+// clerk is a model that uses no language model. It calls the tool in_stock with the user's
+// message as the name of the article, and answers with the tool's result.
 type clerk struct{}
 
 // Describe implements model.Model. Clients see these names.

@@ -22,7 +22,7 @@ func Open(cfg *config.Config, lookup func(string) (string, bool)) ([]run.Agent, 
 	return agents.Options{Lookup: lookup, Tools: All}.Open(cfg, cfg.Agents)
 }
 
-// stock is an example in place of your own database.
+// stock is the data of the shop. A real tool would read a database here.
 var stock = map[string]int{"tea": 12, "coffee": 0}
 
 // article is the tool's argument. The model sees the schema that is made from it.
@@ -30,8 +30,8 @@ type article struct {
 	Name string `json:"name" jsonschema:"the article, in the singular"`
 }
 
-// inStock takes the user from the verified token. A user id among the arguments would come
-// from the model, which the user can influence.
+// inStock gets the user from the verified token, because a user id in the arguments would be
+// the model's choice, which the text of a message can influence.
 func inStock(ctx context.Context, a article) (string, error) {
 	have, known := stock[strings.ToLower(a.Name)]
 	if !known {
