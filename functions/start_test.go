@@ -43,7 +43,8 @@ func TestFailedStartNamesSettingToChange(t *testing.T) {
 		"no model's key": {"runs", keyway, []string{"DATABASE_URL=" + d.db},
 			"agents[0].model: openai:gpt-4o needs an API key: set OPENAI_API_KEY"},
 		"an unknown tool": {"runs", withTool, []string{"DATABASE_URL=" + d.db, "OPENAI_API_KEY=k"},
-			`agents[0].tools[0]: there is no tool "of_our_own"; use hackernews or websearch, or give it to agents.Options`},
+			`agents[0].tools[0]: there is no tool "of_our_own"; use hackernews or websearch, or add it to ` +
+				"Tools of agents.Options"},
 		"no key's ARN": {"authorizer", keyway, nil,
 			"auth.keys[0].secret: ${JWT_KEY_SECRET} is unset or empty; set the template's parameter JwtKeySecret, or " +
 				"JWT_KEY_SECRET in the function's environment"},

@@ -117,7 +117,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 // to the authorizer's TTL, so a request can arrive after its token has expired. An
 // expired token counts as no token, so the decision says that authentication is missing.
 func (s *Server) decide(r *http.Request) (*authz.Principal, authz.Decision, error) {
-	// The duration of the decision is measured with the real clock, also in tests.
+	// Now is not used here: the decision log needs the real duration, also in tests.
 	ctx, began := r.Context(), time.Now()
 	p, _ := authz.From(ctx)
 	d := s.Policy.Decide(p, r.Method, r.URL.Path)
@@ -213,8 +213,8 @@ func (d database) check() error {
 	return nil
 }
 
-// owner returns the owner of the rows that the request creates: the principal, also
-// when it is an administrator. claimed is the user_id that the request names; it counts
+// owner returns the owner of the rows that the request creates: the principal, even if
+// it is an administrator. claimed is the user_id that the request names; it counts
 // only without isolation and for a token without a subject, as in AgentOS.
 func (i Isolation) owner(r *request, claimed string) (string, error) {
 	switch {
@@ -237,10 +237,11 @@ var DefaultOrigins = []string{
 	"https://os.agno.com", "https://os-stg.agno.com",
 }
 
-// CORS allows web pages of the given origins to call next. It never allows credentials:
-// callers send a bearer token, and a page that could use cookies could be tricked into
-// sending them. It answers an origin that is not listed without CORS headers. Without
-// origins it returns next unchanged.
+// CORS allows web pages of the given origins to call next. It never allows credentials
+// (cookies): callers send a bearer token in a header, which a browser never adds by
+// itself, so a foreign page can't send a request in a user's name. The response to an
+// origin that is not listed has no CORS headers. Without origins, CORS returns next
+// unchanged.
 func CORS(origins []string, next http.Handler) http.Handler {
 	if len(origins) == 0 {
 		return next

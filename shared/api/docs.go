@@ -26,9 +26,9 @@ func openAPI() Endpoint { return file(route.OpenAPI, "application/json", openAPI
 
 // docs answers a page that shows openapi.json and can send requests. FastAPI's own page
 // loads its script from a CDN. This page has its script and style inside, so it works
-// offline. Its Content-Security-Policy allows that script alone, by its hash, and
-// requests to the same server: a text of openapi.json that contained markup could run
-// nothing, and a token that is typed into the page can't be sent elsewhere.
+// offline. Its Content-Security-Policy allows only that script, by its hash, and requests
+// to the same server. So markup in a text of openapi.json can't run a script, and a token
+// that a person types into the page can't be sent to another server.
 func docs() Endpoint {
 	policy := strings.Join([]string{
 		"default-src 'none'",

@@ -62,7 +62,7 @@ func accepting[T any](e Endpoint) Endpoint {
 	return e
 }
 
-// nothing is the input of a route that reads none, and the answer {}.
+// nothing is the input of a route that reads no input, and the answer {}.
 type nothing struct{}
 
 // answer makes an endpoint of a function that gets the checked input and returns the
@@ -128,8 +128,8 @@ func file(name route.Name, media string, content []byte, header http.Header) End
 }
 
 // reading wraps f with the reader of its input. In declares the input by its tags; see
-// package input. An invalid input is answered with all
-// of its errors, and f isn't called.
+// package input. If the input is invalid, the answer lists all of its errors, and f isn't
+// called.
 func reading[In any](f func(http.ResponseWriter, *request, In) error) func(http.ResponseWriter, *request) error {
 	return func(w http.ResponseWriter, r *request) error {
 		var in In
@@ -161,9 +161,9 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 	return nil
 }
 
-// partsOf encodes v in full before the first byte is sent, so that an error of the
-// encoder can still be answered as 500. It returns the JSON of v in consecutive parts: several for a spliced document,
-// else one.
+// partsOf returns the JSON of v in consecutive parts: several for a spliced document,
+// otherwise one. It encodes v in full before the first byte is sent, so that an error of
+// the encoder can still be answered with 500.
 func partsOf(v any) ([][]byte, error) {
 	if s, ok := v.(spliced); ok {
 		return s.parts()

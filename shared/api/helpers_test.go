@@ -61,8 +61,8 @@ type scripted struct {
 	calls   int
 }
 
-// answer sends the parts of one model answer to emit. emit returns false when the
-// run doesn't want any more parts.
+// answer sends the parts of one model answer to emit. emit returns false when the run
+// has stopped reading.
 type answer func(ctx context.Context, emit func(model.Part) bool) error
 
 func (s *scripted) Describe() model.Description {

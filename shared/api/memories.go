@@ -42,9 +42,9 @@ func (m Memories) endpoints() []Endpoint {
 	}
 }
 
-// listMemories is the input of GET /memories. The maximum of limit is Keyway's; AgentOS
-// has none. It keeps one request from reading a whole table. A page becomes an offset
-// in SQL: package input reads page as 32 bits, and times 1,000 that fits in 64 bits.
+// listMemories is the input of GET /memories. AgentOS has no maximum for limit. Keyway has
+// one, which keeps one request from reading a whole table. In SQL the offset is page times
+// limit. Package input reads page as a 32-bit integer, so the product fits into 64 bits.
 type listMemories struct {
 	User    string   `query:"user_id" maxbytes:"1024" doc:"Filter by user. Only callers allowed to see all users find memories of other users."`
 	AgentID string   `query:"agent_id" maxbytes:"1024" doc:"Filter by the agent that wrote the memory."`

@@ -47,7 +47,7 @@ func (o OS) endpoints() []Endpoint {
 	}
 }
 
-// index answers the paths of the other public routes.
+// index answers the name of this OS and the paths at which a client starts.
 func (o OS) index(context.Context, *request, nothing) (wire.Index, error) {
 	return wire.Index{Name: o.Name, Health: "/health", Info: "/info", Docs: "/docs"}, nil
 }

@@ -36,8 +36,8 @@ func (in createRun) request() store.Request {
 // from the first one, its result, or 202. It starts no run. It reads the run without a
 // filter by owner, because the key was already looked up within the owner's runs.
 //
-// A request that waits for JSON waits for the end of the run, as the first one did. When
-// the time of the request is over before, it is answered 202.
+// A request for JSON waits for the end of the run, as the first one did. If the deadline
+// of the request comes first, the answer is 202.
 func (a Runs) repeat(w http.ResponseWriter, r *request, in createRun, row store.Run) error {
 	logging.Note(r.Context(), "repeats", row.RunID.String())
 	w.Header().Set("Idempotent-Replayed", "true")

@@ -40,7 +40,7 @@ func (a Runs) resume(w http.ResponseWriter, r *request, in resumeRun) error {
 	q := store.RunQuery{AgentID: r.param("agent_id"), RunID: r.param("run_id"), SessionID: in.SessionID}
 	row, err := a.DB.Run(r.Context(), viewer, q)
 	if fault.KindOf(err) == fault.NotFound && viewer.All {
-		// AgentOS answers an unknown run with an event. Callers limited to their own runs
+		// AgentOS reports an unknown run by an event, not by a 404. Callers limited to their own runs
 		// get a 404 instead, the same for an unknown run and for a run of another owner.
 		s := openStream(w)
 		defer s.close()
@@ -166,8 +166,9 @@ func (f *follower) live(ctx context.Context, sent bool) error {
 	return nil
 }
 
-// sendError ends the stream of a run that has not ended with an event that has the
-// public text of err. It returns nil: the status was sent already.
+// sendError sends an event with the public text of err as the last event of the stream.
+// It sends nothing if ctx has ended, because err is then only a consequence of that. It
+// returns nil, because the HTTP status was sent already.
 func (f *follower) sendError(ctx context.Context, err error) error {
 	if ctx.Err() == nil {
 		f.stream.send(wire.Meta{Event: "error", Error: fault.Detail(err)})

@@ -79,8 +79,8 @@ type createRun struct {
 	Key        string       `header:"Idempotency-Key" maxbytes:"512" doc:"A text that the caller chooses. The same request with the same key is answered with the run that the first one started."`
 }
 
-// create runs an agent. The answer is a stream, or with stream=false a JSON document, or
-// with background=true as well a 202. Every check that can end in a 4xx comes before the
+// create runs an agent. The answer is a stream. With stream=false it is a JSON document,
+// and with stream=false and background=true it is a 202. Every check that can end in a 4xx comes before the
 // run starts: an invalid request leaves no row and calls no model.
 func (a Runs) create(w http.ResponseWriter, r *request, in createRun) error {
 	state, err := input.ObjectFrom(in.State, "body", "session_state")
@@ -129,14 +129,15 @@ func (a Runs) start(w http.ResponseWriter, r *request, in run.Input) error {
 	return accept(w, r, accepted)
 }
 
-// accept answers 202 with the ids by which the client can ask for the run.
+// accept answers 202 with the ids of the run and its session. With them the client can
+// read the run later.
 func accept(w http.ResponseWriter, r *request, accepted wire.Accepted) error {
 	logging.Note(r.Context(), "run_id", accepted.RunID)
 	return writeJSON(w, http.StatusAccepted, accepted)
 }
 
-// callerOf returns what a process that executes the run later needs to decide about the
-// request again.
+// callerOf returns what is stored about the caller with the run. A process that executes
+// the run later needs it to authorize the request again.
 func callerOf(r *request) run.Caller {
 	p := r.principal
 	return run.Caller{
@@ -224,7 +225,7 @@ type runsOfSession struct {
 }
 
 // listRuns is the input of GET /agents/{agent_id}/runs. The list has no pages, as in
-// AgentOS: it is limited by the session.
+// AgentOS: it contains only the runs of one session.
 type listRuns struct {
 	runsOfSession
 	Status string `query:"status" maxbytes:"1024" doc:"Filter by the status of the run."`

@@ -151,8 +151,8 @@ func (s *eventStream) flush() {
 	s.idle.Reset(keepAlive)
 }
 
-// close stops the timers. The handler must not return before: a timer would write to a
-// ResponseWriter that net/http has taken back.
+// close stops the timers. The handler must call it before it returns: net/http forbids
+// the use of a ResponseWriter after that, and a timer would still write to it.
 func (s *eventStream) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -20,7 +20,7 @@ var preface string
 // responses, under one heading for each function. It is made of the same document as
 // OpenAPI, so the two can't differ. It panics like OpenAPI.
 func Markdown() []byte {
-	// Routes of one function are not adjacent in the table, but have one section.
+	// The routes of one function need not be adjacent in the table. They share one section.
 	var families []string
 	sections := map[string]*strings.Builder{}
 	newDocument().each(func(method, path string, op operation) {
@@ -117,7 +117,7 @@ func inputsDoc(b *strings.Builder, op operation) {
 // an enum, "list of …", "file" for uploaded bytes, or the JSON type. It leaves out null
 // where null means the same as an absent member, which in a request it always does.
 func typeDoc(s *schema) string {
-	// orNull has made a list of two of a type that can be null: the type, then null.
+	// For a type that can be null, orNull has made a list of two types: the type and null.
 	alternatives, _ := s.Type.([]string)
 	switch {
 	case s.Ref != "":

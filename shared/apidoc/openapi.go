@@ -83,8 +83,8 @@ type security struct {
 	Description  string `json:"description"`
 }
 
-// events lists the structs that a stream sends, each with the event names that it
-// is sent under. A JSON Schema can't derive the names from the Go types.
+// events lists the structs that a stream sends, each with its event names. The Go types
+// don't contain the names, so they are listed here.
 var events = []struct {
 	body  any
 	names []string

@@ -35,7 +35,8 @@ type parameter struct {
 	Schema      *schema `json:"schema"`
 }
 
-// body is OpenAPI's request body object. It is required when a member of it is.
+// body is OpenAPI's request body object. A form is required if one of its fields is. A
+// JSON body is required unless its Go field is a pointer.
 type body struct {
 	Required bool             `json:"required"`
 	Content  map[string]media `json:"content"` // by media type
@@ -109,8 +110,9 @@ var conflicting = []route.Name{
 	route.SessionRun, route.MergeMemories,
 }
 
-// examples holds request bodies by route, by the name that documentation pages show. The
-// examples of one route get answers of different kinds: a stream, a JSON document, a 202.
+// examples holds example bodies of requests, by route and by the name that documentation
+// pages show. The three examples of CreateRun get answers of different kinds: a stream, a
+// JSON document, and a 202.
 var examples = map[route.Name]map[string]example{
 	route.CreateRun: {
 		"streamed": {object[any]{{"message", "Hello"}}},
@@ -160,7 +162,7 @@ func (s *schemas) operation(r *route.Route, e api.Endpoint) operation {
 			op.Parameters = append(op.Parameters, p)
 		}
 	}
-	// media is a value in the map, so it is replaced as a whole to add the examples.
+	// A media in the map can't be changed in place, so the one with the examples replaces it.
 	if op.Body = bodyOf(e.In); op.Body != nil {
 		for kind, m := range op.Body.Content {
 			op.Body.Content[kind] = media{m.Schema, examples[r.Name]}
@@ -258,8 +260,9 @@ func bodyOf(t reflect.Type) *body {
 	return &body{Required: true, Content: jsonContent(objectOf(fields(f[0].Type, "json"), "json"))}
 }
 
-// objectOf describes the members of a body. It is the schema of an object with these input fields. In JSON an optional
-// member may also be null, which package input treats like an absent one.
+// objectOf returns the schema of a body: an object whose members are the given input
+// fields. In JSON an optional member may also be null, which package input treats like an
+// absent one.
 func objectOf(list []reflect.StructField, place string) *schema {
 	out := typed("object")
 	for _, f := range list {

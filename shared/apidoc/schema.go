@@ -12,8 +12,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// schema holds the keywords of JSON Schema 2020-12 that the document uses. OpenAPI
-// 3.1 takes its schemas from that version. The zero schema accepts any value.
+// schema holds the keywords of JSON Schema 2020-12 that the document uses. OpenAPI 3.1
+// uses that version of JSON Schema. The zero schema accepts any value.
 //
 // Bounds that are 0 are left out, which means no bound. Minimum and Maximum are
 // pointers, because 0 is a bound that an integer can have.
@@ -61,7 +61,7 @@ func orNull(s *schema) *schema {
 // A Go type becomes a schema by one of two sets of rules.
 //
 // What the server writes (schemas.of, schemas.object) follows encoding/json: a member has
-// the name of its json tag, and is required unless the tag has omitempty. A pointer
+// the name in the field's json tag, and is required unless the tag has omitempty. A pointer
 // without omitempty is a nullable member. A json.RawMessage has no type of its own; its
 // tag holds names what it contains.
 //
@@ -96,7 +96,7 @@ func (s *schemas) of(t reflect.Type, tag reflect.StructTag) *schema {
 	if holds := tag.Get("holds"); holds != "" {
 		return s.holding(holds)
 	}
-	switch t { // types that write themselves as JSON
+	switch t { // types with a MarshalJSON of their own
 	case reflect.TypeFor[wire.Time](), reflect.TypeFor[wire.MicroTime](), reflect.TypeFor[wire.ISOTime]():
 		return &schema{Type: "string", Format: "date-time"}
 	case reflect.TypeFor[any]():
@@ -162,8 +162,8 @@ func (s *schemas) ref(t reflect.Type) *schema {
 	return refTo(name)
 }
 
-// schemaName is the Go name with a capital letter. A generic type has its argument
-// in the name: Page[Session] is PageSession.
+// schemaName returns the Go name of the type, with its first letter in upper case. A
+// generic type has its argument in the name: Page[Session] is PageSession.
 func schemaName(t reflect.Type) string {
 	name, argument, generic := strings.Cut(t.Name(), "[")
 	if !generic {
@@ -172,9 +172,9 @@ func schemaName(t reflect.Type) string {
 	return name + strings.TrimSuffix(argument[strings.LastIndex(argument, ".")+1:], "]")
 }
 
-// object describes a struct. A member with omitempty may be absent. In a wire.Whole
-// it is never absent, but may be null. wire.Whole writes its one field like that; see
-// there.
+// object returns the schema of a struct. A member with omitempty may be absent. Inside a
+// wire.Whole it is never absent but may be null, because wire.Whole writes every member
+// of the value that it holds.
 func (s *schemas) object(t reflect.Type) *schema {
 	out, whole := typed("object"), strings.HasPrefix(t.Name(), "Whole[")
 	if whole {
@@ -252,7 +252,8 @@ func inputSchema(f reflect.StructField, place string) *schema {
 	return out
 }
 
-// textSchema is the schema of a text or of an element of a list of texts: a string, with the values of the tag enum if there is one.
+// textSchema returns the schema of a text, or of one element of a list of texts: a string
+// with the values of the tag enum, if the field has that tag.
 func textSchema(tag reflect.StructTag) *schema {
 	out := typed("string")
 	if words := tag.Get("enum"); words != "" {

@@ -34,7 +34,7 @@ type Model interface {
 }
 
 // Description holds the names under which AgentOS shows a model. Clients of AgentOS's
-// API display them and group by them, so that they must be the same as AgentOS's.
+// API display them and group by them, so they must be the same as AgentOS's.
 type Description struct {
 	// ID is the provider's name of the model, such as "gpt-4o".
 	ID string
@@ -49,10 +49,10 @@ type Description struct {
 }
 
 // Describe returns AgentOS's names for the model id of a provider, as keyway.yaml names
-// the provider. An unknown provider yields a Description that has only the ID. The
-// table is here and not in the packages of the providers because the Lambda functions
-// that only list agents use it too: they would otherwise link every provider's SDK
-// (docs/adr/0003 has the sizes).
+// the provider. For an unknown provider, the Description has only the ID. The table is
+// here and not in the packages of the providers, because the Lambda functions that only
+// list agents use it too. Otherwise they would link every provider's SDK (docs/adr/0003
+// has the sizes).
 func Describe(provider, id string) Description {
 	d := map[string]Description{
 		"openai":           {Name: "OpenAIChat", Provider: "OpenAI", Family: "OpenAI Chat"},

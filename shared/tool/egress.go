@@ -22,9 +22,9 @@ import (
 // text cannot, such as a database, an internal service or the cloud's metadata service,
 // which gives out credentials (169.254.169.254).
 //
-// So there are two kinds of addresses. One that the operator wrote, in keyway.yaml or
-// in an environment variable, is connected to as it is. One that a model chose, or that
-// a redirect leads to, must be public or in Allow. docs/tools.md has the rules as a
+// So there are two kinds of addresses. A tool can always connect to one that the operator
+// wrote, in keyway.yaml or in an environment variable. One that a model chose, or that a
+// redirect leads to, must be public or in Allow. docs/tools.md has the rules as a
 // table, docs/security.md names the tests that check them. OWASP describes the attack
 // in its cheat sheet "Server-Side Request Forgery Prevention".
 type Egress struct {
@@ -51,8 +51,8 @@ func (e Egress) Chosen() *http.Client {
 }
 
 // Origin returns the client for the origin (scheme, host and port) of an address that
-// the operator wrote. It connects to that origin as it is, through the environment's
-// proxy if there is one, and sends header with each request to it.
+// the operator wrote. It connects to that origin without a check, through the proxy that
+// the environment names, if there is one, and sends header with each request to it.
 //
 // A redirect to another origin is followed by the rules of Chosen. From there on
 // neither header nor any credential is sent, not even after a redirect back to the
@@ -106,7 +106,7 @@ func (e Egress) control(_ context.Context, _, address string, _ syscall.RawConn)
 // Check returns nil if a model may choose the address to. Otherwise the error is
 // fault.Forbidden and names the address and the remedy.
 //
-// An IPv4 address counts in every form in which the network accepts it: IPv4-mapped
+// An IPv4 address is recognised in every form in which the network accepts it: IPv4-mapped
 // (::ffff:10.0.0.1, RFC 4291), NAT64 (RFC 6052) and 6to4 (RFC 3056). Otherwise a model
 // could reach a private address by writing it in another form.
 func (e Egress) Check(to netip.AddrPort) error {
@@ -130,8 +130,9 @@ func (e Egress) Check(to netip.AddrPort) error {
 
 // isRuntimeAPI reports whether to is the Lambda Runtime API. The port counts too,
 // because other ports on loopback may belong to services that the operator allows on
-// purpose. If the Runtime API is on loopback, all loopback addresses and the
-// unspecified ones count as it: Linux connects to 0.0.0.0 and :: as to loopback.
+// purpose. If the Runtime API is on loopback, every loopback address and every
+// unspecified address with its port is the Runtime API too, because on Linux a connection
+// to 0.0.0.0 or :: goes to loopback.
 func (e Egress) isRuntimeAPI(to netip.AddrPort) bool {
 	if e.RuntimeAPI == "" {
 		return false
@@ -202,8 +203,8 @@ func public(a netip.Addr) bool {
 		!slices.ContainsFunc(reserved, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// originTransport sends each request of a chain of redirects by the rule for its
-// address.
+// originTransport sends a request and its redirects. For each of them it chooses the
+// transport and the headers by the rule for its address; see Egress.Origin.
 type originTransport struct {
 	origin             string
 	header             http.Header

@@ -132,7 +132,7 @@ func get(t *testing.T, c *http.Client, url string) (int, error) {
 	return resp.StatusCode, nil
 }
 
-func TestAConfiguredOriginKeepsItsHeadersToItself(t *testing.T) {
+func TestHeadersOfAnOriginAreNotSentToAnother(t *testing.T) {
 	t.Parallel()
 	seen := make(chan string, 8)
 	var origin, other *httptest.Server

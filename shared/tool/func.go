@@ -12,8 +12,8 @@ import (
 )
 
 // ValidName reports whether name has the form that all providers accept for a tool:
-// 1 to 64 characters of A-Z, a-z, 0-9, "_" and "-". It is no regular expression,
-// because compiling one costs every Lambda function 60 KB at its start.
+// 1 to 64 characters of A-Z, a-z, 0-9, "_" and "-". It uses no regular expression, because
+// compiling one costs every Lambda function 60 KB of memory at its start.
 func ValidName(name string) bool {
 	for _, c := range []byte(name) {
 		letter := 'a' <= c|0x20 && c|0x20 <= 'z'
@@ -65,9 +65,9 @@ func JSON[T, R any](name, description string, f func(context.Context, T) (R, err
 	})
 }
 
-// schemaOf returns the JSON Schema of T, encoded and in the form that validates. Some
-// structs aren't objects in JSON (time.Time, big.Int), so that the schema's type is
-// checked too. OpenAI refuses the schema of an object without "properties".
+// schemaOf returns the JSON Schema of T, encoded for the model and resolved for checking
+// arguments. Some structs aren't objects in JSON (time.Time, big.Int), so the schema's
+// type is checked too. OpenAI refuses the schema of an object without "properties".
 func schemaOf[T any](name string) (json.RawMessage, *jsonschema.Resolved) {
 	if t := reflect.TypeFor[T](); t.Kind() != reflect.Struct {
 		panic(fmt.Sprintf("tool.Func: the parameters of %s are %s; use a struct", name, t))

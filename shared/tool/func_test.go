@@ -118,7 +118,7 @@ func TestFuncPanicsOnAMistakeInTheProgram(t *testing.T) {
 	}
 }
 
-// ValidName is written by hand; the pattern that it stands for decides the same.
+// ValidName is written as a loop. It must accept the same names as the regular expression.
 func TestAValidNameHasUpTo64PlainCharacters(t *testing.T) {
 	t.Parallel()
 	pattern := regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)

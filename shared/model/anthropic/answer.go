@@ -150,8 +150,8 @@ func (a *answer) add(index int, c *content) error {
 }
 
 // end returns the End of an answer with a known stop reason, or the error of checkStop.
-// Opaque is set only if the model has thought and calls tools: only then does the API
-// require its blocks back.
+// Opaque is set only if the answer has both thinking and tool calls, because only then the
+// API requires the blocks back.
 func (a *answer) end() (*model.End, error) {
 	e := &model.End{FinishReason: a.stop.Reason, Usage: a.usage.tokens()}
 	slices.SortStableFunc(a.blocks, func(x, y *block) int { return cmp.Compare(x.index, y.index) })

@@ -61,8 +61,8 @@ const maxRetryDelay = 10 * time.Second
 // SDK's NewClient, reads nothing from the environment (ANTHROPIC_AUTH_TOKEN,
 // ANTHROPIC_PROFILE, …). The SDK repeats a failed request twice, and only before the
 // first byte of an answer. Its OpenTelemetry spans are off, because an environment
-// variable could make it put prompts into them. Other providers' addresses end with
-// /v1, so that a BaseURL with /v1 is accepted too.
+// variable could make it put prompts into them. A BaseURL may end with /v1, because the
+// addresses of other providers do.
 func (o Options) requestOptions() []option.RequestOption {
 	options := []option.RequestOption{
 		option.WithEnvironmentProduction(),
@@ -80,10 +80,10 @@ func (o Options) requestOptions() []option.RequestOption {
 	return options
 }
 
-// client returns a client that doesn't follow redirects: net/http removes the header
-// Authorization on a redirect to another host, but not X-Api-Key, so that a redirect
-// could carry the key away. header is the limit for the response's header of a client
-// of our own; see upstream.NewTransport.
+// client returns a client that doesn't follow redirects. On a redirect to another host
+// net/http removes the header Authorization but not X-Api-Key, so that host would receive
+// the key. header limits the wait for the response's header if no HTTPClient is
+// configured; see upstream.NewTransport.
 func (o Options) client(header time.Duration) *http.Client {
 	client := &http.Client{}
 	if o.HTTPClient != nil {
@@ -95,12 +95,13 @@ func (o Options) client(header time.Duration) *http.Client {
 	return client
 }
 
-// limitResponse is middleware for the SDK (anthropic-sdk-go v1), which has no options
-// for two limits. It reads the whole body of an HTTP error into memory. And it waits
-// for as long as Retry-After states: limitResponse turns the retry off where that is
-// longer than maxRetryDelay. Where upstream reads no delay in the headers, they are
-// removed, because the SDK parses some values that upstream doesn't ("9e9" is a delay
-// of 285 years).
+// limitResponse is middleware for the SDK (anthropic-sdk-go v1), which has no options for
+// two limits. First, the SDK reads the whole body of an HTTP error into memory;
+// limitResponse limits the body. Second, before a retry the SDK waits for as long as
+// Retry-After states; limitResponse turns the retry off if that is longer than
+// maxRetryDelay. If package upstream finds no delay in the headers, they are removed,
+// because the SDK accepts values that upstream rejects (for the SDK, "9e9" is a delay of
+// 285 years).
 func limitResponse(r *http.Request, next option.MiddlewareNext) (*http.Response, error) {
 	resp, err := next(r)
 	if err != nil || isAnswer(resp) {
@@ -128,8 +129,8 @@ func (m *Model) Describe() model.Description {
 // Stream implements model.Model. An answer is complete when message_stop has arrived
 // and a stop_reason before it. What happens to the connection afterwards doesn't
 // matter. Without them the answer is an error, also after a clean end of the body. The
-// model's thinking isn't part of the answer's text. It is returned to the API in
-// Opaque, which requires it back with the results of tools.
+// model's thinking isn't part of the answer's text. It is in End.Opaque, because the API
+// requires it back with the results of tools.
 func (m *Model) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Part, error] {
 	return func(yield func(model.Part, error) bool) {
 		request, cancel := context.WithCancel(ctx)
@@ -171,8 +172,8 @@ func (m *Model) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Par
 const noAttemptLimit = 24 * time.Hour
 
 // send lets the SDK build, authorize, send and repeat the request, and returns the
-// response with its body unread. Why the SDK doesn't decode the body is in
-// docs/adr/0003.
+// response with its body unread. docs/adr/0003 explains why the SDK doesn't decode the
+// body.
 func (m *Model) send(ctx context.Context, c *conversation, whole bool) (*http.Response, error) {
 	var resp *http.Response
 	if whole {

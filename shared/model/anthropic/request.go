@@ -39,9 +39,9 @@ func (o Options) conversation(r model.Request) *conversation {
 	return c
 }
 
-// offer offers a tool. Its schema is sent as it is: the SDK's field is a struct, into
-// which it would have to be decoded. A tool without a schema gets an empty one, since
-// the API requires it.
+// offer adds a tool to the request. Its schema is sent unchanged, in place of the SDK's
+// field: that field is a struct, for which the schema would have to be decoded. A tool
+// without a schema gets an empty one, because the API requires a schema.
 func (c *conversation) offer(t model.ToolSpec) {
 	tool := sdk.ToolParam{Name: c.tools.Fit(t.Name)}
 	if !blank(t.Description) {

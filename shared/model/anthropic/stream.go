@@ -46,9 +46,8 @@ type event struct {
 //	data: {"type":"message_delta","delta":{"stop_reason":"tool_use"},"usage":{"output_tokens":9}}
 //	data: {"type":"message_stop"}
 //
-// A nil End without an error
-// means that the consumer stopped reading. One json.Decoder reads all events, because
-// json.Unmarshal allocates its state anew for each.
+// A nil End without an error means that the consumer stopped reading. One json.Decoder
+// reads all events, because json.Unmarshal allocates its state anew for each event.
 func (a *answer) readStream(body io.Reader, yield func(model.Part) bool) (*model.End, error) {
 	events := upstream.NewEvents(body)
 	decoder := json.NewDecoder(events)
@@ -87,9 +86,9 @@ func (e *event) text() (text string, ok bool) {
 }
 
 // addEvent adds an event to the answer. Pings and event types that are unknown here are
-// ignored: the API's versioning policy reserves the right to add types. In a stream
-// every tool call starts with the input {} and sends its real arguments as deltas, so
-// that {} is dropped.
+// ignored: the API's versioning policy reserves the right to add types. In a stream every
+// tool call starts with the input {}, which is ignored: the real arguments follow as
+// deltas.
 func (a *answer) addEvent(e *event) error {
 	if e.Type == "error" || len(e.Error) > 0 && string(e.Error) != "null" {
 		return a.options.streamError(e.Error)

@@ -97,8 +97,8 @@ func newModel(o Options, retryer aws.Retryer) *Model {
 }
 
 // ignoreEnvironment undoes what the SDK's New does if the environment has
-// AWS_BEARER_TOKEN_BEDROCK: it would send that token instead of a signature, so that
-// the requests would have another identity than the configured one
+// AWS_BEARER_TOKEN_BEDROCK: it would send that token instead of a signature, and the
+// requests would have another identity than the configured one
 // (https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys-use.html).
 func ignoreEnvironment(o *bedrockruntime.Options) {
 	o.BearerAuthTokenProvider, o.AuthSchemePreference, o.APIOptions = nil, nil, nil

@@ -21,9 +21,9 @@ import (
 // callError returns the error for a request that got no answer. The cases are in the
 // order from the most specific: an error of this package's protocol; an exception that
 // the API named; an HTTP error without one, such as a proxy's page; a failure on the
-// network; a response that is JSON but no answer. What is left never left this process
-// (a tool's schema that isn't JSON, for example), so that the provider isn't at fault
-// and the error stays internal.
+// network; a response that is JSON but no answer. In all other cases the request was never
+// sent (because a tool's schema isn't JSON, for example), so the cause is not the provider
+// and the error is an internal one.
 func (o Options) callError(err error) error {
 	if own, ok := errors.AsType[*fault.Error](err); ok {
 		return own

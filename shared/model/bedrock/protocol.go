@@ -38,9 +38,9 @@ func (p protocol) DeserializeEventMessage(
 // maxErrorBody is how much of an HTTP error's body is read.
 const maxErrorBody = 64 << 10
 
-// DeserializeResponse reads an answer in one piece, or an HTTP error. The body of a
-// stream stays unread. An answer is checked to be JSON first, so that one that broke
-// off can be distinguished from one that never was an answer.
+// DeserializeResponse reads an answer in one piece, or an HTTP error. The body of a stream
+// stays unread. Whether an answer is JSON is checked first, to distinguish an answer that
+// broke off from a body that never was an answer.
 func (p protocol) DeserializeResponse(
 	ctx context.Context, op *smithy.OperationSchema, registry *smithy.TypeRegistry,
 	resp *smithyhttp.Response, out smithy.Deserializable,

@@ -51,8 +51,8 @@ func (o Options) conversation(r model.Request) (*conversation, error) {
 	return c, nil
 }
 
-// tool converts a tool. One without a schema gets an empty one, since the API requires
-// it.
+// tool converts a tool. A tool without a schema gets an empty one, because the API requires
+// a schema.
 func (c *conversation) tool(t model.ToolSpec) (types.Tool, error) {
 	spec := types.ToolSpecification{Name: new(c.names.Fit(t.Name))}
 	if strings.TrimSpace(t.Description) != "" {
@@ -121,8 +121,8 @@ func (c *conversation) addBlock(role types.ConversationRole, block types.Content
 	c.messages[last].Content = append(c.messages[last].Content, block)
 }
 
-// result converts a tool's message. A result must have content, and its text must not
-// be blank, so that a blank text is sent as the JSON object {"result": ""}.
+// result converts a tool's message. The API requires content and refuses a blank text, so
+// a blank text is sent within a JSON object, such as {"result": ""}.
 func (c *conversation) result(m model.Message) types.ContentBlock {
 	var content types.ToolResultContentBlock = &types.ToolResultContentBlockMemberText{Value: m.Content}
 	if strings.TrimSpace(m.Content) == "" {

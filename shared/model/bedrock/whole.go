@@ -13,9 +13,8 @@ import (
 )
 
 // whole requests an answer in one piece, yields its text and returns its End. A nil End
-// without an error means that the consumer stopped reading. The header of such a
-// response comes only when the answer is complete, so that only ctx limits the wait for
-// it.
+// without an error means that the consumer stopped reading. The header of such a response
+// comes only when the answer is complete, so only ctx limits the wait for it.
 func (m *Model) whole(ctx context.Context, r model.Request, yield func(model.Part) bool) (*model.End, error) {
 	c, err := m.options.conversation(r)
 	if err != nil {

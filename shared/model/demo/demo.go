@@ -30,7 +30,8 @@ type Model struct {
 	delay time.Duration
 }
 
-// wordDelay is the pause before each word, so that a newcomer can see the answer stream.
+// wordDelay is the pause before each word, so that a person sees the answer arrive word
+// by word.
 const wordDelay = 15 * time.Millisecond
 
 // New returns a model with this ID. An empty id means "demo".
@@ -89,9 +90,9 @@ func end(r model.Request, text string, calls []model.ToolCall) *model.End {
 // hello starts every answer.
 const hello = "This is Keyway's demo model: "
 
-// answer returns the text of the answer and the calls that it makes. A call's ID is
-// made of the number of messages: it is new in each turn and the same when the turn is
-// repeated after a crash.
+// answer returns the text of the answer and the tool calls that it requests. A call's ID
+// contains the number of messages, so it is new in each turn, and is the same when the
+// turn is repeated after a crash.
 func answer(r model.Request) (text string, calls []model.ToolCall) {
 	prompt, results := lastTurn(r.Messages)
 	if len(results) > 0 {
@@ -173,8 +174,8 @@ func names(tools []model.ToolSpec) string {
 	return strings.Join(all, ", ")
 }
 
-// shorten cuts a text after 1,000 characters. A message of 100 KB is pasted in a
-// moment, but its repetition, word by word, would stream for minutes.
+// shorten cuts a text after 1,000 characters. Without the cut, the repetition of a message
+// of 100 KB, word by word, would take minutes.
 func shorten(text string) string {
 	if r := []rune(text); len(r) > 1000 {
 		return string(r[:1000]) + "…"

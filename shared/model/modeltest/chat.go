@@ -143,5 +143,5 @@ func refuse(w http.ResponseWriter, s Script, r Request) {
 		body = map[string]any{"type": "error", "error": reported, "request_id": "req_scripted"}
 	}
 	w.WriteHeader(s.status)
-	_ = json.NewEncoder(w).Encode(body) // likewise
+	_ = json.NewEncoder(w).Encode(body) // the client may have closed the connection
 }

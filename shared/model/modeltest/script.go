@@ -58,9 +58,10 @@ func Text(parts ...string) Script { return Script{}.Text(parts...) }
 func ToolCall(name, arguments string) Script { return Script{}.ToolCall(name, arguments) }
 
 // Fail returns an HTTP error with the provider's form of an error body. Its header
-// X-Should-Retry makes OpenAI's and Anthropic's SDKs not repeat the request, so that
-// one Fail is one request; Header("X-Should-Retry", "true") undoes that. Bedrock's type
-// of exception follows from the status, or is that of the header X-Amzn-Errortype.
+// X-Should-Retry stops OpenAI's and Anthropic's SDKs from repeating the request, so one
+// Fail is one request; Header("X-Should-Retry", "true") undoes that. The type of Bedrock's
+// exception is the value of the header X-Amzn-Errortype. If the script doesn't set that
+// header, the type follows from the status.
 func Fail(status int, message string) Script {
 	s := Script{status: status, steps: []step{textStep(message)}}
 	return s.Header("X-Should-Retry", "false")

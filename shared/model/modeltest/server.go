@@ -105,9 +105,9 @@ func (s *Server) Requests() []Request {
 	return slices.Clone(s.requests)
 }
 
-// Quiet returns when no request is being answered. A script that waits is being
-// answered until the client closes the connection, so that Quiet proves that the client
-// did. It fails the test after patience.
+// Quiet returns when no request is being answered. The answer of a script that waits ends
+// only when the client closes the connection, so a return of Quiet proves that the client
+// has closed it. Quiet fails the test after patience.
 func (s *Server) Quiet(tb testing.TB) {
 	tb.Helper()
 	s.mu.Lock()
@@ -120,7 +120,8 @@ func (s *Server) Quiet(tb testing.TB) {
 	}
 }
 
-// patience limits what would otherwise hang. It is far longer than any step takes.
+// patience limits how long a test waits for something that never happens. It is far longer
+// than any step takes.
 const patience = time.Minute
 
 // The paths of the APIs, except Bedrock's, which contains the model's ID.
@@ -214,7 +215,7 @@ func (s *Server) choose(r Request, err error) Script {
 	return script
 }
 
-// begin counts a request that starts. The function that it returns counts its end.
+// begin counts a request as active until the returned function is called.
 func (s *Server) begin() func() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

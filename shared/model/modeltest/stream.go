@@ -17,7 +17,7 @@ type encoder interface {
 	text(piece string)
 	// toolCalls sends calls that directly follow each other.
 	toolCalls(group []callStep)
-	// raw sends bytes of the script. They replace what open would send.
+	// raw sends bytes of the script. If they are the first bytes, open sends nothing.
 	raw(text string)
 	// end sends what ends a complete answer.
 	end()

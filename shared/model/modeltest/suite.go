@@ -19,11 +19,11 @@ import (
 )
 
 // APIKey is the key, or for Bedrock the secret access key, with which models are opened
-// for Run. The suite searches texts for it that must not contain it.
+// for Run. The suite checks that no error text contains it.
 const APIKey = "sk-modeltest-0123456789"
 
 // The public texts that the suite expects where the provider gave no reason. They are
-// written out here, not imported, so that a change of them is noticed.
+// copied here and not imported, so that the suite fails if one of them is changed.
 const (
 	connectionText = "Connection error."  // AgentOS 3.1.10's text
 	timeoutText    = "Request timed out." // likewise
@@ -121,8 +121,9 @@ func (p Provider) once(t *testing.T, srv *Server) model.Model {
 	return p.OpenOnce(srv.URL, &http.Client{Transport: transport})
 }
 
-// bounded returns a context that turns a hang into an error. It lasts longer than
-// Server.Quiet waits, because Quiet must not see a connection that ended with it.
+// bounded returns a context with a deadline, so that a model that hangs returns an error.
+// The deadline is later than that of Server.Quiet. Otherwise Quiet could succeed because
+// this context ended and closed the connection, and not because the model closed it.
 func bounded(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
@@ -194,7 +195,8 @@ func textInOrder(t *testing.T, p Provider) {
 	}
 }
 
-// everyPieceIsAPart allows for an opening: OpenAI's first chunk has the empty text.
+// everyPieceIsAPart accepts one more part with the empty text at the start, because
+// OpenAI's first chunk has an empty text.
 func everyPieceIsAPart(t *testing.T, p Provider) {
 	a := p.collect(t, Text("hel", "", "lo"))
 	a.mustEnd(t)
@@ -275,7 +277,7 @@ func largeEvents(t *testing.T, p Provider) {
 	}
 }
 
-// requestRules check the life of a request: when parts arrive and how it is ended.
+// requestRules check when the parts of an answer arrive and how a request is ended.
 var requestRules = []rule{
 	{"a part arrives while the server still writes", firstPartEarly},
 	{"cancelling in the middle returns the cause", cancelled},
@@ -382,7 +384,7 @@ func concurrent(t *testing.T, p Provider) {
 }
 
 // unbuildable offers a tool whose schema isn't JSON. The request never reaches the
-// provider, so that the error must not be one of the provider.
+// provider, so the error must not be an error of the provider.
 func unbuildable(t *testing.T, p Provider) {
 	for _, whole := range []bool{false, true} {
 		r := Ask("hello")
@@ -456,7 +458,7 @@ func wholeCancelled(t *testing.T, p Provider) {
 	ctx, cancel := context.WithCancelCause(bounded(t))
 	why := errors.New("enough")
 	srv := NewServerFunc(t, func(Request) Script {
-		cancel(why) // the request has arrived, so that the model is waiting
+		cancel(why) // the request has arrived, so the model is waiting
 		return Script{}.Wait(nil)
 	})
 	a := Collect(ctx, t, p.once(t, srv), askWhole())

@@ -19,7 +19,7 @@ import (
 // connections are pipes.
 var connectionRules = []rule{
 	{"a connection is used again", connectionReused},
-	{"a body that is kept open delays nobody", bodyKeptOpen},
+	{"a body that is kept open does not delay the answer", bodyKeptOpen},
 	{"a request is tried three times before the first byte", threeAttempts},
 	{"a request is not repeated after the first byte", noRepeatedAnswer},
 }
@@ -68,7 +68,8 @@ func bodyKeptOpen(t *testing.T, p Provider) {
 	})
 }
 
-// threeAttempts lets a busy server accept the third request, or none.
+// threeAttempts uses a server that refuses two requests as busy and accepts the third, and
+// one that refuses all three.
 func threeAttempts(t *testing.T, p Provider) {
 	busy := Fail(http.StatusServiceUnavailable, "busy").Header("X-Should-Retry", "true")
 	for last, want := range map[string]Script{"": Text("at last"), "busy": busy} {
@@ -81,8 +82,8 @@ func threeAttempts(t *testing.T, p Provider) {
 	}
 }
 
-// noRepeatedAnswer breaks the connection within an answer. The run loop has passed the
-// first part to the client already, so that a second answer would be confused with it.
+// noRepeatedAnswer breaks the connection within an answer. The run loop has already sent
+// the first part to the client, so a second answer would be appended to it.
 func noRepeatedAnswer(t *testing.T, p Provider) {
 	for _, whole := range []bool{false, true} {
 		broken := []Script{Text("hello").Drop()}

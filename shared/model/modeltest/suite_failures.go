@@ -130,8 +130,8 @@ func retryDelays(t *testing.T, p Provider) {
 	}
 }
 
-// unreachable runs in a bubble, in which the SDK's pauses between its attempts take no
-// real time.
+// unreachable runs in a synctest bubble, in which the SDK's pauses between its attempts
+// take no real time.
 func unreachable(t *testing.T, p Provider) {
 	for name, c := range map[string]struct {
 		err    error

@@ -28,8 +28,8 @@ const maxName = 64
 
 // Fit returns the name to send in place of name: name itself where the pattern accepts
 // it. Otherwise each character outside the pattern becomes "_" and the result is cut at
-// 64 characters. A number is appended where another name has become the same. An empty
-// name becomes "_".
+// 64 characters. If another name already has the same result, a number is appended. An
+// empty name becomes "_".
 func (m *Map) Fit(name string) string {
 	if known, ok := m.fitted[name]; ok {
 		return known

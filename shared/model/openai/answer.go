@@ -53,8 +53,9 @@ type chunk struct {
 	Error json.RawMessage `json:"error"`
 }
 
-// identifiers are equal in all chunks of an answer, so that they are decoded from the
-// first one only. Encoded, they are the answer's Part.ProviderData, in AgentOS's form.
+// identifiers are equal in all chunks of an answer, so they are decoded only from the
+// first chunk that has them. Encoded as JSON, they are the answer's Part.ProviderData, in
+// AgentOS's form.
 type identifiers struct {
 	ID                string `json:"id,omitempty"`
 	SystemFingerprint string `json:"system_fingerprint,omitempty"`
@@ -163,9 +164,8 @@ func (a *answer) add(c *chunk) error {
 // request (https://platform.openai.com/docs/api-reference/chat/create).
 const maxCalls = 128
 
-// addCall adds a piece of a tool call. Calls may arrive interleaved, and servers differ
-// in how they number them, so that the index is only compared, never used as a
-// position.
+// addCall adds a piece of a tool call. Calls may arrive interleaved, and servers number
+// them in different ways, so the index is only compared and never used as a position.
 func (a *answer) addCall(d toolDelta) error {
 	i := slices.IndexFunc(a.calls, func(c toolCall) bool { return c.index == d.Index })
 	if i < 0 {

@@ -119,8 +119,8 @@ func assistant(m model.Message) sdk.ChatCompletionMessageParamUnion {
 	return sdk.ChatCompletionMessageParamUnion{OfAssistant: &p}
 }
 
-// tool offers a tool. Its schema is sent as it is: the SDK's field is a map, into which
-// it would have to be decoded.
+// tool converts a tool. Its schema is sent unchanged, outside of the SDK's field: that field
+// is a map, for which the schema would have to be decoded.
 func tool(t model.ToolSpec) sdk.ChatCompletionToolUnionParam {
 	f := shared.FunctionDefinitionParam{Name: t.Name}
 	if t.Description != "" {

@@ -60,8 +60,8 @@ func (o Options) requestOptions() []option.RequestOption {
 }
 
 // wholeClient returns the client for answers in one piece. Their header comes only when
-// the answer is complete, so that a client of our own must not limit the wait for it;
-// the request's context does.
+// the answer is complete, so the default client doesn't limit the wait for it. Only the
+// request's context does.
 func (o Options) wholeClient() *http.Client {
 	if o.HTTPClient != nil {
 		return o.HTTPClient

@@ -85,8 +85,8 @@ type item struct {
 	Encrypted *string `json:"encrypted_content"`
 }
 
-// id returns the ID under which clients see a call: that of its item, as in AgentOS.
-// Compatible servers may leave it out; the API's call_id serves then.
+// id returns the ID under which clients see a call: the ID of its item, as in AgentOS.
+// Compatible servers may leave it out. Then it is the API's call_id.
 func (i item) id() string { return cmp.Or(i.ID, i.CallID) }
 
 // read yields the answer's opening part and text and returns its End. A nil End without
@@ -161,8 +161,8 @@ func (a *response) add(e *responseEvent) error {
 	return nil
 }
 
-// maxItems is how many items one answer may have: every call may have a reasoning item
-// before it.
+// maxItems limits the items of one answer. It is twice maxCalls, because each call may have
+// a reasoning item before it.
 const maxItems = 2 * maxCalls
 
 // end returns the End, made of the last event and of the items before it. The last

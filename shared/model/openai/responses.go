@@ -123,7 +123,7 @@ func opaqueItems(opaque json.RawMessage, callIDs map[string]string) responses.Re
 	var sent responses.ResponseInputParam
 	for _, r := range raw {
 		var i item
-		_ = json.Unmarshal(r, &i) // addItems has decoded it before
+		_ = json.Unmarshal(r, &i) // it can't fail: addItems has already decoded the same item
 		if i.Type == "function_call" {
 			callIDs[i.id()] = cmp.Or(i.CallID, i.id())
 		}

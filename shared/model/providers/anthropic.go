@@ -8,8 +8,8 @@ import (
 )
 
 // openAnthropic returns a model of Anthropic, or of a server that is compatible with
-// its API. Such a server may need no key, so that a key is required only for
-// Anthropic's own address.
+// its API. Such a server may need no key, so a key is required only for Anthropic's own
+// address.
 func openAnthropic(m config.Model, env Lookup) (*anthropic.Model, error) {
 	o := anthropic.Options{
 		ID: m.ID, Temperature: m.Temperature,

@@ -57,7 +57,7 @@ func Open(m config.Model, env Lookup) (model.Model, error) {
 }
 
 // openAIOptions returns the options for either API of OpenAI, or of a server that is
-// compatible with it. Such a server may need no key, so that a key is required only for
+// compatible with it. Such a server may need no key, so a key is required only for
 // OpenAI's own address.
 func openAIOptions(m config.Model, env Lookup) (openai.Options, error) {
 	o := openai.Options{

@@ -41,8 +41,8 @@ func DecodeFailureText(data []byte, err error) string {
 const maxErrorBody = 64 << 10
 
 // LimitErrorBody limits the body of an HTTP error to 64 KiB. The SDKs of OpenAI and
-// Anthropic read it whole, so that a server that sends an endless error page would
-// otherwise fill the memory.
+// Anthropic read the whole body into memory. Without the limit, a server that sends an
+// endless error page could use up all memory.
 func LimitErrorBody(resp *http.Response) {
 	resp.Body = struct {
 		io.Reader

@@ -14,8 +14,8 @@ const HeaderTimeout = 5 * time.Minute
 
 // NewTransport returns a transport that limits the time of every step up to the
 // response's header. It sets no limit for the body, because an answer may take minutes
-// and the run has its own time budget. A server that crashed while it sent the body is
-// found by TCP keep-alive and by HTTP/2 pings.
+// and the run has its own time budget. TCP keep-alive and HTTP/2 pings detect a server that
+// crashed while it sent the body.
 //
 // header limits the wait for the response's header. 0 means no limit except the
 // request's context; it is for answers in one piece, whose header comes only when the

@@ -11,9 +11,9 @@ import (
 	"github.com/keyway-agents/keyway/shared/fault"
 )
 
-// MaxEvent is the largest event, and so the largest JSON value, that is held in memory,
-// in bytes. It is far above what a provider sends and protects the server from one that
-// never ends an event.
+// MaxEvent is the size in bytes of the largest event that is read into memory. An event is
+// one JSON value. Providers send far smaller ones; the limit protects this process from a
+// provider that never ends an event.
 const MaxEvent = 10 << 20
 
 // Events is a reader of server-sent events

@@ -40,10 +40,10 @@ var keyPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompil
 // that looks like one.
 func (p KeyedProvider) SafeText(text string) string { return SafeText(text, keyPattern(), p.Key) }
 
-// SendError returns the error for a request that got no response. If it failed on the
-// network, it is a ConnectionError. If it never left this process (a tool's schema that
-// isn't JSON, for example), the provider isn't at fault and the error stays an internal
-// one.
+// SendError returns the error for a request that got no response. If the request failed on
+// the network, the error is a ConnectionError. If the request was never sent (because a
+// tool's schema isn't JSON, for example), the cause is not the provider, so the error is
+// an internal one.
 func (p KeyedProvider) SendError(err error) error {
 	if _, ok := errors.AsType[*url.Error](err); !ok {
 		return fmt.Errorf("%s: %w", p.Name, err)

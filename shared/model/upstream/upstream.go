@@ -69,7 +69,8 @@ func SafeText(text string, secretPattern *regexp.Regexp, secrets ...string) stri
 // RetryAfter returns the delay that a response asks for before the next request. It
 // reads the header named milliseconds, which differs between providers, and otherwise
 // Retry-After, which holds seconds or a date (RFC 9110, section 10.2.3). A date is
-// compared with the response's own Date header, so that the two clocks need not agree.
+// compared with the response's own Date header, so the clocks of the provider and of this
+// process need not agree.
 // A missing, invalid or past value yields 0.
 func RetryAfter(h http.Header, milliseconds string) time.Duration {
 	wait, err := time.ParseDuration(h.Get(milliseconds) + "ms")

@@ -42,7 +42,7 @@ func Names(own []tool.Tool) ([]string, error) {
 			text := fmt.Sprintf("the tool %q needs a Call and a name of up to 64 letters, digits, - and _", t.Name)
 			return nil, fault.Public(fault.Invalid, text, nil)
 		case slices.Contains(all, t.Name):
-			text := fmt.Sprintf("another tool has the name %q already; give this one another", t.Name)
+			text := fmt.Sprintf("another tool already has the name %q; choose another name", t.Name)
 			return nil, fault.Public(fault.Invalid, text, nil)
 		}
 		all = append(all, t.Name)
@@ -76,7 +76,8 @@ func Open(t config.Tool, o Options) (tool.Set, error) {
 	case "websearch":
 		return asSet(websearch.New(o.value("WEBSEARCH_BASE_URL"), o.Egress))
 	}
-	text := fmt.Sprintf("there is no tool %q; use %s, or give it to agents.Options", t.Name, strings.Join(names, " or "))
+	text := fmt.Sprintf("there is no tool %q; use %s, or add it to Tools of agents.Options",
+		t.Name, strings.Join(names, " or "))
 	return nil, fault.Public(fault.Invalid, text, nil)
 }
 

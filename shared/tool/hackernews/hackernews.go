@@ -131,8 +131,8 @@ type details struct {
 	Submitted int      `json:"total_items_submitted"`
 }
 
-// user returns the details of a user. The name is a model's choice, so that it is
-// escaped: it must not change the path of the request.
+// user returns the details of a user. The model chooses the name, so it is escaped: it
+// must not change the path of the request.
 func (n *News) user(ctx context.Context, in userDetails) (details, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, callTime, errSlow)
 	defer cancel()

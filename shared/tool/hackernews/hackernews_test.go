@@ -104,7 +104,7 @@ func TestUserDetails(t *testing.T) {
 	}
 }
 
-func TestANameCannotLeaveItsPlaceInThePath(t *testing.T) {
+func TestAUsernameCannotChangeThePath(t *testing.T) {
 	t.Parallel()
 	seen := make(chan string, 1)
 	n := open(t, func(w http.ResponseWriter, r *http.Request) {

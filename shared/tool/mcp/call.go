@@ -64,8 +64,8 @@ func (s *Server) offer(listed []*sdk.Tool) (tools []tool.Tool, err error) {
 	return tools, nil
 }
 
-// schema encodes a tool's schema. ok is false if it isn't that of an object. OpenAI
-// refuses an object without "properties", so that they are added.
+// schema encodes a tool's schema. It returns false if the schema isn't that of an object.
+// OpenAI refuses the schema of an object without "properties", so schema adds them.
 func schema(v any) (json.RawMessage, bool) {
 	m, ok := v.(map[string]any)
 	if !ok || m["type"] != "object" {
@@ -126,7 +126,7 @@ func (s *Server) call(ctx context.Context, p *sdk.CallToolParams) (*sdk.CallTool
 			return nil, errTooLarge
 		}
 		if !first || !seen.notStarted {
-			return nil, cmp.Or(seen.err, err) // err has only the text of the transport's error
+			return nil, cmp.Or(seen.err, err) // the SDK's err wraps no error: it has only a text
 		}
 	}
 }
@@ -199,7 +199,8 @@ func answered(err error) (message string, ok bool) {
 // closing" and "rejected by transport", in its package internal/jsonrpc2.
 var sdkCodes = []int64{-32003, -32004, -32005}
 
-// isAnswer reports whether the session can still be used after err.
+// isAnswer reports whether err is an answer of the server or an error of this package, and
+// not a failure of the session. The session can then still be used.
 func isAnswer(err error) bool {
 	if _, ok := answered(err); ok {
 		return true

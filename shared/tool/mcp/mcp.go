@@ -1,9 +1,9 @@
 // Package mcp offers the tools of an MCP server to a model, over the transport
 // Streamable HTTP
 // (https://modelcontextprotocol.io/specification/2025-06-18/basic/transports). It
-// decides which tools are offered, when a session is made anew, when a call is repeated
+// decides which tools are offered, when a new session is made, when a call is repeated
 // and how a result becomes text. The server receives the arguments and the configured
-// headers, and nothing of the caller.
+// headers, but nothing about the caller.
 package mcp
 
 import (
@@ -158,9 +158,9 @@ func (s *Server) readPages(ctx context.Context, session *sdk.ClientSession) (lis
 	return listed, nil
 }
 
-// connect returns the session and makes one if there is none. ctx limits the time for
-// it, but the session's own context is that of the Server: the session lives longer
-// than the run that needed it first. The SDK's own retries are off, because it would
+// connect returns the session and makes one if there is none. ctx limits only the time for
+// connecting. The session's own context is that of the Server, because the session is
+// used longer than the run that needed it first. The SDK's own retries are off, because it would
 // repeat a call that may have had an effect; its limit for an event is off too, since
 // limitedTransport limits the whole response. No standalone stream is opened, because
 // this client handles no requests or notifications of the server.
@@ -211,8 +211,8 @@ func (s *Server) drop(session *sdk.ClientSession) {
 	}
 }
 
-// within returns ctx with a time limit, whose error has the text slow, and with the end
-// of s as a second limit.
+// within returns a context that ends with ctx, after limit, or when s is closed. Its cause
+// is then that of ctx, a fault.Unavailable error with the text slow, or errClosed.
 func (s *Server) within(ctx context.Context, limit time.Duration, slow string) (context.Context, context.CancelFunc) {
 	ctx, closed := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(s.life, func() { closed(errClosed) })
@@ -220,7 +220,8 @@ func (s *Server) within(ctx context.Context, limit time.Duration, slow string) (
 	return ctx, func() { cancel(); stop(); closed(nil) }
 }
 
-// lock takes the lock for connecting. Its error is the cause of ctx, or errClosed.
+// lock acquires the lock for connecting. If ctx ends first, the error is its cause. If s
+// is closed, the error is errClosed.
 func (s *Server) lock(ctx context.Context) error {
 	if ctx.Err() != nil || s.life.Err() != nil {
 		return cmp.Or(context.Cause(ctx), error(errClosed))

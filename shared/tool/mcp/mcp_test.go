@@ -23,8 +23,8 @@ import (
 )
 
 // TestMain fails if a test leaves a goroutine of the client running. The SDK's server
-// keeps a session until the client ends it, so that the sessions of servers that a test
-// stops are ignored.
+// keeps a session until the client ends it, so goroutines of a server that a test has
+// stopped are ignored.
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction(
 		"github.com/modelcontextprotocol/go-sdk/mcp.(*streamableServerConn).Read"))
@@ -314,7 +314,7 @@ type readCloser struct{ *strings.Reader }
 
 func (readCloser) Close() error { return nil }
 
-func TestHeadersStayWithTheirOrigin(t *testing.T) {
+func TestHeadersAreSentToTheServersOriginOnly(t *testing.T) {
 	t.Parallel()
 	leaked := make(chan http.Header, 1)
 	other := serve(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { leaked <- r.Header }))
@@ -347,7 +347,7 @@ func TestTheAllowedToolsAreOfferedAndAMissingOneIsAnError(t *testing.T) {
 	}
 }
 
-func TestAServerThatLiesIsRefusedOrFiltered(t *testing.T) {
+func TestInvalidToolsOfAServerAreLeftOutOrAnError(t *testing.T) {
 	t.Parallel()
 	object := json.RawMessage(`{"type":"object"}`)
 	never := func(context.Context, *sdk.CallToolRequest) (*sdk.CallToolResult, error) {

@@ -14,7 +14,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/tool"
 )
 
-// patience limits what would otherwise hang. It is far longer than any call takes.
+// patience limits how long a test waits for a tool that doesn't return. It is far longer
+// than any call takes.
 const patience = time.Minute
 
 // invalid holds arguments that every tool must refuse: they aren't JSON, or not an

@@ -22,7 +22,7 @@ type Result struct {
 
 // Article is one piece of news. JSON names and order are those of AgentOS's tool.
 type Article struct {
-	// Date is in RFC 3339, UTC. If DuckDuckGo sent no number, it is its text.
+	// Date is in RFC 3339, UTC. If DuckDuckGo sent a text and no number, Date is that text.
 	Date   string `json:"date"`
 	Title  string `json:"title"`
 	Body   string `json:"body"`
@@ -39,9 +39,9 @@ type Article struct {
 //	  <a class="result__snippet">Excerpt</a>
 //	</div>
 //
-// A page
-// that neither has results nor states that there are none is errChanged: DuckDuckGo may
-// have changed its pages, and an empty list would mislead the model.
+// A page that has no results and doesn't state that there are none is the error
+// errChanged: DuckDuckGo may have changed its pages, and an empty list would mislead the
+// model.
 func parsePage(page []byte) ([]Result, error) {
 	root, err := html.Parse(bytes.NewReader(page))
 	if err != nil { // the page is nested too deeply
@@ -84,8 +84,8 @@ func result(n *html.Node) (r Result) {
 }
 
 // target returns the address of a result. DuckDuckGo links to a redirect of its own
-// (//duckduckgo.com/l/?uddg=…) that has the address as a parameter. It returns "" for
-// what isn't an http or https address, such as javascript:.
+// (//duckduckgo.com/l/?uddg=…) that has the address as a parameter. target returns "" for
+// an address that isn't http or https, such as javascript:.
 func target(href string) string {
 	u, err := url.Parse(href)
 	if err != nil {
@@ -141,8 +141,8 @@ func text(n *html.Node) string {
 }
 
 // clean returns s as one line without control and format characters (Unicode category
-// C). A page could use them to hide instructions to the model from a person who reads
-// along.
+// C). With them a page could give the model instructions that a person who reads the
+// result doesn't see.
 func clean(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if unicode.IsSpace(r) {
@@ -173,7 +173,7 @@ func findVQD(page []byte) string {
 func parseNews(data []byte) ([]Article, error) {
 	var answer struct {
 		Results *[]struct {
-			Date    json.RawMessage `json:"date"` // seconds since 1970, as far as is known
+			Date    json.RawMessage `json:"date"` // seconds since 1970 in all known answers
 			Title   string          `json:"title"`
 			Excerpt string          `json:"excerpt"`
 			URL     string          `json:"url"`

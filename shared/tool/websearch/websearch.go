@@ -1,8 +1,8 @@
 // Package websearch lets a model search the web and the news with DuckDuckGo, by the
 // same functions as AgentOS's tool of that name. It decides which pages have results
 // and which are refusals. It never opens a result, so that no model can make it connect
-// to an address of its choice. DuckDuckGo has no official API for this; what is known
-// of its pages is in testdata/README.md.
+// to an address of its choice. DuckDuckGo has no official API for this;
+// testdata/README.md describes the form of its pages.
 package websearch
 
 import (
