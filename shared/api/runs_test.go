@@ -75,6 +75,10 @@ func TestInvalidRunRequestsNameTheInput(t *testing.T) {
 			"ann POST /agents/a/runs", "message=m&session_state={", 422,
 			`"type":"json_invalid","loc":["body","session_state"]`,
 		},
+		"a state with a number that PostgreSQL cannot store": {
+			"ann POST /agents/a/runs", "message=m&session_state={\"n\":0." + strings.Repeat("1", 16_384) + "}", 422,
+			`"type":"json_invalid","loc":["body","session_state"`,
+		},
 		"metadata that are a list": {
 			"ann POST /agents/a/runs", "message=m&metadata=[]", 422, `"type":"dict_type","loc":["body","metadata"]`,
 		},

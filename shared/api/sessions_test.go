@@ -53,6 +53,17 @@ func TestASessionWithoutAnIDGetsOne(t *testing.T) {
 	s.do("ann POST /sessions", "").want(t, http.StatusCreated, `"session_id":`)
 }
 
+// The longest number that is accepted is one that PostgreSQL's numeric can still store.
+func TestTheLongestNumberIsStored(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	number := "1." + strings.Repeat("7", 15_993) + "e-307"
+	body := func(number string) string { return `{"session_id":"s","session_state":{"n":` + number + `}}` }
+	s.do("ann POST /sessions", body(number+"7")).want(t, http.StatusUnprocessableEntity, "Number out of range")
+	s.do("ann POST /sessions", body(number)).want(t, http.StatusCreated)
+	s.do("ann GET /sessions/s", "").want(t, http.StatusOK, `"n":0.`+strings.Repeat("0", 306)+"17777")
+}
+
 func TestInvalidSessionRequestsNameTheInput(t *testing.T) {
 	t.Parallel()
 	s := newService(t)

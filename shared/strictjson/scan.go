@@ -235,7 +235,7 @@ func (s *scanner) number() bool {
 			s.i = end
 		}
 	}
-	if !s.options.AnyNumber && !isFloat64(s.data[start:s.i]) {
+	if !s.options.AnyNumber && (s.i-start > maxNumberText || !isFloat64(s.data[start:s.i])) {
 		return s.fail(start, outOfRange)
 	}
 	return true

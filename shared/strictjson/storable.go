@@ -19,8 +19,7 @@ const replacement = `\ufffd`
 const maxNumber = 1000
 
 // HasNUL reports whether a text that Check accepts contains \u0000 in any string or
-// name. It is the only thing that Check accepts and that no jsonb can store, besides
-// numbers of more than 16,383 decimal places.
+// name. It is the only thing that Check accepts, without AnyNumber, and that no jsonb can store.
 func HasNUL(data []byte) bool {
 	for {
 		i := bytes.IndexByte(data, '\\')

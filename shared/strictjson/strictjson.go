@@ -14,6 +14,11 @@ package strictjson
 // must have a bound.
 const DefaultMaxDepth = 512
 
+// maxNumberText is the length of the longest number, in bytes. PostgreSQL's numeric, and
+// so its jsonb, stores at most 16,383 digits after the decimal point. A text of this
+// length has fewer, even with the smallest exponent of a float64, -324.
+const maxNumberText = 16_000
+
 // Options relaxes what Check requires. The zero value is the strictest.
 type Options struct {
 	// MaxDepth is how many objects and arrays may enclose a value. More than 9,999
@@ -44,7 +49,7 @@ const (
 	// PostgreSQL's jsonb refuses it.
 	halfSurrogate = "Half a surrogate pair"
 	// PostgreSQL would store 1e999 with its thousand digits, and no reader that uses
-	// float64 could read it back. A reader would see 1e-999 as 0.
+	// float64 could read it back. A reader would see 1e-999 as 0. See maxNumberText too.
 	outOfRange = "Number out of range"
 	// See DefaultMaxDepth.
 	tooDeep = "Nesting is too deep"

@@ -141,6 +141,8 @@ var stricterErrors = []struct{ text, want string }{
 	{"1e999", "0: Number out of range"},
 	{"1e-999", "0: Number out of range"},
 	{"-1e999", "0: Number out of range"},
+	{"0." + strings.Repeat("1", 15_998), ""},
+	{"0." + strings.Repeat("1", 15_999), "0: Number out of range"},
 	{"\ufeff1", "0: Expecting value"},
 }
 
