@@ -125,7 +125,7 @@ func handedOver(t *testing.T, endpoint string) {
 	body, headers := form("message", "hello", "session_id", "s")
 	stream := s.runs.ask(request{method: "POST", path: "/agents/a/runs", scopes: everything, headers: headers, body: body,
 		limit: patience})
-	stream.want(t, "the stream", 200, "event: RunStarted", ": the run goes on")
+	stream.want(t, "the stream", 200, "event: RunStarted", ": the run continues")
 	if strings.Contains(stream.Body, "RunError") || strings.Contains(stream.Body, "RunCompleted") {
 		t.Errorf("the stream has an end event: %s", stream.Body)
 	}

@@ -63,7 +63,8 @@ The standard library is not listed.
 				own = append(own, "`"+strings.TrimPrefix(path, "shared/")+"`")
 			}
 		}
-		fmt.Fprintf(&out, "| `%s` | %s | %s | %s |\n", name, summaries[name], strings.Join(own, ", "), strings.Join(others, ", "))
+		fmt.Fprintf(&out, "| `%s` | %s | %s | %s |\n",
+			name, summaries[name], strings.Join(own, ", "), strings.Join(others, ", "))
 	}
 	return out.Bytes()
 }
