@@ -50,7 +50,8 @@ func read(path string) ([]byte, error) {
 }
 
 // Parse checks data, a keyway.yaml as YAML or JSON (JSON is a subset of YAML 1.2). name is the file name in
-// messages. Errors are returned as config.Faults, in the order of the file. The warnings of the Config have positions too.
+// messages. Errors are returned as config.Faults, in the order of the file. The warnings of the Config
+// have positions too.
 func Parse(name string, data []byte, o config.Options) (*config.Config, error) {
 	doc, faults := convert(data)
 	var c *config.Config
