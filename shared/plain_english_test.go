@@ -69,26 +69,28 @@ func TestTextsUseNoBannedPhrase(t *testing.T) {
 	}
 }
 
-// The rule itself: planted phrases are found, and words that merely look like them are not.
+// The rule itself: planted phrases are found, and words that merely look like them are not. A dot divides each
+// phrase here, so that the test above does not find it in this file.
 func TestAPlantedBannedPhraseIsFound(t *testing.T) {
 	t.Parallel()
 	phrases := readBannedPhrases(t)
+	plain := func(text string) string { return strings.ReplaceAll(text, "·", "") }
 	for text, want := range map[string]string{
-		"the server whom it trusts":                       "1: whom",
-		"A run\n// goes\n// on elsewhere":                 "2: goes on",
-		"It Tells nothing":                                "1: Tells",
-		"the process dies\n  of it":                       "1: dies of",
-		"# the user is told\n":                            "1: told",
-		"which is so.":                                    "1: is so.",
-		"teller, storytelling, foretold, Shearer, ongoes": "",
-		"tell_all and tells2":                             "",
-		"this is so slow that":                            "",
+		"the server wh·om it trusts":                  "1: wh·om",
+		"A run\n// go·es\n// on elsewhere":            "2: go·es on",
+		"It Te·lls nothing":                           "1: Te·lls",
+		"the process di·es\n  of it":                  "1: di·es of",
+		"# the user is to·ld\n":                       "1: to·ld",
+		"which is s·o.":                               "1: is s·o.",
+		"teller, storytelling, foretold, goes ongoes": "",
+		"tell_all and tells2":                         "",
+		"this is so slow that":                        "",
 	} {
 		var got []string
-		for _, use := range bannedIn(text, phrases) {
+		for _, use := range bannedIn(plain(text), phrases) {
 			got = append(got, fmt.Sprintf("%d: %s", use.line, use.phrase))
 		}
-		if strings.Join(got, " ") != want {
+		if strings.Join(got, " ") != plain(want) {
 			t.Errorf("%q: got %q, want %q", text, got, want)
 		}
 	}
@@ -97,8 +99,8 @@ func TestAPlantedBannedPhraseIsFound(t *testing.T) {
 // The exempt section ends at the next heading of its level, so that the rest of the file is read.
 func TestOnlyTheExemptSectionIsLeftOut(t *testing.T) {
 	t.Parallel()
-	got := withoutSection("# A\ntold\n## Glossary\nwhom\n### B\nheard\n## C\nbelieve\n", "## Glossary")
-	if want := "# A\ntold\n\n\n\n\n## C\nbelieve\n"; got != want {
+	got := withoutSection("# A\none\n## Glossary\ntwo\n### B\nthree\n## C\nfour\n", "## Glossary")
+	if want := "# A\none\n\n\n\n\n## C\nfour\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
