@@ -1,9 +1,9 @@
-"""Mints pyjwt.json, the tokens of the documents' callers, with PyJWT.
+"""Makes pyjwt.json with PyJWT: the tokens of the callers in AgentOS's documents.
 
     pip install pyjwt cryptography && python mint.py
 
-The key is the example secret printed in the Agno documents: never a real one.
-The tokens are good until the year 2100.
+The key is the example secret printed in the Agno documents. It is never a real one.
+The tokens are valid until the year 2100.
 """
 import json
 import pathlib
