@@ -60,7 +60,7 @@ type Config struct {
 type Auth struct {
 	// The signature algorithms that are accepted. HMAC algorithms (HS…) and public-key algorithms
 	// cannot be mixed.
-	Algorithms []string `json:"algorithms" default:"HS256" min:"1" enum:"HS256,HS384,HS512,RS256,RS384,RS512,PS256,PS384,PS512,ES256,ES384,ES512,EdDSA"` //nolint:lll // a tag is one literal
+	Algorithms []string `json:"algorithms" default:"HS256" min:"1" enum:"HS256,HS384,HS512,RS256,RS384,RS512,PS256,PS384,PS512,ES256,ES384,ES512,EdDSA"`
 	// Verification keys, in rotation order. If there are several, an entry that is only a variable set
 	// to an empty value is left out: see keys.md.
 	Keys []Key `json:"keys" absent:"required, except with --dev"`
@@ -104,7 +104,7 @@ type Key struct {
 	JWKSURL string `json:"jwks_url" example:"https://issuer.example.com/.well-known/jwks.json"`
 	// The ARN of an AWS Secrets Manager secret, which is fetched and refreshed: see keys.md. Its text is
 	// an HMAC secret, a PEM public key or a JWKS.
-	Secret string `json:"secret" pattern:"^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:.+$" example:"arn:aws:secretsmanager:eu-central-1:123456789012:secret:jwt-AbCdEf"` //nolint:lll // a tag is one literal
+	Secret string `json:"secret" pattern:"^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:.+$" example:"arn:aws:secretsmanager:eu-central-1:123456789012:secret:jwt-AbCdEf"`
 	// The only iss claim that tokens of these keys can have. Required of each jwks_url if there are
 	// several.
 	Issuer string `json:"issuer" absent:"any issuer"`
@@ -203,7 +203,7 @@ type Model struct {
 	// The provider's API: openai is OpenAI's Chat Completions API, openai-responses OpenAI's Responses
 	// API, anthropic Anthropic's Messages API. bedrock is Amazon Bedrock, which uses AWS_REGION and the
 	// AWS credentials of the environment. demo works offline and names itself in every answer.
-	Provider string `json:"provider" required:"true" enum:"openai,openai-responses,anthropic,bedrock,demo" example:"openai"` //nolint:lll // a tag is one literal
+	Provider string `json:"provider" required:"true" enum:"openai,openai-responses,anthropic,bedrock,demo" example:"openai"`
 	// The provider's name of the model.
 	ID string `json:"id" required:"true" min:"1" example:"gpt-4o"`
 	// The address of another server with the provider's API.

@@ -21,12 +21,11 @@ import (
 	"github.com/keyway-agents/keyway/shared/token"
 )
 
-// Request is API Gateway's REQUEST event of a REST API, and Response is the
-// policy and context that the authorizer answers with.
-type (
-	Request  = events.APIGatewayCustomAuthorizerRequestTypeRequest
-	Response = events.APIGatewayCustomAuthorizerResponse
-)
+// Request is API Gateway's REQUEST event of a REST API.
+type Request = events.APIGatewayCustomAuthorizerRequestTypeRequest
+
+// Response is the policy and context that the authorizer answers with.
+type Response = events.APIGatewayCustomAuthorizerResponse
 
 // Authorizer answers REQUEST events. Use New to make one. Log may be set before the
 // first event; all other fields are read only. It is safe for concurrent use.

@@ -173,7 +173,8 @@ func TestAStepLongerThanAProcessEndsTheRun(t *testing.T) {
 		}
 		list = append(list, e)
 	}
-	const reason = "One step of the run (a model call or a round of tool calls) exceeded this server's time limit for a request"
+	const reason = "One step of the run (a model call or a round of tool calls) exceeded " +
+		"this server's time limit for a request"
 	end, r := members(t, last(list)), last(list).Result
 	if end["event"] != "RunError" || end["content"] != reason || end["error_type"] != "run_timeout_error" ||
 		r.Status != "ERROR" || len(b.model.requests()) != 1 {

@@ -153,7 +153,8 @@ func TestARunEndsAfterThreeCrashes(t *testing.T) {
 		b.expireLeases(1)
 	}
 	r := b.claimAndExecute(b.runner, accepted.RunID)
-	if r.Status != "ERROR" || *r.Content != "The server stopped 3 times while this run was in progress; it is not tried again" {
+	if r.Status != "ERROR" ||
+		*r.Content != "The server stopped 3 times while this run was in progress; it is not tried again" {
 		t.Errorf("%+v", r)
 	}
 	b.expireLeases(0)
@@ -323,7 +324,9 @@ func TestTheInterruptedStepIsRepeated(t *testing.T) {
 		index = append(index, e["event_index"].(float64))
 		events = append(events, strings.TrimPrefix(name, "event: "))
 	}
-	want := "RunStarted ModelRequestStarted RunContent ModelRequestCompleted ToolCallStarted ToolCallCompleted ModelRequestStarted RunContent ModelRequestCompleted RunContentCompleted RunCompleted"
+	want := "RunStarted ModelRequestStarted RunContent ModelRequestCompleted " +
+		"ToolCallStarted ToolCallCompleted " +
+		"ModelRequestStarted RunContent ModelRequestCompleted RunContentCompleted RunCompleted"
 	if got := strings.Join(events, " "); got != want {
 		t.Errorf("the events are %s, want %s", got, want)
 	}

@@ -44,8 +44,9 @@ func TestARunInALongSessionCostsWhatItDidInAShortOne(t *testing.T) { //nolint:pa
 	}
 }
 
-// One run is found by its primary key, however many runs its owner has.
-func TestOneRunIsFoundWithoutReadingTheOthers(t *testing.T) { //nolint:paralleltest // shares the counters' helper, and its wait
+// One run is found by its primary key, however many runs its owner has. The test is not parallel, because it shares the
+// helper that reads the counters, and its wait.
+func TestOneRunIsFoundWithoutReadingTheOthers(t *testing.T) { //nolint:paralleltest // see above
 	s := newLongSession(t)
 	s.runs(60)
 	for name, act := range map[string]func(*store.DB, store.RunQuery) error{
@@ -152,7 +153,8 @@ func (s *longSession) meter() (c cost) {
 			s.t.Fatalf("%d connections are still open: %v", others, err)
 		}
 	}
-	err = conn.QueryRow(ctx, `SELECT sum(seq_tup_read + COALESCE(idx_tup_fetch, 0)), pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')
+	err = conn.QueryRow(ctx, `SELECT sum(seq_tup_read + COALESCE(idx_tup_fetch, 0)),
+			pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')
 		FROM pg_stat_user_tables`).Scan(&c.rows, &c.wal)
 	if err != nil {
 		s.t.Fatal(err)

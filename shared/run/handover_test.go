@@ -109,8 +109,8 @@ func TestARunIsHandedOverUntilItEnds(t *testing.T) {
 	if n := len(b.model.requests()); n != 4 || called.Load() != 3 {
 		t.Errorf("the model was called %d times, the tool %d times", n, called.Load())
 	}
-	if got := strings.Join(storedMessages(t, r),
-		" | "); got != "user: count | assistant:  | tool: 1 | assistant:  | tool: 2 | assistant:  | tool: 3 | assistant: Three." {
+	const said = "user: count | assistant:  | tool: 1 | assistant:  | tool: 2 | assistant:  | tool: 3 | assistant: Three."
+	if got := strings.Join(storedMessages(t, r), " | "); got != said {
 		t.Error(got)
 	}
 	var m wire.Metrics
@@ -169,8 +169,8 @@ func TestWithoutAQueueADeadlineEndsARun(t *testing.T) {
 	o.Queue = nil
 	list, over := collectAll(t, run.New(o).Run(b.nearDeadline(),
 		run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"}))
-	if over != nil || last(list).Result == nil ||
-		*last(list).Result.Content != "The run exceeded this server's time limit for a request, and no queue is configured to continue it" {
+	const reason = "The run exceeded this server's time limit for a request, and no queue is configured to continue it"
+	if over != nil || last(list).Result == nil || *last(list).Result.Content != reason {
 		t.Errorf("%s %+v", names(list), last(list).Result)
 	}
 }

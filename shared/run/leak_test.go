@@ -86,8 +86,10 @@ func TestManyRunsLeaveNoGoroutineAndNoRunningRow(t *testing.T) { //nolint:parall
 		t.Error(err)
 	}
 	want := map[string]int{
-		"answers: RunCompleted": each, "asks for tools: RunCompleted": each, "breaks: RunError": each, "is slow: RunError": each,
-		"is cancelled: RunCancelled": each, "loses its consumer: RunStarted": each, "loses its client: RunCompleted": each, "does not exist: Agent not found": each,
+		"answers: RunCompleted": each, "asks for tools: RunCompleted": each,
+		"breaks: RunError": each, "is slow: RunError": each, "is cancelled: RunCancelled": each,
+		"loses its consumer: RunStarted": each, "loses its client: RunCompleted": each,
+		"does not exist: Agent not found": each,
 	}
 	if diff := cmp.Diff(want, ended); diff != "" {
 		t.Error(diff)

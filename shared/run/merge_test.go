@@ -41,7 +41,8 @@ func TestAnIncompleteMergedNoteIsAnError(t *testing.T) {
 	}
 	for name, answer := range map[string]answer{
 		"cut by OpenAI": cut("length"), "cut by its Responses API": cut("max_output_tokens"),
-		"cut by Bedrock": cut("max_tokens"), "too long for the model": cut("model_context_window_exceeded"), "empty": replies(" "), "failed": fails(fault.Public(fault.Upstream, "no", nil), "x"),
+		"cut by Bedrock": cut("max_tokens"), "too long for the model": cut("model_context_window_exceeded"),
+		"empty": replies(" "), "failed": fails(fault.Public(fault.Upstream, "no", nil), "x"),
 	} {
 		b := newBench(t, answer)
 		if got, err := b.runner.Merge(t.Context(), "", []string{"a"}); !errors.Is(err, fault.Upstream) {

@@ -23,8 +23,10 @@ func TestARunContinuesAfterACallOfAnUnknownTool(t *testing.T) {
 		Name: "delete_all", Arguments: "not JSON"}
 	b := newBench(t, calls("let me see. ", first, second), replies("nothing there"))
 	list := b.run("hi")
-	if want := "RunStarted ModelRequestStarted RunContent ModelRequestCompleted ModelRequestStarted RunContent ModelRequestCompleted RunContentCompleted RunCompleted"; names(list) != want {
-		t.Errorf("%s, want %s", names(list), want)
+	const events = "RunStarted ModelRequestStarted RunContent ModelRequestCompleted " +
+		"ModelRequestStarted RunContent ModelRequestCompleted RunContentCompleted RunCompleted"
+	if names(list) != events {
+		t.Errorf("%s, want %s", names(list), events)
 	}
 	requests := b.model.requests()
 	want := []model.Message{

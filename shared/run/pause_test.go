@@ -56,7 +56,8 @@ func TestAToolThatNeedsConfirmationPausesTheRun(t *testing.T) {
 	b := newBenchWith(t, config.Agent{}, []tool.Set{d.tool(confirm), named("free", echo)},
 		calls("wait. ", knock, model.ToolCall{ID: "f", Name: "free"}), replies("done"))
 	list := b.run("hi")
-	if got := names(list); got != "RunStarted ModelRequestStarted RunContent ModelRequestCompleted ToolCallStarted ToolCallCompleted RunContentCompleted RunPaused" {
+	if got := names(list); got != "RunStarted ModelRequestStarted RunContent ModelRequestCompleted "+
+		"ToolCallStarted ToolCallCompleted RunContentCompleted RunPaused" {
 		t.Error(got)
 	}
 	r := last(list).Result
@@ -70,7 +71,8 @@ func TestAToolThatNeedsConfirmationPausesTheRun(t *testing.T) {
 	}
 	list = b.collect(b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID},
 		run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}}))
-	if got := names(list); got != "RunContinued ToolCallStarted ToolCallCompleted ModelRequestStarted RunContent ModelRequestCompleted RunContentCompleted RunCompleted" {
+	if got := names(list); got != "RunContinued ToolCallStarted ToolCallCompleted "+
+		"ModelRequestStarted RunContent ModelRequestCompleted RunContentCompleted RunCompleted" {
 		t.Error(got)
 	}
 	after := last(list).Result

@@ -24,8 +24,10 @@ func TestARunEmitsItsEventsAndIsStored(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, replies("hello ", "world"))
 	list := b.run("hi")
-	if want := "RunStarted ModelRequestStarted RunContent RunContent ModelRequestCompleted RunContentCompleted RunCompleted"; names(list) != want {
-		t.Fatalf("%s, want %s", names(list), want)
+	const events = "RunStarted ModelRequestStarted RunContent RunContent ModelRequestCompleted " +
+		"RunContentCompleted RunCompleted"
+	if names(list) != events {
+		t.Fatalf("%s, want %s", names(list), events)
 	}
 	r := last(list).Result
 	for i, want := range []map[string]any{
@@ -92,7 +94,7 @@ func TestARunWithoutASessionCreatesOne(t *testing.T) {
 }
 
 // onlyError returns the error of a run that yields nothing else, and checks that the model was not called.
-func onlyError(t *testing.T, b *bench, ctx context.Context, in run.Input) error { //nolint:revive // the test comes first in a helper
+func onlyError(t *testing.T, b *bench, ctx context.Context, in run.Input) error { //nolint:revive // t comes first
 	t.Helper()
 	var got error
 	n := 0
@@ -169,7 +171,8 @@ func TestAModelErrorEndsTheRunWithItsText(t *testing.T) {
 			"RunStarted ModelRequestStarted RunContent RunError", "Internal server error", []string{"user: hi",
 				"assistant: so far"}},
 		"by ending without an end mark": {fails(nil, "so far"),
-			"RunStarted ModelRequestStarted RunContent RunError", "The model's answer ended before it was complete", []string{"user: hi", "assistant: so far"}},
+			"RunStarted ModelRequestStarted RunContent RunError", "The model's answer ended before it was complete",
+			[]string{"user: hi", "assistant: so far"}},
 		"by sending nothing": {fails(nil),
 			"RunStarted ModelRequestStarted RunError", "The model's answer ended before it was complete", []string{"user: hi"}},
 	} {
@@ -264,7 +267,8 @@ func TestTextThatCannotBeStoredIsReplaced(t *testing.T) {
 		t.Errorf("%s: %q", names(list), *r.Content)
 	}
 	if diff := cmp.Diff([]string{
-		"user: hi", "assistant: a\ufffdb", "tool: Error: The requested tool does not exist or is not available.", "assistant: c\ufffdd 日本 🎉",
+		"user: hi", "assistant: a\ufffdb", "tool: Error: The requested tool does not exist or is not available.",
+		"assistant: c\ufffdd 日本 🎉",
 	}, storedMessages(t, b.row(r.RunID))); diff != "" {
 		t.Error(diff)
 	}
@@ -355,7 +359,8 @@ func TestAnOpeningPartIsAnEventWithoutContent(t *testing.T) {
 		}
 	}
 	want := []string{
-		`"workflow_agent":false,"content_type":"str","reasoning_content":"","model_provider_data":{"response_id":"resp_1"},"event_index":2}`,
+		`"workflow_agent":false,"content_type":"str","reasoning_content":"",` +
+			`"model_provider_data":{"response_id":"resp_1"},"event_index":2}`,
 		`"content":"hi","workflow_agent":false,"content_type":"str","reasoning_content":"","event_index":3}`,
 	}
 	if diff := cmp.Diff(want, contents); diff != "" {
@@ -419,20 +424,23 @@ func TestEachAnswerHasItsOwnProviderData(t *testing.T) {
 
 func TestAnEndThatCannotBeStoredIsAnErrorWithTheLastEvent(t *testing.T) {
 	t.Parallel()
+	const taken = "The run's end could not be stored: " +
+		"The run was deleted, ended or claimed by another server while it was in progress"
 	for name, row := range map[string]struct {
 		trouble string
 		kind    fault.Kind
 		content string
 	}{
-		"the database refuses": {`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'disk of db-7 is full'; END $$;
-			CREATE TRIGGER refuse BEFORE UPDATE ON keyway.runs FOR EACH ROW EXECUTE FUNCTION refuse()`, fault.Internal, "The run's end could not be stored: Internal server error"},
-		"the session was deleted": {"DELETE FROM keyway.sessions", fault.Conflict,
-			"The run's end could not be stored: The run was deleted, ended or claimed by another server while it was in progress"},
-		"another process ended it": {"UPDATE keyway.runs SET status = 'ERROR', content = 'x', lease_until = NULL, finished_at = now()", fault.Conflict, "The run's end could not be stored: The run was deleted, ended or claimed by another server while it was in progress"},
+		"the database refuses": {`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+				RAISE EXCEPTION 'disk of db-7 is full'; END $$;
+			CREATE TRIGGER refuse BEFORE UPDATE ON keyway.runs FOR EACH ROW EXECUTE FUNCTION refuse()`,
+			fault.Internal, "The run's end could not be stored: Internal server error"},
+		"the session was deleted": {"DELETE FROM keyway.sessions", fault.Conflict, taken},
+		"another process ended it": {`UPDATE keyway.runs
+			SET status = 'ERROR', content = 'x', lease_until = NULL, finished_at = now()`, fault.Conflict, taken},
 		"the table is missing": {"DROP TABLE keyway.runs CASCADE", fault.Unavailable,
 			"The run's end could not be stored: The database schema is missing; run keyway migrate"},
-		"the model has failed too": {"DELETE FROM keyway.sessions", fault.Conflict,
-			"The run's end could not be stored: The run was deleted, ended or claimed by another server while it was in progress"},
+		"the model has failed too": {"DELETE FROM keyway.sessions", fault.Conflict, taken},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -38,7 +38,8 @@ func TestTheModelReceivesTheResultOfItsToolCall(t *testing.T) {
 	b := newBenchWith(t, config.Agent{}, []tool.Set{named("look", echo)},
 		calls("let me see. ", model.ToolCall{ID: "c-1", Name: "look", Arguments: `{"b":1,"a":"x y"}`}), replies("done"))
 	list := b.run("hi")
-	if got := names(list); got != "RunStarted ModelRequestStarted RunContent ModelRequestCompleted ToolCallStarted ToolCallCompleted "+
+	if got := names(list); got != "RunStarted ModelRequestStarted RunContent ModelRequestCompleted "+
+		"ToolCallStarted ToolCallCompleted "+
 		"ModelRequestStarted RunContent ModelRequestCompleted RunContentCompleted RunCompleted" {
 		t.Error(got)
 	}

@@ -48,7 +48,9 @@ func TestARunIsRecoveredByItsDelayedMessage(t *testing.T) {
 	r := run.New(o)
 	id := ""
 	go func() {
-		for range r.Run(context.Background(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"}) { //nolint:revive // The run ends with the test.
+		in := run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"}
+		for range r.Run(context.Background(), in) {
+			// The run ends with the test.
 		}
 	}()
 	await(t, func() bool { return len(q.all()) == 1 })

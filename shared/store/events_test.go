@@ -162,7 +162,8 @@ func TestAConversationIsInTheOrderOfTheRuns(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	addRun("ann", 5, `[{"role":"system","content":"be brief"},{"role":"user","content":"1"},{"role":"assistant","content":"2"},{"role":"tool","content":"x"}]`)
+	addRun("ann", 5, `[{"role":"system","content":"be brief"},{"role":"user","content":"1"},`+
+		`{"role":"assistant","content":"2"},{"role":"tool","content":"x"}]`)
 	addRun("bob", 6, `[{"role":"user","content":"his"}]`)
 	addRun("ann", 1, `[{"role":"user","content":"3"}]`) // It is a later run, although its clock is behind.
 	begin(t, db, "ann", "s", 9)                         // It has no messages yet.

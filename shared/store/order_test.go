@@ -35,7 +35,8 @@ func TestTheEndOfARunLocksTheSessionFirst(t *testing.T) {
 	ended := make(chan struct{})
 	go func() { defer close(ended); finish(t, db, r) }()
 	for waiting := false; !waiting; {
-		err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid)))").Scan(&waiting)
+		err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_locks
+			WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid)))`).Scan(&waiting)
 		if err != nil {
 			t.Fatal(err)
 		}

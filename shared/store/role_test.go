@@ -27,7 +27,9 @@ func rds(t *testing.T) (master, name string) {
 	database := strings.TrimPrefix(u.Path, "/")
 	name = "master_of_" + database
 	sql(t, at, `DO $$ BEGIN CREATE ROLE rds_iam; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
-		CREATE ROLE `+name+` LOGIN CREATEROLE CREATEDB PASSWORD 'm'; GRANT rds_iam TO `+name+` WITH ADMIN OPTION; ALTER DATABASE `+database+` OWNER TO `+name)
+		CREATE ROLE `+name+` LOGIN CREATEROLE CREATEDB PASSWORD 'm';
+		GRANT rds_iam TO `+name+` WITH ADMIN OPTION;
+		ALTER DATABASE `+database+` OWNER TO `+name)
 	u.User = url.UserPassword(name, "m")
 	return u.String(), name
 }
@@ -68,14 +70,16 @@ func TestARoleIsGrantedAgainAndBySeveralAtTheSameTime(t *testing.T) {
 		t.Error("the role lacks a right, or has one too many")
 	}
 	// A table of a later migration, and rights that were granted by hand.
-	sql(t, master, `CREATE TABLE odd.later (id int GENERATED ALWAYS AS IDENTITY, text text); GRANT TRUNCATE ON odd.later TO `+quoted+`; GRANT UPDATE ON odd.os TO `+quoted)
+	sql(t, master, `CREATE TABLE odd.later (id int GENERATED ALWAYS AS IDENTITY, text text);
+		GRANT TRUNCATE ON odd.later TO `+quoted+`; GRANT UPDATE ON odd.os TO `+quoted)
 	if !scalar[bool](t, master, "SELECT has_table_privilege("+text+", 'odd.later', 'SELECT, INSERT, UPDATE, DELETE')") {
 		t.Error("the role has no right to a later table")
 	}
 	if _, err := migrations.Run(t.Context(), target); err != nil {
 		t.Fatal(err)
 	}
-	if scalar[bool](t, master, "SELECT has_table_privilege("+text+", 'odd.later', 'TRUNCATE') OR has_table_privilege("+text+", 'odd.os', 'UPDATE')") {
+	if scalar[bool](t, master, "SELECT has_table_privilege("+text+", 'odd.later', 'TRUNCATE') "+
+		"OR has_table_privilege("+text+", 'odd.os', 'UPDATE')") {
 		t.Error("rights that were granted by hand are still there")
 	}
 	sql(t, master, "ALTER ROLE "+quoted+" PASSWORD 'r'") // Here it logs in without AWS.
@@ -115,7 +119,8 @@ func TestSeveralDatabasesGrantARoleAtTheSameTime(t *testing.T) {
 func TestARoleWithOtherRightsIsRejected(t *testing.T) {
 	t.Parallel()
 	at := storetest.EmptyURL(t)
-	sql(t, at, `CREATE ROLE makes_databases LOGIN CREATEDB; CREATE ROLE is_a_member LOGIN; GRANT makes_databases TO is_a_member;
+	sql(t, at, `CREATE ROLE makes_databases LOGIN CREATEDB;
+		CREATE ROLE is_a_member LOGIN; GRANT makes_databases TO is_a_member;
 		CREATE ROLE no_login; CREATE ROLE owns LOGIN; CREATE SCHEMA AUTHORIZATION owns`)
 	t.Cleanup(func() {
 		sql(t, at, `DROP OWNED BY owns; DROP ROLE makes_databases, is_a_member, no_login, owns`)

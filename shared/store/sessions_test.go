@@ -171,7 +171,8 @@ func TestDeletingASessionDeletesItsRunsAndEvents(t *testing.T) {
 	if err := db.DeleteSessions(t.Context(), ann, []string{"s"}, ""); err != nil {
 		t.Fatal(err)
 	}
-	sql(t, url, `DO $$ BEGIN ASSERT (SELECT count(*) FROM keyway.runs) + (SELECT count(*) FROM keyway.run_events) + (SELECT count(*) FROM keyway.session_usage) = 0; END $$`)
+	sql(t, url, `DO $$ BEGIN ASSERT (SELECT count(*) FROM keyway.runs) + (SELECT count(*) FROM keyway.run_events) +
+		(SELECT count(*) FROM keyway.session_usage) = 0; END $$`)
 }
 
 func TestTheStateOfARunIsMergedIntoTheSession(t *testing.T) {
@@ -196,7 +197,8 @@ func TestAValueTooLargeForPostgreSQLIsTooLarge(t *testing.T) {
 	db := storetest.Open(t, store.Options{URL: url})
 	// This is PostgreSQL's error for a state of more than 256 MB.
 	sql(t, url, `CREATE FUNCTION keyway.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-			RAISE EXCEPTION 'total size of jsonb object elements exceeds the maximum' USING ERRCODE = 'program_limit_exceeded'; END $$;
+			RAISE EXCEPTION 'total size of jsonb object elements exceeds the maximum'
+				USING ERRCODE = 'program_limit_exceeded'; END $$;
 		CREATE TRIGGER refuse BEFORE INSERT ON keyway.sessions FOR EACH ROW EXECUTE FUNCTION keyway.refuse()`)
 	err := db.CreateSession(t.Context(), store.Session{Owner: "ann", SessionID: "s", SessionType: "agent", CreatedAt: day})
 	if !errors.Is(err, fault.TooLarge) || strings.Contains(fault.Detail(err), "jsonb") {

@@ -47,7 +47,8 @@ func begin(t *testing.T, db *store.DB, owner, session string, n int) store.Run {
 func finish(t *testing.T, db *store.DB, r store.Run) {
 	t.Helper()
 	r.Status, r.Content = "COMPLETED", new("answer to "+r.Input)
-	r.Messages, r.Metrics = json.RawMessage(`[{"role":"user","content":"`+r.Input+`"}]`), json.RawMessage(`{"total_tokens":15}`)
+	r.Messages = json.RawMessage(`[{"role":"user","content":"` + r.Input + `"}]`)
+	r.Metrics = json.RawMessage(`{"total_tokens":15}`)
 	err := db.FinishRun(t.Context(), r, store.Events{}, store.Usage{ModelID: "m", ModelFamily: "F", Input: 10, Output: 5,
 		Total: 15}, r.CreatedAt.Add(time.Second))
 	if err != nil {
@@ -306,7 +307,8 @@ func TestDatabaseErrorsHaveAKindAndHideTheirText(t *testing.T) {
 	t.Parallel()
 	url := storetest.URL(t)
 	db := storetest.Open(t, store.Options{URL: url})
-	sql(t, url, `CREATE FUNCTION keyway.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'disk of db-7 is full'; END $$;
+	sql(t, url, `CREATE FUNCTION keyway.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			RAISE EXCEPTION 'disk of db-7 is full'; END $$;
 		CREATE TRIGGER refuse BEFORE UPDATE ON keyway.runs FOR EACH ROW EXECUTE FUNCTION keyway.refuse()`)
 	r := begin(t, db, "ann", "s", 0)
 	r.Status, r.Metrics = "COMPLETED", json.RawMessage("{}")

@@ -65,7 +65,8 @@ func enableTLS(t *testing.T, url, certificate, key string) {
 	t.Helper()
 	// PostgreSQL writes the files itself, as its own user in its own directory.
 	for name, text := range map[string]string{"server.crt": certificate, "server.key": key} {
-		sql(t, url, "COPY (SELECT unnest(string_to_array($$"+strings.TrimSpace(text)+"$$, E'\\n'))) TO PROGRAM 'umask 077; cat > "+name+"'")
+		sql(t, url, "COPY (SELECT unnest(string_to_array($$"+strings.TrimSpace(text)+
+			"$$, E'\\n'))) TO PROGRAM 'umask 077; cat > "+name+"'")
 	}
 	for _, text := range []string{"ALTER SYSTEM SET ssl = on", "SELECT pg_reload_conf()"} {
 		sql(t, url, text)

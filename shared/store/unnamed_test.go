@@ -30,7 +30,8 @@ type call struct {
 // allCalls calls each method that queries the database, in an order in which each finds the data it needs.
 func allCalls() []call {
 	r := store.Run{
-		RunID: uuid.New(), Owner: "ann", SessionID: "s", AgentID: "a", Status: "PENDING", Attempt: 2, Background: true, CreatedAt: day,
+		RunID: uuid.New(), Owner: "ann", SessionID: "s", AgentID: "a", Status: "PENDING",
+		Attempt: 2, Background: true, CreatedAt: day,
 		// Arguments must not be part of the text of a statement.
 		SessionState: json.RawMessage(`{"a":1}`), Input: strings.Repeat("x", 20_000),
 	}
@@ -135,7 +136,8 @@ func readCalls(r store.Run) []call {
 		}},
 		{"Runs", func(ctx context.Context, db *store.DB) error {
 			return wantOne(db.Runs(ctx, admin, store.RunQuery{
-				Owner: "ann", SessionID: "s", AgentID: "a", Statuses: []string{"COMPLETED"}, After: new(day.Unix()), Before: new(day.Unix()), ByLength: true,
+				Owner: "ann", SessionID: "s", AgentID: "a", Statuses: []string{"COMPLETED"},
+				After: new(day.Unix()), Before: new(day.Unix()), ByLength: true,
 			}))
 		}},
 	}
