@@ -5,6 +5,7 @@ It starts bin/keyway serve --dev with the quickstart, sends one request that is 
 keyway can about the second, and draws what came back as a terminal. Only the shortening of long lines is done here;
 every word in the picture is the server's. Needs python3 and bin/keyway (make build). Run it with: make picture
 """
+import base64
 import html
 import json
 import os
@@ -19,7 +20,7 @@ import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CONFIG = "examples/quickstart/keyway.yaml"
-COLUMNS = 116
+COLUMNS = 121
 
 # Colours on a dark panel with a border of its own, so that the picture reads the same on a light and on a dark page.
 PANEL, BAR, BORDER = "#161b22", "#21262d", "#484f58"
@@ -84,11 +85,11 @@ def stream(body):
     events = re.findall(r"event: (\w+)\ndata: (.*)\n", body)
     contents = [e for e in events if e[0] == "RunContent" and json.loads(e[1]).get("content")]
     lines = []
-    for name, data in [events[0], contents[0], contents[1], ("…", ""), events[-1]]:
+    for name, data in [events[0], ("…", ""), contents[0], contents[1], ("…", ""), events[-1]]:
         if name == "…":
             lines.append([("…", FAINT)])
             continue
-        keep = {"event": 0, "agent_id": 0, "content": 50 if name == "RunCompleted" else 30, "event_index": 0}
+        keep = {"event": 0, "agent_id": 0, "content": 33 if name == "RunCompleted" else 30, "event_index": 0}
         lines.append([("event: ", FAINT), (name, GREEN)])
         lines.append([("data: ", FAINT), (shortened(data, keep), TEXT)])
     return lines
@@ -99,7 +100,13 @@ def prompt(text):
 
 
 def status(code, words):
-    return [("%d" % code, GREEN if code < 300 else RED), ("  " + words, FAINT)]
+    return [("# ", FAINT), ("%d" % code, GREEN if code < 300 else RED), (": " + words, FAINT)]
+
+
+def scopes(token):
+    """Returns the scopes of a token, as its payload lists them."""
+    payload = token.split(".")[1]
+    return json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["scopes"]
 
 
 def scene():
@@ -119,16 +126,16 @@ def scene():
     verdict, reason = can.stdout.strip().split(": ", 1)
     reason, exact = reason.rsplit(" ", 1)
     return [
-        [("# ann's token has agents:assistant:read and agents:assistant:run", FAINT)],
-        prompt('curl -N -H "Authorization: Bearer $TOKEN" -F message=Hello $KEYWAY/agents/assistant/runs'),
+        [("# the scopes in ann's token: " + ", ".join(scopes(token)), FAINT)],
+        prompt('curl -N -H "Authorization: Bearer $TOKEN" -F message=Hello http://127.0.0.1:7777/agents/assistant/runs'),
         *stream(body),
         status(allowed, "streamed as server-sent events"),
         [],
-        prompt('curl -H "Authorization: Bearer $TOKEN" -F message=Hello $KEYWAY/agents/finance-agent/runs'),
+        prompt('curl -H "Authorization: Bearer $TOKEN" -F message=Hello http://127.0.0.1:7777/agents/finance-agent/runs'),
         [(before, TEXT), (missing, YELLOW), (after, TEXT)],
         status(refused, "the answer names the missing scope"),
         [],
-        prompt("keyway can --scopes agents:assistant:run POST /agents/finance-agent/runs"),
+        prompt("bin/keyway can --config %s --scopes agents:assistant:run POST /agents/finance-agent/runs" % CONFIG),
         [(verdict, RED), (": " + reason, TEXT)],
         [("        ", TEXT), (exact, YELLOW)],
     ]

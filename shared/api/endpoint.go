@@ -12,10 +12,10 @@ import (
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// Endpoint describes how one route is answered. The server mounts its routes from
-// these values, and package apidoc generates the OpenAPI document from the same
-// values, so that the document can't describe a route that the server answers
-// differently.
+// Endpoint is a route with its handler and with the types of its input and its answer.
+// The server mounts its routes from these values, and package apidoc generates the
+// OpenAPI document from the same values. So the document can't describe a route that the
+// server answers differently.
 type Endpoint struct {
 	// Route is the route of the table that the endpoint answers.
 	Route route.Name

@@ -19,9 +19,9 @@ import (
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// Sessions answers the routes of sessions: conversations of a user with an agent. A
-// session of a team or of a workflow can be stored and read as well, but nothing runs in
-// it.
+// Sessions answers the routes of sessions. A session is a conversation between a user and
+// an agent. Sessions of teams and workflows can be stored and read too, because AgentOS's
+// clients make them, but Keyway executes no runs in them.
 type Sessions struct {
 	// DB stores the sessions and their runs. Required.
 	DB *store.DB

@@ -221,7 +221,7 @@ func TestAMappingWithAMistakeIsRefused(t *testing.T) {
 		"matches no route":  {"GET", "/nope", []string{"a:b"}},
 		"matches no route:": {"GET", "/agents/\x00", []string{"a:b"}},
 		"needs no scope":    {"GET", "/agents", nil},
-		"no token can hold": {"GET", "/agents", []string{"read"}},
+		"which is not a scope": {"GET", "/agents", []string{"read"}},
 	} {
 		if _, err := New(route.Table, admin, []Mapping{m}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v, want %q", m, err, want)

@@ -9,10 +9,12 @@ import (
 	"github.com/keyway-agents/keyway/shared/scope"
 )
 
-// Err returns nil for an allowed request, and otherwise the answer for its caller:
-// 401, 404, 405 or 403, with AgentOS's detail. A 403 also has the member "missing",
-// and "hint" if a scope of the token looks meant for the request. id becomes the
-// member "decision_id", by which the caller can refer to the log; it may be empty.
+// Err returns nil if the request is allowed, and otherwise an error that becomes the
+// HTTP response: 401, 403, 404 or 405, with the same text in "detail" as AgentOS. A 403
+// also has the member "missing", the scopes that the token lacks. It has "hint" if a
+// scope of the token looks like a mistaken attempt at one of them, such as "agents:*".
+// An id that is not empty becomes the member "decision_id", so that the caller can quote
+// it and an operator finds the line in the log.
 func (d Decision) Err(id string) error {
 	switch {
 	case d.Allow:

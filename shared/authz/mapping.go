@@ -41,7 +41,8 @@ func New(table *route.Routes, admin string, mappings []Mapping) (*Policy, error)
 		for _, text := range m.Scopes {
 			n, ok := scope.Parse(text)
 			if !ok {
-				return nil, fmt.Errorf("mapping %q: no token can hold the scope %q: %w", m, text, fault.Invalid)
+				return nil, fmt.Errorf("mapping %q needs %q, which is not a scope; write resource:action "+
+					"or resource:id:action: %w", m, text, fault.Invalid)
 			}
 			c.needs = append(c.needs, n)
 		}

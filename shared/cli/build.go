@@ -144,7 +144,8 @@ func publicKeys(file string) ([]byte, error) {
 		Keys []map[string]any `json:"keys"`
 	}
 	if json.Unmarshal(data, &set) != nil || len(set.Keys) == 0 {
-		return nil, fmt.Errorf("%s holds no set of keys; make one with keyway keys generate --alg RS256", file)
+		return nil, fmt.Errorf("%s is not a JSON Web Key Set (JWKS) with keys; "+
+			"create one: keyway keys generate --alg RS256 --out FILE", file)
 	}
 	for _, k := range set.Keys {
 		if k["d"] != nil || k["k"] != nil {

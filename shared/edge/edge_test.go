@@ -238,7 +238,7 @@ func TestConfigurationErrorsDoNotRevealSecrets(t *testing.T) {
 		"keys: none given":         func(a *config.Auth) { a.Keys = nil },
 		`"GET /nope" matches no`:   mapping("GET", "/nope", "a:b"),
 		`"GET /health" matches no`: mapping("GET", "/health", "a:b"),
-		"no token can hold":        mapping("GET", "/agents", "a"),
+		"which is not a scope":     mapping("GET", "/agents", "a"),
 	} {
 		c := declaring("a")
 		change(&c.Auth)

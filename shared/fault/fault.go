@@ -14,13 +14,13 @@ import (
 	"time"
 )
 
-// Kind is a class of errors that a caller can distinguish from the others. A Kind is
-// an error itself, so that a package can wrap it to classify what happened:
+// Kind is a class of errors with one HTTP status. A Kind is an error itself, so that a
+// package can wrap it to classify what happened:
 //
 //	fmt.Errorf("session %q: %w", id, fault.NotFound)
 //
-// The zero Kind is Internal: the caller sees no detail of an error that no package
-// classified.
+// The zero Kind is Internal. An error that wraps no Kind counts as Internal, and the
+// HTTP client gets no detail of it.
 type Kind int
 
 // The kinds, with their HTTP status.

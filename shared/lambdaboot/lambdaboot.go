@@ -52,9 +52,9 @@ func Serve(f Function) {
 	lambdahttp.Start(o)
 }
 
-// Worker prepares a process that executes runs and answers no requests. The caller must
-// check the database's schema with DB.Check before the first run; a function of the API
-// does that with its first request.
+// Worker prepares a Lambda function that executes runs and serves no HTTP requests. The
+// Lambda functions that serve the API check the database's schema before they answer
+// their first request. A worker has no such check: call DB.Check before the first run.
 func (f Function) Worker(log *slog.Logger) (*run.Runner, *store.DB, error) {
 	p, err := f.parts(log)
 	if err != nil {

@@ -52,11 +52,12 @@ type Match struct {
 	Public bool              // Route is public, or all routes of Allow are
 }
 
-// Match finds the route for a method and a decoded path. It reads the path as
-// AgentOS's server does: percent-decoded once, and only then split at the slashes.
-// Trailing slashes are ignored. Everything else is literal, so that "//", ".." and
-// another case match no route: what one reader of a path normalizes and another does
-// not is a way around a policy.
+// Match finds the route for a method and a path. The caller must have percent-decoded
+// the path exactly once, as AgentOS's server does; Match does not decode. It splits the
+// path at the slashes, so a slash that was sent as %2F separates segments too. Trailing
+// slashes are ignored. Nothing else is normalized: a path with "//" or "..", or in other
+// upper and lower case, matches no route. If two components normalized a path
+// differently, a request could get around the policy of one of them.
 func (t *Routes) Match(method, path string) Match {
 	segments := split(path)
 	none := Match{Public: true}

@@ -21,10 +21,10 @@ const mergePrompt = "You keep notes about one person. " +
 // was cut off must not replace the notes it was made from.
 var truncatedReasons = []string{"length", "max_output_tokens", "max_tokens", "model_context_window_exceeded"}
 
-// Merge asks a model to combine several notes about a person into one text, and returns that text. modelID is
-// "provider:id" of a declared agent's model. It defaults to the model of the first agent. Any other model is
-// fault.Invalid, because this OS has no credentials for it. A model that fails, or returns an incomplete or empty note,
-// is fault.Upstream.
+// Merge asks a model to combine several notes about a person into one text, and returns that text. modelID has the
+// form "provider:id" and must name a model that one of the configured agents uses; "" means the model of the first
+// agent. Any other model is fault.Invalid, because this server has no credentials for it. If the model fails, or its
+// answer is empty or cut off, the error is fault.Upstream.
 func (r *Runner) Merge(ctx context.Context, modelID string, notes []string) (string, error) {
 	agent, err := r.agentWithModel(modelID)
 	if err != nil {

@@ -48,7 +48,8 @@ func (o Options) jwksFetcher(s KeySource, methods map[string]jwt.SigningMethod) 
 	}
 	for alg, m := range methods {
 		if _, secret := m.(*jwt.SigningMethodHMAC); secret {
-			return nil, fmt.Errorf("a JWKS address gives public keys, which can't verify %s; change the algorithms", alg)
+			return nil, fmt.Errorf("the algorithm %s needs a shared secret, but jwks_url gives only public keys; "+
+				"list RS256, ES256 or EdDSA in auth.algorithms", alg)
 		}
 	}
 	client := o.client()

@@ -58,7 +58,7 @@ func TestSecretInAFetchedSetNeverVerifies(t *testing.T) {
 	o := i.options()
 	o.Algorithms = []string{"HS256"}
 	_, err = token.NewVerifier(o)
-	wantFault(t, err, "keys[0]: a JWKS address gives public keys", "HS256")
+	wantFault(t, err, "keys[0]: the algorithm HS256 needs a shared secret", "HS256")
 	o.Algorithms = []string{"HS256", "ES256"}
 	_, err = token.NewVerifier(o)
 	wantFault(t, err, "keep one kind")

@@ -14,9 +14,10 @@ type Health struct {
 	InstantiatedAt MicroTime `json:"instantiated_at"`
 }
 
-// Info is the answer to GET /info. AgnoVersion is the version of AgentOS that this contract
-// is compatible with. AgentOS's clients refuse an answer without it. ConfigDigest is the
-// SHA-256 of the configuration in hex, by which an operator sees which one is deployed.
+// Info is the answer to GET /info. AgnoVersion is the version of AgentOS whose HTTP API
+// this server implements; AgentOS's clients reject an answer without AgnoVersion.
+// ConfigDigest is the SHA-256 of the configuration, in hexadecimal digits. It shows an
+// operator which configuration is deployed.
 type Info struct {
 	OSID          string `json:"os_id"`
 	Name          string `json:"name,omitempty"`

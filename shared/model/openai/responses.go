@@ -36,12 +36,13 @@ func (m *Responses) Describe() model.Description {
 	return model.Describe("openai-responses", m.options.ID)
 }
 
-// Stream implements model.Model. An answer is complete when the event
-// response.completed or response.incomplete has arrived; the latter states the reason,
-// as finish_reason does in the Chat Completions API. Without either the answer is an
-// error. A call's ID is that of its item ("fc_…"), as AgentOS shows it; the API's own
-// call_id is in Opaque. The text of a refusal is the text of the answer. Request.Whole
-// is ignored.
+// Stream implements model.Model. An answer has ended when the event
+// response.completed or response.incomplete has arrived. The second one states the
+// reason, as finish_reason does in the Chat Completions API. A stream that stops without
+// either event is an error. The ID of a tool call is the ID of its output item ("fc_…"),
+// because AgentOS shows that one; the API's own call_id, which the tool's result must
+// name, is in Opaque. The text of a refusal is the text of the answer. Request.Whole has
+// no effect: the answer is streamed in any case.
 func (m *Responses) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Part, error] {
 	send := func(ctx context.Context) (*http.Response, error) {
 		var resp *http.Response

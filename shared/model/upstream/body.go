@@ -27,9 +27,9 @@ func ReadWhole(body io.Reader, into any) error {
 	return nil
 }
 
-// DecodeFailureText returns the public text for data that json.Unmarshal refused with
-// err: CutShort where the JSON is valid up to its end and then incomplete, NoAnswer
-// otherwise.
+// DecodeFailureText returns a text that is safe to show to the caller, for data that
+// json.Unmarshal rejected with err. It is CutShort if data is the beginning of a JSON
+// value and stops before the value's end, as empty data does, and NoAnswer otherwise.
 func DecodeFailureText(data []byte, err error) string {
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok && syntax.Offset >= int64(len(data)) {
 		return CutShort
