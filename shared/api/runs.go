@@ -153,7 +153,7 @@ func (in createRun) checkMedia() error {
 		{"images", in.Images}, {"audio", in.Audio}, {"videos", in.Videos}, {"input_files", in.InputFiles},
 	} {
 		if list := strings.TrimSpace(m.list); list != "" && list != "[]" {
-			detail := m.name + " is not supported: agents of this server read text. Send text files in files."
+			detail := m.name + ": not supported. Agents of this server read only text; send text files in the field files."
 			return fault.Public(fault.Invalid, detail, nil)
 		}
 	}

@@ -218,9 +218,9 @@ func TestTheMostSpecificMappingWins(t *testing.T) {
 func TestAMappingWithAMistakeIsRefused(t *testing.T) {
 	t.Parallel()
 	for want, m := range map[string]Mapping{
-		"matches no route":  {"GET", "/nope", []string{"a:b"}},
-		"matches no route:": {"GET", "/agents/\x00", []string{"a:b"}},
-		"needs no scope":    {"GET", "/agents", nil},
+		"matches no route":     {"GET", "/nope", []string{"a:b"}},
+		"matches no route:":    {"GET", "/agents/\x00", []string{"a:b"}},
+		"needs no scope":       {"GET", "/agents", nil},
 		"which is not a scope": {"GET", "/agents", []string{"read"}},
 	} {
 		if _, err := New(route.Table, admin, []Mapping{m}); err == nil || !strings.Contains(err.Error(), want) {

@@ -228,7 +228,7 @@ func TestConfigurationErrorsDoNotRevealSecrets(t *testing.T) {
 		}
 	}
 	for want, change := range map[string]func(*config.Auth){
-		"keys[1]: a JWKS address": func(a *config.Auth) {
+		"keys[1]: the algorithm HS256": func(a *config.Auth) {
 			a.Keys = append(a.Keys,
 				config.Key{JWKSURL: "https://sesame.example"})
 		},

@@ -203,7 +203,7 @@ async def a_rejected_tool_is_not_called():
     equal(events[-1].content, "tool delete_account returned: keep it")
 
 
-async def a_streamed_run_pauses_and_goes_on():
+async def a_streamed_run_pauses_and_continues():
     events = await collect(client.run_agent_stream("assistant", 'call tool delete_account {"id": 3}', session_id="paused-stream", headers=ANN))
     pause = events[-1]
     equal(kinds(events)[-2:], ["RunContentCompletedEvent", "RunPausedEvent"])
@@ -265,7 +265,7 @@ async def media_are_refused():
         {"videos": [Video(url="https://example.com/a.mp4")]},
         {"files": [File(content="hello", mime_type="text/plain")]},
     ):
-        await refused(400, client.run_agent("plain", "look", headers=ANN, **media), "can't be read")
+        await refused(400, client.run_agent("plain", "look", headers=ANN, **media), "not supported")
 
 
 # Memories
