@@ -6,7 +6,6 @@ package apidoc
 
 import (
 	"bytes"
-	"encoding/json"
 	"net/http"
 	"reflect"
 	"slices"
@@ -20,20 +19,54 @@ import (
 //go:generate go test -run TestGeneratedDocumentsAreCurrent -update .
 
 // OpenAPI returns the text of shared/api/openapi.json, which GET /openapi.json
-// answers: OpenAPI 3.1, indented, with a line break at the end. It panics when a
-// route has no summary or a struct has no schema.
+// answers: OpenAPI 3.1, each operation and each schema on a line of its own, so that a
+// diff names what changed. Every function embeds the document; more line breaks would
+// make it half as large again. It panics when a route has no summary or a struct has no
+// schema.
 func OpenAPI() []byte {
 	data, err := wire.Marshal(newDocument())
-	var out bytes.Buffer
-	if err == nil {
-		err = json.Indent(&out, data, "", " ")
-	}
 	if err != nil {
 		panic(err) // a bug in this package: the document is made of strings and numbers
+	}
+	return inLines(data, 3)
+}
+
+// inLines breaks compact JSON into lines: each member and element that is inside of at
+// most levels objects and arrays gets a line, with its level as indentation.
+func inLines(compact []byte, levels int) []byte {
+	var out bytes.Buffer
+	level, inString := 0, false
+	newLine := func() { out.WriteByte('\n'); out.WriteString(strings.Repeat(" ", level)) }
+	for i, c := range compact {
+		switch {
+		case c == '"' && (i == 0 || compact[i-1] != '\\' || endsInPairs(compact[:i])):
+			inString = !inString
+			out.WriteByte(c)
+		case inString:
+			out.WriteByte(c)
+		case c == '{' || c == '[':
+			level++
+			if out.WriteByte(c); level <= levels {
+				newLine()
+			}
+		case c == '}' || c == ']':
+			if level--; level < levels {
+				newLine()
+			}
+			out.WriteByte(c)
+		default:
+			if out.WriteByte(c); c == ',' && level <= levels {
+				newLine()
+			}
+		}
 	}
 	out.WriteByte('\n')
 	return out.Bytes()
 }
+
+// endsInPairs reports whether text ends in an even number of backslashes, so that a
+// quote after it is not escaped.
+func endsInPairs(text []byte) bool { return (len(text)-len(bytes.TrimRight(text, `\`)))%2 == 0 }
 
 // document holds the members of an OpenAPI 3.1 document that Keyway uses. The Go fields
 // are in the order in which the specification lists the members, which is also the
