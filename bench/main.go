@@ -2,7 +2,8 @@
 // the same machine, another server with AgentOS's API. It decides which requests are
 // sent, which answers are right, and how CPU and memory are measured. It has no limits
 // to meet and never fails because of a figure. README.md explains the figures.
-//
+package main
+
 // The files, by what they measure:
 //
 //   - The servers: lab.go starts what they share, subject.go starts and stops a server,
@@ -14,7 +15,6 @@
 //   - The authorizer: authorizer.go measures it, and emptylambda is its lower bound.
 //   - process_linux.go reads CPU and memory from /proc, quota_linux.go limits the CPU with a
 //     cgroup, and report.go prints the table.
-package main
 
 import (
 	"cmp"

@@ -5,9 +5,13 @@ import (
 	"flag"
 	"fmt"
 	"go/doc"
+	"go/parser"
+	"go/token"
 	"maps"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -95,4 +99,31 @@ func packageSummaries(t *testing.T) map[string]string {
 		summaries[path] = strings.ReplaceAll(text, "|", "\\|")
 	}
 	return summaries
+}
+
+// A package comment says what the package decides, in one to five sentences. What else a reader needs is in the
+// comment of the function or the type concerned.
+func TestPackageCommentsHaveOneToFiveSentences(t *testing.T) {
+	t.Parallel()
+	sentence := regexp.MustCompile(`[.!?](\s|$)`)
+	for _, path := range trackedFiles(t) {
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", path), nil,
+			parser.ParseComments|parser.PackageClauseOnly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if file.Doc == nil {
+			continue // TestThePackageTableIsCurrent finds a package without any comment
+		}
+		text := file.Doc.Text()
+		if n := len(sentence.FindAllString(text, -1)); n < 1 || n > 5 {
+			t.Errorf("%s: the package comment has %d sentences", path, n)
+		}
+		if !strings.HasPrefix(text, "Package "+file.Name.Name+" ") && !strings.HasPrefix(text, "Command ") {
+			t.Errorf("%s: the package comment begins with %.30q", path, text)
+		}
+	}
 }

@@ -2,33 +2,6 @@
 // request may contain: query, headers, form and JSON body. If the request doesn't fit,
 // the error has FastAPI's shape and names all wrong inputs at once. The package knows no
 // route and no caller. The OpenAPI document is generated from the same tags.
-//
-// A field is read from the place that its tag names, under that name:
-//
-//	query:"limit"   the query string
-//	header:"X-Key"  a header, in its canonical spelling
-//	form:"message"  a multipart or urlencoded body
-//	json:"topics"   a JSON body, in the struct of a field tagged body:"json"
-//
-// Further tags say what it may contain:
-//
-//	required:"true"    it must be present; in a query or form it must not be empty either
-//	default:"20"       its value if it is absent; otherwise that is the zero value
-//	min:"1" max:"100"  the range of an integer
-//	minlen:"1"         the fewest characters of a JSON text, or elements of a list
-//	maxlen:"50"        the most characters of a JSON text
-//	maxbytes:"255"     the most bytes of a text, as the database has room for
-//	enum:"asc,desc"    the words that are allowed
-//	embed:"true"       the only member of a body, which FastAPI wraps in an object
-//
-// The type of a field is bool, int, int64, string, []string, a pointer to one of these (nil
-// if the input is absent), []File in a form, or Object in a body. Any other type panics,
-// so that the first test of a struct finds it. The fields of an embedded struct count as
-// fields of the struct itself. A body that may be absent is a pointer to a struct.
-//
-// testdata/fastapi.json contains FastAPI's answers to many requests, with which the tests
-// compare. Text that PostgreSQL can't store (NUL, invalid UTF-8, half surrogate pairs) is
-// an error here, so that no later part of the program has to handle it.
 package input
 
 import (
@@ -70,6 +43,33 @@ type File struct {
 // Read fills the struct that into points to. The error is fault.Unprocessable with all
 // wrong inputs, fault.Invalid for a body that can't be parsed, or fault.TooLarge. After an
 // error the struct may be filled in part.
+//
+// A field is read from the place that its tag names, under that name:
+//
+//	query:"limit"   the query string
+//	header:"X-Key"  a header, in its canonical spelling
+//	form:"message"  a multipart or urlencoded body
+//	json:"topics"   a JSON body, in the struct of a field tagged body:"json"
+//
+// Further tags say what it may contain:
+//
+//	required:"true"    it must be present; in a query or form it must not be empty either
+//	default:"20"       its value if it is absent; otherwise that is the zero value
+//	min:"1" max:"100"  the range of an integer
+//	minlen:"1"         the fewest characters of a JSON text, or elements of a list
+//	maxlen:"50"        the most characters of a JSON text
+//	maxbytes:"255"     the most bytes of a text, as the database has room for
+//	enum:"asc,desc"    the words that are allowed
+//	embed:"true"       the only member of a body, which FastAPI wraps in an object
+//
+// The type of a field is bool, int, int64, string, []string, a pointer to one of these (nil
+// if the input is absent), []File in a form, or Object in a body. Any other type panics,
+// so that the first test of a struct finds it. The fields of an embedded struct count as
+// fields of the struct itself. A body that may be absent is a pointer to a struct.
+//
+// testdata/fastapi.json contains FastAPI's answers to many requests, with which the tests
+// compare. Text that PostgreSQL can't store (NUL, invalid UTF-8, half surrogate pairs) is
+// an error here, so that no later part of the program has to handle it.
 func Read(w http.ResponseWriter, r *http.Request, into any) error {
 	v := reflect.ValueOf(into).Elem()
 	in := &reader{}

@@ -1,16 +1,5 @@
 // Package scope decides whether granted scopes cover a needed one. It knows nothing
 // of HTTP, tokens or agents.
-//
-// The grammar is AgentOS's. It is case-sensitive:
-//
-//	resource:action        the action on every resource of the family
-//	resource:<id>:action   the action on that one resource
-//	resource:*:action      the same as the first form
-//
-// One more string, which the operator chooses, makes its holder the administrator.
-// Any other text grants nothing: empty parts, wildcards in another place, more than
-// three parts. A text that grants nothing is no error, because a token may contain
-// scopes for other services.
 package scope
 
 import (
@@ -42,6 +31,17 @@ func (n Need) On(resource, id string) Need {
 }
 
 // Parse reads one scope. ok is false for text that can never grant anything.
+//
+// The grammar is AgentOS's. It is case-sensitive:
+//
+//	resource:action        the action on every resource of the family
+//	resource:<id>:action   the action on that one resource
+//	resource:*:action      the same as the first form
+//
+// One more string, which the operator chooses, makes its holder the administrator.
+// Any other text grants nothing: empty parts, wildcards in another place, more than
+// three parts. A text that grants nothing is no error, because a token may contain
+// scopes for other services.
 func Parse(text string) (n Need, ok bool) {
 	resource, rest, ok := strings.Cut(text, ":")
 	id, action, named := strings.Cut(rest, ":")

@@ -4,10 +4,10 @@
 // it keeps the last of two members of one name. Two readers can then see two values in
 // one text (RFC 8259 sections 4 and 8), which is dangerous in a token and loses data in
 // the database.
-//
+package strictjson
+
 // Check judges a text. Root, Members and Elements walk over a text that Check accepts.
 // HasNUL and MakeStorable are about what PostgreSQL's jsonb can store.
-package strictjson
 
 // DefaultMaxDepth is how many objects and arrays may enclose a value when
 // Options.MaxDepth is 0. Later readers recurse once per level, so that the depth

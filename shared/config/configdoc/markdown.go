@@ -1,12 +1,12 @@
 // Package configdoc makes docs/config.md and docs/keyway.schema.json from config.Config, so that both
 // always describe the fields that config.Parse reads. Only "go generate" and tests use it; no program
 // links it.
-//
+package configdoc
+
 // A field is described in one place, its declaration in config.go. The struct tags have the name, the
 // default, the bounds and an example. The comment has the meaning; it is read from the source file, since a
 // program does not contain its comments. The texts that belong to no field are in preface.txt and
 // shorthandDoc.
-package configdoc
 
 import (
 	_ "embed"

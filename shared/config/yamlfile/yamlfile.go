@@ -2,11 +2,11 @@
 // adds the line and column to each error. Open reads other YAML files in the same way. The package
 // decides which parts of YAML are accepted, and knows no field of the file. Lambda functions do not link
 // it: they read the JSON that keyway build wrote.
-//
+package yamlfile
+
 // The package does not decode YAML into structs. The YAML becomes JSON first, so that a keyway.yaml and the
 // keyway.json of a function go through the same checks, and that package config needs no YAML library. The
 // errors of package config name a path, such as agents[1].model, and this package finds its position.
-package yamlfile
 
 import (
 	"cmp"

@@ -1,13 +1,13 @@
 // Package devpg runs a PostgreSQL server for development and tests. It decides which
 // binaries run, in which directory and as which user, and it stops the server when the
 // program that started it ends. It knows nothing of schemas or tables.
-//
+package devpg
+
 // A holder process runs the server: the same executable, started again as a child. The
 // holder drops root's privileges, locks the data directory, and stops PostgreSQL when
 // its standard input closes. The kernel closes that pipe however the parent ends, so a
 // killed or crashed program leaves no server running. See
 // docs/adr/0002-embedded-postgres-on-a-holder.md.
-package devpg
 
 import (
 	"bufio"
