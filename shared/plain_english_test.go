@@ -59,7 +59,7 @@ func TestTextsUseNoBannedPhrase(t *testing.T) {
 				used[key] = true
 				continue
 			}
-			t.Errorf("%s:%d: %q: write %s", path, use.line, use.phrase, use.instead)
+			t.Errorf("%s:%d: %q is a banned phrase; instead: %s", path, use.line, use.phrase, use.instead)
 		}
 	}
 	for key := range allowedPhrases {
