@@ -429,7 +429,7 @@ func wholeEqualsStream(t *testing.T, p Provider) {
 // wholeFailures checks bodies that are not a complete answer.
 func wholeFailures(t *testing.T, p Provider) {
 	if p.Streams {
-		t.Skip("this provider streams every answer")
+		return // a provider that streams every answer has no whole body to check
 	}
 	for name, c := range map[string]struct {
 		script Script
