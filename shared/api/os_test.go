@@ -14,7 +14,7 @@ func TestTheOSDescribesItself(t *testing.T) {
 		{"ann GET /health", "", 200, `"status":"ok"`},
 		{"ann GET /info", "", 200, `"agno_version":"3.1.10"`},
 		{"ann GET /info", "", 200, `"agent_count":2`},
-		{"ann GET /openapi.json", "", 200, `"openapi": "3.1.0"`},
+		{"ann GET /openapi.json", "", 200, `"openapi":"3.1.0"`},
 		{"ann GET /config", "", 200, `"available_models":[{"id":"m-1","provider":"Test"}]`},
 		{"ann GET /teams", "", 200, `[]`},
 		{"ann GET /workflows", "", 200, `[]`},
