@@ -99,6 +99,26 @@ func TestASecondProgramSharesTheServerAndLeavesItRunning(t *testing.T) {
 	remember(t, owner.URL, "still here")
 }
 
+// The lock is a file that only a variable of the holder keeps open. GOGC=1 makes the
+// holder collect garbage all the time.
+func TestTheGarbageCollectorDoesNotReleaseTheLock(t *testing.T) {
+	t.Parallel()
+	dir := freshDir(t, nil)
+	owner := run(t, nil, dir, "GOGC=1")
+	lock := flock.New(filepath.Join(owner.Dir, "lock"))
+	if free, err := lock.TryLock(); err != nil || free {
+		t.Errorf("the lock is free: %v (%v)", free, err)
+	}
+	guest, err := Start(t.Context(), Options{Dir: dir})
+	must(t, err)
+	if !guest.Shared || guest.URL != owner.URL {
+		t.Error("a second program does not share the server")
+	}
+	must(t, guest.Close())
+	remember(t, owner.URL, "still here")
+	owner.close(t)
+}
+
 func TestOfSeveralConcurrentStartsOneOwnsTheServer(t *testing.T) {
 	t.Parallel()
 	dir := freshDir(t, nil)

@@ -92,7 +92,9 @@ func (h *holder) run(ctx context.Context) error {
 		if mine, err := lock.TryLock(); err != nil {
 			return fmt.Errorf("lock %s/lock: %w", h.Dir, err)
 		} else if mine {
-			return h.own(ctx)
+			// Without a use of lock after own, the garbage collector could close its file
+			// while the server runs, and another holder would get the lock.
+			return errors.Join(h.own(ctx), lock.Unlock())
 		}
 		url, err := published(ctx)
 		if err == nil {
