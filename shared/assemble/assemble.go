@@ -89,23 +89,23 @@ func build(p Parts, served []route.Function) (s Service) {
 			resources = append(resources, list)
 		case route.Runs:
 			s.Runner = run.New(run.Options{
-				DB: p.DB, Agents: p.Agents, Log: p.Log, Now: time.Now, NewID: uuid.New,
+				DB: p.DB, Agents: p.Agents, Log: p.Log, Now: Now, NewID: uuid.New,
 				Queue: p.Queue, Watch: p.Watch, Admit: p.admit,
 			})
 			resources = append(resources, api.Runs{
-				DB: p.DB, Runner: s.Runner, Agents: list, Isolation: isolation, Now: time.Now, NewID: uuid.New,
+				DB: p.DB, Runner: s.Runner, Agents: list, Isolation: isolation, Now: Now, NewID: uuid.New,
 			})
 		case route.Sessions:
 			resources = append(resources, api.Sessions{
-				DB: p.DB, Isolation: isolation, Agents: listed, Now: time.Now, NewID: uuid.New,
+				DB: p.DB, Isolation: isolation, Agents: listed, Now: Now, NewID: uuid.New,
 			})
 		case route.Memories:
-			resources = append(resources, api.Memories{DB: p.DB, Isolation: isolation, Now: time.Now, NewID: uuid.New})
+			resources = append(resources, api.Memories{DB: p.DB, Isolation: isolation, Now: Now, NewID: uuid.New})
 		}
 	}
 	s.Handler = api.New(api.Options{
 		Table: route.Table, Policy: p.Policy, Leeway: p.Config.Auth.Leeway,
-		Log: p.Log, Decisions: p.Decisions, Now: time.Now,
+		Log: p.Log, Decisions: p.Decisions, Now: Now,
 	}, resources...)
 	return s
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/keyway-agents/keyway/shared/assemble"
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/store/devpg"
 	"github.com/keyway-agents/keyway/shared/tool"
@@ -42,7 +43,7 @@ type Options struct {
 	// Defaults to os.LookupEnv.
 	LookupEnv func(name string) (value string, set bool)
 
-	// Now is the clock that tokens are verified with. Defaults to time.Now.
+	// Now is the clock that tokens are verified with. Defaults to assemble.Now.
 	Now func() time.Time
 }
 
@@ -85,7 +86,7 @@ func Run(ctx context.Context, args []string, o Options) int {
 		e.lookup = os.LookupEnv
 	}
 	if e.now == nil {
-		e.now = time.Now
+		e.now = assemble.Now
 	}
 	return execute(ctx, args, e)
 }

@@ -139,7 +139,7 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer s.background.Wait()
 	defer cancel()
-	s.queue = local.New(s.db, time.Now)
+	s.queue = local.New(s.db, assemble.Now)
 	s.apply(p)
 	s.requeue(ctx) // before the first request can ask for an orphaned run
 	s.background.Go(func() { s.requeueOften(ctx) })
@@ -278,7 +278,7 @@ func (s *server) apply(p prepared) {
 	// The handlers are wrapped from the inside out. CORS is outside the gateway, because a
 	// preflight request has no token. The check of the Host header (--dev) is outside CORS.
 	// The log is outermost, so that it has every answer.
-	var h http.Handler = gateway.New(p.authorizer, service.Handler, time.Now)
+	var h http.Handler = gateway.New(p.authorizer, service.Handler, assemble.Now)
 	h = api.CORS(origins, h)
 	if s.Dev {
 		h = gateway.Loopback(h)
