@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -78,8 +77,9 @@ func thousandRuns(t *testing.T, r *server, g *gates) {
 	wg.Wait()
 	c.web.CloseIdleConnections()
 	r.signal(syscall.SIGTERM)
-	r.awaitLog(`withtools: keyway has stopped`)                       // it has waited for runs without a client
-	if bound := max(4, runtime.NumCPU()); most == 0 || most > bound { // the default of pgxpool's MaxConns
+	r.awaitLog(`withtools: keyway has stopped`) // it has waited for runs without a client
+	const bound = 16 + 2                        // the store's default, and the connections for leases
+	if most == 0 || most > bound {
 		t.Errorf("%d connections to PostgreSQL at a time; the pool's bound is %d", most, bound)
 	}
 	// PostgreSQL ends a backend some time after its client has disconnected.

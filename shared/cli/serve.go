@@ -226,6 +226,10 @@ func (s *server) configure() (*config.Config, error) {
 	return cfg, nil
 }
 
+// leaseConns is the number of connections for the leases of the runs. One is enough for
+// the statement that renews them; the second is for the case that the first does not answer.
+const leaseConns = 2
+
 // openDatabase connects to the database of the configuration, or starts the embedded
 // PostgreSQL if there is none, and brings the schema up to date. closeDB closes the
 // connections before it stops PostgreSQL.
@@ -250,7 +254,7 @@ func (s *server) openDatabase(ctx context.Context, cfg *config.Config) (closeDB 
 			cfg.Database.Schema, did.To)
 	}
 	if err == nil {
-		s.db, err = store.Open(store.Options{URL: url, Schema: cfg.Database.Schema})
+		s.db, err = store.Open(store.Options{URL: url, Schema: cfg.Database.Schema, LeaseConns: leaseConns})
 	}
 	if err != nil {
 		return nil, errors.Join(err, stop())

@@ -136,8 +136,12 @@ func requireSchema(db *store.DB, next http.Handler) http.Handler {
 
 // maxConns is the size of a function's connection pool. Lambda gives an instance one
 // request at a time, which needs one connection; the second is for the renewal of the
-// run's lease at the same time.
+// run's lease while the first is in use or does not answer.
 const maxConns = 2
+
+// connectTimeout is how long a function waits for a connection. Aurora that has paused
+// needs about 15 seconds for the first one, and API Gateway waits 29 seconds.
+const connectTimeout = 20 * time.Second
 
 // Database opens the store of the configuration's database. It makes no connection yet.
 //
@@ -150,6 +154,6 @@ func Database(cfg *config.Config) (*store.DB, error) {
 	}
 	return store.Open(store.Options{
 		URL: at.URL, Address: at.Secret, Password: at.Password, Secure: at.Secure,
-		Schema: cfg.Database.Schema, MaxConns: maxConns, Unnamed: true,
+		Schema: cfg.Database.Schema, MaxConns: maxConns, ConnectTimeout: connectTimeout, Unnamed: true,
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,11 +54,22 @@ func kindOf(err error) error {
 
 // isUnverified distinguishes a wrong server from one that is down, because the remedy differs: waiting does not help.
 // It reports whether a connection failed because the server offers no TLS, or a certificate that is not trusted or is
-// for another host. pgconn has no error type for a server without TLS, only the text.
+// for another host. pgconn has no error type for a server without TLS, only the text. With sslmode=prefer, a server
+// without TLS is no problem: the text is there too, and the cause is another one.
 func isUnverified(err error) bool {
-	_, bad := errors.AsType[*tls.CertificateVerificationError](err)
-	return bad || strings.Contains(err.Error(), "server refused TLS connection")
+	if _, bad := errors.AsType[*tls.CertificateVerificationError](err); bad {
+		return true
+	}
+	connect, ok := errors.AsType[*pgconn.ConnectError](err)
+	plain := ok && slices.ContainsFunc(connect.Config.Fallbacks, func(f *pgconn.FallbackConfig) bool {
+		return f.TLSConfig == nil
+	})
+	return !plain && strings.Contains(err.Error(), "server refused TLS connection")
 }
+
+// Transient reports whether an error of this package may not happen again if the call is repeated later: the database
+// was not reached, did not answer, or was not ready.
+func Transient(err error) bool { return errors.Is(err, fault.Unavailable) }
 
 // unavailable is an error that a caller may repeat after two seconds.
 func unavailable(err error) error {

@@ -59,21 +59,20 @@ func (db *DB) Pulse(
 	}
 	const held = `WITH held AS (
 		SELECT * FROM unnest(@runs::uuid[], @attempts::integer[]) AS h (run_id, attempt)) `
-	rows, err := db.pool.Query(ctx, db.text(held+sql),
-		pgx.NamedArgs{"runs": runs, "attempts": numbers, "lease_until": now.Add(LeaseDuration)})
+	type answer struct {
+		Attempt
+		cancelRequested bool
+	}
+	found, err := list(ctx, db.leases, func(row pgx.CollectableRow) (a answer, err error) {
+		return a, row.Scan(&a.RunID, &a.Number, &a.cancelRequested)
+	}, held+sql, pgx.NamedArgs{"runs": runs, "attempts": numbers, "lease_until": now.Add(LeaseDuration)})
 	if err != nil {
 		return nil, nil, fmt.Errorf("pulse: %w", kindOf(err))
 	}
-	var a Attempt
-	var cancelRequested bool
-	_, err = pgx.ForEachRow(rows, []any{&a.RunID, &a.Number, &cancelRequested}, func() error {
-		if missing[a] = false; cancelRequested {
-			cancel = append(cancel, a)
+	for _, a := range found {
+		if missing[a.Attempt] = false; a.cancelRequested {
+			cancel = append(cancel, a.Attempt)
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("pulse: %w", kindOf(err))
 	}
 	for a, gone := range missing {
 		if gone {
@@ -192,19 +191,15 @@ func (db *DB) RequeueExpired(ctx context.Context, now time.Time) ([]uuid.UUID, e
 	// Two servers may look at the same moment. FOR UPDATE locks the rows of one, and SKIP LOCKED makes the other skip
 	// them.
 	const limit = 1000
-	rows, err := db.pool.Query(ctx, db.text(`
+	ids, err := list(ctx, db, pgx.RowTo[uuid.UUID], `
 		UPDATE keyway.runs SET `+countCrash+`, status = 'PENDING', lease_until = @now
 		WHERE run_id IN (
 			SELECT run_id FROM keyway.runs
 			WHERE status IN ('PENDING', 'RUNNING') AND lease_until < @now
 				AND (status = 'RUNNING' OR lease_until < @unclaimed_since)
 			ORDER BY lease_until LIMIT @limit FOR UPDATE SKIP LOCKED
-		) RETURNING run_id`),
+		) RETURNING run_id`,
 		pgx.NamedArgs{"now": now, "unclaimed_since": now.Add(-requeueAfter), "limit": limit})
-	if err != nil {
-		return nil, fmt.Errorf("expired leases: %w", kindOf(err))
-	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 	if err != nil {
 		return nil, fmt.Errorf("expired leases: %w", kindOf(err))
 	}

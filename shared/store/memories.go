@@ -145,7 +145,7 @@ func (db *DB) DeleteMemories(ctx context.Context, v Viewer, ids []string, owner 
 	}
 	where, args := MemoryQuery{Owner: owner}.where(v)
 	args["ids"] = known
-	if _, err := db.exec(ctx, `DELETE FROM keyway.memories WHERE memory_id = ANY(@ids) AND `+where, args); err != nil {
+	if _, err := db.bulk.exec(ctx, `DELETE FROM keyway.memories WHERE memory_id = ANY(@ids) AND `+where, args); err != nil {
 		return fmt.Errorf("delete memories: %w", kindOf(err))
 	}
 	return nil
@@ -154,12 +154,8 @@ func (db *DB) DeleteMemories(ctx context.Context, v Viewer, ids []string, owner 
 // MemoryTopics returns the distinct topics of the memories, in order.
 func (db *DB) MemoryTopics(ctx context.Context, v Viewer, owner string) ([]string, error) {
 	where, args := MemoryQuery{Owner: owner}.where(v)
-	rows, err := db.pool.Query(ctx, db.text(
-		`SELECT DISTINCT unnest(topics) AS topic FROM keyway.memories WHERE `+where+` ORDER BY topic`), args)
-	if err != nil {
-		return nil, fmt.Errorf("memory topics: %w", kindOf(err))
-	}
-	topics, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	topics, err := list(ctx, db.bulk, pgx.RowTo[string],
+		`SELECT DISTINCT unnest(topics) AS topic FROM keyway.memories WHERE `+where+` ORDER BY topic`, args)
 	if err != nil {
 		return nil, fmt.Errorf("memory topics: %w", kindOf(err))
 	}

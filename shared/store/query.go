@@ -18,33 +18,80 @@ import (
 // without pinning would execute the next client's statements in the wrong schema. A name in the text is also
 // independent of the search_path that a database or a role sets. The texts are cached, because there are few different
 // queries and each is executed often.
-func (db *DB) text(sql string) string {
-	if t, ok := db.sql.Load(sql); ok {
+func (e executor) text(sql string) string {
+	if t, ok := e.pool.sql.Load(sql); ok {
 		return t.(string)
 	}
-	t := strings.ReplaceAll(sql, "keyway.", pgx.Identifier{db.schema}.Sanitize()+".")
-	db.sql.Store(sql, t)
+	t := strings.ReplaceAll(sql, "keyway.", pgx.Identifier{e.pool.schema}.Sanitize()+".")
+	e.pool.sql.Store(sql, t)
 	return t
 }
 
-// queryRow executes a query that returns at most one row.
-func (db *DB) queryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	return db.pool.QueryRow(ctx, db.text(sql), args...)
+// statements is a DB, or one of its executors.
+type statements interface {
+	do(ctx context.Context, statement func(context.Context, *pgx.Conn) error) error
+	text(sql string) string
+}
+
+// row is a query that returns at most one row. It is executed by Scan.
+type row struct {
+	e    executor
+	ctx  context.Context
+	sql  string
+	args []any
+}
+
+// queryRow returns a query that returns at most one row.
+func (e executor) queryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	return row{e, ctx, e.text(sql), args}
+}
+
+// Scan executes the query and reads its row. Without a row, the error is pgx.ErrNoRows.
+func (r row) Scan(into ...any) error {
+	return r.e.do(r.ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		return conn.QueryRow(ctx, r.sql, r.args...).Scan(into...)
+	})
 }
 
 // exec executes a statement and returns the number of affected rows.
-func (db *DB) exec(ctx context.Context, sql string, args ...any) (int64, error) {
-	tag, err := db.pool.Exec(ctx, db.text(sql), args...)
-	return tag.RowsAffected(), err
+func (e executor) exec(ctx context.Context, sql string, args ...any) (affected int64, err error) {
+	err = e.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		tag, err := conn.Exec(ctx, e.text(sql), args...)
+		affected = tag.RowsAffected()
+		return err
+	})
+	return affected, err
+}
+
+// batch executes several statements in one round trip and one transaction. Their texts must be those of text. read
+// reads the results; it starts anew with each call, because the batch may be repeated.
+func (e executor) batch(ctx context.Context, b *pgx.Batch, read func(pgx.BatchResults) error) error {
+	return e.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		var one pgx.Batch // SendBatch stores in the batch which statements this connection has prepared.
+		for _, q := range b.QueuedQueries {
+			one.Queue(q.SQL, q.Arguments...)
+		}
+		answers := conn.SendBatch(ctx, &one)
+		err := read(answers)
+		return cmp.Or(err, answers.Close())
+	})
+}
+
+// list executes a query and reads each row with read.
+func list[T any](
+	ctx context.Context, on statements, read pgx.RowToFunc[T], sql string, args ...any,
+) (out []T, err error) {
+	err = on.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		rows, _ := conn.Query(ctx, on.text(sql), args...) // CollectRows returns its error.
+		out, err = pgx.CollectRows(rows, read)
+		return err
+	})
+	return out, err
 }
 
 // collect executes a query and reads every row into a T, by the names of the columns.
-func collect[T any](ctx context.Context, db *DB, sql string, args pgx.NamedArgs) ([]T, error) {
-	rows, err := db.pool.Query(ctx, db.text(sql), args)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowToStructByName[T])
+func collect[T any](ctx context.Context, on statements, sql string, args pgx.NamedArgs) ([]T, error) {
+	return list(ctx, on, pgx.RowToStructByName[T], sql, args)
 }
 
 // listing describes one page of a list. Its texts become part of the SQL, so they must be constants of this package and
@@ -63,14 +110,17 @@ func paged[T any](ctx context.Context, db *DB, l listing, args pgx.NamedArgs) (p
 	b.Queue(db.text(
 		`SELECT `+l.columns+` FROM `+l.from+` ORDER BY `+l.order+` LIMIT @limit OFFSET @offset`), args)
 	b.Queue(db.text(`SELECT count(*) FROM `+l.from), args)
-	answers := db.pool.SendBatch(ctx, &b)
-	defer func() { err = cmp.Or(err, answers.Close()) }()
-	rows, _ := answers.Query() // CollectRows returns its error.
-	if page, err = pgx.CollectRows(rows, pgx.RowToStructByName[T]); err != nil {
+	err = db.bulk.batch(ctx, &b, func(answers pgx.BatchResults) error {
+		rows, _ := answers.Query() // CollectRows returns its error.
+		if page, err = pgx.CollectRows(rows, pgx.RowToStructByName[T]); err != nil {
+			return err
+		}
+		return answers.QueryRow().Scan(&total)
+	})
+	if err != nil {
 		return nil, 0, err
 	}
-	err = answers.QueryRow().Scan(&total)
-	return page, total, err
+	return page, total, nil
 }
 
 // direction returns the SQL for the direction of an order.

@@ -28,16 +28,12 @@ func (db *DB) EnqueueRun(ctx context.Context, id uuid.UUID, from time.Time) erro
 // ReceiveRuns returns at most limit visible runs, oldest first, and makes them invisible until the visibility
 // deadline until. SKIP LOCKED gives each run to only one of several receivers, and lets none of them wait.
 func (db *DB) ReceiveRuns(ctx context.Context, limit int, now, until time.Time) ([]uuid.UUID, error) {
-	rows, err := db.pool.Query(ctx, db.text(`
+	ids, err := list(ctx, db, pgx.RowTo[uuid.UUID], `
 		UPDATE keyway.runs SET lease_until = @until WHERE run_id IN (
 			SELECT run_id FROM keyway.runs WHERE status = 'PENDING' AND lease_until <= @now
 			ORDER BY seq LIMIT @limit FOR UPDATE SKIP LOCKED
-		) RETURNING run_id`),
+		) RETURNING run_id`,
 		pgx.NamedArgs{"limit": limit, "now": now, "until": until})
-	if err != nil {
-		return nil, fmt.Errorf("receive runs: %w", kindOf(err))
-	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 	if err != nil {
 		return nil, fmt.Errorf("receive runs: %w", kindOf(err))
 	}

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -130,13 +129,14 @@ func (db *DB) BeginRun(ctx context.Context, r Run, o BeginOptions) (out BeginRes
 	if o.History > 0 {
 		b.Queue(db.text(historyQuery), historyArgs(r.Owner, r.SessionID, r.AgentID, o.History))
 	}
-	answers := db.pool.SendBatch(ctx, &b)
-	err = answers.QueryRow().Scan(&out.State)
-	if err == nil && o.History > 0 {
-		rows, _ := answers.Query() // CollectRows returns its error.
-		out.History, err = pgx.CollectRows(rows, pgx.RowTo[json.RawMessage])
-	}
-	err = cmp.Or(err, answers.Close())
+	err = db.batch(ctx, &b, func(answers pgx.BatchResults) error {
+		err := answers.QueryRow().Scan(&out.State)
+		if err == nil && o.History > 0 {
+			rows, _ := answers.Query() // CollectRows returns its error.
+			out.History, err = pgx.CollectRows(rows, pgx.RowTo[json.RawMessage])
+		}
+		return err
+	})
 	if repeated := db.repeated(ctx, r, o.Request, err); repeated != nil {
 		return BeginResult{}, repeated
 	}
@@ -261,11 +261,7 @@ func (db *DB) FinishRun(ctx context.Context, r Run, e Events, u Usage, now time.
 // History returns the messages of the agent's last completed runs in this session, oldest run first, one JSON array a
 // run. It reads at most limit runs and no other row.
 func (db *DB) History(ctx context.Context, owner, sessionID, agentID string, limit int) ([]json.RawMessage, error) {
-	rows, err := db.pool.Query(ctx, db.text(historyQuery), historyArgs(owner, sessionID, agentID, limit))
-	if err != nil {
-		return nil, fmt.Errorf("history of session %q: %w", sessionID, kindOf(err))
-	}
-	out, err := pgx.CollectRows(rows, pgx.RowTo[json.RawMessage])
+	out, err := list(ctx, db, pgx.RowTo[json.RawMessage], historyQuery, historyArgs(owner, sessionID, agentID, limit))
 	if err != nil {
 		return nil, fmt.Errorf("history of session %q: %w", sessionID, kindOf(err))
 	}
@@ -299,7 +295,7 @@ func (db *DB) Runs(ctx context.Context, v Viewer, q RunQuery) ([]Run, error) {
 	if q.ByLength {
 		columns = runColumnsByLength
 	}
-	runs, err := collect[Run](ctx, db, `SELECT `+columns+` FROM keyway.runs WHERE `+where+` ORDER BY seq`, args)
+	runs, err := collect[Run](ctx, db.bulk, `SELECT `+columns+` FROM keyway.runs WHERE `+where+` ORDER BY seq`, args)
 	if err != nil {
 		return nil, fmt.Errorf("runs of session %q: %w", q.SessionID, kindOf(err))
 	}

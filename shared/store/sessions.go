@@ -155,7 +155,7 @@ func (db *DB) DeleteSessions(ctx context.Context, v Viewer, ids []string, owner 
 	// The window function counts the owners of each id in the same statement, so no session can be added in between. The
 	// foreign keys delete the runs, events and usage.
 	var twice *string
-	err := db.queryRow(ctx, `
+	err := db.bulk.queryRow(ctx, `
 		WITH found AS (
 			SELECT s.owner, s.session_id, count(*) OVER (PARTITION BY s.session_id) AS owners
 			FROM keyway.sessions s WHERE s.session_id = ANY(@ids) AND `+where+`
@@ -232,7 +232,7 @@ func (db *DB) ChangeSession(ctx context.Context, s Session, c SessionChange, now
 // Conversation returns the messages of users and agents in a session, oldest first, as a JSON array. The messages are
 // as they were stored; those of the system and of tools are left out.
 func (db *DB) Conversation(ctx context.Context, v Viewer, owner, sessionID string) (messages []byte, err error) {
-	err = db.queryRow(ctx, `
+	err = db.bulk.queryRow(ctx, `
 		SELECT '[' || COALESCE(string_agg(m.value::text, ',' ORDER BY r.seq, m.n), '') || ']'
 		FROM keyway.runs r, json_array_elements(r.messages) WITH ORDINALITY AS m (value, n)
 		WHERE r.owner = @owner AND r.session_id = @session_id AND `+v.where("r.owner")+`

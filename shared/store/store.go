@@ -5,11 +5,11 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -25,12 +25,16 @@ const SchemaVersion = 6
 // MaxSessionID is the maximum length of a session id, in bytes.
 const MaxSessionID = 255
 
-// DB is a pool of connections to one schema. It connects when it is first used, and the next query replaces a broken
-// connection. It is safe for concurrent use.
+// DB executes the statements of this package in one schema. It connects when it is first used, and the next statement
+// replaces a broken connection. It is safe for concurrent use.
+//
+// Each statement has a deadline: a few seconds, or 20 for those that may read or delete much, or that of its context if
+// that is earlier. A statement is repeated for a few seconds if its connection was lost or refused, and if it conflicted
+// with another one. After that the error is fault.Unavailable with a RetryAfter.
 type DB struct {
-	pool   *pgxpool.Pool
-	schema string
-	sql    sync.Map // a query as written → the same query for this schema; see text
+	executor          // for the statements that read and write little
+	bulk     executor // for the statements that may read or delete much, on the same connections
+	leases   executor // for the leases of runs; see Options.LeaseConns
 }
 
 // Options configure a DB.
@@ -39,8 +43,15 @@ type Options struct {
 	URL string
 	// Schema is the schema that package migrations made. Required.
 	Schema string
-	// MaxConns is the maximum number of connections. Defaults to pgxpool's default: the number of CPUs, at least 4.
+	// MaxConns is the maximum number of connections, without those of LeaseConns. Defaults to the URL's pool_max_conns,
+	// or else to 16. PostgreSQL allows 100 connections by default, so five servers can share it.
 	MaxConns int32
+	// LeaseConns is the maximum number of further connections, which only the leases of runs use. With them, a lease is
+	// renewed also while other statements wait for the database. Defaults to 0: leases use the same connections.
+	LeaseConns int32
+	// ConnectTimeout is how long a statement waits for a connection. Defaults to the URL's connect_timeout, or else to
+	// 3 seconds.
+	ConnectTimeout time.Duration
 	// Address returns the URL for each new connection, for an address that is kept elsewhere and may change, such as a
 	// secret. Defaults to the value of URL.
 	Address func(context.Context) (string, error)
@@ -65,15 +76,43 @@ func Open(o Options) (*DB, error) {
 	}
 	if o.MaxConns > 0 {
 		c.MaxConns = o.MaxConns
+	} else if !namesPoolSize(o.URL) {
+		c.MaxConns = 16
 	}
+	l := defaultLimits
+	o.ConnectTimeout = cmp.Or(o.ConnectTimeout, c.ConnConfig.ConnectTimeout, l.acquire)
+	l.acquire = o.ConnectTimeout
 	c.MaxConnIdleTime = 5 * time.Minute
 	c.BeforeConnect, c.AfterConnect = o.beforeConnect, registerTypes
-	pingAfterFreeze(c)
-	pool, err := pgxpool.NewWithConfig(context.Background(), c)
+	c.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false } // acquire pings.
+	main, err := newPool(c, o.Schema, &l)
+	if err != nil {
+		return nil, err
+	}
+	leases := main
+	if o.LeaseConns > 0 {
+		c.MaxConns = o.LeaseConns
+		if leases, err = newPool(c, o.Schema, &l); err != nil {
+			return nil, err
+		}
+	}
+	short := func(l *limits) time.Duration { return l.statement }
+	long := func(l *limits) time.Duration { return l.bulk }
+	return &DB{executor: executor{main, short}, bulk: executor{main, long}, leases: executor{leases, short}}, nil
+}
+
+func newPool(c *pgxpool.Config, schema string, l *limits) (*pool, error) {
+	p, err := pgxpool.NewWithConfig(context.Background(), c.Copy())
 	if err != nil {
 		return nil, fmt.Errorf("database pool: %w", err)
 	}
-	return &DB{pool: pool, schema: o.Schema}, nil
+	return &pool{Pool: p, schema: schema, limits: l}, nil
+}
+
+// namesPoolSize reports whether a database URL has the parameter pool_max_conns.
+func namesPoolSize(url string) bool {
+	c, err := pgx.ParseConfig(url)
+	return err == nil && c.RuntimeParams["pool_max_conns"] != ""
 }
 
 // ErrURL is the error of a database URL that cannot be parsed. It does not contain the URL, which may hold a password.
@@ -101,6 +140,7 @@ func (o Options) beforeConnect(ctx context.Context, c *pgx.ConnConfig) error {
 		}
 		*c = *parsed
 	}
+	c.ConnectTimeout = o.ConnectTimeout // It limits also the attempts that no statement waits for any more.
 	if o.Secure != nil {
 		if err := o.Secure(c); err != nil {
 			return err
@@ -118,25 +158,11 @@ func (o Options) beforeConnect(ctx context.Context, c *pgx.ConnConfig) error {
 	return err
 }
 
-// pingAfterFreeze makes the pool ping a connection that was not used for a second. Lambda freezes a process between
-// two invocations, and the connection may be closed meanwhile. The pool itself measures idle time with the monotonic
-// clock, which stands still while the process is frozen; the time of day does not.
-//
-// The time counts from the start of the last use. Recording its end, in AfterRelease, would make the pool return the
-// connection a moment later, and the next query could open a second connection.
-func pingAfterFreeze(c *pgxpool.Config) {
-	const lastUsed = "keyway.used"
-	c.ShouldPing = func(_ context.Context, p pgxpool.ShouldPingParams) bool {
-		now, data := time.Now().Round(0), p.Conn.PgConn().CustomData()
-		last, ok := data[lastUsed].(time.Time)
-		data[lastUsed] = now
-		return ok && now.Sub(last).Abs() > time.Second // A clock may also be set back.
-	}
-	c.PingTimeout = 2 * time.Second // A peer that has vanished sends no answer at all.
-}
-
 // Close closes the connections.
-func (db *DB) Close() { db.pool.Close() }
+func (db *DB) Close() {
+	db.pool.Close()
+	db.leases.pool.Close() // Closing the same pool twice does no harm.
+}
 
 // Check reports whether the queries of this package fit the schema. If they do not, or if the schema cannot be read,
 // the error is fault.Unavailable with the remedy. A schema that a newer Keyway migrated fits as long as its migrations
