@@ -1,5 +1,5 @@
-// Package wiretap is a proxy between a client and PostgreSQL, for tests and benchmarks. It counts connections and
-// round trips, and reports the client's messages. It forwards all bytes unchanged. It parses the frames of the
+// Package wiretap is a proxy between a client and PostgreSQL, for tests and benchmarks. It counts connections, round
+// trips and bytes, and reports the client's messages. It forwards all bytes unchanged. It parses the frames of the
 // protocol without TLS, and no SQL.
 package wiretap
 
@@ -19,6 +19,8 @@ type Tap struct {
 	Opened atomic.Int64
 	// Trips counts the round trips: how often the server has answered after the client had sent something.
 	Trips atomic.Int64
+	// Sent counts the bytes from clients to the server, and Received those from the server to clients.
+	Sent, Received atomic.Int64
 
 	listen  net.Listener
 	receive func(Message)
@@ -68,12 +70,14 @@ func (t *Tap) forward(ctx context.Context, client net.Conn, to string) {
 	go func() {
 		defer server.Close()
 		_, _ = io.Copy(server, observer{client, func(p []byte) {
+			t.Sent.Add(int64(len(p)))
 			if pending.Store(true); t.receive != nil {
 				sent.add(p, t.receive)
 			}
 		}})
 	}()
-	_, _ = io.Copy(client, observer{server, func([]byte) {
+	_, _ = io.Copy(client, observer{server, func(p []byte) {
+		t.Received.Add(int64(len(p)))
 		if pending.Swap(false) {
 			t.Trips.Add(1)
 		}

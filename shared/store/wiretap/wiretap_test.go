@@ -46,7 +46,7 @@ func tapped(t *testing.T, receive func(wiretap.Message), serve func(net.Conn)) (
 	return tap, conn
 }
 
-func TestOnlyAnsweredRequestsAreRoundTrips(t *testing.T) {
+func TestOnlyAnsweredRequestsAreRoundTripsAndAllBytesCount(t *testing.T) {
 	t.Parallel()
 	tap, conn := tapped(t, nil, func(conn net.Conn) { // It answers each line that ends with a question mark.
 		for s := bufio.NewScanner(conn); s.Scan(); {
@@ -56,13 +56,19 @@ func TestOnlyAnsweredRequestsAreRoundTrips(t *testing.T) {
 		}
 	})
 	answers := bufio.NewReader(conn)
+	sent := int64(0)
 	for _, question := range []string{"one?\n", "a part\nand its end?\n", "three?\n"} {
 		if _, err := io.WriteString(conn, question); err != nil {
 			t.Fatal(err)
 		}
+		sent += int64(len(question))
 		if _, err := answers.ReadString('\n'); err != nil {
 			t.Fatal(err)
 		}
+	}
+	// Bytes are counted before they are forwarded, so all of an answered request count.
+	if tap.Sent.Load() != sent || tap.Received.Load() != 3*int64(len("yes\n")) {
+		t.Errorf("%d bytes were sent, %d received", tap.Sent.Load(), tap.Received.Load())
 	}
 	_, _ = io.WriteString(conn, "goodbye\n")
 	conn.Close()
