@@ -104,7 +104,7 @@ func (s *subject) run(ctx context.Context, text string) error {
 // COMPLETED and the model's whole text. A server that loses text does less work than one
 // that does not, so its time must not count.
 func (s *subject) runIn(ctx context.Context, agent, session, text string) error {
-	body, err := s.post(ctx, agent, session, false)
+	body, err := s.post(ctx, agent, session, message, false)
 	if err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (s *subject) runIn(ctx context.Context, agent, session, text string) error 
 // the servers, and its own work would slow down the faster one more.
 func (s *subject) stream(ctx context.Context, text string) (first time.Duration, err error) {
 	begin := time.Now()
-	body, err := s.post(ctx, agent, strings.ToLower(rand.Text()), true)
+	body, err := s.post(ctx, agent, strings.ToLower(rand.Text()), message, true)
 	if err != nil {
 		return 0, err
 	}
@@ -154,14 +154,16 @@ func (s *subject) stream(ctx context.Context, text string) (first time.Duration,
 	return first, nil
 }
 
+// message is the message of an ordinary run. The model ignores it.
+const message = "Say the words."
+
 // post starts a run with a multipart form, as AgentOS's clients do, and returns the body
 // of a 200.
-func (s *subject) post(ctx context.Context, agent, session string, stream bool) (io.ReadCloser, error) {
-	// The message is always the same, since the model ignores it.
+func (s *subject) post(ctx context.Context, agent, session, message string, stream bool) (io.ReadCloser, error) {
 	var form bytes.Buffer
 	w := multipart.NewWriter(&form)
 	// All writes go to memory and can't fail.
-	err := errors.Join(w.WriteField("message", "Say the words."), w.WriteField("stream", fmt.Sprint(stream)),
+	err := errors.Join(w.WriteField("message", message), w.WriteField("stream", fmt.Sprint(stream)),
 		w.WriteField("session_id", session), w.Close())
 	if err != nil {
 		return nil, err

@@ -106,11 +106,11 @@ func (l *lab) database(ctx context.Context, name string) (string, error) {
 	return u.String(), nil
 }
 
-// subject returns a server that is not started yet, with a database of its own. It is
-// Keyway, unless name is "peer": then peer is its command. Both get the same model, key
-// and environment, so that a difference in the figures comes from the programs. Proxies
+// subject returns a server that is not started yet, with a database of its own. command
+// returns the program and its arguments. All subjects get the same model, key and
+// environment, so that a difference in the figures comes from the programs. Proxies
 // are switched off in the environment, since all requests of a subject go to this machine.
-func (l *lab) subject(ctx context.Context, name, peer string) (*subject, error) {
+func (l *lab) subject(ctx context.Context, name string, command func(port string) []string) (*subject, error) {
 	db, err := l.database(ctx, "bench_"+name)
 	if err != nil {
 		return nil, fmt.Errorf("database for %s: %w", name, err)
@@ -121,16 +121,9 @@ func (l *lab) subject(ctx context.Context, name, peer string) (*subject, error) 
 	if err != nil {
 		return nil, err
 	}
-	s := &subject{name: name, token: l.token, log: log, client: newClient()}
+	s := &subject{name: name, command: command, token: l.token, log: log, client: newClient()}
 	s.env = append(os.Environ(), "DATABASE_URL="+db, "OPENAI_BASE_URL="+l.model.url, "OPENAI_API_KEY=sk-bench",
 		"JWT_VERIFICATION_KEY="+l.secret, "NO_PROXY=127.0.0.1", "no_proxy=127.0.0.1")
-	// The client and the server read 127.0.0.1 and not localhost, which may be ::1 first.
-	s.command = func(port string) []string {
-		return []string{keywayBinary, "serve", "--config", keywayConfig, "--addr", "127.0.0.1:" + port}
-	}
-	if name == "peer" {
-		s.command = func(string) []string { return []string{"sh", "-c", peer} }
-	}
 	return s, nil
 }
 

@@ -116,7 +116,7 @@ func (b *lambdaBench) open(ctx context.Context) (err error) {
 		if name == "peer" && b.peer == "" {
 			continue
 		}
-		s, err := b.lab.subject(ctx, name, b.peer)
+		s, err := b.lab.subject(ctx, name, nil) // a function has programs instead
 		if err != nil {
 			return errors.Join(err, b.close())
 		}

@@ -1,5 +1,5 @@
 // Command bench measures "keyway serve" or the Lambda functions, and in the same run, on
-// the same machine, another server with AgentOS's API. It decides which requests are
+// the same machine, another build of Keyway or another server with AgentOS's API. It decides which requests are
 // sent, which answers are right, and how CPU and memory are measured. It has no limits
 // to meet and never fails because of a figure. README.md explains the figures.
 package main
@@ -9,6 +9,8 @@ package main
 //   - The servers: lab.go starts what they share, subject.go starts and stops a server,
 //     ask.go sends requests and checks answers, grow.go fills the sessions, and measure.go
 //     measures. model.go is the model that all of them use.
+//   - Runs of many steps: steps.go measures what they cost in the database, and followers.go
+//     what many clients cost that follow one run. stepmodel.go is their model and their tool.
 //   - The functions: lambda.go measures them. gateway.go turns requests into events as API
 //     Gateway does, runtimeapi.go hands the events out as Lambda does, and roundtrips.go
 //     counts round trips to the database.
@@ -36,6 +38,8 @@ import (
 type flags struct {
 	// peer is the shell command of the other server; empty: Keyway alone.
 	peer string
+	// base is the path of another keyway program, which is measured first; empty: none.
+	base string
 	// cell is how long the load of a cell lasts.
 	cell time.Duration
 	// rounds is how often each cell is measured.
@@ -46,6 +50,10 @@ type flags struct {
 	json bool
 	// authorizer and lambda choose what is measured instead of the server.
 	authorizer, lambda bool
+	// steps chooses runs of up to this many steps instead of the server; 0: not.
+	steps int
+	// resultKB is the size of a tool's result, with steps, in KiB.
+	resultKB int
 	// starts is how often each program is started, with authorizer or lambda.
 	starts int
 }
@@ -67,6 +75,8 @@ func main() {
 		measure = benchAuthorizer
 	case f.lambda:
 		measure = benchLambda
+	case f.steps > 0:
+		measure = benchSteps
 	}
 	if err := measure(ctx, f); err != nil {
 		stop() // os.Exit runs no deferred calls
@@ -79,11 +89,14 @@ func main() {
 func parse() (f flags) {
 	flag.StringVar(&f.peer, "peer", "", "shell `command` of a server to measure beside Keyway; "+
 		"it reads PORT, DATABASE_URL, OPENAI_BASE_URL, OPENAI_API_KEY and JWT_VERIFICATION_KEY from the environment")
+	flag.StringVar(&f.base, "base", "", "`path` of another keyway program to compare with")
 	seconds := flag.Float64("seconds", 3, "how long the load of a cell lasts")
 	flag.IntVar(&f.rounds, "rounds", 3, "how often each cell is measured")
 	flag.IntVar(&f.tokens, "tokens", 200, "the length of the model's answer")
 	flag.BoolVar(&f.authorizer, "authorizer", false, "measure the Lambda authorizer instead of the server")
 	flag.BoolVar(&f.lambda, "lambda", false, "measure the Lambda functions instead of the server")
+	flag.IntVar(&f.steps, "steps", 0, "measure runs of up to this many steps, and their followers, instead of the server")
+	flag.IntVar(&f.resultKB, "result-kb", maxResultKB, "with --steps, the size of a tool's result in KiB")
 	flag.IntVar(&f.starts, "starts", 0, "with --authorizer or --lambda, how often each program is started; "+
 		"defaults to 40 and 5")
 	flag.BoolVar(&f.json, "json", false, "print JSON, with every sample, instead of a Markdown table")
@@ -101,12 +114,57 @@ func parse() (f flags) {
 	// The limits keep a mistyped number from a run of hours.
 	f.cell = time.Duration(*seconds * float64(time.Second))
 	if flag.NArg() > 0 || f.cell < 100*time.Millisecond || f.cell > time.Minute || f.rounds < 1 || f.rounds > 20 ||
-		f.tokens < 1 || f.tokens > 10_000 || f.starts < 1 || f.starts > 1000 || f.authorizer && f.lambda {
-		fmt.Fprintln(os.Stderr, "bench: takes flags only; use --seconds 0.1 to 60, --rounds 1 to 20, --tokens 1 to 10000, "+
-			"--starts 1 to 1000, and not both --authorizer and --lambda")
+		f.tokens < 1 || f.tokens > 10_000 || f.starts < 1 || f.starts > 1000 ||
+		f.steps < 0 || f.steps > maxSteps || f.resultKB < 1 || f.resultKB > maxResultKB {
+		fmt.Fprintf(os.Stderr, "bench: takes flags only; use --seconds 0.1 to 60, --rounds 1 to 20, --tokens 1 to 10000, "+
+			"--starts 1 to 1000, --steps 1 to %d and --result-kb 1 to %d\n", maxSteps, maxResultKB)
+		os.Exit(2)
+	}
+	if text := f.conflict(); text != "" {
+		fmt.Fprintln(os.Stderr, "bench:", text)
 		os.Exit(2)
 	}
 	return f
+}
+
+// conflict returns why two flags exclude each other, or "".
+func (f flags) conflict() string {
+	switch {
+	case f.authorizer && f.lambda, (f.authorizer || f.lambda) && f.steps > 0:
+		return "use one of --authorizer, --lambda and --steps"
+	case f.base != "" && f.peer != "":
+		return "use --base or --peer, because the table compares two servers"
+	case f.base != "" && (f.authorizer || f.lambda):
+		return "--base is a server; use it without --authorizer and --lambda"
+	case f.peer != "" && f.steps > 0:
+		return "--steps needs an agent that a peer does not declare; use --base"
+	}
+	return ""
+}
+
+// server is a server to measure: the name of its column, and its command.
+type server struct {
+	name    string
+	command func(port string) []string
+}
+
+// servers returns the servers to measure in the order of the columns. The first one is
+// the divisor of the last column. Each keyway program gets the configuration file.
+func (f flags) servers(config string) []server {
+	keyway := func(program string) func(string) []string {
+		// The client and the server use 127.0.0.1 and not localhost, which may be ::1 first.
+		return func(port string) []string {
+			return []string{program, "serve", "--config", config, "--addr", "127.0.0.1:" + port}
+		}
+	}
+	switch {
+	case f.base != "":
+		return []server{{"before", keyway(f.base)}, {"after", keyway(keywayBinary)}}
+	case f.peer != "":
+		return []server{{"keyway", keyway(keywayBinary)},
+			{"peer", func(string) []string { return []string{"sh", "-c", f.peer} }}}
+	}
+	return []server{{"keyway", keyway(keywayBinary)}}
 }
 
 // usageText begins the output of --help.
@@ -116,6 +174,8 @@ of the repository; bench/README.md explains the figures.
   go run ./bench                                             Keyway alone, three minutes
   go run ./bench --peer 'exec PYTHON bench/agentos/app.py'   beside AgentOS, seven minutes
   go run ./bench --authorizer                                the Lambda authorizer
+  go run ./bench --base PROGRAM                              beside another build of Keyway
+  go run ./bench --steps 80 --base PROGRAM                   runs of many steps, and their followers
   go run ./bench --lambda                                    the Lambda functions
 
 `
@@ -137,7 +197,15 @@ func build(ctx context.Context) error {
 
 // run measures the servers and prints the figures. When it returns, every process that
 // it started has ended.
-func run(ctx context.Context, f flags) (err error) {
+func run(ctx context.Context, f flags) error {
+	return measureServers(ctx, f, keywayConfig, (*bench).measure)
+}
+
+// measureServers builds Keyway, describes the servers, calls measure, which starts them,
+// and prints the figures.
+func measureServers(
+	ctx context.Context, f flags, config string, measure func(*bench, context.Context) error,
+) (err error) {
 	if err := build(ctx); err != nil {
 		return err
 	}
@@ -152,20 +220,16 @@ func run(ctx context.Context, f flags) (err error) {
 	}
 	defer func() { err = errors.Join(err, lab.close()) }()
 	b.lab, b.report.About.PostgreSQL = lab, lab.version
-	// Keyway comes first, so that it is the first column and the divisor of the last one.
-	for _, name := range []string{"keyway", "peer"} {
-		if name == "peer" && f.peer == "" {
-			break
-		}
-		s, err := lab.subject(ctx, name, f.peer)
+	for _, server := range f.servers(config) {
+		s, err := lab.subject(ctx, server.name, server.command)
 		if err != nil {
 			return err
 		}
 		defer s.stop()
 		b.subjects = append(b.subjects, s)
-		b.report.Subjects = append(b.report.Subjects, name)
+		b.report.Subjects = append(b.report.Subjects, s.name)
 	}
-	if err := b.measure(ctx); err != nil {
+	if err := measure(&b, ctx); err != nil {
 		// After ctrl-C, the error of an interrupted request would only distract.
 		return cmp.Or(context.Cause(ctx), err)
 	}

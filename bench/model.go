@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -35,6 +36,8 @@ type model struct {
 	now atomic.Pointer[answer]
 	// watch observes the model; nil: nothing does.
 	watch atomic.Pointer[watch]
+	// pause stops the answers that wait; nil: none waits.
+	pause atomic.Pointer[pause]
 	web   *http.Server
 }
 
@@ -79,29 +82,44 @@ func serveModel(ctx context.Context, tokens int) (*model, error) {
 
 func (m *model) close() error { return m.web.Close() }
 
-// complete answers POST /v1/chat/completions. It ignores the question.
+// complete answers POST /v1/chat/completions. It ignores the question, unless that asks
+// for steps.
 func (m *model) complete(w http.ResponseWriter, r *http.Request) {
-	a := m.now.Load()
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return // the server has left
+	}
+	if n, waits, ok := steps(body); ok {
+		m.step(w, r, body, n, waits)
+		return
+	}
 	var in struct {
 		Stream   bool  `json:"stream"`
 		Messages []any `json:"messages"`
 	}
-	if err := json.NewDecoder(r.Body).Decode(&in); err != nil || len(in.Messages) == 0 {
+	if err := json.Unmarshal(body, &in); err != nil || len(in.Messages) == 0 {
 		http.Error(w, `{"error":{"message":"not a chat request"}}`, http.StatusBadRequest)
 		return
 	}
+	m.reply(w, r, in.Stream, false)
+}
+
+// reply sends the answer in use. If waits is true, a stream stops after its first piece
+// until the pause is released.
+func (m *model) reply(w http.ResponseWriter, r *http.Request, stream, waits bool) {
+	a := m.now.Load()
 	// The watch is loaded once, so that one request is observed by one watch.
 	watch := m.watch.Load()
 	if watch != nil {
 		watch.asked()
 	}
-	if !in.Stream {
+	if !stream {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(a.whole)
 		return
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
-	for _, piece := range a.pieces {
+	for i, piece := range a.pieces {
 		if a.gap > 0 {
 			select {
 			case <-time.After(a.gap):
@@ -118,7 +136,27 @@ func (m *model) complete(w http.ResponseWriter, r *http.Request) {
 		if err := http.NewResponseController(w).Flush(); err != nil {
 			return
 		}
+		if p := m.pause.Load(); i == 0 && waits && p != nil {
+			select {
+			case p.reached <- struct{}{}:
+			default: // the run was continued, and its last answer is asked for again
+			}
+			select {
+			case <-p.release:
+			case <-r.Context().Done():
+				return
+			}
+		}
 	}
+}
+
+// answerHead begins every answer, and every event of a streamed one.
+const answerHead = `{"id":"chatcmpl-bench","object":"%s","created":1700000000,"model":"gpt-4o",` +
+	`"service_tier":"default","system_fingerprint":"fp_bench",`
+
+// chunk returns an event of a stream that ends with rest.
+func chunk(rest string) []byte {
+	return []byte("data: " + fmt.Sprintf(answerHead, "chat.completion.chunk") + rest + "\n\n")
 }
 
 // newAnswer makes an answer with this number of tokens, streamed in pieces of at least
@@ -126,20 +164,15 @@ func (m *model) complete(w http.ResponseWriter, r *http.Request) {
 // that a server that loses one or sends one twice gives a wrong answer. The events have
 // the members that OpenAI's events have, since parsing them is part of a server's work.
 func newAnswer(tokens, size int, gap time.Duration) *answer {
-	const head = `{"id":"chatcmpl-bench","object":"%s","created":1700000000,"model":"gpt-4o",` +
-		`"service_tier":"default","system_fingerprint":"fp_bench",`
 	usage := fmt.Sprintf(`"usage":{"prompt_tokens":10,"completion_tokens":%d,"total_tokens":%d}}`, tokens, tokens+10)
-	chunk := func(rest string) string {
-		return "data: " + fmt.Sprintf(head, "chat.completion.chunk") + rest + "\n\n"
-	}
-	choice := func(delta, finish string) string {
+	choice := func(delta, finish string) []byte {
 		const choices = `"choices":[{"index":0,"delta":{%s},"logprobs":null,"finish_reason":%s}],"usage":null}`
 		return chunk(fmt.Sprintf(choices, delta, finish))
 	}
 	// add appends an event to the current piece, and begins a new one if it is long enough.
 	a := &answer{gap: gap}
 	var piece []byte
-	add := func(event string) {
+	add := func(event []byte) {
 		if piece = append(piece, event...); len(piece) >= size {
 			a.pieces, piece = append(a.pieces, piece), nil
 		}
@@ -153,11 +186,11 @@ func newAnswer(tokens, size int, gap time.Duration) *answer {
 	}
 	add(choice("", `"stop"`))
 	add(chunk(`"choices":[],` + usage))
-	add("data: [DONE]\n\n")
+	add([]byte("data: [DONE]\n\n"))
 	if len(piece) > 0 {
 		a.pieces = append(a.pieces, piece)
 	}
-	a.whole = []byte(fmt.Sprintf(head, "chat.completion") +
+	a.whole = []byte(fmt.Sprintf(answerHead, "chat.completion") +
 		`"choices":[{"index":0,"message":{"role":"assistant","content":"` + a.text +
 		`","refusal":null},"logprobs":null,"finish_reason":"stop"}],` + usage)
 	return a

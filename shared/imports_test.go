@@ -104,7 +104,7 @@ var rooms = map[string]string{
 	"functions/migrate": "shared/lambdaboot shared/config shared/config/deployed shared/fault " +
 		"shared/logging shared/store shared/store/migrations github.com/aws/aws-lambda-go",
 	"bench": "shared/lambdahttp/lambdatest shared/store/devpg shared/store/wiretap " +
-		"github.com/aws/aws-lambda-go/events github.com/jackc/pgx",
+		"github.com/aws/aws-lambda-go/events github.com/jackc/pgx github.com/modelcontextprotocol/go-sdk",
 	"bench/emptylambda": "github.com/aws/aws-lambda-go/lambda",
 	"shared/cli": "shared/ github.com/google/uuid github.com/alecthomas/kong " +
 		"github.com/fsnotify/fsnotify github.com/aws/aws-lambda-go/events",
