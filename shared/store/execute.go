@@ -16,7 +16,7 @@ import (
 
 // The rule of this package: every statement can be executed twice with the same arguments, and the second time has the
 // same result as the first. A connection that breaks may have lost the answer of a statement that was executed, and
-// nothing tells the two cases apart. Only with this rule may do repeat a statement.
+// the client cannot know which of the two happened. Only with this rule may do repeat a statement.
 
 // limits are the times that bound a statement.
 type limits struct {
