@@ -48,8 +48,9 @@ var rooms = map[string]string{
 		"shared/tool/websearch shared/tool/mcp",
 	"shared/tool/tooltest":  "shared/tool github.com/google/jsonschema-go",
 	"shared/model/upstream": "shared/fault",
-	"shared/model/names":    "",
-	"shared/model/openai":   "shared/fault shared/model shared/model/upstream github.com/openai/openai-go",
+	"shared/model/names":    "shared/model",
+	"shared/model/openai": "shared/fault shared/model shared/model/names shared/model/upstream " +
+		"github.com/openai/openai-go",
 	"shared/model/anthropic": "shared/fault shared/model shared/model/names shared/model/upstream " +
 		"github.com/anthropics/anthropic-sdk-go",
 	"shared/model/bedrock": "shared/awsenv shared/fault shared/model shared/model/names " +

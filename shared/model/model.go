@@ -85,20 +85,29 @@ type Message struct {
 	// ToolCalls are the calls that an assistant's message requests. Empty for the other
 	// roles.
 	ToolCalls []ToolCall
-	// ToolCallID is the ID of the call that a tool's message answers. Empty for the
-	// other roles.
+	// ToolCallID is the ID of the call that a tool's message answers, one of the calls of
+	// the last assistant's message before it. Empty for the other roles.
 	ToolCallID string
 
 	// Opaque is the End.Opaque of the answer from which an assistant's message was
 	// made. It is nil where it was not stored: the history of earlier runs has none.
+	// ToolCalls then has the same calls in the same order as that End, but with other
+	// IDs. So only its position shows which call of Opaque a call is.
 	Opaque json.RawMessage
 }
 
-// ToolCall is a model's request to call a tool. Arguments is the text that the model
-// wrote: nothing has checked it, and it may not be JSON at all.
+// ToolCall is a model's request to call a tool.
 type ToolCall struct {
-	ID        string
-	Name      string
+	// ID identifies the call. In an End it is what the provider sent: it may be empty,
+	// repeated or long. In the Messages of a Request it is the run loop's ID, which is
+	// unique, or in the history of runs of an earlier version the provider's. An
+	// implementation of Model must send IDs that its provider accepts in place of them;
+	// names.Calls makes them.
+	ID string
+	// Name is the name of the tool, as Request.Tools has it.
+	Name string
+	// Arguments is the text that the model wrote: nothing has checked it, and it may not
+	// be JSON at all.
 	Arguments string
 }
 
@@ -156,8 +165,9 @@ type Part struct {
 
 // End completes an answer.
 type End struct {
-	// ToolCalls are the calls that the model requests, in the model's order. Empty when
-	// the answer is only text.
+	// ToolCalls are the calls that the model requests, in the order of the answer. Empty
+	// when the answer is only text. The run loop replaces their IDs by its own, so an
+	// implementation may return any.
 	ToolCalls []ToolCall
 	// Usage is zero where the provider reports none.
 	Usage Usage
@@ -167,7 +177,8 @@ type End struct {
 
 	// Opaque is data that the provider requires back unchanged, in the Message made of
 	// this answer, when the tools' results are sent: encrypted reasoning, signatures,
-	// the provider's IDs. Only the provider that made it can read it. May be nil.
+	// the provider's IDs. Only the provider that made it can read it. It must refer to
+	// the calls by their position in ToolCalls, because their IDs change. May be nil.
 	Opaque json.RawMessage
 }
 

@@ -19,12 +19,11 @@ import (
 type conversation struct {
 	params sdk.MessageNewParams
 	tools  *names.Map // names of tools
-	calls  *names.Map // IDs of calls
 }
 
 // conversation converts a request.
 func (o Options) conversation(r model.Request) *conversation {
-	c := &conversation{tools: names.New(), calls: names.New()}
+	c := &conversation{tools: names.New()}
 	c.params.Model, c.params.MaxTokens = o.ID, maxTokens
 	if t := o.Temperature; t != nil {
 		c.params.Temperature = sdk.Float(*t)
@@ -32,7 +31,7 @@ func (o Options) conversation(r model.Request) *conversation {
 	for _, t := range r.Tools {
 		c.offer(t)
 	}
-	for _, m := range r.Messages {
+	for _, m := range names.Calls(r.Messages, names.Fitting) {
 		c.offerFormer(m)
 		c.add(m)
 	}
@@ -113,7 +112,7 @@ func (c *conversation) addBlocks(role sdk.MessageParamRole, blocks ...sdk.Conten
 // result converts a tool's message. A blank text is left out, because a result without
 // content is allowed and a blank text isn't.
 func (c *conversation) result(m model.Message) sdk.ContentBlockParamUnion {
-	result := sdk.ToolResultBlockParam{ToolUseID: c.calls.Fit(m.ToolCallID)}
+	result := sdk.ToolResultBlockParam{ToolUseID: m.ToolCallID}
 	if !blank(m.Content) {
 		text := &sdk.TextBlockParam{Text: m.Content}
 		result.Content = []sdk.ToolResultBlockParamContentUnion{{OfText: text}}
@@ -133,7 +132,7 @@ func (c *conversation) rebuiltBlocks(m model.Message) []sdk.ContentBlockParamUni
 
 // call converts a tool call. Its arguments must be a JSON object for this API.
 func (c *conversation) call(call model.ToolCall) sdk.ContentBlockParamUnion {
-	return sdk.NewToolUseBlock(c.calls.Fit(call.ID), call.Object(), c.tools.Fit(call.Name))
+	return sdk.NewToolUseBlock(call.ID, call.Object(), c.tools.Fit(call.Name))
 }
 
 // storedBlock is a block of an answer as End.Opaque stores it. The names of its members

@@ -178,8 +178,8 @@ func TestAToolIsCalledByItsOwnNameWhateverItsForm(t *testing.T) {
 		}
 		messages, _ := srv.Requests()[1].Body["messages"].([]any)
 		want := []any{
-			turn("assistant", use("weird_id_", "docs_search_2", object{})),
-			turn("user", result("weird_id_", text("found"))),
+			turn("assistant", use("call00001", "docs_search_2", object{})),
+			turn("user", result("call00001", text("found"))),
 		}
 		if diff := cmp.Diff(want, messages[1:]); diff != "" {
 			t.Error(diff)
@@ -246,10 +246,10 @@ func TestThinkingIsSentBackWithTheToolsResults(t *testing.T) {
 					object{"type": "thinking", "thinking": "first, the weather", "signature": "sig-1"},
 					text("let me see"),
 					object{"type": "redacted_thinking", "data": "sealed"},
-					use("toolu_1", "docs_search", object{"a": 1.0}),
+					use("call00001", "docs_search", object{"a": 1.0}),
 					object{"type": "thinking", "thinking": "", "signature": "sig-2"},
 					use("toolu_2", "now", object{})),
-				turn("user", result("toolu_1", text("found")), result("toolu_2", text("noon"))),
+				turn("user", result("call00001", text("found")), result("toolu_2", text("noon"))),
 			}
 			if diff := cmp.Diff(want, messages[1:]); diff != "" {
 				t.Error(diff)

@@ -236,8 +236,8 @@ func TestAToolIsCalledByItsOwnNameWhateverItsForm(t *testing.T) {
 	}
 	messages, _ := srv.Requests()[1].Body["messages"].([]any)
 	want := []any{
-		object{"role": "assistant", "content": []any{use("weird_id_", "docs_search_2", object{})}},
-		object{"role": "user", "content": []any{result("weird_id_", text("found"))}},
+		object{"role": "assistant", "content": []any{use("call00001", "docs_search_2", object{})}},
+		object{"role": "user", "content": []any{result("call00001", text("found"))}},
 	}
 	if diff := cmp.Diff(want, messages[1:]); diff != "" {
 		t.Error(diff)

@@ -24,12 +24,11 @@ type conversation struct {
 	inference *types.InferenceConfiguration
 
 	names *names.Map // names of tools
-	ids   *names.Map // IDs of calls
 }
 
 // conversation converts a request. Its only error is a tool's schema that isn't JSON.
 func (o Options) conversation(r model.Request) (*conversation, error) {
-	c := &conversation{names: names.New(), ids: names.New()}
+	c := &conversation{names: names.New()}
 	if t := o.Temperature; t != nil {
 		c.inference = &types.InferenceConfiguration{Temperature: new(float32(*t))}
 	}
@@ -41,7 +40,7 @@ func (o Options) conversation(r model.Request) (*conversation, error) {
 		}
 		offered = append(offered, one)
 	}
-	for _, m := range r.Messages {
+	for _, m := range names.Calls(r.Messages, names.Fitting) {
 		offered = append(offered, c.formerTools(m)...)
 		c.add(m)
 	}
@@ -103,7 +102,7 @@ func (c *conversation) add(m model.Message) {
 		}
 		for _, call := range m.ToolCalls {
 			c.addBlock(role, &types.ContentBlockMemberToolUse{Value: types.ToolUseBlock{
-				ToolUseId: new(c.ids.Fit(call.ID)), Name: new(c.names.Fit(call.Name)),
+				ToolUseId: &call.ID, Name: new(c.names.Fit(call.Name)),
 				Input: rawDocument{json: call.Object()},
 			}})
 		}
@@ -130,7 +129,7 @@ func (c *conversation) result(m model.Message) types.ContentBlock {
 		content = &types.ToolResultContentBlockMemberJson{Value: rawDocument{json: object}}
 	}
 	return &types.ContentBlockMemberToolResult{Value: types.ToolResultBlock{
-		ToolUseId: new(c.ids.Fit(m.ToolCallID)), Content: []types.ToolResultContentBlock{content},
+		ToolUseId: &m.ToolCallID, Content: []types.ToolResultContentBlock{content},
 	}}
 }
 

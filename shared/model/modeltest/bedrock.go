@@ -48,7 +48,7 @@ func (c *converseStream) toolCalls(group []callStep) {
 		c.event("contentBlockStart", map[string]any{
 			"contentBlockIndex": first + i,
 			"start": map[string]any{"toolUse": map[string]any{
-				"toolUseId": CallID(c.request.N, c.calls), "name": call.name,
+				"toolUseId": call.callID(c.request.N, c.calls), "name": call.name,
 			}},
 		})
 	}
@@ -177,7 +177,7 @@ func converseWhole(s Script, r Request) []byte {
 				input = json.RawMessage(p.arguments)
 			}
 			content = append(content, map[string]any{"toolUse": map[string]any{
-				"toolUseId": CallID(r.N, calls), "name": p.name, "input": input,
+				"toolUseId": p.callID(r.N, calls), "name": p.name, "input": input,
 			}})
 		}
 	}

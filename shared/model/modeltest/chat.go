@@ -26,7 +26,7 @@ func (c *chat) toolCalls(group []callStep) {
 	for _, call := range group {
 		c.calls++
 		c.delta(toolDelta(c.calls-1, map[string]any{
-			"id": CallID(c.request.N, c.calls), "type": "function",
+			"id": call.callID(c.request.N, c.calls), "type": "function",
 			"function": map[string]any{"name": call.name, "arguments": ""},
 		}))
 	}

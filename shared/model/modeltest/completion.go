@@ -55,7 +55,7 @@ func chatCompletion(s Script, r Request) []byte {
 			text.WriteString(strings.Repeat("x", int(p)))
 		case callStep:
 			calls = append(calls, map[string]any{
-				"id": CallID(r.N, len(calls)+1), "type": "function",
+				"id": p.callID(r.N, len(calls)+1), "type": "function",
 				"function": map[string]any{"name": p.name, "arguments": p.arguments},
 			})
 		}

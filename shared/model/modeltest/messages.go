@@ -53,7 +53,7 @@ func (m *messages) toolCalls(group []callStep) {
 		m.calls++
 		m.blocks++
 		m.event("content_block_start", object{"index": first + i, "content_block": object{
-			"type": "tool_use", "id": CallID(m.request.N, m.calls), "name": call.name, "input": object{},
+			"type": "tool_use", "id": call.callID(m.request.N, m.calls), "name": call.name, "input": object{},
 		}})
 		m.delta(first+i, object{"type": "input_json_delta", "partial_json": ""})
 	}
@@ -150,7 +150,7 @@ func messageWhole(s Script, r Request) []byte {
 				input = json.RawMessage(p.arguments)
 			}
 			content = append(content, object{
-				"type": "tool_use", "id": CallID(r.N, calls), "name": p.name, "input": input,
+				"type": "tool_use", "id": p.callID(r.N, calls), "name": p.name, "input": input,
 			})
 		}
 	}

@@ -95,8 +95,12 @@ func (r *responses) toolCalls(group []callStep) {
 	for i, call := range group {
 		r.calls++
 		id := "fc_" + CallID(r.request.N, r.calls)
+		callID := id + "_api"
+		if call.id != nil {
+			callID = *call.id
+		}
 		items = append(items, object{
-			"id": id, "type": "function_call", "call_id": id + "_api", "name": call.name, "arguments": "",
+			"id": id, "type": "function_call", "call_id": callID, "name": call.name, "arguments": "",
 			"status": "in_progress",
 		})
 		r.event("response.output_item.added", object{"item": items[i], "output_index": first + i})

@@ -34,7 +34,10 @@ type step any
 
 type (
 	textStep string
-	callStep struct{ name, arguments string }
+	callStep struct {
+		name, arguments string
+		id              *string // nil for CallID
+	}
 	waitStep <-chan struct{}
 	rawStep  string
 	hugeStep int
@@ -81,11 +84,26 @@ func (s Script) Text(parts ...string) Script {
 // a Responses stream the call's item has that ID with "fc_" before it, and its call_id
 // has "_api" after that.
 func (s Script) ToolCall(name, arguments string) Script {
-	return s.then(callStep{name, arguments})
+	return s.then(callStep{name: name, arguments: arguments})
+}
+
+// ToolCallWithID adds a tool call with this ID. In a Responses stream it is the call_id
+// of the item.
+func (s Script) ToolCallWithID(id, name, arguments string) Script {
+	return s.then(callStep{name: name, arguments: arguments, id: &id})
 }
 
 // CallID returns the ID of a tool call in the answer to a request. Both count from 1.
 func CallID(request, call int) string { return fmt.Sprintf("call_%d_%d", request, call) }
+
+// callID returns the ID of the call, which is by default that of the n-th call in the
+// answer to a request.
+func (c callStep) callID(request, n int) string {
+	if c.id != nil {
+		return *c.id
+	}
+	return CallID(request, n)
+}
 
 // Wait stops the answer until ch is closed or yields. With a nil ch it stops until the
 // client closes the connection or the test ends. As a script's first step it delays the

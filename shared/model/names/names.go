@@ -1,7 +1,8 @@
-// Package names maps the names of tools and the IDs of tool calls to names that every
-// provider accepts, [a-zA-Z0-9_-]{1,64}, and back. The map is needed because the tools
-// of an MCP server may have dots in their names, and because the calls in a
-// conversation may come from another provider's model.
+// Package names makes the names of tools and the IDs of tool calls acceptable for every
+// provider. Map maps the names of tools to [a-zA-Z0-9_-]{1,64} and back, because the
+// tools of an MCP server may have dots in their names. Calls gives each call in a
+// conversation an ID of its own, because the calls may come from another provider's
+// model.
 package names
 
 import (

@@ -176,7 +176,7 @@ func (a *answer) addCall(d toolDelta) error {
 	call.id = cmp.Or(d.ID, call.id)
 	call.name += d.Function.Name
 	call.arguments = append(call.arguments, d.Function.Arguments...)
-	a.held += len(d.Function.Name) + len(d.Function.Arguments)
+	a.held += len(d.ID) + len(d.Function.Name) + len(d.Function.Arguments)
 	if len(a.calls) > maxCalls || a.held > upstream.MaxEvent {
 		return fault.Public(fault.Upstream, upstream.TooLong, errors.New("openai: too many or too long tool calls"))
 	}
@@ -204,5 +204,6 @@ func (a *answer) end() *model.End {
 	for _, c := range a.calls {
 		e.ToolCalls = append(e.ToolCalls, model.ToolCall{ID: c.id, Name: c.name, Arguments: string(c.arguments)})
 	}
+	e.Opaque = storeIDs(e.ToolCalls)
 	return e
 }

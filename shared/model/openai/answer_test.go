@@ -171,6 +171,9 @@ func TestAnInvalidStreamIsAnError(t *testing.T) {
 			`data: {"x":[` + strings.Repeat("\ndata: 1"+strings.Repeat("0", 64<<10)+",", 176), tooLong},
 		{"arguments of more than 10 MB", strings.Repeat(sse(`{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":"`+
 			strings.Repeat("x", 1<<20)+`"}}]}}]}`), 11), tooLong},
+		{"IDs of more than 10 MB",
+			strings.Repeat(sse(`{"choices":[{"delta":{"tool_calls":[{"id":"`+strings.Repeat("x", 1<<20)+`"}]}}]}`), 11),
+			tooLong},
 		{"more calls than a request has tools", manyCalls(129), tooLong},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"github.com/openai/openai-go/v3/shared"
 
 	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/model/names"
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
@@ -70,14 +71,13 @@ func (c *Chat) call(ctx context.Context, r model.Request) (*http.Response, error
 func (c *Chat) params(r model.Request) sdk.ChatCompletionNewParams {
 	p := sdk.ChatCompletionNewParams{
 		Model:         c.options.ID,
-		Messages:      make([]sdk.ChatCompletionMessageParamUnion, len(r.Messages)),
 		StreamOptions: sdk.ChatCompletionStreamOptionsParam{IncludeUsage: sdk.Bool(true)},
 	}
 	if t := c.options.Temperature; t != nil {
 		p.Temperature = sdk.Float(*t)
 	}
-	for i, m := range r.Messages {
-		p.Messages[i] = message(m)
+	for _, m := range names.Calls(r.Messages, chatIDs) {
+		p.Messages = append(p.Messages, message(m))
 	}
 	for _, t := range r.Tools {
 		p.Tools = append(p.Tools, tool(t))

@@ -141,3 +141,64 @@ func TestTheProcessEnvironmentIsNotRead(t *testing.T) {
 		}
 	}
 }
+
+const runID = "call_0123456789abcdef0123456789abcdef" // an ID of the run loop
+
+// The server gets its own IDs back: some models see them in their prompt and imitate them.
+func TestTheServersOwnIDsAreSentBackWithTheToolsResults(t *testing.T) {
+	t.Parallel()
+	for _, whole := range []bool{false, true} {
+		long := strings.Repeat("x", 41)
+		srv := modeltest.NewServer(t, modeltest.Script{}.ToolCallWithID("functions.f:0", "f", "{}").
+			ToolCallWithID(long, "g", "{}").ToolCallWithID("a b", "h", "{}"), modeltest.Text("done"))
+		m, r := open(t, srv, openai.Options{}), modeltest.Ask("hello")
+		r.Whole = whole
+		end := modeltest.Collect(t.Context(), t, m, r).End
+		if want := `{"ids":["functions.f:0","",""]}`; string(end.Opaque) != want {
+			t.Errorf("opaque %s, want %s", end.Opaque, want)
+		}
+		answer := model.Message{Role: model.Assistant, ToolCalls: end.ToolCalls, Opaque: end.Opaque}
+		for i := range end.ToolCalls {
+			end.ToolCalls[i].ID = runID[:len(runID)-1] + string(rune('0'+i))
+		}
+		r.Messages = append(r.Messages, answer,
+			model.Message{Role: model.ToolRole, ToolCallID: end.ToolCalls[0].ID, Content: "of f"},
+			model.Message{Role: model.ToolRole, ToolCallID: end.ToolCalls[1].ID, Content: "of g"},
+			model.Message{Role: model.ToolRole, ToolCallID: end.ToolCalls[2].ID, Content: "of h"})
+		modeltest.Collect(t.Context(), t, m, r)
+		messages, _ := srv.Requests()[1].Body["messages"].([]any)
+		want := []any{
+			object{"role": "tool", "tool_call_id": "functions.f:0", "content": "of f"},
+			object{"role": "tool", "tool_call_id": "call00001", "content": "of g"},
+			object{"role": "tool", "tool_call_id": "call00002", "content": "of h"},
+		}
+		if diff := cmp.Diff(want, messages[2:]); diff != "" {
+			t.Errorf("results (-want +got):\n%s", diff)
+		}
+	}
+}
+
+// OpenAI refuses IDs of more than 40 characters, and Mistral all but those with 9 letters and digits.
+func TestIDsOfEarlierRunsFitAllServers(t *testing.T) {
+	t.Parallel()
+	for stored, want := range map[string]string{
+		strings.Repeat("x", 53): "call00001", runID: "call00001", "": "call00001",
+		strings.Repeat("x", 40): strings.Repeat("x", 40), "D681PevKs": "D681PevKs",
+	} {
+		srv := modeltest.NewServer(t, modeltest.Text("done"))
+		r := modeltest.Ask("hello")
+		r.Messages = append(r.Messages,
+			model.Message{Role: model.Assistant, ToolCalls: []model.ToolCall{{ID: stored, Name: "f"}}},
+			model.Message{Role: model.ToolRole, ToolCallID: stored, Content: "found"})
+		modeltest.Collect(t.Context(), t, open(t, srv, openai.Options{}), r)
+		messages, _ := srv.Requests()[0].Body["messages"].([]any)
+		call := object{"id": want, "type": "function", "function": object{"name": "f", "arguments": ""}}
+		wanted := []any{
+			object{"role": "assistant", "tool_calls": []any{call}},
+			object{"role": "tool", "tool_call_id": want, "content": "found"},
+		}
+		if diff := cmp.Diff(wanted, messages[1:]); diff != "" {
+			t.Errorf("messages for the ID %q (-want +got):\n%s", stored, diff)
+		}
+	}
+}

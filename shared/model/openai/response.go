@@ -85,6 +85,9 @@ type item struct {
 	Encrypted *string `json:"encrypted_content"`
 }
 
+// typeCall is the type of the items that are calls of tools.
+const typeCall = "function_call"
+
 // id returns the ID under which clients see a call: the ID of its item, as in AgentOS.
 // Compatible servers may leave it out. Then it is the API's call_id.
 func (i item) id() string { return cmp.Or(i.ID, i.CallID) }
@@ -203,7 +206,7 @@ func (a *response) addItems(end *model.End) error {
 		if err := json.Unmarshal(o.raw, &i); err != nil {
 			return fault.Public(fault.Upstream, upstream.NoAnswer, fmt.Errorf("openai: item: %w", err))
 		}
-		if i.Type == "function_call" {
+		if i.Type == typeCall {
 			end.ToolCalls = append(end.ToolCalls, model.ToolCall{ID: i.id(), Name: i.Name, Arguments: i.Arguments})
 		}
 		if i.Type != "reasoning" || i.Encrypted != nil {

@@ -1,7 +1,6 @@
 package openai
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"iter"
@@ -15,6 +14,7 @@ import (
 	"github.com/openai/openai-go/v3/responses"
 
 	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/model/names"
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
@@ -67,9 +67,8 @@ func (m *Responses) params(r model.Request) responses.ResponseNewParams {
 	if isReasoning(m.options.ID) {
 		p.Include = []responses.ResponseIncludable{responses.ResponseIncludableReasoningEncryptedContent}
 	}
-	callIDs := map[string]string{} // by the ID of the call's item
-	for _, message := range r.Messages {
-		p.Input.OfInputItemList = append(p.Input.OfInputItemList, items(message, callIDs)...)
+	for _, message := range names.Calls(r.Messages, callIDs) {
+		p.Input.OfInputItemList = append(p.Input.OfInputItemList, items(message)...)
 	}
 	for _, t := range r.Tools {
 		p.Tools = append(p.Tools, functionTool(t))
@@ -88,19 +87,17 @@ func isReasoning(id string) bool {
 		slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(id, p) })
 }
 
-// items converts a message to the API's input items. callIDs maps the item IDs of calls
-// to the API's call_ids: items adds those of an assistant's message and looks up that
-// of a tool's message.
-func items(m model.Message, callIDs map[string]string) responses.ResponseInputParam {
+// items converts a message to the API's input items.
+func items(m model.Message) responses.ResponseInputParam {
 	switch m.Role {
 	case model.System:
 		return textItem(m.Content, responses.EasyInputMessageRoleDeveloper)
 	case model.ToolRole:
 		p := responses.ResponseInputItemParamOfFunctionCallOutput(m.Content)
-		p.OfFunctionCallOutput.CallID = sdk.String(cmp.Or(callIDs[m.ToolCallID], m.ToolCallID))
+		p.OfFunctionCallOutput.CallID = sdk.String(m.ToolCallID)
 		return responses.ResponseInputParam{p}
 	case model.Assistant:
-		if own := opaqueItems(m.Opaque, callIDs); own != nil {
+		if own := ownItems(m); own != nil {
 			return own
 		}
 		return rebuiltItems(m)
@@ -114,28 +111,77 @@ func textItem(text string, role responses.EasyInputMessageRole) responses.Respon
 	return responses.ResponseInputParam{responses.ResponseInputItemParamOfMessage(text, role)}
 }
 
-// opaqueItems returns the API's own items as they arrived. nil means that opaque isn't
-// a list of items: it is missing, or another provider made it.
-func opaqueItems(opaque json.RawMessage, callIDs map[string]string) responses.ResponseInputParam {
+// ownItem is an item of an answer as it arrived.
+type ownItem struct {
+	item
+	raw json.RawMessage
+}
+
+// opaqueItems returns the API's own items from a message's Opaque. nil means that Opaque is missing, is another
+// provider's, or doesn't have one function_call for each of the message's calls. Their order is that of the calls.
+func opaqueItems(m model.Message) []ownItem {
 	var raw []json.RawMessage
-	if json.Unmarshal(opaque, &raw) != nil {
+	if json.Unmarshal(m.Opaque, &raw) != nil {
 		return nil
 	}
-	var sent responses.ResponseInputParam
-	for _, r := range raw {
-		var i item
-		_ = json.Unmarshal(r, &i) // it can't fail: addItems has already decoded the same item
-		if i.Type == "function_call" {
-			callIDs[i.id()] = cmp.Or(i.CallID, i.id())
+	own, calls := make([]ownItem, len(raw)), 0
+	for i, r := range raw {
+		own[i].raw = r
+		if json.Unmarshal(r, &own[i].item) != nil {
+			return nil
 		}
-		sent = append(sent, param.Override[responses.ResponseInputItemUnionParam](r))
+		if own[i].Type == typeCall {
+			calls++
+		}
+	}
+	if calls != len(m.ToolCalls) {
+		return nil
+	}
+	return own
+}
+
+// callIDs returns the call_ids that are best for the calls of a message: those of the API's own items, so that the
+// items are sent back unchanged.
+func callIDs(m model.Message) (ids []string) {
+	own := opaqueItems(m)
+	if own == nil {
+		return names.Fitting(m)
+	}
+	for _, i := range own {
+		if i.Type == typeCall {
+			ids = append(ids, sendable(i.CallID, maxCallID))
+		}
+	}
+	return ids
+}
+
+// ownItems returns the API's own items as they arrived; nil if opaqueItems has none. The call_id of a function_call is
+// replaced if it isn't that of the call: some compatible servers send none, or repeat one.
+func ownItems(m model.Message) (sent responses.ResponseInputParam) {
+	calls := m.ToolCalls
+	for _, i := range opaqueItems(m) {
+		if i.Type == typeCall {
+			if id := calls[0].ID; i.CallID != id {
+				i.raw = withCallID(i.raw, id)
+			}
+			calls = calls[1:]
+		}
+		sent = append(sent, param.Override[responses.ResponseInputItemUnionParam](i.raw))
 	}
 	return sent
 }
 
+// withCallID returns an item with another call_id.
+func withCallID(raw json.RawMessage, id string) json.RawMessage {
+	var members map[string]json.RawMessage
+	_ = json.Unmarshal(raw, &members) // opaqueItems has decoded the same object
+	members["call_id"], _ = json.Marshal(id)
+	changed, _ := json.Marshal(members) // decoded members always encode
+	return changed
+}
+
 // rebuiltItems returns the items of an answer that was stored without Opaque, made of
-// its text and calls. The ID of a call is used as its call_id too: the API only
-// requires that the call and its output have the same one.
+// its text and calls.
 func rebuiltItems(m model.Message) (out responses.ResponseInputParam) {
 	if m.Content != "" || len(m.ToolCalls) == 0 {
 		out = textItem(m.Content, responses.EasyInputMessageRoleAssistant)

@@ -146,12 +146,10 @@ func TestTheItemsOfAnAnswerAreSentBackWithTheToolsResults(t *testing.T) {
 	if diff := cmp.Diff([]model.ToolCall{{ID: "fc_1", Name: "f", Arguments: "{}"}}, a.End.ToolCalls); diff != "" {
 		t.Fatalf("tool calls (-want +got):\n%s", diff)
 	}
-	srv := modeltest.NewServer(t, modeltest.Text("done"))
-	r := modeltest.Ask("hello")
-	r.Messages = append(r.Messages,
+	a.End.ToolCalls[0].ID = runID
+	got := inputWith(t,
 		model.Message{Role: model.Assistant, Content: "kept elsewhere", ToolCalls: a.End.ToolCalls, Opaque: a.End.Opaque},
-		model.Message{Role: model.ToolRole, ToolCallID: "fc_1", Content: "42"})
-	modeltest.Collect(t.Context(), t, openResponses(t, srv, openai.Options{}), r)
+		model.Message{Role: model.ToolRole, ToolCallID: runID, Content: "42"})
 	want := []any{
 		object{"role": "user", "content": "hello"},
 		object{"id": "rs_1", "type": "reasoning", "summary": []any{}, "encrypted_content": "gAAA"},
@@ -161,8 +159,66 @@ func TestTheItemsOfAnAnswerAreSentBackWithTheToolsResults(t *testing.T) {
 		},
 		object{"type": "function_call_output", "call_id": "call_1", "output": "42"},
 	}
-	if diff := cmp.Diff(want, srv.Requests()[0].Body["input"]); diff != "" {
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("input (-want +got):\n%s", diff)
+	}
+}
+
+// inputWith returns the input of a request that has these messages after the user's.
+func inputWith(t *testing.T, messages ...model.Message) any {
+	t.Helper()
+	srv := modeltest.NewServer(t, modeltest.Text("done"))
+	r := modeltest.Ask("hello")
+	r.Messages = append(r.Messages, messages...)
+	modeltest.Collect(t.Context(), t, openResponses(t, srv, openai.Options{}), r)
+	return srv.Requests()[0].Body["input"]
+}
+
+// The API requires that a call and its output have the same call_id, which no other call has, of at most 64
+// characters.
+func TestACallIDThatIsMissingOrRepeatedIsReplacedInTheItem(t *testing.T) {
+	t.Parallel()
+	var items []string
+	const form = `{"id":"fc_%d",%s"type":"function_call","name":"f","arguments":"{}","n":1.50}`
+	for i, id := range []string{`"call_id":"x",`, `"call_id":"x",`, "", `"call_id":"` + strings.Repeat("y", 65) + `",`} {
+		items = append(items, fmt.Sprintf(form, i, id))
+	}
+	answer := model.Message{Role: model.Assistant, Opaque: json.RawMessage("[" + strings.Join(items, ",") + "]")}
+	messages := []model.Message{answer}
+	for i := range items {
+		id := strings.Replace(runID, "0", fmt.Sprint(i), 1)
+		messages[0].ToolCalls = append(messages[0].ToolCalls, model.ToolCall{ID: id, Name: "f", Arguments: "{}"})
+		messages = append(messages, model.Message{Role: model.ToolRole, ToolCallID: id, Content: fmt.Sprint(i)})
+	}
+	input, _ := inputWith(t, messages...).([]any)
+	for i, want := range []string{"x", "call00001", "call00002", "call00003"} {
+		item := object{
+			"id": fmt.Sprintf("fc_%d", i), "call_id": want, "type": "function_call", "name": "f", "arguments": "{}", "n": 1.5,
+		}
+		output := object{"type": "function_call_output", "call_id": want, "output": fmt.Sprint(i)}
+		if diff := cmp.Diff([]any{item, output}, []any{input[1+i], input[5+i]}); diff != "" {
+			t.Errorf("call %d (-want +got):\n%s", i, diff)
+		}
+	}
+}
+
+// A run may continue with another provider's model than before its pause.
+func TestTheOpaqueOfAnotherProviderIsNotSent(t *testing.T) {
+	t.Parallel()
+	for _, opaque := range []string{`[{"type":"thinking","text":"hm"},{"type":"tool_use"}]`, `{"ids":["a"]}`, `[1]`} {
+		got := inputWith(t,
+			model.Message{
+				Role: model.Assistant, ToolCalls: []model.ToolCall{{ID: runID, Name: "f"}}, Opaque: json.RawMessage(opaque),
+			},
+			model.Message{Role: model.ToolRole, ToolCallID: runID, Content: "42"})
+		want := []any{
+			object{"role": "user", "content": "hello"},
+			object{"type": "function_call", "call_id": runID, "name": "f", "arguments": ""},
+			object{"type": "function_call_output", "call_id": runID, "output": "42"},
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("input (-want +got):\n%s", diff)
+		}
 	}
 }
 
