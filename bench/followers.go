@@ -24,8 +24,8 @@ const (
 	followers = 40
 	// joinPatience is how long the followers may take until they have all past events.
 	joinPatience = 4 * time.Minute
-	// shortEvery is the least time between two short runs of another caller. The runs are so
-	// rare that they hardly add to the figures of the followers.
+	// shortEvery is the least time between two short runs of another caller. More of them
+	// would add to the figures of the followers.
 	shortEvery = 100 * time.Millisecond
 )
 
