@@ -21,6 +21,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/api"
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/follow"
 	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/queue/local"
 	"github.com/keyway-agents/keyway/shared/route"
@@ -163,7 +164,10 @@ func newService(t *testing.T, answers ...answer) *service {
 		api.Options{Table: route.Table, Policy: policy, Log: log, Now: time.Now},
 		api.OS{ID: "test-os", Name: "Test", Version: "1", Digest: "d", Isolation: isolation, Agents: listed, Policy: policy},
 		list,
-		api.Runs{DB: s.db, Runner: runner, Agents: list, Isolation: isolation, Now: time.Now, NewID: uuid.New},
+		api.Runs{
+			DB: s.db, Runner: runner, Follow: follow.New(s.db), Agents: list, Isolation: isolation,
+			Now: time.Now, NewID: uuid.New,
+		},
 		api.Sessions{DB: s.db, Isolation: isolation, Agents: listed, Now: time.Now, NewID: uuid.New},
 		api.Memories{DB: s.db, Isolation: isolation, Now: time.Now, NewID: uuid.New},
 	)

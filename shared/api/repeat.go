@@ -5,8 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"net/http"
-	"time"
 
+	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/logging"
 	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/wire"
@@ -34,51 +34,63 @@ func (in createRun) request() store.Request {
 
 // repeat answers a repeated request with the run that the first one started: its events
 // from the first one, its result, or 202. It starts no run. It reads the run without a
-// filter by owner, because the key was already looked up within the owner's runs.
+// filter by owner, because the key was looked up within the owner's runs.
 //
 // A request for JSON waits for the end of the run, as the first one did. If the deadline
 // of the request comes first, the answer is 202.
 func (a Runs) repeat(w http.ResponseWriter, r *request, in createRun, row store.Run) error {
 	logging.Note(r.Context(), "repeats", row.RunID.String())
 	w.Header().Set("Idempotent-Replayed", "true")
-	q := store.RunQuery{RunID: row.RunID.String(), SessionID: row.SessionID}
-	switch everyone := (store.Viewer{All: true}); {
-	case in.Stream:
+	if in.Stream {
 		f := follower{
-			db: a.DB, runner: a.Runner, viewer: everyone, query: q, after: -1, attempt: row.Attempt, plain: true,
+			runs: a, run: row.RunID, streamed: row.Streamed, attempt: row.Attempt, after: -1, plain: true,
 		}
-		return f.follow(r.Context(), w, row)
-	case !in.Background:
+		return f.follow(r.Context(), w)
+	}
+	if !in.Background && !wire.Ended(row.Status) {
 		var err error
-		if row, err = waitForEnd(r.Context(), a.DB, everyone, q, row); err != nil {
+		if row, err = a.waitForEnd(r.Context(), row); err != nil {
 			return notFound(err, "Run not found")
 		}
 	}
 	if in.Background || !wire.Ended(row.Status) {
-		return accept(w, r, wire.Accepted{RunID: q.RunID, SessionID: row.SessionID, Status: row.Status})
+		accepted := wire.Accepted{RunID: row.RunID.String(), SessionID: row.SessionID, Status: row.Status}
+		return accept(w, r, accepted)
 	}
 	return writeJSON(w, http.StatusOK, runOf(row))
 }
 
-// waitForEnd reads the run every pollInterval until it has ended or is paused, or until
-// ctx ends. It returns the last row that it read. Errors of the database are ignored
-// once ctx has ended: the deadline, not the database, caused them.
-func waitForEnd(
-	ctx context.Context, db *store.DB, v store.Viewer, q store.RunQuery, row store.Run,
-) (store.Run, error) {
-	tick := time.NewTicker(pollInterval)
-	defer tick.Stop()
-	for !wire.Ended(row.Status) {
-		select {
-		case <-ctx.Done():
-			return row, nil
-		case <-tick.C:
-		}
-		next, err := db.Run(ctx, v, q)
+// waitForEnd waits until the run has ended or is paused, and returns its row, which it reads
+// once. When ctx ends before, it returns the given row with the newest status, and no
+// error: the deadline is no error of the run. The error is fault.NotFound when the run is
+// deleted meanwhile.
+func (a Runs) waitForEnd(ctx context.Context, row store.Run) (store.Run, error) {
+	f, err := a.Follow.Follow(row.RunID)
+	if err != nil {
+		return row, err
+	}
+	defer f.Close()
+	for known := (store.Progress{}); !wire.Ended(row.Status); {
+		var found bool
+		known, found, err = f.Next(ctx, known)
 		switch {
-		case err == nil:
-			row = next
-		case ctx.Err() == nil:
+		case err != nil:
+		case !found:
+			err = fault.NotFound
+		case wire.Ended(known.Status):
+			// A paused run may be continued before its row is read; then the loop waits again.
+			var whole store.Run
+			whole, err = a.DB.Run(ctx, store.Viewer{All: true}, store.RunQuery{RunID: row.RunID.String()})
+			if err == nil {
+				row = whole
+			}
+		default:
+			row.Status = known.Status
+		}
+		switch {
+		case ctx.Err() != nil:
+			return row, nil
+		case err != nil:
 			return row, err
 		}
 	}

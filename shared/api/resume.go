@@ -1,15 +1,16 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
-	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/keyway-agents/keyway/shared/fault"
-	"github.com/keyway-agents/keyway/shared/run"
+	"github.com/keyway-agents/keyway/shared/follow"
 	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
@@ -38,7 +39,7 @@ func (a Runs) resume(w http.ResponseWriter, r *request, in resumeRun) error {
 		return err
 	}
 	q := store.RunQuery{AgentID: r.param("agent_id"), RunID: r.param("run_id"), SessionID: in.SessionID}
-	row, err := a.DB.Run(r.Context(), viewer, q)
+	head, err := a.DB.RunHead(r.Context(), viewer, q)
 	if fault.KindOf(err) == fault.NotFound && viewer.All {
 		// AgentOS reports an unknown run by an event, not by a 404. Callers limited to their own runs
 		// get a 404 instead, the same for an unknown run and for a run of another owner.
@@ -50,7 +51,7 @@ func (a Runs) resume(w http.ResponseWriter, r *request, in resumeRun) error {
 	if err != nil {
 		return notFound(err, "Run not found")
 	}
-	f := follower{db: a.DB, runner: a.Runner, viewer: viewer, query: q, after: -1, attempt: row.Attempt}
+	f := follower{runs: a, run: head.RunID, streamed: head.Streamed, attempt: head.Attempt, after: -1}
 	if in.LastEventIndex != nil {
 		f.after = *in.LastEventIndex
 	}
@@ -61,206 +62,220 @@ func (a Runs) resume(w http.ResponseWriter, r *request, in resumeRun) error {
 			f.after = int(n)
 		}
 	}
-	return f.follow(r.Context(), w, row)
+	return f.follow(r.Context(), w)
 }
 
-// follower sends a run's events to one client. It reads them from the database, where
-// the process that executes the run stores them twice a second.
+// follower sends a run's events to one client. They come from the database, where the
+// process that executes the run stores them twice a second.
 type follower struct {
-	db     *store.DB
-	runner *run.Runner
-	viewer store.Viewer
-	query  store.RunQuery // finds the run
-	ids    bool           // send an id: line before each event
-	plain  bool           // send the run's own events only, as the run's first answer had them
-	stream *eventStream
+	runs     Runs
+	run      uuid.UUID
+	streamed bool // the run has events
+	ids      bool // send an id: line before each event
+	plain    bool // send the run's own events only, as the run's first answer had them
+	reader   *follow.Follower
+	stream   *eventStream
 
-	after   int // the index of the last event that the client has; -1: it has none
-	attempt int // the attempt whose events the client has
+	attempt int  // the attempt whose events the client has
+	after   int  // the index of the last event that the client has; -1: it has none
+	sent    bool // this stream has sent events of the run
 }
 
-// pollInterval is how often the database is asked about a run in progress. The events of
-// a run are stored twice a second, so a shorter interval would find nothing more.
-const pollInterval = 250 * time.Millisecond
+// errDeleted ends the stream of a run that doesn't exist any more. Its events are deleted
+// too, so the client can't get the run's last event.
+const deleted = "The run was deleted with its session"
 
-// follow sends what the client hasn't received yet, and then follows the run. row is the
-// run as it was read last. An error is returned only before the first byte.
+var errDeleted = fault.Public(fault.NotFound, deleted, nil)
+
+// follow sends what the client hasn't received yet, and then follows the run. An error is
+// returned only before the first byte.
 //
 // In AgentOS's protocol the first event describes the stream: replay for an ended run,
 // catch_up for missed events of a running one, subscribed when only new events follow.
-func (f *follower) follow(ctx context.Context, w http.ResponseWriter, row store.Run) error {
-	requested := f.after
-	if f.after < store.FirstIndex(f.attempt) {
+func (f *follower) follow(ctx context.Context, w http.ResponseWriter) error {
+	// When this process executes the run, its newest events may not be stored yet.
+	if err := f.runs.Runner.StoreEvents(ctx, f.run); err != nil {
+		return err
+	}
+	requested, attempt := f.after, f.attempt
+	if f.after < store.FirstIndex(f.attempt) && !f.plain {
 		// The client has events of an earlier attempt, which this attempt has replaced.
 		f.after = -1
 	}
-	// When this process executes the run, its newest events may not be stored yet.
-	if err := f.runner.StoreEvents(ctx, row.RunID); err != nil {
-		return err
-	}
-	frames, err := f.missed(ctx, row)
+	counts, err := f.runs.DB.EventCounts(ctx, f.run, max(f.after, -1))
 	if err != nil {
+		return notFound(err, "Run not found")
+	}
+	if f.attempt = counts.Attempt; f.attempt != attempt && !f.plain {
+		f.after, counts.Missed = -1, counts.Total
+	}
+	if f.reader, err = f.runs.Follow.Follow(f.run); err != nil {
 		return err
 	}
-	total, err := f.db.CountEvents(ctx, row.RunID)
-	if err != nil {
-		return err
-	}
+	defer f.reader.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	f.stream = openStream(w)
+	f.stream.failed = cancel // a client that has disconnected needs no news
 	defer f.stream.close()
 	if !f.plain {
-		f.stream.send(f.meta(row, requested, len(frames), total))
+		f.stream.send(f.meta(counts, requested))
 	}
-	f.send(frames)
 	// A run without streaming stores no events, so there is nothing to follow.
-	if !row.Streamed || wire.Ended(row.Status) {
+	if !f.streamed {
 		return nil
 	}
-	if len(frames) > 0 && !f.plain {
-		f.stream.send(subscribed(row, total))
+	if err = f.catchUp(ctx, counts.Last); err == nil && !(wire.Ended(counts.Status) && f.after >= counts.Last) {
+		if counts.Missed > 0 && !f.plain {
+			f.stream.send(f.subscribed(counts.Total))
+		}
+		err = f.live(ctx, counts.Progress)
 	}
-	return f.live(ctx, len(frames) > 0)
+	f.sendError(ctx, err)
+	return nil
 }
 
 // live sends new events until the run has ended and all of its events are sent, or until
-// the client disconnects or ctx ends. sent reports that the client has events of the run.
+// the client disconnects or ctx ends. known is the progress of the run until now.
 //
 // When another process continues the run after a crash, it may emit other events than
 // the ones that the client has. A resumed stream then announces the new attempt and
 // sends its events from the first one. A plain stream ends with a comment instead: a
 // client that never asked to resume doesn't expect events to start anew.
-func (f *follower) live(ctx context.Context, sent bool) error {
-	tick := time.NewTicker(pollInterval)
-	defer tick.Stop()
-	for !f.stream.isClosed() {
-		select {
-		case <-ctx.Done():
-			f.stream.comment(wire.RunContinues)
+func (f *follower) live(ctx context.Context, known store.Progress) error {
+	for {
+		next, found, err := f.reader.Next(ctx, known)
+		switch known = next; {
+		case err != nil:
+			return err
+		case !found:
+			return errDeleted
+		}
+		last := known.Last
+		if known.Attempt != f.attempt && known.Last > f.after {
+			if f.plain && f.sent {
+				f.stream.comment(wire.RunContinues)
+				return nil
+			}
+			f.attempt = known.Attempt
+			if !f.plain {
+				counts, err := f.reader.Counts(ctx)
+				if err != nil {
+					return notFound(err, deleted)
+				}
+				f.stream.send(f.restarted(counts.Total))
+				f.attempt, f.after, last = counts.Attempt, -1, counts.Last
+			}
+		}
+		if err := f.catchUp(ctx, last); err != nil {
+			return err
+		}
+		if wire.Ended(known.Status) && f.after >= known.Last {
 			return nil
-		case <-tick.C:
 		}
-		// The row is read before the events: once it shows the end, all events are stored.
-		row, err := f.db.Run(ctx, f.viewer, f.query)
-		if err != nil {
-			return f.sendError(ctx, err)
-		}
-		attempt := f.attempt
-		frames, err := f.missed(ctx, row)
-		if err != nil {
-			return f.sendError(ctx, err)
-		}
+	}
+}
+
+// catchUp sends the events up to index last. It sends fewer of them, without an error,
+// when the run has a new attempt, which live handles.
+func (f *follower) catchUp(ctx context.Context, last int) error {
+	for f.after < last {
+		news, err := f.reader.Events(ctx, f.attempt, f.after)
 		switch {
-		case f.attempt == attempt:
-		case f.plain && sent:
-			f.stream.comment(wire.RunContinues)
+		case err != nil:
+			return err
+		case !news.Found:
+			return errDeleted
+		case len(news.Frames) == 0:
 			return nil
-		case !f.plain:
-			f.stream.send(restarted(row, len(frames)))
 		}
-		sent = sent || len(frames) > 0
-		f.send(frames)
-		if wire.Ended(row.Status) {
-			return nil
+		for _, frames := range news.Frames {
+			f.send(frames)
 		}
 	}
 	return nil
 }
 
 // sendError sends an event with the public text of err as the last event of the stream.
-// It sends nothing if ctx has ended, because err is then only a consequence of that. It
-// returns nil, because the HTTP status was sent already.
-func (f *follower) sendError(ctx context.Context, err error) error {
-	if ctx.Err() == nil {
+// When ctx has ended, err is only a consequence of that: a client that is still connected
+// gets the comment that the run continues.
+func (f *follower) sendError(ctx context.Context, err error) {
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		f.stream.comment(wire.RunContinues)
+	default:
 		f.stream.send(wire.Meta{Event: "error", Error: fault.Detail(err)})
 	}
-	return nil
 }
 
-// missed reads the frames after f.after and moves f.after to the last one. When the run
-// has a new attempt, it reads all frames of that attempt: its events replace those of
-// the earlier one.
-func (f *follower) missed(ctx context.Context, row store.Run) (frames []string, err error) {
-	stored, err := f.db.EventsAfter(ctx, row.RunID, f.after)
-	if err == nil && len(stored) > 0 && stored[0].Attempt != f.attempt {
-		f.attempt, f.after = stored[0].Attempt, -1
-		stored, err = f.db.EventsAfter(ctx, row.RunID, f.after)
-	}
-	if err != nil {
-		return nil, err
-	}
-	// A row holds several consecutive events, and the first row may begin with some that the
-	// client has.
-	for _, e := range stored {
-		index := e.First
-		for frame := range strings.SplitAfterSeq(e.Frames, "\n\n") {
-			if frame != "" && index > f.after {
+// send sends stored events as they were when the run emitted them. The first ones may be
+// events that the client has.
+func (f *follower) send(frames store.Frames) {
+	f.sent = true
+	if !f.ids && frames.First > f.after {
+		f.stream.sendFrame(frames.Data)
+	} else {
+		index := frames.First
+		for frame := range bytes.SplitAfterSeq(frames.Data, []byte("\n\n")) {
+			if len(frame) > 0 && index > f.after {
 				if f.ids {
-					frame = fmt.Sprintf("id: %d\n%s", index, frame)
+					frame = append(fmt.Appendf(nil, "id: %d\n", index), frame...)
 				}
-				frames = append(frames, frame)
+				f.stream.sendFrame(frame)
 			}
 			index++
 		}
 	}
-	if n := len(stored); n > 0 {
-		f.after = max(f.after, stored[n-1].First+stored[n-1].Count-1)
-	}
-	return frames, nil
-}
-
-// send sends stored frames as they were when the run emitted them.
-func (f *follower) send(frames []string) {
-	for _, frame := range frames {
-		f.stream.sendFrame([]byte(frame))
-	}
+	f.after = max(f.after, frames.First+frames.Count-1)
 }
 
 // meta returns the first event of a resumed stream. Its names, members and texts are
 // AgentOS's.
-func (f *follower) meta(row store.Run, requested, missed, total int) wire.Meta {
-	id := row.RunID.String()
+func (f *follower) meta(c store.EventCounts, requested int) wire.Meta {
+	id := f.run.String()
 	switch {
-	case !row.Streamed && wire.Ended(row.Status):
+	case !f.streamed && wire.Ended(c.Status):
 		return wire.Meta{
-			Event: "replay", RunID: id, Status: row.Status, TotalEvents: new(0),
+			Event: "replay", RunID: id, Status: c.Status, TotalEvents: new(0),
 			Message: fmt.Sprintf("Run %s with no stored events: a run submitted without streaming keeps only its final output.",
-				row.Status),
+				c.Status),
 		}
-	case !row.Streamed:
+	case !f.streamed:
 		return wire.Meta{
-			Event: "replay", RunID: id, Status: row.Status, TotalEvents: new(0),
+			Event: "replay", RunID: id, Status: c.Status, TotalEvents: new(0),
 			Message: fmt.Sprintf("Run is %s and was submitted without streaming, so it has no event stream to attach to. "+
-				"Poll the run endpoint for its result.", row.Status),
+				"Poll the run endpoint for its result.", c.Status),
 		}
-	case wire.Ended(row.Status):
+	case wire.Ended(c.Status):
 		return wire.Meta{
-			Event: "replay", RunID: id, Status: row.Status,
-			TotalEvents: &missed, TotalBuffered: &total, LastEventIndexRequested: &requested,
-			Message: fmt.Sprintf("Run %s. Replaying %d missed events (of %d total).", row.Status, missed, total),
+			Event: "replay", RunID: id, Status: c.Status,
+			TotalEvents: &c.Missed, TotalBuffered: &c.Total, LastEventIndexRequested: &requested,
+			Message: fmt.Sprintf("Run %s. Replaying %d missed events (of %d total).", c.Status, c.Missed, c.Total),
 		}
-	case missed > 0:
+	case c.Missed > 0:
 		return wire.Meta{
-			Event: "catch_up", RunID: id, Status: "running", MissedEvents: &missed, CurrentEventCount: &total,
-			Message: fmt.Sprintf("Catching up on %d missed events.", missed),
+			Event: "catch_up", RunID: id, Status: "running", MissedEvents: &c.Missed, CurrentEventCount: &c.Total,
+			Message: fmt.Sprintf("Catching up on %d missed events.", c.Missed),
 		}
 	}
-	return subscribed(row, total)
+	return f.subscribed(c.Total)
 }
 
 // restarted announces that another process has continued the run from its checkpoint.
 // The client discards the run's events that it has.
-func restarted(row store.Run, count int) wire.Meta {
+func (f *follower) restarted(count int) wire.Meta {
 	return wire.Meta{
-		Event: "catch_up", RunID: row.RunID.String(), Status: "running",
+		Event: "catch_up", RunID: f.run.String(), Status: "running",
 		MissedEvents: &count, CurrentEventCount: &count,
 		Message: "Another process continues the run from its last checkpoint. Its events follow from the first one.",
 	}
 }
 
 // subscribed announces that only new events follow.
-func subscribed(row store.Run, total int) wire.Meta {
+func (f *follower) subscribed(total int) wire.Meta {
 	return wire.Meta{
-		Event: "subscribed", RunID: row.RunID.String(), Status: "running", CurrentEventCount: &total,
+		Event: "subscribed", RunID: f.run.String(), Status: "running", CurrentEventCount: &total,
 		Message: "Subscribed to agent run. Receiving live events.",
 	}
 }

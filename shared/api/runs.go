@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/follow"
 	"github.com/keyway-agents/keyway/shared/input"
 	"github.com/keyway-agents/keyway/shared/logging"
 	"github.com/keyway-agents/keyway/shared/pgvalue"
@@ -33,6 +34,8 @@ type Runs struct {
 	DB *store.DB
 	// Runner executes the runs. Required.
 	Runner *run.Runner
+	// Follow reads the events of runs for the clients that resume or repeat them. Required.
+	Follow *follow.Reader
 	// Agents are the declared agents. A route that names another one answers 404.
 	// Required.
 	Agents Agents
@@ -328,17 +331,17 @@ func (a Runs) cancel(ctx context.Context, r *request, in cancelRun) (nothing, er
 	if _, err := a.Agents.find(r.param("agent_id")); err != nil {
 		return nothing{}, err
 	}
-	row, err := a.DB.Run(ctx, viewer, q)
+	head, err := a.DB.RunHead(ctx, viewer, q)
 	switch {
 	case fault.KindOf(err) == fault.NotFound && viewer.All:
 		return nothing{}, nil
-	case err == nil && row.AgentID != r.param("agent_id"):
+	case err == nil && head.AgentID != r.param("agent_id"):
 		err = fault.NotFound
 	}
 	if err != nil {
 		return nothing{}, notFound(err, "Run not found")
 	}
-	_, err = a.Runner.Cancel(ctx, viewer, row.RunID)
+	_, err = a.Runner.Cancel(ctx, viewer, head.RunID)
 	return nothing{}, err
 }
 

@@ -4,6 +4,7 @@ import (
 	"io"
 	"iter"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,6 +23,9 @@ const (
 	keepAlive = 15 * time.Second
 	// writeTimeout is how long one write may wait for a client that reads nothing.
 	writeTimeout = 30 * time.Second
+	// maxWrite is the size of one write in bytes. Stored events of a run can have megabytes,
+	// and a client that reads them slowly must not reach writeTimeout.
+	maxWrite = 32 << 10
 )
 
 // stream sends the events of a run as they happen. The status and the headers are sent
@@ -36,14 +40,14 @@ func (a Runs) stream(w http.ResponseWriter, r *request, events iter.Seq2[run.Eve
 		if err != nil && e.Event == nil {
 			return err
 		}
+		if s == nil {
+			s = openStream(w)
+			defer s.close()
+		}
 		if e.HandedOver != nil {
 			logging.Note(r.Context(), "handed_over", e.HandedOver.RunID)
 			s.comment(wire.RunContinues)
 			break
-		}
-		if s == nil {
-			s = openStream(w)
-			defer s.close()
 		}
 		// A streamed run has framed its events to store them; sending the same bytes saves
 		// encoding them twice, and a resumed stream has exactly these bytes again.
@@ -73,6 +77,7 @@ type eventStream struct {
 	control *http.ResponseController
 	encoder *wire.Encoder
 	closed  bool        // a write failed, or close was called: write nothing more
+	failed  func()      // called when a write has failed; nil for none
 	idle    *time.Timer // sends the next keep-alive comment
 	flushed time.Time   // when the last flush was
 	later   *time.Timer // flushes the events that a burst left unflushed
@@ -97,21 +102,24 @@ func (s *eventStream) send(e wire.Event) {
 	s.write(func() error { return s.encoder.Encode(e) })
 }
 
-// sendFrame sends an event that is framed already.
+// sendFrame sends one or more events that are framed already.
 func (s *eventStream) sendFrame(frame []byte) {
-	s.write(func() error { _, err := s.w.Write(frame); return err })
+	s.write(func() (err error) {
+		for piece := range slices.Chunk(frame, maxWrite) {
+			if len(frame) > maxWrite {
+				s.extendDeadline()
+			}
+			if _, err = s.w.Write(piece); err != nil {
+				break
+			}
+		}
+		return err
+	})
 }
 
 // comment sends a framed comment, which clients ignore.
 func (s *eventStream) comment(text string) {
 	s.write(func() error { _, err := io.WriteString(s.w, text); return err })
-}
-
-// isClosed reports whether the client has disconnected, as far as writes have shown.
-func (s *eventStream) isClosed() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.closed
 }
 
 // write calls put, and flushes at once or after the rest of flushInterval.
@@ -121,7 +129,8 @@ func (s *eventStream) write(put func() error) {
 	if s.closed {
 		return
 	}
-	if s.closed = put() != nil; s.closed {
+	if put() != nil {
+		s.fail()
 		return
 	}
 	switch since := time.Since(s.flushed); {
@@ -146,9 +155,23 @@ func (s *eventStream) flushRest() {
 // flush sends what is buffered and starts the idle time anew. The caller holds mu.
 func (s *eventStream) flush() {
 	s.flushed = time.Now()
-	_ = s.control.SetWriteDeadline(s.flushed.Add(writeTimeout)) // not every writer supports deadlines
-	s.closed = s.control.Flush() != nil
+	s.extendDeadline()
+	if s.control.Flush() != nil {
+		s.fail()
+	}
 	s.idle.Reset(keepAlive)
+}
+
+// extendDeadline gives the client writeTimeout from now on. Not every writer supports
+// deadlines.
+func (s *eventStream) extendDeadline() { _ = s.control.SetWriteDeadline(time.Now().Add(writeTimeout)) }
+
+// fail records that the client has disconnected. The caller holds mu.
+func (s *eventStream) fail() {
+	s.closed = true
+	if s.failed != nil {
+		s.failed()
+	}
 }
 
 // close stops the timers. The handler must call it before it returns: net/http forbids

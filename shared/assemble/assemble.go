@@ -14,6 +14,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/api"
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/follow"
 	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/queue"
 	"github.com/keyway-agents/keyway/shared/route"
@@ -93,7 +94,8 @@ func build(p Parts, served []route.Function) (s Service) {
 				Queue: p.Queue, Watch: p.Watch, Admit: p.admit,
 			})
 			resources = append(resources, api.Runs{
-				DB: p.DB, Runner: s.Runner, Agents: list, Isolation: isolation, Now: Now, NewID: uuid.New,
+				DB: p.DB, Runner: s.Runner, Follow: follow.New(p.DB), Agents: list, Isolation: isolation,
+				Now: Now, NewID: uuid.New,
 			})
 		case route.Sessions:
 			resources = append(resources, api.Sessions{

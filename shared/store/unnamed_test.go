@@ -100,6 +100,21 @@ func runningCalls(r store.Run) []call {
 			n, err := db.CountEvents(ctx, r.RunID)
 			return want(n > 0, err)
 		}},
+		{"RunHead", func(ctx context.Context, db *store.DB) error {
+			head, err := db.RunHead(ctx, ann, query)
+			return want(head.RunID == r.RunID, err)
+		}},
+		{"Progress", func(ctx context.Context, db *store.DB) error {
+			return wantOne(db.Progress(ctx, []uuid.UUID{r.RunID}))
+		}},
+		{"EventCounts", func(ctx context.Context, db *store.DB) error {
+			c, err := db.EventCounts(ctx, r.RunID, 0)
+			return want(c.Total == 2 && c.Missed == 1, err)
+		}},
+		{"Follow", func(ctx context.Context, db *store.DB) error {
+			news, err := db.Follow(ctx, r.RunID, r.Attempt, 0)
+			return want(len(news.Frames) == 1, err)
+		}},
 		{"RequestCancel", func(ctx context.Context,
 			db *store.DB) error {
 			return want(db.RequestCancel(ctx, ann, query, day))
