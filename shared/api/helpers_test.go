@@ -128,6 +128,7 @@ func waitFor(ch <-chan struct{}) answer {
 // "a", which has the tool "door" that needs a confirmation, and "b".
 type service struct {
 	t       *testing.T
+	url     string // of the database
 	db      *store.DB
 	model   *scripted
 	handler *api.Server
@@ -135,10 +136,18 @@ type service struct {
 
 func newService(t *testing.T, answers ...answer) *service {
 	t.Helper()
+	return newServiceAt(t, storetest.URL(t), answers...)
+}
+
+// newServiceAt is newService on a database that storetest has made.
+func newServiceAt(t *testing.T, url string, answers ...answer) *service {
+	t.Helper()
 	if len(answers) == 0 {
 		answers = []answer{text("fine")}
 	}
-	s := &service{t: t, db: storetest.New(t), model: &scripted{answers: answers}}
+	s := &service{
+		t: t, url: url, db: storetest.Open(t, store.Options{URL: url}), model: &scripted{answers: answers},
+	}
 	policy, err := authz.New(route.Table, "agent_os:admin", nil)
 	if err != nil {
 		t.Fatal(err)

@@ -176,8 +176,8 @@ func (f *follower) live(ctx context.Context, known store.Progress) error {
 	}
 }
 
-// catchUp sends the events up to index last. It sends fewer of them, without an error,
-// when the run has a new attempt, which live handles.
+// catchUp sends the events up to index last, which is that of the last event in a row. It
+// sends fewer of them, without an error, when the run has a new attempt, which live handles.
 func (f *follower) catchUp(ctx context.Context, last int) error {
 	for f.after < last {
 		news, err := f.reader.Events(ctx, f.attempt, f.after)
@@ -186,11 +186,13 @@ func (f *follower) catchUp(ctx context.Context, last int) error {
 			return err
 		case !news.Found:
 			return errDeleted
-		case len(news.Frames) == 0:
+		case len(news.Frames) == 0 || news.Frames[0].First > last:
 			return nil
 		}
 		for _, frames := range news.Frames {
-			f.send(frames)
+			if frames.First <= last { // Events that were stored meanwhile are sent after the event that announces them.
+				f.send(frames)
+			}
 		}
 	}
 	return nil
