@@ -79,6 +79,9 @@ func TestInvalidMemoryRequestsNameTheInput(t *testing.T) {
 		"an id that is no UUID":     {"ann GET /memories/nonsense", "", 404, "Memory with ID nonsense not found"},
 		"a change without a memory": {"ann PATCH /memories/" + id, `{"topics":[]}`, 422, `"loc":["body","memory"]`},
 		"a merge without a user":    {"ann POST /optimize-memories", `{}`, 422, `"loc":["body","user_id"]`},
+		"a merge of all users": {
+			"admin POST /optimize-memories", `{"user_id":""}`, 422, `"type":"string_too_short","loc":["body","user_id"]`,
+		},
 		"a merge with apply as text": {
 			"ann POST /optimize-memories", `{"user_id":"ann","apply":"no"}`, 422, `"type":"bool_type","loc":["body","apply"]`,
 		},

@@ -42,6 +42,12 @@ func (a Runs) merge(ctx context.Context, r *request, in mergeMemories) (wire.Mer
 	if !viewer.All {
 		owner = viewer.Owner
 	}
+	if viewer.All && owner == "" { // The memories of all users must not become one.
+		return none, fault.Fields(fault.Field{
+			Type: "string_too_short", Loc: []any{"body", "user_id"}, Msg: "String should have at least 1 character",
+			Input: "", Ctx: fault.Members{{Name: "min_length", Value: 1}},
+		})
+	}
 	// The oldest comes first: when memories contradict each other, the model reads the newer
 	// one last.
 	old, total, err := a.DB.Memories(ctx, viewer, store.MemoryQuery{

@@ -28,11 +28,13 @@ type Memory struct {
 
 const memoryColumns = `memory_id, owner, memory, topics, agent_id, team_id, created_at, updated_at`
 
-// AddMemory stores a new memory. UpdatedAt is set to CreatedAt.
+// AddMemory stores a new memory. UpdatedAt is set to CreatedAt. A memory of that id is left as it is: the ids are
+// random, so the same call has stored it before.
 func (db *DB) AddMemory(ctx context.Context, m Memory) error {
 	_, err := db.exec(ctx, `
 		INSERT INTO keyway.memories (memory_id, owner, memory, topics, agent_id, team_id, created_at, updated_at)
-		VALUES (@memory_id, @owner, @memory, @topics, @agent_id, @team_id, @created_at, @created_at)`,
+		VALUES (@memory_id, @owner, @memory, @topics, @agent_id, @team_id, @created_at, @created_at)
+		ON CONFLICT (memory_id) DO NOTHING`,
 		pgx.NamedArgs{
 			"memory_id": m.MemoryID, "owner": m.Owner, "memory": m.Memory, "topics": m.Topics,
 			"agent_id": m.AgentID, "team_id": m.TeamID, "created_at": m.CreatedAt,
@@ -99,12 +101,16 @@ func (db *DB) Memory(ctx context.Context, v Viewer, id, owner string) (Memory, e
 
 // ChangeMemory changes the text of one memory, and its topics unless they are nil, and returns the memory. Errors are
 // those of Memory.
+//
+// Each change increases UpdatedAt, by a microsecond if the clock of this process is behind that of the last change. So
+// MergeMemories recognizes a memory that was changed by its UpdatedAt alone.
 func (db *DB) ChangeMemory(
 	ctx context.Context, v Viewer, id, text string, topics []string, now time.Time,
 ) (Memory, error) {
 	return db.oneMemory(ctx, v, id, "", `
-		UPDATE keyway.memories SET memory = @memory, topics = COALESCE(@topics, topics),
-			updated_at = GREATEST(updated_at, @now) WHERE `,
+		UPDATE keyway.memories SET memory = @memory, topics = COALESCE(@topics, topics), updated_at = CASE
+			WHEN memory = @memory AND topics = COALESCE(@topics, topics) AND updated_at >= @now THEN updated_at
+			ELSE GREATEST(updated_at + interval '1 microsecond', @now) END WHERE `,
 		` RETURNING `+memoryColumns, pgx.NamedArgs{"memory": text, "topics": topics, "now": now})
 }
 
@@ -191,35 +197,40 @@ func (db *DB) MemoryStats(
 // MergeMemories replaces several memories of one owner by one memory, in one statement. The statement locks those of
 // the old memories that are unchanged, deletes them only if all are, and inserts the new one only if they were
 // deleted. If one of them was deleted or changed since it was read, the error is fault.Conflict and nothing is
-// changed: a model takes seconds to write the merged text, and a change of that time must not be lost.
+// changed: a model takes seconds to write the merged text, and a change of that time must not be lost. A memory is
+// unchanged if its UpdatedAt is; see ChangeMemory. If the new memory exists already, the same call has stored it before.
 func (db *DB) MergeMemories(ctx context.Context, old []Memory, merged Memory) error {
-	ids, lastChange := make([]uuid.UUID, len(old)), time.Time{}
+	ids, changes := make([]uuid.UUID, len(old)), make([]time.Time, len(old))
 	for i, m := range old {
-		if ids[i] = m.MemoryID; m.UpdatedAt.After(lastChange) {
-			lastChange = m.UpdatedAt
-		}
+		ids[i], changes[i] = m.MemoryID, m.UpdatedAt
 	}
-	n, err := db.exec(ctx, `
+	var stored bool
+	err := db.bulk.queryRow(ctx, `
 		WITH same AS (
-			SELECT memory_id FROM keyway.memories
-			WHERE memory_id = ANY(@ids) AND owner = @owner AND updated_at <= @changed FOR UPDATE
+			SELECT m.memory_id FROM keyway.memories m
+			JOIN unnest(@ids::uuid[], @changes::timestamptz[]) AS read (memory_id, updated_at) USING (memory_id, updated_at)
+			WHERE m.owner = @owner ORDER BY m.memory_id FOR UPDATE OF m
 		), gone AS (
 			DELETE FROM keyway.memories
 			WHERE memory_id IN (SELECT memory_id FROM same) AND (SELECT count(*) FROM same) = @count
 			RETURNING memory_id
+		), merged AS (
+			INSERT INTO keyway.memories (memory_id, owner, memory, topics, agent_id, team_id, created_at, updated_at)
+			SELECT @memory_id, @owner, @memory, @topics, @agent_id, @team_id, @created_at, @created_at
+			WHERE EXISTS (SELECT FROM gone)
+			RETURNING memory_id
 		)
-		INSERT INTO keyway.memories (memory_id, owner, memory, topics, agent_id, team_id, created_at, updated_at)
-		SELECT @memory_id, @owner, @memory, @topics, @agent_id, @team_id, @created_at, @created_at
-		WHERE EXISTS (SELECT FROM gone)`,
+		SELECT EXISTS (SELECT FROM merged) OR EXISTS (
+			SELECT FROM keyway.memories WHERE memory_id = @memory_id AND owner = @owner)`,
 		pgx.NamedArgs{
-			"ids": ids, "changed": lastChange, "count": len(old), "memory_id": merged.MemoryID, "owner": merged.Owner,
+			"ids": ids, "changes": changes, "count": len(old), "memory_id": merged.MemoryID, "owner": merged.Owner,
 			"memory": merged.Memory, "topics": merged.Topics, "agent_id": merged.AgentID, "team_id": merged.TeamID,
 			"created_at": merged.CreatedAt,
-		})
+		}).Scan(&stored)
 	if err != nil {
 		return fmt.Errorf("merge memories: %w", kindOf(err))
 	}
-	if n == 0 {
+	if !stored {
 		return fault.Public(fault.Conflict, "The memories changed meanwhile; try again", nil)
 	}
 	return nil

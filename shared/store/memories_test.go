@@ -3,6 +3,7 @@ package store_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -88,10 +89,64 @@ func TestAChangeWithoutTopicsKeepsTheTopics(t *testing.T) {
 	}{{nil, []string{"t"}}, {[]string{"u", "t"}, []string{"u", "t"}}, {nil, []string{"u", "t"}}, {[]string{},
 		[]string{}}} {
 		m, err := db.ChangeMemory(t.Context(), ann, id, "b", row.topics, day)
-		if diff := cmp.Diff(row.want, m.Topics); err != nil || diff != "" || m.Memory != "b" ||
-			!m.UpdatedAt.Equal(day.Add(5*time.Minute)) {
+		if diff := cmp.Diff(row.want, m.Topics); err != nil || diff != "" || m.Memory != "b" {
 			t.Errorf("%v: %+v %v %s", row.topics, m, err, diff)
 		}
+	}
+}
+
+func TestEachChangeOfAMemoryIncreasesItsTime(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	m := addMemory(t, db, "ann", "a", 5, "t")
+	id, last := m.MemoryID.String(), day.Add(5*time.Minute)
+	for _, row := range []struct {
+		text   string
+		topics []string
+		now    time.Time
+		want   time.Time
+	}{
+		{"b", nil, day.Add(6 * time.Minute), day.Add(6 * time.Minute)},
+		{"c", nil, day, day.Add(6*time.Minute + time.Microsecond)}, // by a process whose clock is behind
+		{"c", nil, day, day.Add(6*time.Minute + time.Microsecond)}, // no change
+		{"c", []string{"u"}, day, day.Add(6*time.Minute + 2*time.Microsecond)},
+		{"c", nil, day.Add(7 * time.Minute), day.Add(7 * time.Minute)},
+	} {
+		m, err := db.ChangeMemory(t.Context(), ann, id, row.text, row.topics, row.now)
+		if err != nil || !m.UpdatedAt.Equal(row.want) {
+			t.Errorf("%+v after %s: %s, %v", row, last, m.UpdatedAt, err)
+		}
+		last = m.UpdatedAt
+	}
+}
+
+func TestAMergeLosesNoConcurrentChange(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	// The time of the second memory is after that of every change here: the clocks of two processes differ.
+	addMemory(t, db, "ann", "old", 0)
+	addMemory(t, db, "ann", "of a clock that is ahead", 60)
+	read, _, err := db.Memories(t.Context(), ann, store.MemoryQuery{Limit: 2, Page: 1, SortBy: "created_at",
+		Ascending: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	merged := store.Memory{MemoryID: uuid.New(), Owner: "ann", Memory: "merged", Topics: []string{}, CreatedAt: day}
+	for _, now := range []time.Time{day, day.Add(time.Minute)} {
+		id, before := read[0].MemoryID.String(), slices.Clone(read)
+		if read[0], err = db.ChangeMemory(t.Context(), ann, id, "new at "+now.String(), nil, now); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.MergeMemories(t.Context(), before, merged); !errors.Is(err, fault.Conflict) {
+			t.Errorf("a memory changed at %s: %v", now, err)
+		}
+	}
+	if err := db.MergeMemories(t.Context(), read, merged); err != nil {
+		t.Error(err)
+	}
+	left, n, err := db.Memories(t.Context(), ann, store.MemoryQuery{Limit: 9, Page: 1})
+	if err != nil || n != 1 || left[0].Memory != "merged" {
+		t.Errorf("%+v %v", left, err)
 	}
 }
 

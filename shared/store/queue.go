@@ -27,13 +27,22 @@ func (db *DB) EnqueueRun(ctx context.Context, id uuid.UUID, from time.Time) erro
 
 // ReceiveRuns returns at most limit visible runs, oldest first, and makes them invisible until the visibility
 // deadline until. SKIP LOCKED gives each run to only one of several receivers, and lets none of them wait.
-func (db *DB) ReceiveRuns(ctx context.Context, limit int, now, until time.Time) ([]uuid.UUID, error) {
-	ids, err := list(ctx, db, pgx.RowTo[uuid.UUID], `
-		UPDATE keyway.runs SET lease_until = @until WHERE run_id IN (
-			SELECT run_id FROM keyway.runs WHERE status = 'PENDING' AND lease_until <= @now
-			ORDER BY seq LIMIT @limit FOR UPDATE SKIP LOCKED
-		) RETURNING run_id`,
-		pgx.NamedArgs{"limit": limit, "now": now, "until": until})
+func (db *DB) ReceiveRuns(ctx context.Context, limit int, now, until time.Time) (ids []uuid.UUID, err error) {
+	// If the answer of the first attempt is lost, the next one recognizes by their deadline the runs that the first one has
+	// received. Another process may have received runs with the same deadline; then two processes try to claim a run, and
+	// one of them does.
+	args := pgx.NamedArgs{"limit": limit, "now": now, "until": until, "repeated": false}
+	err = db.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		rows, _ := conn.Query(ctx, db.text(`
+			UPDATE keyway.runs SET lease_until = @until WHERE run_id IN (
+				SELECT run_id FROM keyway.runs
+				WHERE status = 'PENDING' AND (lease_until <= @now OR @repeated AND lease_until = @until)
+				ORDER BY lease_until = @until DESC, seq LIMIT @limit FOR UPDATE SKIP LOCKED
+			) RETURNING run_id`), args) // CollectRows returns its error.
+		ids, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+		args["repeated"] = true
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("receive runs: %w", kindOf(err))
 	}

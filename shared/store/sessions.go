@@ -153,15 +153,23 @@ func (db *DB) DeleteSessions(ctx context.Context, v Viewer, ids []string, owner 
 	where, args := SessionQuery{Owner: owner}.where(v)
 	args["ids"] = ids
 	// The window function counts the owners of each id in the same statement, so no session can be added in between. The
-	// foreign keys delete the runs, events and usage.
+	// foreign keys delete the runs, events and usage. They would lock the runs in any order, and another statement that
+	// locks several runs could wait for this one and this one for it. Therefore the runs are locked first, in the order of
+	// their ids, after their session. The count makes PostgreSQL lock all of them before it deletes the first session.
 	var twice *string
 	err := db.bulk.queryRow(ctx, `
 		WITH found AS (
 			SELECT s.owner, s.session_id, count(*) OVER (PARTITION BY s.session_id) AS owners
 			FROM keyway.sessions s WHERE s.session_id = ANY(@ids) AND `+where+`
+		), held AS (
+			SELECT s.owner, s.session_id FROM keyway.sessions s JOIN found f USING (owner, session_id)
+			WHERE NOT EXISTS (SELECT FROM found WHERE owners > 1)
+			ORDER BY s.owner, s.session_id FOR UPDATE OF s
+		), runs AS (
+			SELECT r.run_id FROM keyway.runs r JOIN held h USING (owner, session_id) ORDER BY r.run_id FOR UPDATE OF r
 		), gone AS (
-			DELETE FROM keyway.sessions s USING found f
-			WHERE s.owner = f.owner AND s.session_id = f.session_id AND NOT EXISTS (SELECT FROM found WHERE owners > 1)
+			DELETE FROM keyway.sessions s USING held h
+			WHERE s.owner = h.owner AND s.session_id = h.session_id AND (SELECT count(*) FROM runs) >= 0
 		)
 		SELECT min(session_id) FROM found WHERE owners > 1`, args).Scan(&twice)
 	if err != nil {
@@ -181,21 +189,34 @@ func severalOwners(sessionID string) error {
 
 // CreateSession adds a session. It is fault.Conflict if the owner already has a session of that id.
 func (db *DB) CreateSession(ctx context.Context, s Session) error {
-	n, err := db.exec(ctx, `
-		INSERT INTO keyway.sessions (owner, session_id, session_type, agent_id, team_id, workflow_id,
-			name, state, metadata, created_at, updated_at)
-		VALUES (@owner, @session_id, @session_type, @agent_id, @team_id, @workflow_id,
-			@name, @state, @metadata, @created_at, @created_at)
-		ON CONFLICT DO NOTHING`,
-		pgx.NamedArgs{
-			"owner": s.Owner, "session_id": s.SessionID, "session_type": s.SessionType, "agent_id": s.AgentID,
-			"team_id": s.TeamID, "workflow_id": s.WorkflowID, "name": s.Name, "state": s.State, "metadata": s.Metadata,
-			"created_at": s.CreatedAt,
-		})
+	args := pgx.NamedArgs{
+		"owner": s.Owner, "session_id": s.SessionID, "session_type": s.SessionType, "agent_id": s.AgentID,
+		"team_id": s.TeamID, "workflow_id": s.WorkflowID, "name": s.Name, "state": s.State, "metadata": s.Metadata,
+		"created_at": s.CreatedAt, "repeated": false,
+	}
+	// The answer of the first attempt may be lost. Then the next one finds the session that the first one has stored, and
+	// recognizes it by the time. Only a repetition looks for it: two callers may send the same time.
+	var created bool
+	err := db.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		err := conn.QueryRow(ctx, db.text(`
+			WITH created AS (
+				INSERT INTO keyway.sessions (owner, session_id, session_type, agent_id, team_id, workflow_id,
+					name, state, metadata, created_at, updated_at)
+				VALUES (@owner, @session_id, @session_type, @agent_id, @team_id, @workflow_id,
+					@name, @state, @metadata, @created_at, @created_at)
+				ON CONFLICT DO NOTHING
+				RETURNING true
+			)
+			SELECT EXISTS (SELECT FROM created) OR @repeated AND EXISTS (
+				SELECT FROM keyway.sessions
+				WHERE owner = @owner AND session_id = @session_id AND created_at = @created_at)`), args).Scan(&created)
+		args["repeated"] = true
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("create session %q: %w", s.SessionID, kindOf(err))
 	}
-	if n == 0 {
+	if !created {
 		return fmt.Errorf("session %q: %w", s.SessionID, fault.Conflict)
 	}
 	return nil

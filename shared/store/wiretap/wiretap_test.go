@@ -125,3 +125,79 @@ func TestMessagesAreParsedHoweverTheyArrive(t *testing.T) {
 		}
 	}
 }
+
+// asks sends a message of a client and returns the next byte of the answer.
+func asks(conn net.Conn, m pgproto3.FrontendMessage) (byte, error) {
+	sent, err := m.Encode(nil)
+	if err == nil {
+		_, err = conn.Write(sent)
+	}
+	if err != nil {
+		return 0, err
+	}
+	answer := make([]byte, 1)
+	_, err = io.ReadFull(conn, answer)
+	return answer[0], err
+}
+
+// answersAll answers everything with ReadyForQuery, in two pieces.
+func answersAll(answered chan<- struct{}) func(net.Conn) {
+	return func(conn net.Conn) {
+		for b := make([]byte, 1<<10); ; {
+			if _, err := conn.Read(b); err != nil {
+				return
+			}
+			_, _ = conn.Write([]byte("Z\x00\x00"))
+			_, _ = conn.Write([]byte("\x00\x05I"))
+			answered <- struct{}{}
+		}
+	}
+}
+
+func TestOnlyTheAnswerOfAStatementIsLost(t *testing.T) {
+	t.Parallel()
+	answered := make(chan struct{}, 10)
+	tap, conn := tapped(t, nil, answersAll(answered))
+	start := &pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30}
+	if got, err := asks(conn, start); err != nil || got != 'Z' {
+		t.Fatal(got, err)
+	}
+	tap.LoseAnswer()
+	if _, err := io.CopyN(io.Discard, conn, 5); err != nil { // the rest of the first answer
+		t.Fatal(err)
+	}
+	for _, m := range []pgproto3.FrontendMessage{&pgproto3.Parse{Query: "SELECT 1"}, &pgproto3.Query{String: "-- ping"}} {
+		if got, err := asks(conn, m); err != nil || got != 'Z' {
+			t.Errorf("the answer to %T is %q, %v", m, got, err)
+		}
+		if _, err := io.CopyN(io.Discard, conn, 5); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := asks(conn, &pgproto3.Execute{}); err == nil {
+		t.Error("the answer of a statement is not lost")
+	}
+	for range 4 {
+		<-answered // The server has received the statement too.
+	}
+}
+
+func TestAFrozenTapForwardsLater(t *testing.T) {
+	t.Parallel()
+	tap, conn := tapped(t, nil, answersAll(make(chan struct{}, 10)))
+	tap.Freeze()
+	answer := make(chan byte)
+	go func() {
+		got, _ := asks(conn, &pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30})
+		answer <- got
+	}()
+	select {
+	case got := <-answer:
+		t.Errorf("a frozen tap forwards %q", got)
+	case <-time.After(50 * time.Millisecond):
+		tap.Thaw()
+		if got := <-answer; got != 'Z' {
+			t.Errorf("the answer is %q", got)
+		}
+	}
+}
