@@ -152,3 +152,11 @@ verify: generate ## Fail if a generated file differs from what the code makes
 .PHONY: bench
 bench: ## Measure the server; bench/README.md shows how to measure AgentOS beside it
 	go run ./bench
+
+.PHONY: chaos
+chaos: ## Kill servers and disturb their database for 20 minutes, and audit every run (docs/chaos.md; needs pgbouncer)
+	go run ./acceptance/chaos $(CHAOS)
+
+.PHONY: chaos-short
+chaos-short: ## The same for less than 3 minutes, as CI does it
+	go run ./acceptance/chaos --short $(CHAOS)

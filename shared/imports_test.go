@@ -110,11 +110,13 @@ var rooms = map[string]string{
 	"bench/emptylambda": "github.com/aws/aws-lambda-go/lambda",
 	"shared/cli": "shared/ github.com/google/uuid github.com/alecthomas/kong " +
 		"github.com/fsnotify/fsnotify github.com/aws/aws-lambda-go/events",
-	"cmd/keyway":            "shared/cli",
-	"examples/deploy/tools": "shared/config shared/agents shared/run shared/tool",
-	"acceptance":            "", // tests only
-	"acceptance/withtools":  "shared/cli shared/store/devpg shared/tool go.uber.org/goleak",
-	"examples/own-tools":    "shared/cli shared/config shared/model shared/run shared/tool",
+	"cmd/keyway":               "shared/cli",
+	"examples/deploy/tools":    "shared/config shared/agents shared/run shared/tool",
+	"acceptance":               "", // tests only
+	"acceptance/withtools":     "shared/cli shared/store/devpg shared/tool go.uber.org/goleak",
+	"acceptance/chaos":         "shared/store/devpg github.com/golang-jwt/jwt github.com/jackc/pgx",
+	"acceptance/chaos/program": "shared/cli shared/tool",
+	"examples/own-tools":       "shared/cli shared/config shared/model shared/run shared/tool",
 }
 
 type listed struct {

@@ -1,0 +1,231 @@
+// Command chaos tests "keyway serve" and the Lambda functions while processes are killed, connections are frozen and cut
+// and answers of the database are lost. It decides which faults occur, which requests are sent meanwhile, and what must
+// hold afterwards. docs/chaos.md explains it.
+package main
+
+// The files:
+//
+//   - main.go reads the flags and prints the result, phase.go executes one phase.
+//   - postgres.go, proxy.go, server.go start what is tested; faults.go disturbs it.
+//   - load.go is the clients, script.go what they ask the model to do, and model.go the model and the tools.
+//   - journal.go and evidence.go collect what happened, and audit.go checks it.
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/keyway-agents/keyway/shared/store/devpg"
+)
+
+// secret is the key of the tokens, for this machine only.
+const secret = "chaos-chaos-chaos-chaos-chaos-chaos"
+
+// lab is what all phases share.
+type lab struct {
+	root, dir string
+	program   string
+	token     string
+	seed      uint64
+	pg        *postgres
+	began     time.Time
+}
+
+// say prints a line of progress.
+func (l *lab) say(format string, args ...any) {
+	fmt.Printf("%6.1f s  %s\n", time.Since(l.began).Seconds(), fmt.Sprintf(format, args...))
+}
+
+// flags are the command line.
+type flags struct {
+	seed    uint64
+	minutes float64
+	servers int
+	phase   string
+	keep    bool
+}
+
+func main() {
+	devpg.HoldIfAsked() // this program is started again as the process that holds PostgreSQL
+	f, plans := parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ok, err := chaos(ctx, f, plans)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "chaos:", err)
+	}
+	if err != nil || !ok {
+		stop() // os.Exit runs no deferred calls
+		os.Exit(1)
+	}
+}
+
+// usageText begins the output of --help.
+const usageText = `Tests keyway serve and the functions while they are killed and their database is disturbed.
+Run it within the repository; docs/chaos.md explains what is checked.
+
+  go run ./acceptance/chaos                  all phases, 20 minutes
+  go run ./acceptance/chaos --short          one phase, less than 3 minutes
+  go run ./acceptance/chaos --phase pooler   one phase
+
+The exit code is 1 if a promise does not hold. The logs of the servers are kept then.
+
+`
+
+// parse reads the flags and ends the program if one is wrong.
+func parse() (flags, []plan) {
+	var f flags
+	flag.Uint64Var(&f.seed, "seed", 0, "the seed of all random choices; defaults to a random one, which is printed")
+	flag.Float64Var(&f.minutes, "minutes", 20, "how long all phases together take")
+	flag.IntVar(&f.servers, "servers", 0, "how many servers each phase has; defaults to what the phase has")
+	flag.StringVar(&f.phase, "phase", "", "execute only this phase: two, three or pooler")
+	flag.BoolVar(&f.keep, "keep", false, "keep the logs of the servers also without a violation")
+	short := flag.Bool("short", false, "execute the short form: one phase with two servers, 45 seconds of faults")
+	flag.Usage = func() {
+		fmt.Fprint(flag.CommandLine.Output(), usageText)
+		flag.PrintDefaults()
+	}
+	flag.Parse()
+	plans := plansFor(f, *short)
+	if flag.NArg() > 0 || f.minutes < 1 || f.minutes > 24*60 || f.servers < 0 || f.servers > 9 || len(plans) == 0 {
+		fmt.Fprintln(os.Stderr, "chaos: takes flags only; use --minutes 1 to 1440, --servers 1 to 9, and --phase two, three "+
+			"or pooler")
+		os.Exit(2)
+	}
+	if f.seed == 0 {
+		f.seed = rand.Uint64() >> 1 // #nosec G404 -- a number that is printed
+	}
+	return f, plans
+}
+
+// settling is how much of the time of a phase is not load: its start and the wait for the ends of all runs.
+const settling = 100 * time.Second
+
+// plansFor returns the phases, with their shares of the time.
+func plansFor(f flags, short bool) (plans []plan) {
+	all := []plan{
+		{name: "two", servers: 2, long: true}, {name: "three", servers: 3, long: true},
+		{name: "pooler", servers: 2, pooler: true},
+	}
+	if short {
+		return []plan{{name: "short", servers: max(2, f.servers), clients: 10, load: 45 * time.Second, killEvery: 5 * time.Second}}
+	}
+	for _, p := range all {
+		if f.phase == "" || f.phase == p.name {
+			plans = append(plans, p)
+		}
+	}
+	total := time.Duration(f.minutes * float64(time.Minute))
+	for i := range plans {
+		p := &plans[i]
+		p.load = max(total/time.Duration(len(plans))-settling, 20*time.Second)
+		p.killEvery, p.clients = 3500*time.Millisecond, 14
+		if f.servers > 0 {
+			p.servers = f.servers
+		}
+	}
+	return plans
+}
+
+// chaos executes the phases. ok is false if there is a violation.
+func chaos(ctx context.Context, f flags, plans []plan) (ok bool, err error) {
+	l := &lab{seed: f.seed, began: time.Now()}
+	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return false, fmt.Errorf("run it within the repository: %w", err)
+	}
+	l.root = strings.TrimSpace(string(out))
+	if l.dir, err = os.MkdirTemp("", "keyway-chaos-"); err != nil {
+		return false, err
+	}
+	l.say("seed %d, logs in %s", l.seed, l.dir)
+	results, err := l.phases(ctx, plans)
+	ok = summarize(os.Stdout, l.seed, results)
+	if ok && err == nil && !f.keep {
+		return true, os.RemoveAll(l.dir)
+	}
+	fmt.Println("The logs are in", l.dir)
+	return ok, err
+}
+
+// phases starts what all phases share and executes them.
+func (l *lab) phases(ctx context.Context, plans []plan) (results []result, err error) {
+	l.say("building keyway with a clock that can be wrong")
+	if l.program, err = buildServer(ctx, l.root, l.dir); err != nil {
+		return nil, err
+	}
+	if l.token, err = mint(); err != nil {
+		return nil, err
+	}
+	if l.pg, err = openPostgres(ctx, l.dir); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, l.pg.close()) }()
+	for _, p := range plans {
+		one := &phase{plan: p, lab: l, dir: filepath.Join(l.dir, p.name)}
+		r, err := one.run(ctx)
+		if err != nil {
+			return results, err
+		}
+		results = append(results, r)
+		l.say("%s: %d violations", p.name, len(r.violations))
+	}
+	return results, nil
+}
+
+// mint returns a token of a user named ann. It was issued an hour ago, so that a server whose clock is behind accepts it.
+func mint() (string, error) {
+	now := time.Now()
+	return jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
+		"sub": "ann", "iat": now.Add(-time.Hour).Unix(), "exp": now.Add(48 * time.Hour).Unix(),
+		"scopes": []string{"agents:read", "agents:run", "sessions:read", "sessions:write", "sessions:delete"},
+	}).SignedString([]byte(secret))
+}
+
+// summarize prints the table of faults and ends and every violation. It returns whether everything holds.
+func summarize(w *os.File, seed uint64, results []result) bool {
+	kinds, ends := map[string]int{}, map[string]int{}
+	hit, total := 0, 0
+	for _, r := range results {
+		for _, f := range r.evidence.Faults {
+			kinds[f.Kind]++
+			total++
+			if f.Running > 0 {
+				hit++
+			}
+		}
+		for _, row := range r.evidence.Rows {
+			ends[row.Status]++
+		}
+	}
+	fmt.Fprintf(w, "\nSeed %d\n\n| Fault | Times |\n|---|---:|\n", seed)
+	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+		fmt.Fprintf(w, "| %s | %d |\n", kind, kinds[kind])
+	}
+	fmt.Fprintf(w, "\n%d of %d faults found runs in progress.\n\n| Runs that are | Number |\n|---|---:|\n", hit, total)
+	for _, status := range slices.Sorted(maps.Keys(ends)) {
+		fmt.Fprintf(w, "| %s | %d |\n", status, ends[status])
+	}
+	ok := len(results) > 0
+	for _, r := range results {
+		for _, v := range r.violations {
+			ok = false
+			fmt.Fprintf(w, "\nVIOLATION in %s: %s", r.plan.name, v)
+		}
+	}
+	fmt.Fprintln(w)
+	return ok
+}
