@@ -145,9 +145,10 @@ func serveTool(ctx context.Context, size int) (*toolServer, error) {
 
 func (t *toolServer) close() error { return t.web.Close() }
 
-// firstWord and lastWord enclose the result of a step and occur nowhere else.
+// firstWord and lastWord enclose the result of a step and occur nowhere else. A period
+// ends the number: the last word of step 1 must not occur in that of step 10.
 func firstWord(step int) string { return fmt.Sprintf("begin-of-step-%d:", step) }
-func lastWord(step int) string  { return fmt.Sprintf(":end-of-step-%d", step) }
+func lastWord(step int) string  { return fmt.Sprintf(":end-of-step-%d.", step) }
 
 // result returns the text of a step, of size bytes. It is the same in each execution. Its
 // words repeat within 4 KB, as those of a real text do, because PostgreSQL's compression

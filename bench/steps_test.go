@@ -51,19 +51,25 @@ func TestTheModelCallsTheToolInEachStepAndThenAnswers(t *testing.T) {
 	t.Parallel()
 	m := modelForTest(t)
 	one, two := result(0, 200), result(1, 200)
+	all := make([]string, maxSteps)
+	for n := range all {
+		all[n] = result(n, 200)
+	}
 	for name, c := range map[string]struct {
+		steps   int
 		results []string
 		status  int
 		want    string // in the answer, streamed or not
 	}{
-		"the first step":    {nil, 200, `"arguments":"{\"step\":0}"`},
-		"the second step":   {[]string{one}, 200, `"arguments":"{\"step\":1}"`},
-		"the answer":        {[]string{one, two}, 200, `word199`},
-		"a repeated result": {[]string{one, one}, 400, "missing, cut or repeated"},
-		"a cut result":      {[]string{one, two[:100]}, 400, "missing, cut or repeated"},
+		"the first step":    {2, nil, 200, `"arguments":"{\"step\":0}"`},
+		"the second step":   {2, []string{one}, 200, `"arguments":"{\"step\":1}"`},
+		"the answer":        {2, []string{one, two}, 200, `word199`},
+		"the longest run":   {maxSteps, all, 200, `word199`},
+		"a repeated result": {2, []string{one, one}, 400, "missing, cut or repeated"},
+		"a cut result":      {2, []string{one, two[:100]}, 400, "missing, cut or repeated"},
 	} {
 		for _, stream := range []bool{false, true} {
-			status, body := m.ask(t, takeSteps(2), stream, c.results...)
+			status, body := m.ask(t, takeSteps(c.steps), stream, c.results...)
 			got, err := io.ReadAll(body)
 			if err != nil || status != c.status || !strings.Contains(string(got), c.want) {
 				t.Errorf("%s, stream %t: %d %.200s, %v", name, stream, status, got, err)
