@@ -7,6 +7,8 @@
 package api
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -90,15 +92,27 @@ func (s *Server) Serves(name route.Name) bool { return s.endpoints[name].serve !
 // allowed. An error is logged and answered by package fault. A caller never sees the
 // text of an internal error.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if err := s.serve(w, r); err != nil {
-		if fault.KindOf(err) == fault.Internal {
-			s.Log.ErrorContext(r.Context(), "request failed", "request_id", logging.RequestID(r.Context()), "err", err)
-		} else {
-			logging.Note(r.Context(), "err", err.Error())
-		}
-		fault.Write(w, err)
+	err := s.serve(w, r)
+	switch {
+	case err == nil:
+		return
+	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
+		// net/http cancels the context of a client that has disconnected. That is no error of the
+		// server, and nobody receives the answer. The status is only for the log.
+		logging.Note(r.Context(), "err", "the client has disconnected")
+		w.WriteHeader(statusClientClosedRequest)
+		return
+	case fault.KindOf(err) == fault.Internal:
+		s.Log.ErrorContext(r.Context(), "request failed", "request_id", logging.RequestID(r.Context()), "err", err)
+	default:
+		logging.Note(r.Context(), "err", err.Error())
 	}
+	fault.Write(w, err)
 }
+
+// statusClientClosedRequest is the status that nginx logs for a client that disconnects
+// before it has an answer. HTTP has no status for it.
+const statusClientClosedRequest = 499
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	p, d, err := s.decide(r)
