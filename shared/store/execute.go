@@ -52,6 +52,8 @@ type executor struct {
 	pool *pool
 	// limit returns the time that a statement may take on its connection.
 	limit func(*limits) time.Duration
+	// trust is for how long after its last use a connection is used without a ping.
+	trust time.Duration
 }
 
 // do acquires a connection and calls statement with it. If the statement failed in a way that may not happen again, do
@@ -80,7 +82,7 @@ func (e executor) do(ctx context.Context, statement func(context.Context, *pgx.C
 func (e executor) once(
 	ctx context.Context, statement func(context.Context, *pgx.Conn) error,
 ) (again bool, err error) {
-	conn, err := e.pool.acquire(ctx)
+	conn, err := e.pool.acquire(ctx, e.trust)
 	if err != nil {
 		return connectAgain(err), err
 	}
@@ -107,11 +109,11 @@ func (e executor) once(
 	return again, err
 }
 
-// acquire returns a connection that is likely to work.
+// acquire returns a connection that is likely to work. A connection that was used within the last trust needs no ping.
 //
 // The pool would ping too. But it waits up to 15 seconds for the answer of a dead connection before it makes another
 // one. discard waits for nothing, so a pool whose connections are all dead works again after one ping.
-func (p *pool) acquire(ctx context.Context) (*pgxpool.Conn, error) {
+func (p *pool) acquire(ctx context.Context, trust time.Duration) (*pgxpool.Conn, error) {
 	limited, cancel := context.WithTimeout(ctx, p.limits.acquire)
 	defer cancel()
 	for {
@@ -119,7 +121,7 @@ func (p *pool) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 		if err != nil && ctx.Err() == nil && limited.Err() != nil {
 			return nil, fmt.Errorf("no connection within %s: %w", p.limits.acquire, err)
 		}
-		if err != nil || !p.doubtful(conn.Conn()) || p.ping(limited, conn) {
+		if err != nil || !p.doubtful(conn.Conn(), trust) || p.ping(limited, conn) {
 			return conn, err
 		}
 		discard(conn)
@@ -133,19 +135,19 @@ func (p *pool) ping(ctx context.Context, conn *pgxpool.Conn) bool {
 	return conn.Ping(ctx) == nil
 }
 
-// doubtful reports whether a connection must be pinged before it is used: it was not used for a second, or a statement
-// has run into its limit lately. Lambda freezes a process between two invocations, and the connection may be closed
+// doubtful reports whether a connection must be pinged before it is used: its last use is longer ago than trust, or a
+// statement has run into its limit lately. Lambda freezes a process between two invocations, and the connection may be closed
 // meanwhile. The pool itself measures idle time with the monotonic clock, which stands still while the process is
 // frozen; the time of day does not.
 //
 // The time counts from the start of the last use. Recording its end, in AfterRelease, would make the pool return the
 // connection a moment later, and the next query could open a second connection.
-func (p *pool) doubtful(conn *pgx.Conn) bool {
+func (p *pool) doubtful(conn *pgx.Conn, trust time.Duration) bool {
 	const lastUsed = "keyway.used"
 	now, data := time.Now().Round(0), conn.PgConn().CustomData()
 	last, ok := data[lastUsed].(time.Time)
 	data[lastUsed] = now
-	idle := ok && now.Sub(last).Abs() > time.Second // A clock may also be set back.
+	idle := ok && now.Sub(last).Abs() > trust // A clock may also be set back.
 	return idle || now.UnixNano() < p.doubtUntil.Load()
 }
 

@@ -98,7 +98,11 @@ func Open(o Options) (*DB, error) {
 	}
 	short := func(l *limits) time.Duration { return l.statement }
 	long := func(l *limits) time.Duration { return l.bulk }
-	return &DB{executor: executor{main, short}, bulk: executor{main, long}, leases: executor{leases, short}}, nil
+	return &DB{
+		executor: executor{main, short, time.Second},
+		bulk:     executor{main, long, 0}, // A ping costs less than to wait 20 seconds for a frozen database.
+		leases:   executor{leases, short, time.Second},
+	}, nil
 }
 
 func newPool(c *pgxpool.Config, schema string, l *limits) (*pool, error) {
