@@ -153,8 +153,14 @@ verify: generate ## Fail if a generated file differs from what the code makes
 bench: ## Measure the server; bench/README.md shows how to measure AgentOS beside it
 	go run ./bench
 
+.PHONY: pgbouncer
+pgbouncer: ## Install PgBouncer for "make chaos" (needs apt-get, and root or sudo)
+	@PATH=$$PATH:/usr/sbin command -v pgbouncer >/dev/null || { \
+		sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+		$$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq pgbouncer; }
+
 .PHONY: chaos
-chaos: ## Kill servers and disturb their database for 20 minutes, and audit every run (docs/chaos.md; needs pgbouncer)
+chaos: pgbouncer ## Kill servers and disturb their database for 20 minutes, and audit every run (docs/chaos.md)
 	go run ./acceptance/chaos $(CHAOS)
 
 .PHONY: chaos-short

@@ -110,11 +110,12 @@ var rooms = map[string]string{
 	"bench/emptylambda": "github.com/aws/aws-lambda-go/lambda",
 	"shared/cli": "shared/ github.com/google/uuid github.com/alecthomas/kong " +
 		"github.com/fsnotify/fsnotify github.com/aws/aws-lambda-go/events",
-	"cmd/keyway":               "shared/cli",
-	"examples/deploy/tools":    "shared/config shared/agents shared/run shared/tool",
-	"acceptance":               "", // tests only
-	"acceptance/withtools":     "shared/cli shared/store/devpg shared/tool go.uber.org/goleak",
-	"acceptance/chaos":         "shared/store/devpg github.com/golang-jwt/jwt github.com/jackc/pgx",
+	"cmd/keyway":            "shared/cli",
+	"examples/deploy/tools": "shared/config shared/agents shared/run shared/tool",
+	"acceptance":            "", // tests only
+	"acceptance/withtools":  "shared/cli shared/store/devpg shared/tool go.uber.org/goleak",
+	"acceptance/chaos": "shared/lambdahttp/lambdatest shared/store/devpg " +
+		"github.com/aws/aws-lambda-go/events github.com/golang-jwt/jwt github.com/jackc/pgx",
 	"acceptance/chaos/program": "shared/cli shared/tool",
 	"examples/own-tools":       "shared/cli shared/config shared/model shared/run shared/tool",
 }

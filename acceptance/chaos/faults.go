@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"syscall"
 	"time"
 
@@ -23,6 +24,18 @@ const (
 	fast       = "PostgreSQL restarted, fast"
 	immediate  = "PostgreSQL restarted, immediate"
 )
+
+// target is a process that faults are injected into: a server or an instance of a function.
+type target interface {
+	// name is the name of the process that runs now.
+	name() string
+	// isUp reports whether it can be given requests.
+	isUp() bool
+	// signal sends a signal, if the process runs.
+	signal(sig syscall.Signal)
+	// connections are those to the database.
+	connections() *proxy
+}
 
 // weights are how often each kind occurs beside the kills, which have a rhythm of their own.
 var weights = []struct {
@@ -51,10 +64,12 @@ func draw(random *rand.Rand) string {
 // injectKills kills a random server every so often until ctx ends.
 func (p *phase) injectKills(ctx context.Context, random *rand.Rand) {
 	for wait(ctx, p.plan.killEvery*time.Duration(50+random.IntN(100))/100) == nil {
-		s := p.servers[random.IntN(len(p.servers))]
-		if s.isUp() {
-			over := p.journal.injected(killed, s.name())
-			s.signal(syscall.SIGKILL)
+		// Another process is killed while one starts.
+		up := slices.DeleteFunc(slices.Clone(p.targets), func(t target) bool { return !t.isUp() })
+		if len(up) > 0 {
+			t := up[random.IntN(len(up))]
+			over := p.journal.injected(killed, t.name())
+			t.signal(syscall.SIGKILL)
 			over()
 		}
 	}
@@ -65,8 +80,8 @@ func (p *phase) injectKills(ctx context.Context, random *rand.Rand) {
 func (p *phase) injectOthers(ctx context.Context, random *rand.Rand) {
 	lastLong := time.Now()
 	for wait(ctx, time.Duration(300+random.IntN(1500))*time.Millisecond) == nil {
-		s, kind := p.servers[random.IntN(len(p.servers))], draw(random)
-		if !s.isUp() {
+		s, kind := p.targets[random.IntN(len(p.targets))], draw(random)
+		if !s.isUp() || kind == terminated && p.plan.functions {
 			continue
 		}
 		d := time.Duration(200+random.IntN(3000)) * time.Millisecond
@@ -81,7 +96,7 @@ func (p *phase) injectOthers(ctx context.Context, random *rand.Rand) {
 }
 
 // inject injects one fault, for d if it lasts. hang chooses what happens to a connection that has lost a piece.
-func (p *phase) inject(ctx context.Context, kind string, s *server, d time.Duration, hang bool) {
+func (p *phase) inject(ctx context.Context, kind string, s target, d time.Duration, hang bool) {
 	name := s.name()
 	if kind == fast || kind == immediate || kind == backends {
 		name = ""
@@ -95,21 +110,21 @@ func (p *phase) inject(ctx context.Context, kind string, s *server, d time.Durat
 		_ = wait(ctx, d)
 		s.signal(syscall.SIGCONT)
 	case cutOff:
-		s.proxy.set(func(x *proxy) { x.refusing = hang })
-		s.proxy.cut()
-		p.disturb(ctx, s.proxy, d)
+		s.connections().set(func(x *proxy) { x.refusing = hang })
+		s.connections().cut()
+		p.disturb(ctx, s.connections(), d)
 	case frozen:
-		s.proxy.freeze()
-		p.disturb(ctx, s.proxy, d)
+		s.connections().freeze()
+		p.disturb(ctx, s.connections(), d)
 	case delayed:
-		s.proxy.set(func(x *proxy) { x.delay = d / 20 })
-		p.disturb(ctx, s.proxy, d)
+		s.connections().set(func(x *proxy) { x.delay = d / 20 })
+		p.disturb(ctx, s.connections(), d)
 	case answerLost:
-		s.proxy.set(func(x *proxy) { x.lose = loss{Answers: 0.3, Hang: hang} })
-		p.disturb(ctx, s.proxy, d)
+		s.connections().set(func(x *proxy) { x.lose = loss{Answers: 0.3, Hang: hang} })
+		p.disturb(ctx, s.connections(), d)
 	case askingLost:
-		s.proxy.set(func(x *proxy) { x.lose = loss{Requests: 0.3, Hang: hang} })
-		p.disturb(ctx, s.proxy, d)
+		s.connections().set(func(x *proxy) { x.lose = loss{Requests: 0.3, Hang: hang} })
+		p.disturb(ctx, s.connections(), d)
 	case backends:
 		p.terminateBackends(ctx)
 	case fast, immediate:

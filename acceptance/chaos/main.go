@@ -91,7 +91,7 @@ func parse() (flags, []plan) {
 	flag.Uint64Var(&f.seed, "seed", 0, "the seed of all random choices; defaults to a random one, which is printed")
 	flag.Float64Var(&f.minutes, "minutes", 20, "how long all phases together take")
 	flag.IntVar(&f.servers, "servers", 0, "how many servers each phase has; defaults to what the phase has")
-	flag.StringVar(&f.phase, "phase", "", "execute only this phase: two, three or pooler")
+	flag.StringVar(&f.phase, "phase", "", "execute only this phase: two, three, pooler or functions")
 	flag.BoolVar(&f.keep, "keep", false, "keep the logs of the servers also without a violation")
 	short := flag.Bool("short", false, "execute the short form: one phase with two servers, 45 seconds of faults")
 	flag.Usage = func() {
@@ -101,8 +101,8 @@ func parse() (flags, []plan) {
 	flag.Parse()
 	plans := plansFor(f, *short)
 	if flag.NArg() > 0 || f.minutes < 1 || f.minutes > 24*60 || f.servers < 0 || f.servers > 9 || len(plans) == 0 {
-		fmt.Fprintln(os.Stderr, "chaos: takes flags only; use --minutes 1 to 1440, --servers 1 to 9, and --phase two, three "+
-			"or pooler")
+		fmt.Fprintln(os.Stderr, "chaos: takes flags only; use --minutes 1 to 1440, --servers 1 to 9, and --phase two, "+
+			"three, pooler or functions")
 		os.Exit(2)
 	}
 	if f.seed == 0 {
@@ -118,7 +118,7 @@ const settling = 100 * time.Second
 func plansFor(f flags, short bool) (plans []plan) {
 	all := []plan{
 		{name: "two", servers: 2, long: true}, {name: "three", servers: 3, long: true},
-		{name: "pooler", servers: 2, pooler: true},
+		{name: "pooler", servers: 2, pooler: true}, {name: "functions", functions: true},
 	}
 	if short {
 		return []plan{{name: "short", servers: max(2, f.servers), clients: 10, load: 45 * time.Second, killEvery: 5 * time.Second}}
@@ -132,7 +132,7 @@ func plansFor(f flags, short bool) (plans []plan) {
 	for i := range plans {
 		p := &plans[i]
 		p.load = max(total/time.Duration(len(plans))-settling, 20*time.Second)
-		p.killEvery, p.clients = 3500*time.Millisecond, 14
+		p.killEvery, p.clients = 2700*time.Millisecond, 16
 		if f.servers > 0 {
 			p.servers = f.servers
 		}
@@ -154,11 +154,25 @@ func chaos(ctx context.Context, f flags, plans []plan) (ok bool, err error) {
 	l.say("seed %d, logs in %s", l.seed, l.dir)
 	results, err := l.phases(ctx, plans)
 	ok = summarize(os.Stdout, l.seed, results)
+	if kills := allKills(results); err == nil && f.minutes >= 20 && f.phase == "" && len(plans) > 1 && kills < minKills {
+		fmt.Printf("Only %d processes were killed, %d are required: this machine is too slow.\n", kills, minKills)
+		ok = false
+	}
 	if ok && err == nil && !f.keep {
 		return true, os.RemoveAll(l.dir)
 	}
 	fmt.Println("The logs are in", l.dir)
 	return ok, err
+}
+
+// minKills is how many processes the whole form must kill.
+const minKills = 200
+
+func allKills(results []result) (n int) {
+	for _, r := range results {
+		n += countKind(r.evidence.Faults, killed)
+	}
+	return n
 }
 
 // phases starts what all phases share and executes them.

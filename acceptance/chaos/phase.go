@@ -6,7 +6,9 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -31,6 +33,8 @@ type plan struct {
 	long bool
 	// pooler puts PgBouncer between the proxies and PostgreSQL.
 	pooler bool
+	// functions tests the Lambda functions instead of servers.
+	functions bool
 }
 
 // phase is a part of the harness's work: some servers, a load, faults and an audit, on a database of its own.
@@ -42,6 +46,9 @@ type phase struct {
 	outside *outside
 	direct  string // the URL of the database, past all proxies
 	servers []*server
+	// deployment is the functions, if the plan has them.
+	deployment *deployment
+	targets    []target
 	// background waits for the faults that last while others are injected.
 	background sync.WaitGroup
 
@@ -81,15 +88,32 @@ func (p *phase) run(ctx context.Context) (r result, err error) {
 		return r, err
 	}
 	p.direct = database.String()
+	if p.plan.pooler {
+		// Migrations are not made for a pooler in transaction mode. The servers find the schema up to date.
+		if err := p.migrate(ctx, database); err != nil {
+			return r, err
+		}
+		pooler, behind, err := openPooler(ctx, database, p.dir)
+		if err != nil {
+			return r, err
+		}
+		defer pooler.close()
+		database = behind
+	}
 	alive, stop := context.WithCancel(ctx)
 	defer p.close(stop)
-	if err := p.openServers(alive, database); err != nil {
+	if p.plan.functions {
+		p.deployment, err = p.openFunctions(alive, database)
+	} else {
+		err = p.openServers(alive, database)
+	}
+	if err != nil {
 		return r, err
 	}
 	if err := p.awaitServers(ctx); err != nil {
 		return r, err
 	}
-	p.lab.say("%s: %d servers answer; load and faults for %s", p.plan.name, len(p.servers), p.plan.load)
+	p.lab.say("%s: %d processes run; load and faults for %s", p.plan.name, len(p.targets), p.plan.load)
 	go p.observe(alive)
 	p.disturbLoad(ctx)
 	if err := p.settle(ctx); err != nil {
@@ -107,9 +131,24 @@ func (p *phase) run(ctx context.Context) (r result, err error) {
 	return r, ctx.Err()
 }
 
+// migrate brings the schema of the database up to date.
+func (p *phase) migrate(ctx context.Context, database *url.URL) error {
+	cmd := exec.CommandContext(ctx, p.lab.program, "migrate", "--config",
+		filepath.Join(p.lab.root, "acceptance/chaos/testdata/keyway.yaml")) // #nosec G204 -- built by the harness
+	cmd.Env = append(os.Environ(), "DATABASE_URL="+database.String(), "JWT_VERIFICATION_KEY="+secret,
+		"OPENAI_API_KEY=sk-chaos")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("keyway migrate: %w\n%s", err, out)
+	}
+	return nil
+}
+
 // close stops the servers and waits for them.
 func (p *phase) close(stop func()) {
 	stop()
+	if p.deployment != nil {
+		p.deployment.close()
+	}
 	for _, s := range p.servers {
 		s.signal(syscall.SIGCONT)
 		s.ended.Wait()
@@ -157,9 +196,9 @@ func (p *phase) disturbLoad(ctx context.Context) {
 	}
 	injected.Wait()
 	p.background.Wait()
-	for _, s := range p.servers {
+	for _, s := range p.targets {
 		s.signal(syscall.SIGCONT)
-		s.proxy.calm()
+		s.connections().calm()
 	}
 	stopSending()
 	p.lab.say("%s: no more faults; waiting for the clients and for the ends of all runs", p.plan.name)
@@ -198,6 +237,12 @@ func (p *phase) newLoad() *load {
 		kinds: []string{kindStream, kindWhole, kindBackground, kindKey, kindPause, kindPause, kindCancel, kindDelete, kindFollow},
 		// A connection that a killed server has closed is not used again for a request that can't be repeated.
 		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}},
+	}
+	if p.deployment != nil {
+		l.tool, l.argument = "get_user_details", "username"
+		l.kinds = slices.DeleteFunc(l.kinds, func(kind string) bool { return kind == kindPause })
+		l.addresses = func() []string { return []string{p.deployment.url} }
+		return l
 	}
 	l.addresses = func() (list []string) {
 		for _, s := range p.servers {
@@ -251,9 +296,15 @@ func (p *phase) count(ctx context.Context, sql string) (n int, err error) {
 // start first.
 const lost = 60 * time.Second
 
+// lostFunction is the same for functions, which learn of a crash by a delayed message or by the schedule.
+const lostFunction = 150 * time.Second
+
 // observe reads the statuses of the runs twice a second, past the proxies, until ctx ends.
 func (p *phase) observe(ctx context.Context) {
-	known := map[string]bool{}
+	known, limit := map[string]bool{}, lost
+	if p.plan.functions {
+		limit = lostFunction
+	}
 	for wait(ctx, 500*time.Millisecond) == nil {
 		conn, err := pgx.Connect(ctx, p.direct)
 		if err != nil {
@@ -269,7 +320,7 @@ func (p *phase) observe(ctx context.Context) {
 				case status != "RUNNING" && !known[run]:
 					known[run] = true
 					p.journal.sawEnd(run)
-				case status == "RUNNING" && since > lost.Seconds():
+				case status == "RUNNING" && since > limit.Seconds():
 					p.mu.Lock()
 					p.expired[run] = true
 					p.mu.Unlock()

@@ -130,14 +130,19 @@ func (s *server) awaitHealth(ctx context.Context) {
 	}
 }
 
-// signal sends a signal to the process, if one runs.
-func (s *server) signal(sig os.Signal) bool {
+// connections implements target.
+func (s *server) connections() *proxy { return s.proxy }
+
+// signal implements target.
+func (s *server) signal(sig syscall.Signal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if sig == syscall.SIGKILL || sig == syscall.SIGTERM {
 		s.up = false
 	}
-	return s.process != nil && s.process.Signal(sig) == nil
+	if s.process != nil {
+		_ = s.process.Signal(sig) // fails if the process has ended
+	}
 }
 
 // freePort returns a port that was free a moment ago.
@@ -176,7 +181,7 @@ func (p *phase) openServers(ctx context.Context, database *url.URL) error {
 			env: append(os.Environ(), "DATABASE_URL="+through.String(), "JWT_VERIFICATION_KEY="+secret,
 				"OPENAI_API_KEY=sk-chaos", "NO_PROXY=127.0.0.1", "no_proxy=127.0.0.1"),
 		}
-		p.servers = append(p.servers, s)
+		p.servers, p.targets = append(p.servers, s), append(p.targets, s)
 		s.ended.Go(func() { s.run(ctx) })
 	}
 	return nil
