@@ -133,8 +133,8 @@ func (db *DB) Follow(ctx context.Context, id uuid.UUID, attempt, after int) (n N
 		First, Size *int // NULL if there are no such events.
 		Frames      []byte
 	}
-	// The subquery with max finds the row that holds the event after. Without it PostgreSQL would read all rows of the run
-	// for the condition on the sum, each time. octet_length reads no frames, only their length.
+	// The innermost subquery finds the row that holds the event after, with the primary key. Without it PostgreSQL would
+	// read all rows of the run for the condition on the sum, each time. octet_length reads no frames, only their length.
 	list, err := collect[answer](ctx, db.bulk, `
 		SELECT r.status, r.attempt, e.first_index AS first, e.count AS size, e.frames
 		FROM keyway.runs r LEFT JOIN LATERAL (
@@ -144,8 +144,9 @@ func (db *DB) Follow(ctx context.Context, id uuid.UUID, attempt, after int) (n N
 				FROM (
 					SELECT first_index, count, frames FROM keyway.run_events
 					WHERE run_id = @run_id AND attempt = @attempt AND first_index + count - 1 > @after
-						AND first_index >= COALESCE((SELECT max(first_index) FROM keyway.run_events
-							WHERE run_id = @run_id AND attempt = @attempt AND first_index <= @after), 0)
+						AND first_index >= COALESCE((
+							SELECT CASE attempt WHEN @attempt THEN first_index END FROM keyway.run_events
+							WHERE run_id = @run_id AND first_index <= @after ORDER BY first_index DESC LIMIT 1), 0)
 					ORDER BY first_index LIMIT @rows
 				) AS next
 			) AS sized WHERE earlier < @bytes
