@@ -21,6 +21,7 @@ json="Content-Type: application/json"
 
 echo "-- public routes"
 want 200 ok "$url/health"
+want 200 ok "$url/readyz"
 want 200 quickstart "$url/info"
 want 200 openapi "$url/openapi.json"
 want 200 '<title>' "$url/docs"

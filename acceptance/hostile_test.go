@@ -204,7 +204,7 @@ func TestMissingTokenIsRejectedBeforeAnyOtherCheck(t *testing.T) {
 	if got.header.Get("Allow") != "GET" {
 		t.Errorf("Allow: %q", got.header.Get("Allow"))
 	}
-	r.call("-", "HEAD", "/health", nil).want(t, "HEAD", 405)
+	r.call("-", "HEAD", "/info", nil).want(t, "HEAD", 405)
 	r.call("-", "OPTIONS", "/agents", nil).want(t, "a bare OPTIONS", 405, "Method Not Allowed")
 }
 

@@ -196,6 +196,10 @@ func TestEachFunctionAnswersOnlyItsRoutes(t *testing.T) {
 	config.ask(request{method: "GET", path: "/health"}).want(t, "health, for everybody", 200, `"status":"ok"`)
 	config.ask(request{method: "GET", path: "/info"}).want(t, "info", 200, `"os_id":"test-os"`, `"config_digest":"`)
 	config.ask(request{method: "GET", path: "/config", scopes: everything}).want(t, "config", 200, `"os_id":"test-os"`)
+	sessions.ask(request{method: "GET", path: "/readyz"}).want(t, "readiness, for everybody", 200, `{"status":"ok"}`)
+	if head := sessions.ask(request{method: "HEAD", path: "/readyz"}); head.StatusCode != 200 || head.Body != "" {
+		t.Errorf("HEAD /readyz: %d %q", head.StatusCode, head.Body)
+	}
 	json := map[string]string{"Content-Type": "application/json"}
 	sessions.ask(request{method: "POST", path: "/sessions?type=agent", scopes: everything, headers: json,
 		body: `{"agent_id":"a","session_name":"mine"}`}).want(t, "a new session", 201)

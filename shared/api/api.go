@@ -41,7 +41,7 @@ type request struct {
 func (r *request) param(name string) string { return r.decision.Params[name] }
 
 // Resource is a set of routes with the handlers that answer them. The resources are
-// OS, Agents, Runs, Sessions and Memories.
+// OS, Readiness, Agents, Runs, Sessions and Memories.
 type Resource interface {
 	endpoints() []Endpoint
 }
@@ -92,6 +92,9 @@ func (s *Server) Serves(name route.Name) bool { return s.endpoints[name].serve !
 // allowed. An error is logged and answered by package fault. A caller never sees the
 // text of an internal error.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodHead {
+		w = bodyless{w} // net/http drops the body itself, but Lambda does not
+	}
 	err := s.serve(w, r)
 	switch {
 	case err == nil:
@@ -113,6 +116,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // statusClientClosedRequest is the status that nginx logs for a client that disconnects
 // before it has an answer. HTTP has no status for it.
 const statusClientClosedRequest = 499
+
+// bodyless drops the body of an answer to HEAD. The headers stay those of GET (RFC 9110,
+// section 9.3.2).
+type bodyless struct{ http.ResponseWriter }
+
+// Write implements http.ResponseWriter.
+func (b bodyless) Write(p []byte) (int, error) { return len(p), nil }
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	p, d, err := s.decide(r)

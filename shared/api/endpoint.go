@@ -50,6 +50,13 @@ func Endpoints(resources ...Resource) (list []Endpoint) {
 	return list
 }
 
+// withoutBody is the endpoint for HEAD: the server sends the status and the headers, and
+// drops the body.
+func (e Endpoint) withoutBody() Endpoint {
+	e.Out = nil
+	return e
+}
+
 // returning sets the types of an endpoint whose function returns any.
 func (e Endpoint) returning(types ...reflect.Type) Endpoint {
 	e.Out = types

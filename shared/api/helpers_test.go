@@ -172,6 +172,7 @@ func newServiceAt(t *testing.T, url string, answers ...answer) *service {
 	s.handler = api.New(
 		api.Options{Table: route.Table, Policy: policy, Log: log, Now: time.Now},
 		api.OS{ID: "test-os", Name: "Test", Version: "1", Digest: "d", Isolation: isolation, Agents: listed, Policy: policy},
+		&api.Readiness{Check: s.db.Check, Now: time.Now},
 		list,
 		api.Runs{
 			DB: s.db, Runner: runner, Follow: follow.New(s.db), Agents: list, Isolation: isolation,

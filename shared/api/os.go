@@ -40,6 +40,7 @@ func (o OS) endpoints() []Endpoint {
 	return []Endpoint{
 		answer(route.Index, o.index),
 		answer(route.Health, o.health),
+		answer(route.HealthHead, o.health).withoutBody(),
 		answer(route.Info, o.info),
 		answer(route.Config, o.config),
 		openAPI(),

@@ -151,7 +151,9 @@ func newDocument() document {
 		License: license{"Apache-2.0", "Apache-2.0"},
 	}}
 	endpoints := map[route.Name]api.Endpoint{}
-	for _, e := range api.Endpoints(api.OS{}, api.Agents{}, api.Runs{}, api.Sessions{}, api.Memories{}) {
+	for _, e := range api.Endpoints(
+		api.OS{}, &api.Readiness{}, api.Agents{}, api.Runs{}, api.Sessions{}, api.Memories{},
+	) {
 		endpoints[e.Route] = e
 	}
 	for r := range route.Table.All() {

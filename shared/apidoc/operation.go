@@ -66,6 +66,9 @@ type example struct {
 var summaries = map[route.Name]string{
 	route.Index:           "Entry points of this server",
 	route.Health:          "Liveness check and start time",
+	route.HealthHead:      "Liveness check without a body",
+	route.Ready:           "Readiness check: whether the database answers and has the right schema",
+	route.ReadyHead:       "Readiness check without a body",
 	route.Info:            "Server identity and capabilities",
 	route.OpenAPI:         "This API as an OpenAPI 3.1 document",
 	route.Docs:            "Human-readable API reference",
@@ -109,6 +112,9 @@ var conflicting = []route.Name{
 	route.ChangeSession, route.RenameSession, route.DeleteSession, route.SessionRuns, route.SessionPreviews,
 	route.SessionRun, route.MergeMemories,
 }
+
+// probing lists the public routes whose answer depends on the database.
+var probing = []route.Name{route.Ready, route.ReadyHead}
 
 // examples holds example bodies of requests, by route and by the name that documentation
 // pages show. The three examples of CreateRun get answers of different kinds: a stream, a
@@ -169,6 +175,10 @@ func (s *schemas) operation(r *route.Route, e api.Endpoint) operation {
 		}
 	}
 	for _, status := range op.errorStatuses(r) {
+		if r.Method == http.MethodHead { // the shared responses have a body
+			op.Responses[strconv.Itoa(status)] = &response{Description: http.StatusText(status)}
+			continue
+		}
 		op.Responses[strconv.Itoa(status)] = &response{Ref: "#/components/responses/" + errorResponses[status]}
 	}
 	return op
@@ -178,6 +188,9 @@ func (s *schemas) operation(r *route.Route, e api.Endpoint) operation {
 // follow from what the route reads: authentication and the database give 401, 403,
 // 500 and 503, an id gives 404, a body 413, and any checked input 400 and 422.
 func (op operation) errorStatuses(r *route.Route) (out []int) {
+	if slices.Contains(probing, r.Name) {
+		return []int{http.StatusServiceUnavailable}
+	}
 	if r.Public { // these answer from memory: nothing in them can fail
 		return nil
 	}

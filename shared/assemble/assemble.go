@@ -98,7 +98,7 @@ func build(p Parts, served []route.Function) (s Service) {
 				Now: Now, NewID: uuid.New,
 			})
 		case route.Sessions:
-			resources = append(resources, api.Sessions{
+			resources = append(resources, &api.Readiness{Check: p.DB.Check, Now: Now}, api.Sessions{
 				DB: p.DB, Isolation: isolation, Agents: listed, Now: Now, NewID: uuid.New,
 			})
 		case route.Memories:

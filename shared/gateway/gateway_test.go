@@ -191,8 +191,8 @@ func TestUnknownRouteNeedsTokenThenIsNotFound(t *testing.T) {
 		"HEAD /agents":           {401, 405, "GET"},
 		"PUT /sessions/s":        {401, 405, "GET, PATCH, DELETE"},
 		"get /agents":            {401, 405, "GET"}, // methods are case-sensitive
-		"POST /health":           {405, 405, "GET"},
-		"HEAD /health":           {405, 405, "GET"},
+		"POST /health":           {405, 405, "GET, HEAD"},
+		"HEAD /info":             {405, 405, "GET"},
 		"OPTIONS /agents":        {405, 405, "GET"}, // browsers send no token with it
 		"OPTIONS /nope":          {404, 404, ""},
 		"GET /agents/a/runs/r/x": {401, 404, ""},

@@ -10,6 +10,9 @@ import (
 const (
 	Index         Name = "index"
 	Health        Name = "health"
+	HealthHead    Name = "health_head"
+	Ready         Name = "ready"
+	ReadyHead     Name = "ready_head"
 	Info          Name = "info"
 	OpenAPI       Name = "openapi"
 	Docs          Name = "docs"
@@ -62,6 +65,7 @@ const (
 var Table = New(routes([]row{
 	{Index, Settings, "GET /", public, ""},
 	{Health, Settings, "GET /health", public, ""},
+	{HealthHead, Settings, "HEAD /health", public, ""},
 	{Info, Settings, "GET /info", public, ""},
 	{OpenAPI, Settings, "GET /openapi.json", public, ""},
 	{Docs, Settings, "GET /docs", public, ""},
@@ -79,6 +83,9 @@ var Table = New(routes([]row{
 	{ContinueRun, Runs, "POST /agents/{agent_id}/runs/{run_id}/continue", guarded, "agents:run"},
 	{ResumeRun, Runs, "POST /agents/{agent_id}/runs/{run_id}/resume", guarded, "agents:run"},
 
+	// The function for sessions serves these two, because the one for settings has no database.
+	{Ready, Sessions, "GET /readyz", public, ""},
+	{ReadyHead, Sessions, "HEAD /readyz", public, ""},
 	{ListSessions, Sessions, "GET /sessions", guarded, "sessions:read"},
 	{CreateSession, Sessions, "POST /sessions", guarded, "sessions:write"},
 	{DeleteSessions, Sessions, "DELETE /sessions", guarded, "sessions:delete"},

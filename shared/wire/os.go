@@ -14,6 +14,11 @@ type Health struct {
 	InstantiatedAt MicroTime `json:"instantiated_at"`
 }
 
+// Ready is the answer to GET /readyz when the database can be used.
+type Ready struct {
+	Status string `json:"status"`
+}
+
 // Info is the answer to GET /info. AgnoVersion is the version of AgentOS whose HTTP API
 // this server implements; AgentOS's clients reject an answer without AgnoVersion.
 // ConfigDigest is the SHA-256 of the configuration, in hexadecimal digits. It shows an

@@ -16,6 +16,9 @@ import (
 const Table = `
 GET    /                                          public
 GET    /health                                    public
+HEAD   /health                                    public
+GET    /readyz                                    public
+HEAD   /readyz                                    public
 GET    /info                                      public
 GET    /docs                                      public
 GET    /openapi.json                              public

@@ -1,0 +1,90 @@
+package acceptance
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// postgresProcesses returns the processes of the PostgreSQL that runs for the directory:
+// those whose working directory is its data directory. The first is the postmaster.
+func (d devDir) postgresProcesses(t *testing.T) (pids []int) {
+	t.Helper()
+	first, _, _ := strings.Cut(d.read(t, ".keyway", "pg", "data", "postmaster.pid"), "\n")
+	postmaster, err := strconv.Atoi(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := filepath.EvalSymlinks(filepath.Join(d.data(), "pg", "data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pids = []int{postmaster}
+	links, _ := filepath.Glob("/proc/[0-9]*/cwd")
+	for _, link := range links {
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(link)))
+		comm, _ := os.ReadFile(filepath.Join(filepath.Dir(link), "comm"))
+		if cwd, err := os.Readlink(link); err == nil && cwd == data && string(comm) == "postgres\n" && pid != postmaster {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// signalPostgres sends a signal to every process of the directory's PostgreSQL. A process
+// that has just ended is no error.
+func (d devDir) signalPostgres(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	for _, pid := range d.postgresProcesses(t) {
+		if err := syscall.Kill(pid, s); err != nil && err != syscall.ESRCH {
+			t.Fatal(err)
+		}
+	}
+}
+
+// awaitReady polls /readyz until it answers this status.
+func (r *server) awaitReady(status int) {
+	r.t.Helper()
+	for end := time.Now().Add(patience); r.get("-", "/readyz").status != status; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			r.t.Fatalf("/readyz does not become %d\n%s", status, r.log())
+		}
+	}
+}
+
+func TestReadyzFollowsTheDatabaseAndHealthDoesNot(t *testing.T) {
+	t.Parallel()
+	d := newDevDir(t, "quickstart")
+	r := d.serve(t, nil)
+	url := d.postgres(t)
+	r.get("-", "/readyz").want(t, "a server with a database", 200, `{"status":"ok"}`)
+	d.signalPostgres(t, syscall.SIGSTOP)
+	defer d.signalPostgres(t, syscall.SIGCONT)
+	r.awaitReady(503) // until the last result is a second old, the answer is 200
+	for range 3 {
+		began := time.Now()
+		got := r.get("-", "/readyz")
+		got.want(t, "a frozen database", 503, "The database is not available, try again")
+		if took := time.Since(began); took > 4*time.Second || got.header.Get("Retry-After") == "" {
+			t.Errorf("after %s: %v", took, got.header)
+		}
+		for _, secret := range strings.FieldsFunc(url, func(c rune) bool { return strings.ContainsRune(":/@?", c) })[1:5] {
+			if secret != "keyway" && strings.Contains(got.body, secret) {
+				t.Errorf("the answer shows %s: %s", secret, got.body)
+			}
+		}
+		head := r.call("-", "HEAD", "/readyz", nil)
+		head.want(t, "HEAD", 503)
+		if head.body != "" || head.header.Get("Retry-After") == "" {
+			t.Errorf("HEAD: %v %q", head.header, head.body)
+		}
+		r.get("-", "/health").want(t, "health without a database", 200, `"status":"ok"`)
+		r.call("-", "HEAD", "/health", nil).want(t, "HEAD /health", 200)
+	}
+	d.signalPostgres(t, syscall.SIGCONT)
+	r.awaitReady(200)
+}
