@@ -84,7 +84,8 @@ func TestWorkerExecutesDeliveredRuns(t *testing.T) {
 	}
 
 	// The schedule's event. Without a queue the worker itself executes the runs that it finds.
-	dead := d.recorded(db, "RUNNING", now.Add(-time.Hour), "agents:run")
+	dead := d.recorded(db, "RUNNING", now, "agents:run")
+	execute(t, d.owner, "UPDATE keyway.runs SET lease_until = now() - interval '1 second' WHERE status = 'RUNNING'")
 	if a := f.Invoke([]byte(`{"source":"aws.events","detail-type":"Scheduled Event"}`),
 		time.Minute); a.Kind != "response" {
 		t.Fatalf("%s %s", a.Body(), f.Stderr)

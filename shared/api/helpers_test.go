@@ -165,7 +165,7 @@ func newServiceAt(t *testing.T, url string, answers ...answer) *service {
 		listed = append(listed, api.Describe(a, wire.AgentModel{Name: "Scripted", Model: "m-1", Provider: "Test"}))
 	}
 	runner := run.New(run.Options{
-		DB: s.db, Agents: agents, Log: log, Now: time.Now, NewID: uuid.New, Queue: local.New(s.db, time.Now),
+		DB: s.db, Agents: agents, Log: log, Now: time.Now, NewID: uuid.New, Queue: local.New(s.db),
 		Admit: func(run.Caller) error { return nil },
 	})
 	isolation, list := api.Isolation{On: true}, api.Agents{List: listed}

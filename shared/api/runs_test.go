@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/textproto"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -138,16 +139,17 @@ func TestARunOfAnotherOwnerLooksLikeAMissingOne(t *testing.T) {
 func TestAPausedRunContinuesWithTheDecisions(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct{ tools, result string }{
-		"confirmed": {`[{"tool_call_id":"call-1","confirmed":true}]`, "opened"},
-		"rejected":  {`[{"tool_call_id":"call-1","confirmed":false,"confirmation_note":"not today"}]`, "not today"},
+		"confirmed": {`[{"tool_call_id":"ID","confirmed":true}]`, "opened"},
+		"rejected":  {`[{"tool_call_id":"ID","confirmed":false,"confirmation_note":"not today"}]`, "not today"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newService(t, callTool("door"), text("done"))
 			id := s.run("ann", "s", "open")
-			s.do("ann GET /agents/a/runs/"+id+"?session_id=s", "").
+			paused := s.do("ann GET /agents/a/runs/"+id+"?session_id=s", "").
 				want(t, 200, `"status":"PAUSED"`, `"requires_confirmation":true`)
-			body := "session_id=s&stream=false&tools=" + url.QueryEscape(row.tools)
+			call := regexp.MustCompile(`call_[0-9a-f]{32}`).FindString(paused.Body.String())
+			body := "session_id=s&stream=false&tools=" + url.QueryEscape(strings.Replace(row.tools, "ID", call, 1))
 			s.do("ann POST /agents/a/runs/"+id+"/continue", body).
 				want(t, 200, `"status":"COMPLETED"`, `"content":"done"`, row.result)
 		})

@@ -139,7 +139,7 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer s.background.Wait()
 	defer cancel()
-	s.queue = local.New(s.db, assemble.Now)
+	s.queue = local.New(s.db)
 	s.apply(p)
 	s.requeue(ctx) // before the first request can ask for an orphaned run
 	s.background.Go(func() { s.requeueOften(ctx) })

@@ -18,9 +18,10 @@ const replacement = "\uFFFD"
 // UTF-8, so PostgreSQL rejects any other bytes.
 func ValidText(text string) bool { return utf8.ValidString(text) && !strings.ContainsRune(text, 0) }
 
-// CleanText returns text with each NUL and each run of invalid UTF-8 replaced by U+FFFD, so that ValidText holds.
+// CleanText returns text with each NUL and each byte of invalid UTF-8 replaced by U+FFFD, so that ValidText holds. JSON
+// that encoding/json writes has the same replacements, so a text is equal wherever it is stored.
 func CleanText(text string) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(text, replacement), "\x00", replacement)
+	return strings.ReplaceAll(string([]rune(text)), "\x00", replacement)
 }
 
 // Time returns t as a timestamptz column gives it back: in UTC, without the digits below a microsecond, which

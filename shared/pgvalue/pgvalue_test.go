@@ -13,9 +13,9 @@ func TestTextWithNULOrInvalidUTF8IsReplaced(t *testing.T) {
 		"":              "",
 		"plain 日本 🎉":    "plain 日本 🎉",
 		"a\x00b":        "a\ufffdb",
-		"a\xff\xfeb":    "a\ufffdb",
+		"a\xff\xfeb":    "a\ufffd\ufffdb",
 		"\x00\xff\x00":  "\ufffd\ufffd\ufffd",
-		"half\xe6\x97":  "half\ufffd",
+		"half\xe6\x97":  "half\ufffd\ufffd",
 		"already\ufffd": "already\ufffd",
 	} {
 		got := pgvalue.CleanText(text)

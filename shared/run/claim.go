@@ -2,17 +2,16 @@ package run
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
-	"github.com/keyway-agents/keyway/shared/pgvalue"
 	"github.com/keyway-agents/keyway/shared/store"
+	"github.com/keyway-agents/keyway/shared/wire"
 )
 
 // MaxCrashes is how many processes may crash while they execute a run before the run itself is assumed to be the
@@ -22,40 +21,45 @@ const MaxCrashes = 3
 // Claim tries to acquire the lease of a PENDING run, or of a RUNNING run whose lease expired. At most one caller
 // succeeds, and while the lease is valid no other can. Errors are those of the database.
 //
-// If claimed is true, the caller must call execute, which returns when this attempt has ended. If claimed is false
+// If claimed is true, the caller must call execute, which returns when this leg has ended. If claimed is false
 // and err is nil, there is nothing to execute: the run does not exist, is paused, has ended or is executed by another
 // process; or Claim itself ended it, because it was cancelled, is no longer allowed, or crashed too many processes.
 //
 // After a successful claim only ctx's deadline is honoured, not its cancellation: a worker that stops receiving must
 // not interrupt the runs that it has claimed.
 func (r *Runner) Claim(ctx context.Context, id uuid.UUID) (execute func(), claimed bool, err error) {
-	row, claimed, err := r.db.ClaimRun(ctx, id, r.dbNow())
+	legID := r.newID()
+	row, claimed, err := r.db.ClaimRun(context.WithoutCancel(ctx), id, legID)
 	if err != nil || !claimed {
 		return nil, false, err
 	}
-	x, known := r.executionOf(row)
-	at, saved, err := x.restore()
+	agent, known := r.agents[row.AgentID]
+	about := model.Description{ID: row.ModelID, Provider: row.ModelProvider}
+	if known {
+		about = agent.Model.Describe()
+	} else { // The run can only be ended.
+		agent = Agent{Agent: config.Agent{ID: row.AgentID, Name: row.AgentName}}
+	}
+	l := r.newLeg(agent, about, row)
+	var at position
+	l.state, at, err = restore(row)
 	if err == nil || row.CancelRequested {
 		err = r.refusal(row, known)
 	}
+	ctx, stop := l.enter(ctx, legID)
 	if err != nil {
-		endCtx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-		if errors.Is(err, errCancelled) {
-			cancel(err) // finish takes the status CANCELLED from the context's cause.
-		}
-		x.finish(endCtx, err)
-		cancel(nil)
+		defer stop()
+		l.finish(context.Background(), err)
 		return nil, false, nil
 	}
-	ctx, unregister := r.registry.register(ctx, x)
 	return func() {
-		defer unregister()
+		defer stop()
 		defer func() { // The panic has no caller who could handle it, and must not end the other runs of this process.
 			if p := recover(); p != nil {
-				r.log.Error("a run panicked", "run_id", x.row.RunID, "panic", p)
+				r.log.Error("a run panicked", "run_id", row.RunID, "panic", p)
 			}
 		}()
-		r.executeFrom(ctx, x, at, saved)
+		l.execute(ctx, at)
 	}, true, nil
 }
 
@@ -74,57 +78,40 @@ func (r *Runner) refusal(row store.Run, known bool) error {
 	return r.checkStillAllowed(row.Caller)
 }
 
-// executionOf makes the execution of a claimed row. known is false if its agent is not declared any more; then the
-// execution can only be ended.
-func (r *Runner) executionOf(row store.Run) (x *execution, known bool) {
-	agent, known := r.agents[row.AgentID]
-	if known {
-		x = r.newExecution(agent, agent.Model.Describe(), row)
-	} else {
-		agent = Agent{Agent: config.Agent{ID: row.AgentID, Name: row.AgentName}}
-		x = r.newExecution(agent, model.Description{ID: row.ModelID, Provider: row.ModelProvider}, row)
+// checkStillAllowed repeats the authorization decision for the caller that is recorded in a run's row. Its error is
+// fault.Forbidden with a text for the caller. Rows from versions that did not record a caller are denied.
+func (r *Runner) checkStillAllowed(recorded json.RawMessage) error {
+	if recorded == nil {
+		return fault.Public(fault.Forbidden, "The server stopped while this run was in progress, and the run was started "+
+			"by an older version that did not record its caller; start the run again", nil)
 	}
-	x.index = store.FirstIndex(row.Attempt)
-	return x, known
+	var c Caller
+	if err := json.Unmarshal(recorded, &c); err != nil {
+		return fmt.Errorf("caller: %w", err)
+	}
+	if err := r.admit(c); err != nil {
+		return fault.Public(fault.Forbidden, "The run is no longer allowed: "+fault.Detail(err), err)
+	}
+	return nil
 }
 
-// executeFrom continues a claimed run from its checkpoint. There are three cases: no step was saved and the run was
-// not paused (it starts again), no step was saved since the run was continued (the decisions are applied again), or a
-// step was saved (the next one follows).
-func (r *Runner) executeFrom(ctx context.Context, x *execution, at checkpoint, saved bool) {
-	if !saved && at.Answers == nil {
-		r.execute(ctx, x)
-		return
-	}
-	ctx, stop := x.withTimeLimit(ctx)
-	defer stop()
-	defer x.recordPanic(ctx)
-	if !saved {
-		x.emitContinued()
-		x.finish(ctx, r.applyAnswers(ctx, x, at.Answers))
-		return
-	}
-	messages, err := r.conversationSoFar(ctx, x)
+// Start runs an agent in the background, for a client that does not want to wait. When it returns without an error,
+// the run is recorded as PENDING and in the queue, for a worker to claim. Errors are those of Run before its first
+// event.
+func (r *Runner) Start(ctx context.Context, in Input) (wire.Accepted, error) {
+	l, err := r.newRun(in, wire.StatusPending)
 	if err == nil {
-		err = r.converse(ctx, x, messages, at.PendingCalls)
+		err = r.begin(ctx, l, nil, in.Request)
 	}
-	x.finish(ctx, err)
-}
-
-// Requeue recovers orphaned runs by putting them into the queue: runs whose lease expired because their process
-// crashed, and pending runs whose message seems lost. It returns how many there are. A server calls it at its start
-// and regularly; on Lambda the worker calls it at each invocation.
-func (r *Runner) Requeue(ctx context.Context) (int, error) {
-	ids, err := r.db.RequeueExpired(ctx, r.dbNow())
 	if err != nil {
-		return 0, err
+		return wire.Accepted{}, err
 	}
-	for _, id := range ids {
-		if err := r.enqueue(ctx, id); err != nil {
-			return len(ids), err // The rest counts as lost by the queue after a while, and is then requeued.
-		}
+	// The run is accepted even if the queue is down: Requeue finds pending runs without a message.
+	if err := r.enqueue(ctx, l.row.RunID); err != nil {
+		r.log.WarnContext(ctx, "could not enqueue a new run; it will be enqueued again later",
+			"run_id", l.row.RunID, "err", err)
 	}
-	return len(ids), nil
+	return wire.Accepted{RunID: l.row.RunID.String(), SessionID: l.row.SessionID, Status: wire.StatusPending}, nil
 }
 
 // enqueue puts a pending run into the queue. Without a queue, this process claims and executes it at once.
@@ -139,22 +126,40 @@ func (r *Runner) enqueue(ctx context.Context, id uuid.UUID) error {
 	return err
 }
 
-// watchMargin is added to the end of a lease before a watching message is delivered, because clocks of different
-// machines differ.
-const watchMargin = 15 * time.Second
+// Cancel sets the mark in the database first, so that the cancellation survives a crash of either process. From then
+// on, the run can end only as CANCELLED. It is stopped at once if this process executes it, and within a second if
+// another process does. A pending or paused run ends here. Cancel reports whether the viewer has such a run; one that
+// has ended stays as it is.
+func (r *Runner) Cancel(ctx context.Context, v store.Viewer, id uuid.UUID) (bool, error) {
+	found, err := r.db.RequestCancel(ctx, v, id)
+	if err != nil || !found {
+		return found, err
+	}
+	for _, l := range r.registry.of(id) {
+		l.cancel(errCancelled)
+	}
+	_, _, err = r.Claim(ctx, id) // Claim ends a pending run that is to be cancelled.
+	return true, err
+}
+
+// Requeue recovers orphaned runs by putting them into the queue: runs whose lease expired because their process
+// crashed, and pending runs whose message seems lost. It returns how many there are. A server calls it at its start
+// and regularly; on Lambda the worker calls it at each invocation.
+func (r *Runner) Requeue(ctx context.Context) (int, error) {
+	ids, err := r.db.RequeueExpired(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, id := range ids {
+		if err := r.enqueue(ctx, id); err != nil {
+			return len(ids), err // The rest counts as lost by the queue after a while, and is then requeued.
+		}
+	}
+	return len(ids), nil
+}
 
 // Watch sends a delayed message about a running run, to be delivered when its lease would expire. The receiver calls
 // Claim. If the lease was renewed meanwhile, Claim does nothing and the receiver calls Watch again. If the
 // process crashed, Claim continues the run. So a run is recovered even if no process looks for orphaned runs. Watch
 // does nothing for a run that is not running, and without a queue. See docs/adr/0010.
-func (r *Runner) Watch(ctx context.Context, id uuid.UUID) error {
-	until, running, err := r.db.LeaseOf(ctx, id)
-	if err != nil || !running || r.queue == nil {
-		return err
-	}
-	return r.queue.Enqueue(ctx, id, until.Sub(r.now())+watchMargin)
-}
-
-// dbNow is the present time as the database stores it. Lease times are compared in SQL, so they must not lose digits
-// on the way there.
-func (r *Runner) dbNow() time.Time { return pgvalue.Time(r.now()) }
+func (r *Runner) Watch(ctx context.Context, id uuid.UUID) error { return watch(ctx, r.db, r.queue, id) }

@@ -3,7 +3,6 @@ package run_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"strings"
 	"sync"
@@ -81,8 +80,7 @@ func TestAProcessThatLostItsLeaseStoresNothing(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		for e, err := range b.runner.Run(context.Background(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s",
-			Message: "hi", Streamed: true}) {
+		for e, err := range b.runner.Run(context.Background(), streamed) {
 			list, end = append(list, e), err
 		}
 	}()
@@ -97,8 +95,13 @@ func TestAProcessThatLostItsLeaseStoresNothing(t *testing.T) {
 	want := b.claimAndExecute(second.runner, id)
 	close(proceed)
 	<-ended
-	if !errors.Is(end, fault.Conflict) || last(list).Name() != "RunError" || last(list).Result != nil {
-		t.Errorf("%s, %v", names(list), end)
+	over := last(list).HandedOver
+	if end != nil || over == nil || over.RunID != id || over.Status != "RUNNING" || last(list).Event != nil ||
+		last(list).Result != nil {
+		t.Errorf("%+v, %v", last(list), end)
+	}
+	if got := names(list[:len(list)-1]); strings.Contains(got, "RunError") || strings.Contains(got, "RunCompleted") {
+		t.Error(got)
 	}
 	got := b.row(id)
 	if got.Status != "COMPLETED" || *got.Content != "in time" || string(got.Messages) != string(want.Messages) {
@@ -290,7 +293,8 @@ func TestTheInterruptedStepIsRepeated(t *testing.T) {
 	}
 	go execute()
 	await(t, func() bool { return len(second.model.requests()) == 1 })
-	if got := called(); len(got) != 2 || got[0] != id+" call_7" || got[1] != got[0] {
+	callID := callIDs(t, second.model.requests()[0].Messages[1])[0]
+	if got := called(); len(got) != 2 || got[0] != id+" "+callID || got[1] != got[0] {
 		t.Errorf("the tool calls are %q", got)
 	}
 
@@ -312,7 +316,7 @@ func TestTheInterruptedStepIsRepeated(t *testing.T) {
 		t.Errorf("the run has %d tokens", m.TotalTokens)
 	}
 	requests := third.model.requests()[0].Messages
-	if len(requests) != 3 || requests[1].ToolCalls[0].ID != "call_7" || requests[2].ToolCallID != "call_7" {
+	if len(requests) != 3 || requests[1].ToolCalls[0].ID != callID || requests[2].ToolCallID != callID {
 		t.Errorf("the model receives %+v", requests)
 	}
 	var index []float64
@@ -355,7 +359,7 @@ func TestADecisionSurvivesACrash(t *testing.T) {
 		replies("Done."))
 	paused := last(b.run("hi")).Result
 	go func() {
-		c := run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}}
+		c := approve(t, paused)
 		for range b.runner.Continue(context.Background(), ann, storeQuery{RunID: paused.RunID}, c) {
 		}
 	}()
@@ -400,16 +404,17 @@ func TestARunWhoseLeaseCannotBeRenewedIsStopped(t *testing.T) {
 	o := options(b.db, agentOnly, b.model, io.Discard)
 	o.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	r := run.New(o)
-	var list []run.Event
-	var end error
+	var last run.Event
 	for e, err := range r.Run(t.Context(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"}) {
-		if list, end = append(list, e), err; e.Name() == "RunContent" {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last = e; e.HandedOver == nil && e.Name() == "RunContent" {
 			b.sql("ALTER TABLE keyway.runs RENAME TO gone")
 			ahead.Store(int64(55 * time.Second))
 		}
 	}
-	if last(list).Name() != "RunError" || !errors.Is(end, fault.Conflict) ||
-		!strings.Contains(members(t, last(list))["content"].(string), "could not renew its lease") {
-		t.Errorf("%s %v", names(list), end)
+	if last.HandedOver == nil || last.HandedOver.Status != "RUNNING" {
+		t.Errorf("%+v", last)
 	}
 }

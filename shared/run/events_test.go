@@ -141,7 +141,7 @@ func TestAContinuedRunContinuesTheIndices(t *testing.T) {
 	runID := last(first).Result.RunID
 	var second []run.Event
 	for e, err := range b.runner.Continue(t.Context(), ann, storeQuery{RunID: runID},
-		run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}}) {
+		approve(t, last(first).Result)) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/keyway-agents/keyway/shared/config"
@@ -52,7 +53,7 @@ func TestOneRunIsFoundWithoutReadingTheOthers(t *testing.T) { //nolint:parallelt
 	for name, act := range map[string]func(*store.DB, store.RunQuery) error{
 		"read": func(db *store.DB, q store.RunQuery) error { _, err := db.Run(t.Context(), ann, q); return err },
 		"cancel": func(db *store.DB, q store.RunQuery) error {
-			_, err := db.RequestCancel(t.Context(), ann, q, time.Now())
+			_, err := db.RequestCancel(t.Context(), ann, uuid.MustParse(q.RunID))
 			return err
 		},
 	} {

@@ -91,9 +91,8 @@ func TestARunIsHandedOverUntilItEnds(t *testing.T) {
 	id, attempts := uuid.MustParse(over.RunID), 1
 	for b.row(over.RunID).Status == "PENDING" && attempts < 20 {
 		// The message is delivered at once, because a released run is visible at once.
-		if ids, err := b.db.ReceiveRuns(t.Context(), 1, time.Now(), time.Now().Add(time.Minute)); err != nil ||
-			len(ids) != 1 || ids[0] != id {
-			t.Fatal(ids, err)
+		if list, err := b.db.ReceiveRuns(t.Context(), 1, time.Minute); err != nil || len(list) != 1 || list[0].RunID != id {
+			t.Fatal(list, err)
 		}
 		execute, claimed, err := b.runner.Claim(shortDeadline(t), id)
 		if err != nil || !claimed {
@@ -198,7 +197,7 @@ func TestAContinuedRunIsHandedOverWithItsDecisions(t *testing.T) {
 	b := newBenchWith(t, config.Agent{}, tools(remove), calls("", model.ToolCall{ID: "c", Name: "remove"}),
 		replies("Done."))
 	paused := last(b.run("hi")).Result
-	c := run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}}
+	c := approve(t, paused)
 	_, over := collectAll(t, b.runner.Continue(shortDeadline(t), ann, storeQuery{RunID: paused.RunID}, c))
 	if over == nil || over.RunID != paused.RunID || removed != 1 {
 		t.Fatal(over, removed)
@@ -309,7 +308,7 @@ func TestAProcessThatLostARunDoesNotHandItOver(t *testing.T) {
 	if r := b.row(id); r.Status != "RUNNING" {
 		t.Errorf("%+v", r)
 	}
-	if err := b.db.ReleaseRun(t.Context(), store.Attempt{RunID: uuid.MustParse(id), Number: 9}, time.Now()); err == nil {
+	if err := b.db.ReleaseRun(t.Context(), store.Leg{RunID: uuid.MustParse(id), Attempt: 9}); err == nil {
 		t.Error("an attempt that does not exist released the run")
 	}
 }

@@ -8,7 +8,10 @@ import (
 	"io"
 	"iter"
 	"log/slog"
+	"maps"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -194,7 +197,7 @@ func options(db *store.DB, a config.Agent, m model.Model, log io.Writer, tools .
 	return run.Options{
 		DB: db, Agents: []run.Agent{{Agent: a, Model: m, Tools: tools}}, Log: slog.New(slog.NewTextHandler(log,
 			nil)), Now: time.Now, NewID: uuid.New,
-		Queue: local.New(db, time.Now), Admit: func(run.Caller) error { return nil },
+		Queue: local.New(db), Admit: func(run.Caller) error { return nil },
 	}
 }
 
@@ -205,7 +208,7 @@ func (b *bench) startWorker(limit int) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		queue.Work(ctx, local.New(b.db, time.Now), slog.New(slog.NewTextHandler(io.Discard, nil)), limit, b.runner.Claim)
+		queue.Work(ctx, local.New(b.db), slog.New(slog.NewTextHandler(io.Discard, nil)), limit, b.runner.Claim)
 	}()
 	b.t.Cleanup(func() { stop(); <-ended })
 }
@@ -345,4 +348,65 @@ func tools(list ...tool.Tool) (sets []tool.Set) {
 		sets = append(sets, t)
 	}
 	return sets
+}
+
+var callIDForm = regexp.MustCompile(`^call_[0-9a-f]{32}$`)
+
+// callIDs returns the ids of the calls that a message requests. It checks that they are ours and that no two are equal.
+func callIDs(t testing.TB, m model.Message) (ids []string) {
+	t.Helper()
+	for _, c := range m.ToolCalls {
+		if !callIDForm.MatchString(c.ID) || slices.Contains(ids, c.ID) {
+			t.Errorf("the call of %s has the id %q, after %q", c.Name, c.ID, ids)
+		}
+		ids = append(ids, c.ID)
+	}
+	if len(ids) == 0 {
+		t.Fatalf("no calls: %+v", m)
+	}
+	return ids
+}
+
+// modelMessage returns a stored message of a run with its calls.
+func modelMessage(t testing.TB, r *wire.Run, i int) (m model.Message) {
+	t.Helper()
+	var list []wire.Message
+	decode(t, r.Messages, &list)
+	for _, c := range list[i].ToolCalls {
+		m.ToolCalls = append(m.ToolCalls, model.ToolCall{
+			ID: c.ID, Name: c.Function.Name, Arguments: c.Function.Arguments,
+		})
+	}
+	return m
+}
+
+// waitingIDs returns the ids of the calls that a paused run waits for.
+func waitingIDs(t testing.TB, r *wire.Run) (ids []string) {
+	t.Helper()
+	var waiting []wire.Requirement
+	decode(t, r.Requirements, &waiting)
+	for _, w := range waiting {
+		ids = append(ids, w.ToolExecution.ToolCallID)
+	}
+	if len(ids) == 0 {
+		t.Fatalf("the run waits for no call: %+v", r)
+	}
+	return ids
+}
+
+// decide continues a paused run with answers. Their key "c" stands for the first call that the run waits for.
+func decide(t testing.TB, r *wire.Run, answers run.Answers) run.Continuation {
+	t.Helper()
+	answers = maps.Clone(answers)
+	if answer, ok := answers["c"]; ok {
+		delete(answers, "c")
+		answers[waitingIDs(t, r)[0]] = answer
+	}
+	return run.Continuation{Answers: answers}
+}
+
+// approve confirms the first call that a paused run waits for.
+func approve(t testing.TB, r *wire.Run) run.Continuation {
+	t.Helper()
+	return decide(t, r, run.Answers{"c": {Confirmed: new(true)}})
 }

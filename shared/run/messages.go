@@ -8,64 +8,65 @@ import (
 	"strings"
 
 	"github.com/keyway-agents/keyway/shared/model"
-	"github.com/keyway-agents/keyway/shared/pgvalue"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// initialMessages builds the first request to the model: the system message, the messages of the session's last runs
-// if the agent wants them, and the caller's message with its files. The system message and the caller's message
-// become part of the run; the history stays with the runs it came from.
-func (r *Runner) initialMessages(ctx context.Context, x *execution) ([]model.Message, error) {
-	var out []model.Message
-	if text := x.systemMessage(); text != "" {
-		out = append(out, x.appendMessage(model.Message{Role: model.System, Content: text}, nil))
-	}
-	past, err := r.history(ctx, x)
-	if err != nil {
-		return nil, err
-	}
-	out = append(out, past...)
-	// The stored message and its files are kept apart, as the client sent them. The model receives them as one text.
-	x.appendMessage(model.Message{Role: model.User, Content: x.row.Input}, nil)
-	x.messages[len(x.messages)-1].Files = x.files
-	return append(out, model.Message{Role: model.User, Content: withFiles(x.row.Input, x.files)}), nil
-}
-
-// history returns the messages of earlier runs of this session, if the agent has add_history_to_context. BeginRun
-// has usually read them already, in its own round trip.
-func (r *Runner) history(ctx context.Context, x *execution) (out []model.Message, err error) {
-	if !x.agent.AddHistoryToContext {
-		return nil, nil
-	}
-	if x.history == nil {
-		x.history, err = r.db.History(ctx, x.row.Owner, x.row.SessionID, x.agent.ID, x.agent.NumHistoryRuns)
-		if err != nil {
+// conversation returns the request from which the next step continues: the system message, the messages of the session's
+// last runs if the agent wants them, and the messages of this run. The history stays with the runs it came from.
+func (l *leg) conversation(ctx context.Context, at position) (messages []model.Message, err error) {
+	if at == atStart {
+		if err := l.addInput(); err != nil {
 			return nil, err
 		}
 	}
-	for _, raw := range x.history {
-		past, err := pastMessages(raw)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, past...)
-	}
-	x.history = nil // It may be large, and is needed only once.
-	return out, nil
-}
-
-// conversationSoFar returns everything that the model received and answered in this run, with the history before it:
-// the request from which the next step continues.
-func (r *Runner) conversationSoFar(ctx context.Context, x *execution) ([]model.Message, error) {
-	messages, err := r.history(ctx, x)
-	if err != nil {
+	if messages, err = l.pastMessages(ctx); err != nil {
 		return nil, err
 	}
-	own := modelMessages(x.messages)
+	own := modelMessages(l.Messages)
 	if len(own) > 0 && own[0].Role == model.System { // The system message comes before the history.
 		messages, own = append([]model.Message{own[0]}, messages...), own[1:]
 	}
 	return append(messages, own...), nil
+}
+
+// addInput adds the system message and the caller's message to the run. The stored message and its files are kept apart,
+// as the client sent them. The model receives them as one text.
+func (l *leg) addInput() error {
+	if text := l.systemMessage(); text != "" {
+		l.appendMessage(model.Message{Role: model.System, Content: text}, nil)
+	}
+	input := l.appendMessage(model.Message{Role: model.User, Content: l.row.Input}, nil)
+	if len(l.row.Files) == 0 {
+		return nil
+	}
+	return json.Unmarshal(l.row.Files, &input.Files)
+}
+
+// pastMessages returns the messages of earlier runs of this session, if the agent has add_history_to_context. Their
+// system messages are left out, because the present one replaces them. BeginRun has usually read them already, in its
+// own round trip.
+func (l *leg) pastMessages(ctx context.Context) (out []model.Message, err error) {
+	if !l.agent.AddHistoryToContext {
+		return nil, nil
+	}
+	if l.history == nil {
+		err = l.persist(func(ctx context.Context) (err error) {
+			l.history, err = l.db.History(ctx, l.row.Owner, l.row.SessionID, l.agent.ID, l.agent.NumHistoryRuns)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	for _, raw := range l.history {
+		var stored []wire.Message
+		if err := json.Unmarshal(raw, &stored); err != nil {
+			return nil, fmt.Errorf("stored messages: %w", err)
+		}
+		out = append(out, modelMessages(stored, model.System)...)
+	}
+	l.history = nil // It may be large, and is needed only once.
+	return out, nil
 }
 
 // withFiles appends the text of the caller's files to the message. File names are quoted, because they come from the
@@ -81,36 +82,26 @@ func withFiles(text string, files []wire.File) string {
 
 // systemMessage builds the system message in AgentOS's order and form, so that a prompt that was tuned there has the
 // same effect here. It is "" if the agent configures none of its parts.
-func (x *execution) systemMessage() string {
+func (l *leg) systemMessage() string {
 	var b strings.Builder
-	if x.agent.Description != "" {
-		b.WriteString(x.agent.Description + "\n")
+	if l.agent.Description != "" {
+		b.WriteString(l.agent.Description + "\n")
 	}
-	if text := strings.TrimSpace(x.agent.Instructions); text != "" {
+	if text := strings.TrimSpace(l.agent.Instructions); text != "" {
 		b.WriteString(text + "\n\n")
 	}
 	// The order, the line breaks and the tags are those of AgentOS.
 	var also []string
-	if x.agent.Markdown {
+	if l.agent.Markdown {
 		also = append(also, "Use markdown to format your answers.")
 	}
-	if x.agent.AddDatetimeToContext {
-		also = append(also, fmt.Sprintf("The current time is %s.", x.start.UTC().Format("2006-01-02 15:04:05 MST")))
+	if l.agent.AddDatetimeToContext {
+		also = append(also, fmt.Sprintf("The current time is %s.", l.start.UTC().Format("2006-01-02 15:04:05 MST")))
 	}
 	if len(also) > 0 {
 		b.WriteString("<additional_information>\n- " + strings.Join(also, "\n- ") + "\n</additional_information>\n\n")
 	}
 	return strings.TrimSpace(b.String())
-}
-
-// pastMessages decodes the stored messages of an earlier run. Its system message is left out, because the present
-// one replaces it.
-func pastMessages(raw json.RawMessage) ([]model.Message, error) {
-	var stored []wire.Message
-	if err := json.Unmarshal(raw, &stored); err != nil {
-		return nil, fmt.Errorf("stored messages: %w", err)
-	}
-	return modelMessages(stored, model.System), nil
 }
 
 // modelMessages converts stored messages to the form that a model receives, without the messages of some roles. It is
@@ -131,28 +122,28 @@ func modelMessages(stored []wire.Message, without ...model.Role) (out []model.Me
 	return out
 }
 
-// appendMessage adds a message to those of this run and returns it. metrics is nil unless the message is a complete
-// answer of the model.
-func (x *execution) appendMessage(m model.Message, metrics *wire.MessageMetrics) model.Message {
-	// Provider data belongs to complete answers; other messages have none.
-	w := x.storedMessage(m)
+// appendMessage adds a message to those of this run. metrics is nil unless the message is a complete answer of the model.
+// Provider data belongs to complete answers; other messages have none. The returned pointer is valid until the next
+// message is added.
+func (l *leg) appendMessage(m model.Message, metrics *wire.MessageMetrics) *wire.Message {
+	w := l.storedMessage(m)
 	if w.Metrics = metrics; metrics != nil {
-		w.ProviderData = x.providerData
+		w.ProviderData = l.ProviderData
 	}
-	x.messages = append(x.messages, w)
-	return m
+	l.Messages = append(l.Messages, w)
+	return &l.Messages[len(l.Messages)-1]
 }
 
-// storedMessage converts a message to the form in which it is stored and shown. Names, ids and arguments come from the
-// model, which may send anything, so they are made storable. The opaque data of a provider is not stored.
-func (x *execution) storedMessage(m model.Message) wire.Message {
+// storedMessage converts a message to the form in which it is stored and shown. The opaque data of a provider is not
+// stored.
+func (l *leg) storedMessage(m model.Message) wire.Message {
 	w := wire.Message{
-		ID: x.r.newID().String(), Role: string(m.Role), Content: m.Content,
-		ToolCallID: pgvalue.CleanText(m.ToolCallID), CreatedAt: x.r.now().Unix(),
+		ID: l.newID().String(), Role: string(m.Role), Content: m.Content,
+		ToolCallID: m.ToolCallID, CreatedAt: l.now().Unix(),
 	}
 	for _, c := range m.ToolCalls {
-		w.ToolCalls = append(w.ToolCalls, wire.ToolCall{ID: pgvalue.CleanText(c.ID), Type: "function",
-			Function: wire.ToolFunction{Name: pgvalue.CleanText(c.Name), Arguments: pgvalue.CleanText(c.Arguments)}})
+		w.ToolCalls = append(w.ToolCalls, wire.ToolCall{ID: c.ID, Type: "function",
+			Function: wire.ToolFunction{Name: c.Name, Arguments: c.Arguments}})
 	}
 	return w
 }

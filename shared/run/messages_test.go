@@ -29,10 +29,12 @@ func TestARunContinuesAfterACallOfAnUnknownTool(t *testing.T) {
 		t.Errorf("%s, want %s", names(list), events)
 	}
 	requests := b.model.requests()
+	ids := callIDs(t, requests[1].Messages[1])
+	first.ID, second.ID = ids[0], ids[1]
 	want := []model.Message{
 		{Role: model.User, Content: "hi"}, {Role: model.Assistant, Content: "let me see. ",
 			ToolCalls: []model.ToolCall{first, second}},
-		{Role: model.ToolRole, ToolCallID: "c-1", Content: noTool}, {Role: model.ToolRole, ToolCallID: "c-2",
+		{Role: model.ToolRole, ToolCallID: ids[0], Content: noTool}, {Role: model.ToolRole, ToolCallID: ids[1],
 			Content: noTool},
 	}
 	if diff := cmp.Diff(want, requests[1].Messages); diff != "" || len(requests) != 2 ||
@@ -47,12 +49,12 @@ func TestARunContinuesAfterACallOfAnUnknownTool(t *testing.T) {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff([]wire.ToolCall{
-		{ID: "c-1", Type: "function", Function: wire.ToolFunction{Name: "search", Arguments: `{"q":"cats"}`}},
-		{ID: "c-2", Type: "function", Function: wire.ToolFunction{Name: "delete_all", Arguments: "not JSON"}},
+		{ID: ids[0], Type: "function", Function: wire.ToolFunction{Name: "search", Arguments: `{"q":"cats"}`}},
+		{ID: ids[1], Type: "function", Function: wire.ToolFunction{Name: "delete_all", Arguments: "not JSON"}},
 	}, messages[1].ToolCalls); diff != "" {
 		t.Error(diff)
 	}
-	if m := messages[3]; m.ToolName != "delete_all" || m.ToolCallID != "c-2" {
+	if m := messages[3]; m.ToolName != "delete_all" || m.ToolCallID != ids[1] {
 		t.Errorf("%+v", m)
 	}
 }
@@ -117,10 +119,11 @@ func TestHistoryIncludesToolMessages(t *testing.T) {
 	}
 	list := b.run("run 3")
 	requests := b.model.requests()
+	ids := callIDs(t, requests[2].Messages[4]) // as the model received them in their own run
 	want := []string{
 		"system: Be kind.",
-		"user: run 1", "assistant:  [c-1 search {}] [c-2 look ]", "tool: " + noTool + " <c-1>", "tool: " + noTool +
-			" <c-2>", "assistant: one",
+		"user: run 1", "assistant:  [" + ids[0] + " search {}] [" + ids[1] + " look ]",
+		"tool: " + noTool + " <" + ids[0] + ">", "tool: " + noTool + " <" + ids[1] + ">", "assistant: one",
 		"user: run 2", "assistant: two",
 		"user: run 3",
 	}

@@ -66,11 +66,12 @@ func TestAToolThatNeedsConfirmationPausesTheRun(t *testing.T) {
 	}
 	var waiting []wire.Requirement
 	decode(t, r.Requirements, &waiting)
-	if len(waiting) != 1 || waiting[0].ToolExecution.ToolCallID != "c" || !*waiting[0].ToolExecution.RequiresConfirmation {
-		t.Errorf("%s", r.Requirements)
+	ids := callIDs(t, modelMessage(t, r, 1))
+	if len(waiting) != 1 || waiting[0].ToolExecution.ToolCallID != ids[0] ||
+		!*waiting[0].ToolExecution.RequiresConfirmation {
+		t.Errorf("%v %s", ids, r.Requirements)
 	}
-	list = b.collect(b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID},
-		run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}}))
+	list = b.collect(b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID}, approve(t, r)))
 	if got := names(list); got != "RunContinued ToolCallStarted ToolCallCompleted "+
 		"ModelRequestStarted RunContent ModelRequestCompleted RunContentCompleted RunCompleted" {
 		t.Error(got)
@@ -140,9 +141,9 @@ func TestToolsAreExecutedAsPeopleDecide(t *testing.T) {
 				t.Fatalf("%s %q", r.Status, *r.Content)
 			}
 			after := last(b.collect(b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID},
-				run.Continuation{Answers: row.answers}))).Result
+				decide(t, r, row.answers)))).Result
 			requests := b.model.requests()[1].Messages
-			if got := requests[len(requests)-1]; got.Content != row.result || got.ToolCallID != "c" {
+			if got := requests[len(requests)-1]; got.Content != row.result || got.ToolCallID != waitingIDs(t, r)[0] {
 				t.Errorf("the model received %+v", got)
 			}
 			if diff := cmp.Diff(row.ran, d.calls); diff != "" {
@@ -153,7 +154,7 @@ func TestToolsAreExecutedAsPeopleDecide(t *testing.T) {
 			}
 			// The decision cannot be changed.
 			for _, err := range b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID},
-				run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true), Result: new("x")}}}) {
+				decide(t, r, run.Answers{"c": {Confirmed: new(true), Result: new("x")}})) {
 				if !errors.Is(err, fault.Conflict) || !strings.Contains(err.Error(), "run is completed") {
 					t.Errorf("again: %v", err)
 				}
@@ -175,8 +176,7 @@ func TestOneOfSeveralCallersContinuesARun(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			events := 0
-			for _, err := range b.runner.Continue(context.Background(), ann, storeQuery{RunID: r.RunID},
-				run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}}) {
+			for _, err := range b.runner.Continue(context.Background(), ann, storeQuery{RunID: r.RunID}, approve(t, r)) {
 				if err == nil {
 					events++
 				} else if !errors.Is(err, fault.Conflict) {
@@ -204,8 +204,7 @@ func TestOnlyTheOwnerCanContinueARun(t *testing.T) {
 	d := &guardedTool{}
 	b := newBenchWith(t, config.Agent{}, []tool.Set{d.tool(confirm)}, calls("", knock), replies("done"))
 	r := last(b.run("hi")).Result
-	for _, err := range b.runner.Continue(t.Context(), store.Viewer{Owner: "bob"}, storeQuery{RunID: r.RunID},
-		run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}}) {
+	for _, err := range b.runner.Continue(t.Context(), store.Viewer{Owner: "bob"}, storeQuery{RunID: r.RunID}, approve(t, r)) {
 		if !errors.Is(err, fault.NotFound) {
 			t.Errorf("%v", err)
 		}
@@ -226,8 +225,7 @@ func TestAPausedRunCanBeCancelled(t *testing.T) {
 	if row := b.row(r.RunID); row.Status != "CANCELLED" {
 		t.Error(row.Status)
 	}
-	for _, err := range b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID},
-		run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}}) {
+	for _, err := range b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID}, approve(t, r)) {
 		if !errors.Is(err, fault.Conflict) {
 			t.Errorf("%v", err)
 		}
@@ -246,8 +244,7 @@ func TestAContinuedRunHasItsHistoryAndItsFiles(t *testing.T) {
 	b.run("earlier")
 	r := last(b.collect(b.runner.Run(t.Context(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "now",
 		Files: []wire.File{{ID: "1", Filename: "a.txt", Content: "hello"}}}))).Result
-	last(b.collect(b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID},
-		run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}})))
+	last(b.collect(b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID}, approve(t, r))))
 	requests := b.model.requests()
 	before, after := requests[1].Messages, requests[2].Messages
 	if diff := cmp.Diff(before, after[:len(before)]); diff != "" {
@@ -265,8 +262,9 @@ func TestAContinuedRunRequestsAStreamIfItIsStreamed(t *testing.T) {
 		d := &guardedTool{}
 		b := newBenchWith(t, config.Agent{}, []tool.Set{d.tool(confirm)}, calls("", knock), replies("d", "one"))
 		r := last(b.run("hi")).Result
-		last(b.collect(b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID},
-			run.Continuation{Answers: run.Answers{"c": {Confirmed: new(true)}}, Streamed: streamed})))
+		c := approve(t, r)
+		c.Streamed = streamed
+		last(b.collect(b.runner.Continue(t.Context(), ann, storeQuery{RunID: r.RunID}, c)))
 		if asked := b.model.requests(); len(asked) != 2 || !asked[0].Whole || asked[1].Whole == streamed {
 			t.Errorf("streamed %t: %+v", streamed, asked)
 		}

@@ -5,17 +5,26 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/queue"
 	"github.com/keyway-agents/keyway/shared/store"
 )
 
-// errCancelled is the cause of a context that Runner.Cancel cancelled.
-var errCancelled = errors.New("run cancelled")
+// The causes with which the registry ends a leg: the run is to be cancelled, was deleted with its session, belongs to
+// another process now or soon, or is to be handed over to one.
+var (
+	errCancelled = errors.New("run cancelled")
+	errDeleted   = errors.New("run deleted")
+	errLost      = errors.New("the run belongs to another process, or the lease could not be renewed")
+	errHandOver  = errors.New("hand over the run")
+)
 
 const (
 	// pulseEvery is how soon a cancellation by another process is noticed, and how far a client that follows the run in
@@ -25,256 +34,123 @@ const (
 	// repeated before the lease expires.
 	renewEvery = 20 * time.Second
 	// A lease that could not be renewed for abandonAfter is treated as lost, so that this process has stopped the run
-	// before the lease expires and another process claims it. Two pulses may each wait pulseTimeout for the database
-	// until that is noticed.
-	abandonAfter = store.LeaseDuration - 2*pulseTimeout
-	// pulseTimeout bounds one pulse. A database that hangs must not delay the check of abandonAfter.
+	// before the lease expires and another process claims it.
+	abandonAfter = store.LeaseDuration - 10*time.Second
+	// pulseTimeout bounds the statements of one pulse.
 	pulseTimeout = 5 * time.Second
+	// watchMargin is added to the end of a lease before a watching message is delivered, because the process that
+	// crashed may still have been renewing it.
+	watchMargin = 15 * time.Second
 )
 
-// registry holds the runs that this process executes. While there are any, one goroutine, the pulse, does three
-// things for all of them at once: it stores their events, reads which were cancelled by another process, and renews
-// their leases. So the number of statements does not grow with the number of runs, and no connection to the database
-// is held while a model answers.
+// registry holds the legs that this process executes. While there are any, the pulse does three things for all of them
+// at once: it renews their leases, reads which runs were cancelled or lost, and stores their events. So the number of
+// statements does not grow with the number of runs, and no connection to the database is held while a model answers.
+//
+// Leases and events have goroutines of their own, and neither waits for a locked row. So an event batch or a checkpoint
+// that hangs delays no lease, and a run whose row is locked delays no other run.
 type registry struct {
-	db  *store.DB
-	log *slog.Logger
-	now func() time.Time
-
-	// watch is Runner.Watch, or nil if runs leave no watching message.
-	watch func(context.Context, uuid.UUID) error
+	db    *store.DB
+	log   *slog.Logger
+	now   func() time.Time
+	queue queue.Queue // of the watching messages; nil if runs leave none
 
 	mu sync.Mutex
-	// runs has an entry for each attempt, not for each run: a process may lose a run and claim it again while the first
-	// attempt still ends.
-	runs map[store.Attempt]entry
-	// stop is closed when the last run is removed. It is nil while there are none.
+	// leases has an entry for each leg, not for each run: a paused leg may still deliver its last event while the next
+	// leg of the run has begun.
+	leases map[store.Leg]*lease
+	// stop is closed when the last lease is removed. It is nil while there are none.
 	stop chan struct{}
 }
 
-// entry is one run in the registry.
-type entry struct {
+// lease is the right of a leg to write its run.
+type lease struct {
+	store.Leg
+	// ctx ends when the lease is lost. The leg's writes use it. Its execution uses a context below it, which cancel ends.
+	ctx    context.Context
+	lose   context.CancelCauseFunc
 	cancel context.CancelCauseFunc
-	// events is nil if the run is not streamed.
-	events *eventLog
-	// renewed is when the lease was last renewed.
-	renewed time.Time
-	// watchFrom is when a watching message is due. It is zero if none is needed, or it was sent.
-	watchFrom time.Time
+	events *eventLog // nil if the run is not streamed
+	// renewed is when the lease was last renewed, and watchFrom when a watching message is due, or zero if none is. The
+	// registry's lock guards them.
+	renewed, watchFrom time.Time
 }
 
-// newRegistry returns an empty registry. The pulse starts with the first run, so an idle process sends no statements.
+// newRegistry returns an empty registry. The pulse starts with the first leg, so an idle process sends no statements.
 func newRegistry(db *store.DB, log *slog.Logger, now func() time.Time) *registry {
-	return &registry{db: db, log: log, now: now, runs: map[store.Attempt]entry{}}
+	return &registry{db: db, log: log, now: now, leases: map[store.Leg]*lease{}}
 }
 
-// errStepTooLong and errNoQueue are the causes of a context that ended with this process's deadline. With a queue,
-// only a step that got the process's full time ends the run; see shouldHandOver.
-var (
-	errStepTooLong = fault.Public(fault.Internal, "One step of the run (a model call or a round of tool calls) "+
-		"exceeded this server's time limit for a request", nil)
-	errNoQueue = fault.Public(fault.Internal, "The run exceeded this server's time limit for a request, and no queue "+
-		"is configured to continue it", nil)
-)
+// enter adds a leg. Its context can then be cancelled by cancel and by a lost lease, but not by the cancellation of ctx:
+// a client that disconnects does not stop its run. The caller must call leave when the leg has ended.
+func (g *registry) enter(ctx context.Context, leg store.Leg, events *eventLog) (context.Context, *lease) {
+	l := &lease{Leg: leg, events: events, renewed: g.now()}
+	l.ctx, l.lose = context.WithCancelCause(context.WithoutCancel(ctx))
+	ctx, l.cancel = context.WithCancelCause(l.ctx)
+	if g.queue != nil {
+		l.watchFrom = l.renewed // The first pulse sends the message, so that a run shorter than that needs none.
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.leases[leg] = l
+	if g.stop == nil {
+		g.stop = make(chan struct{})
+		go g.pulse(g.stop) // #nosec G118 -- it outlives the run that started it
+	}
+	return ctx, l
+}
 
-// register adds a run to the registry. Its context can then be cancelled by Cancel, by a lost lease or by ctx's
-// deadline, but not by the cancellation of ctx: a client that disconnects does not stop its run. The caller must call
-// unregister when the execution has ended.
-func (l *registry) register(ctx context.Context, x *execution) (_ context.Context, unregister func()) {
-	attempt := x.attempt()
-	deadline, limited := ctx.Deadline()
-	ctx, cancelRun := context.WithCancelCause(context.WithoutCancel(ctx))
-	cancelDeadline := func() {}
-	if limited {
-		x.deadline = deadline
-		cause := errStepTooLong
-		if x.r.queue == nil {
-			cause = errNoQueue
-		}
-		ctx, cancelDeadline = context.WithDeadlineCause(ctx, deadline, cause)
+// leave removes a leg. It may be called again.
+func (g *registry) leave(l *lease) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.leases[l.Leg] != l {
+		return
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	e := entry{cancel: cancelRun, events: x.events, renewed: x.start}
-	if l.watch != nil {
-		e.watchFrom = x.start // The first pulse sends the message, so that a run shorter than that needs none.
-	}
-	l.runs[attempt] = e
-	if l.stop == nil {
-		l.stop = make(chan struct{})
-		go l.pulse(l.stop) // #nosec G118 -- it outlives the run that started it
-	}
-	return ctx, func() {
-		cancelDeadline()
-		cancelRun(nil)
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		delete(l.runs, attempt)
-		if len(l.runs) == 0 {
-			close(l.stop)
-			l.stop = nil
-		}
+	delete(g.leases, l.Leg)
+	if len(g.leases) == 0 {
+		close(g.stop)
+		g.stop = nil
 	}
 }
 
-// cancel stops one attempt, if this process executes it. cause becomes the cause of the run's context, from which
-// finish derives how the run ends: errCancelled, errLost or errHandedOver.
-func (l *registry) cancel(a store.Attempt, cause error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if e, ok := l.runs[a]; ok {
-		e.cancel(cause)
-	}
+// expired reports whether the lease may have expired, for example because this process was suspended.
+func (g *registry) expired(l *lease) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.now().Sub(l.renewed) >= abandonAfter
 }
 
-// attemptsAt returns the attempts at a run that this process executes.
-func (l *registry) attemptsAt(id uuid.UUID) map[store.Attempt]entry {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	out := map[store.Attempt]entry{}
-	for a, e := range l.runs {
-		if a.RunID == id {
-			out[a] = e
+// of returns the leases of one run.
+func (g *registry) of(id uuid.UUID) (list []*lease) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for leg, l := range g.leases {
+		if leg.RunID == id {
+			list = append(list, l)
 		}
 	}
-	return out
+	return list
 }
 
 // handOver stops every run, for other processes to continue, and returns how many there are. Each run hands itself
 // over in its own goroutine, when its model or tool has returned; wait returns when all have done so.
-func (l *registry) handOver() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, e := range l.runs {
-		e.cancel(errHandedOver)
+func (g *registry) handOver() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, l := range g.leases {
+		l.cancel(errHandOver)
 	}
-	return len(l.runs)
-}
-
-// pulse calls pulseOnce regularly until stop is closed.
-func (l *registry) pulse(stop <-chan struct{}) {
-	ticker := time.NewTicker(pulseEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-stop:
-			return
-		case <-ticker.C:
-		}
-		l.pulseOnce()
-	}
-}
-
-// pulseOnce abandons runs whose lease could not be renewed, stores events, and then reads and renews the leases. A
-// database that fails here stops no run: the lease outlives several pulses.
-func (l *registry) pulseOnce() {
-	now := l.now()
-	l.mu.Lock()
-	runs := maps.Clone(l.runs)
-	l.mu.Unlock()
-	var attempts []store.Attempt
-	renew := false
-	for a, e := range runs {
-		switch age := now.Sub(e.renewed); {
-		case age >= abandonAfter:
-			l.log.Warn("stopped a run because its lease could not be renewed", "run_id", a.RunID)
-			l.cancel(a, errLost)
-			delete(runs, a) // Its later events belong to no valid attempt, and are not stored.
-			continue
-		case age >= renewEvery:
-			renew = true // All leases are renewed together, since it is one statement anyway.
-		}
-		attempts = append(attempts, a)
-	}
-	ctx, done := context.WithTimeout(context.Background(), pulseTimeout)
-	defer done()
-	if err := l.storeEvents(ctx, runs); err != nil { // The next pulse tries again, and so does the end of the run.
-		l.log.Warn("could not store events; will try again", "runs", len(runs), "err", err)
-	}
-	cancelled, lost, err := l.db.Pulse(ctx, attempts, now, renew)
-	if err != nil {
-		l.log.Warn("could not read cancellations or renew leases; will try again", "runs", len(runs), "err", err)
-		return
-	}
-	if renew {
-		for _, a := range attempts {
-			l.update(a, func(e *entry) { e.renewed = now })
-		}
-	}
-	for _, a := range cancelled {
-		l.cancel(a, errCancelled)
-	}
-	for _, a := range lost {
-		l.cancel(a, errLost)
-	}
-	l.sendWatches(ctx, runs, now)
-}
-
-// sendWatches sends the watching messages that are due. One that cannot be sent is tried again after renewEvery; if the
-// process crashes before, the run is found by Requeue instead.
-func (l *registry) sendWatches(ctx context.Context, runs map[store.Attempt]entry, now time.Time) {
-	for a, e := range runs {
-		if e.watchFrom.IsZero() || now.Before(e.watchFrom) {
-			continue
-		}
-		next := time.Time{}
-		if err := l.watch(ctx, a.RunID); err != nil {
-			l.log.Warn("could not enqueue the message that watches a run; will try again", "run_id", a.RunID, "err", err)
-			next = now.Add(renewEvery)
-		}
-		l.update(a, func(e *entry) { e.watchFrom = next })
-	}
-}
-
-// update changes an entry, if it is still in the registry. The run may have ended while the pulse waited for the
-// database.
-func (l *registry) update(a store.Attempt, change func(*entry)) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if e, ok := l.runs[a]; ok {
-		change(&e)
-		l.runs[a] = e
-	}
-}
-
-// storeEvents stores the buffered events of runs in one statement. If it fails, the events go back into their buffers,
-// and the next pulse, checkpoint or end stores them.
-func (l *registry) storeEvents(ctx context.Context, runs map[store.Attempt]entry) (err error) {
-	var batch []store.Events
-	for _, e := range runs {
-		if e.events == nil {
-			continue
-		}
-		events, done := e.events.drain()
-		defer func() { done(err == nil) }()
-		if events.Count > 0 {
-			batch = append(batch, events)
-		}
-	}
-	if len(batch) == 0 {
-		return nil
-	}
-	return l.db.AddEvents(ctx, batch)
-}
-
-// storeEventsOf stores the buffered events of one run. Its attempts are stored one by one: draining several logs
-// while the pulse drains the same ones in another order could deadlock.
-func (l *registry) storeEventsOf(ctx context.Context, id uuid.UUID) error {
-	for a, e := range l.attemptsAt(id) {
-		if err := l.storeEvents(ctx, map[store.Attempt]entry{a: e}); err != nil {
-			return err
-		}
-	}
-	return nil
+	return len(g.leases)
 }
 
 // wait returns when the registry is empty, or with the cause of ctx's end. It looks again after each wake-up, because
-// a new run may have been registered meanwhile.
-func (l *registry) wait(ctx context.Context) error {
+// a new leg may have been entered meanwhile.
+func (g *registry) wait(ctx context.Context) error {
 	for {
-		l.mu.Lock()
-		stop := l.stop
-		l.mu.Unlock()
+		g.mu.Lock()
+		stop := g.stop
+		g.mu.Unlock()
 		if stop == nil {
 			return nil
 		}
@@ -283,5 +159,172 @@ func (l *registry) wait(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
+	}
+}
+
+// pulse calls keepLeases and storeEvents regularly until stop is closed. It never waits for the database, so it abandons
+// leases in time even if the database hangs.
+func (g *registry) pulse(stop <-chan struct{}) {
+	ticker := time.NewTicker(pulseEvery)
+	defer ticker.Stop()
+	var keeping, storing atomic.Bool
+	for {
+		select {
+		case <-stop:
+			return
+		case <-ticker.C:
+		}
+		g.mu.Lock()
+		leases := slices.Collect(maps.Values(g.leases))
+		g.mu.Unlock()
+		leases = slices.DeleteFunc(leases, g.abandon)
+		alone(&keeping, func() { g.keepLeases(leases) })
+		alone(&storing, func() { g.storeEvents(leases) })
+	}
+}
+
+// alone calls f in a goroutine of its own, unless the previous call of the same kind is still busy.
+func alone(busy *atomic.Bool, f func()) {
+	if busy.CompareAndSwap(false, true) {
+		go func() {
+			defer busy.Store(false)
+			f()
+		}()
+	}
+}
+
+// abandon gives up a lease that could not be renewed in time, and reports whether it did.
+func (g *registry) abandon(l *lease) bool {
+	if !g.expired(l) {
+		return false
+	}
+	if l.ctx.Err() == nil {
+		g.log.Warn("stopped a run because its lease could not be renewed", "run_id", l.RunID)
+	}
+	l.lose(errLost)
+	return true // Its later events belong to no valid leg, and are not stored.
+}
+
+// keepLeases renews the leases, all together if one is due since that is one statement anyway, and stops the legs whose
+// run was cancelled, deleted or claimed by another process. A database that fails here stops no run: the lease outlives
+// several pulses.
+func (g *registry) keepLeases(leases []*lease) {
+	ctx, done := context.WithTimeout(context.Background(), pulseTimeout)
+	defer done()
+	now, renew := g.now(), false
+	legs, byLeg := make([]store.Leg, len(leases)), map[store.Leg]*lease{}
+	g.mu.Lock()
+	for i, l := range leases {
+		legs[i], byLeg[l.Leg] = l.Leg, l
+		renew = renew || now.Sub(l.renewed) >= renewEvery
+	}
+	g.mu.Unlock()
+	pulses, err := g.db.Pulse(ctx, legs, renew)
+	if err != nil {
+		g.log.Warn("could not read cancellations or renew leases; will try again", "runs", len(legs), "err", err)
+		return
+	}
+	for _, p := range pulses {
+		switch l := byLeg[p.Leg]; {
+		case p.Deleted:
+			l.lose(errDeleted)
+		case p.Lost:
+			l.lose(errLost)
+		default:
+			if p.Cancel {
+				l.cancel(errCancelled)
+			}
+			g.renewed(l, p.Renewed, now)
+		}
+	}
+	g.sendWatches(ctx, leases, now)
+}
+
+// renewed records a renewal. now is the time before the statement, so the lease in the database never ends earlier.
+func (g *registry) renewed(l *lease, renewed bool, now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if renewed {
+		l.renewed = now
+	}
+}
+
+// sendWatches sends the watching messages that are due. One that cannot be sent is tried again after renewEvery; if the
+// process crashes before, the run is found by Requeue instead.
+func (g *registry) sendWatches(ctx context.Context, leases []*lease, now time.Time) {
+	for _, l := range leases {
+		g.mu.Lock()
+		due := !l.watchFrom.IsZero() && !now.Before(l.watchFrom)
+		g.mu.Unlock()
+		if !due {
+			continue
+		}
+		next := time.Time{}
+		if err := watch(ctx, g.db, g.queue, l.RunID); err != nil {
+			g.log.Warn("could not enqueue the message that watches a run; will try again", "run_id", l.RunID, "err", err)
+			next = now.Add(renewEvery)
+		}
+		g.mu.Lock()
+		l.watchFrom = next
+		g.mu.Unlock()
+	}
+}
+
+// watch sends a delayed message about a running run, to be delivered when its lease would expire.
+func watch(ctx context.Context, db *store.DB, q queue.Queue, id uuid.UUID) error {
+	left, running, err := db.LeaseLeft(ctx, id)
+	if err != nil || !running || q == nil {
+		return err
+	}
+	return q.Enqueue(ctx, id, max(left, 0)+watchMargin)
+}
+
+// storeEvents stores the events of legs in one statement. What could not be stored keeps its batches, and the next
+// pulse, checkpoint or end stores them. If the statement for all of them fails, each leg gets a statement of its own, so
+// that one run cannot keep the others' events from being stored.
+func (g *registry) storeEvents(leases []*lease) {
+	if err := g.storeTogether(leases); err != nil && len(leases) > 1 {
+		for _, l := range leases {
+			_ = g.storeTogether([]*lease{l})
+		}
+	}
+}
+
+// storeTogether stores the events of legs in one statement.
+func (g *registry) storeTogether(leases []*lease) error {
+	var all []store.Events
+	byLease := map[*lease][]store.Events{}
+	for _, l := range leases {
+		byLease[l] = l.events.pending()
+		all = append(all, byLease[l]...)
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	ctx, done := context.WithTimeout(context.Background(), pulseTimeout)
+	defer done()
+	busy, err := g.db.AddEvents(ctx, all)
+	if err != nil {
+		g.log.Warn("could not store events; will try again", "runs", len(leases), "err", err)
+		return err
+	}
+	for l, batches := range byLease {
+		if !slices.Contains(busy, l.RunID) {
+			l.events.stored(batches)
+		}
+	}
+	return nil
+}
+
+// storeEventsOf stores the events of one run, and returns when that is done or ctx ends. The statement does not depend on
+// ctx, which is that of a reader.
+func (g *registry) storeEventsOf(ctx context.Context, id uuid.UUID) error {
+	done := make(chan error, 1)
+	go func() { done <- g.storeTogether(g.of(id)) }() // #nosec G118 -- it must not depend on the reader
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fault.Public(fault.Unavailable, "The request ended before the run's events were stored", ctx.Err())
 	}
 }

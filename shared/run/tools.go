@@ -26,9 +26,9 @@ type toolbox struct {
 
 // loadTools lists the tools of the agent's sets. If two tools have the same name, the first one is used. A set that
 // cannot be listed ends the run: the model would otherwise answer without tools that the operator expects it to have.
-func (x *execution) loadTools(ctx context.Context) (toolbox, error) {
+func (l *leg) loadTools(ctx context.Context) (toolbox, error) {
 	box := toolbox{byName: map[string]tool.Tool{}}
-	for _, set := range x.agent.Tools {
+	for _, set := range l.agent.Tools {
 		list, err := set.Tools(ctx)
 		if err != nil {
 			return box, fmt.Errorf("%w: %w", errTools, err)
@@ -58,32 +58,39 @@ type plannedCall struct {
 }
 
 // callTools executes the calls of one answer, all at the same time, and returns their results in the order of the
-// answer. Calls that need a person are added to x.requirements instead. An error ends the run.
-func (x *execution) callTools(ctx context.Context, box toolbox, requested []model.ToolCall) ([]model.Message, error) {
+// answer. Calls that need a person are added to the requirements instead, and pause the run. The other calls are executed
+// before that, so that a person decides only about what needs a decision. An error ends the run.
+func (l *leg) callTools(
+	ctx context.Context, box toolbox, requested []model.ToolCall,
+) (results []model.Message, paused bool, err error) {
 	all := make([]plannedCall, len(requested))
 	for i, c := range requested {
-		all[i] = x.planCall(box, c)
+		all[i] = l.planCall(box, c)
 	}
-	if err := x.executeCalls(ctx, all); err != nil {
-		return nil, err
+	if err := l.executeCalls(ctx, all); err != nil {
+		return nil, false, err
 	}
 	// A refused call has a message but is not listed among the run's tool calls, as it was not one.
 	for _, w := range all {
 		if w.call != nil && w.refusal == "" {
-			x.calls = append(x.calls, *w.call)
+			l.Calls = append(l.Calls, *w.call)
 		}
 		if w.needsPerson {
-			x.requirements = append(x.requirements, x.requirement(*w.call))
+			paused = true
+			l.Requirements = append(l.Requirements, wire.Requirement{
+				ID: l.newID().String(), CreatedAt: wire.ISOTime{Time: l.now()},
+				ToolExecution: *w.call, UserInputSchema: w.call.UserInputSchema,
+			})
 		}
 	}
-	return x.recordResults(all), nil
+	return l.recordResults(all), paused, nil
 }
 
 // planCall finds the tool of a call and parses the arguments. A call that cannot be executed is refused with a text
 // for the model, which can then correct itself; it does not end the run. Every call of a known tool counts for the
 // agent's limit, executed or not: otherwise a model that repeats an invalid call would never reach the limit. Two of
 // its refusals have AgentOS's text: the one for an unknown tool and the one for the limit.
-func (x *execution) planCall(box toolbox, c model.ToolCall) plannedCall {
+func (l *leg) planCall(box toolbox, c model.ToolCall) plannedCall {
 	w := plannedCall{requested: c}
 	var known bool
 	if w.tool, known = box.byName[c.Name]; !known {
@@ -92,11 +99,11 @@ func (x *execution) planCall(box toolbox, c model.ToolCall) plannedCall {
 	}
 	args, err := parseArguments(c.Arguments)
 	w.call = &wire.ToolExecution{
-		ToolCallID: pgvalue.CleanText(c.ID), ToolName: pgvalue.CleanText(c.Name), ToolArgs: args,
-		CreatedAt: x.r.now().Unix(),
+		ToolCallID: c.ID, ToolName: c.Name, ToolArgs: args,
+		CreatedAt: l.now().Unix(),
 	}
-	switch x.callCount++; {
-	case x.agent.ToolCallLimit > 0 && x.callCount > x.agent.ToolCallLimit:
+	switch l.CallCount++; {
+	case l.agent.ToolCallLimit > 0 && l.CallCount > l.agent.ToolCallLimit:
 		w.refusal = "Tool call limit reached. Tool call " + c.Name + " not executed. Don't try to execute it again."
 	case err != nil:
 		w.refusal = "Error: the arguments of " + c.Name + " are not a JSON object: " + err.Error()
@@ -111,7 +118,7 @@ func (x *execution) planCall(box toolbox, c model.ToolCall) plannedCall {
 // recordResults adds the results of calls to the run's messages and returns them, in the order of the calls and not in
 // the order in which the tools returned: providers expect the results in the order of the request. A call that needs a
 // person has no result yet.
-func (x *execution) recordResults(all []plannedCall) (results []model.Message) {
+func (l *leg) recordResults(all []plannedCall) (results []model.Message) {
 	for _, w := range all {
 		text := w.refusal
 		if w.call != nil && w.call.Result != nil {
@@ -121,12 +128,12 @@ func (x *execution) recordResults(all []plannedCall) (results []model.Message) {
 			continue
 		}
 		m := model.Message{Role: model.ToolRole, ToolCallID: w.requested.ID, Content: text}
-		stored := x.storedMessage(m)
-		stored.ToolName = pgvalue.CleanText(w.requested.Name)
+		stored := l.storedMessage(m)
+		stored.ToolName = w.requested.Name
 		if w.call != nil {
 			stored.ToolArgs, stored.ToolCallError = w.call.ToolArgs, w.call.ToolCallError
 		}
-		x.messages = append(x.messages, stored)
+		l.Messages = append(l.Messages, stored)
 		results = append(results, m)
 	}
 	return results
@@ -147,7 +154,7 @@ func parseArguments(arguments string) (json.RawMessage, error) {
 // executeCalls calls the tools at the same time, because models request calls together that do not depend on each
 // other, and emits an event as each one ends. If ctx ends first, executeCalls returns its cause and does not wait for
 // tools that ignore their context.
-func (x *execution) executeCalls(ctx context.Context, all []plannedCall) error {
+func (l *leg) executeCalls(ctx context.Context, all []plannedCall) error {
 	type ended struct {
 		call *wire.ToolExecution
 		outcome
@@ -161,18 +168,21 @@ func (x *execution) executeCalls(ctx context.Context, all []plannedCall) error {
 		if err := context.Cause(ctx); err != nil { // No further tool is called for a run that was stopped.
 			return err
 		}
+		if l.registry.expired(l.lease) { // This process was suspended since the last checkpoint, for example.
+			return errLost
+		}
 		running++
-		x.emit(wire.ToolStarted{Head: x.headFor(wire.EventToolCallStarted), Tool: *w.call, EventIndex: x.index})
+		l.emit(wire.ToolStarted{Head: l.headFor(wire.EventToolCallStarted), Tool: *w.call, EventIndex: l.index})
 		// The caller comes from the row, never from the arguments: a model can be persuaded to name another user.
 		ctx := tool.WithCaller(ctx, tool.Caller{
-			UserID: x.row.Owner, AgentID: x.agent.ID, SessionID: x.row.SessionID, RunID: x.head.RunID,
+			UserID: l.row.Owner, AgentID: l.agent.ID, SessionID: l.row.SessionID, RunID: l.head.RunID,
 			CallID: w.call.ToolCallID,
 		})
 		arguments := bytes.Clone(w.call.ToolArgs) // A tool that returns late must not share memory with the run.
 		go func() {
-			o := callTool(ctx, w.tool, arguments, x.r.now)
+			o := callTool(ctx, w.tool, arguments, l.now)
 			if o.panicked != nil {
-				x.r.log.Error("a tool panicked", "tool", w.tool.Name, "run_id", x.head.RunID, "panic", o.panicked)
+				l.log.Error("a tool panicked", "tool", w.tool.Name, "run_id", l.head.RunID, "panic", o.panicked)
 			}
 			done <- ended{w.call, o}
 		}()
@@ -180,7 +190,7 @@ func (x *execution) executeCalls(ctx context.Context, all []plannedCall) error {
 	for range running {
 		select {
 		case e := <-done:
-			x.recordOutcome(e.call, e.outcome)
+			l.recordOutcome(e.call, e.outcome)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -207,7 +217,7 @@ func callTool(ctx context.Context, one tool.Tool, arguments json.RawMessage, now
 		if o.panicked = recover(); o.panicked != nil {
 			o.failed, o.text = true, "Error: "+one.Name+" failed with an internal error."
 		}
-		o.text = truncate(pgvalue.CleanText(o.text))
+		o.text = truncate(o.text)
 	}()
 	var err error
 	o.text, err = one.Call(ctx, arguments)
@@ -235,7 +245,7 @@ func truncate(text string) string {
 }
 
 // recordOutcome stores the outcome in the call and emits it. The text of the event is AgentOS's.
-func (x *execution) recordOutcome(call *wire.ToolExecution, o outcome) {
+func (l *leg) recordOutcome(call *wire.ToolExecution, o outcome) {
 	unixSeconds := func(at time.Time) float64 { return float64(at.UnixMicro()) / 1e6 }
 	call.ToolCallError, call.Result = &o.failed, &o.text
 	call.Metrics = &wire.ToolMetrics{
@@ -243,12 +253,12 @@ func (x *execution) recordOutcome(call *wire.ToolExecution, o outcome) {
 	}
 	text := fmt.Sprintf("%s(%s) completed in %.4fs. ",
 		call.ToolName, formatArguments(call.ToolArgs), call.Metrics.Duration)
-	x.emit(wire.ToolCompleted{
-		Head: x.headFor(wire.EventToolCallCompleted), Tool: *call, EventIndex: x.index, Content: text,
+	l.emit(wire.ToolCompleted{
+		Head: l.headFor(wire.EventToolCallCompleted), Tool: *call, EventIndex: l.index, Content: text,
 	})
 	if o.failed {
-		x.emit(wire.ToolFailed{
-			Head: x.headFor(wire.EventToolCallError), Error: o.text, Tool: *call, EventIndex: x.index,
+		l.emit(wire.ToolFailed{
+			Head: l.headFor(wire.EventToolCallError), Error: o.text, Tool: *call, EventIndex: l.index,
 		})
 	}
 }

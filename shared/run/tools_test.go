@@ -48,11 +48,12 @@ func TestTheModelReceivesTheResultOfItsToolCall(t *testing.T) {
 		Parameters: json.RawMessage(`{"type":"object"}`)}}, requests[0].Tools); diff != "" {
 		t.Error(diff)
 	}
+	id := callIDs(t, requests[1].Messages[1])[0]
 	if diff := cmp.Diff([]model.Message{
 		{Role: "user", Content: "hi"},
 		{Role: "assistant", Content: "let me see. ",
-			ToolCalls: []model.ToolCall{{ID: "c-1", Name: "look", Arguments: `{"b":1,"a":"x y"}`}}},
-		{Role: "tool", ToolCallID: "c-1", Content: `{"b":1,"a":"x y"}`},
+			ToolCalls: []model.ToolCall{{ID: id, Name: "look", Arguments: `{"b":1,"a":"x y"}`}}},
+		{Role: "tool", ToolCallID: id, Content: `{"b":1,"a":"x y"}`},
 	}, requests[1].Messages); diff != "" {
 		t.Error(diff)
 	}
@@ -62,7 +63,7 @@ func TestTheModelReceivesTheResultOfItsToolCall(t *testing.T) {
 	}
 	r := last(list).Result
 	call := executions(t, r)[0]
-	if call.ToolCallID != "c-1" || call.ToolName != "look" || string(call.ToolArgs) != `{"b":1,"a":"x y"}` ||
+	if call.ToolCallID != id || call.ToolName != "look" || string(call.ToolArgs) != `{"b":1,"a":"x y"}` ||
 		*call.ToolCallError || *call.Result != `{"b":1,"a":"x y"}` ||
 		call.Metrics.Duration < 0 || call.Metrics.EndTime < call.Metrics.StartTime {
 		t.Errorf("%s", r.Tools)
@@ -126,7 +127,7 @@ func TestTheModelReceivesTheOutcomeOfAToolCall(t *testing.T) {
 		"text that can't be stored": {"{}", func(context.Context, json.RawMessage) (string, error) {
 			return "a\x00b\xff",
 				nil
-		}, "a\ufffdb\ufffd", false, true},
+		}, "a\x00b\xff", false, true},
 		"an answer without text": {"{}", func(context.Context, json.RawMessage) (string, error) { return "", nil }, "",
 			false, true},
 	} {
@@ -149,6 +150,10 @@ func TestTheModelReceivesTheOutcomeOfAToolCall(t *testing.T) {
 			decode(t, r.Messages, &messages)
 			if m := messages[2]; m.ToolCallError == nil || *m.ToolCallError != row.failed || m.ToolName != "t" {
 				t.Errorf("%+v", m)
+			}
+			stored := strings.ReplaceAll(strings.ToValidUTF8(received, "\ufffd"), "\x00", "\ufffd")
+			if messages[2].Content != stored {
+				t.Errorf("the stored result is %q, want %q", messages[2].Content, stored)
 			}
 			if strings.Contains(string(r.Messages)+string(r.Tools), "secret") {
 				t.Error("the stored run contains the secret")
@@ -200,7 +205,8 @@ func TestAToolReceivesItsCaller(t *testing.T) {
 			return "", nil
 		})}, calls("", model.ToolCall{ID: "c-7", Name: "t", Arguments: `{"user_id":"mallory"}`}), replies("done"))
 	r := last(b.run("hi")).Result
-	if diff := cmp.Diff(tool.Caller{UserID: "ann", AgentID: "a", SessionID: "s", RunID: r.RunID, CallID: "c-7"},
+	id := callIDs(t, b.model.requests()[1].Messages[1])[0]
+	if diff := cmp.Diff(tool.Caller{UserID: "ann", AgentID: "a", SessionID: "s", RunID: r.RunID, CallID: id},
 		got); diff != "" {
 		t.Error(diff)
 	}

@@ -13,10 +13,10 @@ func TestOnlyEventsOfThePresentAttemptAreCounted(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	r, empty := begin(t, db, "ann", "s", 0), begin(t, db, "ann", "s", 0)
-	err := db.AddEvents(t.Context(), []store.Events{
+	_, err := db.AddEvents(t.Context(), []store.Events{
 		{RunID: r.RunID, Attempt: 1, First: 0, Count: 3, Frames: "a\n\nb\n\nc\n\n"},
 		{RunID: r.RunID, Attempt: 1, First: 3, Count: 1, Frames: "d\n\n"},
-		{RunID: r.RunID, Attempt: 2, First: store.FirstIndex(2), Count: 1, Frames: "e\n\n"},
+		{RunID: r.RunID, Attempt: 2, First: store.FirstIndex(2), Count: 1, Frames: "e\n\n"}, // It is not stored.
 	})
 	if err != nil {
 		t.Fatal(err)

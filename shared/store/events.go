@@ -28,27 +28,53 @@ type Events struct {
 // room for 512 attempts, of four million events each.
 func FirstIndex(attempt int) int { return max(attempt-1, 0) << 22 }
 
-// AddEvents stores events of several runs in one statement. Events of runs that were deleted meanwhile are left out,
-// so that they do not prevent the others from being stored. Events that are stored already are left as they are.
-func (db *DB) AddEvents(ctx context.Context, list []Events) error {
-	runs, frames := make([]uuid.UUID, len(list)), make([]string, len(list))
-	attempts, firsts, counts := make([]int32, len(list)), make([]int32, len(list)), make([]int32, len(list))
-	for i, e := range list {
-		runs[i], frames[i] = e.RunID, e.Frames
-		attempts[i], firsts[i], counts[i] = int32(e.Attempt), int32(e.First), int32(e.Count)
+// insertEvents is the part of a statement that stores the events of one run, if the part named run has found the run. A
+// batch that is stored already stays as it is: the statement may be repeated, and two statements may hold the same batch.
+const insertEvents = `
+	INSERT INTO keyway.run_events (run_id, attempt, first_index, count, frames)
+	SELECT @run_id, @attempt, e.first_index, e.count, e.frames FROM run,
+		unnest(@firsts::integer[], @counts::integer[], @frames::text[]) AS e (first_index, count, frames)
+	ON CONFLICT DO NOTHING`
+
+// addEventArgs adds the named arguments of insertEvents.
+func addEventArgs(args pgx.NamedArgs, batches []Events) pgx.NamedArgs {
+	frames, firsts, counts := make([]string, len(batches)), make([]int32, len(batches)), make([]int32, len(batches))
+	for i, e := range batches {
+		frames[i], firsts[i], counts[i] = e.Frames, int32(e.First), int32(e.Count)
 	}
-	_, err := db.exec(ctx, `
-		INSERT INTO keyway.run_events (run_id, attempt, first_index, count, frames)
-		SELECT e.* FROM
-			unnest(@runs::uuid[], @attempts::integer[], @firsts::integer[], @counts::integer[], @frames::text[])
-			AS e (run_id, attempt, first_index, count, frames)
-		WHERE EXISTS (SELECT FROM keyway.runs r WHERE r.run_id = e.run_id)
-		ON CONFLICT DO NOTHING`,
-		pgx.NamedArgs{"runs": runs, "attempts": attempts, "firsts": firsts, "counts": counts, "frames": frames})
+	args["frames"], args["firsts"], args["counts"] = frames, firsts, counts
+	return args
+}
+
+// AddEvents stores batches of events of several runs in one statement. A batch must keep its First and Count when the
+// call is repeated. Batches of runs that were deleted or claimed by another process meanwhile are left out.
+//
+// The statement waits for no run: a run whose row is locked is skipped. busy are these runs, and the caller repeats
+// their batches later. Otherwise one locked row would delay the events of all runs of the process.
+func (db *DB) AddEvents(ctx context.Context, batches []Events) (busy []uuid.UUID, err error) {
+	runs, attempts := make([]uuid.UUID, len(batches)), make([]int32, len(batches))
+	for i, e := range batches {
+		runs[i], attempts[i] = e.RunID, int32(e.Attempt)
+	}
+	args := addEventArgs(pgx.NamedArgs{"runs": runs, "attempts": attempts}, batches)
+	busy, err = list(ctx, db, pgx.RowTo[uuid.UUID], `
+		WITH e AS (
+			SELECT * FROM
+				unnest(@runs::uuid[], @attempts::integer[], @firsts::integer[], @counts::integer[], @frames::text[])
+				AS e (run_id, attempt, first_index, count, frames)
+		), free AS (
+			SELECT run_id, attempt FROM keyway.runs WHERE run_id = ANY(@runs)
+			ORDER BY run_id FOR KEY SHARE SKIP LOCKED
+		), added AS (
+			INSERT INTO keyway.run_events (run_id, attempt, first_index, count, frames)
+			SELECT e.run_id, e.attempt, e.first_index, e.count, e.frames FROM e JOIN free USING (run_id, attempt)
+			ON CONFLICT DO NOTHING
+		)
+		SELECT run_id FROM keyway.runs WHERE run_id = ANY(@runs) AND run_id NOT IN (SELECT run_id FROM free)`, args)
 	if err != nil {
-		return fmt.Errorf("add events: %w", kindOf(err))
+		return nil, fmt.Errorf("add events: %w", kindOf(err))
 	}
-	return nil
+	return busy, nil
 }
 
 // EventsAfter returns the stored events of a run's present attempt, in order, from the row that holds the first event

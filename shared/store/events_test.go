@@ -6,7 +6,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
@@ -17,10 +16,10 @@ import (
 )
 
 // pause stores that a run is paused.
-func pause(t *testing.T, db *store.DB, r store.Run, e store.Events) {
+func pause(t *testing.T, db *store.DB, r store.Run, events ...store.Events) {
 	t.Helper()
-	r.Status, r.Metrics, r.Requirements = "PAUSED", json.RawMessage("{}"), json.RawMessage("[]")
-	if err := db.FinishRun(t.Context(), r, e, store.Usage{ModelID: "m", Total: 1}, day); err != nil {
+	r.Requirements = json.RawMessage("[]")
+	if err := end(t, db, r, "PAUSED", events...); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -40,7 +39,7 @@ func TestEventsAreReadFromTheRowWithTheFirstMissingEvent(t *testing.T) {
 	r, other := begin(t, db, "ann", "s", 0), begin(t, db, "bob", "s", 0)
 	rows := []store.Events{{RunID: r.RunID, Attempt: 1, First: 0, Count: 3, Frames: "a\n\nb\n\nc\n\n"},
 		{RunID: r.RunID, Attempt: 1, First: 3, Count: 1, Frames: "d\n\n"}}
-	if err := db.AddEvents(t.Context(), append(rows, store.Events{RunID: other.RunID, Attempt: 1, Count: 1,
+	if _, err := db.AddEvents(t.Context(), append(rows, store.Events{RunID: other.RunID, Attempt: 1, Count: 1,
 		Frames: "his\n\n"})); err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +51,7 @@ func TestEventsAreReadFromTheRowWithTheFirstMissingEvent(t *testing.T) {
 		}
 	}
 	again := []store.Events{{RunID: r.RunID, Attempt: 1, First: 3, Count: 1, Frames: "twice\n\n"}}
-	if err := db.AddEvents(t.Context(), again); err != nil {
+	if _, err := db.AddEvents(t.Context(), again); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := db.EventsAfter(t.Context(), r.RunID, 2); err != nil || len(got) != 1 || got[0].Frames != "d\n\n" {
@@ -67,7 +66,7 @@ func TestEventsOfADeletedRunDoNotPreventOthers(t *testing.T) {
 	if err := db.DeleteSessions(t.Context(), ann, []string{"gone"}, ""); err != nil {
 		t.Fatal(err)
 	}
-	err := db.AddEvents(t.Context(), []store.Events{{RunID: gone.RunID, Attempt: 1, Count: 1, Frames: "a\n\n"},
+	_, err := db.AddEvents(t.Context(), []store.Events{{RunID: gone.RunID, Attempt: 1, Count: 1, Frames: "a\n\n"},
 		{RunID: uuid.New(), Attempt: 1, Count: 1, Frames: "b\n\n"}, {RunID: here.RunID, Attempt: 1, Count: 1,
 			Frames: "c\n\n"}})
 	if err != nil {
@@ -78,7 +77,7 @@ func TestEventsOfADeletedRunDoNotPreventOthers(t *testing.T) {
 			t.Errorf("%v %v", got, err)
 		}
 	}
-	if err := db.AddEvents(t.Context(), nil); err != nil {
+	if _, err := db.AddEvents(t.Context(), nil); err != nil {
 		t.Errorf("no events: %v", err)
 	}
 }
@@ -87,20 +86,29 @@ func TestAPausedRunIsContinuedByOneCaller(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	r := begin(t, db, "ann", "s", 0)
-	if _, claimed, err := db.ContinueRun(t.Context(), r, day); claimed || err != nil {
-		t.Errorf("a running run: %t %v", claimed, err)
+	continues := func(r store.Run, leg uuid.UUID) (int, bool) {
+		index, claimed, err := db.ContinueRun(t.Context(), r, leg, store.Request{})
+		if err != nil {
+			t.Error(err)
+		}
+		return index, claimed
+	}
+	if _, claimed := continues(r, uuid.New()); claimed {
+		t.Error("a running run was continued")
 	}
 	pause(t, db, r, store.Events{RunID: r.RunID, Attempt: 1, First: 0, Count: 7, Frames: "x"})
 	var won atomic.Int32
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			index, claimed, err := db.ContinueRun(t.Context(), r, day)
-			if err != nil || claimed && index != 7 {
-				t.Errorf("%d %t %v", index, claimed, err)
+			id := uuid.New()
+			index, claimed := continues(r, id)
+			if !claimed {
+				return
 			}
-			if claimed {
-				won.Add(1)
+			won.Add(1)
+			if again, claimed := continues(r, id); index != 7 || again != index || !claimed {
+				t.Errorf("index %d; the same statement again: %d %t", index, again, claimed)
 			}
 		})
 	}
@@ -108,47 +116,97 @@ func TestAPausedRunIsContinuedByOneCaller(t *testing.T) {
 	if won.Load() != 1 || status(t, db, r).Status != "RUNNING" {
 		t.Errorf("%d callers continued it, and its status is %s", won.Load(), status(t, db, r).Status)
 	}
-	finish(t, db, r)
-	if _, claimed, err := db.ContinueRun(t.Context(), r, day); claimed || err != nil {
-		t.Errorf("an ended run: %t %v", claimed, err)
+	if err := end(t, db, r, "COMPLETED"); !errors.Is(err, fault.Conflict) {
+		t.Errorf("the leg that paused ended the run: %v", err)
 	}
-	if _, claimed, err := db.ContinueRun(t.Context(), store.Run{RunID: uuid.New()}, day); claimed || err != nil {
-		t.Errorf("a missing run: %t %v", claimed, err)
+	if _, claimed := continues(store.Run{RunID: uuid.New()}, uuid.New()); claimed {
+		t.Error("a missing run was continued")
 	}
 }
 
-func TestAPausedRunEndsWhenItIsCancelled(t *testing.T) {
+func TestAKeyContinuesARunOnce(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	r := begin(t, db, "ann", "s", 0)
-	pause(t, db, r, store.Events{})
-	if ids, err := db.RequeueExpired(t.Context(), day.Add(24*time.Hour)); err != nil || len(ids) != 0 {
-		t.Errorf("a paused run counts as orphaned: %v %v", ids, err)
+	pause(t, db, r, store.Events{RunID: r.RunID, Attempt: 1, First: 0, Count: 3, Frames: "x"})
+	q := store.Request{Key: "k", Digest: []byte{1}}
+	next := store.Leg{RunID: r.RunID, Attempt: 1, ID: uuid.New()}
+	if _, claimed, err := db.ContinueRun(t.Context(), r, next.ID, q); err != nil || !claimed {
+		t.Fatal(claimed, err)
 	}
-	q := store.RunQuery{RunID: r.RunID.String(), SessionID: "s"}
-	if found, err := db.RequestCancel(t.Context(), bob, q, day); err != nil || found ||
+	again := func(when string) {
+		t.Helper()
+		_, _, err := db.ContinueRun(t.Context(), r, uuid.New(), q)
+		if repeated, ok := errors.AsType[*store.Repeated](err); !ok || repeated.First != 3 ||
+			repeated.Run.RunID != r.RunID {
+			t.Errorf("%s: %v", when, err)
+		}
+	}
+	again("while the run continues")
+	paused := r
+	paused.Status, paused.Metrics = "PAUSED", json.RawMessage("{}")
+	if _, err := db.FinishRun(t.Context(), next, paused, nil, store.Usage{}, day); err != nil {
+		t.Fatal(err)
+	}
+	again("at the next pause")
+	other := store.Request{Key: "k", Digest: []byte{2}}
+	if _, _, err := db.ContinueRun(t.Context(), r, uuid.New(), other); !errors.Is(err, fault.Conflict) {
+		t.Errorf("another request with the key: %v", err)
+	}
+	q.Key = "k2"
+	if _, claimed, err := db.ContinueRun(t.Context(), r, uuid.New(), q); err != nil || !claimed {
+		t.Errorf("another key: %t %v", claimed, err)
+	}
+}
+
+// The process that claims it stores its last event.
+func TestAPausedRunThatIsCancelledBecomesPending(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	r := begin(t, db, "ann", "s", 0)
+	pause(t, db, r, store.Events{RunID: r.RunID, Attempt: 1, First: 0, Count: 3, Frames: "x"})
+	if found, err := db.RequestCancel(t.Context(), bob, r.RunID); err != nil || found ||
 		status(t, db, r).Status != "PAUSED" {
 		t.Errorf("bob cancels her run: %t %v", found, err)
 	}
 	for range 2 {
-		if found, err := db.RequestCancel(t.Context(), ann, q, day); err != nil || !found {
+		if found, err := db.RequestCancel(t.Context(), ann, r.RunID); err != nil || !found {
 			t.Errorf("%t %v", found, err)
 		}
-		if got := status(t, db, r); got.Status != "CANCELLED" || got.CancellationStage == nil ||
-			*got.CancellationStage != "EXECUTING" {
+		if got := status(t, db, r); got.Status != "PENDING" || !got.CancelRequested {
 			t.Errorf("%+v", got)
 		}
 	}
-	if _, claimed, err := db.ContinueRun(t.Context(), r, day); claimed || err != nil {
-		t.Errorf("a cancelled run was continued: %t %v", claimed, err)
+	if _, claimed, err := db.ContinueRun(t.Context(), r, uuid.New(), store.Request{}); claimed || err != nil {
+		t.Errorf("it was continued: %t %v", claimed, err)
 	}
-	r.Status, r.Metrics = "COMPLETED", json.RawMessage("{}")
-	if err := db.FinishRun(t.Context(), r, store.Events{RunID: r.RunID, Attempt: 1, Count: 1, Frames: "x"},
-		store.Usage{}, day); !errors.Is(err, fault.Conflict) {
-		t.Errorf("a cancelled run was completed: %v", err)
+	claim(t, db, r.RunID)
+	if got, err := db.EventsAfter(t.Context(), r.RunID, -1); err != nil || len(got) != 1 || got[0].Attempt != 2 {
+		t.Errorf("its events: %v %v", got, err)
 	}
-	if got, err := db.EventsAfter(t.Context(), r.RunID, -1); err != nil || len(got) > 0 {
-		t.Errorf("its events were stored: %v %v", got, err)
+}
+
+func TestARunWhoseCancellationWasAcceptedEndsCancelled(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	for _, status := range []string{"PAUSED", "COMPLETED", "ERROR"} {
+		r := begin(t, db, "ann", status, 0)
+		if found, err := db.RequestCancel(t.Context(), ann, r.RunID); err != nil || !found {
+			t.Fatal(found, err)
+		}
+		r.Status, r.Metrics = status, json.RawMessage("{}")
+		event := store.Events{RunID: r.RunID, Attempt: 1, Count: 1, Frames: "x"}
+		cancel, err := db.FinishRun(t.Context(), leg(r), r, []store.Events{event}, store.Usage{ModelID: "m", Total: 1}, day)
+		if err != nil || !cancel {
+			t.Errorf("%s: %t %v", status, cancel, err)
+		}
+		if n, err := db.CountEvents(t.Context(), r.RunID); err != nil || n > 0 {
+			t.Errorf("%s: its event was stored: %v %v", status, n, err)
+		}
+		r.CancellationStage = new("EXECUTING")
+		if err := end(t, db, r, "CANCELLED"); err != nil {
+			t.Errorf("%s: %v", status, err)
+		}
 	}
 }
 
@@ -157,8 +215,8 @@ func TestAConversationIsInTheOrderOfTheRuns(t *testing.T) {
 	db := storetest.New(t)
 	addRun := func(owner string, n int, messages string) {
 		r := begin(t, db, owner, "s", n)
-		r.Status, r.Metrics, r.Messages = "COMPLETED", json.RawMessage("{}"), json.RawMessage(messages)
-		if err := db.FinishRun(t.Context(), r, store.Events{}, store.Usage{}, day); err != nil {
+		r.Messages = json.RawMessage(messages)
+		if err := end(t, db, r, "COMPLETED"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -190,6 +248,32 @@ func TestAConversationIsInTheOrderOfTheRuns(t *testing.T) {
 		}
 		if diff := cmp.Diff(row.want, got); diff != "" {
 			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+// A locked row delays only the events of its own run.
+func TestEventsOfALockedRunAreStoredLater(t *testing.T) {
+	t.Parallel()
+	url := storetest.URL(t)
+	db := storetest.Open(t, store.Options{URL: url})
+	locked, free := begin(t, db, "ann", "s", 0), begin(t, db, "ann", "s", 0)
+	release := block(t, url, "SELECT FROM keyway.runs WHERE run_id = '"+locked.RunID.String()+"'")
+	batches := []store.Events{{RunID: locked.RunID, Attempt: 1, Count: 2, Frames: "a"},
+		{RunID: free.RunID, Attempt: 1, Count: 3, Frames: "b"}}
+	if busy, err := db.AddEvents(t.Context(), batches); err != nil || !cmp.Equal(busy, []uuid.UUID{locked.RunID}) {
+		t.Errorf("%v %v", busy, err)
+	}
+	if p := pulse(t, db, true, leg(locked), leg(free)); p[0].Renewed || p[0].Lost || !p[1].Renewed {
+		t.Errorf("%+v", p)
+	}
+	release()
+	if busy, err := db.AddEvents(t.Context(), batches); err != nil || len(busy) > 0 {
+		t.Errorf("%v %v", busy, err)
+	}
+	for r, want := range map[uuid.UUID]int{locked.RunID: 2, free.RunID: 3} {
+		if n, err := db.CountEvents(t.Context(), r); err != nil || n != want {
+			t.Errorf("%d events, want %d, %v", n, want, err)
 		}
 	}
 }

@@ -24,20 +24,26 @@ type Request struct {
 	Digest []byte
 }
 
-// Repeated is the error of BeginRun for a request that was sent before. Run is the run that it started.
-type Repeated struct{ Run Run }
-
-func (r *Repeated) Error() string {
-	return "the request has already started run " + r.Run.RunID.String()
+// Repeated is the error of BeginRun and ContinueRun for a request that was sent before.
+type Repeated struct {
+	// Run is the run that the first request started or continued.
+	Run Run
+	// First is the index of the first event that the first request caused.
+	First int
 }
 
-// repeated returns *Repeated or fault.Conflict if err means that the idempotency key of q is in use, and nil for any
-// other error.
-func (db *DB) repeated(ctx context.Context, r Run, q Request, err error) error {
+func (r *Repeated) Error() string {
+	return "the request has already started or continued run " + r.Run.RunID.String()
+}
+
+// isDuplicate reports whether err means that a unique constraint or index rejected a row.
+func isDuplicate(err error, constraint string) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok || pg.ConstraintName != "runs_idempotency" {
-		return nil
-	}
+	return ok && pg.ConstraintName == constraint
+}
+
+// repeated returns *Repeated, or fault.Conflict if the request that used the key of q was another one.
+func (db *DB) repeated(ctx context.Context, r Run, q Request) error {
 	type keyHolder struct {
 		Run
 		Same bool
@@ -54,8 +60,32 @@ func (db *DB) repeated(ctx context.Context, r Run, q Request, err error) error {
 	case err != nil:
 		return fmt.Errorf("run of an idempotency key: %w", kindOf(err))
 	case !list[0].Same:
-		return fault.Public(fault.Conflict, "Idempotency-Key was already used for another request to this agent; "+
-			"send the same request, or another key", nil)
+		return errKeyInUse
 	}
-	return &Repeated{list[0].Run}
+	return &Repeated{Run: list[0].Run}
+}
+
+var errKeyInUse = fault.Public(fault.Conflict, "Idempotency-Key was already used for another request to this agent; "+
+	"send the same request, or another key", nil)
+
+// continuedBefore returns *Repeated or fault.Conflict if the key of q has continued the run before, and nil otherwise.
+func (db *DB) continuedBefore(ctx context.Context, r Run, q Request) error {
+	type continuation struct {
+		Run
+		Same       bool
+		FirstIndex int
+	}
+	list, err := collect[continuation](ctx, db, `
+		SELECT `+runColumns+`, c.digest = @digest::bytea AS same, c.first_index
+		FROM keyway.runs r JOIN keyway.continuations c USING (run_id) WHERE run_id = @run_id AND c.key = @key`,
+		pgx.NamedArgs{"run_id": r.RunID, "key": q.Key, "digest": q.Digest})
+	switch {
+	case err != nil:
+		return fmt.Errorf("run of an idempotency key: %w", kindOf(err))
+	case len(list) == 0:
+		return nil
+	case !list[0].Same:
+		return errKeyInUse
+	}
+	return &Repeated{Run: list[0].Run, First: list[0].FirstIndex}
 }

@@ -12,171 +12,211 @@ import (
 )
 
 // A running run has a lease: until lease_until, no other process may claim it. The process that executes the run
-// renews the lease. If the process crashes, the lease expires, and another process claims the run.
+// renews the lease. If the process crashes, the lease expires, and another process claims the run. All times of leases
+// come from PostgreSQL's clock, so the clocks of the processes may differ.
 //
-// A lease alone is not safe. A process that was suspended, or whose clock is slow, may still write after its lease
-// expired and another process claimed the run. Therefore each claim increments the attempt number, and every write
-// of a run names the attempt: a write of an earlier attempt matches no row. The number is a fencing token. The lease
-// decides when a run is claimed again; the fencing token keeps the data correct however wrong the clocks are.
+// A lease alone is not safe. A process that was suspended may still write after its lease expired and another process
+// claimed the run. Therefore every write of a run names the leg that writes, and a write of an earlier leg matches no
+// row: the id of the leg is a fencing token. The lease decides when a run is claimed again; the fencing token keeps the
+// data correct.
 
-// LeaseDuration is how long a lease is valid after it was acquired or renewed. Lease times come from the clocks of the
-// processes; clocks that differ by more than about half a minute make a run be claimed too early, which the fencing
-// token makes harmless but which repeats a step.
+// LeaseDuration is how long a lease is valid after it was acquired or renewed.
 const LeaseDuration = time.Minute
+
+// newLease is the end of a lease that is acquired or renewed by a statement.
+const newLease = `now() + interval '1 minute'`
 
 // requeueAfter is how long a pending run may stay unclaimed before its queue message is assumed lost. It is well above
 // the time that a message waits while all workers are busy; a needless second message would be harmless.
 const requeueAfter = 10 * time.Minute
 
-// Attempt identifies one attempt at a run. Number is the fencing token; it is 1 for the attempt that starts the run.
-type Attempt struct {
-	RunID  uuid.UUID
-	Number int
+// Leg identifies the execution of a run by one process: from its start, continuation or claim to its end, pause or
+// hand-over. A process chooses the ID before the statement that starts the leg. So it can repeat that statement after a
+// lost answer, and the statement recognizes its own leg.
+type Leg struct {
+	RunID uuid.UUID
+	// Attempt is the number of the claim that the leg belongs to: 1 for the start of the run. It determines the indices
+	// of the leg's events; see FirstIndex. A continuation belongs to the attempt that paused.
+	Attempt int
+	ID      uuid.UUID
 }
 
-// Pulse is the statement that a process executes twice a second for all its runs together; run's registry describes
-// it. It reads which of the attempts are to be cancelled. With renew it also renews their leases, and lost are the
-// attempts whose lease could not be renewed: the run is deleted, has ended or belongs to another attempt.
-func (db *DB) Pulse(
-	ctx context.Context, attempts []Attempt, now time.Time, renew bool,
-) (cancel, lost []Attempt, err error) {
+// args are the named arguments that identify the leg.
+func (l Leg) args(more pgx.NamedArgs) pgx.NamedArgs {
+	more["run_id"], more["attempt"], more["leg"] = l.RunID, l.Attempt, l.ID
+	return more
+}
+
+// held is the condition that the leg executes the run. Every write of a leg has it.
+const held = `run_id = @run_id AND attempt = @attempt AND leg = @leg AND status = 'RUNNING'`
+
+// Pulse is what a process learns about one of its legs.
+type Pulse struct {
+	Leg
+	// Deleted means that the run does not exist any more.
+	Deleted bool
+	// Lost means that the run belongs to another leg.
+	Lost bool
+	// Cancel means that the run is to be cancelled.
+	Cancel bool
+	// Renewed means that the lease was renewed.
+	Renewed bool
+}
+
+// Pulse is the statement that a process executes twice a second for all its legs together; run's registry describes
+// it. With renew it also renews their leases. It waits for no run: the lease of a row that is locked is not renewed, and
+// the next call tries again. A leg that has ended is neither lost nor renewed.
+func (db *DB) Pulse(ctx context.Context, legs []Leg, renew bool) ([]Pulse, error) {
 	// Most pulses only read, which is cheap: a write each half second would fill the write-ahead log and keep vacuum busy.
-	sql := `
-		SELECT r.run_id, r.attempt, true FROM keyway.runs r, held
-		WHERE r.run_id = held.run_id AND r.attempt = held.attempt AND r.cancel_requested AND r.finished_at IS NULL`
+	// The rows are locked in the order of their ids, as by DeleteSessions, so that the two do not wait for each other.
+	const renewal = `
+		, free AS (
+			SELECT r.run_id FROM keyway.runs r JOIN mine m USING (run_id, attempt, leg)
+			WHERE r.status = 'RUNNING' ORDER BY r.run_id FOR NO KEY UPDATE OF r SKIP LOCKED
+		), renewed AS (
+			UPDATE keyway.runs r SET lease_until = ` + newLease + ` FROM free WHERE r.run_id = free.run_id RETURNING r.run_id
+		)`
+	with, column := "", "false"
 	if renew {
-		sql = `
-			UPDATE keyway.runs r SET lease_until = @lease_until FROM held
-			WHERE r.run_id = held.run_id AND r.attempt = held.attempt AND r.status = 'RUNNING'
-			RETURNING r.run_id, r.attempt, r.cancel_requested`
+		with, column = renewal, "m.run_id IN (SELECT run_id FROM renewed)"
 	}
-	// missing are the attempts that the statement has not returned. Only a renewing statement returns every valid
-	// attempt, so only then does a missing one mean a lost lease.
-	runs, numbers := make([]uuid.UUID, len(attempts)), make([]int32, len(attempts))
-	missing := map[Attempt]bool{}
-	for i, a := range attempts {
-		runs[i], numbers[i], missing[a] = a.RunID, int32(a.Number), renew
+	runs, attempts, ids := make([]uuid.UUID, len(legs)), make([]int32, len(legs)), make([]uuid.UUID, len(legs))
+	for i, l := range legs {
+		runs[i], attempts[i], ids[i] = l.RunID, int32(l.Attempt), l.ID
 	}
-	const held = `WITH held AS (
-		SELECT * FROM unnest(@runs::uuid[], @attempts::integer[]) AS h (run_id, attempt)) `
-	type answer struct {
-		Attempt
-		cancelRequested bool
-	}
-	found, err := list(ctx, db.leases, func(row pgx.CollectableRow) (a answer, err error) {
-		return a, row.Scan(&a.RunID, &a.Number, &a.cancelRequested)
-	}, held+sql, pgx.NamedArgs{"runs": runs, "attempts": numbers, "lease_until": now.Add(LeaseDuration)})
+	pulses, err := list(ctx, db.leases, scanPulse, `
+		WITH mine AS (
+			SELECT * FROM unnest(@runs::uuid[], @attempts::integer[], @legs::uuid[]) AS m (run_id, attempt, leg)
+		)`+with+`
+		SELECT m.run_id, m.attempt, m.leg, r.run_id IS NULL, (r.attempt, r.leg) IS DISTINCT FROM (m.attempt, m.leg),
+			COALESCE(r.cancel_requested, false), `+column+`
+		FROM mine m LEFT JOIN keyway.runs r ON r.run_id = m.run_id`,
+		pgx.NamedArgs{"runs": runs, "attempts": attempts, "legs": ids})
 	if err != nil {
-		return nil, nil, fmt.Errorf("pulse: %w", kindOf(err))
+		return nil, fmt.Errorf("pulse: %w", kindOf(err))
 	}
-	for _, a := range found {
-		if missing[a.Attempt] = false; a.cancelRequested {
-			cancel = append(cancel, a.Attempt)
-		}
-	}
-	for a, gone := range missing {
-		if gone {
-			lost = append(lost, a)
-		}
-	}
-	return cancel, lost, nil
+	return pulses, nil
 }
 
-// LeaseOf returns when the lease of a running run expires. running is false if the run is not RUNNING or does not
-// exist.
-func (db *DB) LeaseOf(ctx context.Context, id uuid.UUID) (until time.Time, running bool, err error) {
-	err = db.queryRow(ctx, `SELECT lease_until FROM keyway.runs WHERE run_id = @run_id AND status = 'RUNNING'`,
-		pgx.NamedArgs{"run_id": id}).Scan(&until)
+// scanPulse reads a row of Pulse's statement.
+func scanPulse(row pgx.CollectableRow) (p Pulse, err error) {
+	err = row.Scan(&p.RunID, &p.Attempt, &p.ID, &p.Deleted, &p.Lost, &p.Cancel, &p.Renewed)
+	return p, err
+}
+
+// LeaseLeft returns for how long the lease of a running run is still valid. running is false if the run is not RUNNING
+// or does not exist.
+func (db *DB) LeaseLeft(ctx context.Context, id uuid.UUID) (left time.Duration, running bool, err error) {
+	var seconds float64
+	err = db.queryRow(ctx, `SELECT extract(epoch FROM lease_until - now())::float8 FROM keyway.runs
+		WHERE run_id = @run_id AND status = 'RUNNING'`, pgx.NamedArgs{"run_id": id}).Scan(&seconds)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return until, false, nil
+		return 0, false, nil
 	}
 	if err != nil {
-		return until, false, fmt.Errorf("lease of run %s: %w", id, kindOf(err))
+		return 0, false, fmt.Errorf("lease of run %s: %w", id, kindOf(err))
 	}
-	return until, true, nil
+	return time.Duration(seconds * float64(time.Second)), true, nil
 }
 
-// countCrash increments losses if the run is still RUNNING when it is claimed or requeued, which means that its
-// process let the lease expire. A run that was handed over is PENDING by then and is not counted.
-const countCrash = `losses = losses + CASE WHEN status = 'RUNNING' THEN 1 ELSE 0 END`
-
-// ClaimRun starts the next attempt at a run that is PENDING, or RUNNING with an expired lease. claimed is true for at
-// most one caller. In the same statement, the events before the checkpoint pass to the new attempt, and those after
-// it are deleted, because the new attempt repeats that step and sends them again.
-func (db *DB) ClaimRun(ctx context.Context, id uuid.UUID, now time.Time) (r Run, claimed bool, err error) {
-	// All parts of a statement see the same snapshot of run_events, so a row is never both kept and deleted.
-	list, err := collect[Run](ctx, db, `
-		WITH run AS (
-			UPDATE keyway.runs SET `+countCrash+`,
-				status = 'RUNNING', attempt = attempt + 1, lease_until = @lease_until
-			WHERE run_id = @run_id AND (status = 'PENDING' OR status = 'RUNNING' AND lease_until < @now)
-			RETURNING `+runColumns+`, kept_events
-		), kept AS (
-			UPDATE keyway.run_events e SET attempt = run.attempt FROM run
-			WHERE e.run_id = @run_id AND e.attempt = run.attempt - 1 AND e.first_index < run.kept_events
-		), lost AS (
-			DELETE FROM keyway.run_events e USING run
-			WHERE e.run_id = @run_id AND NOT (e.attempt = run.attempt - 1 AND e.first_index < run.kept_events)
+// ClaimRun starts the next attempt at a run that is PENDING, or RUNNING with an expired lease, with a leg of this id.
+// claimed is true for at most one id. In the same statement, the events before the checkpoint pass to the new attempt,
+// and those after it are deleted, because the new attempt repeats that step and sends them again. The steps become a
+// part of the returned checkpoint; see migration 7.
+//
+// A run that is RUNNING when it is claimed has crashed its process, and losses counts it. A run that was handed over is
+// PENDING.
+func (db *DB) ClaimRun(ctx context.Context, id, leg uuid.UUID) (r Run, claimed bool, err error) {
+	// The claim may have happened although its answer was lost: then the run has this leg already, and nothing changes.
+	// Three statements of one transaction, because each must see the events that were stored before the claim.
+	args := pgx.NamedArgs{"run_id": id, "leg": leg}
+	var b pgx.Batch
+	b.Queue(db.text(`
+		WITH known AS (
+			SELECT EXISTS (SELECT FROM keyway.runs WHERE run_id = @run_id AND leg = @leg) AS own
 		)
-		SELECT `+runColumns+` FROM run`,
-		pgx.NamedArgs{"run_id": id, "now": now, "lease_until": now.Add(LeaseDuration)})
+		UPDATE keyway.runs SET
+			losses = losses + CASE WHEN status = 'RUNNING' AND NOT own THEN 1 ELSE 0 END,
+			attempt = attempt + CASE WHEN own THEN 0 ELSE 1 END,
+			status = 'RUNNING', leg = @leg, lease_until = `+newLease+`
+		FROM known
+		WHERE run_id = @run_id AND (status = 'PENDING' AND NOT own
+			OR status = 'RUNNING' AND (lease_until < now() OR own))
+		RETURNING `+runColumns), args)
+	b.Queue(db.text(`
+		UPDATE keyway.run_events e SET attempt = r.attempt FROM keyway.runs r
+		WHERE r.run_id = @run_id AND r.leg = @leg AND e.run_id = @run_id
+			AND e.attempt = r.attempt - 1 AND e.first_index < r.kept_events`), args)
+	b.Queue(db.text(`
+		DELETE FROM keyway.run_events e USING keyway.runs r
+		WHERE r.run_id = @run_id AND r.leg = @leg AND e.run_id = @run_id AND e.attempt <> r.attempt`), args)
+	var found []Run
+	err = db.batch(ctx, &b, func(answers pgx.BatchResults) (err error) {
+		rows, _ := answers.Query() // CollectRows returns its error.
+		found, err = pgx.CollectRows(rows, pgx.RowToStructByName[Run])
+		return err
+	})
 	if err != nil {
 		return Run{}, false, fmt.Errorf("claim run %s: %w", id, kindOf(err))
 	}
-	if len(list) == 0 {
+	if len(found) == 0 {
 		return Run{}, false, nil
 	}
-	return list[0], true, nil
+	return found[0], true, nil
 }
 
 // Checkpoint is the state of a run between two steps, and the events up to it.
 type Checkpoint struct {
-	// Data is the state as the run loop encodes it.
+	// Data is the part of the state that does not grow, as the run loop encodes it: a JSON object.
 	Data json.RawMessage
-	// Events are those that were sent before the checkpoint and are not stored yet.
-	Events Events
+	// Step numbers the checkpoints of a leg, from 0.
+	Step int
+	// Added is what the state has grown by since the previous checkpoint of the leg: a JSON object. In the first one it
+	// is everything that grows, because a leg begins without steps.
+	Added json.RawMessage
+	// Events are the batches that may not be stored yet.
+	Events []Events
 	// Next is the index of the event that follows. The next attempt keeps the events below it.
 	Next int
 }
 
 // Checkpoint stores what the next attempt at a run would continue from. State and events are written in one
 // statement: otherwise a crash between the two writes would lose events that the next attempt does not repeat, or
-// keep events that it sends again. A run that belongs to another attempt is fault.Conflict.
-func (db *DB) Checkpoint(ctx context.Context, a Attempt, c Checkpoint) error {
-	// The events are inserted only if the update found the attempt, since they select from its result.
-	var kept bool
-	err := db.queryRow(ctx, `
+// keep events that it sends again. cancel means that the run is to be cancelled. A run that belongs to another leg is
+// fault.Conflict.
+func (db *DB) Checkpoint(ctx context.Context, l Leg, c Checkpoint) (cancel bool, err error) {
+	// The events are inserted only if the update found the leg, since they select from its result.
+	err = db.queryRow(ctx, `
 		WITH run AS (
-			UPDATE keyway.runs SET checkpoint = @checkpoint, kept_events = @next
-			WHERE run_id = @run_id AND attempt = @attempt AND status = 'RUNNING'
-			RETURNING run_id
-		), events AS (
-			INSERT INTO keyway.run_events (run_id, attempt, first_index, count, frames)
-			SELECT @run_id, @attempt, @first::integer, @count::integer, @frames FROM run WHERE @count::integer > 0
+			UPDATE keyway.runs SET checkpoint = @checkpoint, kept_events = @next WHERE `+held+`
+			RETURNING cancel_requested
+		), events AS (`+insertEvents+`
+		), step AS (
+			INSERT INTO keyway.run_steps (run_id, step, added) SELECT @run_id, @step, @added::json FROM run
+			ON CONFLICT DO NOTHING
 		)
-		SELECT true FROM run`,
-		pgx.NamedArgs{
-			"run_id": a.RunID, "attempt": a.Number, "checkpoint": c.Data, "next": c.Next,
-			"first": c.Events.First, "count": c.Events.Count, "frames": c.Events.Frames,
-		}).Scan(&kept)
+		SELECT cancel_requested FROM run`,
+		l.args(addEventArgs(pgx.NamedArgs{
+			"checkpoint": c.Data, "next": c.Next, "step": c.Step, "added": c.Added,
+		}, c.Events))).Scan(&cancel)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return errElsewhere
+		return false, errElsewhere
 	}
 	if err != nil {
-		return fmt.Errorf("checkpoint of run %s: %w", a.RunID, kindOf(err))
+		return false, fmt.Errorf("checkpoint of run %s: %w", l.RunID, kindOf(err))
 	}
-	return nil
+	return cancel, nil
 }
 
 // ReleaseRun hands a run over: it becomes PENDING and visible in the local queue at once, and the next attempt
-// continues from the last checkpoint. A run that belongs to another attempt is fault.Conflict.
-func (db *DB) ReleaseRun(ctx context.Context, a Attempt, now time.Time) error {
-	n, err := db.exec(ctx, `UPDATE keyway.runs SET status = 'PENDING', lease_until = @now
-		WHERE run_id = @run_id AND attempt = @attempt AND status = 'RUNNING'`,
-		pgx.NamedArgs{"run_id": a.RunID, "attempt": a.Number, "now": now})
+// continues from the last checkpoint. A run that belongs to another leg is fault.Conflict.
+func (db *DB) ReleaseRun(ctx context.Context, l Leg) error {
+	n, err := db.exec(ctx, `UPDATE keyway.runs SET status = 'PENDING', lease_until = now()
+		WHERE run_id = @run_id AND attempt = @attempt AND leg = @leg AND status IN ('RUNNING', 'PENDING')`,
+		l.args(pgx.NamedArgs{}))
 	switch {
 	case err != nil:
-		return fmt.Errorf("release run %s: %w", a.RunID, kindOf(err))
+		return fmt.Errorf("release run %s: %w", l.RunID, kindOf(err))
 	case n == 0:
 		return errElsewhere
 	}
@@ -187,19 +227,26 @@ func (db *DB) ReleaseRun(ctx context.Context, a Attempt, now time.Time) error {
 // runs whose lease expired, which counts as a crash, and pending runs that nobody claimed within requeueAfter. Of
 // several callers at the same time, only one gets each run. A call handles at most 1000 runs; the next call gets the
 // rest.
-func (db *DB) RequeueExpired(ctx context.Context, now time.Time) ([]uuid.UUID, error) {
+func (db *DB) RequeueExpired(ctx context.Context) (ids []uuid.UUID, err error) {
 	// Two servers may look at the same moment. FOR UPDATE locks the rows of one, and SKIP LOCKED makes the other skip
-	// them.
-	const limit = 1000
-	ids, err := list(ctx, db, pgx.RowTo[uuid.UUID], `
-		UPDATE keyway.runs SET `+countCrash+`, status = 'PENDING', lease_until = @now
-		WHERE run_id IN (
-			SELECT run_id FROM keyway.runs
-			WHERE status IN ('PENDING', 'RUNNING') AND lease_until < @now
-				AND (status = 'RUNNING' OR lease_until < @unclaimed_since)
-			ORDER BY lease_until LIMIT @limit FOR UPDATE SKIP LOCKED
-		) RETURNING run_id`,
-		pgx.NamedArgs{"now": now, "unclaimed_since": now.Add(-requeueAfter), "limit": limit})
+	// them. If the answer of the first attempt is lost, the next one also returns the runs that became pending a moment
+	// ago. Some of them are in the queue already, and a second message is harmless.
+	args := pgx.NamedArgs{"unclaimed": requeueAfter.Seconds(), "limit": 1000, "repeated": false}
+	err = db.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		rows, _ := conn.Query(ctx, db.text(`
+			UPDATE keyway.runs SET losses = losses + CASE WHEN status = 'RUNNING' THEN 1 ELSE 0 END,
+				status = 'PENDING', lease_until = now()
+			WHERE run_id IN (
+				SELECT run_id FROM keyway.runs
+				WHERE status IN ('PENDING', 'RUNNING') AND lease_until < now()
+					AND (status = 'RUNNING' OR lease_until < now() - make_interval(secs => @unclaimed)
+						OR @repeated AND lease_until > now() - interval '10 seconds')
+				ORDER BY lease_until LIMIT @limit FOR UPDATE SKIP LOCKED
+			) RETURNING run_id`), args) // CollectRows returns its error.
+		ids, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+		args["repeated"] = true
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("expired leases: %w", kindOf(err))
 	}

@@ -3,6 +3,7 @@ package store_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -17,76 +18,103 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
-func attempt(r store.Run) store.Attempt { return store.Attempt{RunID: r.RunID, Number: r.Attempt} }
-
-// expired is a time after the end of every lease that was acquired at day.
-var expired = day.Add(store.LeaseDuration + time.Second)
-
-func requeue(t *testing.T, db *store.DB, now time.Time, want ...uuid.UUID) {
+// pass makes all leases older, as if the time had passed.
+func pass(t *testing.T, url string, d time.Duration) {
 	t.Helper()
-	got, err := db.RequeueExpired(t.Context(), now)
+	sql(t, url, fmt.Sprintf("UPDATE keyway.runs SET lease_until = lease_until - interval '%d seconds'", int(d.Seconds())))
+}
+
+// expiry is longer than a lease.
+const expiry = store.LeaseDuration + time.Second
+
+func requeue(t *testing.T, db *store.DB, want ...uuid.UUID) {
+	t.Helper()
+	got, err := db.RequeueExpired(t.Context())
 	if err != nil || !slices.Equal(want, got) {
 		t.Errorf("the orphaned runs are %v, want %v, %v", got, want, err)
 	}
 }
 
-func claim(t *testing.T, db *store.DB, id uuid.UUID, now time.Time) store.Run {
+// claim claims a run with a new leg.
+func claim(t *testing.T, db *store.DB, id uuid.UUID) (store.Run, store.Leg) {
 	t.Helper()
-	r, claimed, err := db.ClaimRun(t.Context(), id, now)
+	l := store.Leg{RunID: id, ID: uuid.New()}
+	r, claimed, err := db.ClaimRun(t.Context(), id, l.ID)
 	if err != nil || !claimed || r.Status != "RUNNING" {
 		t.Fatalf("%+v %t %v", r, claimed, err)
 	}
-	return r
+	l.Attempt = r.Attempt
+	return r, l
+}
+
+// pulse returns what a process learns about its legs, in their order.
+func pulse(t *testing.T, db *store.DB, renew bool, legs ...store.Leg) []store.Pulse {
+	t.Helper()
+	list, err := db.Pulse(t.Context(), legs, renew)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.SortFunc(list, func(a, b store.Pulse) int { return slices.Index(legs, a.Leg) - slices.Index(legs, b.Leg) })
+	return list
 }
 
 func TestRunsOfACrashedProcessBecomePending(t *testing.T) {
 	t.Parallel()
-	db := storetest.New(t)
+	url := storetest.URL(t)
+	db := storetest.Open(t, store.Options{URL: url})
 	crashed, alive := begin(t, db, "ann", "s", 0), begin(t, db, "ann", "s", 0)
-	if _, lost, err := db.Pulse(t.Context(), []store.Attempt{attempt(crashed), attempt(alive)}, day, true); err != nil ||
-		len(lost) != 0 {
-		t.Fatal(lost, err)
+	pass(t, url, 50*time.Second)
+	requeue(t, db)
+	if p := pulse(t, db, true, leg(alive)); !p[0].Renewed {
+		t.Errorf("%+v", p)
 	}
-	later := day.Add(50 * time.Second)
-	if _, _, err := db.Pulse(t.Context(), []store.Attempt{attempt(alive)}, later, true); err != nil {
-		t.Fatal(err)
-	}
-	requeue(t, db, later)
-	requeue(t, db, later.Add(30*time.Second), crashed.RunID)
-	if got := status(t, db, crashed); got.Status != "PENDING" || got.Attempt != 1 {
+	pass(t, url, 20*time.Second)
+	requeue(t, db, crashed.RunID)
+	if got := status(t, db, crashed); got.Status != "PENDING" || got.Attempt != 1 || got.Losses != 1 {
 		t.Errorf("%+v", got)
 	}
-	requeue(t, db, later.Add(30*time.Second)) // It is in the queue now.
+	requeue(t, db) // It is in the queue now.
 }
 
 // The queue may lose a message.
 func TestAPendingRunIsRequeuedAfterTenMinutes(t *testing.T) {
 	t.Parallel()
-	db := storetest.New(t)
+	url := storetest.URL(t)
+	db := storetest.Open(t, store.Options{URL: url})
 	r := begin(t, db, "ann", "s", 0)
-	requeue(t, db, expired, r.RunID)
-	requeue(t, db, expired.Add(10*time.Minute))
-	requeue(t, db, expired.Add(10*time.Minute+time.Second), r.RunID)
+	pass(t, url, expiry)
+	requeue(t, db, r.RunID)
+	pass(t, url, 9*time.Minute)
+	requeue(t, db)
+	pass(t, url, time.Minute)
+	requeue(t, db, r.RunID)
 }
 
 func TestAPendingRunIsClaimedByOneProcess(t *testing.T) {
 	t.Parallel()
-	db := storetest.New(t)
+	url := storetest.URL(t)
+	db := storetest.Open(t, store.Options{URL: url})
 	r := begin(t, db, "ann", "s", 0)
-	if _, claimed, err := db.ClaimRun(t.Context(), r.RunID, day); claimed || err != nil {
+	if _, claimed, err := db.ClaimRun(t.Context(), r.RunID, uuid.New()); claimed || err != nil {
 		t.Errorf("a run with a valid lease: %t %v", claimed, err)
 	}
-	requeue(t, db, expired, r.RunID)
+	pass(t, url, expiry)
 	var won atomic.Int32
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			got, claimed, err := db.ClaimRun(t.Context(), r.RunID, expired)
-			if err != nil || claimed && (got.Attempt != 2 || got.Input != r.Input) {
+			id := uuid.New()
+			got, claimed, err := db.ClaimRun(t.Context(), r.RunID, id)
+			if err != nil || claimed && (got.Attempt != 2 || got.Losses != 1 || got.Input != r.Input) {
 				t.Errorf("%+v %v", got, err)
 			}
-			if claimed {
-				won.Add(1)
+			if !claimed {
+				return
+			}
+			won.Add(1)
+			again, claimed, err := db.ClaimRun(t.Context(), r.RunID, id) // The first answer was lost.
+			if diff := cmp.Diff(got, again); err != nil || !claimed || diff != "" {
+				t.Errorf("the same claim again: %t %v %s", claimed, err, diff)
 			}
 		})
 	}
@@ -94,78 +122,103 @@ func TestAPendingRunIsClaimedByOneProcess(t *testing.T) {
 	if won.Load() != 1 {
 		t.Errorf("%d processes claimed it", won.Load())
 	}
-	requeue(t, db, expired) // It has a new lease.
+	requeue(t, db) // It has a new lease.
 }
 
-// An attempt that lost the run cannot renew its lease, store a checkpoint, end the run or add visible events.
-func TestAnEarlierAttemptCanWriteNothing(t *testing.T) {
+// A leg that lost the run cannot renew its lease, store a checkpoint, end the run or add events.
+func TestAnEarlierLegCanWriteNothing(t *testing.T) {
 	t.Parallel()
-	db := storetest.New(t)
-	first := begin(t, db, "ann", "s", 0)
-	first.Status, first.Metrics = "COMPLETED", json.RawMessage("{}")
-	ends := func(r store.Run) error {
-		return db.FinishRun(t.Context(), r, store.Events{RunID: r.RunID, First: 100, Count: 1, Frames: "end\n\n"},
-			store.Usage{ModelID: "m", Total: 1}, day)
+	url := storetest.URL(t)
+	db := storetest.Open(t, store.Options{URL: url})
+	r := begin(t, db, "ann", "s", 0)
+	first := leg(r)
+	r.Status, r.Metrics = "COMPLETED", json.RawMessage("{}")
+	ends := func(l store.Leg) error {
+		event := store.Events{RunID: r.RunID, Attempt: l.Attempt, First: 100, Count: 1, Frames: "end\n\n"}
+		_, err := db.FinishRun(t.Context(), l, r, []store.Events{event}, store.Usage{ModelID: "m", Total: 1}, day)
+		return err
 	}
-	lost := func(when string) {
+	lost := func(when string, want bool) {
 		t.Helper()
-		if _, gone, err := db.Pulse(t.Context(), []store.Attempt{attempt(first)}, expired, true); err != nil ||
-			!slices.Equal(gone, []store.Attempt{attempt(first)}) {
-			t.Errorf("%s, its lease was renewed: %v %v", when, gone, err)
+		if p := pulse(t, db, true, first); p[0].Renewed || p[0].Lost != want {
+			t.Errorf("%s: %+v", when, p)
 		}
-		if err := db.Checkpoint(t.Context(), attempt(first), store.Checkpoint{Data: json.RawMessage("{}")}); !errors.Is(err,
-			fault.Conflict) {
+		checkpoint := store.Checkpoint{Data: json.RawMessage("{}"), Added: json.RawMessage("{}")}
+		if _, err := db.Checkpoint(t.Context(), first, checkpoint); !errors.Is(err, fault.Conflict) {
 			t.Errorf("%s, its checkpoint was stored: %v", when, err)
 		}
 		if err := ends(first); !errors.Is(err, fault.Conflict) {
 			t.Errorf("%s, its end was stored: %v", when, err)
 		}
 	}
-	requeue(t, db, expired, first.RunID)
-	lost("while the run is pending")
-	second := claim(t, db, first.RunID, expired)
-	lost("after another claim")
-	if err := db.AddEvents(t.Context(), []store.Events{{RunID: first.RunID, Attempt: 1, First: 7, Count: 1,
+	pass(t, url, expiry)
+	requeue(t, db, r.RunID)
+	lost("while the run is pending", false)
+	_, second := claim(t, db, r.RunID)
+	lost("after another claim", true)
+	if _, err := db.AddEvents(t.Context(), []store.Events{{RunID: r.RunID, Attempt: 1, First: 7, Count: 1,
 		Frames: "old\n\n"}}); err != nil {
 		t.Error(err)
 	}
-	if got, err := db.EventsAfter(t.Context(), first.RunID, -1); err != nil || len(got) != 0 {
-		t.Errorf("events of the earlier attempt are returned: %+v %v", got, err)
-	}
-	second.Status, second.Metrics = "COMPLETED", json.RawMessage("{}")
 	if err := ends(second); err != nil {
 		t.Error(err)
 	}
-	lost("after the end of the run")
+	lost("after the end of the run", true)
+	if got, err := db.EventsAfter(t.Context(), r.RunID, -1); err != nil || len(got) != 1 || got[0].Frames != "end\n\n" {
+		t.Errorf("the events are %+v %v", got, err)
+	}
 	if s := session(t, db, ann, "s"); len(s.Usage) != 1 || s.Usage[0].Total != 1 {
 		t.Errorf("the usage is counted more than once: %+v", s.Usage)
 	}
-	if r := status(t, db, first); r.Caller != nil || r.Checkpoint != nil {
+	if r := status(t, db, r); r.Caller != nil || r.Checkpoint != nil {
 		t.Errorf("the caller or the checkpoint is still stored: %+v", r)
 	}
 }
 
-func TestTheNextAttemptKeepsTheEventsBeforeTheCheckpoint(t *testing.T) {
+func TestThePulseReportsDeletedRuns(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	r := begin(t, db, "ann", "s", 0)
+	if err := db.DeleteSessions(t.Context(), ann, []string{"s"}, ""); err != nil {
+		t.Fatal(err)
+	}
+	for _, renew := range []bool{false, true} {
+		if p := pulse(t, db, renew, leg(r)); !p[0].Deleted || p[0].Renewed {
+			t.Errorf("%+v", p)
+		}
+	}
+}
+
+func TestTheNextAttemptContinuesWithTheStepsAndTheEventsBeforeThem(t *testing.T) {
+	t.Parallel()
+	url := storetest.URL(t)
+	db := storetest.Open(t, store.Options{URL: url})
+	r := begin(t, db, "ann", "s", 0)
 	add := func(first int, frames string) {
 		t.Helper()
-		if err := db.AddEvents(t.Context(), []store.Events{{RunID: r.RunID, Attempt: 1, First: first, Count: 2,
+		if _, err := db.AddEvents(t.Context(), []store.Events{{RunID: r.RunID, Attempt: 1, First: first, Count: 2,
 			Frames: frames}}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	add(0, "a")
-	c := store.Checkpoint{Data: json.RawMessage(`{"at":4}`), Next: 4,
-		Events: store.Events{First: 2, Count: 2, Frames: "b"}}
-	if err := db.Checkpoint(t.Context(), attempt(r), c); err != nil {
-		t.Fatal(err)
+	for i, c := range []store.Checkpoint{
+		{Data: json.RawMessage(`{"at":0}`), Added: json.RawMessage(`{"messages":[{"b":1,"a":1.50},2],"content":"x\ny"}`)},
+		{Data: json.RawMessage(`{"at":1}`), Added: json.RawMessage(`{"calls":[{"z":"ü"}],"waiting":[7]}`), Step: 1},
+		{Data: json.RawMessage(`{"at":4}`), Added: json.RawMessage(`{"messages":[{"c":3}],"calls":[{}],"content":"z"}`),
+			Step: 2, Next: 4, Events: []store.Events{{First: 2, Count: 2, Frames: "b"}}},
+	} {
+		for range 2 { // The first answer was lost.
+			if cancel, err := db.Checkpoint(t.Context(), leg(r), c); err != nil || cancel {
+				t.Fatal(i, cancel, err)
+			}
+		}
 	}
 	add(4, "lost")
-	requeue(t, db, expired, r.RunID)
-	next := claim(t, db, r.RunID, expired)
-	if string(next.Checkpoint) != `{"at":4}` {
+	pass(t, url, expiry)
+	next, second := claim(t, db, r.RunID)
+	const whole = `{"at":4,"messages":[{"b":1,"a":1.50},2,{"c":3}],"calls":[{"z":"ü"},{}],"waiting":[7],"content":"x\nyz"}`
+	if string(next.Checkpoint) != whole {
 		t.Errorf("it continues from %s", next.Checkpoint)
 	}
 	got, err := db.EventsAfter(t.Context(), r.RunID, -1)
@@ -174,7 +227,44 @@ func TestTheNextAttemptKeepsTheEventsBeforeTheCheckpoint(t *testing.T) {
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v %s", err, diff)
 	}
+	// Without a step, the next attempt continues from the same state.
+	if err := db.ReleaseRun(t.Context(), second); err != nil {
+		t.Fatal(err)
+	}
+	if third, _ := claim(t, db, r.RunID); string(third.Checkpoint) != whole || third.Losses != 1 {
+		t.Errorf("%+v", third)
+	}
 	if store.FirstIndex(1) != 0 || store.FirstIndex(2) <= 1<<20 || store.FirstIndex(4) > 1<<31-1<<20 {
 		t.Error("the ranges of the attempts overlap or exceed 32 bits")
+	}
+}
+
+func TestALeaseEndsByTheClockOfTheDatabase(t *testing.T) {
+	t.Parallel()
+	url := storetest.URL(t)
+	db := storetest.Open(t, store.Options{URL: url})
+	r := begin(t, db, "ann", "s", -1e6) // The process's clock is two years behind.
+	left, running, err := db.LeaseLeft(t.Context(), r.RunID)
+	if err != nil || !running || left > store.LeaseDuration || left < store.LeaseDuration-30*time.Second {
+		t.Errorf("%s %t %v", left, running, err)
+	}
+	requeue(t, db)
+}
+
+// The caller was told that the request failed.
+func TestARunThatIsWithdrawnIsNotExecuted(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	refused, accepted := begin(t, db, "ann", "s", 0), begin(t, db, "ann", "s", 0)
+	for _, leg := range []uuid.UUID{refused.RunID, uuid.New()} {
+		for _, r := range []store.Run{refused, accepted} {
+			if err := db.WithdrawRun(t.Context(), r.RunID, &leg); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if runs, err := db.Runs(t.Context(), ann, store.RunQuery{SessionID: "s"}); err != nil || len(runs) != 1 ||
+		runs[0].RunID != accepted.RunID {
+		t.Errorf("%+v %v", runs, err)
 	}
 }

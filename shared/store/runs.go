@@ -47,7 +47,7 @@ type Run struct {
 	// SessionState is the state of the session when the run started, after the merge.
 	SessionState json.RawMessage
 	CreatedAt    time.Time
-	// Attempt is the number of the last attempt, 0 for a run that was never claimed. It is the fencing token.
+	// Attempt is the number of the last attempt, 0 for a run that was never claimed. See Leg.
 	Attempt int
 	// Losses is how many attempts ended with a crash.
 	Losses int
@@ -70,6 +70,8 @@ var runColumnsByLength = strings.NewReplacer(
 
 // BeginOptions are further arguments of BeginRun.
 type BeginOptions struct {
+	// Leg is the id of the leg that starts the run. Defaults to none: the run is PENDING.
+	Leg *uuid.UUID
 	// Request identifies the request for idempotency. Defaults to no key.
 	Request Request
 	// History is how many earlier runs to read, as DB.History does. Defaults to 0: none.
@@ -98,33 +100,38 @@ type BeginResult struct {
 // of the session.
 func (db *DB) BeginRun(ctx context.Context, r Run, o BeginOptions) (out BeginResult, err error) {
 	var b pgx.Batch
+	// If the run is stored already, the answer of this statement was lost. Then it only reads the state again.
 	b.Queue(db.text(`
-		WITH session AS (
+		WITH stored AS (
+			SELECT session_state FROM keyway.runs WHERE run_id = @run_id
+		), session AS (
 			INSERT INTO keyway.sessions AS s (owner, session_id, agent_id, name, state, created_at, updated_at)
-			VALUES (@owner, @session_id, @agent_id, left(@input, 1000), COALESCE(@state::jsonb, '{}'), @now, @now)
+			SELECT @owner, @session_id, @agent_id, left(@input, 1000), COALESCE(@state::jsonb, '{}'), @now, @now
+			WHERE NOT EXISTS (SELECT FROM stored)
 			ON CONFLICT (owner, session_id) DO UPDATE SET
 				state = COALESCE(s.state, '{}') || COALESCE(@state::jsonb, '{}'),
 				name = COALESCE(s.name, EXCLUDED.name),
 				agent_id = COALESCE(s.agent_id, EXCLUDED.agent_id),
 				updated_at = GREATEST(s.updated_at, EXCLUDED.updated_at)
 			RETURNING state
+		), added AS (
+			INSERT INTO keyway.runs (run_id, owner, session_id, agent_id, agent_name, model_id, model_provider,
+				status, attempt, leg, caller, lease_until, background, streamed, input, files, metadata, session_state,
+				created_at, idempotency_key, request_digest)
+			SELECT @run_id, @owner, @session_id, @agent_id, @agent_name, @model_id, @model_provider,
+				@status, @attempt, @leg, @caller, `+newLease+`, @background, @streamed, @input, @files, @metadata, state,
+				@now, NULLIF(@key, ''), @digest
+			FROM session
+			RETURNING session_state
 		)
-		INSERT INTO keyway.runs (run_id, owner, session_id, agent_id, agent_name, model_id, model_provider,
-			status, attempt, caller, lease_until, background, streamed, input, files, metadata, session_state, created_at,
-			idempotency_key, request_digest)
-		SELECT @run_id, @owner, @session_id, @agent_id, @agent_name, @model_id, @model_provider,
-			@status, @attempt, @caller, @lease_until, @background, @streamed, @input, @files, @metadata, state, @now,
-			NULLIF(@key, ''), @digest
-		FROM session
-		RETURNING session_state`),
+		SELECT session_state FROM added UNION ALL SELECT session_state FROM stored`),
 		pgx.NamedArgs{
 			"run_id": r.RunID, "owner": r.Owner, "session_id": r.SessionID, "agent_id": r.AgentID,
 			"agent_name": r.AgentName, "model_id": r.ModelID, "model_provider": r.ModelProvider, "status": r.Status,
 			"background": r.Background, "streamed": r.Streamed,
 			"input": r.Input, "files": r.Files, "metadata": r.Metadata, "state": r.SessionState,
-			"now": r.CreatedAt, "lease_until": r.CreatedAt.Add(LeaseDuration), "attempt": r.Attempt,
-			"caller": r.Caller,
-			"key":    o.Request.Key, "digest": o.Request.Digest,
+			"now": r.CreatedAt, "attempt": r.Attempt, "leg": o.Leg, "caller": r.Caller,
+			"key": o.Request.Key, "digest": o.Request.Digest,
 		})
 	if o.History > 0 {
 		b.Queue(db.text(historyQuery), historyArgs(r.Owner, r.SessionID, r.AgentID, o.History))
@@ -137,13 +144,28 @@ func (db *DB) BeginRun(ctx context.Context, r Run, o BeginOptions) (out BeginRes
 		}
 		return err
 	})
-	if repeated := db.repeated(ctx, r, o.Request, err); repeated != nil {
-		return BeginResult{}, repeated
+	if isDuplicate(err, "runs_pkey") { // The statement was repeated while the first one was still being executed.
+		return db.BeginRun(ctx, r, o)
+	}
+	if isDuplicate(err, "runs_idempotency") {
+		return BeginResult{}, db.repeated(ctx, r, o.Request)
 	}
 	if err != nil {
 		return BeginResult{}, fmt.Errorf("begin run %s: %w", r.RunID, kindOf(err))
 	}
 	return out, nil
+}
+
+// WithdrawRun deletes a run that BeginRun may have stored although it returned an error: the caller was told that the
+// request failed, so the run must not be executed later. It deletes no run that has been claimed since.
+func (db *DB) WithdrawRun(ctx context.Context, id uuid.UUID, leg *uuid.UUID) error {
+	_, err := db.exec(ctx, `DELETE FROM keyway.runs
+		WHERE run_id = @run_id AND leg IS NOT DISTINCT FROM @leg AND status IN ('PENDING', 'RUNNING')`,
+		pgx.NamedArgs{"run_id": id, "leg": leg})
+	if err != nil {
+		return fmt.Errorf("withdraw run %s: %w", id, kindOf(err))
+	}
+	return nil
 }
 
 // historyQuery reads the messages of an agent's last completed runs in a session. The index runs_history has exactly
@@ -160,31 +182,46 @@ func historyArgs(owner, sessionID, agentID string, limit int) pgx.NamedArgs {
 	return pgx.NamedArgs{"owner": owner, "session_id": sessionID, "agent_id": agentID, "limit": limit}
 }
 
-// ContinueRun makes a PAUSED run RUNNING. claimed is true for at most one caller, and false if the run is not paused.
-// Of r it stores Caller, Checkpoint and Streamed. index is the index of the run's next event. The attempt number stays:
-// while a run is paused no process executes it, so there is none to fence off.
+// ContinueRun makes a PAUSED run RUNNING, with a leg of the same attempt. claimed is true for at most one leg, and false
+// if the run is not paused or is to be cancelled. Of r it stores Caller, Checkpoint and Streamed. index is the index of
+// the run's next event. For a request with an idempotency key that has continued the run before, the error is
+// *Repeated, or fault.Conflict if the earlier request asked for something else.
 //
 // All events so far belong to the state that the pause stored, so the next attempt keeps them: kept_events becomes the
 // index after the last one.
-func (db *DB) ContinueRun(ctx context.Context, r Run, now time.Time) (index int, claimed bool, err error) {
+func (db *DB) ContinueRun(ctx context.Context, r Run, leg uuid.UUID, q Request) (index int, claimed bool, err error) {
+	// The second condition is true if this statement continued the run before, and its answer was lost.
 	err = db.queryRow(ctx, `
-		UPDATE keyway.runs SET status = 'RUNNING', lease_until = @lease_until,
-			streamed = @streamed, caller = @caller, checkpoint = @checkpoint,
-			kept_events = (SELECT COALESCE(max(first_index + count), 0) FROM keyway.run_events WHERE run_id = @run_id)
-		WHERE run_id = @run_id AND status = 'PAUSED'
-		RETURNING kept_events`,
+		WITH run AS (
+			UPDATE keyway.runs SET status = 'RUNNING', leg = @leg, lease_until = `+newLease+`,
+				streamed = @streamed, caller = @caller, checkpoint = @checkpoint, kept_events = `+nextIndex+`
+			WHERE run_id = @run_id AND (
+				status = 'PAUSED' AND NOT cancel_requested
+					AND NOT EXISTS (SELECT FROM keyway.continuations WHERE run_id = @run_id AND key = @key)
+				OR status = 'RUNNING' AND leg = @leg)
+			RETURNING kept_events
+		), request AS (
+			INSERT INTO keyway.continuations (run_id, key, digest, first_index)
+			SELECT @run_id, @key, @digest, kept_events FROM run WHERE @key <> ''
+			ON CONFLICT DO NOTHING
+		)
+		SELECT kept_events FROM run`,
 		pgx.NamedArgs{
-			"run_id": r.RunID, "streamed": r.Streamed, "caller": r.Caller, "checkpoint": r.Checkpoint,
-			"lease_until": now.Add(LeaseDuration),
+			"run_id": r.RunID, "leg": leg, "streamed": r.Streamed, "caller": r.Caller, "checkpoint": r.Checkpoint,
+			"key": q.Key, "digest": q.Digest,
 		}).Scan(&index)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return 0, false, nil
+		return 0, false, db.continuedBefore(ctx, r, q)
 	}
 	if err != nil {
 		return 0, false, fmt.Errorf("continue run %s: %w", r.RunID, kindOf(err))
 	}
 	return index, true, nil
 }
+
+// nextIndex is the index after the last stored event of a run, or after those that it keeps.
+const nextIndex = `GREATEST(kept_events,
+	(SELECT max(first_index + count) FROM keyway.run_events WHERE run_id = @run_id))`
 
 // errElsewhere is the error of a write that names an attempt which does not execute the run any more.
 var errElsewhere = fault.Public(fault.Conflict,
@@ -203,17 +240,34 @@ type Usage struct {
 // A pause differs from an end in three ways: the run gets no time of its end, the caller and the checkpoint are removed
 // but the messages so far are stored in their own columns, and a later ContinueRun can start it again.
 //
-// If the run was deleted with its session, has ended or belongs to another attempt, the error is fault.Conflict and
-// nothing is written.
+// cancel means that nothing was stored because the run is to be cancelled: then its only end is CANCELLED. If the run
+// was deleted with its session, has ended otherwise or belongs to another leg, the error is fault.Conflict and nothing
+// is written.
 //
 // The run is found by its id alone. With the owner in the condition, PostgreSQL without statistics might use an index
 // on the owner and read all runs of that owner.
 //
 // Every statement that needs a session and its run locks the session first: this one, BeginRun and DeleteSessions.
 // If this one locked the run first, it and DeleteSessions could wait for each other, a deadlock.
-func (db *DB) FinishRun(ctx context.Context, r Run, e Events, u Usage, now time.Time) error {
-	n, err := db.exec(ctx, `
-		WITH held AS (
+func (db *DB) FinishRun(ctx context.Context, l Leg, r Run, events []Events, u Usage, now time.Time) (
+	cancel bool, err error,
+) {
+	// The last part reads the row as it was before the statement. If this leg has ended the run already, the statement
+	// was repeated because its answer was lost.
+	args := l.args(addEventArgs(pgx.NamedArgs{
+		"owner": r.Owner, "session_id": r.SessionID, "status": r.Status,
+		"cancellation_stage": r.CancellationStage, "content": r.Content, "provider_data": r.ProviderData,
+		"messages": r.Messages, "tools": r.Tools, "requirements": r.Requirements, "metrics": r.Metrics,
+		"now": now, "model_id": u.ModelID, "model_family": u.ModelFamily,
+		"input_tokens": u.Input, "output_tokens": u.Output, "total_tokens": u.Total,
+	}, events))
+	args["next"] = 0
+	if n := len(events); n > 0 {
+		args["next"] = events[n-1].First + events[n-1].Count
+	}
+	var outcome string
+	err = db.queryRow(ctx, `
+		WITH session AS (
 			SELECT owner FROM keyway.sessions
 			WHERE owner = @owner AND session_id = @session_id FOR NO KEY UPDATE
 		), run AS (
@@ -222,8 +276,9 @@ func (db *DB) FinishRun(ctx context.Context, r Run, e Events, u Usage, now time.
 				provider_data = @provider_data, messages = @messages, tools = @tools,
 				requirements = @requirements, metrics = @metrics,
 				lease_until = NULL, caller = NULL, checkpoint = NULL,
+				kept_events = GREATEST(kept_events, @next),
 				finished_at = CASE WHEN @status = 'PAUSED' THEN NULL ELSE @now::timestamptz END
-			WHERE run_id = @run_id AND status = 'RUNNING' AND attempt = @attempt AND EXISTS (SELECT FROM held)
+			WHERE `+held+` AND (NOT cancel_requested OR @status = 'CANCELLED') AND EXISTS (SELECT FROM session)
 			RETURNING owner, session_id
 		), usage AS (
 			INSERT INTO keyway.session_usage AS u
@@ -235,27 +290,27 @@ func (db *DB) FinishRun(ctx context.Context, r Run, e Events, u Usage, now time.
 				input_tokens = u.input_tokens + EXCLUDED.input_tokens,
 				output_tokens = u.output_tokens + EXCLUDED.output_tokens,
 				total_tokens = u.total_tokens + EXCLUDED.total_tokens
-		), events AS (
-			INSERT INTO keyway.run_events (run_id, attempt, first_index, count, frames)
-			SELECT @run_id, @attempt, @first::integer, @count::integer, @frames FROM run WHERE @count::integer > 0
+		), events AS (`+insertEvents+`
+		), steps AS (
+			DELETE FROM keyway.run_steps WHERE run_id = @run_id AND EXISTS (SELECT FROM run)
+		), touched AS (
+			UPDATE keyway.sessions s SET updated_at = GREATEST(s.updated_at, @now)
+			FROM run WHERE s.owner = run.owner AND s.session_id = run.session_id
 		)
-		UPDATE keyway.sessions s SET updated_at = GREATEST(s.updated_at, @now)
-		FROM run WHERE s.owner = run.owner AND s.session_id = run.session_id`,
-		pgx.NamedArgs{
-			"run_id": r.RunID, "owner": r.Owner, "session_id": r.SessionID, "status": r.Status,
-			"cancellation_stage": r.CancellationStage, "content": r.Content, "provider_data": r.ProviderData,
-			"messages": r.Messages, "tools": r.Tools, "requirements": r.Requirements, "metrics": r.Metrics,
-			"now": now, "model_id": u.ModelID, "model_family": u.ModelFamily,
-			"input_tokens": u.Input, "output_tokens": u.Output, "total_tokens": u.Total,
-			"first": e.First, "count": e.Count, "frames": e.Frames, "attempt": r.Attempt,
-		})
-	if err != nil {
-		return fmt.Errorf("finish run %s: %w", r.RunID, kindOf(err))
+		SELECT COALESCE((SELECT 'stored' FROM run), (
+			SELECT CASE WHEN status = @status THEN 'stored'
+				WHEN status <> 'RUNNING' THEN 'elsewhere' WHEN cancel_requested THEN 'cancel' ELSE 'changed' END
+			FROM keyway.runs WHERE run_id = @run_id AND attempt = @attempt AND leg = @leg
+		), 'elsewhere')`, args).Scan(&outcome)
+	switch {
+	case err != nil:
+		return false, fmt.Errorf("finish run %s: %w", l.RunID, kindOf(err))
+	case outcome == "changed": // The row was changed while the statement waited for it.
+		return db.FinishRun(ctx, l, r, events, u, now)
+	case outcome == "elsewhere":
+		return false, errElsewhere
 	}
-	if n == 0 {
-		return errElsewhere
-	}
-	return nil
+	return outcome == "cancel", nil
 }
 
 // History returns the messages of the agent's last completed runs in this session, oldest run first, one JSON array a
@@ -319,24 +374,21 @@ func (db *DB) Run(ctx context.Context, v Viewer, q RunQuery) (Run, error) {
 }
 
 // RequestCancel does not wait for the end of the run, because a process may need a second to notice. It marks the run
-// as to be cancelled; the process that executes it reads the mark with its next Pulse. A paused run, which no process
-// executes, ends at once. A pending run ends when it is claimed. RequestCancel reports whether the viewer has such a
-// run. One that has ended stays as it is.
-func (db *DB) RequestCancel(ctx context.Context, v Viewer, q RunQuery, now time.Time) (found bool, err error) {
-	where, args, ok := q.where(v)
-	if !ok {
-		return false, nil
-	}
-	args["now"] = now
+// as to be cancelled, and from then on its only end is CANCELLED. The process that executes it reads the mark with its
+// next Pulse. A pending run ends when it is claimed. A paused run, which no process executes, becomes pending, so that
+// the process that claims it stores its last event. RequestCancel reports whether the viewer has such a run. One that
+// has ended stays as it is.
+func (db *DB) RequestCancel(ctx context.Context, v Viewer, id uuid.UUID) (found bool, err error) {
+	where, args, _ := RunQuery{RunID: id.String()}.where(v)
 	n, err := db.exec(ctx, `
 		UPDATE keyway.runs SET
 			cancel_requested = cancel_requested OR finished_at IS NULL,
-			cancellation_stage = CASE WHEN status = 'PAUSED' THEN 'EXECUTING' ELSE cancellation_stage END,
-			finished_at = CASE WHEN status = 'PAUSED' THEN @now::timestamptz ELSE finished_at END,
-			status = CASE WHEN status = 'PAUSED' THEN 'CANCELLED' ELSE status END
+			lease_until = CASE WHEN status = 'PAUSED' THEN now() ELSE lease_until END,
+			kept_events = CASE WHEN status = 'PAUSED' THEN `+nextIndex+` ELSE kept_events END,
+			status = CASE WHEN status = 'PAUSED' THEN 'PENDING' ELSE status END
 		WHERE `+where, args)
 	if err != nil {
-		return false, fmt.Errorf("cancel run %q: %w", q.RunID, kindOf(err))
+		return false, fmt.Errorf("cancel run %s: %w", id, kindOf(err))
 	}
 	return n > 0, nil
 }

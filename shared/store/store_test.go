@@ -37,10 +37,24 @@ func begin(t *testing.T, db *store.DB, owner, session string, n int) store.Run {
 		RunID: uuid.New(), Owner: owner, SessionID: session, AgentID: "a", AgentName: "A", ModelID: "m", ModelProvider: "P",
 		Input: fmt.Sprintf("message %d", n), CreatedAt: day.Add(time.Duration(n) * time.Minute),
 	}
-	if _, err := db.BeginRun(t.Context(), r, store.BeginOptions{}); err != nil {
+	if _, err := db.BeginRun(t.Context(), r, store.BeginOptions{Leg: &r.RunID}); err != nil {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// leg is the leg with which begin starts a run. Its id is the run's.
+func leg(r store.Run) store.Leg { return store.Leg{RunID: r.RunID, Attempt: r.Attempt, ID: r.RunID} }
+
+// end ends a run that begin has started, or pauses it.
+func end(t *testing.T, db *store.DB, r store.Run, status string, events ...store.Events) error {
+	t.Helper()
+	r.Status, r.Metrics = status, json.RawMessage("{}")
+	cancel, err := db.FinishRun(t.Context(), leg(r), r, events, store.Usage{ModelID: "m", Total: 1}, day)
+	if cancel {
+		t.Errorf("the run is to be cancelled")
+	}
+	return err
 }
 
 // finish ends a run as COMPLETED with 10 + 5 tokens.
@@ -49,10 +63,10 @@ func finish(t *testing.T, db *store.DB, r store.Run) {
 	r.Status, r.Content = "COMPLETED", new("answer to "+r.Input)
 	r.Messages = json.RawMessage(`[{"role":"user","content":"` + r.Input + `"}]`)
 	r.Metrics = json.RawMessage(`{"total_tokens":15}`)
-	err := db.FinishRun(t.Context(), r, store.Events{}, store.Usage{ModelID: "m", ModelFamily: "F", Input: 10, Output: 5,
-		Total: 15}, r.CreatedAt.Add(time.Second))
-	if err != nil {
-		t.Fatal(err)
+	cancel, err := db.FinishRun(t.Context(), leg(r), r, nil, store.Usage{ModelID: "m", ModelFamily: "F", Input: 10,
+		Output: 5, Total: 15}, r.CreatedAt.Add(time.Second))
+	if err != nil || cancel {
+		t.Fatal(cancel, err)
 	}
 }
 
@@ -119,11 +133,10 @@ func TestARunEndsOnce(t *testing.T) {
 	db := storetest.New(t)
 	r := begin(t, db, "ann", "s", 0)
 	finish(t, db, r)
-	r.Status, r.Metrics = "ERROR", json.RawMessage("{}")
-	if err := db.FinishRun(t.Context(), r, store.Events{}, store.Usage{ModelID: "m", Total: 15}, day); !errors.Is(err,
-		fault.Conflict) {
+	if err := end(t, db, r, "ERROR"); !errors.Is(err, fault.Conflict) {
 		t.Errorf("a second end: %v", err)
 	}
+	finish(t, db, r) // The same end again, because its answer was lost.
 	if got := session(t, db, ann, "s").Usage[0].Total; got != 15 {
 		t.Errorf("the second end was counted: %d", got)
 	}
@@ -136,9 +149,7 @@ func TestDeletingTheSessionOfARunningRunIsAConflict(t *testing.T) {
 	if err := db.DeleteSessions(t.Context(), ann, []string{"s"}, ""); err != nil {
 		t.Fatal(err)
 	}
-	r.Status, r.Metrics = "COMPLETED", json.RawMessage("{}")
-	if err := db.FinishRun(t.Context(), r, store.Events{}, store.Usage{ModelID: "m", Total: 1}, day); !errors.Is(err,
-		fault.Conflict) {
+	if err := end(t, db, r, "COMPLETED"); !errors.Is(err, fault.Conflict) {
 		t.Errorf("%v", err)
 	}
 }
@@ -161,7 +172,7 @@ func TestDataOfOthersLooksMissing(t *testing.T) {
 			n != 0 || len(page) != 0 {
 			t.Errorf("%s lists %d %v %v", name, n, page, err)
 		}
-		if found, err := db.RequestCancel(t.Context(), v, store.RunQuery{RunID: r.RunID.String()}, day); err != nil || found {
+		if found, err := db.RequestCancel(t.Context(), v, r.RunID); err != nil || found {
 			t.Errorf("%s cancels her run: %t %v", name, found, err)
 		}
 		if err := db.DeleteSessions(t.Context(), v, []string{"s"}, ""); err != nil {
@@ -267,18 +278,14 @@ func TestThePulseReportsCancelledRuns(t *testing.T) {
 	running, ended := begin(t, db, "ann", "s", 0), begin(t, db, "ann", "s", 1)
 	finish(t, db, ended)
 	for _, r := range []store.Run{running, ended} {
-		if found, err := db.RequestCancel(t.Context(), ann, store.RunQuery{RunID: r.RunID.String()}, day); err != nil ||
-			!found {
+		if found, err := db.RequestCancel(t.Context(), ann, r.RunID); err != nil || !found {
 			t.Fatalf("%t %v", found, err)
 		}
 	}
 	for _, renew := range []bool{false, true} {
-		got, lost, err := db.Pulse(t.Context(), []store.Attempt{attempt(running), attempt(ended)}, day, renew)
-		if diff := cmp.Diff([]store.Attempt{attempt(running)}, got); err != nil || diff != "" {
-			t.Errorf("renew %t: %v %s", renew, err, diff)
-		}
-		if want := map[bool][]store.Attempt{true: {attempt(ended)}}[renew]; !cmp.Equal(want, lost) {
-			t.Errorf("renew %t: the lost attempts are %v", renew, lost)
+		want := []store.Pulse{{Leg: leg(running), Cancel: true, Renewed: renew}, {Leg: leg(ended)}}
+		if diff := cmp.Diff(want, pulse(t, db, renew, leg(running), leg(ended))); diff != "" {
+			t.Errorf("renew %t: %s", renew, diff)
 		}
 	}
 }
@@ -297,9 +304,6 @@ func TestAnInvalidIDIsNotFound(t *testing.T) {
 		if _, err := db.Run(t.Context(), ann, store.RunQuery{RunID: id}); !errors.Is(err, fault.NotFound) {
 			t.Errorf("run %q: %v", id, err)
 		}
-		if found, err := db.RequestCancel(t.Context(), ann, store.RunQuery{RunID: id}, day); err != nil || found {
-			t.Errorf("cancel of run %q: %t %v", id, found, err)
-		}
 	}
 }
 
@@ -311,8 +315,7 @@ func TestDatabaseErrorsHaveAKindAndHideTheirText(t *testing.T) {
 			RAISE EXCEPTION 'disk of db-7 is full'; END $$;
 		CREATE TRIGGER refuse BEFORE UPDATE ON keyway.runs FOR EACH ROW EXECUTE FUNCTION keyway.refuse()`)
 	r := begin(t, db, "ann", "s", 0)
-	r.Status, r.Metrics = "COMPLETED", json.RawMessage("{}")
-	err := db.FinishRun(t.Context(), r, store.Events{}, store.Usage{ModelID: "m", Total: 1}, day)
+	err := end(t, db, r, "COMPLETED")
 	if !errors.Is(err, fault.Internal) || strings.Contains(fault.Detail(err), "db-7") ||
 		!strings.Contains(err.Error(), "db-7") {
 		t.Errorf("%v, shown as %q", err, fault.Detail(err))

@@ -41,13 +41,16 @@ func allCalls() []call {
 
 // pendingCalls are the calls for a run up to its second claim.
 func pendingCalls(r store.Run) []call {
-	later := day.Add(time.Hour)
 	how := store.BeginOptions{Request: store.Request{Key: "k", Digest: []byte{0, 255}}, History: 3}
 	r.Attempt = 0
-	claim := call{"ClaimRun", func(ctx context.Context, db *store.DB) error {
-		_, claimed, err := db.ClaimRun(ctx, r.RunID, day)
-		return want(claimed, err)
-	}}
+	claim := func(leg uuid.UUID) call {
+		return call{"ClaimRun", func(ctx context.Context, db *store.DB) error {
+			_, claimed, err := db.ClaimRun(ctx, r.RunID, leg)
+			return want(claimed, err)
+		}}
+	}
+	first := uuid.New()
+	var received store.Received
 	return []call{
 		{"BeginRun", func(ctx context.Context, db *store.DB) error { _, err := db.BeginRun(ctx, r, how); return err }},
 		// A repeated request: the row is rejected, and the first run is read.
@@ -60,48 +63,63 @@ func pendingCalls(r store.Run) []call {
 			}
 			return want(false, err)
 		}},
-		{"EnqueueRun", func(ctx context.Context, db *store.DB) error { return db.EnqueueRun(ctx, r.RunID, day) }},
-		{"ReceiveRuns", func(ctx context.Context, db *store.DB) error { return wantOne(db.ReceiveRuns(ctx, 1, day, later)) }},
-		{"AcknowledgeRun", func(ctx context.Context, db *store.DB) error { return db.AcknowledgeRun(ctx, r.RunID, later) }},
-		{"RequeueExpired", func(ctx context.Context, db *store.DB) error {
-			return wantOne(db.RequeueExpired(ctx, later.Add(time.Hour)))
+		{"EnqueueRun", func(ctx context.Context, db *store.DB) error { return db.EnqueueRun(ctx, r.RunID, 0) }},
+		{"ReceiveRuns", func(ctx context.Context, db *store.DB) error {
+			list, err := db.ReceiveRuns(ctx, 1, time.Hour)
+			if len(list) > 0 {
+				received = list[0]
+			}
+			return wantOne(list, err)
 		}},
-		claim,
+		{"AcknowledgeRun", func(ctx context.Context, db *store.DB) error { return db.AcknowledgeRun(ctx, received) }},
+		{"EnqueueRun", func(ctx context.Context, db *store.DB) error { return db.EnqueueRun(ctx, r.RunID, -time.Hour) }},
+		{"RequeueExpired", func(ctx context.Context, db *store.DB) error { return wantOne(db.RequeueExpired(ctx)) }},
+		claim(first),
 		{"ReleaseRun", func(ctx context.Context, db *store.DB) error {
-			return db.ReleaseRun(ctx, store.Attempt{RunID: r.RunID, Number: 1}, day)
+			return db.ReleaseRun(ctx, store.Leg{RunID: r.RunID, Attempt: 1, ID: first})
 		}},
-		claim,
-		{"LeaseOf", func(ctx context.Context, db *store.DB) error {
-			_, running, err := db.LeaseOf(ctx, r.RunID)
+		claim(r.RunID),
+		{"LeaseLeft", func(ctx context.Context, db *store.DB) error {
+			_, running, err := db.LeaseLeft(ctx, r.RunID)
 			return want(running, err)
+		}},
+		{"WithdrawRun", func(ctx context.Context, db *store.DB) error {
+			other := uuid.New()
+			return db.WithdrawRun(ctx, r.RunID, &other)
 		}},
 	}
 }
 
 // runningCalls are the calls for a run from its claim to its end, with a pause.
 func runningCalls(r store.Run) []call {
-	first, query := store.Events{RunID: r.RunID, Attempt: r.Attempt, Count: 1,
-		Frames: "f\n\n"}, store.RunQuery{RunID: r.RunID.String()}
+	first := store.Events{RunID: r.RunID, Attempt: r.Attempt, Count: 1, Frames: "f\n\n"}
 	second := first
 	second.First = 1
+	next := leg(r)
+	next.ID = uuid.New()
 	pulse := func(renew bool) func(context.Context, *store.DB) error {
 		return func(ctx context.Context, db *store.DB) error {
-			cancel, _, err := db.Pulse(ctx, []store.Attempt{attempt(r)}, day, renew)
-			return wantOne(cancel, err)
+			list, err := db.Pulse(ctx, []store.Leg{next}, renew)
+			return want(len(list) == 1 && !list[0].Lost && list[0].Renewed == renew, err)
 		}
 	}
 	return []call{
 		{"Checkpoint", func(ctx context.Context, db *store.DB) error {
-			return db.Checkpoint(ctx, attempt(r), store.Checkpoint{Data: json.RawMessage(`{}`), Events: first, Next: 1})
+			cancel, err := db.Checkpoint(ctx, leg(r), store.Checkpoint{Data: json.RawMessage(`{}`),
+				Added: json.RawMessage(`{}`), Events: []store.Events{first}, Next: 1})
+			return want(!cancel, err)
 		}},
-		{"AddEvents", func(ctx context.Context, db *store.DB) error { return db.AddEvents(ctx, []store.Events{second}) }},
+		{"AddEvents", func(ctx context.Context, db *store.DB) error {
+			busy, err := db.AddEvents(ctx, []store.Events{second})
+			return want(len(busy) == 0, err)
+		}},
 		{"EventsAfter", func(ctx context.Context, db *store.DB) error { return wantOne(db.EventsAfter(ctx, r.RunID, 0)) }},
 		{"CountEvents", func(ctx context.Context, db *store.DB) error {
 			n, err := db.CountEvents(ctx, r.RunID)
 			return want(n > 0, err)
 		}},
 		{"RunHead", func(ctx context.Context, db *store.DB) error {
-			head, err := db.RunHead(ctx, ann, query)
+			head, err := db.RunHead(ctx, ann, store.RunQuery{RunID: r.RunID.String()})
 			return want(head.RunID == r.RunID, err)
 		}},
 		{"Progress", func(ctx context.Context, db *store.DB) error {
@@ -115,25 +133,26 @@ func runningCalls(r store.Run) []call {
 			news, err := db.Follow(ctx, r.RunID, r.Attempt, 0)
 			return want(len(news.Frames) == 1, err)
 		}},
-		{"RequestCancel", func(ctx context.Context,
-			db *store.DB) error {
-			return want(db.RequestCancel(ctx, ann, query, day))
+		{"FinishRun", ends(leg(r), r, "PAUSED")},
+		{"ContinueRun", func(ctx context.Context, db *store.DB) error {
+			row := store.Run{RunID: r.RunID, Checkpoint: json.RawMessage(`{}`)}
+			_, claimed, err := db.ContinueRun(ctx, row, next.ID, store.Request{Key: "k", Digest: []byte{1}})
+			return want(claimed, err)
 		}},
 		{"Pulse", pulse(true)},
 		{"Pulse", pulse(false)},
-		{"FinishRun", ends(r, "PAUSED")},
-		{"ContinueRun", func(ctx context.Context, db *store.DB) error {
-			_, claimed, err := db.ContinueRun(ctx, store.Run{RunID: r.RunID, Checkpoint: json.RawMessage(`{}`)}, day)
-			return want(claimed, err)
+		{"FinishRun", ends(next, r, "COMPLETED")},
+		{"RequestCancel", func(ctx context.Context, db *store.DB) error {
+			return want(db.RequestCancel(ctx, ann, r.RunID))
 		}},
-		{"FinishRun", ends(r, "COMPLETED")},
 	}
 }
 
-func ends(r store.Run, status string) func(context.Context, *store.DB) error {
+func ends(l store.Leg, r store.Run, status string) func(context.Context, *store.DB) error {
 	r.Status, r.Messages, r.Metrics = status, json.RawMessage(`[{"role":"user","content":"x"}]`), json.RawMessage(`{}`)
 	return func(ctx context.Context, db *store.DB) error {
-		return db.FinishRun(ctx, r, store.Events{}, store.Usage{ModelID: "m", Total: 1}, day)
+		cancel, err := db.FinishRun(ctx, l, r, nil, store.Usage{ModelID: "m", Total: 1}, day)
+		return want(!cancel, err)
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/keyway-agents/keyway/shared/pgvalue"
 	"github.com/keyway-agents/keyway/shared/queue"
 	"github.com/keyway-agents/keyway/shared/store"
 )
@@ -23,24 +22,18 @@ const (
 
 // Queue implements queue.Queue.
 type Queue struct {
-	db  *store.DB
-	now func() time.Time
+	db *store.DB
 	// wake has room for one element. Enqueue fills it to wake a Receive of the same process. More than one element would
 	// be useless, because a receiver that is awake reads all visible runs.
 	wake chan struct{}
 }
 
-// New returns a Queue. now must return the same time as in run.Options.
-func New(db *store.DB, now func() time.Time) *Queue {
-	return &Queue{db, now, make(chan struct{}, 1)}
-}
-
-// dbNow is the present time as the database stores it.
-func (q *Queue) dbNow() time.Time { return pgvalue.Time(q.now()) }
+// New returns a Queue.
+func New(db *store.DB) *Queue { return &Queue{db, make(chan struct{}, 1)} }
 
 // Enqueue implements queue.Queue. A run that is not PENDING is not enqueued: it needs no process, or has one.
 func (q *Queue) Enqueue(ctx context.Context, id uuid.UUID, after time.Duration) error {
-	if err := q.db.EnqueueRun(ctx, id, q.dbNow().Add(after)); err != nil {
+	if err := q.db.EnqueueRun(ctx, id, after); err != nil {
 		return err
 	}
 	select {
@@ -53,12 +46,10 @@ func (q *Queue) Enqueue(ctx context.Context, id uuid.UUID, after time.Duration) 
 // Receive implements queue.Queue. If no run is visible, it waits once, for a wake-up or for pollEvery, and returns
 // none; the worker calls it again.
 func (q *Queue) Receive(ctx context.Context, limit int) (out []queue.Message, err error) {
-	now := q.dbNow()
-	until := now.Add(visibility)
-	ids, err := q.db.ReceiveRuns(ctx, limit, now, until)
-	for _, id := range ids {
+	list, err := q.db.ReceiveRuns(ctx, limit, visibility)
+	for _, m := range list {
 		// The visibility deadline is the receipt: another delivery of the same run has another deadline.
-		out = append(out, queue.Message{RunID: id, Receipt: until.Format(time.RFC3339Nano)})
+		out = append(out, queue.Message{RunID: m.RunID, Receipt: m.LeaseUntil.Format(time.RFC3339Nano)})
 	}
 	if err != nil || len(out) > 0 {
 		return out, err
@@ -81,5 +72,5 @@ func (q *Queue) Acknowledge(ctx context.Context, m queue.Message) error {
 	if err != nil {
 		return err
 	}
-	return q.db.AcknowledgeRun(ctx, m.RunID, until)
+	return q.db.AcknowledgeRun(ctx, store.Received{RunID: m.RunID, LeaseUntil: until})
 }

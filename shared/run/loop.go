@@ -1,0 +1,76 @@
+package run
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/wire"
+)
+
+// execute executes a leg from its position to the end of the run, its pause or its hand-over. It is the only way into a
+// run: started, continued and claimed runs differ only in where they begin.
+func (l *leg) execute(ctx context.Context, at position) {
+	defer l.recordPanic()
+	l.finish(ctx, l.converse(ctx, at))
+}
+
+// maxSteps bounds the model calls of one leg. A model that requests tools without end is stopped here, if neither the
+// agent's timeout nor its tool_call_limit stops it earlier.
+const maxSteps = 100
+
+// converse is the run loop. It calls the model and the requested tools in turn, with a checkpoint after each step,
+// until an answer requests no tool or a tool needs a person (errPaused).
+func (l *leg) converse(ctx context.Context, at position) error {
+	switch at {
+	case atStart:
+		l.emitStarted(wire.EventRunStarted)
+	case atAnswers: // AgentOS's RunContinued has the members of a ContentCompleted.
+		l.emit(wire.ContentCompleted{Head: l.headFor(wire.EventRunContinued), EventIndex: l.index})
+	}
+	messages, err := l.conversation(ctx, at)
+	if err != nil {
+		return err
+	}
+	tools, err := l.loadTools(ctx)
+	if err != nil {
+		return err
+	}
+	if at == atAnswers {
+		results, err := l.applyAnswers(ctx, tools)
+		if err != nil {
+			return err
+		}
+		messages = append(messages, results...)
+	}
+	// An earlier leg may have stored an answer whose calls were not executed.
+	pending := l.PendingCalls
+	for range maxSteps {
+		if len(pending) == 0 {
+			var answer model.Message
+			if answer, err = l.callModel(ctx, messages, tools.specs); err != nil {
+				return err
+			}
+			if pending = answer.ToolCalls; len(pending) == 0 {
+				return nil
+			}
+			messages = append(messages, answer)
+			if err := l.save(ctx, pending); err != nil {
+				return err
+			}
+		}
+		results, paused, err := l.callTools(ctx, tools, pending)
+		if err != nil {
+			return err
+		}
+		if paused {
+			return errPaused
+		}
+		messages, pending = append(messages, results...), nil
+		if err := l.save(ctx, nil); err != nil {
+			return err
+		}
+	}
+	return fault.Public(fault.Upstream, fmt.Sprintf("The model asked for tools %d times in a row", maxSteps), errModel)
+}
