@@ -33,7 +33,7 @@ func events(r store.Run, attempt, first int, texts ...string) (list []store.Even
 
 func addEvents(t *testing.T, db *store.DB, list []store.Events) {
 	t.Helper()
-	if err := db.AddEvents(t.Context(), list); err != nil {
+	if _, err := db.AddEvents(t.Context(), list); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -141,7 +141,10 @@ func TestProgressAndCountsAreThoseOfThePresentAttempt(t *testing.T) {
 	if _, err := db.EventCounts(t.Context(), gone, -1); !errors.Is(err, fault.NotFound) {
 		t.Error(err)
 	}
-	claim(t, db, r.RunID, expired)
+	if err := db.ReleaseRun(t.Context(), leg(r)); err != nil {
+		t.Fatal(err)
+	}
+	claim(t, db, r.RunID)
 	if list, err := db.Progress(t.Context(), []uuid.UUID{r.RunID}); err != nil || list[0].Attempt != 2 || list[0].Last != -1 {
 		t.Errorf("after a claim: %+v %v", list, err)
 	}
