@@ -240,12 +240,14 @@ var (
 	wholeID  = regexp.MustCompile(`^` + uuidText + `$`)
 )
 
-// kindOfID returns the form of an id: "uuid", a prefix that the model uses, or "".
+// kindOfID returns the form of an id: "uuid", a prefix that the model uses, or "". The ids of
+// tool calls are of one kind, because this server makes them itself: AgentOS shows those of
+// the Responses API, which begin with fc_.
 func kindOfID(s string) string {
 	if wholeID.MatchString(s) {
 		return "uuid"
 	}
-	return modelIDs.FindString(s)
+	return strings.Replace(modelIDs.FindString(s), "fc_", "call_", 1)
 }
 
 // bind records that got replaces the recorded id want. It returns why it can't, or "".
