@@ -204,7 +204,7 @@ func (r *Runner) newRun(in Input, status string) (*leg, error) {
 // its history when it is claimed, because earlier runs of the session may end before that.
 //
 // A client that disconnects meanwhile does not interrupt the statement, since nobody would know then whether the run is
-// stored. If the database does not answer, the caller is told so and the run must not be executed later.
+// stored. If the database does not answer, the caller gets an error and the run must not be executed later.
 func (r *Runner) begin(ctx context.Context, l *leg, id *uuid.UUID, request store.Request) error {
 	if err := ctx.Err(); err != nil {
 		return err

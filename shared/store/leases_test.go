@@ -251,7 +251,7 @@ func TestALeaseEndsByTheClockOfTheDatabase(t *testing.T) {
 	requeue(t, db)
 }
 
-// The caller was told that the request failed.
+// The caller got an error.
 func TestARunThatIsWithdrawnIsNotExecuted(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)

@@ -156,8 +156,8 @@ func (db *DB) BeginRun(ctx context.Context, r Run, o BeginOptions) (out BeginRes
 	return out, nil
 }
 
-// WithdrawRun deletes a run that BeginRun may have stored although it returned an error: the caller was told that the
-// request failed, so the run must not be executed later. It deletes no run that has been claimed since.
+// WithdrawRun deletes a run that BeginRun may have stored although it returned an error: the caller got that error, so
+// the run must not be executed later. It deletes no run that has been claimed since.
 func (db *DB) WithdrawRun(ctx context.Context, id uuid.UUID, leg *uuid.UUID) error {
 	_, err := db.exec(ctx, `DELETE FROM keyway.runs
 		WHERE run_id = @run_id AND leg IS NOT DISTINCT FROM @leg AND status IN ('PENDING', 'RUNNING')`,
