@@ -1,7 +1,9 @@
 package acceptance
 
 import (
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -87,4 +89,44 @@ func TestReadyzFollowsTheDatabaseAndHealthDoesNot(t *testing.T) {
 	}
 	d.signalPostgres(t, syscall.SIGCONT)
 	r.awaitReady(200)
+}
+
+// The embedded PostgreSQL is killed while a run is in progress. It is started again, and
+// the run ends as if nothing had happened.
+func TestServerStartsItsKilledPostgreSQLAgain(t *testing.T) {
+	t.Parallel()
+	d := newDevDir(t, "quickstart")
+	model, release := heldModel(t)
+	r := d.serve(t, map[string]string{"OPENAI_BASE_URL": model.URL, "OPENAI_API_KEY": "sk-test"})
+	s := r.startStream("s", "first")
+	d.signalPostgres(t, syscall.SIGKILL)
+	r.awaitLog(`PostgreSQL in \S+ has ended \(.*\); starting it again, try 1 of 5`)
+	r.awaitLog(`PostgreSQL in \S+ runs again`)
+	r.awaitReady(200)
+	release <- struct{}{}
+	if got := s.readToEnd(); got != allEvents {
+		t.Errorf("the stream sent %s", got)
+	}
+	r.get("ann", "/sessions/s/runs").want(t, "the run", 200, `"content":"first second"`, `"status":"COMPLETED"`)
+}
+
+func TestServerExitsIfItsPostgreSQLCannotBeStartedAgain(t *testing.T) {
+	t.Parallel()
+	d := newDevDir(t, "quickstart")
+	r := d.serve(t, nil)
+	r.judged.Store(true)
+	conf := filepath.Join(d.data(), "pg", "data", "postgresql.conf")
+	if err := os.WriteFile(conf, []byte("no_such_setting = 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.signalPostgres(t, syscall.SIGKILL)
+	err := r.ended()
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 1 {
+		t.Errorf("the server ended with %v", err)
+	}
+	for _, want := range []string{"could not be started again", "no_such_setting", "start keyway again"} {
+		if !strings.Contains(r.stderr.String(), want) {
+			t.Errorf("the log lacks %q:\n%s", want, r.log())
+		}
+	}
 }

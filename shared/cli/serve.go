@@ -72,6 +72,9 @@ type server struct {
 	// first is the configuration that the server started with.
 	first *config.Config
 	db    *store.DB
+	// lostDB receives the reason if the embedded PostgreSQL has ended for good. It is nil if
+	// the database is not embedded.
+	lostDB <-chan error
 
 	// handler and runner belong to the configuration in force. A reload replaces both while
 	// requests are served.
@@ -244,7 +247,7 @@ func (s *server) openDatabase(ctx context.Context, cfg *config.Config) (closeDB 
 		if err != nil {
 			return nil, err
 		}
-		url, stop = pg.URL, pg.Close
+		url, stop, s.lostDB = pg.URL, pg.Close, pg.Failed()
 	}
 	// A schema that a newer Keyway migrated may still work with this one: its migrations
 	// record which earlier versions do. That allows a deployment to go back.
@@ -315,6 +318,12 @@ func (s *server) listen(ctx context.Context, l net.Listener) error {
 	select {
 	case err := <-failed:
 		return err
+	case err := <-s.lostDB:
+		// Without its database this process can only answer 503, and end no run. Its runs are
+		// orphaned: the next start continues them.
+		_ = web.Close()
+		return fmt.Errorf("keyway can't work without its database: %w; see pg.log there, repair it, and start keyway again",
+			err)
 	case <-ctx.Done():
 	}
 	signal.Reset(os.Interrupt, syscall.SIGTERM) // a second ctrl-C ends the process at once

@@ -11,15 +11,16 @@ package devpg
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -37,7 +38,8 @@ type Options struct {
 	Dir string
 
 	// Progress is called with a short line before each step that may take long, such
-	// as a download. Defaults to no reports.
+	// as a download. It is also called, by another goroutine, when the server has ended
+	// unasked and is started again. Defaults to no reports.
 	Progress func(string)
 
 	// Durable makes committed rows survive a power cut. Without it the server skips
@@ -59,7 +61,8 @@ type Server struct {
 	// Dir holds data, pg.log (the server's log) and pg.json (its URL).
 	Dir string
 
-	stop func() error
+	failed <-chan error
+	stop   func() error
 }
 
 // message is one line of JSON that the holder writes to its parent. Either Progress,
@@ -92,7 +95,8 @@ type place struct {
 // the next start ends the server that it leaves.
 const stopTimeout = 150 * time.Second
 
-// Start starts PostgreSQL and returns when the database answers. The first start in a
+// Start starts PostgreSQL and returns when the database answers. If the server ends
+// before Close, it is started again at the same address; see Failed. The first start in a
 // directory creates the database, and downloads PostgreSQL if this machine has no
 // suitable version. If another program has started the server of this directory, Start
 // returns that one (Server.Shared).
@@ -117,29 +121,45 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		}
 	}
 	report(p.note)
-	c, err := startChild(p, o.Durable)
+	k := &keeper{
+		job:   job{Dir: p.dir, Cache: p.cache, Durable: o.Durable},
+		place: p, report: report, failed: make(chan error, 1), ended: make(chan struct{}),
+	}
+	m, err := k.start(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("database in %s: %w", p.dir, err)
 	}
-	// The end of ctx stops the holder, unless release comes first: the server then
-	// outlives ctx. Release returns false if the holder is being stopped already.
-	release := context.AfterFunc(ctx, c.end)
-	m := c.answer(report)
-	if !release() || m.URL == "" {
-		err := c.close()
-		if ctx.Err() != nil {
-			err = fmt.Errorf("%s: %w", cmp.Or(c.doing, "starting"), context.Cause(ctx))
-		} else if m.Error != "" {
-			err = errors.New(m.Error)
-		}
-		return nil, fmt.Errorf("database in %s: %w", p.dir, err)
+	if m.Shared { // the holder has ended
+		return &Server{URL: m.URL, Shared: true, Dir: p.dir, stop: sync.OnceValue(k.child.close)}, nil
 	}
-	return &Server{URL: m.URL, Shared: m.Shared, Dir: p.dir, stop: sync.OnceValue(c.close)}, nil
+	if k.job.Port, err = portOf(m.URL); err != nil {
+		return nil, errors.Join(err, k.child.close())
+	}
+	k.url = m.URL
+	kept, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	k.cancel = cancel
+	go k.keep(kept)
+	return &Server{URL: m.URL, Dir: p.dir, failed: k.failed, stop: sync.OnceValue(k.close)}, nil
+}
+
+// portOf returns the port in the address of a server.
+func portOf(address string) (uint32, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return 0, errors.New("the holder of PostgreSQL reports an address that can't be parsed")
+	}
+	port, err := strconv.ParseUint(u.Port(), 10, 16)
+	return uint32(port), err
 }
 
 // Close stops the server and waits until it has ended cleanly. A shared server keeps
 // running. Later calls return the result of the first one.
 func (s *Server) Close() error { return s.stop() }
+
+// Failed returns a channel that receives the reason if the server has ended and several
+// starts at the same address have failed. It is nil for a shared server: the program that
+// started that one starts it again.
+func (s *Server) Failed() <-chan error { return s.failed }
 
 // child is a holder as its parent sees it.
 type child struct {
@@ -153,7 +173,7 @@ type child struct {
 }
 
 // startChild starts this executable again as the holder, in p.dir and as p's user.
-func startChild(p place, durable bool) (*child, error) {
+func startChild(p place, j job) (*child, error) {
 	// On Linux the link leads to the binary even if its path leads through a directory
 	// that the new user cannot enter, or if a new build has replaced the file.
 	exe := "/proc/self/exe"
@@ -162,7 +182,7 @@ func startChild(p place, durable bool) (*child, error) {
 			return nil, err
 		}
 	}
-	job, err := json.Marshal(job{Dir: p.dir, Cache: p.cache, Durable: durable})
+	text, err := json.Marshal(j)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +194,7 @@ func startChild(p place, durable bool) (*child, error) {
 	// PG… variables would change what initdb and pg_ctl do. LC_ALL=C keeps PostgreSQL's
 	// messages in English, where transientStartErrors finds them; on macOS, PostgreSQL
 	// does not start without a locale.
-	cmd.Env = append(cmd.Env, holdVar+"="+string(job), "LC_ALL=C", "PGCTLTIMEOUT=120")
+	cmd.Env = append(cmd.Env, holdVar+"="+string(text), "LC_ALL=C", "PGCTLTIMEOUT=120")
 	stdin, err1 := cmd.StdinPipe()
 	stdout, err2 := cmd.StdoutPipe()
 	// The end of ctx closes the pipe, and the holder then exits with 0. ErrProcessDone
@@ -216,6 +236,11 @@ func (c *child) answer(report func(string)) message {
 // not stop PostgreSQL.
 func (c *child) close() error {
 	c.end()
+	return c.wait()
+}
+
+// wait waits for the end of the holder. The error is the holder's own if it reported one.
+func (c *child) wait() error {
 	m := c.answer(func(string) {})
 	err := c.cmd.Wait()
 	if m.Error != "" {

@@ -5,6 +5,7 @@ package devpg
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,9 +14,11 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/gofrs/flock"
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 )
 
 func TestStartRequiresHoldIfAsked(t *testing.T) { //nolint:paralleltest // changes what the other tests read
@@ -180,6 +183,113 @@ func TestAnOrphanedServerIsReplaced(t *testing.T) {
 			}
 		})
 	}
+}
+
+// awaitProgress reads the program's reports up to one that contains the text.
+func (p *program) awaitProgress(t *testing.T, text string) {
+	t.Helper()
+	for {
+		r := p.next(t)
+		if r.Error != "" {
+			t.Fatalf("the program reports %s", r.Error)
+		}
+		if strings.Contains(r.Progress, text) {
+			return
+		}
+	}
+}
+
+func TestAServerThatEndsIsStartedAgainAtItsAddress(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*testing.T, *program) error{
+		"its postmaster is killed": func(t *testing.T, p *program) error {
+			return syscall.Kill(postmasterOf(t, p.Dir), syscall.SIGKILL)
+		},
+		"it is stopped": func(t *testing.T, p *program) error {
+			return syscall.Kill(postmasterOf(t, p.Dir), syscall.SIGINT)
+		},
+		"all of it is killed": func(_ *testing.T, p *program) (err error) {
+			for _, pid := range serversOf(filepath.Join(p.Dir, "data")) {
+				err = errors.Join(err, syscall.Kill(pid, syscall.SIGKILL))
+			}
+			return err
+		},
+		"its holder is killed": func(t *testing.T, p *program) error { return syscall.Kill(p.holder(t), syscall.SIGKILL) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := freshDir(t, nil)
+			p := run(t, nil, dir)
+			remember(t, p.URL, "word")
+			before := postmasterOf(t, p.Dir)
+			must(t, end(t, p))
+			p.awaitProgress(t, p.Dir+" has ended")
+			p.awaitProgress(t, p.Dir+" runs again")
+			wantWords(t, p.URL, "word")
+			if postmasterOf(t, p.Dir) == before {
+				t.Error("the server was not started again")
+			}
+			guest, err := Start(t.Context(), Options{Dir: dir})
+			must(t, err)
+			if !guest.Shared || guest.URL != p.URL {
+				t.Error("a second program does not share the server")
+			}
+			must(t, guest.Close())
+			p.close(t)
+			wantGone(t, p.Dir)
+		})
+	}
+}
+
+// PostgreSQL restarts its processes by itself when one of them crashes. The holder must
+// not mistake that for an end.
+func TestACrashOfOneBackendEndsNoServer(t *testing.T) {
+	t.Parallel()
+	s := start(t, freshDir(t, nil))
+	remember(t, s.URL, "word")
+	before := postmasterOf(t, s.Dir)
+	conn, err := pgx.Connect(t.Context(), s.URL)
+	must(t, err)
+	must(t, syscall.Kill(int(conn.PgConn().PID()), syscall.SIGKILL))
+	_, err = conn.Exec(t.Context(), "SELECT 1")
+	if err == nil {
+		t.Fatal("the backend lives")
+	}
+	for {
+		conn, err := pgx.Connect(t.Context(), s.URL)
+		if err == nil {
+			must(t, conn.Close(t.Context()))
+			break
+		}
+		if !sleep(t.Context(), 20*time.Millisecond) {
+			t.Fatal(err)
+		}
+	}
+	wantWords(t, s.URL, "word")
+	if postmasterOf(t, s.Dir) != before {
+		t.Error("the server was started again")
+	}
+}
+
+func TestAServerThatCannotBeStartedAgainIsReported(t *testing.T) {
+	t.Parallel()
+	dir := freshDir(t, nil)
+	p := run(t, nil, dir)
+	file := filepath.Join(p.Dir, "data", "postgresql.conf")
+	good, err := os.ReadFile(file)
+	must(t, err)
+	must(t, os.WriteFile(file, append(good, "\nno_such_setting = 1\n"...), 0o600))
+	must(t, syscall.Kill(postmasterOf(t, p.Dir), syscall.SIGKILL))
+	for try := range maxRestarts {
+		p.awaitProgress(t, fmt.Sprintf("try %d of %d", try+1, maxRestarts))
+	}
+	r := p.next(t)
+	wantText(t, r.Error, p.Dir, "could not be started again", "no_such_setting")
+	if err := p.cmd.Wait(); err == nil {
+		t.Error("the program ended without an error")
+	}
+	must(t, os.WriteFile(file, good, 0o600))
+	remember(t, start(t, dir).URL, "the directory is free")
 }
 
 func TestAnUnrelatedProcessWithThePostmastersPIDIsIgnored(t *testing.T) {

@@ -49,7 +49,17 @@ func programMain(dir string) int {
 		return 1
 	}
 	_ = out.Encode(report{Server: s})
-	_, _ = io.Copy(io.Discard, os.Stdin)
+	asked := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		close(asked)
+	}()
+	select {
+	case err := <-s.Failed():
+		_ = out.Encode(report{Error: err.Error()})
+		return 1
+	case <-asked:
+	}
 	if err := s.Close(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/url"
 	"os"
 	"os/signal"
 	"syscall"
@@ -28,6 +30,8 @@ type job struct {
 	Dir     string
 	Cache   string
 	Durable bool
+	// Port is the port of a server that is started again, 0 for any free one.
+	Port uint32
 }
 
 // holder is the process that runs the server. Its working directory is job.Dir, so it
@@ -114,7 +118,8 @@ func (h *holder) run(ctx context.Context) error {
 	}
 }
 
-// own runs the server until the parent ends. pg.json exists only while the server
+// own runs the server until the parent ends, or until the server has ended by itself,
+// which is an error: the parent decides whether to start it again. pg.json exists only while the server
 // answers, so that another holder never connects to an address of an earlier start.
 func (h *holder) own(ctx context.Context) (err error) {
 	if err := os.RemoveAll("pg.json"); err != nil {
@@ -132,16 +137,44 @@ func (h *holder) own(ctx context.Context) (err error) {
 	if err := c.prepare(ctx, major == 0); err != nil {
 		return err
 	}
-	url, err := c.start(ctx)
+	address, err := c.start(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll("pg.json"), c.stop()) }()
-	if err := publish(url); err != nil {
+	defer func() { err = errors.Join(err, os.RemoveAll("pg.json")) }()
+	if err := publish(address); err != nil {
+		return errors.Join(err, c.stop())
+	}
+	h.send(message{URL: address})
+	if err := watch(ctx, address); err != nil {
+		return err // nothing is left to stop
+	}
+	return c.stop()
+}
+
+// watch returns nil when ctx ends, or an error when the server has ended. It holds a
+// connection to the server, without a login: the kernel closes it when the process behind
+// it ends. That happens also while the server lives, for example when the login takes too
+// long, or when PostgreSQL restarts its processes after a crash of one. So the end of the
+// connection means only that watch must look: a server that has ended refuses the next.
+func watch(ctx context.Context, address string) error {
+	u, err := url.Parse(address)
+	if err != nil {
 		return err
 	}
-	h.send(message{URL: url})
-	<-ctx.Done()
+	for ctx.Err() == nil {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", u.Host)
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			return errors.New("its port refuses connections")
+		}
+		if err == nil {
+			release := context.AfterFunc(ctx, func() { _ = conn.Close() })
+			_, _ = conn.Read(make([]byte, 1))
+			release()
+			_ = conn.Close()
+		}
+		sleep(ctx, 50*time.Millisecond) // a server that rejects each connection must not cost a CPU
+	}
 	return nil
 }
 

@@ -90,7 +90,7 @@ func (c *cluster) tidy() error {
 		os.Symlink("../data", "tmp/data"))
 }
 
-// try starts the server once, on a free port, and makes the database in it. The error
+// try starts the server once, on the port of the job or on a free one, and makes the database in it. The error
 // ends with what the server wrote to its log during this try.
 func (c *cluster) try(ctx context.Context) (url string, err error) {
 	// The log is appended to, so an error must not show lines of an earlier start.
@@ -98,9 +98,11 @@ func (c *cluster) try(ctx context.Context) (url string, err error) {
 	if info, err := os.Stat("pg.log"); err == nil {
 		before = info.Size()
 	}
-	port, err := freePort()
-	if err != nil {
-		return "", err
+	port := c.Port
+	if port == 0 {
+		if port, err = freePort(); err != nil {
+			return "", err
+		}
 	}
 	settings := maps.Clone(parameters)
 	if !c.Durable {
