@@ -219,3 +219,48 @@ func TestFailedRunIsReturnedAgainForItsKey(t *testing.T) {
 	first.want(t, "the first", 200, `"status":"ERROR"`)
 	r.runWithKey("k", "ann", "assistant", "message", "hi", "stream", "false").isReplay(t, "the failed run", first)
 }
+
+func TestRepeatedContinuationContinuesOnce(t *testing.T) {
+	t.Parallel()
+	model := modeltest.NewServerFunc(t, func(q modeltest.Request) modeltest.Script {
+		if lastMessage(q) == "pay" {
+			return modeltest.ToolCall("pay", `{"for":"tea"}`)
+		}
+		return modeltest.Text("paid")
+	})
+	r := startWith(t, withTools, writeConfig(t, "user_isolation: true"), model)
+	for stream, end := range map[string]string{"true": "event: RunCompleted", "false": `"status":"COMPLETED"`} {
+		paused := r.run("ann", "assistant", "message", "pay", "session_id", "s", "stream", "false")
+		paused.want(t, "the run", 200, `"status":"PAUSED"`)
+		var calls struct {
+			Tools []map[string]any `json:"tools"`
+		}
+		if err := json.Unmarshal([]byte(paused.body), &calls); err != nil || len(calls.Tools) != 1 {
+			t.Fatalf("%v %s", err, paused.body)
+		}
+		proceed := func(sub, key string, confirmed bool) reply {
+			calls.Tools[0]["confirmed"] = confirmed
+			tools, err := json.Marshal(calls.Tools)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, kind := form(t, "session_id", "s", "stream", stream, "tools", string(tools))
+			return r.call(sub, "POST", "/agents/assistant/runs/"+field(t, paused, "run_id")+"/continue", body,
+				"Content-Type", kind, "Idempotency-Key", key)
+		}
+		before := len(model.Requests())
+		first := proceed("ann", "k", true)
+		first.want(t, "continue", 200, end, "paid")
+		if again := proceed("ann", "k", true); stream == "true" {
+			again.isReplay(t, "the continuation", first)
+		} else if again.want(t, "again", 200, end, "paid"); again.header.Get("Idempotent-Replayed") != "true" {
+			t.Errorf("the header is missing: %v", again.header)
+		}
+		proceed("ann", "k", false).want(t, "another decision", 409, "Idempotency-Key was already used")
+		proceed("ann", "other", true).want(t, "another key", 409, "Cannot continue run")
+		proceed("bob", "k", true).want(t, "another user", 404, "Run not found")
+		if n := len(model.Requests()) - before; n != 1 {
+			t.Errorf("the model was asked %d times", n)
+		}
+	}
+}

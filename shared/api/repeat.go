@@ -12,19 +12,17 @@ import (
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// request returns the idempotency key and a digest of all parsed fields and files.
-// Without a key it is empty, and the request always starts a new run. The digest
-// distinguishes a repeated request from another request with the same key, which is
-// answered 409.
-func (in createRun) request() store.Request {
-	key := in.Key
+// requestOf returns the idempotency key and a digest of all parsed fields and files. in is
+// the input without its key. Without a key the request is empty, and is never a repeated
+// one. The digest distinguishes a repeated request from another request with the same key,
+// which is answered 409.
+func requestOf(key string, in any) store.Request {
 	if key == "" {
 		return store.Request{}
 	}
 	// The key finds the run; the digest compares what the requests ask for. encoding/json
-	// writes struct fields in order, so equal requests have equal digests. A new field of
-	// createRun changes the digests of requests that were made before an update.
-	in.Key = ""
+	// writes struct fields in order, so equal requests have equal digests. A new field of an
+	// input changes the digests of requests that were made before an update.
 	h := sha256.New()
 	if err := json.NewEncoder(h).Encode(in); err != nil {
 		panic(err) // strings, numbers and bytes always encode
@@ -32,28 +30,30 @@ func (in createRun) request() store.Request {
 	return store.Request{Key: key, Digest: h.Sum(nil)}
 }
 
-// repeat answers a repeated request with the run that the first one started: its events
-// from the first one, its result, or 202. It starts no run. It reads the run without a
-// filter by owner, because the key was looked up within the owner's runs.
+// repeat answers a repeated request with the run that the first one started or continued:
+// its events from the first one that the request caused, its result, or 202 for
+// background. It starts and continues no run. It reads the run without a filter by owner,
+// because the key was looked up within the owner's runs.
 //
 // A request for JSON waits for the end of the run, as the first one did. If the deadline
 // of the request comes first, the answer is 202.
-func (a Runs) repeat(w http.ResponseWriter, r *request, in createRun, row store.Run) error {
+func (a Runs) repeat(w http.ResponseWriter, r *request, earlier *store.Repeated, streamed, background bool) error {
+	row := earlier.Run
 	logging.Note(r.Context(), "repeats", row.RunID.String())
 	w.Header().Set("Idempotent-Replayed", "true")
-	if in.Stream {
+	if streamed {
 		f := follower{
-			runs: a, run: row.RunID, streamed: row.Streamed, attempt: row.Attempt, after: -1, plain: true,
+			runs: a, run: row.RunID, streamed: row.Streamed, attempt: row.Attempt, after: earlier.First - 1, plain: true,
 		}
 		return f.follow(r.Context(), w)
 	}
-	if !in.Background && !wire.Ended(row.Status) {
+	if !background && !wire.Ended(row.Status) {
 		var err error
 		if row, err = a.waitForEnd(r.Context(), row); err != nil {
 			return notFound(err, "Run not found")
 		}
 	}
-	if in.Background || !wire.Ended(row.Status) {
+	if background || !wire.Ended(row.Status) {
 		accepted := wire.Accepted{RunID: row.RunID.String(), SessionID: row.SessionID, Status: row.Status}
 		return accept(w, r, accepted)
 	}

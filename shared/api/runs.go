@@ -105,10 +105,12 @@ func (a Runs) create(w http.ResponseWriter, r *request, in createRun) error {
 	if r.principal.SessionID != "" { // the token is valid for this session only
 		in.SessionID = r.principal.SessionID
 	}
+	key := in.Key
+	in.Key = ""
 	request := run.Input{
 		AgentID: r.param("agent_id"), Owner: owner, SessionID: in.SessionID, Message: in.Message, Files: files,
 		State: json.RawMessage(state), Metadata: json.RawMessage(metadata), Streamed: in.Stream, Caller: callerOf(r),
-		Request: in.request(),
+		Request: requestOf(key, in),
 	}
 	if in.Background && !in.Stream {
 		err = a.start(w, r, request)
@@ -118,7 +120,7 @@ func (a Runs) create(w http.ResponseWriter, r *request, in createRun) error {
 	// The store finds a repeated request when it inserts the run, so two equal requests at
 	// the same time can't both start one.
 	if earlier, ok := errors.AsType[*store.Repeated](err); ok {
-		return a.repeat(w, r, in, earlier.Run)
+		return a.repeat(w, r, earlier, in.Stream, in.Background)
 	}
 	return err
 }
@@ -355,6 +357,7 @@ type continueRun struct {
 	User         string `form:"user_id" maxbytes:"1024" doc:"Ignored: the run keeps its owner."`
 	Stream       bool   `form:"stream" default:"true" doc:"Whether the answer is a stream of server-sent events. With false it is one JSON document."`
 	Background   bool   `form:"background" default:"false" doc:"Accepted, and without effect: a run always continues when the client disconnects."`
+	Key          string `header:"Idempotency-Key" maxbytes:"512" doc:"A text that the caller chooses. The same request to continue this run with the same key is answered with what the first one caused."`
 }
 
 // continuePaused continues a paused run with a person's decisions about its tool calls.
@@ -387,8 +390,15 @@ func (a Runs) continuePaused(w http.ResponseWriter, r *request, in continueRun) 
 	}
 	q := store.RunQuery{AgentID: r.param("agent_id"), RunID: r.param("run_id"), SessionID: in.SessionID}
 	// continue_from was checked and is ignored: a paused run has one place to continue from.
-	decisions := run.Continuation{Answers: answers, Streamed: in.Stream, Caller: callerOf(r)}
+	key := in.Key
+	in.Key = ""
+	decisions := run.Continuation{
+		Answers: answers, Streamed: in.Stream, Caller: callerOf(r), Request: requestOf(key, in),
+	}
 	err = a.respond(w, r, a.Runner.Continue(r.Context(), viewer, q, decisions), in.Stream)
+	if earlier, ok := errors.AsType[*store.Repeated](err); ok {
+		return a.repeat(w, r, earlier, in.Stream, false)
+	}
 	if viewer.All {
 		return notFound(err, "No runs found for run ID %s", q.RunID)
 	}

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -273,5 +274,85 @@ func TestARepeatedRequestIsAnsweredWithItsFirstRun(t *testing.T) {
 	bobs := s.do("bob POST /agents/a/runs", "message=m&stream=false", key, "JSON").want(t, 200, `"user_id":"bob"`)
 	if bobs.Header().Get("Idempotent-Replayed") != "" {
 		t.Error("a key of one user found a run of another")
+	}
+}
+
+// paused runs agent "a" until its tool needs a person, and returns the run's id and a
+// form that confirms the call.
+func (s *service) paused(session string, fields string) (id, confirm string) {
+	s.t.Helper()
+	body := "message=open&session_id=" + session + fields
+	run := s.do("ann POST /agents/a/runs", body).want(s.t, 200, "requires_confirmation").Body.String()
+	id = regexp.MustCompile(`"run_id":"([0-9a-f-]{36})"`).FindStringSubmatch(run)[1]
+	call := regexp.MustCompile(`call_[0-9a-f]{32}`).FindString(run)
+	return id, "session_id=" + session + fields + "&tools=" +
+		url.QueryEscape(`[{"tool_call_id":"`+call+`","confirmed":true}]`)
+}
+
+func TestARepeatedContinuationIsAnsweredWithTheFirstOne(t *testing.T) {
+	t.Parallel()
+	const key = "Idempotency-Key"
+	for name, fields := range map[string]string{"JSON": "&stream=false", "events": ""} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newService(t, callTool("door"), text("done"))
+			id, confirm := s.paused("s", fields)
+			path := "ann POST /agents/a/runs/" + id + "/continue"
+			// All of them at the same time: one continues the run.
+			replies := make([]reply, 6)
+			var all sync.WaitGroup
+			for i := range replies {
+				all.Go(func() { replies[i] = s.do(path, confirm, key, "k") })
+			}
+			all.Wait()
+			replies = append(replies, s.do(path, confirm, key, "k"))
+			continued := 0
+			for _, got := range replies {
+				got.want(t, 200, "opened", "done")
+				if got.Header().Get("Idempotent-Replayed") == "" {
+					continued++
+				}
+				if name == "events" && got.Body.String() != replies[0].Body.String() {
+					t.Errorf("one answer is %s\nanother one %s", got.Body, replies[0].Body)
+				}
+			}
+			if names := eventNames(replies[0].Body.String()); name == "events" &&
+				(names[0] != "RunContinued" || names[len(names)-1] != "RunCompleted") {
+				t.Errorf("the answer has the events %s", names)
+			}
+			if n := s.model.count(); continued != 1 || n != 2 {
+				t.Errorf("%d requests continued the run, the model was asked %d times", continued, n)
+			}
+			other := strings.Replace(confirm, "true", "false", 1)
+			s.do(path, other, key, "k").want(t, 409, "Idempotency-Key was already used for another request")
+			s.do(path, confirm, key, "another").want(t, 409, "Cannot continue run")
+			s.do(path, confirm).want(t, 409, "Cannot continue run")
+			s.do(path, confirm, key, strings.Repeat("k", 513)).want(t, 422, `"loc":["header","Idempotency-Key"]`)
+			// The key belongs to the run.
+			s.do("bob"+strings.TrimPrefix(path, "ann"), confirm, key, "k").want(t, 404)
+		})
+	}
+}
+
+// A run that pauses twice is continued twice, and each key finds its own continuation.
+func TestEachContinuationHasItsOwnKey(t *testing.T) {
+	t.Parallel()
+	const key = "Idempotency-Key"
+	s := newService(t, callTool("door"), callTool("door"), text("done"))
+	id, confirm := s.paused("s", "")
+	path := "ann POST /agents/a/runs/" + id + "/continue"
+	first := s.do(path, confirm, key, "first").want(t, 200, "event: RunPaused").Body.String()
+	calls := regexp.MustCompile(`call_[0-9a-f]{32}`).FindAllString(first, -1)
+	again := "session_id=s&tools=" + url.QueryEscape(`[{"tool_call_id":"`+calls[len(calls)-1]+`","confirmed":true}]`)
+	if got := s.do(path, confirm, key, "first").want(t, 200).Body.String(); got != first {
+		t.Errorf("while it is paused again: %s\nwant %s", got, first)
+	}
+	second := s.do(path, again, key, "second").want(t, 200, "event: RunCompleted").Body.String()
+	if got := s.do(path, again, key, "second").want(t, 200).Body.String(); got != second {
+		t.Errorf("the second continuation: %s\nwant %s", got, second)
+	}
+	// The events since the first continuation include those of the second one.
+	if got := s.do(path, confirm, key, "first").want(t, 200).Body.String(); got != first+second {
+		t.Errorf("the first continuation: %s\nwant %s", got, first+second)
 	}
 }
