@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"sync/atomic"
 
 	"github.com/keyway-agents/keyway/shared/tool"
 )
@@ -38,7 +39,19 @@ func usualTools() []tool.Tool {
 		return "", errors.New("a person does this")
 	})
 	deleteAccount.Confirm, book.UserInput, sign.External = true, []string{"seats"}, true
-	return append([]tool.Tool{lookUp, deleteAccount, book, sign, gate()}, payTools()...)
+	return append([]tool.Tool{lookUp, deleteAccount, book, sign, gate(), transfer()}, payTools()...)
+}
+
+// transfer answers, after a confirmation, with how often it was called, the account and the call's ID.
+func transfer() tool.Tool {
+	var called atomic.Int32
+	t := tool.Func("transfer", "Transfers money.", func(ctx context.Context, in struct {
+		Account string `json:"account"`
+	}) (string, error) {
+		return fmt.Sprintf("transfer %d to %s as %s", called.Add(1), in.Account, tool.CallerFrom(ctx).CallID), nil
+	})
+	t.Confirm = true
+	return t
 }
 
 // payTools answer with their arguments as they are, also if those are invalid: echo at once,

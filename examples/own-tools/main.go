@@ -72,16 +72,14 @@ func (clerk) Stream(_ context.Context, r model.Request) iter.Seq2[model.Part, er
 			return
 		}
 
-		// The first step: request a call of the tool. The ID must be unique within the
-		// conversation; the number of messages is.
+		// The first step: request a call of the tool. It needs no ID: the run loop makes
+		// one.
 		arguments, err := json.Marshal(article{Name: last.Content})
 		if err != nil {
 			yield(model.Part{}, err)
 			return
 		}
-		call := model.ToolCall{
-			ID: fmt.Sprintf("call_%d", len(r.Messages)), Name: "in_stock", Arguments: string(arguments),
-		}
+		call := model.ToolCall{Name: "in_stock", Arguments: string(arguments)}
 		yield(model.Part{End: &model.End{ToolCalls: []model.ToolCall{call}, FinishReason: "tool_calls"}}, nil)
 	}
 }

@@ -68,8 +68,10 @@ type Caller struct {
 	AgentID   string
 	SessionID string
 	RunID     string
-	// CallID identifies the call within the run. A step that is repeated after a crash
-	// has the same IDs, so that RunID and CallID together are an idempotency key.
+	// CallID identifies the call among the calls of all runs. It is "call_" and 32
+	// hexadecimal digits. A call that is repeated after a crash has the same CallID, so
+	// it can be sent as an idempotency key. The calls of a run that an earlier version
+	// started have the IDs that the model's server sent, which may be empty or repeat.
 	CallID string
 }
 

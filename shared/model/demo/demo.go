@@ -90,9 +90,8 @@ func end(r model.Request, text string, calls []model.ToolCall) *model.End {
 // hello starts every answer.
 const hello = "This is Keyway's demo model: "
 
-// answer returns the text of the answer and the tool calls that it requests. A call's ID
-// contains the number of messages, so it is new in each turn, and is the same when the
-// turn is repeated after a crash.
+// answer returns the text of the answer and the tool calls that it requests. The calls
+// have no ID, because the run loop makes one for each.
 func answer(r model.Request) (text string, calls []model.ToolCall) {
 	prompt, results := lastTurn(r.Messages)
 	if len(results) > 0 {
@@ -111,8 +110,7 @@ func answer(r model.Request) (text string, calls []model.ToolCall) {
 	case !json.Valid([]byte(arguments)):
 		return fmt.Sprintf("%sit calls %s only with a JSON object, as in `call tool %s {}`.", hello, name, name), nil
 	}
-	id := fmt.Sprintf("call_demo_%d", len(r.Messages))
-	return hello + "it calls " + name + ".", []model.ToolCall{{ID: id, Name: name, Arguments: arguments}}
+	return hello + "it calls " + name + ".", []model.ToolCall{{Name: name, Arguments: arguments}}
 }
 
 // lastTurn returns the user's last message, and a sentence for each result that a tool

@@ -82,7 +82,6 @@ func TestACommandInTheMessageCallsATool(t *testing.T) {
 		"First a line.\ncall tool web_search\n{\n\"q\":1}": {Name: "web_search", Arguments: "{\n\"q\":1}"},
 	} {
 		a := send(t, said)
-		want.ID = "call_demo_1"
 		if diff := cmp.Diff([]model.ToolCall{want}, a.End.ToolCalls); diff != "" {
 			t.Errorf("%q (-want +got):\n%s", said, diff)
 		}
@@ -108,11 +107,11 @@ func TestACommandWithAnUnknownToolOrInvalidArgumentsCallsNothing(t *testing.T) {
 
 func TestTheToolsResultIsReported(t *testing.T) {
 	t.Parallel()
-	call := model.ToolCall{ID: "call_demo_1", Name: "web_search", Arguments: "{}"}
+	call := model.ToolCall{ID: "call_1", Name: "web_search", Arguments: "{}"}
 	r := model.Request{Tools: tools, Messages: []model.Message{
 		{Role: model.User, Content: "call tool web_search"},
 		{Role: model.Assistant, ToolCalls: []model.ToolCall{call}},
-		{Role: model.ToolRole, ToolCallID: "call_demo_1", Content: "3 results"},
+		{Role: model.ToolRole, ToolCallID: "call_1", Content: "3 results"},
 	}}
 	if a := answer(t, r); !strings.HasSuffix(a.Text, "web_search answered: 3 results") || a.End.ToolCalls != nil {
 		t.Errorf("%q and %+v, want the result and no further call", a.Text, a.End.ToolCalls)

@@ -78,7 +78,6 @@ type responseUsage struct {
 // as raw JSON.
 type item struct {
 	Type      string  `json:"type"`
-	ID        string  `json:"id"`
 	CallID    string  `json:"call_id"`
 	Name      string  `json:"name"`
 	Arguments string  `json:"arguments"`
@@ -87,10 +86,6 @@ type item struct {
 
 // typeCall is the type of the items that are calls of tools.
 const typeCall = "function_call"
-
-// id returns the ID under which clients see a call: the ID of its item, as in AgentOS.
-// Compatible servers may leave it out. Then it is the API's call_id.
-func (i item) id() string { return cmp.Or(i.ID, i.CallID) }
 
 // read yields the answer's opening part and text and returns its End. A nil End without
 // an error means that the consumer stopped reading.
@@ -207,7 +202,7 @@ func (a *response) addItems(end *model.End) error {
 			return fault.Public(fault.Upstream, upstream.NoAnswer, fmt.Errorf("openai: item: %w", err))
 		}
 		if i.Type == typeCall {
-			end.ToolCalls = append(end.ToolCalls, model.ToolCall{ID: i.id(), Name: i.Name, Arguments: i.Arguments})
+			end.ToolCalls = append(end.ToolCalls, model.ToolCall{ID: i.CallID, Name: i.Name, Arguments: i.Arguments})
 		}
 		if i.Type != "reasoning" || i.Encrypted != nil {
 			back = append(back, o.raw)

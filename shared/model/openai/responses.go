@@ -39,10 +39,8 @@ func (m *Responses) Describe() model.Description {
 // Stream implements model.Model. An answer has ended when the event
 // response.completed or response.incomplete has arrived. The second one states the
 // reason, as finish_reason does in the Chat Completions API. A stream that stops without
-// either event is an error. The ID of a tool call is the ID of its output item ("fc_…"),
-// because AgentOS shows that one; the API's own call_id, which the tool's result must
-// name, is in Opaque. The text of a refusal is the text of the answer. Request.Whole has
-// no effect: the answer is streamed in any case.
+// either event is an error. The text of a refusal is the text of the answer.
+// Request.Whole has no effect: the answer is streamed in any case.
 func (m *Responses) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Part, error] {
 	send := func(ctx context.Context) (*http.Response, error) {
 		var resp *http.Response
