@@ -81,7 +81,7 @@ func (db *DB) AddEvents(ctx context.Context, batches []Events) (busy []uuid.UUID
 // with an index above after. That row may begin with earlier events. Events of attempts that lost the run are never
 // returned.
 func (db *DB) EventsAfter(ctx context.Context, id uuid.UUID, after int) ([]Events, error) {
-	list, err := collect[Events](ctx, db, `
+	list, err := collect[Events](ctx, db.bulk, `
 		SELECT run_id, attempt, first_index AS first, count, frames FROM keyway.run_events
 		WHERE run_id = @run_id AND attempt = (SELECT attempt FROM keyway.runs WHERE run_id = @run_id)
 			AND first_index + count - 1 > @after ORDER BY first_index`,

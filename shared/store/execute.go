@@ -2,9 +2,12 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,7 +28,7 @@ type limits struct {
 	// ping is how long a connection may take to answer a ping. A peer that has vanished sends no answer at all.
 	ping time.Duration
 	// statement is how long a statement may take on its connection, and bulk is the same for the statements that may
-	// read or delete much.
+	// read or delete much, or carry much.
 	statement, bulk time.Duration
 	// patience is for how long a statement is repeated, from its start.
 	patience time.Duration
@@ -54,6 +57,40 @@ type executor struct {
 	limit func(*limits) time.Duration
 	// trust is for how long after its last use a connection is used without a ping.
 	trust time.Duration
+	// more is added to limit, for the size of the arguments.
+	more time.Duration
+}
+
+// carrying returns an executor whose statements may take longer, up to limits.bulk, if their arguments are large: a
+// second for each megabyte. The end of a run may carry a hundred of them.
+func (e executor) carrying(args ...any) executor {
+	e.more = time.Duration(sizeOf(args)) * time.Second >> 20
+	return e
+}
+
+// sizeOf returns about how many bytes arguments have.
+func sizeOf(args []any) (n int) {
+	for _, a := range args {
+		switch a := a.(type) {
+		case string:
+			n += len(a)
+		case *string:
+			if a != nil {
+				n += len(*a)
+			}
+		case []byte:
+			n += len(a)
+		case json.RawMessage:
+			n += len(a)
+		case []string:
+			for _, text := range a {
+				n += len(text)
+			}
+		case pgx.NamedArgs:
+			n += sizeOf(slices.Collect(maps.Values(a)))
+		}
+	}
+	return n
 }
 
 // do acquires a connection and calls statement with it. If the statement failed in a way that may not happen again, do
@@ -87,6 +124,7 @@ func (e executor) once(
 		return connectAgain(err), err
 	}
 	limit := e.limit(e.pool.limits)
+	limit = max(limit, min(limit+e.more, e.pool.limits.bulk))
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if err = statement(limited, conn.Conn()); err == nil {

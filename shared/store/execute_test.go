@@ -130,6 +130,27 @@ func TestTheDeadlineOfTheCallerEndsAStatement(t *testing.T) {
 	})
 }
 
+// With Hurry a small statement ends after half a second.
+func TestALargeStatementHasMoreTime(t *testing.T) {
+	t.Parallel()
+	w := tap(t, storetest.URL(t))
+	db := storetest.Open(t, store.Options{URL: w.URL})
+	store.Hurry(db)
+	if err := read(t, db); err != nil {
+		t.Fatal(err)
+	}
+	w.Freeze()
+	defer w.Thaw()
+	start := time.Now()
+	unavailableWithin(t, "a statement of a megabyte", 2*time.Second, func() error {
+		return db.CreateSession(t.Context(), store.Session{Owner: "ann", SessionID: "s", SessionType: "agent",
+			Metadata: json.RawMessage(`"` + strings.Repeat("x", 1<<20) + `"`), CreatedAt: day})
+	})
+	if took := time.Since(start); took < time.Second {
+		t.Errorf("it ended after %s", took)
+	}
+}
+
 // block locks the rows of a query until release is called.
 func block(t *testing.T, url, query string) (release func()) {
 	t.Helper()

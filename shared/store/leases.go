@@ -151,7 +151,7 @@ func (db *DB) ClaimRun(ctx context.Context, id, leg uuid.UUID) (r Run, claimed b
 		DELETE FROM keyway.run_events e USING keyway.runs r
 		WHERE r.run_id = @run_id AND r.leg = @leg AND e.run_id = @run_id AND e.attempt <> r.attempt`), args)
 	var found []Run
-	err = db.batch(ctx, &b, func(answers pgx.BatchResults) (err error) {
+	err = db.bulk.batch(ctx, &b, func(answers pgx.BatchResults) (err error) {
 		rows, _ := answers.Query() // CollectRows returns its error.
 		found, err = pgx.CollectRows(rows, pgx.RowToStructByName[Run])
 		return err

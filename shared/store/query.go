@@ -48,14 +48,14 @@ func (e executor) queryRow(ctx context.Context, sql string, args ...any) pgx.Row
 
 // Scan executes the query and reads its row. Without a row, the error is pgx.ErrNoRows.
 func (r row) Scan(into ...any) error {
-	return r.e.do(r.ctx, func(ctx context.Context, conn *pgx.Conn) error {
+	return r.e.carrying(r.args...).do(r.ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		return conn.QueryRow(ctx, r.sql, r.args...).Scan(into...)
 	})
 }
 
 // exec executes a statement and returns the number of affected rows.
 func (e executor) exec(ctx context.Context, sql string, args ...any) (affected int64, err error) {
-	err = e.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+	err = e.carrying(args...).do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		tag, err := conn.Exec(ctx, e.text(sql), args...)
 		affected = tag.RowsAffected()
 		return err
@@ -66,7 +66,11 @@ func (e executor) exec(ctx context.Context, sql string, args ...any) (affected i
 // batch executes several statements in one round trip and one transaction. Their texts must be those of text. read
 // reads the results; it starts anew with each call, because the batch may be repeated.
 func (e executor) batch(ctx context.Context, b *pgx.Batch, read func(pgx.BatchResults) error) error {
-	return e.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+	var args []any
+	for _, q := range b.QueuedQueries {
+		args = append(args, q.Arguments...)
+	}
+	return e.carrying(args...).do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		var one pgx.Batch // SendBatch stores in the batch which statements this connection has prepared.
 		for _, q := range b.QueuedQueries {
 			one.Queue(q.SQL, q.Arguments...)

@@ -350,11 +350,7 @@ func (db *DB) Runs(ctx context.Context, v Viewer, q RunQuery) ([]Run, error) {
 	if q.ByLength {
 		columns = runColumnsByLength
 	}
-	on := db.bulk
-	if q.RunID != "" {
-		on = db.executor
-	}
-	runs, err := collect[Run](ctx, on, `SELECT `+columns+` FROM keyway.runs WHERE `+where+` ORDER BY seq`, args)
+	runs, err := collect[Run](ctx, db.bulk, `SELECT `+columns+` FROM keyway.runs WHERE `+where+` ORDER BY seq`, args)
 	if err != nil {
 		return nil, fmt.Errorf("runs of session %q: %w", q.SessionID, kindOf(err))
 	}

@@ -197,7 +197,7 @@ func (db *DB) CreateSession(ctx context.Context, s Session) error {
 	// The answer of the first attempt may be lost. Then the next one finds the session that the first one has stored, and
 	// recognizes it by the time. Only a repetition looks for it: two callers may send the same time.
 	var created bool
-	err := db.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+	err := db.carrying(args).do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		err := conn.QueryRow(ctx, db.text(`
 			WITH created AS (
 				INSERT INTO keyway.sessions (owner, session_id, session_type, agent_id, team_id, workflow_id,

@@ -99,9 +99,9 @@ func Open(o Options) (*DB, error) {
 	short := func(l *limits) time.Duration { return l.statement }
 	long := func(l *limits) time.Duration { return l.bulk }
 	return &DB{
-		executor: executor{main, short, time.Second},
-		bulk:     executor{main, long, 0}, // A ping costs less than to wait 20 seconds for a frozen database.
-		leases:   executor{leases, short, time.Second},
+		executor: executor{pool: main, limit: short, trust: time.Second},
+		bulk:     executor{pool: main, limit: long}, // A ping costs less than to wait 20 seconds for a frozen database.
+		leases:   executor{pool: leases, limit: short, trust: time.Second},
 	}, nil
 }
 
