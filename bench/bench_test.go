@@ -126,6 +126,8 @@ func TestTheTableShowsMediansRangesAndRatios(t *testing.T) {
 	r.add(1, "memory, MiB", 1234.5)
 	r.add(0, "added, ms", -0.01)
 	r.add(1, "added, ms", 1)
+	r.add(0, "little, ms", 100)
+	r.add(1, "little, ms", 0.04)
 	r.add(0, "only one, ms", 0.25)
 	r.add(0, "only one, ms", 0.5)
 	var out strings.Builder
@@ -138,6 +140,7 @@ func TestTheTableShowsMediansRangesAndRatios(t *testing.T) {
 | CPU, ms | 2.00 (1.00 to 3.00) | 20.0 (10.0 to 30.0) | 10.0 |
 | memory, MiB | 23.4 | 1234 | 52.6 |
 | added, ms | -0.010 | 1.00 | – |
+| little, ms | 100 | 0.040 | 1/2500 |
 | only one, ms | 0.375 (0.250 to 0.500) | – | – |
 | wrong answers | 0 | 2 |  |
 `

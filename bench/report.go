@@ -133,10 +133,14 @@ func spread(samples []float64) string {
 		threeDigits(median(samples)), threeDigits(slices.Min(samples)), threeDigits(slices.Max(samples)))
 }
 
-// ratio formats b divided by a, or – if either is zero, negative or missing.
+// ratio formats b divided by a, or – if either is zero, negative or missing. A ratio that
+// three decimals cannot show is formatted as a fraction.
 func ratio(a, b float64) string {
 	if a <= 0 || b <= 0 {
 		return "–"
+	}
+	if b/a < 0.01 {
+		return "1/" + threeDigits(a/b)
 	}
 	return threeDigits(b / a)
 }
