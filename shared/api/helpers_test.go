@@ -23,6 +23,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/follow"
 	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/notes"
 	"github.com/keyway-agents/keyway/shared/queue/local"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/run"
@@ -159,9 +160,11 @@ func newServiceAt(t *testing.T, url string, answers ...answer) *service {
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	var listed []wire.Agent
 	var agents []run.Agent
+	var models notes.Models
 	for _, id := range []string{"a", "b"} {
 		a := config.Agent{ID: id, Name: "Agent " + id, Timeout: time.Minute, Model: config.Model{Provider: "test", ID: "m-1"}}
 		agents = append(agents, run.Agent{Agent: a, Model: s.model, Tools: []tool.Set{door}})
+		models = append(models, notes.Model{Model: s.model, Name: "test:m-1", Timeout: time.Minute})
 		listed = append(listed, api.Describe(a, wire.AgentModel{Name: "Scripted", Model: "m-1", Provider: "Test"}))
 	}
 	runner := run.New(run.Options{
@@ -175,7 +178,7 @@ func newServiceAt(t *testing.T, url string, answers ...answer) *service {
 		&api.Readiness{Check: s.db.Check, Now: time.Now},
 		list,
 		api.Runs{
-			DB: s.db, Runner: runner, Follow: follow.New(s.db), Agents: list, Isolation: isolation,
+			DB: s.db, Runner: runner, Follow: follow.New(s.db), Notes: models, Agents: list, Isolation: isolation,
 			Now: time.Now, NewID: uuid.New,
 		},
 		api.Sessions{DB: s.db, Isolation: isolation, Agents: listed, Now: time.Now, NewID: uuid.New},

@@ -63,7 +63,7 @@ func (a Runs) merge(ctx context.Context, r *request, in mergeMemories) (wire.Mer
 			fmt.Sprintf("The user has %d memories; at most %d can be merged. Delete some first.", total, maxMerged), nil)
 	}
 	merged, notes := mergedFrom(old)
-	if merged.Memory, err = a.Runner.Merge(ctx, in.Body.Model, notes); err != nil {
+	if merged.Memory, err = a.Notes.Merge(ctx, in.Body.Model, notes); err != nil {
 		return none, err
 	}
 	merged.MemoryID, merged.CreatedAt = a.NewID(), pgvalue.Time(a.Now())

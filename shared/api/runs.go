@@ -20,6 +20,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/follow"
 	"github.com/keyway-agents/keyway/shared/input"
 	"github.com/keyway-agents/keyway/shared/logging"
+	"github.com/keyway-agents/keyway/shared/notes"
 	"github.com/keyway-agents/keyway/shared/pgvalue"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/run"
@@ -36,6 +37,8 @@ type Runs struct {
 	Runner *run.Runner
 	// Follow reads the events of runs for the clients that resume or repeat them. Required.
 	Follow *follow.Reader
+	// Notes are the models that can merge memories. Defaults to none: then no memories can be merged.
+	Notes notes.Models
 	// Agents are the declared agents. A route that names another one answers 404.
 	// Required.
 	Agents Agents

@@ -16,6 +16,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/follow"
 	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/notes"
 	"github.com/keyway-agents/keyway/shared/queue"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/run"
@@ -94,8 +95,8 @@ func build(p Parts, served []route.Function) (s Service) {
 				Queue: p.Queue, Watch: p.Watch, Admit: p.admit,
 			})
 			resources = append(resources, api.Runs{
-				DB: p.DB, Runner: s.Runner, Follow: follow.New(p.DB), Agents: list, Isolation: isolation,
-				Now: Now, NewID: uuid.New,
+				DB: p.DB, Runner: s.Runner, Follow: follow.New(p.DB), Notes: p.models(), Agents: list,
+				Isolation: isolation, Now: Now, NewID: uuid.New,
 			})
 		case route.Sessions:
 			resources = append(resources, &api.Readiness{Check: p.DB.Check, Now: Now}, api.Sessions{
@@ -130,6 +131,15 @@ func (p Parts) listed() (listed []wire.Agent) {
 		listed = append(listed, api.Describe(a.Agent, shown))
 	}
 	return listed
+}
+
+// models returns the opened models of the agents, in the order of the agents.
+func (p Parts) models() (models notes.Models) {
+	for _, a := range p.Agents {
+		name := a.Agent.Model.Provider + ":" + a.Agent.Model.ID
+		models = append(models, notes.Model{Model: a.Model, Name: name, Timeout: a.Timeout})
+	}
+	return models
 }
 
 // admit decides again whether a run is allowed, when a process claims or resumes it. The

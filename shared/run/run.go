@@ -29,7 +29,6 @@ import (
 type Runner struct {
 	services
 	agents map[string]Agent
-	order  []Agent // in the order of declaration
 	admit  func(Caller) error
 	// slots has an element for each run that a request waits for. It is nil if their number has no bound.
 	slots chan struct{}
@@ -39,7 +38,7 @@ type Runner struct {
 type Options struct {
 	// DB stores runs, their events and their leases. Required.
 	DB *store.DB
-	// Agents are the agents that can be run. The first one's model is the default of Merge. Defaults to none.
+	// Agents are the agents that can be run. Defaults to none.
 	Agents []Agent
 	// Log receives warnings about leases, events and panics. Required.
 	Log *slog.Logger
@@ -69,7 +68,7 @@ func New(o Options) *Runner {
 		services: services{
 			db: o.DB, log: o.Log, now: o.Now, newID: o.NewID, queue: o.Queue, registry: newRegistry(o.DB, o.Log, o.Now),
 		},
-		agents: map[string]Agent{}, order: o.Agents, admit: o.Admit,
+		agents: map[string]Agent{}, admit: o.Admit,
 	}
 	for _, a := range o.Agents {
 		r.agents[a.ID] = a
