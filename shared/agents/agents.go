@@ -59,7 +59,7 @@ func (o Options) Open(cfg *config.Config, agents []config.Agent) ([]run.Agent, e
 		if err != nil {
 			faults = append(faults, fmt.Errorf("%s.model: %w", at, err))
 		}
-		for _, f := range Unsupported(at, a) {
+		for _, f := range config.Unsupported(at, a) {
 			faults = append(faults, errors.New(f.String()))
 		}
 		agent := run.Agent{Agent: a, Model: m}
@@ -74,15 +74,4 @@ func (o Options) Open(cfg *config.Config, agents []config.Agent) ([]run.Agent, e
 		all = append(all, agent)
 	}
 	return all, errors.Join(faults...)
-}
-
-// Unsupported returns an error for each setting of the agent that this version does
-// not implement. at is the agent's own path, such as agents[1].
-func Unsupported(at string, a config.Agent) (faults []config.Fault) {
-	for _, setting := range run.Unsupported(a) {
-		faults = append(faults, config.Fault{
-			Path: config.Member(at, setting), Text: "is not part of this version", Remedy: "leave it out",
-		})
-	}
-	return faults
 }

@@ -68,7 +68,7 @@ func (o Options) declaredAgents() (declared []config.Agent, err error) {
 		if a.Model == nil {
 			fault("there is no Model; set one")
 		}
-		for _, f := range agents.Unsupported(fmt.Sprintf("Options.Agents[%d]", i), a.Agent) {
+		for _, f := range config.Unsupported(fmt.Sprintf("Options.Agents[%d]", i), a.Agent) {
 			faults = append(faults, errors.New(f.String()))
 		}
 		declared = append(declared, a.Agent.WithDefaults())

@@ -17,7 +17,6 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"github.com/keyway-agents/keyway/shared/agents"
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/config/yamlfile"
@@ -242,7 +241,7 @@ func unsupported(cfg *config.Config) (faults []config.Fault) {
 				Remedy: "leave it out",
 			})
 		}
-		faults = append(faults, agents.Unsupported(at, a)...)
+		faults = append(faults, config.Unsupported(at, a)...)
 	}
 	return faults
 }

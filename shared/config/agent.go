@@ -21,6 +21,26 @@ func (a Agent) WithDefaults() Agent {
 	return a
 }
 
+// Unsupported returns an error for each setting of the agent that keyway.yaml may have but that this version does not
+// enforce. A configuration with one of them must be rejected: an operator must not rely on a limit that has no effect.
+// at is the agent's own path, such as agents[1].
+func Unsupported(at string, a Agent) (faults []Fault) {
+	for _, setting := range []struct {
+		path string
+		set  bool
+	}{
+		{"update_memory_on_run", a.UpdateMemoryOnRun},
+		{"limits", a.Limits != Limits{}},
+	} {
+		if setting.set {
+			faults = append(faults, Fault{
+				Path: Member(at, setting.path), Text: "is not part of this version", Remedy: "leave it out",
+			})
+		}
+	}
+	return faults
+}
+
 // fromText reads the short form of a model, "provider:id". Only the first colon separates, because
 // the ids of Bedrock contain colons themselves. Both parts then go through the same checks as the
 // fields of the long form.

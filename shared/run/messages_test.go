@@ -3,7 +3,6 @@ package run_test
 import (
 	"fmt"
 	"regexp"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -178,17 +177,5 @@ func TestTheSystemMessageHasTheFormOfAgentOS(t *testing.T) {
 				t.Error(diff)
 			}
 		})
-	}
-}
-
-func TestUnsupportedSettingsAreReported(t *testing.T) {
-	t.Parallel()
-	all := config.Agent{Tools: []config.Tool{{Name: "hackernews"}}, UpdateMemoryOnRun: true,
-		Limits: config.Limits{TokensPerRun: 1}}
-	if got := strings.Join(run.Unsupported(all), " "); got != "update_memory_on_run limits" {
-		t.Errorf("%q", got)
-	}
-	if got := run.Unsupported(config.Agent{AddHistoryToContext: true, Markdown: true, NumHistoryRuns: 3}); len(got) != 0 {
-		t.Errorf("%q", got)
 	}
 }
