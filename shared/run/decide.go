@@ -91,7 +91,7 @@ func applyAnswer(call *wire.ToolExecution, one tool.Tool, answer wire.ToolExecut
 		call.Answered = new(true)
 		return ""
 	case answer.Result != nil: // External execution.
-		call.Result = new(truncate(pgvalue.CleanText(*answer.Result)))
+		call.Result = new(tool.Truncate(pgvalue.CleanText(*answer.Result)))
 		return *call.Result
 	}
 	call.ToolCallError = new(true)

@@ -167,7 +167,7 @@ func (l *leg) lastEvent(o ending) wire.Event {
 	content := pgvalue.CleanText(l.Content)
 	switch o.status {
 	case wire.StatusPaused:
-		content = pausedText(l.Requirements)
+		content = wire.PausedText(l.Requirements)
 	case wire.StatusError:
 		content = o.text
 	case wire.StatusCancelled:

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/pgvalue"
 	"github.com/keyway-agents/keyway/shared/strictjson"
@@ -115,6 +114,26 @@ func (l *leg) planCall(box toolbox, c model.ToolCall) plannedCall {
 	return w
 }
 
+// A tool may need a person: to confirm the call, to fill in arguments, or to execute it outside of Keyway. Then the
+// run is stored as PAUSED, and no process or lease is bound while the person decides. The stored calls carry marks of
+// what is required, in AgentOS's form, so that its user interface can show them. Runner.Continue brings the decisions.
+
+// needsPerson reports whether a person must act before the tool is called, and marks the call accordingly. A tool with
+// several of the settings has only the first one of this order.
+func needsPerson(call *wire.ToolExecution, one tool.Tool) bool {
+	switch {
+	case one.Confirm:
+		call.RequiresConfirmation = new(true)
+	case len(one.UserInput) > 0:
+		call.RequiresUserInput, call.UserInputSchema = new(true), wire.InputForm(call.ToolArgs, one.Parameters, one.UserInput)
+	case one.External:
+		call.ExternalExecutionRequired = new(true)
+	default:
+		return false
+	}
+	return true
+}
+
 // recordResults adds the results of calls to the run's messages and returns them, in the order of the calls and not in
 // the order in which the tools returned: providers expect the results in the order of the request. A call that needs a
 // person has no result yet.
@@ -157,7 +176,7 @@ func parseArguments(arguments string) (json.RawMessage, error) {
 func (l *leg) executeCalls(ctx context.Context, all []plannedCall) error {
 	type ended struct {
 		call *wire.ToolExecution
-		outcome
+		tool.Outcome
 	}
 	done := make(chan ended, len(all)) // Buffered, so that a tool that returns late does not block for ever.
 	running := 0
@@ -180,9 +199,9 @@ func (l *leg) executeCalls(ctx context.Context, all []plannedCall) error {
 		})
 		arguments := bytes.Clone(w.call.ToolArgs) // A tool that returns late must not share memory with the run.
 		go func() {
-			o := callTool(ctx, w.tool, arguments, l.now)
-			if o.panicked != nil {
-				l.log.Error("a tool panicked", "tool", w.tool.Name, "run_id", l.head.RunID, "panic", o.panicked)
+			o := tool.Call(ctx, w.tool, arguments, l.now)
+			if o.Panicked != nil {
+				l.log.Error("a tool panicked", "tool", w.tool.Name, "run_id", l.head.RunID, "panic", o.Panicked)
 			}
 			done <- ended{w.call, o}
 		}()
@@ -190,7 +209,7 @@ func (l *leg) executeCalls(ctx context.Context, all []plannedCall) error {
 	for range running {
 		select {
 		case e := <-done:
-			l.recordOutcome(e.call, e.outcome)
+			l.recordOutcome(e.call, e.Outcome)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -198,88 +217,21 @@ func (l *leg) executeCalls(ctx context.Context, all []plannedCall) error {
 	return nil
 }
 
-// outcome is the result of one tool call.
-type outcome struct {
-	// text is the result or the text of the error. The model receives it.
-	text   string
-	failed bool
-	// panicked is the value of a panic, for the log only: it may contain internal data.
-	panicked   any
-	start, end time.Time
-}
-
-// callTool calls a tool. An error or a panic becomes a result that the model receives, so that it can try something
-// else. The text of a fault.Error is its public detail; the text of a panic stays in the log.
-func callTool(ctx context.Context, one tool.Tool, arguments json.RawMessage, now func() time.Time) (o outcome) {
-	o.start = now()
-	defer func() {
-		o.end = now()
-		if o.panicked = recover(); o.panicked != nil {
-			o.failed, o.text = true, "Error: "+one.Name+" failed with an internal error."
-		}
-		o.text = truncate(o.text)
-	}()
-	var err error
-	o.text, err = one.Call(ctx, arguments)
-	// The text of an ordinary error is shown to the model. Tools that handle secrets return a fault.Error.
-	if err != nil {
-		o.failed, o.text = true, err.Error()
-		if e, ok := errors.AsType[*fault.Error](err); ok {
-			o.text = fault.Detail(e)
-		}
-	}
-	return o
-}
-
-// maxResult bounds the bytes of a tool's result that the model receives and the run stores. A result is part of every
-// later request to the model, and every checkpoint stores all messages.
-const maxResult = 100 << 10
-
-// truncate shortens text to maxResult bytes, plus a note for the model that says so.
-func truncate(text string) string {
-	if len(text) <= maxResult {
-		return text
-	}
-	kept := strings.ToValidUTF8(text[:maxResult], "") // The cut may have split a character.
-	return fmt.Sprintf("%s\n[The answer had %d bytes; only the first %d are shown.]", kept, len(text), maxResult)
-}
-
 // recordOutcome stores the outcome in the call and emits it. The text of the event is AgentOS's.
-func (l *leg) recordOutcome(call *wire.ToolExecution, o outcome) {
+func (l *leg) recordOutcome(call *wire.ToolExecution, o tool.Outcome) {
 	unixSeconds := func(at time.Time) float64 { return float64(at.UnixMicro()) / 1e6 }
-	call.ToolCallError, call.Result = &o.failed, &o.text
+	call.ToolCallError, call.Result = &o.Failed, &o.Text
 	call.Metrics = &wire.ToolMetrics{
-		StartTime: unixSeconds(o.start), EndTime: unixSeconds(o.end), Duration: o.end.Sub(o.start).Seconds(),
+		StartTime: unixSeconds(o.Start), EndTime: unixSeconds(o.End), Duration: o.End.Sub(o.Start).Seconds(),
 	}
 	text := fmt.Sprintf("%s(%s) completed in %.4fs. ",
-		call.ToolName, formatArguments(call.ToolArgs), call.Metrics.Duration)
+		call.ToolName, tool.Truncate(wire.FormatArguments(call.ToolArgs)), call.Metrics.Duration)
 	l.emit(wire.ToolCompleted{
 		Head: l.headFor(wire.EventToolCallCompleted), Tool: *call, EventIndex: l.index, Content: text,
 	})
-	if o.failed {
+	if o.Failed {
 		l.emit(wire.ToolFailed{
-			Head: l.headFor(wire.EventToolCallError), Error: o.text, Tool: *call, EventIndex: l.index,
+			Head: l.headFor(wire.EventToolCallError), Error: o.Text, Tool: *call, EventIndex: l.index,
 		})
 	}
-}
-
-// formatArguments writes arguments as AgentOS shows them: name=value, in the model's order.
-func formatArguments(arguments json.RawMessage) string {
-	// A decoder reads the members in their order; a map would lose it.
-	d := json.NewDecoder(bytes.NewReader(arguments))
-	_, _ = d.Token() // The opening brace: parseArguments made sure that it is an object.
-	var parts []string
-	for d.More() {
-		name, _ := d.Token()
-		var value json.RawMessage
-		if d.Decode(&value) != nil {
-			break
-		}
-		var text string
-		if value[0] != '"' || json.Unmarshal(value, &text) != nil {
-			text = string(value)
-		}
-		parts = append(parts, fmt.Sprintf("%v=%s", name, text))
-	}
-	return truncate(strings.Join(parts, ", "))
 }
