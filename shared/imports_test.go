@@ -68,7 +68,7 @@ var rooms = map[string]string{
 	"shared/store/storetest": "shared/store shared/store/devpg shared/store/migrations github.com/jackc/pgx",
 	"shared/store/wiretap":   "",
 	"shared/queue":           "github.com/google/uuid",
-	"shared/queue/local":     "shared/pgvalue shared/queue shared/store github.com/google/uuid",
+	"shared/queue/local":     "shared/queue shared/store github.com/google/uuid",
 	"shared/queue/sqs": "shared/awsenv shared/fault shared/queue github.com/aws/aws-sdk-go-v2 " +
 		"github.com/google/uuid",
 	"shared/queue/sqs/sqstest": "github.com/aws/aws-sdk-go-v2",
