@@ -70,6 +70,9 @@ func audit(e evidence) []violation {
 	for _, id := range e.Expired {
 		a.report("no running row without a live lease", id, "its lease had expired for longer than a server takes to find it")
 	}
+	for _, line := range e.Panics {
+		a.report("no process panics", "-", "%s", line)
+	}
 	for _, text := range e.Failures {
 		a.report("the harness works", "-", "%s", text)
 	}
@@ -107,7 +110,7 @@ func (a *auditor) request(r *request) {
 		a.report("an acknowledged run is not lost", run, "it has no row")
 	}
 	if !r.Deleted.IsZero() {
-		a.quietAfter(r, "nothing happens after the session is deleted", r.Deleted.Add(stopsWithin))
+		a.quietAfter(r, "nothing happens after the session is deleted", r.Deleted)
 	}
 	if !exists {
 		return
@@ -120,7 +123,7 @@ func (a *auditor) request(r *request) {
 			w.Status, w.CancelRequested, clock(r.Cancelled))
 	}
 	if !r.Cancelled.IsZero() {
-		a.quietAfter(r, "nothing happens after a cancellation", r.Cancelled.Add(stopsWithin))
+		a.quietAfter(r, "nothing happens after a cancellation", r.Cancelled)
 	}
 	for _, key := range r.Script.confirmed(true) {
 		if w.Status == "COMPLETED" && len(a.calls[key]) == 0 {
@@ -133,20 +136,32 @@ func (a *auditor) request(r *request) {
 // reads the cancellation within half a second, and this machine may be busy.
 const stopsWithin = 5 * time.Second
 
-// quietAfter reports requests of the run that begin after the time at.
-func (a *auditor) quietAfter(r *request, rule string, at time.Time) {
+// quietAfter reports requests of the run that begin later than stopsWithin after the acknowledgement.
+func (a *auditor) quietAfter(r *request, rule string, acknowledged time.Time) {
 	for _, q := range a.asks[r.Script.ID] {
-		if q.From.After(at) {
+		if q.From.After(a.knownBy(q.Process, acknowledged, q.From)) {
 			a.report(rule, r.Runs[0], "step %d is asked of the model by %s at %s", q.Step, q.Process, clock(q.From))
 		}
 	}
 	for _, key := range r.Script.keys() {
 		for _, c := range a.calls[key] {
-			if c.At.After(at) {
+			if c.At.After(a.knownBy(c.Process, acknowledged, c.At)) {
 				a.report(rule, r.Runs[0], "%s is called by %s at %s", key, c.Process, clock(c.At))
 			}
 		}
 	}
+}
+
+// knownBy is the time by which a process must have read in the database what was acknowledged at a time. A process that
+// is stopped or has no database then reads it afterwards.
+func (a *auditor) knownBy(process string, acknowledged, happened time.Time) time.Time {
+	known := acknowledged
+	for _, f := range a.Faults {
+		if (f.Process == process || f.Process == "") && f.From.Before(happened) && f.To.After(known) {
+			known = f.To
+		}
+	}
+	return known.Add(stopsWithin)
 }
 
 // endedAfter reports whether the run certainly had not ended at the time at: its last answer of the model came later.
@@ -204,7 +219,7 @@ func (a *auditor) views(r *request) {
 	}
 }
 
-// differ returns the indices that only one of two views has.
+// differ returns the indices that only the second and only the first of two views has.
 func differ(v, replay view) (missing, extra []int) {
 	for _, index := range slices.Sorted(maps.Keys(replay.Frames)) {
 		if _, ok := v.Frames[index]; !ok {
@@ -285,7 +300,7 @@ func (a *auditor) messages(w row, s script) {
 // stored checks the stored events of a run.
 func (a *auditor) stored(w row) {
 	list := a.events[w.ID]
-	next := 0
+	next, all := 0, newView()
 	var names []string
 	var content strings.Builder
 	for _, e := range list {
@@ -301,7 +316,7 @@ func (a *auditor) stored(w row) {
 			if f.Index != e.First+n {
 				a.report("no event is missing or doubled", w.ID, "the event at %d has the index %d", e.First+n, f.Index)
 			}
-			names = append(names, f.Event)
+			names, all.Frames[f.Index] = append(names, f.Event), f
 			if f.Event == "RunContent" {
 				var about struct{ Content string }
 				_ = json.Unmarshal([]byte(f.Data), &about)
@@ -314,6 +329,11 @@ func (a *auditor) stored(w row) {
 			a.report("no event is missing or doubled", w.ID, "the row at %d counts %d events and has %d (%v)", e.First, e.Count, n, err)
 		}
 		next = e.First + e.Count
+	}
+	if replay, ok := a.Replays[w.ID]; ok {
+		if missing, extra := differ(replay, all); len(missing)+len(extra) > 0 {
+			a.report("resume returns what is stored", w.ID, "it lacks the events %v and has %v besides", missing, extra)
+		}
 	}
 	a.named(w, names, content.String())
 }

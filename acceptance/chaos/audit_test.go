@@ -289,6 +289,12 @@ var plants = map[string]plant{
 		e.Faults[0].Hit = 0
 	}},
 	"no fault at all": {"the faults find runs in progress", func(e *evidence) { e.Faults = nil }},
+	"a resume that lacks an event": {"resume returns what is stored", func(e *evidence) {
+		v := newView()
+		v.add(e.Replays[done].Frames[0], true)
+		e.Replays[done] = v
+	}},
+	"a panic": {"no process panics", func(e *evidence) { e.Panics = []string{"panic: close of nil channel"} }},
 	"a failure of the harness": {"the harness works", func(e *evidence) {
 		e.Failures = []string{"PostgreSQL does not start"}
 	}},

@@ -24,6 +24,8 @@ type evidence struct {
 	Replays map[string]view
 	// Expired are runs that were seen without a live lease for longer than any server takes to find them.
 	Expired []string
+	// Panics are the lines of the logs with which a process reports a panic.
+	Panics []string
 	// Failures are those of the harness itself.
 	Failures []string
 }

@@ -64,15 +64,26 @@ func draw(random *rand.Rand) string {
 // injectKills kills a random server every so often until ctx ends.
 func (p *phase) injectKills(ctx context.Context, random *rand.Rand) {
 	for wait(ctx, p.plan.killEvery*time.Duration(50+random.IntN(100))/100) == nil {
-		// Another process is killed while one starts.
-		up := slices.DeleteFunc(slices.Clone(p.targets), func(t target) bool { return !t.isUp() })
-		if len(up) > 0 {
-			t := up[random.IntN(len(up))]
+		if t := p.busier(random); t != nil {
 			over := p.journal.injected(killed, t.name())
 			t.signal(syscall.SIGKILL)
 			over()
 		}
 	}
+}
+
+// busier returns the one of two random processes that has more requests open, so that most kills interrupt something. It
+// is nil if no process runs.
+func (p *phase) busier(random *rand.Rand) (t target) {
+	up := slices.DeleteFunc(slices.Clone(p.targets), func(t target) bool { return !t.isUp() })
+	most := -1
+	for range min(len(up), 2) {
+		other := up[random.IntN(len(up))]
+		if n := p.journal.openOf(other.name()); n > most {
+			t, most = other, n
+		}
+	}
+	return t
 }
 
 // injectOthers injects the other faults, one after the other, until ctx ends. Each has ended when the next begins, so

@@ -39,7 +39,7 @@ type deployment struct {
 }
 
 // The numbers of instances of each function.
-var functionCounts = map[string]int{"runs": 10, "sessions": 1, "worker": 4}
+var functionCounts = map[string]int{"runs": 8, "sessions": 1, "worker": 3}
 
 // The time limits of the functions. Runs hand over to the worker when less than a minute is left.
 const (

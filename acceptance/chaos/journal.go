@@ -121,6 +121,13 @@ func (j *journal) injected(kind, process string) (over func()) {
 	}
 }
 
+// openOf counts the requests to the model and the tools that a process has open.
+func (j *journal) openOf(process string) int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.open[process]
+}
+
 // running counts the requests whose run was acknowledged and has not ended. The caller holds mu.
 func (j *journal) running() (n int) {
 	for _, r := range j.requests {

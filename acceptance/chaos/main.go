@@ -181,7 +181,10 @@ func (l *lab) phases(ctx context.Context, plans []plan) (results []result, err e
 	if l.program, err = buildServer(ctx, l.root, l.dir); err != nil {
 		return nil, err
 	}
-	if l.token, err = mint(); err != nil {
+	if l.token, err = mint(time.Now().Add(48 * time.Hour)); err != nil {
+		return nil, err
+	}
+	if err := l.checkClock(ctx); err != nil {
 		return nil, err
 	}
 	if l.pg, err = openPostgres(ctx, l.dir); err != nil {
@@ -201,13 +204,32 @@ func (l *lab) phases(ctx context.Context, plans []plan) (results []result, err e
 }
 
 // mint returns a token of a user named ann. It was issued an hour ago, so that a server whose clock is behind accepts it.
-func mint() (string, error) {
-	now := time.Now()
+func mint(expires time.Time) (string, error) {
 	return jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
-		"sub": "ann", "iat": now.Add(-time.Hour).Unix(), "exp": now.Add(48 * time.Hour).Unix(),
+		"sub": "ann", "iat": time.Now().Add(-time.Hour).Unix(), "exp": expires.Unix(),
 		"scopes": []string{"agents:read", "agents:run", "sessions:read", "sessions:write", "sessions:delete"},
 	}).SignedString([]byte(secret))
 }
+
+// checkClock fails if $CHAOS_CLOCK does not move the clock of the program: a token that expires in 60 seconds must have
+// expired for a process that is 90 seconds ahead, and for no other.
+func (l *lab) checkClock(ctx context.Context) error {
+	token, err := mint(time.Now().Add(time.Minute))
+	if err != nil {
+		return err
+	}
+	for clock, valid := range map[string]bool{"0s": true, "90s": false, "-90s": true} {
+		cmd := exec.CommandContext(ctx, l.program, "can", "--config", l.config(), "--token", token, "GET", "/agents") // #nosec G204
+		cmd.Env = append(os.Environ(), "JWT_VERIFICATION_KEY="+secret, "OPENAI_API_KEY=sk-chaos", "CHAOS_CLOCK="+clock)
+		if out, err := cmd.CombinedOutput(); (err == nil) != valid {
+			return fmt.Errorf("a clock that is wrong by %s has no effect: %w\n%s", clock, err, out)
+		}
+	}
+	return nil
+}
+
+// config is the keyway.yaml of the servers.
+func (l *lab) config() string { return filepath.Join(l.root, "acceptance/chaos/testdata/keyway.yaml") }
 
 // summarize prints the table of faults and ends and every violation. It returns whether everything holds.
 func summarize(w *os.File, seed uint64, results []result) bool {
@@ -233,6 +255,10 @@ func summarize(w *os.File, seed uint64, results []result) bool {
 	for _, status := range slices.Sorted(maps.Keys(ends)) {
 		fmt.Fprintf(w, "| %s | %d |\n", status, ends[status])
 	}
+	fmt.Fprint(w, "\n| Compared by the audit | Number |\n|---|---:|\n")
+	for _, c := range compared(results) {
+		fmt.Fprintf(w, "| %s | %d |\n", c.what, c.n)
+	}
 	ok := len(results) > 0
 	for _, r := range results {
 		for _, v := range r.violations {
@@ -242,4 +268,52 @@ func summarize(w *os.File, seed uint64, results []result) bool {
 	}
 	fmt.Fprintln(w)
 	return ok
+}
+
+// counted is a line of the table of what the audit compared.
+type counted struct {
+	what string
+	n    int
+}
+
+// compared counts what the audit had to compare. It shows that a result without violations is not one without cases.
+func compared(results []result) []counted {
+	out := []counted{
+		{what: "runs that were acknowledged"}, {what: "requests that were refused or not answered"},
+		{what: "streams that a client read to the end"}, {what: "visits of followers to the end"},
+		{what: "cancellations that were acknowledged"}, {what: "sessions that were deleted"},
+		{what: "paused runs that were continued"}, {what: "model calls"}, {what: "model calls that a crash repeated"},
+		{what: "tool calls"}, {what: "tool calls that a crash repeated"},
+	}
+	count := func(i int, is bool) {
+		if is {
+			out[i].n++
+		}
+	}
+	for _, r := range results {
+		for _, q := range r.evidence.Requests {
+			count(0, len(q.Runs) > 0)
+			count(1, len(q.Runs) == 0)
+			count(2, q.View.FromStart && q.View.end() != "")
+			for _, v := range q.Followers {
+				count(3, v.FromStart && v.end() != "")
+			}
+			count(4, !q.Cancelled.IsZero())
+			count(5, !q.Deleted.IsZero())
+			count(6, q.Continued)
+		}
+		asks, calls := map[string]bool{}, map[string]bool{}
+		for _, a := range r.evidence.Asks {
+			step := fmt.Sprintf("%s %d", a.Script.ID, a.Step)
+			count(7, true)
+			count(8, asks[step])
+			asks[step] = true
+		}
+		for _, c := range r.evidence.Calls {
+			count(9, true)
+			count(10, calls[c.Key])
+			calls[c.Key] = true
+		}
+	}
+	return out
 }

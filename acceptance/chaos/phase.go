@@ -126,15 +126,14 @@ func (p *phase) run(ctx context.Context) (r result, err error) {
 	p.mu.Lock()
 	r.evidence.Expired, r.evidence.Failures = slices.Sorted(maps.Keys(p.expired)), p.failures
 	p.mu.Unlock()
-	r.evidence.Replays = p.replays(ctx, r.evidence.Rows)
+	r.evidence.Replays, r.evidence.Panics = p.replays(ctx, r.evidence.Rows), p.panics()
 	r.violations, r.took = audit(r.evidence), time.Since(began)
 	return r, ctx.Err()
 }
 
 // migrate brings the schema of the database up to date.
 func (p *phase) migrate(ctx context.Context, database *url.URL) error {
-	cmd := exec.CommandContext(ctx, p.lab.program, "migrate", "--config",
-		filepath.Join(p.lab.root, "acceptance/chaos/testdata/keyway.yaml")) // #nosec G204 -- built by the harness
+	cmd := exec.CommandContext(ctx, p.lab.program, "migrate", "--config", p.lab.config()) // #nosec G204 -- built by the harness
 	cmd.Env = append(os.Environ(), "DATABASE_URL="+database.String(), "JWT_VERIFICATION_KEY="+secret,
 		"OPENAI_API_KEY=sk-chaos")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -348,8 +347,20 @@ func (p *phase) replays(ctx context.Context, rows []row) map[string]view {
 	return out
 }
 
-// logs are the files of the phase.
-func (p *phase) logs() []string {
+// panics are the lines of the logs that report a panic. A function's log is written when its process has ended.
+func (p *phase) panics() (lines []string) {
 	files, _ := filepath.Glob(filepath.Join(p.dir, "*.log"))
-	return files
+	for _, name := range files {
+		text, err := os.ReadFile(name) // #nosec G304 -- a log of this phase
+		if err != nil {
+			p.fail("%v", err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") ||
+				strings.Contains(line, `"panic"`) {
+				lines = append(lines, filepath.Base(name)+": "+strings.TrimSpace(line))
+			}
+		}
+	}
+	return lines
 }

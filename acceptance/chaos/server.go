@@ -176,7 +176,7 @@ func (p *phase) openServers(ctx context.Context, database *url.URL) error {
 		s := &server{
 			label: label, url: "http://" + addr, program: p.lab.program, outside: p.outside.url, proxy: proxy, log: log,
 			random: rand.New(rand.NewPCG(p.lab.seed, uint64(i))), // #nosec G404 -- a test repeats its choices by a seed
-			args: []string{"serve", "--config", filepath.Join(p.lab.root, "acceptance/chaos/testdata/keyway.yaml"),
+			args: []string{"serve", "--config", p.lab.config(),
 				"--data", filepath.Join(p.dir, label), "--addr", addr},
 			env: append(os.Environ(), "DATABASE_URL="+through.String(), "JWT_VERIFICATION_KEY="+secret,
 				"OPENAI_API_KEY=sk-chaos", "NO_PROXY=127.0.0.1", "no_proxy=127.0.0.1"),
