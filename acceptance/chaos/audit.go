@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -43,7 +45,8 @@ func audit(e evidence) []violation {
 		a.rows[r.ID] = r
 		a.byScript[r.script().ID] = append(a.byScript[r.script().ID], r)
 	}
-	for _, q := range slices.SortedStableFunc(slices.Values(e.Asks), func(x, y ask) int { return x.From.Compare(y.From) }) {
+	asks := slices.SortedStableFunc(slices.Values(e.Asks), func(x, y ask) int { return x.From.Compare(y.From) })
+	for _, q := range asks {
 		a.asks[q.Script.ID] = append(a.asks[q.Script.ID], q)
 	}
 	for _, c := range e.Calls {
@@ -76,7 +79,9 @@ func audit(e evidence) []violation {
 	for _, text := range e.Failures {
 		a.report("the harness works", "-", "%s", text)
 	}
-	slices.SortFunc(a.found, func(x, y violation) int { return cmp.Or(cmp.Compare(x.Rule, y.Rule), cmp.Compare(x.Run, y.Run)) })
+	slices.SortFunc(a.found, func(x, y violation) int {
+		return cmp.Or(cmp.Compare(x.Rule, y.Rule), cmp.Compare(x.Run, y.Run))
+	})
 	return a.found
 }
 
@@ -119,8 +124,8 @@ func (a *auditor) request(r *request) {
 		a.report("a run has one end", run, "the client received %s, the row has %s", r.End, w.Status)
 	}
 	if !r.Cancelled.IsZero() && w.Status != "CANCELLED" && a.endedAfter(w, r.Cancelled) {
-		a.report("an acknowledged cancellation ends the run as CANCELLED", run, "it is %s, cancel_requested %v, acknowledged %s",
-			w.Status, w.CancelRequested, clock(r.Cancelled))
+		a.report("an acknowledged cancellation ends the run as CANCELLED", run,
+			"it is %s, cancel_requested %v, acknowledged %s", w.Status, w.CancelRequested, clock(r.Cancelled))
 	}
 	if !r.Cancelled.IsZero() {
 		a.quietAfter(r, "nothing happens after a cancellation", r.Cancelled)
@@ -132,8 +137,8 @@ func (a *auditor) request(r *request) {
 	}
 }
 
-// stopsWithin is how long a model call or a tool call may still begin after a cancellation was acknowledged: the process
-// reads the cancellation within half a second, and this machine may be busy.
+// stopsWithin is how long a model call or a tool call may still begin after a cancellation was acknowledged: the
+// process reads the cancellation within half a second, and this machine may be busy.
 const stopsWithin = 5 * time.Second
 
 // quietAfter reports requests of the run that begin later than stopsWithin after the acknowledgement.
@@ -212,8 +217,8 @@ func (a *auditor) views(r *request) {
 		}
 		if v.FromStart && v.end() != "" {
 			if missing, extra := differ(v, replay); len(missing)+len(extra) > 0 {
-				a.report("clients receive what is stored", run, "client %d received %s; it lacks %v of resume's events, and has %v "+
-					"that resume lacks", i, v.end(), missing, extra)
+				a.report("clients receive what is stored", run, "client %d received %s; it lacks %v of resume's events, and has "+
+					"%v that resume lacks", i, v.end(), missing, extra)
 			}
 		}
 	}
@@ -326,7 +331,8 @@ func (a *auditor) stored(w row) {
 			return true
 		})
 		if err != nil || n != e.Count {
-			a.report("no event is missing or doubled", w.ID, "the row at %d counts %d events and has %d (%v)", e.First, e.Count, n, err)
+			a.report("no event is missing or doubled", w.ID, "the row at %d counts %d events and has %d (%v)", e.First, e.Count,
+				n, err)
 		}
 		next = e.First + e.Count
 	}
@@ -365,7 +371,8 @@ func (a *auditor) named(w row, names []string, content string) {
 		return
 	}
 	if content != w.script().text() {
-		a.report("no event is missing or doubled", w.ID, "the events have the text %q instead of %q", content, w.script().text())
+		a.report("no event is missing or doubled", w.ID, "the events have the text %q instead of %q", content,
+			w.script().text())
 	}
 	count := func(name string) (n int) {
 		for _, other := range names {
@@ -378,7 +385,8 @@ func (a *auditor) named(w row, names []string, content string) {
 	// A run that was continued without a stream, or from one, has only a part of its events.
 	if names[0] == "RunStarted" {
 		if n := count("ModelRequestStarted"); n != w.script().steps() {
-			a.report("no event is missing or doubled", w.ID, "ModelRequestStarted occurs %d times, want %d", n, w.script().steps())
+			a.report("no event is missing or doubled", w.ID, "ModelRequestStarted occurs %d times, want %d", n,
+				w.script().steps())
 		}
 	}
 }
@@ -432,8 +440,8 @@ func (a *auditor) tool(key string) {
 	list := a.calls[key]
 	for i, c := range list[1:] {
 		if _, found := a.reason(list[i].Process, list[i].At, c.At); !found {
-			a.report("a tool call is repeated only after a crash", cmp.Or(c.Run, idOf(key)), "%s by %s at %s and by %s at %s", key,
-				list[i].Process, clock(list[i].At), c.Process, clock(c.At))
+			a.report("a tool call is repeated only after a crash", cmp.Or(c.Run, idOf(key)), "%s by %s at %s and by %s at %s",
+				key, list[i].Process, clock(list[i].At), c.Process, clock(c.At))
 		}
 		if c.ID != list[0].ID {
 			a.report("a repeated call has the same id", c.Run, "%s has the ids %q and %q", key, list[0].ID, c.ID)

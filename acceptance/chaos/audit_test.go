@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -75,7 +77,8 @@ func sound() evidence {
 		{Kind: kindPause, Script: s, Session: "session", Streamed: true,
 			learned: learned{Runs: []string{done}, Statuses: []int{200}, End: "COMPLETED", Ended: at(6.5), View: v}},
 		{Kind: kindCancel, Script: stopped, Session: "session",
-			learned: learned{Runs: []string{cancelled}, Statuses: []int{202}, End: "CANCELLED", Cancelled: at(3), View: newView()}},
+			learned: learned{Runs: []string{cancelled}, Statuses: []int{202}, End: "CANCELLED", Cancelled: at(3),
+				View: newView()}},
 		{Kind: kindKey, Script: again, Session: "session", Key: "x-3",
 			learned: learned{Runs: []string{repeated}, Statuses: []int{0, 503, 202}, View: newView()}},
 		{Kind: kindStream, Script: script{ID: "x-4"}, learned: learned{Statuses: []int{503}, View: newView()}},
@@ -184,7 +187,8 @@ var plants = map[string]plant{
 			fmt.Sprintf("%q", e.Rows[2].Input)+`},{"`, 1))
 	}},
 	"a result that is missing in what is stored": {"no message twice in a history", func(e *evidence) {
-		e.Rows[0].Messages = json.RawMessage(strings.Replace(string(e.Rows[0].Messages), `"role":"tool"`, `"role":"other"`, 1))
+		changed := strings.Replace(string(e.Rows[0].Messages), `"role":"tool"`, `"role":"other"`, 1)
+		e.Rows[0].Messages = json.RawMessage(changed)
 	}},
 	"a model call after the end": {"no run is asked again after its end", func(e *evidence) {
 		e.Asks = append(e.Asks, again(e.Asks[1], 9, "server2.1"))
@@ -323,7 +327,8 @@ func TestEveryRuleIsPlanted(t *testing.T) {
 		t.Fatal(err)
 	}
 	rules := map[string]bool{}
-	for _, m := range regexp.MustCompile(`(?:report\(|quietAfter\(r, )"([^"]+)"`).FindAllStringSubmatch(string(source), -1) {
+	rule := regexp.MustCompile(`(?:report\(|quietAfter\(r, )"([^"]+)"`)
+	for _, m := range rule.FindAllStringSubmatch(string(source), -1) {
 		rules[m[1]] = true
 	}
 	planted := map[string]bool{}

@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -72,8 +74,8 @@ func (p *phase) injectKills(ctx context.Context, random *rand.Rand) {
 	}
 }
 
-// busier returns the one of two random processes that has more requests open, so that most kills interrupt something. It
-// is nil if no process runs.
+// busier returns the one of two random processes that has more requests open, so that most kills interrupt something.
+// It is nil if no process runs.
 func (p *phase) busier(random *rand.Rand) (t target) {
 	up := slices.DeleteFunc(slices.Clone(p.targets), func(t target) bool { return !t.isUp() })
 	most := -1

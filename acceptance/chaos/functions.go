@@ -1,8 +1,10 @@
+//go:build unix
+
 package main
 
 import (
 	"context"
-	"crypto/md5"
+	"crypto/md5" // #nosec G501 -- SQS's protocol requires it
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -52,8 +54,9 @@ const (
 )
 
 // functionsConfig is keyway.json. The tool get_user_details of hackernews is the tool that the model calls.
-const functionsConfig = `{"id":"chaos","agents":[{"id":"chaos","model":"openai:gpt-4o","instructions":"Follow the script.",` +
-	`"add_history_to_context":true,"tools":["hackernews"]}],"auth":{"keys":[{"secret":"${JWT_KEY_SECRET}"}]},` +
+const functionsConfig = `{"id":"chaos","agents":[{"id":"chaos","model":"openai:gpt-4o",` +
+	`"instructions":"Follow the script.","add_history_to_context":true,"tools":["hackernews"]}],` +
+	`"auth":{"keys":[{"secret":"${JWT_KEY_SECRET}"}]},` +
 	`"database":{"url":"${DATABASE_URL}"}}`
 
 // openFunctions builds and starts the functions on the database.
@@ -242,8 +245,8 @@ func gatewayEvent(r *http.Request) ([]byte, error) {
 	return json.Marshal(e)
 }
 
-// deliver gives the worker one message after the other. A message whose worker reports a failure or crashes is delivered
-// again.
+// deliver gives the worker one message after the other. A message whose worker reports a failure or crashes is
+// delivered again.
 func (d *deployment) deliver(ctx context.Context) {
 	for {
 		body, ok := d.queue.receive(ctx)
@@ -331,8 +334,8 @@ func (i *instance) stop() {
 	fmt.Fprintf(i.log, "chaos: the log of %s\n%s", i.processName(), i.running.Stderr)
 }
 
-// invoke sends an event to the process and calls receive for each chunk of its answer, and for wholeAnswer at the end of
-// a whole one. The error reports that the process has ended.
+// invoke sends an event to the process and calls receive for each chunk of its answer, and for wholeAnswer at the end
+// of a whole one. The error reports that the process has ended.
 func (i *instance) invoke(event []byte, limit time.Duration, receive func([]byte)) (err error) {
 	i.mu.Lock()
 	select {
@@ -438,8 +441,8 @@ func (h *functionHarness) cleanup() {
 	}
 }
 
-// messageQueue is the part of Amazon SQS that the functions use: they send messages, with or without a delay. The harness
-// delivers them.
+// messageQueue is the part of Amazon SQS that the functions use: they send messages, with or without a delay. The
+// harness delivers them.
 type messageQueue struct {
 	url string
 	web *http.Server

@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -48,7 +50,8 @@ type fault struct {
 	Running, Hit int
 }
 
-// interrupts reports whether the process can't have continued its runs afterwards: another process has to repeat a step.
+// interrupts reports whether the process can't have continued its runs afterwards, so that another process has to
+// repeat a step.
 func (f fault) interrupts() bool {
 	switch f.Kind {
 	case killed, terminated:

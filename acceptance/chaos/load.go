@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -175,7 +177,9 @@ func (c *client) finish(ctx context.Context) {
 }
 
 // send sends a request to one of the servers. fields are the form; nil sends none.
-func (c *client) send(ctx context.Context, method, path string, fields url.Values, header ...string) (*http.Response, error) {
+func (c *client) send(
+	ctx context.Context, method, path string, fields url.Values, header ...string,
+) (*http.Response, error) {
 	addresses := c.addresses()
 	if len(addresses) == 0 {
 		_ = wait(ctx, 100*time.Millisecond)

@@ -1,6 +1,8 @@
-// Command chaos tests "keyway serve" and the Lambda functions while processes are killed, connections are frozen and cut
-// and answers of the database are lost. It decides which faults occur, which requests are sent meanwhile, and what must
-// hold afterwards. docs/chaos.md explains it.
+//go:build unix
+
+// Command chaos tests "keyway serve" and the Lambda functions while processes are killed, connections are frozen and
+// cut, and answers of the database are lost. It decides which faults occur, which requests are sent meanwhile, and
+// what must hold afterwards. docs/chaos.md explains it.
 package main
 
 // The files:
@@ -121,7 +123,9 @@ func plansFor(f flags, short bool) (plans []plan) {
 		{name: "pooler", servers: 2, pooler: true}, {name: "functions", functions: true},
 	}
 	if short {
-		return []plan{{name: "short", servers: max(2, f.servers), clients: 10, load: 45 * time.Second, killEvery: 5 * time.Second}}
+		return []plan{{
+			name: "short", servers: max(2, f.servers), clients: 10, load: 45 * time.Second, killEvery: 5 * time.Second,
+		}}
 	}
 	for _, p := range all {
 		if f.phase == "" || f.phase == p.name {
@@ -203,7 +207,8 @@ func (l *lab) phases(ctx context.Context, plans []plan) (results []result, err e
 	return results, nil
 }
 
-// mint returns a token of a user named ann. It was issued an hour ago, so that a server whose clock is behind accepts it.
+// mint returns a token of a user named ann. It was issued an hour ago, so that a server whose clock is behind accepts
+// it.
 func mint(expires time.Time) (string, error) {
 	return jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
 		"sub": "ann", "iat": time.Now().Add(-time.Hour).Unix(), "exp": expires.Unix(),
@@ -219,7 +224,8 @@ func (l *lab) checkClock(ctx context.Context) error {
 		return err
 	}
 	for clock, valid := range map[string]bool{"0s": true, "90s": false, "-90s": true} {
-		cmd := exec.CommandContext(ctx, l.program, "can", "--config", l.config(), "--token", token, "GET", "/agents") // #nosec G204
+		cmd := exec.CommandContext(ctx, l.program, "can", "--config", l.config(), "--token", token, "GET",
+			"/agents") // #nosec G204 -- built by the harness
 		cmd.Env = append(os.Environ(), "JWT_VERIFICATION_KEY="+secret, "OPENAI_API_KEY=sk-chaos", "CHAOS_CLOCK="+clock)
 		if out, err := cmd.CombinedOutput(); (err == nil) != valid {
 			return fmt.Errorf("a clock that is wrong by %s has no effect: %w\n%s", clock, err, out)

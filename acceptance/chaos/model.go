@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -16,8 +18,8 @@ const (
 	answerTokens = 5
 )
 
-// outside is what the runs use: a model that speaks OpenAI's chat completions, and the server of the tools. Each process
-// under test has addresses of its own, which begin with its name, so that the journal says which process asked.
+// outside is what the runs use: a model that speaks OpenAI's chat completions, and the server of the tools. Each
+// process under test has addresses of its own, which begin with its name, so that the journal says which process asked.
 type outside struct {
 	url     string
 	journal *journal
@@ -143,7 +145,7 @@ func (o *outside) answer(w http.ResponseWriter, r *http.Request, a *ask, streame
 		w.Header().Set("Content-Type", "application/json")
 		reason, content := "stop", map[string]any{"role": "assistant", "content": s.text()}
 		if !a.final() {
-			reason, content = "tool_calls", map[string]any{"role": "assistant", "content": nil, "tool_calls": s.toolCalls(a.Step + 1)}
+			reason, content = "tool_calls", map[string]any{"role": "assistant", "tool_calls": s.toolCalls(a.Step + 1)}
 		}
 		return json.NewEncoder(w).Encode(chunk("message", content, reason))
 	}
@@ -246,7 +248,7 @@ func (o *outside) user(w http.ResponseWriter, r *http.Request) {
 func (o *outside) record(w http.ResponseWriter, r *http.Request, c call, answer string) {
 	defer o.journal.called(c)()
 	if wait(r.Context(), time.Duration(hash(c.Key)%400)*time.Millisecond) == nil {
-		_, _ = fmt.Fprint(w, answer)
+		_, _ = fmt.Fprint(w, answer) // #nosec G705 -- no browser reads it
 	}
 }
 

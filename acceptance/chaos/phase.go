@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -82,7 +84,7 @@ func (p *phase) run(ctx context.Context) (r result, err error) {
 	if p.outside, err = openOutside(ctx, p.journal); err != nil {
 		return r, err
 	}
-	defer p.outside.close()
+	defer func() { _ = p.outside.close() }()
 	database, err := p.lab.pg.database(ctx, "chaos_"+strings.NewReplacer("-", "_").Replace(p.plan.name))
 	if err != nil {
 		return r, err
@@ -133,7 +135,8 @@ func (p *phase) run(ctx context.Context) (r result, err error) {
 
 // migrate brings the schema of the database up to date.
 func (p *phase) migrate(ctx context.Context, database *url.URL) error {
-	cmd := exec.CommandContext(ctx, p.lab.program, "migrate", "--config", p.lab.config()) // #nosec G204 -- built by the harness
+	cmd := exec.CommandContext(ctx, p.lab.program, "migrate", "--config",
+		p.lab.config()) // #nosec G204 -- built by the harness
 	cmd.Env = append(os.Environ(), "DATABASE_URL="+database.String(), "JWT_VERIFICATION_KEY="+secret,
 		"OPENAI_API_KEY=sk-chaos")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -233,7 +236,9 @@ func (j *journal) inProgress() int {
 func (p *phase) newLoad() *load {
 	l := &load{
 		journal: p.journal, token: p.lab.token, name: p.plan.name, tool: "note", argument: "key",
-		kinds: []string{kindStream, kindWhole, kindBackground, kindKey, kindPause, kindPause, kindCancel, kindDelete, kindFollow},
+		kinds: []string{
+			kindStream, kindWhole, kindBackground, kindKey, kindPause, kindPause, kindCancel, kindDelete, kindFollow,
+		},
 		// A connection that a killed server has closed is not used again for a request that can't be repeated.
 		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}},
 	}
@@ -291,8 +296,8 @@ func (p *phase) count(ctx context.Context, sql string) (n int, err error) {
 	return n, conn.QueryRow(ctx, sql).Scan(&n)
 }
 
-// lost is how long a lease may have expired until a server has found the run: it looks every 15 seconds, and may have to
-// start first.
+// lost is how long a lease may have expired until a server has found the run: it looks every 15 seconds, and may have
+// to start first.
 const lost = 60 * time.Second
 
 // lostFunction is the same for functions, which learn of a crash by a delayed message or by the schedule.
@@ -309,7 +314,8 @@ func (p *phase) observe(ctx context.Context) {
 		if err != nil {
 			continue // PostgreSQL restarts
 		}
-		rows, err := conn.Query(ctx, `SELECT run_id::text, status, COALESCE(extract(epoch FROM now() - lease_until)::float8, 0)
+		rows, err := conn.Query(ctx, `SELECT run_id::text, status,
+			COALESCE(extract(epoch FROM now() - lease_until)::float8, 0)
 			FROM keyway.runs WHERE status IN ('COMPLETED', 'ERROR', 'CANCELLED', 'RUNNING')`)
 		if err == nil {
 			var run, status string

@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -67,7 +69,7 @@ func (p *postgres) restart(ctx context.Context, mode string) error {
 	}
 	program, _, _ := strings.Cut(string(options), " ")
 	pgctl := filepath.Join(filepath.Dir(program), "pg_ctl")
-	cmd := exec.CommandContext(ctx, pgctl, "restart", "-s", "-w", "-m", mode, "-D", data) // #nosec G204 -- PostgreSQL's own
+	cmd := exec.CommandContext(ctx, pgctl, "restart", "-s", "-w", "-m", mode, "-D", data) // #nosec G204
 	// postmaster.opts names the data by a path relative to the directory of devpg's holder.
 	cmd.Dir = p.Dir
 	if cmd.SysProcAttr, err = asOwner(data); err != nil {
@@ -115,5 +117,6 @@ func asUser(name string) (*syscall.SysProcAttr, error) {
 	}
 	uid, err1 := strconv.ParseUint(who.Uid, 10, 32)
 	gid, err2 := strconv.ParseUint(who.Gid, 10, 32)
-	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}, errors.Join(err1, err2)
+	credential := &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	return &syscall.SysProcAttr{Credential: credential}, errors.Join(err1, err2)
 }

@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -75,8 +77,8 @@ type view struct {
 
 func newView() view { return view{Frames: map[int]frame{}, Last: -1, FromStart: true} }
 
-// add adds an event. fresh means that the stream may begin anew: it has just begun, or announced that events follow from
-// the first one.
+// add adds an event. fresh means that the stream may begin anew: it has just begun, or announced that events follow
+// from the first one.
 func (v *view) add(f frame, fresh bool) {
 	if f.Index <= v.Last {
 		if !fresh {
