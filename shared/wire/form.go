@@ -75,8 +75,8 @@ func PausedText(requirements []Requirement) string {
 	return "I have tools to execute, but I need " + text + "."
 }
 
-// FormatArguments writes the arguments of a tool call, a JSON object, as AgentOS shows them: "a=1, b=text", in the order
-// of the object. A string has no quotes; any other value is its JSON.
+// FormatArguments writes the arguments of a tool call, a JSON object, as AgentOS shows them: "a=1, b=text". They have
+// the order of the object. A string has no quotes; any other value is its JSON.
 func FormatArguments(arguments json.RawMessage) string {
 	// A decoder reads the members in their order; a map would lose it.
 	d := json.NewDecoder(bytes.NewReader(arguments))
