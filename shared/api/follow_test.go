@@ -307,6 +307,42 @@ func TestASlowFollowerDelaysNobody(t *testing.T) {
 	}
 }
 
+// A missing table is an error that may be gone at the next try, as a database that restarts is.
+func TestAFollowerOutlivesADatabaseThatIsNotAvailable(t *testing.T) {
+	t.Parallel()
+	tap, err := wiretap.Open(t.Context(), storetest.URL(t), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tap.Close()
+	s := newServiceAt(t, tap.URL)
+	e := s.elsewhere(1)
+	e.emit("RunStarted")
+	w := e.watch("")
+	w.names(t, "subscribed")
+	e.exec(`ALTER TABLE keyway.runs RENAME TO hidden`)
+	awaitMore(t, tap.Trips.Load, 4) // Some polls that fail.
+	s.do("ann POST /agents/a/runs/"+e.id.String()+"/resume", "").want(t, 503)
+	e.exec(`ALTER TABLE keyway.hidden RENAME TO runs`)
+	e.emit("Later")
+	w.names(t, "Later")
+	e.end()
+	if got := w.names(t, ""); got != "catch_up RunStarted subscribed Later RunCompleted" {
+		t.Errorf("%s", got)
+	}
+}
+
+// awaitMore waits until a counter has grown by n.
+func awaitMore(t *testing.T, counter func() int64, n int64) {
+	t.Helper()
+	from := counter()
+	for limit := time.Now().Add(time.Minute); counter() < from+n; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatal("nothing happens in the database")
+		}
+	}
+}
+
 func TestARepeatedRequestWaitsWithoutReadingTheRow(t *testing.T) {
 	t.Parallel()
 	const size = 1 << 20
@@ -324,17 +360,8 @@ func TestARepeatedRequestWaitsWithoutReadingTheRow(t *testing.T) {
 	id := s.running("s")
 	before := tap.Received.Load()
 	go ask()
-	awaitMore := func(counter func() int64, n int64) {
-		t.Helper()
-		for limit, from := time.Now().Add(time.Minute), counter(); counter() < from+n; {
-			if time.Now().After(limit) {
-				t.Fatal("nothing happens in the database")
-			}
-			time.Sleep(5 * time.Millisecond) // It polls a counter that another goroutine changes.
-		}
-	}
-	awaitMore(tap.Received.Load, size) // The repeated request has read the row once.
-	awaitMore(tap.Trips.Load, 12)      // Some polls later.
+	awaitMore(t, tap.Received.Load, size) // The repeated request has read the row once.
+	awaitMore(t, tap.Trips.Load, 12)      // Some polls later.
 	if n := tap.Received.Load() - before; n > 2*size {
 		t.Errorf("a request that waits has read %d bytes", n)
 	}
