@@ -94,7 +94,8 @@ func (p *phase) injectOthers(ctx context.Context, random *rand.Rand) {
 	lastLong := time.Now()
 	for wait(ctx, time.Duration(300+random.IntN(1500))*time.Millisecond) == nil {
 		s, kind := p.targets[random.IntN(len(p.targets))], draw(random)
-		if !s.isUp() || kind == terminated && p.plan.functions {
+		restarts := kind == fast || kind == immediate
+		if !s.isUp() || kind == terminated && p.plan.functions || restarts && time.Since(p.lab.pg.restarted) < restartGap {
 			continue
 		}
 		d := time.Duration(200+random.IntN(3000)) * time.Millisecond
@@ -107,6 +108,9 @@ func (p *phase) injectOthers(ctx context.Context, random *rand.Rand) {
 		p.inject(ctx, kind, s, d, random.IntN(2) == 0)
 	}
 }
+
+// restartGap is the least time between two restarts of PostgreSQL. devpg gives up a server that ends more often.
+const restartGap = 65 * time.Second
 
 // inject injects one fault, for d if it lasts. hang chooses what happens to a connection that has lost a piece.
 func (p *phase) inject(ctx context.Context, kind string, s target, d time.Duration, hang bool) {
@@ -141,8 +145,7 @@ func (p *phase) inject(ctx context.Context, kind string, s target, d time.Durati
 	case backends:
 		p.terminateBackends(ctx)
 	case fast, immediate:
-		mode := map[string]string{fast: "fast", immediate: "immediate"}[kind]
-		if err := p.lab.pg.restart(context.WithoutCancel(ctx), mode); err != nil {
+		if err := p.lab.pg.restart(context.WithoutCancel(ctx), kind); err != nil {
 			p.fail("%v", err)
 		}
 	}

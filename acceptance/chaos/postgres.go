@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"os/exec"
 	"os/user"
 	"path/filepath"
 	"strconv"
@@ -24,7 +23,8 @@ import (
 // postgres is a PostgreSQL server that can be restarted.
 type postgres struct {
 	*devpg.Server
-	dir string
+	// restarted is when the last restart was.
+	restarted time.Time
 }
 
 // openPostgres starts PostgreSQL below dir.
@@ -34,7 +34,7 @@ func openPostgres(ctx context.Context, dir string) (*postgres, error) {
 		return nil, err
 	}
 	server, err := devpg.Start(ctx, devpg.Options{Dir: dir})
-	return &postgres{server, dir}, err
+	return &postgres{Server: server}, err
 }
 
 func (p *postgres) close() error {
@@ -58,55 +58,42 @@ func (p *postgres) database(ctx context.Context, name string) (*url.URL, error) 
 	return u, err
 }
 
-// restart restarts the server as pg_ctl does: fast ends the sessions and writes a checkpoint, immediate is a crash. It
-// returns when the server answers again.
-func (p *postgres) restart(ctx context.Context, mode string) error {
-	data := filepath.Join(p.Dir, "data")
-	// The first word is the path of the postgres program.
-	options, err := os.ReadFile(filepath.Join(data, "postmaster.opts"))
+// stopSignals end the server as pg_ctl stop does: fast ends the sessions and writes a checkpoint, immediate is a crash.
+var stopSignals = map[string]syscall.Signal{fast: syscall.SIGINT, immediate: syscall.SIGQUIT}
+
+// restart ends the server and returns when it answers again: devpg starts a server that has ended unasked.
+func (p *postgres) restart(ctx context.Context, kind string) error {
+	p.restarted = time.Now()
+	before, err := p.pid()
+	if err == nil {
+		err = syscall.Kill(before, stopSignals[kind])
+	}
 	if err != nil {
 		return err
 	}
-	program, _, _ := strings.Cut(string(options), " ")
-	pgctl := filepath.Join(filepath.Dir(program), "pg_ctl")
-	cmd := exec.CommandContext(ctx, pgctl, "restart", "-s", "-w", "-m", mode, "-D", data) // #nosec G204
-	// postmaster.opts names the data by a path relative to the directory of devpg's holder.
-	cmd.Dir = p.Dir
-	if cmd.SysProcAttr, err = asOwner(data); err != nil {
-		return err
-	}
-	// A file and not a pipe: the server keeps it open, and Wait would wait for the end of the server.
-	output, err := os.Create(filepath.Join(p.dir, "pg_ctl.log"))
-	if err != nil {
-		return err
-	}
-	defer output.Close()
-	cmd.Stdout, cmd.Stderr = output, output
-	err = cmd.Run()
 	for end := time.Now().Add(time.Minute); ; {
-		conn, connectErr := pgx.Connect(ctx, p.URL)
-		if connectErr == nil {
-			return conn.Close(ctx)
+		if after, err := p.pid(); err == nil && after != before {
+			if conn, err := pgx.Connect(ctx, p.URL); err == nil {
+				return conn.Close(ctx)
+			}
 		}
-		if ctx.Err() != nil || time.Now().After(end) {
-			return fmt.Errorf("PostgreSQL does not answer after a restart (%s): %w; see %s", mode, errors.Join(connectErr, err),
-				output.Name())
+		if time.Now().After(end) {
+			return fmt.Errorf("%s: it does not answer within a minute; its log is %s/pg.log", kind, p.Dir)
 		}
-		_ = wait(ctx, 100*time.Millisecond)
+		if err := wait(ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
 	}
 }
 
-// asOwner makes a command run as the user who owns the file. It is nil if this user does.
-func asOwner(file string) (*syscall.SysProcAttr, error) {
-	info, err := os.Stat(file)
+// pid is the id of the server's first process, the first line of its file.
+func (p *postgres) pid() (int, error) {
+	text, err := os.ReadFile(filepath.Join(p.Dir, "data", "postmaster.pid"))
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	owner := info.Sys().(*syscall.Stat_t)
-	if int(owner.Uid) == os.Geteuid() {
-		return nil, nil
-	}
-	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: owner.Uid, Gid: owner.Gid}}, nil
+	line, _, _ := strings.Cut(string(text), "\n")
+	return strconv.Atoi(line)
 }
 
 // asUser makes a command run as this user.
