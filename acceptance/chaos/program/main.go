@@ -28,7 +28,7 @@ func recorded(name, description string) tool.Tool {
 		caller := tool.CallerFrom(ctx)
 		query := url.Values{"key": {in.Key}, "run": {caller.RunID}, "call": {caller.CallID}}
 		address := os.Getenv("CHAOS_TOOLS_URL") + "/" + name + "?" + query.Encode()
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, nil) // #nosec G704 -- the harness names the server
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, nil) // #nosec G704
 		if err != nil {
 			return "", err
 		}
