@@ -33,7 +33,7 @@ func (l *leg) callModel(
 		if err = partErr; err != nil {
 			break
 		}
-		part.ProviderData = strictjson.MakeStorable(part.ProviderData)
+		part.ProviderData = storable(strictjson.MakeStorable(part.ProviderData))
 		if part.ProviderData != nil {
 			l.ProviderData = part.ProviderData
 		}
