@@ -204,7 +204,7 @@ func TestOnlyTheOwnerCanContinueARun(t *testing.T) {
 	d := &guardedTool{}
 	b := newBenchWith(t, config.Agent{}, []tool.Set{d.tool(confirm)}, calls("", knock), replies("done"))
 	r := last(b.run("hi")).Result
-	for _, err := range b.runner.Continue(t.Context(), store.Viewer{Owner: "bob"}, storeQuery{RunID: r.RunID}, approve(t, r)) {
+	for _, err := range b.runner.Continue(t.Context(), bob, storeQuery{RunID: r.RunID}, approve(t, r)) {
 		if !errors.Is(err, fault.NotFound) {
 			t.Errorf("%v", err)
 		}

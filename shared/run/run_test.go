@@ -425,7 +425,9 @@ func TestEachAnswerHasItsOwnProviderData(t *testing.T) {
 
 func TestAnEndThatCannotBeStoredIsAnErrorWithTheLastEvent(t *testing.T) {
 	t.Parallel()
-	for name, answer := range map[string]error{"the model has answered": nil, "the model has failed": errors.New("broken")} {
+	for name, answer := range map[string]error{
+		"the model has answered": nil, "the model has failed": errors.New("broken"),
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			list, end := endsAfter(t, `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -466,7 +468,9 @@ func endsAfter(t *testing.T, trouble string, fails error) (list []run.Event, end
 
 func TestTheClientOfADeletedRunLearnsThatItWasCancelled(t *testing.T) {
 	t.Parallel()
-	for name, answer := range map[string]error{"the model has answered": nil, "the model has failed": errors.New("broken")} {
+	for name, answer := range map[string]error{
+		"the model has answered": nil, "the model has failed": errors.New("broken"),
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			list, end := endsAfter(t, "DELETE FROM keyway.sessions", answer)

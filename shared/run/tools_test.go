@@ -26,7 +26,7 @@ func echo(_ context.Context, arguments json.RawMessage) (string, error) {
 	return string(arguments), nil
 }
 
-func executions(t *testing.T, r *wire.Run) (list []wire.ToolExecution) {
+func executions(t testing.TB, r *wire.Run) (list []wire.ToolExecution) {
 	t.Helper()
 	decode(t, r.Tools, &list)
 	return list
