@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
@@ -19,6 +20,7 @@ var (
 	errModel  = errors.New("model")
 	errTools  = errors.New("tools")
 	errPaused = errors.New("paused")
+	errPanic  = errors.New("panic")
 )
 
 // ending is how a leg ends: the run's final status or PAUSED, the text shown to the caller, and AgentOS's error_type.
@@ -56,13 +58,11 @@ func (l *leg) finish(ctx context.Context, err error) {
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, errPaused) {
 		err = cause
 	}
+	var failed error
 	if l.shouldHandOver(err) {
-		l.handOver(ctx)
-		return
-	}
-	failed := l.end(err)
-	if errors.Is(failed, errCancelled) { // The cancellation was accepted before the end could be stored.
-		failed = l.end(errCancelled)
+		failed = l.handOver(ctx)
+	} else if failed = l.end(err); errors.Is(failed, errCancelled) {
+		failed = l.end(errCancelled) // The cancellation was accepted before the end could be stored.
 	}
 	if failed != nil && !errors.Is(failed, errLost) && !errors.Is(failed, errDeleted) {
 		// PostgreSQL rejects the data, and would reject it again in every other process. A run that is neither stored nor
@@ -104,17 +104,23 @@ func (l *leg) shouldHandOver(err error) bool {
 // The row is released first: a worker that received the message earlier would find a valid lease and do nothing. If this
 // process crashes between the two, Requeue finds the run. Events since the checkpoint are not stored: the next attempt
 // repeats that step and sends them again.
-func (l *leg) handOver(ctx context.Context) {
+func (l *leg) handOver(ctx context.Context) error {
 	err := l.persist(func(ctx context.Context) error { return l.db.ReleaseRun(ctx, l.lease.Leg) })
-	if err == nil {
-		err = l.queue.Enqueue(context.WithoutCancel(ctx), l.row.RunID, 0)
-	}
 	if err != nil {
-		l.log.Warn("could not hand over a run; it continues when it is found again", "run_id", l.row.RunID,
-			"err", err)
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), enqueueTimeout)
+	defer cancel()
+	if err := l.queue.Enqueue(ctx, l.row.RunID, 0); err != nil { // Requeue finds the run after a while.
+		l.log.Warn("could not enqueue a run after its hand-over; it will be enqueued again later",
+			"run_id", l.row.RunID, "err", err)
 	}
 	l.deliverHandedOver(wire.StatusPending)
+	return nil
 }
+
+// enqueueTimeout bounds the message about a run that is handed over.
+const enqueueTimeout = 15 * time.Second
 
 // deliverHandedOver reports to the consumer that another process continues the run.
 func (l *leg) deliverHandedOver(status string) {
@@ -205,7 +211,9 @@ func (l *leg) fillRow(status string) error {
 		l.row.CancellationStage = new("EXECUTING")
 	}
 	var errs [4]error
-	l.row.Messages, errs[0] = encode(l.Messages)
+	if l.row.Messages = nil; len(l.Messages) > 0 {
+		l.row.Messages, errs[0] = encode(l.Messages)
+	}
 	l.row.Metrics, errs[1] = encode(l.metrics())
 	if l.row.Requirements = nil; len(l.Requirements) > 0 {
 		l.row.Requirements, errs[2] = encode(l.Requirements)
@@ -265,8 +273,6 @@ func (l *leg) recordPanic() {
 		return
 	}
 	l.yield = nil // The consumer may be what panicked.
-	if err := l.end(errors.New("panic")); err != nil {
-		p = fmt.Sprintf("%v; and the run's end could not be stored: %v", p, err)
-	}
+	l.finish(context.Background(), errPanic)
 	panic(p)
 }

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/store"
@@ -266,5 +268,66 @@ func TestARunThatIsWithdrawnIsNotExecuted(t *testing.T) {
 	if runs, err := db.Runs(t.Context(), ann, store.RunQuery{SessionID: "s"}); err != nil || len(runs) != 1 ||
 		runs[0].RunID != accepted.RunID {
 		t.Errorf("%+v %v", runs, err)
+	}
+}
+
+// claimOfSchema6 is how a program of the previous release, which is written for migration 6, claims a run.
+const claimOfSchema6 = `
+	WITH run AS (
+		UPDATE keyway.runs SET losses = losses + CASE WHEN status = 'RUNNING' THEN 1 ELSE 0 END,
+			status = 'RUNNING', attempt = attempt + 1, lease_until = now() + interval '1 minute'
+		WHERE run_id = $1 AND (status = 'PENDING' OR status = 'RUNNING' AND lease_until < now())
+		RETURNING run_id, attempt, checkpoint, kept_events
+	), kept AS (
+		UPDATE keyway.run_events e SET attempt = run.attempt FROM run
+		WHERE e.run_id = $1 AND e.attempt = run.attempt - 1 AND e.first_index < run.kept_events
+	), lost AS (
+		DELETE FROM keyway.run_events e USING run
+		WHERE e.run_id = $1 AND NOT (e.attempt = run.attempt - 1 AND e.first_index < run.kept_events)
+	)
+	SELECT checkpoint FROM run`
+
+// During an update and after a rollback, processes of two releases execute the runs of one database. A process of the
+// previous release knows no steps and no legs.
+func TestThePreviousReleaseContinuesARun(t *testing.T) {
+	t.Parallel()
+	url := storetest.URL(t)
+	db := storetest.Open(t, store.Options{URL: url})
+	r := begin(t, db, "ann", "s", 0)
+	for i, added := range []string{`{"messages":[1,2],"content":"a"}`, `{"messages":[3],"calls":[4],"content":"b"}`} {
+		c := store.Checkpoint{Data: json.RawMessage(`{"answers":null}`), Added: json.RawMessage(added), Step: i, Next: i + 1,
+			Events: []store.Events{{First: i, Count: 1, Frames: "f"}}}
+		if _, err := db.Checkpoint(t.Context(), leg(r), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pass(t, url, expiry)
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	var checkpoint string
+	if err := conn.QueryRow(t.Context(), claimOfSchema6, r.RunID).Scan(&checkpoint); err != nil ||
+		checkpoint != `{"answers":null,"messages":[1,2,3],"calls":[4],"waiting":[],"content":"ab"}` {
+		t.Errorf("it continues from %s, %v", checkpoint, err)
+	}
+	if p := pulse(t, db, true, leg(r)); !p[0].Lost || p[0].Renewed {
+		t.Errorf("the first process: %+v", p)
+	}
+	if err := end(t, db, r, "COMPLETED"); !errors.Is(err, fault.Conflict) {
+		t.Errorf("the first process ended the run: %v", err)
+	}
+	// The previous release stores a whole checkpoint, and hands the run over to this one.
+	if _, err := conn.Exec(t.Context(), `UPDATE keyway.runs SET checkpoint = '{"answers":null,"messages":[1,2,3,5]}',
+		kept_events = 2, status = 'PENDING', lease_until = now() WHERE run_id = $1`, r.RunID); err != nil {
+		t.Fatal(err)
+	}
+	next, last := claim(t, db, r.RunID)
+	if string(next.Checkpoint) != `{"answers":null,"messages":[1,2,3,5]}` || last.Attempt != 3 || next.Losses != 1 {
+		t.Errorf("%s %+v", next.Checkpoint, next)
+	}
+	if n, err := db.CountEvents(t.Context(), r.RunID); err != nil || n != 2 {
+		t.Errorf("%d events, %v", n, err)
 	}
 }
