@@ -81,8 +81,8 @@ type follower struct {
 	sent    bool // this stream has sent events of the run
 }
 
-// errDeleted ends the stream of a run that doesn't exist any more. Its events are deleted
-// too, so the client can't get the run's last event.
+// deleted is the last event's text for a run that doesn't exist any more. Its events are
+// deleted too, so the client can't get the run's last event.
 const deleted = "The run was deleted with its session"
 
 var errDeleted = fault.Public(fault.NotFound, deleted, nil)

@@ -32,7 +32,8 @@ func TestARunThatAnotherProcessContinuesIsAccepted(t *testing.T) {
 	} {
 		w := httptest.NewRecorder()
 		r := &request{Request: httptest.NewRequest("POST", "/", nil)}
-		if err := (Runs{}).respond(w, r, over, row.streamed); err != nil || w.Code != row.status || w.Body.String() != row.body {
+		err := (Runs{}).respond(w, r, over, row.streamed)
+		if err != nil || w.Code != row.status || w.Body.String() != row.body {
 			t.Errorf("%s: %v %d %q", name, err, w.Code, w.Body)
 		}
 	}

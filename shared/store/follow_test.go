@@ -135,7 +135,8 @@ func TestProgressAndCountsAreThoseOfThePresentAttempt(t *testing.T) {
 			t.Errorf("after %d: %+v %v", after, c, err)
 		}
 	}
-	if c, err := db.EventCounts(t.Context(), empty.RunID, -1); err != nil || c.Progress != want[empty.RunID] || c.Total != 0 {
+	c, err := db.EventCounts(t.Context(), empty.RunID, -1)
+	if err != nil || c.Progress != want[empty.RunID] || c.Total != 0 {
 		t.Errorf("a run without events: %+v %v", c, err)
 	}
 	if _, err := db.EventCounts(t.Context(), gone, -1); !errors.Is(err, fault.NotFound) {
@@ -145,7 +146,8 @@ func TestProgressAndCountsAreThoseOfThePresentAttempt(t *testing.T) {
 		t.Fatal(err)
 	}
 	claim(t, db, r.RunID)
-	if list, err := db.Progress(t.Context(), []uuid.UUID{r.RunID}); err != nil || list[0].Attempt != 2 || list[0].Last != -1 {
+	list, err = db.Progress(t.Context(), []uuid.UUID{r.RunID})
+	if err != nil || list[0].Attempt != 2 || list[0].Last != -1 {
 		t.Errorf("after a claim: %+v %v", list, err)
 	}
 }
@@ -210,7 +212,8 @@ func TestAFollowerReadsNoColumnThatGrowsWithTheRun(t *testing.T) {
 	if !strings.Contains(all, "frames") {
 		t.Fatalf("the statements are %s", all)
 	}
-	growing := regexp.MustCompile(`\b(messages|tools|requirements|checkpoint|content|files|input|metrics|provider_data|r\.\*)\b`)
+	growing := regexp.MustCompile(
+		`\b(messages|tools|requirements|checkpoint|content|files|input|metrics|provider_data|r\.\*)\b`)
 	if found := growing.FindString(all); found != "" {
 		t.Errorf("a follower reads %s: %s", found, all)
 	}
