@@ -27,6 +27,8 @@ type Fixture struct {
 	// WaitUntilVisible returns when everything that was received before the call, and was not acknowledged, is visible
 	// again. A queue with a clock of its own may advance the clock instead.
 	WaitUntilVisible func(context.Context)
+	// Duplicates is how many of 20 messages two receivers may both get at the same time. Defaults to 0.
+	Duplicates int
 }
 
 const (
@@ -166,6 +168,7 @@ func testRedelivery(t *testing.T, f Fixture) {
 func testSingleDelivery(t *testing.T, f Fixture) {
 	const n = 20
 	ids := enqueue(t, f, n)
+	twice := 0
 	var mu sync.Mutex
 	got := map[uuid.UUID]queue.Message{}
 	var all sync.WaitGroup
@@ -177,8 +180,8 @@ func testSingleDelivery(t *testing.T, f Fixture) {
 				messages, _ := q.Receive(ctx, 3) // It fails when ctx ends.
 				mu.Lock()
 				for _, m := range messages {
-					if _, twice := got[m.RunID]; twice {
-						t.Errorf("run %s is delivered twice", m.RunID)
+					if _, again := got[m.RunID]; again {
+						twice++
 					}
 					if got[m.RunID] = m; len(got) == n {
 						stop()
@@ -190,6 +193,9 @@ func testSingleDelivery(t *testing.T, f Fixture) {
 	}
 	all.Wait()
 	wantRuns(t, ids, got)
+	if twice > f.Duplicates {
+		t.Errorf("%d of %d messages are delivered twice, and %d may be", twice, n, f.Duplicates)
+	}
 }
 
 // testCrashes leaves every second message unacknowledged, as a receiver that crashes does, until few are left.
