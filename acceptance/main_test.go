@@ -40,6 +40,7 @@ func runTests(m *testing.M) int {
 type program struct {
 	path  func() (string, error) // builds it
 	flags []string               // of its own, before keyway's command line
+	files int                    // its limit of open files; 0 is that of the tests
 }
 
 // The programs under test: the command itself, the same with tools of the tests' own,
@@ -57,6 +58,12 @@ func newProgram(dir string) program {
 // with is the program with flags of its own.
 func (p program) with(flags ...string) program {
 	p.flags = append(flags, "--")
+	return p
+}
+
+// limitedTo is the program with a limit of open files.
+func (p program) limitedTo(files int) program {
+	p.files = files
 	return p
 }
 
@@ -92,7 +99,11 @@ func (p program) command(t *testing.T, vars map[string]string, args ...string) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(bin, append(append([]string{}, p.flags...), args...)...)
+	line := append(append([]string{bin}, p.flags...), args...)
+	if p.files > 0 {
+		line = append([]string{"sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$@"`, p.files), "sh"}, line...)
+	}
+	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Env = []string{"GORACE=exitcode=66 atexit_sleep_ms=0"} // a race makes the exit status 66
 	for _, name := range inherited {
 		if value, ok := os.LookupEnv(name); ok {

@@ -41,6 +41,8 @@ type Parts struct {
 	Queue queue.Queue
 	// Watch has the meaning of run.Options.Watch. Defaults to false.
 	Watch bool
+	// MaxRuns has the meaning of run.Options.MaxRuns. Defaults to no bound.
+	MaxRuns int
 	// Log receives the log lines. Required.
 	Log *slog.Logger
 	// Version is shown by the routes about the OS.
@@ -92,7 +94,7 @@ func build(p Parts, served []route.Function) (s Service) {
 		case route.Runs:
 			s.Runner = run.New(run.Options{
 				DB: p.DB, Agents: p.Agents, Log: p.Log, Now: Now, NewID: uuid.New,
-				Queue: p.Queue, Watch: p.Watch, Admit: p.admit,
+				Queue: p.Queue, Watch: p.Watch, MaxRuns: p.MaxRuns, Admit: p.admit,
 			})
 			resources = append(resources, api.Runs{
 				DB: p.DB, Runner: s.Runner, Follow: follow.New(p.DB), Notes: p.models(), Agents: list,

@@ -69,6 +69,9 @@ type server struct {
 	// decided logs every decision, to log and to the decision log.
 	decided *slog.Logger
 	started time.Time
+	// capacity is what this process accepts, and conns are the connections of its clients.
+	capacity capacity
+	conns    *connections
 	// first is the configuration that the server started with.
 	first *config.Config
 	db    *store.DB
@@ -115,6 +118,9 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 	if err != nil {
 		return err
 	}
+	if s.capacity, err = capacityOf(fileLimit(), memoryLimit()); err != nil {
+		return err
+	}
 	s.first = p.cfg
 	// The port is taken now and served at the end. A client that connects in between waits
 	// and gets its answer, instead of an error.
@@ -123,6 +129,7 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 		return usage("%w; choose another address with --addr", err)
 	}
 	defer listener.Close()
+	s.conns = limitConnections(listener, s.capacity.conns)
 	// A production server does not reload: a deployment restarts it.
 	var changes *fsnotify.Watcher
 	if c.Dev { // before the database, so that an edit made while it starts is seen
@@ -154,8 +161,10 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 		s.greet(p, listener.Addr().String())
 	} else {
 		fmt.Fprintf(e.err, "keyway serves %s at http://%s\n", p.cfg.ID, listener.Addr())
+		s.log.Info("capacity", "runs", s.capacity.runs, "background_runs", s.capacity.background,
+			"connections", s.capacity.conns)
 	}
-	return s.listen(ctx, listener)
+	return s.listen(ctx)
 }
 
 // prepared is a configuration that was checked as a whole: apply cannot fail.
@@ -272,6 +281,7 @@ func (s *server) apply(p prepared) {
 	service := assemble.All(assemble.Parts{
 		Config: p.cfg, Policy: p.authorizer.Policy, Agents: p.agents, DB: s.db, Queue: s.queue, Log: s.log,
 		Version: assemble.ThisBuild().Version, Started: s.started, Decisions: p.authorizer.Log,
+		MaxRuns: s.capacity.runs,
 	})
 	// apply is called by one goroutine at a time: by serve, and then by reload alone.
 	s.runners = append(s.runners, service.Runner)
@@ -296,6 +306,9 @@ func (s *server) apply(p prepared) {
 
 // ServeHTTP serves one request with the configuration in force.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.conns.crowded() {
+		w.Header().Set("Connection", "close") // the client opens a new one for its next request
+	}
 	(*s.handler.Load()).ServeHTTP(w, r)
 }
 
@@ -305,16 +318,17 @@ const shutdownPatience = 20 * time.Second
 
 // listen serves until ctx ends, and then shuts down: it accepts no more requests,
 // waits for runs in progress, and hands over those that take longer.
-func (s *server) listen(ctx context.Context, l net.Listener) error {
+func (s *server) listen(ctx context.Context) error {
 	web := &http.Server{
 		Handler: s, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 128 << 10,
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+		ErrorLog:  slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+		ConnState: s.conns.note,
 		// No WriteTimeout: it would end a long stream. Each write of a stream has a
 		// deadline of its own.
 	}
 	// The channel has room for the error, so that the goroutine ends even if ctx ended first.
 	failed := make(chan error, 1)
-	go func() { failed <- web.Serve(l) }()
+	go func() { failed <- web.Serve(s.conns) }()
 	select {
 	case err := <-failed:
 		return err
@@ -371,19 +385,14 @@ func (s *server) handOver() {
 	}
 }
 
-const (
-	// requeueEvery is how often this server looks for orphaned runs: runs whose lease
-	// has expired because their process crashed.
-	requeueEvery = 15 * time.Second
-	// maxBackgroundRuns bounds the runs from the queue that this process executes at a
-	// time. The others stay pending, for this process or for another server.
-	maxBackgroundRuns = 32
-)
+// requeueEvery is how often this server looks for orphaned runs: runs whose lease has
+// expired because their process crashed.
+const requeueEvery = 15 * time.Second
 
 // work executes runs from the queue until ctx ends, each with the configuration that
 // is in force when it is claimed.
 func (s *server) work(ctx context.Context) {
-	queue.Work(ctx, s.queue, s.log, maxBackgroundRuns, func(ctx context.Context, id uuid.UUID) (func(), bool, error) {
+	queue.Work(ctx, s.queue, s.log, s.capacity.background, func(ctx context.Context, id uuid.UUID) (func(), bool, error) {
 		return s.runner.Load().Claim(ctx, id)
 	})
 }

@@ -1,0 +1,131 @@
+package acceptance
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// outcome is what a client got for a run.
+type outcome struct {
+	status     int
+	retryAfter string
+	err        error
+}
+
+// crowd starts a run for each of n clients with a connection of its own, at the same time.
+// The outcomes come in the order of the answers. ends receives the text of each accepted
+// run when its stream has ended.
+func (r *server) crowd(n int) (outcomes chan outcome, ends chan string) {
+	outcomes, ends = make(chan outcome, n), make(chan string, n)
+	for i := range n {
+		body, kind := form(r.t, "message", "hi", "session_id", fmt.Sprint("s", i))
+		req, err := http.NewRequestWithContext(r.t.Context(), http.MethodPost, r.url+"/agents/assistant/runs", body)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+r.tokens["ann"])
+		req.Header.Set("Content-Type", kind)
+		go func() {
+			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+			resp, err := client.Do(req)
+			if err != nil {
+				outcomes <- outcome{err: err}
+				return
+			}
+			defer resp.Body.Close()
+			outcomes <- outcome{status: resp.StatusCode, retryAfter: resp.Header.Get("Retry-After")}
+			text, err := io.ReadAll(resp.Body)
+			if resp.StatusCode == http.StatusOK {
+				ends <- fmt.Sprint(string(text), err)
+			}
+		}()
+	}
+	return outcomes, ends
+}
+
+// 400 clients ask for a run from a server that can open 300 files. Each of them gets an
+// answer while the accepted runs are in progress, and each accepted run completes.
+func TestNoAcceptedRunLacksAFileDescriptor(t *testing.T) {
+	t.Parallel()
+	model, release := heldModel(t)
+	r := startWith(t, keyway.limitedTo(300), "quickstart", model)
+	bound := r.awaitLog(`"msg":"capacity","runs":(\d+)`)[1]
+	const clients = 400
+	outcomes, ends := r.crowd(clients)
+	accepted := 0
+	for range clients {
+		switch o := <-outcomes; {
+		case o.err != nil:
+			t.Fatal(o.err)
+		case o.status == http.StatusOK:
+			accepted++
+		case o.status != http.StatusServiceUnavailable || o.retryAfter == "":
+			t.Errorf("a client got %d with Retry-After %q", o.status, o.retryAfter)
+		}
+	}
+	if fmt.Sprint(accepted) != bound {
+		t.Errorf("%d runs were accepted, the bound is %s", accepted, bound)
+	}
+	r.get("-", "/health").want(t, "/health while all runs are in progress", 200)
+	r.get("-", "/readyz").want(t, "/readyz while all runs are in progress", 200)
+	close(release)
+	for range accepted {
+		if text := <-ends; !strings.Contains(text, "event: RunCompleted") {
+			t.Errorf("an accepted run ended with %.2000s", text)
+		}
+	}
+	// The places are free again. The model holds nothing back any more.
+	r.run("ann", "assistant", "message", "hi", "session_id", "last").want(t, "a run afterwards", 200, "RunCompleted")
+	conn, err := pgx.Connect(t.Context(), r.db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	rows, err := conn.Query(t.Context(), "SELECT status || ' ' || count(*) FROM keyway.runs GROUP BY status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if want := fmt.Sprint("COMPLETED ", accepted+1); err != nil || strings.Join(stored, ", ") != want {
+		t.Errorf("the stored runs are %v (%v), want %s", stored, err, want)
+	}
+	if log := r.stderr.String(); strings.Contains(log, "too many open files") {
+		t.Error("the server ran out of file descriptors")
+	}
+}
+
+// The places of the clients are held by connections that are idle. A new client gets one.
+func TestIdleClientsKeepNobodyOut(t *testing.T) {
+	t.Parallel()
+	r := startWith(t, keyway.limitedTo(128), "quickstart", echoModel(t))
+	bound := r.awaitLog(`"msg":"capacity".*"connections":(\d+)`)[1]
+	var idle sync.WaitGroup
+	for i := range 60 { // twice as many as the server has places
+		transport := &http.Transport{}
+		t.Cleanup(transport.CloseIdleConnections)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url+"/health", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		idle.Go(func() {
+			resp, err := transport.RoundTrip(req)
+			if err != nil {
+				t.Errorf("client %d of 60, with %s places: %v", i, bound, err)
+				return
+			}
+			_, _ = io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+		})
+		if i%5 == 0 {
+			idle.Wait()
+		}
+	}
+	idle.Wait()
+	r.run("ann", "assistant", "message", "hi").want(t, "a run among idle clients", 200, "RunCompleted")
+}

@@ -1,0 +1,8 @@
+//go:build !(linux || darwin)
+
+package cli
+
+import "math"
+
+// fileLimit returns no limit: this system has none, or Keyway was not tested on it.
+func fileLimit() uint64 { return math.MaxUint64 }
