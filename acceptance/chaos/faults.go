@@ -23,8 +23,7 @@ const (
 	answerLost = "answers lost"
 	askingLost = "requests lost"
 	backends   = "backends terminated"
-	fast       = "PostgreSQL restarted, fast"
-	immediate  = "PostgreSQL restarted, immediate"
+	restarted  = "PostgreSQL restarted"
 )
 
 // target is a process that faults are injected into: a server or an instance of a function.
@@ -45,7 +44,7 @@ var weights = []struct {
 	weight int
 }{
 	{terminated, 2}, {stopped, 2}, {cutOff, 4}, {frozen, 3}, {delayed, 2}, {answerLost, 8}, {askingLost, 4}, {backends, 5},
-	{fast, 1}, {immediate, 1},
+	{restarted, 2},
 }
 
 // draw returns a random kind.
@@ -94,8 +93,7 @@ func (p *phase) injectOthers(ctx context.Context, random *rand.Rand) {
 	lastLong := time.Now()
 	for wait(ctx, time.Duration(300+random.IntN(1500))*time.Millisecond) == nil {
 		s, kind := p.targets[random.IntN(len(p.targets))], draw(random)
-		restarts := kind == fast || kind == immediate
-		if !s.isUp() || kind == terminated && p.plan.functions || restarts && time.Since(p.lab.pg.restarted) < restartGap {
+		if !s.isUp() || kind == terminated && p.plan.functions || kind == restarted && time.Since(p.lab.pg.restarted) < restartGap {
 			continue
 		}
 		d := time.Duration(200+random.IntN(3000)) * time.Millisecond
@@ -115,7 +113,7 @@ const restartGap = 65 * time.Second
 // inject injects one fault, for d if it lasts. hang chooses what happens to a connection that has lost a piece.
 func (p *phase) inject(ctx context.Context, kind string, s target, d time.Duration, hang bool) {
 	name := s.name()
-	if kind == fast || kind == immediate || kind == backends {
+	if kind == restarted || kind == backends {
 		name = ""
 	}
 	defer p.journal.injected(kind, name)()
@@ -144,8 +142,8 @@ func (p *phase) inject(ctx context.Context, kind string, s target, d time.Durati
 		p.disturb(ctx, s.connections(), d)
 	case backends:
 		p.terminateBackends(ctx)
-	case fast, immediate:
-		if err := p.lab.pg.restart(context.WithoutCancel(ctx), kind); err != nil {
+	case restarted:
+		if err := p.lab.pg.restart(context.WithoutCancel(ctx)); err != nil {
 			p.fail("%v", err)
 		}
 	}
