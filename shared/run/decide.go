@@ -12,9 +12,9 @@ import (
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// applyAnswers executes the tool calls as people decided, and records and returns their results. Calls that had a result
-// before the pause are not repeated. A checkpoint is stored before the model is called, so that a crash after that does
-// not execute the confirmed calls again.
+// applyAnswers executes the tool calls as people decided, and records and returns their results. Calls that had a
+// result before the pause are not repeated. A checkpoint is stored before the model is called, so that a crash after
+// that does not execute the confirmed calls again.
 func (l *leg) applyAnswers(ctx context.Context, box toolbox) ([]model.Message, error) {
 	// The calls of the pause are planned anew from the row, with the decisions in place of planCall's checks: those were
 	// made before the pause.

@@ -101,9 +101,9 @@ func (l *leg) shouldHandOver(err error) bool {
 // crash is counted in `losses`. A hand-over is not counted: a long run may be handed over as often as it needs, but it
 // may crash only MaxCrashes processes. See docs/adr/0009.
 //
-// The row is released first: a worker that received the message earlier would find a valid lease and do nothing. If this
-// process crashes between the two, Requeue finds the run. Events since the checkpoint are not stored: the next attempt
-// repeats that step and sends them again.
+// The row is released first: a worker that received the message earlier would find a valid lease and do nothing. If
+// this process crashes between the two, Requeue finds the run. Events since the checkpoint are not stored: the next
+// attempt repeats that step and sends them again.
 func (l *leg) handOver(ctx context.Context) error {
 	err := l.persist(func(ctx context.Context) error { return l.db.ReleaseRun(ctx, l.lease.Leg) })
 	if err != nil {

@@ -124,8 +124,8 @@ func (l *leg) duration() time.Duration { return l.state.Duration + l.now().Sub(l
 const firstPause, longestPause = 100 * time.Millisecond, 2 * time.Second
 
 // persist writes to the database, and tries again for as long as the leg has its lease. Every write may have happened
-// although its answer was lost, so each can be repeated. It returns the error of the write if another try would have the
-// same one, and errLost or errDeleted if the lease is gone.
+// although its answer was lost, so each can be repeated. It returns the error of the write if another try would have
+// the same one, and errLost or errDeleted if the lease is gone.
 func (l *leg) persist(write func(context.Context) error) error {
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		err := write(l.lease.ctx)
@@ -149,8 +149,8 @@ func (l *leg) persist(write func(context.Context) error) error {
 	}
 }
 
-// whyLost returns errDeleted if the run does not exist any more, and errLost otherwise. A write can notice the loss before
-// the pulse does.
+// whyLost returns errDeleted if the run does not exist any more, and errLost otherwise. A write can notice the loss
+// before the pulse does.
 func (l *leg) whyLost() error {
 	pulses, err := l.db.Pulse(l.lease.ctx, []store.Leg{l.lease.Leg}, false)
 	if err == nil && pulses[0].Deleted {

@@ -29,7 +29,7 @@ func (l *leg) converse(ctx context.Context, at position) error {
 	case atAnswers: // AgentOS's RunContinued has the members of a ContentCompleted.
 		l.emit(wire.ContentCompleted{Head: l.headFor(wire.EventRunContinued), EventIndex: l.index})
 	}
-	messages, err := l.conversation(ctx, at)
+	messages, err := l.conversation(at)
 	if err != nil {
 		return err
 	}

@@ -11,15 +11,16 @@ import (
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// conversation returns the request from which the next step continues: the system message, the messages of the session's
-// last runs if the agent wants them, and the messages of this run. The history stays with the runs it came from.
-func (l *leg) conversation(ctx context.Context, at position) (messages []model.Message, err error) {
+// conversation returns the request from which the next step continues: the system message, the messages of the
+// session's last runs if the agent wants them, and the messages of this run. The history stays with the runs it came
+// from.
+func (l *leg) conversation(at position) (messages []model.Message, err error) {
 	if at == atStart {
 		if err := l.addInput(); err != nil {
 			return nil, err
 		}
 	}
-	if messages, err = l.pastMessages(ctx); err != nil {
+	if messages, err = l.pastMessages(); err != nil {
 		return nil, err
 	}
 	own := modelMessages(l.Messages)
@@ -29,8 +30,8 @@ func (l *leg) conversation(ctx context.Context, at position) (messages []model.M
 	return append(messages, own...), nil
 }
 
-// addInput adds the system message and the caller's message to the run. The stored message and its files are kept apart,
-// as the client sent them. The model receives them as one text.
+// addInput adds the system message and the caller's message to the run. The stored message and its files are kept
+// apart, as the client sent them. The model receives them as one text.
 func (l *leg) addInput() error {
 	if text := l.systemMessage(); text != "" {
 		l.appendMessage(model.Message{Role: model.System, Content: text}, nil)
@@ -45,7 +46,7 @@ func (l *leg) addInput() error {
 // pastMessages returns the messages of earlier runs of this session, if the agent has add_history_to_context. Their
 // system messages are left out, because the present one replaces them. BeginRun has usually read them already, in its
 // own round trip.
-func (l *leg) pastMessages(ctx context.Context) (out []model.Message, err error) {
+func (l *leg) pastMessages() (out []model.Message, err error) {
 	if !l.agent.AddHistoryToContext {
 		return nil, nil
 	}
@@ -122,9 +123,9 @@ func modelMessages(stored []wire.Message, without ...model.Role) (out []model.Me
 	return out
 }
 
-// appendMessage adds a message to those of this run. metrics is nil unless the message is a complete answer of the model.
-// Provider data belongs to complete answers; other messages have none. The returned pointer is valid until the next
-// message is added.
+// appendMessage adds a message to those of this run. metrics is nil unless the message is a complete answer of the
+// model. Provider data belongs to complete answers; other messages have none. The returned pointer is valid until the
+// next message is added.
 func (l *leg) appendMessage(m model.Message, metrics *wire.MessageMetrics) *wire.Message {
 	w := l.storedMessage(m)
 	if w.Metrics = metrics; metrics != nil {

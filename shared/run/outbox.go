@@ -37,8 +37,8 @@ type outbox struct {
 // emit delivers an event that comes without a result and without an error.
 func (o *outbox) emit(e wire.Event) { o.deliver(Event{Event: e, Frame: o.events.add(o.index, e)}, nil) }
 
-// deliver passes an event to the consumer. After yield has returned false it must not be called again; the run continues
-// without a consumer, because the client can read the result or resume the stream later.
+// deliver passes an event to the consumer. After yield has returned false it must not be called again; the run
+// continues without a consumer, because the client can read the result or resume the stream later.
 func (o *outbox) deliver(e Event, err error) {
 	o.index++
 	if o.yield != nil && !o.yield(e, err) {
@@ -49,8 +49,8 @@ func (o *outbox) deliver(e Event, err error) {
 // eventLog keeps the frames of one leg until they are stored. A batch of frames keeps its first event and its number of
 // events from the first try to store it until a try has succeeded. If the answer of a try was lost, the next one finds
 // the same batch in the table and changes nothing. The pulse stores the batches of all runs in one statement; a
-// checkpoint and the end of the leg store the rest with their own statement. So a token costs no write of its own, and a
-// short run costs no extra round trip. See docs/adr/0005. A nil log has no frames.
+// checkpoint and the end of the leg store the rest with their own statement. So a token costs no write of its own, and
+// a short run costs no extra round trip. See docs/adr/0005. A nil log has no frames.
 //
 // Several goroutines use a log, and none of them holds its lock during a write to the database. Two statements may hold
 // the same batch at the same time, which is harmless.

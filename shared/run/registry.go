@@ -81,8 +81,8 @@ func newRegistry(db *store.DB, log *slog.Logger, now func() time.Time) *registry
 	return &registry{db: db, log: log, now: now, leases: map[store.Leg]*lease{}}
 }
 
-// enter adds a leg. Its context can then be cancelled by cancel and by a lost lease, but not by the cancellation of ctx:
-// a client that disconnects does not stop its run. The caller must call leave when the leg has ended.
+// enter adds a leg. Its context can then be cancelled by cancel and by a lost lease, but not by the cancellation of
+// ctx: a client that disconnects does not stop its run. The caller must call leave when the leg has ended.
 func (g *registry) enter(ctx context.Context, leg store.Leg, events *eventLog) (context.Context, *lease) {
 	l := &lease{Leg: leg, events: events, renewed: g.now()}
 	l.ctx, l.lose = context.WithCancelCause(context.WithoutCancel(ctx))
@@ -162,8 +162,8 @@ func (g *registry) wait(ctx context.Context) error {
 	}
 }
 
-// pulse calls keepLeases and storeEvents regularly until stop is closed. It never waits for the database, so it abandons
-// leases in time even if the database hangs.
+// pulse calls keepLeases and storeEvents regularly until stop is closed. It never waits for the database, so it
+// abandons leases in time even if the database hangs.
 func (g *registry) pulse(stop <-chan struct{}) {
 	ticker := time.NewTicker(pulseEvery)
 	defer ticker.Stop()
@@ -280,8 +280,8 @@ func watch(ctx context.Context, db *store.DB, q queue.Queue, id uuid.UUID) error
 }
 
 // storeEvents stores the events of legs in one statement. What could not be stored keeps its batches, and the next
-// pulse, checkpoint or end stores them. If the statement for all of them fails, each leg gets a statement of its own, so
-// that one run cannot keep the others' events from being stored.
+// pulse, checkpoint or end stores them. If the statement for all of them fails, each leg gets a statement of its own,
+// so that one run cannot keep the others' events from being stored.
 func (g *registry) storeEvents(leases []*lease) {
 	if err := g.storeTogether(leases); err != nil && len(leases) > 1 {
 		for _, l := range leases {
@@ -316,8 +316,8 @@ func (g *registry) storeTogether(leases []*lease) error {
 	return nil
 }
 
-// storeEventsOf stores the events of one run, and returns when that is done or ctx ends. The statement does not depend on
-// ctx, which is that of a reader.
+// storeEventsOf stores the events of one run, and returns when that is done or ctx ends. The statement does not depend
+// on ctx, which is that of a reader.
 func (g *registry) storeEventsOf(ctx context.Context, id uuid.UUID) error {
 	done := make(chan error, 1)
 	go func() { done <- g.storeTogether(g.of(id)) }() // #nosec G118 -- it must not depend on the reader

@@ -57,8 +57,8 @@ type plannedCall struct {
 }
 
 // callTools executes the calls of one answer, all at the same time, and returns their results in the order of the
-// answer. Calls that need a person are added to the requirements instead, and pause the run. The other calls are executed
-// before that, so that a person decides only about what needs a decision. An error ends the run.
+// answer. Calls that need a person are added to the requirements instead, and pause the run. The other calls are
+// executed before that, so that a person decides only about what needs a decision. An error ends the run.
 func (l *leg) callTools(
 	ctx context.Context, box toolbox, requested []model.ToolCall,
 ) (results []model.Message, paused bool, err error) {

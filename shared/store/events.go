@@ -29,7 +29,8 @@ type Events struct {
 func FirstIndex(attempt int) int { return max(attempt-1, 0) << 22 }
 
 // insertEvents is the part of a statement that stores the events of one run, if the part named run has found the run. A
-// batch that is stored already stays as it is: the statement may be repeated, and two statements may hold the same batch.
+// batch that is stored already stays as it is: the statement may be repeated, and two statements may hold the same
+// batch.
 const insertEvents = `
 	INSERT INTO keyway.run_events (run_id, attempt, first_index, count, frames)
 	SELECT @run_id, @attempt, e.first_index, e.count, e.frames FROM run,

@@ -174,9 +174,9 @@ func (p *pool) ping(ctx context.Context, conn *pgxpool.Conn) bool {
 }
 
 // doubtful reports whether a connection must be pinged before it is used: its last use is longer ago than trust, or a
-// statement has run into its limit lately. Lambda freezes a process between two invocations, and the connection may be closed
-// meanwhile. The pool itself measures idle time with the monotonic clock, which stands still while the process is
-// frozen; the time of day does not.
+// statement has run into its limit lately. Lambda freezes a process between two invocations, and the connection may be
+// closed meanwhile. The pool itself measures idle time with the monotonic clock, which stands still while the process
+// is frozen; the time of day does not.
 //
 // The time counts from the start of the last use. Recording its end, in AfterRelease, would make the pool return the
 // connection a moment later, and the next query could open a second connection.

@@ -64,8 +64,8 @@ type Pulse struct {
 }
 
 // Pulse is the statement that a process executes twice a second for all its legs together; run's registry describes
-// it. With renew it also renews their leases. It waits for no run: the lease of a row that is locked is not renewed, and
-// the next call tries again. A leg that has ended is neither lost nor renewed.
+// it. With renew it also renews their leases. It waits for no run: the lease of a row that is locked is not renewed,
+// and the next call tries again. A leg that has ended is neither lost nor renewed.
 func (db *DB) Pulse(ctx context.Context, legs []Leg, renew bool) ([]Pulse, error) {
 	// Most pulses only read, which is cheap: a write each half second would fill the write-ahead log and keep vacuum busy.
 	// The rows are locked in the order of their ids, as by DeleteSessions, so that the two do not wait for each other.

@@ -86,7 +86,8 @@ func (m *machine) holds(x *execution) bool {
 // emit adds an event to the leg's last batch, or to a new one.
 func (x *execution) emit() {
 	frame := fmt.Sprintf("%d\n\n", x.index)
-	x.pending = append(x.pending, store.Events{RunID: x.RunID, Attempt: x.Attempt, First: x.index, Count: 1, Frames: frame})
+	x.pending = append(x.pending,
+		store.Events{RunID: x.RunID, Attempt: x.Attempt, First: x.index, Count: 1, Frames: frame})
 	x.index++
 }
 

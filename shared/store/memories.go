@@ -151,7 +151,8 @@ func (db *DB) DeleteMemories(ctx context.Context, v Viewer, ids []string, owner 
 	}
 	where, args := MemoryQuery{Owner: owner}.where(v)
 	args["ids"] = known
-	if _, err := db.bulk.exec(ctx, `DELETE FROM keyway.memories WHERE memory_id = ANY(@ids) AND `+where, args); err != nil {
+	sql := `DELETE FROM keyway.memories WHERE memory_id = ANY(@ids) AND ` + where
+	if _, err := db.bulk.exec(ctx, sql, args); err != nil {
 		return fmt.Errorf("delete memories: %w", kindOf(err))
 	}
 	return nil
@@ -198,7 +199,8 @@ func (db *DB) MemoryStats(
 // the old memories that are unchanged, deletes them only if all are, and inserts the new one only if they were
 // deleted. If one of them was deleted or changed since it was read, the error is fault.Conflict and nothing is
 // changed: a model takes seconds to write the merged text, and a change of that time must not be lost. A memory is
-// unchanged if its UpdatedAt is; see ChangeMemory. If the new memory exists already, the same call has stored it before.
+// unchanged if its UpdatedAt is; see ChangeMemory. If the new memory exists already, the same call has stored it
+// before.
 func (db *DB) MergeMemories(ctx context.Context, old []Memory, merged Memory) error {
 	ids, changes := make([]uuid.UUID, len(old)), make([]time.Time, len(old))
 	for i, m := range old {

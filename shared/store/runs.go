@@ -182,9 +182,9 @@ func historyArgs(owner, sessionID, agentID string, limit int) pgx.NamedArgs {
 	return pgx.NamedArgs{"owner": owner, "session_id": sessionID, "agent_id": agentID, "limit": limit}
 }
 
-// ContinueRun makes a PAUSED run RUNNING, with a leg of the same attempt. claimed is true for at most one leg, and false
-// if the run is not paused or is to be cancelled. Of r it stores Caller, Checkpoint and Streamed. index is the index of
-// the run's next event. For a request with an idempotency key that has continued the run before, the error is
+// ContinueRun makes a PAUSED run RUNNING, with a leg of the same attempt. claimed is true for at most one leg, and
+// false if the run is not paused or is to be cancelled. Of r it stores Caller, Checkpoint and Streamed. index is the
+// index of the run's next event. For a request with an idempotency key that has continued the run before, the error is
 // *Repeated, or fault.Conflict if the earlier request asked for something else.
 //
 // All events so far belong to the state that the pause stored, so the next attempt keeps them: kept_events becomes the

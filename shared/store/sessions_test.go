@@ -164,7 +164,8 @@ func TestDeletingASessionDeletesItsRunsAndEvents(t *testing.T) {
 	url := storetest.URL(t)
 	db := storetest.Open(t, store.Options{URL: url})
 	r := begin(t, db, "ann", "s", 0)
-	if _, err := db.AddEvents(t.Context(), []store.Events{{RunID: r.RunID, Attempt: 1, Count: 1, Frames: "a\n\n"}}); err != nil {
+	one := store.Events{RunID: r.RunID, Attempt: 1, Count: 1, Frames: "a\n\n"}
+	if _, err := db.AddEvents(t.Context(), []store.Events{one}); err != nil {
 		t.Fatal(err)
 	}
 	finish(t, db, r)

@@ -29,8 +29,8 @@ const MaxSessionID = 255
 // replaces a broken connection. It is safe for concurrent use.
 //
 // Each statement has a deadline: a few seconds, or 20 for those that may read or delete much, or that of its context if
-// that is earlier. A statement is repeated for a few seconds if its connection was lost or refused, and if it conflicted
-// with another one. After that the error is fault.Unavailable with a RetryAfter.
+// that is earlier. A statement is repeated for a few seconds if its connection was lost or refused, and if it
+// conflicted with another one. After that the error is fault.Unavailable with a RetryAfter.
 type DB struct {
 	executor          // for the statements that read and write little
 	bulk     executor // for the statements that may read or delete much, on the same connections
