@@ -154,7 +154,9 @@ func TestReadyzShowsNoInternals(t *testing.T) {
 		"wrong login":     {opened(login), "rejects this server's user, password or database name"},
 		"unknown host":    {opened("postgres://someone:hunter2@nowhere.invalid/db"), "The database is not available"},
 		"an unknown kind": {fails(internal), "the log of this server has the reason"},
-		"another kind":    {fails(fault.Public(fault.Internal, internal.Error(), nil)), "the log of this server has the reason"},
+		"another kind": {
+			fails(fault.Public(fault.Internal, internal.Error(), nil)), "the log of this server has the reason",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
