@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -329,5 +330,37 @@ func TestThePreviousReleaseContinuesARun(t *testing.T) {
 	}
 	if n, err := db.CountEvents(t.Context(), r.RunID); err != nil || n != 2 {
 		t.Errorf("%d events, %v", n, err)
+	}
+}
+
+// The previous release does not change the column leg. A process of this release repeats a statement whose answer was
+// lost, and must not change a run that the other process executes by then.
+func TestARepeatedStatementDoesNotMatchALegOfThePreviousRelease(t *testing.T) {
+	t.Parallel()
+	url := storetest.URL(t)
+	db := storetest.Open(t, store.Options{URL: url})
+	paused, claimed := begin(t, db, "ann", "s", 0), begin(t, db, "ann", "s", 1)
+	if err := end(t, db, paused, "PAUSED"); err != nil {
+		t.Fatal(err)
+	}
+	// The continuation of the previous release belongs to the attempt that paused.
+	sql(t, url, `UPDATE keyway.runs SET status = 'RUNNING', lease_until = now() + interval '1 minute', checkpoint = '{}'
+		WHERE status = 'PAUSED'`)
+	if err := end(t, db, paused, "PAUSED"); !errors.Is(err, fault.Conflict) {
+		t.Errorf("the pause was repeated: %v", err)
+	}
+	if p := pulse(t, db, true, leg(paused)); !p[0].Lost || p[0].Renewed {
+		t.Errorf("the leg that paused: %+v", p)
+	}
+	if got := status(t, db, paused).Status; got != "RUNNING" {
+		t.Errorf("the continued run is %s", got)
+	}
+
+	pass(t, url, expiry)
+	_, l := claim(t, db, claimed.RunID)
+	pass(t, url, expiry)
+	sql(t, url, strings.ReplaceAll(claimOfSchema6, "$1", "'"+claimed.RunID.String()+"'"))
+	if r, ok, err := db.ClaimRun(t.Context(), claimed.RunID, l.ID); err != nil || ok {
+		t.Errorf("the claim was repeated: attempt %d, %t, %v", r.Attempt, ok, err)
 	}
 }

@@ -24,6 +24,9 @@ CREATE TABLE {{.schema}}.continuations (
 -- When a process claims a run, the checkpoint and the steps become one JSON document again. A trigger does it, so that a
 -- process of the previous release, which knows only runs.checkpoint, can claim the run too: during an update and after a
 -- rollback. The text is concatenated because jsonb would change the order of members and the form of numbers.
+--
+-- That release does not know the column leg either. If a claim or a continuation does not change the leg, it comes from
+-- that release. Then the trigger sets leg to NULL, so that a repeated statement of the earlier leg matches no row.
 CREATE FUNCTION {{.schema}}.merge_steps() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     merged text;
@@ -45,10 +48,14 @@ BEGIN
         NEW.checkpoint := (left(NEW.checkpoint::text, -1) || ',' || merged || '}')::json;
     END IF;
     DELETE FROM {{.schema}}.run_steps WHERE run_id = NEW.run_id;
+    IF NEW.leg IS NOT DISTINCT FROM OLD.leg THEN
+        NEW.leg := NULL;
+    END IF;
     RETURN NEW;
 END
 $$;
-CREATE TRIGGER merge_steps BEFORE UPDATE OF attempt ON {{.schema}}.runs
-    FOR EACH ROW WHEN (NEW.attempt <> OLD.attempt) EXECUTE FUNCTION {{.schema}}.merge_steps();
+CREATE TRIGGER merge_steps BEFORE UPDATE OF attempt, status ON {{.schema}}.runs
+    FOR EACH ROW WHEN (NEW.attempt <> OLD.attempt OR OLD.status = 'PAUSED' AND NEW.status = 'RUNNING')
+    EXECUTE FUNCTION {{.schema}}.merge_steps();
 
 UPDATE {{.schema}}.schema_version SET oldest = 6;
