@@ -93,7 +93,8 @@ func (p *phase) injectOthers(ctx context.Context, random *rand.Rand) {
 	lastLong := time.Now()
 	for wait(ctx, time.Duration(300+random.IntN(1500))*time.Millisecond) == nil {
 		s, kind := p.targets[random.IntN(len(p.targets))], draw(random)
-		if !s.isUp() || kind == terminated && p.plan.functions || kind == restarted && time.Since(p.lab.pg.restarted) < restartGap {
+		if !s.isUp() || kind == terminated && p.plan.functions ||
+			kind == restarted && time.Since(p.lab.pg.restarted) < restartGap {
 			continue
 		}
 		d := time.Duration(200+random.IntN(3000)) * time.Millisecond

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"io"
 	"log/slog"
 	"math"
@@ -90,7 +91,7 @@ func TestAnIdleConnectionMakesRoomForAnotherClient(t *testing.T) {
 	}
 	defer held.Close()
 	_ = server.Close()
-	if err := <-ended; err != http.ErrServerClosed {
+	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
 		t.Errorf("the server ended with %v", err)
 	}
 }
