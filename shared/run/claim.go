@@ -30,6 +30,11 @@ const MaxCrashes = 3
 func (r *Runner) Claim(ctx context.Context, id uuid.UUID) (execute func(), claimed bool, err error) {
 	legID := r.newID()
 	row, claimed, err := r.db.ClaimRun(context.WithoutCancel(ctx), id, legID)
+	if store.Transient(err) {
+		// The claim may have happened although no answer came. Without another try, nobody would execute the run until its
+		// lease expires, and the next claim would count a crash.
+		row, claimed, err = r.db.ClaimRun(context.WithoutCancel(ctx), id, legID)
+	}
 	if err != nil || !claimed {
 		return nil, false, err
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/run"
+	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/store/wiretap"
 	"github.com/keyway-agents/keyway/shared/tool"
 	"github.com/keyway-agents/keyway/shared/wire"
@@ -260,6 +261,28 @@ func TestAClaimWhoseAnswerIsLostIsOneAttempt(t *testing.T) {
 	}
 	if n := w.lostAnswers(sqlClaim); n != 2 || len(b.model.requests()) != 1 {
 		t.Errorf("%d answers were lost, %d model calls", n, len(b.model.requests()))
+	}
+}
+
+// The caller of the first request is asked to try again.
+func TestARunIsPausedAgainAfterAContinuationWhoseAnswersAreLost(t *testing.T) {
+	t.Parallel()
+	d := &guardedTool{}
+	b, w := newTappedBench(t, io.Discard, tools(d.tool(confirm)), calls("", knock), replies("done"))
+	paused := last(b.collect(b.runner.Run(t.Context(), streamed))).Result
+	w.loseAnswers(sqlContinue, 1000)
+	var failed error
+	for _, err := range b.runner.Continue(t.Context(), ann, storeQuery{RunID: paused.RunID}, approve(t, paused)) {
+		failed = err
+	}
+	if !store.Transient(failed) || len(d.calls) != 0 {
+		t.Fatalf("%v, %d calls", failed, len(d.calls))
+	}
+	w.loseAnswers(sqlContinue, 0)
+	await(t, func() bool { return b.row(paused.RunID).Status == "PAUSED" })
+	list, over := collectAll(t, b.runner.Continue(t.Context(), ann, storeQuery{RunID: paused.RunID}, approve(t, paused)))
+	if over != nil || last(list).Name() != "RunCompleted" || len(d.calls) != 1 {
+		t.Errorf("%s, %+v, %d calls", names(list), over, len(d.calls))
 	}
 }
 

@@ -214,18 +214,20 @@ func (r *Runner) begin(ctx context.Context, l *leg, id *uuid.UUID, request store
 	}
 	begun, err := r.db.BeginRun(context.WithoutCancel(ctx), l.row, options)
 	if store.Transient(err) {
-		go r.withdraw(l.row.RunID, id) // #nosec G118 -- the request ends before
+		go untilStored(func(ctx context.Context) error { // #nosec G118 -- the request ends before
+			return r.db.WithdrawRun(ctx, l.row.RunID, id)
+		})
 	}
 	l.row.SessionState, l.history = begun.State, begun.History
 	return err
 }
 
-// withdraw deletes a run that may have been stored although its caller got an error. It tries until the run's lease
-// would expire.
-func (r *Runner) withdraw(run uuid.UUID, leg *uuid.UUID) {
+// untilStored tries to undo a statement that may have been executed although its caller got an error. It tries until
+// the run's lease would expire.
+func untilStored(undo func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(context.Background(), store.LeaseDuration)
 	defer cancel()
-	for store.Transient(r.db.WithdrawRun(ctx, run, leg)) && ctx.Err() == nil {
+	for store.Transient(undo(ctx)) && ctx.Err() == nil {
 		select {
 		case <-time.After(firstPause):
 		case <-ctx.Done():
@@ -284,6 +286,11 @@ func (r *Runner) claimPaused(
 		return nil, fmt.Errorf("caller: %w", err)
 	}
 	index, claimed, err := r.db.ContinueRun(context.WithoutCancel(ctx), row, id, c.Request)
+	if store.Transient(err) { // The caller is asked to try again, so the run must be paused then.
+		go untilStored(func(ctx context.Context) error { // #nosec G118 -- the request ends before
+			return r.db.WithdrawContinuation(ctx, row.RunID, id, c.Request.Key)
+		})
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -159,6 +159,47 @@ func TestAKeyContinuesARunOnce(t *testing.T) {
 	}
 }
 
+// The caller got an error, and sends the request with its key again.
+func TestAContinuationThatIsWithdrawnCanBeRepeated(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	r := begin(t, db, "ann", "s", 0)
+	pause(t, db, r, store.Events{RunID: r.RunID, Attempt: 1, First: 0, Count: 3, Frames: "x"})
+	q, refused, next := store.Request{Key: "k", Digest: []byte{1}}, uuid.New(), uuid.New()
+	withdraw := func(want string) {
+		t.Helper()
+		for range 2 {
+			if err := db.WithdrawContinuation(t.Context(), r.RunID, refused, q.Key); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := status(t, db, r); got.Status != want {
+			t.Errorf("the run is %s, not %s", got.Status, want)
+		}
+	}
+	continues := func(leg uuid.UUID) {
+		t.Helper()
+		if index, claimed, err := db.ContinueRun(t.Context(), r, leg, q); err != nil || !claimed || index != 3 {
+			t.Fatal(index, claimed, err)
+		}
+	}
+	continues(refused)
+	withdraw("PAUSED")
+	continues(next)
+	withdraw("RUNNING") // The continuation of another leg stays.
+	if err := db.WithdrawContinuation(t.Context(), r.RunID, next, q.Key); err != nil {
+		t.Fatal(err)
+	}
+	continues(refused)
+	if found, err := db.RequestCancel(t.Context(), ann, r.RunID); err != nil || !found {
+		t.Fatal(found, err)
+	}
+	withdraw("PENDING")
+	if c, _ := claim(t, db, r.RunID); !c.CancelRequested || c.Losses != 0 || c.Checkpoint != nil {
+		t.Errorf("%+v", c)
+	}
+}
+
 // The process that claims it stores its last event.
 func TestAPausedRunThatIsCancelledBecomesPending(t *testing.T) {
 	t.Parallel()

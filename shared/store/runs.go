@@ -219,6 +219,27 @@ func (db *DB) ContinueRun(ctx context.Context, r Run, leg uuid.UUID, q Request) 
 	return index, true, nil
 }
 
+// WithdrawContinuation makes a run PAUSED again that ContinueRun may have continued although it returned an error: the
+// caller got that error, and may decide again with the same idempotency key. If the run is to be cancelled meanwhile, it
+// becomes PENDING, as in RequestCancel. It changes no run that another leg has continued or claimed since.
+func (db *DB) WithdrawContinuation(ctx context.Context, id, leg uuid.UUID, key string) error {
+	_, err := db.exec(ctx, `
+		WITH run AS (
+			UPDATE keyway.runs SET
+				status = CASE WHEN cancel_requested THEN 'PENDING' ELSE 'PAUSED' END,
+				lease_until = CASE WHEN cancel_requested THEN now() END,
+				caller = NULL, checkpoint = NULL
+			WHERE run_id = @run_id AND leg = @leg AND status = 'RUNNING'
+			RETURNING run_id
+		)
+		DELETE FROM keyway.continuations c USING run WHERE c.run_id = run.run_id AND c.key = @key`,
+		pgx.NamedArgs{"run_id": id, "leg": leg, "key": key})
+	if err != nil {
+		return fmt.Errorf("withdraw the continuation of run %s: %w", id, kindOf(err))
+	}
+	return nil
+}
+
 // nextIndex is the index after the last stored event of a run, or after those that it keeps.
 const nextIndex = `GREATEST(kept_events,
 	(SELECT max(first_index + count) FROM keyway.run_events WHERE run_id = @run_id))`

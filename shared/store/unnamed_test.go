@@ -139,6 +139,9 @@ func runningCalls(r store.Run) []call {
 			_, claimed, err := db.ContinueRun(ctx, row, next.ID, store.Request{Key: "k", Digest: []byte{1}})
 			return want(claimed, err)
 		}},
+		{"WithdrawContinuation", func(ctx context.Context, db *store.DB) error {
+			return db.WithdrawContinuation(ctx, r.RunID, uuid.New(), "k")
+		}},
 		{"Pulse", pulse(true)},
 		{"Pulse", pulse(false)},
 		{"FinishRun", ends(next, r, "COMPLETED")},
