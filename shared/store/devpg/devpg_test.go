@@ -222,8 +222,16 @@ func TestAServerThatEndsIsStartedAgainAtItsAddress(t *testing.T) {
 			p := run(t, nil, dir)
 			remember(t, p.URL, "word")
 			before := postmasterOf(t, p.Dir)
+			idle, err := pgx.Connect(t.Context(), p.URL) // as in a pool of connections
+			must(t, err)
+			began := time.Now()
 			must(t, end(t, p))
 			p.awaitProgress(t, p.Dir+" has ended")
+			// PostgreSQL waits a minute for a connection without a login when it stops.
+			if took := time.Since(began); took > 45*time.Second {
+				t.Errorf("the end was noticed after %s", took)
+			}
+			_ = idle.Close(t.Context())
 			p.awaitProgress(t, p.Dir+" runs again")
 			wantWords(t, p.URL, "word")
 			if postmasterOf(t, p.Dir) == before {

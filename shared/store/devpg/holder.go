@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/url"
 	"os"
 	"os/signal"
 	"syscall"
@@ -152,26 +150,28 @@ func (h *holder) own(ctx context.Context) (err error) {
 	return c.stop()
 }
 
-// watch returns nil when ctx ends, or an error when the server has ended. It holds a
-// connection to the server, without a login: the kernel closes it when the process behind
-// it ends. That happens also while the server lives, for example when the login takes too
-// long, or when PostgreSQL restarts its processes after a crash of one. So the end of the
-// connection means only that watch must look: a server that has ended refuses the next.
+// watch returns nil when ctx ends, or an error when the server has ended. It keeps a
+// session, which ends with the process behind it. That happens also while the server
+// lives, for example when PostgreSQL restarts its processes after a crash of one. So the
+// end of the session means only that watch must look: a server that has ended refuses
+// the next connection.
+//
+// The session is logged in. A server that shuts down waits for a connection that sends
+// nothing, for up to a minute (authentication_timeout).
 func watch(ctx context.Context, address string) error {
-	u, err := url.Parse(address)
+	config, err := pgx.ParseConfig(address)
 	if err != nil {
 		return err
 	}
+	config.Database = "postgres" // not among the connections to the program's database
 	for ctx.Err() == nil {
-		conn, err := new(net.Dialer).DialContext(ctx, "tcp", u.Host)
+		conn, err := pgx.ConnectConfig(ctx, config)
 		if errors.Is(err, syscall.ECONNREFUSED) {
 			return errors.New("its port refuses connections")
 		}
 		if err == nil {
-			release := context.AfterFunc(ctx, func() { _ = conn.Close() })
-			_, _ = conn.Read(make([]byte, 1))
-			release()
-			_ = conn.Close()
+			_, _ = conn.WaitForNotification(ctx) // There is none; it returns when the session or ctx ends.
+			_ = conn.Close(ctx)
 		}
 		sleep(ctx, 50*time.Millisecond) // a server that rejects each connection must not cost a CPU
 	}
