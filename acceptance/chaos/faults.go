@@ -23,7 +23,8 @@ const (
 	answerLost = "answers lost"
 	askingLost = "requests lost"
 	backends   = "backends terminated"
-	restarted  = "PostgreSQL restarted"
+	fast       = "PostgreSQL restarted, fast"
+	immediate  = "PostgreSQL restarted, immediate"
 )
 
 // target is a process that faults are injected into: a server or an instance of a function.
@@ -44,7 +45,7 @@ var weights = []struct {
 	weight int
 }{
 	{terminated, 2}, {stopped, 2}, {cutOff, 4}, {frozen, 3}, {delayed, 2}, {answerLost, 8}, {askingLost, 4}, {backends, 5},
-	{restarted, 2},
+	{fast, 1}, {immediate, 1},
 }
 
 // draw returns a random kind.
@@ -93,8 +94,9 @@ func (p *phase) injectOthers(ctx context.Context, random *rand.Rand) {
 	lastLong := time.Now()
 	for wait(ctx, time.Duration(300+random.IntN(1500))*time.Millisecond) == nil {
 		s, kind := p.targets[random.IntN(len(p.targets))], draw(random)
+		restarts := kind == fast || kind == immediate
 		if !s.isUp() || kind == terminated && p.plan.functions ||
-			kind == restarted && time.Since(p.lab.pg.restarted) < restartGap {
+			restarts && time.Since(p.lab.pg.restarted) < restartGap {
 			continue
 		}
 		d := time.Duration(200+random.IntN(3000)) * time.Millisecond
@@ -114,7 +116,7 @@ const restartGap = 65 * time.Second
 // inject injects one fault, for d if it lasts. hang chooses what happens to a connection that has lost a piece.
 func (p *phase) inject(ctx context.Context, kind string, s target, d time.Duration, hang bool) {
 	name := s.name()
-	if kind == restarted || kind == backends {
+	if kind == fast || kind == immediate || kind == backends {
 		name = ""
 	}
 	defer p.journal.injected(kind, name)()
@@ -143,8 +145,8 @@ func (p *phase) inject(ctx context.Context, kind string, s target, d time.Durati
 		p.disturb(ctx, s.connections(), d)
 	case backends:
 		p.terminateBackends(ctx)
-	case restarted:
-		if err := p.lab.pg.restart(context.WithoutCancel(ctx)); err != nil {
+	case fast, immediate:
+		if err := p.lab.pg.restart(context.WithoutCancel(ctx), kind); err != nil {
 			p.fail("%v", err)
 		}
 	}

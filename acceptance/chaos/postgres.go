@@ -58,13 +58,15 @@ func (p *postgres) database(ctx context.Context, name string) (*url.URL, error) 
 	return u, err
 }
 
-// restart ends the server as pg_ctl stop -m immediate does, which is a crash, and returns when it answers again: devpg
-// starts a server that has ended unasked.
-func (p *postgres) restart(ctx context.Context) error {
+// stopSignals end the server as pg_ctl stop does: fast ends the sessions and writes a checkpoint, immediate is a crash.
+var stopSignals = map[string]syscall.Signal{fast: syscall.SIGINT, immediate: syscall.SIGQUIT}
+
+// restart ends the server and returns when it answers again: devpg starts a server that has ended unasked.
+func (p *postgres) restart(ctx context.Context, kind string) error {
 	p.restarted = time.Now()
 	before, err := p.pid()
 	if err == nil {
-		err = syscall.Kill(before, syscall.SIGQUIT)
+		err = syscall.Kill(before, stopSignals[kind])
 	}
 	if err != nil {
 		return err
@@ -76,7 +78,7 @@ func (p *postgres) restart(ctx context.Context) error {
 			}
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("PostgreSQL does not answer within a minute after a restart; its log is %s/pg.log", p.Dir)
+			return fmt.Errorf("%s: it does not answer within a minute; its log is %s/pg.log", kind, p.Dir)
 		}
 		if err := wait(ctx, 50*time.Millisecond); err != nil {
 			return err
