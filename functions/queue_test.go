@@ -281,7 +281,8 @@ func cutOff(t *testing.T, endpoint string) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	id, left := s.accepts(), s.recorded(db, "RUNNING", time.Now().Add(-time.Hour), "agents:run").String()
+	id, left := s.accepts(), s.recorded(db, "RUNNING", time.Now(), "agents:run").String()
+	s.sql("UPDATE keyway.runs SET lease_until = now() - interval '1 second' WHERE status = 'RUNNING'")
 	s.delivers(s.deployment.start("worker", append(s.environment, "AWS_ENDPOINT_URL_SQS=http://127.0.0.1:1")...), 1)
 	s.becomes(id, "COMPLETED", "done", 1, 0)
 	s.hold(0, 0)
