@@ -20,24 +20,28 @@ import (
 // frames returns the stored frames of a run, and checks that their indices have no gap within an attempt.
 func (b *bench) frames(runID string) string {
 	b.t.Helper()
-	list, err := b.db.EventsAfter(context.Background(), uuid.MustParse(runID), -1)
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	row := b.row(runID)
 	var all strings.Builder
-	next := 0
-	for _, e := range list {
-		if e.First%store.FirstIndex(2) == 0 { // The first event of another attempt.
-			next = e.First
+	for next, last := 0, -1; ; {
+		news, err := b.db.Follow(context.Background(), row.RunID, row.Attempt, last)
+		if err != nil {
+			b.t.Fatal(err)
 		}
-		if e.First != next || strings.Count(e.Frames, "\n\n") != e.Count {
-			b.t.Errorf("the row at index %d has the count %d and %d frames; want it at index %d", e.First, e.Count,
-				strings.Count(e.Frames, "\n\n"), next)
+		if len(news.Frames) == 0 {
+			return all.String()
 		}
-		next += e.Count
-		all.WriteString(e.Frames)
+		for _, e := range news.Frames {
+			if e.First%store.FirstIndex(2) == 0 { // The first event of another attempt.
+				next = e.First
+			}
+			if n := strings.Count(string(e.Data), "\n\n"); e.First != next || n != e.Count {
+				b.t.Errorf("the row at index %d has the count %d and %d frames; want it at index %d", e.First, e.Count, n, next)
+			}
+			next += e.Count
+			last = next - 1
+			all.Write(e.Data)
+		}
 	}
-	return all.String()
 }
 
 func sentFrames(list []run.Event) string {

@@ -77,31 +77,3 @@ func (db *DB) AddEvents(ctx context.Context, batches []Events) (busy []uuid.UUID
 	}
 	return busy, nil
 }
-
-// EventsAfter returns the stored events of a run's present attempt, in order, from the row that holds the first event
-// with an index above after. That row may begin with earlier events. Events of attempts that lost the run are never
-// returned.
-func (db *DB) EventsAfter(ctx context.Context, id uuid.UUID, after int) ([]Events, error) {
-	list, err := collect[Events](ctx, db.bulk, `
-		SELECT run_id, attempt, first_index AS first, count, frames FROM keyway.run_events
-		WHERE run_id = @run_id AND attempt = (SELECT attempt FROM keyway.runs WHERE run_id = @run_id)
-			AND first_index + count - 1 > @after ORDER BY first_index`,
-		pgx.NamedArgs{"run_id": id, "after": after})
-	if err != nil {
-		return nil, fmt.Errorf("events of run %s: %w", id, kindOf(err))
-	}
-	return list, nil
-}
-
-// CountEvents counts the stored events of a run's present attempt, which EventsAfter returns. It is 0 for a run without
-// events and for a missing run.
-func (db *DB) CountEvents(ctx context.Context, id uuid.UUID) (n int, err error) {
-	err = db.queryRow(ctx, `
-		SELECT COALESCE(sum(count), 0) FROM keyway.run_events
-		WHERE run_id = @run_id AND attempt = (SELECT attempt FROM keyway.runs WHERE run_id = @run_id)`,
-		pgx.NamedArgs{"run_id": id}).Scan(&n)
-	if err != nil {
-		return 0, fmt.Errorf("count events of run %s: %w", id, kindOf(err))
-	}
-	return n, nil
-}
