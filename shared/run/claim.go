@@ -9,7 +9,6 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/fault"
-	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
@@ -39,13 +38,10 @@ func (r *Runner) Claim(ctx context.Context, id uuid.UUID) (execute func(), claim
 		return nil, false, err
 	}
 	agent, known := r.agents[row.AgentID]
-	about := model.Description{ID: row.ModelID, Provider: row.ModelProvider}
-	if known {
-		about = agent.Model.Describe()
-	} else { // The run can only be ended.
+	if !known { // The run can only be ended.
 		agent = Agent{Agent: config.Agent{ID: row.AgentID, Name: row.AgentName}}
 	}
-	l := r.newLeg(agent, about, row)
+	l := r.newLeg(agent, row)
 	var at position
 	l.state, at, err = restore(row)
 	if err == nil || row.CancelRequested {

@@ -64,8 +64,12 @@ type leg struct {
 	steps int
 }
 
-// newLeg makes the leg of a row.
-func (s services) newLeg(agent Agent, about model.Description, row store.Run) *leg {
+// newLeg makes the leg of a row. An agent without a model can only end the run.
+func (s services) newLeg(agent Agent, row store.Run) *leg {
+	about := model.Description{ID: row.ModelID, Provider: row.ModelProvider}
+	if agent.Model != nil {
+		about = agent.Model.Describe()
+	}
 	l := &leg{services: s, agent: agent, about: about, row: row, wasPaused: row.Messages != nil, start: s.now()}
 	l.row.ModelID, l.row.ModelProvider = about.ID, about.Provider
 	l.outbox = outbox{index: store.FirstIndex(row.Attempt), head: wire.Head{
@@ -94,7 +98,7 @@ func (l *leg) enter(ctx context.Context, id uuid.UUID) (_ context.Context, stop 
 	}
 	// The time that a leg spent after its last checkpoint is not counted, since nobody knows it after a crash. The time
 	// before a pause does not count either, because the limit applies from the start or from the last continuation.
-	limit, used := l.agent.Timeout, l.state.Duration-pausedAfter(l.row)
+	limit, used := l.agent.Timeout, l.state.Duration-l.pausedAfter
 	cause := fault.Public(fault.Internal, fmt.Sprintf("The run took longer than its limit of %s", limit), errTimedOut)
 	ctx, stopAtLimit := context.WithTimeoutCause(ctx, limit-used, cause)
 	return ctx, func() {

@@ -224,6 +224,7 @@ func (g *registry) keepLeases(leases []*lease) {
 		g.log.Warn("could not read cancellations or renew leases; will try again", "runs", len(legs), "err", err)
 		return
 	}
+	g.mu.Lock()
 	for _, p := range pulses {
 		switch l := byLeg[p.Leg]; {
 		case p.Deleted:
@@ -234,19 +235,13 @@ func (g *registry) keepLeases(leases []*lease) {
 			if p.Cancel {
 				l.cancel(errCancelled)
 			}
-			g.renewed(l, p.Renewed, now)
+			if p.Renewed { // The time is that before the statement, so the lease in the database never ends earlier.
+				l.renewed = now
+			}
 		}
 	}
+	g.mu.Unlock()
 	g.sendWatches(ctx, leases, now)
-}
-
-// renewed records a renewal. now is the time before the statement, so the lease in the database never ends earlier.
-func (g *registry) renewed(l *lease, renewed bool, now time.Time) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if renewed {
-		l.renewed = now
-	}
 }
 
 // sendWatches sends the watching messages that are due. One that cannot be sent is tried again after renewEvery; if the

@@ -13,6 +13,7 @@ import (
 	"iter"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -32,6 +33,8 @@ type Runner struct {
 	admit  func(Caller) error
 	// slots has an element for each run that a request waits for. It is nil if their number has no bound.
 	slots chan struct{}
+	// undoing has the ids of runs whose start or continuation failed for its caller and is not undone yet.
+	undoing sync.Map
 }
 
 // Options configure a Runner.
@@ -152,9 +155,7 @@ func (r *Runner) yieldEvents(
 			case r.slots <- struct{}{}:
 				defer func() { <-r.slots }()
 			default:
-				e := fault.Public(fault.Unavailable, "The server executes as many runs as it can, try again", nil)
-				e.RetryAfter = 2 * time.Second
-				yield(Event{}, e)
+				yield(Event{}, tryAgain("The server executes as many runs as it can, try again"))
 				return
 			}
 		}
@@ -170,6 +171,13 @@ func (r *Runner) yieldEvents(
 	}
 }
 
+// tryAgain is an error after which the same request may succeed soon.
+func tryAgain(text string) error {
+	e := fault.Public(fault.Unavailable, text, nil)
+	e.RetryAfter = 2 * time.Second
+	return e
+}
+
 // newRun makes the leg and the row of a new run. Nothing is stored yet. A run that starts at once is attempt 1; a
 // pending run is attempt 0, because its first claim increments the number.
 func (r *Runner) newRun(in Input, status string) (*leg, error) {
@@ -181,11 +189,10 @@ func (r *Runner) newRun(in Input, status string) (*leg, error) {
 		RunID: r.newID(), Owner: in.Owner, SessionID: cmp.Or(in.SessionID, r.newID().String()),
 		AgentID: agent.ID, AgentName: agent.Name, Status: status, Input: in.Message,
 		SessionState: in.State, Metadata: in.Metadata, Streamed: in.Streamed, CreatedAt: pgvalue.Time(r.now()),
+		Background: status == wire.StatusPending,
 	}
-	if status == wire.StatusRunning {
+	if !row.Background {
 		row.Attempt = 1
-	} else {
-		row.Background = true
 	}
 	var err error
 	if row.Caller, err = wire.Marshal(in.Caller); err != nil {
@@ -196,7 +203,7 @@ func (r *Runner) newRun(in Input, status string) (*leg, error) {
 			return nil, fmt.Errorf("files: %w", err)
 		}
 	}
-	return r.newLeg(agent, agent.Model.Describe(), row), nil
+	return r.newLeg(agent, row), nil
 }
 
 // begin stores the run's row and reads the session's state and history, all in one round trip. A background run reads
@@ -214,25 +221,27 @@ func (r *Runner) begin(ctx context.Context, l *leg, id *uuid.UUID, request store
 	}
 	begun, err := r.db.BeginRun(context.WithoutCancel(ctx), l.row, options)
 	if store.Transient(err) {
-		go untilStored(func(ctx context.Context) error { // #nosec G118 -- the request ends before
-			return r.db.WithdrawRun(ctx, l.row.RunID, id)
-		})
+		r.undo(l.row.RunID, func(ctx context.Context) error { return r.db.WithdrawRun(ctx, l.row.RunID, id) })
 	}
 	l.row.SessionState, l.history = begun.State, begun.History
 	return err
 }
 
-// untilStored tries to undo a statement that may have been executed although its caller got an error. It tries until
-// the run's lease would expire.
-func untilStored(undo func(context.Context) error) {
-	ctx, cancel := context.WithTimeout(context.Background(), store.LeaseDuration)
-	defer cancel()
-	for store.Transient(undo(ctx)) && ctx.Err() == nil {
-		select {
-		case <-time.After(firstPause):
-		case <-ctx.Done():
+// undo undoes a statement that may have been executed although its caller got an error. It returns at once, and tries
+// until the run's lease would expire.
+func (r *Runner) undo(run uuid.UUID, statement func(context.Context) error) {
+	r.undoing.Store(run, nil)
+	go func() {
+		defer r.undoing.Delete(run)
+		ctx, cancel := context.WithTimeout(context.Background(), store.LeaseDuration)
+		defer cancel()
+		for store.Transient(statement(ctx)) && ctx.Err() == nil {
+			select {
+			case <-time.After(firstPause):
+			case <-ctx.Done():
+			}
 		}
-	}
+	}()
 }
 
 // Continuation is a request to continue a paused run.
@@ -269,6 +278,9 @@ func (r *Runner) claimPaused(
 	if err != nil {
 		return nil, err
 	}
+	if _, busy := r.undoing.Load(row.RunID); busy {
+		return nil, tryAgain("An earlier request to continue the run has failed and is being undone, try again")
+	}
 	agent, ok := r.agents[row.AgentID]
 	if !ok {
 		return nil, fault.Public(fault.NotFound, "Agent not found", nil)
@@ -287,7 +299,7 @@ func (r *Runner) claimPaused(
 	}
 	index, claimed, err := r.db.ContinueRun(context.WithoutCancel(ctx), row, id, c.Request)
 	if store.Transient(err) { // The caller is asked to try again, so the run must be paused then.
-		go untilStored(func(ctx context.Context) error { // #nosec G118 -- the request ends before
+		r.undo(row.RunID, func(ctx context.Context) error {
 			return r.db.WithdrawContinuation(ctx, row.RunID, id, c.Request.Key)
 		})
 	}
@@ -298,7 +310,7 @@ func (r *Runner) claimPaused(
 		text := fmt.Sprintf("Cannot continue run %s: run is %s", row.RunID, strings.ToLower(row.Status))
 		return nil, fault.Public(fault.Conflict, text, nil)
 	}
-	l := r.newLeg(agent, agent.Model.Describe(), row)
+	l := r.newLeg(agent, row)
 	// A run without stored events may belong to a later attempt, whose indices begin higher.
 	l.index = max(index, store.FirstIndex(row.Attempt))
 	l.state, _, err = restore(row)

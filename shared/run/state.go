@@ -38,6 +38,8 @@ type state struct {
 	// Duration is how long the run was executed before this leg. The time of pauses does not count.
 	Duration         time.Duration `json:"spent"`
 	TimeToFirstToken time.Duration `json:"first"` // 0: no token has come yet
+	// pausedAfter is the part of Duration that was before the last pause.
+	pausedAfter time.Duration
 }
 
 // growing is the part of a state that each step adds to. A checkpoint stores only what was added since the previous
@@ -87,23 +89,18 @@ func restore(row store.Run) (s state, at position, err error) {
 			return s, at, fmt.Errorf("run %s: %w", row.RunID, err)
 		}
 	}
+	checkpoint.pausedAfter = seconds(metrics.Duration)
 	if checkpoint.Messages != nil {
 		return checkpoint, atStep, nil
 	}
 	s.CallCount, s.Answers = len(s.Calls), checkpoint.Answers
 	s.EarlierUsage = model.Usage{Input: metrics.InputTokens, Output: metrics.OutputTokens, Total: metrics.TotalTokens}
-	s.Duration, s.TimeToFirstToken = pausedAfter(row), seconds(metrics.TimeToFirstToken)
+	s.pausedAfter, s.TimeToFirstToken = checkpoint.pausedAfter, seconds(metrics.TimeToFirstToken)
+	s.Duration = s.pausedAfter
 	if s.Answers != nil {
 		at = atAnswers
 	}
 	return s, at, nil
-}
-
-// pausedAfter returns how long a run had been executed when it was paused last, or 0.
-func pausedAfter(row store.Run) time.Duration {
-	var metrics wire.Metrics
-	_ = json.Unmarshal(row.Metrics, &metrics) // restore reports the error.
-	return seconds(metrics.Duration)
 }
 
 // seconds converts from the unit of stored metrics.
