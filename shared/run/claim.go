@@ -100,7 +100,7 @@ func (r *Runner) checkStillAllowed(recorded json.RawMessage) error {
 // the run is recorded as PENDING and in the queue, for a worker to claim. Errors are those of Run before its first
 // event.
 func (r *Runner) Start(ctx context.Context, in Input) (wire.Accepted, error) {
-	l, err := r.newRun(in, wire.StatusPending)
+	l, err := r.newRun(in, wire.StatusPending, 0)
 	if err == nil {
 		err = r.begin(ctx, l, nil, in.Request)
 	}

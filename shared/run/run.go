@@ -137,7 +137,7 @@ type Input struct {
 func (r *Runner) Run(ctx context.Context, in Input) iter.Seq2[Event, error] {
 	return r.yieldEvents(ctx, func() (*leg, uuid.UUID, position, error) {
 		id := r.newID()
-		l, err := r.newRun(in, wire.StatusRunning)
+		l, err := r.newRun(in, wire.StatusRunning, 1)
 		if err == nil {
 			err = r.begin(ctx, l, &id, in.Request)
 		}
@@ -180,7 +180,7 @@ func tryAgain(text string) error {
 
 // newRun makes the leg and the row of a new run. Nothing is stored yet. A run that starts at once is attempt 1; a
 // pending run is attempt 0, because its first claim increments the number.
-func (r *Runner) newRun(in Input, status string) (*leg, error) {
+func (r *Runner) newRun(in Input, status string, attempt int) (*leg, error) {
 	agent, ok := r.agents[in.AgentID]
 	if !ok {
 		return nil, fault.Public(fault.NotFound, "Agent not found", nil)
@@ -189,10 +189,7 @@ func (r *Runner) newRun(in Input, status string) (*leg, error) {
 		RunID: r.newID(), Owner: in.Owner, SessionID: cmp.Or(in.SessionID, r.newID().String()),
 		AgentID: agent.ID, AgentName: agent.Name, Status: status, Input: in.Message,
 		SessionState: in.State, Metadata: in.Metadata, Streamed: in.Streamed, CreatedAt: pgvalue.Time(r.now()),
-		Background: status == wire.StatusPending,
-	}
-	if !row.Background {
-		row.Attempt = 1
+		Background: status == wire.StatusPending, Attempt: attempt,
 	}
 	var err error
 	if row.Caller, err = wire.Marshal(in.Caller); err != nil {
