@@ -220,8 +220,8 @@ func (db *DB) ContinueRun(ctx context.Context, r Run, leg uuid.UUID, q Request) 
 }
 
 // WithdrawContinuation makes a run PAUSED again that ContinueRun may have continued although it returned an error: the
-// caller got that error, and may decide again with the same idempotency key. If the run is to be cancelled meanwhile, it
-// becomes PENDING, as in RequestCancel. It changes no run that another leg has continued or claimed since.
+// caller got that error, and may decide again with the same idempotency key. If the run is to be cancelled meanwhile,
+// it becomes PENDING, as in RequestCancel. It changes no run that another leg has continued or claimed since.
 func (db *DB) WithdrawContinuation(ctx context.Context, id, leg uuid.UUID, key string) error {
 	_, err := db.exec(ctx, `
 		WITH run AS (
