@@ -295,6 +295,33 @@ func TestARunIsPausedAgainAfterAContinuationWhoseAnswersAreLost(t *testing.T) {
 	}
 }
 
+// A connection that hangs may deliver the statement after its caller got an error and the undo has found nothing.
+func TestAContinuationThatIsExecutedLateIsUndone(t *testing.T) {
+	t.Parallel()
+	d := &guardedTool{}
+	b, w := newTappedBench(t, io.Discard, tools(d.tool(confirm)), calls("", knock), replies("done"))
+	paused := last(b.collect(b.runner.Run(t.Context(), streamed))).Result
+	b.sql(`CREATE TABLE keyway.seen (leg uuid);
+		CREATE FUNCTION keyway.see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			INSERT INTO keyway.seen VALUES (NEW.leg); RETURN NULL; END $$;
+		CREATE TRIGGER see AFTER UPDATE ON keyway.runs FOR EACH ROW WHEN (NEW.leg <> OLD.leg)
+			EXECUTE FUNCTION keyway.see()`)
+	w.loseAnswers(sqlContinue, 1000)
+	for _, err := range b.runner.Continue(t.Context(), ann, storeQuery{RunID: paused.RunID}, approve(t, paused)) {
+		if !store.Transient(err) {
+			t.Fatal(err)
+		}
+	}
+	w.loseAnswers(sqlContinue, 0)
+	await(t, func() bool { return b.row(paused.RunID).Status == "PAUSED" })
+	b.sql(`UPDATE keyway.runs SET status = 'RUNNING', leg = (SELECT leg FROM keyway.seen LIMIT 1),
+		lease_until = now() + interval '1 minute'`)
+	await(t, func() bool { return b.row(paused.RunID).Status == "PAUSED" })
+	if len(d.calls) != 0 {
+		t.Errorf("%d calls", len(d.calls))
+	}
+}
+
 // The database loses the answers for so long that the store's own repetitions end.
 func TestAnEndWhoseAnswersAreLostIsStoredOnce(t *testing.T) {
 	t.Parallel()

@@ -224,20 +224,24 @@ func (r *Runner) begin(ctx context.Context, l *leg, id *uuid.UUID, request store
 	return err
 }
 
+// undoAgain is how soon an undone statement is undone once more.
+const undoAgain = 3 * time.Second
+
 // undo undoes a statement that may have been executed although its caller got an error. It returns at once, and tries
-// until the run's lease would expire.
+// until the run's lease would expire. It does not end with the first success: a connection that hangs may deliver the
+// statement later.
 func (r *Runner) undo(run uuid.UUID, statement func(context.Context) error) {
 	r.undoing.Store(run, nil)
 	go func() {
-		defer r.undoing.Delete(run)
 		ctx, cancel := context.WithTimeout(context.Background(), store.LeaseDuration)
 		defer cancel()
-		for store.Transient(statement(ctx)) && ctx.Err() == nil {
-			select {
-			case <-time.After(firstPause):
-			case <-ctx.Done():
+		for pause := firstPause; ctx.Err() == nil; <-time.After(pause) {
+			if !store.Transient(statement(ctx)) {
+				r.undoing.Delete(run)
+				pause = undoAgain
 			}
 		}
+		r.undoing.Delete(run)
 	}()
 }
 

@@ -228,7 +228,7 @@ func (db *DB) WithdrawContinuation(ctx context.Context, id, leg uuid.UUID, key s
 			UPDATE keyway.runs SET
 				status = CASE WHEN cancel_requested THEN 'PENDING' ELSE 'PAUSED' END,
 				lease_until = CASE WHEN cancel_requested THEN now() END,
-				caller = NULL, checkpoint = NULL
+				leg = NULL, caller = NULL, checkpoint = NULL
 			WHERE run_id = @run_id AND leg = @leg AND status = 'RUNNING'
 			RETURNING run_id
 		)
