@@ -426,9 +426,10 @@ func (a *auditor) model(id string) {
 // reason finds a fault that made another process repeat what this one did from the first time on, before the second.
 func (a *auditor) reason(process string, first, second time.Time) (position int, found bool) {
 	for i, f := range a.Faults {
-		// A fault that began before may have lasted.
-		over := f.To.IsZero() || f.To.After(first) || f.Kind == terminated
-		if f.Process == process && f.interrupts() && over && f.From.Before(second) {
+		// A fault that began before may have lasted. A process that was killed does not come back, and what it had sent may
+		// be received after its end.
+		lasts := f.To.IsZero() || f.To.After(first) || f.Kind == terminated || f.Kind == killed
+		if f.Process == process && f.interrupts() && lasts && f.From.Before(second) {
 			return i, true
 		}
 	}
