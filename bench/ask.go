@@ -214,33 +214,46 @@ func events(body io.Reader) iter.Seq2[event, error] {
 		lines := bufio.NewScanner(body)
 		// RunCompleted holds the whole run in one line, with the history of its session.
 		lines.Buffer(make([]byte, 64<<10), 8<<20)
-		var e event
-		// within reports that an event has begun and not ended: an empty line ends it.
-		within := false
+		var p eventParser
 		for lines.Scan() {
-			line := lines.Bytes()
-			// Every line that is not empty begins or continues an event. That includes a comment
-			// (": ping") and an event's id: both are followed by an empty line.
-			within = len(line) > 0
-			if name, ok := bytes.CutPrefix(line, []byte("event: ")); ok {
-				e.name = append(e.name[:0], name...)
-			} else if data, ok := bytes.CutPrefix(line, []byte("data: ")); ok {
-				e.data = append(e.data[:0], data...)
-			} else if len(line) == 0 && len(e.data) > 0 {
-				if !yield(e, nil) {
-					return
-				}
-				e.data = e.data[:0]
+			if !p.line(lines.Bytes(), yield) {
+				return
 			}
 		}
 		err := lines.Err()
-		if err == nil && within {
+		if err == nil && p.within {
 			err = io.ErrUnexpectedEOF
 		}
 		if err != nil {
 			yield(event{}, err)
 		}
 	}
+}
+
+// eventParser makes events of lines.
+type eventParser struct {
+	e event
+	// within reports that an event has begun and not ended: an empty line ends it.
+	within bool
+}
+
+// line adds a line, and yields the event that it completes. It returns false when yield
+// has returned false.
+func (p *eventParser) line(line []byte, yield func(event, error) bool) bool {
+	// Every line that is not empty begins or continues an event. That includes a comment
+	// (": ping") and an event's id: both are followed by an empty line.
+	p.within = len(line) > 0
+	if name, ok := bytes.CutPrefix(line, []byte("event: ")); ok {
+		p.e.name = append(p.e.name[:0], name...)
+	} else if data, ok := bytes.CutPrefix(line, []byte("data: ")); ok {
+		p.e.data = append(p.e.data[:0], data...)
+	} else if len(line) == 0 && len(p.e.data) > 0 {
+		if !yield(p.e, nil) {
+			return false
+		}
+		p.e.data = p.e.data[:0]
+	}
+	return true
 }
 
 // direct asks the model without a server in between, and returns the time to its first

@@ -313,11 +313,10 @@ func readSteps(body io.Reader, n int, see func(event) error) error {
 func heads(body io.Reader) iter.Seq2[event, error] {
 	return func(yield func(event, error) bool) {
 		lines := bufio.NewReaderSize(body, 32<<10)
-		var e event
-		within := false // an event has begun and not ended
+		var p eventParser
 		for {
 			line, more, err := lines.ReadLine()
-			if err == io.EOF && within {
+			if err == io.EOF && p.within {
 				err = io.ErrUnexpectedEOF
 			}
 			if err != nil {
@@ -326,16 +325,8 @@ func heads(body io.Reader) iter.Seq2[event, error] {
 				}
 				return
 			}
-			within = len(line) > 0
-			if name, ok := bytes.CutPrefix(line, []byte("event: ")); ok {
-				e.name = append(e.name[:0], name...)
-			} else if data, ok := bytes.CutPrefix(line, []byte("data: ")); ok {
-				e.data = append(e.data[:0], data...)
-			} else if len(line) == 0 && len(e.data) > 0 {
-				if !yield(e, nil) {
-					return
-				}
-				e.data = e.data[:0]
+			if !p.line(line, yield) {
+				return
 			}
 			for more && err == nil {
 				_, more, err = lines.ReadLine() // an error is returned by the next call, too
