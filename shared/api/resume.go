@@ -212,9 +212,11 @@ func (f *follower) sendError(ctx context.Context, err error) {
 }
 
 // send sends stored events as they were when the run emitted them. The first ones may be
-// events that the client has.
+// events that the client has. Events that an earlier release stored may contain line ends that
+// are escaped now.
 func (f *follower) send(frames store.Frames) {
 	f.sent = true
+	frames.Data = wire.EscapeLines(frames.Data)
 	if !f.ids && frames.First > f.after {
 		f.stream.sendFrame(frames.Data)
 	} else {

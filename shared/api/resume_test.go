@@ -5,6 +5,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+
 	"github.com/keyway-agents/keyway/shared/authz"
 )
 
@@ -138,4 +141,27 @@ func (s *signalling) Write(data []byte) (int, error) {
 		s.written = nil
 	}
 	return s.ResponseRecorder.Write(data)
+}
+
+// A client that reads lines with Python's str.splitlines would lose an event with one of these characters.
+func TestLineEndsInStoredEventsAreEscaped(t *testing.T) {
+	t.Parallel()
+	s := newService(t, text("a\u0085b\u2028c\u2029d"))
+	id, _ := s.streamed("s")
+	escaped := s.do("ann POST /agents/a/runs/"+id+"/resume", "").want(t, 200, `"content":"a\u0085b\u2028c\u2029d"`)
+	// An earlier release stored them as they are.
+	conn, err := pgx.Connect(t.Context(), s.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	const restore = `UPDATE keyway.run_events
+		SET frames = replace(replace(frames, '\u0085', E'\u0085'), '\u2028', E'\u2028')`
+	if tag, err := conn.Exec(t.Context(), restore); err != nil || tag.RowsAffected() == 0 {
+		t.Fatalf("%v %v", tag, err)
+	}
+	again := s.do("ann POST /agents/a/runs/"+id+"/resume", "")
+	if diff := cmp.Diff(escaped.Body.String(), again.Body.String()); diff != "" {
+		t.Error(diff)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/keyway-agents/keyway/shared/fault"
@@ -94,6 +95,23 @@ func TestAStreamReportsThatItsClientHasDisconnected(t *testing.T) {
 	if failed != 1 {
 		t.Errorf("reported %d times", failed)
 	}
+}
+
+// An empty line would end an event without data, which some clients dispatch.
+func TestASilentStreamGetsLinesOfComments(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := httptest.NewRecorder()
+		s := openStream(w)
+		s.send(wire.Meta{Event: "a"})
+		time.Sleep(2*keepAlive + time.Second)
+		s.send(wire.Meta{Event: "b"})
+		s.close()
+		const want = "event: a\ndata: {\"event\":\"a\"}\n\n" + wire.KeepAlive + wire.KeepAlive + "event: b\ndata: {\"event\":\"b\"}\n\n"
+		if w.Body.String() != want {
+			t.Errorf("%q", w.Body)
+		}
+	})
 }
 
 // broken is the ResponseWriter of a client that has disconnected.

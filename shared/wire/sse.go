@@ -13,12 +13,16 @@ const MediaType = "text/event-stream; charset=utf-8"
 // KeepAlive is a comment (HTML standard, "Server-sent events"). Clients ignore it. It shows the
 // client and each proxy on the way that the connection is still in use, so that they
 // don't close it while the model thinks.
-const KeepAlive = ": keep-alive\n\n"
+//
+// No comment is followed by an empty line. An empty line ends an event, and some clients
+// dispatch an event without data: @microsoft/fetch-event-source 2.0.1 passes it to the page,
+// whose JSON.parse then fails, and sends the POST again.
+const KeepAlive = ": keep-alive\n"
 
 // RunContinues is the comment at the end of a stream whose run has not ended: the time
 // limit of this request is over, or another process executes the run now. A person who
 // reads the stream learns where the other events are.
-const RunContinues = ": the run continues; its resume route sends the next events\n\n"
+const RunContinues = ": the run continues; its resume route sends the next events\n"
 
 // Encoder writes events as frames: "event: NAME", "data: " with one line of JSON, and an
 // empty line. It is for one stream, and keeps its buffer from event to event. It is not
@@ -39,7 +43,7 @@ func NewEncoder(w io.Writer) *Encoder {
 }
 
 // Encode writes one event. JSON escapes line ends, so that no text in an event can end its
-// frame and begin another. If the event can't be encoded, nothing is written.
+// frame and begin another; see EscapeLines. If the event can't be encoded, nothing is written.
 func (e *Encoder) Encode(event Event) error {
 	e.buf.Reset()
 	e.buf.WriteString("event: ")
@@ -49,6 +53,25 @@ func (e *Encoder) Encode(event Event) error {
 		return fmt.Errorf("event %s: %w", event.Name(), err)
 	}
 	e.buf.WriteByte('\n')
-	_, err := e.w.Write(e.buf.Bytes())
+	_, err := e.w.Write(EscapeLines(e.buf.Bytes()))
 	return err
+}
+
+// lineEnds are the characters beyond ASCII at which Python's str.splitlines ends a line. JSON
+// and server-sent events don't end a line there, and encoding/json escapes only some of them.
+var lineEnds = []struct{ raw, escaped []byte }{
+	{[]byte("\u0085"), []byte(`\u0085`)}, {[]byte("\u2028"), []byte(`\u2028`)}, {[]byte("\u2029"), []byte(`\u2029`)},
+}
+
+// EscapeLines escapes the line ends beyond ASCII in frames whose data is JSON. AgentOS's
+// Python client splits a stream with str.splitlines, and would lose the event. Outside of
+// its strings JSON is ASCII, so the meaning stays the same. Frames without such characters
+// are returned as they are.
+func EscapeLines(frames []byte) []byte {
+	for _, end := range lineEnds {
+		if bytes.Contains(frames, end.raw) {
+			frames = bytes.ReplaceAll(frames, end.raw, end.escaped)
+		}
+	}
+	return frames
 }

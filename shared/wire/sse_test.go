@@ -128,6 +128,9 @@ func TestAFrameHasOneLineOfDataForAnyText(t *testing.T) {
 		if strings.Count(got, "\n") != 3 || strings.ContainsAny(got, "\r") || !strings.HasSuffix(got, "}\n\n") {
 			t.Errorf("%s: %q", name, got)
 		}
+		if lines := pythonLines(got); len(lines) != 3 {
+			t.Errorf("%s: Python reads %d lines: %q", name, len(lines), lines)
+		}
 		if back := content(t, got); back != text {
 			t.Errorf("%s: %q came back as %q", name, text, back)
 		}
@@ -135,6 +138,24 @@ func TestAFrameHasOneLineOfDataForAnyText(t *testing.T) {
 	if got := frame(t, wire.Content{Content: "<b>&</b> 日本"}); !strings.Contains(got, `"<b>&</b> 日本"`) {
 		t.Errorf("text is escaped without need: %s", got)
 	}
+}
+
+// pythonLines splits a text as Python's str.splitlines does. httpx, and so AgentOS's client, reads
+// streams by these lines.
+func pythonLines(text string) (lines []string) {
+	const ends = "\n\r\v\f\x1c\x1d\x1e\u0085\u2028\u2029"
+	for text != "" {
+		n := strings.IndexAny(text, ends)
+		if n < 0 {
+			return append(lines, text)
+		}
+		_, size := utf8.DecodeRuneInString(text[n:])
+		if strings.HasPrefix(text[n:], "\r\n") {
+			size = 2
+		}
+		lines, text = append(lines, text[:n]), text[n+size:]
+	}
+	return lines
 }
 
 // content parses a frame as a client does, and returns its content.
@@ -148,10 +169,16 @@ func content(t testing.TB, frame string) string {
 	return e.Content
 }
 
-// JSON of others in a member is written on one line.
+// JSON of others in a member is written on one line. encoding/json doesn't escape what is in it.
 func TestForeignJSONIsPutOnOneLine(t *testing.T) {
 	t.Parallel()
 	got := frame(t, wire.Completed{
+		Head: head(wire.EventRunCompleted), ModelProviderData: json.RawMessage("{\"a\u0085\":\"\u2028\u2029\"}"),
+	})
+	if len(pythonLines(got)) != 3 || !strings.Contains(got, `{"a\u0085":"\u2028\u2029"}`) {
+		t.Errorf("%q", got)
+	}
+	got = frame(t, wire.Completed{
 		Head: head(wire.EventRunCompleted), SessionState: json.RawMessage("{\n  \"a\": [1,\r\n2]\n}"),
 		ModelProviderData: json.RawMessage(" null "),
 	})
@@ -203,10 +230,11 @@ func TestEachFrameIsOneWriteAndItsErrorIsReturned(t *testing.T) {
 	}
 }
 
-func TestCommentsHaveTheFormThatClientsIgnore(t *testing.T) {
+// An empty line after a comment would end an event without data.
+func TestACommentIsOneLineAndEndsNoEvent(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{wire.KeepAlive, wire.RunContinues} {
-		if !strings.HasPrefix(text, ":") || !strings.HasSuffix(text, "\n\n") || strings.Count(text, "\n") != 2 {
+		if !strings.HasPrefix(text, ":") || !strings.HasSuffix(text, "\n") || len(pythonLines(text)) != 1 {
 			t.Errorf("%q", text)
 		}
 	}
@@ -227,6 +255,7 @@ func FuzzEncode(f *testing.F) {
 	f.Add("a\nb", `{"a":"b"}`, "r\r\n")
 	f.Add("\xff\x00\u2028", "{\n}", "")
 	f.Add("data: x\n\n", "[1, 2]", "event: y")
+	f.Add("\u0085", "{\"\u0085\":\"\u2029\"}", "\v\f\x1c\u0085")
 	f.Fuzz(func(t *testing.T, text, state, id string) {
 		h := head(wire.EventRunContent)
 		h.SessionID, h.AgentName = id, id
@@ -246,7 +275,7 @@ func FuzzEncode(f *testing.F) {
 				}
 				continue
 			}
-			if got := b.String(); strings.Count(got, "\n") != 3 || strings.Contains(got, "\r") || !utf8.ValidString(got) {
+			if got := b.String(); strings.Count(got, "\n") != 3 || len(pythonLines(got)) != 3 || !utf8.ValidString(got) {
 				t.Errorf("%q is not one frame", got)
 			}
 			if back := content(t, b.String()); utf8.ValidString(text) && back != text {
