@@ -107,7 +107,7 @@ type Input struct {
 	Message string
 	// Files are text files that the model receives with the message. Defaults to none.
 	Files []wire.File
-	// State is a JSON object that is merged into the session's state, member by member at the top level. Defaults to
+	// State is a JSON object that is merged into the session's state, member by member at every level. Defaults to
 	// no change.
 	State json.RawMessage
 	// Metadata is a JSON object that is stored with the run and has no effect on it. Defaults to none.

@@ -89,8 +89,8 @@ type BeginResult struct {
 // to the database are a large part of the time before the model is called.
 //
 // An existing session keeps its agent and its name. A session without a name gets the first 1,000 characters of the
-// message. The states are merged by jsonb's operator ||: members of the new state replace those of the same name, at
-// the top level only.
+// message. The states are merged as in AgentOS, by the function merge_objects of the schema: objects member by member at
+// every level, and any other value of the new state replaces the old one.
 //
 // The row has a lease from the start, whether it is RUNNING or PENDING. A pending run that was never enqueued, because
 // its process crashed in between, is therefore found when the lease expires.
@@ -109,7 +109,8 @@ func (db *DB) BeginRun(ctx context.Context, r Run, o BeginOptions) (out BeginRes
 			SELECT @owner, @session_id, @agent_id, left(@input, 1000), COALESCE(@state::jsonb, '{}'), @now, @now
 			WHERE NOT EXISTS (SELECT FROM stored)
 			ON CONFLICT (owner, session_id) DO UPDATE SET
-				state = COALESCE(s.state, '{}') || COALESCE(@state::jsonb, '{}'),
+				state = CASE WHEN @state::jsonb IS NULL THEN COALESCE(s.state, '{}')
+					ELSE keyway.merge_objects(COALESCE(s.state, '{}'), @state::jsonb) END,
 				name = COALESCE(s.name, EXCLUDED.name),
 				agent_id = COALESCE(s.agent_id, EXCLUDED.agent_id),
 				updated_at = GREATEST(s.updated_at, EXCLUDED.updated_at)

@@ -112,6 +112,8 @@ func grants(t Target) []string {
 		"GRANT " + rows + " ON ALL TABLES IN SCHEMA " + schema + " TO " + role,
 		"REVOKE ALL ON " + own + " FROM " + role,
 		"GRANT SELECT ON " + own + " TO " + role,
+		// Everybody may execute a new function, unless an operator has changed the default privileges.
+		"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA " + schema + " TO " + role,
 		// A later migration may run without Role, as `keyway migrate` by hand does. Its new tables need the rights too.
 		"ALTER DEFAULT PRIVILEGES IN SCHEMA " + schema + " GRANT " + rows + " ON TABLES TO " + role,
 	}
