@@ -135,6 +135,7 @@ func (d *decoder) checkAgents() {
 			first[a.ID] = path
 		}
 		d.checkURL(path+".model.base_url", string(a.Model.BaseURL))
+		d.checkHeaders(path+".model.headers", a.Model.Headers)
 		d.checkTools(path+".tools", a.Tools)
 	}
 }
@@ -163,16 +164,44 @@ var (
 	headerValue = onFirstUse(`^[^\x00-\x08\x0a-\x1f\x7f]+$`)
 )
 
-// checkHeaders checks the headers of an MCP server. No message quotes a value.
+// The limits of headers. Servers limit the header of a request as a whole, nginx for example to 32 KB
+// and 8 KB a line.
+const (
+	maxHeaders      = 32
+	maxHeaderLength = 8192 // bytes of a name and its value
+)
+
+// ownHeaders are set by the protocols themselves: HTTP (RFC 9110 and 9112), the APIs of models, which
+// are JSON and server-sent events, and MCP. With another value the server or Keyway would misread the
+// message. Written in lower case.
+var ownHeaders = []string{
+	"accept", "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "expect", "host",
+	"keep-alive", "last-event-id", "mcp-protocol-version", "mcp-session-id", "proxy-connection", "te", "trailer",
+	"transfer-encoding", "upgrade",
+}
+
+// checkHeaders checks the headers of an MCP server or a model. No message quotes a value.
 func (d *decoder) checkHeaders(path string, headers map[string]Secret) {
+	if len(headers) > maxHeaders {
+		d.fault(path, fmt.Sprintf("has %d headers", len(headers)), fmt.Sprintf("write at most %d", maxHeaders))
+	}
+	first := map[string]string{} // the spelling of each name that comes first
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
 		at, value := Member(path, name), string(headers[name])
-		switch {
+		lower := strings.ToLower(name)
+		switch other, taken := first[lower]; {
 		case !headerName().MatchString(name):
 			d.fault(at, "is not a header name", "use letters, digits and hyphens")
+		case slices.Contains(ownHeaders, lower):
+			d.fault(at, "is a header that Keyway sets itself", "leave it out")
+		case taken:
+			d.fault(at, fmt.Sprintf("is the same header as %s", other), "keep one of them")
+		case len(name)+len(value) > maxHeaderLength:
+			d.fault(at, "is too long", fmt.Sprintf("use at most %d bytes, the name included", maxHeaderLength))
 		case !headerValue().MatchString(value) && d.clean(at):
 			d.fault(at, "is empty or has a control character", "write it on one line, without a line break at its end")
 		}
+		first[lower] = name
 	}
 }
 

@@ -211,6 +211,10 @@ type Model struct {
 	// The API key of the provider; bedrock uses none. keyway config check accepts an unset variable with a
 	// warning. Without a key the server does not start, except with --dev: the demo model then answers.
 	APIKey Secret `json:"api_key" absent:"the provider's usual variable" example:"${OPENAI_API_KEY}"`
+	// Headers for the model's server, such as those that a gateway needs, with the rules for headers of
+	// an MCP server. They are sent with each request, to this server only, and replace headers that would
+	// be sent anyway: with openai, Authorization replaces api_key. bedrock takes none.
+	Headers map[string]Secret `json:"headers" example:"{X-Portkey-Provider: openai}"`
 	// The sampling temperature.
 	Temperature *float64 `json:"temperature" min:"0" max:"2" absent:"the provider's default"`
 }
@@ -227,7 +231,8 @@ type Tool struct {
 type MCP struct {
 	// The address of the server.
 	URL URL `json:"url" required:"true" min:"1" example:"https://docs.agno.com/mcp"`
-	// Headers that are sent to this address only, never after a redirect.
+	// Headers that are sent to this address only, never after a redirect: at most 32, each of at most
+	// 8,192 bytes. Headers of the protocol itself, such as Content-Type and Host, can't be set.
 	Headers map[string]Secret `json:"headers" example:"{Authorization: \"Bearer ${TOKEN}\"}"`
 	// The names of the tools that the model can call.
 	Allow []string `json:"allow" min:"1" absent:"all of them"`

@@ -303,12 +303,12 @@ func TestConfigMasksSecretsInEveryOutput(t *testing.T) {
 		`"auth": {"keys": ["${KEY}", {"secret": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:jwt"}]}`,
 		`"database": {"url": "postgresql://ai:hunter2@db:5432/x?sslpassword=hunter2"}`,
 		`"agents": [{"id": "a", "model": {"provider": "openai", "id": "x", "api_key": "${API}",
-			"base_url": "https://b/v1?key=hunter2", "temperature": 0},
+			"base_url": "https://b/v1?key=hunter2", "headers": {"X-Key": "${TOKEN}"}, "temperature": 0},
 			"tools": ["hackernews", {"mcp": {"url": "https://m/mcp?key=hunter2", "headers": {"Authorization": "${TOKEN}"}}}]}]`,
 	), config.Options{Lookup: lookup(vars)})
 	var log bytes.Buffer
 	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "c", c, "key", c.Auth.Keys[0], "url", c.Database.URL, "secret",
-		c.Agents[0].Model.APIKey)
+		c.Agents[0].Model.APIKey, "headers", c.Agents[0].Model.Headers)
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "c", *c, "agents", c.Agents, "url", c.Database.URL, "secret",
 		c.Agents[0].Model.APIKey)
 	encoded, err := json.Marshal(map[string]any{"c": c, "auth": c.Auth, "tools": c.Agents[0].Tools})
@@ -330,7 +330,7 @@ func TestConfigMasksSecretsInEveryOutput(t *testing.T) {
 		`"admin_scope":"agent_os:admin","user_isolation":true},` +
 		`"database":{"url":"postgresql://ai:***@db:5432/x?***","schema":"keyway"},` +
 		`"agents":[{"id":"a","name":"a",` +
-		`"model":{"provider":"openai","id":"x","base_url":"https://b/v1?***","api_key":"***","temperature":0},` +
+		`"model":{"provider":"openai","id":"x","base_url":"https://b/v1?***","api_key":"***","headers":{"X-Key":"***"},"temperature":0},` +
 		`"tools":["hackernews",{"mcp":{"url":"https://m/mcp?***","headers":{"Authorization":"***"}}}],` +
 		`"add_history_to_context":false,"num_history_runs":3,"update_memory_on_run":false,` +
 		`"add_datetime_to_context":false,"markdown":false,"timeout":"10m"}]}`

@@ -14,7 +14,7 @@ var everywhere = file(
 	`"cors": {"origins": ["${ORIGIN}"]}`, `"database": {"url": "${DATABASE_URL}", "schema": "${SCHEMA}"}`,
 	`"egress": {"allow": ["${NETWORK}"]}`,
 	`"agents": [{"id": "a", "name": "${AGENT}", "model": {"provider": "openai", "id": "${MODEL}",
-			"base_url": "${BASE}", "api_key": "${OPENAI_API_KEY}"},
+			"base_url": "${BASE}", "api_key": "${OPENAI_API_KEY}", "headers": {"X-Key": "${GATEWAY}"}},
 		"instructions": "${PROMPT}", "timeout": "${LONG}",
 		"tools": ["in_stock", "${TOOL}", {"mcp": {"url": "${MCP}", "headers": {"X-Key": "${TOKEN}"}}}]}]`,
 )
@@ -31,7 +31,7 @@ func TestVariablesOfUnusedPartsCanBeUnset(t *testing.T) {
 	}
 	for part, variables := range map[config.Part]string{
 		config.Keys: "KEY JWT_KEY_SECRET", config.Data: "DATABASE_URL SCHEMA", config.Shown: "NAME TEXT ORIGIN AGENT MODEL",
-		config.Runs: "NETWORK BASE PROMPT LONG TOOL MCP TOKEN",
+		config.Runs: "NETWORK BASE GATEWAY PROMPT LONG TOOL MCP TOKEN",
 	} {
 		var others []config.Part
 		for _, p := range all {

@@ -123,7 +123,7 @@ agents:
 - id: a
   name: n
   description: d
-  model: {provider: ${PROVIDER}, id: g, base_url: http://h/v1, api_key: ${K}, temperature: 0.5}
+  model: {provider: ${PROVIDER}, id: g, base_url: http://h/v1, api_key: ${K}, headers: {A: b}, temperature: 0.5}
   instructions: i
   tools: [hackernews, {mcp: {url: https://h, headers: {A: b}, allow: [x]}}]
   add_history_to_context: true

@@ -194,6 +194,18 @@ func TestEachErrorHasItsPositionAndRemedy(t *testing.T) {
 			`and hyphens` + "\n" +
 			`7:58: agents[0].tools[0].mcp.headers.c: is empty or has a control character; write it on one line, without a ` +
 			`line break at its end`},
+		{"  model: demo:x", "  model: {provider: openai, id: x, headers: {a b: hunter2, X-A: \"hunter2\\r\\nX-B: c\", x-a: hunter2, " +
+			"Host: hunter2, content-type: hunter2}}",
+			`6:46: agents[0].model.headers["a b"]: is not a header name; use letters, digits and hyphens` + "\n" +
+				`6:60: agents[0].model.headers.X-A: is empty or has a control character; write it on one line, without a ` +
+				`line break at its end` + "\n" +
+				`6:86: agents[0].model.headers.x-a: is the same header as X-A; keep one of them` + "\n" +
+				`6:100: agents[0].model.headers.Host: is a header that Keyway sets itself; leave it out` + "\n" +
+				`6:115: agents[0].model.headers.content-type: is a header that Keyway sets itself; leave it out`},
+		{"  model: demo:x", "  model: {provider: openai, id: x, headers: {X-A: " + strings.Repeat("h", 8190) + "}}",
+			`6:46: agents[0].model.headers.X-A: is too long; use at most 8192 bytes, the name included`},
+		{"  model: demo:x", "  model: {provider: openai, id: x, headers: {" + manyHeaders(33) + "}}",
+			`6:36: agents[0].model.headers: has 33 headers; write at most 32`},
 
 		// Notation.
 		{"  model: demo:x", "  model: demo:x\n\tname: a",
@@ -293,4 +305,13 @@ func TestAliasExpansionIsLimited(t *testing.T) {
 		"has too many values once its aliases are replaced; use fewer aliases") {
 		t.Errorf("%.200s", got)
 	}
+}
+
+// manyHeaders returns n different headers, without braces.
+func manyHeaders(n int) string {
+	var all []string
+	for i := range n {
+		all = append(all, fmt.Sprintf("X-%d: v", i))
+	}
+	return strings.Join(all, ", ")
 }

@@ -29,6 +29,9 @@ type Options struct {
 	APIKey string
 	// Temperature is the sampling temperature. Defaults to the provider's own.
 	Temperature *float64
+	// Headers are sent with each request, in place of those that the SDK sends. Their values
+	// don't appear in error texts. Defaults to none.
+	Headers http.Header
 	// HTTPClient sends the requests, but never follows a redirect. Models that share a
 	// client share its connections. Defaults to a new client with the timeouts of
 	// package upstream.
@@ -76,6 +79,9 @@ func (o Options) requestOptions() []option.RequestOption {
 	if o.BaseURL != "" {
 		base := strings.TrimSuffix(strings.TrimRight(o.BaseURL, "/"), "/v1")
 		options = append(options, option.WithBaseURL(base))
+	}
+	for name := range o.Headers {
+		options = append(options, option.WithHeader(name, o.Headers.Get(name)))
 	}
 	return options
 }

@@ -28,7 +28,7 @@ func (o Options) callError(ctx context.Context, resp *http.Response, err error) 
 // provider returns what all errors of the Messages API have in common.
 func (o Options) provider() upstream.KeyedProvider {
 	return upstream.KeyedProvider{
-		Name: "anthropic", Key: o.APIKey, Variable: "ANTHROPIC_API_KEY", RequestID: "Request-Id",
+		Name: "anthropic", Key: o.APIKey, Headers: o.Headers, Variable: "ANTHROPIC_API_KEY", RequestID: "Request-Id",
 	}
 }
 

@@ -26,7 +26,7 @@ func (o Options) callError(ctx context.Context, resp *http.Response, err error) 
 // provider returns what the errors of OpenAI's two APIs have in common.
 func (o Options) provider() upstream.KeyedProvider {
 	return upstream.KeyedProvider{
-		Name: "openai", Key: o.APIKey, Variable: "OPENAI_API_KEY", RequestID: "X-Request-Id",
+		Name: "openai", Key: o.APIKey, Headers: o.Headers, Variable: "OPENAI_API_KEY", RequestID: "X-Request-Id",
 	}
 }
 

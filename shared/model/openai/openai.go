@@ -26,6 +26,10 @@ type Options struct {
 	APIKey string
 	// Temperature is the sampling temperature. Defaults to the provider's own.
 	Temperature *float64
+	// Headers are sent with each request, in place of those that the SDK sends. Their values
+	// don't appear in error texts. The SDK follows no redirect to another origin, so no
+	// other server gets them. Defaults to none.
+	Headers http.Header
 	// HTTPClient sends the requests. Models that share a client share its connections.
 	// Defaults to a new client with the timeouts of package upstream.
 	HTTPClient *http.Client
@@ -55,6 +59,9 @@ func (o Options) requestOptions() []option.RequestOption {
 	}
 	if o.BaseURL != "" {
 		options = append(options, option.WithBaseURL(o.BaseURL))
+	}
+	for name := range o.Headers {
+		options = append(options, option.WithHeader(name, o.Headers.Get(name)))
 	}
 	return options
 }

@@ -15,6 +15,7 @@ func openAnthropic(m config.Model, env Lookup) (*anthropic.Model, error) {
 		ID: m.ID, Temperature: m.Temperature,
 		BaseURL: cmp.Or(string(m.BaseURL), value(env, "ANTHROPIC_BASE_URL")),
 		APIKey:  cmp.Or(string(m.APIKey), value(env, "ANTHROPIC_API_KEY")),
+		Headers: headers(m),
 	}
 	if o.APIKey == "" && o.BaseURL == "" {
 		return nil, NoKey{Variable: "ANTHROPIC_API_KEY", Model: m.Provider + ":" + m.ID}

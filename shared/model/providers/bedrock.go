@@ -22,6 +22,11 @@ func openBedrock(m config.Model, env Lookup) (*bedrock.Model, error) {
 			" of the environment"
 		return nil, fault.Public(fault.Invalid, text, nil)
 	}
+	if len(m.Headers) > 0 {
+		text := name + " takes no headers: leave them out; Bedrock's requests are signed, and a gateway could not sign" +
+			" them again"
+		return nil, fault.Public(fault.Invalid, text, nil)
+	}
 	lookup := awsenv.Lookup(env)
 	c, err := awsenv.Credentials(lookup)
 	o := bedrock.Options{

@@ -88,12 +88,15 @@ func TestASettingThatBedrockCannotUseIsAnError(t *testing.T) {
 	const host = "eu-central-1.evil.example#"
 	keyed := nova
 	keyed.APIKey = "sesame-key"
+	headed := nova
+	headed.Headers = map[string]config.Secret{"X-Key": "sesame-header"}
 	for name, row := range map[string]struct {
 		m      config.Model
 		vars   map[string]string
 		detail string
 	}{
-		"a key": {keyed, aws(), "takes no api_key: leave it out"},
+		"a key":   {keyed, aws(), "takes no api_key: leave it out"},
+		"headers": {headed, aws(), "takes no headers: leave them out"},
 		"a host as a region": {nova, aws("AWS_REGION", host),
 			`AWS_REGION is "` + host + `", which is not a region; set it to one like eu-central-1`},
 	} {

@@ -6,6 +6,7 @@ package providers
 
 import (
 	"cmp"
+	"net/http"
 
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/fault"
@@ -64,11 +65,21 @@ func openAIOptions(m config.Model, env Lookup) (openai.Options, error) {
 		ID: m.ID, Temperature: m.Temperature,
 		BaseURL: cmp.Or(string(m.BaseURL), value(env, "OPENAI_BASE_URL")),
 		APIKey:  cmp.Or(string(m.APIKey), value(env, "OPENAI_API_KEY")),
+		Headers: headers(m),
 	}
 	if o.APIKey == "" && o.BaseURL == "" {
 		return o, NoKey{Variable: "OPENAI_API_KEY", Model: m.Provider + ":" + m.ID}
 	}
 	return o, nil
+}
+
+// headers returns the operator's headers of a model in the form of net/http.
+func headers(m config.Model) http.Header {
+	h := http.Header{}
+	for name, v := range m.Headers {
+		h.Set(name, string(v))
+	}
+	return h
 }
 
 // NoKey is the error for a missing API key, or for another missing credential or the

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strings"
 	"sync"
 
 	"github.com/keyway-agents/keyway/shared/fault"
@@ -20,6 +21,9 @@ type KeyedProvider struct {
 	Name string
 	// Key is the API key. Empty means that no key is sent.
 	Key string
+	// Headers are the operator's own headers, which are sent with each request. Defaults
+	// to none.
+	Headers http.Header
 	// Variable is the environment variable that usually holds the key, such as
 	// "OPENAI_API_KEY". Error texts name it.
 	Variable string
@@ -36,9 +40,18 @@ const RetryAfterMs = "Retry-After-Ms"
 // sk-proj-****abcd, sk-ant-api03-…. It is compiled when the first error is shown.
 var keyPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`sk-[\w*-]+`) })
 
-// SafeText returns the provider's error text without the API key and without anything
-// that looks like one.
-func (p KeyedProvider) SafeText(text string) string { return SafeText(text, keyPattern(), p.Key) }
+// SafeText returns the provider's error text without the API key, without the values of
+// the operator's headers and their words, and without anything that looks like a key. A
+// server that rejects "Bearer TOKEN" quotes the whole value, or only the token.
+func (p KeyedProvider) SafeText(text string) string {
+	secrets := []string{p.Key}
+	for _, values := range p.Headers {
+		for _, v := range values {
+			secrets = append(append(secrets, v), strings.Fields(v)...)
+		}
+	}
+	return SafeText(text, keyPattern(), secrets...)
+}
 
 // SendError returns the error for a request that got no response. If the request failed on
 // the network, the error is a ConnectionError. If the request was never sent (because a
@@ -68,6 +81,9 @@ func (p KeyedProvider) StatusError(resp *http.Response, text string, busy bool) 
 		Cause:  fmt.Errorf("%s: status %s, request id %q", p.Name, status, resp.Header.Get(p.RequestID)),
 	}
 	remedy := "check " + p.Variable + " or the model's api_key"
+	if len(p.Headers) > 0 {
+		remedy += " and headers"
+	}
 	switch {
 	case busy || resp.StatusCode == http.StatusTooManyRequests:
 		e.Kind, e.RetryAfter = fault.Unavailable, RetryAfter(resp.Header, RetryAfterMs)

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,13 +50,20 @@ func ConnectionError(err error) error {
 // Some servers put a whole page or the whole request into the text.
 const maxText = 500
 
+// minSecret is the length, in bytes, from which a secret is replaced in error texts. Local
+// servers get keys such as "x", and gateways headers such as "openai"; without them an
+// error text could not be read, and guessing them is easier.
+const minSecret = 8
+
 // SafeText returns a provider's error text in the form that a caller is allowed to see:
-// secrets, and what matches secretPattern, are replaced by "***", and the text is cut
-// after 500 characters. Replacing comes first, because cutting first could leave a part
-// of a secret at the end, which would no longer be recognised.
+// secrets of at least 8 bytes, and what matches secretPattern, are replaced by "***", and
+// the text is cut after 500 characters. Replacing comes first, because cutting first could
+// leave a part of a secret at the end, which would no longer be recognised. A secret that
+// contains another is replaced first, for the same reason.
 func SafeText(text string, secretPattern *regexp.Regexp, secrets ...string) string {
+	secrets = slices.SortedFunc(slices.Values(secrets), func(a, b string) int { return len(b) - len(a) })
 	for _, s := range secrets {
-		if s != "" {
+		if len(s) >= minSecret {
 			text = strings.ReplaceAll(text, s, "***")
 		}
 	}
