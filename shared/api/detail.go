@@ -185,7 +185,8 @@ func storedRunOf(run store.Run) wire.StoredRun {
 	out := wire.StoredRun{
 		RunID: run.RunID.String(), AgentID: run.AgentID, UserID: run.Owner, Status: run.Status,
 		CancellationStage: run.CancellationStage, RunInput: run.Input, Content: run.Content, RunResponseFormat: "text",
-		Metrics: run.Metrics, Metadata: run.Metadata, Messages: run.Messages,
+		ReasoningContent: text(run.ReasoningContent),
+		Metrics:          run.Metrics, Metadata: run.Metadata, Messages: run.Messages,
 		CreatedAt: wire.Time{Time: run.CreatedAt}, SessionState: run.SessionState,
 		ReasoningSteps: []any{}, References: []any{}, ReasoningMessages: []any{},
 		Images: []any{}, Videos: []any{}, Audio: []any{}, Files: []any{},

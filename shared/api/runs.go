@@ -295,8 +295,9 @@ func (a Runs) get(ctx context.Context, r *request, in runsOfSession) (wire.Run, 
 func runOf(row store.Run) wire.Run {
 	return wire.Run{
 		RunID: row.RunID.String(), AgentID: row.AgentID, AgentName: row.AgentName, SessionID: row.SessionID,
-		UserID: row.Owner, Content: row.Content, ContentType: "str", ModelProviderData: row.ProviderData,
-		Model: row.ModelID, ModelProvider: row.ModelProvider, SessionState: row.SessionState,
+		UserID: row.Owner, Content: row.Content, ContentType: "str", ReasoningContent: row.ReasoningContent,
+		ModelProviderData: row.ProviderData,
+		Model:             row.ModelID, ModelProvider: row.ModelProvider, SessionState: row.SessionState,
 		CreatedAt: row.CreatedAt.Unix(), Status: row.Status, CancellationStage: text(row.CancellationStage),
 		Metrics: row.Metrics, Messages: row.Messages, Metadata: row.Metadata, Tools: row.Tools,
 		Requirements: row.Requirements, Input: wire.RunInput{InputContent: row.Input, Files: row.Files},

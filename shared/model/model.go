@@ -89,6 +89,12 @@ type Message struct {
 	// the last assistant's message before it. Empty for the other roles.
 	ToolCallID string
 
+	// Reasoning is the text of the thoughts of an assistant's message, all Part.Reasoning
+	// of the answer. It may be empty.
+	Reasoning string
+	// ProviderData is that of the last part of the answer from which an assistant's message
+	// was made. It may be nil. Another provider may have made it.
+	ProviderData json.RawMessage
 	// Opaque is the End.Opaque of the answer from which an assistant's message was
 	// made. It is nil where it was not stored: the history of earlier runs has none.
 	// ToolCalls then has the same calls in the same order as that End, but with other
@@ -147,11 +153,15 @@ type Request struct {
 	Whole bool
 }
 
-// Part is one piece of an answer: a piece of text, or, as the last part, the End.
+// Part is one piece of an answer: a piece of text or of the model's thoughts, or, as the
+// last part, the End.
 type Part struct {
 	// Text is a piece of the answer. It may be empty: AgentOS emits an event for a
 	// provider's empty first chunk too.
 	Text string
+	// Reasoning is a piece of the model's thoughts, which clients see beside the answer.
+	// A part with Reasoning and without Text has no piece of the answer.
+	Reasoning string
 	// ProviderData holds the provider's identifiers of this answer (such as OpenAI's
 	// response_id), where AgentOS shows them to clients. May be nil.
 	ProviderData json.RawMessage

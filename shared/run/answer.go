@@ -23,7 +23,7 @@ func (l *leg) callModel(
 ) (answer model.Message, err error) {
 	l.emitStarted(wire.EventModelRequestStarted)
 	l.ProviderData = nil
-	var text strings.Builder
+	var text, reasoning strings.Builder
 	var first time.Duration
 	var end *model.End
 	sent := l.now()
@@ -44,16 +44,19 @@ func (l *leg) callModel(
 			first = l.now().Sub(sent)
 		}
 		text.WriteString(part.Text)
+		reasoning.WriteString(part.Reasoning)
 		l.emitPart(part)
 	}
 	l.TimeToFirstToken = cmp.Or(l.TimeToFirstToken, first)
 	if err == nil && end == nil {
 		err = fault.Public(fault.Upstream, "The model's answer ended before it was complete", nil)
 	}
-	answer = model.Message{Role: model.Assistant, Content: text.String()}
+	answer = model.Message{
+		Role: model.Assistant, Content: text.String(), Reasoning: reasoning.String(), ProviderData: l.ProviderData,
+	}
 	l.Content += answer.Content
 	if err != nil {
-		if answer.Content != "" {
+		if answer.Content+answer.Reasoning != "" {
 			l.appendMessage(answer, nil)
 		}
 		return answer, fmt.Errorf("%w: %w", errModel, err)
@@ -81,17 +84,19 @@ func (l *leg) newCallID() string {
 }
 
 // emitPart emits one part of an answer. An opening part has no text: some providers send the id of an answer before its
-// text, and AgentOS emits an event for it.
+// text, and AgentOS emits an event for it. A part with thoughts alone has no text either.
 func (l *leg) emitPart(part model.Part) {
 	head := l.headFor(wire.EventRunContent)
-	if part.Opening {
+	if part.Opening || part.Text == "" && part.Reasoning != "" {
 		l.emit(wire.ContentOpened{
-			Head: head, ContentType: "str", ModelProviderData: part.ProviderData, EventIndex: l.index,
+			Head: head, ContentType: "str", ReasoningContent: part.Reasoning, ModelProviderData: part.ProviderData,
+			EventIndex: l.index,
 		})
 		return
 	}
 	l.emit(wire.Content{
-		Head: head, Content: part.Text, ContentType: "str", ModelProviderData: part.ProviderData, EventIndex: l.index,
+		Head: head, Content: part.Text, ContentType: "str", ReasoningContent: part.Reasoning,
+		ModelProviderData: part.ProviderData, EventIndex: l.index,
 	})
 }
 

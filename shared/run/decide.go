@@ -56,8 +56,8 @@ func (l *leg) applyAnswers(ctx context.Context, box toolbox) ([]model.Message, e
 
 // hasResult reports whether the messages hold the result of a call. A call without a result is the one that the run was
 // paused for.
-func hasResult(call wire.ToolExecution, messages []wire.Message) bool {
-	return slices.ContainsFunc(messages, func(m wire.Message) bool {
+func hasResult(call wire.ToolExecution, messages []message) bool {
+	return slices.ContainsFunc(messages, func(m message) bool {
 		return m.Role == wire.RoleTool && m.ToolCallID == call.ToolCallID
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/keyway-agents/keyway/shared/fault"
@@ -181,11 +182,12 @@ func (l *leg) lastEvent(o ending) wire.Event {
 			content = *l.row.Content
 		}
 	}
-	l.row.Content = &content
+	l.row.Content, l.row.ReasoningContent = &content, l.reasoning()
 	switch o.status {
 	case wire.StatusCompleted:
 		return wire.Completed{
 			Head: l.headFor(wire.EventRunCompleted), Content: content, ContentType: "str",
+			ReasoningContent:  l.row.ReasoningContent,
 			ModelProviderData: l.ProviderData, SessionState: l.row.SessionState, EventIndex: l.index, Metrics: l.metrics(),
 		}
 	case wire.StatusPaused:
@@ -203,6 +205,18 @@ func (l *leg) lastEvent(o ending) wire.Event {
 	}
 }
 
+// reasoning returns the thoughts of all answers of the run, or nil if there are none.
+func (l *leg) reasoning() *string {
+	var b strings.Builder
+	for _, m := range l.Messages {
+		b.WriteString(m.ReasoningContent)
+	}
+	if b.Len() == 0 {
+		return nil
+	}
+	return new(pgvalue.CleanText(b.String()))
+}
+
 // fillRow sets the columns of the end. The run's tools are stored as [] if it has completed without a tool call, and as
 // NULL if it ended otherwise.
 func (l *leg) fillRow(status string) error {
@@ -210,9 +224,18 @@ func (l *leg) fillRow(status string) error {
 	if l.row.CancellationStage = nil; status == wire.StatusCancelled {
 		l.row.CancellationStage = new("EXECUTING")
 	}
-	var errs [4]error
-	if l.row.Messages = nil; len(l.Messages) > 0 {
-		l.row.Messages, errs[0] = encode(l.Messages)
+	var errs [5]error
+	shown, opaque := make([]wire.Message, len(l.Messages)), map[string]json.RawMessage{}
+	for i, m := range l.Messages {
+		if shown[i] = m.Message; m.Opaque != nil {
+			opaque[m.ID] = m.Opaque
+		}
+	}
+	if l.row.Messages = nil; len(shown) > 0 {
+		l.row.Messages, errs[0] = encode(shown)
+	}
+	if l.row.Opaque = nil; status == wire.StatusPaused && len(opaque) > 0 {
+		l.row.Opaque, errs[4] = encode(opaque)
 	}
 	l.row.Metrics, errs[1] = encode(l.metrics())
 	if l.row.Requirements = nil; len(l.Requirements) > 0 {
@@ -250,8 +273,9 @@ func (l *leg) metrics() wire.Metrics {
 func (l *leg) result() *wire.Run {
 	r := &wire.Run{
 		RunID: l.head.RunID, AgentID: l.agent.ID, AgentName: l.agent.Name, SessionID: l.row.SessionID,
-		UserID: l.row.Owner, Content: l.row.Content, ContentType: "str", ModelProviderData: l.ProviderData,
-		Model: l.about.ID, ModelProvider: l.about.Provider, SessionState: l.row.SessionState,
+		UserID: l.row.Owner, Content: l.row.Content, ContentType: "str", ReasoningContent: l.row.ReasoningContent,
+		ModelProviderData: l.ProviderData,
+		Model:             l.about.ID, ModelProvider: l.about.Provider, SessionState: l.row.SessionState,
 		CreatedAt: l.row.CreatedAt.Unix(), Status: l.row.Status, Metrics: l.row.Metrics, Messages: l.row.Messages,
 		Metadata: l.row.Metadata, Tools: l.row.Tools, Requirements: l.row.Requirements,
 		Input: wire.RunInput{InputContent: l.row.Input, Files: l.row.Files},

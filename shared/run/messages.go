@@ -60,7 +60,7 @@ func (l *leg) pastMessages() (out []model.Message, err error) {
 		}
 	}
 	for _, raw := range l.history {
-		var stored []wire.Message
+		var stored []message
 		if err := json.Unmarshal(raw, &stored); err != nil {
 			return nil, fmt.Errorf("stored messages: %w", err)
 		}
@@ -107,12 +107,15 @@ func (l *leg) systemMessage() string {
 
 // modelMessages converts stored messages to the form that a model receives, without the messages of some roles. It is
 // the inverse of storedMessage, so that a continued run sends the model the same conversation as an uninterrupted one.
-func modelMessages(stored []wire.Message, without ...model.Role) (out []model.Message) {
+func modelMessages(stored []message, without ...model.Role) (out []model.Message) {
 	for _, m := range stored {
 		if slices.Contains(without, model.Role(m.Role)) {
 			continue
 		}
-		past := model.Message{Role: model.Role(m.Role), Content: withFiles(m.Content, m.Files), ToolCallID: m.ToolCallID}
+		past := model.Message{
+			Role: model.Role(m.Role), Content: withFiles(m.Content, m.Files), ToolCallID: m.ToolCallID,
+			Reasoning: m.ReasoningContent, ProviderData: m.ProviderData, Opaque: m.Opaque,
+		}
 		for _, c := range m.ToolCalls {
 			past.ToolCalls = append(past.ToolCalls, model.ToolCall{
 				ID: c.ID, Name: c.Function.Name, Arguments: c.Function.Arguments,
@@ -131,15 +134,14 @@ func (l *leg) appendMessage(m model.Message, metrics *wire.MessageMetrics) *wire
 	if w.Metrics = metrics; metrics != nil {
 		w.ProviderData = l.ProviderData
 	}
-	l.Messages = append(l.Messages, w)
-	return &l.Messages[len(l.Messages)-1]
+	l.Messages = append(l.Messages, message{Message: w, Opaque: m.Opaque})
+	return &l.Messages[len(l.Messages)-1].Message
 }
 
-// storedMessage converts a message to the form in which it is stored and shown. The opaque data of a provider is not
-// stored.
+// storedMessage converts a message to the form in which it is stored and shown.
 func (l *leg) storedMessage(m model.Message) wire.Message {
 	w := wire.Message{
-		ID: l.newID().String(), Role: string(m.Role), Content: m.Content,
+		ID: l.newID().String(), Role: string(m.Role), Content: m.Content, ReasoningContent: m.Reasoning,
 		ToolCallID: m.ToolCallID, CreatedAt: l.now().Unix(),
 	}
 	for _, c := range m.ToolCalls {

@@ -45,10 +45,17 @@ type state struct {
 // growing is the part of a state that each step adds to. A checkpoint stores only what was added since the previous
 // one. Otherwise a run of n steps would write n² messages.
 type growing struct {
-	Messages     []wire.Message       `json:"messages,omitempty"` // nil: no step is stored since the start or the pause
+	Messages     []message            `json:"messages,omitempty"` // nil: no step is stored since the start or the pause
 	Calls        []wire.ToolExecution `json:"calls,omitempty"`
 	Requirements []wire.Requirement   `json:"waiting,omitempty"` // what a person must decide, or has decided
 	Content      string               `json:"content,omitempty"`
+}
+
+// message is a message of the run with what clients do not see of it: model.End's Opaque of the answer. A checkpoint
+// holds both together. The row of a paused run holds them in two columns, because clients read its messages.
+type message struct {
+	wire.Message
+	Opaque json.RawMessage `json:"opaque,omitempty"`
 }
 
 // since returns what was added to an earlier value of g.
@@ -75,12 +82,13 @@ const (
 func restore(row store.Run) (s state, at position, err error) {
 	var metrics wire.Metrics
 	var checkpoint state
+	var opaque map[string]json.RawMessage // by message id
 	for _, column := range []struct {
 		raw  json.RawMessage
 		into any
 	}{
 		{row.Messages, &s.Messages}, {row.Tools, &s.Calls}, {row.Requirements, &s.Requirements},
-		{row.Metrics, &metrics}, {row.Checkpoint, &checkpoint},
+		{row.Opaque, &opaque}, {row.Metrics, &metrics}, {row.Checkpoint, &checkpoint},
 	} {
 		if len(column.raw) == 0 {
 			continue
@@ -92,6 +100,9 @@ func restore(row store.Run) (s state, at position, err error) {
 	checkpoint.pausedAfter = seconds(metrics.Duration)
 	if checkpoint.Messages != nil {
 		return checkpoint, atStep, nil
+	}
+	for i := range s.Messages {
+		s.Messages[i].Opaque = opaque[s.Messages[i].ID]
 	}
 	s.CallCount, s.Answers = len(s.Calls), checkpoint.Answers
 	s.EarlierUsage = model.Usage{Input: metrics.InputTokens, Output: metrics.OutputTokens, Total: metrics.TotalTokens}

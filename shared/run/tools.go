@@ -152,7 +152,7 @@ func (l *leg) recordResults(all []plannedCall) (results []model.Message) {
 		if w.call != nil {
 			stored.ToolArgs, stored.ToolCallError = w.call.ToolArgs, w.call.ToolCallError
 		}
-		l.Messages = append(l.Messages, stored)
+		l.Messages = append(l.Messages, message{Message: stored})
 		results = append(results, m)
 	}
 	return results

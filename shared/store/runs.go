@@ -36,14 +36,18 @@ type Run struct {
 	Files    json.RawMessage
 	// Content is the answer, the text of the error, or AgentOS's text for a paused run. It is nil until then.
 	Content *string
+	// ReasoningContent is the text of the model's thoughts, or nil without any.
+	ReasoningContent *string
 	// ProviderData is what the provider sent with the last answer, such as its id.
 	ProviderData json.RawMessage
 	Messages     json.RawMessage
 	Tools        json.RawMessage
 	// Requirements are what a person must decide, or has decided.
 	Requirements json.RawMessage
-	Metrics      json.RawMessage
-	Metadata     json.RawMessage
+	// Opaque is what the provider requires back of the answers of a PAUSED run. Clients never see it.
+	Opaque   json.RawMessage
+	Metrics  json.RawMessage
+	Metadata json.RawMessage
 	// SessionState is the state of the session when the run started, after the merge.
 	SessionState json.RawMessage
 	CreatedAt    time.Time
@@ -60,8 +64,8 @@ type Run struct {
 }
 
 const runColumns = `run_id, owner, session_id, agent_id, agent_name, model_id, model_provider, status,
-	cancellation_stage, background, streamed, input, files, content, provider_data, messages, tools, requirements,
-	metrics, metadata, session_state, created_at, attempt, losses, cancel_requested, caller, checkpoint`
+	cancellation_stage, background, streamed, input, files, content, reasoning_content, provider_data, messages, tools,
+	requirements, opaque, metrics, metadata, session_state, created_at, attempt, losses, cancel_requested, caller, checkpoint`
 
 // runColumnsByLength returns the JSON objects with their members in jsonb's order, which is by length of the name.
 var runColumnsByLength = strings.NewReplacer(
@@ -279,6 +283,7 @@ func (db *DB) FinishRun(ctx context.Context, l Leg, r Run, events []Events, u Us
 	args := l.args(addEventArgs(pgx.NamedArgs{
 		"owner": r.Owner, "session_id": r.SessionID, "status": r.Status,
 		"cancellation_stage": r.CancellationStage, "content": r.Content, "provider_data": r.ProviderData,
+		"reasoning_content": r.ReasoningContent, "opaque": r.Opaque,
 		"messages": r.Messages, "tools": r.Tools, "requirements": r.Requirements, "metrics": r.Metrics,
 		"now": now, "model_id": u.ModelID, "model_family": u.ModelFamily,
 		"input_tokens": u.Input, "output_tokens": u.Output, "total_tokens": u.Total,
@@ -295,8 +300,8 @@ func (db *DB) FinishRun(ctx context.Context, l Leg, r Run, events []Events, u Us
 		), run AS (
 			UPDATE keyway.runs SET
 				status = @status, cancellation_stage = @cancellation_stage, content = @content,
-				provider_data = @provider_data, messages = @messages, tools = @tools,
-				requirements = @requirements, metrics = @metrics,
+				reasoning_content = @reasoning_content, provider_data = @provider_data, messages = @messages, tools = @tools,
+				requirements = @requirements, opaque = @opaque, metrics = @metrics,
 				lease_until = NULL, caller = NULL, checkpoint = NULL,
 				kept_events = GREATEST(kept_events, @next),
 				finished_at = CASE WHEN @status = 'PAUSED' THEN NULL ELSE @now::timestamptz END

@@ -132,6 +132,7 @@ type Completed struct {
 	Head
 	Content           string          `json:"content"`
 	ContentType       string          `json:"content_type"`
+	ReasoningContent  *string         `json:"reasoning_content,omitempty"`
 	ModelProviderData json.RawMessage `json:"model_provider_data,omitempty" holds:"object"`
 	SessionState      json.RawMessage `json:"session_state" holds:"object"`
 	EventIndex        int             `json:"event_index"`

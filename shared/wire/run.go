@@ -29,6 +29,7 @@ type Run struct {
 	UserID            string          `json:"user_id,omitempty"`
 	Content           *string         `json:"content,omitempty"` // the answer; nil before there is any
 	ContentType       string          `json:"content_type"`      // "str"
+	ReasoningContent  *string         `json:"reasoning_content,omitempty"`
 	ModelProviderData json.RawMessage `json:"model_provider_data,omitempty" holds:"object"`
 	Model             string          `json:"model"`
 	ModelProvider     string          `json:"model_provider"`
@@ -60,6 +61,7 @@ type RunInput struct {
 type Message struct {
 	ID                string          `json:"id"`
 	Content           string          `json:"content,omitempty"`
+	ReasoningContent  string          `json:"reasoning_content,omitempty"`
 	FromHistory       bool            `json:"from_history"`
 	StopAfterToolCall bool            `json:"stop_after_tool_call"`
 	Role              string          `json:"role"`
