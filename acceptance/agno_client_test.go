@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/keyway-agents/keyway/acceptance/process"
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 )
 
@@ -18,15 +19,15 @@ func TestAgentOSPythonClientWorks(t *testing.T) {
 	t.Parallel()
 	python := os.Getenv("KEYWAY_AGNO_PYTHON")
 	if python == "" {
-		requireProgram(t, "KEYWAY_AGNO_PYTHON names no Python with AgentOS's client; run make agno, which says what to set")
+		process.Require(t, "KEYWAY_AGNO_PYTHON names no Python with AgentOS's client; run make agno, which says what to set")
 	}
-	r := startWith(t, withTools, clientsConfig, commandModel(t), "PAGE_ORIGIN", "http://localhost:3000")
-	tokens, err := json.Marshal(r.tokens)
+	r := startWith(t, process.WithTools, clientsConfig, commandModel(t), "PAGE_ORIGIN", "http://localhost:3000")
+	tokens, err := json.Marshal(r.Tokens)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), python, "testdata/clients/agent_os_client.py")
-	cmd.Env = append(os.Environ(), "KEYWAY_URL="+r.url, "KEYWAY_TOKENS="+string(tokens), "AGNO_TELEMETRY=false")
+	cmd.Env = append(os.Environ(), "KEYWAY_URL="+r.URL, "KEYWAY_TOKENS="+string(tokens), "AGNO_TELEMETRY=false")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)
@@ -34,16 +35,6 @@ func TestAgentOSPythonClientWorks(t *testing.T) {
 	if !strings.Contains(string(out), "ok every_call_was_made") {
 		t.Errorf("not every call was made:\n%s", out)
 	}
-}
-
-// requireProgram skips a test that needs a foreign program which is not installed. With
-// CI set, the test fails instead, so that CI never skips it unnoticed.
-func requireProgram(t *testing.T, reason string) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatal(reason)
-	}
-	t.Skip(reason)
 }
 
 // commandModel is a model that obeys the commands in the user's message. It sends the

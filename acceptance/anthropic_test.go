@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/keyway-agents/keyway/acceptance/process"
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
@@ -29,7 +30,7 @@ func onClaude(t *testing.T, model *modeltest.Server) *server {
 	if err := os.WriteFile(name, []byte(claudeFile), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return startWith(t, withTools, name, model, "ANTHROPIC_BASE_URL", strings.TrimSuffix(model.URL, "/v1"),
+	return startWith(t, process.WithTools, name, model, "ANTHROPIC_BASE_URL", strings.TrimSuffix(model.URL, "/v1"),
 		"ANTHROPIC_API_KEY", modeltest.APIKey)
 }
 
@@ -38,17 +39,17 @@ func TestClaudeAgentAnswersLikeAgentOS(t *testing.T) {
 	call := modeltest.Text("let me see. ").ToolCall("echo", `{"for":"tea"}`).ToolCall("echo", `{"for":"cake"}`)
 	model := modeltest.NewServer(t, call, modeltest.Text("all ", "done"), call, modeltest.Text("again"))
 	r := onClaude(t, model)
-	r.get("ann", "/agents").want(t, "the agent is listed", 200,
+	r.Get("ann", "/agents").Want(t, "the agent is listed", 200,
 		`"model":{"name":"Claude","model":"claude-sonnet-4-5","provider":"Anthropic"}`)
-	streamed := r.run("ann", "assistant", "message", "hi", "session_id", "s-1")
-	streamed.want(t, "a streamed run", 200, `"content":"let me see. "`, `"tool_name":"echo"`, `paid {\"for\":\"tea\"}`,
+	streamed := r.Run("ann", "assistant", "message", "hi", "session_id", "s-1")
+	streamed.Want(t, "a streamed run", 200, `"content":"let me see. "`, `"tool_name":"echo"`, `paid {\"for\":\"tea\"}`,
 		`paid {\"for\":\"cake\"}`,
 		`"content":"all "`, `"content":"done"`, `"model_provider":"Anthropic"`, `"provider":"Anthropic"`,
 		`"total_tokens":30`, "event: RunCompleted")
-	if strings.Contains(streamed.body, "model_provider_data") {
-		t.Errorf("the answer shows the provider's own data: %s", streamed.body)
+	if strings.Contains(streamed.Body, "model_provider_data") {
+		t.Errorf("the answer shows the provider's own data: %s", streamed.Body)
 	}
-	r.run("ann", "assistant", "message", "and?", "session_id", "s-1", "stream", "false").want(t, "a whole one", 200,
+	r.Run("ann", "assistant", "message", "and?", "session_id", "s-1", "stream", "false").Want(t, "a whole one", 200,
 		`"content":"let me see. again"`, `"tool_name":"echo"`, `"status":"COMPLETED"`)
 	var got []string
 	for _, asked := range model.Requests() {
@@ -70,9 +71,9 @@ func TestClaudeRejectionNamesRemedyWithoutSecret(t *testing.T) {
 	denied := modeltest.Fail(401, "invalid x-api-key: "+modeltest.APIKey)
 	r := onClaude(t, modeltest.NewServer(t, denied, denied))
 	const remedy = "The model's server rejected the API key: check ANTHROPIC_API_KEY or the model's api_key"
-	r.run("ann", "assistant", "message", "hi").want(t, "a streamed run", 200, "event: RunError", remedy)
-	r.run("ann", "assistant", "message", "hi", "stream", "false").want(t, "a whole one", 200, remedy, `"status":"ERROR"`)
-	if log := r.stderr.String(); strings.Contains(log, modeltest.APIKey) {
+	r.Run("ann", "assistant", "message", "hi").Want(t, "a streamed run", 200, "event: RunError", remedy)
+	r.Run("ann", "assistant", "message", "hi", "stream", "false").Want(t, "a whole one", 200, remedy, `"status":"ERROR"`)
+	if log := r.Stderr.String(); strings.Contains(log, modeltest.APIKey) {
 		t.Errorf("the log contains the key: %s", log)
 	}
 }
@@ -82,9 +83,9 @@ func TestDevUsesDemoModelWithoutAnthropicKey(t *testing.T) {
 	d := newDevDir(t, "quickstart")
 	d.write(t, "id: os\nagents: [{id: a, model: 'anthropic:claude-sonnet-4-5'}]\n")
 	r := d.serve(t, map[string]string{"DATABASE_URL": storetest.EmptyURL(t)})
-	if log := r.stderr.String(); !strings.Contains(log, "no ANTHROPIC_API_KEY: the offline demo model answers for a\n") {
+	if log := r.Stderr.String(); !strings.Contains(log, "no ANTHROPIC_API_KEY: the offline demo model answers for a\n") {
 		t.Errorf("the log is %s", log)
 	}
-	r.run("ann", "a", "message", "hi").want(t, "the demo answers", 200,
+	r.Run("ann", "a", "message", "hi").Want(t, "the demo answers", 200,
 		"This is Keyway's demo model", "event: RunCompleted")
 }

@@ -78,22 +78,22 @@ func TestCallersTokenReachesNeitherModelNorToolNorLog(t *testing.T) {
 	r := start(t, writeConfig(t, "user_isolation: true", "websearch"), model, "OPENAI_BASE_URL",
 		toModel.proxy(t, toVendor)+"/v1", "WEBSEARCH_BASE_URL", toTool.proxy(t, page))
 	token := hmacForge("HS256", config.PublishedSecret).token(payload("sub", `"`+subject+`"`))
-	r.tokens["marie"] = token
-	r.run("marie", "assistant", "message", prompt, "session_id", "s-1", "stream", "false").
-		want(t, "run", 200, found, `"user_id":"`+subject+`"`)
-	r.run("marie", "assistant", "message", "", "stream", "false").want(t, "a bad run", 422)
-	r.run("marie", "nobody", "message", prompt).want(t, "no such agent", 404)
-	r.get("marie", "/sessions?session_name="+prompt).want(t, "the session", 200, prompt)
-	r.tokens["forged"] = attacker("HS256").token(payload("sub", `"`+subject+`"`))
-	r.get("forged", "/sessions").want(t, "a forged token", 401)
+	r.Tokens["marie"] = token
+	r.Run("marie", "assistant", "message", prompt, "session_id", "s-1", "stream", "false").
+		Want(t, "run", 200, found, `"user_id":"`+subject+`"`)
+	r.Run("marie", "assistant", "message", "", "stream", "false").Want(t, "a bad run", 422)
+	r.Run("marie", "nobody", "message", prompt).Want(t, "no such agent", 404)
+	r.Get("marie", "/sessions?session_name="+prompt).Want(t, "the session", 200, prompt)
+	r.Tokens["forged"] = attacker("HS256").token(payload("sub", `"`+subject+`"`))
+	r.Get("forged", "/sessions").Want(t, "a forged token", 401)
 
-	parts := append(strings.Split(token, "."), strings.Split(r.tokens["forged"], ".")...)
+	parts := append(strings.Split(token, "."), strings.Split(r.Tokens["forged"], ".")...)
 	toModel.checkLacks(t, "the model", append(parts, subject)...)
 	toTool.checkLacks(t, "the tool", append(parts, subject, "s-1", "bobs", "sk-test")...)
-	if err := r.stop(); err != nil {
+	if err := r.Stop(); err != nil {
 		t.Error(err)
 	}
-	log := r.stderr.String()
+	log := r.Stderr.String()
 	for _, word := range append(parts, subject, prompt, found, config.PublishedSecret, "sk-test") {
 		if strings.Contains(log, word) {
 			t.Errorf("the log contains %q:\n%s", word, log)
@@ -121,7 +121,7 @@ func TestSameSubjectOfAnotherIssuerIsAnotherUser(t *testing.T) {
 	r := start(t, filepath.Join(dir, "keyway.yaml"), echoModel(t))
 	scopes := `["agents:read","agents:run","sessions:read","sessions:write","sessions:delete",` +
 		`"memories:read","memories:write","memories:delete"]`
-	r.tokens = map[string]string{
+	r.Tokens = map[string]string{
 		"ann":   ours.token(payload("iss", `"https://ours"`, "scopes", scopes)),
 		"other": theirs.token(payload("iss", `"https://theirs"`, "scopes", scopes)),
 		// A subject that imitates the stored form "issuer#subject" is still a subject.
@@ -131,7 +131,7 @@ func TestSameSubjectOfAnotherIssuerIsAnotherUser(t *testing.T) {
 		"long": theirs.token(payload("iss", `"https://theirs"`, "scopes", scopes, "sub",
 			`"`+strings.Repeat("x", 1020)+`"`)),
 	}
-	id := field(t, r.run("ann", "a", "message", private, "session_id", "hers", "stream", "false"), "run_id")
+	id := field(t, r.Run("ann", "a", "message", private, "session_id", "hers", "stream", "false"), "run_id")
 	memory := field(t, r.json("ann", "POST", "/memories", `{"memory":"`+private+`"}`), "memory_id")
 	for _, who := range []string{"other", "imitating subject"} {
 		for path, status := range map[string]int{
@@ -139,25 +139,25 @@ func TestSameSubjectOfAnotherIssuerIsAnotherUser(t *testing.T) {
 			"/sessions/hers/runs?user_id=https://ours%23ann": 404,
 			"/agents/a/runs/" + id + "?session_id=hers":      404, "/memories": 200, "/memories/" + memory: 404,
 		} {
-			got := r.get(who, path)
-			got.want(t, who+": "+path, status)
-			if strings.Contains(got.body, private) {
-				t.Errorf("%s: %s: %s", who, path, got.body)
+			got := r.Get(who, path)
+			got.Want(t, who+": "+path, status)
+			if strings.Contains(got.Body, private) {
+				t.Errorf("%s: %s: %s", who, path, got.Body)
 			}
 		}
-		r.call(who, "DELETE", "/sessions/hers", nil).want(t, "delete", 204)
-		r.call(who, "DELETE", "/memories/"+memory, nil).want(t, "delete", 204)
-		r.run(who, "a", "message", "mine", "session_id", "hers", "stream", "false").
-			want(t, "a session of the same name for the other user", 200)
+		r.Call(who, "DELETE", "/sessions/hers", nil).Want(t, "delete", 204)
+		r.Call(who, "DELETE", "/memories/"+memory, nil).Want(t, "delete", 204)
+		r.Run(who, "a", "message", "mine", "session_id", "hers", "stream", "false").
+			Want(t, "a session of the same name for the other user", 200)
 	}
 	for _, who := range []string{"wrong issuer", "no issuer"} {
-		r.get(who, "/sessions").want(t, who, 401)
+		r.Get(who, "/sessions").Want(t, who, 401)
 	}
 	for _, path := range []string{"/sessions", "/memories"} {
-		r.get("long", path).want(t, "issuer and subject longer than a column", 403, "longer than")
+		r.Get("long", path).Want(t, "issuer and subject longer than a column", 403, "longer than")
 	}
-	r.get("ann", "/sessions/hers/runs").want(t, "hers", 200, private)
-	r.get("ann", "/memories/"+memory).want(t, "hers", 200, private)
+	r.Get("ann", "/sessions/hers/runs").Want(t, "hers", 200, private)
+	r.Get("ann", "/memories/"+memory).Want(t, "hers", 200, private)
 }
 
 // AgentOS trusts $JWT_VERIFICATION_KEY even if its configuration doesn't name it. Keyway
@@ -170,8 +170,8 @@ func TestKeyNotNamedInConfigIsNotTrusted(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := start(t, file, echoModel(t), "JWT_VERIFICATION_KEY", issuerSecret, "OTHER_KEY", strings.Repeat("other ", 6))
-	r.tokens = map[string]string{"named": hmacForge("HS256", strings.Repeat("other ", 6)).token(payload()),
+	r.Tokens = map[string]string{"named": hmacForge("HS256", strings.Repeat("other ", 6)).token(payload()),
 		"stray": hmacForge("HS256", issuerSecret).token(payload())}
-	r.get("named", "/agents").want(t, "the key that the file names", 200)
-	r.get("stray", "/agents").want(t, "a key of the environment", 401, badSignature)
+	r.Get("named", "/agents").Want(t, "the key that the file names", 200)
+	r.Get("stray", "/agents").Want(t, "a key of the environment", 401, badSignature)
 }

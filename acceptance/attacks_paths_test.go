@@ -70,7 +70,7 @@ func (f *attackedOS) eve() []string {
 // row of another user than eve changed.
 func (f *attackedOS) checkOnlyReachedA(before string) {
 	f.t.Helper()
-	for _, r := range f.model.Requests() {
+	for _, r := range f.Model.Requests() {
 		if r.Body["model"] != "model-a" {
 			f.t.Errorf("the model %v was asked", r.Body["model"])
 		}
@@ -97,13 +97,13 @@ func TestNoPathSpellingReachesAnotherAgent(t *testing.T) {
 	// the last lists agents, with a query
 	open := map[string]bool{"/": true, "/health": true, "/info": true, "/agents/?/runs": true}
 	lines := append([]string{contentType("")}, eve...)
-	f.raw("POST /agents/a/runs", lines, "message=hi&stream=false").want(t, "her own agent", 200, private)
+	f.raw("POST /agents/a/runs", lines, "message=hi&stream=false").Want(t, "her own agent", 200, private)
 	for _, method := range []string{"POST", "GET", "DELETE", "PATCH"} {
 		for _, way := range append(pathSpellings, "/agents/"+strings.Repeat("b", 60<<10)+"/runs",
 			"/"+strings.Repeat("agents/", 5000)+"b/runs") {
 			got := f.raw(method+" "+way, lines, map[bool]string{true: "message=hi&stream=false"}[method == "POST"])
-			if got.status >= 500 || got.status == 200 && !open[way] && !strings.HasPrefix(way, "/agents/a") {
-				t.Errorf("%s %.200s: %d %.300s", method, way, got.status, got.body)
+			if got.Status >= 500 || got.Status == 200 && !open[way] && !strings.HasPrefix(way, "/agents/a") {
+				t.Errorf("%s %.200s: %d %.300s", method, way, got.Status, got.Body)
 			}
 		}
 	}
@@ -112,8 +112,8 @@ func TestNoPathSpellingReachesAnotherAgent(t *testing.T) {
 			"GET /agents/b": 403, "GET /sessions": 403, "GET /nope": 404} {
 			got := f.raw(request, append([]string{line}, lines...),
 				map[bool]string{true: "message=hi&stream=false&agent_id=b&_method=POST"}[request[:4] == "POST"])
-			if got.status != want || want != 200 && strings.Contains(got.body, private) {
-				t.Errorf("%s with %s: %d %.300s, want %d", request, line, got.status, got.body, want)
+			if got.Status != want || want != 200 && strings.Contains(got.Body, private) {
+				t.Errorf("%s with %s: %d %.300s, want %d", request, line, got.Status, got.Body, want)
 			}
 		}
 	}
@@ -129,15 +129,15 @@ func TestNoPathSpellingEvadesAScopeMapping(t *testing.T) {
 	before := tables(t, f.db)
 	lines := append([]string{contentType("")}, bearer(f.issuer.token(payload("sub", `"eve"`, "scopes",
 		`["agents:run","agents:read"]`)))...)
-	f.raw("POST /agents/a/runs", lines, "message=hi&stream=false").want(t, "an agent without a mapping", 200)
+	f.raw("POST /agents/a/runs", lines, "message=hi&stream=false").Want(t, "an agent without a mapping", 200)
 	f.raw("POST /agents/b/runs", lines, "message=hi&stream=false").
-		want(t, "the agent with one", 403, `"missing":["vault:run"]`)
+		Want(t, "the agent with one", 403, `"missing":["vault:run"]`)
 	for _, way := range pathSpellings {
 		for method, body := range map[string]string{"POST": "message=hi&stream=false", "GET": ""} {
 			got := f.raw(method+" "+way, lines, body)
 			// the list has a need of its own
-			if got.status >= 500 || strings.Contains(got.body, "model-b") && !strings.HasPrefix(got.body, "[") {
-				t.Errorf("%s %s: %d %.300s", method, way, got.status, got.body)
+			if got.Status >= 500 || strings.Contains(got.Body, "model-b") && !strings.HasPrefix(got.Body, "[") {
+				t.Errorf("%s %s: %d %.300s", method, way, got.Status, got.Body)
 			}
 		}
 	}
@@ -156,8 +156,8 @@ func TestMalformedRequestLinesAreRejected(t *testing.T) {
 		"POST /agents/b\r/runs", "POST /agents/ b/runs", "CONNECT b:443", "CONNECT /agents/b/runs",
 		"POST /agents/\xef\xbd\x82/runs", "POST /agents/a/runs\x7f/../b/runs",
 	} {
-		if got := f.raw(request, lines, "message=hi&stream=false"); got.status < 400 || got.status > 499 {
-			t.Errorf("%q: %d %s", request, got.status, got.body)
+		if got := f.raw(request, lines, "message=hi&stream=false"); got.Status < 400 || got.Status > 499 {
+			t.Errorf("%q: %d %s", request, got.Status, got.Body)
 		}
 	}
 	f.checkOnlyReachedA(before)
@@ -181,9 +181,9 @@ func TestNoPathSpellingReachesOtherResources(t *testing.T) {
 			"//localhost", "http://localhost"} {
 			for _, way := range []string{prefix + path, prefix + path + "/", prefix + path + "?user_id=ann",
 				prefix + strings.ReplaceAll(path, "/", "%2f")} {
-				if got := f.raw(rt.Method+" "+way, eve, ""); got.status < 400 || got.status > 499 ||
-					strings.Contains(got.body, private) {
-					t.Errorf("%s %s: %d %.300s", rt.Method, way, got.status, got.body)
+				if got := f.raw(rt.Method+" "+way, eve, ""); got.Status < 400 || got.Status > 499 ||
+					strings.Contains(got.Body, private) {
+					t.Errorf("%s %s: %d %.300s", rt.Method, way, got.Status, got.Body)
 				}
 			}
 		}
@@ -218,10 +218,10 @@ func TestOddIDInAScopeReachesNoOtherAgent(t *testing.T) {
 			"POST /agents/b/runs": "message=hi&stream=false", "GET /agents/b": "", "GET /agents/b/runs?session_id=hers": "",
 			"POST /agents/b/runs/x/cancel": "", "GET /sessions": "", "GET /config": "",
 		} {
-			f.raw(request, lines, body).want(t, text+": "+request, 403, `"missing":[`)
+			f.raw(request, lines, body).Want(t, text+": "+request, 403, `"missing":[`)
 		}
-		if got := f.raw("GET /agents", lines, ""); got.status != 403 && strings.Contains(got.body, `"id":"b"`) {
-			t.Errorf("%s: lists %d %s", text, got.status, got.body)
+		if got := f.raw("GET /agents", lines, ""); got.Status != 403 && strings.Contains(got.Body, `"id":"b"`) {
+			t.Errorf("%s: lists %d %s", text, got.Status, got.Body)
 		}
 	}
 	f.checkOnlyReachedA(before)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyway-agents/keyway/acceptance/process"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/scope"
@@ -56,10 +57,10 @@ func TestEveryRouteRejectsUnauthorizedCallers(t *testing.T) {
 		"look-alikes": {"*", "*:*", "*:*:*", "agents:*", "agents:*:*", "*:read", "agent_os:*", "agent_os:Admin", "admin",
 			"agents::run", "agents::read", "sessions::read", "a:b:c:d"},
 	} {
-		h.tokens[name] = issuer.token(scoped(scopes...))
+		h.Tokens[name] = issuer.token(scoped(scopes...))
 	}
-	h.tokens["garbage"], h.tokens["stranger"] = "x.y.z", attacker("HS256").token(payload())
-	before, asked := tables(t, h.db), len(h.model.Requests())
+	h.Tokens["garbage"], h.Tokens["stranger"] = "x.y.z", attacker("HS256").token(payload())
+	before, asked := tables(t, h.db), len(h.Model.Requests())
 	named := map[route.Name]*route.Route{}
 	for rt := range route.Table.All() {
 		named[rt.Name] = rt
@@ -77,19 +78,19 @@ func TestEveryRouteRejectsUnauthorizedCallers(t *testing.T) {
 			h.checkRejected(who, a, 403)
 		}
 		if a.route == route.ListAgents { // the list is filtered: the other agent isn't declared
-			h.try("another agent", a, h.anns).want(t, "a list of another agent", 200, "[]")
+			h.try("another agent", a, h.anns).Want(t, "a list of another agent", 200, "[]")
 		} else {
 			h.checkRejected("another agent", a, 403)
 		}
 		for _, need := range named[a.route].Needs {
-			h.tokens["the rest"] = issuer.token(scoped(allBut(need)...))
+			h.Tokens["the rest"] = issuer.token(scoped(allBut(need)...))
 			h.checkRejected("the rest", a, 403)
 		}
 	}
 	if len(tried)+len(public) != len(named) {
 		t.Errorf("%d routes were tried and %d are public, of %d", len(tried), len(public), len(named))
 	}
-	if after := tables(t, h.db); after != before || len(h.model.Requests()) != asked {
+	if after := tables(t, h.db); after != before || len(h.Model.Requests()) != asked {
 		t.Errorf("the tables changed, or the model was asked:\n%s\n%s", before, after)
 	}
 }
@@ -98,9 +99,9 @@ func TestEveryRouteRejectsUnauthorizedCallers(t *testing.T) {
 func (h *isolatedOS) checkRejected(who string, a attempt, status int) {
 	h.t.Helper()
 	got := h.try(who, a, h.anns)
-	got.want(h.t, who+": "+a.request, status, `{"detail":"`)
-	if strings.Contains(got.body, private) || got.header.Get("WWW-Authenticate") == "" {
-		h.t.Errorf("%s: %s: %v %s", who, a.request, got.header, got.body)
+	got.Want(h.t, who+": "+a.request, status, `{"detail":"`)
+	if strings.Contains(got.Body, private) || got.Header.Get("WWW-Authenticate") == "" {
+		h.t.Errorf("%s: %s: %v %s", who, a.request, got.Header, got.Body)
 	}
 }
 
@@ -109,7 +110,7 @@ func (h *isolatedOS) checkRejected(who string, a attempt, status int) {
 func TestOtherHTTPMethodsAreRejected(t *testing.T) {
 	t.Parallel()
 	f := startAttacked(t, hmacForge("HS256", issuerSecret))
-	before, asked := tables(t, f.db), len(f.model.Requests())
+	before, asked := tables(t, f.db), len(f.Model.Requests())
 	for rt := range route.Table.All() {
 		path := rt.Path(func(name string) string {
 			return map[string]string{"agent_id": "a", "session_id": "hers", "run_id": f.run, "memory_id": f.memory}[name]
@@ -126,16 +127,16 @@ func TestOtherHTTPMethodsAreRejected(t *testing.T) {
 			if rt.Public || method == "OPTIONS" {
 				status = 405
 			}
-			for want, lines := range map[int][]string{status: nil, 405: bearer(f.tokens["ann"])} {
+			for want, lines := range map[int][]string{status: nil, 405: bearer(f.Tokens["ann"])} {
 				got := f.raw(method+" "+path, lines, "")
-				if got.status != want || strings.Contains(got.body, private) || got.status == 405 &&
-					!strings.Contains(got.header.Get("Allow"), rt.Method) {
-					t.Errorf("%s %s: %d %v %s, want %d", method, path, got.status, got.header, got.body, want)
+				if got.Status != want || strings.Contains(got.Body, private) || got.Status == 405 &&
+					!strings.Contains(got.Header.Get("Allow"), rt.Method) {
+					t.Errorf("%s %s: %d %v %s, want %d", method, path, got.Status, got.Header, got.Body, want)
 				}
 			}
 		}
 	}
-	if after := tables(t, f.db); after != before || len(f.model.Requests()) != asked {
+	if after := tables(t, f.db); after != before || len(f.Model.Requests()) != asked {
 		t.Errorf("the tables changed, or the model was asked:\n%s\n%s", before, after)
 	}
 }
@@ -145,26 +146,27 @@ func TestOtherHTTPMethodsAreRejected(t *testing.T) {
 func TestOnlyTheRunItselfOutlivesItsToken(t *testing.T) {
 	t.Parallel()
 	f := startAttacked(t, hmacForge("HS256", issuerSecret), "leeway: 0s")
-	f.tokens["expiring"] = f.issuer.token(payload("exp", seconds(10*time.Second)))
-	body, kind := form(t, "message", "wait", "session_id", "last", "stream", "true")
-	resp := f.open("expiring", "POST", "/agents/a/runs", body, "Content-Type", kind)
+	f.Tokens["expiring"] = f.issuer.token(payload("exp", seconds(10*time.Second)))
+	body, kind := process.Form(t, "message", "wait", "session_id", "last", "stream", "true")
+	resp := f.Open("expiring", "POST", "/agents/a/runs", body, "Content-Type", kind)
 	defer resp.Body.Close()
 	stream := bufio.NewReader(resp.Body)
 	_, first := must(stream.ReadString('\n')), must(stream.ReadString('\n'))
-	id := field(t, reply{status: resp.StatusCode, body: first}, "run_id")
+	id := field(t, process.Reply{Status: resp.StatusCode, Body: first}, "run_id")
 	<-f.holding
 	status := func() string {
-		return field(t, f.get("ann", "/agents/a/runs/"+id+"?session_id=last"), "status")
+		return field(t, f.Get("ann", "/agents/a/runs/"+id+"?session_id=last"), "status")
 	}
-	for end := time.Now().Add(patience); f.get("expiring", "/config").status != 401; time.Sleep(100 * time.Millisecond) {
+	end := time.Now().Add(process.Patience)
+	for ; f.Get("expiring", "/config").Status != 401; time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the token does not expire")
 		}
 	}
 	for _, action := range []string{"resume", "continue", "cancel"} {
-		f.call("expiring", "POST", "/agents/a/runs/"+id+"/"+action+"?session_id=last", strings.NewReader("session_id=last"),
+		f.Call("expiring", "POST", "/agents/a/runs/"+id+"/"+action+"?session_id=last", strings.NewReader("session_id=last"),
 			"Content-Type", "application/x-www-form-urlencoded").
-			want(t, action+" with an expired token", 401, `{"detail":"Token has expired`)
+			Want(t, action+" with an expired token", 401, `{"detail":"Token has expired`)
 	}
 	if got := status(); got != "RUNNING" {
 		t.Errorf("the run is %s", got)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/keyway-agents/keyway/acceptance/process"
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 )
 
@@ -51,13 +52,13 @@ agents:
 	}
 	f := &attackedOS{issuer: issuer, holding: make(chan struct{}), release: make(chan struct{})}
 	f.server = start(t, file, modeltest.NewServerFunc(t, f.answer), "JWT_VERIFICATION_KEY", issuer.verifies)
-	f.tokens = map[string]string{"ann": issuer.token(payload())}
+	f.Tokens = map[string]string{"ann": issuer.token(payload())}
 	var err error
-	if f.db, err = pgx.Connect(t.Context(), f.server.db); err != nil {
+	if f.db, err = pgx.Connect(t.Context(), f.server.DB); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.db.Close(context.Background()) })
-	f.run = field(t, f.server.run("ann", "a", "message", private, "session_id", "hers", "stream", "true"), "run_id")
+	f.run = field(t, f.server.Run("ann", "a", "message", private, "session_id", "hers", "stream", "true"), "run_id")
 	f.memory = field(t, f.json("ann", "POST", "/memories", `{"memory":"`+private+`","topics":["`+private+`"]}`),
 		"memory_id")
 	return f
@@ -99,9 +100,9 @@ func tables(t *testing.T, db *pgx.Conn) string {
 }
 
 // raw sends a request byte by byte as given. An HTTP client would normalize it.
-func (r *server) raw(requestLine string, lines []string, body string) reply {
+func (r *server) raw(requestLine string, lines []string, body string) process.Reply {
 	r.t.Helper()
-	conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
+	conn, err := net.Dial("tcp", strings.TrimPrefix(r.URL, "http://"))
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -122,7 +123,7 @@ func (r *server) raw(requestLine string, lines []string, body string) reply {
 	if err != nil {
 		r.t.Fatalf("%.200q: %v", requestLine, err)
 	}
-	return reply{resp.StatusCode, resp.Header, string(data)}
+	return process.Reply{Status: resp.StatusCode, Header: resp.Header, Body: string(data)}
 }
 
 // bearer is an Authorization header with a token.
@@ -187,12 +188,12 @@ func (f *attackedOS) checkRejected(t *testing.T, a attack) {
 		}
 		got := f.raw(request, lines, body)
 		var says struct{ Detail string }
-		if err := json.Unmarshal([]byte(got.body), &says); err != nil || got.status != 401 ||
+		if err := json.Unmarshal([]byte(got.Body), &says); err != nil || got.Status != 401 ||
 			!strings.HasPrefix(says.Detail, a.says) {
-			t.Errorf("%s at %s: %d %.300s, want 401 %q", a.name, target.request, got.status, got.body, a.says)
+			t.Errorf("%s at %s: %d %.300s, want 401 %q", a.name, target.request, got.Status, got.Body, a.says)
 		}
-		if got.header.Get("WWW-Authenticate") == "" || strings.Contains(got.body, private) {
-			t.Errorf("%s at %s: %v %.300s", a.name, target.request, got.header, got.body)
+		if got.Header.Get("WWW-Authenticate") == "" || strings.Contains(got.Body, private) {
+			t.Errorf("%s at %s: %v %.300s", a.name, target.request, got.Header, got.Body)
 		}
 	}
 }
@@ -200,11 +201,11 @@ func (f *attackedOS) checkRejected(t *testing.T, a attack) {
 // rejectsAll sends the attacks. All must be rejected, no model asked and no row changed.
 func (f *attackedOS) rejectsAll(t *testing.T, attacks []attack) {
 	t.Helper()
-	before, asked := tables(t, f.db), len(f.model.Requests())
-	f.call("ann", "GET", "/config", nil).want(t, "the valid token", 200)
+	before, asked := tables(t, f.db), len(f.Model.Requests())
+	f.Call("ann", "GET", "/config", nil).Want(t, "the valid token", 200)
 	for _, a := range attacks {
 		f.checkRejected(t, a)
-		if n := len(f.model.Requests()); n != asked {
+		if n := len(f.Model.Requests()); n != asked {
 			t.Errorf("%s: the model was asked %d times", a.name, n-asked)
 			asked = n
 		}
@@ -212,7 +213,7 @@ func (f *attackedOS) rejectsAll(t *testing.T, attacks []attack) {
 	if after := tables(t, f.db); after != before {
 		t.Errorf("the tables changed from\n%s\nto\n%s", before, after)
 	}
-	f.call("ann", "GET", "/config", nil).want(t, "the valid token, after the attacks", 200)
+	f.Call("ann", "GET", "/config", nil).Want(t, "the valid token, after the attacks", 200)
 }
 
 // forEveryIssuer runs a test against a server for each kind of key: HMAC, RSA and ECDSA.

@@ -258,7 +258,7 @@ func TestTokenHeaderCannotChooseTheKey(t *testing.T) {
 			list = append(list, withToken(name, badSignature, theirs.jws(jose(theirs.alg, more), payload())))
 			// In a token that the issuer signed, the same members are ignored.
 			got := f.raw("GET /config", bearer(f.issuer.jws(jose(f.issuer.alg, more), payload())), "")
-			got.want(t, name+", signed by the issuer", 200)
+			got.Want(t, name+", signed by the issuer", 200)
 		}
 		for i, secret := range []string{"", "1", readFile(t, "../go.mod"), listener.URL} {
 			list = append(list, withToken(fmt.Sprintf("kid with a known content, %d", i), badSignature,
@@ -320,7 +320,7 @@ func TestTokenIsReadOnlyFromTheAuthorizationHeader(t *testing.T) {
 	t.Parallel()
 	forEveryIssuer(t, func(t *testing.T, f *attackedOS) {
 		t.Helper()
-		good := f.tokens["ann"]
+		good := f.Tokens["ann"]
 		const missing, two = noHeader, "Ambiguous Authorization header"
 		list := []attack{
 			{name: "none", says: missing},
@@ -362,12 +362,12 @@ func TestTokenIsReadOnlyFromTheAuthorizationHeader(t *testing.T) {
 		f.rejectsAll(t, list)
 		for _, line := range []string{"Authorization : Bearer ", "Authorization\t: Bearer ", " Authorization: Bearer ",
 			"Authorization\x00: Bearer "} {
-			if got := f.raw("GET /config", []string{"X: y", line + good}, ""); got.status != 400 && got.status != 401 {
-				t.Errorf("%q: %d %s", line, got.status, got.body)
+			if got := f.raw("GET /config", []string{"X: y", line + good}, ""); got.Status != 400 && got.Status != 401 {
+				t.Errorf("%q: %d %s", line, got.Status, got.Body)
 			}
 		}
 		body := "12\r\nmessage=hi&stream=0\r\n0\r\nAuthorization: Bearer " + good + "\r\n\r\n"
 		f.raw("POST /agents/a/runs", []string{contentType(""), "Transfer-Encoding: chunked", "Trailer: Authorization", "",
-			body}, "").want(t, "in a trailer", 401, missing)
+			body}, "").Want(t, "in a trailer", 401, missing)
 	})
 }

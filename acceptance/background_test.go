@@ -9,34 +9,35 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/keyway-agents/keyway/acceptance/process"
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
 // startInBackground starts a background run for ann and returns its ID.
 func (r *server) startInBackground(session string) (runID string) {
 	r.t.Helper()
-	got := r.run("ann", "assistant", "message", "hi", "session_id", session, "background", "true", "stream", "false")
-	got.want(r.t, "in the background", 202, `"status":"PENDING"`)
+	got := r.Run("ann", "assistant", "message", "hi", "session_id", session, "background", "true", "stream", "false")
+	got.Want(r.t, "in the background", 202, `"status":"PENDING"`)
 	var accepted struct {
 		ID string `json:"run_id"`
 	}
-	if err := json.Unmarshal([]byte(got.body), &accepted); err != nil {
+	if err := json.Unmarshal([]byte(got.Body), &accepted); err != nil {
 		r.t.Fatal(err)
 	}
 	return accepted.ID
 }
 
 // awaitStatus polls a run of session s until it has this status.
-func (r *server) awaitStatus(sub, runID, status string) reply {
+func (r *server) awaitStatus(sub, runID, status string) process.Reply {
 	r.t.Helper()
-	var got reply
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if got = r.get(sub, "/agents/assistant/runs/"+runID+"?session_id=s"); strings.Contains(got.body,
+	var got process.Reply
+	for end := time.Now().Add(process.Patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if got = r.Get(sub, "/agents/assistant/runs/"+runID+"?session_id=s"); strings.Contains(got.Body,
 			`"status":"`+status+`"`) {
 			return got
 		}
 	}
-	r.t.Fatalf("run %s does not become %s: %d %s", runID, status, got.status, got.body)
+	r.t.Fatalf("run %s does not become %s: %d %s", runID, status, got.Status, got.Body)
 	return got
 }
 
@@ -52,7 +53,7 @@ func TestBackgroundRunIsExecutedByOneOfTwoServers(t *testing.T) {
 		ids = append(ids, []*server{first, second}[i%2].startInBackground("s"))
 	}
 	for _, id := range ids {
-		second.awaitStatus("ann", id, "COMPLETED").want(t, "either asked", 200, `"content":"you said hi"`)
+		second.awaitStatus("ann", id, "COMPLETED").Want(t, "either asked", 200, `"content":"you said hi"`)
 		first.awaitStatus("ann", id, "COMPLETED")
 	}
 	if got := len(model.Requests()); got != n {
@@ -68,8 +69,8 @@ func TestReaderReceivesAllEventsOfTheNextAttempt(t *testing.T) {
 	model, release := heldModel(t)
 	r := start(t, "quickstart", model, "DATABASE_URL", url)
 	lost := r.startStream("s", "first")
-	body, kind := form(t, "last_event_index", "0")
-	resp := r.open("ann", "POST", "/agents/assistant/runs/"+lost.runID+"/resume", body, "Content-Type", kind)
+	body, kind := process.Form(t, "last_event_index", "0")
+	resp := r.Open("ann", "POST", "/agents/assistant/runs/"+lost.runID+"/resume", body, "Content-Type", kind)
 	t.Cleanup(func() { resp.Body.Close() })
 	follower := &stream{t: t, lines: bufio.NewScanner(resp.Body), body: resp.Body}
 	for follower.lines.Scan() && !strings.Contains(follower.lines.Text(), `"content":"first"`) {
@@ -91,7 +92,7 @@ func TestReaderReceivesAllEventsOfTheNextAttempt(t *testing.T) {
 	if got := lost.readToEnd(); strings.Contains(got, "RunCompleted") || strings.Contains(got, "RunError") {
 		t.Errorf("the client of the attempt that lost the run receives %s", got)
 	}
-	r.awaitStatus("ann", lost.runID, "COMPLETED").want(t, "the run", 200, `"content":"first second"`)
+	r.awaitStatus("ann", lost.runID, "COMPLETED").Want(t, "the run", 200, `"content":"first second"`)
 }
 
 // The run was admitted under the old keyway.yaml. When a process claims it again, the
@@ -119,11 +120,11 @@ func TestClaimedRunIsAuthorizedByTheCurrentConfiguration(t *testing.T) {
 	waits(`'1 hour'`)
 	d.replace(t, strings.Replace(d.read(t, "keyway.yaml"), "auth:\n",
 		"auth:\n  scope_mappings: {'POST /agents/*/runs': ['app:run']}\n", 1))
-	r.awaitLog("keyway.yaml changed and is in force")
+	r.AwaitLog("keyway.yaml changed and is in force")
 	waits(`'0'`)
-	r.awaitStatus("ann", id, "ERROR").want(t, "no longer allowed", 200,
+	r.awaitStatus("ann", id, "ERROR").Want(t, "no longer allowed", 200,
 		`"content":"The run is no longer allowed: Insufficient permissions. Required scope(s): app:run"`)
-	r.awaitLog(`(?s)"?msg"?[=:]"?decision"?.*app:run`)
+	r.AwaitLog(`(?s)"?msg"?[=:]"?decision"?.*app:run`)
 	close(release) // the first attempt continues, but it has lost the lease and changes nothing
 	r.awaitStatus("ann", id, "ERROR")
 }

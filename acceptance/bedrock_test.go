@@ -32,13 +32,13 @@ func TestBedrockAgentAnswersLikeAgentOS(t *testing.T) {
 	t.Parallel()
 	model := modeltest.NewServer(t, modeltest.Text("hello ", "world"), modeltest.Text("again"))
 	r := onBedrock(t, model)
-	r.get("ann", "/agents").want(t, "the agent is listed", 200,
+	r.Get("ann", "/agents").Want(t, "the agent is listed", 200,
 		`"model":{"name":"AwsBedrock","model":"eu.anthropic.claude-3-5-sonnet-20240620-v1:0","provider":"AwsBedrock"}`)
-	r.run("ann", "assistant", "message", "hi", "session_id", "s-1").want(t, "a streamed run", 200,
+	r.Run("ann", "assistant", "message", "hi", "session_id", "s-1").Want(t, "a streamed run", 200,
 		`"content":"hello "`, `"content":"world"`, `"model_provider":"AwsBedrock"`, `"total_tokens":15`,
 		"event: RunCompleted")
-	r.run("ann", "assistant", "message", "and?", "session_id", "s-1", "stream", "false").
-		want(t, "a whole one", 200, `"content":"again"`, `"status":"COMPLETED"`)
+	r.Run("ann", "assistant", "message", "and?", "session_id", "s-1", "stream", "false").
+		Want(t, "a whole one", 200, `"content":"again"`, `"status":"COMPLETED"`)
 	asked := model.Requests()
 	if !strings.HasSuffix(asked[0].Path, "v1:0/converse-stream") || !strings.HasSuffix(asked[1].Path, "v1:0/converse") {
 		t.Errorf("the model was asked at %s and %s", asked[0].Path, asked[1].Path)
@@ -53,9 +53,9 @@ func TestBedrockRejectionNamesRemedyWithoutSecret(t *testing.T) {
 	denied := modeltest.Fail(403, "User: arn:aws:sts::123456789012:assumed-role/x is not authorized")
 	r := onBedrock(t, modeltest.NewServer(t, denied, denied))
 	const remedy = "send it one request from that region's Bedrock console"
-	r.run("ann", "assistant", "message", "hi").want(t, "a streamed run", 200, "event: RunError", remedy)
-	r.run("ann", "assistant", "message", "hi", "stream", "false").want(t, "a whole one", 200, remedy, `"status":"ERROR"`)
-	log := r.stderr.String()
+	r.Run("ann", "assistant", "message", "hi").Want(t, "a streamed run", 200, "event: RunError", remedy)
+	r.Run("ann", "assistant", "message", "hi", "stream", "false").Want(t, "a whole one", 200, remedy, `"status":"ERROR"`)
+	log := r.Stderr.String()
 	for _, secret := range []string{modeltest.APIKey, "AKIAMODELTEST0123456", "IQoJsession", "123456789012"} {
 		if strings.Contains(log, secret) {
 			t.Errorf("the log contains %s: %s", secret, log)
@@ -72,11 +72,11 @@ func TestDevUsesDemoModelWithoutAWSCredentials(t *testing.T) {
 		d.write(t, "id: os\nagents: [{id: a, model: 'bedrock:amazon.nova-lite-v1:0'}, {id: b, model: 'openai:gpt-4o'}]\n")
 		r := d.serve(t, map[string]string{"DATABASE_URL": storetest.EmptyURL(t), "AWS_ACCESS_KEY_ID": vars[0],
 			"AWS_SECRET_ACCESS_KEY": vars[1]})
-		if said := r.stderr.String(); !strings.Contains(said,
+		if said := r.Stderr.String(); !strings.Contains(said,
 			"no "+missing+": the offline demo model answers for a\nno OPENAI_API_KEY: the offline demo model answers for b\n") {
 			t.Errorf("without %s: %s", missing, said)
 		}
-		r.run("ann", "a", "message", "hi").want(t, "the demo answers", 200,
+		r.Run("ann", "a", "message", "hi").Want(t, "the demo answers", 200,
 			"This is Keyway's demo model", "event: RunCompleted")
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"github.com/keyway-agents/keyway/acceptance/process"
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 )
 
@@ -28,7 +29,7 @@ type answered struct {
 
 func (a answered) want(t *testing.T, what string, status int, contains ...string) {
 	t.Helper()
-	reply{status: a.Status, body: a.Body}.want(t, what, status, contains...)
+	process.Reply{Status: a.Status, Body: a.Body}.Want(t, what, status, contains...)
 }
 
 // page serves testdata/clients/page.html on an origin of its own. The channel seen is
@@ -70,7 +71,7 @@ func browser(t *testing.T) context.Context {
 		}
 		return ctx
 	}
-	requireProgram(t, "no Chromium is installed; install chromium or google-chrome")
+	process.Require(t, "no Chromium is installed; install chromium or google-chrome")
 	return nil
 }
 
@@ -86,7 +87,7 @@ type tab struct {
 // JavaScript expression in the page and returns what the expression answers.
 func (b tab) as(sub string) func(expression string) answered {
 	b.t.Helper()
-	query := url.Values{"os": {b.r.url}, "token": {b.r.tokens[sub]}}
+	query := url.Values{"os": {b.r.URL}, "token": {b.r.Tokens[sub]}}
 	if err := chromedp.Do(b.ctx, chromedp.Navigate(b.origin+"/?"+query.Encode())); err != nil {
 		b.t.Fatal(err)
 	}
@@ -110,7 +111,7 @@ func TestBrowserPageSendsTheRequestsOfAgentUI(t *testing.T) {
 		}
 		return seen
 	}}.Obey)
-	r := startWith(t, withTools, clientsConfig, model, "PAGE_ORIGIN", origin)
+	r := startWith(t, process.WithTools, clientsConfig, model, "PAGE_ORIGIN", origin)
 	window := tab{t, ctx, origin, r}
 	do := window.as("ann")
 
@@ -120,8 +121,8 @@ func TestBrowserPageSendsTheRequestsOfAgentUI(t *testing.T) {
 
 	streamed := do(`run("assistant", "slow 2")`)
 	streamed.want(t, "run", 200)
-	events := frames(t, streamed.Body)
-	if names(events) != allEvents || events[len(events)-1].data["content"] != "chunk-0 chunk-1 " {
+	events := process.Frames(t, streamed.Body)
+	if process.Names(events) != allEvents || events[len(events)-1].Data["content"] != "chunk-0 chunk-1 " {
 		t.Errorf("the page read %s", streamed.Body)
 	}
 	if streamed.Type != "text/event-stream; charset=utf-8" || streamed.ID == "" {
@@ -148,8 +149,8 @@ func TestBrowserPageSendsTheRequestsOfAgentUI(t *testing.T) {
 	// The page can read the body of an error as well.
 	do(`run("nope", "hi")`).want(t, "an unknown agent", 404, "Agent not found")
 	window.as("reader")(`call("GET", "/sessions")`).want(t, "a token without the scope", 403, "Insufficient permissions")
-	if !strings.Contains(r.stderr.String(), `"method":"OPTIONS"`) {
-		t.Errorf("the browser sent no preflight request: %s", r.log())
+	if !strings.Contains(r.Stderr.String(), `"method":"OPTIONS"`) {
+		t.Errorf("the browser sent no preflight request: %s", r.Log())
 	}
 }
 
@@ -157,7 +158,7 @@ func TestBrowserPageOfAnUnlistedOriginIsBlocked(t *testing.T) {
 	t.Parallel()
 	ctx := browser(t)
 	origin, _ := page(t)
-	r := startWith(t, withTools, clientsConfig, commandModel(t), "PAGE_ORIGIN", "http://localhost:3000")
+	r := startWith(t, process.WithTools, clientsConfig, commandModel(t), "PAGE_ORIGIN", "http://localhost:3000")
 	do := tab{t, ctx, origin, r}.as("ann")
 	for _, expression := range []string{
 		`call("GET", "/agents")`, `call("GET", "/health")`, `call("DELETE", "/sessions/s")`, `run("assistant", "hi")`,
@@ -166,7 +167,7 @@ func TestBrowserPageOfAnUnlistedOriginIsBlocked(t *testing.T) {
 	} {
 		do(expression).want(t, expression, 0, "Failed to fetch")
 	}
-	if asked := r.model.Requests(); len(asked) > 0 {
+	if asked := r.Model.Requests(); len(asked) > 0 {
 		t.Errorf("%d runs were started for a page of an unlisted origin", len(asked))
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/keyway-agents/keyway/acceptance/process"
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 )
 
@@ -70,11 +71,11 @@ type execution struct {
 }
 
 // transfers returns the calls of transfer in a run, by account.
-func transfers(t *testing.T, r reply) map[string]execution {
+func transfers(t *testing.T, r process.Reply) map[string]execution {
 	t.Helper()
 	var run struct{ Tools []execution }
-	if err := json.Unmarshal([]byte(r.body), &run); err != nil {
-		t.Fatalf("%.300s: %v", r.body, err)
+	if err := json.Unmarshal([]byte(r.Body), &run); err != nil {
+		t.Fatalf("%.300s: %v", r.Body, err)
 	}
 	byAccount := map[string]execution{}
 	for _, e := range run.Tools {
@@ -90,11 +91,11 @@ func transfers(t *testing.T, r reply) map[string]execution {
 func TestOnlyTheConfirmedCallIsMadeWhateverIDsTheModelSends(t *testing.T) {
 	t.Parallel()
 	model := modelWithIDs(t, idsOfModels)
-	r := startWith(t, withTools, writeConfig(t, "user_isolation: true", "transfer", "echo"), model)
+	r := startWith(t, process.WithTools, writeConfig(t, "user_isolation: true", "transfer", "echo"), model)
 	seen, made := map[string]bool{}, 0
 	for name := range idsOfModels {
-		paused := r.run("ann", "assistant", "message", name, "session_id", "s", "stream", "false")
-		paused.want(t, name, 200, `"status":"PAUSED"`)
+		paused := r.Run("ann", "assistant", "message", name, "session_id", "s", "stream", "false")
+		paused.Want(t, name, 200, `"status":"PAUSED"`)
 		calls := transfers(t, paused)
 		good, bad := calls["GOOD"].ID, calls["BAD"].ID
 		for _, id := range []string{good, bad} {
@@ -103,11 +104,11 @@ func TestOnlyTheConfirmedCallIsMadeWhateverIDsTheModelSends(t *testing.T) {
 			}
 			seen[id] = true
 		}
-		body, kind := form(t, "session_id", "s", "stream", "false", "tools", fmt.Sprintf(
+		body, kind := process.Form(t, "session_id", "s", "stream", "false", "tools", fmt.Sprintf(
 			`[{"tool_call_id":%q,"confirmed":false},{"tool_call_id":%q,"confirmed":true}]`, bad, good))
-		done := r.call("ann", "POST", "/agents/assistant/runs/"+field(t, paused, "run_id")+"/continue", body,
+		done := r.Call("ann", "POST", "/agents/assistant/runs/"+field(t, paused, "run_id")+"/continue", body,
 			"Content-Type", kind)
-		done.want(t, name, 200, `"status":"COMPLETED"`)
+		done.Want(t, name, 200, `"status":"COMPLETED"`)
 		made++ // by this process; a call of BAD would count too
 		want := fmt.Sprintf("transfer %d to GOOD as %s", made, good)
 		if calls = transfers(t, done); calls["GOOD"].Result != want || strings.Contains(calls["BAD"].Result, "transfer") {
@@ -159,14 +160,14 @@ func TestAConfirmedCallWithTheIDOfAnEarlierStepIsMadeOnce(t *testing.T) {
 		modeltest.Script{}.ToolCallWithID("call_0", "echo", `{"for":"x"}`),
 		modeltest.Script{}.ToolCallWithID("call_0", "transfer", `{"account":"GOOD"}`),
 		modeltest.Text("done"))
-	r := startWith(t, withTools, writeConfig(t, "user_isolation: true", "transfer", "echo"), model)
-	paused := r.run("ann", "assistant", "message", "pay", "session_id", "s", "stream", "false")
-	paused.want(t, "the run", 200, `"status":"PAUSED"`)
+	r := startWith(t, process.WithTools, writeConfig(t, "user_isolation: true", "transfer", "echo"), model)
+	paused := r.Run("ann", "assistant", "message", "pay", "session_id", "s", "stream", "false")
+	paused.Want(t, "the run", 200, `"status":"PAUSED"`)
 	id := transfers(t, paused)["GOOD"].ID
-	body, kind := form(t, "session_id", "s", "stream", "false", "tools",
+	body, kind := process.Form(t, "session_id", "s", "stream", "false", "tools",
 		fmt.Sprintf(`[{"tool_call_id":%q,"confirmed":true}]`, id))
-	r.call("ann", "POST", "/agents/assistant/runs/"+field(t, paused, "run_id")+"/continue", body, "Content-Type", kind).
-		want(t, "the continuation", 200, `"status":"COMPLETED"`)
+	r.Call("ann", "POST", "/agents/assistant/runs/"+field(t, paused, "run_id")+"/continue", body, "Content-Type", kind).
+		Want(t, "the continuation", 200, `"status":"COMPLETED"`)
 	want := "transfer 1 to GOOD as " + id
 	messages := messagesOf(model.Requests()[2])
 	if last := messages[len(messages)-1]; last.Content != want {

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/keyway-agents/keyway/acceptance/process"
 )
 
 // outcome is what a client got for a run.
@@ -24,12 +26,12 @@ type outcome struct {
 func (r *server) crowd(n int) (outcomes chan outcome, ends chan string) {
 	outcomes, ends = make(chan outcome, n), make(chan string, n)
 	for i := range n {
-		body, kind := form(r.t, "message", "hi", "session_id", fmt.Sprint("s", i))
-		req, err := http.NewRequestWithContext(r.t.Context(), http.MethodPost, r.url+"/agents/assistant/runs", body)
+		body, kind := process.Form(r.t, "message", "hi", "session_id", fmt.Sprint("s", i))
+		req, err := http.NewRequestWithContext(r.t.Context(), http.MethodPost, r.URL+"/agents/assistant/runs", body)
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		req.Header.Set("Authorization", "Bearer "+r.tokens["ann"])
+		req.Header.Set("Authorization", "Bearer "+r.Tokens["ann"])
 		req.Header.Set("Content-Type", kind)
 		go func() {
 			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
@@ -54,8 +56,8 @@ func (r *server) crowd(n int) (outcomes chan outcome, ends chan string) {
 func TestNoAcceptedRunLacksAFileDescriptor(t *testing.T) {
 	t.Parallel()
 	model, release := heldModel(t)
-	r := startWith(t, keyway.limitedTo(300), "quickstart", model)
-	bound := r.awaitLog(`"msg":"capacity","runs":(\d+)`)[1]
+	r := startWith(t, process.Keyway.LimitedTo(300), "quickstart", model)
+	bound := r.AwaitLog(`"msg":"capacity","runs":(\d+)`)[1]
 	const clients = 400
 	outcomes, ends := r.crowd(clients)
 	accepted := 0
@@ -72,8 +74,8 @@ func TestNoAcceptedRunLacksAFileDescriptor(t *testing.T) {
 	if fmt.Sprint(accepted) != bound {
 		t.Errorf("%d runs were accepted, the bound is %s", accepted, bound)
 	}
-	r.get("-", "/health").want(t, "/health while all runs are in progress", 200)
-	r.get("-", "/readyz").want(t, "/readyz while all runs are in progress", 200)
+	r.Get("-", "/health").Want(t, "/health while all runs are in progress", 200)
+	r.Get("-", "/readyz").Want(t, "/readyz while all runs are in progress", 200)
 	close(release)
 	for range accepted {
 		if text := <-ends; !strings.Contains(text, "event: RunCompleted") {
@@ -81,8 +83,8 @@ func TestNoAcceptedRunLacksAFileDescriptor(t *testing.T) {
 		}
 	}
 	// The places are free again. The model holds nothing back any more.
-	r.run("ann", "assistant", "message", "hi", "session_id", "last").want(t, "a run afterwards", 200, "RunCompleted")
-	conn, err := pgx.Connect(t.Context(), r.db)
+	r.Run("ann", "assistant", "message", "hi", "session_id", "last").Want(t, "a run afterwards", 200, "RunCompleted")
+	conn, err := pgx.Connect(t.Context(), r.DB)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +97,7 @@ func TestNoAcceptedRunLacksAFileDescriptor(t *testing.T) {
 	if want := fmt.Sprint("COMPLETED ", accepted+1); err != nil || strings.Join(stored, ", ") != want {
 		t.Errorf("the stored runs are %v (%v), want %s", stored, err, want)
 	}
-	if log := r.stderr.String(); strings.Contains(log, "too many open files") {
+	if log := r.Stderr.String(); strings.Contains(log, "too many open files") {
 		t.Error("the server ran out of file descriptors")
 	}
 }
@@ -103,13 +105,13 @@ func TestNoAcceptedRunLacksAFileDescriptor(t *testing.T) {
 // The places of the clients are held by connections that are idle. A new client gets one.
 func TestIdleClientsKeepNobodyOut(t *testing.T) {
 	t.Parallel()
-	r := startWith(t, keyway.limitedTo(128), "quickstart", echoModel(t))
-	bound := r.awaitLog(`"msg":"capacity".*"connections":(\d+)`)[1]
+	r := startWith(t, process.Keyway.LimitedTo(128), "quickstart", echoModel(t))
+	bound := r.AwaitLog(`"msg":"capacity".*"connections":(\d+)`)[1]
 	var idle sync.WaitGroup
 	for i := range 60 { // twice as many as the server has places
 		transport := &http.Transport{}
 		t.Cleanup(transport.CloseIdleConnections)
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url+"/health", nil)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.URL+"/health", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -127,5 +129,5 @@ func TestIdleClientsKeepNobodyOut(t *testing.T) {
 		}
 	}
 	idle.Wait()
-	r.run("ann", "assistant", "message", "hi").want(t, "a run among idle clients", 200, "RunCompleted")
+	r.Run("ann", "assistant", "message", "hi").Want(t, "a run among idle clients", 200, "RunCompleted")
 }

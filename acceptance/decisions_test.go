@@ -16,14 +16,14 @@ import (
 func TestServeWritesDecisionsToAFile(t *testing.T) {
 	t.Parallel()
 	r := start(t, "quickstart", modeltest.NewServer(t))
-	kept := filepath.Join(r.data, "decisions.jsonl")
+	kept := filepath.Join(r.Data, "decisions.jsonl")
 	var ids []string
 	for _, request := range []struct{ sub, method, path string }{
 		{"ann", "GET", "/agents"}, {"-", "GET", "/agents"}, {"-", "GET", "/health"}, {"nobody", "GET", "/agents/assistant"},
 		{"ann", "GET", "/nope"}, {"ann", "OPTIONS", "/agents"}, {"ann", "PUT", "/agents"}, {"ann", "GET", "/sessions"},
 	} {
-		got := r.call(request.sub, request.method, request.path, nil)
-		ids = append(ids, got.header.Get("X-Request-Id"))
+		got := r.Call(request.sub, request.method, request.path, nil)
+		ids = append(ids, got.Header.Get("X-Request-Id"))
 	}
 	want := []string{
 		ids[0] + " true 0 GET /agents", ids[1] + " false 401 GET /agents", ids[3] + " false 403 GET /agents/{agent_id}",
@@ -37,7 +37,7 @@ func TestServeWritesDecisionsToAFile(t *testing.T) {
 	}
 	// The log has two lines for each request: the decision and the request itself.
 	for _, id := range ids[:2] {
-		if n := strings.Count(r.stderr.String(), `"request_id":"`+id); n != 2 {
+		if n := strings.Count(r.Stderr.String(), `"request_id":"`+id); n != 2 {
 			t.Errorf("the log names %s %d times", id, n)
 		}
 	}

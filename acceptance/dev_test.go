@@ -17,10 +17,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/keyway-agents/keyway/acceptance/process"
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 	"github.com/keyway-agents/keyway/shared/store/migrations"
 	"github.com/keyway-agents/keyway/shared/store/storetest"
@@ -85,7 +85,7 @@ func (d devDir) replace(t *testing.T, text string) {
 // begin starts keyway serve --dev and does not wait for it.
 func (d devDir) begin(t *testing.T, vars map[string]string) *server {
 	t.Helper()
-	return serve(t, keyway, vars, "--dev", "--config", d.config(), "--data", d.data())
+	return serve(t, process.Keyway, vars, "--dev", "--config", d.config(), "--data", d.data())
 }
 
 // serve starts keyway serve --dev and waits until it has printed its address and tokens.
@@ -114,11 +114,8 @@ func TestOlderServerWorksWithANewerSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := d.serve(t, map[string]string{"DATABASE_URL": url})
-	r.awaitLog("warning: a newer Keyway migrated the schema keyway to version 99; this one works with it\n")
+	r.AwaitLog("warning: a newer Keyway migrated the schema keyway to version 99; this one works with it\n")
 }
-
-// patience is how long a test waits for something that should happen within seconds.
-const patience = 3 * time.Minute
 
 // setLeases sets the leases of the two running runs to end this far from now.
 func setLeases(t *testing.T, url, until string) {
@@ -139,22 +136,11 @@ func setLeases(t *testing.T, url, until string) {
 // address and the tokens from it.
 func (r *server) readGreeting() {
 	r.t.Helper()
-	m := r.awaitLog(`(?m)^keyway \S+ at (\S+) .*(?s:.*)^curl .*/agents$`)
-	r.url, r.tokens = m[1], map[string]string{}
-	for _, m := range regexp.MustCompile(`(?m)^export (\w+)=(\S+)$`).FindAllStringSubmatch(r.stderr.String(), -1) {
-		r.tokens[map[string]string{"ADMIN_TOKEN": "admin", "TOKEN": "ann"}[m[1]]] = m[2]
+	m := r.AwaitLog(`(?m)^keyway \S+ at (\S+) .*(?s:.*)^curl .*/agents$`)
+	r.URL, r.Tokens = m[1], map[string]string{}
+	for _, m := range regexp.MustCompile(`(?m)^export (\w+)=(\S+)$`).FindAllStringSubmatch(r.Stderr.String(), -1) {
+		r.Tokens[map[string]string{"ADMIN_TOKEN": "admin", "TOKEN": "ann"}[m[1]]] = m[2]
 	}
-}
-
-// awaitLog waits until the server's output matches the pattern, and returns the match.
-func (r *server) awaitLog(pattern string) []string {
-	r.t.Helper()
-	defer time.AfterFunc(patience, r.stderr.close).Stop()
-	m := r.stderr.await(regexp.MustCompile(pattern))
-	if m == nil {
-		r.t.Fatalf("keyway did not print %s but\n%s", pattern, r.log())
-	}
-	return m
 }
 
 // stream is the event stream of a run that is in progress.
@@ -169,8 +155,8 @@ type stream struct {
 // startStream starts a streamed run for ann and reads events up to this content.
 func (r *server) startStream(session, content string) *stream {
 	r.t.Helper()
-	body, kind := form(r.t, "message", "hi", "session_id", session)
-	resp := r.open("ann", "POST", "/agents/assistant/runs", body, "Content-Type", kind)
+	body, kind := process.Form(r.t, "message", "hi", "session_id", session)
+	resp := r.Open("ann", "POST", "/agents/assistant/runs", body, "Content-Type", kind)
 	r.t.Cleanup(func() { resp.Body.Close() })
 	s := &stream{t: r.t, lines: bufio.NewScanner(resp.Body), body: resp.Body}
 	for s.lines.Scan() {
@@ -217,7 +203,7 @@ func TestDevPrintsTokensAndCommandsThatWork(t *testing.T) {
 	d := newDevDir(t, "quickstart")
 	// JWT_SIGNING_KEY may be meant for another OS. --dev must not sign its tokens with it.
 	r := d.serve(t, map[string]string{"JWT_SIGNING_KEY": strings.Repeat("another ", 8)})
-	greeting := r.stderr.String()
+	greeting := r.Stderr.String()
 	if n := strings.Count(greeting,
 		"no OPENAI_API_KEY: the offline demo model answers for assistant, finance-agent\n"); n != 1 {
 		t.Errorf("the demo model is announced %d times:\n%s", n, greeting)
@@ -235,21 +221,21 @@ func TestDevPrintsTokensAndCommandsThatWork(t *testing.T) {
 	if len(commands) != 4 {
 		t.Fatalf("%d commands are printed, want 4:\n%s", len(commands), greeting)
 	}
-	senders := map[string]func(string) reply{"net/http": r.sendWithoutCurl}
+	senders := map[string]func(string) process.Reply{"net/http": r.sendWithoutCurl}
 	if curl, err := exec.LookPath("curl"); err == nil {
-		senders["curl"] = func(command string) reply { return r.sendByCurl(curl, command) }
+		senders["curl"] = func(command string) process.Reply { return r.sendByCurl(curl, command) }
 	}
 	for name, send := range senders {
-		send(commands[0]).want(t, name+": ann runs the agent", 200, "event: RunCompleted", "demo model", "You said: Hello")
-		send(commands[1]).want(t, name+": ann lists her sessions", 200, `"session_name":"Hello"`, `"user_id":"ann"`)
-		send(commands[2]).want(t, name+": ann runs the other", 403, `"missing":["agents:finance-agent:run"]`)
-		send(commands[3]).want(t, name+": the administrator lists agents", 200, `"id":"assistant"`, `"id":"finance-agent"`)
+		send(commands[0]).Want(t, name+": ann runs the agent", 200, "event: RunCompleted", "demo model", "You said: Hello")
+		send(commands[1]).Want(t, name+": ann lists her sessions", 200, `"session_name":"Hello"`, `"user_id":"ann"`)
+		send(commands[2]).Want(t, name+": ann runs the other", 403, `"missing":["agents:finance-agent:run"]`)
+		send(commands[3]).Want(t, name+": the administrator lists agents", 200, `"id":"assistant"`, `"id":"finance-agent"`)
 	}
-	r.get("admin", "/config").want(t, "the first token is an administrator's", 200)
-	r.get("ann", "/config").want(t, "the second token is not", 403)
+	r.Get("admin", "/config").Want(t, "the first token is an administrator's", 200)
+	r.Get("ann", "/config").Want(t, "the second token is not", 403)
 	r.refusesOtherHosts()
 
-	if err := r.stop(); err != nil {
+	if err := r.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	key := d.read(t, ".keyway", "dev-HS256.json")
@@ -257,17 +243,17 @@ func TestDevPrintsTokensAndCommandsThatWork(t *testing.T) {
 	if d.read(t, ".keyway", "dev-HS256.json") != key {
 		t.Error("the second start generated another key")
 	}
-	again.tokens = r.tokens
-	again.get("ann", "/sessions").want(t, "after the second start the old token lists the old session", 200,
+	again.Tokens = r.Tokens
+	again.Get("ann", "/sessions").Want(t, "after the second start the old token lists the old session", 200,
 		`"session_name":"Hello"`)
-	again.get("admin", "/config").want(t, "and the administrator's token is still valid", 200)
+	again.Get("admin", "/config").Want(t, "and the administrator's token is still valid", 200)
 }
 
 // refusesOtherHosts checks the protection against DNS rebinding: a web page can make its
 // own host name resolve to this machine, so the Host header must name a loopback address.
 func (r *server) refusesOtherHosts() {
 	r.t.Helper()
-	_, port, err := net.SplitHostPort(strings.TrimPrefix(r.url, "http://"))
+	_, port, err := net.SplitHostPort(strings.TrimPrefix(r.URL, "http://"))
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -276,12 +262,12 @@ func (r *server) refusesOtherHosts() {
 		"evil.example": 403, "localhost.evil.example:" + port: 403, "127.0.0.1.evil.example": 403,
 		"192.0.2.1:" + port: 403, "0.0.0.0:" + port: 403,
 	} {
-		req, err := http.NewRequestWithContext(r.t.Context(), "GET", r.url+"/agents", nil)
+		req, err := http.NewRequestWithContext(r.t.Context(), "GET", r.URL+"/agents", nil)
 		if err != nil {
 			r.t.Fatal(err)
 		}
 		req.Host = host
-		req.Header.Set("Authorization", "Bearer "+r.tokens["admin"])
+		req.Header.Set("Authorization", "Bearer "+r.Tokens["admin"])
 		resp, err := http.DefaultClient.Do(req)
 		if err != nil {
 			r.t.Fatal(err)
@@ -294,10 +280,10 @@ func (r *server) refusesOtherHosts() {
 }
 
 // sendByCurl runs a printed command in /bin/sh, after the printed exports.
-func (r *server) sendByCurl(curl, command string) reply {
+func (r *server) sendByCurl(curl, command string) process.Reply {
 	r.t.Helper()
 	script := fmt.Sprintf("export ADMIN_TOKEN=%s TOKEN=%s\ncurl() { %q -sS -w '\\n%%{http_code}' \"$@\"; }\n%s\n",
-		r.tokens["admin"], r.tokens["ann"], curl, command)
+		r.Tokens["admin"], r.Tokens["ann"], curl, command)
 	out, err := exec.CommandContext(r.t.Context(), "/bin/sh", "-c", script).CombinedOutput()
 	if err != nil {
 		r.t.Fatalf("%s: %v\n%s", command, err, out)
@@ -307,17 +293,17 @@ func (r *server) sendByCurl(curl, command string) reply {
 	if err != nil {
 		r.t.Fatalf("%s: %s", command, out)
 	}
-	return reply{status: status, body: string(out[:i])}
+	return process.Reply{Status: status, Body: string(out[:i])}
 }
 
 // sendWithoutCurl sends the request of a printed command, for machines without curl.
-func (r *server) sendWithoutCurl(command string) reply {
+func (r *server) sendWithoutCurl(command string) process.Reply {
 	r.t.Helper()
 	command = os.Expand(command, func(name string) string {
-		return r.tokens[map[string]string{"ADMIN_TOKEN": "admin", "TOKEN": "ann"}[name]]
+		return r.Tokens[map[string]string{"ADMIN_TOKEN": "admin", "TOKEN": "ann"}[name]]
 	})
 	method, path, headers := "GET", strings.TrimPrefix(command[strings.LastIndexByte(command,
-		' ')+1:], r.url), []string(nil)
+		' ')+1:], r.URL), []string(nil)
 	var body io.Reader
 	for _, m := range regexp.MustCompile(`-([HF]) "([^"]*)"`).FindAllStringSubmatch(command, -1) {
 		if m[1] == "H" {
@@ -327,26 +313,26 @@ func (r *server) sendWithoutCurl(command string) reply {
 		}
 		name, value, _ := strings.Cut(m[2], "=")
 		var kind string
-		body, kind = form(r.t, name, value)
+		body, kind = process.Form(r.t, name, value)
 		method, headers = "POST", append(headers, "Content-Type", kind)
 	}
-	return r.call("-", method, path, body, headers...)
+	return r.Call("-", method, path, body, headers...)
 }
 
 // The printed tokens have the scopes, the audience and the algorithm that keyway.yaml needs.
 func TestDevPrintsTokensThatMatchTheConfiguration(t *testing.T) {
 	t.Parallel()
 	mapped := newDevDir(t, "custom-scope-mappings").serve(t, map[string]string{"DATABASE_URL": storetest.EmptyURL(t)})
-	mapped.run("ann", "research-agent", "message", "hi").want(t, "ann runs the agent", 200, "event: RunCompleted")
-	mapped.get("ann", "/sessions").want(t, "and lists sessions", 200, `"user_id":"ann"`)
-	mapped.get("admin", "/config").want(t, "the administrator reads the configuration", 200)
+	mapped.Run("ann", "research-agent", "message", "hi").Want(t, "ann runs the agent", 200, "event: RunCompleted")
+	mapped.Get("ann", "/sessions").Want(t, "and lists sessions", 200, `"user_id":"ann"`)
+	mapped.Get("admin", "/config").Want(t, "the administrator reads the configuration", 200)
 
 	d := newDevDir(t, "quickstart")
 	d.write(t, "id: os\nauth: {algorithms: [ES256], verify_audience: true, audience: [here], issuer: me}\nagents: "+
 		"[{id: a, model: 'demo:x'}]\n")
 	strict := d.serve(t, map[string]string{"DATABASE_URL": storetest.EmptyURL(t)})
-	strict.run("ann", "a", "message", "hi").want(t, "with an audience, an issuer and ES256", 200, "event: RunCompleted")
-	if log := strict.stderr.String(); strings.Contains(log, "ann may not run") ||
+	strict.Run("ann", "a", "message", "hi").Want(t, "with an audience, an issuer and ES256", 200, "event: RunCompleted")
+	if log := strict.Stderr.String(); strings.Contains(log, "ann may not run") ||
 		strings.Contains(log, "no OPENAI_API_KEY") {
 		t.Errorf("with one agent on the demo model the greeting is %s", log)
 	}
@@ -355,7 +341,7 @@ func TestDevPrintsTokensThatMatchTheConfiguration(t *testing.T) {
 func TestDevServesWithoutTokensIfNoKeyCanSign(t *testing.T) {
 	t.Parallel()
 	pair := filepath.Join(t.TempDir(), "keys.json")
-	keyway.prints(t, nil, "keys", "generate", "--alg", "ES256", "--out", pair)
+	process.Keyway.Prints(t, nil, "keys", "generate", "--alg", "ES256", "--out", pair)
 	var made struct {
 		Public string `json:"public_key"`
 	}
@@ -373,8 +359,8 @@ func TestDevServesWithoutTokensIfNoKeyCanSign(t *testing.T) {
 			d.write(t, "id: os\nauth: {algorithms: ["+row.alg+"], keys: ['${KEY}']}\nagents: [{id: a, model: 'demo:x'}]\n")
 			r := d.begin(t, map[string]string{"DATABASE_URL": storetest.EmptyURL(t), "KEY": row.verifies,
 				"JWT_SIGNING_KEY": row.signs})
-			r.url = r.awaitLog(`(?s)keyway \S+ at (\S+) .*# no tokens to try: ` + row.says)[1]
-			r.call("-", "GET", "/health", nil).want(t, "the server works without tokens", 200)
+			r.URL = r.AwaitLog(`(?s)keyway \S+ at (\S+) .*# no tokens to try: ` + row.says)[1]
+			r.Call("-", "GET", "/health", nil).Want(t, "the server works without tokens", 200)
 		})
 	}
 }
@@ -390,15 +376,15 @@ func TestDevReloadsTheConfigurationDuringRuns(t *testing.T) {
 
 	during, cancelled := r.startStream("during", "first"), r.startStream("cancelled", "first")
 	d.replace(t, original+"\n  - {id: newcomer, model: 'demo:x'}\n")
-	r.awaitLog(inForce(1))
-	if got := r.get("admin", "/agents").ids(t); got != "assistant finance-agent newcomer" {
+	r.AwaitLog(inForce(1))
+	if got := r.Get("admin", "/agents").IDs(t); got != "assistant finance-agent newcomer" {
 		t.Errorf("after the change the agents are %s", got)
 	}
-	r.run("admin", "newcomer", "message", "hi").want(t, "the new agent runs", 200, "event: RunCompleted")
+	r.Run("admin", "newcomer", "message", "hi").Want(t, "the new agent runs", 200, "event: RunCompleted")
 
 	// A run that started before the change keeps its stream, and other requests find it.
-	r.call("ann", "POST", "/agents/assistant/runs/"+cancelled.runID+"/cancel", nil).
-		want(t, "a run that started before the change is cancelled", 200)
+	r.Call("ann", "POST", "/agents/assistant/runs/"+cancelled.runID+"/cancel", nil).
+		Want(t, "a run that started before the change is cancelled", 200)
 	if got := cancelled.readToEnd(); !strings.HasSuffix(got, "RunContent RunCancelled") {
 		t.Errorf("the cancelled run sent %s", got)
 	}
@@ -406,29 +392,29 @@ func TestDevReloadsTheConfigurationDuringRuns(t *testing.T) {
 	if got := during.readToEnd(); got != allEvents {
 		t.Errorf("the run during which the file changed sent %s", got)
 	}
-	r.get("ann", "/sessions/during/runs").want(t, "the run is stored completely", 200, `"status":"COMPLETED"`,
+	r.Get("ann", "/sessions/during/runs").Want(t, "the run is stored completely", 200, `"status":"COMPLETED"`,
 		`"content":"first second"`)
 
 	// A file with errors changes nothing. All its errors are reported.
 	d.write(t, strings.Replace(original, "id: assistant", "idd: assistant", 1)+"\nverion: 1\n")
 	before, _, _ := strings.Cut(original, "id: assistant")
-	r.awaitLog(fmt.Sprintf(`(?s)keyway.yaml:%d:5: agents\[0\].idd: unknown field.*verion: unknown field.*`+
+	r.AwaitLog(fmt.Sprintf(`(?s)keyway.yaml:%d:5: agents\[0\].idd: unknown field.*verion: unknown field.*`+
 		`keyway.yaml is not put in force; the previous configuration stays in force`, strings.Count(before, "\n")+1))
 	d.write(t, strings.Replace(original, "id: quickstart", "id: another", 1))
-	r.awaitLog(`id and database can't change while the server runs; restart it`)
+	r.AwaitLog(`id and database can't change while the server runs; restart it`)
 	d.write(t, original+"\ndatabase: {schema: another}\n")
-	r.awaitLog(`(?s)(id and database can't change while the server runs; restart it.*){2}`)
+	r.AwaitLog(`(?s)(id and database can't change while the server runs; restart it.*){2}`)
 	if err := os.Remove(d.config()); err != nil {
 		t.Fatal(err)
 	}
-	r.awaitLog(`there is no \S+keyway.yaml: name your file`)
-	if got := r.get("admin", "/agents").ids(t); got != "assistant finance-agent newcomer" {
+	r.AwaitLog(`there is no \S+keyway.yaml: name your file`)
+	if got := r.Get("admin", "/agents").IDs(t); got != "assistant finance-agent newcomer" {
 		t.Errorf("after files with errors the agents are %s", got)
 	}
 
 	d.write(t, original)
-	r.awaitLog(inForce(2))
-	if got := r.get("admin", "/agents").ids(t); got != "assistant finance-agent" {
+	r.AwaitLog(inForce(2))
+	if got := r.Get("admin", "/agents").IDs(t); got != "assistant finance-agent" {
 		t.Errorf("with the original file the agents are %s", got)
 	}
 }
@@ -438,14 +424,14 @@ func TestDevReloadsTheConfigurationDuringRuns(t *testing.T) {
 func (d devDir) start(t *testing.T, model *modeltest.Server) *server {
 	t.Helper()
 	r := d.begin(t, map[string]string{"OPENAI_BASE_URL": model.URL, "OPENAI_API_KEY": "sk-test"})
-	r.judged.Store(true)
+	r.Judged.Store(true)
 	r.readGreeting()
 	return r
 }
 
 func (r *server) signal(s os.Signal) {
 	r.t.Helper()
-	if err := r.cmd.Process.Signal(s); err != nil {
+	if err := r.Cmd.Process.Signal(s); err != nil {
 		r.t.Fatalf("%v: %v", s, err)
 	}
 }
@@ -481,7 +467,7 @@ func TestServerRecoversFromKillsAndStopsCleanly(t *testing.T) {
 	// kill -9 during a streamed run and a background run. The client's stream breaks off
 	// without a final event.
 	r := d.start(t, model)
-	tokens := r.tokens
+	tokens := r.Tokens
 	s := r.startStream("s", "first")
 	release <- struct{}{}
 	if got := s.readToEnd(); got != allEvents {
@@ -496,63 +482,63 @@ func TestServerRecoversFromKillsAndStopsCleanly(t *testing.T) {
 	if got := s.readToEnd(); !strings.HasSuffix(got, "RunContent") {
 		t.Errorf("the stream of the killed server sent %s", got)
 	}
-	if err := r.ended(); err == nil || err.Error() != "signal: killed" {
+	if err := r.Ended(); err == nil || err.Error() != "signal: killed" {
 		t.Errorf("the killed server ended with %v", err)
 	}
 	d.checkPostgresStopped(t, "after kill -9", url)
 
 	// The next server finds the rows. The interrupted runs still have their leases.
 	r = d.start(t, model)
-	r.tokens = tokens
-	r.get("ann", "/sessions/s/runs").want(t, "after kill -9", 200, `"content":"first second"`,
+	r.Tokens = tokens
+	r.Get("ann", "/sessions/s/runs").Want(t, "after kill -9", 200, `"content":"first second"`,
 		`"status":"COMPLETED"`, `"status":"RUNNING"`)
 	setLeases(t, d.postgres(t), "-1 second")
 
 	// The leases have expired: the server claims both runs and completes them.
-	r.awaitLog(`"msg":"recovered orphaned runs","runs":2`)
+	r.AwaitLog(`"msg":"recovered orphaned runs","runs":2`)
 	release <- struct{}{}
 	release <- struct{}{}
 	for _, id := range []string{s.runID, background} {
-		r.awaitStatus("ann", id, "COMPLETED").want(t, "the claimed run", 200, `"content":"first second"`)
+		r.awaitStatus("ann", id, "COMPLETED").Want(t, "the claimed run", 200, `"content":"first second"`)
 	}
 	// Event 2 was of the first attempt, so the stream replays all events of the next one.
-	body, kind := form(t, "last_event_index", "2")
-	resumed := frames(t, r.call("ann", "POST", "/agents/assistant/runs/"+s.runID+"/resume", body,
-		"Content-Type", kind).body)
-	if got := names(resumed); got != "replay "+allEvents || resumed[1].data["event_index"].(float64) <= 2 {
+	body, kind := process.Form(t, "last_event_index", "2")
+	resumed := process.Frames(t, r.Call("ann", "POST", "/agents/assistant/runs/"+s.runID+"/resume", body,
+		"Content-Type", kind).Body)
+	if got := process.Names(resumed); got != "replay "+allEvents || resumed[1].Data["event_index"].(float64) <= 2 {
 		t.Errorf("resume after the kill sent %s", got)
 	}
 
 	// After SIGTERM a stream may continue to its end.
 	s = r.startStream("s", "first")
 	r.signal(syscall.SIGTERM)
-	r.awaitLog(`keyway stops; runs in progress have 20s to end`)
+	r.AwaitLog(`keyway stops; runs in progress have 20s to end`)
 	release <- struct{}{}
 	if got := s.readToEnd(); got != allEvents {
 		t.Errorf("the stream during SIGTERM sent %s", got)
 	}
-	if err := r.ended(); err != nil {
+	if err := r.Ended(); err != nil {
 		t.Errorf("after SIGTERM the server ended with %v", err)
 	}
 
 	// At the next start no run is in progress, and none was lost.
 	r = d.start(t, model)
-	r.tokens = tokens
-	runs := r.get("ann", "/sessions/s/runs")
-	if got := strings.Count(runs.body, `"status":"COMPLETED"`); got != 4 || strings.Count(runs.body, `"status":"`) != got {
-		t.Errorf("%d runs are COMPLETED: %s", got, runs.body)
+	r.Tokens = tokens
+	runs := r.Get("ann", "/sessions/s/runs")
+	if got := strings.Count(runs.Body, `"status":"COMPLETED"`); got != 4 || strings.Count(runs.Body, `"status":"`) != got {
+		t.Errorf("%d runs are COMPLETED: %s", got, runs.Body)
 	}
 
 	// A second SIGINT ends the server without waiting for the stream. PostgreSQL stops too.
 	url = d.postgres(t)
 	s = r.startStream("s", "first")
 	r.signal(os.Interrupt)
-	r.awaitLog(`keyway stops`)
+	r.AwaitLog(`keyway stops`)
 	r.signal(os.Interrupt)
 	if got := s.readToEnd(); !strings.HasSuffix(got, "RunContent") {
 		t.Errorf("the interrupted stream sent %s", got)
 	}
-	if err := r.ended(); err == nil || err.Error() != "signal: interrupt" {
+	if err := r.Ended(); err == nil || err.Error() != "signal: interrupt" {
 		t.Errorf("after two SIGINTs the server ended with %v", err)
 	}
 	d.checkPostgresStopped(t, "after SIGINT twice", url)
@@ -561,7 +547,7 @@ func TestServerRecoversFromKillsAndStopsCleanly(t *testing.T) {
 	r = d.start(t, model)
 	url = d.postgres(t)
 	r.signal(os.Interrupt)
-	if err := r.ended(); err != nil {
+	if err := r.Ended(); err != nil {
 		t.Errorf("after SIGINT the server ended with %v", err)
 	}
 	d.checkPostgresStopped(t, "after SIGINT", url)

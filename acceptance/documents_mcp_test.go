@@ -12,6 +12,7 @@ import (
 
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"github.com/keyway-agents/keyway/acceptance/process"
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 )
 
@@ -92,7 +93,7 @@ func TestDocumentAgentPermissions(t *testing.T) {
 	t.Parallel()
 	file := copyExample(t, "agent-permissions", "keyway.yaml", docsURL, startDocsServer(t))
 	r := start(t, file, toolCallingModel(t, "SearchAgno", `{"query":"scopes"}`))
-	r.tokens = pyjwt(t, "agent-permissions")
+	r.Tokens = process.PyJWT(t, "agent-permissions")
 	const web, agno = "web-search-agent", "agno-agent"
 
 	// "agents:web-search-agent:run - Run only the web-search-agent", and so on.
@@ -101,21 +102,21 @@ func TestDocumentAgentPermissions(t *testing.T) {
 		"admin": {web: true, agno: true},
 	} {
 		for _, agent := range []string{web, agno} {
-			got := r.run(sub, agent, "message", "Hello")
+			got := r.Run(sub, agent, "message", "Hello")
 			if may[agent] {
-				got.want(t, sub+" runs "+agent, 200, "event: RunCompleted")
+				got.Want(t, sub+" runs "+agent, 200, "event: RunCompleted")
 			} else {
-				got.want(t, sub+" runs "+agent, 403, `"missing":["agents:`+agent+`:run"]`)
+				got.Want(t, sub+" runs "+agent, 403, `"missing":["agents:`+agent+`:run"]`)
 			}
 		}
 		// "GET /agents/{agent_id}: requires agents:read", "GET /sessions: requires
 		// sessions:read", …: these tokens allow running and not reading.
 		status := map[bool]int{true: 200, false: 403}[sub == "admin"]
 		for _, path := range []string{"/agents", "/agents/" + web, "/sessions", "/memories", "/config"} {
-			r.get(sub, path).want(t, sub+" reads "+path, status)
+			r.Get(sub, path).Want(t, sub+" reads "+path, status)
 		}
 	}
-	for _, m := range r.model.Requests() {
+	for _, m := range r.Model.Requests() {
 		want := map[any]string{"gpt-4o": "web_search search_news", "gpt-4.1": "SearchAgno"}[m.Body["model"]]
 		if got := toolNames(m); got != want || want == "" {
 			t.Errorf("%v is offered the tools %q, want %q", m.Body["model"], got, want)
@@ -129,22 +130,22 @@ func TestDocumentAgentCallsItsMCPServerAndRemembers(t *testing.T) {
 	t.Parallel()
 	file := copyExample(t, "agent-permissions", "keyway.yaml", docsURL, startDocsServer(t))
 	r := start(t, file, toolCallingModel(t, "SearchAgno", `{"query":"scopes"}`))
-	r.tokens = pyjwt(t, "agent-permissions")
-	first := r.run("user_456", "agno-agent", "message", "What are scopes?", "session_id", "s")
-	first.want(t, "the first run", 200)
+	r.Tokens = process.PyJWT(t, "agent-permissions")
+	first := r.Run("user_456", "agno-agent", "message", "What are scopes?", "session_id", "s")
+	first.Want(t, "the first run", 200)
 	var result any
-	for _, e := range frames(t, first.body) {
-		if e.name == "ToolCallCompleted" {
-			tool, _ := e.data["tool"].(map[string]any)
+	for _, e := range process.Frames(t, first.Body) {
+		if e.Name == "ToolCallCompleted" {
+			tool, _ := e.Data["tool"].(map[string]any)
 			result = tool["result"]
 		}
 	}
 	if result != "the page about scopes" {
 		t.Errorf("the tool's answer in the stream is %v", result)
 	}
-	r.run("user_456", "agno-agent", "message", "And mappings?", "session_id", "s", "stream", "false").
-		want(t, "the second run", 200, `"content":"The tool says: the page about scopes"`)
-	asked := r.model.Requests() // two per run: the question, and the tool's result
+	r.Run("user_456", "agno-agent", "message", "And mappings?", "session_id", "s", "stream", "false").
+		Want(t, "the second run", 200, `"content":"The tool says: the page about scopes"`)
+	asked := r.Model.Requests() // two per run: the question, and the tool's result
 	if len(asked) != 4 {
 		t.Fatalf("the model was asked %d times, want 4", len(asked))
 	}
@@ -168,15 +169,15 @@ func TestDocumentAgentPermissionsWithAudience(t *testing.T) {
 	file := copyExample(t, "agent-permissions", "keyway-with-audience.yaml", docsURL, startDocsServer(t))
 	r := start(t, file, echoModel(t))
 	const web = "web-search-agent"
-	r.tokens = pyjwt(t, "agent-permissions")
-	r.run("user_123", web, "message", "x").want(t, "no aud", 401,
+	r.Tokens = process.PyJWT(t, "agent-permissions")
+	r.Run("user_123", web, "message", "x").Want(t, "no aud", 401,
 		`Token is missing the \"aud\" claim. Audience verification requires this claim`)
-	r.run("admin", web, "message", "x").want(t, "an administrator without aud", 401)
-	r.tokens = pyjwt(t, "agent-permissions with aud")
-	r.run("stranger", web, "message", "x").want(t, "another aud", 401,
+	r.Run("admin", web, "message", "x").Want(t, "an administrator without aud", 401)
+	r.Tokens = process.PyJWT(t, "agent-permissions with aud")
+	r.Run("stranger", web, "message", "x").Want(t, "another aud", 401,
 		"Invalid token audience - token not valid for this AgentOS instance")
 	for _, sub := range []string{"user_123", "one_of_two"} {
-		r.run(sub, web, "message", "x").want(t, sub, 200, "event: RunCompleted")
-		r.run(sub, "agno-agent", "message", "x").want(t, sub+" runs the other agent", 403)
+		r.Run(sub, web, "message", "x").Want(t, sub, 200, "event: RunCompleted")
+		r.Run(sub, "agno-agent", "message", "x").Want(t, sub+" runs the other agent", 403)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/keyway-agents/keyway/acceptance/process"
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
@@ -36,7 +37,7 @@ func readFile(t *testing.T, path string) string {
 func documentTokens(t *testing.T, vars map[string]string, file string) map[string]string {
 	t.Helper()
 	token := func(sub, session, scopes string) string {
-		return keyway.prints(t, vars, "token", "--config", file, "--sub", sub, "--session", session,
+		return process.Keyway.Prints(t, vars, "token", "--config", file, "--sub", sub, "--session", session,
 			"--scopes", scopes, "--ttl", "24h")
 	}
 	return map[string]string{
@@ -50,20 +51,20 @@ func (r *server) checkDocument(t *testing.T, what string) {
 	t.Helper()
 	const agent = "research-agent"
 	for sub, session := range map[string]string{"user_123": "session_456", "admin_789": "admin_session_123"} {
-		if got := r.get(sub, "/agents").ids(t); got != agent {
+		if got := r.Get(sub, "/agents").IDs(t); got != agent {
 			t.Errorf("%s: %s lists %q", what, sub, got)
 		}
 		// The session in the token wins over the session in the form.
-		r.run(sub, agent, "message", "Search for latest AI news", "session_id", "another", "stream", "false").
-			want(t, what+": "+sub+" runs", 200,
+		r.Run(sub, agent, "message", "Search for latest AI news", "session_id", "another", "stream", "false").
+			Want(t, what+": "+sub+" runs", 200,
 				`"session_id":"`+session+`"`, "The tool says: ", "News of latest AI news")
 	}
 	// "agent_os:admin - full access". The user has only two scopes.
-	r.get("admin_789", "/sessions/session_456?user_id=user_123").
-		want(t, what+": the administrator reads the user's session", 200)
-	r.get("user_123", "/sessions").want(t, what+": the user lists sessions", 403, `"missing":["sessions:read"]`)
-	r.get("user_123", "/config").want(t, what+": the user reads the config", 403)
-	r.get("-", "/agents").want(t, what+": nobody lists agents", 401)
+	r.Get("admin_789", "/sessions/session_456?user_id=user_123").
+		Want(t, what+": the administrator reads the user's session", 200)
+	r.Get("user_123", "/sessions").Want(t, what+": the user lists sessions", 403, `"missing":["sessions:read"]`)
+	r.Get("user_123", "/config").Want(t, what+": the user reads the config", 403)
+	r.Get("-", "/agents").Want(t, what+": nobody lists agents", 401)
 }
 
 func newsModel(t *testing.T) *modeltest.Server {
@@ -82,10 +83,10 @@ func TestDocumentBasicRBACAsymmetric(t *testing.T) {
 	r := start(t, example, newsModel(t), "JWT_VERIFICATION_KEY", keys["JWT_VERIFICATION_KEY"],
 		"WEBSEARCH_BASE_URL", newsServer(t))
 	r.checkDocument(t, "tokens of PyJWT")
-	r.tokens = documentTokens(t, keys, filepath.Join("..", "examples", example, "keyway.yaml"))
+	r.Tokens = documentTokens(t, keys, filepath.Join("..", "examples", example, "keyway.yaml"))
 	r.checkDocument(t, "tokens of keyway token")
-	r.tokens["other"] = pyjwt(t, "quickstart")["admin"]
-	r.get("other", "/agents").want(t, "an HS256 token", 401)
+	r.Tokens["other"] = process.PyJWT(t, "quickstart")["admin"]
+	r.Get("other", "/agents").Want(t, "an HS256 token", 401)
 }
 
 // "Or generate keys": keyway writes a file and keeps it if it already exists.
@@ -94,17 +95,17 @@ func TestDocumentBasicRBACAsymmetricWithAKeyFile(t *testing.T) {
 	file := copyExample(t, "basic-rbac-asymmetric", "keyway-with-key-file.yaml")
 	keys := filepath.Join(filepath.Dir(file), "keys.json")
 	generate := func() string {
-		keyway.prints(t, nil, "keys", "generate", "--alg", "RS256", "--out", keys)
+		process.Keyway.Prints(t, nil, "keys", "generate", "--alg", "RS256", "--out", keys)
 		return readFile(t, keys)
 	}
 	if first := generate(); generate() != first {
 		t.Error("the key file was generated again")
 	}
 	r := start(t, file, newsModel(t), "WEBSEARCH_BASE_URL", newsServer(t))
-	r.tokens = documentTokens(t, nil, file)
+	r.Tokens = documentTokens(t, nil, file)
 	r.checkDocument(t, "keys of a file")
-	r.tokens = pyjwt(t, "basic-rbac-asymmetric")
-	r.get("admin_789", "/agents").want(t, "a token of another key", 401)
+	r.Tokens = process.PyJWT(t, "basic-rbac-asymmetric")
+	r.Get("admin_789", "/agents").Want(t, "a token of another key", 401)
 }
 
 // "Generate keys at runtime for testing", with persistence across reloads.
@@ -120,13 +121,14 @@ func TestDocumentBasicRBACAsymmetricInDevelopment(t *testing.T) {
 			tokens = map[string]string{}
 			for sub, scopes := range map[string]string{"user_123": "agents:read,agents:run", "admin_789": "agent_os:admin"} {
 				session := map[string]string{"user_123": "session_456", "admin_789": "admin_session_123"}[sub]
-				tokens[sub] = keyway.prints(t, nil, "token", "--config", d.config(), "--data", d.data(), "--sub", sub, "--session",
+				tokens[sub] = process.Keyway.Prints(t, nil,
+					"token", "--config", d.config(), "--data", d.data(), "--sub", sub, "--session",
 					session, "--scopes", scopes)
 			}
 		}
-		r.tokens = tokens
+		r.Tokens = tokens
 		r.checkDocument(t, "keys of --dev")
-		if err := r.stop(); err != nil {
+		if err := r.Stop(); err != nil {
 			t.Error(err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyway-agents/keyway/acceptance/process"
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 	"github.com/keyway-agents/keyway/shared/store/wiretap"
@@ -22,12 +23,13 @@ func TestEveryRouteIsUnavailableWithinSecondsWhileTheDatabaseIsFrozen(t *testing
 	}
 	t.Cleanup(w.Close)
 	model := modeltest.NewServerFunc(t, func(modeltest.Request) modeltest.Script { return modeltest.Text("hello") })
-	h := &isolatedOS{server: startWith(t, withTools, writeConfig(t, "user_isolation: true"), model, "DATABASE_URL", w.URL)}
+	config := writeConfig(t, "user_isolation: true")
+	h := &isolatedOS{server: startWith(t, process.WithTools, config, model, "DATABASE_URL", w.URL)}
 	names := strings.NewReplacer("HERS", "gone", "ANN", "ann", "RUNNING", noRun, "RUN", noRun, "PAUSED", noRun,
 		"MEMORY", noMemory)
 	var wg sync.WaitGroup
 	for range 8 { // so that the server has several connections, which were used just now
-		wg.Go(func() { h.get("ann", "/sessions").want(t, "before", 200) })
+		wg.Go(func() { h.Get("ann", "/sessions").Want(t, "before", 200) })
 	}
 	wg.Wait()
 	w.Freeze()
@@ -37,15 +39,15 @@ func TestEveryRouteIsUnavailableWithinSecondsWhileTheDatabaseIsFrozen(t *testing
 		wg.Go(func() {
 			start := time.Now()
 			got := h.try("ann", a, names)
-			got.want(t, a.request, 503, "The database is not available")
-			if took := time.Since(start); took > 8*time.Second || got.header.Get("Retry-After") == "" {
-				t.Errorf("%s: after %s with %v", a.request, took, got.header)
+			got.Want(t, a.request, 503, "The database is not available")
+			if took := time.Since(start); took > 8*time.Second || got.Header.Get("Retry-After") == "" {
+				t.Errorf("%s: after %s with %v", a.request, took, got.Header)
 			}
 		})
 	}
 	wg.Wait()
-	h.get("-", "/health").want(t, "the server itself", 200)
+	h.Get("-", "/health").Want(t, "the server itself", 200)
 	thaw()
-	h.get("ann", "/sessions").want(t, "after", 200)
-	h.run("ann", "assistant", "message", "hi", "stream", "false").want(t, "a run", 200, "COMPLETED")
+	h.Get("ann", "/sessions").Want(t, "after", 200)
+	h.Run("ann", "assistant", "message", "hi", "stream", "false").Want(t, "a run", 200, "COMPLETED")
 }

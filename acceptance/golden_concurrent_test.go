@@ -22,13 +22,13 @@ func TestConcurrentRunsInOneSessionAllCount(t *testing.T) {
 				model := modeltest.NewServerFunc(t, modeltest.Commands{}.Obey)
 				servers := []*server{start(t, "quickstart", model)}
 				if processes == 2 {
-					servers = append(servers, start(t, "quickstart", model, "DATABASE_URL", servers[0].db))
+					servers = append(servers, start(t, "quickstart", model, "DATABASE_URL", servers[0].DB))
 				}
 				var all sync.WaitGroup
 				for i := range runs {
 					all.Go(func() {
-						servers[i%processes].run("ann", "assistant", "message", fmt.Sprint("echo: run ", i), "stream", stream,
-							"session_id", "s").want(t, "run", 200, ended)
+						servers[i%processes].Run("ann", "assistant", "message", fmt.Sprint("echo: run ", i), "stream", stream,
+							"session_id", "s").Want(t, "run", 200, ended)
 					})
 				}
 				all.Wait()
@@ -38,7 +38,7 @@ func TestConcurrentRunsInOneSessionAllCount(t *testing.T) {
 						Total int `json:"total_tokens"`
 					}
 				}
-				if err := json.Unmarshal([]byte(servers[0].get("ann", "/sessions/s/runs").body), &kept); err != nil {
+				if err := json.Unmarshal([]byte(servers[0].Get("ann", "/sessions/s/runs").Body), &kept); err != nil {
 					t.Fatal(err)
 				}
 				inputs, sum := map[string]bool{}, 0
@@ -52,7 +52,7 @@ func TestConcurrentRunsInOneSessionAllCount(t *testing.T) {
 				var session struct {
 					Total int `json:"total_tokens"`
 				}
-				if err := json.Unmarshal([]byte(servers[0].get("ann", "/sessions/s").body), &session); err != nil {
+				if err := json.Unmarshal([]byte(servers[0].Get("ann", "/sessions/s").Body), &session); err != nil {
 					t.Fatal(err)
 				}
 				if session.Total != sum || sum < runs*tokens {

@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyway-agents/keyway/acceptance/process"
 	"github.com/keyway-agents/keyway/shared/config"
 )
 
@@ -118,11 +119,11 @@ func eachField(t *testing.T, fields json.RawMessage, do func(name, value string)
 // normalize the odd paths. Closing the answer's body closes the connection.
 func (p *replayer) send(e exchange) *http.Response {
 	p.t.Helper()
-	c, err := (&net.Dialer{}).DialContext(p.t.Context(), "tcp", strings.TrimPrefix(p.server.url, "http://"))
+	c, err := (&net.Dialer{}).DialContext(p.t.Context(), "tcp", strings.TrimPrefix(p.server.URL, "http://"))
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(process.Patience))
 	body, kind := e.body(p.t, p.ids)
 	path := p.ids.ours(e.Path)
 	p.mentioned.WriteString(path + " " + body + "\n")
@@ -176,20 +177,20 @@ func signed(t *testing.T, claims map[string]any) string {
 
 // receive reads an answer to its end, or to the event with which it contains all texts of
 // until.
-func (p *replayer) receive(e exchange, resp *http.Response, until ...string) reply {
+func (p *replayer) receive(e exchange, resp *http.Response, until ...string) process.Reply {
 	p.t.Helper()
-	got := reply{status: resp.StatusCode, header: resp.Header}
+	got := process.Reply{Status: resp.StatusCode, Header: resp.Header}
 	r := bufio.NewReader(resp.Body)
 	for {
 		line, err := r.ReadString('\n')
-		got.body += line
+		got.Body += line
 		if err == io.EOF {
 			return got
 		}
 		if err != nil {
-			p.t.Fatalf("%s: %v after %q", e.Name, err, got.body)
+			p.t.Fatalf("%s: %v after %q", e.Name, err, got.Body)
 		}
-		if line == "\n" && len(until) > 0 && containsAll(got.body, until) {
+		if line == "\n" && len(until) > 0 && containsAll(got.Body, until) {
 			return got
 		}
 	}
@@ -240,40 +241,40 @@ func (p *replayer) call(e exchange) {
 }
 
 // check compares an answer with the recorded one and notes the differences.
-func (p *replayer) check(e exchange, got reply) {
+func (p *replayer) check(e exchange, got process.Reply) {
 	p.t.Helper()
 	found := p.compare(e, got)
 	if e.Name == "" {
-		if got.status >= 300 {
-			p.t.Errorf("%s: the preparing request %s %s answers %d %s", p.group, e.Method, e.Path, got.status, got.body)
+		if got.Status >= 300 {
+			p.t.Errorf("%s: the preparing request %s %s answers %d %s", p.group, e.Method, e.Path, got.Status, got.Body)
 		}
 		return
 	}
 	p.result.note(p.group+"/"+e.Name, found, p.list)
 }
 
-func (p *replayer) compare(e exchange, got reply) []string {
+func (p *replayer) compare(e exchange, got process.Reply) []string {
 	p.t.Helper()
 	c := &comparison{ids: p.ids}
-	if e.Name != "" && e.Status != got.status {
-		c.differ("status", "%d → %d", e.Status, got.status)
-		if e.Status < 400 || got.status < 400 {
+	if e.Name != "" && e.Status != got.Status {
+		c.differ("status", "%d → %d", e.Status, got.Status)
+		if e.Status < 400 || got.Status < 400 {
 			return c.found // a success and an error have nothing else in common
 		}
 	}
-	if kind := got.header.Get("Content-Type"); e.Name != "" && kind != e.ContentType {
+	if kind := got.Header.Get("Content-Type"); e.Name != "" && kind != e.ContentType {
 		c.differ("content-type", "%s → %s", e.ContentType, kind)
 		return c.found
 	}
 	switch {
 	case e.Events != nil:
-		c.events(p.recorded(e), p.stream(e, got.body))
+		c.events(p.recorded(e), p.stream(e, got.Body))
 	case e.Text != "":
-		if !strings.HasPrefix(got.body, e.Text) { // only the beginning was recorded
-			c.changed("text", e.Text, got.body)
+		if !strings.HasPrefix(got.Body, e.Text) { // only the beginning was recorded
+			c.changed("text", e.Text, got.Body)
 		}
 	case e.Body != nil:
-		p.compareBody(c, e, got.body)
+		p.compareBody(c, e, got.Body)
 	}
 	return c.found
 }

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/keyway-agents/keyway/acceptance/process"
 )
 
 // gate makes the model wait before one chunk of "slow" until the test opens the gate.
@@ -57,7 +59,7 @@ func (g *gate) await(t *testing.T) {
 	t.Helper()
 	select {
 	case <-g.reached:
-	case <-time.After(patience):
+	case <-time.After(process.Patience):
 		t.Fatal("the model did not come to the gate")
 	}
 }
@@ -73,7 +75,7 @@ var overlapping = map[string]func(p *replayer, list []exchange) int{
 		got := p.receive(list[0], resp, "chunk-2")
 		p.compare(list[0], got) // binds the id of the run, which the next path needs
 		p.call(list[1])
-		got.body += p.receive(list[0], resp).body
+		got.Body += p.receive(list[0], resp).Body
 		p.check(list[0], got)
 		return 2
 	},
@@ -111,7 +113,7 @@ var overlapping = map[string]func(p *replayer, list []exchange) int{
 		defer resp.Body.Close()
 		got := p.receive(list[1], resp, "\n\n")
 		p.gate.open()
-		got.body += p.receive(list[1], resp).body
+		got.Body += p.receive(list[1], resp).Body
 		p.check(list[1], got)
 		return 2
 	},
@@ -129,13 +131,13 @@ func (p *replayer) disconnect(e exchange, until string) {
 // answer.
 func (p *replayer) pollUntilEnded(e exchange) {
 	p.t.Helper()
-	var got reply
-	for end := time.Now().Add(patience); time.Now().Before(end); {
+	var got process.Reply
+	for end := time.Now().Add(process.Patience); time.Now().Before(end); {
 		resp := p.send(e)
 		got = p.receive(e, resp)
 		resp.Body.Close()
-		if got.status != http.StatusOK || !strings.Contains(got.body, `"RUNNING"`) &&
-			!strings.Contains(got.body, `"PENDING"`) {
+		if got.Status != http.StatusOK || !strings.Contains(got.Body, `"RUNNING"`) &&
+			!strings.Contains(got.Body, `"PENDING"`) {
 			break
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/keyway-agents/keyway/acceptance/process"
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 )
 
@@ -74,7 +75,7 @@ func newReplay(t *testing.T, group string, part []exchange, list *differences) *
 	}
 	g := newGate()
 	model := modeltest.NewServerFunc(t, modeltest.Commands{Pause: g.pause}.Obey)
-	return &replayer{t: t, group: group, server: startWith(t, withTools.with("-recorded"), file, model),
+	return &replayer{t: t, group: group, server: startWith(t, process.WithTools.With("-recorded"), file, model),
 		ids: newBindings(), gate: g, list: list}
 }
 

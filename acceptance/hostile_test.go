@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/keyway-agents/keyway/acceptance/process"
 	"github.com/keyway-agents/keyway/shared/route"
 )
 
@@ -62,22 +63,22 @@ func TestInvalidRunInputIsNamedAndStartsNoRun(t *testing.T) {
 			strings.Repeat("n", 11<<20), 4, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := r.call("ann", "POST", "/agents/assistant/runs", strings.NewReader(row.body), "Content-Type", row.kind)
+			got := r.Call("ann", "POST", "/agents/assistant/runs", strings.NewReader(row.body), "Content-Type", row.kind)
 			if row.status == 4 {
-				if got.status < 400 || got.status > 499 {
-					t.Errorf("%d %s", got.status, got.body)
+				if got.Status < 400 || got.Status > 499 {
+					t.Errorf("%d %s", got.Status, got.Body)
 				}
 				return
 			}
-			got.want(t, "run", row.status, `{"detail":`, row.says)
+			got.Want(t, "run", row.status, `{"detail":`, row.says)
 		})
 	}
-	r.call("admin", "POST", "/agents/nope/runs", strings.NewReader("message=hi"), "Content-Type",
-		"application/x-www-form-urlencoded").want(t, "an unknown agent", 404, `{"detail":"Agent not found"}`)
-	if n := len(r.model.Requests()); n > 0 {
+	r.Call("admin", "POST", "/agents/nope/runs", strings.NewReader("message=hi"), "Content-Type",
+		"application/x-www-form-urlencoded").Want(t, "an unknown agent", 404, `{"detail":"Agent not found"}`)
+	if n := len(r.Model.Requests()); n > 0 {
 		t.Errorf("the model was called %d times", n)
 	}
-	r.get("ann", "/sessions").want(t, "no session was created", 200, `"data":[]`)
+	r.Get("ann", "/sessions").Want(t, "no session was created", 200, `"data":[]`)
 }
 
 func TestFormsAreReadAsAgentOSReadsThem(t *testing.T) {
@@ -97,18 +98,18 @@ func TestFormsAreReadAsAgentOSReadsThem(t *testing.T) {
 			"&stream=n", `'; DROP TABLE keyway.runs; -- % _ \\ \"`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := r.call("ann", "POST", "/agents/assistant/runs", strings.NewReader(row.body), "Content-Type",
+			got := r.Call("ann", "POST", "/agents/assistant/runs", strings.NewReader(row.body), "Content-Type",
 				"application/x-www-form-urlencoded")
-			got.want(t, "run", 200, row.says)
-			if strings.Contains(got.body, `"run_id":"mine"`) {
-				t.Errorf("the run has the ID that the caller sent: %s", got.body)
+			got.Want(t, "run", 200, row.says)
+			if strings.Contains(got.Body, `"run_id":"mine"`) {
+				t.Errorf("the run has the ID that the caller sent: %s", got.Body)
 			}
 		})
 	}
 	long := strings.Repeat("é", 2<<20) // 4 MB
-	got := r.run("ann", "assistant", "message", long, "stream", "false")
-	got.want(t, "a 4 MB message", 200)
-	if !strings.Contains(got.body, long) {
+	got := r.Run("ann", "assistant", "message", long, "stream", "false")
+	got.Want(t, "a 4 MB message", 200)
+	if !strings.Contains(got.Body, long) {
 		t.Error("the answer does not repeat the long message completely")
 	}
 }
@@ -116,7 +117,7 @@ func TestFormsAreReadAsAgentOSReadsThem(t *testing.T) {
 func TestOddQueriesAndPathsAreNeverInternalErrors(t *testing.T) {
 	t.Parallel()
 	r := start(t, "quickstart", echoModel(t))
-	r.run("ann", "assistant", "message", "hi", "session_id", "s").want(t, "run", 200)
+	r.Run("ann", "assistant", "message", "hi", "session_id", "s").Want(t, "run", 200)
 	long := strings.Repeat("x", 4000)
 	for path, want := range map[string]int{
 		"/sessions?page=0":                                      422,
@@ -160,7 +161,7 @@ func TestOddQueriesAndPathsAreNeverInternalErrors(t *testing.T) {
 		"/agents/assistant/runs/nope":                           422,
 		"/agents/assistant/runs/%00?session_id=s":               404,
 	} {
-		got := r.get("ann", path)
+		got := r.Get("ann", path)
 		name := path
 		if len(name) > 80 {
 			name = name[:80]
@@ -169,10 +170,10 @@ func TestOddQueriesAndPathsAreNeverInternalErrors(t *testing.T) {
 		if strings.HasPrefix(path, "/agents/%00") || strings.HasPrefix(path, "/agents/xxx") {
 			want = 404
 		}
-		got.want(t, name, want)
+		got.Want(t, name, want)
 		for _, leak := range []string{"SQLSTATE", "pgx", "ERROR:", "goroutine", "keyway.sessions"} {
-			if strings.Contains(got.body, leak) {
-				t.Errorf("%s: the answer shows internals: %s", name, got.body)
+			if strings.Contains(got.Body, leak) {
+				t.Errorf("%s: the answer shows internals: %s", name, got.Body)
 			}
 		}
 	}
@@ -183,53 +184,53 @@ func TestMissingTokenIsRejectedBeforeAnyOtherCheck(t *testing.T) {
 	r := start(t, "quickstart", echoModel(t))
 	for rt := range route.Table.All() {
 		path := rt.Path(func(string) string { return "x" })
-		got := r.call("-", rt.Method, path, nil)
+		got := r.Call("-", rt.Method, path, nil)
 		if rt.Public {
-			got.want(t, rt.String(), 200)
+			got.Want(t, rt.String(), 200)
 			continue
 		}
-		got.want(t, rt.String()+" without a token", 401, `{"detail":"Authorization header missing","hint":"`)
-		if got.header.Get("WWW-Authenticate") == "" {
+		got.Want(t, rt.String()+" without a token", 401, `{"detail":"Authorization header missing","hint":"`)
+		if got.Header.Get("WWW-Authenticate") == "" {
 			t.Errorf("%s: the answer has no WWW-Authenticate header", rt)
 		}
-		r.call("nobody", rt.Method, path, nil).want(t, rt.String()+" with an empty token", 403,
+		r.Call("nobody", rt.Method, path, nil).Want(t, rt.String()+" with an empty token", 403,
 			"Insufficient permissions. Required scope(s): ", `"missing":[`)
-		r.call("-", rt.Method, path, nil, "Authorization", "Bearer x.y.z").
-			want(t, rt.String()+" with garbage", 401, `{"detail":"Invalid token`)
+		r.Call("-", rt.Method, path, nil, "Authorization", "Bearer x.y.z").
+			Want(t, rt.String()+" with garbage", 401, `{"detail":"Invalid token`)
 	}
-	r.call("-", "GET", "/nope", nil).want(t, "an unknown path", 401)
-	r.get("nobody", "/nope").want(t, "an unknown path with a token", 404, `{"detail":"Not Found"}`)
-	got := r.call("nobody", "PUT", "/agents", nil)
-	got.want(t, "another method", 405, `{"detail":"Method Not Allowed"}`)
-	if got.header.Get("Allow") != "GET" {
-		t.Errorf("Allow: %q", got.header.Get("Allow"))
+	r.Call("-", "GET", "/nope", nil).Want(t, "an unknown path", 401)
+	r.Get("nobody", "/nope").Want(t, "an unknown path with a token", 404, `{"detail":"Not Found"}`)
+	got := r.Call("nobody", "PUT", "/agents", nil)
+	got.Want(t, "another method", 405, `{"detail":"Method Not Allowed"}`)
+	if got.Header.Get("Allow") != "GET" {
+		t.Errorf("Allow: %q", got.Header.Get("Allow"))
 	}
-	r.call("-", "HEAD", "/info", nil).want(t, "HEAD", 405)
-	r.call("-", "OPTIONS", "/agents", nil).want(t, "a bare OPTIONS", 405, "Method Not Allowed")
+	r.Call("-", "HEAD", "/info", nil).Want(t, "HEAD", 405)
+	r.Call("-", "OPTIONS", "/agents", nil).Want(t, "a bare OPTIONS", 405, "Method Not Allowed")
 }
 
 func TestOnlyListedOriginsPassCORS(t *testing.T) {
 	t.Parallel()
 	r := start(t, "quickstart", echoModel(t))
-	preflight := func(origin string) reply {
-		return r.call("-", "OPTIONS", "/agents/assistant/runs", nil, "Origin", origin,
+	preflight := func(origin string) process.Reply {
+		return r.Call("-", "OPTIONS", "/agents/assistant/runs", nil, "Origin", origin,
 			"Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization")
 	}
 	got := preflight("http://localhost:3000")
-	got.want(t, "a preflight of a listed origin", 200)
-	if got.header.Get("Access-Control-Allow-Origin") != "http://localhost:3000" ||
-		got.header.Get("Access-Control-Allow-Headers") == "" ||
-		got.header.Get("Access-Control-Allow-Methods") == "" || got.header.Get("Access-Control-Allow-Credentials") != "" {
-		t.Errorf("%v", got.header)
+	got.Want(t, "a preflight of a listed origin", 200)
+	if got.Header.Get("Access-Control-Allow-Origin") != "http://localhost:3000" ||
+		got.Header.Get("Access-Control-Allow-Headers") == "" ||
+		got.Header.Get("Access-Control-Allow-Methods") == "" || got.Header.Get("Access-Control-Allow-Credentials") != "" {
+		t.Errorf("%v", got.Header)
 	}
-	if got := preflight("http://evil.example"); got.header.Get("Access-Control-Allow-Origin") != "" {
-		t.Errorf("an unlisted origin is allowed: %v", got.header)
+	if got := preflight("http://evil.example"); got.Header.Get("Access-Control-Allow-Origin") != "" {
+		t.Errorf("an unlisted origin is allowed: %v", got.Header)
 	}
 	for sub, status := range map[string]int{"ann": 200, "-": 401, "nobody": 403} {
-		got := r.call(sub, "GET", "/agents", nil, "Origin", "http://localhost:3000")
-		got.want(t, sub, status)
-		if got.header.Get("Access-Control-Allow-Origin") != "http://localhost:3000" {
-			t.Errorf("%s: a page of a listed origin can't read the answer: %v", sub, got.header)
+		got := r.Call(sub, "GET", "/agents", nil, "Origin", "http://localhost:3000")
+		got.Want(t, sub, status)
+		if got.Header.Get("Access-Control-Allow-Origin") != "http://localhost:3000" {
+			t.Errorf("%s: a page of a listed origin can't read the answer: %v", sub, got.Header)
 		}
 	}
 }

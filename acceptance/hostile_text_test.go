@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/keyway-agents/keyway/acceptance/process"
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 	"github.com/keyway-agents/keyway/shared/route"
 )
@@ -33,19 +34,19 @@ var internals = regexp.MustCompile(`SQLSTATE|\bpq:|pgx|ERROR:|goroutine|` +
 
 // checkNoInternalError fails for a 5xx answer, for an error that shows internals, and for an
 // error without a JSON body. sent is the caller's own text, which an error may repeat.
-func checkNoInternalError(t *testing.T, what string, r reply, sent string) {
+func checkNoInternalError(t *testing.T, what string, r process.Reply, sent string) {
 	t.Helper()
 	if len(what) > 200 {
 		what = what[:200]
 	}
-	if r.status >= 500 {
-		t.Errorf("%s: %d %.300s", what, r.status, r.body)
+	if r.Status >= 500 {
+		t.Errorf("%s: %d %.300s", what, r.Status, r.Body)
 	}
-	if r.status >= 400 && internals.MatchString(r.body) && !internals.MatchString(sent) {
-		t.Errorf("%s: the answer shows internals: %.300s", what, r.body)
+	if r.Status >= 400 && internals.MatchString(r.Body) && !internals.MatchString(sent) {
+		t.Errorf("%s: the answer shows internals: %.300s", what, r.Body)
 	}
-	if r.status >= 400 && !json.Valid([]byte(r.body)) {
-		t.Errorf("%s: %d without a JSON body: %.300s", what, r.status, r.body)
+	if r.Status >= 400 && !json.Valid([]byte(r.Body)) {
+		t.Errorf("%s: %d without a JSON body: %.300s", what, r.Status, r.Body)
 	}
 }
 
@@ -85,8 +86,8 @@ const validBodies = `{"memory":"m","session_name":"n","session_ids":["x"],"sessi
 
 func TestHostileTextIsNeverAnInternalError(t *testing.T) {
 	t.Parallel()
-	r := startWith(t, withTools, writeConfig(t, "user_isolation: true"), echoModel(t))
-	r.run("ann", "assistant", "message", "hi", "session_id", "s").want(t, "run", 200)
+	r := startWith(t, process.WithTools, writeConfig(t, "user_isolation: true"), echoModel(t))
+	r.Run("ann", "assistant", "message", "hi", "session_id", "s").Want(t, "run", 200)
 	texts := append(append([]string{strings.Repeat("x", 5000)}, odd...), impossible...)
 	for rt := range route.Table.All() {
 		t.Run(rt.String(), func(t *testing.T) {
@@ -97,13 +98,13 @@ func TestHostileTextIsNeverAnInternalError(t *testing.T) {
 			})
 			for _, text := range texts {
 				here := rt.Path(func(name string) string { return url.PathEscape(text) })
-				checkNoInternalError(t, here, r.call("ann", rt.Method, here, nil), text)
+				checkNoInternalError(t, here, r.Call("ann", rt.Method, here, nil), text)
 				if rt.Method != "GET" {
 					continue
 				}
 				for _, name := range queries {
 					with := path + "?session_id=s&" + name + "=" + url.QueryEscape(text)
-					checkNoInternalError(t, with, r.call("ann", rt.Method, with, nil), text)
+					checkNoInternalError(t, with, r.Call("ann", rt.Method, with, nil), text)
 				}
 			}
 			if rt.Method == "GET" {
@@ -114,7 +115,7 @@ func TestHostileTextIsNeverAnInternalError(t *testing.T) {
 					for _, name := range fields {
 						body := url.Values{"message": {"hi"}, "stream": {"false"}, "session_id": {"of runs"}}
 						body.Set(name, text)
-						got := r.call("ann", rt.Method, path, strings.NewReader(body.Encode()), "Content-Type",
+						got := r.Call("ann", rt.Method, path, strings.NewReader(body.Encode()), "Content-Type",
 							"application/x-www-form-urlencoded")
 						checkNoInternalError(t, path+" "+body.Encode(), got, text)
 					}
@@ -140,13 +141,13 @@ func TestHostileTextIsNeverAnInternalError(t *testing.T) {
 
 func TestAcceptedTextIsStoredUnchanged(t *testing.T) {
 	t.Parallel()
-	r := startWith(t, withTools, writeConfig(t, "user_isolation: true"), echoModel(t))
+	r := startWith(t, process.WithTools, writeConfig(t, "user_isolation: true"), echoModel(t))
 	type object = map[string]any
 	read := func(path string) object {
 		var v object
-		got := r.get("ann", path)
-		if err := json.Unmarshal([]byte(got.body), &v); err != nil || got.status != 200 {
-			t.Fatalf("%s: %d %.300s", path, got.status, got.body)
+		got := r.Get("ann", path)
+		if err := json.Unmarshal([]byte(got.Body), &v); err != nil || got.Status != 200 {
+			t.Fatalf("%s: %d %.300s", path, got.Status, got.Body)
 		}
 		return v
 	}
@@ -161,7 +162,7 @@ func TestAcceptedTextIsStoredUnchanged(t *testing.T) {
 		quoted, _ := json.Marshal(text)
 		id := field(t, r.json("ann", "POST", "/sessions", fmt.Sprintf(`{"session_name":%s,"session_state":%s,"metadata":%s}`,
 			quoted, state, state)), "session_id")
-		r.json("ann", "PATCH", "/sessions/"+id, fmt.Sprintf(`{"summary":%s}`, state)).want(t, "patch", 200)
+		r.json("ann", "PATCH", "/sessions/"+id, fmt.Sprintf(`{"summary":%s}`, state)).Want(t, "patch", 200)
 		s := read("/sessions/" + id)
 		same("session_name", s["session_name"], text)
 		for _, name := range []string{"session_state", "metadata", "session_summary"} {
@@ -179,9 +180,10 @@ func TestAcceptedTextIsStoredUnchanged(t *testing.T) {
 			same("topics", m["topics"], []any{text})
 		}
 
-		body, kind := form(t, "message", "m"+text, "stream", "false", "session_id", "run-"+id, "metadata", string(state),
+		body, kind := process.Form(t,
+			"message", "m"+text, "stream", "false", "session_id", "run-"+id, "metadata", string(state),
 			"session_state", string(state))
-		run := field(t, r.call("ann", "POST", "/agents/assistant/runs", body, "Content-Type", kind), "run_id")
+		run := field(t, r.Call("ann", "POST", "/agents/assistant/runs", body, "Content-Type", kind), "run_id")
 		got := read("/agents/assistant/runs/" + run + "?session_id=run-" + id)
 		same("message", got["input"].(object)["input_content"], "m"+text)
 		same("answer", got["content"], "you said m"+text)
@@ -200,21 +202,21 @@ func TestFileReachesTheModelUnchanged(t *testing.T) {
 		body := part("message", "hi") + part("stream", "false") + part("session_id", "s") +
 			"--X\r\nContent-Disposition: form-data; name=\"files\"; filename=\"" + name +
 			"\"\r\nContent-Transfer-Encoding: base64\r\n\r\n" + text + "\r\n--X--\r\n"
-		got := r.call("ann", "POST", "/agents/assistant/runs", strings.NewReader(body), "Content-Type", multipartKind)
-		got.want(t, "run with "+text, 200)
+		got := r.Call("ann", "POST", "/agents/assistant/runs", strings.NewReader(body), "Content-Type", multipartKind)
+		got.Want(t, "run with "+text, 200)
 		var run struct {
 			Input struct {
 				Files []struct{ Filename, Content string }
 			}
 		}
-		if err := json.Unmarshal([]byte(got.body), &run); err != nil || len(run.Input.Files) != 1 {
-			t.Errorf("%q: %v %.300s", text, err, got.body)
+		if err := json.Unmarshal([]byte(got.Body), &run); err != nil || len(run.Input.Files) != 1 {
+			t.Errorf("%q: %v %.300s", text, err, got.Body)
 			continue
 		}
 		if f := run.Input.Files[0]; f.Filename != name || f.Content != text {
 			t.Errorf("file %q is stored as %q, its text %q as %q", name, f.Filename, text, f.Content)
 		}
-		requests := r.model.Requests()
+		requests := r.Model.Requests()
 		if received := lastMessage(requests[len(requests)-1]); !strings.Contains(received, text) {
 			t.Errorf("the model received %q, want %q in it", received, text)
 		}
@@ -226,27 +228,27 @@ func TestWildcardsInFiltersAreLiteral(t *testing.T) {
 	r := start(t, "quickstart", echoModel(t))
 	for _, text := range []string{"100%", "100x", "a_b", "axb", `c\d`, "cxd", `e\%f`, "exf"} {
 		quoted, _ := json.Marshal(text)
-		r.json("ann", "POST", "/sessions", fmt.Sprintf(`{"session_name":%s}`, quoted)).want(t, text, 201)
-		r.json("ann", "POST", "/memories", fmt.Sprintf(`{"memory":%s,"topics":[%s]}`, quoted, quoted)).want(t, text, 200)
+		r.json("ann", "POST", "/sessions", fmt.Sprintf(`{"session_name":%s}`, quoted)).Want(t, text, 201)
+		r.json("ann", "POST", "/memories", fmt.Sprintf(`{"memory":%s,"topics":[%s]}`, quoted, quoted)).Want(t, text, 200)
 	}
 	for part, found := range map[string]int{"%": 2, "0%": 1, "_": 1, "a_b": 1, `\`: 2, `\d`: 1, `\%`: 1, "%f": 1, "x": 4,
 		"A_B": 1, "100": 2, "%%": 0, "a%b": 0} {
 		for _, path := range []string{"/sessions?session_name=", "/memories?search_content="} {
-			got := r.get("ann", path+url.QueryEscape(part))
-			if got.want(t, path+part, 200, fmt.Sprintf(`"total_count":%d`,
-				found)); strings.Count(got.body, `"user_id"`) != found {
-				t.Errorf("%s%s: %s", path, part, got.body)
+			got := r.Get("ann", path+url.QueryEscape(part))
+			if got.Want(t, path+part, 200, fmt.Sprintf(`"total_count":%d`,
+				found)); strings.Count(got.Body, `"user_id"`) != found {
+				t.Errorf("%s%s: %s", path, part, got.Body)
 			}
 		}
 	}
-	r.get("ann", "/memories?topics="+url.QueryEscape("100%")).want(t, "a topic", 200, `"total_count":1`)
-	r.get("ann", "/memories?topics="+url.QueryEscape("a%")).want(t, "no topic", 200, `"total_count":0`)
+	r.Get("ann", "/memories?topics="+url.QueryEscape("100%")).Want(t, "a topic", 200, `"total_count":1`)
+	r.Get("ann", "/memories?topics="+url.QueryEscape("a%")).Want(t, "no topic", 200, `"total_count":0`)
 }
 
 func TestOddRequestBodiesAreClientErrors(t *testing.T) {
 	t.Parallel()
 	r := start(t, "quickstart", echoModel(t))
-	r.json("ann", "POST", "/sessions", `{"session_id":"s"}`).want(t, "create", 201)
+	r.json("ann", "POST", "/sessions", `{"session_id":"s"}`).Want(t, "create", 201)
 	big := func(n int) string {
 		return `{"session_state":{"a":"` + strings.Repeat("x", n-len(`{"session_state":{"a":""}}`)) + `"}}`
 	}
@@ -277,29 +279,29 @@ func TestOddRequestBodiesAreClientErrors(t *testing.T) {
 		"gzip that isn't unpacked": {"application/json", "\x1f\x8b\x08\x00", 400, "There was an error parsing the body"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := r.call("ann", "PATCH", "/sessions/s", strings.NewReader(row.body), "Content-Type", row.kind)
-			got.want(t, name, row.status, row.says)
+			got := r.Call("ann", "PATCH", "/sessions/s", strings.NewReader(row.body), "Content-Type", row.kind)
+			got.Want(t, name, row.status, row.says)
 			if row.status < 500 && row.status >= 400 {
 				checkNoInternalError(t, name, got, "")
 			}
-			chunked := r.call("ann", "PATCH", "/sessions/s", struct{ *strings.Reader }{strings.NewReader(row.body)},
+			chunked := r.Call("ann", "PATCH", "/sessions/s", struct{ *strings.Reader }{strings.NewReader(row.body)},
 				"Content-Type", row.kind)
-			chunked.want(t, name+", without its length", row.status, row.says)
+			chunked.Want(t, name+", without its length", row.status, row.says)
 		})
 	}
-	r.call("ann", "GET", "/sessions/s", strings.NewReader("{broken"), "Content-Type", "application/json").
-		want(t, "a body on GET", 200)
-	r.get("ann", "/sessions?session_name="+strings.Repeat("x", 100<<10)).
-		want(t, "a filter of 100 KB", 422, `"loc":["query","session_name"]`)
-	r.get("ann", "/sessions?x="+strings.Repeat("x", 100<<10)).want(t, "100 KB of nothing", 200)
-	if got := r.get("ann", "/sessions?x="+strings.Repeat("x", 2<<20)); got.status < 400 || got.status > 499 {
-		t.Errorf("a query of 2 MB: %d %.100s", got.status, got.body)
+	r.Call("ann", "GET", "/sessions/s", strings.NewReader("{broken"), "Content-Type", "application/json").
+		Want(t, "a body on GET", 200)
+	r.Get("ann", "/sessions?session_name="+strings.Repeat("x", 100<<10)).
+		Want(t, "a filter of 100 KB", 422, `"loc":["query","session_name"]`)
+	r.Get("ann", "/sessions?x="+strings.Repeat("x", 100<<10)).Want(t, "100 KB of nothing", 200)
+	if got := r.Get("ann", "/sessions?x="+strings.Repeat("x", 2<<20)); got.Status < 400 || got.Status > 499 {
+		t.Errorf("a query of 2 MB: %d %.100s", got.Status, got.Body)
 	}
-	run := field(t, r.run("ann", "assistant", "message", "hi", "session_id", "r"), "run_id")
+	run := field(t, r.Run("ann", "assistant", "message", "hi", "session_id", "r"), "run_id")
 	for _, id := range []string{"", "x", "-1", "99999999999", "-99999999999", "9223372036854775807",
 		"9223372036854775808", "1e3"} {
-		got := r.call("ann", "POST", "/agents/assistant/runs/"+run+"/resume", nil, "Last-Event-ID", id)
-		got.want(t, "Last-Event-ID "+id, 200, `event: `)
+		got := r.Call("ann", "POST", "/agents/assistant/runs/"+run+"/resume", nil, "Last-Event-ID", id)
+		got.Want(t, "Last-Event-ID "+id, 200, `event: `)
 	}
 }
 
@@ -324,35 +326,35 @@ func TestNothingInARunMakesItsSessionUnreadable(t *testing.T) {
 		}
 		return modeltest.Text("done")
 	})
-	r := startWith(t, withTools, writeConfig(t, "user_isolation: true", "ask", "echo"), model)
+	r := startWith(t, process.WithTools, writeConfig(t, "user_isolation: true", "ask", "echo"), model)
 	for i, value := range values {
 		session := fmt.Sprintf("s%d", i)
-		r.run("ann", "assistant", "message", fmt.Sprintf("model %d", i), "session_id", session, "stream", "false").
-			want(t, "model "+value, 200, `"status":"COMPLETED"`)
-		paused := r.run("ann", "assistant", "message", fmt.Sprintf("person %d", i), "session_id", session, "stream", "false")
-		paused.want(t, "person "+value, 200, `"status":"PAUSED"`)
+		r.Run("ann", "assistant", "message", fmt.Sprintf("model %d", i), "session_id", session, "stream", "false").
+			Want(t, "model "+value, 200, `"status":"COMPLETED"`)
+		paused := r.Run("ann", "assistant", "message", fmt.Sprintf("person %d", i), "session_id", session, "stream", "false")
+		paused.Want(t, "person "+value, 200, `"status":"PAUSED"`)
 		run := field(t, paused, "run_id")
 		var calls struct {
 			Tools []struct {
 				ID string `json:"tool_call_id"`
 			}
 		}
-		if err := json.Unmarshal([]byte(paused.body), &calls); err != nil || len(calls.Tools) != 1 {
-			t.Fatalf("%v %s", err, paused.body)
+		if err := json.Unmarshal([]byte(paused.Body), &calls); err != nil || len(calls.Tools) != 1 {
+			t.Fatalf("%v %s", err, paused.Body)
 		}
 		tools := fmt.Sprintf(`[{"tool_call_id":%q,"user_input_schema":[{"name":"for","value":%s}]}]`,
 			calls.Tools[0].ID, value)
-		body, kind := form(t, "session_id", session, "stream", "false", "tools", tools)
-		checkNoInternalError(t, "continue with "+value, r.call("ann", "POST", "/agents/assistant/runs/"+run+"/continue", body,
+		body, kind := process.Form(t, "session_id", session, "stream", "false", "tools", tools)
+		checkNoInternalError(t, "continue with "+value, r.Call("ann", "POST", "/agents/assistant/runs/"+run+"/continue", body,
 			"Content-Type", kind), "")
 		for _, path := range []string{
 			"/sessions", "/sessions/" + session, "/sessions/" + session + "/runs", "/sessions/" + session + "/run-previews",
 			"/sessions/" + session + "/runs/" + run, "/agents/assistant/runs?session_id=" + session,
 			"/agents/assistant/runs/" + run + "?session_id=" + session,
 		} {
-			got := r.get("ann", path)
-			if got.want(t, path+" after "+value[:min(len(value), 20)], 200); !json.Valid([]byte(got.body)) {
-				t.Errorf("%s after %s: the answer is not JSON: %.200s", path, value, got.body)
+			got := r.Get("ann", path)
+			if got.Want(t, path+" after "+value[:min(len(value), 20)], 200); !json.Valid([]byte(got.Body)) {
+				t.Errorf("%s after %s: the answer is not JSON: %.200s", path, value, got.Body)
 			}
 		}
 	}

@@ -10,14 +10,15 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/keyway-agents/keyway/acceptance/process"
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 )
 
 // runWithKey starts a run with an Idempotency-Key. A field file:NAME is sent as a file.
-func (r *server) runWithKey(key, sub, agent string, fields ...string) reply {
+func (r *server) runWithKey(key, sub, agent string, fields ...string) process.Reply {
 	r.t.Helper()
 	body, kind := upload(r.t, fields...)
-	return r.call(sub, "POST", "/agents/"+agent+"/runs", body, "Content-Type", kind, "Idempotency-Key", key)
+	return r.Call(sub, "POST", "/agents/"+agent+"/runs", body, "Content-Type", kind, "Idempotency-Key", key)
 }
 
 func upload(t *testing.T, fields ...string) (io.Reader, string) {
@@ -55,13 +56,13 @@ func uncommented(stream string) string {
 	return strings.Join(out, "")
 }
 
-func (r reply) isReplay(t *testing.T, what string, first reply) {
+func isReplay(t *testing.T, what string, r, first process.Reply) {
 	t.Helper()
-	if r.status != first.status || uncommented(r.body) != uncommented(first.body) ||
-		r.header.Get("Idempotent-Replayed") != "true" {
-		t.Errorf("%s: %d %s\n%v, want the first answer: %d %s", what, r.status, r.body, r.header, first.status, first.body)
+	if r.Status != first.Status || uncommented(r.Body) != uncommented(first.Body) ||
+		r.Header.Get("Idempotent-Replayed") != "true" {
+		t.Errorf("%s: %d %s\n%v, want the first answer: %d %s", what, r.Status, r.Body, r.Header, first.Status, first.Body)
 	}
-	if first.header.Get("Idempotent-Replayed") != "" {
+	if first.Header.Get("Idempotent-Replayed") != "" {
 		t.Errorf("%s: the first answer has the header Idempotent-Replayed", what)
 	}
 }
@@ -72,15 +73,15 @@ func TestRepeatedRequestReturnsTheFirstRun(t *testing.T) {
 	whole := []string{"message", "hello", "stream", "false", "session_state", `{"n": 1}`, "metadata",
 		`{"a": [1, "ä"]}`, "file:a.txt", "text"}
 	first := r.runWithKey("k-1", "ann", "assistant", whole...)
-	first.want(t, "the first", 200, `"content":"you said hello`)
-	r.runWithKey("k-1", "ann", "assistant", whole...).isReplay(t, "the whole answer", first)
+	first.Want(t, "the first", 200, `"content":"you said hello`)
+	isReplay(t, "the whole answer", r.runWithKey("k-1", "ann", "assistant", whole...), first)
 
 	streamed := []string{"message", "streamed"}
 	first = r.runWithKey("k-2", "ann", "assistant", streamed...)
-	first.want(t, "the first", 200, "event: RunCompleted")
-	r.runWithKey("k-2", "ann", "assistant", streamed...).isReplay(t, "the stream", first)
-	r.runWithKey("k-2", "ann", "assistant", "message", "streamed", "stream", "true").isReplay(t,
-		"what is the default anyway", first)
+	first.Want(t, "the first", 200, "event: RunCompleted")
+	isReplay(t, "the stream", r.runWithKey("k-2", "ann", "assistant", streamed...), first)
+	isReplay(t, "what is the default anyway",
+		r.runWithKey("k-2", "ann", "assistant", "message", "streamed", "stream", "true"), first)
 
 	background := []string{"message", "later", "session_id", "s", "stream", "false", "background", "true"}
 	first = r.runWithKey("k-3", "ann", "assistant", background...)
@@ -91,19 +92,19 @@ func TestRepeatedRequestReturnsTheFirstRun(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	decode(first.body)
+	decode(first.Body)
 	id := accepted.RunID
 	r.awaitStatus("ann", id, "COMPLETED")
 	again := r.runWithKey("k-3", "ann", "assistant", background...)
-	again.want(t, "in the background", 202, `"status":"COMPLETED"`)
-	if decode(again.body); accepted.RunID != id {
-		t.Errorf("the repeated request started another run: %s", again.body)
+	again.Want(t, "in the background", 202, `"status":"COMPLETED"`)
+	if decode(again.Body); accepted.RunID != id {
+		t.Errorf("the repeated request started another run: %s", again.Body)
 	}
-	if n := len(r.model.Requests()); n != 3 {
+	if n := len(r.Model.Requests()); n != 3 {
 		t.Errorf("the model was asked %d times", n)
 	}
-	if got := r.get("ann", "/sessions"); strings.Count(got.body, `"session_id"`) != 3 {
-		t.Errorf("sessions: %s", got.body)
+	if got := r.Get("ann", "/sessions"); strings.Count(got.Body, `"session_id"`) != 3 {
+		t.Errorf("sessions: %s", got.Body)
 	}
 }
 
@@ -113,8 +114,8 @@ func TestIdempotencyKeyBelongsToOwnerAgentAndRequest(t *testing.T) {
 	base := []string{"message", "hello", "stream", "false", "session_id", "s", "session_state", `{"n": 1}`, "metadata",
 		`{"a": 1}`, "file:a.txt", "text"}
 	first := r.runWithKey("k", "ann", "assistant", base...)
-	first.want(t, "the first", 200)
-	before := r.get("ann", "/sessions/s").body
+	first.Want(t, "the first", 200)
+	before := r.Get("ann", "/sessions/s").Body
 	for what, other := range map[string][]string{
 		"another message":        {"message", "hello!"},
 		"a stream":               {"stream", "true"},
@@ -139,36 +140,36 @@ func TestIdempotencyKeyBelongsToOwnerAgentAndRequest(t *testing.T) {
 		if !replaced {
 			fields = append(fields, other...)
 		}
-		r.runWithKey("k", "ann", "assistant", fields...).want(t, what, 409,
+		r.runWithKey("k", "ann", "assistant", fields...).Want(t, what, 409,
 			"Idempotency-Key was already used for another request to this agent; send the same request, or another key")
 	}
-	if after := r.get("ann", "/sessions/s").body; after != before {
+	if after := r.Get("ann", "/sessions/s").Body; after != before {
 		t.Errorf("a rejected request changed the session: %s, was %s", after, before)
 	}
-	if n := len(r.model.Requests()); n != 1 {
+	if n := len(r.Model.Requests()); n != 1 {
 		t.Errorf("the model was asked %d times", n)
 	}
 
-	for what, other := range map[string]reply{
+	for what, other := range map[string]process.Reply{
 		"another user":  r.runWithKey("k", "admin", "assistant", base...),
 		"another agent": r.runWithKey("k", "admin", "finance-agent", base...),
 		"another key":   r.runWithKey("K", "ann", "assistant", base...),
 		"no key":        r.runWithKey("", "ann", "assistant", base...),
 	} {
-		if other.status != 200 || other.header.Get("Idempotent-Replayed") != "" || other.body == first.body {
-			t.Errorf("%s: %d %s", what, other.status, other.body)
+		if other.Status != 200 || other.Header.Get("Idempotent-Replayed") != "" || other.Body == first.Body {
+			t.Errorf("%s: %d %s", what, other.Status, other.Body)
 		}
 	}
 	r.runWithKey(strings.Repeat("k", 513), "ann", "assistant", base...).
-		want(t, "a long key", 422, `"loc":["header","Idempotency-Key"]`, "at most 512 bytes")
-	r.runWithKey(strings.Repeat("k", 512), "ann", "assistant", base...).want(t, "the longest key", 200)
-	r.runWithKey("\xff", "ann", "assistant", base...).want(t, "invalid UTF-8", 422, `"loc":["header","Idempotency-Key"]`)
+		Want(t, "a long key", 422, `"loc":["header","Idempotency-Key"]`, "at most 512 bytes")
+	r.runWithKey(strings.Repeat("k", 512), "ann", "assistant", base...).Want(t, "the longest key", 200)
+	r.runWithKey("\xff", "ann", "assistant", base...).Want(t, "invalid UTF-8", 422, `"loc":["header","Idempotency-Key"]`)
 
 	// Deleting the run deletes its key.
-	r.call("ann", "DELETE", "/sessions/s", nil).want(t, "delete", 204)
-	if again := r.runWithKey("k", "ann", "assistant", base...); again.status != 200 ||
-		again.header.Get("Idempotent-Replayed") != "" {
-		t.Errorf("after its run was deleted: %d %s", again.status, again.body)
+	r.Call("ann", "DELETE", "/sessions/s", nil).Want(t, "delete", 204)
+	if again := r.runWithKey("k", "ann", "assistant", base...); again.Status != 200 ||
+		again.Header.Get("Idempotent-Replayed") != "" {
+		t.Errorf("after its run was deleted: %d %s", again.Status, again.Body)
 	}
 }
 
@@ -185,7 +186,7 @@ func TestConcurrentEqualRequestsStartOneRun(t *testing.T) {
 			})
 			r := start(t, "quickstart", model)
 			const n = 12
-			replies := make([]reply, n)
+			replies := make([]process.Reply, n)
 			var all sync.WaitGroup
 			for i := range n {
 				all.Go(func() {
@@ -197,12 +198,12 @@ func TestConcurrentEqualRequestsStartOneRun(t *testing.T) {
 			all.Wait()
 			started := 0
 			for i, got := range replies {
-				if got.header.Get("Idempotent-Replayed") == "" {
+				if got.Header.Get("Idempotent-Replayed") == "" {
 					started++
 				}
-				if got.status != 200 || uncommented(got.body) != uncommented(replies[0].body) ||
-					!strings.Contains(got.body, " second") {
-					t.Errorf("answer %d: %d %s, want %s", i, got.status, got.body, replies[0].body)
+				if got.Status != 200 || uncommented(got.Body) != uncommented(replies[0].Body) ||
+					!strings.Contains(got.Body, " second") {
+					t.Errorf("answer %d: %d %s, want %s", i, got.Status, got.Body, replies[0].Body)
 				}
 			}
 			if n := len(model.Requests()); started != 1 || n != 1 {
@@ -216,8 +217,8 @@ func TestFailedRunIsReturnedAgainForItsKey(t *testing.T) {
 	t.Parallel()
 	r := start(t, "quickstart", modeltest.NewServer(t, modeltest.Text("half").Truncate()))
 	first := r.runWithKey("k", "ann", "assistant", "message", "hi", "stream", "false")
-	first.want(t, "the first", 200, `"status":"ERROR"`)
-	r.runWithKey("k", "ann", "assistant", "message", "hi", "stream", "false").isReplay(t, "the failed run", first)
+	first.Want(t, "the first", 200, `"status":"ERROR"`)
+	isReplay(t, "the failed run", r.runWithKey("k", "ann", "assistant", "message", "hi", "stream", "false"), first)
 }
 
 func TestRepeatedContinuationContinuesOnce(t *testing.T) {
@@ -228,37 +229,37 @@ func TestRepeatedContinuationContinuesOnce(t *testing.T) {
 		}
 		return modeltest.Text("paid")
 	})
-	r := startWith(t, withTools, writeConfig(t, "user_isolation: true"), model)
+	r := startWith(t, process.WithTools, writeConfig(t, "user_isolation: true"), model)
 	for stream, end := range map[string]string{"true": "event: RunCompleted", "false": `"status":"COMPLETED"`} {
-		paused := r.run("ann", "assistant", "message", "pay", "session_id", "s", "stream", "false")
-		paused.want(t, "the run", 200, `"status":"PAUSED"`)
+		paused := r.Run("ann", "assistant", "message", "pay", "session_id", "s", "stream", "false")
+		paused.Want(t, "the run", 200, `"status":"PAUSED"`)
 		var calls struct {
 			Tools []map[string]any `json:"tools"`
 		}
-		if err := json.Unmarshal([]byte(paused.body), &calls); err != nil || len(calls.Tools) != 1 {
-			t.Fatalf("%v %s", err, paused.body)
+		if err := json.Unmarshal([]byte(paused.Body), &calls); err != nil || len(calls.Tools) != 1 {
+			t.Fatalf("%v %s", err, paused.Body)
 		}
-		proceed := func(sub, key string, confirmed bool) reply {
+		proceed := func(sub, key string, confirmed bool) process.Reply {
 			calls.Tools[0]["confirmed"] = confirmed
 			tools, err := json.Marshal(calls.Tools)
 			if err != nil {
 				t.Fatal(err)
 			}
-			body, kind := form(t, "session_id", "s", "stream", stream, "tools", string(tools))
-			return r.call(sub, "POST", "/agents/assistant/runs/"+field(t, paused, "run_id")+"/continue", body,
+			body, kind := process.Form(t, "session_id", "s", "stream", stream, "tools", string(tools))
+			return r.Call(sub, "POST", "/agents/assistant/runs/"+field(t, paused, "run_id")+"/continue", body,
 				"Content-Type", kind, "Idempotency-Key", key)
 		}
 		before := len(model.Requests())
 		first := proceed("ann", "k", true)
-		first.want(t, "continue", 200, end, "paid")
+		first.Want(t, "continue", 200, end, "paid")
 		if again := proceed("ann", "k", true); stream == "true" {
-			again.isReplay(t, "the continuation", first)
-		} else if again.want(t, "again", 200, end, "paid"); again.header.Get("Idempotent-Replayed") != "true" {
-			t.Errorf("the header is missing: %v", again.header)
+			isReplay(t, "the continuation", again, first)
+		} else if again.Want(t, "again", 200, end, "paid"); again.Header.Get("Idempotent-Replayed") != "true" {
+			t.Errorf("the header is missing: %v", again.Header)
 		}
-		proceed("ann", "k", false).want(t, "another decision", 409, "Idempotency-Key was already used")
-		proceed("ann", "other", true).want(t, "another key", 409, "Cannot continue run")
-		proceed("bob", "k", true).want(t, "another user", 404, "Run not found")
+		proceed("ann", "k", false).Want(t, "another decision", 409, "Idempotency-Key was already used")
+		proceed("ann", "other", true).Want(t, "another key", 409, "Cannot continue run")
+		proceed("bob", "k", true).Want(t, "another user", 404, "Run not found")
 		if n := len(model.Requests()) - before; n != 1 {
 			t.Errorf("the model was asked %d times", n)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/keyway-agents/keyway/acceptance/process"
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 	"github.com/keyway-agents/keyway/shared/route"
 )
@@ -139,22 +140,22 @@ func startIsolated(t *testing.T) *isolatedOS {
 			return modeltest.Text("you said ", said)
 		}
 	})
-	h := &isolatedOS{server: startWith(t, withTools, writeConfig(t, "user_isolation: true"), model)}
+	h := &isolatedOS{server: startWith(t, process.WithTools, writeConfig(t, "user_isolation: true"), model)}
 	var err error
-	if h.db, err = pgx.Connect(t.Context(), h.server.db); err != nil {
+	if h.db, err = pgx.Connect(t.Context(), h.server.DB); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { h.db.Close(context.Background()) })
 	t.Cleanup(func() { close(release) })
-	run := field(t, h.run("ann", "assistant", "message", private, "session_id", "hers", "stream", "true"), "run_id")
-	paused := field(t, h.run("ann", "assistant", "message", "pay "+private, "session_id", "hers",
+	run := field(t, h.Run("ann", "assistant", "message", private, "session_id", "hers", "stream", "true"), "run_id")
+	paused := field(t, h.Run("ann", "assistant", "message", "pay "+private, "session_id", "hers",
 		"stream", "false"), "run_id")
-	running := field(t, h.run("ann", "assistant", "message", "wait "+private, "session_id", "hers", "stream", "false",
+	running := field(t, h.Run("ann", "assistant", "message", "wait "+private, "session_id", "hers", "stream", "false",
 		"background", "true"), "run_id")
 	<-holding
 	h.json("ann", "PATCH", "/sessions/hers",
 		`{"session_state":{"s":"`+private+`"},"metadata":{"m":"`+private+`"},"summary":{"s":"`+private+`"}}`).
-		want(t, "patch", 200)
+		Want(t, "patch", 200)
 	memory := field(t, h.json("ann", "POST", "/memories", `{"memory":"`+private+`","topics":["`+private+`"]}`),
 		"memory_id")
 	h.anns = strings.NewReplacer("HERS", "hers", "ANN", "ann", "RUNNING", running, "RUN", run, "PAUSED",
@@ -192,36 +193,36 @@ func lastMessage(r modeltest.Request) string {
 }
 
 // json sends a request with a JSON body.
-func (r *server) json(sub, method, path, body string) reply {
+func (r *server) json(sub, method, path, body string) process.Reply {
 	r.t.Helper()
-	return r.call(sub, method, path, strings.NewReader(body), "Content-Type", "application/json")
+	return r.Call(sub, method, path, strings.NewReader(body), "Content-Type", "application/json")
 }
 
 // field returns a member of the answer's JSON object, or of the first event of a stream.
-func field(t *testing.T, r reply, name string) string {
+func field(t *testing.T, r process.Reply, name string) string {
 	t.Helper()
-	text := r.body
+	text := r.Body
 	if _, data, ok := strings.Cut(text, "data: "); ok {
 		text, _, _ = strings.Cut(data, "\n")
 	}
 	var members map[string]any
-	if err := json.Unmarshal([]byte(text), &members); err != nil || r.status > 299 || members[name] == nil {
-		t.Fatalf("%d %.300s has no %s: %v", r.status, r.body, name, err)
+	if err := json.Unmarshal([]byte(text), &members); err != nil || r.Status > 299 || members[name] == nil {
+		t.Fatalf("%d %.300s has no %s: %v", r.Status, r.Body, name, err)
 	}
 	return fmt.Sprint(members[name])
 }
 
 // try sends an attempt with these names.
-func (h *isolatedOS) try(sub string, a attempt, names *strings.Replacer) reply {
+func (h *isolatedOS) try(sub string, a attempt, names *strings.Replacer) process.Reply {
 	h.t.Helper()
 	method, path, _ := strings.Cut(names.Replace(a.request), " ")
 	switch body := names.Replace(a.body); {
 	case body == "":
-		return h.call(sub, method, path, nil)
+		return h.Call(sub, method, path, nil)
 	case body[0] == '{':
 		return h.json(sub, method, path, body)
 	default:
-		return h.call(sub, method, path, strings.NewReader(body), "Content-Type", "application/x-www-form-urlencoded")
+		return h.Call(sub, method, path, strings.NewReader(body), "Content-Type", "application/x-www-form-urlencoded")
 	}
 }
 
@@ -258,14 +259,14 @@ func TestAnotherUsersDataLooksMissing(t *testing.T) {
 		anns, missing := h.try("bob", a, h.anns), h.try("bob", a, h.missing)
 		// bob created data of his own, with new IDs and times
 		if a.status < 300 && a.route != route.ListSessions && a.route != route.ListMemories {
-			anns.body, missing.body = shape(anns.body), shape(missing.body)
+			anns.Body, missing.Body = shape(anns.Body), shape(missing.Body)
 		}
-		if anns.status != missing.status || h.neutral.Replace(anns.body) != h.neutral.Replace(missing.body) {
-			t.Errorf("%s: for ann's data %d %s, for missing data %d %s", a.request, anns.status, anns.body,
-				missing.status, missing.body)
+		if anns.Status != missing.Status || h.neutral.Replace(anns.Body) != h.neutral.Replace(missing.Body) {
+			t.Errorf("%s: for ann's data %d %s, for missing data %d %s", a.request, anns.Status, anns.Body,
+				missing.Status, missing.Body)
 		}
-		if anns.status != a.status || strings.Contains(anns.body, private) {
-			t.Errorf("%s: %d %s, want %d", a.request, anns.status, anns.body, a.status)
+		if anns.Status != a.status || strings.Contains(anns.Body, private) {
+			t.Errorf("%s: %d %s, want %d", a.request, anns.Status, anns.Body, a.status)
 		}
 		// The next attempt must not find what bob created under ann's IDs.
 		h.clear("bob")
@@ -273,7 +274,7 @@ func TestAnotherUsersDataLooksMissing(t *testing.T) {
 	if after := h.everything(); after != before {
 		t.Errorf("ann's data changed from\n%s\nto\n%s", before, after)
 	}
-	for _, r := range h.model.Requests()[3:] {
+	for _, r := range h.Model.Requests()[3:] {
 		if strings.Contains(fmt.Sprint(r.Body["messages"]), private) {
 			t.Errorf("the model of bob's run received ann's text: %v", r.Body["messages"])
 		}
@@ -322,10 +323,10 @@ func TestTokenWithoutSubjectOwnsNothing(t *testing.T) {
 	before := h.everything()
 	for _, a := range attempts {
 		for _, names := range []*strings.Replacer{h.anns, h.missing} {
-			h.try("", a, names).want(t, a.request, 403, `{"detail":"Authenticated request is missing a user identity"}`)
+			h.try("", a, names).Want(t, a.request, 403, `{"detail":"Authenticated request is missing a user identity"}`)
 		}
 	}
-	h.get("", "/sessions").want(t, "a list", 403, "missing a user identity")
+	h.Get("", "/sessions").Want(t, "a list", 403, "missing a user identity")
 	if after := h.everything(); after != before {
 		t.Errorf("ann's data changed from\n%s\nto\n%s", before, after)
 	}
@@ -345,10 +346,10 @@ func TestOwnerAndAdministratorSeeTheData(t *testing.T) {
 			continue
 		}
 		for _, sub := range []string{"ann", "admin"} {
-			h.try(sub, a, h.anns).want(t, sub+": "+a.request, 200, private)
+			h.try(sub, a, h.anns).Want(t, sub+": "+a.request, 200, private)
 		}
 	}
-	h.get("admin", "/user_memory_stats").want(t, "statistics", 200, `"user_id":"ann","total_memories":1`)
-	h.get("ann", "/user_memory_stats?user_id=bob").want(t, "another user's name does not widen the answer", 200,
+	h.Get("admin", "/user_memory_stats").Want(t, "statistics", 200, `"user_id":"ann","total_memories":1`)
+	h.Get("ann", "/user_memory_stats?user_id=bob").Want(t, "another user's name does not widen the answer", 200,
 		`"data":[]`)
 }

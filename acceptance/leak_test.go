@@ -20,6 +20,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/keyway-agents/keyway/acceptance/process"
 )
 
 // After a thousand runs of every kind, a stopped server has no goroutine, no file
@@ -31,20 +33,20 @@ func TestThousandRunsLeakNothing(t *testing.T) {
 	g := &gates{}
 	var r *server
 	t.Run("runs", func(sub *testing.T) {
-		r = startWith(t, withTools.with("-leaks"), gatedConfig(t), commandModel(sub), "PAGE_ORIGIN",
+		r = startWith(t, process.WithTools.With("-leaks"), gatedConfig(t), commandModel(sub), "PAGE_ORIGIN",
 			"http://localhost:3000", "GATE_URL", g.serve(t))
 		thousandRuns(sub, r, g)
 	})
 	// The model server has ended, and with it the idle connections that keyway keeps to it.
-	if err := r.ended(); err != nil {
+	if err := r.Ended(); err != nil {
 		t.Error(err)
 	}
-	r.awaitLog(`withtools: looked for leaks, exit 0`)
+	r.AwaitLog(`withtools: looked for leaks, exit 0`)
 }
 
 func thousandRuns(t *testing.T, r *server, g *gates) {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), r.db)
+	conn, err := pgx.Connect(t.Context(), r.DB)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +79,7 @@ func thousandRuns(t *testing.T, r *server, g *gates) {
 	wg.Wait()
 	c.web.CloseIdleConnections()
 	r.signal(syscall.SIGTERM)
-	r.awaitLog(`withtools: keyway has stopped`) // it has waited for runs without a client
+	r.AwaitLog(`withtools: keyway has stopped`) // it has waited for runs without a client
 	const bound = 16 + 2                        // the store's default, and the connections for leases
 	if most == 0 || most > bound {
 		t.Errorf("%d connections to PostgreSQL at a time; the pool's bound is %d", most, bound)
@@ -300,11 +302,11 @@ func (c caller) post(path string, form url.Values) (string, error) {
 
 // send sends a POST request for ann. The caller closes the body.
 func (c caller) send(path string, form url.Values) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(c.r.t.Context(), "POST", c.r.url+path, strings.NewReader(form.Encode()))
+	req, err := http.NewRequestWithContext(c.r.t.Context(), "POST", c.r.URL+path, strings.NewReader(form.Encode()))
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Authorization", "Bearer "+c.r.tokens["ann"])
+	req.Header.Set("Authorization", "Bearer "+c.r.Tokens["ann"])
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	resp, err := c.web.Do(req)
 	if err != nil {

@@ -1,28 +1,19 @@
 package acceptance
 
 import (
-	"encoding/json"
 	"strings"
 	"testing"
 
+	"github.com/keyway-agents/keyway/acceptance/process"
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 )
 
 const ownToolsFile = "../examples/own-tools/keyway.yaml"
 
-// content returns the content of a run that isn't streamed.
-func (r reply) content(t *testing.T) string {
-	t.Helper()
-	var run struct{ Content string }
-	if err := json.Unmarshal([]byte(r.body), &run); err != nil || r.status != 200 {
-		t.Fatalf("%d %.300s: %v", r.status, r.body, err)
-	}
-	return run.Content
-}
-
 func TestOwnProgramHasItsToolsModelsAndAgents(t *testing.T) {
 	t.Parallel()
-	check := ownTools.command(t, map[string]string{"JWT_VERIFICATION_KEY": strings.Repeat("k", 32)}, "config", "check",
+	check := process.OwnTools.Command(t, map[string]string{"JWT_VERIFICATION_KEY": strings.Repeat("k", 32)},
+		"config", "check",
 		"--config", ownToolsFile)
 	if out, err := check.CombinedOutput(); err != nil || !strings.Contains(string(out),
 		"own-tools/keyway.yaml is fine: 2 agents") {
@@ -37,10 +28,10 @@ func TestOwnProgramHasItsToolsModelsAndAgents(t *testing.T) {
 		}
 		return modeltest.ToolCall("in_stock", text) // the user's message is the arguments
 	})
-	r := startWith(t, ownTools, "own-tools", m)
+	r := startWith(t, process.OwnTools, "own-tools", m)
 	ask := func(sub, agent, message string) string {
 		t.Helper()
-		return r.run(sub, agent, "message", message, "stream", "false").content(t)
+		return r.Run(sub, agent, "message", message, "stream", "false").Content(t)
 	}
 	// The agent of keyway.yaml: the tool gets a typed argument, and the user from the token.
 	if got := ask("ann", "shop", `{"name":"Tea","want":3}`); got != "12 of Tea in stock, enough for ann: true" {
@@ -71,14 +62,14 @@ func TestOwnProgramHasItsToolsModelsAndAgents(t *testing.T) {
 		t.Error("the agent in Go asked the model of keyway.yaml")
 	}
 	// The agent in Go is listed after those of the file, and scopes apply to it.
-	if got := r.get("ann", "/agents").ids(t); got != "shop counter" {
+	if got := r.Get("ann", "/agents").IDs(t); got != "shop counter" {
 		t.Errorf("the agents are %q", got)
 	}
-	if got := r.get("counter_only", "/agents").ids(t); got != "counter" {
+	if got := r.Get("counter_only", "/agents").IDs(t); got != "counter" {
 		t.Errorf("a caller allowed to read counter lists %q", got)
 	}
-	r.run("counter_only", "counter", "message", "tea").want(t, "its own agent", 200,
+	r.Run("counter_only", "counter", "message", "tea").Want(t, "its own agent", 200,
 		"event: ToolCallCompleted", "event: RunCompleted")
-	r.run("counter_only", "shop", "message", "tea").want(t, "another agent", 403, `"missing":["agents:shop:run"]`)
-	r.get("counter_only", "/agents/shop").want(t, "reads another agent", 403)
+	r.Run("counter_only", "shop", "message", "tea").Want(t, "another agent", 403, `"missing":["agents:shop:run"]`)
+	r.Get("counter_only", "/agents/shop").Want(t, "reads another agent", 403)
 }

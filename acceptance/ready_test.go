@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/keyway-agents/keyway/acceptance/process"
 )
 
 // postgresProcesses returns the processes of the PostgreSQL that runs for the directory:
@@ -51,9 +53,9 @@ func (d devDir) signalPostgres(t *testing.T, s syscall.Signal) {
 // awaitReady polls /readyz until it answers this status.
 func (r *server) awaitReady(status int) {
 	r.t.Helper()
-	for end := time.Now().Add(patience); r.get("-", "/readyz").status != status; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(process.Patience); r.Get("-", "/readyz").Status != status; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
-			r.t.Fatalf("/readyz does not become %d\n%s", status, r.log())
+			r.t.Fatalf("/readyz does not become %d\n%s", status, r.Log())
 		}
 	}
 }
@@ -63,29 +65,29 @@ func TestReadyzFollowsTheDatabaseAndHealthDoesNot(t *testing.T) {
 	d := newDevDir(t, "quickstart")
 	r := d.serve(t, nil)
 	url := d.postgres(t)
-	r.get("-", "/readyz").want(t, "a server with a database", 200, `{"status":"ok"}`)
+	r.Get("-", "/readyz").Want(t, "a server with a database", 200, `{"status":"ok"}`)
 	d.signalPostgres(t, syscall.SIGSTOP)
 	defer d.signalPostgres(t, syscall.SIGCONT)
 	r.awaitReady(503) // until the last result is a second old, the answer is 200
 	for range 3 {
 		began := time.Now()
-		got := r.get("-", "/readyz")
-		got.want(t, "a frozen database", 503, "The database is not available, try again")
-		if took := time.Since(began); took > 4*time.Second || got.header.Get("Retry-After") == "" {
-			t.Errorf("after %s: %v", took, got.header)
+		got := r.Get("-", "/readyz")
+		got.Want(t, "a frozen database", 503, "The database is not available, try again")
+		if took := time.Since(began); took > 4*time.Second || got.Header.Get("Retry-After") == "" {
+			t.Errorf("after %s: %v", took, got.Header)
 		}
 		for _, secret := range strings.FieldsFunc(url, func(c rune) bool { return strings.ContainsRune(":/@?", c) })[1:5] {
-			if secret != "keyway" && strings.Contains(got.body, secret) {
-				t.Errorf("the answer shows %s: %s", secret, got.body)
+			if secret != "keyway" && strings.Contains(got.Body, secret) {
+				t.Errorf("the answer shows %s: %s", secret, got.Body)
 			}
 		}
-		head := r.call("-", "HEAD", "/readyz", nil)
-		head.want(t, "HEAD", 503)
-		if head.body != "" || head.header.Get("Retry-After") == "" {
-			t.Errorf("HEAD: %v %q", head.header, head.body)
+		head := r.Call("-", "HEAD", "/readyz", nil)
+		head.Want(t, "HEAD", 503)
+		if head.Body != "" || head.Header.Get("Retry-After") == "" {
+			t.Errorf("HEAD: %v %q", head.Header, head.Body)
 		}
-		r.get("-", "/health").want(t, "health without a database", 200, `"status":"ok"`)
-		r.call("-", "HEAD", "/health", nil).want(t, "HEAD /health", 200)
+		r.Get("-", "/health").Want(t, "health without a database", 200, `"status":"ok"`)
+		r.Call("-", "HEAD", "/health", nil).Want(t, "HEAD /health", 200)
 	}
 	d.signalPostgres(t, syscall.SIGCONT)
 	r.awaitReady(200)
@@ -100,33 +102,33 @@ func TestServerStartsItsKilledPostgreSQLAgain(t *testing.T) {
 	r := d.serve(t, map[string]string{"OPENAI_BASE_URL": model.URL, "OPENAI_API_KEY": "sk-test"})
 	s := r.startStream("s", "first")
 	d.signalPostgres(t, syscall.SIGKILL)
-	r.awaitLog(`PostgreSQL in \S+ has ended \(.*\); starting it again, try 1 of 5`)
-	r.awaitLog(`PostgreSQL in \S+ runs again`)
+	r.AwaitLog(`PostgreSQL in \S+ has ended \(.*\); starting it again, try 1 of 5`)
+	r.AwaitLog(`PostgreSQL in \S+ runs again`)
 	r.awaitReady(200)
 	release <- struct{}{}
 	if got := s.readToEnd(); got != allEvents {
 		t.Errorf("the stream sent %s", got)
 	}
-	r.get("ann", "/sessions/s/runs").want(t, "the run", 200, `"content":"first second"`, `"status":"COMPLETED"`)
+	r.Get("ann", "/sessions/s/runs").Want(t, "the run", 200, `"content":"first second"`, `"status":"COMPLETED"`)
 }
 
 func TestServerExitsIfItsPostgreSQLCannotBeStartedAgain(t *testing.T) {
 	t.Parallel()
 	d := newDevDir(t, "quickstart")
 	r := d.serve(t, nil)
-	r.judged.Store(true)
+	r.Judged.Store(true)
 	conf := filepath.Join(d.data(), "pg", "data", "postgresql.conf")
 	if err := os.WriteFile(conf, []byte("no_such_setting = 1\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	d.signalPostgres(t, syscall.SIGKILL)
-	err := r.ended()
+	err := r.Ended()
 	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 1 {
 		t.Errorf("the server ended with %v", err)
 	}
 	for _, want := range []string{"could not be started again", "no_such_setting", "start keyway again"} {
-		if !strings.Contains(r.stderr.String(), want) {
-			t.Errorf("the log lacks %q:\n%s", want, r.log())
+		if !strings.Contains(r.Stderr.String(), want) {
+			t.Errorf("the log lacks %q:\n%s", want, r.Log())
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/keyway-agents/keyway/acceptance/process"
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 )
 
@@ -52,17 +53,17 @@ const (
 func TestStreamHasAgentOSEventsAndMembersInOrder(t *testing.T) {
 	t.Parallel()
 	r := start(t, "quickstart", modeltest.NewServer(t, modeltest.Text("hello ", "world")))
-	got := r.run("ann", "assistant", "message", "hi", "session_id", "s-1")
-	got.want(t, "run", 200)
-	if kind := got.header.Get("Content-Type"); kind != "text/event-stream; charset=utf-8" {
+	got := r.Run("ann", "assistant", "message", "hi", "session_id", "s-1")
+	got.Want(t, "run", 200)
+	if kind := got.Header.Get("Content-Type"); kind != "text/event-stream; charset=utf-8" {
 		t.Errorf("content type %q", kind)
 	}
-	list := frames(t, got.body)
-	if names(list) != allEvents {
-		t.Fatalf("events %s\nwant   %s", names(list), allEvents)
+	list := process.Frames(t, got.Body)
+	if process.Names(list) != allEvents {
+		t.Fatalf("events %s\nwant   %s", process.Names(list), allEvents)
 	}
 	var order []string
-	for _, m := range regexp.MustCompile(`(?m)^data: (.*)$`).FindAllStringSubmatch(got.body, -1) {
+	for _, m := range regexp.MustCompile(`(?m)^data: (.*)$`).FindAllStringSubmatch(got.Body, -1) {
 		order = append(order, members(t, m[1]))
 	}
 	want := []string{started, started, content, content, content, metered, head + "event_index", final}
@@ -71,14 +72,14 @@ func TestStreamHasAgentOSEventsAndMembersInOrder(t *testing.T) {
 	}
 	text := ""
 	for i, e := range list {
-		if e.data["event"] != e.name || e.data["event_index"] != float64(i) || e.data["session_id"] != "s-1" {
-			t.Errorf("event %d: %v", i, e.data)
+		if e.Data["event"] != e.Name || e.Data["event_index"] != float64(i) || e.Data["session_id"] != "s-1" {
+			t.Errorf("event %d: %v", i, e.Data)
 		}
-		if e.name == "RunContent" {
-			text += e.data["content"].(string)
+		if e.Name == "RunContent" {
+			text += e.Data["content"].(string)
 		}
 	}
-	last := list[len(list)-1].data
+	last := list[len(list)-1].Data
 	if text != "hello world" || last["content"] != "hello world" ||
 		last["metrics"].(map[string]any)["total_tokens"] == nil {
 		t.Errorf("the content is %q, the last event %v", text, last)
@@ -88,11 +89,11 @@ func TestStreamHasAgentOSEventsAndMembersInOrder(t *testing.T) {
 func TestUnstreamedRunHasAgentOSMembersInOrder(t *testing.T) {
 	t.Parallel()
 	r := start(t, "quickstart", modeltest.NewServer(t, modeltest.Text("hello world")))
-	got := r.run("ann", "assistant", "message", "hi", "stream", "false")
-	got.want(t, "run", 200)
+	got := r.Run("ann", "assistant", "message", "hi", "stream", "false")
+	got.Want(t, "run", 200)
 	want := "run_id agent_id agent_name session_id user_id content content_type model_provider_data model " +
 		"model_provider session_state created_at status metrics messages tools input"
-	if diff := cmp.Diff(want, members(t, got.body)); diff != "" {
+	if diff := cmp.Diff(want, members(t, got.Body)); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -103,8 +104,8 @@ func TestFirstTokenArrivesBeforeTheModelFinishes(t *testing.T) {
 	t.Parallel()
 	seen := make(chan struct{})
 	r := start(t, "quickstart", modeltest.NewServer(t, modeltest.Text("first").Wait(seen).Text(" second")))
-	body, kind := form(t, "message", "hi")
-	resp := r.open("ann", "POST", "/agents/assistant/runs", body, "Content-Type", kind)
+	body, kind := process.Form(t, "message", "hi")
+	resp := r.Open("ann", "POST", "/agents/assistant/runs", body, "Content-Type", kind)
 	defer resp.Body.Close()
 	lines := bufio.NewScanner(resp.Body)
 	for lines.Scan() && !strings.Contains(lines.Text(), `"content":"first"`) {
@@ -128,8 +129,8 @@ func TestLastEventOfABurstIsFlushed(t *testing.T) {
 	t.Parallel()
 	seen := make(chan struct{})
 	r := start(t, "quickstart", modeltest.NewServer(t, modeltest.Text("a", "b", "c", "the last").Wait(seen).Text("!")))
-	body, kind := form(t, "message", "hi")
-	resp := r.open("ann", "POST", "/agents/assistant/runs", body, "Content-Type", kind)
+	body, kind := process.Form(t, "message", "hi")
+	resp := r.Open("ann", "POST", "/agents/assistant/runs", body, "Content-Type", kind)
 	defer resp.Body.Close()
 	lines := bufio.NewScanner(resp.Body)
 	for lines.Scan() && !strings.Contains(lines.Text(), `"content":"the last"`) {
@@ -149,14 +150,14 @@ func TestUnicodeArrivesUnchanged(t *testing.T) {
 	t.Parallel()
 	const text = "日本 🎉 é\nline2 <b>&amp;</b> \u2028 שלום"
 	r := start(t, "quickstart", modeltest.NewServer(t, modeltest.Text("日本 🎉", " é\nline2 <b>&amp;</b> \u2028 שלום")))
-	list := frames(t, r.run("ann", "assistant", "message", text, "session_id", "ü/ñ").body)
-	if got := list[len(list)-1].data["content"]; got != text {
+	list := process.Frames(t, r.Run("ann", "assistant", "message", text, "session_id", "ü/ñ").Body)
+	if got := list[len(list)-1].Data["content"]; got != text {
 		t.Errorf("completed with %q", got)
 	}
-	if !strings.Contains(r.get("ann", "/sessions").body, "<b>&amp;</b>") {
+	if !strings.Contains(r.Get("ann", "/sessions").Body, "<b>&amp;</b>") {
 		t.Error("the session's name is not the unchanged message")
 	}
-	sent := r.model.Requests()[0].Body["messages"].([]any)
+	sent := r.Model.Requests()[0].Body["messages"].([]any)
 	if got := sent[len(sent)-1].(map[string]any)["content"]; got != text {
 		t.Errorf("the model received %q", got)
 	}
@@ -181,20 +182,20 @@ func TestABrokenModelAnswerEndsInRunError(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := start(t, "quickstart", modeltest.NewServer(t, row.script, row.script))
-			got := r.run("ann", "assistant", "message", "hi", "session_id", "s")
-			got.want(t, "streamed", 200, row.reason)
-			list := frames(t, got.body)
-			last := list[len(list)-1].data
-			if names(list) != row.events || last["error_type"] != "model_provider_error" {
-				t.Errorf("%s, last %v", names(list), last)
+			got := r.Run("ann", "assistant", "message", "hi", "session_id", "s")
+			got.Want(t, "streamed", 200, row.reason)
+			list := process.Frames(t, got.Body)
+			last := list[len(list)-1].Data
+			if process.Names(list) != row.events || last["error_type"] != "model_provider_error" {
+				t.Errorf("%s, last %v", process.Names(list), last)
 			}
-			if strings.Contains(got.body, "sk-") {
-				t.Errorf("the answer contains an API key: %s", got.body)
+			if strings.Contains(got.Body, "sk-") {
+				t.Errorf("the answer contains an API key: %s", got.Body)
 			}
-			r.run("ann", "assistant", "message", "hi", "session_id", "s", "stream", "false").
-				want(t, "not streamed", 200, `"status":"ERROR"`, row.reason)
-			r.get("ann", "/sessions/s/runs").want(t, "stored", 200, `"status":"ERROR"`, row.reason)
-			if strings.Contains(r.get("ann", "/sessions/s/runs").body, "COMPLETED") {
+			r.Run("ann", "assistant", "message", "hi", "session_id", "s", "stream", "false").
+				Want(t, "not streamed", 200, `"status":"ERROR"`, row.reason)
+			r.Get("ann", "/sessions/s/runs").Want(t, "stored", 200, `"status":"ERROR"`, row.reason)
+			if strings.Contains(r.Get("ann", "/sessions/s/runs").Body, "COMPLETED") {
 				t.Error("an incomplete answer is stored as COMPLETED")
 			}
 		})
@@ -210,13 +211,13 @@ func TestRunIsStoredBeforeTheModelIsCalled(t *testing.T) {
 		return modeltest.Script{}.Wait(answer).Text("done")
 	})
 	r := start(t, "quickstart", model)
-	done := make(chan reply)
-	go func() { done <- r.run("ann", "assistant", "message", "hi", "session_id", "s", "stream", "false") }()
+	done := make(chan process.Reply)
+	go func() { done <- r.Run("ann", "assistant", "message", "hi", "session_id", "s", "stream", "false") }()
 	<-asked
-	r.get("ann", "/sessions/s/runs").want(t, "while the model thinks", 200, `"status":"RUNNING"`, `"run_input":"hi"`)
+	r.Get("ann", "/sessions/s/runs").Want(t, "while the model thinks", 200, `"status":"RUNNING"`, `"run_input":"hi"`)
 	close(answer)
-	(<-done).want(t, "then", 200, `"status":"COMPLETED"`)
-	r.get("ann", "/sessions/s/runs").want(t, "after", 200, `"status":"COMPLETED"`)
+	(<-done).Want(t, "then", 200, `"status":"COMPLETED"`)
+	r.Get("ann", "/sessions/s/runs").Want(t, "after", 200, `"status":"COMPLETED"`)
 }
 
 func TestConcurrentRunsInOneSessionAreAllStored(t *testing.T) {
@@ -230,7 +231,7 @@ func TestConcurrentRunsInOneSessionAreAllStored(t *testing.T) {
 			if i%2 == 0 {
 				stream, end = "false", `"status":"COMPLETED"`
 			}
-			r.run("ann", "assistant", "message", "hi", "session_id", "s", "stream", stream).want(t, "run", 200, end)
+			r.Run("ann", "assistant", "message", "hi", "session_id", "s", "stream", stream).Want(t, "run", 200, end)
 		})
 	}
 	wg.Wait()
@@ -241,7 +242,7 @@ func TestConcurrentRunsInOneSessionAreAllStored(t *testing.T) {
 			Total int `json:"total_tokens"`
 		}
 	}
-	if err := json.Unmarshal([]byte(r.get("ann", "/sessions/s/runs").body), &runs); err != nil {
+	if err := json.Unmarshal([]byte(r.Get("ann", "/sessions/s/runs").Body), &runs); err != nil {
 		t.Fatal(err)
 	}
 	ids, total := map[string]bool{}, 0
@@ -252,7 +253,7 @@ func TestConcurrentRunsInOneSessionAreAllStored(t *testing.T) {
 	var session struct {
 		Total int `json:"total_tokens"`
 	}
-	if err := json.Unmarshal([]byte(r.get("ann", "/sessions/s").body), &session); err != nil {
+	if err := json.Unmarshal([]byte(r.Get("ann", "/sessions/s").Body), &session); err != nil {
 		t.Fatal(err)
 	}
 	if len(ids) != n || total == 0 || session.Total != total {
@@ -263,7 +264,7 @@ func TestConcurrentRunsInOneSessionAreAllStored(t *testing.T) {
 func TestFailedFinalWriteIsAnErrorForTheCaller(t *testing.T) {
 	t.Parallel()
 	r := start(t, "quickstart", echoModel(t))
-	conn, err := pgx.Connect(t.Context(), r.db)
+	conn, err := pgx.Connect(t.Context(), r.DB)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,15 +275,15 @@ func TestFailedFinalWriteIsAnErrorForTheCaller(t *testing.T) {
 		CREATE TRIGGER refuse BEFORE UPDATE ON keyway.runs FOR EACH ROW EXECUTE FUNCTION refuse()`); err != nil {
 		t.Fatal(err)
 	}
-	got := r.run("ann", "assistant", "message", "hi", "stream", "false")
-	got.want(t, "not streamed", 500, `{"detail":`)
-	streamed := r.run("ann", "assistant", "message", "hi")
-	list := frames(t, streamed.body)
-	if last := list[len(list)-1]; last.name != "RunError" || last.data["error_type"] != "storage_error" ||
-		strings.Contains(names(list), "RunCompleted") {
-		t.Errorf("streamed: %s", names(list))
+	got := r.Run("ann", "assistant", "message", "hi", "stream", "false")
+	got.Want(t, "not streamed", 500, `{"detail":`)
+	streamed := r.Run("ann", "assistant", "message", "hi")
+	list := process.Frames(t, streamed.Body)
+	if last := list[len(list)-1]; last.Name != "RunError" || last.Data["error_type"] != "storage_error" ||
+		strings.Contains(process.Names(list), "RunCompleted") {
+		t.Errorf("streamed: %s", process.Names(list))
 	}
-	if strings.Contains(got.body+streamed.body, "secret of the database") {
+	if strings.Contains(got.Body+streamed.Body, "secret of the database") {
 		t.Error("an answer contains the database's error text")
 	}
 }
@@ -291,8 +292,8 @@ func TestCancelStopsARunImmediately(t *testing.T) {
 	t.Parallel()
 	hold := make(chan struct{})
 	r := start(t, "quickstart", modeltest.NewServer(t, modeltest.Text("so far").Wait(hold).Text("never")))
-	body, kind := form(t, "message", "hi", "session_id", "s")
-	resp := r.open("ann", "POST", "/agents/assistant/runs", body, "Content-Type", kind)
+	body, kind := process.Form(t, "message", "hi", "session_id", "s")
+	resp := r.Open("ann", "POST", "/agents/assistant/runs", body, "Content-Type", kind)
 	defer resp.Body.Close()
 	lines, stream, runID := bufio.NewScanner(resp.Body), "", ""
 	for lines.Scan() {
@@ -301,42 +302,42 @@ func TestCancelStopsARunImmediately(t *testing.T) {
 			runID = m[1]
 		}
 		if strings.Contains(lines.Text(), `"content":"so far"`) {
-			r.call("bob", "POST", "/agents/assistant/runs/"+runID+"/cancel", nil).
-				want(t, "bob cancels her run", 404, "Run not found")
-			r.call("ann", "POST", "/agents/assistant/runs/"+runID+"/cancel", nil).want(t, "she cancels it", 200, "{}")
+			r.Call("bob", "POST", "/agents/assistant/runs/"+runID+"/cancel", nil).
+				Want(t, "bob cancels her run", 404, "Run not found")
+			r.Call("ann", "POST", "/agents/assistant/runs/"+runID+"/cancel", nil).Want(t, "she cancels it", 200, "{}")
 		}
 	}
-	list := frames(t, stream)
+	list := process.Frames(t, stream)
 	last := list[len(list)-1]
-	if last.name != "RunCancelled" || last.data["content"] != "so far" ||
-		last.data["reason"] != "Run "+runID+" was cancelled" {
-		t.Errorf("%s: %v", names(list), last.data)
+	if last.Name != "RunCancelled" || last.Data["content"] != "so far" ||
+		last.Data["reason"] != "Run "+runID+" was cancelled" {
+		t.Errorf("%s: %v", process.Names(list), last.Data)
 	}
-	r.get("ann", "/agents/assistant/runs/"+runID+"?session_id=s").
-		want(t, "stored", 200, `"status":"CANCELLED","cancellation_stage":"EXECUTING"`, `"content":"so far"`)
-	r.call("ann", "POST", "/agents/assistant/runs/"+runID+"/cancel", nil).want(t, "again", 200, "{}")
-	r.call("ann", "POST", "/agents/assistant/runs/nope/cancel", nil).want(t, "an unknown run", 404, "Run not found")
-	r.call("admin", "POST", "/agents/assistant/runs/nope/cancel", nil).
-		want(t, "an unknown run, asked by an administrator", 200, "{}")
-	r.call("admin", "POST", "/agents/nope/runs/nope/cancel", nil).want(t, "an unknown agent", 404, "Agent not found")
+	r.Get("ann", "/agents/assistant/runs/"+runID+"?session_id=s").
+		Want(t, "stored", 200, `"status":"CANCELLED","cancellation_stage":"EXECUTING"`, `"content":"so far"`)
+	r.Call("ann", "POST", "/agents/assistant/runs/"+runID+"/cancel", nil).Want(t, "again", 200, "{}")
+	r.Call("ann", "POST", "/agents/assistant/runs/nope/cancel", nil).Want(t, "an unknown run", 404, "Run not found")
+	r.Call("admin", "POST", "/agents/assistant/runs/nope/cancel", nil).
+		Want(t, "an unknown run, asked by an administrator", 200, "{}")
+	r.Call("admin", "POST", "/agents/nope/runs/nope/cancel", nil).Want(t, "an unknown agent", 404, "Agent not found")
 }
 
 func TestDisconnectedClientDoesNotStopTheRun(t *testing.T) {
 	t.Parallel()
 	gone := make(chan struct{})
 	r := start(t, "quickstart", modeltest.NewServer(t, modeltest.Text("first").Wait(gone).Text(" second")))
-	body, kind := form(t, "message", "hi", "session_id", "s")
-	resp := r.open("ann", "POST", "/agents/assistant/runs", body, "Content-Type", kind)
+	body, kind := process.Form(t, "message", "hi", "session_id", "s")
+	resp := r.Open("ann", "POST", "/agents/assistant/runs", body, "Content-Type", kind)
 	if _, err := io.ReadAtLeast(resp.Body, make([]byte, 1), 1); err != nil {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	client.CloseIdleConnections()
+	process.Client.CloseIdleConnections()
 	close(gone)
-	if err := r.stop(); err != nil { // waits for runs in progress
+	if err := r.Stop(); err != nil { // waits for runs in progress
 		t.Fatal(err)
 	}
-	conn, err := pgx.Connect(t.Context(), r.db)
+	conn, err := pgx.Connect(t.Context(), r.DB)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -352,11 +353,11 @@ func TestHistoryReachesTheModel(t *testing.T) {
 	t.Parallel()
 	r := start(t, "quickstart", echoModel(t))
 	for _, message := range []string{"one", "two", "three", "four", "five"} {
-		r.run("ann", "assistant", "message", message, "session_id", "s").want(t, message, 200, "RunCompleted")
+		r.Run("ann", "assistant", "message", message, "session_id", "s").Want(t, message, 200, "RunCompleted")
 	}
-	r.run("ann", "finance-agent", "message", "x", "session_id", "s").want(t, "another agent", 403)
+	r.Run("ann", "finance-agent", "message", "x", "session_id", "s").Want(t, "another agent", 403)
 	var received []string
-	for _, m := range r.model.Requests()[4].Body["messages"].([]any) {
+	for _, m := range r.Model.Requests()[4].Body["messages"].([]any) {
 		if m := m.(map[string]any); m["role"] != "system" {
 			received = append(received, m["role"].(string)+": "+m["content"].(string))
 		}

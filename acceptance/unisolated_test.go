@@ -3,19 +3,21 @@ package acceptance
 import (
 	"strings"
 	"testing"
+
+	"github.com/keyway-agents/keyway/acceptance/process"
 )
 
 // Without isolation every caller with the scopes reads and changes all data. If two owners
 // have a session of the same ID, a request must name the owner.
 func TestWithoutIsolationAmbiguousSessionIDNeedsAUser(t *testing.T) {
 	t.Parallel()
-	r := startWith(t, withTools, writeConfig(t, "user_isolation: false"), echoModel(t))
+	r := startWith(t, process.WithTools, writeConfig(t, "user_isolation: false"), echoModel(t))
 	runs := map[string]string{}
 	for _, sub := range []string{"ann", "bob"} {
-		runs[sub] = field(t, r.run(sub, "assistant", "message", sub+"'s words", "session_id", "both",
+		runs[sub] = field(t, r.Run(sub, "assistant", "message", sub+"'s words", "session_id", "both",
 			"stream", "false"), "run_id")
 	}
-	r.run("ann", "assistant", "message", "alone", "session_id", "single").want(t, "run", 200)
+	r.Run("ann", "assistant", "message", "alone", "session_id", "single").Want(t, "run", 200)
 	for _, row := range []struct {
 		request, body string
 		status        int
@@ -32,44 +34,44 @@ func TestWithoutIsolationAmbiguousSessionIDNeedsAUser(t *testing.T) {
 		{"DELETE /sessions/both", "", 204, ""},
 	} {
 		method, path, _ := strings.Cut(row.request, " ")
-		ask := func(path string) reply {
+		ask := func(path string) process.Reply {
 			if row.body == "" {
-				return r.call("bob", method, path, nil)
+				return r.Call("bob", method, path, nil)
 			}
 			return r.json("bob", method, path, row.body)
 		}
 		got := ask(path)
-		got.want(t, row.request, 409, "Several users have a session 'both'; choose one with user_id")
-		if strings.Contains(got.body, "words") {
-			t.Errorf("%s shows data of an ambiguous ID: %s", row.request, got.body)
+		got.Want(t, row.request, 409, "Several users have a session 'both'; choose one with user_id")
+		if strings.Contains(got.Body, "words") {
+			t.Errorf("%s shows data of an ambiguous ID: %s", row.request, got.Body)
 		}
-		r.get("ann", "/sessions/single").want(t, "one of several is not deleted alone", 200)
+		r.Get("ann", "/sessions/single").Want(t, "one of several is not deleted alone", 200)
 		and := "?"
 		if strings.Contains(path, "?") {
 			and = "&"
 		}
 		if method != "DELETE" {
 			named := ask(path + and + "user_id=ann")
-			named.want(t, row.request+" of ann", row.status, row.shows)
-			if strings.Contains(named.body, "bob's words") {
-				t.Errorf("%s with user_id=ann shows bob's data: %s", row.request, named.body)
+			named.Want(t, row.request+" of ann", row.status, row.shows)
+			if strings.Contains(named.Body, "bob's words") {
+				t.Errorf("%s with user_id=ann shows bob's data: %s", row.request, named.Body)
 			}
 		}
 	}
-	r.get("ann", "/sessions/both?user_id=bob").want(t, "bob's session is unchanged", 200, `"session_name":"bob's words"`)
-	r.get("ann", "/agents/assistant/runs/"+runs["bob"]+"?session_id=both").
-		want(t, "a run's ID is unique", 200, "bob's words")
+	r.Get("ann", "/sessions/both?user_id=bob").Want(t, "bob's session is unchanged", 200, `"session_name":"bob's words"`)
+	r.Get("ann", "/agents/assistant/runs/"+runs["bob"]+"?session_id=both").
+		Want(t, "a run's ID is unique", 200, "bob's words")
 	r.json("ann", "DELETE", "/sessions?user_id=bob", `{"session_ids":["both"],"session_types":["agent"]}`).
-		want(t, "delete bob's", 204)
-	r.get("bob", "/sessions/both").want(t, "one session remains", 200, `"user_id":"ann"`)
-	r.call("bob", "DELETE", "/sessions/both", nil).want(t, "delete ann's", 204)
-	r.get("ann", "/sessions/both").want(t, "no session remains", 404)
+		Want(t, "delete bob's", 204)
+	r.Get("bob", "/sessions/both").Want(t, "one session remains", 200, `"user_id":"ann"`)
+	r.Call("bob", "DELETE", "/sessions/both", nil).Want(t, "delete ann's", 204)
+	r.Get("ann", "/sessions/both").Want(t, "no session remains", 404)
 }
 
 func TestWithoutIsolationEveryCallerReadsEverything(t *testing.T) {
 	t.Parallel()
-	r := startWith(t, withTools, writeConfig(t, "user_isolation: false"), echoModel(t))
-	r.run("ann", "assistant", "message", "her words", "session_id", "s").want(t, "run", 200)
+	r := startWith(t, process.WithTools, writeConfig(t, "user_isolation: false"), echoModel(t))
+	r.Run("ann", "assistant", "message", "her words", "session_id", "s").Want(t, "run", 200)
 	memory := field(t, r.json("ann", "POST", "/memories", `{"memory":"likes tea","topics":["tea"]}`), "memory_id")
 	for path, shows := range map[string]string{
 		"/sessions":                                "her words",
@@ -91,16 +93,16 @@ func TestWithoutIsolationEveryCallerReadsEverything(t *testing.T) {
 			status = 404
 		}
 		for _, sub := range []string{"bob", "", "ann"} {
-			r.get(sub, path).want(t, sub+" "+path, status, shows)
+			r.Get(sub, path).Want(t, sub+" "+path, status, shows)
 		}
 	}
 	// A token without a subject may name a user, or run without one.
-	r.run("", "assistant", "message", "hi", "stream", "false", "user_id", "carl").
-		want(t, "a run for a named user", 200, `"user_id":"carl"`)
-	r.run("", "assistant", "message", "hi", "stream", "false", "session_id", "ownerless").
-		want(t, "a run without an owner", 200)
-	r.get("bob", "/sessions/ownerless").want(t, "a session without an owner", 200)
-	r.json("", "POST", "/memories", `{"memory":"x"}`).want(t, "a memory without an owner", 400, "User ID is required")
-	r.run("bob", "assistant", "message", "hi", "stream", "false", "user_id", "carl").
-		want(t, "the token's subject wins", 200, `"user_id":"bob"`)
+	r.Run("", "assistant", "message", "hi", "stream", "false", "user_id", "carl").
+		Want(t, "a run for a named user", 200, `"user_id":"carl"`)
+	r.Run("", "assistant", "message", "hi", "stream", "false", "session_id", "ownerless").
+		Want(t, "a run without an owner", 200)
+	r.Get("bob", "/sessions/ownerless").Want(t, "a session without an owner", 200)
+	r.json("", "POST", "/memories", `{"memory":"x"}`).Want(t, "a memory without an owner", 400, "User ID is required")
+	r.Run("bob", "assistant", "message", "hi", "stream", "false", "user_id", "carl").
+		Want(t, "the token's subject wins", 200, `"user_id":"bob"`)
 }

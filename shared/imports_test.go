@@ -114,6 +114,7 @@ var rooms = map[string]string{
 	"cmd/keyway":            "shared/cli",
 	"examples/deploy/tools": "shared/config shared/agents shared/run shared/tool",
 	"acceptance":            "", // tests only
+	"acceptance/process":    "shared/config shared/model/modeltest shared/store/storetest",
 	"acceptance/withtools":  "shared/cli shared/store/devpg shared/tool go.uber.org/goleak",
 	"acceptance/chaos": "shared/lambdahttp/lambdatest shared/store/devpg " +
 		"github.com/aws/aws-lambda-go/events github.com/golang-jwt/jwt github.com/jackc/pgx",

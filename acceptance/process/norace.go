@@ -1,7 +1,7 @@
-//go:build race
+//go:build !race
 
-package acceptance
+package process
 
 // raceEnabled says that the tests, and so the programs under test, are built with the
 // race detector.
-const raceEnabled = true
+const raceEnabled = false
