@@ -114,12 +114,12 @@ func limitResponse(r *http.Request, next option.MiddlewareNext) (*http.Response,
 		return resp, err
 	}
 	upstream.LimitErrorBody(resp)
-	switch wait := upstream.RetryAfter(resp.Header, upstream.RetryAfterMs); {
+	switch wait := upstream.RetryAfter(resp.Header); {
 	case wait > maxRetryDelay:
 		resp.Header.Set("X-Should-Retry", "false")
 	case wait == 0:
 		resp.Header.Del("Retry-After")
-		resp.Header.Del(upstream.RetryAfterMs)
+		resp.Header.Del("Retry-After-Ms")
 	}
 	return resp, nil
 }
@@ -149,7 +149,7 @@ func (m *Model) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Par
 		}
 		defer resp.Body.Close()
 		if !isAnswer(resp) {
-			yield(model.Part{}, m.options.statusError(resp))
+			yield(model.Part{}, m.options.provider().StatusError(resp))
 			return
 		}
 		a := &answer{options: m.options, tools: c.tools, contentType: resp.Header.Get("Content-Type")}

@@ -26,8 +26,6 @@ func TestTheCallerSeesASafeTextOfAnHTTPError(t *testing.T) {
 		script modeltest.Script
 		detail string
 	}{
-		{"an error of another form", modeltest.Fail(500, "").Raw(`{"error":"oops"}`),
-			"The model's server answered 500 Internal Server Error"},
 		{"a redirect", modeltest.Fail(307, "").Raw("moved").Header("Location", "http://127.0.0.1:1/"), moved},
 		{"a text with a masked key", modeltest.Fail(400, "no sk-ant-api03-****abcd."), "no ***."},
 		{"a rejected key", modeltest.Fail(401, "invalid x-api-key"),

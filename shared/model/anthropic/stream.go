@@ -56,7 +56,7 @@ func (a *answer) readStream(body io.Reader, yield func(model.Part) bool) (*model
 		e = event{}
 		events.Next()
 		if err := decoder.Decode(&e); err != nil {
-			return nil, events.StreamError(err, a.contentType, "message_stop")
+			return nil, a.options.provider().StreamError(events, err, a.contentType, "message_stop")
 		}
 		if text, ok := e.text(); ok && !yield(model.Part{Text: text}) {
 			return nil, nil
@@ -90,8 +90,8 @@ func (e *event) text() (text string, ok bool) {
 // tool call starts with the input {}, which is ignored: the real arguments follow as
 // deltas.
 func (a *answer) addEvent(e *event) error {
-	if e.Type == "error" || len(e.Error) > 0 && string(e.Error) != "null" {
-		return a.options.streamError(e.Error)
+	if e.Type == "error" || upstream.Present(e.Error) {
+		return a.options.provider().ReportError(upstream.ReportInValue(e.Error))
 	}
 	switch e.Type {
 	case "message_start":

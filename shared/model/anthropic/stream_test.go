@@ -116,7 +116,7 @@ func TestAnInvalidStreamIsAnError(t *testing.T) {
 		{"an error", sse(start, hi,
 			`{"type":"error","error":{"type":"api_error","message":"Internal server error sk-ant-api03-abc"}}`, endTurn, stop),
 			"Internal server error ***"},
-		{"an error as a string", sse(`{"type":"error","error":"oops"}`), noAnswer},
+		{"an error as a string", sse(`{"type":"error","error":"oops"}`), "oops"},
 		{"an error in an event of another type", sse(`{"type":"x","error":{"message":"oops"}}`), "oops"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

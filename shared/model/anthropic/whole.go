@@ -2,10 +2,8 @@ package anthropic
 
 import (
 	"encoding/json"
-	"errors"
 	"io"
 
-	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
@@ -22,15 +20,12 @@ type message struct {
 // without an error means that the consumer stopped reading.
 func (a *answer) readWhole(body io.Reader, yield func(model.Part) bool) (*model.End, error) {
 	var m message
-	if err := upstream.ReadWhole(body, &m); err != nil {
+	data, err := a.options.provider().ReadWhole(body, &m)
+	if err != nil {
 		return nil, err
 	}
-	if len(m.Error) > 0 && string(m.Error) != "null" {
-		return nil, a.options.streamError(m.Error)
-	}
-	if a.stop = m.stop; a.stop.Reason == "" {
-		err := errors.New("anthropic: a message without stop_reason")
-		return nil, fault.Public(fault.Upstream, upstream.NoAnswer, err)
+	if a.stop = m.stop; a.stop.Reason == "" || upstream.Present(m.Error) {
+		return nil, a.options.provider().NoAnswerError(data, "a message without stop_reason")
 	}
 	a.usage = m.Usage
 	text, hasText := "", false

@@ -68,7 +68,7 @@ const maxBackoff = 10 * time.Second
 // The caller gets the error with that delay as Retry-After instead: a run that only
 // waits would hold its lease, a connection and, on Lambda, paid time.
 func noRetryWithDelay(err error) aws.Ternary {
-	if _, header := response(err); upstream.RetryAfter(header, retryMilliseconds) > 0 {
+	if _, header := response(err); upstream.RetryAfter(header) > 0 {
 		return aws.FalseTernary
 	}
 	return aws.UnknownTernary

@@ -86,9 +86,6 @@ var throttled = map[string]bool{
 // unknown is the SDK's replacement for an error code or message that is missing.
 const unknown = "UnknownError"
 
-// retryMilliseconds is the header in which AWS states a retry delay in milliseconds.
-const retryMilliseconds = "X-Amz-Retry-After"
-
 // apiError returns the error for an exception of the API. status is 0 if the exception
 // arrived within a stream.
 //
@@ -112,7 +109,7 @@ func (o Options) apiError(exception smithy.APIError, status int, header http.Hea
 	}
 	switch {
 	case throttled[code] || status == http.StatusTooManyRequests:
-		e.Kind, e.RetryAfter = fault.Unavailable, upstream.RetryAfter(header, retryMilliseconds)
+		e.Kind, e.RetryAfter = fault.Unavailable, upstream.RetryAfter(header)
 	case badCredentials[code] || status == http.StatusUnauthorized:
 		e.Detail = "Amazon Bedrock rejected the AWS credentials: they are wrong or have expired; " +
 			awsenv.Remedy + ", and start again"

@@ -144,9 +144,8 @@ func (a *answer) text(c *chunk) (p model.Part, ok bool) {
 // add collects what the chunk contributes to the End, or returns the error that the
 // chunk reports.
 func (a *answer) add(c *chunk) error {
-	if len(c.Error) > 0 && string(c.Error) != "null" {
-		text := cmp.Or(a.options.safeText(errorText(c.Error)), upstream.NoAnswer)
-		return fault.Public(fault.Upstream, text, errors.New("openai: an error within the stream"))
+	if upstream.Present(c.Error) {
+		return a.options.provider().ReportError(upstream.ReportInValue(c.Error))
 	}
 	for _, d := range c.Choices[0].Delta.ToolCalls {
 		if err := a.addCall(d); err != nil {
@@ -189,7 +188,7 @@ func (a *answer) finished(err error) (*model.End, error) {
 	if a.finish != "" && a.events.Ended() {
 		return a.end(), nil
 	}
-	return nil, a.events.StreamError(err, a.contentType, "finish_reason")
+	return nil, a.options.provider().StreamError(a.events, err, a.contentType, "finish_reason")
 }
 
 // end returns the End of a complete answer.

@@ -161,7 +161,7 @@ func TestAnInvalidStreamIsAnError(t *testing.T) {
 		{"nothing at all", "", cutShort},
 		{"[DONE] at once", sse("[DONE]"), cutShort},
 		{"an event cut in two", `data: {"id":"c1","choices":[{"delta":{"content":"hal`, cutShort},
-		{"an error in OpenAI's form", sse(`{"error":{"message":"overloaded","code":529}}`), "overloaded"},
+		{"an error in OpenAI's form", sse(`{"error":{"message":"out of memory","code":500}}`), "out of memory"},
 		{"an error as a string", sse(`{"error":"out of memory"}`), "out of memory"},
 		{"an error after the end mark", sse(stop, `{"error":{"message":"overloaded"}}`), "overloaded"},
 		{"an error without a text", sse(`{"error":{}}`), noAnswer},

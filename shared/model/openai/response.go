@@ -96,7 +96,7 @@ func (a *response) read(yield func(model.Part) bool) (*model.End, error) {
 		e = responseEvent{}
 		a.events.Next()
 		if err := decoder.Decode(&e); err != nil {
-			return nil, a.events.StreamError(err, a.contentType, "response.completed")
+			return nil, a.options.provider().StreamError(a.events, err, a.contentType, "response.completed")
 		}
 		if err := a.failure(&e); err != nil {
 			return nil, err
@@ -117,15 +117,24 @@ func (a *response) read(yield func(model.Part) bool) (*model.End, error) {
 	}
 }
 
-// failure returns the error that an event reports, or nil.
+// failure returns the error that an event reports, or nil. An event without a type is
+// none of this API's, but may report an error.
 func (a *response) failure(e *responseEvent) error {
-	present := func(v json.RawMessage) bool { return len(v) > 0 && string(v) != "null" }
-	if e.Type != "error" && e.Type != "response.failed" && !present(e.Error) && !present(e.Response.Error) {
-		return nil
+	p := a.options.provider()
+	for _, v := range []json.RawMessage{e.Error, e.Response.Error} {
+		if upstream.Present(v) {
+			return p.ReportError(upstream.ReportInValue(v))
+		}
 	}
-	text := a.options.safeText(cmp.Or(errorText(e.Error), errorText(e.Response.Error), e.Message))
-	err := errors.New("openai: an error within the stream")
-	return fault.Public(fault.Upstream, cmp.Or(text, upstream.NoAnswer), err)
+	switch e.Type {
+	case "error", "response.failed":
+		return p.NoAnswerError(a.events.Last(), "an event "+e.Type)
+	case "":
+		if r := upstream.ReportIn(a.events.Last()); r.Text != "" {
+			return p.ReportError(r)
+		}
+	}
+	return nil
 }
 
 // part returns the part that an event yields. ok is false if it yields none.

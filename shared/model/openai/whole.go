@@ -3,16 +3,13 @@ package openai
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
 
 	sdk "github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/option"
 
-	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
-	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
 // completion is the part of a chat.completion object, an answer in one piece, that this
@@ -45,7 +42,8 @@ func (c *Chat) callWhole(ctx context.Context, r model.Request) (*http.Response, 
 // large chunk, so that both forms of an answer follow the same rules.
 func (a *answer) readWhole(body io.Reader, yield func(model.Part) bool) (*model.End, error) {
 	var c completion
-	if err := upstream.ReadWhole(body, &c); err != nil {
+	data, err := a.options.provider().ReadWhole(body, &c)
+	if err != nil {
 		return nil, err
 	}
 	a.data, _ = json.Marshal(c.identifiers) // two strings always encode
@@ -61,8 +59,7 @@ func (a *answer) readWhole(body io.Reader, yield func(model.Part) bool) (*model.
 		return nil, err
 	}
 	if a.finish == "" {
-		err := errors.New("openai: a completion without finish_reason")
-		return nil, fault.Public(fault.Upstream, upstream.NoAnswer, err)
+		return nil, a.options.provider().NoAnswerError(data, "a completion without finish_reason")
 	}
 	if p, ok := a.text(&one); ok && !yield(p) {
 		return nil, nil

@@ -21,12 +21,19 @@ const MaxEvent = 10 << 20
 // of one event after the other, as one stream of JSON values for a json.Decoder, up to
 // [DONE] or the end of the body. Event names and IDs are skipped, because the providers
 // repeat them in the data. One call of Read returns data of one event at most.
+//
+// The one exception is an event named error. Servers put anything into its data, also
+// plain text, so Events reads it itself and ends: KeyedProvider.StreamError returns what it
+// reports. Earlier versions of llama.cpp's server send a field "error" in place of an
+// event, which Events treats the same way.
 type Events struct {
-	lines *bufio.Scanner
-	data  []byte // the unread data of the current line
-	held  int    // bytes read since Next
-	any   bool   // at least one event was read
-	err   error  // why reading ended; io.EOF for a clean end
+	lines    *bufio.Scanner
+	data     []byte  // the unread data of the current line
+	last     []byte  // all data of the current line
+	held     int     // bytes read since Next
+	any      bool    // at least one event was read
+	err      error   // why reading ended; io.EOF for a clean end
+	reported *Report // of an event named error
 }
 
 // NewEvents returns a reader of the events in body.
@@ -71,29 +78,66 @@ func (e *Events) line() error {
 	}
 	data, ok := bytes.CutPrefix(e.lines.Bytes(), []byte("data:"))
 	if !ok {
-		return nil
+		return e.field(e.lines.Bytes())
 	}
 	if data = bytes.TrimSpace(data); bytes.Equal(data, []byte("[DONE]")) {
 		return io.EOF
 	}
 	e.any = e.any || len(data) > 0
-	e.data = data
+	e.data, e.last = data, data
 	return nil
 }
 
-// Ended reports whether the stream has ended, cleanly or by a lost connection. It is
-// false after an event that is too long, because more would follow.
-func (e *Events) Ended() bool { return e.err != nil && !errors.Is(e.err, bufio.ErrTooLong) }
+// field reads a line other than data. It returns errReported after an error.
+func (e *Events) field(line []byte) error {
+	if text, ok := bytes.CutPrefix(line, []byte("error:")); ok {
+		return e.report(text)
+	}
+	if name, ok := bytes.CutPrefix(line, []byte("event:")); !ok || string(bytes.TrimSpace(name)) != "error" {
+		return nil
+	}
+	var data []byte
+	for e.lines.Scan() && len(e.lines.Bytes()) > 0 && len(data) < maxErrorBody {
+		if d, ok := bytes.CutPrefix(e.lines.Bytes(), []byte("data:")); ok {
+			data = append(append(data, bytes.TrimSpace(d)...), '\n')
+		}
+	}
+	return e.report(data)
+}
 
-// StreamError returns the fault.Upstream error for a stream that ended before its end
-// mark. err is the error of the decoder that read from e; contentType is that of the
-// response; mark names the missing end mark for the log.
-func (e *Events) StreamError(err error, contentType, mark string) error {
+// report keeps what an error event reports.
+func (e *Events) report(data []byte) error {
+	r := ReportIn(data[:min(len(data), maxErrorBody)])
+	e.reported = &r
+	return errReported
+}
+
+// errReported ends a stream at an error event.
+var errReported = errors.New("an error within the stream")
+
+// Last returns the data of the last line that has some, until the next call of Read. For an
+// event on one line, as all servers send them, it is the event that was decoded last.
+func (e *Events) Last() []byte { return e.last }
+
+// Ended reports whether the stream has ended, cleanly or by a lost connection. It is
+// false after an event that is too long, because more would follow, and after one that
+// reports an error.
+func (e *Events) Ended() bool {
+	return e.err != nil && e.reported == nil && !errors.Is(e.err, bufio.ErrTooLong)
+}
+
+// StreamError returns the error for a stream that ended before its end mark: what the
+// server reported, or a fault.Upstream error with one of this package's texts. err is the
+// error of the decoder that read from e; contentType is that of the response; mark names
+// the missing end mark for the log.
+func (p KeyedProvider) StreamError(e *Events, err error, contentType, mark string) error {
 	switch lost := e.err; {
+	case e.reported != nil:
+		return p.ReportError(*e.reported)
 	case errors.Is(lost, bufio.ErrTooLong):
 		return fault.Public(fault.Upstream, TooLong, err)
-	case lost == nil: // there was more to read, but it wasn't JSON
-		return fault.Public(fault.Upstream, NoAnswer, fmt.Errorf("event: %w", err))
+	case lost == nil: // there was more to read, but it was no event of this API
+		return p.decodeError(e.last, fmt.Errorf("event: %w", err), NoAnswer)
 	case lost != io.EOF: //nolint:errorlint // a wrapped EOF is a lost connection
 		return ConnectionError(lost)
 	case !e.any && !strings.HasPrefix(contentType, "text/event-stream"):

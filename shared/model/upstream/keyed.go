@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -31,10 +32,6 @@ type KeyedProvider struct {
 	// log.
 	RequestID string
 }
-
-// RetryAfterMs is the header in which OpenAI and Anthropic state a retry delay in
-// milliseconds.
-const RetryAfterMs = "Retry-After-Ms"
 
 // keyPattern matches API keys of OpenAI and Anthropic, also masked ones:
 // sk-proj-****abcd, sk-ant-api03-…. It is compiled when the first error is shown.
@@ -64,16 +61,20 @@ func (p KeyedProvider) SendError(err error) error {
 	return ConnectionError(err)
 }
 
-// StatusError returns the error for an HTTP error response. text is the provider's
-// error text, "" if it has none. busy states that the request may be repeated later, as
-// it may with status 429.
+// StatusError returns the error for an HTTP error response, whose body is still unread.
 //
 // The caller sees the provider's text, because it is usually the only explanation
 // ("maximum context length is …"). The exception is 401, where OpenAI's text repeats
 // parts of the rejected key. 401 and 403 also name the setting that the operator has to
-// check.
-func (p KeyedProvider) StatusError(resp *http.Response, text string, busy bool) error {
-	text = p.SafeText(text)
+// check. A text that only repeats the status, as FastAPI's "Not Found" does, and the body
+// of a redirect explain nothing.
+func (p KeyedProvider) StatusError(resp *http.Response) error {
+	raw, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody)) // if it breaks off, the status is still known
+	r := ReportIn(raw)
+	text := p.SafeText(r.Text)
+	if resp.StatusCode < http.StatusBadRequest || strings.EqualFold(text, http.StatusText(resp.StatusCode)) {
+		text = ""
+	}
 	status := fmt.Sprintf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	e := &fault.Error{
 		Kind:   fault.Upstream,
@@ -85,14 +86,31 @@ func (p KeyedProvider) StatusError(resp *http.Response, text string, busy bool) 
 		remedy += " and headers"
 	}
 	switch {
-	case busy || resp.StatusCode == http.StatusTooManyRequests:
-		e.Kind, e.RetryAfter = fault.Unavailable, RetryAfter(resp.Header, RetryAfterMs)
+	case r.Busy || resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == statusOverloaded:
+		e.Kind, e.RetryAfter = fault.Unavailable, RetryAfter(resp.Header)
 	case resp.StatusCode == http.StatusUnauthorized && p.Key == "":
 		e.Detail = "The model's server requires an API key: " + remedy
 	case resp.StatusCode == http.StatusUnauthorized:
 		e.Detail = "The model's server rejected the API key: " + remedy
 	case resp.StatusCode == http.StatusForbidden:
 		e.Detail = fmt.Sprintf("The model's server denies access with this API key (%s): %s", remedy, cmp.Or(text, status))
+	}
+	return e
+}
+
+// statusOverloaded is Anthropic's own HTTP status for overloaded_error.
+const statusOverloaded = 529
+
+// ReportError returns the error for a report that came in place of an answer, or within a
+// stream. The caller sees the report's text, or NoAnswer if it has none.
+func (p KeyedProvider) ReportError(r Report) error {
+	e := &fault.Error{
+		Kind:   fault.Upstream,
+		Detail: cmp.Or(p.SafeText(r.Text), NoAnswer),
+		Cause:  errors.New(p.Name + ": an error within the answer"),
+	}
+	if r.Busy {
+		e.Kind = fault.Unavailable
 	}
 	return e
 }

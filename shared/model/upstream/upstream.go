@@ -74,21 +74,51 @@ func SafeText(text string, secretPattern *regexp.Regexp, secrets ...string) stri
 	return text
 }
 
-// RetryAfter returns the delay that a response asks for before the next request. It
-// reads the header named milliseconds, which differs between providers, and otherwise
-// Retry-After, which holds seconds or a date (RFC 9110, section 10.2.3). A date is
-// compared with the response's own Date header, so the clocks of the provider and of this
-// process need not agree.
+// RetryAfter returns the delay that a response asks for before the next request, at most
+// a day. The first of these headers that holds a valid value counts:
+//
+//   - Retry-After-Ms (OpenAI, Anthropic, Azure) and X-Amz-Retry-After: milliseconds;
+//   - Retry-After: seconds or a date (RFC 9110, section 10.2.3). A date is compared with the
+//     response's own Date header, so the clocks of the provider and of this process need not
+//     agree;
+//   - the same with LiteLLM's prefix for the headers of the server behind it, llm_provider-;
+//   - X-Ratelimit-Reset-Requests and X-Ratelimit-Reset-Tokens (OpenAI, Groq): durations such
+//     as 1s or 6m0s. They count if X-Ratelimit-Remaining-… says that nothing is left.
+//
 // A missing, invalid or past value yields 0.
-func RetryAfter(h http.Header, milliseconds string) time.Duration {
-	wait, err := time.ParseDuration(h.Get(milliseconds) + "ms")
-	if err != nil {
-		wait, err = time.ParseDuration(h.Get("Retry-After") + "s")
+func RetryAfter(h http.Header) time.Duration {
+	for _, prefix := range []string{"", "Llm_provider-"} {
+		for _, name := range []string{"Retry-After-Ms", "X-Amz-Retry-After"} {
+			if wait, err := time.ParseDuration(h.Get(prefix+name) + "ms"); err == nil {
+				return delay(wait)
+			}
+		}
+		if wait, ok := retryAfter(h, prefix+"Retry-After"); ok {
+			return delay(wait)
+		}
 	}
-	if err != nil {
-		at, _ := http.ParseTime(h.Get("Retry-After"))
-		now, _ := http.ParseTime(h.Get("Date"))
-		wait = at.Sub(now)
+	var wait time.Duration
+	for _, what := range []string{"Requests", "Tokens"} {
+		if h.Get("X-Ratelimit-Remaining-"+what) == "0" {
+			reset, _ := time.ParseDuration(h.Get("X-Ratelimit-Reset-" + what)) // 0 if there is none
+			wait = max(wait, reset)
+		}
 	}
-	return max(wait, 0)
+	return delay(wait)
+}
+
+// delay limits a provider's delay. A longer one is a mistake, and would reach the caller as
+// Retry-After.
+func delay(wait time.Duration) time.Duration { return min(max(wait, 0), 24*time.Hour) }
+
+// retryAfter reads one header in the form of Retry-After. ok is false if it has no value
+// in this form.
+func retryAfter(h http.Header, name string) (wait time.Duration, ok bool) {
+	value := h.Get(name)
+	if wait, err := time.ParseDuration(value + "s"); err == nil {
+		return wait, true
+	}
+	at, err := http.ParseTime(value)
+	now, _ := http.ParseTime(h.Get("Date"))
+	return at.Sub(now), err == nil
 }
