@@ -52,7 +52,7 @@ func TestBedrockRejectionNamesRemedyWithoutSecret(t *testing.T) {
 	t.Parallel()
 	denied := modeltest.Fail(403, "User: arn:aws:sts::123456789012:assumed-role/x is not authorized")
 	r := onBedrock(t, modeltest.NewServer(t, denied, denied))
-	const remedy = "send it one request from that region's Bedrock console"
+	const remedy = "send it one request as a user with permission to subscribe"
 	r.Run("ann", "assistant", "message", "hi").Want(t, "a streamed run", 200, "event: RunError", remedy)
 	r.Run("ann", "assistant", "message", "hi", "stream", "false").Want(t, "a whole one", 200, remedy, `"status":"ERROR"`)
 	log := r.Stderr.String()

@@ -121,14 +121,15 @@ func (o Options) apiError(exception smithy.APIError, status int, header http.Hea
 }
 
 // accessRemedy covers both reasons for AccessDeniedException, which its message doesn't
-// distinguish reliably. A model of a third party must be requested once for the
-// account, which needs AWS Marketplace permissions
+// distinguish reliably. A model that AWS Marketplace sells must be invoked once by an
+// identity with permission to subscribe. Without that, calls can succeed for up to 15
+// minutes and then fail
 // (https://docs.aws.amazon.com/bedrock/latest/userguide/model-access.html); and the
 // role of this server needs two IAM permissions, which the SAM template grants by its
 // parameters.
-const accessRemedy = "send it one request from that region's Bedrock console, as a user with permission to subscribe" +
-	" in AWS Marketplace, and allow bedrock:InvokeModel and bedrock:InvokeModelWithResponseStream to this server's" +
-	" role (the template's parameters BedrockModel and ModelArns do)"
+const accessRemedy = "send it one request as a user with permission to subscribe in AWS Marketplace, for example from" +
+	" that region's Bedrock console, and allow bedrock:InvokeModel and bedrock:InvokeModelWithResponseStream to this" +
+	" server's role (the template's parameters BedrockModel and ModelArns do)"
 
 // secretPattern matches what AWS's messages may reveal of an account: ARNs, access keys
 // and account numbers.

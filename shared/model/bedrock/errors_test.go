@@ -24,9 +24,9 @@ func TestTheCallerSeesASafeTextOfAnHTTPError(t *testing.T) {
 	t.Parallel()
 	const arn = "arn:aws:sts::123456789012:assumed-role/keyway-runs/keyway-runs"
 	const denied = "Amazon Bedrock denies access to the model eu.anthropic.claude-sonnet-4-v1:0 in eu-central-1: " +
-		"send it one request from that region's Bedrock console, as a user with permission to subscribe in AWS " +
-		"Marketplace, and allow bedrock:InvokeModel and bedrock:InvokeModelWithResponseStream to this server's role " +
-		"(the template's parameters BedrockModel and ModelArns do)"
+		"send it one request as a user with permission to subscribe in AWS Marketplace, for example from that " +
+		"region's Bedrock console, and allow bedrock:InvokeModel and bedrock:InvokeModelWithResponseStream to this " +
+		"server's role (the template's parameters BedrockModel and ModelArns do)"
 	const wrongSignature = "The Canonical String should have been 'x-amz-security-token:"
 	const noAccess = "You don't have access to the model with the specified model ID."
 	const typed = `{"__type":"com.amazon.bedrock#ValidationException","message":"too long"}`
