@@ -91,7 +91,7 @@ func TestIAMTokenIsSentOnlyToTheDatabase(t *testing.T) {
 					"another host; check database.url (or DATABASE_URL; on AWS see the template's parameter Database)"
 				answer.want(t, "the sessions", 503, text)
 				f.WaitForLog(row.want)
-				if !strings.Contains(migrated, "the template's parameter Database: the database can't be reached") ||
+				if !strings.Contains(migrated, "the template's parameter Database: TLS verification of the database server failed") ||
 					!strings.Contains(migrated, row.want) {
 					t.Errorf("migrate: %s", migrated)
 				}

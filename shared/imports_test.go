@@ -62,7 +62,7 @@ var rooms = map[string]string{
 	"shared/model/providers": "shared/awsenv shared/fault shared/config shared/model " +
 		"shared/model/openai shared/model/anthropic shared/model/bedrock shared/model/demo",
 	"shared/store":            "shared/fault shared/pgvalue github.com/jackc/pgx github.com/google/uuid",
-	"shared/store/migrations": "shared/fault github.com/jackc/pgx github.com/jackc/tern",
+	"shared/store/migrations": "shared/fault shared/store github.com/jackc/pgx",
 	"shared/store/devpg": "github.com/fergusstrange/embedded-postgres github.com/gofrs/flock " +
 		"github.com/jackc/pgx",
 	"shared/store/storetest": "shared/store shared/store/devpg shared/store/migrations github.com/jackc/pgx",

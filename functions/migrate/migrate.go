@@ -70,7 +70,10 @@ func (m migration) target(ctx context.Context) (t migrations.Target, err error) 
 		return t, err
 	}
 	db := m.cfg.Database
-	t = migrations.Target{URL: where.URL, Schema: db.Schema, OSID: m.cfg.ID, Role: db.Role, Secure: where.Secure}
+	t = migrations.Target{
+		URL: where.URL, Schema: db.Schema, OSID: m.cfg.ID, Role: db.Role, Secure: where.Secure,
+		Progress: func(line string) { m.log.InfoContext(ctx, line) },
+	}
 	if where.Secret != nil {
 		if t.URL, err = where.Secret(ctx); err != nil {
 			return t, err

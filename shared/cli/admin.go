@@ -186,12 +186,12 @@ func (migrateCmd) Run(ctx context.Context, e env) error {
 		return usage("no database: set database.url in keyway.yaml, or DATABASE_URL " +
 			"(keyway serve migrates its embedded database by itself)")
 	}
-	// The schema's lock makes a second migration wait, so a timeout is needed even if
-	// nothing is wrong.
+	// A migration of a large table may take minutes, and another one may run before it.
 	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
 	defer cancel()
 	r, err := migrations.Run(ctx, migrations.Target{
 		URL: string(cfg.Database.URL), Schema: cfg.Database.Schema, OSID: cfg.ID, Role: cfg.Database.Role,
+		Progress: func(line string) { fmt.Fprintln(e.err, line) },
 	})
 	if err != nil {
 		return err

@@ -247,12 +247,11 @@ const leaseConns = 2
 // connections before it stops PostgreSQL.
 func (s *server) openDatabase(ctx context.Context, cfg *config.Config) (closeDB func() error, err error) {
 	stop := func() error { return nil }
+	progress := func(line string) { fmt.Fprintln(s.err, line) }
 	// The embedded server is durable: it holds the user's sessions, even with --dev.
 	url := string(cfg.Database.URL)
 	if url == "" {
-		pg, err := devpg.Start(ctx, devpg.Options{
-			Dir: s.cli.Data, Durable: true, Progress: func(line string) { fmt.Fprintln(s.err, line) },
-		})
+		pg, err := devpg.Start(ctx, devpg.Options{Dir: s.cli.Data, Durable: true, Progress: progress})
 		if err != nil {
 			return nil, err
 		}
@@ -260,7 +259,9 @@ func (s *server) openDatabase(ctx context.Context, cfg *config.Config) (closeDB 
 	}
 	// A schema that a newer Keyway migrated may still work with this one: its migrations
 	// record which earlier versions do. That allows a deployment to go back.
-	did, err := migrations.Run(ctx, migrations.Target{URL: url, Schema: cfg.Database.Schema, OSID: cfg.ID})
+	did, err := migrations.Run(ctx, migrations.Target{
+		URL: url, Schema: cfg.Database.Schema, OSID: cfg.ID, Progress: progress,
+	})
 	if did.Newer {
 		fmt.Fprintf(s.err, "warning: a newer Keyway migrated the schema %s to version %d; this one works with it\n",
 			cfg.Database.Schema, did.To)

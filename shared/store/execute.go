@@ -218,6 +218,9 @@ func statementAgain(err error) (again, other bool) {
 	if !ok {
 		return pgconn.SafeToRetry(err), false
 	}
+	if refusal(err) != "" {
+		return false, false
+	}
 	switch pg.Code {
 	case "40001", "40P01": // serialization failure, deadlock
 		return true, false
@@ -231,6 +234,6 @@ func statementAgain(err error) (again, other bool) {
 		stale := pg.Routine == "RevalidateCachedQuery" // A migration changed what a prepared statement returns.
 		return stale, stale
 	}
-	exception := pg.Code[:2] == "08" // connection exceptions; PgBouncer's errors have such a code too
+	exception := class(pg) == "08" // connection exceptions; PgBouncer's errors have such a code too
 	return exception, exception
 }

@@ -2,11 +2,9 @@ package migrations
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/keyway-agents/keyway/shared/fault"
 )
@@ -14,22 +12,16 @@ import (
 // grantRole gives the role the right to read and write the rows of the schema, except the tables that hold the owner
 // and the version, which it can only read. A missing role is created without a password; on RDS it logs in with tokens
 // of AWS IAM. So the functions that answer requests cannot change the schema, or take it for another OS.
-func grantRole(ctx context.Context, conn *pgx.Conn, t Target) error {
-	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		// Of two GRANTs on the same object at the same time one fails with "tuple concurrently updated".
-		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtext('keyway.role'))`); err != nil {
-			return err
+//
+// The transaction has the lock of the migrations: of two GRANTs on the same object at the same time one fails with "tuple
+// concurrently updated".
+func grantRole(ctx context.Context, tx pgx.Tx, t Target) error {
+	err := ensureOrdinaryRole(ctx, tx, t.Role)
+	for _, sql := range grants(t) {
+		if err == nil {
+			_, err = tx.Exec(ctx, sql)
 		}
-		if err := ensureOrdinaryRole(ctx, tx, t.Role); err != nil {
-			return err
-		}
-		for _, sql := range grants(t) {
-			if _, err := tx.Exec(ctx, sql); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	}
 	if err != nil {
 		return fmt.Errorf("role %s: %w", t.Role, err)
 	}
@@ -89,14 +81,11 @@ func ignoreDuplicate(ctx context.Context, tx pgx.Tx, sql string) error {
 		_, err := tx.Exec(ctx, sql)
 		return err
 	})
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && (pg.Code == duplicateObject || pg.Code == uniqueViolation) {
+	if c := code(err); c == duplicateObject || c == uniqueViolation {
 		return nil
 	}
 	return err
 }
-
-// PostgreSQL's error codes for a role that exists, and for one that another transaction has just created.
-const duplicateObject, uniqueViolation = "42710", "23505"
 
 // grants returns the statements that give a role exactly its rights. They are the same for every migration: rights on
 // new tables are added, and rights that somebody granted by hand are revoked. Identity columns need no right to their

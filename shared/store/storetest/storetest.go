@@ -121,9 +121,9 @@ func start() {
 		running, err = devpg.Start(context.Background(), devpg.Options{Dir: dir})
 	}
 	if err == nil {
-		err = exec("CREATE DATABASE template_keyway")
+		err = execute("CREATE DATABASE template_keyway")
 	}
-	if err == nil && exec("DO $$ BEGIN ASSERT current_setting('server_version_num')::int >= 150000; END $$") != nil {
+	if err == nil && execute("DO $$ BEGIN ASSERT current_setting('server_version_num')::int >= 150000; END $$") != nil {
 		strategy = ""
 	}
 	if err == nil {
@@ -140,13 +140,13 @@ var creating sync.Mutex
 // admin executes a statement of the administrator.
 func admin(t testing.TB, sql string) {
 	t.Helper()
-	if err := exec(sql); err != nil {
+	if err := execute(sql); err != nil {
 		t.Errorf("%s: %v", sql, err)
 	}
 }
 
-// exec executes a statement on a connection of its own, so that no session stays in a template.
-func exec(sql string) error {
+// execute executes a statement on a connection of its own, so that no session stays in a template.
+func execute(sql string) error {
 	creating.Lock()
 	defer creating.Unlock()
 	conn, err := pgx.Connect(context.Background(), running.URL)
