@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -154,11 +155,20 @@ func (s *Server) decide(r *http.Request) (*authz.Principal, authz.Decision, erro
 		// A Lambda function has the whole table but only its own endpoints. API Gateway
 		// sends it nothing else, unless the template and the table differ.
 		err = fmt.Errorf("no endpoint for %s: %w", d.Route, fault.NotFound)
+	case err == nil && hasEncodedSlash(r.URL):
+		// The table splits the decoded path, as AgentOS does. But the client meant one id, and
+		// DELETE /sessions/abc%2F must not delete the session abc.
+		err = fmt.Errorf("a slash in a parameter of %s: %w", d.Route, fault.NotFound)
 	}
 	s.Decisions.Write(ctx, authz.Entry{
 		RequestID: logging.RequestID(ctx), Method: r.Method, Principal: p, Decision: d, Err: err, Began: began,
 	})
 	return p, d, err
+}
+
+// hasEncodedSlash reports whether the client escaped a slash of the path.
+func hasEncodedSlash(u *url.URL) bool {
+	return strings.Contains(strings.ToUpper(u.EscapedPath()), "%2F")
 }
 
 // Isolation says which rows a caller sees.

@@ -66,12 +66,13 @@ func (a Runs) endpoints() []Endpoint {
 
 // createRun is the input of POST /agents/{agent_id}/runs. The media fields are what
 // AgentOS's Python client sends. They are declared so that the handler can reject them by
-// name. State and Metadata are texts, because a form has no JSON members; create parses
+// name, like the fields that this version does not support: what a caller asked for must not
+// be left out without notice. State and Metadata are texts, because a form has no JSON members; create parses
 // them. The length limits are those of the database's columns.
 type createRun struct {
 	Message    string       `form:"message" required:"true" doc:"The user's message to the agent."`
 	Stream     bool         `form:"stream" default:"true" doc:"Whether the answer is a stream of server-sent events. With false it is one JSON document."`
-	SessionID  string       `form:"session_id" maxbytes:"255" doc:"The session that the run continues. Defaults to a new session."`
+	SessionID  string       `form:"session_id" maxbytes:"255" newid:"true" doc:"The session that the run continues. Defaults to a new session."`
 	User       string       `form:"user_id" maxbytes:"1024" doc:"The user of the run. Ignored when the token names its user."`
 	Files      []input.File `form:"files" doc:"Text files for the agent to read."`
 	Images     string       `form:"images" doc:"Not supported: agents read text."`
@@ -82,6 +83,15 @@ type createRun struct {
 	State      string       `form:"session_state" doc:"A JSON object that is merged into the session's state."`
 	Metadata   string       `form:"metadata" doc:"A JSON object that is stored with the run."`
 	Version    int          `form:"version" doc:"Accepted, and without effect: agents have no versions."`
+	Schema     string       `form:"output_schema" unsupported:"answers are text" doc:"Not supported: answers are text."`
+	Depends    string       `form:"dependencies" unsupported:"agents have no dependencies" doc:"Not supported: agents have no dependencies."`
+	Filters    string       `form:"knowledge_filters" unsupported:"agents have no knowledge base" doc:"Not supported: agents have no knowledge base."`
+	Factory    string       `form:"factory_input" unsupported:"agents are declared, not made for a request" doc:"Not supported: agents are declared, not made for a request."`
+	FilesMeta  string       `form:"files_metadata" unsupported:"files have no metadata" doc:"Not supported: files have no metadata."`
+	AddHistory string       `form:"add_history_to_context" unsupported:"the agent's own setting counts" doc:"Not supported: the agent's own setting counts."`
+	AddDepends string       `form:"add_dependencies_to_context" unsupported:"agents have no dependencies" means:"false" doc:"Not supported: agents have no dependencies."`
+	AddState   string       `form:"add_session_state_to_context" unsupported:"the model doesn't see the state" means:"false" doc:"Not supported: the model doesn't see the state."`
+	Events     string       `form:"stream_events" unsupported:"a stream has all events" means:"true" doc:"Not supported: a stream has all events."`
 	Key        string       `header:"Idempotency-Key" maxbytes:"512" doc:"A text that the caller chooses. The same request with the same key is answered with the run that the first one started."`
 }
 
@@ -105,8 +115,11 @@ func (a Runs) create(w http.ResponseWriter, r *request, in createRun) error {
 	if err != nil {
 		return err
 	}
-	if r.principal.SessionID != "" { // the token is valid for this session only
-		in.SessionID = r.principal.SessionID
+	if id := r.principal.SessionID; id != "" { // the token is valid for this session only
+		if !input.IsNewID(id) {
+			return fault.Public(fault.Forbidden, "The session of the token is not valid. "+input.NewID, nil)
+		}
+		in.SessionID = id
 	}
 	key := in.Key
 	in.Key = ""
@@ -361,6 +374,16 @@ type continueRun struct {
 	User         string `form:"user_id" maxbytes:"1024" doc:"Ignored: the run keeps its owner."`
 	Stream       bool   `form:"stream" default:"true" doc:"Whether the answer is a stream of server-sent events. With false it is one JSON document."`
 	Background   bool   `form:"background" default:"false" doc:"Accepted, and without effect: a run always continues when the client disconnects."`
+	Input        string `form:"input" unsupported:"start another run in the session" doc:"Not supported: start another run in the session."`
+	Fork         string `form:"fork" unsupported:"runs are not copied" means:"false" doc:"Not supported: runs are not copied."`
+	Regenerate   string `form:"regenerate" unsupported:"a run that has ended stays as it is" means:"false" doc:"Not supported: a run that has ended stays as it is."`
+	Replace      string `form:"replace_original" unsupported:"a run that has ended stays as it is" means:"false" doc:"Not supported: a run that has ended stays as it is."`
+	Instructions string `form:"additional_instructions" unsupported:"start another run in the session" doc:"Not supported: start another run in the session."`
+	Schema       string `form:"output_schema" unsupported:"answers are text" doc:"Not supported: answers are text."`
+	Depends      string `form:"dependencies" unsupported:"agents have no dependencies" doc:"Not supported: agents have no dependencies."`
+	Filters      string `form:"knowledge_filters" unsupported:"agents have no knowledge base" doc:"Not supported: agents have no knowledge base."`
+	State        string `form:"session_state" unsupported:"change it with PATCH /sessions/{session_id}" doc:"Not supported: change it with PATCH /sessions/{session_id}."`
+	Metadata     string `form:"metadata" unsupported:"a run keeps the metadata that it started with" doc:"Not supported: a run keeps the metadata that it started with."`
 	Key          string `header:"Idempotency-Key" maxbytes:"512" doc:"A text that the caller chooses. The same request to continue this run with the same key is answered with what the first one caused."`
 }
 

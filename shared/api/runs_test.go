@@ -356,3 +356,54 @@ func TestEachContinuationHasItsOwnKey(t *testing.T) {
 		t.Errorf("the first continuation: %s\nwant %s", got, first+second)
 	}
 }
+
+// AgentOS's clients send these fields. A caller must learn that a run would not do what they ask.
+func TestFieldsThatThisVersionDoesNotSupportAreNamed(t *testing.T) {
+	t.Parallel()
+	s := newService(t, callTool("door"))
+	id := s.run("ann", "s", "hello")
+	before := s.model.count()
+	table := map[string]exchange{}
+	for path, fields := range map[string][]string{
+		"/agents/a/runs": {
+			"output_schema={\"type\":\"object\"}", "dependencies={\"a\":1}", "knowledge_filters={\"a\":1}",
+			"knowledge_filters=[{\"op\":\"EQ\"}]", "factory_input={\"a\":1}", "files_metadata=[{\"a\":1}]",
+			"add_history_to_context=true", "add_history_to_context=false", "add_dependencies_to_context=true",
+			"add_session_state_to_context=True", "stream_events=false",
+		},
+		"/agents/a/runs/" + id + "/continue": {
+			"input=more", "fork=true", "regenerate=true", "replace_original=true", "additional_instructions=x",
+			"output_schema={\"type\":\"object\"}", "dependencies={\"a\":1}", "knowledge_filters={\"a\":1}",
+			"session_state={\"a\":1}", "metadata={\"a\":1}",
+		},
+	} {
+		for _, field := range fields {
+			name, value, _ := strings.Cut(field, "=")
+			body := "message=m&session_id=s&" + name + "=" + url.QueryEscape(value)
+			want := `"loc":["body","` + name + `"],"msg":"Value error, not supported: `
+			table[path+" "+field] = exchange{"ann POST " + path, body, 422, want}
+		}
+	}
+	t.Run("named", func(t *testing.T) { s.expect(t, table) })
+	if s.model.count() != before {
+		t.Error("the model was called")
+	}
+	const nothing = "&output_schema=null&dependencies=%7B%7D&knowledge_filters=[]&factory_input=&files_metadata=[]" +
+		"&add_dependencies_to_context=False&add_session_state_to_context=false&stream_events=true&retries=1&debug_mode=true"
+	s.do("ann POST /agents/a/runs", "message=m&stream=false&session_id=s"+nothing).want(t, 200, `"status":"PAUSED"`)
+	const defaults = "&continue_from=end&fork=false&regenerate=False&replace_original=&additional_instructions=&input="
+	s.do("ann POST /agents/a/runs/"+id+"/continue", "stream=false&session_id=s"+defaults).want(t, 200)
+}
+
+// The session of a token is made by its issuer, not by the request.
+func TestATokenForASessionThatNoPathReachesIsForbidden(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	r := httptest.NewRequestWithContext(t.Context(), "POST", "/agents/a/runs", strings.NewReader("message=m"))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	p := *callers["bound"]
+	p.SessionID = "a/b"
+	w := httptest.NewRecorder()
+	s.handler.ServeHTTP(w, r.WithContext(authz.WithPrincipal(r.Context(), &p)))
+	reply{w, "a/b"}.want(t, 403, "The session of the token is not valid")
+}

@@ -95,7 +95,7 @@ type createSession struct {
 	Type string `query:"type" default:"agent" enum:"agent,team,workflow" doc:"The type of the session."`
 	database
 	Body *struct {
-		SessionID  string       `json:"session_id" maxbytes:"255" doc:"The id of the session. Defaults to a new id."`
+		SessionID  string       `json:"session_id" maxbytes:"255" newid:"true" doc:"The id of the session. Defaults to a new id."`
 		Name       *string      `json:"session_name" doc:"The name of the session. Defaults to the first message of its first run."`
 		State      input.Object `json:"session_state" doc:"The state that the first run starts with."`
 		Metadata   input.Object `json:"metadata" doc:"A JSON object that is stored with the session."`
@@ -303,6 +303,10 @@ func pythonList(words []string) string { return "['" + strings.Join(words, "', '
 
 // findRuns returns the runs of the session in the path, oldest first. The texts of its
 // 404 and of find's differ in AgentOS too.
+//
+// Without a filter by status it leaves out runs that are being streamed, as AgentOS does. A
+// session that such a run has made is a 404 then. agent-ui relies on it: it asks for the runs
+// when the first event of a new session arrives, and would replace the text that it streams.
 func (s Sessions) findRuns(ctx context.Context, r *request, in sessionRuns) ([]store.Run, error) {
 	q, err := in.query()
 	if err != nil {
@@ -314,7 +318,17 @@ func (s Sessions) findRuns(ctx context.Context, r *request, in sessionRuns) ([]s
 	}
 	// The owner of the row, not of the request: an administrator may not have named one.
 	q.Owner, q.SessionID = row.Owner, row.SessionID
-	return s.DB.Runs(ctx, viewer, q)
+	q.Unstreamed = len(q.Statuses) == 0
+	runs, err := s.DB.Runs(ctx, viewer, q)
+	if err != nil || len(runs) > 0 || !q.Unstreamed || q.After != nil || q.Before != nil {
+		return runs, err
+	}
+	// If there is a run, it is left out. BeginRun gives a session that it makes the run's time.
+	first, err := s.DB.Runs(ctx, viewer, store.RunQuery{Owner: q.Owner, SessionID: q.SessionID, Limit: 1, Page: 1})
+	if err == nil && len(first) > 0 && first[0].CreatedAt.Equal(row.CreatedAt) {
+		err = notFound(fault.NotFound, "Session with ID %s not found", row.SessionID)
+	}
+	return nil, err
 }
 
 // runs answers the runs of a session with all of their members.

@@ -4,11 +4,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
@@ -236,4 +239,98 @@ func TestRunsOfASessionAreFiltered(t *testing.T) {
 			t.Errorf("%q: %s, want the run: %t", query, got.Body, found)
 		}
 	}
+}
+
+func TestNoSessionIsMadeThatAPathCanNotName(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	for _, id := range []string{"abc/", "a/b", ".", "..", "a?b", "a#b", "a%2Fb", `a\\b`, " a", `a\t`} {
+		s.do("ann POST /sessions", `{"session_id":"`+id+`"}`).want(t, 422, `"loc":["body","session_id"]`, "A new id can't be")
+		unquoted := strings.NewReplacer(`\\`, `\`, `\t`, "\t").Replace(id)
+		form := "message=m&stream=false&session_id=" + url.QueryEscape(unquoted)
+		s.do("ann POST /agents/a/runs", form).want(t, 422, `"loc":["body","session_id"]`, "A new id can't be")
+	}
+	if s.model.count() > 0 {
+		t.Error("the model was called")
+	}
+}
+
+// Earlier releases made sessions with any id.
+func TestAnEscapedSlashReachesNoSession(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	run := s.run("ann", "abc", "hello")
+	for _, id := range []string{"abc/", "abc/runs", "a/b"} {
+		row := store.Session{Owner: "ann", SessionID: id, SessionType: "agent", CreatedAt: time.Now()}
+		if err := s.db.CreateSession(t.Context(), row); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, e := range []exchange{
+		{"ann DELETE /sessions/abc%2F", "", 404, "Not Found"},
+		{"ann DELETE /sessions/abc%2f", "", 404, "Not Found"},
+		{"ann DELETE /sessions/abc%2F%2F", "", 404, "Not Found"},
+		{"ann DELETE /sessions/abc%2F/", "", 404, "Not Found"},
+		{"ann DELETE /sessions%2Fabc", "", 404, "Not Found"},
+		{"ann GET /sessions/abc%2F", "", 404, "Not Found"},
+		{"ann GET /sessions/abc%2Fruns", "", 404, "Not Found"},
+		{"ann GET /sessions/abc%2Fruns/" + run, "", 404, "Not Found"},
+		{"ann GET /sessions/abc%2F/runs", "", 404, "Not Found"},
+		{"ann GET /sessions/a%2Fb", "", 404, "Not Found"},
+		{"ann PATCH /sessions/abc%2F", `{"session_name":"x"}`, 404, "Not Found"},
+		{"ann POST /sessions/abc%2Frename", `{"session_name":"x"}`, 404, "Not Found"},
+		{"ann POST /agents/a/runs/" + run + "%2Fcancel", "", 404, "Not Found"},
+		{"ann DELETE /memories/" + run + "%2F", "", 404, "Not Found"},
+		{"ann GET /sessions/abc", "", 200, `"session_name":"hello"`},
+		{
+			"ann DELETE /sessions",
+			`{"session_ids":["abc/","abc/runs","a/b"],"session_types":["agent","agent","agent"]}`, 204, "",
+		},
+		{"ann GET /sessions", "", 200, `"total_count":1`},
+	} {
+		s.do(e.request, e.body).want(t, e.status, e.text)
+	}
+}
+
+// agent-ui asks for the runs of a new session as soon as the run has started, and shows what it gets instead of what
+// it has streamed. AgentOS answers 404 then.
+func TestARunThatIsBeingStreamedIsNotListed(t *testing.T) {
+	t.Parallel()
+	goAhead := make(chan struct{})
+	s := newService(t, waitFor(goAhead), text("fine"))
+	ended := make(chan reply, 1)
+	go func() { ended <- s.do("ann POST /agents/a/runs", "message=m&session_id=new") }()
+	id := s.running("new")
+	for _, list := range []string{"runs", "run-previews"} {
+		s.do("ann GET /sessions/new/"+list+"?type=agent&db_id=keyway", "").want(t, 404, "Session with ID new not found")
+		s.do("ann GET /sessions/new/"+list+"?status=running", "").want(t, 200, `"run_id":"`+id)
+		s.do("ann GET /sessions/new/"+list+"?status=completed", "").want(t, 200, "[]")
+	}
+	// A caller who has lost the stream finds the run.
+	s.do("ann GET /agents/a/runs?session_id=new", "").want(t, 200, `"run_id":"`+id)
+	s.do("ann GET /sessions/new/runs/"+id, "").want(t, 200, `"status":"RUNNING"`)
+	s.do("ann GET /sessions", "").want(t, 200, `"session_id":"new"`)
+
+	// A session with other runs lists those.
+	s.run("ann", "new", "second")
+	if got := s.do("ann GET /sessions/new/runs", "").want(t, 200, `"run_input":"second"`); strings.Contains(got.Body.String(), id) {
+		t.Errorf("the run in progress is listed: %s", got.Body)
+	}
+	close(goAhead)
+	(<-ended).want(t, 200, "event: RunCompleted")
+	s.do("ann GET /sessions/new/runs", "").want(t, 200, `"run_id":"`+id, `"run_input":"second"`)
+}
+
+func TestASessionThatWasCreatedListsNoRuns(t *testing.T) {
+	t.Parallel()
+	goAhead := make(chan struct{})
+	s := newService(t, waitFor(goAhead))
+	s.do("ann POST /sessions", `{"session_id":"s","agent_id":"a"}`).want(t, 201)
+	s.do("ann GET /sessions/s/runs", "").want(t, 200, "[]")
+	ended := make(chan reply, 1)
+	go func() { ended <- s.do("ann POST /agents/a/runs", "message=m&session_id=s") }()
+	s.running("s")
+	s.do("ann GET /sessions/s/runs", "").want(t, 200, "[]")
+	close(goAhead)
+	(<-ended).want(t, 200)
 }

@@ -249,6 +249,9 @@ func inputSchema(f reflect.StructField, place string) *schema {
 	if most := tag.Get("maxbytes"); most != "" { // JSON Schema counts characters only
 		out.Description = strings.TrimSpace(out.Description + " At most " + most + " bytes.")
 	}
+	if tag.Get("newid") != "" {
+		out.Description += " " + input.NewID
+	}
 	return out
 }
 

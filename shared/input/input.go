@@ -60,6 +60,9 @@ type File struct {
 //	maxlen:"50"        the most characters of a JSON text
 //	maxbytes:"255"     the most bytes of a text, as the database has room for
 //	enum:"asc,desc"    the words that are allowed
+//	newid:"true"       a text that IsNewID accepts
+//	unsupported:"why"  nothing: a value is an error with this text, unless it is empty JSON,
+//	means:"false"      or one of these words
 //	embed:"true"       the only member of a body, which FastAPI wraps in an object
 //
 // The type of a field is bool, int, int64, string, []string, a pointer to one of these (nil

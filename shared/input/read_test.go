@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -226,4 +227,57 @@ func FuzzReadBody(f *testing.F) {
 		}
 		wantStorableJSON(t, in.Body.State)
 	})
+}
+
+func TestAnIDThatAPathCanNotNameIsAnError(t *testing.T) {
+	t.Parallel()
+	type named struct {
+		ID string `form:"id" newid:"true"`
+	}
+	read := func(id string) (named, error) {
+		var in named
+		body := "id=" + url.QueryEscape(id)
+		return in, ask(&in, formKind, strings.NewReader(body), int64(len(body)))
+	}
+	for _, id := range []string{
+		".", "..", "a/", "/a", "a/b", `a\b`, "a?b", "a#b", "a%b", "a%2Fb", " a", "a ", "a\tb", "a\nb", "\x7f", "a\u0085",
+	} {
+		_, err := read(id)
+		status, _, answer := fault.Answer(err)
+		if status != 422 || !strings.Contains(string(answer), `"type":"value_error","loc":["body","id"]`) {
+			t.Errorf("%q: %d %s", id, status, answer)
+		}
+	}
+	for _, id := range []string{"", "a", "...", "a.b", "a b", "a:b@c;d,e=f&g+h", "日本", "é", "{a}", `a*'"<>|`} {
+		if _, err := read(id); err != nil {
+			t.Errorf("%q: %v", id, err)
+		}
+	}
+}
+
+func TestAFieldThatIsNotSupportedIsAnErrorUnlessItAsksForNothing(t *testing.T) {
+	t.Parallel()
+	type unsupported struct {
+		Schema string `form:"schema" unsupported:"answers are text"`
+		Flag   string `form:"flag" unsupported:"no flags" means:"false,0"`
+	}
+	for body, name := range map[string]string{
+		"": "", "schema=": "", "schema=null": "", "schema=%7B%7D": "", "schema=+[]+": "",
+		"flag=false": "", "flag=False": "", "flag=0": "", "flag=": "", "flag=null": "",
+		"schema=false": "schema", "schema=0": "schema", "schema=[1]": "schema", "schema=x": "schema",
+		"schema=%7B%22a%22:1%7D": "schema", "flag=true": "flag", "flag=1": "flag",
+	} {
+		err := ask(new(unsupported), formKind, strings.NewReader(body), int64(len(body)))
+		if name == "" {
+			if err != nil {
+				t.Errorf("%s: %v", body, err)
+			}
+			continue
+		}
+		status, _, answer := fault.Answer(err)
+		want := `"loc":["body","` + name + `"],"msg":"Value error, not supported: `
+		if status != 422 || !strings.Contains(string(answer), want) {
+			t.Errorf("%s: %d %s", body, status, answer)
+		}
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/keyway-agents/keyway/shared/fault"
@@ -86,12 +87,40 @@ func (in *reader) text(s string, tag reflect.StructTag, loc ...any) string {
 	case most > 0 && len(s) > most:
 		in.reject("string_too_long", fmt.Sprintf("String should have at most %d bytes", most), nil,
 			fault.Members{{Name: "max_length", Value: most}}, loc...)
+	case tag.Get("newid") != "" && s != "" && !IsNewID(s):
+		in.reject("value_error", "Value error, "+NewID, short(s), nil, loc...)
+	case tag.Get("unsupported") != "" && !means(s, tag.Get("means")):
+		in.reject("value_error", "Value error, not supported: "+tag.Get("unsupported"), short(s), nil, loc...)
 	case tag.Get("enum") != "":
 		return in.enum(s, tag.Get("enum"), loc...)
 	default:
 		return s
 	}
 	return ""
+}
+
+// NewID says which texts IsNewID rejects, in errors and in the OpenAPI document.
+const NewID = `A new id can't be . or .., contain / \ ? # % or a control character, or begin or end with a space.`
+
+// IsNewID reports whether a caller can choose this text as the id of something that a path will
+// name. Many clients put ids into a path as they are: then a slash or a question mark ends
+// the id, and the request reaches what the part before it names. URL parsers remove "." and
+// "..", control characters and outer spaces, and read a backslash as a slash (URL standard,
+// section 4.4). A percent sign would be decoded a second time.
+func IsNewID(s string) bool {
+	isBad := func(r rune) bool { return unicode.IsControl(r) || strings.ContainsRune(`/\?#%`, r) }
+	return s != "" && s != "." && s != ".." && !strings.ContainsFunc(s, isBad) && strings.Trim(s, " ") == s
+}
+
+// means reports whether the text of a field that is not supported asks for nothing: if it is
+// empty JSON, or one of the words, which are separated by commas.
+func means(s, words string) bool {
+	s = strings.TrimSpace(s)
+	switch s {
+	case "", "null", "{}", "[]":
+		return true
+	}
+	return slices.Contains(strings.Split(words, ","), strings.ToLower(s))
 }
 
 // enum returns s if it is one of the words, which are separated by commas.

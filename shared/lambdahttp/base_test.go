@@ -59,3 +59,32 @@ func TestOnlyTheMatchedBasePathIsRemoved(t *testing.T) {
 		}
 	}
 }
+
+// The handler must be able to distinguish the parameter "abc/" from "abc".
+func TestSlashesInsideAParameterStayEscaped(t *testing.T) {
+	t.Parallel()
+	f := start(t, "whole")
+	const session = "/sessions/{session_id}"
+	for name, row := range map[string]struct{ resource, id, path, want string }{
+		"none":                           {session, "abc", "/sessions/abc", "/sessions/abc"},
+		"a slash behind a path":          {session, "abc", "/sessions/abc/", "/sessions/abc/"},
+		"one at the end":                 {session, "abc/", "/sessions/abc/", "/sessions/abc%2F"},
+		"one that was not decoded":       {session, "abc%2F", "/sessions/abc/", "/sessions/abc%2F"},
+		"in small letters":               {session, "abc%2f", "/sessions/abc/", "/sessions/abc%2F"},
+		"one that the path lost":         {session, "abc%2F", "/sessions/abc", "/sessions/abc%2F"},
+		"two that the path lost":         {session, "abc%2F%2F", "/sessions/abc", "/sessions/abc%2F"},
+		"one in the middle":              {session, "a/b c", "/sessions/a/b c", "/sessions/a%2Fb%20c"},
+		"one below a base path":          {session, "a/b", "/os/sessions/a/b", "/sessions/a%2Fb"},
+		"before the rest of the path":    {session + "/runs", "a/", "/sessions/a//runs", "/sessions/a%2F/runs"},
+		"a resource that takes all":      {"/{session_id+}", "a/b", "/a/b", "/a/b"},
+		"a path that was never sent":     {session, "x/y", "/sessions/abc", "/sessions/abc%2F"},
+		"the name of a route in the id":  {session, "abc/runs", "/sessions/abc/runs", "/sessions/abc%2Fruns"},
+		"a percent sign in front of one": {session, "%252F", "/sessions/%2F", "/sessions/%252F"},
+	} {
+		got := request(t, f, events.APIGatewayProxyRequest{HTTPMethod: "GET", Resource: row.resource,
+			PathParameters: map[string]string{"session_id": row.id}, Path: row.path})
+		if got.Escaped != row.want {
+			t.Errorf("%s: %q of %s arrives as %q, want %q", name, row.path, row.resource, got.Escaped, row.want)
+		}
+	}
+}

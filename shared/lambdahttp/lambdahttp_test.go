@@ -61,14 +61,15 @@ func answer(w http.ResponseWriter, r *http.Request) {
 	default:
 		body, err := io.ReadAll(r.Body)
 		p, _ := authz.From(r.Context())
-		_ = json.NewEncoder(w).Encode(seen{r.Method, r.URL.Path, r.URL.Query(), r.Header, r.Host, string(body), p,
-			err == nil && int64(len(body)) == r.ContentLength})
+		_ = json.NewEncoder(w).Encode(seen{r.Method, r.URL.Path, r.URL.EscapedPath(), r.URL.Query(), r.Header, r.Host,
+			string(body), p, err == nil && int64(len(body)) == r.ContentLength})
 	}
 }
 
 // seen is a request as the handler received it.
 type seen struct {
 	Method, Path string
+	Escaped      string
 	Query        url.Values
 	Header       http.Header
 	Host, Body   string

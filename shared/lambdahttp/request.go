@@ -28,7 +28,8 @@ const proxyHeaders = "X-Golambdaproxy-"
 // API Gateway has decoded the event's path once, and it is used as it is. The proxy
 // library would parse it as a URL: a literal ? would begin the query, and a single %
 // would fail the invocation. So the path is escaped for the library, and set again
-// afterwards.
+// afterwards. Only slashes that the client escaped stay so in its RawPath: they are part of a
+// parameter.
 func request(ctx context.Context, e events.APIGatewayProxyRequest) (*http.Request, error) {
 	path := withoutBase(e)
 	e.Path = (&url.URL{Path: path}).EscapedPath()
@@ -36,7 +37,7 @@ func request(ctx context.Context, e events.APIGatewayProxyRequest) (*http.Reques
 	if err != nil {
 		return nil, fmt.Errorf("the event is not a request of API Gateway: %w", err)
 	}
-	r.URL.Path, r.URL.RawPath = path, ""
+	r.URL.Path, r.URL.RawPath = escaped(path, e)
 	r.RequestURI = r.URL.RequestURI()
 	if host := r.Header.Get("Host"); host != "" {
 		r.Host = host
@@ -48,6 +49,33 @@ func request(ctx context.Context, e events.APIGatewayProxyRequest) (*http.Reques
 		}
 	}
 	return r, nil
+}
+
+// escaped returns the path, and its form in which the slashes inside parameters are escaped; ""
+// if there are none. API Gateway matches a parameter such as {session_id} with one segment of
+// the path as it was sent, so each slash in its value was escaped.
+func escaped(path string, e events.APIGatewayProxyRequest) (decoded, raw string) {
+	raw = (&url.URL{Path: path}).EscapedPath()
+	within := false
+	for name, value := range e.PathParameters {
+		if v, err := url.PathUnescape(value); err == nil {
+			value = v
+		}
+		if !strings.Contains(value, "/") || !strings.Contains(e.Resource, "{"+name+"}") {
+			continue
+		}
+		within = true
+		plain := (&url.URL{Path: "/" + value}).EscapedPath()
+		if strings.Contains(raw, plain) {
+			raw = strings.Replace(raw, plain, "/"+strings.ReplaceAll(plain[1:], "/", "%2F"), 1)
+		} else { // slashes at the end are missing in the path
+			path, raw = path+"/", raw+"%2F"
+		}
+	}
+	if !within {
+		raw = ""
+	}
+	return path, raw
 }
 
 // withoutBase returns the event's path without the base path of a custom domain. API

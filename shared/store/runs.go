@@ -93,8 +93,8 @@ type BeginResult struct {
 // to the database are a large part of the time before the model is called.
 //
 // An existing session keeps its agent and its name. A session without a name gets the first 1,000 characters of the
-// message. The states are merged as in AgentOS, by the function merge_objects of the schema: objects member by member at
-// every level, and any other value of the new state replaces the old one.
+// message. The states are merged as in AgentOS, by the function merge_objects of the schema: objects member by
+// member at every level, and any other value of the new state replaces the old one.
 //
 // The row has a lease from the start, whether it is RUNNING or PENDING. A pending run that was never enqueued, because
 // its process crashed in between, is therefore found when the lease expires.
@@ -363,6 +363,11 @@ type RunQuery struct {
 	// After and Before are inclusive, in seconds of Unix time.
 	After, Before *int64
 
+	// Unstreamed leaves out the runs whose first client is still reading their events.
+	Unstreamed bool
+	// Limit is the size of a page, and Page its number from 1. Defaults to all runs.
+	Limit, Page int
+
 	// ByLength returns the JSON members of messages, tools and metrics in jsonb's order, as AgentOS's session routes do.
 	ByLength bool
 }
@@ -377,7 +382,8 @@ func (db *DB) Runs(ctx context.Context, v Viewer, q RunQuery) ([]Run, error) {
 	if q.ByLength {
 		columns = runColumnsByLength
 	}
-	runs, err := collect[Run](ctx, db.bulk, `SELECT `+columns+` FROM keyway.runs WHERE `+where+` ORDER BY seq`, args)
+	sql := `SELECT ` + columns + ` FROM keyway.runs WHERE ` + where + ` ORDER BY seq` + q.page(args)
+	runs, err := collect[Run](ctx, db.bulk, sql, args)
 	if err != nil {
 		return nil, fmt.Errorf("runs of session %q: %w", q.SessionID, kindOf(err))
 	}
@@ -416,6 +422,15 @@ func (db *DB) RequestCancel(ctx context.Context, v Viewer, id uuid.UUID) (found 
 	return n > 0, nil
 }
 
+// page returns the clauses that select a page, "" for all rows, and adds their arguments.
+func (q RunQuery) page(args pgx.NamedArgs) string {
+	if q.Limit == 0 {
+		return ""
+	}
+	args["limit"], args["offset"] = q.Limit, int64(q.Page-1)*int64(q.Limit)
+	return " LIMIT @limit OFFSET @offset"
+}
+
 // where returns the condition of a query. ok is false if no row can match.
 func (q RunQuery) where(v Viewer) (sql string, args pgx.NamedArgs, ok bool) {
 	owner := "owner"
@@ -442,6 +457,10 @@ func (q RunQuery) where(v Viewer) (sql string, args pgx.NamedArgs, ok bool) {
 	f.ifAsked("agent_id = @agent_id", "agent_id", q.AgentID)
 	if len(q.Statuses) > 0 {
 		f.and("status = ANY(@statuses)", "statuses", q.Statuses)
+	}
+	if q.Unstreamed {
+		// Another process continues a run that has a second attempt, so the stream of its first client has ended.
+		f.sql += " AND NOT (streamed AND status = 'RUNNING' AND attempt <= 1)"
 	}
 	if q.After != nil {
 		f.and("floor(extract(epoch FROM created_at)) >= @after", "after", *q.After)
