@@ -4,11 +4,11 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"slices"
+	"io"
 
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/model/names"
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
@@ -21,79 +21,80 @@ import (
 //	data: {"type":"response.output_item.done","output_index":1,"item":{"id":"fc_1",
 //	       "type":"function_call","call_id":"call_1","name":"web_search","arguments":"{…}"}}
 //	data: {"type":"response.completed","response":{"id":"resp_1","output":[…],"usage":{…}}}
+//
+// Compatible servers leave out most of it: the indexes and numbers (llama.cpp, LiteLLM),
+// the IDs of items, the items or their list at the end. responseItems finds the items in
+// what is left.
 type response struct {
 	options     Options
-	contentType string // of the HTTP response
+	tools       *names.Map // of the request
+	contentType string     // of the HTTP response
 	events      *upstream.Events
+	yield       func(model.Part) bool
 	data        json.RawMessage // Part.ProviderData
-	items       []output
-	held        int // bytes of all items
-}
-
-// output is one finished item of the answer, as it arrived, and its position in the
-// answer.
-type output struct {
-	index int
-	raw   json.RawMessage
+	items       responseItems
+	said        bool // there was a text that isn't empty
+	thought     bool // there was a thought that isn't empty
 }
 
 // responseEvent is the part of any event that this package uses
 // (https://platform.openai.com/docs/api-reference/responses-streaming).
 type responseEvent struct {
-	Type        string          `json:"type"`
-	Delta       string          `json:"delta"`
-	OutputIndex int             `json:"output_index"`
-	Item        json.RawMessage `json:"item"`
-	Response    struct {
-		ID         string            `json:"id"`
-		Output     []json.RawMessage `json:"output"`
-		Usage      responseUsage     `json:"usage"`
-		Error      json.RawMessage   `json:"error"`
-		Incomplete struct {
-			Reason string `json:"reason"`
-		} `json:"incomplete_details"`
-	} `json:"response"`
+	Type  string `json:"type"`
+	Delta string `json:"delta"`
+	place
+	Item      json.RawMessage `json:"item"`
+	Arguments json.RawMessage `json:"arguments"`
+	Response  wholeResponse   `json:"response"`
 	// Error and Message: some servers send the body of an HTTP error as an event; the
 	// API's own event "error" has its text in message.
 	Error   json.RawMessage `json:"error"`
 	Message string          `json:"message"`
 }
 
+// wholeResponse is an answer in one piece, which the last event contains too.
+type wholeResponse struct {
+	ID         string            `json:"id"`
+	Status     string            `json:"status"`
+	Output     []json.RawMessage `json:"output"`
+	Usage      responseUsage     `json:"usage"`
+	Error      json.RawMessage   `json:"error"`
+	Incomplete struct {
+		Reason string `json:"reason"`
+	} `json:"incomplete_details"`
+}
+
 // responseUsage is the token counts of the last event. They include cached and
 // reasoning tokens, as those of Chat Completions do.
 type responseUsage struct {
-	Input        int `json:"input_tokens"`
-	Output       int `json:"output_tokens"`
-	Total        int `json:"total_tokens"`
+	Input        upstream.Count `json:"input_tokens"`
+	Output       upstream.Count `json:"output_tokens"`
+	Total        upstream.Count `json:"total_tokens"`
 	InputDetails struct {
-		Cached     int `json:"cached_tokens"`
-		CacheWrite int `json:"cache_write_tokens"`
+		Cached     upstream.Count `json:"cached_tokens"`
+		CacheWrite upstream.Count `json:"cache_write_tokens"`
 	} `json:"input_tokens_details"`
 	OutputDetails struct {
-		Reasoning int `json:"reasoning_tokens"`
+		Reasoning upstream.Count `json:"reasoning_tokens"`
 	} `json:"output_tokens_details"`
 }
 
-// item is the part of an output item that this package uses. The other members are kept
-// as raw JSON.
-type item struct {
-	Type      string  `json:"type"`
-	CallID    string  `json:"call_id"`
-	Name      string  `json:"name"`
-	Arguments string  `json:"arguments"`
-	Encrypted *string `json:"encrypted_content"`
+// tokens returns the usage in the form of the run loop.
+func (u responseUsage) tokens() model.Usage {
+	return model.Usage{
+		Input: int(u.Input), Output: int(u.Output), Total: int(cmp.Or(u.Total, u.Input+u.Output)),
+		Reasoning: int(u.OutputDetails.Reasoning),
+		CacheRead: int(u.InputDetails.Cached), CacheWrite: int(u.InputDetails.CacheWrite),
+	}
 }
 
-// typeCall is the type of the items that are calls of tools.
-const typeCall = "function_call"
-
-// read yields the answer's opening part and text and returns its End. A nil End without
-// an error means that the consumer stopped reading.
-func (a *response) read(yield func(model.Part) bool) (*model.End, error) {
+// read yields the answer's parts and returns its End. A nil End without an error means that
+// the consumer stopped reading.
+func (a *response) read() (*model.End, error) {
 	decoder := json.NewDecoder(a.events) // one for all events, as in answer.read
 	var e responseEvent
 	for {
-		e = responseEvent{}
+		e = responseEvent{place: place{Index: noIndex}}
 		a.events.Next()
 		if err := decoder.Decode(&e); err != nil {
 			return nil, a.options.provider().StreamError(a.events, err, a.contentType, "response.completed")
@@ -101,21 +102,52 @@ func (a *response) read(yield func(model.Part) bool) (*model.End, error) {
 		if err := a.failure(&e); err != nil {
 			return nil, err
 		}
-		if p, ok := a.part(&e); ok && !yield(p) {
+		if p, ok := a.part(&e); ok && !a.yield(p) {
 			return nil, nil
 		}
 		switch e.Type {
-		case "response.output_item.done":
-			if err := a.add(&e); err != nil {
+		case "response.output_item.added", "response.output_item.done":
+			if err := a.items.set(e.place, e.Item, e.Type == "response.output_item.done"); err != nil {
+				return nil, err
+			}
+		case "response.function_call_arguments.delta":
+			if err := a.items.addArguments(e.place, e.Delta); err != nil {
+				return nil, err
+			}
+		case "response.function_call_arguments.done":
+			if err := a.items.setArguments(e.place, e.Arguments); err != nil {
 				return nil, err
 			}
 		case "response.completed":
-			return a.end(&e, "completed")
+			return a.end(&e.Response, e.Response.Status == statusIncomplete)
 		case "response.incomplete":
-			return a.end(&e, cmp.Or(e.Response.Incomplete.Reason, "incomplete"))
+			return a.end(&e.Response, true)
 		}
 	}
 }
+
+// readWhole is read for an answer in one piece, which some servers send although a stream
+// was requested.
+func (a *response) readWhole(body io.Reader) (*model.End, error) {
+	var r wholeResponse
+	data, err := a.options.provider().ReadWhole(body, &r)
+	if err != nil {
+		return nil, err
+	}
+	if upstream.Present(r.Error) || r.Status != statusCompleted && r.Status != statusIncomplete {
+		return nil, a.options.provider().NoAnswerError(data, "a response with the status "+r.Status)
+	}
+	if a.setID(r.ID) && !a.yield(model.Part{ProviderData: a.data, Opening: true}) {
+		return nil, nil
+	}
+	return a.end(&r, r.Status == statusIncomplete)
+}
+
+// The states of an answer, and of an item, that has ended.
+const (
+	statusCompleted  = "completed"
+	statusIncomplete = "incomplete"
+)
 
 // failure returns the error that an event reports, or nil. An event without a type is
 // none of this API's, but may report an error.
@@ -137,11 +169,17 @@ func (a *response) failure(e *responseEvent) error {
 	return nil
 }
 
-// part returns the part that an event yields. ok is false if it yields none.
+// part returns the part that an event yields. ok is false if it yields none. OpenAI shows
+// summaries of its models' reasoning. The reasoning itself comes from servers of open
+// models (vLLM, llama.cpp, LM Studio).
 func (a *response) part(e *responseEvent) (p model.Part, ok bool) {
 	switch e.Type {
 	case "response.output_text.delta", "response.refusal.delta":
+		a.said = a.said || e.Delta != ""
 		return model.Part{Text: e.Delta}, true
+	case "response.reasoning_summary_text.delta", "response.reasoning_text.delta":
+		a.thought = a.thought || e.Delta != ""
+		return model.Part{Reasoning: e.Delta}, e.Delta != ""
 	case "response.created":
 		if a.data == nil && a.setID(e.Response.ID) {
 			return model.Part{ProviderData: a.data, Opening: true}, true
@@ -150,78 +188,59 @@ func (a *response) part(e *responseEvent) (p model.Part, ok bool) {
 	return p, false
 }
 
+// maxResponseID limits the IDs of answers, which every event of a run repeats to clients.
+// LiteLLM's have some 400 characters.
+const maxResponseID = 1000
+
 // setID makes the provider data of the answer's ID. It reports false if there is no ID.
 func (a *response) setID(id string) bool {
-	if id == "" {
+	if id == "" || len(id) > maxResponseID {
 		return false
 	}
 	a.data, _ = json.Marshal(map[string]string{"response_id": id}) // a string always encodes
 	return true
 }
 
-// add keeps a finished item, within the limits for one answer.
-func (a *response) add(e *responseEvent) error {
-	a.items = append(a.items, output{e.OutputIndex, e.Item})
-	if a.held += len(e.Item); len(a.items) > maxItems || a.held > upstream.MaxEvent {
-		return fault.Public(fault.Upstream, upstream.TooLong, errors.New("openai: too many or too long items"))
-	}
-	return nil
-}
-
-// maxItems limits the items of one answer. It is twice maxCalls, because each call may have
-// a reasoning item before it.
-const maxItems = 2 * maxCalls
-
-// end returns the End, made of the last event and of the items before it. The last
-// event's own list of items is used if it is longer: some compatible servers send no
-// output_item.done events, and some send no list.
-func (a *response) end(e *responseEvent, reason string) (*model.End, error) {
+// end yields what the items have and no event had before, and returns the End. incomplete
+// states that the answer was cut. The cause of that is the finish reason.
+func (a *response) end(r *wholeResponse, incomplete bool) (*model.End, error) {
 	if a.data == nil {
-		a.setID(e.Response.ID)
+		a.setID(r.ID)
 	}
-	if listed := e.Response.Output; len(listed) > len(a.items) {
-		a.items = nil
-		for i, raw := range listed {
-			a.items = append(a.items, output{i, raw})
-		}
-	}
-	slices.SortStableFunc(a.items, func(x, y output) int { return cmp.Compare(x.index, y.index) })
-	u := e.Response.Usage
-	end := &model.End{FinishReason: reason, Usage: model.Usage{
-		Input: u.Input, Output: u.Output, Total: cmp.Or(u.Total, u.Input+u.Output),
-		Reasoning: u.OutputDetails.Reasoning,
-		CacheRead: u.InputDetails.Cached, CacheWrite: u.InputDetails.CacheWrite,
-	}}
-	if err := a.addItems(end); err != nil {
+	if err := a.items.useList(r.Output); err != nil {
 		return nil, err
 	}
-	return end, nil
-}
-
-// addItems sets the End's tool calls and, if there are any, its Opaque: the items that
-// the API requires back with the calls' results. A reasoning item without
-// encrypted_content is left out. It refers to reasoning that the API has stored, and
-// since our requests set store to false, the API stores none and would refuse the
-// reference.
-func (a *response) addItems(end *model.End) error {
-	var back []json.RawMessage
-	for _, o := range a.items {
-		var i item
-		if err := json.Unmarshal(o.raw, &i); err != nil {
-			return fault.Public(fault.Upstream, upstream.NoAnswer, fmt.Errorf("openai: item: %w", err))
+	end := &model.End{Usage: r.Usage.tokens()}
+	text := map[string]string{} // by the type of the items
+	for n := range a.items.items {
+		o := &a.items.items[n]
+		text[o.Type] += o.text()
+		if o.Type == typeCall {
+			incomplete = incomplete || o.Status == statusIncomplete
+			end.ToolCalls = append(end.ToolCalls, model.ToolCall{
+				ID: o.CallID, Name: a.tools.Original(o.Name), Arguments: o.argumentsText(),
+			})
 		}
-		if i.Type == typeCall {
-			end.ToolCalls = append(end.ToolCalls, model.ToolCall{ID: i.CallID, Name: i.Name, Arguments: i.Arguments})
-		}
-		if i.Type != "reasoning" || i.Encrypted != nil {
-			back = append(back, o.raw)
-		}
+	}
+	if end.FinishReason = statusCompleted; incomplete {
+		end.FinishReason = cmp.Or(r.Incomplete.Reason, statusIncomplete)
 	}
 	if len(end.ToolCalls) > maxCalls {
-		return fault.Public(fault.Upstream, upstream.TooLong, errors.New("openai: too many tool calls"))
+		return nil, fault.Public(fault.Upstream, upstream.TooLong, errors.New("openai: too many tool calls"))
+	}
+	if thoughts := text[typeReasoning]; !a.thought && thoughts != "" && !a.yield(model.Part{Reasoning: thoughts}) {
+		return nil, nil
+	}
+	if said := text[typeMessage]; !a.said && said != "" {
+		if a.said = true; !a.yield(model.Part{Text: said}) {
+			return nil, nil
+		}
+	}
+	if err := upstream.EndError(end.FinishReason, len(end.ToolCalls), a.said); err != nil {
+		return nil, err
 	}
 	if len(end.ToolCalls) > 0 {
-		end.Opaque, _ = json.Marshal(back) // decoded values always encode
+		end.Opaque = a.items.back()
 	}
-	return nil
+	return end, nil
 }

@@ -40,24 +40,32 @@ func (m *Responses) Describe() model.Description {
 // response.completed or response.incomplete has arrived. The second one states the
 // reason, as finish_reason does in the Chat Completions API. A stream that stops without
 // either event is an error. The text of a refusal is the text of the answer.
-// Request.Whole has no effect: the answer is streamed in any case.
+// Request.Whole has no effect: a stream is requested in any case. Some servers answer with
+// JSON all the same.
 func (m *Responses) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Part, error] {
+	tools := names.New()
 	send := func(ctx context.Context) (*http.Response, error) {
 		var resp *http.Response
-		stream := m.service.NewStreaming(ctx, m.params(r), option.WithResponseBodyInto(&resp))
+		stream := m.service.NewStreaming(ctx, m.params(r, tools), option.WithResponseBodyInto(&resp))
 		return resp, stream.Err()
 	}
 	return m.options.stream(ctx, send, func(resp *http.Response, yield func(model.Part) bool) (model.Part, error) {
 		a := response{
-			options: m.options, contentType: resp.Header.Get("Content-Type"), events: upstream.NewEvents(resp.Body),
+			options: m.options, tools: tools, yield: yield, contentType: resp.Header.Get("Content-Type"),
+			events: upstream.NewEvents(resp.Body),
 		}
-		end, err := a.read(yield)
+		read := a.read
+		if upstream.Whole(a.contentType, false) {
+			read = func() (*model.End, error) { return a.readWhole(resp.Body) }
+		}
+		end, err := read()
 		return model.Part{End: end, ProviderData: a.data}, err
 	})
 }
 
-// params converts a request to the API's form.
-func (m *Responses) params(r model.Request) responses.ResponseNewParams {
+// params converts a request to the API's form. The API accepts names of tools in the form of
+// names.Map only.
+func (m *Responses) params(r model.Request, tools *names.Map) responses.ResponseNewParams {
 	p := responses.ResponseNewParams{Model: m.options.ID, Store: sdk.Bool(false)}
 	if t := m.options.Temperature; t != nil {
 		p.Temperature = sdk.Float(*t)
@@ -65,11 +73,12 @@ func (m *Responses) params(r model.Request) responses.ResponseNewParams {
 	if isReasoning(m.options.ID) {
 		p.Include = []responses.ResponseIncludable{responses.ResponseIncludableReasoningEncryptedContent}
 	}
-	for _, message := range names.Calls(r.Messages, callIDs) {
-		p.Input.OfInputItemList = append(p.Input.OfInputItemList, items(message)...)
-	}
 	for _, t := range r.Tools {
+		t.Name = tools.Fit(t.Name)
 		p.Tools = append(p.Tools, functionTool(t))
+	}
+	for _, message := range names.Calls(r.Messages, callIDs) {
+		p.Input.OfInputItemList = append(p.Input.OfInputItemList, items(message, tools)...)
 	}
 	return p
 }
@@ -86,7 +95,7 @@ func isReasoning(id string) bool {
 }
 
 // items converts a message to the API's input items.
-func items(m model.Message) responses.ResponseInputParam {
+func items(m model.Message, tools *names.Map) responses.ResponseInputParam {
 	switch m.Role {
 	case model.System:
 		return textItem(m.Content, responses.EasyInputMessageRoleDeveloper)
@@ -95,10 +104,10 @@ func items(m model.Message) responses.ResponseInputParam {
 		p.OfFunctionCallOutput.CallID = sdk.String(m.ToolCallID)
 		return responses.ResponseInputParam{p}
 	case model.Assistant:
-		if own := ownItems(m); own != nil {
+		if own := ownItems(m, tools); own != nil {
 			return own
 		}
-		return rebuiltItems(m)
+		return rebuiltItems(m, tools)
 	default:
 		return textItem(m.Content, responses.EasyInputMessageRoleUser)
 	}
@@ -153,39 +162,52 @@ func callIDs(m model.Message) (ids []string) {
 	return ids
 }
 
-// ownItems returns the API's own items as they arrived; nil if opaqueItems has none. The call_id of a function_call is
-// replaced if it isn't that of the call: some compatible servers send none, or repeat one.
-func ownItems(m model.Message) (sent responses.ResponseInputParam) {
+// maxItemID is the limit of OpenAI for the ID of an item. The API refuses longer ones as it refuses long call_ids, and
+// empty ones.
+const maxItemID = 64
+
+// ownItems returns the API's own items as they arrived; nil if opaqueItems has none. A function_call is changed where
+// it isn't what the API accepts back: its call_id must be that of the call (some compatible servers send none, or
+// repeat one), its name one that a tool may have, its arguments a JSON object, and its own ID short. The item is valid
+// without that ID.
+func ownItems(m model.Message, tools *names.Map) (sent responses.ResponseInputParam) {
 	calls := m.ToolCalls
 	for _, i := range opaqueItems(m) {
 		if i.Type == typeCall {
-			if id := calls[0].ID; i.CallID != id {
-				i.raw = withCallID(i.raw, id)
-			}
+			call := calls[0]
+			i.raw = withTexts(i.raw, map[string]string{
+				"call_id": call.ID, "name": tools.Fit(call.Name), "arguments": string(call.Object()),
+			})
 			calls = calls[1:]
+		}
+		if i.Type != typeReasoning && sendable(i.ItemID, maxItemID) == "" {
+			i.raw = without(i.raw, "id")
 		}
 		sent = append(sent, param.Override[responses.ResponseInputItemUnionParam](i.raw))
 	}
 	return sent
 }
 
-// withCallID returns an item with another call_id.
-func withCallID(raw json.RawMessage, id string) json.RawMessage {
+// without returns an item without a member.
+func without(raw json.RawMessage, name string) json.RawMessage {
 	var members map[string]json.RawMessage
-	_ = json.Unmarshal(raw, &members) // opaqueItems has decoded the same object
-	members["call_id"], _ = json.Marshal(id)
+	if _ = json.Unmarshal(raw, &members); members[name] == nil { // opaqueItems has decoded the same object
+		return raw
+	}
+	delete(members, name)
 	changed, _ := json.Marshal(members) // decoded members always encode
 	return changed
 }
 
 // rebuiltItems returns the items of an answer that was stored without Opaque, made of
 // its text and calls.
-func rebuiltItems(m model.Message) (out responses.ResponseInputParam) {
+func rebuiltItems(m model.Message, tools *names.Map) (out responses.ResponseInputParam) {
 	if m.Content != "" || len(m.ToolCalls) == 0 {
 		out = textItem(m.Content, responses.EasyInputMessageRoleAssistant)
 	}
 	for _, c := range m.ToolCalls {
-		out = append(out, responses.ResponseInputItemParamOfFunctionCall(c.Arguments, c.ID, c.Name))
+		out = append(out, responses.ResponseInputItemParamOfFunctionCall(
+			string(c.Object()), c.ID, tools.Fit(c.Name)))
 	}
 	return out
 }

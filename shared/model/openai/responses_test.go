@@ -3,6 +3,7 @@ package openai_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -89,7 +90,7 @@ func TestARequestHasTheWholeConversationAsItems(t *testing.T) {
 			object{"role": "developer", "content": "be <brief>"},
 			object{"role": "user", "content": "weather?"},
 			object{"role": "assistant", "content": "let me see"},
-			object{"type": "function_call", "call_id": "fc_1", "name": "weather", "arguments": "{bad"},
+			object{"type": "function_call", "call_id": "fc_1", "name": "weather", "arguments": "{}"},
 			object{"type": "function_call_output", "call_id": "fc_1", "output": ""},
 			object{"role": "assistant", "content": ""},
 			object{"role": "user", "content": "thanks"},
@@ -213,7 +214,7 @@ func TestTheOpaqueOfAnotherProviderIsNotSent(t *testing.T) {
 			model.Message{Role: model.ToolRole, ToolCallID: runID, Content: "42"})
 		want := []any{
 			object{"role": "user", "content": "hello"},
-			object{"type": "function_call", "call_id": runID, "name": "f", "arguments": ""},
+			object{"type": "function_call", "call_id": runID, "name": "f", "arguments": "{}"},
 			object{"type": "function_call_output", "call_id": runID, "output": "42"},
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -290,6 +291,243 @@ func TestCallsAreReadInAllFormsThatServersSend(t *testing.T) {
 	}
 }
 
+// oddCalls are answers with two calls, f with {"n":1} and g with {"n":2}, as servers send them.
+var oddCalls = map[string]string{
+	"without indexes and numbers (llama.cpp)": sse(
+		event("output_item.added", `"item":{"type":"function_call","call_id":"a","name":"f","arguments":""}`),
+		event("function_call_arguments.delta", `"item_id":"a","delta":"{\"n\":1}"`),
+		event("output_item.added", `"item":{"type":"function_call","call_id":"b","name":"g","arguments":""}`),
+		event("function_call_arguments.delta", `"item_id":"b","delta":"{\"n\":2}"`),
+		event("output_item.done", `"item":{"type":"function_call","call_id":"a","name":"f","arguments":"{\"n\":1}"}`),
+		event("output_item.done", `"item":{"type":"function_call","call_id":"b","name":"g","arguments":"{\"n\":2}"}`),
+		completed),
+	"as items that are done at once": sse(
+		event("output_item.done", `"item":`+oddCall("a", "f", `"{\"n\":1}"`)),
+		event("output_item.done", `"item":`+oddCall("b", "g", `"{\"n\":2}"`)), completed),
+	"without any ID, one after the other": sse(
+		event("output_item.added", `"item":`+oddCall("", "f", `""`)),
+		event("function_call_arguments.delta", `"delta":"{\"n\":1}"`),
+		event("output_item.done", `"item":`+oddCall("", "f", `""`)),
+		event("output_item.added", `"item":`+oddCall("", "g", `""`)),
+		event("function_call_arguments.delta", `"delta":"{\"n\""`),
+		event("function_call_arguments.delta", `"delta":":2}"`),
+		event("output_item.done", `"item":`+oddCall("", "g", `""`)), completed),
+	"with the index 0 for both": sse(
+		event("output_item.added", `"output_index":0,"item":`+oddCall("a", "f", `""`)),
+		event("function_call_arguments.done", `"output_index":0,"item_id":"a","arguments":"{\"n\":1}"`),
+		event("output_item.done", `"output_index":0,"item":`+oddCall("a", "f", `"{\"n\":1}"`)),
+		event("output_item.added", `"output_index":0,"item":`+oddCall("b", "g", `""`)),
+		event("function_call_arguments.done", `"output_index":0,"item_id":"b","arguments":"{\"n\":2}"`),
+		event("output_item.done", `"output_index":0,"item":`+oddCall("b", "g", `"{\"n\":2}"`)), completed),
+	"with one ID for both": sse(
+		event("output_item.done", `"output_index":0,"item":`+oddCall("x", "f", `"{\"n\":1}"`)),
+		event("output_item.done", `"output_index":1,"item":`+oddCall("x", "g", `"{\"n\":2}"`)), completed),
+	"with one ID for both and no index": sse(
+		event("output_item.done", `"item":`+oddCall("x", "f", `"{\"n\":1}"`)),
+		event("output_item.done", `"item":`+oddCall("x", "g", `"{\"n\":2}"`)), completed),
+	"with events that are repeated": sse(
+		event("output_item.added", `"output_index":0,"item":`+oddCall("a", "f", `""`)),
+		event("output_item.added", `"output_index":0,"item":`+oddCall("a", "f", `""`)),
+		event("function_call_arguments.done", `"output_index":0,"arguments":"{\"n\":1}"`),
+		event("function_call_arguments.done", `"output_index":0,"arguments":"{\"n\":1}"`),
+		event("output_item.done", `"output_index":0,"item":`+oddCall("a", "f", `"{\"n\":1}"`)),
+		event("output_item.done", `"output_index":0,"item":`+oddCall("a", "f", `"{\"n\":1}"`)),
+		event("output_item.done", `"output_index":1,"item":`+oddCall("b", "g", `"{\"n\":2}"`)),
+		event("output_item.done", `"output_index":1,"item":`+oddCall("b", "g", `"{\"n\":2}"`)), completed),
+	"never done": sse(
+		event("output_item.added", `"output_index":0,"item":`+oddCall("a", "f", `""`)),
+		event("output_item.added", `"output_index":1,"item":`+oddCall("b", "g", `""`)),
+		event("function_call_arguments.delta", `"output_index":1,"delta":"{\"n\":2}"`),
+		event("function_call_arguments.delta", `"output_index":0,"delta":"{\"n\":1}"`), completed),
+	"never done, and without arguments in the list": sse(
+		event("output_item.added", `"output_index":0,"item":`+oddCall("a", "f", `""`)),
+		event("output_item.added", `"output_index":1,"item":`+oddCall("b", "g", `""`)),
+		event("function_call_arguments.delta", `"output_index":1,"delta":"{\"n\":2}"`),
+		event("function_call_arguments.delta", `"output_index":0,"delta":"{\"n\":1}"`),
+		strings.Replace(completed, `"output":[]`,
+			`"output":[`+oddCall("a", "f", "null")+`,`+oddCall("b", "g", `""`)+`]`, 1)),
+	"with objects as arguments": sse(
+		event("output_item.done", `"output_index":0,"item":`+oddCall("a", "f", `{"n":1}`)),
+		event("output_item.done", `"output_index":1,"item":`+oddCall("b", "g", `{"n":2}`)), completed),
+	"with IDs of 400 characters": sse(
+		event("output_item.done", `"item":`+oddCall(strings.Repeat("x", 400), "f", `"{\"n\":1}"`)),
+		event("output_item.done", `"item":`+oddCall(strings.Repeat("y", 400), "g", `"{\"n\":2}"`)), completed),
+	"with another ID of the item in each event": sse(
+		event("output_item.added", `"output_index":0,"item":{"id":"1","type":"function_call","name":"f","arguments":""}`),
+		event("output_item.done",
+			`"output_index":0,"item":{"id":"2","type":"function_call","name":"f","arguments":"{\"n\":1}"}`),
+		event("output_item.done",
+			`"output_index":1,"item":{"id":"3","type":"function_call","name":"g","arguments":"{\"n\":2}"}`),
+		completed),
+}
+
+// event returns an event of the API with these members.
+func event(name, members string) string { return `{"type":"response.` + name + `",` + members + `}` }
+
+// oddCall returns the item of a call whose two IDs are the same.
+func oddCall(id, name, arguments string) string {
+	return fmt.Sprintf(`{"id":%[1]q,"type":"function_call","call_id":%[1]q,"name":%q,"arguments":%s}`, id, name, arguments)
+}
+
+func TestCallsAreToldApartWhateverNamesThem(t *testing.T) {
+	t.Parallel()
+	for name, stream := range oddCalls {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := readResponses(t, stream)
+			if a.Err != nil {
+				t.Fatal(a.Err)
+			}
+			var got []string
+			for _, c := range a.End.ToolCalls {
+				got = append(got, c.Name+c.Arguments)
+			}
+			if diff := cmp.Diff([]string{`f{"n":1}`, `g{"n":2}`}, got); diff != "" {
+				t.Errorf("calls (-want +got):\n%s", diff)
+			}
+			checkSentBack(t, a.End)
+		})
+	}
+}
+
+// checkSentBack checks that a request with the calls of an answer is one that OpenAI accepts.
+func checkSentBack(t *testing.T, end *model.End) {
+	t.Helper()
+	answer := model.Message{Role: model.Assistant, ToolCalls: end.ToolCalls, Opaque: end.Opaque}
+	for i := range answer.ToolCalls {
+		answer.ToolCalls[i].ID = strings.Replace(runID, "0", fmt.Sprint(i), 1)
+	}
+	input, _ := inputWith(t, answer).([]any)
+	for _, i := range input {
+		item, _ := i.(object)
+		if item["type"] != "function_call" {
+			continue
+		}
+		id, hasID := item["id"].(string)
+		arguments, _ := item["arguments"].(string)
+		callID, _ := item["call_id"].(string)
+		if hasID && (id == "" || len(id) > 64) || callID == "" || len(callID) > 64 || item["name"] == "" ||
+			!strings.HasPrefix(arguments, "{") || !json.Valid([]byte(arguments)) {
+			t.Errorf("item %v", item)
+		}
+	}
+}
+
+// The answer is hi, with the thought hm, in each form.
+func TestTextAndThoughtsAreReadInAllFormsThatServersSend(t *testing.T) {
+	t.Parallel()
+	const (
+		summary = `{"id":"rs_1","type":"reasoning","summary":[{"type":"summary_text","text":"hm"}]}`
+		open    = `{"id":"rs_1","type":"reasoning","summary":[],"content":[{"type":"reasoning_text","text":"hm"}]}`
+		message = `{"id":"msg_1","type":"message","role":"assistant","content":[{"type":"output_text","text":"hi"}]}`
+	)
+	list := strings.Replace(completed, `"output":[]`, `"output":[`+open+","+message+"]", 1)
+	for name, stream := range map[string]string{
+		"deltas of a summary":      sse(created, event("reasoning_summary_text.delta", `"delta":"hm"`), hi, completed),
+		"deltas of open reasoning": sse(created, event("reasoning_text.delta", `"delta":"hm"`), hi, completed),
+		"deltas and items": sse(event("reasoning_text.delta", `"delta":"hm"`),
+			itemDone(0, open), hi, itemDone(1, message), list),
+		"items without deltas":     sse(created, itemDone(0, summary), itemDone(1, message), completed),
+		"only the list at the end": sse(created, list),
+		"a text in place of a list": sse(created, event("reasoning_text.delta", `"delta":"hm"`),
+			itemDone(0, `{"type":"message","content":"hi"}`), completed),
+	} {
+		a := readResponses(t, stream)
+		if a.Err != nil || a.Text != "hi" || thoughts(a) != "hm" {
+			t.Errorf("%s: text %q, thoughts %q, error %v", name, a.Text, thoughts(a), a.Err)
+		}
+	}
+	whole := openai.NewResponses(openai.Options{ID: "m", HTTPClient: cannedJSON(
+		`{"id":"resp_1","object":"response","status":"completed","output":[` + summary + "," + message + `],` +
+			`"usage":{"input_tokens":6.0,"output_tokens":"2","total_tokens":null}}`)})
+	a := modeltest.Collect(t.Context(), t, whole, modeltest.Ask("hello"))
+	if want := (model.Usage{Input: 6, Output: 2, Total: 8}); a.Err != nil || a.Text+thoughts(a) != "hihm" ||
+		a.End.Usage != want {
+		t.Errorf("JSON in place of a stream: text %q, thoughts %q, end %+v, error %v", a.Text, thoughts(a), a.End, a.Err)
+	}
+}
+
+// thoughts returns the thoughts of all parts.
+func thoughts(a modeltest.Answer) (all string) {
+	for _, p := range a.Parts {
+		all += p.Reasoning
+	}
+	return all
+}
+
+// cannedJSON returns a client that answers every request with this JSON.
+func cannedJSON(body string) *http.Client {
+	return &http.Client{Transport: modeltest.Transport(func(r *http.Request) (*http.Response, error) {
+		_ = r.Body.Close()
+		return &http.Response{
+			StatusCode: http.StatusOK, Request: r, Header: http.Header{"Content-Type": {"application/json"}},
+			Body: io.NopCloser(strings.NewReader(body)),
+		}, nil
+	})}
+}
+
+func TestJSONThatIsNoAnswerIsAnError(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]string{
+		`{"detail":"M"}`: "M",
+		`{"status":"failed","error":{"code":"server_error","message":"M"}}`: "M",
+		`{"status":"in_progress","output":[]}`:                              "The model's server sent something that is not an answer",
+		`{"status":"completed"`:                                             "The model's answer ended before it was complete",
+	} {
+		m := openai.NewResponses(openai.Options{ID: "m", HTTPClient: cannedJSON(body)})
+		a := modeltest.Collect(t.Context(), t, m, modeltest.Ask("hello"))
+		if fault.KindOf(a.Err) != fault.Upstream || fault.Detail(a.Err) != want {
+			t.Errorf("%s: error %v, want %q", body, a.Err, want)
+		}
+	}
+}
+
+// Servers of open models want the reasoning itself back. That of OpenAI is stored nowhere.
+func TestReasoningThatCarriesItselfIsSentBack(t *testing.T) {
+	t.Parallel()
+	const open = `{"id":"rs_1","type":"reasoning","summary":[],"encrypted_content":"",` +
+		`"content":[{"type":"reasoning_text","text":"hm"}]}`
+	a := readResponses(t, sse(itemDone(0, open), itemDone(1, unencrypted), itemDone(2, call), completed))
+	if want := "[" + open + "," + call + "]"; a.Err != nil || string(a.End.Opaque) != want {
+		t.Errorf("opaque %s, error %v", a.End.Opaque, a.Err)
+	}
+}
+
+func TestACallThatWasCutIsNeverMade(t *testing.T) {
+	t.Parallel()
+	const half = `{"id":"fc_1","call_id":"call_1","type":"function_call","name":"f","arguments":"{\"n\"","status":%q}`
+	for name, c := range map[string]struct{ stream, want string }{
+		"by a limit": {sse(itemDone(0, call), event("incomplete",
+			`"response":{"incomplete_details":{"reason":"max_output_tokens"}}`)), "max_output_tokens"},
+		"by the state of the item": {sse(itemDone(0, fmt.Sprintf(half, "incomplete")), completed), "incomplete"},
+	} {
+		a := readResponses(t, c.stream)
+		want := "The model's answer ended within a tool call (" + c.want + "); ask for less at once"
+		if fault.Detail(a.Err) != want {
+			t.Errorf("%s: error %v, want %q", name, a.Err, want)
+		}
+	}
+}
+
+func TestNamesThatOpenAIRefusesAreMappedAndBack(t *testing.T) {
+	t.Parallel()
+	srv := modeltest.NewServer(t, modeltest.ToolCall("docs_search", "{}"), modeltest.Text("done"))
+	m, r := openResponses(t, srv, openai.Options{}), modeltest.Ask("hello")
+	r.Tools = []model.ToolSpec{{Name: "docs.search"}}
+	a := modeltest.Collect(t.Context(), t, m, r)
+	if a.Err != nil || a.End.ToolCalls[0].Name != "docs.search" {
+		t.Fatalf("end %+v, error %v", a.End, a.Err)
+	}
+	r.Messages = append(r.Messages, model.Message{
+		Role: model.Assistant, ToolCalls: a.End.ToolCalls, Opaque: a.End.Opaque,
+	})
+	modeltest.Collect(t.Context(), t, m, r)
+	input, _ := srv.Requests()[1].Body["input"].([]any)
+	if item, _ := input[1].(object); item["name"] != "docs_search" {
+		t.Errorf("item %v", item)
+	}
+}
+
 func TestTheReasonOfAnIncompleteResponseIsItsFinishReason(t *testing.T) {
 	t.Parallel()
 	for _, reason := range []string{"max_output_tokens", "content_filter"} {
@@ -299,9 +537,14 @@ func TestTheReasonOfAnIncompleteResponseIsItsFinishReason(t *testing.T) {
 			t.Errorf("end %+v, error %v", a.End, a.Err)
 		}
 	}
-	a := readResponses(t, sse(created, `{"type":"response.incomplete","response":{}}`))
-	if a.Err != nil || a.End.FinishReason != "incomplete" {
-		t.Errorf("without a reason: end %+v, error %v", a.End, a.Err)
+	for name, last := range map[string]string{
+		"without a reason":                    `{"type":"response.incomplete","response":{}}`,
+		"by the status of response.completed": strings.Replace(completed, `"status":"completed"`, `"status":"incomplete"`, 1),
+	} {
+		a := readResponses(t, sse(created, hi, last))
+		if a.Err != nil || a.End.FinishReason != "incomplete" {
+			t.Errorf("%s: end %+v, error %v", name, a.End, a.Err)
+		}
 	}
 }
 
@@ -331,9 +574,8 @@ func TestAnInvalidResponsesStreamIsAnError(t *testing.T) {
 		{"a failed response without words", sse(created, `{"type":"response.failed","response":{}}`), noAnswer},
 		{"a line of more than 10 MB", sse(strings.Repeat(" ", 11<<20)), tooLong},
 		{"items of more than 10 MB", sse(created) + strings.Repeat(sse(big), 11), tooLong},
-		{"more items than calls can have", sse(created) + strings.Repeat(sse(itemDone(0, encrypted)), 257), tooLong},
-		{"more calls than a request has tools",
-			sse(created) + strings.Repeat(sse(itemDone(0, call)), 129) + sse(completed), tooLong},
+		{"more items than calls can have", sse(created) + many(257, encrypted), tooLong},
+		{"more calls than a request has tools", sse(created) + many(129, call) + sse(completed), tooLong},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -345,7 +587,18 @@ func TestAnInvalidResponsesStreamIsAnError(t *testing.T) {
 	}
 }
 
+// many returns the events of n items that differ in their index.
+func many(n int, item string) (stream string) {
+	for i := range n {
+		stream += sse(itemDone(i, item))
+	}
+	return stream
+}
+
 func FuzzResponses(f *testing.F) {
+	for _, stream := range oddCalls {
+		f.Add([]byte(stream))
+	}
 	f.Add([]byte(sse(created, hi, completed)))
 	f.Add([]byte(sse(created, itemDone(1, call), itemDone(0, encrypted), completed)))
 	f.Add([]byte(sse(`{"type":"response.incomplete","response":{"incomplete_details":{"reason":"content_filter"}}}`)))
@@ -356,7 +609,7 @@ func FuzzResponses(f *testing.F) {
 		if a.End != nil && (a.End.FinishReason == "" || (a.End.Opaque != nil && !json.Valid(a.End.Opaque))) {
 			t.Errorf("the end %+v has no finish reason or an invalid Opaque", a.End)
 		}
-		if a.Err != nil && (fault.KindOf(a.Err) != fault.Upstream || fault.Detail(a.Err) == "") {
+		if a.Err != nil && (fault.KindOf(a.Err) == fault.Internal || fault.Detail(a.Err) == "") {
 			t.Errorf("error %v, want an error of the provider with a public text", a.Err)
 		}
 	})
