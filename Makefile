@@ -114,6 +114,10 @@ iam: ## Install an IAM policy evaluator for the test that needs it (needs Node.j
 	@cd $(IAM) && npm ci --silent
 	@echo "export KEYWAY_IAM_SIMULATE=$(IAM)"
 
+.PHONY: programs
+programs: ## Install the programs that acceptance/programs runs beside Keyway (Python, Node.js; 2 GB in the cache directory); PROGRAMS=NAME installs one
+	@.ci/programs.sh $(PROGRAMS)
+
 .PHONY: lint
 lint: ## Run gofmt, go vet, staticcheck, golangci-lint, deadcode and go mod tidy
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "run gofmt -w on:" $$unformatted; exit 1; fi

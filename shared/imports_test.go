@@ -115,6 +115,7 @@ var rooms = map[string]string{
 	"examples/deploy/tools": "shared/config shared/agents shared/run shared/tool",
 	"acceptance":            "", // tests only
 	"acceptance/process":    "shared/config shared/model/modeltest shared/store/storetest",
+	"acceptance/programs":   "", // tests only
 	"acceptance/withtools":  "shared/cli shared/store/devpg shared/tool go.uber.org/goleak",
 	"acceptance/chaos": "shared/lambdahttp/lambdatest shared/store/devpg " +
 		"github.com/aws/aws-lambda-go/events github.com/golang-jwt/jwt github.com/jackc/pgx",
