@@ -43,7 +43,7 @@ func (r *Runner) Claim(ctx context.Context, id uuid.UUID) (execute func(), claim
 	}
 	l := r.newLeg(agent, row)
 	var at position
-	l.state, at, err = restore(row)
+	l.state, at, err = restore(l.row)
 	if err == nil || row.CancelRequested {
 		err = r.refusal(row, known)
 	}

@@ -71,6 +71,9 @@ func (s services) newLeg(agent Agent, row store.Run) *leg {
 		about = agent.Model.Describe()
 	}
 	l := &leg{services: s, agent: agent, about: about, row: row, wasPaused: row.Messages != nil, start: s.now()}
+	if row.ModelID != about.ID || row.ModelProvider != about.Provider { // Another model cannot read it.
+		l.row.Opaque = nil
+	}
 	l.row.ModelID, l.row.ModelProvider = about.ID, about.Provider
 	l.outbox = outbox{index: store.FirstIndex(row.Attempt), head: wire.Head{
 		AgentID: agent.ID, AgentName: agent.Name, RunID: row.RunID.String(), SessionID: row.SessionID,

@@ -314,7 +314,7 @@ func (r *Runner) claimPaused(
 	l := r.newLeg(agent, row)
 	// A run without stored events may belong to a later attempt, whose indices begin higher.
 	l.index = max(index, store.FirstIndex(row.Attempt))
-	l.state, _, err = restore(row)
+	l.state, _, err = restore(l.row)
 	return l, err
 }
 

@@ -39,6 +39,8 @@ type Answer struct {
 	Parts []model.Part
 	// Text is the text of all parts, joined.
 	Text string
+	// Reasoning is the thoughts of all parts, joined.
+	Reasoning string
 	// End is nil if the answer ended with an error.
 	End *model.End
 	// Err is nil if the answer is complete.
@@ -63,6 +65,7 @@ func Collect(ctx context.Context, tb testing.TB, m model.Model, r model.Request)
 		}
 		a.Parts = append(a.Parts, p)
 		a.Text += p.Text
+		a.Reasoning += p.Reasoning
 		a.End = p.End
 	}
 	if a.Err == nil && a.End == nil {

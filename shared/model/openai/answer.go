@@ -1,13 +1,11 @@
 package openai
 
 import (
-	"cmp"
 	"encoding/json"
-	"errors"
-	"slices"
+	"io"
 
-	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/model/names"
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
@@ -23,73 +21,86 @@ import (
 //	data: {"id":"chatcmpl-1","choices":[{"delta":{},"finish_reason":"tool_calls"}]}
 //	data: {"id":"chatcmpl-1","choices":[],"usage":{"prompt_tokens":10,…}}
 //	data: [DONE]
+//
+// Many servers offer this API, and they differ in nearly every member. docs/models.md
+// lists the forms that are read and the servers that send them.
 type answer struct {
 	options     Options
-	contentType string // of the response
+	tools       *names.Map // of the request
+	contentType string     // of the response
 	events      *upstream.Events
+	yield       func(model.Part) bool
 	data        json.RawMessage // Part.ProviderData
-	calls       []toolCall
-	held        int // bytes of all calls
+	ids         identifiers
+	tags        tags
+	calls       calls
+	back        chatOpaque // what goes back to the server
 	usage       usage
-	finish      string // finish_reason, "" until it has arrived
+	finish      text // finish_reason, "" until it has arrived
+	deltas      bool // a delta had something to add
+	said        bool // there was a text that isn't empty
 }
 
 // chunk is the part of a chat.completion.chunk that this package uses
-// (https://platform.openai.com/docs/api-reference/chat-streaming). There is one choice,
-// since requests never ask for more. The array, unlike a slice, costs no allocation for
-// each chunk.
+// (https://platform.openai.com/docs/api-reference/chat-streaming), and of a
+// chat.completion, the same answer in one piece. There is one choice, since requests
+// never ask for more. The array, unlike a slice, costs no allocation for each chunk.
 type chunk struct {
-	Choices [1]struct {
-		Delta struct {
-			Content   *string     `json:"content"`
-			Refusal   *string     `json:"refusal"`
-			ToolCalls []toolDelta `json:"tool_calls"`
-		} `json:"delta"`
-		FinishReason string `json:"finish_reason"`
-	} `json:"choices"`
-	Usage *usage `json:"usage"`
+	Choices [1]choice `json:"choices"`
+	Usage   *usage    `json:"usage"`
 	// Error is not in OpenAI's API. Compatible servers (vLLM, OpenRouter) report a
 	// failure within the stream by it.
 	Error json.RawMessage `json:"error"`
+}
+
+// choice has a delta in a chunk, and a message in an answer in one piece. Some servers
+// send a message in each chunk too. Moonshot's sends the usage here.
+type choice struct {
+	Delta        delta  `json:"delta"`
+	Message      *delta `json:"message"`
+	FinishReason text   `json:"finish_reason"`
+	Usage        *usage `json:"usage"`
+}
+
+// delta is what a chunk adds to the answer. ReasoningContent and Reasoning are two names
+// for the model's thoughts: DeepSeek, Moonshot, llama.cpp and LiteLLM use the first one,
+// Groq, Ollama, OpenRouter and the newer vLLM the second one.
+type delta struct {
+	Content          content         `json:"content"`
+	Refusal          text            `json:"refusal"`
+	ReasoningContent text            `json:"reasoning_content"`
+	Reasoning        text            `json:"reasoning"`
+	ReasoningDetails []detail        `json:"reasoning_details"`
+	ToolCalls        []toolDelta     `json:"tool_calls"`
+	ExtraContent     json.RawMessage `json:"extra_content"`
+}
+
+// empty reports whether the delta adds nothing.
+func (d *delta) empty() bool {
+	return !d.Content.present && d.Refusal == "" && d.ReasoningContent == "" && d.Reasoning == "" &&
+		len(d.ReasoningDetails) == 0 && len(d.ToolCalls) == 0
 }
 
 // identifiers are equal in all chunks of an answer, so they are decoded only from the
 // first chunk that has them. Encoded as JSON, they are the answer's Part.ProviderData, in
 // AgentOS's form.
 type identifiers struct {
-	ID                string `json:"id,omitempty"`
-	SystemFingerprint string `json:"system_fingerprint,omitempty"`
+	ID                text `json:"id,omitempty"`
+	SystemFingerprint text `json:"system_fingerprint,omitempty"`
 }
 
-// toolDelta is a piece of a tool call. Index states to which call it belongs.
-type toolDelta struct {
-	Index    int    `json:"index"`
-	ID       string `json:"id"`
-	Function struct {
-		Name      string `json:"name"`
-		Arguments string `json:"arguments"`
-	} `json:"function"`
-}
-
-// toolCall is a tool call as far as it has arrived.
-type toolCall struct {
-	index     int
-	id, name  string
-	arguments []byte
-}
-
-// usage is the token counts of the last chunk. Prompt includes the cached tokens, and
-// Completion includes the reasoning tokens.
+// usage is the token counts of the last chunk that has some. Prompt includes the cached
+// tokens, and Completion includes the reasoning tokens.
 type usage struct {
-	Prompt        int `json:"prompt_tokens"`
-	Completion    int `json:"completion_tokens"`
-	Total         int `json:"total_tokens"`
+	Prompt        count `json:"prompt_tokens"`
+	Completion    count `json:"completion_tokens"`
+	Total         count `json:"total_tokens"`
 	PromptDetails struct {
-		Cached     int `json:"cached_tokens"`
-		CacheWrite int `json:"cache_write_tokens"`
+		Cached     count `json:"cached_tokens"`
+		CacheWrite count `json:"cache_write_tokens"`
 	} `json:"prompt_tokens_details"`
 	CompletionDetails struct {
-		Reasoning int `json:"reasoning_tokens"`
+		Reasoning count `json:"reasoning_tokens"`
 	} `json:"completion_tokens_details"`
 }
 
@@ -101,7 +112,7 @@ type usage struct {
 // decoder's target is the chunk alone. Azure OpenAI starts with a chunk that has
 // neither identifiers nor choices (prompt_filter_results only), hence the test for
 // them.
-func (a *answer) read(yield func(model.Part) bool) (*model.End, error) {
+func (a *answer) read() (*model.End, error) {
 	decoder := json.NewDecoder(a.events)
 	var head struct {
 		identifiers
@@ -112,97 +123,150 @@ func (a *answer) read(yield func(model.Part) bool) (*model.End, error) {
 		*c = chunk{}
 		a.events.Next()
 		if err := decoder.Decode(into); err != nil {
-			return a.finished(err)
+			if a.finish != "" && a.events.Ended() {
+				return a.end()
+			}
+			return nil, a.options.provider().StreamError(a.events, err, a.contentType, "finish_reason")
 		}
 		if a.data == nil && head.identifiers != (identifiers{}) {
-			a.data, _ = json.Marshal(head.identifiers) // two strings always encode
+			a.identify(head.identifiers)
 			into = c
 		}
-		if p, ok := a.text(c); ok && !yield(p) {
-			return nil, nil
-		}
-		if err := a.add(c); err != nil {
+		if proceed, err := a.add(c); err != nil || !proceed {
 			return nil, err
 		}
 	}
 }
 
-// text returns the chunk's text as a part. ok is false if the chunk has none. An empty
-// text is a part too, since AgentOS emits an event for it.
-func (a *answer) text(c *chunk) (p model.Part, ok bool) {
-	delta := &c.Choices[0].Delta
-	text := delta.Content
-	if delta.Refusal != nil && (text == nil || *text == "") {
-		text = delta.Refusal
+// readWhole is read for an answer in one piece.
+func (a *answer) readWhole(body io.Reader) (*model.End, error) {
+	var one struct {
+		identifiers
+		chunk
 	}
-	if text == nil {
-		return p, false
+	data, err := a.options.provider().ReadWhole(body, &one)
+	if err != nil {
+		return nil, err
 	}
-	return model.Part{Text: *text, ProviderData: a.data}, true
-}
-
-// add collects what the chunk contributes to the End, or returns the error that the
-// chunk reports.
-func (a *answer) add(c *chunk) error {
-	if upstream.Present(c.Error) {
-		return a.options.provider().ReportError(upstream.ReportInValue(c.Error))
-	}
-	for _, d := range c.Choices[0].Delta.ToolCalls {
-		if err := a.addCall(d); err != nil {
-			return err
+	a.identify(one.identifiers)
+	if m := one.Choices[0].Message; m != nil {
+		for i := range m.ToolCalls { // Calls have no index in this form, but each is a call of its own.
+			m.ToolCalls[i].Index = index{n: i, known: true}
 		}
 	}
-	if c.Usage != nil {
-		a.usage = *c.Usage
+	if one.Choices[0].FinishReason == "" && !upstream.Present(one.Error) {
+		return nil, a.options.provider().NoAnswerError(data, "a completion without finish_reason")
 	}
-	a.finish = cmp.Or(c.Choices[0].FinishReason, a.finish)
+	if proceed, err := a.add(&one.chunk); err != nil || !proceed {
+		return nil, err
+	}
+	return a.end()
+}
+
+// identify sets the identifiers.
+func (a *answer) identify(ids identifiers) {
+	a.ids = ids
+	a.data, _ = json.Marshal(ids) // two strings always encode
+}
+
+// add adds a chunk to the answer, or returns the error that the chunk reports. proceed is false if the
+// consumer stopped reading.
+func (a *answer) add(c *chunk) (proceed bool, err error) {
+	choice := &c.Choices[0]
+	d := &choice.Delta
+	if choice.Message != nil && !a.deltas && d.empty() {
+		d = choice.Message // Where there are deltas, a message repeats them (Perplexity).
+	} else if !d.empty() {
+		a.deltas = true
+	}
+	if err := a.failure(c, d); err != nil {
+		return false, err
+	}
+	if err := a.calls.add(d.ToolCalls); err != nil {
+		return false, err
+	}
+	a.back.add(d)
+	for _, u := range [...]*usage{choice.Usage, c.Usage} {
+		if u != nil && u.Prompt+u.Completion > 0 {
+			a.usage = *u
+		}
+	}
+	if choice.FinishReason != "" {
+		a.finish = choice.FinishReason
+	}
+	return a.emit(d), nil
+}
+
+// failure returns the error that a chunk reports, in the member error or, where it has nothing else, in any other
+// form.
+func (a *answer) failure(c *chunk, d *delta) error {
+	provider := a.options.provider()
+	if upstream.Present(c.Error) {
+		return provider.ReportError(upstream.ReportInValue(c.Error))
+	}
+	if a.events == nil || !d.empty() || c.Usage != nil || c.Choices[0].FinishReason != "" {
+		return nil
+	}
+	if r := upstream.ReportIn(a.events.Last()); r != (upstream.Report{}) {
+		return provider.ReportError(r)
+	}
 	return nil
 }
 
-// maxCalls is how many calls one answer may have. OpenAI allows as many tools in a
-// request (https://platform.openai.com/docs/api-reference/chat/create).
-const maxCalls = 128
-
-// addCall adds a piece of a tool call. Calls may arrive interleaved, and servers number
-// them in different ways, so the index is only compared and never used as a position.
-func (a *answer) addCall(d toolDelta) error {
-	i := slices.IndexFunc(a.calls, func(c toolCall) bool { return c.index == d.Index })
-	if i < 0 {
-		i = len(a.calls)
-		a.calls = append(a.calls, toolCall{index: d.Index})
+// emit yields the text and the thoughts of a delta, if it has any. It is false if the consumer stopped reading. An
+// empty text is a part too, since AgentOS emits an event for it. The text of a refusal is the text of the answer.
+func (a *answer) emit(d *delta) bool {
+	said := d.Content.text
+	if said == "" {
+		said = string(d.Refusal)
 	}
-	call := &a.calls[i]
-	call.id = cmp.Or(d.ID, call.id)
-	call.name += d.Function.Name
-	call.arguments = append(call.arguments, d.Function.Arguments...)
-	a.held += len(d.ID) + len(d.Function.Name) + len(d.Function.Arguments)
-	if len(a.calls) > maxCalls || a.held > upstream.MaxEvent {
-		return fault.Public(fault.Upstream, upstream.TooLong, errors.New("openai: too many or too long tool calls"))
+	thoughts := d.Content.thoughts + string(d.ReasoningContent)
+	if d.ReasoningContent == "" {
+		thoughts += string(d.Reasoning)
 	}
-	return nil
+	shown, tagged := a.tags.split(said)
+	if thoughts += tagged; shown+thoughts == "" && (said != "" || !d.Content.present) {
+		return true // There is nothing, or only what may be a part of a tag.
+	}
+	return a.part(shown, thoughts)
 }
 
-// finished decides whether the answer is complete, after the decoder failed with err
-// and no chunk follows.
-func (a *answer) finished(err error) (*model.End, error) {
-	if a.finish != "" && a.events.Ended() {
-		return a.end(), nil
+// part yields a part.
+func (a *answer) part(said, thoughts string) bool {
+	a.said = a.said || said != ""
+	p := model.Part{Text: said, Reasoning: thoughts}
+	if said != "" || thoughts == "" { // AgentOS sends the identifiers with texts only.
+		p.ProviderData = a.data
 	}
-	return nil, a.options.provider().StreamError(a.events, err, a.contentType, "finish_reason")
+	return a.yield(p)
 }
 
-// end returns the End of a complete answer.
-func (a *answer) end() *model.End {
+// end returns the End of a complete answer, or the error of checkFinish.
+func (a *answer) end() (*model.End, error) {
+	if said, thoughts := a.tags.rest(); said+thoughts != "" && !a.part(said, thoughts) {
+		return nil, nil
+	}
 	u := a.usage
-	e := &model.End{FinishReason: a.finish, Usage: model.Usage{
-		Input: u.Prompt, Output: u.Completion, Total: cmp.Or(u.Total, u.Prompt+u.Completion),
-		Reasoning: u.CompletionDetails.Reasoning,
-		CacheRead: u.PromptDetails.Cached, CacheWrite: u.PromptDetails.CacheWrite,
+	e := &model.End{FinishReason: string(a.finish), Usage: model.Usage{
+		Input: int(u.Prompt), Output: int(u.Completion), Total: int(u.Total),
+		Reasoning: int(u.CompletionDetails.Reasoning),
+		CacheRead: int(u.PromptDetails.Cached), CacheWrite: int(u.PromptDetails.CacheWrite),
 	}}
-	slices.SortFunc(a.calls, func(x, y toolCall) int { return cmp.Compare(x.index, y.index) })
-	for _, c := range a.calls {
-		e.ToolCalls = append(e.ToolCalls, model.ToolCall{ID: c.id, Name: c.name, Arguments: string(c.arguments)})
+	if e.Usage.Total == 0 {
+		e.Usage.Total = e.Usage.Input + e.Usage.Output
 	}
-	e.Opaque = storeIDs(e.ToolCalls)
-	return e
+	calls := a.calls.all()
+	for _, c := range calls {
+		e.ToolCalls = append(e.ToolCalls, model.ToolCall{
+			ID: string(c.id), Name: a.tools.Original(string(c.name)), Arguments: string(c.arguments),
+		})
+	}
+	if err := checkFinish(e.FinishReason, len(e.ToolCalls), a.said); err != nil {
+		return nil, err
+	}
+	if a.back.reasoningContent {
+		a.data, _ = json.Marshal(providerData{a.ids, reasoningContent})
+	}
+	e.Opaque = a.back.encode(calls)
+	return e, nil
 }

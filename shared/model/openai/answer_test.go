@@ -200,10 +200,19 @@ func FuzzStream(f *testing.F) {
 	f.Add([]byte(sse(call)))
 	f.Add([]byte(sse(`{"error":{"message":"m"}}`)))
 	f.Add([]byte("data:\r\n: c\ndata: {\ndata: }\n\n"))
+	for _, form := range callForms {
+		f.Add([]byte(sse(append(form.chunks, stop)...)))
+	}
+	for _, form := range textForms {
+		f.Add([]byte(sse(append(form.chunks, stop)...)))
+	}
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		a := read(t, string(stream))
 		if a.End != nil && a.End.FinishReason == "" {
 			t.Errorf("the end %+v has no finish reason", a.End)
+		}
+		if a.End != nil && strings.EqualFold(a.End.FinishReason, "length") && len(a.End.ToolCalls) > 0 {
+			t.Errorf("calls of an answer that was cut: %+v", a.End)
 		}
 		if a.Err != nil && (fault.KindOf(a.Err) != fault.Upstream || fault.Detail(a.Err) == "") {
 			t.Errorf("error %v, want an error of the provider with a public text", a.Err)

@@ -3,7 +3,9 @@ package openai
 import (
 	"context"
 	"iter"
+	"mime"
 	"net/http"
+	"slices"
 
 	sdk "github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/option"
@@ -38,37 +40,62 @@ func (c *Chat) Describe() model.Description {
 // after a clean end of the body or [DONE], because a server that was stopped sends
 // those too. The text of a refusal is the text of the answer.
 func (c *Chat) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Part, error] {
-	if r.Whole {
-		send := func(ctx context.Context) (*http.Response, error) { return c.callWhole(ctx, r) }
-		return c.options.stream(ctx, send, func(resp *http.Response, yield func(model.Part) bool) (model.Part, error) {
-			a := answer{options: c.options}
-			end, err := a.readWhole(resp.Body, yield)
-			return model.Part{End: end, ProviderData: a.data}, err
-		})
-	}
-	send := func(ctx context.Context) (*http.Response, error) { return c.call(ctx, r) }
-	return c.options.stream(ctx, send, func(resp *http.Response, yield func(model.Part) bool) (model.Part, error) {
-		a := answer{
-			options: c.options, contentType: resp.Header.Get("Content-Type"), events: upstream.NewEvents(resp.Body),
+	tools := names.New()
+	send := func(ctx context.Context) (*http.Response, error) {
+		if r.Whole {
+			return c.callWhole(ctx, c.params(r, tools))
 		}
-		end, err := a.read(yield)
+		return c.call(ctx, c.params(r, tools))
+	}
+	return c.options.stream(ctx, send, func(resp *http.Response, yield func(model.Part) bool) (model.Part, error) {
+		a := answer{options: c.options, tools: tools, contentType: resp.Header.Get("Content-Type"), yield: yield}
+		var end *model.End
+		var err error
+		if inOnePiece(a.contentType, r.Whole) {
+			end, err = a.readWhole(resp.Body)
+		} else {
+			a.events = upstream.NewEvents(resp.Body)
+			end, err = a.read()
+		}
 		return model.Part{End: end, ProviderData: a.data}, err
 	})
+}
+
+// inOnePiece reports whether an answer with this content type comes in one piece. Gateways may send it in the other
+// form than the one that was asked for. Any other type decides nothing.
+func inOnePiece(contentType string, asked bool) bool {
+	switch kind, _, _ := mime.ParseMediaType(contentType); kind {
+	case "application/json":
+		return true
+	case "text/event-stream":
+		return false
+	}
+	return asked
 }
 
 // call requests a streamed answer. The SDK builds the request, authorizes, sends and
 // repeats it, but the response's body is decoded here. The SDK's typed stream decodes
 // every field of every chunk and reports no error when the stream ends without
 // finish_reason (docs/adr/0003 has the measurements).
-func (c *Chat) call(ctx context.Context, r model.Request) (*http.Response, error) {
+func (c *Chat) call(ctx context.Context, p sdk.ChatCompletionNewParams) (*http.Response, error) {
 	var resp *http.Response
-	stream := c.service.NewStreaming(ctx, c.params(r), option.WithResponseBodyInto(&resp))
+	stream := c.service.NewStreaming(ctx, p, option.WithResponseBodyInto(&resp))
 	return resp, stream.Err()
 }
 
+// callWhole requests an answer in one piece. The API refuses stream_options in such a
+// request.
+func (c *Chat) callWhole(ctx context.Context, p sdk.ChatCompletionNewParams) (*http.Response, error) {
+	var resp *http.Response
+	p.StreamOptions = sdk.ChatCompletionStreamOptionsParam{}
+	_, err := c.service.New(ctx, p, option.WithResponseBodyInto(&resp), option.WithHTTPClient(c.wholeClient))
+	return resp, err
+}
+
 // params converts a request to the API's form. include_usage is set because a stream
-// reports no usage without it.
-func (c *Chat) params(r model.Request) sdk.ChatCompletionNewParams {
+// reports no usage without it. tools gets the names of the tools: the API accepts the
+// pattern of package names.
+func (c *Chat) params(r model.Request, tools *names.Map) sdk.ChatCompletionNewParams {
 	p := sdk.ChatCompletionNewParams{
 		Model:         c.options.ID,
 		StreamOptions: sdk.ChatCompletionStreamOptionsParam{IncludeUsage: sdk.Bool(true)},
@@ -76,53 +103,84 @@ func (c *Chat) params(r model.Request) sdk.ChatCompletionNewParams {
 	if t := c.options.Temperature; t != nil {
 		p.Temperature = sdk.Float(*t)
 	}
-	for _, m := range names.Calls(r.Messages, chatIDs) {
-		p.Messages = append(p.Messages, message(m))
-	}
 	for _, t := range r.Tools {
-		p.Tools = append(p.Tools, tool(t))
+		p.Tools = append(p.Tools, tool(t, tools.Fit(t.Name)))
+	}
+	messages := names.Calls(r.Messages, chatIDs)
+	for i, m := range messages {
+		p.Messages = append(p.Messages, message(m, tools, wantsReasoning(m) && turnHasCalls(messages, i)))
 	}
 	return p
 }
 
-// message converts a message.
-func message(m model.Message) sdk.ChatCompletionMessageParamUnion {
+// turnHasCalls reports whether the turn of a message has calls of tools. A turn is the messages between two of the user.
+func turnHasCalls(messages []model.Message, i int) bool {
+	begin, end := i, i
+	for begin > 0 && messages[begin-1].Role != model.User {
+		begin--
+	}
+	for end < len(messages) && messages[end].Role != model.User {
+		end++
+	}
+	return slices.ContainsFunc(messages[begin:end], func(m model.Message) bool { return len(m.ToolCalls) > 0 })
+}
+
+// message converts a message. withThoughts permits an answer's thoughts.
+func message(m model.Message, tools *names.Map, withThoughts bool) sdk.ChatCompletionMessageParamUnion {
 	switch m.Role {
 	case model.System:
 		return sdk.SystemMessage(m.Content)
 	case model.ToolRole:
 		return sdk.ToolMessage(m.Content, m.ToolCallID)
 	case model.Assistant:
-		return assistant(m)
+		return assistant(m, tools, withThoughts)
 	default:
 		return sdk.UserMessage(m.Content)
 	}
 }
 
 // assistant converts an assistant's message. The API requires its content unless the
-// message has tool calls.
-func assistant(m model.Message) sdk.ChatCompletionMessageParamUnion {
+// message has tool calls, and some servers require it beside them too (llama-cpp-python).
+// Arguments that are not an object become {}: servers that parse them refuse the whole
+// conversation otherwise (llama.cpp), and the tool's result names the mistake.
+//
+// Thoughts go back only beside calls, in the turn that has them, to the servers that
+// require them. DeepSeek's older models refuse them elsewhere.
+func assistant(m model.Message, tools *names.Map, withThoughts bool) sdk.ChatCompletionMessageParamUnion {
 	var p sdk.ChatCompletionAssistantMessageParam
-	if m.Content != "" || len(m.ToolCalls) == 0 {
-		p.Content.OfString = sdk.String(m.Content)
-	}
-	for _, call := range m.ToolCalls {
-		p.ToolCalls = append(p.ToolCalls, sdk.ChatCompletionMessageToolCallUnionParam{
-			OfFunction: &sdk.ChatCompletionMessageFunctionToolCallParam{
-				ID: call.ID,
-				Function: sdk.ChatCompletionMessageFunctionToolCallFunctionParam{
-					Name: call.Name, Arguments: call.Arguments,
-				},
+	p.Content.OfString = sdk.String(m.Content)
+	back, extra := chatOpaqueOf(m), map[string]any{}
+	for i, call := range m.ToolCalls {
+		f := &sdk.ChatCompletionMessageFunctionToolCallParam{
+			ID: call.ID,
+			Function: sdk.ChatCompletionMessageFunctionToolCallFunctionParam{
+				Name: tools.Fit(call.Name), Arguments: string(call.Object()),
 			},
-		})
+		}
+		if i < len(back.Extra) && upstream.Present(back.Extra[i]) {
+			f.SetExtraFields(map[string]any{"extra_content": back.Extra[i]})
+		}
+		p.ToolCalls = append(p.ToolCalls, sdk.ChatCompletionMessageToolCallUnionParam{OfFunction: f})
+	}
+	if withThoughts {
+		extra[reasoningContent] = m.Reasoning
+	}
+	if back.MessageExtra != nil {
+		extra["extra_content"] = back.MessageExtra
+	}
+	if back.Details != nil {
+		extra["reasoning_details"] = back.Details
+	}
+	if len(extra) > 0 {
+		p.SetExtraFields(extra)
 	}
 	return sdk.ChatCompletionMessageParamUnion{OfAssistant: &p}
 }
 
 // tool converts a tool. Its schema is sent unchanged, outside of the SDK's field: that field
 // is a map, for which the schema would have to be decoded.
-func tool(t model.ToolSpec) sdk.ChatCompletionToolUnionParam {
-	f := shared.FunctionDefinitionParam{Name: t.Name}
+func tool(t model.ToolSpec, name string) sdk.ChatCompletionToolUnionParam {
+	f := shared.FunctionDefinitionParam{Name: name}
 	if t.Description != "" {
 		f.Description = sdk.String(t.Description)
 	}

@@ -79,8 +79,8 @@ func TestARequestHasTheWholeConversation(t *testing.T) {
 		"messages": []any{
 			object{"role": "system", "content": "be <brief>"},
 			object{"role": "user", "content": "weather?"},
-			object{"role": "assistant", "tool_calls": []any{object{
-				"id": "call_1", "type": "function", "function": object{"name": "weather", "arguments": "{bad"},
+			object{"role": "assistant", "content": "", "tool_calls": []any{object{
+				"id": "call_1", "type": "function", "function": object{"name": "weather", "arguments": "{}"},
 			}}},
 			object{"role": "tool", "tool_call_id": "call_1", "content": ""},
 			object{"role": "assistant", "content": ""},
@@ -192,9 +192,9 @@ func TestIDsOfEarlierRunsFitAllServers(t *testing.T) {
 			model.Message{Role: model.ToolRole, ToolCallID: stored, Content: "found"})
 		modeltest.Collect(t.Context(), t, open(t, srv, openai.Options{}), r)
 		messages, _ := srv.Requests()[0].Body["messages"].([]any)
-		call := object{"id": want, "type": "function", "function": object{"name": "f", "arguments": ""}}
+		call := object{"id": want, "type": "function", "function": object{"name": "f", "arguments": "{}"}}
 		wanted := []any{
-			object{"role": "assistant", "tool_calls": []any{call}},
+			object{"role": "assistant", "content": "", "tool_calls": []any{call}},
 			object{"role": "tool", "tool_call_id": want, "content": "found"},
 		}
 		if diff := cmp.Diff(wanted, messages[1:]); diff != "" {

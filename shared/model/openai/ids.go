@@ -2,10 +2,12 @@ package openai
 
 import (
 	"encoding/json"
+	"maps"
 	"regexp"
 	"strings"
 
 	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
 // The limits of the two APIs for the ID of a call. OpenAI's reference doesn't state them. The APIs refuse longer ones:
@@ -15,35 +17,119 @@ const (
 	maxCallID = 64
 )
 
-// chatOpaque is End.Opaque of the Chat Completions API. The names of its members are part of stored checkpoints and
-// must stay as they are.
+// chatOpaque is End.Opaque of the Chat Completions API: what a server requires or prefers to get back, as it was. The
+// names of its members are part of stored checkpoints and must stay as they are.
 type chatOpaque struct {
-	// IDs are the IDs that the server gave to the calls of the answer; "" for one that can't be sent back.
-	IDs []string `json:"ids"`
+	// IDs are the IDs that the server gave to the calls of the answer; "" for one that can't be sent back. The server
+	// gets its own IDs back because the templates of some models show them to the model. Kimi, for example, imitates the
+	// IDs that it sees, and servers understand only calls with IDs of Kimi's own form.
+	IDs []string `json:"ids,omitempty"`
+	// Extra are the calls' extra_content, in the order of the calls. Gemini 3 refuses a request in which the signature
+	// is missing that it sent there.
+	Extra []json.RawMessage `json:"extra_content,omitempty"`
+	// MessageExtra is the extra_content of the answer itself.
+	MessageExtra json.RawMessage `json:"message_extra_content,omitempty"`
+	// Details are OpenRouter's reasoning_details.
+	Details []detail `json:"reasoning_details,omitempty"`
+
+	held int // bytes of Details
+	// reasoningContent states that the thoughts came in the member reasoning_content.
+	reasoningContent bool
 }
 
-// storeIDs returns the Opaque of an answer with these calls; nil if there is nothing to send back. The server gets its
-// own IDs back because the templates of some models show them to the model. Kimi, for example, imitates the IDs that
-// it sees, and servers understand only calls with IDs of Kimi's own form.
-func storeIDs(calls []model.ToolCall) json.RawMessage {
-	o, any := chatOpaque{IDs: make([]string, len(calls))}, false
-	for i, call := range calls {
-		o.IDs[i] = sendable(call.ID, maxChatID)
-		any = any || o.IDs[i] != ""
+// add adds what a chunk has.
+func (o *chatOpaque) add(d *delta) {
+	o.reasoningContent = o.reasoningContent || d.ReasoningContent != ""
+	if upstream.Present(d.ExtraContent) {
+		o.MessageExtra = d.ExtraContent
 	}
-	if !any {
+	for _, piece := range d.ReasoningDetails {
+		if o.held += piece.size(); o.held > upstream.MaxEvent {
+			return
+		}
+		if n := len(o.Details); n > 0 && o.Details[n-1].continuedBy(piece) {
+			o.Details[n-1].add(piece)
+		} else {
+			o.Details = append(o.Details, piece)
+		}
+	}
+}
+
+// encode returns the Opaque of an answer with these calls; nil if there is nothing to send back.
+func (o *chatOpaque) encode(calls []call) json.RawMessage {
+	if len(calls) == 0 {
 		return nil
 	}
-	opaque, _ := json.Marshal(o) // texts always encode
+	needed := len(o.Details) > 0 || o.MessageExtra != nil
+	for _, c := range calls {
+		id := sendable(string(c.id), maxChatID)
+		o.IDs, o.Extra = append(o.IDs, id), append(o.Extra, c.extra)
+		needed = needed || id != "" || c.extra != nil
+	}
+	if !needed {
+		return nil
+	}
+	if !hasAny(o.Extra) {
+		o.Extra = nil
+	}
+	opaque, _ := json.Marshal(o) // texts and decoded values always encode
 	return opaque
+}
+
+func hasAny(values []json.RawMessage) bool {
+	for _, v := range values {
+		if v != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// detail is an element of reasoning_details, a piece of thoughts. In a stream, a long one comes in several elements of
+// the same type and index.
+type detail map[string]json.RawMessage
+
+// size is the number of bytes of the values.
+func (d detail) size() (n int) {
+	for _, v := range d {
+		n += len(v)
+	}
+	return n
+}
+
+// continuedBy reports whether an element is a further piece of this one.
+func (d detail) continuedBy(piece detail) bool {
+	same := func(name string) bool { return string(d[name]) == string(piece[name]) }
+	return same("type") && same("index") && (same("id") || piece["id"] == nil || d["id"] == nil) &&
+		!upstream.Present(d["signature"])
+}
+
+// add adds a further piece: its texts are appended, and its other members replace those of the same name.
+func (d detail) add(piece detail) {
+	for _, name := range [...]string{"text", "summary", "data"} {
+		var begin, end string
+		if json.Unmarshal(d[name], &begin) == nil && json.Unmarshal(piece[name], &end) == nil {
+			d[name], _ = json.Marshal(begin + end)
+			delete(piece, name)
+		}
+	}
+	maps.DeleteFunc(piece, func(_ string, v json.RawMessage) bool { return !upstream.Present(v) })
+	maps.Copy(d, piece)
+}
+
+// chatOpaqueOf returns the Opaque of a message with calls. It is zero where the message has none, or another provider's.
+func chatOpaqueOf(m model.Message) (o chatOpaque) {
+	if json.Unmarshal(m.Opaque, &o) != nil || len(o.IDs) != len(m.ToolCalls) {
+		return chatOpaque{}
+	}
+	return o
 }
 
 // chatIDs returns the IDs that are best for the calls of a message: those that the server itself gave to them. The
 // history of earlier runs has no Opaque. There, IDs that an earlier version stored are the server's own. An ID of the
 // run loop is replaced by a shorter one, because Mistral's API refuses it.
 func chatIDs(m model.Message) []string {
-	var o chatOpaque
-	if json.Unmarshal(m.Opaque, &o) == nil && len(o.IDs) == len(m.ToolCalls) {
+	if o := chatOpaqueOf(m); o.IDs != nil {
 		return o.IDs
 	}
 	ids := make([]string, len(m.ToolCalls))
@@ -65,4 +151,22 @@ func sendable(id string, limit int) string {
 		return ""
 	}
 	return id
+}
+
+// reasoningContent is the name of the member for thoughts that some servers require back: DeepSeek refuses a request
+// without it, also in later runs of a session. Others refuse a request with it, so it is sent only to a server that has
+// used it: the data of an answer names it. That data is stored with the message, unlike Opaque.
+const reasoningContent = "reasoning_content"
+
+// providerData is the Part.ProviderData of an answer.
+type providerData struct {
+	identifiers
+	// ReasoningField is the member in which the thoughts came, if they must be sent back.
+	ReasoningField string `json:"reasoning_field,omitempty"`
+}
+
+// wantsReasoning reports whether the server that sent an answer wants its thoughts back.
+func wantsReasoning(m model.Message) bool {
+	var data providerData
+	return m.Reasoning != "" && json.Unmarshal(m.ProviderData, &data) == nil && data.ReasoningField == reasoningContent
 }

@@ -1,0 +1,144 @@
+package openai
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strconv"
+
+	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/model/upstream"
+)
+
+// toolDelta is a piece of a tool call.
+type toolDelta struct {
+	Index    index `json:"index"`
+	ID       text  `json:"id"`
+	Function struct {
+		Name      text `json:"name"`
+		Arguments text `json:"arguments"`
+	} `json:"function"`
+	// ExtraContent is Google's. It holds the signature of the thoughts before the call.
+	ExtraContent json.RawMessage `json:"extra_content"`
+}
+
+// index states to which call a piece belongs. Some servers leave it out.
+type index struct {
+	n     int
+	known bool
+}
+
+// UnmarshalJSON implements json.Unmarshaler. Anything but a whole number counts as absent.
+func (i *index) UnmarshalJSON(data []byte) error {
+	n, err := strconv.Atoi(string(bytes.Trim(data, `"`)))
+	*i = index{n: n, known: err == nil}
+	return nil
+}
+
+// call is a tool call as far as it has arrived.
+type call struct {
+	index     index
+	id, name  text
+	arguments []byte
+	extra     json.RawMessage
+}
+
+// calls assembles the tool calls of an answer. They may arrive interleaved.
+//
+// A piece continues the call that has its index, and a piece without an index the call of its id or the last call. But
+// servers number all calls 0 (Gemini's endpoint, Ollama behind LiteLLM), leave the index out, repeat the name or all
+// members in each piece (llama-cpp-python), or send no ids. So a piece begins a new call in these cases too:
+//   - it has an id that no call of its index has, and a name;
+//   - it has a name and arguments, and the arguments so far are a complete object;
+//   - it has another name, and arguments have arrived already.
+//
+// Before the first arguments, another name is a further piece of the name.
+type calls struct {
+	list []call
+	held int // bytes of all calls
+}
+
+// maxCalls is how many calls one answer may have. OpenAI allows as many tools in a
+// request (https://platform.openai.com/docs/api-reference/chat/create).
+const maxCalls = 128
+
+// add adds the pieces of one chunk.
+func (c *calls) add(pieces []toolDelta) error {
+	for i, d := range pieces {
+		to := c.find(d, i > 0)
+		if to == nil {
+			order := d.Index
+			if !order.known {
+				order.n = len(c.list)
+			}
+			c.list = append(c.list, call{index: order})
+			to = &c.list[len(c.list)-1]
+		}
+		to.add(d)
+		c.held += len(d.ID) + len(d.Function.Name) + len(d.Function.Arguments) + len(d.ExtraContent)
+		if len(c.list) > maxCalls || c.held > upstream.MaxEvent {
+			return fault.Public(fault.Upstream, upstream.TooLong, errors.New("openai: too many or too long tool calls"))
+		}
+	}
+	return nil
+}
+
+// find returns the call that a piece continues, or nil if the piece begins a new one. follows states that the piece is
+// not the first one in its chunk.
+func (c *calls) find(d toolDelta, follows bool) (last *call) {
+	for i := range c.list {
+		one := &c.list[i]
+		if d.Index.known && one.index != d.Index {
+			continue
+		}
+		if d.ID != "" && one.id == d.ID {
+			return one
+		}
+		last = one
+	}
+	name, arguments := d.Function.Name, d.Function.Arguments
+	switch {
+	case last == nil:
+	case d.ID != "" && last.id != "" && (name != "" || arguments == ""):
+		return nil
+	case name == "":
+	case !d.Index.known && follows, arguments != "" && last.complete(), len(last.arguments) > 0 && name != last.name:
+		return nil
+	}
+	return last
+}
+
+// maxChecked is how long arguments may be to be checked for completeness. The check reads all of them.
+const maxChecked = 64 << 10
+
+// complete reports whether the arguments are a whole JSON object.
+func (c *call) complete() bool {
+	arguments := bytes.TrimSpace(c.arguments)
+	return len(arguments) <= maxChecked && bytes.HasPrefix(arguments, []byte("{")) &&
+		bytes.HasSuffix(arguments, []byte("}")) && json.Valid(arguments)
+}
+
+// add adds a piece. A name or arguments that repeat all that is there are a repetition.
+func (c *call) add(d toolDelta) {
+	if c.id == "" {
+		c.id = d.ID
+	}
+	if d.Function.Name != c.name {
+		c.name += d.Function.Name
+	}
+	if arguments := d.Function.Arguments; string(c.arguments) != string(arguments) || !c.complete() {
+		c.arguments = append(c.arguments, arguments...)
+	}
+	if upstream.Present(d.ExtraContent) {
+		c.extra = d.ExtraContent
+	}
+}
+
+// all returns the calls in the order of their indices. A call without name and arguments is none: some servers send an
+// empty element.
+func (c *calls) all() []call {
+	slices.SortStableFunc(c.list, func(x, y call) int { return cmp.Compare(x.index.n, y.index.n) })
+	return slices.DeleteFunc(c.list, func(one call) bool { return one.name == "" && len(one.arguments) == 0 })
+}
