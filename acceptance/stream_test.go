@@ -150,7 +150,7 @@ func TestUnicodeArrivesUnchanged(t *testing.T) {
 	t.Parallel()
 	const text = "日本 🎉 é\nline2 <b>&amp;</b> \u2028 שלום"
 	r := start(t, "quickstart", modeltest.NewServer(t, modeltest.Text("日本 🎉", " é\nline2 <b>&amp;</b> \u2028 שלום")))
-	list := process.Frames(t, r.Run("ann", "assistant", "message", text, "session_id", "ü/ñ").Body)
+	list := process.Frames(t, r.Run("ann", "assistant", "message", text, "session_id", "ü ñ").Body)
 	if got := list[len(list)-1].Data["content"]; got != text {
 		t.Errorf("completed with %q", got)
 	}

@@ -82,13 +82,16 @@ func (d detail) whole() any {
 	return spliced{wire.Whole[wire.SessionDetail]{Value: *d.agent}, d.history}
 }
 
-// withHistory reads the conversation of the session. shownAs is the session type of the
-// answer; "" means the type of the row.
-func (s Sessions) withHistory(ctx context.Context, v store.Viewer, row store.Session, shownAs string) (detail, error) {
+// withHistory reads the conversation of the session, or the part that q selects. shownAs is the
+// session type of the answer; "" means the type of the row.
+func (s Sessions) withHistory(
+	ctx context.Context, v store.Viewer, row store.Session, shownAs string, q store.ConversationQuery,
+) (detail, error) {
 	if shownAs == "" {
 		shownAs = row.SessionType
 	}
-	conversation, err := s.DB.Conversation(ctx, v, row.Owner, row.SessionID)
+	q.Owner, q.SessionID = row.Owner, row.SessionID
+	conversation, err := s.DB.Conversation(ctx, v, q)
 	if err != nil {
 		return detail{}, err
 	}

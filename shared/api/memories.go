@@ -134,7 +134,7 @@ func (m Memories) create(ctx context.Context, r *request, in createMemory) (wire
 	return memoryOf(row), m.DB.AddMemory(ctx, row)
 }
 
-// oneMemory is the input of the routes of one memory, and of GET /memory_topics.
+// oneMemory is the input of the routes of one memory.
 type oneMemory struct {
 	User string `query:"user_id" maxbytes:"1024" doc:"Filter by user. Only callers allowed to see all users find memories of other users."`
 	database
@@ -196,13 +196,20 @@ func (m Memories) deleteMany(ctx context.Context, r *request, in deleteMemories)
 	return m.DB.DeleteMemories(ctx, viewer, in.Body.IDs, in.Body.User)
 }
 
+// memoryTopics is the input of GET /memory_topics. In AgentOS the list has no pages.
+type memoryTopics struct {
+	oneMemory
+	Limit int `query:"limit" min:"1" max:"1000" doc:"Topics on a page, at most 1,000. Defaults to all topics."`
+	Page  int `query:"page" default:"1" min:"1" doc:"The number of the page, from 1. Without limit it has no effect."`
+}
+
 // topics answers the topics of all memories that the caller sees, each once.
-func (m Memories) topics(ctx context.Context, r *request, in oneMemory) ([]string, error) {
+func (m Memories) topics(ctx context.Context, r *request, in memoryTopics) ([]string, error) {
 	viewer, err := m.Isolation.viewerIn(r, in.database)
 	if err != nil {
 		return nil, err
 	}
-	topics, err := m.DB.MemoryTopics(ctx, viewer, in.User)
+	topics, err := m.DB.MemoryTopics(ctx, viewer, in.User, in.Limit, in.Page)
 	if topics == nil {
 		topics = []string{}
 	}

@@ -245,10 +245,10 @@ type runsOfSession struct {
 	User      string `query:"user_id" maxbytes:"1024" doc:"The owner of the session. Only callers allowed to see all users need it, when several users have a session with this id."`
 }
 
-// listRuns is the input of GET /agents/{agent_id}/runs. The list has no pages, as in
-// AgentOS: it contains only the runs of one session.
+// listRuns is the input of GET /agents/{agent_id}/runs.
 type listRuns struct {
 	runsOfSession
+	pageOfRuns
 	Status string `query:"status" maxbytes:"1024" doc:"Filter by the status of the run."`
 }
 
@@ -267,6 +267,7 @@ func (a Runs) list(ctx context.Context, r *request, in listRuns) ([]wire.Whole[w
 	if err != nil {
 		return nil, notFound(err, "Session not found")
 	}
+	q.Limit, q.Page = in.Limit, in.Page
 	if q.Owner = session.Owner; in.Status != "" {
 		q.Statuses = []string{strings.ToUpper(in.Status)}
 	}

@@ -34,6 +34,20 @@ type Sessions struct {
 	Now func() time.Time
 	// NewID makes the id of a session that is created without one. Required.
 	NewID func() uuid.UUID
+	// MaxAnswer is how many bytes of JSON an answer can have. A change whose answer would be
+	// longer is rejected before it happens, and the answer to a change has only the last
+	// part of a longer conversation. Defaults to no limit.
+	MaxAnswer int
+}
+
+// answerRest is the part of MaxAnswer that the other members of a session need: ids, a name
+// of an owner, and the usage of some models.
+const answerRest = 64 << 10
+
+// pageOfRuns are the parameters by which a caller reads a long session in parts. AgentOS has none.
+type pageOfRuns struct {
+	Limit int `query:"limit" min:"1" max:"1000" doc:"Runs on a page, at most 1,000. Defaults to all runs."`
+	Page  int `query:"page" default:"1" min:"1" doc:"The number of the page, from 1: the oldest runs are on the first one. Without limit it has no effect."`
 }
 
 // endpoints implements Resource. Functions that return any declare their types with
@@ -141,6 +155,9 @@ func (s Sessions) create(ctx context.Context, r *request, in createSession) (any
 		row.Metadata = json.RawMessage("{}")
 	}
 	row.UpdatedAt = row.CreatedAt
+	if size := len(text(row.Name)) + len(row.State) + len(row.Metadata); s.MaxAnswer > 0 && size > s.maxMembers() {
+		return nil, s.errTooLong()
+	}
 	err = s.DB.CreateSession(ctx, row)
 	if fault.KindOf(err) == fault.Conflict {
 		detail := fmt.Sprintf("Session with id '%s' already exists. Use PATCH /sessions/%[1]s to update it.", row.SessionID)
@@ -161,15 +178,21 @@ type oneSession struct {
 	database
 }
 
+// getSession is the input of GET /sessions/{session_id}.
+type getSession struct {
+	oneSession
+	pageOfRuns
+}
+
 // get answers a session with its conversation: the messages of users and agents, without
 // the system's and the tools'. type changes only the form of the answer, as in AgentOS,
 // not what is found.
-func (s Sessions) get(ctx context.Context, r *request, in oneSession) (any, error) {
+func (s Sessions) get(ctx context.Context, r *request, in getSession) (any, error) {
 	viewer, row, err := s.find(ctx, r, in.User, in.database)
 	if err != nil {
 		return nil, err
 	}
-	d, err := s.withHistory(ctx, viewer, row, in.Type)
+	d, err := s.withHistory(ctx, viewer, row, in.Type, store.ConversationQuery{Limit: in.Limit, Page: in.Page})
 	if err != nil {
 		return nil, err
 	}
@@ -213,20 +236,44 @@ func (s Sessions) change(ctx context.Context, r *request, in changeSession) (any
 
 // changed finds the session of the path, changes it, and answers it with every member. A
 // session that is deleted between the two statements is a 404.
+//
+// The answer must not be an error when the change happened. So the length of the
+// answer is limited before: see MaxAnswer.
 func (s Sessions) changed(ctx context.Context, r *request, in oneSession, c store.SessionChange) (any, error) {
 	viewer, row, err := s.find(ctx, r, in.User, in.database)
 	if err != nil {
 		return nil, err
 	}
+	if s.MaxAnswer > 0 {
+		c.MaxBytes = s.maxMembers()
+	}
 	row, err = s.DB.ChangeSession(ctx, row, c, pgvalue.Time(s.Now()))
-	if err != nil {
+	switch {
+	case fault.KindOf(err) == fault.TooLarge:
+		return nil, s.errTooLong()
+	case err != nil:
 		return nil, notFound(err, "Session with id '%s' not found", r.param("session_id"))
 	}
-	d, err := s.withHistory(ctx, viewer, row, in.Type)
+	var q store.ConversationQuery
+	if s.MaxAnswer > 0 {
+		q.MaxBytes = s.MaxAnswer - answerRest - len(text(row.Name)) - len(row.State) - len(row.Metadata) - len(row.Summary)
+	}
+	d, err := s.withHistory(ctx, viewer, row, in.Type, q)
 	if err != nil {
 		return nil, err
 	}
 	return d.whole(), nil
+}
+
+// maxMembers is how long the members of a session that its caller chooses may be together, in
+// bytes, so that the session fits into an answer. It leaves a part for the conversation.
+func (s Sessions) maxMembers() int { return s.MaxAnswer - answerRest - s.MaxAnswer/8 }
+
+// errTooLong rejects a change that could not be answered.
+func (s Sessions) errTooLong() error {
+	const text = "Nothing was changed: session_name, session_state, metadata and summary would have more than %d bytes " +
+		"together, which is too much for an answer; make them shorter with PATCH /sessions/{session_id}"
+	return fault.Public(fault.TooLarge, fmt.Sprintf(text, s.maxMembers()), nil)
 }
 
 // deleteSession is the input of DELETE /sessions/{session_id}.
@@ -272,6 +319,7 @@ func (s Sessions) remove(ctx context.Context, r *request, in deleteSession, ids 
 // sessionRuns is the input of the two routes that list the runs of a session.
 type sessionRuns struct {
 	oneSession
+	pageOfRuns
 	After  *int64   `query:"created_after" doc:"Filter by creation time: at this second or later (Unix time)."`
 	Before *int64   `query:"created_before" doc:"Filter by creation time: at this second or earlier (Unix time)."`
 	Status []string `query:"status" maxbytes:"1024" doc:"Filter by status: one of these."`
@@ -280,7 +328,7 @@ type sessionRuns struct {
 // query checks the filters. It accepts AgentOS's statuses in upper or lower case; an
 // unknown one is fault.Invalid with AgentOS's text, which has a Python list.
 func (in sessionRuns) query() (store.RunQuery, error) {
-	q := store.RunQuery{After: in.After, Before: in.Before, ByLength: true}
+	q := store.RunQuery{After: in.After, Before: in.Before, ByLength: true, Limit: in.Limit, Page: in.Page}
 	var unknown []string
 	for _, s := range in.Status {
 		s = strings.ToUpper(s)
@@ -304,7 +352,7 @@ func pythonList(words []string) string { return "['" + strings.Join(words, "', '
 // findRuns returns the runs of the session in the path, oldest first. The texts of its
 // 404 and of find's differ in AgentOS too.
 //
-// Without a filter by status it leaves out runs that are being streamed, as AgentOS does. A
+// Without a filter by status and without pages it leaves out runs that are being streamed, as AgentOS does. A
 // session that such a run has made is a 404 then. agent-ui relies on it: it asks for the runs
 // when the first event of a new session arrives, and would replace the text that it streams.
 func (s Sessions) findRuns(ctx context.Context, r *request, in sessionRuns) ([]store.Run, error) {
@@ -318,7 +366,7 @@ func (s Sessions) findRuns(ctx context.Context, r *request, in sessionRuns) ([]s
 	}
 	// The owner of the row, not of the request: an administrator may not have named one.
 	q.Owner, q.SessionID = row.Owner, row.SessionID
-	q.Unstreamed = len(q.Statuses) == 0
+	q.Unstreamed = len(q.Statuses) == 0 && q.Limit == 0
 	runs, err := s.DB.Runs(ctx, viewer, q)
 	if err != nil || len(runs) > 0 || !q.Unstreamed || q.After != nil || q.Before != nil {
 		return runs, err

@@ -334,3 +334,37 @@ func TestASessionThatWasCreatedListsNoRuns(t *testing.T) {
 	close(goAhead)
 	(<-ended).want(t, 200)
 }
+
+func TestRunsAreReadByPages(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	for _, message := range []string{"first", "second", "third"} {
+		s.run("ann", "s", message)
+	}
+	s.remember("ann", "a", "t1", "t2", "t3")
+	for _, path := range []string{
+		"/sessions/s?", "/sessions/s/runs?", "/sessions/s/run-previews?", "/agents/a/runs?session_id=s&",
+	} {
+		for page, want := range map[string]string{
+			"": "first second third", "limit=2": "first second", "limit=2&page=1": "first second",
+			"limit=2&page=2": "third", "limit=2&page=3": "", "limit=1000": "first second third", "page=2": "first second third",
+		} {
+			body := s.do("ann GET "+path+page, "").want(t, 200).Body.String()
+			var seen []string
+			for _, message := range []string{"first", "second", "third"} {
+				if strings.Contains(body, `"run_input":"`+message) || strings.Contains(body, `"content":"`+message) {
+					seen = append(seen, message)
+				}
+			}
+			if got := strings.Join(seen, " "); got != want {
+				t.Errorf("%s%s has %q, want %q", path, page, got, want)
+			}
+		}
+		for _, page := range []string{"limit=0", "limit=1001", "limit=x", "page=0", "limit=", "page=2147483648"} {
+			s.do("ann GET "+path+page, "").want(t, 422, `"loc":["query","`)
+		}
+	}
+	s.do("ann GET /memory_topics", "").want(t, 200, `["t1","t2","t3"]`)
+	s.do("ann GET /memory_topics?limit=2&page=2", "").want(t, 200, `["t3"]`)
+	s.do("ann GET /memory_topics?limit=1001", "").want(t, 422, `"loc":["query","limit"]`)
+}

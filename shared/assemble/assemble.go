@@ -43,6 +43,8 @@ type Parts struct {
 	Watch bool
 	// MaxRuns has the meaning of run.Options.MaxRuns. Defaults to no bound.
 	MaxRuns int
+	// MaxAnswer has the meaning of api.Sessions.MaxAnswer. Defaults to no limit.
+	MaxAnswer int
 	// Log receives the log lines. Required.
 	Log *slog.Logger
 	// Version is shown by the routes about the OS.
@@ -102,7 +104,7 @@ func build(p Parts, served []route.Function) (s Service) {
 			})
 		case route.Sessions:
 			resources = append(resources, &api.Readiness{Check: p.DB.Check, Now: Now}, api.Sessions{
-				DB: p.DB, Isolation: isolation, Agents: listed, Now: Now, NewID: uuid.New,
+				DB: p.DB, Isolation: isolation, Agents: listed, Now: Now, NewID: uuid.New, MaxAnswer: p.MaxAnswer,
 			})
 		case route.Memories:
 			resources = append(resources, api.Memories{DB: p.DB, Isolation: isolation, Now: Now, NewID: uuid.New})

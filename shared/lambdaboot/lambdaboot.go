@@ -71,6 +71,9 @@ func (f Function) open(log *slog.Logger) (o lambdahttp.Options, err error) {
 		return o, err
 	}
 	o = lambdahttp.Options{Log: log, Streamed: f.Agents != nil && os.Getenv("AWS_SAM_LOCAL") != "true"}
+	if !o.Streamed {
+		p.MaxAnswer = lambdahttp.MaxJSON
+	}
 	service := assemble.For(f.Name, p)
 	if service.Runner != nil {
 		o.Settle = service.Runner.Wait

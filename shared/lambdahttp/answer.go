@@ -1,6 +1,7 @@
 package lambdahttp
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -54,7 +55,12 @@ func (b *buffer) marshal() (json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(answer)
+	// Without escapes for HTML, which would make six bytes of one.
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	err = encoder.Encode(answer)
+	return out.Bytes(), err
 }
 
 // streamed is a ResponseWriter that sends each Write at once. One Write becomes one

@@ -55,6 +55,10 @@ func Start(o Options) { lambda.Start(New(o).Invoke) }
 const (
 	// maxAnswer is Lambda's limit for a buffered answer, 6 MB, in bytes.
 	maxAnswer = 6 << 20
+	// MaxJSON is the length of a JSON body that a buffered answer always has room for. In the
+	// answer the body is a JSON string, in which one byte becomes two at most, and a
+	// character of three bytes six. The rest is for the headers.
+	MaxJSON = maxAnswer/2 - 64<<10
 	// reserve is the time between a request's deadline and Lambda's. At Lambda's
 	// deadline the process is ended without notice, so a request must have stored its
 	// state and sent its answer before.
@@ -109,7 +113,8 @@ func (f *Function) whole(ctx context.Context, r *http.Request) (json.RawMessage,
 
 var (
 	errTooLarge = fault.Public(fault.TooLarge,
-		"The answer is larger than the 6 MB that a Lambda function can send; request less, with limit and page", nil)
+		"The answer is larger than the 6 MB that a Lambda function can send; request a part of it with limit and page. "+
+			"One run that is too large is answered by GET /agents/{agent_id}/runs/{run_id}", nil)
 	errAborted = errors.New("the response was aborted")
 )
 

@@ -278,7 +278,9 @@ func TestAConversationIsInTheOrderOfTheRuns(t *testing.T) {
 		"the zero viewer":  {store.Viewer{}, "ann", "s", nil},
 		"no session":       {ann, "ann", "nope", nil},
 	} {
-		raw, err := db.Conversation(t.Context(), row.viewer, row.owner, row.session)
+		raw, err := db.Conversation(t.Context(), row.viewer, store.ConversationQuery{
+			Owner: row.owner, SessionID: row.session,
+		})
 		var messages []struct{ Content string }
 		if err != nil || json.Unmarshal(raw, &messages) != nil || messages == nil {
 			t.Errorf("%s: %s %v", name, raw, err)

@@ -158,11 +158,12 @@ func (db *DB) DeleteMemories(ctx context.Context, v Viewer, ids []string, owner 
 	return nil
 }
 
-// MemoryTopics returns the distinct topics of the memories, in order.
-func (db *DB) MemoryTopics(ctx context.Context, v Viewer, owner string) ([]string, error) {
+// MemoryTopics returns the distinct topics of the memories, in order: a page of limit topics, or all for a limit of 0.
+func (db *DB) MemoryTopics(ctx context.Context, v Viewer, owner string, limit, page int) ([]string, error) {
 	where, args := MemoryQuery{Owner: owner}.where(v)
+	clauses := pageOf(limit, page, args)
 	topics, err := list(ctx, db.bulk, pgx.RowTo[string],
-		`SELECT DISTINCT unnest(topics) AS topic FROM keyway.memories WHERE `+where+` ORDER BY topic`, args)
+		`SELECT DISTINCT unnest(topics) AS topic FROM keyway.memories WHERE `+where+` ORDER BY topic`+clauses, args)
 	if err != nil {
 		return nil, fmt.Errorf("memory topics: %w", kindOf(err))
 	}

@@ -167,7 +167,7 @@ func TestMemoriesOfOthersLookMissing(t *testing.T) {
 				t.Errorf("%s deletes: %v", name, err)
 			}
 		}
-		if topics, err := db.MemoryTopics(t.Context(), v, "ann"); err != nil || len(topics) > 0 {
+		if topics, err := db.MemoryTopics(t.Context(), v, "ann", 0, 0); err != nil || len(topics) > 0 {
 			t.Errorf("%s: %v %v", name, topics, err)
 		}
 		if stats, n, err := db.MemoryStats(t.Context(), v, store.MemoryQuery{Limit: 9, Page: 1}); err != nil || n > 0 ||
@@ -223,7 +223,7 @@ func TestTopicsAndStatisticsAreCountedByUser(t *testing.T) {
 	addMemory(t, db, "ann", "2", 5, "a", "ä")
 	addMemory(t, db, "bob", "3", 9, "c")
 	for owner, want := range map[string][]string{"": {"a", "b", "c", "ä"}, "ann": {"a", "b", "ä"}, "zoe": nil} {
-		got, err := db.MemoryTopics(t.Context(), admin, owner)
+		got, err := db.MemoryTopics(t.Context(), admin, owner, 0, 0)
 		less := func(a, b string) bool { return a < b }
 		if diff := cmp.Diff(want, got, cmpopts.SortSlices(less), cmpopts.EquateEmpty()); err != nil || diff != "" {
 			t.Errorf("topics of %q: %v %s", owner, err, diff)

@@ -127,6 +127,15 @@ func paged[T any](ctx context.Context, db *DB, l listing, args pgx.NamedArgs) (p
 	return page, total, nil
 }
 
+// pageOf returns the clauses that select a page, "" for a limit of 0, which means all rows. It adds their arguments.
+func pageOf(limit, page int, args pgx.NamedArgs) string {
+	if limit == 0 {
+		return ""
+	}
+	args["limit"], args["offset"] = limit, int64(page-1)*int64(limit)
+	return " LIMIT @limit OFFSET @offset"
+}
+
 // direction returns the SQL for the direction of an order.
 func direction(ascending bool) string {
 	if ascending {

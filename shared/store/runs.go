@@ -382,7 +382,7 @@ func (db *DB) Runs(ctx context.Context, v Viewer, q RunQuery) ([]Run, error) {
 	if q.ByLength {
 		columns = runColumnsByLength
 	}
-	sql := `SELECT ` + columns + ` FROM keyway.runs WHERE ` + where + ` ORDER BY seq` + q.page(args)
+	sql := `SELECT ` + columns + ` FROM keyway.runs WHERE ` + where + ` ORDER BY seq` + pageOf(q.Limit, q.Page, args)
 	runs, err := collect[Run](ctx, db.bulk, sql, args)
 	if err != nil {
 		return nil, fmt.Errorf("runs of session %q: %w", q.SessionID, kindOf(err))
@@ -420,15 +420,6 @@ func (db *DB) RequestCancel(ctx context.Context, v Viewer, id uuid.UUID) (found 
 		return false, fmt.Errorf("cancel run %s: %w", id, kindOf(err))
 	}
 	return n > 0, nil
-}
-
-// page returns the clauses that select a page, "" for all rows, and adds their arguments.
-func (q RunQuery) page(args pgx.NamedArgs) string {
-	if q.Limit == 0 {
-		return ""
-	}
-	args["limit"], args["offset"] = q.Limit, int64(q.Page-1)*int64(q.Limit)
-	return " LIMIT @limit OFFSET @offset"
 }
 
 // where returns the condition of a query. ok is false if no row can match.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -227,40 +228,72 @@ func (db *DB) CreateSession(ctx context.Context, s Session) error {
 type SessionChange struct {
 	Name                     *string
 	State, Metadata, Summary json.RawMessage
+	// MaxBytes is how long the name, the state, the metadata and the summary may be together after the change. A longer
+	// session is not changed. Defaults to no limit.
+	MaxBytes int
 }
 
-// ChangeSession changes a session that Session returned. It is fault.NotFound if the session was deleted meanwhile.
+// ChangeSession changes a session that Session returned. It is fault.NotFound if the session was deleted meanwhile, and
+// fault.TooLarge if it would be longer than MaxBytes.
 func (db *DB) ChangeSession(ctx context.Context, s Session, c SessionChange, now time.Time) (Session, error) {
 	changed, err := collect[Session](ctx, db, `
 		UPDATE keyway.sessions s SET
 			name = COALESCE(@name, name), state = COALESCE(@state, state), metadata = COALESCE(@metadata, metadata),
 			summary = COALESCE(@summary, summary), updated_at = GREATEST(updated_at, @now)
-		WHERE owner = @owner AND session_id = @session_id
+		WHERE owner = @owner AND session_id = @session_id AND (@max_bytes::bigint = 0 OR @max_bytes >=
+			octet_length(concat(COALESCE(@name, name), COALESCE(@state, state), COALESCE(@metadata, metadata),
+				COALESCE(@summary, summary))))
 		RETURNING `+sessionColumns,
 		pgx.NamedArgs{
 			"owner": s.Owner, "session_id": s.SessionID, "name": c.Name, "state": c.State, "metadata": c.Metadata,
-			"summary": c.Summary, "now": now,
+			"summary": c.Summary, "now": now, "max_bytes": c.MaxBytes,
 		})
 	if err != nil {
 		return Session{}, fmt.Errorf("change session %q: %w", s.SessionID, kindOf(err))
 	}
 	if len(changed) == 0 {
-		return Session{}, fmt.Errorf("session %q: %w", s.SessionID, fault.NotFound)
+		if _, err := db.Session(ctx, Viewer{All: true}, s.SessionID, s.Owner); err != nil || c.MaxBytes == 0 {
+			return Session{}, cmp.Or(err, fmt.Errorf("session %q: %w", s.SessionID, fault.NotFound))
+		}
+		return Session{}, fmt.Errorf("session %q: %w", s.SessionID, fault.TooLarge)
 	}
 	return changed[0], nil
 }
 
+// ConversationQuery selects messages of one session.
+type ConversationQuery struct {
+	// Owner and SessionID are the key of the session. Required.
+	Owner, SessionID string
+	// Limit is the number of runs on a page, and Page its number from 1. Defaults to all runs.
+	Limit, Page int
+	// MaxBytes is how long the messages may be together. The last ones are returned. Defaults to no limit.
+	MaxBytes int
+}
+
 // Conversation returns the messages of users and agents in a session, oldest first, as a JSON array. The messages are
 // as they were stored; those of the system and of tools are left out.
-func (db *DB) Conversation(ctx context.Context, v Viewer, owner, sessionID string) (messages []byte, err error) {
+func (db *DB) Conversation(ctx context.Context, v Viewer, q ConversationQuery) (messages []byte, err error) {
+	args := pgx.NamedArgs{
+		"owner": q.Owner, "session_id": q.SessionID, "viewer": v.Owner, "max_bytes": q.MaxBytes,
+	}
+	page := pageOf(q.Limit, q.Page, args)
+	length, fits := "", ""
+	if q.MaxBytes > 0 {
+		length = `, sum(octet_length(m.value::text) + 1) OVER (ORDER BY r.seq DESC, m.n DESC) AS bytes`
+		fits = " WHERE bytes <= @max_bytes"
+	}
 	err = db.bulk.queryRow(ctx, `
-		SELECT '[' || COALESCE(string_agg(m.value::text, ',' ORDER BY r.seq, m.n), '') || ']'
-		FROM keyway.runs r, json_array_elements(r.messages) WITH ORDINALITY AS m (value, n)
-		WHERE r.owner = @owner AND r.session_id = @session_id AND `+v.where("r.owner")+`
-			AND m.value->>'role' NOT IN ('system', 'tool')`,
-		pgx.NamedArgs{"owner": owner, "session_id": sessionID, "viewer": v.Owner}).Scan(&messages)
+		SELECT '[' || COALESCE(string_agg(text, ',' ORDER BY seq, n), '') || ']' FROM (
+			SELECT r.seq, m.n, m.value::text AS text`+length+`
+			FROM (
+				SELECT seq, messages FROM keyway.runs r
+				WHERE r.owner = @owner AND r.session_id = @session_id AND `+v.where("r.owner")+`
+				ORDER BY seq`+page+`
+			) r, json_array_elements(r.messages) WITH ORDINALITY AS m (value, n)
+			WHERE m.value->>'role' NOT IN ('system', 'tool')
+		) AS shown`+fits, args).Scan(&messages)
 	if err != nil {
-		return nil, fmt.Errorf("conversation of session %q: %w", sessionID, kindOf(err))
+		return nil, fmt.Errorf("conversation of session %q: %w", q.SessionID, kindOf(err))
 	}
 	return messages, nil
 }

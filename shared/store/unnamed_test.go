@@ -164,7 +164,7 @@ func readCalls(r store.Run) []call {
 	return []call{
 		{"History", func(ctx context.Context, db *store.DB) error { return wantOne(db.History(ctx, "ann", "s", "a", 3)) }},
 		{"Conversation", func(ctx context.Context, db *store.DB) error {
-			messages, err := db.Conversation(ctx, ann, "ann", "s")
+			messages, err := db.Conversation(ctx, ann, store.ConversationQuery{Owner: "ann", SessionID: "s"})
 			return want(len(messages) > 2, err)
 		}},
 		{"Run", func(ctx context.Context, db *store.DB) error {
@@ -226,7 +226,7 @@ func memoryCalls() []call {
 			page, _, err := db.MemoryStats(ctx, admin, store.MemoryQuery{Limit: 2, Page: 1})
 			return wantOne(page, err)
 		}},
-		{"MemoryTopics", func(ctx context.Context, db *store.DB) error { return wantOne(db.MemoryTopics(ctx, admin, "")) }},
+		{"MemoryTopics", func(ctx context.Context, db *store.DB) error { return wantOne(db.MemoryTopics(ctx, admin, "", 0, 0)) }},
 		{"MergeMemories", func(ctx context.Context, db *store.DB) error {
 			return db.MergeMemories(ctx, []store.Memory{memory}, merged)
 		}},
