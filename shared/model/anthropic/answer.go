@@ -15,8 +15,9 @@ import (
 // answer assembles one answer from its content blocks.
 type answer struct {
 	options     Options
-	tools       *names.Map // of the request
-	contentType string     // of the response
+	tools       *names.Map       // of the request
+	contentType string           // of the response
+	events      *upstream.Events // nil for an answer in one piece
 	blocks      []*block
 	held        int  // bytes of all blocks
 	hasText     bool // some block has text that isn't empty
@@ -53,42 +54,32 @@ type stop struct {
 }
 
 // usage holds the token counts that have been reported. The event message_start reports
-// them first, and message_delta reports those that have changed since; the pointers
-// distinguish a count of 0 from one that isn't reported.
+// them first, and message_delta reports them again. Both are cumulative, and compatible
+// servers report zeros in one of them (LiteLLM in the first), so the higher count is right.
 type usage struct {
-	Input         *int `json:"input_tokens"`
-	Output        *int `json:"output_tokens"`
-	CacheRead     *int `json:"cache_read_input_tokens"`
-	CacheWrite    *int `json:"cache_creation_input_tokens"`
-	OutputDetails *struct {
-		Thinking int `json:"thinking_tokens"`
+	Input         upstream.Count `json:"input_tokens"`
+	Output        upstream.Count `json:"output_tokens"`
+	CacheRead     upstream.Count `json:"cache_read_input_tokens"`
+	CacheWrite    upstream.Count `json:"cache_creation_input_tokens"`
+	OutputDetails struct {
+		Thinking upstream.Count `json:"thinking_tokens"`
 	} `json:"output_tokens_details"`
 }
 
-// update replaces the counts that n reports.
+// update takes the counts of n that are higher.
 func (u *usage) update(n usage) {
-	u.Input, u.Output = cmp.Or(n.Input, u.Input), cmp.Or(n.Output, u.Output)
-	u.CacheRead, u.CacheWrite = cmp.Or(n.CacheRead, u.CacheRead), cmp.Or(n.CacheWrite, u.CacheWrite)
-	u.OutputDetails = cmp.Or(n.OutputDetails, u.OutputDetails)
+	u.Input, u.Output = max(n.Input, u.Input), max(n.Output, u.Output)
+	u.CacheRead, u.CacheWrite = max(n.CacheRead, u.CacheRead), max(n.CacheWrite, u.CacheWrite)
+	u.OutputDetails.Thinking = max(n.OutputDetails.Thinking, u.OutputDetails.Thinking)
 }
 
 // tokens returns the counts as AgentOS counts them: tokens read from or written to the
 // cache aren't input.
 func (u usage) tokens() model.Usage {
-	t := model.Usage{
-		Input: value(u.Input), Output: value(u.Output), CacheRead: value(u.CacheRead), CacheWrite: value(u.CacheWrite),
+	return model.Usage{
+		Input: int(u.Input), Output: int(u.Output), Total: int(u.Input + u.Output),
+		Reasoning: int(u.OutputDetails.Thinking), CacheRead: int(u.CacheRead), CacheWrite: int(u.CacheWrite),
 	}
-	t.Total = t.Input + t.Output
-	t.Reasoning = value(u.OutputDetails).Thinking
-	return t
-}
-
-// value returns what p points to, or the zero value for nil.
-func value[T any](p *T) (v T) {
-	if p != nil {
-		v = *p
-	}
-	return v
 }
 
 // maxCalls and maxBlocks, with upstream.MaxEvent for the bytes, limit what one answer
@@ -98,18 +89,46 @@ const (
 	maxBlocks = 3 * maxCalls
 )
 
-// block returns the block at an index and creates it, with that kind, if it doesn't
-// exist. The search starts at the end because pieces nearly always belong to the newest
-// block.
+// block returns the block to which a piece of that kind at an index belongs: the newest one
+// of the index. It is a new one if there is none, or if the newest can't have such a piece,
+// because a server left out the start of a block. The search starts at the end because
+// pieces nearly always belong to the newest block.
 func (a *answer) block(index int, kind string) *block {
 	for _, b := range slices.Backward(a.blocks) {
-		if b.index == index {
+		if b.index != index {
+			continue
+		}
+		if b.kind == kind || kind == blockCall && !ours[b.kind] {
 			return b
 		}
+		break
 	}
+	return a.newBlock(index, kind)
+}
+
+// ours are the kinds of blocks that this package reads. The pieces of arguments at the
+// index of another kind belong to a tool that the provider itself runs.
+var ours = map[string]bool{blockText: true, blockThinking: true, blockRedacted: true, blockCall: true}
+
+// newBlock adds a block.
+func (a *answer) newBlock(index int, kind string) *block {
 	b := &block{index: index, kind: kind}
 	a.blocks = append(a.blocks, b)
 	return b
+}
+
+// start returns the block that an event content_block_start begins. Its index may be one
+// that an earlier block has: some servers number all blocks 0. A block that has started
+// and has had no pieces is started again only if a server repeats the event.
+func (a *answer) start(index int, c *content) *block {
+	if n := len(a.blocks) - 1; n >= 0 {
+		last := a.blocks[n]
+		if last.index == index && last.kind == c.Type && last.id == c.ID && last.name == c.Name &&
+			last.input == inputText(c.Input) && len(last.data) == 0 {
+			return last
+		}
+	}
+	return a.newBlock(index, c.Type)
 }
 
 // hold counts n more bytes and returns an error when the answer exceeds its limits.
@@ -138,13 +157,21 @@ func (c *content) size() int {
 	return len(c.ID) + len(c.Name) + len(c.Signature) + len(c.Data) + len(c.Text) + len(c.Thinking) + len(c.Input)
 }
 
-// add adds c to the block at index.
-func (a *answer) add(index int, c *content) error {
-	b := a.block(index, c.Type)
+// inputText returns the arguments of a call that arrived in one piece. They are an object.
+// Some servers send it as a text, as OpenAI's APIs do.
+func inputText(input json.RawMessage) (text string) {
+	if upstream.Present(input) && json.Unmarshal(input, &text) != nil {
+		return string(input)
+	}
+	return text
+}
+
+// add adds c to a block.
+func (a *answer) add(b *block, c *content) error {
 	b.id, b.name = cmp.Or(c.ID, b.id), cmp.Or(c.Name, b.name)
 	b.signature = cmp.Or(c.Signature, c.Data, b.signature)
 	b.data = append(append(b.data, c.Text...), c.Thinking...)
-	b.input = cmp.Or(string(c.Input), b.input)
+	b.input = cmp.Or(inputText(c.Input), b.input)
 	a.hasText = a.hasText || c.Text != ""
 	return a.hold(c.size())
 }
@@ -184,28 +211,20 @@ func (a *answer) end() (*model.End, error) {
 }
 
 // checkStop returns an error for stop reasons with which the answer can't be used
-// (docs/differences.md lists them):
-//   - pause_turn: the API interrupted a long turn and expects it to be sent back, which only tools run by Anthropic
-//     need;
-//   - refusal without text or with calls: the caller would see an empty answer without an explanation;
-//   - max_tokens or model_context_window_exceeded with calls: the last call's arguments may be cut, and nothing in
-//     the answer shows whether they are.
+// (docs/differences.md lists them): those of upstream.EndError, to which a refusal may add
+// its explanation, and pause_turn. With that one the API interrupted a long turn and
+// expects it to be sent back, which only tools run by Anthropic need.
 func (a *answer) checkStop(calls int) error {
-	text := ""
-	switch reason := a.stop.Reason; {
-	case calls > maxCalls:
-		text = upstream.TooLong
-	case reason == "pause_turn":
-		text = upstream.CutShort + " (pause_turn)"
-	case reason == "refusal" && (!a.hasText || calls > 0):
-		text = "The model's answer was withheld (refusal)"
-		if explanation := a.options.safeText(a.stop.Details.Explanation); explanation != "" {
-			text += ": " + explanation
-		}
-	case calls > 0 && (reason == "max_tokens" || reason == "model_context_window_exceeded"):
-		text = "The model's answer ended within a tool call (" + reason + "); ask for less at once"
-	default:
-		return nil
+	if calls > maxCalls {
+		return fault.Public(fault.Upstream, upstream.TooLong, errors.New("anthropic: too many calls"))
 	}
-	return fault.Public(fault.Upstream, text, errors.New("anthropic: stop reason"))
+	if a.stop.Reason == "pause_turn" {
+		return fault.Public(fault.Upstream, upstream.CutShort+" (pause_turn)", errors.New("anthropic: stop reason"))
+	}
+	err := upstream.EndError(a.stop.Reason, calls, a.hasText)
+	explanation := a.options.provider().SafeText(a.stop.Details.Explanation)
+	if err != nil && explanation != "" {
+		return fault.Public(fault.Upstream, fault.Detail(err)+": "+explanation, errors.New("anthropic: stop reason"))
+	}
+	return err
 }

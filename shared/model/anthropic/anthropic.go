@@ -135,8 +135,8 @@ func (m *Model) Describe() model.Description {
 // Stream implements model.Model. An answer is complete when message_stop has arrived
 // and a stop_reason before it. What happens to the connection afterwards doesn't
 // matter. Without them the answer is an error, also after a clean end of the body. The
-// model's thinking isn't part of the answer's text. It is in End.Opaque, because the API
-// requires it back with the results of tools.
+// model's thinking isn't part of the answer's text, but of Part.Reasoning. It is in
+// End.Opaque too, because the API requires it back with the results of tools.
 func (m *Model) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Part, error] {
 	return func(yield func(model.Part, error) bool) {
 		request, cancel := context.WithCancel(ctx)
@@ -154,7 +154,7 @@ func (m *Model) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Par
 		}
 		a := &answer{options: m.options, tools: c.tools, contentType: resp.Header.Get("Content-Type")}
 		read := a.readStream
-		if r.Whole {
+		if upstream.Whole(a.contentType, r.Whole) {
 			read = a.readWhole
 		}
 		end, err := read(resp.Body, func(p model.Part) bool { return yield(p, nil) })

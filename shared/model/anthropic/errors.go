@@ -26,6 +26,3 @@ func (o Options) provider() upstream.KeyedProvider {
 		Name: "anthropic", Key: o.APIKey, Headers: o.Headers, Variable: "ANTHROPIC_API_KEY", RequestID: "Request-Id",
 	}
 }
-
-// safeText returns a provider's text without secrets.
-func (o Options) safeText(text string) string { return o.provider().SafeText(text) }

@@ -31,6 +31,10 @@ func FuzzAnswer(f *testing.F) {
 	f.Add(sse(callStart, arguments, toolUse, stop), false)
 	f.Add(sse(thinking...), false)
 	f.Add(sse(`{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}`), false)
+	for _, stream := range oddCalls {
+		f.Add(stream, false)
+	}
+	f.Add("event: error\ndata: {\"code\":500,\"message\":\"m\",\"type\":\"server_error\"}\n\n", false)
 	f.Add(thinkingWhole, true)
 	const whole = `{"content":[{"type":"tool_use","id":"a","name":"f","input":{"n":1e400}}],"stop_reason":"tool_use",` +
 		`"usage":null}`

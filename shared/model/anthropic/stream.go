@@ -49,16 +49,16 @@ type event struct {
 // A nil End without an error means that the consumer stopped reading. One json.Decoder
 // reads all events, because json.Unmarshal allocates its state anew for each event.
 func (a *answer) readStream(body io.Reader, yield func(model.Part) bool) (*model.End, error) {
-	events := upstream.NewEvents(body)
-	decoder := json.NewDecoder(events)
+	a.events = upstream.NewEvents(body)
+	decoder := json.NewDecoder(a.events)
 	var e event
 	for {
 		e = event{}
-		events.Next()
+		a.events.Next()
 		if err := decoder.Decode(&e); err != nil {
-			return nil, a.options.provider().StreamError(events, err, a.contentType, "message_stop")
+			return nil, a.options.provider().StreamError(a.events, err, a.contentType, "message_stop")
 		}
-		if text, ok := e.text(); ok && !yield(model.Part{Text: text}) {
+		if p, ok := e.part(); ok && !yield(p) {
 			return nil, nil
 		}
 		if err := a.addEvent(&e); err != nil {
@@ -73,16 +73,18 @@ func (a *answer) readStream(body io.Reader, yield func(model.Part) bool) (*model
 	}
 }
 
-// text returns the answer's text in an event. ok is false if the event has none. An
-// empty delta counts as text, since AgentOS emits an event for it.
-func (e *event) text() (text string, ok bool) {
+// part returns the part that an event yields: text or thinking. ok is false if the event
+// has none. An empty delta counts as text, since AgentOS emits an event for it.
+func (e *event) part() (p model.Part, ok bool) {
 	switch {
 	case e.Type == "content_block_delta" && e.Delta.Type == "text_delta":
-		return e.Delta.Text, true
-	case e.Type == "content_block_start" && e.Block.Text != "":
-		return e.Block.Text, true
+		return model.Part{Text: e.Delta.Text}, true
+	case e.Type == "content_block_delta" && e.Delta.Type == "thinking_delta":
+		return model.Part{Reasoning: e.Delta.Thinking}, e.Delta.Thinking != ""
+	case e.Type == "content_block_start":
+		return model.Part{Text: e.Block.Text, Reasoning: e.Block.Thinking}, e.Block.Text+e.Block.Thinking != ""
 	}
-	return "", false
+	return p, false
 }
 
 // addEvent adds an event to the answer. Pings and event types that are unknown here are
@@ -90,17 +92,22 @@ func (e *event) text() (text string, ok bool) {
 // tool call starts with the input {}, which is ignored: the real arguments follow as
 // deltas.
 func (a *answer) addEvent(e *event) error {
+	p := a.options.provider()
 	if e.Type == "error" || upstream.Present(e.Error) {
-		return a.options.provider().ReportError(upstream.ReportInValue(e.Error))
+		return p.NoAnswerError(a.events.Last(), "an event error")
 	}
 	switch e.Type {
+	case "":
+		if r := upstream.ReportIn(a.events.Last()); r.Text != "" {
+			return p.ReportError(r)
+		}
 	case "message_start":
 		a.usage.update(e.Message.Usage)
 	case "content_block_start":
 		if string(e.Block.Input) == "{}" {
 			e.Block.Input = nil
 		}
-		return a.add(e.Index, &e.Block)
+		return a.add(a.start(e.Index, &e.Block), &e.Block)
 	case "content_block_delta":
 		return a.addDelta(e)
 	case "message_delta":
@@ -117,11 +124,11 @@ func (a *answer) addDelta(e *event) error {
 	d := &e.Delta
 	switch d.Type {
 	case "text_delta":
-		return a.add(e.Index, &content{Type: blockText, Text: d.Text})
+		return a.add(a.block(e.Index, blockText), &content{Text: d.Text})
 	case "thinking_delta":
-		return a.add(e.Index, &content{Type: blockThinking, Thinking: d.Thinking})
+		return a.add(a.block(e.Index, blockThinking), &content{Thinking: d.Thinking})
 	case "signature_delta":
-		return a.add(e.Index, &content{Type: blockThinking, Signature: d.Signature})
+		return a.add(a.block(e.Index, blockThinking), &content{Signature: d.Signature})
 	case "input_json_delta":
 		b := a.block(e.Index, blockCall)
 		b.data = append(b.data, d.Arguments...)

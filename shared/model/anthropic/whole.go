@@ -28,18 +28,23 @@ func (a *answer) readWhole(body io.Reader, yield func(model.Part) bool) (*model.
 		return nil, a.options.provider().NoAnswerError(data, "a message without stop_reason")
 	}
 	a.usage = m.Usage
-	text, hasText := "", false
+	var text, thinking string
+	hasText := false
 	for i, c := range m.Content {
-		if err := a.add(i, &c); err != nil {
+		if err := a.add(a.newBlock(i, c.Type), &c); err != nil {
 			return nil, err
 		}
+		thinking += c.Thinking
 		if c.Type == blockText {
 			text, hasText = text+c.Text, true
 		}
 	}
 	end, err := a.end()
-	if err == nil && hasText && !yield(model.Part{Text: text}) {
+	switch {
+	case err != nil:
+		return nil, err
+	case thinking != "" && !yield(model.Part{Reasoning: thinking}), hasText && !yield(model.Part{Text: text}):
 		return nil, nil
 	}
-	return end, err
+	return end, nil
 }

@@ -468,11 +468,15 @@ func cannedJSON(body string) *http.Client {
 
 func TestJSONThatIsNoAnswerIsAnError(t *testing.T) {
 	t.Parallel()
+	const (
+		noAnswer = "The model's server sent something that is not an answer"
+		cutShort = "The model's answer ended before it was complete"
+	)
 	for body, want := range map[string]string{
 		`{"detail":"M"}`: "M",
 		`{"status":"failed","error":{"code":"server_error","message":"M"}}`: "M",
-		`{"status":"in_progress","output":[]}`:                              "The model's server sent something that is not an answer",
-		`{"status":"completed"`:                                             "The model's answer ended before it was complete",
+		`{"status":"in_progress","output":[]}`:                              noAnswer,
+		`{"status":"completed"`:                                             cutShort,
 	} {
 		m := openai.NewResponses(openai.Options{ID: "m", HTTPClient: cannedJSON(body)})
 		a := modeltest.Collect(t.Context(), t, m, modeltest.Ask("hello"))
