@@ -91,10 +91,6 @@ func (p *phase) run(ctx context.Context) (r result, err error) {
 	}
 	p.direct = database.String()
 	if p.plan.pooler {
-		// Migrations are not made for a pooler in transaction mode. The servers find the schema up to date.
-		if err := p.migrate(ctx, database); err != nil {
-			return r, err
-		}
 		pooler, behind, err := openPooler(ctx, database, p.dir)
 		if err != nil {
 			return r, err

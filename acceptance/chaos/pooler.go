@@ -31,8 +31,8 @@ func pgbouncer() (string, error) {
 	return "", errors.New("pgbouncer is not installed: apt-get install pgbouncer, or choose another --phase")
 }
 
-// openPooler starts PgBouncer in front of a database and returns the URL of the database behind it. Statements have no
-// names there, since a pooler in transaction mode gives each transaction another connection.
+// openPooler starts PgBouncer in front of a database and returns the URL of the database behind it. The servers find out
+// by themselves that it gives each transaction another connection.
 func openPooler(ctx context.Context, database *url.URL, dir string) (*pooler, *url.URL, error) {
 	program, err := pgbouncer()
 	if err != nil {
@@ -61,8 +61,6 @@ pool_mode = transaction
 max_client_conn = 1000
 default_pool_size = 30
 server_login_retry = 1
-# serve locks the migrations by a lock of the session, which a pooler in transaction mode would keep for ever.
-server_reset_query_always = 1
 `, database.Hostname(), database.Port(), port, users)
 	// PgBouncer refuses to run as root. The password is that of a database which exists for minutes.
 	login := fmt.Appendf(nil, "%q %q\n", database.User.Username(), password)
@@ -85,9 +83,6 @@ server_reset_query_always = 1
 	p.ended.Go(func() { _ = cmd.Wait() })
 	behind := *database
 	behind.Host = fmt.Sprintf("127.0.0.1:%d", port)
-	query := behind.Query()
-	query.Set("default_query_exec_mode", "exec")
-	behind.RawQuery = query.Encode()
 	for end := time.Now().Add(20 * time.Second); ; {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", behind.Host)
 		if err == nil {

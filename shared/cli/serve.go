@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -267,12 +268,41 @@ func (s *server) openDatabase(ctx context.Context, cfg *config.Config) (closeDB 
 			cfg.Database.Schema, did.To)
 	}
 	if err == nil {
-		s.db, err = store.Open(store.Options{URL: url, Schema: cfg.Database.Schema, LeaseConns: leaseConns})
+		s.db, err = store.Open(store.Options{URL: url, Schema: cfg.Database.Schema, LeaseConns: leaseConns, Log: s.log})
+	}
+	if err == nil {
+		err = s.probe(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(err, stop())
 	}
 	return func() error { s.db.Close(); return stop() }, nil
+}
+
+// oldestTested is the first version of PostgreSQL that the tests run with, as its server_version_num.
+const oldestTested = 140_000
+
+// probe finds out what stands at the address of the database, logs it, and warns of what an operator may not know. The
+// store adapts to it, or the error has the remedy.
+func (s *server) probe(ctx context.Context) error {
+	found, err := s.db.Probe(ctx)
+	if err != nil {
+		s.db.Close()
+		return err
+	}
+	if found.Exposed {
+		fmt.Fprintln(s.err, "warning: the database is on another machine and has no TLS, so others may read along; switch "+
+			"TLS on there, or accept it with sslmode=disable in database.url")
+	}
+	if found.Version < oldestTested {
+		fmt.Fprintf(s.err, "warning: the database is PostgreSQL %d; Keyway is tested with %d and later\n",
+			found.Version/10_000, oldestTested/10_000)
+	}
+	if !s.Dev {
+		s.log.Info("database", "postgresql", fmt.Sprintf("%d.%d", found.Version/10_000, found.Version%10_000),
+			"tls", cmp.Or(found.TLS, "none"), "pooler", found.Pooler, "prepared_statements", found.Named)
+	}
+	return nil
 }
 
 // apply puts a configuration in force. A request sees one configuration from beginning

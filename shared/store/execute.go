@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -46,6 +47,9 @@ type pool struct {
 	schema string
 	sql    sync.Map // a query as written → the same query for this schema; see text
 	limits *limits
+	// unnamed is whether new connections send statements without names. All pools of a DB share it.
+	unnamed *atomic.Bool
+	log     *slog.Logger
 	// doubtUntil is the time, in nanoseconds of Unix time, until which every connection is pinged before it is used.
 	doubtUntil atomic.Int64
 }
@@ -128,6 +132,9 @@ func (e executor) once(
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if err = statement(limited, conn.Conn()); err == nil {
+		err = commit(limited, conn.Conn())
+	}
+	if err == nil {
 		conn.Release()
 		return false, nil
 	}
@@ -138,6 +145,7 @@ func (e executor) once(
 		return false, fmt.Errorf("no answer within %s: %w", limit, err)
 	}
 	again, other := statementAgain(err)
+	e.pool.considerNames(conn.Conn(), err)
 	// pgx closes a connection that is lost.
 	again = again || conn.Conn().IsClosed()
 	if other {
@@ -145,6 +153,17 @@ func (e executor) once(
 	}
 	conn.Release()
 	return again, err
+}
+
+// commit ends a transaction that this package did not begin. Pgpool-II 4.3 with backend_clustering_mode 'raw' begins one
+// for the first write of a connection, and would roll it back when the connection is closed, although the client has the
+// answer. Without such a transaction, commit costs nothing.
+func commit(ctx context.Context, conn *pgx.Conn) error {
+	if conn.PgConn().TxStatus() != 'T' {
+		return nil
+	}
+	_, err := conn.Exec(ctx, "COMMIT")
+	return err
 }
 
 // acquire returns a connection that is likely to work. A connection that was used within the last trust needs no ping.

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"net"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -11,6 +12,21 @@ import (
 // Hurry gives the statements of db a tenth of their time, so that a test needs not wait for all of it.
 func Hurry(db *DB) {
 	db.pool.limits.statement, db.pool.limits.bulk = defaultLimits.statement/10, defaultLimits.bulk/10
+}
+
+// Exposed is exposed, for a URL.
+func Exposed(to net.Addr, url string) (bool, error) {
+	c, err := pgx.ParseConfig(url)
+	if err != nil {
+		return false, err
+	}
+	return exposed(to, &c.Config), nil
+}
+
+// Execute executes a statement as the calls do.
+func Execute(ctx context.Context, db *DB, sql string) error {
+	_, err := db.exec(ctx, sql)
+	return err
 }
 
 // EventsAfter returns the stored events of a run's present attempt, in order, from the row that holds the first event

@@ -8,8 +8,10 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -63,8 +65,11 @@ type Options struct {
 	Secure func(*pgx.ConnConfig) error
 	// Unnamed sends each statement without a name, in one round trip, and leaves no state with the connection. Then a
 	// proxy such as RDS Proxy can give the connection to another client between two statements. Defaults to false: a
-	// statement is prepared, in a round trip of its own, when a connection first executes it. See docs/adr/0008.
+	// statement is prepared, in a round trip of its own, when a connection first executes it, until Probe or an error
+	// shows that names do not work. See docs/adr/0008 and 0013.
 	Unnamed bool
+	// Log gets a line when names turn out not to work. Defaults to no log.
+	Log *slog.Logger
 }
 
 // Open prepares a pool. It does not connect yet. A URL that cannot be parsed is fault.Invalid, and the error does not
@@ -83,16 +88,23 @@ func Open(o Options) (*DB, error) {
 	o.ConnectTimeout = cmp.Or(o.ConnectTimeout, c.ConnConfig.ConnectTimeout, l.acquire)
 	l.acquire = o.ConnectTimeout
 	c.MaxConnIdleTime = 5 * time.Minute
-	c.BeforeConnect, c.AfterConnect = o.beforeConnect, registerTypes
+	unnamed := new(atomic.Bool)
+	unnamed.Store(o.Unnamed)
+	c.BeforeConnect = func(ctx context.Context, c *pgx.ConnConfig) error {
+		defer func() { c.DefaultQueryExecMode = modeOf(c, unnamed.Load()) }()
+		return o.beforeConnect(ctx, c)
+	}
+	c.AfterConnect = registerTypes
 	c.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false } // acquire pings.
-	main, err := newPool(c, o.Schema, &l)
+	shared := &pool{schema: o.Schema, limits: &l, unnamed: unnamed, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler))}
+	main, err := newPool(c, shared)
 	if err != nil {
 		return nil, err
 	}
 	leases := main
 	if o.LeaseConns > 0 {
 		c.MaxConns = o.LeaseConns
-		if leases, err = newPool(c, o.Schema, &l); err != nil {
+		if leases, err = newPool(c, shared); err != nil {
 			return nil, err
 		}
 	}
@@ -105,12 +117,13 @@ func Open(o Options) (*DB, error) {
 	}, nil
 }
 
-func newPool(c *pgxpool.Config, schema string, l *limits) (*pool, error) {
+// newPool opens a pool with what like has.
+func newPool(c *pgxpool.Config, like *pool) (*pool, error) {
 	p, err := pgxpool.NewWithConfig(context.Background(), c.Copy())
 	if err != nil {
 		return nil, fmt.Errorf("database pool: %w", err)
 	}
-	return &pool{Pool: p, schema: schema, limits: l}, nil
+	return &pool{Pool: p, schema: like.schema, limits: like.limits, unnamed: like.unnamed, log: like.log}, nil
 }
 
 // namesPoolSize reports whether a database URL has the parameter pool_max_conns.
@@ -131,7 +144,7 @@ func registerTypes(_ context.Context, conn *pgx.Conn) error {
 }
 
 // beforeConnect is called for each new connection, so a rotated secret or an expired password needs no restart. It
-// applies Address, Secure, Unnamed and Password to a new connection, in this order.
+// applies Address, Secure and Password to a new connection, in this order.
 func (o Options) beforeConnect(ctx context.Context, c *pgx.ConnConfig) error {
 	if o.Address != nil {
 		url, err := o.Address(ctx)
@@ -149,10 +162,6 @@ func (o Options) beforeConnect(ctx context.Context, c *pgx.ConnConfig) error {
 		if err := o.Secure(c); err != nil {
 			return err
 		}
-	}
-	if o.Unnamed {
-		// The extended protocol: arguments are sent apart from the text, and PostgreSQL finds their types.
-		c.DefaultQueryExecMode = pgx.QueryExecModeExec
 	}
 	if o.Password == nil {
 		return nil

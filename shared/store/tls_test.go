@@ -116,6 +116,9 @@ func TestTheCertificateOfTheDatabaseIsVerified(t *testing.T) {
 			if err != nil || merr != nil {
 				t.Errorf("%s: %v, %v", name, err, merr)
 			}
+			if f, err := db.Probe(t.Context()); err != nil || f.TLS != "TLS 1.3" || f.Exposed {
+				t.Errorf("%s: %+v %v", name, f, err)
+			}
 			continue
 		}
 		for _, err := range []error{err, merr} {

@@ -38,8 +38,8 @@ type Target struct {
 	Role string
 	// Secure has the same meaning as in store.Options.
 	Secure func(*pgx.ConnConfig) error
-	// Progress is called with a short line before a migration, and before Run waits for another program. Defaults to no
-	// reports.
+	// Progress is called with a short line before an existing schema is migrated, and before Run waits for another program.
+	// Defaults to no reports.
 	Progress func(line string)
 
 	// patience is how long Run waits for other programs. Defaults to two minutes.
@@ -90,6 +90,9 @@ func (t Target) migrate(ctx context.Context, conn *pgx.Conn, list []string, now 
 	if now.version > r.To {
 		return t.newerSchema(now, r)
 	}
+	if now.version > 0 && now.version < r.To { // A new schema takes a moment only.
+		t.report("migrating the schema %s from version %d to %d", t.Schema, now.version, r.To)
+	}
 	for now.version < r.To || now.owner == "" {
 		err := t.locked(ctx, conn, func(tx pgx.Tx) (err error) {
 			now, err = t.next(ctx, tx, list)
@@ -111,7 +114,10 @@ func (t Target) migrate(ctx context.Context, conn *pgx.Conn, list []string, now 
 // load returns the texts of the migrations for the schema, in their order.
 func (t Target) load() (list []string, err error) {
 	names, err := fs.Glob(files, "*.sql")
-	for _, name := range names {
+	for i, name := range names {
+		if !strings.HasPrefix(name, fmt.Sprintf("%04d_", i+1)) {
+			return nil, fmt.Errorf("%s has not the number %d", name, i+1)
+		}
 		text, err := files.ReadFile(name)
 		if err != nil {
 			return nil, err
@@ -213,7 +219,6 @@ func (t Target) next(ctx context.Context, tx pgx.Tx, list []string) (now state, 
 	if int(now.version) >= len(list) {
 		return now, nil
 	}
-	t.report("migrating the schema %s to version %d of %d", t.Schema, now.version+1, len(list))
 	// Without arguments pgx uses the simple protocol, in which one text can hold several statements.
 	if _, err := tx.Exec(ctx, list[now.version]); err != nil {
 		return now, fmt.Errorf("migration %d: %w", now.version+1, err)
