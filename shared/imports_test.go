@@ -39,13 +39,14 @@ var rooms = map[string]string{
 		"shared/config/yamlfile shared/edge github.com/aws/aws-lambda-go/events",
 	"shared/replay":          "shared/route shared/scope shared/authz",
 	"shared/logging":         "shared/fault",
+	"shared/version":         "",
 	"shared/model":           "",
-	"shared/tool":            "shared/fault github.com/google/jsonschema-go",
+	"shared/tool":            "shared/fault shared/strictjson github.com/google/jsonschema-go",
 	"shared/tool/hackernews": "shared/fault shared/tool",
 	"shared/tool/websearch":  "shared/fault shared/tool golang.org/x/net/html",
-	"shared/tool/mcp":        "shared/fault shared/tool github.com/modelcontextprotocol/go-sdk",
+	"shared/tool/mcp":        "shared/fault shared/tool",
 	"shared/tool/builtin": "shared/fault shared/config shared/tool shared/tool/hackernews " +
-		"shared/tool/websearch shared/tool/mcp",
+		"shared/tool/websearch shared/tool/mcp shared/version",
 	"shared/tool/tooltest":  "shared/tool github.com/google/jsonschema-go",
 	"shared/model/upstream": "shared/fault",
 	"shared/model/names":    "shared/model",
@@ -92,7 +93,8 @@ var rooms = map[string]string{
 		"shared/tool/builtin",
 	"shared/lambdaboot": "shared/awsenv shared/fault shared/config shared/config/deployed " +
 		"shared/api shared/authz shared/edge shared/lambdahttp shared/logging shared/queue shared/route " +
-		"shared/run shared/store shared/token shared/assemble github.com/aws/aws-sdk-go-v2/feature/rds/auth " +
+		"shared/run shared/store shared/token shared/version shared/assemble " +
+		"github.com/aws/aws-sdk-go-v2/feature/rds/auth " +
 		"github.com/jackc/pgx",
 	"authorizer": "shared/fault shared/authz shared/config shared/config/deployed " +
 		"shared/edge shared/logging github.com/aws/aws-lambda-go",

@@ -9,13 +9,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/keyway-agents/keyway/shared/assemble"
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/edge"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/scope"
 	"github.com/keyway-agents/keyway/shared/store/migrations"
+	"github.com/keyway-agents/keyway/shared/version"
 )
 
 // configCmd holds the commands about keyway.yaml.
@@ -227,8 +227,8 @@ platform. "(modified)" means that the checkout had changes that were not committ
 // Run prints the build.
 func (versionCmd) Run(e env) error {
 	if e.cli.JSON {
-		return printJSON(e.out, assemble.ThisBuild())
+		return printJSON(e.out, version.ThisBuild())
 	}
-	_, err := fmt.Fprintf(e.out, "keyway %s\n", assemble.ThisBuild())
+	_, err := fmt.Fprintf(e.out, "keyway %s\n", version.ThisBuild())
 	return err
 }

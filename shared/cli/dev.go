@@ -12,11 +12,11 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 
-	"github.com/keyway-agents/keyway/shared/assemble"
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/token"
+	"github.com/keyway-agents/keyway/shared/version"
 )
 
 // devTTL is how long the tokens are valid that serve --dev prints: a day of trying.
@@ -28,7 +28,7 @@ const devTTL = 24 * time.Hour
 func (s *server) greet(p prepared, addr string) {
 	// To stderr: stdout stays free for programs that read it.
 	w, base := printer{s.err, isTerminal(s.err)}, "http://"+addr
-	w.line("\n%s %s at %s  (development only)", w.bold("keyway"), assemble.ThisBuild().Version, w.bold(base))
+	w.line("\n%s %s at %s  (development only)", w.bold("keyway"), version.ThisBuild().Version, w.bold(base))
 	first := "/agents/" + p.cfg.Agents[0].ID
 	ann := &authz.Principal{}
 	// What the decision reports as missing is exactly what ann needs. The scopes are not

@@ -34,6 +34,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/store/devpg"
 	"github.com/keyway-agents/keyway/shared/store/migrations"
+	"github.com/keyway-agents/keyway/shared/version"
 )
 
 // serveCmd is the local server: the gateway, the authorizer and every function of the
@@ -311,7 +312,7 @@ func (s *server) apply(p prepared) {
 	p.authorizer.Log = authz.NewLog(s.decided, p.cfg.Digest)
 	service := assemble.All(assemble.Parts{
 		Config: p.cfg, Policy: p.authorizer.Policy, Agents: p.agents, DB: s.db, Queue: s.queue, Log: s.log,
-		Version: assemble.ThisBuild().Version, Started: s.started, Decisions: p.authorizer.Log,
+		Version: version.ThisBuild().Version, Started: s.started, Decisions: p.authorizer.Log,
 		MaxRuns: s.capacity.runs,
 	})
 	// apply is called by one goroutine at a time: by serve, and then by reload alone.

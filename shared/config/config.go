@@ -236,6 +236,9 @@ type MCP struct {
 	Headers map[string]Secret `json:"headers" example:"{Authorization: \"Bearer ${TOKEN}\"}"`
 	// The names of the tools that the model can call.
 	Allow []string `json:"allow" min:"1" absent:"all of them"`
+	// How long one call can take. A server that reports progress gets this time anew with each report, up to 10 minutes
+	// in all.
+	Timeout time.Duration `json:"timeout" default:"60s" min:"1s" max:"10m"`
 }
 
 // Limits bounds what an agent can consume. 0 is no limit.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -221,7 +222,9 @@ func TestDevLeavesOutValuesWithUnsetVariables(t *testing.T) {
 	if len(c.Auth.Keys) != 0 || c.Auth.Issuer != "" || c.Auth.Leeway.String() != "10s" || c.Database.Schema != "keyway" {
 		t.Errorf("%v", c)
 	}
-	tools := []config.Tool{{MCP: &config.MCP{URL: "https://h/m", Headers: map[string]config.Secret{"B": "b"}}}}
+	tools := []config.Tool{{MCP: &config.MCP{
+		URL: "https://h/m", Headers: map[string]config.Secret{"B": "b"}, Timeout: time.Minute,
+	}}}
 	if diff := cmp.Diff(tools, c.Agents[0].Tools); diff != "" {
 		t.Error(diff)
 	}
@@ -331,7 +334,7 @@ func TestConfigMasksSecretsInEveryOutput(t *testing.T) {
 		`"database":{"url":"postgresql://ai:***@db:5432/x?***","schema":"keyway"},` +
 		`"agents":[{"id":"a","name":"a",` +
 		`"model":{"provider":"openai","id":"x","base_url":"https://b/v1?***","api_key":"***","headers":{"X-Key":"***"},"temperature":0},` +
-		`"tools":["hackernews",{"mcp":{"url":"https://m/mcp?***","headers":{"Authorization":"***"}}}],` +
+		`"tools":["hackernews",{"mcp":{"url":"https://m/mcp?***","headers":{"Authorization":"***"},"timeout":"1m"}}],` +
 		`"add_history_to_context":false,"num_history_runs":3,"update_memory_on_run":false,` +
 		`"add_datetime_to_context":false,"markdown":false,"timeout":"10m"}]}`
 	var flat bytes.Buffer

@@ -24,6 +24,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/store"
+	"github.com/keyway-agents/keyway/shared/version"
 )
 
 // Function describes one Lambda function of the route table.
@@ -94,7 +95,7 @@ func (f Function) parts(log *slog.Logger) (p assemble.Parts, err error) {
 		return p, err
 	}
 	p = assemble.Parts{
-		Config: cfg, Policy: policy, Log: log, Version: assemble.ThisBuild().Version, Started: time.Now(),
+		Config: cfg, Policy: policy, Log: log, Version: version.ThisBuild().Version, Started: time.Now(),
 		Decisions: authz.NewLog(log, cfg.Digest),
 	}
 	if f.Agents != nil {

@@ -23,6 +23,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/queue"
 	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/strictjson"
+	"github.com/keyway-agents/keyway/shared/tool"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
@@ -74,6 +75,7 @@ func New(o Options) *Runner {
 		agents: map[string]Agent{}, admit: o.Admit,
 	}
 	for _, a := range o.Agents {
+		a.Tools = []tool.Set{tool.Join(o.Log.With("agent_id", a.ID), a.Tools...)}
 		r.agents[a.ID] = a
 	}
 	if o.Watch {

@@ -23,8 +23,8 @@ type toolbox struct {
 	specs  []model.ToolSpec
 }
 
-// loadTools lists the tools of the agent's sets. If two tools have the same name, the first one is used. A set that
-// cannot be listed ends the run: the model would otherwise answer without tools that the operator expects it to have.
+// loadTools lists the tools that the model is offered. If they cannot be listed, the run ends: the model would
+// otherwise answer without tools that the operator expects it to have.
 func (l *leg) loadTools(ctx context.Context) (toolbox, error) {
 	box := toolbox{byName: map[string]tool.Tool{}}
 	for _, set := range l.agent.Tools {
@@ -33,12 +33,10 @@ func (l *leg) loadTools(ctx context.Context) (toolbox, error) {
 			return box, fmt.Errorf("%w: %w", errTools, err)
 		}
 		for _, one := range list {
-			if _, exists := box.byName[one.Name]; !exists {
-				box.byName[one.Name] = one
-				box.specs = append(box.specs, model.ToolSpec{
-					Name: one.Name, Description: one.Description, Parameters: one.Parameters,
-				})
-			}
+			box.byName[one.Name] = one
+			box.specs = append(box.specs, model.ToolSpec{
+				Name: one.Name, Description: one.Description, Parameters: one.Parameters,
+			})
 		}
 	}
 	return box, nil

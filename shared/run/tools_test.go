@@ -44,7 +44,7 @@ func TestTheModelReceivesTheResultOfItsToolCall(t *testing.T) {
 	}
 	requests := b.model.requests()
 	if diff := cmp.Diff([]model.ToolSpec{{Name: "look", Description: "does look",
-		Parameters: json.RawMessage(`{"type":"object"}`)}}, requests[0].Tools); diff != "" {
+		Parameters: json.RawMessage(`{"type":"object","properties":{}}`)}}, requests[0].Tools); diff != "" {
 		t.Error(diff)
 	}
 	id := callIDs(t, requests[1].Messages[1])[0]

@@ -80,16 +80,16 @@ func (e Egress) checked() *http.Transport {
 	return newTransport(&net.Dialer{Timeout: dialTimeout, ControlContext: e.control})
 }
 
-// newTransport limits the time of every step up to the response's header. The time for
-// the body is limited by the request's context.
+// newTransport limits the time until a connection is made. The time for the response is
+// limited by the request's context, or by Chosen: a server that answers in one piece
+// sends the header only when its work is done.
 func newTransport(d *net.Dialer) *http.Transport {
 	return &http.Transport{
-		DialContext:           d.DialContext,
-		ForceAttemptHTTP2:     true,
-		TLSHandshakeTimeout:   10 * time.Second,
-		ResponseHeaderTimeout: 2 * time.Minute,
-		IdleConnTimeout:       90 * time.Second,
-		MaxIdleConnsPerHost:   16,
+		DialContext:         d.DialContext,
+		ForceAttemptHTTP2:   true,
+		TLSHandshakeTimeout: 10 * time.Second,
+		IdleConnTimeout:     90 * time.Second,
+		MaxIdleConnsPerHost: 16,
 	}
 }
 

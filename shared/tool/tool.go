@@ -29,6 +29,10 @@ type Tool struct {
 	// Required unless External is set.
 	Call func(ctx context.Context, arguments json.RawMessage) (string, error)
 
+	// Unfit states why models can't call the tool, such as "has a name that models do
+	// not accept". The tool is then left out, and the log says why. Defaults to none.
+	Unfit string
+
 	// Confirm, UserInput and External pause the run until a person has acted. At most
 	// one of them may be set.
 

@@ -125,7 +125,7 @@ agents:
   description: d
   model: {provider: ${PROVIDER}, id: g, base_url: http://h/v1, api_key: ${K}, headers: {A: b}, temperature: 0.5}
   instructions: i
-  tools: [hackernews, {mcp: {url: https://h, headers: {A: b}, allow: [x]}}]
+  tools: [hackernews, {mcp: {url: https://h, headers: {A: b}, allow: [x], timeout: 2m}}]
   add_history_to_context: true
   num_history_runs: 1
   update_memory_on_run: true

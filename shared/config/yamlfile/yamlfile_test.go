@@ -54,7 +54,9 @@ var fromVariable = config.Key{Literal: config.Secret(strings.Repeat("k", 32)), F
 func TestAgnoExamplesLoad(t *testing.T) {
 	t.Parallel()
 	mcp := agent("agno-agent", "Agno Agent", "openai:gpt-4.1")
-	mcp.AddHistoryToContext, mcp.Tools = true, []config.Tool{{MCP: &config.MCP{URL: "https://docs.agno.com/mcp"}}}
+	mcp.AddHistoryToContext, mcp.Tools = true, []config.Tool{{
+		MCP: &config.MCP{URL: "https://docs.agno.com/mcp", Timeout: time.Minute},
+	}}
 	searching := func(a config.Agent, tool string, history bool) config.Agent {
 		a.Tools, a.AddHistoryToContext = []config.Tool{{Name: tool}}, history
 		return a

@@ -14,6 +14,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/tool/hackernews"
 	"github.com/keyway-agents/keyway/shared/tool/mcp"
 	"github.com/keyway-agents/keyway/shared/tool/websearch"
+	"github.com/keyway-agents/keyway/shared/version"
 )
 
 // names holds the names of the built-in tools in keyway.yaml.
@@ -59,7 +60,8 @@ func Open(t config.Tool, o Options) (tool.Set, error) {
 			headers[name] = string(value)
 		}
 		return asSet(mcp.New(mcp.Options{
-			URL: string(t.MCP.URL), Headers: headers, Allow: t.MCP.Allow, Egress: o.Egress,
+			URL: string(t.MCP.URL), Headers: headers, Allow: t.MCP.Allow, Timeout: t.MCP.Timeout,
+			Version: version.ThisBuild().Version, Egress: o.Egress,
 		}))
 	}
 	if _, err := Names(o.Own); err != nil {

@@ -1,4 +1,5 @@
-package assemble
+// Package version describes the program that runs: its version, its commit and its compiler.
+package version
 
 import (
 	"regexp"
