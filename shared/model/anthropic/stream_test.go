@@ -189,18 +189,10 @@ func TestThoughtsAreReadInAllFormsThatServersSend(t *testing.T) {
 		"beside hidden thoughts": sse(block(0, `{"type":"redacted_thinking","data":"x"}`),
 			block(1, `{"type":"thinking"}`), strings.Replace(thought, `"index":0`, `"index":1`, 1), hi, endTurn, stop),
 	} {
-		if a := raw(t, stream); a.Err != nil || a.Text != "hi" || thoughts(a) != "hm" {
-			t.Errorf("%s: text %q, thoughts %q, error %v", name, a.Text, thoughts(a), a.Err)
+		if a := raw(t, stream); a.Err != nil || a.Text != "hi" || a.Reasoning != "hm" {
+			t.Errorf("%s: text %q, thoughts %q, error %v", name, a.Text, a.Reasoning, a.Err)
 		}
 	}
-}
-
-// thoughts returns the thoughts of all parts.
-func thoughts(a modeltest.Answer) (all string) {
-	for _, p := range a.Parts {
-		all += p.Reasoning
-	}
-	return all
 }
 
 // LiteLLM answers a request for a stream with JSON where the server behind it has no streams. The reverse is read too.
@@ -208,8 +200,8 @@ func TestTheContentTypeSaysWhetherAnAnswerIsAStream(t *testing.T) {
 	t.Parallel()
 	const whole = `{"content":[{"type":"thinking","thinking":"hm"},{"type":"text","text":"hi"}],"stop_reason":"end_turn"}`
 	json := modeltest.Script{}.Raw(whole).Truncate().Header("Content-Type", "application/json; charset=utf-8")
-	if a := answerOf(t, json); a.Err != nil || a.Text != "hi" || thoughts(a) != "hm" {
-		t.Errorf("JSON in place of a stream: %q, %q, error %v", a.Text, thoughts(a), a.Err)
+	if a := answerOf(t, json); a.Err != nil || a.Text != "hi" || a.Reasoning != "hm" {
+		t.Errorf("JSON in place of a stream: %q, %q, error %v", a.Text, a.Reasoning, a.Err)
 	}
 	stream := modeltest.Script{}.Raw(sse(start, hi, endTurn, stop)).Header("Content-Type", "text/event-stream")
 	if a := wholeAnswerOf(t, modeltest.NewServer(t, stream)); a.Err != nil || a.Text != "hi" {

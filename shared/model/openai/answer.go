@@ -92,15 +92,15 @@ type identifiers struct {
 // usage is the token counts of the last chunk that has some. Prompt includes the cached
 // tokens, and Completion includes the reasoning tokens.
 type usage struct {
-	Prompt        count `json:"prompt_tokens"`
-	Completion    count `json:"completion_tokens"`
-	Total         count `json:"total_tokens"`
+	Prompt        upstream.Count `json:"prompt_tokens"`
+	Completion    upstream.Count `json:"completion_tokens"`
+	Total         upstream.Count `json:"total_tokens"`
 	PromptDetails struct {
-		Cached     count `json:"cached_tokens"`
-		CacheWrite count `json:"cache_write_tokens"`
+		Cached     upstream.Count `json:"cached_tokens"`
+		CacheWrite upstream.Count `json:"cache_write_tokens"`
 	} `json:"prompt_tokens_details"`
 	CompletionDetails struct {
-		Reasoning count `json:"reasoning_tokens"`
+		Reasoning upstream.Count `json:"reasoning_tokens"`
 	} `json:"completion_tokens_details"`
 }
 
@@ -241,7 +241,7 @@ func (a *answer) part(said, thoughts string) bool {
 	return a.yield(p)
 }
 
-// end returns the End of a complete answer, or the error of checkFinish.
+// end returns the End of a complete answer, or that of upstream.EndError.
 func (a *answer) end() (*model.End, error) {
 	if said, thoughts := a.tags.rest(); said+thoughts != "" && !a.part(said, thoughts) {
 		return nil, nil
@@ -261,7 +261,7 @@ func (a *answer) end() (*model.End, error) {
 			ID: string(c.id), Name: a.tools.Original(string(c.name)), Arguments: string(c.arguments),
 		})
 	}
-	if err := checkFinish(e.FinishReason, len(e.ToolCalls), a.said); err != nil {
+	if err := upstream.EndError(e.FinishReason, len(e.ToolCalls), a.said); err != nil {
 		return nil, err
 	}
 	if a.back.reasoningContent {

@@ -3,7 +3,6 @@ package openai
 import (
 	"context"
 	"iter"
-	"mime"
 	"net/http"
 	"slices"
 
@@ -51,7 +50,7 @@ func (c *Chat) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Part
 		a := answer{options: c.options, tools: tools, contentType: resp.Header.Get("Content-Type"), yield: yield}
 		var end *model.End
 		var err error
-		if inOnePiece(a.contentType, r.Whole) {
+		if upstream.Whole(a.contentType, r.Whole) {
 			end, err = a.readWhole(resp.Body)
 		} else {
 			a.events = upstream.NewEvents(resp.Body)
@@ -59,18 +58,6 @@ func (c *Chat) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Part
 		}
 		return model.Part{End: end, ProviderData: a.data}, err
 	})
-}
-
-// inOnePiece reports whether an answer with this content type comes in one piece. Gateways may send it in the other
-// form than the one that was asked for. Any other type decides nothing.
-func inOnePiece(contentType string, asked bool) bool {
-	switch kind, _, _ := mime.ParseMediaType(contentType); kind {
-	case "application/json":
-		return true
-	case "text/event-stream":
-		return false
-	}
-	return asked
 }
 
 // call requests a streamed answer. The SDK builds the request, authorizes, sends and

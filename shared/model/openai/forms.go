@@ -3,7 +3,6 @@ package openai
 import (
 	"bytes"
 	"encoding/json"
-	"strconv"
 	"unicode/utf8"
 )
 
@@ -39,19 +38,6 @@ func unquote(data []byte) (s string, err error) {
 	}
 	err = json.Unmarshal(data, &s)
 	return s, err
-}
-
-// count is a number of tokens. Gateways that compute in floating point send 6.0, and some send "6". It is 0 for anything
-// that is not a number that an int can hold.
-type count int
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (c *count) UnmarshalJSON(data []byte) error {
-	f, err := strconv.ParseFloat(string(bytes.Trim(data, `"`)), 64)
-	if *c = 0; err == nil && f > 0 && f < 1<<53 {
-		*c = count(f)
-	}
-	return nil
 }
 
 // content is the text of an answer or of a chunk of it. OpenAI sends a string. Mistral's reasoning models send a list of

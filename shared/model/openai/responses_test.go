@@ -433,26 +433,18 @@ func TestTextAndThoughtsAreReadInAllFormsThatServersSend(t *testing.T) {
 			itemDone(0, `{"type":"message","content":"hi"}`), completed),
 	} {
 		a := readResponses(t, stream)
-		if a.Err != nil || a.Text != "hi" || thoughts(a) != "hm" {
-			t.Errorf("%s: text %q, thoughts %q, error %v", name, a.Text, thoughts(a), a.Err)
+		if a.Err != nil || a.Text != "hi" || a.Reasoning != "hm" {
+			t.Errorf("%s: text %q, thoughts %q, error %v", name, a.Text, a.Reasoning, a.Err)
 		}
 	}
 	whole := openai.NewResponses(openai.Options{ID: "m", HTTPClient: cannedJSON(
 		`{"id":"resp_1","object":"response","status":"completed","output":[` + summary + "," + message + `],` +
 			`"usage":{"input_tokens":6.0,"output_tokens":"2","total_tokens":null}}`)})
 	a := modeltest.Collect(t.Context(), t, whole, modeltest.Ask("hello"))
-	if want := (model.Usage{Input: 6, Output: 2, Total: 8}); a.Err != nil || a.Text+thoughts(a) != "hihm" ||
+	if want := (model.Usage{Input: 6, Output: 2, Total: 8}); a.Err != nil || a.Text+a.Reasoning != "hihm" ||
 		a.End.Usage != want {
-		t.Errorf("JSON in place of a stream: text %q, thoughts %q, end %+v, error %v", a.Text, thoughts(a), a.End, a.Err)
+		t.Errorf("JSON in place of a stream: text %q, thoughts %q, end %+v, error %v", a.Text, a.Reasoning, a.End, a.Err)
 	}
-}
-
-// thoughts returns the thoughts of all parts.
-func thoughts(a modeltest.Answer) (all string) {
-	for _, p := range a.Parts {
-		all += p.Reasoning
-	}
-	return all
 }
 
 // cannedJSON returns a client that answers every request with this JSON.

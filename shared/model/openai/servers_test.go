@@ -214,7 +214,7 @@ func TestAnAnswerThatWasCutIsNotASuccess(t *testing.T) {
 	for _, c := range []struct{ chunk, finish, want string }{
 		{call, "length", within + "length); ask for less at once"},
 		{whole, "length", within + "length); ask for less at once"},
-		{whole, "content_filter", within + "content_filter); ask for less at once"},
+		{whole, "content_filter", "The model's answer was withheld (content_filter)"},
 		{whole, "MAX_TOKENS", within + "MAX_TOKENS); ask for less at once"},
 		{whole, "unknown", within + "unknown); ask for less at once"},
 		{delta(`"content":""`), "length", none + "length)"},
