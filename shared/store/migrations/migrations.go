@@ -76,10 +76,10 @@ func Run(ctx context.Context, t Target) (r Result, err error) {
 		r.From = now.version
 		r, err = t.migrate(ctx, conn, list, now, r)
 	}
-	if err != nil {
-		return r, fmt.Errorf("schema %s: %w", t.Schema, store.AtStart(err))
+	if _, public := errors.AsType[*fault.Error](err); err == nil || public { // It names the schema, or the role.
+		return r, err
 	}
-	return r, nil
+	return r, fmt.Errorf("schema %s: %w", t.Schema, store.AtStart(err))
 }
 
 // migrate brings the schema from the state now to the version r.To.
