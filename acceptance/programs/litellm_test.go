@@ -1,17 +1,22 @@
 package programs
 
 import (
+	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 
-	"github.com/keyway-agents/keyway/acceptance/process"
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 )
 
 var _ = tried(entry{
 	program: "LiteLLM's proxy, a model gateway", name: "litellm", pkgs: []string{"litellm"},
-	tried: "`openai`, `openai-responses` and `anthropic` pointed at it: whole runs, streamed and not",
-	date:  "2026-11-29",
+	tried: "`openai`, `openai-responses` and `anthropic` pointed at it, passed on and translated: whole runs, streamed and not, " +
+		"with one tool call and with two, history, a confirmation, a refused model, a limit, a prompt that is too long, a backend " +
+		"that fails",
+	not: "LiteLLM gives the arguments of two calls to the second one, where its backend mixes their pieces and the client streams " +
+		"Messages; its mocks can't stream Responses",
+	date: "2026-11-29",
 })
 
 // liteLLMKey is the master key in testdata/litellm/config.yaml.
@@ -29,27 +34,85 @@ func liteLLM(t *testing.T, backend *modeltest.Server) string {
 	return "http://" + address
 }
 
-// onLiteLLM starts keyway with one agent for each API of the proxy, on this model of it; the
-// agent that speaks Messages is on the other.
-func onLiteLLM(t *testing.T, model, messages, gateway string) *process.Server {
-	t.Helper()
-	return serve(t, `agents:
-  - {id: openai, model: "openai:`+model+`", tools: [look_up, delete_account], add_history_to_context: true}
-  - {id: openai-responses, model: "openai-responses:`+model+`", tools: [look_up, delete_account], add_history_to_context: true}
-  - {id: anthropic, model: "anthropic:`+messages+`", tools: [look_up, delete_account], add_history_to_context: true}
-`, nil, "OPENAI_BASE_URL", gateway+"/v1", "OPENAI_API_KEY", liteLLMKey,
+func TestAgentsRunThroughLiteLLM(t *testing.T) {
+	t.Parallel()
+	gateway := liteLLM(t, modeltest.NewServerFunc(t, twoCalls))
+	r := serve(t, agentsOn("openai", "deepseek", "vllm", "mock", "limited", "too-long", "nobody"), nil,
+		"OPENAI_BASE_URL", gateway+"/v1", "OPENAI_API_KEY", liteLLMKey,
 		"ANTHROPIC_BASE_URL", gateway, "ANTHROPIC_API_KEY", liteLLMKey)
+	answering := []string{"openai-on-openai", "openai-on-deepseek", "openai-on-vllm", "openai-responses-on-openai",
+		"openai-responses-on-deepseek", "anthropic-on-vllm"}
+	failing := []string{"openai-on-openai", "openai-responses-on-deepseek", "anthropic-on-vllm"}
+
+	eachWay(t, "a text", answering, func(t *testing.T, agent, session string, stream bool) {
+		got := ask(t, r, agent, session, stream, "echo: fünf  words, in <html> & \"quotes\"")
+		got.want(t, "the run", "COMPLETED", "", "fünf  words, in <html> & \"quotes\"")
+		if !got.counted() {
+			t.Errorf("tokens: %+v", got.Metrics)
+		}
+	})
+	const one = `call tool look_up {"what": "tea"}`
+	eachWay(t, "calls and history", answering, func(t *testing.T, agent, session string, stream bool) {
+		ask(t, r, agent, session, stream, one).want(t, "the first", "COMPLETED", "tea, for admin",
+			"tool look_up returned: tea, for admin")
+		ask(t, r, agent, session, stream, "two calls").want(t, "the second", "COMPLETED", "cake, for admin; tea, for admin",
+			"stub: two calls")
+		ask(t, r, agent, session, stream, "history?").want(t, "the third", "COMPLETED", "",
+			"history: 2 user turns: "+one+" | two calls")
+	})
+	eachWay(t, "mixed pieces of calls", answering, func(t *testing.T, agent, session string, stream bool) {
+		got := ask(t, r, agent, session, stream, `call tools [["look_up", {"what": "tea"}], ["look_up", {"what": "cake"}]]`)
+		if strings.HasPrefix(agent, "anthropic") && stream {
+			// LiteLLM gives all pieces to the second call. The model gets an error for these arguments.
+			if got.Status != "COMPLETED" || strings.Contains(got.results(), "for admin") {
+				t.Errorf("the run: %+v", got)
+			}
+			return
+		}
+		got.want(t, "the run", "COMPLETED", "cake, for admin; tea, for admin",
+			"tool look_up returned: tea, for admin; tool look_up returned: cake, for admin")
+	})
+	eachWay(t, "a confirmation", answering, func(t *testing.T, agent, session string, stream bool) {
+		paused := ask(t, r, agent, session, stream, `call tool delete_account {"id": 7}`)
+		if paused.Status != "PAUSED" || len(paused.Tools) != 1 || string(paused.Tools[0].Args) != `{"id":7}` {
+			t.Fatalf("the run: %+v", paused)
+		}
+		confirm(t, r, agent, session, stream, paused).want(t, "continued", "COMPLETED", "account 7 is gone",
+			"tool delete_account returned: account 7 is gone")
+	})
+	eachWay(t, "a mock of LiteLLM", []string{"openai-on-mock"}, func(t *testing.T, agent, session string, stream bool) {
+		ask(t, r, agent, session, stream, "hi").want(t, "the run", "COMPLETED", "", "This is a mock response with wörds in it.")
+	})
+	for model, reason := range map[string]string{
+		"nobody": "Invalid model name", "limited": "RateLimitError", "too-long": "ContextWindowExceeded",
+	} {
+		eachWay(t, "an error", apisOn(model), func(t *testing.T, agent, session string, stream bool) {
+			want := reason
+			if strings.HasPrefix(agent, "openai-responses") && model != "nobody" {
+				want = "Error processing stream start" // LiteLLM's mocks can't stream this API
+			}
+			ask(t, r, agent, session, stream, "hi").want(t, "the run", "ERROR", "", want)
+		})
+	}
+	for command, reason := range map[string]string{
+		"fail 429": "stub failure 429", "fail 400": "stub failure 400", "fail 500": "stub failure 500", "fail-mid 2": "",
+	} {
+		eachWay(t, strings.ReplaceAll(command, " ", "-"), failing, func(t *testing.T, agent, session string, stream bool) {
+			ask(t, r, agent, session, stream, command).want(t, "the run", "ERROR", "", reason)
+		})
+	}
 }
 
-func TestAgentsAnswerThroughLiteLLM(t *testing.T) {
-	t.Parallel()
-	backend := modeltest.NewServerFunc(t, func(modeltest.Request) modeltest.Script {
-		return modeltest.Text("hello ", "wörld")
-	})
-	r := onLiteLLM(t, "deepseek", "vllm", liteLLM(t, backend))
-	for _, agent := range []string{"openai", "openai-responses", "anthropic"} {
-		r.Run("admin", agent, "message", "hi").Want(t, agent+", streamed", 200, "event: RunCompleted", `"content":"hello wörld"`)
-		r.Run("admin", agent, "message", "hi", "stream", "false").
-			Want(t, agent+", whole", 200, `"status":"COMPLETED"`, `"content":"hello wörld"`)
+// twoCalls answers "two calls" with two calls one after the other. Otherwise it obeys the commands
+// of modeltest, which mix the pieces of two calls.
+func twoCalls(r modeltest.Request) modeltest.Script {
+	messages, _ := r.Body["messages"].([]any)
+	if messages == nil { // the Responses API calls them input
+		messages, _ = r.Body["input"].([]any)
 	}
+	last, _ := messages[len(messages)-1].(map[string]any)
+	if last["role"] == "user" && strings.Contains(fmt.Sprint(last["content"]), "two calls") {
+		return modeltest.ToolCall("look_up", `{"what":"tea"}`).Text("").ToolCall("look_up", `{"what":"cake"}`)
+	}
+	return modeltest.Commands{}.Obey(r)
 }
