@@ -2,6 +2,7 @@ package bedrock
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"slices"
 
@@ -13,75 +14,107 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
-// answer assembles one answer from its pieces.
+// answer assembles one answer from its content blocks.
 type answer struct {
 	tools   *names.Map // of the request
-	calls   []toolCall
-	held    int  // bytes of all calls
+	blocks  []block
+	held    int  // bytes of all blocks
 	hasText bool // some piece of text wasn't empty
 	stop    types.StopReason
 	usage   *types.TokenUsage
 }
 
-// toolCall is a tool call. block is the index of its content block in the answer.
-type toolCall struct {
-	block     int32
-	id, name  string
-	arguments []byte
+// block is one content block of the answer.
+type block struct {
+	index     int32
+	kind      string
+	id, name  string // of a tool call
+	data      []byte // text, reasoning or arguments, as the kind determines
+	signature string // of reasoning
+	hidden    []byte // reasoning that is encrypted
 }
 
-// maxCalls, with upstream.MaxEvent for the bytes, limits what one answer holds in
-// memory.
-const maxCalls = 128
+// The kinds of blocks that become part of the answer or of Opaque. The names are part of
+// stored checkpoints and must stay as they are.
+const (
+	blockText      = "text"
+	blockReasoning = "reasoningContent"
+	blockCall      = "toolUse"
+)
 
-// call returns the call in a content block and creates it if it doesn't exist.
-func (a *answer) call(block int32) *toolCall {
-	i := slices.IndexFunc(a.calls, func(c toolCall) bool { return c.block == block })
-	if i < 0 {
-		i = len(a.calls)
-		a.calls = append(a.calls, toolCall{block: block})
+// maxCalls and maxBlocks, with upstream.MaxEvent for the bytes, limit what one answer
+// holds in memory. Every call may have a text block and a reasoning block before it.
+const (
+	maxCalls  = 128
+	maxBlocks = 3 * maxCalls
+)
+
+// block returns the block to which a piece of that kind at an index belongs: the newest
+// one of both. It is a new one if there is none, because text and reasoning have no start
+// event. The search starts at the end because pieces nearly always belong to the newest
+// block.
+func (a *answer) block(index int32, kind string) *block {
+	for i := len(a.blocks) - 1; i >= 0; i-- {
+		if b := &a.blocks[i]; b.index == index && b.kind == kind {
+			return b
+		}
 	}
-	return &a.calls[i]
+	return a.newBlock(index, kind)
 }
 
-// startCall sets the ID and the name of the call in a content block.
-func (a *answer) startCall(block int32, id, name *string) error {
-	c := a.call(block)
-	c.id, c.name = cmp.Or(value(id), c.id), cmp.Or(value(name), c.name)
-	return a.hold(len(c.id) + len(c.name))
+// newBlock adds a block.
+func (a *answer) newBlock(index int32, kind string) *block {
+	a.blocks = append(a.blocks, block{index: index, kind: kind})
+	return &a.blocks[len(a.blocks)-1]
 }
 
-// addArguments adds a piece of the arguments of the call in a content block.
-func (a *answer) addArguments(block int32, piece string) error {
-	c := a.call(block)
-	c.arguments = append(c.arguments, piece...)
+// startCall begins a call.
+func (a *answer) startCall(index int32, id, name *string) error {
+	b := a.newBlock(index, blockCall)
+	b.id, b.name = value(id), value(name)
+	return a.hold(len(b.id) + len(b.name))
+}
+
+// add adds a piece to the block of that kind at an index.
+func (a *answer) add(index int32, kind, piece string) error {
+	b := a.block(index, kind)
+	b.data = append(b.data, piece...)
+	a.hasText = a.hasText || kind == blockText && piece != ""
 	return a.hold(len(piece))
+}
+
+// sign adds what the API requires back with a block of reasoning.
+func (a *answer) sign(index int32, signature string, hidden []byte) error {
+	b := a.block(index, blockReasoning)
+	b.signature += signature
+	b.hidden = append(b.hidden, hidden...)
+	return a.hold(len(signature) + len(hidden))
 }
 
 // hold counts n more bytes and returns an error when the answer exceeds its limits.
 func (a *answer) hold(n int) error {
-	if a.held += n; a.held > upstream.MaxEvent || len(a.calls) > maxCalls {
-		return fault.Public(fault.Upstream, upstream.TooLong, errors.New("bedrock: too many or too long tool calls"))
+	if a.held += n; a.held > upstream.MaxEvent || len(a.blocks) > maxBlocks {
+		return fault.Public(fault.Upstream, upstream.TooLong, errors.New("bedrock: too many or too long blocks"))
 	}
 	return nil
 }
 
-// end returns the End of an answer with a known stop reason. It is an error if Bedrock
-// itself reports the answer as malformed, or if a filter or guardrail has withheld all
-// of its text: the caller would see an empty answer without an explanation. The stop
-// reasons are listed at
-// https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html.
+// storedBlock is a block of an answer as End.Opaque stores it. The names of its members
+// are part of stored checkpoints and must stay as they are.
+type storedBlock struct {
+	Type      string `json:"type"`
+	Text      string `json:"text,omitempty"` // of a text block or of reasoning
+	Signature string `json:"signature,omitempty"`
+	Hidden    []byte `json:"hidden,omitempty"`
+	Call      int    `json:"call,omitempty"` // the index of a tool call in the message's ToolCalls
+}
+
+// end returns the End of an answer with a known stop reason, or the error of checkStop.
+// Opaque is set only if the answer has tool calls and reasoning with a signature, or
+// encrypted reasoning: such models (Claude) require it back with the results of the calls
+// (https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-extended-thinking.html).
+// Reasoning without a signature is left out, because other models refuse it in a request.
 func (a *answer) end() (*model.End, error) {
-	cause := errors.New("bedrock: stop reason")
-	switch a.stop {
-	case types.StopReasonMalformedModelOutput, types.StopReasonMalformedToolUse:
-		text := "The model's answer is malformed (" + string(a.stop) + "); try again"
-		return nil, fault.Public(fault.Upstream, text, cause)
-	case types.StopReasonContentFiltered, types.StopReasonGuardrailIntervened:
-		if !a.hasText {
-			return nil, fault.Public(fault.Upstream, "The model's answer was withheld ("+string(a.stop)+")", cause)
-		}
-	}
 	e := &model.End{FinishReason: string(a.stop)}
 	if u := a.usage; u != nil {
 		in, out := int(value(u.InputTokens)), int(value(u.OutputTokens))
@@ -90,12 +123,46 @@ func (a *answer) end() (*model.End, error) {
 			CacheRead: int(value(u.CacheReadInputTokens)), CacheWrite: int(value(u.CacheWriteInputTokens)),
 		}
 	}
-	slices.SortStableFunc(a.calls, func(x, y toolCall) int { return cmp.Compare(x.block, y.block) })
-	for _, c := range a.calls {
-		call := model.ToolCall{ID: c.id, Name: a.tools.Original(c.name), Arguments: string(c.arguments)}
-		e.ToolCalls = append(e.ToolCalls, call)
+	slices.SortStableFunc(a.blocks, func(x, y block) int { return cmp.Compare(x.index, y.index) })
+	var stored []storedBlock
+	signed := false
+	for _, b := range a.blocks {
+		s := storedBlock{Type: b.kind, Signature: b.signature, Hidden: b.hidden}
+		switch {
+		case b.kind == blockCall:
+			s.Call = len(e.ToolCalls)
+			call := model.ToolCall{ID: b.id, Name: a.tools.Original(b.name), Arguments: string(b.data)}
+			e.ToolCalls = append(e.ToolCalls, call)
+		case b.kind == blockReasoning && b.signature == "" && len(b.hidden) == 0:
+			continue
+		default:
+			s.Text = string(b.data)
+		}
+		signed = signed || b.kind == blockReasoning
+		stored = append(stored, s)
+	}
+	if err := a.checkStop(len(e.ToolCalls)); err != nil {
+		return nil, err
+	}
+	if signed && len(e.ToolCalls) > 0 {
+		e.Opaque, _ = json.Marshal(stored) // texts always encode
 	}
 	return e, nil
+}
+
+// checkStop returns an error for stop reasons with which the answer can't be used: those
+// of upstream.EndError, and those by which Bedrock itself reports the answer as malformed.
+// The stop reasons are listed at
+// https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html.
+func (a *answer) checkStop(calls int) error {
+	switch {
+	case calls > maxCalls:
+		return fault.Public(fault.Upstream, upstream.TooLong, errors.New("bedrock: too many calls"))
+	case a.stop == types.StopReasonMalformedModelOutput, a.stop == types.StopReasonMalformedToolUse:
+		text := "The model's answer is malformed (" + string(a.stop) + "); try again"
+		return fault.Public(fault.Upstream, text, errors.New("bedrock: stop reason"))
+	}
+	return upstream.EndError(string(a.stop), calls, a.hasText)
 }
 
 // value returns what p points to, or the zero value for nil. Every field of the SDK's

@@ -127,7 +127,8 @@ func (m *Model) Describe() model.Description {
 // Stream implements model.Model. An answer is complete when its stop reason has
 // arrived. What happens to the connection afterwards doesn't matter: at worst the usage
 // is missing and counts as zero. Without a stop reason the answer is an error, also
-// after a clean end of the body. The model's reasoning isn't part of the answer.
+// after a clean end of the body. The model's reasoning isn't part of the answer's text, but
+// of Part.Reasoning and, where the API requires it back, of End.Opaque.
 func (m *Model) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Part, error] {
 	return func(yield func(model.Part, error) bool) {
 		request, cancel := context.WithCancel(ctx)

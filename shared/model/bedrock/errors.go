@@ -29,11 +29,12 @@ func (o Options) callError(err error) error {
 		return own
 	}
 	status, header := response(err)
+	body, _ := errors.AsType[reportedError](err) // zero if there is none
 	if exception, ok := errors.AsType[smithy.APIError](err); ok {
-		return o.apiError(exception, status, header)
+		return o.apiError(exception, status, header, body.report)
 	}
 	if status >= http.StatusMultipleChoices {
-		return o.apiError(&smithy.GenericAPIError{}, status, header)
+		return o.apiError(&smithy.GenericAPIError{}, status, header, body.report)
 	}
 	if sent, ok := errors.AsType[*smithyhttp.RequestSendError](err); ok {
 		return readError(lostError{sent.Err})
@@ -87,13 +88,16 @@ var throttled = map[string]bool{
 const unknown = "UnknownError"
 
 // apiError returns the error for an exception of the API. status is 0 if the exception
-// arrived within a stream.
+// arrived within a stream. report is what the body of an HTTP error has where the exception
+// has no message.
 //
 // The log gets the code and the request ID only, not the message: the message of
 // InvalidSignatureException repeats the headers of the request, the session token among
 // them. For bad credentials and denied access the caller sees a remedy instead of AWS's
 // message, because the message names the account and the role.
-func (o Options) apiError(exception smithy.APIError, status int, header http.Header) error {
+func (o Options) apiError(
+	exception smithy.APIError, status int, header http.Header, report upstream.Report,
+) error {
 	code, message := exception.ErrorCode(), exception.ErrorMessage()
 	if message == code || message == unknown {
 		message = ""
@@ -102,13 +106,16 @@ func (o Options) apiError(exception smithy.APIError, status int, header http.Hea
 	if status == 0 {
 		about = code
 	}
+	if message == "" && status >= http.StatusBadRequest && !strings.EqualFold(report.Text, http.StatusText(status)) {
+		message = report.Text
+	}
 	e := &fault.Error{
 		Kind:   fault.Upstream,
 		Detail: cmp.Or(o.safeText(message), "The model's server answered "+about),
 		Cause:  fmt.Errorf("bedrock: %s, code %q, request id %q", about, code, header.Get("X-Amzn-Requestid")),
 	}
 	switch {
-	case throttled[code] || status == http.StatusTooManyRequests:
+	case throttled[code] || report.Busy || status == http.StatusTooManyRequests:
 		e.Kind, e.RetryAfter = fault.Unavailable, upstream.RetryAfter(header)
 	case badCredentials[code] || status == http.StatusUnauthorized:
 		e.Detail = "Amazon Bedrock rejected the AWS credentials: they are wrong or have expired; " +

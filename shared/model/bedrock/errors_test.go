@@ -37,6 +37,9 @@ func TestTheCallerSeesASafeTextOfAnHTTPError(t *testing.T) {
 		detail string
 	}{
 		{"a body that names the type", modeltest.Fail(400, "").Raw(typed), "too long"},
+		{"a gateway's form", modeltest.Fail(400, "").Raw(`{"detail":"M"}`), "M"},
+		{"a form of OpenAI", modeltest.Fail(400, "").Raw(`{"error":{"message":"M"}}`), "M"},
+		{"a proxy's text", modeltest.Fail(502, "").Raw("no upstream"), "no upstream"},
 		{"no body", modeltest.Fail(424, "").Raw("{}"), "The model's server answered 424 Failed Dependency"},
 		{"a redirect", modeltest.Fail(307, "").Header("Location", "http://127.0.0.1:1/"),
 			"The model's server answered 307 Temporary Redirect"},

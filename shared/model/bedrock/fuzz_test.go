@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/model/bedrock"
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 )
@@ -23,8 +24,8 @@ func canned(contentType, body string) *http.Client {
 }
 
 // FuzzAnswer checks, for any body that a server may send, that the rules of model.Model
-// hold (Collect checks them), that an error is the provider's and that an End has a
-// finish reason.
+// hold (Collect checks them), that an error is the provider's that an End has a finish
+// reason, and that its Opaque can be sent back.
 func FuzzAnswer(f *testing.F) {
 	frame := modeltest.Frame
 	f.Add(frame("event", "messageStart", `{"role":"assistant"}`)+
@@ -34,6 +35,8 @@ func FuzzAnswer(f *testing.F) {
 	f.Add(frame("event", "contentBlockStart", `{"contentBlockIndex":1,"start":{"toolUse":{"toolUseId":"a","name":"f"}}}`)+
 		frame("event", "contentBlockDelta", `{"contentBlockIndex":1,"delta":{"toolUse":{"input":"{}"}}}`)+
 		frame("event", "messageStop", `{"stopReason":"tool_use"}`), false)
+	f.Add(reasoning(`{"text":"hm"}`)+reasoning(`{"signature":"c2ln"}`)+hidden+
+		frame("event", "messageStop", `{"stopReason":"max_tokens"}`), false)
 	f.Add(frame("exception", "throttlingException", `{"message":"slow"}`), false)
 	f.Add("\x00\x00\x00\x10\x00\x00\x00\x00\x05\xc2\x48\xeb\x7d\x98\xc8\xff", false)
 	const content = `[{"text":"x"},{"toolUse":{"toolUseId":"a","name":"f","input":{"n":1e400}}}]`
@@ -51,8 +54,17 @@ func FuzzAnswer(f *testing.F) {
 		if kind := fault.KindOf(a.Err); a.Err != nil && kind != fault.Upstream && kind != fault.Unavailable {
 			t.Errorf("the error %v has the kind %d", a.Err, kind)
 		}
-		if a.End != nil && a.End.FinishReason == "" {
+		if a.End == nil {
+			return
+		}
+		if a.End.FinishReason == "" {
 			t.Errorf("the end %+v has no finish reason", a.End)
+		}
+		r.Messages = append(r.Messages, model.Message{
+			Role: model.Assistant, Content: a.Text, ToolCalls: a.End.ToolCalls, Opaque: a.End.Opaque,
+		})
+		if again := modeltest.Collect(t.Context(), t, m, r); again.Err != nil {
+			t.Errorf("the answer can't be sent back: %v", again.Err)
 		}
 	})
 }

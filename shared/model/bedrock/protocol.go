@@ -47,7 +47,10 @@ func (p protocol) DeserializeResponse(
 ) error {
 	body := resp.Body
 	if resp.StatusCode < http.StatusOK || resp.StatusCode >= http.StatusMultipleChoices {
-		resp.Body = readCloser{io.LimitReader(body, maxErrorBody), body}
+		data, _ := io.ReadAll(io.LimitReader(body, maxErrorBody)) // if it breaks off, the status is still known
+		resp.Body = readCloser{bytes.NewReader(data), body}
+		err := p.Protocol.DeserializeResponse(ctx, op, registry, resp, out)
+		return reportedError{err, upstream.ReportIn(data)}
 	} else if !op.IsOutputEventStream() {
 		data, err := io.ReadAll(&limitedBody{body: body, left: upstream.MaxEvent})
 		if err != nil {
@@ -61,6 +64,15 @@ func (p protocol) DeserializeResponse(
 	}
 	return p.Protocol.DeserializeResponse(ctx, op, registry, resp, out)
 }
+
+// reportedError adds to the SDK's error of an HTTP error what the body reports. The SDK
+// knows AWS's form alone. Gateways and proxies before AWS have others.
+type reportedError struct {
+	error
+	report upstream.Report
+}
+
+func (e reportedError) Unwrap() error { return e.error }
 
 type readCloser struct {
 	io.Reader

@@ -3,6 +3,7 @@ package bedrock
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/bedrockruntime/document"
@@ -92,21 +93,76 @@ func (c *conversation) add(m model.Message) {
 	case m.Role == model.System:
 	case m.Role == model.ToolRole:
 		c.addBlock(types.ConversationRoleUser, c.result(m))
-	default:
-		role := types.ConversationRoleUser
-		if m.Role == model.Assistant {
-			role = types.ConversationRoleAssistant
+	case m.Role == model.Assistant:
+		blocks := c.opaqueBlocks(m)
+		if blocks == nil {
+			blocks = c.rebuiltBlocks(m)
 		}
-		if !blank {
-			c.addBlock(role, &types.ContentBlockMemberText{Value: m.Content})
+		for _, block := range blocks {
+			c.addBlock(types.ConversationRoleAssistant, block)
 		}
-		for _, call := range m.ToolCalls {
-			c.addBlock(role, &types.ContentBlockMemberToolUse{Value: types.ToolUseBlock{
-				ToolUseId: &call.ID, Name: new(c.names.Fit(call.Name)),
-				Input: rawDocument{json: call.Object()},
-			}})
+	case !blank:
+		c.addBlock(types.ConversationRoleUser, &types.ContentBlockMemberText{Value: m.Content})
+	}
+}
+
+// rebuiltBlocks returns the blocks of an answer that was stored without Opaque, made of
+// its text and calls.
+func (c *conversation) rebuiltBlocks(m model.Message) (blocks []types.ContentBlock) {
+	if strings.TrimSpace(m.Content) != "" {
+		blocks = append(blocks, &types.ContentBlockMemberText{Value: m.Content})
+	}
+	for _, call := range m.ToolCalls {
+		blocks = append(blocks, c.call(call))
+	}
+	return blocks
+}
+
+// opaqueBlocks returns the blocks of an answer from its Opaque, in the order in which the
+// API sent them, with the reasoning. nil means that Opaque is missing, is another
+// provider's, or doesn't refer to each of the message's calls once.
+func (c *conversation) opaqueBlocks(m model.Message) (blocks []types.ContentBlock) {
+	var stored []storedBlock
+	if json.Unmarshal(m.Opaque, &stored) != nil {
+		return nil
+	}
+	var calls []int
+	for _, s := range stored {
+		switch {
+		case s.Type == blockText && strings.TrimSpace(s.Text) != "":
+			blocks = append(blocks, &types.ContentBlockMemberText{Value: s.Text})
+		case s.Type == blockReasoning:
+			blocks = append(blocks, reasoningBlock(s))
+		case s.Type == blockCall:
+			if s.Call < 0 || s.Call >= len(m.ToolCalls) || slices.Contains(calls, s.Call) {
+				return nil
+			}
+			calls = append(calls, s.Call)
+			blocks = append(blocks, c.call(m.ToolCalls[s.Call]))
 		}
 	}
+	if len(calls) != len(m.ToolCalls) {
+		return nil
+	}
+	return blocks
+}
+
+// reasoningBlock converts reasoning.
+func reasoningBlock(s storedBlock) types.ContentBlock {
+	if len(s.Hidden) > 0 {
+		hidden := &types.ReasoningContentBlockMemberRedactedContent{Value: s.Hidden}
+		return &types.ContentBlockMemberReasoningContent{Value: hidden}
+	}
+	text := types.ReasoningTextBlock{Text: &s.Text, Signature: &s.Signature}
+	shown := &types.ReasoningContentBlockMemberReasoningText{Value: text}
+	return &types.ContentBlockMemberReasoningContent{Value: shown}
+}
+
+// call converts a tool call. Its arguments must be a JSON object for this API.
+func (c *conversation) call(call model.ToolCall) types.ContentBlock {
+	return &types.ContentBlockMemberToolUse{Value: types.ToolUseBlock{
+		ToolUseId: &call.ID, Name: new(c.names.Fit(call.Name)), Input: rawDocument{json: call.Object()},
+	}}
 }
 
 // addBlock adds a block to the last turn if it has the same role, and starts a turn

@@ -68,9 +68,8 @@ func isEventStream(raw *smithyhttp.Response) bool {
 	return strings.HasPrefix(raw.Header.Get("Content-Type"), "application/vnd.amazon.eventstream")
 }
 
-// addEvent adds an event to the answer and yields its text. reading is false when the
-// consumer stopped reading. Other events and content blocks (the model's reasoning
-// among them) are ignored.
+// addEvent adds an event to the answer and yields its text or reasoning. reading is false
+// when the consumer stopped reading. Other events and content blocks are ignored.
 func (a *answer) addEvent(event types.ConverseStreamOutput, yield func(model.Part) bool) (reading bool, err error) {
 	switch e := event.(type) {
 	case *types.ConverseStreamOutputMemberContentBlockStart:
@@ -78,13 +77,7 @@ func (a *answer) addEvent(event types.ConverseStreamOutput, yield func(model.Par
 			err = a.startCall(value(e.Value.ContentBlockIndex), start.Value.ToolUseId, start.Value.Name)
 		}
 	case *types.ConverseStreamOutputMemberContentBlockDelta:
-		switch d := e.Value.Delta.(type) {
-		case *types.ContentBlockDeltaMemberText:
-			a.hasText = a.hasText || d.Value != ""
-			return yield(model.Part{Text: d.Value}), nil
-		case *types.ContentBlockDeltaMemberToolUse:
-			err = a.addArguments(value(e.Value.ContentBlockIndex), value(d.Value.Input))
-		}
+		return a.addDelta(value(e.Value.ContentBlockIndex), e.Value.Delta, yield)
 	case *types.ConverseStreamOutputMemberMessageStop:
 		a.stop = e.Value.StopReason
 	case *types.ConverseStreamOutputMemberMetadata:
@@ -93,6 +86,34 @@ func (a *answer) addEvent(event types.ConverseStreamOutput, yield func(model.Par
 		}
 	}
 	return true, err
+}
+
+// addDelta adds a piece of a block and yields its text or reasoning.
+func (a *answer) addDelta(
+	index int32, delta types.ContentBlockDelta, yield func(model.Part) bool,
+) (reading bool, err error) {
+	switch d := delta.(type) {
+	case *types.ContentBlockDeltaMemberText:
+		if err := a.add(index, blockText, d.Value); err != nil {
+			return false, err
+		}
+		return yield(model.Part{Text: d.Value}), nil
+	case *types.ContentBlockDeltaMemberToolUse:
+		err = a.add(index, blockCall, value(d.Value.Input))
+	case *types.ContentBlockDeltaMemberReasoningContent:
+		switch r := d.Value.(type) {
+		case *types.ReasoningContentBlockDeltaMemberText:
+			if err := a.add(index, blockReasoning, r.Value); err != nil || r.Value == "" {
+				return err == nil, err
+			}
+			return yield(model.Part{Reasoning: r.Value}), nil
+		case *types.ReasoningContentBlockDeltaMemberSignature:
+			err = a.sign(index, r.Value, nil)
+		case *types.ReasoningContentBlockDeltaMemberRedactedContent:
+			err = a.sign(index, "", r.Value)
+		}
+	}
+	return err == nil, err
 }
 
 // drain waits up to 100 ms for the end of the body, because net/http reuses an HTTP/1.1
@@ -121,7 +142,7 @@ func (o Options) streamError(err error) error {
 		return fault.Public(fault.Upstream, upstream.CutShort, errors.New("bedrock: no stop reason"))
 	}
 	if exception, ok := errors.AsType[smithy.APIError](err); ok {
-		return o.apiError(exception, 0, nil)
+		return o.apiError(exception, 0, nil, upstream.Report{})
 	}
 	return readError(err)
 }

@@ -128,15 +128,92 @@ func TestAnAnswerWithStopReasonIsCompleteWhateverFollows(t *testing.T) {
 	}
 }
 
-func TestReasoningIsNotPartOfTheAnswer(t *testing.T) {
+// The reasoning that a model of another vendor than Anthropic sends has no signature.
+func TestReasoningIsShownBesideTheText(t *testing.T) {
 	t.Parallel()
 	a := answerOf(t, modeltest.Script{}.
 		Raw(modeltest.Frame("event", "messageStart", `{"role":"assistant"}`)).
-		Raw(reasoning(`{"text":"hm"}`)).
-		Raw(reasoning(`{"signature":"c2ln"}`)).
-		Text("42"))
-	if a.Err != nil || a.Text != "42" {
-		t.Errorf("%q %v", a.Text, a.Err)
+		Raw(reasoning(`{"text":"h"}`)).Raw(reasoning(`{"text":""}`)).Raw(reasoning(`{"text":"m"}`)).
+		Text("42").ToolCall("f", "{}"))
+	if a.Err != nil || a.Text != "42" || a.Reasoning != "hm" || a.End.Opaque != nil {
+		t.Errorf("text %q, reasoning %q, end %+v, error %v", a.Text, a.Reasoning, a.End, a.Err)
+	}
+	whole := wholeAnswerOf(t, modeltest.NewServer(t, modeltest.Script{}.Raw(`{"output":{"message":{"role":"assistant",`+
+		`"content":[{"reasoningContent":{"reasoningText":{"text":"hm"}}},{"text":"42"}]}},"stopReason":"end_turn"}`)))
+	if whole.Err != nil || whole.Text != "42" || whole.Reasoning != "hm" || len(whole.Parts) != 3 {
+		t.Errorf("in one piece: %+v, error %v", whole.Parts, whole.Err)
+	}
+}
+
+// Claude on Bedrock requires its reasoning back, unchanged and in its order, with the results of its calls.
+func TestSignedReasoningIsSentBackWithTheToolsResults(t *testing.T) {
+	t.Parallel()
+	stream := modeltest.Script{}.
+		Raw(modeltest.Frame("event", "messageStart", `{"role":"assistant"}`)).
+		Raw(reasoning(`{"text":"hm"}`)).Raw(reasoning(`{"signature":"c2ln"}`)).
+		Raw(hidden).
+		Raw(modeltest.Frame("event", "contentBlockDelta", `{"contentBlockIndex":2,"delta":{"text":"42"}}`)).
+		Raw(modeltest.Frame("event", "contentBlockStart",
+			`{"contentBlockIndex":3,"start":{"toolUse":{"toolUseId":"a","name":"f"}}}`)).
+		Finish("tool_use")
+	const whole = `{"output":{"message":{"role":"assistant","content":[` +
+		`{"reasoningContent":{"reasoningText":{"text":"hm","signature":"c2ln"}}},` +
+		`{"reasoningContent":{"redactedContent":"AAEC"}},{"text":"42"},` +
+		`{"toolUse":{"toolUseId":"a","name":"f","input":{}}}]}},"stopReason":"tool_use"}`
+	for name, end := range map[string]*model.End{
+		"streamed":     answerOf(t, stream).End,
+		"in one piece": wholeAnswerOf(t, modeltest.NewServer(t, modeltest.Script{}.Raw(whole))).End,
+	} {
+		const id = "call_0123456789abcdef0123456789abcdef"
+		if end == nil {
+			t.Fatalf("%s: no end", name)
+		}
+		end.ToolCalls[0].ID = id
+		srv := modeltest.NewServer(t, modeltest.Text("done"))
+		r := modeltest.Ask("hello")
+		r.Messages = append(r.Messages,
+			model.Message{Role: model.Assistant, Content: "42", ToolCalls: end.ToolCalls, Opaque: end.Opaque},
+			model.Message{Role: model.ToolRole, ToolCallID: id, Content: "7"})
+		modeltest.Collect(t.Context(), t, bedrock.NewOnce(optionsFor(t, srv)), r)
+		messages, _ := srv.Requests()[0].Body["messages"].([]any)
+		want := map[string]any{"role": "assistant", "content": []any{
+			map[string]any{"reasoningContent": map[string]any{
+				"reasoningText": map[string]any{"text": "hm", "signature": "c2ln"}}},
+			map[string]any{"reasoningContent": map[string]any{"redactedContent": "AAEC"}},
+			map[string]any{"text": "42"},
+			map[string]any{"toolUse": map[string]any{"toolUseId": id, "name": "f", "input": map[string]any{}}},
+		}}
+		if diff := cmp.Diff(want, messages[1]); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// hidden is a frame with encrypted reasoning.
+var hidden = modeltest.Frame("event", "contentBlockDelta",
+	`{"contentBlockIndex":1,"delta":{"reasoningContent":{"redactedContent":"AAEC"}}}`)
+
+// A run may continue with another provider's model than before its pause.
+func TestTheOpaqueOfAnotherProviderIsNotSent(t *testing.T) {
+	t.Parallel()
+	const id = "call_0123456789abcdef0123456789abcdef"
+	for _, opaque := range []string{
+		`[{"type":"thinking","text":"hm","seal":"s"},{"type":"text","text":"x"},{"type":"tool_use"}]`, `{"ids":["a"]}`,
+		`[{"type":"toolUse","call":1}]`, `[{"type":"toolUse"},{"type":"toolUse"}]`, `[1]`,
+	} {
+		srv := modeltest.NewServer(t, modeltest.Text("done"))
+		r := modeltest.Ask("hello")
+		r.Messages = append(r.Messages, model.Message{
+			Role: model.Assistant, ToolCalls: []model.ToolCall{{ID: id, Name: "f", Arguments: "{bad"}}, Opaque: []byte(opaque),
+		})
+		modeltest.Collect(t.Context(), t, bedrock.NewOnce(optionsFor(t, srv)), r)
+		messages, _ := srv.Requests()[0].Body["messages"].([]any)
+		want := map[string]any{"role": "assistant", "content": []any{
+			map[string]any{"toolUse": map[string]any{"toolUseId": id, "name": "f", "input": map[string]any{}}},
+		}}
+		if diff := cmp.Diff(want, messages[1]); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", opaque, diff)
+		}
 	}
 }
 
@@ -196,10 +273,36 @@ func TestAnEmptyPagePointsAtBaseURL(t *testing.T) {
 	}
 }
 
-func TestACallCutByTheTokenLimitIsPassedOn(t *testing.T) {
+func TestACallThatWasCutIsNeverMade(t *testing.T) {
 	t.Parallel()
-	a := answerOf(t, modeltest.ToolCall("f", `{"half":`).Finish("max_tokens"))
-	want := []model.ToolCall{{ID: "call_1_1", Name: "f", Arguments: `{"half":`}}
+	for _, reason := range []string{"max_tokens", "model_context_window_exceeded"} {
+		a := answerOf(t, modeltest.ToolCall("f", `{"half":`).Finish(reason))
+		want := "The model's answer ended within a tool call (" + reason + "); ask for less at once"
+		if fault.KindOf(a.Err) != fault.Upstream || fault.Detail(a.Err) != want {
+			t.Errorf("error %v, want %q", a.Err, want)
+		}
+	}
+}
+
+func TestAnAnswerThatEndedBeforeAnyTextIsAnError(t *testing.T) {
+	t.Parallel()
+	a := answerOf(t, modeltest.Script{}.Raw(reasoning(`{"text":"hm"}`)).Finish("max_tokens"))
+	if want := "The model's answer ended before it had any text (max_tokens)"; fault.Detail(a.Err) != want {
+		t.Errorf("error %v, want %q", a.Err, want)
+	}
+}
+
+func TestCallsThatHaveOneIndexAreCallsOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	var s modeltest.Script
+	for _, id := range []string{"a", "b"} {
+		s = s.Raw(modeltest.Frame("event", "contentBlockStart",
+			`{"contentBlockIndex":0,"start":{"toolUse":{"toolUseId":"`+id+`","name":"f"}}}`)).
+			Raw(modeltest.Frame("event", "contentBlockDelta",
+				`{"contentBlockIndex":0,"delta":{"toolUse":{"input":"{\"id\":\"`+id+`\"}"}}}`))
+	}
+	a := answerOf(t, s.Finish("tool_use"))
+	want := []model.ToolCall{{ID: "a", Name: "f", Arguments: `{"id":"a"}`}, {ID: "b", Name: "f", Arguments: `{"id":"b"}`}}
 	if a.Err != nil || !cmp.Equal(want, a.End.ToolCalls) {
 		t.Errorf("%v %+v", a.Err, a.End)
 	}

@@ -32,34 +32,60 @@ func (m *Model) whole(ctx context.Context, r model.Request, yield func(model.Par
 		return nil, fault.Public(fault.Upstream, upstream.NoAnswer, err)
 	}
 	a := &answer{tools: c.names, stop: out.StopReason, usage: out.Usage}
-	text, textBlocks := "", 0
+	var text, reasoning string
+	textBlocks := 0
 	for i, block := range message.Value.Content {
+		index := int32(i) //nolint:gosec // the body is limited
+		var err error
 		switch b := block.(type) {
 		case *types.ContentBlockMemberText:
 			text += b.Value
 			textBlocks++
+			err = a.add(index, blockText, b.Value)
 		case *types.ContentBlockMemberToolUse:
-			if err := a.addCall(int32(i), b.Value); err != nil { //nolint:gosec // the body is limited
-				return nil, err
-			}
+			err = a.addCall(index, b.Value)
+		case *types.ContentBlockMemberReasoningContent:
+			var piece string
+			piece, err = a.addReasoning(index, b.Value)
+			reasoning += piece
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
-	a.hasText = text != ""
 	end, err := a.end()
-	if err == nil && textBlocks > 0 && !yield(model.Part{Text: text}) {
+	switch {
+	case err != nil:
+		return nil, err
+	case reasoning != "" && !yield(model.Part{Reasoning: reasoning}), textBlocks > 0 && !yield(model.Part{Text: text}):
 		return nil, nil
 	}
-	return end, err
+	return end, nil
+}
+
+// addReasoning adds a block of reasoning that arrived in one piece, and returns its text.
+func (a *answer) addReasoning(index int32, block types.ReasoningContentBlock) (text string, err error) {
+	switch r := block.(type) {
+	case *types.ReasoningContentBlockMemberReasoningText:
+		text = value(r.Value.Text)
+		if err := a.add(index, blockReasoning, text); err != nil {
+			return "", err
+		}
+		return text, a.sign(index, value(r.Value.Signature), nil)
+	case *types.ReasoningContentBlockMemberRedactedContent:
+		return "", a.sign(index, "", r.Value)
+	}
+	return "", nil
 }
 
 // addCall adds a tool call that arrived in one piece.
-func (a *answer) addCall(block int32, use types.ToolUseBlock) error {
+func (a *answer) addCall(index int32, use types.ToolUseBlock) error {
 	var arguments []byte
 	if use.Input != nil {
 		arguments, _ = use.Input.MarshalSmithyDocument() // the SDK has just decoded it from JSON
 	}
-	if err := a.startCall(block, use.ToolUseId, use.Name); err != nil {
+	if err := a.startCall(index, use.ToolUseId, use.Name); err != nil {
 		return err
 	}
-	return a.addArguments(block, string(arguments))
+	return a.add(index, blockCall, string(arguments))
 }

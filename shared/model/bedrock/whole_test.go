@@ -11,7 +11,7 @@ import (
 
 func TestAnAnswerInOnePieceIsRequestedFromConverse(t *testing.T) {
 	t.Parallel()
-	script := modeltest.Text("hi").ToolCall("f", `{"n":12345678901234567890,"é":1.5}`).Finish("max_tokens")
+	script := modeltest.Text("hi").ToolCall("f", `{"n":12345678901234567890,"é":1.5}`)
 	srv := modeltest.NewServer(t, script)
 	whole := wholeAnswerOf(t, srv)
 	if diff := cmp.Diff(answerOf(t, script).End, whole.End); diff != "" || whole.Err != nil || whole.Text != "hi" {
