@@ -80,6 +80,8 @@ type server struct {
 	// lostDB receives the reason if the embedded PostgreSQL has ended for good. It is nil if
 	// the database is not embedded.
 	lostDB <-chan error
+	// retireDB announces to other programs that this one will stop the embedded PostgreSQL.
+	retireDB func()
 
 	// handler and runner belong to the configuration in force. A reload replaces both while
 	// requests are served.
@@ -115,7 +117,9 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 		debug.SetGCPercent(gcPercent)
 	}
 	// People read text in a terminal; programs read JSON from a pipe or a file.
-	s := &server{env: e, serveCmd: c, log: logging.NewLogger(e.err, isTerminal(e.err)), started: time.Now()}
+	s := &server{
+		env: e, serveCmd: c, log: logging.NewLogger(e.err, isTerminal(e.err)), started: time.Now(), retireDB: func() {},
+	}
 	p, err := s.prepare()
 	if err != nil {
 		return err
@@ -257,7 +261,7 @@ func (s *server) openDatabase(ctx context.Context, cfg *config.Config) (closeDB 
 		if err != nil {
 			return nil, err
 		}
-		url, stop, s.lostDB = pg.URL, pg.Close, pg.Failed()
+		url, stop, s.lostDB, s.retireDB = pg.URL, pg.Close, pg.Failed(), pg.Retire
 	}
 	// A schema that a newer Keyway migrated may still work with this one: its migrations
 	// record which earlier versions do. That allows a deployment to go back.
@@ -375,6 +379,7 @@ func (s *server) listen(ctx context.Context) error {
 	signal.Reset(os.Interrupt, syscall.SIGTERM) // a second ctrl-C ends the process at once
 	fmt.Fprintf(s.err, "keyway stops; runs in progress have %s to end (press ctrl-C again to end them now)\n",
 		shutdownPatience)
+	s.retireDB()
 	s.background.Wait() // after this, no reload adds a runner
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownPatience)
 	defer cancel()

@@ -19,10 +19,10 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -54,15 +54,15 @@ type Server struct {
 	// postgres://keyway:…@127.0.0.1:PORT/keyway?sslmode=disable.
 	URL string
 
-	// Shared reports that another program started the server. Close leaves it running,
-	// and it stops when that program ends.
+	// Shared reports that another program had started the server. Close leaves it running.
+	// When that program ends, this one starts the server again at the same address.
 	Shared bool
 
 	// Dir holds data, pg.log (the server's log) and pg.json (its URL).
 	Dir string
 
 	failed <-chan error
-	stop   func() error
+	keeper *keeper
 }
 
 // message is one line of JSON that the holder writes to its parent. Either Progress,
@@ -99,7 +99,8 @@ const stopTimeout = 150 * time.Second
 // before Close, it is started again at the same address; see Failed. The first start in a
 // directory creates the database, and downloads PostgreSQL if this machine has no
 // suitable version. If another program has started the server of this directory, Start
-// returns that one (Server.Shared).
+// returns that one (Server.Shared). If that program is about to stop it (Retire), Start
+// waits and starts the server itself.
 //
 // ctx bounds the start only; Close stops the server. main, or TestMain in tests, must
 // have called HoldIfAsked before: without it the child would run the program again,
@@ -129,9 +130,6 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("database in %s: %w", p.dir, err)
 	}
-	if m.Shared { // the holder has ended
-		return &Server{URL: m.URL, Shared: true, Dir: p.dir, stop: sync.OnceValue(k.child.close)}, nil
-	}
 	if k.job.Port, err = portOf(m.URL); err != nil {
 		return nil, errors.Join(err, k.child.close())
 	}
@@ -139,7 +137,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	kept, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	k.cancel = cancel
 	go k.keep(kept)
-	return &Server{URL: m.URL, Dir: p.dir, failed: k.failed, stop: sync.OnceValue(k.close)}, nil
+	return &Server{URL: m.URL, Shared: m.Shared, Dir: p.dir, failed: k.failed, keeper: k}, nil
 }
 
 // portOf returns the port in the address of a server.
@@ -154,11 +152,19 @@ func portOf(address string) (uint32, error) {
 
 // Close stops the server and waits until it has ended cleanly. A shared server keeps
 // running. Later calls return the result of the first one.
-func (s *Server) Close() error { return s.stop() }
+func (s *Server) Close() error { return s.keeper.close() }
+
+// Retire announces that the program will call Close soon. From now on no other program
+// begins to share the server: it would lose it again a moment later. Those that share it
+// already start it again when it has ended.
+func (s *Server) Retire() {
+	if !s.keeper.shared.Load() {
+		_ = os.Remove(filepath.Join(s.Dir, published)) // without it, others wait for the lock
+	}
+}
 
 // Failed returns a channel that receives the reason if the server has ended and several
-// starts at the same address have failed. It is nil for a shared server: the program that
-// started that one starts it again.
+// starts at the same address have failed.
 func (s *Server) Failed() <-chan error { return s.failed }
 
 // child is a holder as its parent sees it.

@@ -102,6 +102,82 @@ func TestASecondProgramSharesTheServerAndLeavesItRunning(t *testing.T) {
 	remember(t, owner.URL, "still here")
 }
 
+// awaitAnswer waits until a server answers, and returns what the database holds.
+func awaitAnswer(t *testing.T, url string) {
+	t.Helper()
+	for {
+		conn, err := pgx.Connect(t.Context(), url)
+		if err == nil {
+			must(t, conn.Close(t.Context()))
+			return
+		}
+		if !sleep(t.Context(), 10*time.Millisecond) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestTheServerOfAProgramThatStopsIsNotShared(t *testing.T) {
+	t.Parallel()
+	dir := freshDir(t, nil)
+	owner, err := Start(t.Context(), Options{Dir: dir})
+	must(t, err)
+	remember(t, owner.URL, "word")
+	owner.Retire()
+	waits := make(chan struct{})
+	next := make(chan *Server, 1)
+	go func() {
+		s, err := Start(t.Context(), Options{Dir: dir, Progress: func(line string) {
+			if strings.Contains(line, "waiting for the program that owns") {
+				close(waits)
+			}
+		}})
+		if err != nil {
+			t.Error(err)
+		}
+		next <- s
+	}()
+	select {
+	case <-waits:
+	case s := <-next:
+		t.Fatalf("it did not wait: %+v", s)
+	}
+	wantWords(t, owner.URL, "word") // The server works until it is closed.
+	must(t, owner.Close())
+	if s := <-next; s != nil {
+		if s.Shared || s.URL != owner.URL {
+			t.Errorf("shared: %t, the same address: %t", s.Shared, s.URL == owner.URL)
+		}
+		wantWords(t, s.URL, "word")
+		must(t, s.Close())
+	}
+}
+
+// Without that, the programs that share a server would have no database from the end of its owner on.
+func TestProgramsThatShareAServerStartItAgainWhenItsOwnerEnds(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*program, *testing.T){
+		"the owner stops": func(p *program, t *testing.T) { p.close(t) }, "the owner is killed": func(p *program, t *testing.T) { p.kill(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := freshDir(t, nil)
+			owner := run(t, nil, dir)
+			remember(t, owner.URL, "word")
+			guests := []*program{run(t, nil, dir), run(t, nil, dir)}
+			end(owner, t)
+			// Each guest ends in turn. As long as one is left, so is the server.
+			for _, guest := range guests {
+				awaitAnswer(t, owner.URL)
+				wantWords(t, guest.URL, "word")
+				guest.awaitProgress(t, "runs again")
+				guest.close(t)
+			}
+			wantGone(t, owner.Dir)
+		})
+	}
+}
+
 // The lock is a file that only a variable of the holder keeps open. GOGC=1 makes the
 // holder collect garbage all the time.
 func TestTheGarbageCollectorDoesNotReleaseTheLock(t *testing.T) {
@@ -140,7 +216,11 @@ func TestOfSeveralConcurrentStartsOneOwnsTheServer(t *testing.T) {
 	wg.Wait()
 	owners := 0
 	for _, s := range servers {
-		if s != nil && !s.Shared {
+		switch {
+		case s == nil:
+		case s.Shared:
+			must(t, s.Close())
+		default:
 			owners++
 			t.Cleanup(func() { must(t, s.Close()) })
 		}

@@ -98,7 +98,7 @@ func (h *holder) run(ctx context.Context) error {
 			// while the server runs, and another holder would get the lock.
 			return errors.Join(h.own(ctx), lock.Unlock())
 		}
-		url, err := published(ctx)
+		url, err := answering(ctx)
 		if err == nil {
 			h.send(message{URL: url, Shared: true})
 			return nil
@@ -120,7 +120,7 @@ func (h *holder) run(ctx context.Context) error {
 // which is an error: the parent decides whether to start it again. pg.json exists only while the server
 // answers, so that another holder never connects to an address of an earlier start.
 func (h *holder) own(ctx context.Context) (err error) {
-	if err := os.RemoveAll("pg.json"); err != nil {
+	if err := os.RemoveAll(published); err != nil {
 		return err
 	}
 	major, err := dataMajor()
@@ -139,7 +139,7 @@ func (h *holder) own(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll("pg.json")) }()
+	defer func() { err = errors.Join(err, os.RemoveAll(published)) }()
 	if err := publish(address); err != nil {
 		return errors.Join(err, c.stop())
 	}
@@ -178,6 +178,9 @@ func watch(ctx context.Context, address string) error {
 	return nil
 }
 
+// published is the name of the file with the server's address, which other holders read.
+const published = "pg.json"
+
 // publish writes the server's address to pg.json for other holders. It renames a
 // complete file, so that none of them reads half of one.
 func publish(url string) error {
@@ -186,14 +189,14 @@ func publish(url string) error {
 		err = os.WriteFile("pg.json.new", append(text, '\n'), 0o600)
 	}
 	if err == nil {
-		err = os.Rename("pg.json.new", "pg.json")
+		err = os.Rename("pg.json.new", published)
 	}
 	return err
 }
 
-// published returns the address in pg.json if a server answers there.
-func published(ctx context.Context) (string, error) {
-	text, err := os.ReadFile("pg.json")
+// answering returns the address in pg.json if a server answers there.
+func answering(ctx context.Context) (string, error) {
+	text, err := os.ReadFile(published)
 	if err != nil {
 		return "", err
 	}

@@ -5,17 +5,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 )
 
 // keeper keeps a server running: it starts a new holder when one ends unasked. A holder
 // ends when its PostgreSQL has ended, or when it was killed itself. The new one removes
-// what is left of the previous server, as after any crash.
+// what is left of the previous server, as after any crash. The keeper of a shared server
+// has no holder. It watches the server, and starts a holder when the server has ended:
+// one of the programs that shared it becomes the owner, the others share again.
 type keeper struct {
 	job    job
 	place  place
 	report func(string)
 	child  *child
+	// shared is whether another program's holder has the server.
+	shared atomic.Bool
 	// url is the server's address. A new holder must bring the server back at the same one,
 	// since the program's connections know no other.
 	url string
@@ -56,8 +61,24 @@ func (k *keeper) start(ctx context.Context) (message, error) {
 		}
 		return message{}, err
 	}
+	if m.Shared { // the holder has ended
+		if err := c.close(); err != nil {
+			return message{}, err
+		}
+	}
 	k.child = c
+	k.shared.Store(m.Shared)
 	return m, nil
+}
+
+// await waits for the end of the server, or of ctx. The error is why it ended.
+func (k *keeper) await(ctx context.Context) error {
+	if k.shared.Load() {
+		return watch(ctx, k.url)
+	}
+	release := context.AfterFunc(ctx, k.child.end)
+	defer release()
+	return k.child.wait()
 }
 
 // keep waits for the end of the holder and starts another one, until ctx ends or the
@@ -66,9 +87,7 @@ func (k *keeper) keep(ctx context.Context) {
 	defer close(k.ended)
 	for failures := 0; ; {
 		began := time.Now()
-		release := context.AfterFunc(ctx, k.child.end)
-		cause := k.child.wait()
-		release()
+		cause := k.await(ctx)
 		if ctx.Err() != nil {
 			k.err = cause
 			return
@@ -93,17 +112,18 @@ func (k *keeper) keep(ctx context.Context) {
 	}
 }
 
-// restart starts a holder whose server has the same address as before.
+// restart starts a holder whose server has the same address as before, or finds the
+// server that another program has started again there.
 func (k *keeper) restart(ctx context.Context) error {
 	m, err := k.start(ctx)
-	if err != nil {
+	if err != nil || m.URL == k.url {
 		return err
 	}
-	if m.Shared || m.URL != k.url {
-		// No holder had the lock for a moment.
-		return errors.Join(errors.New("another program has taken over the directory; stop it"), k.child.close())
+	err = errors.New("another program has started it at another address; stop that program")
+	if m.Shared {
+		return err
 	}
-	return nil
+	return errors.Join(err, k.child.close())
 }
 
 // close stops the server and waits until it has ended.

@@ -56,8 +56,8 @@ func (c *cluster) start(ctx context.Context) (url string, err error) {
 	// The recovery after a crash may take minutes; the end of ctx must not wait for it.
 	release := context.AfterFunc(ctx, func() { _ = c.stop() })
 	defer release()
-	for range 5 {
-		url, err = c.try(ctx)
+	for n := range 5 {
+		url, err = c.try(ctx, n > 0)
 		if ctx.Err() != nil || err == nil {
 			return url, ctx.Err()
 		}
@@ -90,9 +90,9 @@ func (c *cluster) tidy() error {
 		os.Symlink("../data", "tmp/data"))
 }
 
-// try starts the server once, on the port of the job or on a free one, and makes the database in it. The error
-// ends with what the server wrote to its log during this try.
-func (c *cluster) try(ctx context.Context) (url string, err error) {
+// try starts the server once, and makes the database in it. The port is that of the job, or the last one, or with again a
+// free one. The error ends with what the server wrote to its log during this try.
+func (c *cluster) try(ctx context.Context, again bool) (url string, err error) {
 	// The log is appended to, so an error must not show lines of an earlier start.
 	var before int64
 	if info, err := os.Stat("pg.log"); err == nil {
@@ -102,6 +102,10 @@ func (c *cluster) try(ctx context.Context) (url string, err error) {
 	if port == 0 {
 		if port, err = freePort(); err != nil {
 			return "", err
+		}
+		// Programs that shared the last server wait for it at its address.
+		if last := lastPort(); last != 0 && !again {
+			port = last
 		}
 	}
 	settings := maps.Clone(parameters)
@@ -119,7 +123,7 @@ func (c *cluster) try(ctx context.Context) (url string, err error) {
 		err = ensureDatabase(ctx, url)
 	}
 	if err == nil {
-		return url, nil
+		return url, os.WriteFile("port", []byte(strconv.Itoa(int(port))), 0o600)
 	}
 	problem := err.Error()
 	if _, rest, ok := strings.Cut(problem, ":\n"); ok { // the first line is pg_ctl's command line
@@ -229,6 +233,13 @@ func postmaster() int {
 	line, _, _ := strings.Cut(string(text), "\n")
 	pid, _ := strconv.Atoi(line)
 	return max(pid, 0)
+}
+
+// lastPort returns the port of the last server, or 0.
+func lastPort() uint32 {
+	text, _ := os.ReadFile("port")
+	port, _ := strconv.ParseUint(string(text), 10, 16)
+	return uint32(port)
 }
 
 // freePort returns a port that was free a moment ago. Another program may take it first;
