@@ -376,10 +376,10 @@ func (s *server) listen(ctx context.Context) error {
 			err)
 	case <-ctx.Done():
 	}
+	s.retireDB()                                // before the port is free for another program
 	signal.Reset(os.Interrupt, syscall.SIGTERM) // a second ctrl-C ends the process at once
 	fmt.Fprintf(s.err, "keyway stops; runs in progress have %s to end (press ctrl-C again to end them now)\n",
 		shutdownPatience)
-	s.retireDB()
 	s.background.Wait() // after this, no reload adds a runner
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownPatience)
 	defer cancel()
