@@ -24,7 +24,7 @@ func canned(contentType, body string) *http.Client {
 }
 
 // FuzzAnswer checks, for any body that a server may send, that the rules of model.Model
-// hold (Collect checks them), that an error is the provider's that an End has a finish
+// hold (Collect checks them), that an error is the provider's, that an End has a finish
 // reason, and that its Opaque can be sent back.
 func FuzzAnswer(f *testing.F) {
 	frame := modeltest.Frame

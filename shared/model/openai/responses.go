@@ -113,9 +113,12 @@ func items(m model.Message, tools *names.Map) responses.ResponseInputParam {
 	}
 }
 
-// textItem returns a text as one item.
+// textItem returns a text as one item. OpenAI's API needs no type, but llama.cpp's server
+// refuses an assistant's text without one.
 func textItem(text string, role responses.EasyInputMessageRole) responses.ResponseInputParam {
-	return responses.ResponseInputParam{responses.ResponseInputItemParamOfMessage(text, role)}
+	item := responses.ResponseInputItemParamOfMessage(text, role)
+	item.OfMessage.Type = responses.EasyInputMessageTypeMessage
+	return responses.ResponseInputParam{item}
 }
 
 // ownItem is an item of an answer as it arrived.

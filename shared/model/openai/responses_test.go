@@ -87,13 +87,13 @@ func TestARequestHasTheWholeConversationAsItems(t *testing.T) {
 	want := object{
 		"model": "gpt-4o", "temperature": 0.0, "stream": true, "store": false,
 		"input": []any{
-			object{"role": "developer", "content": "be <brief>"},
-			object{"role": "user", "content": "weather?"},
-			object{"role": "assistant", "content": "let me see"},
+			object{"type": "message", "role": "developer", "content": "be <brief>"},
+			object{"type": "message", "role": "user", "content": "weather?"},
+			object{"type": "message", "role": "assistant", "content": "let me see"},
 			object{"type": "function_call", "call_id": "fc_1", "name": "weather", "arguments": "{}"},
 			object{"type": "function_call_output", "call_id": "fc_1", "output": ""},
-			object{"role": "assistant", "content": ""},
-			object{"role": "user", "content": "thanks"},
+			object{"type": "message", "role": "assistant", "content": ""},
+			object{"type": "message", "role": "user", "content": "thanks"},
 		},
 		"tools": []any{
 			object{
@@ -152,7 +152,7 @@ func TestTheItemsOfAnAnswerAreSentBackWithTheToolsResults(t *testing.T) {
 		model.Message{Role: model.Assistant, Content: "kept elsewhere", ToolCalls: a.End.ToolCalls, Opaque: a.End.Opaque},
 		model.Message{Role: model.ToolRole, ToolCallID: runID, Content: "42"})
 	want := []any{
-		object{"role": "user", "content": "hello"},
+		object{"type": "message", "role": "user", "content": "hello"},
 		object{"id": "rs_1", "type": "reasoning", "summary": []any{}, "encrypted_content": "gAAA"},
 		object{
 			"id": "fc_1", "call_id": "call_1", "type": "function_call", "name": "f", "arguments": "{}",
@@ -213,7 +213,7 @@ func TestTheOpaqueOfAnotherProviderIsNotSent(t *testing.T) {
 			},
 			model.Message{Role: model.ToolRole, ToolCallID: runID, Content: "42"})
 		want := []any{
-			object{"role": "user", "content": "hello"},
+			object{"type": "message", "role": "user", "content": "hello"},
 			object{"type": "function_call", "call_id": runID, "name": "f", "arguments": "{}"},
 			object{"type": "function_call_output", "call_id": runID, "output": "42"},
 		}
