@@ -345,7 +345,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.conns.crowded() {
 		w.Header().Set("Connection", "close") // the client opens a new one for its next request
 	}
-	(*s.handler.Load()).ServeHTTP(w, r)
+	answerEarly(w, r, *s.handler.Load())
 }
 
 // shutdownPatience is how long runs in progress may take to end after SIGTERM. Docker

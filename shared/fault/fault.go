@@ -227,6 +227,7 @@ func (e *Error) body() []byte {
 func Write(w http.ResponseWriter, err error) {
 	status, header, body := Answer(err)
 	maps.Copy(w.Header(), header)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // the connection may be closed; then nothing is left to do
 }

@@ -1,0 +1,126 @@
+package cli
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyway-agents/keyway/shared/fault"
+)
+
+// early serves a handler that answers 401 before it has read the body, or 413 when it has
+// read a megabyte.
+func early(t *testing.T) (address string) {
+	t.Helper()
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		err := fault.Public(fault.Unauthenticated, "no token", nil)
+		switch r.URL.Path {
+		case "/413":
+			if _, large := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20)); large != nil {
+				err = fault.Public(fault.TooLarge, "too large", nil)
+			}
+		case "/read":
+			_, _ = io.Copy(io.Discard, r.Body)
+		}
+		fault.Write(w, err)
+	})
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { answerEarly(w, r, h) }))
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String()
+}
+
+// send writes a request's head, and size bytes of its body. It reads nothing meanwhile.
+func send(t *testing.T, address, head string, size int) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	if _, err = io.WriteString(conn, head); err == nil {
+		_, err = io.CopyN(conn, strings.NewReader(strings.Repeat("x", size)), int64(size))
+	}
+	if err != nil {
+		t.Fatalf("%.40q: the body could not be sent: %v", head, err)
+	}
+	return conn
+}
+
+func wantStatus(t *testing.T, what string, answers *bufio.Reader, status int) {
+	t.Helper()
+	resp, err := http.ReadResponse(answers, nil)
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != status || !strings.Contains(string(body), `"detail"`) {
+		t.Errorf("%s: %d %s %v, want %d", what, resp.StatusCode, body, err, status)
+	}
+}
+
+func TestAClientThatSendsEverythingFirstGetsAnEarlyAnswer(t *testing.T) {
+	t.Parallel()
+	address := early(t)
+	const size = 64 << 20
+	for path, status := range map[string]int{"/": 401, "/413": 413, "/read": 401} {
+		head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", path, size)
+		answers := bufio.NewReader(send(t, address, head, size))
+		wantStatus(t, path, answers, status)
+	}
+}
+
+// The connection can be used again, because nothing of the body is left on it.
+func TestAConnectionIsUsedAgainAfterAnEarlyAnswer(t *testing.T) {
+	t.Parallel()
+	address := early(t)
+	const head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
+	conn := send(t, address, head, 1_000_000)
+	answers := bufio.NewReader(conn)
+	wantStatus(t, "the first", answers, 401)
+	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	wantStatus(t, "the second", answers, 401)
+}
+
+// A client that reads while it sends need not send the rest.
+func TestTheAnswerIsSentBeforeTheBodyIsRead(t *testing.T) {
+	t.Parallel()
+	address := early(t)
+	for name, head := range map[string]string{
+		"a length":          "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nx",
+		"chunks":            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n",
+		"a wait for 100":    "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\nExpect: 100-continue\r\n\r\n",
+		"no body, a length": "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n",
+	} {
+		began := time.Now()
+		wantStatus(t, name, bufio.NewReader(send(t, address, head, 0)), 401)
+		if took := time.Since(began); took > drainPatience/2 {
+			t.Errorf("%s: the answer came after %s", name, took)
+		}
+	}
+}
+
+// What a client can make the server read is limited.
+func TestAnEndlessBodyIsNotReadForever(t *testing.T) {
+	t.Parallel()
+	conn := send(t, early(t), "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000000000\r\n\r\n", 0)
+	_ = conn.SetDeadline(time.Now().Add(3 * time.Minute))
+	part, sent := make([]byte, 1<<20), 0
+	for {
+		n, err := conn.Write(part)
+		if sent += n; err != nil {
+			break
+		}
+	}
+	if sent < 64<<20 || sent > maxDrained+64<<20 {
+		t.Errorf("the server took %d bytes", sent)
+	}
+}
