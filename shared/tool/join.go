@@ -33,8 +33,8 @@ func Join(log *slog.Logger, sets ...Set) *Joined {
 	return &Joined{sets: sets, log: log, logged: map[string]bool{}, fitted: map[string]json.RawMessage{}}
 }
 
-// Tools implements Set. The Parameters are those of FitSchema. A tool is left out if its set reports it as Unfit, if its
-// schema can't be fitted, or if an earlier tool has its name; that is logged once. More than 128 tools are a
+// Tools implements Set. The Parameters are those of FitSchema. A tool is left out if its set reports it as Unfit, if
+// its schema can't be fitted, or if an earlier tool has its name; that is logged once. More than 128 tools are a
 // fault.Upstream error.
 func (j *Joined) Tools(ctx context.Context) (tools []Tool, err error) {
 	seen := map[string]bool{}

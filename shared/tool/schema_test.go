@@ -50,9 +50,11 @@ var fitted = []struct{ name, schema, want string }{
 		`{"type":"object","properties":{"kind":{"const":"b"},"y":{"type":"number"}},"required":["kind","y"]}]}`,
 		`{"type":"object","properties":{"kind":{"anyOf":[{"const":"a"},{"const":"b"}]},"x":{"type":"string"},` +
 			`"y":{"type":"number"}},"required":["kind"]}`},
-	{"a closed oneOf without a type", `{"description":"D","oneOf":[{"type":"object","properties":{"x":{"type":"string"}},` +
-		`"additionalProperties":false},{"type":"object","properties":{"x":{"type":"string"}},"additionalProperties":false},` +
-		`{"type":"null"}]}`,
+	{"a closed oneOf without a type",
+		`{"description":"D","oneOf":[{"type":"object","properties":{"x":{"type":"string"}},` +
+			`"additionalProperties":false},` +
+			`{"type":"object","properties":{"x":{"type":"string"}},"additionalProperties":false},` +
+			`{"type":"null"}]}`,
 		`{"description":"D","additionalProperties":false,"type":"object","properties":{"x":{"type":"string"}}}`},
 	{"allOf at the root", `{"type":"object","properties":{"a":{}},"allOf":[{"properties":{"a":{"type":"string"}},` +
 		`"required":["a"]},{"$ref":"#/$defs/B"}],"$defs":{"B":{"type":"object","properties":{"b":{"type":"integer"}},` +
@@ -61,8 +63,9 @@ var fitted = []struct{ name, schema, want string }{
 	{"a reference at the root", `{"$ref":"#/$defs/A","$defs":{"A":{"type":"object","description":"the A","properties":` +
 		`{"a":{"type":"string"}},"required":["a"]}}}`,
 		`{"type":"object","description":"the A","properties":{"a":{"type":"string"}},"required":["a"]}`},
-	{"if, then and else", `{"type":"object","properties":{"k":{"type":"string"}},"if":{"properties":{"k":{"const":"a"}}},` +
-		`"then":{"properties":{"a":{"type":"string"}},"required":["a"]},"else":{"properties":{"b":{"type":"string"}}}}`,
+	{"if, then and else",
+		`{"type":"object","properties":{"k":{"type":"string"}},"if":{"properties":{"k":{"const":"a"}}},` +
+			`"then":{"properties":{"a":{"type":"string"}},"required":["a"]},"else":{"properties":{"b":{"type":"string"}}}}`,
 		`{"type":"object","properties":{"k":{"type":"string"},"a":{"type":"string"},"b":{"type":"string"}}}`},
 	{"enum and not at the root", `{"type":"object","properties":{},"enum":[{}],"not":{"required":["x"]}}`,
 		`{"type":"object","properties":{}}`},

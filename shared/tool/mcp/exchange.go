@@ -134,7 +134,7 @@ func (c *session) request(ctx context.Context, o outgoing) (json.RawMessage, htt
 			r.Header[name] = values
 		}
 	}
-	resp, err := c.s.client.Do(r)
+	resp, err := c.s.client.Do(r) //nolint:bodyclose // answer closes it
 	if err != nil {
 		return nil, nil, c.s.unreachable(err)
 	}

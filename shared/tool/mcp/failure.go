@@ -99,7 +99,7 @@ func (c *session) refusal(resp *http.Response) error {
 	detail, kind := "The tool server answered "+text, fault.Upstream
 	switch {
 	case status < http.StatusBadRequest:
-		detail = fmt.Sprintf("The tool server's address redirects (%s); write the address of its MCP endpoint in mcp.url", text)
+		detail = fmt.Sprintf("The tool server's address redirects (%s); write the address of MCP itself in mcp.url", text)
 	case status == http.StatusUnauthorized:
 		detail = "The tool server refused: " + text + "; check the token in mcp.headers"
 	case status == http.StatusForbidden:
