@@ -2,13 +2,11 @@ package programs
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -137,26 +135,4 @@ func serve(t *testing.T, yaml string, model *modeltest.Server, env ...string) *p
 		t.Fatal(err)
 	}
 	return process.Start(t, process.WithTools, file, model, env...)
-}
-
-// pinned returns the version of a package that a program of testdata pins. It reads
-// requirements.txt, package-lock.json and versions.txt (lines NAME==VERSION, for what another
-// installer fetches).
-func pinned(name, pkg string) (string, error) {
-	for _, file := range []string{"requirements.txt", "versions.txt"} {
-		data, err := os.ReadFile(filepath.Join("testdata", name, file))
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		} else if err != nil {
-			return "", err
-		}
-		for line := range strings.Lines(string(data)) {
-			pin, version, found := strings.Cut(strings.TrimSpace(line), "==")
-			pin, _, _ = strings.Cut(pin, "[") // litellm[proxy]
-			if found && pin == pkg {
-				return version, nil
-			}
-		}
-	}
-	return lockedVersion(name, pkg)
 }

@@ -2,12 +2,12 @@ package programs
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -36,25 +36,27 @@ func tried(e entry) struct{} {
 	return struct{}{}
 }
 
-// lockedVersion returns the version of a package in the package-lock.json of a program.
-func lockedVersion(name, pkg string) (string, error) {
-	data, err := os.ReadFile(filepath.Join("testdata", name, "package-lock.json"))
-	if errors.Is(err, os.ErrNotExist) {
-		return "", fmt.Errorf("testdata/%s pins no version of %s", name, pkg)
-	} else if err != nil {
-		return "", err
+// pins are the files in which a program of testdata pins its packages, with the form in which a
+// version stands there: versions.txt is for what an install.sh fetches.
+var pins = map[string]string{
+	"requirements.txt":  `(?m)^%s(?:\[[^]]*\])?==(\S+)$`,
+	"versions.txt":      `(?m)^%s==(\S+)$`,
+	"package-lock.json": `"node_modules/%s": \{\s*"version": "([^"]+)"`,
+	"pom.xml":           `<artifactId>%s</artifactId>\s*<version>([^<]+)<`,
+}
+
+// pinned returns the version of a package that a program of testdata pins.
+func pinned(name, pkg string) (string, error) {
+	for file, form := range pins {
+		data, err := os.ReadFile(filepath.Join("testdata", name, file))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return "", err
+		}
+		if m := regexp.MustCompile(fmt.Sprintf(form, regexp.QuoteMeta(pkg))).FindSubmatch(data); m != nil {
+			return string(m[1]), nil
+		}
 	}
-	var lock struct {
-		Packages map[string]struct{ Version string }
-	}
-	if err := json.Unmarshal(data, &lock); err != nil {
-		return "", err
-	}
-	locked, ok := lock.Packages["node_modules/"+pkg]
-	if !ok {
-		return "", fmt.Errorf("testdata/%s/package-lock.json pins no version of %s", name, pkg)
-	}
-	return locked.Version, nil
+	return "", fmt.Errorf("testdata/%s pins no version of %s", name, pkg)
 }
 
 const (

@@ -57,12 +57,22 @@ func open(t *testing.T, url, endpoint string) queue.Queue {
 
 func TestSQSIsAQueue(t *testing.T) {
 	t.Parallel()
-	endpoint := sqstest.Start(t)
+	isAQueue(t, sqstest.Start(t), false)
+}
+
+func TestElasticMQIsAQueue(t *testing.T) {
+	t.Parallel()
+	isAQueue(t, sqstest.StartElasticMQ(t), true)
+}
+
+func isAQueue(t *testing.T, endpoint string, singleUse bool) {
+	t.Helper()
 	queuetest.Run(t, func(t *testing.T, visibility time.Duration) queuetest.Fixture {
 		t.Helper()
 		url := create(t, endpoint, visibility)
 		return queuetest.Fixture{
-			Queue: open(t, url, endpoint), Other: open(t, url, endpoint), NewID: uuid.New,
+			SingleUse: singleUse,
+			Queue:     open(t, url, endpoint), Other: open(t, url, endpoint), NewID: uuid.New,
 			WaitUntilVisible: func(ctx context.Context) { awaitVisible(ctx, t, sqstest.Client(endpoint), url) },
 			// A standard queue delivers a message at least once. The stand-in for SQS sometimes gives two receivers the same
 			// message.
@@ -89,7 +99,16 @@ func awaitVisible(ctx context.Context, t *testing.T, c *awssqs.Client, url strin
 
 func TestAMessageWithoutARunIDIsDropped(t *testing.T) {
 	t.Parallel()
-	endpoint := sqstest.Start(t)
+	dropsMessageWithoutRunID(t, sqstest.Start(t))
+}
+
+func TestAMessageWithoutARunIDIsDroppedFromElasticMQ(t *testing.T) {
+	t.Parallel()
+	dropsMessageWithoutRunID(t, sqstest.StartElasticMQ(t))
+}
+
+func dropsMessageWithoutRunID(t *testing.T, endpoint string) {
+	t.Helper()
 	url := create(t, endpoint, time.Second)
 	if _, err := sqstest.Client(endpoint).SendMessage(t.Context(),
 		&awssqs.SendMessageInput{QueueUrl: &url, MessageBody: aws.String("hello")}); err != nil {

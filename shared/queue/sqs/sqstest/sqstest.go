@@ -1,12 +1,16 @@
-// Package sqstest starts an imitation of SQS for tests: moto's server, which `make moto` installs.
+// Package sqstest starts imitations of SQS for tests: moto's server, which `make moto` installs, and ElasticMQ's, which
+// `make programs` installs.
 package sqstest
 
 import (
 	"bufio"
 	"context"
+	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -26,28 +30,60 @@ func Start(t testing.TB) (endpoint string) {
 			t.Skip(reason)
 		}
 	}
+	return listen(t, regexp.MustCompile(`http://127\.0\.0\.1:\d+`), server, "-H", "127.0.0.1", "-p", "0")
+}
+
+// StartElasticMQ is Start for ElasticMQ. Without KEYWAY_PROGRAMS the test is skipped.
+func StartElasticMQ(t testing.TB) (endpoint string) {
+	t.Helper()
+	programs := os.Getenv("KEYWAY_PROGRAMS")
+	if programs == "" {
+		t.Skip("KEYWAY_PROGRAMS is not set; run make programs, which prints the command that sets it")
+	}
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	listen(t, regexp.MustCompile(`Started SQS rest server`), "java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
+		"-Drest-sqs.bind-hostname=127.0.0.1", "-Drest-sqs.bind-port="+port, "-Drest-sqs.sqs-limits=strict",
+		"-Dnode-address.host=127.0.0.1", "-Dnode-address.port="+port, "-Drest-stats.enabled=false",
+		"-cp", filepath.Join(programs, "elasticmq", "lib", "*"), "org.elasticmq.server.Main")
+	return "http://127.0.0.1:" + port
+}
+
+// listen starts a server that ends with the test, and returns the first match of ready in its output, by which it
+// reports that it listens.
+func listen(t testing.TB, ready *regexp.Regexp, command string, args ...string) string {
+	t.Helper()
 	// #nosec G204 G702 -- the program is chosen by the person who runs the tests
-	cmd := exec.CommandContext(context.Background(), server, "-H", "127.0.0.1", "-p", "0")
-	stderr, err := cmd.StderrPipe()
+	cmd := exec.CommandContext(context.Background(), command, args...)
+	output, err := cmd.StdoutPipe()
 	if err == nil {
+		cmd.Stderr = cmd.Stdout
 		err = cmd.Start()
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	// The server chooses a free port (-p 0) and prints its address to standard error.
-	lines := bufio.NewScanner(stderr)
+	var printed strings.Builder
+	lines := bufio.NewScanner(output)
 	for lines.Scan() {
-		if at := regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindString(lines.Text()); at != "" {
+		if found := ready.FindString(lines.Text()); found != "" {
 			go func() { // The server would block if nothing read its output.
 				for lines.Scan() {
 				}
 			}()
-			return at
+			return found
 		}
+		printed.WriteString(lines.Text() + "\n")
 	}
-	t.Fatal("moto_server ended without printing its address")
+	t.Fatalf("%s ended before it listened:\n%s", filepath.Base(command), &printed)
 	return ""
 }
 
