@@ -45,6 +45,10 @@ func answer(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, strings.Repeat("x", 7<<20))
 	case "/quotes": // each quote becomes two bytes in JSON
 		_, _ = io.WriteString(w, strings.Repeat(`"`, 4<<20))
+	case "/half":
+		_, _ = io.WriteString(w, strings.Repeat(`"`, lambdahttp.MaxJSON))
+	case "/html":
+		_, _ = io.WriteString(w, strings.Repeat("<", 5<<20))
 	case "/binary":
 		_, _ = w.Write([]byte{0xff, 0, 0xfe})
 	case "/nothing":
@@ -193,6 +197,8 @@ func TestPrincipalComesFromAuthorizerOnly(t *testing.T) {
 func TestBufferedAnswers(t *testing.T) {
 	t.Parallel()
 	f := start(t, "whole")
+	const tooLarge = `{"detail":"The answer is larger than the 6 MB that a Lambda function can send; request a part of it ` +
+		`with limit and page. One run that is too large is answered by GET /agents/{agent_id}/runs/{run_id}"}`
 	ids := map[string]bool{}
 	for path, want := range map[string]struct {
 		status int
@@ -203,10 +209,9 @@ func TestBufferedAnswers(t *testing.T) {
 		"/binary": {200, "/wD+", true},
 		"/panic":  {500, `{"detail":"Internal server error"}`, false},
 		"/late":   {500, `{"detail":"Internal server error"}`, false},
-		"/large": {413, `{"detail":"The answer is larger than the 6 MB that a Lambda function can send; request less, ` +
-			`with limit and page"}`, false},
-		"/quotes": {413, `{"detail":"The answer is larger than the 6 MB that a Lambda function can send; request less, ` +
-			`with limit and page"}`, false},
+		"/large":  {413, tooLarge, false}, "/quotes": {413, tooLarge, false},
+		"/half": {200, strings.Repeat(`"`, lambdahttp.MaxJSON), false}, // two bytes for one, and room for the headers
+		"/html": {200, strings.Repeat("<", 5<<20), false},              // not six bytes for one
 	} {
 		got := get(t, f, path)
 		if got.StatusCode != want.status || strings.TrimSpace(got.Body) != want.body || got.IsBase64Encoded != want.base64 {
