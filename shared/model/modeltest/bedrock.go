@@ -14,56 +14,74 @@ import (
 // (https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html).
 type converseStream struct {
 	stream
-	blocks int // content blocks so far; all text up to a call is one block
-	calls  int
-	inText bool // the last block is text and still open
+	blocks   int // content blocks so far; all text up to a call is one block
+	calls    int
+	openType string // "text" or "thoughts" if the last block is one and still open
 }
 
 // open sends messageStart.
 func (c *converseStream) open() {
 	if !c.opened {
 		c.opened = true
+		if c.script.has(NoOpening) {
+			return
+		}
 		c.event("messageStart", map[string]any{"role": "assistant"})
 	}
 }
 
-// text sends a delta. Text blocks, unlike calls, have no start event.
+// text implements encoder.
 func (c *converseStream) text(piece string) {
-	c.open()
-	if !c.inText {
-		c.inText = true
-		c.blocks++
-	}
+	c.begin("text")
 	c.delta(c.blocks-1, map[string]any{"text": piece})
 }
 
-// toolCalls sends the starts of all calls, then their arguments in turns.
+// thoughts implements encoder.
+func (c *converseStream) thoughts(piece string) {
+	c.begin("thoughts")
+	c.delta(c.blocks-1, map[string]any{"reasoningContent": map[string]any{"text": piece}})
+}
+
+// begin begins a block, unless one of its type is open. These blocks, unlike calls, have no
+// start event.
+func (c *converseStream) begin(kind string) {
+	c.open()
+	if c.openType != kind {
+		c.close()
+		c.openType = kind
+		c.blocks++
+	}
+}
+
+// toolCalls implements encoder.
 func (c *converseStream) toolCalls(group []callStep) {
 	c.open()
-	c.closeText()
-	first := c.blocks
-	for i, call := range group {
+	c.close()
+	s, first := c.script, c.blocks
+	start := func(i int) {
 		c.calls++
 		c.blocks++
 		c.event("contentBlockStart", map[string]any{
 			"contentBlockIndex": first + i,
 			"start": map[string]any{"toolUse": map[string]any{
-				"toolUseId": call.callID(c.request.N, c.calls), "name": call.name,
+				"toolUseId": group[i].callID(c.request.N, c.calls), "name": group[i].name,
 			}},
 		})
+		if s.inOnePiece(group[i]) {
+			c.delta(first+i, map[string]any{"toolUse": map[string]any{"input": group[i].arguments}})
+		}
 	}
-	inTurns(group, func(call int, piece string) {
-		c.delta(first+call, map[string]any{"toolUse": map[string]any{"input": piece}})
-	})
-	for i := range group {
+	s.sendCalls(group, start, func(i int, piece string) {
+		c.delta(first+i, map[string]any{"toolUse": map[string]any{"input": piece}})
+	}, func(i int) {
 		c.event("contentBlockStop", map[string]any{"contentBlockIndex": first + i})
-	}
+	})
 }
 
-// closeText ends the open text block, if there is one.
-func (c *converseStream) closeText() {
-	if c.inText {
-		c.inText = false
+// close ends the open block, if there is one.
+func (c *converseStream) close() {
+	if c.openType != "" {
+		c.openType = ""
 		c.event("contentBlockStop", map[string]any{"contentBlockIndex": c.blocks - 1})
 	}
 }
@@ -76,7 +94,7 @@ func (c *converseStream) delta(block int, delta map[string]any) {
 // end sends the stop reason, and then the usage.
 func (c *converseStream) end() {
 	s := c.script
-	c.closeText()
+	c.close()
 	c.event("messageStop", map[string]any{"stopReason": s.stopReason()})
 	metadata := map[string]any{"metrics": map[string]any{"latencyMs": 1}}
 	if !s.silent {
@@ -111,6 +129,7 @@ func (s Script) tokens() map[string]any {
 
 // event sends one frame with an event.
 func (c *converseStream) event(name string, value map[string]any) {
+	c.script.index(value, "contentBlockIndex")
 	c.write([]byte(Frame("event", name, encode(value))))
 }
 
@@ -157,6 +176,10 @@ func (c *converseStream) write(frame []byte) {
 // converseWhole returns an answer in one piece of Bedrock's Converse.
 func converseWhole(s Script, r Request) []byte {
 	content := []any{}
+	if thoughts := s.thoughts(); thoughts != "" {
+		reasoning := map[string]any{"reasoningText": map[string]any{"text": thoughts}}
+		content = append(content, map[string]any{"reasoningContent": reasoning})
+	}
 	calls, text := 0, ""
 	closeText := func() {
 		if text != "" {

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-
-	"github.com/keyway-agents/keyway/shared/model"
 )
 
 // chat is the encoder for OpenAI's Chat Completions API
@@ -18,27 +16,46 @@ type chat struct {
 }
 
 // text implements encoder.
-func (c *chat) text(piece string) { c.delta(map[string]any{"content": piece}) }
+func (c *chat) text(piece string) { c.delta(map[string]any{"content": c.script.content(piece)}) }
 
-// toolCalls sends the first deltas of all calls, then their arguments in turns.
-func (c *chat) toolCalls(group []callStep) {
-	first := c.calls
-	for _, call := range group {
-		c.calls++
-		c.delta(toolDelta(c.calls-1, map[string]any{
-			"id": call.callID(c.request.N, c.calls), "type": "function",
-			"function": map[string]any{"name": call.name, "arguments": ""},
-		}))
+// content returns a text in the form of the script.
+func (s Script) content(text string) any {
+	if s.has(ListContent) {
+		return []any{map[string]any{"type": "text", "text": text}}
 	}
-	inTurns(group, func(call int, piece string) {
-		c.delta(toolDelta(first+call, map[string]any{"function": map[string]any{"arguments": piece}}))
-	})
+	return text
 }
 
-// toolDelta returns the delta of one call. Index states to which call it belongs.
-func toolDelta(index int, call map[string]any) map[string]any {
-	call["index"] = index
-	return map[string]any{"tool_calls": []any{call}}
+// thoughts implements encoder. OpenAI's API has no thoughts; this is the form of DeepSeek.
+func (c *chat) thoughts(piece string) {
+	c.delta(map[string]any{"content": nil, "reasoning_content": piece})
+}
+
+// toolCalls implements encoder.
+func (c *chat) toolCalls(group []callStep) {
+	s, first := c.script, c.calls
+	c.calls += len(group)
+	send := func(i int, named bool, arguments any) {
+		call := map[string]any{"function": map[string]any{"arguments": arguments}, "index": first + i}
+		if named || s.has(Named) {
+			call["id"], call["type"] = group[i].callID(c.request.N, first+i+1), "function"
+			call["function"] = map[string]any{"name": group[i].name, "arguments": arguments}
+		}
+		s.index(call, "index")
+		delta := map[string]any{"tool_calls": []any{call}}
+		if s.has(NullContent) {
+			delta["content"] = nil
+		}
+		c.delta(delta)
+	}
+	start := func(i int) {
+		var arguments any = ""
+		if s.inOnePiece(group[i]) {
+			arguments = s.whole(group[i])
+		}
+		send(i, true, arguments)
+	}
+	s.sendCalls(group, start, func(i int, piece string) { send(i, false, piece) }, func(int) {})
 }
 
 // open sends the first chunk: the role and an empty text.
@@ -47,7 +64,19 @@ func (c *chat) open() {
 		return
 	}
 	c.opened = true
-	c.delta(map[string]any{"role": "assistant", "content": "", "refusal": nil})
+	if c.script.has(EarlyUsage) && c.reports() {
+		c.chunk([]any{c.choice(map[string]any{}, nil)}, c.script.chatUsage())
+	}
+	if !c.script.has(NoOpening) {
+		c.delta(map[string]any{"role": "assistant", "content": "", "refusal": nil})
+	}
+}
+
+// reports reports whether the answer has a usage: the request asked for it, and the script
+// reports one.
+func (c *chat) reports() bool {
+	options, _ := c.request.Body["stream_options"].(map[string]any)
+	return (options["include_usage"] == true || c.script.has(OtherForm)) && !c.script.silent
 }
 
 // end sends finish_reason, the usage if the request asked for it, and [DONE].
@@ -60,36 +89,40 @@ func (c *chat) end() {
 	if s.finish != "" {
 		reason = s.finish
 	}
-	c.chunk([]any{choice(map[string]any{}, reason)}, nil)
-	options, _ := c.request.Body["stream_options"].(map[string]any)
-	if options["include_usage"] == true && !s.silent {
-		u := DefaultUsage()
-		if s.usage != nil {
-			u = *s.usage
-		}
-		c.chunk([]any{}, chatUsage(u))
+	c.chunk([]any{c.choice(map[string]any{}, reason)}, nil)
+	if c.reports() && !s.has(EarlyUsage) {
+		c.chunk([]any{}, s.chatUsage())
 	}
 	c.write([]byte("data: [DONE]\n\n"))
 }
 
 // chatUsage returns the usage in the form of Chat Completions.
-func chatUsage(u model.Usage) map[string]any {
-	return map[string]any{
+func (s Script) chatUsage() map[string]any {
+	u := DefaultUsage()
+	if s.usage != nil {
+		u = *s.usage
+	}
+	return s.counts(map[string]any{
 		"prompt_tokens": u.Input, "completion_tokens": u.Output, "total_tokens": u.Total,
 		"prompt_tokens_details":     map[string]any{"cached_tokens": u.CacheRead, "cache_write_tokens": u.CacheWrite},
 		"completion_tokens_details": map[string]any{"reasoning_tokens": u.Reasoning},
-	}
+	})
 }
 
 // delta sends a chunk with a delta.
 func (c *chat) delta(delta map[string]any) {
 	c.open()
-	c.chunk([]any{choice(delta, nil)}, nil)
+	c.chunk([]any{c.choice(delta, nil)}, nil)
 }
 
 // choice returns the only choice of a chunk.
-func choice(delta map[string]any, finish any) map[string]any {
-	return map[string]any{"index": 0, "delta": delta, "logprobs": nil, "finish_reason": finish}
+func (c *chat) choice(delta map[string]any, finish any) map[string]any {
+	choice := map[string]any{"index": 0, "delta": delta, "logprobs": nil, "finish_reason": finish}
+	if c.script.has(Messages) {
+		choice["message"] = delta
+		delete(choice, "delta")
+	}
+	return choice
 }
 
 // chunk sends a chunk. The golden transcripts of AgentOS were recorded with chunks of

@@ -56,11 +56,14 @@ func chatCompletion(s Script, r Request) []byte {
 		case callStep:
 			calls = append(calls, map[string]any{
 				"id": p.callID(r.N, len(calls)+1), "type": "function",
-				"function": map[string]any{"name": p.name, "arguments": p.arguments},
+				"function": map[string]any{"name": p.name, "arguments": s.whole(p)},
 			})
 		}
 	}
-	message := map[string]any{"role": "assistant", "content": text.String(), "refusal": nil}
+	message := map[string]any{"role": "assistant", "content": s.content(text.String()), "refusal": nil}
+	if thoughts := s.thoughts(); thoughts != "" {
+		message["reasoning_content"] = thoughts
+	}
 	reason := "stop"
 	if len(calls) > 0 {
 		message["tool_calls"], reason = calls, "tool_calls"
@@ -77,11 +80,7 @@ func chatCompletion(s Script, r Request) []byte {
 		"choices":            []any{map[string]any{"index": 0, "message": message, "logprobs": nil, "finish_reason": reason}},
 	}
 	if !s.silent {
-		u := DefaultUsage()
-		if s.usage != nil {
-			u = *s.usage
-		}
-		answer["usage"] = chatUsage(u)
+		answer["usage"] = s.chatUsage()
 	}
 	body, err := json.Marshal(answer)
 	if err != nil {

@@ -11,9 +11,9 @@ import (
 // (https://platform.claude.com/docs/en/build-with-claude/streaming).
 type messages struct {
 	stream
-	blocks int // content blocks so far; all text up to a call is one block
-	calls  int
-	inText bool // the last block is text and still open
+	blocks   int // content blocks so far; all text up to a call is one block
+	calls    int
+	openType string // the type of the last block, if it is text or thinking and still open
 }
 
 // open sends message_start and a ping. Like Anthropic's, the first usage counts one
@@ -23,52 +23,73 @@ func (m *messages) open() {
 		return
 	}
 	m.opened = true
+	if m.script.has(NoOpening) {
+		return
+	}
 	message := m.script.message(m.request, []any{}, nil)
 	if usage, ok := message["usage"].(object); ok {
 		usage["output_tokens"] = 1
 		delete(usage, "output_tokens_details")
+		if m.script.has(LateUsage) {
+			message["usage"] = object{"input_tokens": 0, "output_tokens": 0}
+		}
 	}
 	m.event("message_start", object{"message": message})
 	m.event("ping", object{})
 }
 
-// text sends a delta, and the start of a text block if none is open.
+// text implements encoder.
 func (m *messages) text(piece string) {
-	m.open()
-	if !m.inText {
-		m.inText = true
-		m.blocks++
-		block := object{"type": "text", "text": ""}
-		m.event("content_block_start", object{"index": m.blocks - 1, "content_block": block})
-	}
+	m.begin(object{"type": "text", "text": ""})
 	m.delta(m.blocks-1, object{"type": "text_delta", "text": piece})
 }
 
-// toolCalls sends the starts of all calls, then their arguments in turns.
+// thoughts implements encoder.
+func (m *messages) thoughts(piece string) {
+	m.begin(object{"type": "thinking", "thinking": "", "signature": ""})
+	m.delta(m.blocks-1, object{"type": "thinking_delta", "thinking": piece})
+}
+
+// begin sends the start of a block, unless one of its type is open.
+func (m *messages) begin(block object) {
+	m.open()
+	if m.openType == block["type"] {
+		return
+	}
+	m.close()
+	m.openType, _ = block["type"].(string)
+	m.blocks++
+	m.event("content_block_start", object{"index": m.blocks - 1, "content_block": block})
+}
+
+// toolCalls implements encoder.
 func (m *messages) toolCalls(group []callStep) {
 	m.open()
-	m.closeText()
-	first := m.blocks
-	for i, call := range group {
+	m.close()
+	s, first := m.script, m.blocks
+	start := func(i int) {
 		m.calls++
 		m.blocks++
+		var input any = object{}
+		if s.inOnePiece(group[i]) && group[i].arguments != "" {
+			input = s.whole(group[i])
+		}
 		m.event("content_block_start", object{"index": first + i, "content_block": object{
-			"type": "tool_use", "id": call.callID(m.request.N, m.calls), "name": call.name, "input": object{},
+			"type": "tool_use", "id": group[i].callID(m.request.N, m.calls), "name": group[i].name, "input": input,
 		}})
 		m.delta(first+i, object{"type": "input_json_delta", "partial_json": ""})
 	}
-	inTurns(group, func(call int, piece string) {
-		m.delta(first+call, object{"type": "input_json_delta", "partial_json": piece})
-	})
-	for i := range group {
+	s.sendCalls(group, start, func(i int, piece string) {
+		m.delta(first+i, object{"type": "input_json_delta", "partial_json": piece})
+	}, func(i int) {
 		m.event("content_block_stop", object{"index": first + i})
-	}
+	})
 }
 
-// closeText ends the open text block, if there is one.
-func (m *messages) closeText() {
-	if m.inText {
-		m.inText = false
+// close ends the open block, if there is one.
+func (m *messages) close() {
+	if m.openType != "" {
+		m.openType = ""
 		m.event("content_block_stop", object{"index": m.blocks - 1})
 	}
 }
@@ -81,11 +102,14 @@ func (m *messages) delta(block int, delta object) {
 // end sends the stop reason with the final usage, and message_stop.
 func (m *messages) end() {
 	s := m.script
-	m.closeText()
+	m.close()
 	last := object{"delta": object{"stop_reason": s.stopReason(), "stop_sequence": nil}}
 	if usage := s.claudeUsage(); usage != nil {
 		last["usage"] = object{
 			"output_tokens": usage["output_tokens"], "output_tokens_details": usage["output_tokens_details"],
+		}
+		if s.has(LateUsage) || s.has(NoOpening) {
+			last["usage"] = usage
 		}
 	}
 	m.event("message_delta", last)
@@ -96,7 +120,15 @@ func (m *messages) end() {
 // stream.
 func (m *messages) event(name string, value object) {
 	value["type"] = name
-	m.write([]byte("event: " + name + "\ndata: " + encode(value) + "\n"))
+	m.script.index(value, "index")
+	event := "event: " + name + "\ndata: " + encode(value) + "\n"
+	if m.script.has(NoNames) {
+		event = "data: " + encode(value) + "\n"
+	}
+	if m.script.has(Repeated) && (name == "content_block_start" || name == "content_block_stop") {
+		event += event
+	}
+	m.write([]byte(event))
 }
 
 // message returns a message object: a complete answer, or what message_start contains.
@@ -120,16 +152,19 @@ func (s Script) claudeUsage() object {
 	if s.usage != nil {
 		u = *s.usage
 	}
-	return object{
+	return s.counts(object{
 		"input_tokens": u.Input, "output_tokens": u.Output,
 		"cache_read_input_tokens": u.CacheRead, "cache_creation_input_tokens": u.CacheWrite,
 		"output_tokens_details": object{"thinking_tokens": u.Reasoning}, "service_tier": "standard",
-	}
+	})
 }
 
 // messageWhole returns an answer in one piece of the Messages API.
 func messageWhole(s Script, r Request) []byte {
 	content := []any{}
+	if thoughts := s.thoughts(); thoughts != "" {
+		content = append(content, object{"type": "thinking", "thinking": thoughts, "signature": ""})
+	}
 	calls, text := 0, ""
 	closeText := func() {
 		if text != "" {
@@ -145,8 +180,11 @@ func messageWhole(s Script, r Request) []byte {
 		case callStep:
 			closeText()
 			calls++
-			input := json.RawMessage("{}")
-			if p.arguments != "" {
+			var input any = json.RawMessage("{}")
+			switch {
+			case s.has(WholeArguments):
+				input = p.arguments
+			case p.arguments != "":
 				input = json.RawMessage(p.arguments)
 			}
 			content = append(content, object{

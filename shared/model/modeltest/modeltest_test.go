@@ -365,3 +365,37 @@ func TestAnHTTPErrorOfMessagesHasAnthropicsForm(t *testing.T) {
 		t.Errorf("status %d, body %s, error %v", resp.StatusCode, raw, err)
 	}
 }
+
+// A form that changes nothing would let every model pass.
+func TestEachFormChangesTheAnswersOfSomeAPI(t *testing.T) {
+	t.Parallel()
+	script := modeltest.Script{}.Thoughts("hm").Text("hi").ToolCall("f", `{"n":1}`).ToolCall("g", `{"n":2}`)
+	answer := func(s modeltest.Script, path, body string) string {
+		srv := modeltest.NewServer(t, s)
+		resp, err := http.Post(srv.URL+path, "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		raw, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(raw)
+	}
+	apis := map[string]string{
+		"/chat/completions": ask, "/responses": `{"stream":true}`, "/messages": `{"stream":true}`,
+		"/model/m/converse-stream": `{}`,
+	}
+	for _, form := range modeltest.Forms {
+		changed := 0
+		for path, body := range apis {
+			if answer(script, path, body) != answer(script.As(form), path, body) {
+				changed++
+			}
+		}
+		if changed == 0 {
+			t.Errorf("%s changes nothing", form)
+		}
+	}
+}

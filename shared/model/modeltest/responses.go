@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -28,6 +29,9 @@ func (r *responses) open() {
 		return
 	}
 	r.opened = true
+	if r.script.has(NoOpening) {
+		return
+	}
 	r.event("response.created", object{"response": r.response("in_progress")})
 	r.event("response.in_progress", object{"response": r.response("in_progress")})
 }
@@ -42,6 +46,15 @@ func (r *responses) text(text string) {
 	}
 	r.message.WriteString(text)
 	r.event("response.output_text.delta", r.inMessage(object{"delta": text, "logprobs": []any{}}))
+}
+
+// thoughts implements encoder. OpenAI's server sends summaries; this is the form of servers
+// of open models. They come before the items of the answer.
+func (r *responses) thoughts(piece string) {
+	r.open()
+	r.event("response.reasoning_text.delta", object{
+		"item_id": "rs_1", "output_index": 0, "content_index": 0, "delta": piece,
+	})
 }
 
 // closeMessage sends the end of the message, if one is open.
@@ -85,47 +98,59 @@ func (r *responses) inMessage(event object) object {
 	return r.atItem(event)
 }
 
-// toolCalls sends the starts of all calls, then their arguments in turns, then, if the
-// answer is complete, their ends. See Script.ToolCall for the IDs.
+// toolCalls sends the starts of calls, their arguments and, if the answer is complete, their
+// ends. See Script.ToolCall for the IDs.
 func (r *responses) toolCalls(group []callStep) {
 	r.open()
 	r.closeMessage()
-	first := len(r.output)
-	var items []object
-	for i, call := range group {
+	s, first := r.script, len(r.output)
+	items := make([]object, len(group))
+	start := func(i int) {
 		r.calls++
 		id := "fc_" + CallID(r.request.N, r.calls)
 		callID := id + "_api"
-		if call.id != nil {
-			callID = *call.id
+		if given := group[i].id; given != nil {
+			callID = *given
 		}
-		items = append(items, object{
-			"id": id, "type": "function_call", "call_id": callID, "name": call.name, "arguments": "",
+		items[i] = object{
+			"id": id, "type": "function_call", "call_id": callID, "name": group[i].name, "arguments": "",
 			"status": "in_progress",
-		})
+		}
 		r.event("response.output_item.added", object{"item": items[i], "output_index": first + i})
 	}
-	inTurns(group, func(call int, piece string) {
+	s.sendCalls(group, start, func(i int, piece string) {
 		r.event("response.function_call_arguments.delta", object{
-			"item_id": items[call]["id"], "output_index": first + call, "delta": piece,
+			"item_id": items[i]["id"], "output_index": first + i, "delta": piece,
 		})
+	}, func(i int) {
+		if s.ending == whole {
+			r.endCall(items[i], group[i], first+i)
+		}
 	})
-	if r.script.ending != whole {
-		return
+}
+
+// endCall sends the end of a call.
+func (r *responses) endCall(item object, call callStep, index int) {
+	item["arguments"], item["status"] = r.script.whole(call), "completed"
+	done := object{
+		"item_id": item["id"], "output_index": index, "arguments": item["arguments"], "name": call.name,
 	}
-	for i := range group {
-		items[i]["arguments"], items[i]["status"] = group[i].arguments, "completed"
-		r.event("response.function_call_arguments.done", object{
-			"item_id": items[i]["id"], "output_index": first + i,
-			"arguments": group[i].arguments, "name": group[i].name,
-		})
-		r.event("response.output_item.done", object{"item": items[i], "output_index": first + i})
-		r.output = append(r.output, items[i])
+	if s := r.script; s.has(DeltasOnly) && !s.inOnePiece(call) && !s.has(NoItems) && !s.has(OtherForm) {
+		item["arguments"], done["arguments"] = "", ""
 	}
+	r.event("response.function_call_arguments.done", done)
+	r.event("response.output_item.done", object{"item": item, "output_index": index})
+	r.output = append(r.output, item)
 }
 
 // end sends response.completed, or response.incomplete if the script has a reason.
 func (r *responses) end() {
+	response := r.ended()
+	r.event(fmt.Sprintf("response.%v", response["status"]), object{"response": response})
+}
+
+// ended returns the response of a complete answer.
+func (r *responses) ended() object {
 	s := r.script
 	r.closeMessage()
 	status := "completed"
@@ -141,13 +166,27 @@ func (r *responses) end() {
 		if s.usage != nil {
 			u = *s.usage
 		}
-		response["usage"] = object{
+		response["usage"] = s.counts(object{
 			"input_tokens": u.Input, "output_tokens": u.Output, "total_tokens": u.Total,
 			"input_tokens_details":  object{"cached_tokens": u.CacheRead, "cache_write_tokens": u.CacheWrite},
 			"output_tokens_details": object{"reasoning_tokens": u.Reasoning},
-		}
+		})
 	}
-	r.event("response."+status, object{"response": response})
+	return response
+}
+
+// responseWhole returns an answer in one piece: the response of the last event of a stream.
+func responseWhole(s Script, r Request) []byte {
+	unsent := responses{stream: stream{out: io.Discard, flush: func() error { return nil }, request: r, script: s}}
+	unsent.play()
+	return []byte(encode(unsent.ended()))
+}
+
+// play plays the steps of the script.
+func (r *responses) play() {
+	s := r.script
+	s.ending = truncated
+	perform(r, s, func(<-chan struct{}) bool { return true }) // completion.play has waited
 }
 
 // response returns the response object that several events contain.
@@ -162,15 +201,30 @@ func (r *responses) response(status string) object {
 // event sends an event, with its type and number.
 func (r *responses) event(name string, event object) {
 	var b bytes.Buffer
-	b.WriteString("event: " + name + "\ndata: ")
+	if !r.script.has(NoNames) {
+		b.WriteString("event: " + name + "\n")
+	}
+	b.WriteString("data: ")
 	event = maps.Clone(event)
 	event["type"], event["sequence_number"] = name, r.sequence
 	r.sequence++
+	s := r.script
+	s.index(event, "output_index", "content_index", "sequence_number")
+	switch name {
+	case "response.output_item.added", "response.output_item.done", "response.function_call_arguments.delta",
+		"response.function_call_arguments.done":
+		if s.has(NoItems) {
+			return
+		}
+	}
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(event); err != nil {
 		panic(err) // a map of plain values always encodes
 	}
 	b.WriteByte('\n')
+	if s.has(Repeated) && strings.HasPrefix(name, "response.output_item.") {
+		b.Write(bytes.Clone(b.Bytes()))
+	}
 	r.write(b.Bytes())
 }

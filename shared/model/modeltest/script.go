@@ -27,14 +27,17 @@ type Script struct {
 	linger time.Duration // between the end mark and the end of the body
 	status int           // of an HTTP error; 0 for an answer
 	header http.Header
+	forms  []Form
 }
 
-// step is one action of a script: a textStep, callStep, waitStep, rawStep or hugeStep.
+// step is one action of a script: a textStep, thoughtStep, callStep, waitStep, rawStep or
+// hugeStep.
 type step any
 
 type (
-	textStep string
-	callStep struct {
+	textStep    string
+	thoughtStep string
+	callStep    struct {
 		name, arguments string
 		id              *string // nil for CallID
 	}
@@ -74,6 +77,15 @@ func Fail(status int, message string) Script {
 func (s Script) Text(parts ...string) Script {
 	for _, p := range parts {
 		s = s.then(textStep(p))
+	}
+	return s
+}
+
+// Thoughts adds pieces of the model's thoughts, each its own event. They come before the
+// text and the calls.
+func (s Script) Thoughts(parts ...string) Script {
+	for _, p := range parts {
+		s = s.then(thoughtStep(p))
 	}
 	return s
 }
@@ -157,6 +169,16 @@ func (s Script) Header(name, value string) Script {
 func (s Script) then(next step) Script {
 	s.steps = append(slices.Clip(s.steps), next)
 	return s
+}
+
+// thoughts returns the thoughts of all steps.
+func (s Script) thoughts() (all string) {
+	for _, p := range s.steps {
+		if t, ok := p.(thoughtStep); ok {
+			all += string(t)
+		}
+	}
+	return all
 }
 
 // calls reports whether the script has a tool call.

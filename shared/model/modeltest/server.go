@@ -21,10 +21,9 @@ type Server struct {
 	// URL is the base URL of the API, "http://127.0.0.1:PORT/v1".
 	URL string
 
-	tb      testing.TB
-	answer  func(Request) (Script, bool)
-	latency time.Duration // between a request and its answer
-	closed  chan struct{} // ends every Wait
+	tb     testing.TB
+	answer func(Request) (Script, bool)
+	closed chan struct{} // ends every Wait
 
 	mu       sync.Mutex
 	requests []Request
@@ -84,10 +83,6 @@ func start(tb testing.TB, pipes *pipeListener, answer func(Request) (Script, boo
 	if pipes != nil {
 		_ = h.Listener.Close() // the one on the loopback address
 		h.Listener = pipes
-		// The AWS SDK closes the request's body when the response's header arrives.
-		// With a pipe, unlike a network, net/http may still be reading that body to
-		// check its length, and would close the connection.
-		s.latency = time.Millisecond
 	}
 	h.Start()
 	s.URL = h.URL + "/v1"
@@ -140,12 +135,20 @@ func isConverse(path string) (converse, streams bool) {
 	return streams || strings.HasSuffix(path, "/converse"), streams
 }
 
+// converseLatency is the time between a request of the Converse API and its answer. The AWS
+// SDK closes the request's body when the response's header arrives. Without a network
+// between both, net/http may still be reading that body to check its length, and would
+// close the connection.
+const converseLatency = time.Millisecond
+
 // serve answers a request.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	defer s.begin()()
 	req, err := s.record(r)
 	script := s.choose(req, err)
-	time.Sleep(s.latency)
+	if converse, _ := isConverse(req.Path); converse {
+		time.Sleep(converseLatency)
+	}
 	if script.status != 0 {
 		maps.Copy(w.Header(), script.header)
 		refuse(w, script, req)
@@ -177,20 +180,26 @@ func player(w http.ResponseWriter, r Request, s Script) (contentType string, pla
 	}
 	const events = "text/event-stream; charset=utf-8"
 	converse, streamed := isConverse(r.Path)
+	asked := r.Body["stream"] == true
+	if s.has(OtherForm) {
+		asked = !asked
+	}
 	var body func(Script, Request) []byte
 	switch {
 	case streamed:
 		return streams("application/vnd.amazon.eventstream", &converseStream{stream: to})
-	case r.Path == pathResponses:
+	case r.Path == pathResponses && !s.has(OtherForm):
 		return streams(events, &responses{stream: to})
-	case r.Path == pathMessages && r.Body["stream"] == true:
+	case r.Path == pathMessages && asked:
 		return streams(events, &messages{stream: to})
-	case r.Path == pathChat && r.Body["stream"] == true:
+	case r.Path == pathChat && asked:
 		return streams(events, &chat{stream: to})
 	case converse:
 		body = converseWhole
 	case r.Path == pathMessages:
 		body = messageWhole
+	case r.Path == pathResponses:
+		body = responseWhole
 	default:
 		body = chatCompletion
 	}

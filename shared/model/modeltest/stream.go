@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -15,6 +14,8 @@ type encoder interface {
 	open()
 	// text sends a piece of text.
 	text(piece string)
+	// thoughts sends a piece of the model's thoughts.
+	thoughts(piece string)
 	// toolCalls sends calls that directly follow each other.
 	toolCalls(group []callStep)
 	// raw sends bytes of the script. If they are the first bytes, open sends nothing.
@@ -42,6 +43,8 @@ func perform(e encoder, s Script, wait waiter) {
 			i += len(group) - 1
 		case textStep:
 			e.text(string(p))
+		case thoughtStep:
+			e.thoughts(string(p))
 		case hugeStep:
 			e.text(strings.Repeat("x", int(p)))
 		case rawStep:
@@ -68,26 +71,6 @@ func callsFrom(steps []step) []callStep {
 		group = append(group, call)
 	}
 	return group
-}
-
-// inTurns calls send with the arguments of all calls: one piece of each call, then the
-// next piece of each, and so on.
-func inTurns(group []callStep, send func(call int, piece string)) {
-	pieces := make([][]string, len(group))
-	longest := 0
-	for i, call := range group {
-		for piece := range slices.Chunk([]rune(call.arguments), 3) {
-			pieces[i] = append(pieces[i], string(piece))
-		}
-		longest = max(longest, len(pieces[i]))
-	}
-	for turn := range longest {
-		for i := range group {
-			if turn < len(pieces[i]) {
-				send(i, pieces[i][turn])
-			}
-		}
-	}
 }
 
 // stream is the part that the encoders of all APIs share.

@@ -98,7 +98,9 @@ func Run(t *testing.T, p Provider) {
 	if p.OpenOnce == nil {
 		p.OpenOnce = p.Open
 	}
-	for _, rules := range [][]rule{contentRules, callIDRules, failureRules, requestRules, connectionRules, wholeRules} {
+	for _, rules := range [][]rule{
+		contentRules, callIDRules, failureRules, requestRules, connectionRules, wholeRules, serverRules,
+	} {
 		for _, r := range rules {
 			t.Run(r.name, func(t *testing.T) {
 				t.Parallel()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"strings"
 
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
@@ -149,8 +150,8 @@ const (
 	statusIncomplete = "incomplete"
 )
 
-// failure returns the error that an event reports, or nil. An event without a type is
-// none of this API's, but may report an error.
+// failure returns the error that an event reports, or nil. An event whose type isn't of this
+// API may report an error in another form.
 func (a *response) failure(e *responseEvent) error {
 	p := a.options.provider()
 	for _, v := range []json.RawMessage{e.Error, e.Response.Error} {
@@ -158,10 +159,10 @@ func (a *response) failure(e *responseEvent) error {
 			return p.ReportError(upstream.ReportInValue(v))
 		}
 	}
-	switch e.Type {
-	case "error", "response.failed":
+	switch {
+	case e.Type == "error" || e.Type == "response.failed":
 		return p.NoAnswerError(a.events.Last(), "an event "+e.Type)
-	case "":
+	case !strings.HasPrefix(e.Type, "response."):
 		if r := upstream.ReportIn(a.events.Last()); r.Text != "" {
 			return p.ReportError(r)
 		}
