@@ -194,8 +194,8 @@ func TestEachErrorHasItsPositionAndRemedy(t *testing.T) {
 			`and hyphens` + "\n" +
 			`7:58: agents[0].tools[0].mcp.headers.c: is empty or has a control character; write it on one line, without a ` +
 			`line break at its end`},
-		{"  model: demo:x", "  model: {provider: openai, id: x, headers: {a b: hunter2, X-A: \"hunter2\\r\\nX-B: c\", x-a: hunter2, " +
-			"Host: hunter2, content-type: hunter2}}",
+		{"  model: demo:x", "  model: {provider: openai, id: x, headers: {a b: hunter2, X-A: \"hunter2\\r\\nX-B: c\", " +
+			"x-a: hunter2, Host: hunter2, content-type: hunter2}}",
 			`6:46: agents[0].model.headers["a b"]: is not a header name; use letters, digits and hyphens` + "\n" +
 				`6:60: agents[0].model.headers.X-A: is empty or has a control character; write it on one line, without a ` +
 				`line break at its end` + "\n" +
