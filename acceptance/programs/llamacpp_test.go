@@ -36,8 +36,7 @@ func TestAgentsRunOnLlamaCPP(t *testing.T) {
 			t.Errorf("tokens: %+v", got.Metrics)
 		}
 	})
-	// TODO: openai-responses too.
-	eachWay(t, "calls and history", []string{"openai-on-fixed", "anthropic-on-fixed"}, func(t *testing.T, agent, session string, stream bool) {
+	eachWay(t, "calls and history", apisOn("fixed"), func(t *testing.T, agent, session string, stream bool) {
 		ask(t, r, agent, session, stream, "one call").want(t, "the first", "COMPLETED", "tea, for admin", done)
 		ask(t, r, agent, session, stream, "two calls").want(t, "the second", "COMPLETED", "cake, for admin; tea, for admin", done)
 		ask(t, r, agent, session, stream, "hi").want(t, "the third", "COMPLETED", "", ready)
