@@ -8,8 +8,8 @@ import (
 
 var _ = tried(entry{
 	program: "llama.cpp's server, with a tiny model of fixed answers", name: "llamacpp", pkgs: []string{"xllamacpp"},
-	tried: "`openai`, `openai-responses` and `anthropic` on it: whole runs, streamed and not, with one tool call and with two, " +
-		"history, a confirmation, a prompt longer than the context",
+	tried: "`openai`, `openai-responses` and `anthropic` on it: whole runs, streamed and not, with one tool call " +
+		"and with two, history, a confirmation, a prompt longer than the context",
 	date: "2026-11-29",
 })
 
@@ -38,7 +38,8 @@ func TestAgentsRunOnLlamaCPP(t *testing.T) {
 	})
 	eachWay(t, "calls and history", apisOn("fixed"), func(t *testing.T, agent, session string, stream bool) {
 		ask(t, r, agent, session, stream, "one call").want(t, "the first", "COMPLETED", "tea, for admin", done)
-		ask(t, r, agent, session, stream, "two calls").want(t, "the second", "COMPLETED", "cake, for admin; tea, for admin", done)
+		ask(t, r, agent, session, stream, "two calls").
+			want(t, "the second", "COMPLETED", "cake, for admin; tea, for admin", done)
 		ask(t, r, agent, session, stream, "hi").want(t, "the third", "COMPLETED", "", ready)
 	})
 	eachWay(t, "a confirmation", apisOn("fixed"), func(t *testing.T, agent, session string, stream bool) {

@@ -61,8 +61,8 @@ func confirm(t *testing.T, r *process.Server, agent, session string, stream bool
 		t.Fatal(err)
 	}
 	body, kind := process.Form(t, "session_id", session, "stream", fmt.Sprint(stream), "tools", string(decisions))
-	return result(t, r.Call("admin", "POST", "/agents/"+agent+"/runs/"+paused.RunID+"/continue", body, "Content-Type", kind),
-		stream)
+	path := "/agents/" + agent + "/runs/" + paused.RunID + "/continue"
+	return result(t, r.Call("admin", "POST", path, body, "Content-Type", kind), stream)
 }
 
 // result reads the answer to a request for a run.

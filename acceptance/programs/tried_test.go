@@ -89,7 +89,8 @@ func TestTheTableOfTriedProgramsIsCurrent(t *testing.T) {
 func table(t *testing.T) string {
 	t.Helper()
 	var out strings.Builder
-	out.WriteString("\n| Program | Version | What is tried and works | What does not, or is different | Date |\n|---|---|---|---|---|\n")
+	out.WriteString("\n| Program | Version | What is tried and works | What does not, or is different | Date |\n")
+	out.WriteString("|---|---|---|---|---|\n")
 	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.program, b.program) })
 	for _, e := range entries {
 		var versions []string

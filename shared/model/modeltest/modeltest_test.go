@@ -230,7 +230,7 @@ func TestCollectFailsOnASequenceThatBreaksARule(t *testing.T) {
 func TestScriptsBecomeResponsesStreamsByThePath(t *testing.T) {
 	t.Parallel()
 	srv := modeltest.NewServer(t, modeltest.Text("a", "é").ToolCall("f", "{ }!").NoUsage())
-	resp, err := http.Post(srv.URL+"/responses", "application/json", strings.NewReader(`{"model":"m"}`))
+	resp, err := http.Post(srv.URL+"/responses", "application/json", strings.NewReader(`{"model":"m","stream":true}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,6 +260,31 @@ func TestScriptsBecomeResponsesStreamsByThePath(t *testing.T) {
 		if !strings.Contains(string(raw), part) {
 			t.Errorf("%s is not in %s", part, raw)
 		}
+	}
+}
+
+func TestAWholeResponseIsTheLastOneOfItsStream(t *testing.T) {
+	t.Parallel()
+	script := modeltest.Text("a", "é").ToolCall("f", "{ }!").Finish("max_output_tokens")
+	srv := modeltest.NewServer(t, script, script)
+	var bodies []string
+	for _, stream := range []string{"true", "false"} {
+		asked := strings.NewReader(`{"model":"m","stream":` + stream + `}`)
+		resp, err := http.Post(srv.URL+"/responses", "application/json", asked)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := strings.NewReplacer("resp_2", "resp_1", "msg_2_", "msg_1_", "call_2_", "call_1_")
+		bodies = append(bodies, first.Replace(string(raw)))
+	}
+	last := bodies[0][strings.LastIndex(bodies[0], "data: "):]
+	if whole := strings.TrimSpace(bodies[1]); !strings.Contains(last, `"response":`+whole) {
+		t.Errorf("%s is not in %s", whole, last)
 	}
 }
 

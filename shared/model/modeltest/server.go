@@ -188,7 +188,7 @@ func player(w http.ResponseWriter, r Request, s Script) (contentType string, pla
 	switch {
 	case streamed:
 		return streams("application/vnd.amazon.eventstream", &converseStream{stream: to})
-	case r.Path == pathResponses && !s.has(OtherForm):
+	case r.Path == pathResponses && asked:
 		return streams(events, &responses{stream: to})
 	case r.Path == pathMessages && asked:
 		return streams(events, &messages{stream: to})
