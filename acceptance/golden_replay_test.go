@@ -333,11 +333,14 @@ func (p *replayer) recorded(e exchange) (list []namedEvent) {
 	return list
 }
 
-// stream parses the frames of an event stream. It skips comments, which AgentOS never sends.
+// stream parses the frames of an event stream. It skips comments and ids, which AgentOS never sends.
 func (p *replayer) stream(e exchange, body string) (list []namedEvent) {
 	p.t.Helper()
-	for frame := range strings.SplitSeq(strings.TrimSuffix(body, "\n\n"), "\n\n") {
-		if strings.HasPrefix(frame, ":") || frame == "" {
+	for frame := range strings.SplitSeq(body, "\n\n") {
+		for strings.HasPrefix(frame, ":") || strings.HasPrefix(frame, "id: ") {
+			_, frame, _ = strings.Cut(frame, "\n")
+		}
+		if frame == "" {
 			continue
 		}
 		name, data, ok := strings.Cut(frame, "\ndata: ")

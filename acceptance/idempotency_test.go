@@ -48,9 +48,9 @@ func upload(t *testing.T, fields ...string) (io.Reader, string) {
 // uncommented removes the comments of an event stream.
 func uncommented(stream string) string {
 	var out []string
-	for frame := range strings.SplitAfterSeq(stream, "\n\n") {
-		if !strings.HasPrefix(frame, ":") {
-			out = append(out, frame)
+	for line := range strings.Lines(stream) {
+		if !strings.HasPrefix(line, ":") {
+			out = append(out, line)
 		}
 	}
 	return strings.Join(out, "")

@@ -259,8 +259,11 @@ type Event struct {
 // Frames parses a stream strictly: each frame is "event: NAME", "data: JSON", empty line.
 func Frames(t *testing.T, stream string) (list []Event) {
 	t.Helper()
-	for frame := range strings.SplitSeq(strings.TrimSuffix(stream, "\n\n"), "\n\n") {
-		if strings.HasPrefix(frame, ":") {
+	for frame := range strings.SplitSeq(stream, "\n\n") {
+		for strings.HasPrefix(frame, ":") || strings.HasPrefix(frame, "id: ") {
+			_, frame, _ = strings.Cut(frame, "\n")
+		}
+		if frame == "" { // the end of the stream, perhaps after comments
 			continue
 		}
 		first, second, ok := strings.Cut(frame, "\n")

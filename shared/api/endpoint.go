@@ -33,6 +33,8 @@ type Endpoint struct {
 	// Accepts is the type of the JSON body of a 202. Nil when the endpoint never
 	// answers 202.
 	Accepts reflect.Type
+	// Nothing says when the answer is a 204. Empty when it never is.
+	Nothing string
 	// Media is the media type of an endpoint that answers a fixed document. Empty for
 	// all others.
 	Media string
@@ -66,6 +68,13 @@ func (e Endpoint) returning(types ...reflect.Type) Endpoint {
 // accepting declares that the endpoint may also answer 202 with a T.
 func accepting[T any](e Endpoint) Endpoint {
 	e.Accepts = reflect.TypeFor[T]()
+	return e
+}
+
+// endingWith declares that the endpoint answers 204 when a client of its stream need not
+// reconnect any more.
+func (e Endpoint) endingWith(description string) Endpoint {
+	e.Nothing = description
 	return e
 }
 

@@ -16,10 +16,10 @@ import (
 )
 
 // resumeRun is the input of POST /agents/{agent_id}/runs/{run_id}/resume. The header
-// Last-Event-ID isn't a field: an invalid one is ignored, and only its presence says that
-// the client wants ids.
+// Last-Event-ID isn't a field: an invalid one is ignored, and its presence says that the
+// client reconnects by itself.
 type resumeRun struct {
-	LastEventIndex *int   `form:"last_event_index" doc:"The event_index of the last event that the client received. Without it, all events are sent."`
+	LastEventIndex *int   `form:"last_event_index" doc:"The event_index of the last event that the client received. Without it, all events are sent. The header Last-Event-ID means the same; the larger one counts."`
 	SessionID      string `form:"session_id" maxbytes:"1024" doc:"The session of the run. Optional: the id of the run is enough."`
 }
 
@@ -27,9 +27,14 @@ type resumeRun struct {
 // ones until the run ends or is paused. Any process can answer it, whichever process
 // executes the run, because the events are read from the database.
 //
-// Last-Event-ID has the same meaning as last_event_index: a browser's EventSource sends
-// it when it reconnects (HTML standard, section "Server-sent events"). The events then
-// have id: lines, which EventSource needs. An id that is no number counts as absent.
+// Last-Event-ID has the same meaning as last_event_index: clients like EventSource send it
+// when they reconnect (HTML standard, section "Server-sent events"), with the id: line that
+// came last. Each event of the run has one, and so has the first event of the stream. Since
+// such a client repeats its first request, the larger of the two indexes counts. An id that
+// is no number counts as absent.
+//
+// Such a client also reconnects after the last event. Only a 204 stops it, so it gets one
+// when the run has ended, or is paused, and nothing is left to send.
 func (a Runs) resume(w http.ResponseWriter, r *request, in resumeRun) error {
 	viewer, err := a.Isolation.viewer(r)
 	if err != nil {
@@ -56,10 +61,10 @@ func (a Runs) resume(w http.ResponseWriter, r *request, in resumeRun) error {
 		f.after = *in.LastEventIndex
 	}
 	if id, given := r.Header["Last-Event-Id"]; given {
-		f.ids = true
+		f.reconnects = true
 		// An event index has 32 bits; see store.FirstIndex.
-		if n, err := strconv.ParseInt(id[0], 10, 32); err == nil && in.LastEventIndex == nil {
-			f.after = int(n)
+		if n, err := strconv.ParseInt(id[0], 10, 32); err == nil {
+			f.after = max(f.after, int(n))
 		}
 	}
 	return f.follow(r.Context(), w)
@@ -68,13 +73,13 @@ func (a Runs) resume(w http.ResponseWriter, r *request, in resumeRun) error {
 // follower sends a run's events to one client. They come from the database, where the
 // process that executes the run stores them twice a second.
 type follower struct {
-	runs     Runs
-	run      uuid.UUID
-	streamed bool // the run has events
-	ids      bool // send an id: line before each event
-	plain    bool // send the run's own events only, as the run's first answer had them
-	reader   *follow.Follower
-	stream   *eventStream
+	runs       Runs
+	run        uuid.UUID
+	streamed   bool // the run has events
+	reconnects bool // the client reconnects until it gets a 204
+	plain      bool // send the run's own events only, as the run's first answer had them
+	reader     *follow.Follower
+	stream     *eventStream
 
 	attempt int  // the attempt whose events the client has
 	after   int  // the index of the last event that the client has; -1: it has none
@@ -109,6 +114,10 @@ func (f *follower) follow(ctx context.Context, w http.ResponseWriter) error {
 	if f.attempt = counts.Attempt; f.attempt != attempt && !f.plain {
 		f.after, counts.Missed = -1, counts.Total
 	}
+	if f.reconnects && wire.Ended(counts.Status) && counts.Missed == 0 {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
 	if f.reader, err = f.runs.Follow.Follow(f.run); err != nil {
 		return err
 	}
@@ -119,7 +128,13 @@ func (f *follower) follow(ctx context.Context, w http.ResponseWriter) error {
 	f.stream.failed = cancel // a client that has disconnected needs no news
 	defer f.stream.close()
 	if !f.plain {
-		f.stream.send(f.meta(counts, requested))
+		// Its id is that of the last event that the client has, so that a client which has all
+		// of them, or whose run has none, reconnects with an id.
+		first := bytes.NewBuffer(idLine(nil, max(f.after, -1)))
+		if err := wire.NewEncoder(first).Encode(f.meta(counts, requested)); err != nil {
+			return err
+		}
+		f.stream.sendFrame(first.Bytes())
 	}
 	// A run without streaming stores no events, so there is nothing to follow.
 	if !f.streamed {
@@ -217,22 +232,27 @@ func (f *follower) sendError(ctx context.Context, err error) {
 func (f *follower) send(frames store.Frames) {
 	f.sent = true
 	frames.Data = wire.EscapeLines(frames.Data)
-	if !f.ids && frames.First > f.after {
+	if f.plain && frames.First > f.after {
 		f.stream.sendFrame(frames.Data)
 	} else {
+		out := make([]byte, 0, len(frames.Data)+16*frames.Count)
 		index := frames.First
 		for frame := range bytes.SplitAfterSeq(frames.Data, []byte("\n\n")) {
 			if len(frame) > 0 && index > f.after {
-				if f.ids {
-					frame = append(fmt.Appendf(nil, "id: %d\n", index), frame...)
+				if !f.plain {
+					out = idLine(out, index)
 				}
-				f.stream.sendFrame(frame)
+				out = append(out, frame...)
 			}
 			index++
 		}
+		f.stream.sendFrame(out)
 	}
 	f.after = max(f.after, frames.First+frames.Count-1)
 }
+
+// idLine appends the id of the next event, with which a client reconnects.
+func idLine(to []byte, index int) []byte { return fmt.Appendf(to, "id: %d\n", index) }
 
 // meta returns the first event of a resumed stream. Its names, members and texts are
 // AgentOS's.

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"fmt"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -49,7 +50,9 @@ func TestAnEndedRunIsReplayedFromAnyEvent(t *testing.T) {
 		"an index below zero":            {"last_event_index=-1", "", 0, "missed events"},
 		"a browser's Last-Event-ID":      {"", "1", 2, "id: 2\n"},
 		"a Last-Event-ID of no number":   {"", "x", 0, "id: 0\n"},
-		"the form wins over the header":  {"last_event_index=0", "2", 1, "id: 1\n"},
+		"the larger of two, the header":  {"last_event_index=0", "2", 3, "id: 2\nevent: replay\n"},
+		"the larger of two, the form":    {"last_event_index=2", "0", 3, "id: 2\nevent: replay\n"},
+		"each event has its index as id": {"", "", 0, "id: -1\nevent: replay\n"},
 		"with the session of the run":    {"session_id=s", "", 0, "missed events"},
 		"without an index, and a header": {"", "", 0, "missed events"},
 	} {
@@ -141,6 +144,68 @@ func (s *signalling) Write(data []byte) (int, error) {
 		s.written = nil
 	}
 	return s.ResponseRecorder.Write(data)
+}
+
+// idsOf lists the names of a stream's events, each with the id that came before it.
+func idsOf(body string) (ids []string) {
+	id := ""
+	for line := range strings.Lines(body) {
+		if n, ok := strings.CutPrefix(line, "id: "); ok {
+			id = strings.TrimSpace(n)
+		}
+		if name, ok := strings.CutPrefix(line, "event: "); ok {
+			ids = append(ids, id+" "+strings.TrimSpace(name))
+		}
+	}
+	return ids
+}
+
+// A client like EventSource reconnects with the last id that it has got, until it gets a 204.
+func TestAClientThatReconnectsByItselfGetsEachEventOnce(t *testing.T) {
+	t.Parallel()
+	s := newService(t, text("fi", "ne"), callTool("door"), text("done"))
+	id, all := s.streamed("s")
+	path := "ann POST /agents/a/runs/" + id + "/resume"
+	first := idsOf(s.do(path, "").want(t, 200).Body.String())
+	if len(first) != len(all)+1 || first[0] != "-1 replay" {
+		t.Fatalf("%q", first)
+	}
+	for i, name := range all {
+		if want := fmt.Sprint(i, " ", name); first[i+1] != want {
+			t.Errorf("event %d is %q, want %q", i, first[i+1], want)
+		}
+		// The connection is lost after event i.
+		again := s.do(path, "", "Last-Event-ID", fmt.Sprint(i))
+		if i == len(all)-1 {
+			if again.want(t, 204); again.Body.Len() > 0 {
+				t.Errorf("%s", again.Body)
+			}
+			continue
+		}
+		want := append([]string{fmt.Sprint(i, " replay")}, first[i+2:]...)
+		if diff := cmp.Diff(want, idsOf(again.want(t, 200).Body.String())); diff != "" {
+			t.Error(diff)
+		}
+	}
+	last := fmt.Sprint(len(all) - 1)
+	s.do(path, "last_event_index="+last).want(t, 200, "Replaying 0 missed events") // as in AgentOS
+	s.do(path, "last_event_index="+last, "Last-Event-ID", "").want(t, 204)
+	s.do(path, "last_event_index=-9").want(t, 200, "id: -1\nevent: replay\n")
+	s.do("ann POST /agents/a/runs/"+missing+"/resume", "", "Last-Event-ID", "1").want(t, 404)
+
+	// A paused run has nothing left either, until it continues.
+	paused, events := s.streamed("t")
+	path = "ann POST /agents/a/runs/" + paused + "/resume"
+	last = fmt.Sprint(len(events) - 1)
+	s.do(path, "", "Last-Event-ID", last).want(t, 204)
+	s.do("ann POST /agents/a/runs/"+paused+"/continue", "session_id=t&tools=[]").want(t, 200)
+	s.do(path, "", "Last-Event-ID", last).want(t, 200, "event: RunContinued", "event: RunCompleted")
+
+	// A run without events has none left.
+	whole := s.run("ann", "u", "m")
+	path = "ann POST /agents/a/runs/" + whole + "/resume"
+	s.do(path, "").want(t, 200, "id: -1\nevent: replay\n", "no stored events")
+	s.do(path, "", "Last-Event-ID", "-1").want(t, 204)
 }
 
 // A client that reads lines with Python's str.splitlines would lose an event with one of these characters.

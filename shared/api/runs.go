@@ -59,7 +59,8 @@ func (a Runs) endpoints() []Endpoint {
 		answer(route.GetRun, a.get),
 		answer(route.CancelRun, a.cancel),
 		accepting[wire.Accepted](stream(route.ContinueRun, a.continuePaused, reflect.TypeFor[wire.Run]())),
-		stream(route.ResumeRun, a.resume),
+		stream(route.ResumeRun, a.resume).
+			endingWith("Nothing is left to send to a client that reconnects with Last-Event-ID."),
 		answer(route.MergeMemories, a.merge),
 	}
 }

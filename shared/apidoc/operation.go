@@ -218,7 +218,7 @@ func (op operation) errorStatuses(r *route.Route) (out []int) {
 }
 
 // successes describes the answers of success by their status: one, or two for an
-// endpoint that may answer 202 as well.
+// endpoint that may answer 202 or 204 as well.
 func (s *schemas) successes(e api.Endpoint) map[string]*response {
 	success := &response{Description: http.StatusText(e.Status), Content: map[string]media{}}
 	// A session is answered as one of three types; every other endpoint has one type.
@@ -241,6 +241,9 @@ func (s *schemas) successes(e api.Endpoint) map[string]*response {
 		success.Content["text/event-stream"] = media{Schema: refTo("ServerSentEvent")}
 	}
 	out := map[string]*response{strconv.Itoa(e.Status): success}
+	if e.Nothing != "" {
+		out[strconv.Itoa(http.StatusNoContent)] = &response{Description: e.Nothing}
+	}
 	if e.Accepts != nil {
 		out[strconv.Itoa(http.StatusAccepted)] = &response{
 			Description: "The run continues in the background.", Content: jsonContent(s.of(e.Accepts, "")),
