@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # ElasticMQ 1.7.1 with boto3 1.44.5: DeleteMessage is answered with 400
-# ReceiptHandleIsInvalid for the handle of an earlier receive, where SQS documents "the
-# request will still succeed, but the message might not be deleted" (API reference of
-# DeleteMessage). A second delete with the newest handle, as after an answer that was lost,
+# ReceiptHandleIsInvalid for the handle of an earlier receive. The API reference of
+# DeleteMessage documents success there, perhaps without deleting. A second delete with the newest handle, as after an answer that was lost,
 # is refused in the same way. In a batch with one handle twice, the second entry is in
 # Failed.
 #

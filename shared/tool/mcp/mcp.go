@@ -3,7 +3,7 @@
 // (https://modelcontextprotocol.io/specification/2025-11-25/basic/transports). It
 // decides which tools are offered, when a new session is made, when a call is repeated
 // and how a result becomes text. The server receives the arguments and the configured
-// headers, but nothing about the caller. docs/adr/0013 says why the client is our own.
+// headers, but nothing about the caller. docs/adr/0016 says why the client is our own.
 package mcp
 
 // The files from the entry point down: mcp.go is the set of one server; session.go is
