@@ -152,25 +152,6 @@ func TestTheResponsesAPIUsesTheSameVariables(t *testing.T) {
 	}
 }
 
-// docs/aws.md names these addresses. Bedrock serves OpenAI's two APIs below /openai/v1, and on
-// its other endpoint below /v1, with a Bedrock API key as the bearer token.
-func TestBedrocksOpenAIEndpointsAreReachedByBaseURLAndKey(t *testing.T) {
-	t.Parallel()
-	for _, prefix := range []string{"/openai/v1", "/v1"} {
-		for provider, path := range map[string]string{"openai": "/chat/completions", "openai-responses": "/responses"} {
-			url, got := startServer(t)
-			m := config.Model{
-				Provider: provider, ID: "openai.gpt-oss-20b-1:0", BaseURL: config.URL(url + prefix), APIKey: "bedrock-api-key-x",
-			}
-			sendRequest(t, m, nil)
-			want := received{"Bearer bedrock-api-key-x", prefix + path, "openai.gpt-oss-20b-1:0", nil}
-			if diff := cmp.Diff(want, *got); diff != "" {
-				t.Errorf("%s: %s", provider, diff)
-			}
-		}
-	}
-}
-
 func TestTheDemoNeedsNoSettings(t *testing.T) {
 	t.Parallel()
 	m, err := providers.Open(config.Model{Provider: "demo", ID: "small"}, env(nil))
