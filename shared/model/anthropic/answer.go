@@ -159,8 +159,12 @@ func (c *content) size() int {
 
 // inputText returns the arguments of a call that arrived in one piece. They are an object.
 // Some servers send it as a text, as OpenAI's APIs do.
-func inputText(input json.RawMessage) (text string) {
-	if upstream.Present(input) && json.Unmarshal(input, &text) != nil {
+func inputText(input json.RawMessage) string {
+	if !upstream.Present(input) {
+		return ""
+	}
+	var text string
+	if json.Unmarshal(input, &text) != nil {
 		return string(input)
 	}
 	return text

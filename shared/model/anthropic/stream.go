@@ -92,14 +92,13 @@ func (e *event) part() (p model.Part, ok bool) {
 // tool call starts with the input {}, which is ignored: the real arguments follow as
 // deltas.
 func (a *answer) addEvent(e *event) error {
-	p := a.options.provider()
 	if e.Type == "error" || upstream.Present(e.Error) {
-		return p.NoAnswerError(a.events.Last(), "an event error")
+		return a.options.provider().NoAnswerError(a.events.Last(), "an event error")
 	}
 	switch e.Type {
 	case "":
 		if r := upstream.ReportIn(a.events.Last()); r.Text != "" {
-			return p.ReportError(r)
+			return a.options.provider().ReportError(r)
 		}
 	case "message_start":
 		a.usage.update(e.Message.Usage)

@@ -41,9 +41,9 @@ type response struct {
 // responseEvent is the part of any event that this package uses
 // (https://platform.openai.com/docs/api-reference/responses-streaming).
 type responseEvent struct {
-	Type  string `json:"type"`
-	Delta string `json:"delta"`
-	place
+	Type      string          `json:"type"`
+	Delta     string          `json:"delta"`
+	Index     int             `json:"output_index"`
 	Item      json.RawMessage `json:"item"`
 	Arguments json.RawMessage `json:"arguments"`
 	Response  wholeResponse   `json:"response"`
@@ -95,7 +95,7 @@ func (a *response) read() (*model.End, error) {
 	decoder := json.NewDecoder(a.events) // one for all events, as in answer.read
 	var e responseEvent
 	for {
-		e = responseEvent{place: place{Index: noIndex}}
+		e = responseEvent{Index: noIndex}
 		a.events.Next()
 		if err := decoder.Decode(&e); err != nil {
 			return nil, a.options.provider().StreamError(a.events, err, a.contentType, "response.completed")
@@ -108,15 +108,15 @@ func (a *response) read() (*model.End, error) {
 		}
 		switch e.Type {
 		case "response.output_item.added", "response.output_item.done":
-			if err := a.items.set(e.place, e.Item, e.Type == "response.output_item.done"); err != nil {
+			if err := a.items.set(e.Index, e.Item, e.Type == "response.output_item.done"); err != nil {
 				return nil, err
 			}
 		case "response.function_call_arguments.delta":
-			if err := a.items.addArguments(e.place, e.Delta); err != nil {
+			if err := a.items.addArguments(e.Index, e.Delta, a.events.Last()); err != nil {
 				return nil, err
 			}
 		case "response.function_call_arguments.done":
-			if err := a.items.setArguments(e.place, e.Arguments); err != nil {
+			if err := a.items.setArguments(e.Index, e.Arguments, a.events.Last()); err != nil {
 				return nil, err
 			}
 		case "response.completed":
@@ -153,18 +153,16 @@ const (
 // failure returns the error that an event reports, or nil. An event whose type isn't of this
 // API may report an error in another form.
 func (a *response) failure(e *responseEvent) error {
-	p := a.options.provider()
-	for _, v := range []json.RawMessage{e.Error, e.Response.Error} {
-		if upstream.Present(v) {
-			return p.ReportError(upstream.ReportInValue(v))
-		}
-	}
 	switch {
+	case upstream.Present(e.Error):
+		return a.options.provider().ReportError(upstream.ReportInValue(e.Error))
+	case upstream.Present(e.Response.Error):
+		return a.options.provider().ReportError(upstream.ReportInValue(e.Response.Error))
 	case e.Type == "error" || e.Type == "response.failed":
-		return p.NoAnswerError(a.events.Last(), "an event "+e.Type)
+		return a.options.provider().NoAnswerError(a.events.Last(), "an event "+e.Type)
 	case !strings.HasPrefix(e.Type, "response."):
 		if r := upstream.ReportIn(a.events.Last()); r.Text != "" {
-			return p.ReportError(r)
+			return a.options.provider().ReportError(r)
 		}
 	}
 	return nil

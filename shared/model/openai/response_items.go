@@ -21,20 +21,14 @@ type responseItems struct {
 
 // output is one item: as it arrived last, and what its events added.
 type output struct {
-	place
 	item
+	index     int // output_index, or noIndex
 	raw       json.RawMessage
 	done      bool   // output_item.done has arrived
 	arguments []byte // of a call, from the events for them
 }
 
-// place is how an event names its item. Servers leave out either member, or both.
-type place struct {
-	Index int    `json:"output_index"`
-	ID    string `json:"item_id"`
-}
-
-// noIndex is the Index of an event without output_index.
+// noIndex is the index of an event without output_index.
 const noIndex = -1
 
 // item is the part of an output item that this package uses. The other members are kept
@@ -72,15 +66,15 @@ func (s *responseItems) hold(n int) error {
 
 // set adds an item, or replaces it if it is there already: each item comes when it begins
 // and when it is done, and some servers send one of these events twice.
-func (s *responseItems) set(p place, raw json.RawMessage, done bool) error {
+func (s *responseItems) set(index int, raw json.RawMessage, done bool) error {
 	var i item
 	if err := json.Unmarshal(raw, &i); err != nil {
 		return fault.Public(fault.Upstream, upstream.NoAnswer, fmt.Errorf("openai: item: %w", err))
 	}
-	n := slices.IndexFunc(s.items, func(o output) bool { return o.continuedBy(p, i, done) })
+	n := slices.IndexFunc(s.items, func(o output) bool { return o.continuedBy(index, i, done) })
 	if n < 0 {
 		n = len(s.items)
-		s.items = append(s.items, output{place: p})
+		s.items = append(s.items, output{index: index})
 	}
 	to := &s.items[n]
 	to.item, to.raw, to.done = i, raw, to.done || done
@@ -91,10 +85,10 @@ func (s *responseItems) set(p place, raw json.RawMessage, done bool) error {
 // Servers may give no IDs, one ID to several calls, another ID in each event, no indexes,
 // or the index 0 to all items. So an event is about an item if none of these members
 // speaks against it. An item that is done comes again only as a repetition.
-func (o *output) continuedBy(p place, i item, done bool) bool {
-	sameIndex := p.Index == o.Index && p.Index != noIndex
+func (o *output) continuedBy(index int, i item, done bool) bool {
+	sameIndex := index == o.index && index != noIndex
 	if o.Type != i.Type || differ(o.CallID, i.CallID) ||
-		!sameIndex && (p.Index != noIndex && o.Index != noIndex || differ(o.ItemID, i.ItemID)) {
+		!sameIndex && (index != noIndex && o.index != noIndex || differ(o.ItemID, i.ItemID)) {
 		return false
 	}
 	identified := sameIndex || o.ItemID != "" && o.ItemID == i.ItemID || o.CallID != "" && o.CallID == i.CallID
@@ -108,37 +102,50 @@ func (o *output) continuedBy(p place, i item, done bool) bool {
 // differ reports whether two IDs are given and are not the same.
 func differ(a, b string) bool { return a != "" && b != "" && a != b }
 
-// call returns the call that an event for arguments means: that of the event's ID, else that
-// of its index, else the newest. A call whose item never came begins here.
-func (s *responseItems) call(p place) *output {
+// call returns the call that an event for arguments means: the one with its index. If
+// several have it, or the event has none, it is the call of the event's item_id, else the
+// newest of them. A call whose item never came begins here. event is the data of the event:
+// its item_id is decoded only where it is needed, because that costs each piece an
+// allocation.
+func (s *responseItems) call(index int, event []byte) *output {
 	var found *output
+	several := index == noIndex
 	for n := range s.items {
-		switch o := &s.items[n]; {
-		case o.Type != typeCall:
-		case p.ID != "" && (o.ItemID == p.ID || o.CallID == p.ID):
-			return o
-		case p.Index == noIndex || o.Index == p.Index:
+		if o := &s.items[n]; o.Type == typeCall && (index == noIndex || o.index == index) {
+			several = several || found != nil
 			found = o
 		}
 	}
+	if found != nil && !several {
+		return found
+	}
+	var named struct {
+		ID string `json:"item_id"`
+	}
+	_ = json.Unmarshal(event, &named) // "" if it stands on several lines
+	for n := range s.items {
+		if o := &s.items[n]; o.Type == typeCall && named.ID != "" && (o.ItemID == named.ID || o.CallID == named.ID) {
+			return o
+		}
+	}
 	if found == nil {
-		s.items = append(s.items, output{place: p, item: item{Type: typeCall, ItemID: p.ID}})
+		s.items = append(s.items, output{index: index, item: item{Type: typeCall, ItemID: named.ID}})
 		found = &s.items[len(s.items)-1]
 	}
 	return found
 }
 
 // addArguments adds a piece of the arguments of a call.
-func (s *responseItems) addArguments(p place, piece string) error {
-	o := s.call(p)
+func (s *responseItems) addArguments(index int, piece string, event []byte) error {
+	o := s.call(index, event)
 	o.arguments = append(o.arguments, piece...)
 	return s.hold(len(piece))
 }
 
 // setArguments replaces the arguments of a call by all of them. Empty ones replace nothing.
-func (s *responseItems) setArguments(p place, arguments json.RawMessage) error {
+func (s *responseItems) setArguments(index int, arguments json.RawMessage, event []byte) error {
 	if text := textOf(arguments); text != "" {
-		s.call(p).arguments = []byte(text)
+		s.call(index, event).arguments = []byte(text)
 	}
 	return s.hold(len(arguments))
 }
@@ -156,8 +163,8 @@ func textOf(value json.RawMessage) (text string) {
 // if it is longer, or if one of them was never done: some servers send no output_item.done
 // events, and some send no list.
 func (s *responseItems) useList(listed []json.RawMessage) error {
-	if !slices.ContainsFunc(s.items, func(o output) bool { return o.Index == noIndex }) {
-		slices.SortStableFunc(s.items, func(x, y output) int { return cmp.Compare(x.Index, y.Index) })
+	if !slices.ContainsFunc(s.items, func(o output) bool { return o.index == noIndex }) {
+		slices.SortStableFunc(s.items, func(x, y output) int { return cmp.Compare(x.index, y.index) })
 	}
 	open := slices.ContainsFunc(s.items, func(o output) bool { return !o.done })
 	if len(listed) < len(s.items) || len(listed) == len(s.items) && !open {
@@ -166,7 +173,7 @@ func (s *responseItems) useList(listed []json.RawMessage) error {
 	former := s.items
 	*s = responseItems{}
 	for n, raw := range listed {
-		if err := s.set(place{Index: n}, raw, true); err != nil {
+		if err := s.set(n, raw, true); err != nil {
 			return err
 		}
 		if len(former) == len(listed) && former[n].Type == s.items[n].Type {
