@@ -9,7 +9,7 @@ import (
 var _ = tried(entry{
 	program: "llama.cpp's server, with a tiny model of fixed answers", name: "llamacpp", pkgs: []string{"xllamacpp"},
 	tried: "`openai`, `openai-responses` and `anthropic` on it: whole runs, streamed and not, with one tool call " +
-		"and with two, history, a confirmation, a prompt longer than the context",
+		"and with two, history, thoughts, a confirmation, a prompt longer than the context",
 	date: "2026-11-29",
 })
 
@@ -41,6 +41,20 @@ func TestAgentsRunOnLlamaCPP(t *testing.T) {
 		ask(t, r, agent, session, stream, "two calls").
 			want(t, "the second", "COMPLETED", "cake, for admin; tea, for admin", done)
 		ask(t, r, agent, session, stream, "hi").want(t, "the third", "COMPLETED", "", ready)
+	})
+	// The model says "I thought" only if it gets its thoughts back beside the call's result.
+	eachWay(t, "thoughts", apisOn("fixed"), func(t *testing.T, agent, session string, stream bool) {
+		got := ask(t, r, agent, session, stream, "think")
+		got.want(t, "the run", "COMPLETED", "cocoa, for admin", "Let me look. I thought and looked.")
+		if strings.TrimSpace(got.Reasoning) != "A tool knows." {
+			t.Errorf("thoughts: %q", got.Reasoning)
+		}
+		paused := ask(t, r, agent, session+"-paused", stream, "ponder")
+		if paused.Status != "PAUSED" {
+			t.Fatalf("the run: %+v", paused)
+		}
+		confirm(t, r, agent, session+"-paused", stream, paused).
+			want(t, "continued", "COMPLETED", "account 8 is gone", "I thought and looked.")
 	})
 	eachWay(t, "a confirmation", apisOn("fixed"), func(t *testing.T, agent, session string, stream bool) {
 		paused := ask(t, r, agent, session, stream, "confirm")

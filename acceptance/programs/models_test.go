@@ -16,7 +16,9 @@ type outcome struct {
 	Status  string // COMPLETED, PAUSED or ERROR
 	Content string // the answer, or the error
 	Tools   []execution
-	Metrics struct {
+	// Reasoning is what the model thought.
+	Reasoning string `json:"reasoning_content"`
+	Metrics   struct {
 		Input  int `json:"input_tokens"`
 		Output int `json:"output_tokens"`
 	}
@@ -102,6 +104,7 @@ func result(t *testing.T, reply process.Reply, stream bool) (o outcome) {
 			o.Status, o.Content = "ERROR", event.Content
 		case "RunCompleted":
 			o.Status, o.Content, o.Metrics = "COMPLETED", event.Content, event.Metrics
+			o.Reasoning = event.Reasoning
 			if pieces.String() != event.Content {
 				t.Errorf("the pieces make up %q, and the run's answer is %q", &pieces, event.Content)
 			}

@@ -29,15 +29,31 @@ ANSWERS = {
     "<|confirm|>": [
         b"<tool", b'_call>\n{"name":', b' "delete_', b'account", ', b'"argum', b'ents": {"', b'id": ', b"7", b"}}", b"\n</tool_ca", b"ll>",
     ],
+    "<|think|>": [
+        b"<think>", b"\nA tool ", b"knows", b".\n</think>", b"\n\nLet me ", b"look. ", b'<tool_call>\n{"name"', b': "look_up", "a',
+        b'rguments"', b': {"what": "cocoa', b'"}}\n</', b"tool_call>",
+    ],
+    "<|ponder|>": [
+        b"<thi", b"nk>\nIs ", b"it right?", b"\n</thi", b"nk>\n\n<tool_call", b">\n{", b'"name": "delete_acc', b'ount", "arguments":',
+        b' {"id"', b": 8}", b"}\n</to", b"ol_call>",
+    ],
+    "<|thought|>": [b"I thought ", b"and looked."],
     "<|done|>": [b"I ", b"looked ", b"it ", b"up."],
 }
 END = "<|im_end|>"
 CONTROL = ["<|im_start|>", END, *ANSWERS]
 
-TEMPLATE = """{%- for m in messages -%}
+TEMPLATE = """{%- set ns = namespace(thought=false) -%}
+{%- for m in messages -%}
 {{- '<|im_start|>' + m.role + '\n' -}}
 {%- if m.role == 'tool' -%}{{- '<tool_response>\n' + m.content + '\n</tool_response>' -}}
-{%- else -%}{{- m.content or '' -}}{%- endif -%}
+{%- else -%}
+{%- if m.reasoning_content -%}
+{%- set ns.thought = true -%}
+{{- '<think>\n' + m.reasoning_content + '\n</think>\n\n' -}}
+{%- endif -%}
+{{- m.content or '' -}}
+{%- endif -%}
 {%- for c in m.tool_calls or [] -%}
 {{- '<tool_call>\n{"name": "' + c.function.name + '", "arguments": ' -}}
 {{- c.function.arguments if c.function.arguments is string else c.function.arguments | tojson -}}
@@ -48,7 +64,10 @@ TEMPLATE = """{%- for m in messages -%}
 {%- if add_generation_prompt -%}
 {{- '<|im_start|>assistant\n' -}}
 {%- set last = messages[-1] -%}
-{%- if last.role == 'tool' -%}{{- '<|done|>' -}}
+{%- if last.role == 'tool' and ns.thought -%}{{- '<|thought|>' -}}
+{%- elif last.role == 'tool' -%}{{- '<|done|>' -}}
+{%- elif tools and last.content is string and 'ponder' in last.content -%}{{- '<|ponder|>' -}}
+{%- elif tools and last.content is string and 'think' in last.content -%}{{- '<|think|>' -}}
 {%- elif tools and last.content is string and 'two calls' in last.content -%}{{- '<|calls|>' -}}
 {%- elif tools and last.content is string and 'one call' in last.content -%}{{- '<|call|>' -}}
 {%- elif tools and last.content is string and 'confirm' in last.content -%}{{- '<|confirm|>' -}}
