@@ -47,7 +47,9 @@ func TestThoughtsAreShownBesideTheAnswerAsInAgentOS(t *testing.T) {
 				m["reasoning_content"].(string)}, "|"))
 		}
 	}
-	want := []string{"RunContent|absent|first ", "RunContent|absent|then", "RunContent|done|", "RunCompleted|done|first then"}
+	want := []string{
+		"RunContent|absent|first ", "RunContent|absent|then", "RunContent|done|", "RunCompleted|done|first then",
+	}
 	if diff := cmp.Diff(want, shown); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}

@@ -100,7 +100,8 @@ func (c *Chat) params(r model.Request, tools *names.Map) sdk.ChatCompletionNewPa
 	return p
 }
 
-// turnHasCalls reports whether the turn of a message has calls of tools. A turn is the messages between two of the user.
+// turnHasCalls reports whether the turn of a message has calls of tools. A turn is the messages between two
+// messages of the user.
 func turnHasCalls(messages []model.Message, i int) bool {
 	begin, end := i, i
 	for begin > 0 && messages[begin-1].Role != model.User {

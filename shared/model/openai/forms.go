@@ -40,8 +40,8 @@ func unquote(data []byte) (s string, err error) {
 	return s, err
 }
 
-// content is the text of an answer or of a chunk of it. OpenAI sends a string. Mistral's reasoning models send a list of
-// parts, among them the model's thoughts.
+// content is the text of an answer or of a chunk of it. OpenAI sends a string. Mistral's reasoning models send a list
+// of parts, among them the model's thoughts.
 type content struct {
 	text     string
 	thoughts string

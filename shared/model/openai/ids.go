@@ -117,7 +117,8 @@ func (d detail) add(piece detail) {
 	maps.Copy(d, piece)
 }
 
-// chatOpaqueOf returns the Opaque of a message with calls. It is zero where the message has none, or another provider's.
+// chatOpaqueOf returns the Opaque of a message with calls. It is zero where the message has none, or that of another
+// provider.
 func chatOpaqueOf(m model.Message) (o chatOpaque) {
 	if json.Unmarshal(m.Opaque, &o) != nil || len(o.IDs) != len(m.ToolCalls) {
 		return chatOpaque{}

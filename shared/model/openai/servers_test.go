@@ -184,15 +184,17 @@ func TestTextAndThoughtsAreReadAsServersSendThem(t *testing.T) {
 func TestUsageIsReadFromAnyChunkInAnyForm(t *testing.T) {
 	t.Parallel()
 	want := model.Usage{Input: 3, Output: 4, Total: 7}
+	const counts = `"usage":{"prompt_tokens":3,"completion_tokens":4}`
 	for name, chunks := range map[string][]string{
-		"beside an empty list":      {stop, `{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}`},
-		"beside an empty delta":     {stop, `{"choices":[{"delta":{}}],"usage":{"prompt_tokens":3,"completion_tokens":4}}`},
-		"in floating point":         {stop, `{"usage":{"prompt_tokens":3.0,"completion_tokens":4.0,"total_tokens":7.0}}`},
-		"as texts":                  {stop, `{"usage":{"prompt_tokens":"3","completion_tokens":"4"}}`},
-		"within the choice":         {strings.Replace(stop, `"delta"`, `"usage":{"prompt_tokens":3,"completion_tokens":4},"delta"`, 1)},
-		"before zeros":              {`{"usage":{"prompt_tokens":3,"completion_tokens":4}}`, stop, `{"usage":{"prompt_tokens":0}}`},
-		"in each chunk, the sum":    {`{"usage":{"prompt_tokens":3,"completion_tokens":1}}`, stop, `{"usage":{"prompt_tokens":3,"completion_tokens":4}}`},
-		"with details that are odd": {stop, `{"usage":{"prompt_tokens":3,"completion_tokens":4,"prompt_tokens_details":{"cached_tokens":null}}}`},
+		"beside an empty list":   {stop, `{"choices":[],` + counts + `}`},
+		"beside an empty delta":  {stop, `{"choices":[{"delta":{}}],` + counts + `}`},
+		"in floating point":      {stop, `{"usage":{"prompt_tokens":3.0,"completion_tokens":4.0,"total_tokens":7.0}}`},
+		"as texts":               {stop, `{"usage":{"prompt_tokens":"3","completion_tokens":"4"}}`},
+		"within the choice":      {strings.Replace(stop, `"delta"`, counts+`,"delta"`, 1)},
+		"before zeros":           {`{` + counts + `}`, stop, `{"usage":{"prompt_tokens":0}}`},
+		"in each chunk, the sum": {`{"usage":{"prompt_tokens":3,"completion_tokens":1}}`, stop, `{` + counts + `}`},
+		"with details that are null": {stop,
+			strings.Replace(`{`+counts+`}`, "4}", `4,"prompt_tokens_details":{"cached_tokens":null}}`, 1)},
 	} {
 		a := read(t, sse(append([]string{delta(`"content":"x"`)}, chunks...)...))
 		if a.Err != nil {
@@ -208,7 +210,10 @@ func TestUsageIsReadFromAnyChunkInAnyForm(t *testing.T) {
 
 func TestAnAnswerThatWasCutIsNotASuccess(t *testing.T) {
 	t.Parallel()
-	const within, none = "The model's answer ended within a tool call (", "The model's answer ended before it had any text ("
+	const (
+		within = "The model's answer ended within a tool call ("
+		none   = "The model's answer ended before it had any text ("
+	)
 	call := toolDelta(`{"index":0,"id":"c","function":{"name":"noargs","arguments":""}}`)
 	whole := toolDelta(`{"index":0,"id":"c","function":{"name":"noargs","arguments":"{}"}}`)
 	for _, c := range []struct{ chunk, finish, want string }{
@@ -385,8 +390,8 @@ func TestServersGetBackWhatTheyRequire(t *testing.T) {
 	}
 }
 
-// DeepSeek requires the thoughts of a turn with calls in all later requests, also in those of later runs. The history of
-// a session has no Opaque.
+// DeepSeek requires the thoughts of a turn with calls in all later requests, also in those of later runs. The history
+// of a session has no Opaque.
 func TestThoughtsGoBackFromTheHistoryOfASession(t *testing.T) {
 	t.Parallel()
 	got := conversationWith(t, func(m model.Message) model.Message {

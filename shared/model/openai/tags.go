@@ -5,8 +5,8 @@ import "strings"
 // Some models write their thoughts into the answer, between these tags, and their servers pass them on as text.
 const openTag, closeTag = "<think>", "</think>"
 
-// tags separates the thoughts at the beginning of an answer from its text. Tags anywhere else are text: an answer may be
-// about them. White space around the thoughts is left out, as in AgentOS.
+// tags separates the thoughts at the beginning of an answer from its text. Tags anywhere else are text: an answer may
+// be about them. White space around the thoughts is left out, as in AgentOS.
 type tags struct {
 	state thinking
 	held  string // the end of what has arrived, as long as it may be a part of a tag
