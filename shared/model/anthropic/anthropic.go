@@ -54,12 +54,6 @@ func New(o Options) *Model {
 	return &Model{options: o, service: sdk.NewMessageService(o.requestOptions()...), wholeClient: o.client(0)}
 }
 
-// maxRetryDelay is the longest delay that the SDK waits before it repeats a request. If
-// the provider asks for a longer one, the caller gets the error with that delay as
-// Retry-After: a run that only waits would hold its lease, a connection and, on Lambda,
-// paid time.
-const maxRetryDelay = 10 * time.Second
-
 // requestOptions returns the options for the SDK's service. The service, unlike the
 // SDK's NewClient, reads nothing from the environment (ANTHROPIC_AUTH_TOKEN,
 // ANTHROPIC_PROFILE, …). The SDK repeats a failed request twice, and only before the
@@ -71,7 +65,7 @@ func (o Options) requestOptions() []option.RequestOption {
 		option.WithEnvironmentProduction(),
 		option.WithoutOpenTelemetry(),
 		option.WithHTTPClient(o.client(upstream.HeaderTimeout)),
-		option.WithMiddleware(limitResponse),
+		option.WithMiddleware(limitError),
 	}
 	if o.APIKey != "" {
 		options = append(options, option.WithAPIKey(o.APIKey))
@@ -101,27 +95,13 @@ func (o Options) client(header time.Duration) *http.Client {
 	return client
 }
 
-// limitResponse is middleware for the SDK (anthropic-sdk-go v1), which has no options for
-// two limits. First, the SDK reads the whole body of an HTTP error into memory;
-// limitResponse limits the body. Second, before a retry the SDK waits for as long as
-// Retry-After states; limitResponse turns the retry off if that is longer than
-// maxRetryDelay. If package upstream finds no delay in the headers, they are removed,
-// because the SDK accepts values that upstream rejects (for the SDK, "9e9" is a delay of
-// 285 years).
-func limitResponse(r *http.Request, next option.MiddlewareNext) (*http.Response, error) {
+// limitError is middleware for the SDK.
+func limitError(r *http.Request, next option.MiddlewareNext) (*http.Response, error) {
 	resp, err := next(r)
-	if err != nil || isAnswer(resp) {
-		return resp, err
+	if err == nil && !isAnswer(resp) {
+		upstream.LimitError(resp)
 	}
-	upstream.LimitErrorBody(resp)
-	switch wait := upstream.RetryAfter(resp.Header); {
-	case wait > maxRetryDelay:
-		resp.Header.Set("X-Should-Retry", "false")
-	case wait == 0:
-		resp.Header.Del("Retry-After")
-		resp.Header.Del("Retry-After-Ms")
-	}
-	return resp, nil
+	return resp, err
 }
 
 // isAnswer reports whether the response is a success. The SDK treats a redirect as one.

@@ -105,8 +105,9 @@ func errorTexts(t *testing.T, p Provider) {
 	}
 }
 
-// retryDelays checks Retry-After, with seconds and with dates relative to Date. The
-// header with milliseconds differs between providers and is in their own tests.
+// retryDelays checks Retry-After, with seconds and with dates relative to Date, and the
+// headers of gateways. The header with milliseconds differs between providers and is in
+// their own tests.
 func retryDelays(t *testing.T, p Provider) {
 	for value, want := range map[string]time.Duration{
 		"7":                             7 * time.Second,
@@ -118,15 +119,21 @@ func retryDelays(t *testing.T, p Provider) {
 		"9e9":                           0,
 		"soon":                          0,
 	} {
-		t.Run(value, func(t *testing.T) {
-			t.Parallel()
-			busy := Fail(http.StatusTooManyRequests, "slow down").Header("Retry-After", value)
-			a := p.collect(t, busy.Header("Date", "Sun, 01 Nov 2026 10:00:00 GMT"))
-			e, ok := errors.AsType[*fault.Error](a.Err)
-			if !ok || e.Kind != fault.Unavailable || e.RetryAfter != want {
-				t.Errorf("error %#v, want a retry delay of %v", a.Err, want)
-			}
-		})
+		for _, header := range []string{"Retry-After", "llm_provider-retry-after"} {
+			t.Run(header+" "+value, func(t *testing.T) {
+				t.Parallel()
+				busy := Fail(http.StatusTooManyRequests, "slow down").Header(header, value)
+				a := p.collect(t, busy.Header("Date", "Sun, 01 Nov 2026 10:00:00 GMT"))
+				e, ok := errors.AsType[*fault.Error](a.Err)
+				if !ok || e.Kind != fault.Unavailable || e.RetryAfter != want {
+					t.Errorf("error %#v, want a retry delay of %v", a.Err, want)
+				}
+			})
+		}
+	}
+	far := Fail(http.StatusTooManyRequests, "slow down").Header("X-Should-Retry", "true")
+	if a := p.collect(t, far.Header("llm_provider-retry-after", "60")); fault.KindOf(a.Err) != fault.Unavailable {
+		t.Errorf("error %v, and the request was repeated, want one request", a.Err)
 	}
 }
 

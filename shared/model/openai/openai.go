@@ -7,7 +7,6 @@ package openai
 
 import (
 	"net/http"
-	"time"
 
 	"github.com/openai/openai-go/v3/option"
 
@@ -35,12 +34,6 @@ type Options struct {
 	HTTPClient *http.Client
 }
 
-// maxRetryDelay is the longest delay that the SDK waits before it repeats a request. If
-// the provider asks for a longer one, the caller gets the error with that delay as
-// Retry-After: a run that only waits would hold its lease, a connection and, on Lambda,
-// paid time.
-const maxRetryDelay = 10 * time.Second
-
 // requestOptions returns the options for the SDK's services. The services, unlike the
 // SDK's NewClient, read nothing from the environment (OPENAI_ORG_ID,
 // OPENAI_CUSTOM_HEADERS, …). The SDK repeats a failed request twice, and only before
@@ -54,8 +47,7 @@ func (o Options) requestOptions() []option.RequestOption {
 		option.WithEnvironmentProduction(),
 		option.WithAPIKey(o.APIKey),
 		option.WithHTTPClient(client),
-		option.WithMaxRetryDelay(maxRetryDelay),
-		option.WithMiddleware(limitErrorBody),
+		option.WithMiddleware(limitError),
 	}
 	if o.BaseURL != "" {
 		options = append(options, option.WithBaseURL(o.BaseURL))
@@ -76,12 +68,11 @@ func (o Options) wholeClient() *http.Client {
 	return &http.Client{Transport: upstream.NewTransport(0)}
 }
 
-// limitErrorBody is middleware for the SDK (openai-go v3), which reads the whole body
-// of an HTTP error into memory.
-func limitErrorBody(r *http.Request, next option.MiddlewareNext) (*http.Response, error) {
+// limitError is middleware for the SDK.
+func limitError(r *http.Request, next option.MiddlewareNext) (*http.Response, error) {
 	resp, err := next(r)
 	if err == nil && resp.StatusCode >= http.StatusBadRequest {
-		upstream.LimitErrorBody(resp)
+		upstream.LimitError(resp)
 	}
 	return resp, err
 }
