@@ -1,7 +1,10 @@
 package programs
 
 import (
+	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,9 +16,9 @@ var _ = tried(entry{
 	program: "LiteLLM's proxy, a model gateway", name: "litellm", pkgs: []string{"litellm"},
 	tried: "`openai`, `openai-responses` and `anthropic` pointed at it, passed on and translated: whole runs, " +
 		"streamed and not, with one tool call and with two, history, a confirmation, a refused model, a limit, a prompt " +
-		"that is too long, a backend that fails",
+		"that is too long, a backend that fails, calls of an imitation of Ollama",
 	not: "LiteLLM gives the arguments of two calls to the second one, where its backend mixes their pieces and the " +
-		"client streams Messages; its mocks can't stream Responses",
+		"client streams Messages; it glues the arguments of Ollama's calls in Responses; its mocks can't stream Responses",
 	date: "2026-11-29",
 })
 
@@ -23,12 +26,14 @@ var _ = tried(entry{
 const liteLLMKey = "sk-keyway-to-litellm-0123456789"
 
 // liteLLM starts the proxy and returns its address. The models of its configuration ask the
-// backend.
-func liteLLM(t *testing.T, backend *modeltest.Server) string {
+// backend, or the server with Ollama's API.
+func liteLLM(t *testing.T, backend *modeltest.Server, ollama string) string {
 	t.Helper()
 	dir := program(t, "litellm")
 	address, port := freeAddress(t)
-	proxy := launch(t, []string{"BACKEND_URL=" + backend.URL, "LITELLM_LOCAL_MODEL_COST_MAP=True", "NO_DOCS=True"},
+	vars := []string{"BACKEND_URL=" + backend.URL, "OLLAMA_URL=" + ollama,
+		"LITELLM_LOCAL_MODEL_COST_MAP=True", "NO_DOCS=True"}
+	proxy := launch(t, vars,
 		filepath.Join(dir, "bin", "litellm"), "--config", "testdata/litellm/config.yaml",
 		"--host", "127.0.0.1", "--port", port)
 	proxy.awaitHTTP(t, "http://"+address+"/health/readiness")
@@ -37,8 +42,8 @@ func liteLLM(t *testing.T, backend *modeltest.Server) string {
 
 func TestAgentsRunThroughLiteLLM(t *testing.T) {
 	t.Parallel()
-	gateway := liteLLM(t, modeltest.NewServerFunc(t, twoCalls))
-	r := serve(t, agentsOn("openai", "deepseek", "vllm", "mock", "limited", "too-long", "nobody"), nil,
+	gateway := liteLLM(t, modeltest.NewServerFunc(t, twoCalls), ollama(t))
+	r := serve(t, agentsOn("openai", "deepseek", "vllm", "ollama", "mock", "limited", "too-long", "nobody"), nil,
 		"OPENAI_BASE_URL", gateway+"/v1", "OPENAI_API_KEY", liteLLMKey,
 		"ANTHROPIC_BASE_URL", gateway, "ANTHROPIC_API_KEY", liteLLMKey)
 	answering := []string{"openai-on-openai", "openai-on-deepseek", "openai-on-vllm", "openai-responses-on-openai",
@@ -81,6 +86,18 @@ func TestAgentsRunThroughLiteLLM(t *testing.T) {
 		confirm(t, r, agent, session, stream, paused).want(t, "continued", "COMPLETED", "account 7 is gone",
 			"tool delete_account returned: account 7 is gone")
 	})
+	// LiteLLM streams the calls of Ollama with IDs of their own, and all with the index 0.
+	eachWay(t, "calls of Ollama", apisOn("ollama"), func(t *testing.T, agent, session string, stream bool) {
+		results, answer := "cake, for admin; tea, for admin", "tea, for admin. cake, for admin."
+		if strings.HasPrefix(agent, "openai-responses") {
+			// LiteLLM glues the arguments of the second call to those of the first.
+			results, answer = "tea, for admin", "tea, for admin. Error: the arguments of look_up are not a JSON object: "+
+				"invalid character '{' after top-level value."
+		}
+		for range 2 {
+			ask(t, r, agent, session, stream, "two calls").want(t, "the run", "COMPLETED", results, answer)
+		}
+	})
 	eachWay(t, "a mock of LiteLLM", []string{"openai-on-mock"}, func(t *testing.T, agent, session string, stream bool) {
 		ask(t, r, agent, session, stream, "hi").
 			want(t, "the run", "COMPLETED", "", "This is a mock response with wörds in it.")
@@ -117,4 +134,53 @@ func twoCalls(r modeltest.Request) modeltest.Script {
 		return modeltest.ToolCall("look_up", `{"what":"tea"}`).Text("").ToolCall("look_up", `{"what":"cake"}`)
 	}
 	return modeltest.Commands{}.Obey(r)
+}
+
+// ollama starts a stand-in for Ollama's server (https://docs.ollama.com/api/chat). It answers a user
+// with two calls, and the results of tools with them.
+func ollama(t *testing.T) (url string) {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var asked struct {
+			Stream   bool
+			Messages []struct{ Role, Content string }
+		}
+		if err := json.NewDecoder(r.Body).Decode(&asked); err != nil || r.URL.Path != "/api/chat" {
+			http.NotFound(w, r) // LiteLLM also asks what a model can do
+			return
+		}
+		text, calls := "", []any{}
+		for _, m := range asked.Messages {
+			switch m.Role {
+			case "user":
+				text, calls = "", []any{}
+				for _, what := range []string{"tea", "cake"} {
+					arguments := map[string]any{"what": what}
+					calls = append(calls, map[string]any{"function": map[string]any{"name": "look_up", "arguments": arguments}})
+				}
+			case "tool":
+				text, calls = text+" "+m.Content+".", nil
+			}
+		}
+		lines := json.NewEncoder(w)
+		line := func(done bool, text string, calls ...any) {
+			_ = lines.Encode(map[string]any{ // the client may have closed the connection
+				"model": "scripted", "created_at": "2026-11-29T00:00:00Z", "done": done, "done_reason": "stop",
+				"message":           map[string]any{"role": "assistant", "content": text, "tool_calls": calls},
+				"prompt_eval_count": 7, "eval_count": 3,
+			})
+		}
+		text = strings.TrimSpace(text)
+		if !asked.Stream {
+			line(true, text, calls...)
+			return
+		}
+		for _, call := range calls {
+			line(false, "", call)
+		}
+		line(false, text)
+		line(true, "")
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
 }
