@@ -53,7 +53,8 @@ func (d devDir) signalPostgres(t *testing.T, s syscall.Signal) {
 // awaitReady polls /readyz until it answers this status.
 func (r *server) awaitReady(status int) {
 	r.t.Helper()
-	for end := time.Now().Add(process.Patience); r.Get("-", "/readyz").Status != status; time.Sleep(20 * time.Millisecond) {
+	end := time.Now().Add(process.Patience)
+	for ; r.Get("-", "/readyz").Status != status; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			r.t.Fatalf("/readyz does not become %d\n%s", status, r.Log())
 		}

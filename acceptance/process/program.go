@@ -27,7 +27,7 @@ func Main(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(built)
+	defer func() { _ = os.RemoveAll(built) }()
 	return storetest.Main(m)
 }
 
@@ -90,6 +90,7 @@ func build(dir string) (string, error) {
 	if raceEnabled {
 		flags, cgo = append(flags, "-race"), "CGO_ENABLED=1"
 	}
+	// #nosec G204 -- the tests choose the program
 	cmd := exec.Command("go", append(flags, "./"+filepath.ToSlash(dir))...)
 	cmd.Env = append(os.Environ(), cgo)
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -113,6 +114,7 @@ func (p Program) Command(t *testing.T, vars map[string]string, args ...string) *
 	if p.files > 0 {
 		line = append([]string{"sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$@"`, p.files), "sh"}, line...)
 	}
+	// #nosec G204 -- the tests choose the program
 	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Env = []string{"GORACE=exitcode=66 atexit_sleep_ms=0"} // a race makes the exit status 66
 	for _, name := range inherited {

@@ -189,6 +189,7 @@ func (r *Server) Open(sub, method, path string, body io.Reader, header ...string
 	return resp
 }
 
+// Get sends a GET request with the token of sub, as Call does.
 func (r *Server) Get(sub, path string) Reply { r.t.Helper(); return r.Call(sub, "GET", path, nil) }
 
 // Run starts a run with a multipart form, as curl -F does. fields are names and values.
@@ -198,6 +199,7 @@ func (r *Server) Run(sub, agent string, fields ...string) Reply {
 	return r.Call(sub, "POST", "/agents/"+agent+"/runs", body, "Content-Type", kind)
 }
 
+// Form returns a multipart form, as curl -F sends it, and its Content-Type. fields are names and values.
 func Form(t *testing.T, fields ...string) (io.Reader, string) {
 	t.Helper()
 	var b bytes.Buffer
@@ -281,6 +283,7 @@ func Frames(t *testing.T, stream string) (list []Event) {
 	return list
 }
 
+// Names returns the names of events, separated by spaces.
 func Names(list []Event) string {
 	var out []string
 	for _, e := range list {
@@ -317,6 +320,7 @@ func (b *Output) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
+// Close marks the end of the output, so that Await waits no longer.
 func (b *Output) Close() { b.change(func() { b.closed = true }) }
 
 // Await waits for the first match. It returns nil if the output ends without one.

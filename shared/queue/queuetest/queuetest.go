@@ -105,8 +105,8 @@ func acknowledge(t *testing.T, q queue.Queue, m queue.Message) {
 	}
 }
 
-// acknowledgeAgain acknowledges a message with a receipt that was used, or is not its last one. That is no error either,
-// except with Fixture.SingleUse.
+// acknowledgeAgain acknowledges a message with a receipt that was used, or is not its last one. That is no error
+// either, except with Fixture.SingleUse.
 func (f Fixture) acknowledgeAgain(t *testing.T, m queue.Message) {
 	t.Helper()
 	if err := f.Other.Acknowledge(t.Context(), m); (err != nil) != f.SingleUse {
