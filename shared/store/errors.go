@@ -48,6 +48,9 @@ func kindOf(err error) error {
 	if pg.Code == "42P01" || pg.Code == "3F000" { // no such table, no such schema
 		return fault.Public(fault.Unavailable, "The database schema is missing; run keyway migrate", err)
 	}
+	if _, connecting := errors.AsType[*pgconn.ConnectError](err); connecting { // no statement was wrong
+		return unavailable(err)
+	}
 	return fmt.Errorf("%w: %w", fault.Internal, err)
 }
 
@@ -57,7 +60,7 @@ func class(pg *pgconn.PgError) string { return pg.Code[:min(2, len(pg.Code))] }
 // refusal returns the remedy if the database, or a pooler before it, refuses this server, and will refuse it again. It
 // returns "" for other errors.
 //
-// PgBouncer has one code for everything: 08P01, protocol violation. Its texts are the only way to distinguish a wrong
+// PgBouncer has one code for everything: 08P01, protocol violation. Pgpool-II has XX000 for a wrong password. Their texts are the only way to distinguish a wrong
 // password from a pooler that is full. A text that is not known counts as one that passes.
 func refusal(err error) string {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
@@ -80,7 +83,7 @@ func refusal(err error) string {
 			"whether statements can be prepared, Keyway finds out itself"
 	case class(pg) == "28", pg.Code == "3D000", // the user or the password, the name of the database
 		connecting && class(pg) == "55", // a database that allows no connections
-		pooler && has("authentication failed", "no such user", "no such database", "does not exist", "login rejected",
+		(pooler || connecting) && has("authentication failed", "no such user", "no such database", "does not exist", "login rejected",
 			"is disabled", "SSL required", "no authentication method"):
 		return "The database rejects this server's user, password or database name; check database.url (or DATABASE_URL)"
 	}

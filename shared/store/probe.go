@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -48,19 +50,9 @@ func (db *DB) Probe(ctx context.Context) (Found, error) {
 	if db.leases.pool != db.pool {
 		pools = append(pools, db.leases.pool)
 	}
-	seen, errs := make([]seen, len(pools)), make([]error, len(pools))
-	var asked, done sync.WaitGroup
-	asked.Add(len(pools))
-	for i, p := range pools {
-		done.Go(func() { seen[i], errs[i] = p.look(ctx, &asked) })
-	}
-	done.Wait()
-	for i, err := range errs {
-		if other := errs[len(errs)-1-i]; err != nil && other == nil && refusal(err) == "" {
-			return Found{}, fault.Public(fault.Unavailable, "the database accepts one connection and not a second one at the "+
-				"same time; Keyway needs several, at most 18 unless pool_max_conns in database.url says otherwise; allow more "+
-				"(for pglite-socket: --max-connections=20)", err)
-		}
+	seen, errs := lookAt(ctx, pools)
+	if err := oneOnly(ctx, pools, errs); err != nil {
+		return Found{}, err
 	}
 	if err := errors.Join(errs...); err != nil {
 		return Found{}, AtStart(err)
@@ -75,6 +67,46 @@ func (db *DB) Probe(ctx context.Context) (Found, error) {
 	f := first.Found
 	f.Pooler, f.Named = shared, !db.pool.unnamed.Load()
 	return f, first.fault(f.Named)
+}
+
+// lookAt opens a connection of each pool, all at the same time.
+func lookAt(ctx context.Context, pools []*pool) ([]seen, []error) {
+	list, errs := make([]seen, len(pools)), make([]error, len(pools))
+	var asked, done sync.WaitGroup
+	asked.Add(len(pools))
+	for i, p := range pools {
+		done.Go(func() { list[i], errs[i] = p.look(ctx, &asked) })
+	}
+	done.Wait()
+	return list, errs
+}
+
+// oneOnly returns an error if the database accepts one connection and refuses a second one. If both were refused, they
+// may have been in each other's way, or in that of a connection just closed, so it tries one alone.
+func oneOnly(ctx context.Context, pools []*pool, errs []error) error {
+	failed := slices.IndexFunc(errs, func(err error) bool { return err != nil })
+	if failed < 0 || refusal(errs[failed]) != "" || errors.Is(errs[failed], syscall.ECONNREFUSED) ||
+		errors.Is(errs[failed], context.DeadlineExceeded) {
+		return nil
+	}
+	alone := slices.Contains(errs, nil)
+	for range 5 {
+		if alone || len(pools) < 2 {
+			break
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(300 * time.Millisecond):
+		}
+		_, again := lookAt(ctx, pools[:1])
+		alone = again[0] == nil
+	}
+	if !alone {
+		return nil
+	}
+	return fault.Public(fault.Unavailable, "the database accepts one connection and not a second one at the same time; "+
+		"Keyway needs several, at most 18 unless pool_max_conns in database.url says otherwise; allow more (for "+
+		"pglite-socket: --max-connections=20)", errs[failed])
 }
 
 // seen is what a connection shows.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -135,6 +136,23 @@ func TestAPoolersErrorsAreDistinguishedByTheirTexts(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, "max_client_conn", read(t, db(full.URL)), unavailable, true)
+	// The pooler is frozen, with a connection and without one.
+	frozen := storetest.PgBouncer(t, address)
+	db1, db2 := db(frozen.URL), db(frozen.URL)
+	if err := read(t, db1); err != nil {
+		t.Fatal(err)
+	}
+	if err := frozen.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	unavailableWithin(t, "a frozen pooler", 5*time.Second, func() error { return read(t, db1) })
+	unavailableWithin(t, "a frozen pooler, to connect", 3*time.Second, func() error { return read(t, db2) })
+	if err := frozen.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(read(t, db1), read(t, db2)); err != nil {
+		t.Errorf("after the pooler answers again: %v", err)
+	}
 	// The database behind the pooler is away.
 	lost := storetest.PgBouncer(t, with(t, address, func(u *url.URL) { u.Host = "127.0.0.1:1" }))
 	for i := range 2 {
