@@ -284,8 +284,9 @@ func (s *server) openDatabase(ctx context.Context, cfg *config.Config) (closeDB 
 	return func() error { s.db.Close(); return stop() }, nil
 }
 
-// oldestTested is the first version of PostgreSQL that the tests run with, as its server_version_num.
-const oldestTested = 140_000
+// oldestSupported is the first version of PostgreSQL that Keyway is meant for, as its
+// server_version_num.
+const oldestSupported = 140_000
 
 // probe finds out what stands at the address of the database, logs it, and warns of what an operator may not know. The
 // store adapts to it, or the error has the remedy.
@@ -299,9 +300,9 @@ func (s *server) probe(ctx context.Context) error {
 		fmt.Fprintln(s.err, "warning: the database is on another machine and has no TLS, so others may read along; switch "+
 			"TLS on there, or accept it with sslmode=disable in database.url")
 	}
-	if found.Version < oldestTested {
-		fmt.Fprintf(s.err, "warning: the database is PostgreSQL %d; Keyway is tested with %d and later\n",
-			found.Version/10_000, oldestTested/10_000)
+	if found.Version < oldestSupported {
+		fmt.Fprintf(s.err, "warning: the database is PostgreSQL %d; Keyway is meant for %d and later\n",
+			found.Version/10_000, oldestSupported/10_000)
 	}
 	if !s.Dev {
 		s.log.Info("database", "postgresql", fmt.Sprintf("%d.%d", found.Version/10_000, found.Version%10_000),
