@@ -215,7 +215,7 @@ func (a *response) end(r *wholeResponse, incomplete bool) (*model.End, error) {
 		o := &a.items.items[n]
 		text[o.Type] += o.text()
 		if o.Type == typeCall {
-			incomplete = incomplete || o.Status == statusIncomplete
+			incomplete = incomplete || o.Status == statusIncomplete || !o.done && o.argumentsText() == ""
 			end.ToolCalls = append(end.ToolCalls, model.ToolCall{
 				ID: o.CallID, Name: a.tools.Original(o.Name), Arguments: o.argumentsText(),
 			})

@@ -210,9 +210,11 @@ func (o *output) argumentsText() string {
 }
 
 // back returns the items that the API requires back with the results of their calls. A
-// reasoning item with a summary alone is left out. It refers to reasoning that the API has
-// stored, and since our requests set store to false, the API stores none and would refuse
-// the reference. Servers of open models send the reasoning itself, in content.
+// reasoning item with neither text nor encrypted_content is left out. It refers to reasoning
+// that OpenAI has stored, and since our requests set store to false, OpenAI stores none and
+// would refuse the reference. Servers of open models send the reasoning itself, in content
+// or in summary (LiteLLM), and want it back. OpenAI's items have no summary, because our
+// requests ask for none.
 func (s *responseItems) back() json.RawMessage {
 	var back []json.RawMessage
 	for n := range s.items {
@@ -221,7 +223,7 @@ func (s *responseItems) back() json.RawMessage {
 			back = append(back, withTexts(o.raw, map[string]string{
 				"type": typeCall, "call_id": o.CallID, "name": o.Name, "arguments": o.argumentsText(),
 			}))
-		case o.Type != typeReasoning || o.Encrypted != "" || textsOf(o.Content) != "":
+		case o.Type != typeReasoning || o.Encrypted != "" || o.text() != "":
 			back = append(back, o.raw)
 		}
 	}

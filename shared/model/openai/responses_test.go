@@ -483,8 +483,10 @@ func TestReasoningThatCarriesItselfIsSentBack(t *testing.T) {
 	t.Parallel()
 	const open = `{"id":"rs_1","type":"reasoning","summary":[],"encrypted_content":"",` +
 		`"content":[{"type":"reasoning_text","text":"hm"}]}`
-	a := readResponses(t, sse(itemDone(0, open), itemDone(1, unencrypted), itemDone(2, call), completed))
-	if want := "[" + open + "," + call + "]"; a.Err != nil || string(a.End.Opaque) != want {
+	const liteLLM = `{"id":"rs_2","type":"reasoning","summary":[{"type":"summary_text","text":"hm"}]}`
+	a := readResponses(t, sse(
+		itemDone(0, open), itemDone(1, liteLLM), itemDone(2, unencrypted), itemDone(3, call), completed))
+	if want := "[" + open + "," + liteLLM + "," + call + "]"; a.Err != nil || string(a.End.Opaque) != want {
 		t.Errorf("opaque %s, error %v", a.End.Opaque, a.Err)
 	}
 }
@@ -495,6 +497,7 @@ func TestACallThatWasCutIsNeverMade(t *testing.T) {
 	for name, c := range map[string]struct{ stream, want string }{
 		"by a limit": {sse(itemDone(0, call), event("incomplete",
 			`"response":{"incomplete_details":{"reason":"max_output_tokens"}}`)), "max_output_tokens"},
+		"before its arguments":     {sse(event("output_item.added", `"item":`+oddCall("a", "f", `""`)), completed), "incomplete"},
 		"by the state of the item": {sse(itemDone(0, fmt.Sprintf(half, "incomplete")), completed), "incomplete"},
 	} {
 		a := readResponses(t, c.stream)
