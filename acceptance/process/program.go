@@ -4,6 +4,7 @@ package process
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -91,7 +92,7 @@ func build(dir string) (string, error) {
 		flags, cgo = append(flags, "-race"), "CGO_ENABLED=1"
 	}
 	// #nosec G204 -- the tests choose the program
-	cmd := exec.Command("go", append(flags, "./"+filepath.ToSlash(dir))...)
+	cmd := exec.CommandContext(context.Background(), "go", append(flags, "./"+filepath.ToSlash(dir))...)
 	cmd.Env = append(os.Environ(), cgo)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build %s: %w\n%s", dir, err, out)
@@ -115,7 +116,7 @@ func (p Program) Command(t *testing.T, vars map[string]string, args ...string) *
 		line = append([]string{"sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$@"`, p.files), "sh"}, line...)
 	}
 	// #nosec G204 -- the tests choose the program
-	cmd := exec.Command(line[0], line[1:]...)
+	cmd := exec.CommandContext(context.Background(), line[0], line[1:]...)
 	cmd.Env = []string{"GORACE=exitcode=66 atexit_sleep_ms=0"} // a race makes the exit status 66
 	for _, name := range inherited {
 		if value, ok := os.LookupEnv(name); ok {

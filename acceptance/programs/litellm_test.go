@@ -15,8 +15,8 @@ import (
 var _ = tried(entry{
 	program: "LiteLLM's proxy, a model gateway", name: "litellm", pkgs: []string{"litellm"},
 	tried: "`openai`, `openai-responses` and `anthropic` pointed at it, passed on and translated: whole runs, " +
-		"streamed and not, with one tool call and with two, history, a confirmation, a refused model, a limit, a prompt " +
-		"that is too long, a backend that fails, calls of an imitation of Ollama",
+		"streamed and not, with one tool call and with two, history, a confirmation, a refused model, a limit, " +
+		"cut and withheld answers, a prompt that is too long, a backend that fails, calls of an imitation of Ollama",
 	not: "LiteLLM gives the arguments of two calls to the second one, where its backend mixes their pieces and the " +
 		"client streams Messages; it glues the arguments of Ollama's calls in Responses; its mocks can't stream Responses",
 	date: "2026-11-29",
@@ -98,6 +98,15 @@ func TestAgentsRunThroughLiteLLM(t *testing.T) {
 			ask(t, r, agent, session, stream, "two calls").want(t, "the run", "COMPLETED", results, answer)
 		}
 	})
+	eachWay(t, "cut answers", answering, func(t *testing.T, agent, session string, stream bool) {
+		call, filtered := "The model's answer ended within a tool call", "The model's answer was withheld"
+		if strings.HasPrefix(agent, "anthropic") { // LiteLLM can't translate all of them, and has words of its own
+			call, filtered = "", ""
+		}
+		ask(t, r, agent, session, stream, "a cut call").want(t, "a call", "ERROR", "", call)
+		ask(t, r, agent, session, stream, "a cut text").want(t, "a text", "COMPLETED", "", "so far")
+		ask(t, r, agent, session, stream, "a filtered answer").want(t, "nothing", "ERROR", "", filtered)
+	})
 	eachWay(t, "a mock of LiteLLM", []string{"openai-on-mock"}, func(t *testing.T, agent, session string, stream bool) {
 		ask(t, r, agent, session, stream, "hi").
 			want(t, "the run", "COMPLETED", "", "This is a mock response with wörds in it.")
@@ -130,10 +139,27 @@ func twoCalls(r modeltest.Request) modeltest.Script {
 		messages, _ = r.Body["input"].([]any)
 	}
 	last, _ := messages[len(messages)-1].(map[string]any)
-	if last["role"] == "user" && strings.Contains(fmt.Sprint(last["content"]), "two calls") {
+	asked := fmt.Sprint(last["content"])
+	switch {
+	case last["role"] != "user":
+	case strings.Contains(asked, "two calls"):
 		return modeltest.ToolCall("look_up", `{"what":"tea"}`).Text("").ToolCall("look_up", `{"what":"cake"}`)
+	case strings.Contains(asked, "a cut call"):
+		return modeltest.ToolCall("look_up", `{"what":"te`).Finish(limitOf(r))
+	case strings.Contains(asked, "a cut text"):
+		return modeltest.Text("so far").Finish(limitOf(r))
+	case strings.Contains(asked, "a filtered answer"):
+		return modeltest.Script{}.Finish("content_filter")
 	}
 	return modeltest.Commands{}.Obey(r)
+}
+
+// limitOf returns the reason of an answer that is as long as is allowed, in the requested API.
+func limitOf(r modeltest.Request) string {
+	if strings.HasSuffix(r.Path, "/responses") {
+		return "max_output_tokens"
+	}
+	return "length"
 }
 
 // ollama starts a stand-in for Ollama's server (https://docs.ollama.com/api/chat). It answers a user
