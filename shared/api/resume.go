@@ -45,9 +45,11 @@ func (a Runs) resume(w http.ResponseWriter, r *request, in resumeRun) error {
 	}
 	q := store.RunQuery{AgentID: r.param("agent_id"), RunID: r.param("run_id"), SessionID: in.SessionID}
 	head, err := a.DB.RunHead(r.Context(), viewer, q)
-	if fault.KindOf(err) == fault.NotFound && viewer.All {
+	id, reconnects := r.Header["Last-Event-Id"]
+	if fault.KindOf(err) == fault.NotFound && viewer.All && !reconnects {
 		// AgentOS reports an unknown run by an event, not by a 404. Callers limited to their own runs
-		// get a 404 instead, the same for an unknown run and for a run of another owner.
+		// get a 404 instead, the same for an unknown run and for a run of another owner. So does a
+		// client that would reconnect after the event.
 		s := openStream(w)
 		defer s.close()
 		s.send(wire.Meta{Event: "error", Error: "Run " + q.RunID + " not found in buffer or database"})
@@ -56,12 +58,13 @@ func (a Runs) resume(w http.ResponseWriter, r *request, in resumeRun) error {
 	if err != nil {
 		return notFound(err, "Run not found")
 	}
-	f := follower{runs: a, run: head.RunID, streamed: head.Streamed, attempt: head.Attempt, after: -1}
+	f := follower{
+		runs: a, run: head.RunID, streamed: head.Streamed, attempt: head.Attempt, after: -1, reconnects: reconnects,
+	}
 	if in.LastEventIndex != nil {
 		f.after = *in.LastEventIndex
 	}
-	if id, given := r.Header["Last-Event-Id"]; given {
-		f.reconnects = true
+	if reconnects {
 		// An event index has 32 bits; see store.FirstIndex.
 		if n, err := strconv.ParseInt(id[0], 10, 32); err == nil {
 			f.after = max(f.after, int(n))

@@ -191,7 +191,9 @@ func TestAClientThatReconnectsByItselfGetsEachEventOnce(t *testing.T) {
 	s.do(path, "last_event_index="+last).want(t, 200, "Replaying 0 missed events") // as in AgentOS
 	s.do(path, "last_event_index="+last, "Last-Event-ID", "").want(t, 204)
 	s.do(path, "last_event_index=-9").want(t, 200, "id: -1\nevent: replay\n")
-	s.do("ann POST /agents/a/runs/"+missing+"/resume", "", "Last-Event-ID", "1").want(t, 404)
+	for _, caller := range []string{"ann", "admin"} {
+		s.do(caller+" POST /agents/a/runs/"+missing+"/resume", "", "Last-Event-ID", "1").want(t, 404)
+	}
 
 	// A paused run has nothing left either, until it continues.
 	paused, events := s.streamed("t")
