@@ -147,6 +147,13 @@ async def a_run_is_streamed():
     equal([e.event_index for e in events], list(range(len(events))))
 
 
+async def line_ends_of_python_lose_no_event():
+    text = "a\x0bb\x0cc\x1cd\x1de\x1ef\x85g\u2028h\u2029i"
+    events = await collect(client.run_agent_stream("assistant", text, session_id="lines", headers=ANN))
+    equal([e.event_index for e in events], list(range(len(events))))
+    equal(events[-1].content, "stub: " + text)
+
+
 async def an_earlier_run_is_remembered():
     for message in ("first", "history?"):
         run = await client.run_agent("assistant", message, session_id="history", headers=ANN)
