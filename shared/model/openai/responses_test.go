@@ -497,7 +497,8 @@ func TestACallThatWasCutIsNeverMade(t *testing.T) {
 	for name, c := range map[string]struct{ stream, want string }{
 		"by a limit": {sse(itemDone(0, call), event("incomplete",
 			`"response":{"incomplete_details":{"reason":"max_output_tokens"}}`)), "max_output_tokens"},
-		"before its arguments":     {sse(event("output_item.added", `"item":`+oddCall("a", "f", `""`)), completed), "incomplete"},
+		"before its arguments": {sse(event("output_item.added",
+			`"item":`+oddCall("a", "f", `""`)), completed), "incomplete"},
 		"by the state of the item": {sse(itemDone(0, fmt.Sprintf(half, "incomplete")), completed), "incomplete"},
 	} {
 		a := readResponses(t, c.stream)
