@@ -26,7 +26,7 @@ install() {
   fi
   if [ -f "$pins/package-lock.json" ]; then
     cp "$pins/package.json" "$pins/package-lock.json" "$to/"
-    (cd "$to" && npm ci --silent --no-audit --no-fund)
+    (cd "$to" && npm ci --silent --ignore-scripts --no-audit --no-fund)
   fi
   if [ -f "$pins/pom.xml" ]; then
     mvn --quiet --batch-mode --file "$pins/pom.xml" dependency:copy-dependencies "-DoutputDirectory=$to/lib"
