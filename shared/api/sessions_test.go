@@ -313,7 +313,8 @@ func TestARunThatIsBeingStreamedIsNotListed(t *testing.T) {
 
 	// A session with other runs lists those.
 	s.run("ann", "new", "second")
-	if got := s.do("ann GET /sessions/new/runs", "").want(t, 200, `"run_input":"second"`); strings.Contains(got.Body.String(), id) {
+	got := s.do("ann GET /sessions/new/runs", "").want(t, 200, `"run_input":"second"`)
+	if strings.Contains(got.Body.String(), id) {
 		t.Errorf("the run in progress is listed: %s", got.Body)
 	}
 	close(goAhead)

@@ -107,7 +107,8 @@ func TestASilentStreamGetsLinesOfComments(t *testing.T) {
 		time.Sleep(2*keepAlive + time.Second)
 		s.send(wire.Meta{Event: "b"})
 		s.close()
-		const want = "event: a\ndata: {\"event\":\"a\"}\n\n" + wire.KeepAlive + wire.KeepAlive + "event: b\ndata: {\"event\":\"b\"}\n\n"
+		const want = "event: a\ndata: {\"event\":\"a\"}\n\n" + wire.KeepAlive + wire.KeepAlive +
+			"event: b\ndata: {\"event\":\"b\"}\n\n"
 		if w.Body.String() != want {
 			t.Errorf("%q", w.Body)
 		}

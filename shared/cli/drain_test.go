@@ -59,6 +59,7 @@ func wantStatus(t *testing.T, what string, answers *bufio.Reader, status int) {
 	if err != nil {
 		t.Fatalf("%s: %v", what, err)
 	}
+	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil || resp.StatusCode != status || !strings.Contains(string(body), `"detail"`) {
 		t.Errorf("%s: %d %s %v, want %d", what, resp.StatusCode, body, err, status)

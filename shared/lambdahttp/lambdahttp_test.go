@@ -197,8 +197,8 @@ func TestPrincipalComesFromAuthorizerOnly(t *testing.T) {
 func TestBufferedAnswers(t *testing.T) {
 	t.Parallel()
 	f := start(t, "whole")
-	const tooLarge = `{"detail":"The answer is larger than the 6 MB that a Lambda function can send; request a part of it ` +
-		`with limit and page. One run that is too large is answered by GET /agents/{agent_id}/runs/{run_id}"}`
+	const tooLarge = `{"detail":"The answer is larger than the 6 MB that a Lambda function can send; request a part of ` +
+		`it with limit and page. One run that is too large is answered by GET /agents/{agent_id}/runs/{run_id}"}`
 	ids := map[string]bool{}
 	for path, want := range map[string]struct {
 		status int

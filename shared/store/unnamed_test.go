@@ -226,7 +226,9 @@ func memoryCalls() []call {
 			page, _, err := db.MemoryStats(ctx, admin, store.MemoryQuery{Limit: 2, Page: 1})
 			return wantOne(page, err)
 		}},
-		{"MemoryTopics", func(ctx context.Context, db *store.DB) error { return wantOne(db.MemoryTopics(ctx, admin, "", 0, 0)) }},
+		{"MemoryTopics", func(ctx context.Context, db *store.DB) error {
+			return wantOne(db.MemoryTopics(ctx, admin, "", 0, 0))
+		}},
 		{"MergeMemories", func(ctx context.Context, db *store.DB) error {
 			return db.MergeMemories(ctx, []store.Memory{memory}, merged)
 		}},
