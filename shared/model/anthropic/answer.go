@@ -66,6 +66,12 @@ type usage struct {
 	} `json:"output_tokens_details"`
 }
 
+// UnmarshalJSON implements json.Unmarshaler.
+func (u *usage) UnmarshalJSON(data []byte) error {
+	type plain usage
+	return upstream.Lenient(data, (*plain)(u))
+}
+
 // update takes the counts of n that are higher.
 func (u *usage) update(n usage) {
 	u.Input, u.Output = max(n.Input, u.Input), max(n.Output, u.Output)

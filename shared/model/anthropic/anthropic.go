@@ -134,7 +134,7 @@ func (m *Model) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Par
 		}
 		a := &answer{options: m.options, tools: c.tools, contentType: resp.Header.Get("Content-Type")}
 		read := a.readStream
-		if upstream.Whole(a.contentType, r.Whole) {
+		if upstream.Whole(resp, r.Whole) {
 			read = a.readWhole
 		}
 		end, err := read(resp.Body, func(p model.Part) bool { return yield(p, nil) })

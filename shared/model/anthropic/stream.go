@@ -55,7 +55,7 @@ func (a *answer) readStream(body io.Reader, yield func(model.Part) bool) (*model
 	for {
 		e = event{}
 		a.events.Next()
-		if err := decoder.Decode(&e); err != nil {
+		if err := decoder.Decode(&e); err != nil && !a.events.OtherForm(err, e.Type, isRead) {
 			return nil, a.options.provider().StreamError(a.events, err, a.contentType, "message_stop")
 		}
 		if p, ok := e.part(); ok && !yield(p) {
@@ -71,6 +71,12 @@ func (a *answer) readStream(body io.Reader, yield func(model.Part) bool) (*model
 			return a.end()
 		}
 	}
+}
+
+// isRead holds the types of the events that this package reads.
+var isRead = map[string]bool{
+	"": true, "error": true, "message_start": true, "content_block_start": true, "content_block_delta": true,
+	"message_delta": true, "message_stop": true,
 }
 
 // part returns the part that an event yields: text or thinking. ok is false if the event
@@ -92,7 +98,7 @@ func (e *event) part() (p model.Part, ok bool) {
 // tool call starts with the input {}, which is ignored: the real arguments follow as
 // deltas.
 func (a *answer) addEvent(e *event) error {
-	if e.Type == "error" || upstream.Present(e.Error) {
+	if e.Type == "error" || upstream.Failed(e.Error) {
 		return a.options.provider().NoAnswerError(a.events.Last(), "an event error")
 	}
 	switch e.Type {

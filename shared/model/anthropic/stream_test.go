@@ -75,6 +75,12 @@ func TestAnswersAreReadInAllFormsThatServersSend(t *testing.T) {
 			hi, `{"type":"content_block_delta","delta":{"type":"text_delta"}}`, endTurn, stop), "hi", nil},
 		{"with a last message_delta that has only tokens", sse(
 			hi, endTurn, `{"type":"message_delta","delta":{"stop_reason":null},"usage":{"output_tokens":3}}`, stop), "hi", nil},
+		{"with events of other forms", sse(start,
+			`{"type":"new","delta":"x","usage":[],"message":{"a":1},"index":"0"}`, hi, endTurn, stop), "hi", nil},
+		{"with an empty error", sse(strings.Replace(hi, `{"type"`, `{"error":{},"type"`, 1), endTurn, stop), "hi", nil},
+		{"with usage of another form", sse(`{"type":"message_start","message":{"usage":[]}}`, hi,
+			strings.Replace(endTurn, `{"type"`, `{"usage":{"output_tokens":"3","output_tokens_details":[]},"type"`, 1), stop),
+			"hi", nil},
 		{"a call", sse(start, textStart, hi, callStart, arguments, toolUse, stop), "hi", call},
 		{"a call with its arguments in one piece", sse(
 			strings.Replace(callStart, `{}`, `{"a":1}`, 1), toolUse, stop), "", call},
@@ -196,16 +202,18 @@ func TestThoughtsAreReadInAllFormsThatServersSend(t *testing.T) {
 }
 
 // LiteLLM answers a request for a stream with JSON where the server behind it has no streams. The reverse is read too.
-func TestTheContentTypeSaysWhetherAnAnswerIsAStream(t *testing.T) {
+func TestTheBodyShowsWhetherAnAnswerIsAStream(t *testing.T) {
 	t.Parallel()
 	const whole = `{"content":[{"type":"thinking","thinking":"hm"},{"type":"text","text":"hi"}],"stop_reason":"end_turn"}`
-	json := modeltest.Script{}.Raw(whole).Truncate().Header("Content-Type", "application/json; charset=utf-8")
-	if a := answerOf(t, json); a.Err != nil || a.Text != "hi" || a.Reasoning != "hm" {
-		t.Errorf("JSON in place of a stream: %q, %q, error %v", a.Text, a.Reasoning, a.Err)
-	}
-	stream := modeltest.Script{}.Raw(sse(start, hi, endTurn, stop)).Header("Content-Type", "text/event-stream")
-	if a := wholeAnswerOf(t, modeltest.NewServer(t, stream)); a.Err != nil || a.Text != "hi" {
-		t.Errorf("a stream in place of JSON: %q, error %v", a.Text, a.Err)
+	for _, kind := range []string{"application/json; charset=utf-8", "text/event-stream", "text/plain"} {
+		json := modeltest.Script{}.Raw(whole).Truncate().Header("Content-Type", kind)
+		if a := answerOf(t, json); a.Err != nil || a.Text != "hi" || a.Reasoning != "hm" {
+			t.Errorf("JSON of the type %s in place of a stream: %q, %q, error %v", kind, a.Text, a.Reasoning, a.Err)
+		}
+		stream := modeltest.Script{}.Raw(sse(start, hi, endTurn, stop)).Header("Content-Type", kind)
+		if a := wholeAnswerOf(t, modeltest.NewServer(t, stream)); a.Err != nil || a.Text != "hi" {
+			t.Errorf("a stream of the type %s in place of JSON: %q, error %v", kind, a.Text, a.Err)
+		}
 	}
 }
 

@@ -24,7 +24,7 @@ func (a *answer) readWhole(body io.Reader, yield func(model.Part) bool) (*model.
 	if err != nil {
 		return nil, err
 	}
-	if a.stop = m.stop; a.stop.Reason == "" || upstream.Present(m.Error) {
+	if a.stop = m.stop; a.stop.Reason == "" || upstream.Failed(m.Error) {
 		return nil, a.options.provider().NoAnswerError(data, "a message without stop_reason")
 	}
 	a.usage = m.Usage

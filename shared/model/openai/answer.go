@@ -60,25 +60,28 @@ type choice struct {
 	Message      *delta `json:"message"`
 	FinishReason text   `json:"finish_reason"`
 	Usage        *usage `json:"usage"`
+	// Error is OpenRouter's.
+	Error json.RawMessage `json:"error"`
 }
 
 // delta is what a chunk adds to the answer. ReasoningContent and Reasoning are two names
 // for the model's thoughts: DeepSeek, Moonshot, llama.cpp and LiteLLM use the first one,
 // Groq, Ollama, OpenRouter and the newer vLLM the second one.
 type delta struct {
+	Role             text            `json:"role"`
 	Content          content         `json:"content"`
 	Refusal          text            `json:"refusal"`
 	ReasoningContent text            `json:"reasoning_content"`
 	Reasoning        text            `json:"reasoning"`
-	ReasoningDetails []detail        `json:"reasoning_details"`
+	ReasoningDetails details         `json:"reasoning_details"`
 	ToolCalls        []toolDelta     `json:"tool_calls"`
 	ExtraContent     json.RawMessage `json:"extra_content"`
 }
 
-// empty reports whether the delta adds nothing.
-func (d *delta) empty() bool {
-	return !d.Content.present && d.Refusal == "" && d.ReasoningContent == "" && d.Reasoning == "" &&
-		len(d.ReasoningDetails) == 0 && len(d.ToolCalls) == 0
+// silent reports whether the delta has no more than an empty text.
+func (d *delta) silent() bool {
+	return d.Content.text == "" && d.Content.thoughts == "" && d.Refusal == "" && d.ReasoningContent == "" &&
+		d.Reasoning == "" && len(d.ReasoningDetails) == 0 && len(d.ToolCalls) == 0
 }
 
 // identifiers are equal in all chunks of an answer, so they are decoded only from the
@@ -102,6 +105,12 @@ type usage struct {
 	CompletionDetails struct {
 		Reasoning upstream.Count `json:"reasoning_tokens"`
 	} `json:"completion_tokens_details"`
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (u *usage) UnmarshalJSON(data []byte) error {
+	type plain usage
+	return upstream.Lenient(data, (*plain)(u))
 }
 
 // read yields the answer's text and returns its End. A nil End without an error means
@@ -154,7 +163,7 @@ func (a *answer) readWhole(body io.Reader) (*model.End, error) {
 			m.ToolCalls[i].Index = index{n: i, known: true}
 		}
 	}
-	if one.Choices[0].FinishReason == "" && !upstream.Present(one.Error) {
+	if first := &one.Choices[0]; first.FinishReason == "" && !upstream.Failed(one.Error) && !upstream.Failed(first.Error) {
 		return nil, a.options.provider().NoAnswerError(data, "a completion without finish_reason")
 	}
 	if proceed, err := a.add(&one.chunk); err != nil || !proceed {
@@ -174,9 +183,9 @@ func (a *answer) identify(ids identifiers) {
 func (a *answer) add(c *chunk) (proceed bool, err error) {
 	choice := &c.Choices[0]
 	d := &choice.Delta
-	if choice.Message != nil && !a.deltas && d.empty() {
+	if choice.Message != nil && !a.deltas && d.silent() {
 		d = choice.Message // Where there are deltas, a message repeats them (Perplexity).
-	} else if !d.empty() {
+	} else if !d.silent() {
 		a.deltas = true
 	}
 	if err := a.failure(c, d); err != nil {
@@ -201,10 +210,13 @@ func (a *answer) add(c *chunk) (proceed bool, err error) {
 // form.
 func (a *answer) failure(c *chunk, d *delta) error {
 	provider := a.options.provider()
-	if upstream.Present(c.Error) {
-		return provider.ReportError(upstream.ReportInValue(c.Error))
+	for _, e := range [...]json.RawMessage{c.Error, c.Choices[0].Error} {
+		if upstream.Failed(e) {
+			return provider.ReportError(upstream.ReportInValue(e))
+		}
 	}
-	if a.events == nil || !d.empty() || c.Usage != nil || c.Choices[0].FinishReason != "" {
+	if a.events == nil || !d.silent() || d.Content.present || d.Role != "" || c.Usage != nil ||
+		c.Choices[0].FinishReason != "" {
 		return nil
 	}
 	if r := upstream.ReportIn(a.events.Last()); r != (upstream.Report{}) {
@@ -265,7 +277,7 @@ func (a *answer) end() (*model.End, error) {
 		return nil, err
 	}
 	if a.back.reasoningContent {
-		a.data, _ = json.Marshal(providerData{a.ids, reasoningContent})
+		a.data, _ = json.Marshal(providerData{a.ids, reasoningContent, a.options.ID})
 	}
 	e.Opaque = a.back.encode(calls)
 	return e, nil

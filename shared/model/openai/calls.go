@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model/upstream"
@@ -43,6 +44,7 @@ type call struct {
 	id, name  text
 	arguments []byte
 	extra     json.RawMessage
+	renamed   bool // the name came again after complete arguments
 }
 
 // calls assembles the tool calls of an answer. They may arrive interleaved.
@@ -51,10 +53,13 @@ type call struct {
 // servers number all calls 0 (Gemini's endpoint, Ollama behind LiteLLM), leave the index out, repeat the name or all
 // members in each piece (llama-cpp-python), or send no ids. So a piece begins a new call in these cases too:
 //   - it has an id that no call of its index has, and a name;
-//   - it has a name and arguments, and the arguments so far are a complete object;
+//   - its arguments begin an object, the arguments so far are a complete one, and a name has
+//     come with the piece or after that object. If the piece has the id of the call, equal
+//     arguments are a repetition;
 //   - it has another name, and arguments have arrived already.
 //
-// Before the first arguments, another name is a further piece of the name.
+// Before the first arguments, another name is a further piece of the name, or the name from
+// its beginning.
 type calls struct {
 	list []call
 	held int // bytes of all calls
@@ -67,7 +72,7 @@ const maxCalls = 128
 // add adds the pieces of one chunk.
 func (c *calls) add(pieces []toolDelta) error {
 	for i, d := range pieces {
-		to := c.find(d, i > 0)
+		to := c.find(&d, i > 0)
 		if to == nil {
 			order := d.Index
 			if !order.known {
@@ -86,28 +91,48 @@ func (c *calls) add(pieces []toolDelta) error {
 }
 
 // find returns the call that a piece continues, or nil if the piece begins a new one. follows states that the piece is
-// not the first one in its chunk.
-func (c *calls) find(d toolDelta, follows bool) (last *call) {
+// not the first one in its chunk. A new call gets the name that came before its first piece.
+func (c *calls) find(d *toolDelta, follows bool) *call {
+	var last, same *call
 	for i := range c.list {
 		one := &c.list[i]
 		if d.Index.known && one.index != d.Index {
 			continue
 		}
-		if d.ID != "" && one.id == d.ID {
-			return one
-		}
 		last = one
+		if d.ID != "" && one.id == d.ID {
+			same = one // the newest of this id
+		}
 	}
 	name, arguments := d.Function.Name, d.Function.Arguments
 	switch {
 	case last == nil:
+	case same != nil:
+		if name != "" && same.endedBefore(arguments) && !equalJSON(same.arguments, arguments) {
+			return nil
+		}
+		return same
 	case d.ID != "" && last.id != "" && (name != "" || arguments == ""):
 		return nil
+	case name == "" && last.renamed && last.endedBefore(arguments):
+		d.Function.Name = last.name
+		return nil
 	case name == "":
-	case !d.Index.known && follows, arguments != "" && last.complete(), len(last.arguments) > 0 && name != last.name:
+	case !d.Index.known && follows, last.endedBefore(arguments), len(last.arguments) > 0 && name != last.name:
 		return nil
 	}
 	return last
+}
+
+// endedBefore reports whether a piece begins other arguments, because those of the call are complete.
+func (c *call) endedBefore(piece text) bool {
+	return strings.HasPrefix(strings.TrimSpace(string(piece)), "{") && c.complete()
+}
+
+// equalJSON reports whether two texts are the same JSON in any layout.
+func equalJSON(a []byte, b text) bool {
+	var x, y bytes.Buffer
+	return json.Compact(&x, a) == nil && json.Compact(&y, []byte(b)) == nil && bytes.Equal(x.Bytes(), y.Bytes())
 }
 
 // maxChecked is how long arguments may be to be checked for completeness. The check reads all of them.
@@ -125,10 +150,15 @@ func (c *call) add(d toolDelta) {
 	if c.id == "" {
 		c.id = d.ID
 	}
-	if d.Function.Name != c.name {
-		c.name += d.Function.Name
+	switch name := d.Function.Name; {
+	case name == "":
+	case strings.HasPrefix(string(name), string(c.name)):
+		c.renamed = c.name != "" && c.complete()
+		c.name = name
+	default:
+		c.name += name
 	}
-	if arguments := d.Function.Arguments; string(c.arguments) != string(arguments) || !c.complete() {
+	if arguments := d.Function.Arguments; !c.endedBefore(arguments) || !equalJSON(c.arguments, arguments) {
 		c.arguments = append(c.arguments, arguments...)
 	}
 	if upstream.Present(d.ExtraContent) {

@@ -50,7 +50,7 @@ func (c *Chat) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Part
 		a := answer{options: c.options, tools: tools, contentType: resp.Header.Get("Content-Type"), yield: yield}
 		var end *model.End
 		var err error
-		if upstream.Whole(a.contentType, r.Whole) {
+		if upstream.Whole(resp, r.Whole) {
 			end, err = a.readWhole(resp.Body)
 		} else {
 			a.events = upstream.NewEvents(resp.Body)
@@ -95,7 +95,7 @@ func (c *Chat) params(r model.Request, tools *names.Map) sdk.ChatCompletionNewPa
 	}
 	messages := names.Calls(r.Messages, chatIDs)
 	for i, m := range messages {
-		p.Messages = append(p.Messages, message(m, tools, wantsReasoning(m) && turnHasCalls(messages, i)))
+		p.Messages = append(p.Messages, message(m, tools, c.options.wantsReasoning(m) && turnHasCalls(messages, i)))
 	}
 	return p
 }

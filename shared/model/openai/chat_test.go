@@ -30,7 +30,10 @@ func open(t *testing.T, srv *modeltest.Server, o openai.Options) *openai.Chat {
 	t.Helper()
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	o.ID, o.BaseURL, o.HTTPClient = "gpt-4o", srv.URL, &http.Client{Transport: transport}
+	if o.ID == "" {
+		o.ID = "gpt-4o"
+	}
+	o.BaseURL, o.HTTPClient = srv.URL, &http.Client{Transport: transport}
 	if o.APIKey == "" {
 		o.APIKey = modeltest.APIKey
 	}

@@ -50,11 +50,21 @@ type content struct {
 
 // part is an element of a list of content. A thinking part holds its thoughts as a list of text parts (Mistral) or as a
 // string.
+// Some servers send a text itself in place of a text part.
 type part struct {
 	Type     string          `json:"type"`
 	Text     text            `json:"text"`
 	Refusal  text            `json:"refusal"`
 	Thinking json.RawMessage `json:"thinking"`
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (p *part) UnmarshalJSON(data []byte) error {
+	if *p = (part{}); data[0] == '"' {
+		return p.Text.UnmarshalJSON(data)
+	}
+	type plain part
+	return json.Unmarshal(data, (*plain)(p))
 }
 
 // UnmarshalJSON implements json.Unmarshaler. Parts of other types than text, refusal and thinking, such as references,

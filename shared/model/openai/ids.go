@@ -89,6 +89,18 @@ func hasAny(values []json.RawMessage) bool {
 // the same type and index.
 type detail map[string]json.RawMessage
 
+// details are the reasoning_details of a chunk.
+type details []detail
+
+// UnmarshalJSON implements json.Unmarshaler. Another form has no elements that could be put together.
+func (d *details) UnmarshalJSON(data []byte) error {
+	var list []detail
+	if *d = nil; json.Unmarshal(data, &list) == nil {
+		*d = list
+	}
+	return nil
+}
+
 // size is the number of bytes of the values.
 func (d detail) size() (n int) {
 	for _, v := range d {
@@ -155,8 +167,9 @@ func sendable(id string, limit int) string {
 }
 
 // reasoningContent is the name of the member for thoughts that some servers require back: DeepSeek refuses a request
-// without it, also in later runs of a session. Others refuse a request with it, so it is sent only to a server that has
-// used it: the data of an answer names it. That data is stored with the message, unlike Opaque.
+// without it, also in later runs of a session. Others refuse a request with it, so it is sent only to a model that has
+// used it: the data of an answer names both. That data is stored with the message, unlike Opaque, and an agent may get
+// another model in the middle of a session or of a run.
 const reasoningContent = "reasoning_content"
 
 // providerData is the Part.ProviderData of an answer.
@@ -164,10 +177,13 @@ type providerData struct {
 	identifiers
 	// ReasoningField is the member in which the thoughts came, if they must be sent back.
 	ReasoningField string `json:"reasoning_field,omitempty"`
+	// Model is the Options.ID with which the answer was requested.
+	Model string `json:"model,omitempty"`
 }
 
-// wantsReasoning reports whether the server that sent an answer wants its thoughts back.
-func wantsReasoning(m model.Message) bool {
+// wantsReasoning reports whether a model sent an answer and wants its thoughts back.
+func (o Options) wantsReasoning(m model.Message) bool {
 	var data providerData
-	return m.Reasoning != "" && json.Unmarshal(m.ProviderData, &data) == nil && data.ReasoningField == reasoningContent
+	return m.Reasoning != "" && json.Unmarshal(m.ProviderData, &data) == nil &&
+		data.ReasoningField == reasoningContent && data.Model == o.ID
 }

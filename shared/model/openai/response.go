@@ -80,6 +80,12 @@ type responseUsage struct {
 	} `json:"output_tokens_details"`
 }
 
+// UnmarshalJSON implements json.Unmarshaler.
+func (u *responseUsage) UnmarshalJSON(data []byte) error {
+	type plain responseUsage
+	return upstream.Lenient(data, (*plain)(u))
+}
+
 // tokens returns the usage in the form of the run loop.
 func (u responseUsage) tokens() model.Usage {
 	return model.Usage{
@@ -97,7 +103,7 @@ func (a *response) read() (*model.End, error) {
 	for {
 		e = responseEvent{Index: noIndex}
 		a.events.Next()
-		if err := decoder.Decode(&e); err != nil {
+		if err := decoder.Decode(&e); err != nil && !a.events.OtherForm(err, e.Type, isRead) {
 			return nil, a.options.provider().StreamError(a.events, err, a.contentType, "response.completed")
 		}
 		if err := a.failure(&e); err != nil {
@@ -127,6 +133,15 @@ func (a *response) read() (*model.End, error) {
 	}
 }
 
+// isRead holds the types of the events that this package reads.
+var isRead = map[string]bool{
+	"": true, "error": true, "response.created": true, "response.completed": true, "response.incomplete": true,
+	"response.failed": true, "response.output_item.added": true, "response.output_item.done": true,
+	"response.output_text.delta": true, "response.refusal.delta": true,
+	"response.reasoning_text.delta": true, "response.reasoning_summary_text.delta": true,
+	"response.function_call_arguments.delta": true, "response.function_call_arguments.done": true,
+}
+
 // readWhole is read for an answer in one piece, which some servers send although a stream
 // was requested.
 func (a *response) readWhole(body io.Reader) (*model.End, error) {
@@ -135,7 +150,7 @@ func (a *response) readWhole(body io.Reader) (*model.End, error) {
 	if err != nil {
 		return nil, err
 	}
-	if upstream.Present(r.Error) || r.Status != statusCompleted && r.Status != statusIncomplete {
+	if upstream.Failed(r.Error) || r.Status != statusCompleted && r.Status != statusIncomplete {
 		return nil, a.options.provider().NoAnswerError(data, "a response with the status "+r.Status)
 	}
 	if a.setID(r.ID) && !a.yield(model.Part{ProviderData: a.data, Opening: true}) {
@@ -154,9 +169,9 @@ const (
 // API may report an error in another form.
 func (a *response) failure(e *responseEvent) error {
 	switch {
-	case upstream.Present(e.Error):
+	case upstream.Failed(e.Error):
 		return a.options.provider().ReportError(upstream.ReportInValue(e.Error))
-	case upstream.Present(e.Response.Error):
+	case upstream.Failed(e.Response.Error):
 		return a.options.provider().ReportError(upstream.ReportInValue(e.Response.Error))
 	case e.Type == "error" || e.Type == "response.failed":
 		return a.options.provider().NoAnswerError(a.events.Last(), "an event "+e.Type)

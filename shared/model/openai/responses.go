@@ -50,12 +50,13 @@ func (m *Responses) Stream(ctx context.Context, r model.Request) iter.Seq2[model
 		return resp, stream.Err()
 	}
 	return m.options.stream(ctx, send, func(resp *http.Response, yield func(model.Part) bool) (model.Part, error) {
+		whole := upstream.Whole(resp, false)
 		a := response{
 			options: m.options, tools: tools, yield: yield, contentType: resp.Header.Get("Content-Type"),
 			events: upstream.NewEvents(resp.Body),
 		}
 		read := a.read
-		if upstream.Whole(a.contentType, false) {
+		if whole {
 			read = func() (*model.End, error) { return a.readWhole(resp.Body) }
 		}
 		end, err := read()

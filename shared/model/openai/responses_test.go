@@ -258,7 +258,13 @@ func TestResponsesAreReadInAllFormsThatServersSend(t *testing.T) {
 		"with a null error": sse(
 			created, hi, strings.Replace(completed, `{"type"`, `{"error":null,"type"`, 1)),
 		"with unknown events": sse(created, `{"type":"response.new","item":[1],"delta":"x"}`, hi, completed),
-		"followed by HTML":    sse(created, hi, completed, "<html>"),
+		"with events of other forms": sse(created, `{"type":"response.reasoning.delta","delta":{"text":"hm"}}`,
+			`{"type":"response.new","message":{"a":1},"output_index":"0"}`, hi, completed),
+		"with an error that is none": sse(created, strings.Replace(hi, `{"type"`, `{"error":"","type"`, 1),
+			strings.Replace(completed, `"response":{`, `"response":{"error":{},`, 1)),
+		"with usage of another form": sse(created, hi,
+			strings.Replace(completed, `"response":{`, `"response":{"usage":[],`, 1)),
+		"followed by HTML": sse(created, hi, completed, "<html>"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

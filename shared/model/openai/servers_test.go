@@ -106,6 +106,41 @@ var callForms = []struct {
 		toolDelta(`{"index":0,"id":"c","function":{"name":"echo","arguments":"{\"text\":\"hi\"}"}}`),
 		toolDelta(`{"index":0,"id":"c","function":{"name":"echo","arguments":"{\"text\":\"hi\"}"}}`),
 	}, []model.ToolCall{{ID: "c", Name: "echo", Arguments: `{"text":"hi"}`}}},
+	{"the name comes from its beginning each time", []string{
+		toolDelta(`{"index":0,"id":"c","function":{"name":"ec","arguments":""}}`),
+		toolDelta(`{"index":0,"function":{"name":"echo"}}`),
+		toolDelta(`{"index":0,"function":{"name":"echo","arguments":"{\"text\":"}}`),
+		toolDelta(`{"index":0,"function":{"name":"echo","arguments":"\"hi\"}"}}`),
+	}, []model.ToolCall{{ID: "c", Name: "echo", Arguments: `{"text":"hi"}`}}},
+	{"the whole call is repeated in another layout", []string{
+		toolDelta(`{"index":0,"id":"c","function":{"name":"echo","arguments":"{\"text\":"}}`),
+		toolDelta(`{"index":0,"function":{"arguments":"\"hi\"}"}}`),
+		toolDelta(`{"index":0,"id":"c","function":{"name":"echo","arguments":"{ \"text\": \"hi\" }"}}`),
+	}, []model.ToolCall{{ID: "c", Name: "echo", Arguments: `{"text":"hi"}`}}},
+	{"two calls have the same id and the same index", []string{
+		toolDelta(`{"index":0,"id":"x","function":{"name":"echo","arguments":"{\"text\":\"one\"}"}}`),
+		toolDelta(`{"index":0,"id":"x","function":{"name":"echo","arguments":"{\"text\":\"two\"}"}}`),
+	}, []model.ToolCall{
+		{ID: "x", Name: "echo", Arguments: `{"text":"one"}`}, {ID: "x", Name: "echo", Arguments: `{"text":"two"}`},
+	}},
+	{"two calls have the same id and no index, in one chunk", []string{
+		toolDelta(`{"id":"x","function":{"name":"echo","arguments":"{\"text\":\"one\"}"}}`,
+			`{"id":"x","function":{"name":"echo","arguments":"{\"text\":\"two\"}"}}`),
+	}, []model.ToolCall{
+		{ID: "x", Name: "echo", Arguments: `{"text":"one"}`}, {ID: "x", Name: "echo", Arguments: `{"text":"two"}`},
+	}},
+	{"two calls of index 0 without ids, of the same name and in pieces", []string{
+		toolDelta(`{"index":0,"id":"","function":{"name":"echo","arguments":""}}`),
+		toolDelta(`{"index":0,"id":"","function":{"arguments":"{\"text\":"}}`),
+		toolDelta(`{"index":0,"id":"","function":{"arguments":"\"one\"}"}}`),
+		toolDelta(`{"index":0,"id":"","function":{"name":"echo","arguments":""}}`),
+		toolDelta(`{"index":0,"id":"","function":{"arguments":"{\"text\":"}}`),
+		toolDelta(`{"index":0,"id":"","function":{"arguments":"\"two\"}"}}`, `{"index":1}`),
+	}, []model.ToolCall{{Name: "echo", Arguments: `{"text":"one"}`}, {Name: "echo", Arguments: `{"text":"two"}`}}},
+	{"something follows the arguments", []string{
+		toolDelta(`{"index":0,"id":"c","function":{"name":"echo","arguments":"{}"}}`),
+		toolDelta(`{"index":0,"id":"c","function":{"name":"echo","arguments":"}"}}`),
+	}, []model.ToolCall{{ID: "c", Name: "echo", Arguments: `{}}`}}},
 	{"an element is empty", []string{
 		toolDelta(`{"index":0,"id":"c","function":{"name":"echo","arguments":"{}"}}`), toolDelta(`{"index":1}`),
 	}, []model.ToolCall{{ID: "c", Name: "echo", Arguments: `{}`}}},
@@ -151,6 +186,17 @@ var textForms = []struct {
 	{"a list with thoughts as a string and a reference", []string{
 		delta(`"content":[{"type":"thinking","thinking":"p"},{"type":"reference","reference_ids":[1]}]`),
 		delta(`"content":[{"type":"text","text":"x"}]`)}, "x", "p"},
+	{"a list of texts", []string{delta(`"content":[{"type":"thinking","thinking":["p"]},"x"]`)}, "x", "p"},
+	{"an empty delta beside a message", []string{
+		`{"choices":[{"delta":{"role":"assistant","content":""},"message":{"content":"x"}}]}`}, "x", ""},
+	{"a byte order mark", []string{delta(`"content":"x"`)}, "x", ""},
+	{"reasoning_details that are no list of objects", []string{
+		delta(`"content":"x","reasoning":"p","reasoning_details":"p"`), delta(`"reasoning_details":["p"]`)}, "x", "p"},
+	{"an error that is none", []string{
+		`{"error":"","choices":[{"delta":{"content":"x"}}]}`, `{"error":{},"choices":[{"delta":{},"error":false}]}`},
+		"x", ""},
+	{"a success as a message", []string{
+		`{"code":0,"message":"Success","choices":[{"delta":{"role":"assistant"}}]}`, delta(`"content":"x"`)}, "x", ""},
 	{"one part", []string{delta(`"content":{"type":"text","text":"x"}`)}, "x", ""},
 	{"a message in place of the delta", []string{`{"choices":[{"message":{"role":"assistant","content":"x"}}]}`}, "x", ""},
 	{"a message that repeats the deltas", []string{
@@ -173,7 +219,11 @@ func TestTextAndThoughtsAreReadAsServersSendThem(t *testing.T) {
 	for _, form := range textForms {
 		t.Run(form.name, func(t *testing.T) {
 			t.Parallel()
-			a := read(t, sse(append(form.chunks, stop)...))
+			stream := sse(append(form.chunks, stop)...)
+			if form.name == "a byte order mark" {
+				stream = "\ufeff" + stream
+			}
+			a := read(t, stream)
 			if a.Err != nil || a.Text != form.text || a.Reasoning != form.thoughts {
 				t.Errorf("text %q, thoughts %q, error %v", a.Text, a.Reasoning, a.Err)
 			}
@@ -193,6 +243,9 @@ func TestUsageIsReadFromAnyChunkInAnyForm(t *testing.T) {
 		"within the choice":      {strings.Replace(stop, `"delta"`, counts+`,"delta"`, 1)},
 		"before zeros":           {`{` + counts + `}`, stop, `{"usage":{"prompt_tokens":0}}`},
 		"in each chunk, the sum": {`{"usage":{"prompt_tokens":3,"completion_tokens":1}}`, stop, `{` + counts + `}`},
+		"with details that are a list": {stop,
+			strings.Replace(`{`+counts+`}`, "4}", `4,"prompt_tokens_details":[]}`, 1)},
+		"before another form": {stop, `{` + counts + `}`, `{"usage":[]}`, `{"usage":"","choices":[{"usage":7}]}`},
 		"with details that are null": {stop,
 			strings.Replace(`{`+counts+`}`, "4}", `4,"prompt_tokens_details":{"cached_tokens":null}}`, 1)},
 	} {
@@ -226,6 +279,9 @@ func TestAnAnswerThatWasCutIsNotASuccess(t *testing.T) {
 		{delta(`"reasoning_content":"I think"`), "length", none + "length)"},
 		{delta(`"content":""`), "content_filter", "The model's answer was withheld (content_filter)"},
 		{delta(`"content":"<think>I thi"`), "length", none + "length)"},
+		{delta(`"content":null`), "tool_calls", "The model's answer has neither text nor tool calls (tool_calls)"},
+		{delta(`"function_call":{"name":"noargs","arguments":"{}"}`), "function_call",
+			"The model's answer has neither text nor tool calls (function_call)"},
 		{delta(`"content":"half"`), "insufficient_system_resource",
 			"The model's server stopped the answer (insufficient_system_resource)"},
 	} {
@@ -236,6 +292,7 @@ func TestAnAnswerThatWasCutIsNotASuccess(t *testing.T) {
 	}
 	for _, c := range []struct{ chunk, finish string }{
 		{delta(`"content":"half"`), "length"}, {delta(`"content":"half"`), "content_filter"}, {delta(`"content":""`), "stop"},
+		{delta(`"content":"half"`), "tool_calls"},
 		{whole, "STOP"}, {whole, "function_call"}, {whole, "end_turn"},
 	} {
 		a := read(t, sse(c.chunk, strings.Replace(stop, "stop", c.finish, 1)))
@@ -250,6 +307,7 @@ func TestAnErrorWithinAStreamIsFoundInAnyForm(t *testing.T) {
 	for _, event := range []string{
 		`{"error":{"message":"M","code":"500"}}`, `{"error":"M"}`, `[{"error":{"message":"M"}}]`, `{"detail":"M"}`,
 		`{"detail":[{"msg":"M"}]}`, `{"object":"error","message":"M","code":400}`, `{"choices":null,"error":{"message":"M"}}`,
+		`{"choices":[{"delta":{"content":""},"finish_reason":"error","error":{"code":502,"message":"M"}}]}`,
 	} {
 		a := read(t, sse(delta(`"content":"x"`), event))
 		if fault.KindOf(a.Err) != fault.Upstream || fault.Detail(a.Err) != "M" {
@@ -291,9 +349,20 @@ func TestAnAnswerMayComeInTheOtherFormThanWasAskedFor(t *testing.T) {
 		if diff := cmp.Diff([]model.ToolCall{twice, twice}, a.End.ToolCalls); diff != "" {
 			t.Errorf("in one piece, whole %v (-want +got):\n%s", asked, diff)
 		}
-		m = openai.NewChat(openai.Options{ID: "m", HTTPClient: whole("text/event-stream", sse(delta(`"content":"x"`), stop))})
-		if a := modeltest.Collect(t.Context(), t, m, r); a.Err != nil || a.Text != "x" {
-			t.Errorf("as a stream, whole %v: %+v", asked, a)
+		for _, contentType := range []string{"text/event-stream", "text/plain", "application/json", ""} {
+			stream := ": wait\n\n" + sse(delta(`"content":"x"`), stop)
+			m = openai.NewChat(openai.Options{ID: "m", HTTPClient: whole(contentType, stream)})
+			if a := modeltest.Collect(t.Context(), t, m, r); a.Err != nil || a.Text != "x" {
+				t.Errorf("as a stream of the type %q, whole %v: %+v", contentType, asked, a)
+			}
+			m = openai.NewChat(openai.Options{ID: "m", HTTPClient: whole(contentType, "\n"+completion)})
+			if a := modeltest.Collect(t.Context(), t, m, r); a.Err != nil || a.Text != "x" {
+				t.Errorf("in one piece of the type %q, whole %v: %+v", contentType, asked, a)
+			}
+			m = openai.NewChat(openai.Options{ID: "m", HTTPClient: whole(contentType, `{"error":{"message":"M"}}`)})
+			if a := modeltest.Collect(t.Context(), t, m, r); fault.Detail(a.Err) != "M" {
+				t.Errorf("an error of the type %q, whole %v: %v", contentType, asked, a.Err)
+			}
 		}
 	}
 }
@@ -302,11 +371,11 @@ func TestAnAnswerMayComeInTheOtherFormThanWasAskedFor(t *testing.T) {
 // the first one and a result for each of its calls.
 func conversation(t *testing.T, chunks ...string) []any {
 	t.Helper()
-	return conversationWith(t, func(m model.Message) model.Message { return m }, chunks...)
+	return conversationWith(t, "m", func(m model.Message) model.Message { return m }, chunks...)
 }
 
-// conversationWith is conversation with an answer that was changed before it is sent back.
-func conversationWith(t *testing.T, change func(model.Message) model.Message, chunks ...string) []any {
+// conversationWith is conversation with an answer that was changed before it is sent back, to a model of this ID.
+func conversationWith(t *testing.T, id string, change func(model.Message) model.Message, chunks ...string) []any {
 	t.Helper()
 	a := read(t, sse(append(chunks, strings.Replace(stop, "stop", "tool_calls", 1))...))
 	if a.Err != nil {
@@ -322,7 +391,7 @@ func conversationWith(t *testing.T, change func(model.Message) model.Message, ch
 		r.Messages = append(r.Messages, model.Message{Role: model.ToolRole, ToolCallID: c.ID, Content: "done"})
 	}
 	srv := modeltest.NewServer(t, modeltest.Text("done"))
-	modeltest.Collect(t.Context(), t, open(t, srv, openai.Options{}), r)
+	modeltest.Collect(t.Context(), t, open(t, srv, openai.Options{ID: id}), r)
 	messages, _ := srv.Requests()[0].Body["messages"].([]any)
 	return messages[1:]
 }
@@ -394,12 +463,19 @@ func TestServersGetBackWhatTheyRequire(t *testing.T) {
 // of a session has no Opaque.
 func TestThoughtsGoBackFromTheHistoryOfASession(t *testing.T) {
 	t.Parallel()
-	got := conversationWith(t, func(m model.Message) model.Message {
+	history := func(m model.Message) model.Message {
 		m.Opaque = nil
 		return m
-	}, delta(`"reasoning_content":"I think"`), toolDelta(echo))
-	if diff := cmp.Diff(any(sent("c", object{"reasoning_content": "I think"}, nil)), got[0]); diff != "" {
-		t.Errorf("message (-want +got):\n%s", diff)
+	}
+	for id, extra := range map[string]object{
+		"m":       {"reasoning_content": "I think"},
+		"another": nil, // Groq refuses DeepSeek's thoughts when an agent moves from one to the other
+	} {
+		got := conversationWith(t, id, history, delta(`"reasoning_content":"I think"`), toolDelta(echo))
+		want := sent("c", extra, nil)
+		if diff := cmp.Diff(any(want), got[0]); diff != "" {
+			t.Errorf("message to %s (-want +got):\n%s", id, diff)
+		}
 	}
 	alone := conversation(t, delta(`"reasoning_content":"I think"`), delta(`"content":"hi"`))
 	if diff := cmp.Diff(any(object{"role": "assistant", "content": "hi"}), alone[0]); diff != "" {

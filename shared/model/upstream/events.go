@@ -31,6 +31,7 @@ type Events struct {
 	data     []byte  // the unread data of the current line
 	last     []byte  // all data of the current line
 	held     int     // bytes read since Next
+	begun    bool    // the first line was read
 	any      bool    // at least one event was read
 	err      error   // why reading ended; io.EOF for a clean end
 	reported *Report // of an event named error
@@ -76,9 +77,13 @@ func (e *Events) line() error {
 		}
 		return io.EOF
 	}
-	data, ok := bytes.CutPrefix(e.lines.Bytes(), []byte("data:"))
+	line := e.lines.Bytes()
+	if !e.begun {
+		e.begun, line = true, bytes.TrimPrefix(line, byteOrderMark)
+	}
+	data, ok := bytes.CutPrefix(line, []byte("data:"))
 	if !ok {
-		return e.field(e.lines.Bytes())
+		return e.field(line)
 	}
 	if data = bytes.TrimSpace(data); bytes.Equal(data, []byte("[DONE]")) {
 		return io.EOF
@@ -87,6 +92,9 @@ func (e *Events) line() error {
 	e.data, e.last = data, data
 	return nil
 }
+
+// byteOrderMark may stand at the beginning of a stream, and doesn't belong to it.
+var byteOrderMark = []byte("\ufeff")
 
 // field reads a line other than data. It returns errReported after an error.
 func (e *Events) field(line []byte) error {

@@ -30,6 +30,8 @@ type Report struct {
 //	{"detail":[{"loc":["body","n"],"msg":"M"}]} FastAPI's validation: "M (body.n)"
 //	{"errors":[{"message":"M"}]}               Cloudflare
 //	{"message":"M"}                            AWS, API gateways
+//	{"error":"Bad Request","message":"M"}      Spring Boot, NestJS
+//	{"error":{"message":"N","metadata":{"raw":"M"}}} OpenRouter: "N: M"
 //	{"code":500,"message":"M","type":"…"}      llama.cpp's /v1/messages
 //	data: {"error":{…}}                        LiteLLM, which puts an event into an HTTP error
 //	M                                          proxies
@@ -37,7 +39,7 @@ type Report struct {
 // A text in place of JSON is the explanation itself, unless it is markup or no text at
 // all. The page of a web server explains nothing to a caller.
 func ReportIn(body []byte) Report {
-	body = bytes.TrimSpace(body)
+	body = bytes.TrimSpace(bytes.TrimPrefix(body, byteOrderMark))
 	if bytes.HasPrefix(body, []byte("data:")) || bytes.HasPrefix(body, []byte("event:")) {
 		body = firstData(body)
 	}
@@ -60,6 +62,16 @@ func ReportInValue(value json.RawMessage) (r Report) {
 
 // Present reports whether a member of a JSON object is there and isn't null.
 func Present(value json.RawMessage) bool { return len(value) > 0 && string(value) != "null" }
+
+// Failed reports whether a member such as "error" reports a failure. Some servers send an
+// empty one in each event.
+func Failed(value json.RawMessage) bool {
+	switch string(bytes.Join(bytes.Fields(value), nil)) {
+	case "", "null", "false", "0", `""`, "{}", "[]":
+		return false
+	}
+	return true
+}
 
 // firstData returns the data of the first event in a stream that is in memory.
 func firstData(stream []byte) []byte {
@@ -106,6 +118,10 @@ type reported struct {
 	Code   json.RawMessage `json:"code"`
 	Status json.RawMessage `json:"status"`
 	Loc    []any           `json:"loc"`
+	// Metadata of OpenRouter holds what the server behind it has sent.
+	Metadata struct {
+		Raw string `json:"raw"`
+	} `json:"metadata"`
 }
 
 // read adds what value reports. A value of another form reports nothing.
@@ -147,10 +163,17 @@ func (r *Report) readObject(value json.RawMessage, depth int) {
 	for _, name := range []json.RawMessage{o.Type, o.Code, o.Status} {
 		r.Busy = r.Busy || busy[strings.ToLower(strings.Trim(string(name), `"`))]
 	}
-	for _, v := range []json.RawMessage{o.Error, o.Errors, o.Detail, o.Message, o.Msg, o.Description} {
+	explanations := []json.RawMessage{o.Error, o.Errors, o.Detail, o.Message, o.Msg, o.Description}
+	if bytes.HasPrefix(bytes.TrimSpace(o.Error), []byte(`"`)) { // often only a name, such as "Bad Request"
+		explanations = append(explanations[1:], o.Error)
+	}
+	for _, v := range explanations {
 		if r.read(v, depth+1); r.Text != "" {
 			break
 		}
+	}
+	if raw := ReportIn([]byte(o.Metadata.Raw)).Text; raw != "" && depth < maxDepth {
+		r.Text = strings.TrimPrefix(r.Text+": "+raw, ": ")
 	}
 	if r.Text != "" && len(o.Loc) > 0 {
 		r.Text += " (" + path(o.Loc) + ")"
