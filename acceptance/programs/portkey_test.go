@@ -25,7 +25,8 @@ func TestAgentsRunThroughPortkeysGateway(t *testing.T) {
 	gateway.awaitHTTP(t, "http://"+address)
 	backend := modeltest.NewServerFunc(t, twoCalls)
 	const agent = `, model: {provider: openai, id: scripted, ` +
-		`headers: {x-portkey-provider: openai, x-portkey-custom-host: "${BACKEND_URL}"}}, tools: [look_up, delete_account], add_history_to_context: true}`
+		`headers: {x-portkey-provider: openai, x-portkey-custom-host: "${BACKEND_URL}"}}, ` +
+		`tools: [look_up, delete_account], add_history_to_context: true}`
 	r := serve(t, "agents:\n  - {id: assistant"+agent+"\n  - {id: without"+
 		strings.Replace(agent, "x-portkey-provider: openai, ", "", 1)+"\n", nil,
 		"OPENAI_BASE_URL", "http://"+address+"/v1", "OPENAI_API_KEY", "sk-backend", "BACKEND_URL", backend.URL)
