@@ -378,7 +378,8 @@ func TestAListThatCannotBeReadIsAnErrorAndAnEntryIsLeftOut(t *testing.T) {
 	s := &script{list: `{"tools":{"look":1}}`}
 	checkUnusable(t, mcp.Options{URL: serve(t, s).URL}, fault.Upstream, "list of tools can't be read")
 	s = &script{list: `{"tools":[null,{"name":5},{"inputSchema":{}},{"name":"look"},{"name":"look"},` +
-		`{"name":"list","inputSchema":{"type":"array"}}]}`}
+		`{"name":"list","inputSchema":{"type":"array"}},` +
+		`{"name":"research","inputSchema":{"type":"object"},"execution":{"taskSupport":"required"}}]}`}
 	all, err := open(t, mcp.Options{URL: serve(t, s).URL}).Tools(t.Context())
 	var unfit []string
 	for _, c := range all {
@@ -386,7 +387,8 @@ func TestAListThatCannotBeReadIsAnErrorAndAnEntryIsLeftOut(t *testing.T) {
 	}
 	want := []string{" has no entry that can be read in its server's list", " has no entry that can be read in its " +
 		"server's list", " has no entry that can be read in its server's list", "look ", "look is listed twice by its server",
-		"list has parameters that can't be used: it is not the schema of an object"}
+		"list has parameters that can't be used: it is not the schema of an object",
+		"research must be called as a task of MCP, which is not supported"}
 	if err != nil || !slices.Equal(unfit, want) {
 		t.Errorf("%q, %v, want %q", unfit, err, want)
 	}

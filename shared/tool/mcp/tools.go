@@ -22,6 +22,11 @@ type listedTool struct {
 	Name        string          `json:"name"`
 	Description string          `json:"description"`
 	InputSchema json.RawMessage `json:"inputSchema"`
+	Execution   struct {
+		// TaskSupport is "required" if each call of the tool must be a task (version
+		// 2025-11-25, "Tasks").
+		TaskSupport string `json:"taskSupport"`
+	} `json:"execution"`
 }
 
 // nameOf returns the name of a listed tool, or "".
@@ -75,6 +80,8 @@ func (s *Server) toolOf(listed json.RawMessage) (t tool.Tool, unfit string) {
 	switch {
 	case !tool.ValidName(l.Name):
 		unfit = "has a name that models do not accept"
+	case l.Execution.TaskSupport == "required":
+		unfit = "must be called as a task of MCP, which is not supported"
 	case bad != nil:
 		unfit = "has parameters that can't be used: " + bad.Error()
 	case err != nil:
