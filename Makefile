@@ -115,7 +115,7 @@ iam: ## Install an IAM policy evaluator for the test that needs it (needs Node.j
 	@echo "export KEYWAY_IAM_SIMULATE=$(IAM)"
 
 .PHONY: programs
-programs: ## Install the programs that acceptance/programs runs beside Keyway (needs python3 with venv, npm, Maven; 2 GB in the cache directory); PROGRAMS=NAME installs one
+programs: ## Install the programs of acceptance/programs (needs python3 with venv, npm, Maven; 1.5 GB in the cache directory); PROGRAMS=NAME installs one
 	@.ci/programs.sh $(PROGRAMS)
 
 .PHONY: lint
