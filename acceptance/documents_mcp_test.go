@@ -155,7 +155,7 @@ func TestDocumentAgentCallsItsMCPServerAndRemembers(t *testing.T) {
 		message, _ := m.(map[string]any)
 		received = append(received, fmt.Sprintf("%v: %v", message["role"], message["content"]))
 	}
-	want := "user: What are scopes?|assistant: <nil>|tool: the page about scopes|assistant: The tool says: the page " +
+	want := "user: What are scopes?|assistant: |tool: the page about scopes|assistant: The tool says: the page " +
 		"about scopes|user: And mappings?"
 	if got := strings.Join(received, "|"); got != want {
 		t.Errorf("the model of the second run receives\n%s\nwant\n%s", got, want)
