@@ -212,6 +212,7 @@ func (f *fitter) shapeOf(v strictjson.Value, within []string) (s shape, err erro
 // nothing.
 func (f *fitter) mergeReference(s *shape, ref strictjson.Value, within []string) error {
 	name, _ := ref.Text()
+	name = canonical(name)
 	to := f.resolve(name)
 	if to == nil || slices.Contains(within, name) || f.inlined+len(to.Raw) > maxInlined {
 		return nil
@@ -337,6 +338,16 @@ func (f *fitter) withDefinitions(all []member) []member {
 	return all
 }
 
+// canonical returns the one spelling of a reference to a definition. A name can be escaped in many ways, and each
+// reference that stays is written with a definition of its own. Other references are returned as they are.
+func canonical(ref string) string {
+	holder, name, ok := definition(ref)
+	if !ok {
+		return ref
+	}
+	return "#/" + holder + "/" + url.PathEscape(strings.NewReplacer("~", "~0", "/", "~1").Replace(name))
+}
+
 // definition returns the parts of a reference to a definition: "#/$defs/NAME" or "#/definitions/NAME". ok is false for
 // another reference.
 func definition(ref string) (holder, name string, ok bool) {
@@ -405,6 +416,7 @@ func element(v strictjson.Value, index string) (strictjson.Value, bool) {
 // reference returns what stands in place of a schema with a $ref. Of the other members only the annotations stay,
 // because older drafts ignore all others beside a $ref.
 func (f *fitter) reference(v strictjson.Value, ref string, within []string) string {
+	ref = canonical(ref)
 	var all []member
 	to := f.resolve(ref)
 	_, _, keepable := definition(ref)
@@ -456,7 +468,7 @@ func references(v strictjson.Value) iter.Seq[string] {
 		var walk func(strictjson.Value) bool
 		walk = func(v strictjson.Value) bool {
 			for name, value := range v.Members() {
-				if text, ok := value.Text(); ok && name == "$ref" && !yield(text) || !walk(value) {
+				if text, ok := value.Text(); ok && name == "$ref" && !yield(canonical(text)) || !walk(value) {
 					return false
 				}
 			}

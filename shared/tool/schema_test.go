@@ -159,6 +159,26 @@ func TestDefinitionsThatMultiplyStaySmall(t *testing.T) {
 	}
 }
 
+// The same name escaped in 1,024 ways is one definition.
+func TestADefinitionIsWrittenOnceHoweverItsNameIsSpelled(t *testing.T) {
+	t.Parallel()
+	var properties []string
+	for i := range 1024 {
+		ref := ""
+		for bit := range 10 {
+			ref += []string{"d", "%64"}[i>>bit&1]
+		}
+		properties = append(properties, fmt.Sprintf(`"p%d":{"$ref":"#/$defs/%s"}`, i, ref))
+	}
+	large := `{"description":"` + strings.Repeat("x", maxInlined) + `"}`
+	got, err := FitSchema(json.RawMessage(`{"properties":{` + strings.Join(properties, ",") + `},"$defs":{"dddddddddd":` +
+		large + `}}`))
+	if err != nil || len(got) > maxSchema || strings.Count(string(got), `"dddddddddd":`) != 1 ||
+		strings.Count(string(got), `{"$ref":"#/$defs/dddddddddd"}`) != 1024 {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}
+
 // accepts reports whether arguments fit a schema. ok is false if the schema can't be used to check it.
 func accepts(schema, arguments []byte) (fits, ok bool) {
 	var s jsonschema.Schema

@@ -25,7 +25,7 @@ func events(body io.Reader) iter.Seq2[event, error] {
 	return func(yield func(event, error) bool) {
 		lines := bufio.NewScanner(body)
 		lines.Buffer(nil, maxBody+1)
-		lines.Split(splitLines)
+		lines.Split(lineSplitter())
 		var e event
 		var data []string
 		flush := func() bool {
@@ -66,20 +66,28 @@ func events(body io.Reader) iter.Seq2[event, error] {
 	}
 }
 
-// splitLines is bufio.ScanLines for lines that end with \n, \r\n or \r.
-func splitLines(data []byte, atEOF bool) (advance int, line []byte, err error) {
-	i := bytes.IndexAny(data, "\r\n")
-	switch {
-	case i < 0 && atEOF && len(data) > 0:
-		return len(data), data, nil
-	case i < 0:
-		return 0, nil, nil
-	case data[i] == '\n':
-		return i + 1, data[:i], nil
-	case i+1 < len(data) && data[i+1] == '\n':
-		return i + 2, data[:i], nil
-	case i+1 < len(data) || atEOF:
-		return i + 1, data[:i], nil
+// lineSplitter returns bufio.ScanLines for lines that end with \n, \r\n or \r. It searches
+// each byte once: a line of 4 MiB can arrive in very small pieces.
+func lineSplitter() bufio.SplitFunc {
+	searched := 0 // bytes at the beginning of data that have no line end
+	return func(data []byte, atEOF bool) (advance int, line []byte, err error) {
+		i := bytes.IndexAny(data[searched:], "\r\n")
+		if i < 0 && !(atEOF && len(data) > 0) {
+			searched = len(data)
+			return 0, nil, nil
+		}
+		if i += searched; i < searched {
+			searched = 0
+			return len(data), data, nil
+		}
+		if data[i] == '\r' && i+1 == len(data) && !atEOF {
+			searched = i // whether a \n follows is not known yet
+			return 0, nil, nil
+		}
+		searched, advance = 0, i+1
+		if data[i] == '\r' && i+1 < len(data) && data[i+1] == '\n' {
+			advance++
+		}
+		return advance, data[:i], nil
 	}
-	return 0, nil, nil // whether a \n follows is not known yet
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -255,12 +256,19 @@ func (s *Server) safe(text string, most int) string {
 }
 
 // secretsOf returns what could be a key in the configuration of a server: the values of
-// headers, also without a scheme such as Bearer, and the password and the query of the
-// URL. Short values are left out: each text has them by chance.
+// headers, also without a scheme such as Bearer, and of the URL the password, the query
+// and long parts of the path, each as it is written and decoded. Short values are left
+// out: each text has them by chance.
 func secretsOf(u *url.URL, header http.Header) (secrets []string) {
 	add := func(s string) {
 		if len(s) >= 8 && !slices.Contains(secrets, s) {
 			secrets = append(secrets, s)
+		}
+	}
+	addCredentials := func(base64Text string) {
+		if decoded, err := base64.StdEncoding.DecodeString(base64Text); err == nil {
+			_, password, _ := strings.Cut(string(decoded), ":")
+			add(password)
 		}
 	}
 	for _, values := range header {
@@ -269,15 +277,29 @@ func secretsOf(u *url.URL, header http.Header) (secrets []string) {
 			for _, part := range strings.Fields(v) {
 				add(part)
 			}
+			if scheme, credentials, _ := strings.Cut(v, " "); strings.EqualFold(scheme, "Basic") {
+				addCredentials(strings.TrimSpace(credentials))
+			}
 		}
 	}
-	for _, values := range u.Query() {
-		for _, v := range values {
-			add(v)
+	for pair := range strings.SplitSeq(u.RawQuery, "&") {
+		_, value, _ := strings.Cut(pair, "=")
+		decoded, _ := url.QueryUnescape(value) // an error leaves nothing
+		add(value)
+		add(decoded)
+	}
+	for part := range strings.SplitSeq(u.EscapedPath(), "/") {
+		if decoded, err := url.PathUnescape(part); err == nil && len(part) >= 16 {
+			add(part)
+			add(decoded)
 		}
 	}
-	password, _ := u.User.Password()
-	add(password)
+	if password, ok := u.User.Password(); ok {
+		add(password)
+		_, escaped, _ := strings.Cut(u.User.String(), ":")
+		add(escaped)
+		add(base64.StdEncoding.EncodeToString([]byte(u.User.Username() + ":" + password))) // as net/http sends it
+	}
 	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
 	return secrets
 }

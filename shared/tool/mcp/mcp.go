@@ -156,15 +156,14 @@ func (s *Server) inSession(
 ) error {
 	for first := true; ; first = false {
 		c, err := connect(ctx)
-		if err != nil {
-			return err
+		if err == nil {
+			err = do(c)
 		}
-		err = do(c)
 		if err == nil {
 			return nil
 		}
 		lost, ok := errors.AsType[*lostError](err)
-		if ok {
+		if ok && c != nil {
 			s.forget(c)
 		}
 		if ok && !first {
@@ -201,8 +200,15 @@ func (s *Server) connect(ctx context.Context) (*session, error) {
 	return c, nil
 }
 
-// connected is connect for a caller that doesn't hold the lock.
+// connected is connect for a caller that doesn't hold the lock. It doesn't wait for the
+// lock if there is a session: its holder may be waiting for a slow list of tools.
 func (s *Server) connected(ctx context.Context) (*session, error) {
+	s.mu.Lock()
+	c := s.session
+	s.mu.Unlock()
+	if c != nil {
+		return c, nil
+	}
 	if err := s.lock(ctx); err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -411,6 +412,76 @@ func TestPagesWithoutEndAreNotRead(t *testing.T) {
 		if got, err := open(t, mcp.Options{URL: srv.URL}).Tools(t.Context()); err != nil || len(got) != 0 || n > 1100 {
 			t.Errorf("%s: %v, %v after %d requests", name, got, err, n)
 		}
+	}
+}
+
+// A server may send ever more pages within the time of a connection.
+func TestAListWithoutEndIsNotKept(t *testing.T) {
+	t.Parallel()
+	for name, page := range map[string]func(n int) string{
+		"long cursors": func(n int) string {
+			return fmt.Sprintf(`{"tools":[],"nextCursor":"%d%s"}`, n, strings.Repeat("c", 1<<20))
+		},
+		"long tools": func(n int) string {
+			return fmt.Sprintf(`{"tools":[{"name":"t%d","description":"%s"}],"nextCursor":"%[1]d"}`, n, strings.Repeat("d", 1<<20))
+		},
+	} {
+		s, n := &script{}, 0
+		srv := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			n++
+			s.mu.Lock()
+			s.list = page(n)
+			s.mu.Unlock()
+			s.ServeHTTP(w, r)
+		}))
+		_, err := open(t, mcp.Options{URL: srv.URL}).Tools(t.Context())
+		if err == nil || !strings.Contains(fault.Detail(err), "list of tools is larger than 4 MiB") || n > 10 {
+			t.Errorf("%s: %v after %d requests", name, err, n)
+		}
+	}
+}
+
+// Behind a load balancer the second request of a session may reach an instance that doesn't know it.
+func TestASessionThatIsLostWhileItIsMadeIsAnErrorWithARemedy(t *testing.T) {
+	t.Parallel()
+	s := &script{unknown: lost["TypeScript's transport"]}
+	srv := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.restart()
+		s.ServeHTTP(w, r)
+	}))
+	checkUnusable(t, mcp.Options{URL: srv.URL}, fault.Upstream, "several instances")
+	if s.count("initialize") != 2 {
+		t.Errorf("requests %v", s.seen)
+	}
+}
+
+func TestASlowListDoesNotDelayCalls(t *testing.T) {
+	t.Parallel()
+	s, now := &script{t: t}, time.Unix(1_800_000_000, 0)
+	listing, release := make(chan struct{}), make(chan struct{})
+	var again atomic.Bool
+	srv := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(strings.NewReader(string(body)))
+		if again.Load() && strings.Contains(string(body), "tools/list") {
+			close(listing)
+			<-release
+		}
+		s.ServeHTTP(w, r)
+	}))
+	set := open(t, mcp.Options{URL: srv.URL, Now: func() time.Time { return now }})
+	look := tools(t, set)["look"]
+	again.Store(true)
+	now = now.Add(time.Hour)
+	listed := make(chan error)
+	go func() { _, err := set.Tools(t.Context()); listed <- err }()
+	<-listing
+	if got, err := look.Call(t.Context(), nil); got != "done" {
+		t.Errorf("%q, %v", got, err)
+	}
+	close(release)
+	if err := <-listed; err != nil {
+		t.Error(err)
 	}
 }
 

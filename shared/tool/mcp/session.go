@@ -110,6 +110,7 @@ func (c *session) listTools(ctx context.Context, allow []string) (listed []json.
 		missing[name] = true
 	}
 	cursors := map[string]bool{}
+	size := 0
 	for cursor := ""; ; {
 		o := outgoing{method: "tools/list"}
 		if cursor != "" {
@@ -125,6 +126,10 @@ func (c *session) listTools(ctx context.Context, allow []string) (listed []json.
 		}{}
 		if err := json.Unmarshal(result, &page); err != nil {
 			return nil, c.s.unreadable("list of tools", err)
+		}
+		if size += len(result); size > maxBody {
+			const text = "The tool server's list of tools is larger than 4 MiB; name those to use in mcp.allow"
+			return nil, fault.Public(fault.Upstream, text, nil)
 		}
 		if listed = append(listed, page.Tools...); len(listed) > maxListed {
 			const text = "The tool server lists more than 1000 tools; name those to use in mcp.allow"

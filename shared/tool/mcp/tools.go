@@ -48,10 +48,10 @@ func (s *Server) offer(listed []json.RawMessage) (tools []tool.Tool, err error) 
 		wanted[name] = "does not exist there"
 	}
 	for _, l := range listed {
-		t, unfit := s.toolOf(l)
-		if _, allowed := wanted[t.Name]; len(s.o.Allow) > 0 && !allowed {
+		if _, allowed := wanted[nameOf(l)]; len(s.o.Allow) > 0 && !allowed {
 			continue
 		}
+		t, unfit := s.toolOf(l)
 		if slices.ContainsFunc(tools, func(other tool.Tool) bool { return other.Name == t.Name && other.Unfit == "" }) {
 			unfit = "is listed twice by its server"
 		} else if wanted[t.Name] = unfit; unfit == "" {
