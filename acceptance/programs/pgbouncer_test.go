@@ -19,11 +19,13 @@ import (
 )
 
 var _ = tried(entry{
-	program: "PgBouncer, a pooler of PostgreSQL", name: "pgbouncer", pkgs: []string{"bookworm/pgbouncer", "trixie/pgbouncer"},
-	tried: "`keyway serve` behind it in transaction mode with the plain URL, the older one without prepared statements and the " +
-		"newer one with them: migrations, runs streamed, whole and in the background, resume, cancel, sessions, memories, " +
-		"idempotency, 50 runs at the same time, a restart of PostgreSQL under load",
-	not:  "after a restart of PostgreSQL it refuses everybody for up to 15 seconds (server_login_retry): 503 with `Retry-After`",
+	program: "PgBouncer, a pooler of PostgreSQL", name: "pgbouncer",
+	pkgs: []string{"bookworm/pgbouncer", "trixie/pgbouncer"},
+	tried: "`keyway serve` behind it in transaction mode with the plain URL, the older one without prepared statements " +
+		"and the newer one with them: migrations, runs streamed, whole and in the background, resume, cancel, sessions, " +
+		"memories, idempotency, 50 runs at the same time, a restart of PostgreSQL under load",
+	not: "after a restart of PostgreSQL it refuses everybody for up to 15 seconds (server_login_retry): 503 with " +
+		"`Retry-After`",
 	date: "2026-11-29",
 })
 
@@ -186,7 +188,8 @@ func rowsWork(t *testing.T, r *process.Server) {
 	r.Get("admin", "/sessions/s/runs?type=agent").Want(t, "its runs", 200, "CANCELLED")
 	r.Call("admin", "POST", "/sessions/s/rename?type=agent", strings.NewReader(`{"session_name":"renamed"}`), kind, text).
 		Want(t, "rename", 200, "renamed")
-	memory := r.Call("admin", "POST", "/memories", strings.NewReader(`{"memory":"Likes tea","topics":["tea"]}`), kind, text)
+	tea := strings.NewReader(`{"memory":"Likes tea","topics":["tea"]}`)
+	memory := r.Call("admin", "POST", "/memories", tea, kind, text)
 	memory.Want(t, "a memory", 200, "Likes tea")
 	id := field(t, memory, "memory_id")
 	r.Call("admin", "PATCH", "/memories/"+id, strings.NewReader(`{"memory":"Likes coffee"}`), kind, text).

@@ -60,8 +60,9 @@ func class(pg *pgconn.PgError) string { return pg.Code[:min(2, len(pg.Code))] }
 // refusal returns the remedy if the database, or a pooler before it, refuses this server, and will refuse it again. It
 // returns "" for other errors.
 //
-// PgBouncer has one code for everything: 08P01, protocol violation. Pgpool-II has XX000 for a wrong password. Their texts are the only way to distinguish a wrong
-// password from a pooler that is full. A text that is not known counts as one that passes.
+// PgBouncer has one code for everything: 08P01, protocol violation. Pgpool-II has XX000 for a wrong password. Their
+// texts are the only way to distinguish a wrong password from a pooler that is full. A text that is not known counts as
+// one that passes.
 func refusal(err error) string {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
@@ -74,8 +75,8 @@ func refusal(err error) string {
 	pooler := pg.Code == "08P01"
 	switch {
 	case pooler && has("transaction blocks not allowed"):
-		return "A pooler before the database forbids transactions (pool_mode=statement); set pool_mode=transaction for this " +
-			"database, or let database.url (or DATABASE_URL) lead past the pooler"
+		return "A pooler before the database forbids transactions (pool_mode=statement); set pool_mode=transaction for " +
+			"this database, or let database.url (or DATABASE_URL) lead past the pooler"
 	case connecting && (pooler && has("unsupported startup parameter") ||
 		pg.Code == "42704" || pg.Code == "22023" || pg.Code == "42501"): // unknown, a wrong value, not allowed to set
 		return "The database, or a pooler before it, refuses " + refusedParameter(connect.Config, pg.Message) + " of " +
@@ -83,15 +84,15 @@ func refusal(err error) string {
 			"whether statements can be prepared, Keyway finds out itself"
 	case class(pg) == "28", pg.Code == "3D000", // the user or the password, the name of the database
 		connecting && class(pg) == "55", // a database that allows no connections
-		(pooler || connecting) && has("authentication failed", "no such user", "no such database", "does not exist", "login rejected",
-			"is disabled", "SSL required", "no authentication method"):
+		(pooler || connecting) && has("authentication failed", "no such user", "no such database", "does not exist",
+			"login rejected", "is disabled", "SSL required", "no authentication method"):
 		return "The database rejects this server's user, password or database name; check database.url (or DATABASE_URL)"
 	}
 	return ""
 }
 
-// refusedParameter returns the parameter of a URL that a message of PostgreSQL or of PgBouncer is about. The driver sends
-// each parameter that it does not know to the server.
+// refusedParameter returns the parameter of a URL that a message of PostgreSQL or of PgBouncer is about. The driver
+// sends each parameter that it does not know to the server.
 func refusedParameter(c *pgconn.Config, message string) string {
 	var found string
 	for name := range c.RuntimeParams {
@@ -110,8 +111,8 @@ func refusedParameter(c *pgconn.Config, message string) string {
 // for another host. pgconn has no error type for a server without TLS, only the text.
 //
 // The driver joins the errors of all its attempts. With sslmode=prefer or allow one attempt is without TLS, so a server
-// without TLS is no problem: the text is there too, and the cause is another one. And a server that has sent an error of
-// its own was accepted before.
+// without TLS is no problem: the text is there too, and the cause is another one. And a server that has sent an error
+// of its own was accepted before.
 func isUnverified(err error) bool {
 	if _, answered := errors.AsType[*pgconn.PgError](err); answered {
 		return false

@@ -155,9 +155,9 @@ func (e executor) once(
 	return again, err
 }
 
-// commit ends a transaction that this package did not begin. Pgpool-II 4.3 with backend_clustering_mode 'raw' begins one
-// for the first write of a connection, and would roll it back when the connection is closed, although the client has the
-// answer. Without such a transaction, commit costs nothing.
+// commit ends a transaction that this package did not begin. Pgpool-II 4.3 with backend_clustering_mode 'raw' begins
+// one for the first write of a connection, and would roll it back when the connection is closed, although the client
+// has the answer. Without such a transaction, commit costs nothing.
 func commit(ctx context.Context, conn *pgx.Conn) error {
 	if conn.PgConn().TxStatus() != 'T' {
 		return nil

@@ -35,16 +35,16 @@ type Found struct {
 }
 
 // Probe opens two connections at the same time, one of each pool, and finds out what stands there. Behind a pooler it
-// makes the store send statements without names. If the store cannot work there, the error is fault.Unavailable with the
-// remedy. Probe takes one round trip more than the two connections, which the pools keep.
+// makes the store send statements without names. If the store cannot work there, the error is fault.Unavailable with
+// the remedy. Probe takes one round trip more than the two connections, which the pools keep.
 //
 // A pooler is recognized by the id of the process. PostgreSQL sends it when a connection begins, for cancellations. A
 // pooler must send an id of its own, because the process changes. Programs that pass the id on, and share one session
 // all the same, have the same process for both connections.
 //
 // Probe does not try whether names work behind a pooler. Whether a second client gets a session in which a name of the
-// first exists depends on what other clients do at that moment, and on a setting that can change later. Names would save
-// a fraction of a millisecond; see docs/adr/0013.
+// first exists depends on what other clients do at that moment, and on a setting that can change later. Names would
+// save a fraction of a millisecond; see docs/adr/0013.
 func (db *DB) Probe(ctx context.Context) (Found, error) {
 	pools := []*pool{db.pool}
 	if db.leases.pool != db.pool {

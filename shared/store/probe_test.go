@@ -71,8 +71,8 @@ func TestTheStoreFindsOutWhatStandsAtItsAddress(t *testing.T) {
 	}
 }
 
-// The pooler was put before the database later, or it hides well: nobody has probed. The first client meets no error; the
-// names of the second one exist already, or are missing.
+// The pooler was put before the database later, or it hides well: nobody has probed. The first client meets no error;
+// the names of the second one exist already, or are missing.
 func TestNamesThatDoNotWorkAreGivenUp(t *testing.T) {
 	t.Parallel()
 	pooler := storetest.PgBouncer(t, storetest.URL(t), "default_pool_size = 4")

@@ -90,8 +90,8 @@ func (c *cluster) tidy() error {
 		os.Symlink("../data", "tmp/data"))
 }
 
-// try starts the server once, and makes the database in it. The port is that of the job, or the last one, or with again a
-// free one. The error ends with what the server wrote to its log during this try.
+// try starts the server once, and makes the database in it. The port is that of the job, or the last one, or with again
+// a free one. The error ends with what the server wrote to its log during this try.
 func (c *cluster) try(ctx context.Context, again bool) (url string, err error) {
 	// The log is appended to, so an error must not show lines of an earlier start.
 	var before int64
@@ -112,12 +112,13 @@ func (c *cluster) try(ctx context.Context, again bool) (url string, err error) {
 	if !c.Durable {
 		maps.Copy(settings, notDurable)
 	}
-	// The library's Start runs pg_ctl and waits for the server. It runs no initdb, since the
-	// data directory exists.
+	// The library's Start runs pg_ctl, which waits until the server is ready. Then it tries to
+	// connect until StartTimeout, also if the server was stopped meanwhile because ctx has
+	// ended; so that time is short. It runs no initdb, since the data directory exists.
 	err = embedded.NewDatabase(embedded.DefaultConfig().
 		Version(embedded.PostgresVersion(strconv.Itoa(c.bin.major))).BinariesPath(filepath.Dir(c.bin.dir)).
 		DataPath("tmp/data").Locale("none").RuntimePath("tmp/run").Port(port).StartParameters(settings).
-		Username("keyway").Password(c.password).StartTimeout(time.Minute).Logger(nil)).Start()
+		Username("keyway").Password(c.password).StartTimeout(10 * time.Second).Logger(nil)).Start()
 	if err == nil {
 		url = fmt.Sprintf("postgres://keyway:%s@127.0.0.1:%d/keyway?sslmode=disable", c.password, port)
 		err = ensureDatabase(ctx, url)

@@ -14,11 +14,11 @@ import (
 // The lock belongs to a transaction and not to a session. A pooler that gives each transaction another connection would
 // give two programs the lock of one session, and keep it after both have ended.
 //
-// A program that does not get the lock ends its transaction and tries again later, so that it keeps no connection of the
-// pooler while it waits.
+// A program that does not get the lock ends its transaction and tries again later, so that it keeps no connection of
+// the pooler while it waits.
 
-// lockNumber is the key of the advisory lock. It is the number that the tool tern locks, with which Keyway 0.1 migrates:
-// a lock of a session and one of a transaction exclude each other.
+// lockNumber is the key of the advisory lock. It is the number that the tool tern locks, with which Keyway 0.1
+// migrates: a lock of a session and one of a transaction exclude each other.
 const lockNumber = int64(9628173550095224)
 
 const (
@@ -31,8 +31,8 @@ const (
 	tableTimeout = "3s"
 )
 
-// locked executes do in a transaction that has the lock. While another process has the lock, or a transaction of another
-// program keeps a table that do needs, locked reports that and tries again, until the patience ends.
+// locked executes do in a transaction that has the lock. While another process has the lock, or a transaction of
+// another program keeps a table that do needs, locked reports that and tries again, until the patience ends.
 func (t Target) locked(ctx context.Context, conn *pgx.Conn, do func(pgx.Tx) error) error {
 	patience := cmp.Or(t.patience, defaultPatience)
 	end := time.Now().Add(patience)
@@ -68,8 +68,8 @@ func (t Target) locked(ctx context.Context, conn *pgx.Conn, do func(pgx.Tx) erro
 	}
 }
 
-// lockError is the error after the patience. It names the sessions that have the lock. After a crash of Keyway 0.1, that
-// can be a connection of a pooler, which keeps the lock although nobody migrates.
+// lockError is the error after the patience. It names the sessions that have the lock. After a crash of Keyway 0.1,
+// that can be a connection of a pooler, which keeps the lock although nobody migrates.
 func (t Target) lockError(ctx context.Context, conn *pgx.Conn, patience time.Duration, err error) error {
 	if err != nil {
 		text := "a transaction of another program kept a table of the schema %s for %s; end it, or migrate at another time"
@@ -79,7 +79,7 @@ func (t Target) lockError(ctx context.Context, conn *pgx.Conn, patience time.Dur
 	err = conn.QueryRow(ctx, `SELECT COALESCE(string_agg(pid::text, ', '), '') FROM pg_locks
 		WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND classid::bigint << 32 | objid::bigint = $1
 			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`, lockNumber).Scan(&holders)
-	text := "another process has migrated this database for %s; wait until it ends. If none runs, a session of PostgreSQL " +
-		"has kept the lock: end it with SELECT pg_terminate_backend(PID), PID being %s"
+	text := "another process has migrated this database for %s; wait until it ends. If none runs, a session of " +
+		"PostgreSQL has kept the lock: end it with SELECT pg_terminate_backend(PID), PID being %s"
 	return fault.Public(fault.Unavailable, fmt.Sprintf(text, patience, cmp.Or(holders, "in pg_locks")), err)
 }

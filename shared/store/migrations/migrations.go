@@ -38,8 +38,8 @@ type Target struct {
 	Role string
 	// Secure has the same meaning as in store.Options.
 	Secure func(*pgx.ConnConfig) error
-	// Progress is called with a short line before an existing schema is migrated, and before Run waits for another program.
-	// Defaults to no reports.
+	// Progress is called with a short line before an existing schema is migrated, and before Run waits for another
+	// program. Defaults to no reports.
 	Progress func(line string)
 
 	// patience is how long Run waits for other programs. Defaults to two minutes.

@@ -13,8 +13,8 @@ import (
 // and the version, which it can only read. A missing role is created without a password; on RDS it logs in with tokens
 // of AWS IAM. So the functions that answer requests cannot change the schema, or take it for another OS.
 //
-// The transaction has the lock of the migrations: of two GRANTs on the same object at the same time one fails with "tuple
-// concurrently updated".
+// The transaction has the lock of the migrations: of two GRANTs on the same object at the same time one fails with
+// "tuple concurrently updated".
 func grantRole(ctx context.Context, tx pgx.Tx, t Target) error {
 	err := ensureOrdinaryRole(ctx, tx, t.Role)
 	for _, sql := range grants(t) {

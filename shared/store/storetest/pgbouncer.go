@@ -23,8 +23,8 @@ type Pooler struct {
 	Process *os.Process
 }
 
-// PgBouncer starts the installed PgBouncer, or the one that the variable KEYWAY_PGBOUNCER names, as StartPgBouncer does.
-// Without PgBouncer, the test is skipped; in CI it fails.
+// PgBouncer starts the installed PgBouncer, or the one that the variable KEYWAY_PGBOUNCER names, as StartPgBouncer
+// does. Without PgBouncer, the test is skipped; in CI it fails.
 func PgBouncer(t testing.TB, address string, settings ...string) Pooler {
 	t.Helper()
 	program := pgbouncer()
@@ -38,8 +38,8 @@ func PgBouncer(t testing.TB, address string, settings ...string) Pooler {
 	return StartPgBouncer(t, program, address, settings...)
 }
 
-// StartPgBouncer starts a PgBouncer before the database at the address, until the end of the test. settings are lines of
-// its section [pgbouncer], which replace those of the same name here: pool_mode=transaction among them.
+// StartPgBouncer starts a PgBouncer before the database at the address, until the end of the test. settings are lines
+// of its section [pgbouncer], which replace those of the same name here: pool_mode=transaction among them.
 func StartPgBouncer(t testing.TB, program, address string, settings ...string) Pooler {
 	t.Helper()
 	u, err := url.Parse(address)
