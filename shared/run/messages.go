@@ -134,7 +134,7 @@ func (l *leg) appendMessage(m model.Message, metrics *wire.MessageMetrics) *wire
 	if w.Metrics = metrics; metrics != nil {
 		w.ProviderData = l.ProviderData
 	}
-	l.Messages = append(l.Messages, message{Message: w, Opaque: m.Opaque})
+	l.Messages = append(l.Messages, message{Message: w, Opaque: m.Opaque, OpaqueOf: opaqueOf(l.row)})
 	return &l.Messages[len(l.Messages)-1].Message
 }
 

@@ -56,7 +56,13 @@ type growing struct {
 type message struct {
 	wire.Message
 	Opaque json.RawMessage `json:"opaque,omitempty"`
+	// OpaqueOf is the provider and the model that made Opaque, as opaqueOf names them. "" in checkpoints of earlier
+	// versions.
+	OpaqueOf string `json:"opaque_of,omitempty"`
 }
+
+// opaqueOf names the model that a row has now.
+func opaqueOf(row store.Run) string { return row.ModelProvider + "/" + row.ModelID }
 
 // since returns what was added to an earlier value of g.
 func (g growing) since(earlier growing) growing {
@@ -78,7 +84,8 @@ const (
 	atStep                    // after a stored step
 )
 
-// restore returns the state in a run's row. What the last pause stored comes first, and a checkpoint replaces it.
+// restore returns the state in a run's row. What the last pause stored comes first, and a checkpoint replaces it. The
+// row has the model of this leg, and what another model made is left out, because this one cannot read it.
 func restore(row store.Run) (s state, at position, err error) {
 	var metrics wire.Metrics
 	var checkpoint state
@@ -99,10 +106,15 @@ func restore(row store.Run) (s state, at position, err error) {
 	}
 	checkpoint.pausedAfter = seconds(metrics.Duration)
 	if checkpoint.Messages != nil {
+		for i, m := range checkpoint.Messages {
+			if m.OpaqueOf != "" && m.OpaqueOf != opaqueOf(row) {
+				checkpoint.Messages[i].Opaque = nil
+			}
+		}
 		return checkpoint, atStep, nil
 	}
-	for i := range s.Messages {
-		s.Messages[i].Opaque = opaque[s.Messages[i].ID]
+	for i, m := range s.Messages {
+		s.Messages[i].Opaque, s.Messages[i].OpaqueOf = opaque[m.ID], opaqueOf(row)
 	}
 	s.CallCount, s.Answers = len(s.Calls), checkpoint.Answers
 	s.EarlierUsage = model.Usage{Input: metrics.InputTokens, Output: metrics.OutputTokens, Total: metrics.TotalTokens}

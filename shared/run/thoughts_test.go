@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/model"
@@ -137,5 +138,37 @@ func TestAnotherModelDoesNotGetWhatThePreviousOneRequires(t *testing.T) {
 	b.collect(second.Continue(t.Context(), ann, storeQuery{RunID: r.RunID}, approve(t, r)))
 	if got := sealed(other.requests()[0]); got != "user assistant tool" {
 		t.Errorf("the other model gets %s", got)
+	}
+}
+
+func TestAfterACrashEachModelGetsOnlyWhatItRequiresItself(t *testing.T) {
+	t.Parallel()
+	free := named("free", echo)
+	call := func(id string) model.ToolCall { return model.ToolCall{ID: id, Name: "free"} }
+	b := newBenchWith(t, config.Agent{}, []tool.Set{free}, thinks("p", "", call("f")), hangs(nil, "never"))
+	b.startWorker(1)
+	accepted, err := b.runner.Start(t.Context(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(t, func() bool { return len(b.model.requests()) > 1 })
+	b.expireLeases(1)
+	other := renamed{&scripted{answers: []answer{thinks("p", "", call("g")), hangs(nil, "never"), replies("done")}}}
+	second := newRunnerLogging(b.db, config.Agent{}, other, io.Discard, free)
+	execute, claimed, err := second.Claim(t.Context(), uuid.MustParse(accepted.RunID))
+	if err != nil || !claimed {
+		t.Fatal(claimed, err)
+	}
+	go execute()
+	await(t, func() bool { return len(other.requests()) > 1 })
+	b.sql("UPDATE keyway.runs SET lease_until = now() - interval '1 second'") // not into the queue
+	third := newRunnerLogging(b.db, config.Agent{}, other, io.Discard, free)
+	row := b.claimAndExecute(third, accepted.RunID)
+	for i, want := range []string{
+		"user assistant tool", `user assistant tool assistant["sealed"] tool`, `user assistant tool assistant["sealed"] tool`,
+	} {
+		if got := sealed(other.requests()[i]); got != want || row.Status != "COMPLETED" {
+			t.Errorf("%s, request %d of the other model has %s", row.Status, i, got)
+		}
 	}
 }
