@@ -6,7 +6,9 @@
 package bedrock
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"iter"
 	"net/http"
 	"time"
@@ -49,7 +51,7 @@ type Credentials struct{ AccessKeyID, SecretAccessKey, SessionToken string }
 type Model struct {
 	options     Options
 	client      *bedrockruntime.Client
-	wholeClient *http.Client // for answers in one piece
+	wholeClient sender // for answers in one piece
 }
 
 // New returns a model configured by o alone. It doesn't connect.
@@ -108,7 +110,7 @@ func ignoreEnvironment(o *bedrockruntime.Options) {
 // for one host only, and the session token in its header must not reach another host.
 // header is the limit for the response's header where no client is configured; see
 // upstream.NewTransport.
-func withoutRedirects(configured *http.Client, header time.Duration) *http.Client {
+func withoutRedirects(configured *http.Client, header time.Duration) sender {
 	client := &http.Client{}
 	if configured != nil {
 		*client = *configured
@@ -116,7 +118,26 @@ func withoutRedirects(configured *http.Client, header time.Duration) *http.Clien
 		client.Transport = upstream.NewTransport(header)
 	}
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return client
+	return sender{client}
+}
+
+// sender sends requests whose bodies the SDK can't close. The SDK (smithy-go v1.28) closes
+// the body as soon as the header of the response has arrived. If net/http has not noticed
+// the end of the body by then, it takes that for a failed request and closes the connection
+// in the middle of the answer. This happens with servers that are near.
+type sender struct{ client *http.Client }
+
+// Do implements the SDK's HTTPClient.
+func (s sender) Do(r *http.Request) (*http.Response, error) {
+	if r.Body != nil {
+		body, err := io.ReadAll(r.Body) // it is in memory already
+		if err != nil {
+			return nil, err
+		}
+		r = r.WithContext(r.Context())
+		r.Body = io.NopCloser(bytes.NewReader(body))
+	}
+	return s.client.Do(r) // #nosec G704 -- the address is the region's or the operator's
 }
 
 // Describe returns AgentOS's names for this model.
