@@ -71,7 +71,7 @@ type delta struct {
 	Role             text            `json:"role"`
 	Content          content         `json:"content"`
 	Refusal          text            `json:"refusal"`
-	ReasoningContent text            `json:"reasoning_content"`
+	ReasoningContent content         `json:"reasoning_content"`
 	Reasoning        text            `json:"reasoning"`
 	ReasoningDetails details         `json:"reasoning_details"`
 	ToolCalls        []toolDelta     `json:"tool_calls"`
@@ -80,7 +80,7 @@ type delta struct {
 
 // silent reports whether the delta has no more than an empty text.
 func (d *delta) silent() bool {
-	return d.Content.text == "" && d.Content.thoughts == "" && d.Refusal == "" && d.ReasoningContent == "" &&
+	return d.Content.text == "" && d.Content.thoughts == "" && d.Refusal == "" && d.ReasoningContent.text == "" &&
 		d.Reasoning == "" && len(d.ReasoningDetails) == 0 && len(d.ToolCalls) == 0
 }
 
@@ -232,8 +232,8 @@ func (a *answer) emit(d *delta) bool {
 	if said == "" {
 		said = string(d.Refusal)
 	}
-	thoughts := d.Content.thoughts + string(d.ReasoningContent)
-	if d.ReasoningContent == "" {
+	thoughts := d.Content.thoughts + d.ReasoningContent.text
+	if d.ReasoningContent.text == "" {
 		thoughts += string(d.Reasoning)
 	}
 	shown, tagged := a.tags.split(said)

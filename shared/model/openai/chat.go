@@ -94,8 +94,9 @@ func (c *Chat) params(r model.Request, tools *names.Map) sdk.ChatCompletionNewPa
 		p.Tools = append(p.Tools, tool(t, tools.Fit(t.Name)))
 	}
 	messages := names.Calls(r.Messages, chatIDs)
+	reasoning := c.options.reasoning(messages)
 	for i, m := range messages {
-		p.Messages = append(p.Messages, message(m, tools, c.options.wantsReasoning(m) && turnHasCalls(messages, i)))
+		p.Messages = append(p.Messages, message(m, tools, reasoning[i]))
 	}
 	return p
 }
@@ -113,15 +114,15 @@ func turnHasCalls(messages []model.Message, i int) bool {
 	return slices.ContainsFunc(messages[begin:end], func(m model.Message) bool { return len(m.ToolCalls) > 0 })
 }
 
-// message converts a message. withThoughts permits an answer's thoughts.
-func message(m model.Message, tools *names.Map, withThoughts bool) sdk.ChatCompletionMessageParamUnion {
+// message converts a message. reasoning is that of Options.reasoning.
+func message(m model.Message, tools *names.Map, reasoning *string) sdk.ChatCompletionMessageParamUnion {
 	switch m.Role {
 	case model.System:
 		return sdk.SystemMessage(m.Content)
 	case model.ToolRole:
 		return sdk.ToolMessage(m.Content, m.ToolCallID)
 	case model.Assistant:
-		return assistant(m, tools, withThoughts)
+		return assistant(m, tools, reasoning)
 	default:
 		return sdk.UserMessage(m.Content)
 	}
@@ -132,9 +133,9 @@ func message(m model.Message, tools *names.Map, withThoughts bool) sdk.ChatCompl
 // Arguments that are not an object become {}: servers that parse them refuse the whole
 // conversation otherwise (llama.cpp), and the tool's result names the mistake.
 //
-// Thoughts go back only beside calls, in the turn that has them, to the servers that
-// require them. DeepSeek's older models refuse them elsewhere.
-func assistant(m model.Message, tools *names.Map, withThoughts bool) sdk.ChatCompletionMessageParamUnion {
+// Thoughts go back only in turns with calls, to the models that require them. DeepSeek's
+// older models refuse them elsewhere.
+func assistant(m model.Message, tools *names.Map, reasoning *string) sdk.ChatCompletionMessageParamUnion {
 	var p sdk.ChatCompletionAssistantMessageParam
 	p.Content.OfString = sdk.String(m.Content)
 	back, extra := chatOpaqueOf(m), map[string]any{}
@@ -150,8 +151,8 @@ func assistant(m model.Message, tools *names.Map, withThoughts bool) sdk.ChatCom
 		}
 		p.ToolCalls = append(p.ToolCalls, sdk.ChatCompletionMessageToolCallUnionParam{OfFunction: f})
 	}
-	if withThoughts {
-		extra[reasoningContent] = m.Reasoning
+	if reasoning != nil {
+		extra[reasoningContent] = *reasoning
 	}
 	if back.MessageExtra != nil {
 		extra["extra_content"] = back.MessageExtra

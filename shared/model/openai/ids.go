@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/keyway-agents/keyway/shared/model"
@@ -33,13 +34,13 @@ type chatOpaque struct {
 	Details []detail `json:"reasoning_details,omitempty"`
 
 	held int // bytes of Details
-	// reasoningContent states that the thoughts came in the member reasoning_content.
+	// reasoningContent states that the answer had the member reasoning_content, perhaps with an empty text.
 	reasoningContent bool
 }
 
 // add adds what a chunk has.
 func (o *chatOpaque) add(d *delta) {
-	o.reasoningContent = o.reasoningContent || d.ReasoningContent != ""
+	o.reasoningContent = o.reasoningContent || d.ReasoningContent.present
 	if upstream.Present(d.ExtraContent) {
 		o.MessageExtra = d.ExtraContent
 	}
@@ -175,15 +176,33 @@ const reasoningContent = "reasoning_content"
 // providerData is the Part.ProviderData of an answer.
 type providerData struct {
 	identifiers
-	// ReasoningField is the member in which the thoughts came, if they must be sent back.
+	// ReasoningField is the member in which the thoughts came, perhaps empty ones, if they must be sent back.
 	ReasoningField string `json:"reasoning_field,omitempty"`
 	// Model is the Options.ID with which the answer was requested.
 	Model string `json:"model,omitempty"`
 }
 
-// wantsReasoning reports whether a model sent an answer and wants its thoughts back.
-func (o Options) wantsReasoning(m model.Message) bool {
+// sentReasoning reports whether an answer is one of this model, and had the member reasoning_content.
+func (o Options) sentReasoning(m model.Message) bool {
 	var data providerData
-	return m.Reasoning != "" && json.Unmarshal(m.ProviderData, &data) == nil &&
+	return len(m.ProviderData) > 0 && json.Unmarshal(m.ProviderData, &data) == nil &&
 		data.ReasoningField == reasoningContent && data.Model == o.ID
+}
+
+// reasoning returns what each message of a conversation has as reasoning_content; nil for one without the member. If
+// the model has used the member in the conversation, it requires it in all answers of turns with calls, also in those
+// without thoughts and in those of another model. The thoughts of another model are not sent.
+func (o Options) reasoning(messages []model.Message) []*string {
+	out := make([]*string, len(messages))
+	if !slices.ContainsFunc(messages, o.sentReasoning) {
+		return out
+	}
+	for i, m := range messages {
+		if m.Role == model.Assistant && turnHasCalls(messages, i) {
+			if out[i] = new(string); o.sentReasoning(m) {
+				*out[i] = m.Reasoning
+			}
+		}
+	}
+	return out
 }

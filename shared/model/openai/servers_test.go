@@ -179,6 +179,8 @@ var textForms = []struct {
 }{
 	{"reasoning_content", []string{delta(`"content":null,"reasoning_content":"p"`), delta(`"content":"x"`)}, "x", "p"},
 	{"reasoning", []string{delta(`"content":"","reasoning":"p"`), delta(`"content":"x"`)}, "x", "p"},
+	{"reasoning_content as a list", []string{
+		delta(`"reasoning_content":[{"type":"text","text":"p"}]`), delta(`"content":"x"`)}, "x", "p"},
 	{"both names of the same thoughts", []string{delta(`"reasoning":"p","reasoning_content":"p"`), delta(`"content":"x"`)},
 		"x", "p"},
 	{"a list of parts", []string{delta(`"content":[{"type":"thinking","thinking":[{"type":"text","text":"p"}]},` +
@@ -480,6 +482,41 @@ func TestThoughtsGoBackFromTheHistoryOfASession(t *testing.T) {
 	alone := conversation(t, delta(`"reasoning_content":"I think"`), delta(`"content":"hi"`))
 	if diff := cmp.Diff(any(object{"role": "assistant", "content": "hi"}), alone[0]); diff != "" {
 		t.Errorf("without calls (-want +got):\n%s", diff)
+	}
+}
+
+// DeepSeek's first chunk has an empty reasoning_content, also if no thoughts follow, and DeepSeek wants that back. In a
+// turn with calls it wants the member in every answer, also in that of another model.
+func TestAModelThatSendsThoughtsGetsTheirMemberInAllAnswersOfATurnWithCalls(t *testing.T) {
+	t.Parallel()
+	a := read(t, sse(delta(`"role":"assistant","content":null,"reasoning_content":""`), toolDelta(echo),
+		strings.Replace(stop, "stop", "tool_calls", 1)))
+	if a.Err != nil || a.Reasoning != "" {
+		t.Fatal(a.Reasoning, a.Err)
+	}
+	call := func(m model.Message) []model.Message {
+		m.Role, m.ToolCalls = model.Assistant, []model.ToolCall{{ID: "c", Name: "echo", Arguments: "{}"}}
+		return []model.Message{m, {Role: model.ToolRole, ToolCallID: "c", Content: "done"}}
+	}
+	user := model.Message{Role: model.User, Content: "and?"}
+	r := modeltest.Ask("hello")
+	r.Messages = append(r.Messages, model.Message{Role: model.Assistant, Content: "alone"}, user)
+	r.Messages = append(r.Messages, call(model.Message{Reasoning: "another model's"})...)
+	r.Messages = append(r.Messages, model.Message{Role: model.Assistant, Content: "at the end"}, user)
+	r.Messages = append(r.Messages, call(model.Message{ProviderData: a.Parts[len(a.Parts)-1].ProviderData})...)
+	for id, want := range map[string][]any{"m": {nil, "", "", ""}, "another": {nil, nil, nil, nil}} {
+		srv := modeltest.NewServer(t, modeltest.Text("done"))
+		modeltest.Collect(t.Context(), t, open(t, srv, openai.Options{ID: id}), r)
+		var got []any
+		messages, _ := srv.Requests()[0].Body["messages"].([]any)
+		for _, m := range messages {
+			if m, _ := m.(map[string]any); m["role"] == "assistant" {
+				got = append(got, m["reasoning_content"])
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("reasoning_content to %s (-want +got):\n%s", id, diff)
+		}
 	}
 }
 
