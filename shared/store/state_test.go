@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -79,6 +80,28 @@ func TestTheDeepestStatesAreMerged(t *testing.T) {
 	beginWith(t, db, "s", nested(`{"x":1}`))
 	if got := beginWith(t, db, "s", nested(`{"y":2}`)); !strings.Contains(got, `{"x": 1, "y": 2}`) {
 		t.Errorf("%s", got)
+	}
+}
+
+// Many clients send the whole state back with each run. A statement may take 5 seconds.
+func TestLargeStatesAreMergedInTime(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	wide := func(value string) string {
+		var members []string
+		for i := range 9000 {
+			members = append(members, fmt.Sprintf(`"k%d":{%q:"%d%s"}`, i, value, i, strings.Repeat("x", 90)))
+		}
+		return "{" + strings.Join(members, ",") + "}"
+	}
+	beginWith(t, db, "wide", wide("a"))
+	if got := beginWith(t, db, "wide", wide("b")); strings.Count(got, `"a": `) != 9000 || strings.Count(got, `"b": `) != 9000 {
+		t.Errorf("%d bytes", len(got))
+	}
+	deep := func(inner string) string { return strings.Repeat(`{"a":`, 50) + inner + strings.Repeat("}", 50) }
+	beginWith(t, db, "deep", deep(wide("a")))
+	if got := beginWith(t, db, "deep", deep(wide("b"))); strings.Count(got, `"b": `) != 9000 {
+		t.Errorf("%d bytes", len(got))
 	}
 }
 
