@@ -45,7 +45,7 @@ func raw(t *testing.T, bytes string) modeltest.Answer {
 const (
 	cutShort = "The model's answer ended before it was complete"
 	noAnswer = "The model's server sent something that is not an answer"
-	tooLong  = "The model's server sent an event of more than 10 MB"
+	tooLong  = "The model's server sent an event of more than 10 MB, or more than 128 tool calls at once"
 )
 
 func TestAnswersAreReadInAllFormsThatServersSend(t *testing.T) {

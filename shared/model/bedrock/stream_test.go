@@ -65,7 +65,7 @@ func TestAnAnswerOfMoreThan10MBIsAnError(t *testing.T) {
 		"arguments": modeltest.ToolCall("f", "{}").Raw(hugeArguments()).Raw(hugeArguments()),
 	} {
 		a := answerOf(t, script)
-		if fault.Detail(a.Err) != "The model's server sent an event of more than 10 MB" {
+		if fault.Detail(a.Err) != "The model's server sent an event of more than 10 MB, or more than 128 tool calls at once" {
 			t.Errorf("%s: %v", name, a.Err)
 		}
 	}

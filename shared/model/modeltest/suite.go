@@ -30,7 +30,7 @@ const (
 	cutShortText   = "The model's answer ended before it was complete"
 	noAnswerText   = "The model's server sent something that is not an answer"
 	noStreamText   = "The model's server did not answer with an event stream: check base_url"
-	tooLongText    = "The model's server sent an event of more than 10 MB"
+	tooLongText    = "The model's server sent an event of more than 10 MB, or more than 128 tool calls at once"
 )
 
 // Answer is everything that one Stream yielded.

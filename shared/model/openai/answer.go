@@ -2,6 +2,7 @@ package openai
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 
 	"github.com/keyway-agents/keyway/shared/model"
@@ -132,7 +133,8 @@ func (a *answer) read() (*model.End, error) {
 		*c = chunk{}
 		a.events.Next()
 		if err := decoder.Decode(into); err != nil {
-			if a.finish != "" && a.events.Ended() {
+			_, broken := errors.AsType[*json.SyntaxError](err)
+			if a.finish != "" && (broken || a.events.Ended()) { // [DONE] may be cut too
 				return a.end()
 			}
 			return nil, a.options.provider().StreamError(a.events, err, a.contentType, "finish_reason")

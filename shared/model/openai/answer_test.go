@@ -144,6 +144,11 @@ func TestAnAnswerWithFinishReasonIsCompleteWhateverFollows(t *testing.T) {
 	if a.Err != nil || a.Text != "whole" || a.End.FinishReason != "stop" {
 		t.Errorf("text %q, end %+v, error %v", a.Text, a.End, a.Err)
 	}
+	for _, rest := range []string{"data: [DO", "data: <html>\n\n", `data: {"usage":`, "data: [DONE]\n\ndata: x"} {
+		if a := read(t, sse(delta(`"content":"whole"`), stop)+rest); a.Err != nil || a.Text != "whole" {
+			t.Errorf("followed by %q: text %q, error %v", rest, a.Text, a.Err)
+		}
+	}
 }
 
 func TestAnInvalidStreamIsAnError(t *testing.T) {
@@ -151,7 +156,7 @@ func TestAnInvalidStreamIsAnError(t *testing.T) {
 	const (
 		noAnswer = "The model's server sent something that is not an answer"
 		cutShort = "The model's answer ended before it was complete"
-		tooLong  = "The model's server sent an event of more than 10 MB"
+		tooLong  = "The model's server sent an event of more than 10 MB, or more than 128 tool calls at once"
 	)
 	for _, c := range []struct{ name, stream, detail string }{
 		{"not JSON", sse("<html>"), noAnswer},

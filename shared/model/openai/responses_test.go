@@ -559,7 +559,7 @@ func TestAnInvalidResponsesStreamIsAnError(t *testing.T) {
 	const (
 		noAnswer = "The model's server sent something that is not an answer"
 		cutShort = "The model's answer ended before it was complete"
-		tooLong  = "The model's server sent an event of more than 10 MB"
+		tooLong  = "The model's server sent an event of more than 10 MB, or more than 128 tool calls at once"
 	)
 	big := itemDone(0, `{"type":"message","text":"`+strings.Repeat("x", 1<<20)+`"}`)
 	for _, c := range []struct{ name, stream, detail string }{

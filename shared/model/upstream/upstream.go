@@ -31,7 +31,7 @@ const (
 	// page of a web server, because base_url lacks /v1 or is another service's.
 	NoStream = "The model's server did not answer with an event stream: check base_url"
 	// TooLong is for an answer beyond the limits for memory.
-	TooLong = "The model's server sent an event of more than 10 MB"
+	TooLong = "The model's server sent an event of more than 10 MB, or more than 128 tool calls at once"
 )
 
 // ConnectionError returns the fault.Upstream error for a provider that can't be
