@@ -91,8 +91,8 @@ func TestIAMTokenIsSentOnlyToTheDatabase(t *testing.T) {
 					"another host; check database.url (or DATABASE_URL; on AWS see the template's parameter Database)"
 				answer.want(t, "the sessions", 503, text)
 				f.WaitForLog(row.want)
-				if !strings.Contains(migrated, "the template's parameter Database: TLS verification of the database server failed") ||
-					!strings.Contains(migrated, row.want) {
+				const named = "the template's parameter Database: TLS verification of the database server failed"
+				if !strings.Contains(migrated, named) || !strings.Contains(migrated, row.want) {
 					t.Errorf("migrate: %s", migrated)
 				}
 				if len(password) != 0 {

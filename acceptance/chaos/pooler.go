@@ -31,8 +31,8 @@ func pgbouncer() (string, error) {
 	return "", errors.New("pgbouncer is not installed: apt-get install pgbouncer, or choose another --phase")
 }
 
-// openPooler starts PgBouncer in front of a database and returns the URL of the database behind it. The servers find out
-// by themselves that it gives each transaction another connection.
+// openPooler starts PgBouncer in front of a database and returns the URL of the database behind it. The servers find
+// out by themselves that it gives each transaction another connection.
 func openPooler(ctx context.Context, database *url.URL, dir string) (*pooler, *url.URL, error) {
 	program, err := pgbouncer()
 	if err != nil {

@@ -333,7 +333,8 @@ func TestConfigMasksSecretsInEveryOutput(t *testing.T) {
 		`"admin_scope":"agent_os:admin","user_isolation":true},` +
 		`"database":{"url":"postgresql://ai:***@db:5432/x?***","schema":"keyway"},` +
 		`"agents":[{"id":"a","name":"a",` +
-		`"model":{"provider":"openai","id":"x","base_url":"https://b/v1?***","api_key":"***","headers":{"X-Key":"***"},"temperature":0},` +
+		`"model":{"provider":"openai","id":"x","base_url":"https://b/v1?***","api_key":"***",` +
+		`"headers":{"X-Key":"***"},"temperature":0},` +
 		`"tools":["hackernews",{"mcp":{"url":"https://m/mcp?***","headers":{"Authorization":"***"},"timeout":"1m"}}],` +
 		`"add_history_to_context":false,"num_history_runs":3,"update_memory_on_run":false,` +
 		`"add_datetime_to_context":false,"markdown":false,"timeout":"10m"}]}`

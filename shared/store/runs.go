@@ -65,7 +65,8 @@ type Run struct {
 
 const runColumns = `run_id, owner, session_id, agent_id, agent_name, model_id, model_provider, status,
 	cancellation_stage, background, streamed, input, files, content, reasoning_content, provider_data, messages, tools,
-	requirements, opaque, metrics, metadata, session_state, created_at, attempt, losses, cancel_requested, caller, checkpoint`
+	requirements, opaque, metrics, metadata, session_state, created_at, attempt, losses, cancel_requested, caller,
+	checkpoint`
 
 // runColumnsByLength returns the JSON objects with their members in jsonb's order, which is by length of the name.
 var runColumnsByLength = strings.NewReplacer(

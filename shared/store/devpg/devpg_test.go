@@ -163,8 +163,7 @@ func TestTheServerOfAProgramThatStopsIsNotShared(t *testing.T) {
 func TestProgramsThatShareAServerStartItAgainWhenItsOwnerEnds(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(*program, *testing.T){
-		"the owner stops":     func(p *program, t *testing.T) { p.close(t) },
-		"the owner is killed": func(p *program, t *testing.T) { p.kill(t) },
+		"the owner stops": (*program).close, "the owner is killed": (*program).kill,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
