@@ -191,6 +191,16 @@ func Detail(err error) string {
 	return KindOf(err).Error()
 }
 
+// Cause returns what caused err, for the log of an error whose Detail must not be there: the
+// text of a model's server may repeat the conversation. It is err itself if err has no
+// Detail, and nil if only the Detail is known.
+func Cause(err error) error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Cause
+	}
+	return err
+}
+
 // Answer returns the status, the headers and the AgentOS body of an error:
 // {"detail": text | [{type, loc, msg, input}], …}. A 401 has the member "hint" and the
 // header WWW-Authenticate, which say what is wrong with the token and what to do.

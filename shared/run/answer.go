@@ -56,6 +56,10 @@ func (l *leg) callModel(
 	}
 	l.Content += answer.Content
 	if err != nil {
+		if ctx.Err() == nil { // Otherwise the run was stopped, and the model did not fail.
+			l.log.Warn("a model call failed", "run_id", l.row.RunID, "agent", l.agent.ID, "model", l.about.ID,
+				"cause", fault.Cause(err))
+		}
 		if answer.Content+answer.Reasoning != "" {
 			l.appendMessage(answer, nil)
 		}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -37,9 +38,12 @@ const (
 // ConnectionError returns the fault.Upstream error for a provider that can't be
 // reached, or for a connection that broke. Its public text is Timeout if err is a
 // timeout, and Connection otherwise: err itself may name internal addresses and goes
-// only to the log.
+// only to the log, without its URL, which may contain a key.
 func ConnectionError(err error) error {
 	text := Connection
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		err = e.Err
+	}
 	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
 		text = Timeout
 	}
