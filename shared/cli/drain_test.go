@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -18,6 +19,12 @@ import (
 // read a megabyte.
 func early(t *testing.T) (address string) {
 	t.Helper()
+	return earlyWithin(t, bodyPatience)
+}
+
+// earlyWithin is early for a body that may take patience.
+func earlyWithin(t *testing.T, patience time.Duration) (address string) {
+	t.Helper()
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		err := fault.Public(fault.Unauthenticated, "no token", nil)
 		switch r.URL.Path {
@@ -27,10 +34,17 @@ func early(t *testing.T) (address string) {
 			}
 		case "/read":
 			_, _ = io.Copy(io.Discard, r.Body)
+		case "/slow":
+			_, _ = io.Copy(io.Discard, r.Body)
+			select {
+			case <-r.Context().Done(): // as if the client had disconnected
+				return
+			case <-time.After(3 * patience):
+			}
 		}
 		fault.Write(w, err)
 	})
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { answerEarly(w, r, h) }))
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { answerEarly(w, r, patience, h) }))
 	t.Cleanup(s.Close)
 	return s.Listener.Addr().String()
 }
@@ -124,4 +138,45 @@ func TestAnEndlessBodyIsNotReadForever(t *testing.T) {
 	if sent < 64<<20 || sent > maxDrained+64<<20 {
 		t.Errorf("the server took %d bytes", sent)
 	}
+}
+
+func TestABodyThatDoesNotArriveIsCutOff(t *testing.T) {
+	t.Parallel()
+	conn := send(t, earlyWithin(t, 200*time.Millisecond), "POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n", 10)
+	wantClosed(t, "a slow body", conn)
+}
+
+// The rest of such a body would be taken for the next request.
+func TestAConnectionIsClosedAfterABodyThatIsNotWhole(t *testing.T) {
+	t.Parallel()
+	const chunked = " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+	const next = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+	address := early(t)
+	for what, head := range map[string]string{
+		"a chunk without a size, read":     "POST /read" + chunked + "x\r\n" + next,
+		"a chunk without a size, not read": "POST /" + chunked + "x\r\n" + next,
+		"a rest that comes too late":       "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx",
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			wantClosed(t, what, send(t, address, head, 0))
+		})
+	}
+}
+
+// wantClosed checks that a connection has one answer, and is closed after it.
+func wantClosed(t *testing.T, what string, conn net.Conn) {
+	t.Helper()
+	answers := bufio.NewReader(conn)
+	wantStatus(t, what, answers, http.StatusUnauthorized)
+	_, err := answers.ReadByte()
+	if timeout, ok := errors.AsType[net.Error](err); err == nil || ok && timeout.Timeout() {
+		t.Errorf("%s: the connection stays open: %v", what, err)
+	}
+}
+
+func TestAnAnswerMayTakeLongerThanTheBody(t *testing.T) {
+	t.Parallel()
+	conn := send(t, earlyWithin(t, 300*time.Millisecond), "POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n", 10)
+	wantStatus(t, "a slow answer", bufio.NewReader(conn), http.StatusUnauthorized)
 }

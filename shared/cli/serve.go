@@ -346,7 +346,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.conns.crowded() {
 		w.Header().Set("Connection", "close") // the client opens a new one for its next request
 	}
-	answerEarly(w, r, *s.handler.Load())
+	answerEarly(w, r, bodyPatience, *s.handler.Load())
 }
 
 // shutdownPatience is how long runs in progress may take to end after SIGTERM. Docker

@@ -8,6 +8,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/url"
+	"os"
 	"reflect"
 	"strings"
 
@@ -132,6 +133,9 @@ func tooLarge(err error) bool {
 func unreadable(err error) error {
 	if tooLarge(err) {
 		return fault.Public(fault.TooLarge, "The request body is larger than 10 MB", nil)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fault.Public(fault.Invalid, "The request body did not arrive in time; send it again, or a smaller one", err)
 	}
 	if _, public := errors.AsType[*fault.Error](err); public {
 		return err
