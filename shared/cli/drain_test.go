@@ -44,7 +44,9 @@ func earlyWithin(t *testing.T, patience time.Duration) (address string) {
 		}
 		fault.Write(w, err)
 	})
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { answerEarly(w, r, patience, h) }))
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answerEarly(w, r, patience, h)
+	}))
 	t.Cleanup(s.Close)
 	return s.Listener.Addr().String()
 }
@@ -142,7 +144,8 @@ func TestAnEndlessBodyIsNotReadForever(t *testing.T) {
 
 func TestABodyThatDoesNotArriveIsCutOff(t *testing.T) {
 	t.Parallel()
-	conn := send(t, earlyWithin(t, 200*time.Millisecond), "POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n", 10)
+	const head = "POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+	conn := send(t, earlyWithin(t, 200*time.Millisecond), head, 10)
 	wantClosed(t, "a slow body", conn)
 }
 
@@ -177,6 +180,7 @@ func wantClosed(t *testing.T, what string, conn net.Conn) {
 
 func TestAnAnswerMayTakeLongerThanTheBody(t *testing.T) {
 	t.Parallel()
-	conn := send(t, earlyWithin(t, 300*time.Millisecond), "POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n", 10)
+	const head = "POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
+	conn := send(t, earlyWithin(t, 300*time.Millisecond), head, 10)
 	wantStatus(t, "a slow answer", bufio.NewReader(conn), http.StatusUnauthorized)
 }

@@ -53,7 +53,8 @@ func TestStatesAreMergedAsAgentOSMergesThem(t *testing.T) {
 		"no state at all":              {``, ``, `{}`},
 		"an empty name":                {`{"":{"a":1}}`, `{"":{"b":2}}`, `{"": {"a": 1, "b": 2}}`},
 		"the same state again":         {`{"a":{"b":[1,{"c":2}]}}`, `{"a":{"b":[1,{"c":2}]}}`, `{"a": {"b": [1, {"c": 2}]}}`},
-		"one change":                   {`{"a":{"b":1},"c":{"d":2}}`, `{"a":{"b":1},"c":{"d":3}}`, `{"a":{"b":1},"c":{"d":3}}`},
+		"one change": {`{"a":{"b":1},"c":{"d":2}}`, `{"a":{"b":1},"c":{"d":3}}`,
+			`{"a":{"b":1},"c":{"d":3}}`},
 	} {
 		beginWith(t, db, name, row.old)
 		got := strings.ReplaceAll(beginWith(t, db, name, row.new), " ", "") // PostgreSQL adds spaces
@@ -95,7 +96,8 @@ func TestLargeStatesAreMergedInTime(t *testing.T) {
 		return "{" + strings.Join(members, ",") + "}"
 	}
 	beginWith(t, db, "wide", wide("a"))
-	if got := beginWith(t, db, "wide", wide("b")); strings.Count(got, `"a": `) != 9000 || strings.Count(got, `"b": `) != 9000 {
+	got := beginWith(t, db, "wide", wide("b"))
+	if strings.Count(got, `"a": `) != 9000 || strings.Count(got, `"b": `) != 9000 {
 		t.Errorf("%d bytes", len(got))
 	}
 	deep := func(inner string) string { return strings.Repeat(`{"a":`, 50) + inner + strings.Repeat("}", 50) }

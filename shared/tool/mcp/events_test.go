@@ -56,14 +56,15 @@ func TestALongLineInSmallPiecesIsReadInLittleTime(t *testing.T) {
 
 func TestKeysInAnAddressAreSecretInEachForm(t *testing.T) {
 	t.Parallel()
-	u, err := url.Parse("https://user:pass%2Fword@h.example/api/s/c2VjcmV0LWlu%2BLXBhdGg/mcp?key=a%2Bb%2Fconfigured&short=1")
+	u, err := url.Parse("https://user:pass%2Fword@h.example/api/s/c2VjcmV0LWlu%2BLXBhdGg/mcp" +
+		"?key=a%2Bb%2Fconfigured&short=1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &Server{secrets: secretsOf(u, map[string][]string{"Authorization": {"Basic dXNlcjpiYXNpYy1wYXNzd29yZA=="}})}
 	for _, secret := range []string{
-		"pass/word", "pass%2Fword", "dXNlcjpwYXNzL3dvcmQ=", "c2VjcmV0LWlu%2BLXBhdGg", "c2VjcmV0LWlu+LXBhdGg", "a+b/configured",
-		"a%2Bb%2Fconfigured", "basic-password", "dXNlcjpiYXNpYy1wYXNzd29yZA==",
+		"pass/word", "pass%2Fword", "dXNlcjpwYXNzL3dvcmQ=", "c2VjcmV0LWlu%2BLXBhdGg", "c2VjcmV0LWlu+LXBhdGg",
+		"a+b/configured", "a%2Bb%2Fconfigured", "basic-password", "dXNlcjpiYXNpYy1wYXNzd29yZA==",
 	} {
 		if got := s.safe("Cannot POST "+secret+"/mcp", 100); got != "Cannot POST ***/mcp" {
 			t.Errorf("%s became %s", secret, got)

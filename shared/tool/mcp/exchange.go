@@ -149,7 +149,7 @@ func (c *session) request(ctx context.Context, o outgoing) (json.RawMessage, htt
 	switch {
 	case len(answer.Error) > 0 && string(answer.Error) != "null":
 		return nil, nil, newRPCError(answer.Error)
-	case answer.Result == nil:
+	case answer.Result == nil || string(answer.Result) == "null":
 		return nil, nil, c.s.unreadable("answer", errors.New("neither a result nor an error"))
 	}
 	return answer.Result, resp.Header, nil

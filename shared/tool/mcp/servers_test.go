@@ -244,6 +244,7 @@ func TestARefusalWithAnotherReasonIsNotRepeated(t *testing.T) {
 			"can't be read"},
 		"no JSON":          {answers(200, "application/json", `{"jsonrpc":`), "can't be read"},
 		"no result":        {answers(200, "application/json", `{"jsonrpc":"2.0","id":4}`), "can't be read"},
+		"a result of null": {answers(200, "application/json", `{"jsonrpc":"2.0","id":4,"result":null}`), "can't be read"},
 		"another's answer": {answers(200, "application/json", `{"jsonrpc":"2.0","id":99,"result":{}}`), "can't be read"},
 		"a page as answer": {answers(200, "text/html", `<html>`), "answered with text/html, which is not MCP"},
 		"no body":          {answers(202, "", ``), "answered with nothing"},
@@ -423,7 +424,8 @@ func TestAListWithoutEndIsNotKept(t *testing.T) {
 			return fmt.Sprintf(`{"tools":[],"nextCursor":"%d%s"}`, n, strings.Repeat("c", 1<<20))
 		},
 		"long tools": func(n int) string {
-			return fmt.Sprintf(`{"tools":[{"name":"t%d","description":"%s"}],"nextCursor":"%[1]d"}`, n, strings.Repeat("d", 1<<20))
+			return fmt.Sprintf(`{"tools":[{"name":"t%d","description":"%s"}],"nextCursor":"%[1]d"}`, n,
+				strings.Repeat("d", 1<<20))
 		},
 	} {
 		s, n := &script{}, 0
