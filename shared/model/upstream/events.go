@@ -41,7 +41,27 @@ type Events struct {
 func NewEvents(body io.Reader) *Events {
 	lines := bufio.NewScanner(body)
 	lines.Buffer(nil, MaxEvent)
+	lines.Split(splitLines())
 	return &Events{lines: lines}
+}
+
+// splitLines is bufio.ScanLines, except that it searches each byte only once. A server may send a line of many MB in
+// small pieces, and bufio.ScanLines would search all of it again with each piece.
+func splitLines() bufio.SplitFunc {
+	searched := 0 // how much of the data has no line end
+	return func(data []byte, atEOF bool) (advance int, line []byte, err error) {
+		if i := bytes.IndexByte(data[searched:], '\n'); i >= 0 {
+			end := searched + i
+			searched = 0
+			return end + 1, bytes.TrimSuffix(data[:end], []byte("\r")), nil
+		}
+		if atEOF && len(data) > 0 {
+			searched = 0
+			return len(data), bytes.TrimSuffix(data, []byte("\r")), nil
+		}
+		searched = len(data)
+		return 0, nil, nil
+	}
 }
 
 // Next starts the count of MaxEvent anew. The caller calls it before it decodes a
