@@ -187,8 +187,8 @@ func TestManyFollowersCostOneReader(t *testing.T) {
 		}
 	}
 	received, trips = tap.Received.Load()-received, tap.Trips.Load()-trips
-	// One read for each part and the end, one question each 250 ms, and the statements of the test. The pool may open up to
-	// three more connections, each in three round trips. Forty readers would need 280.
+	// One read for each part and the end, one question each 250 ms, and the statements of the test. The pool may open
+	// up to three more connections, each in three round trips. Forty readers would need 280.
 	most := int64(parts+1)*2 + int64(time.Since(began)/(250*time.Millisecond)) + 10 + 3*3
 	if received > parts*size*5/4 || trips > most {
 		t.Errorf("%d followers of %d bytes: %d bytes in %d round trips, expected at most %d", followers, parts*size,
