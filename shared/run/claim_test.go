@@ -232,16 +232,19 @@ func TestARunOfAnUndeclaredAgentEnds(t *testing.T) {
 
 func TestCancelEndsAPendingRun(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, hangs(nil, "so far"))
-	id := startAndAwaitModel(t, b, run.Input{Message: "hi"})
-	b.expireLeases(1)
+	b := newBench(t, replies("never")) // No worker receives the run.
+	accepted, err := b.runner.Start(t.Context(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := accepted.RunID
 	b.wantCancel(b.runner, bob, id, false)
 	if r := b.row(id); r.Status != "PENDING" {
 		t.Fatalf("%+v", r)
 	}
 	b.wantCancel(b.runner, ann, id, true)
-	if r := b.row(id); r.Status != "CANCELLED" {
-		t.Errorf("%+v", r)
+	if r := b.row(id); r.Status != "CANCELLED" || len(b.model.requests()) != 0 {
+		t.Errorf("%+v, and %d model calls", r, len(b.model.requests()))
 	}
 	b.expireLeases(0)
 }
