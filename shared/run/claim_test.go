@@ -44,23 +44,28 @@ func (b *bench) claimAndExecute(r *run.Runner, runID string) store.Run {
 	return b.row(runID)
 }
 
-// startAndAwaitModel starts a background run, has a worker claim it and returns when the model is called.
-func startAndAwaitModel(t *testing.T, b *bench, in run.Input) (runID string) {
+// startAndAwaitModel starts a background run, claims it and returns when the model has been called. There is no worker:
+// it would claim the run again as soon as its first leg notices that the lease has ended.
+func startAndAwaitModel(t *testing.T, b *bench, in run.Input, modelCalls int) (runID string) {
 	t.Helper()
 	in.AgentID, in.Owner, in.SessionID = "a", "ann", "s"
-	b.startWorker(1)
 	accepted, err := b.runner.Start(t.Context(), in)
 	if err != nil {
 		t.Fatal(err)
 	}
-	await(t, func() bool { return len(b.model.requests()) > 0 })
+	execute, claimed, err := b.runner.Claim(t.Context(), uuid.MustParse(accepted.RunID))
+	if err != nil || !claimed {
+		t.Fatal(claimed, err)
+	}
+	go execute()
+	await(t, func() bool { return len(b.model.requests()) >= modelCalls })
 	return accepted.RunID
 }
 
 func TestAnOrphanedRunContinuesInAnotherProcess(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, hangs(nil, "never"))
-	id := startAndAwaitModel(t, b, run.Input{Message: "hi"})
+	id := startAndAwaitModel(t, b, run.Input{Message: "hi"}, 1)
 	b.expireLeases(1)
 	second := b.withModel(t, agentOnly, replies("done"))
 	r := b.claimAndExecute(second.runner, id)
@@ -253,7 +258,7 @@ func TestCancelEndsAPendingRun(t *testing.T) {
 func TestAnOrphanedRunThatWasCancelledIsNotExecuted(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, hangs(nil, "so far"))
-	id := startAndAwaitModel(t, b, run.Input{Message: "hi"})
+	id := startAndAwaitModel(t, b, run.Input{Message: "hi"}, 1)
 	// The new attempt number hides the cancellation from the first process.
 	b.sql("UPDATE keyway.runs SET cancel_requested = true, attempt = attempt + 1")
 	b.expireLeases(1)
@@ -282,7 +287,7 @@ func TestTheInterruptedStepIsRepeated(t *testing.T) {
 	called := func() []string { mu.Lock(); defer mu.Unlock(); return append([]string{}, ids...) }
 	wants := calls("I book. ", model.ToolCall{ID: "call_7", Name: "book", Arguments: `{"n": 1}`})
 	b := newBenchWith(t, agentOnly, tools(book), wants)
-	id := startAndAwaitModel(t, b, run.Input{Message: "hi", Streamed: true})
+	id := startAndAwaitModel(t, b, run.Input{Message: "hi", Streamed: true}, 1)
 	await(t, func() bool { return len(called()) == 1 })
 
 	// A crash during the tool call: the tool is called again, the model is not.

@@ -299,7 +299,7 @@ func TestAHandedOverRunWithoutAMessageIsFoundLater(t *testing.T) {
 func TestAProcessThatLostARunDoesNotHandItOver(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, hangs(nil, "so far"), replies("x"))
-	id := startAndAwaitModel(t, b, run.Input{Message: "hi"})
+	id := startAndAwaitModel(t, b, run.Input{Message: "hi"}, 1)
 	b.sql("UPDATE keyway.runs SET attempt = attempt + 1")
 	b.runner.HandOver()
 	if err := b.runner.Wait(shortDeadline(t)); err != nil {

@@ -105,16 +105,11 @@ func TestWhatAProviderRequiresBackSurvivesACrash(t *testing.T) {
 	t.Parallel()
 	b := newBenchWith(t, config.Agent{}, []tool.Set{named("free", echo)},
 		thinks("p", "", model.ToolCall{ID: "f", Name: "free"}), hangs(nil, "never"))
-	b.startWorker(1)
-	accepted, err := b.runner.Start(t.Context(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	await(t, func() bool { return len(b.model.requests()) > 1 })
+	id := startAndAwaitModel(t, b, run.Input{Message: "hi"}, 2)
 	b.expireLeases(1)
 	other := &scripted{answers: []answer{replies("done")}}
 	second := newRunner(b.db, config.Agent{}, other, named("free", echo))
-	row := b.claimAndExecute(second, accepted.RunID)
+	row := b.claimAndExecute(second, id)
 	if got := sealed(other.requests()[0]); got != sealedCall || row.Status != "COMPLETED" {
 		t.Errorf("%s, the request has %s", row.Status, got)
 	}
@@ -146,16 +141,11 @@ func TestAfterACrashEachModelGetsOnlyWhatItRequiresItself(t *testing.T) {
 	free := named("free", echo)
 	call := func(id string) model.ToolCall { return model.ToolCall{ID: id, Name: "free"} }
 	b := newBenchWith(t, config.Agent{}, []tool.Set{free}, thinks("p", "", call("f")), hangs(nil, "never"))
-	b.startWorker(1)
-	accepted, err := b.runner.Start(t.Context(), run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	await(t, func() bool { return len(b.model.requests()) > 1 })
+	id := startAndAwaitModel(t, b, run.Input{Message: "hi"}, 2)
 	b.expireLeases(1)
 	other := renamed{&scripted{answers: []answer{thinks("p", "", call("g")), hangs(nil, "never"), replies("done")}}}
 	second := newRunnerLogging(b.db, config.Agent{}, other, io.Discard, free)
-	execute, claimed, err := second.Claim(t.Context(), uuid.MustParse(accepted.RunID))
+	execute, claimed, err := second.Claim(t.Context(), uuid.MustParse(id))
 	if err != nil || !claimed {
 		t.Fatal(claimed, err)
 	}
@@ -163,7 +153,7 @@ func TestAfterACrashEachModelGetsOnlyWhatItRequiresItself(t *testing.T) {
 	await(t, func() bool { return len(other.requests()) > 1 })
 	b.sql("UPDATE keyway.runs SET lease_until = now() - interval '1 second'") // not into the queue
 	third := newRunnerLogging(b.db, config.Agent{}, other, io.Discard, free)
-	row := b.claimAndExecute(third, accepted.RunID)
+	row := b.claimAndExecute(third, id)
 	for i, want := range []string{
 		"user assistant tool", `user assistant tool assistant["sealed"] tool`, `user assistant tool assistant["sealed"] tool`,
 	} {
