@@ -211,10 +211,9 @@ func (a *answer) add(c *chunk) (proceed bool, err error) {
 // failure returns the error that a chunk reports, in the member error or, where it has nothing else, in any other
 // form.
 func (a *answer) failure(c *chunk, d *delta) error {
-	provider := a.options.provider()
 	for _, e := range [...]json.RawMessage{c.Error, c.Choices[0].Error} {
 		if upstream.Failed(e) {
-			return provider.ReportError(upstream.ReportInValue(e))
+			return a.options.provider().ReportError(upstream.ReportInValue(e))
 		}
 	}
 	if a.events == nil || !d.silent() || d.Content.present || d.Role != "" || c.Usage != nil ||
@@ -222,7 +221,7 @@ func (a *answer) failure(c *chunk, d *delta) error {
 		return nil
 	}
 	if r := upstream.ReportIn(a.events.Last()); r != (upstream.Report{}) {
-		return provider.ReportError(r)
+		return a.options.provider().ReportError(r)
 	}
 	return nil
 }

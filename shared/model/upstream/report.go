@@ -66,8 +66,11 @@ func Present(value json.RawMessage) bool { return len(value) > 0 && string(value
 // Failed reports whether a member such as "error" reports a failure. Some servers send an
 // empty one in each event.
 func Failed(value json.RawMessage) bool {
+	if len(value) == 0 { // as in nearly every chunk of an answer
+		return false
+	}
 	switch string(bytes.Join(bytes.Fields(value), nil)) {
-	case "", "null", "false", "0", `""`, "{}", "[]":
+	case "null", "false", "0", `""`, "{}", "[]":
 		return false
 	}
 	return true
