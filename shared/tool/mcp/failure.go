@@ -121,7 +121,7 @@ func (c *session) refusal(resp *http.Response) error {
 }
 
 // lost reports whether a response states that the server doesn't know the session, or
-// not the version of the protocol that was agreed. That is so after a restart, after an
+// not the version of the protocol that was agreed. A server answers that after a restart, after an
 // idle time, and when another version of the server was started.
 //
 // The specification wants 404. Servers send it with JSON-RPC of several codes, plain
