@@ -392,11 +392,23 @@ func (s *server) listen(ctx context.Context) error {
 	// An error of Wait means that shutdownPatience has passed.
 	if err != nil {
 		s.handOver()
+		endAnswers(web)
 	}
 	for _, r := range s.runners {
 		_ = r.Close() // the process ends now, and with it whatever could not be closed
 	}
 	return web.Close()
+}
+
+// answerPatience is how long requests may take to send the end of their answer after their run was handed over.
+const answerPatience = 2 * time.Second
+
+// endAnswers lets the streams send the comment that names the resume route before their connections are closed. A
+// hand-over has ended when the run is stored, and the request that follows the run notices that a moment later.
+func endAnswers(web *http.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), answerPatience)
+	defer cancel()
+	_ = web.Shutdown(ctx) // listen closes whatever is still open
 }
 
 // handOverPatience is how long handing over may take: writing a checkpoint for each
