@@ -16,12 +16,20 @@ type Principal struct {
 	SessionID string
 	// Issuer is the claim iss, or empty.
 	Issuer string
+	// Realm is the issuer that the entry of auth.keys names, or "" if it names none. The owner of the caller's data
+	// depends on it: see api.Isolation.
+	Realm string
 	// TokenID is the claim jti, or empty.
 	TokenID string
 	// TokenHash identifies the token in logs; see token.Hash.
 	TokenHash string
-	// Scopes are the granted scopes, in the order of the token.
+	// Scopes are the granted scopes, each once.
 	Scopes []string
+	// Origins say where each of Scopes is from: a claim, or "claim=role" for what a role grants. It is nil if all of them
+	// are as the token has them, or if the text was too long to cross to the functions.
+	Origins []string
+	// IssuedAt is the claim iat. It is zero for a token without it.
+	IssuedAt time.Time
 	// ExpiresAt is zero for a token that never expires.
 	ExpiresAt time.Time
 }

@@ -210,13 +210,13 @@ func mint(signer token.Signer, cfg *config.Config, c tokenCmd) (string, error) {
 	now := time.Now()
 	d := token.Draft{
 		Claims: token.Claims{
-			Subject: c.Sub, SessionID: c.Session, Issuer: cfg.Auth.Issuer, Scopes: c.Scopes, ExpiresAt: now.Add(c.TTL),
+			Subject: c.Sub, SessionID: c.Session, Issuer: cfg.Auth.Issuer, Scopes: c.Scopes,
+			IssuedAt: now, ExpiresAt: now.Add(c.TTL),
 		},
 		Audience:     c.Aud,
-		IssuedAt:     now,
-		ScopesClaim:  cfg.Auth.Claims.Scopes,
-		SubjectClaim: cfg.Auth.Claims.Subject,
-		SessionClaim: cfg.Auth.Claims.Session,
+		ScopesClaim:  edge.At(cfg.Auth.Claims.Scopes[0]),
+		SubjectClaim: edge.At(cfg.Auth.Claims.Subject),
+		SessionClaim: edge.At(cfg.Auth.Claims.Session),
 	}
 	// Without this, the token would be refused by the OS that it is made for.
 	if len(d.Audience) == 0 && cfg.Auth.VerifyAudience {
@@ -244,7 +244,7 @@ func (e env) signer(cfg *config.Config) (token.Signer, error) {
 	for i, k := range cfg.Auth.Keys {
 		var key token.SigningKey
 		switch {
-		case k.JWKSURL != "" || k.Secret != "":
+		case k.JWKSURL != "" || k.Discovery != "" || k.Secret != "":
 			none = fmt.Errorf("%w\nauth.keys[%d] is fetched from elsewhere and can't sign here", none, i)
 			continue
 		case k.JWKSFile != "":

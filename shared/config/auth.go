@@ -79,7 +79,7 @@ func (d *decoder) dropEmptyKeys(root *node) {
 }
 
 // keySources are the fields of an entry of auth.keys that say where its keys come from.
-var keySources = []string{"jwks_file", "jwks_url", "secret"}
+var keySources = []string{"jwks_file", "jwks_url", "discovery", "secret"}
 
 // isPEM reports whether the literal is a public key. Any other literal is an HMAC secret.
 func (k Key) isPEM() bool { return strings.Contains(string(k.Literal), "-----BEGIN ") }
@@ -87,7 +87,7 @@ func (k Key) isPEM() bool { return strings.Contains(string(k.Literal), "-----BEG
 // hasNoSource reports whether k has no source of keys. After the checks, only an entry whose variable
 // is unset is like that.
 func (k Key) hasNoSource() bool {
-	return k.Literal == "" && k.JWKSFile == "" && k.JWKSURL == "" && k.Secret == ""
+	return k.Literal == "" && k.JWKSFile == "" && k.JWKSURL == "" && k.Discovery == "" && k.Secret == ""
 }
 
 // checkAuth checks the rules that involve several fields of auth. It compares the keys with the
@@ -112,6 +112,10 @@ func (d *decoder) checkAuth(a *Auth) {
 			urls++
 			d.checkJWKSURL(path+".jwks_url", k.JWKSURL)
 		}
+		if k.Discovery != "" {
+			urls++
+			d.checkJWKSURL(path+".discovery", k.Discovery)
+		}
 		d.checkSource(path, k)
 		if hmac != public && d.clean("auth.algorithms") {
 			d.checkFamily(path, k, a.Algorithms[0])
@@ -119,6 +123,7 @@ func (d *decoder) checkAuth(a *Auth) {
 		d.warnKey(path, k, a)
 	}
 	d.checkIssuers(a.Keys, urls)
+	d.checkClaims(a)
 	if len(a.Audience) > 0 && !a.VerifyAudience {
 		d.warn("auth.audience", "has no effect while verify_audience is false", "set verify_audience: true")
 	}
@@ -130,7 +135,7 @@ func isHMAC(algorithm string) bool { return strings.HasPrefix(algorithm, "HS") }
 // be, has none.
 func (d *decoder) checkSource(path string, k Key) {
 	n := 0
-	for _, s := range []string{k.JWKSFile, k.JWKSURL, k.Secret} {
+	for _, s := range []string{k.JWKSFile, k.JWKSURL, k.Discovery, k.Secret} {
 		if s != "" {
 			n++
 		}
@@ -143,7 +148,7 @@ func (d *decoder) checkSource(path string, k Key) {
 			return
 		}
 	}
-	d.fault(path, "needs exactly one source of keys", "set one of jwks_file, jwks_url and secret")
+	d.fault(path, "needs exactly one source of keys", "set one of jwks_file, jwks_url, discovery and secret")
 }
 
 // checkFamily checks that a key fits the kind of the algorithms. With a wrong kind every token would
@@ -153,7 +158,7 @@ func (d *decoder) checkFamily(path string, k Key, algorithm string) {
 	case isHMAC(algorithm) && k.isPEM():
 		d.fault(path, "is a public key, but auth.algorithms has "+algorithm,
 			"set auth.algorithms to the algorithm of the key, such as [RS256]")
-	case isHMAC(algorithm) && k.JWKSFile+k.JWKSURL != "":
+	case isHMAC(algorithm) && k.JWKSFile+k.JWKSURL+k.Discovery != "":
 		d.fault(path, "is a set of public keys, but auth.algorithms has "+algorithm,
 			"set auth.algorithms to the algorithm of the keys, such as [RS256]")
 	case !isHMAC(algorithm) && k.Literal != "" && !k.isPEM():
@@ -182,7 +187,7 @@ func (d *decoder) checkJWKSURL(path, s string) {
 func (d *decoder) checkIssuers(keys []Key, urls int) {
 	for i, k := range keys {
 		path := Element("auth.keys", i)
-		if urls > 1 && k.JWKSURL != "" && k.Issuer == "" && d.clean(path) {
+		if urls > 1 && k.JWKSURL != "" && len(k.Issuer) == 0 && d.clean(path) {
 			d.fault(path, "has no issuer, which every jwks_url needs when there are several",
 				"add issuer: https://…, the iss claim of its tokens")
 		}
@@ -193,7 +198,38 @@ func (d *decoder) checkIssuers(keys []Key, urls int) {
 // within one issuer only (RFC 7519, section 4.1.2), so the owner of data must then be named by issuer
 // and subject. Several keys of one issuer, as in a rotation, count as one.
 func (a Auth) SeveralIssuers() bool {
-	return a.Issuer == "" && slices.ContainsFunc(a.Keys, func(k Key) bool { return k.Issuer != a.Keys[0].Issuer })
+	return a.Issuer == "" && slices.ContainsFunc(a.Keys, func(k Key) bool { return k.Realm() != a.Keys[0].Realm() })
+}
+
+// Issuers returns the spellings of the issuer of k: those that are configured, or the one that discovery asks for.
+// It is nil if k accepts any issuer.
+func (k Key) Issuers() []string {
+	if len(k.Issuer) > 0 || k.Discovery == "" {
+		return k.Issuer
+	}
+	return []string{issuerAt(k.Discovery)}
+}
+
+// Realm returns the first spelling of the issuer of k, or "" if k accepts any issuer.
+func (k Key) Realm() string {
+	if all := k.Issuers(); len(all) > 0 {
+		return all[0]
+	}
+	return ""
+}
+
+// issuerAt returns the issuer whose metadata document is at an address. The address may be that of the issuer itself.
+// OpenID Connect Discovery section 4 appends the path of the document, RFC 8414 section 3.1 inserts it.
+func issuerAt(address string) string {
+	before, after, found := strings.Cut(address, "/.well-known/")
+	if !found {
+		return address
+	}
+	_, path, inserted := strings.Cut(after, "/")
+	if inserted {
+		return before + "/" + path
+	}
+	return before
 }
 
 // warnKey warns of the most serious problem of a key that is valid and still unwise.

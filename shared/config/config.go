@@ -75,8 +75,11 @@ type Auth struct {
 	RequireExp bool `json:"require_exp" default:"true"`
 	// The tolerated difference between the clocks of the issuer and this server.
 	Leeway time.Duration `json:"leeway" default:"10s" min:"0s" max:"10m"`
-	// The names of the claims that are read.
+	// The claims that are read.
 	Claims Claims `json:"claims"`
+	// What a role or group grants: its name to a list of scopes. The values of the claims in claims.roles count only
+	// through these names, so nobody becomes an administrator by the name of a group.
+	Grants Grants `json:"grants" example:"{web-users: [\"agents:web-search-agent:run\"]}"`
 	// The scope that allows everything. If it is set to another one, agent_os:admin is an ordinary
 	// scope.
 	AdminScope string `json:"admin_scope" default:"agent_os:admin" pattern:"^\\S+$"`
@@ -89,8 +92,8 @@ type Auth struct {
 	ScopeMappings []ScopeMapping `json:"scope_mappings" example:"{\"GET /agents\": [app:read]}"`
 }
 
-// Key is one source of verification keys. Exactly one of Literal, JWKSFile, JWKSURL and Secret is
-// set.
+// Key is one source of verification keys. Exactly one of Literal, JWKSFile, JWKSURL, Discovery and
+// Secret is set.
 type Key struct {
 	// Literal is an HMAC secret or a PEM public key, if the key is written as a text.
 	Literal Secret `json:"-"`
@@ -105,21 +108,67 @@ type Key struct {
 	// The ARN of an AWS Secrets Manager secret, which is fetched and refreshed: see keys.md. Its text is
 	// an HMAC secret, a PEM public key or a JWKS.
 	Secret string `json:"secret" pattern:"^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:.+$" example:"arn:aws:secretsmanager:eu-central-1:123456789012:secret:jwt-AbCdEf"`
-	// The only iss claim that tokens of these keys can have. Required of each jwks_url if there are
-	// several.
-	Issuer string `json:"issuer" absent:"any issuer"`
+	// The address of an issuer, or of its metadata document (OpenID Connect Discovery, RFC 8414), which names the address
+	// of its keys. Both are fetched and refreshed: see keys.md. The issuer in the document must be the one asked for.
+	Discovery string `json:"discovery" example:"https://issuer.example.com"`
+	// The only iss claim that tokens of these keys can have. A list holds spellings of one issuer, which has one set of
+	// users: tenants are entries of their own. Required of each jwks_url if there are several.
+	Issuer Texts `json:"issuer" min:"1" absent:"any issuer, or that of discovery"`
 	// Audiences: a token of these keys must name one of them, whatever the value of verify_audience.
 	Audience []string `json:"audience" min:"1" absent:"any"`
+	// Clients: at least one of the claims azp, client_id and cid must be present, and each that is present must be one of
+	// these. For issuers whose tokens have no audience.
+	Clients []string `json:"clients" min:"1" absent:"any" example:"[my-web-app]"`
+	// The claims that are read from tokens of these keys. Each replaces the one of auth.claims.
+	Claims KeyClaims `json:"claims"`
+	// Only the values of claims.scopes that begin with this text count, and without it. Values of claims.roles have no
+	// prefix.
+	Prefix string `json:"prefix" example:"my-agent-os/"`
+	// What a role or group of this issuer grants. It replaces auth.grants.
+	Grants Grants `json:"grants" absent:"auth.grants"`
+	// The kinds of tokens that are accepted besides access tokens: ID tokens, and tokens that are bound to a key (cnf) and
+	// sent without its proof. Both are refused otherwise.
+	Accept []string `json:"accept" enum:"id_token,bound"`
+	// The certificate of the CA that signed the certificate of jwks_url and discovery: a file or PEM text. Only this CA is
+	// trusted for them. A relative path starts at the directory of keyway.yaml.
+	CA string `json:"ca" absent:"the CAs of the system" example:"ca.pem"`
+	// Whether jwks_url and discovery can be http. For a service name inside a compose network or a cluster: a public
+	// address is never fetched without TLS.
+	HTTP bool `json:"http" absent:"false"`
 }
 
-// Claims names the claims that are read.
+// Claims are the claims that are read.
 type Claims struct {
-	// The claim with the scopes: a list of strings, or one string that is one scope.
-	Scopes string `json:"scopes" default:"scopes" min:"1"`
+	// The claims with the scopes. What they contain is added up.
+	Scopes Sources `json:"scopes" default:"scopes" min:"1"`
+	// The claims with roles or groups. A value grants what grants says of it, and nothing else.
+	Roles Sources `json:"roles" min:"1" example:"{path: [realm_access, roles]}"`
 	// The claim with the caller's identity, the owner of sessions and memories.
-	Subject string `json:"subject" default:"sub" min:"1"`
+	Subject ClaimSource `json:"subject" default:"sub" min:"1"`
 	// The claim with the session that a token is bound to, if any.
-	Session string `json:"session" default:"session_id" min:"1"`
+	Session ClaimSource `json:"session" default:"session_id" min:"1"`
+}
+
+// ClaimSource is a place in the claims of a token. Exactly one of Claim and Path is set.
+type ClaimSource struct {
+	// The name of a claim. Dots and slashes are part of the name.
+	Claim string `json:"claim" example:"scope"`
+	// Whether a text holds several values, with spaces between them. An element of a list is never split.
+	Split *bool `json:"split" absent:"true for the claims scope and scp (RFC 8693, RFC 9068), else false"`
+	// The names that lead to a value inside an object.
+	Path []string `json:"path" min:"1" example:"[realm_access, roles]"`
+}
+
+// KeyClaims are the claims that are read from the tokens of one source.
+type KeyClaims struct {
+	// The claims with the scopes.
+	Scopes Sources `json:"scopes" min:"1" absent:"auth.claims.scopes"`
+	// The claims with roles or groups.
+	Roles Sources `json:"roles" min:"1" absent:"auth.claims.roles"`
+	// The claim with the caller's identity.
+	Subject ClaimSource `json:"subject" absent:"auth.claims.subject"`
+	// The claim with the session that a token is bound to, if any.
+	Session ClaimSource `json:"session" absent:"auth.claims.session"`
 }
 
 // ScopeMapping replaces the scopes that the matching routes need. Mappings keep the order of the

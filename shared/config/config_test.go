@@ -250,7 +250,7 @@ func TestDevStillRequiresFieldsAndScopes(t *testing.T) {
 	wantErrors(t, file(`"auth": {"audience": ["${AUD}"], "verify_audience": true}`), dev,
 		"auth.audience: is an empty list; add an element")
 	wantErrors(t, file(`"auth": {"keys": [{"issuer": "x"}]}`), dev,
-		"auth.keys[0]: needs exactly one source of keys; set one of jwks_file, jwks_url and secret")
+		"auth.keys[0]: needs exactly one source of keys; set one of jwks_file, jwks_url, discovery and secret")
 }
 
 func TestDevNeedsNoKeyAndAcceptsHTTPOnLoopback(t *testing.T) {
@@ -387,7 +387,7 @@ func TestSeveralIssuersAreRecognized(t *testing.T) {
 	t.Parallel()
 	keys := func(issuers ...string) (list []config.Key) {
 		for _, iss := range issuers {
-			list = append(list, config.Key{Issuer: iss})
+			list = append(list, config.Key{Issuer: config.Texts{iss}})
 		}
 		return list
 	}

@@ -85,6 +85,10 @@ func (d *decoder) value(path string, n *node, v reflect.Value, tag reflect.Struc
 		*target = d.prefix(path, n)
 	case *[]ScopeMapping:
 		*target = d.scopeMappings(path, n)
+	case *Grants:
+		*target = d.grants(path, n)
+	case *Sources, *Texts:
+		d.oneOrMany(path, n, v, tag)
 	default:
 		d.byKind(path, n, v, tag)
 	}

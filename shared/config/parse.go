@@ -96,8 +96,11 @@ func (c *Config) complete(dir string, verifiesTokens bool) {
 		c.Auth.Keys = slices.DeleteFunc(c.Auth.Keys, Key.hasNoSource)
 	}
 	for i := range c.Auth.Keys {
-		if file := &c.Auth.Keys[i].JWKSFile; *file != "" && dir != "" && !filepath.IsAbs(*file) {
-			*file = filepath.Join(dir, *file)
+		k := &c.Auth.Keys[i]
+		for _, file := range []*string{&k.JWKSFile, &k.CA} {
+			if *file != "" && dir != "" && !filepath.IsAbs(*file) && !strings.Contains(*file, "-----BEGIN ") {
+				*file = filepath.Join(dir, *file)
+			}
 		}
 	}
 	if c.Auth.Audience == nil {

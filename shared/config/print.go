@@ -3,7 +3,6 @@ package config
 import (
 	"bytes"
 	"fmt"
-	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -36,6 +35,18 @@ func encode(v reflect.Value) *node {
 		if x.Literal != "" {
 			return textNode(mask)
 		}
+	case ClaimSource:
+		if x.Claim != "" && x.Split == nil {
+			return textNode(x.Claim)
+		}
+	case Sources:
+		if len(x) == 1 {
+			return encode(reflect.ValueOf(x[0]))
+		}
+	case Texts:
+		if len(x) == 1 {
+			return textNode(x[0])
+		}
 	case Tool:
 		if x.Name != "" {
 			return textNode(x.Name)
@@ -51,9 +62,11 @@ func encode(v reflect.Value) *node {
 			n.sub = append(n.sub, encode(e))
 		}
 	case reflect.Map:
-		m := v.Interface().(map[string]Secret)
-		for _, key := range slices.Sorted(maps.Keys(m)) {
-			n.put(key, textNode(m[key].String()))
+		n.kind = objectKind
+		keys := v.MapKeys()
+		slices.SortFunc(keys, func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) })
+		for _, key := range keys {
+			n.put(key.String(), encode(v.MapIndex(key)))
 		}
 	case reflect.Struct:
 		encodeFields(n, v)

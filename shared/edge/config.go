@@ -2,6 +2,7 @@ package edge
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,17 +63,15 @@ func Policy(c *config.Config) (*authz.Policy, error) {
 func verifier(c *config.Config, out Outside) (*token.Verifier, error) {
 	o := token.Options{
 		Algorithms: c.Auth.Algorithms, Issuer: c.Auth.Issuer, RequireExp: c.Auth.RequireExp, Leeway: c.Auth.Leeway,
-		ScopesClaim:  c.Auth.Claims.Scopes,
-		SubjectClaim: c.Auth.Claims.Subject,
-		SessionClaim: c.Auth.Claims.Session,
-		Now:          out.Now, Lookup: out.Lookup, HTTP: out.HTTP,
+		Now: out.Now, Lookup: out.Lookup, HTTP: out.HTTP,
 	}
 	if c.Auth.VerifyAudience {
 		o.Audience = c.Auth.Audience
 	}
 	for _, k := range c.Auth.Keys {
 		source := token.KeySource{
-			JWKSFile: k.JWKSFile, JWKSURL: k.JWKSURL, Secret: k.Secret, Issuer: k.Issuer, Audience: k.Audience,
+			JWKSFile: k.JWKSFile, JWKSURL: k.JWKSURL, Discovery: k.Discovery, Secret: k.Secret,
+			CA: k.CA, HTTP: k.HTTP, Rules: rules(c.Auth, k),
 		}
 		switch literal := []byte(k.Literal); {
 		case strings.Contains(string(k.Literal), "-----BEGIN "):
@@ -83,4 +82,30 @@ func verifier(c *config.Config, out Outside) (*token.Verifier, error) {
 		o.Keys = append(o.Keys, source)
 	}
 	return token.NewVerifier(o)
+}
+
+// rules returns the rules for the tokens of one entry of auth.keys. Its grants replace those of auth as a whole.
+func rules(a config.Auth, k config.Key) token.Rules {
+	list := func(sources config.Sources) (all []token.ClaimSource) {
+		for _, s := range sources {
+			all = append(all, At(s))
+		}
+		return all
+	}
+	c := a.ClaimsOf(k)
+	r := token.Rules{
+		Issuers: k.Issuers(), Audience: k.Audience, Clients: k.Clients,
+		IDTokens: slices.Contains(k.Accept, "id_token"), Bound: slices.Contains(k.Accept, "bound"),
+		Scopes: list(c.Scopes), Roles: list(c.Roles), Subject: At(c.Subject), Session: At(c.Session),
+		Prefix: k.Prefix, Grants: a.Grants,
+	}
+	if k.Grants != nil {
+		r.Grants = k.Grants
+	}
+	return r
+}
+
+// At returns the place in the claims that a source of keyway.yaml names.
+func At(s config.ClaimSource) token.ClaimSource {
+	return token.ClaimSource{Path: s.Names(), Split: s.Splits()}
 }

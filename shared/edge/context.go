@@ -21,6 +21,11 @@ const (
 	ctxTokenID = "jti"
 	ctxScopes  = "scopes"
 	ctxExpiry  = "exp"
+	ctxIssued  = "iat"
+	// ctxRealm is authz.Principal.Realm.
+	ctxRealm = "realm"
+	// ctxOrigins is authz.Principal.Origins as a JSON array, or "".
+	ctxOrigins = "origins"
 
 	// The remaining members are for logs. They hold hashes and no personal data, so
 	// that the template's access log can print them.
@@ -32,18 +37,49 @@ const (
 	ctxConfig = "digest"
 )
 
-// contextOf encodes p and the configuration's digest as an authorizer context. exp is
-// in Unix seconds, and "" for a token without expiry.
+// maxOrigins is the size in bytes of the longest text of origins that crosses. A longer one is left out: it only
+// explains decisions.
+const maxOrigins = 8 << 10
+
+// contextOf encodes p and the configuration's digest as an authorizer context. exp and
+// iat are in Unix seconds, and "" for a token without them.
 func contextOf(p *authz.Principal, digest string) map[string]any {
-	expiry := ""
-	if !p.ExpiresAt.IsZero() {
-		expiry = strconv.FormatInt(p.ExpiresAt.Unix(), 10)
+	origins := ""
+	if p.Origins != nil {
+		if origins = scopesText(p.Origins); len(origins) > maxOrigins {
+			origins = ""
+		}
 	}
-	return map[string]any{
+	context := map[string]any{
 		ctxSubject: p.Subject, ctxSession: p.SessionID, ctxIssuer: p.Issuer, ctxTokenID: p.TokenID,
-		ctxScopes: scopesText(p.Scopes), ctxExpiry: expiry,
+		ctxScopes: scopesText(p.Scopes), ctxExpiry: seconds(p.ExpiresAt),
 		ctxToken: p.TokenHash, ctxHash: p.SubjectHash(), ctxConfig: digest,
 	}
+	for name, text := range map[string]string{ctxIssued: seconds(p.IssuedAt), ctxRealm: p.Realm, ctxOrigins: origins} {
+		if text != "" {
+			context[name] = text
+		}
+	}
+	return context
+}
+
+// seconds returns t in Unix seconds, and "" for the zero time.
+func seconds(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return strconv.FormatInt(t.Unix(), 10)
+}
+
+// parseSeconds is the reverse of seconds.
+func parseSeconds(text string) (t time.Time, ok bool) {
+	if text == "" {
+		return t, true
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	t = time.Unix(n, 0).UTC()
+	// The zero time means that there is no claim, so a text that gives it is rejected.
+	return t, err == nil && strconv.FormatInt(n, 10) == text && !t.IsZero()
 }
 
 // scopesText encodes scopes as a JSON array. A nil list is the same grant as an empty
@@ -60,7 +96,9 @@ func scopesText(scopes []string) string {
 // it. Any other context is an error of the kind fault.Unauthenticated: the function
 // then serves the request as anonymous, which is safer than a guessed principal.
 func Principal(context map[string]any) (*authz.Principal, error) {
-	for _, name := range []string{ctxSubject, ctxSession, ctxIssuer, ctxTokenID, ctxScopes, ctxExpiry, ctxToken} {
+	for _, name := range []string{
+		ctxSubject, ctxSession, ctxIssuer, ctxTokenID, ctxScopes, ctxExpiry, ctxIssued, ctxRealm, ctxOrigins, ctxToken,
+	} {
 		if _, ok := context[name].(string); !ok && context[name] != nil {
 			return nil, fmt.Errorf("authorizer context: %s is not a string: %w", name, fault.Unauthenticated)
 		}
@@ -71,7 +109,7 @@ func Principal(context map[string]any) (*authz.Principal, error) {
 	}
 	p := &authz.Principal{
 		Subject: text(ctxSubject), SessionID: text(ctxSession), Issuer: text(ctxIssuer),
-		TokenID: text(ctxTokenID), TokenHash: text(ctxToken),
+		Realm: text(ctxRealm), TokenID: text(ctxTokenID), TokenHash: text(ctxToken),
 	}
 	// encoding/json replaces what it can't represent: null becomes "", half of a
 	// surrogate pair becomes U+FFFD. Encoding the result again shows such a change.
@@ -82,13 +120,18 @@ func Principal(context map[string]any) (*authz.Principal, error) {
 	if len(p.Scopes) == 0 {
 		p.Scopes = nil
 	}
-	if s := text(ctxExpiry); s != "" {
-		seconds, err := strconv.ParseInt(s, 10, 64)
-		p.ExpiresAt = time.Unix(seconds, 0).UTC()
-		// The zero time means "never expires", so an exp that gives it is rejected.
-		if err != nil || strconv.FormatInt(seconds, 10) != s || p.ExpiresAt.IsZero() {
-			return nil, fmt.Errorf("authorizer context: exp: %w", fault.Unauthenticated)
+	if origins := text(ctxOrigins); origins != "" {
+		err := json.Unmarshal([]byte(origins), &p.Origins)
+		if err != nil || scopesText(p.Origins) != origins || len(p.Origins) != len(p.Scopes) {
+			return nil, fmt.Errorf("authorizer context: origins: %w", fault.Unauthenticated)
 		}
+	}
+	var ok bool
+	if p.ExpiresAt, ok = parseSeconds(text(ctxExpiry)); !ok {
+		return nil, fmt.Errorf("authorizer context: exp: %w", fault.Unauthenticated)
+	}
+	if p.IssuedAt, ok = parseSeconds(text(ctxIssued)); !ok {
+		return nil, fmt.Errorf("authorizer context: iat: %w", fault.Unauthenticated)
 	}
 	return p, nil
 }

@@ -97,7 +97,8 @@ func (a *Authorizer) authorize(ctx context.Context, sent []string, methodARN str
 	}
 	p := &authz.Principal{
 		Subject: claims.Subject, SessionID: claims.SessionID, Issuer: claims.Issuer,
-		TokenID: claims.ID, TokenHash: token.Hash(sent), Scopes: claims.Scopes, ExpiresAt: claims.ExpiresAt,
+		Realm: claims.Realm, TokenID: claims.ID, TokenHash: token.Hash(sent),
+		Scopes: claims.Scopes, Origins: claims.Origins, IssuedAt: claims.IssuedAt, ExpiresAt: claims.ExpiresAt,
 	}
 	return Response{
 		PrincipalID:    p.SubjectHash(),

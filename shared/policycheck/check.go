@@ -50,7 +50,7 @@ func (t *Table) Check(cfg *config.Config, now func() time.Time) ([]Result, error
 	for _, a := range cfg.Agents {
 		agents = append(agents, a.ID)
 	}
-	if faults := append(t.undeclared(agents), t.unread(cfg.Auth.Claims)...); len(faults) > 0 {
+	if faults := append(t.undeclared(agents), t.unread(cfg.Auth)...); len(faults) > 0 {
 		return nil, t.doc.Place(faults)
 	}
 	c, err := newChecker(cfg, now)
@@ -78,16 +78,16 @@ type checker struct {
 	now        func() time.Time
 }
 
-// newChecker replaces each key of cfg by the same secret, and keeps the issuer and audience that the key
-// is restricted to. Checks therefore need neither the network nor any secret of the deployment. A
+// newChecker replaces each key of cfg by the same secret, and keeps the rules for the tokens of the key. Checks therefore need neither the network nor any secret of the deployment. A
 // configuration without keys, as with --dev, gets one key without restrictions.
 func newChecker(cfg *config.Config, now func() time.Time) (*checker, error) {
 	c := &checker{auth: cfg.Auth, secret: []byte(rand.Text() + rand.Text()), now: now}
 	other := *cfg
 	other.Auth.Algorithms, other.Auth.Keys = []string{"HS256"}, nil
 	for _, k := range cfg.Auth.Keys {
-		replaced := config.Key{Literal: config.Secret(c.secret), Issuer: k.Issuer, Audience: k.Audience}
-		other.Auth.Keys = append(other.Auth.Keys, replaced)
+		k.Issuer, k.Literal = k.Issuers(), config.Secret(c.secret)
+		k.JWKSFile, k.JWKSURL, k.Discovery, k.Secret = "", "", "", ""
+		other.Auth.Keys = append(other.Auth.Keys, k)
 	}
 	if len(other.Auth.Keys) == 0 {
 		other.Auth.Keys = []config.Key{{Literal: config.Secret(c.secret)}}
@@ -129,12 +129,14 @@ func (c *checker) admit(name string, who caller) (admission, error) {
 // configuration accepts. A claim that is null in the table is left out.
 func (c *checker) token(name string, who caller) (string, error) {
 	now := c.now()
-	claims := map[string]any{c.auth.Claims.Subject: name, "iat": now.Unix(), "exp": now.Add(time.Hour).Unix()}
-	first := config.Key{} // the default issuer and audience are those of the first key
+	claims := map[string]any{"iat": now.Unix(), "exp": now.Add(time.Hour).Unix()}
+	first := config.Key{} // the default issuer, audience and claims are those of the first key
 	if len(c.auth.Keys) > 0 {
 		first = c.auth.Keys[0]
 	}
-	if iss := cmp.Or(c.auth.Issuer, first.Issuer); iss != "" {
+	read := c.auth.ClaimsOf(first)
+	put(claims, read.Subject, name)
+	if iss := cmp.Or(c.auth.Issuer, first.Realm()); iss != "" {
 		claims["iss"] = iss
 	}
 	aud := first.Audience // a key can require an audience even if verify_audience is false
@@ -144,8 +146,15 @@ func (c *checker) token(name string, who caller) (string, error) {
 	if len(aud) > 0 {
 		claims["aud"] = aud
 	}
+	if len(first.Clients) > 0 {
+		claims["azp"] = first.Clients[0]
+	}
 	if who.claims == nil { // the caller is a list of scopes, which can be empty
-		claims[c.auth.Claims.Scopes] = append([]string{}, who.scopes...)
+		scopes := []string{}
+		for _, s := range who.scopes {
+			scopes = append(scopes, first.Prefix+s)
+		}
+		put(claims, read.Scopes[0], scopes)
 	}
 	maps.Copy(claims, who.claims)
 	maps.DeleteFunc(claims, func(_ string, v any) bool { return v == nil })
@@ -159,6 +168,20 @@ func (c *checker) token(name string, who caller) (string, error) {
 		return "", fmt.Errorf("the claims of %s: %w", name, err)
 	}
 	return c.sign(payload), nil
+}
+
+// put sets the claim, or the member of a claim, that a source reads.
+func put(claims map[string]any, at config.ClaimSource, value any) {
+	names := at.Names()
+	for _, name := range names[:len(names)-1] {
+		inner, ok := claims[name].(map[string]any)
+		if !ok {
+			inner = map[string]any{}
+			claims[name] = inner
+		}
+		claims = inner
+	}
+	claims[names[len(names)-1]] = value
 }
 
 // sign returns a token with any payload. token.Signer cannot do that: it rejects claims that no issuer

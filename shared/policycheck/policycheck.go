@@ -201,15 +201,35 @@ func (t *Table) undeclared(agents []string) (faults []config.Fault) {
 
 // unread reports claims that this OS does not read. Most are typing errors: a row about a claim "scope" would
 // pass or fail for the wrong reason if the OS reads "scopes".
-func (t *Table) unread(claims config.Claims) (faults []config.Fault) {
-	known := []string{claims.Subject, claims.Scopes, claims.Session, "iss", "aud", "exp", "nbf", "iat", "jti"}
+func (t *Table) unread(auth config.Auth) (faults []config.Fault) {
+	var known []string
+	for _, k := range append([]config.Key{{}}, auth.Keys...) {
+		c := auth.ClaimsOf(k)
+		for _, s := range slices.Concat(config.Sources{c.Subject}, c.Scopes, c.Roles, config.Sources{c.Session}) {
+			known = append(known, s.Names()[0])
+		}
+		if len(k.Clients) > 0 {
+			known = append(known, "azp", "client_id", "cid")
+		}
+	}
+	known = append(known, "iss", "aud", "exp", "nbf", "iat", "jti")
 	for _, name := range slices.Sorted(maps.Keys(t.callers)) {
 		for claim := range t.callers[name].claims {
 			if !slices.Contains(known, claim) {
 				faults = append(faults, config.Fault{Path: config.Member(config.Member("callers", name), claim),
-					Text: "is a claim that this OS does not read", Remedy: "use " + config.OneOf(known)})
+					Text: "is a claim that this OS does not read", Remedy: "use " + config.OneOf(unique(known))})
 			}
 		}
 	}
 	return faults
+}
+
+// unique returns the names of a list, each once and in their order.
+func unique(names []string) (out []string) {
+	for _, name := range names {
+		if !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	return out
 }

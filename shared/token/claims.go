@@ -1,77 +1,94 @@
 package token
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
 // restriction is what the claims must contain. The zero value requires nothing.
 type restriction struct {
-	issuer   string
+	issuers  []string
 	audience []string
 }
 
-// claims reads the payload of a token whose signature was verified. only is the
-// restriction of the key that verified it. The checks are in PyJWT's order, so that a
-// token with two errors gets the text that AgentOS 3.1.10 sends.
-func (v *Verifier) claims(payload []byte, only restriction) (c Claims, err error) {
-	o, err := parseObject(payload)
+// claims reads the payload of a token whose signature was verified. from is the source of
+// the key that verified it. The checks are in PyJWT's order, so that a token with two
+// errors gets the text that AgentOS 3.1.10 sends.
+func (v *Verifier) claims(p parts, from *source) (c Claims, err error) {
+	o, err := parseObject(p.payload)
 	if err != nil {
 		return c, denyToken("Invalid payload string: %v", err)
 	}
-	if c.ExpiresAt, err = v.inTime(o); err != nil {
+	if err = v.inTime(o, &c); err != nil {
 		return c, err
 	}
 	// null is the same as absent: it names no user and grants nothing.
 	var ok bool
-	if c.Subject, ok = o.text(v.o.SubjectClaim); !ok {
-		return c, denyToken("Subject must be a string")
+	if c.Subject, ok, err = from.Subject.text(o); !ok {
+		err = denyToken("Subject must be a string")
+	}
+	if err != nil {
+		return c, err
 	}
 	if c.ID, ok = o.text("jti"); !ok {
 		return c, denyToken("JWT ID must be a string")
 	}
-	if err = (restriction{v.o.Issuer, v.o.Audience}).check(o); err != nil {
+	if err = v.everyToken.check(o); err != nil {
 		return c, err
 	}
-	// In addition to the check above, not instead of it: the audience of a key can narrow
+	// In addition to the check above, not instead of it: the audience of a source can narrow
 	// the audience of the OS, and never widens it.
-	if err = only.check(o); err != nil {
+	if err = from.check(o, p.header); err != nil {
 		return c, err
 	}
 	if c.Issuer, ok = o.text("iss"); !ok {
 		return c, denyToken("Payload Issuer (iss) must be a string")
 	}
-	if c.SessionID, ok = o.text(v.o.SessionClaim); !ok {
-		return c, denyToken("%s must be a string of at most %d bytes", v.o.SessionClaim, maxID)
+	c.Source, c.Realm = from.name, from.realm
+	if len(from.Issuers) > 1 {
+		c.Issuer = from.realm // one of several spellings
 	}
-	c.Scopes = o.list(v.o.ScopesClaim)
-	return c, c.check(v.o.SessionClaim)
+	if c.SessionID, ok, err = from.Session.text(o); !ok {
+		err = denyToken("%s must be a string of at most %d bytes", from.Session, maxID)
+	}
+	if err != nil {
+		return c, err
+	}
+	if err = from.grant(&c, o, p.note); err != nil {
+		return c, err
+	}
+	return c, c.check(from.Session.String())
 }
 
-// inTime checks iat, nbf and exp, and returns exp, which is zero if the token has none.
+// inTime checks iat, nbf and exp, and sets iat and exp, which are zero if the token has none.
 // It refuses a token whose iat is in the future. RFC 7519 section 4.1.6 doesn't require
 // that, but PyJWT does it, and such a token is from a wrong clock or from an attacker.
-func (v *Verifier) inTime(o object) (time.Time, error) {
+func (v *Verifier) inTime(o object, c *Claims) (err error) {
 	if exp := o["exp"]; v.o.RequireExp && (exp == "" || exp == "null") {
-		return time.Time{}, denyToken(`Token is missing the "exp" claim`)
+		return denyToken(`Token is missing the "exp" claim`)
 	}
 	// The leeway makes each of the three checks more lenient, never stricter.
 	now := v.o.Now()
 	for _, claim := range []struct{ name, label string }{{"iat", "Issued At"}, {"nbf", "Not Before"}} {
 		at, err := o.date(claim.name, claim.label)
 		if err != nil {
-			return at, err
+			return err
 		}
 		if at.After(now.Add(v.o.Leeway)) {
-			return at, denyToken("The token is not yet valid (%s)", claim.name)
+			return denyToken("The token is not yet valid (%s)", claim.name)
+		}
+		if claim.name == "iat" {
+			c.IssuedAt = at
 		}
 	}
-	exp, err := o.date("exp", "Expiration Time")
-	if err == nil && !exp.IsZero() && !exp.After(now.Add(-v.o.Leeway)) {
+	c.ExpiresAt, err = o.date("exp", "Expiration Time")
+	if err == nil && !c.ExpiresAt.IsZero() && !c.ExpiresAt.After(now.Add(-v.o.Leeway)) {
 		err = deny("Token has expired")
 	}
-	return exp, err
+	return err
 }
 
 // lastDate is the last date that RFC 3339 can represent, 9999-12-31, in Unix seconds.
@@ -105,15 +122,17 @@ func (r restriction) check(o object) error {
 		}
 		ours := func(aud string) bool { return slices.Contains(r.audience, aud) }
 		if !slices.ContainsFunc(o.list("aud"), ours) {
-			return deny("Invalid token audience - token not valid for this AgentOS instance")
+			return denyBecause(fmt.Sprintf("aud is %s, expected one of %q", brief(o["aud"]), r.audience),
+				"Invalid token audience - token not valid for this AgentOS instance")
 		}
 	}
-	if r.issuer != "" {
+	if len(r.issuers) > 0 {
 		if raw := o["iss"]; raw == "" || raw == "null" {
 			return missing("iss", "Issuer")
 		}
-		if iss, _ := o.text("iss"); iss != r.issuer {
-			return denyToken("Invalid issuer")
+		if iss, _ := o.text("iss"); !slices.Contains(r.issuers, iss) {
+			return denyBecause(fmt.Sprintf("iss is %s, expected %s", brief(o["iss"]), strings.Join(r.issuers, " or ")),
+				"Invalid token: Invalid issuer")
 		}
 	}
 	return nil

@@ -26,14 +26,14 @@ type fetch func(context.Context) ([]key, error)
 
 // fetcher returns the function that fetches the keys of s. An error of fetcher itself
 // stays until the operator changes the configuration.
-func (o Options) fetcher(s KeySource, methods map[string]jwt.SigningMethod) (fetch, error) {
+func (o Options) fetcher(s KeySource, from *source, methods map[string]jwt.SigningMethod) (fetch, error) {
 	if err := s.exactlyOne(); err != nil {
 		return nil, err
 	}
 	if s.Secret != "" {
-		return o.secretFetcher(s, methods)
+		return o.secretFetcher(s, from, methods)
 	}
-	return o.jwksFetcher(s, methods)
+	return o.jwksFetcher(s, from, methods)
 }
 
 // jwksFetcher fetches the set at an address. If a set can be read, it replaces the known
@@ -41,7 +41,7 @@ func (o Options) fetcher(s KeySource, methods map[string]jwt.SigningMethod) (fet
 //
 // Plain http is accepted on loopback only: an attacker who can change the answer on its
 // way could add a key. For the same reason a redirect must stay on the same host.
-func (o Options) jwksFetcher(s KeySource, methods map[string]jwt.SigningMethod) (fetch, error) {
+func (o Options) jwksFetcher(s KeySource, from *source, methods map[string]jwt.SigningMethod) (fetch, error) {
 	u, err := url.Parse(s.JWKSURL)
 	if err != nil || u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
 		return nil, errors.New("the JWKS address must be https://host/path (http on loopback only)")
@@ -65,7 +65,7 @@ func (o Options) jwksFetcher(s KeySource, methods map[string]jwt.SigningMethod) 
 		if err != nil {
 			return nil, fmt.Errorf("%s://%s: %w", u.Scheme, u.Host, err) // path and query may contain an API key
 		}
-		keys, _ := s.usable(found, methods) // a set without usable keys is a set, see above
+		keys, _ := from.usable(found, methods) // a set without usable keys is a set, see above
 		return keys, nil
 	}, nil
 }

@@ -71,7 +71,7 @@ func TestKeysOfAnAddressVerifyTokensOfItsIssuerOnly(t *testing.T) {
 	a, b := newKey("same"), newKey("same")
 	ia, ib := newIssuer(t, a), newIssuer(t, b)
 	o := ia.options(ib.source())
-	o.Keys[0].Issuer, o.Keys[1].Issuer = "https://a", "https://b"
+	o.Keys[0].Issuers, o.Keys[1].Issuers = []string{"https://a"}, []string{"https://b"}
 	pool := ia.Client().Transport.(*http.Transport).Clone()
 	pool.TLSClientConfig.RootCAs.AddCert(ib.Certificate())
 	pool.DisableKeepAlives = true

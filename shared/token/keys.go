@@ -28,15 +28,20 @@ type KeySource struct {
 	JWKSFile string
 	// JWKSURL is the address of a published JWK Set: https, or http on loopback.
 	JWKSURL string
+	// Discovery is the address of an issuer or of its metadata document, which names the address of the JWK Set.
+	Discovery string
 	// Secret is the ARN of an AWS Secrets Manager secret. The text of the secret is one of
 	// the first three.
 	Secret string
 
-	// Issuer limits the keys to tokens with this iss. Defaults to "": no limit.
-	Issuer string
-	// Audience limits the keys to tokens whose aud contains one of these. Defaults to
-	// nil: no limit.
-	Audience []string
+	// CA is the only CA that is trusted for JWKSURL and Discovery: PEM, or the path of such a file. Defaults to those of
+	// the system.
+	CA string
+	// HTTP accepts http for JWKSURL and Discovery, at addresses that are not public. Defaults to false.
+	HTTP bool
+
+	// Rules are the rules for the tokens of these keys.
+	Rules
 }
 
 // Shorter keys are refused. RFC 7518 section 3.2 requires an HMAC key as long as the hash,
@@ -93,25 +98,25 @@ func accepted(names []string) (methods map[string]jwt.SigningMethod, faults []er
 
 // key is one key as verification uses it.
 type key struct {
-	id     string      // kid; "" if it has none, and then it is tried for every token
-	alg    string      // the only algorithm that its JWK allows, or ""
-	algs   []string    // the accepted algorithms that it can verify
-	public any         // []byte, *rsa.PublicKey, *ecdsa.PublicKey or ed25519.PublicKey
-	only   restriction // the limits of the source that the key is from
+	id     string   // kid; "" if it has none, and then it is tried for every token
+	alg    string   // the only algorithm that its JWK allows, or ""
+	algs   []string // the accepted algorithms that it can verify
+	public any      // []byte, *rsa.PublicKey, *ecdsa.PublicKey or ed25519.PublicKey
+	from   *source  // the source that the key is from
 }
 
 // load reads a source that needs no request.
-func (s KeySource) load(methods map[string]jwt.SigningMethod) ([]key, error) {
+func (s KeySource) load(from *source, methods map[string]jwt.SigningMethod) ([]key, error) {
 	found, err := s.read()
 	if err != nil {
 		return nil, err
 	}
-	return s.usable(found, methods)
+	return from.usable(found, methods)
 }
 
-// usable returns the keys that an accepted algorithm can use, with the limits of the
-// source. It is an error if there are none.
-func (s KeySource) usable(found []key, methods map[string]jwt.SigningMethod) ([]key, error) {
+// usable returns the keys that an accepted algorithm can use. It is an error if there are
+// none.
+func (from *source) usable(found []key, methods map[string]jwt.SigningMethod) ([]key, error) {
 	var keys []key
 	var kinds, wanted []string
 	for _, alg := range algorithms {
@@ -126,7 +131,7 @@ func (s KeySource) usable(found []key, methods map[string]jwt.SigningMethod) ([]
 				k.algs = append(k.algs, alg)
 			}
 		}
-		if k.only = (restriction{s.Issuer, s.Audience}); len(k.algs) > 0 {
+		if k.from = from; len(k.algs) > 0 {
 			keys = append(keys, k)
 		}
 	}

@@ -206,7 +206,7 @@ func TestAllErrorsInTheOptionsAreReportedAtOnce(t *testing.T) {
 	t.Parallel()
 	v, err := token.NewVerifier(token.Options{
 		Algorithms: []string{"HS256", "RS256", "none", "NONE", "hs512"},
-		Keys:       []token.KeySource{{}, {HMAC: []byte("short"), Issuer: "https://b"}},
+		Keys:       []token.KeySource{{}, {HMAC: []byte("short"), Rules: token.Rules{Issuers: []string{"https://b"}}}},
 		Audience:   []string{""}, Issuer: "https://a", Leeway: -time.Second,
 	})
 	wantFault(t, err, `"none" is not a supported`, `"NONE" is not`, `"hs512" is not`, "use one of HS256, HS384",

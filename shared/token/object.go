@@ -51,7 +51,7 @@ func (o object) text(name string) (string, bool) {
 
 // list returns the strings of a member. One string is a list of one, as RFC 7519
 // section 4.1.3 has it for aud. A list with anything else in it, and any other type,
-// is nil: half of a list of scopes would be a guess.
+// is nil.
 func (o object) list(name string) []string {
 	value := strictjson.Value{Raw: o[name]}
 	if value.Raw == "" {
@@ -60,6 +60,12 @@ func (o object) list(name string) []string {
 	if s, ok := value.Text(); ok {
 		return []string{s}
 	}
+	return stringsIn(value)
+}
+
+// stringsIn returns the elements of a list of strings, and nil for any other value: half
+// of a list of scopes would be a guess.
+func stringsIn(value strictjson.Value) []string {
 	if value.Raw[0] != '[' {
 		return nil
 	}

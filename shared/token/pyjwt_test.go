@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/token"
@@ -85,7 +86,8 @@ func TestTokensOfPyJWTGetTheRecordedAnswers(t *testing.T) {
 			if row.Claims.Exp != 0 {
 				want.ExpiresAt = time.Unix(row.Claims.Exp, 0).UTC()
 			}
-			if diff := cmp.Diff(want, got, sameWhenEmpty); diff != "" {
+			ours := cmpopts.IgnoreFields(token.Claims{}, "IssuedAt", "Source", "Realm") // not in the recording
+			if diff := cmp.Diff(want, got, sameWhenEmpty, ours); diff != "" {
 				t.Errorf("claims (-want +got):\n%s", diff)
 			}
 		})

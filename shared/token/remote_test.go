@@ -455,7 +455,8 @@ func TestAFetchEndsAfterFiveSeconds(t *testing.T) {
 		v := newVerifier(t, token.Options{
 			Algorithms: []string{"ES256"}, HTTP: &http.Client{Transport: mute{}}, Now: time.Now,
 			Keys: []token.KeySource{
-				{JWKSURL: "https://a.example", Issuer: "a"}, {JWKSURL: "https://b.example", Issuer: "b"},
+				{JWKSURL: "https://a.example", Rules: token.Rules{Issuers: []string{"a"}}},
+				{JWKSURL: "https://b.example", Rules: token.Rules{Issuers: []string{"b"}}},
 			},
 		})
 		start := time.Now()

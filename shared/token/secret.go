@@ -82,7 +82,7 @@ func (o Options) storedSecret(arn string) (at storedSecret, err error) {
 
 // secretFetcher fetches keys from AWS Secrets Manager. If the text of a secret is not a
 // key, the known keys stay: nobody does that on purpose, unlike publishing an empty set.
-func (o Options) secretFetcher(s KeySource, methods map[string]jwt.SigningMethod) (fetch, error) {
+func (o Options) secretFetcher(s KeySource, from *source, methods map[string]jwt.SigningMethod) (fetch, error) {
 	secret, err := o.storedSecret(s.Secret)
 	if err != nil {
 		return nil, err
@@ -90,7 +90,7 @@ func (o Options) secretFetcher(s KeySource, methods map[string]jwt.SigningMethod
 	return func(ctx context.Context) (keys []key, err error) {
 		text, err := secret.get(ctx)
 		if err == nil {
-			if keys, err = s.inText(text, methods); err != nil {
+			if keys, err = from.inText(text, methods); err != nil {
 				err = permanent(fmt.Errorf("the text of the secret is not a verification key: %w", err))
 			}
 		}
@@ -102,12 +102,12 @@ func (o Options) secretFetcher(s KeySource, methods map[string]jwt.SigningMethod
 }
 
 // inText reads the keys in the text of a secret.
-func (s KeySource) inText(text string, methods map[string]jwt.SigningMethod) ([]key, error) {
+func (from *source) inText(text string, methods map[string]jwt.SigningMethod) ([]key, error) {
 	found, err := keysIn(text)
 	if err != nil {
 		return nil, err
 	}
-	return s.usable(found, methods)
+	return from.usable(found, methods)
 }
 
 // get requests the text of the secret with the action GetSecretValue. It signs the

@@ -153,16 +153,21 @@ type Draft struct {
 	Claims
 	// Audience is the claim aud. Defaults to none.
 	Audience []string
-	// IssuedAt is the claim iat. Defaults to none.
-	IssuedAt time.Time
 
-	// ScopesClaim is the name of the claim with the scopes. Defaults to "scopes".
-	ScopesClaim string
-	// SubjectClaim is the name of the claim with the user. Defaults to "sub".
-	SubjectClaim string
-	// SessionClaim is the name of the claim with the session. Defaults to "session_id".
-	SessionClaim string
+	// ScopesClaim is where the scopes are. Defaults to the claim scopes.
+	ScopesClaim ClaimSource
+	// SubjectClaim is where the user is. Defaults to the claim sub.
+	SubjectClaim ClaimSource
+	// SessionClaim is where the session is. Defaults to the claim session_id.
+	SessionClaim ClaimSource
 }
+
+// The names of the claims that AgentOS 3.1.10 reads if the operator chose no others.
+const (
+	defaultScopesClaim  = "scopes"
+	defaultSubjectClaim = "sub"
+	defaultSessionClaim = "session_id"
+)
 
 // Sign returns the token in JWS compact form (RFC 7515 section 7.1). Claims that every
 // Verifier would refuse are an error.
@@ -170,18 +175,24 @@ func (s Signer) Sign(d Draft) (string, error) {
 	if s.method == nil {
 		return "", errors.New("sign: no key loaded")
 	}
-	sessionClaim := cmp.Or(d.SessionClaim, defaultSessionClaim)
-	if err := d.check(sessionClaim); err != nil {
+	read := newSource("", Rules{
+		Scopes: []ClaimSource{d.ScopesClaim}, Subject: d.SubjectClaim, Session: d.SessionClaim,
+	}, "")
+	if err := d.check(read.Session.String()); err != nil {
 		return "", fmt.Errorf("sign: %w", err)
 	}
+	claims := jwt.MapClaims{}
 	// An absent claim would mean the same; an empty one shows that it is intended.
-	claims := jwt.MapClaims{cmp.Or(d.ScopesClaim, defaultScopesClaim): append([]string{}, d.Scopes...)}
-	for name, value := range map[string]string{
-		cmp.Or(d.SubjectClaim, defaultSubjectClaim): d.Subject,
-		sessionClaim: d.SessionID, "iss": d.Issuer, "jti": d.ID,
+	put(claims, read.Scopes[0], append([]string{}, d.Scopes...))
+	for _, text := range []struct {
+		at    ClaimSource
+		value string
+	}{
+		{read.Subject, d.Subject}, {read.Session, d.SessionID},
+		{ClaimSource{Path: []string{"iss"}}, d.Issuer}, {ClaimSource{Path: []string{"jti"}}, d.ID},
 	} {
-		if value != "" {
-			claims[name] = value
+		if text.value != "" {
+			put(claims, text.at, text.value)
 		}
 	}
 	for name, at := range map[string]time.Time{"iat": d.IssuedAt, "exp": d.ExpiresAt} {
@@ -198,4 +209,18 @@ func (s Signer) Sign(d Draft) (string, error) {
 		t.Header["kid"] = s.kid
 	}
 	return t.SignedString(s.private)
+}
+
+// put sets a claim or a member of one.
+func put(claims map[string]any, at ClaimSource, value any) {
+	last := len(at.Path) - 1
+	for _, name := range at.Path[:last] {
+		inner, ok := claims[name].(map[string]any)
+		if !ok {
+			inner = map[string]any{}
+			claims[name] = inner
+		}
+		claims = inner
+	}
+	claims[at.Path[last]] = value
 }

@@ -32,7 +32,8 @@ func TestGeneratedFileSignsAndVerifies(t *testing.T) {
 	t.Parallel()
 	want := token.Claims{
 		Subject: "alice", SessionID: "s1", Issuer: "https://a", ID: "t1",
-		Scopes: []string{"agents:read", "", "agents:read"}, ExpiresAt: time.Unix(now+3600, 0).UTC(),
+		Scopes: []string{"agents:read", ""}, IssuedAt: time.Unix(now, 0).UTC(), ExpiresAt: time.Unix(now+3600, 0).UTC(),
+		Realm: "https://a", Source: "keys[0]",
 	}
 	for _, alg := range []string{
 		"HS256", "HS384", "HS512", "RS256", "RS384", "PS256", "PS512", "ES256", "ES384", "ES512", "EdDSA",
@@ -41,7 +42,7 @@ func TestGeneratedFileSignsAndVerifies(t *testing.T) {
 			t.Parallel()
 			file := writeFile(t, string(must(token.GenerateKeys(alg, rand.Reader))))
 			raw, err := newSigner(t, token.SigningKey{File: file, Algorithm: alg}).Sign(token.Draft{
-				Claims: want, Audience: []string{"my-agent-os"}, IssuedAt: time.Unix(now, 0),
+				Claims: want, Audience: []string{"my-agent-os"},
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -268,9 +269,12 @@ func TestSignUsesTheConfiguredClaimNamesAndLeavesOutEmptyClaims(t *testing.T) {
 		"uid": "u", "sid": "s", "perm": []any{"a:b"}, "aud": []any{"x"}, "iat": float64(now), "exp": float64(now + 1),
 	})
 	got := payload(token.Draft{
-		Claims:   token.Claims{Subject: "u", SessionID: "s", Scopes: []string{"a:b"}, ExpiresAt: time.Unix(now+1, 5)},
-		Audience: []string{"x"}, IssuedAt: time.Unix(now, 0),
-		SubjectClaim: "uid", SessionClaim: "sid", ScopesClaim: "perm",
+		Claims: token.Claims{
+			Subject: "u", SessionID: "s", Scopes: []string{"a:b"}, IssuedAt: time.Unix(now, 0), ExpiresAt: time.Unix(now+1, 5),
+		},
+		Audience:     []string{"x"},
+		SubjectClaim: token.ClaimSource{Path: []string{"uid"}}, SessionClaim: token.ClaimSource{Path: []string{"sid"}},
+		ScopesClaim: token.ClaimSource{Path: []string{"perm"}},
 	})
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("full draft (-want +got):\n%s", diff)

@@ -6,6 +6,7 @@
 package token
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,22 +23,25 @@ type Claims struct {
 	Subject string
 	// SessionID is the only session that the token is for. It has at most 255 bytes.
 	SessionID string
-	// Issuer is the claim iss. It has at most 1,024 bytes.
+	// Issuer is the claim iss. It has at most 1,024 bytes. If the source of the key lists several spellings of one
+	// issuer, it is the first of them.
 	Issuer string
+	// Realm is the issuer that the source of the key names, or "" if it names none. Subjects are unique in a realm.
+	Realm string
+	// Source names the source of the key that verified the token, such as keys[0].
+	Source string
 	// ID is the claim jti. It has at most 255 bytes.
 	ID string
-	// Scopes are as the token has them, empty and repeated ones included.
+	// Scopes are those of the token and those that its roles grant, each once, in the order in which they were found.
 	Scopes []string
+	// Origins say where each of Scopes is from: the name of a claim, or "claim=role" for what a role grants. It is nil if
+	// all of them are from the only claim that is read.
+	Origins []string
+	// IssuedAt is the claim iat, in UTC and in whole seconds. It is zero if the token has none.
+	IssuedAt time.Time
 	// ExpiresAt is in UTC and in whole seconds. It is zero if the token never expires.
 	ExpiresAt time.Time
 }
-
-// The names of the claims that AgentOS 3.1.10 reads if the operator chose no others.
-const (
-	defaultScopesClaim  = "scopes"
-	defaultSubjectClaim = "sub"
-	defaultSessionClaim = "session_id"
-)
 
 // Limits in bytes, except for maxScopes. API Gateway limits all headers of a request
 // to 10,240 bytes; the local server accepts longer tokens, and these bound its work. The
@@ -95,6 +99,11 @@ func reserved(subject string) bool {
 // deny returns a 401 with this detail. Every caller can read the detail without a valid
 // token, so that it must not contain a key, a configured value or content of the token.
 func deny(detail string) error { return fault.Public(fault.Unauthenticated, detail, nil) }
+
+// denyBecause is deny with a cause for the operator's log. The cause may name claims that don't identify a person.
+func denyBecause(cause, detail string) error {
+	return fault.Public(fault.Unauthenticated, detail, errors.New(cause))
+}
 
 // denyToken is deny with the prefix that AgentOS uses for PyJWT's errors.
 func denyToken(format string, args ...any) error {

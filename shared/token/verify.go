@@ -1,7 +1,6 @@
 package token
 
 import (
-	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -33,13 +32,6 @@ type Options struct {
 	// for iat, nbf and exp. Defaults to 0.
 	Leeway time.Duration
 
-	// ScopesClaim is the name of the claim with the scopes. Defaults to "scopes".
-	ScopesClaim string
-	// SubjectClaim is the name of the claim with the user. Defaults to "sub".
-	SubjectClaim string
-	// SessionClaim is the name of the claim with the session. Defaults to "session_id".
-	SessionClaim string
-
 	// Now returns the time. Required.
 	Now func() time.Time
 	// Lookup reads environment variables, for the AWS credentials with which secrets are
@@ -56,14 +48,13 @@ type Verifier struct {
 	methods map[string]jwt.SigningMethod // the accepted algorithms by name
 	keys    []key                        // those that were read at the start
 	remotes []*remote                    // sources of keys that are fetched
+
+	everyToken restriction // what every token must contain, whatever its source
 }
 
 // NewVerifier reads the keys that need no request. Its error names all that is wrong,
 // each with its remedy, and contains no key material.
 func NewVerifier(o Options) (*Verifier, error) {
-	o.ScopesClaim = cmp.Or(o.ScopesClaim, defaultScopesClaim)
-	o.SubjectClaim = cmp.Or(o.SubjectClaim, defaultSubjectClaim)
-	o.SessionClaim = cmp.Or(o.SessionClaim, defaultSessionClaim)
 	methods, faults := accepted(o.Algorithms)
 	faults = append(faults, o.faults()...)
 
@@ -77,18 +68,22 @@ func NewVerifier(o Options) (*Verifier, error) {
 		return nil, errors.Join(faults...)
 	}
 	o.Keys = nil // they were read above
-	v.o = o
+	v.o, v.everyToken.audience = o, o.Audience
+	if o.Issuer != "" {
+		v.everyToken.issuers = []string{o.Issuer}
+	}
 	return v, nil
 }
 
 // add reads a source of keys, or prepares to fetch from it.
 func (v *Verifier) add(name string, s KeySource, o Options) error {
+	from := newSource(name, s.Rules, o.Issuer)
 	if s.JWKSURL == "" && s.Secret == "" {
-		keys, err := s.load(v.methods)
+		keys, err := s.load(from, v.methods)
 		v.keys = append(v.keys, keys...)
 		return err
 	}
-	fetch, err := o.fetcher(s, v.methods)
+	fetch, err := o.fetcher(s, from, v.methods)
 	v.remotes = append(v.remotes, &remote{name: name, fetch: fetch, now: o.Now, absent: map[string]time.Time{}})
 	return err
 }
@@ -109,8 +104,9 @@ func (o Options) faults() (faults []error) {
 		add("now: no clock given; pass time.Now")
 	}
 	for i, s := range o.Keys {
-		if o.Issuer != "" && s.Issuer != "" && o.Issuer != s.Issuer {
-			add("keys[%d]: issuer %q differs from issuer %q, so no token could pass; remove one", i, s.Issuer, o.Issuer)
+		if o.Issuer != "" && len(s.Issuers) > 0 && !slices.Contains(s.Issuers, o.Issuer) {
+			add("keys[%d]: issuer %q differs from issuer %q, so no token could pass; remove one", i,
+				strings.Join(s.Issuers, ", "), o.Issuer)
 		}
 	}
 	return faults
@@ -131,6 +127,18 @@ var errNoKey = errors.New("no key verifies the signature")
 // because other requests wait for it; it ends after 5 seconds. ctx ends the waiting of
 // the other requests.
 func (v *Verifier) Verify(ctx context.Context, authorization []string) (Claims, error) {
+	return v.verify(ctx, authorization, nil)
+}
+
+// Explain is Verify, and also returns what the token contains in the claims that are read and that grants nothing, and
+// why. It is for the operator.
+func (v *Verifier) Explain(ctx context.Context, authorization []string) (c Claims, ignored []Ignored, err error) {
+	c, err = v.verify(ctx, authorization, func(i Ignored) { ignored = append(ignored, i) })
+	return c, ignored, err
+}
+
+// verify calls note, if it isn't nil, for each part of the token that is ignored.
+func (v *Verifier) verify(ctx context.Context, authorization []string, note func(Ignored)) (Claims, error) {
 	raw, err := bearer(authorization)
 	if err != nil {
 		return Claims{}, err
@@ -142,6 +150,7 @@ func (v *Verifier) Verify(ctx context.Context, authorization []string) (Claims, 
 	if p.method, err = v.method(p.header); err != nil {
 		return Claims{}, err
 	}
+	p.note = note
 	p.kid, _ = p.header.text("kid") // method has refused a kid that is not a string
 	c, err := v.try(p, v.keys)
 	if err != nil && len(v.remotes) > 0 {
@@ -168,7 +177,7 @@ func (v *Verifier) try(p parts, keys []key) (Claims, error) {
 		if !slices.Contains(k.algs, p.method.Alg()) || p.method.Verify(p.signed, p.signature, k.public) != nil {
 			continue
 		}
-		c, err := v.claims(p.payload, k.only)
+		c, err := v.claims(p, k.from)
 		if err == nil {
 			return c, nil
 		}
@@ -215,6 +224,7 @@ type parts struct {
 
 	method jwt.SigningMethod // the algorithm in the header, if it is accepted
 	kid    string
+	note   func(Ignored) // see Verifier.verify
 }
 
 // split cuts the token at its first and its last dot, as PyJWT does. With more than two

@@ -233,8 +233,8 @@ func TestAKeyVerifiesTokensOfItsIssuerAndAudienceOnly(t *testing.T) {
 	t.Parallel()
 	o := hmacOptions()
 	o.Keys = []token.KeySource{
-		{HMAC: []byte(testSecret), Issuer: "https://a"},
-		{HMAC: []byte(anotherSecret), Issuer: "https://b", Audience: []string{"x"}},
+		{HMAC: []byte(testSecret), Rules: token.Rules{Issuers: []string{"https://a"}}},
+		{HMAC: []byte(anotherSecret), Rules: token.Rules{Issuers: []string{"https://b"}, Audience: []string{"x"}}},
 	}
 	for _, row := range []struct {
 		name, secret string
@@ -265,7 +265,8 @@ func TestOneKeyCanVerifyTwoIssuers(t *testing.T) {
 	t.Parallel()
 	o := hmacOptions()
 	o.Keys = []token.KeySource{
-		{HMAC: []byte(testSecret), Issuer: "https://a"}, {HMAC: []byte(testSecret), Issuer: "https://b"},
+		{HMAC: []byte(testSecret), Rules: token.Rules{Issuers: []string{"https://a"}}},
+		{HMAC: []byte(testSecret), Rules: token.Rules{Issuers: []string{"https://b"}}},
 	}
 	for _, issuer := range []string{"https://a", "https://b"} {
 		c, err := verify(t, o, mint(t, jwt.SigningMethodHS256, []byte(testSecret), alice("iss", issuer)))
@@ -291,7 +292,8 @@ func TestTheAudienceOfTheOSIsRequiredForEveryKey(t *testing.T) {
 func TestClaimNamesAreConfigurable(t *testing.T) {
 	t.Parallel()
 	o := hmacOptions()
-	o.SubjectClaim, o.ScopesClaim, o.SessionClaim = "uid", "https://example.org/permissions", "sid"
+	o.Keys[0].Subject.Path, o.Keys[0].Session.Path = []string{"uid"}, []string{"sid"}
+	o.Keys[0].Scopes = []token.ClaimSource{{Path: []string{"https://example.org/permissions"}}}
 	claims := jwt.MapClaims{"uid": "bob", "https://example.org/permissions": "a:b", "sid": "s1"}
 	maps.Copy(claims, alice("session_id", "ignored"))
 	got, err := verify(t, o, mint(t, jwt.SigningMethodHS256, []byte(testSecret), claims))

@@ -31,6 +31,7 @@ func (s Source) Markdown() []byte {
 	var b strings.Builder
 	b.WriteString(preface)
 	s.section(&b, "", reflect.TypeFor[config.Config](), "")
+	s.section(&b, "claim", reflect.TypeFor[config.ClaimSource](), "A place in the claims of a token.")
 	return []byte(b.String())
 }
 
@@ -77,8 +78,14 @@ func typeName(t reflect.Type) string {
 		return "duration"
 	case reflect.TypeFor[netip.Prefix]():
 		return "network"
-	case reflect.TypeFor[[]config.ScopeMapping]():
+	case reflect.TypeFor[[]config.ScopeMapping](), reflect.TypeFor[config.Grants]():
 		return "object of lists"
+	case reflect.TypeFor[config.Texts]():
+		return "text or list of text"
+	case reflect.TypeFor[config.Sources]():
+		return "claim or list of claims"
+	case reflect.TypeFor[config.ClaimSource]():
+		return "claim"
 	}
 	if shorthandDoc[t] != "" {
 		return "text or object"

@@ -46,6 +46,18 @@ func (s Source) typeSchema(t reflect.Type, tag reflect.StructTag) *object {
 		return typed("string")
 	case reflect.TypeFor[[]config.ScopeMapping]():
 		return mappingsSchema()
+	case reflect.TypeFor[config.Grants]():
+		return grantsSchema()
+	case reflect.TypeFor[config.Texts](), reflect.TypeFor[config.Sources]():
+		o := typed("array")
+		one := s.typeSchema(t.Elem(), tag)
+		o.put("items", one)
+		o.putNumber("minItems", tag.Get("min"))
+		either := &object{}
+		either.put("anyOf", []*object{one, o})
+		return either
+	case reflect.TypeFor[config.ClaimSource]():
+		return s.shorthandSchema(t)
 	case reflect.TypeFor[config.Key](), reflect.TypeFor[config.Tool](), reflect.TypeFor[config.Model]():
 		return s.shorthandSchema(t)
 	}
@@ -112,8 +124,9 @@ var shorthandDoc = map[reflect.Type]string{
 	reflect.TypeFor[config.Key](): "An HMAC secret of at least 32 bytes, or a PEM public key, " +
 		"best written as ${JWT_VERIFICATION_KEY}. " +
 		"A secret that is written in the file itself is accepted with a warning.",
-	reflect.TypeFor[config.Tool]():  "The name of a built-in tool: " + config.OneOf(config.BuiltinTools()) + ".",
-	reflect.TypeFor[config.Model](): "provider:id, such as openai:gpt-4o.",
+	reflect.TypeFor[config.ClaimSource](): "The name of a claim, dots and slashes included.",
+	reflect.TypeFor[config.Tool]():        "The name of a built-in tool: " + config.OneOf(config.BuiltinTools()) + ".",
+	reflect.TypeFor[config.Model]():       "provider:id, such as openai:gpt-4o.",
 }
 
 // objectSchema returns the schema of a struct that is written as an object. Members that it does
@@ -173,6 +186,15 @@ func mappingsSchema() *object {
 	names.put("pattern", `^(`+strings.Join(config.Methods(), "|")+`) /\S*$`)
 	o := typed("object")
 	o.put("propertyNames", names)
+	o.put("additionalProperties", scopes)
+	return o
+}
+
+// grantsSchema returns the schema of grants: a name to a list of scopes.
+func grantsSchema() *object {
+	scopes := typed("array")
+	scopes.put("items", typed("string", "pattern", `^\S+$`+variableForm))
+	o := typed("object")
 	o.put("additionalProperties", scopes)
 	return o
 }

@@ -43,7 +43,10 @@ func agent(id, name, model string) config.Agent {
 func auth(key config.Key) config.Auth {
 	return config.Auth{
 		Algorithms: []string{"HS256"}, Keys: []config.Key{key}, Audience: []string{"my-agent-os"}, RequireExp: true,
-		Leeway: 10 * time.Second, Claims: config.Claims{Scopes: "scopes", Subject: "sub", Session: "session_id"},
+		Leeway: 10 * time.Second, Claims: config.Claims{
+			Scopes: config.Sources{{Claim: "scopes"}}, Subject: config.ClaimSource{Claim: "sub"},
+			Session: config.ClaimSource{Claim: "session_id"},
+		},
 		AdminScope: "agent_os:admin", UserIsolation: true,
 	}
 }

@@ -1,0 +1,169 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/keyway-agents/keyway/shared/scope"
+)
+
+// Names returns the names that lead to the value. It is nil for the zero ClaimSource.
+func (s ClaimSource) Names() []string {
+	if s.Claim != "" {
+		return []string{s.Claim}
+	}
+	return s.Path
+}
+
+// Splits reports whether a text holds several values, with spaces between them.
+func (s ClaimSource) Splits() bool {
+	if s.Split != nil {
+		return *s.Split
+	}
+	return s.Claim == "scope" || s.Claim == "scp"
+}
+
+// fromText reads the short form of a source, the name of a claim.
+func (s *ClaimSource) fromText(d *decoder, path string, n *node) {
+	if s.Claim = n.text; s.Claim == "" {
+		d.fault(path, "is empty", "give it a value")
+	}
+}
+
+// Sources is one ClaimSource or a list of them.
+type Sources []ClaimSource
+
+// Texts is one text or a list of texts.
+type Texts []string
+
+// oneOrMany decodes a list that can be written as its only element.
+func (d *decoder) oneOrMany(path string, n *node, v reflect.Value, tag reflect.StructTag) {
+	if n.kind == listKind {
+		d.list(path, n, v, tag)
+		return
+	}
+	e := reflect.New(v.Type().Elem()).Elem()
+	if d.value(path, n, e, tag); !e.IsZero() {
+		v.Set(reflect.Append(v, e))
+	}
+}
+
+// Grants are the scopes that each role or group grants.
+type Grants map[string][]string
+
+// grants reads "ROLE": [scopes…]. Whether a text is a scope is checked by checkGrants, which knows the
+// administrator's scope.
+func (d *decoder) grants(path string, n *node) Grants {
+	if !d.expect(path, n, objectKind, "lines such as web-users: [agents:read]") {
+		return nil
+	}
+	all := Grants{}
+	for i, role := range n.keys {
+		all[role] = d.scopes(Member(path, role), n.sub[i])
+	}
+	return all
+}
+
+// checkClaims checks the claims and grants of auth and of each key.
+func (d *decoder) checkClaims(a *Auth) {
+	d.checkSources("auth.claims", a.Claims.Scopes, a.Claims.Roles, a.Claims.Subject, a.Claims.Session)
+	d.checkGrants("auth.grants", a.Grants, a.AdminScope)
+	readers, unlisted := 0, []string(nil)
+	for i, k := range a.Keys {
+		path := Element("auth.keys", i)
+		d.checkSources(path+".claims", k.Claims.Scopes, k.Claims.Roles, k.Claims.Subject, k.Claims.Session)
+		d.checkGrants(path+".grants", k.Grants, a.AdminScope)
+		roles := a.ClaimsOf(k).Roles
+		if len(roles) > 0 {
+			readers++
+			if k.Grants == nil {
+				unlisted = append(unlisted, path)
+			}
+		}
+		switch {
+		case len(roles) > 0 && k.Grants == nil && a.Grants == nil && d.clean(path) && d.clean("auth.grants"):
+			d.warn(path, "reads roles, but no grants say what they grant", "add grants: {ROLE: [agents:read]}")
+		case len(roles) == 0 && k.Grants != nil:
+			d.warn(path+".grants", "has no effect, because no claim with roles is read", "add roles to claims")
+		}
+	}
+	if readers > 1 { // the group "admins" of one issuer must not be that of another by accident
+		for _, path := range unlisted {
+			d.fault(path, "reads roles, and so does another entry, so it needs grants of its own",
+				"add grants to this entry; {} grants nothing")
+		}
+	}
+	if readers == 0 && len(a.Grants) > 0 && len(a.Claims.Roles) == 0 {
+		d.warn("auth.grants", "has no effect, because no claim with roles is read", "add roles to auth.claims")
+	}
+}
+
+// ClaimsOf returns the claims that are read from tokens of k: its own, and for those that it doesn't name the ones of
+// auth.claims.
+func (a Auth) ClaimsOf(k Key) Claims {
+	c := a.Claims
+	if k.Claims.Scopes != nil {
+		c.Scopes = k.Claims.Scopes
+	}
+	if k.Claims.Roles != nil {
+		c.Roles = k.Claims.Roles
+	}
+	if k.Claims.Subject.Names() != nil {
+		c.Subject = k.Claims.Subject
+	}
+	if k.Claims.Session.Names() != nil {
+		c.Session = k.Claims.Session
+	}
+	return c
+}
+
+// checkSources checks that each source is one claim or one path, and warns of a name that looks like a path.
+func (d *decoder) checkSources(path string, scopes, roles Sources, subject, session ClaimSource) {
+	for name, list := range map[string]Sources{"scopes": scopes, "roles": roles} {
+		for i, s := range list {
+			at := Member(path, name)
+			if len(list) > 1 {
+				at = Element(at, i)
+			}
+			d.checkSourceOfClaim(at, s)
+		}
+	}
+	d.checkSourceOfClaim(Member(path, "subject"), subject)
+	d.checkSourceOfClaim(Member(path, "session"), session)
+	if slices.Equal(subject.Names(), []string{"email"}) {
+		d.warn(Member(path, "subject"), "is an address that its user or the issuer can change or give to another person, "+
+			"who then owns the same data", "use sub")
+	}
+}
+
+func (d *decoder) checkSourceOfClaim(at string, s ClaimSource) {
+	switch {
+	case !d.clean(at):
+	case s.Claim != "" && s.Path != nil:
+		d.fault(at, "has a claim and a path", "keep one of them")
+	case s.Claim == "" && s.Path == nil && s.Split != nil:
+		d.fault(at, "names no claim", "add claim: NAME")
+	case slices.Contains(s.Path, ""):
+		d.fault(at, "has an empty name in its path", "name each member")
+	case strings.Contains(s.Claim, ".") && !strings.Contains(s.Claim, "/"):
+		d.warn(at, fmt.Sprintf("is the claim with the name %q, dots included", s.Claim),
+			fmt.Sprintf("if it is a member of an object, write {path: [%s]}", strings.ReplaceAll(s.Claim, ".", ", ")))
+	}
+}
+
+// checkGrants checks that each text of the grants is a scope. Another text would grant nothing.
+func (d *decoder) checkGrants(path string, all Grants, admin string) {
+	for role, scopes := range all {
+		at := Member(path, role)
+		if role == "" {
+			d.fault(path, "has an empty name", "name a role or group")
+		}
+		for i, text := range scopes {
+			if _, ok := scope.Parse(text); !ok && text != admin && d.clean(at) {
+				d.fault(Element(at, i), "is no scope, so it grants nothing", "write resource:action or resource:id:action")
+			}
+		}
+	}
+}

@@ -1,0 +1,280 @@
+package token
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/keyway-agents/keyway/shared/strictjson"
+)
+
+// Rules say which tokens of one source of keys are accepted, and how their claims are read. The zero value accepts
+// access tokens of any issuer, and reads AgentOS's claims.
+type Rules struct {
+	// Issuers are the spellings of one issuer: iss must be one of them. Defaults to nil: any issuer.
+	Issuers []string
+	// Audience are the accepted audiences: aud must contain one of them. Defaults to nil: aud is not checked.
+	Audience []string
+	// Clients are the accepted clients. At least one of azp, client_id and cid must be present, and each that is present
+	// must be one of these. Defaults to nil: any client.
+	Clients []string
+	// IDTokens accepts OpenID Connect's ID tokens. They are made for the client that shows them, not for an API.
+	IDTokens bool
+	// Bound accepts tokens that are bound to a key (cnf, RFC 7800) without the proof of that key.
+	Bound bool
+
+	// Scopes are the claims with scopes. Defaults to the claim scopes.
+	Scopes []ClaimSource
+	// Roles are the claims with roles or groups. Their values count only through Grants. Defaults to none.
+	Roles []ClaimSource
+	// Prefix limits the values of Scopes to those that begin with it, and is removed from them. Defaults to "".
+	Prefix string
+	// Grants are the scopes that each role grants. Defaults to none.
+	Grants map[string][]string
+	// Subject is the claim with the user. Defaults to sub.
+	Subject ClaimSource
+	// Session is the claim with the session. Defaults to session_id.
+	Session ClaimSource
+}
+
+// ClaimSource is a place in the claims.
+type ClaimSource struct {
+	// Path are the names that lead to the value: one for a claim, more for a member of an object.
+	Path []string
+	// Split means that a string is a list of values with spaces between them (RFC 8693 section 4.2). An element of a list
+	// is never split.
+	Split bool
+}
+
+// String returns the path as people write it.
+func (s ClaimSource) String() string { return strings.Join(s.Path, ".") }
+
+// Ignored is a part of a token that grants nothing.
+type Ignored struct {
+	// Claim is where it is, and Value is its value; "" stands for the whole claim.
+	Claim, Value string
+	// Why is a clause such as "no grant has this name".
+	Why string
+}
+
+// source is a source of keys as verification uses it. All its keys share it.
+type source struct {
+	Rules
+	name  string
+	realm string // see Claims.Realm
+	plain bool   // all scopes are from one claim and as the token has them
+}
+
+// newSource completes the rules of a source. issuer is the issuer that every token must have, or "".
+func newSource(name string, r Rules, issuer string) *source {
+	s := &source{Rules: r, name: name, realm: issuer}
+	if len(r.Issuers) > 0 && s.realm == "" {
+		s.realm = r.Issuers[0]
+	}
+	if len(s.Scopes) == 0 || len(s.Scopes[0].Path) == 0 {
+		s.Scopes = []ClaimSource{{Path: []string{defaultScopesClaim}}}
+	}
+	if len(s.Subject.Path) == 0 {
+		s.Subject.Path = []string{defaultSubjectClaim}
+	}
+	if len(s.Session.Path) == 0 {
+		s.Session.Path = []string{defaultSessionClaim}
+	}
+	s.plain = len(s.Scopes) == 1 && len(s.Roles) == 0
+	return s
+}
+
+// errTwice refuses an object in which a member that is read occurs twice: another reader could take the other one.
+var errTwice = denyToken("Invalid payload string: two members of one name")
+
+// find returns the JSON text at the path, or "" if there is none or null.
+func (s ClaimSource) find(o object) (string, error) {
+	raw := o[s.Path[0]]
+	for _, name := range s.Path[1:] {
+		if raw == "" || raw[0] != '{' {
+			return "", nil
+		}
+		inner := ""
+		for member, value := range (strictjson.Value{Raw: raw}).Members() {
+			if member != name {
+				continue
+			}
+			if inner != "" {
+				return "", errTwice
+			}
+			inner = value.Raw
+		}
+		raw = inner
+	}
+	if raw == "null" {
+		raw = ""
+	}
+	return raw, nil
+}
+
+// text returns the string at the path, "" if there is none. ok is false for a value of another type.
+func (s ClaimSource) text(o object) (text string, ok bool, err error) {
+	raw, err := s.find(o)
+	if raw == "" || err != nil {
+		return "", true, err
+	}
+	text, ok = strictjson.Value{Raw: raw}.Text()
+	return text, ok, nil
+}
+
+// values returns the strings at the path. ok is false for a value of another type.
+func (s ClaimSource) values(o object) (list []string, ok bool, err error) {
+	raw, err := s.find(o)
+	if raw == "" || err != nil {
+		return nil, true, err
+	}
+	value := strictjson.Value{Raw: raw}
+	if text, isText := value.Text(); isText {
+		if !s.Split {
+			return []string{text}, true, nil
+		}
+		return slices.DeleteFunc(strings.Split(text, " "), func(s string) bool { return s == "" }), true, nil
+	}
+	list = stringsIn(value)
+	return list, list != nil, nil
+}
+
+// grant sets the scopes of a token: the values of the claims with scopes, and what the roles grant. note is nil or gets
+// what grants nothing.
+func (from *source) grant(c *Claims, o object, note func(Ignored)) error {
+	for _, claim := range from.Scopes {
+		values, err := claim.read(o, note)
+		if err != nil {
+			return err
+		}
+		if from.plain && from.Prefix == "" {
+			c.Scopes = unique(values)
+			return nil
+		}
+		for _, value := range values {
+			scope, ok := strings.CutPrefix(value, from.Prefix)
+			if ok {
+				c.add(scope, claim.String())
+			} else if note != nil {
+				note(Ignored{claim.String(), value, "it does not begin with the prefix " + from.Prefix})
+			}
+		}
+	}
+	for _, claim := range from.Roles {
+		values, err := claim.read(o, note)
+		if err != nil {
+			return err
+		}
+		for _, role := range values {
+			scopes, ok := from.Grants[role]
+			if !ok && note != nil {
+				note(Ignored{claim.String(), role, "no grant has this name"})
+			}
+			for _, scope := range scopes {
+				c.add(scope, claim.String()+"="+role)
+			}
+		}
+	}
+	return nil
+}
+
+// read is values for claims with scopes or roles: a value of another type grants nothing.
+func (s ClaimSource) read(o object, note func(Ignored)) ([]string, error) {
+	values, ok, err := s.values(o)
+	if !ok && note != nil {
+		note(Ignored{Claim: s.String(), Why: "it is neither a string nor a list of strings"})
+	}
+	return values, err
+}
+
+// add adds a scope with its origin, unless the token has it already.
+func (c *Claims) add(scope, origin string) {
+	if !slices.Contains(c.Scopes, scope) {
+		c.Scopes, c.Origins = append(c.Scopes, scope), append(c.Origins, origin)
+	}
+}
+
+// unique removes all but the first of equal values. Most tokens have few scopes and need no map.
+func unique(list []string) []string {
+	if len(list) > 64 {
+		seen := make(map[string]bool, len(list))
+		return slices.DeleteFunc(list, func(s string) bool { was := seen[s]; seen[s] = true; return was })
+	}
+	for i := 0; i < len(list); i++ {
+		if slices.Contains(list[:i], list[i]) {
+			list = slices.Delete(list, i, i+1)
+			i--
+		}
+	}
+	return list
+}
+
+// check refuses tokens that the rules don't accept. The checks of aud and iss come first, in the order of PyJWT.
+func (from *source) check(o object, header object) error {
+	if err := (restriction{from.Issuers, from.Audience}).check(o); err != nil {
+		return err
+	}
+	if err := from.checkClient(o); err != nil {
+		return err
+	}
+	if raw := o["cnf"]; raw != "" && raw != "null" && !from.Bound {
+		return denyToken("It is bound to a key, and a bearer sent it without the proof")
+	}
+	return from.checkKind(o, header)
+}
+
+// checkClient checks azp (OpenID Connect Core section 2), client_id (RFC 9068 section 2.2) and cid (Okta).
+func (from *source) checkClient(o object) error {
+	if from.Clients == nil {
+		return nil
+	}
+	present := false
+	for _, name := range []string{"azp", "client_id", "cid"} {
+		if raw := o[name]; raw == "" || raw == "null" {
+			continue
+		}
+		present = true
+		if client, ok := o.text(name); !ok || !slices.Contains(from.Clients, client) {
+			return denyBecause(fmt.Sprintf("%s is %s, expected one of %q", name, brief(o[name]), from.Clients),
+				"Invalid token: Invalid client")
+		}
+	}
+	if !present {
+		return denyToken("Token names no client in azp, client_id or cid")
+	}
+	return nil
+}
+
+// checkKind refuses tokens that are no access tokens. Issuers sign ID tokens and logout tokens with the same keys, and
+// RFC 8725 section 3.12 requires rules that keep them apart.
+func (from *source) checkKind(o, header object) error {
+	typ, isText := header.text("typ")
+	typ = strings.TrimPrefix(strings.ToLower(typ), "application/")
+	if !isText || !slices.Contains([]string{"", "jwt", "at+jwt"}, typ) {
+		return denyToken("The header's typ is that of another kind of token")
+	}
+	kind := func(name string) string { text, _ := o.text(name); return strings.ToLower(text) }
+	payloadTyp, use := kind("typ"), kind("token_use")
+	if payloadTyp == "logout" || payloadTyp == "logout+jwt" {
+		return denyToken("The header's typ is that of another kind of token")
+	}
+	if from.IDTokens {
+		return nil
+	}
+	has := func(name string) bool { raw := o[name]; return raw != "" && raw != "null" }
+	access := typ == "at+jwt" || payloadTyp == "bearer" || use == "access" || has("scope") || has("scp") || has("client_id")
+	if payloadTyp == "id" || use == "id" || (has("at_hash") || has("nonce")) && !access {
+		return denyToken("It is an ID token; send an access token")
+	}
+	return nil
+}
+
+// brief returns the beginning of a JSON text, for the operator's log.
+func brief(raw string) string {
+	const limit = 200
+	if len(raw) > limit {
+		raw = strings.ToValidUTF8(raw[:limit], "") + "…"
+	}
+	return cmp.Or(raw, "absent")
+}
