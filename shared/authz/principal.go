@@ -23,7 +23,7 @@ type Principal struct {
 	TokenID string
 	// TokenHash identifies the token in logs; see token.Hash.
 	TokenHash string
-	// Scopes are the granted scopes, each once.
+	// Scopes are the granted scopes.
 	Scopes []string
 	// Origins say where each of Scopes is from: a claim, or "claim=role" for what a role grants. It is nil if all of them
 	// are as the token has them, or if the text was too long to cross to the functions.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -53,20 +52,10 @@ func rebuilt(t tester, a *edge.Authorizer, c token.Claims) *authz.Principal {
 // verified returns the principal as the verified token names it.
 func verified(t tester, c token.Claims) *authz.Principal {
 	return &authz.Principal{
-		Subject: c.Subject, SessionID: c.SessionID, Issuer: c.Issuer, TokenID: c.ID, Scopes: unique(c.Scopes),
+		Subject: c.Subject, SessionID: c.SessionID, Issuer: c.Issuer, TokenID: c.ID, Scopes: c.Scopes,
 		ExpiresAt: c.ExpiresAt.UTC(),
 		TokenHash: token.Hash([]string{"Bearer " + sign(t, c)}),
 	}
-}
-
-// unique returns the scopes, each once.
-func unique(scopes []string) (out []string) {
-	for _, s := range scopes {
-		if !slices.Contains(out, s) {
-			out = append(out, s)
-		}
-	}
-	return out
 }
 
 func sameCaller(t tester, want, got *authz.Principal) {

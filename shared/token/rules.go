@@ -63,7 +63,7 @@ type source struct {
 	Rules
 	name  string
 	realm string // see Claims.Realm
-	plain bool   // all scopes are from one claim and as the token has them
+	plain bool   // all scopes are as one claim has them, empty and repeated ones included, as in AgentOS
 }
 
 // newSource completes the rules of a source. issuer is the issuer that every token must have, or "".
@@ -81,7 +81,7 @@ func newSource(name string, r Rules, issuer string) *source {
 	if len(s.Session.Path) == 0 {
 		s.Session.Path = []string{defaultSessionClaim}
 	}
-	s.plain = len(s.Scopes) == 1 && len(s.Roles) == 0
+	s.plain = len(s.Scopes) == 1 && len(s.Roles) == 0 && s.Prefix == ""
 	return s
 }
 
@@ -148,8 +148,8 @@ func (from *source) grant(c *Claims, o object, note func(Ignored)) error {
 		if err != nil {
 			return err
 		}
-		if from.plain && from.Prefix == "" {
-			c.Scopes = unique(values)
+		if from.plain {
+			c.Scopes = values
 			return nil
 		}
 		for _, value := range values {
@@ -193,21 +193,6 @@ func (c *Claims) add(scope, origin string) {
 	if !slices.Contains(c.Scopes, scope) {
 		c.Scopes, c.Origins = append(c.Scopes, scope), append(c.Origins, origin)
 	}
-}
-
-// unique removes all but the first of equal values. Most tokens have few scopes and need no map.
-func unique(list []string) []string {
-	if len(list) > 64 {
-		seen := make(map[string]bool, len(list))
-		return slices.DeleteFunc(list, func(s string) bool { was := seen[s]; seen[s] = true; return was })
-	}
-	for i := 0; i < len(list); i++ {
-		if slices.Contains(list[:i], list[i]) {
-			list = slices.Delete(list, i, i+1)
-			i--
-		}
-	}
-	return list
 }
 
 // check refuses tokens that the rules don't accept. The checks of aud and iss come first, in the order of PyJWT.

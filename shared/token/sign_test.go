@@ -32,7 +32,7 @@ func TestGeneratedFileSignsAndVerifies(t *testing.T) {
 	t.Parallel()
 	want := token.Claims{
 		Subject: "alice", SessionID: "s1", Issuer: "https://a", ID: "t1",
-		Scopes: []string{"agents:read", ""}, IssuedAt: time.Unix(now, 0).UTC(), ExpiresAt: time.Unix(now+3600, 0).UTC(),
+		Scopes: []string{"agents:read", "", "agents:read"}, IssuedAt: time.Unix(now, 0).UTC(), ExpiresAt: time.Unix(now+3600, 0).UTC(),
 		Realm: "https://a", Source: "keys[0]",
 	}
 	for _, alg := range []string{

@@ -32,7 +32,8 @@ type Claims struct {
 	Source string
 	// ID is the claim jti. It has at most 255 bytes.
 	ID string
-	// Scopes are those of the token and those that its roles grant, each once, in the order in which they were found.
+	// Scopes are those of the token and those that its roles grant, in the order in which they were found. Each is there
+	// once, unless all of them are from the only claim that is read: then they are as the token has them.
 	Scopes []string
 	// Origins say where each of Scopes is from: the name of a claim, or "claim=role" for what a role grants. It is nil if
 	// all of them are from the only claim that is read.
