@@ -48,12 +48,23 @@ var hints = []struct{ detail, hint string }{
 	{`Invalid token: Token is missing the "iss"`, "Ask the issuer for a token that names its issuer (iss)."},
 	{"Invalid token: Expiration Time", "Ask the issuer for a token whose exp claim is a number of seconds since 1970, " +
 		"not milliseconds and not a string."},
+	{"Invalid token: The header's typ", kindOfToken}, {"Invalid token: It is an ID token", kindOfToken},
+	{"Invalid token: It is a logout token", kindOfToken},
+	{"Invalid token: It is bound to a key", "This token is only for the holder of its key, and this server does not " +
+		"ask for the proof. Ask the issuer for a token without cnf (DPoP or a client certificate)."},
+	{"Invalid token: Invalid client", foreignClient}, {"Invalid token: Token names no client", foreignClient},
 	{"Invalid token: ", "Ask the issuer for a new token without the problem that the detail names."},
 	{"", "Ask the operator of this server where to get a new token, and send it as Authorization: Bearer TOKEN."},
 }
 
 const unreadable = "The token can't be read. Send all of it, exactly as it was issued: three parts of unpadded " +
 	"base64url, without quotes, line ends or any scheme other than Bearer."
+
+const kindOfToken = "The signature is valid, but this is not an access token. Send the one that the issuer gave as " +
+	"access_token, not the id_token."
+
+const foreignClient = "The signature is valid, but the token was issued to a client that this server does not accept. " +
+	"Its azp, client_id or cid claim must name one of the accepted clients."
 
 // Hint returns what the caller can do about a 401 with this detail. It is never empty.
 func Hint(detail string) string {

@@ -3,6 +3,7 @@ package token_test
 import (
 	"crypto"
 	"crypto/elliptic"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -38,6 +39,26 @@ func BenchmarkVerify(b *testing.B) {
 			})
 			b.Run(name+"/signature", func(b *testing.B) { benchmarkSignature(b, alg.method, alg.private, raw) })
 		}
+	}
+}
+
+// BenchmarkLongestToken measures tokens of 64 KB that make the most work of their roles: the time must grow with the length
+// of the token, and not with its square or with the number of repetitions.
+func BenchmarkLongestToken(b *testing.B) {
+	var scopes, roles []string
+	grants := map[string][]string{}
+	for i := range 5500 {
+		scopes, roles = append(scopes, fmt.Sprintf("s:%d", i)), append(roles, fmt.Sprintf("r%d", i))
+		grants[roles[i]] = []string{"a:b"}
+	}
+	grants["many"] = scopes[:4000]
+	for name, roles := range map[string][]string{
+		"one role repeated": slices.Repeat([]string{"many"}, 5500), "many roles": roles, "unknown roles": scopes,
+	} {
+		o := hmacOptions()
+		o.Keys[0].Rules = token.Rules{Roles: only(claim("roles")), Grants: grants}
+		raw := signedText(b, `{"alg":"HS256"}`, string(must(json.Marshal(map[string]any{"roles": roles}))))
+		b.Run(name, func(b *testing.B) { benchmarkWhole(b, newVerifier(b, o), raw) })
 	}
 }
 

@@ -72,7 +72,10 @@ func newSource(name string, r Rules, issuer string) *source {
 	if len(r.Issuers) > 0 && s.realm == "" {
 		s.realm = r.Issuers[0]
 	}
-	if len(s.Scopes) == 0 || len(s.Scopes[0].Path) == 0 {
+	named := func(list []ClaimSource) []ClaimSource { // without those whose variable was unset
+		return slices.DeleteFunc(slices.Clone(list), func(s ClaimSource) bool { return len(s.Path) == 0 })
+	}
+	if s.Scopes, s.Roles = named(r.Scopes), named(r.Roles); len(s.Scopes) == 0 {
 		s.Scopes = []ClaimSource{{Path: []string{defaultScopesClaim}}}
 	}
 	if len(s.Subject.Path) == 0 {
@@ -130,11 +133,17 @@ func (s ClaimSource) values(o object) (list []string, ok bool, err error) {
 		return nil, true, err
 	}
 	value := strictjson.Value{Raw: raw}
-	if text, isText := value.Text(); isText {
-		if !s.Split {
-			return []string{text}, true, nil
+	text, isText := value.Text()
+	switch {
+	case isText && s.Split:
+		for part := range strings.SplitSeq(text, " ") {
+			if part != "" {
+				list = append(list, part)
+			}
 		}
-		return slices.DeleteFunc(strings.Split(text, " "), func(s string) bool { return s == "" }), true, nil
+		return list, true, nil
+	case isText:
+		return []string{text}, true, nil
 	}
 	list = stringsIn(value)
 	return list, list != nil, nil
@@ -142,39 +151,98 @@ func (s ClaimSource) values(o object) (list []string, ok bool, err error) {
 
 // grant sets the scopes of a token: the values of the claims with scopes, and what the roles grant. note is nil or gets
 // what grants nothing.
-func (from *source) grant(c *Claims, o object, note func(Ignored)) error {
+func (from *source) grant(c *Claims, o object, note func(Ignored)) (err error) {
+	if from.plain {
+		c.Scopes, err = from.Scopes[0].read(o, note)
+		return err
+	}
+	if note == nil {
+		note = func(Ignored) {}
+	}
+	g := granting{source: from, claims: o, note: note}
 	for _, claim := range from.Scopes {
-		values, err := claim.read(o, note)
-		if err != nil {
+		if err := g.addScopes(claim); err != nil {
 			return err
-		}
-		if from.plain {
-			c.Scopes = values
-			return nil
-		}
-		for _, value := range values {
-			scope, ok := strings.CutPrefix(value, from.Prefix)
-			if ok {
-				c.add(scope, claim.String())
-			} else if note != nil {
-				note(Ignored{claim.String(), value, "it does not begin with the prefix " + from.Prefix})
-			}
 		}
 	}
 	for _, claim := range from.Roles {
-		values, err := claim.read(o, note)
-		if err != nil {
+		if err := g.addRoles(claim); err != nil {
 			return err
 		}
-		for _, role := range values {
-			scopes, ok := from.Grants[role]
-			if !ok && note != nil {
-				note(Ignored{claim.String(), role, "no grant has this name"})
-			}
-			for _, scope := range scopes {
-				c.add(scope, claim.String()+"="+role)
+	}
+	c.Scopes, c.Origins = g.scopes.list, g.origins
+	return nil
+}
+
+// granting is the state of grant.
+type granting struct {
+	*source
+	claims  object
+	note    func(Ignored)
+	scopes  distinct
+	origins []string // of each of scopes
+	roles   distinct // those that granted something
+}
+
+func (g *granting) addScopes(claim ClaimSource) error {
+	values, err := claim.read(g.claims, g.note)
+	if err != nil {
+		return err
+	}
+	name := claim.String()
+	for _, value := range values {
+		scope, ok := strings.CutPrefix(value, g.Prefix)
+		switch {
+		case !ok:
+			g.note(Ignored{name, value, "it does not begin with the prefix " + g.Prefix})
+		case scope == "":
+			g.note(Ignored{name, value, "it names no scope"})
+		case g.scopes.add(scope):
+			g.origins = append(g.origins, name)
+			if err := g.bound(); err != nil {
+				return err
 			}
 		}
+	}
+	return nil
+}
+
+func (g *granting) addRoles(claim ClaimSource) error {
+	values, err := claim.read(g.claims, g.note)
+	if err != nil {
+		return err
+	}
+	name := claim.String()
+	for _, role := range values {
+		scopes, ok := g.Grants[role]
+		if !ok {
+			g.note(Ignored{name, role, "no grant has this name"})
+		}
+		// A role counts once, however often the token repeats it.
+		if len(scopes) == 0 || !g.roles.add(role) {
+			continue
+		}
+		origin := ""
+		for _, scope := range scopes {
+			if !g.scopes.add(scope) {
+				continue
+			}
+			if origin == "" {
+				origin = name + "=" + role
+			}
+			g.origins = append(g.origins, origin)
+			if err := g.bound(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// bound refuses the first scope above the limits, so that a token can't cause more work than that.
+func (g *granting) bound() error {
+	if len(g.scopes.list) > maxScopes || g.scopes.bytes > maxScopeBytes {
+		return errTooManyScopes
 	}
 	return nil
 }
@@ -188,11 +256,34 @@ func (s ClaimSource) read(o object, note func(Ignored)) ([]string, error) {
 	return values, err
 }
 
-// add adds a scope with its origin, unless the token has it already.
-func (c *Claims) add(scope, origin string) {
-	if !slices.Contains(c.Scopes, scope) {
-		c.Scopes, c.Origins = append(c.Scopes, scope), append(c.Origins, origin)
+// distinct is a list of texts without repetition. The sender of a token chooses its length, so that a long one has an
+// index. A short one needs none.
+type distinct struct {
+	list  []string
+	bytes int
+	index map[string]struct{}
+}
+
+// add reports whether the text is new.
+func (d *distinct) add(text string) bool {
+	const short = 16
+	if d.index == nil && slices.Contains(d.list, text) {
+		return false
 	}
+	if len(d.list) == short && d.index == nil {
+		d.index = map[string]struct{}{}
+		for _, old := range d.list {
+			d.index[old] = struct{}{}
+		}
+	}
+	if d.index != nil {
+		if _, twice := d.index[text]; twice {
+			return false
+		}
+		d.index[text] = struct{}{}
+	}
+	d.list, d.bytes = append(d.list, text), d.bytes+len(text)
+	return true
 }
 
 // check refuses tokens that the rules don't accept. The checks of aud and iss come first, in the order of PyJWT.
@@ -235,25 +326,35 @@ func (from *source) checkClient(o object) error {
 // RFC 8725 section 3.12 requires rules that keep them apart.
 func (from *source) checkKind(o, header object) error {
 	typ, isText := header.text("typ")
-	typ = strings.TrimPrefix(strings.ToLower(typ), "application/")
-	if !isText || !slices.Contains([]string{"", "jwt", "at+jwt"}, typ) {
+	// A media type can be written without its "application/" (RFC 7515 section 4.1.9), and its case has no meaning.
+	const application = "application/"
+	if len(typ) > len(application) && strings.EqualFold(typ[:len(application)], application) {
+		typ = typ[len(application):]
+	}
+	marked := strings.EqualFold(typ, "at+jwt") // RFC 9068 section 2.1
+	if !isText || typ != "" && !marked && !strings.EqualFold(typ, "JWT") {
 		return denyToken("The header's typ is that of another kind of token")
 	}
-	kind := func(name string) string { text, _ := o.text(name); return strings.ToLower(text) }
-	payloadTyp, use := kind("typ"), kind("token_use")
-	if payloadTyp == "logout" || payloadTyp == "logout+jwt" {
-		return denyToken("The header's typ is that of another kind of token")
+	payloadTyp, _ := o.text("typ") // Keycloak
+	if raw, err := logoutEvent.find(o); raw != "" || err != nil ||
+		strings.EqualFold(payloadTyp, "Logout") || strings.EqualFold(payloadTyp, "logout+jwt") {
+		return denyToken("It is a logout token; send an access token")
 	}
 	if from.IDTokens {
 		return nil
 	}
+	use, _ := o.text("token_use") // Cognito
 	has := func(name string) bool { raw := o[name]; return raw != "" && raw != "null" }
-	access := typ == "at+jwt" || payloadTyp == "bearer" || use == "access" || has("scope") || has("scp") || has("client_id")
-	if payloadTyp == "id" || use == "id" || (has("at_hash") || has("nonce")) && !access {
+	marked = marked || strings.EqualFold(payloadTyp, "Bearer") || strings.EqualFold(use, "access") ||
+		has("scope") || has("scp") || has("client_id")
+	if strings.EqualFold(payloadTyp, "ID") || strings.EqualFold(use, "id") || !marked && (has("at_hash") || has("nonce")) {
 		return denyToken("It is an ID token; send an access token")
 	}
 	return nil
 }
+
+// logoutEvent is in every logout token (OpenID Connect Back-Channel Logout section 2.4), whose typ may be missing.
+var logoutEvent = ClaimSource{Path: []string{"events", "http://schemas.openid.net/event/backchannel-logout"}}
 
 // brief returns the beginning of a JSON text, for the operator's log.
 func brief(raw string) string {

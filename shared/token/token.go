@@ -55,6 +55,8 @@ const (
 	maxID         = 255  // session_id, jti
 )
 
+var errTooManyScopes = denyToken("More than %d scopes or %d bytes of scopes", maxScopes, maxScopeBytes)
+
 // check refuses claims that the rest of the program can't handle. Verify and Sign share
 // it, so that Sign produces no token that Verify would refuse.
 func (c Claims) check(sessionClaim string) error {
@@ -76,7 +78,7 @@ func (c Claims) check(sessionClaim string) error {
 	case unfit(c.Issuer, maxName):
 		return denyToken("Invalid issuer")
 	case len(c.Scopes) > maxScopes || total > maxScopeBytes:
-		return denyToken("More than %d scopes or %d bytes of scopes", maxScopes, maxScopeBytes)
+		return errTooManyScopes
 	case slices.ContainsFunc(c.Scopes, func(s string) bool { return !utf8.ValidString(s) }):
 		return denyToken("Scopes must be UTF-8")
 	}
