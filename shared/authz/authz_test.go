@@ -219,7 +219,7 @@ func TestAMappingWithAMistakeIsRefused(t *testing.T) {
 	t.Parallel()
 	for want, m := range map[string]Mapping{
 		"matches no route":     {"GET", "/nope", []string{"a:b"}},
-		"matches no route:":    {"GET", "/agents/\x00", []string{"a:b"}},
+		"matches no route;":    {"GET", "/agents/\x00", []string{"a:b"}},
 		"needs no scope":       {"GET", "/agents", nil},
 		"which is not a scope": {"GET", "/agents", []string{"read"}},
 	} {

@@ -32,7 +32,7 @@ type mapping struct {
 
 // New returns a policy over the route table. admin is the administrator's scope. The
 // error is fault.Invalid for a mapping that matches no guarded route, that has no
-// scopes, or that has a scope that no token can contain. Each of these is a typing
+// scopes, or that has a text that is not a scope. Each of these is a typing
 // error that would otherwise open a route or close it for everybody.
 func New(table *route.Routes, admin string, mappings []Mapping) (*Policy, error) {
 	var all []mapping
@@ -41,16 +41,16 @@ func New(table *route.Routes, admin string, mappings []Mapping) (*Policy, error)
 		for _, text := range m.Scopes {
 			n, ok := scope.Parse(text)
 			if !ok {
-				return nil, fmt.Errorf("mapping %q needs %q, which is not a scope; write resource:action "+
-					"or resource:id:action: %w", m, text, fault.Invalid)
+				return nil, wrong("mapping %q needs %q, which is not a scope; write resource:action or resource:id:action",
+					m, text)
 			}
 			c.needs = append(c.needs, n)
 		}
 		if len(c.needs) == 0 {
-			return nil, fmt.Errorf("mapping %q needs no scope: %w", m, fault.Invalid)
+			return nil, wrong("mapping %q needs no scope; list one", m)
 		}
 		if !Reaches(table, m.Method, m.Path) {
-			return nil, fmt.Errorf("mapping %q matches no route: %w", m, fault.Invalid)
+			return nil, wrong("mapping %q matches no route; compare with the output of keyway routes", m)
 		}
 		all = append(all, c)
 	}
@@ -68,6 +68,12 @@ func New(table *route.Routes, admin string, mappings []Mapping) (*Policy, error)
 		}
 	}
 	return o, nil
+}
+
+// wrong returns an error of the kind fault.Invalid with nothing but this text. The kind's own text is for callers of the
+// API, and would be no help here.
+func wrong(format string, args ...any) error {
+	return fault.Public(fault.Invalid, fmt.Sprintf(format, args...), nil)
 }
 
 // Reaches reports whether a mapping could ever match a request to a route that needs

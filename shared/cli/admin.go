@@ -56,7 +56,11 @@ func (checkCmd) Run(e env) error {
 	if err != nil {
 		return usageError{err}
 	}
-	notes := append(e.warnings(cfg), weakerMappings(policy, cfg.Auth)...)
+	notes := e.warnings(cfg)
+	for _, n := range cfg.Notes {
+		notes = append(notes, "note: "+n.String())
+	}
+	notes = append(notes, weakerMappings(policy, cfg.Auth)...)
 	if e.cli.JSON {
 		return printJSON(e.out, map[string]any{"ok": true, "digest": cfg.Digest, "notes": append([]string{}, notes...)})
 	}

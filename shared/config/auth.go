@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/keyway-agents/keyway/shared/scope"
 )
 
 // newSecret is the remedy for every HMAC secret that others could know or guess.
@@ -288,12 +290,27 @@ func (d *decoder) scopeMappings(path string, n *node) []ScopeMapping {
 		} else if d.MatchesRoute != nil && !d.MatchesRoute(m.Method, m.Pattern) {
 			d.fault(at, "matches no route", "compare with the output of keyway routes")
 		}
+		if d.clean(at) {
+			d.checkMapped(at, n.sub[i])
+		}
 		all = append(all, m)
 	}
 	return all
 }
 
-// scopes reads the scopes of a mapping. There must be at least one, because an empty list would open
+// checkMapped checks that each text of a mapping is a scope. Another text, such as the name of a group, is never
+// granted: a token can contain it, but only scopes are compared with the needs of a route.
+func (d *decoder) checkMapped(path string, n *node) {
+	for i, sub := range n.sub {
+		at := Element(path, i)
+		if _, ok := scope.Parse(sub.text); !ok && n.kind == listKind && sub.kind == textKind && d.clean(at) {
+			d.fault(at, "is "+seen(at, sub)+", which is not a scope", "write resource:action or resource:id:action; "+
+				"for the name of a role or group, let auth.grants say which scopes it grants")
+		}
+	}
+}
+
+// scopes reads the scopes of a mapping or of a grant. There must be at least one, because an empty list would open
 // the route to every token.
 func (d *decoder) scopes(path string, n *node) []string {
 	if n.kind == faultyKind || !d.expect(path, n, listKind, "a list of scopes") {

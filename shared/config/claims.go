@@ -89,6 +89,7 @@ func (d *decoder) checkClaims(a *Auth) {
 			d.warn(path+".grants", "has no effect, because no claim with roles is read", "add roles to claims")
 		}
 	}
+	d.noteScope(a)
 	if readers > 1 { // the group "admins" of one issuer must not be that of another by accident
 		for _, path := range unlisted {
 			d.fault(path, "reads roles, and so does another entry, so it needs grants of its own",
@@ -97,6 +98,39 @@ func (d *decoder) checkClaims(a *Auth) {
 	}
 	if readers == 0 && len(a.Grants) > 0 && len(a.Claims.Roles) == 0 {
 		d.warn("auth.grants", "has no effect, because no claim with roles is read", "add roles to auth.claims")
+	}
+}
+
+// noteScope notes what files of earlier versions don't expect, and what the claim scope means at an identity provider.
+func (d *decoder) noteScope(a *Auth) {
+	noted := map[string]bool{} // auth.claims applies to several entries
+	note := func(path, text, remedy string) {
+		if !noted[path+text] && d.clean(path) {
+			noted[path+text] = true
+			d.note(path, text, remedy)
+		}
+	}
+	for i, k := range a.Keys {
+		c, at := a.ClaimsOf(k), "auth.claims"
+		if k.Claims.Scopes != nil {
+			at = Element("auth.keys", i) + ".claims"
+		}
+		clients := len(c.Roles) == 0
+		for j, s := range c.Scopes {
+			path := Member(at, "scopes")
+			if len(c.Scopes) > 1 {
+				path = Element(path, j)
+			}
+			if s.Splits() && s.Split == nil {
+				note(path, "reads the claim "+s.Claim+", of which a text is split at spaces (RFC 8693, RFC 9068); earlier versions "+
+					"read it as one scope", "write {claim: "+s.Claim+", split: true} to confirm that, or split: false for one scope")
+			}
+			clients = clients && len(s.Names()) == 1 && (s.Names()[0] == "scope" || s.Names()[0] == "scp")
+		}
+		if clients && k.JWKSURL+k.Discovery != "" {
+			note(Member(at, "scopes"), "reads what a client may ask for, which at many issuers each user can ask for",
+				"let the issuer tie these scopes to roles, or read the user's roles too: claims.roles and grants")
+		}
 	}
 }
 

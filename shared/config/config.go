@@ -54,6 +54,11 @@ type Config struct {
 	Unset map[string]string `json:"-"`
 	// Warnings are about valid settings that are likely a mistake.
 	Warnings []Fault `json:"-"`
+	// Notes are about valid settings whose effect an operator may not expect. Only keyway config check prints them.
+	Notes []Fault `json:"-"`
+	// KeyPaths are the paths of auth.keys in the file, such as "auth.keys[1]". They differ from the indices of the list
+	// after an entry that was left out.
+	KeyPaths []string `json:"-"`
 }
 
 // Auth configures which tokens are accepted and how they are read.
@@ -87,7 +92,7 @@ type Auth struct {
 	// false.
 	UserIsolation bool `json:"user_isolation" default:"true"`
 	// Replaces the scopes that a route needs: "METHOD /path" to a list of scopes, all of which are
-	// needed. A * matches any text, slashes included. The most specific pattern wins: an exact path,
+	// needed. A scope is resource:action or resource:id:action. A * in a path matches any text, slashes included. The most specific pattern wins: an exact path,
 	// then the longest literal prefix, then the order in the file.
 	ScopeMappings []ScopeMapping `json:"scope_mappings" example:"{\"GET /agents\": [app:read]}"`
 }

@@ -148,3 +148,7 @@ func (d *decoder) fault(path, text, remedy string) {
 func (d *decoder) warn(path, text, remedy string) {
 	d.c.Warnings = append(d.c.Warnings, Fault{Path: path, Text: text, Remedy: remedy})
 }
+
+func (d *decoder) note(path, text, remedy string) {
+	d.c.Notes = append(d.c.Notes, Fault{Path: path, Text: text, Remedy: remedy})
+}

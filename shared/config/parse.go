@@ -92,6 +92,11 @@ func Parse(data []byte, o Options) (*Config, []Fault) {
 // dir. Entries of auth.keys are removed only if the program verifies tokens: the others need each
 // entry's issuer (see SeveralIssuers).
 func (c *Config) complete(dir string, verifiesTokens bool) {
+	for i, k := range c.Auth.Keys {
+		if !verifiesTokens || !k.hasNoSource() {
+			c.KeyPaths = append(c.KeyPaths, Element("auth.keys", i))
+		}
+	}
 	if verifiesTokens {
 		c.Auth.Keys = slices.DeleteFunc(c.Auth.Keys, Key.hasNoSource)
 	}

@@ -174,7 +174,7 @@ func TestSchemaRejectsInvalidFiles(t *testing.T) {
 		{"model: demo:x", "model: demo:x, num_history_runs: 0", "num_history_runs: 0 is too small"},
 		{"model: demo:x", "model: demo:x, tools: [{mcp: {}}]", "tools[0] matches no alternative"},
 		{"[${K}]", "[${K}], algorithms: [none]", "algorithms[0] matches no alternative"},
-		{"[${K}]", "[${K}], scope_mappings: {GET agents: [a]}", "GET agents does not match"},
+		{"[${K}]", "[${K}], scope_mappings: {GET agents: [a:b]}", "GET agents does not match"},
 		{"[${K}]", "[${K}], scope_mappings: {GET /agents: []}", "has too few"},
 	} {
 		text := strings.Replace(good, row.text, row.becomes, 1)

@@ -176,11 +176,14 @@ func defaultValue(t reflect.Type, text string) any {
 	return text
 }
 
+// scopeForm is the form of a scope: resource:action, resource:id:action or resource:*:action.
+const scopeForm = `^[^\s:*]+:([^\s:]+:)?[^\s:*]+$`
+
 // mappingsSchema returns the schema of auth.scope_mappings: "METHOD /path" to a list of scopes. Whether a
 // route matches the path is left to config.Parse.
 func mappingsSchema() *object {
 	scopes := typed("array")
-	scopes.put("items", typed("string", "pattern", `^\S+$`+variableForm))
+	scopes.put("items", typed("string", "pattern", scopeForm+variableForm))
 	scopes.putNumber("minItems", "1")
 	names := &object{}
 	names.put("pattern", `^(`+strings.Join(config.Methods(), "|")+`) /\S*$`)

@@ -129,6 +129,9 @@ func TestEachErrorHasItsPositionAndRemedy(t *testing.T) {
 		{"[${K}]", "[${K}]\n  scope_mappings: {'GET /agents/{id}': [a]}",
 			`4:20: auth.scope_mappings["GET /agents/{id}"]: is not a method and a path; write it as "GET /agents/*": GET, ` +
 				`POST, PUT, PATCH or DELETE, one space, and a path in which * is the only special character`},
+		{"[${K}]", "[${K}]\n  scope_mappings: {GET /agents: [app:read, /web-users, WebSearch.User]}",
+			`4:44: auth.scope_mappings["GET /agents"][1]: is "/web-users", which is not a scope; ` + asGrant + "\n" +
+				`4:56: auth.scope_mappings["GET /agents"][2]: is "WebSearch.User", which is not a scope; ` + asGrant},
 		{"[${K}]", "[${K}]\n  scope_mappings: {GET /nowhere: [a]}",
 			`4:20: auth.scope_mappings["GET /nowhere"]: matches no route; compare with the output of keyway routes`},
 		{"[${K}]", "[${K}]\n  scope_mappings: {GET /authz/can: [a]}",
@@ -315,3 +318,7 @@ func manyHeaders(n int) string {
 	}
 	return strings.Join(all, ", ")
 }
+
+// asGrant is the remedy for a mapping that names something else than a scope.
+const asGrant = "write resource:action or resource:id:action; for the name of a role or group, let auth.grants say which " +
+	"scopes it grants"

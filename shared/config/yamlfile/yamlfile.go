@@ -61,7 +61,7 @@ func Parse(name string, data []byte, o config.Options) (*config.Config, error) {
 	if len(faults) > 0 {
 		return nil, config.Faults(doc.place(name, faults))
 	}
-	c.Warnings = doc.place(name, c.Warnings)
+	c.Warnings, c.Notes = doc.place(name, c.Warnings), doc.place(name, c.Notes)
 	return c, nil
 }
 
