@@ -214,8 +214,12 @@ To try it without one: keyway serve --dev`
 func (s *server) configure() (*config.Config, error) {
 	cfg, err := s.load(s.Dev)
 	faults, _ := errors.AsType[config.Faults](err)
-	// A missing key is the first error of most new users. They get the remedy in full.
-	ofKeys := func(f config.Fault) bool { return strings.HasPrefix(f.Path, "auth.keys") }
+	// A missing key is the first error of most new users. They get the remedy in full. An error in a
+	// field of an entry, such as an address without TLS, is another problem.
+	ofKeys := func(f config.Fault) bool {
+		rest, ok := strings.CutPrefix(f.Path, "auth.keys")
+		return ok && !strings.Contains(rest, ".")
+	}
 	if !s.Dev && slices.ContainsFunc(faults, ofKeys) {
 		return nil, usage("%w\n%s", err, getAKey)
 	}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding/pem"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -112,13 +113,14 @@ func (d *decoder) checkAuth(a *Auth) {
 		path := Element("auth.keys", i)
 		if k.JWKSURL != "" {
 			urls++
-			d.checkJWKSURL(path+".jwks_url", k.JWKSURL)
+			d.checkAddress(path+".jwks_url", k.JWKSURL, k.HTTP)
 		}
 		if k.Discovery != "" {
 			urls++
-			d.checkJWKSURL(path+".discovery", k.Discovery)
+			d.checkDiscovery(path+".discovery", k)
 		}
 		d.checkSource(path, k)
+		d.checkConnection(path, k)
 		if hmac != public && d.clean("auth.algorithms") {
 			d.checkFamily(path, k, a.Algorithms[0])
 		}
@@ -169,18 +171,81 @@ func (d *decoder) checkFamily(path string, k Key, algorithm string) {
 	}
 }
 
-// checkJWKSURL requires https. Someone who can change the answer on the network can add a key of
-// their own and sign tokens for any user. The exception is http on a loopback address with
-// Options.Dev, where no network is involved.
-func (d *decoder) checkJWKSURL(path, s string) {
+// checkAddress requires https of an address of keys. Someone who can change the answer on the network
+// can add a key of their own and sign tokens for any user. There are two exceptions: http on a loopback
+// address with Options.Dev, where no network is involved, and http at an address that is not public, if
+// the operator accepts it with Key.HTTP. The verifier checks the latter again when it connects, because
+// only then is the address behind a name known.
+func (d *decoder) checkAddress(path, s string, http bool) {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil || u.Hostname() == "" || u.User != nil:
 		d.fault(path, "is not an https address", "write https://host/path, without credentials")
-	case u.Scheme == "https" || d.Dev && u.Scheme == "http" && loopback(u.Hostname()):
+	case u.Scheme == "https" || d.Dev && !http && u.Scheme == "http" && loopback(u.Hostname()):
+	case u.Scheme == "http" && http && public(u.Hostname()):
+		d.fault(path, "is http at a public address, so anyone on the network path could replace the keys",
+			"use https; http: true is for private addresses only")
+	case u.Scheme == "http" && http:
+		d.warn(path, "is http, so any program in that network can replace the keys",
+			"use https, unless only programs that you trust are in that network")
 	default:
 		d.fault(path, "is not https, so anyone on the network path could replace the keys",
-			"use https; with --dev, http on a loopback address is accepted too")
+			"use https; inside a compose network or a cluster, add http: true to this key; with --dev, http on a loopback "+
+				"address is accepted too")
+	}
+}
+
+// public reports whether a host is an address, and not a name, to which http: true does not apply.
+func public(host string) bool {
+	a, err := netip.ParseAddr(host)
+	a = a.Unmap()
+	return err == nil && !a.IsLoopback() && !a.IsPrivate() && !sharedAddresses.Contains(a)
+}
+
+// sharedAddresses are RFC 6598's, which some clusters use for their services.
+var sharedAddresses = netip.MustParsePrefix("100.64.0.0/10")
+
+// checkDiscovery checks the address of an issuer or of its metadata document.
+func (d *decoder) checkDiscovery(path string, k Key) {
+	u, err := url.Parse(k.Discovery)
+	switch {
+	case strings.ContainsAny(k.Discovery, "{}"):
+		d.fault(path, "has a placeholder", "write the name or id of one tenant; each tenant needs an entry of its own")
+	case err == nil && !strings.Contains(k.Discovery, wellKnown) && u.RawQuery != "",
+		err == nil && u.Fragment != "":
+		d.fault(path, "has a query or a fragment, which the address of an issuer has not",
+			"remove it, or write the address of the metadata document, which contains "+wellKnown)
+	default:
+		d.checkAddress(path, k.Discovery, k.HTTP)
+	}
+}
+
+// wellKnown is in the address of every metadata document (RFC 8615).
+const wellKnown = "/.well-known/"
+
+// checkConnection checks the settings of the connection to jwks_url and discovery.
+func (d *decoder) checkConnection(path string, k Key) {
+	const remove = "remove it"
+	plain := strings.HasPrefix(k.JWKSURL, "http:")
+	switch fetched := k.JWKSURL != "" || k.Discovery != ""; {
+	case strings.Contains(k.CA, "PRIVATE KEY-----"):
+		d.fault(path+".ca", "contains a private key", "give the certificate of the CA only")
+	case k.CA != "" && !fetched:
+		d.warn(path+".ca", "has no effect without jwks_url or discovery", remove)
+	case k.CA != "" && plain:
+		d.warn(path+".ca", "has no effect, because jwks_url is http", "use https")
+	}
+	switch {
+	case k.HTTP && k.JWKSURL == "" && k.Discovery == "":
+		d.warn(path+".http", "has no effect without jwks_url or discovery", remove)
+	case k.HTTP && k.JWKSURL != "" && !plain:
+		d.warn(path+".http", "has no effect, because jwks_url is not http", remove)
+	}
+	for _, document := range []string{"openid-configuration", "oauth-authorization-server"} {
+		if strings.Contains(k.JWKSURL, wellKnown+document) {
+			d.warn(path+".jwks_url", "is the address of a metadata document, which contains no keys",
+				"write discovery in place of jwks_url")
+		}
 	}
 }
 
@@ -223,7 +288,7 @@ func (k Key) Realm() string {
 // issuerAt returns the issuer whose metadata document is at an address. The address may be that of the issuer itself.
 // OpenID Connect Discovery section 4 appends the path of the document, RFC 8414 section 3.1 inserts it.
 func issuerAt(address string) string {
-	before, after, found := strings.Cut(address, "/.well-known/")
+	before, after, found := strings.Cut(address, wellKnown)
 	if !found {
 		return address
 	}
@@ -241,7 +306,8 @@ func (d *decoder) warnKey(path string, k Key, a *Auth) {
 		d.warn(path, published, newSecret)
 	case k.Literal != "" && !k.FromVariable && !k.isPEM():
 		d.warn(path, "is a secret written in the file", "write ${JWT_VERIFICATION_KEY} instead, and set that variable")
-	case k.JWKSURL != "" && len(k.Audience) == 0 && !a.VerifyAudience:
+	case (k.JWKSFile+k.JWKSURL+k.Discovery != "" || k.isPEM()) && !a.VerifyAudience &&
+		len(k.Audience) == 0 && len(k.Clients) == 0:
 		d.warn(path, "accepts tokens that its issuer made for other services",
 			"set verify_audience: true, or set audience on this key")
 	}

@@ -91,3 +91,110 @@ func TestHMACSecretIsRejectedForPublicKeyAlgorithm(t *testing.T) {
 		"auth.keys[0]: is not a PEM public key, which RS256 needs; give the text that begins with -----BEGIN PUBLIC "+
 			"KEY-----, or set auth.algorithms to [HS256]")
 }
+
+// rs256 returns a file with one entry in auth.keys.
+func rs256(entry string) []byte {
+	return []byte(strings.Replace(string(portable(entry)), `"auth": {`, `"auth": {"algorithms": ["RS256"], `, 1))
+}
+
+func TestHTTPIsForPrivateAddressesOnly(t *testing.T) {
+	t.Parallel()
+	const entry = `{"jwks_url": "http://HOST/k", "audience": ["os"], "http": true}`
+	for _, dev := range []bool{false, true} {
+		for _, host := range []string{
+			"keycloak:8080", "127.0.0.1", "[::1]:1", "10.1.2.3", "192.168.0.9:80", "172.16.0.1", "[fd00::1]", "100.64.0.1",
+			"[::ffff:10.0.0.1]", "localhost",
+		} {
+			file := rs256(strings.Replace(entry, "HOST", host, 1))
+			got := config.Faults(mustParse(t, file, config.Options{Dev: dev}).Warnings).Error()
+			const want = "auth.keys[0].jwks_url: is http, so any program in that network can replace the keys; use https, " +
+				"unless only programs that you trust are in that network"
+			if got != want {
+				t.Errorf("%s: %s", host, got)
+			}
+		}
+		for _, host := range []string{"8.8.8.8", "[2606:4700::1]:80", "169.254.169.254", "0.0.0.0", "[::ffff:8.8.8.8]"} {
+			wantErrors(t, rs256(strings.Replace(entry, "HOST", host, 1)), config.Options{Dev: dev},
+				"auth.keys[0].jwks_url: is http at a public address, so anyone on the network path could replace the keys; "+
+					"use https; http: true is for private addresses only")
+		}
+	}
+}
+
+func TestAddressesOfAnIssuerAreChecked(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]string{
+		"https://login.example/{tenantid}/v2.0": "has a placeholder; write the name or id of one tenant; each tenant needs " +
+			"an entry of its own",
+		"https://i.example/a?b": "has a query or a fragment, which the address of an issuer has not; remove it, or " +
+			"write the address of the metadata document, which contains /.well-known/",
+		"https://i.example/a#b": "has a query or a fragment, which the address of an issuer has not; remove it, or " +
+			"write the address of the metadata document, which contains /.well-known/",
+		"i.example": "is not an https address; write https://host/path, without credentials",
+		"http://i.example": "is not https, so anyone on the network path could replace the keys; use https; inside a " +
+			"compose network or a cluster, add http: true to this key; with --dev, http on a loopback " +
+			"address is accepted too",
+	} {
+		wantErrors(t, rs256(`{"discovery": "`+address+`"}`), config.Options{}, "auth.keys[0].discovery: "+want)
+	}
+	for address, want := range map[string]string{
+		"https://i.example":      "https://i.example",
+		"https://i.example/":     "https://i.example/",
+		"https://i.example/a/b/": "https://i.example/a/b/",
+		"https://i.example/a/.well-known/openid-configuration":       "https://i.example/a",
+		"https://i.example/a/.well-known/openid-configuration?p=b":   "https://i.example/a",
+		"https://i.example/.well-known/oauth-authorization-server/a": "https://i.example/a",
+		"https://i.example/.well-known/oauth-authorization-server":   "https://i.example",
+	} {
+		c := mustParse(t, rs256(`{"discovery": "`+address+`"}`), config.Options{})
+		if got := c.Auth.Keys[0].Realm(); got != want {
+			t.Errorf("%s: the issuer is %s, want %s", address, got, want)
+		}
+	}
+}
+
+func TestSettingsOfAConnectionWithoutEffectAreWarnedOf(t *testing.T) {
+	t.Parallel()
+	for entry, want := range map[string]string{
+		`"jwks_url": "https://i/k", "ca": "ca.pem"`:  "",
+		`"discovery": "https://i/k", "ca": "ca.pem"`: "",
+		`"discovery": "https://i", "http": true`:     "",
+		`"jwks_file": "k", "ca": "ca.pem"`:           "ca: has no effect without jwks_url or discovery; remove it",
+		`"jwks_file": "k", "http": true`:             "http: has no effect without jwks_url or discovery; remove it",
+		`"jwks_url": "https://i/k", "http": true`:    "http: has no effect, because jwks_url is not http; remove it",
+		`"jwks_url": "https://i/.well-known/openid-configuration"`: "jwks_url: is the address of a metadata document, " +
+			"which contains no keys; write discovery in place of jwks_url",
+	} {
+		c := mustParse(t, rs256(`{`+entry+`, "audience": ["os"]}`), config.Options{})
+		if want != "" {
+			want = "auth.keys[0]." + want
+		}
+		if got := config.Faults(c.Warnings).Error(); got != want {
+			t.Errorf("%s\ngot  %s\nwant %s", entry, got, want)
+		}
+	}
+	wantErrors(t, rs256(`{"jwks_url": "https://i", "ca": "-----BEGIN PRIVATE KEY-----"}`), config.Options{},
+		"auth.keys[0].ca: contains a private key; give the certificate of the CA only")
+}
+
+// The keys of an identity provider sign tokens for other services too, whether they are fetched or not.
+func TestPublicKeysWithoutAudienceAreWarnedOf(t *testing.T) {
+	t.Parallel()
+	const want = "auth.keys[0]: accepts tokens that its issuer made for other services; set verify_audience: true, " +
+		"or set audience on this key"
+	for _, source := range []string{
+		`"jwks_file": "k"`, `"jwks_url": "https://i/k"`, `"discovery": "https://i"`,
+	} {
+		for more, want := range map[string]string{"": want, `, "audience": ["os"]`: "", `, "clients": ["app"]`: ""} {
+			c := mustParse(t, rs256(`{`+source+more+`}`), config.Options{})
+			if got := config.Faults(c.Warnings).Error(); got != want {
+				t.Errorf("%s%s: %s", source, more, got)
+			}
+		}
+	}
+	pem := lookup(map[string]string{"PEM": "-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----\n"})
+	c := mustParse(t, rs256(`"${PEM}"`), config.Options{Lookup: pem})
+	if got := config.Faults(c.Warnings).Error(); got != want {
+		t.Errorf("PEM: %s", got)
+	}
+}

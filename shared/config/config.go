@@ -64,8 +64,8 @@ type Config struct {
 // Auth configures which tokens are accepted and how they are read.
 type Auth struct {
 	// The signature algorithms that are accepted. HMAC algorithms (HS…) and public-key algorithms
-	// cannot be mixed.
-	Algorithms []string `json:"algorithms" default:"HS256" min:"1" enum:"HS256,HS384,HS512,RS256,RS384,RS512,PS256,PS384,PS512,ES256,ES384,ES512,EdDSA"`
+	// cannot be mixed. EdDSA and Ed25519 (RFC 9864) are two names of one algorithm.
+	Algorithms []string `json:"algorithms" default:"HS256" min:"1" enum:"HS256,HS384,HS512,RS256,RS384,RS512,PS256,PS384,PS512,ES256,ES384,ES512,EdDSA,Ed25519"`
 	// Verification keys, in rotation order. If there are several, an entry that is only a variable set
 	// to an empty value is left out: see keys.md.
 	Keys []Key `json:"keys" absent:"required, except with --dev"`
@@ -107,8 +107,8 @@ type Key struct {
 
 	// A JWKS file. A relative path starts at the directory of keyway.yaml.
 	JWKSFile string `json:"jwks_file" example:"keys.json"`
-	// The address of a JWKS, which is fetched and refreshed: see keys.md. It must be https; with --dev,
-	// http on a loopback address is accepted too.
+	// The address of a JWKS, which is fetched and refreshed: see keys.md. It must be https, except with http: true; with
+	// --dev, http on a loopback address is accepted too.
 	JWKSURL string `json:"jwks_url" example:"https://issuer.example.com/.well-known/jwks.json"`
 	// The ARN of an AWS Secrets Manager secret, which is fetched and refreshed: see keys.md. Its text is
 	// an HMAC secret, a PEM public key or a JWKS.
@@ -135,10 +135,10 @@ type Key struct {
 	// sent without its proof. Both are refused otherwise.
 	Accept []string `json:"accept" enum:"id_token,bound"`
 	// The certificate of the CA that signed the certificate of jwks_url and discovery: a file or PEM text. Only this CA is
-	// trusted for them. A relative path starts at the directory of keyway.yaml.
+	// trusted for them. A relative path starts at the directory of keyway.yaml. keyway build copies the file.
 	CA string `json:"ca" absent:"the CAs of the system" example:"ca.pem"`
-	// Whether jwks_url and discovery can be http. For a service name inside a compose network or a cluster: a public
-	// address is never fetched without TLS.
+	// Whether jwks_url and discovery can be http, at a private or loopback address only. For a service name inside a
+	// compose network or a cluster, or a sidecar.
 	HTTP bool `json:"http" absent:"false"`
 }
 

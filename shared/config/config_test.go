@@ -264,8 +264,9 @@ func TestDevNeedsNoKeyAndAcceptsHTTPOnLoopback(t *testing.T) {
 	}
 	for _, host := range []string{"localhost.example.com", "10.0.0.1", "127.0.0.1.nip.io"} {
 		wantErrors(t, file(`"auth": {"algorithms": ["RS256"], "keys": [{"jwks_url": "http://`+host+`/k"}]}`), dev,
-			"auth.keys[0].jwks_url: is not https, so anyone on the network path could replace the keys; use https; with "+
-				"--dev, http on a loopback address is accepted too")
+			"auth.keys[0].jwks_url: is not https, so anyone on the network path could replace the keys; use https; "+
+				"inside a compose network or a cluster, add http: true to this key; with --dev, http on a loopback "+
+				"address is accepted too")
 	}
 }
 

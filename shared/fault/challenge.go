@@ -30,9 +30,11 @@ var hints = []struct{ detail, hint string }{
 	{"Invalid token: Key ID", "The key ID (kid) in the header of the token is not a string. Ask the issuer for a " +
 		"token whose kid is a string, or for one without kid."},
 	{"Invalid token: Not enough segments", "The value that was sent is not a JSON Web Token, which has three parts " +
-		"with dots between them. Send Authorization: Bearer TOKEN, with the whole token and without quotes."},
-	{"Invalid token: Invalid header", unreadable},
-	{"Invalid token: Invalid payload", unreadable},
+		"with dots between them. Send Authorization: Bearer TOKEN, with the whole token and without quotes. If the issuer " +
+		"gave you a token without dots, it is an opaque one: " + askForJWT},
+	{"Invalid token: Invalid header", unreadable + " With Authorization: DPoP, ask the issuer for a bearer token, which " +
+		"is not bound to a key."},
+	{"Invalid token: Invalid payload", unreadable + " A token of five parts is encrypted (JWE): " + askForJWT},
 	{"Invalid token: Invalid crypto", unreadable},
 	{"Invalid token: Longer than", "Ask the issuer for a shorter token, for example with the scope resource:action " +
 		"instead of many scopes resource:id:action."},
@@ -56,6 +58,11 @@ var hints = []struct{ detail, hint string }{
 	{"Invalid token: ", "Ask the issuer for a new token without the problem that the detail names."},
 	{"", "Ask the operator of this server where to get a new token, and send it as Authorization: Bearer TOKEN."},
 }
+
+// askForJWT is for tokens that only their issuer can read. Auth0 and oidc-provider, for example, issue such tokens
+// unless the request names an API.
+const askForJWT = "ask it for a signed JWT as access token. Most issuers give one if the request names the API of " +
+	"this server, as audience or resource."
 
 const unreadable = "The token can't be read. Send all of it, exactly as it was issued: three parts of unpadded " +
 	"base64url, without quotes, line ends or any scheme other than Bearer."

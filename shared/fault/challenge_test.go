@@ -18,6 +18,15 @@ func TestA401HasAChallengeAndAHint(t *testing.T) {
 		"Invalid token: sitzung\\ü\n must be a string": {
 			`Bearer realm="agentos", error="invalid_token", ` +
 				`error_description="Invalid token: sitzung??? must be a string"`, "without the problem that the detail names"},
+		"Invalid token: Not enough segments": {
+			`Bearer realm="agentos", error="invalid_token", error_description="Invalid token: Not enough segments"`,
+			"it is an opaque one: ask it for a signed JWT as access token"},
+		"Invalid token: Invalid payload padding": {
+			`Bearer realm="agentos", error="invalid_token", error_description="Invalid token: Invalid payload padding"`,
+			"encrypted (JWE): ask it for a signed JWT as access token"},
+		"Invalid token: Invalid header padding": {
+			`Bearer realm="agentos", error="invalid_token", error_description="Invalid token: Invalid header padding"`,
+			"With Authorization: DPoP, ask the issuer for a bearer token"},
 		"": {`Bearer realm="agentos"`, "where to get a new token"},
 	} {
 		status, header, body := Answer(Public(Unauthenticated, detail, nil))

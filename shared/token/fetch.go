@@ -152,7 +152,7 @@ func parseSet(data []byte) ([]key, error) {
 			return nil, fmt.Errorf("the answer has more than %d keys", maxKeys)
 		}
 		if jwk, err := publicJWK([]byte(value.Raw)); err == nil && jwk != nil {
-			keys = append(keys, key{id: jwk.KeyID, alg: jwk.Algorithm, public: jwk.Key})
+			keys = append(keys, key{id: jwk.KeyID, alg: canonical(jwk.Algorithm), public: jwk.Key})
 		}
 	}
 	return keys, nil

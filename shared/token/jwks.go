@@ -75,7 +75,7 @@ func (f keyFile) public() ([]key, error) {
 			faults = append(faults, fmt.Errorf("key %d: %w", i, err))
 		}
 		if jwk != nil {
-			keys = append(keys, key{id: jwk.KeyID, alg: jwk.Algorithm, public: jwk.Key})
+			keys = append(keys, key{id: jwk.KeyID, alg: canonical(jwk.Algorithm), public: jwk.Key})
 		}
 	}
 	if f.Secret != "" {

@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -60,14 +61,22 @@ var algorithms = []string{
 	"ES256", "ES384", "ES512", "EdDSA",
 }
 
+// canonical returns the name in algorithms of an algorithm with two names. RFC 9864 section 2.2 calls EdDSA with keys
+// on Ed25519, the only ones that are supported here, Ed25519. The signatures are the same.
+func canonical(alg string) string {
+	if alg == "Ed25519" {
+		return "EdDSA"
+	}
+	return alg
+}
+
 // methodOf returns the algorithm with exactly this name.
 func methodOf(alg string) (jwt.SigningMethod, error) {
-	for _, known := range algorithms {
-		if alg == known {
-			return jwt.GetSigningMethod(alg), nil
-		}
+	if name := canonical(alg); slices.Contains(algorithms, name) {
+		return jwt.GetSigningMethod(name), nil
 	}
-	return nil, fmt.Errorf("%q is not a supported algorithm; use one of %s", alg, strings.Join(algorithms, ", "))
+	return nil, fmt.Errorf("%q is not a supported algorithm; use one of %s or Ed25519", alg,
+		strings.Join(algorithms, ", "))
 }
 
 // accepted returns the methods of the algorithms. It refuses HMAC together with
@@ -82,7 +91,7 @@ func accepted(names []string) (methods map[string]jwt.SigningMethod, faults []er
 			faults = append(faults, fmt.Errorf("algorithms: %w", err))
 			continue
 		}
-		methods[alg] = m
+		methods[m.Alg()] = m
 		_, hmac := m.(*jwt.SigningMethodHMAC)
 		secret, public = secret || hmac, public || !hmac
 	}

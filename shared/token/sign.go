@@ -38,7 +38,7 @@ type Signer struct {
 // LoadSigner reads the key. Its error names the remedy and contains no key material.
 func LoadSigner(k SigningKey) (Signer, error) {
 	s, own, err := k.read()
-	if err == nil && own != "" && k.Algorithm != "" && own != k.Algorithm {
+	if err == nil && own != "" && k.Algorithm != "" && own != canonical(k.Algorithm) {
 		err = fmt.Errorf("%s holds a key for %s, not for %s; make another file with: "+
 			"keyway keys generate --alg %s --out FILE", k.File, own, k.Algorithm, k.Algorithm)
 	}

@@ -36,7 +36,7 @@ func TestGeneratedFileSignsAndVerifies(t *testing.T) {
 		Realm: "https://a", Source: "keys[0]",
 	}
 	for _, alg := range []string{
-		"HS256", "HS384", "HS512", "RS256", "RS384", "PS256", "PS512", "ES256", "ES384", "ES512", "EdDSA",
+		"HS256", "HS384", "HS512", "RS256", "RS384", "PS256", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519",
 	} {
 		t.Run(alg, func(t *testing.T) {
 			t.Parallel()

@@ -283,7 +283,7 @@ func (v *Verifier) method(header object) (jwt.SigningMethod, error) {
 		return nil, denyToken("Algorithm not specified")
 	}
 	alg, _ := header.text("alg")
-	m, ok := v.methods[alg]
+	m, ok := v.methods[canonical(alg)]
 	if !ok {
 		return nil, denyToken("The specified alg value is not allowed")
 	}

@@ -355,3 +355,26 @@ func TestVerifierIsSharedByManyGoroutines(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// RFC 9864 gives EdDSA with Ed25519 keys the name Ed25519.
+func TestEd25519AndEdDSAAreOneAlgorithm(t *testing.T) {
+	t.Parallel()
+	for _, configured := range []string{"EdDSA", "Ed25519"} {
+		for _, published := range []string{"EdDSA", "Ed25519", ""} {
+			o := token.Options{
+				Algorithms: []string{configured}, Now: at(now),
+				Keys: []token.KeySource{{JWKSFile: writeJWKS(t, jwk(edKey().Public(), "ed", "sig", published))}},
+			}
+			for _, signed := range []string{"EdDSA", "Ed25519"} {
+				c, err := verify(t, o, mint(t, jwt.SigningMethodEdDSA, edKey(), alice(), "alg", signed, "kid", "ed"))
+				if wantSubject(t, "alice", c, err); err != nil {
+					t.Errorf("algorithms [%s], JWK %q, token %s", configured, published, signed)
+				}
+			}
+			for _, other := range []string{"Ed448", "ed25519", "EDDSA"} {
+				_, err := verify(t, o, mint(t, jwt.SigningMethodEdDSA, edKey(), alice(), "alg", other, "kid", "ed"))
+				wantRefusal(t, err, badAlgorithm)
+			}
+		}
+	}
+}

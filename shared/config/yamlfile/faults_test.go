@@ -105,8 +105,9 @@ func TestEachErrorHasItsPositionAndRemedy(t *testing.T) {
 		{"[${K}]", "\n  - jwks_url: https://a/k\n    jwks_file: k.json\n  algorithms: [RS256]",
 			`4:5: auth.keys[0]: needs exactly one source of keys; set one of jwks_file, jwks_url, discovery and secret`},
 		{"[${K}]", "\n  - jwks_url: http://localhost/k\n  algorithms: [RS256]",
-			`4:5: auth.keys[0].jwks_url: is not https, so anyone on the network path could replace the keys; use https; with ` +
-				`--dev, http on a loopback address is accepted too`},
+			`4:5: auth.keys[0].jwks_url: is not https, so anyone on the network path could replace the keys; use https; ` +
+				`inside a compose network or a cluster, add http: true to this key; with --dev, http on a loopback ` +
+				`address is accepted too`},
 		{"[${K}]", "\n  - {jwks_url: https://a/k, issuer: https://a}\n  - jwks_url: https://b/k\n  algorithms: [RS256]",
 			`5:5: auth.keys[1]: has no issuer, which every jwks_url needs when there are several; add issuer: ` +
 				`https://…, the iss claim of its tokens`},
@@ -115,7 +116,7 @@ func TestEachErrorHasItsPositionAndRemedy(t *testing.T) {
 		{"[${K}]", "[${K}]\n  algorithms: [HS25]", `4:16: auth.algorithms[0]: is "HS25"; did you mean HS256?`},
 		{"[${K}]", "[${K}]\n  algorithms: [none]",
 			`4:16: auth.algorithms[0]: is "none"; use HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ` +
-				`ES384, ES512 or EdDSA`},
+				`ES384, ES512, EdDSA or Ed25519`},
 		{"[${K}]", "[${K}]\n  algorithms: [HS256, RS256]",
 			`4:3: auth.algorithms: mixes HMAC and public-key algorithms, so a public key could be used as an HMAC secret; ` +
 				`keep one kind`},
