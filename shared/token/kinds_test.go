@@ -113,6 +113,7 @@ func TestIDTokensAreRefusedUnlessAccepted(t *testing.T) {
 		`{"nonce":"x","scope":null,"scp":null,"client_id":null}`, `{"nonce":"x","azp":"c","aud":"c"}`,
 		`{"nonce":"x","typ":"JWT","token_use":"refresh"}`, `{"nonce":"x","typ":["Bearer"],"token_use":["access"]}`,
 		`{"nonce":"x","Scope":"openid","cid":"c"}`, `{"nonce":"x","scopes":["agents:read"]}`,
+		`{"nonce":"x","token_use":"acceſſ"}`,
 	}
 	for _, claims := range refused {
 		wantVerdict(t, token.Rules{}, `{"typ":"JWT"}`, claims, idToken)

@@ -322,22 +322,26 @@ func (from *source) checkClient(o object) error {
 	return nil
 }
 
+// sameWord reports whether a text is this ASCII word in any case. Of equal length, it holds no other letters, such as ſ
+// for s.
+func sameWord(text, word string) bool { return len(text) == len(word) && strings.EqualFold(text, word) }
+
 // checkKind refuses tokens that are no access tokens. Issuers sign ID tokens and logout tokens with the same keys, and
 // RFC 8725 section 3.12 requires rules that keep them apart.
 func (from *source) checkKind(o, header object) error {
 	typ, isText := header.text("typ")
 	// A media type can be written without its "application/" (RFC 7515 section 4.1.9), and its case has no meaning.
 	const application = "application/"
-	if len(typ) > len(application) && strings.EqualFold(typ[:len(application)], application) {
+	if len(typ) > len(application) && sameWord(typ[:len(application)], application) {
 		typ = typ[len(application):]
 	}
-	marked := strings.EqualFold(typ, "at+jwt") // RFC 9068 section 2.1
-	if !isText || typ != "" && !marked && !strings.EqualFold(typ, "JWT") {
+	marked := sameWord(typ, "at+jwt") // RFC 9068 section 2.1
+	if !isText || typ != "" && !marked && !sameWord(typ, "JWT") {
 		return denyToken("The header's typ is that of another kind of token")
 	}
 	payloadTyp, _ := o.text("typ") // Keycloak
 	if raw, err := logoutEvent.find(o); raw != "" || err != nil ||
-		strings.EqualFold(payloadTyp, "Logout") || strings.EqualFold(payloadTyp, "logout+jwt") {
+		sameWord(payloadTyp, "Logout") || sameWord(payloadTyp, "logout+jwt") {
 		return denyToken("It is a logout token; send an access token")
 	}
 	if from.IDTokens {
@@ -345,9 +349,9 @@ func (from *source) checkKind(o, header object) error {
 	}
 	use, _ := o.text("token_use") // Cognito
 	has := func(name string) bool { raw := o[name]; return raw != "" && raw != "null" }
-	marked = marked || strings.EqualFold(payloadTyp, "Bearer") || strings.EqualFold(use, "access") ||
+	marked = marked || sameWord(payloadTyp, "Bearer") || sameWord(use, "access") ||
 		has("scope") || has("scp") || has("client_id")
-	if strings.EqualFold(payloadTyp, "ID") || strings.EqualFold(use, "id") || !marked && (has("at_hash") || has("nonce")) {
+	if sameWord(payloadTyp, "ID") || sameWord(use, "id") || !marked && (has("at_hash") || has("nonce")) {
 		return denyToken("It is an ID token; send an access token")
 	}
 	return nil
