@@ -2,6 +2,7 @@ package edge_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -119,6 +120,25 @@ func (g generator) scopes() (scopes []string) {
 		}
 	}
 	return scopes
+}
+
+// roles moves some of the scopes of a token into the grants of roles. The token lacks one of these roles, and has others
+// that are named like scopes.
+func (g generator) roles(scopes []string) (own, roles []string, grants config.Grants) {
+	grants = config.Grants{"absent": {admin}}
+	own = []string{}
+	for _, s := range scopes {
+		if g.oneIn(3) {
+			own = append(own, s)
+			continue
+		}
+		role := pick(g, "users", "staff", "staff", "agents:run", "a b")
+		grants[role] = append(grants[role], s)
+	}
+	roles = slices.DeleteFunc(slices.Sorted(maps.Keys(grants)), func(role string) bool {
+		return role == "absent" || role == "a b"
+	})
+	return own, append(roles, pick(g, admin, "agents:run", "sessions:read", "Absent", "absent users", "a", "")), grants
 }
 
 // request returns a request, mostly for a declared agent.

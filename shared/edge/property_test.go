@@ -2,6 +2,7 @@ package edge_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"regexp"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
+	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/authz/authztest"
@@ -55,6 +57,7 @@ func TestPolicyAgreesWithDecisionForAnyToken(t *testing.T) {
 				"mapped and allowed",
 				"an id that collides", "an id that collides, allowed", "an odd id", "an odd id, allowed", "slashes at the end",
 				"a list", "no id in the path", "past fifty ids", "more than fifty agents",
+				"by roles", "by roles, allowed",
 				"declared, equal", "declared, refused by a Deny", "declared, wider: no pattern says it", "undeclared, wider",
 			} {
 				if seen[kind] < 50 {
@@ -73,14 +76,45 @@ type world struct {
 	caller     *authz.Principal
 	policy     events.APIGatewayCustomAuthorizerPolicy
 	manyIDs    bool // the token names more ids than a policy names one by one
+	byRoles    bool // some scopes are granted by roles
 }
 
+// world returns a token with scopes, or in half of the cases one with roles that grant some of them.
 func (g generator) world(t *testing.T) world {
 	t.Helper()
-	c := g.os()
-	return newWorld(t, c, newAuthorizer(t, c), g.scopes())
+	c, scopes := g.os(), g.scopes()
+	payload := object{"sub": "ann", "exp": now.Unix() + 3600, "scopes": scopes}
+	var auth object
+	if g.oneIn(2) {
+		own, roles, grants := g.roles(scopes)
+		payload["scopes"], payload["realm_access"] = own, object{"roles": roles}
+		path := []string{"realm_access", "roles"}
+		c.Auth.Claims.Roles, c.Auth.Grants = config.Sources{{Path: path}}, grants
+		auth = asJSON(t, object{"claims": object{"roles": object{"path": path}}, "grants": grants})
+		read := authztest.Reader{Auth: auth}.Scopes(asJSON(t, payload))
+		scopes = slices.Sorted(maps.Keys(read))
+	}
+	w := newWorld(t, c, newAuthorizer(t, c), scopes)
+	if auth == nil {
+		return w
+	}
+	raw, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims(payload)).SignedString([]byte(key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := w.authorizer.Authorize(t.Context(), event(t, raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := edge.Principal(answer.Context)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.policy, w.caller, w.byRoles = answer.PolicyDocument, p, len(payload["scopes"].([]string)) < len(scopes)
+	return w
 }
 
+// newWorld returns a token with these scopes in its claim scopes.
 func newWorld(t *testing.T, c *config.Config, a *edge.Authorizer, scopes []string) world {
 	t.Helper()
 	w := world{authorizer: a, scopes: scopes, oracle: authztest.Oracle{Admin: c.Auth.AdminScope}}
@@ -188,6 +222,8 @@ func (w world) count(d authz.Decision, path string, seen map[string]int) {
 	tally("a list", d.Route.Lists != "")
 	tally("no id in the path", len(d.Params) == 0)
 	tally("past fifty ids", w.manyIDs)
+	tally("by roles", w.byRoles)
+	tally("by roles, allowed", w.byRoles && d.Allow)
 	tally("more than fifty agents", len(w.authorizer.Agents) > 50)
 }
 
