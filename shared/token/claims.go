@@ -48,8 +48,8 @@ func (v *Verifier) claims(p parts, from *source) (c Claims, err error) {
 		return c, denyToken("Payload Issuer (iss) must be a string")
 	}
 	c.Source, c.Realm = from.name, from.realm
-	if len(from.Issuers) > 1 {
-		c.Issuer = from.realm // one of several spellings
+	if from.realm != "" {
+		c.Issuer = from.realm // whichever of its spellings the token has
 	}
 	if c.SessionID, ok, err = from.Session.text(o); !ok {
 		err = denyToken("%s must be a string of at most %d bytes", from.Session, maxID)

@@ -42,6 +42,7 @@ func TestOneBadKeyInAFetchedSetIsIgnored(t *testing.T) {
 			i.says(string(must(json.Marshal(map[string]any{"keys": keys}))))
 			f := i.follower(t)
 			f.accepts(good, "beside "+name)
+			i.passes(gap)
 			f.refuses(newKey("bad"), name)
 		})
 	}

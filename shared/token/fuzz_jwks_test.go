@@ -22,11 +22,11 @@ func FuzzJWKS(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		keys, err := parseSet(data)
-		if err != nil && keys != nil || len(keys) > maxKeys {
-			t.Fatalf("%d keys, error %v", len(keys), err)
+		set, err := parseSet(data)
+		if n := len(set.keys) + len(set.over); err != nil && n > 0 || n > maxKeys {
+			t.Fatalf("%d keys, error %v", n, err)
 		}
-		for _, k := range keys {
+		for _, k := range set.keys {
 			if err := checkPublic(k.public); err != nil {
 				t.Error(err)
 			}

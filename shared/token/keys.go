@@ -17,8 +17,8 @@ import (
 )
 
 // KeySource is where verification keys come from. Exactly one of HMAC, PEM, JWKSFile,
-// JWKSURL and Secret is required. The keys of the last two are fetched when a request
-// needs them, and fetched again regularly.
+// JWKSURL, Discovery and Secret is required. The keys of the last three are fetched when a
+// request needs them, and fetched again regularly.
 type KeySource struct {
 	// HMAC is a shared secret of at least 32 bytes.
 	HMAC []byte
@@ -27,18 +27,23 @@ type KeySource struct {
 	PEM []byte
 	// JWKSFile is the path of a JWK Set (RFC 7517), or of a file that GenerateKeys made.
 	JWKSFile string
-	// JWKSURL is the address of a published JWK Set: https, or http on loopback.
+	// JWKSURL is the address of a published JWK Set: https, or http on loopback, or by HTTP.
 	JWKSURL string
-	// Discovery is the address of an issuer or of its metadata document, which names the address of the JWK Set.
+	// Discovery is the address of an issuer or of its metadata document, which names the address of the JWK Set. The
+	// issuer in the document must be one of Issuers, which are required.
 	Discovery string
+	// IssuerDerived means that Issuers were derived from Discovery: a slash at the end is optional there, and the tokens
+	// have the document's spelling. Defaults to false: exactly one of Issuers.
+	IssuerDerived bool
 	// Secret is the ARN of an AWS Secrets Manager secret. The text of the secret is one of
 	// the first three.
 	Secret string
 
-	// CA is the only CA that is trusted for JWKSURL and Discovery: PEM, or the path of such a file. Defaults to those of
-	// the system.
+	// CA is the only CA that is trusted for JWKSURL and Discovery: PEM, or the path of such a file. It is read at the
+	// start. Defaults to the CAs of the system.
 	CA string
-	// HTTP accepts http for JWKSURL and Discovery, at addresses that are not public. Defaults to false.
+	// HTTP accepts http for JWKSURL and Discovery, at private and loopback addresses, and without a proxy. Defaults to
+	// false.
 	HTTP bool
 
 	// Rules are the rules for the tokens of these keys.
@@ -115,61 +120,73 @@ type key struct {
 }
 
 // load reads a source that needs no request.
-func (s KeySource) load(from *source, methods map[string]jwt.SigningMethod) ([]key, error) {
+func (s KeySource) load(from *source, methods map[string]jwt.SigningMethod) (batch, error) {
 	found, err := s.read()
 	if err != nil {
-		return nil, err
+		return batch{}, err
 	}
 	return from.usable(found, methods)
 }
 
-// usable returns the keys that an accepted algorithm can use. It is an error if there are
-// none.
-func (from *source) usable(found []key, methods map[string]jwt.SigningMethod) ([]key, error) {
-	var keys []key
+// usable returns the keys that an accepted algorithm can use, and passes over the others. It
+// is an error if there are none; the batch is then valid too.
+func (from *source) usable(found batch, methods map[string]jwt.SigningMethod) (batch, error) {
+	all := batch{over: found.over}
 	var kinds, wanted []string
 	for _, alg := range algorithms {
 		if methods[alg] != nil {
 			wanted = append(wanted, alg)
 		}
 	}
-	for _, k := range found {
-		kinds = append(kinds, kind(k.public))
+	for i, k := range found.keys {
 		for _, alg := range wanted {
 			if suits(methods[alg], k.public) && (k.alg == "" || k.alg == alg) {
 				k.algs = append(k.algs, alg)
 			}
 		}
 		if k.from = from; len(k.algs) > 0 {
-			keys = append(keys, k)
+			all.keys = append(all.keys, k)
+			continue
 		}
+		what := kind(k.public)
+		if k.alg != "" {
+			what += " for " + brief(k.alg) + " only" // its JWK says that
+		}
+		kinds = append(kinds, what)
+		all.over = append(all.over, PassedOver{
+			Key: keyName(i, k.id), kid: k.id,
+			Why: fmt.Sprintf("it is %s, which can't verify %s", what, strings.Join(wanted, ", ")),
+		})
+	}
+	for i := range all.over {
+		all.over[i].Source = from.name
 	}
 	// Without any supported algorithm, accepted has reported the error already.
-	if len(keys) == 0 && len(wanted) > 0 {
-		return nil, fmt.Errorf("holds %s, which can't verify %s; give a key of that kind or change the algorithms",
+	if len(all.keys) == 0 && len(wanted) > 0 {
+		return all, fmt.Errorf("holds %s, which can't verify %s; give a key of that kind or change the algorithms",
 			strings.Join(kinds, ", "), strings.Join(wanted, ", "))
 	}
-	return keys, nil
+	return all, nil
 }
 
 // read returns all keys of the source, whether or not an accepted algorithm can use them.
-func (s KeySource) read() ([]key, error) {
+func (s KeySource) read() (batch, error) {
 	if err := s.exactlyOne(); err != nil {
-		return nil, err
+		return batch{}, err
 	}
 	switch {
 	case s.JWKSFile != "":
 		return readJWKS(s.JWKSFile)
 	case len(s.PEM) > 0:
 		public, err := publicKey(s.PEM)
-		return []key{{public: public}}, err
+		return batch{keys: []key{{public: public}}}, err
 	}
-	return []key{{public: s.HMAC}}, checkSecret(s.HMAC)
+	return batch{keys: []key{{public: s.HMAC}}}, checkSecret(s.HMAC)
 }
 
 func (s KeySource) exactlyOne() error {
-	return exactlyOne("an HMAC secret, a PEM key, a key file, a JWKS address and a secret's ARN",
-		len(s.HMAC), len(s.PEM), len(s.JWKSFile), len(s.JWKSURL), len(s.Secret))
+	return exactlyOne("an HMAC secret, a PEM key, a key file, a JWKS address, an issuer's address and a secret's ARN",
+		len(s.HMAC), len(s.PEM), len(s.JWKSFile), len(s.JWKSURL), len(s.Discovery), len(s.Secret))
 }
 
 // exactlyOne refuses several keys in one source: the operator would have to guess which

@@ -144,23 +144,30 @@ func TestUnusableKeyFilesAreRefusedWithARemedy(t *testing.T) {
 		},
 		"a directory":          {"RS256", token.KeySource{JWKSFile: t.TempDir()}, []string{"is a directory"}},
 		"text":                 {"RS256", file("hello"), []string{"not a key file", `{"keys"`}},
-		"too large":            {"RS256", file(strings.Repeat(" ", 65<<10)), []string{"more than 65536 bytes"}},
+		"too large":            {"RS256", file(strings.Repeat(" ", 257<<10)), []string{"more than 262144 bytes"}},
 		"no set":               {"RS256", file(`{}`), []string{"no signing key", `"keys"`}},
 		"an empty set":         {"RS256", file(`{"keys":[]}`), []string{"no signing key"}},
 		"a set of text":        {"RS256", set("x"), []string{"key 0", "not a JWK"}},
-		"too many keys":        {"RS256", set(make([]any, 21)...), []string{"21 keys", "20"}},
+		"too many keys":        {"RS256", set(make([]any, 101)...), []string{"101 keys", "100"}},
 		"a private key":        {"RS256", set(jwk(rsaKey(), "k", "", "")), []string{"key 0", "private key"}},
-		"a weak key":           {"RS256", set(jwk(weakKey().Public(), "k", "", "")), []string{"key 0", "1024 bits"}},
-		"a key off its curve":  {"ES256", set(offCurve), []string{"key 0", "export it again"}},
+		"a weak key":           {"RS256", set(jwk(weakKey().Public(), "k", "", "")), []string{`key "k"`, "1024 bits"}},
+		"a key off its curve":  {"ES256", set(offCurve), []string{"key 0", "export the keys again"}},
 		"symmetric keys only":  {"HS256", set(jwk([]byte(testSecret), "k", "", "")), []string{"no signing key"}},
 		"encryption keys only": {"RS256", set(jwk(rsaKey().Public(), "k", "enc", "")), []string{"no signing key"}},
-		"another algorithm":    {"RS256", set(jwk(rsaKey().Public(), "k", "", "PS256")), []string{"can't verify RS256"}},
-		"a short secret":       {"HS256", file(`{"secret":"short"}`), []string{"5 bytes"}},
+		"another algorithm": {
+			"RS256", set(jwk(rsaKey().Public(), "k", "", "PS256")),
+			[]string{"holds an RSA key of 2048 bits for PS256 only, which can't verify RS256"},
+		},
+		"a short secret": {"HS256", file(`{"secret":"short"}`), []string{"5 bytes"}},
 		"a secret for RS256": {
 			"RS256", file(`{"secret":"` + testSecret + `"}`), []string{"an HMAC secret, which can't verify RS256"},
 		},
-		"a good and a weak key": {
-			"RS256", set(jwk(rsaKey().Public(), "", "", ""), jwk(weakKey().Public(), "", "", "")), []string{"key 1"},
+		"a good and a private key": {
+			"RS256", set(jwk(rsaKey().Public(), "", "", ""), jwk(rsaKey(), "", "", "")), []string{"key 1", "private key"},
+		},
+		"only keys of other kinds": {
+			"RS256", set(jwk(rsaKey().Public(), "k", "enc", ""), map[string]string{"kty": "quantum"}),
+			[]string{`key "k": it is for another use`, `key 1: its kind (kty) "quantum" is not supported`},
 		},
 	} {
 		t.Run(name, row.test)
@@ -274,6 +281,59 @@ func TestUnsupportedKeysInASetAreIgnored(t *testing.T) {
 	wantSubject(t, "alice", c, err)
 	_, err = verify(t, o, mint(t, jwt.SigningMethodRS512, rsaKey(), alice(), "kid", "rsa"))
 	wantRefusal(t, err, badSignature) // the JWK says RS256 only
+}
+
+// A file with the set of an issuer is read like the set at its address: the good keys count.
+func TestUnusableKeysAreNamedWithTheirReason(t *testing.T) {
+	t.Parallel()
+	const zero = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+	withX5C := map[string]any{}
+	if err := json.Unmarshal(must(json.Marshal(jwk(rsaKey().Public(), "x5c", "sig", ""))), &withX5C); err != nil {
+		t.Fatal(err)
+	}
+	withX5C["x5c"] = []string{"broken"}
+	keys := []any{
+		jwk(rsaKey().Public(), "good", "sig", "RS256"),
+		jwk(rsaKey().Public(), "enc", "enc", "RSA-OAEP"), jwk(weakKey().Public(), "weak", "", ""),
+		map[string]any{"kty": "RSA", "kid": 7}, map[string]any{"kty": "EC", "crv": "secp256k1", "kid": "curve"},
+		map[string]any{"kty": "EC", "crv": "P-256", "x": zero, "y": zero, "kid": "off"}, withX5C,
+		jwk(rsaKey().Public(), "rs512", "sig", "RS512"), jwk(ecKey(elliptic.P256()).Public(), "ec", "", ""),
+		map[string]any{"kty": "RSA", "kid": "ops", "key_ops": []string{"encrypt"}},
+		jwk([]byte(testSecret), "oct", "sig", "HS256"), "text", map[string]any{"kty": "OKP", "crv": "X25519", "kid": "x"},
+	}
+	want := map[string]string{
+		`key "enc"`: "it is for another use than signatures (enc)", `key "weak"`: "has 1024 bits",
+		"key 3": "its kid is not a string", `key "curve"`: `its curve "secp256k1" is not supported`,
+		`key "off"`: "not on declared curve", `key "x5c"`: "x5c",
+		`key "rs512"`: "it is an RSA key of 2048 bits for RS512 only, which can't verify RS256",
+		`key "ec"`:    "it is an EC key on P-256, which can't verify RS256", `key "ops"`: "its key_ops lack verify",
+		`key "oct"`: "it is a secret (oct), which no set can publish", "key 11": "it is not a JWK",
+		`key "x"`: `its curve "X25519" is not supported`,
+	}
+	i := newIssuer(t)
+	i.says(string(must(json.Marshal(map[string]any{"keys": keys}))))
+	fetched := i.options()
+	fetched.Algorithms = []string{"RS256"}
+	for name, o := range map[string]token.Options{
+		"a file": {Algorithms: []string{"RS256"}, Now: at(now), Keys: []token.KeySource{{JWKSFile: writeJWKS(t, keys...)}}},
+		"a set":  fetched,
+	} {
+		v := newVerifier(t, o)
+		if faults := v.Fetch(t.Context()); faults != nil {
+			t.Fatal(faults)
+		}
+		c, err := v.Verify(t.Context(), []string{mint(t, jwt.SigningMethodRS256, rsaKey(), timeless(), "kid", "good")})
+		wantSubject(t, "alice", c, err)
+		over := v.PassedOver()
+		for _, p := range over {
+			if want[p.Key] == "" || !strings.Contains(p.Why, want[p.Key]) || p.Source != "keys[0]" {
+				t.Errorf("%s: %v", name, p)
+			}
+		}
+		if len(over) != len(want) {
+			t.Errorf("%s: %d keys are passed over, want %d", name, len(over), len(want))
+		}
+	}
 }
 
 func TestARandomSecretThatLooksLikeDERIsAccepted(t *testing.T) {

@@ -2,10 +2,12 @@ package token
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,8 +31,15 @@ const (
 	// maxStale is how long keys are used while their source can't be read. An outage of
 	// less than a day must not lock out all callers; a longer one has been noticed.
 	maxStale = 24 * time.Hour
-	// fetchTime limits a whole fetch, with its redirects and the body.
+	// fetchTime limits a whole fetch: the metadata document, the set, redirects and bodies.
 	fetchTime = 5 * time.Second
+	// maxAsked is how many unknown kids are remembered while minGap allows no fetch. Their tokens
+	// get 503, those of further unknown kids 401: so a flood of random kids gets few 503s.
+	maxAsked = 64
+	// maxWait is the longest rest of minGap that a request waits for, and maxWaiters is how many
+	// requests wait at the same time. The others get 503.
+	maxWait    = time.Second
+	maxWaiters = 8
 )
 
 // remote is a source of keys that are fetched. The request that needs the keys fetches
@@ -42,22 +51,39 @@ type remote struct {
 	now   func() time.Time
 	set   atomic.Pointer[keySet] // the last fetched set; nil before the first
 
+	waiting atomic.Int32 // requests that wait for the rest of minGap
+
 	mu     sync.Mutex
-	flight chan struct{}        // closed when the current fetch ends; nil if there is none
-	tried  time.Time            // when the last fetch began
-	failed error                // the error of the last fetch; nil if it succeeded
-	absent map[string]time.Time // kids that a fetched set lacked, and when that fetch began
+	flight chan struct{}         // closed when the current fetch ends; nil if there is none
+	tried  time.Time             // when the last fetch began
+	begun  int                   // how many fetches have begun
+	failed error                 // the error of the last fetch; nil if it succeeded
+	asked  map[kidHash]asked     // unknown kids that no set has answered
+	absent map[kidHash]time.Time // kids that a fetched set lacked, and when that fetch began
 }
+
+// asked is how many fetches had begun when a kid was asked for, first and last.
+type asked struct{ first, last int }
+
+// kidHash stands for a kid of a token, which anybody can make as long as a token.
+type kidHash [sha256.Size]byte
+
+func hashOf(kid string) kidHash { return sha256.Sum256([]byte(kid)) }
 
 // keySet is what one fetch returned. It may be empty: then all keys were removed.
 type keySet struct {
-	keys []key
-	at   time.Time // when the fetch began; a later change may be missing
+	batch
+	at time.Time // when the fetch began; a later change may be missing
 }
 
 // knows reports whether a key in the set has this kid.
 func (s *keySet) knows(kid string) bool {
 	return kid != "" && slices.ContainsFunc(s.keys, func(k key) bool { return k.id == kid })
+}
+
+// passesOver reports whether the set contains an unusable key with this kid.
+func (s *keySet) passesOver(kid string) bool {
+	return slices.ContainsFunc(s.over, func(p PassedOver) bool { return p.kid == kid })
 }
 
 // named reports whether all keys of the set have a kid. Only then does a kid that is
@@ -94,8 +120,8 @@ func (s *keySet) all() []key {
 
 // renew fetches keys that are older than maxAge, and returns the known keys. If another
 // request is fetching them, or did so less than minGap ago, renew returns the old keys at
-// once: one request waits for a slow source, and the others don't.
-func (r *remote) renew(ctx context.Context) []key {
+// once: one request waits for a slow source, and the others don't. kid is that of the token.
+func (r *remote) renew(ctx context.Context, kid string) []key {
 	if r.set.Load() == nil || r.within(maxAge) != nil {
 		return nil
 	}
@@ -103,7 +129,7 @@ func (r *remote) renew(ctx context.Context) []key {
 	_, mine := r.join()
 	r.mu.Unlock()
 	if mine {
-		r.load(ctx, "")
+		r.load(ctx, kid)
 	}
 	return r.known()
 }
@@ -112,13 +138,39 @@ func (r *remote) renew(ctx context.Context) []key {
 // has the token's kid, because a new set would not change the result, or if a set
 // lacked the kid less than maxAbsence ago. If another request is fetching, lookUp waits
 // for it, because that set may contain the key. An empty kid is never known.
-func (r *remote) lookUp(ctx context.Context, kid string) {
+//
+// lookUp returns 0, or how long it takes until a fetch can answer whether there is such a key.
+// If that is soon, few requests at a time wait for it.
+func (r *remote) lookUp(ctx context.Context, kid string) time.Duration {
+	rest := r.lookUpNow(ctx, kid)
+	if rest == 0 || rest > maxWait {
+		return rest
+	}
+	defer r.waiting.Add(-1)
+	if r.waiting.Add(1) > maxWaiters {
+		return rest
+	}
+	select {
+	case <-time.After(rest):
+		return r.lookUpNow(ctx, kid)
+	case <-ctx.Done():
+		return rest
+	}
+}
+
+// lookUpNow is lookUp without waiting for the rest of minGap.
+func (r *remote) lookUpNow(ctx context.Context, kid string) time.Duration {
 	r.mu.Lock()
-	s := r.within(maxStale)
-	at, missed := r.absent[kid]
+	s, hash := r.within(maxStale), hashOf(kid)
+	at, missed := r.absent[hash]
 	if s != nil && s.knows(kid) || missed && r.since(at) < maxAbsence {
 		r.mu.Unlock()
-		return
+		return 0
+	}
+	if q, before := r.asked[hash]; before {
+		r.asked[hash] = asked{q.first, r.begun}
+	} else if kid != "" && len(r.asked) < maxAsked {
+		r.asked[hash] = asked{r.begun, r.begun}
 	}
 	flight, mine := r.join()
 	r.mu.Unlock()
@@ -131,13 +183,28 @@ func (r *remote) lookUp(ctx context.Context, kid string) {
 		case <-ctx.Done():
 		}
 	}
+	return r.rest(kid)
+}
+
+// rest returns the time until the next fetch is allowed if only that one can answer whether there
+// is a key with this kid. It returns 0 if a fetch that began after the kid was first asked for
+// has answered it, or if the answer would not count: a key without a name may be the one of any
+// token, so that such sets are tried as they are.
+func (r *remote) rest(kid string) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.within(maxStale)
+	if _, open := r.asked[hashOf(kid)]; !open || s == nil || !s.named() || s.knows(kid) || s.passesOver(kid) {
+		return 0
+	}
+	return max(minGap-r.since(r.tried), time.Millisecond)
 }
 
 // join returns the current fetch, or starts one if minGap allows it. mine means that the
 // caller has to execute the fetch with load. The caller must hold the lock.
 func (r *remote) join() (flight chan struct{}, mine bool) {
 	if r.flight == nil && (r.tried.IsZero() || r.since(r.tried) >= minGap) {
-		r.flight, r.tried = make(chan struct{}), r.now().Round(0)
+		r.flight, r.tried, r.begun = make(chan struct{}), r.now().Round(0), r.begun+1
 		return r.flight, true
 	}
 	return r.flight, false
@@ -148,32 +215,55 @@ func (r *remote) join() (flight chan struct{}, mine bool) {
 func (r *remote) load(ctx context.Context, kid string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTime)
 	defer cancel()
-	var keys []key
+	var found batch
 	var err error
 	defer func() {
 		if recover() != nil { // a set that somebody else publishes must not crash this process
 			err = errors.New("the answer can't be read")
 		}
-		r.end(kid, keys, err)
+		r.end(kid, found, err)
 	}()
-	keys, err = r.fetch(ctx)
+	found, err = r.fetch(ctx)
 }
 
 // end records the result of a fetch and wakes up the requests that wait for it.
-func (r *remote) end(kid string, keys []key, err error) {
+func (r *remote) end(kid string, found batch, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.failed = err; err == nil {
-		s := &keySet{keys, r.tried}
+		s := &keySet{found, r.tried}
 		r.set.Store(s)
-		// Each fetch adds one kid at most, and fetches are minGap apart: the map stays small.
-		maps.DeleteFunc(r.absent, func(_ string, at time.Time) bool { return r.since(at) >= maxAbsence })
-		if kid != "" && s.named() && !s.knows(kid) {
-			r.absent[kid] = r.tried
-		}
+		r.answer(s, kid)
+	} else {
+		// A kid that nobody asks for again must not be remembered while the source is down.
+		maps.DeleteFunc(r.asked, func(_ kidHash, q asked) bool { return q.last < r.begun-int(maxAbsence/minGap) })
 	}
 	close(r.flight)
 	r.flight = nil
+}
+
+// answer records which kids a fetched set lacks: the one that the set was fetched for, and those
+// that were asked for before that fetch began. A later one may have been published since.
+func (r *remote) answer(s *keySet, kid string) {
+	// Each fetch adds maxAsked + 1 kids at most, and fetches are minGap apart: the map stays small.
+	maps.DeleteFunc(r.absent, func(_ kidHash, at time.Time) bool { return r.since(at) >= maxAbsence })
+	for _, k := range s.keys {
+		delete(r.asked, hashOf(k.id))
+	}
+	lacks := func(hash kidHash) {
+		delete(r.asked, hash)
+		if s.named() {
+			r.absent[hash] = r.tried
+		}
+	}
+	if kid != "" && !s.knows(kid) {
+		lacks(hashOf(kid))
+	}
+	for hash, q := range r.asked {
+		if q.first < r.begun {
+			lacks(hash)
+		}
+	}
 }
 
 // fault returns the error of the last fetch, or nil if it succeeded.
@@ -196,23 +286,38 @@ func (r *remote) fault() error {
 func (v *Verifier) tryFetched(ctx context.Context, p parts, refusal error) (Claims, error) {
 	c, err := v.tryEach(p, refusal, (*remote).fresh)
 	if err != nil {
-		c, err = v.tryEach(p, err, func(r *remote) []key { return r.renew(ctx) })
+		c, err = v.tryEach(p, err, func(r *remote) []key { return r.renew(ctx, p.kid) })
 	}
+	var rest time.Duration
 	if errors.Is(err, errNoKey) {
-		v.lookUp(ctx, p.kid)
+		rest = v.lookUp(ctx, p.kid)
 		c, err = v.tryEach(p, err, (*remote).known)
 	}
-	// If a source has no keys, the token may be valid. 401 would make its client throw the
-	// token away; 503 makes it try again.
+	// If a source has no keys, or may have published a key since it was read, the token may be
+	// valid. 401 would make its client throw the token away; 503 makes it try again.
 	if errors.Is(err, errNoKey) {
 		if cause := v.unreadable(); cause != nil {
-			err = &fault.Error{
-				Kind: fault.Unavailable, Detail: "The signing keys can't be fetched, try again",
-				RetryAfter: minGap, Cause: cause,
-			}
+			err = tryAgain(minGap, cause)
+		} else if rest > 0 {
+			err = tryAgain(rest, v.pending())
 		}
 	}
 	return c, err
+}
+
+// pending says why a token with an unknown kid was not judged.
+func (v *Verifier) pending() error {
+	causes := []error{fmt.Errorf("no known key has the kid of the token, and two fetches are %v apart", minGap)}
+	for _, r := range v.remotes {
+		causes = append(causes, r.fault())
+	}
+	return errors.Join(causes...)
+}
+
+// tryAgain is the error for a token that may be valid.
+func tryAgain(after time.Duration, cause error) error {
+	const detail = "The signing keys can't be fetched, try again"
+	return &fault.Error{Kind: fault.Unavailable, Detail: detail, RetryAfter: after, Cause: cause}
 }
 
 // tryEach verifies a token with the keys of each source. refusal is the error so far; a
@@ -231,14 +336,16 @@ func (v *Verifier) tryEach(p parts, refusal error, keys func(*remote) []key) (Cl
 }
 
 // lookUp fetches from all sources at the same time, so that the waiting is as long as the
-// slowest one and not the sum of all.
-func (v *Verifier) lookUp(ctx context.Context, kid string) {
+// slowest one and not the sum of all. It returns the longest of their answers.
+func (v *Verifier) lookUp(ctx context.Context, kid string) time.Duration {
 	var wg sync.WaitGroup
-	for _, r := range v.remotes[1:] {
-		wg.Go(func() { r.lookUp(ctx, kid) })
+	rests := make([]time.Duration, len(v.remotes))
+	for i, r := range v.remotes[1:] {
+		wg.Go(func() { rests[i+1] = r.lookUp(ctx, kid) })
 	}
-	v.remotes[0].lookUp(ctx, kid)
+	rests[0] = v.remotes[0].lookUp(ctx, kid)
 	wg.Wait()
+	return slices.Max(rests)
 }
 
 // unreadable returns the errors of the sources without usable keys, or nil if all sources
@@ -268,4 +375,32 @@ func (v *Verifier) Fetch(ctx context.Context) (faults []error) {
 		}
 	}
 	return faults
+}
+
+// PassedOver returns the keys that the sources contain and that verify nothing, and the fetched
+// sets without any usable key. Sources that were never fetched are not in it: see Fetch.
+func (v *Verifier) PassedOver() []PassedOver {
+	all := slices.Clone(v.over)
+	for _, r := range v.remotes {
+		s := r.set.Load()
+		if s == nil {
+			continue
+		}
+		if len(s.keys) == 0 {
+			all = append(all, PassedOver{Source: r.name, Why: "its set has no usable key, so all its tokens are refused"})
+		}
+		all = append(all, s.over...)
+	}
+	return all
+}
+
+// unusable returns why a token with this kid may have found no key, or "".
+func (v *Verifier) unusable(kid string) string {
+	var why []string
+	for _, p := range v.PassedOver() {
+		if p.Key == "" || kid != "" && p.kid == kid {
+			why = append(why, p.String())
+		}
+	}
+	return strings.Join(why, "; ")
 }

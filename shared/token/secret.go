@@ -87,25 +87,25 @@ func (o Options) secretFetcher(s KeySource, from *source, methods map[string]jwt
 	if err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context) (keys []key, err error) {
+	return func(ctx context.Context) (found batch, err error) {
 		text, err := secret.get(ctx)
 		if err == nil {
-			if keys, err = from.inText(text, methods); err != nil {
+			if found, err = from.inText(text, methods); err != nil {
 				err = permanent(fmt.Errorf("the text of the secret is not a verification key: %w", err))
 			}
 		}
 		if err != nil {
-			return nil, fmt.Errorf("AWS Secrets Manager in %s: %w", secret.region, err)
+			return batch{}, fmt.Errorf("AWS Secrets Manager in %s: %w", secret.region, err)
 		}
-		return keys, nil
+		return found, nil
 	}, nil
 }
 
 // inText reads the keys in the text of a secret.
-func (from *source) inText(text string, methods map[string]jwt.SigningMethod) ([]key, error) {
+func (from *source) inText(text string, methods map[string]jwt.SigningMethod) (batch, error) {
 	found, err := keysIn(text)
 	if err != nil {
-		return nil, err
+		return batch{}, err
 	}
 	return from.usable(found, methods)
 }
@@ -140,7 +140,7 @@ func (s storedSecret) get(ctx context.Context) (string, error) {
 	client := s.o.client()
 	// A signed request must reach nobody but the host that it was signed for.
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return errRedirect }
-	status, answer, err := send(client, r, 2*maxKeyFile) // line ends and quotes in the text are escaped
+	status, answer, err := send(client, r, 2*maxSecret) // line ends and quotes in the text are escaped
 	if err != nil {
 		return "", err
 	}
@@ -167,8 +167,8 @@ func readSecret(status int, answer []byte) (string, error) {
 		return "", errors.New("the answer is not JSON")
 	case a.SecretString == "" && a.SecretBinary != "":
 		return "", permanent(errors.New("the secret is binary; store it as text"))
-	case len(a.SecretString) > maxKeyFile:
-		return "", fmt.Errorf("the secret has more than %d bytes", maxKeyFile)
+	case len(a.SecretString) > maxSecret:
+		return "", fmt.Errorf("the secret has more than %d bytes", maxSecret)
 	}
 	return a.SecretString, nil
 }
@@ -193,25 +193,25 @@ var remedies = map[string]string{
 // keysIn reads the keys in a text: a key file, PEM, or the text itself as an HMAC secret.
 // The secret is the whole text, even a line end at its end, because the program that
 // signs uses the same text.
-func keysIn(text string) ([]key, error) {
+func keysIn(text string) (batch, error) {
 	switch {
 	case strings.HasPrefix(strings.TrimSpace(text), "{"):
 		var f keyFile
 		if json.Unmarshal([]byte(text), &f) != nil {
-			return nil, errors.New("JSON, but not a key file; store the output of keyway keys generate, " +
+			return batch{}, errors.New("JSON, but not a key file; store the output of keyway keys generate, " +
 				`or a JWKS like {"keys": [...]}`)
 		}
 		if isPublished(f.Secret) {
-			return nil, errPublished
+			return batch{}, errPublished
 		}
 		return f.public()
 	case strings.Contains(text, "-----BEGIN"):
 		public, err := publicKey([]byte(text))
-		return []key{{public: public}}, err
+		return batch{keys: []key{{public: public}}}, err
 	case isPublished(text):
-		return nil, errPublished
+		return batch{}, errPublished
 	}
-	return []key{{public: []byte(text)}}, checkSecret([]byte(text))
+	return batch{keys: []key{{public: []byte(text)}}}, checkSecret([]byte(text))
 }
 
 // isPublished ignores white space, since a text is easily stored with a line end.

@@ -101,12 +101,12 @@ func readSigningFile(path string) (s Signer, alg string, err error) {
 	if len(f.Keys) == 0 { // the demo of AgentOS writes such files
 		return s, "", nil
 	}
-	keys, err := f.public()
+	found, err := f.public()
 	if err != nil {
 		return s, "", fmt.Errorf("%s: %w", path, err)
 	}
 	// During a rotation the file lists older keys too. The kid must be the signing key's.
-	for _, k := range keys {
+	for _, k := range found.keys {
 		if same, ok := k.public.(interface{ Equal(crypto.PublicKey) bool }); ok && same.Equal(publicOf(s.private)) {
 			s.kid, alg = k.id, k.alg
 		}

@@ -214,7 +214,7 @@ func TestUnusableSigningKeysAreRefusedWithARemedy(t *testing.T) {
 		"no file":             {token.SigningKey{File: "/nonexistent/k"}, []string{"/nonexistent/k", "keyway keys generate"}},
 		"a published set":     {file(`{"keys":[]}`), []string{`no "private_key"`, "generated"}},
 		"a broken file key":   {file(`{"private_key":"x"}`), []string{"private_key: not PEM"}},
-		"a broken file set":   {file(string(badSet)), []string{"key 0: not a JWK"}},
+		"a broken file set":   {file(string(badSet)), []string{"key 0: it is not a JWK"}},
 		"a short file secret": {file(`{"secret":"short"}`), []string{"5 bytes"}},
 		"a file's other alg": {
 			token.SigningKey{File: writeFile(t, string(must(token.GenerateKeys("RS256", rand.Reader)))), Algorithm: "PS256"},

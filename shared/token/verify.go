@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/keyway-agents/keyway/shared/fault"
 )
 
 // Options are the rules for tokens. A token that they don't allow is refused.
@@ -47,6 +49,7 @@ type Verifier struct {
 	o       Options
 	methods map[string]jwt.SigningMethod // the accepted algorithms by name
 	keys    []key                        // those that were read at the start
+	over    []PassedOver                 // those that were read at the start and can't be used
 	remotes []*remote                    // sources of keys that are fetched
 
 	everyToken restriction // what every token must contain, whatever its source
@@ -78,13 +81,15 @@ func NewVerifier(o Options) (*Verifier, error) {
 // add reads a source of keys, or prepares to fetch from it.
 func (v *Verifier) add(name string, s KeySource, o Options) error {
 	from := newSource(name, s.Rules, o.Issuer)
-	if s.JWKSURL == "" && s.Secret == "" {
-		keys, err := s.load(from, v.methods)
-		v.keys = append(v.keys, keys...)
+	if s.JWKSURL == "" && s.Discovery == "" && s.Secret == "" {
+		found, err := s.load(from, v.methods)
+		v.keys, v.over = append(v.keys, found.keys...), append(v.over, found.over...)
 		return err
 	}
 	fetch, err := o.fetcher(s, from, v.methods)
-	v.remotes = append(v.remotes, &remote{name: name, fetch: fetch, now: o.Now, absent: map[string]time.Time{}})
+	v.remotes = append(v.remotes, &remote{
+		name: name, fetch: fetch, now: o.Now, asked: map[kidHash]asked{}, absent: map[kidHash]time.Time{},
+	})
 	return err
 }
 
@@ -158,8 +163,11 @@ func (v *Verifier) verify(ctx context.Context, authorization []string, note func
 	}
 	if errors.Is(err, errNoKey) {
 		// An unknown key, a wrong key and a changed token get the same text. Without a valid
-		// signature, a caller must not find out which keys exist.
+		// signature, a caller must not find out which keys exist. The operator's log gets more.
 		err = denyToken("Signature verification failed")
+		if cause := v.unusable(p.kid); cause != "" {
+			err = denyBecause(cause, fault.Detail(err))
+		}
 	}
 	return c, err
 }

@@ -1,0 +1,118 @@
+package token
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// maxMetadata is the limit for a metadata document, in bytes. Keycloak's has 7 KB.
+const maxMetadata = 64 << 10
+
+// metadata is what is read from the metadata document of an issuer. OpenID Connect Discovery
+// section 3 and RFC 8414 section 2 require both members.
+type metadata struct{ issuer, keys string }
+
+// documents returns the addresses at which the metadata document of an issuer can be, in the
+// order in which they are tried. An address with /.well-known/ in it is that of the document
+// itself. OpenID Connect Discovery section 4 appends its path to the issuer, RFC 8414 section
+// 3.1 inserts it.
+func documents(u *url.URL) []*url.URL {
+	if strings.Contains(u.Path, "/.well-known/") {
+		return []*url.URL{u}
+	}
+	openID, oauth, path := *u, *u, strings.TrimSuffix(u.EscapedPath(), "/")
+	openID.Path, openID.RawPath = strings.TrimSuffix(u.Path, "/")+"/.well-known/openid-configuration",
+		path+"/.well-known/openid-configuration"
+	oauth.Path, oauth.RawPath = "/.well-known/oauth-authorization-server"+strings.TrimSuffix(u.Path, "/"),
+		"/.well-known/oauth-authorization-server"+path
+	return []*url.URL{&openID, &oauth}
+}
+
+// discover asks for the metadata document of an issuer, and returns the address of its keys and
+// the source that these keys belong to.
+func (c connection) discover(ctx context.Context, from *source) (*url.URL, *source, error) {
+	var m metadata
+	var faults []error
+	for _, u := range documents(c.address) {
+		found, answered, err := c.metadata(ctx, u)
+		if err == nil {
+			m, faults = found, nil
+			break
+		}
+		if faults = append(faults, err); !answered {
+			break // another path at a host that doesn't answer is of no use
+		}
+	}
+	const remedy = "set discovery to the issuer of the tokens, or to the address of its metadata document"
+	switch {
+	case len(faults) == 2:
+		return nil, nil, fmt.Errorf("no metadata document of OpenID Connect (%w), and none of OAuth, RFC 8414 (%w); %s",
+			faults[0], faults[1], remedy)
+	case len(faults) == 1:
+		return nil, nil, fmt.Errorf("no metadata document: %w; %s", faults[0], remedy)
+	}
+	from, err := c.owner(from, m.issuer)
+	if err != nil {
+		return nil, nil, err
+	}
+	keys, err := url.Parse(m.keys)
+	if err != nil || !c.allows(keys) {
+		return nil, nil, errors.New("the metadata document has a jwks_uri that is not https; correct it at the issuer, " +
+			"or set http: true on this key if it is http at a private address")
+	}
+	return keys, from, nil
+}
+
+// metadata requests a metadata document once. answered reports that the host sent an answer.
+func (c connection) metadata(ctx context.Context, u *url.URL) (m metadata, answered bool, err error) {
+	status, body, err := c.get(ctx, u, "application/json", maxMetadata)
+	if err != nil {
+		return m, false, err
+	}
+	if status != http.StatusOK {
+		return m, true, fmt.Errorf("status %d", status)
+	}
+	o, err := parseObject(body)
+	if err != nil {
+		return m, true, errors.New("the answer is not a JSON object")
+	}
+	var isText, isAddress bool
+	m.issuer, isText = o.text("issuer")
+	m.keys, isAddress = o.text("jwks_uri")
+	switch {
+	case !isText || m.issuer == "":
+		return m, true, errors.New("the answer names no issuer")
+	case !isAddress || m.keys == "":
+		return m, true, errors.New("the answer names no jwks_uri")
+	}
+	return m, true, nil
+}
+
+// owner returns the source of the keys of the issuer in a metadata document. It must be the one
+// that was asked for (OpenID Connect Discovery section 4.3, RFC 8414 section 3.3): otherwise
+// anybody who can publish such a document could sign for the users of another issuer. If the
+// issuer was derived from the address, a slash at its end is optional there, and the tokens of
+// the keys have the spelling of the document.
+func (c connection) owner(from *source, issuer string) (*source, error) {
+	quoted := strconv.Quote(brief(issuer))
+	switch {
+	case strings.ContainsAny(issuer, "{}"):
+		return nil, fmt.Errorf("the metadata document is for many tenants (issuer %s); name one tenant in discovery, for "+
+			"Entra ID as in https://login.microsoftonline.com/TENANT-ID/v2.0, and give each tenant an entry of its own",
+			quoted)
+	case slices.Contains(from.Issuers, issuer):
+		return from, nil
+	case c.derived && (issuer == from.Issuers[0]+"/" || issuer+"/" == from.Issuers[0]):
+		same := *from
+		same.Issuers = []string{issuer}
+		return &same, nil
+	}
+	return nil, fmt.Errorf("the metadata document is of the issuer %s, expected %s; if the tokens have that iss, "+
+		"write it as issuer of this key, else correct discovery", quoted, strings.Join(from.Issuers, " or "))
+}
