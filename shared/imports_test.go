@@ -18,6 +18,7 @@ const module = "github.com/keyway-agents/keyway/"
 // library is always allowed. docs/design.md gives the reasons.
 var rooms = map[string]string{
 	"shared/fault":      "",
+	"shared/owner":      "shared/fault",
 	"shared/wire":       "",
 	"shared/scope":      "",
 	"shared/awsenv":     "github.com/aws/aws-sdk-go-v2/aws",
@@ -29,7 +30,7 @@ var rooms = map[string]string{
 		"github.com/go-jose/go-jose github.com/aws/aws-sdk-go-v2/aws",
 	"shared/authz":            "shared/fault shared/route shared/scope",
 	"shared/authz/authztest":  "", // an oracle that shares code with what it judges would be none
-	"shared/config":           "shared/scope",
+	"shared/config":           "shared/owner shared/scope",
 	"shared/config/yamlfile":  "shared/config github.com/goccy/go-yaml",
 	"shared/config/deployed":  "shared/config",
 	"shared/config/configdoc": "shared/config",
@@ -62,8 +63,8 @@ var rooms = map[string]string{
 		"github.com/aws/smithy-go/eventstream",
 	"shared/model/providers": "shared/awsenv shared/fault shared/config shared/model " +
 		"shared/model/openai shared/model/anthropic shared/model/bedrock shared/model/demo",
-	"shared/store":            "shared/fault shared/pgvalue github.com/jackc/pgx github.com/google/uuid",
-	"shared/store/migrations": "shared/fault shared/store github.com/jackc/pgx",
+	"shared/store":            "shared/fault shared/owner shared/pgvalue github.com/jackc/pgx github.com/google/uuid",
+	"shared/store/migrations": "shared/fault shared/owner shared/store github.com/jackc/pgx",
 	"shared/store/devpg": "github.com/fergusstrange/embedded-postgres github.com/gofrs/flock " +
 		"github.com/jackc/pgx",
 	"shared/store/storetest": "shared/store shared/store/devpg shared/store/migrations github.com/jackc/pgx",
@@ -79,12 +80,12 @@ var rooms = map[string]string{
 	"shared/run": "shared/fault shared/pgvalue shared/strictjson shared/config shared/model " +
 		"shared/tool shared/store shared/queue shared/wire github.com/google/uuid",
 	"shared/api": "shared/fault shared/pgvalue shared/wire shared/input shared/route " +
-		"shared/authz shared/config shared/store shared/follow shared/notes shared/run shared/logging " +
+		"shared/authz shared/config shared/owner shared/store shared/follow shared/notes shared/run shared/logging " +
 		"github.com/google/uuid github.com/rs/cors",
 	"shared/apidoc": "shared/api shared/input shared/route shared/wire",
 	"shared/gateway": "shared/fault shared/route shared/authz shared/edge shared/logging " +
 		"github.com/aws/aws-lambda-go/events",
-	"shared/assemble": "shared/config shared/model shared/api shared/authz shared/route " +
+	"shared/assemble": "shared/config shared/fault shared/model shared/owner shared/api shared/authz shared/route " +
 		"shared/store shared/follow shared/notes shared/queue shared/run shared/wire github.com/google/uuid",
 	"shared/lambdahttp": "shared/fault shared/authz shared/edge shared/logging " +
 		"github.com/aws/aws-lambda-go github.com/awslabs/aws-lambda-go-api-proxy/core",

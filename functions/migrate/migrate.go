@@ -71,7 +71,7 @@ func (m migration) target(ctx context.Context) (t migrations.Target, err error) 
 	}
 	db := m.cfg.Database
 	t = migrations.Target{
-		URL: where.URL, Schema: db.Schema, OSID: m.cfg.ID, Role: db.Role, Secure: where.Secure,
+		URL: where.URL, Schema: db.Schema, OSID: m.cfg.ID, Owners: m.cfg.Auth.Owners(), Role: db.Role, Secure: where.Secure,
 		Progress: func(line string) { m.log.InfoContext(ctx, line) },
 	}
 	if where.Secret != nil {

@@ -21,6 +21,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/logging"
+	"github.com/keyway-agents/keyway/shared/owner"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/store"
 )
@@ -177,10 +178,8 @@ type Isolation struct {
 	// all of them. Defaults to false: every caller sees every row, as in AgentOS's
 	// default configuration.
 	On bool
-	// ByIssuer puts the issuer before the subject in the owner's name. It is needed
-	// when several issuers are trusted: each issuer chooses its subjects freely, so the
-	// same subject of two issuers can be two people. Defaults to false.
-	ByIssuer bool
+	// Owners returns the record that names the owners of data. Required.
+	Owners func() (*owner.Record, error)
 }
 
 // viewer returns the rows that the request may read: all of them without isolation and
@@ -200,23 +199,19 @@ func (i Isolation) viewer(r *request) (store.Viewer, error) {
 // maxOwner is the length limit of the owner columns, in bytes.
 const maxOwner = 1024
 
-// issuerEscaper escapes the separator in an issuer, so that no issuer and subject can
-// be joined to the name of another pair.
-var issuerEscaper = strings.NewReplacer("%", "%25", "#", "%23")
-
-// ownerOf returns the name that the principal's rows are stored under: the subject, or
-// with ByIssuer issuer#subject. A name that is too long for the column is
-// fault.Forbidden. A principal without a subject is "".
+// ownerOf returns the name that the principal's rows are stored under. A name that is too long for
+// the column is fault.Forbidden. A principal without a subject is "".
 func (i Isolation) ownerOf(p *authz.Principal) (string, error) {
-	if !i.ByIssuer || p.Subject == "" {
-		return p.Subject, nil
+	names, err := i.Owners()
+	if err != nil {
+		return "", err
 	}
-	owner := issuerEscaper.Replace(p.Issuer) + "#" + p.Subject
-	if len(owner) > maxOwner {
+	name := names.Name(p.Realm, p.Issuer, p.Subject)
+	if len(name) > maxOwner {
 		return "", fault.Public(fault.Forbidden,
 			fmt.Sprintf("The token's issuer and subject are longer than %d bytes together", maxOwner), nil)
 	}
-	return owner, nil
+	return name, nil
 }
 
 // viewerIn is viewer for a request that may also name a database.

@@ -24,6 +24,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/follow"
 	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/notes"
+	"github.com/keyway-agents/keyway/shared/owner"
 	"github.com/keyway-agents/keyway/shared/queue/local"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/run"
@@ -171,7 +172,7 @@ func newServiceAt(t *testing.T, url string, answers ...answer) *service {
 		DB: s.db, Agents: agents, Log: log, Now: time.Now, NewID: uuid.New, Queue: local.New(s.db),
 		Admit: func(run.Caller) error { return nil },
 	})
-	isolation, list := api.Isolation{On: true}, api.Agents{List: listed}
+	isolation, list := api.Isolation{On: true, Owners: s.owners}, api.Agents{List: listed}
 	s.handler = api.New(
 		api.Options{Table: route.Table, Policy: policy, Log: log, Now: time.Now},
 		api.OS{ID: "test-os", Name: "Test", Version: "1", Digest: "d", Isolation: isolation, Agents: listed, Policy: policy},
@@ -185,6 +186,11 @@ func newServiceAt(t *testing.T, url string, answers ...answer) *service {
 		api.Memories{DB: s.db, Isolation: isolation, Now: time.Now, NewID: uuid.New},
 	)
 	return s
+}
+
+// owners names owners as a database does whose only issuer has no name.
+func (s *service) owners() (*owner.Record, error) {
+	return (*owner.Record)(nil).Adopt(owner.File{}, nil)
 }
 
 // reply is the answer to one request.

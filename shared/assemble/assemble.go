@@ -5,6 +5,8 @@ package assemble
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
@@ -14,9 +16,11 @@ import (
 	"github.com/keyway-agents/keyway/shared/api"
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/follow"
 	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/notes"
+	"github.com/keyway-agents/keyway/shared/owner"
 	"github.com/keyway-agents/keyway/shared/queue"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/run"
@@ -79,7 +83,7 @@ func Stores(f route.Function) bool { return f != route.Settings && f != route.Ag
 
 // build builds the resources of the served functions and one server for all of them.
 func build(p Parts, served []route.Function) (s Service) {
-	isolation := api.Isolation{On: p.Config.Auth.UserIsolation, ByIssuer: p.Config.Auth.SeveralIssuers()}
+	isolation := api.Isolation{On: p.Config.Auth.UserIsolation, Owners: p.owners()}
 	listed := p.listed()
 	list := api.Agents{List: listed}
 	var resources []api.Resource
@@ -116,6 +120,29 @@ func build(p Parts, served []route.Function) (s Service) {
 	}, resources...)
 	return s
 }
+
+// owners returns the function that names the owners of data: by the record in the database, which knows
+// every issuer that was in force when the database was last migrated. A file that was never in force
+// may have a new issuer. If it could also mean that somebody owns other data, no name is guessed.
+func (p Parts) owners() func() (*owner.Record, error) {
+	file := p.Config.Auth.Owners()
+	return func() (*owner.Record, error) {
+		recorded := p.DB.Owners()
+		if recorded == nil {
+			return nil, fault.Public(fault.Unavailable, noOwners, errors.New("the database was not checked yet"))
+		}
+		r, err := recorded.Adopt(file, func() (map[string]bool, error) { return nil, owner.ErrStored })
+		if err != nil {
+			err = fmt.Errorf("%w; run keyway migrate with this keyway.yaml", err)
+			return nil, fault.Public(fault.Unavailable, noOwners, err)
+		}
+		return r, nil
+	}
+}
+
+// noOwners is what callers see of a file that doesn't fit the database. The log has the reason, which
+// names issuers.
+const noOwners = "The owner of the data is not known; the operator has to migrate the database"
 
 // listed returns the agents as callers see them. An opened model describes itself; for one
 // that is not opened the description follows from its provider and id.

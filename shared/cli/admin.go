@@ -194,7 +194,8 @@ func (migrateCmd) Run(ctx context.Context, e env) error {
 	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
 	defer cancel()
 	r, err := migrations.Run(ctx, migrations.Target{
-		URL: string(cfg.Database.URL), Schema: cfg.Database.Schema, OSID: cfg.ID, Role: cfg.Database.Role,
+		URL: string(cfg.Database.URL), Schema: cfg.Database.Schema, OSID: cfg.ID, Owners: cfg.Auth.Owners(),
+		Role:     cfg.Database.Role,
 		Progress: func(line string) { fmt.Fprintln(e.err, line) },
 	})
 	if err != nil {

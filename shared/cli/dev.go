@@ -15,6 +15,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/store/migrations"
 	"github.com/keyway-agents/keyway/shared/token"
 	"github.com/keyway-agents/keyway/shared/version"
 )
@@ -156,7 +157,7 @@ func (s *server) reload(ctx context.Context, changes *fsnotify.Watcher) {
 			fmt.Fprintf(s.err, "a change of %s may have been missed: %v\n", s.cli.Config, err)
 			unchanged.Reset(reloadDelay)
 		case <-unchanged.C:
-			s.reloadNow()
+			s.reloadNow(ctx)
 		case <-ctx.Done():
 			return
 		}
@@ -165,11 +166,14 @@ func (s *server) reload(ctx context.Context, changes *fsnotify.Watcher) {
 
 // reloadNow applies keyway.yaml, or keeps the configuration in force if the file has
 // an error: a typing error must not stop a running server.
-func (s *server) reloadNow() {
+func (s *server) reloadNow(ctx context.Context) {
 	// prepare opens everything anew, so an error leaves the running configuration as it is.
 	p, err := s.prepare()
 	if err == nil {
 		err = s.sameDatabase(p.cfg)
+	}
+	if err == nil {
+		err = s.adoptIssuers(ctx, p.cfg)
 	}
 	if err != nil {
 		fmt.Fprintf(s.err, "%v\n%s is not put in force; the previous configuration stays in force\n", err, s.cli.Config)
@@ -177,6 +181,17 @@ func (s *server) reloadNow() {
 	}
 	s.apply(p)
 	fmt.Fprintf(s.err, "%s changed and is in force\n", s.cli.Config)
+}
+
+// adoptIssuers records the issuers of cfg in the database, or returns an error if somebody would own
+// other data with them.
+func (s *server) adoptIssuers(ctx context.Context, cfg *config.Config) error {
+	at := s.target
+	at.Owners = cfg.Auth.Owners()
+	if _, err := migrations.Run(ctx, at); err != nil {
+		return err
+	}
+	return s.db.Check(ctx)
 }
 
 // sameDatabase returns an error if cfg needs another database or schema than the one

@@ -77,6 +77,8 @@ type server struct {
 	// first is the configuration that the server started with.
 	first *config.Config
 	db    *store.DB
+	// target is what was migrated at the start.
+	target migrations.Target
 	// lostDB receives the reason if the embedded PostgreSQL has ended for good. It is nil if
 	// the database is not embedded.
 	lostDB <-chan error
@@ -269,9 +271,10 @@ func (s *server) openDatabase(ctx context.Context, cfg *config.Config) (closeDB 
 	}
 	// A schema that a newer Keyway migrated may still work with this one: its migrations
 	// record which earlier versions do. That allows a deployment to go back.
-	did, err := migrations.Run(ctx, migrations.Target{
-		URL: url, Schema: cfg.Database.Schema, OSID: cfg.ID, Progress: progress,
-	})
+	s.target = migrations.Target{
+		URL: url, Schema: cfg.Database.Schema, OSID: cfg.ID, Owners: cfg.Auth.Owners(), Progress: progress,
+	}
+	did, err := migrations.Run(ctx, s.target)
 	if did.Newer {
 		fmt.Fprintf(s.err, "warning: a newer Keyway migrated the schema %s to version %d; this one works with it\n",
 			cfg.Database.Schema, did.To)
@@ -296,6 +299,9 @@ const oldestSupported = 140_000
 // store adapts to it, or the error has the remedy.
 func (s *server) probe(ctx context.Context) error {
 	found, err := s.db.Probe(ctx)
+	if err == nil {
+		err = s.db.Check(ctx) // It reads who owns what.
+	}
 	if err != nil {
 		s.db.Close()
 		return err
@@ -459,6 +465,7 @@ func (s *server) requeueOften(ctx context.Context) {
 		select {
 		case <-ticker.C:
 			s.requeue(ctx)
+			_ = s.db.Check(ctx) // `keyway owners move` may have changed who owns what. Errors show in each request too.
 		case <-ctx.Done():
 			return
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/keyway-agents/keyway/shared/owner"
 	"github.com/keyway-agents/keyway/shared/scope"
 )
 
@@ -47,8 +48,8 @@ func (k *Key) fromText(d *decoder, path string, n *node) {
 // means:
 //   - a variable that is not set at all is likely a typing error (Options.OptionalKeys allows it);
 //   - without its last entry, auth.keys would contain no key;
-//   - the issuers of all entries decide how owners are named (see SeveralIssuers), so an entry with
-//     an issuer must not disappear.
+//   - the issuers of all entries decide how owners are named (see Owners), so an entry with an issuer
+//     must not disappear.
 func (d *decoder) dropEmptyKeys(root *node) {
 	keys := (*node)(nil)
 	if auth := root.member("auth"); auth != nil {
@@ -128,6 +129,7 @@ func (d *decoder) checkAuth(a *Auth) {
 	}
 	d.checkIssuers(a.Keys, urls)
 	d.checkClaims(a)
+	d.checkHome(a)
 	if len(a.Audience) > 0 && !a.VerifyAudience {
 		d.warn("auth.audience", "has no effect while verify_audience is false", "set verify_audience: true")
 	}
@@ -261,11 +263,25 @@ func (d *decoder) checkIssuers(keys []Key, urls int) {
 	}
 }
 
-// SeveralIssuers reports whether tokens of more than one issuer are accepted. A subject is unique
-// within one issuer only (RFC 7519, section 4.1.2), so the owner of data must then be named by issuer
-// and subject. Several keys of one issuer, as in a rotation, count as one.
-func (a Auth) SeveralIssuers() bool {
-	return a.Issuer == "" && slices.ContainsFunc(a.Keys, func(k Key) bool { return k.Realm() != a.Keys[0].Realm() })
+// checkHome warns of a home issuer that no entry names. It can be right: its entry may have been removed.
+func (d *decoder) checkHome(a *Auth) {
+	names := func(spellings []string) bool { return slices.Contains(spellings, a.HomeIssuer) }
+	if a.HomeIssuer != "" && a.HomeIssuer != owner.None && !slices.ContainsFunc(a.Owners().Entries, names) {
+		d.warn("auth.home_issuer", "is named by no entry of auth.keys", "compare it with their issuers")
+	}
+}
+
+// Owners returns what decides about the owners of data: the issuers of all entries.
+func (a Auth) Owners() owner.File {
+	f := owner.File{Home: a.HomeIssuer}
+	for _, k := range a.Keys {
+		spellings := k.Issuers()
+		if a.Issuer != "" {
+			spellings = []string{a.Issuer}
+		}
+		f.Entries = append(f.Entries, spellings)
+	}
+	return f
 }
 
 // Issuers returns the spellings of the issuer of k: those that are configured, or the one that discovery asks for.

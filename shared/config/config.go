@@ -75,6 +75,9 @@ type Auth struct {
 	Audience []string `json:"audience" min:"1" absent:"[id]"`
 	// The iss claim that every token must have.
 	Issuer string `json:"issuer" absent:"any issuer" example:"https://issuer.example.com"`
+	// The issuer whose users own their data under the bare subject, or none; the data of others is stored under issuer and
+	// subject. The database records it when it is first used, and a later value must agree with that: see operating.md.
+	HomeIssuer string `json:"home_issuer" absent:"the recorded issuer, at first the only one" example:"https://issuer.example.com"`
 	// Whether a token without an exp claim is rejected. Set false for the behavior of AgentOS 3.1.10,
 	// which accepts such tokens.
 	RequireExp bool `json:"require_exp" default:"true"`

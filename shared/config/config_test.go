@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/owner"
 )
 
 // file returns a valid keyway.yaml in JSON with one agent. Each argument is `"field": value`, and
@@ -383,30 +385,33 @@ func TestAgentsCanBeDeclaredInGo(t *testing.T) {
 	}
 }
 
-// Two keys of one issuer are a rotation. A key for any issuer and a key with an issuer are two issuers.
-func TestSeveralIssuersAreRecognized(t *testing.T) {
+func TestOwnersDependOnTheIssuersOfAllEntries(t *testing.T) {
 	t.Parallel()
-	keys := func(issuers ...string) (list []config.Key) {
-		for _, iss := range issuers {
-			list = append(list, config.Key{Issuer: config.Texts{iss}})
-		}
-		return list
-	}
-	for name, row := range map[string]struct {
-		auth config.Auth
-		want bool
+	data := `"keys": ["${KEY}", {"jwks_url": "https://a/jwks", "issuer": ["https://a", "https://A"]},
+		{"discovery": "https://b/.well-known/openid-configuration"}], "home_issuer": "https://A", "algorithms": ["RS256"]`
+	key := lookup(map[string]string{"KEY": `-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n`})
+	for _, row := range []struct {
+		auth string
+		want owner.File
 	}{
-		"no key": {config.Auth{}, false}, "one key": {config.Auth{Keys: keys("")}, false},
-		"one with an issuer":       {config.Auth{Keys: keys("a")}, false},
-		"a rotation":               {config.Auth{Keys: keys("", "")}, false},
-		"a rotation of one issuer": {config.Auth{Keys: keys("a", "a")}, false},
-		"two issuers":              {config.Auth{Keys: keys("a", "a", "b")}, true},
-		"an issuer and any":        {config.Auth{Keys: keys("a", "")}, true},
-		"any and an issuer":        {config.Auth{Keys: keys("", "a")}, true},
-		"one issuer for all keys":  {config.Auth{Issuer: "a", Keys: keys("", "a")}, false},
+		{data, owner.File{Home: "https://A", Entries: [][]string{nil, {"https://a", "https://A"}, {"https://b"}}}},
+		{`"issuer": "https://x", "keys": ["${KEY}", "${KEY}"], "algorithms": ["RS256"]`,
+			owner.File{Entries: [][]string{{"https://x"}, {"https://x"}}}},
 	} {
-		if got := row.auth.SeveralIssuers(); got != row.want {
-			t.Errorf("%s: %t", name, got)
+		c := mustParse(t, file(`"auth": {`+row.auth+`}`), config.Options{Lookup: key})
+		if got := c.Auth.Owners(); !reflect.DeepEqual(got, row.want) {
+			t.Errorf("%s: %+v, want %+v", row.auth, got, row.want)
+		}
+	}
+}
+
+func TestAHomeIssuerThatNoEntryNamesIsWarnedOf(t *testing.T) {
+	t.Parallel()
+	for home, warned := range map[string]bool{"https://a": false, "none": false, "https://A": true} {
+		c := mustParse(t, file(fmt.Sprintf(`"auth": {"home_issuer": %q, "keys": [{"secret": "${ARN}", "issuer": "https://a"}]}`,
+			home)), config.Options{Lookup: lookup(map[string]string{"ARN": inVault})})
+		if got := strings.Contains(config.Faults(c.Warnings).Error(), "auth.home_issuer: is named by no entry"); got != warned {
+			t.Errorf("%s: %v", home, c.Warnings)
 		}
 	}
 }

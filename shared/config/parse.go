@@ -90,7 +90,7 @@ func Parse(data []byte, o Options) (*Config, []Fault) {
 // complete removes the list elements that have no value because their variable is unset; until here
 // they kept the indices of paths right. It also sets the defaults that depend on other fields or on
 // dir. Entries of auth.keys are removed only if the program verifies tokens: the others need each
-// entry's issuer (see SeveralIssuers).
+// entry's issuer (see Auth.Owners).
 func (c *Config) complete(dir string, verifiesTokens bool) {
 	for i, k := range c.Auth.Keys {
 		if !verifiesTokens || !k.hasNoSource() {

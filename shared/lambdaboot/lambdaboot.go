@@ -117,22 +117,25 @@ func (f Function) parts(log *slog.Logger) (p assemble.Parts, err error) {
 	return p, err
 }
 
-// requireSchema checks that the database schema matches this binary, until the check
-// has succeeded once. Anonymous requests skip the check, so that they learn nothing
+// recheck is how long the result of a check holds. `keyway owners move` can change who owns what.
+const recheck = time.Minute
+
+// requireSchema checks that the database schema matches this binary, and reads who owns what: before
+// the first request, and again after recheck. Anonymous requests skip the check, so that they learn nothing
 // about the database: a public route answers them, any other rejects them.
 func requireSchema(db *store.DB, next http.Handler) http.Handler {
 	if db == nil {
 		return next
 	}
-	var checked atomic.Bool
+	var checked atomic.Int64 // the second of the last check
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if p, _ := authz.From(r.Context()); p != nil && !checked.Load() {
+		if p, _ := authz.From(r.Context()); p != nil && time.Now().Unix()-checked.Load() >= int64(recheck/time.Second) {
 			if err := db.Check(r.Context()); err != nil {
 				logging.Note(r.Context(), "err", err.Error())
 				fault.Write(w, err)
 				return
 			}
-			checked.Store(true)
+			checked.Store(time.Now().Unix())
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -19,10 +19,11 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/owner"
 )
 
 // SchemaVersion is the number of the migration that the queries of this package are written for.
-const SchemaVersion = 10
+const SchemaVersion = 11
 
 // MaxSessionID is the maximum length of a session id, in bytes.
 const MaxSessionID = 255
@@ -37,6 +38,8 @@ type DB struct {
 	executor          // for the statements that read and write little
 	bulk     executor // for the statements that may read or delete much, on the same connections
 	leases   executor // for the leases of runs; see Options.LeaseConns
+	// owners is what Check has read last.
+	owners atomic.Pointer[owner.Record]
 }
 
 // Options configure a DB.
@@ -177,15 +180,17 @@ func (db *DB) Close() {
 	db.leases.pool.Close() // Closing the same pool twice does no harm.
 }
 
-// Check reports whether the queries of this package fit the schema. If they do not, or if the schema cannot be read,
-// the error is fault.Unavailable with the remedy. A schema that a newer Keyway migrated fits as long as its migrations
-// say so in the column oldest.
+// Check reports whether the queries of this package fit the schema, and reads what Owners returns. If they do not fit,
+// or if the schema cannot be read, the error is fault.Unavailable with the remedy. A schema that a newer Keyway migrated
+// fits as long as its migrations say so in the column oldest.
 func (db *DB) Check(ctx context.Context) error {
-	// The column oldest does not exist before migration 6, hence the detour through jsonb.
-	const sql = `SELECT version, coalesce((to_jsonb(v) ->> 'oldest')::int, 0) FROM keyway.schema_version v`
+	// The columns oldest and owners do not exist before migrations 6 and 11, hence the detour through jsonb.
+	const sql = `SELECT version, coalesce((to_jsonb(v) ->> 'oldest')::int, 0),
+		(SELECT nullif(to_jsonb(o) -> 'owners', 'null') FROM keyway.os o) FROM keyway.schema_version v`
 	var version, oldest int
+	var owners *owner.Record
 	// The query is executed once, so it is not worth a round trip to prepare it.
-	err := db.queryRow(ctx, sql, pgx.QueryExecModeExec).Scan(&version, &oldest)
+	err := db.queryRow(ctx, sql, pgx.QueryExecModeExec).Scan(&version, &oldest, &owners)
 	switch {
 	case err != nil:
 		return fmt.Errorf("schema version: %w", kindOf(err))
@@ -196,6 +201,13 @@ func (db *DB) Check(ctx context.Context) error {
 		text := "the database schema is at version %d, which needs a Keyway for version %d or later, and this one is " +
 			"for version %d; run the newer Keyway"
 		return fault.Public(fault.Unavailable, fmt.Sprintf(text, version, oldest, SchemaVersion), nil)
+	case owners == nil:
+		return fault.Public(fault.Unavailable, "it is not recorded whose data the database holds; run keyway migrate", nil)
 	}
+	db.owners.Store(owners)
 	return nil
 }
+
+// Owners returns what the database records about the names of owners. It is nil before the first Check that succeeded.
+// It must not be changed.
+func (db *DB) Owners() *owner.Record { return db.owners.Load() }

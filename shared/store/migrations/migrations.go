@@ -1,6 +1,7 @@
-// Package migrations brings a database schema to the version that package store needs, and assigns it to one OS. The
-// migrations are embedded. They only go forward, and each one is a transaction. They run at deployment and when
-// `keyway serve` starts, never in a function that answers requests: those have no right to change the schema.
+// Package migrations brings a database schema to the version that package store needs, and assigns it to one OS. It keeps
+// the record of who owns what there. The migrations are embedded. They only go forward, and each one is a transaction.
+// They run at deployment and when `keyway serve` starts, never in a function that answers requests: those have no right
+// to change the schema.
 package migrations
 
 import (
@@ -17,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/owner"
 	"github.com/keyway-agents/keyway/shared/store"
 )
 
@@ -33,6 +35,9 @@ type Target struct {
 	Schema string
 	// OSID is the id of the OS that owns the schema. Required.
 	OSID string
+	// Owners are the issuers of keyway.yaml, which decide under which names data is stored. The zero value is a file
+	// without keys, as --dev accepts it.
+	Owners owner.File
 	// Role is a role that gets the right to read and write the rows, and nothing more. It is created if it does not
 	// exist. Defaults to none: only the user of URL can use the schema.
 	Role string
@@ -56,8 +61,9 @@ type Result struct {
 
 // Run migrates the schema, and creates it if it does not exist. Several calls at the same time wait for each other, up
 // to two minutes. It is fault.Conflict if the schema belongs to another OS, if a newer Keyway migrated the schema and
-// this one does not work with it, or if the role has more rights than it should get. It is fault.Unavailable if the
-// database cannot be reached, if it accepts no writes, or if another program keeps its lock.
+// this one does not work with it, if the role has more rights than it should get, or if the issuers of keyway.yaml could
+// change who owns what (see owner.Record.Adopt). It is fault.Unavailable if the database cannot be reached, if it accepts
+// no writes, or if another program keeps its lock.
 //
 // Run needs no session: each transaction may be executed on another connection of a pooler.
 func Run(ctx context.Context, t Target) (r Result, err error) {
@@ -75,6 +81,9 @@ func Run(ctx context.Context, t Target) (r Result, err error) {
 	if err == nil {
 		r.From = now.version
 		r, err = t.migrate(ctx, conn, list, now, r)
+	}
+	if err == nil {
+		err = t.adopt(ctx, conn, now.owners)
 	}
 	if _, public := errors.AsType[*fault.Error](err); err == nil || public { // It names the schema, or the role.
 		return r, err
@@ -153,6 +162,8 @@ type state struct {
 	oldest int32
 	// owner is the OS that the schema belongs to, "" for none yet.
 	owner string
+	// owners is the record of the names of owners, nil for none yet.
+	owners *owner.Record
 }
 
 // stateTimeout bounds the first statement. A database may accept a connection and never answer.
@@ -162,10 +173,11 @@ const stateTimeout = 20 * time.Second
 func (t Target) state(ctx context.Context, conn *pgx.Conn) (s state, err error) {
 	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
 	defer cancel()
-	// The column oldest does not exist before migration 6, hence the detour through jsonb.
+	// The columns oldest and owners do not exist before migrations 6 and 11, hence the detour through jsonb.
 	err = conn.QueryRow(ctx, `SELECT version, COALESCE((to_jsonb(v) ->> 'oldest')::int, 0),
-		COALESCE((SELECT id FROM `+t.table("os")+`), '') FROM `+t.table("schema_version")+` v`).
-		Scan(&s.version, &s.oldest, &s.owner)
+		COALESCE((SELECT id FROM `+t.table("os")+`), ''),
+		(SELECT NULLIF(to_jsonb(o) -> 'owners', 'null') FROM `+t.table("os")+` o)
+		FROM `+t.table("schema_version")+` v`).Scan(&s.version, &s.oldest, &s.owner, &s.owners)
 	if code(err) == undefinedTable || code(err) == invalidSchemaName || errors.Is(err, pgx.ErrNoRows) {
 		return state{}, nil
 	}

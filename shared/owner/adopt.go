@@ -1,0 +1,267 @@
+package owner
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/keyway-agents/keyway/shared/fault"
+)
+
+// File is what a keyway.yaml says about issuers.
+type File struct {
+	// Entries has the spellings of the issuer that each entry of auth.keys names, none for an entry that names none.
+	Entries [][]string
+	// Home is auth.home_issuer: an issuer, None, or "" to keep what is recorded.
+	Home string
+}
+
+// Stored returns the groups of the names in a database; see GroupOf.
+type Stored func() (map[string]bool, error)
+
+// ErrStored is the error of a Stored that cannot look at the data.
+var ErrStored = errors.New("the file names other issuers than the recorded ones, and the data was not looked at")
+
+// Adopt returns the record after a file was put in force; r is nil if nothing is recorded yet. An error is
+// fault.Conflict: with this file, somebody's data could get another owner. Its text has the remedy.
+//
+// A new record follows the rule of Keyway 0.1, so that names stay as they are: if all entries name one issuer, or all
+// name none, that one is at home. Without any data the record is always a new one.
+func (r *Record) Adopt(f File, stored Stored) (*Record, error) {
+	next, err := r.adopt(f, stored)
+	if r == nil || !errors.Is(err, fault.Conflict) {
+		return next, err
+	}
+	if groups, err2 := stored(); err2 == nil && len(groups) == 0 {
+		return (*Record)(nil).adopt(f, stored)
+	}
+	return nil, err
+}
+
+func (r *Record) adopt(f File, stored Stored) (*Record, error) {
+	next := r.clone()
+	next.Entries = map[string]int{}
+	for _, spellings := range f.Entries {
+		issuer, err := next.learn(spellings, stored)
+		if err != nil {
+			return nil, err
+		}
+		next.Entries[issuer]++
+	}
+	home := next.Issuer(f.Home)
+	if f.Home != "" && f.Home != None {
+		next.Issuers[home] = home
+	}
+	var err error
+	switch {
+	case r == nil && f.Home == "":
+		err = next.begin(stored)
+	case r == nil:
+		next.setHome(home)
+	case f.Home != "":
+		err = next.choose(home, stored)
+	case r.Home != nil && *r.Home == "":
+		err = next.follow(r)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return next, nil
+}
+
+// clone returns a copy that can be changed; a nil record becomes one without a home issuer.
+func (r *Record) clone() *Record {
+	next := &Record{Issuers: map[string]string{}}
+	if r != nil {
+		next.Home, next.Entries = r.Home, r.Entries
+		maps.Copy(next.Issuers, r.Issuers)
+	}
+	return next
+}
+
+// setHome sets the home issuer from a text in the form of auth.home_issuer.
+func (r *Record) setHome(home string) {
+	if r.Home = nil; home != None {
+		r.Home = &home
+	}
+}
+
+// learn records the spellings of one issuer and returns the spelling that stands in names: the one that is recorded
+// already, or else the first. So the order of a list has no effect, and a spelling can be added or removed.
+func (r *Record) learn(spellings []string, stored Stored) (issuer string, err error) {
+	for _, s := range spellings {
+		known := r.Issuers[s]
+		if known != "" && issuer != "" && known != issuer {
+			return "", conflict("the list of issuers with %q and %q makes one issuer of two that have users of their own; "+
+				"keep them apart in two entries, or join their data first: keyway owners move --from %s --to %s",
+				issuer, known, known, issuer)
+		}
+		if known != "" {
+			issuer = known
+		}
+	}
+	if issuer == "" && len(spellings) > 0 {
+		issuer = spellings[0]
+	}
+	for _, s := range spellings {
+		if r.Issuers[s] != "" {
+			continue
+		}
+		if s != issuer {
+			if err := r.mustBeUnused(s, issuer, stored); err != nil {
+				return "", err
+			}
+		}
+		r.Issuers[s] = issuer
+	}
+	return issuer, nil
+}
+
+// mustBeUnused refuses another spelling of an issuer if data is stored under it already.
+func (r *Record) mustBeUnused(spelling, issuer string, stored Stored) error {
+	groups, err := stored()
+	if err != nil {
+		return err
+	}
+	if !groups[Group(spelling)] {
+		return nil
+	}
+	to := issuer
+	if r.Home != nil && *r.Home == issuer {
+		to = "home"
+	}
+	return conflict("users of %q own data already, which they would lose if it were another spelling of %q; "+
+		"move the data first: keyway owners move --from %s --to %s", spelling, issuer, spelling, to)
+}
+
+// begin sets the home issuer of a database that has none recorded, by the rule of Keyway 0.1: the only issuer, or nobody
+// if there are several. If the data shows that the file has just got its second issuer, only the operator knows which
+// one is at home.
+func (r *Record) begin(stored Stored) error {
+	switch issuers := slices.Sorted(maps.Keys(r.Entries)); len(issuers) {
+	case 0:
+		r.setHome("")
+		return nil
+	case 1:
+		r.Home = &issuers[0]
+		return nil
+	}
+	groups, err := stored()
+	if err == nil && groups[""] && len(groups) == 1 {
+		return ambiguous()
+	}
+	return err
+}
+
+// choose sets the home issuer that the file demands. It differs from the recorded one only if an issuer was added to
+// entries that named none.
+func (r *Record) choose(home string, stored Stored) error {
+	recorded := r.homeText()
+	if recorded == home {
+		return nil
+	}
+	if recorded != "" || home == None {
+		now, from, to := recorded, "home", recorded
+		switch recorded {
+		case None:
+			from, to = home, "home"
+		case "":
+			now, to = "that of the entries without an issuer", "ISSUER"
+		}
+		return conflict("auth.home_issuer is %s, but in the database it is %s; remove it from keyway.yaml, or move the "+
+			"data first: keyway owners move --from %s --to %s", home, now, from, to)
+	}
+	groups, err := stored()
+	if err != nil {
+		return err
+	}
+	if groups[Group(home)] {
+		return conflict("auth.home_issuer is %[1]s, and its users own data as %[1]s#subject, which they would lose; move "+
+			"it first: keyway owners move --from %[1]s --to home", home)
+	}
+	r.setHome(home)
+	return nil
+}
+
+// homeText is the home issuer in the form of auth.home_issuer.
+func (r *Record) homeText() string {
+	if r.Home == nil {
+		return None
+	}
+	return *r.Home
+}
+
+// follow keeps the home of entries that name no issuer, unless all of them have got the same one. was is the record
+// before. It refuses a file in which some entries have got an issuer, or lost it: their users would own other data.
+//
+// An entry has no name, so the numbers of entries decide. A file that names an issuer in one entry and adds another
+// entry without one looks like a file with a new issuer.
+func (r *Record) follow(was *Record) error {
+	gained, lost := false, false
+	for _, issuer := range slices.Concat(slices.Collect(maps.Keys(was.Entries)), slices.Collect(maps.Keys(r.Entries))) {
+		if issuer != "" {
+			gained = gained || r.Entries[issuer] > was.Entries[issuer]
+			lost = lost || r.Entries[issuer] < was.Entries[issuer]
+		}
+	}
+	before, now := was.Entries[""], r.Entries[""]
+	if now == 0 && gained && (before > 0 || len(was.Entries) == 0) && len(r.Entries) == 1 {
+		for issuer := range r.Entries {
+			if _, known := was.Issuers[issuer]; !known {
+				r.setHome(issuer)
+				return nil
+			}
+		}
+	}
+	if now < before && gained || now > before && lost || len(was.Entries) == 0 && now == 0 && gained {
+		return ambiguous()
+	}
+	return nil
+}
+
+// ambiguous is the error of a file whose entries changed in a way that has two meanings.
+func ambiguous() error {
+	return conflict("data is stored under the names of users whose entry of auth.keys named no issuer, or was the only " +
+		"one, and now it can't be known which entry they belong to; set auth.home_issuer to the issuer whose users they " +
+		"are, or make the change in two steps: remove an entry and start, then add the other one")
+}
+
+func conflict(format string, args ...any) error {
+	return fault.Public(fault.Conflict, fmt.Sprintf(format, args...), nil)
+}
+
+// Fits reports whether r is the record of a file already: Adopt would change nothing.
+func (r *Record) Fits(next *Record) bool {
+	return r != nil && r.homeText() == next.homeText() && maps.Equal(r.Issuers, next.Issuers) &&
+		maps.Equal(r.Entries, next.Entries)
+}
+
+// Move returns the record after the data of one issuer was moved to another one, by keyway owners move. from and to are
+// issuers, or "home". named reports whether the file in force names the issuer.
+func (r *Record) Move(from, to string, named func(issuer string) bool) (*Record, error) {
+	next := r.clone()
+	if from == to {
+		return nil, conflict("both are %q; name two issuers, or an issuer and home", from)
+	}
+	switch {
+	case from == "home":
+		next.Home = nil
+		next.Issuers[to] = to
+	case to == "home":
+		switch home := next.homeText(); {
+		case home == "" && !named(from), home == from:
+		case home == None, home == "":
+			next.Home = &from
+			next.Issuers[from] = from
+		default:
+			return nil, conflict("the home issuer is %s, and its users would own the same data; move theirs first: "+
+				"keyway owners move --from home --to %s", home, home)
+		}
+	case next.homeText() == to, next.homeText() == from:
+		return nil, conflict("%s is the home issuer; write home for it", next.homeText())
+	default:
+		maps.DeleteFunc(next.Issuers, func(_, issuer string) bool { return issuer == from })
+	}
+	return next, nil
+}

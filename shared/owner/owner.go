@@ -1,0 +1,85 @@
+// Package owner decides under which name a caller's sessions, runs and memories are stored. Subjects are unique within
+// one issuer only (RFC 7519, section 4.1.2), so the name depends on the issuer too. It depends on nothing that a change
+// of keyway.yaml can move: one issuer of a database, the home issuer, is recorded there, and its users own data under
+// their bare subjects. See docs/adr/0017.
+// The package knows nothing about tokens, files or SQL.
+package owner
+
+import (
+	"cmp"
+	"strings"
+)
+
+// None is the value of auth.home_issuer for a database without a home issuer.
+const None = "none"
+
+// Record is what a database knows about the names in it.
+type Record struct {
+	// Home is the home issuer. It is "" if the entries of auth.keys that name no issuer are at home, and nil if nobody is:
+	// then every name has its issuer.
+	Home *string `json:"home"`
+	// Issuers has each spelling of an issuer that keyway.yaml has ever named, with the spelling that stands in names.
+	Issuers map[string]string `json:"issuers"`
+	// Entries counts the entries of auth.keys in the last file by their issuer, "" being those that name none. A later
+	// file shows by it whether an entry got an issuer or lost it.
+	Entries map[string]int `json:"entries"`
+}
+
+// escaper escapes the separator in an issuer, so that no issuer and subject join to the name of another pair.
+var (
+	escaper   = strings.NewReplacer("%", "%25", "#", "%23")
+	unescaper = strings.NewReplacer("%25", "%", "%23", "#")
+)
+
+// homePrefix begins the names of users of the home issuer whose subjects contain #. No escaped issuer is "%".
+const homePrefix = "%#"
+
+// Name returns the owner of a caller's data. realm is the issuer that the verifying entry of auth.keys names, "" for
+// none, and issuer is the token's. A caller without a subject owns nothing, and the name is "".
+//
+// The name is the subject for users of the home issuer, and issuer#subject for others. A subject of the home issuer that
+// contains # gets a prefix, so that it cannot spell the name of another issuer's user.
+func (r *Record) Name(realm, issuer, subject string) string {
+	from := r.Issuer(cmp.Or(realm, issuer))
+	switch {
+	case subject == "":
+		return ""
+	case !r.atHome(realm, from):
+		return Group(from) + subject
+	case strings.Contains(subject, "#"):
+		return homePrefix + subject
+	}
+	return subject
+}
+
+// atHome reports whether a token is one of the home issuer. An entry without an issuer may verify tokens of the home
+// issuer too: its issuer may have been removed from the file.
+func (r *Record) atHome(realm, from string) bool {
+	switch {
+	case r.Home == nil:
+		return false
+	case *r.Home == "":
+		return realm == ""
+	}
+	return *r.Home == from
+}
+
+// Issuer returns the spelling of an issuer that stands in names.
+func (r *Record) Issuer(spelling string) string { return cmp.Or(r.Issuers[spelling], spelling) }
+
+// Group returns what the names of an issuer's users begin with, unless it is the home issuer.
+func Group(issuer string) string { return escaper.Replace(issuer) + "#" }
+
+// GroupOf returns the group of a name: what it has up to the first #, or "" for a bare name.
+func GroupOf(name string) string {
+	issuer, _, qualified := strings.Cut(name, "#")
+	if !qualified {
+		return ""
+	}
+	return issuer + "#"
+}
+
+// IssuerOf returns the issuer of a group. home is true for the two groups of the home issuer.
+func IssuerOf(group string) (issuer string, home bool) {
+	return unescaper.Replace(strings.TrimSuffix(group, "#")), group == "" || group == homePrefix
+}

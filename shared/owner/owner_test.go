@@ -1,0 +1,96 @@
+package owner_test
+
+import (
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/keyway-agents/keyway/shared/owner"
+)
+
+// home returns a record with a home issuer; None is nobody.
+func home(issuer string) *owner.Record {
+	r := &owner.Record{Issuers: map[string]string{"https://a": "https://a", "https://A": "https://a"}}
+	if issuer != owner.None {
+		r.Home = &issuer
+	}
+	return r
+}
+
+func TestOnlyTheHomeIssuersUsersHaveBareNames(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct{ home, realm, issuer, subject, want string }{
+		{"https://a", "https://a", "https://a", "ann", "ann"},
+		{"https://a", "https://b", "https://b", "ann", "https://b#ann"},
+		{"https://a", "", "https://b", "ann", "https://b#ann"},
+		{"https://a", "", "https://a", "ann", "ann"}, // its entry has lost its issuer
+		{"https://a", "", "", "ann", "#ann"},
+		{"https://a", "https://A", "https://A", "ann", "ann"},   // another spelling
+		{"https://a", "https://a", "https://a", "x#y", "%#x#y"}, // "x#y" is the user y of x
+		{"https://a", "https://a", "https://a", "https://b#ann", "%#https://b#ann"},
+		{"https://a", "https://a", "https://a", "%23", "%23"},
+		{"https://a", "https://b#c", "https://b#c", "ann", "https://b%23c#ann"},
+		{"https://a", "https://b", "https://b", "c#ann", "https://b#c#ann"},
+		{"https://a", "%", "%", "ann", "%25#ann"},
+		{"", "", "https://b", "ann", "ann"},
+		{"", "", "", "ann", "ann"},
+		{"", "", "", "x#y", "%#x#y"},
+		{"", "https://b", "https://b", "ann", "https://b#ann"},
+		{owner.None, "https://a", "https://a", "ann", "https://a#ann"},
+		{owner.None, "https://A", "https://A", "ann", "https://a#ann"},
+		{owner.None, "", "https://A", "ann", "https://a#ann"},
+		{owner.None, "", "", "ann", "#ann"},
+		{"https://a", "https://b", "https://b", "", ""},
+	} {
+		if got := home(row.home).Name(row.realm, row.issuer, row.subject); got != row.want {
+			t.Errorf("home %q: realm %q, issuer %q, subject %q: owner %q, want %q",
+				row.home, row.realm, row.issuer, row.subject, got, row.want)
+		}
+	}
+}
+
+// text draws texts that could be mistaken for names: of few letters, and of the characters with a meaning.
+var text = rapid.StringMatching(`[ab%#235]{0,6}`)
+
+func TestUsersOfTwoIssuersNeverShareAName(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		r := &owner.Record{}
+		if h := text.Draw(t, "home"); rapid.Bool().Draw(t, "has home") {
+			r.Home = &h
+		}
+		type user struct{ realm, subject string }
+		draw := func(who string) (user, string) {
+			realm, subject := text.Draw(t, who+" realm"), text.Filter(func(s string) bool { return s != "" }).Draw(t, who)
+			issuer := realm
+			if realm == "" {
+				issuer = text.Draw(t, who+" issuer")
+			}
+			u := user{realm, subject}
+			if realm == "" && (r.Home == nil || *r.Home != "") {
+				u.realm = issuer // An entry without an issuer speaks for the issuer of the token.
+			}
+			return u, r.Name(realm, issuer, subject)
+		}
+		first, a := draw("first")
+		second, b := draw("second")
+		if (first == second) != (a == b) {
+			t.Errorf("%+v owns as %q, %+v as %q", first, a, second, b)
+		}
+	})
+}
+
+func TestGroupsLeadBackToTheirIssuer(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		issuer, subject := text.Draw(t, "issuer"), "x"+text.Draw(t, "subject")
+		name := home(owner.None).Name("", issuer, subject)
+		if got, isHome := owner.IssuerOf(owner.GroupOf(name)); got != issuer || isHome {
+			t.Errorf("%q is of issuer %q (home: %t), want %q", name, got, isHome, issuer)
+		}
+		h := home("https://a").Name("https://a", "https://a", subject)
+		if _, isHome := owner.IssuerOf(owner.GroupOf(h)); !isHome {
+			t.Errorf("%q is not of the home issuer", h)
+		}
+	})
+}

@@ -1,0 +1,77 @@
+package migrations
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/keyway-agents/keyway/shared/owner"
+)
+
+// adopt brings the record of the owners up to date with the file. was is what state has read, so that most starts need no
+// further statement.
+func (t Target) adopt(ctx context.Context, conn *pgx.Conn, was *owner.Record) error {
+	notLooked := func() (map[string]bool, error) { return nil, owner.ErrStored }
+	if was != nil {
+		if next, err := was.Adopt(t.Owners, notLooked); err == nil && was.Fits(next) {
+			return nil
+		}
+	}
+	return t.locked(ctx, conn, func(tx pgx.Tx) error {
+		was, err := t.owners(ctx, tx)
+		if err != nil {
+			return err
+		}
+		next, err := was.Adopt(t.Owners, func() (map[string]bool, error) { return t.groups(ctx, tx) })
+		if err != nil || was.Fits(next) {
+			return err
+		}
+		t.reportNew(was, next)
+		return t.setOwners(ctx, tx, next)
+	})
+}
+
+// reportNew reports issuers that the file names for the first time. An operator who has only changed how an issuer is
+// written learns so that its users are others now.
+func (t Target) reportNew(was, next *owner.Record) {
+	if was == nil {
+		return
+	}
+	for spelling, issuer := range next.Issuers {
+		_, known := was.Issuers[spelling]
+		if !known && spelling == issuer && (next.Home == nil || *next.Home != issuer) {
+			t.report("the issuer %s is new here, so its users own data of their own; if it is another spelling of an "+
+				"issuer that was here before, list both in one entry of auth.keys", issuer)
+		}
+	}
+}
+
+// owners reads the record in a transaction that has the lock. It is nil if nothing is recorded.
+func (t Target) owners(ctx context.Context, tx pgx.Tx) (r *owner.Record, err error) {
+	err = tx.QueryRow(ctx, "SELECT NULLIF(owners, 'null') FROM "+t.table("os")).Scan(&r)
+	return r, err
+}
+
+func (t Target) setOwners(ctx context.Context, tx pgx.Tx, r *owner.Record) error {
+	text, err := json.Marshal(r)
+	if err == nil {
+		_, err = tx.Exec(ctx, "UPDATE "+t.table("os")+" SET owners = $1::jsonb", string(text))
+	}
+	return err
+}
+
+// group is owner.GroupOf in SQL.
+const group = `CASE WHEN position('#' IN owner) = 0 THEN '' ELSE split_part(owner, '#', 1) || '#' END`
+
+// groups returns the groups of the names in the database; see owner.GroupOf. It reads the owners of all rows.
+func (t Target) groups(ctx context.Context, tx pgx.Tx) (map[string]bool, error) {
+	rows, _ := tx.Query(ctx, `SELECT DISTINCT `+group+` FROM (SELECT owner FROM `+t.table("sessions")+` UNION
+		SELECT owner FROM `+t.table("memories")+`) AS names WHERE owner <> ''`) // CollectRows returns its error.
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	all := map[string]bool{}
+	for _, g := range list {
+		all[g] = true
+	}
+	return all, err
+}
