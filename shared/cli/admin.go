@@ -23,23 +23,29 @@ type configCmd struct {
 	Check checkCmd `cmd:"" help:"Check keyway.yaml: report every error at once, with its place and remedy."`
 }
 
-// checkCmd checks keyway.yaml and connects to nothing.
-type checkCmd struct{}
+// checkCmd checks keyway.yaml. Without Fetch it connects to nothing, so that it works in
+// CI, where neither the variables nor the issuer of the server are there.
+type checkCmd struct {
+	// Fetch also reads the files of keys and fetches the others, as serve does.
+	Fetch bool `help:"${help_fetch}"`
+}
 
 // Help adds examples to the command's --help.
 func (checkCmd) Help() string {
 	return `Reads the file and connects to nothing. An unset variable, or a file that serve accepts
 with --dev only, is a warning here and not an error: the server may run elsewhere, with
-another environment.
+another environment. With --fetch it also reads or fetches the keys once, and warns of
+keys that can't be used, as serve does at its start.
 
 Exit status 0: the file is fine, 2: it has errors.
 
   keyway config check
+  keyway config check --fetch
   keyway config check --config examples/quickstart/keyway.yaml --json`
 }
 
 // Run prints the errors of keyway.yaml, or its digest and the warnings about it.
-func (checkCmd) Run(e env) error {
+func (c checkCmd) Run(e env) error {
 	// As with --dev: what only --dev accepts becomes a warning below.
 	cfg, err := e.load(true)
 	if faults, ok := errors.AsType[config.Faults](err); ok && e.cli.JSON {
@@ -61,6 +67,17 @@ func (checkCmd) Run(e env) error {
 		notes = append(notes, "note: "+n.String())
 	}
 	notes = append(notes, weakerMappings(policy, cfg.Auth)...)
+	if c.Fetch {
+		authorizer, err := edge.New(cfg, e.outside())
+		if err != nil {
+			return usageError{err}
+		}
+		unusable, err := fetchKeys(authorizer)
+		if err != nil {
+			return err
+		}
+		notes = append(notes, unusable...)
+	}
 	if e.cli.JSON {
 		return printJSON(e.out, map[string]any{"ok": true, "digest": cfg.Digest, "notes": append([]string{}, notes...)})
 	}

@@ -2,11 +2,13 @@ package cli
 
 import (
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/config/yamlfile"
@@ -26,7 +28,7 @@ type buildCmd struct {
 func (buildCmd) Help() string {
 	return `A function reads keyway.json, the checked keyway.yaml in canonical form, from the
 directory of its program. Variables stay as written: the function's environment sets
-them. Files of public keys that auth.keys names are copied too.
+them. Files of public keys and of CAs that auth.keys names are copied too.
 
   sam build && keyway build
   keyway build --config prod.yaml dist/authorizer dist/agents`
@@ -98,9 +100,9 @@ func (e env) deployable(cfg *config.Config) error {
 	return nil
 }
 
-// deployedFiles returns the files to write, by name: keyway.json, and the key files
-// it names. A key file keeps its path relative to keyway.yaml, so it must lie in the
-// same directory or below.
+// deployedFiles returns the files to write, by name: keyway.json, and the files of keys
+// and CAs that it names. Such a file keeps its path relative to keyway.yaml, so it must
+// lie in the same directory or below.
 func (e env) deployedFiles(cfg *config.Config) (map[string][]byte, error) {
 	data, err := os.ReadFile(e.cli.Config)
 	if err == nil {
@@ -113,21 +115,52 @@ func (e env) deployedFiles(cfg *config.Config) (map[string][]byte, error) {
 	// the same bytes, and so the same zip.
 	files := map[string][]byte{"keyway.json": data}
 	for _, k := range cfg.Auth.Keys {
-		if k.JWKSFile == "" {
-			continue
+		ca := k.CA
+		if strings.Contains(ca, "-----BEGIN ") {
+			ca = "" // a text, which keyway.json contains
 		}
-		// IsLocal rejects .. and absolute paths: such a file would be written outside of
-		// the function's directory, and not be deployed.
-		name, err := filepath.Rel(filepath.Dir(e.cli.Config), k.JWKSFile)
-		if err != nil || !filepath.IsLocal(name) {
-			return nil, usage("auth.keys: %s lies outside of the directory of %s and would not be deployed; move it there",
-				k.JWKSFile, e.cli.Config)
-		}
-		if files[name], err = publicKeys(k.JWKSFile); err != nil {
-			return nil, usage("auth.keys: %w", err)
+		for _, f := range []struct {
+			path string
+			read func(string) ([]byte, error)
+		}{{k.JWKSFile, publicKeys}, {ca, certificates}} {
+			if f.path == "" {
+				continue
+			}
+			// IsLocal rejects .. and absolute paths: such a file would be written outside of
+			// the function's directory, and not be deployed.
+			name, err := filepath.Rel(filepath.Dir(e.cli.Config), f.path)
+			if err != nil || !filepath.IsLocal(name) {
+				return nil, usage("auth.keys: %s lies outside of the directory of %s and would not be deployed; move it there",
+					f.path, e.cli.Config)
+			}
+			if files[name], err = f.read(f.path); err != nil {
+				return nil, usage("auth.keys: %w", err)
+			}
 		}
 	}
 	return files, nil
+}
+
+// certificates returns the certificates of a PEM file. A private key beside them is an error:
+// it must not reach a function.
+func certificates(file string) ([]byte, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var out []byte
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		if strings.HasSuffix(block.Type, "PRIVATE KEY") {
+			return nil, fmt.Errorf("%s holds a private key; keep only the certificate of the CA", file)
+		}
+		if block.Type == "CERTIFICATE" {
+			out = append(out, pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes})...)
+		}
+	}
+	if out == nil {
+		return nil, fmt.Errorf("%s holds no certificate; give the certificate of the CA in PEM form", file)
+	}
+	return out, nil
 }
 
 // publicKeys returns the JWKS of a key file alone. "keyway keys generate" writes the

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -132,21 +134,34 @@ func (e env) addDevKey(cfg *config.Config, create bool) error {
 // outside returns the clock and the environment for the authorizer.
 func (e env) outside() edge.Outside { return edge.Outside{Now: e.now, Lookup: e.lookup} }
 
-// fetchKeys fetches the keys of every URL and secret once, so that an error appears
+// fetchKeys fetches the keys of every address and secret once, so that an error appears
 // when the server starts and not with the first request. An answer that can't be used,
-// such as one without a key, is an error: it will not get better by itself. A key
+// such as a secret that is no key, is an error: it will not get better by itself. A key
 // server that can't be reached is a warning: it may be back in a minute, and tokens
-// with other keys must work in the meantime.
-func (e env) fetchKeys(a *edge.Authorizer) error {
+// with other keys must work in the meantime. So are keys that verify nothing: others of
+// the same source may, and only its issuer can change it.
+func fetchKeys(a *edge.Authorizer) (warnings []string, err error) {
 	for _, err := range a.Verifier.Fetch(context.Background()) {
 		if errors.Is(err, fault.Invalid) {
-			return usageError{fmt.Errorf("auth.%w", err)}
+			return nil, usageError{fmt.Errorf("auth.%w", err)}
 		}
 		// The verifier asks again by itself; see docs/keys.md.
-		fmt.Fprintf(e.err, "warning: auth.%v; until it can be fetched, its tokens are answered 503, "+
-			"and requests ask again every 10 seconds at most\n", err)
+		warnings = append(warnings, fmt.Sprintf("warning: auth.%v; until it can be fetched, its tokens are answered 503, "+
+			"and requests ask again every 10 seconds at most", err))
 	}
-	return nil
+	const most = 10 // of one source, which can have a hundred
+	of := map[string]int{}
+	for _, p := range a.Verifier.PassedOver() {
+		if of[p.Source]++; of[p.Source] <= most {
+			warnings = append(warnings, "warning: auth."+p.String())
+		}
+	}
+	for _, source := range slices.Sorted(maps.Keys(of)) {
+		if more := of[source] - most; more > 0 {
+			warnings = append(warnings, fmt.Sprintf("warning: auth.%s: passes over %d more keys", source, more))
+		}
+	}
+	return warnings, nil
 }
 
 // tokenCmd signs a token.

@@ -161,3 +161,71 @@ func TestFetchedSecretVerifiesButDoesNotSign(t *testing.T) {
 		}
 	}
 }
+
+// config check connects to nothing unless it is asked to, so that it works in CI.
+func TestUnusableKeysAreWarnedOf(t *testing.T) {
+	t.Parallel()
+	asked, sets := 0, map[string]string{
+		"/none":  `{"keys":[]}`,
+		"/other": `{"keys":[{"kty":"RSA","kid":"e","use":"enc"},{"kty":"EC","crv":"secp256k1"}]}`,
+		"/many":  `{"keys":[{}` + strings.Repeat(",{}", 11) + `]}`,
+	}
+	i := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked++
+		fmt.Fprint(w, sets[r.URL.Path])
+	}))
+	t.Cleanup(i.Close)
+	for path, want := range map[string][]string{
+		"/none": {"warning: auth.keys[0]: its set has no usable key, so all its tokens are refused"},
+		"/other": {
+			"warning: auth.keys[0]: its set has no usable key",
+			`warning: auth.keys[0]: passes over key "e": it is for another use than signatures, "enc"`,
+			`warning: auth.keys[0]: passes over key 1: its curve "secp256k1" is not supported`,
+		},
+		"/many": {`key 8: its kind (kty) "" is not supported`, "auth.keys[0]: passes over 3 more keys"},
+		"/down": {"warning: auth.keys[0]: http://127.0.0.1:", "is not a JSON object; until it can be fetched"},
+	} {
+		file := writeConfig(t, configWithKeys("ES256", "{jwks_url: '"+i.URL+path+"', audience: [os], http: true}"))
+		asked = 0
+		for _, flag := range []string{"", "--fetch"} {
+			var output bytes.Buffer
+			e := testEnv(nil)
+			e.err = &output
+			args := append([]string{"--config", file, "config", "check"}, strings.Fields(flag)...)
+			if code := execute(t.Context(), args, e); code != 0 {
+				t.Errorf("%s: exit %d: %s", path, code, &output)
+			}
+			for _, text := range want {
+				if strings.Contains(output.String(), text) != (flag != "") {
+					t.Errorf("%s %s prints %s, want %q with --fetch only", path, flag, &output, text)
+				}
+			}
+		}
+		if asked != 1 {
+			t.Errorf("%s: %d requests, want 1 by --fetch", path, asked)
+		}
+	}
+}
+
+// A name in a compose network has no certificate. The remedy fits, and is not how to get a key.
+func TestServeNamesTheRemedyForHTTP(t *testing.T) {
+	t.Parallel()
+	for entry, want := range map[string]string{
+		"{jwks_url: 'http://keycloak:8080/certs'}":                "add http: true to this key",
+		"{discovery: 'http://127.0.0.1:9/realms/acme'}":           "add http: true to this key",
+		"{jwks_url: 'http://8.8.8.8/certs', http: true}":          "http: true is for private addresses only",
+		"{jwks_url: 'https://i.example/k', ca: nowhere.pem}":      "nowhere.pem: no such file or directory; give the certificate",
+		"{discovery: 'https://login.example/{tenantid}/v2.0'}":    "name or id of one tenant",
+		"{discovery: 'https://i.example', jwks_url: 'https://i'}": "needs exactly one source of keys",
+	} {
+		var output bytes.Buffer
+		e := testEnv(nil)
+		e.err = &output
+		file := writeConfig(t, configWithKeys("ES256", entry))
+		code := execute(t.Context(), []string{"--config", file, "--data", t.TempDir(), "serve", "--addr", "127.0.0.1:0"}, e)
+		isKey := strings.Contains(output.String(), "The key comes from the service") // for the last one only
+		if code != exitUsage || !strings.Contains(output.String(), want) || isKey != strings.Contains(want, "source") {
+			t.Errorf("%s: exit %d: %s", entry, code, &output)
+		}
+	}
+}

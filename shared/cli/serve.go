@@ -193,8 +193,12 @@ func (s *server) prepare() (p prepared, err error) {
 	if p.authorizer, err = edge.New(p.cfg, s.outside()); err != nil {
 		return p, usageError{err}
 	}
-	if err := s.fetchKeys(p.authorizer); err != nil {
+	warnings, err := fetchKeys(p.authorizer)
+	if err != nil {
 		return p, err
+	}
+	for _, w := range warnings {
+		fmt.Fprintln(s.err, w)
 	}
 	p.agents, err = s.agents(p.cfg)
 	return p, err

@@ -46,7 +46,7 @@ type PassedOver struct {
 	// Key is such as `key "kid"`, or "key 1" for the second one if it has no kid. "" stands for the whole
 	// source, which has no usable key.
 	Key string
-	// Why is a clause such as "it is for another use than signatures (enc)".
+	// Why is a clause such as "its kid is not a string".
 	Why string
 
 	kid string
@@ -177,15 +177,15 @@ func publicJWK(raw []byte) (k key, err error) {
 	case about.Kid != nil && !isText:
 		return k, errors.New("its kid is not a string")
 	case about.Use != "" && about.Use != "sig":
-		return k, fmt.Errorf("it is for another use than signatures (%s)", brief(about.Use))
+		return k, fmt.Errorf("it is for another use than signatures, %s", brief(strconv.Quote(about.Use)))
 	case about.Ops != nil && !slices.Contains(about.Ops, "verify"):
 		return k, errors.New("its key_ops lack verify")
 	case about.Kty == "oct":
 		return k, errors.New("it is a secret (oct), which no set can publish")
 	case !slices.Contains([]string{"RSA", "EC", "OKP"}, about.Kty):
-		return k, fmt.Errorf("its kind (kty) %q is not supported", brief(about.Kty))
+		return k, fmt.Errorf("its kind (kty) %s is not supported", brief(strconv.Quote(about.Kty)))
 	case about.Kty != "RSA" && !slices.Contains([]string{"P-256", "P-384", "P-521", "Ed25519"}, about.Crv):
-		return k, fmt.Errorf("its curve %q is not supported", brief(about.Crv))
+		return k, fmt.Errorf("its curve %s is not supported", brief(strconv.Quote(about.Crv)))
 	}
 	var jwk jose.JSONWebKey
 	if err := jwk.UnmarshalJSON(raw); err != nil {

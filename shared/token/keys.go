@@ -149,8 +149,8 @@ func (from *source) usable(found batch, methods map[string]jwt.SigningMethod) (b
 			continue
 		}
 		what := kind(k.public)
-		if k.alg != "" {
-			what += " for " + brief(k.alg) + " only" // its JWK says that
+		if slices.ContainsFunc(wanted, func(alg string) bool { return suits(methods[alg], k.public) }) {
+			what += " for " + brief(k.alg) + " only" // as its JWK says
 		}
 		kinds = append(kinds, what)
 		all.over = append(all.over, PassedOver{

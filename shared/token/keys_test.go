@@ -302,7 +302,7 @@ func TestUnusableKeysAreNamedWithTheirReason(t *testing.T) {
 		jwk([]byte(testSecret), "oct", "sig", "HS256"), "text", map[string]any{"kty": "OKP", "crv": "X25519", "kid": "x"},
 	}
 	want := map[string]string{
-		`key "enc"`: "it is for another use than signatures (enc)", `key "weak"`: "has 1024 bits",
+		`key "enc"`: `it is for another use than signatures, "enc"`, `key "weak"`: "has 1024 bits",
 		"key 3": "its kid is not a string", `key "curve"`: `its curve "secp256k1" is not supported`,
 		`key "off"`: "not on declared curve", `key "x5c"`: "x5c",
 		`key "rs512"`: "it is an RSA key of 2048 bits for RS512 only, which can't verify RS256",
