@@ -118,6 +118,17 @@ iam: ## Install an IAM policy evaluator for the test that needs it (needs Node.j
 programs: ## Install the programs of acceptance/programs (needs python3 with venv, npm, Maven; 1.5 GB in the cache directory); PROGRAMS=NAME installs one
 	@.ci/programs.sh $(PROGRAMS)
 
+# The directory where "make identity" installs Keycloak.
+KEYCLOAK_VERSION := 26.7.3
+KEYCLOAK := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/keyway/keycloak
+
+.PHONY: identity
+identity: ## Run Keyway with a real Keycloak, which is too large for CI (needs Java 17, Maven; 420 MB in the cache directory)
+	@mkdir -p $(KEYCLOAK) && cd $(KEYCLOAK) && [ -d keycloak-$(KEYCLOAK_VERSION) ] || mvn --quiet --batch-mode \
+		org.apache.maven.plugins:maven-dependency-plugin:3.8.1:unpack -DoutputDirectory=$(KEYCLOAK) \
+		-Dartifact=org.keycloak:keycloak-quarkus-dist:$(KEYCLOAK_VERSION):zip
+	KEYWAY_KEYCLOAK=$(KEYCLOAK)/keycloak-$(KEYCLOAK_VERSION) CGO_ENABLED=0 go test -v -count=1 -timeout 15m -run Keycloak ./acceptance/programs
+
 .PHONY: lint
 lint: ## Run gofmt, go vet, staticcheck, golangci-lint, deadcode and go mod tidy
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "run gofmt -w on:" $$unformatted; exit 1; fi
