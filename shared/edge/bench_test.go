@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"strings"
 	"syscall"
 	"testing"
@@ -56,6 +57,44 @@ func BenchmarkAuthorize(b *testing.B) {
 			b.Run(name+"/event", func(b *testing.B) { benchmarkEvent(b, a, raw) })
 			b.Run(name+"/signature", func(b *testing.B) { benchmarkSignature(b, alg.method, alg.private, raw) })
 		}
+	}
+}
+
+// BenchmarkRoles measures the answer to a token with one scope, to one with five, to one with twenty roles of which three
+// grant these five, and to one that has these roles too and whose roles are not read. The last two differ by what reading
+// roles costs; the others, by the length of the token and of the policy as well.
+func BenchmarkRoles(b *testing.B) {
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		b.Fatal(err)
+	}
+	five := []string{"agents:web-search-agent:run", "agents:web-search-agent:read", "sessions:read", "sessions:write",
+		"memories:read"}
+	c := declaring("web-search-agent", "finance-agent")
+	c.Auth.Algorithms, c.Auth.Keys = []string{"RS256"}, []config.Key{{Literal: config.Secret(publicPEM(b, private))}}
+	plain := newAuthorizer(b, c)
+	c.Auth.Claims.Roles = config.Sources{{Path: []string{"realm_access", "roles"}}}
+	c.Auth.Grants = config.Grants{"web-users": five[:2], "editors": five[2:4], "staff": five[4:]}
+	mapped := newAuthorizer(b, c)
+	roles := append(many(17, "department-%d"), "staff", "web-users", "editors")
+	for _, row := range []struct {
+		name string
+		a    *edge.Authorizer
+		more jwt.MapClaims
+	}{
+		{"one scope", plain, jwt.MapClaims{"scopes": five[:1]}},
+		{"five scopes", plain, jwt.MapClaims{"scopes": five}},
+		{"five scopes, 20 roles unread", plain, jwt.MapClaims{"scopes": five, "realm_access": object{"roles": roles}}},
+		{"20 roles", mapped, jwt.MapClaims{"realm_access": object{"roles": roles}}},
+	} {
+		claims := jwt.MapClaims{"sub": "ann", "iss": "https://issuer", "iat": now.Unix(), "exp": now.Unix() + 3600}
+		maps.Copy(claims, row.more)
+		raw, err := jwt.NewWithClaims(jwt.SigningMethodRS256, claims).SignedString(private)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(row.name+"/whole", func(b *testing.B) { benchmarkWhole(b, row.a, raw) })
+		b.Run(row.name+"/event", func(b *testing.B) { benchmarkEvent(b, row.a, raw) })
 	}
 }
 

@@ -41,26 +41,42 @@ const (
 // explains decisions.
 const maxOrigins = 8 << 10
 
-// contextOf encodes p and the configuration's digest as an authorizer context. exp and
+// contextOf encodes p, its SubjectHash and the configuration's digest as an authorizer context. exp and
 // iat are in Unix seconds, and "" for a token without them.
-func contextOf(p *authz.Principal, digest string) map[string]any {
-	origins := ""
-	if p.Origins != nil {
-		if origins = scopesText(p.Origins); len(origins) > maxOrigins {
-			origins = ""
-		}
+func contextOf(p *authz.Principal, hash, digest string) map[string]any {
+	context := make(map[string]any, 12)
+	context[ctxSubject], context[ctxSession], context[ctxIssuer] = p.Subject, p.SessionID, p.Issuer
+	context[ctxTokenID], context[ctxScopes], context[ctxExpiry] = p.TokenID, scopesText(p.Scopes), seconds(p.ExpiresAt)
+	context[ctxToken], context[ctxHash], context[ctxConfig] = p.TokenHash, hash, digest
+	if !p.IssuedAt.IsZero() {
+		context[ctxIssued] = seconds(p.IssuedAt)
 	}
-	context := map[string]any{
-		ctxSubject: p.Subject, ctxSession: p.SessionID, ctxIssuer: p.Issuer, ctxTokenID: p.TokenID,
-		ctxScopes: scopesText(p.Scopes), ctxExpiry: seconds(p.ExpiresAt),
-		ctxToken: p.TokenHash, ctxHash: p.SubjectHash(), ctxConfig: digest,
+	if p.Realm != "" {
+		context[ctxRealm] = p.Realm
 	}
-	for name, text := range map[string]string{ctxIssued: seconds(p.IssuedAt), ctxRealm: p.Realm, ctxOrigins: origins} {
-		if text != "" {
-			context[name] = text
-		}
+	if origins := originsText(p.Origins); origins != "" {
+		context[ctxOrigins] = origins
 	}
 	return context
+}
+
+// originsText returns the origins as a JSON array, or "" if there are none or their text is too long.
+func originsText(origins []string) string {
+	size := 0
+	for _, origin := range origins {
+		// Two quotes and a comma. Escapes make the text longer still, so that this never leaves out a text that fits.
+		if size += len(origin) + 3; size > maxOrigins {
+			return ""
+		}
+	}
+	if size == 0 {
+		return ""
+	}
+	text := scopesText(origins)
+	if len(text) > maxOrigins {
+		return ""
+	}
+	return text
 }
 
 // seconds returns t in Unix seconds, and "" for the zero time.
@@ -85,7 +101,10 @@ func parseSeconds(text string) (t time.Time, ok bool) {
 // scopesText encodes scopes as a JSON array. A nil list is the same grant as an empty
 // one, so both become [] and never null.
 func scopesText(scopes []string) string {
-	data, err := json.Marshal(append([]string{}, scopes...))
+	if scopes == nil {
+		return "[]"
+	}
+	data, err := json.Marshal(scopes)
 	if err != nil {
 		panic(err) // a list of strings always encodes
 	}

@@ -100,10 +100,11 @@ func (a *Authorizer) authorize(ctx context.Context, sent []string, methodARN str
 		Realm: claims.Realm, TokenID: claims.ID, TokenHash: token.Hash(sent),
 		Scopes: claims.Scopes, Origins: claims.Origins, IssuedAt: claims.IssuedAt, ExpiresAt: claims.ExpiresAt,
 	}
+	hash := p.SubjectHash()
 	return Response{
-		PrincipalID:    p.SubjectHash(),
+		PrincipalID:    hash,
 		PolicyDocument: a.policy(a.Policy.Granted(p), arn),
-		Context:        contextOf(p, a.Digest),
+		Context:        contextOf(p, hash, a.Digest),
 	}, nil
 }
 

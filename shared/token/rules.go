@@ -156,9 +156,6 @@ func (from *source) grant(c *Claims, o object, note func(Ignored)) (err error) {
 		c.Scopes, err = from.Scopes[0].read(o, note)
 		return err
 	}
-	if note == nil {
-		note = func(Ignored) {}
-	}
 	g := granting{source: from, claims: o, note: note}
 	for _, claim := range from.Scopes {
 		if err := g.addScopes(claim); err != nil {
@@ -178,7 +175,7 @@ func (from *source) grant(c *Claims, o object, note func(Ignored)) (err error) {
 type granting struct {
 	*source
 	claims  object
-	note    func(Ignored)
+	note    func(Ignored) // or nil
 	scopes  distinct
 	origins []string // of each of scopes
 	roles   distinct // those that granted something
@@ -193,15 +190,15 @@ func (g *granting) addScopes(claim ClaimSource) error {
 	for _, value := range values {
 		scope, ok := strings.CutPrefix(value, g.Prefix)
 		switch {
-		case !ok:
-			g.note(Ignored{name, value, "it does not begin with the prefix " + g.Prefix})
-		case scope == "":
-			g.note(Ignored{name, value, "it names no scope"})
-		case g.scopes.add(scope):
-			g.origins = append(g.origins, name)
-			if err := g.bound(); err != nil {
-				return err
+		case ok && scope != "":
+			if g.scopes.add(scope) && !g.count(name) {
+				return errTooManyScopes
 			}
+		case g.note == nil:
+		case ok:
+			g.note(Ignored{name, value, "it names no scope"})
+		default:
+			g.note(Ignored{name, value, "it does not begin with the prefix " + g.Prefix})
 		}
 	}
 	return nil
@@ -215,7 +212,7 @@ func (g *granting) addRoles(claim ClaimSource) error {
 	name := claim.String()
 	for _, role := range values {
 		scopes, ok := g.Grants[role]
-		if !ok {
+		if !ok && g.note != nil {
 			g.note(Ignored{name, role, "no grant has this name"})
 		}
 		// A role counts once, however often the token repeats it.
@@ -230,21 +227,19 @@ func (g *granting) addRoles(claim ClaimSource) error {
 			if origin == "" {
 				origin = name + "=" + role
 			}
-			g.origins = append(g.origins, origin)
-			if err := g.bound(); err != nil {
-				return err
+			if !g.count(origin) {
+				return errTooManyScopes
 			}
 		}
 	}
 	return nil
 }
 
-// bound refuses the first scope above the limits, so that a token can't cause more work than that.
-func (g *granting) bound() error {
-	if len(g.scopes.list) > maxScopes || g.scopes.bytes > maxScopeBytes {
-		return errTooManyScopes
-	}
-	return nil
+// count adds the origin of a new scope. It reports whether the scopes are within the limits: the first one above them
+// ends the reading, so that a token can't cause more work than that.
+func (g *granting) count(origin string) bool {
+	g.origins = append(g.origins, origin)
+	return len(g.scopes.list) <= maxScopes && g.scopes.bytes <= maxScopeBytes
 }
 
 // read is values for claims with scopes or roles: a value of another type grants nothing.
@@ -267,6 +262,9 @@ type distinct struct {
 // add reports whether the text is new.
 func (d *distinct) add(text string) bool {
 	const short = 16
+	if d.list == nil {
+		d.list = make([]string, 0, short/2)
+	}
 	if d.index == nil && slices.Contains(d.list, text) {
 		return false
 	}
