@@ -395,7 +395,7 @@ func (d *decoder) checkMapped(path string, n *node) {
 // scopes reads the scopes of a mapping or of a grant. There must be at least one, because an empty list would open
 // the route to every token.
 func (d *decoder) scopes(path string, n *node) []string {
-	if n.kind == faultyKind || !d.expect(path, n, listKind, "a list of scopes") {
+	if n.kind == faultyKind || n.kind == absentKind || !d.expect(path, n, listKind, "a list of scopes") {
 		return nil
 	}
 	if len(n.sub) == 0 {
@@ -405,7 +405,7 @@ func (d *decoder) scopes(path string, n *node) []string {
 	for i, sub := range n.sub {
 		at := Element(path, i)
 		switch {
-		case sub.kind == faultyKind || !d.expect(at, sub, textKind, "a scope, such as app:read"):
+		case sub.kind == faultyKind || sub.kind == absentKind || !d.expect(at, sub, textKind, "a scope, such as app:read"):
 		case sub.text == "" || strings.ContainsAny(sub.text, " \t\r\n\x00"):
 			d.fault(at, "is "+seen(at, sub), "write one scope in each element, without spaces")
 		default:

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -27,13 +28,30 @@ func (s ClaimSource) Splits() bool {
 
 // fromText reads the short form of a source, the name of a claim.
 func (s *ClaimSource) fromText(d *decoder, path string, n *node) {
-	if s.Claim = n.text; s.Claim == "" {
-		d.fault(path, "is empty", "give it a value")
+	s.Claim = d.text(path, n, `min:"1"`)
+}
+
+// source reads the long form of a source. It names a claim, unless the name is a variable that can be unset.
+func (d *decoder) source(path string, n *node) (s ClaimSource) {
+	if d.object(path, n, reflect.ValueOf(&s).Elem()); n.kind != objectKind || s.Names() != nil {
+		return s
 	}
+	if _, unset := d.c.Unset[Member(path, "claim")]; !unset && d.clean(path) {
+		d.fault(path, "names no claim", "add claim: NAME")
+	}
+	return ClaimSource{}
 }
 
 // Sources is one ClaimSource or a list of them.
 type Sources []ClaimSource
+
+// named returns the sources that have a name: not those whose variable is unset.
+func (s Sources) named() Sources {
+	if s = slices.DeleteFunc(s, func(one ClaimSource) bool { return one.Names() == nil }); len(s) == 0 {
+		return nil
+	}
+	return s
+}
 
 // Texts is one text or a list of texts.
 type Texts []string
@@ -61,7 +79,12 @@ func (d *decoder) grants(path string, n *node) Grants {
 	}
 	all := Grants{}
 	for i, role := range n.keys {
-		all[role] = d.scopes(Member(path, role), n.sub[i])
+		at := Member(path, role)
+		if n.sub[i].kind == listKind && len(n.sub[i].sub) == 0 {
+			d.fault(at, "lists no scope", "list a scope, or remove the line: a role without a line grants nothing")
+			continue
+		}
+		all[role] = d.scopes(at, n.sub[i])
 	}
 	return all
 }
@@ -76,16 +99,17 @@ func (d *decoder) checkClaims(a *Auth) {
 		d.checkSources(path+".claims", k.Claims.Scopes, k.Claims.Roles, k.Claims.Subject, k.Claims.Session)
 		d.checkGrants(path+".grants", k.Grants, a.AdminScope)
 		roles := a.ClaimsOf(k).Roles
-		if len(roles) > 0 {
+		if len(roles) > 0 && !k.hasNoSource() {
 			readers++
-			if k.Grants == nil {
+			if k.Grants == nil && k.Literal == "" { // a key that is written as a text has only the grants of auth
 				unlisted = append(unlisted, path)
 			}
 		}
 		switch {
+		case k.hasNoSource():
 		case len(roles) > 0 && k.Grants == nil && a.Grants == nil && d.clean(path) && d.clean("auth.grants"):
 			d.warn(path, "reads roles, but no grants say what they grant", "add grants: {ROLE: [agents:read]}")
-		case len(roles) == 0 && k.Grants != nil:
+		case len(roles) == 0 && k.Grants != nil && d.clean(path):
 			d.warn(path+".grants", "has no effect, because no claim with roles is read", "add roles to claims")
 		}
 	}
@@ -122,7 +146,8 @@ func (d *decoder) noteScope(a *Auth) {
 				path = Element(path, j)
 			}
 			if s.Splits() && s.Split == nil {
-				note(path, "reads the claim "+s.Claim+", of which a text is split at spaces (RFC 8693, RFC 9068); earlier versions "+
+				note(path, "reads the claim "+s.Claim+", of which a text is split at spaces (RFC 8693, RFC 9068); earlier "+
+					"versions "+
 					"read it as one scope", "write {claim: "+s.Claim+", split: true} to confirm that, or split: false for one scope")
 			}
 			clients = clients && len(s.Names()) == 1 && (s.Names()[0] == "scope" || s.Names()[0] == "scp")
@@ -155,17 +180,28 @@ func (a Auth) ClaimsOf(k Key) Claims {
 
 // checkSources checks that each source is one claim or one path, and warns of a name that looks like a path.
 func (d *decoder) checkSources(path string, scopes, roles Sources, subject, session ClaimSource) {
-	for name, list := range map[string]Sources{"scopes": scopes, "roles": roles} {
-		for i, s := range list {
-			at := Member(path, name)
-			if len(list) > 1 {
+	for _, several := range []struct {
+		name string
+		list Sources
+	}{{"scopes", scopes}, {"roles", roles}} {
+		for i, s := range several.list {
+			at := Member(path, several.name)
+			if len(several.list) > 1 {
 				at = Element(at, i)
 			}
 			d.checkSourceOfClaim(at, s)
 		}
 	}
-	d.checkSourceOfClaim(Member(path, "subject"), subject)
-	d.checkSourceOfClaim(Member(path, "session"), session)
+	for _, one := range []struct {
+		name string
+		s    ClaimSource
+	}{{"subject", subject}, {"session", session}} {
+		at := Member(path, one.name)
+		d.checkSourceOfClaim(at, one.s)
+		if one.s.Split != nil {
+			d.fault(Member(at, "split"), "has no effect, because this claim holds one value", "remove it")
+		}
+	}
 	if slices.Equal(subject.Names(), []string{"email"}) {
 		d.warn(Member(path, "subject"), "is an address that its user or the issuer can change or give to another person, "+
 			"who then owns the same data", "use sub")
@@ -177,8 +213,6 @@ func (d *decoder) checkSourceOfClaim(at string, s ClaimSource) {
 	case !d.clean(at):
 	case s.Claim != "" && s.Path != nil:
 		d.fault(at, "has a claim and a path", "keep one of them")
-	case s.Claim == "" && s.Path == nil && s.Split != nil:
-		d.fault(at, "names no claim", "add claim: NAME")
 	case slices.Contains(s.Path, ""):
 		d.fault(at, "has an empty name in its path", "name each member")
 	case strings.Contains(s.Claim, ".") && !strings.Contains(s.Claim, "/"):
@@ -189,8 +223,8 @@ func (d *decoder) checkSourceOfClaim(at string, s ClaimSource) {
 
 // checkGrants checks that each text of the grants is a scope. Another text would grant nothing.
 func (d *decoder) checkGrants(path string, all Grants, admin string) {
-	for role, scopes := range all {
-		at := Member(path, role)
+	for _, role := range slices.Sorted(maps.Keys(all)) {
+		at, scopes := Member(path, role), all[role]
 		if role == "" {
 			d.fault(path, "has an empty name", "name a role or group")
 		}

@@ -85,6 +85,8 @@ func (d *decoder) value(path string, n *node, v reflect.Value, tag reflect.Struc
 		*target = d.prefix(path, n)
 	case *[]ScopeMapping:
 		*target = d.scopeMappings(path, n)
+	case *ClaimSource:
+		*target = d.source(path, n)
 	case *Grants:
 		*target = d.grants(path, n)
 	case *Sources, *Texts:
@@ -179,7 +181,7 @@ func (d *decoder) absent(path string, f reflect.StructField, v reflect.Value) {
 		}
 	} else if text, ok := f.Tag.Lookup("default"); ok {
 		d.value(path, defaultNode(f.Type, text), v, f.Tag)
-	} else if v.Kind() == reflect.Struct {
+	} else if _, source := v.Addr().Interface().(*ClaimSource); v.Kind() == reflect.Struct && !source {
 		d.value(path, &node{kind: objectKind}, v, f.Tag)
 	}
 }

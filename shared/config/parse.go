@@ -102,12 +102,14 @@ func (c *Config) complete(dir string, verifiesTokens bool) {
 	}
 	for i := range c.Auth.Keys {
 		k := &c.Auth.Keys[i]
+		k.Claims.Scopes, k.Claims.Roles = k.Claims.Scopes.named(), k.Claims.Roles.named()
 		for _, file := range []*string{&k.JWKSFile, &k.CA} {
 			if *file != "" && dir != "" && !filepath.IsAbs(*file) && !strings.Contains(*file, "-----BEGIN ") {
 				*file = filepath.Join(dir, *file)
 			}
 		}
 	}
+	c.Auth.Claims.Scopes, c.Auth.Claims.Roles = c.Auth.Claims.Scopes.named(), c.Auth.Claims.Roles.named()
 	if c.Auth.Audience == nil {
 		c.Auth.Audience = []string{c.ID}
 	}
@@ -191,7 +193,8 @@ func (d *decoder) variable(path string, n *node, match string) string {
 
 // canBeUnset reports whether the value at path counts as absent if its variable is unset. Even with
 // Options.Dev that is not so for the file as a whole and for scope mappings: a mapping with fewer
-// scopes would open its route to more callers.
+// scopes would open its route to more callers. A path with fewer names would lead to another claim, and
+// what a role grants must not depend on the place.
 func (d *decoder) canBeUnset(path string) bool {
 	switch {
 	case strings.HasSuffix(path, apiKeySuffix) || d.unneeded(path):
@@ -199,5 +202,7 @@ func (d *decoder) canBeUnset(path string) bool {
 	case path == "database.url" && d.c.Database.Secret != "": // the secret has the address
 		return true
 	}
-	return d.Dev && path != "" && !strings.HasPrefix(path, mappingsPath)
+	whole := strings.HasPrefix(path, mappingsPath) || strings.Contains(path, ".path[") ||
+		strings.HasPrefix(path, "auth.grants") || strings.HasPrefix(path, "auth.keys[") && strings.Contains(path, "].grants")
+	return d.Dev && path != "" && !whole
 }

@@ -60,8 +60,10 @@ func BenchmarkAuthorize(b *testing.B) {
 	}
 }
 
-// BenchmarkRoles measures the answer to a token with one scope, to one with five, to one with twenty roles of which three
-// grant these five, and to one that has these roles too and whose roles are not read. The last two differ by what reading
+// BenchmarkRoles measures the answer to a token with one scope, to one with five, to one with twenty roles of which
+// three
+// grant these five, and to one that has these roles too and whose roles are not read. The last two differ by what
+// reading
 // roles costs; the others, by the length of the token and of the policy as well.
 func BenchmarkRoles(b *testing.B) {
 	private, err := rsa.GenerateKey(rand.Reader, 2048)

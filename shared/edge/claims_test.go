@@ -75,7 +75,8 @@ type claimed struct {
 	header, payload string
 }
 
-// examine compares what the authorizer reads with what the oracle reads. It returns what the oracle reads, and false for
+// examine compares what the authorizer reads with what the oracle reads. It returns what the oracle reads, and false
+// for
 // a file or a token that is refused.
 func (c claimed) examine(t tester, i issuer) (scopes map[string][]string, ok bool) {
 	t.Helper()
@@ -172,7 +173,8 @@ func crossed(t tester, a *edge.Authorizer, raw string) *authz.Principal {
 	return p
 }
 
-// FuzzClaims compares the reading of claims with the oracle, for any claims, grants and rules that config.Parse accepts.
+// FuzzClaims compares the reading of claims with the oracle, for any claims, grants and rules that config.Parse
+// accepts.
 // auth and entry are JSON: members of auth, and of its one entry of keys.
 func FuzzClaims(f *testing.F) {
 	for _, seed := range realTokens {
@@ -282,7 +284,8 @@ func anyValue(t *rapid.T) any {
 	case 1, 2, 3:
 		return anyText.Draw(t, "text")
 	case 4, 5:
-		return object{anyName.Draw(t, "member"): texts.Draw(t, "texts"), anyName.Draw(t, "another"): anyText.Draw(t, "its text")}
+		return object{anyName.Draw(t, "member"): texts.Draw(t, "texts"), anyName.Draw(t, "another"): anyText.Draw(t,
+			"its text")}
 	}
 	return texts.Draw(t, "texts")
 }

@@ -70,7 +70,8 @@ const unreadable = "The token can't be read. Send all of it, exactly as it was i
 const kindOfToken = "The signature is valid, but this is not an access token. Send the one that the issuer gave as " +
 	"access_token, not the id_token."
 
-const foreignClient = "The signature is valid, but the token was issued to a client that this server does not accept. " +
+const foreignClient = "The signature is valid, but the token was issued to a client that this server does not " +
+	"accept. " +
 	"Its azp, client_id or cid claim must name one of the accepted clients."
 
 // Hint returns what the caller can do about a 401 with this detail. It is never empty.

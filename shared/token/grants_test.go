@@ -253,8 +253,9 @@ func TestBoundsHoldAfterExpansion(t *testing.T) {
 		scopes, roles []string
 		count         int // of the scopes; 0 if the token is refused
 	}{
-		"4,096 scopes of one role":                 {grants, nil, []string{"many"}, 4096},
-		"the same again and again":                 {grants, texts(1000, "s:%d"), slices.Repeat([]string{"many"}, 4000), 4096},
+		"4,096 scopes of one role": {grants, nil, []string{"many"}, 4096},
+		"the same again and again": {grants, texts(1000, "s:%d"), slices.Repeat([]string{"many"}, 4000),
+			4096},
 		"one more of another role":                 {grants, nil, []string{"many", "more"}, 0},
 		"one more of the token":                    {grants, []string{"t"}, []string{"many"}, 0},
 		"32 KB of one role":                        {grants, nil, []string{"long"}, 1},
@@ -287,7 +288,8 @@ func TestWhatGrantsNothingIsExplained(t *testing.T) {
 		Grants: map[string][]string{"staff": {"a:b"}, "idle": {}},
 	}
 	v := newVerifier(t, o)
-	raw := signedText(t, `{"alg":"HS256"}`, `{"scope":"openid rs/a:b rs/","permissions":{"rs/c:d":1},"groups":["staff","x","idle"]}`)
+	raw := signedText(t, `{"alg":"HS256"}`, `{"scope":"openid rs/a:b rs/","permissions":{"rs/c:d":1},"groups":["staff",
+		"x","idle"]}`)
 	c, ignored, err := v.Explain(t.Context(), []string{raw})
 	if err != nil || !slices.Equal(c.Scopes, []string{"a:b"}) {
 		t.Errorf("%+v, %v", c, err)

@@ -102,7 +102,8 @@ func TestHeaderNamesAnAccessToken(t *testing.T) {
 	}
 }
 
-// An ID token is refused by what it says of itself, or because it has what only ID tokens need and nothing that marks an
+// An ID token is refused by what it says of itself, or because it has what only ID tokens need and nothing that marks
+// an
 // access token.
 func TestIDTokensAreRefusedUnlessAccepted(t *testing.T) {
 	t.Parallel()
@@ -156,7 +157,8 @@ func TestLogoutTokensAreNeverAccepted(t *testing.T) {
 			wantVerdict(t, token.Rules{IDTokens: true, Bound: true}, header, claims, logoutToken)
 		}
 	}
-	for _, claims := range []string{`{"events":{}}`, `{"events":[` + event + `]}`, `{"events":` + event + `}`, `{"events":null}`} {
+	for _, claims := range []string{`{"events":{}}`, `{"events":[` + event + `]}`, `{"events":` + event + `}`,
+		`{"events":null}`} {
 		wantVerdict(t, token.Rules{}, `{}`, claims, "")
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/config/yamlfile"
+	"github.com/keyway-agents/keyway/shared/scope"
 )
 
 // seeds adds the files of testdata, and notations that are easy to get wrong.
@@ -30,6 +31,12 @@ func seeds(f *testing.F) {
 		"", "---\n", "a: &x [*x]\n", "a: {<<: *a}\n", "? [a]\n: b\n", "id: !!str 1\n", "a:\n\t- b\n",
 		`{"id": "\ud800", "agents": [{"id": "a", "model": "demo:x"}]}`, "id: ${${A}}\n", "[${A}, $${B}]", "a: 1\n---\nb: 2\n",
 		"auth: {keys: [${UNSET}, {jwks_url: ${UNSET}}], scope_mappings: {GET /: [${UNSET}]}}",
+		"auth: {algorithms: [RS256], keys: [{discovery: 'https://i', claims: {scopes: [scope, {path: [a, b], split: " +
+			"true}], " +
+			"roles: groups}, grants: {x y: [a:b]}, prefix: p/, clients: [c], accept: [bound]}], claims: {subject: {path: " +
+			"[u]}}}\n" +
+			"id: os\nagents: [{id: a, model: demo:x}]",
+		"auth: {claims: {scopes: {}, roles: [{}, ''], subject: {split: true}}, grants: {'': [], a: [${UNSET}]}}",
 		"id: .inf\n\"a.b\": [1, 0x1F, 1e999]\n",
 		"{a: {b: [c:d, 'e':f, ::1]}, \"g\":h:i}", "id: \uFDD0A\uFDD1\n",
 	} {
@@ -71,11 +78,32 @@ func FuzzParse(f *testing.F) {
 
 // complete reports whether c has the fields that all users of a Config expect.
 func complete(c *config.Config, dev bool) bool {
-	noSource := func(k config.Key) bool { return string(k.Literal)+k.JWKSFile+k.JWKSURL+k.Secret == "" }
+	noSource := func(k config.Key) bool { return string(k.Literal)+k.JWKSFile+k.JWKSURL+k.Discovery+k.Secret == "" }
 	noModel := func(a config.Agent) bool {
 		return a.ID == "" || a.Name == "" || a.Model.Provider == "" || a.Model.ID == "" || a.Timeout <= 0
 	}
 	noScope := func(m config.ScopeMapping) bool { return len(m.Scopes) == 0 || m.Method == "" }
+	for _, k := range append([]config.Key{{}}, c.Auth.Keys...) {
+		claims, grants := c.Auth.ClaimsOf(k), c.Auth.Grants
+		noName := func(s config.ClaimSource) bool { return s.Names() == nil || slices.Contains(s.Names(), "") }
+		if slices.ContainsFunc(claims.Scopes, noName) || slices.ContainsFunc(claims.Roles,
+			noName) || claims.Subject.Split != nil {
+			return false
+		}
+		if k.Grants != nil {
+			grants = k.Grants
+		}
+		for role, scopes := range grants {
+			if role == "" || len(scopes) == 0 {
+				return false
+			}
+			for _, s := range scopes {
+				if _, ok := scope.Parse(s); !ok && s != c.Auth.AdminScope {
+					return false
+				}
+			}
+		}
+	}
 	return c.ID != "" && len(c.Agents) > 0 && !slices.ContainsFunc(c.Agents, noModel) &&
 		(dev || len(c.Auth.Keys) > 0) && !slices.ContainsFunc(c.Auth.Keys, noSource) &&
 		len(c.Auth.Algorithms) > 0 && len(c.Auth.Audience) > 0 && !slices.ContainsFunc(c.Auth.ScopeMappings, noScope)
