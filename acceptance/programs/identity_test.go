@@ -50,12 +50,11 @@ func spring(t *testing.T) issuer {
 		authorize: "/oauth2/authorize", token: "/oauth2/token", keys: "http://" + address + "/oauth2/jwks"}
 }
 
-// entries are the entries of auth.keys of the recipe in docs/identity.md. An entry is fetched by the issuer's metadata.
+// entries are the entries of auth.keys of the recipe in docs/identity.md, with the issuer's real address.
 func (i issuer) entries(t *testing.T) string {
 	t.Helper()
 	_, entries, _ := strings.Cut(process.RecipeOf(t, i.recipe).YAML, "\n  keys:")
-	return strings.ReplaceAll(strings.TrimSuffix(entries, "\n"), "discovery: https://login.example.org",
-		"jwks_url: \""+i.keys+"\"\n      issuer: \""+i.url+"\"")
+	return strings.ReplaceAll(strings.TrimSuffix(entries, "\n"), "https://login.example.org", i.url)
 }
 
 // osConfig is a keyway.yaml of two agents, whose callers have the tokens of these entries of auth.keys.
@@ -153,20 +152,38 @@ func refuses(t *testing.T, r *process.Server, what, token, says string) {
 	r.Get(what, "/agents").Want(t, what, 401, says)
 }
 
-// comesThrough checks that a token of a new key is accepted. Until then, the answers ask to come back.
-func comesThrough(t *testing.T, r *process.Server, who string) {
+// settles checks the status for a token of a key that was unknown. Until the keys can be fetched again, the answers ask
+// to come back.
+func settles(t *testing.T, r *process.Server, who string, status int) {
 	t.Helper()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for deadline := time.Now().Add(process.Patience); ; <-tick.C {
 		got := r.Get(who, "/agents")
-		if got.Status == 200 {
+		if got.Status == status {
 			return
 		}
 		if got.Status != 503 || got.Header.Get("Retry-After") == "" || time.Now().After(deadline) {
 			t.Fatalf("%s: %d %s", who, got.Status, got.Body)
 		}
 	}
+}
+
+// checkRotation checks that a new key needs no restart, and that tokens of the old key stay good while it is
+// published.
+func (i issuer) checkRotation(t *testing.T, r *process.Server) {
+	t.Helper()
+	who := i.name + " ann"
+	post(t, i.url+"/rotate")
+	r.Tokens[who+", new key"] = i.user(t, "ann", webScopes).Access
+	before, _ := claims(t, r.Tokens[who])
+	after, _ := claims(t, r.Tokens[who+", new key"])
+	if before["kid"] == after["kid"] {
+		t.Fatalf("%s signs with the same key %v", i.name, after["kid"])
+	}
+	settles(t, r, who+", new key", 200)
+	r.Get(who, "/agents").Want(t, who+", old key", 200)
+	r.Get(who+", new key", "/sessions?type=agent").Want(t, who+", new key", 200, `"total_count":1`)
 }
 
 func TestUsersOfRealIssuersReachWhatTheirRolesGrant(t *testing.T) {
@@ -177,11 +194,14 @@ func TestUsersOfRealIssuersReachWhatTheirRolesGrant(t *testing.T) {
 	node.checkService(t, r, svcScopes)
 
 	r.Tokens["spring stranger"] = java.service(t, "agents:read").Access
-	r.Get("spring stranger", "/agents").Want(t, "a token of an issuer that is not configured", 401)
+	settles(t, r, "spring stranger", 401)
 	rewrite(t, file, java.entries(t), node.entries(t))
 	r.AwaitLog(`keyway\.yaml changed and is in force`)
 	java.checkUsers(t, r)
 	java.checkService(t, r, svcScopes)
+	node.checkSessions(t, r)
+	node.checkRotation(t, r)
+	java.checkRotation(t, r)
 }
 
 // anyClient is an entry of auth.keys that takes the tokens of both clients, so that only the kind of a token can be the

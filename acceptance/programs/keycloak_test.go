@@ -261,7 +261,7 @@ func (k keycloak) otherAlgorithm(t *testing.T) {
 	if header, _ := claims(t, r.Tokens["after"]); header["alg"] != "ES256" {
 		t.Fatalf("the client did not switch: %v", header)
 	}
-	comesThrough(t, r, "after")
+	settles(t, r, "after", 200)
 	r.Get("before", "/agents").Want(t, "RS256", 200)
 }
 
@@ -277,7 +277,7 @@ func (k keycloak) rotation(t *testing.T) {
 	if first["kid"] == second["kid"] {
 		t.Fatalf("the same key signs: %v", first)
 	}
-	comesThrough(t, r, "after")
+	settles(t, r, "after", 200)
 	r.Get("before", "/agents").Want(t, "the first key", 200)
 }
 
