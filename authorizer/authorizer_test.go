@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -202,6 +204,69 @@ func TestKeyFileIsBesideTheProgram(t *testing.T) {
 	l := start(t, dir)
 	if got := l.refusal(request(t, sign(t, time.Hour))); got != "Unauthorized" {
 		t.Errorf("errorMessage %q", got)
+	}
+}
+
+// The certificate of a private CA is beside the program, as keyway build puts it there.
+func TestKeysAreFoundByDiscoveryWithTheCAOfTheFile(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "keys.json")
+	data, err := token.GenerateKeys("ES256", rand.Reader)
+	if err == nil {
+		err = os.WriteFile(file, data, 0o600)
+	}
+	var made struct{ Keys json.RawMessage }
+	if err == nil {
+		err = json.Unmarshal(data, &made)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var issuer *httptest.Server
+	issuer = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/acme/.well-known/openid-configuration":
+			fmt.Fprintf(w, `{"issuer":"%s/acme","jwks_uri":"%s/keys"}`, issuer.URL, issuer.URL)
+		case "/keys":
+			fmt.Fprintf(w, `{"keys":%s}`, made.Keys)
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	t.Cleanup(issuer.Close)
+	signer, err := token.LoadSigner(token.SigningKey{File: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed := func(iss string) []byte {
+		raw, err := signer.Sign(token.Draft{Claims: token.Claims{
+			Subject: "ann", Issuer: iss, Scopes: []string{"agents:read"}, ExpiresAt: time.Now().Add(time.Hour),
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return request(t, raw)
+	}
+	const format = `{"id":"os","auth":{"algorithms":["ES256"],"keys":[{"discovery":"%s/acme"%s}]},` +
+		`"agents":[{"id":"a","model":"demo:x"}]}`
+	dir := artifact(t, fmt.Sprintf(format, issuer.URL, `,"ca":"certs/ca.pem"`))
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: issuer.Certificate().Raw})
+	if err := os.Mkdir(filepath.Join(dir, "certs"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "certs", "ca.pem"), ca, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l := start(t, dir)
+	if s := l.policy(signed(issuer.URL + "/acme")).PolicyDocument.Statement; len(s) == 0 || s[0].Effect != "Allow" {
+		t.Errorf("%+v", s)
+	}
+	if got := l.refusal(signed(issuer.URL + "/other")); got != "Unauthorized" {
+		t.Errorf("another issuer: errorMessage %q", got)
+	}
+	l = start(t, artifact(t, fmt.Sprintf(format, issuer.URL, "")))
+	if got := l.refusal(signed(issuer.URL + "/acme")); got == "Unauthorized" {
+		t.Error("without the CA, the keys can't be fetched, and the token may be valid")
 	}
 }
 

@@ -86,6 +86,8 @@ func (c connection) metadata(ctx context.Context, u *url.URL) (m metadata, answe
 	m.issuer, isText = o.text("issuer")
 	m.keys, isAddress = o.text("jwks_uri")
 	switch {
+	case o["keys"] != "":
+		return m, true, errors.New("the answer is a set of keys; write jwks_url in place of discovery, with the issuer")
 	case !isText || m.issuer == "":
 		return m, true, errors.New("the answer names no issuer")
 	case !isAddress || m.keys == "":

@@ -137,8 +137,9 @@ func TestDocumentsThatCanNotBeUsedAreReportedWithARemedy(t *testing.T) {
 		"with two issuers": {
 			`{"issuer":"%[1]s","issuer":"%[1]s","jwks_uri":"%[1]s/keys"}`, []string{"not a JSON object"},
 		},
-		"with a list of them": {`{"issuer":["%[1]s"],"jwks_uri":"%[1]s/keys"}`, []string{"names no issuer"}},
-		"without keys":        {`{"issuer":"%[1]s"}`, []string{"names no jwks_uri"}},
+		"with a list of them":   {`{"issuer":["%[1]s"],"jwks_uri":"%[1]s/keys"}`, []string{"names no issuer"}},
+		"that is a set of keys": {`{"keys":[]}`, []string{"is a set of keys; write jwks_url"}},
+		"without keys":          {`{"issuer":"%[1]s"}`, []string{"names no jwks_uri"}},
 		"with keys by http": {
 			`{"issuer":"%[1]s","jwks_uri":"http://127.0.0.1/keys"}`, []string{"not https", "http: true"},
 		},

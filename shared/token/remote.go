@@ -284,6 +284,10 @@ func (r *remote) fault() error {
 // signature, those that it fetches for this token. This order keeps a token with a known
 // key from waiting for a slow source.
 func (v *Verifier) tryFetched(ctx context.Context, p parts, refusal error) (Claims, error) {
+	before := make([]*keySet, len(v.remotes))
+	for i, r := range v.remotes {
+		before[i] = r.set.Load()
+	}
 	c, err := v.tryEach(p, refusal, (*remote).fresh)
 	if err != nil {
 		c, err = v.tryEach(p, err, func(r *remote) []key { return r.renew(ctx, p.kid) })
@@ -291,7 +295,14 @@ func (v *Verifier) tryFetched(ctx context.Context, p parts, refusal error) (Clai
 	var rest time.Duration
 	if errors.Is(err, errNoKey) {
 		rest = v.lookUp(ctx, p.kid)
-		c, err = v.tryEach(p, err, (*remote).known)
+		// The keys of an unchanged set were tried above. Anybody can send a token that none of them
+		// verifies, so that trying them twice would double its cost.
+		c, err = v.tryEach(p, err, func(r *remote) []key {
+			if r.set.Load() == before[slices.Index(v.remotes, r)] {
+				return nil
+			}
+			return r.known()
+		})
 	}
 	// If a source has no keys, or may have published a key since it was read, the token may be
 	// valid. 401 would make its client throw the token away; 503 makes it try again.
