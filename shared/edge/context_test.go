@@ -53,7 +53,7 @@ func rebuilt(t tester, a *edge.Authorizer, c token.Claims) *authz.Principal {
 func verified(t tester, c token.Claims) *authz.Principal {
 	return &authz.Principal{
 		Subject: c.Subject, SessionID: c.SessionID, Issuer: c.Issuer, TokenID: c.ID, Scopes: c.Scopes,
-		ExpiresAt: c.ExpiresAt.UTC(),
+		ExpiresAt: c.ExpiresAt.UTC(), IssuedAt: c.IssuedAt.UTC(),
 		TokenHash: token.Hash([]string{"Bearer " + sign(t, c)}),
 	}
 }
@@ -111,6 +111,7 @@ func TestPrincipalOfAnyTokenSurvivesAPIGateway(t *testing.T) {
 			SessionID: text(255).Draw(t, "session"), Issuer: text(1024).Draw(t, "iss"), ID: text(255).Draw(t, "jti"),
 			Scopes:    rapid.SliceOf(scope).Draw(t, "scopes"),
 			ExpiresAt: now.Add(time.Duration(rapid.Int64Range(1, 1<<32).Draw(t, "exp")) * time.Second),
+			IssuedAt:  now.Add(-time.Duration(rapid.Int64Range(0, 1<<30).Draw(t, "age")) * time.Second),
 		}
 		sameCaller(t, verified(t, c), rebuilt(t, a, c))
 	})

@@ -107,7 +107,7 @@ func FuzzCaller(f *testing.F) {
 		}
 		c := token.Claims{
 			Subject: sub, SessionID: session, Issuer: issuer, ID: id, Scopes: strings.Split(scopes, "\n"),
-			ExpiresAt: now.Add(time.Duration(seconds) * time.Second),
+			ExpiresAt: now.Add(time.Duration(seconds) * time.Second), IssuedAt: now.Add(time.Duration(-seconds/4) * time.Second),
 		}
 		if signed(t, c) == "" {
 			return
@@ -124,6 +124,8 @@ func FuzzContext(f *testing.F) {
 		`{"sub": "ann", "scopes": "[null]"}`, `{"sub": "ann", "scopes": ["agent_os:admin"]}`, `{"scopes": "agent_os:admin"}`,
 		`{"scopes": "null"}`,
 		`{"scopes": "[] ", "exp": "+1"}`, `{"scopes": "[]", "exp": 12}`, `{"scopes": "[\"\\ud800\"]"}`,
+		`{"sub": "ann", "scopes": "[\"a:b\"]", "origins": "[\"groups=x\"]", "iat": "12", "realm": "https://i"}`,
+		`{"scopes": "[\"a:b\"]", "origins": "[]"}`, `{"scopes": "[]", "origins": "[]", "iat": "0"}`,
 		`{"sub": {"a": 1}, "scopes": "[]"}`, `{}`, `null`,
 	} {
 		f.Add(s)
@@ -141,20 +143,27 @@ func FuzzContext(f *testing.F) {
 			}
 			return
 		}
-		expiry := ""
-		if !p.ExpiresAt.IsZero() {
-			expiry = strconv.FormatInt(p.ExpiresAt.Unix(), 10)
+		seconds := func(at time.Time) string {
+			if at.IsZero() {
+				return ""
+			}
+			return strconv.FormatInt(at.Unix(), 10)
 		}
 		for name, got := range map[string]string{"sub": p.Subject, "session_id": p.SessionID, "iss": p.Issuer,
-			"jti": p.TokenID, "tokenHash": p.TokenHash, "exp": expiry} {
+			"jti": p.TokenID, "tokenHash": p.TokenHash, "realm": p.Realm,
+			"exp": seconds(p.ExpiresAt), "iat": seconds(p.IssuedAt)} {
 			if want, _ := before[name].(string); got != want {
 				t.Errorf("%q: %s is %q", text, name, got)
 			}
 		}
-		var scopes []any
-		if s, _ := before["scopes"].(string); json.Unmarshal([]byte(s), &scopes) != nil ||
-			!slices.EqualFunc(scopes, p.Scopes, func(a any, b string) bool { return a == b }) {
-			t.Errorf("%q: scopes %q", text, p.Scopes)
+		for name, list := range map[string][]string{"scopes": p.Scopes, "origins": p.Origins} {
+			var sent []any
+			if s, _ := before[name].(string); s == "" && name == "origins" && list == nil {
+				continue
+			} else if json.Unmarshal([]byte(s), &sent) != nil ||
+				!slices.EqualFunc(sent, list, func(a any, b string) bool { return a == b }) {
+				t.Errorf("%q: %s %q", text, name, list)
+			}
 		}
 	})
 }

@@ -122,8 +122,8 @@ func (g generator) scopes() (scopes []string) {
 	return scopes
 }
 
-// roles moves some of the scopes of a token into the grants of roles. The token lacks one of these roles, and has others
-// that are named like scopes.
+// roles moves some of the scopes of a token into the grants of roles. The token lacks one of these roles,
+// and has others that are named like scopes.
 func (g generator) roles(scopes []string) (own, roles []string, grants config.Grants) {
 	grants = config.Grants{"absent": {admin}}
 	own = []string{}
