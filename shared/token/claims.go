@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -21,6 +20,11 @@ func (v *Verifier) claims(p parts, from *source) (c Claims, err error) {
 	o, err := parseObject(p.payload)
 	if err != nil {
 		return c, denyToken("Invalid payload string: %v", err)
+	}
+	var note func(Ignored)
+	if x := p.explain; x != nil {
+		x.saw(o, p.header, from)
+		note = func(i Ignored) { x.Ignored = append(x.Ignored, i) }
 	}
 	if err = v.inTime(o, &c); err != nil {
 		return c, err
@@ -57,8 +61,14 @@ func (v *Verifier) claims(p parts, from *source) (c Claims, err error) {
 	if err != nil {
 		return c, err
 	}
-	if err = from.grant(&c, o, p.note); err != nil {
+	if err = from.grant(&c, o, note); err != nil {
 		return c, err
+	}
+	if c.Subject == "" {
+		c.SubjectClaim = clipped(from.Subject.String())
+	}
+	if len(c.Scopes) == 0 {
+		c.Absent, c.Unread = from.explainNone(o)
 	}
 	return c, c.check(from.Session.String())
 }
@@ -118,20 +128,20 @@ func (r restriction) check(o object) error {
 	// aud may be one string or a list (RFC 7519 section 4.1.3). One match is enough.
 	if r.audience != nil {
 		if raw := o["aud"]; raw == "" || raw == "null" {
-			return missing("aud", "Audience")
+			return missing("aud", "Audience", r.audience)
 		}
 		ours := func(aud string) bool { return slices.Contains(r.audience, aud) }
 		if !slices.ContainsFunc(o.list("aud"), ours) {
-			return denyBecause(fmt.Sprintf("aud is %s, expected one of %q", brief(o["aud"]), r.audience),
+			return denyBecause(mismatch("aud", o["aud"], r.audience),
 				"Invalid token audience - token not valid for this AgentOS instance")
 		}
 	}
 	if len(r.issuers) > 0 {
 		if raw := o["iss"]; raw == "" || raw == "null" {
-			return missing("iss", "Issuer")
+			return missing("iss", "Issuer", r.issuers)
 		}
 		if iss, _ := o.text("iss"); !slices.Contains(r.issuers, iss) {
-			return denyBecause(fmt.Sprintf("iss is %s, expected %s", brief(o["iss"]), strings.Join(r.issuers, " or ")),
+			return denyBecause(mismatch("iss", o["iss"], r.issuers),
 				"Invalid token: Invalid issuer")
 		}
 	}
@@ -139,7 +149,7 @@ func (r restriction) check(o object) error {
 }
 
 // missing is PyJWT's MissingRequiredClaimError. what is the name of the claim in words.
-func missing(claim, what string) error {
-	return denyToken("Token is missing the %q claim. %s verification requires this claim to be present in the token.",
-		claim, what)
+func missing(claim, what string, expected []string) error {
+	return denyBecause(mismatch(claim, "", expected), fmt.Sprintf("Invalid token: Token is missing the %q claim. "+
+		"%s verification requires this claim to be present in the token.", claim, what))
 }

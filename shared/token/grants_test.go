@@ -290,16 +290,16 @@ func TestWhatGrantsNothingIsExplained(t *testing.T) {
 	v := newVerifier(t, o)
 	raw := signedText(t, `{"alg":"HS256"}`, `{"scope":"openid rs/a:b rs/","permissions":{"rs/c:d":1},"groups":["staff",
 		"x","idle"]}`)
-	c, ignored, err := v.Explain(t.Context(), []string{raw})
-	if err != nil || !slices.Equal(c.Scopes, []string{"a:b"}) {
-		t.Errorf("%+v, %v", c, err)
+	x, err := v.Explain(t.Context(), []string{raw})
+	if err != nil || !slices.Equal(x.Claims.Scopes, []string{"a:b"}) {
+		t.Errorf("%+v, %v", x.Claims, err)
 	}
 	if diff := cmp.Diff([]token.Ignored{
 		{Claim: "scope", Value: "openid", Why: "it does not begin with the prefix rs/"},
 		{Claim: "scope", Value: "rs/", Why: "it names no scope"},
 		{Claim: "permissions", Why: "it is neither a string nor a list of strings"},
 		{Claim: "groups", Value: "x", Why: "no grant has this name"},
-	}, ignored); diff != "" {
+	}, x.Ignored); diff != "" {
 		t.Error(diff)
 	}
 }

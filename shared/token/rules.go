@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/keyway-agents/keyway/shared/strictjson"
@@ -298,24 +299,28 @@ func (from *source) check(o object, header object) error {
 	return from.checkKind(o, header)
 }
 
+// clientClaims are the claims with the client that asked for the token.
+var clientClaims = []string{"azp", "client_id", "cid"}
+
 // checkClient checks azp (OpenID Connect Core section 2), client_id (RFC 9068 section 2.2) and cid (Okta).
 func (from *source) checkClient(o object) error {
 	if from.Clients == nil {
 		return nil
 	}
 	present := false
-	for _, name := range []string{"azp", "client_id", "cid"} {
+	for _, name := range clientClaims {
 		if raw := o[name]; raw == "" || raw == "null" {
 			continue
 		}
 		present = true
 		if client, ok := o.text(name); !ok || !slices.Contains(from.Clients, client) {
-			return denyBecause(fmt.Sprintf("%s is %s, expected one of %q", name, brief(o[name]), from.Clients),
+			return denyBecause(mismatch(name, o[name], from.Clients),
 				"Invalid token: Invalid client")
 		}
 	}
 	if !present {
-		return denyToken("Token names no client in azp, client_id or cid")
+		return denyBecause(Mismatch("azp, client_id and cid are absent, expected "+oneOf(from.Clients)),
+			"Invalid token: Token names no client in azp, client_id or cid")
 	}
 	return nil
 }
@@ -323,6 +328,13 @@ func (from *source) checkClient(o object) error {
 // sameWord reports whether a text is this ASCII word in any case. Of equal length, it holds no other letters, such as ſ
 // for s.
 func sameWord(text, word string) bool { return len(text) == len(word) && strings.EqualFold(text, word) }
+
+// The refusals of tokens of other kinds.
+var (
+	errAnotherKind = denyToken("The header's typ is that of another kind of token")
+	errLogoutToken = denyToken("It is a logout token; send an access token")
+	errIDToken     = denyToken("It is an ID token; send an access token")
+)
 
 // checkKind refuses tokens that are no access tokens. Issuers sign ID tokens and logout tokens with the same keys, and
 // RFC 8725 section 3.12 requires rules that keep them apart.
@@ -335,12 +347,12 @@ func (from *source) checkKind(o, header object) error {
 	}
 	marked := sameWord(typ, "at+jwt") // RFC 9068 section 2.1
 	if !isText || typ != "" && !marked && !sameWord(typ, "JWT") {
-		return denyToken("The header's typ is that of another kind of token")
+		return errAnotherKind
 	}
 	payloadTyp, _ := o.text("typ") // Keycloak
 	if raw, err := logoutEvent.find(o); raw != "" || err != nil ||
 		sameWord(payloadTyp, "Logout") || sameWord(payloadTyp, "logout+jwt") {
-		return denyToken("It is a logout token; send an access token")
+		return errLogoutToken
 	}
 	if from.IDTokens {
 		return nil
@@ -350,13 +362,32 @@ func (from *source) checkKind(o, header object) error {
 	marked = marked || sameWord(payloadTyp, "Bearer") || sameWord(use, "access") ||
 		has("scope") || has("scp") || has("client_id")
 	if sameWord(payloadTyp, "ID") || sameWord(use, "id") || !marked && (has("at_hash") || has("nonce")) {
-		return denyToken("It is an ID token; send an access token")
+		return errIDToken
 	}
 	return nil
 }
 
 // logoutEvent is in every logout token (OpenID Connect Back-Channel Logout section 2.4), whose typ may be missing.
 var logoutEvent = ClaimSource{Path: []string{"events", "http://schemas.openid.net/event/backchannel-logout"}}
+
+// mismatch says which value a claim has and which ones are expected.
+func mismatch(claim, got string, expected []string) Mismatch {
+	return Mismatch(fmt.Sprintf("%s is %s, expected %s", claim, brief(got), oneOf(expected)))
+}
+
+// oneOf lists the first of the expected values.
+func oneOf(expected []string) string {
+	const limit = 5
+	var list []string
+	for i, value := range expected {
+		if i == limit {
+			list = append(list, "one of the others")
+			break
+		}
+		list = append(list, strconv.Quote(value))
+	}
+	return strings.Join(list, " or ")
+}
 
 // brief returns the beginning of a JSON text, for the operator's log.
 func brief(raw string) string {

@@ -6,7 +6,6 @@
 package token
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -38,6 +37,12 @@ type Claims struct {
 	// Origins say where each of Scopes is from: the name of a claim, or "claim=role" for what a role grants. It is nil if
 	// all of them are from the only claim that is read.
 	Origins []string
+	// SubjectClaim is the claim that Subject is read from. It is set only if Subject is empty, to explain that.
+	SubjectClaim string
+	// Absent are the claims that are read for scopes and roles and that the token doesn't have, such as "scopes" with its
+	// quotes. Unread is what the token has instead, such as "it has scope, realm_access"; it contains names of claims and
+	// no values. Both are set only if Scopes is empty, and have 2 KB at most.
+	Absent, Unread string
 	// IssuedAt is the claim iat, in UTC and in whole seconds. It is zero if the token has none.
 	IssuedAt time.Time
 	// ExpiresAt is in UTC and in whole seconds. It is zero if the token never expires.
@@ -103,9 +108,16 @@ func reserved(subject string) bool {
 // token, so that it must not contain a key, a configured value or content of the token.
 func deny(detail string) error { return fault.Public(fault.Unauthenticated, detail, nil) }
 
-// denyBecause is deny with a cause for the operator's log. The cause may name claims that don't identify a person.
-func denyBecause(cause, detail string) error {
-	return fault.Public(fault.Unauthenticated, detail, errors.New(cause))
+// Mismatch is the cause of a refusal after a good signature: which issuer, audience or client the token has, and which
+// are expected. It is for the operator's log, and for nobody without a share in it. It identifies no person.
+type Mismatch string
+
+// Error returns the text.
+func (m Mismatch) Error() string { return string(m) }
+
+// denyBecause is deny with a cause for the operator's log.
+func denyBecause(cause Mismatch, detail string) error {
+	return fault.Public(fault.Unauthenticated, detail, cause)
 }
 
 // denyToken is deny with the prefix that AgentOS uses for PyJWT's errors.

@@ -135,15 +135,8 @@ func (v *Verifier) Verify(ctx context.Context, authorization []string) (Claims, 
 	return v.verify(ctx, authorization, nil)
 }
 
-// Explain is Verify, and also returns what the token contains in the claims that are read and that grants nothing, and
-// why. It is for the operator.
-func (v *Verifier) Explain(ctx context.Context, authorization []string) (c Claims, ignored []Ignored, err error) {
-	c, err = v.verify(ctx, authorization, func(i Ignored) { ignored = append(ignored, i) })
-	return c, ignored, err
-}
-
-// verify calls note, if it isn't nil, for each part of the token that is ignored.
-func (v *Verifier) verify(ctx context.Context, authorization []string, note func(Ignored)) (Claims, error) {
+// verify sets x, if it isn't nil, to what the token is and how it was read.
+func (v *Verifier) verify(ctx context.Context, authorization []string, x *Explanation) (Claims, error) {
 	raw, err := bearer(authorization)
 	if err != nil {
 		return Claims{}, err
@@ -152,10 +145,12 @@ func (v *Verifier) verify(ctx context.Context, authorization []string, note func
 	if err != nil {
 		return Claims{}, err
 	}
+	if p.explain = x; x != nil {
+		x.sawHeader(p.header)
+	}
 	if p.method, err = v.method(p.header); err != nil {
 		return Claims{}, err
 	}
-	p.note = note
 	p.kid, _ = p.header.text("kid") // method has refused a kid that is not a string
 	c, err := v.try(p, v.keys)
 	if err != nil && len(v.remotes) > 0 {
@@ -230,9 +225,9 @@ type parts struct {
 	signature []byte
 	signed    string
 
-	method jwt.SigningMethod // the algorithm in the header, if it is accepted
-	kid    string
-	note   func(Ignored) // see Verifier.verify
+	method  jwt.SigningMethod // the algorithm in the header, if it is accepted
+	kid     string
+	explain *Explanation // see Verifier.verify
 }
 
 // split cuts the token at its first and its last dot, as PyJWT does. With more than two
