@@ -190,7 +190,7 @@ func (i Isolation) viewer(r *request) (store.Viewer, error) {
 	case !i.On || r.decision.Admin:
 		return store.Viewer{All: true}, nil
 	case r.principal == nil || r.principal.Subject == "":
-		return store.Viewer{}, errNoSubject
+		return store.Viewer{}, noSubject(r.principal)
 	}
 	owner, err := i.ownerOf(r.principal)
 	return store.Viewer{Owner: owner}, err
@@ -250,14 +250,21 @@ func (i Isolation) owner(r *request, claimed string) (string, error) {
 	case r.principal != nil && r.principal.Subject != "":
 		return i.ownerOf(r.principal)
 	case i.On:
-		return "", errNoSubject
+		return "", noSubject(r.principal)
 	}
 	return claimed, nil
 }
 
-// errNoSubject denies a caller without a subject what belongs to an owner. The text is
-// AgentOS's.
-var errNoSubject = fault.Public(fault.Forbidden, "Authenticated request is missing a user identity", nil)
+// noSubject denies a caller without a subject what belongs to an owner. The text is AgentOS's. The hint names the claim
+// that the subject is read from.
+func noSubject(p *authz.Principal) error {
+	e := fault.Public(fault.Forbidden, "Authenticated request is missing a user identity", nil)
+	if p != nil && p.SubjectClaim != "" {
+		e.Extra = fault.Members{{Name: "hint", Value: fmt.Sprintf("The claim %q of the token is absent or empty. "+
+			"Ask the issuer for a token that names its user there", p.SubjectClaim)}}
+	}
+	return e
+}
 
 // DefaultOrigins are the origins that AgentOS 3.1.10 allows by default for requests of
 // web pages.

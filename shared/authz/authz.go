@@ -49,7 +49,8 @@ type Decision struct {
 
 	anonymous bool     // the request needs a token and has no valid one
 	allow     []string // the methods that are served at this path, if Route is nil
-	held      []string // the caller's scopes, as they are in the token
+	caller    *Principal
+	admin     string // the administrator's scope
 }
 
 // Decide answers whether p is allowed to send this request. p is nil for a caller
@@ -75,7 +76,7 @@ func (o *Policy) Decide(p *Principal, method, path string) Decision {
 		return d
 	}
 	granted := o.Granted(p)
-	d.held = p.Scopes
+	d.caller, d.admin = p, o.admin
 	d.Admin = granted.Admin()
 	d.Need, d.Mapping = o.need(m.Route, route.Clean(path))
 	if m.Route.Lists != "" && d.Mapping == "" {

@@ -12,7 +12,8 @@ import (
 // Err returns nil if the request is allowed, and otherwise an error that becomes the
 // HTTP response: 401, 403, 404 or 405, with the same text in "detail" as AgentOS. A 403
 // also has the member "missing", the scopes that the token lacks. It has "hint" if a
-// scope of the token looks like a mistaken attempt at one of them, such as "agents:*".
+// scope of the token looks like a mistaken attempt at one of them, such as "agents:*", or
+// if the token has no scopes although it has claims that look like them.
 // An id that is not empty becomes the member "decision_id", so that the caller can quote
 // it and an operator finds the line in the log.
 func (d Decision) Err(id string) error {
@@ -33,13 +34,26 @@ func (d Decision) Err(id string) error {
 	if id != "" {
 		e.Extra = append(e.Extra, fault.Member{Name: "decision_id", Value: id})
 	}
-	if hints := d.lookalikes(); len(hints) > 0 {
-		e.Extra = append(e.Extra, fault.Member{Name: "hint", Value: "In the token, " + strings.Join(hints, "; ")})
+	if hint := d.hint(); hint != "" {
+		e.Extra = append(e.Extra, fault.Member{Name: "hint", Value: hint})
 	}
 	// RFC 6750 section 3.1: a 403 names the scopes that are necessary.
 	challenge := fmt.Sprintf("Bearer error=\"insufficient_scope\", scope=%q", strings.Join(texts(d.Missing), " "))
 	e.Header = http.Header{"Www-Authenticate": {challenge}}
 	return e
+}
+
+// hint returns what the caller of a refused request should know of the token, or "". It quotes and names only what the
+// caller's own token contains, so that it reveals nothing about other callers or the configuration.
+func (d Decision) hint() string {
+	if hints := d.lookalikes(); len(hints) > 0 {
+		return "In the token, " + strings.Join(hints, "; ")
+	}
+	if d.caller == nil || d.caller.Unread == "" {
+		return ""
+	}
+	return "This server found no scopes in the token: " + d.caller.Unread +
+		". Ask the operator of this server which claims it reads, or the issuer for a token with scopes"
 }
 
 // Reasons returns the steps that led to the decision, one sentence each, for a person.
@@ -69,6 +83,9 @@ func (d Decision) Reasons() []string {
 	case !d.Allow:
 		out = append(out, "the token does not grant "+join(d.Missing))
 		out = append(out, d.lookalikes()...)
+		if none := d.caller.NoScopes(); none != "" {
+			out = append(out, "the token has no scopes: "+none)
+		}
 	case d.Admin:
 		out = append(out, "the token holds the administrator's scope")
 	case !d.AllIDs:
@@ -76,7 +93,62 @@ func (d Decision) Reasons() []string {
 	default:
 		out = append(out, "the token grants all of it")
 	}
+	if from := d.origins(); from != "" {
+		out = append(out, from)
+	}
 	return out
+}
+
+// maxOrigins is how many scopes Reasons gives the origin of.
+const maxOrigins = 5
+
+// origins says from which claim or role the scopes are: of an allowed request those that count for it, and of a refused
+// one all. It is "" if all scopes are from the only claim that is read.
+func (d Decision) origins() string {
+	if len(d.caller.Origins) != len(d.caller.Scopes) {
+		return ""
+	}
+	var list []string
+	for i, held := range d.caller.Scopes {
+		if !d.Allow || d.counts(held) {
+			list = append(list, plain(held)+" from "+plain(d.caller.Origins[i]))
+		}
+	}
+	if len(list) == 0 {
+		return ""
+	}
+	more := ""
+	if n := len(list) - maxOrigins; n > 0 {
+		list, more = list[:maxOrigins], fmt.Sprintf(" and %d more", n)
+	}
+	return "its scopes: " + strings.Join(list, ", ") + more
+}
+
+// counts reports whether a scope of the caller contributes to this decision, which allows the request.
+func (d Decision) counts(held string) bool {
+	if d.Admin {
+		return held == d.admin
+	}
+	n, ok := scope.Parse(held)
+	if !ok {
+		return false
+	}
+	family, param := d.Route.Resource()
+	for _, need := range d.Need {
+		need = need.On(family, d.Params[param])
+		if n.Resource == need.Resource && n.Action == need.Action && (n.ID == "" || n.ID == need.ID || !d.AllIDs) {
+			return true
+		}
+	}
+	return false
+}
+
+// plain returns a text as it is, or the beginning of it in quotes if it is long or not plain.
+func plain(text string) string {
+	if q := quote(text); q != `"`+text+`"` {
+		return q
+	}
+	return text
 }
 
 // maxLookalikes is how many scopes of a token an answer comments on.
@@ -86,7 +158,10 @@ const maxLookalikes = 3
 // missing need but grants nothing, with the scope to write instead. It quotes only
 // scopes of the caller's own token, so that it reveals nothing about other callers.
 func (d Decision) lookalikes() (out []string) {
-	for _, held := range d.held {
+	if d.caller == nil {
+		return nil
+	}
+	for _, held := range d.caller.Scopes {
 		for _, n := range d.Missing {
 			if remedy := scope.Remedy(held, n); remedy != "" {
 				out = append(out, fmt.Sprintf("%s grants nothing here: %s", quote(held), remedy))

@@ -44,6 +44,9 @@ type Entry struct {
 	Decision Decision
 	// Err is the answer to the caller, or nil if the request is allowed.
 	Err error
+	// Cause is what the operator should know besides about a token that was refused: the issuer, audience or client that
+	// it has, and the expected ones. Defaults to "".
+	Cause string
 	// Began is when the verification of the token and the decision began.
 	Began time.Time
 }
@@ -52,6 +55,9 @@ type Entry struct {
 // line contains their size instead, so that a caller can't fill the log with long
 // tokens.
 const maxScopeText = 8 << 10
+
+// maxCause is how many bytes of the cause of a refusal a line contains.
+const maxCause = 1 << 10
 
 // Write logs a decision. It writes nothing about a request that needs no token. The
 // line never contains a token, a subject or a path. Of the ids in a path it contains
@@ -83,7 +89,7 @@ func (e Entry) outcome(a []slog.Attr) []slog.Attr {
 	case fault.Unauthenticated, fault.NotFound, fault.MethodNotAllowed:
 		a = append(a, slog.String("reason", fault.Detail(e.Err)))
 	}
-	return a
+	return appendText(a, "cause", strings.ToValidUTF8(e.Cause[:min(len(e.Cause), maxCause)], ""))
 }
 
 // caller appends who sent the request: hashes instead of subject and token, and the
@@ -95,17 +101,30 @@ func (e Entry) caller(a []slog.Attr) []slog.Attr {
 	}
 	a = append(a, slog.String("principal", p.SubjectHash()))
 	a = appendText(a, "token", p.TokenHash)
-	size := 0
-	for _, s := range p.Scopes {
-		size += len(s)
-	}
+	size := bytesOf(p.Scopes)
 	switch {
 	case size > maxScopeText:
 		return append(a, slog.Int("scopes_bytes", size))
-	case len(p.Scopes) > 0:
-		return append(a, slog.Any("scopes", p.Scopes))
+	case len(p.Scopes) == 0:
+		return appendText(a, "no_scopes", p.NoScopes())
 	}
-	return a
+	a = append(a, slog.Any("scopes", p.Scopes))
+	switch size := bytesOf(p.Origins); {
+	case len(p.Origins) == 0:
+		return a
+	case size > maxScopeText:
+		a = append(a, slog.Int("origins_bytes", size))
+	default:
+		a = append(a, slog.Any("origins", p.Origins))
+	}
+	return appendText(a, "issuer", p.Realm) // the grants of which entry counted
+}
+
+func bytesOf(list []string) (size int) {
+	for _, s := range list {
+		size += len(s)
+	}
+	return size
 }
 
 // attrs appends the route and what it needs.

@@ -80,6 +80,100 @@ func TestALineContainsTheDecision(t *testing.T) {
 	}
 }
 
+// The origins are what keyway diff computes the effect of changed grants from.
+func TestALineHasTheOriginsOfScopes(t *testing.T) {
+	t.Parallel()
+	o := policy(t, admin)
+	p := ann("agents:read", "agents:web:run")
+	p.Realm, p.Origins = "https://i", []string{"scope", "groups=web"}
+	caller := `{"request_id":"r","allow":true,"principal":"` + p.SubjectHash() + `","token":"0011223344556677",` +
+		`"scopes":["agents:read","agents:web:run"],`
+	for origins, want := range map[string]string{
+		"groups=web": `"origins":["scope","groups=web"],"issuer":"https://i",`,
+		"groups=" + strings.Repeat("g", maxScopeText): `"origins_bytes":8204,"issuer":"https://i",`,
+	} {
+		p := *p
+		p.Origins = []string{"scope", origins}
+		if got := written(t, about(o, &p, "GET /agents")); !strings.HasPrefix(got, caller+want+`"method":"GET"`) {
+			t.Errorf("%.80s: %.300s", origins, got)
+		}
+	}
+	none := ann()
+	none.Absent, none.Unread = `"scopes"`, "it has scope, realm_access"
+	got := written(t, about(o, none, "GET /agents"))
+	if !strings.Contains(got, `"no_scopes":"no claim \"scopes\"; it has scope, realm_access","method"`) {
+		t.Error(got)
+	}
+}
+
+// What was expected is for the operator. The log bounds it.
+func TestALineHasTheCauseOfARefusedToken(t *testing.T) {
+	t.Parallel()
+	e := about(policy(t, admin), nil, "GET /agents")
+	e.Err, e.Cause = fault.Public(fault.Unauthenticated, "Invalid token: Invalid issuer", nil), `iss is "a", expected "b"`
+	want := `{"request_id":"r","allow":false,"status":401,"reason":"Invalid token: Invalid issuer",` +
+		`"cause":"iss is \"a\", expected \"b\"","method":"GET"`
+	if got := written(t, e); !strings.HasPrefix(got, want) {
+		t.Errorf("got %s, want %s…", got, want)
+	}
+	e.Cause = strings.Repeat("é", maxCause)
+	if got := written(t, e); len(got) > maxCause+300 {
+		t.Errorf("%d bytes", len(got))
+	}
+}
+
+func TestReasonsNameTheOriginOfScopes(t *testing.T) {
+	t.Parallel()
+	o := policy(t, admin)
+	p := ann("agents:read", "agents:web:run", "agents:*:run", "sessions:read", "a:b", "c:d")
+	p.Origins = []string{"scope", "groups=web", "groups=all\n", "scope", "scope", "scope"}
+	for request, want := range map[string]string{
+		"GET /agents":           "its scopes: agents:read from scope",
+		"POST /agents/web/runs": `its scopes: agents:web:run from groups=web, agents:*:run from "groups=all\n"`,
+		"DELETE /sessions/s": `its scopes: agents:read from scope, agents:web:run from groups=web, agents:*:run from ` +
+			`"groups=all\n", sessions:read from scope, a:b from scope and 1 more`,
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		reasons := o.Decide(p, method, path).Reasons()
+		if got := reasons[len(reasons)-1]; got != want {
+			t.Errorf("%s:\n got %s\nwant %s", request, got, want)
+		}
+	}
+	root := ann("x:y", admin)
+	root.Origins = []string{"scope", "groups=boss"}
+	if got := strings.Join(o.Decide(root, "GET", "/sessions").Reasons(), "; "); !strings.HasSuffix(got,
+		"; its scopes: agent_os:admin from groups=boss") {
+		t.Error(got)
+	}
+	for _, request := range []string{"GET /nope", "PUT /agents", "GET /health"} {
+		method, path, _ := strings.Cut(request, " ")
+		if got := strings.Join(o.Decide(p, method, path).Reasons(), "; "); strings.Contains(got, "its scopes") {
+			t.Errorf("%s: %s", request, got)
+		}
+	}
+}
+
+// The hint names what the caller's own token has. Which claims are read is the operator's business.
+func TestA403OfATokenWithoutScopesSaysWhatItHas(t *testing.T) {
+	t.Parallel()
+	o, p := policy(t, admin), ann()
+	p.Absent, p.Unread = `"scopes"`, "it has scope, realm_access"
+	_, _, body := fault.Answer(o.Decide(p, "GET", "/agents").Err(""))
+	const hint = `"hint":"This server found no scopes in the token: it has scope, realm_access. ` +
+		`Ask the operator of this server which claims it reads, or the issuer for a token with scopes"}`
+	if !strings.HasSuffix(string(body), hint) || strings.Contains(string(body), `\"scopes\"`) {
+		t.Errorf("%s", body)
+	}
+	p.Unread = ""
+	if _, _, body := fault.Answer(o.Decide(p, "GET", "/agents").Err("")); strings.Contains(string(body), "hint") {
+		t.Errorf("%s", body)
+	}
+	reasons := strings.Join(o.Decide(p, "GET", "/agents").Reasons(), "; ")
+	if !strings.HasSuffix(reasons, `the token has no scopes: no claim "scopes"`) {
+		t.Error(reasons)
+	}
+}
+
 func TestARefusedTokenIsNamedByItsHash(t *testing.T) {
 	t.Parallel()
 	e := about(policy(t, admin), nil, "GET /agents")

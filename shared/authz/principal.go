@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"strings"
 	"time"
 )
 
@@ -28,6 +29,12 @@ type Principal struct {
 	// Origins say where each of Scopes is from: a claim, or "claim=role" for what a role grants. It is nil if all of them
 	// are as the token has them, or if the text was too long to cross to the functions.
 	Origins []string
+	// SubjectClaim is the claim that the subject is read from. It is set only if Subject is empty.
+	SubjectClaim string
+	// Absent and Unread explain a token without scopes, and are empty for any other one: the claims that are read and that
+	// it doesn't have, and what it has instead. Unread names claims of the token only, so that the caller may see it.
+	// Neither contains a value of a claim.
+	Absent, Unread string
 	// IssuedAt is the claim iat. It is zero for a token without it.
 	IssuedAt time.Time
 	// ExpiresAt is zero for a token that never expires.
@@ -40,6 +47,15 @@ type Principal struct {
 func (p *Principal) SubjectHash() string {
 	sum := sha256.Sum256([]byte(p.Issuer + "\x00" + p.Subject))
 	return hex.EncodeToString(sum[:8])
+}
+
+// NoScopes says for the operator why the token has no scopes, as in: no claim "scopes"; it has scope, realm_access. It
+// is empty for a token with scopes, and for one with an empty list.
+func (p *Principal) NoScopes() string {
+	if p.Absent == "" {
+		return p.Unread
+	}
+	return strings.TrimSuffix("no claim "+p.Absent+"; "+p.Unread, "; ")
 }
 
 type contextKey struct{}

@@ -3,6 +3,8 @@ package cli
 import (
 	"bytes"
 	"cmp"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -10,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -115,7 +118,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "mode": mode, "claims": claims, "setenv": setenv, "savetoken": saveToken,
-			"occupy": occupy, "madekeys": madeKeys,
+			"occupy": occupy, "madekeys": madeKeys, "signed": signed,
 		},
 	})
 }
@@ -176,6 +179,30 @@ func object(ts *testscript.TestScript, file string) (out map[string]any) {
 // savetoken VARIABLE FILE writes a variable to a file, like keyway token > FILE.
 func saveToken(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(ts.Getenv(args[0])+"\n"), 0o600))
+}
+
+// signed FILE… signs a token for each file with the claims in it, with the published secret. The token of ann.json is in
+// ann.jwt. A member "header" holds members of the token's header.
+func signed(ts *testscript.TestScript, _ bool, files []string) {
+	encode := func(v any) string {
+		text, err := json.Marshal(v)
+		ts.Check(err)
+		return base64.RawURLEncoding.EncodeToString(text)
+	}
+	for _, file := range files {
+		payload := object(ts, file)
+		header := map[string]any{"alg": "HS256"}
+		if own, ok := payload["header"].(map[string]any); ok {
+			maps.Copy(header, own)
+			delete(payload, "header")
+		}
+		payload["exp"] = 4102444800 // in the year 2100
+		raw := encode(header) + "." + encode(payload)
+		mac := hmac.New(sha256.New, []byte(config.PublishedSecret))
+		mac.Write([]byte(raw))
+		raw += "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+		ts.Check(os.WriteFile(ts.MkAbs(strings.TrimSuffix(file, "json")+"jwt"), []byte(raw+"\n"), 0o600))
+	}
 }
 
 // occupy VARIABLE listens on a free port while the script runs, and sets the variable to

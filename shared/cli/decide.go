@@ -19,6 +19,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/edge"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/route"
+	"github.com/keyway-agents/keyway/shared/token"
 )
 
 // canCmd prints the decision that the server would make about a request.
@@ -76,7 +77,9 @@ func (c canCmd) Run(e env) error {
 			Need    []string `json:"need,omitempty"`
 			Missing []string `json:"missing,omitempty"`
 			Reasons []string `json:"reasons"`
-		}{d.Allow, routeName(d.Route), scopeNames(d.Need), scopeNames(d.Missing), d.Reasons()})
+			// Scopes are those of the token with their origins, if these are not all the same claim.
+			Scopes []originOf `json:"scopes,omitempty"`
+		}{d.Allow, routeName(d.Route), scopeNames(d.Need), scopeNames(d.Missing), d.Reasons(), originsOf(p.Scopes, p.Origins)})
 	} else {
 		verdict := map[bool]string{true: "allowed", false: "denied"}[d.Allow]
 		fmt.Fprintf(e.out, "%s: %s\n", verdict, strings.Join(d.Reasons(), "; "))
@@ -85,6 +88,20 @@ func (c canCmd) Run(e env) error {
 		err = silent(exitDenied)
 	}
 	return err
+}
+
+// originOf is a scope, and the claim or role that it is from.
+type originOf struct {
+	Scope  string `json:"scope"`
+	Origin string `json:"origin"`
+}
+
+// originsOf returns the scopes with their origins, and nil without origins.
+func originsOf(scopes, origins []string) (all []originOf) {
+	for i, origin := range origins {
+		all = append(all, originOf{scopes[i], origin})
+	}
+	return all
 }
 
 // routeName returns the route as "GET /agents", or "" if no route serves the path.
@@ -140,7 +157,7 @@ func (c policyCmd) Run(e env) error {
 // is the value of the --token flag.
 func (e env) authorize(cfg *config.Config, given string) (events.APIGatewayCustomAuthorizerResponse, error) {
 	var none events.APIGatewayCustomAuthorizerResponse
-	token, err := e.readToken(given)
+	raw, err := e.readToken(given)
 	if err != nil {
 		return none, err
 	}
@@ -154,7 +171,7 @@ func (e env) authorize(cfg *config.Config, given string) (events.APIGatewayCusto
 		return none, usageError{err}
 	}
 	answer, err := a.Authorize(context.Background(), events.APIGatewayCustomAuthorizerRequestTypeRequest{
-		Type: "REQUEST", MethodArn: sampleARN, Headers: map[string]string{"Authorization": "Bearer " + token},
+		Type: "REQUEST", MethodArn: sampleARN, Headers: map[string]string{"Authorization": "Bearer " + raw},
 	})
 	switch {
 	case errors.Is(err, fault.Unavailable):
@@ -162,9 +179,19 @@ func (e env) authorize(cfg *config.Config, given string) (events.APIGatewayCusto
 		// operator who runs this command needs exactly that.
 		return none, err
 	case err != nil:
-		return none, fmt.Errorf("the token is refused: %s\nhint: %s", fault.Detail(err), fault.Hint(fault.Detail(err)))
+		return none, fmt.Errorf("the token is refused: %s%s\nhint: %s",
+			fault.Detail(err), causeOf(err, "\ncause: "), fault.Hint(fault.Detail(err)))
 	}
 	return answer, nil
+}
+
+// causeOf returns what was expected of a refused token with a good signature, with a text before it, or "". Only the
+// operator sees it.
+func causeOf(err error, before string) string {
+	if m, ok := errors.AsType[token.Mismatch](err); ok {
+		return before + m.Error()
+	}
+	return ""
 }
 
 // principal verifies a token and returns the identity in it.

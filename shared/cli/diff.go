@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -102,7 +104,7 @@ func (c diffCmd) Run(e env) error {
 
 // newRules returns what a replay needs to know of the new configuration.
 func newRules(cfg *config.Config, policy *authz.Policy) replay.Rules {
-	n := replay.Rules{Policy: policy, Digest: cfg.Digest}
+	n := replay.Rules{Policy: policy, Digest: cfg.Digest, Grants: grantsOf(cfg.Auth)}
 	for _, m := range cfg.Auth.ScopeMappings {
 		n.Mappings = append(n.Mappings, authz.Mapping{Method: m.Method, Path: m.Pattern, Scopes: m.Scopes})
 	}
@@ -110,6 +112,32 @@ func newRules(cfg *config.Config, policy *authz.Policy) replay.Rules {
 		n.Agents = append(n.Agents, a.ID)
 	}
 	return n
+}
+
+// grantsOf returns the function that says what the roles of an issuer grant. Several entries of auth.keys can be for one
+// issuer; if their grants differ, the log doesn't show which of them counted.
+func grantsOf(auth config.Auth) func(issuer string) (map[string][]string, bool) {
+	keys := auth.Keys
+	if len(keys) == 0 { // with --dev, or because the variables of all keys are unset here
+		keys = []config.Key{{}}
+	}
+	return func(issuer string) (grants map[string][]string, ok bool) {
+		for _, k := range keys {
+			own := k.Issuers()
+			if auth.Issuer != "" && len(own) == 0 {
+				own = []string{auth.Issuer}
+			}
+			if issuer != "" && !slices.Contains(own, issuer) || issuer == "" && len(own) > 0 {
+				continue
+			}
+			these := map[string][]string(auth.GrantsOf(k))
+			if ok && !maps.EqualFunc(grants, these, slices.Equal) {
+				return nil, false
+			}
+			grants, ok = these, true
+		}
+		return grants, ok
+	}
 }
 
 // readDecisions reads the log that the flags name, or the files below --data. A line
@@ -183,7 +211,9 @@ func jsonDiff(file string, log *replay.Log, r replay.Report) any {
 		Changes  []replay.Change                 `json:"changes"`
 		Unsure   int                             `json:"unsure"`
 		Mappings []string                        `json:"unsure_mappings"`
+		Granted  int                             `json:"from_grants,omitempty"`
+		NoGrants int                             `json:"unknown_grants,omitempty"`
 		Log      read                            `json:"log"`
-	}{file, r.Counts, r.Changes, r.Unsure, r.Mappings,
+	}{file, r.Counts, r.Changes, r.Unsure, r.Mappings, r.Granted, r.NoGrants,
 		read{log.Decisions, r.Replayed, log.Skipped, log.Passed, log.Broken, log.Old, log.Configs}}
 }

@@ -29,7 +29,7 @@ import (
 const (
 	exitFailure = 1 // the command was understood and failed
 	exitUsage   = 2 // the command line, keyway.yaml or another input file is wrong
-	exitDenied  = 3 // can: denied; test: a promise is broken; diff: something changes
+	exitDenied  = 3 // can: denied; whoami: refused; test: a promise is broken; diff: something changes
 )
 
 // cli holds the flags and the commands. Data goes to stdout and everything else to
@@ -48,6 +48,7 @@ type cli struct {
 	Token     tokenCmd   `cmd:"" help:"Sign a token."`
 	Keys      keysCmd    `cmd:"" help:"Make keys."`
 	Can       canCmd     `cmd:"" help:"Explain whether a token or scopes allow a request."`
+	Whoami    whoamiCmd  `cmd:"" help:"Explain how a token is read: who it is, what it grants, and why not more."`
 	Policy    policyCmd  `cmd:"" help:"Print what the authorizer returns for a token."`
 	Test      testCmd    `cmd:"" help:"Test keyway.yaml against a table of promises."`
 	Diff      diffCmd    `cmd:"" help:"Show which logged requests a changed keyway.yaml would decide differently."`

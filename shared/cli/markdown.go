@@ -103,6 +103,15 @@ func footnotes(log *replay.Log, r replay.Report) (lines []string) {
 		lines = append(lines, fmt.Sprintf("Not exact: %s may be decided otherwise for the ids of %s, "+
 			"since the log holds none.", counted(r.Unsure, "request"), codes(r.Mappings)))
 	}
+	if r.NoGrants > 0 {
+		lines = append(lines, fmt.Sprintf("Not replayable: %s of issuers for which the new file has no grants, or several "+
+			"that differ.", counted(r.NoGrants, "request")))
+	}
+	if r.Granted > 0 {
+		lines = append(lines, fmt.Sprintf("Grants were compared for %s. A log holds the roles that granted a scope, and of "+
+			"several that granted one scope only the first: the effect of a grant for another role is not shown.",
+			counted(r.Granted, "request")))
+	}
 	return append(lines, "Not compared: which tokens are accepted (keys, algorithms, issuer, audience, leeway, claims) "+
 		"and whose data is shown (`user_isolation`).")
 }

@@ -178,6 +178,14 @@ func (a Auth) ClaimsOf(k Key) Claims {
 	return c
 }
 
+// GrantsOf returns what the roles in tokens of k grant: its own grants, or those of auth.
+func (a Auth) GrantsOf(k Key) Grants {
+	if k.Grants != nil {
+		return k.Grants
+	}
+	return a.Grants
+}
+
 // checkSources checks that each source is one claim or one path, and warns of a name that looks like a path.
 func (d *decoder) checkSources(path string, scopes, roles Sources, subject, session ClaimSource) {
 	for _, several := range []struct {

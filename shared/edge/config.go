@@ -101,10 +101,7 @@ func rules(a config.Auth, k config.Key) token.Rules {
 		Issuers: k.Issuers(), Audience: k.Audience, Clients: k.Clients,
 		IDTokens: slices.Contains(k.Accept, "id_token"), Bound: slices.Contains(k.Accept, "bound"),
 		Scopes: list(c.Scopes), Roles: list(c.Roles), Subject: At(c.Subject), Session: At(c.Session),
-		Prefix: k.Prefix, Grants: a.Grants,
-	}
-	if k.Grants != nil {
-		r.Grants = k.Grants
+		Prefix: k.Prefix, Grants: a.GrantsOf(k),
 	}
 	return r
 }

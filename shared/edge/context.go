@@ -26,6 +26,10 @@ const (
 	ctxRealm = "realm"
 	// ctxOrigins is authz.Principal.Origins as a JSON array, or "".
 	ctxOrigins = "origins"
+	// The next three are authz.Principal's fields of these names, of tokens without a subject or without scopes.
+	ctxSubjectClaim = "sub_claim"
+	ctxAbsent       = "absent"
+	ctxUnread       = "unread"
 
 	// The remaining members are for logs. They hold hashes and no personal data, so
 	// that the template's access log can print them.
@@ -57,6 +61,9 @@ func contextOf(p *authz.Principal, hash, digest string) map[string]any {
 	if origins := originsText(p.Origins); origins != "" {
 		context[ctxOrigins] = origins
 	}
+	if p.Subject == "" || len(p.Scopes) == 0 {
+		explain(context, p)
+	}
 	return context
 }
 
@@ -77,6 +84,17 @@ func originsText(origins []string) string {
 		return ""
 	}
 	return text
+}
+
+// explain adds why the principal has no subject or no scopes.
+func explain(context map[string]any, p *authz.Principal) {
+	for name, text := range map[string]string{
+		ctxSubjectClaim: p.SubjectClaim, ctxAbsent: p.Absent, ctxUnread: p.Unread,
+	} {
+		if text != "" {
+			context[name] = text
+		}
+	}
 }
 
 // seconds returns t in Unix seconds, and "" for the zero time.
@@ -117,6 +135,7 @@ func scopesText(scopes []string) string {
 func Principal(context map[string]any) (*authz.Principal, error) {
 	for _, name := range []string{
 		ctxSubject, ctxSession, ctxIssuer, ctxTokenID, ctxScopes, ctxExpiry, ctxIssued, ctxRealm, ctxOrigins, ctxToken,
+		ctxSubjectClaim, ctxAbsent, ctxUnread,
 	} {
 		if _, ok := context[name].(string); !ok && context[name] != nil {
 			return nil, fmt.Errorf("authorizer context: %s is not a string: %w", name, fault.Unauthenticated)
@@ -129,6 +148,7 @@ func Principal(context map[string]any) (*authz.Principal, error) {
 	p := &authz.Principal{
 		Subject: text(ctxSubject), SessionID: text(ctxSession), Issuer: text(ctxIssuer),
 		Realm: text(ctxRealm), TokenID: text(ctxTokenID), TokenHash: text(ctxToken),
+		SubjectClaim: text(ctxSubjectClaim), Absent: text(ctxAbsent), Unread: text(ctxUnread),
 	}
 	// encoding/json replaces what it can't represent: null becomes "", half of a
 	// surrogate pair becomes U+FFFD. Encoding the result again shows such a change.

@@ -51,11 +51,15 @@ func rebuilt(t tester, a *edge.Authorizer, c token.Claims) *authz.Principal {
 
 // verified returns the principal as the verified token names it.
 func verified(t tester, c token.Claims) *authz.Principal {
-	return &authz.Principal{
+	p := &authz.Principal{
 		Subject: c.Subject, SessionID: c.SessionID, Issuer: c.Issuer, TokenID: c.ID, Scopes: c.Scopes,
 		ExpiresAt: c.ExpiresAt.UTC(), IssuedAt: c.IssuedAt.UTC(),
 		TokenHash: token.Hash([]string{"Bearer " + sign(t, c)}),
 	}
+	if c.Subject == "" {
+		p.SubjectClaim = "sub"
+	}
+	return p
 }
 
 func sameCaller(t tester, want, got *authz.Principal) {

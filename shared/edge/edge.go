@@ -7,6 +7,7 @@ package edge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -76,9 +77,10 @@ func (a *Authorizer) Authorize(ctx context.Context, e Request) (Response, error)
 	sent := authorization(e)
 	answer, err := a.authorize(ctx, sent, e.MethodArn)
 	if err != nil && a.Log != nil {
+		cause, _ := errors.AsType[token.Mismatch](err)
 		a.Log.Write(ctx, authz.Entry{
 			RequestID: e.RequestContext.RequestID, Method: e.HTTPMethod, Token: token.Hash(sent),
-			Decision: a.Policy.Decide(nil, e.HTTPMethod, e.Path), Err: err, Began: began,
+			Decision: a.Policy.Decide(nil, e.HTTPMethod, e.Path), Err: err, Cause: string(cause), Began: began,
 		})
 	}
 	return answer, err
@@ -98,7 +100,8 @@ func (a *Authorizer) authorize(ctx context.Context, sent []string, methodARN str
 	p := &authz.Principal{
 		Subject: claims.Subject, SessionID: claims.SessionID, Issuer: claims.Issuer,
 		Realm: claims.Realm, TokenID: claims.ID, TokenHash: token.Hash(sent),
-		Scopes: claims.Scopes, Origins: claims.Origins, IssuedAt: claims.IssuedAt, ExpiresAt: claims.ExpiresAt,
+		Scopes: claims.Scopes, Origins: claims.Origins, SubjectClaim: claims.SubjectClaim,
+		Absent: claims.Absent, Unread: claims.Unread, IssuedAt: claims.IssuedAt, ExpiresAt: claims.ExpiresAt,
 	}
 	hash := p.SubjectHash()
 	return Response{

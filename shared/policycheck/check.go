@@ -157,6 +157,11 @@ func (c *checker) token(name string, who caller) (string, error) {
 		put(claims, read.Scopes[0], scopes)
 	}
 	maps.Copy(claims, who.claims)
+	if at, ok := rolesOf(c.auth, claims); ok {
+		roles := claims["roles"]
+		delete(claims, "roles")
+		put(claims, at, roles)
+	}
 	maps.DeleteFunc(claims, func(_ string, v any) bool { return v == nil })
 	for _, claim := range dates { // a duration from now becomes seconds since 1970, as RFC 7519 requires
 		if distance, err := time.ParseDuration(text(claims[claim])); err == nil {
@@ -168,6 +173,21 @@ func (c *checker) token(name string, who caller) (string, error) {
 		return "", fmt.Errorf("the claims of %s: %w", name, err)
 	}
 	return c.sign(payload), nil
+}
+
+// rolesOf returns the claim that the member roles of a caller stands for: the first one with roles of the entry for the
+// caller's issuer. ok is false if the caller has no such member, or if roles is a claim that is read itself.
+func rolesOf(auth config.Auth, claims map[string]any) (at config.ClaimSource, ok bool) {
+	if _, given := claims["roles"]; !given || slices.Contains(readClaims(auth), "roles") {
+		return at, false
+	}
+	for _, k := range append(slices.Clone(auth.Keys), config.Key{}) {
+		read := auth.ClaimsOf(k).Roles
+		if own := k.Issuers(); len(read) > 0 && (len(own) == 0 || slices.Contains(own, text(claims["iss"]))) {
+			return read[0], true
+		}
+	}
+	return at, false
 }
 
 // put sets the claim, or the member of a claim, that a source reads.

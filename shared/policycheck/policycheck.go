@@ -202,17 +202,14 @@ func (t *Table) undeclared(agents []string) (faults []config.Fault) {
 // unread reports claims that this OS does not read. Most are typing errors: a row about a claim "scope" would
 // pass or fail for the wrong reason if the OS reads "scopes".
 func (t *Table) unread(auth config.Auth) (faults []config.Fault) {
-	var known []string
-	for _, k := range append([]config.Key{{}}, auth.Keys...) {
-		c := auth.ClaimsOf(k)
-		for _, s := range slices.Concat(config.Sources{c.Subject}, c.Scopes, c.Roles, config.Sources{c.Session}) {
-			known = append(known, s.Names()[0])
-		}
-		if len(k.Clients) > 0 {
-			known = append(known, "azp", "client_id", "cid")
-		}
+	known := readClaims(auth)
+	roles := len(auth.Claims.Roles) > 0
+	for _, k := range auth.Keys {
+		roles = roles || len(k.Claims.Roles) > 0
 	}
-	known = append(known, "iss", "aud", "exp", "nbf", "iat", "jti")
+	if roles {
+		known = append(known, "roles") // see rolesOf
+	}
 	for _, name := range slices.Sorted(maps.Keys(t.callers)) {
 		for claim := range t.callers[name].claims {
 			if !slices.Contains(known, claim) {
@@ -222,6 +219,20 @@ func (t *Table) unread(auth config.Auth) (faults []config.Fault) {
 		}
 	}
 	return faults
+}
+
+// readClaims returns the names of the claims that this OS reads.
+func readClaims(auth config.Auth) (known []string) {
+	for _, k := range append([]config.Key{{}}, auth.Keys...) {
+		c := auth.ClaimsOf(k)
+		for _, s := range slices.Concat(config.Sources{c.Subject}, c.Scopes, c.Roles, config.Sources{c.Session}) {
+			known = append(known, s.Names()[0])
+		}
+		if len(k.Clients) > 0 {
+			known = append(known, "azp", "client_id", "cid")
+		}
+	}
+	return append(known, "iss", "aud", "exp", "nbf", "iat", "jti")
 }
 
 // unique returns the names of a list, each once and in their order.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -51,13 +52,16 @@ type Skipped struct {
 type key struct {
 	route, agent, mapping, config string
 	scopes                        string // a JSON array
+	origins                       string // a JSON array in the order of scopes, or ""
+	issuer                        string // only if there are origins
 	allow, filtered               bool
 	missing                       string
 }
 
 // group is all decisions with the same key.
 type group struct {
-	scopes []string
+	scopes  []string
+	origins []string // of each of scopes; nil if all of them are as the token had them
 	seen
 }
 
@@ -105,6 +109,10 @@ type line struct {
 	// Scopes are those of the token. If they are too long, ScopesBytes has their size instead.
 	Scopes      []string `json:"scopes"`
 	ScopesBytes int      `json:"scopes_bytes"`
+	// Origins say where each of Scopes was from: a claim, or "claim=role" for what a role granted.
+	Origins []string `json:"origins"`
+	// Issuer is the issuer whose roles these are. It is only set together with Origins.
+	Issuer string `json:"issuer"`
 	// Route is empty if the path matched none.
 	Route string `json:"route"`
 	// Agent is empty if the path names none, or one with an id that is not safe to log.
@@ -213,16 +221,21 @@ func (l *Log) keep(d line) {
 			d.Agent = ""
 		}
 	}
-	slices.Sort(d.Scopes)
-	d.Scopes = slices.Compact(d.Scopes)
+	d.sortScopes()
 	scopes, _ := json.Marshal(d.Scopes) // encoding a list of strings cannot fail
+	origins := ""
+	if d.Origins != nil {
+		text, _ := json.Marshal(d.Origins)
+		origins = string(text)
+	}
 	k := key{
 		route: d.Route, agent: d.Agent, mapping: d.Mapping, config: d.Config, scopes: string(scopes),
+		origins: origins, issuer: d.Issuer,
 		allow: *d.Allow, filtered: *d.Allow && d.Filtered, missing: strings.Join(d.Missing, ", "),
 	}
 	g := l.groups[k]
 	if g == nil {
-		g = &group{scopes: d.Scopes}
+		g = &group{scopes: d.Scopes, origins: d.Origins}
 		l.groups[k] = g
 	}
 	caller := "" // all principals that are not a hash count as one caller, and their text is not kept
@@ -232,8 +245,28 @@ func (l *Log) keep(d line) {
 	g.add(seen{callers: map[string]struct{}{caller: {}}, requests: 1, first: d.Time, last: d.Time})
 }
 
+// sortScopes sorts the scopes with their origins, and removes repeated scopes. Origins that don't fit the scopes are
+// removed.
+func (d *line) sortScopes() {
+	if d.Origins == nil || len(d.Origins) != len(d.Scopes) {
+		d.Origins, d.Issuer = nil, ""
+		slices.Sort(d.Scopes)
+		d.Scopes = slices.Compact(d.Scopes)
+		return
+	}
+	from := map[string]string{}
+	for i, s := range d.Scopes {
+		from[s] = d.Origins[i]
+	}
+	d.Scopes, d.Origins = slices.Sorted(maps.Keys(from)), nil
+	for _, s := range d.Scopes {
+		d.Origins = append(d.Origins, from[s])
+	}
+}
+
 // order compares keys, so that two reports about the same log are equal.
 func order(a, b key) int {
 	return cmp.Or(cmp.Compare(a.route, b.route), cmp.Compare(a.agent, b.agent), cmp.Compare(a.mapping, b.mapping),
-		cmp.Compare(a.config, b.config), cmp.Compare(a.scopes, b.scopes), cmp.Compare(a.missing, b.missing))
+		cmp.Compare(a.config, b.config), cmp.Compare(a.scopes, b.scopes), cmp.Compare(a.missing, b.missing),
+		cmp.Compare(a.origins, b.origins), cmp.Compare(a.issuer, b.issuer))
 }

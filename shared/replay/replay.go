@@ -93,6 +93,10 @@ type Report struct {
 	Unsure int `json:"unsure"`
 	// Mappings are those scope mappings, sorted.
 	Mappings []string `json:"unsure_mappings"`
+	// Granted is the number of replayed requests whose scopes were computed from the grants of their roles.
+	Granted int `json:"from_grants,omitempty"`
+	// NoGrants is the number of requests that were not replayed because Rules.Grants does not know what their roles grant.
+	NoGrants int `json:"unknown_grants,omitempty"`
 }
 
 // Rules is the configuration that a log is replayed against.
@@ -103,6 +107,9 @@ type Rules struct {
 	Mappings []authz.Mapping
 	// Agents are the ids of the declared agents. Defaults to none.
 	Agents []string
+	// Grants returns what the roles of an issuer grant. It returns false if the configuration doesn't say that: it has no
+	// entry for the issuer, or several that differ. Defaults to nil: scopes of roles stay as they were logged.
+	Grants func(issuer string) (grants map[string][]string, ok bool)
 	// Digest is the digest of the configuration, to recognize decisions that it made itself. Defaults to
 	// unknown.
 	Digest string
@@ -116,6 +123,14 @@ func (l *Log) Replay(n Rules) Report {
 	a := asker{n, map[string]*authz.Policy{}}
 	for _, k := range slices.SortedFunc(maps.Keys(l.groups), order) {
 		g, r := l.groups[k], routes[k.route]
+		scopes, granted, ok := n.scopes(g, k.issuer)
+		if !ok {
+			out.NoGrants += g.requests
+			continue
+		}
+		if granted {
+			out.Granted += g.requests
+		}
 		out.Replayed += g.requests
 		path := a.path(r, k)
 		unsure, lost := a.unsure(r, k, path), a.lost(r, k, path)
@@ -130,7 +145,7 @@ func (l *Log) Replay(n Rules) Report {
 			continue
 		}
 		// Only the scopes matter for the decision, so the principal has no subject.
-		d := n.Policy.Decide(&authz.Principal{Scopes: g.scopes}, r.Method, path)
+		d := n.Policy.Decide(&authz.Principal{Scopes: scopes}, r.Method, path)
 		c := change(k, d, n)
 		if c.Verdict == "" {
 			continue
@@ -156,6 +171,28 @@ func (l *Log) Replay(n Rules) Report {
 	slices.Sort(out.Mappings)
 	out.Mappings = slices.Compact(out.Mappings)
 	return out
+}
+
+// scopes returns the scopes that the callers of a group have with the new configuration: those of claims as they were
+// logged, and what the logged roles grant now. granted is whether there are roles. ok is false if it is not known what
+// they grant.
+func (n Rules) scopes(g *group, issuer string) (scopes []string, granted, ok bool) {
+	roles := map[string]bool{}
+	for i, origin := range g.origins {
+		if _, role, isRole := strings.Cut(origin, "="); isRole {
+			roles[role] = true
+		} else {
+			scopes = append(scopes, g.scopes[i])
+		}
+	}
+	if len(roles) == 0 || n.Grants == nil {
+		return g.scopes, false, true
+	}
+	grants, ok := n.Grants(issuer)
+	for role := range roles {
+		scopes = append(scopes, grants[role]...)
+	}
+	return scopes, true, ok
 }
 
 // inOrder returns the rows in the order of verdicts, and within a verdict by the number of requests.

@@ -34,6 +34,10 @@ type Explanation struct {
 	Audience []string
 	// Clients are those of azp, client_id and cid that are present, in this form: azp=web.
 	Clients []string
+	// Absent are the claims that are read for scopes and roles and that the token doesn't have.
+	Absent []string
+	// Has are the claims that may hold scopes, roles or groups and that are not read. At most 8.
+	Has []string
 }
 
 // Explain is Verify, and also says how the token was read.
@@ -65,7 +69,15 @@ func (x *Explanation) saw(o, header object, from *source) {
 		}
 		return all
 	}
-	x.Reads, x.RolesFrom = names(from.Scopes), names(from.Roles)
+	x.Reads, x.RolesFrom, x.Absent = names(from.Scopes), names(from.Roles), nil
+	read := map[string]bool{}
+	for _, s := range slices.Concat(from.Scopes, from.Roles) {
+		raw, err := s.find(o)
+		if read[s.Path[0]] = err == nil && raw != ""; !read[s.Path[0]] {
+			x.Absent = append(x.Absent, s.String())
+		}
+	}
+	x.Has = o.likeScopes(read)
 }
 
 // kindOf says what kind of token this is, whichever kinds its source accepts.
