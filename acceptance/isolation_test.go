@@ -323,7 +323,8 @@ func TestTokenWithoutSubjectOwnsNothing(t *testing.T) {
 	before := h.everything()
 	for _, a := range attempts {
 		for _, names := range []*strings.Replacer{h.anns, h.missing} {
-			h.try("", a, names).Want(t, a.request, 403, `{"detail":"Authenticated request is missing a user identity"}`)
+			h.try("", a, names).Want(t, a.request, 403, `{"detail":"Authenticated request is missing a user identity",`+
+				`"hint":"The claim \"sub\" of the token is absent or empty. Ask the issuer for a token that names its user there"}`)
 		}
 	}
 	h.Get("", "/sessions").Want(t, "a list", 403, "missing a user identity")

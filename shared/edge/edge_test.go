@@ -271,3 +271,29 @@ func TestAuthorizerLogsRejectedTokens(t *testing.T) {
 		t.Errorf("%d lines: %s, want %s", n, log.String(), want)
 	}
 }
+
+// The operator sees both issuers. The caller of a token with a good signature sees neither, and without one nothing is said.
+func TestAuthorizerLogsWhatWasExpectedOfATokenWithAGoodSignature(t *testing.T) {
+	t.Parallel()
+	c := declaring("a")
+	c.Auth.Issuer = "http://127.0.0.1:21001/realms/acme"
+	a := newAuthorizer(t, c)
+	var log bytes.Buffer
+	a.Log = authz.NewLog(slog.New(slog.NewJSONHandler(&log, nil)), "0123456789abcdef")
+	other := claims("ann", "agents:read")
+	other.Issuer = "http://localhost:21001/realms/acme"
+	signed := sign(t, other)
+	_, err := a.Authorize(t.Context(), event(t, signed))
+	if _, _, body := fault.Answer(err); !errors.Is(err, fault.Unauthenticated) || strings.Contains(string(body), "acme") {
+		t.Errorf("the caller gets %s, %v", body, err)
+	}
+	want := `"reason":"Invalid token: Invalid issuer","cause":"iss is \"http://localhost:21001/realms/acme\", ` +
+		`expected \"http://127.0.0.1:21001/realms/acme\"","token":`
+	if !strings.Contains(log.String(), want) || strings.Contains(log.String(), "ann") {
+		t.Errorf("%s, want %s", log.String(), want)
+	}
+	log.Reset()
+	if _, err = a.Authorize(t.Context(), event(t, signed+"A")); err == nil || strings.Contains(log.String(), "acme") {
+		t.Errorf("a wrong signature: %v, log %s", err, log.String())
+	}
+}
