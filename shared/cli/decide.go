@@ -188,7 +188,7 @@ func (e env) authorize(cfg *config.Config, given string) (events.APIGatewayCusto
 // causeOf returns what was expected of a refused token with a good signature, with a text before it, or "". Only the
 // operator sees it.
 func causeOf(err error, before string) string {
-	if m, ok := errors.AsType[token.Mismatch](err); ok {
+	if m, ok := errors.AsType[token.Cause](err); ok {
 		return before + m.Error()
 	}
 	return ""

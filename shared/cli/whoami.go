@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/config/yamlfile"
 	"github.com/keyway-agents/keyway/shared/edge"
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/owner"
 	"github.com/keyway-agents/keyway/shared/scope"
 	"github.com/keyway-agents/keyway/shared/token"
 )
@@ -57,7 +57,7 @@ type identity struct {
 	Issuer  string `json:"issuer,omitempty"`
 	Subject string `json:"subject,omitempty"`
 	Owner   string `json:"owner,omitempty"`
-	// Otherwise is the owner if the database has recorded other issuers.
+	// Otherwise is the owner if the database has recorded another home issuer.
 	Otherwise string    `json:"owner_otherwise,omitempty"`
 	Session   string    `json:"session,omitempty"`
 	Clients   []string  `json:"clients,omitempty"`
@@ -218,21 +218,24 @@ func remedies(claims []string) (lines []string) {
 	return lines
 }
 
-// owners returns the owner of the caller's data, and the one that it can be instead. One issuer has owners with plain names
-// and each other one has its issuer before the subject. The database records which issuer has the plain names; the file
-// alone only shows what is likely.
+// owners returns the owner of the caller's data, and the one that it can be instead. The database records the home issuer,
+// whose users have plain names. What is likely is what a new database would record. A file that is refused there has no
+// likely owner.
 func owners(auth config.Auth, c token.Claims) (likely, otherwise string) {
-	several := auth.Issuer == "" && slices.ContainsFunc(auth.Keys, func(k config.Key) bool {
-		return k.Realm() != auth.Keys[0].Realm()
-	})
-	if c.Subject == "" || c.Realm == "" && !several {
-		return c.Subject, ""
+	record, err := (*owner.Record)(nil).Adopt(auth.Owners(), func() (map[string]bool, error) { return nil, nil })
+	if err != nil {
+		return "", ""
 	}
-	full := strings.NewReplacer("%", "%25", "#", "%23").Replace(cmp.Or(c.Realm, c.Issuer)) + "#" + c.Subject
-	if several {
-		return full, c.Subject
+	likely = record.Name(c.Realm, c.Issuer, c.Subject)
+	if c.Subject == "" || c.Realm == "" || auth.HomeIssuer != "" {
+		return likely, ""
 	}
-	return c.Subject, full
+	nobody := owner.Record{Issuers: record.Issuers} // without a home issuer
+	if otherwise = nobody.Name(c.Realm, c.Issuer, c.Subject); otherwise == likely {
+		home := owner.Record{Issuers: record.Issuers, Home: new(record.Issuer(c.Realm))}
+		otherwise = home.Name(c.Realm, c.Issuer, c.Subject)
+	}
+	return likely, otherwise
 }
 
 // text returns the lines for people.
@@ -265,7 +268,7 @@ func (w identity) text(now time.Time) string {
 	}
 	line("owner", "%s", visible(w.Owner))
 	if w.Otherwise != "" {
-		line("", "or %s, if the database has recorded other issuers", visible(w.Otherwise))
+		line("", "or %s, if the database has recorded another home issuer", visible(w.Otherwise))
 	}
 	line("session", "%s", visible(w.Session))
 	line("client", "%s", visible(strings.Join(w.Clients, ", ")))

@@ -105,6 +105,7 @@ func (c claimed) examine(t tester, i issuer) (scopes map[string][]string, ok boo
 	want := &authz.Principal{
 		Subject: claims.Subject, SessionID: claims.SessionID, Issuer: claims.Issuer, Realm: claims.Realm,
 		TokenID: claims.ID, TokenHash: token.Hash([]string{raw}), Scopes: claims.Scopes, Origins: crossing(claims.Origins),
+		SubjectClaim: claims.SubjectClaim, Absent: claims.Absent, Unread: claims.Unread,
 		IssuedAt: claims.IssuedAt, ExpiresAt: claims.ExpiresAt,
 	}
 	got := crossed(t, a, raw)

@@ -77,7 +77,7 @@ func (a *Authorizer) Authorize(ctx context.Context, e Request) (Response, error)
 	sent := authorization(e)
 	answer, err := a.authorize(ctx, sent, e.MethodArn)
 	if err != nil && a.Log != nil {
-		cause, _ := errors.AsType[token.Mismatch](err)
+		cause, _ := errors.AsType[token.Cause](err)
 		a.Log.Write(ctx, authz.Entry{
 			RequestID: e.RequestContext.RequestID, Method: e.HTTPMethod, Token: token.Hash(sent),
 			Decision: a.Policy.Decide(nil, e.HTTPMethod, e.Path), Err: err, Cause: string(cause), Began: began,

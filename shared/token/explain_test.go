@@ -89,13 +89,13 @@ func TestRefusalAfterAGoodSignatureSaysWhatIsExpected(t *testing.T) {
 		`{"aud":"os","iss":"http://127.0.0.1/r/","azp":""}`: `iss is "http://127.0.0.1/r/", expected "http://127.0.0.1/r" or "http://kc/r"`,
 	} {
 		_, err := read(t, r, payload)
-		if m, ok := errors.AsType[token.Mismatch](err); !ok || m.Error() != want {
+		if m, ok := errors.AsType[token.Cause](err); !ok || m.Error() != want {
 			t.Errorf("%.80s: %v, want %s", payload, err, want)
 		}
 	}
 	// Without a good signature, nothing is said about what is expected.
 	_, err := verify(t, hmacOptions(), signedText(t, `{"alg":"HS256"}`, `{"iss":"x"}`)+"A")
-	if _, ok := errors.AsType[token.Mismatch](err); ok || err == nil {
+	if _, ok := errors.AsType[token.Cause](err); ok || err == nil {
 		t.Errorf("a token with a wrong signature: %v", err)
 	}
 }

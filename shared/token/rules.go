@@ -319,7 +319,7 @@ func (from *source) checkClient(o object) error {
 		}
 	}
 	if !present {
-		return denyBecause(Mismatch("azp, client_id and cid are absent, expected "+oneOf(from.Clients)),
+		return denyBecause(Cause("azp, client_id and cid are absent, expected "+oneOf(from.Clients)),
 			"Invalid token: Token names no client in azp, client_id or cid")
 	}
 	return nil
@@ -371,8 +371,8 @@ func (from *source) checkKind(o, header object) error {
 var logoutEvent = ClaimSource{Path: []string{"events", "http://schemas.openid.net/event/backchannel-logout"}}
 
 // mismatch says which value a claim has and which ones are expected.
-func mismatch(claim, got string, expected []string) Mismatch {
-	return Mismatch(fmt.Sprintf("%s is %s, expected %s", claim, brief(got), oneOf(expected)))
+func mismatch(claim, got string, expected []string) Cause {
+	return Cause(fmt.Sprintf("%s is %s, expected %s", claim, brief(got), oneOf(expected)))
 }
 
 // oneOf lists the first of the expected values.

@@ -108,15 +108,15 @@ func reserved(subject string) bool {
 // token, so that it must not contain a key, a configured value or content of the token.
 func deny(detail string) error { return fault.Public(fault.Unauthenticated, detail, nil) }
 
-// Mismatch is the cause of a refusal after a good signature: which issuer, audience or client the token has, and which
-// are expected. It is for the operator's log, and for nobody without a share in it. It identifies no person.
-type Mismatch string
+// Cause is what the operator should know about a refusal, and no caller: after a good signature which issuer, audience or
+// client the token has and which are expected; otherwise which keys can't be used. It identifies no person.
+type Cause string
 
 // Error returns the text.
-func (m Mismatch) Error() string { return string(m) }
+func (c Cause) Error() string { return string(c) }
 
 // denyBecause is deny with a cause for the operator's log.
-func denyBecause(cause Mismatch, detail string) error {
+func denyBecause(cause Cause, detail string) error {
 	return fault.Public(fault.Unauthenticated, detail, cause)
 }
 

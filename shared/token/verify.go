@@ -161,7 +161,7 @@ func (v *Verifier) verify(ctx context.Context, authorization []string, x *Explan
 		// signature, a caller must not find out which keys exist. The operator's log gets more.
 		err = denyToken("Signature verification failed")
 		if cause := v.unusable(p.kid); cause != "" {
-			err = denyBecause(cause, fault.Detail(err))
+			err = denyBecause(Cause(cause), fault.Detail(err))
 		}
 	}
 	return c, err
