@@ -165,13 +165,14 @@ func TestFetchedSecretVerifiesButDoesNotSign(t *testing.T) {
 // config check connects to nothing unless it is asked to, so that it works in CI.
 func TestUnusableKeysAreWarnedOf(t *testing.T) {
 	t.Parallel()
-	asked, sets := 0, map[string]string{
+	var asked atomic.Int64
+	sets := map[string]string{
 		"/none":  `{"keys":[]}`,
 		"/other": `{"keys":[{"kty":"RSA","kid":"e","use":"enc"},{"kty":"EC","crv":"secp256k1"}]}`,
 		"/many":  `{"keys":[{}` + strings.Repeat(",{}", 11) + `]}`,
 	}
 	i := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked++
+		asked.Add(1)
 		fmt.Fprint(w, sets[r.URL.Path])
 	}))
 	t.Cleanup(i.Close)
@@ -186,7 +187,7 @@ func TestUnusableKeysAreWarnedOf(t *testing.T) {
 		"/down": {"warning: auth.keys[0]: http://127.0.0.1:", "is not a JSON object; until it can be fetched"},
 	} {
 		file := writeConfig(t, configWithKeys("ES256", "{jwks_url: '"+i.URL+path+"', audience: [os], http: true}"))
-		asked = 0
+		asked.Store(0)
 		for _, flag := range []string{"", "--fetch"} {
 			var output bytes.Buffer
 			e := testEnv(nil)
@@ -201,8 +202,8 @@ func TestUnusableKeysAreWarnedOf(t *testing.T) {
 				}
 			}
 		}
-		if asked != 1 {
-			t.Errorf("%s: %d requests, want 1 by --fetch", path, asked)
+		if n := asked.Load(); n != 1 {
+			t.Errorf("%s: %d requests, want 1 by --fetch", path, n)
 		}
 	}
 }
@@ -214,7 +215,7 @@ func TestServeNamesTheRemedyForHTTP(t *testing.T) {
 		"{jwks_url: 'http://keycloak:8080/certs'}":                "add http: true to this key",
 		"{discovery: 'http://127.0.0.1:9/realms/acme'}":           "add http: true to this key",
 		"{jwks_url: 'http://8.8.8.8/certs', http: true}":          "http: true is for private addresses only",
-		"{jwks_url: 'https://i.example/k', ca: nowhere.pem}":      "nowhere.pem: no such file or directory; give the certificate",
+		"{jwks_url: 'https://i.example/k', ca: nowhere.pem}":      "nowhere.pem: no such file or directory; give",
 		"{discovery: 'https://login.example/{tenantid}/v2.0'}":    "name or id of one tenant",
 		"{discovery: 'https://i.example', jwks_url: 'https://i'}": "needs exactly one source of keys",
 	} {

@@ -72,8 +72,8 @@ var longHelp = kong.Vars{
 		"where a model's key is missing, and reload keyway.yaml when it changes.",
 	"help_token": "The caller's token: the token itself, - for standard input, or @FILE. " +
 		"Defaults to the variable KEYWAY_TOKEN.",
-	"help_alg": "RS256 (the default), RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA (Ed25519) for a key " +
-		"pair; HS256, HS384 or HS512 for a secret that you put into an environment variable.",
+	"help_alg": "RS256 (the default), RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA (Ed25519) for a " +
+		"key pair; HS256, HS384 or HS512 for a secret that you put into an environment variable.",
 	"help_fetch": "Also read the files of keys, fetch the keys at addresses and in secrets, and warn of those that " +
 		"can't be used.",
 	"help_out": "The file to write: a JWKS that also holds private_key and public_key as PEM, or the secret. " +

@@ -98,7 +98,8 @@ func TestEachErrorHasItsPositionAndRemedy(t *testing.T) {
 		{"[${K}]", "[${K}]\n  algorithms: [EdDSA]",
 			`3:10: auth.keys[0]: is not a PEM public key, which EdDSA needs; give the text that begins with -----BEGIN ` +
 				`PUBLIC KEY-----, or set auth.algorithms to [HS256]`},
-		{"[${K}]", "[{}]", `3:10: auth.keys[0]: needs exactly one source of keys; set one of jwks_file, jwks_url, discovery and secret`},
+		{"[${K}]", "[{}]",
+			`3:10: auth.keys[0]: needs exactly one source of keys; set one of jwks_file, jwks_url, discovery and secret`},
 		{"[${K}]", "[{secret: hunter2}]",
 			`3:11: auth.keys[0].secret: is not in the required form; it must match ` +
 				`^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:.+$`},
