@@ -23,7 +23,7 @@ import (
 )
 
 // SchemaVersion is the number of the migration that the queries of this package are written for.
-const SchemaVersion = 11
+const SchemaVersion = 12
 
 // MaxSessionID is the maximum length of a session id, in bytes.
 const MaxSessionID = 255
@@ -184,16 +184,24 @@ func (db *DB) Close() {
 // or if the schema cannot be read, the error is fault.Unavailable with the remedy. A schema that a newer Keyway migrated
 // fits as long as its migrations say so in the column oldest.
 func (db *DB) Check(ctx context.Context) error {
-	// The columns oldest and owners do not exist before migrations 6 and 11, hence the detour through jsonb.
-	const sql = `SELECT version, coalesce((to_jsonb(v) ->> 'oldest')::int, 0),
-		(SELECT nullif(to_jsonb(o) -> 'owners', 'null') FROM keyway.os o) FROM keyway.schema_version v`
 	var version, oldest int
 	var owners *owner.Record
 	// The query is executed once, so it is not worth a round trip to prepare it.
-	err := db.queryRow(ctx, sql, pgx.QueryExecModeExec).Scan(&version, &oldest, &owners)
-	switch {
-	case err != nil:
+	err := db.queryRow(ctx, schemaVersion, pgx.QueryExecModeExec).Scan(&version, &oldest, &owners)
+	if err != nil {
 		return fmt.Errorf("schema version: %w", kindOf(err))
+	}
+	return db.fits(version, oldest, owners)
+}
+
+// schemaVersion is the query of Check. The columns oldest and owners do not exist before migrations 6 and 11, hence the
+// detour through jsonb.
+const schemaVersion = `SELECT version, coalesce((to_jsonb(v) ->> 'oldest')::int, 0),
+	(SELECT nullif(to_jsonb(o) -> 'owners', 'null') FROM keyway.os o) FROM keyway.schema_version v`
+
+// fits returns the error of Check for what the database holds, or keeps what Owners returns.
+func (db *DB) fits(version, oldest int, owners *owner.Record) error {
+	switch {
 	case version < SchemaVersion:
 		text := "the database schema is at version %d, this Keyway needs %d; run keyway migrate"
 		return fault.Public(fault.Unavailable, fmt.Sprintf(text, version, SchemaVersion), nil)

@@ -36,7 +36,8 @@ func allCalls() []call {
 		SessionState: json.RawMessage(`{"a":1}`), Input: strings.Repeat("x", 20_000),
 	}
 	check := call{"Check", func(ctx context.Context, db *store.DB) error { return db.Check(ctx) }}
-	return slices.Concat([]call{check}, pendingCalls(r), runningCalls(r), readCalls(r), sessionCalls(), memoryCalls())
+	return slices.Concat([]call{check}, pendingCalls(r), runningCalls(r), readCalls(r), sessionCalls(), memoryCalls(),
+		revocationCalls())
 }
 
 // pendingCalls are the calls for a run up to its second claim.
