@@ -152,7 +152,7 @@ func newDocument() document {
 	}}
 	endpoints := map[route.Name]api.Endpoint{}
 	for _, e := range api.Endpoints(
-		api.OS{}, &api.Readiness{}, api.Agents{}, api.Runs{}, api.Sessions{}, api.Memories{},
+		api.OS{}, &api.Readiness{}, api.Agents{}, api.Runs{}, api.Sessions{}, api.Memories{}, api.Revocations{},
 	) {
 		endpoints[e.Route] = e
 	}

@@ -102,6 +102,9 @@ var summaries = map[route.Name]string{
 	route.MemoryTopics:    "List the topics of the caller's memories",
 	route.MemoryStats:     "Count the memories of each user",
 	route.MergeMemories:   "Merge all memories of a user into one with a model",
+	route.ListRevocations: "List the revoked tokens, page by page",
+	route.Revoke:          "Revoke one token, or the tokens of a subject",
+	route.UndoRevocation:  "Undo a revocation",
 }
 
 // conflicting lists the routes that can answer 409, because of the state of a row:
@@ -110,7 +113,7 @@ var summaries = map[route.Name]string{
 var conflicting = []route.Name{
 	route.CreateRun, route.ListRuns, route.ContinueRun, route.CreateSession, route.DeleteSessions, route.GetSession,
 	route.ChangeSession, route.RenameSession, route.DeleteSession, route.SessionRuns, route.SessionPreviews,
-	route.SessionRun, route.MergeMemories,
+	route.SessionRun, route.MergeMemories, route.Revoke,
 }
 
 // probing lists the public routes whose answer depends on the database.
@@ -150,6 +153,9 @@ func (s *schemas) operation(r *route.Route, e api.Endpoint) operation {
 	// one deployment, but the document is the same for all.
 	for _, n := range r.Needs {
 		op.Scopes = append(op.Scopes, n.String())
+	}
+	if r.Admin {
+		op.Scopes = []string{"agent_os:admin"} // the default of admin_scope; no mapping replaces it
 	}
 	r.Path(func(name string) string {
 		op.Parameters = append(op.Parameters, parameter{ // an empty segment matches no route
@@ -208,6 +214,9 @@ func (op operation) errorStatuses(r *route.Route) (out []int) {
 	}
 	if slices.Contains(conflicting, r.Name) {
 		out = append(out, http.StatusConflict)
+	}
+	if r.Name == route.UndoRevocation { // its token or subject is in the body
+		out = append(out, http.StatusNotFound)
 	}
 	if r.Name == route.MergeMemories {
 		// The user is in the body, not in the path, and may have no memories: 404. The

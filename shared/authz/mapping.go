@@ -62,7 +62,7 @@ func New(table *route.Routes, admin string, mappings []Mapping) (*Policy, error)
 	o := &Policy{table: table, admin: admin, mappings: map[*route.Route][]mapping{}}
 	for r := range table.All() {
 		for _, m := range all {
-			if m.Method == r.Method && r.Overlaps(m.Path) {
+			if !r.Admin && m.Method == r.Method && r.Overlaps(m.Path) {
 				o.mappings[r] = append(o.mappings[r], m)
 			}
 		}
@@ -77,13 +77,13 @@ func wrong(format string, args ...any) error {
 }
 
 // Reaches reports whether a mapping could ever match a request to a route that needs
-// scopes.
+// scopes. A route for administrators alone is never mapped: "GET /*" must not open it.
 func Reaches(table *route.Routes, method, glob string) bool {
 	if strings.Contains(glob, route.Hole) { // it would match the open parameters in MightAllow's paths
 		return false
 	}
 	for r := range table.All() {
-		if !r.Public && r.Method == method && r.Overlaps(glob) {
+		if !r.Public && !r.Admin && r.Method == method && r.Overlaps(glob) {
 			return true
 		}
 	}
@@ -110,7 +110,15 @@ func (o *Policy) need(r *route.Route, path string) ([]scope.Need, string) {
 			return m.needs, m.String()
 		}
 	}
-	return r.Needs, ""
+	return o.own(r), ""
+}
+
+// own returns the needs of the route itself.
+func (o *Policy) own(r *route.Route) []scope.Need {
+	if r.Admin {
+		return []scope.Need{{Resource: o.admin}}
+	}
+	return r.Needs
 }
 
 // globMatch reports whether path matches glob, in which * matches any text. For each
@@ -170,5 +178,5 @@ func (o *Policy) MightAllow(granted scope.Set, r *route.Route, id string) bool {
 		ids, all := granted.IDs(r.Needs[0].Resource, r.Needs[0].Action)
 		return all || len(ids) > 0
 	}
-	return covers(r.Needs)
+	return covers(o.own(r))
 }

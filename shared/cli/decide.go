@@ -238,7 +238,8 @@ type routesCmd struct{}
 // Help adds examples to the command's --help.
 func (routesCmd) Help() string {
 	return `Prints method, path, scopes and the Lambda function of every route. The scopes are the
-defaults: auth.scope_mappings in keyway.yaml may replace them.
+defaults: auth.scope_mappings in keyway.yaml may replace them, except (admin_scope): only the
+administrator's scope opens that route.
 
   keyway routes
   keyway routes --json`
@@ -252,12 +253,13 @@ func (routesCmd) Run(e env) error {
 		Path     string   `json:"path"`
 		Needs    []string `json:"needs"`
 		Public   bool     `json:"public"`
+		Admin    bool     `json:"admin,omitempty"` // only admin_scope opens it
 		Function string   `json:"function"`
 	}
 	var lines []line
 	for r := range route.Table.All() {
 		needs := append([]string{}, scopeNames(r.Needs)...) // [] and not null in JSON
-		lines = append(lines, line{r.Method, r.Pattern, needs, r.Public, string(r.Function)})
+		lines = append(lines, line{r.Method, r.Pattern, needs, r.Public, r.Admin, string(r.Function)})
 	}
 	if e.cli.JSON {
 		return printJSON(e.out, lines)
@@ -266,8 +268,11 @@ func (routesCmd) Run(e env) error {
 	w := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', 0)
 	for _, l := range lines {
 		needs := strings.Join(l.Needs, ", ")
-		if l.Public {
+		switch {
+		case l.Public:
 			needs = "(public)"
+		case l.Admin:
+			needs = "(admin_scope)"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", l.Method, l.Path, needs, l.Function)
 	}

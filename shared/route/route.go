@@ -30,8 +30,11 @@ type Route struct {
 	Function Function
 	// Public means that a caller needs no token. Defaults to false.
 	Public bool
+	// Admin means that only the administrator's scope opens the route, whatever else a token
+	// holds and whatever custom mappings say. Defaults to false.
+	Admin bool
 	// Needs are the scopes of the route; a caller needs all of them. Required unless
-	// the route is Public, because an empty list would allow every valid token.
+	// the route is Public or Admin, because an empty list would allow every valid token.
 	Needs []scope.Need
 	// Lists is the family of resources that the answer lists. A caller with a scope for
 	// one of them is allowed to send the request, and sees only those that their scopes

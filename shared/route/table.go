@@ -48,6 +48,10 @@ const (
 	MemoryTopics   Name = "memory_topics"
 	MemoryStats    Name = "memory_stats"
 	MergeMemories  Name = "optimize_memories"
+
+	ListRevocations Name = "list_revocations"
+	Revoke          Name = "revoke"
+	UndoRevocation  Name = "undo_revocation"
 )
 
 // The functions, one for each family of endpoints.
@@ -59,7 +63,7 @@ const (
 	Settings Function = "config"
 )
 
-// Table is everything that Keyway serves. The needs are AgentOS 3.1.10's. No two
+// Table is everything that Keyway serves. The needs are AgentOS 3.1.10's where it has the route. No two
 // routes match one request, so that their order decides only the order in documents
 // and in the header Allow.
 var Table = New(routes([]row{
@@ -107,6 +111,11 @@ var Table = New(routes([]row{
 	{MemoryStats, Memories, "GET /user_memory_stats", guarded, "memories:read"},
 	// The function for runs serves it, because only that one links the models.
 	{MergeMemories, Runs, "POST /optimize-memories", guarded, "memories:write"},
+
+	// AgentOS has no such routes.
+	{ListRevocations, Sessions, "GET /revocations", admin, ""},
+	{Revoke, Sessions, "POST /revocations", admin, ""},
+	{UndoRevocation, Sessions, "DELETE /revocations", admin, ""},
 }))
 
 // row is one line of Table in a form that the compiler stores as data. Routes written out
@@ -126,6 +135,7 @@ const (
 	guarded  access = iota // a caller with all of the scopes
 	filtered               // the same, and the answer lists the resources that the scope is about
 	public                 // everybody
+	admin                  // a caller with the administrator's scope, which keyway.yaml names
 )
 
 // routes returns the rows as routes. It panics on a scope that is none.
@@ -133,7 +143,7 @@ func routes(rows []row) []Route {
 	out := make([]Route, len(rows))
 	for i, line := range rows {
 		r := &out[i]
-		r.Name, r.Function, r.Public = line.name, line.function, line.access == public
+		r.Name, r.Function, r.Public, r.Admin = line.name, line.function, line.access == public, line.access == admin
 		r.Method, r.Pattern, _ = strings.Cut(line.request, " ")
 		for _, text := range strings.Fields(line.scopes) {
 			n, ok := scope.Parse(text)

@@ -8,13 +8,18 @@ import (
 )
 
 // Need is a permission that a request requires: an action on a family of resources,
-// or on one of them if ID is set. It is also the parsed form of a granted scope.
+// or on one of them if ID is set. It is also the parsed form of a granted scope. A Need
+// without an Action is the administrator's scope itself: no grant covers it, because no
+// scope is parsed without an action.
 type Need struct {
 	Resource, ID, Action string
 }
 
 // String returns the scope that grants exactly this need, as a token would contain it.
 func (n Need) String() string {
+	if n.Action == "" {
+		return n.Resource
+	}
 	if n.ID == "" {
 		return n.Resource + ":" + n.Action
 	}

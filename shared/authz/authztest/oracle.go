@@ -12,7 +12,8 @@ import (
 )
 
 // Table is what is served, one route a line: method, path and needs. A caller needs all
-// of them. "list" marks a list that shows only what its caller is allowed to read.
+// of them. "list" marks a list that shows only what its caller is allowed to read, and
+// "admin" a route that the administrator's scope alone opens.
 const Table = `
 GET    /                                          public
 GET    /health                                    public
@@ -52,12 +53,16 @@ DELETE /memories/{memory_id}                      memories:delete
 GET    /memory_topics                             memories:read
 GET    /user_memory_stats                         memories:read
 POST   /optimize-memories                         memories:write
+GET    /revocations                               admin
+POST   /revocations                               admin
+DELETE /revocations                               admin
 `
 
 // Row is one line of Table, parsed.
 type Row struct {
 	Method, Pattern string
 	Public, List    bool
+	Admin           bool
 	Needs           []string
 	form            *regexp.Regexp // matches the paths
 }
@@ -76,6 +81,8 @@ func rows() (out []Row) {
 				r.Public = true
 			case "list":
 				r.List = true
+			case "admin":
+				r.Admin = true
 			default:
 				r.Needs = append(r.Needs, w)
 			}
@@ -126,7 +133,7 @@ func (o Oracle) Request(method, path string) Request {
 		if n := row.form.SubexpIndex("agent_id"); n > 0 {
 			r.Agent = found[n]
 		}
-		if m := o.mapping(method, path); m != nil && !row.Public {
+		if m := o.mapping(method, path); m != nil && !row.Public && !row.Admin {
 			r.Mapped, r.needs = true, m.Scopes
 		}
 		return r
@@ -237,6 +244,8 @@ func (c Caller) May(r Request) bool {
 		return false
 	case r.Row.Public:
 		return true
+	case r.Row.Admin:
+		return c.admin
 	case r.Row.List && !r.Mapped:
 		return c.admin || c.some(r.needs[0])
 	}
