@@ -7,7 +7,12 @@ package run
 type Caller struct {
 	Subject   string   `json:"sub,omitempty"`
 	Issuer    string   `json:"iss,omitempty"`
+	Realm     string   `json:"realm,omitempty"`
 	SessionID string   `json:"session,omitempty"`
 	Scopes    []string `json:"scopes,omitempty"`
 	Path      string   `json:"path"` // the path of the POST request
+	// TokenID and IssuedAt, in Unix seconds, say whether the token was revoked meanwhile. Both are zero for a token
+	// without the claim, and in rows of earlier versions.
+	TokenID  string `json:"jti,omitempty"`
+	IssuedAt int64  `json:"iat,omitempty"`
 }

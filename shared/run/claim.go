@@ -45,7 +45,7 @@ func (r *Runner) Claim(ctx context.Context, id uuid.UUID) (execute func(), claim
 	var at position
 	l.state, at, err = restore(l.row)
 	if err == nil || row.CancelRequested {
-		err = r.refusal(row, known)
+		l.caller, err = r.refusal(row, known)
 	}
 	ctx, stop := l.enter(ctx, legID)
 	if err != nil {
@@ -64,36 +64,36 @@ func (r *Runner) Claim(ctx context.Context, id uuid.UUID) (execute func(), claim
 	}, true, nil
 }
 
-// refusal returns why a claimed run must end without being executed, or nil. known is false if the run's agent is not
-// declared. The authorization decision comes last, so that the caller sees the more specific reason.
-func (r *Runner) refusal(row store.Run, known bool) error {
+// refusal returns why a claimed run must end without being executed, or nil and the recorded caller. known is false if
+// the run's agent is not declared. The authorization decision comes last, so that the caller sees the more specific
+// reason.
+func (r *Runner) refusal(row store.Run, known bool) (c Caller, err error) {
 	switch {
 	case row.CancelRequested:
-		return errCancelled
+		return c, errCancelled
 	case row.Losses >= MaxCrashes:
 		text := fmt.Sprintf("The server stopped %d times while this run was in progress; it is not tried again", MaxCrashes)
-		return fault.Public(fault.Internal, text, nil)
+		return c, fault.Public(fault.Internal, text, nil)
 	case !known:
-		return fault.Public(fault.NotFound, "The agent "+row.AgentID+" is not declared any more", nil)
+		return c, fault.Public(fault.NotFound, "The agent "+row.AgentID+" is not declared any more", nil)
 	}
 	return r.checkStillAllowed(row.Caller)
 }
 
 // checkStillAllowed repeats the authorization decision for the caller that is recorded in a run's row. Its error is
 // fault.Forbidden with a text for the caller. Rows from versions that did not record a caller are denied.
-func (r *Runner) checkStillAllowed(recorded json.RawMessage) error {
+func (r *Runner) checkStillAllowed(recorded json.RawMessage) (c Caller, err error) {
 	if recorded == nil {
-		return fault.Public(fault.Forbidden, "The server stopped while this run was in progress, and the run was started "+
+		return c, fault.Public(fault.Forbidden, "The server stopped while this run was in progress, and the run was started "+
 			"by an older version that did not record its caller; start the run again", nil)
 	}
-	var c Caller
 	if err := json.Unmarshal(recorded, &c); err != nil {
-		return fmt.Errorf("caller: %w", err)
+		return c, fmt.Errorf("caller: %w", err)
 	}
 	if err := r.admit(c); err != nil {
-		return fault.Public(fault.Forbidden, "The run is no longer allowed: "+fault.Detail(err), err)
+		return c, fault.Public(fault.Forbidden, "The run is no longer allowed: "+fault.Detail(err), err)
 	}
-	return nil
+	return c, nil
 }
 
 // Start runs an agent in the background, for a client that does not want to wait. When it returns without an error,

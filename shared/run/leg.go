@@ -35,6 +35,7 @@ type services struct {
 	newID    func() uuid.UUID
 	queue    queue.Queue
 	registry *registry
+	revoked  func(context.Context, Caller) error // nil for no check
 }
 
 // leg is the execution of a run by this process, from its start, continuation or claim to its end, pause or hand-over.
@@ -51,6 +52,8 @@ type leg struct {
 	// was changed meanwhile.
 	about model.Description
 	row   store.Run
+	// caller is the one of the start, or of the last continuation.
+	caller Caller
 	// history are the messages of earlier runs. nil means that they are not read yet.
 	history []json.RawMessage
 	// wasPaused means that the run was paused before this leg.
@@ -201,6 +204,30 @@ func (l *leg) save(ctx context.Context, pending []model.ToolCall) error {
 		return errHandOver
 	}
 	return nil
+}
+
+// checkNotRevoked returns an error if the token of the run's caller was revoked. Each step calls it first, so that a run
+// ends at its next step, also in a process that has claimed it. While nobody can say, the run waits; its time limit and
+// its lease still end it.
+func (l *leg) checkNotRevoked(ctx context.Context) error {
+	if l.revoked == nil {
+		return nil
+	}
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		err := l.revoked(ctx, l.caller)
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case !store.Transient(err):
+			return fault.Public(fault.Forbidden, "The run was stopped because its token was revoked", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
 }
 
 // minStepTime is the time that a process must have left to start another step. With less, it hands the run over

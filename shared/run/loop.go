@@ -29,6 +29,9 @@ func (l *leg) converse(ctx context.Context, at position) error {
 	case atAnswers: // AgentOS's RunContinued has the members of a ContentCompleted.
 		l.emit(wire.ContentCompleted{Head: l.headFor(wire.EventRunContinued), EventIndex: l.index})
 	}
+	if err := l.checkNotRevoked(ctx); err != nil { // before tools are connected, or called because of an answer
+		return err
+	}
 	messages, err := l.conversation(at)
 	if err != nil {
 		return err
@@ -48,6 +51,9 @@ func (l *leg) converse(ctx context.Context, at position) error {
 	pending := l.PendingCalls
 	for range maxSteps {
 		if len(pending) == 0 {
+			if err := l.checkNotRevoked(ctx); err != nil {
+				return err
+			}
 			var answer model.Message
 			if answer, err = l.callModel(ctx, messages, tools.specs); err != nil {
 				return err
@@ -59,6 +65,9 @@ func (l *leg) converse(ctx context.Context, at position) error {
 			if err := l.save(ctx, pending); err != nil {
 				return err
 			}
+		}
+		if err := l.checkNotRevoked(ctx); err != nil {
+			return err
 		}
 		results, paused, err := l.callTools(ctx, tools, pending)
 		if err != nil {

@@ -64,6 +64,9 @@ type Options struct {
 	// error ends the run, and fault.Detail of the error is shown to the caller. Required if Claim is called, also
 	// indirectly by Start without a Queue.
 	Admit func(Caller) error
+	// Revoked returns an error if the token of a run's caller was revoked, which ends the run before its next step. While
+	// it is fault.Unavailable, the run waits. Defaults to no check.
+	Revoked func(context.Context, Caller) error
 }
 
 // New returns a Runner. It starts no goroutine; the pulse starts with the first run.
@@ -71,6 +74,7 @@ func New(o Options) *Runner {
 	r := &Runner{
 		services: services{
 			db: o.DB, log: o.Log, now: o.Now, newID: o.NewID, queue: o.Queue, registry: newRegistry(o.DB, o.Log, o.Now),
+			revoked: o.Revoked,
 		},
 		agents: map[string]Agent{}, admit: o.Admit,
 	}
@@ -202,7 +206,9 @@ func (r *Runner) newRun(in Input, status string, attempt int) (*leg, error) {
 			return nil, fmt.Errorf("files: %w", err)
 		}
 	}
-	return r.newLeg(agent, row), nil
+	l := r.newLeg(agent, row)
+	l.caller = in.Caller
+	return l, nil
 }
 
 // begin stores the run's row and reads the session's state and history, all in one round trip. A background run reads
@@ -314,6 +320,7 @@ func (r *Runner) claimPaused(
 		return nil, fault.Public(fault.Conflict, text, nil)
 	}
 	l := r.newLeg(agent, row)
+	l.caller = c.Caller
 	// A run without stored events may belong to a later attempt, whose indices begin higher.
 	l.index = max(index, store.FirstIndex(row.Attempt))
 	l.state, _, err = restore(l.row)
