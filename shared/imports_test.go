@@ -77,23 +77,24 @@ var rooms = map[string]string{
 	"shared/queue/queuetest":   "shared/queue github.com/google/go-cmp github.com/google/uuid",
 	"shared/follow":            "shared/fault shared/store github.com/google/uuid",
 	"shared/notes":             "shared/fault shared/pgvalue shared/model",
+	"shared/revoke":            "shared/config shared/fault shared/store",
 	"shared/run": "shared/fault shared/pgvalue shared/strictjson shared/config shared/model " +
 		"shared/tool shared/store shared/queue shared/wire github.com/google/uuid",
 	"shared/api": "shared/fault shared/pgvalue shared/wire shared/input shared/route " +
-		"shared/authz shared/config shared/owner shared/store shared/follow shared/notes shared/run shared/logging " +
+		"shared/authz shared/config shared/owner shared/store shared/follow shared/notes shared/revoke shared/run shared/logging " +
 		"github.com/google/uuid github.com/rs/cors",
 	"shared/apidoc": "shared/api shared/input shared/route shared/wire",
 	"shared/gateway": "shared/fault shared/route shared/authz shared/edge shared/logging " +
 		"github.com/aws/aws-lambda-go/events",
 	"shared/assemble": "shared/config shared/fault shared/model shared/owner shared/api shared/authz shared/route " +
-		"shared/store shared/follow shared/notes shared/queue shared/run shared/wire github.com/google/uuid",
+		"shared/store shared/follow shared/notes shared/queue shared/revoke shared/run shared/wire github.com/google/uuid",
 	"shared/lambdahttp": "shared/fault shared/authz shared/edge shared/logging " +
 		"github.com/aws/aws-lambda-go github.com/awslabs/aws-lambda-go-api-proxy/core",
 	"shared/lambdahttp/lambdatest": "",
 	"shared/agents": "shared/config shared/model shared/model/providers shared/run shared/tool " +
 		"shared/tool/builtin",
 	"shared/lambdaboot": "shared/awsenv shared/fault shared/config shared/config/deployed " +
-		"shared/api shared/authz shared/edge shared/lambdahttp shared/logging shared/queue shared/route " +
+		"shared/api shared/authz shared/edge shared/lambdahttp shared/logging shared/queue shared/revoke shared/route " +
 		"shared/run shared/store shared/token shared/version shared/assemble " +
 		"github.com/aws/aws-sdk-go-v2/feature/rds/auth " +
 		"github.com/jackc/pgx",

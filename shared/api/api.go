@@ -43,7 +43,7 @@ type request struct {
 func (r *request) param(name string) string { return r.decision.Params[name] }
 
 // Resource is a set of routes with the handlers that answer them. The resources are
-// OS, Readiness, Agents, Runs, Sessions and Memories.
+// OS, Readiness, Agents, Runs, Sessions, Memories and Revocations.
 type Resource interface {
 	endpoints() []Endpoint
 }
@@ -59,6 +59,10 @@ type Options struct {
 	Leeway time.Duration
 	// Log receives the errors that the caller sees as 500. Required.
 	Log *slog.Logger
+	// Revoked returns an error if the caller's token was revoked (fault.Unauthenticated), or if
+	// nobody can say (fault.Unavailable). Defaults to no check, for a function without a
+	// database.
+	Revoked func(context.Context, *authz.Principal) error
 	// Decisions receives one line for each decision. Defaults to no decision log.
 	Decisions *authz.Log
 	// Now is the clock that token expiry is compared with. Required.
@@ -139,24 +143,26 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 // decide allows or denies the request and writes the decision to the decision log. It
 // runs before the body is read and before anything changes.
 //
-// It checks the token's expiry again: API Gateway caches the authorizer's policy for up
-// to the authorizer's TTL, so a request can arrive after its token has expired. An
-// expired token counts as no token, so the decision says that authentication is missing.
+// An expired or revoked token counts as no token, so the decision says that authentication
+// is missing.
 func (s *Server) decide(r *http.Request) (*authz.Principal, authz.Decision, error) {
 	// Now is not used here: the decision log needs the real duration, also in tests.
 	ctx, began := r.Context(), time.Now()
 	p, _ := authz.From(ctx)
 	d := s.Policy.Decide(p, r.Method, r.URL.Path)
 	err := d.Err(logging.RequestID(ctx))
+	if !d.Open && p != nil {
+		if ended := s.ended(ctx, p); ended != nil {
+			d, err = s.Policy.Decide(nil, r.Method, r.URL.Path), ended
+		}
+	}
 	switch {
-	case !d.Open && p != nil && !p.ExpiresAt.IsZero() && !s.Now().Before(p.ExpiresAt.Add(s.Leeway)):
-		d = s.Policy.Decide(nil, r.Method, r.URL.Path)
-		err = fault.Public(fault.Unauthenticated, "Token has expired", nil)
-	case err == nil && !s.Serves(d.Route.Name):
+	case err != nil:
+	case !s.Serves(d.Route.Name):
 		// A Lambda function has the whole table but only its own endpoints. API Gateway
 		// sends it nothing else, unless the template and the table differ.
 		err = fmt.Errorf("no endpoint for %s: %w", d.Route, fault.NotFound)
-	case err == nil && hasEncodedSlash(r.URL):
+	case hasEncodedSlash(r.URL):
 		// The table splits the decoded path, as AgentOS does. But the client meant one id, and
 		// DELETE /sessions/abc%2F must not delete the session abc.
 		err = fmt.Errorf("a slash in a parameter of %s: %w", d.Route, fault.NotFound)
@@ -165,6 +171,21 @@ func (s *Server) decide(r *http.Request) (*authz.Principal, authz.Decision, erro
 		RequestID: logging.RequestID(ctx), Method: r.Method, Principal: p, Decision: d, Err: err, Began: began,
 	})
 	return p, d, err
+}
+
+// ended returns an error if the caller's token is not valid any more, or may not be.
+//
+// The expiry is checked again: API Gateway caches the authorizer's policy for up to the
+// authorizer's TTL, so a request can arrive after its token has expired. The authorizer
+// doesn't know revoked tokens at all.
+func (s *Server) ended(ctx context.Context, p *authz.Principal) error {
+	switch {
+	case !p.ExpiresAt.IsZero() && !s.Now().Before(p.ExpiresAt.Add(s.Leeway)):
+		return fault.Public(fault.Unauthenticated, "Token has expired", nil)
+	case s.Revoked != nil:
+		return s.Revoked(ctx, p)
+	}
+	return nil
 }
 
 // hasEncodedSlash reports whether the client escaped a slash of the path.

@@ -13,8 +13,9 @@ import (
 
 func TestEveryRouteHasAnEndpoint(t *testing.T) {
 	t.Parallel()
-	whole := api.New(api.Options{}, api.OS{}, &api.Readiness{}, api.Agents{}, api.Runs{}, api.Sessions{}, api.Memories{})
-	part := api.New(api.Options{}, &api.Readiness{}, api.Sessions{})
+	whole := api.New(api.Options{}, api.OS{}, &api.Readiness{}, api.Agents{}, api.Runs{}, api.Sessions{}, api.Memories{},
+		api.Revocations{})
+	part := api.New(api.Options{}, &api.Readiness{}, api.Sessions{}, api.Revocations{})
 	for r := range route.Table.All() {
 		if !whole.Serves(r.Name) {
 			t.Errorf("no endpoint answers %s", r)

@@ -26,6 +26,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/notes"
 	"github.com/keyway-agents/keyway/shared/owner"
 	"github.com/keyway-agents/keyway/shared/queue/local"
+	"github.com/keyway-agents/keyway/shared/revoke"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/store"
@@ -50,6 +51,11 @@ var callers = map[string]*authz.Principal{
 	"noname": {Scopes: everyScope},
 	"bound":  {Subject: "ann", SessionID: "bound-session", Scopes: everyScope},
 	"one":    {Subject: "ann", Scopes: []string{"agents:a:read", "config:read"}},
+	// These have tokens that a test can revoke.
+	"leaked": {Subject: "leo", TokenID: "leo-1", Issuer: "i", IssuedAt: time.Unix(1_000_000, 0), Scopes: everyScope},
+	"newer":  {Subject: "leo", TokenID: "leo-2", Issuer: "i", IssuedAt: time.Unix(2_000_000, 0), Scopes: everyScope},
+	"ann-1":  {Subject: "ann", TokenID: "ann-1", Issuer: "i", Scopes: everyScope},
+	"noiat":  {Subject: "leo", TokenID: "leo-3", Issuer: "i", Scopes: everyScope},
 }
 
 var everyScope = []string{
@@ -173,17 +179,24 @@ func newServiceAt(t *testing.T, url string, answers ...answer) *service {
 		Admit: func(run.Caller) error { return nil },
 	})
 	isolation, list := api.Isolation{On: true, Owners: s.owners}, api.Agents{List: listed}
+	revocations := revoke.New(s.db.Revocations, time.Now, log)
+	revoked := func(ctx context.Context, p *authz.Principal) error {
+		return revocations.Check(ctx, revoke.Token{
+			Issuers: []string{p.Issuer}, ID: p.TokenID, Subject: p.Subject, IssuedAt: p.IssuedAt,
+		})
+	}
 	s.handler = api.New(
-		api.Options{Table: route.Table, Policy: policy, Log: log, Now: time.Now},
+		api.Options{Table: route.Table, Policy: policy, Revoked: revoked, Log: log, Now: time.Now},
 		api.OS{ID: "test-os", Name: "Test", Version: "1", Digest: "d", Isolation: isolation, Agents: listed, Policy: policy},
 		&api.Readiness{Check: s.db.Check, Now: time.Now},
 		list,
 		api.Runs{
 			DB: s.db, Runner: runner, Follow: follow.New(s.db), Notes: models, Agents: list, Isolation: isolation,
-			Now: time.Now, NewID: uuid.New,
+			Revoked: revoked, Now: time.Now, NewID: uuid.New,
 		},
 		api.Sessions{DB: s.db, Isolation: isolation, Agents: listed, Now: time.Now, NewID: uuid.New},
 		api.Memories{DB: s.db, Isolation: isolation, Now: time.Now, NewID: uuid.New},
+		api.Revocations{DB: s.db, List: revocations, Issuers: revoke.IssuersOf(config.Auth{Issuer: "i"})},
 	)
 	return s
 }

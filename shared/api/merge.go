@@ -68,6 +68,11 @@ func (a Runs) merge(ctx context.Context, r *request, in mergeMemories) (wire.Mer
 	}
 	merged.MemoryID, merged.CreatedAt = a.NewID(), pgvalue.Time(a.Now())
 	merged.UpdatedAt = merged.CreatedAt
+	if a.Revoked != nil { // The model may have taken a minute.
+		if err := a.Revoked(ctx, r.principal); err != nil {
+			return none, err
+		}
+	}
 	if in.Body.Apply == nil || *in.Body.Apply {
 		if err := a.DB.MergeMemories(ctx, old, merged); err != nil {
 			return none, err

@@ -41,16 +41,21 @@ func (a Runs) repeat(w http.ResponseWriter, r *request, earlier *store.Repeated,
 	row := earlier.Run
 	logging.Note(r.Context(), "repeats", row.RunID.String())
 	w.Header().Set("Idempotent-Replayed", "true")
+	ctx, stop := a.whileValid(r)
+	defer stop()
 	if streamed {
 		f := follower{
 			runs: a, run: row.RunID, streamed: row.Streamed, attempt: row.Attempt, after: earlier.First - 1, plain: true,
 		}
-		return f.follow(r.Context(), w)
+		return f.follow(ctx, w)
 	}
 	if !background && !wire.Ended(row.Status) {
 		var err error
-		if row, err = a.waitForEnd(r.Context(), row); err != nil {
+		if row, err = a.waitForEnd(ctx, row); err != nil {
 			return notFound(err, "Run not found")
+		}
+		if err := endedToken(ctx); err != nil {
+			return err
 		}
 	}
 	if background || !wire.Ended(row.Status) {

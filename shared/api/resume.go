@@ -3,9 +3,11 @@ package api
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -70,7 +72,44 @@ func (a Runs) resume(w http.ResponseWriter, r *request, in resumeRun) error {
 			f.after = max(f.after, int(n))
 		}
 	}
-	return f.follow(r.Context(), w)
+	ctx, stop := a.whileValid(r)
+	defer stop()
+	return f.follow(ctx, w)
+}
+
+// checkEvery is how often the token of a request is checked whose answer follows a run. Between two reads of the list
+// of revoked tokens a check costs nothing; see package revoke.
+const checkEvery = time.Second
+
+// whileValid returns a context that ends when the request's token is revoked, or when nobody can say whether it is. Its
+// cause is then the error for the caller; see endedToken. The caller must call stop.
+func (a Runs) whileValid(r *request) (_ context.Context, stop func()) {
+	ctx, end := context.WithCancelCause(r.Context())
+	if a.Revoked != nil {
+		go func() {
+			ticker := time.NewTicker(checkEvery)
+			defer ticker.Stop()
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-ticker.C:
+				}
+				if err := a.Revoked(ctx, r.principal); err != nil {
+					end(err)
+				}
+			}
+		}()
+	}
+	return ctx, func() { end(nil) }
+}
+
+// endedToken returns the error with which whileValid ended the context, or nil.
+func endedToken(ctx context.Context) error {
+	if err, ok := errors.AsType[*fault.Error](context.Cause(ctx)); ok {
+		return err
+	}
+	return nil
 }
 
 // follower sends a run's events to one client. They come from the database, where the
@@ -217,11 +256,13 @@ func (f *follower) catchUp(ctx context.Context, last int) error {
 }
 
 // sendError sends an event with the public text of err as the last event of the stream.
-// When ctx has ended, err is only a consequence of that: a client that is still connected
+// When the token was revoked, the event says so. When ctx has ended otherwise, err is only a consequence of that: a client that is still connected
 // gets the comment that the run continues.
 func (f *follower) sendError(ctx context.Context, err error) {
 	switch {
 	case err == nil:
+	case endedToken(ctx) != nil:
+		f.stream.send(wire.Meta{Event: "error", Error: fault.Detail(endedToken(ctx))})
 	case ctx.Err() != nil:
 		f.stream.comment(wire.RunContinues)
 	default:

@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/follow"
 	"github.com/keyway-agents/keyway/shared/input"
@@ -44,6 +45,8 @@ type Runs struct {
 	Agents Agents
 	// Isolation decides which runs a caller sees. Defaults to all of them.
 	Isolation Isolation
+	// Revoked has the meaning of Options.Revoked. Answers that take long check it again.
+	Revoked func(context.Context, *authz.Principal) error
 	// Now is the clock of merged memories. Required.
 	Now func() time.Time
 	// NewID makes the ids of files and merged memories. Required.
@@ -163,8 +166,17 @@ func accept(w http.ResponseWriter, r *request, accepted wire.Accepted) error {
 func callerOf(r *request) run.Caller {
 	p := r.principal
 	return run.Caller{
-		Subject: p.Subject, Issuer: p.Issuer, SessionID: p.SessionID, Scopes: p.Scopes, Path: r.URL.Path,
+		Subject: p.Subject, Issuer: p.Issuer, Realm: p.Realm, SessionID: p.SessionID, Scopes: p.Scopes, Path: r.URL.Path,
+		TokenID: p.TokenID, IssuedAt: unix(p.IssuedAt),
 	}
+}
+
+// unix returns t in Unix seconds, and 0 for the zero time.
+func unix(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Unix()
 }
 
 // checkMedia rejects images, audio and videos, which AgentOS's client sends as JSON

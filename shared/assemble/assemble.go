@@ -22,6 +22,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/notes"
 	"github.com/keyway-agents/keyway/shared/owner"
 	"github.com/keyway-agents/keyway/shared/queue"
+	"github.com/keyway-agents/keyway/shared/revoke"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/store"
@@ -40,6 +41,9 @@ type Parts struct {
 	Agents []run.Agent
 	// DB is the store. Required for the functions for which Stores is true.
 	DB *store.DB
+	// Revocations are the revoked tokens, as this process knows them. One list serves all configurations of a process.
+	// Defaults to a list of DB. Without a DB, no token is checked, and it is valid until it expires.
+	Revocations *revoke.List
 	// Queue delivers background runs to workers. Defaults to none: background runs
 	// execute in this process.
 	Queue queue.Queue
@@ -83,6 +87,9 @@ func Stores(f route.Function) bool { return f != route.Settings && f != route.Ag
 
 // build builds the resources of the served functions and one server for all of them.
 func build(p Parts, served []route.Function) (s Service) {
+	if p.Revocations == nil && p.DB != nil {
+		p.Revocations = revoke.New(p.DB.Revocations, Now, p.Log)
+	}
 	isolation := api.Isolation{On: p.Config.Auth.UserIsolation, Owners: p.owners()}
 	listed := p.listed()
 	list := api.Agents{List: listed}
@@ -100,23 +107,23 @@ func build(p Parts, served []route.Function) (s Service) {
 		case route.Runs:
 			s.Runner = run.New(run.Options{
 				DB: p.DB, Agents: p.Agents, Log: p.Log, Now: Now, NewID: uuid.New,
-				Queue: p.Queue, Watch: p.Watch, MaxRuns: p.MaxRuns, Admit: p.admit,
+				Queue: p.Queue, Watch: p.Watch, MaxRuns: p.MaxRuns, Admit: p.admit, Revoked: p.callerRevoked(),
 			})
 			resources = append(resources, api.Runs{
 				DB: p.DB, Runner: s.Runner, Follow: follow.New(p.DB), Notes: p.models(), Agents: list,
-				Isolation: isolation, Now: Now, NewID: uuid.New,
+				Isolation: isolation, Revoked: p.revoked(), Now: Now, NewID: uuid.New,
 			})
 		case route.Sessions:
 			resources = append(resources, &api.Readiness{Check: p.DB.Check, Now: Now}, api.Sessions{
 				DB: p.DB, Isolation: isolation, Agents: listed, Now: Now, NewID: uuid.New, MaxAnswer: p.MaxAnswer,
-			})
+			}, api.Revocations{DB: p.DB, List: p.Revocations, Issuers: revoke.IssuersOf(p.Config.Auth)})
 		case route.Memories:
 			resources = append(resources, api.Memories{DB: p.DB, Isolation: isolation, Now: Now, NewID: uuid.New})
 		}
 	}
 	s.Handler = api.New(api.Options{
 		Table: route.Table, Policy: p.Policy, Leeway: p.Config.Auth.Leeway,
-		Log: p.Log, Decisions: p.Decisions, Now: Now,
+		Revoked: p.revoked(), Log: p.Log, Decisions: p.Decisions, Now: Now,
 	}, resources...)
 	return s
 }
@@ -178,11 +185,41 @@ func (p Parts) models() (models notes.Models) {
 // a run that the operator has forbidden in the meantime doesn't continue.
 func (p Parts) admit(c run.Caller) error {
 	began := time.Now()
-	caller := &authz.Principal{Subject: c.Subject, Issuer: c.Issuer, SessionID: c.SessionID, Scopes: c.Scopes}
+	caller := &authz.Principal{
+		Subject: c.Subject, Issuer: c.Issuer, Realm: c.Realm, SessionID: c.SessionID, Scopes: c.Scopes,
+	}
 	d := p.Policy.Decide(caller, http.MethodPost, c.Path)
 	err := d.Err("")
 	p.Decisions.Write(context.Background(), authz.Entry{
 		Method: http.MethodPost, Principal: caller, Decision: d, Err: err, Began: began,
 	})
 	return err
+}
+
+// revoked returns the check of a request's token, or nil in a function without a database.
+func (p Parts) revoked() func(context.Context, *authz.Principal) error {
+	if p.Revocations == nil {
+		return nil
+	}
+	issuers := revoke.IssuersOf(p.Config.Auth)
+	return func(ctx context.Context, c *authz.Principal) error {
+		return p.Revocations.Check(ctx, revoke.Token{
+			Issuers: issuers.Of(c.Realm, c.Issuer), ID: c.TokenID, Subject: c.Subject, IssuedAt: c.IssuedAt,
+		})
+	}
+}
+
+// callerRevoked returns the check of the caller who is stored with a run.
+func (p Parts) callerRevoked() func(context.Context, run.Caller) error {
+	check := p.revoked()
+	if check == nil {
+		return nil
+	}
+	return func(ctx context.Context, c run.Caller) error {
+		caller := &authz.Principal{Subject: c.Subject, Issuer: c.Issuer, Realm: c.Realm, TokenID: c.TokenID}
+		if c.IssuedAt != 0 {
+			caller.IssuedAt = time.Unix(c.IssuedAt, 0)
+		}
+		return check(ctx, caller)
+	}
 }

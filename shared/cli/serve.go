@@ -30,6 +30,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/logging"
 	"github.com/keyway-agents/keyway/shared/queue"
 	"github.com/keyway-agents/keyway/shared/queue/local"
+	"github.com/keyway-agents/keyway/shared/revoke"
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/store/devpg"
@@ -79,6 +80,8 @@ type server struct {
 	db    *store.DB
 	// target is what was migrated at the start.
 	target migrations.Target
+	// revocations are the revoked tokens, for all configurations.
+	revocations *revoke.List
 	// lostDB receives the reason if the embedded PostgreSQL has ended for good. It is nil if
 	// the database is not embedded.
 	lostDB <-chan error
@@ -158,6 +161,7 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 	defer s.background.Wait()
 	defer cancel()
 	s.queue = local.New(s.db)
+	s.revocations = revoke.New(s.db.Revocations, assemble.Now, s.log)
 	s.apply(p)
 	s.requeue(ctx) // before the first request can ask for an orphaned run
 	s.background.Go(func() { s.requeueOften(ctx) })
@@ -330,7 +334,7 @@ func (s *server) probe(ctx context.Context) error {
 func (s *server) apply(p prepared) {
 	p.authorizer.Log = authz.NewLog(s.decided, p.cfg.Digest)
 	service := assemble.All(assemble.Parts{
-		Config: p.cfg, Policy: p.authorizer.Policy, Agents: p.agents, DB: s.db, Queue: s.queue, Log: s.log,
+		Config: p.cfg, Policy: p.authorizer.Policy, Agents: p.agents, DB: s.db, Revocations: s.revocations, Queue: s.queue, Log: s.log,
 		Version: version.ThisBuild().Version, Started: s.started, Decisions: p.authorizer.Log,
 		MaxRuns: s.capacity.runs,
 	})

@@ -14,6 +14,8 @@ var hints = []struct{ detail, hint string }{
 	{"Ambiguous Authorization header", "Send exactly one Authorization header. The client or a proxy sent several."},
 	{"Token has expired", "Get a new token. If this token is new, check that the clocks of its issuer and of this " +
 		"server are right."},
+	{"Token has been revoked", "Get a new token. The operator of this server has revoked this one, or all tokens of its " +
+		"subject that were issued before a certain time."},
 	{"Service accounts", "Send a JSON Web Token. Tokens of service accounts (agno_pat_) are not supported here."},
 	{"Invalid token audience", "The signature is valid, but the token is for another service. Ask the issuer for a " +
 		"token whose aud claim names this server."},

@@ -6,9 +6,7 @@ package lambdaboot
 
 import (
 	"log/slog"
-	"net/http"
 	"os"
-	"sync/atomic"
 	"time"
 
 	"github.com/keyway-agents/keyway/shared/api"
@@ -17,10 +15,10 @@ import (
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/config/deployed"
 	"github.com/keyway-agents/keyway/shared/edge"
-	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/lambdahttp"
 	"github.com/keyway-agents/keyway/shared/logging"
 	"github.com/keyway-agents/keyway/shared/queue"
+	"github.com/keyway-agents/keyway/shared/revoke"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/store"
@@ -79,7 +77,7 @@ func (f Function) open(log *slog.Logger) (o lambdahttp.Options, err error) {
 	if service.Runner != nil {
 		o.Settle = service.Runner.Wait
 	}
-	o.Handler = api.CORS(p.Config.CORS.Origins, requireSchema(p.DB, service.Handler))
+	o.Handler = api.CORS(p.Config.CORS.Origins, service.Handler)
 	return o, nil
 }
 
@@ -112,33 +110,14 @@ func (f Function) parts(log *slog.Logger) (p assemble.Parts, err error) {
 		p.Watch = true
 	}
 	if f.Agents != nil || assemble.Stores(f.Name) {
-		p.DB, err = Database(cfg)
+		if p.DB, err = Database(cfg); err == nil {
+			// A request with a token is refused until the first read has shown that the schema fits, and each
+			// read also reads who owns what, which `keyway owners move` can change. Anonymous requests read
+			// nothing, so that they learn nothing about the database.
+			p.Revocations = revoke.New(p.DB.CheckedRevocations, assemble.Now, log)
+		}
 	}
 	return p, err
-}
-
-// recheck is how long the result of a check holds. `keyway owners move` can change who owns what.
-const recheck = time.Minute
-
-// requireSchema checks that the database schema matches this binary, and reads who owns what: before
-// the first request, and again after recheck. Anonymous requests skip the check, so that they learn nothing
-// about the database: a public route answers them, any other rejects them.
-func requireSchema(db *store.DB, next http.Handler) http.Handler {
-	if db == nil {
-		return next
-	}
-	var checked atomic.Int64 // the second of the last check
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if p, _ := authz.From(r.Context()); p != nil && time.Now().Unix()-checked.Load() >= int64(recheck/time.Second) {
-			if err := db.Check(r.Context()); err != nil {
-				logging.Note(r.Context(), "err", err.Error())
-				fault.Write(w, err)
-				return
-			}
-			checked.Store(time.Now().Unix())
-		}
-		next.ServeHTTP(w, r)
-	})
 }
 
 // maxConns is the size of a function's connection pool. Lambda gives an instance one
