@@ -54,6 +54,7 @@ type cli struct {
 	Diff      diffCmd    `cmd:"" help:"Show which logged requests a changed keyway.yaml would decide differently."`
 	Routes    routesCmd  `cmd:"" help:"List the routes and the scopes they need."`
 	Migrate   migrateCmd `cmd:"" help:"Bring the database schema up to date."`
+	Revoke    revokeCmd  `cmd:"" help:"Revoke tokens that have leaked."`
 	Build     buildCmd   `cmd:"" help:"Write keyway.json into the directories of the functions."`
 	ConfigCmd configCmd  `cmd:"" name:"config" help:"Check keyway.yaml."`
 	Version   versionCmd `cmd:"" help:"Print the version and the commit of this build."`
@@ -80,7 +81,12 @@ var longHelp = kong.Vars{
 		"A file that exists is kept.",
 	"help_since": "Replay the decisions of the last 7d, 24h or 30m. Without --log, they come from the files that " +
 		"keyway serve writes below --data.",
-	"help_log": "A log that holds decisions as lines of JSON; - is standard input.",
+	"help_issuer": "The issuer of the tokens (claim iss). Needed if tokens of several issuers are accepted. Defaults to the " +
+		"one issuer that keyway.yaml names.",
+	"help_before": "With --sub: revoke the tokens that were issued before, as in 2026-11-29T12:00:00Z or \"1h ago\", and " +
+		"those without iat. Defaults to now.",
+	"help_prune": "Remove the revocations that are older than 90d, 24h or 30m, because their tokens have expired.",
+	"help_log":   "A log that holds decisions as lines of JSON; - is standard input.",
 	"help_dirs": "The directories to write keyway.json to. Defaults to each directory below .aws-sam/build " +
 		"that holds a bootstrap.",
 }
