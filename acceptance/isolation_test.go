@@ -97,6 +97,7 @@ var attempts = []attempt{
 var ownerless = []route.Name{
 	route.Index, route.Health, route.HealthHead, route.Ready, route.ReadyHead, route.Info, route.OpenAPI, route.Docs,
 	route.Config, route.ListAgents, route.GetAgent, route.ListTeams, route.ListWorkflows,
+	route.ListRevocations, route.Revoke, route.UndoRevocation,
 }
 
 func TestEveryRouteIsInTheIsolationTable(t *testing.T) {

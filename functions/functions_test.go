@@ -102,6 +102,7 @@ type request struct {
 	method, path string
 	scopes       string // separated by spaces
 	sub          string // defaults to ann
+	jti          string
 	headers      map[string]string
 	body         string
 	limit        time.Duration // defaults to a minute
@@ -123,7 +124,7 @@ func (r request) event(t *testing.T) []byte {
 	if r.scopes != "" {
 		scopes, _ := json.Marshal(strings.Fields(r.scopes))
 		e.RequestContext.Authorizer = map[string]any{"principalId": "x", "sub": cmp.Or(r.sub, "ann"),
-			"scopes": string(scopes), "exp": fmt.Sprint(time.Now().Add(time.Hour).Unix())}
+			"jti": r.jti, "scopes": string(scopes), "exp": fmt.Sprint(time.Now().Add(time.Hour).Unix())}
 	}
 	data, err := json.Marshal(e)
 	if err != nil {

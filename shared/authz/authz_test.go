@@ -299,3 +299,29 @@ func TestMightAllowIsNeverNarrowerThanDecide(t *testing.T) {
 		t.Error("no generated request was allowed, so that the property was never tested")
 	}
 }
+
+// A mapping may be older than the routes, and must not open them.
+func TestNoMappingAndNoOtherScopeOpensARouteForAdministrators(t *testing.T) {
+	t.Parallel()
+	o := policy(t, "root:all", Mapping{"GET", "/*", []string{"x:y"}}, Mapping{"POST", "*", []string{"x:y"}})
+	for _, request := range []string{"GET /revocations", "POST /revocations", "DELETE /revocations"} {
+		method, path, _ := strings.Cut(request, " ")
+		for _, scopes := range [][]string{
+			nil, {"x:y"}, {admin}, {"root:*:all"}, {"root:x:all"}, {"root:all:"}, {"root"}, {"revocations:read", "revocations:write"},
+		} {
+			d := o.Decide(&Principal{Scopes: scopes}, method, path)
+			if d.Allow || d.Mapping != "" || len(d.Missing) != 1 || d.Missing[0].String() != "root:all" {
+				t.Errorf("%s with %q: %+v", request, scopes, d)
+			}
+		}
+		if d := o.Decide(&Principal{Scopes: []string{"root:all"}}, method, path); !d.Allow || !d.Admin {
+			t.Errorf("%s for an administrator: %+v", request, d)
+		}
+		if o.Decide(nil, method, path).Allow {
+			t.Errorf("%s without a token is allowed", request)
+		}
+	}
+	if _, err := New(route.Table, admin, []Mapping{{"GET", "/revocations", []string{"x:y"}}}); err == nil {
+		t.Error("a mapping of such a route alone has no effect and was accepted")
+	}
+}

@@ -92,6 +92,7 @@ var update = flag.Bool("update", false, "rewrite what the scripts in testdata/sc
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	database, newer, tokens := storetest.EmptyURL(t), storetest.URL(t), pyjwt(t, "quickstart")
+	fresh := storetest.EmptyURL(t)
 	conn, err := pgx.Connect(t.Context(), newer)
 	if err == nil {
 		_, err = conn.Exec(t.Context(), "UPDATE keyway.schema_version SET version = 99")
@@ -111,6 +112,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("EMPTY_DATABASE", database)
 			e.Setenv("EMPTY_DATABASE_PYTHON", "postgresql+psycopg"+database[strings.Index(database, "://"):])
 			e.Setenv("NEWER_DATABASE", newer)
+			e.Setenv("NEW_DATABASE", fresh)
 			for sub, token := range tokens {
 				e.Setenv("TOKEN_"+sub, token)
 			}
