@@ -1,7 +1,13 @@
 package acceptance
 
 import (
+	"crypto/elliptic"
 	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -180,6 +186,90 @@ func TestConfigCheckWarnsOfKeysForAllServicesAndOfDottedNames(t *testing.T) {
 			if err != nil || !strings.Contains(string(out), want) {
 				t.Errorf("%v: no %q in %s", err, want, out)
 			}
+		}
+	}
+}
+
+// Fault 22.
+func TestAnIssuerCanPublishManyKeys(t *testing.T) {
+	t.Parallel()
+	i := newLocalIssuer(t, "")
+	var keys []string
+	for range 59 {
+		keys = append(keys, ecForge("ES256", newEC(elliptic.P256())).jwk)
+	}
+	set := `{"keys":[` + strings.Join(append(keys, i.forge.jwk), ",") + `]}`
+	published := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, set)
+	}))
+	t.Cleanup(published.Close)
+	r := serveIdentity(t, "auth:\n  algorithms: [RS256, ES256]\n  keys: [{jwks_url: \""+published.URL+
+		"\", http: true, clients: [web]}]\n"+identityAgents)
+	r.Tokens["ann"] = i.sign(t, "JWT", `{"sub":"ann","azp":"web","scopes":["agents:read"]}`)
+	r.Get("ann", "/agents").Want(t, "a token of the last of 60 keys", 200)
+}
+
+// testsOfFaults names the tests of each fault that real issuers showed.
+var testsOfFaults = map[string]string{
+	"1 a scope claim with spaces was one scope":            "TestTokensOfRealIssuersAreReadAsTheyMeanThem",
+	"2 no nested claim could be read":                      "TestTokensOfRealIssuersAreReadAsTheyMeanThem",
+	"3 no role or group could grant":                       "TestTokensOfRealIssuersAreReadAsTheyMeanThem",
+	"3 a mapping with a group had no place and no remedy":  "TestNotesNameTheEffectsThatAnOperatorMayNotExpect",
+	"4 no prefix could be removed":                         "TestTokensOfRealIssuersAreReadAsTheyMeanThem",
+	"5 all issuers had to use the same claims":             "TestTokensOfRealIssuersAreReadAsTheyMeanThem",
+	"6 a second issuer renamed every owner":                "TestASecondIssuerLeavesEverybodysSessions",
+	"7 ID tokens were accepted":                            "TestTokensOfRealIssuersAreReadAsTheyMeanThem",
+	"8 tokens that are bound to a key were accepted":       "TestTokensOfRealIssuersAreReadAsTheyMeanThem",
+	"9 tokens of any client were accepted":                 "TestTokensOfRealIssuersAreReadAsTheyMeanThem",
+	"10 absent scopes had no explanation":                  "TestTokenWithoutScopesSaysWhatItHasInstead",
+	"11 a wrong issuer or audience was not named":          "TestRefusalAfterAGoodSignatureSaysWhatIsExpected",
+	"12 a set without a usable key had no warning":         "TestUnusableKeysAreWarnedOf",
+	"13 a key within the gap was refused":                  "TestTokenOfAKeyThatIsPublishedWithinTheGapIsNotRefused",
+	"14 Ed25519 was no algorithm":                          "TestEd25519AndEdDSAAreOneAlgorithm",
+	"15 no discovery":                                      "TestDiscoveryFindsTheKeysOfAnIssuer",
+	"16 http inside a network was refused":                 "TestServeNamesTheRemedyForHTTP",
+	"17 no CA could be given":                              "TestOnlyTheConfiguredCAIsTrusted",
+	"18 a file of keys was read more strictly":             "TestUnsupportedKeysInASetAreIgnored",
+	"19 a file of keys without audience had no warning":    "TestConfigCheckWarnsOfKeysForAllServicesAndOfDottedNames",
+	"20 an issuer could not have two spellings":            "TestSpellingsOfAnIssuerHaveTheSameUsers",
+	"21 encrypted and opaque tokens had no fitting hint":   "TestA401HasAChallengeAndAHint",
+	"22 more than 20 keys locked everybody out":            "TestAnIssuerCanPublishManyKeys",
+	"23 a token without a subject had no fitting hint":     "TestTokenWithoutSubjectNamesTheClaim",
+	"24 a client's scope was taken for the user's":         "TestTokensOfRealIssuersAreReadAsTheyMeanThem",
+	"24 real Keycloak: a scope needs a role":               "TestKeycloak",
+	"the shapes of all tokens, two users, four requests":   "TestTheRecipesOfEachIssuerOpenTheRightDoors",
+	"real issuers: users, roles, rotation, two issuers":    "TestUsersOfRealIssuersReachWhatTheirRolesGrant",
+	"real issuers: ID, opaque and bound tokens":            "TestTokensOfRealIssuersThatAreNoAccessTokensAreRefused",
+	"rotation and new issuers through the built functions": "TestDeployedFunctionsFollowRotationsAndNewIssuers",
+}
+
+func TestEachFaultOfRealIssuersHasATest(t *testing.T) {
+	t.Parallel()
+	declared := map[string]bool{}
+	for _, dir := range []string{".", "programs", "../functions", "../shared"} {
+		err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			for _, m := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllStringSubmatch(readFile(t, path), -1) {
+				declared[m[1]] = true
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	has := map[string]bool{}
+	for fault, test := range testsOfFaults {
+		number, _, _ := strings.Cut(fault, " ")
+		if has[number] = true; !declared[test] {
+			t.Errorf("%s: there is no test %s", fault, test)
+		}
+	}
+	for n := 1; n <= 24; n++ {
+		if !has[fmt.Sprint(n)] {
+			t.Errorf("fault %d has no test", n)
 		}
 	}
 }

@@ -5,9 +5,11 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +19,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/config/yamlfile"
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
+
+var update = flag.Bool("update", false, "write docs/identity.md again")
 
 // identityAgents are the agents of the recipes in docs/identity.md.
 const identityAgents = "\nid: identity\nagents:\n  - {id: web-search-agent, model: \"demo:x\"}\n" +
@@ -146,5 +150,42 @@ func TestEachSnippetOfTheIdentityPageIsAValidConfiguration(t *testing.T) {
 		if _, err := yamlfile.Parse(recipe.Issuer, []byte(recipe.YAML+identityAgents), config.Options{}); err != nil {
 			t.Errorf("%s: %v", recipe.Issuer, err)
 		}
+	}
+}
+
+// printed is a token of docs/identity.md, and what whoami prints about it.
+var printed = regexp.MustCompile("(?s)\n```json\n(.*?)```\n(?:\n```text\n.*?```\n)?")
+
+// The page shows what keyway whoami prints about its tokens, without the time of expiry. make generate writes it.
+func TestTheIdentityPageShowsWhatWhoamiPrints(t *testing.T) {
+	t.Parallel()
+	file := process.Path("docs/identity.md")
+	page := readFile(t, file)
+	sections := strings.Split(page, "\n## ")
+	for n, recipe := range process.Recipes(t) {
+		dir := t.TempDir()
+		i := newLocalIssuer(t, recipe.YAML)
+		keywayYAML := filepath.Join(dir, "keyway.yaml")
+		if err := os.WriteFile(keywayYAML, []byte(recipe.WithKeys(i.file)+identityAgents), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		names := []string{"ann", "service"}
+		sections[n+1] = printed.ReplaceAllStringFunc(sections[n+1], func(block string) string {
+			claims, who := printed.FindStringSubmatch(block)[1], names[0]
+			names = names[1:]
+			out := process.Keyway.Prints(t, nil, "--config", keywayYAML, "whoami", "--token",
+				i.sign(t, typs[recipe.Issuer], claims))
+			out = regexp.MustCompile(`(?m)^(expires|issued) .*\n`).ReplaceAllString(out+"\n", "")
+			out = strings.ReplaceAll(out, dir+"/", "")
+			return "\n```json\n" + claims + "```\n\n```text\n$ keyway whoami --token @" + who + ".jwt\n" + out + "```\n"
+		})
+	}
+	switch want := strings.Join(sections, "\n## "); {
+	case *update:
+		if err := os.WriteFile(file, []byte(want), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	case want != page:
+		t.Error("docs/identity.md differs from what whoami prints: run make generate")
 	}
 }

@@ -208,7 +208,8 @@ func TestUsersOfRealIssuersReachWhatTheirRolesGrant(t *testing.T) {
 // reason to refuse it. more are further lines.
 func (i issuer) anyClient(more string) string {
 	return "\n    - jwks_url: \"" + i.keys + "\"\n      issuer: \"" + i.url + "\"\n" +
-		"      audience: [web, svc, urn:keyway]\n      claims: {roles: roles}\n      grants: {web-users: [\"agents:read\"]}" + more
+		"      audience: [web, svc, urn:keyway]\n      claims: {roles: roles}\n" +
+		"      grants: {web-users: [\"agents:read\"]}" + more
 }
 
 func TestTokensOfRealIssuersThatAreNoAccessTokensAreRefused(t *testing.T) {
