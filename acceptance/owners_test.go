@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyway-agents/keyway/acceptance/process"
 	"github.com/keyway-agents/keyway/shared/store/storetest"
@@ -142,4 +143,38 @@ func TestAFileThatCouldRenameOwnersStaysOutOfForce(t *testing.T) {
 	r = o.serve(t)
 	wantSessions(t, r, "as the operator says", "ann", 13)
 	wantSessions(t, r, "as the operator says", "other", 0)
+}
+
+// An earlier version renamed everybody when the second issuer came. The server runs while the operator moves the data.
+func TestOwnersWhoWereRenamedGetTheirSessionsBack(t *testing.T) {
+	t.Parallel()
+	o := newTwoIssuers(t)
+	o.write(t, `home_issuer: none,`, ours, theirs)
+	r := o.serve(t)
+	store13(t, r)
+	if err := r.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	o.write(t, "", ours)
+	r = o.serve(t)
+	wantSessions(t, r, "named with their issuer", "ann", 13)
+	config := filepath.Join(o.dir, "keyway.yaml")
+	if out := process.Keyway.Prints(t, o.vars, "owners", "move", "--from", "https://ours", "--to", "home", "--apply",
+		"--config", config); !strings.Contains(out, "moved: 1 owner, 13 sessions") {
+		t.Error(out)
+	}
+	for deadline := time.Now().Add(process.Patience); ; time.Sleep(100 * time.Millisecond) {
+		r.Get("-", "/readyz").Want(t, "ready", 200) // It reads the record too, at most once a second.
+		got := r.Get("ann", "/sessions")
+		if strings.Contains(got.Body, `"user_id":"ann"`) && strings.Contains(got.Body, `"total_count":13,`) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the server does not follow: %s", got.Body)
+		}
+	}
+	o.write(t, "", ours, theirs)
+	r.AwaitLog(`keyway.yaml changed and is in force`)
+	wantSessions(t, r, "with two issuers", "ann", 13)
+	wantSessions(t, r, "with two issuers", "other", 0)
 }

@@ -199,22 +199,14 @@ const migrateTimeout = 10 * time.Minute
 
 // Run migrates the schema and prints its version before and after.
 func (migrateCmd) Run(ctx context.Context, e env) error {
-	cfg, err := e.load(true)
+	at, cfg, err := e.target()
 	if err != nil {
 		return err
-	}
-	if cfg.Database.URL == "" {
-		return usage("no database: set database.url in keyway.yaml, or DATABASE_URL " +
-			"(keyway serve migrates its embedded database by itself)")
 	}
 	// A migration of a large table may take minutes, and another one may run before it.
 	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
 	defer cancel()
-	r, err := migrations.Run(ctx, migrations.Target{
-		URL: string(cfg.Database.URL), Schema: cfg.Database.Schema, OSID: cfg.ID, Owners: cfg.Auth.Owners(),
-		Role:     cfg.Database.Role,
-		Progress: func(line string) { fmt.Fprintln(e.err, line) },
-	})
+	r, err := migrations.Run(ctx, at)
 	if err != nil {
 		return err
 	}

@@ -101,6 +101,7 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	owners := ownersDatabase(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -113,6 +114,8 @@ func TestScripts(t *testing.T) {
 			e.Setenv("EMPTY_DATABASE_PYTHON", "postgresql+psycopg"+database[strings.Index(database, "://"):])
 			e.Setenv("NEWER_DATABASE", newer)
 			e.Setenv("NEW_DATABASE", fresh)
+			e.Setenv("OWNERS_DATABASE", owners)
+			e.Setenv("A", "arn:aws:secretsmanager:eu-central-1:123456789012:secret:jwt-AbCdEf")
 			for sub, token := range tokens {
 				e.Setenv("TOKEN_"+sub, token)
 			}
@@ -123,6 +126,26 @@ func TestScripts(t *testing.T) {
 			"occupy": occupy, "madekeys": madeKeys, "signed": signed,
 		},
 	})
+}
+
+// ownersDatabase makes a database of users of two issuers that a Keyway without the record has written.
+func ownersDatabase(t *testing.T) (url string) {
+	t.Helper()
+	url = storetest.URL(t)
+	conn, err := pgx.Connect(t.Context(), url)
+	if err == nil {
+		_, err = conn.Exec(t.Context(), `UPDATE keyway.os SET owners = NULL;
+			INSERT INTO keyway.sessions (owner, session_id, created_at, updated_at) VALUES ('https://a#ann', 's0', now(), now()),
+				('https://a#ann', 's1', now(), now()), ('https://a#bob', 's0', now(), now()),
+				('https://b#ann', 's0', now(), now()), ('x#y', 's0', now(), now());
+			INSERT INTO keyway.memories (memory_id, owner, memory, topics, created_at, updated_at)
+				VALUES ('6b0dcb0e-3f1c-4a0e-9f0e-0a4d0c1f7a11', 'https://a#ann', 'tea', '{}', now(), now())`)
+		err = errors.Join(err, conn.Close(t.Context()))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return url
 }
 
 // exits CODE COMMAND… runs a command and checks its exit status.

@@ -55,6 +55,7 @@ type cli struct {
 	Routes    routesCmd  `cmd:"" help:"List the routes and the scopes they need."`
 	Migrate   migrateCmd `cmd:"" help:"Bring the database schema up to date."`
 	Revoke    revokeCmd  `cmd:"" help:"Revoke tokens that have leaked."`
+	Owners    ownersCmd  `cmd:"" help:"Show and change which issuer's users own what."`
 	Build     buildCmd   `cmd:"" help:"Write keyway.json into the directories of the functions."`
 	ConfigCmd configCmd  `cmd:"" name:"config" help:"Check keyway.yaml."`
 	Version   versionCmd `cmd:"" help:"Print the version and the commit of this build."`
@@ -85,8 +86,11 @@ var longHelp = kong.Vars{
 		"one issuer that keyway.yaml names.",
 	"help_before": "With --sub: revoke the tokens that were issued before, as in 2026-11-29T12:00:00Z or \"1h ago\", and " +
 		"those without iat. Defaults to now.",
-	"help_prune": "Remove the revocations that are older than 90d, 24h or 30m, because their tokens have expired.",
-	"help_log":   "A log that holds decisions as lines of JSON; - is standard input.",
+	"help_prune":       "Remove the revocations that are older than 90d, 24h or 30m, because their tokens have expired.",
+	"help_log":         "A log that holds decisions as lines of JSON; - is standard input.",
+	"help_owners_from": "Whose data is moved: an issuer, home for the home issuer, or unnamed for tokens without an issuer.",
+	"help_owners_subject": "Move what is stored under this subject of the home issuer, which contains a #, to the name " +
+		"that it has today.",
 	"help_dirs": "The directories to write keyway.json to. Defaults to each directory below .aws-sam/build " +
 		"that holds a bootstrap.",
 }

@@ -1,6 +1,7 @@
 package owner
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -237,6 +238,23 @@ func (r *Record) Fits(next *Record) bool {
 		maps.Equal(r.Entries, next.Entries)
 }
 
+// know records an issuer that a move names.
+func (r *Record) know(issuer string) {
+	if issuer != "" {
+		r.Issuers[issuer] = issuer
+	}
+}
+
+// Agrees returns fault.Conflict if auth.home_issuer demands another home issuer than the record has.
+func (r *Record) Agrees(home string) error {
+	if home == "" || r.homeText() == r.Issuer(home) {
+		return nil
+	}
+	now := cmp.Or(r.homeText(), "that of the entries without an issuer")
+	return conflict("auth.home_issuer in keyway.yaml is %s, and after the move it would be %s; change or remove it first",
+		home, now)
+}
+
 // Move returns the record after the data of one issuer was moved to another one, by keyway owners move. from and to are
 // issuers, or "home". named reports whether the file in force names the issuer.
 func (r *Record) Move(from, to string, named func(issuer string) bool) (*Record, error) {
@@ -247,13 +265,13 @@ func (r *Record) Move(from, to string, named func(issuer string) bool) (*Record,
 	switch {
 	case from == "home":
 		next.Home = nil
-		next.Issuers[to] = to
+		next.know(to)
 	case to == "home":
 		switch home := next.homeText(); {
 		case home == "" && !named(from), home == from:
 		case home == None, home == "":
 			next.Home = &from
-			next.Issuers[from] = from
+			next.know(from)
 		default:
 			return nil, conflict("the home issuer is %s, and its users would own the same data; move theirs first: "+
 				"keyway owners move --from home --to %s", home, home)

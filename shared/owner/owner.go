@@ -46,7 +46,13 @@ func (r *Record) Name(realm, issuer, subject string) string {
 		return ""
 	case !r.atHome(realm, from):
 		return Group(from) + subject
-	case strings.Contains(subject, "#"):
+	}
+	return HomeName(subject)
+}
+
+// HomeName returns the owner of the data of a user of the home issuer.
+func HomeName(subject string) string {
+	if strings.Contains(subject, "#") {
 		return homePrefix + subject
 	}
 	return subject

@@ -10,3 +10,6 @@ func (t Target) Hurry(patience time.Duration) Target {
 	t.patience = patience
 	return t
 }
+
+// OwnerTables are the tables whose owners a move renames.
+var OwnerTables = ownerTables
