@@ -55,7 +55,7 @@ func (t Target) inspect(ctx context.Context, do func(pgx.Tx) error) error {
 	return t.locked(ctx, conn, do)
 }
 
-// holdings counts the rows of the owners for whom the condition is true, by their groups.
+// holdings counts the rows for which the condition is true, by the groups of their owners.
 func (t Target) holdings(ctx context.Context, tx pgx.Tx, where string, args pgx.NamedArgs) ([]Holding, error) {
 	var parts []string
 	for _, table := range []string{"sessions", "runs", "memories"} {
