@@ -70,8 +70,8 @@ func New(table *route.Routes, admin string, mappings []Mapping) (*Policy, error)
 	return o, nil
 }
 
-// wrong returns an error of the kind fault.Invalid with nothing but this text. The kind's own text is for callers of the
-// API, and would be no help here.
+// wrong returns an error of the kind fault.Invalid with nothing but this text. The kind's own text is for callers of
+// the API, and would be no help here.
 func wrong(format string, args ...any) error {
 	return fault.Public(fault.Invalid, fmt.Sprintf(format, args...), nil)
 }

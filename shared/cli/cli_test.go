@@ -206,8 +206,8 @@ func saveToken(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(ts.Getenv(args[0])+"\n"), 0o600))
 }
 
-// signed FILE… signs a token for each file with the claims in it, with the published secret. The token of ann.json is in
-// ann.jwt. A member "header" holds members of the token's header.
+// signed FILE… signs a token for each file with the claims in it, with the published secret. The token of ann.json
+// is in ann.jwt. A member "header" holds members of the token's header.
 func signed(ts *testscript.TestScript, _ bool, files []string) {
 	encode := func(v any) string {
 		text, err := json.Marshal(v)

@@ -79,7 +79,8 @@ func (c canCmd) Run(e env) error {
 			Reasons []string `json:"reasons"`
 			// Scopes are those of the token with their origins, if these are not all the same claim.
 			Scopes []originOf `json:"scopes,omitempty"`
-		}{d.Allow, routeName(d.Route), scopeNames(d.Need), scopeNames(d.Missing), d.Reasons(), originsOf(p.Scopes, p.Origins)})
+		}{d.Allow, routeName(d.Route), scopeNames(d.Need), scopeNames(d.Missing), d.Reasons(),
+			originsOf(p.Scopes, p.Origins)})
 	} else {
 		verdict := map[bool]string{true: "allowed", false: "denied"}[d.Allow]
 		fmt.Fprintf(e.out, "%s: %s\n", verdict, strings.Join(d.Reasons(), "; "))

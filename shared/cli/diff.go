@@ -114,8 +114,8 @@ func newRules(cfg *config.Config, policy *authz.Policy) replay.Rules {
 	return n
 }
 
-// grantsOf returns the function that says what the roles of an issuer grant. Several entries of auth.keys can be for one
-// issuer; if their grants differ, the log doesn't show which of them counted.
+// grantsOf returns the function that says what the roles of an issuer grant. Several entries of auth.keys can be for
+// one issuer; if their grants differ, the log doesn't show which of them counted.
 func grantsOf(auth config.Auth) func(issuer string) (map[string][]string, bool) {
 	keys := auth.Keys
 	if len(keys) == 0 { // with --dev, or because the variables of all keys are unset here

@@ -218,9 +218,9 @@ func remedies(claims []string) (lines []string) {
 	return lines
 }
 
-// owners returns the owner of the caller's data, and the one that it can be instead. The database records the home issuer,
-// whose users have plain names. What is likely is what a new database would record. A file that is refused there has no
-// likely owner.
+// owners returns the owner of the caller's data, and the one that it can be instead. The database records the home
+// issuer, whose users have plain names. What is likely is what a new database would record. A file that is refused
+// there has no likely owner.
 func owners(auth config.Auth, c token.Claims) (likely, otherwise string) {
 	record, err := (*owner.Record)(nil).Adopt(auth.Owners(), func() (map[string]bool, error) { return nil, nil })
 	if err != nil {

@@ -47,8 +47,8 @@ func New(c *config.Config, o Outside) (*Authorizer, error) {
 }
 
 // Policy makes the authorization rules of one OS from the route table, the administrator's
-// scope and the scope mappings of keyway.yaml. The error names a mapping that matches no route or needs a text that is not
-// a scope. A configuration from config.Parse has no such mapping, if Options.MatchesRoute was set.
+// scope and the scope mappings of keyway.yaml. The error names a mapping that matches no route or needs a text that
+// is not a scope. A configuration from config.Parse has no such mapping, if Options.MatchesRoute was set.
 func Policy(c *config.Config) (*authz.Policy, error) {
 	var mappings []authz.Mapping
 	for _, m := range c.Auth.ScopeMappings {

@@ -272,7 +272,8 @@ func TestAuthorizerLogsRejectedTokens(t *testing.T) {
 	}
 }
 
-// The operator sees both issuers. The caller of a token with a good signature sees neither, and without one nothing is said.
+// The operator sees both issuers. The caller of a token with a good signature sees neither, and without one nothing
+// is said.
 func TestAuthorizerLogsWhatWasExpectedOfATokenWithAGoodSignature(t *testing.T) {
 	t.Parallel()
 	c := declaring("a")

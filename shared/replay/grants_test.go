@@ -25,13 +25,19 @@ func TestChangedGrantsAreReplayed(t *testing.T) {
 		grants map[string][]string
 		want   Verdict
 	}{
-		"the same grants":             {ran(run, `["groups=web","scope"]`, "i", true), map[string][]string{"web": {"agents:web:run"}}, ""},
-		"a role lost its grant":       {ran(run, `["groups=web","scope"]`, "i", true), map[string][]string{"web": {"x:y"}}, Refused},
-		"a role got a grant":          {ran(`["x:y"]`, `["groups=web"]`, "i", false), map[string][]string{"web": {"agents:run"}}, Allowed},
-		"a role with an equals sign":  {ran(`["x:y"]`, `["groups=cn=web,o=x"]`, "i", false), map[string][]string{"cn=web,o=x": {"agents:run"}}, Allowed},
-		"scopes of a claim stay":      {ran(run, `["scope","groups=web"]`, "i", true), nil, ""},
-		"another role was changed":    {ran(run, `["groups=web","scope"]`, "i", true), map[string][]string{"web": {"agents:run"}, "x": {}}, ""},
-		"the name of a scope as role": {ran(`["x:y"]`, `["groups=agents:run"]`, "i", false), map[string][]string{"x": {"agents:run"}}, ""},
+		"the same grants": {
+			ran(run, `["groups=web","scope"]`, "i", true), map[string][]string{"web": {"agents:web:run"}}, ""},
+		"a role lost its grant": {
+			ran(run, `["groups=web","scope"]`, "i", true), map[string][]string{"web": {"x:y"}}, Refused},
+		"a role got a grant": {
+			ran(`["x:y"]`, `["groups=web"]`, "i", false), map[string][]string{"web": {"agents:run"}}, Allowed},
+		"a role with an equals sign": {
+			ran(`["x:y"]`, `["groups=cn=web,o=x"]`, "i", false), map[string][]string{"cn=web,o=x": {"agents:run"}}, Allowed},
+		"scopes of a claim stay": {ran(run, `["scope","groups=web"]`, "i", true), nil, ""},
+		"another role was changed": {
+			ran(run, `["groups=web","scope"]`, "i", true), map[string][]string{"web": {"agents:run"}, "x": {}}, ""},
+		"the name of a scope as role": {
+			ran(`["x:y"]`, `["groups=agents:run"]`, "i", false), map[string][]string{"x": {"agents:run"}}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

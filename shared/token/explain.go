@@ -96,8 +96,8 @@ func kindOf(o, header object) string {
 	return "access token"
 }
 
-// usualClaims are the claims in which issuers put scopes, roles and groups. A claim with another name can be one of them
-// too: issuers put a namespace before them, such as https://keyway.example/roles.
+// usualClaims are the claims in which issuers put scopes, roles and groups. A claim with another name can be one of
+// them too: issuers put a namespace before them, such as https://keyway.example/roles.
 var usualClaims = []string{
 	"scopes", "scope", "scp", "permissions", "roles", "groups", "realm_access", "resource_access", "cognito:groups",
 	"app_metadata", "user_metadata", "entitlements", "authorities",
@@ -109,9 +109,9 @@ const (
 	maxUnreadName = 100 // bytes of the name of each
 )
 
-// explainNone says why a token has no scopes at all: absent are the claims that are read and that the token doesn't have,
-// and unread is what it has instead, without any value. A caller may see unread: it names only claims of the token.
-// All of it is bounded, because it crosses to the functions and is logged.
+// explainNone says why a token has no scopes at all: absent are the claims that are read and that the token doesn't
+// have, and unread is what it has instead, without any value. A caller may see unread: it names only claims of the
+// token. All of it is bounded, because it crosses to the functions and is logged.
 func (from *source) explainNone(o object) (absent, unread string) {
 	var missing, parts []string
 	read := map[string]bool{}

@@ -24,14 +24,20 @@ func TestTokenWithoutScopesSaysWhatItHasInstead(t *testing.T) {
 			`"scopes"`, "it has scope, realm_access, resource_access"},
 		"Cognito": {token.Rules{}, `{"cognito:groups":["web"],"scope":"rs/a:b","client_id":"c"}`,
 			`"scopes"`, "it has scope, cognito:groups"},
-		"a claim with a namespace":  {token.Rules{}, `{"https://k.example/roles":["a"],"roles":[]}`, `"scopes"`, "it has https://k.example/roles"},
-		"an object":                 {token.Rules{}, `{"scopes":{"a:b":true}}`, "", "its scopes is neither a string nor a list of strings"},
-		"a list with a number":      {token.Rules{}, `{"scopes":["a:b",1]}`, "", "its scopes is neither a string nor a list of strings"},
-		"an empty list":             {token.Rules{}, `{"scopes":[]}`, "", ""},
-		"nothing at all":            {token.Rules{}, `{"sub":"ann"}`, `"scopes"`, ""},
-		"null":                      {token.Rules{}, `{"scopes":null,"scope":null}`, `"scopes"`, ""},
-		"a role without a grant":    {roles, `{"realm_access":{"roles":["b"]}}`, `"scopes"`, "it has realm_access; none of the values of its realm_access.roles counts here"},
-		"no prefix":                 {token.Rules{Prefix: "rs/"}, `{"scopes":["a:b"]}`, "", "none of the values of its scopes counts here"},
+		"a claim with a namespace": {
+			token.Rules{}, `{"https://k.example/roles":["a"],"roles":[]}`, `"scopes"`, "it has https://k.example/roles"},
+		"an object": {
+			token.Rules{}, `{"scopes":{"a:b":true}}`, "", "its scopes is neither a string nor a list of strings"},
+		"a list with a number": {
+			token.Rules{}, `{"scopes":["a:b",1]}`, "", "its scopes is neither a string nor a list of strings"},
+		"an empty list":  {token.Rules{}, `{"scopes":[]}`, "", ""},
+		"nothing at all": {token.Rules{}, `{"sub":"ann"}`, `"scopes"`, ""},
+		"null":           {token.Rules{}, `{"scopes":null,"scope":null}`, `"scopes"`, ""},
+		"a role without a grant": {
+			roles, `{"realm_access":{"roles":["b"]}}`,
+			`"scopes"`, "it has realm_access; none of the values of its realm_access.roles counts here"},
+		"no prefix": {
+			token.Rules{Prefix: "rs/"}, `{"scopes":["a:b"]}`, "", "none of the values of its scopes counts here"},
 		"a scope":                   {roles, `{"realm_access":{"roles":["a"]}}`, "", ""},
 		"a scope of another server": {token.Rules{}, `{"scopes":["openid"],"permissions":["a:b"]}`, "", ""},
 	} {
@@ -75,7 +81,8 @@ func TestTokenWithoutSubjectNamesTheClaim(t *testing.T) {
 
 func TestRefusalAfterAGoodSignatureSaysWhatIsExpected(t *testing.T) {
 	t.Parallel()
-	r := token.Rules{Issuers: []string{"http://127.0.0.1/r", "http://kc/r"}, Audience: []string{"os"}, Clients: []string{"web"}}
+	r := token.Rules{Issuers: []string{"http://127.0.0.1/r", "http://kc/r"}, Audience: []string{"os"},
+		Clients: []string{"web"}}
 	for payload, want := range map[string]string{
 		`{}`:           `aud is absent, expected "os"`,
 		`{"aud":"os"}`: `iss is absent, expected "http://127.0.0.1/r" or "http://kc/r"`,

@@ -11,9 +11,11 @@ import (
 // client can ask for.
 func TestNotesNameTheEffectsThatAnOperatorMayNotExpect(t *testing.T) {
 	t.Parallel()
-	const split = ": reads the claim scope, of which a text is split at spaces (RFC 8693, RFC 9068); earlier versions read it " +
+	const split = ": reads the claim scope, of which a text is split at spaces (RFC 8693, RFC 9068); earlier " +
+		"versions read it " +
 		"as one scope; write {claim: scope, split: true} to confirm that, or split: false for one scope"
-	const asked = ": reads what a client may ask for, which at many issuers each user can ask for; let the issuer tie these " +
+	const asked = ": reads what a client may ask for, which at many issuers each user can ask for; let the issuer " +
+		"tie these " +
 		"scopes to roles, or read the user's roles too: claims.roles and grants"
 	for name, row := range map[string]struct{ auth, want string }{
 		"the default": {`keys: [{jwks_url: "https://i/k"}]`, ""},
