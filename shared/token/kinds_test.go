@@ -208,3 +208,37 @@ func TestForeignClientIsNamedToTheOperatorOnly(t *testing.T) {
 	wantRefusal(t, err, wrongClient)
 	wantFault(t, err, `azp is "theirs"`, `"ours"`)
 }
+
+// An issuer signs the tokens of users and of services with the same key, and each has an entry.
+func TestRefusalIsThatOfTheEntryWhoseTokensTheseAre(t *testing.T) {
+	t.Parallel()
+	people := token.Rules{Audience: []string{"web"}}
+	services := token.Rules{Audience: []string{"svc"}, Clients: []string{"c"}}
+	const bound = "It is bound to a key, and a bearer sent it without the proof"
+	for payload, row := range map[string]struct{ text, entry string }{
+		`{"aud":"web","typ":"ID"}`:                       {"It is an ID token; send an access token", "people"},
+		`{"aud":"web","cnf":{}}`:                         {bound, "people"},
+		`{"aud":"svc","azp":"c","cnf":{}}`:               {bound, "services"},
+		`{"aud":"web","sub":"ann"}`:                      {"", "people"},
+		`{"aud":"svc","azp":"c","sub":"s","scopes":"x"}`: {"", "services"},
+	} {
+		for first, order := range map[string][]token.Rules{"people": {people, services}, "services": {services, people}} {
+			o := hmacOptions()
+			o.Keys = []token.KeySource{{HMAC: []byte(testSecret), Rules: order[0]},
+				{HMAC: []byte(testSecret), Rules: order[1]}}
+			x, err := newVerifier(t, o).Explain(t.Context(), []string{signedText(t, `{"alg":"HS256"}`, payload)})
+			if row.text != "" {
+				wantRefusal(t, err, "Invalid token: "+row.text)
+			} else if err != nil {
+				t.Errorf("%s: %v", payload, err)
+			}
+			want := "keys[1]"
+			if first == row.entry {
+				want = "keys[0]"
+			}
+			if x.Signer != want {
+				t.Errorf("%s, %s first: explained by %s, want %s", payload, first, x.Signer, want)
+			}
+		}
+	}
+}

@@ -335,13 +335,11 @@ func tryAgain(after time.Duration, cause error) error {
 // key that verifies the signature but refuses the claims has a better one.
 func (v *Verifier) tryEach(p parts, refusal error, keys func(*remote) []key) (Claims, error) {
 	for _, r := range v.remotes {
-		c, err := v.try(p, keys(r))
+		c, err := v.try(p, keys(r), refusal)
 		if err == nil {
 			return c, nil
 		}
-		if !errors.Is(err, errNoKey) {
-			refusal = err
-		}
+		refusal = err
 	}
 	return Claims{}, refusal
 }

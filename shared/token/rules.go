@@ -2,6 +2,7 @@ package token
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -288,10 +289,10 @@ func (d *distinct) add(text string) bool {
 // check refuses tokens that the rules don't accept. The checks of aud and iss come first, in the order of PyJWT.
 func (from *source) check(o object, header object) error {
 	if err := (restriction{from.Issuers, from.Audience}).check(o); err != nil {
-		return err
+		return foreign{err}
 	}
 	if err := from.checkClient(o); err != nil {
-		return err
+		return foreign{err}
 	}
 	if raw := o["cnf"]; raw != "" && raw != "null" && !from.Bound {
 		return denyToken("It is bound to a key, and a bearer sent it without the proof")
@@ -301,6 +302,15 @@ func (from *source) check(o object, header object) error {
 
 // clientClaims are the claims with the client that asked for the token.
 var clientClaims = []string{"azp", "client_id", "cid"}
+
+// foreign is the refusal of a token of another issuer, audience or client than those of a source. The same key can be in
+// several sources, and the one whose tokens these are has the reason that helps.
+type foreign struct{ error }
+
+// Unwrap returns the refusal.
+func (f foreign) Unwrap() error { return f.error }
+
+func isForeign(err error) bool { _, ok := errors.AsType[foreign](err); return ok }
 
 // checkClient checks azp (OpenID Connect Core section 2), client_id (RFC 9068 section 2.2) and cid (Okta).
 func (from *source) checkClient(o object) error {

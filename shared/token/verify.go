@@ -152,7 +152,7 @@ func (v *Verifier) verify(ctx context.Context, authorization []string, x *Explan
 		return Claims{}, err
 	}
 	p.kid, _ = p.header.text("kid") // method has refused a kid that is not a string
-	c, err := v.try(p, v.keys)
+	c, err := v.try(p, v.keys, errNoKey)
 	if err != nil && len(v.remotes) > 0 {
 		c, err = v.tryFetched(ctx, p, err)
 	}
@@ -168,11 +168,11 @@ func (v *Verifier) verify(ctx context.Context, authorization []string, x *Explan
 }
 
 // try verifies the token with each of the keys. If one of them has the token's kid,
-// keys with another kid are skipped; a key without kid is always tried. The error is
-// errNoKey if none of them verifies the signature.
-func (v *Verifier) try(p parts, keys []key) (Claims, error) {
+// keys with another kid are skipped; a key without kid is always tried. refusal is the
+// error so far, errNoKey at first; it is returned if none of the keys verifies the
+// signature, or none has a reason that helps more.
+func (v *Verifier) try(p parts, keys []key, refusal error) (Claims, error) {
 	known := p.kid != "" && slices.ContainsFunc(keys, func(k key) bool { return k.id == p.kid })
-	refusal := errNoKey
 	for _, k := range keys {
 		if known && k.id != "" && k.id != p.kid {
 			continue
@@ -180,11 +180,22 @@ func (v *Verifier) try(p parts, keys []key) (Claims, error) {
 		if !slices.Contains(k.algs, p.method.Alg()) || p.method.Verify(p.signed, p.signature, k.public) != nil {
 			continue
 		}
+		so := Explanation{}
+		if p.explain != nil {
+			so = *p.explain
+		}
 		c, err := v.claims(p, k.from)
 		if err == nil {
 			return c, nil
 		}
-		refusal = err // the same key can be listed again, for another issuer
+		// The same key can be listed again, for another issuer.
+		if isForeign(err) && !isForeign(refusal) && !errors.Is(refusal, errNoKey) {
+			if p.explain != nil {
+				*p.explain = so // the explanation is that of the refusal
+			}
+			continue
+		}
+		refusal = err
 	}
 	return Claims{}, refusal
 }
