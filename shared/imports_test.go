@@ -81,7 +81,8 @@ var rooms = map[string]string{
 	"shared/run": "shared/fault shared/pgvalue shared/strictjson shared/config shared/model " +
 		"shared/tool shared/store shared/queue shared/wire github.com/google/uuid",
 	"shared/api": "shared/fault shared/pgvalue shared/wire shared/input shared/route " +
-		"shared/authz shared/config shared/owner shared/store shared/follow shared/notes shared/revoke shared/run shared/logging " +
+		"shared/authz shared/config shared/owner shared/store shared/follow shared/notes shared/revoke shared/run " +
+		"shared/logging " +
 		"github.com/google/uuid github.com/rs/cors",
 	"shared/apidoc": "shared/api shared/input shared/route shared/wire",
 	"shared/gateway": "shared/fault shared/route shared/authz shared/edge shared/logging " +

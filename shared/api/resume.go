@@ -256,8 +256,9 @@ func (f *follower) catchUp(ctx context.Context, last int) error {
 }
 
 // sendError sends an event with the public text of err as the last event of the stream.
-// When the token was revoked, the event says so. When ctx has ended otherwise, err is only a consequence of that: a client that is still connected
-// gets the comment that the run continues.
+// When the token was revoked meanwhile, the event says so. When ctx has ended otherwise,
+// err is only a consequence of that: a client that is still connected gets the comment that
+// the run continues.
 func (f *follower) sendError(ctx context.Context, err error) {
 	switch {
 	case err == nil:

@@ -149,7 +149,8 @@ func (a Revocations) undo(ctx context.Context, _ *request, in undoRevocation) er
 // RevocationOf converts a row to what the route and the command show.
 func RevocationOf(row store.Revocation) wire.Revocation {
 	r := wire.Revocation{
-		Issuer: row.Issuer, TokenID: row.TokenID, Subject: row.Subject, MadeAt: wire.MicroTime{Time: row.MadeAt}, Note: row.Note,
+		Issuer: row.Issuer, TokenID: row.TokenID, Subject: row.Subject, MadeAt: wire.MicroTime{Time: row.MadeAt},
+		Note: row.Note,
 	}
 	if row.Before != nil {
 		r.Before = &wire.MicroTime{Time: *row.Before}

@@ -307,7 +307,8 @@ func TestNoMappingAndNoOtherScopeOpensARouteForAdministrators(t *testing.T) {
 	for _, request := range []string{"GET /revocations", "POST /revocations", "DELETE /revocations"} {
 		method, path, _ := strings.Cut(request, " ")
 		for _, scopes := range [][]string{
-			nil, {"x:y"}, {admin}, {"root:*:all"}, {"root:x:all"}, {"root:all:"}, {"root"}, {"revocations:read", "revocations:write"},
+			nil, {"x:y"}, {admin}, {"root:*:all"}, {"root:x:all"}, {"root:all:"}, {"root"},
+			{"revocations:read", "revocations:write"},
 		} {
 			d := o.Decide(&Principal{Scopes: scopes}, method, path)
 			if d.Allow || d.Mapping != "" || len(d.Missing) != 1 || d.Missing[0].String() != "root:all" {

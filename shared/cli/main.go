@@ -82,10 +82,10 @@ var longHelp = kong.Vars{
 		"A file that exists is kept.",
 	"help_since": "Replay the decisions of the last 7d, 24h or 30m. Without --log, they come from the files that " +
 		"keyway serve writes below --data.",
-	"help_issuer": "The issuer of the tokens (claim iss). Needed if tokens of several issuers are accepted. Defaults to the " +
-		"one issuer that keyway.yaml names.",
-	"help_before": "With --sub: revoke the tokens that were issued before, as in 2026-11-29T12:00:00Z or \"1h ago\", and " +
-		"those without iat. Defaults to now.",
+	"help_issuer": "The issuer of the tokens (claim iss). Needed if tokens of several issuers are accepted. " +
+		"Defaults to the one issuer that keyway.yaml names.",
+	"help_before": "With --sub: revoke the tokens that were issued before, as in 2026-11-29T12:00:00Z or \"1h ago\", " +
+		"and those without iat. Defaults to now.",
 	"help_prune":       "Remove the revocations that are older than 90d, 24h or 30m, because their tokens have expired.",
 	"help_log":         "A log that holds decisions as lines of JSON; - is standard input.",
 	"help_owners_from": "Whose data is moved: an issuer, home for the home issuer, or unnamed for tokens without an issuer.",

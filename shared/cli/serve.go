@@ -334,7 +334,8 @@ func (s *server) probe(ctx context.Context) error {
 func (s *server) apply(p prepared) {
 	p.authorizer.Log = authz.NewLog(s.decided, p.cfg.Digest)
 	service := assemble.All(assemble.Parts{
-		Config: p.cfg, Policy: p.authorizer.Policy, Agents: p.agents, DB: s.db, Revocations: s.revocations, Queue: s.queue, Log: s.log,
+		Config: p.cfg, Policy: p.authorizer.Policy, Agents: p.agents, DB: s.db,
+		Revocations: s.revocations, Queue: s.queue, Log: s.log,
 		Version: version.ThisBuild().Version, Started: s.started, Decisions: p.authorizer.Log,
 		MaxRuns: s.capacity.runs,
 	})

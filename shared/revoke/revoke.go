@@ -27,8 +27,8 @@ const (
 	gap = time.Second
 )
 
-// Revoked is the error of a revoked token: fault.Unauthenticated.
-var Revoked = fault.Public(fault.Unauthenticated, "Token has been revoked", nil)
+// ErrRevoked is the error of a revoked token: fault.Unauthenticated.
+var ErrRevoked = fault.Public(fault.Unauthenticated, "Token has been revoked", nil)
 
 // Token is what the list says something about.
 type Token struct {
@@ -63,15 +63,15 @@ func New(read func(context.Context) ([]store.Revocation, error), now func() time
 	return &List{read: read, now: wall, log: log}
 }
 
-// Check returns nil if the token was not revoked, and Revoked if it was. It is fault.Unavailable if the database can't be
-// read and the last copy is older than Longest.
+// Check returns nil if the token was not revoked, and ErrRevoked if it was. It is fault.Unavailable if the database
+// can't be read and the last copy is older than Longest.
 func (l *List) Check(ctx context.Context, t Token) error {
 	r, err := l.copy(ctx)
 	switch {
 	case err != nil:
 		return err
 	case r.revokes(t):
-		return Revoked
+		return ErrRevoked
 	}
 	return nil
 }
@@ -159,7 +159,8 @@ func (l *List) await(ctx context.Context, r *reading, usable bool) {
 	}
 }
 
-// unavailable is the error of a check that can't be made. An error that the store has chosen for callers stays as it is.
+// unavailable is the error of a check that can't be made. An error that the store has chosen for callers stays as it
+// is.
 func unavailable(err error) error {
 	if chosen, ok := errors.AsType[*fault.Error](err); ok && chosen.Kind == fault.Unavailable {
 		return err

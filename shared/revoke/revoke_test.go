@@ -94,7 +94,7 @@ func TestARevocationIsAboutItsIssuersTokensOnly(t *testing.T) {
 		"an id that is the subject":     {revoke.Token{Issuers: []string{"i"}, ID: "ann"}, false},
 		"a subject that is the id":      {revoke.Token{Issuers: []string{"i"}, Subject: "t-1"}, false},
 	} {
-		if err := list.Check(t.Context(), row.token); errors.Is(err, revoke.Revoked) != row.revoked ||
+		if err := list.Check(t.Context(), row.token); errors.Is(err, revoke.ErrRevoked) != row.revoked ||
 			(err != nil) != row.revoked {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -111,7 +111,7 @@ func TestARevocationAndItsUndoTakeEffectWithinTenSeconds(t *testing.T) {
 		time.Sleep(revoke.Fresh - 1)
 		wants(t, l, nil)
 		time.Sleep(1)
-		wants(t, l, revoke.Revoked)
+		wants(t, l, revoke.ErrRevoked)
 		d.set(func(d *database) { d.list = nil })
 		time.Sleep(revoke.Fresh)
 		wants(t, l, nil)
@@ -132,7 +132,7 @@ func TestTheAgeCountsFromTheStartOfTheRead(t *testing.T) {
 		time.Sleep(revoke.Fresh - 4*time.Second - 1)
 		wants(t, l, nil)
 		time.Sleep(1)
-		wants(t, l, revoke.Revoked)
+		wants(t, l, revoke.ErrRevoked)
 	})
 }
 
@@ -144,7 +144,7 @@ func TestManyRequestsShareOneRead(t *testing.T) {
 		for round := 1; round <= 3; round++ {
 			var wg sync.WaitGroup
 			for range 1000 {
-				wg.Go(func() { wants(t, l, revoke.Revoked) })
+				wg.Go(func() { wants(t, l, revoke.ErrRevoked) })
 			}
 			wg.Wait()
 			if n := d.count(); n != round {
@@ -193,7 +193,7 @@ func TestWithoutTheDatabaseTheCopyIsUsedForAMinuteAndThenNothingIsAllowed(t *tes
 				}
 				d.set(func(d *database) { d.list, d.err, d.takes = annRevoked, nil, 0 })
 				time.Sleep(revoke.Fresh)
-				wants(t, l, revoke.Revoked)
+				wants(t, l, revoke.ErrRevoked)
 				time.Sleep(2 * time.Hour) // until the slow reads have ended
 			})
 		})
@@ -251,9 +251,9 @@ func TestAReadThatWasFrozenIsRepeated(t *testing.T) {
 		offset = time.Hour // Timers stand still while a process is frozen, the time of day does not.
 		mu.Unlock()
 		d.set(func(d *database) { d.list = annRevoked })
-		wants(t, l, revoke.Revoked)
+		wants(t, l, revoke.ErrRevoked)
 		time.Sleep(2 * time.Second)
-		wants(t, l, revoke.Revoked)
+		wants(t, l, revoke.ErrRevoked)
 	})
 }
 
@@ -264,7 +264,7 @@ func TestAClockThatIsSetBackMakesTheCopyTooOld(t *testing.T) {
 	wants(t, l, nil)
 	d.set(func(d *database) { d.list = annRevoked })
 	at = at.Add(-time.Hour)
-	wants(t, l, revoke.Revoked)
+	wants(t, l, revoke.ErrRevoked)
 }
 
 // The process that stores a revocation applies it at once, also if a read is under way that began before.
@@ -280,9 +280,9 @@ func TestForgetReadsTheListAgain(t *testing.T) {
 		synctest.Wait()
 		d.set(func(d *database) { d.list, d.takes = annRevoked, 0 })
 		l.Forget()
-		wants(t, l, revoke.Revoked)
+		wants(t, l, revoke.ErrRevoked)
 		time.Sleep(2 * time.Second) // The earlier read ends, and changes nothing.
-		wants(t, l, revoke.Revoked)
+		wants(t, l, revoke.ErrRevoked)
 	})
 }
 
@@ -297,7 +297,7 @@ func TestAClientThatDisconnectsEndsNoRead(t *testing.T) {
 		if err := l.Check(ctx, ann); !errors.Is(err, context.Canceled) {
 			t.Errorf("%v", err)
 		}
-		wants(t, l, revoke.Revoked)
+		wants(t, l, revoke.ErrRevoked)
 		if n := d.count(); n != 1 {
 			t.Errorf("%d reads", n)
 		}

@@ -24,8 +24,8 @@ var leaked = run.Caller{Subject: "ann", Issuer: "i", TokenID: "t-1", IssuedAt: 1
 // stopped is the reason that is stored and shown.
 const stopped = "The run was stopped because its token was revoked"
 
-// revocations imitate the list: a token is revoked when a test says so, and unknown is the error while the list can't be
-// read.
+// revocations imitate the list: a token is revoked when a test says so, and unknown is the error while the list can't
+// be read.
 type revocations struct {
 	mu      sync.Mutex
 	revoked map[string]bool

@@ -52,8 +52,8 @@ func (db *DB) Now(ctx context.Context) (now time.Time, err error) {
 	return pgvalue.Time(now), nil
 }
 
-// farthest is how far Before can be in the future: for an issuer whose clock is ahead, and to block somebody for a day. A
-// typing error must not lock a user out for years.
+// farthest is how far Before can be in the future: for an issuer whose clock is ahead, and to block somebody for a day.
+// A typing error must not lock a user out for years.
 const farthest = 24 * time.Hour
 
 // Complete sets the Before of a subject's revocation to MadeAt if it is not set. The error is for a Before that a
