@@ -3,6 +3,7 @@ package programs
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,8 +15,8 @@ import (
 var _ = tried(entry{
 	program: "oidc-provider, an issuer", name: "oidc-provider", pkgs: []string{"oidc-provider"},
 	tried: "tokens of services (`scope`) and of two users who log in (`roles` through grants), a new key, a second " +
-		"issuer that is added while the server runs and has a user of the same name; ID tokens, opaque tokens and tokens " +
-		"bound to a key are refused",
+		"issuer that is added while the server runs and has a user of the same name, a revocation; ID tokens, " +
+		"opaque tokens and tokens bound to a key are refused",
 	not:  "its access tokens are opaque unless the client asks for a resource: see [identity.md](identity.md)",
 	date: "2026-11-29",
 })
@@ -54,7 +55,8 @@ func spring(t *testing.T) issuer {
 func (i issuer) entries(t *testing.T) string {
 	t.Helper()
 	_, entries, _ := strings.Cut(process.RecipeOf(t, i.recipe).YAML, "\n  keys:")
-	return strings.ReplaceAll(strings.TrimSuffix(entries, "\n"), "https://login.example.org", i.url)
+	return strings.ReplaceAll(strings.TrimSuffix(entries, "\n"), "https://login.example.org",
+		i.url+"\n      http: true")
 }
 
 // osConfig is a keyway.yaml of two agents, whose callers have the tokens of these entries of auth.keys.
@@ -71,8 +73,10 @@ func identityOS(t *testing.T, keys ...string) (r *process.Server, file string) {
 	t.Helper()
 	file = filepath.Join(t.TempDir(), "keyway.yaml")
 	rewrite(t, file, keys...)
-	r = process.Serve(t, process.Keyway, map[string]string{"DATABASE_URL": storetest.EmptyURL(t)},
+	db := storetest.EmptyURL(t)
+	r = process.Serve(t, process.Keyway, map[string]string{"DATABASE_URL": db},
 		"--dev", "--config", file, "--data", t.TempDir())
+	r.DB = db
 	r.URL = r.AwaitLog(`keyway \S+ at (http://\S+)`)[1]
 	r.Tokens = map[string]string{}
 	return r, file
@@ -153,8 +157,8 @@ func refuses(t *testing.T, r *process.Server, what, token, says string) {
 }
 
 // settles checks the status for a token of a key that was unknown. Until the keys can be fetched again, the answers ask
-// to come back.
-func settles(t *testing.T, r *process.Server, who string, status int) {
+// to come back. meanwhile are other statuses that it can have before.
+func settles(t *testing.T, r *process.Server, who string, status int, meanwhile ...int) {
 	t.Helper()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -163,7 +167,8 @@ func settles(t *testing.T, r *process.Server, who string, status int) {
 		if got.Status == status {
 			return
 		}
-		if got.Status != 503 || got.Header.Get("Retry-After") == "" || time.Now().After(deadline) {
+		again := got.Status == 503 && got.Header.Get("Retry-After") != "" || slices.Contains(meanwhile, got.Status)
+		if !again || time.Now().After(deadline) {
 			t.Fatalf("%s: %d %s", who, got.Status, got.Body)
 		}
 	}
@@ -202,6 +207,19 @@ func TestUsersOfRealIssuersReachWhatTheirRolesGrant(t *testing.T) {
 	node.checkSessions(t, r)
 	node.checkRotation(t, r)
 	java.checkRotation(t, r)
+	node.checkRevocation(t, r, file)
+	r.Get("spring ann", "/sessions?type=agent").Want(t, "the other issuer's ann", 200, `"total_count":1`)
+}
+
+// checkRevocation checks that the tokens that ann has are refused after ten seconds, and her next one and bob's are not.
+func (i issuer) checkRevocation(t *testing.T, r *process.Server, file string) {
+	t.Helper()
+	process.Keyway.Prints(t, map[string]string{"DATABASE_URL": r.DB}, "--config", file, "revoke", "--sub", "ann",
+		"--issuer", i.url)
+	settles(t, r, i.name+" ann", 401, 200)
+	r.Get(i.name+" bob", "/agents").Want(t, "bob", 200)
+	r.Tokens["next"] = i.user(t, "ann", webScopes).Access
+	r.Get("next", "/sessions?type=agent").Want(t, "ann's next token", 200, `"total_count":1`)
 }
 
 // anyClient is an entry of auth.keys that takes the tokens of both clients, so that only the kind of a token can be the
