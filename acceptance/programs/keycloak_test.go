@@ -10,7 +10,9 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/keyway-agents/keyway/acceptance/process"
 )
@@ -35,9 +37,17 @@ func startKeycloak(t *testing.T) keycloak {
 		url: "http://" + address + "/realms/acme", authorize: "/protocol/openid-connect/auth",
 		token: "/protocol/openid-connect/token"}}
 	k.keys = k.url + "/protocol/openid-connect/certs"
-	launch(t, []string{"KC_BOOTSTRAP_ADMIN_USERNAME=admin", "KC_BOOTSTRAP_ADMIN_PASSWORD=admin-password"}, "bash",
-		filepath.Join(dir, "bin", "kc.sh"), "start-dev", "--db=dev-mem", "--http-host=127.0.0.1", "--http-port="+port).
-		awaitHTTP(t, k.base+"/realms/master")
+	d := launch(t, []string{"KC_BOOTSTRAP_ADMIN_USERNAME=admin", "KC_BOOTSTRAP_ADMIN_PASSWORD=admin-password"}, "bash",
+		filepath.Join(dir, "bin", "kc.sh"), "start-dev", "--db=dev-mem", "--http-host=127.0.0.1", "--http-port="+port)
+	t.Cleanup(func() { // the script passes it on to Java, which would outlive a script that is killed
+		_ = d.cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-d.ended:
+		case <-time.After(process.Patience):
+			t.Error("Keycloak does not end")
+		}
+	})
+	d.awaitHTTP(t, k.base+"/realms/master")
 	k.admin(t, "POST", "", `{"realm": "acme", "enabled": true,
 		"roles": {"realm": [{"name": "web-users"}, {"name": "finance"},
 			{"name": "agents:finance-agent:run"}, {"name": "agents:finance-agent:read"}]},
