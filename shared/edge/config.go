@@ -73,9 +73,8 @@ func verifier(c *config.Config, out Outside) (*token.Verifier, error) {
 			JWKSFile: k.JWKSFile, JWKSURL: k.JWKSURL, Discovery: k.Discovery, Secret: k.Secret,
 			CA: k.CA, HTTP: k.HTTP, Rules: rules(c.Auth, k),
 		}
-		if source.IssuerDerived = len(k.Issuer) == 0; source.IssuerDerived && k.Discovery != "" && c.Auth.Issuer != "" {
-			// Every token must have that issuer, so the metadata document must name it too.
-			source.IssuerDerived, source.Issuers = false, []string{c.Auth.Issuer}
+		if len(k.Issuer) == 0 && k.Discovery != "" && c.Auth.Issuer != "" {
+			source.Issuers = []string{c.Auth.Issuer} // every token must have it, so the metadata document must name it too
 		}
 		switch literal := []byte(k.Literal); {
 		case strings.Contains(string(k.Literal), "-----BEGIN "):

@@ -40,7 +40,7 @@ func TestTheDocumentOfDiscoveryNamesTheIssuerOfTheTokens(t *testing.T) {
 		realm                       string // "-" if the document is refused
 	}{
 		"derived":                     {"", "", "/acme", "/acme"},
-		"derived, with a slash":       {"", "", "/acme/", "/acme"},
+		"derived, with a slash":       {"", "", "/acme/", "-"},
 		"derived, another":            {"", "", "/other", "-"},
 		"of auth":                     {"/acme", "", "/acme", "/acme"},
 		"of auth, with a slash":       {"/acme/", "", "/acme/", "/acme/"},

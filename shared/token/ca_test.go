@@ -82,7 +82,7 @@ func TestHTTPIsAcceptedIfTheOperatorSaysThat(t *testing.T) {
 	address = plain.URL
 	o := token.Options{Algorithms: []string{"ES256"}, Now: at(now), Keys: []token.KeySource{
 		{JWKSURL: plain.URL + "/keys", HTTP: true},
-		{Discovery: plain.URL, HTTP: true, IssuerDerived: true, Rules: token.Rules{Issuers: []string{plain.URL}}},
+		{Discovery: plain.URL, HTTP: true, Rules: token.Rules{Issuers: []string{plain.URL}}},
 	}}
 	keys := o.Keys
 	for i := range keys {

@@ -20,7 +20,6 @@ import (
 // connection sends the requests for the keys of one address.
 type connection struct {
 	address *url.URL // as configured
-	derived bool     // the issuer is derived from address
 	http    bool     // http is accepted, at addresses that are not public
 	ca      bool     // only the configured CA is trusted
 	client  *http.Client
@@ -37,7 +36,7 @@ func (o Options) connect(s KeySource) (c connection, err error) {
 	if s.Discovery != "" {
 		kind, address = "discovery", s.Discovery
 	}
-	c = connection{derived: s.IssuerDerived, http: s.HTTP, ca: s.CA != "", client: o.client()}
+	c = connection{http: s.HTTP, ca: s.CA != "", client: o.client()}
 	c.address, err = url.Parse(address)
 	if err != nil || !c.allows(c.address) {
 		return c, fmt.Errorf("the %s address must be https://host/path (http on loopback only)", kind)

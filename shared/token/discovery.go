@@ -34,9 +34,8 @@ func documents(u *url.URL) []*url.URL {
 	return []*url.URL{&openID, &oauth}
 }
 
-// discover asks for the metadata document of an issuer, and returns the address of its keys and
-// the source that these keys belong to.
-func (c connection) discover(ctx context.Context, from *source) (*url.URL, *source, error) {
+// discover asks for the metadata document of an issuer, and returns the address of its keys.
+func (c connection) discover(ctx context.Context, from *source) (*url.URL, error) {
 	var m metadata
 	var faults []error
 	for _, u := range documents(c.address) {
@@ -52,21 +51,20 @@ func (c connection) discover(ctx context.Context, from *source) (*url.URL, *sour
 	const remedy = "set discovery to the issuer of the tokens, or to the address of its metadata document"
 	switch {
 	case len(faults) == 2:
-		return nil, nil, fmt.Errorf("no metadata document of OpenID Connect (%w), and none of OAuth, RFC 8414 (%w); %s",
+		return nil, fmt.Errorf("no metadata document of OpenID Connect (%w), and none of OAuth, RFC 8414 (%w); %s",
 			faults[0], faults[1], remedy)
 	case len(faults) == 1:
-		return nil, nil, fmt.Errorf("no metadata document: %w; %s", faults[0], remedy)
+		return nil, fmt.Errorf("no metadata document: %w; %s", faults[0], remedy)
 	}
-	from, err := c.owner(from, m.issuer)
-	if err != nil {
-		return nil, nil, err
+	if err := checkIssuer(from, m.issuer); err != nil {
+		return nil, err
 	}
 	keys, err := url.Parse(m.keys)
 	if err != nil || !c.allows(keys) {
-		return nil, nil, errors.New("the metadata document has a jwks_uri that is not https; correct it at the issuer, " +
+		return nil, errors.New("the metadata document has a jwks_uri that is not https; correct it at the issuer, " +
 			"or set http: true on this key if it is http at a private address")
 	}
-	return keys, from, nil
+	return keys, nil
 }
 
 // metadata requests a metadata document once. answered reports that the host sent an answer.
@@ -96,25 +94,20 @@ func (c connection) metadata(ctx context.Context, u *url.URL) (m metadata, answe
 	return m, true, nil
 }
 
-// owner returns the source of the keys of the issuer in a metadata document. It must be the one
-// that was asked for (OpenID Connect Discovery section 4.3, RFC 8414 section 3.3): otherwise
-// anybody who can publish such a document could sign for the users of another issuer. If the
-// issuer was derived from the address, a slash at its end is optional there, and the tokens of
-// the keys have the spelling of the document.
-func (c connection) owner(from *source, issuer string) (*source, error) {
+// checkIssuer refuses a metadata document of another issuer than the one
+// that was asked for, to the byte (OpenID Connect Discovery section 4.3, RFC 8414 section 3.3):
+// otherwise anybody who can publish such a document could sign for the users of another issuer.
+// A slash at the end counts too, because the spelling is part of the names of owners.
+func checkIssuer(from *source, issuer string) error {
 	quoted := strconv.Quote(brief(issuer))
 	switch {
 	case strings.ContainsAny(issuer, "{}"):
-		return nil, fmt.Errorf("the metadata document is for many tenants (issuer %s); name one tenant in discovery, for "+
+		return fmt.Errorf("the metadata document is for many tenants (issuer %s); name one tenant in discovery, for "+
 			"Entra ID as in https://login.microsoftonline.com/TENANT-ID/v2.0, and give each tenant an entry of its own",
 			quoted)
 	case slices.Contains(from.Issuers, issuer):
-		return from, nil
-	case c.derived && (issuer == from.Issuers[0]+"/" || issuer+"/" == from.Issuers[0]):
-		same := *from
-		same.Issuers = []string{issuer}
-		return &same, nil
+		return nil
 	}
-	return nil, fmt.Errorf("the metadata document is of the issuer %s, expected %s; if the tokens have that iss, "+
-		"write it as issuer of this key, else correct discovery", quoted, strings.Join(from.Issuers, " or "))
+	return fmt.Errorf("the metadata document is of the issuer %s, expected %s; if the tokens have that iss, "+
+		"write it as issuer of this key, else correct discovery; a slash at the end counts", quoted, strings.Join(from.Issuers, " or "))
 }

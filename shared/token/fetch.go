@@ -46,9 +46,10 @@ func (o Options) jwksFetcher(s KeySource, from *source, methods map[string]jwt.S
 		}
 	}
 	return func(ctx context.Context) (batch, error) {
-		at, from := c.address, from
+		at := c.address
 		if s.Discovery != "" {
-			if at, from, err = c.discover(ctx, from); err != nil {
+			var err error
+			if at, err = c.discover(ctx, from); err != nil {
 				return batch{}, fmt.Errorf("%s://%s: %w", c.address.Scheme, c.address.Host, err)
 			}
 		}

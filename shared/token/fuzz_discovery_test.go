@@ -26,27 +26,22 @@ func FuzzDiscovery(f *testing.F) {
 		`{"issuer":"https://i/{a}","jwks_uri":"https://k"}`, `{"issuer":"https://i/a","issuer":"x","jwks_uri":"https://k"}`,
 		`{"Issuer":"https://i/a","jwks_uri":"https://k"}`, `{"\u0069ssuer":"https://i/a","jwks_uri":"https://k"}`, `[]`, ``,
 	} {
-		f.Add([]byte(seed), true)
-		f.Add([]byte(seed), false)
+		f.Add([]byte(seed))
 	}
 	const asked = "https://i/a"
-	f.Fuzz(func(t *testing.T, document []byte, derived bool) {
+	f.Fuzz(func(t *testing.T, document []byte) {
 		address, err := url.Parse(asked)
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := connection{address: address, derived: derived, client: &http.Client{Transport: answer(document)}}
+		c := connection{address: address, client: &http.Client{Transport: answer(document)}}
 		from := newSource("keys[0]", Rules{Issuers: []string{asked}}, "")
-		keys, owner, err := c.discover(context.Background(), from)
+		keys, err := c.discover(context.Background(), from)
 		if err != nil {
 			return
 		}
 		if keys.Scheme != "https" || keys.Hostname() == "" || keys.User != nil {
 			t.Errorf("keys at %s", keys)
-		}
-		iss := owner.Issuers[0]
-		if len(owner.Issuers) != 1 || iss != asked && !(derived && iss == asked+"/") || owner.realm != asked {
-			t.Errorf("issuers %q in the realm %q, derived %t", owner.Issuers, owner.realm, derived)
 		}
 		if len(from.Issuers) != 1 || from.Issuers[0] != asked {
 			t.Errorf("the configured source has the issuers %q", from.Issuers)

@@ -190,3 +190,64 @@ func TestFewRequestsWaitForTheLastSecondOfTheGap(t *testing.T) {
 		}
 	})
 }
+
+// Two entries with one address and other clients are how two applications of one issuer get other rules. The set of one
+// of them can be read while that of the other can't.
+func TestAnotherEntryWithTheKeyHidesNoUnreadSource(t *testing.T) {
+	t.Parallel()
+	a, b := newKey("a"), newKey("b")
+	i := newIssuer(t, a)
+	web, svc := i.source(), i.source()
+	web.Issuers, web.Clients = []string{"https://a"}, []string{"web"}
+	svc.Issuers, svc.Clients = []string{"https://a"}, []string{"svc"}
+	var asked atomic.Int64
+	fails := func(nth int64, keys ...signKey) { // the request with this number fails
+		i.does(func(w http.ResponseWriter, _ *http.Request) {
+			if asked.Add(1) == nth {
+				w.WriteHeader(http.StatusTooManyRequests)
+				return
+			}
+			fmt.Fprint(w, set(keys...))
+		})
+	}
+	fails(1, a)
+	o := i.options()
+	o.Keys = []token.KeySource{web, svc}
+	f := follower{t, newVerifier(t, o)}
+	if faults := f.Fetch(t.Context()); len(faults) != 1 {
+		t.Fatalf("%d sources failed, want one: %v", len(faults), faults)
+	}
+	status := func(k signKey, client, iss string) int {
+		_, err := f.Verify(t.Context(), []string{k.token(t, timeless("iss", iss, "azp", client))})
+		if err == nil {
+			return http.StatusOK
+		}
+		code, _, _ := fault.Answer(err)
+		return code
+	}
+	both := func(k signKey) [2]int { return [2]int{status(k, "web", "https://a"), status(k, "svc", "https://a")} }
+	// Which of the two requests failed is not known.
+	if got := both(a); got != [2]int{503, 200} && got != [2]int{200, 503} {
+		t.Errorf("after a failed fetch: %v, want one 200 and one 503", got)
+	}
+	i.passes(gap)
+	if got := both(a); got != [2]int{200, 200} {
+		t.Errorf("after the gap: %v", got)
+	}
+	if got := status(a, "other", "https://a"); got != 401 {
+		t.Errorf("a client of no entry: %d", got)
+	}
+	before := asked.Load()
+	if got := status(a, "web", "https://b"); got != 401 || asked.Load() != before {
+		t.Errorf("another issuer: %d after %d fetches, want 401 and none", got, asked.Load()-before)
+	}
+	i.passes(gap)
+	fails(asked.Load()+1, a, b) // b is new, and one of the two sources misses it
+	if got := both(b); got != [2]int{503, 200} && got != [2]int{200, 503} {
+		t.Errorf("a new key that one source missed: %v, want one 200 and one 503", got)
+	}
+	i.passes(gap)
+	if got := both(b); got != [2]int{200, 200} {
+		t.Errorf("the new key after the gap: %v", got)
+	}
+}

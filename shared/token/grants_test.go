@@ -47,7 +47,7 @@ func TestOnlySpacesSplitAText(t *testing.T) {
 		`{"scope":"agents:a:run agents:read profile"}`: {"agents:a:run", "agents:read", "profile"},
 		`{"scope":"a:b"}`:                   {"a:b"},
 		`{"scope":"  a:b   c:d "}`:          {"a:b", "c:d"},
-		`{"scope":"a:b a:b"}`:               {"a:b", "a:b"}, // as the token has them
+		`{"scope":"a:b a:b"}`:               {"a:b"},
 		`{"scope":""}`:                      nil,
 		`{"scope":"   "}`:                   nil,
 		`{"scope":"a:b\u0020c:d"}`:          {"a:b", "c:d"},

@@ -32,9 +32,6 @@ type KeySource struct {
 	// Discovery is the address of an issuer or of its metadata document, which names the address of the JWK Set. The
 	// issuer in the document must be one of Issuers, which are required.
 	Discovery string
-	// IssuerDerived means that Issuers were derived from Discovery: a slash at the end is optional there, and the tokens
-	// have the document's spelling. Defaults to false: exactly one of Issuers.
-	IssuerDerived bool
 	// Secret is the ARN of an AWS Secrets Manager secret. The text of the secret is one of
 	// the first three.
 	Secret string

@@ -49,7 +49,9 @@ type remote struct {
 	name  string // for errors
 	fetch fetch
 	now   func() time.Time
-	set   atomic.Pointer[keySet] // the last fetched set; nil before the first
+	// issuers are Rules.Issuers of the source.
+	issuers []string
+	set     atomic.Pointer[keySet] // the last fetched set; nil before the first
 
 	waiting atomic.Int32 // requests that wait for the rest of minGap
 
@@ -293,8 +295,9 @@ func (v *Verifier) tryFetched(ctx context.Context, p parts, refusal error) (Clai
 		c, err = v.tryEach(p, err, func(r *remote) []key { return r.renew(ctx, p.kid) })
 	}
 	var rest time.Duration
-	if errors.Is(err, errNoKey) {
-		rest = v.lookUp(ctx, p.kid)
+	others := v.others(p, err)
+	if len(others) > 0 {
+		rest = lookUp(ctx, others, p.kid)
 		// The keys of an unchanged set were tried above. Anybody can send a token that none of them
 		// verifies, so that trying them twice would double its cost.
 		c, err = v.tryEach(p, err, func(r *remote) []key {
@@ -306,14 +309,35 @@ func (v *Verifier) tryFetched(ctx context.Context, p parts, refusal error) (Clai
 	}
 	// If a source has no keys, or may have published a key since it was read, the token may be
 	// valid. 401 would make its client throw the token away; 503 makes it try again.
-	if errors.Is(err, errNoKey) {
-		if cause := v.unreadable(); cause != nil {
+	if others = v.others(p, err); len(others) > 0 {
+		if cause := unreadable(others); cause != nil {
 			err = tryAgain(minGap, cause)
 		} else if rest > 0 {
 			err = tryAgain(rest, v.pending())
 		}
 	}
 	return c, err
+}
+
+// others returns the sources that may have a key that accepts the token although err refused it: all of them if no
+// known key verifies it. Another source can have the key that verified it, for other audiences or clients. If the
+// refusal was about these, the sources count that were never read, and those of the token's issuer that lack its kid.
+func (v *Verifier) others(p parts, err error) []*remote {
+	switch {
+	case errors.Is(err, errNoKey):
+		return v.remotes
+	case !isForeign(err):
+		return nil
+	}
+	o, _ := parseObject(p.payload)
+	iss, _ := o.text("iss")
+	return slices.DeleteFunc(slices.Clone(v.remotes), func(r *remote) bool {
+		ofIssuer := slices.Contains(r.issuers, iss)
+		if s := r.within(maxStale); s != nil {
+			return !ofIssuer || p.kid == "" || s.knows(p.kid)
+		}
+		return len(r.issuers) > 0 && !ofIssuer
+	})
 }
 
 // pending says why a token with an unknown kid was not judged.
@@ -344,24 +368,24 @@ func (v *Verifier) tryEach(p parts, refusal error, keys func(*remote) []key) (Cl
 	return Claims{}, refusal
 }
 
-// lookUp fetches from all sources at the same time, so that the waiting is as long as the
-// slowest one and not the sum of all. It returns the longest of their answers.
-func (v *Verifier) lookUp(ctx context.Context, kid string) time.Duration {
+// lookUp fetches from several sources at the same time, so that the waiting is as long as
+// the slowest one and not the sum of all. It returns the longest of their answers.
+func lookUp(ctx context.Context, sources []*remote, kid string) time.Duration {
 	var wg sync.WaitGroup
-	rests := make([]time.Duration, len(v.remotes))
-	for i, r := range v.remotes[1:] {
+	rests := make([]time.Duration, len(sources))
+	for i, r := range sources[1:] {
 		wg.Go(func() { rests[i+1] = r.lookUp(ctx, kid) })
 	}
-	rests[0] = v.remotes[0].lookUp(ctx, kid)
+	rests[0] = sources[0].lookUp(ctx, kid)
 	wg.Wait()
 	return slices.Max(rests)
 }
 
 // unreadable returns the errors of the sources without usable keys, or nil if all sources
 // have some.
-func (v *Verifier) unreadable() error {
+func unreadable(sources []*remote) error {
 	var causes []error
-	for _, r := range v.remotes {
+	for _, r := range sources {
 		if r.within(maxStale) == nil {
 			causes = append(causes, r.fault())
 		}
@@ -377,7 +401,7 @@ func (v *Verifier) Fetch(ctx context.Context) (faults []error) {
 	if len(v.remotes) == 0 {
 		return nil
 	}
-	v.lookUp(ctx, "")
+	lookUp(ctx, v.remotes, "")
 	for _, r := range v.remotes {
 		if err := r.fault(); err != nil {
 			faults = append(faults, err)

@@ -86,7 +86,7 @@ func newSource(name string, r Rules, issuer string) *source {
 	if len(s.Session.Path) == 0 {
 		s.Session.Path = []string{defaultSessionClaim}
 	}
-	s.plain = len(s.Scopes) == 1 && len(s.Roles) == 0 && s.Prefix == ""
+	s.plain = len(s.Scopes) == 1 && len(s.Roles) == 0 && s.Prefix == "" && !s.Scopes[0].Split
 	return s
 }
 

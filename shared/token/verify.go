@@ -88,7 +88,8 @@ func (v *Verifier) add(name string, s KeySource, o Options) error {
 	}
 	fetch, err := o.fetcher(s, from, v.methods)
 	v.remotes = append(v.remotes, &remote{
-		name: name, fetch: fetch, now: o.Now, asked: map[kidHash]asked{}, absent: map[kidHash]time.Time{},
+		issuers: from.Issuers,
+		name:    name, fetch: fetch, now: o.Now, asked: map[kidHash]asked{}, absent: map[kidHash]time.Time{},
 	})
 	return err
 }
