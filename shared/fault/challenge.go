@@ -36,6 +36,8 @@ var hints = []struct{ detail, hint string }{
 		"gave you a token without dots, it is an opaque one: " + askForJWT},
 	{"Invalid token: Invalid header", unreadable + " With Authorization: DPoP, ask the issuer for a bearer token, which " +
 		"is not bound to a key."},
+	{"Invalid token: Invalid payload string", "The claims of the token are not one JSON object in which each name " +
+		"occurs once. Get a new token. If it has the same fault, report that to its issuer."},
 	{"Invalid token: Invalid payload", unreadable + " A token of five parts is encrypted (JWE): " + askForJWT},
 	{"Invalid token: Invalid crypto", unreadable},
 	{"Invalid token: Longer than", "Ask the issuer for a shorter token, for example with the scope resource:action " +
@@ -63,8 +65,8 @@ var hints = []struct{ detail, hint string }{
 
 // askForJWT is for tokens that only their issuer can read. Auth0 and oidc-provider, for example, issue such tokens
 // unless the request names an API.
-const askForJWT = "ask it for a signed JWT as access token. Most issuers give one if the request names the API of " +
-	"this server, as audience or resource."
+const askForJWT = "ask the issuer for a signed JWT as access token. Most issuers give one if the request names the " +
+	"API of this server, as audience or resource."
 
 const unreadable = "The token can't be read. Send all of it, exactly as it was issued: three parts of unpadded " +
 	"base64url, without quotes, line ends or any scheme other than Bearer."

@@ -20,10 +20,14 @@ func TestA401HasAChallengeAndAHint(t *testing.T) {
 				`error_description="Invalid token: sitzung??? must be a string"`, "without the problem that the detail names"},
 		"Invalid token: Not enough segments": {
 			`Bearer realm="agentos", error="invalid_token", error_description="Invalid token: Not enough segments"`,
-			"it is an opaque one: ask it for a signed JWT as access token"},
+			"it is an opaque one: ask the issuer for a signed JWT as access token"},
 		"Invalid token: Invalid payload padding": {
 			`Bearer realm="agentos", error="invalid_token", error_description="Invalid token: Invalid payload padding"`,
-			"encrypted (JWE): ask it for a signed JWT as access token"},
+			"encrypted (JWE): ask the issuer for a signed JWT as access token"},
+		"Invalid token: Invalid payload string: must be a json object": {
+			`Bearer realm="agentos", error="invalid_token", ` +
+				`error_description="Invalid token: Invalid payload string: must be a json object"`,
+			`"hint":"The claims of the token are not one JSON object in which each name occurs once.`},
 		"Invalid token: Invalid header padding": {
 			`Bearer realm="agentos", error="invalid_token", error_description="Invalid token: Invalid header padding"`,
 			"With Authorization: DPoP, ask the issuer for a bearer token"},
