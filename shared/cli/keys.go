@@ -229,9 +229,14 @@ func mint(signer token.Signer, cfg *config.Config, c tokenCmd) (string, error) {
 			IssuedAt: now, ExpiresAt: now.Add(c.TTL),
 		},
 		Audience:     c.Aud,
-		ScopesClaim:  edge.At(cfg.Auth.Claims.Scopes[0]),
 		SubjectClaim: edge.At(cfg.Auth.Claims.Subject),
 		SessionClaim: edge.At(cfg.Auth.Claims.Session),
+	}
+	if len(cfg.Auth.Claims.Scopes) > 0 {
+		d.ScopesClaim = edge.At(cfg.Auth.Claims.Scopes[0])
+	} else if len(c.Scopes) > 0 {
+		return "", errors.New("--scopes: auth.claims.scopes is [], so no scope of a token counts; leave --scopes out, or " +
+			"name a claim there")
 	}
 	// Without this, the token would be refused by the OS that it is made for.
 	if len(d.Audience) == 0 && cfg.Auth.VerifyAudience {

@@ -4,6 +4,7 @@ import (
 	"encoding/pem"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -122,15 +123,21 @@ func (d *decoder) checkAuth(a *Auth) {
 		}
 		d.checkSource(path, k)
 		d.checkConnection(path, k)
+		d.checkElements(path+".issuer", k.Issuer)
+		d.checkElements(path+".audience", k.Audience)
+		d.checkElements(path+".clients", k.Clients)
 		if hmac != public && d.clean("auth.algorithms") {
 			d.checkFamily(path, k, a.Algorithms[0])
 		}
 		d.warnKey(path, k, a)
 	}
-	d.checkIssuers(a.Keys, urls)
+	d.checkIssuers(a, urls)
+	d.warnOrder(a)
 	d.checkClaims(a)
 	d.checkHome(a)
-	if len(a.Audience) > 0 && !a.VerifyAudience {
+	if a.VerifyAudience {
+		d.checkElements("auth.audience", a.Audience)
+	} else if len(a.Audience) > 0 {
 		d.warn("auth.audience", "has no effect while verify_audience is false", "set verify_audience: true")
 	}
 }
@@ -251,15 +258,93 @@ func (d *decoder) checkConnection(path string, k Key) {
 	}
 }
 
+// checkElements rejects empty elements. None is what an operator means: tokens whose claim is empty would match.
+func (d *decoder) checkElements(path string, list []string) {
+	for i, s := range list {
+		if at := Element(path, i); s == "" && d.clean(at) {
+			d.fault(at, "is empty", "give it a value, or remove it")
+		}
+	}
+}
+
 // checkIssuers requires an issuer of each jwks_url if there are several. Without it, one identity
-// provider could sign tokens for the users of another.
-func (d *decoder) checkIssuers(keys []Key, urls int) {
-	for i, k := range keys {
+// provider could sign tokens for the users of another. With auth.issuer, each entry must accept that one.
+func (d *decoder) checkIssuers(a *Auth, urls int) {
+	for i, k := range a.Keys {
 		path := Element("auth.keys", i)
 		if urls > 1 && k.JWKSURL != "" && len(k.Issuer) == 0 && d.clean(path) {
 			d.fault(path, "has no issuer, which every jwks_url needs when there are several",
 				"add issuer: https://…, the iss claim of its tokens")
 		}
+		if a.Issuer != "" && len(k.Issuer) > 0 && !slices.Contains(k.Issuer, a.Issuer) && d.clean(path+".issuer") {
+			d.fault(path+".issuer", "lacks auth.issuer, which every token must have, so that none could pass",
+				"add the value of auth.issuer, or remove auth.issuer")
+		}
+	}
+	if a.Issuer == "" { // otherwise all entries have that issuer
+		d.checkSpellings(a.Keys)
+	}
+}
+
+// checkSpellings requires that each spelling belongs to one issuer, which the first spelling of a list names. Otherwise
+// the key of a token, and not its issuer, would decide which user it is about. The issuer of a discovery has two
+// spellings, because a slash at its end is optional there.
+func (d *decoder) checkSpellings(keys []Key) {
+	type place struct{ realm, path string }
+	first := map[string]place{}
+	for i, k := range keys {
+		path, spellings := Element("auth.keys", i), k.Issuers()
+		if len(k.Issuer) == 0 && k.Discovery != "" {
+			bare := strings.TrimSuffix(spellings[0], "/")
+			spellings = []string{bare, bare + "/"}
+		}
+		for j, s := range spellings {
+			at := path + ".issuer"
+			switch len(k.Issuer) {
+			case 0:
+				at = path + ".discovery"
+			case 1:
+			default:
+				at = Element(at, j)
+			}
+			other, known := first[s]
+			switch {
+			case s == "":
+			case !known:
+				first[s] = place{k.Realm(), path}
+			case other.realm != k.Realm() && d.clean(at):
+				d.fault(at, "belongs to two issuers; the first spelling of an entry names its issuer, and "+other.path+
+					" has this spelling with another first one",
+					"begin the issuer of both entries with the same spelling, or remove this one")
+			}
+		}
+	}
+}
+
+// warnOrder warns of two entries that can accept the same token, because they have the same keys and an issuer in
+// common. Different clients keep them apart; audiences don't, because a token can have several.
+func (d *decoder) warnOrder(a *Auth) {
+	apart := func(a, b []string) bool {
+		return len(a) > 0 && len(b) > 0 && !slices.ContainsFunc(a, func(s string) bool { return slices.Contains(b, s) })
+	}
+	for i, k := range a.Keys {
+		same := func(other Key) bool {
+			return k.from() == other.from() && (a.Issuer != "" || !apart(k.Issuers(), other.Issuers())) &&
+				!apart(k.Clients, other.Clients)
+		}
+		path := Element("auth.keys", i)
+		if j := slices.IndexFunc(a.Keys[:i], same); j >= 0 && !k.hasNoSource() && d.clean(path) {
+			d.warn(path, "has the same keys as "+Element("auth.keys", j)+
+				", and the first of the two that accepts a token decides its subject and scopes",
+				"join them, or give each an issuer or clients that the other has not")
+		}
+	}
+}
+
+// from returns the source of the keys of k. Two entries with an equal one have the same keys.
+func (k Key) from() [5]string {
+	return [...]string{
+		string(k.Literal), filepath.Clean(k.JWKSFile), k.JWKSURL, k.Secret, strings.TrimSuffix(issuerAt(k.Discovery), "/"),
 	}
 }
 

@@ -45,9 +45,11 @@ func (d *decoder) source(path string, n *node) (s ClaimSource) {
 // Sources is one ClaimSource or a list of them.
 type Sources []ClaimSource
 
-// named returns the sources that have a name: not those whose variable is unset.
+// named returns the sources that have a name: not those whose variable is unset. It is nil if there is no other one,
+// and empty only if the file has an empty list: an unset variable must not mean that nothing is read.
 func (s Sources) named() Sources {
-	if s = slices.DeleteFunc(s, func(one ClaimSource) bool { return one.Names() == nil }); len(s) == 0 {
+	before := len(s)
+	if s = slices.DeleteFunc(s, func(one ClaimSource) bool { return one.Names() == nil }); len(s) == 0 && before > 0 {
 		return nil
 	}
 	return s
@@ -80,6 +82,10 @@ func (d *decoder) grants(path string, n *node) Grants {
 	all := Grants{}
 	for i, role := range n.keys {
 		at := Member(path, role)
+		if strings.Contains(role, "${") { // it would never be the name of a role, and the grant would have no effect
+			d.fault(at, "has a variable in its name, and names can't hold variables", "write the name itself")
+			continue
+		}
 		if n.sub[i].kind == listKind && len(n.sub[i].sub) == 0 {
 			d.fault(at, "lists no scope", "list a scope, or remove the line: a role without a line grants nothing")
 			continue
@@ -98,7 +104,7 @@ func (d *decoder) checkClaims(a *Auth) {
 		path := Element("auth.keys", i)
 		d.checkSources(path+".claims", k.Claims.Scopes, k.Claims.Roles, k.Claims.Subject, k.Claims.Session)
 		d.checkGrants(path+".grants", k.Grants, a.AdminScope)
-		roles := a.ClaimsOf(k).Roles
+		roles, scopes := a.ClaimsOf(k).Roles, a.ClaimsOf(k).Scopes
 		if len(roles) > 0 && !k.hasNoSource() {
 			readers++
 			if k.Grants == nil && k.Literal == "" { // a key that is written as a text has only the grants of auth
@@ -111,8 +117,11 @@ func (d *decoder) checkClaims(a *Auth) {
 			d.warn(path, "reads roles, but no grants say what they grant", "add grants: {ROLE: [agents:read]}")
 		case len(roles) == 0 && k.Grants != nil && d.clean(path):
 			d.warn(path+".grants", "has no effect, because no claim with roles is read", "add roles to claims")
+		case len(roles) == 0 && scopes != nil && len(scopes) == 0 && d.clean(path) && d.clean("auth.claims"):
+			d.warn(path, "reads neither scopes nor roles, so its tokens grant nothing", "add roles to claims, and grants")
 		}
 	}
+	d.warnShared(a)
 	d.noteScope(a)
 	if readers > 1 { // the group "admins" of one issuer must not be that of another by accident
 		for _, path := range unlisted {
@@ -123,6 +132,47 @@ func (d *decoder) checkClaims(a *Auth) {
 	if readers == 0 && len(a.Grants) > 0 && len(a.Claims.Roles) == 0 {
 		d.warn("auth.grants", "has no effect, because no claim with roles is read", "add roles to auth.claims")
 	}
+}
+
+// warnShared warns of a claim that is read for scopes and for roles: a person who can name a group can then grant
+// scopes.
+func (d *decoder) warnShared(a *Auth) {
+	keys := a.Keys
+	if len(keys) == 0 { // with --dev
+		keys = []Key{{}}
+	}
+	warned := map[string]bool{} // auth.claims applies to several entries
+	for i, k := range keys {
+		c, own := a.ClaimsOf(k), Element("auth.keys", i)+".claims"
+		for j, role := range c.Roles {
+			both := func(s ClaimSource) bool { return slices.Equal(s.Names(), role.Names()) }
+			shared := slices.IndexFunc(c.Scopes, both)
+			if shared < 0 || role.Names() == nil {
+				continue
+			}
+			at := element("auth.claims.roles", c.Roles, j)
+			switch {
+			case k.Claims.Roles != nil:
+				at = element(own+".roles", c.Roles, j)
+			case k.Claims.Scopes != nil:
+				at = element(own+".scopes", c.Scopes, shared)
+			}
+			if !warned[at] && d.clean(at) {
+				warned[at] = true
+				d.warn(at, "is read for scopes and for roles, so a group named like a scope grants it",
+					"read scopes from another claim; scopes: [] reads roles only")
+			}
+		}
+	}
+}
+
+// element returns the path of a source, which is that of the list if it is the only one: then it can be written without
+// a list.
+func element(path string, list Sources, i int) string {
+	if len(list) > 1 {
+		return Element(path, i)
+	}
+	return path
 }
 
 // noteScope notes what files of earlier versions don't expect, and what the claim scope means at an identity provider.
@@ -139,12 +189,9 @@ func (d *decoder) noteScope(a *Auth) {
 		if k.Claims.Scopes != nil {
 			at = Element("auth.keys", i) + ".claims"
 		}
-		clients := len(c.Roles) == 0
+		clients := len(c.Roles) == 0 && len(c.Scopes) > 0
 		for j, s := range c.Scopes {
-			path := Member(at, "scopes")
-			if len(c.Scopes) > 1 {
-				path = Element(path, j)
-			}
+			path := element(Member(at, "scopes"), c.Scopes, j)
 			if s.Splits() && s.Split == nil {
 				note(path, "reads the claim "+s.Claim+", of which a text is split at spaces (RFC 8693, RFC 9068); earlier "+
 					"versions "+
@@ -193,11 +240,7 @@ func (d *decoder) checkSources(path string, scopes, roles Sources, subject, sess
 		list Sources
 	}{{"scopes", scopes}, {"roles", roles}} {
 		for i, s := range several.list {
-			at := Member(path, several.name)
-			if len(several.list) > 1 {
-				at = Element(at, i)
-			}
-			d.checkSourceOfClaim(at, s)
+			d.checkSourceOfClaim(element(Member(path, several.name), several.list, i), s)
 		}
 	}
 	for _, one := range []struct {
@@ -210,7 +253,7 @@ func (d *decoder) checkSources(path string, scopes, roles Sources, subject, sess
 			d.fault(Member(at, "split"), "has no effect, because this claim holds one value", "remove it")
 		}
 	}
-	if slices.Equal(subject.Names(), []string{"email"}) {
+	if names := subject.Names(); len(names) > 0 && names[len(names)-1] == "email" {
 		d.warn(Member(path, "subject"), "is an address that its user or the issuer can change or give to another person, "+
 			"who then owns the same data", "use sub")
 	}
@@ -223,13 +266,21 @@ func (d *decoder) checkSourceOfClaim(at string, s ClaimSource) {
 		d.fault(at, "has a claim and a path", "keep one of them")
 	case slices.Contains(s.Path, ""):
 		d.fault(at, "has an empty name in its path", "name each member")
-	case strings.Contains(s.Claim, ".") && !strings.Contains(s.Claim, "/"):
+	case dotted(s.Claim):
 		d.warn(at, fmt.Sprintf("is the claim with the name %q, dots included", s.Claim),
 			fmt.Sprintf("if it is a member of an object, write {path: [%s]}", strings.ReplaceAll(s.Claim, ".", ", ")))
+	case slices.ContainsFunc(s.Path, dotted):
+		name := s.Path[slices.IndexFunc(s.Path, dotted)]
+		d.warn(at, fmt.Sprintf("has the name %q in its path, dots included", name),
+			"if it stands for several names, write each of them: "+strings.ReplaceAll(name, ".", ", "))
 	}
 }
 
-// checkGrants checks that each text of the grants is a scope. Another text would grant nothing.
+// dotted reports whether a name looks like a path. The names that issuers put into a namespace are addresses.
+func dotted(name string) bool { return strings.Contains(name, ".") && !strings.Contains(name, "://") }
+
+// checkGrants checks that each text of the grants is a scope. Another text would grant nothing. It warns of a scope for
+// an agent that nobody declares. A file without agents is that of a program that declares them in Go.
 func (d *decoder) checkGrants(path string, all Grants, admin string) {
 	for _, role := range slices.Sorted(maps.Keys(all)) {
 		at, scopes := Member(path, role), all[role]
@@ -237,8 +288,15 @@ func (d *decoder) checkGrants(path string, all Grants, admin string) {
 			d.fault(path, "has an empty name", "name a role or group")
 		}
 		for i, text := range scopes {
-			if _, ok := scope.Parse(text); !ok && text != admin && d.clean(at) {
+			need, ok := scope.Parse(text)
+			if !ok && text != admin && d.clean(at) {
 				d.fault(Element(at, i), "is no scope, so it grants nothing", "write resource:action or resource:id:action")
+			}
+			declared := func(a Agent) bool { return a.ID == need.ID }
+			if ok && need.Resource == "agents" && need.ID != "" && len(d.Agents) == 0 && len(d.c.Agents) > 0 &&
+				d.clean("agents") && !slices.ContainsFunc(d.c.Agents, declared) {
+				d.warn(Element(at, i), fmt.Sprintf("is about the agent %q, which this file does not declare", need.ID),
+					"compare it with the ids in agents")
 			}
 		}
 	}

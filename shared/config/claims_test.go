@@ -87,7 +87,7 @@ func TestWrongClaimSourcesAreErrors(t *testing.T) {
 		`{"subject": {}}`:                            "auth.claims.subject: names no claim; add claim: NAME",
 		`{"session": {"claim": ""}}`:                 "auth.claims.session: names no claim; add claim: NAME",
 		`{"scopes": {"split": true}}`:                "auth.claims.scopes: names no claim; add claim: NAME",
-		`{"scopes": []}`:                             "auth.claims.scopes: is an empty list; add an element",
+		`{"roles": []}`:                              "auth.claims.roles: is an empty list; add an element",
 		`{"scopes": ""}`:                             "auth.claims.scopes: is empty; give it a value",
 		`{"scopes": ["scope", ""]}`:                  "auth.claims.scopes[1]: is empty; give it a value",
 		`{"scopes": null}`:                           "auth.claims.scopes: is empty; give it a value",
@@ -129,6 +129,9 @@ func TestGrantsAreListsOfScopes(t *testing.T) {
 			"resource:id:action\n" +
 			"auth.grants.b[0]: is no scope, so it grants nothing; write resource:action or resource:id:action",
 		`{"": ["x:y"]}`: "auth.grants: has an empty name; name a role or group",
+		`{"${KEY}": ["x:y"], "a-${B}": ["x:y"]}`: `auth.grants["${KEY}"]: has a variable in its name, and names can't hold ` +
+			"variables; write the name itself\n" +
+			`auth.grants["a-${B}"]: has a variable in its name, and names can't hold variables; write the name itself`,
 		`{"/web users": ["a"]}`: `auth.grants["/web users"][0]: is no scope, so it grants nothing; ` +
 			`write resource:action or resource:id:action`,
 		`{"a": ["x:y"], "a": ["z:w"]}`: "auth.grants.a: is written twice; keep one of them",
@@ -154,13 +157,19 @@ func TestDevLeavesOutSourcesWithUnsetVariables(t *testing.T) {
 	for text, want := range map[string]config.Sources{
 		`"${UNSET}"`:              {{Claim: "scopes"}},
 		`["scope", "${UNSET}"]`:   {{Claim: "scope"}},
-		`[{"claim": "${UNSET}"}]`: nil,
-		`{"claim": "${UNSET}"}`:   nil,
+		`["${UNSET}"]`:            {{Claim: "scopes"}}, // and not [], which reads no scopes
+		`[{"claim": "${UNSET}"}]`: {{Claim: "scopes"}},
+		`{"claim": "${UNSET}"}`:   {{Claim: "scopes"}},
+		`[]`:                      {},
 	} {
 		if diff := cmp.Diff(want, mustParse(t, claiming(`"claims": {"scopes": `+text+`}`),
 			dev).Auth.Claims.Scopes); diff != "" {
 			t.Errorf("%s: %s", text, diff)
 		}
+	}
+	c := mustParse(t, claiming(`"claims": {"subject": {"claim": "${UNSET}"}, "session": {"claim": "${UNSET}"}}`), dev)
+	if c.Auth.Claims.Subject.Claim != "sub" || c.Auth.Claims.Session.Claim != "session_id" {
+		t.Errorf("%+v", c.Auth.Claims)
 	}
 	wantErrors(t, claiming(`"claims": {"scopes": {"path": ["a", "${UNSET}"]}}`), dev,
 		"auth.claims.scopes.path[1]: ${UNSET} is unset or empty; set UNSET, or write $${ for a literal ${")
@@ -200,7 +209,8 @@ func TestEachEntryThatReadsRolesHasItsOwnGrants(t *testing.T) {
 func TestClaimsOfAnEntryReplaceThoseOfAuthNameByName(t *testing.T) {
 	t.Parallel()
 	c := mustParse(t, trusting(`, "claims": {"scopes": "scope", "subject": "uid", "session": {"path": ["a", "b"]}}`,
-		"", `, "claims": {"scopes": ["scp", "x"], "roles": "groups"}, "grants": {}`, `, "claims": {"subject": "sub"}`),
+		"", `, "claims": {"scopes": ["scp", "x"], "roles": "groups"}, "grants": {}`, `, "claims": {"subject": "sub"}`,
+		`, "claims": {"scopes": []}`),
 		config.Options{}).Auth
 	session := config.ClaimSource{Path: []string{"a", "b"}}
 	for i, want := range []config.Claims{
@@ -208,6 +218,7 @@ func TestClaimsOfAnEntryReplaceThoseOfAuthNameByName(t *testing.T) {
 		{Scopes: config.Sources{{Claim: "scp"}, {Claim: "x"}}, Roles: config.Sources{{Claim: "groups"}},
 			Subject: config.ClaimSource{Claim: "uid"}, Session: session},
 		{Scopes: config.Sources{{Claim: "scope"}}, Subject: config.ClaimSource{Claim: "sub"}, Session: session},
+		{Scopes: config.Sources{}, Subject: config.ClaimSource{Claim: "uid"}, Session: session},
 	} {
 		if diff := cmp.Diff(want, c.ClaimsOf(c.Keys[i])); diff != "" {
 			t.Errorf("entry %d: %s", i, diff)
@@ -226,6 +237,8 @@ func TestPrintedClaimsAndGrantsParseAgain(t *testing.T) {
 			`, "claims": {"scopes": {"claim": "scope", "split": false}, "subject": "uid"}, "prefix": "rs/", "clients": ["c"],
 			"grants": {}, "accept": ["id_token", "bound"]`),
 		trusting(`, "claims": {"roles": ["groups"]}, "grants": {"a": ["a:b"]}`, `, "grants": {"\"]": ["c:d"]}`),
+		trusting(`, "claims": {"scopes": [], "roles": "groups"}, "grants": {"a": ["a:b"]}`, ""),
+		trusting("", `, "claims": {"scopes": []}`),
 	} {
 		c := mustParse(t, data, config.Options{})
 		var printed map[string]json.RawMessage

@@ -147,8 +147,9 @@ type Key struct {
 
 // Claims are the claims that are read.
 type Claims struct {
-	// The claims with the scopes. What they contain is added up.
-	Scopes Sources `json:"scopes" default:"scopes" min:"1"`
+	// The claims with the scopes. What they contain is added up. With an empty list no claim holds scopes, and only roles
+	// grant something.
+	Scopes Sources `json:"scopes" default:"scopes"`
 	// The claims with roles or groups. A value grants what grants says of it, and nothing else.
 	Roles Sources `json:"roles" min:"1" example:"{path: [realm_access, roles]}"`
 	// The claim with the caller's identity, the owner of sessions and memories.
@@ -169,8 +170,8 @@ type ClaimSource struct {
 
 // KeyClaims are the claims that are read from the tokens of one source.
 type KeyClaims struct {
-	// The claims with the scopes.
-	Scopes Sources `json:"scopes" min:"1" absent:"auth.claims.scopes"`
+	// The claims with the scopes. With an empty list no claim holds scopes.
+	Scopes Sources `json:"scopes" absent:"auth.claims.scopes"`
 	// The claims with roles or groups.
 	Roles Sources `json:"roles" min:"1" absent:"auth.claims.roles"`
 	// The claim with the caller's identity.

@@ -110,6 +110,16 @@ func (c *Config) complete(dir string, verifiesTokens bool) {
 		}
 	}
 	c.Auth.Claims.Scopes, c.Auth.Claims.Roles = c.Auth.Claims.Scopes.named(), c.Auth.Claims.Roles.named()
+	// With --dev, {claim: "${UNSET}"} means the default, as "${UNSET}" does.
+	if c.Auth.Claims.Scopes == nil {
+		c.Auth.Claims.Scopes = Sources{{Claim: "scopes"}}
+	}
+	if c.Auth.Claims.Subject.Names() == nil {
+		c.Auth.Claims.Subject.Claim = "sub"
+	}
+	if c.Auth.Claims.Session.Names() == nil {
+		c.Auth.Claims.Session.Claim = "session_id"
+	}
 	if c.Auth.Audience == nil {
 		c.Auth.Audience = []string{c.ID}
 	}

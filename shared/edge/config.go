@@ -90,6 +90,9 @@ func verifier(c *config.Config, out Outside) (*token.Verifier, error) {
 // rules returns the rules for the tokens of one entry of auth.keys. Its grants replace those of auth as a whole.
 func rules(a config.Auth, k config.Key) token.Rules {
 	list := func(sources config.Sources) (all []token.ClaimSource) {
+		if sources != nil {
+			all = []token.ClaimSource{} // an empty list reads no claim, and nil means the default
+		}
 		for _, s := range sources {
 			all = append(all, At(s))
 		}

@@ -85,7 +85,9 @@ func newChecker(cfg *config.Config, now func() time.Time) (*checker, error) {
 	other := *cfg
 	other.Auth.Algorithms, other.Auth.Keys = []string{"HS256"}, nil
 	for _, k := range cfg.Auth.Keys {
-		k.Issuer, k.Literal = k.Issuers(), config.Secret(c.secret)
+		if k.Literal = config.Secret(c.secret); cfg.Auth.Issuer == "" { // otherwise that one is the issuer of discovery
+			k.Issuer = k.Issuers()
+		}
 		k.JWKSFile, k.JWKSURL, k.Discovery, k.Secret = "", "", "", ""
 		other.Auth.Keys = append(other.Auth.Keys, k)
 	}
@@ -124,16 +126,21 @@ func (c *checker) admit(name string, who caller) (admission, error) {
 	return admission{principal: p, policy: answer.PolicyDocument}, err
 }
 
+// firstKey returns the key whose issuer, audience and claims are the defaults of a caller.
+func firstKey(auth config.Auth) config.Key {
+	if len(auth.Keys) > 0 {
+		return auth.Keys[0]
+	}
+	return config.Key{}
+}
+
 // token returns a signed token with the caller's claims. It fills in the claims that a valid token needs,
 // as keyway token does: the caller's name as subject, the times, and an issuer and audiences that the
 // configuration accepts. A claim that is null in the table is left out.
 func (c *checker) token(name string, who caller) (string, error) {
 	now := c.now()
 	claims := map[string]any{"iat": now.Unix(), "exp": now.Add(time.Hour).Unix()}
-	first := config.Key{} // the default issuer, audience and claims are those of the first key
-	if len(c.auth.Keys) > 0 {
-		first = c.auth.Keys[0]
-	}
+	first := firstKey(c.auth)
 	read := c.auth.ClaimsOf(first)
 	put(claims, read.Subject, name)
 	if iss := cmp.Or(c.auth.Issuer, first.Realm()); iss != "" {
@@ -154,7 +161,9 @@ func (c *checker) token(name string, who caller) (string, error) {
 		for _, s := range who.scopes {
 			scopes = append(scopes, first.Prefix+s)
 		}
-		put(claims, read.Scopes[0], scopes)
+		if len(read.Scopes) > 0 { // otherwise there is no scope: see unread
+			put(claims, read.Scopes[0], scopes)
+		}
 	}
 	maps.Copy(claims, who.claims)
 	if at, ok := rolesOf(c.auth, claims); ok {

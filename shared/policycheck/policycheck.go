@@ -210,7 +210,13 @@ func (t *Table) unread(auth config.Auth) (faults []config.Fault) {
 	if roles {
 		known = append(known, "roles") // see rolesOf
 	}
+	scopes := len(auth.ClaimsOf(firstKey(auth)).Scopes) > 0
 	for _, name := range slices.Sorted(maps.Keys(t.callers)) {
+		if !scopes && len(t.callers[name].scopes) > 0 {
+			faults = append(faults, config.Fault{Path: config.Member("callers", name),
+				Text:   "is a list of scopes, but this OS reads no claim with scopes",
+				Remedy: "write the roles of the caller, such as {roles: [web-users]}"})
+		}
 		for claim := range t.callers[name].claims {
 			if !slices.Contains(known, claim) {
 				faults = append(faults, config.Fault{Path: config.Member(config.Member("callers", name), claim),

@@ -159,6 +159,13 @@ func TestConfigurationDecidesAboutClaims(t *testing.T) {
 		{"issuer: https://i", "{iss: https://j, scopes: [agents:read]}", "may not GET /agents and gets 401"},
 		{"claims: {scopes: permissions, subject: name}", "{permissions: [agents:read]}", "may GET /agents"},
 		{"claims: {scopes: permissions, subject: name}", "[agents:read]", "may GET /agents"},
+		{"claims: {scopes: [], roles: groups}, grants: {staff: [agents:read]}", "{roles: [staff]}", "may GET /agents"},
+		{"claims: {scopes: [], roles: groups}, grants: {staff: [agents:read]}", "{groups: [agents:read]}",
+			"may not GET /agents without agents:read"},
+		{"claims: {scopes: [], roles: groups}, grants: {staff: [agents:read]}", "[]",
+			"may not GET /agents without agents:read"},
+		{"claims: {subject: {claim: '${UNSET}'}}", "[agents:read]", "may GET /agents"},
+		{"algorithms: [RS256], issuer: https://z, keys: [{discovery: https://y}]", "[agents:read]", "may GET /agents"},
 		{"", "{scopes: 'agents:read'}", "may GET /agents"},
 		{"", "{scopes: 'agents:read agents:run'}", "may not GET /agents without agents:read"},
 		{"", "{exp: -1h}", "may not GET /agents and gets 401"},
@@ -262,5 +269,24 @@ func TestAuthorizerPolicyIsCheckedToo(t *testing.T) {
 	if r := k.check(denied, admission{principal: ann, policy: statement("Allow")}); !r.OK ||
 		!strings.Contains(r.Note, "allows this request") {
 		t.Errorf("a wider policy: %+v", r)
+	}
+}
+
+// A caller that is a list of scopes would get a token whose scopes are not read.
+func TestAListOfScopesIsAnErrorWhereNoClaimHoldsScopes(t *testing.T) {
+	t.Parallel()
+	promises, err := Read(write(t, "policies.yaml", "callers: {ann: [agents:read]}\ntests: ['ann may GET /agents']\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := yamlfile.Load(write(t, "keyway.yaml", "id: os\nauth: {claims: {scopes: [], roles: groups}, grants: {}}\n"+
+		"agents: [{id: a, model: 'demo:x'}]\n"), config.Options{Dev: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "policies.yaml:1:11: callers.ann: is a list of scopes, but this OS reads no claim with scopes; " +
+		"write the roles of the caller, such as {roles: [web-users]}"
+	if _, err := promises.Check(c, time.Now); err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("%v, want %s", err, want)
 	}
 }

@@ -40,6 +40,19 @@ func wantScopes(t *testing.T, r token.Rules, payload string, scopes ...string) {
 	}
 }
 
+// nil reads the claim scopes, as AgentOS does. An empty list reads none, so that only roles grant something.
+func TestAnEmptyListOfScopesReadsNoClaim(t *testing.T) {
+	t.Parallel()
+	const payload = `{"scopes":["a:b"],"scope":"a:b","groups":["staff","a:b"]}`
+	grants := map[string][]string{"staff": {"c:d"}}
+	roles, none := only(claim("groups")), []token.ClaimSource{}
+	wantScopes(t, token.Rules{}, payload, "a:b")
+	wantScopes(t, token.Rules{Scopes: none}, payload)
+	wantScopes(t, token.Rules{Scopes: none, Roles: roles, Grants: grants}, payload, "c:d")
+	wantScopes(t, token.Rules{Roles: roles, Grants: grants}, payload, "a:b", "c:d")
+	wantScopes(t, token.Rules{Scopes: only(claim())}, payload, "a:b") // its name was an unset variable
+}
+
 func TestOnlySpacesSplitAText(t *testing.T) {
 	t.Parallel()
 	split, whole := token.Rules{Scopes: only(splitClaim("scope"))}, token.Rules{Scopes: only(claim("scope"))}

@@ -26,7 +26,7 @@ type Rules struct {
 	// Bound accepts tokens that are bound to a key (cnf, RFC 7800) without the proof of that key.
 	Bound bool
 
-	// Scopes are the claims with scopes. Defaults to the claim scopes.
+	// Scopes are the claims with scopes. Defaults to nil: the claim scopes. With an empty list no claim holds scopes.
 	Scopes []ClaimSource
 	// Roles are the claims with roles or groups. Their values count only through Grants. Defaults to none.
 	Roles []ClaimSource
@@ -77,7 +77,8 @@ func newSource(name string, r Rules, issuer string) *source {
 	named := func(list []ClaimSource) []ClaimSource { // without those whose variable was unset
 		return slices.DeleteFunc(slices.Clone(list), func(s ClaimSource) bool { return len(s.Path) == 0 })
 	}
-	if s.Scopes, s.Roles = named(r.Scopes), named(r.Roles); len(s.Scopes) == 0 {
+	s.Scopes, s.Roles = named(r.Scopes), named(r.Roles)
+	if none := r.Scopes != nil && len(r.Scopes) == 0; len(s.Scopes) == 0 && !none {
 		s.Scopes = []ClaimSource{{Path: []string{defaultScopesClaim}}}
 	}
 	if len(s.Subject.Path) == 0 {

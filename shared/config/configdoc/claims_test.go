@@ -18,6 +18,7 @@ func TestSchemaAcceptsEveryNotationOfClaimsAndGrants(t *testing.T) {
 		"claims: {scopes: {path: [a, b], split: true}}",
 		"claims: {scopes: [scope, {path: [a]}, {claim: 'https://x/y', split: true}]}",
 		"claims: {roles: groups}, grants: {}",
+		"claims: {scopes: [], roles: groups}, grants: {}",
 		"claims: {roles: [{path: [realm_access, roles]}, groups]}, grants: {/web users: [a:b, 'a:*:b'], 'x\"': " +
 			"[agent_os:admin]}",
 		"claims: {subject: {path: [user, id]}, session: {claim: sid}}",
@@ -47,7 +48,7 @@ func TestSchemaMarksWrongClaimsAndGrants(t *testing.T) {
 	t.Parallel()
 	s := schema(t)
 	for _, auth := range []string{
-		"claims: {scopes: []}", "claims: {scopes: 1}", "claims: {scopes: {clam: x}}",
+		"claims: {roles: []}", "claims: {scopes: 1}", "claims: {scopes: {clam: x}}",
 		"claims: {scopes: {claim: x, split: 1}}",
 		"claims: {scopes: {path: a.b}}", "claims: {subject: [a]}", "grants: []", "grants: {a: a:b}", "grants: {a: [1]}",
 		"keys: [{jwks_file: a.json, accept: [x]}]", "keys: [{jwks_file: a.json, clients: c}]",
