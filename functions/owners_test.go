@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// The file names two issuers, and the migrate function has not seen it. A function that took the bare subject, or issuer
-// and subject, would guess.
+// The file names two issuers, and the migrate function has not seen it. A function that took the bare subject, or
+// issuer and subject, would guess.
 func TestAFunctionWithAnUnknownFileGuessesNoOwner(t *testing.T) {
 	t.Parallel()
 	d := deploy(t, strings.Replace(keyway, `[{"secret":"${JWT_KEY_SECRET}"}]`,

@@ -211,7 +211,8 @@ func TestUsersOfRealIssuersReachWhatTheirRolesGrant(t *testing.T) {
 	r.Get("spring ann", "/sessions?type=agent").Want(t, "the other issuer's ann", 200, `"total_count":1`)
 }
 
-// checkRevocation checks that the tokens that ann has are refused after ten seconds, and her next one and bob's are not.
+// checkRevocation checks that the tokens that ann has are refused after ten seconds, and her next one and bob's are
+// not.
 func (i issuer) checkRevocation(t *testing.T, r *process.Server, file string) {
 	t.Helper()
 	process.Keyway.Prints(t, map[string]string{"DATABASE_URL": r.DB}, "--config", file, "revoke", "--sub", "ann",

@@ -95,8 +95,8 @@ type Auth struct {
 	// false.
 	UserIsolation bool `json:"user_isolation" default:"true"`
 	// Replaces the scopes that a route needs: "METHOD /path" to a list of scopes, all of which are
-	// needed. A scope is resource:action or resource:id:action. A * in a path matches any text, slashes included. The most specific pattern wins: an exact path,
-	// then the longest literal prefix, then the order in the file.
+	// needed. A scope is resource:action or resource:id:action. A * in a path matches any text, slashes included.
+	// The most specific pattern wins: an exact path, then the longest literal prefix, then the order in the file.
 	ScopeMappings []ScopeMapping `json:"scope_mappings" example:"{\"GET /agents\": [app:read]}"`
 }
 

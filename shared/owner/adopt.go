@@ -136,9 +136,9 @@ func (r *Record) mustBeUnused(spelling, issuer string, stored Stored) error {
 		"move the data first: keyway owners move --from %s --to %s", spelling, issuer, spelling, to)
 }
 
-// begin sets the home issuer of a database that has none recorded, by the rule of Keyway 0.1: the only issuer, or nobody
-// if there are several. If the data shows that the file has just got its second issuer, only the operator knows which
-// one is at home.
+// begin sets the home issuer of a database that has none recorded, by the rule of Keyway 0.1: the only issuer, or
+// nobody if there are several. If the data shows that the file has just got its second issuer, only the operator
+// knows which one is at home.
 func (r *Record) begin(stored Stored) error {
 	switch issuers := slices.Sorted(maps.Keys(r.Entries)); len(issuers) {
 	case 0:

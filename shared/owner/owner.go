@@ -37,8 +37,8 @@ const homePrefix = "%#"
 // Name returns the owner of a caller's data. realm is the issuer that the verifying entry of auth.keys names, "" for
 // none, and issuer is the token's. A caller without a subject owns nothing, and the name is "".
 //
-// The name is the subject for users of the home issuer, and issuer#subject for others. A subject of the home issuer that
-// contains # gets a prefix, so that it cannot spell the name of another issuer's user.
+// The name is the subject for users of the home issuer, and issuer#subject for others. A subject of the home issuer
+// that contains # gets a prefix, so that it cannot spell the name of another issuer's user.
 func (r *Record) Name(realm, issuer, subject string) string {
 	from := r.Issuer(cmp.Or(realm, issuer))
 	switch {

@@ -78,8 +78,9 @@ type checker struct {
 	now        func() time.Time
 }
 
-// newChecker replaces each key of cfg by the same secret, and keeps the rules for the tokens of the key. Checks therefore need neither the network nor any secret of the deployment. A
-// configuration without keys, as with --dev, gets one key without restrictions.
+// newChecker replaces each key of cfg by the same secret, and keeps the rules for the tokens of the key. Checks
+// therefore need neither the network nor any secret of the deployment. A configuration without keys, as with --dev,
+// gets one key without restrictions.
 func newChecker(cfg *config.Config, now func() time.Time) (*checker, error) {
 	c := &checker{auth: cfg.Auth, secret: []byte(rand.Text() + rand.Text()), now: now}
 	other := *cfg

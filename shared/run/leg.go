@@ -207,8 +207,8 @@ func (l *leg) save(ctx context.Context, pending []model.ToolCall) error {
 }
 
 // checkNotRevoked returns an error if the token of the run's caller was revoked. Each step calls it first, so that a
-// run ends at its next step, also in a process that has claimed it. While nobody can say, the run waits; its time limit and
-// its lease still end it.
+// run ends at its next step, also in a process that has claimed it. While nobody can say, the run waits; its time
+// limit and its lease still end it.
 func (l *leg) checkNotRevoked(ctx context.Context) error {
 	if l.revoked == nil {
 		return nil

@@ -181,8 +181,8 @@ func (db *DB) Close() {
 }
 
 // Check reports whether the queries of this package fit the schema, and reads what Owners returns. If they do not fit,
-// or if the schema cannot be read, the error is fault.Unavailable with the remedy. A schema that a newer Keyway migrated
-// fits as long as its migrations say so in the column oldest.
+// or if the schema cannot be read, the error is fault.Unavailable with the remedy. A schema that a newer Keyway
+// migrated fits as long as its migrations say so in the column oldest.
 func (db *DB) Check(ctx context.Context) error {
 	var version, oldest int
 	var owners *owner.Record

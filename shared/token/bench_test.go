@@ -42,8 +42,8 @@ func BenchmarkVerify(b *testing.B) {
 	}
 }
 
-// BenchmarkLongestToken measures tokens of 64 KB that make the most work of their roles: the time must grow with the length
-// of the token, and not with its square or with the number of repetitions.
+// BenchmarkLongestToken measures tokens of 64 KB that make the most work of their roles: the time must grow with
+// the length of the token, and not with its square or with the number of repetitions.
 func BenchmarkLongestToken(b *testing.B) {
 	var scopes, roles []string
 	grants := map[string][]string{}

@@ -304,8 +304,8 @@ func (from *source) check(o object, header object) error {
 // clientClaims are the claims with the client that asked for the token.
 var clientClaims = []string{"azp", "client_id", "cid"}
 
-// foreign is the refusal of a token of another issuer, audience or client than those of a source. The same key can be in
-// several sources, and the one whose tokens these are has the reason that helps.
+// foreign is the refusal of a token of another issuer, audience or client than those of a source. The same key can
+// be in several sources, and the one whose tokens these are has the reason that helps.
 type foreign struct{ error }
 
 // Unwrap returns the refusal.

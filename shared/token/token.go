@@ -108,8 +108,9 @@ func reserved(subject string) bool {
 // token, so that it must not contain a key, a configured value or content of the token.
 func deny(detail string) error { return fault.Public(fault.Unauthenticated, detail, nil) }
 
-// Cause is what the operator should know about a refusal, and no caller: after a good signature which issuer, audience or
-// client the token has and which are expected; otherwise which keys can't be used. It identifies no person.
+// Cause is what the operator should know about a refusal, and no caller: after a good signature which issuer,
+// audience or client the token has and which are expected; otherwise which keys can't be used. It identifies no
+// person.
 type Cause string
 
 // Error returns the text.

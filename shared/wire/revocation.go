@@ -1,7 +1,7 @@
 package wire
 
-// Revocation says that a token, or the earlier tokens of a subject, are refused. AgentOS has no such type. One of TokenID
-// and Subject is present.
+// Revocation says that a token, or the earlier tokens of a subject, are refused. AgentOS has no such type. One of
+// TokenID and Subject is present.
 type Revocation struct {
 	Issuer  string `json:"issuer"`
 	TokenID string `json:"jti,omitempty"`

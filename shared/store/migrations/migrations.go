@@ -1,7 +1,7 @@
-// Package migrations brings a database schema to the version that package store needs, and assigns it to one OS. It keeps
-// the record of who owns what there. The migrations are embedded. They only go forward, and each one is a transaction.
-// They run at deployment and when `keyway serve` starts, never in a function that answers requests: those have no right
-// to change the schema.
+// Package migrations brings a database schema to the version that package store needs, and assigns it to one OS. It
+// keeps the record of who owns what there. The migrations are embedded. They only go forward, and each one is a
+// transaction. They run at deployment and when `keyway serve` starts, never in a function that answers requests:
+// those have no right to change the schema.
 package migrations
 
 import (
@@ -61,9 +61,9 @@ type Result struct {
 
 // Run migrates the schema, and creates it if it does not exist. Several calls at the same time wait for each other, up
 // to two minutes. It is fault.Conflict if the schema belongs to another OS, if a newer Keyway migrated the schema and
-// this one does not work with it, if the role has more rights than it should get, or if the issuers of keyway.yaml could
-// change who owns what (see owner.Record.Adopt). It is fault.Unavailable if the database cannot be reached, if it accepts
-// no writes, or if another program keeps its lock.
+// this one does not work with it, if the role has more rights than it should get, or if the issuers of keyway.yaml
+// could change who owns what (see owner.Record.Adopt). It is fault.Unavailable if the database cannot be reached,
+// if it accepts no writes, or if another program keeps its lock.
 //
 // Run needs no session: each transaction may be executed on another connection of a pooler.
 func Run(ctx context.Context, t Target) (r Result, err error) {

@@ -87,8 +87,8 @@ const Home = "home"
 // Moved is what a move has changed, or would change.
 type Moved struct {
 	Holding
-	// Live counts the runs that are in progress, and Conflicts the ids that both owners have. With one of either nothing is
-	// moved.
+	// Live counts the runs that are in progress, and Conflicts the ids that both owners have. With one of either
+	// nothing is moved.
 	Live, Conflicts int
 	// Examples are the first 20 conflicts.
 	Examples []Conflict
@@ -108,8 +108,8 @@ type Conflict struct {
 	ID   string `json:"id"`
 }
 
-// MoveOwners renames owners in one transaction. While it looks for conflicts and makes the change, nobody can write to the
-// tables. It is fault.Conflict if the file or the record contradicts the move.
+// MoveOwners renames owners in one transaction. While it looks for conflicts and makes the change, nobody can write
+// to the tables. It is fault.Conflict if the file or the record contradicts the move.
 func MoveOwners(ctx context.Context, t Target, m Move) (out Moved, err error) {
 	err = t.inspect(ctx, func(tx pgx.Tx) error {
 		out, err = t.move(ctx, tx, m)

@@ -9,8 +9,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/owner"
 )
 
-// adopt brings the record of the owners up to date with the file. was is what state has read, so that most starts need no
-// further statement.
+// adopt brings the record of the owners up to date with the file. was is what state has read, so that most starts
+// need no further statement.
 func (t Target) adopt(ctx context.Context, conn *pgx.Conn, was *owner.Record) error {
 	notLooked := func() (map[string]bool, error) { return nil, owner.ErrStored }
 	if was != nil {
