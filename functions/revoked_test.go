@@ -77,7 +77,8 @@ func TestWorkerEndsTheRunOfARevokedToken(t *testing.T) {
 	r := store.Run{
 		RunID: uuid.New(), Owner: "ann", SessionID: "s", AgentID: "a", Status: "PENDING", Input: "hello",
 		CreatedAt: time.Now().UTC(), Background: true,
-		Caller: json.RawMessage(`{"sub":"ann","scopes":["agents:run"],"path":"/agents/a/runs","jti":"leaked","iat":1700000000}`),
+		Caller: json.RawMessage(`{"sub":"ann","scopes":["agents:run"],"path":"/agents/a/runs","jti":"leaked",` +
+			`"iat":1700000000}`),
 	}
 	if _, err := db.BeginRun(t.Context(), r, store.BeginOptions{}); err != nil {
 		t.Fatal(err)

@@ -61,7 +61,8 @@ func TestDeploymentCreatesRoleOfFunctions(t *testing.T) {
 		}
 	}
 	powerless := asRole(t, empty)
-	if got := m.resource("Update", "test-os/keyway"); got.Status != "SUCCESS" { // asRole has recorded a file without issuers
+	// asRole has recorded a file without issuers
+	if got := m.resource("Update", "test-os/keyway"); got.Status != "SUCCESS" {
 		t.Errorf("after another file: %+v", got)
 	}
 	if got := migrate(t, keyway, "DATABASE_URL="+powerless).resource("Update", "test-os/keyway"); got.Status != "SUCCESS" {

@@ -111,7 +111,8 @@ func TestRevocationsAreListedByPages(t *testing.T) {
 	for n := range 3 {
 		s.do("admin POST /revocations", fmt.Sprintf(`{"jti":"t-%d"}`, n)).want(t, http.StatusCreated)
 	}
-	s.do("admin GET /revocations?limit=2&page=2", "").want(t, http.StatusOK, `{"data":[{"issuer":"i","jti":"t-2","made_at":"`,
+	s.do("admin GET /revocations?limit=2&page=2", "").want(t, http.StatusOK,
+		`{"data":[{"issuer":"i","jti":"t-2","made_at":"`,
 		`"total_count":3`)
 	s.do("admin GET /revocations?limit=1001", "").want(t, http.StatusUnprocessableEntity, `"limit"`)
 }
@@ -129,17 +130,19 @@ func TestAWrongRevocationNamesTheMember(t *testing.T) {
 	s := newService(t)
 	tomorrow := time.Now().Add(25 * time.Hour).UTC().Format(time.RFC3339)
 	for name, row := range map[string]struct{ body, member, text string }{
-		"neither":               {`{"note":"x"}`, "jti", "one of jti and sub is required"},
-		"both":                  {`{"jti":"a","sub":"b"}`, "jti", "one of jti and sub is required, and not both"},
-		"a foreign issuer":      {`{"sub":"b","issuer":"x"}`, "issuer", "it must be i"},
-		"no time":               {`{"sub":"b","before":"yesterday"}`, "before", "2026-11-29T12:00:00Z"},
-		"a time of a jti":       {`{"jti":"b","before":"2026-11-29T12:00:00Z"}`, "before", "only the tokens of a subject"},
-		"a time in the future":  {`{"sub":"b","before":"` + tomorrow + `"}`, "before", "more than a day in the future"},
-		"a time before 1970":    {`{"sub":"b","before":"1969-12-31T23:59:59Z"}`, "before", "before 1970"},
-		"a long jti":            {`{"jti":"` + strings.Repeat("x", store.MaxTokenID+1) + `"}`, "jti", "at most 512 bytes"},
-		"a long sub":            {`{"sub":"` + strings.Repeat("x", store.MaxSubject+1) + `"}`, "sub", "at most 1024 bytes"},
-		"a long issuer":         {`{"sub":"a","issuer":"` + strings.Repeat("x", store.MaxIssuer+1) + `"}`, "issuer", "at most 1024"},
-		"a long note":           {`{"sub":"a","note":"` + strings.Repeat("x", store.MaxNote+1) + `"}`, "note", "at most 1024 bytes"},
+		"neither":              {`{"note":"x"}`, "jti", "one of jti and sub is required"},
+		"both":                 {`{"jti":"a","sub":"b"}`, "jti", "one of jti and sub is required, and not both"},
+		"a foreign issuer":     {`{"sub":"b","issuer":"x"}`, "issuer", "it must be i"},
+		"no time":              {`{"sub":"b","before":"yesterday"}`, "before", "2026-11-29T12:00:00Z"},
+		"a time of a jti":      {`{"jti":"b","before":"2026-11-29T12:00:00Z"}`, "before", "only the tokens of a subject"},
+		"a time in the future": {`{"sub":"b","before":"` + tomorrow + `"}`, "before", "more than a day in the future"},
+		"a time before 1970":   {`{"sub":"b","before":"1969-12-31T23:59:59Z"}`, "before", "before 1970"},
+		"a long jti":           {`{"jti":"` + strings.Repeat("x", store.MaxTokenID+1) + `"}`, "jti", "at most 512 bytes"},
+		"a long sub":           {`{"sub":"` + strings.Repeat("x", store.MaxSubject+1) + `"}`, "sub", "at most 1024 bytes"},
+		"a long issuer": {`{"sub":"a","issuer":"` + strings.Repeat("x", store.MaxIssuer+1) + `"}`, "issuer",
+			"at most 1024"},
+		"a long note": {`{"sub":"a","note":"` + strings.Repeat("x", store.MaxNote+1) + `"}`, "note",
+			"at most 1024 bytes"},
 		"a character for no db": {`{"sub":"a\u0000"}`, "sub", "NUL"},
 		"a number":              {`{"sub":1}`, "sub", "string"},
 	} {

@@ -86,9 +86,10 @@ var longHelp = kong.Vars{
 		"Defaults to the one issuer that keyway.yaml names.",
 	"help_before": "With --sub: revoke the tokens that were issued before, as in 2026-11-29T12:00:00Z or \"1h ago\", " +
 		"and those without iat. Defaults to now.",
-	"help_prune":       "Remove the revocations that are older than 90d, 24h or 30m, because their tokens have expired.",
-	"help_log":         "A log that holds decisions as lines of JSON; - is standard input.",
-	"help_owners_from": "Whose data is moved: an issuer, home for the home issuer, or unnamed for tokens without an issuer.",
+	"help_prune": "Remove the revocations that are older than 90d, 24h or 30m, because their tokens have expired.",
+	"help_log":   "A log that holds decisions as lines of JSON; - is standard input.",
+	"help_owners_from": "Whose data is moved: an issuer, home for the home issuer, or unnamed for tokens without an " +
+		"issuer.",
 	"help_owners_subject": "Move what is stored under this subject of the home issuer, which contains a #, to the name " +
 		"that it has today.",
 	"help_dirs": "The directories to write keyway.json to. Defaults to each directory below .aws-sam/build " +

@@ -408,9 +408,11 @@ func TestOwnersDependOnTheIssuersOfAllEntries(t *testing.T) {
 func TestAHomeIssuerThatNoEntryNamesIsWarnedOf(t *testing.T) {
 	t.Parallel()
 	for home, warned := range map[string]bool{"https://a": false, "none": false, "https://A": true} {
-		c := mustParse(t, file(fmt.Sprintf(`"auth": {"home_issuer": %q, "keys": [{"secret": "${ARN}", "issuer": "https://a"}]}`,
-			home)), config.Options{Lookup: lookup(map[string]string{"ARN": inVault})})
-		if got := strings.Contains(config.Faults(c.Warnings).Error(), "auth.home_issuer: is named by no entry"); got != warned {
+		c := mustParse(t,
+			file(fmt.Sprintf(`"auth": {"home_issuer": %q, "keys": [{"secret": "${ARN}", "issuer": "https://a"}]}`,
+				home)), config.Options{Lookup: lookup(map[string]string{"ARN": inVault})})
+		if got := strings.Contains(config.Faults(c.Warnings).Error(),
+			"auth.home_issuer: is named by no entry"); got != warned {
 			t.Errorf("%s: %v", home, c.Warnings)
 		}
 	}

@@ -122,7 +122,8 @@ func TestContextWithForeignOriginsIsRejected(t *testing.T) {
 		"an iat that is no number":    {"iat": "today"},
 		"the iat that means no claim": {"iat": "-62135596800"},
 	} {
-		context := object{"sub": "ann", "scopes": `["a:b","c:d"]`, "origins": `["x","y=z"]`, "iat": "12", "realm": "https://i"}
+		context := object{"sub": "ann", "scopes": `["a:b","c:d"]`, "origins": `["x","y=z"]`, "iat": "12",
+			"realm": "https://i"}
 		if p, err := edge.Principal(context); err != nil || len(p.Origins) != 2 || p.Realm != "https://i" {
 			t.Fatalf("%+v, %v", p, err)
 		}

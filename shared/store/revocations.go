@@ -17,8 +17,14 @@ import (
 const (
 	// MaxRevocations is how many there can be.
 	MaxRevocations = 10_000
-	// MaxIssuer, MaxTokenID, MaxSubject and MaxNote are the longest texts of a revocation, in bytes.
-	MaxIssuer, MaxTokenID, MaxSubject, MaxNote = 1024, 512, 1024, 1024
+	// MaxIssuer is the length of the longest issuer of a revocation, in bytes.
+	MaxIssuer = 1024
+	// MaxTokenID is the length of the longest jti of a revocation, in bytes.
+	MaxTokenID = 512
+	// MaxSubject is the length of the longest subject of a revocation, in bytes.
+	MaxSubject = 1024
+	// MaxNote is the length of the longest note of a revocation, in bytes.
+	MaxNote = 1024
 )
 
 // Revocation says that a token, or the earlier tokens of a subject, must be refused. Exactly one of TokenID and Subject

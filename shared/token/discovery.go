@@ -109,5 +109,6 @@ func checkIssuer(from *source, issuer string) error {
 		return nil
 	}
 	return fmt.Errorf("the metadata document is of the issuer %s, expected %s; if the tokens have that iss, "+
-		"write it as issuer of this key, else correct discovery; a slash at the end counts", quoted, strings.Join(from.Issuers, " or "))
+		"write it as issuer of this key, else correct discovery; a slash at the end counts", quoted,
+		strings.Join(from.Issuers, " or "))
 }

@@ -86,14 +86,16 @@ func TestRefusalAfterAGoodSignatureSaysWhatIsExpected(t *testing.T) {
 	for payload, want := range map[string]string{
 		`{}`:           `aud is absent, expected "os"`,
 		`{"aud":"os"}`: `iss is absent, expected "http://127.0.0.1/r" or "http://kc/r"`,
-		`{"aud":"os","iss":"http://localhost/r"}`:           `iss is "http://localhost/r", expected "http://127.0.0.1/r" or "http://kc/r"`,
-		`{"aud":["account"],"iss":"http://kc/r"}`:           `aud is ["account"], expected "os"`,
-		`{"aud":"os","iss":"http://kc/r"}`:                  `azp, client_id and cid are absent, expected "web"`,
-		`{"aud":"os","iss":"http://kc/r","cid":"mobile"}`:   `cid is "mobile", expected "web"`,
-		`{"aud":"` + strings.Repeat("x", 40000) + `"}`:      `aud is "` + strings.Repeat("x", 199) + `…, expected "os"`,
-		`{"aud":"os","iss":"http://kc/r","azp":["web"]}`:    `azp is ["web"], expected "web"`,
-		`{"aud":"os","iss":"http://kc/r","client_id":"w"}`:  `client_id is "w", expected "web"`,
-		`{"aud":"os","iss":"http://127.0.0.1/r/","azp":""}`: `iss is "http://127.0.0.1/r/", expected "http://127.0.0.1/r" or "http://kc/r"`,
+		`{"aud":"os","iss":"http://localhost/r"}`: `iss is "http://localhost/r", expected "http://127.0.0.1/r" ` +
+			`or "http://kc/r"`,
+		`{"aud":["account"],"iss":"http://kc/r"}`:          `aud is ["account"], expected "os"`,
+		`{"aud":"os","iss":"http://kc/r"}`:                 `azp, client_id and cid are absent, expected "web"`,
+		`{"aud":"os","iss":"http://kc/r","cid":"mobile"}`:  `cid is "mobile", expected "web"`,
+		`{"aud":"` + strings.Repeat("x", 40000) + `"}`:     `aud is "` + strings.Repeat("x", 199) + `…, expected "os"`,
+		`{"aud":"os","iss":"http://kc/r","azp":["web"]}`:   `azp is ["web"], expected "web"`,
+		`{"aud":"os","iss":"http://kc/r","client_id":"w"}`: `client_id is "w", expected "web"`,
+		`{"aud":"os","iss":"http://127.0.0.1/r/","azp":""}`: `iss is "http://127.0.0.1/r/", expected "http://127.0.0.1/r" ` +
+			`or "http://kc/r"`,
 	} {
 		_, err := read(t, r, payload)
 		if m, ok := errors.AsType[token.Cause](err); !ok || m.Error() != want {

@@ -32,8 +32,9 @@ func TestGeneratedFileSignsAndVerifies(t *testing.T) {
 	t.Parallel()
 	want := token.Claims{
 		Subject: "alice", SessionID: "s1", Issuer: "https://a", ID: "t1",
-		Scopes: []string{"agents:read", "", "agents:read"}, IssuedAt: time.Unix(now, 0).UTC(), ExpiresAt: time.Unix(now+3600, 0).UTC(),
-		Realm: "https://a", Source: "keys[0]",
+		Scopes: []string{"agents:read", "", "agents:read"}, IssuedAt: time.Unix(now, 0).UTC(),
+		ExpiresAt: time.Unix(now+3600, 0).UTC(),
+		Realm:     "https://a", Source: "keys[0]",
 	}
 	for _, alg := range []string{
 		"HS256", "HS384", "HS512", "RS256", "RS384", "PS256", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519",

@@ -322,5 +322,6 @@ func manyHeaders(n int) string {
 }
 
 // asGrant is the remedy for a mapping that names something else than a scope.
-const asGrant = "write resource:action or resource:id:action; for the name of a role or group, let auth.grants say which " +
+const asGrant = "write resource:action or resource:id:action; for the name of a role or group, let auth.grants say " +
+	"which " +
 	"scopes it grants"

@@ -229,7 +229,8 @@ func (t Target) examine(ctx context.Context, tx pgx.Tx, r renaming, out *Moved) 
 		return err
 	}
 	renamed := func(columns, table string) string {
-		return "(SELECT owner, " + r.name + " AS name, " + columns + " FROM " + t.table(table) + " WHERE " + r.where + ") AS m"
+		return "(SELECT owner, " + r.name + " AS name, " + columns + " FROM " + t.table(table) + " WHERE " + r.where +
+			") AS m"
 	}
 	conflicts := `SELECT m.owner, m.name, 'session', m.session_id FROM ` + renamed("session_id", "sessions") +
 		` JOIN ` + t.table("sessions") + ` o ON o.owner = m.name AND o.session_id = m.session_id

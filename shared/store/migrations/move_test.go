@@ -41,7 +41,8 @@ func newHolder(t *testing.T, file []string, owners ...string) holder {
 func (h holder) give(owner, session, status, key string) {
 	h.t.Helper()
 	give := func(sql string, args ...any) { h.t.Helper(); exec(h.t, h.conn, sql, args...) }
-	give("INSERT INTO k.sessions (owner, session_id, created_at, updated_at) VALUES ($1, $2, now(), now())", owner, session)
+	give("INSERT INTO k.sessions (owner, session_id, created_at, updated_at) VALUES ($1, $2, now(), now())", owner,
+		session)
 	give("INSERT INTO k.session_usage VALUES ($1, $2, 'm', 'f', 1, 2, 3)", owner, session)
 	give(`INSERT INTO k.runs (run_id, owner, session_id, agent_id, agent_name, model_id, model_provider, status, input,
 		created_at, finished_at, lease_until, idempotency_key) VALUES ($1, $2, $3, 'a', 'A', 'm', 'p', $4::text, '', now(),
@@ -145,7 +146,8 @@ func TestAMoveThatWouldLoseSomethingIsRefused(t *testing.T) {
 		t.Helper()
 		before := h.owners()
 		did, err := h.move(home)
-		if err != nil || did.Done || did.Live != live || did.Conflicts != conflicts || len(did.Examples) != min(20, conflicts) {
+		if err != nil || did.Done || did.Live != live || did.Conflicts != conflicts || len(did.Examples) != min(20,
+			conflicts) {
 			t.Errorf("%s: %+v, error %v", what, did, err)
 		}
 		if got := h.owners(); got != before {
@@ -189,17 +191,20 @@ func TestAMoveThatContradictsTheFileOrTheRecordIsRefused(t *testing.T) {
 		{h, migrations.Move{From: migrations.Home, To: "https://a", Apply: true}, "1024 bytes"},
 		{h, migrations.Move{Subject: "ann"}, "contains no #"},
 	} {
-		if did, err := row.h.move(row.move); !errors.Is(err, fault.Conflict) || !strings.Contains(fault.Detail(err), row.want) {
+		if did, err := row.h.move(row.move); !errors.Is(err, fault.Conflict) || !strings.Contains(fault.Detail(err),
+			row.want) {
 			t.Errorf("%+v: %+v, error %v", row.move, did, err)
 		}
 	}
 	old := holder{t, h.conn, target(storetest.EmptyURL(t))}
-	if _, err := old.move(migrations.Move{Subject: "a#b"}); !strings.Contains(fault.Detail(err), "run keyway migrate first") {
+	if _, err := old.move(migrations.Move{Subject: "a#b"}); !strings.Contains(fault.Detail(err),
+		"run keyway migrate first") {
 		t.Errorf("an empty database: %v", err)
 	}
 	other := h
 	other.at.OSID = "another"
-	if _, err := other.move(migrations.Move{Subject: "a#b"}); !strings.Contains(fault.Detail(err), `belongs to the OS "os"`) {
+	if _, err := other.move(migrations.Move{Subject: "a#b"}); !strings.Contains(fault.Detail(err),
+		`belongs to the OS "os"`) {
 		t.Errorf("another OS: %v", err)
 	}
 }
@@ -222,7 +227,8 @@ func TestHoldingsAreCountedByIssuer(t *testing.T) {
 	h.give("ann", "s2", "RUNNING", "k2")
 	r, list, err := migrations.Holdings(t.Context(), h.at)
 	want := []migrations.Holding{
-		{Group: "", Owners: 2, Sessions: 3, Runs: 3, Memories: 3}, {Group: "%#", Owners: 1, Sessions: 1, Runs: 1, Memories: 1},
+		{Group: "", Owners: 2, Sessions: 3, Runs: 3, Memories: 3}, {Group: "%#", Owners: 1, Sessions: 1, Runs: 1,
+			Memories: 1},
 		{Group: "https://b#", Owners: 1, Sessions: 1, Runs: 1, Memories: 1},
 	}
 	if err != nil || r == nil || !slices.Equal(list, want) {
