@@ -77,7 +77,7 @@ var rooms = map[string]string{
 	"shared/queue/queuetest":   "shared/queue github.com/google/go-cmp github.com/google/uuid",
 	"shared/follow":            "shared/fault shared/store github.com/google/uuid",
 	"shared/notes":             "shared/fault shared/pgvalue shared/model",
-	"shared/revoke":            "shared/config shared/fault shared/store",
+	"shared/revoke":            "shared/config shared/fault shared/owner shared/store",
 	"shared/run": "shared/fault shared/pgvalue shared/strictjson shared/config shared/model " +
 		"shared/tool shared/store shared/queue shared/wire github.com/google/uuid",
 	"shared/api": "shared/fault shared/pgvalue shared/wire shared/input shared/route " +

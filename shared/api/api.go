@@ -63,6 +63,10 @@ type Options struct {
 	// nobody can say (fault.Unavailable). Defaults to no check, for a function without a
 	// database.
 	Revoked func(context.Context, *authz.Principal) error
+	// RevokedNow is Revoked by what the database says at this moment. Routes that only
+	// administrators open need it, so that a leaked token can't undo its own revocation.
+	// Required with Revoked.
+	RevokedNow func(context.Context, *authz.Principal) error
 	// Decisions receives one line for each decision. Defaults to no decision log.
 	Decisions *authz.Log
 	// Now is the clock that token expiry is compared with. Required.
@@ -152,7 +156,7 @@ func (s *Server) decide(r *http.Request) (*authz.Principal, authz.Decision, erro
 	d := s.Policy.Decide(p, r.Method, r.URL.Path)
 	err := d.Err(logging.RequestID(ctx))
 	if !d.Open && p != nil {
-		if ended := s.ended(ctx, p); ended != nil {
+		if ended := s.ended(ctx, p, err == nil && d.Route.Admin); ended != nil {
 			d, err = s.Policy.Decide(nil, r.Method, r.URL.Path), ended
 		}
 	}
@@ -177,11 +181,13 @@ func (s *Server) decide(r *http.Request) (*authz.Principal, authz.Decision, erro
 //
 // The expiry is checked again: API Gateway caches the authorizer's policy for up to the
 // authorizer's TTL, so a request can arrive after its token has expired. The authorizer
-// doesn't know revoked tokens at all.
-func (s *Server) ended(ctx context.Context, p *authz.Principal) error {
+// doesn't know revoked tokens at all. For an admitted administrator the list is read again.
+func (s *Server) ended(ctx context.Context, p *authz.Principal, administers bool) error {
 	switch {
 	case !p.ExpiresAt.IsZero() && !s.Now().Before(p.ExpiresAt.Add(s.Leeway)):
 		return fault.Public(fault.Unauthenticated, "Token has expired", nil)
+	case s.Revoked != nil && administers:
+		return s.RevokedNow(ctx, p)
 	case s.Revoked != nil:
 		return s.Revoked(ctx, p)
 	}

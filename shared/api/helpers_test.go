@@ -55,6 +55,7 @@ var callers = map[string]*authz.Principal{
 	"leaked": {Subject: "leo", TokenID: "leo-1", Issuer: "i", IssuedAt: time.Unix(1_000_000, 0), Scopes: everyScope},
 	"newer":  {Subject: "leo", TokenID: "leo-2", Issuer: "i", IssuedAt: time.Unix(2_000_000, 0), Scopes: everyScope},
 	"ann-1":  {Subject: "ann", TokenID: "ann-1", Issuer: "i", Scopes: everyScope},
+	"chief":  {Subject: "root", TokenID: "chief-1", Issuer: "i", Scopes: []string{"agent_os:admin"}},
 	"noiat":  {Subject: "leo", TokenID: "leo-3", Issuer: "i", Scopes: everyScope},
 }
 
@@ -180,13 +181,16 @@ func newServiceAt(t *testing.T, url string, answers ...answer) *service {
 	})
 	isolation, list := api.Isolation{On: true, Owners: s.owners}, api.Agents{List: listed}
 	revocations := revoke.New(s.db.Revocations, time.Now, log)
-	revoked := func(ctx context.Context, p *authz.Principal) error {
-		return revocations.Check(ctx, revoke.Token{
-			Issuers: []string{p.Issuer}, ID: p.TokenID, Subject: p.Subject, IssuedAt: p.IssuedAt,
-		})
+	token := func(p *authz.Principal) revoke.Token {
+		of := func(issuer string) bool { return issuer == p.Issuer }
+		return revoke.Token{Of: of, ID: p.TokenID, Subject: p.Subject, IssuedAt: p.IssuedAt}
 	}
+	revoked := func(ctx context.Context, p *authz.Principal) error { return revocations.Check(ctx, token(p)) }
+	now := func(ctx context.Context, p *authz.Principal) error { return revocations.CheckNow(ctx, token(p)) }
 	s.handler = api.New(
-		api.Options{Table: route.Table, Policy: policy, Revoked: revoked, Log: log, Now: time.Now},
+		api.Options{
+			Table: route.Table, Policy: policy, Revoked: revoked, RevokedNow: now, Log: log, Now: time.Now,
+		},
 		api.OS{ID: "test-os", Name: "Test", Version: "1", Digest: "d", Isolation: isolation, Agents: listed, Policy: policy},
 		&api.Readiness{Check: s.db.Check, Now: time.Now},
 		list,

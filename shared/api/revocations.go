@@ -81,11 +81,11 @@ func wrongMember(name, problem string, value any) error {
 type revokeTokens struct {
 	Body struct {
 		TokenID string  `json:"jti" maxbytes:"512" doc:"The claim jti of the token to revoke. One of jti and sub is required."`
-		Subject string  `json:"sub" maxbytes:"1024" doc:"The claim sub of the tokens to revoke."`
+		Subject string  `json:"sub" maxbytes:"1024" doc:"The subject of the tokens to revoke: the claim that auth.claims.subject names, by default sub."`
 		Issuer  *string `json:"issuer" maxbytes:"1024" doc:"The claim iss of the tokens. Required if tokens of several issuers are accepted."`
 		Before  string  `json:"before" maxbytes:"64" doc:"With sub: a time as in 2026-11-29T12:00:00Z. Tokens that were issued before are revoked, and those without iat. Defaults to now."`
 		Note    string  `json:"note" maxbytes:"1024" doc:"Why, for people."`
-	} `body:"json"`
+	} `body:"json" closed:"true"` // With a typing error in "before", all tokens would be revoked.
 }
 
 // revoke stores a revocation. One that exists keeps the later time.
@@ -117,7 +117,7 @@ func (a Revocations) revoke(ctx context.Context, _ *request, in revokeTokens) (w
 type undoRevocation struct {
 	Body struct {
 		TokenID string  `json:"jti" maxbytes:"512" doc:"The claim jti of the revocation. One of jti and sub is required."`
-		Subject string  `json:"sub" maxbytes:"1024" doc:"The claim sub of the revocation."`
+		Subject string  `json:"sub" maxbytes:"1024" doc:"The subject of the revocation."`
 		Issuer  *string `json:"issuer" maxbytes:"1024" doc:"The issuer of the revocation. Required if tokens of several issuers are accepted."`
 	} `body:"json"`
 }
@@ -135,7 +135,7 @@ func (a Revocations) undo(ctx context.Context, _ *request, in undoRevocation) er
 	if err != nil {
 		return err
 	}
-	found, err := a.DB.UndoRevocation(ctx, r)
+	found, err := a.DB.UndoRevocation(ctx, r, a.Issuers.Spellings(r.Issuer, a.DB.Owners()))
 	a.List.Forget()
 	if err == nil && !found {
 		err = fault.Public(fault.NotFound, "There is no such revocation", nil)

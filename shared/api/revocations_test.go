@@ -61,6 +61,26 @@ func TestARevokedTokenIsRefusedOnEachGuardedRoute(t *testing.T) {
 	s.do("leaked GET /sessions", "").want(t, http.StatusOK)
 }
 
+// Another process revokes an administrator's token. The copy of this one is from before, and must not let the token undo
+// its revocation, or see or change the list.
+func TestALeakedAdministratorsTokenCannotUndoItsRevocation(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.do("chief GET /revocations", "").want(t, http.StatusOK)
+	if _, err := s.db.Revoke(t.Context(), store.Revocation{Issuer: "i", TokenID: "chief-1", MadeAt: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	for _, request := range []string{"DELETE", "POST", "GET"} {
+		r := s.do("chief "+request+" /revocations", `{"jti":"chief-1"}`)
+		if r.Code != http.StatusUnauthorized {
+			t.Errorf("%s: %d %s", request, r.Code, r.Body)
+		}
+	}
+	s.do("admin GET /revocations", "").want(t, http.StatusOK, `"jti":"chief-1"`)
+	s.do("admin DELETE /revocations", `{"jti":"chief-1"}`).want(t, http.StatusNoContent)
+	s.do("chief GET /revocations", "").want(t, http.StatusOK)
+}
+
 // Without the list, nothing that needs a token is answered, and what is public still is.
 func TestWithoutTheListOfRevocationsGuardedRoutesAreUnavailable(t *testing.T) {
 	t.Parallel()
@@ -72,7 +92,8 @@ func TestWithoutTheListOfRevocationsGuardedRoutesAreUnavailable(t *testing.T) {
 	unknown.RetryAfter = 2 * time.Second
 	h := api.New(api.Options{
 		Table: route.Table, Policy: policy, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: time.Now,
-		Revoked: func(context.Context, *authz.Principal) error { return unknown },
+		Revoked:    func(context.Context, *authz.Principal) error { return unknown },
+		RevokedNow: func(context.Context, *authz.Principal) error { return unknown },
 	}, api.OS{Policy: policy})
 	for rt := range route.Table.All() {
 		r := httptest.NewRequestWithContext(t.Context(), rt.Method, pathOf(rt), nil)
@@ -144,10 +165,12 @@ func TestAWrongRevocationNamesTheMember(t *testing.T) {
 		"a long note": {`{"sub":"a","note":"` + strings.Repeat("x", store.MaxNote+1) + `"}`, "note",
 			"at most 1024 bytes"},
 		"a character for no db": {`{"sub":"a\u0000"}`, "sub", "NUL"},
+		"an unknown member":     {`{"sub":"b","befor":"2026-11-29T12:00:00Z"}`, "befor", "Extra inputs are not permitted"},
 		"a number":              {`{"sub":1}`, "sub", "string"},
 	} {
 		for _, method := range []string{"POST", "DELETE"} {
-			if method == "DELETE" && (row.member == "before" || row.member == "note" || name == "a foreign issuer") {
+			if method == "DELETE" && (row.member == "before" || row.member == "note" || name == "a foreign issuer" ||
+				name == "an unknown member") {
 				continue
 			}
 			got := s.do("admin "+method+" /revocations", row.body).want(t, http.StatusUnprocessableEntity,

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -123,7 +124,7 @@ func build(p Parts, served []route.Function) (s Service) {
 	}
 	s.Handler = api.New(api.Options{
 		Table: route.Table, Policy: p.Policy, Leeway: p.Config.Auth.Leeway,
-		Revoked: p.revoked(), Log: p.Log, Decisions: p.Decisions, Now: Now,
+		Revoked: p.revoked(), RevokedNow: p.revokedNow(), Log: p.Log, Decisions: p.Decisions, Now: Now,
 	}, resources...)
 	return s
 }
@@ -201,11 +202,36 @@ func (p Parts) revoked() func(context.Context, *authz.Principal) error {
 	if p.Revocations == nil {
 		return nil
 	}
-	issuers := revoke.IssuersOf(p.Config.Auth)
-	return func(ctx context.Context, c *authz.Principal) error {
-		return p.Revocations.Check(ctx, revoke.Token{
-			Issuers: issuers.Of(c.Realm, c.Issuer), ID: c.TokenID, Subject: c.Subject, IssuedAt: c.IssuedAt,
-		})
+	token := p.token()
+	return func(ctx context.Context, c *authz.Principal) error { return p.Revocations.Check(ctx, token(c)) }
+}
+
+// revokedNow is revoked for what only administrators do: the list is read for each request.
+func (p Parts) revokedNow() func(context.Context, *authz.Principal) error {
+	if p.Revocations == nil {
+		return nil
+	}
+	token := p.token()
+	return func(ctx context.Context, c *authz.Principal) error { return p.Revocations.CheckNow(ctx, token(c)) }
+}
+
+// token returns the function that describes a caller's token to the list of revocations. Its issuer
+// has the names that the file gives it, and those that any earlier file gave it: an edit of the file
+// must not end a revocation.
+func (p Parts) token() func(*authz.Principal) revoke.Token {
+	issuers, adopted := revoke.IssuersOf(p.Config.Auth), p.owners()
+	return func(c *authz.Principal) revoke.Token {
+		of := func(issuer string) bool {
+			if slices.Contains(issuers.Of(c.Realm, c.Issuer), issuer) {
+				return true
+			}
+			recorded, err := adopted()
+			if err != nil { // The data can't be read then, but the other routes are answered.
+				recorded = p.DB.Owners()
+			}
+			return recorded != nil && recorded.Means(issuer, c.Realm, c.Issuer)
+		}
+		return revoke.Token{Of: of, ID: c.TokenID, Subject: c.Subject, IssuedAt: c.IssuedAt}
 	}
 }
 

@@ -115,6 +115,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("NEWER_DATABASE", newer)
 			e.Setenv("NEW_DATABASE", fresh)
 			e.Setenv("OWNERS_DATABASE", owners)
+			e.Setenv("CONTROL", "ann\x1b[2J")
 			e.Setenv("A", "arn:aws:secretsmanager:eu-central-1:123456789012:secret:jwt-AbCdEf")
 			for sub, token := range tokens {
 				e.Setenv("TOKEN_"+sub, token)

@@ -130,18 +130,18 @@ func (ownersListCmd) Run(ctx context.Context, e env) error {
 	case *r.Home == "":
 		fmt.Fprintln(e.out, "home issuer: that of the entries of auth.keys without an issuer")
 	default:
-		fmt.Fprintln(e.out, "home issuer:", *r.Home)
+		fmt.Fprintln(e.out, "home issuer:", printable(*r.Home))
 	}
 	w := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ISSUER\tOWNERS\tSESSIONS\tRUNS\tMEMORIES")
 	for i, h := range list {
-		name := lines[i].Issuer
+		name := printable(lines[i].Issuer)
 		switch {
 		case h.Group == "":
 			name = "home"
 		case lines[i].Home:
 			name = "home, subjects with #"
-		case name == "":
+		case lines[i].Issuer == "":
 			name = unnamed
 		case !lines[i].Known:
 			name += " (in no keyway.yaml)"

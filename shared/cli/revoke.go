@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/keyway-agents/keyway/shared/api"
+	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/pgvalue"
 	"github.com/keyway-agents/keyway/shared/revoke"
 	"github.com/keyway-agents/keyway/shared/store"
@@ -19,7 +20,7 @@ import (
 // revokeCmd revokes tokens in the database that keyway.yaml or DATABASE_URL names.
 type revokeCmd struct {
 	JTI    string  `name:"jti" placeholder:"ID" help:"Revoke the one token with this claim jti."`
-	Sub    string  `placeholder:"SUBJECT" help:"Revoke the tokens with this claim sub."`
+	Sub    string  `placeholder:"SUBJECT" help:"${help_revoke_sub}"`
 	Issuer *string `placeholder:"ISSUER" help:"${help_issuer}"`
 	Before string  `placeholder:"TIME" help:"${help_before}"`
 	Note   string  `placeholder:"TEXT" help:"Why, for people."`
@@ -79,9 +80,29 @@ func (c revokeCmd) Run(ctx context.Context, e env) error {
 		return usage("--issuer: %w", err)
 	}
 	if c.Undo {
-		return c.undo(ctx, e, db, r)
+		return c.undo(ctx, e, db, r, revoke.IssuersOf(cfg.Auth).Spellings(r.Issuer, db.Owners()))
 	}
+	noteClaims(e, c.Sub, cfg.Auth)
 	return c.revoke(ctx, e, db, r)
+}
+
+// noteClaims says which claim --sub is compared with if a file reads another one than sub.
+func noteClaims(e env, subject string, a config.Auth) {
+	if subject == "" {
+		return
+	}
+	sources := []config.ClaimSource{a.Claims.Subject}
+	for _, k := range a.Keys {
+		sources = append(sources, k.Claims.Subject)
+	}
+	noted := map[string]bool{}
+	for _, source := range sources {
+		names := strings.Join(source.Names(), ", ")
+		if names != "" && names != "sub" && !noted[names] {
+			noted[names] = true
+			fmt.Fprintf(e.err, "note: the subject of a token is what claims.subject names in keyway.yaml: %s\n", names)
+		}
+	}
 }
 
 // check reports flags that do not fit together.
@@ -170,18 +191,18 @@ func (c revokeCmd) before(now time.Time) (*time.Time, error) {
 func about(r store.Revocation) string {
 	of := ""
 	if r.Issuer != "" {
-		of = " of " + r.Issuer
+		of = " of " + printable(r.Issuer)
 	}
 	if r.Subject == "" {
-		return fmt.Sprintf("the token with the jti %s%s", r.TokenID, of)
+		return fmt.Sprintf("the token with the jti %s%s", printable(r.TokenID), of)
 	}
-	return fmt.Sprintf("the tokens of the subject %s%s that were issued before %s", r.Subject, of,
+	return fmt.Sprintf("the tokens of the subject %s%s that were issued before %s", printable(r.Subject), of,
 		r.Before.Format(time.RFC3339))
 }
 
-// undo removes a revocation.
-func (c revokeCmd) undo(ctx context.Context, e env, db *store.DB, r store.Revocation) error {
-	found, err := db.UndoRevocation(ctx, r)
+// undo removes a revocation, under each of the spellings of its issuer.
+func (c revokeCmd) undo(ctx context.Context, e env, db *store.DB, r store.Revocation, issuers []string) error {
+	found, err := db.UndoRevocation(ctx, r, issuers)
 	if err != nil {
 		return err
 	}

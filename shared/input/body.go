@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -21,7 +23,7 @@ import (
 //
 // The order of the checks is FastAPI's: the content type decides first whether the body is
 // JSON at all. Only then is it parsed, and after that its members are checked.
-func (in *reader) body(w http.ResponseWriter, r *http.Request, v reflect.Value) error {
+func (in *reader) body(w http.ResponseWriter, r *http.Request, v reflect.Value, closed bool) error {
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
 	if err != nil {
 		return unreadable(err)
@@ -56,7 +58,7 @@ func (in *reader) body(w http.ResponseWriter, r *http.Request, v reflect.Value) 
 		v.Set(reflect.New(v.Type().Elem()))
 		v = v.Elem()
 	}
-	in.object(data, v)
+	in.object(data, v, closed)
 	return nil
 }
 
@@ -98,10 +100,11 @@ func (in *reader) notAnObject(v reflect.Value, value any) {
 }
 
 // object fills the struct v from a JSON text that strictjson accepts. Of two members of
-// one name the last one counts, as in Python. Unknown members are ignored, as in FastAPI.
+// one name the last one counts, as in Python. Unknown members are ignored, as in FastAPI,
+// unless the body is closed: then the first of them is an error.
 // A member of null is the same as an absent one, unless it is required: then its type is
 // wrong.
-func (in *reader) object(data []byte, v reflect.Value) {
+func (in *reader) object(data []byte, v reflect.Value, closed bool) {
 	// A map of raw texts matches names exactly. Decoding into a struct would match them in
 	// any case.
 	var members map[string]json.RawMessage
@@ -128,6 +131,15 @@ func (in *reader) object(data []byte, v reflect.Value) {
 			}
 			in.faults = append(in.faults, missing)
 		}
+		delete(members, name)
+	}
+	if closed && len(members) > 0 {
+		first := slices.Min(slices.Collect(maps.Keys(members)))
+		loc := []any{"body"}
+		if len(first) <= maxEcho {
+			loc = append(loc, first)
+		}
+		in.reject("extra_forbidden", "Extra inputs are not permitted", nil, nil, loc...)
 	}
 }
 

@@ -63,6 +63,7 @@ type File struct {
 //	newid:"true"       a text that IsNewID accepts
 //	unsupported:"why"  nothing: a value is an error with this text, unless it is empty JSON,
 //	means:"false"      or one of these words
+//	closed:"true"      with body:"json": an unknown member is an error; otherwise it is ignored
 //	embed:"true"       the only member of a body, which FastAPI wraps in an object
 //
 // The type of a field is bool, int, int64, string, []string, a pointer to one of these (nil
@@ -88,7 +89,8 @@ func Read(w http.ResponseWriter, r *http.Request, into any) error {
 	case places.form:
 		err = in.form(w, r, v)
 	case places.body != nil:
-		err = in.body(w, r, v.FieldByIndex(places.body))
+		closed := v.Type().FieldByIndex(places.body).Tag.Get("closed") != ""
+		err = in.body(w, r, v.FieldByIndex(places.body), closed)
 	}
 	if err != nil {
 		return err

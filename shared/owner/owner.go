@@ -73,6 +73,33 @@ func (r *Record) atHome(realm, from string) bool {
 // Issuer returns the spelling of an issuer that stands in names.
 func (r *Record) Issuer(spelling string) string { return cmp.Or(r.Issuers[spelling], spelling) }
 
+// Means reports whether the tokens of a realm and an issuer are of a named issuer, in any spelling that was ever recorded.
+// The name "" is for entries of auth.keys without an issuer. It includes the home issuer, because it may be the one that
+// such an entry has got since.
+func (r *Record) Means(named, realm, issuer string) bool {
+	from := r.Issuer(cmp.Or(realm, issuer))
+	if named == "" {
+		return realm == "" || r.atHome(realm, from)
+	}
+	named = r.Issuer(named)
+	return named == from || named == r.Issuer(issuer)
+}
+
+// Spellings returns issuer and its other recorded spellings, in no order. If it is the home issuer, and no entry of the
+// last file is without an issuer, "" is one of them; see Means.
+func (r *Record) Spellings(issuer string) []string {
+	all := []string{issuer}
+	for s := range r.Issuers {
+		if s != issuer && r.Issuer(s) == r.Issuer(issuer) {
+			all = append(all, s)
+		}
+	}
+	if issuer != "" && r.Home != nil && *r.Home == r.Issuer(issuer) && r.Entries[""] == 0 {
+		all = append(all, "")
+	}
+	return all
+}
+
 // Group returns what the names of an issuer's users begin with, unless it is the home issuer.
 func Group(issuer string) string { return escaper.Replace(issuer) + "#" }
 

@@ -1,6 +1,7 @@
 package owner_test
 
 import (
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -93,4 +94,63 @@ func TestGroupsLeadBackToTheirIssuer(t *testing.T) {
 			t.Errorf("%q is not of the home issuer", h)
 		}
 	})
+}
+
+// A revocation holds the issuer's text of its day. Later files must not change whose tokens it means.
+func TestAnIssuerMeansTheSameTokensWhateverFilesFollow(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		files                []owner.File
+		named, realm, issuer string
+		want                 bool
+	}{
+		{[]owner.File{file("")}, "", "", "x", true},
+		{[]owner.File{file(""), file("a")}, "", "a", "a", true}, // the entry has got an issuer
+		{[]owner.File{file(""), file("a"), file("a", "b")}, "", "b", "b", false},
+		{[]owner.File{file(""), file("", "b")}, "", "b", "b", false},
+		{[]owner.File{demanding(owner.None, "a")}, "", "a", "a", false},
+		{[]owner.File{file("old|new"), file("new")}, "old", "new", "new", true}, // a spelling was removed
+		{[]owner.File{file("old"), file("new|old"), file("new")}, "old", "new", "new", true},
+		{[]owner.File{file("old|new"), file("old")}, "new", "old", "old", true},
+		{[]owner.File{file("a"), file("")}, "a", "", "a", true}, // the issuer was removed
+		{[]owner.File{file("a", "b")}, "a", "b", "b", false},
+		{[]owner.File{file("")}, "a", "", "b", false},
+	} {
+		var r *owner.Record
+		for _, f := range row.files {
+			var err error
+			if r, err = r.Adopt(f, data("ann")); err != nil {
+				r, err = r.Adopt(f, data())
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := r.Means(row.named, row.realm, row.issuer); got != row.want {
+			t.Errorf("%+v: %q means a token of %q, %q: %t", row.files, row.named, row.realm, row.issuer, got)
+		}
+	}
+}
+
+func TestSpellingsAreThoseOfOneIssuer(t *testing.T) {
+	t.Parallel()
+	var r *owner.Record
+	for _, f := range []owner.File{file(""), file("a|A"), file("a|A", "b|B")} {
+		var err error
+		if r, err = r.Adopt(f, data()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for issuer, want := range map[string][]string{
+		"a": {"", "A", "a"}, "A": {"", "A", "a"}, "B": {"B", "b"}, "x": {"x"}, "": {""},
+	} {
+		got := r.Spellings(issuer)
+		if slices.Sort(got); !slices.Equal(got, want) {
+			t.Errorf("%q: %q, want %q", issuer, got, want)
+		}
+	}
+	unnamed, err := r.Adopt(file("a|A", ""), data())
+	if err != nil || slices.Contains(unnamed.Spellings("a"), "") {
+		t.Errorf("with an entry without an issuer, undoing for a would allow its tokens: %v", err)
+	}
 }

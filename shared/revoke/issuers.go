@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/owner"
 )
 
 // Issuers are the issuers whose tokens one OS accepts. They decide which tokens a revocation is about.
@@ -50,6 +51,16 @@ func (i Issuers) Of(realm, issuer string) []string {
 				names = append(names, other)
 			}
 		}
+	}
+	return names
+}
+
+// Spellings returns all names under which a revocation of an issuer may be stored, by the file and by the record of the
+// database, which may be nil.
+func (i Issuers) Spellings(issuer string, recorded *owner.Record) []string {
+	names := i.Of(issuer, issuer)
+	if recorded != nil {
+		names = append(names, recorded.Spellings(issuer)...)
 	}
 	return names
 }

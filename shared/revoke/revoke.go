@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,11 +33,12 @@ var ErrRevoked = fault.Public(fault.Unauthenticated, "Token has been revoked", n
 
 // Token is what the list says something about.
 type Token struct {
-	// Issuers are all names of the token's issuer; see Issuers.Of.
-	Issuers []string
+	// Of reports whether a revocation's issuer is the token's, under any of its names. It is called after the list was
+	// read, so it may use what was read together with it. Required.
+	Of func(issuer string) bool
 	// ID is the claim jti, or "".
 	ID string
-	// Subject is the claim sub, or "".
+	// Subject is what auth.claims.subject names, by default the claim sub, or "".
 	Subject string
 	// IssuedAt is the claim iat. The zero time, of a token without it, counts as older than everything.
 	IssuedAt time.Time
@@ -71,6 +73,25 @@ func (l *List) Check(ctx context.Context, t Token) error {
 	case err != nil:
 		return err
 	case r.revokes(t):
+		return ErrRevoked
+	}
+	return nil
+}
+
+// CheckNow is Check with a list that is read after the call began, for what only administrators do. Otherwise a leaked
+// token could undo its own revocation before the copy has it. If the database can't be read, no copy replaces it. A
+// token that the copy has costs no read.
+func (l *List) CheckNow(ctx context.Context, t Token) error {
+	if err := l.Check(ctx, t); err != nil {
+		return err
+	}
+	list, err := l.read(ctx)
+	if err != nil {
+		l.log.Warn("could not read the list of revoked tokens", "err", err)
+		return unavailable(err)
+	}
+	var r reading
+	if r.index(list); r.revokes(t) {
 		return ErrRevoked
 	}
 	return nil
@@ -176,38 +197,33 @@ type reading struct {
 	done  chan struct{}
 	at    time.Time // when the read ended
 	err   error
-	// ids are the revoked tokens, and before the times before which the tokens of subjects are revoked.
-	ids    map[name]bool
-	before map[name]time.Time
+	// ids are the revoked tokens. Their issuers don't matter: an id can't be guessed, and only administrators write the
+	// list.
+	ids map[string]bool
+	// subjects are the revocations of each subject, one for each issuer.
+	subjects map[string][]store.Revocation
 }
-
-// name is an id or a subject of one issuer.
-type name struct{ issuer, text string }
 
 // index prepares the lookup.
 func (r *reading) index(list []store.Revocation) {
-	r.ids, r.before = map[name]bool{}, map[name]time.Time{}
+	r.ids, r.subjects = map[string]bool{}, map[string][]store.Revocation{}
 	for _, revoked := range list {
 		if revoked.Before == nil {
-			r.ids[name{revoked.Issuer, revoked.TokenID}] = true
+			r.ids[revoked.TokenID] = true
 		} else {
-			r.before[name{revoked.Issuer, revoked.Subject}] = *revoked.Before
+			r.subjects[revoked.Subject] = append(r.subjects[revoked.Subject], revoked)
 		}
 	}
 }
 
 // revokes reports whether the token is on the list.
 func (r *reading) revokes(t Token) bool {
-	for _, issuer := range t.Issuers {
-		if t.ID != "" && r.ids[name{issuer, t.ID}] {
-			return true
-		}
-		before, ok := r.before[name{issuer, t.Subject}]
-		if ok && t.Subject != "" && t.IssuedAt.Before(before) {
-			return true
-		}
+	if t.ID != "" && r.ids[t.ID] {
+		return true
 	}
-	return false
+	return t.Subject != "" && slices.ContainsFunc(r.subjects[t.Subject], func(revoked store.Revocation) bool {
+		return t.IssuedAt.Before(*revoked.Before) && t.Of(revoked.Issuer)
+	})
 }
 
 // within reports whether the read began less than d ago. A clock that was set back makes it too old.

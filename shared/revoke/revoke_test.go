@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -53,8 +54,13 @@ func listOf(d *database) *revoke.List {
 	return revoke.New(d.read, now, slog.New(slog.DiscardHandler))
 }
 
+// of is the Token.Of of a token whose issuer has these names.
+func of(names ...string) func(string) bool {
+	return func(issuer string) bool { return slices.Contains(names, issuer) }
+}
+
 // ann is a token without iat, so that a revocation of its subject is about it.
-var ann = revoke.Token{Issuers: []string{"i"}, ID: "t-1", Subject: "ann"}
+var ann = revoke.Token{Of: of("i"), ID: "t-1", Subject: "ann"}
 
 var annRevoked = []store.Revocation{{Issuer: "i", TokenID: "t-1"}}
 
@@ -80,19 +86,19 @@ func TestARevocationIsAboutItsIssuersTokensOnly(t *testing.T) {
 		token   revoke.Token
 		revoked bool
 	}{
-		"the token":                     {revoke.Token{Issuers: []string{"i"}, ID: "t-1", Subject: "x", IssuedAt: at}, true},
-		"its issuer's other name":       {revoke.Token{Issuers: []string{"j", "i"}, ID: "t-1"}, true},
-		"the id at another issuer":      {revoke.Token{Issuers: []string{"j"}, ID: "t-1"}, false},
-		"another token":                 {revoke.Token{Issuers: []string{"i"}, ID: "t-2"}, false},
-		"a token without claims":        {revoke.Token{Issuers: []string{"i"}}, false},
-		"an older token":                {revoke.Token{Issuers: []string{"i"}, Subject: "ann", IssuedAt: at.Add(-1)}, true},
-		"a token of that moment":        {revoke.Token{Issuers: []string{"i"}, Subject: "ann", IssuedAt: at}, false},
-		"a later token":                 {revoke.Token{Issuers: []string{"i"}, Subject: "ann", IssuedAt: at.Add(1)}, false},
-		"a token without iat":           {revoke.Token{Issuers: []string{"i"}, Subject: "ann"}, true},
-		"the subject at another issuer": {revoke.Token{Issuers: []string{"j"}, Subject: "ann"}, false},
-		"a subject of any issuer":       {revoke.Token{Issuers: []string{"", "k"}, Subject: "bob"}, true},
-		"an id that is the subject":     {revoke.Token{Issuers: []string{"i"}, ID: "ann"}, false},
-		"a subject that is the id":      {revoke.Token{Issuers: []string{"i"}, Subject: "t-1"}, false},
+		"the token":                     {revoke.Token{Of: of("i"), ID: "t-1", Subject: "x", IssuedAt: at}, true},
+		"its issuer's other name":       {revoke.Token{Of: of("j", "i"), ID: "t-1"}, true},
+		"the id at another issuer":      {revoke.Token{Of: of("j"), ID: "t-1"}, true},
+		"another token":                 {revoke.Token{Of: of("i"), ID: "t-2"}, false},
+		"a token without claims":        {revoke.Token{Of: of("i")}, false},
+		"an older token":                {revoke.Token{Of: of("i"), Subject: "ann", IssuedAt: at.Add(-1)}, true},
+		"a token of that moment":        {revoke.Token{Of: of("i"), Subject: "ann", IssuedAt: at}, false},
+		"a later token":                 {revoke.Token{Of: of("i"), Subject: "ann", IssuedAt: at.Add(1)}, false},
+		"a token without iat":           {revoke.Token{Of: of("i"), Subject: "ann"}, true},
+		"the subject at another issuer": {revoke.Token{Of: of("j"), Subject: "ann"}, false},
+		"a subject of any issuer":       {revoke.Token{Of: of("", "k"), Subject: "bob"}, true},
+		"an id that is the subject":     {revoke.Token{Of: of("i"), ID: "ann"}, false},
+		"a subject that is the id":      {revoke.Token{Of: of("i"), Subject: "t-1"}, false},
 	} {
 		if err := list.Check(t.Context(), row.token); errors.Is(err, revoke.ErrRevoked) != row.revoked ||
 			(err != nil) != row.revoked {
@@ -117,6 +123,35 @@ func TestARevocationAndItsUndoTakeEffectWithinTenSeconds(t *testing.T) {
 		wants(t, l, nil)
 		if n := d.count(); n != 3 {
 			t.Errorf("%d reads", n)
+		}
+	})
+}
+
+func TestAdministratorsAreCheckedAgainstTheDatabase(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := &database{}
+		l := listOf(d)
+		wants(t, l, nil)
+		if err := l.CheckNow(t.Context(), ann); err != nil {
+			t.Error(err)
+		}
+		d.set(func(d *database) { d.list = annRevoked })
+		wants(t, l, nil) // by the copy
+		if err := l.CheckNow(t.Context(), ann); !errors.Is(err, revoke.ErrRevoked) {
+			t.Errorf("revoked a moment ago: %v", err)
+		}
+		d.set(func(d *database) { d.list, d.err = nil, errors.New("no connection") })
+		wants(t, l, nil)
+		if err := l.CheckNow(t.Context(), ann); !errors.Is(err, fault.Unavailable) {
+			t.Errorf("without the database: %v", err)
+		}
+		d.set(func(d *database) { d.list, d.err = annRevoked, nil })
+		time.Sleep(revoke.Fresh)
+		wants(t, l, revoke.ErrRevoked)
+		reads := d.count()
+		if err := l.CheckNow(t.Context(), ann); !errors.Is(err, revoke.ErrRevoked) || d.count() != reads {
+			t.Errorf("by the copy: %v after %d reads", err, d.count()-reads)
 		}
 	})
 }

@@ -34,7 +34,7 @@ type Revocation struct {
 	Issuer string
 	// TokenID is the claim jti of the one token.
 	TokenID string
-	// Subject is the claim sub of the tokens.
+	// Subject is the subject of the tokens: what auth.claims.subject names, by default the claim sub.
 	Subject string
 	// Before is set for a subject: the tokens that were issued before are refused. A token without iat counts as such.
 	Before *time.Time
@@ -114,11 +114,14 @@ func (r Revocation) utc() Revocation {
 	return r
 }
 
-// UndoRevocation removes the revocation with the issuer and the TokenID or Subject of r, and reports whether there was
-// one.
-func (db *DB) UndoRevocation(ctx context.Context, r Revocation) (bool, error) {
+// UndoRevocation removes the revocations with the TokenID or Subject of r, and reports whether there was one. Those of a
+// subject must have one of the issuers, which are the spellings of one. A TokenID is revoked whatever the issuer is, so
+// all of its revocations are removed.
+func (db *DB) UndoRevocation(ctx context.Context, r Revocation, issuers []string) (bool, error) {
+	args := r.key()
+	args["issuers"] = issuers
 	n, err := db.exec(ctx, `DELETE FROM keyway.revocations
-		WHERE issuer = @issuer AND token_id = @token_id AND subject = @subject`, r.key())
+		WHERE (issuer = ANY(@issuers::text[]) OR token_id <> '') AND token_id = @token_id AND subject = @subject`, args)
 	if err != nil {
 		return false, fmt.Errorf("undo a revocation: %w", kindOf(err))
 	}

@@ -40,7 +40,7 @@ func revocationCalls() []call {
 			return want(len(list) == 2, err)
 		}},
 		{"UndoRevocation", func(ctx context.Context, db *store.DB) error {
-			_, err := db.UndoRevocation(ctx, subject)
+			_, err := db.UndoRevocation(ctx, subject, []string{"i"})
 			return err
 		}},
 		{"PruneRevocations", func(ctx context.Context, db *store.DB) error {
@@ -86,11 +86,30 @@ func TestARevocationIsStoredAndUndone(t *testing.T) {
 		t.Error(diff)
 	}
 	for _, wanted := range []bool{true, false} { // The second time there is none.
-		if found, err := db.UndoRevocation(t.Context(), ann); err != nil || found != wanted {
+		if found, err := db.UndoRevocation(t.Context(), ann, []string{"i"}); err != nil || found != wanted {
 			t.Errorf("undone: %t, %v", found, err)
 		}
 	}
 	if diff := cmp.Diff([]store.Revocation{elsewhere, id}, all(t, db)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAllSpellingsOfARevocationAreUndone(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	for _, issuer := range []string{"i", "I", "j"} {
+		revoke(t, db, store.Revocation{Issuer: issuer, Subject: "ann", Before: &day, MadeAt: day})
+		revoke(t, db, store.Revocation{Issuer: issuer, TokenID: "t", MadeAt: day})
+	}
+	for _, r := range []store.Revocation{{Issuer: "i", Subject: "ann"}, {Issuer: "i", TokenID: "t"}} {
+		if found, err := db.UndoRevocation(t.Context(), r, []string{"i", "I"}); err != nil || !found {
+			t.Errorf("%+v: %t, %v", r, found, err)
+		}
+	}
+	// The subject of another issuer is another person; the id is one token.
+	want := []store.Revocation{{Issuer: "j", Subject: "ann", Before: &day, MadeAt: day}}
+	if diff := cmp.Diff(want, all(t, db)); diff != "" {
 		t.Error(diff)
 	}
 }
