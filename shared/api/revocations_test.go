@@ -61,13 +61,14 @@ func TestARevokedTokenIsRefusedOnEachGuardedRoute(t *testing.T) {
 	s.do("leaked GET /sessions", "").want(t, http.StatusOK)
 }
 
-// Another process revokes an administrator's token. The copy of this one is from before, and must not let the token undo
-// its revocation, or see or change the list.
+// Another process revokes an administrator's token. The copy of this one is from before, and must not let the token
+// undo its revocation, or see or change the list.
 func TestALeakedAdministratorsTokenCannotUndoItsRevocation(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	s.do("chief GET /revocations", "").want(t, http.StatusOK)
-	if _, err := s.db.Revoke(t.Context(), store.Revocation{Issuer: "i", TokenID: "chief-1", MadeAt: time.Now()}); err != nil {
+	chief := store.Revocation{Issuer: "i", TokenID: "chief-1", MadeAt: time.Now()}
+	if _, err := s.db.Revoke(t.Context(), chief); err != nil {
 		t.Fatal(err)
 	}
 	for _, request := range []string{"DELETE", "POST", "GET"} {
