@@ -129,6 +129,8 @@ func (ownersListCmd) Run(ctx context.Context, e env) error {
 		fmt.Fprintln(e.out, "home issuer: none")
 	case *r.Home == "":
 		fmt.Fprintln(e.out, "home issuer: that of the entries of auth.keys without an issuer")
+	case r.Unnamed:
+		fmt.Fprintf(e.out, "home issuer: %s, and the entries of auth.keys without an issuer\n", *r.Home)
 	default:
 		fmt.Fprintln(e.out, "home issuer:", printable(*r.Home))
 	}
@@ -155,6 +157,9 @@ func (ownersListCmd) Run(ctx context.Context, e env) error {
 func (c ownersMoveCmd) Run(ctx context.Context, e env) error {
 	if c.Subject != "" && c.From+c.To != "" || c.Subject == "" && (c.From == "" || c.To == "") {
 		return usage("write --from ISSUER --to ISSUER, or --subject SUBJECT; home and unnamed stand for issuers too")
+	}
+	if c.From == owner.None || c.To == owner.None {
+		return usage("none is no issuer; to have no home issuer, write --from home --to ISSUER, the issuer of the home users")
 	}
 	m := migrations.Move{From: c.From, To: c.To, Subject: c.Subject, Apply: c.Apply}
 	if m.From == unnamed {

@@ -348,11 +348,18 @@ func (k Key) from() [5]string {
 	}
 }
 
-// checkHome warns of a home issuer that no entry names. It can be right: its entry may have been removed.
+// checkHome refuses a home issuer that no entry names, because users of a misspelled one would own nothing. Without any
+// named entry, it can be set before the entry gets its issuer.
 func (d *decoder) checkHome(a *Auth) {
 	names := func(spellings []string) bool { return slices.Contains(spellings, a.HomeIssuer) }
-	if a.HomeIssuer != "" && a.HomeIssuer != owner.None && !slices.ContainsFunc(a.Owners().Entries, names) {
-		d.warn("auth.home_issuer", "is named by no entry of auth.keys", "compare it with their issuers")
+	entries := a.Owners().Entries
+	named := slices.ContainsFunc(entries, func(spellings []string) bool { return len(spellings) > 0 })
+	switch {
+	case a.HomeIssuer == "", a.HomeIssuer == owner.None:
+	case strings.EqualFold(a.HomeIssuer, owner.None):
+		d.fault("auth.home_issuer", "is "+a.HomeIssuer+", which is no issuer", "write none")
+	case named && !slices.ContainsFunc(entries, names):
+		d.fault("auth.home_issuer", "is named by no entry of auth.keys", "write one of their issuers, or none")
 	}
 }
 

@@ -405,15 +405,19 @@ func TestOwnersDependOnTheIssuersOfAllEntries(t *testing.T) {
 	}
 }
 
-func TestAHomeIssuerThatNoEntryNamesIsWarnedOf(t *testing.T) {
+func TestAHomeIssuerThatNoEntryNamesIsRefused(t *testing.T) {
 	t.Parallel()
-	for home, warned := range map[string]bool{"https://a": false, "none": false, "https://A": true} {
-		c := mustParse(t,
-			file(fmt.Sprintf(`"auth": {"home_issuer": %q, "keys": [{"secret": "${ARN}", "issuer": "https://a"}]}`,
-				home)), config.Options{Lookup: lookup(map[string]string{"ARN": inVault})})
-		if got := strings.Contains(config.Faults(c.Warnings).Error(),
-			"auth.home_issuer: is named by no entry"); got != warned {
-			t.Errorf("%s: %v", home, c.Warnings)
+	for _, row := range []struct{ home, entry, want string }{
+		{"https://a", `"issuer": "https://a"`, ""},
+		{"none", `"issuer": "https://a"`, ""},
+		{"https://a", `"audience": ["x"]`, ""}, // no entry names an issuer yet
+		{"https://A", `"issuer": "https://a"`, "auth.home_issuer: is named by no entry of auth.keys; write one of their"},
+		{"None", `"audience": ["x"]`, "auth.home_issuer: is None, which is no issuer; write none"},
+	} {
+		_, faults := config.Parse(file(fmt.Sprintf(`"auth": {"home_issuer": %q, "keys": [{"secret": "${ARN}", %s}]}`,
+			row.home, row.entry)), config.Options{Lookup: lookup(map[string]string{"ARN": inVault})})
+		if got := config.Faults(faults).Error(); (len(faults) == 0) != (row.want == "") || !strings.Contains(got, row.want) {
+			t.Errorf("%s: %v", row.home, faults)
 		}
 	}
 }

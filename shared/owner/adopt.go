@@ -65,17 +65,55 @@ func (r *Record) adopt(f File, stored Stored) (*Record, error) {
 	case r.Home != nil && *r.Home == "":
 		err = next.follow(r)
 	}
+	if err == nil && next.Unnamed {
+		err = next.keepUnnamed(r, f.Home != "")
+	}
 	if err != nil {
 		return nil, err
 	}
 	return next, nil
 }
 
+// changed reports whether an issuer has more entries than in the record before, and whether one has fewer. It ignores
+// entries without an issuer, and those of except.
+func (r *Record) changed(was *Record, except string) (gained, lost bool) {
+	for _, issuer := range slices.Concat(slices.Collect(maps.Keys(was.Entries)), slices.Collect(maps.Keys(r.Entries))) {
+		if issuer != "" && issuer != except {
+			gained = gained || r.Entries[issuer] > was.Entries[issuer]
+			lost = lost || r.Entries[issuer] < was.Entries[issuer]
+		}
+	}
+	return gained, lost
+}
+
+// mixed refuses a file with an entry of the home issuer and one without an issuer, while the latter are at home too: the
+// users of another key would own the data of the home issuer's users.
+func (r *Record) mixed(home string) error {
+	if r.Entries[home] == 0 || r.Entries[""] == 0 {
+		return nil
+	}
+	return conflict("an entry of auth.keys names the home issuer %s, and another entry names no issuer, so its users "+
+		"would own the same data; name the issuer of each entry", home)
+}
+
+// keepUnnamed refuses a file in which an entry without an issuer got one that is not at home, or an entry of another
+// issuer lost it. was is the record before. demanded reports that auth.home_issuer is set: the operator knows then that
+// the users of an entry with another issuer are others.
+func (r *Record) keepUnnamed(was *Record, demanded bool) error {
+	gained, lost := r.changed(was, *r.Home)
+	if before, now := was.Entries[""], r.Entries[""]; now < before && gained && !demanded || now > before && lost {
+		return conflict("entries of auth.keys without an issuer are those of the home issuer %s, and it can't be known "+
+			"whether one of them got another issuer, or an entry of another issuer lost it; name the issuer of each entry, "+
+			"and set auth.home_issuer: %s", *r.Home, *r.Home)
+	}
+	return r.mixed(*r.Home)
+}
+
 // clone returns a copy that can be changed; a nil record becomes one without a home issuer.
 func (r *Record) clone() *Record {
 	next := &Record{Issuers: map[string]string{}}
 	if r != nil {
-		next.Home, next.Entries = r.Home, r.Entries
+		next.Home, next.Unnamed, next.Entries = r.Home, r.Unnamed, r.Entries
 		maps.Copy(next.Issuers, r.Issuers)
 	}
 	return next
@@ -94,9 +132,16 @@ func (r *Record) learn(spellings []string, stored Stored) (issuer string, err er
 	for _, s := range spellings {
 		known := r.Issuers[s]
 		if known != "" && issuer != "" && known != issuer {
+			from, to := known, issuer
+			switch r.homeText() {
+			case issuer:
+				to = "home"
+			case known:
+				from, to = issuer, "home"
+			}
 			return "", conflict("the list of issuers with %q and %q makes one issuer of two that have users of their own; "+
 				"keep them apart in two entries, or join their data first: keyway owners move --from %s --to %s",
-				issuer, known, known, issuer)
+				issuer, known, from, to)
 		}
 		if known != "" {
 			issuer = known
@@ -162,6 +207,15 @@ func (r *Record) choose(home string, stored Stored) error {
 	if recorded == home {
 		return nil
 	}
+	if recorded == "" && home == None && r.Entries[""] == 0 {
+		r.setHome(None) // Bare names stay until the operator moves them.
+		return nil
+	}
+	if recorded != "" && recorded != None && home != None {
+		return conflict("auth.home_issuer is %[1]s, but in the database it is %[2]s; remove it from keyway.yaml. To let "+
+			"%[1]s take its place, run then: keyway owners move --from home --to %[2]s, and: "+
+			"keyway owners move --from %[1]s --to home", home, recorded)
+	}
 	if recorded != "" || home == None {
 		now, from, to := recorded, "home", recorded
 		switch recorded {
@@ -173,6 +227,9 @@ func (r *Record) choose(home string, stored Stored) error {
 		return conflict("auth.home_issuer is %s, but in the database it is %s; remove it from keyway.yaml, or move the "+
 			"data first: keyway owners move --from %s --to %s", home, now, from, to)
 	}
+	if err := r.mixed(home); err != nil {
+		return err
+	}
 	groups, err := stored()
 	if err != nil {
 		return err
@@ -182,6 +239,7 @@ func (r *Record) choose(home string, stored Stored) error {
 			"it first: keyway owners move --from %[1]s --to home", home)
 	}
 	r.setHome(home)
+	r.Unnamed = true
 	return nil
 }
 
@@ -193,39 +251,39 @@ func (r *Record) homeText() string {
 	return *r.Home
 }
 
-// follow keeps the home of entries that name no issuer, unless all of them have got the same one. was is the record
-// before. It refuses a file in which some entries have got an issuer, or lost it: their users would own other data.
+// follow keeps the home of entries that name no issuer. was is the record before. It refuses a file in which some
+// entries have got an issuer, or lost it: their users would own other data. If all entries name an issuer, and one is
+// new, only the operator knows whether its users are those who own the data.
 //
 // An entry has no name, so the numbers of entries decide. A file that names an issuer in one entry and adds another
 // entry without one looks like a file with a new issuer.
 func (r *Record) follow(was *Record) error {
-	gained, lost := false, false
-	for _, issuer := range slices.Concat(slices.Collect(maps.Keys(was.Entries)), slices.Collect(maps.Keys(r.Entries))) {
-		if issuer != "" {
-			gained = gained || r.Entries[issuer] > was.Entries[issuer]
-			lost = lost || r.Entries[issuer] < was.Entries[issuer]
-		}
-	}
+	gained, lost := r.changed(was, "")
 	before, now := was.Entries[""], r.Entries[""]
-	if now == 0 && gained && (before > 0 || len(was.Entries) == 0) && len(r.Entries) == 1 {
-		for issuer := range r.Entries {
-			if _, known := was.Issuers[issuer]; !known {
-				r.setHome(issuer)
-				return nil
-			}
-		}
+	if now == 0 && gained {
+		return allNamed(slices.Sorted(maps.Keys(r.Entries)))
 	}
-	if now < before && gained || now > before && lost || len(was.Entries) == 0 && now == 0 && gained {
+	if now < before && gained || now > before && lost {
 		return ambiguous()
 	}
 	return nil
 }
 
+// allNamed is the error of a file whose entries all name an issuer, while the owners are of entries that named none.
+func allNamed(issuers []string) error {
+	set := "set auth.home_issuer to the issuer whose users are"
+	if len(issuers) == 1 {
+		set = "set auth.home_issuer: " + issuers[0] + " if its users are"
+	}
+	return conflict("data is stored under the names of users whose entry of auth.keys named no issuer, and now every "+
+		"entry names one; %s those who own the data now (the entry only got its issuer), or none if they are others", set)
+}
+
 // ambiguous is the error of a file whose entries changed in a way that has two meanings.
 func ambiguous() error {
 	return conflict("data is stored under the names of users whose entry of auth.keys named no issuer, or was the only " +
-		"one, and now it can't be known which entry they belong to; set auth.home_issuer to the issuer whose users they " +
-		"are, or make the change in two steps: remove an entry and start, then add the other one")
+		"one, and now it can't be known which entry they belong to; name the issuer of each entry, and set auth.home_issuer " +
+		"to the issuer whose users they are")
 }
 
 func conflict(format string, args ...any) error {
@@ -234,7 +292,7 @@ func conflict(format string, args ...any) error {
 
 // Fits reports whether r is the record of a file already: Adopt would change nothing.
 func (r *Record) Fits(next *Record) bool {
-	return r != nil && r.homeText() == next.homeText() && maps.Equal(r.Issuers, next.Issuers) &&
+	return r != nil && r.homeText() == next.homeText() && r.Unnamed == next.Unnamed && maps.Equal(r.Issuers, next.Issuers) &&
 		maps.Equal(r.Entries, next.Entries)
 }
 
@@ -256,30 +314,57 @@ func (r *Record) Agrees(home string) error {
 }
 
 // Move returns the record after the data of one issuer was moved to another one, by keyway owners move. from and to are
-// issuers, or "home". named reports whether the file in force names the issuer.
-func (r *Record) Move(from, to string, named func(issuer string) bool) (*Record, error) {
+// issuers, or "home". f is the file in force.
+func (r *Record) Move(from, to string, f File) (*Record, error) {
 	next := r.clone()
 	if from == to {
 		return nil, conflict("both are %q; name two issuers, or an issuer and home", from)
 	}
-	switch {
+	switch home := next.homeText(); {
 	case from == "home":
-		next.Home = nil
+		next.Home, next.Unnamed = nil, false
 		next.know(to)
-	case to == "home":
-		switch home := next.homeText(); {
-		case home == "" && !named(from), home == from:
-		case home == None, home == "":
-			next.Home = &from
-			next.know(from)
-		default:
-			return nil, conflict("the home issuer is %s, and its users would own the same data; move theirs first: "+
-				"keyway owners move --from home --to %s", home, home)
+	case to == "home" && home == "":
+		if !r.Named(f, from) {
+			break
 		}
-	case next.homeText() == to, next.homeText() == from:
-		return nil, conflict("%s is the home issuer; write home for it", next.homeText())
+		if slices.ContainsFunc(f.Entries, func(spellings []string) bool { return len(spellings) == 0 }) {
+			return nil, conflict("entries of auth.keys without an issuer are at home, and their users would own the same " +
+				"data; name the issuer of each entry first, or move their data: keyway owners move --from home --to ISSUER")
+		}
+		next.Home, next.Unnamed = &from, true
+		next.know(from)
+	case to == "home" && home == None:
+		next.Home = &from
+		next.know(from)
+	case to == "home" && home == from:
+	case to == "home" && r.joined(f, from, home):
+		next.forget(from)
+	case to == "home":
+		return nil, conflict("the home issuer is %[1]s, and its users would own the same data; list both in one entry of "+
+			"auth.keys if they are one issuer, or move theirs first: keyway owners move --from home --to %[1]s", home)
+	case home == to, home == from:
+		return nil, conflict("%s is the home issuer; write home for it", home)
 	default:
-		maps.DeleteFunc(next.Issuers, func(_, issuer string) bool { return issuer == from })
+		next.forget(from)
 	}
 	return next, nil
+}
+
+// forget removes an issuer whose data another one has got.
+func (r *Record) forget(issuer string) {
+	maps.DeleteFunc(r.Issuers, func(_, known string) bool { return known == issuer })
+}
+
+// Named reports whether an entry of the file names an issuer.
+func (r *Record) Named(f File, issuer string) bool { return r.joined(f, issuer, issuer) }
+
+// joined reports whether one entry of the file names both issuers.
+func (r *Record) joined(f File, a, b string) bool {
+	return slices.ContainsFunc(f.Entries, func(spellings []string) bool {
+		has := func(issuer string) bool {
+			return slices.ContainsFunc(spellings, func(s string) bool { return r.Issuer(s) == issuer })
+		}
+		return has(a) && has(b)
+	})
 }

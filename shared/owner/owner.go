@@ -18,6 +18,9 @@ type Record struct {
 	// Home is the home issuer. It is "" if the entries of auth.keys that name no issuer are at home, and nil if nobody is:
 	// then every name has its issuer.
 	Home *string `json:"home"`
+	// Unnamed reports that the entries that name no issuer are at home too, because they were before Home got a name. So
+	// the file can be put back, and a deployment can roll.
+	Unnamed bool `json:"unnamed,omitempty"`
 	// Issuers has each spelling of an issuer that keyway.yaml has ever named, with the spelling that stands in names.
 	Issuers map[string]string `json:"issuers"`
 	// Entries counts the entries of auth.keys in the last file by their issuer, "" being those that name none. A later
@@ -64,10 +67,10 @@ func (r *Record) atHome(realm, from string) bool {
 	switch {
 	case r.Home == nil:
 		return false
-	case *r.Home == "":
-		return realm == ""
+	case realm == "" && (*r.Home == "" || r.Unnamed):
+		return true
 	}
-	return *r.Home == from
+	return *r.Home != "" && *r.Home == from
 }
 
 // Issuer returns the spelling of an issuer that stands in names.

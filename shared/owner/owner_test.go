@@ -50,6 +50,21 @@ func TestOnlyTheHomeIssuersUsersHaveBareNames(t *testing.T) {
 	}
 }
 
+// The file can be put back after its only entry got an issuer, and servers with the earlier file can run meanwhile.
+func TestEntriesWithoutAnIssuerStayAtHome(t *testing.T) {
+	t.Parallel()
+	r := home("https://a")
+	r.Unnamed = true
+	for _, row := range []struct{ realm, issuer, want string }{
+		{"", "", "ann"}, {"", "https://a", "ann"}, {"", "https://b", "ann"}, {"https://a", "https://a", "ann"},
+		{"https://b", "https://b", "https://b#ann"},
+	} {
+		if got := r.Name(row.realm, row.issuer, "ann"); got != row.want {
+			t.Errorf("realm %q, issuer %q: %q, want %q", row.realm, row.issuer, got, row.want)
+		}
+	}
+}
+
 // text draws texts that could be mistaken for names: of few letters, and of the characters with a meaning.
 var text = rapid.StringMatching(`[ab%#235]{0,6}`)
 

@@ -3,7 +3,6 @@ package migrations
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -141,8 +140,16 @@ func (t Target) move(ctx context.Context, tx pgx.Tx, m Move) (out Moved, err err
 			}
 		}
 	}
-	if err := t.examine(ctx, tx, r, &out); err != nil || !m.Apply || out.Live > 0 || out.Conflicts > 0 {
+	if err := t.examine(ctx, tx, r, &out); err != nil {
 		return out, err
+	}
+	if from := was.Issuer(m.From); out.Owners == 0 && m.Subject == "" && from != "" && from != Home &&
+		was.Issuers[from] == "" && !was.Named(t.Owners, from) {
+		return out, fault.Public(fault.Conflict, "nobody owns data of "+from+", and no keyway.yaml has named this issuer; "+
+			"compare it with those of: keyway owners list", nil)
+	}
+	if !m.Apply || out.Live > 0 || out.Conflicts > 0 {
+		return out, nil
 	}
 	if _, err := tx.Exec(ctx, "SET CONSTRAINTS ALL DEFERRED"); err != nil {
 		return out, err
@@ -188,12 +195,7 @@ func (t Target) plan(was *owner.Record, m Move) (r renaming, err error) {
 		return was.Issuer(issuer)
 	}
 	from, to := canonical(m.From), canonical(m.To)
-	named := func(issuer string) bool {
-		return slices.ContainsFunc(t.Owners.Entries, func(spellings []string) bool {
-			return slices.ContainsFunc(spellings, func(s string) bool { return was.Issuer(s) == issuer })
-		})
-	}
-	if r.record, err = was.Move(from, to, named); err != nil {
+	if r.record, err = was.Move(from, to, t.Owners); err != nil {
 		return r, err
 	}
 	if err := r.record.Agrees(t.Owners.Home); err != nil {

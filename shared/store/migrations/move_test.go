@@ -189,6 +189,7 @@ func TestAMoveThatContradictsTheFileOrTheRecordIsRefused(t *testing.T) {
 		{h, migrations.Move{From: "https://b", To: migrations.Home}, "the home issuer is https://a"},
 		{demanding, migrations.Move{From: migrations.Home, To: "https://a"}, "auth.home_issuer in keyway.yaml is https://a"},
 		{h, migrations.Move{From: migrations.Home, To: "https://a", Apply: true}, "1024 bytes"},
+		{h, migrations.Move{From: "https://typo", To: "https://b"}, "no keyway.yaml has named this issuer"},
 		{h, migrations.Move{Subject: "ann"}, "contains no #"},
 	} {
 		if did, err := row.h.move(row.move); !errors.Is(err, fault.Conflict) || !strings.Contains(fault.Detail(err),
@@ -206,6 +207,49 @@ func TestAMoveThatContradictsTheFileOrTheRecordIsRefused(t *testing.T) {
 	if _, err := other.move(migrations.Move{Subject: "a#b"}); !strings.Contains(fault.Detail(err),
 		`belongs to the OS "os"`) {
 		t.Errorf("another OS: %v", err)
+	}
+}
+
+// Each remedy of a refused home issuer is followed as it is printed.
+func TestTheRemedyOfAWrongHomeIssuerWorks(t *testing.T) {
+	t.Parallel()
+	h := newHolder(t, []string{"https://a"}, "ann", "https://b#ann")
+	wrong := issuers(h.at, "https://a", "https://b")
+	wrong.Owners.Home = "https://b"
+	_, err := migrations.Run(t.Context(), wrong)
+	want := "run then: keyway owners move --from home --to https://a, and: keyway owners move --from https://b --to home"
+	if err == nil || !strings.Contains(fault.Detail(err), want) {
+		t.Fatal(err)
+	}
+	h.at = issuers(h.at, "https://a", "https://b")
+	for _, m := range []migrations.Move{
+		{From: migrations.Home, To: "https://a", Apply: true}, {From: "https://b", To: migrations.Home, Apply: true},
+	} {
+		if did, err := h.move(m); err != nil || !did.Done {
+			t.Errorf("%+v: %+v, error %v", m, did, err)
+		}
+	}
+	if _, err := migrations.Run(t.Context(), wrong); err != nil || h.owners() != "ann https://a#ann" {
+		t.Errorf("%s, error %v", h.owners(), err)
+	}
+}
+
+func TestTheRemedyOfAJoinedHomeIssuerWorks(t *testing.T) {
+	t.Parallel()
+	h := newHolder(t, []string{"https://a"}, "ann", "https://b#bob")
+	if _, err := migrations.Run(t.Context(), issuers(h.at, "https://a", "https://b")); err != nil {
+		t.Fatal(err)
+	}
+	h.at.Owners.Entries = [][]string{{"https://b", "https://a"}}
+	_, err := migrations.Run(t.Context(), h.at)
+	if want := "keyway owners move --from https://b --to home"; err == nil || !strings.Contains(fault.Detail(err), want) {
+		t.Error(err)
+	}
+	if did, err := h.move(migrations.Move{From: "https://b", To: migrations.Home, Apply: true}); err != nil || !did.Done {
+		t.Errorf("%+v, error %v", did, err)
+	}
+	if _, err := migrations.Run(t.Context(), h.at); err != nil || h.owners() != "ann bob" {
+		t.Errorf("%s, error %v", h.owners(), err)
 	}
 }
 

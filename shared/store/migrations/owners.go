@@ -27,14 +27,19 @@ func (t Target) adopt(ctx context.Context, conn *pgx.Conn, was *owner.Record) er
 		if err != nil || was.Fits(next) {
 			return err
 		}
-		t.reportNew(was, next)
+		groups, err := t.groups(ctx, tx)
+		if err != nil {
+			return err
+		}
+		t.reportNew(was, next, groups)
 		return t.setOwners(ctx, tx, next)
 	})
 }
 
 // reportNew reports issuers that the file names for the first time. An operator who has only changed how an issuer is
-// written learns so that its users are others now.
-func (t Target) reportNew(was, next *owner.Record) {
+// written learns so that its users are others now. Names that begin like those of the new issuer's users can be of an
+// earlier version, from a subject that contains #.
+func (t Target) reportNew(was, next *owner.Record, groups map[string]bool) {
 	if was == nil {
 		return
 	}
@@ -43,6 +48,11 @@ func (t Target) reportNew(was, next *owner.Record) {
 		if !known && spelling == issuer && (next.Home == nil || *next.Home != issuer) {
 			t.report("the issuer %s is new here, so its users own data of their own; if it is another spelling of an "+
 				"issuer that was here before, list both in one entry of auth.keys", issuer)
+			if groups[owner.Group(issuer)] {
+				t.report("warning: users of %[1]s own data already; if it is of users of another issuer whose subjects begin "+
+					"with %[2]s, stop, and move it: keyway owners list, keyway owners move --subject '%[2]sSUBJECT'", issuer,
+					owner.Group(issuer))
+			}
 		}
 	}
 }

@@ -124,3 +124,56 @@ func TestANewIssuerIsReportedOnce(t *testing.T) {
 		t.Errorf("%q", p.lines)
 	}
 }
+
+// An earlier version stored the data of the subject https://b#ann under the name of ann of https://b.
+func TestNamesThatANewIssuersUsersGetAreReported(t *testing.T) {
+	t.Parallel()
+	url := storetest.EmptyURL(t)
+	p := waitFor("warning: users of https://b own data already")
+	at := issuers(target(url), "https://a")
+	at.Progress = p.add
+	if _, err := migrations.Run(t.Context(), at); err != nil {
+		t.Fatal(err)
+	}
+	give(t, connect(t, url), "https://b#ann")
+	for range 2 {
+		if _, err := migrations.Run(t.Context(), issuers(at, "https://a", "https://b")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(p.lines) != 2 || !strings.Contains(p.lines[1], "keyway owners move --subject 'https://b#SUBJECT'") {
+		t.Errorf("%q", p.lines)
+	}
+}
+
+// A deployment rolls from a file without an issuer to one with it, and back: nobody gets another name.
+func TestAnEntryGetsItsIssuerWithoutLoss(t *testing.T) {
+	t.Parallel()
+	url := storetest.EmptyURL(t)
+	before, after := issuers(target(url), ""), issuers(target(url), "https://a")
+	if _, err := migrations.Run(t.Context(), before); err != nil {
+		t.Fatal(err)
+	}
+	give(t, connect(t, url), "ann")
+	_, err := migrations.Run(t.Context(), after)
+	if want := "set auth.home_issuer: https://a if"; err == nil || !strings.Contains(fault.Detail(err), want) {
+		t.Errorf("without home_issuer: %v", err)
+	}
+	after.Owners.Home = "https://a"
+	for _, at := range []migrations.Target{after, before, after} {
+		if _, err := migrations.Run(t.Context(), at); err != nil {
+			t.Fatal(err)
+		}
+		db := storetest.Open(t, store.Options{URL: url, Schema: "k"})
+		if err := db.Check(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, got := range []string{
+			db.Owners().Name("https://a", "https://a", "ann"), db.Owners().Name("", "", "ann"), db.Owners().Name("", "x", "ann"),
+		} {
+			if got != "ann" {
+				t.Errorf("%+v: %q", at.Owners, got)
+			}
+		}
+	}
+}
