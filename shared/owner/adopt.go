@@ -86,8 +86,8 @@ func (r *Record) changed(was *Record, except string) (gained, lost bool) {
 	return gained, lost
 }
 
-// mixed refuses a file with an entry of the home issuer and one without an issuer, while the latter are at home too: the
-// users of another key would own the data of the home issuer's users.
+// mixed refuses a file with an entry of the home issuer and one without an issuer, while the latter are at home too:
+// the users of another key would own the data of the home issuer's users.
 func (r *Record) mixed(home string) error {
 	if r.Entries[home] == 0 || r.Entries[""] == 0 {
 		return nil
@@ -282,8 +282,8 @@ func allNamed(issuers []string) error {
 // ambiguous is the error of a file whose entries changed in a way that has two meanings.
 func ambiguous() error {
 	return conflict("data is stored under the names of users whose entry of auth.keys named no issuer, or was the only " +
-		"one, and now it can't be known which entry they belong to; name the issuer of each entry, and set auth.home_issuer " +
-		"to the issuer whose users they are")
+		"one, and now it can't be known which entry they belong to; name the issuer of each entry, and set auth.home_issuer" +
+		" to the issuer whose users they are")
 }
 
 func conflict(format string, args ...any) error {
@@ -292,8 +292,8 @@ func conflict(format string, args ...any) error {
 
 // Fits reports whether r is the record of a file already: Adopt would change nothing.
 func (r *Record) Fits(next *Record) bool {
-	return r != nil && r.homeText() == next.homeText() && r.Unnamed == next.Unnamed && maps.Equal(r.Issuers, next.Issuers) &&
-		maps.Equal(r.Entries, next.Entries)
+	return r != nil && r.homeText() == next.homeText() && r.Unnamed == next.Unnamed &&
+		maps.Equal(r.Issuers, next.Issuers) && maps.Equal(r.Entries, next.Entries)
 }
 
 // know records an issuer that a move names.
