@@ -85,7 +85,7 @@ func (r *Record) Means(named, realm, issuer string) bool {
 		return realm == "" || r.atHome(realm, from)
 	}
 	named = r.Issuer(named)
-	return named == from || named == r.Issuer(issuer)
+	return named == from || named == r.Issuer(issuer) || r.Unnamed && r.atHome(realm, from) && *r.Home == named
 }
 
 // Spellings returns issuer and its other recorded spellings, in no order. If it is the home issuer, and no entry of the

@@ -129,6 +129,9 @@ func TestAnIssuerMeansTheSameTokensWhateverFilesFollow(t *testing.T) {
 		{[]owner.File{file("old|new"), file("old")}, "new", "old", "old", true},
 		{[]owner.File{file("a"), file("")}, "a", "", "a", true}, // the issuer was removed
 		{[]owner.File{file("a", "b")}, "a", "b", "b", false},
+		// The entry has got an issuer, and the file was put back.
+		{[]owner.File{file(""), demanding("a", "a"), file("")}, "a", "", "", true},
+		{[]owner.File{file(""), demanding("a", "a"), file("")}, "b", "", "", false},
 		{[]owner.File{file("")}, "a", "", "b", false},
 	} {
 		var r *owner.Record
