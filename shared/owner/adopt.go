@@ -18,7 +18,8 @@ type File struct {
 	Home string
 }
 
-// Stored returns the groups of the names in a database; see GroupOf.
+// Stored returns the groups of the names in a database: of each name what it has up to the first #, or "" for a bare
+// name.
 type Stored func() (map[string]bool, error)
 
 // ErrStored is the error of a Stored that cannot look at the data.

@@ -106,15 +106,6 @@ func (r *Record) Spellings(issuer string) []string {
 // Group returns what the names of an issuer's users begin with, unless it is the home issuer.
 func Group(issuer string) string { return escaper.Replace(issuer) + "#" }
 
-// GroupOf returns the group of a name: what it has up to the first #, or "" for a bare name.
-func GroupOf(name string) string {
-	issuer, _, qualified := strings.Cut(name, "#")
-	if !qualified {
-		return ""
-	}
-	return issuer + "#"
-}
-
 // IssuerOf returns the issuer of a group. home is true for the two groups of the home issuer.
 func IssuerOf(group string) (issuer string, home bool) {
 	return unescaper.Replace(strings.TrimSuffix(group, "#")), group == "" || group == homePrefix

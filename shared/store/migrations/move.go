@@ -14,7 +14,7 @@ import (
 
 // Holding counts what the users of one issuer own.
 type Holding struct {
-	// Group is the beginning of their names; see owner.GroupOf.
+	// Group is the beginning of their names; see owner.Stored.
 	Group string
 	// Owners counts the users who own something.
 	Owners, Sessions, Runs, Memories int

@@ -71,10 +71,10 @@ func (t Target) setOwners(ctx context.Context, tx pgx.Tx, r *owner.Record) error
 	return err
 }
 
-// group is owner.GroupOf in SQL.
+// group is the group of a name in SQL; see owner.Stored.
 const group = `CASE WHEN position('#' IN owner) = 0 THEN '' ELSE split_part(owner, '#', 1) || '#' END`
 
-// groups returns the groups of the names in the database; see owner.GroupOf. It reads the owners of all rows.
+// groups returns the groups of the names in the database; see owner.Stored. It reads the owners of all rows.
 func (t Target) groups(ctx context.Context, tx pgx.Tx) (map[string]bool, error) {
 	rows, _ := tx.Query(ctx, `SELECT DISTINCT `+group+` FROM (SELECT owner FROM `+t.table("sessions")+` UNION
 		SELECT owner FROM `+t.table("memories")+`) AS names WHERE owner <> ''`) // CollectRows returns its error.
