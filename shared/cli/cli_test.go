@@ -138,7 +138,8 @@ func ownersDatabase(t *testing.T) (url string) {
 		_, err = conn.Exec(t.Context(), `UPDATE keyway.os SET owners = NULL;
 			INSERT INTO keyway.sessions (owner, session_id, created_at, updated_at) VALUES ('https://a#ann', 's0', now(), now()),
 				('https://a#ann', 's1', now(), now()), ('https://a#bob', 's0', now(), now()),
-				('https://b#ann', 's0', now(), now()), ('x#y', 's0', now(), now());
+				('https://b#ann', 's0', now(), now()), ('x#y', 's0', now(), now()),
+				(E'z\x1b#y', 's0', now(), now());
 			INSERT INTO keyway.memories (memory_id, owner, memory, topics, created_at, updated_at)
 				VALUES ('6b0dcb0e-3f1c-4a0e-9f0e-0a4d0c1f7a11', 'https://a#ann', 'tea', '{}', now(), now())`)
 		err = errors.Join(err, conn.Close(t.Context()))
