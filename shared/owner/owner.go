@@ -76,9 +76,9 @@ func (r *Record) atHome(realm, from string) bool {
 // Issuer returns the spelling of an issuer that stands in names.
 func (r *Record) Issuer(spelling string) string { return cmp.Or(r.Issuers[spelling], spelling) }
 
-// Means reports whether the tokens of a realm and an issuer are of a named issuer, in any spelling that was ever recorded.
-// The name "" is for entries of auth.keys without an issuer. It includes the home issuer, because it may be the one that
-// such an entry has got since.
+// Means reports whether the tokens of a realm and an issuer are of a named issuer, in any spelling that was ever
+// recorded. The name "" is for entries of auth.keys without an issuer. It includes the home issuer, because it may
+// be the one that such an entry has got since.
 func (r *Record) Means(named, realm, issuer string) bool {
 	from := r.Issuer(cmp.Or(realm, issuer))
 	if named == "" {

@@ -114,9 +114,9 @@ func (r Revocation) utc() Revocation {
 	return r
 }
 
-// UndoRevocation removes the revocations with the TokenID or Subject of r, and reports whether there was one. Those of a
-// subject must have one of the issuers, which are the spellings of one. A TokenID is revoked whatever the issuer is, so
-// all of its revocations are removed.
+// UndoRevocation removes the revocations with the TokenID or Subject of r, and reports whether there was one. Those
+// of a subject must have one of the issuers, which are the spellings of one. A TokenID is revoked whatever the
+// issuer is, so all of its revocations are removed.
 func (db *DB) UndoRevocation(ctx context.Context, r Revocation, issuers []string) (bool, error) {
 	args := r.key()
 	args["issuers"] = issuers
