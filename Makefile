@@ -127,7 +127,7 @@ identity: ## Run Keyway with a real Keycloak, which is too large for CI (needs J
 	@mkdir -p $(KEYCLOAK) && cd $(KEYCLOAK) && [ -d keycloak-$(KEYCLOAK_VERSION) ] || mvn --quiet --batch-mode \
 		org.apache.maven.plugins:maven-dependency-plugin:3.8.1:unpack -DoutputDirectory=$(KEYCLOAK) \
 		-Dartifact=org.keycloak:keycloak-quarkus-dist:$(KEYCLOAK_VERSION):zip
-	KEYWAY_KEYCLOAK=$(KEYCLOAK)/keycloak-$(KEYCLOAK_VERSION) CGO_ENABLED=0 go test -v -count=1 -timeout 15m -run Keycloak ./acceptance/programs
+	KEYWAY_KEYCLOAK=$(KEYCLOAK)/keycloak-$(KEYCLOAK_VERSION) CGO_ENABLED=0 go test -tags keycloak -v -count=1 -timeout 15m -run Keycloak ./acceptance/programs
 
 .PHONY: lint
 lint: ## Run gofmt, go vet, staticcheck, golangci-lint, deadcode and go mod tidy

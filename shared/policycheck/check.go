@@ -143,7 +143,7 @@ func (c *checker) token(name string, who caller) (string, error) {
 	claims := map[string]any{"iat": now.Unix(), "exp": now.Add(time.Hour).Unix()}
 	first := firstKey(c.auth)
 	read := c.auth.ClaimsOf(first)
-	put(claims, read.Subject, name)
+	edge.At(read.Subject).Put(claims, name)
 	if iss := cmp.Or(c.auth.Issuer, first.Realm()); iss != "" {
 		claims["iss"] = iss
 	}
@@ -163,14 +163,14 @@ func (c *checker) token(name string, who caller) (string, error) {
 			scopes = append(scopes, first.Prefix+s)
 		}
 		if len(read.Scopes) > 0 { // otherwise there is no scope: see unread
-			put(claims, read.Scopes[0], scopes)
+			edge.At(read.Scopes[0]).Put(claims, scopes)
 		}
 	}
 	maps.Copy(claims, who.claims)
 	if at, ok := rolesOf(c.auth, claims); ok {
 		roles := claims["roles"]
 		delete(claims, "roles")
-		put(claims, at, roles)
+		edge.At(at).Put(claims, roles)
 	}
 	maps.DeleteFunc(claims, func(_ string, v any) bool { return v == nil })
 	for _, claim := range dates { // a duration from now becomes seconds since 1970, as RFC 7519 requires
@@ -198,20 +198,6 @@ func rolesOf(auth config.Auth, claims map[string]any) (at config.ClaimSource, ok
 		}
 	}
 	return at, false
-}
-
-// put sets the claim, or the member of a claim, that a source reads.
-func put(claims map[string]any, at config.ClaimSource, value any) {
-	names := at.Names()
-	for _, name := range names[:len(names)-1] {
-		inner, ok := claims[name].(map[string]any)
-		if !ok {
-			inner = map[string]any{}
-			claims[name] = inner
-		}
-		claims = inner
-	}
-	claims[names[len(names)-1]] = value
 }
 
 // sign returns a token with any payload. token.Signer cannot do that: it rejects claims that no issuer

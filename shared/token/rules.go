@@ -52,6 +52,20 @@ type ClaimSource struct {
 // String returns the path as people write it.
 func (s ClaimSource) String() string { return strings.Join(s.Path, ".") }
 
+// Put sets the value at the path. Objects on the way are made where there are none.
+func (s ClaimSource) Put(claims map[string]any, value any) {
+	last := len(s.Path) - 1
+	for _, name := range s.Path[:last] {
+		inner, ok := claims[name].(map[string]any)
+		if !ok {
+			inner = map[string]any{}
+			claims[name] = inner
+		}
+		claims = inner
+	}
+	claims[s.Path[last]] = value
+}
+
 // Ignored is a part of a token that grants nothing.
 type Ignored struct {
 	// Claim is where it is, and Value is its value; "" stands for the whole claim.

@@ -183,7 +183,7 @@ func (s Signer) Sign(d Draft) (string, error) {
 	}
 	claims := jwt.MapClaims{}
 	// An absent claim would mean the same; an empty one shows that it is intended.
-	put(claims, read.Scopes[0], append([]string{}, d.Scopes...))
+	read.Scopes[0].Put(claims, append([]string{}, d.Scopes...))
 	for _, text := range []struct {
 		at    ClaimSource
 		value string
@@ -192,7 +192,7 @@ func (s Signer) Sign(d Draft) (string, error) {
 		{ClaimSource{Path: []string{"iss"}}, d.Issuer}, {ClaimSource{Path: []string{"jti"}}, d.ID},
 	} {
 		if text.value != "" {
-			put(claims, text.at, text.value)
+			text.at.Put(claims, text.value)
 		}
 	}
 	for name, at := range map[string]time.Time{"iat": d.IssuedAt, "exp": d.ExpiresAt} {
@@ -209,18 +209,4 @@ func (s Signer) Sign(d Draft) (string, error) {
 		t.Header["kid"] = s.kid
 	}
 	return t.SignedString(s.private)
-}
-
-// put sets a claim or a member of one.
-func put(claims map[string]any, at ClaimSource, value any) {
-	last := len(at.Path) - 1
-	for _, name := range at.Path[:last] {
-		inner, ok := claims[name].(map[string]any)
-		if !ok {
-			inner = map[string]any{}
-			claims[name] = inner
-		}
-		claims = inner
-	}
-	claims[at.Path[last]] = value
 }
