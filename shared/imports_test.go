@@ -24,6 +24,7 @@ var rooms = map[string]string{
 	"shared/awsenv":     "github.com/aws/aws-sdk-go-v2/aws",
 	"shared/strictjson": "",
 	"shared/pgvalue":    "",
+	"shared/limit":      "shared/fault shared/strictjson",
 	"shared/input":      "shared/fault shared/pgvalue shared/strictjson",
 	"shared/route":      "shared/scope",
 	"shared/token": "shared/awsenv shared/fault shared/strictjson github.com/golang-jwt/jwt " +

@@ -43,6 +43,8 @@ const (
 	Conflict
 	// TooLarge is a request body over the limit: 413.
 	TooLarge
+	// LimitReached is a request that a limit of its caller, its agent or the OS does not allow now: 429.
+	LimitReached
 	// Upstream is an error of a model's provider or of a tool's server: 502.
 	Upstream
 	// Unavailable is an error that may be gone at the next try: 503.
@@ -65,6 +67,7 @@ var kinds = [...]struct {
 	MethodNotAllowed: {http.StatusMethodNotAllowed, "Method Not Allowed"},
 	Conflict:         {http.StatusConflict, "Conflict"},
 	TooLarge:         {http.StatusRequestEntityTooLarge, "Request body is too large"},
+	LimitReached:     {http.StatusTooManyRequests, "A limit is reached, try again later"},
 	Upstream:         {http.StatusBadGateway, "An upstream service failed"},
 	Unavailable:      {http.StatusServiceUnavailable, "Service unavailable, try again"},
 }
