@@ -36,10 +36,16 @@ func (r *Repeated) Error() string {
 	return "the request has already started or continued run " + r.Run.RunID.String()
 }
 
-// isDuplicate reports whether err means that a unique constraint or index rejected a row.
-func isDuplicate(err error, constraint string) bool {
+// lostRace is an expression of BeginRun's statement that divides by zero if the session was changed and the run was not
+// added: another statement has added a run of the same id or key in the meantime. The change of the session must not
+// stay, and only an error takes it back. PostgreSQL writes errors into its log, and the text of this one holds no data
+// of the caller, unlike that of a unique index.
+const lostRace = `1 / (1 + (SELECT count(*) FROM added) - (SELECT count(*) FROM session))`
+
+// isLostRace reports whether err is the division by zero of lostRace. Nothing else in that statement divides.
+func isLostRace(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && pg.ConstraintName == constraint
+	return ok && pg.Code == "22012" // division_by_zero
 }
 
 // repeated returns *Repeated, or fault.Conflict if the request that used the key of q was another one.

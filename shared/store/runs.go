@@ -101,18 +101,21 @@ type BeginResult struct {
 // its process crashed in between, is therefore found when the lease expires.
 //
 // For a request with an idempotency key that is in use, the error is *Repeated, or fault.Conflict if the earlier
-// request asked for something else. Then nothing is written: the unique index rejects the row, and with it the change
-// of the session.
+// request asked for something else. Then nothing is written. No violation of the unique index is raised, because
+// PostgreSQL would write the owner and the key into its log.
 func (db *DB) BeginRun(ctx context.Context, r Run, o BeginOptions) (out BeginResult, err error) {
 	var b pgx.Batch
 	// If the run is stored already, the answer of this statement was lost. Then it only reads the state again.
 	b.Queue(db.text(`
 		WITH stored AS (
 			SELECT session_state FROM keyway.runs WHERE run_id = @run_id
+		), used AS (
+			SELECT FROM keyway.runs
+			WHERE owner = @owner AND agent_id = @agent_id AND idempotency_key = NULLIF(@key, '') AND run_id <> @run_id
 		), session AS (
 			INSERT INTO keyway.sessions AS s (owner, session_id, agent_id, name, state, created_at, updated_at)
 			SELECT @owner, @session_id, @agent_id, left(@input, 1000), COALESCE(@state::jsonb, '{}'), @now, @now
-			WHERE NOT EXISTS (SELECT FROM stored)
+			WHERE NOT EXISTS (SELECT FROM stored) AND NOT EXISTS (SELECT FROM used)
 			ON CONFLICT (owner, session_id) DO UPDATE SET
 				state = CASE WHEN @state::jsonb IS NULL THEN COALESCE(s.state, '{}')
 					ELSE keyway.merge_objects(COALESCE(s.state, '{}'), @state::jsonb) END,
@@ -128,9 +131,11 @@ func (db *DB) BeginRun(ctx context.Context, r Run, o BeginOptions) (out BeginRes
 				@status, @attempt, @leg, @caller, `+newLease+`, @background, @streamed, @input, @files, @metadata, state,
 				@now, NULLIF(@key, ''), @digest
 			FROM session
+			ON CONFLICT DO NOTHING
 			RETURNING session_state
 		)
-		SELECT session_state FROM added UNION ALL SELECT session_state FROM stored`),
+		SELECT session_state FROM added UNION ALL SELECT session_state FROM stored
+		UNION ALL SELECT NULL WHERE `+lostRace+` = 0`),
 		pgx.NamedArgs{
 			"run_id": r.RunID, "owner": r.Owner, "session_id": r.SessionID, "agent_id": r.AgentID,
 			"agent_name": r.AgentName, "model_id": r.ModelID, "model_provider": r.ModelProvider, "status": r.Status,
@@ -150,10 +155,10 @@ func (db *DB) BeginRun(ctx context.Context, r Run, o BeginOptions) (out BeginRes
 		}
 		return err
 	})
-	if isDuplicate(err, "runs_pkey") { // The statement was repeated while the first one was still being executed.
+	if isLostRace(err) { // The next statement sees the row of the other one.
 		return db.BeginRun(ctx, r, o)
 	}
-	if isDuplicate(err, "runs_idempotency") {
+	if errors.Is(err, pgx.ErrNoRows) {
 		return BeginResult{}, db.repeated(ctx, r, o.Request)
 	}
 	if err != nil {

@@ -30,6 +30,9 @@ var parameters = map[string]string{
 	"logging_collector":       "on",
 	"log_directory":           "..",
 	"log_filename":            "pg.log",
+	// The details of an error and the failed statement may hold what a caller sent.
+	"log_error_verbosity":     "terse",
+	"log_min_error_statement": "panic",
 }
 
 // notDurable are settings for tests. They lose rows only if the machine loses power or

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -126,12 +127,45 @@ func start() {
 	if err == nil && execute("DO $$ BEGIN ASSERT current_setting('server_version_num')::int >= 150000; END $$") != nil {
 		strategy = ""
 	}
+	for _, setting := range []string{"log_error_verbosity = 'default'", "log_min_error_statement = 'error'"} {
+		if err == nil { // An operator's own PostgreSQL logs more than the embedded one, and Log shows that.
+			err = execute("ALTER ROLE CURRENT_USER SET " + setting)
+		}
+	}
 	if err == nil {
 		_, err = migrations.Run(context.Background(), migrations.Target{
 			URL: database("template_keyway"), Schema: Schema, OSID: OSID,
 		})
 	}
 	failure = err
+}
+
+// Log returns the log of PostgreSQL up to now, with everything that PostgreSQL logs by default. It holds what the other
+// tests of the binary have caused too.
+func Log(t testing.TB) string {
+	t.Helper()
+	// A process of PostgreSQL's own writes the file. When it has written the last line, it has written all.
+	last := fmt.Sprintf("the log of test %d ends here", number.Add(1))
+	admin(t, "DO $$ BEGIN RAISE LOG '"+last+"'; END $$")
+	conn, err := pgx.Connect(t.Context(), running.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	for {
+		var log string
+		if err := conn.QueryRow(t.Context(), "SELECT pg_read_file(pg_current_logfile())").Scan(&log); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(log, last) {
+			return log
+		}
+		select {
+		case <-t.Context().Done():
+			t.Fatal("PostgreSQL doesn't write its log")
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 // creating serialises CREATE DATABASE, which fails while another session uses the template.
