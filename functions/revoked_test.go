@@ -83,7 +83,8 @@ func TestWorkerEndsTheRunOfARevokedToken(t *testing.T) {
 	if _, err := db.BeginRun(t.Context(), r, store.BeginOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.Revoke(t.Context(), store.Revocation{TokenID: "leaked", MadeAt: time.Now()}); err != nil {
+	leaked := store.Revocation{TokenID: "leaked", MadeAt: time.Now()}
+	if _, err := db.Revoke(t.Context(), leaked, store.MaxRevocations); err != nil {
 		t.Fatal(err)
 	}
 	d.start("worker").deliver([]string{r.RunID.String()})

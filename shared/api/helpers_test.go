@@ -182,7 +182,7 @@ func newServiceAt(t *testing.T, url string, answers ...answer) *service {
 	isolation, list := api.Isolation{On: true, Owners: s.owners}, api.Agents{List: listed}
 	revocations := revoke.New(s.db.Revocations, time.Now, log)
 	token := func(p *authz.Principal) revoke.Token {
-		of := func(issuer string) bool { return issuer == p.Issuer }
+		of := func(r store.Revocation) bool { return r.Issuer == p.Issuer }
 		return revoke.Token{Of: of, ID: p.TokenID, Subject: p.Subject, IssuedAt: p.IssuedAt}
 	}
 	revoked := func(ctx context.Context, p *authz.Principal) error { return revocations.Check(ctx, token(p)) }

@@ -90,7 +90,8 @@ type revokeTokens struct {
 
 // revoke stores a revocation. One that exists keeps the later time.
 func (a Revocations) revoke(ctx context.Context, _ *request, in revokeTokens) (wire.Revocation, error) {
-	r, err := selected(in.Body.TokenID, in.Body.Subject, in.Body.Issuer, a.Issuers.Choose)
+	choose := func(named *string) (string, error) { return a.Issuers.Choose(named, a.DB.Owners()) }
+	r, err := selected(in.Body.TokenID, in.Body.Subject, in.Body.Issuer, choose)
 	if err != nil {
 		return wire.Revocation{}, err
 	}
@@ -108,7 +109,7 @@ func (a Revocations) revoke(ctx context.Context, _ *request, in revokeTokens) (w
 	if err := r.Complete(); err != nil {
 		return wire.Revocation{}, wrongMember("before", err.Error(), in.Body.Before)
 	}
-	stored, err := a.DB.Revoke(ctx, r)
+	stored, err := a.DB.Revoke(ctx, r, store.MaxRevocations-store.ReservedRevocations)
 	a.List.Forget()
 	return RevocationOf(stored), err
 }
@@ -119,7 +120,7 @@ type undoRevocation struct {
 		TokenID string  `json:"jti" maxbytes:"512" doc:"The claim jti of the revocation. One of jti and sub is required."`
 		Subject string  `json:"sub" maxbytes:"1024" doc:"The subject of the revocation."`
 		Issuer  *string `json:"issuer" maxbytes:"1024" doc:"The issuer of the revocation. Required if tokens of several issuers are accepted."`
-	} `body:"json"`
+	} `body:"json" closed:"true"`
 }
 
 // undo removes a revocation. Any issuer can be named, also one that keyway.yaml no longer
@@ -129,7 +130,7 @@ func (a Revocations) undo(ctx context.Context, _ *request, in undoRevocation) er
 		if named != nil {
 			return *named, nil
 		}
-		return a.Issuers.Choose(nil)
+		return a.Issuers.Choose(nil, nil)
 	}
 	r, err := selected(in.Body.TokenID, in.Body.Subject, in.Body.Issuer, anyIssuer)
 	if err != nil {

@@ -221,15 +221,15 @@ func (p Parts) revokedNow() func(context.Context, *authz.Principal) error {
 func (p Parts) token() func(*authz.Principal) revoke.Token {
 	issuers, adopted := revoke.IssuersOf(p.Config.Auth), p.owners()
 	return func(c *authz.Principal) revoke.Token {
-		of := func(issuer string) bool {
-			if slices.Contains(issuers.Of(c.Realm, c.Issuer), issuer) {
+		of := func(r store.Revocation) bool {
+			if slices.Contains(issuers.Of(c.Realm, c.Issuer), r.Issuer) {
 				return true
 			}
 			recorded, err := adopted()
 			if err != nil { // The data can't be read then, but the other routes are answered.
 				recorded = p.DB.Owners()
 			}
-			return recorded != nil && recorded.Means(issuer, c.Realm, c.Issuer)
+			return recorded != nil && recorded.Means(r.Issuer, r.MadeAt, c.Realm, c.Issuer)
 		}
 		return revoke.Token{Of: of, ID: c.TokenID, Subject: c.Subject, IssuedAt: c.IssuedAt}
 	}

@@ -59,39 +59,95 @@ func TestRevokedTokensStayRevokedWhenTheFileNamesTheIssuerOtherwise(t *testing.T
 				{Issuer: row.stored, Subject: "ann", Before: &now, MadeAt: now},
 				{Issuer: row.stored, TokenID: "leaked", MadeAt: now},
 			} {
-				if _, err := db.Revoke(t.Context(), r); err != nil {
+				if _, err := db.Revoke(t.Context(), r, store.MaxRevocations); err != nil {
 					t.Fatal(err)
 				}
 			}
 			if err := db.Check(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			policy, err := authz.New(route.Table, "agent_os:admin", nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			handler := assemble.All(assemble.Parts{
-				Config: &config.Config{ID: storetest.OSID, Auth: auth}, Policy: policy, DB: db,
-				Log: slog.New(slog.DiscardHandler), Started: now,
-			}).Handler
-			for _, token := range []struct {
-				issuer, subject, id string
-				want                int
-			}{
+			for _, token := range []request{
 				{row.token, "ann", "t", http.StatusUnauthorized},
 				{row.token, "bob", "leaked", http.StatusUnauthorized},
 				{row.token, "bob", "t", http.StatusOK},
 				{row.other, "ann", "t", http.StatusOK},
 			} {
-				r := httptest.NewRequestWithContext(t.Context(), "GET", "/sessions?type=agent", nil)
-				w := httptest.NewRecorder()
-				handler.ServeHTTP(w, r.WithContext(authz.WithPrincipal(r.Context(), &authz.Principal{
-					Subject: token.subject, TokenID: token.id, Issuer: token.issuer, Realm: token.issuer,
-					IssuedAt: now.Add(-time.Hour), Scopes: []string{"sessions:read"},
-				})))
-				if w.Code != token.want {
-					t.Errorf("%+v: %d %s", token, w.Code, w.Body)
+				token.send(t, db, auth)
+			}
+		})
+	}
+}
+
+// request is one with a token that was issued an hour ago, and the wanted status.
+type request struct {
+	issuer, subject, id string
+	want                int
+}
+
+func (token request) send(t *testing.T, db *store.DB, auth config.Auth) {
+	t.Helper()
+	policy, err := authz.New(route.Table, "agent_os:admin", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	handler := assemble.All(assemble.Parts{
+		Config: &config.Config{ID: storetest.OSID, Auth: auth}, Policy: policy, DB: db,
+		Log: slog.New(slog.DiscardHandler), Started: time.Now(),
+	}).Handler
+	r := httptest.NewRequestWithContext(t.Context(), "GET", "/sessions?type=agent", nil)
+	w := httptest.NewRecorder()
+	handler.ServeHTTP(w, r.WithContext(authz.WithPrincipal(r.Context(), &authz.Principal{
+		Subject: token.subject, TokenID: token.id, Issuer: token.issuer, Realm: token.issuer,
+		IssuedAt: time.Now().Add(-time.Hour), Scopes: []string{"sessions:read"},
+	})))
+	if w.Code != token.want {
+		t.Errorf("%+v: %d %s", token, w.Code, w.Body)
+	}
+}
+
+// An entry without an issuer gets one that is not at home. Its revoked tokens stay revoked, and users of an issuer that
+// was in the file before keep theirs.
+func TestARevocationHoldsAfterTheEntryGotAnIssuer(t *testing.T) {
+	t.Parallel()
+	a, b := config.Key{Issuer: []string{"https://a"}}, config.Key{Issuer: []string{"https://b"}}
+	for name, row := range map[string]struct {
+		before, after config.Auth
+		requests      []request
+	}{
+		"beside another issuer": {
+			config.Auth{Keys: []config.Key{{}, b}}, config.Auth{Keys: []config.Key{a, b}},
+			[]request{{"https://a", "ann", "t", 401}, {"https://a", "bob", "t", 200}, {"https://b", "ann", "t", 200}},
+		},
+		"alone": {
+			config.Auth{Keys: []config.Key{{}}}, config.Auth{Keys: []config.Key{a}, HomeIssuer: "none"},
+			[]request{{"https://a", "ann", "t", 401}, {"https://a", "bob", "t", 200}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			at := storetest.EmptyURL(t)
+			migrate := func(auth config.Auth) {
+				if _, err := migrations.Run(t.Context(), migrations.Target{
+					URL: at, Schema: storetest.Schema, OSID: storetest.OSID, Owners: auth.Owners(),
+				}); err != nil {
+					t.Fatal(err)
 				}
+			}
+			migrate(row.before)
+			db := storetest.Open(t, store.Options{URL: at})
+			now, err := db.Now(t.Context())
+			if err == nil {
+				_, err = db.Revoke(t.Context(), store.Revocation{Subject: "ann", Before: &now, MadeAt: now}, 1)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			migrate(row.after)
+			if err := db.Check(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range row.requests {
+				r.send(t, db, row.after)
 			}
 		})
 	}

@@ -68,9 +68,9 @@ func (c checkCmd) Run(e env) error {
 	}
 	notes = append(notes, weakerMappings(policy, cfg.Auth)...)
 	if c.Fetch {
-		authorizer, err := edge.New(cfg, e.outside())
+		authorizer, err := e.authorizer(cfg)
 		if err != nil {
-			return usageError{err}
+			return err
 		}
 		unusable, err := fetchKeys(authorizer)
 		if err != nil {

@@ -167,9 +167,9 @@ func (e env) authorize(cfg *config.Config, given string) (events.APIGatewayCusto
 		return none, err
 	}
 	// A new authorizer has no cached keys: keys at a URL are fetched now.
-	a, err := edge.New(cfg, e.outside())
+	a, err := e.authorizer(cfg)
 	if err != nil {
-		return none, usageError{err}
+		return none, err
 	}
 	answer, err := a.Authorize(context.Background(), events.APIGatewayCustomAuthorizerRequestTypeRequest{
 		Type: "REQUEST", MethodArn: sampleARN, Headers: map[string]string{"Authorization": "Bearer " + raw},

@@ -134,6 +134,26 @@ func (e env) addDevKey(cfg *config.Config, create bool) error {
 // outside returns the clock and the environment for the authorizer.
 func (e env) outside() edge.Outside { return edge.Outside{Now: e.now, Lookup: e.lookup} }
 
+// authorizer makes the authorizer of a keyway.yaml. What is wrong with a key is a usage error
+// that begins with its place in the file.
+func (e env) authorizer(cfg *config.Config) (*edge.Authorizer, error) {
+	a, err := edge.New(cfg, e.outside())
+	if err == nil {
+		return a, nil
+	}
+	all := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		all = joined.Unwrap()
+	}
+	for i, one := range all {
+		if of, ok := errors.AsType[*token.SourceError](one); ok {
+			path := entryOf(cfg, of.Index)
+			all[i] = fmt.Errorf("%s: %w", strings.TrimPrefix(e.place(path)+": "+path, ": "), of.Err)
+		}
+	}
+	return nil, usageError{errors.Join(all...)}
+}
+
 // fetchKeys fetches the keys of every address and secret once, so that an error appears
 // when the server starts and not with the first request. An answer that can't be used,
 // such as a secret that is no key, is an error: it will not get better by itself. A key

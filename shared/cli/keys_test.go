@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -204,6 +205,30 @@ func TestUnusableKeysAreWarnedOf(t *testing.T) {
 		}
 		if n := asked.Load(); n != 1 {
 			t.Errorf("%s: %d requests, want 1 by --fetch", path, n)
+		}
+	}
+}
+
+// A key that can't be read is reported with its place in the file, as an error of the file itself is.
+func TestAKeyThatCannotBeReadHasItsPlace(t *testing.T) {
+	t.Parallel()
+	for _, command := range [][]string{
+		{"serve", "--addr", "127.0.0.1:0"}, {"can", "GET", "/agents", "--token", "a.b.c"}, {"whoami", "--token", "a.b.c"},
+		{"config", "check", "--fetch"},
+	} {
+		var output bytes.Buffer
+		e := testEnv(nil)
+		e.err = &output
+		file := writeConfig(t, configWithKeys("ES256", "{jwks_file: nowhere.json, audience: [x]}, {jwks_file: none.json, "+
+			"issuer: i, audience: [x]}"))
+		code := execute(t.Context(), append([]string{"--config", file, "--data", t.TempDir()}, command...), e)
+		for _, want := range []string{"auth.keys[0]: open ", "nowhere.json", "auth.keys[1]: open ", "none.json"} {
+			if code != exitUsage || !strings.Contains(output.String(), want) {
+				t.Errorf("%s: exit %d, without %q: %s", command, code, want, &output)
+			}
+		}
+		if !regexp.MustCompile(regexp.QuoteMeta(file) + `:[0-9]+:[0-9]+: auth\.keys\[1\]: `).MatchString(output.String()) {
+			t.Errorf("%s: no place: %s", command, &output)
 		}
 	}
 }

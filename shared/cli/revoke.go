@@ -5,12 +5,14 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/keyway-agents/keyway/shared/api"
 	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/owner"
 	"github.com/keyway-agents/keyway/shared/pgvalue"
 	"github.com/keyway-agents/keyway/shared/revoke"
 	"github.com/keyway-agents/keyway/shared/store"
@@ -33,7 +35,7 @@ type revokeCmd struct {
 func (revokeCmd) Help() string {
 	return `A revoked token is refused within 10 seconds by keyway serve and by the functions that have
 a database, and runs end before their next step. The command needs the database, as keyway
-migrate does; an administrator can send POST /revocations instead.
+migrate does; an administrator can send POST /revocations instead, until the list has 9,000 rows of 10,000.
 
   keyway revoke --sub ann --note "stolen laptop"      all tokens of ann that were issued until now
   keyway revoke --sub ann --before "1h ago"           those that were issued more than an hour ago
@@ -71,12 +73,12 @@ func (c revokeCmd) Run(ctx context.Context, e env) error {
 	}
 	switch {
 	case c.List:
-		return c.list(ctx, e, db)
+		return c.list(ctx, e, db, cfg.Auth)
 	case c.Prune > 0:
 		return c.prune(ctx, e, db)
 	}
 	r := store.Revocation{TokenID: c.JTI, Subject: c.Sub, Note: c.Note}
-	if r.Issuer, err = c.issuer(revoke.IssuersOf(cfg.Auth)); err != nil {
+	if r.Issuer, err = c.issuer(revoke.IssuersOf(cfg.Auth), db.Owners()); err != nil {
 		return usage("--issuer: %w", err)
 	}
 	if c.Undo {
@@ -100,7 +102,8 @@ func noteClaims(e env, subject string, a config.Auth) {
 		names := strings.Join(source.Names(), ", ")
 		if names != "" && names != "sub" && !noted[names] {
 			noted[names] = true
-			fmt.Fprintf(e.err, "note: the subject of a token is what claims.subject names in keyway.yaml: %s\n", names)
+			fmt.Fprintf(e.err, "note: the subject of a token is what claims.subject names in keyway.yaml: %s; "+
+				"what was revoked while it named another claim must be revoked again\n", names)
 		}
 	}
 }
@@ -144,11 +147,14 @@ func (c revokeCmd) named() string {
 }
 
 // issuer returns the issuer of the revocation. One that keyway.yaml no longer names can still be undone.
-func (c revokeCmd) issuer(known revoke.Issuers) (string, error) {
-	if c.Undo && c.Issuer != nil {
+func (c revokeCmd) issuer(known revoke.Issuers, recorded *owner.Record) (string, error) {
+	switch {
+	case c.Undo && c.Issuer != nil:
 		return *c.Issuer, nil
+	case c.Undo:
+		recorded = nil
 	}
-	return known.Choose(c.Issuer)
+	return known.Choose(c.Issuer, recorded)
 }
 
 // revoke stores a revocation. Its times are by the clock of the database.
@@ -162,7 +168,7 @@ func (c revokeCmd) revoke(ctx context.Context, e env, db *store.DB, r store.Revo
 	if err != nil {
 		return usage("--before: %w", err)
 	}
-	if r, err = db.Revoke(ctx, r); err != nil {
+	if r, err = db.Revoke(ctx, r, store.MaxRevocations); err != nil {
 		return err
 	}
 	if e.cli.JSON {
@@ -207,7 +213,8 @@ func (c revokeCmd) undo(ctx context.Context, e env, db *store.DB, r store.Revoca
 		return err
 	}
 	if !found {
-		return fmt.Errorf("there is no such revocation of the issuer %q; see keyway revoke --list", r.Issuer)
+		return fmt.Errorf("there is no such revocation of the issuer %q; see keyway revoke --list, and name the issuer that "+
+			"it shows with --issuer (\"\" for -)", r.Issuer)
 	}
 	if e.cli.JSON {
 		return printJSON(e.out, map[string]any{"undone": true})
@@ -233,11 +240,14 @@ func (c revokeCmd) prune(ctx context.Context, e env, db *store.DB) error {
 	return err
 }
 
-// list prints all revocations.
-func (c revokeCmd) list(ctx context.Context, e env, db *store.DB) error {
+// list prints all revocations. a is the auth of keyway.yaml.
+func (c revokeCmd) list(ctx context.Context, e env, db *store.DB, a config.Auth) error {
 	rows, _, err := db.RevocationPage(ctx, math.MaxInt32, 1)
 	if err != nil {
 		return err
+	}
+	if i := slices.IndexFunc(rows, func(r store.Revocation) bool { return r.Subject != "" }); i >= 0 {
+		noteClaims(e, rows[i].Subject, a)
 	}
 	if e.cli.JSON {
 		list := make([]wire.Revocation, len(rows))

@@ -194,8 +194,8 @@ func (s *server) prepare() (p prepared, err error) {
 		return p, err
 	}
 	// New reads key files and variables. Keys at a URL come with fetchKeys.
-	if p.authorizer, err = edge.New(p.cfg, s.outside()); err != nil {
-		return p, usageError{err}
+	if p.authorizer, err = s.env.authorizer(p.cfg); err != nil {
+		return p, err
 	}
 	warnings, err := fetchKeys(p.authorizer)
 	if err != nil {

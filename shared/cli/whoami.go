@@ -11,7 +11,6 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/config/yamlfile"
-	"github.com/keyway-agents/keyway/shared/edge"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/owner"
 	"github.com/keyway-agents/keyway/shared/scope"
@@ -98,9 +97,9 @@ func (c whoamiCmd) Run(ctx context.Context, e env) error {
 	if err := e.addDevKey(cfg, false); err != nil {
 		return err
 	}
-	a, err := edge.New(cfg, e.outside())
+	a, err := e.authorizer(cfg)
 	if err != nil {
-		return usageError{err}
+		return err
 	}
 	x, err := a.Verifier.Explain(ctx, []string{"Bearer " + raw})
 	if errors.Is(err, fault.Unavailable) {
@@ -123,7 +122,7 @@ func (c whoamiCmd) Run(ctx context.Context, e env) error {
 func identify(cfg *config.Config, x token.Explanation, refusal error) identity {
 	who := identity{
 		Accepted: refusal == nil, Kind: x.Kind, Alg: x.Algorithm, Typ: x.Type, KeyID: x.KeyID, Scopes: []originOf{},
-		Entry: entryOf(cfg, x.Signer), Issuer: x.Issuer, Clients: x.Clients, Audience: x.Audience,
+		Entry: entryNamed(cfg, x.Signer), Issuer: x.Issuer, Clients: x.Clients, Audience: x.Audience,
 	}
 	if refusal != nil {
 		who.Refused, who.Cause = fault.Detail(refusal), causeOf(refusal, "")
@@ -156,12 +155,17 @@ func identify(cfg *config.Config, x token.Explanation, refusal error) identity {
 	return who
 }
 
-// entryOf returns the path in the file of the source with this name, such as keys[0].
-func entryOf(cfg *config.Config, source string) string {
+// entryNamed returns the path in the file of the source with this name, such as keys[0].
+func entryNamed(cfg *config.Config, source string) string {
 	var i int
 	if _, err := fmt.Sscanf(source, "keys[%d]", &i); err != nil {
 		return ""
 	}
+	return entryOf(cfg, i)
+}
+
+// entryOf returns the path in the file of the source of keys with this index.
+func entryOf(cfg *config.Config, i int) string {
 	if i < len(cfg.KeyPaths) {
 		return cfg.KeyPaths[i]
 	}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -14,6 +15,21 @@ import (
 
 // newSecret is the remedy for every HMAC secret that others could know or guess.
 const newSecret = "make one with: openssl rand -hex 32"
+
+// key reads an entry of auth.keys that is an object. Its member key has the rules of an entry that is a text.
+func (d *decoder) key(path string, n *node, k *Key) {
+	d.object(path, n, reflect.ValueOf(k).Elem())
+	at := Member(path, "key")
+	if text := n.member("key"); n.kind == objectKind && text != nil && text.kind == textKind && d.clean(at) {
+		k.Literal = ""
+		k.fromText(d, at, text)
+	}
+}
+
+// isText reports whether the entry has nothing but its key, as one that is written as a text.
+func (k Key) isText() bool {
+	return k.Literal != "" && reflect.DeepEqual(k, Key{Literal: k.Literal, FromVariable: k.FromVariable})
+}
 
 // fromText reads a key that is written as a text: an HMAC secret or a PEM public key. No error
 // message quotes it. A PEM key may be on one line with \n in place of its line breaks, because .env
@@ -84,7 +100,7 @@ func (d *decoder) dropEmptyKeys(root *node) {
 }
 
 // keySources are the fields of an entry of auth.keys that say where its keys come from.
-var keySources = []string{"jwks_file", "jwks_url", "discovery", "secret"}
+var keySources = []string{"key", "jwks_file", "jwks_url", "discovery", "secret"}
 
 // isPEM reports whether the literal is a public key. Any other literal is an HMAC secret.
 func (k Key) isPEM() bool { return strings.Contains(string(k.Literal), "-----BEGIN ") }
@@ -148,12 +164,12 @@ func isHMAC(algorithm string) bool { return strings.HasPrefix(algorithm, "HS") }
 // be, has none.
 func (d *decoder) checkSource(path string, k Key) {
 	n := 0
-	for _, s := range []string{k.JWKSFile, k.JWKSURL, k.Discovery, k.Secret} {
+	for _, s := range []string{string(k.Literal), k.JWKSFile, k.JWKSURL, k.Discovery, k.Secret} {
 		if s != "" {
 			n++
 		}
 	}
-	if n == 1 || k.Literal != "" || !d.clean(path) {
+	if n == 1 || !d.clean(path) {
 		return
 	}
 	for unset := range d.c.Unset {
@@ -161,7 +177,7 @@ func (d *decoder) checkSource(path string, k Key) {
 			return
 		}
 	}
-	d.fault(path, "needs exactly one source of keys", "set one of jwks_file, jwks_url, discovery and secret")
+	d.fault(path, "needs exactly one source of keys", "set one of key, jwks_file, jwks_url, discovery and secret")
 }
 
 // checkFamily checks that a key fits the kind of the algorithms. With a wrong kind every token would

@@ -48,6 +48,54 @@ func TestKeyWithEmptyVariableIsLeftOutIfAnotherRemains(t *testing.T) {
 	}
 }
 
+// A key that is written as a text can have the other fields of an entry, if it is the member key of an object.
+func TestAnEntryWithATextKeyHasTheFieldsOfAnEntry(t *testing.T) {
+	t.Parallel()
+	env := config.Options{Lookup: lookup(map[string]string{"LITERAL": onLaptop, "ARN": inVault})}
+	const entry = `{"key": "${LITERAL}", "issuer": "https://i", "claims": {"subject": "email"}, "accept": ["id_token"]}`
+	c := mustParse(t, portable(entry), env)
+	k := c.Auth.Keys[0]
+	if k.Literal != onLaptop || !k.FromVariable || k.Issuer[0] != "https://i" || k.Claims.Subject.Claim != "email" ||
+		k.Accept[0] != "id_token" {
+		t.Errorf("%+v", k)
+	}
+	if got, want := c.String(), `"key": "***"`; !strings.Contains(got, want) || strings.Contains(got, onLaptop) {
+		t.Errorf("it prints as %s", got)
+	}
+	alone, text := mustParse(t, portable(`{"key": "${LITERAL}"}`), env), mustParse(t, portable(`"${LITERAL}"`), env)
+	if alone.String() != text.String() {
+		t.Errorf("alone it prints as %s", alone)
+	}
+	const pem = `{"key": "-----BEGIN PUBLIC KEY-----\\nAAAA\\n-----END PUBLIC KEY-----\\n", "audience": ["os"]}`
+	if got := mustParse(t, rs256(pem), env).Auth.Keys[0].Literal; string(got) !=
+		"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n" {
+		t.Errorf("a PEM key on one line is %q", string(got))
+	}
+	literal := config.Faults(mustParse(t, portable(`{"key": "`+onLaptop+`", "issuer": "https://i"}`), env).Warnings)
+	if !strings.Contains(literal.Error(), "is a secret written in the file") {
+		t.Errorf("warnings %v", literal)
+	}
+	for entry, want := range map[string]string{
+		`{"key": "${LITERAL}", "secret": "${ARN}"}`: "auth.keys[0]: needs exactly one source of keys; set one of key, " +
+			"jwks_file, jwks_url, discovery and secret",
+		`{"key": "sesame", "issuer": "https://i"}`: "auth.keys[0].key: is an HMAC secret of fewer than 32 bytes, which " +
+			"can be guessed; make one with: openssl rand -hex 32",
+		`{"key": 1, "issuer": "https://i"}`: "auth.keys[0].key: is a number; write text, in quotes where needed",
+		`{"key": "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "issuer": "https://i"}`: "auth.keys[0]." +
+			"key: is a private key; give the public key, which this command prints: openssl pkey -in private.pem -pubout",
+		`{"key": "${UNSET}", "issuer": "https://i"}`: "auth.keys[0].key: ${UNSET} is unset or empty; set UNSET, or write " +
+			"$${ for a literal ${",
+	} {
+		wantErrors(t, portable(entry), env, want)
+	}
+	// Beside other entries, one that is only a key is left out, as one that is a text.
+	left := mustParse(t, portable(`{"key": "${LITERAL}"}, {"secret": "${ARN}"}`),
+		config.Options{Lookup: lookup(map[string]string{"LITERAL": "", "ARN": inVault})}).Auth.Keys
+	if len(left) != 1 || left[0].Secret != inVault {
+		t.Errorf("left: %+v", left)
+	}
+}
+
 func TestKeyIsNotLeftOutWhereThatCouldBeAMistake(t *testing.T) {
 	t.Parallel()
 	const (

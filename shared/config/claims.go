@@ -107,7 +107,7 @@ func (d *decoder) checkClaims(a *Auth) {
 		roles, scopes := a.ClaimsOf(k).Roles, a.ClaimsOf(k).Scopes
 		if len(roles) > 0 && !k.hasNoSource() {
 			readers++
-			if k.Grants == nil && k.Literal == "" { // a key that is written as a text has only the grants of auth
+			if k.Grants == nil && !k.isText() { // a key that is written as a text has only the grants of auth
 				unlisted = append(unlisted, path)
 			}
 		}

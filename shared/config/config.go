@@ -103,8 +103,9 @@ type Auth struct {
 // Key is one source of verification keys. Exactly one of Literal, JWKSFile, JWKSURL, Discovery and
 // Secret is set.
 type Key struct {
-	// Literal is an HMAC secret or a PEM public key, if the key is written as a text.
-	Literal Secret `json:"-"`
+	// An HMAC secret of at least 32 bytes, or a PEM public key: what the text form has, for an entry with other fields
+	// beside it.
+	Literal Secret `json:"key" example:"${JWT_VERIFICATION_KEY}"`
 	// FromVariable reports whether Literal came from a variable, and not from the file itself.
 	FromVariable bool `json:"-"`
 

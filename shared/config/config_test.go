@@ -252,7 +252,7 @@ func TestDevStillRequiresFieldsAndScopes(t *testing.T) {
 	wantErrors(t, file(`"auth": {"audience": ["${AUD}"], "verify_audience": true}`), dev,
 		"auth.audience: is an empty list; add an element")
 	wantErrors(t, file(`"auth": {"keys": [{"issuer": "x"}]}`), dev,
-		"auth.keys[0]: needs exactly one source of keys; set one of jwks_file, jwks_url, discovery and secret")
+		"auth.keys[0]: needs exactly one source of keys; set one of key, jwks_file, jwks_url, discovery and secret")
 }
 
 func TestDevNeedsNoKeyAndAcceptsHTTPOnLoopback(t *testing.T) {

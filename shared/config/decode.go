@@ -85,6 +85,8 @@ func (d *decoder) value(path string, n *node, v reflect.Value, tag reflect.Struc
 		*target = d.prefix(path, n)
 	case *[]ScopeMapping:
 		*target = d.scopeMappings(path, n)
+	case *Key:
+		d.key(path, n, target)
 	case *ClaimSource:
 		*target = d.source(path, n)
 	case *Grants:

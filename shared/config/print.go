@@ -32,7 +32,7 @@ func encode(v reflect.Value) *node {
 	case []ScopeMapping:
 		return encodeMappings(x)
 	case Key:
-		if x.Literal != "" {
+		if x.isText() {
 			return textNode(mask)
 		}
 	case ClaimSource:

@@ -101,7 +101,7 @@ func (in *reader) notAnObject(v reflect.Value, value any) {
 
 // object fills the struct v from a JSON text that strictjson accepts. Of two members of
 // one name the last one counts, as in Python. Unknown members are ignored, as in FastAPI,
-// unless the body is closed: then the first of them is an error.
+// unless the body is closed: then the first of them is an error, and so are two members of one name.
 // A member of null is the same as an absent one, unless it is required: then its type is
 // wrong.
 func (in *reader) object(data []byte, v reflect.Value, closed bool) {
@@ -133,7 +133,13 @@ func (in *reader) object(data []byte, v reflect.Value, closed bool) {
 		}
 		delete(members, name)
 	}
-	if closed && len(members) > 0 {
+	if !closed {
+		return
+	}
+	if name, ok := doubled(data); ok {
+		in.reject("value_error", "Value error, two members have this name", nil, nil, "body", name)
+	}
+	if len(members) > 0 {
 		first := slices.Min(slices.Collect(maps.Keys(members)))
 		loc := []any{"body"}
 		if len(first) <= maxEcho {
@@ -141,6 +147,23 @@ func (in *reader) object(data []byte, v reflect.Value, closed bool) {
 		}
 		in.reject("extra_forbidden", "Extra inputs are not permitted", nil, nil, loc...)
 	}
+}
+
+// doubled returns the name of a member that an object has twice, if it is short enough to be repeated in an error.
+func doubled(object []byte) (name string, ok bool) {
+	seen, members := map[string]bool{}, json.NewDecoder(bytes.NewReader(object))
+	_, _ = members.Token() // the brace; strictjson has accepted the text
+	for members.More() {
+		token, _ := members.Token()
+		name, _ := token.(string)
+		var value json.RawMessage
+		_ = members.Decode(&value)
+		if seen[name] && len(name) <= maxEcho {
+			return name, true
+		}
+		seen[name] = true
+	}
+	return "", false
 }
 
 // member reads one member that is not null. The first byte of its text shows its JSON type,

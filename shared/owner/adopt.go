@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/keyway-agents/keyway/shared/fault"
 )
@@ -29,20 +31,27 @@ var ErrStored = errors.New("the file names other issuers than the recorded ones,
 // fault.Conflict: with this file, somebody's data could get another owner. Its text has the remedy.
 //
 // A new record follows the rule of Keyway 0.1, so that names stay as they are: if all entries name one issuer, or all
-// name none, that one is at home. Without any data the record is always a new one.
+// name none, that one is at home. Without any data the home issuer is always a new one.
+//
+// Issuers that are new in the file have the zero time in Since, until Date sets it.
 func (r *Record) Adopt(f File, stored Stored) (*Record, error) {
-	next, err := r.adopt(f, stored)
-	if r == nil || !errors.Is(err, fault.Conflict) {
-		return next, err
+	next, err := r.adopt(r.clone(), f, stored)
+	if r != nil && errors.Is(err, fault.Conflict) {
+		if groups, err2 := stored(); err2 == nil && len(groups) == 0 {
+			next, err = (*Record)(nil).adopt(r.anew(f), f, stored)
+		}
 	}
-	if groups, err2 := stored(); err2 == nil && len(groups) == 0 {
-		return (*Record)(nil).adopt(f, stored)
+	if err != nil {
+		return nil, err
 	}
-	return nil, err
+	if r != nil {
+		next.setSince(r)
+	}
+	return next, nil
 }
 
-func (r *Record) adopt(f File, stored Stored) (*Record, error) {
-	next := r.clone()
+// adopt changes next, a copy of the record.
+func (r *Record) adopt(next *Record, f File, stored Stored) (*Record, error) {
 	next.Entries = map[string]int{}
 	for _, spellings := range f.Entries {
 		issuer, err := next.learn(spellings, stored)
@@ -65,6 +74,8 @@ func (r *Record) adopt(f File, stored Stored) (*Record, error) {
 		err = next.choose(home, stored)
 	case r.Home != nil && *r.Home == "":
 		err = next.follow(r)
+	case r.Home == nil:
+		err = next.keepNobody(r, stored)
 	}
 	if err == nil && next.Unnamed {
 		err = next.keepUnnamed(r, f.Home != "")
@@ -73,6 +84,52 @@ func (r *Record) adopt(f File, stored Stored) (*Record, error) {
 		return nil, err
 	}
 	return next, nil
+}
+
+// anew returns a record that knows nothing but the spellings of issuers. Nobody owns data then, but there may be
+// revocations, which name issuers by them. Two issuers that f joins are one.
+func (r *Record) anew(f File) *Record {
+	next := &Record{Issuers: r.clone().Issuers}
+	for _, spellings := range f.Entries {
+		one := ""
+		for _, s := range spellings {
+			known := next.Issuers[s]
+			one = cmp.Or(one, known)
+			for other, issuer := range next.Issuers {
+				if known != "" && issuer == known {
+					next.Issuers[other] = one
+				}
+			}
+		}
+	}
+	return next
+}
+
+// setSince sets Since after a change of the file; was is the record before. An issuer that stays in the file keeps its
+// time, unless it may have got an entry that named no issuer.
+func (r *Record) setSince(was *Record) {
+	r.Since = map[string]time.Time{}
+	fewerUnnamed := r.Entries[""] < was.Entries[""]
+	for issuer, n := range r.Entries {
+		before := was.Entries[issuer]
+		since, dated := was.Since[issuer]
+		switch {
+		case issuer == "":
+		case before == 0 || fewerUnnamed && n > before:
+			r.Since[issuer] = time.Time{}
+		case dated:
+			r.Since[issuer] = since
+		}
+	}
+}
+
+// Date sets the time since which the file names the issuers that are new in it.
+func (r *Record) Date(now time.Time) {
+	for issuer, since := range r.Since {
+		if since.IsZero() {
+			r.Since[issuer] = now
+		}
+	}
 }
 
 // changed reports whether an issuer has more entries than in the record before, and whether one has fewer. It ignores
@@ -102,7 +159,14 @@ func (r *Record) mixed(home string) error {
 // the users of an entry with another issuer are others.
 func (r *Record) keepUnnamed(was *Record, demanded bool) error {
 	gained, lost := r.changed(was, *r.Home)
-	if before, now := was.Entries[""], r.Entries[""]; now < before && gained && !demanded || now > before && lost {
+	before, now := was.Entries[""], r.Entries[""]
+	if now == 0 && before > 0 && gained && r.Entries[*r.Home] == 0 {
+		return conflict("data is stored for users of the home issuer %[1]s, which an entry of auth.keys without an issuer "+
+			"has replaced, and now no entry is one or the other; with this keyway.yaml, move the data to the issuer whose users "+
+			"own it: keyway owners move --from home --to %[1]s --apply, or --to %[2]s if the entry only got its issuer",
+			*r.Home, strings.Join(slices.Sorted(maps.Keys(r.Entries)), " or "))
+	}
+	if now < before && gained && !demanded || now > before && lost {
 		return conflict("entries of auth.keys without an issuer are those of the home issuer %s, and it can't be known "+
 			"whether one of them got another issuer, or an entry of another issuer lost it; name the issuer of each entry, "+
 			"and set auth.home_issuer: %s", *r.Home, *r.Home)
@@ -114,7 +178,7 @@ func (r *Record) keepUnnamed(was *Record, demanded bool) error {
 func (r *Record) clone() *Record {
 	next := &Record{Issuers: map[string]string{}}
 	if r != nil {
-		next.Home, next.Unnamed, next.Entries = r.Home, r.Unnamed, r.Entries
+		next.Home, next.Unnamed, next.Entries, next.Since = r.Home, r.Unnamed, r.Entries, maps.Clone(r.Since)
 		maps.Copy(next.Issuers, r.Issuers)
 	}
 	return next
@@ -268,6 +332,21 @@ func (r *Record) follow(was *Record) error {
 		return ambiguous()
 	}
 	return nil
+}
+
+// keepNobody refuses a file without any issuer, if nobody is at home and all entries had issuers before: it may be the
+// earlier file, whose users would not find what they stored under bare names. was is the record before.
+func (r *Record) keepNobody(was *Record, stored Stored) error {
+	if was.Entries[""] > 0 || len(was.Entries) == 0 || r.Entries[""] == 0 || len(r.Entries) > 1 {
+		return nil
+	}
+	groups, err := stored()
+	if err == nil && groups[""] {
+		return conflict("data is stored under names without an issuer, no issuer is at home, and now no entry of auth.keys " +
+			"names one, so nobody would own that data; name the issuer of each entry again, and give the data to the issuer " +
+			"whose users own it: keyway owners move --from home --to ISSUER --apply")
+	}
+	return err
 }
 
 // allNamed is the error of a file whose entries all name an issuer, while the owners are of entries that named none.

@@ -3,9 +3,11 @@ package owner_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -95,7 +97,12 @@ func TestTheHomeIssuerStaysWhateverFilesFollow(t *testing.T) {
 		{[]owner.File{file(""), demanding("b", "", "b")}, "name the issuer of each entry"},
 		{[]owner.File{file(""), demanding("a", "a"), file("a", "b"), file("", "")}, "name the issuer of each entry"},
 		{[]owner.File{file(""), file("", "b"), demanding("a", "", "")}, "name the issuer of each entry"},
-		{[]owner.File{file(""), demanding("a", "a"), file(""), file("c")}, "set auth.home_issuer: a"},
+		{[]owner.File{file(""), demanding("a", "a"), file(""), file("c")},
+			"keyway owners move --from home --to a --apply, or --to c if"},
+		{[]owner.File{file(""), demanding("a", "a"), file(""), demanding("c", "c")}, "remove it from keyway.yaml"},
+		{[]owner.File{file(""), demanding(owner.None, "a"), file("")}, "keyway owners move --from home --to ISSUER --apply"},
+		{[]owner.File{file(""), demanding(owner.None, "a"), file("", "a")}, owner.None},
+		{[]owner.File{demanding(owner.None, "a", ""), file("")}, owner.None},
 		{[]owner.File{file(""), demanding("a", "a"), file(""), file("a")}, "a"},
 		{[]owner.File{file(""), file("", "b")}, "unnamed"},
 		{[]owner.File{file(""), file("", "b"), file("b")}, "unnamed"},
@@ -200,20 +207,33 @@ func (e entry) spellings() []string {
 	return [forms][]string{nil, {e.issuer}, {e.issuer, other}, {other, e.issuer}}[e.form]
 }
 
-// names returns the owner of ann by the spelling in her token, for those that the entry accepts.
-func (e entry) names(r *owner.Record) map[string]string {
-	all, realm := map[string]string{}, ""
+// realm is the issuer that the entry names, or "".
+func (e entry) realm() string {
+	if s := e.spellings(); s != nil {
+		return s[0]
+	}
+	return ""
+}
+
+// tokens returns the issuers of ann's tokens that the entry accepts, by a name of the token.
+func (e entry) tokens() map[string]string {
+	all := map[string]string{}
 	accepted := e.spellings()
 	if accepted == nil {
 		accepted = []string{e.issuer, strings.ToUpper(e.issuer)}
-	} else {
-		realm = accepted[0]
+		all[e.key+" none"], all[e.key+" other"] = "", "other"
 	}
 	for _, s := range accepted {
-		all[e.key+" "+s] = r.Name(realm, s, "ann")
+		all[e.key+" "+s] = s
 	}
-	if realm == "" {
-		all[e.key+" none"], all[e.key+" other"] = r.Name("", "", "ann"), r.Name("", "other", "ann")
+	return all
+}
+
+// names returns the owner of ann by the token, for those that the entry accepts.
+func (e entry) names(r *owner.Record) map[string]string {
+	all := e.tokens()
+	for token, issuer := range all {
+		all[token] = r.Name(e.realm(), issuer, "ann")
 	}
 	return all
 }
@@ -234,74 +254,228 @@ func soleOwner(pool []entry, names map[string]string) (issuer string) {
 	return issuer
 }
 
-// TestNoSequenceOfFilesRenamesAnOwner changes a file step by step, as an operator does: an entry is added, removed,
-// moved, gets its issuer, loses it or spells it otherwise. After each step everybody whose token is accepted has the
-// same name as before, or the step is refused and the earlier file stays in force.
+// history is a database with the files that were in force one after the other. Each entry of pool is in entries, or was
+// removed and is in absent as it was.
+type history struct {
+	pool, entries, absent []entry
+	record                *owner.Record
+	names                 map[string]string // of ann, by token
+	stored                owner.Stored
+	none                  bool // The operator answers a refusal with auth.home_issuer: none.
+}
+
+// begin draws the entries that files can have. They are absent at first.
+func begin(t *rapid.T) *history {
+	h := &history{names: map[string]string{}}
+	for i := range rapid.IntRange(2, 5).Draw(t, "keys") {
+		h.pool = append(h.pool, entry{
+			key: fmt.Sprint("k", i), issuer: rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(t, "issuer"),
+			form: rapid.IntRange(0, forms-1).Draw(t, "form"),
+		})
+	}
+	h.absent = slices.Clone(h.pool)
+	h.stored = func() (map[string]bool, error) {
+		groups := map[string]bool{}
+		for _, n := range h.names {
+			groups[owner.GroupOf(n)] = true
+		}
+		return groups, nil
+	}
+	return h
+}
+
+// step changes the file as an operator does: an entry is added, removed, moved, gets its issuer, loses it or spells it
+// otherwise. It reports whether the file is in force then.
+func (h *history) step(t *rapid.T) bool {
+	next, out := slices.Clone(h.entries), slices.Clone(h.absent)
+	switch what := rapid.SampledFrom([]string{"add", "remove", "turn", "name"}).Draw(t, "step"); {
+	case what == "add" && len(out) > 0:
+		i := rapid.IntRange(0, len(out)-1).Draw(t, "which")
+		next, out = append(next, out[i]), slices.Delete(out, i, i+1)
+	case len(next) == 0:
+		return false
+	case what == "remove" && len(next) > 1:
+		i := rapid.IntRange(0, len(next)-1).Draw(t, "which")
+		out, next = append(out, next[i]), slices.Delete(next, i, i+1)
+	case what == "turn":
+		next = append(next[1:], next[0])
+	case what == "name":
+		i := rapid.IntRange(0, len(next)-1).Draw(t, "which")
+		next[i].form = rapid.IntRange(0, forms-1).Draw(t, "form")
+	}
+	var f owner.File
+	for _, e := range next {
+		f.Entries = append(f.Entries, e.spellings())
+	}
+	recorded, err := h.record.Adopt(f, h.stored)
+	if home := soleOwner(h.pool, h.names); errors.Is(err, fault.Conflict) && home != "" {
+		f.Home = home // The operator knows whose data it is.
+		recorded, err = h.record.Adopt(f, h.stored)
+	}
+	if errors.Is(err, fault.Conflict) && h.none {
+		f.Home = owner.None
+		recorded, err = h.record.Adopt(f, h.stored)
+	}
+	if err != nil {
+		if !errors.Is(err, fault.Conflict) {
+			t.Fatal(err)
+		}
+		return false
+	}
+	h.record, h.entries, h.absent = recorded, next, out
+	return true
+}
+
+// After each step everybody whose token is accepted has the same name as before, or the step is refused and the earlier
+// file stays in force.
 func TestNoSequenceOfFilesRenamesAnOwner(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		var r *owner.Record
-		var entries []entry
-		pool := []entry{}
-		for i := range rapid.IntRange(2, 5).Draw(t, "keys") {
-			pool = append(pool, entry{
-				key: fmt.Sprint("k", i), issuer: rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(t, "issuer"),
-				form: rapid.IntRange(0, forms-1).Draw(t, "form"),
-			})
-		}
-		names := map[string]string{} // by token
-		stored := func() (map[string]bool, error) {
-			groups := map[string]bool{}
-			for _, n := range names {
-				groups[owner.GroupOf(n)] = true
-			}
-			return groups, nil
-		}
-		// absent keeps the entries that were removed as they were.
-		absent := slices.Clone(pool)
+		h := begin(t)
 		for range rapid.IntRange(1, 12).Draw(t, "steps") {
-			next, out := slices.Clone(entries), slices.Clone(absent)
-			switch what := rapid.SampledFrom([]string{"add", "remove", "turn", "name"}).Draw(t, "step"); {
-			case what == "add" && len(out) > 0:
-				i := rapid.IntRange(0, len(out)-1).Draw(t, "which")
-				next, out = append(next, out[i]), slices.Delete(out, i, i+1)
-			case len(next) == 0:
-				continue
-			case what == "remove" && len(next) > 1:
-				i := rapid.IntRange(0, len(next)-1).Draw(t, "which")
-				out, next = append(out, next[i]), slices.Delete(next, i, i+1)
-			case what == "turn":
-				next = append(next[1:], next[0])
-			case what == "name":
-				i := rapid.IntRange(0, len(next)-1).Draw(t, "which")
-				next[i].form = rapid.IntRange(0, forms-1).Draw(t, "form")
-			}
-			var f owner.File
-			for _, e := range next {
-				f.Entries = append(f.Entries, e.spellings())
-			}
-			recorded, err := r.Adopt(f, stored)
-			if home := soleOwner(pool, names); errors.Is(err, fault.Conflict) && home != "" {
-				f.Home = home // The operator knows whose data it is.
-				recorded, err = r.Adopt(f, stored)
-			}
-			if err != nil {
-				if !errors.Is(err, fault.Conflict) {
-					t.Fatal(err)
-				}
+			if !h.step(t) {
 				continue
 			}
-			r, entries, absent = recorded, next, out
-			for _, e := range entries {
-				for token, name := range e.names(r) {
-					if before, ok := names[token]; ok && before != name {
-						t.Fatalf("the owner of %s was %q and is %q with %+v", token, before, name, entries)
+			for _, e := range h.entries {
+				for token, name := range e.names(h.record) {
+					if before, ok := h.names[token]; ok && before != name {
+						t.Fatalf("the owner of %s was %q and is %q with %+v", token, before, name, h.entries)
 					}
-					names[token] = name
+					h.names[token] = name
 				}
 			}
 		}
 	})
+}
+
+// revocation is about the tokens of ann that an issuer had issued when it was made.
+type revocation struct {
+	issuer string
+	made   time.Time
+	// means has the tokens that were refused by it with some file.
+	means map[string]bool
+	// others are the issuers that have been in each file since, with the keys that they had, by their first letter.
+	others map[string][]string
+}
+
+// named returns the keys of each issuer that the file names.
+func (h *history) named() map[string][]string {
+	keys := map[string][]string{}
+	for _, e := range h.entries {
+		if e.form > 0 {
+			keys[e.issuer] = append(keys[e.issuer], e.key)
+		}
+	}
+	return keys
+}
+
+// TestNoSequenceOfFilesEndsARevocation revokes ann's tokens between the steps. A token that was refused once stays
+// refused, and a revocation for entries without an issuer refuses no token of an issuer that has been in the file since
+// before, with the same keys.
+func TestNoSequenceOfFilesEndsARevocation(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		h, revoked := begin(t), []*revocation(nil)
+		data := rapid.Bool().Draw(t, "data")
+		h.none = rapid.Bool().Draw(t, "none")
+		for i := range rapid.IntRange(1, 16).Draw(t, "steps") {
+			if len(h.entries) > 0 && rapid.IntRange(0, 2).Draw(t, "revoke") == 0 {
+				e := rapid.SampledFrom(h.entries).Draw(t, "entry")
+				r := &revocation{made: hour(2*i + 1), means: map[string]bool{}, others: h.named()}
+				if s := e.spellings(); s != nil {
+					r.issuer = rapid.SampledFrom(s).Draw(t, "spelling")
+				}
+				revoked = append(revoked, r)
+			} else if h.step(t) {
+				h.record.Date(hour(2 * i))
+			}
+			keys := h.named()
+			for _, e := range h.entries {
+				if data {
+					maps.Copy(h.names, e.names(h.record))
+				}
+				for _, r := range revoked {
+					for token, issuer := range e.tokens() {
+						means := h.record.Means(r.issuer, r.made, e.realm(), issuer)
+						if r.means[token] && !means {
+							t.Fatalf("%s was revoked by %+v and is accepted with %+v, %+v", token, r, h.entries, h.record)
+						}
+						r.means[token] = r.means[token] || means
+					}
+				}
+			}
+			for _, r := range revoked {
+				r.spares(t, h, keys)
+			}
+		}
+	})
+}
+
+// spares fails if the revocation is one of entries without an issuer and means an issuer that has been in each file
+// since it was made.
+func (r *revocation) spares(t *rapid.T, h *history, now map[string][]string) {
+	for issuer, keys := range r.others {
+		if slices.ContainsFunc(now[issuer], func(k string) bool { return !slices.Contains(keys, k) }) || now[issuer] == nil {
+			delete(r.others, issuer)
+		}
+	}
+	for _, e := range h.entries {
+		home := h.record.Home != nil && *h.record.Home == h.record.Issuer(e.realm())
+		if r.issuer != "" || e.form == 0 || home || r.others[e.issuer] == nil {
+			continue
+		}
+		if h.record.Means("", r.made, e.realm(), e.realm()) {
+			t.Fatalf("%+v means the tokens of %+v with %+v, %+v", r, e, h.entries, h.record)
+		}
+	}
+}
+
+// The remedy of a refused file is one that works: after the move that it names, the file can be put in force, and the
+// users of each issuer own what the operator chose.
+func TestTheMoveThatARefusalNamesEndsIt(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		files []owner.File // The last one is refused.
+		to    string
+		again owner.File
+		names map[string]string // of ann, by issuer
+	}{
+		{
+			[]owner.File{file(""), demanding("a", "a"), file(""), file("b")}, "a",
+			file("b"), map[string]string{"a": "a#ann", "b": "b#ann"},
+		},
+		{
+			[]owner.File{file(""), demanding("a", "a"), file(""), file("b")}, "b",
+			file("b"), map[string]string{"a": "a#ann", "b": "b#ann"},
+		},
+		{
+			[]owner.File{file(""), demanding(owner.None, "a"), file("")}, "a",
+			file("a"), map[string]string{"a": "a#ann"},
+		},
+	} {
+		var r *owner.Record
+		for i, f := range row.files {
+			next, err := r.Adopt(f, data("ann"))
+			if last := i == len(row.files)-1; last != (err != nil) {
+				t.Fatalf("%+v: %v", f, err)
+			} else if !last {
+				r = next
+			}
+		}
+		r, err := r.Move("home", row.to, row.again)
+		if err == nil {
+			r, err = r.Adopt(row.again, data(row.to+"#ann"))
+		}
+		if err != nil {
+			t.Errorf("%+v: %v", row.files, err)
+			continue
+		}
+		for issuer, want := range row.names {
+			if got := r.Name(issuer, issuer, "ann"); got != want {
+				t.Errorf("%+v: ann of %s is %q, want %q", row.files, issuer, got, want)
+			}
+		}
+	}
 }
 
 func TestAMoveChangesWhoIsAtHome(t *testing.T) {

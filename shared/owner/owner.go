@@ -7,7 +7,9 @@ package owner
 
 import (
 	"cmp"
+	"slices"
 	"strings"
+	"time"
 )
 
 // None is the value of auth.home_issuer for a database without a home issuer.
@@ -26,6 +28,9 @@ type Record struct {
 	// Entries counts the entries of auth.keys in the last file by their issuer, "" being those that name none. A later
 	// file shows by it whether an entry got an issuer or lost it.
 	Entries map[string]int `json:"entries"`
+	// Since has the time since which the file names an issuer, by the clock of the database. An issuer without a time was
+	// in the file when the record began. See Means.
+	Since map[string]time.Time `json:"since,omitempty"`
 }
 
 // escaper escapes the separator in an issuer, so that no issuer and subject join to the name of another pair.
@@ -76,31 +81,52 @@ func (r *Record) atHome(realm, from string) bool {
 // Issuer returns the spelling of an issuer that stands in names.
 func (r *Record) Issuer(spelling string) string { return cmp.Or(r.Issuers[spelling], spelling) }
 
-// Means reports whether the tokens of a realm and an issuer are of a named issuer, in any spelling that was ever
-// recorded. The name "" is for entries of auth.keys without an issuer. It includes the home issuer, because it may
-// be the one that such an entry has got since.
-func (r *Record) Means(named, realm, issuer string) bool {
+// Means reports whether a revocation is about the tokens of a realm and an issuer. named is its issuer, in any spelling
+// that was ever recorded, and made is when it was made. The name "" is for entries of auth.keys without an issuer. It
+// includes the issuers that such an entry may have got since: the home issuer, and each that the file names only since
+// the revocation was made.
+func (r *Record) Means(named string, made time.Time, realm, issuer string) bool {
 	from := r.Issuer(cmp.Or(realm, issuer))
 	if named == "" {
-		return realm == "" || r.atHome(realm, from)
+		return realm == "" || r.atHome(realm, from) || r.namedAfter(made, from)
 	}
 	named = r.Issuer(named)
 	return named == from || named == r.Issuer(issuer) || r.Unnamed && r.atHome(realm, from) && *r.Home == named
 }
 
-// Spellings returns issuer and its other recorded spellings, in no order. If it is the home issuer, and no entry of the
-// last file is without an issuer, "" is one of them; see Means.
+// namedAfter reports whether the file did not name an issuer yet at a time.
+func (r *Record) namedAfter(at time.Time, issuer string) bool {
+	since, dated := r.Since[issuer]
+	return r.Entries[issuer] == 0 || dated && (since.IsZero() || !at.After(since))
+}
+
+// Spellings returns the issuers of the revocations that are about one issuer and no other, in no order: all its
+// spellings and, with the file in force, the names that the same tokens had with an earlier one; see Means.
 func (r *Record) Spellings(issuer string) []string {
 	all := []string{issuer}
-	for s := range r.Issuers {
-		if s != issuer && r.Issuer(s) == r.Issuer(issuer) {
-			all = append(all, s)
+	add := func(issuer string) {
+		for s := range r.Issuers {
+			if r.Issuer(s) == r.Issuer(issuer) && !slices.Contains(all, s) {
+				all = append(all, s)
+			}
 		}
 	}
-	if issuer != "" && r.Home != nil && *r.Home == r.Issuer(issuer) && r.Entries[""] == 0 {
+	add(issuer)
+	atHome := r.Home != nil && *r.Home == r.Issuer(issuer)
+	only := len(r.Entries) == 1 && r.Entries[r.Issuer(issuer)] > 0
+	switch {
+	case issuer == "" && r.Entries[""] > 0 && r.Unnamed:
+		add(*r.Home)
+	case issuer != "" && r.Entries[""] == 0 && (atHome || only):
 		all = append(all, "")
 	}
 	return all
+}
+
+// AcceptsUnnamed reports whether tokens of entries without an issuer are accepted, by this file or while one that had
+// such an entry is replaced.
+func (r *Record) AcceptsUnnamed() bool {
+	return r.Entries[""] > 0 || r.Unnamed || r.Home != nil && *r.Home == ""
 }
 
 // Group returns what the names of an issuer's users begin with, unless it is the home issuer.

@@ -3,6 +3,7 @@ package owner_test
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -111,19 +112,24 @@ func TestGroupsLeadBackToTheirIssuer(t *testing.T) {
 	})
 }
 
+// hour is a time in the tests of sequences of files, which take an hour each.
+func hour(n int) time.Time { return time.Unix(0, 0).Add(time.Duration(n) * time.Hour) }
+
 // A revocation holds the issuer's text of its day. Later files must not change whose tokens it means.
 func TestAnIssuerMeansTheSameTokensWhateverFilesFollow(t *testing.T) {
 	t.Parallel()
+	none := func(entries ...string) owner.File { return demanding(owner.None, entries...) }
 	for _, row := range []struct {
-		files                []owner.File
+		files                []owner.File // The revocation is made after the first one.
 		named, realm, issuer string
 		want                 bool
 	}{
 		{[]owner.File{file("")}, "", "", "x", true},
 		{[]owner.File{file(""), file("a")}, "", "a", "a", true}, // the entry has got an issuer
-		{[]owner.File{file(""), file("a"), file("a", "b")}, "", "b", "b", false},
-		{[]owner.File{file(""), file("", "b")}, "", "b", "b", false},
-		{[]owner.File{demanding(owner.None, "a")}, "", "a", "a", false},
+		{[]owner.File{file("", "b"), file("a", "b")}, "", "b", "b", false},
+		{[]owner.File{file("", "b"), file("", "b", "b")}, "", "b", "b", false}, // a rotation of b's keys
+		{[]owner.File{file("b", "c"), file("", "b")}, "", "b", "b", false},
+		{[]owner.File{none("a")}, "", "a", "a", false},
 		{[]owner.File{file("old|new"), file("new")}, "old", "new", "new", true}, // a spelling was removed
 		{[]owner.File{file("old"), file("new|old"), file("new")}, "old", "new", "new", true},
 		{[]owner.File{file("old|new"), file("old")}, "new", "old", "old", true},
@@ -133,20 +139,45 @@ func TestAnIssuerMeansTheSameTokensWhateverFilesFollow(t *testing.T) {
 		{[]owner.File{file(""), demanding("a", "a"), file("")}, "a", "", "", true},
 		{[]owner.File{file(""), demanding("a", "a"), file("")}, "b", "", "", false},
 		{[]owner.File{file("")}, "a", "", "b", false},
+		// Entries without an issuer got issuers that are not at home.
+		{[]owner.File{file(""), none("a")}, "", "a", "a", true},
+		{[]owner.File{file("", ""), none("a", "b")}, "", "b", "b", true},
+		{[]owner.File{none("", "b"), file("a", "")}, "", "a", "a", true},
+		{[]owner.File{none("", "b"), none("a", "b")}, "", "a", "a", true},
+		{[]owner.File{none("", "b"), none("a", "b")}, "", "b", "b", false},
+		{[]owner.File{none("", "b"), none("b", "b")}, "", "b", "b", true}, // It is an entry of b now.
+		// An issuer was added, or was away for a time: which entry its tokens had then is not known.
+		{[]owner.File{none(""), none("", "b")}, "", "b", "b", true},
+		{[]owner.File{none("", "b"), none(""), none("", "b")}, "", "b", "b", true},
 	} {
 		var r *owner.Record
-		for _, f := range row.files {
-			var err error
-			if r, err = r.Adopt(f, data("ann")); err != nil {
-				r, err = r.Adopt(f, data())
+		for i, f := range row.files {
+			next, err := r.Adopt(f, data("ann"))
+			if err != nil {
+				next, err = r.Adopt(f, data())
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
+			r = next
+			r.Date(hour(2 * i))
 		}
-		if got := r.Means(row.named, row.realm, row.issuer); got != row.want {
+		if got := r.Means(row.named, hour(1), row.realm, row.issuer); got != row.want {
 			t.Errorf("%+v: %q means a token of %q, %q: %t", row.files, row.named, row.realm, row.issuer, got)
 		}
+	}
+}
+
+// A process can have a file that the record does not have yet. Its new issuers have no time, and may be those of
+// entries that had none.
+func TestAnIssuerThatIsNotRecordedYetMayBeAnyOne(t *testing.T) {
+	t.Parallel()
+	r, err := (*owner.Record)(nil).Adopt(demanding(owner.None, "", "b"), data())
+	if err != nil || !r.Means("", hour(1), "a", "a") || r.Means("", hour(1), "b", "b") {
+		t.Errorf("%+v: %v", r, err)
+	}
+	if r, err = r.Adopt(file("a", "", "b"), data()); err != nil || !r.Means("", hour(1), "a", "a") {
+		t.Errorf("%+v: %v", r, err)
 	}
 }
 
@@ -170,5 +201,29 @@ func TestSpellingsAreThoseOfOneIssuer(t *testing.T) {
 	unnamed, err := r.Adopt(file("a|A", ""), data())
 	if err != nil || slices.Contains(unnamed.Spellings("a"), "") {
 		t.Errorf("with an entry without an issuer, undoing for a would allow its tokens: %v", err)
+	}
+	// The only entry got its issuer, and nobody is at home. Earlier revocations are about its users.
+	r, err = (*owner.Record)(nil).Adopt(file(""), data("ann"))
+	for i, f := range []owner.File{demanding(owner.None, "a"), file("a", "b")} {
+		if err == nil {
+			r, err = r.Adopt(f, data("ann"))
+		}
+		if err != nil || slices.Contains(r.Spellings("a"), "") != (i == 0) {
+			t.Errorf("%+v: %q, %v", f, r.Spellings("a"), err)
+		}
+	}
+	// The only entry got the issuer of the home users, a revocation named it, and the file was put back.
+	r, err = (*owner.Record)(nil).Adopt(file(""), data("ann"))
+	for _, f := range []owner.File{demanding("a", "a|A"), file("")} {
+		if slices.Contains(r.Spellings(""), "a") {
+			t.Errorf("%q: %v", r.Spellings(""), err)
+		}
+		if r, err = r.Adopt(f, data("ann")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := r.Spellings("")
+	if slices.Sort(got); !slices.Equal(got, []string{"", "A", "a"}) {
+		t.Errorf("%q", got)
 	}
 }

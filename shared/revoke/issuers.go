@@ -1,6 +1,7 @@
 package revoke
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -67,8 +68,19 @@ func (i Issuers) Spellings(issuer string, recorded *owner.Record) []string {
 
 // Choose returns the issuer of a new revocation. named is what the operator named, nil for nothing: then there must be
 // only one issuer. The error has the remedy, for a person. An issuer that no token can have is an error, because the
-// revocation would have no effect.
-func (i Issuers) Choose(named *string) (string, error) {
+// revocation would have no effect. So is "" if by the record, which may be nil, no entry without an issuer is in force:
+// this process has an earlier file then, and the entries have got issuers.
+func (i Issuers) Choose(named *string, recorded *owner.Record) (string, error) {
+	issuer, err := i.choose(named)
+	if err == nil && issuer == "" && recorded != nil && !recorded.AcceptsUnnamed() {
+		return "", errors.New("a later keyway.yaml is in force, in which each entry of auth.keys names an issuer; name the " +
+			"issuer of the token")
+	}
+	return issuer, err
+}
+
+// choose is Choose by the file alone.
+func (i Issuers) choose(named *string) (string, error) {
 	known := slices.ContainsFunc(i.groups, func(g []string) bool { return named != nil && slices.Contains(g, *named) })
 	switch {
 	case named != nil && (known || i.any):

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/owner"
 	"github.com/keyway-agents/keyway/shared/revoke"
 )
 
@@ -44,12 +45,36 @@ func TestARevocationNamesAnIssuerThatTokensCanHave(t *testing.T) {
 		"one and any":                     {keys("a", ""), new(""), "", ""},
 		"the empty issuer where none has": {keys("a"), new(""), "", "must be a"},
 	} {
-		got, err := revoke.IssuersOf(row.auth).Choose(row.named)
+		got, err := revoke.IssuersOf(row.auth).Choose(row.named, nil)
 		switch {
 		case row.err == "" && (err != nil || got != row.want):
 			t.Errorf("%s: %q, %v", name, got, err)
 		case row.err != "" && (err == nil || !strings.Contains(err.Error(), row.err)):
 			t.Errorf("%s: %v, want %s", name, err, row.err)
+		}
+	}
+}
+
+// A process with an earlier file must not make a revocation that refuses no token of the file in force.
+func TestARevocationForEntriesWithoutAnIssuerNeedsOneInForce(t *testing.T) {
+	t.Parallel()
+	home := "a"
+	for name, row := range map[string]struct {
+		recorded owner.Record
+		refused  bool
+	}{
+		"an entry has none":       {owner.Record{Entries: map[string]int{"": 1, "b": 1}}, false},
+		"all have issuers":        {owner.Record{Entries: map[string]int{"a": 1}}, true},
+		"it got the home issuer":  {owner.Record{Entries: map[string]int{"a": 1}, Home: &home, Unnamed: true}, false},
+		"one was always at home":  {owner.Record{Entries: map[string]int{"a": 1}, Home: &home}, true},
+		"entries are at home yet": {owner.Record{Entries: map[string]int{"b": 1}, Home: new("")}, false},
+	} {
+		_, err := revoke.IssuersOf(keys("")).Choose(nil, &row.recorded)
+		if refused := err != nil && strings.Contains(err.Error(), "name the issuer of the token"); refused != row.refused {
+			t.Errorf("%s: %v", name, err)
+		}
+		if issuer, err := revoke.IssuersOf(keys("")).Choose(new("a"), &row.recorded); issuer != "a" || err != nil {
+			t.Errorf("%s, with its issuer: %v", name, err)
 		}
 	}
 }

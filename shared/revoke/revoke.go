@@ -33,9 +33,9 @@ var ErrRevoked = fault.Public(fault.Unauthenticated, "Token has been revoked", n
 
 // Token is what the list says something about.
 type Token struct {
-	// Of reports whether a revocation's issuer is the token's, under any of its names. It is called after the list was
-	// read, so it may use what was read together with it. Required.
-	Of func(issuer string) bool
+	// Of reports whether a revocation is about tokens of this one's issuer, which can have several names. It is called
+	// after the list was read, so it may use what was read together with it. Required.
+	Of func(store.Revocation) bool
 	// ID is the claim jti, or "".
 	ID string
 	// Subject is what auth.claims.subject names, by default the claim sub, or "".
@@ -222,7 +222,7 @@ func (r *reading) revokes(t Token) bool {
 		return true
 	}
 	return t.Subject != "" && slices.ContainsFunc(r.subjects[t.Subject], func(revoked store.Revocation) bool {
-		return t.IssuedAt.Before(*revoked.Before) && t.Of(revoked.Issuer)
+		return t.IssuedAt.Before(*revoked.Before) && t.Of(revoked)
 	})
 }
 

@@ -55,8 +55,8 @@ func listOf(d *database) *revoke.List {
 }
 
 // of is the Token.Of of a token whose issuer has these names.
-func of(names ...string) func(string) bool {
-	return func(issuer string) bool { return slices.Contains(names, issuer) }
+func of(names ...string) func(store.Revocation) bool {
+	return func(r store.Revocation) bool { return slices.Contains(names, r.Issuer) }
 }
 
 // ann is a token without iat, so that a revocation of its subject is about it.

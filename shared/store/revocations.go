@@ -17,6 +17,9 @@ import (
 const (
 	// MaxRevocations is how many there can be.
 	MaxRevocations = 10_000
+	// ReservedRevocations is how many of them only the command line can make. The token of an administrator may be the one
+	// that has leaked, and must not be able to fill the list.
+	ReservedRevocations = 1_000
 	// MaxIssuer is the length of the longest issuer of a revocation, in bytes.
 	MaxIssuer = 1024
 	// MaxTokenID is the length of the longest jti of a revocation, in bytes.
@@ -81,10 +84,10 @@ func (r *Revocation) Complete() error {
 // Revoke stores a revocation that is complete, and returns it as it is stored. MadeAt is required.
 //
 // A revocation that exists keeps its MadeAt and the later Before, so that nothing that is revoked is allowed again. It
-// is fault.Conflict if there are MaxRevocations already.
-func (db *DB) Revoke(ctx context.Context, r Revocation) (stored Revocation, err error) {
+// is fault.Conflict if there are most already, which is at most MaxRevocations.
+func (db *DB) Revoke(ctx context.Context, r Revocation, most int) (stored Revocation, err error) {
 	args := r.key()
-	args["before"], args["made_at"], args["note"], args["most"] = r.Before, r.MadeAt, r.Note, MaxRevocations
+	args["before"], args["made_at"], args["note"], args["most"] = r.Before, r.MadeAt, r.Note, most
 	rows, err := collect[Revocation](ctx, db, `
 		INSERT INTO keyway.revocations AS r (issuer, token_id, subject, before, made_at, note)
 		SELECT @issuer::text, @token_id::text, @subject::text, @before::timestamptz, @made_at::timestamptz, @note::text
@@ -98,9 +101,13 @@ func (db *DB) Revoke(ctx context.Context, r Revocation) (stored Revocation, err 
 		return stored, fmt.Errorf("revoke: %w", kindOf(err))
 	}
 	if len(rows) == 0 {
-		return stored, fault.Public(fault.Conflict, fmt.Sprintf("There are %d revocations already, which is the limit. "+
+		limit := "the limit"
+		if most < MaxRevocations {
+			limit = fmt.Sprintf("the limit for requests; the command keyway revoke can make %d more", MaxRevocations-most)
+		}
+		return stored, fault.Public(fault.Conflict, fmt.Sprintf("There are %d revocations already, which is %s. "+
 			"Remove those whose tokens have expired, for example the ones made more than 90 days ago: "+
-			"keyway revoke --prune 90d", MaxRevocations), nil)
+			"keyway revoke --prune 90d", most, limit), nil)
 	}
 	return rows[0].utc(), nil
 }

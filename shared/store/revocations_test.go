@@ -22,7 +22,10 @@ func revocationCalls() []call {
 	subject := store.Revocation{Issuer: "i", Subject: "ann", Before: &day, MadeAt: day, Note: "leaked"}
 	id := store.Revocation{TokenID: "t-1", MadeAt: day}
 	revoke := func(r store.Revocation) call {
-		return call{"Revoke", func(ctx context.Context, db *store.DB) error { _, err := db.Revoke(ctx, r); return err }}
+		return call{"Revoke", func(ctx context.Context, db *store.DB) error {
+			_, err := db.Revoke(ctx, r, store.MaxRevocations)
+			return err
+		}}
 	}
 	return []call{
 		{"Now", func(ctx context.Context, db *store.DB) error { _, err := db.Now(ctx); return err }},
@@ -53,7 +56,7 @@ func revocationCalls() []call {
 // revoke stores a revocation and returns it as it is stored.
 func revoke(t *testing.T, db *store.DB, r store.Revocation) store.Revocation {
 	t.Helper()
-	stored, err := db.Revoke(t.Context(), r)
+	stored, err := db.Revoke(t.Context(), r, store.MaxRevocations)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,8 +169,14 @@ func TestRevocationsHaveANumberAndSizes(t *testing.T) {
 	revoke(t, db, store.Revocation{Issuer: long(store.MaxIssuer), TokenID: long(store.MaxTokenID), MadeAt: day})
 	sql(t, at, fmt.Sprintf(`INSERT INTO keyway.revocations (issuer, token_id, subject, made_at, note)
 		SELECT '', 't-' || n, '', now(), '' FROM generate_series(1, %d) AS n`, store.MaxRevocations-2))
-	_, err := db.Revoke(t.Context(), store.Revocation{TokenID: "one more", MadeAt: day})
+	_, err := db.Revoke(t.Context(), store.Revocation{TokenID: "one more", MadeAt: day}, store.MaxRevocations)
 	if !errors.Is(err, fault.Conflict) || !strings.Contains(fault.Detail(err), "keyway revoke --prune 90d") {
+		t.Error(err)
+	}
+	const reserve = store.MaxRevocations - store.ReservedRevocations
+	_, err = db.Revoke(t.Context(), store.Revocation{TokenID: "by a request", MadeAt: day}, reserve)
+	if !errors.Is(err, fault.Conflict) || !strings.Contains(fault.Detail(err),
+		"There are 9000 revocations already, which is the limit for requests; the command keyway revoke can make 1000 more") {
 		t.Error(err)
 	}
 	revoke(t, db, largest) // One that exists is no further one.

@@ -55,8 +55,22 @@ type Verifier struct {
 	everyToken restriction // what every token must contain, whatever its source
 }
 
-// NewVerifier reads the keys that need no request. Its error names all that is wrong,
-// each with its remedy, and contains no key material.
+// SourceError is what is wrong with one source of keys.
+type SourceError struct {
+	// Index is that of the source in Options.Keys.
+	Index int
+	// Err names the problem and the remedy.
+	Err error
+}
+
+// Error implements error.
+func (e *SourceError) Error() string { return fmt.Sprintf("keys[%d]: %s", e.Index, e.Err) }
+
+// Unwrap returns the error without the index.
+func (e *SourceError) Unwrap() error { return e.Err }
+
+// NewVerifier reads the keys that need no request. Its error joins all that is wrong, each
+// with its remedy, and contains no key material. That of a source is a SourceError.
 func NewVerifier(o Options) (*Verifier, error) {
 	methods, faults := accepted(o.Algorithms)
 	faults = append(faults, o.faults()...)
@@ -64,7 +78,7 @@ func NewVerifier(o Options) (*Verifier, error) {
 	v := &Verifier{methods: methods}
 	for i, source := range o.Keys {
 		if err := v.add(fmt.Sprintf("keys[%d]", i), source, o); err != nil {
-			faults = append(faults, fmt.Errorf("keys[%d]: %w", i, err))
+			faults = append(faults, &SourceError{i, err})
 		}
 	}
 	if len(faults) > 0 {
@@ -111,8 +125,8 @@ func (o Options) faults() (faults []error) {
 	}
 	for i, s := range o.Keys {
 		if o.Issuer != "" && len(s.Issuers) > 0 && !slices.Contains(s.Issuers, o.Issuer) {
-			add("keys[%d]: issuer %q differs from issuer %q, so no token could pass; remove one", i,
-				strings.Join(s.Issuers, ", "), o.Issuer)
+			faults = append(faults, &SourceError{i, fmt.Errorf("issuer %q differs from issuer %q, so no token could pass; "+
+				"remove one", strings.Join(s.Issuers, ", "), o.Issuer)})
 		}
 	}
 	return faults

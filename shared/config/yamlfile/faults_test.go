@@ -99,12 +99,12 @@ func TestEachErrorHasItsPositionAndRemedy(t *testing.T) {
 			`3:10: auth.keys[0]: is not a PEM public key, which EdDSA needs; give the text that begins with -----BEGIN ` +
 				`PUBLIC KEY-----, or set auth.algorithms to [HS256]`},
 		{"[${K}]", "[{}]",
-			`3:10: auth.keys[0]: needs exactly one source of keys; set one of jwks_file, jwks_url, discovery and secret`},
+			`3:10: auth.keys[0]: needs exactly one source of keys; set one of key, jwks_file, jwks_url, discovery and secret`},
 		{"[${K}]", "[{secret: hunter2}]",
 			`3:11: auth.keys[0].secret: is not in the required form; it must match ` +
 				`^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:.+$`},
 		{"[${K}]", "\n  - jwks_url: https://a/k\n    jwks_file: k.json\n  algorithms: [RS256]",
-			`4:5: auth.keys[0]: needs exactly one source of keys; set one of jwks_file, jwks_url, discovery and secret`},
+			`4:5: auth.keys[0]: needs exactly one source of keys; set one of key, jwks_file, jwks_url, discovery and secret`},
 		{"[${K}]", "\n  - jwks_url: http://localhost/k\n  algorithms: [RS256]",
 			`4:5: auth.keys[0].jwks_url: is not https, so anyone on the network path could replace the keys; use https; ` +
 				`inside a compose network or a cluster, add http: true to this key; with --dev, http on a loopback ` +

@@ -3,6 +3,7 @@ package migrations
 import (
 	"context"
 	"encoding/json"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -31,9 +32,27 @@ func (t Target) adopt(ctx context.Context, conn *pgx.Conn, was *owner.Record) er
 		if err != nil {
 			return err
 		}
+		if err := t.reportFirst(ctx, tx, was, next); err != nil {
+			return err
+		}
 		t.reportNew(was, next, groups)
 		return t.setOwners(ctx, tx, next)
 	})
+}
+
+// reportFirst reports whose data the existing data is, when the owners are recorded for the first time. An earlier
+// version stored no issuer with it, so nothing shows whether the only entry of the file was replaced with the update.
+func (t Target) reportFirst(ctx context.Context, tx pgx.Tx, was, next *owner.Record) error {
+	if was != nil || next.Home == nil || *next.Home == "" {
+		return nil
+	}
+	held, err := t.holdings(ctx, tx, "position('#' IN owner) = 0 AND owner <> ''", nil)
+	for _, h := range held {
+		t.report("first record of the owners: users of %[1]s own the existing data (sessions: %[2]d, runs: %[3]d, memories: "+
+			"%[4]d); if it is of users of another issuer, stop now, and move it: keyway owners move --from home --to ISSUER "+
+			"--apply", *next.Home, h.Sessions, h.Runs, h.Memories)
+	}
+	return err
 }
 
 // reportNew reports issuers that the file names for the first time. An operator who has only changed how an issuer is
@@ -64,6 +83,11 @@ func (t Target) owners(ctx context.Context, tx pgx.Tx) (r *owner.Record, err err
 }
 
 func (t Target) setOwners(ctx context.Context, tx pgx.Tx, r *owner.Record) error {
+	var now time.Time
+	if err := tx.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now); err != nil {
+		return err
+	}
+	r.Date(now.UTC())
 	text, err := json.Marshal(r)
 	if err == nil {
 		_, err = tx.Exec(ctx, "UPDATE "+t.table("os")+" SET owners = $1::jsonb", string(text))

@@ -73,6 +73,38 @@ func TestAnOldDatabaseKeepsItsOwners(t *testing.T) {
 	}
 }
 
+// Nothing in the data of an earlier version shows whose it is. If the only entry was replaced with the update, the
+// operator must learn it before somebody uses the data.
+func TestTheFirstRecordReportsWhoseTheDataIs(t *testing.T) {
+	t.Parallel()
+	const line = "first record of the owners: users of https://b own the existing data (sessions: 2, runs: 0, memories: 0)"
+	for _, row := range []struct {
+		stored, file []string
+		want         bool
+	}{
+		{[]string{"ann", "bob"}, []string{"https://b"}, true},
+		{nil, []string{"https://b"}, false},
+		{[]string{"ann", "bob"}, []string{""}, false},
+		{[]string{"https://a#ann", "https://b#ann"}, []string{"https://a", "https://b"}, false},
+	} {
+		url := storetest.EmptyURL(t)
+		conn := connect(t, url)
+		asTern(t, conn, 10)
+		give(t, conn, row.stored...)
+		for start := range 2 {
+			at, lines := issuers(target(url), row.file...), ""
+			at.Progress = func(line string) { lines += line + "\n" }
+			if _, err := migrations.Run(t.Context(), at); err != nil {
+				t.Fatal(err)
+			}
+			if want := row.want && start == 0; strings.Contains(lines, line) != want ||
+				strings.Contains(lines, "keyway owners move --from home --to ISSUER --apply") != want {
+				t.Errorf("%+v, start %d: %s", row, start, lines)
+			}
+		}
+	}
+}
+
 // The second issuer was added together with the update. Then nobody but the operator knows whose the names are.
 func TestAFileThatCouldRenameOwnersIsRefused(t *testing.T) {
 	t.Parallel()
