@@ -27,15 +27,15 @@ var rooms = map[string]string{
 	"shared/limit":      "shared/fault shared/strictjson",
 	"shared/input":      "shared/fault shared/pgvalue shared/strictjson",
 	"shared/route":      "shared/scope",
-	"shared/token": "shared/awsenv shared/fault shared/strictjson github.com/golang-jwt/jwt " +
+	"shared/token": "shared/awsenv shared/fault shared/limit shared/strictjson github.com/golang-jwt/jwt " +
 		"github.com/go-jose/go-jose github.com/aws/aws-sdk-go-v2/aws",
-	"shared/authz":            "shared/fault shared/route shared/scope",
+	"shared/authz":            "shared/fault shared/limit shared/route shared/scope",
 	"shared/authz/authztest":  "", // an oracle that shares code with what it judges would be none
 	"shared/config":           "shared/owner shared/scope",
 	"shared/config/yamlfile":  "shared/config github.com/goccy/go-yaml",
 	"shared/config/deployed":  "shared/config",
 	"shared/config/configdoc": "shared/config",
-	"shared/edge": "shared/fault shared/route shared/scope shared/authz shared/token " +
+	"shared/edge": "shared/fault shared/limit shared/route shared/scope shared/authz shared/token " +
 		"shared/config github.com/aws/aws-lambda-go/events",
 	"shared/policycheck": "shared/fault shared/route shared/authz shared/config " +
 		"shared/config/yamlfile shared/edge github.com/aws/aws-lambda-go/events",
@@ -146,7 +146,7 @@ func TestForbiddenImportIsFound(t *testing.T) {
 	t.Parallel()
 	good := listed{
 		module + "shared/authz",
-		[]string{"fmt", module + "shared/scope", module + "shared/route", module + "shared/fault"},
+		[]string{"fmt", module + "shared/scope", module + "shared/route", module + "shared/fault", module + "shared/limit"},
 	}
 	importing := func(path string) listed { return listed{good.ImportPath, append(slices.Clone(good.Imports), path)} }
 	rules := map[string]string{"shared/authz": rooms["shared/authz"]}
@@ -160,7 +160,7 @@ func TestForbiddenImportIsFound(t *testing.T) {
 		"may not import github.com/jackc/pgx/v5": importing("github.com/jackc/pgx/v5"),
 		"is not in the layout":                   {module + "shared/util", nil},
 		"shared/authz may import shared/scope and d": {
-			good.ImportPath, []string{module + "shared/route", module + "shared/fault"},
+			good.ImportPath, []string{module + "shared/route", module + "shared/fault", module + "shared/limit"},
 		},
 	} {
 		pkgs := []listed{pkg}

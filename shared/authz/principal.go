@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"strings"
 	"time"
+
+	"github.com/keyway-agents/keyway/shared/limit"
 )
 
 // Principal is the verified identity of a caller. A nil *Principal is a caller without
@@ -35,6 +37,8 @@ type Principal struct {
 	// it doesn't have, and what it has instead. Unread names claims of the token only, so that the caller may see it.
 	// Neither contains a value of a claim.
 	Absent, Unread string
+	// Limits are what the caller's runs may use: see token.Claims.
+	Limits limit.Limits
 	// IssuedAt is the claim iat. It is zero for a token without it.
 	IssuedAt time.Time
 	// ExpiresAt is zero for a token that never expires.

@@ -30,7 +30,6 @@ func Unsupported(at string, a Agent) (faults []Fault) {
 		set  bool
 	}{
 		{"update_memory_on_run", a.UpdateMemoryOnRun},
-		{"limits", a.Limits != Limits{}},
 	} {
 		if setting.set {
 			faults = append(faults, Fault{

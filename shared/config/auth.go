@@ -150,6 +150,7 @@ func (d *decoder) checkAuth(a *Auth) {
 	d.checkIssuers(a, urls)
 	d.warnOrder(a)
 	d.checkClaims(a)
+	d.checkLimits(a)
 	d.checkHome(a)
 	if a.VerifyAudience {
 		d.checkElements("auth.audience", a.Audience)

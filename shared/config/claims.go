@@ -97,12 +97,12 @@ func (d *decoder) grants(path string, n *node) Grants {
 
 // checkClaims checks the claims and grants of auth and of each key.
 func (d *decoder) checkClaims(a *Auth) {
-	d.checkSources("auth.claims", a.Claims.Scopes, a.Claims.Roles, a.Claims.Subject, a.Claims.Session)
+	d.checkSources("auth.claims", KeyClaims(a.Claims))
 	d.checkGrants("auth.grants", a.Grants, a.AdminScope)
 	readers, unlisted := 0, []string(nil)
 	for i, k := range a.Keys {
 		path := Element("auth.keys", i)
-		d.checkSources(path+".claims", k.Claims.Scopes, k.Claims.Roles, k.Claims.Subject, k.Claims.Session)
+		d.checkSources(path+".claims", k.Claims)
 		d.checkGrants(path+".grants", k.Grants, a.AdminScope)
 		roles, scopes := a.ClaimsOf(k).Roles, a.ClaimsOf(k).Scopes
 		if len(roles) > 0 && !k.hasNoSource() {
@@ -222,6 +222,9 @@ func (a Auth) ClaimsOf(k Key) Claims {
 	if k.Claims.Session.Names() != nil {
 		c.Session = k.Claims.Session
 	}
+	if k.Claims.Limits.Names() != nil {
+		c.Limits = k.Claims.Limits
+	}
 	return c
 }
 
@@ -234,11 +237,11 @@ func (a Auth) GrantsOf(k Key) Grants {
 }
 
 // checkSources checks that each source is one claim or one path, and warns of a name that looks like a path.
-func (d *decoder) checkSources(path string, scopes, roles Sources, subject, session ClaimSource) {
+func (d *decoder) checkSources(path string, c KeyClaims) {
 	for _, several := range []struct {
 		name string
 		list Sources
-	}{{"scopes", scopes}, {"roles", roles}} {
+	}{{"scopes", c.Scopes}, {"roles", c.Roles}} {
 		for i, s := range several.list {
 			d.checkSourceOfClaim(element(Member(path, several.name), several.list, i), s)
 		}
@@ -246,14 +249,14 @@ func (d *decoder) checkSources(path string, scopes, roles Sources, subject, sess
 	for _, one := range []struct {
 		name string
 		s    ClaimSource
-	}{{"subject", subject}, {"session", session}} {
+	}{{"subject", c.Subject}, {"session", c.Session}, {"limits", c.Limits}} {
 		at := Member(path, one.name)
 		d.checkSourceOfClaim(at, one.s)
 		if one.s.Split != nil {
 			d.fault(Member(at, "split"), "has no effect, because this claim holds one value", "remove it")
 		}
 	}
-	if names := subject.Names(); len(names) > 0 && names[len(names)-1] == "email" {
+	if names := c.Subject.Names(); len(names) > 0 && names[len(names)-1] == "email" {
 		d.warn(Member(path, "subject"), "is an address that its user or the issuer can change or give to another person, "+
 			"who then owns the same data", "use sub")
 	}

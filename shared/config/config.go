@@ -41,6 +41,11 @@ type Config struct {
 	Database Database `json:"database"`
 	// Private addresses that tools can reach.
 	Egress Egress `json:"egress"`
+	// What all runs of this OS may use together; tokens_per_run is each run's.
+	Limits Limits `json:"limits"`
+	// What the tokens of models cost, by the id of the model, as gpt-4o or openai:gpt-4o; the latter wins if both are
+	// there. usd_per_day needs the price of each model that it limits. The provider demo costs nothing.
+	Prices Prices `json:"prices" example:"{\"openai:gpt-4o\": {input: 2.5, output: 10}}"`
 	// The agents of this OS. Your own program can declare agents in Go, in addition to these or instead
 	// of them.
 	Agents []Agent `json:"agents" required:"true" min:"1" example:"[{id: assistant, model: openai:gpt-4o}]"`
@@ -88,6 +93,9 @@ type Auth struct {
 	// What a role or group grants: its name to a list of scopes. The values of the claims in claims.roles count only
 	// through these names, so nobody becomes an administrator by the name of a group.
 	Grants Grants `json:"grants" example:"{web-users: [\"agents:web-search-agent:run\"]}"`
+	// What each caller with a role or group may use: its name to limits. Of several roles the largest value counts. The
+	// name * stands for every caller, and counts where none of the caller's roles sets a limit: see budgets.md.
+	Limits RoleLimits `json:"limits" absent:"no limit for a caller" example:"{\"*\": {concurrent_runs: 5}, staff: {concurrent_runs: 20}}"`
 	// The scope that allows everything. If it is set to another one, agent_os:admin is an ordinary
 	// scope.
 	AdminScope string `json:"admin_scope" default:"agent_os:admin" pattern:"^\\S+$"`
@@ -135,6 +143,8 @@ type Key struct {
 	Prefix string `json:"prefix" example:"my-agent-os/"`
 	// What a role or group of this issuer grants. It replaces auth.grants.
 	Grants Grants `json:"grants" absent:"auth.grants"`
+	// What callers of this issuer may use, by role or group. It replaces auth.limits.
+	Limits RoleLimits `json:"limits" absent:"auth.limits"`
 	// The kinds of tokens that are accepted besides access tokens: ID tokens, and tokens that are bound to a key (cnf) and
 	// sent without its proof. Both are refused otherwise.
 	Accept []string `json:"accept" enum:"id_token,bound"`
@@ -157,6 +167,8 @@ type Claims struct {
 	Subject ClaimSource `json:"subject" default:"sub" min:"1"`
 	// The claim with the session that a token is bound to, if any.
 	Session ClaimSource `json:"session" default:"session_id" min:"1"`
+	// The claim with limits of the caller: an object with the names of limits. It can only lower what the file allows.
+	Limits ClaimSource `json:"limits" absent:"no claim is read" example:"lim"`
 }
 
 // ClaimSource is a place in the claims of a token. Exactly one of Claim and Path is set.
@@ -179,6 +191,8 @@ type KeyClaims struct {
 	Subject ClaimSource `json:"subject" absent:"auth.claims.subject"`
 	// The claim with the session that a token is bound to, if any.
 	Session ClaimSource `json:"session" absent:"auth.claims.session"`
+	// The claim with limits of the caller.
+	Limits ClaimSource `json:"limits" absent:"auth.claims.limits"`
 }
 
 // ScopeMapping replaces the scopes that the matching routes need. Mappings keep the order of the
@@ -253,7 +267,7 @@ type Agent struct {
 	ToolCallLimit int `json:"tool_call_limit" min:"1" absent:"no limit"`
 	// The time limit of one run.
 	Timeout time.Duration `json:"timeout" default:"10m" min:"1ms" max:"24h"`
-	// Limits on what the agent can consume.
+	// What all runs of the agent may use together, those of all callers; tokens_per_run is each run's.
 	Limits Limits `json:"limits"`
 }
 
@@ -300,10 +314,28 @@ type MCP struct {
 	Timeout time.Duration `json:"timeout" default:"60s" min:"1s" max:"10m"`
 }
 
-// Limits bounds what an agent can consume. 0 is no limit.
+// Limits are the limits of package limit, to which they convert. 0 is no limit.
 type Limits struct {
-	// The number of runs at the same time.
-	ConcurrentRuns int `json:"concurrent_runs" min:"1" absent:"no limit"`
-	// The number of model tokens of one run, input and output together.
-	TokensPerRun int `json:"tokens_per_run" min:"1" absent:"no limit"`
+	// The number of runs that execute at the same time.
+	ConcurrentRuns int `json:"concurrent_runs" min:"1" max:"1000000000000" absent:"no limit"`
+	// The number of background runs that wait for a worker.
+	WaitingRuns int `json:"waiting_runs" min:"1" max:"1000000000000" absent:"no limit"`
+	// The number of runs that begin in a minute.
+	RunsPerMinute int `json:"runs_per_minute" min:"1" max:"1000000000000" absent:"no limit"`
+	// The number of runs that begin in a day of UTC.
+	RunsPerDay int `json:"runs_per_day" min:"1" max:"1000000000000" absent:"no limit"`
+	// The number of model tokens of one run, input and output together. A run that has used more ends at its next step.
+	TokensPerRun int `json:"tokens_per_run" min:"1" max:"1000000000000" absent:"no limit"`
+	// The number of model tokens of all runs of a day of UTC.
+	TokensPerDay int `json:"tokens_per_day" min:"1" max:"1000000000000" absent:"no limit"`
+	// The cost in US dollars of all runs of a day of UTC, by prices.
+	USDPerDay float64 `json:"usd_per_day" min:"0.01" max:"1000000000000" absent:"no limit"`
+}
+
+// Price is what the tokens of a model cost.
+type Price struct {
+	// US dollars for 1,000,000 tokens that the model reads.
+	Input float64 `json:"input" required:"true" min:"0" max:"1000000" example:"2.5"`
+	// US dollars for 1,000,000 tokens that the model writes.
+	Output float64 `json:"output" required:"true" min:"0" max:"1000000" example:"10"`
 }

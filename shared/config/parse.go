@@ -76,6 +76,7 @@ func Parse(data []byte, o Options) (*Config, []Fault) {
 	d.checkDatabase(&d.c.Database)
 	d.checkEgress()
 	d.checkAgents()
+	d.checkPrices(d.c)
 	if o.Check != nil {
 		d.faults = append(d.faults, o.Check(d.c)...)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/limit"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/token"
 )
@@ -103,7 +104,13 @@ func rules(a config.Auth, k config.Key) token.Rules {
 		Issuers: k.Issuers(), Audience: k.Audience, Clients: k.Clients,
 		IDTokens: slices.Contains(k.Accept, "id_token"), Bound: slices.Contains(k.Accept, "bound"),
 		Scopes: list(c.Scopes), Roles: list(c.Roles), Subject: At(c.Subject), Session: At(c.Session),
-		Prefix: k.Prefix, Grants: a.GrantsOf(k),
+		Prefix: k.Prefix, Grants: a.GrantsOf(k), LimitsFrom: At(c.Limits),
+	}
+	for role, l := range a.LimitsOf(k) {
+		if r.Limits == nil {
+			r.Limits = map[string]limit.Limits{}
+		}
+		r.Limits[role] = limit.Limits(l)
 	}
 	return r
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/limit"
 )
 
 // The members of the context. A REST API passes only strings, numbers and booleans,
@@ -30,6 +31,8 @@ const (
 	ctxSubjectClaim = "sub_claim"
 	ctxAbsent       = "absent"
 	ctxUnread       = "unread"
+	// ctxLimits is authz.Principal.Limits as its text.
+	ctxLimits = "limits"
 
 	// The remaining members are for logs. They hold hashes and no personal data, so
 	// that the template's access log can print them.
@@ -60,6 +63,9 @@ func contextOf(p *authz.Principal, hash, digest string) map[string]any {
 	}
 	if origins := originsText(p.Origins); origins != "" {
 		context[ctxOrigins] = origins
+	}
+	if limits := p.Limits.Text(); limits != "" {
+		context[ctxLimits] = limits
 	}
 	if p.Subject == "" || len(p.Scopes) == 0 {
 		explain(context, p)
@@ -135,7 +141,7 @@ func scopesText(scopes []string) string {
 func Principal(context map[string]any) (*authz.Principal, error) {
 	for _, name := range []string{
 		ctxSubject, ctxSession, ctxIssuer, ctxTokenID, ctxScopes, ctxExpiry, ctxIssued, ctxRealm, ctxOrigins, ctxToken,
-		ctxSubjectClaim, ctxAbsent, ctxUnread,
+		ctxSubjectClaim, ctxAbsent, ctxUnread, ctxLimits,
 	} {
 		if _, ok := context[name].(string); !ok && context[name] != nil {
 			return nil, fmt.Errorf("authorizer context: %s is not a string: %w", name, fault.Unauthenticated)
@@ -166,6 +172,9 @@ func Principal(context map[string]any) (*authz.Principal, error) {
 		}
 	}
 	var ok bool
+	if p.Limits, ok = limit.FromText(text(ctxLimits)); !ok {
+		return nil, fmt.Errorf("authorizer context: limits: %w", fault.Unauthenticated)
+	}
 	if p.ExpiresAt, ok = parseSeconds(text(ctxExpiry)); !ok {
 		return nil, fmt.Errorf("authorizer context: exp: %w", fault.Unauthenticated)
 	}

@@ -7,7 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
+	"iter"
 	"strconv"
 
 	"github.com/keyway-agents/keyway/shared/strictjson"
@@ -39,8 +39,11 @@ func (l Limits) AtBegin() bool {
 	return !l.None()
 }
 
-// Widest returns the larger of each two limits: what a caller with two roles may use. No limit is larger than any.
-func (l Limits) Widest(other Limits) Limits { return l.each(other, wider, wider) }
+// Largest returns the larger of each two limits, and the only one where one of them has none: what a caller with two
+// roles may use. A role that doesn't set a limit doesn't lift it.
+func (l Limits) Largest(other Limits) Limits {
+	return l.each(other, func(a, b int) int { return max(a, b) }, func(a, b float64) float64 { return max(a, b) })
+}
 
 // Tightest returns the smaller of each two limits. No limit is larger than any.
 func (l Limits) Tightest(other Limits) Limits { return l.each(other, tighter, tighter) }
@@ -60,14 +63,6 @@ func (l Limits) each(o Limits, count func(a, b int) int, amount func(a, b float6
 	}
 }
 
-// wider returns the larger limit. 0 is no limit, so it is the largest.
-func wider[N int | float64](a, b N) N {
-	if a == 0 || b == 0 {
-		return 0
-	}
-	return max(a, b)
-}
-
 // tighter returns the smaller limit.
 func tighter[N int | float64](a, b N) N {
 	if a == 0 || b == 0 {
@@ -84,8 +79,44 @@ func first[N int | float64](a, b N) N {
 	return b
 }
 
+// All returns the limits that are set, with their values.
+func (l Limits) All() iter.Seq2[Name, float64] {
+	return func(yield func(Name, float64) bool) {
+		for _, one := range []struct {
+			name  Name
+			value float64
+		}{
+			{ConcurrentRuns, float64(l.ConcurrentRuns)}, {WaitingRuns, float64(l.WaitingRuns)},
+			{RunsPerMinute, float64(l.RunsPerMinute)}, {RunsPerDay, float64(l.RunsPerDay)},
+			{TokensPerRun, float64(l.TokensPerRun)}, {TokensPerDay, float64(l.TokensPerDay)}, {USDPerDay, l.USDPerDay},
+		} {
+			if one.value != 0 && !yield(one.name, one.value) {
+				return
+			}
+		}
+	}
+}
+
+// Of returns one limit, and 0 for no limit.
+func (l Limits) Of(name Name) float64 {
+	for other, value := range l.All() {
+		if other == name {
+			return value
+		}
+	}
+	return 0
+}
+
+// The smallest usd_per_day in a claim, which is what package store counts in, and the largest limit of each kind, as in
+// keyway.yaml. Sums of such numbers fit into 64 bits in every unit.
+const (
+	leastUSD = 1e-6
+	most     = 1e12
+)
+
 // ErrClaim is the error of FromClaim.
-var ErrClaim = errors.New("a limit must be a whole number from 1, and usd_per_day a number above 0")
+var ErrClaim = errors.New("a limit must be a whole number from 1 to 1,000,000,000,000, and usd_per_day a number " +
+	"from 0.000001")
 
 // FromClaim reads the limits in a claim: a JSON object with the names of keyway.yaml. raw is its text, which package
 // strictjson has checked. unknown are the members with other names, which limit nothing.
@@ -108,13 +139,13 @@ func FromClaim(raw string) (l Limits, unknown []string, err error) {
 			return Limits{}, nil, fmt.Errorf("%s occurs twice: %w", name, ErrClaim)
 		case known:
 			n, err := strconv.ParseInt(value.Raw, 10, 64)
-			if err != nil || n < 1 {
+			if err != nil || n < 1 || n > most {
 				return Limits{}, nil, fmt.Errorf("%s: %w", name, ErrClaim)
 			}
 			*count = int(n)
 		default:
 			n, err := strconv.ParseFloat(value.Raw, 64)
-			if err != nil || math.IsInf(n, 0) || math.IsNaN(n) || n <= 0 {
+			if err != nil || n < leastUSD || n > most {
 				return Limits{}, nil, fmt.Errorf("%s: %w", name, ErrClaim)
 			}
 			l.USDPerDay = n
@@ -152,6 +183,11 @@ func FromText(text string) (l Limits, ok bool) {
 	}
 	if json.Unmarshal([]byte(text), &l) != nil || l.Text() != text {
 		return Limits{}, false
+	}
+	for _, value := range l.All() {
+		if value < 0 {
+			return Limits{}, false
+		}
 	}
 	return l, true
 }

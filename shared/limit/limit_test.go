@@ -31,15 +31,25 @@ func allows(l limit.Limits, n int) [7]bool {
 	}
 }
 
-func TestTheTightestAllowsWhatBothAllowAndTheWidestWhatOneAllows(t *testing.T) {
+// limited reports which limits are set: those that don't allow just anything.
+func limited(l limit.Limits) (set [7]bool) {
+	for i, allowed := range allows(l, 1<<40) {
+		set[i] = !allowed
+	}
+	return set
+}
+
+func TestTheTightestAllowsWhatBothAllowAndTheLargestWhatOneThatLimitsAllows(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		a, b, n := limits(t, "a"), limits(t, "b"), rapid.IntRange(1, 4).Draw(t, "n")
 		of, other := allows(a, n), allows(b, n)
-		tightest, widest := allows(a.Tightest(b), n), allows(a.Widest(b), n)
+		tightest, largest := allows(a.Tightest(b), n), allows(a.Largest(b), n)
+		limited, otherLimited := limited(a), limited(b)
 		for i := range of {
-			if tightest[i] != (of[i] && other[i]) || widest[i] != (of[i] || other[i]) {
-				t.Fatalf("%+v and %+v: tightest %+v, widest %+v", a, b, a.Tightest(b), a.Widest(b))
+			want := limited[i] && of[i] || otherLimited[i] && other[i] || !limited[i] && !otherLimited[i]
+			if tightest[i] != (of[i] && other[i]) || largest[i] != want {
+				t.Fatalf("%+v and %+v: tightest %+v, largest %+v", a, b, a.Tightest(b), a.Largest(b))
 			}
 		}
 	})
@@ -55,6 +65,7 @@ func TestLimitsCrossAsText(t *testing.T) {
 	})
 	for _, text := range []string{
 		"{}", "null", " {}", `{"concurrent_runs":0}`, `{"concurrent_runs":1,"x":1}`, `{"usd_per_day":1.0}`, "x",
+		`{"concurrent_runs":-1}`, `{"usd_per_day":-0.5}`,
 	} {
 		if l, ok := limit.FromText(text); ok {
 			t.Errorf("%s is %+v", text, l)
@@ -75,7 +86,8 @@ func TestAClaimThatIsNoLimitIsAnError(t *testing.T) {
 	for _, text := range []string{
 		``, `5`, `[]`, `null`, `"x"`, `{"concurrent_runs":0}`, `{"concurrent_runs":-1}`, `{"concurrent_runs":1.5}`,
 		`{"concurrent_runs":"5"}`, `{"concurrent_runs":null}`, `{"concurrent_runs":1e3}`, `{"runs_per_day":99999999999999999999}`,
-		`{"usd_per_day":0}`, `{"usd_per_day":-1}`, `{"usd_per_day":1e999}`, `{"usd_per_day":"1"}`,
+		`{"runs_per_day":1000000000001}`,
+		`{"usd_per_day":1e13}`, `{"usd_per_day":1e-7}`, `{"usd_per_day":0}`, `{"usd_per_day":-1}`, `{"usd_per_day":1e999}`, `{"usd_per_day":"1"}`,
 		`{"tokens_per_day":5,"tokens_per_day":6}`,
 	} {
 		if l, _, err := limit.FromClaim(text); !errors.Is(err, limit.ErrClaim) {

@@ -64,6 +64,9 @@ func (v *Verifier) claims(p parts, from *source) (c Claims, err error) {
 	if err = from.grant(&c, o, note); err != nil {
 		return c, err
 	}
+	if p.explain != nil {
+		p.explain.Limits = from.limitOrigins(o, c.Limits)
+	}
 	if c.Subject == "" {
 		c.SubjectClaim = clipped(from.Subject.String())
 	}

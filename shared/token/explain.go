@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/limit"
 	"github.com/keyway-agents/keyway/shared/strictjson"
 )
 
@@ -16,6 +17,8 @@ type Explanation struct {
 	Claims Claims
 	// Ignored are the parts of an accepted token that grant nothing, among the claims that are read.
 	Ignored []Ignored
+	// Limits are those of Claims, with where each is from.
+	Limits []LimitOrigin
 	// Reads are the claims from which scopes are read, and RolesFrom those with roles.
 	Reads, RolesFrom []string
 
@@ -38,6 +41,14 @@ type Explanation struct {
 	Absent []string
 	// Has are the claims that may hold scopes, roles or groups and that are not read. At most 8.
 	Has []string
+}
+
+// LimitOrigin is one limit of a caller. From is "claim=role", "*" for the limits of every caller, or the claim that
+// lowers it.
+type LimitOrigin struct {
+	Name  limit.Name
+	Value float64
+	From  string
 }
 
 // Explain is Verify, and also says how the token was read.
@@ -78,6 +89,36 @@ func (x *Explanation) saw(o, header object, from *source) {
 		}
 	}
 	x.Has = o.likeScopes(read)
+}
+
+// limitOrigins says where the limits of an accepted token are from.
+func (from *source) limitOrigins(o object, limits limit.Limits) (all []LimitOrigin) {
+	type place struct {
+		name string
+		limit.Limits
+	}
+	var places []place // in which a limit of the file can be
+	byRole := limit.Limits{}
+	for _, claim := range from.Roles {
+		roles, _, _ := claim.values(o) // the token was accepted
+		for _, role := range roles {
+			if l, ok := from.roleLimits(role); ok {
+				places, byRole = append(places, place{claim.String() + "=" + role, l}), byRole.Largest(l)
+			}
+		}
+	}
+	everyone := from.Limits[anyRole]
+	ofFile := byRole.Or(everyone)
+	places = append(places, place{anyRole, everyone})
+	for name, value := range limits.All() {
+		origin := from.LimitsFrom.String()
+		if ofFile.Of(name) == value {
+			i := slices.IndexFunc(places, func(p place) bool { return p.Of(name) == value })
+			origin = places[i].name
+		}
+		all = append(all, LimitOrigin{name, value, origin})
+	}
+	return all
 }
 
 // kindOf says what kind of token this is, whichever kinds its source accepts.

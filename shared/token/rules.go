@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/keyway-agents/keyway/shared/limit"
 	"github.com/keyway-agents/keyway/shared/strictjson"
 )
 
@@ -34,6 +35,10 @@ type Rules struct {
 	Prefix string
 	// Grants are the scopes that each role grants. Defaults to none.
 	Grants map[string][]string
+	// Limits are what the callers with each role may use; the name "*" stands for every caller. Defaults to no limit.
+	Limits map[string]limit.Limits
+	// LimitsFrom is the claim with limits of the caller. Defaults to none.
+	LimitsFrom ClaimSource
 	// Subject is the claim with the user. Defaults to sub.
 	Subject ClaimSource
 	// Session is the claim with the session. Defaults to session_id.
@@ -166,12 +171,14 @@ func (s ClaimSource) values(o object) (list []string, ok bool, err error) {
 	return list, list != nil, nil
 }
 
-// grant sets the scopes of a token: the values of the claims with scopes, and what the roles grant. note is nil or gets
-// what grants nothing.
+// grant sets the scopes of a token: the values of the claims with scopes, and what the roles grant. It also sets the
+// limits. note is nil or gets what grants and limits nothing.
 func (from *source) grant(c *Claims, o object, note func(Ignored)) (err error) {
 	if from.plain {
-		c.Scopes, err = from.Scopes[0].read(o, note)
-		return err
+		if c.Scopes, err = from.Scopes[0].read(o, note); err != nil {
+			return err
+		}
+		return from.limit(c, o, limit.Limits{}, note)
 	}
 	g := granting{source: from, claims: o, note: note}
 	for _, claim := range from.Scopes {
@@ -185,6 +192,41 @@ func (from *source) grant(c *Claims, o object, note func(Ignored)) (err error) {
 		}
 	}
 	c.Scopes, c.Origins = g.scopes.list, g.origins
+	return from.limit(c, o, g.limits, note)
+}
+
+// anyRole is the name in Rules.Limits that stands for every caller. It is no role, even if a token has one of this name.
+const anyRole = "*"
+
+// roleLimits returns the limits of the callers with a role.
+func (from *source) roleLimits(role string) (limit.Limits, bool) {
+	l, ok := from.Limits[role]
+	if role == anyRole {
+		return limit.Limits{}, false
+	}
+	return l, ok
+}
+
+// limit sets the limits of a token: byRole are those of its roles. The claim can only lower what the file allows.
+func (from *source) limit(c *Claims, o object, byRole limit.Limits, note func(Ignored)) error {
+	c.Limits = byRole.Or(from.Limits[anyRole])
+	if len(from.LimitsFrom.Path) == 0 {
+		return nil
+	}
+	raw, err := from.LimitsFrom.find(o)
+	if raw == "" || err != nil {
+		return err
+	}
+	own, unknown, err := limit.FromClaim(raw)
+	if err != nil {
+		return denyBecause(Cause(from.LimitsFrom.String()+": "+err.Error()), "Invalid token: Invalid limits")
+	}
+	if note != nil {
+		for _, name := range unknown {
+			note(Ignored{from.LimitsFrom.String() + "." + name, "", "no limit has this name"})
+		}
+	}
+	c.Limits = c.Limits.Tightest(own)
 	return nil
 }
 
@@ -196,6 +238,7 @@ type granting struct {
 	scopes  distinct
 	origins []string // of each of scopes
 	roles   distinct // those that granted something
+	limits  limit.Limits
 }
 
 func (g *granting) addScopes(claim ClaimSource) error {
@@ -228,10 +271,12 @@ func (g *granting) addRoles(claim ClaimSource) error {
 	}
 	name := claim.String()
 	for _, role := range values {
-		scopes, ok := g.Grants[role]
-		if !ok && g.note != nil {
+		scopes, granted := g.Grants[role]
+		limits, limited := g.roleLimits(role)
+		if !granted && !limited && g.note != nil {
 			g.note(Ignored{name, role, "no grant has this name"})
 		}
+		g.limits = g.limits.Largest(limits)
 		// A role counts once, however often the token repeats it.
 		if len(scopes) == 0 || !g.roles.add(role) {
 			continue

@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/limit"
 )
 
 // Claims are the claims of a verified token that Keyway uses. An absent claim is the
@@ -43,6 +44,9 @@ type Claims struct {
 	// quotes. Unread is what the token has instead, such as "it has scope, realm_access"; it contains names of claims and
 	// no values. Both are set only if Scopes is empty, and have 2 KB at most.
 	Absent, Unread string
+	// Limits are what the caller's runs may use: the largest of each limit that the caller's roles set, else that of every
+	// caller, lowered to the claim with limits.
+	Limits limit.Limits
 	// IssuedAt is the claim iat, in UTC and in whole seconds. It is zero if the token has none.
 	IssuedAt time.Time
 	// ExpiresAt is in UTC and in whole seconds. It is zero if the token never expires.

@@ -1,6 +1,7 @@
 package configdoc
 
 import (
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -35,7 +36,8 @@ func Read(file string) (Source, error) {
 		}
 		return false
 	})
-	return s, s.complete(reflect.TypeFor[config.Config]())
+	return s, errors.Join(s.complete(reflect.TypeFor[config.Config]()), s.complete(reflect.TypeFor[config.Limits]()),
+		s.complete(reflect.TypeFor[config.Price]()))
 }
 
 // add records the comments of a struct's fields. Line breaks of a comment are not significant in the

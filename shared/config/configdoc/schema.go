@@ -71,7 +71,7 @@ func (s Source) typeSchema(t reflect.Type, tag reflect.StructTag) *object {
 		return o
 	case reflect.Map:
 		o := typed("object")
-		o.put("additionalProperties", typed("string"))
+		o.put("additionalProperties", s.typeSchema(t.Elem(), ""))
 		return o
 	case reflect.Struct:
 		return s.objectSchema(t)

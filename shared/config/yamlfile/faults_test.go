@@ -47,7 +47,7 @@ func TestEachErrorHasItsPositionAndRemedy(t *testing.T) {
 		{"id: os", `id: "a\0b"`, `1:1: id: has a NUL character; remove it`},
 		{"id: os", "id: os\nid: two", `2:1: id: is written twice, first on line 1; keep one of them`},
 		{"id: os", "id: os\nverion: 1",
-			`2:1: verion: unknown field; use id, name, description, auth, cors, database, egress or agents`},
+			`2:1: verion: unknown field; use id, name, description, auth, cors, database, egress, limits, prices or agents`},
 		{"id: os", "id: os\nnmae: x", `2:1: nmae: unknown field; did you mean name?`},
 		{"  model: demo:x", "  modle: demo:x", `6:3: agents[0].modle: unknown field; did you mean model?`},
 		{"  model: demo:x", "  model: demo:x\n  markdown: yes", `7:3: agents[0].markdown: is "yes"; write true or false`},
@@ -55,8 +55,8 @@ func TestEachErrorHasItsPositionAndRemedy(t *testing.T) {
 			`7:3: agents[0].num_history_runs: is 0; use at least 1`},
 		{"  model: demo:x", "  model: demo:x\n  tool_call_limit: 1.5",
 			`7:3: agents[0].tool_call_limit: is 1.5; write a whole number`},
-		{"  model: demo:x", "  model: demo:x\n  limits: {tokens_per_run: 9999999999}",
-			`7:12: agents[0].limits.tokens_per_run: is 9999999999; use at most 2147483647`},
+		{"  model: demo:x", "  model: demo:x\n  limits: {tokens_per_run: 9999999999999}",
+			`7:12: agents[0].limits.tokens_per_run: is 9999999999999; use at most 1000000000000`},
 		{"  model: demo:x", "  model: demo:x\n  timeout: 10",
 			`7:3: agents[0].timeout: is a number; write a duration with its unit, such as 10s or 5m`},
 		{"  model: demo:x", "  model: demo:x\n  timeout: -5s",
@@ -66,7 +66,7 @@ func TestEachErrorHasItsPositionAndRemedy(t *testing.T) {
 		{good, "", "1:1: id: is missing; add id: my-agent-os\n" +
 			"1:1: agents: is missing; add agents: [{id: assistant, model: openai:gpt-4o}]\n" +
 			`1:1: auth.keys: is missing; add keys: ["${JWT_VERIFICATION_KEY}"], and set that variable; or use --dev`},
-		{good, "- a", `1:1: is a list; write its fields: id, name, description, auth, cors, database, egress, agents`},
+		{good, "- a", `1:1: is a list; write its fields: id, name, description, auth, cors, database, egress, limits, prices, agents`},
 
 		// Variables.
 		{"id: os", "id: ${UNSET}", `1:1: id: ${UNSET} is unset or empty; set UNSET, or write $${ for a literal ${`},
