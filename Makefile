@@ -7,6 +7,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 DEADCODE := golang.org/x/tools/cmd/deadcode@v0.51.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+CYCLONEDX := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 
 .PHONY: help
 help: ## List the targets (the default)
@@ -71,7 +72,8 @@ deploy: build ## Build and deploy with sam to ENV (default, dev or prod); the fi
 
 .PHONY: logs
 logs: ## Follow the logs of the deployed functions (ENV as for deploy)
-	sam logs --config-env $(ENV) --tail --cw-log-group "$$(sam list stack-outputs --config-env $(ENV) --output json | python3 -c 'import json,sys; print(next(o["OutputValue"] for o in json.load(sys.stdin) if o["OutputKey"] == "LogGroup"))')"
+	groups=$$(sam list stack-outputs --config-env $(ENV) --output json | python3 -c 'import json,sys; print(next(o["OutputValue"] for o in json.load(sys.stdin) if o["OutputKey"] == "LogGroups"))') && \
+	sam logs --config-env $(ENV) --tail $$(printf -- '--cw-log-group %s ' $${groups//,/ })
 
 # The packages whose tests open a store. They are tested twice: with prepared statements, as a server opens a store, and
 # without, as a Lambda function does.
@@ -151,6 +153,16 @@ vulnerabilities: ## Report known vulnerabilities in what the programs link (need
 	@if curl -sf -m 20 -o /dev/null $(VULNDB)/index/db.json; \
 	then go run $(GOVULNCHECK) -db $(VULNDB) ./...; \
 	else echo "vulnerabilities: NOT CHECKED: $(VULNDB) cannot be reached from this machine"; fi
+
+PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
+
+.PHONY: release
+release: ## Build bin/release: keyway for each platform, its bill of materials (CycloneDX), and SHA256SUMS
+	rm -rf bin/release && mkdir -p bin/release
+	for p in $(PLATFORMS); do CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} \
+		go build -trimpath -o bin/release/keyway-$${p%/*}-$${p#*/} ./cmd/keyway || exit 1; done
+	go run $(CYCLONEDX) app -json -main cmd/keyway -output bin/release/keyway.cdx.json .
+	cd bin/release && sha256sum keyway* >SHA256SUMS
 
 .PHONY: generate
 generate: ## Generate the documents that are made from the code

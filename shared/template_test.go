@@ -17,8 +17,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/route"
 )
 
-// mayDo lists the IAM actions that each function of template.yaml is allowed, besides logging and,
-// in the network, managing its network interface.
+// mayDo lists the IAM actions that the role of each function of template.yaml allows, besides adding to its own log.
+// Lambda itself needs to receive the worker's messages.
 var mayDo = map[string]string{
 	"AuthorizerFunction": "secretsmanager:GetSecretValue",
 	"ConfigFunction":     "",
@@ -26,18 +26,18 @@ var mayDo = map[string]string{
 	"RunsFunction": "bedrock:InvokeModel bedrock:InvokeModelWithResponseStream rds-db:connect " +
 		"secretsmanager:GetSecretValue sqs:SendMessage",
 	"WorkerFunction": "bedrock:InvokeModel bedrock:InvokeModelWithResponseStream rds-db:connect " +
-		"secretsmanager:GetSecretValue sqs:SendMessage",
+		"secretsmanager:GetSecretValue sqs:DeleteMessage sqs:GetQueueAttributes sqs:ReceiveMessage sqs:SendMessage",
 	"SessionsFunction": "rds-db:connect secretsmanager:GetSecretValue",
 	"MemoriesFunction": "rds-db:connect secretsmanager:GetSecretValue",
 	"MigrateFunction":  "rds-db:connect secretsmanager:GetSecretValue",
 }
 
-// logsInAs lists the database users of each function, in its URL and in its policy. A function that
+// logsInAs lists the database users of each function, in its URL and in its role. A function that
 // serves requests is never the master user.
 var logsInAs = map[string]string{
 	"RunsFunction": "keyway_app", "WorkerFunction": "keyway_app", "SessionsFunction": "keyway_app",
-	"MemoriesFunction": "keyway_app",
-	"MigrateFunction":  "keyway", "DbProxyRole": "keyway keyway_app",
+	"MemoriesFunction": "keyway_app", "MigrateFunction": "keyway",
+	"DbProxyRole": "keyway keyway_app",
 }
 
 // mustAnswer lists the responses of API Gateway that need a text in the template.
@@ -76,20 +76,46 @@ func TestBadTemplateIsFound(t *testing.T) {
 		{"Action: rds-db:connect", "Action: [rds-db:connect, s3:GetObject]",
 			"rds-db:connect s3:GetObject secretsmanager:GetSecretValue"},
 		{"Action: rds-db:connect", "Action: rds-db:*", "rds-db:* secretsmanager:GetSecretValue"},
-		{"dbuser:${Server}/keyway_app", "dbuser:${Server}/keyway", "RunsFunction may log in as keyway, want keyway_app"},
-		{"dbuser:${Server}/keyway\n                  - Server: !If\n",
-			"dbuser:${Server}/keyway_app\n                  - Server: !If\n",
-			"MigrateFunction may log in as keyway_app, want keyway"},
-		{"dbuser:${Server}/keyway_app", "dbuser:${Server}/*", "RunsFunction may log in as *, want keyway_app"},
-		{"                    - arn:${AWS::Partition}:rds-db:${AWS::Region}:${AWS::AccountId}:dbuser:${Server}/keyway_app",
-			"                    - arn", "DbProxyRole may log in as keyway, want keyway keyway_app"},
+		{"dbuser:${Server}/keyway_app", "dbuser:${Server}/keyway", "RunsRole may log in as keyway, want keyway_app"},
+		{"dbuser:${Server}/keyway\n                    - Server: !If\n                        - Proxy",
+			"dbuser:${Server}/keyway_app\n                    - Server: !If\n                        - Proxy",
+			"MigrateRole may log in as keyway_app, want keyway"},
+		{"dbuser:${Server}/keyway_app", "dbuser:${Server}/*", "RunsRole may log in as *, want keyway_app"},
+		{"                  - !Sub\n                    - arn:${AWS::Partition}:rds-db:${AWS::Region}:${AWS::AccountId}:dbuser:" +
+			"${Server}/keyway_app", "                  - !Sub\n                    - arn", "DbProxyRole may log in as keyway, want keyway keyway_app"},
 		{"postgres://keyway_app@", "postgres://keyway@", "SessionsFunction logs in as keyway, want keyway_app"},
 		{"            - postgres://keyway@", "            - postgres://keyway_app@",
 			"MigrateFunction logs in as keyway_app, want keyway"},
 		{"keyway?sslmode=verify-full", "keyway?sslmode=require", "a URL of the database has no sslmode=verify-full"},
 		{"DATABASE_ROLE: !If [Url, '', keyway_app]", "DATABASE_ROLE: ''", "MigrateFunction does not create the user"},
-		{"              Resource: !If [MakeJwtKey, !Ref JwtKey, !Ref JwtKeySecret]", "              Resource: '*'",
+		{"                - !If [MakeJwtKey, !Ref JwtKey, !Ref JwtKeySecret]", "                - '*'",
 			"AuthorizerFunction may act on everything"},
+		{"Resource: !GetAtt RunsLogs.Arn", "Resource: !GetAtt SessionsLogs.Arn", "RunsFunction may write to SessionsLogs.Arn"},
+		{"[logs:CreateLogStream, logs:PutLogEvents]", "[logs:CreateLogStream, logs:DeleteLogStream]", "logs:DeleteLogStream"},
+		{"LoggingConfig: {LogGroup: !Ref RunsLogs}", "LoggingConfig: {LogGroup: !Ref WorkerLogs}",
+			"RunsFunction logs to WorkerLogs"},
+		{"      Role: !GetAtt RunsRole.Arn\n", "", "RunsFunction has not the role RunsRole"},
+		{"  RunsLogs:\n    Type: AWS::Logs::LogGroup\n    DeletionPolicy: Retain",
+			"  RunsLogs:\n    Type: AWS::Logs::LogGroup\n    DeletionPolicy: Delete", "RunsLogs is not kept"},
+		{"  RunsLogs:\n    Type: AWS::Logs::LogGroup\n    DeletionPolicy: Retain\n    UpdateReplacePolicy: Retain\n" +
+			"    Properties: {", "  RunsLogs:\n    Type: AWS::Logs::LogGroup\n    DeletionPolicy: Retain\n" +
+			"    UpdateReplacePolicy: Retain\n    Properties: {LogGroupName: keyway, ", "RunsLogs has a fixed name"},
+		{"ManagedPolicyArns: !If [Network, [!Ref NetworkPolicy]", "ManagedPolicyArns: !If [Network, " +
+			"['arn:aws:iam::aws:policy/service-role/AWSLambdaVPCAccessExecutionRole']", "has the policy"},
+		{"Action: ['ec2:*']", "Action: ['ec2:RunInstances']", "the functions' code can manage network interfaces"},
+		{"ReservedConcurrentExecutions: !If [ReserveRuns, !Ref RunsConcurrency, !Ref AWS::NoValue]\n", "\n",
+			"RunsFunction has no ReservedConcurrentExecutions"},
+		{"SecurityPolicy: SecurityPolicy_TLS13_1_2_PFS_PQ_2025_09", "SecurityPolicy: TLS_1_0", "Api accepts old TLS"},
+		{"        - ResourcePath: /~1docs\n", "        - ResourcePath: /~1other\n", "GET /docs is public and has no throttle"},
+		{"Resource: !Sub arn:${AWS::Partition}:s3:::cloudformation-custom-resource-response-*/*", "Resource: '*'",
+			"S3Endpoint allows everything"},
+		{"      PolicyDocument: # Lambda itself receives", "      Extra: # Lambda itself receives", "QueueInterface has no policy"},
+		{"      MaxAllocatedStorage: !Ref RdsMaxStorage\n", "", "the storage of Instance has no maximum"},
+		{"      EnableCloudwatchLogsExports: [postgresql]\n", "", "doesn't export its log"},
+		{"AlarmActions: [!Ref AlarmTopic]", "AlarmActions: []", "Alarm informs nobody"},
+		{"MetricName: ApproximateNumberOfMessagesVisible", "MetricName: NumberOfMessagesSent", "no alarm for"},
+		{"Condition: UseWaf\n    Properties:\n      ResourceArn", "Condition: UseWaf\n    Properties:\n      Other",
+			"WebAclOfApi protects nothing"},
 		{"Access-Control-Allow-Origin: !Sub \"'${Origin}'\", Retry-After: \"'1'\"", "Retry-After: \"'1'\"",
 			"a web page can't read the answer THROTTLED"},
 		{"        THROTTLED:", "        QUOTA_EXCEEDED:", "THROTTLED has AWS's text"},
@@ -119,7 +145,7 @@ func TestGuideNamesEveryParameterAndOutput(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, part := range []string{"Parameters", "Outputs"} {
-		names := section(t, source(t), part)
+		names := get(parsed(t, source(t)), part)
 		if len(names) == 0 {
 			t.Errorf("the template has no %s", part)
 		}
@@ -136,7 +162,7 @@ func TestGuideNamesEveryParameterAndOutput(t *testing.T) {
 func TestEachFunctionIsBuiltFromItsOwnDirectory(t *testing.T) {
 	t.Parallel()
 	from := map[string]string{}
-	for name := range functions(t, source(t)) {
+	for name := range functions(get(parsed(t, source(t)), "Resources")) {
 		cmd := exec.CommandContext(t.Context(), "make", "-n", "build-"+name, "ARTIFACTS_DIR=artifacts")
 		cmd.Dir = ".."
 		out, err := cmd.CombinedOutput()
@@ -165,23 +191,17 @@ func source(t *testing.T) string {
 	return string(data)
 }
 
-func resources(t *testing.T, text string) node { t.Helper(); return section(t, text, "Resources") }
-
-func globals(t *testing.T, text string) node { t.Helper(); return section(t, text, "Globals") }
-
-func section(t *testing.T, text, name string) node {
+func parsed(t *testing.T, text string) (template node) {
 	t.Helper()
-	var template node
 	if err := yaml.Unmarshal([]byte(text), &template); err != nil {
 		t.Fatal(err)
 	}
-	return get(template, name)
+	return template
 }
 
-func functions(t *testing.T, text string) map[string]node {
-	t.Helper()
+func functions(resources node) map[string]node {
 	out := map[string]node{}
-	for name, r := range resources(t, text) {
+	for name, r := range resources {
 		if r := r.(node); r["Type"] == "AWS::Serverless::Function" {
 			out[name] = r
 		}
@@ -192,18 +212,22 @@ func functions(t *testing.T, text string) map[string]node {
 // faults returns the differences between a template and the route table and the lists above.
 func faults(t *testing.T, text string) (out []string) {
 	t.Helper()
-	all := functions(t, text)
+	template := parsed(t, text)
+	resources := get(template, "Resources")
+	all := functions(resources)
 	out = append(out, badEvents(all)...)
 	for name, f := range all {
-		out = append(out, badFunction(name, f)...)
+		out = append(out, badFunction(name, f, resources)...)
 	}
-	out = append(out, badLogins(t, text)...)
+	out = append(out, badLogGroups(resources)...)
+	out = append(out, badProtection(resources)...)
+	out = append(out, badLogins(text, resources, get(template, "Globals"))...)
 	for name := range mayDo {
 		if all[name] == nil {
 			out = append(out, name+" is in the list of this test and is not a function")
 		}
 	}
-	return append(out, badAnswers(get(resources(t, text), "Api", "Properties", "GatewayResponses"))...)
+	return append(out, badAnswers(get(resources, "Api", "Properties", "GatewayResponses"))...)
 }
 
 // event is an entry of a function's Events with the type Api.
@@ -271,27 +295,161 @@ func badEvent(r *route.Route, e event) (out []string) {
 	return out
 }
 
-func badFunction(name string, f node) (out []string) {
+func badFunction(name string, f node, all node) (out []string) {
 	if get(f, "Metadata")["BuildMethod"] != "makefile" {
 		out = append(out, name+" is not built by the Makefile")
 	}
+	p, own := get(f, "Properties"), strings.TrimSuffix(name, "Function")
+	if p["Role"] != own+"Role.Arn" || p["Policies"] != nil { // SAM would add AWS's managed policies
+		out = append(out, name+" has not the role "+own+"Role alone")
+	}
+	if group := get(p, "LoggingConfig")["LogGroup"]; group != own+"Logs" {
+		out = append(out, fmt.Sprintf("%s logs to %v", name, group))
+	}
+	if p["ReservedConcurrentExecutions"] == nil {
+		out = append(out, name+" has no ReservedConcurrentExecutions")
+	}
+	role := get(all, own+"Role", "Properties")
+	for _, text := range deep(role["ManagedPolicyArns"]) {
+		if text != "Network" && text != "NetworkPolicy" && text != "AWS::NoValue" {
+			out = append(out, name+" has the policy "+text)
+		}
+	}
 	actions := map[string]bool{}
-	walk(f, func(key string, value any) {
-		switch key {
-		case "Action":
-			for _, a := range texts(value) {
-				actions[fmt.Sprint(a)] = true
+	for _, s := range statements(role["Policies"]) {
+		for _, a := range texts(s["Action"]) {
+			switch action := fmt.Sprint(a); {
+			case s["Effect"] != "Allow":
+			case action == "logs:CreateLogStream" || action == "logs:PutLogEvents":
+				if s["Resource"] != own+"Logs.Arn" {
+					out = append(out, fmt.Sprintf("%s may write to %v", name, s["Resource"]))
+				}
+			default:
+				actions[action] = true
 			}
-		case "Resource":
-			if slices.Contains(texts(value), any("*")) {
-				out = append(out, name+" may act on everything")
-			}
-		case "FunctionUrlConfig":
+		}
+		if slices.Contains(texts(s["Resource"]), any("*")) {
+			out = append(out, name+" may act on everything")
+		}
+	}
+	walk(f, func(key string, _ any) {
+		if key == "FunctionUrlConfig" {
 			out = append(out, name+" has its own URL, without the authorizer")
 		}
 	})
 	if got := strings.Join(slices.Sorted(maps.Keys(actions)), " "); got != mayDo[name] {
 		out = append(out, fmt.Sprintf("%s may %s, want %s", name, got, mayDo[name]))
+	}
+	return out
+}
+
+// statements returns every statement below v.
+func statements(v any) (all []node) {
+	walk(v, func(_ string, value any) {
+		for _, member := range texts(value) {
+			if s, ok := member.(node); ok && s["Effect"] != nil {
+				all = append(all, s)
+			} else if branches, ok := member.([]any); ok { // of !If
+				for _, branch := range branches {
+					if s, ok := branch.(node); ok && s["Effect"] != nil {
+						all = append(all, s)
+					}
+				}
+			}
+		}
+	})
+	return all
+}
+
+// badLogGroups checks that every log stays when the stack is deleted, and has no name that a new stack would need.
+func badLogGroups(all node) (out []string) {
+	for name, r := range all {
+		if r := r.(node); r["Type"] == "AWS::Logs::LogGroup" {
+			if r["DeletionPolicy"] != "Retain" || r["UpdateReplacePolicy"] != "Retain" {
+				out = append(out, name+" is not kept")
+			}
+			if get(r, "Properties")["LogGroupName"] != nil {
+				out = append(out, name+" has a fixed name")
+			}
+		}
+	}
+	return out
+}
+
+// alarmed are the metrics that have an alarm.
+var alarmed = []string{"Unauthenticated", "Forbidden", "ApproximateNumberOfMessagesVisible", "Throttles"}
+
+// badProtection checks what bounds callers, code in the functions, and cost.
+func badProtection(all node) (out []string) {
+	api := get(all, "Api", "Properties")
+	if policy := fmt.Sprint(api["SecurityPolicy"]); !strings.HasPrefix(policy, "SecurityPolicy_TLS13_1_") ||
+		api["EndpointAccessMode"] == nil {
+		out = append(out, "Api accepts old TLS")
+	}
+	limited := map[string]bool{}
+	for _, m := range texts(api["MethodSettings"]) {
+		m, _ := m.(node)
+		if m["ThrottlingRateLimit"] != nil && m["ThrottlingBurstLimit"] != nil {
+			limited[fmt.Sprint(m["HttpMethod"], " ", strings.ReplaceAll(fmt.Sprint(m["ResourcePath"]), "~1", ""))] = true
+		}
+	}
+	for r := range route.Table.All() {
+		if r.Public && !limited[r.Method+" "+r.Pattern] {
+			out = append(out, r.Method+" "+r.Pattern+" is public and has no throttle of its own")
+		}
+	}
+	denied := false
+	for _, s := range statements(get(all, "NetworkPolicy", "Properties")) {
+		byCode := get(s, "Condition", "ArnLike")["lambda:SourceFunctionArn"] != nil
+		denied = denied || s["Effect"] == "Deny" && byCode && slices.Contains(texts(s["Action"]), any("ec2:*"))
+	}
+	if !denied {
+		out = append(out, "the functions' code can manage network interfaces")
+	}
+	for _, name := range []string{"S3Endpoint", "QueueInterface", "BedrockInterface"} {
+		found := statements(get(all, name, "Properties", "PolicyDocument"))
+		if len(found) == 0 {
+			out = append(out, name+" has no policy")
+		}
+		for _, s := range found {
+			account := get(s, "Condition", "StringEquals")["aws:PrincipalAccount"] != nil
+			if slices.Contains(texts(s["Resource"]), any("*")) || !account && name != "S3Endpoint" {
+				out = append(out, name+" allows everything, or every account")
+			}
+		}
+	}
+	if get(all, "Instance", "Properties")["MaxAllocatedStorage"] == nil {
+		out = append(out, "the storage of Instance has no maximum")
+	}
+	for _, name := range []string{"Instance", "Cluster"} {
+		if get(all, name, "Properties")["EnableCloudwatchLogsExports"] == nil {
+			out = append(out, name+" doesn't export its log")
+		}
+	}
+	return append(out, badAlarms(all)...)
+}
+
+func badAlarms(all node) (out []string) {
+	if get(all, "WebAclOfApi", "Properties")["ResourceArn"] == nil {
+		out = append(out, "WebAclOfApi protects nothing")
+	}
+	metrics := map[string]bool{}
+	for name, r := range all {
+		if r := r.(node); r["Type"] == "AWS::CloudWatch::Alarm" {
+			walk(r, func(key string, value any) {
+				if key == "MetricName" {
+					metrics[fmt.Sprint(value)] = true
+				}
+			})
+			if !slices.Contains(texts(get(r, "Properties")["AlarmActions"]), any("AlarmTopic")) {
+				out = append(out, name+" informs nobody")
+			}
+		}
+	}
+	for _, metric := range alarmed {
+		if !metrics[metric] {
+			out = append(out, "no alarm for "+metric)
+		}
 	}
 	return out
 }
@@ -302,22 +460,23 @@ var (
 )
 
 // badLogins compares logsInAs with the users in the policies and in the URLs.
-func badLogins(t *testing.T, text string) (out []string) {
-	t.Helper()
-	usual := found(globals(t, text), loginAddress)
+func badLogins(text string, resources, globals node) (out []string) {
+	usual := found(globals, loginAddress)
 	if strings.Count(text, "postgres://keyway") != strings.Count(text, "keyway?sslmode=verify-full") {
 		out = append(out, "a URL of the database has no sslmode=verify-full")
 	}
-	for name, r := range resources(t, text) {
-		if may := found(r, loginRight); may != logsInAs[name] {
-			out = append(out, fmt.Sprintf("%s may log in as %s, want %s", name, may, logsInAs[name]))
+	for name, r := range resources {
+		function := strings.TrimSuffix(name, "Role") + "Function"
+		if want, may := cmp.Or(logsInAs[name], logsInAs[function]), found(r, loginRight); r.(node)["Type"] == "AWS::IAM::Role" &&
+			may != want {
+			out = append(out, fmt.Sprintf("%s may log in as %s, want %s", name, may, want))
 		}
 		does := cmp.Or(found(r, loginAddress), usual)
-		if logsInAs[name] != "" && name != "DbProxyRole" && does != logsInAs[name] {
-			out = append(out, fmt.Sprintf("%s logs in as %s, want %s", name, does, logsInAs[name]))
+		if want := logsInAs[name]; want != "" && name != "DbProxyRole" && does != want {
+			out = append(out, fmt.Sprintf("%s logs in as %s, want %s", name, does, want))
 		}
 	}
-	if role := get(resources(t, text), "MigrateFunction", "Properties", "Environment",
+	if role := get(resources, "MigrateFunction", "Properties", "Environment",
 		"Variables")["DATABASE_ROLE"]; !slices.Contains(texts(role), any(usual)) {
 		out = append(out, fmt.Sprintf("MigrateFunction does not create the user of the functions, but %v", role))
 	}

@@ -46,7 +46,8 @@ func (d Decision) Err(id string) error {
 // hint returns what the caller of a refused request should know of the token, or "". It quotes and names only what the
 // caller's own token contains, so that it reveals nothing about other callers or the configuration.
 func (d Decision) hint() string {
-	if hints := d.lookalikes(); len(hints) > 0 {
+	asHeld := func(text string) string { return text }
+	if hints := d.lookalikes(asHeld); len(hints) > 0 {
 		return "In the token, " + strings.Join(hints, "; ")
 	}
 	if d.caller == nil || d.caller.Unread == "" {
@@ -57,8 +58,9 @@ func (d Decision) hint() string {
 }
 
 // Reasons returns the steps that led to the decision, one sentence each, for a person.
-// `keyway can` prints them.
-func (d Decision) Reasons() []string {
+// `keyway can` prints them. written returns a text of the configuration as its file has
+// it, with variables in place of their values: config.Config.AsWritten.
+func (d Decision) Reasons(written func(string) string) []string {
 	if d.Route == nil {
 		switch {
 		case d.anonymous:
@@ -75,25 +77,25 @@ func (d Decision) Reasons() []string {
 	case d.anonymous:
 		return append(out, "the request carries no valid token")
 	case d.Mapping != "":
-		out = append(out, fmt.Sprintf("the mapping %q replaces its need: %s", d.Mapping, join(d.Need)))
+		out = append(out, fmt.Sprintf("the mapping %q replaces its need: %s", d.Mapping, list(texts(d.Need), written)))
 	default:
-		out = append(out, "it needs "+join(d.Need))
+		out = append(out, "it needs "+list(texts(d.Need), written))
 	}
 	switch {
 	case !d.Allow:
-		out = append(out, "the token does not grant "+join(d.Missing))
-		out = append(out, d.lookalikes()...)
+		out = append(out, "the token does not grant "+list(texts(d.Missing), written))
+		out = append(out, d.lookalikes(written)...)
 		if none := d.caller.NoScopes(); none != "" {
 			out = append(out, "the token has no scopes: "+none)
 		}
 	case d.Admin:
 		out = append(out, "the token holds the administrator's scope")
 	case !d.AllIDs:
-		out = append(out, "the list is filtered to "+strings.Join(d.IDs, ", "))
+		out = append(out, "the list is filtered to "+list(d.IDs, written))
 	default:
 		out = append(out, "the token grants all of it")
 	}
-	if from := d.origins(); from != "" {
+	if from := d.origins(written); from != "" {
 		out = append(out, from)
 	}
 	return out
@@ -104,24 +106,24 @@ const maxOrigins = 5
 
 // origins says from which claim or role the scopes are: of an allowed request those that count for it, and of a refused
 // one all. It is "" if all scopes are from the only claim that is read.
-func (d Decision) origins() string {
+func (d Decision) origins(written func(string) string) string {
 	if len(d.caller.Origins) != len(d.caller.Scopes) {
 		return ""
 	}
-	var list []string
+	var all []string
 	for i, held := range d.caller.Scopes {
 		if !d.Allow || d.counts(held) {
-			list = append(list, plain(held)+" from "+plain(d.caller.Origins[i]))
+			all = append(all, plain(written(held))+" from "+plain(written(d.caller.Origins[i])))
 		}
 	}
-	if len(list) == 0 {
+	if len(all) == 0 {
 		return ""
 	}
 	more := ""
-	if n := len(list) - maxOrigins; n > 0 {
-		list, more = list[:maxOrigins], fmt.Sprintf(" and %d more", n)
+	if n := len(all) - maxOrigins; n > 0 {
+		all, more = all[:maxOrigins], fmt.Sprintf(" and %d more", n)
 	}
-	return "its scopes: " + strings.Join(list, ", ") + more
+	return "its scopes: " + strings.Join(all, ", ") + more
 }
 
 // counts reports whether a scope of the caller contributes to this decision, which allows the request.
@@ -157,14 +159,14 @@ const maxLookalikes = 3
 // lookalikes returns a comment on each scope of the token that looks meant for a
 // missing need but grants nothing, with the scope to write instead. It quotes only
 // scopes of the caller's own token, so that it reveals nothing about other callers.
-func (d Decision) lookalikes() (out []string) {
+func (d Decision) lookalikes(written func(string) string) (out []string) {
 	if d.caller == nil {
 		return nil
 	}
 	for _, held := range d.caller.Scopes {
 		for _, n := range d.Missing {
 			if remedy := scope.Remedy(held, n); remedy != "" {
-				out = append(out, fmt.Sprintf("%s grants nothing here: %s", quote(held), remedy))
+				out = append(out, fmt.Sprintf("%s grants nothing here: %s", quote(written(held)), written(remedy)))
 				break
 			}
 		}
@@ -182,6 +184,15 @@ func quote(text string) string {
 		return fmt.Sprintf("%q", strings.ToValidUTF8(text[:limit], "")+"…")
 	}
 	return fmt.Sprintf("%q", text)
+}
+
+// list returns the texts as the configuration has them, with commas between them.
+func list(texts []string, written func(string) string) string {
+	out := make([]string, len(texts))
+	for i, text := range texts {
+		out[i] = written(text)
+	}
+	return strings.Join(out, ", ")
 }
 
 func join(needs []scope.Need) string { return strings.Join(texts(needs), ", ") }

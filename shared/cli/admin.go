@@ -66,7 +66,7 @@ func (c checkCmd) Run(e env) error {
 	for _, n := range cfg.Notes {
 		notes = append(notes, "note: "+n.String())
 	}
-	notes = append(notes, weakerMappings(policy, cfg.Auth)...)
+	notes = append(notes, weakerMappings(policy, cfg)...)
 	if c.Fetch {
 		authorizer, err := e.authorizer(cfg)
 		if err != nil {
@@ -78,6 +78,7 @@ func (c checkCmd) Run(e env) error {
 		}
 		notes = append(notes, unusable...)
 	}
+	asWritten(cfg, &notes)
 	if e.cli.JSON {
 		return printJSON(e.out, map[string]any{"ok": true, "digest": cfg.Digest, "notes": append([]string{}, notes...)})
 	}
@@ -136,7 +137,8 @@ func (e env) warnings(cfg *config.Config) (notes []string) {
 //
 // A mapping may apply to some IDs only ("GET /agents/web*"). So each route is tried
 // with a neutral ID, and with the ID of each mapping.
-func weakerMappings(policy *authz.Policy, auth config.Auth) (notes []string) {
+func weakerMappings(policy *authz.Policy, cfg *config.Config) (notes []string) {
+	auth := cfg.Auth
 	for r := range route.Table.All() {
 		examples := []string{r.Pattern}
 		for _, m := range auth.ScopeMappings {
@@ -153,8 +155,10 @@ func weakerMappings(policy *authz.Policy, auth config.Auth) (notes []string) {
 				continue
 			}
 			// Several examples may show the same fact; it is reported once.
+			need := scopeNames(d.Need)
+			asWritten(cfg, &need)
 			note := fmt.Sprintf("note: %q opens %s to %s, without its own %s",
-				d.Mapping, r, strings.Join(scopeNames(d.Need), " + "), strings.Join(scopeNames(r.Needs), " + "))
+				d.Mapping, r, strings.Join(need, " + "), strings.Join(scopeNames(r.Needs), " + "))
 			if !slices.Contains(notes, note) {
 				notes = append(notes, note)
 			}

@@ -71,7 +71,7 @@ func (c canCmd) Run(e env) error {
 	d := policy.Decide(p, strings.ToUpper(c.Method), address.Path)
 	if e.cli.JSON {
 		// Route and Need are absent if no route serves the path.
-		err = printJSON(e.out, struct {
+		answer := struct {
 			Allow   bool     `json:"allow"`
 			Route   string   `json:"route,omitempty"`
 			Need    []string `json:"need,omitempty"`
@@ -79,11 +79,13 @@ func (c canCmd) Run(e env) error {
 			Reasons []string `json:"reasons"`
 			// Scopes are those of the token with their origins, if these are not all the same claim.
 			Scopes []originOf `json:"scopes,omitempty"`
-		}{d.Allow, routeName(d.Route), scopeNames(d.Need), scopeNames(d.Missing), d.Reasons(),
-			originsOf(p.Scopes, p.Origins)})
+		}{d.Allow, routeName(d.Route), scopeNames(d.Need), scopeNames(d.Missing), d.Reasons(cfg.AsWritten),
+			originsOf(p.Scopes, p.Origins)}
+		asWritten(cfg, &answer)
+		err = printJSON(e.out, answer)
 	} else {
 		verdict := map[bool]string{true: "allowed", false: "denied"}[d.Allow]
-		fmt.Fprintf(e.out, "%s: %s\n", verdict, strings.Join(d.Reasons(), "; "))
+		fmt.Fprintf(e.out, "%s: %s\n", verdict, strings.Join(d.Reasons(cfg.AsWritten), "; "))
 	}
 	if err == nil && !d.Allow {
 		err = silent(exitDenied)
@@ -150,6 +152,7 @@ func (c policyCmd) Run(e env) error {
 	if err != nil {
 		return err
 	}
+	asWritten(cfg, &answer)
 	return printJSON(e.out, answer)
 }
 

@@ -90,6 +90,7 @@ func (c diffCmd) Run(e env) error {
 		return err
 	}
 	report := log.Replay(newRules(cfg, policy))
+	asWritten(cfg, &report)
 	if e.cli.JSON {
 		err = printJSON(e.out, jsonDiff(c.New, log, report))
 	} else {

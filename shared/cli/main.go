@@ -60,6 +60,8 @@ type cli struct {
 	ConfigCmd configCmd  `cmd:"" name:"config" help:"Check keyway.yaml."`
 	Version   versionCmd `cmd:"" help:"Print the version and the commit of this build."`
 
+	// loaded is the configuration that load returned last; nil before.
+	loaded *config.Config
 	// chosen reports that --config was given. keyway test uses another default.
 	chosen bool
 }
@@ -169,7 +171,11 @@ func (e env) report(err error) int {
 		// A prefix "keyway:" would hide that.
 		fmt.Fprintln(e.err, err)
 	} else {
-		fmt.Fprintln(e.err, "keyway:", withoutTokens(err.Error()))
+		message := withoutTokens(err.Error())
+		if e.cli.loaded != nil {
+			message = e.cli.loaded.AsWritten(message)
+		}
+		fmt.Fprintln(e.err, "keyway:", message)
 	}
 	// config.Faults alone are no usage error: a command wraps them if the user can correct
 	// them.
@@ -238,6 +244,7 @@ func (e env) load(dev bool) (*config.Config, error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
+	e.cli.loaded = cfg
 	return cfg, nil
 }
 

@@ -128,6 +128,7 @@ func (e env) testTable(path string) (tested, error) {
 	if t.results, err = table.Check(cfg, time.Now); err != nil {
 		return t, usageError{err}
 	}
+	asWritten(cfg, &t.results)
 	return t, nil
 }
 
@@ -140,11 +141,13 @@ func (e env) loadRules(path string) (*config.Config, error) {
 	// e is a copy, so the flag changes for this call only.
 	chosen := *e.cli
 	chosen.Config = path
+	shared := e.cli
 	e.cli = &chosen
 	cfg, err := e.load(true)
 	if err != nil {
 		return nil, err
 	}
+	shared.loaded = cfg
 	for _, at := range slices.Sorted(maps.Keys(cfg.Unset)) {
 		if strings.HasPrefix(at, "auth.") && !strings.HasPrefix(at, "auth.keys") {
 			return nil, usage("%s: %s needs the variable %s, which is not set; set it to its value on the server",

@@ -107,6 +107,7 @@ func (c whoamiCmd) Run(ctx context.Context, e env) error {
 	}
 	who := identify(cfg, x, err)
 	who.Place = e.place(who.Entry)
+	asWritten(cfg, &who)
 	if e.cli.JSON {
 		err = printJSON(e.out, who)
 	} else {

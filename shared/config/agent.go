@@ -50,8 +50,9 @@ func (m *Model) fromText(d *decoder, path string, n *node) {
 		return
 	}
 	o := &node{}
-	o.put("provider", textNode(provider))
-	o.put("id", textNode(id))
+	for _, part := range [...][2]string{{"provider", provider}, {"id", id}} {
+		o.put(part[0], &node{kind: textKind, text: part[1], raw: n.raw, hasVariable: n.hasVariable})
+	}
 	d.object(path, o, reflect.ValueOf(m).Elem())
 }
 

@@ -270,10 +270,11 @@ func (d *decoder) checkSourceOfClaim(at string, s ClaimSource) {
 	case slices.Contains(s.Path, ""):
 		d.fault(at, "has an empty name in its path", "name each member")
 	case dotted(s.Claim):
-		d.warn(at, fmt.Sprintf("is the claim with the name %q, dots included", s.Claim),
-			fmt.Sprintf("if it is a member of an object, write {path: [%s]}", strings.ReplaceAll(s.Claim, ".", ", ")))
+		name := d.c.AsWritten(s.Claim)
+		d.warn(at, fmt.Sprintf("is the claim with the name %q, dots included", name),
+			fmt.Sprintf("if it is a member of an object, write {path: [%s]}", strings.ReplaceAll(name, ".", ", ")))
 	case slices.ContainsFunc(s.Path, dotted):
-		name := s.Path[slices.IndexFunc(s.Path, dotted)]
+		name := d.c.AsWritten(s.Path[slices.IndexFunc(s.Path, dotted)])
 		d.warn(at, fmt.Sprintf("has the name %q in its path, dots included", name),
 			"if it stands for several names, write each of them: "+strings.ReplaceAll(name, ".", ", "))
 	}
@@ -298,7 +299,7 @@ func (d *decoder) checkGrants(path string, all Grants, admin string) {
 			declared := func(a Agent) bool { return a.ID == need.ID }
 			if ok && need.Resource == "agents" && need.ID != "" && len(d.Agents) == 0 && len(d.c.Agents) > 0 &&
 				d.clean("agents") && !slices.ContainsFunc(d.c.Agents, declared) {
-				d.warn(Element(at, i), fmt.Sprintf("is about the agent %q, which this file does not declare", need.ID),
+				d.warn(Element(at, i), fmt.Sprintf("is about the agent %q, which this file does not declare", d.c.AsWritten(need.ID)),
 					"compare it with the ids in agents")
 			}
 		}

@@ -64,6 +64,9 @@ type Config struct {
 	// KeyPaths are the paths of auth.keys in the file, such as "auth.keys[1]". They differ from the indices of the list
 	// after an entry that was left out.
 	KeyPaths []string `json:"-"`
+
+	// expanded are the variables of the file with their values; see AsWritten.
+	expanded expansions `json:"-"`
 }
 
 // Auth configures which tokens are accepted and how they are read.

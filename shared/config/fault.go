@@ -142,13 +142,19 @@ func within(path, outer string) bool {
 }
 
 func (d *decoder) fault(path, text, remedy string) {
-	d.faults = append(d.faults, Fault{Path: path, Text: text, Remedy: remedy})
+	d.faults = append(d.faults, d.written(path, text, remedy))
 }
 
 func (d *decoder) warn(path, text, remedy string) {
-	d.c.Warnings = append(d.c.Warnings, Fault{Path: path, Text: text, Remedy: remedy})
+	d.c.Warnings = append(d.c.Warnings, d.written(path, text, remedy))
 }
 
 func (d *decoder) note(path, text, remedy string) {
-	d.c.Notes = append(d.c.Notes, Fault{Path: path, Text: text, Remedy: remedy})
+	d.c.Notes = append(d.c.Notes, d.written(path, text, remedy))
+}
+
+// written returns a fault without any value of a variable, since the value can be a secret. A message that changes a
+// text before it quotes it, or cuts it, passes it through AsWritten first.
+func (d *decoder) written(path, text, remedy string) Fault {
+	return Fault{Path: path, Text: d.c.AsWritten(text), Remedy: d.c.AsWritten(remedy)}
 }

@@ -141,7 +141,9 @@ func (d *decoder) expand(path string, n *node) {
 		}
 	}
 	if n.kind == textKind && strings.Contains(n.text, "${") {
-		n.text = d.expanded(path, n)
+		if n.text = d.expanded(path, n); n.hasVariable {
+			d.c.expanded.text(n.text, n.raw)
+		}
 	}
 }
 
@@ -187,6 +189,7 @@ func (d *decoder) variable(path string, n *node, match string) string {
 	value, _ := d.Lookup(name)
 	switch {
 	case value != "":
+		d.c.expanded.value(value, match)
 		return value
 	case d.canBeUnset(path):
 		n.kind = absentKind

@@ -76,13 +76,14 @@ type checker struct {
 	authorizer *edge.Authorizer
 	secret     []byte // signs all tokens
 	now        func() time.Time
+	written    func(string) string // see config.Config.AsWritten
 }
 
 // newChecker replaces each key of cfg by the same secret, and keeps the rules for the tokens of the key. Checks
 // therefore need neither the network nor any secret of the deployment. A configuration without keys, as with --dev,
 // gets one key without restrictions.
 func newChecker(cfg *config.Config, now func() time.Time) (*checker, error) {
-	c := &checker{auth: cfg.Auth, secret: []byte(rand.Text() + rand.Text()), now: now}
+	c := &checker{auth: cfg.Auth, secret: []byte(rand.Text() + rand.Text()), now: now, written: cfg.AsWritten}
 	other := *cfg
 	other.Auth.Algorithms, other.Auth.Keys = []string{"HS256"}, nil
 	for _, k := range cfg.Auth.Keys {
@@ -232,7 +233,7 @@ func (c *checker) check(t Test, a admission) Result {
 	}
 	// The function behind the gateway makes this decision with the principal that the authorizer passed on.
 	d := c.authorizer.Policy.Decide(a.principal, t.Method, t.Path)
-	r.Reasons = d.Reasons()
+	r.Reasons = d.Reasons(c.written)
 	r.Got, r.OK = c.compare(t, d)
 	if m.Route == nil || m.Public { // the policy is about routes with authorization only
 		return r
@@ -274,7 +275,11 @@ func (c *checker) compare(t Test, d authz.Decision) (got string, ok bool) {
 	slices.Sort(missing)
 	got = fmt.Sprintf("%d %s", status, fault.Detail(err))
 	if status == http.StatusForbidden && t.Detail == "" {
-		got = "403 without " + strings.Join(missing, " and ")
+		var written []string
+		for _, m := range missing {
+			written = append(written, c.written(m))
+		}
+		got = "403 without " + strings.Join(written, " and ")
 	}
 	return got, !t.Allow && t.Status == status && (t.Detail == "" || t.Detail == fault.Detail(err)) &&
 		(t.Missing == nil || slices.Equal(t.Missing, missing))

@@ -108,3 +108,33 @@ func TestAnArchiveWithAnotherSumIsRejected(t *testing.T) {
 		wantText(t, check.err.Error(), want)
 	}
 }
+
+// The documents state which archives are compared with a sum of this program. A new pin, or one that is removed, changes
+// these sentences.
+func TestDocumentsNameThePinnedArchives(t *testing.T) {
+	t.Parallel()
+	for _, system := range []string{"linux", "darwin"} {
+		for _, processor := range []string{"amd64", "arm64v8"} {
+			if pins["embedded-postgres-binaries-"+system+"-"+processor+"-18.3.0.jar"] == "" {
+				t.Errorf("there is no sum for %s on %s", system, processor)
+			}
+		}
+	}
+	if len(pins) != 4 {
+		t.Errorf("%d archives have a sum, and the documents name 4", len(pins))
+	}
+	for file, sentences := range map[string][]string{
+		"../../../docs/security.md": {"for 18.3 on Linux and macOS, amd64 and arm64", "compared with a sum from the same host only"},
+		"../../../docs/store.md":    {"on Linux and macOS with amd64 or arm64", "it can compare only with a sum from the same host"},
+	} {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, sentence := range sentences {
+			if !strings.Contains(string(data), sentence) {
+				t.Errorf("%s doesn't say %q", file, sentence)
+			}
+		}
+	}
+}
