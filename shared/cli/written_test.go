@@ -63,7 +63,7 @@ auth:
   scope_mappings: {"GET /sessions": ["app:run"], "POST /agents/*/runs": ["app:run", "app:more"]}
 `
 
-// Whoever proposes a keyway.yaml, and reads what CI prints about it, can't read CI's environment.
+// A person who proposes a keyway.yaml, and reads what CI prints about it, can't read CI's environment.
 func TestNoCommandPrintsTheValueOfAVariable(t *testing.T) {
 	t.Parallel()
 	// These commands read everything; the others decide by the rules, or refuse the file with the same errors.
@@ -83,10 +83,10 @@ func TestNoCommandPrintsTheValueOfAVariable(t *testing.T) {
 		name, file string
 		commands   [][]string
 	}{{"every text", everyText, checks}, {"rules", rules, deciding}} {
-		for i, value := range []string{"ghs_Planted.41", "https://Planted.example/41", strings.Repeat("Planted-41-", 20)} {
+		for i, value := range []string{"ghs_Planted.41", strings.Repeat("https://Planted-41.", 9)} {
 			t.Run(fmt.Sprint(tt.name, i), func(t *testing.T) {
 				t.Parallel()
-				for _, text := range []string{"${PLANTED}", "agents:${PLANTED}:read", "app:${PLANTED}"} {
+				for _, text := range []string{"${PLANTED}", "agents:${PLANTED}:read"} {
 					n := 0
 					for file, ok := plant(t, tt.file, n, text); ok; file, ok = plant(t, tt.file, n, text) {
 						printsNothing(t, file, value, tt.commands)

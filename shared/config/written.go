@@ -8,7 +8,7 @@ import (
 )
 
 // expansions remembers which variables of the file were replaced by which values. Commands print the file's texts, and
-// the values can be secrets: whoever proposes a file could otherwise read the environment that checks it.
+// the values can be secrets: a person who proposes a file could otherwise read the environment that checks it.
 type expansions struct {
 	whole  map[string]string // a text with its variables replaced -> as the file has it
 	values map[string]string // the value of a variable -> ${NAME}
