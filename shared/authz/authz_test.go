@@ -41,7 +41,7 @@ func (a checker) decide(scopes, request string) Decision {
 func (a checker) allow(scopes, request string) {
 	a.t.Helper()
 	if d := a.decide(scopes, request); !d.Allow || d.Err("") != nil {
-		a.t.Errorf("%s is denied %s: %s", scopes, request, strings.Join(d.Reasons(strings.TrimSpace), "; "))
+		a.t.Errorf("%s is denied %s: %s", scopes, request, strings.Join(d.Reasons(strings.Clone), "; "))
 	}
 }
 

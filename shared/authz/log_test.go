@@ -134,20 +134,21 @@ func TestReasonsNameTheOriginOfScopes(t *testing.T) {
 			`"groups=all\n", sessions:read from scope, a:b from scope and 1 more`,
 	} {
 		method, path, _ := strings.Cut(request, " ")
-		reasons := o.Decide(p, method, path).Reasons(strings.TrimSpace)
+		reasons := o.Decide(p, method, path).Reasons(strings.Clone)
 		if got := reasons[len(reasons)-1]; got != want {
 			t.Errorf("%s:\n got %s\nwant %s", request, got, want)
 		}
 	}
 	root := ann("x:y", admin)
 	root.Origins = []string{"scope", "groups=boss"}
-	if got := strings.Join(o.Decide(root, "GET", "/sessions").Reasons(strings.TrimSpace), "; "); !strings.HasSuffix(got,
+	if got := strings.Join(o.Decide(root, "GET", "/sessions").Reasons(strings.Clone), "; "); !strings.HasSuffix(got,
 		"; its scopes: agent_os:admin from groups=boss") {
 		t.Error(got)
 	}
 	for _, request := range []string{"GET /nope", "PUT /agents", "GET /health"} {
 		method, path, _ := strings.Cut(request, " ")
-		if got := strings.Join(o.Decide(p, method, path).Reasons(strings.TrimSpace), "; "); strings.Contains(got, "its scopes") {
+		reasons := o.Decide(p, method, path).Reasons(strings.Clone)
+		if got := strings.Join(reasons, "; "); strings.Contains(got, "its scopes") {
 			t.Errorf("%s: %s", request, got)
 		}
 	}
@@ -168,7 +169,7 @@ func TestA403OfATokenWithoutScopesSaysWhatItHas(t *testing.T) {
 	if _, _, body := fault.Answer(o.Decide(p, "GET", "/agents").Err("")); strings.Contains(string(body), "hint") {
 		t.Errorf("%s", body)
 	}
-	reasons := strings.Join(o.Decide(p, "GET", "/agents").Reasons(strings.TrimSpace), "; ")
+	reasons := strings.Join(o.Decide(p, "GET", "/agents").Reasons(strings.Clone), "; ")
 	if !strings.HasSuffix(reasons, `the token has no scopes: no claim "scopes"`) {
 		t.Error(reasons)
 	}
@@ -209,7 +210,7 @@ func TestA403CommentsOnScopesThatLookMeant(t *testing.T) {
 	if !strings.HasSuffix(string(body), hint) {
 		t.Errorf("%s does not end in %s", body, hint)
 	}
-	reasons := strings.Join(d.Reasons(strings.TrimSpace), "\n")
+	reasons := strings.Join(d.Reasons(strings.Clone), "\n")
 	if !strings.Contains(reasons, `"agents:*" grants nothing here`) || strings.Contains(reasons, "finance") {
 		t.Errorf("reasons:\n%s", reasons)
 	}

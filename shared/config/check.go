@@ -25,7 +25,8 @@ func (d *decoder) checkCORS() {
 		case err != nil || u.Scheme == "" || u.Hostname() == "":
 			d.fault(path, "is not an origin", "write scheme://host[:port]")
 		case o != strings.ToLower(u.Scheme+"://"+u.Host):
-			d.fault(path, "is not in the form that browsers send", "write "+d.c.AsWritten(strings.ToLower(u.Scheme+"://"+u.Host)))
+			d.fault(path, "is not in the form that browsers send",
+				"write "+d.c.AsWritten(strings.ToLower(u.Scheme+"://"+u.Host)))
 		case u.Scheme == "http" && u.Port() == "80" || u.Scheme == "https" && u.Port() == "443":
 			d.fault(path, "names the default port, which browsers leave out", "write "+u.Scheme+"://"+u.Hostname())
 		}
@@ -127,10 +128,12 @@ func (d *decoder) checkAgents() {
 			d.fault(path, "is not an agent", "write its id and model")
 		}
 		if a.ID != "" && !ValidAgentID(a.ID) { // any other form was reported before, and left no id
-			d.fault(path+".id", fmt.Sprintf("is %q, which HTTP clients remove from a path", d.c.AsWritten(a.ID)), "use another name")
+			d.fault(path+".id", fmt.Sprintf("is %q, which HTTP clients remove from a path", d.c.AsWritten(a.ID)),
+				"use another name")
 		}
 		if other, taken := first[a.ID]; taken && a.ID != "" {
-			d.fault(path+".id", fmt.Sprintf("is %q, which %s already has", d.c.AsWritten(a.ID), other), "give each agent its own id")
+			d.fault(path+".id", fmt.Sprintf("is %q, which %s already has", d.c.AsWritten(a.ID), other),
+				"give each agent its own id")
 		} else {
 			first[a.ID] = path
 		}
@@ -150,7 +153,8 @@ func (d *decoder) checkTools(path string, tools []Tool) {
 			d.checkURL(at+".mcp.url", string(t.MCP.URL))
 			d.checkHeaders(at+".mcp.headers", t.MCP.Headers)
 		case t.Name != "" && !slices.Contains(d.Tools, t.Name) && !d.without(Runs) && !d.without(ToolNames):
-			d.fault(at, fmt.Sprintf("is not a built-in tool: %q", d.c.AsWritten(t.Name)), suggest(d.c.AsWritten(t.Name), d.Tools))
+			name := d.c.AsWritten(t.Name)
+			d.fault(at, fmt.Sprintf("is not a built-in tool: %q", name), suggest(name, d.Tools))
 		case t.Name != "" && slices.Contains(tools[:i], t):
 			d.fault(at, fmt.Sprintf("is listed twice: %q", d.c.AsWritten(t.Name)), "keep one of them")
 		}

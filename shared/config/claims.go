@@ -299,7 +299,8 @@ func (d *decoder) checkGrants(path string, all Grants, admin string) {
 			declared := func(a Agent) bool { return a.ID == need.ID }
 			if ok && need.Resource == "agents" && need.ID != "" && len(d.Agents) == 0 && len(d.c.Agents) > 0 &&
 				d.clean("agents") && !slices.ContainsFunc(d.c.Agents, declared) {
-				d.warn(Element(at, i), fmt.Sprintf("is about the agent %q, which this file does not declare", d.c.AsWritten(need.ID)),
+				d.warn(Element(at, i),
+					fmt.Sprintf("is about the agent %q, which this file does not declare", d.c.AsWritten(need.ID)),
 					"compare it with the ids in agents")
 			}
 		}

@@ -65,8 +65,9 @@ type Config struct {
 	// after an entry that was left out.
 	KeyPaths []string `json:"-"`
 
-	// expanded are the variables of the file with their values; see AsWritten.
-	expanded expansions `json:"-"`
+	// expanded are the variables of the file with their values; see AsWritten. Nil in a Config that Parse did not make. It
+	// is a pointer because package fmt doesn't print what a pointer inside a struct points to.
+	expanded *expansions `json:"-"`
 }
 
 // Auth configures which tokens are accepted and how they are read.

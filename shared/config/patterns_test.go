@@ -40,7 +40,7 @@ func TestExpansionAgreesWithItsPattern(t *testing.T) {
 	part := rapid.SampledFrom([]string{"$", "{", "}", "${", "$${", "${A}", "A", "_1", "1", "-", "é", " "})
 	rapid.Check(t, func(t *rapid.T) {
 		s := strings.Join(rapid.SliceOfN(part, 0, 8).Draw(t, "parts"), "")
-		d := &decoder{c: &Config{Unset: map[string]string{}},
+		d := &decoder{c: &Config{Unset: map[string]string{}, expanded: &expansions{}},
 			Options: Options{Lookup: func(name string) (string, bool) { return found("${" + name + "}"), true }}}
 		want := variable.ReplaceAllStringFunc(s, func(m string) string {
 			if m == "$${" {

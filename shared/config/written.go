@@ -31,10 +31,10 @@ func (e *expansions) text(expanded, raw string) {
 	}
 }
 
-// asWritten returns text with variables in place of their values: a text of the file as the file has it, and in a longer
-// text, such as a message, each value of at least minShown bytes, also in lower case.
+// asWritten returns text with variables in place of their values: a text of the file as the file has it, and in a
+// longer text, such as a message, each value of at least minShown bytes, also in lower case.
 func (e *expansions) asWritten(text string) string {
-	if len(e.values) == 0 {
+	if e == nil || len(e.values) == 0 {
 		return text
 	}
 	if raw, ok := e.whole[text]; ok {

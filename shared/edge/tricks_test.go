@@ -104,7 +104,7 @@ func TestPathTricksNeverWiden(t *testing.T) {
 			}
 			if got != asked.want {
 				t.Errorf("%q with %q is %s, want %s (%s)", row.request, asked.w.scopes, got, asked.want,
-					strings.Join(d.Reasons(strings.TrimSpace), "; "))
+					strings.Join(d.Reasons(strings.Clone), "; "))
 			}
 		}
 	}
