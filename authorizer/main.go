@@ -29,8 +29,8 @@ func main() {
 	if err != nil {
 		logging.Exit(log, "the authorizer", err)
 	}
-	lambda.Start(func(ctx context.Context, e edge.Request) (edge.Response, error) {
-		answer, err := a.Authorize(ctx, e)
+	lambda.Start(func(ctx context.Context, e edge.Event) (edge.Response, error) {
+		answer, err := a.AuthorizeEvent(ctx, e)
 		if errors.Is(err, fault.Unauthenticated) {
 			err = errUnauthorized
 		}

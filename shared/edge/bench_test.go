@@ -112,7 +112,7 @@ func benchmarkEvent(b *testing.B, a *edge.Authorizer, raw string) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	handler := lambda.NewHandler(a.Authorize)
+	handler := lambda.NewHandler(a.AuthorizeEvent)
 	measure(b, func() error { _, err := handler.Invoke(b.Context(), payload); return err })
 }
 

@@ -6,7 +6,9 @@
 package edge
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -24,6 +26,53 @@ import (
 
 // Request is API Gateway's REQUEST event of a REST API.
 type Request = events.APIGatewayCustomAuthorizerRequestTypeRequest
+
+// Event has what the authorizer reads of a Request. Its decoder skips everything else, above all the other headers,
+// which are most of an event.
+type Event struct {
+	MethodARN         string       `json:"methodArn"`
+	Method            string       `json:"httpMethod"`
+	Path              string       `json:"path"`
+	Headers           eventHeaders `json:"headers"`
+	MultiValueHeaders eventHeaders `json:"multiValueHeaders"`
+	RequestContext    struct {
+		RequestID string `json:"requestId"`
+	} `json:"requestContext"`
+}
+
+// eventHeaders has the Authorization header, in any case: encoding/json ignores the case of names.
+type eventHeaders struct {
+	Authorization rawValues `json:"authorization"`
+}
+
+// rawValues has the JSON of each member of one name. Without it, a second member would replace the first one.
+type rawValues []json.RawMessage
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (v *rawValues) UnmarshalJSON(data []byte) error {
+	*v = append(*v, bytes.Clone(data))
+	return nil
+}
+
+// authorization is the function of that name for an Event. A value that is no text counts as a wrong token.
+func (e Event) authorization() (values []string) {
+	for _, raw := range e.MultiValueHeaders.Authorization {
+		var list []string
+		if json.Unmarshal(raw, &list) != nil {
+			list = []string{""}
+		}
+		values = append(values, list...)
+	}
+	if len(values) > 0 {
+		return values
+	}
+	for _, raw := range e.Headers.Authorization {
+		var value string
+		_ = json.Unmarshal(raw, &value)
+		values = append(values, value)
+	}
+	return values
+}
 
 // Response is the policy and context that the authorizer answers with.
 type Response = events.APIGatewayCustomAuthorizerResponse
@@ -73,14 +122,23 @@ const maxResource = 512
 // is malformed, it is fault.Internal. On AWS the texts don't reach the caller: API
 // Gateway answers 401 or 503 with the bodies of the template's GatewayResponses.
 func (a *Authorizer) Authorize(ctx context.Context, e Request) (Response, error) {
+	return a.answer(ctx, authorization(e), e.MethodArn, e.HTTPMethod, e.Path, e.RequestContext.RequestID)
+}
+
+// AuthorizeEvent is Authorize for an event as it arrives.
+func (a *Authorizer) AuthorizeEvent(ctx context.Context, e Event) (Response, error) {
+	return a.answer(ctx, e.authorization(), e.MethodARN, e.Method, e.Path, e.RequestContext.RequestID)
+}
+
+// answer authorizes what was sent in the Authorization header. It logs a rejected token with the rest of the event.
+func (a *Authorizer) answer(ctx context.Context, sent []string, methodARN, method, path, id string) (Response, error) {
 	began := time.Now()
-	sent := authorization(e)
-	answer, err := a.authorize(ctx, sent, e.MethodArn)
+	answer, err := a.authorize(ctx, sent, methodARN)
 	if err != nil && a.Log != nil {
 		cause, _ := errors.AsType[token.Cause](err)
 		a.Log.Write(ctx, authz.Entry{
-			RequestID: e.RequestContext.RequestID, Method: e.HTTPMethod, Token: token.Hash(sent),
-			Decision: a.Policy.Decide(nil, e.HTTPMethod, e.Path), Err: err, Cause: string(cause), Began: began,
+			RequestID: id, Method: method, Token: token.Hash(sent),
+			Decision: a.Policy.Decide(nil, method, path), Err: err, Cause: string(cause), Began: began,
 		})
 	}
 	return answer, err

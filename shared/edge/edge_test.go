@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"strings"
@@ -245,6 +246,40 @@ func TestConfigurationErrorsDoNotRevealSecrets(t *testing.T) {
 		if _, err := edge.New(c, edge.Outside{Now: clock}); err == nil || !strings.Contains(err.Error(), want) ||
 			strings.Contains(err.Error(), "sesame") {
 			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
+// The function decodes only a part of an event. Its answer is the same as with all of it.
+func TestAnEventIsAuthorizedAsItsRequestIs(t *testing.T) {
+	t.Parallel()
+	a := newAuthorizer(t, declaring("a"))
+	good := sign(t, claims("ann", "agents:read"))
+	const head = `{"type":"REQUEST","methodArn":"arn:aws:execute-api:us-east-1:1:api/test/GET/agents",`
+	for name, row := range map[string]struct {
+		members string
+		good    bool
+	}{
+		"in both":                      {`"headers":{"authorization":"T"},"multiValueHeaders":{"authorization":["T"]}`, true},
+		"in one":                       {`"headers":{"Authorization":"T","Host":"h"},"multiValueHeaders":null`, true},
+		"in the other, in capitals":    {`"headers":{},"multiValueHeaders":{"AUTHORIZATION":["T"],"X":["y"]}`, true},
+		"without a header":             {`"headers":null,"multiValueHeaders":{"Accept":["*/*"]}`, false},
+		"two values":                   {`"multiValueHeaders":{"authorization":["T","x"]}`, false},
+		"two spellings":                {`"multiValueHeaders":{"authorization":["T"],"Authorization":["x"]}`, false},
+		"two spellings of one":         {`"headers":{"authorization":"x","Authorization":"T"}`, false},
+		"an empty list, and the other": {`"headers":{"authorization":"T"},"multiValueHeaders":{"authorization":[]}`, true},
+		"null":                         {`"headers":{"authorization":null}`, false},
+	} {
+		text := []byte(head + strings.ReplaceAll(row.members, `"T"`, `"`+good+`"`) + "}")
+		var whole edge.Request
+		var part edge.Event
+		if err := errors.Join(json.Unmarshal(text, &whole), json.Unmarshal(text, &part)); err != nil {
+			t.Fatal(err)
+		}
+		want, err := a.Authorize(t.Context(), whole)
+		got, err2 := a.AuthorizeEvent(t.Context(), part)
+		if (err == nil) != row.good || fmt.Sprint(err) != fmt.Sprint(err2) || cmp.Diff(want, got) != "" {
+			t.Errorf("%s: %v and %v", name, err, err2)
 		}
 	}
 }
