@@ -134,6 +134,12 @@ func (e env) addDevKey(cfg *config.Config, create bool) error {
 // outside returns the clock and the environment for the authorizer.
 func (e env) outside() edge.Outside { return edge.Outside{Now: e.now, Lookup: e.lookup} }
 
+// severalErrors is what errors.Join makes.
+type severalErrors interface {
+	error
+	Unwrap() []error
+}
+
 // authorizer makes the authorizer of a keyway.yaml. What is wrong with a key is a usage error
 // that begins with its place in the file.
 func (e env) authorizer(cfg *config.Config) (*edge.Authorizer, error) {
@@ -142,7 +148,7 @@ func (e env) authorizer(cfg *config.Config) (*edge.Authorizer, error) {
 		return a, nil
 	}
 	all := []error{err}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+	if joined, ok := errors.AsType[severalErrors](err); ok {
 		all = joined.Unwrap()
 	}
 	for i, one := range all {

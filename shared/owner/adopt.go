@@ -162,8 +162,8 @@ func (r *Record) keepUnnamed(was *Record, demanded bool) error {
 	before, now := was.Entries[""], r.Entries[""]
 	if now == 0 && before > 0 && gained && r.Entries[*r.Home] == 0 {
 		return conflict("data is stored for users of the home issuer %[1]s, which an entry of auth.keys without an issuer "+
-			"has replaced, and now no entry is one or the other; with this keyway.yaml, move the data to the issuer whose users "+
-			"own it: keyway owners move --from home --to %[1]s --apply, or --to %[2]s if the entry only got its issuer",
+			"has replaced, and now no entry is one or the other; with this keyway.yaml, move the data to the issuer whose "+
+			"users own it: keyway owners move --from home --to %[1]s --apply, or --to %[2]s if the entry only got its issuer",
 			*r.Home, strings.Join(slices.Sorted(maps.Keys(r.Entries)), " or "))
 	}
 	if now < before && gained && !demanded || now > before && lost {
