@@ -23,8 +23,9 @@ type Message struct {
 // Queue delivers every message at least once, in any order. Package queuetest tests an implementation.
 type Queue interface {
 	// Enqueue sends a message about a run, to be delivered after a delay. When Enqueue returns without an error, the
-	// queue has the message.
-	Enqueue(ctx context.Context, id uuid.UUID, after time.Duration) error
+	// queue has the message. share names whose share of the processes the run counts in: while the messages of one share
+	// wait, those of another one are delivered first. The name is a secret of the caller, so no message contains it.
+	Enqueue(ctx context.Context, id uuid.UUID, share string, after time.Duration) error
 	// Receive waits for messages and returns at most limit of them. It may return none, without an error, after a while.
 	Receive(ctx context.Context, limit int) ([]Message, error)
 	// Acknowledge deletes a message, so that it is not delivered again. If the message was delivered again meanwhile,

@@ -27,7 +27,7 @@ func newScript() *script {
 	return &script{limits: make(chan int), messages: make(chan []queue.Message)}
 }
 
-func (s *script) Enqueue(context.Context, uuid.UUID, time.Duration) error { return nil }
+func (s *script) Enqueue(context.Context, uuid.UUID, string, time.Duration) error { return nil }
 
 func (s *script) Receive(ctx context.Context, limit int) ([]queue.Message, error) {
 	select {

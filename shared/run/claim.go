@@ -108,7 +108,7 @@ func (r *Runner) Start(ctx context.Context, in Input) (wire.Accepted, error) {
 		return wire.Accepted{}, err
 	}
 	// The run is accepted even if the queue is down: Requeue finds pending runs without a message.
-	if err := r.enqueue(ctx, l.row.RunID); err != nil {
+	if err := r.enqueue(ctx, l.row.RunID, l.row.Owner); err != nil {
 		r.log.WarnContext(ctx, "could not enqueue a new run; it will be enqueued again later",
 			"run_id", l.row.RunID, "err", err)
 	}
@@ -116,9 +116,9 @@ func (r *Runner) Start(ctx context.Context, in Input) (wire.Accepted, error) {
 }
 
 // enqueue puts a pending run into the queue. Without a queue, this process claims and executes it at once.
-func (r *Runner) enqueue(ctx context.Context, id uuid.UUID) error {
+func (r *Runner) enqueue(ctx context.Context, id uuid.UUID, owner string) error {
 	if r.queue != nil {
-		return r.queue.Enqueue(ctx, id, 0)
+		return r.queue.Enqueue(ctx, id, owner, 0)
 	}
 	execute, claimed, err := r.Claim(ctx, id)
 	if claimed {
@@ -147,16 +147,16 @@ func (r *Runner) Cancel(ctx context.Context, v store.Viewer, id uuid.UUID) (bool
 // crashed, and pending runs whose message seems lost. It returns how many there are. A server calls it at its start
 // and regularly; on Lambda the worker calls it at each invocation.
 func (r *Runner) Requeue(ctx context.Context) (int, error) {
-	ids, err := r.db.RequeueExpired(ctx)
+	orphans, err := r.db.RequeueExpired(ctx)
 	if err != nil {
 		return 0, err
 	}
-	for _, id := range ids {
-		if err := r.enqueue(ctx, id); err != nil {
-			return len(ids), err // The rest counts as lost by the queue after a while, and is then requeued.
+	for _, o := range orphans {
+		if err := r.enqueue(ctx, o.RunID, o.Owner); err != nil {
+			return len(orphans), err // The rest counts as lost by the queue after a while, and is then requeued.
 		}
 	}
-	return len(ids), nil
+	return len(orphans), nil
 }
 
 // Watch sends a delayed message about a running run, to be delivered when its lease would expire. The receiver calls

@@ -22,13 +22,14 @@ type recordingQueue struct {
 
 type message struct {
 	id    string
+	share string
 	after time.Duration
 }
 
-func (q *recordingQueue) Enqueue(_ context.Context, id uuid.UUID, after time.Duration) error {
+func (q *recordingQueue) Enqueue(_ context.Context, id uuid.UUID, share string, after time.Duration) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.sent = append(q.sent, message{id.String(), after})
+	q.sent = append(q.sent, message{id.String(), share, after})
 	return nil
 }
 
@@ -55,6 +56,9 @@ func TestARunIsRecoveredByItsDelayedMessage(t *testing.T) {
 	}()
 	await(t, func() bool { return len(q.all()) == 1 })
 	first := q.all()[0]
+	if first.share != "ann" {
+		t.Errorf("the message counts in the share of %q", first.share)
+	}
 	if id = first.id; first.after < time.Minute || first.after > 80*time.Second {
 		t.Errorf("the message is delayed by %s, and the lease expires after a minute", first.after)
 	}

@@ -56,3 +56,6 @@ func (db *DB) CountEvents(ctx context.Context, id uuid.UUID) (n int, err error) 
 	}
 	return n, nil
 }
+
+// ReceiveQuery is receiveQuery for the schema keyway.
+var ReceiveQuery = receiveQuery

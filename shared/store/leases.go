@@ -104,19 +104,21 @@ func scanPulse(row pgx.CollectableRow) (p Pulse, err error) {
 	return p, err
 }
 
-// LeaseLeft returns for how long the lease of a running run is still valid. running is false if the run is not RUNNING
-// or does not exist.
-func (db *DB) LeaseLeft(ctx context.Context, id uuid.UUID) (left time.Duration, running bool, err error) {
+// LeaseLeft returns for how long the lease of a running run is still valid, and the run's owner. running is false if the
+// run is not RUNNING or does not exist.
+func (db *DB) LeaseLeft(ctx context.Context, id uuid.UUID) (
+	left time.Duration, owner string, running bool, err error,
+) {
 	var seconds float64
-	err = db.queryRow(ctx, `SELECT extract(epoch FROM lease_until - now())::float8 FROM keyway.runs
-		WHERE run_id = @run_id AND status = 'RUNNING'`, pgx.NamedArgs{"run_id": id}).Scan(&seconds)
+	err = db.queryRow(ctx, `SELECT extract(epoch FROM lease_until - now())::float8, owner FROM keyway.runs
+		WHERE run_id = @run_id AND status = 'RUNNING'`, pgx.NamedArgs{"run_id": id}).Scan(&seconds, &owner)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return 0, false, nil
+		return 0, "", false, nil
 	}
 	if err != nil {
-		return 0, false, fmt.Errorf("lease of run %s: %w", id, kindOf(err))
+		return 0, "", false, fmt.Errorf("lease of run %s: %w", id, kindOf(err))
 	}
-	return time.Duration(seconds * float64(time.Second)), true, nil
+	return time.Duration(seconds * float64(time.Second)), owner, true, nil
 }
 
 // ClaimRun starts the next attempt at a run that is PENDING, or RUNNING with an expired lease, with a leg of this id.
@@ -223,11 +225,17 @@ func (db *DB) ReleaseRun(ctx context.Context, l Leg) error {
 	return nil
 }
 
-// RequeueExpired makes orphaned runs PENDING and returns their ids, for the caller to enqueue. Orphaned are running
+// Orphan is a run that RequeueExpired made PENDING.
+type Orphan struct {
+	RunID uuid.UUID
+	Owner string
+}
+
+// RequeueExpired makes orphaned runs PENDING and returns them, for the caller to enqueue. Orphaned are running
 // runs whose lease expired, which counts as a crash, and pending runs that nobody claimed within requeueAfter. Of
 // several callers at the same time, only one gets each run. A call handles at most 1000 runs; the next call gets the
 // rest.
-func (db *DB) RequeueExpired(ctx context.Context) (ids []uuid.UUID, err error) {
+func (db *DB) RequeueExpired(ctx context.Context) (orphans []Orphan, err error) {
 	// Two servers may look at the same moment. FOR UPDATE locks the rows of one, and SKIP LOCKED makes the other skip
 	// them. If the answer of the first attempt is lost, the next one also returns the runs that became pending a moment
 	// ago. Some of them are in the queue already, and a second message is harmless.
@@ -242,13 +250,13 @@ func (db *DB) RequeueExpired(ctx context.Context) (ids []uuid.UUID, err error) {
 					AND (status = 'RUNNING' OR lease_until < now() - make_interval(secs => @unclaimed)
 						OR @repeated AND lease_until > now() - interval '10 seconds')
 				ORDER BY lease_until LIMIT @limit FOR UPDATE SKIP LOCKED
-			) RETURNING run_id`), args) // CollectRows returns its error.
-		ids, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+			) RETURNING run_id, owner`), args) // CollectRows returns its error.
+		orphans, err = pgx.CollectRows(rows, pgx.RowToStructByName[Orphan])
 		args["repeated"] = true
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("expired leases: %w", kindOf(err))
 	}
-	return ids, nil
+	return orphans, nil
 }

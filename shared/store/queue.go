@@ -11,7 +11,7 @@ import (
 
 // Servers that share a database need no other queue: the pending runs are one. A pending run has no lease, so its
 // lease_until is used as the visibility deadline: the run may be received from then on. A separate table of messages
-// would have to be kept consistent with the runs.
+// would have to be kept consistent with the runs. docs/adr/0023 says how the places are shared.
 
 // EnqueueRun makes a pending run visible after a delay. A run that is not PENDING is left alone: it has a process, is
 // paused or has ended.
@@ -28,23 +28,34 @@ func (db *DB) EnqueueRun(ctx context.Context, id uuid.UUID, after time.Duration)
 // Received is a pending run that a receiver got from the queue.
 type Received struct {
 	RunID uuid.UUID
+	// Owner is the owner of the run.
+	Owner string
 	// LeaseUntil is the time until which no other receiver gets the run. It identifies this delivery.
 	LeaseUntil time.Time
 }
 
-// ReceiveRuns returns at most limit visible runs, oldest first, and makes them invisible for a while. SKIP LOCKED gives
-// each run to only one of several receivers, and lets none of them wait.
-func (db *DB) ReceiveRuns(ctx context.Context, limit int, invisible time.Duration) (received []Received, err error) {
+// maxShares is how many owners ReceiveRuns looks at, which bounds what it reads.
+const maxShares = 256
+
+// ReceiveRuns returns at most limit visible runs, and makes them invisible for a while. SKIP LOCKED gives each run to
+// only one of several receivers, and lets none of them wait.
+//
+// It shares the processes between the owners: the rank of a run is the number of runs of its owner that execute, plus
+// its place among those of its owner that wait, the oldest first. The lowest ranks are received, and of one rank those
+// that wait longest. So an owner with thousands of waiting runs delays one of another owner by no more than the time
+// until a process is free.
+//
+// If more than maxShares owners wait, only those are looked at that follow the name after, in the order of the names
+// and then from the beginning. The caller passes the owner of the last run that it received, so that everyone's turn
+// comes.
+func (db *DB) ReceiveRuns(ctx context.Context, limit int, invisible time.Duration, after string) (
+	received []Received, err error,
+) {
 	// If the answer of the first attempt is lost, the next one also receives the runs that were received a moment ago,
 	// by whichever process. A run that two processes receive is claimed by one of them.
-	args := pgx.NamedArgs{"limit": limit, "invisible": invisible.Seconds(), "repeated": false}
+	args := pgx.NamedArgs{"limit": limit, "invisible": invisible.Seconds(), "after": after, "repeated": false}
 	err = db.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		rows, _ := conn.Query(ctx, db.text(`
-			UPDATE keyway.runs SET lease_until = now() + make_interval(secs => @invisible) WHERE run_id IN (
-				SELECT run_id FROM keyway.runs WHERE status = 'PENDING' AND (lease_until <= now()
-					OR @repeated AND lease_until > now() + make_interval(secs => @invisible) - interval '10 seconds')
-				ORDER BY seq LIMIT @limit FOR UPDATE SKIP LOCKED
-			) RETURNING run_id, lease_until`), args) // CollectRows returns its error.
+		rows, _ := conn.Query(ctx, db.text(receiveQuery), args) // CollectRows returns its error.
 		received, err = pgx.CollectRows(rows, pgx.RowToStructByName[Received])
 		args["repeated"] = true
 		return err
@@ -54,6 +65,60 @@ func (db *DB) ReceiveRuns(ctx context.Context, limit int, invisible time.Duratio
 	}
 	return received, nil
 }
+
+// receiveQuery is the statement of ReceiveRuns. The names of the owners that wait come from a loose index scan: each
+// step finds the next name in the index, however many runs the one before has. PostgreSQL takes no more steps than
+// the LIMIT asks for. There are twice as many candidates as places, because another receiver may hold some of them.
+//
+// Some conditions are written so that only the right index fits. Without statistics PostgreSQL would use runs_lease
+// instead, and read all pending runs for each name: rows are compared as a whole, as the columns of runs_share are
+// ordered, and IS NOT DISTINCT FROM uses no index.
+var receiveQuery = `
+	WITH RECURSIVE following AS (
+		(` + nextWaiting("@after::text") + `) UNION ALL
+		SELECT next.owner FROM following, LATERAL (` + nextWaiting("following.owner") + `) AS next
+	), beginning AS (
+		(` + firstWaiting + `) UNION ALL
+		SELECT next.owner FROM beginning, LATERAL (` + nextWaiting("beginning.owner") + `) AS next
+		WHERE next.owner <= @after
+	), shares AS (
+		SELECT owner FROM (
+			SELECT owner FROM following UNION ALL SELECT owner FROM beginning WHERE owner <= @after
+		) AS names LIMIT ` + fmt.Sprint(maxShares) + `
+	), candidates AS (
+		SELECT waiting.run_id, executing.count + waiting.place AS rank, waiting.lease_until AS since
+		FROM shares, LATERAL (
+			SELECT count(*) FROM keyway.runs
+			WHERE owner = shares.owner AND status = 'RUNNING' AND lease_until > now()
+		) AS executing, LATERAL (
+			SELECT run_id, lease_until, row_number() OVER () AS place FROM (
+				SELECT run_id, lease_until FROM keyway.runs
+				WHERE status = 'PENDING' AND (owner, status, lease_until) > (shares.owner, 'PENDING', '-infinity')
+					AND (owner, status, lease_until) <= (shares.owner, 'PENDING', now())
+				ORDER BY owner, status, lease_until LIMIT 2 * @limit::bigint
+			) AS oldest
+		) AS waiting
+		UNION ALL
+		SELECT run_id, 0, lease_until FROM keyway.runs WHERE @repeated::boolean AND status = 'PENDING'
+			AND lease_until > now() + make_interval(secs => @invisible) - interval '10 seconds'
+		ORDER BY rank, since LIMIT 2 * @limit::bigint
+	), chosen AS (
+		SELECT locked.run_id FROM candidates, LATERAL (
+			SELECT run_id FROM keyway.runs WHERE run_id = candidates.run_id AND status = 'PENDING'
+				AND lease_until IS NOT DISTINCT FROM candidates.since FOR UPDATE SKIP LOCKED
+		) AS locked LIMIT @limit
+	)
+	UPDATE keyway.runs SET lease_until = now() + make_interval(secs => @invisible)
+	WHERE run_id = ANY(ARRAY(SELECT run_id FROM chosen)) RETURNING run_id, owner, lease_until`
+
+// waiting selects the owner with the first name that has a visible run.
+const waiting = `SELECT owner FROM keyway.runs WHERE status = 'PENDING' AND lease_until <= now() %s
+	ORDER BY owner, status, lease_until LIMIT 1`
+
+var firstWaiting = fmt.Sprintf(waiting, "")
+
+// nextWaiting is waiting for the names after another one.
+func nextWaiting(name string) string { return fmt.Sprintf(waiting, "AND owner > "+name) }
 
 // AcknowledgeRun removes the message that was received as m. If the run is still PENDING, it becomes visible again
 // after requeueAfter. If it was received again meanwhile, its deadline is another one and nothing changes.

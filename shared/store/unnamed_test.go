@@ -66,7 +66,7 @@ func pendingCalls(r store.Run) []call {
 		}},
 		{"EnqueueRun", func(ctx context.Context, db *store.DB) error { return db.EnqueueRun(ctx, r.RunID, 0) }},
 		{"ReceiveRuns", func(ctx context.Context, db *store.DB) error {
-			list, err := db.ReceiveRuns(ctx, 1, time.Hour)
+			list, err := db.ReceiveRuns(ctx, 1, time.Hour, "")
 			if len(list) > 0 {
 				received = list[0]
 			}
@@ -81,7 +81,7 @@ func pendingCalls(r store.Run) []call {
 		}},
 		claim(r.RunID),
 		{"LeaseLeft", func(ctx context.Context, db *store.DB) error {
-			_, running, err := db.LeaseLeft(ctx, r.RunID)
+			_, _, running, err := db.LeaseLeft(ctx, r.RunID)
 			return want(running, err)
 		}},
 		{"WithdrawRun", func(ctx context.Context, db *store.DB) error {

@@ -4,6 +4,7 @@ package local
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -26,13 +27,16 @@ type Queue struct {
 	// wake has room for one element. Enqueue fills it to wake a Receive of the same process. More than one element would
 	// be useless, because a receiver that is awake reads all visible runs.
 	wake chan struct{}
+	// last is the owner of the run that was received last; see store.DB.ReceiveRuns.
+	last atomic.Value
 }
 
 // New returns a Queue.
-func New(db *store.DB) *Queue { return &Queue{db, make(chan struct{}, 1)} }
+func New(db *store.DB) *Queue { return &Queue{db: db, wake: make(chan struct{}, 1)} }
 
-// Enqueue implements queue.Queue. A run that is not PENDING is not enqueued: it needs no process, or has one.
-func (q *Queue) Enqueue(ctx context.Context, id uuid.UUID, after time.Duration) error {
+// Enqueue implements queue.Queue. A run that is not PENDING is not enqueued: it needs no process, or has one. Its row
+// has its owner, so the share is not needed.
+func (q *Queue) Enqueue(ctx context.Context, id uuid.UUID, _ string, after time.Duration) error {
 	if err := q.db.EnqueueRun(ctx, id, after); err != nil {
 		return err
 	}
@@ -46,8 +50,10 @@ func (q *Queue) Enqueue(ctx context.Context, id uuid.UUID, after time.Duration) 
 // Receive implements queue.Queue. If no run is visible, it waits once, for a wake-up or for pollEvery, and returns
 // none; the worker calls it again.
 func (q *Queue) Receive(ctx context.Context, limit int) (out []queue.Message, err error) {
-	list, err := q.db.ReceiveRuns(ctx, limit, visibility)
+	last, _ := q.last.Load().(string)
+	list, err := q.db.ReceiveRuns(ctx, limit, visibility, last)
 	for _, m := range list {
+		q.last.Store(m.Owner)
 		// The visibility deadline is the receipt: another delivery of the same run has another deadline.
 		out = append(out, queue.Message{RunID: m.RunID, Receipt: m.LeaseUntil.Format(time.RFC3339Nano)})
 	}

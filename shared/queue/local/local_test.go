@@ -2,13 +2,18 @@ package local_test
 
 import (
 	"context"
+	"encoding/json"
+	"log/slog"
 	"os"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/keyway-agents/keyway/shared/queue"
 	"github.com/keyway-agents/keyway/shared/queue/local"
 	"github.com/keyway-agents/keyway/shared/queue/queuetest"
 	"github.com/keyway-agents/keyway/shared/store"
@@ -46,9 +51,11 @@ func pass(t *testing.T, url string, d time.Duration) {
 }
 
 // pending stores a pending run that is not enqueued yet.
-func pending(t *testing.T, db *store.DB) uuid.UUID {
+func pending(t *testing.T, db *store.DB) uuid.UUID { t.Helper(); return pendingOf(t, db, "ann") }
+
+func pendingOf(t *testing.T, db *store.DB, owner string) uuid.UUID {
 	t.Helper()
-	r := store.Run{RunID: uuid.New(), Owner: "ann", SessionID: "s", AgentID: "a", Status: "PENDING", Background: true,
+	r := store.Run{RunID: uuid.New(), Owner: owner, SessionID: "s", AgentID: "a", Status: "PENDING", Background: true,
 		CreatedAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 	if _, err := db.BeginRun(t.Context(), r, store.BeginOptions{}); err != nil {
 		t.Fatal(err)
@@ -75,10 +82,80 @@ func TestARunningRunIsNotReceived(t *testing.T) {
 	if _, claimed, err := db.ClaimRun(t.Context(), id, uuid.New()); err != nil || !claimed {
 		t.Fatalf("claimed: %t, %v", claimed, err)
 	}
-	if err := q.Enqueue(t.Context(), id, 0); err != nil {
+	if err := q.Enqueue(t.Context(), id, "ann", 0); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := db.ReceiveRuns(t.Context(), 5, time.Hour); err != nil || len(got) != 0 {
+	if got, err := db.ReceiveRuns(t.Context(), 5, time.Hour, ""); err != nil || len(got) != 0 {
 		t.Errorf("%v %v", got, err)
 	}
+}
+
+// Two servers execute at most 32 runs each. One caller has queued 120 long runs before another one queues a run.
+func TestTheNextFreeProcessExecutesTheRunOfAnotherCaller(t *testing.T) {
+	t.Parallel()
+	const servers, places = 2, 32
+	db := storetest.New(t)
+	var order sync.Mutex
+	var began []string
+	release, ended := make(chan struct{}), make(chan struct{})
+	ctx, stop := context.WithCancel(t.Context())
+	var working sync.WaitGroup
+	claim := func(ctx context.Context, id uuid.UUID) (func(), bool, error) {
+		leg := uuid.New()
+		r, claimed, err := db.ClaimRun(ctx, id, leg)
+		if claimed {
+			order.Lock()
+			began = append(began, r.Owner)
+			order.Unlock()
+		}
+		return func() {
+			select {
+			case <-release:
+			case <-ctx.Done():
+				return
+			}
+			r.Status, r.Metrics = "COMPLETED", json.RawMessage("{}")
+			l := store.Leg{RunID: id, Attempt: r.Attempt, ID: leg}
+			if _, err := db.FinishRun(ctx, l, r, nil, store.Usage{}, time.Now()); err != nil {
+				t.Error(err)
+			}
+			ended <- struct{}{}
+		}, claimed, err
+	}
+	await := func(n int) (owners []string) {
+		t.Helper()
+		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+			order.Lock()
+			owners = slices.Clone(began)
+			order.Unlock()
+			if len(owners) >= n {
+				return owners
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		t.Fatalf("%d runs were executed, want %d", len(owners), n)
+		return nil
+	}
+	entry := local.New(db)
+	send := func(owner string, n int) {
+		for range n {
+			if err := entry.Enqueue(t.Context(), pendingOf(t, db, owner), owner, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	send("low", 120)
+	for range servers {
+		working.Go(func() { queue.Work(ctx, local.New(db), slog.New(slog.DiscardHandler), places, claim) })
+	}
+	await(servers * places)
+	send("bob", 1)
+	release <- struct{}{}
+	<-ended
+	got := await(servers*places + 1)
+	if slices.Contains(got[:servers*places], "bob") || got[servers*places] != "bob" {
+		t.Errorf("after 64 of 120 runs, the process that is free next executes a run of %q", got[servers*places])
+	}
+	stop()
+	working.Wait()
 }

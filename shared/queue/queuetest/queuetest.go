@@ -90,7 +90,7 @@ func enqueue(t *testing.T, f Fixture, n int) []uuid.UUID {
 	ids := make([]uuid.UUID, n)
 	for i := range ids {
 		ids[i] = f.NewID()
-		if err := f.Queue.Enqueue(t.Context(), ids[i], 0); err != nil {
+		if err := f.Queue.Enqueue(t.Context(), ids[i], "ann", 0); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -135,7 +135,7 @@ func testReceive(t *testing.T, f Fixture) {
 // testDelay enqueues a delayed message and then one without delay, which is delivered first.
 func testDelay(t *testing.T, f Fixture) {
 	late := f.NewID()
-	if err := f.Queue.Enqueue(t.Context(), late, delay); err != nil {
+	if err := f.Queue.Enqueue(t.Context(), late, "ann", delay); err != nil {
 		t.Fatal(err)
 	}
 	soon := enqueue(t, f, 1)

@@ -5,6 +5,8 @@ package sqs
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/url"
@@ -59,15 +61,25 @@ func regionOf(host string) string {
 	return ""
 }
 
+// group returns the message group of a share: a hash of 32 bits, of the queue and the name. Two names may have the same
+// one, and then have one share together.
+func (q *Queue) group(share string) string {
+	sum := sha256.Sum256([]byte(q.url + "\x00" + share))
+	return hex.EncodeToString(sum[:4])
+}
+
 // maxDelay is the longest delay that SQS accepts.
 const maxDelay = 15 * time.Minute
 
 // Enqueue implements queue.Queue. The delay is rounded up to whole seconds and limited to maxDelay: a message that
 // arrives too early is harmless, since its receiver finds the lease valid and watches the run again.
-func (q *Queue) Enqueue(ctx context.Context, id uuid.UUID, after time.Duration) error {
+//
+// The message group makes a standard queue a fair one: see docs/adr/0023.
+func (q *Queue) Enqueue(ctx context.Context, id uuid.UUID, share string, after time.Duration) error {
 	delay := max(0, min(after+time.Second-1, maxDelay)) / time.Second
 	_, err := q.client.SendMessage(ctx, &sqs.SendMessageInput{
 		QueueUrl: &q.url, MessageBody: aws.String(id.String()), DelaySeconds: int32(delay),
+		MessageGroupId: aws.String(q.group(share)),
 	})
 	return unavailable("enqueue run "+id.String(), err)
 }

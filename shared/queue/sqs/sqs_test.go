@@ -134,7 +134,7 @@ func TestAQueueThatCannotBeReachedIsUnavailable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := q.Enqueue(t.Context(), uuid.New(), 0); !errors.Is(err, fault.Unavailable) {
+	if err := q.Enqueue(t.Context(), uuid.New(), "ann", 0); !errors.Is(err, fault.Unavailable) {
 		t.Errorf("no server: %v", err)
 	}
 	bare, err := sqs.Open("https://sqs.eu-west-1.amazonaws.com/123456789012/runs",
@@ -142,7 +142,7 @@ func TestAQueueThatCannotBeReachedIsUnavailable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := bare.Enqueue(t.Context(), uuid.New(), 0); !errors.Is(err, fault.Unavailable) ||
+	if err := bare.Enqueue(t.Context(), uuid.New(), "ann", 0); !errors.Is(err, fault.Unavailable) ||
 		!strings.Contains(err.Error(), "no AWS credentials in the environment") {
 		t.Errorf("no credentials: %v", err)
 	}
@@ -156,5 +156,51 @@ func TestAnInvalidQueueURLIsRejected(t *testing.T) {
 		if !errors.Is(err, fault.Invalid) || !strings.Contains(fault.Detail(err), remedy) {
 			t.Errorf("%q: %v", url, err)
 		}
+	}
+}
+
+func TestEachMessageNamesTheShareItCountsIn(t *testing.T) {
+	t.Parallel()
+	namesShares(t, sqstest.Start(t))
+}
+
+func TestEachMessageToElasticMQNamesTheShareItCountsIn(t *testing.T) {
+	t.Parallel()
+	namesShares(t, sqstest.StartElasticMQ(t))
+}
+
+// namesShares sends messages of two callers, at once and delayed. SQS delivers those of a caller with few messages
+// before those of one with many by their message groups; no stand-in for SQS imitates the order.
+func namesShares(t *testing.T, endpoint string) {
+	t.Helper()
+	url := create(t, endpoint, time.Minute)
+	q, who := open(t, url, endpoint), map[string]string{}
+	for i := range 8 {
+		id, caller, delay := uuid.New(), []string{"low@example.com", "bob@example.com"}[i%2], time.Duration(i/4)*time.Second
+		if err := q.Enqueue(t.Context(), id, caller, delay); err != nil {
+			t.Fatal(err)
+		}
+		who[id.String()] = caller
+	}
+	groups := map[string]string{}
+	for deadline := time.Now().Add(30 * time.Second); len(who) > 0 && time.Now().Before(deadline); {
+		got, err := sqstest.Client(endpoint).ReceiveMessage(t.Context(), &awssqs.ReceiveMessageInput{QueueUrl: &url,
+			MaxNumberOfMessages: 10, WaitTimeSeconds: 1,
+			MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameMessageGroupId}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range got.Messages {
+			group := m.Attributes[string(types.MessageSystemAttributeNameMessageGroupId)]
+			caller := who[*m.Body]
+			if known, ok := groups[caller]; group == "" || strings.Contains(group, caller) || ok && known != group {
+				t.Errorf("a message of %s is in the group %q, another one in %q", caller, group, known)
+			}
+			groups[caller] = group
+			delete(who, *m.Body)
+		}
+	}
+	if len(who) > 0 || len(groups) != 2 || groups["low@example.com"] == groups["bob@example.com"] {
+		t.Errorf("%d messages are missing, and the groups are %v", len(who), groups)
 	}
 }
