@@ -1,8 +1,10 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -32,6 +34,8 @@ type Received struct {
 	Owner string
 	// LeaseUntil is the time until which no other receiver gets the run. It identifies this delivery.
 	LeaseUntil time.Time
+	// Rank and Turn order the runs that were received; see ReceiveRuns.
+	Rank, Turn int64
 }
 
 // maxShares is how many owners ReceiveRuns looks at, which bounds what it reads.
@@ -41,19 +45,18 @@ const maxShares = 256
 // only one of several receivers, and lets none of them wait.
 //
 // It shares the processes between the owners: the rank of a run is the number of runs of its owner that execute, plus
-// its place among those of its owner that wait, the oldest first. The lowest ranks are received, and of one rank those
-// that wait longest. So an owner with thousands of waiting runs delays one of another owner by no more than the time
-// until a process is free.
+// its place among those of its owner that wait, the oldest first. The lowest ranks are received. Of one rank, the owners
+// take turns in the order of their names, which begins after the name last and ends with it. A receiver passes what the
+// previous call has returned as the next last, at first "". So a run of an owner without others waits for no more than
+// one run of each other owner, even if there is one process.
 //
-// If more than maxShares owners wait, only those are looked at that follow the name after, in the order of the names
-// and then from the beginning. The caller passes the owner of the last run that it received, so that everyone's turn
-// comes.
-func (db *DB) ReceiveRuns(ctx context.Context, limit int, invisible time.Duration, after string) (
-	received []Received, err error,
+// If more than maxShares owners wait, only the first of that order are looked at.
+func (db *DB) ReceiveRuns(ctx context.Context, limit int, invisible time.Duration, last string) (
+	received []Received, next string, err error,
 ) {
 	// If the answer of the first attempt is lost, the next one also receives the runs that were received a moment ago,
 	// by whichever process. A run that two processes receive is claimed by one of them.
-	args := pgx.NamedArgs{"limit": limit, "invisible": invisible.Seconds(), "after": after, "repeated": false}
+	args := pgx.NamedArgs{"limit": limit, "invisible": invisible.Seconds(), "last": last, "repeated": false}
 	err = db.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		rows, _ := conn.Query(ctx, db.text(receiveQuery), args) // CollectRows returns its error.
 		received, err = pgx.CollectRows(rows, pgx.RowToStructByName[Received])
@@ -61,9 +64,18 @@ func (db *DB) ReceiveRuns(ctx context.Context, limit int, invisible time.Duratio
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("receive runs: %w", kindOf(err))
+		return nil, last, fmt.Errorf("receive runs: %w", kindOf(err))
 	}
-	return received, nil
+	slices.SortFunc(received, func(a, b Received) int {
+		return cmp.Or(cmp.Compare(a.Rank, b.Rank), cmp.Compare(a.Turn, b.Turn))
+	})
+	for _, m := range received {
+		if m.Rank > received[0].Rank { // Everybody had a turn of the lowest rank.
+			break
+		}
+		last = m.Owner
+	}
+	return received, last, nil
 }
 
 // receiveQuery is the statement of ReceiveRuns. The names of the owners that wait come from a loose index scan: each
@@ -75,18 +87,19 @@ func (db *DB) ReceiveRuns(ctx context.Context, limit int, invisible time.Duratio
 // ordered, and IS NOT DISTINCT FROM uses no index.
 var receiveQuery = `
 	WITH RECURSIVE following AS (
-		(` + nextWaiting("@after::text") + `) UNION ALL
+		(` + nextWaiting("@last::text") + `) UNION ALL
 		SELECT next.owner FROM following, LATERAL (` + nextWaiting("following.owner") + `) AS next
 	), beginning AS (
 		(` + firstWaiting + `) UNION ALL
 		SELECT next.owner FROM beginning, LATERAL (` + nextWaiting("beginning.owner") + `) AS next
-		WHERE next.owner <= @after
+		WHERE next.owner <= @last
 	), shares AS (
-		SELECT owner FROM (
-			SELECT owner FROM following UNION ALL SELECT owner FROM beginning WHERE owner <= @after
-		) AS names LIMIT ` + fmt.Sprint(maxShares) + `
+		SELECT owner, row_number() OVER () AS turn FROM (
+			SELECT owner FROM following UNION ALL SELECT owner FROM beginning WHERE owner <= @last
+			LIMIT ` + fmt.Sprint(maxShares) + `
+		) AS names
 	), candidates AS (
-		SELECT waiting.run_id, executing.count + waiting.place AS rank, waiting.lease_until AS since
+		SELECT waiting.run_id, executing.count + waiting.place AS rank, turn, waiting.lease_until AS since
 		FROM shares, LATERAL (
 			SELECT count(*) FROM keyway.runs
 			WHERE owner = shares.owner AND status = 'RUNNING' AND lease_until > now()
@@ -99,17 +112,18 @@ var receiveQuery = `
 			) AS oldest
 		) AS waiting
 		UNION ALL
-		SELECT run_id, 0, lease_until FROM keyway.runs WHERE @repeated::boolean AND status = 'PENDING'
+		SELECT run_id, 0, 0, lease_until FROM keyway.runs WHERE @repeated::boolean AND status = 'PENDING'
 			AND lease_until > now() + make_interval(secs => @invisible) - interval '10 seconds'
-		ORDER BY rank, since LIMIT 2 * @limit::bigint
+		ORDER BY rank, turn LIMIT 2 * @limit::bigint
 	), chosen AS (
-		SELECT locked.run_id FROM candidates, LATERAL (
+		SELECT locked.run_id, rank, turn FROM candidates, LATERAL (
 			SELECT run_id FROM keyway.runs WHERE run_id = candidates.run_id AND status = 'PENDING'
 				AND lease_until IS NOT DISTINCT FROM candidates.since FOR UPDATE SKIP LOCKED
 		) AS locked LIMIT @limit
 	)
 	UPDATE keyway.runs SET lease_until = now() + make_interval(secs => @invisible)
-	WHERE run_id = ANY(ARRAY(SELECT run_id FROM chosen)) RETURNING run_id, owner, lease_until`
+	WHERE run_id = ANY(ARRAY(SELECT run_id FROM chosen)) RETURNING run_id, owner, lease_until,
+		(SELECT rank FROM chosen WHERE chosen.run_id = runs.run_id), (SELECT turn FROM chosen WHERE chosen.run_id = runs.run_id)`
 
 // waiting selects the owner with the first name that has a visible run.
 const waiting = `SELECT owner FROM keyway.runs WHERE status = 'PENDING' AND lease_until <= now() %s

@@ -32,7 +32,7 @@ func queueRuns(t *testing.T, url string, n int, owners ...string) {
 // receive receives runs and claims them, as a server with free processes does, and returns their owners in order.
 func receive(t *testing.T, db *store.DB, n int, after string) (owners []string) {
 	t.Helper()
-	list, err := db.ReceiveRuns(t.Context(), n, time.Minute, after)
+	list, _, err := db.ReceiveRuns(t.Context(), n, time.Minute, after)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,13 +84,34 @@ func TestOwnersShareTheProcessesEqually(t *testing.T) {
 	}
 }
 
+// A server with one process executes one run after the other, so nobody has runs in progress when it is free.
+func TestOwnersTakeTurnsWithOneProcess(t *testing.T) {
+	t.Parallel()
+	url := storetest.URL(t)
+	db := storetest.Open(t, store.Options{URL: url})
+	queueRuns(t, url, 5, "low")
+	queueRuns(t, url, 2, "bob", "ann")
+	last, order := "", ""
+	for range 9 {
+		list, next, err := db.ReceiveRuns(t.Context(), 1, time.Minute, last)
+		if err != nil || len(list) != 1 {
+			t.Fatal(list, err)
+		}
+		sql(t, url, "DELETE FROM keyway.runs WHERE run_id = '"+list[0].RunID.String()+"'") // It ends.
+		order, last = order+" "+list[0].Owner, next
+	}
+	if want := " ann bob low ann bob low low low low"; order != want {
+		t.Errorf("the owners of the runs are%s, want%s", order, want)
+	}
+}
+
 func TestTheRunsOfAnOwnerAreReceivedOldestFirst(t *testing.T) {
 	t.Parallel()
 	url := storetest.URL(t)
 	db := storetest.Open(t, store.Options{URL: url})
 	queueRuns(t, url, 3, "ann")
 	for _, want := range []string{"1", "2", "3"} {
-		list, err := db.ReceiveRuns(t.Context(), 1, time.Minute, "")
+		list, _, err := db.ReceiveRuns(t.Context(), 1, time.Minute, "")
 		if err != nil || len(list) != 1 {
 			t.Fatal(list, err)
 		}
@@ -127,8 +148,8 @@ func TestNoOwnerWaitsForeverAmongHundreds(t *testing.T) {
 	queueRuns(t, url, 15, busy...)
 	queueRuns(t, url, 1, quiet...)
 	served, last, n := map[string]bool{}, "", 0
-	for n < 3000 && len(served) < len(quiet) {
-		list, err := db.ReceiveRuns(t.Context(), 50, time.Minute, last)
+	for n < 700 && len(served) < len(quiet) { // a turn of each of the 600, and a rest
+		list, next, err := db.ReceiveRuns(t.Context(), 50, time.Minute, last)
 		if err != nil || len(list) != 50 {
 			t.Fatal(len(list), err)
 		}
@@ -136,8 +157,8 @@ func TestNoOwnerWaitsForeverAmongHundreds(t *testing.T) {
 			if n++; m.Owner >= "b" {
 				served[m.Owner] = true
 			}
-			last = m.Owner
 		}
+		last = next
 	}
 	if len(served) < len(quiet) {
 		t.Errorf("after %d of 4,800 runs, %d of %d owners with one run each still wait", n, len(quiet)-len(served), len(quiet))
@@ -183,7 +204,7 @@ func rowsRead(t *testing.T, url string) (rows int) {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.WithoutCancel(t.Context()))
-	args := pgx.NamedArgs{"limit": 32, "invisible": 30.0, "after": "u5000", "repeated": false}
+	args := pgx.NamedArgs{"limit": 32, "invisible": 30.0, "last": "u5000", "repeated": false}
 	var plans []json.RawMessage
 	if err := conn.QueryRow(t.Context(), "EXPLAIN (ANALYZE, FORMAT JSON) "+store.ReceiveQuery, args).
 		Scan(&plans); err != nil {

@@ -66,7 +66,7 @@ func pendingCalls(r store.Run) []call {
 		}},
 		{"EnqueueRun", func(ctx context.Context, db *store.DB) error { return db.EnqueueRun(ctx, r.RunID, 0) }},
 		{"ReceiveRuns", func(ctx context.Context, db *store.DB) error {
-			list, err := db.ReceiveRuns(ctx, 1, time.Hour, "")
+			list, _, err := db.ReceiveRuns(ctx, 1, time.Hour, "")
 			if len(list) > 0 {
 				received = list[0]
 			}

@@ -27,7 +27,7 @@ type Queue struct {
 	// wake has room for one element. Enqueue fills it to wake a Receive of the same process. More than one element would
 	// be useless, because a receiver that is awake reads all visible runs.
 	wake chan struct{}
-	// last is the owner of the run that was received last; see store.DB.ReceiveRuns.
+	// last is whose turn was the last one; see store.DB.ReceiveRuns.
 	last atomic.Value
 }
 
@@ -51,9 +51,9 @@ func (q *Queue) Enqueue(ctx context.Context, id uuid.UUID, _ string, after time.
 // none; the worker calls it again.
 func (q *Queue) Receive(ctx context.Context, limit int) (out []queue.Message, err error) {
 	last, _ := q.last.Load().(string)
-	list, err := q.db.ReceiveRuns(ctx, limit, visibility, last)
+	list, next, err := q.db.ReceiveRuns(ctx, limit, visibility, last)
+	q.last.Store(next)
 	for _, m := range list {
-		q.last.Store(m.Owner)
 		// The visibility deadline is the receipt: another delivery of the same run has another deadline.
 		out = append(out, queue.Message{RunID: m.RunID, Receipt: m.LeaseUntil.Format(time.RFC3339Nano)})
 	}

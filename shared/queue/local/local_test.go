@@ -85,7 +85,7 @@ func TestARunningRunIsNotReceived(t *testing.T) {
 	if err := q.Enqueue(t.Context(), id, "ann", 0); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := db.ReceiveRuns(t.Context(), 5, time.Hour, ""); err != nil || len(got) != 0 {
+	if got, _, err := db.ReceiveRuns(t.Context(), 5, time.Hour, ""); err != nil || len(got) != 0 {
 		t.Errorf("%v %v", got, err)
 	}
 }
