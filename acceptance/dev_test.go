@@ -234,6 +234,10 @@ func TestDevPrintsTokensAndCommandsThatWork(t *testing.T) {
 	r.Get("admin", "/config").Want(t, "the first token is an administrator's", 200)
 	r.Get("ann", "/config").Want(t, "the second token is not", 403)
 	r.refusesOtherHosts()
+	page := r.Call("admin", "GET", "/agents", nil, "Origin", "https://os.agno.com")
+	if got := page.Header.Get("Access-Control-Allow-Origin"); got != "https://os.agno.com" {
+		t.Errorf("AgentOS's web interface may not read the answer: %q", got)
+	}
 
 	if err := r.Stop(); err != nil {
 		t.Fatal(err)

@@ -209,9 +209,22 @@ func TestMissingTokenIsRejectedBeforeAnyOtherCheck(t *testing.T) {
 	r.Call("-", "OPTIONS", "/agents", nil).Want(t, "a bare OPTIONS", 405, "Method Not Allowed")
 }
 
-func TestOnlyListedOriginsPassCORS(t *testing.T) {
+// Without --dev, the origins of Agno's own pages are not listed either.
+func TestNoOriginIsListedByDefault(t *testing.T) {
 	t.Parallel()
 	r := start(t, "quickstart", echoModel(t))
+	for _, origin := range []string{"http://localhost:3000", "https://os.agno.com"} {
+		got := r.Call("ann", "GET", "/agents", nil, "Origin", origin)
+		got.Want(t, "a request from "+origin, 200)
+		if got.Header.Get("Access-Control-Allow-Origin") != "" {
+			t.Errorf("a page of %s may read the answer", origin)
+		}
+	}
+}
+
+func TestOnlyListedOriginsPassCORS(t *testing.T) {
+	t.Parallel()
+	r := startWith(t, process.WithTools, clientsConfig, commandModel(t), "PAGE_ORIGIN", "http://localhost:3000")
 	preflight := func(origin string) process.Reply {
 		return r.Call("-", "OPTIONS", "/agents/assistant/runs", nil, "Origin", origin,
 			"Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization")

@@ -195,8 +195,12 @@ func TestEachFunctionAnswersOnlyItsRoutes(t *testing.T) {
 	agents.WaitForLog(`"msg":"decision"`)
 	agents.WaitForLog(`"aws_request_id":"the-id"`)
 	config.ask(request{method: "GET", path: "/health"}).want(t, "health, for everybody", 200, `"status":"ok"`)
-	config.ask(request{method: "GET", path: "/info"}).want(t, "info", 200, `"os_id":"test-os"`, `"config_digest":"`)
-	config.ask(request{method: "GET", path: "/config", scopes: everything}).want(t, "config", 200, `"os_id":"test-os"`)
+	config.ask(request{method: "GET", path: "/info"}).want(t, "info", 200, `"os_id":"test-os"`)
+	settings := config.ask(request{method: "GET", path: "/config", scopes: everything})
+	settings.want(t, "config", 200, `"os_id":"test-os"`, `"config_digest":"`)
+	if stored := settings.MultiValueHeaders["Cache-Control"]; len(stored) != 1 || stored[0] != "no-store" {
+		t.Errorf("a cache may store the settings: %v", stored)
+	}
 	sessions.ask(request{method: "GET", path: "/readyz"}).want(t, "readiness, for everybody", 200, `{"status":"ok"}`)
 	if head := sessions.ask(request{method: "HEAD", path: "/readyz"}); head.StatusCode != 200 || head.Body != "" {
 		t.Errorf("HEAD /readyz: %d %q", head.StatusCode, head.Body)

@@ -86,7 +86,7 @@ var rooms = map[string]string{
 		"shared/logging " +
 		"github.com/google/uuid github.com/rs/cors",
 	"shared/apidoc": "shared/api shared/input shared/route shared/wire",
-	"shared/gateway": "shared/fault shared/route shared/authz shared/edge shared/logging " +
+	"shared/gateway": "shared/fault shared/route shared/authz shared/edge shared/token shared/logging " +
 		"github.com/aws/aws-lambda-go/events",
 	"shared/assemble": "shared/config shared/fault shared/model shared/owner shared/api shared/authz shared/route " +
 		"shared/store shared/follow shared/notes shared/queue shared/revoke shared/run shared/wire github.com/google/uuid",

@@ -20,6 +20,7 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/input"
 	"github.com/keyway-agents/keyway/shared/logging"
 	"github.com/keyway-agents/keyway/shared/owner"
 	"github.com/keyway-agents/keyway/shared/route"
@@ -102,6 +103,10 @@ func (s *Server) Serves(name route.Name) bool { return s.endpoints[name].serve !
 // allowed. An error is logged and answered by package fault. A caller never sees the
 // text of an internal error.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// Answers hold data of one caller, so no cache may store them (RFC 9111, section 5.2.2.5). nosniff keeps browsers
+	// from guessing another media type from the content (WHATWG Fetch, section "X-Content-Type-Options header").
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if r.Method == http.MethodHead {
 		w = bodyless{w} // net/http drops the body itself, but Lambda does not
 	}
@@ -211,16 +216,31 @@ type Isolation struct {
 
 // viewer returns the rows that the request may read: all of them without isolation and
 // for an administrator, else those of the principal. With isolation, a token without a
-// subject is an error (fault.Forbidden), because its caller owns nothing.
+// subject is an error (fault.Forbidden), because its caller owns nothing. A token that is bound to a
+// session shows no other one, also to an administrator.
 func (i Isolation) viewer(r *request) (store.Viewer, error) {
+	session := ""
+	if r.principal != nil {
+		session = r.principal.SessionID
+	}
 	switch {
 	case !i.On || r.decision.Admin:
-		return store.Viewer{All: true}, nil
+		return store.Viewer{All: true, Session: session}, nil
 	case r.principal == nil || r.principal.Subject == "":
 		return store.Viewer{}, noSubject(r.principal)
 	}
 	owner, err := i.ownerOf(r.principal)
-	return store.Viewer{Owner: owner}, err
+	return store.Viewer{Owner: owner, Session: session}, err
+}
+
+// boundSession returns the session that the token is bound to, or "" if it is bound to none. One that can't be the id of
+// a session is fault.Forbidden.
+func boundSession(r *request) (string, error) {
+	id := r.principal.SessionID
+	if id != "" && !input.IsNewID(id) {
+		return "", fault.Public(fault.Forbidden, "The session of the token is not valid. "+input.NewID, nil)
+	}
+	return id, nil
 }
 
 // maxOwner is the length limit of the owner columns, in bytes.

@@ -127,14 +127,13 @@ func stream[In any](
 	}
 }
 
-// file makes an endpoint that answers fixed bytes with the given headers. nosniff keeps
-// browsers from guessing another media type from the content (WHATWG Fetch, section
-// "X-Content-Type-Options header").
+// file makes an endpoint that answers fixed bytes with the given headers. They are the same for every
+// caller, so a cache may store them.
 func file(name route.Name, media string, content []byte, header http.Header) Endpoint {
 	serve := func(w http.ResponseWriter, _ *request, _ nothing) error {
 		maps.Copy(w.Header(), header)
 		w.Header().Set("Content-Type", media+"; charset=utf-8")
-		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Del("Cache-Control")
 		_, _ = w.Write(content) // an error means that the client has gone
 		return nil
 	}

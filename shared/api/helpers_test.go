@@ -45,12 +45,13 @@ const missing = "00000000-0000-4000-8000-000000000000"
 
 // callers are the principals that the tests use, by the first word of a request.
 var callers = map[string]*authz.Principal{
-	"ann":    {Subject: "ann", Scopes: everyScope},
-	"bob":    {Subject: "bob", Scopes: everyScope},
-	"admin":  {Subject: "root", Scopes: []string{"agent_os:admin"}},
-	"noname": {Scopes: everyScope},
-	"bound":  {Subject: "ann", SessionID: "bound-session", Scopes: everyScope},
-	"one":    {Subject: "ann", Scopes: []string{"agents:a:read", "config:read"}},
+	"ann":         {Subject: "ann", Scopes: everyScope},
+	"bob":         {Subject: "bob", Scopes: everyScope},
+	"admin":       {Subject: "root", Scopes: []string{"agent_os:admin"}},
+	"noname":      {Scopes: everyScope},
+	"bound":       {Subject: "ann", SessionID: "bound-session", Scopes: everyScope},
+	"bound-admin": {Subject: "root", SessionID: "bound-session", Scopes: []string{"agent_os:admin"}},
+	"one":         {Subject: "ann", Scopes: []string{"agents:a:read", "config:read"}},
 	// These have tokens that a test can revoke.
 	"leaked": {Subject: "leo", TokenID: "leo-1", Issuer: "i", IssuedAt: time.Unix(1_000_000, 0), Scopes: everyScope},
 	"newer":  {Subject: "leo", TokenID: "leo-2", Issuer: "i", IssuedAt: time.Unix(2_000_000, 0), Scopes: everyScope},

@@ -21,7 +21,7 @@ type OS struct {
 	ID, Name, Description string
 	// Version is Keyway's own version. Required.
 	Version string
-	// Digest is the SHA-256 of the configuration, in hex. GET /info shows it as
+	// Digest is the SHA-256 of the configuration, in hex. GET /config shows it as
 	// config_digest. Required.
 	Digest string
 	// Isolation is shown by GET /info. Defaults to off.
@@ -61,17 +61,20 @@ func (o OS) health(context.Context, *request, nothing) (wire.Health, error) {
 
 // info answers who this server is. It needs no token, because AgentOS's clients ask for
 // it before they have one: it shows how many agents there are, but not which ones.
-// config_digest lets an operator check which configuration a deployment has.
 func (o OS) info(context.Context, *request, nothing) (wire.Info, error) {
 	return wire.Info{
 		OSID: o.ID, Name: o.Name, OSVersion: o.Version, AgnoVersion: AgentOSVersion, AgentCount: len(o.Agents),
-		AuthMode: "jwt", UserIsolation: o.Isolation.On, ConfigDigest: o.Digest,
+		AuthMode: "jwt", UserIsolation: o.Isolation.On,
 	}, nil
 }
 
 // config answers the models and agents. It shows only the agents that GET /agents
 // would show to the same caller, so the scope config:read reveals no agent. The list
 // of models has each model once.
+//
+// config_digest lets an operator check which configuration a deployment has. GET /info, which needs no
+// token, does not show it: somebody who guesses a secret that is written into the file could check the
+// guess with it.
 func (o OS) config(_ context.Context, r *request, _ nothing) (wire.Config, error) {
 	c := wire.Config{
 		OSID: o.ID, Name: o.Name, Description: o.Description, AvailableModels: []wire.ModelRef{},
@@ -79,7 +82,7 @@ func (o OS) config(_ context.Context, r *request, _ nothing) (wire.Config, error
 		Session: wire.DBs{DBs: []wire.DB{{
 			DBID: DatabaseID, DomainConfig: wire.DomainConfig{DisplayName: DatabaseID}, Tables: []string{"sessions"},
 		}}},
-		Agents: []wire.AgentSummary{}, Teams: []any{}, Workflows: []any{}, Interfaces: []any{},
+		Agents: []wire.AgentSummary{}, Teams: []any{}, Workflows: []any{}, Interfaces: []any{}, ConfigDigest: o.Digest,
 	}
 	listing := o.Policy.Decide(r.principal, "GET", "/agents")
 	for _, a := range o.Agents {

@@ -54,7 +54,7 @@ func (a Runs) resume(w http.ResponseWriter, r *request, in resumeRun) error {
 		// client that would reconnect after the event.
 		s := openStream(w)
 		defer s.close()
-		s.send(wire.Meta{Event: "error", Error: "Run " + q.RunID + " not found in buffer or database"})
+		s.send(wire.Meta{Event: "error", Error: "Run " + fault.Short(q.RunID) + " not found in buffer or database"})
 		return nil
 	}
 	if err != nil {

@@ -119,12 +119,11 @@ func (a Runs) create(w http.ResponseWriter, r *request, in createRun) error {
 	if err != nil {
 		return err
 	}
-	if id := r.principal.SessionID; id != "" { // the token is valid for this session only
-		if !input.IsNewID(id) {
-			return fault.Public(fault.Forbidden, "The session of the token is not valid. "+input.NewID, nil)
-		}
-		in.SessionID = id
+	only, err := boundSession(r)
+	if err != nil {
+		return err
 	}
+	in.SessionID = cmp.Or(only, in.SessionID) // the token is valid for this session only
 	key := in.Key
 	in.Key = ""
 	request := run.Input{

@@ -148,7 +148,15 @@ func (s Sessions) create(ctx context.Context, r *request, in createSession) (any
 	if err := in.database.check(); err != nil {
 		return nil, err
 	}
-	if row.SessionID == "" {
+	only, err := boundSession(r)
+	switch {
+	case err != nil:
+		return nil, err
+	case only != "" && row.SessionID != "" && row.SessionID != only:
+		return nil, fault.Public(fault.Forbidden, "The token is bound to one session, and session_id names another one", nil)
+	case only != "":
+		row.SessionID = only
+	case row.SessionID == "":
 		row.SessionID = s.NewID().String()
 	}
 	if in.Type == "workflow" && row.Metadata == nil { // in AgentOS a workflow session always has metadata

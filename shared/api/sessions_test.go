@@ -369,3 +369,54 @@ func TestRunsAreReadByPages(t *testing.T) {
 	s.do("ann GET /memory_topics?limit=2&page=2", "").want(t, 200, `["t3"]`)
 	s.do("ann GET /memory_topics?limit=1001", "").want(t, 422, `"loc":["query","limit"]`)
 }
+
+// ann's token is bound to one of her sessions. With it, her other sessions and their runs look missing, on every route
+// that finds one.
+func TestATokenForOneSessionReachesNoOtherSession(t *testing.T) {
+	t.Parallel()
+	s := newService(t, callTool("door"), text("fine"))
+	other := s.run("ann", "other", "m") // paused
+	s.do("ann POST /sessions", `{"session_id":"third"}`).want(t, http.StatusCreated)
+	for _, e := range []exchange{
+		{"bound GET /sessions", "", 200, `"total_count":0`},
+		{"bound GET /sessions/other", "", 404, "Session with id 'other' not found"},
+		{"bound GET /sessions/other/runs", "", 404, "not found"},
+		{"bound GET /sessions/other/run-previews", "", 404, "not found"},
+		{"bound GET /sessions/other/runs/" + other, "", 404, "not found"},
+		{"bound PATCH /sessions/other", `{"session_name":"x"}`, 404, "not found"},
+		{"bound POST /sessions/other/rename", `{"session_name":"x"}`, 404, "not found"},
+		{"bound DELETE /sessions/other", "", 204, ""},
+		{"bound DELETE /sessions", `{"session_ids":["other","third"],"session_types":["agent","agent"]}`, 204, ""},
+		{"bound POST /sessions", `{"session_id":"fourth"}`, 403, "bound to one session"},
+		{"bound GET /agents/a/runs?session_id=other", "", 404, "Session not found"},
+		{"bound GET /agents/a/runs/" + other + "?session_id=other", "", 404, "Run not found"},
+		{"bound POST /agents/a/runs/" + other + "/resume", "x=", 404, "Run not found"},
+		{"bound POST /agents/a/runs/" + other + "/continue", "session_id=other&tools=[]", 404, "Run not found"},
+		{"bound POST /agents/a/runs/" + other + "/cancel?session_id=other", "", 404, "Run not found"},
+		{"bound POST /agents/a/runs/" + other + "/cancel", "", 404, "Run not found"},
+		{"bound-admin GET /sessions", "", 200, `"total_count":0`},
+		{"bound-admin GET /sessions/other", "", 404, "not found"},
+		{"bound-admin GET /agents/a/runs/" + other + "?session_id=other", "", 404, "Run not found"},
+	} {
+		s.do(e.request, e.body).want(t, e.status, e.text)
+	}
+	s.do("ann GET /sessions/third", "").want(t, 200)
+	s.do("ann GET /sessions/other/runs/"+other, "").want(t, 200, `"status":"PAUSED"`)
+
+	s.do("bound POST /sessions", "").want(t, http.StatusCreated, `"session_id":"bound-session"`)
+	own := s.run("bound", "bound-session", "m")
+	for _, e := range []exchange{
+		{"bound GET /sessions", "", 200, `"total_count":1`},
+		{"bound GET /sessions/bound-session", "", 200, `"session_id":"bound-session"`},
+		{"bound GET /sessions/bound-session/runs", "", 200, own},
+		{"bound PATCH /sessions/bound-session", `{"session_name":"x"}`, 200, `"session_name":"x"`},
+		{"bound GET /agents/a/runs/" + own + "?session_id=bound-session", "", 200, own},
+		{"bound POST /agents/a/runs/" + own + "/cancel", "", 200, ""},
+		{"bound POST /memories", `{"memory":"tea"}`, 200, "tea"},
+		{"bound GET /memories", "", 200, "tea"}, // a memory belongs to no session
+		{"bound DELETE /sessions/bound-session", "", 204, ""},
+		{"ann GET /sessions/bound-session", "", 404, ""},
+	} {
+		s.do(e.request, e.body).want(t, e.status, e.text)
+	}
+}

@@ -87,8 +87,8 @@ type eventStream struct {
 // openStream sends the status and the headers of a stream.
 func openStream(w http.ResponseWriter) *eventStream {
 	w.Header().Set("Content-Type", wire.MediaType)
-	w.Header().Set("Cache-Control", "no-cache")
-	w.Header().Set("X-Accel-Buffering", "no") // keeps nginx from buffering the events
+	w.Header().Set("Cache-Control", "no-cache, no-store") // AgentOS sends no-cache
+	w.Header().Set("X-Accel-Buffering", "no")             // keeps nginx from buffering the events
 	w.WriteHeader(http.StatusOK)
 	s := &eventStream{w: w, control: http.NewResponseController(w), encoder: wire.NewEncoder(w)}
 	s.idle = time.AfterFunc(keepAlive, func() { s.comment(wire.KeepAlive) })

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"errors"
 	"io"
 	"log/slog"
@@ -9,7 +10,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 )
 
 func TestCapacityFollowsFilesAndMemory(t *testing.T) {
@@ -54,15 +57,17 @@ func TestAnIdleConnectionMakesRoomForAnotherClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conns := limitConnections(l, 1)
+	conns := limitConnections(l, 1, [2]time.Duration{})
 	server := &http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			connectionOf(r).works()
 			if !conns.crowded() {
 				t.Error("the only connection is in use, and the listener is not crowded")
 			}
 			_, _ = io.WriteString(w, "hello")
 		}),
-		ConnState: conns.note, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0), ReadHeaderTimeout: httpWait,
+		ConnState: conns.note, ConnContext: withConnection,
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0), ReadHeaderTimeout: httpWait,
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(conns) }()
@@ -106,7 +111,7 @@ func TestAnEarlyAnswerReachesTheClientOfALimitedConnection(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "no", http.StatusRequestEntityTooLarge)
 	}))
-	conns := limitConnections(server.Listener, 4)
+	conns := limitConnections(server.Listener, 4, minWaits)
 	server.Listener, server.Config.ConnState = conns, conns.note
 	server.Start()
 	defer server.Close()
@@ -123,5 +128,89 @@ func TestAnEarlyAnswerReachesTheClientOfALimitedConnection(t *testing.T) {
 	got, err := io.ReadAll(conn)
 	if err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 413 ") {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// limited serves requests on a few connections. A request for /read reads the body, one for /work blocks until release
+// is called, and any other one is answered 401.
+func limited(t *testing.T, limit int) (address string, release func()) {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conns, released := limitConnections(l, limit, [2]time.Duration{10 * time.Millisecond, time.Minute}), make(chan struct{})
+	server := &http.Server{
+		ConnState: conns.note, ConnContext: withConnection, ReadHeaderTimeout: httpWait,
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0),
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			serveInTime(w, r, pace{grace: httpWait, drain: httpWait},
+				http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					switch r.URL.Path {
+					case "/read":
+						_, _ = io.Copy(io.Discard, r.Body)
+					case "/work":
+						<-released
+					default:
+						w.WriteHeader(http.StatusUnauthorized)
+					}
+				}))
+		}),
+	}
+	go func() { _ = server.Serve(conns) }()
+	release = sync.OnceFunc(func() { close(released) })
+	t.Cleanup(func() { release(); _ = server.Close() })
+	return l.Addr().String(), release
+}
+
+// Clients without a token send no request, a part of one, or no body, and don't read answers. Another client is
+// answered, although they have all connections, and open more.
+func TestAFloodOfConnectionsKeepsNobodyOut(t *testing.T) {
+	t.Parallel()
+	address, _ := limited(t, 4)
+	for range 3 {
+		for _, sent := range []string{
+			"", "GET / HT", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n",
+			"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n",
+		} {
+			send(t, address, sent, 0)
+		}
+		conn := send(t, address, "POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n", 10)
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.Body.Close(); resp.StatusCode != http.StatusOK {
+			t.Errorf("status %d", resp.StatusCode)
+		}
+	}
+}
+
+// The connections of requests that are worked on stay, and so does the upload of an admitted client while
+// others without a token wait.
+func TestAFloodClosesNoConnectionThatWorks(t *testing.T) {
+	t.Parallel()
+	address, release := limited(t, 3)
+	working := send(t, address, "GET /work HTTP/1.1\r\nHost: x\r\n\r\n", 0)
+	upload := send(t, address, "POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n", 5)
+	for range 10 {
+		answers := bufio.NewReader(send(t, address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", 0))
+		if resp, err := http.ReadResponse(answers, nil); err != nil {
+			t.Fatal(err)
+		} else if resp.Body.Close(); resp.StatusCode != http.StatusUnauthorized {
+			t.Errorf("status %d", resp.StatusCode)
+		}
+	}
+	release()
+	if _, err := io.WriteString(upload, "12345"); err != nil {
+		t.Fatal(err)
+	}
+	for what, conn := range map[string]net.Conn{"work": working, "an upload": upload} {
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+			continue
+		}
+		resp.Body.Close()
 	}
 }

@@ -26,9 +26,9 @@ const devTTL = 24 * time.Hour
 // greet prints what a new user types next: two tokens, and requests that show a 200,
 // the caller's own sessions and a 403. ann's token holds exactly the scopes that the
 // first agent's requests need, as keyway.yaml maps them.
-func (s *server) greet(p prepared, addr string) {
+func (s *server) greet(p prepared, base string) {
 	// To stderr: stdout stays free for programs that read it.
-	w, base := printer{s.err, isTerminal(s.err)}, "http://"+addr
+	w := printer{s.err, isTerminal(s.err)}
 	w.line("\n%s %s at %s  (development only)", w.bold("keyway"), version.ThisBuild().Version, w.bold(base))
 	first := "/agents/" + p.cfg.Agents[0].ID
 	ann := &authz.Principal{}

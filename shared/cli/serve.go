@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -46,6 +47,11 @@ type serveCmd struct {
 	// Dev makes what a first try needs. It is refused on an address that other machines
 	// reach, see configure.
 	Dev bool `help:"${help_dev}"`
+	// TLSCert and TLSKey are PEM files. They are read again when they change.
+	TLSCert string `name:"tls-cert" placeholder:"FILE" help:"Serve HTTPS with this certificate (PEM, with its chain)."`
+	TLSKey  string `name:"tls-key" placeholder:"FILE" help:"The private key of the certificate (PEM)."`
+	// RequireTLS refuses plain HTTP on an address that other machines reach.
+	RequireTLS bool `name:"require-tls" help:"Refuse to serve other machines without TLS."`
 }
 
 // Help adds examples to the command's --help.
@@ -54,7 +60,8 @@ func (serveCmd) Help() string {
 
   keyway serve --dev                      makes a key, tokens and a database; localhost only
   JWT_VERIFICATION_KEY=… keyway serve     with the keys that keyway.yaml names
-  keyway serve --addr 0.0.0.0:7777        for other machines; put TLS in front of it
+  keyway serve --addr 0.0.0.0:7777        for other machines; put TLS in front of it, or use
+    --tls-cert tls.crt --tls-key tls.key  a certificate; renewed files are read again
 
 Without database.url and DATABASE_URL, keyway runs a PostgreSQL below --data: the one
 installed on this machine, or one that it fetches once.
@@ -129,6 +136,10 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 	if err != nil {
 		return err
 	}
+	encrypted, err := s.transport()
+	if err != nil {
+		return err
+	}
 	if s.capacity, err = capacityOf(fileLimit(), memoryLimit()); err != nil {
 		return err
 	}
@@ -140,7 +151,11 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 		return usage("%w; choose another address with --addr", err)
 	}
 	defer listener.Close()
-	s.conns = limitConnections(listener, s.capacity.conns)
+	s.conns = limitConnections(listener, s.capacity.conns, minWaits)
+	base := "http://" + listener.Addr().String()
+	if encrypted != nil {
+		base = "https://" + listener.Addr().String()
+	}
 	// A production server does not reload: a deployment restarts it.
 	var changes *fsnotify.Watcher
 	if c.Dev { // before the database, so that an edit made while it starts is seen
@@ -170,13 +185,13 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 		s.background.Go(func() { s.reload(ctx, changes) })
 	}
 	if c.Dev {
-		s.greet(p, listener.Addr().String())
+		s.greet(p, base)
 	} else {
-		fmt.Fprintf(e.err, "keyway serves %s at http://%s\n", p.cfg.ID, listener.Addr())
+		fmt.Fprintf(e.err, "keyway serves %s at %s\n", p.cfg.ID, base)
 		s.log.Info("capacity", "runs", s.capacity.runs, "background_runs", s.capacity.background,
 			"connections", s.capacity.conns)
 	}
-	return s.listen(ctx)
+	return s.listen(ctx, encrypted)
 }
 
 // prepared is a configuration that was checked as a whole: apply cannot fail.
@@ -342,10 +357,10 @@ func (s *server) apply(p prepared) {
 	// apply is called by one goroutine at a time: by serve, and then by reload alone.
 	s.runners = append(s.runners, service.Runner)
 	s.runner.Store(service.Runner)
-	// AgentOS's web interface is allowed by default, as in AgentOS itself. An empty list in
-	// keyway.yaml allows no origin.
+	// AgentOS's web interface is allowed by default with --dev, as in AgentOS itself. Without --dev, and
+	// on AWS, keyway.yaml names every origin. An empty list there allows none.
 	origins := p.cfg.CORS.Origins
-	if origins == nil {
+	if origins == nil && s.Dev {
 		origins = api.DefaultOrigins
 	}
 	// The handlers are wrapped from the inside out. CORS is outside the gateway, because a
@@ -365,7 +380,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.conns.crowded() {
 		w.Header().Set("Connection", "close") // the client opens a new one for its next request
 	}
-	answerEarly(w, r, bodyPatience, *s.handler.Load())
+	serveInTime(w, r, pace{grace: TransferGrace, drain: DrainTime}, *s.handler.Load())
 }
 
 // shutdownPatience is how long runs in progress may take to end after SIGTERM. Docker
@@ -374,17 +389,24 @@ const shutdownPatience = 20 * time.Second
 
 // listen serves until ctx ends, and then shuts down: it accepts no more requests,
 // waits for runs in progress, and hands over those that take longer.
-func (s *server) listen(ctx context.Context) error {
+//
+// Requests are encrypted unless encrypted is nil.
+func (s *server) listen(ctx context.Context, encrypted *tls.Config) error {
 	web := &http.Server{
-		Handler: s, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 128 << 10,
-		ErrorLog:  slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
-		ConnState: s.conns.note,
-		// No WriteTimeout: it would end a long stream. Each write of a stream has a
-		// deadline of its own.
+		Handler: s, ReadHeaderTimeout: HeaderTime, IdleTimeout: IdleTime,
+		MaxHeaderBytes: MaxHeader - 4096, // net/http adds 4096
+		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+		ConnState:      s.conns.note, ConnContext: withConnection,
+		// No ReadTimeout and no WriteTimeout: they would end a long run and a long stream. serveInTime
+		// sets the deadlines of bodies and answers, and each write of a stream has one of its own.
 	}
 	// The channel has room for the error, so that the goroutine ends even if ctx ended first.
 	failed := make(chan error, 1)
-	go func() { failed <- web.Serve(s.conns) }()
+	var listener net.Listener = s.conns
+	if encrypted != nil {
+		listener = tls.NewListener(listener, encrypted)
+	}
+	go func() { failed <- web.Serve(listener) }()
 	select {
 	case err := <-failed:
 		return err

@@ -169,7 +169,8 @@ type Claims struct {
 	Roles Sources `json:"roles" min:"1" example:"{path: [realm_access, roles]}"`
 	// The claim with the caller's identity, the owner of sessions and memories.
 	Subject ClaimSource `json:"subject" default:"sub" min:"1"`
-	// The claim with the session that a token is bound to, if any.
+	// The claim with the session that a token is bound to, if any. The token then reaches no other session and no run of
+	// another one.
 	Session ClaimSource `json:"session" default:"session_id" min:"1"`
 	// The claim with limits of the caller: an object with the names of limits. It can only lower what the file allows.
 	Limits ClaimSource `json:"limits" absent:"no claim is read" example:"lim"`
@@ -213,7 +214,7 @@ type ScopeMapping struct {
 // CORS configures which web pages can call this OS from a browser.
 type CORS struct {
 	// Origins as scheme://host[:port]; "*" is not accepted. An empty list allows none.
-	Origins []string `json:"origins" absent:"AgentOS's list locally, none in the cloud" example:"[http://localhost:3000]"`
+	Origins []string `json:"origins" absent:"AgentOS's list with --dev, otherwise none" example:"[http://localhost:3000]"`
 }
 
 // secretPattern is the form of the ARN of a Secrets Manager secret. The tag of Key.Secret repeats it.

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -204,16 +205,31 @@ func Cause(err error) error {
 	return err
 }
 
+// MaxText is how many bytes of a text the answer to an error has. The text may name what the caller sent, such as an id
+// in the path. The rest becomes "...", and a header with a longer text is left out.
+const MaxText = 2 << 10
+
+// Short returns the text with at most MaxText bytes, and "..." if it was longer.
+func Short(text string) string {
+	if len(text) <= MaxText {
+		return text
+	}
+	return strings.ToValidUTF8(text[:MaxText], "") + "..." // the cut may have split a character
+}
+
 // Answer returns the status, the headers and the AgentOS body of an error:
 // {"detail": text | [{type, loc, msg, input}], …}. A 401 has the member "hint" and the
-// header WWW-Authenticate, which say what is wrong with the token and what to do.
+// header WWW-Authenticate, which say what is wrong with the token and what to do. No answer is stored
+// by a cache or read as another media type.
 func Answer(err error) (status int, header http.Header, body []byte) {
 	k := KindOf(err)
 	e := &Error{Kind: k, Detail: Detail(err)}
 	if chosen, ok := errors.AsType[*Error](err); ok {
 		e = chosen
 	}
-	header = http.Header{"Content-Type": {"application/json"}}
+	header = http.Header{
+		"Content-Type": {"application/json"}, "Cache-Control": {"no-store"}, "X-Content-Type-Options": {"nosniff"},
+	}
 	if k == Unauthenticated {
 		header.Set("WWW-Authenticate", challenge(cmp.Or(e.Detail, k.Error())))
 	}
@@ -221,18 +237,32 @@ func Answer(err error) (status int, header http.Header, body []byte) {
 		header.Set("Retry-After", strconv.Itoa(int((e.RetryAfter+time.Second-1)/time.Second)))
 	}
 	maps.Copy(header, e.Header)
+	maps.DeleteFunc(header, func(_ string, values []string) bool { return len(strings.Join(values, "")) > MaxText })
 	return k.Status(), header, e.body()
 }
 
 func (e *Error) body() []byte {
-	members := Members{{"detail", cmp.Or(e.Detail, e.Kind.Error())}}
+	members := Members{{"detail", Short(cmp.Or(e.Detail, e.Kind.Error()))}}
 	if len(e.Fields) > 0 {
 		members[0].Value = e.Fields
 	}
 	if e.Kind == Unauthenticated {
 		members = append(members, Member{"hint", Hint(cmp.Or(e.Detail, e.Kind.Error()))})
 	}
-	body, _ := append(members, e.Extra...).MarshalJSON() // never fails
+	for _, m := range e.Extra {
+		switch v := m.Value.(type) {
+		case string:
+			m.Value = Short(v)
+		case []string:
+			short := make([]string, len(v))
+			for i := range v {
+				short[i] = Short(v[i])
+			}
+			m.Value = short
+		}
+		members = append(members, m)
+	}
+	body, _ := members.MarshalJSON() // never fails
 	return body
 }
 

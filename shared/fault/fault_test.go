@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 func TestAnErrorBecomesStatusAndBody(t *testing.T) {
@@ -76,5 +78,24 @@ func TestTheCauseReachesTheLog(t *testing.T) {
 	err := Public(Unavailable, "Try again", cause)
 	if !errors.Is(err, cause) || !errors.Is(err, Unavailable) || err.Error() != "Try again: disk full" {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestLongTextsOfAnAnswerAreCut(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("é", MaxText)
+	e := Public(Forbidden, "x"+long, nil)
+	e.Extra = Members{{"missing", []string{long, "short"}}, {"hint", long}, {"n", 1}}
+	e.Header = http.Header{"Www-Authenticate": {long}, "Allow": {"GET"}}
+	_, header, body := Answer(e)
+	if len(body) > 3*MaxText+200 || !utf8.Valid(body) || strings.Count(string(body), `..."`) != 3 ||
+		!strings.Contains(string(body), `"short"],"hint":"`) {
+		t.Errorf("%d bytes: %s", len(body), body)
+	}
+	if header["Www-Authenticate"] != nil || header.Get("Allow") != "GET" || header.Get("Cache-Control") != "no-store" {
+		t.Errorf("%v", header)
+	}
+	if short := strings.Repeat("x", MaxText); Short(short) != short {
+		t.Error("a text of the longest length was cut")
 	}
 }

@@ -96,3 +96,21 @@ func TestCacheKeepsTokensApart(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// The header names the scheme in any case and with any blanks. They make no new entry.
+func TestEachSpellingOfTheHeaderFindsTheCachedPolicy(t *testing.T) {
+	t.Parallel()
+	g := newGate(t, "a")
+	raw := sign(t, "ann", time.Hour, "agents:read")
+	for _, header := range []string{
+		bearer(raw), "authorization: bEaRer " + raw, "Authorization:   BEARER    " + raw + "  ", "Authorization: " + raw,
+		"Authorization: bearer \t " + raw,
+	} {
+		if got := g.call("GET /agents", header); got.status != 200 {
+			t.Errorf("%q: %d %s", header, got.status, got.body)
+		}
+	}
+	if n := g.asked.Load(); n != 1 {
+		t.Errorf("the verifier was asked %d times", n)
+	}
+}

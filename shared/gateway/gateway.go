@@ -6,12 +6,10 @@ package gateway
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -28,11 +26,6 @@ import (
 // keys takes effect for a known token when its policy leaves the cache.
 const CacheTTL = time.Minute
 
-// maxCached is the number of tokens whose policies are kept. A full cache is emptied.
-// That costs one call of the authorizer for each token. Removing only the oldest
-// entries would need a record of their use.
-const maxCached = 10_000
-
 // api is the local server's part of a method ARN, up to the stage.
 const api = "arn:aws:execute-api:local:000000000000:keyway/local"
 
@@ -42,13 +35,14 @@ type Gateway struct {
 	next       http.Handler
 	now        func() time.Time
 
-	mu    sync.Mutex
-	cache map[[sha256.Size]byte]admission
+	cache *cache
 }
 
 // admission is one answer of the authorizer, as the cache holds it. API Gateway caches
 // a policy under the identity source alone, and applies it to every route; so does the
-// gateway, whose key is a hash of the Authorization header.
+// gateway. API Gateway's key is the Authorization header as it was written, and the gateway's
+// is the token in it: one token must not have as many entries as there are spellings of the
+// header.
 type admission struct {
 	principal *authz.Principal
 	policy    events.APIGatewayCustomAuthorizerPolicy
@@ -57,7 +51,7 @@ type admission struct {
 
 // New makes a gateway in front of next. now is the clock of the cache.
 func New(a *edge.Authorizer, next http.Handler, now func() time.Time) *Gateway {
-	return &Gateway{authorizer: a, next: next, now: now, cache: map[[sha256.Size]byte]admission{}}
+	return &Gateway{authorizer: a, next: next, now: now, cache: newCache(MaxCached, MaxCachedBytes)}
 }
 
 // ServeHTTP forwards the request or answers 401, 403 or 503. A path that no route
@@ -113,19 +107,16 @@ func (g *Gateway) log(r *http.Request, e authz.Entry) {
 // keeps it for the whole TTL; there the API itself rejects the expired principal. Errors
 // are not cached, so that a key server's recovery is seen with the next request.
 func (g *Gateway) authorize(r *http.Request, m route.Match) (admission, error) {
-	key := sha256.Sum256([]byte(strings.Join(r.Header.Values("Authorization"), "\x00")))
+	key, one := keyOf(r.Header.Values("Authorization"))
 	now := g.now()
-	g.mu.Lock()
-	a, ok := g.cache[key]
-	g.mu.Unlock()
-	if ok && now.Before(a.until) {
+	if a, ok := g.cache.get(key, now); one && ok {
 		return a, nil
 	}
 	answer, err := g.authorizer.Authorize(r.Context(), event(r, m))
 	if err != nil {
 		return admission{}, err
 	}
-	a = admission{policy: answer.PolicyDocument, until: now.Add(CacheTTL)}
+	a := admission{policy: answer.PolicyDocument, until: now.Add(CacheTTL)}
 	if a.principal, err = edge.Principal(answer.Context); err != nil {
 		g.log(r, authz.Entry{Decision: g.authorizer.Policy.Decide(nil, r.Method, r.URL.Path), Err: err, Began: now})
 		return admission{}, err
@@ -133,12 +124,9 @@ func (g *Gateway) authorize(r *http.Request, m route.Match) (admission, error) {
 	if exp := a.principal.ExpiresAt; !exp.IsZero() && exp.Before(a.until) {
 		a.until = exp
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if len(g.cache) >= maxCached {
-		clear(g.cache)
+	if one {
+		g.cache.put(key, a)
 	}
-	g.cache[key] = a
 	return a, nil
 }
 

@@ -149,6 +149,9 @@ func direction(ascending bool) string {
 type Viewer struct {
 	Owner string
 	All   bool
+	// Session is the only session whose rows a query for sessions or runs can see, of those that Owner and All allow.
+	// Defaults to any session. Memories belong to no session.
+	Session string
 }
 
 // where returns the condition that restricts a column to the viewer's rows. It uses the named argument @viewer.
@@ -162,6 +165,18 @@ func (v Viewer) where(column string) string {
 	return column + " = @viewer"
 }
 
+// inSession is where for a table with rows of sessions, and restricts them to the viewer's session. It uses the named
+// arguments @viewer and @bound.
+func (v Viewer) inSession(owner, session string) string {
+	switch {
+	case v.Session == "":
+		return v.where(owner)
+	case !ValidID(v.Session, MaxSessionID):
+		return "false"
+	}
+	return v.where(owner) + " AND " + session + " = @bound"
+}
+
 // filter is the condition of a query: what the viewer can see, restricted further.
 type filter struct {
 	sql  string
@@ -171,6 +186,11 @@ type filter struct {
 // filter returns a filter that lets the viewer see their own rows. owner is the name of the owner column.
 func (v Viewer) filter(owner string) filter {
 	return filter{v.where(owner), pgx.NamedArgs{"viewer": v.Owner}}
+}
+
+// filterSessions is filter for a table with rows of sessions. owner and session are the names of its columns.
+func (v Viewer) filterSessions(owner, session string) filter {
+	return filter{v.inSession(owner, session), pgx.NamedArgs{"viewer": v.Owner, "bound": v.Session}}
 }
 
 // and restricts the filter by a condition that uses the named argument.

@@ -436,7 +436,7 @@ func (q RunQuery) where(v Viewer) (sql string, args pgx.NamedArgs, ok bool) {
 		// owner, and reading all runs of the owner, as it might without statistics.
 		owner = "(owner || '')"
 	}
-	f := v.filter(owner)
+	f := v.filterSessions(owner, "session_id")
 	if q.SessionID != "" {
 		if !ValidID(q.SessionID, MaxSessionID) {
 			return "", nil, false

@@ -115,7 +115,7 @@ func (db *DB) Sessions(ctx context.Context, v Viewer, q SessionQuery) (page []Se
 
 // where returns the condition of a query. NameHas uses strpos rather than LIKE, so that % and _ have no meaning.
 func (q SessionQuery) where(v Viewer) (string, pgx.NamedArgs) {
-	f := v.filter("s.owner")
+	f := v.filterSessions("s.owner", "s.session_id")
 	f.ifAsked("s.owner = @owner", "owner", q.Owner)
 	f.ifAsked("s.session_type = @type", "type", q.Type)
 	f.ifAsked("(s.agent_id = @component OR s.team_id = @component OR s.workflow_id = @component)",
@@ -274,7 +274,7 @@ type ConversationQuery struct {
 // as they were stored; those of the system and of tools are left out.
 func (db *DB) Conversation(ctx context.Context, v Viewer, q ConversationQuery) (messages []byte, err error) {
 	args := pgx.NamedArgs{
-		"owner": q.Owner, "session_id": q.SessionID, "viewer": v.Owner, "max_bytes": q.MaxBytes,
+		"owner": q.Owner, "session_id": q.SessionID, "viewer": v.Owner, "bound": v.Session, "max_bytes": q.MaxBytes,
 	}
 	page := pageOf(q.Limit, q.Page, args)
 	length, fits := "", ""
@@ -287,7 +287,7 @@ func (db *DB) Conversation(ctx context.Context, v Viewer, q ConversationQuery) (
 			SELECT r.seq, m.n, m.value::text AS text`+length+`
 			FROM (
 				SELECT seq, messages FROM keyway.runs r
-				WHERE r.owner = @owner AND r.session_id = @session_id AND `+v.where("r.owner")+`
+				WHERE r.owner = @owner AND r.session_id = @session_id AND `+v.inSession("r.owner", "r.session_id")+`
 				ORDER BY seq`+page+`
 			) r, json_array_elements(r.messages) WITH ORDINALITY AS m (value, n)
 			WHERE m.value->>'role' NOT IN ('system', 'tool')

@@ -152,7 +152,7 @@ func (v *Verifier) Verify(ctx context.Context, authorization []string) (Claims, 
 
 // verify sets x, if it isn't nil, to what the token is and how it was read.
 func (v *Verifier) verify(ctx context.Context, authorization []string, x *Explanation) (Claims, error) {
-	raw, err := bearer(authorization)
+	raw, err := Sent(authorization)
 	if err != nil {
 		return Claims{}, err
 	}
@@ -215,9 +215,10 @@ func (v *Verifier) try(p parts, keys []key, refusal error) (Claims, error) {
 	return Claims{}, refusal
 }
 
-// bearer returns the token. It refuses several values: RFC 9110 section 11.6.2 allows
-// one, and a proxy might check one of them while this program uses the other.
-func bearer(authorization []string) (string, error) {
+// Sent returns the token in the values of an Authorization header, as Verify reads it. It refuses
+// several values: RFC 9110 section 11.6.2 allows one, and a proxy might check one of them while this
+// program uses the other. The token is not verified.
+func Sent(authorization []string) (string, error) {
 	if len(authorization) > 1 {
 		return "", deny("Ambiguous Authorization header")
 	}

@@ -2,6 +2,7 @@ package tool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -98,21 +99,22 @@ func newTransport(d *net.Dialer) *http.Transport {
 func (e Egress) control(_ context.Context, _, address string, _ syscall.RawConn) error {
 	to, err := netip.ParseAddrPort(address)
 	if err != nil {
-		return fault.Public(fault.Forbidden, "tools are not allowed to connect to "+address, err)
+		return fault.Public(fault.Forbidden, "tools are not allowed to connect to this address", err)
 	}
 	return e.Check(to)
 }
 
 // Check returns nil if a model may choose the address to. Otherwise the error is
-// fault.Forbidden and names the address and the remedy.
+// fault.Forbidden. Its detail, which the model reads, has the remedy and not the address:
+// a model must not find out which private addresses a name has. Its cause has the address.
 //
 // An IPv4 address is recognised in every form in which the network accepts it: IPv4-mapped
 // (::ffff:10.0.0.1, RFC 4291), NAT64 (RFC 6052) and 6to4 (RFC 3056). Otherwise a model
 // could reach a private address by writing it in another form.
 func (e Egress) Check(to netip.AddrPort) error {
 	if e.isRuntimeAPI(to) {
-		text := to.String() + " is the function's own runtime; tools are never allowed to connect to it"
-		return fault.Public(fault.Forbidden, text, nil)
+		const text = "The address is the function's own runtime; tools are never allowed to connect to it"
+		return fault.Public(fault.Forbidden, text, errors.New(to.String()))
 	}
 	written := to.Addr().WithZone("").Unmap()
 	reached := embedded(written)
@@ -124,8 +126,9 @@ func (e Egress) Check(to netip.AddrPort) error {
 	if public(reached) {
 		return nil
 	}
-	text := written.String() + " is not a public address; to let tools reach it, add it to egress.allow in keyway.yaml"
-	return fault.Public(fault.Forbidden, text, nil)
+	const text = "The address is not a public address; to let tools reach it, the operator of this server can add it to " +
+		"egress.allow in keyway.yaml"
+	return fault.Public(fault.Forbidden, text, errors.New(written.String()))
 }
 
 // isRuntimeAPI reports whether to is the Lambda Runtime API. The port counts too,
@@ -170,8 +173,10 @@ var (
 		"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
 		"192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24",
 		"203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
-		"2001::/23", // Teredo and other tunnels
+		"168.63.129.16/32", // Azure's services for a virtual machine, at a public address
+		"2001::/23",        // Teredo and other tunnels
 		"2001:db8::/32", "3fff::/20",
+		"3ffe::/16", // 6bone, returned (RFC 3701)
 	)
 )
 
@@ -199,8 +204,15 @@ func embedded(a netip.Addr) netip.Addr {
 
 // public reports whether a is a public unicast address.
 func public(a netip.Addr) bool {
-	return a.IsValid() && (a.Is4() || global.Contains(a)) &&
+	return a.IsValid() && (a.Is4() || global.Contains(a) && !isatap(a)) &&
 		!slices.ContainsFunc(reserved, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// isatap reports whether the interface identifier of a holds an IPv4 address to which an
+// ISATAP router forwards (RFC 5214 section 6.1). The bits u and g may have any value.
+func isatap(a netip.Addr) bool {
+	b := a.As16()
+	return b[8]&^3 == 0 && b[9] == 0 && b[10] == 0x5e && b[11] == 0xfe
 }
 
 // originTransport sends a request and its redirects. For each of them it chooses the

@@ -25,10 +25,23 @@ func TestOnlyPublicAddressesMayBeChosen(t *testing.T) {
 		"192.168.1.1 169.254.169.254 100.64.0.1 100.127.255.255 198.18.0.1 224.0.0.1 255.255.255.255 240.0.0.1 " +
 		"192.0.0.192 :: ::1 ::7f00:1 ::ffff:127.0.0.1 ::ffff:a9fe:a9fe 64:ff9b::7f00:1 64:ff9b::a9fe:a9fe " +
 		"64:ff9b:1::a00:1 2002:7f00:1::1 2002:a9fe:a9fe:: fe80::1 fe80::1%eth0 fc00::1 fd00:ec2::254 fec0::1 " +
-		"ff02::1 2001::1 100::1 2001:db8::1 ::1%lo") {
+		"ff02::1 2001::1 100::1 2001:db8::1 ::1%lo 168.63.129.16 ::ffff:168.63.129.16 64:ff9b::a83f:8110 3ffe::1 " +
+		"2600::5efe:a00:1 2600::200:5efe:808:808 2600::300:5efe:a00:1") {
 		err := (tool.Egress{}).Check(netip.AddrPortFrom(netip.MustParseAddr(a), 80))
 		if fault.KindOf(err) != fault.Forbidden || err == nil || !strings.Contains(fault.Detail(err), "egress.allow") {
 			t.Errorf("%s: %v", a, err)
+		}
+	}
+}
+
+// The model reads the detail, and the operator's log has the cause.
+func TestARefusalNamesTheAddressInItsCauseOnly(t *testing.T) {
+	t.Parallel()
+	runtime := tool.Egress{RuntimeAPI: "10.0.0.7:9001"}
+	for _, a := range []string{"10.0.0.7:80", "10.0.0.7:9001"} {
+		err := runtime.Check(netip.MustParseAddrPort(a))
+		if strings.Contains(fault.Detail(err), "10.0") || !strings.Contains(fmt.Sprint(fault.Cause(err)), "10.0.0.7") {
+			t.Errorf("%s: the detail is %q, and the cause %v", a, fault.Detail(err), fault.Cause(err))
 		}
 	}
 }

@@ -21,8 +21,6 @@ type Ready struct {
 
 // Info is the answer to GET /info. AgnoVersion is the version of AgentOS whose HTTP API
 // this server implements; AgentOS's clients reject an answer without AgnoVersion.
-// ConfigDigest is the SHA-256 of the configuration, in hexadecimal digits. It shows an
-// operator which configuration is deployed.
 type Info struct {
 	OSID          string `json:"os_id"`
 	Name          string `json:"name,omitempty"`
@@ -34,7 +32,6 @@ type Info struct {
 	MCP           MCP    `json:"mcp"`
 	AuthMode      string `json:"auth_mode"`
 	UserIsolation bool   `json:"user_isolation"`
-	ConfigDigest  string `json:"config_digest"`
 }
 
 // MCP describes the MCP endpoint of an AgentOS. Keyway serves none, so that Enabled is
@@ -87,7 +84,8 @@ type SystemFlags struct {
 	Markdown bool `json:"markdown"`
 }
 
-// Config is the answer to GET /config.
+// Config is the answer to GET /config. ConfigDigest is the SHA-256 of the configuration, in
+// hexadecimal digits. It shows an operator which configuration is deployed.
 type Config struct {
 	OSID            string         `json:"os_id"`
 	Name            string         `json:"name,omitempty"`
@@ -99,6 +97,7 @@ type Config struct {
 	Teams           []any          `json:"teams"`
 	Workflows       []any          `json:"workflows"`
 	Interfaces      []any          `json:"interfaces"`
+	ConfigDigest    string         `json:"config_digest"`
 }
 
 // ModelRef is the id of a model and the name of its provider.

@@ -13,17 +13,18 @@ import (
 	"time"
 
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/wire"
 )
 
 // early serves a handler that answers 401 before it has read the body, or 413 when it has
 // read a megabyte.
 func early(t *testing.T) (address string) {
 	t.Helper()
-	return earlyWithin(t, bodyPatience)
+	return earlyWithin(t, pace{grace: TransferGrace, drain: DrainTime})
 }
 
-// earlyWithin is early for a body that may take patience.
-func earlyWithin(t *testing.T, patience time.Duration) (address string) {
+// earlyWithin is early for clients with another pace.
+func earlyWithin(t *testing.T, p pace) (address string) {
 	t.Helper()
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		err := fault.Public(fault.Unauthenticated, "no token", nil)
@@ -33,19 +34,27 @@ func earlyWithin(t *testing.T, patience time.Duration) (address string) {
 				err = fault.Public(fault.TooLarge, "too large", nil)
 			}
 		case "/read":
-			_, _ = io.Copy(io.Discard, r.Body)
+			if _, err := io.Copy(io.Discard, r.Body); err != nil {
+				w.Header().Set("X-Cut", "yes")
+			}
+		case "/stream":
+			w.Header().Set("Content-Type", wire.MediaType)
+			w.WriteHeader(http.StatusUnauthorized)
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(p.grace))
+			_, _ = io.WriteString(w, `{"detail":""}`)
+			return
 		case "/slow":
 			_, _ = io.Copy(io.Discard, r.Body)
 			select {
 			case <-r.Context().Done(): // as if the client had disconnected
 				return
-			case <-time.After(3 * patience):
+			case <-time.After(3 * p.grace):
 			}
 		}
 		fault.Write(w, err)
 	})
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		answerEarly(w, r, patience, h)
+		serveInTime(w, r, p, h)
 	}))
 	t.Cleanup(s.Close)
 	return s.Listener.Addr().String()
@@ -119,7 +128,7 @@ func TestTheAnswerIsSentBeforeTheBodyIsRead(t *testing.T) {
 	} {
 		began := time.Now()
 		wantStatus(t, name, bufio.NewReader(send(t, address, head, 0)), 401)
-		if took := time.Since(began); took > drainPatience/2 {
+		if took := time.Since(began); took > DrainTime/2 {
 			t.Errorf("%s: the answer came after %s", name, took)
 		}
 	}
@@ -137,7 +146,7 @@ func TestAnEndlessBodyIsNotReadForever(t *testing.T) {
 			break
 		}
 	}
-	if sent < 64<<20 || sent > maxDrained+64<<20 {
+	if sent < 64<<20 || sent > MaxDrained+64<<20 {
 		t.Errorf("the server took %d bytes", sent)
 	}
 }
@@ -145,7 +154,7 @@ func TestAnEndlessBodyIsNotReadForever(t *testing.T) {
 func TestABodyThatDoesNotArriveIsCutOff(t *testing.T) {
 	t.Parallel()
 	const head = "POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
-	conn := send(t, earlyWithin(t, 200*time.Millisecond), head, 10)
+	conn := send(t, earlyWithin(t, pace{grace: 200 * time.Millisecond, drain: DrainTime}), head, 10)
 	wantClosed(t, "a slow body", conn)
 }
 
@@ -154,7 +163,7 @@ func TestAConnectionIsClosedAfterABodyThatIsNotWhole(t *testing.T) {
 	t.Parallel()
 	const chunked = " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 	const next = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-	address := early(t)
+	address := earlyWithin(t, pace{grace: TransferGrace, drain: 300 * time.Millisecond})
 	for what, head := range map[string]string{
 		"a chunk without a size, read":     "POST /read" + chunked + "x\r\n" + next,
 		"a chunk without a size, not read": "POST /" + chunked + "x\r\n" + next,
@@ -181,6 +190,83 @@ func wantClosed(t *testing.T, what string, conn net.Conn) {
 func TestAnAnswerMayTakeLongerThanTheBody(t *testing.T) {
 	t.Parallel()
 	const head = "POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
-	conn := send(t, earlyWithin(t, 300*time.Millisecond), head, 10)
+	conn := send(t, earlyWithin(t, pace{grace: 300 * time.Millisecond, drain: DrainTime}), head, 10)
 	wantStatus(t, "a slow answer", bufio.NewReader(conn), http.StatusUnauthorized)
+}
+
+// Each byte gives the client more time, so that a slow line can send a large body.
+func TestASlowBodyIsReadAtTheSlowestRate(t *testing.T) {
+	t.Parallel()
+	const head = "POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
+	conn := send(t, earlyWithin(t, pace{grace: 200 * time.Millisecond, drain: DrainTime}), head, 99_000) // may take 3 s
+	time.Sleep(400 * time.Millisecond)                                                                   // longer than the grace
+	if _, err := io.WriteString(conn, strings.Repeat("x", 1000)); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.Body.Close(); resp.Header.Get("X-Cut") != "" {
+		t.Error("the body was cut off")
+	}
+}
+
+// A stream sets deadlines of its own. They must not end the next answer on its connection.
+func TestTheDeadlineOfAnAnswerDoesNotEndTheNextOne(t *testing.T) {
+	t.Parallel()
+	const host = " HTTP/1.1\r\nHost: x\r\n\r\n"
+	for _, first := range []string{"GET /stream" + host, "GET /" + host} {
+		conn := send(t, earlyWithin(t, pace{grace: 100 * time.Millisecond, drain: DrainTime}), first, 0)
+		answers := bufio.NewReader(conn)
+		wantStatus(t, first, answers, http.StatusUnauthorized)
+		if _, err := io.WriteString(conn, "GET /slow"+host); err != nil {
+			t.Fatal(err)
+		}
+		wantStatus(t, "after "+first, answers, http.StatusUnauthorized)
+	}
+}
+
+// The client sends many requests and reads no answer. When the buffers of both sides are full, the server waits, but
+// not for ever.
+func TestAnAnswerThatIsNotReadIsCutOff(t *testing.T) {
+	t.Parallel()
+	closed := make(chan struct{})
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		serveInTime(w, r, pace{grace: 100 * time.Millisecond, drain: DrainTime},
+			http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				_, _ = io.WriteString(w, strings.Repeat("x", 1000))
+			}))
+	}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateClosed {
+			close(closed)
+		}
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	conn := send(t, server.Listener.Addr().String(), "", 0)
+	go func() {
+		for {
+			if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+				return
+			}
+		}
+	}()
+	select {
+	case <-closed:
+	case <-time.After(30 * time.Second):
+		t.Error("the connection stays open")
+	}
+}
+
+// Another server on the way may have read the length, and taken what follows for the body of this request.
+func TestALengthBesideATransferEncodingEndsTheConnection(t *testing.T) {
+	t.Parallel()
+	for what, head := range map[string]string{
+		"both":       "POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+		"in reverse": "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 60\r\n\r\n",
+	} {
+		wantClosed(t, what, send(t, early(t), head+"0\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", 0))
+	}
 }
