@@ -64,7 +64,7 @@ var rooms = map[string]string{
 		"github.com/aws/smithy-go/eventstream",
 	"shared/model/providers": "shared/awsenv shared/fault shared/config shared/model " +
 		"shared/model/openai shared/model/anthropic shared/model/bedrock shared/model/demo",
-	"shared/store":            "shared/fault shared/owner shared/pgvalue github.com/jackc/pgx github.com/google/uuid",
+	"shared/store":            "shared/fault shared/limit shared/owner shared/pgvalue github.com/jackc/pgx github.com/google/uuid",
 	"shared/store/migrations": "shared/fault shared/owner shared/store github.com/jackc/pgx",
 	"shared/store/devpg": "github.com/fergusstrange/embedded-postgres github.com/gofrs/flock " +
 		"github.com/jackc/pgx",
@@ -79,7 +79,7 @@ var rooms = map[string]string{
 	"shared/follow":            "shared/fault shared/store github.com/google/uuid",
 	"shared/notes":             "shared/fault shared/pgvalue shared/model",
 	"shared/revoke":            "shared/config shared/fault shared/owner shared/store",
-	"shared/run": "shared/fault shared/pgvalue shared/strictjson shared/config shared/model " +
+	"shared/run": "shared/fault shared/limit shared/pgvalue shared/strictjson shared/config shared/model " +
 		"shared/tool shared/store shared/queue shared/wire github.com/google/uuid",
 	"shared/api": "shared/fault shared/pgvalue shared/wire shared/input shared/route " +
 		"shared/authz shared/config shared/owner shared/store shared/follow shared/notes shared/revoke shared/run " +
@@ -88,7 +88,7 @@ var rooms = map[string]string{
 	"shared/apidoc": "shared/api shared/input shared/route shared/wire",
 	"shared/gateway": "shared/fault shared/route shared/authz shared/edge shared/token shared/logging " +
 		"github.com/aws/aws-lambda-go/events",
-	"shared/assemble": "shared/config shared/fault shared/model shared/owner shared/api shared/authz shared/route " +
+	"shared/assemble": "shared/config shared/fault shared/limit shared/model shared/owner shared/api shared/authz shared/route " +
 		"shared/store shared/follow shared/notes shared/queue shared/revoke shared/run shared/wire github.com/google/uuid",
 	"shared/lambdahttp": "shared/fault shared/authz shared/edge shared/logging " +
 		"github.com/aws/aws-lambda-go github.com/awslabs/aws-lambda-go-api-proxy/core",

@@ -261,6 +261,15 @@ func (i Isolation) ownerOf(p *authz.Principal) (string, error) {
 	return name, nil
 }
 
+// spender returns the name under which the caller's use is counted: that of the caller's own data, also
+// for a request about another user's. It is "" for a caller without a subject.
+func (i Isolation) spender(r *request) (string, error) {
+	if r.principal == nil || r.principal.Subject == "" {
+		return "", nil
+	}
+	return i.ownerOf(r.principal)
+}
+
 // viewerIn is viewer for a request that may also name a database.
 func (i Isolation) viewerIn(r *request, db database) (store.Viewer, error) {
 	v, err := i.viewer(r)

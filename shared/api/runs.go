@@ -116,7 +116,8 @@ func (a Runs) create(w http.ResponseWriter, r *request, in createRun) error {
 		return err
 	}
 	owner, err := a.Isolation.owner(r, in.User)
-	if err != nil {
+	spender, err2 := a.Isolation.spender(r)
+	if err := cmp.Or(err, err2); err != nil {
 		return err
 	}
 	only, err := boundSession(r)
@@ -129,7 +130,7 @@ func (a Runs) create(w http.ResponseWriter, r *request, in createRun) error {
 	request := run.Input{
 		AgentID: r.param("agent_id"), Owner: owner, SessionID: in.SessionID, Message: in.Message, Files: files,
 		State: json.RawMessage(state), Metadata: json.RawMessage(metadata), Streamed: in.Stream, Caller: callerOf(r),
-		Request: requestOf(key, in),
+		Spender: spender, Request: requestOf(key, in),
 	}
 	if in.Background && !in.Stream {
 		err = a.start(w, r, request)
@@ -166,7 +167,7 @@ func callerOf(r *request) run.Caller {
 	p := r.principal
 	return run.Caller{
 		Subject: p.Subject, Issuer: p.Issuer, Realm: p.Realm, SessionID: p.SessionID, Scopes: p.Scopes, Path: r.URL.Path,
-		TokenID: p.TokenID, IssuedAt: unix(p.IssuedAt),
+		TokenID: p.TokenID, IssuedAt: unix(p.IssuedAt), Limits: p.Limits,
 	}
 }
 
@@ -406,7 +407,8 @@ type continueRun struct {
 // tools that a person has rejected.
 func (a Runs) continuePaused(w http.ResponseWriter, r *request, in continueRun) error {
 	viewer, err := a.Isolation.viewer(r)
-	if err != nil {
+	spender, err2 := a.Isolation.spender(r)
+	if err := cmp.Or(err, err2); err != nil {
 		return err
 	}
 	if _, err := a.Agents.find(r.param("agent_id")); err != nil {
@@ -433,7 +435,8 @@ func (a Runs) continuePaused(w http.ResponseWriter, r *request, in continueRun) 
 	key := in.Key
 	in.Key = ""
 	decisions := run.Continuation{
-		Answers: answers, Streamed: in.Stream, Caller: callerOf(r), Request: requestOf(key, in),
+		Answers: answers, Streamed: in.Stream, Caller: callerOf(r), Spender: spender,
+		Request: requestOf(key, in),
 	}
 	err = a.respond(w, r, a.Runner.Continue(r.Context(), viewer, q, decisions), in.Stream)
 	if earlier, ok := errors.AsType[*store.Repeated](err); ok {

@@ -19,6 +19,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/follow"
+	"github.com/keyway-agents/keyway/shared/limit"
 	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/notes"
 	"github.com/keyway-agents/keyway/shared/owner"
@@ -109,6 +110,7 @@ func build(p Parts, served []route.Function) (s Service) {
 			s.Runner = run.New(run.Options{
 				DB: p.DB, Agents: p.Agents, Log: p.Log, Now: Now, NewID: uuid.New,
 				Queue: p.Queue, Watch: p.Watch, MaxRuns: p.MaxRuns, Admit: p.admit, Revoked: p.callerRevoked(),
+				Limits: limit.Limits(p.Config.Limits), CallersLimited: callersLimited(p.Config.Auth), Prices: p.Config.Prices,
 			})
 			resources = append(resources, api.Runs{
 				DB: p.DB, Runner: s.Runner, Follow: follow.New(p.DB), Notes: p.models(), Agents: list,
@@ -195,6 +197,13 @@ func (p Parts) admit(c run.Caller) error {
 		Method: http.MethodPost, Principal: caller, Decision: d, Err: err, Began: began,
 	})
 	return err
+}
+
+// callersLimited reports whether the token of some caller can have limits.
+func callersLimited(a config.Auth) bool {
+	return len(a.Limits) > 0 || a.Claims.Limits.Names() != nil || slices.ContainsFunc(a.Keys, func(k config.Key) bool {
+		return len(k.Limits) > 0 || k.Claims.Limits.Names() != nil
+	})
 }
 
 // revoked returns the check of a request's token, or nil in a function without a database.

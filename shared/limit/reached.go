@@ -23,6 +23,8 @@ const (
 	TokensPerRun   Name = "tokens_per_run"
 	TokensPerDay   Name = "tokens_per_day"
 	USDPerDay      Name = "usd_per_day"
+	// MergesPerMinute is the number of merges of memories that one caller can begin in a minute. No file sets it.
+	MergesPerMinute Name = "merges_per_minute"
 )
 
 // Whose says whose use is counted.
@@ -57,12 +59,13 @@ const retryPlace = 2 * time.Second
 
 // units are how a limit counts, for the quota unit of RateLimit-Policy and for people.
 var units = map[Name]struct{ quota, used string }{
-	ConcurrentRuns: {"concurrent-runs", "have %s runs in progress"},
-	WaitingRuns:    {"waiting-runs", "have %s runs that wait"},
-	RunsPerMinute:  {"runs", "have begun %s runs in this minute"},
-	RunsPerDay:     {"runs", "have begun %s runs today (UTC)"},
-	TokensPerDay:   {"tokens", "have used %s tokens today (UTC)"},
-	USDPerDay:      {"usd", "have used %s US dollars today (UTC)"},
+	ConcurrentRuns:  {"concurrent-runs", "have %s runs in progress"},
+	WaitingRuns:     {"waiting-runs", "have %s runs that wait"},
+	RunsPerMinute:   {"runs", "have begun %s runs in this minute"},
+	MergesPerMinute: {"merges", "have merged memories %s times in this minute"},
+	RunsPerDay:      {"runs", "have begun %s runs today (UTC)"},
+	TokensPerDay:    {"tokens", "have used %s tokens today (UTC)"},
+	USDPerDay:       {"usd", "have used %s US dollars today (UTC)"},
 }
 
 // Error returns the 429 about a limit that is reached. Its body has the member limit, for programs, and its headers are
@@ -94,7 +97,7 @@ func (u Use) Error() *fault.Error {
 func (u Use) policy(unit string) string {
 	text := fmt.Sprintf("%q;q=%d;qu=%q", u.Name, int64(u.Limit), unit)
 	switch u.Name {
-	case RunsPerMinute:
+	case RunsPerMinute, MergesPerMinute:
 		text += ";w=60"
 	case RunsPerDay, TokensPerDay, USDPerDay:
 		text += ";w=86400"

@@ -1,5 +1,7 @@
 package run
 
+import "github.com/keyway-agents/keyway/shared/limit"
+
 // Caller is the verified identity that was allowed to start or continue a run, and the scopes that it had. It is
 // stored in the run's row until the run ends, so that every later attempt can repeat the authorization decision
 // under the policy then in force. The token itself and its expiry are not stored: a run that was allowed in time may
@@ -15,4 +17,7 @@ type Caller struct {
 	// without the claim, and in rows of earlier versions.
 	TokenID  string `json:"jti,omitempty"`
 	IssuedAt int64  `json:"iat,omitempty"`
+	// Limits are those of the caller when the run was begun or continued. The statement that claims a run reads
+	// concurrent_runs from the row.
+	Limits limit.Limits `json:"limits,omitzero"`
 }

@@ -3,7 +3,9 @@ package run
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -22,17 +24,20 @@ const MaxCrashes = 3
 //
 // If claimed is true, the caller must call execute, which returns when this leg has ended. If claimed is false
 // and err is nil, there is nothing to execute: the run does not exist, is paused, has ended or is executed by another
-// process; or Claim itself ended it, because it was cancelled, is no longer allowed, or crashed too many processes.
+// process; it waits for a place, and Claim has enqueued it again; or Claim itself ended it, because it was cancelled, is no longer allowed, or crashed too many processes.
 //
 // After a successful claim only ctx's deadline is honoured, not its cancellation: a worker that stops receiving must
 // not interrupt the runs that it has claimed.
 func (r *Runner) Claim(ctx context.Context, id uuid.UUID) (execute func(), claimed bool, err error) {
 	legID := r.newID()
-	row, claimed, err := r.db.ClaimRun(context.WithoutCancel(ctx), id, legID)
+	row, claimed, err := r.db.ClaimRun(context.WithoutCancel(ctx), id, legID, r.places)
 	if store.Transient(err) {
 		// The claim may have happened although no answer came. Without another try, nobody would execute the run until its
 		// lease expires, and the next claim would count a crash.
-		row, claimed, err = r.db.ClaimRun(context.WithoutCancel(ctx), id, legID)
+		row, claimed, err = r.db.ClaimRun(context.WithoutCancel(ctx), id, legID, r.places)
+	}
+	if full, ok := errors.AsType[*store.NoPlace](err); ok {
+		return nil, false, r.claimLater(ctx, id, full)
 	}
 	if err != nil || !claimed {
 		return nil, false, err
@@ -62,6 +67,19 @@ func (r *Runner) Claim(ctx context.Context, id uuid.UUID) (execute func(), claim
 		}()
 		l.execute(ctx, at)
 	}, true, nil
+}
+
+// claimLater has a run claimed again that waits until its caller, its agent or the OS has fewer runs in progress.
+func (r *Runner) claimLater(ctx context.Context, id uuid.UUID, full *store.NoPlace) error {
+	if r.queue != nil {
+		return r.queue.Enqueue(ctx, id, full.Owner, full.Wait)
+	}
+	time.AfterFunc(full.Wait, func() {
+		if err := r.enqueue(context.WithoutCancel(ctx), id, full.Owner); err != nil { // Requeue finds the run after a while.
+			r.log.Warn("could not start a run that waited; it will be started later", "run_id", id, "err", err)
+		}
+	})
+	return nil
 }
 
 // refusal returns why a claimed run must end without being executed, or nil and the recorded caller. known is false if
@@ -102,7 +120,7 @@ func (r *Runner) checkStillAllowed(recorded json.RawMessage) (c Caller, err erro
 func (r *Runner) Start(ctx context.Context, in Input) (wire.Accepted, error) {
 	l, err := r.newRun(in, wire.StatusPending, 0)
 	if err == nil {
-		err = r.begin(ctx, l, nil, in.Request)
+		err = r.begin(ctx, l, nil, in)
 	}
 	if err != nil {
 		return wire.Accepted{}, err

@@ -46,6 +46,8 @@ func endingOf(runID string, err error) ending {
 		failed.kind = "tool_error"
 	case fault.KindOf(err) == fault.Forbidden:
 		failed.kind = "permission_error"
+	case fault.KindOf(err) == fault.LimitReached:
+		failed.kind = "limit_error"
 	}
 	return failed
 }
@@ -74,6 +76,7 @@ func (l *leg) finish(ctx context.Context, err error) {
 	}
 	switch {
 	case errors.Is(failed, errDeleted):
+		l.settle()
 		last := Event{Event: l.lastEvent(endingOf(l.head.RunID, failed))}
 		_ = l.fillRow(wire.StatusCancelled) // The data has been encoded before, for the checkpoint or the end.
 		last.Result = l.result()
@@ -149,10 +152,7 @@ func (l *leg) end(err error) error {
 	events, last.Frame = l.events.withLast(l.index, last.Event)
 	var cancelled bool
 	err = l.persist(func(ctx context.Context) (err error) {
-		cancelled, err = l.db.FinishRun(ctx, l.lease.Leg, l.row, events, store.Usage{
-			ModelID: l.about.ID, ModelFamily: l.about.Family,
-			Input: l.Usage.Input, Output: l.Usage.Output, Total: l.Usage.Total,
-		}, pgvalue.Time(l.now()))
+		cancelled, err = l.db.FinishRun(ctx, l.lease.Leg, l.row, events, l.spent(), pgvalue.Time(l.now()))
 		return err
 	})
 	if err != nil {
@@ -166,6 +166,37 @@ func (l *leg) end(err error) error {
 	last.Result = l.result()
 	l.deliver(last, nil)
 	return nil
+}
+
+// spent is what the run has used since its start, or since its last pause.
+func (l *leg) spent() store.Usage {
+	return store.Usage{
+		ModelID: l.about.ID, ModelFamily: l.about.Family,
+		Input: l.Usage.Input, Output: l.Usage.Output, Total: l.Usage.Total, MicroUSD: l.agent.cost(l.Usage),
+	}
+}
+
+// settleTimeout bounds the statement of settle, with its repetitions.
+const settleTimeout = 30 * time.Second
+
+// settle counts the tokens of a run that was deleted. Otherwise a caller who deletes the session would get them back.
+func (l *leg) settle() {
+	ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
+	defer cancel()
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		err := l.db.Settle(ctx, l.lease.Leg, l.spent())
+		if err == nil {
+			return
+		}
+		if ctx.Err() != nil || !store.Transient(err) {
+			l.log.Error("the tokens of a deleted run cannot be counted", "run_id", l.row.RunID, "err", err)
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
 }
 
 // lastEvent returns the event that ends the run or pauses it, and sets the row's content. The content of a completed or

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/limit"
 	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/queue"
 	"github.com/keyway-agents/keyway/shared/store"
@@ -25,6 +27,13 @@ type Agent struct {
 	config.Agent
 	Model model.Model
 	Tools []tool.Set
+	price config.Price // of the model's tokens
+}
+
+// cost returns what tokens cost, in millionths of a US dollar, rounded up. A price is in US dollars per million tokens,
+// so in millionths per token.
+func (a Agent) cost(u model.Usage) int64 {
+	return int64(math.Ceil(min(a.price.Input*float64(u.Input)+a.price.Output*float64(u.Output), math.MaxInt32*1e6)))
 }
 
 // services are what all legs of a process share.
@@ -36,6 +45,7 @@ type services struct {
 	queue    queue.Queue
 	registry *registry
 	revoked  func(context.Context, Caller) error // nil for no check
+	limits   limit.Limits                        // of the OS
 }
 
 // leg is the execution of a run by this process, from its start, continuation or claim to its end, pause or hand-over.
@@ -206,9 +216,23 @@ func (l *leg) save(ctx context.Context, pending []model.ToolCall) error {
 	return nil
 }
 
-// checkNotRevoked returns an error if the token of the run's caller was revoked. Each step calls it first, so that a
-// run ends at its next step, also in a process that has claimed it. While nobody can say, the run waits; its time
-// limit and its lease still end it.
+// budget is whose use a run counts for.
+func (s services) budget(spender string, c Caller, a Agent) store.Budget {
+	return store.Budget{Spender: spender, Caller: c.Limits, Agent: limit.Limits(a.Limits), OS: s.limits}
+}
+
+// mayContinue returns an error if the run must end before its next step. Each step calls it first.
+func (l *leg) mayContinue(ctx context.Context) error {
+	// The tokens of an answer are known at its end, so a run may use more than it is allowed to by one answer.
+	allowed := l.caller.Limits.Tightest(limit.Limits(l.agent.Limits)).Tightest(l.limits).TokensPerRun
+	if used := l.EarlierUsage.Total + l.Usage.Total; allowed > 0 && used >= allowed {
+		return limit.ErrRunTokens(used, allowed)
+	}
+	return l.checkNotRevoked(ctx)
+}
+
+// checkNotRevoked returns an error if the token of the run's caller was revoked. So a run ends at its next step, also in
+// a process that has claimed it. While nobody can say, the run waits; its time limit and its lease still end it.
 func (l *leg) checkNotRevoked(ctx context.Context) error {
 	if l.revoked == nil {
 		return nil

@@ -29,7 +29,7 @@ func (l *leg) converse(ctx context.Context, at position) error {
 	case atAnswers: // AgentOS's RunContinued has the members of a ContentCompleted.
 		l.emit(wire.ContentCompleted{Head: l.headFor(wire.EventRunContinued), EventIndex: l.index})
 	}
-	if err := l.checkNotRevoked(ctx); err != nil { // before tools are connected, or called because of an answer
+	if err := l.mayContinue(ctx); err != nil { // before tools are connected, or called because of an answer
 		return err
 	}
 	messages, err := l.conversation(at)
@@ -51,7 +51,7 @@ func (l *leg) converse(ctx context.Context, at position) error {
 	pending := l.PendingCalls
 	for range maxSteps {
 		if len(pending) == 0 {
-			if err := l.checkNotRevoked(ctx); err != nil {
+			if err := l.mayContinue(ctx); err != nil {
 				return err
 			}
 			var answer model.Message
@@ -66,7 +66,7 @@ func (l *leg) converse(ctx context.Context, at position) error {
 				return err
 			}
 		}
-		if err := l.checkNotRevoked(ctx); err != nil {
+		if err := l.mayContinue(ctx); err != nil {
 			return err
 		}
 		results, paused, err := l.callTools(ctx, tools, pending)

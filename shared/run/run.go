@@ -18,7 +18,9 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/limit"
 	"github.com/keyway-agents/keyway/shared/pgvalue"
 	"github.com/keyway-agents/keyway/shared/queue"
 	"github.com/keyway-agents/keyway/shared/store"
@@ -32,6 +34,7 @@ type Runner struct {
 	services
 	agents map[string]Agent
 	admit  func(Caller) error
+	places store.Places // for the runs that are claimed
 	// slots has an element for each run that a request waits for. It is nil if their number has no bound.
 	slots chan struct{}
 	// undoing has the ids of runs whose start or continuation failed for its caller and is not undone yet.
@@ -67,6 +70,12 @@ type Options struct {
 	// Revoked returns an error if the token of a run's caller was revoked, which ends the run before its next step. While
 	// it is fault.Unavailable, the run waits. Defaults to no check.
 	Revoked func(context.Context, Caller) error
+	// Limits are those of all runs together; TokensPerRun is that of each. Defaults to none.
+	Limits limit.Limits
+	// CallersLimited means that callers may have limits. A claim then reads those of the run's caller.
+	CallersLimited bool
+	// Prices are what models cost. A model without a price costs nothing. Defaults to none.
+	Prices config.Prices
 }
 
 // New returns a Runner. It starts no goroutine; the pulse starts with the first run.
@@ -74,13 +83,18 @@ func New(o Options) *Runner {
 	r := &Runner{
 		services: services{
 			db: o.DB, log: o.Log, now: o.Now, newID: o.NewID, queue: o.Queue, registry: newRegistry(o.DB, o.Log, o.Now),
-			revoked: o.Revoked,
+			revoked: o.Revoked, limits: o.Limits,
 		},
 		agents: map[string]Agent{}, admit: o.Admit,
+		places: store.Places{Callers: o.CallersLimited, Agents: map[string]int{}, OS: o.Limits.ConcurrentRuns},
 	}
 	for _, a := range o.Agents {
 		a.Tools = []tool.Set{tool.Join(o.Log.With("agent_id", a.ID), a.Tools...)}
+		a.price, _ = o.Prices.Of(a.Agent.Model)
 		r.agents[a.ID] = a
+		if n := a.Limits.ConcurrentRuns; n > 0 {
+			r.places.Agents[a.ID] = n
+		}
 	}
 	if o.Watch {
 		r.registry.queue = o.Queue
@@ -122,6 +136,9 @@ type Input struct {
 	Streamed bool
 	// Caller is the identity that was allowed to run the agent. It is stored until the run ends.
 	Caller Caller
+	// Spender is the owner name of the caller's own issuer and subject, for the caller's limits. Defaults to "", with
+	// which all callers without a subject are counted together.
+	Spender string
 	// Request identifies the request for idempotency. Defaults to no key: every request starts a new run.
 	Request store.Request
 }
@@ -133,7 +150,8 @@ type Input struct {
 //
 // An error before the first event comes alone, and nothing has run: fault.NotFound if there is no such agent,
 // fault.Unavailable if the database cannot be reached or this process executes MaxRuns runs, *store.Repeated if the
-// request was sent before with the same idempotency key. An error beside an event is the last one: the run has ended
+// request was sent before with the same idempotency key, fault.LimitReached if a limit of the caller, the agent or the OS
+// is reached. An error beside an event is the last one: the run has ended
 // and its end could not be stored, which the event also says. A failed model is not an error but a RunError event and
 // Result.Status ERROR.
 //
@@ -145,7 +163,7 @@ func (r *Runner) Run(ctx context.Context, in Input) iter.Seq2[Event, error] {
 		id := r.newID()
 		l, err := r.newRun(in, wire.StatusRunning, 1)
 		if err == nil {
-			err = r.begin(ctx, l, &id, in.Request)
+			err = r.begin(ctx, l, &id, in)
 		}
 		return l, id, atStart, err
 	})
@@ -216,11 +234,11 @@ func (r *Runner) newRun(in Input, status string, attempt int) (*leg, error) {
 //
 // A client that disconnects meanwhile does not interrupt the statement, since nobody would know then whether the run is
 // stored. If the database does not answer, the caller gets an error and the run must not be executed later.
-func (r *Runner) begin(ctx context.Context, l *leg, id *uuid.UUID, request store.Request) error {
+func (r *Runner) begin(ctx context.Context, l *leg, id *uuid.UUID, in Input) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	options := store.BeginOptions{Leg: id, Request: request}
+	options := store.BeginOptions{Leg: id, Request: in.Request, Budget: r.budget(in.Spender, l.caller, l.agent)}
 	if l.agent.AddHistoryToContext && !l.row.Background {
 		options.History = l.agent.NumHistoryRuns
 	}
@@ -261,6 +279,8 @@ type Continuation struct {
 	Streamed bool
 	// Caller is the identity that was allowed to continue the run. It replaces that of the start.
 	Caller Caller
+	// Spender has the same meaning as in Input. From then on, the run counts for it.
+	Spender string
 	// Request identifies the request for idempotency. Defaults to no key: a repeated request is fault.Conflict.
 	Request store.Request
 }
@@ -306,7 +326,8 @@ func (r *Runner) claimPaused(
 	if row.Caller, err = wire.Marshal(c.Caller); err != nil {
 		return nil, fmt.Errorf("caller: %w", err)
 	}
-	index, claimed, err := r.db.ContinueRun(context.WithoutCancel(ctx), row, id, c.Request)
+	index, claimed, err := r.db.ContinueRun(context.WithoutCancel(ctx), row, id, c.Request,
+		r.budget(c.Spender, c.Caller, agent))
 	if store.Transient(err) { // The caller is asked to try again, so the run must be paused then.
 		r.undo(row.RunID, func(ctx context.Context) error {
 			return r.db.WithdrawContinuation(ctx, row.RunID, id, c.Request.Key)

@@ -87,7 +87,7 @@ func TestAPausedRunIsContinuedByOneCaller(t *testing.T) {
 	db := storetest.New(t)
 	r := begin(t, db, "ann", "s", 0)
 	continues := func(r store.Run, leg uuid.UUID) (int, bool) {
-		index, claimed, err := db.ContinueRun(t.Context(), r, leg, store.Request{})
+		index, claimed, err := db.ContinueRun(t.Context(), r, leg, store.Request{}, store.Budget{})
 		if err != nil {
 			t.Error(err)
 		}
@@ -131,12 +131,12 @@ func TestAKeyContinuesARunOnce(t *testing.T) {
 	pause(t, db, r, store.Events{RunID: r.RunID, Attempt: 1, First: 0, Count: 3, Frames: "x"})
 	q := store.Request{Key: "k", Digest: []byte{1}}
 	next := store.Leg{RunID: r.RunID, Attempt: 1, ID: uuid.New()}
-	if _, claimed, err := db.ContinueRun(t.Context(), r, next.ID, q); err != nil || !claimed {
+	if _, claimed, err := db.ContinueRun(t.Context(), r, next.ID, q, store.Budget{}); err != nil || !claimed {
 		t.Fatal(claimed, err)
 	}
 	again := func(when string) {
 		t.Helper()
-		_, _, err := db.ContinueRun(t.Context(), r, uuid.New(), q)
+		_, _, err := db.ContinueRun(t.Context(), r, uuid.New(), q, store.Budget{})
 		if repeated, ok := errors.AsType[*store.Repeated](err); !ok || repeated.First != 3 ||
 			repeated.Run.RunID != r.RunID {
 			t.Errorf("%s: %v", when, err)
@@ -150,11 +150,11 @@ func TestAKeyContinuesARunOnce(t *testing.T) {
 	}
 	again("at the next pause")
 	other := store.Request{Key: "k", Digest: []byte{2}}
-	if _, _, err := db.ContinueRun(t.Context(), r, uuid.New(), other); !errors.Is(err, fault.Conflict) {
+	if _, _, err := db.ContinueRun(t.Context(), r, uuid.New(), other, store.Budget{}); !errors.Is(err, fault.Conflict) {
 		t.Errorf("another request with the key: %v", err)
 	}
 	q.Key = "k2"
-	if _, claimed, err := db.ContinueRun(t.Context(), r, uuid.New(), q); err != nil || !claimed {
+	if _, claimed, err := db.ContinueRun(t.Context(), r, uuid.New(), q, store.Budget{}); err != nil || !claimed {
 		t.Errorf("another key: %t %v", claimed, err)
 	}
 }
@@ -179,7 +179,7 @@ func TestAContinuationThatIsWithdrawnCanBeRepeated(t *testing.T) {
 	}
 	continues := func(leg uuid.UUID) {
 		t.Helper()
-		if index, claimed, err := db.ContinueRun(t.Context(), r, leg, q); err != nil || !claimed || index != 3 {
+		if index, claimed, err := db.ContinueRun(t.Context(), r, leg, q, store.Budget{}); err != nil || !claimed || index != 3 {
 			t.Fatal(index, claimed, err)
 		}
 	}
@@ -218,7 +218,7 @@ func TestAPausedRunThatIsCancelledBecomesPending(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 	}
-	if _, claimed, err := db.ContinueRun(t.Context(), r, uuid.New(), store.Request{}); claimed || err != nil {
+	if _, claimed, err := db.ContinueRun(t.Context(), r, uuid.New(), store.Request{}, store.Budget{}); claimed || err != nil {
 		t.Errorf("it was continued: %t %v", claimed, err)
 	}
 	claim(t, db, r.RunID)

@@ -49,7 +49,9 @@ type pool struct {
 	limits *limits
 	// unnamed is whether new connections send statements without names. All pools of a DB share it.
 	unnamed *atomic.Bool
-	log     *slog.Logger
+	// setIsolation is whether a transaction that counts sets its isolation level; see locked. All pools of a DB share it.
+	setIsolation *atomic.Bool
+	log          *slog.Logger
 	// doubtUntil is the time, in nanoseconds of Unix time, until which every connection is pinged before it is used.
 	doubtUntil atomic.Int64
 }

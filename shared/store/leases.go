@@ -128,22 +128,37 @@ func (db *DB) LeaseLeft(ctx context.Context, id uuid.UUID) (
 //
 // A run that is RUNNING when it is claimed has crashed its process, and losses counts it. A run that was handed over is
 // PENDING.
-func (db *DB) ClaimRun(ctx context.Context, id, leg uuid.UUID) (r Run, claimed bool, err error) {
+//
+// While its caller, its agent or the OS has as many runs in progress as allowed, the run stays as it is, and the error is
+// *NoPlace. A run that is to be cancelled needs no place.
+func (db *DB) ClaimRun(ctx context.Context, id, leg uuid.UUID, p Places) (r Run, claimed bool, err error) {
 	// The claim may have happened although its answer was lost: then the run has this leg already, and nothing changes.
 	// Three statements of one transaction, because each must see the events that were stored before the claim.
-	args := pgx.NamedArgs{"run_id": id, "leg": leg}
+	args, err := p.args(db.pool.schema, id, leg)
+	if err != nil {
+		return Run{}, false, fmt.Errorf("places: %w", err)
+	}
 	var b pgx.Batch
 	b.Queue(db.text(`
 		WITH known AS (
 			SELECT EXISTS (SELECT FROM keyway.runs WHERE run_id = @run_id AND leg = @leg) AS own
+		), today AS ( -- The tokens of a run that waited since yesterday count today, for the same ones.
+			INSERT INTO keyway.spending (whose, key, day)
+			SELECT s.whose, s.key, (now() AT TIME ZONE 'UTC')::date
+			FROM keyway.runs r, LATERAL (VALUES ('agent', r.agent_id), ('caller', r.spender), ('os', '')) AS s (whose, key)
+			WHERE r.run_id = @run_id AND r.spend_day < (now() AT TIME ZONE 'UTC')::date
+				AND EXISTS (SELECT FROM keyway.spending p WHERE p.whose = s.whose AND p.key = s.key AND p.day = r.spend_day)
+			ON CONFLICT DO NOTHING
 		)
-		UPDATE keyway.runs SET
+		UPDATE keyway.runs r SET
+			spend_day = CASE WHEN spend_day IS NULL OR own THEN spend_day ELSE (now() AT TIME ZONE 'UTC')::date END,
 			losses = losses + CASE WHEN status = 'RUNNING' AND NOT own THEN 1 ELSE 0 END,
 			attempt = attempt + CASE WHEN own THEN 0 ELSE 1 END,
 			status = 'RUNNING', leg = @leg, lease_until = `+newLease+`
 		FROM known
 		WHERE run_id = @run_id AND (status = 'PENDING' AND NOT own
 			OR status = 'RUNNING' AND (lease_until < now() OR own))
+			`+p.left()+`
 		RETURNING `+runColumns), args)
 	b.Queue(db.text(`
 		UPDATE keyway.run_events e SET attempt = r.attempt FROM keyway.runs r
@@ -153,19 +168,66 @@ func (db *DB) ClaimRun(ctx context.Context, id, leg uuid.UUID) (r Run, claimed b
 		DELETE FROM keyway.run_events e USING keyway.runs r
 		WHERE r.run_id = @run_id AND r.leg = @leg AND e.run_id = @run_id AND e.attempt <> r.attempt`), args)
 	var found []Run
-	err = db.bulk.batch(ctx, &b, func(answers pgx.BatchResults) (err error) {
+	read := func(answers pgx.BatchResults) (err error) {
 		rows, _ := answers.Query() // CollectRows returns its error.
 		found, err = pgx.CollectRows(rows, pgx.RowToStructByName[Run])
 		return err
-	})
+	}
+	locks := 0
+	if p.none() {
+		err = db.bulk.batch(ctx, &b, read)
+	} else {
+		locks, err = db.bulk.locked(ctx, db.text(lockPlaces), args, &b, read)
+	}
 	if err != nil {
 		return Run{}, false, fmt.Errorf("claim run %s: %w", id, kindOf(err))
 	}
+	if len(found) == 0 && locks > 0 {
+		err = db.noPlace(ctx, id)
+	}
 	if len(found) == 0 {
-		return Run{}, false, nil
+		return Run{}, false, err
 	}
 	return found[0], true, nil
 }
+
+// NoPlace is the error of ClaimRun for a run that waits until another one has ended.
+type NoPlace struct {
+	// Owner is the owner of the run.
+	Owner string
+	// Wait is how soon to try again.
+	Wait time.Duration
+}
+
+func (*NoPlace) Error() string { return "as many runs are in progress as concurrent_runs allows" }
+
+// noPlace returns *NoPlace for a run that could be claimed if it had a place. The more runs of its caller wait, the less
+// often each is tried, so that they do not keep all processes busy. A run whose process has crashed becomes PENDING, as in
+// RequeueExpired: then no other process looks for it.
+func (db *DB) noPlace(ctx context.Context, id uuid.UUID) error {
+	full, waiting := &NoPlace{}, 0
+	err := db.queryRow(ctx, `
+		WITH crashed AS (
+			UPDATE keyway.runs SET status = 'PENDING', losses = losses + 1, lease_until = now()
+			WHERE run_id = @run_id AND status = 'RUNNING' AND lease_until < now()
+		)
+		SELECT (SELECT count(*) FROM keyway.runs w WHERE w.status = 'PENDING' AND w.spender = r.spender), r.owner
+		FROM keyway.runs r
+		WHERE r.run_id = @run_id AND (r.status = 'PENDING' OR r.status = 'RUNNING' AND r.lease_until < now())`,
+		pgx.NamedArgs{"run_id": id}).Scan(&waiting, &full.Owner)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("waiting runs: %w", kindOf(err))
+	}
+	full.Wait = min(placeSoonest+time.Duration(waiting)*placeEach, placeLatest)
+	return full
+}
+
+// A run that waits for a place is tried again after placeSoonest and placeEach for each run of its caller that waits, at
+// the latest after placeLatest.
+const placeSoonest, placeEach, placeLatest = time.Second, 10 * time.Millisecond, 30 * time.Second
 
 // Checkpoint is the state of a run between two steps, and the events up to it.
 type Checkpoint struct {

@@ -46,7 +46,7 @@ func requeue(t *testing.T, db *store.DB, want ...uuid.UUID) {
 func claim(t *testing.T, db *store.DB, id uuid.UUID) (store.Run, store.Leg) {
 	t.Helper()
 	l := store.Leg{RunID: id, ID: uuid.New()}
-	r, claimed, err := db.ClaimRun(t.Context(), id, l.ID)
+	r, claimed, err := db.ClaimRun(t.Context(), id, l.ID, store.Places{})
 	if err != nil || !claimed || r.Status != "RUNNING" {
 		t.Fatalf("%+v %t %v", r, claimed, err)
 	}
@@ -102,7 +102,7 @@ func TestAPendingRunIsClaimedByOneProcess(t *testing.T) {
 	url := storetest.URL(t)
 	db := storetest.Open(t, store.Options{URL: url})
 	r := begin(t, db, "ann", "s", 0)
-	if _, claimed, err := db.ClaimRun(t.Context(), r.RunID, uuid.New()); claimed || err != nil {
+	if _, claimed, err := db.ClaimRun(t.Context(), r.RunID, uuid.New(), store.Places{}); claimed || err != nil {
 		t.Errorf("a run with a valid lease: %t %v", claimed, err)
 	}
 	pass(t, url, expiry)
@@ -111,7 +111,7 @@ func TestAPendingRunIsClaimedByOneProcess(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			id := uuid.New()
-			got, claimed, err := db.ClaimRun(t.Context(), r.RunID, id)
+			got, claimed, err := db.ClaimRun(t.Context(), r.RunID, id, store.Places{})
 			if err != nil || claimed && (got.Attempt != 2 || got.Losses != 1 || got.Input != r.Input) {
 				t.Errorf("%+v %v", got, err)
 			}
@@ -119,7 +119,7 @@ func TestAPendingRunIsClaimedByOneProcess(t *testing.T) {
 				return
 			}
 			won.Add(1)
-			again, claimed, err := db.ClaimRun(t.Context(), r.RunID, id) // The first answer was lost.
+			again, claimed, err := db.ClaimRun(t.Context(), r.RunID, id, store.Places{}) // The first answer was lost.
 			if diff := cmp.Diff(got, again); err != nil || !claimed || diff != "" {
 				t.Errorf("the same claim again: %t %v %s", claimed, err, diff)
 			}
@@ -364,7 +364,7 @@ func TestARepeatedStatementDoesNotMatchALegOfThePreviousRelease(t *testing.T) {
 	_, l := claim(t, db, claimed.RunID)
 	pass(t, url, expiry)
 	sql(t, url, strings.ReplaceAll(claimOfSchema6, "$1", "'"+claimed.RunID.String()+"'"))
-	if r, ok, err := db.ClaimRun(t.Context(), claimed.RunID, l.ID); err != nil || ok {
+	if r, ok, err := db.ClaimRun(t.Context(), claimed.RunID, l.ID, store.Places{}); err != nil || ok {
 		t.Errorf("the claim was repeated: attempt %d, %t, %v", r.Attempt, ok, err)
 	}
 }

@@ -222,7 +222,7 @@ func (m *machine) expire(r *rapid.T) {
 func (m *machine) claim(r *rapid.T) {
 	p := m.process(r)
 	x := &execution{Leg: store.Leg{RunID: m.run.RunID, ID: uuid.New()}, process: p}
-	row, claimed, err := losing(r, p).ClaimRun(m.t.Context(), m.run.RunID, x.ID)
+	row, claimed, err := losing(r, p).ClaimRun(m.t.Context(), m.run.RunID, x.ID, store.Places{})
 	if want := m.exists && (m.status == "PENDING" || m.status == "RUNNING" && m.expired); err != nil || claimed != want {
 		r.Fatalf("claimed %t, want %t, %v", claimed, want, err)
 	}
@@ -259,7 +259,7 @@ func (m *machine) continues(r *rapid.T) {
 	x := &execution{Leg: store.Leg{RunID: m.run.RunID, Attempt: m.attempt, ID: uuid.New()}, process: p,
 		messages: slices.Clone(m.messages)}
 	row := store.Run{RunID: m.run.RunID, Streamed: true, Checkpoint: nil}
-	index, claimed, err := losing(r, p).ContinueRun(m.t.Context(), row, x.ID, store.Request{})
+	index, claimed, err := losing(r, p).ContinueRun(m.t.Context(), row, x.ID, store.Request{}, store.Budget{})
 	if want := m.exists && m.status == "PAUSED" && !m.cancel; err != nil || claimed != want {
 		r.Fatalf("continued %t, want %t, %v", claimed, want, err)
 	}

@@ -37,7 +37,7 @@ func receive(t *testing.T, db *store.DB, n int, after string) (owners []string) 
 		t.Fatal(err)
 	}
 	for _, m := range list {
-		if _, claimed, err := db.ClaimRun(t.Context(), m.RunID, uuid.New()); err != nil || !claimed {
+		if _, claimed, err := db.ClaimRun(t.Context(), m.RunID, uuid.New(), store.Places{}); err != nil || !claimed {
 			t.Fatal(claimed, err)
 		}
 		owners = append(owners, m.Owner)

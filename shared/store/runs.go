@@ -81,6 +81,8 @@ type BeginOptions struct {
 	Request Request
 	// History is how many earlier runs to read, as DB.History does. Defaults to 0: none.
 	History int
+	// Budget is whose use the run counts for, and what they may use. Defaults to no limit.
+	Budget Budget
 }
 
 // BeginResult is what BeginRun has read.
@@ -103,7 +105,30 @@ type BeginResult struct {
 // For a request with an idempotency key that is in use, the error is *Repeated, or fault.Conflict if the earlier
 // request asked for something else. Then nothing is written. No violation of the unique index is raised, because
 // PostgreSQL would write the owner and the key into its log.
+//
+// If a limit of the budget is reached, the error is fault.LimitReached and nothing is stored. A repeated request is not
+// refused. The counts are those at this moment, also if other processes begin and end runs at the same time.
 func (db *DB) BeginRun(ctx context.Context, r Run, o BeginOptions) (out BeginResult, err error) {
+	c := check{scopes: o.Budget.scopes(r.AgentID, useRun), runs: 1}
+	if o.Leg == nil {
+		c.scopes = o.Budget.scopes(r.AgentID, useWaiting)
+	}
+	with, allowed, counted, day := c.sql("added")
+	refusal := ""
+	if with != "" {
+		refusal = ` UNION ALL SELECT NULL, uses FROM refused WHERE NOT EXISTS (SELECT FROM used)`
+	}
+	if !o.Budget.counts() {
+		day = "NULL::date"
+	}
+	args := c.args(db.pool.schema, pgx.NamedArgs{
+		"run_id": r.RunID, "owner": r.Owner, "session_id": r.SessionID, "agent_id": r.AgentID,
+		"agent_name": r.AgentName, "model_id": r.ModelID, "model_provider": r.ModelProvider, "status": r.Status,
+		"background": r.Background, "streamed": r.Streamed,
+		"input": r.Input, "files": r.Files, "metadata": r.Metadata, "state": r.SessionState,
+		"now": r.CreatedAt, "attempt": r.Attempt, "leg": o.Leg, "caller": r.Caller, "spender": o.Budget.Spender,
+		"key": o.Request.Key, "digest": o.Request.Digest,
+	})
 	var b pgx.Batch
 	// If the run is stored already, the answer of this statement was lost. Then it only reads the state again.
 	b.Queue(db.text(`
@@ -112,10 +137,10 @@ func (db *DB) BeginRun(ctx context.Context, r Run, o BeginOptions) (out BeginRes
 		), used AS (
 			SELECT FROM keyway.runs
 			WHERE owner = @owner AND agent_id = @agent_id AND idempotency_key = NULLIF(@key, '') AND run_id <> @run_id
-		), session AS (
+		), `+with+`session AS (
 			INSERT INTO keyway.sessions AS s (owner, session_id, agent_id, name, state, created_at, updated_at)
 			SELECT @owner, @session_id, @agent_id, left(@input, 1000), COALESCE(@state::jsonb, '{}'), @now, @now
-			WHERE NOT EXISTS (SELECT FROM stored) AND NOT EXISTS (SELECT FROM used)
+			WHERE NOT EXISTS (SELECT FROM stored) AND NOT EXISTS (SELECT FROM used)`+allowed+`
 			ON CONFLICT (owner, session_id) DO UPDATE SET
 				state = CASE WHEN @state::jsonb IS NULL THEN COALESCE(s.state, '{}')
 					ELSE keyway.merge_objects(COALESCE(s.state, '{}'), @state::jsonb) END,
@@ -126,29 +151,23 @@ func (db *DB) BeginRun(ctx context.Context, r Run, o BeginOptions) (out BeginRes
 		), added AS (
 			INSERT INTO keyway.runs (run_id, owner, session_id, agent_id, agent_name, model_id, model_provider,
 				status, attempt, leg, caller, lease_until, background, streamed, input, files, metadata, session_state,
-				created_at, idempotency_key, request_digest)
+				created_at, idempotency_key, request_digest, spender, spend_day)
 			SELECT @run_id, @owner, @session_id, @agent_id, @agent_name, @model_id, @model_provider,
 				@status, @attempt, @leg, @caller, `+newLease+`, @background, @streamed, @input, @files, @metadata, state,
-				@now, NULLIF(@key, ''), @digest
+				@now, NULLIF(@key, ''), @digest, @spender, `+day+`
 			FROM session
 			ON CONFLICT DO NOTHING
 			RETURNING session_state
-		)
-		SELECT session_state FROM added UNION ALL SELECT session_state FROM stored
-		UNION ALL SELECT NULL WHERE `+lostRace+` = 0`),
-		pgx.NamedArgs{
-			"run_id": r.RunID, "owner": r.Owner, "session_id": r.SessionID, "agent_id": r.AgentID,
-			"agent_name": r.AgentName, "model_id": r.ModelID, "model_provider": r.ModelProvider, "status": r.Status,
-			"background": r.Background, "streamed": r.Streamed,
-			"input": r.Input, "files": r.Files, "metadata": r.Metadata, "state": r.SessionState,
-			"now": r.CreatedAt, "attempt": r.Attempt, "leg": o.Leg, "caller": r.Caller,
-			"key": o.Request.Key, "digest": o.Request.Digest,
-		})
+		)`+counted+`
+		SELECT session_state, NULL::json FROM added UNION ALL SELECT session_state, NULL FROM stored`+refusal+`
+		UNION ALL SELECT NULL, NULL WHERE `+lostRace+` = 0`), args)
 	if o.History > 0 {
 		b.Queue(db.text(historyQuery), historyArgs(r.Owner, r.SessionID, r.AgentID, o.History))
 	}
-	err = db.batch(ctx, &b, func(answers pgx.BatchResults) error {
-		err := answers.QueryRow().Scan(&out.State)
+	var refused json.RawMessage
+	err = db.checked(ctx, c, args, &b, func(answers pgx.BatchResults) error {
+		out, refused = BeginResult{}, nil
+		err := answers.QueryRow().Scan(&out.State, &refused)
 		if err == nil && o.History > 0 {
 			rows, _ := answers.Query() // CollectRows returns its error.
 			out.History, err = pgx.CollectRows(rows, pgx.RowTo[json.RawMessage])
@@ -163,6 +182,9 @@ func (db *DB) BeginRun(ctx context.Context, r Run, o BeginOptions) (out BeginRes
 	}
 	if err != nil {
 		return BeginResult{}, fmt.Errorf("begin run %s: %w", r.RunID, kindOf(err))
+	}
+	if refused != nil {
+		return BeginResult{}, errRefused(refused)
 	}
 	return out, nil
 }
@@ -200,34 +222,62 @@ func historyArgs(owner, sessionID, agentID string, limit int) pgx.NamedArgs {
 //
 // All events so far belong to the state that the pause stored, so the next attempt keeps them: kept_events becomes the
 // index after the last one.
-func (db *DB) ContinueRun(ctx context.Context, r Run, leg uuid.UUID, q Request) (index int, claimed bool, err error) {
+//
+// From then on, the run counts for the spender of the budget. If a limit of runs in progress, tokens or dollars is
+// reached, the error is fault.LimitReached and the run stays PAUSED.
+func (db *DB) ContinueRun(
+	ctx context.Context, r Run, leg uuid.UUID, q Request, budget Budget,
+) (index int, claimed bool, err error) {
+	c := check{scopes: budget.scopes(r.AgentID, useContinue)}
+	with, allowed, counted, day := c.sql("run")
+	refusal := ""
+	if with != "" {
+		refusal = ` UNION ALL SELECT NULL, uses FROM refused WHERE NOT EXISTS (SELECT FROM run)
+			AND EXISTS (SELECT FROM keyway.runs WHERE run_id = @run_id AND status = 'PAUSED')`
+	}
+	if !budget.counts() {
+		day = "NULL::date"
+	}
+	args := c.args(db.pool.schema, pgx.NamedArgs{
+		"run_id": r.RunID, "leg": leg, "streamed": r.Streamed, "caller": r.Caller, "checkpoint": r.Checkpoint,
+		"key": q.Key, "digest": q.Digest, "spender": budget.Spender, "owner": r.Owner, "session_id": r.SessionID,
+	})
+	var b pgx.Batch
 	// The second condition is true if this statement continued the run before, and its answer was lost.
-	err = db.queryRow(ctx, `
-		WITH run AS (
+	b.Queue(db.text(`
+		WITH `+with+`run AS (
 			UPDATE keyway.runs SET status = 'RUNNING', leg = @leg, lease_until = `+newLease+`,
-				streamed = @streamed, caller = @caller, checkpoint = @checkpoint, kept_events = `+nextIndex+`
+				spender = @spender, spend_day = `+day+`, streamed = @streamed, caller = @caller, checkpoint = @checkpoint, kept_events = `+nextIndex+`
 			WHERE run_id = @run_id AND (
 				status = 'PAUSED' AND NOT cancel_requested
-					AND NOT EXISTS (SELECT FROM keyway.continuations WHERE run_id = @run_id AND key = @key)
+					AND NOT EXISTS (SELECT FROM keyway.continuations WHERE run_id = @run_id AND key = @key)`+allowed+`
 				OR status = 'RUNNING' AND leg = @leg)
 			RETURNING kept_events
 		), request AS (
 			INSERT INTO keyway.continuations (run_id, key, digest, first_index)
 			SELECT @run_id, @key, @digest, kept_events FROM run WHERE @key <> ''
 			ON CONFLICT DO NOTHING
-		)
-		SELECT kept_events FROM run`,
-		pgx.NamedArgs{
-			"run_id": r.RunID, "leg": leg, "streamed": r.Streamed, "caller": r.Caller, "checkpoint": r.Checkpoint,
-			"key": q.Key, "digest": q.Digest,
-		}).Scan(&index)
+		)`+counted+`
+		SELECT kept_events, NULL::json FROM run`+refusal), args)
+	var refused json.RawMessage
+	var kept *int
+	err = db.checked(ctx, c, args, &b, func(answers pgx.BatchResults) error {
+		kept, refused = nil, nil
+		return answers.QueryRow().Scan(&kept, &refused)
+	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, false, db.continuedBefore(ctx, r, q)
 	}
 	if err != nil {
 		return 0, false, fmt.Errorf("continue run %s: %w", r.RunID, kindOf(err))
 	}
-	return index, true, nil
+	if refused != nil {
+		if err := db.continuedBefore(ctx, r, q); err != nil {
+			return 0, false, err
+		}
+		return 0, false, errRefused(refused)
+	}
+	return *kept, true, nil
 }
 
 // WithdrawContinuation makes a run PAUSED again that ContinueRun may have continued although it returned an error: the
@@ -263,6 +313,8 @@ var errElsewhere = fault.Public(fault.Conflict,
 type Usage struct {
 	ModelID, ModelFamily string
 	Input, Output, Total int
+	// MicroUSD is the cost in millionths of a US dollar, 0 without a price.
+	MicroUSD int64
 }
 
 // FinishRun stores the end of a run, or that it is PAUSED, with its last events, and adds its usage to the session's
@@ -292,7 +344,7 @@ func (db *DB) FinishRun(ctx context.Context, l Leg, r Run, events []Events, u Us
 		"reasoning_content": r.ReasoningContent, "opaque": r.Opaque,
 		"messages": r.Messages, "tools": r.Tools, "requirements": r.Requirements, "metrics": r.Metrics,
 		"now": now, "model_id": u.ModelID, "model_family": u.ModelFamily,
-		"input_tokens": u.Input, "output_tokens": u.Output, "total_tokens": u.Total,
+		"input_tokens": u.Input, "output_tokens": u.Output, "total_tokens": u.Total, "micro_usd": u.MicroUSD,
 	}, events))
 	args["next"] = 0
 	if n := len(events); n > 0 {
@@ -312,7 +364,7 @@ func (db *DB) FinishRun(ctx context.Context, l Leg, r Run, events []Events, u Us
 				kept_events = GREATEST(kept_events, @next),
 				finished_at = CASE WHEN @status = 'PAUSED' THEN NULL ELSE @now::timestamptz END
 			WHERE `+held+` AND (NOT cancel_requested OR @status = 'CANCELLED') AND EXISTS (SELECT FROM session)
-			RETURNING owner, session_id
+			RETURNING owner, session_id, spender, agent_id, spend_day
 		), usage AS (
 			INSERT INTO keyway.session_usage AS u
 				(owner, session_id, model_id, model_family, input_tokens, output_tokens, total_tokens)
@@ -324,6 +376,7 @@ func (db *DB) FinishRun(ctx context.Context, l Leg, r Run, events []Events, u Us
 				output_tokens = u.output_tokens + EXCLUDED.output_tokens,
 				total_tokens = u.total_tokens + EXCLUDED.total_tokens
 		), events AS (`+insertEvents+`
+		), spent AS (`+settle+`
 		), steps AS (
 			DELETE FROM keyway.run_steps WHERE run_id = @run_id AND EXISTS (SELECT FROM run)
 		), touched AS (

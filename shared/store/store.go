@@ -23,7 +23,7 @@ import (
 )
 
 // SchemaVersion is the number of the migration that the queries of this package are written for.
-const SchemaVersion = 13
+const SchemaVersion = 14
 
 // MaxSessionID is the maximum length of a session id, in bytes.
 const MaxSessionID = 255
@@ -99,7 +99,10 @@ func Open(o Options) (*DB, error) {
 	}
 	c.AfterConnect = registerTypes
 	c.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false } // acquire pings.
-	shared := &pool{schema: o.Schema, limits: &l, unnamed: unnamed, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler))}
+	shared := &pool{
+		schema: o.Schema, limits: &l, unnamed: unnamed, setIsolation: new(atomic.Bool),
+		log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
+	}
 	main, err := newPool(c, shared)
 	if err != nil {
 		return nil, err
@@ -126,7 +129,10 @@ func newPool(c *pgxpool.Config, like *pool) (*pool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("database pool: %w", err)
 	}
-	return &pool{Pool: p, schema: like.schema, limits: like.limits, unnamed: like.unnamed, log: like.log}, nil
+	return &pool{
+		Pool: p, schema: like.schema, limits: like.limits, unnamed: like.unnamed, setIsolation: like.setIsolation,
+		log: like.log,
+	}, nil
 }
 
 // namesPoolSize reports whether a database URL has the parameter pool_max_conns.

@@ -79,7 +79,7 @@ func TestARunningRunIsNotReceived(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	q, id := local.New(db), pending(t, db)
-	if _, claimed, err := db.ClaimRun(t.Context(), id, uuid.New()); err != nil || !claimed {
+	if _, claimed, err := db.ClaimRun(t.Context(), id, uuid.New(), store.Places{}); err != nil || !claimed {
 		t.Fatalf("claimed: %t, %v", claimed, err)
 	}
 	if err := q.Enqueue(t.Context(), id, "ann", 0); err != nil {
@@ -102,7 +102,7 @@ func TestTheNextFreeProcessExecutesTheRunOfAnotherCaller(t *testing.T) {
 	var working sync.WaitGroup
 	claim := func(ctx context.Context, id uuid.UUID) (func(), bool, error) {
 		leg := uuid.New()
-		r, claimed, err := db.ClaimRun(ctx, id, leg)
+		r, claimed, err := db.ClaimRun(ctx, id, leg, store.Places{})
 		if claimed {
 			order.Lock()
 			began = append(began, r.Owner)
