@@ -1,6 +1,6 @@
 // Command worker is the Lambda function that executes background runs. SQS invokes it with
 // the ids of pending runs. A schedule invokes it without any, and it then puts orphaned
-// runs (runs whose process crashed) back into the queue.
+// runs (runs whose process crashed) back into the queue, and deletes data that is too old.
 package main
 
 import (
@@ -23,9 +23,9 @@ func main() {
 		Agents:  agents.Open,
 		Queue:   sqs.Open,
 	}
-	runner, db, err := f.Worker(log)
+	runner, db, keep, err := f.Worker(log)
 	if err != nil {
 		logging.Exit(log, "the function "+string(f.Name), err)
 	}
-	lambda.Start(worker{runner, db, log}.handle)
+	lambda.Start(worker{runner, db, keep, log}.handle)
 }

@@ -19,6 +19,7 @@ import (
 type worker struct {
 	runner *run.Runner
 	db     *store.DB
+	keep   store.Retention
 	log    *slog.Logger
 }
 
@@ -62,9 +63,22 @@ func (w worker) handle(ctx context.Context, data json.RawMessage) (out events.SQ
 		w.log.WarnContext(ctx, "could not recover orphaned runs", "err", err)
 		err = nil
 	}
+	if len(batch.Records) == 0 {
+		err = cmp.Or(err, w.sweep(ctx))
+	}
 	executed.Wait()
 	// Without a queue that could receive them, requeued runs execute in this process.
 	return out, cmp.Or(err, w.runner.Wait(ctx))
+}
+
+// sweep deletes data that is too old. It has what is left of the schedule's invocation; the next one continues.
+func (w worker) sweep(ctx context.Context) error {
+	did, err := w.db.Sweep(ctx, w.keep)
+	if did != (store.Swept{}) {
+		w.log.InfoContext(ctx, "deleted data that is too old", "sessions", did.Sessions, "runs", did.Runs,
+			"runs_without_events", did.Events)
+	}
+	return err
 }
 
 // requeue puts orphaned runs back into the queue. It is called for each event, and not

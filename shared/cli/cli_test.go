@@ -101,6 +101,7 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	users := usersDatabase(t)
 	owners := ownersDatabase(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -115,6 +116,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("NEWER_DATABASE", newer)
 			e.Setenv("NEW_DATABASE", fresh)
 			e.Setenv("OWNERS_DATABASE", owners)
+			e.Setenv("USERS_DATABASE", users)
 			e.Setenv("CONTROL", "ann\x1b[2J")
 			e.Setenv("A", "arn:aws:secretsmanager:eu-central-1:123456789012:secret:jwt-AbCdEf")
 			for sub, token := range tokens {
@@ -142,6 +144,28 @@ func ownersDatabase(t *testing.T) (url string) {
 				(E'z\x1b#y', 's0', now(), now());
 			INSERT INTO keyway.memories (memory_id, owner, memory, topics, created_at, updated_at)
 				VALUES ('6b0dcb0e-3f1c-4a0e-9f0e-0a4d0c1f7a11', 'https://a#ann', 'tea', '{}', now(), now())`)
+		err = errors.Join(err, conn.Close(t.Context()))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return url
+}
+
+// usersDatabase makes a database of users of the same subject and two issuers. One of them has a run in progress.
+func usersDatabase(t *testing.T) (url string) {
+	t.Helper()
+	url = storetest.URL(t)
+	conn, err := pgx.Connect(t.Context(), url)
+	if err == nil {
+		_, err = conn.Exec(t.Context(), `UPDATE keyway.os SET owners = NULL;
+			INSERT INTO keyway.sessions (owner, session_id, created_at, updated_at) VALUES ('https://a#ann', 's0', now(), now()),
+				('https://b#ann', 's0', now(), now()), ('https://b#ann', 's1', now(), now());
+			INSERT INTO keyway.runs (run_id, owner, session_id, agent_id, agent_name, model_id, model_provider, status,
+				lease_until, input, created_at) VALUES ('6b0dcb0e-3f1c-4a0e-9f0e-0a4d0c1f7a13', 'https://a#ann', 's0', 'a', 'A',
+				'm', 'P', 'RUNNING', now() + interval '1 hour', 'hi', now());
+			INSERT INTO keyway.memories (memory_id, owner, memory, topics, created_at, updated_at)
+				VALUES ('6b0dcb0e-3f1c-4a0e-9f0e-0a4d0c1f7a12', 'https://b#ann', 'tea & milk', '{}', now(), now())`)
 		err = errors.Join(err, conn.Close(t.Context()))
 	}
 	if err != nil {

@@ -44,21 +44,24 @@ type cli struct {
 
 	// The commands, in the order of --help: first those that serve, then those that answer
 	// questions, then those that deploy. Each has a Help method with examples and a Run method.
-	Serve     serveCmd   `cmd:"" help:"Serve the agents over HTTP."`
-	Token     tokenCmd   `cmd:"" help:"Sign a token."`
-	Keys      keysCmd    `cmd:"" help:"Make keys."`
-	Can       canCmd     `cmd:"" help:"Explain whether a token or scopes allow a request."`
-	Whoami    whoamiCmd  `cmd:"" help:"Explain how a token is read: who it is, what it grants, and why not more."`
-	Policy    policyCmd  `cmd:"" help:"Print what the authorizer returns for a token."`
-	Test      testCmd    `cmd:"" help:"Test keyway.yaml against a table of promises."`
-	Diff      diffCmd    `cmd:"" help:"Show which logged requests a changed keyway.yaml would decide differently."`
-	Routes    routesCmd  `cmd:"" help:"List the routes and the scopes they need."`
-	Migrate   migrateCmd `cmd:"" help:"Bring the database schema up to date."`
-	Revoke    revokeCmd  `cmd:"" help:"Revoke tokens that have leaked."`
-	Owners    ownersCmd  `cmd:"" help:"Show and change which issuer's users own what."`
-	Build     buildCmd   `cmd:"" help:"Write keyway.json into the directories of the functions."`
-	ConfigCmd configCmd  `cmd:"" name:"config" help:"Check keyway.yaml."`
-	Version   versionCmd `cmd:"" help:"Print the version and the commit of this build."`
+	Serve     serveCmd     `cmd:"" help:"Serve the agents over HTTP."`
+	Token     tokenCmd     `cmd:"" help:"Sign a token."`
+	Keys      keysCmd      `cmd:"" help:"Make keys."`
+	Can       canCmd       `cmd:"" help:"Explain whether a token or scopes allow a request."`
+	Whoami    whoamiCmd    `cmd:"" help:"Explain how a token is read: who it is, what it grants, and why not more."`
+	Policy    policyCmd    `cmd:"" help:"Print what the authorizer returns for a token."`
+	Test      testCmd      `cmd:"" help:"Test keyway.yaml against a table of promises."`
+	Diff      diffCmd      `cmd:"" help:"Show which logged requests a changed keyway.yaml would decide differently."`
+	Routes    routesCmd    `cmd:"" help:"List the routes and the scopes they need."`
+	Migrate   migrateCmd   `cmd:"" help:"Bring the database schema up to date."`
+	Revoke    revokeCmd    `cmd:"" help:"Revoke tokens that have leaked."`
+	Owners    ownersCmd    `cmd:"" help:"Show and change which issuer's users own what."`
+	Export    exportCmd    `cmd:"" help:"Write all data of one user as JSON Lines."`
+	Erase     eraseCmd     `cmd:"" help:"Delete all data of one user."`
+	Retention retentionCmd `cmd:"" help:"Delete data that is older than retention in keyway.yaml says."`
+	Build     buildCmd     `cmd:"" help:"Write keyway.json into the directories of the functions."`
+	ConfigCmd configCmd    `cmd:"" name:"config" help:"Check keyway.yaml."`
+	Version   versionCmd   `cmd:"" help:"Print the version and the commit of this build."`
 
 	// loaded is the configuration that load returned last; nil before.
 	loaded *config.Config
@@ -87,6 +90,7 @@ var longHelp = kong.Vars{
 	"help_issuer": "The issuer of the tokens (claim iss). Needed if tokens of several issuers are accepted. " +
 		"Defaults to the one issuer that keyway.yaml names.",
 	"help_revoke_sub": "Revoke the tokens with this subject: the claim that auth.claims.subject names, by default sub.",
+	"help_user_sub":   "Whose data it is: the value of the claim that auth.claims.subject names, by default sub.",
 	"help_before": "With --sub: revoke the tokens that were issued before, as in 2026-11-29T12:00:00Z or \"1h ago\", " +
 		"and those without iat. Defaults to now.",
 	"help_prune": "Remove the revocations that are older than 90d, 24h or 30m, because their tokens have expired.",

@@ -101,6 +101,8 @@ type server struct {
 	runner  atomic.Pointer[run.Runner]
 	// queue holds pending runs.
 	queue *local.Queue
+	// retention says what is too old, by the configuration that is in force.
+	retention atomic.Pointer[store.Retention]
 	// runners holds the runner of every configuration so far. A run continues after a
 	// reload with the agents that it started with.
 	runners []*run.Runner
@@ -181,6 +183,7 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 	s.requeue(ctx) // before the first request can ask for an orphaned run
 	s.background.Go(func() { s.requeueOften(ctx) })
 	s.background.Go(func() { s.work(ctx) })
+	s.background.Go(func() { s.sweepOften(ctx) })
 	if changes != nil {
 		s.background.Go(func() { s.reload(ctx, changes) })
 	}
@@ -354,6 +357,7 @@ func (s *server) apply(p prepared) {
 		Version: version.ThisBuild().Version, Started: s.started, Decisions: p.authorizer.Log,
 		MaxRuns: s.capacity.runs,
 	})
+	s.retention.Store(new(store.Retention(p.cfg.Retention)))
 	// apply is called by one goroutine at a time: by serve, and then by reload alone.
 	s.runners = append(s.runners, service.Runner)
 	s.runner.Store(service.Runner)

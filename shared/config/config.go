@@ -39,6 +39,8 @@ type Config struct {
 	CORS CORS `json:"cors"`
 	// Storage of sessions, runs and memories.
 	Database Database `json:"database"`
+	// For how long data is kept. Everything is kept by default.
+	Retention Retention `json:"retention"`
 	// Private addresses that tools can reach.
 	Egress Egress `json:"egress"`
 	// What all runs of this OS may use together; tokens_per_run is each run's.
@@ -235,6 +237,18 @@ type Database struct {
 	// Role is $DATABASE_ROLE: the role that a migration grants reading and writing of rows. If empty,
 	// only the owner of the schema has access.
 	Role string `json:"-"`
+}
+
+// Retention configures after which time data is deleted, for example 30d or 12h. What has not ended is kept: a run that
+// waits for a person, and its session.
+type Retention struct {
+	// How long the events of a streamed run are kept after its end. Without them the run can be read, and its stream can't
+	// be replayed.
+	Events time.Duration `json:"events" absent:"as long as the run" min:"1h" max:"87600h" example:"30d"`
+	// How long a run is kept after its end. Its session is kept, without what the run has added to the conversation.
+	Runs time.Duration `json:"runs" absent:"as long as the session" min:"1h" max:"87600h" example:"90d"`
+	// How long a session is kept after its last change, with its runs.
+	Sessions time.Duration `json:"sessions" absent:"until somebody deletes it" min:"1h" max:"87600h" example:"365d"`
 }
 
 // Egress configures which private addresses a model can make tools reach.

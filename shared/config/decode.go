@@ -25,8 +25,8 @@ const mappingsPath = "auth.scope_mappings"
 const apiKeySuffix = ".model.api_key"
 
 // DurationPattern is the form of a duration. It is narrower than time.ParseDuration, which also
-// accepts a sign.
-const DurationPattern = `^(0|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$`
+// accepts a sign. A number of days stands alone.
+const DurationPattern = `^(0|[0-9]+d|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$`
 
 func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
 
@@ -302,7 +302,7 @@ func (d *decoder) duration(path string, n *node, tag reflect.StructTag) time.Dur
 	}
 	least := bound(tag.Get("min"), 0, time.ParseDuration)
 	most := bound(tag.Get("max"), math.MaxInt64, time.ParseDuration)
-	t, err := time.ParseDuration(n.text)
+	t, err := parseDuration(n.text)
 	switch {
 	case err != nil || !d.matches(DurationPattern, n):
 		d.fault(path, "is "+seen(path, n), "write "+want)
@@ -314,6 +314,16 @@ func (d *decoder) duration(path string, n *node, tag reflect.StructTag) time.Dur
 		return t
 	}
 	return 0
+}
+
+// parseDuration is time.ParseDuration with days, of 24 hours each.
+func parseDuration(text string) (time.Duration, error) {
+	days, ok := strings.CutSuffix(text, "d")
+	if !ok {
+		return time.ParseDuration(text)
+	}
+	n, err := strconv.ParseUint(days, 10, 16) // 65,535 days are 179 years, and a Duration has 292.
+	return time.Duration(n) * 24 * time.Hour, err
 }
 
 // matches reports whether the text of n matches the pattern. The two cases before the regular

@@ -53,13 +53,14 @@ func Serve(f Function) {
 
 // Worker prepares a Lambda function that executes runs and serves no HTTP requests. The
 // Lambda functions that serve the API check the database's schema before they answer
-// their first request. A worker has no such check: call DB.Check before the first run.
-func (f Function) Worker(log *slog.Logger) (*run.Runner, *store.DB, error) {
+// their first request. A worker has no such check: call DB.Check before the first run. keep is
+// what keyway.yaml says about old data.
+func (f Function) Worker(log *slog.Logger) (runner *run.Runner, db *store.DB, keep store.Retention, err error) {
 	p, err := f.parts(log)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, keep, err
 	}
-	return assemble.For(route.Runs, p).Runner, p.DB, nil
+	return assemble.For(route.Runs, p).Runner, p.DB, store.Retention(p.Config.Retention), nil
 }
 
 // open builds the function's handler. A function with agents streams, except on sam

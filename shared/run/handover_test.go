@@ -91,7 +91,8 @@ func TestARunIsHandedOverUntilItEnds(t *testing.T) {
 	id, attempts := uuid.MustParse(over.RunID), 1
 	for b.row(over.RunID).Status == "PENDING" && attempts < 20 {
 		// The message is delivered at once, because a released run is visible at once.
-		if list, _, err := b.db.ReceiveRuns(t.Context(), 1, time.Minute, ""); err != nil || len(list) != 1 || list[0].RunID != id {
+		list, _, err := b.db.ReceiveRuns(t.Context(), 1, time.Minute, "")
+		if err != nil || len(list) != 1 || list[0].RunID != id {
 			t.Fatal(list, err)
 		}
 		execute, claimed, err := b.runner.Claim(shortDeadline(t), id)

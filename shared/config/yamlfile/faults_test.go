@@ -47,7 +47,7 @@ func TestEachErrorHasItsPositionAndRemedy(t *testing.T) {
 		{"id: os", `id: "a\0b"`, `1:1: id: has a NUL character; remove it`},
 		{"id: os", "id: os\nid: two", `2:1: id: is written twice, first on line 1; keep one of them`},
 		{"id: os", "id: os\nverion: 1",
-			`2:1: verion: unknown field; use id, name, description, auth, cors, database, egress, limits, prices or agents`},
+			`2:1: verion: unknown field; use id, name, description, auth, cors, database, retention, egress, limits, prices or agents`},
 		{"id: os", "id: os\nnmae: x", `2:1: nmae: unknown field; did you mean name?`},
 		{"  model: demo:x", "  modle: demo:x", `6:3: agents[0].modle: unknown field; did you mean model?`},
 		{"  model: demo:x", "  model: demo:x\n  markdown: yes", `7:3: agents[0].markdown: is "yes"; write true or false`},

@@ -1,0 +1,99 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/keyway-agents/keyway/shared/store"
+)
+
+// retentionCmd holds the command about old data.
+type retentionCmd struct {
+	Run retentionRunCmd `cmd:"" help:"Delete now what is too old."`
+}
+
+// retentionRunCmd deletes what is older than keyway.yaml says.
+type retentionRunCmd struct {
+	DryRun bool `help:"Only say what would be deleted."`
+}
+
+// Help adds examples to the command's --help.
+func (retentionRunCmd) Help() string {
+	return `keyway serve does the same every hour, and on AWS the function worker does. It needs retention
+in keyway.yaml, for example:
+
+  retention: {events: 30d, runs: 90d, sessions: 365d}
+
+Runs that have not ended are kept, and their sessions too.
+
+  keyway retention run --dry-run
+  keyway retention run`
+}
+
+// Run sweeps once.
+func (c retentionRunCmd) Run(ctx context.Context, e env) error {
+	cfg, err := e.load(true)
+	if err != nil {
+		return err
+	}
+	keep := store.Retention(cfg.Retention)
+	switch {
+	case cfg.Database.URL == "":
+		return usage("no database: set database.url in keyway.yaml, or DATABASE_URL (with the embedded database, keyway " +
+			"serve deletes what is too old)")
+	case keep == store.Retention{}:
+		return usage("keyway.yaml has no retention, so everything is kept; for example: retention: {events: 30d, runs: 90d}")
+	}
+	ctx, cancel := context.WithTimeout(ctx, eraseTimeout)
+	defer cancel()
+	db, err := store.Open(store.Options{URL: string(cfg.Database.URL), Schema: cfg.Database.Schema})
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if err := db.Check(ctx); err != nil {
+		return store.AtStart(err)
+	}
+	act, verb := db.Sweep, "deleted"
+	if c.DryRun {
+		act, verb = db.Sweepable, "would delete"
+	}
+	did, err := act(ctx, keep)
+	if err == nil && e.cli.JSON {
+		return printJSON(e.out, did)
+	}
+	if err == nil || !c.DryRun { // What was deleted before an error is deleted.
+		fmt.Fprintf(e.out, "%s: %s, %s, the events of %s\n", verb, counted(int(did.Sessions), "session"),
+			counted(int(did.Runs), "run"), counted(int(did.Events), "run"))
+	}
+	return err
+}
+
+// sweepEvery is how often keyway serve deletes what is too old. A random part keeps several servers apart.
+const sweepEvery = time.Hour
+
+// sweepOften deletes what is too old until ctx ends.
+func (s *server) sweepOften(ctx context.Context) {
+	for {
+		wait := sweepEvery/2 + rand.N(sweepEvery) // #nosec G404 -- it only keeps several servers apart
+		select {
+		case <-time.After(wait):
+			s.sweep(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// sweep deletes what is too old by the configuration that is in force.
+func (s *server) sweep(ctx context.Context) {
+	did, err := s.db.Sweep(ctx, *s.retention.Load())
+	if err != nil && ctx.Err() == nil {
+		s.log.Warn("could not delete all data that is too old; will try again", "err", err)
+	}
+	if did != (store.Swept{}) {
+		s.log.Info("deleted data that is too old", "sessions", did.Sessions, "runs", did.Runs, "runs_without_events", did.Events)
+	}
+}
