@@ -51,7 +51,11 @@ func (m *Model) fromText(d *decoder, path string, n *node) {
 	}
 	o := &node{}
 	for _, part := range [...][2]string{{"provider", provider}, {"id", id}} {
-		o.put(part[0], &node{kind: textKind, text: part[1], raw: n.raw, hasVariable: n.hasVariable})
+		sub := textNode(part[1])
+		if n.hasVariable { // a message must not show its value
+			sub.raw, sub.hasVariable = n.raw, true
+		}
+		o.put(part[0], sub)
 	}
 	d.object(path, o, reflect.ValueOf(m).Elem())
 }

@@ -66,7 +66,7 @@ func TestEachErrorHasItsPositionAndRemedy(t *testing.T) {
 		{good, "", "1:1: id: is missing; add id: my-agent-os\n" +
 			"1:1: agents: is missing; add agents: [{id: assistant, model: openai:gpt-4o}]\n" +
 			`1:1: auth.keys: is missing; add keys: ["${JWT_VERIFICATION_KEY}"], and set that variable; or use --dev`},
-		{good, "- a", `1:1: is a list; write its fields: id, name, description, auth, cors, database, egress, limits, prices, agents`},
+		{good, "- a", `1:1: is a list; write its fields: id, name, description, auth, cors, database, retention, egress, limits, prices, agents`},
 
 		// Variables.
 		{"id: os", "id: ${UNSET}", `1:1: id: ${UNSET} is unset or empty; set UNSET, or write $${ for a literal ${`},
