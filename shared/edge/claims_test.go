@@ -85,6 +85,7 @@ func (c claimed) examine(t tester, i issuer) (scopes map[string][]string, ok boo
 		return nil, false
 	}
 	a := newAuthorizer(t, parsed)
+	oracle := authztest.Reader{Auth: c.auth, Entry: c.entry}
 	var header, payload object
 	readable := json.Unmarshal([]byte(c.header), &header) == nil && json.Unmarshal([]byte(c.payload), &payload) == nil
 	raw := i.sign(c.header, c.payload)
@@ -95,17 +96,22 @@ func (c claimed) examine(t tester, i issuer) (scopes map[string][]string, ok boo
 		}
 		return nil, false
 	}
-	oracle := authztest.Reader{Auth: c.auth, Entry: c.entry}
 	if !readable || !oracle.Accepts(header, payload) {
 		t.Errorf("%+v: accepted; the oracle refuses it", c)
 		return nil, false
 	}
 	scopes = oracle.Scopes(payload)
 	wantSameScopes(t, c, scopes, claims)
+	limits, wellFormed := oracle.Limits(payload)
+	if x, err := a.Verifier.Explain(context.Background(), []string{"Bearer " + raw}); err != nil || !wellFormed {
+		t.Errorf("%+v: limits that are well-formed: %t; %v", c, wellFormed, err)
+	} else {
+		wantSameLimits(t, c, limits, x)
+	}
 	want := &authz.Principal{
 		Subject: claims.Subject, SessionID: claims.SessionID, Issuer: claims.Issuer, Realm: claims.Realm,
 		TokenID: claims.ID, TokenHash: token.Hash([]string{raw}), Scopes: claims.Scopes, Origins: crossing(claims.Origins),
-		SubjectClaim: claims.SubjectClaim, Absent: claims.Absent, Unread: claims.Unread,
+		SubjectClaim: claims.SubjectClaim, Absent: claims.Absent, Unread: claims.Unread, Limits: claims.Limits,
 		IssuedAt: claims.IssuedAt, ExpiresAt: claims.ExpiresAt,
 	}
 	got := crossed(t, a, raw)
@@ -138,6 +144,25 @@ func wantSameScopes(t tester, c claimed, want map[string][]string, claims token.
 	for n, s := range claims.Scopes {
 		if !slices.Contains(want[s], claims.Origins[n]) {
 			t.Errorf("%+v: %q is from %q; the oracle says %q", c, s, claims.Origins[n], want[s])
+		}
+	}
+}
+
+// wantSameLimits compares limits and their origins.
+func wantSameLimits(t tester, c claimed, want map[string]authztest.Limit, x token.Explanation) {
+	t.Helper()
+	if len(x.Limits) != len(want) {
+		t.Errorf("%+v: limits %+v; the oracle reads %+v", c, x.Limits, want)
+	}
+	for _, l := range x.Limits {
+		one := want[string(l.Name)]
+		if l.Value != one.Value || !slices.Contains(one.From, l.From) || l.Value != x.Claims.Limits.Of(l.Name) {
+			t.Errorf("%+v: limits %+v; the oracle reads %+v", c, x.Limits, want)
+		}
+	}
+	for name := range x.Claims.Limits.All() {
+		if _, ok := want[string(name)]; !ok {
+			t.Errorf("%+v: limits %+v; the oracle reads %+v", c, x.Claims.Limits, want)
 		}
 	}
 }
@@ -271,10 +296,59 @@ func anyFile(t *rapid.T) (auth, entry object) {
 			part["grants"] = anyGrants(t)
 		}
 	}
+	for _, part := range []object{auth, entry} {
+		if !oneIn(t, 3) {
+			part["limits"] = anyRoleLimits(t)
+		}
+		if claims, ok := part["claims"].(object); ok && !oneIn(t, 3) {
+			claims["limits"] = rapid.SampledFrom([]any{"lim", object{"path": []any{"quota", "lim"}}}).Draw(t, "claim with limits")
+		}
+	}
 	if oneIn(t, 2) {
 		entry["prefix"] = rapid.SampledFrom([]string{"rs/", "r", "agent_os:", admin, " "}).Draw(t, "prefix")
 	}
 	return asJSON(t, auth), asJSON(t, entry)
+}
+
+var limitNames = []string{
+	"concurrent_runs", "waiting_runs", "runs_per_minute", "runs_per_day", "tokens_per_run", "tokens_per_day", "usd_per_day",
+}
+
+// anyLimits draws at least one limit. They are small, so that limits of several places are often equal.
+func anyLimits(t *rapid.T) object {
+	limits := object{}
+	for _, name := range rapid.SliceOfNDistinct(rapid.SampledFrom(limitNames), 1, 4, rapid.ID).Draw(t, "limited") {
+		limits[name] = rapid.SampledFrom([]int{1, 2, 3, 1e12}).Draw(t, "limit")
+		if name == "usd_per_day" {
+			limits[name] = rapid.SampledFrom([]float64{0.01, 1, 2.5, 1e12}).Draw(t, "usd")
+		}
+	}
+	return limits
+}
+
+func anyRoleLimits(t *rapid.T) object {
+	all := object{}
+	for _, role := range rapid.SliceOfNDistinct(rapid.OneOf(anyRole, rapid.Just("*")), 0, 6, rapid.ID).Draw(t, "tiers") {
+		all[role] = anyLimits(t)
+	}
+	return all
+}
+
+// anyLimitsClaim is mostly well-formed.
+func anyLimitsClaim(t *rapid.T) any {
+	limits := anyLimits(t)
+	switch rapid.IntRange(0, 15).Draw(t, "claim") {
+	case 0:
+		return rapid.SampledFrom([]any{nil, object{}, object{"tier": "gold"}}).Draw(t, "no limits")
+	case 1:
+		return rapid.SampledFrom([]any{1, "x", true, []any{limits}}).Draw(t, "no object")
+	case 2:
+		limits[rapid.SampledFrom(limitNames).Draw(t, "malformed")] = rapid.SampledFrom([]any{0, -1, "1", nil, 1e13, object{}}).
+			Draw(t, "value")
+	case 3:
+		limits["tier"], limits["Concurrent_runs"] = "gold", -1
+	}
+	return limits
 }
 
 func anyValue(t *rapid.T) any {
@@ -299,6 +373,12 @@ func anyPayload(t *rapid.T) string {
 			token[name] = anyValue(t)
 		}
 	}
+	if !oneIn(t, 3) {
+		token["lim"] = anyLimitsClaim(t)
+	}
+	if !oneIn(t, 3) {
+		token["quota"] = object{"lim": anyLimitsClaim(t)}
+	}
 	data, err := json.Marshal(token)
 	if err != nil {
 		t.Fatal(err)
@@ -313,16 +393,23 @@ func TestScopesOfAnyTokenAreThoseOfTheOracle(t *testing.T) {
 		auth, entry := anyFile(t)
 		for range 16 {
 			c := claimed{auth, entry, `{"alg":"EdDSA"}`, anyPayload(t)}
+			limits, wellFormed := authztest.Reader{Auth: auth, Entry: entry}.Limits(decoded(t, c.payload))
 			scopes, ok := c.examine(t, i)
+			if ok != wellFormed {
+				t.Fatalf("%+v is accepted: %t; its limits are well-formed: %t", c, ok, wellFormed)
+			}
 			if !ok {
-				t.Fatalf("%+v is refused", c)
+				seen["malformed limits"]++
+				continue
 			}
 			count(seen, c, scopes)
+			countLimits(seen, limits)
 		}
 	})
 	t.Log(seen)
 	for _, kind := range []string{
 		"some scopes", "no scopes", "an administrator", "by a grant", "with a prefix", "an administrator by a grant",
+		"no limits", "a limit of a role", "a limit of everyone", "a limit of the claim", "malformed limits",
 	} {
 		if seen[kind] < 5 {
 			t.Errorf("%q occurred only %d times, too few to test the property", kind, seen[kind])
@@ -344,6 +431,22 @@ func count(seen map[string]int, c claimed, scopes map[string][]string) {
 			if scope == admin {
 				seen["an administrator by a grant"]++
 			}
+		}
+	}
+}
+
+func countLimits(seen map[string]int, limits map[string]authztest.Limit) {
+	if len(limits) == 0 {
+		seen["no limits"]++
+	}
+	for _, l := range limits {
+		switch from := l.From[0]; {
+		case from == "*":
+			seen["a limit of everyone"]++
+		case strings.Contains(from, "="):
+			seen["a limit of a role"]++
+		default:
+			seen["a limit of the claim"]++
 		}
 	}
 }

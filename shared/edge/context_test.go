@@ -219,6 +219,11 @@ func TestForeignContextIsRejected(t *testing.T) {
 		"a subject that is not a string": {"sub": 7, "scopes": `[]`},
 		"a token's hash that is none":    {"sub": "ann", "scopes": `[]`, "tokenHash": 1},
 		"a session that is not a string": {"sub": "ann", "session_id": true, "scopes": `[]`},
+		"limits that are none":           {"sub": "ann", "scopes": `[]`, "limits": `{}`},
+		"a limit below 0":                {"sub": "ann", "scopes": `[]`, "limits": `{"concurrent_runs":-1}`},
+		"limits in another form":         {"sub": "ann", "scopes": `[]`, "limits": `{"concurrent_runs": 5}`},
+		"limits with another member":     {"sub": "ann", "scopes": `[]`, "limits": `{"concurrent_runs":5,"x":1}`},
+		"limits that are not a string":   {"sub": "ann", "scopes": `[]`, "limits": 5.0},
 		"a nested member for its text":   {"sub": map[string]any{"x": "ann"}, "scopes": `[]`},
 	} {
 		p, err := edge.Principal(context)

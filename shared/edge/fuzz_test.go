@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/edge"
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/limit"
 	"github.com/keyway-agents/keyway/shared/token"
 )
 
@@ -98,13 +100,16 @@ func wellFormed(resource string, scopes []string) bool {
 
 // The principal of every valid token is the same behind API Gateway.
 func FuzzCaller(f *testing.F) {
-	f.Add("ann", "s", "https://issuer", "j", "agents:run\nx agent_os:admin", int64(60))
-	f.Add("", "", "", "", "", int64(1))
-	f.Add("ä\u2028<&>", "\"", "\\", "{}", "[\"agent_os:admin\"]\n\n,\n\u0000", int64(1<<31))
-	f.Fuzz(func(t *testing.T, sub, session, issuer, id, scopes string, seconds int64) {
-		if seconds <= 0 || seconds > 1<<32 {
+	f.Add("ann", "s", "https://issuer", "j", "agents:run\nx agent_os:admin", int64(60), 0, 0.0)
+	f.Add("", "", "", "", "", int64(1), 5, 0.5)
+	f.Add("ä\u2028<&>", "\"", "\\", "{}", "[\"agent_os:admin\"]\n\n,\n\u0000", int64(1<<31), 1<<40, 1e-6)
+	f.Fuzz(func(t *testing.T, sub, session, issuer, id, scopes string, seconds int64, runs int, usd float64) {
+		if seconds <= 0 || seconds > 1<<32 || runs < 0 || usd < 0 || math.IsInf(usd, 0) || math.IsNaN(usd) {
 			return
 		}
+		limits := config.Limits{ConcurrentRuns: runs, TokensPerDay: runs / 2, USDPerDay: usd}
+		limited := declaring("a")
+		limited.Auth.Limits = config.RoleLimits{config.AnyRole: limits}
 		c := token.Claims{
 			Subject: sub, SessionID: session, Issuer: issuer, ID: id, Scopes: strings.Split(scopes, "\n"),
 			ExpiresAt: now.Add(time.Duration(seconds) * time.Second), IssuedAt: now.Add(time.Duration(-seconds/4) * time.Second),
@@ -112,7 +117,9 @@ func FuzzCaller(f *testing.F) {
 		if signed(t, c) == "" {
 			return
 		}
-		sameCaller(t, verified(t, c), rebuilt(t, newAuthorizer(t, declaring("a")), c))
+		want := verified(t, c)
+		want.Limits = limit.Limits(limits)
+		sameCaller(t, want, rebuilt(t, newAuthorizer(t, limited), c))
 	})
 }
 
@@ -125,7 +132,8 @@ func FuzzContext(f *testing.F) {
 		`{"scopes": "null"}`,
 		`{"scopes": "[] ", "exp": "+1"}`, `{"scopes": "[]", "exp": 12}`, `{"scopes": "[\"\\ud800\"]"}`,
 		`{"sub": "ann", "scopes": "[\"a:b\"]", "origins": "[\"groups=x\"]", "iat": "12", "realm": "https://i"}`,
-		`{"scopes": "[\"a:b\"]", "origins": "[]"}`, `{"scopes": "[]", "origins": "[]", "iat": "0"}`,
+		`{"scopes": "[\"a:b\"]", "origins": "[]"}`,
+		`{"scopes": "[]", "limits": "{\"concurrent_runs\":5,\"usd_per_day\":0.5}"}`, `{"scopes": "[]", "limits": "{}"}`, `{"scopes": "[]", "origins": "[]", "iat": "0"}`,
 		`{"sub": {"a": 1}, "scopes": "[]"}`, `{}`, `null`,
 	} {
 		f.Add(s)
@@ -150,7 +158,7 @@ func FuzzContext(f *testing.F) {
 			return strconv.FormatInt(at.Unix(), 10)
 		}
 		for name, got := range map[string]string{"sub": p.Subject, "session_id": p.SessionID, "iss": p.Issuer,
-			"jti": p.TokenID, "tokenHash": p.TokenHash, "realm": p.Realm,
+			"jti": p.TokenID, "tokenHash": p.TokenHash, "realm": p.Realm, "limits": p.Limits.Text(),
 			"exp": seconds(p.ExpiresAt), "iat": seconds(p.IssuedAt)} {
 			if want, _ := before[name].(string); got != want {
 				t.Errorf("%q: %s is %q", text, name, got)

@@ -38,6 +38,71 @@ func (r Reader) Scopes(token map[string]any) map[string][]string {
 	return found
 }
 
+// Limit is a limit of the caller, with all the places that it can be from: "claim=role", "*", or the claim with limits.
+type Limit struct {
+	Value float64
+	From  []string
+}
+
+// limitNames are the limits, with the smallest value that a claim can have.
+var limitNames = map[string]float64{
+	"concurrent_runs": 1, "waiting_runs": 1, "runs_per_minute": 1, "runs_per_day": 1, "tokens_per_run": 1,
+	"tokens_per_day": 1, "usd_per_day": 0.000001,
+}
+
+// Limits returns the limits that apply to the caller. ok is false for a token whose own limits are malformed. An unknown
+// member of them limits nothing.
+func (r Reader) Limits(token map[string]any) (limits map[string]Limit, ok bool) {
+	table, own := r.Entry["limits"].(map[string]any)
+	if !own {
+		table, _ = r.Auth["limits"].(map[string]any)
+	}
+	limits = map[string]Limit{}
+	for name := range limitNames {
+		var found Limit
+		for _, s := range r.sources("roles") {
+			for _, role := range s.values(token) {
+				row, _ := table[role].(map[string]any)
+				value, set := row[name].(float64)
+				switch {
+				case role == "*" || !set || value < found.Value:
+				case value == found.Value:
+					found.From = append(found.From, s.label+"="+role)
+				default:
+					found = Limit{value, []string{s.label + "=" + role}}
+				}
+			}
+		}
+		everyone, _ := table["*"].(map[string]any)
+		if value, set := everyone[name].(float64); set && found.Value == 0 {
+			found = Limit{value, []string{"*"}}
+		}
+		if found.Value > 0 {
+			limits[name] = found
+		}
+	}
+	for _, s := range r.sources("limits") {
+		value := s.at(token)
+		claim, isObject := value.(map[string]any)
+		if value != nil && !isObject {
+			return nil, false
+		}
+		for name, least := range limitNames {
+			written, present := claim[name]
+			n, isNumber := written.(float64)
+			whole := name == "usd_per_day" || n == float64(int64(n))
+			switch {
+			case !present:
+			case !isNumber || n < least || n > 1e12 || !whole:
+				return nil, false
+			case limits[name].Value == 0 || n < limits[name].Value:
+				limits[name] = Limit{n, []string{s.label}}
+			}
+		}
+	}
+	return limits, true
+}
+
 // source is one place in the claims.
 type source struct {
 	path  []string
@@ -94,14 +159,19 @@ func sourceOf(written any) source {
 	return s
 }
 
-// values returns the texts at the place. A list with anything but texts has none.
-func (s source) values(token map[string]any) (out []string) {
-	var at any = token
+// at returns what is at the place, or nil.
+func (s source) at(token map[string]any) (at any) {
+	at = token
 	for _, name := range s.path {
 		object, _ := at.(map[string]any)
 		at = object[name]
 	}
-	switch found := at.(type) {
+	return at
+}
+
+// values returns the texts at the place. A list with anything but texts has none.
+func (s source) values(token map[string]any) (out []string) {
+	switch found := s.at(token).(type) {
 	case string:
 		if !s.split {
 			return []string{found}

@@ -22,6 +22,8 @@ func TestSchemaAcceptsEveryNotationOfClaimsAndGrants(t *testing.T) {
 		"claims: {roles: [{path: [realm_access, roles]}, groups]}, grants: {/web users: [a:b, 'a:*:b'], 'x\"': " +
 			"[agent_os:admin]}",
 		"claims: {subject: {path: [user, id]}, session: {claim: sid}}",
+		"claims: {limits: lim}, limits: {'*': {runs_per_day: 1}}",
+		"keys: [{jwks_file: a.json, limits: {}, claims: {limits: {path: [a, b]}}}]",
 		"keys: [{jwks_file: a.json, claims: {scopes: scp}}]",
 		"keys: [{jwks_file: a.json, claims: {scopes: [scp, {path: [a]}], roles: {claim: g, split: true}, subject: uid, " +
 			"session: {path: [s]}}, grants: {g: [a:b]}, prefix: rs/, clients: [c], accept: [id_token, bound]}]",
@@ -52,7 +54,8 @@ func TestSchemaMarksWrongClaimsAndGrants(t *testing.T) {
 		"claims: {scopes: {claim: x, split: 1}}",
 		"claims: {scopes: {path: a.b}}", "claims: {subject: [a]}", "grants: []", "grants: {a: a:b}", "grants: {a: [1]}",
 		"keys: [{jwks_file: a.json, accept: [x]}]", "keys: [{jwks_file: a.json, clients: c}]",
-		"keys: [{jwks_file: a.json, prefix: [p]}]", "keys: [{jwks_file: a.json, claims: {scope: x}}]",
+		"keys: [{jwks_file: a.json, prefix: [p]}]", "limits: {a: 1}", "limits: {a: {x: 1}}",
+		"limits: {a: {usd_per_day: x}}", "keys: [{jwks_file: a.json, claims: {scope: x}}]",
 	} {
 		text := "id: os\nagents: [{id: a, model: demo:x}]\nauth: {algorithms: [RS256], " + auth + "}\n"
 		if err := validate(s, canonical(t, text)); err == nil {

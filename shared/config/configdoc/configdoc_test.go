@@ -61,8 +61,10 @@ func TestEveryFieldInTheSchemaHasADescription(t *testing.T) {
 			}
 			visit(path+"."+name, field)
 		}
-		if items, ok := schema["items"].(map[string]any); ok {
-			visit(path+"[]", items)
+		for _, inner := range []string{"items", "additionalProperties"} {
+			if elements, ok := schema[inner].(map[string]any); ok {
+				visit(path+"[]", elements)
+			}
 		}
 		for _, s := range anyOf(schema) {
 			visit(path, s)
@@ -115,6 +117,7 @@ auth:
   claims: {scopes: s, subject: u, session: v}
   admin_scope: root
   user_isolation: false
+  limits: {"*": {concurrent_runs: 1}, gold: {usd_per_day: 1}}
   scope_mappings: {GET /agents: [app:read]}
 cors: {origins: []}
 database: {url: ${DATABASE_URL}, schema: ${SCHEMA}}
@@ -134,6 +137,8 @@ agents:
   tool_call_limit: 1
   timeout: 1h30m
   limits: {concurrent_runs: 1, tokens_per_run: 1}
+limits: {waiting_runs: 1, runs_per_minute: 1, runs_per_day: 1, tokens_per_day: 1000000000000, usd_per_day: 0.5}
+prices: {g: {input: 0, output: 0.25}}
 `}
 	texts["every field"] = strings.Replace(texts["every field"], "leeway: 0", `leeway: "0"`, 1)
 	files, err := filepath.Glob("../yamlfile/testdata/*.yaml")
@@ -171,6 +176,9 @@ func TestSchemaRejectsInvalidFiles(t *testing.T) {
 		{"model: demo:x", "model: {provider: google, id: x}", "agents[0].model matches no alternative"},
 		{"model: demo:x", "model: demo:x, timeout: 10", "timeout: 10 is no string"},
 		{"model: demo:x", "model: demo:x, timeout: soon", "timeout: soon does not match"},
+		{"model: demo:x", "model: demo:x, limits: {runs_per_day: 0}", "limits.runs_per_day: 0 is too small"},
+		{"[${K}]", "[${K}], limits: {gold: {run_per_day: 1}}", "auth.limits.gold.run_per_day is unknown"},
+		{"id: os", "id: os\nprices: {m: {input: 1}}", "output is required"},
 		{"model: demo:x", "model: demo:x, num_history_runs: 0", "num_history_runs: 0 is too small"},
 		{"model: demo:x", "model: demo:x, tools: [{mcp: {}}]", "tools[0] matches no alternative"},
 		{"[${K}]", "[${K}], algorithms: [none]", "algorithms[0] matches no alternative"},
