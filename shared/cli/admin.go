@@ -66,6 +66,9 @@ func (c checkCmd) Run(e env) error {
 	for _, n := range cfg.Notes {
 		notes = append(notes, "note: "+n.String())
 	}
+	if text := noLimits(cfg); text != "" {
+		notes = append(notes, text)
+	}
 	notes = append(notes, weakerMappings(policy, cfg)...)
 	if c.Fetch {
 		authorizer, err := e.authorizer(cfg)

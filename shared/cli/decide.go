@@ -36,7 +36,8 @@ type canCmd struct {
 
 // Help adds examples to the command's --help.
 func (canCmd) Help() string {
-	return `Exit status 0: allowed, 3: denied.
+	return `Exit status 0: allowed, 3: denied. For a request that begins a run it also prints the limits
+that apply; those of the caller need a token.
 
   keyway can --scopes agents:web-search-agent:run POST /agents/finance-agent/runs
   keyway can --token @alice.jwt GET /sessions`
@@ -69,6 +70,7 @@ func (c canCmd) Run(e env) error {
 	}
 	// The server decides about the decoded path and ignores the query.
 	d := policy.Decide(p, strings.ToUpper(c.Method), address.Path)
+	limits := limitsOf(cfg, p, d)
 	if e.cli.JSON {
 		// Route and Need are absent if no route serves the path.
 		answer := struct {
@@ -79,13 +81,18 @@ func (c canCmd) Run(e env) error {
 			Reasons []string `json:"reasons"`
 			// Scopes are those of the token with their origins, if these are not all the same claim.
 			Scopes []originOf `json:"scopes,omitempty"`
+			// Limits are those that apply to what the request begins.
+			Limits []limitLine `json:"limits,omitempty"`
 		}{d.Allow, routeName(d.Route), scopeNames(d.Need), scopeNames(d.Missing), d.Reasons(cfg.AsWritten),
-			originsOf(p.Scopes, p.Origins)}
+			originsOf(p.Scopes, p.Origins), limits}
 		asWritten(cfg, &answer)
 		err = printJSON(e.out, answer)
 	} else {
 		verdict := map[bool]string{true: "allowed", false: "denied"}[d.Allow]
 		fmt.Fprintf(e.out, "%s: %s\n", verdict, strings.Join(d.Reasons(cfg.AsWritten), "; "))
+		for _, l := range limits {
+			fmt.Fprintln(e.out, l)
+		}
 	}
 	if err == nil && !d.Allow {
 		err = silent(exitDenied)

@@ -12,6 +12,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/config/yamlfile"
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/limit"
 	"github.com/keyway-agents/keyway/shared/owner"
 	"github.com/keyway-agents/keyway/shared/scope"
 	"github.com/keyway-agents/keyway/shared/token"
@@ -26,9 +27,9 @@ type whoamiCmd struct {
 // Help adds examples to the command's --help.
 func (whoamiCmd) Help() string {
 	return `Verifies a token as the server does. Prints the entry of auth.keys that verified it, the
-user, the owner of the user's data, each scope with the claim or role that it is from, what
-grants nothing and why, and which claims are not read. For a refused token it prints the
-reason, and what was expected. It fetches keys that have an address, and needs no database.
+user, the owner of the user's data, each scope and each limit with the claim or role that it
+is from, what grants nothing and why, and which claims are not read. For a refused token it
+prints the reason, and what was expected. It fetches keys that have an address, and needs no database.
 
 Exit status 0: accepted, 3: refused, 1: the keys can't be fetched, 2: a mistake in the
 command line or in the file.
@@ -68,6 +69,8 @@ type identity struct {
 	// Scopes are those that count, Ignored what grants nothing.
 	Scopes  []originOf `json:"scopes"`
 	Ignored []ignored  `json:"ignored,omitempty"`
+	// Limits are what the caller's runs may use.
+	Limits []limitFrom `json:"limits,omitempty"`
 	// Absent are claims that are read and that the token doesn't have, and NotRead those that may hold scopes or roles.
 	Absent []string `json:"absent,omitempty"`
 	// NoSubject is the claim that the subject is read from, if the token has none.
@@ -82,6 +85,13 @@ type ignored struct {
 	Claim string `json:"claim"`
 	Value string `json:"value,omitempty"`
 	Why   string `json:"why"`
+}
+
+// limitFrom is one limit of the caller, and the role or claim that it is from. "*" stands for every caller.
+type limitFrom struct {
+	Name  limit.Name `json:"name"`
+	Value float64    `json:"limit"`
+	From  string     `json:"from"`
 }
 
 // Run prints who the token is.
@@ -138,6 +148,9 @@ func identify(cfg *config.Config, x token.Explanation, refusal error) identity {
 	who.Owner, who.Otherwise = owners(cfg.Auth, claims)
 	for _, i := range x.Ignored {
 		who.Ignored = append(who.Ignored, ignored(i))
+	}
+	for _, l := range x.Limits {
+		who.Limits = append(who.Limits, limitFrom(l))
 	}
 	for i, text := range claims.Scopes {
 		origin := x.Reads[0] // the only claim that is read
@@ -281,6 +294,7 @@ func (w identity) text(now time.Time) string {
 	if w.Accepted {
 		line("expires", "%s", expiry(w.Expires, now))
 		w.grants(line)
+		w.limits(line)
 		w.missing(line)
 	}
 	return b.String()
@@ -296,6 +310,17 @@ func (w identity) grants(line func(name, format string, args ...any)) {
 	}
 	for i, v := range w.Ignored {
 		line(first(i, "ignored"), "%s: %s", strings.TrimSuffix(visible(v.Claim)+"="+visible(v.Value), "="), v.Why)
+	}
+}
+
+// limits prints the limits of the caller.
+func (w identity) limits(line func(name, format string, args ...any)) {
+	for i, l := range w.Limits {
+		from := visible(l.From)
+		if l.From == config.AnyRole {
+			from = "* (every caller)"
+		}
+		line(first(i, "limits"), "%s %s from %s", l.Name, amount(l.Value), from)
 	}
 }
 
