@@ -3,6 +3,7 @@ package limit_test
 import (
 	"errors"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -130,5 +131,21 @@ func TestAReachedLimitSaysWhichAndWhenToTryAgain(t *testing.T) {
 	}
 	if text := limit.ErrRunTokens(1234, 1000).Error(); !strings.Contains(text, "1,234 tokens, and tokens_per_run allows 1,000") {
 		t.Error(text)
+	}
+}
+
+// docs/budgets.md shows an answer. Its members and headers are those that a caller gets.
+func TestTheAnswerInTheDocumentsIsTheOneOfTheServer(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/budgets.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	use := limit.Use{Name: limit.RunsPerDay, Whose: limit.Caller, Limit: 100, Used: 100, Reset: 90 * time.Minute}
+	_, header, body := fault.Answer(use.Error())
+	for _, want := range []string{string(body), "`" + header.Get("RateLimit") + "`", "`" + header.Get("RateLimit-Policy") + "`"} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("docs/budgets.md does not have %s", want)
+		}
 	}
 }
