@@ -81,7 +81,7 @@ var rooms = map[string]string{
 	"shared/revoke":            "shared/config shared/fault shared/owner shared/store",
 	"shared/run": "shared/fault shared/limit shared/pgvalue shared/strictjson shared/config shared/model " +
 		"shared/tool shared/store shared/queue shared/wire github.com/google/uuid",
-	"shared/api": "shared/fault shared/pgvalue shared/wire shared/input shared/route " +
+	"shared/api": "shared/fault shared/limit shared/pgvalue shared/wire shared/input shared/route " +
 		"shared/authz shared/config shared/owner shared/store shared/follow shared/notes shared/revoke shared/run " +
 		"shared/logging " +
 		"github.com/google/uuid github.com/rs/cors",

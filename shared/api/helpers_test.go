@@ -22,6 +22,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/follow"
+	"github.com/keyway-agents/keyway/shared/limit"
 	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/notes"
 	"github.com/keyway-agents/keyway/shared/owner"
@@ -51,6 +52,7 @@ var callers = map[string]*authz.Principal{
 	"noname":      {Scopes: everyScope},
 	"bound":       {Subject: "ann", SessionID: "bound-session", Scopes: everyScope},
 	"bound-admin": {Subject: "root", SessionID: "bound-session", Scopes: []string{"agent_os:admin"}},
+	"once":        {Subject: "eve", Limits: limit.Limits{RunsPerDay: 1}, Scopes: everyScope},
 	"one":         {Subject: "ann", Scopes: []string{"agents:a:read", "config:read"}},
 	// These have tokens that a test can revoke.
 	"leaked": {Subject: "leo", TokenID: "leo-1", Issuer: "i", IssuedAt: time.Unix(1_000_000, 0), Scopes: everyScope},

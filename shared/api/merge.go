@@ -63,7 +63,7 @@ func (a Runs) merge(ctx context.Context, r *request, in mergeMemories) (wire.Mer
 			fmt.Sprintf("The user has %d memories; at most %d can be merged. Delete some first.", total, maxMerged), nil)
 	}
 	merged, notes := mergedFrom(old)
-	if merged.Memory, err = a.Notes.Merge(ctx, in.Body.Model, notes); err != nil {
+	if merged.Memory, err = a.mergeNotes(ctx, r, in.Body.Model, notes); err != nil {
 		return none, err
 	}
 	merged.MemoryID, merged.CreatedAt = a.NewID(), pgvalue.Time(a.Now())
@@ -85,6 +85,31 @@ func (a Runs) merge(ctx context.Context, r *request, in mergeMemories) (wire.Mer
 	out.TokensSaved = max(0, out.TokensBefore-out.TokensAfter)
 	out.ReductionPercentage = float64(out.TokensSaved) * 100 / float64(max(1, out.TokensBefore))
 	return out, nil
+}
+
+// mergeNotes has the model merge notes, within the limits of the caller and the OS: a merge counts as a run. A caller
+// without limits can begin store.MergesPerMinute.
+func (a Runs) mergeNotes(ctx context.Context, r *request, model string, notes []string) (string, error) {
+	spender, err := a.Isolation.spender(r)
+	if err == nil {
+		err = a.Notes.Knows(model)
+	}
+	if err != nil {
+		return "", err
+	}
+	merge := store.Leg{RunID: a.NewID(), ID: a.NewID()}
+	if err := a.DB.BeginMerge(ctx, merge, store.Budget{
+		Spender: spender, Caller: r.principal.Limits, OS: a.Limits,
+	}); err != nil {
+		return "", err
+	}
+	merged, spent, err := a.Notes.Merge(ctx, model, notes)
+	// What a client that has gone has used counts too.
+	used := store.Usage{Total: spent.Tokens, MicroUSD: spent.MicroUSD}
+	if settled := a.DB.Settle(context.WithoutCancel(ctx), merge, used); err == nil {
+		err = settled
+	}
+	return merged, err
 }
 
 // mergedFrom returns a memory without a text, and the texts of the old memories. The

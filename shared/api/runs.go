@@ -20,6 +20,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/follow"
 	"github.com/keyway-agents/keyway/shared/input"
+	"github.com/keyway-agents/keyway/shared/limit"
 	"github.com/keyway-agents/keyway/shared/logging"
 	"github.com/keyway-agents/keyway/shared/notes"
 	"github.com/keyway-agents/keyway/shared/pgvalue"
@@ -47,6 +48,8 @@ type Runs struct {
 	Isolation Isolation
 	// Revoked has the meaning of Options.Revoked. Answers that take long check it again.
 	Revoked func(context.Context, *authz.Principal) error
+	// Limits are those of all runs together, for merges of memories. Defaults to none.
+	Limits limit.Limits
 	// Now is the clock of merged memories. Required.
 	Now func() time.Time
 	// NewID makes the ids of files and merged memories. Required.

@@ -115,6 +115,7 @@ func build(p Parts, served []route.Function) (s Service) {
 			resources = append(resources, api.Runs{
 				DB: p.DB, Runner: s.Runner, Follow: follow.New(p.DB), Notes: p.models(), Agents: list,
 				Isolation: isolation, Revoked: p.revoked(), Now: Now, NewID: uuid.New,
+				Limits: limit.Limits(p.Config.Limits),
 			})
 		case route.Sessions:
 			resources = append(resources, &api.Readiness{Check: p.DB.Check, Now: Now}, api.Sessions{
@@ -178,7 +179,11 @@ func (p Parts) listed() (listed []wire.Agent) {
 func (p Parts) models() (models notes.Models) {
 	for _, a := range p.Agents {
 		name := a.Agent.Model.Provider + ":" + a.Agent.Model.ID
-		models = append(models, notes.Model{Model: a.Model, Name: name, Timeout: a.Timeout})
+		price, _ := p.Config.Prices.Of(a.Agent.Model)
+		models = append(models, notes.Model{
+			Model: a.Model, Name: name, Timeout: a.Timeout,
+			Cost: func(u model.Usage) int64 { return run.Cost(price, u) },
+		})
 	}
 	return models
 }

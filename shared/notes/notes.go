@@ -30,6 +30,14 @@ type Model struct {
 	Name string
 	// Timeout is the agent's time limit. It bounds one merge. Required.
 	Timeout time.Duration
+	// Cost returns what tokens of the model cost, in millionths of a US dollar. Defaults to nothing.
+	Cost func(model.Usage) int64
+}
+
+// Spent is what a merge has used, also one that has failed after its answer.
+type Spent struct {
+	Tokens   int
+	MicroUSD int64 // millionths of a US dollar
 }
 
 // Models are the models of the declared agents, in the order of declaration. Only these models can merge notes, because
@@ -39,10 +47,10 @@ type Models []Model
 // Merge asks a model to combine several notes about a person into one text, and returns that text. name is the
 // Model.Name of one of the models; "" means the first model. Any other model is fault.Invalid, because this server has
 // no credentials for it. If the model fails, or its answer is empty or cut off, the error is fault.Upstream.
-func (m Models) Merge(ctx context.Context, name string, notes []string) (string, error) {
+func (m Models) Merge(ctx context.Context, name string, notes []string) (merged string, spent Spent, err error) {
 	chosen, err := m.named(name)
 	if err != nil {
-		return "", err
+		return "", spent, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, chosen.Timeout)
 	defer cancel()
@@ -55,17 +63,29 @@ func (m Models) Merge(ctx context.Context, name string, notes []string) (string,
 		{Role: model.User, Content: "- " + strings.Join(notes, "\n- ")},
 	}}) {
 		if err != nil {
-			return "", fmt.Errorf("merge notes: %w", err)
+			return "", spent, fmt.Errorf("merge notes: %w", err)
 		}
 		text.WriteString(pgvalue.CleanText(part.Text))
 		end = part.End
 	}
-	merged := strings.TrimSpace(text.String())
+	if end != nil {
+		spent.Tokens = end.Usage.Total
+		if chosen.Cost != nil {
+			spent.MicroUSD = chosen.Cost(end.Usage)
+		}
+	}
+	merged = strings.TrimSpace(text.String())
 	if end == nil || slices.Contains(truncatedReasons, end.FinishReason) || merged == "" {
-		return "", fault.Public(fault.Upstream, "The model returned an incomplete note; the memories are unchanged",
+		return "", spent, fault.Public(fault.Upstream, "The model returned an incomplete note; the memories are unchanged",
 			errors.New("merge notes: the answer is truncated or empty"))
 	}
-	return merged, nil
+	return merged, spent, nil
+}
+
+// Knows returns nil if Merge accepts the name of a model, and its error otherwise.
+func (m Models) Knows(name string) error {
+	_, err := m.named(name)
+	return err
 }
 
 // named returns the first model with this name, or the first of all if name is "".

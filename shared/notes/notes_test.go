@@ -55,7 +55,7 @@ func TestNotesAreMergedByADeclaredAgentsModel(t *testing.T) {
 	for name, want := range map[string]string{
 		"": "One note.", "openai:m-1": "One note.", "openai:m-2": "Another note.",
 	} {
-		got, err := models.Merge(t.Context(), name, []string{"likes tea", "lives in Oslo"})
+		got, _, err := models.Merge(t.Context(), name, []string{"likes tea", "lives in Oslo"})
 		if err != nil || got != want {
 			t.Errorf("%q: %q %v", name, got, err)
 		}
@@ -67,7 +67,7 @@ func TestNotesAreMergedByADeclaredAgentsModel(t *testing.T) {
 	if left := time.Until(first.deadline); left <= 0 || left > time.Minute {
 		t.Errorf("the model has %s for its answer", left)
 	}
-	if _, err := models.Merge(t.Context(), "openai:other", nil); !errors.Is(err, fault.Invalid) ||
+	if _, _, err := models.Merge(t.Context(), "openai:other", nil); !errors.Is(err, fault.Invalid) ||
 		!strings.Contains(err.Error(), "openai:m-1, openai:m-2") {
 		t.Errorf("%v", err)
 	}
@@ -85,7 +85,7 @@ func TestAnIncompleteMergedNoteIsAnError(t *testing.T) {
 		"failed":                   {parts: []model.Part{{Text: "x"}}, err: fault.Public(fault.Upstream, "no", nil)},
 	} {
 		models := notes.Models{{Model: answer, Name: "openai:m-1", Timeout: time.Minute}}
-		if got, err := models.Merge(t.Context(), "", []string{"a"}); !errors.Is(err, fault.Upstream) {
+		if got, _, err := models.Merge(t.Context(), "", []string{"a"}); !errors.Is(err, fault.Upstream) {
 			t.Errorf("%s: %q %v", name, got, err)
 		}
 	}

@@ -172,7 +172,7 @@ func (l *leg) end(err error) error {
 func (l *leg) spent() store.Usage {
 	return store.Usage{
 		ModelID: l.about.ID, ModelFamily: l.about.Family,
-		Input: l.Usage.Input, Output: l.Usage.Output, Total: l.Usage.Total, MicroUSD: l.agent.cost(l.Usage),
+		Input: l.Usage.Input, Output: l.Usage.Output, Total: l.Usage.Total, MicroUSD: Cost(l.agent.price, l.Usage),
 	}
 }
 

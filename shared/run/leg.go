@@ -30,10 +30,10 @@ type Agent struct {
 	price config.Price // of the model's tokens
 }
 
-// cost returns what tokens cost, in millionths of a US dollar, rounded up. A price is in US dollars per million tokens,
+// Cost returns what tokens cost, in millionths of a US dollar, rounded up. A price is in US dollars per million tokens,
 // so in millionths per token.
-func (a Agent) cost(u model.Usage) int64 {
-	return int64(math.Ceil(min(a.price.Input*float64(u.Input)+a.price.Output*float64(u.Output), math.MaxInt32*1e6)))
+func Cost(p config.Price, u model.Usage) int64 {
+	return int64(math.Ceil(min(p.Input*float64(u.Input)+p.Output*float64(u.Output), math.MaxInt32*1e6)))
 }
 
 // services are what all legs of a process share.

@@ -164,7 +164,8 @@ func TestExactlyAsManyRunsBeginAsAreAllowed(t *testing.T) {
 				sql(t, url, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = ''`+
 					isolation+`''', current_database()); END $$`)
 				processes := []*store.DB{
-					storetest.Open(t, store.Options{URL: url}), storetest.Open(t, store.Options{URL: url}),
+					storetest.Open(t, store.Options{URL: url, ConnectTimeout: time.Minute}),
+					storetest.Open(t, store.Options{URL: url, ConnectTimeout: time.Minute}),
 				}
 				var begun, refused atomic.Int32
 				var all sync.WaitGroup
