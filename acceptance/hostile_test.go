@@ -239,11 +239,14 @@ func TestOnlyListedOriginsPassCORS(t *testing.T) {
 	if got := preflight("http://evil.example"); got.Header.Get("Access-Control-Allow-Origin") != "" {
 		t.Errorf("an unlisted origin is allowed: %v", got.Header)
 	}
-	for sub, status := range map[string]int{"ann": 200, "-": 401, "nobody": 403} {
-		got := r.Call(sub, "GET", "/agents", nil, "Origin", "http://localhost:3000")
-		got.Want(t, sub, status)
+	for _, row := range []struct {
+		sub, path string
+		status    int
+	}{{"ann", "/agents", 200}, {"-", "/agents", 401}, {"ann", "/revocations", 403}} {
+		got := r.Call(row.sub, "GET", row.path, nil, "Origin", "http://localhost:3000")
+		got.Want(t, row.path, row.status)
 		if got.Header.Get("Access-Control-Allow-Origin") != "http://localhost:3000" {
-			t.Errorf("%s: a page of a listed origin can't read the answer: %v", sub, got.Header)
+			t.Errorf("%s %s: a page of a listed origin can't read the answer: %v", row.sub, row.path, got.Header)
 		}
 	}
 }
