@@ -102,7 +102,7 @@ func TestScripts(t *testing.T) {
 		t.Fatal(err)
 	}
 	users := usersDatabase(t)
-	owners := ownersDatabase(t)
+	owners, spent := ownersDatabase(t), spentDatabase(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -117,6 +117,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("NEW_DATABASE", fresh)
 			e.Setenv("OWNERS_DATABASE", owners)
 			e.Setenv("USERS_DATABASE", users)
+			e.Setenv("SPENT_DATABASE", spent)
 			e.Setenv("CONTROL", "ann\x1b[2J")
 			e.Setenv("A", "arn:aws:secretsmanager:eu-central-1:123456789012:secret:jwt-AbCdEf")
 			for sub, token := range tokens {
@@ -166,6 +167,24 @@ func usersDatabase(t *testing.T) (url string) {
 				'm', 'P', 'RUNNING', now() + interval '1 hour', 'hi', now());
 			INSERT INTO keyway.memories (memory_id, owner, memory, topics, created_at, updated_at)
 				VALUES ('6b0dcb0e-3f1c-4a0e-9f0e-0a4d0c1f7a12', 'https://b#ann', 'tea & milk', '{}', now(), now())`)
+		err = errors.Join(err, conn.Close(t.Context()))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return url
+}
+
+// spentDatabase makes a database in which ann has begun 40 runs today, and all callers have used 12.5 US dollars. The
+// next day is the same, so that a test at midnight finds it.
+func spentDatabase(t *testing.T) (url string) {
+	t.Helper()
+	url = storetest.URL(t)
+	conn, err := pgx.Connect(t.Context(), url)
+	if err == nil {
+		_, err = conn.Exec(t.Context(), `INSERT INTO keyway.spending (whose, key, day, runs, tokens, micro_usd)
+			SELECT s.whose, s.key, (now() AT TIME ZONE 'UTC')::date + d, 40, 6000, 12500000
+			FROM (VALUES ('caller', 'ann'), ('os', '')) AS s (whose, key), generate_series(0, 1) AS d`)
 		err = errors.Join(err, conn.Close(t.Context()))
 	}
 	if err != nil {

@@ -37,14 +37,15 @@ type canCmd struct {
 // Help adds examples to the command's --help.
 func (canCmd) Help() string {
 	return `Exit status 0: allowed, 3: denied. For a request that begins a run it also prints the limits
-that apply; those of the caller need a token.
+that apply, and what is used of them if keyway.yaml or DATABASE_URL names a database. The
+limits of the caller need a token.
 
   keyway can --scopes agents:web-search-agent:run POST /agents/finance-agent/runs
   keyway can --token @alice.jwt GET /sessions`
 }
 
 // Run prints whether the request is allowed, and the reasons.
-func (c canCmd) Run(e env) error {
+func (c canCmd) Run(ctx context.Context, e env) error {
 	cfg, err := e.load(true)
 	if err != nil {
 		return err
@@ -70,7 +71,7 @@ func (c canCmd) Run(e env) error {
 	}
 	// The server decides about the decoded path and ignores the query.
 	d := policy.Decide(p, strings.ToUpper(c.Method), address.Path)
-	limits := limitsOf(cfg, p, d)
+	limits := e.limitsOf(ctx, cfg, p, d)
 	if e.cli.JSON {
 		// Route and Need are absent if no route serves the path.
 		answer := struct {

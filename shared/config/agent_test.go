@@ -15,7 +15,8 @@ func TestUnsupportedSettingsAreReported(t *testing.T) {
 	if got := config.Faults(config.Unsupported("agents[1]", all)).Error(); got != want {
 		t.Errorf("%q", got)
 	}
-	enforced := config.Agent{AddHistoryToContext: true, Markdown: true, NumHistoryRuns: 3, Limits: config.Limits{TokensPerRun: 1}}
+	enforced := config.Agent{AddHistoryToContext: true, Markdown: true, NumHistoryRuns: 3,
+		Limits: config.Limits{TokensPerRun: 1}}
 	if got := config.Unsupported("agents[1]", enforced); len(got) != 0 {
 		t.Errorf("%q", got)
 	}

@@ -343,7 +343,7 @@ type Limits struct {
 	RunsPerMinute int `json:"runs_per_minute" min:"1" max:"1000000000000" absent:"no limit"`
 	// The number of runs that begin in a day of UTC.
 	RunsPerDay int `json:"runs_per_day" min:"1" max:"1000000000000" absent:"no limit"`
-	// The number of model tokens of one run, input and output together. A run that has used more ends at its next step.
+	// The number of model tokens of one run, input and output together. A run that has used them ends at its next step.
 	TokensPerRun int `json:"tokens_per_run" min:"1" max:"1000000000000" absent:"no limit"`
 	// The number of model tokens of all runs of a day of UTC.
 	TokensPerDay int `json:"tokens_per_day" min:"1" max:"1000000000000" absent:"no limit"`

@@ -301,7 +301,8 @@ func anyFile(t *rapid.T) (auth, entry object) {
 			part["limits"] = anyRoleLimits(t)
 		}
 		if claims, ok := part["claims"].(object); ok && !oneIn(t, 3) {
-			claims["limits"] = rapid.SampledFrom([]any{"lim", object{"path": []any{"quota", "lim"}}}).Draw(t, "claim with limits")
+			source := rapid.SampledFrom([]any{"lim", object{"path": []any{"quota", "lim"}}})
+			claims["limits"] = source.Draw(t, "claim with limits")
 		}
 	}
 	if oneIn(t, 2) {
@@ -311,7 +312,8 @@ func anyFile(t *rapid.T) (auth, entry object) {
 }
 
 var limitNames = []string{
-	"concurrent_runs", "waiting_runs", "runs_per_minute", "runs_per_day", "tokens_per_run", "tokens_per_day", "usd_per_day",
+	"concurrent_runs", "waiting_runs", "runs_per_minute", "runs_per_day", "tokens_per_run", "tokens_per_day",
+	"usd_per_day",
 }
 
 // anyLimits draws at least one limit. They are small, so that limits of several places are often equal.
@@ -343,8 +345,8 @@ func anyLimitsClaim(t *rapid.T) any {
 	case 1:
 		return rapid.SampledFrom([]any{1, "x", true, []any{limits}}).Draw(t, "no object")
 	case 2:
-		limits[rapid.SampledFrom(limitNames).Draw(t, "malformed")] = rapid.SampledFrom([]any{0, -1, "1", nil, 1e13, object{}}).
-			Draw(t, "value")
+		name := rapid.SampledFrom(limitNames).Draw(t, "malformed")
+		limits[name] = rapid.SampledFrom([]any{0, -1, "1", nil, 1e13, object{}}).Draw(t, "value")
 	case 3:
 		limits["tier"], limits["Concurrent_runs"] = "gold", -1
 	}

@@ -159,7 +159,8 @@ func (a *Authorizer) authorize(ctx context.Context, sent []string, methodARN str
 		Subject: claims.Subject, SessionID: claims.SessionID, Issuer: claims.Issuer,
 		Realm: claims.Realm, TokenID: claims.ID, TokenHash: token.Hash(sent),
 		Scopes: claims.Scopes, Origins: claims.Origins, SubjectClaim: claims.SubjectClaim,
-		Absent: claims.Absent, Unread: claims.Unread, Limits: claims.Limits, IssuedAt: claims.IssuedAt, ExpiresAt: claims.ExpiresAt,
+		Absent: claims.Absent, Unread: claims.Unread, Limits: claims.Limits,
+		IssuedAt: claims.IssuedAt, ExpiresAt: claims.ExpiresAt,
 	}
 	hash := p.SubjectHash()
 	return Response{

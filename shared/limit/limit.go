@@ -1,6 +1,6 @@
 // Package limit decides which limits apply to a caller, to an agent and to the whole OS, and what the answer
-// is once one is reached. It knows no token, no route and no storage: package token reads the claims, package config the file,
-// and package store counts.
+// is once one is reached. It knows no token, no route and no storage: package token reads the claims, package config
+// the file, and package store counts.
 package limit
 
 import (

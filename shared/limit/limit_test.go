@@ -86,9 +86,11 @@ func TestAClaimThatIsNoLimitIsAnError(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
 		``, `5`, `[]`, `null`, `"x"`, `{"concurrent_runs":0}`, `{"concurrent_runs":-1}`, `{"concurrent_runs":1.5}`,
-		`{"concurrent_runs":"5"}`, `{"concurrent_runs":null}`, `{"concurrent_runs":1e3}`, `{"runs_per_day":99999999999999999999}`,
+		`{"concurrent_runs":"5"}`, `{"concurrent_runs":null}`, `{"concurrent_runs":1e3}`,
+		`{"runs_per_day":99999999999999999999}`,
 		`{"runs_per_day":1000000000001}`,
-		`{"usd_per_day":1e13}`, `{"usd_per_day":1e-7}`, `{"usd_per_day":0}`, `{"usd_per_day":-1}`, `{"usd_per_day":1e999}`, `{"usd_per_day":"1"}`,
+		`{"usd_per_day":1e13}`, `{"usd_per_day":1e-7}`,
+		`{"usd_per_day":0}`, `{"usd_per_day":-1}`, `{"usd_per_day":1e999}`, `{"usd_per_day":"1"}`,
 		`{"tokens_per_day":5,"tokens_per_day":6}`,
 	} {
 		if l, _, err := limit.FromClaim(text); !errors.Is(err, limit.ErrClaim) {
@@ -111,14 +113,15 @@ func TestAReachedLimitSaysWhichAndWhenToTryAgain(t *testing.T) {
 		},
 		{
 			limit.Use{Name: limit.TokensPerDay, Whose: limit.Agent, Limit: 1e6, Used: 1000400, Reset: 90*time.Minute + 1},
-			`{"detail":"All callers of this agent have used 1,000,400 tokens today (UTC), and tokens_per_day allows 1,000,000; ` +
-				`try again in 5401 seconds",` +
+			`{"detail":"All callers of this agent have used 1,000,400 tokens today (UTC), and tokens_per_day ` +
+				`allows 1,000,000; try again in 5401 seconds",` +
 				`"limit":{"name":"tokens_per_day","of":"agent","limit":1000000,"used":1000400,"left":0,"resets_in":5401}}`,
 			"5401", `"tokens_per_day";r=0;t=5401`, `"tokens_per_day";q=1000000;qu="tokens";w=86400`,
 		},
 		{
 			limit.Use{Name: limit.USDPerDay, Whose: limit.OS, Limit: 2.5, Used: 2.75, Reset: time.Second},
-			`{"detail":"All callers have used 2.75 US dollars today (UTC), and usd_per_day allows 2.50; try again in 1 seconds",` +
+			`{"detail":"All callers have used 2.75 US dollars today (UTC), and usd_per_day allows 2.50; try ` +
+				`again in 1 seconds",` +
 				`"limit":{"name":"usd_per_day","of":"os","limit":2.5,"used":2.75,"left":0,"resets_in":1}}`,
 			"1", `"usd_per_day";r=0;t=1`, `"usd_per_day";q=2;qu="usd";w=86400`,
 		},
@@ -129,7 +132,8 @@ func TestAReachedLimitSaysWhichAndWhenToTryAgain(t *testing.T) {
 			t.Errorf("%d %v\n%s", status, header, body)
 		}
 	}
-	if text := limit.ErrRunTokens(1234, 1000).Error(); !strings.Contains(text, "1,234 tokens, and tokens_per_run allows 1,000") {
+	const want = "1,234 tokens, and tokens_per_run allows 1,000"
+	if text := limit.ErrRunTokens(1234, 1000).Error(); !strings.Contains(text, want) {
 		t.Error(text)
 	}
 }
@@ -143,7 +147,9 @@ func TestTheAnswerInTheDocumentsIsTheOneOfTheServer(t *testing.T) {
 	}
 	use := limit.Use{Name: limit.RunsPerDay, Whose: limit.Caller, Limit: 100, Used: 100, Reset: 90 * time.Minute}
 	_, header, body := fault.Answer(use.Error())
-	for _, want := range []string{string(body), "`" + header.Get("RateLimit") + "`", "`" + header.Get("RateLimit-Policy") + "`"} {
+	for _, want := range []string{
+		string(body), "`" + header.Get("RateLimit") + "`", "`" + header.Get("RateLimit-Policy") + "`",
+	} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("docs/budgets.md does not have %s", want)
 		}

@@ -29,26 +29,30 @@ func TestLimitsOfACaller(t *testing.T) {
 	t.Parallel()
 	plain := tiers
 	plain.Roles = nil
+	everyone, lowered := limit.Limits{ConcurrentRuns: 2, RunsPerDay: 100}, limit.Limits{ConcurrentRuns: 3, RunsPerDay: 100}
 	for name, row := range map[string]struct {
 		rules   token.Rules
 		payload string
 		want    limit.Limits
 	}{
-		"every caller":        {tiers, `{}`, limit.Limits{ConcurrentRuns: 2, RunsPerDay: 100}},
-		"a role":              {tiers, `{"groups":["silver"]}`, limit.Limits{ConcurrentRuns: 5, RunsPerDay: 100, TokensPerDay: 1000}},
-		"a smaller role":      {tiers, `{"groups":"intern"}`, limit.Limits{ConcurrentRuns: 1, RunsPerDay: 100}},
-		"two roles":           {tiers, `{"groups":["gold","silver"]}`, limit.Limits{ConcurrentRuns: 20, RunsPerDay: 100, TokensPerDay: 1000}},
-		"a role without any":  {tiers, `{"groups":["staff"]}`, limit.Limits{ConcurrentRuns: 2, RunsPerDay: 100}},
+		"every caller": {tiers, `{}`, everyone},
+		"a role": {tiers, `{"groups":["silver"]}`,
+			limit.Limits{ConcurrentRuns: 5, RunsPerDay: 100, TokensPerDay: 1000}},
+		"a smaller role": {tiers, `{"groups":"intern"}`, limit.Limits{ConcurrentRuns: 1, RunsPerDay: 100}},
+		"two roles": {tiers, `{"groups":["gold","silver"]}`,
+			limit.Limits{ConcurrentRuns: 20, RunsPerDay: 100, TokensPerDay: 1000}},
+		"a role without any":  {tiers, `{"groups":["staff"]}`, everyone},
 		"a role called *":     {tiers, `{"groups":["*","intern"]}`, limit.Limits{ConcurrentRuns: 1, RunsPerDay: 100}},
-		"no roles are read":   {plain, `{"groups":["gold"]}`, limit.Limits{ConcurrentRuns: 2, RunsPerDay: 100}},
+		"no roles are read":   {plain, `{"groups":["gold"]}`, everyone},
 		"no rules":            {token.Rules{}, `{"groups":["gold"],"lim":{"concurrent_runs":1}}`, limit.Limits{}},
-		"a claim that lowers": {tiers, `{"groups":["gold"],"lim":{"concurrent_runs":3}}`, limit.Limits{ConcurrentRuns: 3, RunsPerDay: 100}},
-		"a claim that raises": {tiers, `{"lim":{"concurrent_runs":50}}`, limit.Limits{ConcurrentRuns: 2, RunsPerDay: 100}},
+		"a claim that lowers": {tiers, `{"groups":["gold"],"lim":{"concurrent_runs":3}}`, lowered},
+		"a claim that raises": {tiers, `{"lim":{"concurrent_runs":50}}`, everyone},
 		"a claim of its own": {plain, `{"lim":{"usd_per_day":0.5,"tier":"x"}}`,
 			limit.Limits{ConcurrentRuns: 2, RunsPerDay: 100, USDPerDay: 0.5}},
-		"an empty claim":  {tiers, `{"lim":{}}`, limit.Limits{ConcurrentRuns: 2, RunsPerDay: 100}},
-		"a claim of null": {tiers, `{"lim":null}`, limit.Limits{ConcurrentRuns: 2, RunsPerDay: 100}},
-		"only a claim":    {token.Rules{LimitsFrom: claim("a", "b")}, `{"a":{"b":{"runs_per_minute":7}}}`, limit.Limits{RunsPerMinute: 7}},
+		"an empty claim":  {tiers, `{"lim":{}}`, everyone},
+		"a claim of null": {tiers, `{"lim":null}`, everyone},
+		"only a claim": {token.Rules{LimitsFrom: claim("a", "b")}, `{"a":{"b":{"runs_per_minute":7}}}`,
+			limit.Limits{RunsPerMinute: 7}},
 		"null on the way": {token.Rules{LimitsFrom: claim("a", "b")}, `{"a":null}`, limit.Limits{}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -195,7 +195,8 @@ func (from *source) grant(c *Claims, o object, note func(Ignored)) (err error) {
 	return from.limit(c, o, g.limits, note)
 }
 
-// anyRole is the name in Rules.Limits that stands for every caller. It is no role, even if a token has one of this name.
+// anyRole is the name in Rules.Limits that stands for every caller. It is no role, even if a token has one of this
+// name.
 const anyRole = "*"
 
 // roleLimits returns the limits of the callers with a role.

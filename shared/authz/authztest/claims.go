@@ -50,8 +50,8 @@ var limitNames = map[string]float64{
 	"tokens_per_day": 1, "usd_per_day": 0.000001,
 }
 
-// Limits returns the limits that apply to the caller. ok is false for a token whose own limits are malformed. An unknown
-// member of them limits nothing.
+// Limits returns the limits that apply to the caller. ok is false for a token whose own limits are malformed. An
+// unknown member of them limits nothing.
 func (r Reader) Limits(token map[string]any) (limits map[string]Limit, ok bool) {
 	table, own := r.Entry["limits"].(map[string]any)
 	if !own {

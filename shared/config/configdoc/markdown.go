@@ -32,8 +32,8 @@ func (s Source) Markdown() []byte {
 	b.WriteString(preface)
 	s.section(&b, "", reflect.TypeFor[config.Config](), "")
 	s.section(&b, "claim", reflect.TypeFor[config.ClaimSource](), "A place in the claims of a token.")
-	s.section(&b, "limits", reflect.TypeFor[config.Limits](), "What runs may use. [budgets.md](budgets.md) says whose runs "+
-		"each limit counts, and how limits of several places combine.")
+	s.section(&b, "limits", reflect.TypeFor[config.Limits](), "What runs may use. [budgets.md](budgets.md) "+
+		"says whose runs each limit counts, and how limits of several places combine.")
 	s.section(&b, "price", reflect.TypeFor[config.Price](), "What the tokens of a model cost.")
 	return []byte(b.String())
 }

@@ -31,7 +31,8 @@ prices: {gpt-4o: {input: 3, output: 12}, "openai:gpt-4o": {input: 2.5, output: 1
 	everyone := config.Limits{ConcurrentRuns: 2, WaitingRuns: 5, RunsPerMinute: 10, RunsPerDay: 100}
 	gold := config.Limits{TokensPerRun: 5000, TokensPerDay: 100000, USDPerDay: 0.5}
 	of := c.Auth.LimitsOf(c.Auth.Keys[0])
-	if of[config.AnyRole] != everyone || of["gold"] != gold || c.Limits.USDPerDay != 1e6 || c.Agents[0].Limits.ConcurrentRuns != 1 {
+	if of[config.AnyRole] != everyone || of["gold"] != gold || c.Limits.USDPerDay != 1e6 ||
+		c.Agents[0].Limits.ConcurrentRuns != 1 {
 		t.Errorf("%+v %+v %+v", of, c.Limits, c.Agents[0].Limits)
 	}
 	if got := strings.Join(c.Auth.ClaimsOf(c.Auth.Keys[0]).Limits.Names(), "."); got != "quota.lim" {
@@ -63,7 +64,8 @@ auth:
   algorithms: [RS256]
   keys:
   - {jwks_url: "https://a/k", issuer: "https://a", audience: [x], limits: {}}
-  - {jwks_url: "https://b/k", issuer: "https://b", audience: [x], limits: {"*": {runs_per_day: 1}}, claims: {limits: lim}}
+  - {jwks_url: "https://b/k", issuer: "https://b", audience: [x], limits: {"*": {runs_per_day: 1}},
+     claims: {limits: lim}}
   - {jwks_url: "https://c/k", issuer: "https://c", audience: [x]}
   claims: {limits: budget}
   limits: {"*": {runs_per_day: 2}}
@@ -101,8 +103,8 @@ func TestFaultsOfLimitsHaveTheirPlaceAndRemedy(t *testing.T) {
 		{"", "limits: {tokens_per_day: 10000000000000}\n", "",
 			"4:10: limits.tokens_per_day: is 10000000000000; use at most 1000000000000"},
 		{"", "limits: {run_per_day: 1}\n", "", "4:10: limits.run_per_day: unknown field; did you mean runs_per_day?"},
-		{"", "limits: 5\n", "", "4:1: limits: is a number; write its fields: concurrent_runs, waiting_runs, runs_per_minute, " +
-			"runs_per_day, tokens_per_run, tokens_per_day, usd_per_day"},
+		{"", "limits: 5\n", "", "4:1: limits: is a number; write its fields: concurrent_runs, waiting_runs, " +
+			"runs_per_minute, runs_per_day, tokens_per_run, tokens_per_day, usd_per_day"},
 		{"  limits: {\"*\": {}}\n", "", "", "4:12: auth.limits[\"*\"]: limits nothing; write a limit, or remove the line: " +
 			"a role without one has the limits of *"},
 		{"  limits: {\"${K}\": {runs_per_day: 1}}\n  claims: {roles: g}\n  grants: {}\n", "", "",
