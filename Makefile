@@ -193,3 +193,11 @@ chaos: pgbouncer ## Kill servers and disturb their database for 20 minutes, and 
 .PHONY: chaos-short
 chaos-short: ## The same for less than 3 minutes, as CI does it
 	go run ./acceptance/chaos --short $(CHAOS)
+
+.PHONY: hostile
+hostile: ## Abuse the server in more than 20 ways beside honest callers, and compare their times (acceptance/hostile; Linux)
+	go run ./acceptance/hostile $(HOSTILE)
+
+.PHONY: hostile-short
+hostile-short: ## The same for less than a minute, without the comparison
+	go run ./acceptance/hostile --short $(HOSTILE)

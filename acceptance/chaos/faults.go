@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/keyway-agents/keyway/acceptance/harness"
 )
 
 // The kinds of faults.
@@ -65,7 +67,7 @@ func draw(random *rand.Rand) string {
 
 // injectKills kills a random server every so often until ctx ends.
 func (p *phase) injectKills(ctx context.Context, random *rand.Rand) {
-	for wait(ctx, p.plan.killEvery*time.Duration(50+random.IntN(100))/100) == nil {
+	for harness.Wait(ctx, p.plan.killEvery*time.Duration(50+random.IntN(100))/100) == nil {
 		if t := p.busier(random); t != nil {
 			over := p.journal.injected(killed, t.name())
 			t.signal(syscall.SIGKILL)
@@ -92,7 +94,7 @@ func (p *phase) busier(random *rand.Rand) (t target) {
 // that faults that are short stay short.
 func (p *phase) injectOthers(ctx context.Context, random *rand.Rand) {
 	lastLong := time.Now()
-	for wait(ctx, time.Duration(300+random.IntN(1500))*time.Millisecond) == nil {
+	for harness.Wait(ctx, time.Duration(300+random.IntN(1500))*time.Millisecond) == nil {
 		s, kind := p.targets[random.IntN(len(p.targets))], draw(random)
 		restarts := kind == fast || kind == immediate
 		if !s.isUp() || kind == terminated && p.plan.functions ||
@@ -125,7 +127,7 @@ func (p *phase) inject(ctx context.Context, kind string, s target, d time.Durati
 		s.signal(syscall.SIGTERM)
 	case stopped:
 		s.signal(syscall.SIGSTOP)
-		_ = wait(ctx, d)
+		_ = harness.Wait(ctx, d)
 		s.signal(syscall.SIGCONT)
 	case cutOff:
 		s.connections().set(func(x *proxy) { x.refusing = hang })
@@ -154,7 +156,7 @@ func (p *phase) inject(ctx context.Context, kind string, s target, d time.Durati
 
 // disturb ends what was done to a proxy after d.
 func (p *phase) disturb(ctx context.Context, x *proxy, d time.Duration) {
-	_ = wait(ctx, d)
+	_ = harness.Wait(ctx, d)
 	x.calm()
 }
 

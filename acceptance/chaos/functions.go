@@ -23,6 +23,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 
+	"github.com/keyway-agents/keyway/acceptance/harness"
 	"github.com/keyway-agents/keyway/shared/lambdahttp/lambdatest"
 )
 
@@ -270,7 +271,7 @@ func (d *deployment) deliver(ctx context.Context) {
 
 // wake sends the worker the events of the schedule.
 func (d *deployment) wake(ctx context.Context) {
-	for wait(ctx, schedule) == nil {
+	for harness.Wait(ctx, schedule) == nil {
 		_, _ = d.invokeWorker(ctx, []byte(`{"source":"aws.events","detail-type":"Scheduled Event"}`))
 	}
 }
@@ -492,7 +493,7 @@ func (q *messageQueue) receive(ctx context.Context) (body string, ok bool) {
 		if body, ok = q.next(); ok {
 			return body, true
 		}
-		if wait(ctx, 100*time.Millisecond) != nil {
+		if harness.Wait(ctx, 100*time.Millisecond) != nil {
 			return "", false
 		}
 	}

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/keyway-agents/keyway/acceptance/harness"
 )
 
 // The kinds of requests that the load sends.
@@ -59,7 +61,7 @@ func (l *load) run(ctx context.Context, clients int, seed uint64) {
 				mine, stop := context.WithTimeout(context.WithoutCancel(ctx), 3*patience)
 				c.run(mine)
 				stop()
-				_ = wait(ctx, time.Duration(random.IntN(200))*time.Millisecond)
+				_ = harness.Wait(ctx, time.Duration(random.IntN(200))*time.Millisecond)
 			}
 		})
 	}
@@ -172,7 +174,7 @@ func (c *client) finish(ctx context.Context) {
 		default:
 			c.poll(ctx, run)
 		}
-		_ = wait(ctx, 200*time.Millisecond)
+		_ = harness.Wait(ctx, 200*time.Millisecond)
 	}
 }
 
@@ -182,7 +184,7 @@ func (c *client) send(
 ) (*http.Response, error) {
 	addresses := c.addresses()
 	if len(addresses) == 0 {
-		_ = wait(ctx, 100*time.Millisecond)
+		_ = harness.Wait(ctx, 100*time.Millisecond)
 		return nil, fmt.Errorf("no server answers")
 	}
 	var body io.Reader
@@ -220,7 +222,7 @@ func (c *client) start(ctx context.Context, tries int, v *view) {
 		resp, err := c.send(ctx, http.MethodPost, runsPath, fields, header...)
 		if err != nil {
 			r.note(func(h *learned) { h.Statuses = append(h.Statuses, 0) })
-			_ = wait(ctx, 300*time.Millisecond)
+			_ = harness.Wait(ctx, 300*time.Millisecond)
 			continue
 		}
 		r.note(func(h *learned) {
@@ -231,7 +233,7 @@ func (c *client) start(ctx context.Context, tries int, v *view) {
 		if resp.StatusCode < 300 && r.run() != "" {
 			return
 		}
-		_ = wait(ctx, 300*time.Millisecond)
+		_ = harness.Wait(ctx, 300*time.Millisecond)
 	}
 }
 
@@ -391,18 +393,18 @@ func (c *client) later(ctx context.Context, do func(ctx context.Context, run str
 	delay := time.Duration(c.random.IntN(2000)) * time.Millisecond
 	c.others.Go(func() {
 		for end := time.Now().Add(patience); c.r.run() == "" && time.Now().Before(end) && ctx.Err() == nil; {
-			_ = wait(ctx, 20*time.Millisecond)
+			_ = harness.Wait(ctx, 20*time.Millisecond)
 		}
 		run := c.r.run()
 		if run == "" {
 			return
 		}
-		_ = wait(ctx, delay)
+		_ = harness.Wait(ctx, delay)
 		for range 20 {
 			if do(ctx, run) || ctx.Err() != nil {
 				return
 			}
-			_ = wait(ctx, 500*time.Millisecond)
+			_ = harness.Wait(ctx, 500*time.Millisecond)
 		}
 	})
 }
@@ -449,7 +451,7 @@ func (c *client) follow(ctx context.Context, random *rand.Rand) {
 			c.resume(visit, run, &v)
 			leave()
 		}
-		_ = wait(ctx, time.Duration(random.IntN(100))*time.Millisecond)
+		_ = harness.Wait(ctx, time.Duration(random.IntN(100))*time.Millisecond)
 	}
 	c.r.note(func(h *learned) { h.Followers = append(h.Followers, v) })
 }

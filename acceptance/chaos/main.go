@@ -24,12 +24,12 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/keyway-agents/keyway/acceptance/harness"
 	"github.com/keyway-agents/keyway/shared/store/devpg"
 )
 
@@ -147,11 +147,9 @@ func plansFor(f flags, short bool) (plans []plan) {
 // chaos executes the phases. ok is false if there is a violation.
 func chaos(ctx context.Context, f flags, plans []plan) (ok bool, err error) {
 	l := &lab{seed: f.seed, began: time.Now()}
-	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
-	if err != nil {
-		return false, fmt.Errorf("run it within the repository: %w", err)
+	if l.root, err = harness.Root(ctx); err != nil {
+		return false, err
 	}
-	l.root = strings.TrimSpace(string(out))
 	if l.dir, err = os.MkdirTemp("", "keyway-chaos-"); err != nil {
 		return false, err
 	}
@@ -194,7 +192,7 @@ func (l *lab) phases(ctx context.Context, plans []plan) (results []result, err e
 	if l.pg, err = openPostgres(ctx, l.dir); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, l.pg.close()) }()
+	defer func() { err = errors.Join(err, l.pg.Close()) }()
 	for _, p := range plans {
 		one := &phase{plan: p, lab: l, dir: filepath.Join(l.dir, p.name)}
 		r, err := one.run(ctx)

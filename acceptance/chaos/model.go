@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/keyway-agents/keyway/acceptance/harness"
 )
 
 // What the model reports for each of its answers.
@@ -139,7 +141,7 @@ func (o *outside) complete(w http.ResponseWriter, r *http.Request) {
 func (o *outside) answer(w http.ResponseWriter, r *http.Request, a *ask, streamed bool) error {
 	s := a.Script
 	if !streamed {
-		if err := wait(r.Context(), s.pace()*time.Duration(s.Words)); err != nil {
+		if err := harness.Wait(r.Context(), s.pace()*time.Duration(s.Words)); err != nil {
 			return err
 		}
 		w.Header().Set("Content-Type", "application/json")
@@ -168,7 +170,7 @@ func (o *outside) answer(w http.ResponseWriter, r *http.Request, a *ask, streame
 	reason := "stop"
 	if a.final() {
 		for i := range s.Words {
-			if err := wait(r.Context(), s.pace()); err != nil {
+			if err := harness.Wait(r.Context(), s.pace()); err != nil {
 				return err
 			}
 			if err := send(chunk("delta", map[string]any{"content": s.word(i)}, nil)); err != nil {
@@ -177,7 +179,7 @@ func (o *outside) answer(w http.ResponseWriter, r *http.Request, a *ask, streame
 		}
 	} else {
 		reason = "tool_calls"
-		if err := wait(r.Context(), s.pace()*time.Duration(s.Words)/2); err != nil {
+		if err := harness.Wait(r.Context(), s.pace()*time.Duration(s.Words)/2); err != nil {
 			return err
 		}
 		if err := send(chunk("delta", map[string]any{"tool_calls": s.toolCalls(a.Step + 1)}, nil)); err != nil {
@@ -247,19 +249,7 @@ func (o *outside) user(w http.ResponseWriter, r *http.Request) {
 // record notes a call and answers after a moment.
 func (o *outside) record(w http.ResponseWriter, r *http.Request, c call, answer string) {
 	defer o.journal.called(c)()
-	if wait(r.Context(), time.Duration(hash(c.Key)%400)*time.Millisecond) == nil {
+	if harness.Wait(r.Context(), time.Duration(hash(c.Key)%400)*time.Millisecond) == nil {
 		_, _ = fmt.Fprint(w, answer) // #nosec G705 -- no browser reads it
-	}
-}
-
-// wait waits for d or for the end of ctx.
-func wait(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }

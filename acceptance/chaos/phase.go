@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/keyway-agents/keyway/acceptance/harness"
 )
 
 // plan describes a phase.
@@ -85,7 +87,7 @@ func (p *phase) run(ctx context.Context) (r result, err error) {
 		return r, err
 	}
 	defer func() { _ = p.outside.close() }()
-	database, err := p.lab.pg.database(ctx, "chaos_"+strings.NewReplacer("-", "_").Replace(p.plan.name))
+	database, err := p.lab.pg.Database(ctx, "chaos_"+strings.NewReplacer("-", "_").Replace(p.plan.name))
 	if err != nil {
 		return r, err
 	}
@@ -167,7 +169,7 @@ func (p *phase) awaitServers(ctx context.Context) error {
 		if len(down) == 0 {
 			return nil
 		}
-		if err := wait(ctx, 50*time.Millisecond); err != nil {
+		if err := harness.Wait(ctx, 50*time.Millisecond); err != nil {
 			return err
 		}
 		if time.Now().After(end) {
@@ -183,7 +185,7 @@ func (p *phase) disturbLoad(ctx context.Context) {
 	var sent sync.WaitGroup
 	sent.Go(func() { load.run(sending, p.plan.clients, p.lab.seed) })
 	// The first fault finds runs in progress.
-	for p.journal.inProgress() < p.plan.clients/2 && wait(ctx, 50*time.Millisecond) == nil {
+	for p.journal.inProgress() < p.plan.clients/2 && harness.Wait(ctx, 50*time.Millisecond) == nil {
 	}
 	disturbing, stop := context.WithTimeout(ctx, p.plan.load)
 	defer stop()
@@ -205,7 +207,7 @@ func (p *phase) disturbLoad(ctx context.Context) {
 
 // report prints a line of progress every 10 seconds.
 func (p *phase) report(ctx context.Context, _ *rand.Rand) {
-	for wait(ctx, 10*time.Second) == nil {
+	for harness.Wait(ctx, 10*time.Second) == nil {
 		e := p.journal.observed()
 		p.lab.say("%s: %d requests, %d runs in progress, %d model calls, %d faults, %d of them kills", p.plan.name,
 			len(e.Requests), p.journal.inProgress(), len(e.Asks), len(e.Faults), countKind(e.Faults, killed))
@@ -270,13 +272,13 @@ func (p *phase) settle(ctx context.Context) error {
 		n, err := p.count(ctx, "SELECT count(*) FROM keyway.runs WHERE status IN ('RUNNING', 'PENDING')")
 		if err == nil && n == 0 {
 			// A client may have received the end before the database answered this question.
-			return wait(ctx, time.Second)
+			return harness.Wait(ctx, time.Second)
 		}
 		if err == nil && n != left {
 			left = n
 			p.lab.say("%s: %d runs have not ended", p.plan.name, n)
 		}
-		if err := wait(ctx, time.Second); err != nil {
+		if err := harness.Wait(ctx, time.Second); err != nil {
 			return err
 		}
 	}
@@ -305,7 +307,7 @@ func (p *phase) observe(ctx context.Context) {
 	if p.plan.functions {
 		limit = lostFunction
 	}
-	for wait(ctx, 500*time.Millisecond) == nil {
+	for harness.Wait(ctx, 500*time.Millisecond) == nil {
 		conn, err := pgx.Connect(ctx, p.direct)
 		if err != nil {
 			continue // PostgreSQL restarts

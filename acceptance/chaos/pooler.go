@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/keyway-agents/keyway/acceptance/harness"
 )
 
 // pooler is a running PgBouncer in transaction mode.
@@ -92,7 +94,7 @@ server_login_retry = 1
 			p.close()
 			return nil, nil, fmt.Errorf("PgBouncer does not answer: %w; see %s", err, log.Name())
 		}
-		_ = wait(ctx, 50*time.Millisecond)
+		_ = harness.Wait(ctx, 50*time.Millisecond)
 	}
 }
 

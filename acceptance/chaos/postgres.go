@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -17,45 +16,20 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/keyway-agents/keyway/shared/store/devpg"
+	"github.com/keyway-agents/keyway/acceptance/harness"
 )
 
 // postgres is a PostgreSQL server that can be restarted.
 type postgres struct {
-	*devpg.Server
+	harness.Postgres
 	// restarted is when the last restart was.
 	restarted time.Time
 }
 
 // openPostgres starts PostgreSQL below dir.
 func openPostgres(ctx context.Context, dir string) (*postgres, error) {
-	// PostgreSQL may run as another user, which must be able to enter.
-	if err := os.Chmod(dir, 0o755); err != nil { // #nosec G302
-		return nil, err
-	}
-	server, err := devpg.Start(ctx, devpg.Options{Dir: dir})
-	return &postgres{Server: server}, err
-}
-
-func (p *postgres) close() error {
-	return errors.Join(p.Close(), os.RemoveAll(p.Dir))
-}
-
-// database creates an empty database and returns its URL.
-func (p *postgres) database(ctx context.Context, name string) (*url.URL, error) {
-	conn, err := pgx.Connect(ctx, p.URL)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close(ctx)
-	if _, err := conn.Exec(ctx, "CREATE DATABASE "+pgx.Identifier{name}.Sanitize()); err != nil {
-		return nil, err
-	}
-	u, err := url.Parse(p.URL)
-	if err == nil {
-		u.Path = "/" + name
-	}
-	return u, err
+	server, err := harness.OpenPostgres(ctx, dir)
+	return &postgres{Postgres: server}, err
 }
 
 // stopSignals end the server as pg_ctl stop does: fast ends the sessions and writes a checkpoint, immediate is a crash.
@@ -80,7 +54,7 @@ func (p *postgres) restart(ctx context.Context, kind string) error {
 		if time.Now().After(end) {
 			return fmt.Errorf("%s: it does not answer within a minute; its log is %s/pg.log", kind, p.Dir)
 		}
-		if err := wait(ctx, 50*time.Millisecond); err != nil {
+		if err := harness.Wait(ctx, 50*time.Millisecond); err != nil {
 			return err
 		}
 	}

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/keyway-agents/keyway/acceptance/harness"
 )
 
 // buildServer builds keyway serve with the tools of the harness and with a clock that $CHAOS_CLOCK moves, into dir. The
@@ -32,13 +34,7 @@ func buildServer(ctx context.Context, root, dir string) (program string, err err
 		return "", err
 	}
 	program = filepath.Join(dir, "keyway")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-overlay", file, "-o", program,
-		"./acceptance/chaos/program") // #nosec G204 -- files of this repository
-	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return program, nil
+	return program, harness.Build(ctx, root, "acceptance/chaos/program", program, "-overlay", file)
 }
 
 // server is a keyway serve that is started again whenever it ends. Each start is a process of its own, with a name of
@@ -84,7 +80,7 @@ func (s *server) run(ctx context.Context) {
 		if err := s.once(ctx); err != nil {
 			fmt.Fprintln(s.log, "chaos: the process ended:", err)
 		}
-		_ = wait(ctx, 200*time.Millisecond)
+		_ = harness.Wait(ctx, 200*time.Millisecond)
 	}
 }
 
@@ -128,7 +124,7 @@ func (s *server) awaitHealth(ctx context.Context) {
 				return
 			}
 		}
-		_ = wait(ctx, 50*time.Millisecond)
+		_ = harness.Wait(ctx, 50*time.Millisecond)
 	}
 }
 
