@@ -54,7 +54,9 @@ type attacker struct {
 
 // newAttacker makes an attacker with connections of its own.
 func newAttacker(base, token string, scale int) *attacker {
-	a := &attacker{url: base, host: strings.TrimPrefix(base, "http://"), token: token, scale: scale, statuses: map[int]int{}}
+	a := &attacker{
+		url: base, host: strings.TrimPrefix(base, "http://"), token: token, scale: scale, statuses: map[int]int{},
+	}
 	a.client = &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return a.dial(ctx) },
 		// As many as the largest burst has.

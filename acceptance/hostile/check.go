@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"time"
 )
@@ -26,6 +27,7 @@ type deed struct {
 	name     string
 	allowed  []int
 	lasting  bool
+	limited  bool // some of it must be refused with 429
 	statuses map[int]int
 	// sent, received, growth of the disk, and the most resident memory, in bytes. A lasting deed has the first two only.
 	sent, received, growth, peak int64
@@ -63,6 +65,9 @@ func check(e evidence) (wrong []string) {
 			if !slices.Contains(d.allowed, status) {
 				complain("%s: %d times %s", d.name, d.statuses[status], statusName(status))
 			}
+		}
+		if d.limited && d.statuses[http.StatusTooManyRequests] == 0 {
+			complain("%s: no 429, although the caller has limits", d.name)
 		}
 		if !d.lasting && d.growth > maxGrowth*d.sent+smallGrowth {
 			complain("%s: the disk grew by %s after %s were sent", d.name, megabytes(d.growth), megabytes(d.sent))

@@ -15,6 +15,7 @@ func sound() evidence {
 		hostile: 300 * time.Millisecond, calm: 110 * time.Millisecond,
 		deeds: []deed{
 			{name: "topics", allowed: refused, statuses: map[int]int{422: 3, 413: 1}, sent: 2 << 20, growth: 1 << 20},
+			{name: "runs", allowed: []int{200, 429}, statuses: map[int]int{200: 5, 429: 9}, limited: true},
 			{name: "bodies", allowed: []int{closed}, statuses: map[int]int{closed: 30}, lasting: true},
 		},
 	}
@@ -34,7 +35,8 @@ func TestEachPlantedFaultIsFound(t *testing.T) {
 		"topics: 1 times status 500":                    func(e *evidence) { e.deeds[0].statuses[500] = 1 },
 		"topics: 2 times status 200":                    func(e *evidence) { e.deeds[0].statuses[200] = 2 },
 		"topics: 1 times a closed connection":           func(e *evidence) { e.deeds[0].statuses[closed] = 1 },
-		"bodies: 5 times a connection that was held":    func(e *evidence) { e.deeds[1].statuses[held] = 5 },
+		"bodies: 5 times a connection that was held":    func(e *evidence) { e.deeds[2].statuses[held] = 5 },
+		"runs: no 429, although the caller has limits":  func(e *evidence) { delete(e.deeds[1].statuses, 429) },
 		"topics: no answer at all":                      func(e *evidence) { e.deeds[0].statuses = nil },
 		"topics: the disk grew by 29.0 MB after 2.0 MB": func(e *evidence) { e.deeds[0].growth = 29 << 20 },
 		"the disk grew by 501.0 MB after 50.0 MB":       func(e *evidence) { e.growth = 501 << 20 },

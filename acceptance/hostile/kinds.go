@@ -23,6 +23,8 @@ type abuse struct {
 	allowed []int
 	// lasting abuse takes place beside all the others. The others take turns.
 	lasting bool
+	// limited abuse needs more runs than the pass limits allows a caller, so some of them must be refused.
+	limited bool
 	do      func(ctx context.Context, a *attacker)
 }
 
@@ -42,30 +44,30 @@ var refused = []int{http.StatusRequestEntityTooLarge, http.StatusUnprocessableEn
 
 // kinds are all kinds of abuse, in the order in which they take turns.
 var kinds = []abuse{
-	{"bodies that never come, without a token", []int{closed, left}, true, missingBody("POST " + runs)},
-	{"bodies that never come, on a public route", []int{closed, left}, true, missingBody("GET /health")},
-	{"bodies that never come, with a token", []int{closed, left}, true, missingBodyWithToken},
-	{"answers that are never read", []int{closed, left}, true, unread},
-	{"half headers", []int{closed, left}, true, halfHeaders},
-	{"idle connections", []int{closed, left}, true, idle},
-	{"a million wrong topics", refused, false, wrongTopics},
-	{"4 MB of wrong session ids", refused, false, wrongIDs},
-	{"1.4 million pairs of a form", refused, false, formPairs},
-	{"130,000 files", refused, false, files},
-	{"a message of 9.9 MB", refused, false, longMessage},
-	{"a state of 8 MB, and many merges", append([]int{http.StatusOK}, append(busy, refused...)...), false, states},
-	{"name, metadata and summary of 3.5 MB, and lists", []int{200, 201, 413, 422}, false, largeSessions},
-	{"JSON that is deep", append([]int{http.StatusBadRequest}, refused...), false, deepJSON},
-	{"ids, methods and keys of 100 KB", []int{400, 401, 403, 404, 405, 413, 414, 422, 431, 501}, false, longNames},
-	{"spellings of a header with a token of 41 KB", []int{http.StatusOK, http.StatusUnauthorized}, false, spellings},
-	{"refused tokens", []int{http.StatusUnauthorized}, false, refusedTokens},
-	{"tokens with unknown keys", []int{http.StatusUnauthorized}, false, unknownKeys},
-	{"merges of memories", append([]int{200, 400, 404, 409, 422, 502}, busy...), false, merges},
-	{"40 waiters with one Idempotency-Key", append([]int{200, 409}, busy...), false, waiters},
-	{"300 runs at once", append([]int{200, closed}, busy...), false, manyRuns},
-	{"60 followers of one run", append([]int{200, 202}, busy...), false, followers},
-	{"120 background runs", append([]int{200, 202}, busy...), false, manyBackground},
-	{"more connections than descriptors", []int{closed, http.StatusOK, 503}, false, connectionFlood},
+	{"bodies that never come, without a token", []int{closed, left}, true, false, missingBody("POST " + runs)},
+	{"bodies that never come, on a public route", []int{closed, left}, true, false, missingBody("GET /health")},
+	{"bodies that never come, with a token", []int{closed, left}, true, false, missingBodyWithToken},
+	{"answers that are never read", []int{closed, left}, true, false, unread},
+	{"half headers", []int{closed, left}, true, false, halfHeaders},
+	{"idle connections", []int{closed, left}, true, false, idle},
+	{"a million wrong topics", refused, false, false, wrongTopics},
+	{"4 MB of wrong session ids", refused, false, false, wrongIDs},
+	{"1.4 million pairs of a form", refused, false, false, formPairs},
+	{"130,000 files", refused, false, false, files},
+	{"a message of 9.9 MB", refused, false, false, longMessage},
+	{"a state of 8 MB, and many merges", append([]int{http.StatusOK}, append(busy, refused...)...), false, false, states},
+	{"name, metadata and summary of 3.5 MB, and lists", []int{200, 201, 413, 422}, false, false, largeSessions},
+	{"JSON that is deep", append([]int{http.StatusBadRequest}, refused...), false, false, deepJSON},
+	{"ids, methods and keys of 100 KB", []int{400, 401, 403, 404, 405, 413, 414, 422, 431, 501}, false, false, longNames},
+	{"spellings of a header with a token of 41 KB", []int{http.StatusOK, http.StatusUnauthorized}, false, false, spellings},
+	{"refused tokens", []int{http.StatusUnauthorized}, false, false, refusedTokens},
+	{"tokens with unknown keys", []int{http.StatusUnauthorized}, false, false, unknownKeys},
+	{"merges of memories", append([]int{200, 400, 404, 409, 422, 502}, busy...), false, false, merges},
+	{"40 waiters with one Idempotency-Key", append([]int{200, 409}, busy...), false, false, waiters},
+	{"300 runs at once", append([]int{200, closed}, busy...), false, true, manyRuns},
+	{"60 followers of one run", append([]int{200, 202}, busy...), false, false, followers},
+	{"120 background runs", append([]int{200, 202}, busy...), false, true, manyBackground},
+	{"more connections than descriptors", []int{closed, http.StatusOK, 503}, false, false, connectionFlood},
 }
 
 // promises is a request that promises a body.

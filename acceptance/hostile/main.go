@@ -46,8 +46,9 @@ func (l *lab) say(format string, args ...any) {
 
 // flags are the command line.
 type flags struct {
-	short                    bool
-	binary, kind, passesOnly string
+	short              bool
+	scale              int
+	binary, kind, pass string
 }
 
 func main() {
@@ -80,18 +81,20 @@ The exit code is 1 if something does not hold. The logs of the server are kept t
 // parse reads the flags and ends the program if one is wrong.
 func parse() (f flags) {
 	flag.BoolVar(&f.short, "short", false, "send less, and compare no times")
+	flag.IntVar(&f.scale, "scale", 4, "how many times what --short sends is sent, 1 to 100")
 	flag.StringVar(&f.binary, "binary", "", "the program to abuse; defaults to one that is built from this source")
 	flag.StringVar(&f.kind, "kind", "", "do only the kind of abuse with this name")
-	flag.StringVar(&f.passesOnly, "pass", "", "execute only this pass: limits or defaults")
+	flag.StringVar(&f.pass, "pass", "", "execute only this pass: limits or defaults")
 	flag.Usage = func() {
 		fmt.Fprint(flag.CommandLine.Output(), usageText)
 		flag.PrintDefaults()
 	}
 	flag.Parse()
 	known := func(k abuse) bool { return k.name == f.kind }
-	if flag.NArg() > 0 || f.kind != "" && !slices.ContainsFunc(kinds, known) ||
-		!slices.Contains([]string{"", "limits", "defaults"}, f.passesOnly) {
-		fmt.Fprintln(os.Stderr, "hostile: takes flags only; use --pass limits or defaults, and --kind with one of these names:")
+	if flag.NArg() > 0 || f.scale < 1 || f.scale > 100 || f.kind != "" && !slices.ContainsFunc(kinds, known) ||
+		!slices.Contains([]string{"", "limits", "defaults"}, f.pass) {
+		fmt.Fprintln(os.Stderr, "hostile: takes flags only; use --pass limits or defaults, --scale 1 to 100, "+
+			"and --kind with one of these names:")
 		for _, k := range kinds {
 			fmt.Fprintln(os.Stderr, "  "+k.name)
 		}
@@ -102,15 +105,16 @@ func parse() (f flags) {
 
 // passes returns the passes to execute.
 func (f flags) passes(l *lab) (list []pass) {
-	for _, p := range []pass{{lab: l, name: "limits", scale: 4, compared: true}, {lab: l, name: "defaults", scale: 4}} {
+	for _, p := range []pass{{name: "limits", compared: true}, {name: "defaults"}} {
+		p.lab, p.scale = l, f.scale
 		if f.short {
 			p.scale, p.compared = 1, false
 		}
 		p.only = f.kind
 		switch {
-		case f.passesOnly != "" && f.passesOnly != p.name:
-		case f.short && f.passesOnly == "" && p.name != "limits":
-		case f.binary != "" && f.passesOnly == "" && p.name != "defaults": // an earlier build may know no limits
+		case f.pass != "" && f.pass != p.name:
+		case f.short && f.pass == "" && p.name != "limits":
+		case f.binary != "" && f.pass == "" && p.name != "defaults": // an earlier build may know no limits
 		default:
 			list = append(list, p)
 		}

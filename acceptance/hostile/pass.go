@@ -117,8 +117,8 @@ func (p pass) abuse(ctx context.Context, s *server, e *evidence) (requests int, 
 		defer a.client.CloseIdleConnections()
 		k.do(ctx, a)
 		return deed{
-			name: k.name, allowed: k.allowed, lasting: k.lasting, statuses: a.statuses, sent: a.sent.Load(),
-			received: a.received.Load(), took: time.Since(began),
+			name: k.name, allowed: k.allowed, lasting: k.lasting, limited: k.limited && p.name == "limits",
+			statuses: a.statuses, sent: a.sent.Load(), received: a.received.Load(), took: time.Since(began),
 		}
 	}
 	for _, k := range kinds {
