@@ -16,7 +16,7 @@ import (
 func TestServeWritesDecisionsToAFile(t *testing.T) {
 	t.Parallel()
 	r := start(t, "quickstart", modeltest.NewServer(t))
-	kept := filepath.Join(r.Data, "decisions.jsonl")
+	kept, refused := filepath.Join(r.Data, "decisions.jsonl"), filepath.Join(r.Data, "refusals.jsonl")
 	var ids []string
 	for _, request := range []struct{ sub, method, path string }{
 		{"ann", "GET", "/agents"}, {"-", "GET", "/agents"}, {"-", "GET", "/health"}, {"nobody", "GET", "/agents/assistant"},
@@ -26,10 +26,11 @@ func TestServeWritesDecisionsToAFile(t *testing.T) {
 		ids = append(ids, got.Header.Get("X-Request-Id"))
 	}
 	want := []string{
-		ids[0] + " true 0 GET /agents", ids[1] + " false 401 GET /agents", ids[3] + " false 403 GET /agents/{agent_id}",
-		ids[4] + " false 404 ", ids[6] + " false 405 ", ids[7] + " true 0 GET /sessions",
+		ids[0] + " true 0 GET /agents", ids[7] + " true 0 GET /sessions",
+		ids[1] + " false 401 GET /agents", ids[3] + " false 403 GET /agents/{agent_id}",
+		ids[4] + " false 404 ", ids[6] + " false 405 ",
 	}
-	if diff := cmp.Diff(want, decisionsIn(t, kept)); diff != "" {
+	if diff := cmp.Diff(want, append(decisionsIn(t, kept), decisionsIn(t, refused)...)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	if info, err := os.Stat(kept); err != nil || info.Mode().Perm() != 0o600 {

@@ -118,7 +118,7 @@ func TestValidTokenGetsPolicyAndContext(t *testing.T) {
 		time.Until(p.ExpiresAt) > time.Hour {
 		t.Errorf("the function behind would see %+v, %v", p, err)
 	}
-	if answer.PrincipalID != p.SubjectHash() || answer.UsageIdentifierKey != "" {
+	if answer.PrincipalID != "caller" || p.Hash != "" || answer.UsageIdentifierKey != "" {
 		t.Errorf("%+v", answer)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/config/deployed"
 	"github.com/keyway-agents/keyway/shared/edge"
+	"github.com/keyway-agents/keyway/shared/loghash"
 )
 
 // open makes the authorizer from the keyway.json beside the program. It leaves out the
@@ -21,8 +22,10 @@ func open(log *slog.Logger) (*edge.Authorizer, error) {
 		return nil, err
 	}
 	a, err := edge.New(cfg, edge.Outside{Now: time.Now, Lookup: os.LookupEnv})
-	if err == nil {
-		a.Log = authz.NewLog(log, cfg.Digest)
+	if err != nil {
+		return nil, err
 	}
+	a.Log = authz.NewLog(log, cfg.Digest)
+	a.Hash, err = loghash.FromEnv(os.LookupEnv)
 	return a, err
 }

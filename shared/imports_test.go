@@ -29,14 +29,16 @@ var rooms = map[string]string{
 	"shared/route":      "shared/scope",
 	"shared/token": "shared/awsenv shared/fault shared/limit shared/strictjson github.com/golang-jwt/jwt " +
 		"github.com/go-jose/go-jose github.com/aws/aws-sdk-go-v2/aws",
-	"shared/authz":            "shared/fault shared/limit shared/route shared/scope",
+	"shared/authz":            "shared/fault shared/limit shared/logging shared/route shared/scope",
+	"shared/loghash":          "",
+	"shared/audit":            "shared/loghash",
 	"shared/authz/authztest":  "", // an oracle that shares code with what it judges would be none
 	"shared/config":           "shared/owner shared/scope",
 	"shared/config/yamlfile":  "shared/config github.com/goccy/go-yaml",
 	"shared/config/deployed":  "shared/config",
 	"shared/config/configdoc": "shared/config",
 	"shared/edge": "shared/fault shared/limit shared/route shared/scope shared/authz shared/token " +
-		"shared/config github.com/aws/aws-lambda-go/events",
+		"shared/config shared/logging shared/loghash github.com/aws/aws-lambda-go/events",
 	"shared/policycheck": "shared/fault shared/route shared/authz shared/config " +
 		"shared/config/yamlfile shared/edge github.com/aws/aws-lambda-go/events",
 	"shared/replay":          "shared/route shared/scope shared/authz",
@@ -80,27 +82,28 @@ var rooms = map[string]string{
 	"shared/notes":             "shared/fault shared/pgvalue shared/model",
 	"shared/revoke":            "shared/config shared/fault shared/owner shared/store",
 	"shared/run": "shared/fault shared/limit shared/pgvalue shared/strictjson shared/config shared/model " +
-		"shared/tool shared/store shared/queue shared/wire github.com/google/uuid",
+		"shared/logging shared/tool shared/store shared/queue shared/wire github.com/google/uuid",
 	"shared/api": "shared/fault shared/limit shared/pgvalue shared/wire shared/input shared/route " +
 		"shared/authz shared/config shared/owner shared/store shared/follow shared/notes shared/revoke shared/run " +
-		"shared/logging " +
+		"shared/audit shared/logging shared/scope " +
 		"github.com/google/uuid github.com/rs/cors",
 	"shared/apidoc": "shared/api shared/input shared/route shared/wire",
 	"shared/gateway": "shared/fault shared/route shared/authz shared/edge shared/token shared/logging " +
 		"github.com/aws/aws-lambda-go/events",
-	"shared/assemble": "shared/config shared/fault shared/limit shared/model shared/owner shared/api shared/authz shared/route " +
+	"shared/assemble": "shared/audit shared/loghash shared/config shared/fault shared/limit shared/model " +
+		"shared/owner shared/api shared/authz shared/route " +
 		"shared/store shared/follow shared/notes shared/queue shared/revoke shared/run shared/wire github.com/google/uuid",
 	"shared/lambdahttp": "shared/fault shared/authz shared/edge shared/logging " +
 		"github.com/aws/aws-lambda-go github.com/awslabs/aws-lambda-go-api-proxy/core",
 	"shared/lambdahttp/lambdatest": "",
 	"shared/agents": "shared/config shared/model shared/model/providers shared/run shared/tool " +
 		"shared/tool/builtin",
-	"shared/lambdaboot": "shared/awsenv shared/fault shared/config shared/config/deployed " +
+	"shared/lambdaboot": "shared/audit shared/loghash shared/awsenv shared/fault shared/config shared/config/deployed " +
 		"shared/api shared/authz shared/edge shared/lambdahttp shared/logging shared/queue shared/revoke shared/route " +
 		"shared/run shared/store shared/token shared/version shared/assemble " +
 		"github.com/aws/aws-sdk-go-v2/feature/rds/auth " +
 		"github.com/jackc/pgx",
-	"authorizer": "shared/fault shared/authz shared/config shared/config/deployed " +
+	"authorizer": "shared/loghash shared/fault shared/authz shared/config shared/config/deployed " +
 		"shared/edge shared/logging github.com/aws/aws-lambda-go",
 	"functions":          "", // tests only
 	"functions/agents":   "shared/lambdaboot shared/config shared/route",
@@ -148,7 +151,10 @@ func TestForbiddenImportIsFound(t *testing.T) {
 	t.Parallel()
 	good := listed{
 		module + "shared/authz",
-		[]string{"fmt", module + "shared/scope", module + "shared/route", module + "shared/fault", module + "shared/limit"},
+		[]string{
+			"fmt", module + "shared/scope", module + "shared/route", module + "shared/fault", module + "shared/limit",
+			module + "shared/logging",
+		},
 	}
 	importing := func(path string) listed { return listed{good.ImportPath, append(slices.Clone(good.Imports), path)} }
 	rules := map[string]string{"shared/authz": rooms["shared/authz"]}
@@ -162,7 +168,7 @@ func TestForbiddenImportIsFound(t *testing.T) {
 		"may not import github.com/jackc/pgx/v5": importing("github.com/jackc/pgx/v5"),
 		"is not in the layout":                   {module + "shared/util", nil},
 		"shared/authz may import shared/scope and d": {
-			good.ImportPath, []string{module + "shared/route", module + "shared/fault", module + "shared/limit"},
+			good.ImportPath, []string{module + "shared/route", module + "shared/fault", module + "shared/limit", module + "shared/logging"},
 		},
 	} {
 		pkgs := []listed{pkg}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/rs/cors"
 
+	"github.com/keyway-agents/keyway/shared/audit"
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/input"
@@ -37,6 +38,8 @@ type request struct {
 	// principal is nil on a public route without a token.
 	principal *authz.Principal
 	decision  authz.Decision
+	// audit is the line about the request in the audit log. It is nil for a request that has none.
+	audit *audit.Record
 }
 
 // param returns a parameter of the path, such as session_id; "" when the route has no
@@ -70,6 +73,9 @@ type Options struct {
 	RevokedNow func(context.Context, *authz.Principal) error
 	// Decisions receives one line for each decision. Defaults to no decision log.
 	Decisions *authz.Log
+	// Audit receives one line for each request that changes data, and for each one with which an administrator reads
+	// the data of users. Defaults to no audit log.
+	Audit *audit.Log
 	// Now is the clock that token expiry is compared with. Required.
 	Now func() time.Time
 }
@@ -110,7 +116,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		w = bodyless{w} // net/http drops the body itself, but Lambda does not
 	}
-	err := s.serve(w, r)
+	out := &auditing{ResponseWriter: w, request: r}
+	defer out.end()
+	w = out
+	err := s.serve(out, r)
 	switch {
 	case err == nil:
 		return
@@ -123,7 +132,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case fault.KindOf(err) == fault.Internal:
 		s.Log.ErrorContext(r.Context(), "request failed", "request_id", logging.RequestID(r.Context()), "err", err)
 	default:
-		logging.Note(r.Context(), "err", err.Error())
+		logging.Note(r.Context(), "err", fault.Reason(err))
 	}
 	fault.Write(w, err)
 }
@@ -139,14 +148,17 @@ type bodyless struct{ http.ResponseWriter }
 // Write implements http.ResponseWriter.
 func (b bodyless) Write(p []byte) (int, error) { return len(p), nil }
 
-func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) serve(w *auditing, r *http.Request) error {
 	p, d, err := s.decide(r)
 	if err != nil {
 		return err
 	}
 	logging.Note(r.Context(), "route", d.Route.String())
 	admitted := r.WithContext(authz.WithDecision(r.Context(), p, d))
-	return s.endpoints[d.Route.Name].serve(w, &request{Request: admitted, principal: p, decision: d})
+	w.record = s.record(r, p, d)
+	return s.endpoints[d.Route.Name].serve(w, &request{
+		Request: admitted, principal: p, decision: d, audit: w.record,
+	})
 }
 
 // decide allows or denies the request and writes the decision to the decision log. It
@@ -177,7 +189,8 @@ func (s *Server) decide(r *http.Request) (*authz.Principal, authz.Decision, erro
 		err = fmt.Errorf("a slash in a parameter of %s: %w", d.Route, fault.NotFound)
 	}
 	s.Decisions.Write(ctx, authz.Entry{
-		RequestID: logging.RequestID(ctx), Method: r.Method, Principal: p, Decision: d, Err: err, Began: began,
+		RequestID: logging.RequestID(ctx), Method: r.Method, Source: logging.Source(ctx), Principal: p, Decision: d, Err: err,
+		Began: began,
 	})
 	return p, d, err
 }
@@ -225,11 +238,13 @@ func (i Isolation) viewer(r *request) (store.Viewer, error) {
 	}
 	switch {
 	case !i.On || r.decision.Admin:
+		r.audit.AllOwners()
 		return store.Viewer{All: true, Session: session}, nil
 	case r.principal == nil || r.principal.Subject == "":
 		return store.Viewer{}, noSubject(r.principal)
 	}
 	owner, err := i.ownerOf(r.principal)
+	r.audit.Owner(owner)
 	return store.Viewer{Owner: owner, Session: session}, err
 }
 
@@ -304,10 +319,13 @@ func (d database) check() error {
 func (i Isolation) owner(r *request, claimed string) (string, error) {
 	switch {
 	case r.principal != nil && r.principal.Subject != "":
-		return i.ownerOf(r.principal)
+		name, err := i.ownerOf(r.principal)
+		r.audit.Owner(name)
+		return name, err
 	case i.On:
 		return "", noSubject(r.principal)
 	}
+	r.audit.Owner(claimed)
 	return claimed, nil
 }
 

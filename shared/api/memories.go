@@ -75,6 +75,7 @@ func (m Memories) list(ctx context.Context, r *request, in listMemories) (page w
 			}
 		}
 	}
+	r.audit.Owner(in.User)
 	found, total, err := m.DB.Memories(ctx, viewer, store.MemoryQuery{
 		Owner: in.User, AgentID: in.AgentID, TeamID: in.TeamID, Has: in.Has, Topics: topics,
 		SortBy: in.SortBy, Ascending: in.Order == "asc", Limit: in.Limit, Page: in.Page,
@@ -128,6 +129,8 @@ func (m Memories) create(ctx context.Context, r *request, in createMemory) (wire
 	row := store.Memory{
 		MemoryID: m.NewID(), Owner: owner, Memory: in.Body.Memory, Topics: in.Body.Topics, CreatedAt: now, UpdatedAt: now,
 	}
+	r.audit.Object("memory", row.MemoryID.String())
+	r.audit.Owner(owner)
 	if row.Topics == nil {
 		row.Topics = []string{}
 	}
@@ -147,6 +150,7 @@ func (m Memories) get(ctx context.Context, r *request, in oneMemory) (wire.Memor
 		return wire.Memory{}, err
 	}
 	row, err := m.DB.Memory(ctx, viewer, r.param("memory_id"), in.User)
+	r.audit.Owner(row.Owner)
 	if err != nil {
 		return wire.Memory{}, notFound(err, "Memory with ID %s not found", r.param("memory_id"))
 	}
@@ -162,6 +166,7 @@ func (m Memories) change(ctx context.Context, r *request, in createMemory) (wire
 	}
 	now := pgvalue.Time(m.Now())
 	row, err := m.DB.ChangeMemory(ctx, viewer, r.param("memory_id"), in.Body.Memory, in.Body.Topics, now)
+	r.audit.Owner(row.Owner)
 	if err != nil {
 		return wire.Memory{}, notFound(err, "Memory not found")
 	}
@@ -174,7 +179,7 @@ func (m Memories) delete(ctx context.Context, r *request, in oneMemory) error {
 	if err != nil {
 		return err
 	}
-	return m.DB.DeleteMemories(ctx, viewer, []string{r.param("memory_id")}, in.User)
+	return m.remove(ctx, r, viewer, []string{r.param("memory_id")}, in.User)
 }
 
 // deleteMemories is the input of DELETE /memories.
@@ -193,7 +198,17 @@ func (m Memories) deleteMany(ctx context.Context, r *request, in deleteMemories)
 	if err != nil {
 		return err
 	}
-	return m.DB.DeleteMemories(ctx, viewer, in.Body.IDs, in.Body.User)
+	return m.remove(ctx, r, viewer, in.Body.IDs, in.Body.User)
+}
+
+// remove deletes the memories with these ids that the viewer sees.
+func (m Memories) remove(ctx context.Context, r *request, viewer store.Viewer, ids []string, user string) error {
+	r.audit.Object("memory", ids...)
+	owners, err := m.DB.DeleteMemories(ctx, viewer, ids, user)
+	for _, name := range owners {
+		r.audit.Owner(name)
+	}
+	return err
 }
 
 // memoryTopics is the input of GET /memory_topics. In AgentOS the list has no pages.
@@ -209,6 +224,7 @@ func (m Memories) topics(ctx context.Context, r *request, in memoryTopics) ([]st
 	if err != nil {
 		return nil, err
 	}
+	r.audit.Owner(in.User)
 	topics, err := m.DB.MemoryTopics(ctx, viewer, in.User, in.Limit, in.Page)
 	if topics == nil {
 		topics = []string{}
@@ -232,6 +248,7 @@ func (m Memories) stats(
 	if err != nil {
 		return page, err
 	}
+	r.audit.Owner(in.User)
 	q := store.MemoryQuery{Owner: in.User, Limit: in.Limit, Page: in.Page}
 	found, total, err := m.DB.MemoryStats(ctx, viewer, q)
 	if err != nil {

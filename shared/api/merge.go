@@ -48,6 +48,7 @@ func (a Runs) merge(ctx context.Context, r *request, in mergeMemories) (wire.Mer
 			Input: "", Ctx: fault.Members{{Name: "min_length", Value: 1}},
 		})
 	}
+	r.audit.Owner(owner)
 	// The oldest comes first: when memories contradict each other, the model reads the newer
 	// one last.
 	old, total, err := a.DB.Memories(ctx, viewer, store.MemoryQuery{
@@ -74,6 +75,7 @@ func (a Runs) merge(ctx context.Context, r *request, in mergeMemories) (wire.Mer
 		}
 	}
 	if in.Body.Apply == nil || *in.Body.Apply {
+		r.audit.Object("memory", merged.MemoryID.String())
 		if err := a.DB.MergeMemories(ctx, old, merged); err != nil {
 			return none, err
 		}

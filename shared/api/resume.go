@@ -47,6 +47,7 @@ func (a Runs) resume(w http.ResponseWriter, r *request, in resumeRun) error {
 	}
 	q := store.RunQuery{AgentID: r.param("agent_id"), RunID: r.param("run_id"), SessionID: in.SessionID}
 	head, err := a.DB.RunHead(r.Context(), viewer, q)
+	r.audit.Owner(head.Owner)
 	id, reconnects := r.Header["Last-Event-Id"]
 	if fault.KindOf(err) == fault.NotFound && viewer.All && !reconnects {
 		// AgentOS reports an unknown run by an event, not by a 404. Callers limited to their own runs

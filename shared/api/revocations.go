@@ -70,6 +70,15 @@ func selected(id, subject string, issuer *string, choose func(*string) (string, 
 	return r, nil
 }
 
+// audited notes in the audit log whose token or which token a revocation is about.
+func audited(q *request, r store.Revocation) {
+	if r.TokenID != "" {
+		q.audit.Object("token", r.TokenID)
+		return
+	}
+	q.audit.Subject(r.Issuer, r.Subject)
+}
+
 // wrongMember is the error for a member of the body, in FastAPI's form.
 func wrongMember(name, problem string, value any) error {
 	return fault.Fields(fault.Field{
@@ -89,12 +98,13 @@ type revokeTokens struct {
 }
 
 // revoke stores a revocation. One that exists keeps the later time.
-func (a Revocations) revoke(ctx context.Context, _ *request, in revokeTokens) (wire.Revocation, error) {
+func (a Revocations) revoke(ctx context.Context, q *request, in revokeTokens) (wire.Revocation, error) {
 	choose := func(named *string) (string, error) { return a.Issuers.Choose(named, a.DB.Owners()) }
 	r, err := selected(in.Body.TokenID, in.Body.Subject, in.Body.Issuer, choose)
 	if err != nil {
 		return wire.Revocation{}, err
 	}
+	audited(q, r)
 	r.Note = in.Body.Note
 	if in.Body.Before != "" {
 		before, err := time.Parse(time.RFC3339, in.Body.Before)
@@ -125,7 +135,7 @@ type undoRevocation struct {
 
 // undo removes a revocation. Any issuer can be named, also one that keyway.yaml no longer
 // has.
-func (a Revocations) undo(ctx context.Context, _ *request, in undoRevocation) error {
+func (a Revocations) undo(ctx context.Context, q *request, in undoRevocation) error {
 	anyIssuer := func(named *string) (string, error) {
 		if named != nil {
 			return *named, nil
@@ -136,6 +146,7 @@ func (a Revocations) undo(ctx context.Context, _ *request, in undoRevocation) er
 	if err != nil {
 		return err
 	}
+	audited(q, r)
 	found, err := a.DB.UndoRevocation(ctx, r, a.Issuers.Spellings(r.Issuer, a.DB.Owners()))
 	a.List.Forget()
 	if err == nil && !found {

@@ -128,6 +128,7 @@ func (a Runs) create(w http.ResponseWriter, r *request, in createRun) error {
 		return err
 	}
 	in.SessionID = cmp.Or(only, in.SessionID) // the token is valid for this session only
+	r.audit.Object("session", in.SessionID)
 	key := in.Key
 	in.Key = ""
 	request := run.Input{
@@ -161,6 +162,7 @@ func (a Runs) start(w http.ResponseWriter, r *request, in run.Input) error {
 // read the run later.
 func accept(w http.ResponseWriter, r *request, accepted wire.Accepted) error {
 	logging.Note(r.Context(), "run_id", accepted.RunID)
+	r.audit.Object("run", accepted.RunID)
 	return writeJSON(w, http.StatusAccepted, accepted)
 }
 
@@ -211,6 +213,7 @@ func (a Runs) respond(w http.ResponseWriter, r *request, events iter.Seq2[run.Ev
 		switch {
 		case e.Result != nil:
 			logging.Note(r.Context(), "run_id", e.Result.RunID)
+			r.audit.Object("run", e.Result.RunID)
 			return writeJSON(w, http.StatusOK, e.Result)
 		case e.HandedOver != nil:
 			return accept(w, r, *e.HandedOver)
@@ -240,8 +243,7 @@ func (a Runs) textFiles(files []input.File) ([]wire.File, error) {
 			(f.Type == "" || f.Type == "application/octet-stream") && slices.Contains(textExtensions, extension)
 		switch {
 		case !isText || !pgvalue.ValidText(string(f.Content)):
-			cause := fmt.Errorf("files: %q of type %q is not UTF-8 text", f.Name, f.Type)
-			return nil, fault.Public(fault.Invalid, "Unsupported file type", cause)
+			return nil, fault.Public(fault.Invalid, "Unsupported file type", nil)
 		case len(f.Content) == 0:
 			return nil, fault.Public(fault.Invalid, "Empty file", nil)
 		case !pgvalue.ValidText(f.Name) || len(f.Name) > store.MaxSessionID:
@@ -277,6 +279,8 @@ func (a Runs) list(ctx context.Context, r *request, in listRuns) ([]wire.Whole[w
 		return nil, err
 	}
 	session, err := a.DB.Session(ctx, viewer, q.SessionID, q.Owner)
+	r.audit.Object("session", q.SessionID)
+	r.audit.Owner(session.Owner)
 	if err == nil && text(session.AgentID) != q.AgentID {
 		err = fault.NotFound
 	}
@@ -307,6 +311,7 @@ func (a Runs) get(ctx context.Context, r *request, in runsOfSession) (wire.Run, 
 	}
 	q.RunID = r.param("run_id")
 	row, err := a.DB.Run(ctx, viewer, q)
+	r.audit.Owner(row.Owner)
 	if err != nil {
 		return wire.Run{}, notFound(err, "Run not found")
 	}
@@ -368,6 +373,7 @@ func (a Runs) cancel(ctx context.Context, r *request, in cancelRun) (nothing, er
 		return nothing{}, err
 	}
 	head, err := a.DB.RunHead(ctx, viewer, q)
+	r.audit.Owner(head.Owner)
 	switch {
 	case fault.KindOf(err) == fault.NotFound && viewer.All:
 		return nothing{}, nil
@@ -434,6 +440,10 @@ func (a Runs) continuePaused(w http.ResponseWriter, r *request, in continueRun) 
 		return fault.Public(fault.Invalid, "Invalid continue_from. Use 'end', 'last_user', or a numeric message index.", nil)
 	}
 	q := store.RunQuery{AgentID: r.param("agent_id"), RunID: r.param("run_id"), SessionID: in.SessionID}
+	if viewer.All && r.audit != nil { // Only then the owner is not known. It decides nothing.
+		head, _ := a.DB.RunHead(r.Context(), viewer, q)
+		r.audit.Owner(head.Owner)
+	}
 	// continue_from was checked and is ignored: a paused run has one place to continue from.
 	key := in.Key
 	in.Key = ""

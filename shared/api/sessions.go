@@ -88,6 +88,7 @@ func (s Sessions) list(ctx context.Context, r *request, in listSessions) (page w
 	if err != nil {
 		return page, err
 	}
+	r.audit.Owner(in.User)
 	found, total, err := s.DB.Sessions(ctx, viewer, store.SessionQuery{
 		Owner: in.User, Type: in.Type, Component: in.Component, NameHas: in.Name,
 		SortBy: in.SortBy, Ascending: in.Order == "asc", Limit: in.Limit, Page: in.Page,
@@ -162,6 +163,7 @@ func (s Sessions) create(ctx context.Context, r *request, in createSession) (any
 	if in.Type == "workflow" && row.Metadata == nil { // in AgentOS a workflow session always has metadata
 		row.Metadata = json.RawMessage("{}")
 	}
+	r.audit.Object("session", row.SessionID)
 	row.UpdatedAt = row.CreatedAt
 	if size := len(text(row.Name)) + len(row.State) + len(row.Metadata); s.MaxAnswer > 0 && size > s.maxMembers() {
 		return nil, s.errTooLong()
@@ -321,7 +323,12 @@ func (s Sessions) remove(ctx context.Context, r *request, in deleteSession, ids 
 	if err != nil {
 		return err
 	}
-	return s.DB.DeleteSessions(ctx, viewer, ids, in.User)
+	r.audit.Object("session", ids...)
+	owners, err := s.DB.DeleteSessions(ctx, viewer, ids, in.User)
+	for _, name := range owners {
+		r.audit.Owner(name)
+	}
+	return err
 }
 
 // sessionRuns is the input of the two routes that list the runs of a session.
@@ -460,6 +467,7 @@ func (s Sessions) find(
 	}
 	id := r.param("session_id")
 	row, err := s.DB.Session(ctx, viewer, id, owner)
+	r.audit.Owner(row.Owner)
 	return viewer, row, notFound(err, "Session with id '%s' not found", id)
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/logging"
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/wire"
@@ -59,7 +60,7 @@ func (a Runs) stream(w http.ResponseWriter, r *request, events iter.Seq2[run.Eve
 		// An error beside an event means that the end of the run could not be stored. The event
 		// reports it to the client.
 		if err != nil {
-			logging.Note(r.Context(), "err", err.Error())
+			logging.Note(r.Context(), "err", fault.Reason(err))
 		}
 		if e.Result != nil {
 			logging.Note(r.Context(), "run_id", e.Result.RunID)

@@ -15,11 +15,13 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/keyway-agents/keyway/shared/api"
+	"github.com/keyway-agents/keyway/shared/audit"
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/follow"
 	"github.com/keyway-agents/keyway/shared/limit"
+	"github.com/keyway-agents/keyway/shared/loghash"
 	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/notes"
 	"github.com/keyway-agents/keyway/shared/owner"
@@ -63,6 +65,10 @@ type Parts struct {
 	Started time.Time
 	// Decisions records each authorization decision. Defaults to no log.
 	Decisions *authz.Log
+	// Hash makes the hashes that stand in logs for callers, owners and objects. Defaults to none.
+	Hash loghash.Keys
+	// Audit records who changed which data, and what administrators read. Defaults to no log.
+	Audit *audit.Log
 }
 
 // Service answers all routes of the table, or those of one function.
@@ -128,6 +134,7 @@ func build(p Parts, served []route.Function) (s Service) {
 	s.Handler = api.New(api.Options{
 		Table: route.Table, Policy: p.Policy, Leeway: p.Config.Auth.Leeway,
 		Revoked: p.revoked(), RevokedNow: p.revokedNow(), Log: p.Log, Decisions: p.Decisions, Now: Now,
+		Audit: p.Audit,
 	}, resources...)
 	return s
 }
@@ -195,6 +202,7 @@ func (p Parts) admit(c run.Caller) error {
 	began := time.Now()
 	caller := &authz.Principal{
 		Subject: c.Subject, Issuer: c.Issuer, Realm: c.Realm, SessionID: c.SessionID, Scopes: c.Scopes,
+		Hash: p.Hash.Subject(c.Issuer, c.Subject),
 	}
 	d := p.Policy.Decide(caller, http.MethodPost, c.Path)
 	err := d.Err("")

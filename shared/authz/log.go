@@ -3,11 +3,11 @@ package authz
 import (
 	"context"
 	"log/slog"
-	"net/http"
 	"strings"
 	"time"
 
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/logging"
 	"github.com/keyway-agents/keyway/shared/scope"
 )
 
@@ -15,8 +15,10 @@ import (
 // functions write the same lines, so that one query finds them all. A nil *Log writes
 // nothing.
 type Log struct {
-	out    *slog.Logger
-	config string
+	out     *slog.Logger
+	refused *slog.Logger
+	config  string
+	sampled samples
 }
 
 // configDigits is how many hex digits of the configuration's digest a line contains.
@@ -26,7 +28,14 @@ const configDigits = 12
 // the configuration in hex. Each line contains its beginning, so that a line can be
 // explained after the configuration has changed.
 func NewLog(out *slog.Logger, digest string) *Log {
-	return &Log{out: out, config: digest[:min(len(digest), configDigits)]}
+	return &Log{out: out, refused: out, config: digest[:min(len(digest), configDigits)]}
+}
+
+// RefusalsTo makes l write refusals to another logger, so that they can't displace what was allowed. It must be called
+// before the first Write.
+func (l *Log) RefusalsTo(refused *slog.Logger) *Log {
+	l.refused = refused
+	return l
 }
 
 // Entry is one line of the log: a request and the decision about it.
@@ -36,6 +45,8 @@ type Entry struct {
 	RequestID string
 	// Method is the method as it was sent.
 	Method string
+	// Source is the address that the request came from. Defaults to "": it is not known.
+	Source string
 	// Principal is nil without a valid token.
 	Principal *Principal
 	// Token is the hash of a token that was refused. A Principal has its own.
@@ -60,21 +71,44 @@ const maxScopeText = 8 << 10
 const maxCause = 1 << 10
 
 // Write logs a decision. It writes nothing about a request that needs no token. The
-// line never contains a token, a subject or a path. Of the ids in a path it contains
+// line never contains a token, a subject or a path. Of equal refusals it writes the first ones of a minute and the number
+// of the others: a caller that sends many requests without permission must not fill the log. Of the ids in a path it contains
 // only an agent's, and only if that has the form of a declared one: the client
 // chooses the path, and the log must not store text of the client's choice.
 func (l *Log) Write(ctx context.Context, e Entry) {
 	if l == nil || e.Decision.Open || !l.out.Enabled(ctx, slog.LevelInfo) {
 		return
 	}
-	var room [20]slog.Attr // on the stack
+	var room [22]slog.Attr // on the stack
 	a := appendText(room[:0], "request_id", e.RequestID)
+	a = appendText(a, "source", e.Source)
 	a = append(a, slog.Bool("allow", e.Err == nil))
 	a = e.outcome(a)
 	a = e.caller(a)
 	a = e.Decision.attrs(a, e.Method)
 	a = append(a, slog.String("config", l.config), slog.Int64("us", time.Since(e.Began).Microseconds()))
-	l.out.LogAttrs(ctx, slog.LevelInfo, "decision", a...)
+	write, left := l.sampled.take(e, a)
+	l.count(ctx, left)
+	switch {
+	case e.Err == nil:
+		l.out.LogAttrs(ctx, slog.LevelInfo, "decision", a...)
+	case write:
+		l.refused.LogAttrs(ctx, slog.LevelInfo, "decision", a...)
+	}
+}
+
+// Flush writes how many refusals of the current minute were not written. Call it when no more decisions follow.
+func (l *Log) Flush() {
+	if l != nil {
+		l.count(context.Background(), l.sampled.rest())
+	}
+}
+
+// count writes how many refusals were not written.
+func (l *Log) count(ctx context.Context, left []tally) {
+	for _, t := range left {
+		l.refused.LogAttrs(ctx, slog.LevelInfo, "decision", append(t.attrs, slog.Int("times", t.left))...)
+	}
 }
 
 // outcome appends the status of a refusal, and its reason unless that follows from
@@ -99,7 +133,7 @@ func (e Entry) caller(a []slog.Attr) []slog.Attr {
 	if p == nil {
 		return appendText(a, "token", e.Token)
 	}
-	a = append(a, slog.String("principal", p.SubjectHash()))
+	a = appendText(a, "principal", p.Hash)
 	a = appendText(a, "token", p.TokenHash)
 	size := bytesOf(p.Scopes)
 	switch {
@@ -129,9 +163,7 @@ func bytesOf(list []string) (size int) {
 
 // attrs appends the route and what it needs.
 func (d Decision) attrs(a []slog.Attr, method string) []slog.Attr {
-	if isMethod(method) {
-		a = append(a, slog.String("method", method))
-	}
+	a = append(a, slog.String("method", logging.Method(method)))
 	if d.Route == nil {
 		return a
 	}
@@ -177,10 +209,4 @@ func appendText(a []slog.Attr, name, text string) []slog.Attr {
 		return a
 	}
 	return append(a, slog.String(name, text))
-}
-
-// isMethod reports whether s looks like an HTTP method. A client can send any text in
-// its place, and the log must not store it.
-func isMethod(s string) bool {
-	return len(s) <= len(http.MethodOptions) && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
 }

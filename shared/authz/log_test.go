@@ -32,13 +32,13 @@ func about(o *Policy, p *Principal, request string) Entry {
 }
 
 func ann(scopes ...string) *Principal {
-	return &Principal{Subject: "ann", TokenHash: "0011223344556677", Scopes: scopes}
+	return &Principal{Subject: "ann", Hash: "8899aabbccddeeff", TokenHash: "0011223344556677", Scopes: scopes}
 }
 
 func TestALineContainsTheDecision(t *testing.T) {
 	t.Parallel()
 	o := policy(t, admin, Mapping{"POST", "/agents/*/runs", []string{"app:run"}})
-	caller := `"principal":"` + ann().SubjectHash() + `","token":"0011223344556677"`
+	caller := `"principal":"` + ann().Hash + `","token":"0011223344556677"`
 	for name, row := range map[string]struct {
 		entry Entry
 		want  string
@@ -64,7 +64,7 @@ func TestALineContainsTheDecision(t *testing.T) {
 		"another method": {about(o, ann(), "PUT /agents"),
 			`"allow":false,"status":405,"reason":"Method Not Allowed",` + caller + `,"method":"PUT"`},
 		"a text that is not a method": {about(o, ann(), "SECRETMETHOD /agents"),
-			`"allow":false,"status":405,"reason":"Method Not Allowed",` + caller},
+			`"allow":false,"status":405,"reason":"Method Not Allowed",` + caller + `,"method":"other"`},
 		"no token": {about(o, nil, "GET /agents/web"),
 			`"allow":false,"status":401,"reason":"Authorization header missing","method":"GET",` +
 				`"route":"GET /agents/{agent_id}","agent":"web"`},
@@ -86,7 +86,7 @@ func TestALineHasTheOriginsOfScopes(t *testing.T) {
 	o := policy(t, admin)
 	p := ann("agents:read", "agents:web:run")
 	p.Realm, p.Origins = "https://i", []string{"scope", "groups=web"}
-	caller := `{"request_id":"r","allow":true,"principal":"` + p.SubjectHash() + `","token":"0011223344556677",` +
+	caller := `{"request_id":"r","allow":true,"principal":"` + p.Hash + `","token":"0011223344556677",` +
 		`"scopes":["agents:read","agents:web:run"],`
 	for origins, want := range map[string]string{
 		"groups=web": `"origins":["scope","groups=web"],"issuer":"https://i",`,

@@ -2,8 +2,6 @@ package authz
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"strings"
 	"time"
 
@@ -26,6 +24,8 @@ type Principal struct {
 	TokenID string
 	// TokenHash identifies the token in logs; see token.Hash.
 	TokenHash string
+	// Hash identifies the caller in logs; see loghash.Keys. It is "" if the OS has no key for it.
+	Hash string
 	// Scopes are the granted scopes.
 	Scopes []string
 	// Origins say where each of Scopes is from: a claim, or "claim=role" for what a role grants. It is nil if all of them
@@ -43,14 +43,6 @@ type Principal struct {
 	IssuedAt time.Time
 	// ExpiresAt is zero for a token that never expires.
 	ExpiresAt time.Time
-}
-
-// SubjectHash identifies the caller in logs: the first 16 hex digits of the SHA-256 of
-// issuer and subject. The issuer is part of it, because two issuers can give one
-// subject to two people. The NUL between them can be in neither.
-func (p *Principal) SubjectHash() string {
-	sum := sha256.Sum256([]byte(p.Issuer + "\x00" + p.Subject))
-	return hex.EncodeToString(sum[:8])
 }
 
 // NoScopes says for the operator why the token has no scopes, as in: no claim "scopes"; it has scope, realm_access. It

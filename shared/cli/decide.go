@@ -182,6 +182,9 @@ func (e env) authorize(cfg *config.Config, given string) (events.APIGatewayCusto
 	if err != nil {
 		return none, err
 	}
+	if a.Hash, err = e.readKeys(); err != nil {
+		return none, err
+	}
 	answer, err := a.Authorize(context.Background(), events.APIGatewayCustomAuthorizerRequestTypeRequest{
 		Type: "REQUEST", MethodArn: sampleARN, Headers: map[string]string{"Authorization": "Bearer " + raw},
 	})

@@ -52,6 +52,7 @@ type cli struct {
 	Policy    policyCmd    `cmd:"" help:"Print what the authorizer returns for a token."`
 	Test      testCmd      `cmd:"" help:"Test keyway.yaml against a table of promises."`
 	Diff      diffCmd      `cmd:"" help:"Show which logged requests a changed keyway.yaml would decide differently."`
+	Audit     auditCmd     `cmd:"" help:"Search the log of who changed or read which data."`
 	Routes    routesCmd    `cmd:"" help:"List the routes and the scopes they need."`
 	Migrate   migrateCmd   `cmd:"" help:"Bring the database schema up to date."`
 	Revoke    revokeCmd    `cmd:"" help:"Revoke tokens that have leaked."`
@@ -94,7 +95,9 @@ var longHelp = kong.Vars{
 	"help_before": "With --sub: revoke the tokens that were issued before, as in 2026-11-29T12:00:00Z or \"1h ago\", " +
 		"and those without iat. Defaults to now.",
 	"help_prune": "Remove the revocations that are older than 90d, 24h or 30m, because their tokens have expired.",
-	"help_log":   "A log that holds decisions as lines of JSON; - is standard input.",
+	"help_audit_log": "A log that holds lines of the audit log; - is standard input. Defaults to the files that keyway " +
+		"serve writes below --data.",
+	"help_log": "A log that holds decisions as lines of JSON; - is standard input.",
 	"help_owners_from": "Whose data is moved: an issuer, home for the home issuer, or unnamed for tokens without an " +
 		"issuer.",
 	"help_owners_subject": "Move what is stored under this subject of the home issuer, which contains a #, to the name " +

@@ -24,11 +24,13 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/api"
 	"github.com/keyway-agents/keyway/shared/assemble"
+	"github.com/keyway-agents/keyway/shared/audit"
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/edge"
 	"github.com/keyway-agents/keyway/shared/gateway"
 	"github.com/keyway-agents/keyway/shared/logging"
+	"github.com/keyway-agents/keyway/shared/loghash"
 	"github.com/keyway-agents/keyway/shared/queue"
 	"github.com/keyway-agents/keyway/shared/queue/local"
 	"github.com/keyway-agents/keyway/shared/revoke"
@@ -76,8 +78,13 @@ type server struct {
 	env
 	serveCmd
 	log *slog.Logger
-	// decided logs every decision, to log and to the decision log.
-	decided *slog.Logger
+	// decided, refused and audited write to log and to a file each: what was allowed, what was refused, and who changed
+	// what.
+	decided, refused, audited *slog.Logger
+	// decisions is the log of the decisions by the configuration in force.
+	decisions *authz.Log
+	// hash makes the hashes in logs.
+	hash    loghash.Keys
 	started time.Time
 	// capacity is what this process accepts, and conns are the connections of its clients.
 	capacity capacity
@@ -172,8 +179,11 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 	// The deferred calls run from the last to the first: the goroutines end before the log
 	// and the database that they use are closed.
 	defer func() { err = errors.Join(err, closeDB()) }()
-	closeLog := s.logDecisions()
-	defer func() { err = errors.Join(err, closeLog()) }()
+	closeLogs := s.openLogs()
+	defer func() { s.decisions.Flush(); err = errors.Join(err, closeLogs()) }()
+	if s.hash, err = s.logKeys(); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer s.background.Wait()
 	defer cancel()
@@ -350,11 +360,14 @@ func (s *server) probe(ctx context.Context) error {
 // apply puts a configuration in force. A request sees one configuration from beginning
 // to end: requests that have begun keep the previous one.
 func (s *server) apply(p prepared) {
-	p.authorizer.Log = authz.NewLog(s.decided, p.cfg.Digest)
+	s.decisions.Flush() // of the configuration that was in force
+	s.decisions = authz.NewLog(s.decided, p.cfg.Digest).RefusalsTo(s.refused)
+	p.authorizer.Log, p.authorizer.Hash = s.decisions, s.hash
 	service := assemble.All(assemble.Parts{
 		Config: p.cfg, Policy: p.authorizer.Policy, Agents: p.agents, DB: s.db,
 		Revocations: s.revocations, Queue: s.queue, Log: s.log,
-		Version: version.ThisBuild().Version, Started: s.started, Decisions: p.authorizer.Log,
+		Version: version.ThisBuild().Version, Started: s.started, Decisions: s.decisions,
+		Hash: s.hash, Audit: audit.New(s.audited, s.hash),
 		MaxRuns: s.capacity.runs,
 	})
 	s.retention.Store(new(store.Retention(p.cfg.Retention)))

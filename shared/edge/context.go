@@ -48,13 +48,13 @@ const (
 // explains decisions.
 const maxOrigins = 8 << 10
 
-// contextOf encodes p, its SubjectHash and the configuration's digest as an authorizer context. exp and
+// contextOf encodes p and the configuration's digest as an authorizer context. exp and
 // iat are in Unix seconds, and "" for a token without them.
-func contextOf(p *authz.Principal, hash, digest string) map[string]any {
+func contextOf(p *authz.Principal, digest string) map[string]any {
 	context := make(map[string]any, 12)
 	context[ctxSubject], context[ctxSession], context[ctxIssuer] = p.Subject, p.SessionID, p.Issuer
 	context[ctxTokenID], context[ctxScopes], context[ctxExpiry] = p.TokenID, scopesText(p.Scopes), seconds(p.ExpiresAt)
-	context[ctxToken], context[ctxHash], context[ctxConfig] = p.TokenHash, hash, digest
+	context[ctxToken], context[ctxHash], context[ctxConfig] = p.TokenHash, p.Hash, digest
 	if !p.IssuedAt.IsZero() {
 		context[ctxIssued] = seconds(p.IssuedAt)
 	}
@@ -141,7 +141,7 @@ func scopesText(scopes []string) string {
 func Principal(context map[string]any) (*authz.Principal, error) {
 	for _, name := range []string{
 		ctxSubject, ctxSession, ctxIssuer, ctxTokenID, ctxScopes, ctxExpiry, ctxIssued, ctxRealm, ctxOrigins, ctxToken,
-		ctxSubjectClaim, ctxAbsent, ctxUnread, ctxLimits,
+		ctxHash, ctxSubjectClaim, ctxAbsent, ctxUnread, ctxLimits,
 	} {
 		if _, ok := context[name].(string); !ok && context[name] != nil {
 			return nil, fmt.Errorf("authorizer context: %s is not a string: %w", name, fault.Unauthenticated)
@@ -153,7 +153,7 @@ func Principal(context map[string]any) (*authz.Principal, error) {
 	}
 	p := &authz.Principal{
 		Subject: text(ctxSubject), SessionID: text(ctxSession), Issuer: text(ctxIssuer),
-		Realm: text(ctxRealm), TokenID: text(ctxTokenID), TokenHash: text(ctxToken),
+		Realm: text(ctxRealm), TokenID: text(ctxTokenID), TokenHash: text(ctxToken), Hash: text(ctxHash),
 		SubjectClaim: text(ctxSubjectClaim), Absent: text(ctxAbsent), Unread: text(ctxUnread),
 	}
 	// encoding/json replaces what it can't represent: null becomes "", half of a

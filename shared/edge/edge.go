@@ -7,6 +7,7 @@ package edge
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,6 +20,8 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/logging"
+	"github.com/keyway-agents/keyway/shared/loghash"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/scope"
 	"github.com/keyway-agents/keyway/shared/token"
@@ -37,6 +40,9 @@ type Event struct {
 	MultiValueHeaders eventHeaders `json:"multiValueHeaders"`
 	RequestContext    struct {
 		RequestID string `json:"requestId"`
+		Identity  struct {
+			SourceIP string `json:"sourceIp"`
+		} `json:"identity"`
 	} `json:"requestContext"`
 }
 
@@ -77,8 +83,8 @@ func (e Event) authorization() (values []string) {
 // Response is the policy and context that the authorizer answers with.
 type Response = events.APIGatewayCustomAuthorizerResponse
 
-// Authorizer answers REQUEST events. Use New to make one. Log may be set before the
-// first event; all other fields are read only. It is safe for concurrent use.
+// Authorizer answers REQUEST events. Use New to make one. Log and Hash may be set
+// before the first event; all other fields are read only. It is safe for concurrent use.
 type Authorizer struct {
 	// Verifier verifies the token of each event.
 	Verifier *token.Verifier
@@ -94,6 +100,9 @@ type Authorizer struct {
 	// denies: API Gateway evaluates the policy after the authorizer has answered,
 	// and reuses it from its cache. Defaults to no log.
 	Log *authz.Log
+
+	// Hash makes the hash by which logs name the caller. Defaults to none.
+	Hash loghash.Keys
 
 	matching map[*route.Route]matching
 }
@@ -122,24 +131,32 @@ const maxResource = 512
 // is malformed, it is fault.Internal. On AWS the texts don't reach the caller: API
 // Gateway answers 401 or 503 with the bodies of the template's GatewayResponses.
 func (a *Authorizer) Authorize(ctx context.Context, e Request) (Response, error) {
-	return a.answer(ctx, authorization(e), e.MethodArn, e.HTTPMethod, e.Path, e.RequestContext.RequestID)
+	c := e.RequestContext
+	return a.answer(ctx, authorization(e), e.MethodArn, authz.Entry{
+		RequestID: c.RequestID, Method: e.HTTPMethod, Source: c.Identity.SourceIP,
+	}, e.Path)
 }
 
 // AuthorizeEvent is Authorize for an event as it arrives.
 func (a *Authorizer) AuthorizeEvent(ctx context.Context, e Event) (Response, error) {
-	return a.answer(ctx, e.authorization(), e.MethodARN, e.Method, e.Path, e.RequestContext.RequestID)
+	c := e.RequestContext
+	return a.answer(ctx, e.authorization(), e.MethodARN, authz.Entry{
+		RequestID: c.RequestID, Method: e.Method, Source: c.Identity.SourceIP,
+	}, e.Path)
 }
 
-// answer authorizes what was sent in the Authorization header. It logs a rejected token with the rest of the event.
-func (a *Authorizer) answer(ctx context.Context, sent []string, methodARN, method, path, id string) (Response, error) {
-	began := time.Now()
+// answer authorizes what was sent in the Authorization header. It logs a rejected token with entry and the path of
+// the event.
+func (a *Authorizer) answer(
+	ctx context.Context, sent []string, methodARN string, entry authz.Entry, path string,
+) (Response, error) {
+	entry.Began = time.Now()
 	answer, err := a.authorize(ctx, sent, methodARN)
 	if err != nil && a.Log != nil {
 		cause, _ := errors.AsType[token.Cause](err)
-		a.Log.Write(ctx, authz.Entry{
-			RequestID: id, Method: method, Token: token.Hash(sent),
-			Decision: a.Policy.Decide(nil, method, path), Err: err, Cause: string(cause), Began: began,
-		})
+		entry.Source, entry.Token, entry.Err, entry.Cause = logging.Address(entry.Source), token.Hash(sent), err, string(cause)
+		entry.Decision = a.Policy.Decide(nil, entry.Method, path)
+		a.Log.Write(ctx, entry)
 	}
 	return answer, err
 }
@@ -162,11 +179,12 @@ func (a *Authorizer) authorize(ctx context.Context, sent []string, methodARN str
 		Absent: claims.Absent, Unread: claims.Unread, Limits: claims.Limits,
 		IssuedAt: claims.IssuedAt, ExpiresAt: claims.ExpiresAt,
 	}
-	hash := p.SubjectHash()
+	p.Hash = a.Hash.Subject(p.Issuer, p.Subject)
 	return Response{
-		PrincipalID:    hash,
+		// API Gateway requires a text. Without a key it is the same one for all callers.
+		PrincipalID:    cmp.Or(p.Hash, "caller"),
 		PolicyDocument: a.policy(a.Policy.Granted(p), arn),
-		Context:        contextOf(p, hash, a.Digest),
+		Context:        contextOf(p, a.Digest),
 	}, nil
 }
 

@@ -217,6 +217,39 @@ func Short(text string) string {
 	return strings.ToValidUTF8(text[:MaxText], "") + "..." // the cut may have split a character
 }
 
+// Reason returns what a log may say about err. For an error of the server it is the cause, and for an error of the
+// caller only the kind and the names of wrong fields: the other texts may repeat what the caller sent.
+func Reason(err error) string {
+	k := KindOf(err)
+	if k.Status() >= http.StatusInternalServerError {
+		if cause := Cause(err); cause != nil {
+			return cause.Error()
+		}
+		return k.Error()
+	}
+	text := k.Error()
+	if e, ok := errors.AsType[*Error](err); ok {
+		for i, f := range e.Fields[:min(len(e.Fields), maxReasons)] {
+			text += [...]string{": ", ", "}[min(i, 1)] + f.place() + " " + f.Type
+		}
+	}
+	return text
+}
+
+// maxReasons is how many wrong fields a log names.
+const maxReasons = 3
+
+// place returns where the field is declared, such as body.message. Deeper members may be names of the caller's choice.
+func (f Field) place() string {
+	var names []string
+	for _, part := range f.Loc[:min(len(f.Loc), 2)] {
+		if name, ok := part.(string); ok && len(name) <= 64 {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ".")
+}
+
 // Answer returns the status, the headers and the AgentOS body of an error:
 // {"detail": text | [{type, loc, msg, input}], …}. A 401 has the member "hint" and the
 // header WWW-Authenticate, which say what is wrong with the token and what to do. No answer is stored

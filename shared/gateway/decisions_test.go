@@ -21,6 +21,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/edge"
 	"github.com/keyway-agents/keyway/shared/gateway"
 	"github.com/keyway-agents/keyway/shared/logging"
+	"github.com/keyway-agents/keyway/shared/loghash"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/token"
 	"github.com/keyway-agents/keyway/shared/wire"
@@ -38,6 +39,9 @@ type office struct {
 	behind     atomic.Int64 // nanoseconds that the functions' clock is ahead of the gateway's
 }
 
+// hashes are the keys of the hashes in logs.
+var hashes = loghash.Keys{"TEST KEY ONLY: the hashes in the logs of the tests"}
+
 func newOffice(t *testing.T, agents ...string) *office {
 	t.Helper()
 	o := &office{gate: &gate{t: t, log: &syncBuffer{}}, decisions: &syncBuffer{}}
@@ -54,6 +58,7 @@ func newOffice(t *testing.T, agents ...string) *office {
 	if err != nil {
 		t.Fatal(err)
 	}
+	a.Hash = hashes
 	a.Log = authz.NewLog(slog.New(slog.NewJSONHandler(o.decisions, nil)), digest)
 	list := api.Agents{List: listed}
 	o.authorizer = a
@@ -150,7 +155,7 @@ func TestEachRequestHasOneDecisionLine(t *testing.T) {
 	o.behind.Store(int64(2 * time.Minute))
 	o.wantLines("expired on the way", o.call("GET /agents", bearer(short)), 401, short, &line{
 		Status: 401, Reason: "Token has expired", Route: "GET /agents",
-		Principal: (&authz.Principal{Subject: "ann"}).SubjectHash(),
+		Principal: hashes.Subject("", "ann"),
 	})
 	two := o.call("GET /agents", bearer(reader), bearer(runner))
 	if got := o.lines(two.header.Get("X-Request-Id")); len(got) != 1 ||
@@ -180,7 +185,7 @@ func (o *office) wantLines(name string, got reply, status int, raw string, want 
 		want.Token = token.Hash([]string{raw})
 	}
 	if want.Status != http.StatusUnauthorized {
-		want.Principal = (&authz.Principal{Subject: "ann"}).SubjectHash()
+		want.Principal = hashes.Subject("", "ann")
 	}
 	if diff := cmp.Diff(*want, lines[0]); diff != "" {
 		o.t.Errorf("%s (-want +got):\n%s", name, diff)

@@ -60,7 +60,7 @@ func New(a *edge.Authorizer, next http.Handler, now func() time.Time) *Gateway {
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, err := g.admit(r)
 	if err != nil {
-		logging.Note(r.Context(), "refused", err.Error())
+		logging.Note(r.Context(), "refused", fault.Reason(err))
 		fault.Write(w, err)
 		return
 	}
@@ -80,7 +80,7 @@ func (g *Gateway) admit(r *http.Request) (context.Context, error) {
 	if err != nil {
 		return nil, err
 	}
-	logging.Note(ctx, "principal", a.principal.SubjectHash())
+	logging.Note(ctx, "principal", a.principal.Hash)
 	ctx = authz.WithPrincipal(ctx, a.principal)
 	if m.Route == nil || edge.Evaluate(a.policy, edge.MethodARN(api, r.Method, path)) {
 		return ctx, nil
@@ -98,7 +98,7 @@ func (g *Gateway) admit(r *http.Request) (context.Context, error) {
 // log records a decision that the gateway made. The authorizer records rejected tokens,
 // and the API behind the gateway records every request that it receives.
 func (g *Gateway) log(r *http.Request, e authz.Entry) {
-	e.RequestID, e.Method = logging.RequestID(r.Context()), r.Method
+	e.RequestID, e.Method, e.Source = logging.RequestID(r.Context()), r.Method, logging.Source(r.Context())
 	g.authorizer.Log.Write(r.Context(), e)
 }
 
@@ -143,6 +143,7 @@ func event(r *http.Request, m route.Match) events.APIGatewayCustomAuthorizerRequ
 		PathParameters:    m.Params,
 		RequestContext: events.APIGatewayCustomAuthorizerRequestTypeRequestContext{
 			RequestID: logging.RequestID(r.Context()), HTTPMethod: r.Method, Path: r.URL.Path, Stage: "local",
+			Identity: events.APIGatewayCustomAuthorizerRequestTypeRequestIdentity{SourceIP: logging.Source(r.Context())},
 		},
 	}
 	if m.Route != nil {

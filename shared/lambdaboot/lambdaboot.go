@@ -11,12 +11,14 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/api"
 	"github.com/keyway-agents/keyway/shared/assemble"
+	"github.com/keyway-agents/keyway/shared/audit"
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/config/deployed"
 	"github.com/keyway-agents/keyway/shared/edge"
 	"github.com/keyway-agents/keyway/shared/lambdahttp"
 	"github.com/keyway-agents/keyway/shared/logging"
+	"github.com/keyway-agents/keyway/shared/loghash"
 	"github.com/keyway-agents/keyway/shared/queue"
 	"github.com/keyway-agents/keyway/shared/revoke"
 	"github.com/keyway-agents/keyway/shared/route"
@@ -97,6 +99,13 @@ func (f Function) parts(log *slog.Logger) (p assemble.Parts, err error) {
 		Config: cfg, Policy: policy, Log: log, Version: version.ThisBuild().Version, Started: time.Now(),
 		Decisions: authz.NewLog(log, cfg.Digest),
 	}
+	if p.Hash, err = loghash.FromEnv(os.LookupEnv); err != nil {
+		return p, err
+	}
+	if len(p.Hash) == 0 {
+		log.Warn("logs have no hashes of callers and objects, because " + loghash.Variable + " is not set")
+	}
+	p.Audit = audit.New(log, p.Hash)
 	if f.Agents != nil {
 		if p.Agents, err = f.Agents(cfg, os.LookupEnv); err != nil {
 			return p, err

@@ -14,6 +14,7 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/edge"
+	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/logging"
 )
 
@@ -39,6 +40,7 @@ func request(ctx context.Context, e events.APIGatewayProxyRequest) (*http.Reques
 	}
 	r.URL.Path, r.URL.RawPath = escaped(path, e)
 	r.RequestURI = r.URL.RequestURI()
+	r.RemoteAddr = e.RequestContext.Identity.SourceIP
 	if host := r.Header.Get("Host"); host != "" {
 		r.Host = host
 	}
@@ -147,10 +149,10 @@ func withCaller(next http.Handler) http.Handler {
 		p, err := edge.Principal(gateway.Authorizer)
 		switch {
 		case err == nil:
-			logging.Note(ctx, "principal", p.SubjectHash())
+			logging.Note(ctx, "principal", p.Hash)
 			r = r.WithContext(authz.WithPrincipal(ctx, p))
 		case len(gateway.Authorizer) > 0:
-			logging.Note(ctx, "refused", err.Error())
+			logging.Note(ctx, "refused", fault.Reason(err))
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -1,5 +1,6 @@
 // Package logging makes the logger and writes one log line per request. The line and
-// the response share a request id. A line never contains a token, key, prompt or answer.
+// the response share a request id. A line never contains a token, key, prompt or answer, nor an id or another text that
+// the caller chose.
 package logging
 
 import (
@@ -9,8 +10,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/netip"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -41,9 +45,10 @@ type contextKey struct{}
 
 // line collects the attributes of one request until its log line is written.
 type line struct {
-	id    string
-	mu    sync.Mutex
-	attrs []any
+	id     string
+	source string
+	mu     sync.Mutex
+	attrs  []any
 }
 
 // RequestID returns the id of the request that ctx belongs to, or "" if it belongs to
@@ -55,10 +60,50 @@ func RequestID(ctx context.Context) string {
 	return ""
 }
 
-// Note adds an attribute to the log line of the request that ctx belongs to. Outside
-// of a request it does nothing. It is safe for concurrent use.
-func Note(ctx context.Context, key string, value any) {
+// Source returns the address that the request of ctx came from, or "" if it is not known. On AWS it is the one that API
+// Gateway has seen; on a local server behind a proxy it is the proxy's.
+func Source(ctx context.Context) string {
 	if l, ok := ctx.Value(contextKey{}).(*line); ok {
+		return l.source
+	}
+	return ""
+}
+
+// Address returns the IP address in an address with or without a port. It is "" for any other text.
+func Address(text string) string {
+	if host, _, err := net.SplitHostPort(text); err == nil {
+		text = host
+	}
+	if ip, err := netip.ParseAddr(text); err == nil {
+		return ip.WithZone("").String()
+	}
+	return ""
+}
+
+// Method returns the method of a request for a log, and "other" for one that HTTP doesn't define: a client can send any
+// text in its place.
+func Method(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete,
+		http.MethodOptions, http.MethodConnect, http.MethodTrace:
+		return method
+	}
+	return "other"
+}
+
+// Panicked describes the value of a panic for a log. The texts of Go's runtime have no data. Any other value may have
+// some, so only its type is logged; the stack shows where it is from.
+func Panicked(value any) string {
+	if err, ok := value.(runtime.Error); ok {
+		return err.Error()
+	}
+	return fmt.Sprintf("a value of type %T", value)
+}
+
+// Note adds an attribute to the log line of the request that ctx belongs to. Outside
+// of a request it does nothing, nor with the text "". It is safe for concurrent use.
+func Note(ctx context.Context, key string, value any) {
+	if l, ok := ctx.Value(contextKey{}).(*line); ok && value != "" {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.attrs = append(l.attrs, slog.Any(key, value))
@@ -72,7 +117,7 @@ func Note(ctx context.Context, key string, value any) {
 // client must not mistake the part that it received for the whole.
 func Requests(log *slog.Logger, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		l := &line{id: rand.Text()}
+		l := &line{id: rand.Text(), source: Address(r.RemoteAddr)}
 		ctx := context.WithValue(r.Context(), contextKey{}, l)
 		rec := &recorder{ResponseWriter: w}
 		rec.Header().Set("X-Request-Id", l.id)
@@ -80,7 +125,7 @@ func Requests(log *slog.Logger, next http.Handler) http.Handler {
 		defer func() {
 			p := recover()
 			if p != nil {
-				log.ErrorContext(ctx, "panic", "request_id", l.id, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+				log.ErrorContext(ctx, "panic", "request_id", l.id, "panic", Panicked(p), "stack", string(debug.Stack()))
 			}
 			if p != nil && rec.status == 0 {
 				fault.Write(rec, fault.Internal)
@@ -89,7 +134,7 @@ func Requests(log *slog.Logger, next http.Handler) http.Handler {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			log.InfoContext(ctx, "request", append([]any{
-				"request_id", l.id, "method", r.Method, "status", cmp.Or(rec.status, http.StatusOK),
+				"request_id", l.id, "method", Method(r.Method), "status", cmp.Or(rec.status, http.StatusOK),
 				"bytes", rec.bytes, "ms", float64(time.Since(start).Microseconds()) / 1000,
 			}, l.attrs...)...)
 			if p != nil {

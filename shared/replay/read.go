@@ -124,7 +124,12 @@ type line struct {
 	Filtered bool `json:"filtered"`
 	// Config is the beginning of the configuration's digest.
 	Config string `json:"config"`
+	// Times is how many equal refusals the line stands for. 0 means one.
+	Times int `json:"times"`
 }
+
+// maxTimes is how many refusals one line can stand for. Anyone could have written the log.
+const maxTimes = 1 << 30
 
 // Read adds the decisions of r to l, except those before since. A zero since adds all. Only distinct
 // decisions are stored, so that the memory does not grow with the length of the log. A line that cannot
@@ -174,10 +179,11 @@ func (l *Log) line(text []byte, since time.Time) {
 		l.Old++
 		return
 	}
-	l.Decisions++
+	d.Times = min(max(d.Times, 1), maxTimes)
+	l.Decisions += d.Times
 	d.Time = d.Time.UTC()
 	if d.Config = short(d.Config); d.Config != "" {
-		l.Configs[d.Config]++
+		l.Configs[d.Config] += d.Times
 	}
 	// The lines of several functions or files are not in the order of time.
 	span := seen{first: l.First, last: l.Last}
@@ -204,17 +210,17 @@ func (l *Log) keep(d line) {
 	r := routes[d.Route]
 	switch family := ""; {
 	case !*d.Allow && d.Status == 401:
-		l.Skipped.NoToken++
+		l.Skipped.NoToken += d.Times
 		return
 	case r == nil:
-		l.Skipped.NoRoute++
+		l.Skipped.NoRoute += d.Times
 		return
 	case d.ScopesBytes > 0:
-		l.Skipped.NoScopes++
+		l.Skipped.NoScopes += d.Times
 		return
 	default: // only routes of an agent need its id
 		if family, _ = r.Resource(); family != "" && !scope.IsAgentID(d.Agent) {
-			l.Skipped.NoAgent++
+			l.Skipped.NoAgent += d.Times
 			return
 		}
 		if family == "" {
@@ -242,7 +248,7 @@ func (l *Log) keep(d line) {
 	if hexDigits.MatchString(d.Principal) {
 		caller = d.Principal
 	}
-	g.add(seen{callers: map[string]struct{}{caller: {}}, requests: 1, first: d.Time, last: d.Time})
+	g.add(seen{callers: map[string]struct{}{caller: {}}, requests: d.Times, first: d.Time, last: d.Time})
 }
 
 // sortScopes sorts the scopes with their origins, and removes repeated scopes. Origins that don't fit the scopes are

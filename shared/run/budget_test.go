@@ -63,7 +63,7 @@ func TestTheTokensOfADeletedRunAreCounted(t *testing.T) {
 	in := limited(limit.Limits{TokensPerDay: usage.Total})
 	done := b.background(b.runner.Run(context.Background(), in))
 	<-waits
-	if err := b.db.DeleteSessions(t.Context(), ann, []string{"s"}, ""); err != nil {
+	if _, err := b.db.DeleteSessions(t.Context(), ann, []string{"s"}, ""); err != nil {
 		t.Fatal(err)
 	}
 	<-done

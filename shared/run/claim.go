@@ -11,6 +11,7 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/logging"
 	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
@@ -62,7 +63,7 @@ func (r *Runner) Claim(ctx context.Context, id uuid.UUID) (execute func(), claim
 		defer stop()
 		defer func() { // The panic has no caller who could handle it, and must not end the other runs of this process.
 			if p := recover(); p != nil {
-				r.log.Error("a run panicked", "run_id", row.RunID, "panic", p)
+				r.log.Error("a run panicked", "run_id", row.RunID, "panic", logging.Panicked(p))
 			}
 		}()
 		l.execute(ctx, at)

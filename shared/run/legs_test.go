@@ -281,7 +281,7 @@ func TestADeletedSessionStopsItsRun(t *testing.T) {
 	})), calls("so far", model.ToolCall{Name: "t"}), replies("never"))
 	done := b.background(b.runner.Run(context.Background(), streamed))
 	<-waits
-	if err := b.db.DeleteSessions(t.Context(), ann, []string{"s"}, ""); err != nil {
+	if _, err := b.db.DeleteSessions(t.Context(), ann, []string{"s"}, ""); err != nil {
 		t.Fatal(err)
 	}
 	select {

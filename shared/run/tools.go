@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keyway-agents/keyway/shared/logging"
 	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/pgvalue"
 	"github.com/keyway-agents/keyway/shared/strictjson"
@@ -199,7 +200,8 @@ func (l *leg) executeCalls(ctx context.Context, all []plannedCall) error {
 		go func() {
 			o := tool.Call(ctx, w.tool, arguments, l.now)
 			if o.Panicked != nil {
-				l.log.Error("a tool panicked", "tool", w.tool.Name, "run_id", l.head.RunID, "panic", o.Panicked)
+				l.log.Error("a tool panicked", "tool", w.tool.Name, "run_id", l.head.RunID, "panic",
+					logging.Panicked(o.Panicked))
 			}
 			done <- ended{w.call, o}
 		}()

@@ -258,7 +258,7 @@ func TestDeletingRunsGivesNothingBack(t *testing.T) {
 	b := ofAnn(limit.Limits{ConcurrentRuns: 1, RunsPerDay: 3, TokensPerDay: 100})
 	delete := func(r store.Run) {
 		t.Helper()
-		if err := db.DeleteSessions(t.Context(), ann, []string{r.SessionID}, ""); err != nil {
+		if _, err := db.DeleteSessions(t.Context(), ann, []string{r.SessionID}, ""); err != nil {
 			t.Fatal(err)
 		}
 	}

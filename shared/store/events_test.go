@@ -63,7 +63,7 @@ func TestEventsOfADeletedRunDoNotPreventOthers(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	gone, here := begin(t, db, "ann", "gone", 0), begin(t, db, "ann", "here", 0)
-	if err := db.DeleteSessions(t.Context(), ann, []string{"gone"}, ""); err != nil {
+	if _, err := db.DeleteSessions(t.Context(), ann, []string{"gone"}, ""); err != nil {
 		t.Fatal(err)
 	}
 	_, err := db.AddEvents(t.Context(), []store.Events{{RunID: gone.RunID, Attempt: 1, Count: 1, Frames: "a\n\n"},

@@ -17,6 +17,7 @@ import (
 // RunHead is what identifies a run, and where it is.
 type RunHead struct {
 	RunID     uuid.UUID
+	Owner     string
 	SessionID string
 	AgentID   string
 	// Status, Streamed and Attempt have the same meaning as in Run.
@@ -30,15 +31,15 @@ type RunHead struct {
 func (db *DB) RunHead(ctx context.Context, v Viewer, q RunQuery) (RunHead, error) {
 	where, args, ok := q.where(v)
 	if !ok {
-		return RunHead{}, fmt.Errorf("run %q: %w", q.RunID, fault.NotFound)
+		return RunHead{}, fmt.Errorf("run: %w", fault.NotFound)
 	}
-	heads, err := collect[RunHead](ctx, db, `SELECT run_id, session_id, agent_id, status, streamed, attempt
+	heads, err := collect[RunHead](ctx, db, `SELECT run_id, owner, session_id, agent_id, status, streamed, attempt
 		FROM keyway.runs WHERE `+where+` ORDER BY seq LIMIT 1`, args)
 	if err != nil {
-		return RunHead{}, fmt.Errorf("run %q: %w", q.RunID, kindOf(err))
+		return RunHead{}, fmt.Errorf("run: %w", kindOf(err))
 	}
 	if len(heads) == 0 {
-		return RunHead{}, fmt.Errorf("run %q: %w", q.RunID, fault.NotFound)
+		return RunHead{}, fmt.Errorf("run: %w", fault.NotFound)
 	}
 	return heads[0], nil
 }

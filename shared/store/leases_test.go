@@ -186,7 +186,7 @@ func TestThePulseReportsDeletedRuns(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	r := begin(t, db, "ann", "s", 0)
-	if err := db.DeleteSessions(t.Context(), ann, []string{"s"}, ""); err != nil {
+	if _, err := db.DeleteSessions(t.Context(), ann, []string{"s"}, ""); err != nil {
 		t.Fatal(err)
 	}
 	for _, renew := range []bool{false, true} {

@@ -315,7 +315,7 @@ func (m *machine) deleteSession(r *rapid.T) {
 	if m.run.RunID == uuid.Nil || rapid.IntRange(0, 9).Draw(r, "seldom") > 0 {
 		r.Skip("seldom")
 	}
-	if err := losing(r, m.process(r)).DeleteSessions(m.t.Context(), ann, []string{m.run.SessionID}, ""); err != nil {
+	if _, err := losing(r, m.process(r)).DeleteSessions(m.t.Context(), ann, []string{m.run.SessionID}, ""); err != nil {
 		r.Fatal(err)
 	}
 	m.exists, m.status, m.events = false, "", nil

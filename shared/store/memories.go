@@ -131,17 +131,18 @@ func (db *DB) oneMemory(
 	}
 	found, err := collect[Memory](ctx, db, before+"memory_id = @memory_id AND "+where+after, args)
 	if err != nil {
-		return Memory{}, fmt.Errorf("memory %s: %w", id, kindOf(err))
+		return Memory{}, fmt.Errorf("memory: %w", kindOf(err))
 	}
 	if len(found) == 0 {
-		return Memory{}, fmt.Errorf("memory %s: %w", id, fault.NotFound)
+		return Memory{}, fmt.Errorf("memory: %w", fault.NotFound)
 	}
 	return found[0], nil
 }
 
 // DeleteMemories deletes memories in one statement. Missing memories, and those that the viewer cannot see, are ignored
-// without an error, as in AgentOS.
-func (db *DB) DeleteMemories(ctx context.Context, v Viewer, ids []string, owner string) error {
+// without an error, as in AgentOS. owners are those of the deleted memories; they are unknown if the statement was
+// repeated because its answer was lost.
+func (db *DB) DeleteMemories(ctx context.Context, v Viewer, ids []string, owner string) (owners []string, err error) {
 	// Texts that are no ids cannot match, and PostgreSQL would reject them as an array of uuid.
 	var known []uuid.UUID
 	for _, id := range ids {
@@ -151,11 +152,12 @@ func (db *DB) DeleteMemories(ctx context.Context, v Viewer, ids []string, owner 
 	}
 	where, args := MemoryQuery{Owner: owner}.where(v)
 	args["ids"] = known
-	sql := `DELETE FROM keyway.memories WHERE memory_id = ANY(@ids) AND ` + where
-	if _, err := db.bulk.exec(ctx, sql, args); err != nil {
-		return fmt.Errorf("delete memories: %w", kindOf(err))
+	sql := `WITH gone AS (DELETE FROM keyway.memories WHERE memory_id = ANY(@ids) AND ` + where + ` RETURNING owner)
+		SELECT DISTINCT owner FROM gone`
+	if owners, err = list(ctx, db.bulk, pgx.RowTo[string], sql, args); err != nil {
+		return nil, fmt.Errorf("delete memories: %w", kindOf(err))
 	}
-	return nil
+	return owners, nil
 }
 
 // MemoryTopics returns the distinct topics of the memories, in order: a page of limit topics, or all for a limit of 0.

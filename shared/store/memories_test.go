@@ -163,7 +163,7 @@ func TestMemoriesOfOthersLookMissing(t *testing.T) {
 			if _, err := db.ChangeMemory(t.Context(), v, which, "x", nil, day); !errors.Is(err, fault.NotFound) {
 				t.Errorf("%s changes: %v", name, err)
 			}
-			if err := db.DeleteMemories(t.Context(), v, []string{which}, "ann"); err != nil {
+			if _, err := db.DeleteMemories(t.Context(), v, []string{which}, "ann"); err != nil {
 				t.Errorf("%s deletes: %v", name, err)
 			}
 		}
@@ -207,7 +207,7 @@ func TestSeveralMemoriesAreDeletedTogether(t *testing.T) {
 		{admin, []string{ids[2], bobs}, "", 1},
 		{ann, nil, "", 1},
 	} {
-		if err := db.DeleteMemories(t.Context(), row.viewer, row.ids, row.owner); err != nil {
+		if _, err := db.DeleteMemories(t.Context(), row.viewer, row.ids, row.owner); err != nil {
 			t.Fatal(err)
 		}
 		if _, n, err := db.Memories(t.Context(), admin, store.MemoryQuery{Limit: 1, Page: 1}); err != nil || n != row.left {

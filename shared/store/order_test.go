@@ -91,7 +91,7 @@ func TestStatementsAboutManyRunsDoNotDeadlock(t *testing.T) {
 			})
 		}
 		for _, list := range [][]string{ids, backwards} {
-			do("delete", func() error { return db.DeleteSessions(t.Context(), ann, list, "") })
+			do("delete", func() error { _, err := db.DeleteSessions(t.Context(), ann, list, ""); return err })
 		}
 		for _, r := range started[:len(started)/2] {
 			r.Status, r.Metrics = "COMPLETED", json.RawMessage("{}")

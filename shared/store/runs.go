@@ -404,7 +404,7 @@ func (db *DB) FinishRun(ctx context.Context, l Leg, r Run, events []Events, u Us
 func (db *DB) History(ctx context.Context, owner, sessionID, agentID string, limit int) ([]json.RawMessage, error) {
 	out, err := list(ctx, db, pgx.RowTo[json.RawMessage], historyQuery, historyArgs(owner, sessionID, agentID, limit))
 	if err != nil {
-		return nil, fmt.Errorf("history of session %q: %w", sessionID, kindOf(err))
+		return nil, fmt.Errorf("history of a session: %w", kindOf(err))
 	}
 	return out, nil
 }
@@ -444,7 +444,7 @@ func (db *DB) Runs(ctx context.Context, v Viewer, q RunQuery) ([]Run, error) {
 	sql := `SELECT ` + columns + ` FROM keyway.runs WHERE ` + where + ` ORDER BY seq` + pageOf(q.Limit, q.Page, args)
 	runs, err := collect[Run](ctx, db.bulk, sql, args)
 	if err != nil {
-		return nil, fmt.Errorf("runs of session %q: %w", q.SessionID, kindOf(err))
+		return nil, fmt.Errorf("runs of a session: %w", kindOf(err))
 	}
 	return runs, nil
 }
@@ -453,7 +453,7 @@ func (db *DB) Runs(ctx context.Context, v Viewer, q RunQuery) ([]Run, error) {
 func (db *DB) Run(ctx context.Context, v Viewer, q RunQuery) (Run, error) {
 	runs, err := db.Runs(ctx, v, q)
 	if err == nil && len(runs) == 0 {
-		err = fmt.Errorf("run %q: %w", q.RunID, fault.NotFound)
+		err = fmt.Errorf("run: %w", fault.NotFound)
 	}
 	if err != nil {
 		return Run{}, err

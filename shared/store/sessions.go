@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -56,7 +57,7 @@ func (u *Usages) Scan(src any) error {
 	for line := range strings.Lines(text) {
 		f := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
 		if len(f) != 5 {
-			return fmt.Errorf("usage of a session: %q", line)
+			return errors.New("the usage of a session can't be read")
 		}
 		// The names come first, then the three counters.
 		one := SessionUsage{ModelID: f[0], Family: f[1]}
@@ -137,9 +138,9 @@ func (db *DB) Session(ctx context.Context, v Viewer, sessionID, owner string) (S
 		WHERE s.session_id = @session_id AND `+where+` LIMIT 2`, args)
 	switch {
 	case err != nil:
-		return Session{}, fmt.Errorf("session %q: %w", sessionID, kindOf(err))
+		return Session{}, fmt.Errorf("session: %w", kindOf(err))
 	case len(found) == 0:
-		return Session{}, fmt.Errorf("session %q: %w", sessionID, fault.NotFound)
+		return Session{}, fmt.Errorf("session: %w", fault.NotFound)
 	case len(found) > 1:
 		return Session{}, severalOwners(sessionID)
 	}
@@ -148,8 +149,9 @@ func (db *DB) Session(ctx context.Context, v Viewer, sessionID, owner string) (S
 
 // DeleteSessions deletes sessions with their runs and events, all of them or none. Missing sessions, and those that the
 // viewer cannot see, are ignored without an error, as in AgentOS. owner restricts an administrator's view to one user;
-// without it, an id that several users have is fault.Conflict.
-func (db *DB) DeleteSessions(ctx context.Context, v Viewer, ids []string, owner string) error {
+// without it, an id that several users have is fault.Conflict. owners are those of the deleted sessions; they are unknown
+// if the statement was repeated because its answer was lost.
+func (db *DB) DeleteSessions(ctx context.Context, v Viewer, ids []string, owner string) (owners []string, err error) {
 	ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !ValidID(id, MaxSessionID) })
 	where, args := SessionQuery{Owner: owner}.where(v)
 	args["ids"] = ids
@@ -158,7 +160,7 @@ func (db *DB) DeleteSessions(ctx context.Context, v Viewer, ids []string, owner 
 	// locks several runs could wait for this one and this one for it. Therefore the runs are locked first, in the order of
 	// their ids, after their session. The count makes PostgreSQL lock all of them before it deletes the first session.
 	var twice *string
-	err := db.bulk.queryRow(ctx, `
+	err = db.bulk.queryRow(ctx, `
 		WITH found AS (
 			SELECT s.owner, s.session_id, count(*) OVER (PARTITION BY s.session_id) AS owners
 			FROM keyway.sessions s WHERE s.session_id = ANY(@ids) AND `+where+`
@@ -172,14 +174,15 @@ func (db *DB) DeleteSessions(ctx context.Context, v Viewer, ids []string, owner 
 			DELETE FROM keyway.sessions s USING held h
 			WHERE s.owner = h.owner AND s.session_id = h.session_id AND (SELECT count(*) FROM runs) >= 0
 		)
-		SELECT min(session_id) FROM found WHERE owners > 1`, args).Scan(&twice)
+		SELECT min(session_id) FILTER (WHERE owners > 1), COALESCE(array_agg(DISTINCT owner), '{}')
+		FROM found`, args).Scan(&twice, &owners)
 	if err != nil {
-		return fmt.Errorf("delete sessions: %w", kindOf(err))
+		return nil, fmt.Errorf("delete sessions: %w", kindOf(err))
 	}
 	if twice != nil {
-		return severalOwners(*twice)
+		return owners, severalOwners(*twice)
 	}
-	return nil
+	return owners, nil
 }
 
 // severalOwners is the error for an id that several users have, where an administrator has not chosen one of them.
@@ -215,10 +218,10 @@ func (db *DB) CreateSession(ctx context.Context, s Session) error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("create session %q: %w", s.SessionID, kindOf(err))
+		return fmt.Errorf("create session: %w", kindOf(err))
 	}
 	if !created {
-		return fmt.Errorf("session %q: %w", s.SessionID, fault.Conflict)
+		return fmt.Errorf("session: %w", fault.Conflict)
 	}
 	return nil
 }
@@ -249,13 +252,13 @@ func (db *DB) ChangeSession(ctx context.Context, s Session, c SessionChange, now
 			"summary": c.Summary, "now": now, "max_bytes": c.MaxBytes,
 		})
 	if err != nil {
-		return Session{}, fmt.Errorf("change session %q: %w", s.SessionID, kindOf(err))
+		return Session{}, fmt.Errorf("change session: %w", kindOf(err))
 	}
 	if len(changed) == 0 {
 		if _, err := db.Session(ctx, Viewer{All: true}, s.SessionID, s.Owner); err != nil || c.MaxBytes == 0 {
-			return Session{}, cmp.Or(err, fmt.Errorf("session %q: %w", s.SessionID, fault.NotFound))
+			return Session{}, cmp.Or(err, fmt.Errorf("session: %w", fault.NotFound))
 		}
-		return Session{}, fmt.Errorf("session %q: %w", s.SessionID, fault.TooLarge)
+		return Session{}, fmt.Errorf("session: %w", fault.TooLarge)
 	}
 	return changed[0], nil
 }
@@ -293,7 +296,7 @@ func (db *DB) Conversation(ctx context.Context, v Viewer, q ConversationQuery) (
 			WHERE m.value->>'role' NOT IN ('system', 'tool')
 		) AS shown`+fits, args).Scan(&messages)
 	if err != nil {
-		return nil, fmt.Errorf("conversation of session %q: %w", q.SessionID, kindOf(err))
+		return nil, fmt.Errorf("conversation of a session: %w", kindOf(err))
 	}
 	return messages, nil
 }

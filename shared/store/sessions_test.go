@@ -105,7 +105,7 @@ func TestAChangeKeepsTheOtherValues(t *testing.T) {
 	if other := session(t, db, bob, "s"); *other.Name != "bob's" || other.State != nil {
 		t.Errorf("bob's session changed to %+v", other)
 	}
-	if err := db.DeleteSessions(t.Context(), ann, []string{"s"}, ""); err != nil {
+	if _, err := db.DeleteSessions(t.Context(), ann, []string{"s"}, ""); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := db.ChangeSession(t.Context(), s, store.SessionChange{Name: new("x")}, day); !errors.Is(err,
@@ -149,7 +149,7 @@ func TestSeveralSessionsAreDeletedTogetherOrNotAtAll(t *testing.T) {
 		{admin, []string{"both", "both", "one"}, "ann", "bob/both bob/two", nil},
 		{bob, []string{"both", "two"}, "", "", nil},
 	} {
-		err := db.DeleteSessions(t.Context(), row.viewer, row.ids, row.owner)
+		_, err := db.DeleteSessions(t.Context(), row.viewer, row.ids, row.owner)
 		if row.kind == nil && err != nil || row.kind != nil && !errors.Is(err, row.kind) {
 			t.Errorf("%+v deletes %q: %v", row.viewer, row.ids, err)
 		}
@@ -169,7 +169,7 @@ func TestDeletingASessionDeletesItsRunsAndEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	finish(t, db, r)
-	if err := db.DeleteSessions(t.Context(), ann, []string{"s"}, ""); err != nil {
+	if _, err := db.DeleteSessions(t.Context(), ann, []string{"s"}, ""); err != nil {
 		t.Fatal(err)
 	}
 	sql(t, url, `DO $$ BEGIN ASSERT (SELECT count(*) FROM keyway.runs) + (SELECT count(*) FROM keyway.run_events) +

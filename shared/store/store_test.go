@@ -146,7 +146,7 @@ func TestDeletingTheSessionOfARunningRunIsAConflict(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	r := begin(t, db, "ann", "s", 0)
-	if err := db.DeleteSessions(t.Context(), ann, []string{"s"}, ""); err != nil {
+	if _, err := db.DeleteSessions(t.Context(), ann, []string{"s"}, ""); err != nil {
 		t.Fatal(err)
 	}
 	if err := end(t, db, r, "COMPLETED"); !errors.Is(err, fault.Conflict) {
@@ -175,7 +175,7 @@ func TestDataOfOthersLooksMissing(t *testing.T) {
 		if found, err := db.RequestCancel(t.Context(), v, r.RunID); err != nil || found {
 			t.Errorf("%s cancels her run: %t %v", name, found, err)
 		}
-		if err := db.DeleteSessions(t.Context(), v, []string{"s"}, ""); err != nil {
+		if _, err := db.DeleteSessions(t.Context(), v, []string{"s"}, ""); err != nil {
 			t.Errorf("%s deletes: %v", name, err)
 		}
 	}
@@ -199,7 +199,7 @@ func TestSeveralOwnersCanHaveTheSameSessionID(t *testing.T) {
 	if s, err := db.Session(t.Context(), admin, "s", "bob"); err != nil || s.Owner != "bob" {
 		t.Errorf("%+v %v", s, err)
 	}
-	if err := db.DeleteSessions(t.Context(), bob, []string{"s"}, ""); err != nil {
+	if _, err := db.DeleteSessions(t.Context(), bob, []string{"s"}, ""); err != nil {
 		t.Fatal(err)
 	}
 	session(t, db, ann, "s")

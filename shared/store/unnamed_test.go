@@ -230,7 +230,8 @@ func sessionCalls() []call {
 			return wantOne(page, err)
 		}},
 		{"DeleteSessions", func(ctx context.Context, db *store.DB) error {
-			return db.DeleteSessions(ctx, ann, []string{"t"}, "ann")
+			_, err := db.DeleteSessions(ctx, ann, []string{"t"}, "ann")
+			return err
 		}},
 	}
 }
@@ -265,7 +266,8 @@ func memoryCalls() []call {
 			return db.MergeMemories(ctx, []store.Memory{memory}, merged)
 		}},
 		{"DeleteMemories", func(ctx context.Context, db *store.DB) error {
-			return db.DeleteMemories(ctx, ann, []string{merged.MemoryID.String()}, "")
+			_, err := db.DeleteMemories(ctx, ann, []string{merged.MemoryID.String()}, "")
+			return err
 		}},
 	}
 }

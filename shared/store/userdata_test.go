@@ -89,7 +89,8 @@ func TestAnExportShowsOneMoment(t *testing.T) {
 	err := db.ExportUser(t.Context(), "ann", func(i store.UserItem) error {
 		if n++; n == 1 {
 			finish(t, db, begin(t, db, "ann", "s3", 0))
-			return db.DeleteSessions(t.Context(), store.Viewer{All: true}, []string{"s1"}, "ann")
+			_, err := db.DeleteSessions(t.Context(), store.Viewer{All: true}, []string{"s1"}, "ann")
+			return err
 		}
 		return nil
 	})

@@ -1,0 +1,238 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/keyway-agents/keyway/shared/loghash"
+)
+
+// The logs below --data. The older file of each has a number before the extension: decisions.1.jsonl.
+const (
+	decisionsLog = "decisions" // what was allowed; keyway diff replays it
+	refusalsLog  = "refusals"  // what was refused; keyway diff replays it too
+	auditLog     = "audit"     // who changed what; keyway audit searches it
+)
+
+// maxLogSize is the size at which a log starts a new file. A decision is about 500 bytes, so a file holds some 30,000 of
+// them. Of decisions and refusals one older file is kept, and that bounds what they take on the disk. Of the audit log
+// all files are kept: only the operator removes them.
+const maxLogSize = 16 << 20
+
+// decisionFiles returns the paths of the logs of decisions in a data directory, older files first. Each may be missing.
+func decisionFiles(dir string) (paths []string) {
+	for _, name := range []string{decisionsLog, refusalsLog} {
+		paths = append(paths, filepath.Join(dir, name+".1.jsonl"), filepath.Join(dir, name+".jsonl"))
+	}
+	return paths
+}
+
+// auditFiles returns the paths of the audit log in a data directory, oldest first.
+func auditFiles(dir string) (paths []string) {
+	for n := 1; ; n++ {
+		path := numbered(dir, auditLog, n)
+		if _, err := os.Stat(path); err != nil {
+			break
+		}
+		paths = append(paths, path)
+	}
+	return append(paths, filepath.Join(dir, auditLog+".jsonl"))
+}
+
+func numbered(dir, name string, n int) string {
+	return filepath.Join(dir, fmt.Sprintf("%s.%d.jsonl", name, n))
+}
+
+// openLogs makes s.decided, s.refused and s.audited, which write to the server's log and, as JSON, to a file below
+// --data each. If a file can't be written, the server warns and serves all the same.
+func (s *server) openLogs() (closeLogs func() error) {
+	var files []*logFile
+	open := func(name string, keep bool) *slog.Logger {
+		f := &logFile{dir: s.cli.Data, name: name, max: maxLogSize, keep: keep, log: s.log}
+		files = append(files, f)
+		f.reopen()
+		return slog.New(slog.NewMultiHandler(s.log.Handler(), slog.NewJSONHandler(f, nil)))
+	}
+	s.decided, s.refused, s.audited = open(decisionsLog, false), open(refusalsLog, false), open(auditLog, true)
+	return func() (err error) {
+		for _, f := range files {
+			err = errors.Join(err, f.close())
+		}
+		return err
+	}
+}
+
+// logKeys returns the keys of the hashes in logs: those of the environment, or those below --data, which are made if
+// there are none. Without any, the logs have no hashes.
+func (s *server) logKeys() (loghash.Keys, error) {
+	keys, err := loghash.FromEnv(s.lookup)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	if len(keys) > 0 {
+		return keys, nil
+	}
+	if keys, err = loghash.FromDir(s.cli.Data); err != nil {
+		s.log.Warn("logs have no hashes of callers and objects, because their key can't be read or made; set "+
+			loghash.Variable+", or make --data a directory that keyway can write to", "err", err)
+		return nil, nil
+	}
+	return keys, nil
+}
+
+// readKeys returns the keys with which logs are searched.
+func (e env) readKeys() (loghash.Keys, error) {
+	keys, err := loghash.FromEnv(e.lookup)
+	if err == nil && len(keys) == 0 {
+		keys, err = loghash.Stored(e.cli.Data)
+	}
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return keys, nil
+}
+
+// logFile appends lines to a file. A line that would make the file larger than max begins a new one, and the previous
+// one becomes NAME.1.jsonl, or the next free number if all are kept.
+//
+// A line that can't be written, because the disk is full, is lost. The next one is tried again, and when it can be
+// written, a line before it has the number of the lost ones.
+//
+// It has no lock of its own: slog's handler calls Write under one, with a whole line.
+type logFile struct {
+	dir, name string
+	// max is the size in bytes at which a new file begins.
+	max int64
+	// keep keeps all older files. Otherwise only the last one is kept.
+	keep bool
+	// log receives a warning when lines are lost, and another one when that has ended.
+	log *slog.Logger
+	// f is the current file, nil if it must be opened first. size is its length.
+	f    *os.File
+	size int64
+	// torn means that a part of a line was written.
+	torn bool
+	// lost is how many lines were lost since the last one that was written.
+	lost int
+}
+
+// reopen opens the file if it is not open. A failure is logged when it is the first one.
+func (l *logFile) reopen() {
+	if l.f == nil {
+		if err := l.open(); err != nil {
+			l.failed(err)
+		}
+	}
+}
+
+// open opens the current file for appending. With O_APPEND, POSIX makes each write go to the end of the file as one
+// step, so the lines of two servers that share --data do not mix. The file is readable by its owner only: it shows who
+// did what.
+func (l *logFile) open() error {
+	if err := os.MkdirAll(l.dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(l.path(), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	// The size counts what an earlier server wrote.
+	info, err := f.Stat()
+	if err != nil {
+		_ = f.Close()
+		return err
+	}
+	l.f, l.size = f, info.Size()
+	return nil
+}
+
+func (l *logFile) path() string { return filepath.Join(l.dir, l.name+".jsonl") }
+
+// Write appends one line.
+func (l *logFile) Write(line []byte) (int, error) {
+	out := line
+	if l.lost > 0 {
+		gap, _ := json.Marshal(map[string]any{"time": time.Now(), "level": "WARN", "msg": "lost lines", "lines": l.lost})
+		out = join(gap, []byte("\n"), line)
+	}
+	if l.torn { // ends the line that was not written in full
+		out = join([]byte("\n"), out)
+	}
+	if err := l.append(out); err != nil {
+		l.failed(err)
+		l.lost++
+		return 0, err
+	}
+	if l.lost > 0 {
+		l.log.Warn(l.name+".jsonl is written again", "lost_lines", l.lost)
+		l.lost = 0
+	}
+	return len(line), nil
+}
+
+func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+
+// failed reports the first of several failures, and closes the file: it may have been replaced when the next line comes.
+func (l *logFile) failed(err error) {
+	if l.lost == 0 {
+		l.log.Warn(l.name+".jsonl can't be written and loses lines until it can; free space, or make --data a directory "+
+			"that keyway can write to", "err", err)
+	}
+	if l.f != nil {
+		_ = l.f.Close()
+		l.f = nil
+	}
+}
+
+func (l *logFile) append(data []byte) error {
+	if l.f != nil && l.size > 0 && l.size+int64(len(data)) > l.max {
+		if err := l.rotate(); err != nil {
+			return err
+		}
+	}
+	if l.f == nil {
+		if err := l.open(); err != nil {
+			return err
+		}
+	}
+	n, err := l.f.Write(data)
+	l.size += int64(n)
+	l.torn = err != nil && (n > 0 || l.torn)
+	return err
+}
+
+// rotate renames the current file. The next one is opened after that.
+func (l *logFile) rotate() error {
+	// Windows cannot rename an open file.
+	err := l.f.Close()
+	l.f = nil
+	if err != nil {
+		return err
+	}
+	older := numbered(l.dir, l.name, 1)
+	for n := 2; l.keep; n++ {
+		if _, err := os.Lstat(older); errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		older = numbered(l.dir, l.name, n)
+	}
+	return os.Rename(l.path(), older)
+}
+
+// close closes the file. It returns no error that was reported already.
+func (l *logFile) close() error {
+	if l.f == nil {
+		return nil
+	}
+	if err := l.f.Close(); err != nil {
+		return fmt.Errorf("%s.jsonl: %w", l.name, err)
+	}
+	return nil
+}
