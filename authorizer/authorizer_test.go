@@ -25,6 +25,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/config/yamlfile"
 	"github.com/keyway-agents/keyway/shared/edge"
 	"github.com/keyway-agents/keyway/shared/lambdahttp/lambdatest"
+	"github.com/keyway-agents/keyway/shared/loghash"
 	"github.com/keyway-agents/keyway/shared/token"
 )
 
@@ -99,6 +100,32 @@ func request(t *testing.T, authorization string) []byte {
 		t.Fatal(err)
 	}
 	return bytes.ReplaceAll(data, []byte("TOKEN"), []byte(authorization))
+}
+
+// The authorizer names a caller in logs by a hash of the OS's key. Without one it names nobody, and warns.
+func TestCallersAreNamedByAKeyedHashOrNotAtAll(t *testing.T) {
+	t.Parallel()
+	event := request(t, "Bearer "+sign(t, time.Hour, "agents:web-search-agent:run"))
+	hash := func(env ...string) (string, function) {
+		l := start(t, artifact(t, document(t)), append(env, "JWT_VERIFICATION_KEY="+key)...)
+		p, err := edge.Principal(l.policy(event).Context)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.Hash, l
+	}
+	keys := loghash.Keys{"a-key-of-the-tests-of-at-least-32-characters"}
+	named, l := hash(loghash.Variable + "=" + keys[0])
+	if want := keys.Subject("", "ann"); named != want {
+		t.Errorf("the hash is %q, want %q", named, want)
+	}
+	if strings.Contains(l.Stderr.String(), loghash.Warning) {
+		t.Error("the authorizer warns of a key that it has")
+	}
+	unnamed, l := hash()
+	if l.WaitForLog(loghash.Warning); unnamed != "" {
+		t.Errorf("without a key the hash is %q", unnamed)
+	}
 }
 
 func TestValidTokenGetsPolicyAndContext(t *testing.T) {

@@ -26,6 +26,11 @@ func open(log *slog.Logger) (*edge.Authorizer, error) {
 		return nil, err
 	}
 	a.Log = authz.NewLog(log, cfg.Digest)
-	a.Hash, err = loghash.FromEnv(os.LookupEnv)
-	return a, err
+	if a.Hash, err = loghash.FromEnv(os.LookupEnv); err != nil {
+		return nil, err
+	}
+	if len(a.Hash) == 0 {
+		log.Warn(loghash.Warning)
+	}
+	return a, nil
 }

@@ -57,7 +57,9 @@ func (s *server) openLogs() (closeLogs func() error) {
 	open := func(name string, keep bool) *slog.Logger {
 		f := &logFile{dir: s.cli.Data, name: name, max: maxLogSize, keep: keep, log: s.log}
 		files = append(files, f)
-		f.reopen()
+		if err := f.ready(); err != nil {
+			f.failed(err)
+		}
 		return slog.New(slog.NewMultiHandler(s.log.Handler(), slog.NewJSONHandler(f, nil)))
 	}
 	s.decided, s.refused, s.audited = open(decisionsLog, false), open(refusalsLog, false), open(auditLog, true)
@@ -123,13 +125,12 @@ type logFile struct {
 	lost int
 }
 
-// reopen opens the file if it is not open. A failure is logged when it is the first one.
-func (l *logFile) reopen() {
-	if l.f == nil {
-		if err := l.open(); err != nil {
-			l.failed(err)
-		}
+// ready opens the file if it is not open.
+func (l *logFile) ready() error {
+	if l.f != nil {
+		return nil
 	}
+	return l.open()
 }
 
 // open opens the current file for appending. With O_APPEND, POSIX makes each write go to the end of the file as one
@@ -192,13 +193,14 @@ func (l *logFile) failed(err error) {
 }
 
 func (l *logFile) append(data []byte) error {
-	if l.f != nil && l.size > 0 && l.size+int64(len(data)) > l.max {
+	if err := l.ready(); err != nil {
+		return err
+	}
+	if l.size > 0 && l.size+int64(len(data)) > l.max { // also of a file that an earlier server has filled
 		if err := l.rotate(); err != nil {
 			return err
 		}
-	}
-	if l.f == nil {
-		if err := l.open(); err != nil {
+		if err := l.ready(); err != nil {
 			return err
 		}
 	}

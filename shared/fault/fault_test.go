@@ -45,6 +45,37 @@ func TestAnErrorBecomesStatusAndBody(t *testing.T) {
 	}
 }
 
+// The texts for a caller may repeat what the caller sent, and so may the causes of a caller's error.
+func TestAReasonForALogRepeatsNothingOfTheCaller(t *testing.T) {
+	t.Parallel()
+	const sent = "oleander"
+	field := func(loc ...any) Field { return Field{Type: "int_parsing", Loc: loc, Msg: sent, Input: sent} }
+	for name, row := range map[string]struct {
+		err  error
+		want string
+	}{
+		"a kind":         {NotFound, "Not Found"},
+		"a wrapped kind": {fmt.Errorf("session %q: %w", sent, NotFound), "Not Found"},
+		"a detail":       {Public(Conflict, "Session "+sent+" exists", errors.New(sent)), "Conflict"},
+		"fields, by where they are": {Fields(field("body", "message"), field("query", "limit")),
+			"Unprocessable request: body.message int_parsing, query.limit int_parsing"},
+		"a member of a field": {Fields(field("body", "state", sent, 0)), "Unprocessable request: body.state int_parsing"},
+		"an element":          {Fields(field("body", 7)), "Unprocessable request: body int_parsing"},
+		"a long name": {Fields(field("body", strings.Repeat(sent, 10))),
+			"Unprocessable request: body int_parsing"},
+		"more fields than are named": {Fields(field("a"), field("b"), field("c"), field(sent)),
+			"Unprocessable request: a int_parsing, b int_parsing, c int_parsing"},
+		"the cause of our own error": {Public(Unavailable, "Try again", errors.New("connection refused")),
+			"connection refused"},
+		"our own error without one": {Public(Unavailable, "Try again", nil), "Service unavailable, try again"},
+		"an error without a kind":   {errors.New("disk full"), "disk full"},
+	} {
+		if got := Reason(row.err); got != row.want {
+			t.Errorf("%s: %q, want %q", name, got, row.want)
+		}
+	}
+}
+
 func TestHeadersSayWhatToDoNext(t *testing.T) {
 	t.Parallel()
 	if _, h, _ := Answer(Unauthenticated); h.Get("WWW-Authenticate") != `Bearer realm="agentos"` {

@@ -103,7 +103,7 @@ func (f Function) parts(log *slog.Logger) (p assemble.Parts, err error) {
 		return p, err
 	}
 	if len(p.Hash) == 0 {
-		log.Warn("logs have no hashes of callers and objects, because " + loghash.Variable + " is not set")
+		log.Warn(loghash.Warning)
 	}
 	p.Audit = audit.New(log, p.Hash)
 	if f.Agents != nil {

@@ -18,6 +18,9 @@ import (
 // Variable is the environment variable that has the keys.
 const Variable = "LOG_HASH_KEY"
 
+// Warning is what a program without a key logs at its start.
+const Warning = "logs have no hashes of callers and objects, because " + Variable + " is not set"
+
 // minKey is the length of the shortest key, in bytes. A key that is made has 64 hex digits.
 const minKey = 32
 
