@@ -248,8 +248,8 @@ func (i Isolation) viewer(r *request) (store.Viewer, error) {
 	return store.Viewer{Owner: owner, Session: session}, err
 }
 
-// boundSession returns the session that the token is bound to, or "" if it is bound to none. One that can't be the id of
-// a session is fault.Forbidden.
+// boundSession returns the session that the token is bound to, or "" if it is bound to none. One that can't be the id
+// of a session is fault.Forbidden.
 func boundSession(r *request) (string, error) {
 	id := r.principal.SessionID
 	if id != "" && !input.IsNewID(id) {

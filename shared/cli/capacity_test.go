@@ -139,7 +139,8 @@ func limited(t *testing.T, limit int) (address string, release func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conns, released := limitConnections(l, limit, [2]time.Duration{10 * time.Millisecond, time.Minute}), make(chan struct{})
+	conns := limitConnections(l, limit, [2]time.Duration{10 * time.Millisecond, time.Minute})
+	released := make(chan struct{})
 	server := &http.Server{
 		ConnState: conns.note, ConnContext: withConnection, ReadHeaderTimeout: httpWait,
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0),

@@ -60,8 +60,8 @@ func limitConnections(l net.Listener, limit int, minWait [2]time.Duration) *conn
 	}
 }
 
-// Accept implements net.Listener. A connection over the limit is accepted, and nothing is read from it until another one
-// was closed.
+// Accept implements net.Listener. A connection over the limit is accepted, and nothing is read from it until another
+// one was closed.
 func (c *connections) Accept() (net.Conn, error) {
 	conn, err := c.Listener.Accept()
 	if err != nil {

@@ -198,8 +198,8 @@ func TestAnAnswerMayTakeLongerThanTheBody(t *testing.T) {
 func TestASlowBodyIsReadAtTheSlowestRate(t *testing.T) {
 	t.Parallel()
 	const head = "POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
-	conn := send(t, earlyWithin(t, pace{grace: 200 * time.Millisecond, drain: DrainTime}), head, 99_000) // may take 3 s
-	time.Sleep(400 * time.Millisecond)                                                                   // longer than the grace
+	conn := send(t, earlyWithin(t, pace{grace: 200 * time.Millisecond, drain: DrainTime}), head, 99_000)
+	time.Sleep(400 * time.Millisecond) // longer than the grace; 99,000 bytes may take 3 s
 	if _, err := io.WriteString(conn, strings.Repeat("x", 1000)); err != nil {
 		t.Fatal(err)
 	}

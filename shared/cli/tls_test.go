@@ -95,17 +95,17 @@ func TestTransportIsTLSOrAWarning(t *testing.T) {
 		says      string // the warning or the error
 		fails     bool
 	}{
-		"loopback":                      {serveCmd{Addr: "127.0.0.1:1"}, false, "", false},
-		"loopback, TLS required":        {serveCmd{Addr: "[::1]:1", RequireTLS: true}, false, "", false},
-		"other machines":                {serveCmd{Addr: "0.0.0.0:1"}, false, "WARNING: 0.0.0.0:1 is plain HTTP", false},
-		"every address":                 {serveCmd{Addr: ":1"}, false, "WARNING: :1 is plain HTTP", false},
-		"other machines, TLS required":  {serveCmd{Addr: ":1", RequireTLS: true}, false, "--tls-cert", true},
-		"a certificate":                 {serveCmd{Addr: ":1", TLSCert: cert, TLSKey: key, RequireTLS: true}, true, "", false},
-		"a certificate on loopback":     {serveCmd{Addr: "127.0.0.1:1", TLSCert: cert, TLSKey: key}, true, "", false},
-		"a certificate without a key":   {serveCmd{Addr: ":1", TLSCert: cert}, false, "belong together", true},
-		"a key without a certificate":   {serveCmd{Addr: ":1", TLSKey: key}, false, "belong together", true},
-		"a key in place of the chain":   {serveCmd{Addr: ":1", TLSCert: key, TLSKey: cert}, false, "both files are PEM", true},
-		"a certificate that is missing": {serveCmd{Addr: ":1", TLSCert: dir + "/x", TLSKey: key}, false, "no such file", true},
+		"loopback":                     {serveCmd{Addr: "127.0.0.1:1"}, false, "", false},
+		"loopback, TLS required":       {serveCmd{Addr: "[::1]:1", RequireTLS: true}, false, "", false},
+		"other machines":               {serveCmd{Addr: "0.0.0.0:1"}, false, "WARNING: 0.0.0.0:1 is plain HTTP", false},
+		"every address":                {serveCmd{Addr: ":1"}, false, "WARNING: :1 is plain HTTP", false},
+		"other machines, TLS required": {serveCmd{Addr: ":1", RequireTLS: true}, false, "--tls-cert", true},
+		"a certificate":                {serveCmd{Addr: ":1", TLSCert: cert, TLSKey: key, RequireTLS: true}, true, "", false},
+		"a certificate on loopback":    {serveCmd{Addr: "127.0.0.1:1", TLSCert: cert, TLSKey: key}, true, "", false},
+		"a certificate without a key":  {serveCmd{Addr: ":1", TLSCert: cert}, false, "belong together", true},
+		"a key without a certificate":  {serveCmd{Addr: ":1", TLSKey: key}, false, "belong together", true},
+		"files the wrong way":          {serveCmd{Addr: ":1", TLSCert: key, TLSKey: cert}, false, "both files are PEM", true},
+		"a missing certificate":        {serveCmd{Addr: ":1", TLSCert: dir + "/x", TLSKey: key}, false, "no such file", true},
 	} {
 		var printed bytes.Buffer
 		s := &server{serveCmd: row.cmd, env: env{err: &printed, now: time.Now}, log: slog.New(slog.DiscardHandler)}
