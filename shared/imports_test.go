@@ -66,7 +66,8 @@ var rooms = map[string]string{
 		"github.com/aws/smithy-go/eventstream",
 	"shared/model/providers": "shared/awsenv shared/fault shared/config shared/model " +
 		"shared/model/openai shared/model/anthropic shared/model/bedrock shared/model/demo",
-	"shared/store":            "shared/fault shared/limit shared/owner shared/pgvalue github.com/jackc/pgx github.com/google/uuid",
+	"shared/store": "shared/fault shared/limit shared/owner shared/pgvalue " +
+		"github.com/jackc/pgx github.com/google/uuid",
 	"shared/store/migrations": "shared/fault shared/owner shared/store github.com/jackc/pgx",
 	"shared/store/devpg": "github.com/fergusstrange/embedded-postgres github.com/gofrs/flock " +
 		"github.com/jackc/pgx",
@@ -168,7 +169,8 @@ func TestForbiddenImportIsFound(t *testing.T) {
 		"may not import github.com/jackc/pgx/v5": importing("github.com/jackc/pgx/v5"),
 		"is not in the layout":                   {module + "shared/util", nil},
 		"shared/authz may import shared/scope and d": {
-			good.ImportPath, []string{module + "shared/route", module + "shared/fault", module + "shared/limit", module + "shared/logging"},
+			good.ImportPath, []string{module + "shared/route", module + "shared/fault", module + "shared/limit",
+				module + "shared/logging"},
 		},
 	} {
 		pkgs := []listed{pkg}

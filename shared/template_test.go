@@ -81,8 +81,10 @@ func TestBadTemplateIsFound(t *testing.T) {
 			"dbuser:${Server}/keyway_app\n                    - Server: !If\n                        - Proxy",
 			"MigrateRole may log in as keyway_app, want keyway"},
 		{"dbuser:${Server}/keyway_app", "dbuser:${Server}/*", "RunsRole may log in as *, want keyway_app"},
-		{"                  - !Sub\n                    - arn:${AWS::Partition}:rds-db:${AWS::Region}:${AWS::AccountId}:dbuser:" +
-			"${Server}/keyway_app", "                  - !Sub\n                    - arn", "DbProxyRole may log in as keyway, want keyway keyway_app"},
+		{"                  - !Sub\n                    - arn:${AWS::Partition}:rds-db:" +
+			"${AWS::Region}:${AWS::AccountId}:dbuser:" +
+			"${Server}/keyway_app", "                  - !Sub\n                    - arn",
+			"DbProxyRole may log in as keyway, want keyway keyway_app"},
 		{"postgres://keyway_app@", "postgres://keyway@", "SessionsFunction logs in as keyway, want keyway_app"},
 		{"            - postgres://keyway@", "            - postgres://keyway_app@",
 			"MigrateFunction logs in as keyway_app, want keyway"},
@@ -90,7 +92,8 @@ func TestBadTemplateIsFound(t *testing.T) {
 		{"DATABASE_ROLE: !If [Url, '', keyway_app]", "DATABASE_ROLE: ''", "MigrateFunction does not create the user"},
 		{"                - !If [MakeJwtKey, !Ref JwtKey, !Ref JwtKeySecret]", "                - '*'",
 			"AuthorizerFunction may act on everything"},
-		{"Resource: !GetAtt RunsLogs.Arn", "Resource: !GetAtt SessionsLogs.Arn", "RunsFunction may write to SessionsLogs.Arn"},
+		{"Resource: !GetAtt RunsLogs.Arn", "Resource: !GetAtt SessionsLogs.Arn",
+			"RunsFunction may write to SessionsLogs.Arn"},
 		{"[logs:CreateLogStream, logs:PutLogEvents]", "[logs:CreateLogStream, logs:DeleteLogStream]", "logs:DeleteLogStream"},
 		{"LoggingConfig: {LogGroup: !Ref RunsLogs}", "LoggingConfig: {LogGroup: !Ref WorkerLogs}",
 			"RunsFunction logs to WorkerLogs"},
@@ -106,10 +109,12 @@ func TestBadTemplateIsFound(t *testing.T) {
 		{"ReservedConcurrentExecutions: !If [ReserveRuns, !Ref RunsConcurrency, !Ref AWS::NoValue]\n", "\n",
 			"RunsFunction has no ReservedConcurrentExecutions"},
 		{"SecurityPolicy: SecurityPolicy_TLS13_1_2_PFS_PQ_2025_09", "SecurityPolicy: TLS_1_0", "Api accepts old TLS"},
-		{"        - ResourcePath: /~1docs\n", "        - ResourcePath: /~1other\n", "GET /docs is public and has no throttle"},
+		{"        - ResourcePath: /~1docs\n", "        - ResourcePath: /~1other\n",
+			"GET /docs is public and has no throttle"},
 		{"Resource: !Sub arn:${AWS::Partition}:s3:::cloudformation-custom-resource-response-*/*", "Resource: '*'",
 			"S3Endpoint allows everything"},
-		{"      PolicyDocument: # Lambda itself receives", "      Extra: # Lambda itself receives", "QueueInterface has no policy"},
+		{"      PolicyDocument: # Lambda itself receives", "      Extra: # Lambda itself receives",
+			"QueueInterface has no policy"},
 		{"      MaxAllocatedStorage: !Ref RdsMaxStorage\n", "", "the storage of Instance has no maximum"},
 		{"      EnableCloudwatchLogsExports: [postgresql]\n", "", "doesn't export its log"},
 		{"AlarmActions: [!Ref AlarmTopic]", "AlarmActions: []", "Alarm informs nobody"},
@@ -467,7 +472,8 @@ func badLogins(text string, resources, globals node) (out []string) {
 	}
 	for name, r := range resources {
 		function := strings.TrimSuffix(name, "Role") + "Function"
-		if want, may := cmp.Or(logsInAs[name], logsInAs[function]), found(r, loginRight); r.(node)["Type"] == "AWS::IAM::Role" &&
+		if want, may := cmp.Or(logsInAs[name], logsInAs[function]), found(r,
+			loginRight); r.(node)["Type"] == "AWS::IAM::Role" &&
 			may != want {
 			out = append(out, fmt.Sprintf("%s may log in as %s, want %s", name, may, want))
 		}

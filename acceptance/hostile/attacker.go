@@ -5,10 +5,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -110,8 +112,8 @@ func (a *attacker) send(ctx context.Context, method, path, kind string, body []b
 	if kind != "" {
 		req.Header.Set("Content-Type", kind)
 	}
-	for i := 0; i < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
+	for pair := range slices.Chunk(header, 2) {
+		req.Header.Set(pair[0], pair[1])
 	}
 	resp, err := a.client.Do(req)
 	if err != nil {
@@ -164,7 +166,7 @@ func (a *attacker) hold(ctx context.Context, n int, text string, deaf bool, pati
 		} else if err == nil {
 			_, err = io.Copy(io.Discard, conn)
 		}
-		switch timeout, _ := err.(net.Error); {
+		switch timeout, _ := errors.AsType[net.Error](err); {
 		case ctx.Err() != nil:
 			a.saw(left)
 		case timeout != nil && timeout.Timeout():

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -63,7 +64,8 @@ var kinds = []abuse{
 	{"name, metadata and summary of 3.5 MB, and lists", []int{200, 201, 413, 422}, false, false, largeSessions},
 	{"JSON that is deep", append([]int{http.StatusBadRequest}, refused...), false, false, deepJSON},
 	{"ids, methods and keys of 100 KB", []int{400, 401, 403, 404, 405, 413, 414, 422, 431, 501}, false, false, longNames},
-	{"spellings of a header with a token of 41 KB", []int{http.StatusOK, http.StatusUnauthorized}, false, false, spellings},
+	{"spellings of a header with a token of 41 KB", []int{http.StatusOK, http.StatusUnauthorized}, false, false,
+		spellings},
 	{"refused tokens", []int{http.StatusUnauthorized}, false, false, refusedTokens},
 	{"tokens with unknown keys", []int{http.StatusUnauthorized}, false, false, unknownKeys},
 	{"merges of memories", append([]int{200, 400, 404, 409, 422, 502}, busy...), false, false, merges},
@@ -161,8 +163,8 @@ func (a *attacker) run(ctx context.Context, fields ...string) string {
 // form encodes names and values, and stream=false.
 func form(fields ...string) []byte {
 	values := url.Values{"stream": {"false"}}
-	for i := 0; i < len(fields); i += 2 {
-		values.Set(fields[i], fields[i+1])
+	for pair := range slices.Chunk(fields, 2) {
+		values.Set(pair[0], pair[1])
 	}
 	return []byte(values.Encode())
 }

@@ -170,8 +170,8 @@ func TestARevocationIsAudited(t *testing.T) {
 		Route: "DELETE /revocations", Object: "subject", Objects: []string{auditKeys.Subject("i", "ann")}, Status: 204})
 }
 
-// unaudited are the routes that show no data of users and change nothing. They are listed here a second time: a new route
-// is audited unless somebody adds it.
+// unaudited are the routes that show no data of users and change nothing. They are listed here a second time: a new
+// route is audited unless somebody adds it.
 var unaudited = []route.Name{
 	route.Index, route.Health, route.HealthHead, route.Ready, route.ReadyHead, route.Info, route.OpenAPI, route.Docs,
 	route.Config, route.ListAgents, route.GetAgent, route.ListTeams, route.ListWorkflows,

@@ -71,10 +71,10 @@ const maxScopeText = 8 << 10
 const maxCause = 1 << 10
 
 // Write logs a decision. It writes nothing about a request that needs no token. The
-// line never contains a token, a subject or a path. Of equal refusals it writes the first ones of a minute and the number
-// of the others: a caller that sends many requests without permission must not fill the log. Of the ids in a path it contains
-// only an agent's, and only if that has the form of a declared one: the client
-// chooses the path, and the log must not store text of the client's choice.
+// line never contains a token, a subject or a path. Of equal refusals it writes the first ones of a minute and the
+// number of the others: a caller that sends many requests without permission must not fill the log. Of the ids in a
+// path it contains only an agent's, and only if that has the form of a declared one: the client chooses the path, and
+// the log must not store text of the client's choice.
 func (l *Log) Write(ctx context.Context, e Entry) {
 	if l == nil || e.Decision.Open || !l.out.Enabled(ctx, slog.LevelInfo) {
 		return

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -148,7 +147,7 @@ func search(e env, q audit.Query, file string, found *audit.Found, show func(aud
 		defer f.Close()
 		in = f
 	}
-	return q.Search(io.Reader(in), found, show)
+	return q.Search(in, found, show)
 }
 
 // columns returns a line as cells of a table. The log is a text that others may have written, so control characters
@@ -170,7 +169,8 @@ func columns(l audit.Line) []string {
 		owners = "all"
 	}
 	cells := []string{
-		l.Time.UTC().Format("2006-01-02T15:04:05Z"), actor, l.Action, object, owners, l.Source, fmt.Sprint(l.Status), l.RequestID,
+		l.Time.UTC().Format("2006-01-02T15:04:05Z"), actor, l.Action, object, owners, l.Source, fmt.Sprint(l.Status),
+		l.RequestID,
 	}
 	for i, c := range cells {
 		cells[i] = cmp.Or(printable(c), "-")

@@ -21,9 +21,9 @@ const (
 	auditLog     = "audit"     // who changed what; keyway audit searches it
 )
 
-// maxLogSize is the size at which a log starts a new file. A decision is about 500 bytes, so a file holds some 30,000 of
-// them. Of decisions and refusals one older file is kept, and that bounds what they take on the disk. Of the audit log
-// all files are kept: only the operator removes them.
+// maxLogSize is the size at which a log starts a new file. A decision is about 500 bytes, so a file holds some 30,000
+// of them. Of decisions and refusals one older file is kept, and that bounds what they take on the disk. Of the audit
+// log all files are kept: only the operator removes them.
 const maxLogSize = 16 << 20
 
 // decisionFiles returns the paths of the logs of decisions in a data directory, older files first. Each may be missing.
@@ -180,7 +180,8 @@ func (l *logFile) Write(line []byte) (int, error) {
 
 func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 
-// failed reports the first of several failures, and closes the file: it may have been replaced when the next line comes.
+// failed reports the first of several failures, and closes the file: it may have been replaced when the next line
+// comes.
 func (l *logFile) failed(err error) {
 	if l.lost == 0 {
 		l.log.Warn(l.name+".jsonl can't be written and loses lines until it can; free space, or make --data a directory "+

@@ -94,6 +94,7 @@ func (s *server) sweep(ctx context.Context) {
 		s.log.Warn("could not delete all data that is too old; will try again", "err", err)
 	}
 	if did != (store.Swept{}) {
-		s.log.Info("deleted data that is too old", "sessions", did.Sessions, "runs", did.Runs, "runs_without_events", did.Events)
+		s.log.Info("deleted data that is too old", "sessions", did.Sessions, "runs", did.Runs, "runs_without_events",
+			did.Events)
 	}
 }

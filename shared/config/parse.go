@@ -62,7 +62,8 @@ func Parse(data []byte, o Options) (*Config, []Fault) {
 		const remedy = "run keyway config check on the keyway.yaml that it was built from"
 		return nil, []Fault{{Text: "is not JSON: " + err.Error(), Remedy: remedy}}
 	}
-	d := &decoder{Options: o, c: &Config{Unset: map[string]string{}, expanded: &expansions{}}, patterns: map[string]*regexp.Regexp{}}
+	d := &decoder{Options: o, c: &Config{Unset: map[string]string{}, expanded: &expansions{}},
+		patterns: map[string]*regexp.Regexp{}}
 	for _, path := range duplicates {
 		d.fault(path, "is written twice", "keep one of them")
 	}

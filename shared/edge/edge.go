@@ -154,7 +154,8 @@ func (a *Authorizer) answer(
 	answer, err := a.authorize(ctx, sent, methodARN)
 	if err != nil && a.Log != nil {
 		cause, _ := errors.AsType[token.Cause](err)
-		entry.Source, entry.Token, entry.Err, entry.Cause = logging.Address(entry.Source), token.Hash(sent), err, string(cause)
+		entry.Source, entry.Token, entry.Err, entry.Cause = logging.Address(entry.Source), token.Hash(sent), err,
+			string(cause)
 		entry.Decision = a.Policy.Decide(nil, entry.Method, path)
 		a.Log.Write(ctx, entry)
 	}

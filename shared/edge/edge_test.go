@@ -298,7 +298,8 @@ func TestAuthorizerLogsRejectedTokens(t *testing.T) {
 	if _, err := a.Authorize(t.Context(), e); !errors.Is(err, fault.Unauthenticated) {
 		t.Fatal(err)
 	}
-	want := `"msg":"decision","request_id":"r-1","source":"203.0.113.7","allow":false,"status":401,"reason":"Invalid token: Invalid header ` +
+	want := `"msg":"decision","request_id":"r-1","source":"203.0.113.7","allow":false,"status":401,` +
+		`"reason":"Invalid token: Invalid header ` +
 		`padding","token":"` +
 		token.Hash([]string{"header-marker.payload-marker.signature-marker"}) +
 		`","method":"GET","route":"GET /agents/{agent_id}/runs","agent":"a","config":"0123456789ab","us":`

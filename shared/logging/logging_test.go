@@ -224,7 +224,8 @@ func TestPanicAfterFirstByteAbortsResponse(t *testing.T) {
 				t.Errorf("%d %q, cut %t", got.status, got.body, got.cut)
 			}
 			lines := s.lines()
-			if len(lines) != 2 || lines[0]["panic"] != "a value of type string" || lines[1]["msg"] != "request" || lines[1]["status"] != 200.0 {
+			if len(lines) != 2 || lines[0]["panic"] != "a value of type string" ||
+				lines[1]["msg"] != "request" || lines[1]["status"] != 200.0 {
 				t.Errorf("%v", lines)
 			}
 		})

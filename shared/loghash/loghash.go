@@ -24,13 +24,14 @@ const Warning = "logs have no hashes of callers and objects, because " + Variabl
 // minKey is the length of the shortest key, in bytes. A key that is made has 64 hex digits.
 const minKey = 32
 
-// Keys are the keys of an OS. The first one makes the hashes, and the others are earlier keys, which only a search uses.
-// The zero value makes no hash: a log then has nothing in the place of a name.
+// Keys are the keys of an OS. The first one makes the hashes, and the others are earlier keys, which only a search
+// uses. The zero value makes no hash: a log then has nothing in the place of a name.
 type Keys []string
 
 // Parse reads keys that are separated by commas or white space. The error names no key.
 func Parse(text string) (Keys, error) {
-	keys := Keys(strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' || r == '\r' || r == '\t' }))
+	keys := Keys(strings.FieldsFunc(text,
+		func(r rune) bool { return r == ',' || r == ' ' || r == '\n' || r == '\r' || r == '\t' }))
 	for i, k := range keys {
 		if len(k) < minKey {
 			return nil, fmt.Errorf("%s: key %d of %d has fewer than %d characters", Variable, i+1, len(keys), minKey)
@@ -115,8 +116,8 @@ func (k Keys) All(kind, name string) (hashes []string) {
 	return hashes
 }
 
-// Subject returns the hash of a caller. The issuer is part of it, because two issuers can give one subject to two people.
-// The NUL between them can be in neither.
+// Subject returns the hash of a caller. The issuer is part of it, because two issuers can give one subject to two
+// people. The NUL between them can be in neither.
 func (k Keys) Subject(issuer, subject string) string { return k.Hash("subject", issuer+"\x00"+subject) }
 
 // Subjects returns every hash of a caller that a log can have: by each of the keys, and the one without a key that

@@ -66,7 +66,8 @@ func TestASearchKnowsEarlierKeys(t *testing.T) {
 	t.Parallel()
 	before := keys(t, spaces(one))
 	after := keys(t, spaces(two)+","+spaces(one))
-	if after.Subject("i", "ann") == before.Subject("i", "ann") || after.Subject("i", "ann") != keys(t, spaces(two)).Subject("i", "ann") {
+	if after.Subject("i", "ann") == before.Subject("i", "ann") || after.Subject("i", "ann") != keys(t,
+		spaces(two)).Subject("i", "ann") {
 		t.Error("the first key does not make the hashes")
 	}
 	all := after.Subjects("i", "ann")

@@ -45,7 +45,8 @@ func TestARunThatHasUsedItsTokensEndsBeforeItsNextStep(t *testing.T) {
 			if !ok || failed.ErrorType != "limit_error" || !strings.Contains(failed.Content, "tokens_per_run allows 15") {
 				t.Fatalf("%s %+v", names(list), last(list).Event)
 			}
-			if row := b.row(last(list).Result.RunID); row.Status != "ERROR" || !strings.Contains(string(row.Metrics), `15`) || called {
+			if row := b.row(last(list).Result.RunID); row.Status != "ERROR" || !strings.Contains(string(row.Metrics),
+				`15`) || called {
 				t.Errorf("%+v", row)
 			}
 		})

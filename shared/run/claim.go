@@ -25,7 +25,8 @@ const MaxCrashes = 3
 //
 // If claimed is true, the caller must call execute, which returns when this leg has ended. If claimed is false
 // and err is nil, there is nothing to execute: the run does not exist, is paused, has ended or is executed by another
-// process; it waits for a place, and Claim has enqueued it again; or Claim itself ended it, because it was cancelled, is no longer allowed, or crashed too many processes.
+// process; it waits for a place, and Claim has enqueued it again; or Claim itself ended it, because it was cancelled,
+// is no longer allowed, or crashed too many processes.
 //
 // After a successful claim only ctx's deadline is honoured, not its cancellation: a worker that stops receiving must
 // not interrupt the runs that it has claimed.

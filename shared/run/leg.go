@@ -231,8 +231,8 @@ func (l *leg) mayContinue(ctx context.Context) error {
 	return l.checkNotRevoked(ctx)
 }
 
-// checkNotRevoked returns an error if the token of the run's caller was revoked. So a run ends at its next step, also in
-// a process that has claimed it. While nobody can say, the run waits; its time limit and its lease still end it.
+// checkNotRevoked returns an error if the token of the run's caller was revoked. So a run ends at its next step, also
+// in a process that has claimed it. While nobody can say, the run waits; its time limit and its lease still end it.
 func (l *leg) checkNotRevoked(ctx context.Context) error {
 	if l.revoked == nil {
 		return nil

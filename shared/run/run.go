@@ -150,10 +150,9 @@ type Input struct {
 //
 // An error before the first event comes alone, and nothing has run: fault.NotFound if there is no such agent,
 // fault.Unavailable if the database cannot be reached or this process executes MaxRuns runs, *store.Repeated if the
-// request was sent before with the same idempotency key, fault.LimitReached if a limit of the caller, the agent or the OS
-// is reached. An error beside an event is the last one: the run has ended
-// and its end could not be stored, which the event also says. A failed model is not an error but a RunError event and
-// Result.Status ERROR.
+// request was sent before with the same idempotency key, fault.LimitReached if a limit of the caller, the agent or the
+// OS is reached. An error beside an event is the last one: the run has ended and its end could not be stored, which the
+// event also says. A failed model is not an error but a RunError event and Result.Status ERROR.
 //
 // The last event of a run that waits for a person is RunPaused. The last event has HandedOver if another process
 // continues the run: one that does not fit into ctx's deadline is handed over between two steps, and one that lost its

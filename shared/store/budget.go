@@ -132,9 +132,9 @@ const lockScopes = `
 		FROM unnest(@whose::text[], @keys::text[]) AS u (whose, key) ORDER BY 1 OFFSET 0
 	) l`
 
-// sql returns the parts of a statement that check the budget: the CTEs at its start, the condition under which it may do
-// what it is for, the CTE that counts what it has done, and the day to which the run's tokens are added. done is the CTE
-// that has a row if it was done.
+// sql returns the parts of a statement that check the budget: the CTEs at its start, the condition under which it may
+// do what it is for, the CTE that counts what it has done, and the day to which the run's tokens are added. done is the
+// CTE that has a row if it was done.
 //
 // The time is that of the check, and not of the transaction's start, which was before the locks.
 func (c check) sql(done string) (with, allowed, counted, day string) {
@@ -324,7 +324,8 @@ func (db *DB) Uses(ctx context.Context, b Budget, agent string) (list []limit.Us
 	rows, err := collect[usedRow](ctx, db, `
 		WITH clock AS MATERIALIZED (
 			SELECT now() AS now, (now() AT TIME ZONE 'UTC')::date AS day, date_trunc('minute', now()) AS minute
-		)`+usedQuery+` ORDER BY array_position(ARRAY['caller', 'agent', 'os'], s.whose)`, c.args(db.pool.schema, pgx.NamedArgs{}))
+		)`+usedQuery+` ORDER BY array_position(ARRAY['caller', 'agent', 'os'], s.whose)`, c.args(db.pool.schema,
+		pgx.NamedArgs{}))
 	if err != nil {
 		return nil, fmt.Errorf("uses: %w", kindOf(err))
 	}

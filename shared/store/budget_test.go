@@ -335,7 +335,8 @@ func TestAPausedRunContinuesOnlyWithinTheLimits(t *testing.T) {
 	}
 	_, _, err = db.ContinueRun(t.Context(), r, uuid.New(), store.Request{}, b)
 	wantReached(t, err, limit.TokensPerDay, limit.Caller)
-	if got, err := db.Run(t.Context(), ann, store.RunQuery{RunID: r.RunID.String()}); err != nil || got.Status != "PAUSED" {
+	if got, err := db.Run(t.Context(), ann,
+		store.RunQuery{RunID: r.RunID.String()}); err != nil || got.Status != "PAUSED" {
 		t.Errorf("%+v %v", got, err)
 	}
 }
@@ -395,7 +396,8 @@ func TestARunThatIsToBeCancelledNeedsNoPlace(t *testing.T) {
 	if _, err := db.RequestCancel(t.Context(), ann, waiting.RunID); err != nil {
 		t.Fatal(err)
 	}
-	if _, claimed, err := db.ClaimRun(t.Context(), waiting.RunID, uuid.New(), store.Places{OS: 1}); err != nil || !claimed {
+	if _, claimed, err := db.ClaimRun(t.Context(), waiting.RunID, uuid.New(),
+		store.Places{OS: 1}); err != nil || !claimed {
 		t.Error(claimed, err)
 	}
 }

@@ -179,7 +179,8 @@ func TestAContinuationThatIsWithdrawnCanBeRepeated(t *testing.T) {
 	}
 	continues := func(leg uuid.UUID) {
 		t.Helper()
-		if index, claimed, err := db.ContinueRun(t.Context(), r, leg, q, store.Budget{}); err != nil || !claimed || index != 3 {
+		if index, claimed, err := db.ContinueRun(t.Context(), r, leg, q,
+			store.Budget{}); err != nil || !claimed || index != 3 {
 			t.Fatal(index, claimed, err)
 		}
 	}
@@ -218,7 +219,8 @@ func TestAPausedRunThatIsCancelledBecomesPending(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 	}
-	if _, claimed, err := db.ContinueRun(t.Context(), r, uuid.New(), store.Request{}, store.Budget{}); claimed || err != nil {
+	if _, claimed, err := db.ContinueRun(t.Context(), r, uuid.New(), store.Request{},
+		store.Budget{}); claimed || err != nil {
 		t.Errorf("it was continued: %t %v", claimed, err)
 	}
 	claim(t, db, r.RunID)

@@ -104,8 +104,8 @@ func scanPulse(row pgx.CollectableRow) (p Pulse, err error) {
 	return p, err
 }
 
-// LeaseLeft returns for how long the lease of a running run is still valid, and the run's owner. running is false if the
-// run is not RUNNING or does not exist.
+// LeaseLeft returns for how long the lease of a running run is still valid, and the run's owner. running is false if
+// the run is not RUNNING or does not exist.
 func (db *DB) LeaseLeft(ctx context.Context, id uuid.UUID) (
 	left time.Duration, owner string, running bool, err error,
 ) {
@@ -129,8 +129,8 @@ func (db *DB) LeaseLeft(ctx context.Context, id uuid.UUID) (
 // A run that is RUNNING when it is claimed has crashed its process, and losses counts it. A run that was handed over is
 // PENDING.
 //
-// While its caller, its agent or the OS has as many runs in progress as allowed, the run stays as it is, and the error is
-// *NoPlace. A run that is to be cancelled needs no place.
+// While its caller, its agent or the OS has as many runs in progress as allowed, the run stays as it is, and the error
+// is *NoPlace. A run that is to be cancelled needs no place.
 func (db *DB) ClaimRun(ctx context.Context, id, leg uuid.UUID, p Places) (r Run, claimed bool, err error) {
 	// The claim may have happened although its answer was lost: then the run has this leg already, and nothing changes.
 	// Three statements of one transaction, because each must see the events that were stored before the claim.
@@ -201,9 +201,9 @@ type NoPlace struct {
 
 func (*NoPlace) Error() string { return "as many runs are in progress as concurrent_runs allows" }
 
-// noPlace returns *NoPlace for a run that could be claimed if it had a place. The more runs of its caller wait, the less
-// often each is tried, so that they do not keep all processes busy. A run whose process has crashed becomes PENDING, as in
-// RequeueExpired: then no other process looks for it.
+// noPlace returns *NoPlace for a run that could be claimed if it had a place. The more runs of its caller wait, the
+// less often each is tried, so that they do not keep all processes busy. A run whose process has crashed becomes
+// PENDING, as in RequeueExpired: then no other process looks for it.
 func (db *DB) noPlace(ctx context.Context, id uuid.UUID) error {
 	full, waiting := &NoPlace{}, 0
 	err := db.queryRow(ctx, `
@@ -225,8 +225,8 @@ func (db *DB) noPlace(ctx context.Context, id uuid.UUID) error {
 	return full
 }
 
-// A run that waits for a place is tried again after placeSoonest and placeEach for each run of its caller that waits, at
-// the latest after placeLatest.
+// A run that waits for a place is tried again after placeSoonest and placeEach for each run of its caller that waits,
+// at the latest after placeLatest.
 const placeSoonest, placeEach, placeLatest = time.Second, 10 * time.Millisecond, 30 * time.Second
 
 // Checkpoint is the state of a run between two steps, and the events up to it.

@@ -45,10 +45,10 @@ const maxShares = 256
 // only one of several receivers, and lets none of them wait.
 //
 // It shares the processes between the owners: the rank of a run is the number of runs of its owner that execute, plus
-// its place among those of its owner that wait, the oldest first. The lowest ranks are received. Of one rank, the owners
-// take turns in the order of their names, which begins after the name last and ends with it. A receiver passes what the
-// previous call has returned as the next last, at first "". So a run of an owner without others waits for no more than
-// one run of each other owner, even if there is one process.
+// its place among those of its owner that wait, the oldest first. The lowest ranks are received. Of one rank, the
+// owners take turns in the order of their names, which begins after the name last and ends with it. A receiver passes
+// what the previous call has returned as the next last, at first "". So a run of an owner without others waits for no
+// more than one run of each other owner, even if there is one process.
 //
 // If more than maxShares owners wait, only the first of that order are looked at.
 func (db *DB) ReceiveRuns(ctx context.Context, limit int, invisible time.Duration, last string) (
@@ -123,7 +123,8 @@ var receiveQuery = `
 	)
 	UPDATE keyway.runs SET lease_until = now() + make_interval(secs => @invisible)
 	WHERE run_id = ANY(ARRAY(SELECT run_id FROM chosen)) RETURNING run_id, owner, lease_until,
-		(SELECT rank FROM chosen WHERE chosen.run_id = runs.run_id), (SELECT turn FROM chosen WHERE chosen.run_id = runs.run_id)`
+		(SELECT rank FROM chosen WHERE chosen.run_id = runs.run_id), (SELECT turn FROM chosen
+			WHERE chosen.run_id = runs.run_id)`
 
 // waiting selects the owner with the first name that has a visible run.
 const waiting = `SELECT owner FROM keyway.runs WHERE status = 'PENDING' AND lease_until <= now() %s

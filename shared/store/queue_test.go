@@ -161,7 +161,8 @@ func TestNoOwnerWaitsForeverAmongHundreds(t *testing.T) {
 		last = next
 	}
 	if len(served) < len(quiet) {
-		t.Errorf("after %d of 4,800 runs, %d of %d owners with one run each still wait", n, len(quiet)-len(served), len(quiet))
+		t.Errorf("after %d of 4,800 runs, %d of %d owners with one run each still wait", n, len(quiet)-len(served),
+			len(quiet))
 	}
 }
 

@@ -29,7 +29,8 @@ func TestPostgreSQLLogsNothingThatCallersSent(t *testing.T) {
 		CreatedAt: day,
 	}
 	run := store.Run{
-		Status: "PENDING", Owner: secret + "owner", SessionID: secret + "of-a-run", AgentID: "a", AgentName: "A", ModelID: "m",
+		Status: "PENDING", Owner: secret + "owner", SessionID: secret + "of-a-run", AgentID: "a", AgentName: "A",
+		ModelID:       "m",
 		ModelProvider: "P", Input: secret + "input", CreatedAt: day, SessionState: json.RawMessage(`{"` + secret + `":1}`),
 	}
 	how := store.BeginOptions{Request: store.Request{Key: secret + "key", Digest: []byte{1}}, History: 3}

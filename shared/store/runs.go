@@ -247,7 +247,8 @@ func (db *DB) ContinueRun(
 	b.Queue(db.text(`
 		WITH `+with+`run AS (
 			UPDATE keyway.runs SET status = 'RUNNING', leg = @leg, lease_until = `+newLease+`,
-				spender = @spender, spend_day = `+day+`, streamed = @streamed, caller = @caller, checkpoint = @checkpoint, kept_events = `+nextIndex+`
+				spender = @spender, spend_day = `+day+`, streamed = @streamed, caller = @caller, checkpoint = @checkpoint,
+					kept_events = `+nextIndex+`
 			WHERE run_id = @run_id AND (
 				status = 'PAUSED' AND NOT cancel_requested
 					AND NOT EXISTS (SELECT FROM keyway.continuations WHERE run_id = @run_id AND key = @key)`+allowed+`

@@ -149,8 +149,8 @@ func (db *DB) Session(ctx context.Context, v Viewer, sessionID, owner string) (S
 
 // DeleteSessions deletes sessions with their runs and events, all of them or none. Missing sessions, and those that the
 // viewer cannot see, are ignored without an error, as in AgentOS. owner restricts an administrator's view to one user;
-// without it, an id that several users have is fault.Conflict. owners are those of the deleted sessions; they are unknown
-// if the statement was repeated because its answer was lost.
+// without it, an id that several users have is fault.Conflict. owners are those of the deleted sessions; they are
+// unknown if the statement was repeated because its answer was lost.
 func (db *DB) DeleteSessions(ctx context.Context, v Viewer, ids []string, owner string) (owners []string, err error) {
 	ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !ValidID(id, MaxSessionID) })
 	where, args := SessionQuery{Owner: owner}.where(v)

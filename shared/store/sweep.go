@@ -26,8 +26,8 @@ type Swept struct {
 	Sessions int64 `json:"sessions"`
 }
 
-// Runs that have not ended are in no sweep, and neither are sessions with such a run: a paused run may wait for a person
-// for as long as it likes.
+// Runs that have not ended are in no sweep, and neither are sessions with such a run: a paused run may wait for a
+// person for as long as it likes.
 const (
 	oldEvents   = `keyway.runs r WHERE streamed AND finished_at < now() - make_interval(secs => @keep)`
 	oldRuns     = `keyway.runs r WHERE finished_at < now() - make_interval(secs => @keep)`

@@ -95,7 +95,8 @@ func TestSeveralProcessesSweepAtTheSameTime(t *testing.T) {
 	url := storetest.URL(t)
 	db := storetest.Open(t, store.Options{URL: url})
 	queueRuns(t, url, 250, "ann")
-	sql(t, url, `UPDATE keyway.runs SET status = 'COMPLETED', lease_until = NULL, finished_at = now() - interval '40 days'`)
+	sql(t, url, `UPDATE keyway.runs SET status = 'COMPLETED', lease_until = NULL,
+		finished_at = now() - interval '40 days'`)
 	queueRuns(t, url, 1, "bob")
 	var mu sync.Mutex
 	var all sync.WaitGroup

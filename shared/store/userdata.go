@@ -35,13 +35,16 @@ var userKinds = []struct{ kind, query string }{
 			r.agent_id, r.agent_name, r.model_id, r.model_provider, r.status, r.cancellation_stage, r.background,
 			r.streamed, r.input, r.files, r.content, r.reasoning_content, r.provider_data, r.messages, r.tools,
 			r.requirements, r.metrics, r.metadata, r.session_state, r.idempotency_key, r.created_at, r.finished_at) AS d) AS data
-		FROM keyway.runs r WHERE r.owner = @owner AND (r.session_id, r.seq) > (@id::text, @seq::bigint) ORDER BY r.session_id, r.seq`},
+		FROM keyway.runs r WHERE r.owner = @owner AND (r.session_id, r.seq) > (@id::text, @seq::bigint)
+			ORDER BY r.session_id, r.seq`},
 	{"events", `SELECT r.session_id AS id, r.seq, e.first_index AS first, json_build_object('run_id', e.run_id,
 			'first_index', e.first_index, 'count', e.count, 'frames', e.frames) AS data
 		FROM keyway.runs r JOIN keyway.run_events e ON e.run_id = r.run_id AND e.attempt = r.attempt
 		WHERE r.owner = @owner AND (r.session_id, r.seq) >= (@id::text, @seq::bigint)
-			AND (r.session_id, r.seq, e.first_index) > (@id::text, @seq::bigint, @first::int) ORDER BY r.session_id, r.seq, e.first_index`},
-	{"memory", `SELECT m.memory_id::text AS id, 0::bigint AS seq, 0 AS first, (SELECT row_to_json(d) FROM (SELECT m.memory_id,
+			AND (r.session_id, r.seq, e.first_index) > (@id::text, @seq::bigint, @first::int) ORDER BY r.session_id, r.seq,
+				e.first_index`},
+	{"memory", `SELECT m.memory_id::text AS id, 0::bigint AS seq, 0 AS first, (SELECT row_to_json(d)
+		FROM (SELECT m.memory_id,
 			m.memory, m.topics, m.agent_id, m.team_id, m.created_at, m.updated_at) AS d) AS data
 		FROM keyway.memories m WHERE m.owner = @owner AND (@id::text = '' OR m.memory_id > NULLIF(@id::text, '')::uuid)
 		ORDER BY m.memory_id`},
@@ -154,8 +157,8 @@ func (db *DB) CountUser(ctx context.Context, owner string) (n UserCounts, err er
 	return n, nil
 }
 
-// eraseBatch is how many sessions and how many memories one statement of EraseUser deletes. A session may have thousands
-// of runs.
+// eraseBatch is how many sessions and how many memories one statement of EraseUser deletes. A session may have
+// thousands of runs.
 const eraseBatch = 50
 
 // EraseUser deletes sessions, runs, events, usage and memories of an owner, a batch at a time, until nothing is left or
@@ -168,8 +171,9 @@ func (db *DB) EraseUser(ctx context.Context, owner string) (had UserCounts, err 
 	}
 	for left := had; ; {
 		if left.Live > 0 {
-			return had, fault.Public(fault.Conflict, fmt.Sprintf("The user has runs in progress (%d); cancel them, or wait until "+
-				"they end, and repeat", left.Live), nil)
+			return had, fault.Public(fault.Conflict,
+				fmt.Sprintf("The user has runs in progress (%d); cancel them, or wait until "+
+					"they end, and repeat", left.Live), nil)
 		}
 		if left == (UserCounts{}) {
 			return had, nil

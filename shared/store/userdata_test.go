@@ -28,7 +28,8 @@ func fillUser(t *testing.T, db *store.DB, owner string) {
 		}
 		finish(t, db, r)
 	}
-	m := store.Memory{MemoryID: uuid.New(), Owner: owner, Memory: owner + " likes tea", Topics: []string{"tea"}, CreatedAt: day, UpdatedAt: day}
+	m := store.Memory{MemoryID: uuid.New(), Owner: owner, Memory: owner + " likes tea", Topics: []string{"tea"},
+		CreatedAt: day, UpdatedAt: day}
 	if err := db.AddMemory(t.Context(), m); err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +77,8 @@ func TestTheDataOfAUserIsExportedWholeAndAlone(t *testing.T) {
 			n++
 		}
 	}
-	if err := db.ExportUser(t.Context(), "nobody", func(store.UserItem) error { return errors.New("an item") }); err != nil {
+	if err := db.ExportUser(t.Context(), "nobody",
+		func(store.UserItem) error { return errors.New("an item") }); err != nil {
 		t.Error(err)
 	}
 }
@@ -131,7 +133,8 @@ func TestAUserWithARunInProgressIsNotErased(t *testing.T) {
 		!strings.Contains(fault.Detail(err), "has runs in progress (1)") {
 		t.Errorf("%v", err)
 	}
-	if got, err := db.CountUser(t.Context(), "ann"); err != nil || got.Sessions != 2 || got.Memories != 1 || got.Live != 1 {
+	if got, err := db.CountUser(t.Context(),
+		"ann"); err != nil || got.Sessions != 2 || got.Memories != 1 || got.Live != 1 {
 		t.Errorf("%+v %v", got, err)
 	}
 	finish(t, db, r)

@@ -109,8 +109,8 @@ func TestAnArchiveWithAnotherSumIsRejected(t *testing.T) {
 	}
 }
 
-// The documents state which archives are compared with a sum of this program. A new pin, or one that is removed, changes
-// these sentences.
+// The documents state which archives are compared with a sum of this program. A new pin, or one that is removed,
+// changes these sentences.
 func TestDocumentsNameThePinnedArchives(t *testing.T) {
 	t.Parallel()
 	for _, system := range []string{"linux", "darwin"} {
@@ -124,8 +124,10 @@ func TestDocumentsNameThePinnedArchives(t *testing.T) {
 		t.Errorf("%d archives have a sum, and the documents name 4", len(pins))
 	}
 	for file, sentences := range map[string][]string{
-		"../../../docs/security.md": {"for 18.3 on Linux and macOS, amd64 and arm64", "compared with a sum from the same host only"},
-		"../../../docs/store.md":    {"on Linux and macOS with amd64 or arm64", "it can compare only with a sum from the same host"},
+		"../../../docs/security.md": {"for 18.3 on Linux and macOS, amd64 and arm64",
+			"compared with a sum from the same host only"},
+		"../../../docs/store.md": {"on Linux and macOS with amd64 or arm64",
+			"it can compare only with a sum from the same host"},
 	} {
 		data, err := os.ReadFile(file)
 		if err != nil {
