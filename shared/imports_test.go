@@ -18,6 +18,7 @@ const module = "github.com/keyway-agents/keyway/"
 // library is always allowed. docs/design.md gives the reasons.
 var rooms = map[string]string{
 	"shared/fault":      "",
+	"shared/bound":      "shared/fault",
 	"shared/owner":      "shared/fault",
 	"shared/wire":       "",
 	"shared/scope":      "",
@@ -25,7 +26,7 @@ var rooms = map[string]string{
 	"shared/strictjson": "",
 	"shared/pgvalue":    "",
 	"shared/limit":      "shared/fault shared/strictjson",
-	"shared/input":      "shared/fault shared/pgvalue shared/strictjson",
+	"shared/input":      "shared/bound shared/fault shared/pgvalue shared/strictjson",
 	"shared/route":      "shared/scope",
 	"shared/token": "shared/awsenv shared/fault shared/limit shared/strictjson github.com/golang-jwt/jwt " +
 		"github.com/go-jose/go-jose github.com/aws/aws-sdk-go-v2/aws",
@@ -33,7 +34,7 @@ var rooms = map[string]string{
 	"shared/loghash":          "",
 	"shared/audit":            "shared/loghash",
 	"shared/authz/authztest":  "", // an oracle that shares code with what it judges would be none
-	"shared/config":           "shared/owner shared/scope",
+	"shared/config":           "shared/bound shared/owner shared/scope",
 	"shared/config/yamlfile":  "shared/config github.com/goccy/go-yaml",
 	"shared/config/deployed":  "shared/config",
 	"shared/config/configdoc": "shared/config",
@@ -66,7 +67,7 @@ var rooms = map[string]string{
 		"github.com/aws/smithy-go/eventstream",
 	"shared/model/providers": "shared/awsenv shared/fault shared/config shared/model " +
 		"shared/model/openai shared/model/anthropic shared/model/bedrock shared/model/demo",
-	"shared/store": "shared/fault shared/limit shared/owner shared/pgvalue " +
+	"shared/store": "shared/bound shared/fault shared/limit shared/owner shared/pgvalue " +
 		"github.com/jackc/pgx github.com/google/uuid",
 	"shared/store/migrations": "shared/fault shared/owner shared/store github.com/jackc/pgx",
 	"shared/store/devpg": "github.com/fergusstrange/embedded-postgres github.com/gofrs/flock " +
@@ -79,16 +80,17 @@ var rooms = map[string]string{
 		"github.com/google/uuid",
 	"shared/queue/sqs/sqstest": "github.com/aws/aws-sdk-go-v2",
 	"shared/queue/queuetest":   "shared/queue github.com/google/go-cmp github.com/google/uuid",
-	"shared/follow":            "shared/fault shared/store github.com/google/uuid",
+	"shared/follow":            "shared/bound shared/store github.com/google/uuid",
 	"shared/notes":             "shared/fault shared/pgvalue shared/model",
 	"shared/revoke":            "shared/config shared/fault shared/owner shared/store",
 	"shared/run": "shared/fault shared/limit shared/pgvalue shared/strictjson shared/config shared/model " +
 		"shared/logging shared/tool shared/store shared/queue shared/wire github.com/google/uuid",
-	"shared/api": "shared/fault shared/limit shared/pgvalue shared/wire shared/input shared/route " +
+	"shared/api": "shared/bound shared/fault shared/limit shared/pgvalue shared/strictjson shared/wire " +
+		"shared/input shared/route " +
 		"shared/authz shared/config shared/owner shared/store shared/follow shared/notes shared/revoke shared/run " +
 		"shared/audit shared/logging shared/scope " +
 		"github.com/google/uuid github.com/rs/cors",
-	"shared/apidoc": "shared/api shared/input shared/route shared/wire",
+	"shared/apidoc": "shared/api shared/bound shared/input shared/route shared/wire",
 	"shared/gateway": "shared/fault shared/route shared/authz shared/edge shared/token shared/logging " +
 		"github.com/aws/aws-lambda-go/events",
 	"shared/assemble": "shared/audit shared/loghash shared/config shared/fault shared/limit shared/model " +

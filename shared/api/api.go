@@ -20,6 +20,7 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/audit"
 	"github.com/keyway-agents/keyway/shared/authz"
+	"github.com/keyway-agents/keyway/shared/bound"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/input"
 	"github.com/keyway-agents/keyway/shared/logging"
@@ -39,7 +40,8 @@ type request struct {
 	principal *authz.Principal
 	decision  authz.Decision
 	// audit is the line about the request in the audit log. It is nil for a request that has none.
-	audit *audit.Record
+	audit  *audit.Record
+	bounds bound.Limits
 }
 
 // param returns a parameter of the path, such as session_id; "" when the route has no
@@ -78,6 +80,8 @@ type Options struct {
 	Audit *audit.Log
 	// Now is the clock that token expiry is compared with. Required.
 	Now func() time.Time
+	// Bounds are the most that a request can contain. Defaults to the defaults of package bound.
+	Bounds bound.Limits
 }
 
 // Server answers the routes of its resources. It is an http.Handler and safe for
@@ -157,7 +161,7 @@ func (s *Server) serve(w *auditing, r *http.Request) error {
 	admitted := r.WithContext(authz.WithDecision(r.Context(), p, d))
 	w.record = s.record(r, p, d)
 	return s.endpoints[d.Route.Name].serve(w, &request{
-		Request: admitted, principal: p, decision: d, audit: w.record,
+		Request: admitted, principal: p, decision: d, audit: w.record, bounds: s.Bounds,
 	})
 }
 
@@ -297,8 +301,8 @@ func (i Isolation) viewerIn(r *request, db database) (store.Viewer, error) {
 // database holds the parameters by which AgentOS's clients choose a database and a
 // table. Keyway has one database and accepts its id; the table has no effect.
 type database struct {
-	ID    string `query:"db_id" maxbytes:"1024" doc:"The id of the database. The only one is keyway."`
-	Table string `query:"table" maxbytes:"1024" doc:"Accepted together with db_id, and without effect."`
+	ID    string `query:"db_id" bound:"short_text" doc:"The id of the database. The only one is keyway."`
+	Table string `query:"table" bound:"short_text" doc:"Accepted together with db_id, and without effect."`
 }
 
 // check accepts the one database. The errors and their texts are AgentOS's: an unknown

@@ -157,6 +157,11 @@ func sessionOf(row store.Session) wire.Session {
 		SessionName: text(row.Name), AgentID: text(row.AgentID), TeamID: text(row.TeamID),
 		WorkflowID: text(row.WorkflowID), Summary: row.Summary, Metadata: row.Metadata,
 	}
+	for _, column := range row.Omitted {
+		s.Omitted = append(s.Omitted, map[string]string{
+			"state": "session_state", "metadata": "metadata", "summary": "session_summary",
+		}[column])
+	}
 	if len(row.Usage) == 0 {
 		return s
 	}

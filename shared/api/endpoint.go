@@ -148,7 +148,7 @@ func file(name route.Name, media string, content []byte, header http.Header) End
 func reading[In any](f func(http.ResponseWriter, *request, In) error) func(http.ResponseWriter, *request) error {
 	return func(w http.ResponseWriter, r *request) error {
 		var in In
-		if err := input.Read(w, r.Request, &in); err != nil {
+		if err := input.Read(w, r.Request, &in, r.bounds); err != nil {
 			return err
 		}
 		return f(w, r, in)

@@ -46,15 +46,15 @@ func (m Memories) endpoints() []Endpoint {
 // one, which keeps one request from reading a whole table. In SQL the offset is page times
 // limit. Package input reads page as a 32-bit integer, so the product fits into 64 bits.
 type listMemories struct {
-	User    string   `query:"user_id" maxbytes:"1024" doc:"Filter by user. Only callers allowed to see all users find memories of other users."`
-	AgentID string   `query:"agent_id" maxbytes:"1024" doc:"Filter by the agent that wrote the memory."`
-	TeamID  string   `query:"team_id" maxbytes:"1024" doc:"Filter by the team that wrote the memory."`
-	Has     string   `query:"search_content" maxbytes:"1024" doc:"Filter by a part of the memory's text. Upper and lower case are the same."`
+	User    string   `query:"user_id" bound:"short_text" doc:"Filter by user. Only callers allowed to see all users find memories of other users."`
+	AgentID string   `query:"agent_id" bound:"short_text" doc:"Filter by the agent that wrote the memory."`
+	TeamID  string   `query:"team_id" bound:"short_text" doc:"Filter by the team that wrote the memory."`
+	Has     string   `query:"search_content" bound:"short_text" doc:"Filter by a part of the memory's text. Upper and lower case are the same."`
 	Limit   int      `query:"limit" default:"20" min:"1" max:"1000" doc:"Memories on a page, at most 1,000."`
 	Page    int      `query:"page" default:"1" min:"1" doc:"The number of the page, from 1."`
-	SortBy  string   `query:"sort_by" default:"updated_at" maxbytes:"1024" doc:"updated_at or created_at. Any other value means updated_at."`
+	SortBy  string   `query:"sort_by" default:"updated_at" bound:"short_text" doc:"updated_at or created_at. Any other value means updated_at."`
 	Order   string   `query:"sort_order" default:"desc" enum:"asc,desc" doc:"The sort direction."`
-	Topics  []string `query:"topics" maxbytes:"1024" doc:"Filter by topics: a memory must have all of them. One value may list several, separated by commas."`
+	Topics  []string `query:"topics" bound:"filters" each:"short_text" doc:"Filter by topics: a memory must have all of them. One value may list several, separated by commas."`
 	database
 }
 
@@ -94,8 +94,8 @@ func (m Memories) list(ctx context.Context, r *request, in listMemories) (page w
 // memoryText is the body of the routes that write a memory. Its bounds are AgentOS's.
 type memoryText struct {
 	Memory string   `json:"memory" required:"true" minlen:"1" maxlen:"5000" doc:"The text of the memory."`
-	User   string   `json:"user_id" maxbytes:"1024" doc:"The user that the memory is about. Only callers allowed to see all users can name another one. Defaults to the token's subject."`
-	Topics []string `json:"topics" maxbytes:"1024" doc:"The topics of the memory."`
+	User   string   `json:"user_id" bound:"short_text" doc:"The user that the memory is about. Only callers allowed to see all users can name another one. Defaults to the token's subject."`
+	Topics []string `json:"topics" bound:"topics" each:"topic" doc:"The topics of the memory."`
 }
 
 // createMemory is the input of POST /memories and of PATCH /memories/{memory_id}.
@@ -139,7 +139,7 @@ func (m Memories) create(ctx context.Context, r *request, in createMemory) (wire
 
 // oneMemory is the input of the routes of one memory.
 type oneMemory struct {
-	User string `query:"user_id" maxbytes:"1024" doc:"Filter by user. Only callers allowed to see all users find memories of other users."`
+	User string `query:"user_id" bound:"short_text" doc:"Filter by user. Only callers allowed to see all users find memories of other users."`
 	database
 }
 
@@ -186,8 +186,8 @@ func (m Memories) delete(ctx context.Context, r *request, in oneMemory) error {
 type deleteMemories struct {
 	database
 	Body struct {
-		IDs  []string `json:"memory_ids" required:"true" minlen:"1" doc:"The ids of the memories to delete."`
-		User string   `json:"user_id" maxbytes:"1024" doc:"Filter by user. Only callers allowed to see all users delete memories of other users."`
+		IDs  []string `json:"memory_ids" required:"true" minlen:"1" bound:"elements" each:"short_text" doc:"The ids of the memories to delete."`
+		User string   `json:"user_id" bound:"short_text" doc:"Filter by user. Only callers allowed to see all users delete memories of other users."`
 	} `body:"json"`
 }
 
@@ -236,7 +236,7 @@ func (m Memories) topics(ctx context.Context, r *request, in memoryTopics) ([]st
 type memoryStats struct {
 	Limit int    `query:"limit" default:"20" min:"1" max:"1000" doc:"Users on a page, at most 1,000."`
 	Page  int    `query:"page" default:"1" min:"1" doc:"The number of the page, from 1."`
-	User  string `query:"user_id" maxbytes:"1024" doc:"Filter by user. Only callers allowed to see all users find other users."`
+	User  string `query:"user_id" bound:"short_text" doc:"Filter by user. Only callers allowed to see all users find other users."`
 	database
 }
 

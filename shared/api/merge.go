@@ -17,8 +17,8 @@ import (
 type mergeMemories struct {
 	database
 	Body struct {
-		User  string `json:"user_id" required:"true" maxbytes:"1024" doc:"The user whose memories are merged. Callers not allowed to see all users always merge their own."`
-		Model string `json:"model" maxbytes:"1024" doc:"The model of a declared agent, as provider:id. Defaults to the model of the first agent."`
+		User  string `json:"user_id" required:"true" bound:"short_text" doc:"The user whose memories are merged. Callers not allowed to see all users always merge their own."`
+		Model string `json:"model" bound:"short_text" doc:"The model of a declared agent, as provider:id. Defaults to the model of the first agent."`
 		Apply *bool  `json:"apply" doc:"Whether the merged memory replaces the others. With false it is only returned. Defaults to true."`
 	} `body:"json"`
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/follow"
 	"github.com/keyway-agents/keyway/shared/logging"
 	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/wire"
@@ -45,59 +46,71 @@ func (a Runs) repeat(w http.ResponseWriter, r *request, earlier *store.Repeated,
 	defer stop()
 	if streamed {
 		f := follower{
-			runs: a, run: row.RunID, streamed: row.Streamed, attempt: row.Attempt, after: earlier.First - 1, plain: true,
+			runs: a, run: row.RunID, caller: callerKey(r), streamed: row.Streamed, attempt: row.Attempt,
+			after: earlier.First - 1, plain: true,
 		}
 		return f.follow(ctx, w)
 	}
-	if !background && !wire.Ended(row.Status) {
+	status := row.Status
+	if !background {
+		var whole *store.Run
 		var err error
-		if row, err = a.waitForEnd(ctx, row); err != nil {
+		if whole, status, err = a.endOf(ctx, r, row); err != nil {
 			return notFound(err, "Run not found")
+		}
+		if whole != nil {
+			return writeJSON(w, http.StatusOK, runOf(*whole))
 		}
 		if err := endedToken(ctx); err != nil {
 			return err
 		}
 	}
-	if background || !wire.Ended(row.Status) {
-		accepted := wire.Accepted{RunID: row.RunID.String(), SessionID: row.SessionID, Status: row.Status}
-		return accept(w, r, accepted)
-	}
-	return writeJSON(w, http.StatusOK, runOf(row))
+	return accept(w, r, wire.Accepted{RunID: row.RunID.String(), SessionID: row.SessionID, Status: status})
 }
 
-// waitForEnd waits until the run has ended or is paused, and returns its row, which it reads
-// once. When ctx ends before, it returns the given row with the newest status, and no
-// error: the deadline is no error of the run. The error is fault.NotFound when the run is
+// endOf waits until the run has ended or is paused, and returns its row, which it reads once. When ctx ends before, there is
+// only the newest status, and no error: the deadline is no error of the run. The error is fault.NotFound when the run is
 // deleted meanwhile.
-func (a Runs) waitForEnd(ctx context.Context, row store.Run) (store.Run, error) {
-	f, err := a.Follow.Follow(row.RunID)
-	if err != nil {
-		return row, err
-	}
-	defer f.Close()
-	for known := (store.Progress{}); !wire.Ended(row.Status); {
-		var found bool
-		known, found, err = f.Next(ctx, known)
-		switch {
-		case err != nil:
-		case !found:
-			err = fault.NotFound
-		case wire.Ended(known.Status):
+func (a Runs) endOf(ctx context.Context, r *request, run store.RunHead) (row *store.Run, status string, err error) {
+	status = run.Status
+	var f *follow.Follower
+	for known := (store.Progress{}); ; {
+		if wire.Ended(status) {
 			// A paused run may be continued before its row is read; then the loop waits again.
-			var whole store.Run
-			whole, err = a.DB.Run(ctx, store.Viewer{All: true}, store.RunQuery{RunID: row.RunID.String()})
-			if err == nil {
-				row = whole
+			whole, err := a.DB.Run(ctx, store.Viewer{All: true}, store.RunQuery{RunID: run.RunID.String()})
+			switch {
+			case ctx.Err() != nil:
+				return nil, status, nil
+			case err != nil:
+				return nil, status, err
+			case wire.Ended(whole.Status):
+				return &whole, status, nil
 			}
-		default:
-			row.Status = known.Status
+			status = whole.Status
 		}
+		if f == nil {
+			if f, err = a.Follow.Follow(run.RunID, callerKey(r)); err != nil {
+				return nil, status, err
+			}
+			defer f.Close()
+		}
+		next, found, err := f.Next(ctx, known)
 		switch {
 		case ctx.Err() != nil:
-			return row, nil
+			return nil, status, nil
 		case err != nil:
-			return row, err
+			return nil, status, err
+		case !found:
+			return nil, status, fault.NotFound
 		}
+		known, status = next, next.Status
 	}
-	return row, nil
+}
+
+// callerKey distinguishes callers, for the bound of what one of them may follow. It is empty for a token without a subject.
+func callerKey(r *request) string {
+	if r.principal.Subject == "" {
+		return ""
+	}
+	return r.principal.Realm + "\x00" + r.principal.Subject
 }

@@ -22,7 +22,7 @@ import (
 // client reconnects by itself.
 type resumeRun struct {
 	LastEventIndex *int   `form:"last_event_index" doc:"The event_index of the last event that the client received. Without it, all events are sent. The header Last-Event-ID means the same; the larger one counts."`
-	SessionID      string `form:"session_id" maxbytes:"1024" doc:"The session of the run. Optional: the id of the run is enough."`
+	SessionID      string `form:"session_id" bound:"short_text" doc:"The session of the run. Optional: the id of the run is enough."`
 }
 
 // resume sends the stored events of a run that follow last_event_index, and then the new
@@ -62,7 +62,8 @@ func (a Runs) resume(w http.ResponseWriter, r *request, in resumeRun) error {
 		return notFound(err, "Run not found")
 	}
 	f := follower{
-		runs: a, run: head.RunID, streamed: head.Streamed, attempt: head.Attempt, after: -1, reconnects: reconnects,
+		runs: a, run: head.RunID, caller: callerKey(r), streamed: head.Streamed, attempt: head.Attempt, after: -1,
+		reconnects: reconnects,
 	}
 	if in.LastEventIndex != nil {
 		f.after = *in.LastEventIndex
@@ -118,9 +119,10 @@ func endedToken(ctx context.Context) error {
 type follower struct {
 	runs       Runs
 	run        uuid.UUID
-	streamed   bool // the run has events
-	reconnects bool // the client reconnects until it gets a 204
-	plain      bool // send the run's own events only, as the run's first answer had them
+	caller     string // see callerKey
+	streamed   bool   // the run has events
+	reconnects bool   // the client reconnects until it gets a 204
+	plain      bool   // send the run's own events only, as the run's first answer had them
 	reader     *follow.Follower
 	stream     *eventStream
 
@@ -161,7 +163,7 @@ func (f *follower) follow(ctx context.Context, w http.ResponseWriter) error {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	if f.reader, err = f.runs.Follow.Follow(f.run); err != nil {
+	if f.reader, err = f.runs.Follow.Follow(f.run, f.caller); err != nil {
 		return err
 	}
 	defer f.reader.Close()

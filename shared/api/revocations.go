@@ -89,11 +89,11 @@ func wrongMember(name, problem string, value any) error {
 // revokeTokens is the input of POST /revocations.
 type revokeTokens struct {
 	Body struct {
-		TokenID string  `json:"jti" maxbytes:"512" doc:"The claim jti of the token to revoke. One of jti and sub is required."`
-		Subject string  `json:"sub" maxbytes:"1024" doc:"The subject of the tokens to revoke: the claim that auth.claims.subject names, by default sub."`
-		Issuer  *string `json:"issuer" maxbytes:"1024" doc:"The claim iss of the tokens. Required if tokens of several issuers are accepted."`
-		Before  string  `json:"before" maxbytes:"64" doc:"With sub: a time as in 2026-11-29T12:00:00Z. Tokens that were issued before are revoked, and those without iat. Defaults to now."`
-		Note    string  `json:"note" maxbytes:"1024" doc:"Why, for people."`
+		TokenID string  `json:"jti" bound:"token_id" doc:"The claim jti of the token to revoke. One of jti and sub is required."`
+		Subject string  `json:"sub" bound:"short_text" doc:"The subject of the tokens to revoke: the claim that auth.claims.subject names, by default sub."`
+		Issuer  *string `json:"issuer" bound:"short_text" doc:"The claim iss of the tokens. Required if tokens of several issuers are accepted."`
+		Before  string  `json:"before" bound:"short_text" doc:"With sub: a time as in 2026-11-29T12:00:00Z. Tokens that were issued before are revoked, and those without iat. Defaults to now."`
+		Note    string  `json:"note" bound:"short_text" doc:"Why, for people."`
 	} `body:"json" closed:"true"` // With a typing error in "before", all tokens would be revoked.
 }
 
@@ -127,9 +127,9 @@ func (a Revocations) revoke(ctx context.Context, q *request, in revokeTokens) (w
 // undoRevocation is the input of DELETE /revocations.
 type undoRevocation struct {
 	Body struct {
-		TokenID string  `json:"jti" maxbytes:"512" doc:"The claim jti of the revocation. One of jti and sub is required."`
-		Subject string  `json:"sub" maxbytes:"1024" doc:"The subject of the revocation."`
-		Issuer  *string `json:"issuer" maxbytes:"1024" doc:"The issuer of the revocation. Required if tokens of several issuers are accepted."`
+		TokenID string  `json:"jti" bound:"token_id" doc:"The claim jti of the revocation. One of jti and sub is required."`
+		Subject string  `json:"sub" bound:"short_text" doc:"The subject of the revocation."`
+		Issuer  *string `json:"issuer" bound:"short_text" doc:"The issuer of the revocation. Required if tokens of several issuers are accepted."`
 	} `body:"json" closed:"true"`
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/keyway-agents/keyway/shared/authz"
+	"github.com/keyway-agents/keyway/shared/bound"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/follow"
 	"github.com/keyway-agents/keyway/shared/input"
@@ -27,6 +28,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/store"
+	"github.com/keyway-agents/keyway/shared/strictjson"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
@@ -77,18 +79,18 @@ func (a Runs) endpoints() []Endpoint {
 // be left out without notice. State and Metadata are texts, because a form has no JSON members; create parses
 // them. The length limits are those of the database's columns.
 type createRun struct {
-	Message    string       `form:"message" required:"true" doc:"The user's message to the agent."`
+	Message    string       `form:"message" required:"true" bound:"message" doc:"The user's message to the agent."`
 	Stream     bool         `form:"stream" default:"true" doc:"Whether the answer is a stream of server-sent events. With false it is one JSON document."`
-	SessionID  string       `form:"session_id" maxbytes:"255" newid:"true" doc:"The session that the run continues. Defaults to a new session."`
-	User       string       `form:"user_id" maxbytes:"1024" doc:"The user of the run. Ignored when the token names its user."`
-	Files      []input.File `form:"files" doc:"Text files for the agent to read."`
+	SessionID  string       `form:"session_id" bound:"new_id" newid:"true" doc:"The session that the run continues. Defaults to a new session."`
+	User       string       `form:"user_id" bound:"short_text" doc:"The user of the run. Ignored when the token names its user."`
+	Files      []input.File `form:"files" bound:"files" doc:"Text files for the agent to read."`
 	Images     string       `form:"images" doc:"Not supported: agents read text."`
 	Audio      string       `form:"audio" doc:"Not supported: agents read text."`
 	Videos     string       `form:"videos" doc:"Not supported: agents read text."`
 	InputFiles string       `form:"input_files" doc:"Not supported: send text files in files."`
 	Background bool         `form:"background" default:"false" doc:"Whether the run continues without the client. Without stream, the answer is a 202 at once."`
-	State      string       `form:"session_state" doc:"A JSON object that is merged into the session's state."`
-	Metadata   string       `form:"metadata" doc:"A JSON object that is stored with the run."`
+	State      string       `form:"session_state" bound:"session_state" doc:"A JSON object that is merged into the session's state."`
+	Metadata   string       `form:"metadata" bound:"metadata" doc:"A JSON object that is stored with the run."`
 	Version    int          `form:"version" doc:"Accepted, and without effect: agents have no versions."`
 	Schema     string       `form:"output_schema" unsupported:"answers are text" doc:"Not supported: answers are text."`
 	Depends    string       `form:"dependencies" unsupported:"agents have no dependencies" doc:"Not supported: agents have no dependencies."`
@@ -99,7 +101,7 @@ type createRun struct {
 	AddDepends string       `form:"add_dependencies_to_context" unsupported:"agents have no dependencies" means:"false" doc:"Not supported: agents have no dependencies."`
 	AddState   string       `form:"add_session_state_to_context" unsupported:"the model doesn't see the state" means:"false" doc:"Not supported: the model doesn't see the state."`
 	Events     string       `form:"stream_events" unsupported:"a stream has all events" means:"true" doc:"Not supported: a stream has all events."`
-	Key        string       `header:"Idempotency-Key" maxbytes:"512" doc:"A text that the caller chooses. The same request with the same key is answered with the run that the first one started."`
+	Key        string       `header:"Idempotency-Key" bound:"idempotency_key" doc:"A text that the caller chooses. The same request with the same key is answered with the run that the first one started."`
 }
 
 // create runs an agent. The answer is a stream. With stream=false it is a JSON document,
@@ -133,7 +135,8 @@ func (a Runs) create(w http.ResponseWriter, r *request, in createRun) error {
 	in.Key = ""
 	request := run.Input{
 		AgentID: r.param("agent_id"), Owner: owner, SessionID: in.SessionID, Message: in.Message, Files: files,
-		State: json.RawMessage(state), Metadata: json.RawMessage(metadata), Streamed: in.Stream, Caller: callerOf(r),
+		State: json.RawMessage(state), MaxState: r.bounds.Of(bound.SessionState),
+		Metadata: json.RawMessage(metadata), Streamed: in.Stream, Caller: callerOf(r),
 		Spender: spender, Request: requestOf(key, in),
 	}
 	if in.Background && !in.Stream {
@@ -246,8 +249,8 @@ func (a Runs) textFiles(files []input.File) ([]wire.File, error) {
 			return nil, fault.Public(fault.Invalid, "Unsupported file type", nil)
 		case len(f.Content) == 0:
 			return nil, fault.Public(fault.Invalid, "Empty file", nil)
-		case !pgvalue.ValidText(f.Name) || len(f.Name) > store.MaxSessionID:
-			return nil, fault.Public(fault.Invalid, "files: the name of a file must be valid UTF-8 of at most 255 bytes", nil)
+		case !pgvalue.ValidText(f.Name) || len(f.Name) > bound.FileName.Default:
+			return nil, bound.FileName.Fault(bound.FileName.Default, len(f.Name))
 		}
 		out = append(out, wire.File{
 			ID: a.NewID().String(), MimeType: f.Type, Filename: f.Name, Format: extension, Content: string(f.Content),
@@ -259,15 +262,15 @@ func (a Runs) textFiles(files []input.File) ([]wire.File, error) {
 // runsOfSession is the input of GET /agents/{agent_id}/runs/{run_id}, and a part of
 // listRuns.
 type runsOfSession struct {
-	SessionID string `query:"session_id" required:"true" maxbytes:"1024" doc:"The session of the runs."`
-	User      string `query:"user_id" maxbytes:"1024" doc:"The owner of the session. Only callers allowed to see all users need it, when several users have a session with this id."`
+	SessionID string `query:"session_id" required:"true" bound:"short_text" doc:"The session of the runs."`
+	User      string `query:"user_id" bound:"short_text" doc:"The owner of the session. Only callers allowed to see all users need it, when several users have a session with this id."`
 }
 
 // listRuns is the input of GET /agents/{agent_id}/runs.
 type listRuns struct {
 	runsOfSession
 	pageOfRuns
-	Status string `query:"status" maxbytes:"1024" doc:"Filter by the status of the run."`
+	Status string `query:"status" bound:"short_text" doc:"Filter by the status of the run."`
 }
 
 // list answers the agent's runs in one session, oldest first. A session belongs to the
@@ -354,7 +357,7 @@ func (a Runs) query(r *request, in runsOfSession) (store.Viewer, store.RunQuery,
 
 // cancelRun is the input of POST /agents/{agent_id}/runs/{run_id}/cancel.
 type cancelRun struct {
-	SessionID string `query:"session_id" maxbytes:"1024" doc:"The session of the run. Optional: the id of the run is enough."`
+	SessionID string `query:"session_id" bound:"short_text" doc:"The session of the run. Optional: the id of the run is enough."`
 }
 
 // cancel asks a run to stop. A paused run ends at once. A run that has ended stays as it
@@ -391,10 +394,10 @@ func (a Runs) cancel(ctx context.Context, r *request, in cancelRun) (nothing, er
 // AgentOS's; session_id is not declared as required, because its absence is a 400 there
 // and not a 422.
 type continueRun struct {
-	Tools        string `form:"tools" doc:"A JSON array of the run's tool calls, each with the decision about it. A call without a decision is rejected."`
-	ContinueFrom string `form:"continue_from" doc:"end, last_user or the index of a message. Without effect: a run always continues where it paused."`
-	SessionID    string `form:"session_id" maxbytes:"1024" doc:"The session of the run. Required."`
-	User         string `form:"user_id" maxbytes:"1024" doc:"Ignored: the run keeps its owner."`
+	Tools        string `form:"tools" bound:"tool_results" doc:"A JSON array of the run's tool calls, each with the decision about it. A call without a decision is rejected."`
+	ContinueFrom string `form:"continue_from" bound:"short_text" doc:"end, last_user or the index of a message. Without effect: a run always continues where it paused."`
+	SessionID    string `form:"session_id" bound:"short_text" doc:"The session of the run. Required."`
+	User         string `form:"user_id" bound:"short_text" doc:"Ignored: the run keeps its owner."`
 	Stream       bool   `form:"stream" default:"true" doc:"Whether the answer is a stream of server-sent events. With false it is one JSON document."`
 	Background   bool   `form:"background" default:"false" doc:"Accepted, and without effect: a run always continues when the client disconnects."`
 	Input        string `form:"input" unsupported:"start another run in the session" doc:"Not supported: start another run in the session."`
@@ -407,7 +410,31 @@ type continueRun struct {
 	Filters      string `form:"knowledge_filters" unsupported:"agents have no knowledge base" doc:"Not supported: agents have no knowledge base."`
 	State        string `form:"session_state" unsupported:"change it with PATCH /sessions/{session_id}" doc:"Not supported: change it with PATCH /sessions/{session_id}."`
 	Metadata     string `form:"metadata" unsupported:"a run keeps the metadata that it started with" doc:"Not supported: a run keeps the metadata that it started with."`
-	Key          string `header:"Idempotency-Key" maxbytes:"512" doc:"A text that the caller chooses. The same request to continue this run with the same key is answered with what the first one caused."`
+	Key          string `header:"Idempotency-Key" bound:"idempotency_key" doc:"A text that the caller chooses. The same request to continue this run with the same key is answered with what the first one caused."`
+}
+
+// toolsFrom parses the tool calls of a request to continue a run. They are counted first: an empty call takes 200 times
+// as much memory as its text.
+func toolsFrom(text string) (list []wire.ToolExecution, err error) {
+	invalid := fault.Public(fault.Invalid, "Invalid JSON in tools field", nil)
+	if !json.Valid([]byte(text)) {
+		return nil, invalid
+	}
+	count := 0
+	for range strictjson.Root(text).Elements() {
+		count++
+	}
+	if most := bound.ToolCalls.Default; count > most {
+		return nil, fault.Fields(fault.Field{
+			Type: "too_long", Loc: []any{"body", "tools"}, Msg: bound.ToolCalls.Exceeded(most, count),
+			Ctx: fault.Members{{Name: "field_type", Value: "List"}, {Name: "max_length", Value: most},
+				{Name: "actual_length", Value: count}},
+		})
+	}
+	if json.Unmarshal([]byte(text), &list) != nil {
+		return nil, invalid
+	}
+	return list, nil
 }
 
 // continuePaused continues a paused run with a person's decisions about its tool calls.
@@ -425,9 +452,9 @@ func (a Runs) continuePaused(w http.ResponseWriter, r *request, in continueRun) 
 	}
 	answers := run.Answers{}
 	if in.Tools != "" {
-		var list []wire.ToolExecution
-		if json.Unmarshal([]byte(in.Tools), &list) != nil {
-			return fault.Public(fault.Invalid, "Invalid JSON in tools field", nil)
+		list, err := toolsFrom(in.Tools)
+		if err != nil {
+			return err
 		}
 		for _, decided := range list {
 			answers[decided.ToolCallID] = decided

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/keyway-agents/keyway/shared/bound"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/input"
 	"github.com/keyway-agents/keyway/shared/pgvalue"
@@ -71,12 +72,12 @@ func (s Sessions) endpoints() []Endpoint {
 // listMemories.
 type listSessions struct {
 	Type      string `query:"type" enum:"agent,team,workflow" doc:"Filter by the type of the session."`
-	Component string `query:"component_id" maxbytes:"1024" doc:"Filter by the id of the agent, team or workflow."`
-	User      string `query:"user_id" maxbytes:"1024" doc:"Filter by user. Only callers allowed to see all users find sessions of other users."`
-	Name      string `query:"session_name" maxbytes:"1024" doc:"Filter by a part of the session's name. Upper and lower case are the same."`
+	Component string `query:"component_id" bound:"short_text" doc:"Filter by the id of the agent, team or workflow."`
+	User      string `query:"user_id" bound:"short_text" doc:"Filter by user. Only callers allowed to see all users find sessions of other users."`
+	Name      string `query:"session_name" bound:"short_text" doc:"Filter by a part of the session's name. Upper and lower case are the same."`
 	Limit     int    `query:"limit" default:"20" min:"1" max:"1000" doc:"Sessions on a page, at most 1,000."`
 	Page      int    `query:"page" default:"1" min:"1" doc:"The number of the page, from 1."`
-	SortBy    string `query:"sort_by" default:"created_at" maxbytes:"1024" doc:"created_at, updated_at or session_id. Any other value means created_at."`
+	SortBy    string `query:"sort_by" default:"created_at" bound:"short_text" doc:"created_at, updated_at or session_id. Any other value means created_at."`
 	Order     string `query:"sort_order" default:"desc" enum:"asc,desc" doc:"The sort direction."`
 	database
 }
@@ -110,14 +111,14 @@ type createSession struct {
 	Type string `query:"type" default:"agent" enum:"agent,team,workflow" doc:"The type of the session."`
 	database
 	Body *struct {
-		SessionID  string       `json:"session_id" maxbytes:"255" newid:"true" doc:"The id of the session. Defaults to a new id."`
-		Name       *string      `json:"session_name" doc:"The name of the session. Defaults to the first message of its first run."`
-		State      input.Object `json:"session_state" doc:"The state that the first run starts with."`
-		Metadata   input.Object `json:"metadata" doc:"A JSON object that is stored with the session."`
-		User       *string      `json:"user_id" maxbytes:"1024" doc:"The owner of the session. Ignored when the token names its user."`
-		AgentID    *string      `json:"agent_id" maxbytes:"1024" doc:"The agent, for a session of type agent."`
-		TeamID     *string      `json:"team_id" maxbytes:"1024" doc:"The team, for a session of type team."`
-		WorkflowID *string      `json:"workflow_id" maxbytes:"1024" doc:"The workflow, for a session of type workflow."`
+		SessionID  string       `json:"session_id" bound:"new_id" newid:"true" doc:"The id of the session. Defaults to a new id."`
+		Name       *string      `json:"session_name" bound:"session_name" doc:"The name of the session. Defaults to the first message of its first run."`
+		State      input.Object `json:"session_state" bound:"session_state" doc:"The state that the first run starts with."`
+		Metadata   input.Object `json:"metadata" bound:"metadata" doc:"A JSON object that is stored with the session."`
+		User       *string      `json:"user_id" bound:"short_text" doc:"The owner of the session. Ignored when the token names its user."`
+		AgentID    *string      `json:"agent_id" bound:"short_text" doc:"The agent, for a session of type agent."`
+		TeamID     *string      `json:"team_id" bound:"short_text" doc:"The team, for a session of type team."`
+		WorkflowID *string      `json:"workflow_id" bound:"short_text" doc:"The workflow, for a session of type workflow."`
 	} `body:"json"`
 }
 
@@ -184,7 +185,7 @@ func (s Sessions) create(ctx context.Context, r *request, in createSession) (any
 // choice must not reveal or block another's.
 type oneSession struct {
 	Type string `query:"type" enum:"agent,team,workflow" doc:"The session type of the answer. Defaults to the type of the session."`
-	User string `query:"user_id" maxbytes:"1024" doc:"The owner of the session. Only callers allowed to see all users need it, when several users have a session with this id."`
+	User string `query:"user_id" bound:"short_text" doc:"The owner of the session. Only callers allowed to see all users need it, when several users have a session with this id."`
 	database
 }
 
@@ -214,7 +215,7 @@ func (s Sessions) get(ctx context.Context, r *request, in getSession) (any, erro
 type renameSession struct {
 	oneSession
 	Body struct {
-		Name string `json:"session_name" required:"true" embed:"true" doc:"The new name. It may be empty."`
+		Name string `json:"session_name" required:"true" embed:"true" bound:"session_name" doc:"The new name. It may be empty."`
 	} `body:"json"`
 }
 
@@ -227,10 +228,10 @@ func (s Sessions) rename(ctx context.Context, r *request, in renameSession) (any
 type changeSession struct {
 	oneSession
 	Body struct {
-		Name     *string      `json:"session_name" doc:"The new name."`
-		State    input.Object `json:"session_state" doc:"The new state. It replaces the whole state."`
-		Metadata input.Object `json:"metadata" doc:"The new metadata. They replace all metadata."`
-		Summary  input.Object `json:"summary" doc:"The new summary."`
+		Name     *string      `json:"session_name" bound:"session_name" doc:"The new name."`
+		State    input.Object `json:"session_state" bound:"session_state" doc:"The new state. It replaces the whole state."`
+		Metadata input.Object `json:"metadata" bound:"metadata" doc:"The new metadata. They replace all metadata."`
+		Summary  input.Object `json:"summary" bound:"summary" doc:"The new summary."`
 	} `body:"json"`
 }
 
@@ -254,7 +255,7 @@ func (s Sessions) changed(ctx context.Context, r *request, in oneSession, c stor
 	if err != nil {
 		return nil, err
 	}
-	if s.MaxAnswer > 0 {
+	if c.MaxState = r.bounds.Of(bound.SessionState); s.MaxAnswer > 0 {
 		c.MaxBytes = s.maxMembers()
 	}
 	row, err = s.DB.ChangeSession(ctx, row, c, pgvalue.Time(s.Now()))
@@ -288,7 +289,7 @@ func (s Sessions) errTooLong() error {
 
 // deleteSession is the input of DELETE /sessions/{session_id}.
 type deleteSession struct {
-	User        string `query:"user_id" maxbytes:"1024" doc:"The owner of the sessions. Only callers allowed to see all users need it, when several users have a session with this id."`
+	User        string `query:"user_id" bound:"short_text" doc:"The owner of the sessions. Only callers allowed to see all users need it, when several users have a session with this id."`
 	DeleteMedia bool   `query:"delete_media" doc:"Accepted, and without effect: media are deleted with their runs."`
 	database
 }
@@ -303,8 +304,8 @@ func (s Sessions) delete(ctx context.Context, r *request, in deleteSession) erro
 type deleteSessions struct {
 	deleteSession
 	Body struct {
-		IDs   []string `json:"session_ids" required:"true" minlen:"1" doc:"The ids of the sessions to delete."`
-		Types []string `json:"session_types" required:"true" minlen:"1" enum:"agent,team,workflow" doc:"The type of each session, in the same order."`
+		IDs   []string `json:"session_ids" required:"true" minlen:"1" bound:"elements" each:"short_text" doc:"The ids of the sessions to delete."`
+		Types []string `json:"session_types" required:"true" minlen:"1" bound:"elements" enum:"agent,team,workflow" doc:"The type of each session, in the same order."`
 	} `body:"json"`
 }
 
@@ -337,7 +338,7 @@ type sessionRuns struct {
 	pageOfRuns
 	After  *int64   `query:"created_after" doc:"Filter by creation time: at this second or later (Unix time)."`
 	Before *int64   `query:"created_before" doc:"Filter by creation time: at this second or earlier (Unix time)."`
-	Status []string `query:"status" maxbytes:"1024" doc:"Filter by status: one of these."`
+	Status []string `query:"status" bound:"filters" each:"short_text" doc:"Filter by status: one of these."`
 }
 
 // query checks the filters. It accepts AgentOS's statuses in upper or lower case; an

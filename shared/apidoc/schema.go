@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/keyway-agents/keyway/shared/bound"
 	"github.com/keyway-agents/keyway/shared/input"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
@@ -67,7 +68,7 @@ func orNull(s *schema) *schema {
 //
 // What the server reads (inputSchema) follows package input: a field has the name and
 // the place of its tag, and is optional unless it has the tag required. min, max, minlen,
-// maxlen, enum and default become the keywords of the same meaning. maxbytes becomes a
+// maxlen, enum and default become the keywords of the same meaning. bound becomes a
 // sentence of the description.
 
 // schemas collects the schemas of the structs that the document refers to, by their
@@ -246,13 +247,25 @@ func inputSchema(f reflect.StructField, place string) *schema {
 		}
 	}
 	out.Description = tag.Get("doc")
-	if most := tag.Get("maxbytes"); most != "" { // JSON Schema counts characters only
-		out.Description = strings.TrimSpace(out.Description + " At most " + most + " bytes.")
+	if name := tag.Get("bound"); name != "" { // JSON Schema counts characters only
+		out.Description = strings.TrimSpace(out.Description + " " + atMost(bound.Named(name), t.Kind() == reflect.Slice && t != reflect.TypeFor[input.Object]()))
 	}
 	if tag.Get("newid") != "" {
 		out.Description += " " + input.NewID
 	}
 	return out
+}
+
+// atMost describes a bound: that of a list counts elements, any other one bytes.
+func atMost(b *bound.Bound, isList bool) string {
+	unit, by := " bytes", ""
+	if isList {
+		unit = ""
+	}
+	if b.Settable {
+		by = " by default"
+	}
+	return "At most " + strconv.Itoa(b.Default) + unit + by + "."
 }
 
 // textSchema returns the schema of a text, or of one element of a list of texts: a string

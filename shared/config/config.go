@@ -9,6 +9,8 @@ package config
 import (
 	"net/netip"
 	"time"
+
+	"github.com/keyway-agents/keyway/shared/bound"
 )
 
 // PublishedSecret is the HMAC secret printed in the Agno documents. Anyone can sign tokens with it.
@@ -48,6 +50,8 @@ type Config struct {
 	// What the tokens of models cost, by the id of the model, as gpt-4o or openai:gpt-4o; the latter wins if both are
 	// there. usd_per_day needs the price of each model that it limits. The provider demo costs nothing.
 	Prices Prices `json:"prices" example:"{\"openai:gpt-4o\": {input: 2.5, output: 10}}"`
+	// The most that a request can contain. See limits.md, also for the bounds that are fixed.
+	Bounds Bounds `json:"bounds"`
 	// The agents of this OS. Your own program can declare agents in Go, in addition to these or instead
 	// of them.
 	Agents []Agent `json:"agents" required:"true" min:"1" example:"[{id: assistant, model: openai:gpt-4o}]"`
@@ -256,6 +260,39 @@ type Egress struct {
 	// Private addresses and networks that a model or a redirect can choose. Public addresses are always
 	// reachable, and so are the addresses that this file names itself.
 	Allow []netip.Prefix `json:"allow" example:"[10.0.0.0/8]"`
+}
+
+// Bounds are the most that a request can contain, in bytes or as a number.
+type Bounds struct {
+	// The message of a run, in bytes.
+	Message int `json:"message" default:"1048576" min:"1024" max:"10485760"`
+	// The number of files of a run.
+	Files int `json:"files" default:"50" min:"1" max:"500"`
+	// One file of a run, in bytes.
+	FileSize int `json:"file_size" default:"2097152" min:"1024" max:"10485760"`
+	// All files of a run together, in bytes.
+	FilesSize int `json:"files_size" default:"4194304" min:"1024" max:"10485760"`
+	// The tools of a request to continue a run, with their results, in bytes.
+	ToolResults int `json:"tool_results" default:"1048576" min:"1024" max:"10485760"`
+	// The state of a session, in bytes. A state that is larger already stays readable and may only become smaller.
+	SessionState int `json:"session_state" default:"262144" min:"1024" max:"4194304"`
+	// The metadata of a session or a run, in bytes.
+	Metadata int `json:"metadata" default:"65536" min:"1024" max:"1048576"`
+}
+
+// Limits returns the bounds as package bound names them. A bound of 0, as in a Config that Parse has not made, has its
+// default.
+func (b Bounds) Limits() bound.Limits {
+	l := bound.Limits{}
+	for of, n := range map[*bound.Bound]int{
+		bound.Message: b.Message, bound.Files: b.Files, bound.FileSize: b.FileSize, bound.FilesSize: b.FilesSize,
+		bound.ToolResults: b.ToolResults, bound.SessionState: b.SessionState, bound.Metadata: b.Metadata,
+	} {
+		if n > 0 {
+			l[of.Name] = n
+		}
+	}
+	return l
 }
 
 // Agent declares one agent.

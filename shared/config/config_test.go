@@ -335,6 +335,8 @@ func TestConfigMasksSecretsInEveryOutput(t *testing.T) {
 		`"claims":{"scopes":"scopes","subject":"sub","session":"session_id"},` +
 		`"admin_scope":"agent_os:admin","user_isolation":true},` +
 		`"database":{"url":"postgresql://ai:***@db:5432/x?***","schema":"keyway"},` +
+		`"bounds":{"message":1048576,"files":50,"file_size":2097152,"files_size":4194304,"tool_results":1048576,` +
+		`"session_state":262144,"metadata":65536},` +
 		`"agents":[{"id":"a","name":"a",` +
 		`"model":{"provider":"openai","id":"x","base_url":"https://b/v1?***","api_key":"***",` +
 		`"headers":{"X-Key":"***"},"temperature":0},` +

@@ -253,7 +253,7 @@ func (d *decoder) text(path string, n *node, tag reflect.StructTag) string {
 		return ""
 	}
 	enum, pattern := tag.Get("enum"), tag.Get("pattern")
-	most := bound(tag.Get("max"), math.MaxInt, strconv.Atoi)
+	most := fromTag(tag.Get("max"), math.MaxInt, strconv.Atoi)
 	switch {
 	case strings.ContainsRune(n.text, 0):
 		d.fault(path, "has a NUL character", "remove it") // PostgreSQL cannot store it
@@ -278,8 +278,8 @@ func (d *decoder) number(path string, n *node, tag reflect.StructTag, want strin
 		return 0
 	}
 	parse := func(s string) (float64, error) { return strconv.ParseFloat(s, 64) }
-	least := bound(tag.Get("min"), 0, parse)
-	most := bound(tag.Get("max"), math.MaxInt32, parse)
+	least := fromTag(tag.Get("min"), 0, parse)
+	most := fromTag(tag.Get("max"), math.MaxInt32, parse)
 	f, err := parse(n.text)
 	switch {
 	case err != nil || want == "a whole number" && f != math.Trunc(f):
@@ -300,8 +300,8 @@ func (d *decoder) duration(path string, n *node, tag reflect.StructTag) time.Dur
 	if !d.expect(path, n, textKind, want) {
 		return 0
 	}
-	least := bound(tag.Get("min"), 0, time.ParseDuration)
-	most := bound(tag.Get("max"), math.MaxInt64, time.ParseDuration)
+	least := fromTag(tag.Get("min"), 0, time.ParseDuration)
+	most := fromTag(tag.Get("max"), math.MaxInt64, time.ParseDuration)
 	t, err := parseDuration(n.text)
 	switch {
 	case err != nil || !d.matches(DurationPattern, n):
@@ -342,8 +342,8 @@ func (d *decoder) matches(pattern string, n *node) bool {
 	return d.patterns[pattern].MatchString(n.text)
 }
 
-// bound parses the tag min or max, and returns otherwise if there is none.
-func bound[T any](tag string, otherwise T, parse func(string) (T, error)) T {
+// fromTag parses the tag min or max, and returns otherwise if there is none.
+func fromTag[T any](tag string, otherwise T, parse func(string) (T, error)) T {
 	if v, err := parse(tag); err == nil {
 		return v
 	}

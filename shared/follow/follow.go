@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/bound"
 	"github.com/keyway-agents/keyway/shared/store"
 )
 
@@ -26,16 +26,9 @@ const (
 	readers = 2
 	// cached is how many bytes of events are kept for the next followers that need them.
 	cached = 32 << 20
-	// maxFollowers bounds the memory: a follower holds one part of the events until its client has received it, which is
-	// some 128 KB, or one row of events.
-	maxFollowers = 1000
+	// retryAfter is when a client may try again that was refused because too many follow.
+	retryAfter = 5 * time.Second
 )
-
-// errFull is the error of Follow when maxFollowers follow already.
-var errFull = &fault.Error{
-	Kind: fault.Unavailable, RetryAfter: 5 * time.Second,
-	Detail: "Too many clients follow runs on this server, try again",
-}
 
 // Reader reads for all followers of one process. Its memory and its number of statements at the same time have a bound,
 // whatever the number of followers and the size of the runs. It is safe for concurrent use.
@@ -48,9 +41,11 @@ type Reader struct {
 	reading chan struct{} // has an element for each statement that reads events now
 
 	mu        sync.Mutex
-	runs      map[uuid.UUID]*followed
+	runs      map[uuid.UUID]*followed // those whose followers wait for news
 	followers int
-	// stop ends the goroutine that polls. It is nil while there are no followers.
+	ofRun     map[uuid.UUID]int
+	ofCaller  map[string]int
+	// stop ends the goroutine that polls. It is nil while nobody waits.
 	stop chan struct{}
 	// polls counts the polls that were started, and polled is closed at the end of each one.
 	polls  int
@@ -62,7 +57,7 @@ type Reader struct {
 	size  int
 }
 
-// followed is one run that has followers. All fields except followers are what the last poll has found.
+// followed is one run whose followers wait for news. All fields except followers are what the last poll has found.
 type followed struct {
 	followers int
 	poll      int // the number of that poll, 0 for none
@@ -89,7 +84,8 @@ type part struct {
 func New(db *store.DB) *Reader {
 	return &Reader{
 		progress: db.Progress, follow: db.Follow, counts: db.EventCounts, reading: make(chan struct{}, readers),
-		runs: map[uuid.UUID]*followed{}, polled: make(chan struct{}), parts: map[position]*part{},
+		runs: map[uuid.UUID]*followed{}, ofRun: map[uuid.UUID]int{}, ofCaller: map[string]int{},
+		polled: make(chan struct{}), parts: map[position]*part{},
 	}
 }
 
@@ -97,51 +93,88 @@ func New(db *store.DB) *Reader {
 type Follower struct {
 	r      *Reader
 	run    uuid.UUID
-	shared *followed
-	joined int // the number of polls that were started before it joined
+	caller string
+	shared *followed // nil until the first Next: who reads only what is stored causes no polls
+	joined int       // the number of polls that were started before it joined
 }
 
-// Follow registers a follower of a run until Close is called. The error is fault.Unavailable with RetryAfter if there
-// are too many.
-func (r *Reader) Follow(run uuid.UUID) (*Follower, error) {
+// Follow registers a follower of a run until Close is called. caller distinguishes the clients; "" stands for one that is not
+// known, which is not counted by caller. The error has RetryAfter: fault.Unavailable if too many follow, and
+// fault.LimitReached if too many follow this run or are of this caller.
+func (r *Reader) Follow(run uuid.UUID, caller string) (*Follower, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.followers >= maxFollowers {
-		return nil, errFull
+	for _, c := range []struct {
+		b   *bound.Bound
+		now int
+	}{
+		{bound.FollowersOfRun, r.ofRun[run]}, {bound.FollowersOfCaller, r.ofCaller[caller]}, {bound.Followers, r.followers},
+	} {
+		if c.now >= c.b.Default {
+			e := c.b.Fault(c.b.Default, c.now+1)
+			e.RetryAfter = retryAfter
+			return nil, e
+		}
 	}
 	r.followers++
-	if r.runs[run] == nil {
-		r.runs[run] = &followed{}
+	r.ofRun[run]++
+	if caller != "" {
+		r.ofCaller[caller]++
 	}
-	r.runs[run].followers++
+	return &Follower{r: r, run: run, caller: caller}, nil
+}
+
+// wait makes the run one that the polls ask for. The first one that waits starts them.
+func (f *Follower) wait() {
+	r := f.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.runs[f.run] == nil {
+		r.runs[f.run] = &followed{}
+	}
+	f.shared, f.joined = r.runs[f.run], r.polls
+	f.shared.followers++
 	if r.stop == nil {
 		r.stop = make(chan struct{})
 		go r.pollUntil(r.stop)
 	}
-	return &Follower{r: r, run: run, shared: r.runs[run], joined: r.polls}, nil
 }
 
-// Close ends the following. The last follower stops the polls, and what was kept is released.
+// Close ends the following. The last one that waits stops the polls, and the last follower releases what was kept.
 func (f *Follower) Close() {
 	r := f.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.followers--
-	if f.shared.followers--; f.shared.followers == 0 {
-		delete(r.runs, f.run)
+	if r.ofRun[f.run]--; r.ofRun[f.run] == 0 {
+		delete(r.ofRun, f.run)
+	}
+	if r.ofCaller[f.caller]--; r.ofCaller[f.caller] <= 0 {
+		delete(r.ofCaller, f.caller)
+	}
+	if f.shared != nil {
+		if f.shared.followers--; f.shared.followers == 0 {
+			delete(r.runs, f.run)
+		}
+		if len(r.runs) == 0 {
+			close(r.stop)
+			r.stop = nil
+		}
 	}
 	if r.followers == 0 {
-		close(r.stop)
-		r.stop, r.parts, r.order, r.size = nil, map[position]*part{}, nil, 0
+		r.parts, r.order, r.size = map[position]*part{}, nil, 0
 	}
 }
 
 // Next waits until the progress of the run differs from known, and returns it. found is false if the run has been
-// deleted. Only polls that started after Follow count, so the result is never older than what the caller read before
-// Follow.
+// deleted. Only polls that started after the first Next count, so the result is never older than what the caller read before
+// the first Next.
 //
 // The error is that of ctx, or the database's if it has not been available for some time, during which Next waits.
 func (f *Follower) Next(ctx context.Context, known store.Progress) (p store.Progress, found bool, err error) {
+	if f.shared == nil {
+		f.wait()
+	}
 	for {
 		f.r.mu.Lock()
 		now, polled := *f.shared, f.r.polled

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/keyway-agents/keyway/shared/bound"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/store"
 )
@@ -88,7 +89,7 @@ func newReader() (*Reader, *database, store.Progress) {
 // start registers a follower until the end of the test.
 func start(t *testing.T, r *Reader, run uuid.UUID) *Follower {
 	t.Helper()
-	f, err := r.Follow(run)
+	f, err := r.Follow(run, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -333,11 +334,11 @@ func TestTooManyFollowersAreRejected(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r, _, p := newReader()
-		list := make([]*Follower, maxFollowers)
+		list := make([]*Follower, bound.Followers.Default)
 		for i := range list {
-			list[i] = start(t, r, p.RunID)
+			list[i] = start(t, r, uuid.New())
 		}
-		_, err := r.Follow(uuid.New())
+		_, err := r.Follow(uuid.New(), "")
 		if e, ok := errors.AsType[*fault.Error](err); !ok || e.Kind != fault.Unavailable || e.RetryAfter == 0 {
 			t.Errorf("one more: %v", err)
 		}
@@ -345,6 +346,64 @@ func TestTooManyFollowersAreRejected(t *testing.T) {
 		start(t, r, p.RunID).Close()
 		for _, f := range list[1:] {
 			f.Close()
+		}
+	})
+}
+
+func TestFollowersOfOneRunAndOfOneCallerHaveABound(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, _, p := newReader()
+		refused := func(run uuid.UUID, caller string) bool {
+			f, err := r.Follow(run, caller)
+			if err == nil {
+				f.Close()
+				return false
+			}
+			e, ok := errors.AsType[*fault.Error](err)
+			return ok && e.Kind == fault.LimitReached && e.RetryAfter > 0
+		}
+		var list []*Follower
+		follow := func(n int, run func() uuid.UUID, caller string) {
+			for range n {
+				f, err := r.Follow(run(), caller)
+				if err != nil {
+					t.Fatal(err)
+				}
+				list = append(list, f)
+			}
+		}
+		follow(bound.FollowersOfRun.Default, func() uuid.UUID { return p.RunID }, "ann")
+		if !refused(p.RunID, "bob") || refused(uuid.New(), "ann") {
+			t.Error("one run is followed by too many, or another one by none")
+		}
+		follow(bound.FollowersOfCaller.Default-bound.FollowersOfRun.Default, uuid.New, "ann")
+		if !refused(uuid.New(), "ann") || refused(uuid.New(), "bob") {
+			t.Error("one caller follows too many runs, or another one none")
+		}
+		for _, f := range list {
+			f.Close()
+		}
+		if refused(p.RunID, "ann") || len(r.ofRun)+len(r.ofCaller) > 0 {
+			t.Errorf("after all have left, %d runs and %d callers are counted", len(r.ofRun), len(r.ofCaller))
+		}
+	})
+}
+
+func TestWhoReadsOnlyStoredEventsCausesNoPolls(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, d, p := newReader()
+		p.Last = 3
+		d.set(p)
+		f := start(t, r, p.RunID)
+		defer f.Close()
+		if news, err := f.Events(t.Context(), 1, -1); err != nil || len(news.Frames) != 1 {
+			t.Fatal(news, err)
+		}
+		time.Sleep(time.Hour)
+		if r.polls != 0 {
+			t.Errorf("%d polls", r.polls)
 		}
 	})
 }

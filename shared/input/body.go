@@ -14,6 +14,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/keyway-agents/keyway/shared/bound"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/strictjson"
 )
@@ -24,7 +25,7 @@ import (
 // The order of the checks is FastAPI's: the content type decides first whether the body is
 // JSON at all. Only then is it parsed, and after that its members are checked.
 func (in *reader) body(w http.ResponseWriter, r *http.Request, v reflect.Value, closed bool) error {
-	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(in.limits.Of(bound.Body))))
 	if err != nil {
 		return unreadable(err)
 	}
@@ -74,10 +75,10 @@ func isJSON(contentType string) bool {
 // FastAPI says that the field is missing.
 func (in *reader) missingBody(t reflect.Type) {
 	if name, ok := embedded(t); ok {
-		in.faults = append(in.faults, fault.Missing("body", name))
+		in.add(fault.Missing("body", name))
 		return
 	}
-	in.faults = append(in.faults, fault.Missing("body"))
+	in.add(fault.Missing("body"))
 }
 
 // embedded returns the name of the one field of a body that FastAPI wraps in an object. A
@@ -105,12 +106,23 @@ func (in *reader) notAnObject(v reflect.Value, value any) {
 // A member of null is the same as an absent one, unless it is required: then its type is
 // wrong.
 func (in *reader) object(data []byte, v reflect.Value, closed bool) {
-	// A map of raw texts matches names exactly. Decoding into a struct would match them in
-	// any case.
-	var members map[string]json.RawMessage
-	if json.Unmarshal(data, &members) != nil || members == nil {
+	root := strictjson.Root(string(data))
+	if root.Raw[0] != '{' {
 		in.notAnObject(v, echo(data))
 		return
+	}
+	count := 0
+	for range root.Members() {
+		count++
+	}
+	if in.exceeds(bound.Members, count, "value_error", "body") {
+		return
+	}
+	// A map of raw texts matches names exactly. Decoding into a struct would match them in
+	// any case.
+	members := make(map[string]json.RawMessage, count)
+	for name, value := range root.Members() {
+		members[name] = json.RawMessage(value.Raw)
 	}
 	t := v.Type()
 	for i := range t.NumField() {
@@ -129,7 +141,7 @@ func (in *reader) object(data []byte, v reflect.Value, closed bool) {
 			if f.Tag.Get("embed") == "" {
 				missing.Input = echo(data)
 			}
-			in.faults = append(in.faults, missing)
+			in.add(missing)
 		}
 		delete(members, name)
 	}
@@ -179,7 +191,7 @@ func (in *reader) member(v reflect.Value, tag reflect.StructTag, raw json.RawMes
 		// An object is stored as it was sent, so that it must be storable.
 		if ok = raw[0] == '{'; ok && strictjson.HasNUL(raw) {
 			in.reject("value_error", "Value error, a NUL character can't be stored", nil, nil, "body", name)
-		} else if ok {
+		} else if ok && !in.exceedsTag(tag, "bound", len(raw), "value_error", "body", name) {
 			v.SetBytes(raw)
 		}
 	case v.Kind() == reflect.Slice:
@@ -205,19 +217,26 @@ func (in *reader) member(v reflect.Value, tag reflect.StructTag, raw json.RawMes
 // list reads a list of texts. It reports each wrong element with its index, as pydantic
 // does, but a list that is too short only once.
 func (in *reader) list(v reflect.Value, tag reflect.StructTag, raw json.RawMessage, name string) {
-	var elements []json.RawMessage
-	_ = json.Unmarshal(raw, &elements) // strictjson has accepted it
-	if least, _ := strconv.Atoi(tag.Get("minlen")); len(elements) < least {
-		msg := fmt.Sprintf("List should have at least %d item after validation, not %d", least, len(elements))
+	// The elements are counted before memory is allocated for them.
+	root, count := strictjson.Root(string(raw)), 0
+	for range root.Elements() {
+		count++
+	}
+	if in.exceedsTag(tag, "bound", count, "too_long", "body", name) {
+		return
+	}
+	if least, _ := strconv.Atoi(tag.Get("minlen")); count < least {
+		msg := fmt.Sprintf("List should have at least %d item after validation, not %d", least, count)
 		in.reject("too_short", msg, echo(raw), fault.Members{
 			{Name: "field_type", Value: "List"}, {Name: "min_length", Value: least},
-			{Name: "actual_length", Value: len(elements)},
+			{Name: "actual_length", Value: count},
 		}, "body", name)
 		return
 	}
-	texts := make([]string, len(elements))
-	elementTag := reflect.StructTag(`enum:"` + tag.Get("enum") + `" maxbytes:"` + tag.Get("maxbytes") + `"`)
-	for i, e := range elements {
+	texts, i := make([]string, count), -1
+	for element := range root.Elements() {
+		e := json.RawMessage(element.Raw)
+		i++
 		if e[0] != '"' && tag.Get("enum") != "" {
 			in.notInEnum(echo(e), tag.Get("enum"), "body", name, i)
 			continue
@@ -226,7 +245,7 @@ func (in *reader) list(v reflect.Value, tag reflect.StructTag, raw json.RawMessa
 			in.reject("string_type", "Input should be a valid string", echo(e), nil, "body", name, i)
 			continue
 		}
-		texts[i] = in.jsonText(elementTag, e, "body", name, i)
+		texts[i] = in.jsonText(elementTag(tag), e, "body", name, i)
 	}
 	v.Set(reflect.ValueOf(texts))
 }
@@ -318,5 +337,5 @@ func ObjectFrom(text string, loc ...any) (Object, error) {
 	default:
 		return Object(text), nil
 	}
-	return nil, fault.Fields(in.faults...)
+	return nil, in.err()
 }

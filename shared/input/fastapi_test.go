@@ -91,30 +91,30 @@ func (s sent) read() (any, error) {
 	switch s.Model {
 	case "q":
 		var in inQuery
-		err := Read(w, r, &in)
+		err := Read(w, r, &in, nil)
 		return object{
 			"type": orNil(in.Type), "limit": in.Limit, "page": in.Page, "order": in.Order, "name": in.Name,
 			"created_after": in.After, "delete_media": in.Delete, "status": in.Statuses,
 		}, err
 	case "optional":
 		var in inOptional
-		err := Read(w, r, &in)
+		err := Read(w, r, &in, nil)
 		return object{"body": in.Body}, err
 	case "embed":
 		var in inEmbed
-		err := Read(w, r, &in)
+		err := Read(w, r, &in, nil)
 		return in.Body.Name, err
 	case "delete":
 		var in inDelete
-		err := Read(w, r, &in)
+		err := Read(w, r, &in, nil)
 		return in.Body, err
 	case "memory":
 		var in inMemory
-		err := Read(w, r, &in)
+		err := Read(w, r, &in, nil)
 		return in.Body, err
 	default:
 		var in inForm
-		err := Read(w, r, &in)
+		err := Read(w, r, &in, nil)
 		files := [][]any{}
 		for _, f := range in.Files {
 			files = append(files, []any{f.Name, orNil(f.Type)})

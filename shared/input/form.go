@@ -12,14 +12,15 @@ import (
 	"reflect"
 	"strings"
 
+	"github.com/keyway-agents/keyway/shared/bound"
 	"github.com/keyway-agents/keyway/shared/fault"
 )
 
 // form reads a multipart or urlencoded body; AgentOS's clients send both. A body of another
 // content type has no fields, as in Starlette. The whole body is held in memory, because
-// it has at most MaxBody bytes, and a function's file system is not for uploads.
+// it has at most bound.Body bytes, and a function's file system is not for uploads.
 func (in *reader) form(w http.ResponseWriter, r *http.Request, v reflect.Value) error {
-	r.Body = http.MaxBytesReader(w, r.Body, MaxBody)
+	r.Body = http.MaxBytesReader(w, r.Body, int64(in.limits.Of(bound.Body)))
 	media, params, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	var values url.Values
 	var files map[string][]File
@@ -29,13 +30,16 @@ func (in *reader) form(w http.ResponseWriter, r *http.Request, v reflect.Value) 
 		if params["boundary"] == "" {
 			return fault.Public(fault.Invalid, "Missing boundary in multipart.", nil)
 		}
-		values, files, err = readMultipart(r.Body, params["boundary"])
+		values, files, err = in.multipart(r.Body, params["boundary"])
 	// Unlike in a query, a broken percent sign is an error here: a program wrote the body,
 	// and the text that it meant is unknown.
 	case "application/x-www-form-urlencoded":
 		var body []byte
 		broken := false
 		if body, err = io.ReadAll(r.Body); err == nil {
+			if in.exceeds(bound.Fields, countPairs(string(body)), "value_error", "body") {
+				return nil
+			}
 			if values, broken = pairs(string(body)); broken {
 				err = errors.New("a percent sign without two hex digits")
 			}
@@ -49,9 +53,9 @@ func (in *reader) form(w http.ResponseWriter, r *http.Request, v reflect.Value) 
 	return nil
 }
 
-// readMultipart collects texts and files (RFC 7578). An incomplete body is an error: half of
-// a message could mean something else than the whole.
-func readMultipart(body io.Reader, boundary string) (url.Values, map[string][]File, error) {
+// multipart collects texts and files (RFC 7578). An incomplete body is an error: half of
+// a message could mean something else than the whole. A body with too many parts is not read to its end.
+func (in *reader) multipart(body io.Reader, boundary string) (url.Values, map[string][]File, error) {
 	values, files := url.Values{}, map[string][]File{}
 	buffered := bufio.NewReader(body)
 	if _, err := buffered.Peek(1); errors.Is(err, io.EOF) { // an empty body has no fields
@@ -61,13 +65,16 @@ func readMultipart(body io.Reader, boundary string) (url.Values, map[string][]Fi
 	// parts. cutOff turns the end of the body into another error, so that only the last
 	// boundary ends the parts. The line break is for a last boundary without one.
 	parts := multipart.NewReader(io.MultiReader(buffered, strings.NewReader("\r\n"), cutOff{}), boundary)
-	for {
+	for n := 1; ; n++ {
 		part, err := parts.NextRawPart() // raw, because Content-Transfer-Encoding has no meaning in HTTP
 		if errors.Is(err, io.EOF) {
 			return values, files, nil
 		}
 		if err != nil {
 			return nil, nil, multipartFault(err)
+		}
+		if in.exceeds(bound.Fields, n, "value_error", "body") {
+			return nil, nil, in.err()
 		}
 		content, err := io.ReadAll(part)
 		if err != nil {
@@ -114,7 +121,10 @@ func (in *reader) files(v reflect.Value, files map[string][]File, texts url.Valu
 			continue
 		}
 		name := t.Field(i).Tag.Get("form")
-		*list = files[name]
+		if *list = files[name]; in.exceeds(bound.Files, len(*list), "too_long", "body", name) {
+			continue
+		}
+		in.sizes(*list, name)
 		for n, text := range texts[name] {
 			in.reject("value_error", "Value error, Expected UploadFile, received: <class 'str'>", short(text),
 				fault.Members{{Name: "error", Value: struct{}{}}}, "body", name, n)
@@ -122,7 +132,17 @@ func (in *reader) files(v reflect.Value, files map[string][]File, texts url.Valu
 	}
 }
 
-// tooLarge reports whether a body had more than MaxBody bytes. http.MaxBytesReader also
+// sizes checks the sizes of files.
+func (in *reader) sizes(files []File, name string) {
+	total := 0
+	for n, f := range files {
+		in.exceeds(bound.FileSize, len(f.Content), "value_error", "body", name, n)
+		total += len(f.Content)
+	}
+	in.exceeds(bound.FilesSize, total, "value_error", "body", name)
+}
+
+// tooLarge reports whether a body had more than bound.Body bytes. http.MaxBytesReader also
 // closes the connection then.
 func tooLarge(err error) bool {
 	_, ok := errors.AsType[*http.MaxBytesError](err)
@@ -132,7 +152,7 @@ func tooLarge(err error) bool {
 // unreadable returns the error for a body that can't be read to its end.
 func unreadable(err error) error {
 	if tooLarge(err) {
-		return fault.Public(fault.TooLarge, "The request body is larger than 10 MB", nil)
+		return fault.Public(bound.Body.Kind, bound.Body.Text, nil)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return fault.Public(fault.Invalid, "The request body did not arrive in time; send it again, or a smaller one", err)

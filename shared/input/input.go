@@ -10,13 +10,9 @@ import (
 	"reflect"
 	"strings"
 
+	"github.com/keyway-agents/keyway/shared/bound"
 	"github.com/keyway-agents/keyway/shared/fault"
 )
-
-// MaxBody is the largest request body that is read. API Gateway accepts 10 MB (and passes
-// at most 6 MB to a function, Lambda's limit for a request). The local server has the
-// larger of the two limits.
-const MaxBody = 10 << 20
 
 // Object is a JSON object exactly as it was sent. It is not decoded, because the program
 // only stores it and returns it: decoding would change numbers and the order of members.
@@ -58,7 +54,9 @@ type File struct {
 //	min:"1" max:"100"  the range of an integer
 //	minlen:"1"         the fewest characters of a JSON text, or elements of a list
 //	maxlen:"50"        the most characters of a JSON text
-//	maxbytes:"255"     the most bytes of a text, as the database has room for
+//	bound:"message"    the name of a bound, see package bound: the most bytes of a text or an object,
+//	                   the most elements of a list, or the most files
+//	each:"topic"       the bound of each element of a list of texts
 //	enum:"asc,desc"    the words that are allowed
 //	newid:"true"       a text that IsNewID accepts
 //	unsupported:"why"  nothing: a value is an error with this text, unless it is empty JSON,
@@ -74,12 +72,12 @@ type File struct {
 // testdata/fastapi.json contains FastAPI's answers to many requests, with which the tests
 // compare. Text that PostgreSQL can't store (NUL, invalid UTF-8, half surrogate pairs) is
 // an error here, so that no later part of the program has to handle it.
-func Read(w http.ResponseWriter, r *http.Request, into any) error {
+func Read(w http.ResponseWriter, r *http.Request, into any, limits bound.Limits) error {
 	v := reflect.ValueOf(into).Elem()
-	in := &reader{}
+	in := &reader{limits: limits}
 	places := placesOf(v.Type())
 	if places.query {
-		in.values(v, "query", queryOf(r))
+		in.query(v, r.URL.RawQuery)
 	}
 	if places.header {
 		in.values(v, "header", url.Values(r.Header))
@@ -95,30 +93,72 @@ func Read(w http.ResponseWriter, r *http.Request, into any) error {
 	if err != nil {
 		return err
 	}
-	if len(in.faults) > 0 {
-		return fault.Fields(in.faults...)
-	}
-	return nil
+	return in.err()
 }
 
 // reader collects the errors in one request.
 type reader struct {
+	limits bound.Limits
+	// faults are the first errors, and total is the number of all. A request may be wrong in a million places.
 	faults []fault.Field
+	total  int
+}
+
+// err returns the error with all wrong inputs, or nil without any. If there are more than the answer lists, the member
+// total is the number of all.
+func (in *reader) err() error {
+	if in.total == 0 {
+		return nil
+	}
+	e := fault.Fields(in.faults...)
+	if in.total > len(in.faults) {
+		e.Extra = fault.Members{{Name: "total", Value: in.total}}
+	}
+	return e
+}
+
+// add adds an error.
+func (in *reader) add(f fault.Field) {
+	if in.total++; in.total <= in.limits.Of(bound.Faults) {
+		in.faults = append(in.faults, f)
+	}
 }
 
 // reject adds an error. kind, msg and ctx are pydantic's, and loc is where the input is.
 func (in *reader) reject(kind, msg string, value any, ctx fault.Members, loc ...any) {
-	in.faults = append(in.faults, fault.Field{Type: kind, Loc: loc, Msg: msg, Input: value, Ctx: ctx})
+	in.add(fault.Field{Type: kind, Loc: loc, Msg: msg, Input: value, Ctx: ctx})
 }
 
-// queryOf parses the query. As in Starlette, a percent sign without two hex digits is an
-// ordinary character.
-func queryOf(r *http.Request) url.Values {
-	if r.URL.RawQuery == "" {
-		return nil
+// exceeds reports whether more was sent than a bound allows, and adds the error. kind is pydantic's.
+func (in *reader) exceeds(b *bound.Bound, sent int, kind string, loc ...any) bool {
+	most := in.limits.Of(b)
+	if sent <= most {
+		return false
 	}
-	values, _ := pairs(r.URL.RawQuery)
-	return values
+	ctx := fault.Members{{Name: "max_length", Value: most}, {Name: "actual_length", Value: sent}}
+	if kind == "too_long" {
+		ctx = append(fault.Members{{Name: "field_type", Value: "List"}}, ctx...)
+	}
+	in.reject(kind, b.Exceeded(most, sent), nil, ctx, loc...)
+	return true
+}
+
+// query parses the query. As in Starlette, a percent sign without two hex digits is an
+// ordinary character.
+func (in *reader) query(v reflect.Value, text string) {
+	if in.exceeds(bound.Fields, countPairs(text), "value_error", "query") {
+		return
+	}
+	values, _ := pairs(text)
+	in.values(v, "query", values)
+}
+
+// countPairs returns how many names and values pairs would collect at most, before it does.
+func countPairs(text string) int {
+	if text == "" {
+		return 0
+	}
+	return strings.Count(text, "&") + 1
 }
 
 // pairs parses names and values as browsers write them (URL standard, section 5.1). A

@@ -19,7 +19,7 @@ func TestAnIntegerAboveItsMaximumIsAnError(t *testing.T) {
 		var into struct {
 			Limit int `query:"limit" min:"1" max:"1000"`
 		}
-		err := Read(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), "GET", "/?"+query, nil), &into)
+		err := Read(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), "GET", "/?"+query, nil), &into, nil)
 		if want == "" {
 			if err != nil || into.Limit != 1000 {
 				t.Errorf("%s: %d, error %v", query, into.Limit, err)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/keyway-agents/keyway/shared/bound"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/strictjson"
 )
@@ -25,7 +26,7 @@ func ask(into any, kind string, body io.Reader, length int64) error {
 	r := httptest.NewRequest("POST", "/", body)
 	r.ContentLength = length
 	r.Header.Set("Content-Type", kind)
-	return Read(httptest.NewRecorder(), r, into)
+	return Read(httptest.NewRecorder(), r, into, nil)
 }
 
 func TestABodyHasTenMegabytesAtMost(t *testing.T) {
@@ -35,7 +36,7 @@ func TestABodyHasTenMegabytesAtMost(t *testing.T) {
 		formKind:           {"message=", ""},
 		multipartKind:      {"--X\r\nContent-Disposition: form-data; name=\"message\"\r\n\r\n", "\r\n--X--\r\n"},
 	} {
-		for n, want := range map[int]fault.Kind{MaxBody: 0, MaxBody + 1: fault.TooLarge, MaxBody + 1<<20: fault.TooLarge} {
+		for n, want := range map[int]fault.Kind{bound.Body.Default: 0, bound.Body.Default + 1: fault.TooLarge, bound.Body.Default + 1<<20: fault.TooLarge} {
 			body := frame[0] + strings.Repeat("x", n-len(frame[0])-len(frame[1])) + frame[1]
 			for _, length := range []int64{int64(n), -1} {
 				into := any(new(inForm))
@@ -182,7 +183,7 @@ func FuzzReadQuery(f *testing.F) {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.URL.RawQuery = query
 		var in inQuery
-		err := Read(httptest.NewRecorder(), r, &in)
+		err := Read(httptest.NewRecorder(), r, &in, nil)
 		if sound(t, err); err != nil {
 			return
 		}

@@ -10,6 +10,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/keyway-agents/keyway/shared/bound"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/pgvalue"
 )
@@ -39,8 +40,11 @@ func (in *reader) values(v reflect.Value, place string, values url.Values) {
 // Starlette. A list contains all values.
 func (in *reader) value(v reflect.Value, tag reflect.StructTag, given []string, loc, name string) {
 	if v.Kind() == reflect.Slice { // of strings
+		if in.exceedsTag(tag, "bound", len(given), "too_long", loc, name) {
+			return
+		}
 		for i, s := range given {
-			v.Set(reflect.Append(v, reflect.ValueOf(in.text(s, tag, loc, name, i))))
+			v.Set(reflect.Append(v, reflect.ValueOf(in.text(s, elementTag(tag), loc, name, i))))
 		}
 		return
 	}
@@ -49,7 +53,7 @@ func (in *reader) value(v reflect.Value, tag reflect.StructTag, given []string, 
 		s = given[len(given)-1]
 	}
 	if s == "" && tag.Get("required") != "" { // to FastAPI, an empty form field is missing
-		in.faults = append(in.faults, fault.Missing(loc, name))
+		in.add(fault.Missing(loc, name))
 		return
 	}
 	// An empty value is the same as an absent one in a form, and for a text without an enum.
@@ -78,15 +82,13 @@ func (in *reader) value(v reflect.Value, tag reflect.StructTag, given []string, 
 // text returns s if PostgreSQL can store it (see pgvalue.ValidText), it is not too long and
 // it is one of the enum. Otherwise it adds an error and returns "".
 func (in *reader) text(s string, tag reflect.StructTag, loc ...any) string {
-	switch most, _ := strconv.Atoi(tag.Get("maxbytes")); {
+	switch {
 	case !utf8.ValidString(s):
 		const msg = "Input should be a valid string, unable to parse raw data as a unicode string"
 		in.reject("string_unicode", msg, nil, nil, loc...)
 	case !pgvalue.ValidText(s): // the UTF-8 is valid, so that s contains NUL
 		in.reject("value_error", "Value error, a NUL character can't be stored", short(s), nil, loc...)
-	case most > 0 && len(s) > most:
-		in.reject("string_too_long", fmt.Sprintf("String should have at most %d bytes", most), nil,
-			fault.Members{{Name: "max_length", Value: most}}, loc...)
+	case in.exceedsTag(tag, "bound", len(s), "string_too_long", loc...):
 	case tag.Get("newid") != "" && s != "" && !IsNewID(s):
 		in.reject("value_error", "Value error, "+NewID, short(s), nil, loc...)
 	case tag.Get("unsupported") != "" && !means(s, tag.Get("means")):
@@ -97,6 +99,17 @@ func (in *reader) text(s string, tag reflect.StructTag, loc ...any) string {
 		return s
 	}
 	return ""
+}
+
+// exceedsTag is exceeds for the bound that a tag names under key, if it names one.
+func (in *reader) exceedsTag(tag reflect.StructTag, key string, sent int, kind string, loc ...any) bool {
+	name := tag.Get(key)
+	return name != "" && in.exceeds(bound.Named(name), sent, kind, loc...)
+}
+
+// elementTag returns the tag for each element of a list.
+func elementTag(list reflect.StructTag) reflect.StructTag {
+	return reflect.StructTag(`enum:"` + list.Get("enum") + `" bound:"` + list.Get("each") + `"`)
 }
 
 // NewID says which texts IsNewID rejects, in errors and in the OpenAPI document.

@@ -149,7 +149,7 @@ func (l *leg) end(err error) error {
 		return err
 	}
 	var events []store.Events
-	events, last.Frame = l.events.withLast(l.index, last.Event)
+	events, last.Frame = l.events.withLast(l.index, last.Event, l.row.StateInSession)
 	var cancelled bool
 	err = l.persist(func(ctx context.Context) (err error) {
 		cancelled, err = l.db.FinishRun(ctx, l.lease.Leg, l.row, events, l.spent(), pgvalue.Time(l.now()))

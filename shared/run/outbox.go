@@ -129,8 +129,9 @@ func (l *eventLog) stored(batches []store.Events) {
 }
 
 // withLast returns the batches of pending and one more with the last event, which is not kept in the log: if it cannot
-// be stored, another event becomes the last one. frame is the encoded event.
-func (l *eventLog) withLast(index int, e wire.Event) (batches []store.Events, frame []byte) {
+// be stored, another event becomes the last one. frame is the encoded event. With stateInSession the stored one lacks the state,
+// which the store adds when it reads the event.
+func (l *eventLog) withLast(index int, e wire.Event, stateInSession bool) (batches []store.Events, frame []byte) {
 	if l == nil {
 		return nil, nil
 	}
@@ -139,8 +140,15 @@ func (l *eventLog) withLast(index int, e wire.Event) (batches []store.Events, fr
 	if wire.NewEncoder(&b).Encode(e) != nil {
 		return batches, nil
 	}
-	frame = storable(b.Bytes())
+	frame = storable(bytes.Clone(b.Bytes()))
+	stored := frame
+	if completed, ok := e.(wire.Completed); ok && stateInSession {
+		b.Reset()
+		completed.SessionState = store.EmptyState
+		_ = wire.NewEncoder(&b).Encode(completed) // It has been encoded with the state.
+		stored = storable(b.Bytes())
+	}
 	return append(batches, store.Events{
-		RunID: l.leg.RunID, Attempt: l.leg.Attempt, First: index, Count: 1, Frames: string(frame),
+		RunID: l.leg.RunID, Attempt: l.leg.Attempt, First: index, Count: 1, Frames: string(stored),
 	}), frame
 }

@@ -130,6 +130,8 @@ type Input struct {
 	// State is a JSON object that is merged into the session's state, member by member at every level. Defaults to
 	// no change.
 	State json.RawMessage
+	// MaxState is the size of the largest state that the session may have after the merge. Defaults to no limit.
+	MaxState int
 	// Metadata is a JSON object that is stored with the run and has no effect on it. Defaults to none.
 	Metadata json.RawMessage
 	// Streamed stores the events, so that they can be read again by resume. Defaults to false.
@@ -237,7 +239,10 @@ func (r *Runner) begin(ctx context.Context, l *leg, id *uuid.UUID, in Input) err
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	options := store.BeginOptions{Leg: id, Request: in.Request, Budget: r.budget(in.Spender, l.caller, l.agent)}
+	options := store.BeginOptions{
+		Leg: id, Request: in.Request, Budget: r.budget(in.Spender, l.caller, l.agent),
+		MaxState: in.MaxState,
+	}
 	if l.agent.AddHistoryToContext && !l.row.Background {
 		options.History = l.agent.NumHistoryRuns
 	}
@@ -245,7 +250,7 @@ func (r *Runner) begin(ctx context.Context, l *leg, id *uuid.UUID, in Input) err
 	if store.Transient(err) {
 		r.undo(l.row.RunID, func(ctx context.Context) error { return r.db.WithdrawRun(ctx, l.row.RunID, id) })
 	}
-	l.row.SessionState, l.history = begun.State, begun.History
+	l.row.SessionState, l.row.StateInSession, l.history = begun.State, begun.StateInSession, begun.History
 	return err
 }
 

@@ -26,6 +26,8 @@ type RunHead struct {
 	Attempt  int
 }
 
+const headColumns = `run_id, owner, session_id, agent_id, status, streamed, attempt`
+
 // RunHead returns the head of the first run that matches. It is fault.NotFound if there is none that the viewer can
 // see.
 func (db *DB) RunHead(ctx context.Context, v Viewer, q RunQuery) (RunHead, error) {
@@ -33,7 +35,7 @@ func (db *DB) RunHead(ctx context.Context, v Viewer, q RunQuery) (RunHead, error
 	if !ok {
 		return RunHead{}, fmt.Errorf("run: %w", fault.NotFound)
 	}
-	heads, err := collect[RunHead](ctx, db, `SELECT run_id, owner, session_id, agent_id, status, streamed, attempt
+	heads, err := collect[RunHead](ctx, db, `SELECT `+headColumns+`
 		FROM keyway.runs WHERE `+where+` ORDER BY seq LIMIT 1`, args)
 	if err != nil {
 		return RunHead{}, fmt.Errorf("run: %w", kindOf(err))
@@ -131,13 +133,14 @@ func (db *DB) Follow(ctx context.Context, id uuid.UUID, attempt, after int) (n N
 	type answer struct {
 		Status      string
 		Attempt     int
+		InSession   bool
 		First, Size *int // NULL if there are no such events.
 		Frames      []byte
 	}
 	// The innermost subquery finds the row that holds the event after, with the primary key. Without it PostgreSQL would
 	// read all rows of the run for the condition on the sum, each time. octet_length reads no frames, only their length.
 	list, err := collect[answer](ctx, db.bulk, `
-		SELECT r.status, r.attempt, e.first_index AS first, e.count AS size, e.frames
+		SELECT r.status, r.attempt, r.state_in_session AS in_session, e.first_index AS first, e.count AS size, e.frames
 		FROM keyway.runs r LEFT JOIN LATERAL (
 			SELECT first_index, count, frames FROM (
 				SELECT first_index, count, frames,
@@ -160,6 +163,11 @@ func (db *DB) Follow(ctx context.Context, id uuid.UUID, attempt, after int) (n N
 	for _, r := range list {
 		n.Found, n.Status, n.Attempt = true, r.Status, r.Attempt
 		if r.First != nil && r.Size != nil {
+			if r.InSession {
+				if r.Frames, err = db.completeState(ctx, id, r.Frames); err != nil {
+					return News{}, err
+				}
+			}
 			n.Frames = append(n.Frames, Frames{First: *r.First, Count: *r.Size, Data: r.Frames})
 		}
 	}

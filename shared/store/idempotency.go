@@ -27,7 +27,7 @@ type Request struct {
 // Repeated is the error of BeginRun and ContinueRun for a request that was sent before.
 type Repeated struct {
 	// Run is the run that the first request started or continued.
-	Run Run
+	Run RunHead
 	// First is the index of the first event that the first request caused.
 	First int
 }
@@ -51,24 +51,29 @@ func isLostRace(err error) bool {
 // repeated returns *Repeated, or fault.Conflict if the request that used the key of q was another one.
 func (db *DB) repeated(ctx context.Context, r Run, q Request) error {
 	type keyHolder struct {
-		Run
+		RunHead
 		Same bool
 	}
 	list, err := collect[keyHolder](ctx, db, `
-		SELECT `+runColumns+`, request_digest = @digest::bytea AS same FROM keyway.runs
+		SELECT `+headColumns+`, request_digest = @digest::bytea AS same FROM keyway.runs
 		WHERE owner = @owner AND agent_id = @agent_id AND idempotency_key = @key`,
 		pgx.NamedArgs{"owner": r.Owner, "agent_id": r.AgentID, "key": q.Key, "digest": q.Digest})
 	switch {
 	case err == nil && len(list) == 0: // The run was deleted between the two statements.
-		e := fault.Public(fault.Unavailable, "The run of this Idempotency-Key is being deleted, try again", nil)
-		e.RetryAfter = time.Second
-		return e
+		return errChanged
 	case err != nil:
 		return fmt.Errorf("run of an idempotency key: %w", kindOf(err))
 	case !list[0].Same:
 		return errKeyInUse
 	}
-	return &Repeated{Run: list[0].Run}
+	return &Repeated{Run: list[0].RunHead}
+}
+
+// errChanged is the error for a request that a statement has refused because of something that is not there any more: the run
+// of its idempotency key, or a large state.
+var errChanged = &fault.Error{
+	Kind: fault.Unavailable, RetryAfter: time.Second,
+	Detail: "Another request has just changed what this one depends on, try again",
 }
 
 var errKeyInUse = fault.Public(fault.Conflict, "Idempotency-Key was already used for another request to this agent; "+
@@ -77,12 +82,12 @@ var errKeyInUse = fault.Public(fault.Conflict, "Idempotency-Key was already used
 // continuedBefore returns *Repeated or fault.Conflict if the key of q has continued the run before, and nil otherwise.
 func (db *DB) continuedBefore(ctx context.Context, r Run, q Request) error {
 	type continuation struct {
-		Run
+		RunHead
 		Same       bool
 		FirstIndex int
 	}
 	list, err := collect[continuation](ctx, db, `
-		SELECT `+runColumns+`, c.digest = @digest::bytea AS same, c.first_index
+		SELECT `+headColumns+`, c.digest = @digest::bytea AS same, c.first_index
 		FROM keyway.runs r JOIN keyway.continuations c USING (run_id) WHERE run_id = @run_id AND c.key = @key`,
 		pgx.NamedArgs{"run_id": r.RunID, "key": q.Key, "digest": q.Digest})
 	switch {
@@ -93,5 +98,5 @@ func (db *DB) continuedBefore(ctx context.Context, r Run, q Request) error {
 	case !list[0].Same:
 		return errKeyInUse
 	}
-	return &Repeated{Run: list[0].Run, First: list[0].FirstIndex}
+	return &Repeated{Run: list[0].RunHead, First: list[0].FirstIndex}
 }

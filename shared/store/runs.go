@@ -48,9 +48,11 @@ type Run struct {
 	Opaque   json.RawMessage
 	Metrics  json.RawMessage
 	Metadata json.RawMessage
-	// SessionState is the state of the session when the run started, after the merge.
-	SessionState json.RawMessage
-	CreatedAt    time.Time
+	// SessionState is the state of the session when the run started, after the merge. With StateInSession it is the
+	// state that the session has now, and nil in a list of runs.
+	SessionState   json.RawMessage
+	StateInSession bool
+	CreatedAt      time.Time
 	// Attempt is the number of the last attempt, 0 for a run that was never claimed. See Leg.
 	Attempt int
 	// Losses is how many attempts ended with a crash.
@@ -65,8 +67,8 @@ type Run struct {
 
 const runColumns = `run_id, owner, session_id, agent_id, agent_name, model_id, model_provider, status,
 	cancellation_stage, background, streamed, input, files, content, reasoning_content, provider_data, messages, tools,
-	requirements, opaque, metrics, metadata, session_state, created_at, attempt, losses, cancel_requested, caller,
-	checkpoint`
+	requirements, opaque, metrics, metadata, ` + runState + `, state_in_session, created_at, attempt, losses,
+	cancel_requested, caller, checkpoint`
 
 // runColumnsByLength returns the JSON objects with their members in jsonb's order, which is by length of the name.
 var runColumnsByLength = strings.NewReplacer(
@@ -81,14 +83,17 @@ type BeginOptions struct {
 	Request Request
 	// History is how many earlier runs to read, as DB.History does. Defaults to 0: none.
 	History int
+	// MaxState is the size of the largest state that the session may have after the merge. Defaults to 0: no limit.
+	MaxState int
 	// Budget is whose use the run counts for, and what they may use. Defaults to no limit.
 	Budget Budget
 }
 
 // BeginResult is what BeginRun has read.
 type BeginResult struct {
-	State   json.RawMessage   // the session's state after the merge
-	History []json.RawMessage // see DB.History
+	State          json.RawMessage   // the session's state after the merge
+	StateInSession bool              // the run refers to the state instead of keeping a copy
+	History        []json.RawMessage // see DB.History
 }
 
 // BeginRun stores a new run, and its session if it does not exist, in one statement. r.SessionState, if any, is merged
@@ -116,7 +121,7 @@ func (db *DB) BeginRun(ctx context.Context, r Run, o BeginOptions) (out BeginRes
 	with, allowed, counted, day := c.sql("added")
 	refusal := ""
 	if with != "" {
-		refusal = ` UNION ALL SELECT NULL, uses FROM refused WHERE NOT EXISTS (SELECT FROM used)`
+		refusal = ` UNION ALL SELECT NULL, false, uses FROM refused WHERE NOT EXISTS (SELECT FROM used)`
 	}
 	if !o.Budget.counts() {
 		day = "NULL::date"
@@ -127,47 +132,49 @@ func (db *DB) BeginRun(ctx context.Context, r Run, o BeginOptions) (out BeginRes
 		"background": r.Background, "streamed": r.Streamed,
 		"input": r.Input, "files": r.Files, "metadata": r.Metadata, "state": r.SessionState,
 		"now": r.CreatedAt, "attempt": r.Attempt, "leg": o.Leg, "caller": r.Caller, "spender": o.Budget.Spender,
-		"key": o.Request.Key, "digest": o.Request.Digest,
+		"key": o.Request.Key, "digest": o.Request.Digest, "max_state": o.MaxState,
 	})
 	var b pgx.Batch
 	// If the run is stored already, the answer of this statement was lost. Then it only reads the state again.
 	b.Queue(db.text(`
 		WITH stored AS (
-			SELECT session_state FROM keyway.runs WHERE run_id = @run_id
+			SELECT `+runState+`, state_in_session FROM keyway.runs r WHERE run_id = @run_id
 		), used AS (
 			SELECT FROM keyway.runs
 			WHERE owner = @owner AND agent_id = @agent_id AND idempotency_key = NULLIF(@key, '') AND run_id <> @run_id
 		), `+with+`session AS (
 			INSERT INTO keyway.sessions AS s (owner, session_id, agent_id, name, state, created_at, updated_at)
 			SELECT @owner, @session_id, @agent_id, left(@input, 1000), COALESCE(@state::jsonb, '{}'), @now, @now
-			WHERE NOT EXISTS (SELECT FROM stored) AND NOT EXISTS (SELECT FROM used)`+allowed+`
+			WHERE NOT EXISTS (SELECT FROM stored) AND NOT EXISTS (SELECT FROM used)
+				AND (@state::jsonb IS NULL OR `+fits("@state::jsonb", "'{}'")+`)`+allowed+`
 			ON CONFLICT (owner, session_id) DO UPDATE SET
-				state = CASE WHEN @state::jsonb IS NULL THEN COALESCE(s.state, '{}')
-					ELSE keyway.merge_objects(COALESCE(s.state, '{}'), @state::jsonb) END,
+				state = `+mergedState+`,
 				name = COALESCE(s.name, EXCLUDED.name),
 				agent_id = COALESCE(s.agent_id, EXCLUDED.agent_id),
 				updated_at = GREATEST(s.updated_at, EXCLUDED.updated_at)
-			RETURNING state
+			WHERE @state::jsonb IS NULL OR `+fits(mergedState, "s.state")+`
+			RETURNING state, octet_length(state::text) > `+maxCopiedState+` AS is_large
 		), added AS (
 			INSERT INTO keyway.runs (run_id, owner, session_id, agent_id, agent_name, model_id, model_provider,
 				status, attempt, leg, caller, lease_until, background, streamed, input, files, metadata, session_state,
-				created_at, idempotency_key, request_digest, spender, spend_day)
+				state_in_session, created_at, idempotency_key, request_digest, spender, spend_day)
 			SELECT @run_id, @owner, @session_id, @agent_id, @agent_name, @model_id, @model_provider,
-				@status, @attempt, @leg, @caller, `+newLease+`, @background, @streamed, @input, @files, @metadata, state,
-				@now, NULLIF(@key, ''), @digest, @spender, `+day+`
+				@status, @attempt, @leg, @caller, `+newLease+`, @background, @streamed, @input, @files, @metadata,
+				CASE WHEN NOT is_large THEN state END, is_large, @now, NULLIF(@key, ''), @digest, @spender, `+day+`
 			FROM session
 			ON CONFLICT DO NOTHING
-			RETURNING session_state
+			RETURNING run_id
 		)`+counted+`
-		SELECT session_state, NULL::json FROM added UNION ALL SELECT session_state, NULL FROM stored`+refusal+`
-		UNION ALL SELECT NULL, NULL WHERE `+lostRace+` = 0`), args)
+		SELECT session.state, is_large, NULL::json FROM added, session
+		UNION ALL SELECT session_state, state_in_session, NULL FROM stored`+refusal+`
+		UNION ALL SELECT NULL, false, NULL WHERE `+lostRace+` = 0`), args)
 	if o.History > 0 {
 		b.Queue(db.text(historyQuery), historyArgs(r.Owner, r.SessionID, r.AgentID, o.History))
 	}
 	var refused json.RawMessage
 	err = db.checked(ctx, c, args, &b, func(answers pgx.BatchResults) error {
 		out, refused = BeginResult{}, nil
-		err := answers.QueryRow().Scan(&out.State, &refused)
+		err := answers.QueryRow().Scan(&out.State, &out.StateInSession, &refused)
 		if err == nil && o.History > 0 {
 			rows, _ := answers.Query() // CollectRows returns its error.
 			out.History, err = pgx.CollectRows(rows, pgx.RowTo[json.RawMessage])
@@ -178,7 +185,15 @@ func (db *DB) BeginRun(ctx context.Context, r Run, o BeginOptions) (out BeginRes
 		return db.BeginRun(ctx, r, o)
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
-		return BeginResult{}, db.repeated(ctx, r, o.Request)
+		if o.Request.Key != "" {
+			if err := db.repeated(ctx, r, o.Request); !errors.Is(err, errChanged) {
+				return BeginResult{}, err
+			}
+		}
+		if err := db.stateTooLarge(ctx, r, o.MaxState); err != nil {
+			return BeginResult{}, err
+		}
+		return BeginResult{}, errChanged
 	}
 	if err != nil {
 		return BeginResult{}, fmt.Errorf("begin run %s: %w", r.RunID, kindOf(err))
@@ -442,7 +457,10 @@ func (db *DB) Runs(ctx context.Context, v Viewer, q RunQuery) ([]Run, error) {
 	if q.ByLength {
 		columns = runColumnsByLength
 	}
-	sql := `SELECT ` + columns + ` FROM keyway.runs WHERE ` + where + ` ORDER BY seq` + pageOf(q.Limit, q.Page, args)
+	if q.RunID == "" { // A list with many runs would have the state of the session as often.
+		columns = strings.Replace(columns, runState, "session_state", 1)
+	}
+	sql := `SELECT ` + columns + ` FROM keyway.runs r WHERE ` + where + ` ORDER BY seq` + pageOf(q.Limit, q.Page, args)
 	runs, err := collect[Run](ctx, db.bulk, sql, args)
 	if err != nil {
 		return nil, fmt.Errorf("runs of a session: %w", kindOf(err))

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -39,6 +38,8 @@ type Session struct {
 	UpdatedAt time.Time
 	// Usage is read with the session and never written through it; FinishRun adds to it.
 	Usage Usages
+	// Omitted names the members that a list has left out: state, metadata or summary. It is empty for a single session.
+	Omitted []string
 }
 
 // SessionUsage counts the tokens of one model in one session.
@@ -75,10 +76,30 @@ func (u *Usages) Scan(src any) error {
 // sessionColumns reads the usage with a subquery rather than a join, so that it is collected for the rows of a page
 // only, not for all rows that are counted. Tabs and line breaks in names become spaces, because they separate values.
 const sessionColumns = `s.owner, s.session_id, s.session_type, s.agent_id, s.team_id, s.workflow_id, s.name, s.state,
-	s.metadata, s.summary, s.created_at, s.updated_at,
+	s.metadata, s.summary, s.created_at, s.updated_at, NULL::text[] AS omitted,
 	(SELECT string_agg(concat_ws(E'\t', translate(u.model_id, E'\t\n', '  '), translate(u.model_family, E'\t\n', '  '),
 		u.input_tokens, u.output_tokens, u.total_tokens), E'\n' ORDER BY u.model_id, u.model_family)
 	 FROM keyway.session_usage u WHERE u.owner = s.owner AND u.session_id = s.session_id) AS usage`
+
+// maxListed is the size in bytes of the largest state, metadata or summary that a list of sessions has. Twenty sessions with three of
+// them each, and a name, are about 1 MB, so that a page fits into an answer of Lambda whatever a session holds.
+const maxListed = "16384"
+
+// listedColumns is sessionColumns for a list, which leaves out large members. A name from before there was a bound is shortened.
+var listedColumns = strings.NewReplacer(
+	"s.name", "CASE WHEN octet_length(s.name) <= 4096 THEN s.name ELSE left(s.name, 1000) || '…' END AS name",
+	"s.state", listed("state"), "s.metadata", listed("metadata"), "s.summary", listed("summary"),
+	"NULL::text[] AS omitted", "array_remove(ARRAY["+omitted("state")+", "+omitted("metadata")+", "+omitted("summary")+
+		"], NULL) AS omitted",
+).Replace(sessionColumns)
+
+func listed(column string) string {
+	return "CASE WHEN octet_length(s." + column + "::text) <= " + maxListed + " THEN s." + column + " END AS " + column
+}
+
+func omitted(column string) string {
+	return "CASE WHEN octet_length(s." + column + "::text) > " + maxListed + " THEN '" + column + "' END"
+}
 
 // SessionQuery selects and orders sessions. Fields with their zero value do not restrict the selection.
 type SessionQuery struct {
@@ -105,7 +126,7 @@ func (db *DB) Sessions(ctx context.Context, v Viewer, q SessionQuery) (page []Se
 		order = q.SortBy
 	}
 	page, total, err = paged[Session](ctx, db, listing{
-		columns: sessionColumns, from: "keyway.sessions s WHERE " + where,
+		columns: listedColumns, from: "keyway.sessions s WHERE " + where,
 		order: "s." + order + direction(q.Ascending) + ", s.session_id", limit: q.Limit, page: q.Page,
 	}, args)
 	if err != nil {
@@ -231,6 +252,8 @@ func (db *DB) CreateSession(ctx context.Context, s Session) error {
 type SessionChange struct {
 	Name                     *string
 	State, Metadata, Summary json.RawMessage
+	// MaxState is how long the state may be after the change, unless it becomes shorter. Defaults to 0: no limit.
+	MaxState int
 	// MaxBytes is how long the name, the state, the metadata and the summary may be together after the change. A longer
 	// session is not changed. Defaults to no limit.
 	MaxBytes int
@@ -243,20 +266,36 @@ func (db *DB) ChangeSession(ctx context.Context, s Session, c SessionChange, now
 		UPDATE keyway.sessions s SET
 			name = COALESCE(@name, name), state = COALESCE(@state, state), metadata = COALESCE(@metadata, metadata),
 			summary = COALESCE(@summary, summary), updated_at = GREATEST(updated_at, @now)
-		WHERE owner = @owner AND session_id = @session_id AND (@max_bytes::bigint = 0 OR @max_bytes >=
+		WHERE owner = @owner AND session_id = @session_id
+			AND (@state::jsonb IS NULL OR `+fits("@state::jsonb", "COALESCE(s.state, '{}')")+`)
+			AND (@max_bytes::bigint = 0 OR @max_bytes >=
 			octet_length(concat(COALESCE(@name, name), COALESCE(@state, state), COALESCE(@metadata, metadata),
 				COALESCE(@summary, summary))))
 		RETURNING `+sessionColumns,
 		pgx.NamedArgs{
 			"owner": s.Owner, "session_id": s.SessionID, "name": c.Name, "state": c.State, "metadata": c.Metadata,
-			"summary": c.Summary, "now": now, "max_bytes": c.MaxBytes,
+			"summary": c.Summary, "now": now, "max_bytes": c.MaxBytes, "max_state": c.MaxState,
 		})
 	if err != nil {
 		return Session{}, fmt.Errorf("change session: %w", kindOf(err))
 	}
 	if len(changed) == 0 {
-		if _, err := db.Session(ctx, Viewer{All: true}, s.SessionID, s.Owner); err != nil || c.MaxBytes == 0 {
-			return Session{}, cmp.Or(err, fmt.Errorf("session: %w", fault.NotFound))
+		present, err := db.Session(ctx, Viewer{All: true}, s.SessionID, s.Owner)
+		if err != nil {
+			return Session{}, err
+		}
+		size := 0
+		if c.MaxState > 0 && c.State != nil {
+			err := db.queryRow(ctx, `SELECT octet_length(@state::jsonb::text)`, pgx.NamedArgs{"state": c.State}).Scan(&size)
+			if err != nil {
+				return Session{}, fmt.Errorf("size of a state: %w", kindOf(err))
+			}
+		}
+		switch {
+		case size > c.MaxState && size > len(present.State):
+			return Session{}, stateFault(c.MaxState, size)
+		case c.MaxBytes == 0:
+			return Session{}, fmt.Errorf("session: %w", fault.NotFound)
 		}
 		return Session{}, fmt.Errorf("session: %w", fault.TooLarge)
 	}

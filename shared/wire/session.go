@@ -41,6 +41,8 @@ type Session struct {
 	Metrics      *SessionMetrics `json:"metrics,omitempty"`
 	TotalTokens  int             `json:"total_tokens,omitempty"`
 	Metadata     json.RawMessage `json:"metadata,omitempty" holds:"object"`
+	// Omitted names the members that are too large for a list. AgentOS's sessions don't have it.
+	Omitted []string `json:"omitted,omitempty"`
 }
 
 // SessionDetail is one session with its conversation. The routes that change a session

@@ -48,7 +48,7 @@ func TestEachErrorHasItsPositionAndRemedy(t *testing.T) {
 		{"id: os", "id: os\nid: two", `2:1: id: is written twice, first on line 1; keep one of them`},
 		{"id: os", "id: os\nverion: 1",
 			`2:1: verion: unknown field; use id, name, description, auth, cors, database, retention, egress, ` +
-				`limits, prices or agents`},
+				`limits, prices, bounds or agents`},
 		{"id: os", "id: os\nnmae: x", `2:1: nmae: unknown field; did you mean name?`},
 		{"  model: demo:x", "  modle: demo:x", `6:3: agents[0].modle: unknown field; did you mean model?`},
 		{"  model: demo:x", "  model: demo:x\n  markdown: yes", `7:3: agents[0].markdown: is "yes"; write true or false`},
@@ -68,7 +68,7 @@ func TestEachErrorHasItsPositionAndRemedy(t *testing.T) {
 			"1:1: agents: is missing; add agents: [{id: assistant, model: openai:gpt-4o}]\n" +
 			`1:1: auth.keys: is missing; add keys: ["${JWT_VERIFICATION_KEY}"], and set that variable; or use --dev`},
 		{good, "- a", `1:1: is a list; write its fields: id, name, description, auth, cors, database, retention, egress, ` +
-			`limits, prices, agents`},
+			`limits, prices, bounds, agents`},
 
 		// Variables.
 		{"id: os", "id: ${UNSET}", `1:1: id: ${UNSET} is unset or empty; set UNSET, or write $${ for a literal ${`},

@@ -121,7 +121,7 @@ func TestAgnoExamplesLoad(t *testing.T) {
 			t.Parallel()
 			got := *load(t, name)
 			want.ID, want.Digest, want.Unset, want.Warnings = "my-agent-os", got.Digest, got.Unset, got.Warnings
-			want.KeyPaths = got.KeyPaths
+			want.KeyPaths, want.Bounds = got.KeyPaths, got.Bounds
 			if name == "basic-rbac-asymmetric.yaml" { // its first key is a PEM key, of which only the first line is compared
 				if pem := got.Auth.Keys[0]; !strings.HasPrefix(string(pem.Literal), "-----BEGIN PUBLIC KEY-----\n") ||
 					len(got.Warnings) != 2 || !strings.Contains(got.Warnings[1].Text, "for other services") {

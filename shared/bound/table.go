@@ -1,0 +1,189 @@
+package bound
+
+import "github.com/keyway-agents/keyway/shared/fault"
+
+// The texts of single fields have pydantic's words where it has such a constraint.
+const (
+	textTooLong   = "String should have at most {max} bytes, not {sent}"
+	listTooLong   = "List should have at most {max} items after validation, not {sent}"
+	objectTooLong = "Value error, Object should have at most {max} bytes, not {sent}"
+)
+
+// The request as a whole.
+var (
+	// Body is the largest request body.
+	Body = add(Bound{
+		Name: "body", Of: "Request body, in bytes", Default: 10 << 20,
+		Kind: fault.TooLarge, Text: "The request body is larger than 10 MB",
+		Why: "API Gateway's limit. A function gets at most 6 MB, Lambda's limit.",
+	})
+	// Faults is the number of wrong inputs that one answer lists.
+	Faults = add(Bound{
+		Name: "faults", Of: "Wrong inputs that one answer lists; total is the number of all", Default: 20,
+		Kind: fault.Unprocessable, Text: "",
+		Why: "An answer must not be larger than the request that caused it.",
+	})
+	// Fields is the number of fields of a form or a query, files included.
+	Fields = add(Bound{
+		Name: "fields", Of: "Fields of a form or of a query, files included", Default: 1000,
+		Kind: fault.Unprocessable, Text: "Value error, at most {max} fields are accepted, not {sent}",
+		Why: "The peer's limit for forms.",
+	})
+	// Members is the number of members of a JSON body.
+	Members = add(Bound{
+		Name: "members", Of: "Members of a JSON body, without those inside of them", Default: 1000,
+		Kind: fault.Unprocessable, Text: "Value error, at most {max} members are accepted, not {sent}",
+		Why: "No body has more than a dozen known members.",
+	})
+	// Elements is the number of elements of a list in a body.
+	Elements = add(Bound{
+		Name: "elements", Of: "Elements of a list in a body, such as session_ids and memory_ids", Default: 1000,
+		Kind: fault.Unprocessable, Text: listTooLong,
+		Why: "One page of a list has at most as many.",
+	})
+	// Filters is the number of values of one parameter in a query.
+	Filters = add(Bound{
+		Name: "filters", Of: "Values of one repeated parameter of a query", Default: 100,
+		Kind: fault.Unprocessable, Text: listTooLong,
+		Why: "There are seven statuses, and a memory has at most 50 topics.",
+	})
+	// ShortText is the size of an id and of most parameters.
+	ShortText = add(Bound{
+		Name: "short_text", Of: "An id of something that exists, a filter or a parameter of a query, in bytes", Default: 1024,
+		Kind: fault.Unprocessable, Text: textTooLong,
+		Why: "The size of a subject in the database.",
+	})
+	// NewID is the size of an id that a caller chooses.
+	NewID = add(Bound{
+		Name: "new_id", Of: "The id of a new session, in bytes", Default: 255,
+		Kind: fault.Unprocessable, Text: textTooLong,
+		Why: "The size of a session's id in the database.",
+	})
+	// TokenID is the size of a token's id in a revocation.
+	TokenID = add(Bound{
+		Name: "token_id", Of: "jti of a revocation, in bytes", Default: 512,
+		Kind: fault.Unprocessable, Text: textTooLong,
+		Why: "The size of a token's id in the database.",
+	})
+	// Key is the size of an idempotency key.
+	Key = add(Bound{
+		Name: "idempotency_key", Of: "The header Idempotency-Key, in bytes", Default: 512,
+		Kind: fault.Unprocessable, Text: textTooLong,
+		Why: "The size of a key in the database.",
+	})
+)
+
+// What a run is started or continued with.
+var (
+	// Message is the size of the user's message.
+	Message = add(Bound{
+		Name: "message", Of: "The message of a run, in bytes", Default: 1 << 20,
+		Settable: true, Kind: fault.Unprocessable, Text: textTooLong,
+		Why: "Some 250,000 tokens, more than most models read.",
+	})
+	// Files is the number of files of a run.
+	Files = add(Bound{
+		Name: "files", Of: "Files of a run", Default: 50,
+		Settable: true, Kind: fault.Unprocessable, Text: listTooLong,
+		Why: "Far more than a person attaches.",
+	})
+	// FileSize is the size of one file.
+	FileSize = add(Bound{
+		Name: "file_size", Of: "One file of a run, in bytes", Default: 2 << 20,
+		Settable: true, Kind: fault.Unprocessable, Text: "Value error, a file should have at most {max} bytes, not {sent}",
+		Why: "Some 500,000 tokens of text.",
+	})
+	// FilesSize is the size of all files of a run.
+	FilesSize = add(Bound{
+		Name: "files_size", Of: "All files of a run together, in bytes", Default: 4 << 20,
+		Settable: true, Kind: fault.Unprocessable, Text: "Value error, the files should have at most {max} bytes together, not {sent}",
+		Why: "Some 1,000,000 tokens, as much as the largest models read.",
+	})
+	// FileName is the size of the name of a file.
+	FileName = add(Bound{
+		Name: "file_name", Of: "The name of a file, in bytes", Default: 255,
+		Kind: fault.Invalid, Text: "files: the name of a file must be valid UTF-8 of at most {max} bytes",
+		Why: "The limit of file systems.",
+	})
+	// ToolResults is the size of the decisions about a paused run.
+	ToolResults = add(Bound{
+		Name: "tool_results", Of: "tools of a request to continue a run, in bytes", Default: 1 << 20,
+		Settable: true, Kind: fault.Unprocessable, Text: textTooLong,
+		Why: "The model reads the results, as it reads a message.",
+	})
+	// ToolCalls is the number of the decisions about a paused run.
+	ToolCalls = add(Bound{
+		Name: "tool_calls", Of: "Tool calls in tools of a request to continue a run", Default: 1000,
+		Kind: fault.Unprocessable, Text: listTooLong,
+		Why: "A model may request 128 in one answer.",
+	})
+)
+
+// What a caller may hold open. Each process counts for itself.
+var (
+	// Followers is the number of clients that follow runs.
+	Followers = add(Bound{
+		Name: "followers", Of: "Requests of one process that follow a run: resume, and requests repeated with an Idempotency-Key",
+		Default: 1000, Kind: fault.Unavailable, Text: "Too many clients follow runs on this server, try again",
+		Why: "Each holds some 128 KB until its client has received them.",
+	})
+	// FollowersOfRun is the number of clients that follow one run.
+	FollowersOfRun = add(Bound{
+		Name: "followers_of_run", Of: "The same for one run",
+		Default: 50, Kind: fault.LimitReached, Text: "At most {max} clients can follow one run on this server, try again",
+		Why: "A person has a few windows.",
+	})
+	// FollowersOfCaller is the number of runs that one caller follows.
+	FollowersOfCaller = add(Bound{
+		Name: "followers_of_caller", Of: "The same for one subject of an issuer",
+		Default: 200, Kind: fault.LimitReached,
+		Text: "At most {max} requests of one caller can follow runs on this server, try again",
+		Why:  "One caller must leave room for the others.",
+	})
+)
+
+// What a session and a memory hold.
+var (
+	// SessionState is the size of a session's state.
+	SessionState = add(Bound{
+		Name: "session_state", Of: "session_state of a request, and the state of a session after the merge, in bytes",
+		Default: 256 << 10, Settable: true, Kind: fault.Unprocessable, Text: objectTooLong,
+		Why: "A state is for settings and progress, and is sent with the end of each run.",
+	})
+	// Metadata is the size of the metadata of a session or a run.
+	Metadata = add(Bound{
+		Name: "metadata", Of: "metadata of a session or a run, in bytes", Default: 64 << 10,
+		Settable: true, Kind: fault.Unprocessable, Text: objectTooLong,
+		Why: "Metadata are labels.",
+	})
+	// Summary is the size of a session's summary.
+	Summary = add(Bound{
+		Name: "summary", Of: "summary of a session, in bytes", Default: 64 << 10,
+		Kind: fault.Unprocessable, Text: objectTooLong,
+		Why: "A summary is shorter than what it sums up.",
+	})
+	// SessionName is the size of a session's name.
+	SessionName = add(Bound{
+		Name: "session_name", Of: "session_name, in bytes", Default: 4 << 10,
+		Kind: fault.Unprocessable, Text: textTooLong,
+		Why: "A session without a name gets the first 1,000 characters of a message.",
+	})
+	// Memory is the size of a memory.
+	Memory = add(Bound{
+		Name: "memory", Of: "The text of a memory, in characters", Default: 5000,
+		Kind: fault.Unprocessable, Text: "String should have at most {max} characters",
+		Why: "The peer's limit.",
+	})
+	// Topics is the number of topics of a memory.
+	Topics = add(Bound{
+		Name: "topics", Of: "Topics of a memory", Default: 50,
+		Kind: fault.Unprocessable, Text: listTooLong,
+		Why: "Topics are for searching.",
+	})
+	// Topic is the size of a topic.
+	Topic = add(Bound{
+		Name: "topic", Of: "A topic of a memory, in bytes", Default: 255,
+		Kind: fault.Unprocessable, Text: textTooLong,
+		Why: "A topic is a word or two.",
+	})
+)
