@@ -91,6 +91,8 @@ var attempts = []attempt{
 	{route.MemoryTopics, "GET /memory_topics?user_id=ANN", "", 200, true},
 	{route.MemoryStats, "GET /user_memory_stats?user_id=ANN", "", 200, false},
 	{route.MergeMemories, "POST /optimize-memories", `{"user_id":"ANN","apply":true}`, 404, false},
+	{route.ListActiveRuns, "GET /active-runs?user_id=ANN", "", 403, false},
+	{route.CancelActiveRuns, "DELETE /active-runs?user_id=ANN", "", 403, false},
 }
 
 // ownerless are the routes whose answers contain no user's data.

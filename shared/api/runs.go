@@ -70,6 +70,8 @@ func (a Runs) endpoints() []Endpoint {
 		stream(route.ResumeRun, a.resume).
 			endingWith("Nothing is left to send to a client that reconnects with Last-Event-ID."),
 		answer(route.MergeMemories, a.merge),
+		answer(route.ListActiveRuns, a.listActive),
+		answer(route.CancelActiveRuns, a.cancelActive),
 	}
 }
 

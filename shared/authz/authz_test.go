@@ -304,7 +304,9 @@ func TestMightAllowIsNeverNarrowerThanDecide(t *testing.T) {
 func TestNoMappingAndNoOtherScopeOpensARouteForAdministrators(t *testing.T) {
 	t.Parallel()
 	o := policy(t, "root:all", Mapping{"GET", "/*", []string{"x:y"}}, Mapping{"POST", "*", []string{"x:y"}})
-	for _, request := range []string{"GET /revocations", "POST /revocations", "DELETE /revocations"} {
+	for _, request := range []string{
+		"GET /revocations", "POST /revocations", "DELETE /revocations", "GET /active-runs", "DELETE /active-runs",
+	} {
 		method, path, _ := strings.Cut(request, " ")
 		for _, scopes := range [][]string{
 			nil, {"x:y"}, {admin}, {"root:*:all"}, {"root:x:all"}, {"root:all:"}, {"root"},

@@ -66,14 +66,7 @@ func (u user) open(ctx context.Context, e env) (*store.DB, string, error) {
 	if u.Sub == "" || len(u.Sub) > store.MaxSubject || !pgvalue.ValidText(u.Sub) {
 		return nil, "", usage("--sub: write UTF-8 of 1 to %d bytes", store.MaxSubject)
 	}
-	cfg, err := e.load(true)
-	if err != nil {
-		return nil, "", err
-	}
-	if cfg.Database.URL == "" {
-		return nil, "", usage("no database: set database.url in keyway.yaml, or DATABASE_URL")
-	}
-	db, err := store.Open(store.Options{URL: string(cfg.Database.URL), Schema: cfg.Database.Schema})
+	db, cfg, err := e.openDatabase()
 	if err != nil {
 		return nil, "", err
 	}
@@ -84,6 +77,19 @@ func (u user) open(ctx context.Context, e env) (*store.DB, string, error) {
 	}
 	noteClaims(e, u.Sub, cfg.Auth)
 	return db, name, nil
+}
+
+// openDatabase opens the database of keyway.yaml, and returns the file too.
+func (e env) openDatabase() (*store.DB, *config.Config, error) {
+	cfg, err := e.load(true)
+	if err != nil {
+		return nil, nil, err
+	}
+	if cfg.Database.URL == "" {
+		return nil, nil, usage("no database: set database.url in keyway.yaml, or DATABASE_URL")
+	}
+	db, err := store.Open(store.Options{URL: string(cfg.Database.URL), Schema: cfg.Database.Schema})
+	return db, cfg, err
 }
 
 // owner returns the name of the user's data, by the record of the database.

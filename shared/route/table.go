@@ -52,6 +52,9 @@ const (
 	ListRevocations Name = "list_revocations"
 	Revoke          Name = "revoke"
 	UndoRevocation  Name = "undo_revocation"
+
+	ListActiveRuns   Name = "list_active_runs"
+	CancelActiveRuns Name = "cancel_active_runs"
 )
 
 // The functions, one for each family of endpoints.
@@ -116,6 +119,8 @@ var Table = New(routes([]row{
 	{ListRevocations, Sessions, "GET /revocations", admin, ""},
 	{Revoke, Sessions, "POST /revocations", admin, ""},
 	{UndoRevocation, Sessions, "DELETE /revocations", admin, ""},
+	{ListActiveRuns, Runs, "GET /active-runs", admin, ""},
+	{CancelActiveRuns, Runs, "DELETE /active-runs", admin, ""},
 }))
 
 // row is one line of Table in a form that the compiler stores as data. Routes written out

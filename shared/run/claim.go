@@ -163,6 +163,30 @@ func (r *Runner) Cancel(ctx context.Context, v store.Viewer, id uuid.UUID) (bool
 	return true, err
 }
 
+// CancelAll is Cancel for the runs of a query, at most store.MaxCancelled of them. It returns how many are to be cancelled
+// or have been, and whether there are more. If it returns an error after some of them were marked, these end all the
+// same, when a process claims them; so a call can be repeated.
+func (r *Runner) CancelAll(ctx context.Context, v store.Viewer, q store.ActiveQuery) (n int, more bool, err error) {
+	marked, more, err := r.db.RequestCancelAll(ctx, v, q)
+	if err != nil {
+		return 0, false, err
+	}
+	for _, m := range marked {
+		for _, l := range r.registry.of(m.RunID) {
+			l.cancel(errCancelled)
+		}
+	}
+	for _, m := range marked {
+		if !m.Waits {
+			continue
+		}
+		if _, _, err := r.Claim(ctx, m.RunID); err != nil {
+			return 0, false, err
+		}
+	}
+	return len(marked), more, nil
+}
+
 // Requeue recovers orphaned runs by putting them into the queue: runs whose lease expired because their process
 // crashed, and pending runs whose message seems lost. It returns how many there are. A server calls it at its start
 // and regularly; on Lambda the worker calls it at each invocation.

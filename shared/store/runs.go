@@ -319,7 +319,7 @@ func (db *DB) WithdrawContinuation(ctx context.Context, id, leg uuid.UUID, key s
 
 // nextIndex is the index after the last stored event of a run, or after those that it keeps.
 const nextIndex = `GREATEST(kept_events,
-	(SELECT max(first_index + count) FROM keyway.run_events WHERE run_id = @run_id))`
+	(SELECT max(first_index + count) FROM keyway.run_events WHERE run_id = runs.run_id))`
 
 // errElsewhere is the error of a write that names an attempt which does not execute the run any more.
 var errElsewhere = fault.Public(fault.Conflict,
@@ -487,18 +487,20 @@ func (db *DB) Run(ctx context.Context, v Viewer, q RunQuery) (Run, error) {
 // has ended stays as it is.
 func (db *DB) RequestCancel(ctx context.Context, v Viewer, id uuid.UUID) (found bool, err error) {
 	where, args, _ := RunQuery{RunID: id.String()}.where(v)
-	n, err := db.exec(ctx, `
-		UPDATE keyway.runs SET
-			cancel_requested = cancel_requested OR finished_at IS NULL,
-			lease_until = CASE WHEN status = 'PAUSED' THEN now() ELSE lease_until END,
-			kept_events = CASE WHEN status = 'PAUSED' THEN `+nextIndex+` ELSE kept_events END,
-			status = CASE WHEN status = 'PAUSED' THEN 'PENDING' ELSE status END
-		WHERE `+where, args)
+	n, err := db.exec(ctx, markCancelled+` WHERE `+where, args)
 	if err != nil {
 		return false, fmt.Errorf("cancel run %s: %w", id, kindOf(err))
 	}
 	return n > 0, nil
 }
+
+// markCancelled marks runs as to be cancelled; see RequestCancel.
+const markCancelled = `
+	UPDATE keyway.runs SET
+		cancel_requested = cancel_requested OR finished_at IS NULL,
+		lease_until = CASE WHEN status = 'PAUSED' THEN now() ELSE lease_until END,
+		kept_events = CASE WHEN status = 'PAUSED' THEN ` + nextIndex + ` ELSE kept_events END,
+		status = CASE WHEN status = 'PAUSED' THEN 'PENDING' ELSE status END`
 
 // where returns the condition of a query. ok is false if no row can match.
 func (q RunQuery) where(v Viewer) (sql string, args pgx.NamedArgs, ok bool) {

@@ -180,6 +180,14 @@ func runningCalls(r store.Run) []call {
 		{"RequestCancel", func(ctx context.Context, db *store.DB) error {
 			return want(db.RequestCancel(ctx, ann, r.RunID))
 		}},
+		{"ActiveRuns", func(ctx context.Context, db *store.DB) error {
+			_, _, err := db.ActiveRuns(ctx, ann, store.ActiveQuery{Owner: "ann", AgentID: "a"}, 20, 1)
+			return err
+		}},
+		{"RequestCancelAll", func(ctx context.Context, db *store.DB) error {
+			_, _, err := db.RequestCancelAll(ctx, ann, store.ActiveQuery{Owner: "ann", AgentID: "a"})
+			return err
+		}},
 	}
 }
 

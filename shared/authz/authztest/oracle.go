@@ -56,6 +56,8 @@ POST   /optimize-memories                         memories:write
 GET    /revocations                               admin
 POST   /revocations                               admin
 DELETE /revocations                               admin
+GET    /active-runs                               admin
+DELETE /active-runs                               admin
 `
 
 // Row is one line of Table, parsed.
