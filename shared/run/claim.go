@@ -74,10 +74,10 @@ func (r *Runner) Claim(ctx context.Context, id uuid.UUID) (execute func(), claim
 // claimLater has a run claimed again that waits until its caller, its agent or the OS has fewer runs in progress.
 func (r *Runner) claimLater(ctx context.Context, id uuid.UUID, full *store.NoPlace) error {
 	if r.queue != nil {
-		return r.queue.Enqueue(ctx, id, full.Owner, full.Wait)
+		return r.queue.Enqueue(ctx, id, full.Spender, full.Wait)
 	}
 	time.AfterFunc(full.Wait, func() {
-		if err := r.enqueue(context.WithoutCancel(ctx), id, full.Owner); err != nil { // Requeue finds the run after a while.
+		if err := r.enqueue(context.WithoutCancel(ctx), id, full.Spender); err != nil { // Requeue finds the run after a while.
 			r.log.Warn("could not start a run that waited; it will be started later", "run_id", id, "err", err)
 		}
 	})
@@ -128,7 +128,7 @@ func (r *Runner) Start(ctx context.Context, in Input) (wire.Accepted, error) {
 		return wire.Accepted{}, err
 	}
 	// The run is accepted even if the queue is down: Requeue finds pending runs without a message.
-	if err := r.enqueue(ctx, l.row.RunID, l.row.Owner); err != nil {
+	if err := r.enqueue(ctx, l.row.RunID, l.row.Spender); err != nil {
 		r.log.WarnContext(ctx, "could not enqueue a new run; it will be enqueued again later",
 			"run_id", l.row.RunID, "err", err)
 	}
@@ -136,9 +136,9 @@ func (r *Runner) Start(ctx context.Context, in Input) (wire.Accepted, error) {
 }
 
 // enqueue puts a pending run into the queue. Without a queue, this process claims and executes it at once.
-func (r *Runner) enqueue(ctx context.Context, id uuid.UUID, owner string) error {
+func (r *Runner) enqueue(ctx context.Context, id uuid.UUID, spender string) error {
 	if r.queue != nil {
-		return r.queue.Enqueue(ctx, id, owner, 0)
+		return r.queue.Enqueue(ctx, id, spender, 0)
 	}
 	execute, claimed, err := r.Claim(ctx, id)
 	if claimed {
@@ -196,7 +196,7 @@ func (r *Runner) Requeue(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	for _, o := range orphans {
-		if err := r.enqueue(ctx, o.RunID, o.Owner); err != nil {
+		if err := r.enqueue(ctx, o.RunID, o.Spender); err != nil {
 			return len(orphans), err // The rest counts as lost by the queue after a while, and is then requeued.
 		}
 	}

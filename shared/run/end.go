@@ -115,7 +115,7 @@ func (l *leg) handOver(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), enqueueTimeout)
 	defer cancel()
-	if err := l.queue.Enqueue(ctx, l.row.RunID, l.row.Owner, 0); err != nil { // Requeue finds the run after a while.
+	if err := l.queue.Enqueue(ctx, l.row.RunID, l.row.Spender, 0); err != nil { // Requeue finds the run after a while.
 		l.log.Warn("could not enqueue a run after its hand-over; it will be enqueued again later",
 			"run_id", l.row.RunID, "err", err)
 	}

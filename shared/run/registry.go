@@ -267,11 +267,11 @@ func (g *registry) sendWatches(ctx context.Context, leases []*lease, now time.Ti
 
 // watch sends a delayed message about a running run, to be delivered when its lease would expire.
 func watch(ctx context.Context, db *store.DB, q queue.Queue, id uuid.UUID) error {
-	left, owner, running, err := db.LeaseLeft(ctx, id)
+	left, spender, running, err := db.LeaseLeft(ctx, id)
 	if err != nil || !running || q == nil {
 		return err
 	}
-	return q.Enqueue(ctx, id, owner, max(left, 0)+watchMargin)
+	return q.Enqueue(ctx, id, spender, max(left, 0)+watchMargin)
 }
 
 // storeEvents stores the events of legs in one statement. What could not be stored keeps its batches, and the next

@@ -211,7 +211,7 @@ func (r *Runner) newRun(in Input, status string, attempt int) (*leg, error) {
 		return nil, fault.Public(fault.NotFound, "Agent not found", nil)
 	}
 	row := store.Run{
-		RunID: r.newID(), Owner: in.Owner, SessionID: cmp.Or(in.SessionID, r.newID().String()),
+		RunID: r.newID(), Owner: in.Owner, Spender: in.Spender, SessionID: cmp.Or(in.SessionID, r.newID().String()),
 		AgentID: agent.ID, AgentName: agent.Name, Status: status, Input: in.Message,
 		SessionState: in.State, Metadata: in.Metadata, Streamed: in.Streamed, CreatedAt: pgvalue.Time(r.now()),
 		Background: status == wire.StatusPending, Attempt: attempt,

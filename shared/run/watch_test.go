@@ -49,14 +49,14 @@ func TestARunIsRecoveredByItsDelayedMessage(t *testing.T) {
 	r := run.New(o)
 	id := ""
 	go func() {
-		in := run.Input{AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi"}
+		in := run.Input{AgentID: "a", Owner: "ann", Spender: "admin", SessionID: "s", Message: "hi"}
 		for range r.Run(context.Background(), in) {
 			// The run ends with the test.
 		}
 	}()
 	await(t, func() bool { return len(q.all()) == 1 })
 	first := q.all()[0]
-	if first.share != "ann" {
+	if first.share != "admin" {
 		t.Errorf("the message counts in the share of %q", first.share)
 	}
 	if id = first.id; first.after < time.Minute || first.after > 80*time.Second {

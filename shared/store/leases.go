@@ -104,21 +104,21 @@ func scanPulse(row pgx.CollectableRow) (p Pulse, err error) {
 	return p, err
 }
 
-// LeaseLeft returns for how long the lease of a running run is still valid, and the run's owner. running is false if
-// the run is not RUNNING or does not exist.
+// LeaseLeft returns for how long the lease of a running run is still valid, and the run's spender. running is false
+// if the run is not RUNNING or does not exist.
 func (db *DB) LeaseLeft(ctx context.Context, id uuid.UUID) (
-	left time.Duration, owner string, running bool, err error,
+	left time.Duration, spender string, running bool, err error,
 ) {
 	var seconds float64
-	err = db.queryRow(ctx, `SELECT extract(epoch FROM lease_until - now())::float8, owner FROM keyway.runs
-		WHERE run_id = @run_id AND status = 'RUNNING'`, pgx.NamedArgs{"run_id": id}).Scan(&seconds, &owner)
+	err = db.queryRow(ctx, `SELECT extract(epoch FROM lease_until - now())::float8, spender FROM keyway.runs
+		WHERE run_id = @run_id AND status = 'RUNNING'`, pgx.NamedArgs{"run_id": id}).Scan(&seconds, &spender)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, "", false, nil
 	}
 	if err != nil {
 		return 0, "", false, fmt.Errorf("lease of run %s: %w", id, kindOf(err))
 	}
-	return time.Duration(seconds * float64(time.Second)), owner, true, nil
+	return time.Duration(seconds * float64(time.Second)), spender, true, nil
 }
 
 // ClaimRun starts the next attempt at a run that is PENDING, or RUNNING with an expired lease, with a leg of this id.
@@ -193,8 +193,8 @@ func (db *DB) ClaimRun(ctx context.Context, id, leg uuid.UUID, p Places) (r Run,
 
 // NoPlace is the error of ClaimRun for a run that waits until another one has ended.
 type NoPlace struct {
-	// Owner is the owner of the run.
-	Owner string
+	// Spender is the caller of the run; see Budget.
+	Spender string
 	// Wait is how soon to try again.
 	Wait time.Duration
 }
@@ -211,10 +211,10 @@ func (db *DB) noPlace(ctx context.Context, id uuid.UUID) error {
 			UPDATE keyway.runs SET status = 'PENDING', losses = losses + 1, lease_until = now()
 			WHERE run_id = @run_id AND status = 'RUNNING' AND lease_until < now()
 		)
-		SELECT (SELECT count(*) FROM keyway.runs w WHERE w.status = 'PENDING' AND w.spender = r.spender), r.owner
+		SELECT (SELECT count(*) FROM keyway.runs w WHERE w.status = 'PENDING' AND w.spender = r.spender), r.spender
 		FROM keyway.runs r
 		WHERE r.run_id = @run_id AND (r.status = 'PENDING' OR r.status = 'RUNNING' AND r.lease_until < now())`,
-		pgx.NamedArgs{"run_id": id}).Scan(&waiting, &full.Owner)
+		pgx.NamedArgs{"run_id": id}).Scan(&waiting, &full.Spender)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil
 	}
@@ -290,7 +290,8 @@ func (db *DB) ReleaseRun(ctx context.Context, l Leg) error {
 // Orphan is a run that RequeueExpired made PENDING.
 type Orphan struct {
 	RunID uuid.UUID
-	Owner string
+	// Spender is the caller in whose share of the queue the run counts; see Budget.
+	Spender string
 }
 
 // RequeueExpired makes orphaned runs PENDING and returns them, for the caller to enqueue. Orphaned are running
@@ -312,7 +313,7 @@ func (db *DB) RequeueExpired(ctx context.Context) (orphans []Orphan, err error) 
 					AND (status = 'RUNNING' OR lease_until < now() - make_interval(secs => @unclaimed)
 						OR @repeated AND lease_until > now() - interval '10 seconds')
 				ORDER BY lease_until LIMIT @limit FOR UPDATE SKIP LOCKED
-			) RETURNING run_id, owner`), args) // CollectRows returns its error.
+			) RETURNING run_id, spender`), args) // CollectRows returns its error.
 		orphans, err = pgx.CollectRows(rows, pgx.RowToStructByName[Orphan])
 		args["repeated"] = true
 		return err

@@ -16,21 +16,21 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
-// queueRuns stores visible pending runs of each owner, n of them, the oldest first.
-func queueRuns(t *testing.T, url string, n int, owners ...string) {
+// queueRuns stores visible pending runs of each caller, n of them, the oldest first. Their owners have the same names.
+func queueRuns(t *testing.T, url string, n int, callers ...string) {
 	t.Helper()
 	sql(t, url, fmt.Sprintf(`
 		INSERT INTO keyway.sessions (owner, session_id, created_at, updated_at)
 			SELECT owner, 's', now(), now() FROM unnest('{%[1]s}'::text[]) AS owner ON CONFLICT DO NOTHING;
-		INSERT INTO keyway.runs (run_id, owner, session_id, agent_id, agent_name, model_id, model_provider, status,
-			attempt, input, created_at, lease_until)
-		SELECT gen_random_uuid(), owner, 's', 'a', 'A', 'm', 'P', 'PENDING', 0, n::text, now(),
+		INSERT INTO keyway.runs (run_id, owner, spender, session_id, agent_id, agent_name, model_id, model_provider,
+			status, attempt, input, created_at, lease_until)
+		SELECT gen_random_uuid(), owner, owner, 's', 'a', 'A', 'm', 'P', 'PENDING', 0, n::text, now(),
 			now() - interval '1 hour' + make_interval(secs => n * 0.001)
-		FROM unnest('{%[1]s}'::text[]) AS owner, generate_series(1, %[2]d) AS n`, strings.Join(owners, ","), n))
+		FROM unnest('{%[1]s}'::text[]) AS owner, generate_series(1, %[2]d) AS n`, strings.Join(callers, ","), n))
 }
 
-// receive receives runs and claims them, as a server with free processes does, and returns their owners in order.
-func receive(t *testing.T, db *store.DB, n int, after string) (owners []string) {
+// receive receives runs and claims them, as a server with free processes does, and returns their callers in order.
+func receive(t *testing.T, db *store.DB, n int, after string) (callers []string) {
 	t.Helper()
 	list, _, err := db.ReceiveRuns(t.Context(), n, time.Minute, after)
 	if err != nil {
@@ -40,13 +40,13 @@ func receive(t *testing.T, db *store.DB, n int, after string) (owners []string) 
 		if _, claimed, err := db.ClaimRun(t.Context(), m.RunID, uuid.New(), store.Places{}); err != nil || !claimed {
 			t.Fatal(claimed, err)
 		}
-		owners = append(owners, m.Owner)
+		callers = append(callers, m.Spender)
 	}
-	slices.Sort(owners)
-	return owners
+	slices.Sort(callers)
+	return callers
 }
 
-func TestTheRunsOfOneOwnerDoNotHoldUpAnothers(t *testing.T) {
+func TestTheRunsOfOneCallerDoNotHoldUpAnothers(t *testing.T) {
 	t.Parallel()
 	url := storetest.URL(t)
 	servers := []*store.DB{storetest.Open(t, store.Options{URL: url}), storetest.Open(t, store.Options{URL: url})}
@@ -65,7 +65,7 @@ func TestTheRunsOfOneOwnerDoNotHoldUpAnothers(t *testing.T) {
 	}
 }
 
-func TestOwnersShareTheProcessesEqually(t *testing.T) {
+func TestCallersShareTheProcessesEqually(t *testing.T) {
 	t.Parallel()
 	url := storetest.URL(t)
 	db := storetest.Open(t, store.Options{URL: url})
@@ -85,7 +85,7 @@ func TestOwnersShareTheProcessesEqually(t *testing.T) {
 }
 
 // A server with one process executes one run after the other, so nobody has runs in progress when it is free.
-func TestOwnersTakeTurnsWithOneProcess(t *testing.T) {
+func TestCallersTakeTurnsWithOneProcess(t *testing.T) {
 	t.Parallel()
 	url := storetest.URL(t)
 	db := storetest.Open(t, store.Options{URL: url})
@@ -98,14 +98,32 @@ func TestOwnersTakeTurnsWithOneProcess(t *testing.T) {
 			t.Fatal(list, err)
 		}
 		sql(t, url, "DELETE FROM keyway.runs WHERE run_id = '"+list[0].RunID.String()+"'") // It ends.
-		order, last = order+" "+list[0].Owner, next
+		order, last = order+" "+list[0].Spender, next
 	}
 	if want := " ann bob low ann bob low low low low"; order != want {
-		t.Errorf("the owners of the runs are%s, want%s", order, want)
+		t.Errorf("the callers of the runs are%s, want%s", order, want)
 	}
 }
 
-func TestTheRunsOfAnOwnerAreReceivedOldestFirst(t *testing.T) {
+// Without isolation, a caller can name another user in each request, and each run then has another owner.
+func TestRunsShareTheTurnsOfTheirCallerWhateverOwnersTheyHave(t *testing.T) {
+	t.Parallel()
+	url := storetest.URL(t)
+	db := storetest.Open(t, store.Options{URL: url})
+	var names []string
+	for i := range 20 {
+		names = append(names, fmt.Sprintf("a%02d", i))
+	}
+	queueRuns(t, url, 1, names...)
+	sql(t, url, "UPDATE keyway.runs SET spender = 'low'")
+	queueRuns(t, url, 3, "zoe")
+	want := slices.Concat(slices.Repeat([]string{"low"}, 3), slices.Repeat([]string{"zoe"}, 3))
+	if got := receive(t, db, 6, ""); !slices.Equal(got, want) {
+		t.Errorf("the places go to %v, want half of them to each caller", got)
+	}
+}
+
+func TestTheRunsOfACallerAreReceivedOldestFirst(t *testing.T) {
 	t.Parallel()
 	url := storetest.URL(t)
 	db := storetest.Open(t, store.Options{URL: url})
@@ -123,7 +141,7 @@ func TestTheRunsOfAnOwnerAreReceivedOldestFirst(t *testing.T) {
 }
 
 // A crashed process executes nothing, so its runs do not count once their leases have expired.
-func TestACrashedRunIsNotCountedInTheShareOfItsOwner(t *testing.T) {
+func TestACrashedRunIsNotCountedInTheShareOfItsCaller(t *testing.T) {
 	t.Parallel()
 	url := storetest.URL(t)
 	db := storetest.Open(t, store.Options{URL: url})
@@ -136,8 +154,8 @@ func TestACrashedRunIsNotCountedInTheShareOfItsOwner(t *testing.T) {
 	}
 }
 
-// More owners wait than one statement looks at. Half of them have many runs, so they never stop waiting.
-func TestNoOwnerWaitsForeverAmongHundreds(t *testing.T) {
+// More callers wait than one statement looks at. Half of them have many runs, so they never stop waiting.
+func TestNoCallerWaitsForeverAmongHundreds(t *testing.T) {
 	t.Parallel()
 	url := storetest.URL(t)
 	db := storetest.Open(t, store.Options{URL: url})
@@ -154,14 +172,14 @@ func TestNoOwnerWaitsForeverAmongHundreds(t *testing.T) {
 			t.Fatal(len(list), err)
 		}
 		for _, m := range list {
-			if n++; m.Owner >= "b" {
-				served[m.Owner] = true
+			if n++; m.Spender >= "b" {
+				served[m.Spender] = true
 			}
 		}
 		last = next
 	}
 	if len(served) < len(quiet) {
-		t.Errorf("after %d of 4,800 runs, %d of %d owners with one run each still wait", n, len(quiet)-len(served),
+		t.Errorf("after %d of 4,800 runs, %d of %d callers with one run each still wait", n, len(quiet)-len(served),
 			len(quiet))
 	}
 }
@@ -171,14 +189,14 @@ func TestNoOwnerWaitsForeverAmongHundreds(t *testing.T) {
 func TestReceivingReadsAFewOfThousandsOfRuns(t *testing.T) {
 	t.Parallel()
 	for name, fill := range map[string]func(string){
-		"one owner": func(url string) { queueRuns(t, url, 10_000, "low"); queueRuns(t, url, 1, "bob") },
-		"thousands of owners": func(url string) {
+		"one caller": func(url string) { queueRuns(t, url, 10_000, "low"); queueRuns(t, url, 1, "bob") },
+		"thousands of callers": func(url string) {
 			sql(t, url, `WITH s AS (
 				INSERT INTO keyway.sessions (owner, session_id, created_at, updated_at)
 				SELECT 'u' || n, 's', now(), now() FROM generate_series(1, 10000) AS n RETURNING owner)
-				INSERT INTO keyway.runs (run_id, owner, session_id, agent_id, agent_name, model_id, model_provider, status,
-					attempt, input, created_at, lease_until)
-				SELECT gen_random_uuid(), owner, 's', 'a', 'A', 'm', 'P', 'PENDING', 0, 'x', now(), now() FROM s`)
+				INSERT INTO keyway.runs (run_id, owner, spender, session_id, agent_id, agent_name, model_id, model_provider,
+					status, attempt, input, created_at, lease_until)
+				SELECT gen_random_uuid(), owner, owner, 's', 'a', 'A', 'm', 'P', 'PENDING', 0, 'x', now(), now() FROM s`)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -18,8 +18,10 @@ import (
 type Run struct {
 	RunID uuid.UUID
 	// Owner is the user that the run belongs to, or "" without one. With SessionID it is the key of the session.
-	Owner         string
-	SessionID     string
+	Owner     string
+	SessionID string
+	// Spender is the caller whom the run counts for. BeginRun and ContinueRun set it to that of their Budget.
+	Spender       string
 	AgentID       string
 	AgentName     string
 	ModelID       string
@@ -65,7 +67,7 @@ type Run struct {
 	Checkpoint json.RawMessage
 }
 
-const runColumns = `run_id, owner, session_id, agent_id, agent_name, model_id, model_provider, status,
+const runColumns = `run_id, owner, session_id, spender, agent_id, agent_name, model_id, model_provider, status,
 	cancellation_stage, background, streamed, input, files, content, reasoning_content, provider_data, messages, tools,
 	requirements, opaque, metrics, metadata, ` + runState + `, state_in_session, created_at, attempt, losses,
 	cancel_requested, caller, checkpoint`

@@ -35,7 +35,7 @@ type Queue struct {
 func New(db *store.DB) *Queue { return &Queue{db: db, wake: make(chan struct{}, 1)} }
 
 // Enqueue implements queue.Queue. A run that is not PENDING is not enqueued: it needs no process, or has one. Its row
-// has its owner, so the share is not needed.
+// has its spender, so the share is not needed.
 func (q *Queue) Enqueue(ctx context.Context, id uuid.UUID, _ string, after time.Duration) error {
 	if err := q.db.EnqueueRun(ctx, id, after); err != nil {
 		return err

@@ -57,7 +57,7 @@ func pendingOf(t *testing.T, db *store.DB, owner string) uuid.UUID {
 	t.Helper()
 	r := store.Run{RunID: uuid.New(), Owner: owner, SessionID: "s", AgentID: "a", Status: "PENDING", Background: true,
 		CreatedAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
-	if _, err := db.BeginRun(t.Context(), r, store.BeginOptions{}); err != nil {
+	if _, err := db.BeginRun(t.Context(), r, store.BeginOptions{Budget: store.Budget{Spender: owner}}); err != nil {
 		t.Fatal(err)
 	}
 	return r.RunID
@@ -105,7 +105,7 @@ func TestTheNextFreeProcessExecutesTheRunOfAnotherCaller(t *testing.T) {
 		r, claimed, err := db.ClaimRun(ctx, id, leg, store.Places{})
 		if claimed {
 			order.Lock()
-			began = append(began, r.Owner)
+			began = append(began, r.Spender)
 			order.Unlock()
 		}
 		return func() {
