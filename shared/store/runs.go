@@ -20,7 +20,7 @@ type Run struct {
 	// Owner is the user that the run belongs to, or "" without one. With SessionID it is the key of the session.
 	Owner     string
 	SessionID string
-	// Spender is the caller whom the run counts for. BeginRun and ContinueRun set it to that of their Budget.
+	// Spender is the caller that the run counts for. BeginRun and ContinueRun set it to that of their Budget.
 	Spender       string
 	AgentID       string
 	AgentName     string
