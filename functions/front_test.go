@@ -47,13 +47,24 @@ func (s *serial) invoke(event any) (kind string, body []byte) {
 // serve starts the deployment's functions behind a front.
 func (d deployment) serve(env ...string) *httptest.Server {
 	d.t.Helper()
+	return d.front(env...).serve()
+}
+
+// front starts the deployment's functions.
+func (d deployment) front(env ...string) *front {
+	d.t.Helper()
 	f := &front{t: d.t, base: d.base, authorizer: &serial{function: d.start("authorizer", env...)},
 		functions: map[route.Function]*serial{}}
 	for _, name := range []route.Function{route.Agents, route.Settings, route.Runs, route.Sessions, route.Memories} {
-		f.functions[name] = &serial{function: d.start(string(name))}
+		f.functions[name] = &serial{function: d.start(string(name), env...)}
 	}
+	return f
+}
+
+// serve serves the functions over HTTP.
+func (f *front) serve() *httptest.Server {
 	s := httptest.NewServer(f)
-	d.t.Cleanup(s.Close)
+	f.t.Cleanup(s.Close)
 	return s
 }
 
