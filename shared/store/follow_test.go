@@ -157,7 +157,7 @@ func TestOnlyTheViewerFindsTheHeadOfARun(t *testing.T) {
 	db := storetest.New(t)
 	r := begin(t, db, "ann", "s", 0)
 	q := store.RunQuery{RunID: r.RunID.String(), SessionID: "s", AgentID: "a"}
-	want := store.RunHead{RunID: r.RunID, SessionID: "s", AgentID: "a", Status: "RUNNING", Attempt: 1}
+	want := store.RunHead{RunID: r.RunID, Owner: "ann", SessionID: "s", AgentID: "a", Status: "RUNNING", Attempt: 1}
 	for _, v := range []store.Viewer{ann, admin} {
 		if got, err := db.RunHead(t.Context(), v, q); err != nil || got != want {
 			t.Errorf("%+v sees %+v %v", v, got, err)
