@@ -10,8 +10,8 @@ import (
 
 // activeRuns is what both routes of active runs select by.
 type activeRuns struct {
-	User    string `query:"user_id" maxbytes:"1024" doc:"Only runs of this user."`
-	AgentID string `query:"agent_id" maxbytes:"1024" doc:"Only runs of this agent."`
+	User    string `query:"user_id" bound:"short_text" doc:"Only runs of this user."`
+	AgentID string `query:"agent_id" bound:"short_text" doc:"Only runs of this agent."`
 }
 
 // listActiveRuns is the input of GET /active-runs.

@@ -1,13 +1,17 @@
 package api_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/keyway-agents/keyway/shared/api"
 	"github.com/keyway-agents/keyway/shared/bound"
 )
 
@@ -78,13 +82,13 @@ func (s *service) stored(t *testing.T) (n int) {
 	return n
 }
 
-// text returns a JSON text of n bytes.
+// jsonText returns a JSON text of n bytes.
 func jsonText(n int) string { return `"` + strings.Repeat("x", n) + `"` }
 
-// object returns a JSON object of n bytes.
+// jsonObject returns a JSON object of n bytes.
 func jsonObject(n int) string { return `{"a":"` + strings.Repeat("x", n-8) + `"}` }
 
-// list returns a JSON list of n equal elements.
+// jsonList returns a JSON list of n equal elements.
 func jsonList(n int, element string) string {
 	return "[" + strings.TrimSuffix(strings.Repeat(element+",", n), ",") + "]"
 }
@@ -214,5 +218,52 @@ func TestAListOfSessionsLeavesOutLargeMembersAndNamesThem(t *testing.T) {
 	}
 	if n := s.do("ann GET /sessions/large", "").want(t, 200).Body.Len(); n < 2_000_000 {
 		t.Errorf("the session has %d bytes", n)
+	}
+}
+
+// refusedUnlessEmpty are the texts of which any value but an empty list is refused.
+var refusedUnlessEmpty = []string{"images", "audio", "videos", "input_files"}
+
+func TestEveryInputOfARouteHasABound(t *testing.T) {
+	t.Parallel()
+	var check func(route string, in reflect.Type)
+	check = func(route string, in reflect.Type) {
+		for f := range in.Fields() {
+			tag := f.Tag
+			kind := f.Type
+			if kind.Kind() == reflect.Pointer {
+				kind = kind.Elem()
+			}
+			name := cmp.Or(tag.Get("query"), tag.Get("header"), tag.Get("form"), tag.Get("json"))
+			if tag.Get("maxbytes") != "" {
+				t.Errorf("%s: %s has the tag maxbytes, which nothing reads", route, f.Name)
+			}
+			switch {
+			case kind.Kind() == reflect.Struct:
+				check(route, kind)
+			case kind.Kind() == reflect.Slice && tag.Get("bound") == "":
+				t.Errorf("%s: %s has no bound", route, name)
+			case kind == reflect.TypeFor[[]string]() && tag.Get("each") == "" && tag.Get("enum") == "":
+				t.Errorf("%s: the elements of %s have no bound", route, name)
+			case kind.Kind() == reflect.Int && name == "limit" && tag.Get("max") == "":
+				t.Errorf("%s: limit has no maximum", route)
+			case kind.Kind() == reflect.String && tag.Get("enum") == "" && tag.Get("unsupported") == "" &&
+				tag.Get("bound") == "" && tag.Get("maxlen") == "" && !slices.Contains(refusedUnlessEmpty, name):
+				t.Errorf("%s: %s has no bound", route, name)
+			}
+			for _, key := range []string{"bound", "each"} {
+				if tag.Get(key) != "" {
+					bound.Named(tag.Get(key)) // panics for an unknown name
+				}
+			}
+		}
+	}
+	endpoints := api.Endpoints(api.OS{}, &api.Readiness{}, api.Agents{}, api.Runs{}, api.Sessions{}, api.Memories{},
+		api.Revocations{})
+	for _, e := range endpoints {
+		check(string(e.Route), e.In)
+	}
+	if len(endpoints) < 20 {
+		t.Errorf("%d endpoints", len(endpoints))
 	}
 }

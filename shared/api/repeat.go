@@ -68,9 +68,9 @@ func (a Runs) repeat(w http.ResponseWriter, r *request, earlier *store.Repeated,
 	return accept(w, r, wire.Accepted{RunID: row.RunID.String(), SessionID: row.SessionID, Status: status})
 }
 
-// endOf waits until the run has ended or is paused, and returns its row, which it reads once. When ctx ends before, there is
-// only the newest status, and no error: the deadline is no error of the run. The error is fault.NotFound when the run is
-// deleted meanwhile.
+// endOf waits until the run has ended or is paused, and returns its row, which it reads once. When ctx ends before,
+// there is only the newest status, and no error: the deadline is no error of the run. The error is fault.NotFound when
+// the run is deleted meanwhile.
 func (a Runs) endOf(ctx context.Context, r *request, run store.RunHead) (row *store.Run, status string, err error) {
 	status = run.Status
 	var f *follow.Follower
@@ -107,7 +107,8 @@ func (a Runs) endOf(ctx context.Context, r *request, run store.RunHead) (row *st
 	}
 }
 
-// callerKey distinguishes callers, for the bound of what one of them may follow. It is empty for a token without a subject.
+// callerKey distinguishes callers, for the bound of what one of them may follow. It is empty for a token without a
+// subject.
 func callerKey(r *request) string {
 	if r.principal.Subject == "" {
 		return ""

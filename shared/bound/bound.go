@@ -1,6 +1,6 @@
-// Package bound names everything that a caller can make large, with the largest value that is accepted. Each bound is one
-// value here: the code that refuses more reads its number and its text from it, and docs/limits.md is generated from the
-// same values. The package decides nothing itself.
+// Package bound names everything that a caller can make large, with the largest value that is accepted. Each bound is
+// one value here: the code that refuses more reads its number and its text from it, and docs/limits.md is generated
+// from the same values. The package decides nothing itself.
 package bound
 
 import (

@@ -96,8 +96,9 @@ var (
 	// FilesSize is the size of all files of a run.
 	FilesSize = add(Bound{
 		Name: "files_size", Of: "All files of a run together, in bytes", Default: 4 << 20,
-		Settable: true, Kind: fault.Unprocessable, Text: "Value error, the files should have at most {max} bytes together, not {sent}",
-		Why: "Some 1,000,000 tokens, as much as the largest models read.",
+		Settable: true, Kind: fault.Unprocessable,
+		Text: "Value error, the files should have at most {max} bytes together, not {sent}",
+		Why:  "Some 1,000,000 tokens, as much as the largest models read.",
 	})
 	// FileName is the size of the name of a file.
 	FileName = add(Bound{
@@ -123,7 +124,8 @@ var (
 var (
 	// Followers is the number of clients that follow runs.
 	Followers = add(Bound{
-		Name: "followers", Of: "Requests of one process that follow a run: resume, and requests repeated with an Idempotency-Key",
+		Name:    "followers",
+		Of:      "Requests of one process that follow a run: resume, and requests repeated with an Idempotency-Key",
 		Default: 1000, Kind: fault.Unavailable, Text: "Too many clients follow runs on this server, try again",
 		Why: "Each holds some 128 KB until its client has received them.",
 	})

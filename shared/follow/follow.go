@@ -98,8 +98,8 @@ type Follower struct {
 	joined int       // the number of polls that were started before it joined
 }
 
-// Follow registers a follower of a run until Close is called. caller distinguishes the clients; "" stands for one that is not
-// known, which is not counted by caller. The error has RetryAfter: fault.Unavailable if too many follow, and
+// Follow registers a follower of a run until Close is called. caller distinguishes the clients; "" stands for one that
+// is not known, which is not counted by caller. The error has RetryAfter: fault.Unavailable if too many follow, and
 // fault.LimitReached if too many follow this run or are of this caller.
 func (r *Reader) Follow(run uuid.UUID, caller string) (*Follower, error) {
 	r.mu.Lock()
@@ -167,8 +167,8 @@ func (f *Follower) Close() {
 }
 
 // Next waits until the progress of the run differs from known, and returns it. found is false if the run has been
-// deleted. Only polls that started after the first Next count, so the result is never older than what the caller read before
-// the first Next.
+// deleted. Only polls that started after the first Next count, so the result is never older than what the caller read
+// before it.
 //
 // The error is that of ctx, or the database's if it has not been available for some time, during which Next waits.
 func (f *Follower) Next(ctx context.Context, known store.Progress) (p store.Progress, found bool, err error) {

@@ -36,7 +36,8 @@ func TestABodyHasTenMegabytesAtMost(t *testing.T) {
 		formKind:           {"message=", ""},
 		multipartKind:      {"--X\r\nContent-Disposition: form-data; name=\"message\"\r\n\r\n", "\r\n--X--\r\n"},
 	} {
-		for n, want := range map[int]fault.Kind{bound.Body.Default: 0, bound.Body.Default + 1: fault.TooLarge, bound.Body.Default + 1<<20: fault.TooLarge} {
+		most := bound.Body.Default
+		for n, want := range map[int]fault.Kind{most: 0, most + 1: fault.TooLarge, most + 1<<20: fault.TooLarge} {
 			body := frame[0] + strings.Repeat("x", n-len(frame[0])-len(frame[1])) + frame[1]
 			for _, length := range []int64{int64(n), -1} {
 				into := any(new(inForm))

@@ -81,11 +81,12 @@ const sessionColumns = `s.owner, s.session_id, s.session_type, s.agent_id, s.tea
 		u.input_tokens, u.output_tokens, u.total_tokens), E'\n' ORDER BY u.model_id, u.model_family)
 	 FROM keyway.session_usage u WHERE u.owner = s.owner AND u.session_id = s.session_id) AS usage`
 
-// maxListed is the size in bytes of the largest state, metadata or summary that a list of sessions has. Twenty sessions with three of
-// them each, and a name, are about 1 MB, so that a page fits into an answer of Lambda whatever a session holds.
+// maxListed is the size in bytes of the largest state, metadata or summary that a list of sessions has. Twenty sessions
+// with three of them each, and a name, are about 1 MB, so that a page fits into an answer of Lambda.
 const maxListed = "16384"
 
-// listedColumns is sessionColumns for a list, which leaves out large members. A name from before there was a bound is shortened.
+// listedColumns is sessionColumns for a list, which leaves out large members. A name from before there was a bound is
+// shortened.
 var listedColumns = strings.NewReplacer(
 	"s.name", "CASE WHEN octet_length(s.name) <= 4096 THEN s.name ELSE left(s.name, 1000) || '…' END AS name",
 	"s.state", listed("state"), "s.metadata", listed("metadata"), "s.summary", listed("summary"),

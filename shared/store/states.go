@@ -14,9 +14,9 @@ import (
 	"github.com/keyway-agents/keyway/shared/fault"
 )
 
-// A run and its last event show the state of the session. A small state is copied into both. A larger one is stored in the
-// session only, and the run refers to it; otherwise a request of a few bytes would store and send the state several times. See
-// docs/adr/0021.
+// A run and its last event show the state of the session. A small state is copied into both. A larger one is stored in
+// the session only, and the run refers to it; otherwise a request of a few bytes would store the state several times.
+// See docs/adr/0021.
 
 // maxCopiedState is the size in bytes of the largest state that is copied, about as much as the rest of a small run.
 const maxCopiedState = "1024"
@@ -30,9 +30,9 @@ const runState = `CASE WHEN state_in_session THEN (
 const mergedState = `CASE WHEN @state::jsonb IS NULL THEN COALESCE(s.state, '{}')
 	ELSE keyway.merge_objects(COALESCE(s.state, '{}'), @state::jsonb) END`
 
-// fits returns the condition that a new state is small enough to replace the old one. A state that is too large already, from
-// an earlier version or from before the bound was lowered, may be replaced by one that is not larger. The bound is checked by
-// the statement that stores the state, so that two changes at the same time can't exceed it together.
+// fits returns the condition that a new state is small enough to replace the old one. A state that is too large
+// already, from an earlier version or from before the bound was lowered, may be replaced by one that is not larger. The
+// bound is checked by the statement that stores the state, so that two changes at the same time can't exceed it.
 func fits(state, old string) string {
 	return `(@max_state::bigint = 0 OR octet_length((` + state + `)::text) <= @max_state
 		OR octet_length((` + state + `)::text) <= octet_length((` + old + `)::text))`

@@ -83,7 +83,8 @@ func TestAStateAboveTheBoundMayOnlyShrink(t *testing.T) {
 		_, err := db.ChangeSession(t.Context(), session, store.SessionChange{State: state, MaxState: 100}, day)
 		return err
 	}
-	if err := change(600); fault.KindOf(err) != fault.Unprocessable || !strings.Contains(err.Error(), "at most 100 bytes, not 609") {
+	err = change(600)
+	if fault.KindOf(err) != fault.Unprocessable || !strings.Contains(err.Error(), "at most 100 bytes, not 609") {
 		t.Errorf("a larger state: %v", err)
 	}
 	for _, n := range []int{400, 50} {
