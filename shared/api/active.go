@@ -22,7 +22,9 @@ type listActiveRuns struct {
 }
 
 // listActive answers one page of the runs that have not ended, of all users. Only administrators are allowed to.
-func (a Runs) listActive(ctx context.Context, r *request, in listActiveRuns) (page wire.Page[wire.ActiveRun], err error) {
+func (a Runs) listActive(ctx context.Context, r *request, in listActiveRuns) (
+	page wire.Page[wire.ActiveRun], err error,
+) {
 	viewer, err := a.Isolation.viewer(r)
 	if err != nil {
 		return page, err

@@ -7,7 +7,9 @@ import (
 func TestOnlyAdministratorsListAndCancelRunsOfAllUsers(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
-	for _, request := range []string{"GET /active-runs", "DELETE /active-runs?user_id=ann", "DELETE /active-runs?all=true"} {
+	for _, request := range []string{
+		"GET /active-runs", "DELETE /active-runs?user_id=ann", "DELETE /active-runs?all=true",
+	} {
 		s.do("ann "+request, "").want(t, 403)
 		s.do("admin "+request, "").want(t, 200)
 	}
@@ -17,8 +19,9 @@ func TestCancellingTheRunsOfOneUserLeavesThoseOfOthers(t *testing.T) {
 	t.Parallel()
 	s := newService(t, callTool("door"))
 	paused, bobs := s.run("ann", "s", "open"), s.run("bob", "b", "open")
-	s.do("admin GET /active-runs?limit=1", "").want(t, 200, `{"data":[{"run_id":"`+paused+`","session_id":"s","agent_id":"a",`+
-		`"user_id":"ann","status":"PAUSED","created_at":"`, `"attempt":1}`, `"total_count":2`)
+	s.do("admin GET /active-runs?limit=1", "").want(t, 200,
+		`{"data":[{"run_id":"`+paused+`","session_id":"s","agent_id":"a",`+
+			`"user_id":"ann","status":"PAUSED","created_at":"`, `"attempt":1}`, `"total_count":2`)
 	s.do("admin GET /active-runs?user_id=ann&agent_id=b", "").want(t, 200, `"data":[]`)
 	s.do("bound-admin GET /active-runs", "").want(t, 200, `"data":[]`)
 	s.do("admin DELETE /active-runs?user_id=ann&agent_id=b", "").want(t, 200, `{"cancelled":0,"more":false}`)

@@ -248,7 +248,8 @@ func inputSchema(f reflect.StructField, place string) *schema {
 	}
 	out.Description = tag.Get("doc")
 	if name := tag.Get("bound"); name != "" { // JSON Schema counts characters only
-		out.Description = strings.TrimSpace(out.Description + " " + atMost(bound.Named(name), t.Kind() == reflect.Slice && t != reflect.TypeFor[input.Object]()))
+		out.Description = strings.TrimSpace(out.Description + " " + atMost(bound.Named(name),
+			t.Kind() == reflect.Slice && t != reflect.TypeFor[input.Object]()))
 	}
 	if tag.Get("newid") != "" {
 		out.Description += " " + input.NewID

@@ -93,7 +93,8 @@ var longHelp = kong.Vars{
 		"Defaults to the one issuer that keyway.yaml names.",
 	"help_revoke_sub": "Revoke the tokens with this subject: the claim that auth.claims.subject names, by default sub.",
 	"help_user_sub":   "Whose data it is: the value of the claim that auth.claims.subject names, by default sub.",
-	"help_runs_sub":   "Only the runs of this user: the value of the claim that auth.claims.subject names, by default sub.",
+	"help_runs_sub": "Only the runs of this user: the value of the claim that auth.claims.subject names, " +
+		"by default sub.",
 	"help_before": "With --sub: revoke the tokens that were issued before, as in 2026-11-29T12:00:00Z or \"1h ago\", " +
 		"and those without iat. Defaults to now.",
 	"help_prune": "Remove the revocations that are older than 90d, 24h or 30m, because their tokens have expired.",

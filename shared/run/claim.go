@@ -77,7 +77,8 @@ func (r *Runner) claimLater(ctx context.Context, id uuid.UUID, full *store.NoPla
 		return r.queue.Enqueue(ctx, id, full.Spender, full.Wait)
 	}
 	time.AfterFunc(full.Wait, func() {
-		if err := r.enqueue(context.WithoutCancel(ctx), id, full.Spender); err != nil { // Requeue finds the run after a while.
+		// Requeue finds the run after a while if this fails.
+		if err := r.enqueue(context.WithoutCancel(ctx), id, full.Spender); err != nil {
 			r.log.Warn("could not start a run that waited; it will be started later", "run_id", id, "err", err)
 		}
 	})
@@ -163,9 +164,9 @@ func (r *Runner) Cancel(ctx context.Context, v store.Viewer, id uuid.UUID) (bool
 	return true, err
 }
 
-// CancelAll is Cancel for the runs of a query, at most store.MaxCancelled of them. It returns how many are to be cancelled
-// or have been, and whether there are more. If it returns an error after some of them were marked, these end all the
-// same, when a process claims them; so a call can be repeated.
+// CancelAll is Cancel for the runs of a query, at most store.MaxCancelled of them. It returns how many are to be
+// cancelled or have been, and whether there are more. If it returns an error after some of them were marked, these end
+// all the same, when a process claims them; so a call can be repeated.
 func (r *Runner) CancelAll(ctx context.Context, v store.Viewer, q store.ActiveQuery) (n int, more bool, err error) {
 	marked, more, err := r.db.RequestCancelAll(ctx, v, q)
 	if err != nil {

@@ -129,8 +129,8 @@ func (l *eventLog) stored(batches []store.Events) {
 }
 
 // withLast returns the batches of pending and one more with the last event, which is not kept in the log: if it cannot
-// be stored, another event becomes the last one. frame is the encoded event. With stateInSession the stored one lacks the state,
-// which the store adds when it reads the event.
+// be stored, another event becomes the last one. frame is the encoded event. With stateInSession the stored one lacks
+// the state, which the store adds when it reads the event.
 func (l *eventLog) withLast(index int, e wire.Event, stateInSession bool) (batches []store.Events, frame []byte) {
 	if l == nil {
 		return nil, nil

@@ -57,8 +57,8 @@ type Marked struct {
 	Waits bool
 }
 
-// RequestCancelAll does what RequestCancel does to at most MaxCancelled runs that have not ended and that the viewer can
-// see, the oldest first. It returns those that are marked now, also those that an earlier call has marked: so the
+// RequestCancelAll does what RequestCancel does to at most MaxCancelled runs that have not ended and that the viewer
+// can see, the oldest first. It returns those that are marked now, also those that an earlier call has marked: so the
 // answer is the same if the statement is repeated. Runs without the mark come first, and more reports that the call has
 // left some of them.
 func (db *DB) RequestCancelAll(ctx context.Context, v Viewer, q ActiveQuery) (marked []Marked, more bool, err error) {

@@ -69,8 +69,8 @@ func (db *DB) repeated(ctx context.Context, r Run, q Request) error {
 	return &Repeated{Run: list[0].RunHead}
 }
 
-// errChanged is the error for a request that a statement has refused because of something that is not there any more: the run
-// of its idempotency key, or a large state.
+// errChanged is the error for a request that a statement has refused because of something that is not there any more:
+// the run of its idempotency key, or a large state.
 var errChanged = &fault.Error{
 	Kind: fault.Unavailable, RetryAfter: time.Second,
 	Detail: "Another request has just changed what this one depends on, try again",
