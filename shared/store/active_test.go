@@ -19,7 +19,7 @@ func TestOneCallCancelsABoundedNumberOfRunsAndARepeatedOneIsTheSame(t *testing.T
 	bobs := begin(t, db, "bob", "s", 9)
 	cancel := func(most int) []store.Marked {
 		t.Helper()
-		marked, more, err := db.RequestCancelSome(t.Context(), admin, store.ActiveQuery{Owner: "ann"}, most)
+		marked, more, err := store.RequestCancelSome(db, t.Context(), admin, store.ActiveQuery{Owner: "ann"}, most)
 		if err != nil || more != (most == 3) {
 			t.Fatalf("%v %t %v", marked, more, err)
 		}

@@ -61,6 +61,4 @@ func (db *DB) CountEvents(ctx context.Context, id uuid.UUID) (n int, err error) 
 var ReceiveQuery = receiveQuery
 
 // RequestCancelSome is RequestCancelAll with another bound.
-func (db *DB) RequestCancelSome(ctx context.Context, v Viewer, q ActiveQuery, most int) ([]Marked, bool, error) {
-	return db.requestCancel(ctx, v, q, most)
-}
+var RequestCancelSome = (*DB).requestCancel
