@@ -343,8 +343,8 @@ func TestTokenIsReadOnlyFromTheAuthorizationHeader(t *testing.T) {
 			{name: "a list with an empty one", lines: bearer(good + ","), says: badToken},
 			{name: "a folded line", lines: []string{"Authorization: Bearer", "\t" + good + "\r\n x"}, says: badToken},
 			{name: "a personal access token", lines: bearer("agno_pat_0123456789"), says: "Service accounts are not enabled"},
-			withToken("100 KB", "Invalid token: Longer than", strings.Repeat("a", 100<<10)),
-			withToken("100 KB of dots", "Invalid token: Longer than", strings.Repeat(".", 100<<10)),
+			withToken("70 KB", "Invalid token: Longer than", strings.Repeat("a", 70<<10)),
+			withToken("70 KB of dots", "Invalid token: Longer than", strings.Repeat(".", 70<<10)),
 			withToken("60 KB of dots", badToken, strings.Repeat(".", 60<<10)),
 		}
 		for _, name := range []string{

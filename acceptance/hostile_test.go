@@ -106,12 +106,14 @@ func TestFormsAreReadAsAgentOSReadsThem(t *testing.T) {
 			}
 		})
 	}
-	long := strings.Repeat("é", 2<<20) // 4 MB
+	long := strings.Repeat("é", 1<<19) // 1 MB, the default of bounds.message
 	got := r.Run("ann", "assistant", "message", long, "stream", "false")
-	got.Want(t, "a 4 MB message", 200)
+	got.Want(t, "a message of 1 MB", 200)
 	if !strings.Contains(got.Body, long) {
 		t.Error("the answer does not repeat the long message completely")
 	}
+	r.Run("ann", "assistant", "message", long+"x", "stream", "false").
+		Want(t, "a message with one byte more", 422, `"loc":["body","message"]`, "at most 1048576 bytes, not 1048577")
 }
 
 func TestOddQueriesAndPathsAreNeverInternalErrors(t *testing.T) {

@@ -156,8 +156,8 @@ func noise(n int) string {
 }
 
 // run requests a run. fields are names and values of its form.
-func (a *attacker) run(ctx context.Context, fields ...string) string {
-	return a.send(ctx, "POST", runs, asForm, form(fields...))
+func (a *attacker) run(ctx context.Context, fields ...string) {
+	a.send(ctx, "POST", runs, asForm, form(fields...))
 }
 
 // form encodes names and values, and stream=false.

@@ -10,8 +10,8 @@ const preface = `# Limits
 <!-- Made by "make generate" from shared/bound. Do not edit. -->
 
 The most that a caller can send or hold. More is refused as a whole: nothing is cut without notice. Sizes are in bytes,
-unless the row says otherwise. A setting is a member of ` + "`bounds`" + ` in ` + "`keyway.yaml`" + `; a fixed bound can't
-be changed. In a text, {max} is the bound and {sent} what was sent. An answer with status 422 also names the field, in
+unless the row says otherwise. A setting is a member of ` + "`bounds`" + ` in ` + "`keyway.yaml`" + `; a fixed bound
+can't be changed. In a text, {max} is the bound and {sent} what was sent. An answer with status 422 also names the field, in
 FastAPI's form.
 
 | Bound | What it bounds | Default | Setting | Status | Text | Reason for the number |

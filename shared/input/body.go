@@ -191,7 +191,7 @@ func (in *reader) member(v reflect.Value, tag reflect.StructTag, raw json.RawMes
 		// An object is stored as it was sent, so that it must be storable.
 		if ok = raw[0] == '{'; ok && strictjson.HasNUL(raw) {
 			in.reject("value_error", "Value error, a NUL character can't be stored", nil, nil, "body", name)
-		} else if ok && !in.exceedsTag(tag, "bound", len(raw), "value_error", "body", name) {
+		} else if ok && !in.exceedsTag(tag, len(raw), "value_error", "body", name) {
 			v.SetBytes(raw)
 		}
 	case v.Kind() == reflect.Slice:
@@ -222,7 +222,7 @@ func (in *reader) list(v reflect.Value, tag reflect.StructTag, raw json.RawMessa
 	for range root.Elements() {
 		count++
 	}
-	if in.exceedsTag(tag, "bound", count, "too_long", "body", name) {
+	if in.exceedsTag(tag, count, "too_long", "body", name) {
 		return
 	}
 	if least, _ := strconv.Atoi(tag.Get("minlen")); count < least {

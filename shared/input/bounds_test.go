@@ -84,6 +84,8 @@ func manyMembers(n int) string {
 
 // The test isn't parallel, because it measures what the process allocates. io.ReadAll alone allocates five times the
 // body, and a few copies follow.
+//
+//nolint:paralleltest // it measures the process
 func TestAHostileBodyCostsBoundedMemoryAndGetsASmallAnswer(t *testing.T) {
 	for name, h := range hostile {
 		var before, after runtime.MemStats

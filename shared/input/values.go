@@ -40,7 +40,7 @@ func (in *reader) values(v reflect.Value, place string, values url.Values) {
 // Starlette. A list contains all values.
 func (in *reader) value(v reflect.Value, tag reflect.StructTag, given []string, loc, name string) {
 	if v.Kind() == reflect.Slice { // of strings
-		if in.exceedsTag(tag, "bound", len(given), "too_long", loc, name) {
+		if in.exceedsTag(tag, len(given), "too_long", loc, name) {
 			return
 		}
 		for i, s := range given {
@@ -88,7 +88,7 @@ func (in *reader) text(s string, tag reflect.StructTag, loc ...any) string {
 		in.reject("string_unicode", msg, nil, nil, loc...)
 	case !pgvalue.ValidText(s): // the UTF-8 is valid, so that s contains NUL
 		in.reject("value_error", "Value error, a NUL character can't be stored", short(s), nil, loc...)
-	case in.exceedsTag(tag, "bound", len(s), "string_too_long", loc...):
+	case in.exceedsTag(tag, len(s), "string_too_long", loc...):
 	case tag.Get("newid") != "" && s != "" && !IsNewID(s):
 		in.reject("value_error", "Value error, "+NewID, short(s), nil, loc...)
 	case tag.Get("unsupported") != "" && !means(s, tag.Get("means")):
@@ -101,9 +101,9 @@ func (in *reader) text(s string, tag reflect.StructTag, loc ...any) string {
 	return ""
 }
 
-// exceedsTag is exceeds for the bound that a tag names under key, if it names one.
-func (in *reader) exceedsTag(tag reflect.StructTag, key string, sent int, kind string, loc ...any) bool {
-	name := tag.Get(key)
+// exceedsTag is exceeds for the bound that a tag names, if it names one.
+func (in *reader) exceedsTag(tag reflect.StructTag, sent int, kind string, loc ...any) bool {
+	name := tag.Get("bound")
 	return name != "" && in.exceeds(bound.Named(name), sent, kind, loc...)
 }
 
