@@ -64,7 +64,8 @@ func TestFailedStartNamesSettingToChange(t *testing.T) {
 			}
 			cmd := exec.CommandContext(t.Context(), filepath.Join(programs, row.function))
 			cmd.Env = append(row.env, "LAMBDA_TASK_ROOT="+dir, "AWS_LAMBDA_FUNCTION_NAME=f",
-				"AWS_LAMBDA_RUNTIME_API=127.0.0.1:1")
+				"AWS_LAMBDA_RUNTIME_API=127.0.0.1:1",
+				"LOG_HASH_KEY="+strings.Repeat("h", 32))
 			var log bytes.Buffer
 			cmd.Stderr = &log
 			err := cmd.Run()
