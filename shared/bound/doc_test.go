@@ -16,7 +16,7 @@ var update = flag.Bool("update", false, "rewrite docs/limits.md")
 func TestTheTableOfBoundsIsCurrent(t *testing.T) {
 	t.Parallel()
 	const path = "../../docs/limits.md"
-	want := bound.Markdown()
+	want := markdown()
 	if *update {
 		if err := os.WriteFile(path, want, 0o644); err != nil {
 			t.Fatal(err)
