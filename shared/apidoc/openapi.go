@@ -212,6 +212,7 @@ var errorResponses = map[int]string{
 	http.StatusConflict:              "Conflict",
 	http.StatusRequestEntityTooLarge: "TooLarge",
 	http.StatusUnprocessableEntity:   "Unprocessable",
+	http.StatusTooManyRequests:       "LimitReached",
 	http.StatusInternalServerError:   "Internal",
 	http.StatusBadGateway:            "Upstream",
 	http.StatusServiceUnavailable:    "Unavailable",
@@ -227,6 +228,8 @@ func errorSchema(status int) string {
 		return "Refusal"
 	case http.StatusUnprocessableEntity:
 		return "Unprocessable"
+	case http.StatusTooManyRequests:
+		return "LimitReached"
 	}
 	return "Fault"
 }
@@ -246,6 +249,18 @@ func (s *schemas) addErrors() {
 		{"missing", &schema{Type: "array", Items: typed("string"), Description: "The scopes that the caller lacks."}},
 		{"decision_id", &schema{Type: "string", Description: "The id of the request. The decision log has the same id."}},
 		hint,
+	}}
+	s.byName["LimitReached"] = &schema{Type: "object", Required: []string{"detail"}, Properties: object[*schema]{
+		detail,
+		{"limit", &schema{Type: "object", Description: "The limit, and how much of it is used and left.",
+			Properties: object[*schema]{
+				{"name", typed("string")},
+				{"of", &schema{Type: "string", Description: "Whose use counts: caller, agent or os."}},
+				{"limit", typed("number")},
+				{"used", typed("number")},
+				{"left", typed("number")},
+				{"resets_in", &schema{Type: "integer", Description: "The seconds until the count begins anew."}},
+			}}},
 	}}
 	place := &schema{AnyOf: []*schema{typed("string"), typed("integer")}}
 	s.byName["ValidationError"] = &schema{

@@ -192,6 +192,9 @@ func (s *schemas) operation(r *route.Route, e api.Endpoint) operation {
 	return op
 }
 
+// limited are the routes that begin or continue a run, ask a model, or follow a run: limits apply to these.
+var limited = []route.Name{route.CreateRun, route.ContinueRun, route.ResumeRun, route.MergeMemories}
+
 // errorStatuses lists the statuses besides success that the route can answer. They
 // follow from what the route reads: authentication and the database give 401, 403,
 // 500 and 503, an id gives 404, a body 413, and any checked input 400 and 422.
@@ -216,6 +219,9 @@ func (op operation) errorStatuses(r *route.Route) (out []int) {
 	}
 	if slices.Contains(conflicting, r.Name) {
 		out = append(out, http.StatusConflict)
+	}
+	if slices.Contains(limited, r.Name) {
+		out = append(out, http.StatusTooManyRequests)
 	}
 	if r.Name == route.UndoRevocation { // its token or subject is in the body
 		out = append(out, http.StatusNotFound)
