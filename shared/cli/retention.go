@@ -34,25 +34,17 @@ Runs that have not ended are kept, and their sessions too.
 
 // Run sweeps once.
 func (c retentionRunCmd) Run(ctx context.Context, e env) error {
-	cfg, err := e.load(true)
-	if err != nil {
-		return err
-	}
-	keep := store.Retention(cfg.Retention)
-	switch {
-	case cfg.Database.URL == "":
-		return usage("no database: set database.url in keyway.yaml, or DATABASE_URL (with the embedded database, keyway " +
-			"serve deletes what is too old)")
-	case keep == store.Retention{}:
-		return usage("keyway.yaml has no retention, so everything is kept; for example: retention: {events: 30d, runs: 90d}")
-	}
-	ctx, cancel := context.WithTimeout(ctx, eraseTimeout)
-	defer cancel()
-	db, err := store.Open(store.Options{URL: string(cfg.Database.URL), Schema: cfg.Database.Schema})
+	db, cfg, err := e.openDatabase("keyway serve deletes what is too old")
 	if err != nil {
 		return err
 	}
 	defer db.Close()
+	keep := store.Retention(cfg.Retention)
+	if (keep == store.Retention{}) {
+		return usage("keyway.yaml has no retention, so everything is kept; for example: retention: {events: 30d, runs: 90d}")
+	}
+	ctx, cancel := context.WithTimeout(ctx, eraseTimeout)
+	defer cancel()
 	if err := db.Check(ctx); err != nil {
 		return store.AtStart(err)
 	}

@@ -53,21 +53,13 @@ func (c revokeCmd) Run(ctx context.Context, e env) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	cfg, err := e.load(true)
-	if err != nil {
-		return err
-	}
-	if cfg.Database.URL == "" {
-		return usage("no database: set database.url in keyway.yaml, or DATABASE_URL (with the embedded database, " +
-			"an administrator sends POST /revocations to keyway serve)")
-	}
-	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
-	defer cancel()
-	db, err := store.Open(store.Options{URL: string(cfg.Database.URL), Schema: cfg.Database.Schema})
+	db, cfg, err := e.openDatabase("an administrator sends POST /revocations to keyway serve")
 	if err != nil {
 		return err
 	}
 	defer db.Close()
+	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
+	defer cancel()
 	if err := db.Check(ctx); err != nil {
 		return store.AtStart(err)
 	}

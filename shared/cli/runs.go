@@ -68,7 +68,7 @@ func (c runsCmd) open(ctx context.Context, e env) (*store.DB, string, error) {
 	if c.Sub != "" {
 		return user{c.Sub, c.Issuer}.open(ctx, e)
 	}
-	db, _, err := e.openDatabase()
+	db, _, err := e.openDatabase("")
 	if err != nil {
 		return nil, "", err
 	}

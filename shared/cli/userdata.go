@@ -66,7 +66,7 @@ func (u user) open(ctx context.Context, e env) (*store.DB, string, error) {
 	if u.Sub == "" || len(u.Sub) > store.MaxSubject || !pgvalue.ValidText(u.Sub) {
 		return nil, "", usage("--sub: write UTF-8 of 1 to %d bytes", store.MaxSubject)
 	}
-	db, cfg, err := e.openDatabase()
+	db, cfg, err := e.openDatabase("")
 	if err != nil {
 		return nil, "", err
 	}
@@ -79,14 +79,19 @@ func (u user) open(ctx context.Context, e env) (*store.DB, string, error) {
 	return db, name, nil
 }
 
-// openDatabase opens the database of keyway.yaml, and returns the file too.
-func (e env) openDatabase() (*store.DB, *config.Config, error) {
+// openDatabase opens the database of keyway.yaml, and returns the file too. embedded says what to do with the embedded
+// database, which a command can't open, and is "" if there is nothing to do.
+func (e env) openDatabase(embedded string) (*store.DB, *config.Config, error) {
 	cfg, err := e.load(true)
 	if err != nil {
 		return nil, nil, err
 	}
 	if cfg.Database.URL == "" {
-		return nil, nil, usage("no database: set database.url in keyway.yaml, or DATABASE_URL")
+		const remedy = "no database: set database.url in keyway.yaml, or DATABASE_URL"
+		if embedded != "" {
+			embedded = " (with the embedded database, " + embedded + ")"
+		}
+		return nil, nil, usage("%s%s", remedy, embedded)
 	}
 	db, err := store.Open(store.Options{URL: string(cfg.Database.URL), Schema: cfg.Database.Schema})
 	return db, cfg, err
