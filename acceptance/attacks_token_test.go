@@ -221,7 +221,7 @@ func wrongClaims() (rows []struct{ name, value, says string }) {
 			"iss": {"7", "[]"}, "jti": {"7", `["x"]`}, "session_id": {"7", `["hers"]`, text(strings.Repeat("s", 256))},
 			"scopes": {`["` + strings.Repeat(`x","`, 4096) + `agent_os:admin"]`,
 				`["agent_os:admin","` + strings.Repeat("x", 32<<10) + `"]`},
-			"x": {text(strings.Repeat("x", 75<<10))},
+			"x": {text(strings.Repeat("x", 52<<10))},
 		},
 		badAudience: {"aud": {
 			text("other"), text(""), text("FORT"), text("fort "), text("fort,other"), text("for"), "[]", `["other"]`, `[""]`,
