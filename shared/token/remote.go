@@ -36,9 +36,9 @@ const (
 	// maxAsked is how many unknown kids are remembered while minGap allows no fetch. Their tokens
 	// get 503, those of further unknown kids 401: so a flood of random kids gets few 503s.
 	maxAsked = 64
-	// maxWait is the longest rest of minGap that a request waits for, and maxWaiters is how many
-	// requests wait at the same time. The others get 503.
-	maxWait    = time.Second
+	// maxWait is the longest rest of minGap that a request waits for.
+	maxWait = time.Second
+	// maxWaiters is how many requests wait for the rest of minGap at the same time. The others get 503.
 	maxWaiters = 8
 )
 

@@ -57,11 +57,11 @@ type Claims struct {
 // to 10,240 bytes; the local server accepts longer tokens, and these bound its work. The
 // names become columns of the database and parts of log lines.
 const (
-	maxToken      = 64 << 10
-	maxScopes     = 4096
-	maxScopeBytes = 32 << 10
-	maxName       = 1024 // sub, iss
-	maxID         = 255  // session_id, jti
+	maxToken      = 64 << 10 // the size of a token in bytes
+	maxScopes     = 4096     // the number of scopes that a token gives, after roles are replaced by what they grant
+	maxScopeBytes = 32 << 10 // the size of these scopes together in bytes
+	maxName       = 1024     // the size of sub and of iss in bytes
+	maxID         = 255      // the size of session_id and of jti in bytes
 )
 
 var errTooManyScopes = denyToken("More than %d scopes or %d bytes of scopes", maxScopes, maxScopeBytes)
