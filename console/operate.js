@@ -1,0 +1,161 @@
+// What an administrator looks at: health, active runs, decisions, usage, and what another configuration would change.
+import {el, svg, badge, code, table, when, count, money, say, ask, problem, every, facts, json} from './dom.js'
+import {call, Refused, may, learn} from './api.js'
+import {pages} from './data.js'
+
+export async function health(root, at, signal) {
+  const place = el('div', {'aria-live': 'polite'})
+  root.append(place)
+  await every(5000, signal, async () => {
+    const began = performance.now()
+    let ready = null, wrong = null
+    try { ready = await call('GET', '/readyz', {signal}) } catch (e) { if (e.name === 'AbortError') return; wrong = e }
+    const took = Math.round(performance.now() - began)
+    const info = await call('GET', '/info', {signal}).catch(() => null)
+    const alive = await call('GET', '/health', {signal}).catch(() => null)
+    if (signal.aborted) return
+    place.replaceChildren(facts([
+      ['Ready', ready ? badge(ready.status || 'ready', 'good') : badge('not ready', 'bad'), ` answered in ${took} ms`],
+      ['Process', alive ? [badge(alive.status, 'good'), ' since ', when(alive.instantiated_at)] : badge('no answer', 'bad')],
+      info && ['Version', code(info.os_version)], info && ['API', 'AgentOS ' + info.agno_version],
+      info && ['Agents', count(info.agent_count)],
+    ]), wrong ? problem(wrong) : '')
+  })
+}
+
+export async function active(root, at, signal) {
+  await learn([['DELETE', '/active-runs']])
+  const place = el('div', {})
+  let page = 1, shown = ''
+  const cancel = async (query, text) => {
+    if (!await ask('Cancel runs?', text, [], 'Cancel them', true)) return
+    try {
+      const done = await call('DELETE', '/active-runs', {query})
+      say(`${done.cancelled} runs are cancelled.`)
+    } catch (e) { root.append(problem(e)) }
+    load()
+  }
+  async function load() {
+    try {
+      const list = await call('GET', '/active-runs', {query: {limit: 50, page}, signal})
+      const now = json(list)
+      if (now === shown) return
+      shown = now
+      place.replaceChildren(table('Active runs', ['Status', 'Agent', 'User', 'Started', 'Attempt #', ' '], list.data.map(r => [
+        badge(r.status.toLowerCase(), r.status === 'PAUSED' ? 'warn' : 'live'), r.agent_id, r.user_id ? code(r.user_id) : '–', when(r.created_at),
+        String(r.attempt), may('DELETE', '/active-runs') && r.user_id ? el('button', {type: 'button', class: 'small', onclick: () =>
+          cancel({user_id: r.user_id}, `All runs of ${r.user_id} are cancelled.`)}, 'Cancel the user’s runs') : '']),
+      'No run is in progress.'), pages(list.meta, p => { page = p; load() }))
+    } catch (e) { if (e.name !== 'AbortError') place.replaceChildren(problem(e)) }
+  }
+  root.append(el('div', {class: 'row bar'}, may('DELETE', '/active-runs') && el('button', {type: 'button', class: 'danger', onclick: () =>
+    cancel({all: 'true'}, 'The runs of all users are cancelled.')}, 'Cancel all runs')), place)
+  await every(2000, signal, load)
+}
+
+// elsewhere explains a route that only the local server has.
+const elsewhere = e => e instanceof Refused && e.status === 404
+  ? new Refused(404, {detail: 'This server has no such view', hint: 'Decisions and diff exist on the local server (keyway serve) only. In a deployment, use the keyway command.'}) : e
+
+export async function decisions(root, at, signal) {
+  const body = el('tbody', {})
+  const state = el('p', {class: 'dim', role: 'status'}, 'Waiting for decisions …')
+  const only = el('input', {type: 'checkbox', id: 'denied'})
+  only.addEventListener('change', () => body.classList.toggle('denied-only', only.checked))
+  root.append(el('div', {class: 'row bar'}, el('label', {class: 'check'}, only, 'Denied only')), state,
+    el('div', {class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Decisions'}, el('table', {}, el('caption', {class: 'unseen'}, 'Decisions'),
+      el('thead', {}, el('tr', {}, ['Time', 'Decision', 'Request', 'Agent', 'Missing or reason', 'Caller'].map(c => el('th', {scope: 'col'}, c)))), body)))
+  let after
+  await every(1500, signal, async () => {
+    try {
+      const page = await call('GET', '/decisions', {query: {limit: 100, after}, signal})
+      const list = page.decisions || page.data || []
+      for (const d of list) body.prepend(el('tr', {class: d.allow ? 'allow' : 'deny'}, [
+        when(d.time), badge(d.allow ? 'allowed' : 'denied', d.allow ? 'good' : 'bad'), code(d.route || d.method || ''), d.agent || d.agent_id || '',
+        [].concat(d.missing || d.reason || []).map(m => [code(m), ' ']), el('span', {class: 'dim'}, d.sub || d.caller || ''),
+      ].map(c => el('td', {}, c))))
+      while (body.children.length > 500) body.lastChild.remove()
+      after = page.next ?? page.after ?? after
+      state.textContent = body.children.length ? `${body.children.length} decisions, the newest first.` : 'No decisions yet.'
+    } catch (e) {
+      if (e.name === 'AbortError') return
+      root.replaceChildren(problem(elsewhere(e)))
+    }
+  })
+}
+
+// plot draws stacked bars: rows of {day, name, value}.
+function plot(title, rows, format) {
+  const days = [...new Set(rows.map(r => r.day))].sort(), names = [...new Set(rows.map(r => r.name))].sort()
+  const value = (day, name) => rows.filter(r => r.day === day && r.name === name).reduce((s, r) => s + r.value, 0)
+  const top = Math.max(1e-9, ...days.map(d => names.reduce((s, n) => s + value(d, n), 0)))
+  const [w, h, left] = [640, 180, 60], step = (w - left) / Math.max(days.length, 1)
+  const drawing = svg('svg', {viewBox: `0 0 ${w} ${h + 24}`, role: 'img', 'aria-label': `${title} by day: ` +
+    days.map(d => `${d} ${format(names.reduce((s, n) => s + value(d, n), 0))}`).join(', ')})
+  for (const part of [0, 0.5, 1]) {
+    const y = h - part * (h - 12)
+    drawing.append(svg('line', {x1: left, x2: w, y1: y, y2: y, class: 'grid'}),
+      svg('text', {x: left - 6, y: y + 4, 'text-anchor': 'end', class: 'axis'}, format(top * part)))
+  }
+  days.forEach((d, i) => {
+    let y = h
+    names.forEach((n, k) => {
+      const part = value(d, n) / top * (h - 12)
+      if (!part) return
+      y -= part
+      drawing.append(svg('rect', {x: left + i * step + step * 0.15, y, width: Math.min(step * 0.7, 48), height: part, class: 'series s' + k % 6},
+        svg('title', {}, `${d} ${n}: ${format(value(d, n))}`)))
+    })
+    if (days.length <= 14 || i % Math.ceil(days.length / 14) === 0) {
+      drawing.append(svg('text', {x: left + i * step + step * 0.15, y: h + 17, class: 'axis'}, d.slice(5)))
+    }
+  })
+  return el('figure', {class: 'card plot'}, el('figcaption', {}, title), drawing,
+    el('ul', {class: 'legend'}, names.map((n, k) => el('li', {}, el('i', {class: 'series s' + k % 6}), n))))
+}
+
+export async function usage(root, at, signal) {
+  const by = el('select', {id: 'by'}, [['agent', 'agent'], ['user', 'user'], ['model', 'model']].map(([v, t]) => el('option', {value: v}, t)))
+  const place = el('div', {})
+  root.append(el('div', {class: 'row bar'}, el('label', {class: 'inline'}, 'By', by)), place)
+  const page = await call('GET', '/usage', {signal})
+  const rows = page.data || page.usage || page
+  const name = r => String(r[by.value] ?? r[by.value + '_id'] ?? '–')
+  const tokens = r => r.total_tokens ?? (r.input_tokens || 0) + (r.output_tokens || 0)
+  const cost = r => r.cost_usd ?? r.cost ?? r.usd ?? 0
+  const draw = () => {
+    const of = f => rows.map(r => ({day: r.day || r.date, name: name(r), value: f(r)}))
+    place.replaceChildren(
+      rows.length ? el('div', {class: 'plots'}, plot('Tokens', of(tokens), v => count(Math.round(v))),
+        plot('Runs', of(r => r.runs || 0), v => count(Math.round(v))), plot('Cost', of(cost), v => '$' + v.toFixed(2))) : '',
+      table('Usage', ['Day', 'Agent', 'User', 'Model', 'Runs #', 'Tokens #', 'Cost #'], rows.map(r => [
+        r.day || r.date, r.agent ?? r.agent_id ?? '–', r.user ?? r.user_id ?? '–', r.model ?? '–', count(r.runs), count(tokens(r)), money(cost(r))]), 'No usage yet.'))
+  }
+  by.addEventListener('change', draw)
+  draw()
+}
+
+// diff shows what another keyway.yaml would change for the callers that were seen.
+export async function diff(root, at, signal) {
+  const file = el('input', {type: 'file', id: 'file', accept: '.yaml,.yml'})
+  const drop = el('label', {class: 'drop card', for: 'file'}, el('b', {}, 'Drop a changed keyway.yaml here'),
+    el('span', {class: 'dim'}, 'or choose one. It is compared and not put in force; variables in it are not expanded.'), file)
+  const place = el('div', {'aria-live': 'polite', id: 'diff'})
+  root.append(drop, place)
+  async function compare(f) {
+    if (!f) return
+    if (f.size > 1 << 20) return place.replaceChildren(problem({detail: f.name + ' is larger than 1 MB'}))
+    place.replaceChildren(el('p', {class: 'dim'}, `Comparing ${f.name} …`))
+    try {
+      const d = await call('POST', '/diff', {body: await f.text(), type: 'application/yaml', signal})
+      const list = (name, kind) => [el('h2', {}, name), table(name, ['Request', 'Caller', 'Why', 'Times #'], (d[kind] || []).map(r => [
+        code(r.request || `${r.method || ''} ${r.path || r.route || ''}`), r.caller || r.sub || '–', [].concat(r.reasons || r.why || r.missing || []).join('; '), count(r.count ?? r.times ?? 1)]),
+      'Nobody.')]
+      place.replaceChildren(el('p', {}, 'Compared with ', code(f.name), '.'), ...list('Gains', 'gains').concat(list('Loses', 'loses')))
+    } catch (e) { if (e.name !== 'AbortError') place.replaceChildren(problem(elsewhere(e))) }
+  }
+  file.addEventListener('change', () => compare(file.files[0]))
+  drop.addEventListener('dragover', e => { e.preventDefault(); drop.classList.add('over') })
+  drop.addEventListener('dragleave', () => drop.classList.remove('over'))
+  drop.addEventListener('drop', e => { e.preventDefault(); drop.classList.remove('over'); compare(e.dataTransfer.files[0]) })
+}
