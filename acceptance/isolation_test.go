@@ -96,6 +96,7 @@ var attempts = []attempt{
 // ownerless are the routes whose answers contain no user's data, and those that only administrators open.
 var ownerless = []route.Name{
 	route.Index, route.Health, route.HealthHead, route.Ready, route.ReadyHead, route.Info, route.OpenAPI, route.Docs,
+	route.Console, route.ConsoleFile,
 	route.Config, route.ListAgents, route.GetAgent, route.ListTeams, route.ListWorkflows,
 	route.ListRevocations, route.Revoke, route.UndoRevocation, route.ListActiveRuns, route.CancelActiveRuns,
 }

@@ -88,7 +88,7 @@ var rooms = map[string]string{
 	"shared/api": "shared/bound shared/fault shared/limit shared/pgvalue shared/strictjson shared/wire " +
 		"shared/input shared/route " +
 		"shared/authz shared/config shared/owner shared/store shared/follow shared/notes shared/revoke shared/run " +
-		"shared/audit shared/logging shared/scope " +
+		"shared/audit shared/logging shared/scope console " +
 		"github.com/google/uuid github.com/rs/cors",
 	"shared/apidoc": "shared/api shared/bound shared/input shared/route shared/wire",
 	"shared/gateway": "shared/fault shared/route shared/authz shared/edge shared/token shared/logging " +
@@ -123,6 +123,7 @@ var rooms = map[string]string{
 	"bench/emptylambda": "github.com/aws/aws-lambda-go/lambda",
 	"shared/cli": "shared/ github.com/google/uuid github.com/alecthomas/kong " +
 		"github.com/fsnotify/fsnotify github.com/aws/aws-lambda-go/events",
+	"console":               "",
 	"cmd/keyway":            "shared/cli",
 	"examples/deploy/tools": "shared/config shared/agents shared/run shared/tool",
 	"acceptance":            "", // tests only
@@ -200,7 +201,7 @@ func complaints(pkgs []listed, rules map[string]string) (out []string) {
 		unused := strings.Fields(rule)
 		for _, path := range p.Imports {
 			path = strings.TrimPrefix(path, module)
-			own := strings.HasPrefix(path, "shared/") || strings.HasPrefix(path, "cmd/")
+			own := strings.HasPrefix(path, "shared/") || strings.HasPrefix(path, "cmd/") || path == "console"
 			if !own && !strings.Contains(strings.Split(path, "/")[0], ".") {
 				continue // the standard library
 			}

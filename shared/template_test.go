@@ -384,6 +384,11 @@ func badLogGroups(all node) (out []string) {
 // alarmed are the metrics that have an alarm.
 var alarmed = []string{"Unauthenticated", "Forbidden", "ApproximateNumberOfMessagesVisible", "Throttles"}
 
+// pathOf returns the path of a method setting, in which each slash after the first one is ~1. The path "/~1x" is /x.
+func pathOf(setting any) string {
+	return "/" + strings.ReplaceAll(strings.TrimPrefix(strings.TrimPrefix(fmt.Sprint(setting), "/"), "~1"), "~1", "/")
+}
+
 // badProtection checks what bounds callers, code in the functions, and cost.
 func badProtection(all node) (out []string) {
 	api := get(all, "Api", "Properties")
@@ -395,7 +400,7 @@ func badProtection(all node) (out []string) {
 	for _, m := range texts(api["MethodSettings"]) {
 		m, _ := m.(node)
 		if m["ThrottlingRateLimit"] != nil && m["ThrottlingBurstLimit"] != nil {
-			limited[fmt.Sprint(m["HttpMethod"], " ", strings.ReplaceAll(fmt.Sprint(m["ResourcePath"]), "~1", ""))] = true
+			limited[fmt.Sprint(m["HttpMethod"], " ", pathOf(m["ResourcePath"]))] = true
 		}
 	}
 	for r := range route.Table.All() {

@@ -45,6 +45,8 @@ func (o OS) endpoints() []Endpoint {
 		answer(route.Config, o.config),
 		openAPI(),
 		docs(),
+		consolePage(),
+		consoleFile(),
 	}
 }
 

@@ -72,6 +72,8 @@ var summaries = map[route.Name]string{
 	route.Info:             "Server identity and capabilities",
 	route.OpenAPI:          "This API as an OpenAPI 3.1 document",
 	route.Docs:             "Human-readable API reference",
+	route.Console:          "The web console; without the slash at the end, a redirect to it",
+	route.ConsoleFile:      "A file of the web console",
 	route.Config:           "Models, databases and agents of the OS",
 	route.ListAgents:       "List the agents that the caller is allowed to read",
 	route.GetAgent:         "Get one agent",
@@ -202,7 +204,10 @@ func (op operation) errorStatuses(r *route.Route) (out []int) {
 	if slices.Contains(probing, r.Name) {
 		return []int{http.StatusServiceUnavailable}
 	}
-	if r.Public { // these answer from memory: nothing in them can fail
+	if r.Public { // these answer from memory: nothing in them can fail, except that a file is not there
+		if len(op.Parameters) > 0 {
+			return []int{http.StatusNotFound}
+		}
 		return nil
 	}
 	out = []int{

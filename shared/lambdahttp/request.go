@@ -45,6 +45,9 @@ func request(ctx context.Context, e events.APIGatewayProxyRequest) (*http.Reques
 		r.Host = host
 	}
 	r.Header.Del("Host")
+	// API Gateway passes a compressed body on as base64, because the media types of text are not binary for it. So a
+	// handler must not compress its answer.
+	r.Header.Del("Accept-Encoding")
 	for name := range r.Header {
 		if strings.HasPrefix(http.CanonicalHeaderKey(name), proxyHeaders) {
 			delete(r.Header, name)

@@ -16,6 +16,8 @@ const (
 	Info          Name = "info"
 	OpenAPI       Name = "openapi"
 	Docs          Name = "docs"
+	Console       Name = "console"
+	ConsoleFile   Name = "console_file"
 	Config        Name = "config"
 	ListAgents    Name = "list_agents"
 	GetAgent      Name = "get_agent"
@@ -76,6 +78,8 @@ var Table = New(routes([]row{
 	{Info, Settings, "GET /info", public, ""},
 	{OpenAPI, Settings, "GET /openapi.json", public, ""},
 	{Docs, Settings, "GET /docs", public, ""},
+	{Console, Settings, "GET /console", public, ""},
+	{ConsoleFile, Settings, "GET /console/{file}", public, ""},
 	{Config, Settings, "GET /config", guarded, "config:read"},
 
 	{ListAgents, Agents, "GET /agents", filtered, "agents:read"},

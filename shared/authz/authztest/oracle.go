@@ -22,6 +22,8 @@ GET    /readyz                                    public
 HEAD   /readyz                                    public
 GET    /info                                      public
 GET    /docs                                      public
+GET    /console                                   public
+GET    /console/{file}                            public
 GET    /openapi.json                              public
 GET    /config                                    config:read
 GET    /agents                                    list agents:read
