@@ -11,13 +11,17 @@ func TestConsoleIsServedBelowItsOwnPath(t *testing.T) {
 	r := start(t, "quickstart", echoModel(t))
 	page := r.Call("-", "GET", "/console/", nil)
 	page.Want(t, "the page", 200, "<title>Keyway console</title>", `src="app.js"`)
-	if policy := page.Header.Get("Content-Security-Policy"); !strings.HasPrefix(policy, "default-src 'none'; script-src 'self';") {
+	policy := page.Header.Get("Content-Security-Policy")
+	if !strings.HasPrefix(policy, "default-src 'none'; script-src 'self';") {
 		t.Errorf("Content-Security-Policy: %s", policy)
 	}
 	r.Call("-", "GET", "/console/marked.esm.js", nil).Want(t, "a library", 200, "marked")
-	r.Call("-", "GET", "/console/nothing.js", nil).Want(t, "an unknown file", 404, `"detail":"The console has no such file"`)
+	r.Call("-", "GET", "/console/nothing.js", nil).
+		Want(t, "an unknown file", 404, `"detail":"The console has no such file"`)
 	r.Call("-", "GET", "/console/..%2Fapi.go", nil).Want(t, "a path", 404)
-	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse
+	}}
 	resp, err := client.Get(r.URL + "/console") //nolint:noctx // the server is on this machine
 	if err != nil {
 		t.Fatal(err)

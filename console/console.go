@@ -1,6 +1,6 @@
 // Package console decides what a browser gets for the web console: the files, their media types, and the headers that
-// name what the page may load and which server it may call. The page is plain HTML, CSS and ES modules. It calls only routes of
-// the API, with the token of the person, so it may do what the token may do and nothing else.
+// name what the page may load and which server it may call. The page is plain HTML, CSS and ES modules. It calls only
+// routes of the API, with the token of the person, so it may do what the token may do and nothing else.
 package console
 
 import (
