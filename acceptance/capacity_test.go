@@ -15,9 +15,10 @@ import (
 
 // outcome is what a client got for a run.
 type outcome struct {
-	status     int
-	retryAfter string
-	err        error
+	status int
+	header http.Header
+	body   string // of a refusal
+	err    error
 }
 
 // crowd starts a run for each of n clients with a connection of its own, at the same time.
@@ -41,11 +42,16 @@ func (r *server) crowd(n int) (outcomes chan outcome, ends chan string) {
 				return
 			}
 			defer resp.Body.Close()
-			outcomes <- outcome{status: resp.StatusCode, retryAfter: resp.Header.Get("Retry-After")}
-			text, err := io.ReadAll(resp.Body)
-			if resp.StatusCode == http.StatusOK {
-				ends <- fmt.Sprint(string(text), err)
+			o := outcome{status: resp.StatusCode, header: resp.Header}
+			if o.status != http.StatusOK {
+				body, err := io.ReadAll(resp.Body)
+				o.body, o.err = string(body), err
+				outcomes <- o
+				return
 			}
+			outcomes <- o
+			text, err := io.ReadAll(resp.Body)
+			ends <- fmt.Sprint(string(text), err)
 		}()
 	}
 	return outcomes, ends
@@ -67,8 +73,8 @@ func TestNoAcceptedRunLacksAFileDescriptor(t *testing.T) {
 			t.Fatal(o.err)
 		case o.status == http.StatusOK:
 			accepted++
-		case o.status != http.StatusServiceUnavailable || o.retryAfter == "":
-			t.Errorf("a client got %d with Retry-After %q", o.status, o.retryAfter)
+		case o.status != http.StatusServiceUnavailable || o.header.Get("Retry-After") == "":
+			t.Errorf("a client got %d with Retry-After %q", o.status, o.header.Get("Retry-After"))
 		}
 	}
 	if fmt.Sprint(accepted) != bound {

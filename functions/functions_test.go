@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/keyway-agents/keyway/shared/lambdahttp/lambdatest"
+	"github.com/keyway-agents/keyway/shared/limit"
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 	"github.com/keyway-agents/keyway/shared/store/devpg"
 	"github.com/keyway-agents/keyway/shared/store/storetest"
@@ -103,6 +104,7 @@ type request struct {
 	scopes       string // separated by spaces
 	sub          string // defaults to ann
 	jti          string
+	limits       limit.Limits // of the caller; defaults to none
 	headers      map[string]string
 	body         string
 	limit        time.Duration // defaults to a minute
@@ -125,6 +127,9 @@ func (r request) event(t *testing.T) []byte {
 		scopes, _ := json.Marshal(strings.Fields(r.scopes))
 		e.RequestContext.Authorizer = map[string]any{"principalId": "x", "sub": cmp.Or(r.sub, "ann"),
 			"jti": r.jti, "scopes": string(scopes), "exp": fmt.Sprint(time.Now().Add(time.Hour).Unix())}
+		if text := r.limits.Text(); text != "" {
+			e.RequestContext.Authorizer["limits"] = text
+		}
 	}
 	data, err := json.Marshal(e)
 	if err != nil {
