@@ -41,18 +41,69 @@ func allCalls() []call {
 		revocationCalls(), budgetCalls(), retentionCalls())
 }
 
-// budgetCalls are the calls about budgets, besides those of runs.
+// budgetCalls are the calls about budgets, and those of a run with all limits.
 func budgetCalls() []call {
 	l := store.Leg{RunID: uuid.New(), ID: uuid.New()}
 	b := ofAnn(limit.Limits{RunsPerDay: 5})
-	return []call{
+	return slices.Concat([]call{
 		{"BeginMerge", func(ctx context.Context, db *store.DB) error { return db.BeginMerge(ctx, l, b) }},
-		{"Uses", func(ctx context.Context, db *store.DB) error {
-			list, err := db.Uses(ctx, b, "a")
-			return want(len(list) == 1 && list[0].Used == 1, err)
-		}},
+		{"Uses", uses(b, 1)},
 		{"Settle", func(ctx context.Context, db *store.DB) error { return db.Settle(ctx, l, store.Usage{Total: 1}) }},
+	}, limitedCalls())
+}
+
+// uses wants that so many runs of the first limit are used.
+func uses(b store.Budget, n int) func(context.Context, *store.DB) error {
+	return func(ctx context.Context, db *store.DB) error {
+		list, err := db.Uses(ctx, b, "a")
+		return want(len(list) > 0 && int(list[0].Used) == n, err)
 	}
+}
+
+// limitedCalls are the calls of two runs for which everybody has every limit. The second one is deleted while it is
+// executed.
+func limitedCalls() []call {
+	first, second := newRun("RUNNING"), newRun("PENDING")
+	continued, claimed := leg(first), store.Leg{RunID: second.RunID, Attempt: 1, ID: uuid.New()}
+	continued.ID = uuid.New()
+	b := allLimits("zoe", 9)
+	second.Caller = json.RawMessage(`{"limits":` + b.Caller.Text() + `}`)
+	places := store.Places{Callers: true, Agents: map[string]int{"a": 9}, OS: 9}
+	begin := func(r store.Run) call {
+		return call{"BeginRun", func(ctx context.Context, db *store.DB) error { return start(ctx, db, r, b) }}
+	}
+	// The first limit is that of the caller's runs in progress.
+	progress := func(n int) call { return call{"Uses", uses(b, n)} }
+	return []call{
+		begin(first), progress(1),
+		{"FinishRun", ends(leg(first), first, "PAUSED")}, progress(0),
+		{"ContinueRun", func(ctx context.Context, db *store.DB) error {
+			_, ok, err := db.ContinueRun(ctx, first, continued.ID, store.Request{}, b)
+			return want(ok, err)
+		}},
+		progress(1),
+		{"FinishRun", ends(continued, first, "COMPLETED")}, progress(0),
+		begin(second), progress(0),
+		{"ClaimRun", func(ctx context.Context, db *store.DB) error {
+			_, ok, err := db.ClaimRun(ctx, second.RunID, claimed.ID, places)
+			return want(ok, err)
+		}},
+		progress(1),
+		{"DeleteSessions", func(ctx context.Context, db *store.DB) error {
+			_, err := db.DeleteSessions(ctx, ann, []string{second.SessionID}, "ann")
+			return err
+		}},
+		progress(1),
+		{"Settle", func(ctx context.Context, db *store.DB) error { return db.Settle(ctx, claimed, store.Usage{Total: 1}) }},
+		progress(0),
+	}
+}
+
+// allLimits is a budget in which a caller, the agent and the OS have every limit, n times what one run needs.
+func allLimits(spender string, n int) store.Budget {
+	l := limit.Limits{ConcurrentRuns: n, WaitingRuns: n, RunsPerMinute: n, RunsPerDay: n, TokensPerRun: n * 1e6,
+		TokensPerDay: n * 1e6, USDPerDay: float64(n)}
+	return store.Budget{Spender: spender, Caller: l, Agent: l, OS: l}
 }
 
 // retentionCalls delete nothing: nothing is that old.
