@@ -353,11 +353,16 @@ func (db *DB) Settle(ctx context.Context, l Leg, u Usage) error {
 	return nil
 }
 
-// settle adds the tokens of a CTE run to the day on which its leg began. Whose use is not counted has no row.
+// settle adds the tokens of a CTE run to the day on which its leg began. Whose use is not counted has no row. The rows
+// are locked in the order in which a begin writes them: two runs that end at the same time share some of them.
 const settle = `
 		UPDATE keyway.spending p SET tokens = p.tokens + @total_tokens::bigint, micro_usd = p.micro_usd + @micro_usd::bigint
-		FROM run, LATERAL (VALUES ('agent', run.agent_id), ('caller', run.spender), ('os', '')) AS s (whose, key)
-		WHERE p.whose = s.whose AND p.key = s.key AND p.day = run.spend_day AND @total_tokens::bigint > 0`
+		FROM (
+			SELECT o.whose, o.key, o.day FROM keyway.spending o, run,
+				LATERAL (VALUES ('agent', run.agent_id), ('caller', run.spender), ('os', '')) AS s (whose, key)
+			WHERE o.whose = s.whose AND o.key = s.key AND o.day = run.spend_day AND @total_tokens::bigint > 0
+			ORDER BY o.whose FOR NO KEY UPDATE OF o
+		) AS h WHERE p.whose = h.whose AND p.key = h.key AND p.day = h.day`
 
 // BeginMerge counts a merge of memories for its caller and the OS, as a run, and refuses it with the fault of the limit
 // that is reached. Of the budget, Agent does not count. The merge counts as a run in progress until Settle, for at most

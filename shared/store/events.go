@@ -50,6 +50,9 @@ func addEventArgs(args pgx.NamedArgs, batches []Events) pgx.NamedArgs {
 // AddEvents stores batches of events of several runs in one statement. A batch must keep its First and Count when the
 // call is repeated. Batches of runs that were deleted or claimed by another process meanwhile are left out.
 //
+// The batches are inserted in one order, because two statements may hold the same ones, and a statement waits for rows
+// that another one has inserted.
+//
 // The statement waits for no run: a run whose row is locked is skipped. busy are these runs, and the caller repeats
 // their batches later. Otherwise one locked row would delay the events of all runs of the process.
 func (db *DB) AddEvents(ctx context.Context, batches []Events) (busy []uuid.UUID, err error) {
@@ -69,6 +72,7 @@ func (db *DB) AddEvents(ctx context.Context, batches []Events) (busy []uuid.UUID
 		), added AS (
 			INSERT INTO keyway.run_events (run_id, attempt, first_index, count, frames)
 			SELECT e.run_id, e.attempt, e.first_index, e.count, e.frames FROM e JOIN free USING (run_id, attempt)
+			ORDER BY e.run_id, e.first_index
 			ON CONFLICT DO NOTHING
 		)
 		SELECT run_id FROM keyway.runs WHERE run_id = ANY(@runs) AND run_id NOT IN (SELECT run_id FROM free)`, args)

@@ -148,6 +148,7 @@ func (db *DB) ClaimRun(ctx context.Context, id, leg uuid.UUID, p Places) (r Run,
 			FROM keyway.runs r, LATERAL (VALUES ('agent', r.agent_id), ('caller', r.spender), ('os', '')) AS s (whose, key)
 			WHERE r.run_id = @run_id AND r.spend_day < (now() AT TIME ZONE 'UTC')::date
 				AND EXISTS (SELECT FROM keyway.spending p WHERE p.whose = s.whose AND p.key = s.key AND p.day = r.spend_day)
+			ORDER BY s.whose
 			ON CONFLICT DO NOTHING
 		)
 		UPDATE keyway.runs r SET

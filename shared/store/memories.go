@@ -152,7 +152,12 @@ func (db *DB) DeleteMemories(ctx context.Context, v Viewer, ids []string, owner 
 	}
 	where, args := MemoryQuery{Owner: owner}.where(v)
 	args["ids"] = known
-	sql := `WITH gone AS (DELETE FROM keyway.memories WHERE memory_id = ANY(@ids) AND ` + where + ` RETURNING owner)
+	sql := `
+		WITH held AS ( -- in the order of MergeMemories
+			SELECT memory_id FROM keyway.memories WHERE memory_id = ANY(@ids) AND ` + where + ` ORDER BY memory_id FOR UPDATE
+		), gone AS (
+			DELETE FROM keyway.memories m USING held h WHERE m.memory_id = h.memory_id RETURNING m.owner
+		)
 		SELECT DISTINCT owner FROM gone`
 	if owners, err = list(ctx, db.bulk, pgx.RowTo[string], sql, args); err != nil {
 		return nil, fmt.Errorf("delete memories: %w", kindOf(err))

@@ -1,10 +1,12 @@
 package store_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,14 +19,11 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
-// A repeated request and the deletion of a session lock the session first and then the run. The statement that ends a
-// run must not lock them in the other order, or the two could wait for each other.
-func TestTheEndOfARunLocksTheSessionFirst(t *testing.T) {
-	t.Parallel()
-	url := storetest.URL(t)
-	db := storetest.Open(t, store.Options{URL: url})
-	r := begin(t, db, "ann", "s", 0)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+// whileHeld executes a statement while another transaction holds a lock. When the statement waits for it, check is
+// executed in that transaction, which must then be able to lock what the statement locks later.
+func whileHeld(t *testing.T, url, hold string, statement func(), check string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
@@ -35,27 +34,192 @@ func TestTheEndOfARunLocksTheSessionFirst(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tx.Exec(ctx, "SELECT FROM keyway.sessions FOR UPDATE"); err != nil {
+	if _, err := tx.Exec(ctx, hold); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan struct{})
-	go func() { defer close(ended); finish(t, db, r) }()
+	go func() { defer close(ended); statement() }()
 	for waiting := false; !waiting; {
 		err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_locks
 			WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid)))`).Scan(&waiting)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("the statement does not wait for %s: %v", hold, err)
 		}
 	}
-	if _, err := tx.Exec(ctx, "SELECT FROM keyway.runs FOR UPDATE NOWAIT"); err != nil {
-		t.Errorf("the run is locked while its end waits for the session: %v", err)
+	if _, err := tx.Exec(ctx, check); err != nil {
+		t.Errorf("%s fails while the statement waits for %s: %v", check, hold, err)
 	}
 	if err := tx.Rollback(ctx); err != nil {
 		t.Fatal(err)
 	}
 	<-ended
-	if got, err := db.Run(ctx, ann, store.RunQuery{RunID: r.RunID.String()}); err != nil || got.Status != "COMPLETED" {
+}
+
+// A repeated request and the deletion of a session lock the session first and then the run. The statement that ends a
+// run must not lock them in the other order, or the two could wait for each other.
+func TestTheEndOfARunLocksTheSessionFirst(t *testing.T) {
+	t.Parallel()
+	url := storetest.URL(t)
+	db := storetest.Open(t, store.Options{URL: url})
+	r := begin(t, db, "ann", "s", 0)
+	whileHeld(t, url, "SELECT FROM keyway.sessions FOR UPDATE", func() { finish(t, db, r) },
+		"SELECT FROM keyway.runs FOR UPDATE NOWAIT")
+	if got, err := db.Run(t.Context(), ann, store.RunQuery{RunID: r.RunID.String()}); err != nil ||
+		got.Status != "COMPLETED" {
 		t.Errorf("%+v %v", got, err)
+	}
+}
+
+// A statement that waits for the first of several rows has locked none of the others. So two statements that lock the
+// same rows never wait for each other. The rows are stored in the reverse order, which a sequential scan follows.
+func TestRowsOfOneTableAreLockedInOneOrder(t *testing.T) {
+	t.Parallel()
+	const n = 8
+	ids := make([]uuid.UUID, n)
+	texts := make([]string, n) // of the same order
+	for i := range ids {
+		ids[i] = uuid.New()
+	}
+	slices.SortFunc(ids, func(a, b uuid.UUID) int { return -cmp.Compare(a.String(), b.String()) })
+	for i, id := range ids {
+		texts[i] = id.String()
+	}
+	first := "'" + texts[n-1] + "'"
+	others := func(table, column, as string) (hold, check string) {
+		rows := "SELECT FROM keyway." + table + " WHERE " + column
+		return rows + " = " + as + " FOR UPDATE", rows + " <> " + as + " FOR UPDATE NOWAIT"
+	}
+	type test struct {
+		prepare   func(*testing.T, *store.DB)
+		hold      [2]string // the statement that holds the first row, and that which locks the others
+		statement func(context.Context, *store.DB) error
+	}
+	pair := func(hold, check string) [2]string { return [2]string{hold, check} }
+	runs := func(t *testing.T, db *store.DB) {
+		for i, id := range ids {
+			r := newRun("RUNNING")
+			r.RunID, r.SessionID = id, texts[i]
+			if err := start(t.Context(), db, r, allLimits("ann", 99)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	memories := func(t *testing.T, db *store.DB) {
+		for _, id := range ids {
+			m := store.Memory{MemoryID: id, Owner: "ann", Memory: "m", Topics: []string{}, CreatedAt: day}
+			if err := db.AddMemory(t.Context(), m); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	deleteSessions := func(ctx context.Context, db *store.DB) error {
+		_, err := db.DeleteSessions(ctx, ann, texts, "")
+		return err
+	}
+	row := newRun("COMPLETED")
+	row.RunID, row.SessionID, row.Attempt, row.Metrics = ids[0], texts[0], 1, json.RawMessage("{}")
+	for name, c := range map[string]test{
+		"sessions that are deleted":        {runs, pair(others("sessions", "session_id", first)), deleteSessions},
+		"runs whose sessions are deleted":  {runs, pair(others("runs", "run_id", first)), deleteSessions},
+		"runs that are cancelled together": {runs, pair(others("runs", "run_id", first)), cancelAll},
+		"memories that are deleted":        {memories, pair(others("memories", "memory_id", first)), deleteMemories(texts)},
+		"memories of a user who is erased": {memories, pair(others("memories", "memory_id", first)), eraseAnn},
+		"accounts of a run that ends": {runs, pair(others("spending", "whose", "'agent'")),
+			func(ctx context.Context, db *store.DB) error {
+				_, err := db.FinishRun(ctx, leg(row), row, nil, store.Usage{ModelID: "m", Total: 1}, day)
+				return err
+			}},
+		"accounts of a run that begins": {runs, pair(others("spending", "whose", "'agent'")),
+			func(ctx context.Context, db *store.DB) error {
+				return start(ctx, db, newRun("RUNNING"), allLimits("ann", 99))
+			}},
+		"accounts of a run that is claimed the next day": {yesterday(ids[0]), [2]string{
+			"INSERT INTO keyway.spending (whose, key, day) SELECT 'agent', 'a', (now() AT TIME ZONE 'UTC')::date",
+			`SET LOCAL lock_timeout = '2s'; INSERT INTO keyway.spending (whose, key, day)
+				SELECT s.whose, s.key, (now() AT TIME ZONE 'UTC')::date
+				FROM (VALUES ('caller', 'ann'), ('os', '')) s (whose, key)`},
+			func(ctx context.Context, db *store.DB) error {
+				_, claimed, err := db.ClaimRun(ctx, ids[0], uuid.New(), store.Places{})
+				return want(claimed, err)
+			}},
+		"events of several runs": {runs, [2]string{
+			"INSERT INTO keyway.run_events (run_id, attempt, first_index, count, frames) VALUES (" + first + ", 1, 0, 1, 'f')",
+			`SET LOCAL lock_timeout = '2s'; INSERT INTO keyway.run_events (run_id, attempt, first_index, count, frames)
+				SELECT run_id, 1, 0, 1, 'f' FROM keyway.runs WHERE run_id <> ` + first},
+			func(ctx context.Context, db *store.DB) error {
+				var list []store.Events
+				for _, id := range ids {
+					list = append(list, store.Events{RunID: id, Attempt: 1, Count: 1, Frames: "f\n\n"})
+				}
+				_, err := db.AddEvents(ctx, list)
+				return err
+			}},
+	} {
+		for _, plan := range []string{"", "nestloop", "hashjoin"} {
+			t.Run(name+" "+plan, func(t *testing.T) {
+				t.Parallel()
+				url := storetest.URL(t)
+				if plan != "" {
+					onlyJoins(t, url, plan)
+				}
+				db := storetest.Open(t, store.Options{URL: url})
+				c.prepare(t, db)
+				// The account of the agent becomes the last row of its table.
+				sql(t, url, `UPDATE keyway.spending SET runs = runs WHERE whose = 'agent'; ANALYZE`)
+				whileHeld(t, url, c.hold[0], func() {
+					if err := c.statement(t.Context(), db); err != nil {
+						t.Error(err)
+					}
+				}, c.hold[1])
+			})
+		}
+	}
+}
+
+// onlyJoins makes PostgreSQL join tables in one way, if another one is not the only way.
+func onlyJoins(t *testing.T, url, way string) {
+	t.Helper()
+	settings := []string{"jit"} // The cost of a way that is off would make PostgreSQL compile each query.
+	for _, other := range []string{"nestloop", "hashjoin", "mergejoin"} {
+		if other != way {
+			settings = append(settings, "enable_"+other)
+		}
+	}
+	for _, name := range settings {
+		sql(t, url, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET `+name+` = off', current_database()); END $$`)
+	}
+}
+
+func cancelAll(ctx context.Context, db *store.DB) error {
+	_, _, err := db.RequestCancelAll(ctx, ann, store.ActiveQuery{})
+	return err
+}
+
+func eraseAnn(ctx context.Context, db *store.DB) error {
+	_, err := db.EraseUser(ctx, "ann")
+	return err
+}
+
+func deleteMemories(ids []string) func(context.Context, *store.DB) error {
+	return func(ctx context.Context, db *store.DB) error {
+		_, err := db.DeleteMemories(ctx, ann, ids, "")
+		return err
+	}
+}
+
+// yesterday begins a run that waits since yesterday.
+func yesterday(id uuid.UUID) func(*testing.T, *store.DB) {
+	return func(t *testing.T, db *store.DB) {
+		r := newRun("PENDING")
+		r.RunID = id
+		if err := start(t.Context(), db, r, allLimits("ann", 99)); err != nil {
+			t.Fatal(err)
+		}
+		for _, change := range []string{"spending SET day = day - 1", "runs SET spend_day = spend_day - 1"} {
+			if err := store.Execute(t.Context(), db, "UPDATE keyway."+change); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
 
@@ -125,5 +289,10 @@ func TestStatementsAboutManyRunsDoNotDeadlock(t *testing.T) {
 	}
 	if deadlocks > 0 || left > 0 {
 		t.Errorf("%d deadlocks; %d runs are left", deadlocks, left)
+		for line := range strings.Lines(storetest.Log(t)) { // It is that of all tests.
+			if strings.Contains(line, "eadlock") || strings.Contains(line, "Process ") {
+				t.Log(line)
+			}
+		}
 	}
 }

@@ -178,7 +178,7 @@ func (db *DB) EraseUser(ctx context.Context, owner string) (had UserCounts, err 
 		if left == (UserCounts{}) {
 			return had, nil
 		}
-		// The locks are taken in the order of DeleteSessions.
+		// The locks are taken in the order of DeleteSessions and of MergeMemories.
 		if _, err := db.bulk.exec(ctx, `
 			WITH held AS (
 				SELECT owner, session_id FROM keyway.sessions WHERE owner = @owner AND NOT EXISTS (
@@ -187,8 +187,9 @@ func (db *DB) EraseUser(ctx context.Context, owner string) (had UserCounts, err 
 			), runs AS (
 				SELECT r.run_id FROM keyway.runs r JOIN held h USING (owner, session_id) ORDER BY r.run_id FOR UPDATE OF r
 			), memories AS (
-				DELETE FROM keyway.memories WHERE memory_id IN (
-					SELECT memory_id FROM keyway.memories WHERE owner = @owner ORDER BY memory_id LIMIT 20 * @batch)
+				SELECT memory_id FROM keyway.memories WHERE owner = @owner ORDER BY memory_id LIMIT 20 * @batch FOR UPDATE
+			), forgotten AS (
+				DELETE FROM keyway.memories m USING memories h WHERE m.memory_id = h.memory_id
 			)
 			DELETE FROM keyway.sessions s USING held h
 			WHERE s.owner = h.owner AND s.session_id = h.session_id AND (SELECT count(*) FROM runs) >= 0`,
