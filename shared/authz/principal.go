@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"cmp"
 	"context"
 	"strings"
 	"time"
@@ -31,6 +32,9 @@ type Principal struct {
 	// Origins say where each of Scopes is from: a claim, or "claim=role" for what a role grants. It is nil if all of them
 	// are as the token has them, or if the text was too long to cross to the functions.
 	Origins []string
+	// ScopesClaim is the only claim that scopes are read from, if that is another one than "scopes". It is
+	// "several claims" if Origins was too long to cross.
+	ScopesClaim string
 	// SubjectClaim is the claim that the subject is read from. It is set only if Subject is empty.
 	SubjectClaim string
 	// Absent and Unread explain a token without scopes, and are empty for any other one: the claims that are read and that
@@ -43,6 +47,14 @@ type Principal struct {
 	IssuedAt time.Time
 	// ExpiresAt is zero for a token that never expires.
 	ExpiresAt time.Time
+}
+
+// Origin returns the claim or the role that the scope with this index is from.
+func (p *Principal) Origin(i int) string {
+	if p.Origins != nil {
+		return p.Origins[i]
+	}
+	return cmp.Or(p.ScopesClaim, "scopes")
 }
 
 // NoScopes says for the operator why the token has no scopes, as in: no claim "scopes"; it has scope, realm_access. It

@@ -13,7 +13,6 @@ import (
 	"github.com/keyway-agents/keyway/shared/config/yamlfile"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/limit"
-	"github.com/keyway-agents/keyway/shared/owner"
 	"github.com/keyway-agents/keyway/shared/scope"
 	"github.com/keyway-agents/keyway/shared/token"
 )
@@ -145,7 +144,7 @@ func identify(cfg *config.Config, x token.Explanation, refusal error) identity {
 	who.Subject, who.Session, who.TokenID = claims.Subject, claims.SessionID, claims.ID
 	who.NoSubject = claims.SubjectClaim
 	who.Issued, who.Expires = claims.IssuedAt, claims.ExpiresAt
-	who.Owner, who.Otherwise = owners(cfg.Auth, claims)
+	who.Owner, who.Otherwise = cfg.Auth.Owners().Likely(claims.Realm, claims.Issuer, claims.Subject)
 	for _, i := range x.Ignored {
 		who.Ignored = append(who.Ignored, ignored(i))
 	}
@@ -234,26 +233,6 @@ func remedies(claims []string) (lines []string) {
 		}
 	}
 	return lines
-}
-
-// owners returns the owner of the caller's data, and the one that it can be instead. The database records the home
-// issuer, whose users have plain names. What is likely is what a new database would record. A file that is refused
-// there has no likely owner.
-func owners(auth config.Auth, c token.Claims) (likely, otherwise string) {
-	record, err := (*owner.Record)(nil).Adopt(auth.Owners(), func() (map[string]bool, error) { return nil, nil })
-	if err != nil {
-		return "", ""
-	}
-	likely = record.Name(c.Realm, c.Issuer, c.Subject)
-	if c.Subject == "" || c.Realm == "" || auth.HomeIssuer != "" {
-		return likely, ""
-	}
-	nobody := owner.Record{Issuers: record.Issuers} // without a home issuer
-	if otherwise = nobody.Name(c.Realm, c.Issuer, c.Subject); otherwise == likely {
-		home := owner.Record{Issuers: record.Issuers, Home: new(record.Issuer(c.Realm))}
-		otherwise = home.Name(c.Realm, c.Issuer, c.Subject)
-	}
-	return likely, otherwise
 }
 
 // text returns the lines for people.

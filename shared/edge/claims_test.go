@@ -1,6 +1,7 @@
 package edge_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"encoding/base64"
@@ -111,8 +112,11 @@ func (c claimed) examine(t tester, i issuer) (scopes map[string][]string, ok boo
 	want := &authz.Principal{
 		Subject: claims.Subject, SessionID: claims.SessionID, Issuer: claims.Issuer, Realm: claims.Realm,
 		TokenID: claims.ID, TokenHash: token.Hash([]string{raw}), Scopes: claims.Scopes, Origins: crossing(claims.Origins),
-		SubjectClaim: claims.SubjectClaim, Absent: claims.Absent, Unread: claims.Unread, Limits: claims.Limits,
+		ScopesClaim: claims.ScopesClaim, SubjectClaim: claims.SubjectClaim, Absent: claims.Absent, Unread: claims.Unread, Limits: claims.Limits,
 		IssuedAt: claims.IssuedAt, ExpiresAt: claims.ExpiresAt,
+	}
+	if claims.Origins != nil && want.Origins == nil {
+		want.ScopesClaim = "several claims"
 	}
 	got := crossed(t, a, raw)
 	sameCaller(t, want, got)
@@ -135,6 +139,11 @@ func wantSameScopes(t tester, c claimed, want map[string][]string, claims token.
 		t.Errorf("%+v: scopes %q; the oracle reads %q", c, claims.Scopes, want)
 	}
 	if claims.Origins == nil {
+		for _, s := range claims.Scopes {
+			if from := cmp.Or(claims.ScopesClaim, "scopes"); s != "" && !slices.Contains(want[s], from) {
+				t.Errorf("%+v: %q is from %q; the oracle says %q", c, s, from, want[s])
+			}
+		}
 		return
 	}
 	if len(claims.Origins) != len(claims.Scopes) || len(got) != len(claims.Scopes) {

@@ -27,6 +27,8 @@ const (
 	ctxRealm = "realm"
 	// ctxOrigins is authz.Principal.Origins as a JSON array, or "".
 	ctxOrigins = "origins"
+	// ctxScopesClaim is authz.Principal.ScopesClaim.
+	ctxScopesClaim = "scopes_claim"
 	// The next three are authz.Principal's fields of these names, of tokens without a subject or without scopes.
 	ctxSubjectClaim = "sub_claim"
 	ctxAbsent       = "absent"
@@ -48,6 +50,9 @@ const (
 // explains decisions.
 const maxOrigins = 8 << 10
 
+// severalClaims stands for origins that were left out.
+const severalClaims = "several claims"
+
 // contextOf encodes p and the configuration's digest as an authorizer context. exp and
 // iat are in Unix seconds, and "" for a token without them.
 func contextOf(p *authz.Principal, digest string) map[string]any {
@@ -61,8 +66,14 @@ func contextOf(p *authz.Principal, digest string) map[string]any {
 	if p.Realm != "" {
 		context[ctxRealm] = p.Realm
 	}
+	claim := p.ScopesClaim
 	if origins := originsText(p.Origins); origins != "" {
 		context[ctxOrigins] = origins
+	} else if p.Origins != nil {
+		claim = severalClaims
+	}
+	if claim != "" {
+		context[ctxScopesClaim] = claim
 	}
 	if limits := p.Limits.Text(); limits != "" {
 		context[ctxLimits] = limits
@@ -141,7 +152,7 @@ func scopesText(scopes []string) string {
 func Principal(context map[string]any) (*authz.Principal, error) {
 	for _, name := range []string{
 		ctxSubject, ctxSession, ctxIssuer, ctxTokenID, ctxScopes, ctxExpiry, ctxIssued, ctxRealm, ctxOrigins, ctxToken,
-		ctxHash, ctxSubjectClaim, ctxAbsent, ctxUnread, ctxLimits,
+		ctxHash, ctxSubjectClaim, ctxAbsent, ctxUnread, ctxLimits, ctxScopesClaim,
 	} {
 		if _, ok := context[name].(string); !ok && context[name] != nil {
 			return nil, fmt.Errorf("authorizer context: %s is not a string: %w", name, fault.Unauthenticated)
@@ -154,6 +165,7 @@ func Principal(context map[string]any) (*authz.Principal, error) {
 	p := &authz.Principal{
 		Subject: text(ctxSubject), SessionID: text(ctxSession), Issuer: text(ctxIssuer),
 		Realm: text(ctxRealm), TokenID: text(ctxTokenID), TokenHash: text(ctxToken), Hash: text(ctxHash),
+		ScopesClaim:  text(ctxScopesClaim),
 		SubjectClaim: text(ctxSubjectClaim), Absent: text(ctxAbsent), Unread: text(ctxUnread),
 	}
 	// encoding/json replaces what it can't represent: null becomes "", half of a

@@ -176,7 +176,7 @@ func (a *Authorizer) authorize(ctx context.Context, sent []string, methodARN str
 	p := &authz.Principal{
 		Subject: claims.Subject, SessionID: claims.SessionID, Issuer: claims.Issuer,
 		Realm: claims.Realm, TokenID: claims.ID, TokenHash: token.Hash(sent),
-		Scopes: claims.Scopes, Origins: claims.Origins, SubjectClaim: claims.SubjectClaim,
+		Scopes: claims.Scopes, Origins: claims.Origins, ScopesClaim: claims.ScopesClaim, SubjectClaim: claims.SubjectClaim,
 		Absent: claims.Absent, Unread: claims.Unread, Limits: claims.Limits,
 		IssuedAt: claims.IssuedAt, ExpiresAt: claims.ExpiresAt,
 	}

@@ -85,8 +85,22 @@ func TestOriginsThatAreTooLongAreLeftOut(t *testing.T) {
 	}
 	grants := config.Grants{"r": many(4000, "s:%d")}
 	origins, scopes, context := byRoles(t, grants, "r")
-	if len(scopes) != 4000 || origins != nil || context["origins"] != nil {
-		t.Errorf("%d scopes, %d origins", len(scopes), len(origins))
+	if len(scopes) != 4000 || origins != nil || context["origins"] != nil || context["scopes_claim"] != "several claims" {
+		t.Errorf("%d scopes, %d origins, %v", len(scopes), len(origins), context["scopes_claim"])
+	}
+}
+
+func TestTheNameOfTheOnlyClaimWithScopesCrosses(t *testing.T) {
+	t.Parallel()
+	i := newIssuer(t)
+	a := newAuthorizer(t, i.parsed(t, object{}, object{"claims": object{"scopes": "permissions"}}))
+	p := crossed(t, a, i.sign(`{"alg":"EdDSA"}`, `{"sub":"ann","permissions":["agents:read"]}`))
+	if p.ScopesClaim != "permissions" || p.Origins != nil || p.Origin(0) != "permissions" {
+		t.Errorf("%+v", p)
+	}
+	if plain := rebuilt(t, newAuthorizer(t, declaring("a")), claims("ann", "agents:read")); plain.ScopesClaim != "" ||
+		plain.Origin(0) != "scopes" {
+		t.Errorf("%+v", plain)
 	}
 }
 

@@ -136,3 +136,23 @@ func Group(issuer string) string { return escaper.Replace(issuer) + "#" }
 func IssuerOf(group string) (issuer string, home bool) {
 	return unescaper.Replace(strings.TrimSuffix(group, "#")), group == "" || group == homePrefix
 }
+
+// Likely returns the name of a caller's data for a program without the database, and the name that it can be instead.
+// The database records the home issuer, whose users have plain names. What is likely is what a new database would
+// record. A file that is refused there has no likely name. See Name for the parameters.
+func (f File) Likely(realm, issuer, subject string) (likely, otherwise string) {
+	record, err := (*Record)(nil).Adopt(f, func() (map[string]bool, error) { return nil, nil })
+	if err != nil {
+		return "", ""
+	}
+	likely = record.Name(realm, issuer, subject)
+	if subject == "" || realm == "" || f.Home != "" {
+		return likely, ""
+	}
+	nobody := Record{Issuers: record.Issuers} // without a home issuer
+	if otherwise = nobody.Name(realm, issuer, subject); otherwise == likely {
+		home := Record{Issuers: record.Issuers, Home: new(record.Issuer(realm))}
+		otherwise = home.Name(realm, issuer, subject)
+	}
+	return likely, otherwise
+}

@@ -178,6 +178,9 @@ func (from *source) grant(c *Claims, o object, note func(Ignored)) (err error) {
 		if c.Scopes, err = from.Scopes[0].read(o, note); err != nil {
 			return err
 		}
+		if name := from.Scopes[0].String(); name != defaultScopesClaim {
+			c.ScopesClaim = clipped(name)
+		}
 		return from.limit(c, o, limit.Limits{}, note)
 	}
 	g := granting{source: from, claims: o, note: note}

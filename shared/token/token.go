@@ -38,6 +38,9 @@ type Claims struct {
 	// Origins say where each of Scopes is from: the name of a claim, or "claim=role" for what a role grants. It is nil if
 	// all of them are from the only claim that is read.
 	Origins []string
+	// ScopesClaim is the only claim that scopes are read from, if that is another one than "scopes". It is cut to a name
+	// that fits into a log line.
+	ScopesClaim string
 	// SubjectClaim is the claim that Subject is read from. It is set only if Subject is empty, to explain that.
 	SubjectClaim string
 	// Absent are the claims that are read for scopes and roles and that the token doesn't have, such as "scopes" with its

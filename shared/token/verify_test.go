@@ -298,7 +298,8 @@ func TestClaimNamesAreConfigurable(t *testing.T) {
 	maps.Copy(claims, alice("session_id", "ignored"))
 	got, err := verify(t, o, mint(t, jwt.SigningMethodHS256, []byte(testSecret), claims))
 	want := token.Claims{
-		Subject: "bob", Scopes: []string{"a:b"}, SessionID: "s1", Source: "keys[0]", ExpiresAt: time.Unix(now+60, 0).UTC(),
+		Subject: "bob", Scopes: []string{"a:b"}, ScopesClaim: "https://example.org/permissions", SessionID: "s1",
+		Source: "keys[0]", ExpiresAt: time.Unix(now+60, 0).UTC(),
 	}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("error %v, claims (-want +got):\n%s", err, diff)
