@@ -238,6 +238,9 @@ func TestEveryInputOfARouteHasABound(t *testing.T) {
 			if tag.Get("maxbytes") != "" {
 				t.Errorf("%s: %s has the tag maxbytes, which nothing reads", route, f.Name)
 			}
+			if kind.Kind() == reflect.Slice && kind.Elem().Kind() == reflect.Struct && tag.Get("json") != "" {
+				check(route, kind.Elem())
+			}
 			switch {
 			case kind.Kind() == reflect.Struct:
 				check(route, kind)

@@ -217,6 +217,8 @@ func inputSchema(f reflect.StructField, place string) *schema {
 		out.Type, out.Items = "array", &schema{Type: "string", ContentMediaType: "application/octet-stream"}
 	case t == reflect.TypeFor[input.Object]():
 		out.Type = "object"
+	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
+		out.Type, out.Items = "array", objectOf(fields(t.Elem(), "json"), "json")
 	case t.Kind() == reflect.Slice:
 		// minlen is the number of elements here. For a text it is the number of characters.
 		out.Type, out.Items, out.MinItems = "array", textSchema(tag), number(tag, "minlen")

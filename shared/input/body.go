@@ -214,7 +214,7 @@ func (in *reader) member(v reflect.Value, tag reflect.StructTag, raw json.RawMes
 	}
 }
 
-// list reads a list of texts. It reports each wrong element with its index, as pydantic
+// list reads a list of texts or of objects. It reports each wrong element with its index, as pydantic
 // does, but a list that is too short only once.
 func (in *reader) list(v reflect.Value, tag reflect.StructTag, raw json.RawMessage, name string) {
 	// The elements are counted before memory is allocated for them.
@@ -233,6 +233,10 @@ func (in *reader) list(v reflect.Value, tag reflect.StructTag, raw json.RawMessa
 		}, "body", name)
 		return
 	}
+	if v.Type().Elem().Kind() == reflect.Struct {
+		in.objects(v, root, count, name)
+		return
+	}
 	texts, i := make([]string, count), -1
 	for element := range root.Elements() {
 		e := json.RawMessage(element.Raw)
@@ -248,6 +252,50 @@ func (in *reader) list(v reflect.Value, tag reflect.StructTag, raw json.RawMessa
 		texts[i] = in.jsonText(elementTag(tag), e, "body", name, i)
 	}
 	v.Set(reflect.ValueOf(texts))
+}
+
+// objects reads a list of objects whose members are texts. Unknown members are ignored.
+func (in *reader) objects(v reflect.Value, root strictjson.Value, count int, name string) {
+	v.Set(reflect.MakeSlice(v.Type(), count, count))
+	t, i := v.Type().Elem(), -1
+	for element := range root.Elements() {
+		i++
+		if element.Raw[0] != '{' {
+			const msg = "Input should be a valid dictionary or object to extract fields from"
+			in.reject("model_attributes_type", msg, echo(json.RawMessage(element.Raw)), nil, "body", name, i)
+			continue
+		}
+		members := map[string]json.RawMessage{}
+		for member, value := range element.Members() {
+			if hasMember(t, member) {
+				members[member] = json.RawMessage(value.Raw)
+			}
+		}
+		for f := range t.NumField() {
+			tag := t.Field(f).Tag
+			member := tag.Get("json")
+			switch raw, ok := members[member]; {
+			case ok && raw[0] == '"':
+				v.Index(i).Field(f).SetString(in.jsonText(tag, raw, "body", name, i, member))
+			case ok:
+				in.reject("string_type", "Input should be a valid string", echo(raw), nil, "body", name, i, member)
+			case tag.Get("required") != "":
+				missing := fault.Missing("body", name, i, member)
+				missing.Input = echo(json.RawMessage(element.Raw))
+				in.add(missing)
+			}
+		}
+	}
+}
+
+// hasMember reports whether a struct has a field for the member of an object.
+func hasMember(t reflect.Type, member string) bool {
+	for f := range t.NumField() {
+		if t.Field(f).Tag.Get("json") == member {
+			return true
+		}
+	}
+	return false
 }
 
 // jsonText decodes a JSON string and checks minlen and maxlen, in characters as in Python.
