@@ -195,8 +195,10 @@ func TestMissingTokenIsRejectedBeforeAnyOtherCheck(t *testing.T) {
 		if got.Header.Get("WWW-Authenticate") == "" {
 			t.Errorf("%s: the answer has no WWW-Authenticate header", rt)
 		}
-		r.Call("nobody", rt.Method, path, nil).Want(t, rt.String()+" with an empty token", 403,
-			"Insufficient permissions. Required scope(s): ", `"missing":[`)
+		if !rt.AnyToken {
+			r.Call("nobody", rt.Method, path, nil).Want(t, rt.String()+" with an empty token", 403,
+				"Insufficient permissions. Required scope(s): ", `"missing":[`)
+		}
 		r.Call("-", rt.Method, path, nil, "Authorization", "Bearer x.y.z").
 			Want(t, rt.String()+" with garbage", 401, `{"detail":"Invalid token`)
 	}

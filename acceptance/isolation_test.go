@@ -97,7 +97,7 @@ var attempts = []attempt{
 var ownerless = []route.Name{
 	route.Index, route.Health, route.HealthHead, route.Ready, route.ReadyHead, route.Info, route.OpenAPI, route.Docs,
 	route.Console, route.ConsoleFile,
-	route.Config, route.ListAgents, route.GetAgent, route.ListTeams, route.ListWorkflows,
+	route.Config, route.WhoAmI, route.Can, route.ListAgents, route.GetAgent, route.ListTeams, route.ListWorkflows,
 	route.ListRevocations, route.Revoke, route.UndoRevocation, route.ListActiveRuns, route.CancelActiveRuns,
 }
 

@@ -186,6 +186,22 @@ func form(members ...string) (body string, headers map[string]string) {
 
 const everything = "agents:read agents:run sessions:read sessions:write memories:read memories:write config:read"
 
+// The function that serves these has no database and no keys.
+func TestEveryValidTokenAsksTheFunctionAboutItself(t *testing.T) {
+	t.Parallel()
+	config := deploy(t, keyway).start("config")
+	config.ask(request{method: "GET", path: "/whoami", scopes: "agents:b:read"}).want(t, "who the caller is", 200,
+		`{"os_id":"test-os","sub":"ann","user_id":"ann","issuer":"","admin":false,`+
+			`"scopes":[{"scope":"agents:b:read","from":"scopes"}],"expires_at":`, `"user_isolation":true`)
+	json := map[string]string{"Content-Type": "application/json"}
+	asked := `{"requests":[{"method":"GET","path":"/agents/b"},{"method":"POST","path":"/agents/b/runs"}]}`
+	config.ask(request{method: "POST", path: "/can", scopes: "agents:b:read", headers: json, body: asked}).want(t,
+		"what the token opens", 200, `"status":200,"allowed":true,"route":"get_agent","needs":["agents:b:read"]`,
+		`"status":403,"allowed":false,"route":"create_run","needs":["agents:b:run"],"granted":[],"missing":["agents:b:run"]`)
+	config.ask(request{method: "GET", path: "/whoami"}).want(t, "nobody", 401)
+	config.ask(request{method: "POST", path: "/can", headers: json, body: asked}).want(t, "nobody asks", 401)
+}
+
 func TestEachFunctionAnswersOnlyItsRoutes(t *testing.T) {
 	t.Parallel()
 	d := deploy(t, keyway)

@@ -54,6 +54,12 @@ var callers = map[string]*authz.Principal{
 	"bound-admin": {Subject: "root", SessionID: "bound-session", Scopes: []string{"agent_os:admin"}},
 	"once":        {Subject: "eve", Limits: limit.Limits{RunsPerDay: 1}, Scopes: everyScope},
 	"one":         {Subject: "ann", Scopes: []string{"agents:a:read", "config:read"}},
+	"mapped": {Subject: "max", Scopes: []string{"agents:a:run"}, Origins: []string{"groups=staff"},
+		ExpiresAt: time.Unix(4_102_444_800, 0)},
+	"renamed":   {Subject: "rena", Scopes: []string{"agents:read"}, ScopesClaim: "permissions"},
+	"scopeless": {Subject: "sue", Absent: `"secret_claim"`, Unread: "it has groups"},
+	"expired":   {Subject: "eve", Scopes: everyScope, ExpiresAt: time.Unix(1, 0)},
+	"many":      {Subject: "mia", Scopes: manyScopes()},
 	// These have tokens that a test can revoke.
 	"leaked": {Subject: "leo", TokenID: "leo-1", Issuer: "i", IssuedAt: time.Unix(1_000_000, 0), Scopes: everyScope},
 	"newer":  {Subject: "leo", TokenID: "leo-2", Issuer: "i", IssuedAt: time.Unix(2_000_000, 0), Scopes: everyScope},
@@ -65,6 +71,14 @@ var callers = map[string]*authz.Principal{
 var everyScope = []string{
 	"agents:read", "agents:run", "teams:read", "workflows:read", "config:read",
 	"sessions:read", "sessions:write", "sessions:delete", "memories:read", "memories:write", "memories:delete",
+}
+
+// manyScopes returns scopes for a thousand agents.
+func manyScopes() (scopes []string) {
+	for n := range 1000 {
+		scopes = append(scopes, fmt.Sprintf("agents:a%d:read", n))
+	}
+	return scopes
 }
 
 // scripted is a model that plays its answers in order and repeats the last one.
@@ -194,7 +208,11 @@ func newServiceAt(t *testing.T, url string, answers ...answer) *service {
 		api.Options{
 			Table: route.Table, Policy: policy, Revoked: revoked, RevokedNow: now, Log: log, Now: time.Now,
 		},
-		api.OS{ID: "test-os", Name: "Test", Version: "1", Digest: "d", Isolation: isolation, Agents: listed, Policy: policy},
+		api.OS{
+			ID: "test-os", Name: "Test", Version: "1", Digest: "d", Isolation: isolation, Agents: listed, Policy: policy,
+			AsWritten: func(text string) string { return text },
+			OwnerOf:   func(p *authz.Principal) (string, string, error) { return p.Subject, "", nil },
+		},
 		&api.Readiness{Check: s.db.Check, Now: time.Now},
 		list,
 		api.Runs{

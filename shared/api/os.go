@@ -29,7 +29,12 @@ type OS struct {
 	// Agents are all declared agents. GET /config shows those that the caller is
 	// allowed to read. Defaults to none.
 	Agents []wire.Agent
-	// Policy decides which agents GET /config shows. Required.
+	// OwnerOf returns the owner of a caller's data and, if that is not certain, the one that it can be instead. Required.
+	OwnerOf func(*authz.Principal) (name, otherwise string, err error)
+	// AsWritten returns a text of keyway.yaml with variables in place of their values. POST /can explains mappings
+	// with it. Required.
+	AsWritten func(string) string
+	// Policy decides which agents GET /config shows, and what POST /can answers. Required.
 	Policy *authz.Policy
 	// Started is when this process started. GET /health shows it. Required.
 	Started time.Time
@@ -43,6 +48,8 @@ func (o OS) endpoints() []Endpoint {
 		answer(route.HealthHead, o.health).withoutBody(),
 		answer(route.Info, o.info),
 		answer(route.Config, o.config),
+		answer(route.WhoAmI, o.whoami),
+		answer(route.Can, o.can),
 		openAPI(),
 		docs(),
 		consolePage(),

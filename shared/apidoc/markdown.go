@@ -32,9 +32,12 @@ func Markdown() []byte {
 			fmt.Fprintf(b, "\n## %s\n", strings.ToUpper(family[:1])+family[1:])
 		}
 		fmt.Fprintf(b, "\n### `%s %s`\n\n%s. ", method, path, op.Summary)
-		if len(op.Scopes) == 0 {
+		switch {
+		case len(op.Security) == 0:
 			b.WriteString("Public.")
-		} else {
+		case len(op.Scopes) == 0:
+			b.WriteString("Any valid token.")
+		default:
 			fmt.Fprintf(b, "Scopes: `%s`.", strings.Join(op.Scopes, "`, `"))
 		}
 		fmt.Fprintf(b, " Responses: %s.\n", responsesDoc(op))

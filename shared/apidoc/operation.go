@@ -75,6 +75,8 @@ var summaries = map[route.Name]string{
 	route.Console:          "The web console; without the slash at the end, a redirect to it",
 	route.ConsoleFile:      "A file of the web console",
 	route.Config:           "Models, databases and agents of the OS",
+	route.WhoAmI:           "What this server reads in the caller's token",
+	route.Can:              "What the caller's token opens, and why",
 	route.ListAgents:       "List the agents that the caller is allowed to read",
 	route.GetAgent:         "Get one agent",
 	route.ListTeams:        "List teams (always empty)",
@@ -212,6 +214,9 @@ func (op operation) errorStatuses(r *route.Route) (out []int) {
 	}
 	out = []int{
 		http.StatusUnauthorized, http.StatusForbidden, http.StatusInternalServerError, http.StatusServiceUnavailable,
+	}
+	if r.AnyToken { // no scope is missing
+		out = slices.DeleteFunc(out, func(status int) bool { return status == http.StatusForbidden })
 	}
 	if slices.ContainsFunc(op.Parameters, func(p parameter) bool { return p.In == "path" || p.Name == "db_id" }) {
 		out = append(out, http.StatusNotFound)

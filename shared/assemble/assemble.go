@@ -109,6 +109,7 @@ func build(p Parts, served []route.Function) (s Service) {
 				ID: p.Config.ID, Name: p.Config.Name, Description: p.Config.Description,
 				Version: p.Version, Digest: p.Config.Digest,
 				Isolation: isolation, Agents: listed, Policy: p.Policy, Started: p.Started,
+				OwnerOf: p.ownerOf, AsWritten: p.Config.AsWritten,
 			})
 		case route.Agents:
 			resources = append(resources, list)
@@ -157,6 +158,19 @@ func (p Parts) owners() func() (*owner.Record, error) {
 		}
 		return r, nil
 	}
+}
+
+// ownerOf returns the owner of a caller's data, and the one that it can be instead. With the database it is certain.
+func (p Parts) ownerOf(c *authz.Principal) (name, otherwise string, err error) {
+	if p.DB == nil {
+		name, otherwise = p.Config.Auth.Owners().Likely(c.Realm, c.Issuer, c.Subject)
+		return name, otherwise, nil
+	}
+	recorded, err := p.owners()()
+	if err != nil {
+		return "", "", err
+	}
+	return recorded.Name(c.Realm, c.Issuer, c.Subject), "", nil
 }
 
 // noOwners is what callers see of a file that doesn't fit the database. The log has the reason, which

@@ -6,7 +6,9 @@ package authz
 
 import (
 	"net/http"
+	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/scope"
@@ -91,6 +93,16 @@ func (o *Policy) Decide(p *Principal, method, path string) Decision {
 	d.AllIDs = true // with a custom mapping too: it replaces the filter of a list
 	d.Allow = len(d.Missing) == 0
 	return d
+}
+
+// DecideAt is Decide for a request as people write it: the method in any case, and a path as it is sent or a whole URL,
+// since that is what people copy. The query has no effect. The error is that of a text that is no URL.
+func (o *Policy) DecideAt(p *Principal, method, address string) (Decision, error) {
+	u, err := url.ParseRequestURI(address)
+	if err != nil {
+		return Decision{}, err
+	}
+	return o.Decide(p, strings.ToUpper(method), u.Path), nil
 }
 
 // filter allows a caller to list the resources that their scopes let them read. A

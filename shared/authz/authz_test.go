@@ -300,6 +300,32 @@ func TestMightAllowIsNeverNarrowerThanDecide(t *testing.T) {
 	}
 }
 
+// Callers ask these routes what their token lacks, so that no mapping closes them.
+func TestNoMappingClosesARouteThatEveryValidTokenOpens(t *testing.T) {
+	t.Parallel()
+	o := policy(t, admin, Mapping{"GET", "/*", []string{"x:y"}}, Mapping{"POST", "*", []string{"x:y"}})
+	for _, request := range []string{"GET /whoami", "POST /can"} {
+		method, path, _ := strings.Cut(request, " ")
+		for _, scopes := range [][]string{nil, {"x:z"}, {admin}} {
+			p := &Principal{Scopes: scopes}
+			d := o.Decide(p, method, path)
+			if !d.Allow || d.Open || d.Mapping != "" || len(d.Need) > 0 || !o.MightAllow(o.Granted(p), d.Route, "") {
+				t.Errorf("%s with %q: %+v", request, scopes, d)
+			}
+			asWritten := func(text string) string { return text }
+			if got := strings.Join(d.Reasons(asWritten), "; "); !strings.HasSuffix(got, "it needs a valid token and no scope") {
+				t.Errorf("%s: %s", request, got)
+			}
+		}
+		if d := o.Decide(nil, method, path); d.Allow || d.Err("").Error() != o.Decide(nil, "GET", "/agents").Err("").Error() {
+			t.Errorf("%s without a token: %+v", request, d)
+		}
+		if _, err := New(route.Table, admin, []Mapping{{method, path, []string{"x:y"}}}); err == nil {
+			t.Errorf("a mapping of %s alone has no effect and was accepted", request)
+		}
+	}
+}
+
 // A mapping may be older than the routes, and must not open them.
 func TestNoMappingAndNoOtherScopeOpensARouteForAdministrators(t *testing.T) {
 	t.Parallel()

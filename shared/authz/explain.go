@@ -3,6 +3,7 @@ package authz
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/keyway-agents/keyway/shared/fault"
@@ -76,6 +77,8 @@ func (d Decision) Reasons(written func(string) string) []string {
 		return append(out, "it is public")
 	case d.anonymous:
 		return append(out, "the request carries no valid token")
+	case d.Route.AnyToken:
+		return append(out, "it needs a valid token and no scope")
 	case d.Mapping != "":
 		out = append(out, fmt.Sprintf("the mapping %q replaces its need: %s", d.Mapping, list(texts(d.Need), written)))
 	default:
@@ -91,7 +94,11 @@ func (d Decision) Reasons(written func(string) string) []string {
 	case d.Admin:
 		out = append(out, "the token holds the administrator's scope")
 	case !d.AllIDs:
-		out = append(out, "the list is filtered to "+list(d.IDs, written))
+		ids, more := d.IDs, ""
+		if n := len(ids) - maxListed; n > 0 {
+			ids, more = ids[:maxListed], fmt.Sprintf(" and %d more", n)
+		}
+		out = append(out, "the list is filtered to "+list(ids, written)+more)
 	default:
 		out = append(out, "the token grants all of it")
 	}
@@ -101,8 +108,12 @@ func (d Decision) Reasons(written func(string) string) []string {
 	return out
 }
 
-// maxOrigins is how many scopes Reasons gives the origin of.
-const maxOrigins = 5
+// maxOrigins is how many scopes Reasons gives the origin of, and maxListed how many ids of a list and how many scopes
+// an explanation names. A token can have thousands.
+const (
+	maxOrigins = 5
+	maxListed  = 20
+)
 
 // origins says from which claim or role the scopes are: of an allowed request those that count for it, and of a refused
 // one all. It is "" if all scopes are from the only claim that is read.
@@ -131,18 +142,62 @@ func (d Decision) counts(held string) bool {
 	if d.Admin {
 		return held == d.admin
 	}
+	return slices.ContainsFunc(d.narrowed(), func(need scope.Need) bool { return d.covers(held, need) })
+}
+
+// covers reports whether one scope of the caller covers a narrowed need of the request, or a part of a list.
+func (d Decision) covers(held string, need scope.Need) bool {
+	if d.Admin && held == d.admin {
+		return true
+	}
 	n, ok := scope.Parse(held)
-	if !ok {
-		return false
+	return ok && n.Resource == need.Resource && n.Action == need.Action && (n.ID == "" || n.ID == need.ID || d.lists())
+}
+
+// lists reports whether the route is a list that is filtered by scopes.
+func (d Decision) lists() bool { return d.Route.Lists != "" && d.Mapping == "" }
+
+// narrowed returns the needs of the request, about the id in its path.
+func (d Decision) narrowed() []scope.Need {
+	if d.Route == nil {
+		return nil
 	}
 	family, param := d.Route.Resource()
-	for _, need := range d.Need {
-		need = need.On(family, d.Params[param])
-		if n.Resource == need.Resource && n.Action == need.Action && (n.ID == "" || n.ID == need.ID || !d.AllIDs) {
-			return true
+	out := make([]scope.Need, len(d.Need))
+	for i, n := range d.Need {
+		out[i] = n.On(family, d.Params[param])
+	}
+	return out
+}
+
+// Needs returns the scopes that the request needs, about the id in its path.
+func (d Decision) Needs() []string { return texts(d.narrowed()) }
+
+// Lacks returns Missing as texts.
+func (d Decision) Lacks() []string { return texts(d.Missing) }
+
+// Grant is a scope of the caller that covers a need of the request.
+type Grant struct {
+	// Scope is as the token has it, and From the claim or the role that it is from.
+	Scope, From string
+	// Covers is the need, one of Needs.
+	Covers string
+}
+
+// Granted returns the scopes of the caller that cover a need, also of a request that is refused because of another
+// need. It returns the first 20 of them.
+func (d Decision) Granted() (all []Grant) {
+	for _, need := range d.narrowed() {
+		for i, held := range d.caller.Scopes {
+			if len(all) == maxListed {
+				return all
+			}
+			if d.covers(held, need) {
+				all = append(all, Grant{held, d.caller.Origin(i), need.String()})
+			}
 		}
 	}
-	return false
+	return all
 }
 
 // plain returns a text as it is, or the beginning of it in quotes if it is long or not plain.

@@ -62,7 +62,7 @@ func New(table *route.Routes, admin string, mappings []Mapping) (*Policy, error)
 	o := &Policy{table: table, admin: admin, mappings: map[*route.Route][]mapping{}}
 	for r := range table.All() {
 		for _, m := range all {
-			if !r.Admin && m.Method == r.Method && r.Overlaps(m.Path) {
+			if mappable(r) && m.Method == r.Method && r.Overlaps(m.Path) {
 				o.mappings[r] = append(o.mappings[r], m)
 			}
 		}
@@ -77,18 +77,22 @@ func wrong(format string, args ...any) error {
 }
 
 // Reaches reports whether a mapping could ever match a request to a route that needs
-// scopes. A route for administrators alone is never mapped: "GET /*" must not open it.
+// scopes. A route for administrators alone is never mapped: "GET /*" must not open it. It must not close a route that
+// every valid token opens either: callers ask there what their token lacks.
 func Reaches(table *route.Routes, method, glob string) bool {
 	if strings.Contains(glob, route.Hole) { // it would match the open parameters in MightAllow's paths
 		return false
 	}
 	for r := range table.All() {
-		if !r.Public && !r.Admin && r.Method == method && r.Overlaps(glob) {
+		if mappable(r) && r.Method == method && r.Overlaps(glob) {
 			return true
 		}
 	}
 	return false
 }
+
+// mappable reports whether a mapping can replace the needs of the route.
+func mappable(r *route.Route) bool { return !r.Public && !r.Admin && !r.AnyToken }
 
 // String returns the method and the path, as the decision log shows them.
 func (m Mapping) String() string { return m.Method + " " + m.Path }
@@ -113,7 +117,7 @@ func (o *Policy) need(r *route.Route, path string) ([]scope.Need, string) {
 	return o.own(r), ""
 }
 
-// own returns the needs of the route itself.
+// own returns the needs of the route itself: none if every valid token opens it.
 func (o *Policy) own(r *route.Route) []scope.Need {
 	if r.Admin {
 		return []scope.Need{{Resource: o.admin}}

@@ -31,8 +31,9 @@ func rules(t testing.TB, adminScope string, mappings ...authztest.Mapping) (*aut
 
 func TestTheTableIsTheOraclesTable(t *testing.T) {
 	t.Parallel()
-	line := func(method, pattern string, public, list bool, needs []string) string {
-		return fmt.Sprintf("%s %s public=%t list=%t %s", method, pattern, public, list, strings.Join(needs, " "))
+	line := func(method, pattern string, public, list, admin, token bool, needs []string) string {
+		return fmt.Sprintf("%s %s public=%t list=%t admin=%t token=%t %s", method, pattern, public, list, admin, token,
+			strings.Join(needs, " "))
 	}
 	var ours, theirs []string
 	for r := range route.Table.All() {
@@ -40,10 +41,10 @@ func TestTheTableIsTheOraclesTable(t *testing.T) {
 		for _, n := range r.Needs {
 			needs = append(needs, n.String())
 		}
-		ours = append(ours, line(r.Method, r.Pattern, r.Public, r.Lists != "", needs))
+		ours = append(ours, line(r.Method, r.Pattern, r.Public, r.Lists != "", r.Admin, r.AnyToken, needs))
 	}
 	for _, r := range authztest.Rows {
-		theirs = append(theirs, line(r.Method, r.Pattern, r.Public, r.List, r.Needs))
+		theirs = append(theirs, line(r.Method, r.Pattern, r.Public, r.List, r.Admin, r.Token, r.Needs))
 	}
 	slices.Sort(ours)
 	slices.Sort(theirs)

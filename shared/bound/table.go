@@ -41,6 +41,12 @@ var (
 		Kind: fault.Unprocessable, Text: listTooLong,
 		Why: "One page of a list has at most as many.",
 	})
+	// Decisions is the number of requests that one request asks about.
+	Decisions = add(Bound{
+		Name: "decisions", Of: "requests of POST /can", Default: 200,
+		Kind: fault.Unprocessable, Text: listTooLong,
+		Why: "A page about some 60 agents with three actions each.",
+	})
 	// Filters is the number of values of one parameter in a query.
 	Filters = add(Bound{
 		Name: "filters", Of: "Values of one repeated parameter of a query", Default: 100,

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -64,13 +63,10 @@ func (c canCmd) Run(ctx context.Context, e env) error {
 	} else if c.Token != "" {
 		return usage("--token and --scopes exclude each other; give one of them")
 	}
-	// A whole URL is accepted too, since that is what people copy.
-	address, err := url.ParseRequestURI(c.Path)
+	d, err := policy.DecideAt(p, c.Method, c.Path)
 	if err != nil {
 		return usage("PATH is no path of a request; write it as in /agents/web-search-agent/runs")
 	}
-	// The server decides about the decoded path and ignores the query.
-	d := policy.Decide(p, strings.ToUpper(c.Method), address.Path)
 	limits := e.limitsOf(ctx, cfg, p, d)
 	if e.cli.JSON {
 		// Route and Need are absent if no route serves the path.
@@ -253,8 +249,8 @@ type routesCmd struct{}
 // Help adds examples to the command's --help.
 func (routesCmd) Help() string {
 	return `Prints method, path, scopes and the Lambda function of every route. The scopes are the
-defaults: auth.scope_mappings in keyway.yaml may replace them, except (admin_scope): only the
-administrator's scope opens that route.
+defaults: auth.scope_mappings in keyway.yaml may replace them, except (admin_scope), where only
+the administrator's scope opens the route, and (any token), where every valid token does.
 
   keyway routes
   keyway routes --json`
@@ -268,13 +264,14 @@ func (routesCmd) Run(e env) error {
 		Path     string   `json:"path"`
 		Needs    []string `json:"needs"`
 		Public   bool     `json:"public"`
-		Admin    bool     `json:"admin,omitempty"` // only admin_scope opens it
+		Admin    bool     `json:"admin,omitempty"`     // only admin_scope opens it
+		AnyToken bool     `json:"any_token,omitempty"` // every valid token opens it
 		Function string   `json:"function"`
 	}
 	var lines []line
 	for r := range route.Table.All() {
 		needs := append([]string{}, scopeNames(r.Needs)...) // [] and not null in JSON
-		lines = append(lines, line{r.Method, r.Pattern, needs, r.Public, r.Admin, string(r.Function)})
+		lines = append(lines, line{r.Method, r.Pattern, needs, r.Public, r.Admin, r.AnyToken, string(r.Function)})
 	}
 	if e.cli.JSON {
 		return printJSON(e.out, lines)
@@ -288,6 +285,8 @@ func (routesCmd) Run(e env) error {
 			needs = "(public)"
 		case l.Admin:
 			needs = "(admin_scope)"
+		case l.AnyToken:
+			needs = "(any token)"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", l.Method, l.Path, needs, l.Function)
 	}

@@ -218,8 +218,8 @@ func authorization(e Request) (values []string) {
 // is denied, and an explicit Deny wins over every Allow. So a route without a grant is
 // simply not listed. A * in an Allow matches slashes too, so the Allow may match paths
 // that the scopes don't open. overreaching lists those paths, and a Deny excludes them.
-// A token that opens no route gets a Deny of everything, which is a 403. A policy
-// without any statement would be an error instead: sam local answers it with 502.
+// Some routes are open to every valid token, so that no policy is without a statement: sam local
+// answers such a policy with 502.
 func (a *Authorizer) policy(granted scope.Set, arn string) events.APIGatewayCustomAuthorizerPolicy {
 	ids, agents := slices.DeleteFunc(granted.Named(), unnameable), a.Agents
 	if len(ids) > maxGrants {
@@ -234,10 +234,6 @@ func (a *Authorizer) policy(granted scope.Set, arn string) events.APIGatewayCust
 		}
 	}
 	add("Allow", a.allowed(granted, ids, arn))
-	if len(policy.Statement) == 0 {
-		add("Deny", []string{arn + "*"})
-		return policy
-	}
 	add("Deny", a.overreaching(granted, agents, arn))
 	return policy
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -120,6 +121,24 @@ func statements(t tester, answer events.APIGatewayCustomAuthorizerResponse) (lin
 		}
 	}
 	return lines
+}
+
+// opensAlways is what the policy of every valid token has.
+var opensAlways = []string{"Allow GET/whoami", "Allow POST/can"}
+
+// byScopes returns the statements that follow from the scopes of a token.
+func byScopes(t tester, answer events.APIGatewayCustomAuthorizerResponse) (out []string) {
+	t.Helper()
+	all := statements(t, answer)
+	for _, line := range all {
+		if !slices.Contains(opensAlways, line) {
+			out = append(out, line)
+		}
+	}
+	if len(all) != len(out)+len(opensAlways) {
+		t.Errorf("%q has not what every token opens", all)
+	}
+	return out
 }
 
 func TestTokenIsReadFromAuthorizationHeaderOnly(t *testing.T) {

@@ -20,7 +20,7 @@ func New(list []Route) *Routes {
 	for i := range list {
 		r := &list[i]
 		r.compile()
-		if !r.Public && !r.Admin && len(r.Needs) == 0 {
+		if !r.Public && !r.Admin && !r.AnyToken && len(r.Needs) == 0 {
 			panic(fmt.Sprintf("route: %s has no needs and is not public", r))
 		}
 		for _, key := range []string{string(r.Name), r.String()} {

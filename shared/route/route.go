@@ -33,8 +33,11 @@ type Route struct {
 	// Admin means that only the administrator's scope opens the route, whatever else a token
 	// holds and whatever custom mappings say. Defaults to false.
 	Admin bool
-	// Needs are the scopes of the route; a caller needs all of them. Required unless
-	// the route is Public or Admin, because an empty list would allow every valid token.
+	// AnyToken means that every valid token opens the route, whatever its scopes and whatever custom mappings say. The
+	// answer of such a route depends on nothing but the caller's own token. Defaults to false.
+	AnyToken bool
+	// Needs are the scopes of the route; a caller needs all of them. Required unless the route is Public, Admin or
+	// AnyToken: an empty list would allow every valid token, and must not do so by mistake.
 	Needs []scope.Need
 	// Lists is the family of resources that the answer lists. A caller with a scope for
 	// one of them is allowed to send the request, and sees only those that their scopes

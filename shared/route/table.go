@@ -19,6 +19,8 @@ const (
 	Console       Name = "console"
 	ConsoleFile   Name = "console_file"
 	Config        Name = "config"
+	WhoAmI        Name = "whoami"
+	Can           Name = "can"
 	ListAgents    Name = "list_agents"
 	GetAgent      Name = "get_agent"
 	ListTeams     Name = "list_teams"
@@ -81,6 +83,9 @@ var Table = New(routes([]row{
 	{Console, Settings, "GET /console", public, ""},
 	{ConsoleFile, Settings, "GET /console/{file}", public, ""},
 	{Config, Settings, "GET /config", guarded, "config:read"},
+	// AgentOS has no such routes. They speak of the caller's own token only.
+	{WhoAmI, Settings, "GET /whoami", anyToken, ""},
+	{Can, Settings, "POST /can", anyToken, ""},
 
 	{ListAgents, Agents, "GET /agents", filtered, "agents:read"},
 	{GetAgent, Agents, "GET /agents/{agent_id}", guarded, "agents:read"},
@@ -145,6 +150,7 @@ const (
 	filtered               // the same, and the answer lists the resources that the scope is about
 	public                 // everybody
 	admin                  // a caller with the administrator's scope, which keyway.yaml names
+	anyToken               // a caller with a valid token, whatever its scopes
 )
 
 // routes returns the rows as routes. It panics on a scope that is none.
@@ -152,7 +158,8 @@ func routes(rows []row) []Route {
 	out := make([]Route, len(rows))
 	for i, line := range rows {
 		r := &out[i]
-		r.Name, r.Function, r.Public, r.Admin = line.name, line.function, line.access == public, line.access == admin
+		r.Name, r.Function = line.name, line.function
+		r.Public, r.Admin, r.AnyToken = line.access == public, line.access == admin, line.access == anyToken
 		r.Method, r.Pattern, _ = strings.Cut(line.request, " ")
 		for _, text := range strings.Fields(line.scopes) {
 			n, ok := scope.Parse(text)

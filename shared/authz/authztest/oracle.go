@@ -12,8 +12,9 @@ import (
 )
 
 // Table is what is served, one route a line: method, path and needs. A caller needs all
-// of them. "list" marks a list that shows only what its caller is allowed to read, and
-// "admin" a route that the administrator's scope alone opens.
+// of them. "list" marks a list that shows only what its caller is allowed to read, "admin"
+// a route that the administrator's scope alone opens, and "token" one that every valid
+// token opens.
 const Table = `
 GET    /                                          public
 GET    /health                                    public
@@ -26,6 +27,8 @@ GET    /console                                   public
 GET    /console/{file}                            public
 GET    /openapi.json                              public
 GET    /config                                    config:read
+GET    /whoami                                    token
+POST   /can                                       token
 GET    /agents                                    list agents:read
 GET    /agents/{agent_id}                         agents:read
 GET    /teams                                     list teams:read
@@ -66,7 +69,7 @@ DELETE /active-runs                               admin
 type Row struct {
 	Method, Pattern string
 	Public, List    bool
-	Admin           bool
+	Admin, Token    bool
 	Needs           []string
 	form            *regexp.Regexp // matches the paths
 }
@@ -87,6 +90,8 @@ func rows() (out []Row) {
 				r.List = true
 			case "admin":
 				r.Admin = true
+			case "token":
+				r.Token = true
 			default:
 				r.Needs = append(r.Needs, w)
 			}
@@ -137,7 +142,7 @@ func (o Oracle) Request(method, path string) Request {
 		if n := row.form.SubexpIndex("agent_id"); n > 0 {
 			r.Agent = found[n]
 		}
-		if m := o.mapping(method, path); m != nil && !row.Public && !row.Admin {
+		if m := o.mapping(method, path); m != nil && !row.Public && !row.Admin && !row.Token {
 			r.Mapped, r.needs = true, m.Scopes
 		}
 		return r
@@ -250,6 +255,8 @@ func (c Caller) May(r Request) bool {
 		return true
 	case r.Row.Admin:
 		return c.admin
+	case r.Row.Token:
+		return true
 	case r.Row.List && !r.Mapped:
 		return c.admin || c.some(r.needs[0])
 	}
