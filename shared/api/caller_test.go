@@ -25,7 +25,8 @@ func TestWhoAmIShowsWhatTheServerReadsInTheToken(t *testing.T) {
 	s.do("once GET /whoami", "").want(t, 200, `"limits":{"runs_per_day":1}`)
 	s.do("leaked GET /whoami", "").want(t, 200, `"issued_at":1000000`)
 	s.do("noname GET /whoami", "").want(t, 200, `"sub":"","user_id":""`)
-	s.do("mapped GET /whoami", "").want(t, 200, `{"scope":"agents:a:run","from":"groups=staff"}`, `"expires_at":4102444800`)
+	s.do("mapped GET /whoami", "").want(t, 200, `{"scope":"agents:a:run","from":"groups=staff"}`,
+		`"expires_at":4102444800`)
 	s.do("renamed GET /whoami", "").want(t, 200, `"scopes":[{"scope":"agents:read","from":"permissions"}]`)
 	s.do("scopeless GET /whoami", "").want(t, 200, `"scopes":[]`)
 }
@@ -144,8 +145,8 @@ func TestCanRefusesWhatItCannotDecide(t *testing.T) {
 		`{"requests":[{"method":null,"path":"/"}]}`: `"loc":["body","requests",0,"method"],` +
 			`"msg":"Input should be a valid string"`,
 		`{"requests":[{"method":"","path":"/"}]}`: `"msg":"String should have at least 1 character"`,
-		`{"requests":[{"method":"GET","path":"agents"}]}`: `"loc":["body","requests",0,"path"],"msg":"Value error, it is no ` +
-			`path of a request`,
+		`{"requests":[{"method":"GET","path":"agents"}]}`: `"loc":["body","requests",0,"path"],` +
+			`"msg":"Value error, it is no path of a request`,
 		fmt.Sprintf(`{"requests":[{"method":"GET","path":"/%s"}]}`, long): `"loc":["body","requests",0,"path"],` +
 			`"msg":"String should have at most 1024 bytes, not 1026"`,
 	} {

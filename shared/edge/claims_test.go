@@ -112,7 +112,8 @@ func (c claimed) examine(t tester, i issuer) (scopes map[string][]string, ok boo
 	want := &authz.Principal{
 		Subject: claims.Subject, SessionID: claims.SessionID, Issuer: claims.Issuer, Realm: claims.Realm,
 		TokenID: claims.ID, TokenHash: token.Hash([]string{raw}), Scopes: claims.Scopes, Origins: crossing(claims.Origins),
-		ScopesClaim: claims.ScopesClaim, SubjectClaim: claims.SubjectClaim, Absent: claims.Absent, Unread: claims.Unread, Limits: claims.Limits,
+		ScopesClaim: claims.ScopesClaim, SubjectClaim: claims.SubjectClaim, Absent: claims.Absent,
+		Unread: claims.Unread, Limits: claims.Limits,
 		IssuedAt: claims.IssuedAt, ExpiresAt: claims.ExpiresAt,
 	}
 	if claims.Origins != nil && want.Origins == nil {
@@ -242,7 +243,8 @@ var (
 	anyName    = rapid.SampledFrom(claimNames)
 	anyScope   = rapid.SampledFrom([]string{admin, "agents:a:run", "agents:b:run", "agents:read", "sessions:read"})
 	anyRole    = rapid.OneOf(rapid.SampledFrom([]string{"staff", "admins", "rs/staff"}), anyScope,
-		rapid.SampledFrom([]string{" ", "staff admins", "rs/", "Staff", `"`, `","` + admin, "\x00", "\u2028", "日本", "]", "=",
+		rapid.SampledFrom([]string{" ", "staff admins", "rs/", "Staff", `"`, `","` + admin, "\x00",
+			"\u2028", "日本", "]", "=",
 			"groups=staff", strings.Repeat("long", 600)}))
 	between = rapid.SampledFrom([]string{" ", " ", " ", "  ", "\t", "\u00a0", ",", "", " rs/", "/"})
 	anyText = rapid.Custom(func(t *rapid.T) string {

@@ -66,7 +66,8 @@ func newOffice(t *testing.T, agents ...string) *office {
 		Table: route.Table, Policy: a.Policy, Log: slog.New(slog.DiscardHandler), Decisions: a.Log,
 		Now: func() time.Time { return now().Add(time.Duration(o.behind.Load())) },
 		// without memories; a run panics
-	}, api.OS{Policy: a.Policy, OwnerOf: subject}, list, api.Runs{Agents: list}, api.Sessions{Isolation: api.Isolation{On: true}})
+	}, api.OS{Policy: a.Policy, OwnerOf: subject}, list, api.Runs{Agents: list},
+		api.Sessions{Isolation: api.Isolation{On: true}})
 	server := httptest.NewServer(logging.Requests(logging.NewLogger(o.log, false), gateway.New(a, o.functions, now)))
 	t.Cleanup(server.Close)
 	o.addr = server.Listener.Addr().String()

@@ -399,8 +399,8 @@ func (from *source) checkClient(o object) error {
 	return nil
 }
 
-// sameWord reports whether a text is this ASCII word in any case. Of equal length, it holds no other letters, such as ſ
-// for s.
+// sameWord reports whether a text is this ASCII word in any case. Of equal length, it holds no other letters, such as
+// ſ for s.
 func sameWord(text, word string) bool { return len(text) == len(word) && strings.EqualFold(text, word) }
 
 // The refusals of tokens of other kinds.
