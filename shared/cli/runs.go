@@ -66,7 +66,8 @@ func (c runsCmd) Run(ctx context.Context, e env) error {
 // open opens the database and returns the name of the owner of the runs, "" for all users.
 func (c runsCmd) open(ctx context.Context, e env) (*store.DB, string, error) {
 	if c.Sub != "" {
-		return user{c.Sub, c.Issuer}.open(ctx, e)
+		db, who, err := user{c.Sub, c.Issuer}.open(ctx, e)
+		return db, who.owner, err
 	}
 	db, _, err := e.openDatabase("")
 	if err != nil {

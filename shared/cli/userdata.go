@@ -8,9 +8,15 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
 	"time"
 
+	"github.com/keyway-agents/keyway/shared/audit"
 	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/loghash"
 	"github.com/keyway-agents/keyway/shared/owner"
 	"github.com/keyway-agents/keyway/shared/pgvalue"
 	"github.com/keyway-agents/keyway/shared/revoke"
@@ -32,7 +38,8 @@ type exportCmd struct {
 // Help adds examples to the command's --help.
 func (exportCmd) Help() string {
 	return `The output is JSON Lines: first a manifest, then one line for each session, run, batch of
-events and memory, and last a summary with the numbers of lines. All lines show one moment.
+events, memory and day of use that limits have counted, and last a summary with the numbers of
+lines. All lines show one moment.
 Without the summary the export is not complete, and the exit status is 1.
 
   keyway export --sub ann > ann.jsonl
@@ -47,10 +54,11 @@ type eraseCmd struct {
 
 // Help adds examples to the command's --help.
 func (eraseCmd) Help() string {
-	return `The command deletes the user's sessions, runs, events and memories. It is refused while runs of
-the user are in progress. Revoke the user's tokens first, so that no new data is made; the
-revocation itself stays. Logs hold hashes of subjects only, and stay. Whatever stops the
-command, it can be repeated.
+	return `The command deletes the user's sessions, runs, events and memories, and what was counted for
+the user's limits. It is refused while runs of the user are in progress. Revoke the user's
+tokens first, so that no new data is made; the revocation itself stays. Logs have hashes of
+subjects only, and stay: the command prints those of the user. Whatever stops the command, it
+reports what it has deleted, and can be repeated.
 
 Exit status 0: deleted, or it could be, 1: refused.
 
@@ -61,22 +69,30 @@ Exit status 0: deleted, or it could be, 1: refused.
 // eraseTimeout bounds erase and export.
 const eraseTimeout = 6 * time.Hour
 
-// open opens the database and returns the name under which the user's data is stored.
-func (u user) open(ctx context.Context, e env) (*store.DB, string, error) {
+// names are those under which a user is known.
+type names struct {
+	// owner is the name of the user's data.
+	owner string
+	// issuers are all spellings of the user's issuer.
+	issuers []string
+}
+
+// open opens the database and returns the names of the user.
+func (u user) open(ctx context.Context, e env) (*store.DB, names, error) {
 	if u.Sub == "" || len(u.Sub) > store.MaxSubject || !pgvalue.ValidText(u.Sub) {
-		return nil, "", usage("--sub: write UTF-8 of 1 to %d bytes", store.MaxSubject)
+		return nil, names{}, usage("--sub: write UTF-8 of 1 to %d bytes", store.MaxSubject)
 	}
 	db, cfg, err := e.openDatabase("")
 	if err != nil {
-		return nil, "", err
+		return nil, names{}, err
 	}
-	name, err := u.owner(ctx, db, cfg)
+	who, err := u.names(ctx, db, cfg)
 	if err != nil {
 		db.Close()
-		return nil, "", err
+		return nil, names{}, err
 	}
 	noteClaims(e, u.Sub, cfg.Auth)
-	return db, name, nil
+	return db, who, nil
 }
 
 // openDatabase opens the database of keyway.yaml, and returns the file too. embedded says what to do with the embedded
@@ -97,20 +113,23 @@ func (e env) openDatabase(embedded string) (*store.DB, *config.Config, error) {
 	return db, cfg, err
 }
 
-// owner returns the name of the user's data, by the record of the database.
-func (u user) owner(ctx context.Context, db *store.DB, cfg *config.Config) (string, error) {
+// names returns the names of the user, by the record of the database.
+func (u user) names(ctx context.Context, db *store.DB, cfg *config.Config) (names, error) {
 	if err := db.Check(ctx); err != nil {
-		return "", store.AtStart(err)
+		return names{}, store.AtStart(err)
 	}
-	issuer, err := revoke.IssuersOf(cfg.Auth).Choose(u.Issuer, db.Owners())
+	issuers := revoke.IssuersOf(cfg.Auth)
+	issuer, err := issuers.Choose(u.Issuer, db.Owners())
 	if err != nil {
-		return "", usage("--issuer: %w", err)
+		return names{}, usage("--issuer: %w", err)
 	}
 	record, err := db.Owners().Adopt(cfg.Auth.Owners(), func() (map[string]bool, error) { return nil, owner.ErrStored })
 	if err != nil {
-		return "", fmt.Errorf("%w; run keyway migrate with this keyway.yaml", err)
+		return names{}, fmt.Errorf("%w; run keyway migrate with this keyway.yaml", err)
 	}
-	return record.Name(issuer, issuer, u.Sub), nil
+	spellings := issuers.Spellings(issuer, db.Owners())
+	slices.Sort(spellings)
+	return names{record.Name(issuer, issuer, u.Sub), slices.Compact(spellings)}, nil
 }
 
 // exportLine is the first or the last line of an export.
@@ -129,7 +148,7 @@ type exportLine struct {
 func (c exportCmd) Run(ctx context.Context, e env) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, eraseTimeout)
 	defer cancel()
-	db, name, err := c.open(ctx, e)
+	db, who, err := c.open(ctx, e)
 	if err != nil {
 		return err
 	}
@@ -144,7 +163,7 @@ func (c exportCmd) Run(ctx context.Context, e env) (err error) {
 		defer func() { err = errors.Join(err, f.Close()) }()
 		to = f
 	}
-	n, err := c.write(ctx, e, db, name, to)
+	n, err := c.write(ctx, e, db, who.owner, to)
 	if err != nil {
 		return fmt.Errorf("the export is not complete: %w", err)
 	}
@@ -183,41 +202,88 @@ func (c exportCmd) write(ctx context.Context, e env, db *store.DB, name string, 
 func (c eraseCmd) Run(ctx context.Context, e env) error {
 	ctx, cancel := context.WithTimeout(ctx, eraseTimeout)
 	defer cancel()
-	db, name, err := c.open(ctx, e)
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM) // for the report of what was done until then
+	defer stop()
+	keys, err := e.readKeys()
+	if err != nil {
+		return err
+	}
+	db, who, err := c.open(ctx, e)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	var had store.UserCounts
-	if c.Apply {
-		had, err = db.EraseUser(ctx, name)
-	} else {
-		had, err = db.CountUser(ctx, name)
+	r := erasure{applied: c.Apply, keyed: len(keys) > 0, Hashes: hashes{Owner: audit.OwnerHashes(keys, who.owner)}}
+	for _, issuer := range who.issuers {
+		r.Hashes.Subject = append(r.Hashes.Subject, keys.Subjects(issuer, c.Sub)...)
 	}
-	refused := had.Live > 0
-	if err != nil && !refused {
+	if r.UserCounts, err = db.CountUser(ctx, who.owner); err != nil {
 		return err
+	}
+	if c.Apply && r.Live == 0 {
+		r.UserCounts = store.UserCounts{}
+		for more := true; more && err == nil; {
+			var did store.UserCounts
+			did, more, err = db.EraseUser(ctx, who.owner, 1)
+			r.Sessions, r.Runs, r.Memories = r.Sessions+did.Sessions, r.Runs+did.Runs, r.Memories+did.Memories
+		}
+		r.Erased = err == nil
+	}
+	return errors.Join(r.print(e), err)
+}
+
+// erasure is the report of erase.
+type erasure struct {
+	// Erased reports that nothing is left.
+	Erased bool `json:"erased"`
+	// UserCounts are what was deleted, or what would be deleted.
+	store.UserCounts
+	// Hashes are what logs have in the place of the user's name. An erasure doesn't remove them.
+	Hashes hashes `json:"hashes"`
+	// applied reports that the command deletes, and keyed that it has the keys of the logs.
+	applied, keyed bool
+}
+
+// hashes are the hashes of a user by the current key of the logs, by the earlier ones, and without a key.
+type hashes struct {
+	// Subject are those of the caller: actor in the audit log, principal in decisions.
+	Subject []string `json:"subject"`
+	// Owner are those in owners of the audit log.
+	Owner []string `json:"owner"`
+}
+
+// print prints the report, also that of an erasure that was interrupted. The error is silent if the report has the
+// reason.
+func (r erasure) print(e env) (err error) {
+	if r.Live > 0 {
+		err = silent(exitFailure)
 	}
 	if e.cli.JSON {
-		err = printJSON(e.out, map[string]any{"erased": c.Apply && !refused, "sessions": had.Sessions, "runs": had.Runs,
-			"memories": had.Memories, "live_runs": had.Live})
-		if err == nil && refused {
-			err = silent(exitFailure)
-		}
-		return err
+		return errors.Join(printJSON(e.out, r), err)
 	}
 	verb := "would erase"
-	if c.Apply && !refused {
-		verb = "erased"
-	}
-	fmt.Fprintf(e.out, "%s: %s, %s, %s\n", verb, counted(had.Sessions, "session"), counted(had.Runs, "run"),
-		countedMemories(had.Memories))
 	switch {
-	case refused:
-		fmt.Fprintf(e.err, "refused: %s in progress; wait until they end, or cancel them\n", counted(had.Live, "run"))
-		return silent(exitFailure)
-	case !c.Apply:
-		fmt.Fprintln(e.out, "nothing is erased yet; add --apply")
+	case r.Erased:
+		verb = "erased"
+	case r.applied && r.Live == 0:
+		verb = "erased so far"
 	}
-	return nil
+	fmt.Fprintf(e.out, "%s: %s, %s, %s\n", verb, counted(r.Sessions, "session"), counted(r.Runs, "run"),
+		countedMemories(r.Memories))
+	switch {
+	case r.Live > 0:
+		fmt.Fprintf(e.err, "refused: %s in progress; wait until they end, or cancel them\n", counted(r.Live, "run"))
+	case !r.applied:
+		fmt.Fprintln(e.out, "nothing is erased yet; add --apply")
+	case !r.Erased:
+		fmt.Fprintln(e.out, "not all is erased; repeat the command")
+	}
+	fmt.Fprintf(e.out, "in logs, as actor or principal: %s\n", strings.Join(r.Hashes.Subject, " "))
+	if r.keyed {
+		fmt.Fprintf(e.out, "in logs, as one of owners: %s\n", strings.Join(r.Hashes.Owner, " "))
+	} else {
+		fmt.Fprintf(e.err, "note: the keyed hashes need the key of the log: set %s, or --data to the directory that has "+
+			"log.key\n", loghash.Variable)
+	}
+	return err
 }

@@ -196,7 +196,7 @@ func cancelAll(ctx context.Context, db *store.DB) error {
 }
 
 func eraseAnn(ctx context.Context, db *store.DB) error {
-	_, err := db.EraseUser(ctx, "ann")
+	_, _, err := db.EraseUser(ctx, "ann", 2)
 	return err
 }
 

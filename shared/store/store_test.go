@@ -365,6 +365,20 @@ func TestSchemasAreSeparate(t *testing.T) {
 	}
 }
 
+// text returns the text that a query has as its only value.
+func text(t *testing.T, url, query string) (out string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	if err := conn.QueryRow(t.Context(), query).Scan(&out); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
 func sql(t *testing.T, url, text string) {
 	t.Helper()
 	ctx := context.WithoutCancel(t.Context()) // It is also called when the test ends.

@@ -59,11 +59,18 @@ const (
 		WHERE s.owner = h.owner AND s.session_id = h.session_id AND (SELECT count(*) FROM runs) >= 0`
 )
 
+// sweepSpending deletes counts of limits that no limit looks at any more. The longest window is a day; the rest is for
+// people who look at the table. No setting changes this, and nobody asks how many they were.
+const sweepSpending = `DELETE FROM keyway.spending WHERE (whose, key, day) IN (
+	SELECT whose, key, day FROM keyway.spending WHERE day < (now() AT TIME ZONE 'UTC')::date - 32
+	ORDER BY day LIMIT @batch FOR UPDATE SKIP LOCKED)`
+
 // sweepBatch is how many rows one statement of a sweep deletes, with what belongs to them.
 const sweepBatch = 100
 
-// Sweep deletes what is older than r, in batches, until nothing is left or the context ends. It may run in several
-// processes at the same time. What has been deleted before an error stays deleted, and counts.
+// Sweep deletes what is older than r, and counts of limits that are older than 32 days, in batches, until nothing is
+// left or the context ends. It may run in several processes at the same time. What has been deleted before an error
+// stays deleted, and counts.
 func (db *DB) Sweep(ctx context.Context, r Retention) (out Swept, err error) {
 	for _, part := range []struct {
 		keep  time.Duration
@@ -76,6 +83,11 @@ func (db *DB) Sweep(ctx context.Context, r Retention) (out Swept, err error) {
 				return out, fmt.Errorf("sweep: %w", kindOf(err))
 			}
 			*part.count += n
+		}
+	}
+	for n := int64(sweepBatch); n == sweepBatch; {
+		if n, err = db.bulk.exec(ctx, sweepSpending, pgx.NamedArgs{"batch": sweepBatch}); err != nil {
+			return out, fmt.Errorf("sweep the counts of limits: %w", kindOf(err))
 		}
 	}
 	return out, nil

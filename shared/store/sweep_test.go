@@ -90,6 +90,35 @@ func TestASweepDeletesWhatIsOldAndNothingElse(t *testing.T) {
 	}
 }
 
+// Counts of limits are deleted without a setting, and are not among what was swept.
+func TestASweepDeletesOldCountsOfLimits(t *testing.T) {
+	t.Parallel()
+	url := storetest.URL(t)
+	db := storetest.Open(t, store.Options{URL: url})
+	// 250 old ones are more than a batch. Two processes sweep at the same time.
+	sql(t, url, `INSERT INTO keyway.spending (whose, key, day)
+			SELECT 'caller', n::text, (now() AT TIME ZONE 'UTC')::date - 40 FROM generate_series(1, 250) n;
+		INSERT INTO keyway.spending (whose, key, day) SELECT 'caller', 'ann', (now() AT TIME ZONE 'UTC')::date - n
+			FROM unnest(ARRAY[0, 1, 31, 33, 34]) n`)
+	var all sync.WaitGroup
+	for range 2 {
+		all.Go(func() {
+			if got, err := db.Sweep(t.Context(), store.Retention{}); err != nil || got != (store.Swept{}) {
+				t.Errorf("%+v %v", got, err)
+			}
+		})
+	}
+	all.Wait()
+	// A sweep skips what another one holds, so the last batch may need one more.
+	if _, err := db.Sweep(t.Context(), store.Retention{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := text(t, url, `SELECT count(*)::text || ' of ' || string_agg(DISTINCT key, ',') FROM keyway.spending`); got !=
+		"3 of ann" {
+		t.Error(got)
+	}
+}
+
 func TestSeveralProcessesSweepAtTheSameTime(t *testing.T) {
 	t.Parallel()
 	url := storetest.URL(t)

@@ -2,13 +2,18 @@ package store
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/pgvalue"
 )
 
 // Everything that the database holds about one owner can be read and removed as a whole: for a person who asks for a
@@ -16,7 +21,7 @@ import (
 
 // UserItem is one thing that an owner has.
 type UserItem struct {
-	// Kind is session, run, events or memory.
+	// Kind is session, run, events, memory or spending.
 	Kind string `json:"kind"`
 	// Data is the row as a JSON object, without what only Keyway itself uses.
 	Data json.RawMessage `json:"data"`
@@ -48,6 +53,12 @@ var userKinds = []struct{ kind, query string }{
 			m.memory, m.topics, m.agent_id, m.team_id, m.created_at, m.updated_at) AS d) AS data
 		FROM keyway.memories m WHERE m.owner = @owner AND (@id::text = '' OR m.memory_id > NULLIF(@id::text, '')::uuid)
 		ORDER BY m.memory_id`},
+	// What was counted for the limits of the owner as a caller; see budget.go.
+	{"spending", `SELECT p.whose || ' ' || to_char(p.day, 'YYYY-MM-DD') AS id, 0::bigint AS seq, 0 AS first,
+			json_build_object('counted', p.whose, 'day', p.day, 'runs', p.runs, 'tokens', p.tokens,
+				'micro_usd', p.micro_usd) AS data
+		FROM keyway.spending p WHERE p.key = @owner AND p.whose IN ('caller', 'merges')
+			AND p.whose || ' ' || to_char(p.day, 'YYYY-MM-DD') > @id::text ORDER BY 1`},
 }
 
 // maxUserPage are the most rows of one kind in a page.
@@ -56,22 +67,52 @@ const maxUserPage = 100
 // userPageBytes is the size of a page, which is held in memory.
 const userPageBytes = 4 << 20
 
-// place is where a page continues: after the row of a kind. The zero value is the beginning.
-type place struct {
+// UserPlace is where a page continues: after the row of a kind. The zero value is the beginning.
+type UserPlace struct {
 	kind, id string
 	seq      int64
 	first    int32
 }
 
+// String returns the place as a text, which ParseUserPlace reads. That of the beginning is "".
+func (c UserPlace) String() string {
+	if c.kind == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s~%d~%d~%s", c.kind, c.seq, c.first, base64.RawURLEncoding.EncodeToString([]byte(c.id)))
+}
+
+// ParseUserPlace reads the text of a place. It reports false for any other text.
+func ParseUserPlace(text string) (c UserPlace, ok bool) {
+	if text == "" {
+		return c, true
+	}
+	parts := strings.Split(text, "~")
+	if len(parts) != 4 {
+		return c, false
+	}
+	known := slices.ContainsFunc(userKinds, func(k struct{ kind, query string }) bool { return k.kind == parts[0] })
+	seq, errSeq := strconv.ParseInt(parts[1], 10, 64)
+	first, errFirst := strconv.ParseInt(parts[2], 10, 32)
+	id, errID := base64.RawURLEncoding.DecodeString(parts[3])
+	if !known || errSeq != nil || errFirst != nil || errID != nil || !pgvalue.ValidText(string(id)) {
+		return c, false
+	}
+	if parts[0] == "memory" && len(id) > 0 && (len(id) != len(uuid.Nil.String()) || uuid.Validate(string(id)) != nil) {
+		return c, false
+	}
+	return UserPlace{kind: parts[0], id: string(id), seq: seq, first: int32(first)}, true
+}
+
 // userPage reads a page of what an owner has, and where the next page begins; more is false after the last one. A page
 // has at most most bytes, but at least one item. It continues with the next kind while there is room.
-func (db *DB) userPage(ctx context.Context, conn *pgx.Conn, owner string, from place, most int) (
-	items []UserItem, next place, more bool, err error,
+func (db *DB) userPage(ctx context.Context, conn *pgx.Conn, owner string, from UserPlace, most int) (
+	items []UserItem, next UserPlace, more bool, err error,
 ) {
 	begin := slices.IndexFunc(userKinds, func(k struct{ kind, query string }) bool { return k.kind == from.kind })
 	for _, k := range userKinds[max(begin, 0):] {
 		if k.kind != from.kind {
-			from = place{kind: k.kind, first: -1}
+			from = UserPlace{kind: k.kind, first: -1}
 		}
 		// The sizes are added up in the database, so that what doesn't fit is not sent.
 		rows, _ := conn.Query(ctx, db.text(`
@@ -96,11 +137,11 @@ func (db *DB) userPage(ctx context.Context, conn *pgx.Conn, owner string, from p
 			return items, from, true, nil
 		}
 	}
-	return items, place{}, false, nil
+	return items, UserPlace{}, false, nil
 }
 
 // args adds the arguments that the queries of userKinds have of the cursor.
-func (c place) args(more pgx.NamedArgs) pgx.NamedArgs {
+func (c UserPlace) args(more pgx.NamedArgs) pgx.NamedArgs {
 	more["id"], more["seq"], more["first"] = c.id, c.seq, c.first
 	return more
 }
@@ -118,7 +159,7 @@ func (db *DB) ExportUser(ctx context.Context, owner string, emit func(UserItem) 
 		return fmt.Errorf("data of a user: %w", kindOf(err))
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
-	for from, more := (place{}), true; more; {
+	for from, more := (UserPlace{}), true; more; {
 		var items []UserItem
 		limited, cancel := context.WithTimeout(ctx, db.pool.limits.bulk)
 		items, from, more, err = db.userPage(limited, tx.Conn(), owner, from, userPageBytes)
@@ -135,21 +176,42 @@ func (db *DB) ExportUser(ctx context.Context, owner string, emit func(UserItem) 
 	return nil
 }
 
-// UserCounts counts what an owner has.
+// UserPage returns a page of what an owner has, and the place of the next page: the beginning after the last one. The
+// pages show different moments, so data that is added or deleted meanwhile may be in none.
+func (db *DB) UserPage(ctx context.Context, owner string, from UserPlace) (
+	items []UserItem, next UserPlace, err error,
+) {
+	err = db.bulk.do(ctx, func(ctx context.Context, conn *pgx.Conn) (err error) {
+		items, next, _, err = db.userPage(ctx, conn, owner, from, userPageBytes)
+		return err
+	})
+	if err != nil {
+		return nil, next, fmt.Errorf("data of a user: %w", kindOf(err))
+	}
+	return items, next, nil
+}
+
+// UserCounts counts what an owner has, or what was deleted of it.
 type UserCounts struct {
 	Sessions int `json:"sessions"`
 	Runs     int `json:"runs"`
 	Memories int `json:"memories"`
-	// Live are the runs that are PENDING or RUNNING.
+	// Live is the work in progress that may write more: runs that are PENDING or RUNNING and merges of memories, also
+	// those of others that count for the owner as the caller.
 	Live int `json:"live_runs"`
 }
+
+// liveOf counts UserCounts.Live.
+const liveOf = `(SELECT count(*) FROM keyway.runs
+		WHERE status IN ('PENDING', 'RUNNING') AND (owner = @owner OR spender = @owner))
+	+ (SELECT count(*) FROM keyway.unsettled WHERE spender = @owner AND lease_until > now())`
 
 // CountUser counts what an owner has.
 func (db *DB) CountUser(ctx context.Context, owner string) (n UserCounts, err error) {
 	err = db.bulk.queryRow(ctx, `SELECT
-		(SELECT count(*) FROM keyway.sessions WHERE owner = @owner), count(*),
-		(SELECT count(*) FROM keyway.memories WHERE owner = @owner),
-		count(*) FILTER (WHERE status IN ('PENDING', 'RUNNING')) FROM keyway.runs WHERE owner = @owner`,
+		(SELECT count(*) FROM keyway.sessions WHERE owner = @owner),
+		(SELECT count(*) FROM keyway.runs WHERE owner = @owner),
+		(SELECT count(*) FROM keyway.memories WHERE owner = @owner), `+liveOf,
 		pgx.NamedArgs{"owner": owner}).Scan(&n.Sessions, &n.Runs, &n.Memories, &n.Live)
 	if err != nil {
 		return n, fmt.Errorf("count the data of a user: %w", kindOf(err))
@@ -157,47 +219,76 @@ func (db *DB) CountUser(ctx context.Context, owner string) (n UserCounts, err er
 	return n, nil
 }
 
-// eraseBatch is how many sessions and how many memories one statement of EraseUser deletes. A session may have
-// thousands of runs.
+// eraseBatch is how many sessions, and twenty times how many memories, one statement of EraseUser deletes. A session
+// may have thousands of runs.
 const eraseBatch = 50
 
-// EraseUser deletes sessions, runs, events, usage and memories of an owner, a batch at a time, until nothing is left or
-// the context ends. It returns what the owner had before. While a run is PENDING or RUNNING it is fault.Conflict, and
-// nothing more is deleted: the run would write on. Each batch is complete in itself, so that a call that failed can be
-// repeated. An owner ” is none.
-func (db *DB) EraseUser(ctx context.Context, owner string) (had UserCounts, err error) {
-	if had, err = db.CountUser(ctx, owner); err != nil {
-		return had, err
-	}
-	for left := had; ; {
-		if left.Live > 0 {
-			return had, fault.Public(fault.Conflict,
-				fmt.Sprintf("The user has runs in progress (%d); cancel them, or wait until "+
-					"they end, and repeat", left.Live), nil)
-		}
-		if left == (UserCounts{}) {
-			return had, nil
-		}
+// EraseUser deletes sessions, runs, events, usage and memories of an owner, in at most the given number of batches.
+// When nothing of these is left, it also deletes what was counted for the owner as a caller, and removes the name from
+// runs of others that the owner has begun. more reports that something may be left. It returns what it has deleted,
+// also with an error; it is less than that if the answer to a statement was lost.
+//
+// While work of the owner is in progress it is fault.Conflict, and nothing more is deleted: the work would write on.
+// Each batch is complete in itself, so a call that failed can be repeated.
+func (db *DB) EraseUser(ctx context.Context, owner string, batches int) (did UserCounts, more bool, err error) {
+	for range batches {
+		var n UserCounts
 		// The locks are taken in the order of DeleteSessions and of MergeMemories.
-		if _, err := db.bulk.exec(ctx, `
-			WITH held AS (
-				SELECT owner, session_id FROM keyway.sessions WHERE owner = @owner AND NOT EXISTS (
-					SELECT FROM keyway.runs WHERE owner = @owner AND status IN ('PENDING', 'RUNNING'))
+		if err := db.bulk.queryRow(ctx, `
+			WITH live AS MATERIALIZED (
+				SELECT `+liveOf+` AS n
+			), held AS (
+				SELECT owner, session_id FROM keyway.sessions WHERE owner = @owner AND (SELECT n FROM live) = 0
 				ORDER BY owner, session_id LIMIT @batch FOR UPDATE
 			), runs AS (
 				SELECT r.run_id FROM keyway.runs r JOIN held h USING (owner, session_id) ORDER BY r.run_id FOR UPDATE OF r
 			), memories AS (
-				SELECT memory_id FROM keyway.memories WHERE owner = @owner ORDER BY memory_id LIMIT 20 * @batch FOR UPDATE
+				SELECT memory_id FROM keyway.memories WHERE owner = @owner AND (SELECT n FROM live) = 0
+				ORDER BY memory_id LIMIT 20 * @batch FOR UPDATE
 			), forgotten AS (
 				DELETE FROM keyway.memories m USING memories h WHERE m.memory_id = h.memory_id
+			), gone AS (
+				DELETE FROM keyway.sessions s USING held h
+				WHERE s.owner = h.owner AND s.session_id = h.session_id AND (SELECT count(*) FROM runs) >= 0
+				RETURNING s.session_id
 			)
-			DELETE FROM keyway.sessions s USING held h
-			WHERE s.owner = h.owner AND s.session_id = h.session_id AND (SELECT count(*) FROM runs) >= 0`,
-			pgx.NamedArgs{"owner": owner, "batch": eraseBatch}); err != nil {
-			return had, fmt.Errorf("erase the data of a user: %w", kindOf(err))
+			SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM runs), (SELECT count(*) FROM memories), n FROM live`,
+			pgx.NamedArgs{"owner": owner, "batch": eraseBatch}).
+			Scan(&n.Sessions, &n.Runs, &n.Memories, &n.Live); err != nil {
+			return did, true, fmt.Errorf("erase the data of a user: %w", kindOf(err))
 		}
-		if left, err = db.CountUser(ctx, owner); err != nil {
-			return had, err
+		if n.Live > 0 {
+			return did, true, fault.Public(fault.Conflict, fmt.Sprintf("The user has runs in progress (%d); cancel them, or "+
+				"wait until they end, and repeat", n.Live), nil)
+		}
+		did.Sessions, did.Runs, did.Memories = did.Sessions+n.Sessions, did.Runs+n.Runs, did.Memories+n.Memories
+		if n == (UserCounts{}) {
+			return did, false, db.eraseSpender(ctx, owner)
 		}
 	}
+	return did, true, nil
+}
+
+// eraseSpender removes the name of an owner as a caller, whose use is counted. It is a statement of its own, because
+// one that begins a run locks the session first and the counts later.
+func (db *DB) eraseSpender(ctx context.Context, owner string) error {
+	for n := int64(eraseBatch); n == eraseBatch; {
+		var err error
+		if n, err = db.bulk.exec(ctx, `
+			WITH held AS ( -- in the order of settle
+				SELECT whose, key, day FROM keyway.spending WHERE key = @owner AND whose IN ('caller', 'merges')
+				ORDER BY whose, day FOR UPDATE
+			), spent AS (
+				DELETE FROM keyway.spending p USING held h WHERE p.whose = h.whose AND p.key = h.key AND p.day = h.day
+			), unsettled AS (
+				DELETE FROM keyway.unsettled WHERE spender = @owner AND lease_until <= now()
+			)
+			UPDATE keyway.runs SET spender = '' WHERE run_id IN (
+				SELECT run_id FROM keyway.runs WHERE spender = @owner AND spender <> owner AND spender <> ''
+					AND status NOT IN ('PENDING', 'RUNNING') ORDER BY run_id LIMIT @batch FOR UPDATE)`,
+			pgx.NamedArgs{"owner": owner, "batch": eraseBatch}); err != nil {
+			return fmt.Errorf("erase what was counted for a user: %w", kindOf(err))
+		}
+	}
+	return nil
 }

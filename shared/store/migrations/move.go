@@ -156,26 +156,65 @@ func (t Target) move(ctx context.Context, tx pgx.Tx, m Move) (out Moved, err err
 	}
 	for _, table := range ownerTables {
 		_, err := tx.Exec(ctx, "UPDATE "+t.table(table)+" SET owner = "+r.name+" WHERE "+r.where, r.args)
-		if code(err) == checkViolation {
-			text := "an issuer and a subject are longer together than the 1024 bytes that a name can have"
-			return out, fault.Public(fault.Conflict, text, err)
-		}
 		if err != nil {
-			return out, err
+			return out, tooLong(err)
 		}
+	}
+	if err := t.renameSpenders(ctx, tx, r); err != nil {
+		return out, tooLong(err)
 	}
 	out.Done = true
 	return out, t.setOwners(ctx, tx, r.record)
 }
 
+// tooLong adds a text to the error of a name that the CHECK constraints refuse.
+func tooLong(err error) error {
+	if code(err) != checkViolation {
+		return err
+	}
+	text := "an issuer and a subject are longer together than the 1024 bytes that a name can have"
+	return fault.Public(fault.Conflict, text, err)
+}
+
 // checkViolation is PostgreSQL's error code for a row that a CHECK constraint refuses.
 const checkViolation = "23514"
+
+// renameSpenders renames the callers whose use is counted, so that their limits follow: in the runs, and in the counts.
+// What was counted under the new name on the same day is added.
+func (t Target) renameSpenders(ctx context.Context, tx pgx.Tx, r renaming) error {
+	for _, table := range []string{"runs", "unsettled"} {
+		to := r.of("spender")
+		_, err := tx.Exec(ctx, "UPDATE "+t.table(table)+" SET spender = "+to.name+" WHERE "+to.where, r.args)
+		if err != nil {
+			return err
+		}
+	}
+	key := r.of("key")
+	_, err := tx.Exec(ctx, `
+		WITH moved AS (
+			DELETE FROM `+t.table("spending")+` WHERE whose IN ('caller', 'merges') AND `+key.where+` RETURNING *
+		)
+		INSERT INTO `+t.table("spending")+` AS p (whose, key, day, runs, tokens, micro_usd, minute, minute_runs)
+		SELECT whose, `+key.name+`, day, runs, tokens, micro_usd, minute, minute_runs FROM moved
+		ON CONFLICT (whose, key, day) DO UPDATE SET runs = p.runs + EXCLUDED.runs, tokens = p.tokens + EXCLUDED.tokens,
+			micro_usd = p.micro_usd + EXCLUDED.micro_usd, minute = GREATEST(p.minute, EXCLUDED.minute),
+			minute_runs = CASE WHEN p.minute = EXCLUDED.minute THEN p.minute_runs + EXCLUDED.minute_runs
+				WHEN EXCLUDED.minute IS NULL OR p.minute > EXCLUDED.minute THEN p.minute_runs
+				ELSE EXCLUDED.minute_runs END`, r.args)
+	return err
+}
 
 // renaming is a move in SQL: which owners, and their new name.
 type renaming struct {
 	where, name string
 	args        pgx.NamedArgs
 	record      *owner.Record
+}
+
+// of returns the renaming for a column with another name than owner.
+func (r renaming) of(column string) renaming {
+	r.where, r.name = strings.ReplaceAll(r.where, "owner", column), strings.ReplaceAll(r.name, "owner", column)
+	return r
 }
 
 // plan translates a move.

@@ -265,6 +265,44 @@ func TestEveryTableWithAnOwnerIsMoved(t *testing.T) {
 	}
 }
 
+// Limits are counted for the owner name of the caller. After a move they must count what was used before it, also if
+// the caller has begun a run for somebody else.
+func TestLimitsFollowAMovedOwner(t *testing.T) {
+	t.Parallel()
+	h := newHolder(t, []string{"https://a", "https://b"}, "https://a#ann", "https://b#bob")
+	exec(t, h.conn, `UPDATE k.runs SET spender = 'https://a#ann'`)
+	exec(t, h.conn, `INSERT INTO k.unsettled
+		SELECT gen_random_uuid(), gen_random_uuid(), 'https://a#ann', '', current_date, now()`)
+	exec(t, h.conn, `INSERT INTO k.spending (whose, key, day, runs, tokens, micro_usd, minute, minute_runs) VALUES
+		('caller', 'https://a#ann', '2026-11-29', 1, 10, 100, '2026-11-29 08:00Z', 1),
+		('caller', 'ann',           '2026-11-29', 2, 20, 200, '2026-11-29 08:00Z', 2),
+		('caller', 'https://a#ann', '2026-11-28', 4, 40, 400, '2026-11-28 08:01Z', 4),
+		('caller', 'ann',           '2026-11-28', 8, 80, 800, '2026-11-28 08:00Z', 8),
+		('merges', 'https://a#ann', '2026-11-29', 3, 0,  0,   NULL, 0),
+		('agent',  'https://a#ann', '2026-11-29', 5, 0,  0,   NULL, 0),
+		('caller', 'https://b#bob', '2026-11-29', 6, 0,  0,   NULL, 0)`)
+	if _, err := h.move(migrations.Move{From: "https://a", To: migrations.Home, Apply: true}); err != nil {
+		t.Fatal(err)
+	}
+	var got string
+	err := h.conn.QueryRow(t.Context(), `SELECT concat_ws(E'\n',
+		(SELECT string_agg(owner || ' for ' || spender, ', ' ORDER BY owner) FROM k.runs),
+		(SELECT string_agg(spender, ',') FROM k.unsettled),
+		(SELECT string_agg(concat_ws(' ', whose, key, to_char(day, 'DD'), runs, tokens, micro_usd,
+			to_char(minute AT TIME ZONE 'UTC', 'HH24:MI'), minute_runs), E'\n' ORDER BY whose, key, day)
+			FROM k.spending))`).Scan(&got)
+	const want = `ann for ann, https://b#bob for ann
+ann
+agent https://a#ann 29 5 0 0 0
+caller ann 28 12 120 1200 08:01 4
+caller ann 29 3 30 300 08:00 3
+caller https://b#bob 29 6 0 0 0
+merges ann 29 3 0 0 0`
+	if err != nil || got != want {
+		t.Errorf("%s\n%v", got, err)
+	}
+}
+
 func TestHoldingsAreCountedByIssuer(t *testing.T) {
 	t.Parallel()
 	h := newHolder(t, []string{"https://a"}, "ann", "bob", "%#x#y", "https://b#ann", "")
