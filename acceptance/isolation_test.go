@@ -99,6 +99,7 @@ var ownerless = []route.Name{
 	route.Console, route.ConsoleFile,
 	route.Config, route.WhoAmI, route.Can, route.ListAgents, route.GetAgent, route.ListTeams, route.ListWorkflows,
 	route.ListRevocations, route.Revoke, route.UndoRevocation, route.ListActiveRuns, route.CancelActiveRuns,
+	route.ExportUserData, route.EraseUserData,
 }
 
 func TestEveryRouteIsInTheIsolationTable(t *testing.T) {

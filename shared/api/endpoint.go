@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"maps"
 	"net/http"
@@ -35,8 +36,8 @@ type Endpoint struct {
 	Accepts reflect.Type
 	// Nothing says when the answer is a 204. Empty when it never is.
 	Nothing string
-	// Media is the media type of an endpoint that answers a fixed document. Empty for
-	// all others.
+	// Media is the media type of an endpoint that answers a fixed document or JSON Lines.
+	// Empty for all others.
 	Media string
 
 	// serve answers the request. It returns an error only before the first byte of
@@ -141,6 +142,35 @@ func file(name route.Name, media string, content []byte, header http.Header) End
 		Route: name, In: reflect.TypeFor[nothing](), Status: http.StatusOK, Media: media, serve: reading(serve),
 	}
 }
+
+// lines makes an endpoint that answers JSON Lines: each value that f returns is one line.
+func lines[In any](name route.Name, f func(context.Context, *request, In) ([]any, error)) Endpoint {
+	serve := func(w http.ResponseWriter, r *request, in In) error {
+		values, err := f(r.Context(), r, in)
+		if err != nil {
+			return err
+		}
+		var body bytes.Buffer
+		for _, v := range values {
+			data, err := wire.Marshal(v)
+			if err != nil {
+				return err
+			}
+			body.Write(data)
+			body.WriteByte('\n')
+		}
+		w.Header().Set("Content-Type", jsonLines)
+		w.Header().Set("Content-Length", strconv.Itoa(body.Len()))
+		_, _ = body.WriteTo(w) // an error means that the client has gone
+		return nil
+	}
+	return Endpoint{
+		Route: name, In: reflect.TypeFor[In](), Status: http.StatusOK, Media: jsonLines, serve: reading(serve),
+	}
+}
+
+// jsonLines is the media type of JSON Lines.
+const jsonLines = "application/jsonl"
 
 // reading wraps f with the reader of its input. In declares the input by its tags; see
 // package input. If the input is invalid, the answer lists all of its errors, and f isn't

@@ -222,6 +222,7 @@ func newServiceAt(t *testing.T, url string, answers ...answer) *service {
 		api.Sessions{DB: s.db, Isolation: isolation, Agents: listed, Now: time.Now, NewID: uuid.New},
 		api.Memories{DB: s.db, Isolation: isolation, Now: time.Now, NewID: uuid.New},
 		api.Revocations{DB: s.db, List: revocations, Issuers: revoke.IssuersOf(config.Auth{Issuer: "i"})},
+		api.UserData{DB: s.db},
 	)
 	return s
 }

@@ -111,6 +111,8 @@ var summaries = map[route.Name]string{
 	route.UndoRevocation:   "Undo a revocation",
 	route.ListActiveRuns:   "List the runs of all users that have not ended, page by page",
 	route.CancelActiveRuns: "Cancel all runs of a user, or of all users, at most 1,000 in a request",
+	route.ExportUserData:   "Read all data of a user as JSON Lines, page by page",
+	route.EraseUserData:    "Delete all data of a user, at most 1,000 sessions and 20,000 memories in a request",
 }
 
 // conflicting lists the routes that can answer 409, because of the state of a row:
@@ -119,7 +121,7 @@ var summaries = map[route.Name]string{
 var conflicting = []route.Name{
 	route.CreateRun, route.ListRuns, route.ContinueRun, route.CreateSession, route.DeleteSessions, route.GetSession,
 	route.ChangeSession, route.RenameSession, route.DeleteSession, route.SessionRuns, route.SessionPreviews,
-	route.SessionRun, route.MergeMemories, route.Revoke,
+	route.SessionRun, route.MergeMemories, route.Revoke, route.EraseUserData,
 }
 
 // probing lists the public routes whose answer depends on the database.

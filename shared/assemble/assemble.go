@@ -123,7 +123,7 @@ func build(p Parts, served []route.Function) (s Service) {
 				DB: p.DB, Runner: s.Runner, Follow: follow.New(p.DB), Notes: p.models(), Agents: list,
 				Isolation: isolation, Revoked: p.revoked(), Now: Now, NewID: uuid.New,
 				Limits: limit.Limits(p.Config.Limits),
-			})
+			}, api.UserData{DB: p.DB})
 		case route.Sessions:
 			resources = append(resources, &api.Readiness{Check: p.DB.Check, Now: Now}, api.Sessions{
 				DB: p.DB, Isolation: isolation, Agents: listed, Now: Now, NewID: uuid.New, MaxAnswer: p.MaxAnswer,

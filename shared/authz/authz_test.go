@@ -332,6 +332,7 @@ func TestNoMappingAndNoOtherScopeOpensARouteForAdministrators(t *testing.T) {
 	o := policy(t, "root:all", Mapping{"GET", "/*", []string{"x:y"}}, Mapping{"POST", "*", []string{"x:y"}})
 	for _, request := range []string{
 		"GET /revocations", "POST /revocations", "DELETE /revocations", "GET /active-runs", "DELETE /active-runs",
+		"GET /user-data", "DELETE /user-data",
 	} {
 		method, path, _ := strings.Cut(request, " ")
 		for _, scopes := range [][]string{

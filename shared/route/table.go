@@ -59,6 +59,9 @@ const (
 
 	ListActiveRuns   Name = "list_active_runs"
 	CancelActiveRuns Name = "cancel_active_runs"
+
+	ExportUserData Name = "export_user_data"
+	EraseUserData  Name = "erase_user_data"
 )
 
 // The functions, one for each family of endpoints.
@@ -130,6 +133,8 @@ var Table = New(routes([]row{
 	{UndoRevocation, Sessions, "DELETE /revocations", admin, ""},
 	{ListActiveRuns, Runs, "GET /active-runs", admin, ""},
 	{CancelActiveRuns, Runs, "DELETE /active-runs", admin, ""},
+	{ExportUserData, Runs, "GET /user-data", admin, ""},
+	{EraseUserData, Runs, "DELETE /user-data", admin, ""},
 }))
 
 // row is one line of Table in a form that the compiler stores as data. Routes written out

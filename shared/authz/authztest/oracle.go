@@ -63,6 +63,8 @@ POST   /revocations                               admin
 DELETE /revocations                               admin
 GET    /active-runs                               admin
 DELETE /active-runs                               admin
+GET    /user-data                                 admin
+DELETE /user-data                                 admin
 `
 
 // Row is one line of Table, parsed.
