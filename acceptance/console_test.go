@@ -18,7 +18,7 @@ func TestConsoleIsServedBelowItsOwnPath(t *testing.T) {
 	r.Call("-", "GET", "/console/marked.esm.js", nil).Want(t, "a library", 200, "marked")
 	r.Call("-", "GET", "/console/nothing.js", nil).
 		Want(t, "an unknown file", 404, `"detail":"The console has no such file"`)
-	r.Call("-", "GET", "/console/..%2Fapi.go", nil).Want(t, "a path", 404)
+	r.Call("-", "GET", "/console/..%2Fapi.go", nil).Want(t, "a path, which is no route", 401)
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error {
 		return http.ErrUseLastResponse
 	}}

@@ -17,7 +17,7 @@ export async function chat(root, at, signal) {
   const log = el('div', {class: 'log', id: 'log', tabindex: '0', role: 'log', 'aria-label': 'Conversation', 'aria-live': 'off'})
   const agent = el('select', {id: 'agent', name: 'agent'})
   const message = el('textarea', {id: 'message', rows: '2', required: true, placeholder: 'Ask something'})
-  const send = el('button', {type: 'submit', class: 'main', id: 'send'}, 'Send')
+  const send = el('button', {type: 'submit', class: 'main', id: 'send', disabled: true}, 'Send')
   const stop = el('button', {type: 'button', class: 'danger', id: 'stop', hidden: true}, 'Stop')
   const side = el('details', {class: 'sessions', open: matchMedia('(min-width: 860px)').matches},
     el('summary', {}, 'Sessions'),
@@ -83,7 +83,7 @@ export async function chat(root, at, signal) {
 
   // busy switches between the two buttons of the composer.
   function busy(yes) {
-    send.disabled = yes
+    send.disabled = yes || !agents.length
     stop.hidden = !yes
     if (!yes && document.activeElement === document.body) message.focus()
   }
@@ -91,7 +91,7 @@ export async function chat(root, at, signal) {
   form.addEventListener('submit', e => {
     e.preventDefault()
     const text = message.value.trim()
-    if (!text || running) return
+    if (!text || running || send.disabled) return
     message.value = ''
     log.querySelector('.hello')?.remove()
     log.append(person(text))
@@ -123,7 +123,7 @@ export async function chat(root, at, signal) {
   }
 
   function mark() {
-    for (const li of list.children) li.firstChild.setAttribute('aria-current', String(li.dataset.id === session))
+    for (const li of list.querySelectorAll('[data-id]')) li.firstChild.setAttribute('aria-current', String(li.dataset.id === session))
   }
 
   // show opens a session: its runs become the conversation.
@@ -197,18 +197,20 @@ export async function chat(root, at, signal) {
   await learn(runnable)
   agents = known.filter((a, i) => may(...runnable[i]))
   agent.append(...agents.map(a => el('option', {value: a.id}, a.name || a.id)))
-  send.disabled = !agents.length
-  await sessions()
+  sessions()
   const kept = JSON.parse(sessionStorage.getItem(remembered) || 'null')
-  if (session && kept?.session !== session) return show(session)
-  if (!kept) return begin()
-  // The page was loaded again during a run.
-  session = kept.session
-  if (may('GET', '/sessions')) {
+  if (session && kept?.session !== session) {
     await show(session)
-    if (running) return
+  } else if (!kept) {
+    begin()
+  } else { // The page was loaded again during a run.
+    session = kept.session
+    if (may('GET', '/sessions')) await show(session)
+    log.querySelector('.hello')?.remove()
   }
-  if (![...log.querySelectorAll('[data-run]')].some(e => e.dataset.run === kept.run)) {
+  // Only now, because what is shown above replaces the conversation.
+  send.disabled = !agents.length || running !== null
+  if (kept && kept.session === session && !running && ![...log.querySelectorAll('[data-run]')].some(e => e.dataset.run === kept.run)) {
     follow(answer(log, continued), s => resume(kept.agent, kept.run, undefined, s), {agent: kept.agent, run: kept.run})
   }
 }

@@ -64,7 +64,7 @@ async function latest(query, signal) {
   const lists = await Promise.all(page.data.map(async s => {
     try {
       const runs = await call('GET', `/sessions/${esc(s.session_id)}/run-previews`, {query: {user_id: s.user_id}, signal})
-      return runs.map(r => ({...r, session: s}))
+      return runs.reverse().map(r => ({...r, session: s})) // the newest first, also within a second
     } catch (e) {
       if (e.status === 404 || e.status === 409) return [] // deleted meanwhile, or of several users
       throw e
@@ -92,21 +92,25 @@ export async function runs(root, at, signal) {
   })
 }
 
-// steps lists what a run did, in order: model calls from its messages, and tool calls.
+// steps lists what a run did, in order: its model calls, each with the tool calls that follow it. The start of each
+// is the end of what it waited for, because the times of messages are whole seconds.
 function steps(run) {
-  const out = []
+  const out = [], tools = new Map((run.tools || []).map(t => [t.tool_call_id, t]))
+  let at = 0
+  const add = (step, duration) => out.push({...step, start: at, end: at + duration, duration})
   for (const m of run.messages || []) {
     if (m.role !== 'assistant' || m.from_history) continue
-    const d = m.metrics?.duration || 0
-    out.push({name: 'Model', kind: 'model', end: m.created_at, start: m.created_at - d, duration: d, tokens: m.metrics?.total_tokens,
-      text: m.content || (m.tool_calls || []).map(c => c.function?.name).join(', ')})
+    add({name: 'Model', kind: 'model', tokens: m.metrics?.total_tokens,
+      text: m.content || (m.tool_calls || []).map(c => c.function?.name).join(', ')}, m.metrics?.duration || 0)
+    at = out.at(-1).end
+    const calls = (m.tool_calls || []).map(c => tools.get(c.id)).filter(Boolean)
+    for (const t of calls) {
+      add({name: t.tool_name, kind: t.tool_call_error ? 'failed' : 'tool', waits: t.result === null && !t.tool_call_error,
+        text: t.result ?? '', tool: t}, t.metrics?.duration || 0)
+    }
+    at = Math.max(at, ...out.slice(out.length - calls.length).map(s => s.end))
   }
-  for (const t of run.tools || []) {
-    const m = t.metrics
-    out.push({name: t.tool_name, kind: t.tool_call_error ? 'failed' : 'tool', start: m?.start_time ?? t.created_at,
-      end: m?.end_time ?? t.created_at, duration: m?.duration ?? 0, text: t.result ?? '', tool: t})
-  }
-  return out.sort((a, b) => a.start - b.start)
+  return out
 }
 
 async function run(root, at, signal) {
@@ -124,23 +128,23 @@ async function run(root, at, signal) {
 
 function detail(r) {
   const m = r.metrics || {}, list = steps(r)
-  const from = Math.min(...list.map(s => s.start)), total = Math.max(0.001, Math.max(...list.map(s => s.end)) - from)
+  const total = Math.max(0.001, ...list.map(s => s.end))
   return [
     facts([
       ['Status', status(r.status)], ['Agent', code(r.agent_id)], ['Run', code(r.run_id)],
       r.user_id && ['User', code(r.user_id)], ['Started', when(r.created_at)],
       ['Tokens', `${count(m.total_tokens)} (${count(m.input_tokens)} in, ${count(m.output_tokens)} out)`],
-      ['Cost', money(m.cost)], m.duration && ['Duration', span(m.duration)],
+      m.cost !== undefined && ['Cost', money(m.cost)], m.duration && ['Duration', span(m.duration)],
       m.time_to_first_token && ['First token', span(m.time_to_first_token)],
     ]),
     r.status === 'ERROR' ? problem({detail: r.content || 'The run failed'}) : '',
     el('h2', {}, 'Steps'),
     list.length ? el('ol', {class: 'steps', 'aria-label': 'Steps'}, list.map(s => {
       const bar = el('i', {class: 'bar ' + s.kind})
-      bar.style.left = (s.start - from) / total * 100 + '%'
+      bar.style.left = s.start / total * 100 + '%'
       bar.style.width = Math.max(0.6, (s.end - s.start) / total * 100) + '%'
       return el('li', {}, el('details', {}, el('summary', {}, el('span', {class: 'name'}, s.name),
-        el('span', {class: 'track', 'aria-hidden': 'true'}, bar), el('span', {class: 'dim num'}, span(s.duration)),
+        el('span', {class: 'track', 'aria-hidden': 'true'}, bar), el('span', {class: 'dim num'}, s.waits ? 'waits' : span(s.duration)),
         el('span', {class: 'dim num'}, s.tokens ? count(s.tokens) + ' tok' : '')),
       s.tool ? [el('h4', {}, 'Arguments'), el('pre', {tabindex: '0'}, json(s.tool.tool_args)), el('h4', {}, s.tool.tool_call_error ? 'Error' : 'Result')] : '',
       el('pre', {tabindex: '0'}, s.text || '–')))

@@ -55,7 +55,8 @@ export async function active(root, at, signal) {
 
 // elsewhere explains a route that only the local server has.
 const elsewhere = e => e instanceof Refused && e.status === 404
-  ? new Refused(404, {detail: 'This server has no such view', hint: 'Decisions and diff exist on the local server (keyway serve) only. In a deployment, use the keyway command.'}) : e
+  ? Object.assign(new Refused(404, {detail: 'This server does not have this view'}), {
+    remedy: 'Decisions and Diff are on the local server only, keyway serve. For a deployment there are the logs and the keyway command.'}) : e
 
 export async function decisions(root, at, signal) {
   const body = el('tbody', {})
