@@ -90,6 +90,8 @@ var attempts = []attempt{
 	{route.DeleteMemory, "DELETE /memories/MEMORY?user_id=ANN", "", 204, false},
 	{route.MemoryTopics, "GET /memory_topics?user_id=ANN", "", 200, true},
 	{route.MemoryStats, "GET /user_memory_stats?user_id=ANN", "", 200, false},
+	{route.Metrics, "GET /metrics?user_id=ANN", "", 200, false},
+	{route.RefreshMetrics, "POST /metrics/refresh?user_id=ANN", "", 200, false},
 	{route.MergeMemories, "POST /optimize-memories", `{"user_id":"ANN","apply":true}`, 404, false},
 }
 
@@ -99,7 +101,7 @@ var ownerless = []route.Name{
 	route.Console, route.ConsoleFile,
 	route.Config, route.WhoAmI, route.Can, route.ListAgents, route.GetAgent, route.ListTeams, route.ListWorkflows,
 	route.ListRevocations, route.Revoke, route.UndoRevocation, route.ListActiveRuns, route.CancelActiveRuns,
-	route.ExportUserData, route.EraseUserData,
+	route.ExportUserData, route.EraseUserData, route.RefreshStatus, route.Usage,
 }
 
 func TestEveryRouteIsInTheIsolationTable(t *testing.T) {

@@ -49,7 +49,7 @@ type request struct {
 func (r *request) param(name string) string { return r.decision.Params[name] }
 
 // Resource is a set of routes with the handlers that answer them. The resources are
-// OS, Readiness, Agents, Runs, Sessions, Memories, Revocations and UserData.
+// OS, Readiness, Agents, Runs, Sessions, Memories, Metrics, Revocations and UserData.
 type Resource interface {
 	endpoints() []Endpoint
 }

@@ -14,8 +14,8 @@ import (
 func TestEveryRouteHasAnEndpoint(t *testing.T) {
 	t.Parallel()
 	whole := api.New(api.Options{}, api.OS{}, &api.Readiness{}, api.Agents{}, api.Runs{}, api.Sessions{}, api.Memories{},
-		api.Revocations{}, api.UserData{})
-	part := api.New(api.Options{}, &api.Readiness{}, api.Sessions{}, api.Revocations{})
+		api.Metrics{}, api.Revocations{}, api.UserData{})
+	part := api.New(api.Options{}, &api.Readiness{}, api.Sessions{}, api.Metrics{}, api.Revocations{})
 	for r := range route.Table.All() {
 		if !whole.Serves(r.Name) {
 			t.Errorf("no endpoint answers %s", r)

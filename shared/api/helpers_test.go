@@ -71,6 +71,7 @@ var callers = map[string]*authz.Principal{
 var everyScope = []string{
 	"agents:read", "agents:run", "teams:read", "workflows:read", "config:read",
 	"sessions:read", "sessions:write", "sessions:delete", "memories:read", "memories:write", "memories:delete",
+	"metrics:read", "metrics:write",
 }
 
 // manyScopes returns scopes for a thousand agents.
@@ -221,6 +222,7 @@ func newServiceAt(t *testing.T, url string, answers ...answer) *service {
 		},
 		api.Sessions{DB: s.db, Isolation: isolation, Agents: listed, Now: time.Now, NewID: uuid.New},
 		api.Memories{DB: s.db, Isolation: isolation, Now: time.Now, NewID: uuid.New},
+		api.Metrics{DB: s.db, Isolation: isolation, Now: time.Now},
 		api.Revocations{DB: s.db, List: revocations, Issuers: revoke.IssuersOf(config.Auth{Issuer: "i"})},
 		api.UserData{DB: s.db},
 	)

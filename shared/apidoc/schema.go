@@ -83,7 +83,7 @@ func holdable() map[string]reflect.Type {
 	out := map[string]reflect.Type{}
 	for _, v := range []any{
 		wire.Message{}, wire.Metrics{}, wire.ToolExecution{}, wire.Requirement{}, wire.File{}, wire.SessionMetrics{},
-		wire.UserInput{},
+		wire.UserInput{}, wire.ModelCount{},
 	} {
 		out[reflect.TypeOf(v).Name()] = reflect.TypeOf(v)
 	}

@@ -47,6 +47,12 @@ var (
 		Kind: fault.Unprocessable, Text: listTooLong,
 		Why: "A page about some 60 agents with three actions each.",
 	})
+	// Days is the number of days of metrics.
+	Days = add(Bound{
+		Name: "days", Of: "Days from starting_date to ending_date of GET /metrics and GET /usage", Default: 92,
+		Kind: fault.Unprocessable, Text: "Value error, at most {max} days are accepted, not {sent}",
+		Why: "The numbers are computed from the runs of these days.",
+	})
 	// Filters is the number of values of one parameter in a query.
 	Filters = add(Bound{
 		Name: "filters", Of: "Values of one repeated parameter of a query", Default: 100,

@@ -53,6 +53,10 @@ const (
 	MemoryStats    Name = "memory_stats"
 	MergeMemories  Name = "optimize_memories"
 
+	Metrics        Name = "metrics"
+	RefreshMetrics Name = "refresh_metrics"
+	RefreshStatus  Name = "refresh_status"
+
 	ListRevocations Name = "list_revocations"
 	Revoke          Name = "revoke"
 	UndoRevocation  Name = "undo_revocation"
@@ -62,6 +66,8 @@ const (
 
 	ExportUserData Name = "export_user_data"
 	EraseUserData  Name = "erase_user_data"
+
+	Usage Name = "usage"
 )
 
 // The functions, one for each family of endpoints.
@@ -127,6 +133,10 @@ var Table = New(routes([]row{
 	// The function for runs serves it, because only that one links the models.
 	{MergeMemories, Runs, "POST /optimize-memories", guarded, "memories:write"},
 
+	{Metrics, Sessions, "GET /metrics", guarded, "metrics:read"},
+	{RefreshMetrics, Sessions, "POST /metrics/refresh", guarded, "metrics:write"},
+	{RefreshStatus, Sessions, "GET /metrics/refresh/status", guarded, "metrics:read"},
+
 	// AgentOS has no such routes.
 	{ListRevocations, Sessions, "GET /revocations", admin, ""},
 	{Revoke, Sessions, "POST /revocations", admin, ""},
@@ -135,6 +145,7 @@ var Table = New(routes([]row{
 	{CancelActiveRuns, Runs, "DELETE /active-runs", admin, ""},
 	{ExportUserData, Runs, "GET /user-data", admin, ""},
 	{EraseUserData, Runs, "DELETE /user-data", admin, ""},
+	{Usage, Sessions, "GET /usage", admin, ""},
 }))
 
 // row is one line of Table in a form that the compiler stores as data. Routes written out

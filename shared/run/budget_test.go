@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -103,5 +104,23 @@ func TestAWaitingRunExecutesWhenThereIsAPlace(t *testing.T) {
 	await(t, func() bool { return ctx.Err() != nil || b.row(accepted.RunID).Status == "COMPLETED" })
 	if row := b.row(accepted.RunID); row.Status != "COMPLETED" || row.Attempt != 1 || row.Losses != 0 {
 		t.Errorf("%+v", row)
+	}
+}
+
+// The cost is that of all tokens of the run, by the price at its end.
+func TestARunHasTheCostOfItsTokensIfItsModelHasAPrice(t *testing.T) {
+	t.Parallel()
+	for prices, want := range map[string]float64{"m": 0.00008, "another": 0} {
+		b := newBench(t, replies("hello"))
+		o := options(b.db, config.Agent{Model: config.Model{Provider: "p", ID: "m"}}, b.model, io.Discard)
+		o.Prices = config.Prices{prices: {Input: 3, Output: 10}}
+		b.runner = run.New(o)
+		var got wire.Metrics
+		if err := json.Unmarshal(last(b.run("hi")).Result.Metrics, &got); err != nil {
+			t.Fatal(err)
+		}
+		if got.InputTokens != 10 || got.OutputTokens != 5 || got.Cost != want {
+			t.Errorf("%+v, want the cost %v", got, want)
+		}
 	}
 }

@@ -289,6 +289,7 @@ func (l *leg) metrics() wire.Metrics {
 	}
 	m := wire.Metrics{
 		InputTokens: u.Input, OutputTokens: u.Output, TotalTokens: u.Total,
+		Cost:             float64(Cost(l.agent.price, u)) / 1e6,
 		TimeToFirstToken: l.TimeToFirstToken.Seconds(), Duration: l.duration().Seconds(),
 	}
 	if u.Total > 0 {

@@ -62,3 +62,9 @@ var ReceiveQuery = receiveQuery
 
 // RequestCancelSome is RequestCancelAll with another bound.
 var RequestCancelSome = (*DB).requestCancel
+
+// MetricsQuery is the statement of MetricsByDay, for a connection of its own.
+func MetricsQuery(db *DB, v Viewer, q UsageQuery) (string, pgx.NamedArgs) {
+	sql, args := metricsQuery(v, q)
+	return db.text(sql), args
+}

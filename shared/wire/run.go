@@ -95,6 +95,7 @@ type Metrics struct {
 	InputTokens      int             `json:"input_tokens,omitempty"`
 	OutputTokens     int             `json:"output_tokens,omitempty"`
 	TotalTokens      int             `json:"total_tokens,omitempty"`
+	Cost             float64         `json:"cost,omitempty"` // in US dollars
 	TimeToFirstToken float64         `json:"time_to_first_token,omitempty"`
 	Duration         float64         `json:"duration,omitempty"`
 	Details          *MetricsDetails `json:"details,omitempty"`

@@ -58,6 +58,9 @@ DELETE /memories/{memory_id}                      memories:delete
 GET    /memory_topics                             memories:read
 GET    /user_memory_stats                         memories:read
 POST   /optimize-memories                         memories:write
+GET    /metrics                                   metrics:read
+POST   /metrics/refresh                           metrics:write
+GET    /metrics/refresh/status                    metrics:read
 GET    /revocations                               admin
 POST   /revocations                               admin
 DELETE /revocations                               admin
@@ -65,6 +68,7 @@ GET    /active-runs                               admin
 DELETE /active-runs                               admin
 GET    /user-data                                 admin
 DELETE /user-data                                 admin
+GET    /usage                                     admin
 `
 
 // Row is one line of Table, parsed.
