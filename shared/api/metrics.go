@@ -14,8 +14,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// Metrics answers the routes about what runs have used. All numbers are computed from the stored runs, by the day of UTC
-// on which these ended.
+// Metrics answers the routes about what runs have used. All numbers are computed from the stored runs, by the day of
+// UTC on which these ended.
 type Metrics struct {
 	// DB is required.
 	DB *store.DB
@@ -78,7 +78,7 @@ func (d days) query(now time.Time) (q store.UsageQuery, err error) {
 // metrics is the input of GET /metrics.
 type metrics struct {
 	days
-	User string `query:"user_id" bound:"short_text" doc:"Only this user. Callers who see their own numbers find no others."`
+	User string `query:"user_id" bound:"short_text" doc:"Only this user, for callers who see others than themselves."`
 	database
 }
 
@@ -169,7 +169,7 @@ type usage struct {
 	User    string `query:"user_id" bound:"short_text" doc:"Only this user."`
 	AgentID string `query:"agent_id" bound:"short_text" doc:"Only this agent."`
 	Limit   int    `query:"limit" default:"100" min:"1" max:"1000" doc:"Rows on a page, at most 1,000."`
-	Page    int    `query:"page" default:"1" min:"1" doc:"The number of the page, from 1: the latest day is on the first one."`
+	Page    int    `query:"page" default:"1" min:"1" doc:"The number of the page, from 1. The latest day is first."`
 }
 
 // usage answers one page of what the runs of all users have used. Only administrators are allowed to.

@@ -127,7 +127,8 @@ func build(p Parts, served []route.Function) (s Service) {
 		case route.Sessions:
 			resources = append(resources, &api.Readiness{Check: p.DB.Check, Now: Now}, api.Sessions{
 				DB: p.DB, Isolation: isolation, Agents: listed, Now: Now, NewID: uuid.New, MaxAnswer: p.MaxAnswer,
-			}, api.Metrics{DB: p.DB, Isolation: isolation, Now: Now}, api.Revocations{DB: p.DB, List: p.Revocations, Issuers: revoke.IssuersOf(p.Config.Auth)})
+			}, api.Revocations{DB: p.DB, List: p.Revocations, Issuers: revoke.IssuersOf(p.Config.Auth)},
+				api.Metrics{DB: p.DB, Isolation: isolation, Now: Now})
 		case route.Memories:
 			resources = append(resources, api.Memories{DB: p.DB, Isolation: isolation, Now: Now, NewID: uuid.New})
 		}

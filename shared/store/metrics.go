@@ -36,7 +36,7 @@ func (q UsageQuery) where(v Viewer) filter {
 	return f
 }
 
-// tokens are the columns with the tokens and the cost of a run. Runs of before a price was known have no cost.
+// tokens are the columns with the tokens and the cost of a run. The cost is NULL if the model had no price at its end.
 const tokens = `COALESCE((metrics ->> 'input_tokens')::bigint, 0) AS input,
 	COALESCE((metrics ->> 'output_tokens')::bigint, 0) AS output,
 	COALESCE((metrics ->> 'total_tokens')::bigint, 0) AS total, (metrics ->> 'cost')::float8 AS cost`
@@ -82,7 +82,8 @@ type DayUsage struct {
 	Cost *float64
 }
 
-// UsageByDay returns one page of the usage, the latest day first, and the number of all rows. limit and page are at least 1.
+// UsageByDay returns one page of the usage, the latest day first, and the number of all rows. limit and page are at
+// least 1.
 func (db *DB) UsageByDay(ctx context.Context, v Viewer, q UsageQuery, limit, page int) (
 	rows []DayUsage, total int, err error,
 ) {

@@ -16,14 +16,15 @@ import (
 // on is a day of the tests of metrics.
 func on(day int) time.Time { return time.Date(2026, 3, day, 0, 0, 0, 0, time.UTC) }
 
-// used makes runs that ended on three days: two of ann on the first, one of bob on its last microsecond, one of ann on the
-// second, and one without an owner on the third. One has not ended.
+// used makes runs that ended on three days: two of ann on the first, one of bob on its last microsecond, one of ann on
+// the second, and one without an owner on the third. One has not ended.
 func used(t *testing.T) (db *store.DB, url string) {
 	t.Helper()
 	url = storetest.URL(t)
 	db = storetest.Open(t, store.Options{URL: url})
 	for _, r := range []struct{ owner, session, agent, model, metrics, ended string }{
-		{"ann", "s1", "a", "m", `{"input_tokens":10,"output_tokens":5,"total_tokens":15,"cost":0.25}`, "2026-03-01T00:00:00Z"},
+		{"ann", "s1", "a", "m", `{"input_tokens":10,"output_tokens":5,"total_tokens":15,"cost":0.25}`,
+			"2026-03-01T00:00:00Z"},
 		{"ann", "s1", "a", "m", `{"input_tokens":1,"output_tokens":1,"total_tokens":2,"cost":0.5}`, "2026-03-01T10:00:00Z"},
 		{"bob", "s1", "b", "n", `{}`, "2026-03-01T23:59:59.999999Z"},
 		{"ann", "s2", "b", "m", `{"input_tokens":7,"total_tokens":7}`, "2026-03-02T00:00:00Z"},
@@ -57,6 +58,7 @@ func TestMetricsAreThoseOfTheRunsThatEndedOnADay(t *testing.T) {
 	t.Parallel()
 	db, _ := used(t)
 	march := store.UsageQuery{From: on(1), To: on(31)}
+	ofAnn := store.UsageQuery{From: on(1), To: on(31), Owner: "ann"}
 	first := `03-01: 3 runs, 2 sessions, 2 users, 11+6=17 tokens ` +
 		`[{"model_id":"m","model_provider":"P","count":2},{"model_id":"n","model_provider":"P","count":1}]`
 	anns := `03-01: 2 runs, 1 sessions, 1 users, 11+6=17 tokens [{"model_id":"m","model_provider":"P","count":2}]`
@@ -70,9 +72,9 @@ func TestMetricsAreThoseOfTheRunsThatEndedOnADay(t *testing.T) {
 		"all users":                 {admin, march, first + "\n" + second + "\n" + third},
 		"one day":                   {admin, store.UsageQuery{From: on(1), To: on(2)}, first},
 		"no day":                    {admin, store.UsageQuery{From: on(4), To: on(5)}, ""},
-		"of one user":               {admin, store.UsageQuery{From: on(1), To: on(31), Owner: "ann"}, anns + "\n" + second},
+		"of one user":               {admin, ofAnn, anns + "\n" + second},
 		"one's own":                 {store.Viewer{Owner: "ann"}, march, anns + "\n" + second},
-		"another's":                 {store.Viewer{Owner: "bob"}, store.UsageQuery{From: on(1), To: on(31), Owner: "ann"}, ""},
+		"another's":                 {store.Viewer{Owner: "bob"}, ofAnn, ""},
 		"of the token's session":    {store.Viewer{Owner: "ann", Session: "s2"}, march, second},
 		"a viewer who owns nothing": {store.Viewer{}, march, ""},
 	} {
@@ -111,7 +113,8 @@ func TestUsageIsDividedByDayAgentUserAndModel(t *testing.T) {
 	if got, total := read(admin, march, 3, 2); got != want[3] || total != 4 {
 		t.Errorf("the second page is %s of %d", got, total)
 	}
-	if got, _ := read(admin, store.UsageQuery{From: on(1), To: on(31), AgentID: "b", Owner: "ann"}, 10, 1); got != want[1] {
+	one := store.UsageQuery{From: on(1), To: on(31), AgentID: "b", Owner: "ann"}
+	if got, _ := read(admin, one, 10, 1); got != want[1] {
 		t.Errorf("of one agent and user: %s", got)
 	}
 	if got, _ := read(store.Viewer{Owner: "bob"}, march, 10, 1); got != want[3] {

@@ -53,8 +53,8 @@ type RefreshStatus struct {
 	Error      *string `json:"error"`
 }
 
-// DayUsage is what the runs of one agent, user and model that ended on one day of UTC have used. Cost is in US dollars, and
-// null if the model had no price. AgentOS has no such type.
+// DayUsage is what the runs of one agent, user and model that ended on one day of UTC have used. Cost is in US dollars,
+// and null if the model had no price. AgentOS has no such type.
 type DayUsage struct {
 	Day           string   `json:"day"`
 	AgentID       string   `json:"agent_id"`
