@@ -25,6 +25,7 @@ func TestEveryRouteIsUnavailableWithinSecondsWhileTheDatabaseIsFrozen(t *testing
 	model := modeltest.NewServerFunc(t, func(modeltest.Request) modeltest.Script { return modeltest.Text("hello") })
 	config := writeConfig(t, "user_isolation: true")
 	h := &isolatedOS{server: startWith(t, process.WithTools, config, model, "DATABASE_URL", w.URL)}
+	h.Tokens["ann"] = withEveryScope("ann")
 	names := strings.NewReplacer("HERS", "gone", "ANN", "ann", "RUNNING", noRun, "RUN", noRun, "PAUSED", noRun,
 		"MEMORY", noMemory)
 	var wg sync.WaitGroup

@@ -13,8 +13,10 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/keyway-agents/keyway/acceptance/process"
+	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 	"github.com/keyway-agents/keyway/shared/route"
+	"github.com/keyway-agents/keyway/shared/scope"
 )
 
 // private is a word that all of ann's data contains, and nothing else.
@@ -259,6 +261,7 @@ func (h *isolatedOS) everything() (rows string) {
 func TestAnotherUsersDataLooksMissing(t *testing.T) {
 	t.Parallel()
 	h := startIsolated(t)
+	h.Tokens["bob"] = withEveryScope("bob")
 	before := h.everything()
 	for _, a := range attempts {
 		anns, missing := h.try("bob", a, h.anns), h.try("bob", a, h.missing)
@@ -284,6 +287,13 @@ func TestAnotherUsersDataLooksMissing(t *testing.T) {
 			t.Errorf("the model of bob's run received ann's text: %v", r.Body["messages"])
 		}
 	}
+}
+
+// withEveryScope returns a token of a user with each scope that a route needs.
+func withEveryScope(sub string) string {
+	scopes, _ := json.Marshal(allBut(scope.Need{})) // a list of strings can always be encoded
+	issuer := hmacForge("HS256", config.PublishedSecret)
+	return issuer.token(payload("sub", `"`+sub+`"`, "scopes", string(scopes)))
 }
 
 // clear deletes the data of an owner. Background runs end by themselves.
