@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -127,7 +128,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "mode": mode, "claims": claims, "setenv": setenv, "savetoken": saveToken,
-			"occupy": occupy, "madekeys": madeKeys, "signed": signed,
+			"occupy": occupy, "madekeys": madeKeys, "signed": signed, "yesterday": yesterday,
 		},
 	})
 }
@@ -205,6 +206,13 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 	if strconv.Itoa(code) != args[0] {
 		ts.Fatalf("exit status %d, want %s", code, args[0])
 	}
+}
+
+// yesterday FILE sets the day of each line of a log to yesterday, so that an age before now selects it in any year.
+func yesterday(ts *testscript.TestScript, _ bool, args []string) {
+	day := `"time":"` + time.Now().UTC().AddDate(0, 0, -1).Format(time.DateOnly)
+	text := regexp.MustCompile(`"time":"\d{4}-\d{2}-\d{2}`).ReplaceAllString(ts.ReadFile(args[0]), day)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
 }
 
 // mode FILE PERM checks the permissions of a file.

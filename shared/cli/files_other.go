@@ -6,3 +6,6 @@ import "math"
 
 // fileLimit returns no limit: this system has none, or Keyway was not tested on it.
 func fileLimit() uint64 { return math.MaxUint64 }
+
+// lockFile does nothing. On these systems two servers must not share --data.
+func lockFile(string) (unlock func(), err error) { return func() {}, nil }

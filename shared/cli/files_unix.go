@@ -3,7 +3,9 @@
 package cli
 
 import (
+	"errors"
 	"math"
+	"os"
 	"syscall"
 )
 
@@ -15,4 +17,23 @@ func fileLimit() uint64 {
 		return math.MaxUint64
 	}
 	return l.Cur
+}
+
+// lockFile waits until no other process holds the lock of a file, which it makes if it is missing. The lock also ends
+// with the process.
+func lockFile(name string) (unlock func(), err error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600) // #nosec G304 -- the operator chooses --data
+	if err != nil {
+		return nil, err
+	}
+	for {
+		if err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX); !errors.Is(err, syscall.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return func() { _ = f.Close() }, nil
 }

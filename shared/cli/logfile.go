@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/keyway-agents/keyway/shared/loghash"
@@ -36,18 +38,30 @@ func decisionFiles(dir string) (paths []string) {
 
 // auditFiles returns the paths of the audit log in a data directory, oldest first.
 func auditFiles(dir string) (paths []string) {
-	for n := 1; ; n++ {
-		path := numbered(dir, auditLog, n)
-		if _, err := os.Stat(path); err != nil {
-			break
-		}
-		paths = append(paths, path)
+	for _, n := range numbers(dir, auditLog) {
+		paths = append(paths, numbered(dir, auditLog, n))
 	}
 	return append(paths, filepath.Join(dir, auditLog+".jsonl"))
 }
 
 func numbered(dir, name string, n int) string {
 	return filepath.Join(dir, fmt.Sprintf("%s.%d.jsonl", name, n))
+}
+
+// numbers returns the numbers of the older files of a log, oldest first. Some may be missing, because an operator
+// has removed them.
+func numbers(dir, name string) (list []int) {
+	files, _ := os.ReadDir(dir) // Without the directory there are no files.
+	for _, f := range files {
+		middle, ok := strings.CutPrefix(f.Name(), name+".")
+		if middle, ok2 := strings.CutSuffix(middle, ".jsonl"); ok && ok2 {
+			if n, err := strconv.Atoi(middle); err == nil && numbered(dir, name, n) == filepath.Join(dir, f.Name()) {
+				list = append(list, n)
+			}
+		}
+	}
+	slices.Sort(list)
+	return list
 }
 
 // openLogs makes s.decided, s.refused and s.audited, which write to the server's log and, as JSON, to a file below
@@ -57,7 +71,7 @@ func (s *server) openLogs() (closeLogs func() error) {
 	open := func(name string, keep bool) *slog.Logger {
 		f := &logFile{dir: s.cli.Data, name: name, max: maxLogSize, keep: keep, log: s.log}
 		files = append(files, f)
-		if err := f.ready(); err != nil {
+		if _, err := f.ready(); err != nil {
 			f.failed(err)
 		}
 		return slog.New(slog.NewMultiHandler(s.log.Handler(), slog.NewJSONHandler(f, nil)))
@@ -102,12 +116,12 @@ func (e env) readKeys() (loghash.Keys, error) {
 }
 
 // logFile appends lines to a file. A line that would make the file larger than max begins a new one, and the previous
-// one becomes NAME.1.jsonl, or the next free number if all are kept.
+// one becomes NAME.1.jsonl, or the next number if all are kept. Several servers may share the directory.
 //
 // A line that can't be written, because the disk is full, is lost. The next one is tried again, and when it can be
 // written, a line before it has the number of the lost ones.
 //
-// It has no lock of its own: slog's handler calls Write under one, with a whole line.
+// It has no lock of its own for goroutines: slog's handler calls Write under one, with a whole line.
 type logFile struct {
 	dir, name string
 	// max is the size in bytes at which a new file begins.
@@ -116,19 +130,25 @@ type logFile struct {
 	keep bool
 	// log receives a warning when lines are lost, and another one when that has ended.
 	log *slog.Logger
-	// f is the current file, nil if it must be opened first. size is its length.
-	f    *os.File
-	size int64
+	// f is the current file, nil if it must be opened first.
+	f *os.File
 	// torn means that a part of a line was written.
 	torn bool
 	// lost is how many lines were lost since the last one that was written.
 	lost int
 }
 
-// ready opens the file if it is not open.
-func (l *logFile) ready() error {
+// ready makes f the current file, and returns its size. Another server that shares the directory may have begun a new
+// file since the last line.
+func (l *logFile) ready() (size int64, err error) {
 	if l.f != nil {
-		return nil
+		opened, err := l.f.Stat()
+		current, err2 := os.Stat(l.path())
+		if err == nil && err2 == nil && os.SameFile(opened, current) {
+			return current.Size(), nil
+		}
+		_ = l.f.Close()
+		l.f = nil
 	}
 	return l.open()
 }
@@ -136,22 +156,22 @@ func (l *logFile) ready() error {
 // open opens the current file for appending. With O_APPEND, POSIX makes each write go to the end of the file as one
 // step, so the lines of two servers that share --data do not mix. The file is readable by its owner only: it shows who
 // did what.
-func (l *logFile) open() error {
+func (l *logFile) open() (size int64, err error) {
 	if err := os.MkdirAll(l.dir, 0o700); err != nil {
-		return err
+		return 0, err
 	}
 	f, err := os.OpenFile(l.path(), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	// The size counts what an earlier server wrote.
+	// The size counts what other servers wrote.
 	info, err := f.Stat()
 	if err != nil {
 		_ = f.Close()
-		return err
+		return 0, err
 	}
-	l.f, l.size = f, info.Size()
-	return nil
+	l.f = f
+	return info.Size(), nil
 }
 
 func (l *logFile) path() string { return filepath.Join(l.dir, l.name+".jsonl") }
@@ -194,39 +214,50 @@ func (l *logFile) failed(err error) {
 }
 
 func (l *logFile) append(data []byte) error {
-	if err := l.ready(); err != nil {
+	size, err := l.ready()
+	if err == nil && l.full(size, data) { // also of a file that an earlier server has filled
+		err = l.rotate(func(size int64) bool { return l.full(size, data) })
+	}
+	if err != nil {
 		return err
 	}
-	if l.size > 0 && l.size+int64(len(data)) > l.max { // also of a file that an earlier server has filled
-		if err := l.rotate(); err != nil {
-			return err
-		}
-		if err := l.ready(); err != nil {
-			return err
-		}
-	}
 	n, err := l.f.Write(data)
-	l.size += int64(n)
 	l.torn = err != nil && (n > 0 || l.torn)
 	return err
 }
 
-// rotate renames the current file. The next one is opened after that.
-func (l *logFile) rotate() error {
+// full reports whether more data would make a file of this size too large.
+func (l *logFile) full(size int64, data []byte) bool {
+	return size > 0 && size+int64(len(data)) > l.max
+}
+
+// rotate renames the current file and opens the next one, if it is still due when no other server does the same. A
+// server that writes to the renamed file meanwhile loses nothing: the line is in that file.
+func (l *logFile) rotate(due func(size int64) bool) error {
+	unlock, err := lockFile(filepath.Join(l.dir, "rotate.lock"))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	size, err := l.ready()
+	if err != nil || !due(size) {
+		return err
+	}
 	// Windows cannot rename an open file.
-	err := l.f.Close()
+	err = l.f.Close()
 	l.f = nil
 	if err != nil {
 		return err
 	}
-	older := numbered(l.dir, l.name, 1)
-	for n := 2; l.keep; n++ {
-		if _, err := os.Lstat(older); errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		older = numbered(l.dir, l.name, n)
+	next := 1
+	if all := numbers(l.dir, l.name); l.keep && len(all) > 0 {
+		next = all[len(all)-1] + 1
 	}
-	return os.Rename(l.path(), older)
+	if err := os.Rename(l.path(), numbered(l.dir, l.name, next)); err != nil {
+		return err
+	}
+	_, err = l.open()
+	return err
 }
 
 // close closes the file. It returns no error that was reported already.

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -83,6 +84,84 @@ func TestAFullLogBeginsANewFile(t *testing.T) {
 	}
 	if got := strings.Join(names, " "); got != "audit.1.jsonl audit.2.jsonl audit.3.jsonl audit.jsonl" {
 		t.Error(got)
+	}
+}
+
+// Two servers that share --data have files of their own for one log. While one begins a new file, the other one may
+// write, or begin a new file too.
+func TestTwoServersThatShareALogLoseNoLine(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	const each = 500
+	var all sync.WaitGroup
+	for server := range 3 {
+		l := &logFile{dir: dir, name: auditLog, max: 200, keep: true, log: slog.New(slog.DiscardHandler)}
+		all.Go(func() {
+			for i := range each {
+				if _, err := fmt.Fprintf(l, "line %d of server %d\n", i, server); err != nil {
+					t.Error(err)
+				}
+			}
+			if err := l.close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	seen := map[string]int{}
+	files := auditFiles(dir)
+	for _, path := range files {
+		for line := range strings.Lines(read(t, path)) {
+			seen[line]++
+		}
+	}
+	for server := range 3 {
+		for i := range each {
+			if n := seen[fmt.Sprintf("line %d of server %d\n", i, server)]; n != 1 {
+				t.Errorf("line %d of server %d is there %d times", i, server, n)
+			}
+		}
+	}
+	if len(files) < 50 {
+		t.Errorf("%d files: the servers have not begun enough new ones", len(files))
+	}
+}
+
+// An operator archives the oldest files. The next file must not take the number of one that is gone, and a search must
+// find the files that are left.
+func TestAnArchivedFileLeavesAGapInTheNumbers(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	l := &logFile{dir: dir, name: auditLog, max: 1, keep: true, log: slog.New(slog.DiscardHandler)}
+	write := func(text string) {
+		if _, err := l.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, text := range []string{"one\n", "two\n", "three\n"} {
+		write(text)
+	}
+	for _, name := range []string{"audit.1.jsonl", "audit.jsonl"} { // also the one that is written
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"audit.x.jsonl", "audit.03.jsonl", "audit.9.json", "audit..jsonl"} { // of somebody else
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("four\n")
+	write("five\n")
+	if err := l.close(); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, path := range auditFiles(dir) {
+		got = append(got, filepath.Base(path)+" "+strings.TrimSpace(read(t, path)))
+	}
+	if want := "audit.2.jsonl two, audit.3.jsonl four, audit.jsonl five"; strings.Join(got, ", ") != want {
+		t.Errorf("%q, want %s", got, want)
 	}
 }
 
