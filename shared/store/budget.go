@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -88,27 +88,44 @@ type check struct {
 	runs int
 }
 
-// args adds the named arguments of a check.
+// args adds the named arguments of a check. Each is an array with a value for each scope, as PostgreSQL writes it: pgx
+// takes several times as long for slices.
 func (c check) args(schema string, to pgx.NamedArgs) pgx.NamedArgs {
-	n := len(c.scopes)
-	whose, keys := make([]string, n), make([]string, n)
-	var counts [6][]int64
-	for i := range counts {
-		counts[i] = make([]int64, n)
-	}
-	for i, s := range c.scopes {
-		whose[i], keys[i] = s.whose, s.key
-		for j, value := range []int64{
-			int64(s.limits.ConcurrentRuns), int64(s.limits.WaitingRuns), int64(s.limits.RunsPerMinute),
-			int64(s.limits.RunsPerDay), int64(s.limits.TokensPerDay), microUSD(s.limits.USDPerDay),
-		} {
-			counts[j][i] = value
+	array := func(name string, add func([]byte, scope) []byte) {
+		text := append(make([]byte, 0, 64), '{')
+		for i, s := range c.scopes {
+			if i > 0 {
+				text = append(text, ',')
+			}
+			text = add(text, s)
 		}
+		to[name] = string(append(text, '}'))
 	}
-	to["schema"], to["whose"], to["keys"], to["counted_runs"] = schema, whose, keys, c.runs
-	to["concurrent"], to["waiting"], to["per_minute"] = counts[0], counts[1], counts[2]
-	to["per_day"], to["tokens"], to["micro_usd"] = counts[3], counts[4], counts[5]
+	count := func(name string, of func(limit.Limits) int64) {
+		array(name, func(text []byte, s scope) []byte { return strconv.AppendInt(text, of(s.limits), 10) })
+	}
+	to["schema"], to["counted_runs"] = schema, c.runs
+	array("whose", func(text []byte, s scope) []byte { return appendQuoted(text, s.whose) })
+	array("keys", func(text []byte, s scope) []byte { return appendQuoted(text, s.key) })
+	count("concurrent", func(l limit.Limits) int64 { return int64(l.ConcurrentRuns) })
+	count("waiting", func(l limit.Limits) int64 { return int64(l.WaitingRuns) })
+	count("per_minute", func(l limit.Limits) int64 { return int64(l.RunsPerMinute) })
+	count("per_day", func(l limit.Limits) int64 { return int64(l.RunsPerDay) })
+	count("tokens", func(l limit.Limits) int64 { return int64(l.TokensPerDay) })
+	count("micro_usd", func(l limit.Limits) int64 { return microUSD(l.USDPerDay) })
 	return to
+}
+
+// appendQuoted appends a text as an element of an array.
+func appendQuoted(array []byte, text string) []byte {
+	array = append(array, '"')
+	for _, b := range []byte(text) {
+		if b == '"' || b == '\\' {
+			array = append(array, '\\')
+		}
+		array = append(array, b)
+	}
+	return append(array, '"')
 }
 
 // microUSD converts US dollars to millionths, as they are counted. A limit is at least one of them.
@@ -297,15 +314,16 @@ func (e executor) locked(
 				return err
 			}
 		}
-		rows, _ := answers.Query() // CollectRows returns its error.
-		levels, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (level string, err error) {
-			return level, row.Scan(&level, nil)
-		})
-		if err != nil {
+		rows, _ := answers.Query() // ForEachRow returns its error.
+		var level string
+		locks, wrong = 0, false
+		if _, err := pgx.ForEachRow(rows, []any{&level, nil}, func() error {
+			locks++
+			wrong = wrong || level != "read committed"
+			return nil
+		}); err != nil {
 			return err
 		}
-		locks = len(levels)
-		wrong = slices.ContainsFunc(levels, func(l string) bool { return l != "read committed" })
 		return read(answers)
 	})
 	if err == nil && wrong && !set {

@@ -486,3 +486,14 @@ func TestTheLargestLimitsAreNoErrors(t *testing.T) {
 		t.Error(claimed, err)
 	}
 }
+
+// The names of callers and agents are elements of an array, which has signs of its own.
+func TestCallersWithAnyNameAreCountedAlone(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	for _, name := range []string{`a"b`, `a\`, `a\"`, `{a,b}`, `a,b`, "NULL", " ", "", "ü\n\t", `'; --`} {
+		b := store.Budget{Spender: name, Caller: limit.Limits{ConcurrentRuns: 1, RunsPerDay: 9}}
+		started(t, db, "RUNNING", b)
+		wantRefused(t, db, "RUNNING", b, limit.ConcurrentRuns, limit.Caller)
+	}
+}

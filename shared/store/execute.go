@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,6 +44,7 @@ type pool struct {
 	*pgxpool.Pool
 	schema string
 	sql    sync.Map // a query as written → the same query for this schema; see text
+	parsed sync.Map // a query for this schema → parsed
 	limits *limits
 	// unnamed is whether new connections send statements without names. All pools of a DB share it.
 	unnamed *atomic.Bool
@@ -77,23 +76,33 @@ func (e executor) carrying(args ...any) executor {
 // sizeOf returns about how many bytes arguments have.
 func sizeOf(args []any) (n int) {
 	for _, a := range args {
-		switch a := a.(type) {
-		case string:
-			n += len(a)
-		case *string:
-			if a != nil {
-				n += len(*a)
-			}
-		case []byte:
-			n += len(a)
-		case json.RawMessage:
-			n += len(a)
-		case []string:
-			for _, text := range a {
-				n += len(text)
-			}
-		case pgx.NamedArgs:
-			n += sizeOf(slices.Collect(maps.Values(a)))
+		named, ok := a.(pgx.NamedArgs)
+		if !ok {
+			n += sizeOfOne(a)
+			continue
+		}
+		for _, value := range named {
+			n += sizeOfOne(value)
+		}
+	}
+	return n
+}
+
+func sizeOfOne(arg any) (n int) {
+	switch a := arg.(type) {
+	case string:
+		return len(a)
+	case *string:
+		if a != nil {
+			return len(*a)
+		}
+	case []byte:
+		return len(a)
+	case json.RawMessage:
+		return len(a)
+	case []string:
+		for _, text := range a {
+			n += len(text)
 		}
 	}
 	return n

@@ -27,10 +27,65 @@ func (e executor) text(sql string) string {
 	return t
 }
 
+// arguments are the named arguments of a query. They do what pgx.NamedArgs does, but parse each text once: to parse the
+// text of a statement that begins a run takes longer than to send it.
+type arguments struct {
+	pool  *pool
+	named pgx.NamedArgs
+}
+
+// parsed is a query with $1 in place of @name, and the names in the order of the numbers.
+type parsed struct {
+	sql   string
+	names []string
+}
+
+// RewriteQuery implements pgx.QueryRewriter.
+func (a arguments) RewriteQuery(
+	ctx context.Context, conn *pgx.Conn, sql string, _ []any,
+) (text string, values []any, err error) {
+	found, ok := a.pool.parsed.Load(sql)
+	if !ok {
+		names := make(pgx.NamedArgs, len(a.named)) // Each argument is its own name.
+		for name := range a.named {
+			names[name] = name
+		}
+		p := parsed{}
+		if p.sql, values, err = names.RewriteQuery(ctx, conn, sql, nil); err != nil {
+			return "", nil, err
+		}
+		for _, v := range values {
+			name, ok := v.(string)
+			if !ok { // A name of the query is missing here: it is NULL, and another call may have it.
+				return a.named.RewriteQuery(ctx, conn, sql, nil)
+			}
+			p.names = append(p.names, name)
+		}
+		found, _ = a.pool.parsed.LoadOrStore(sql, p)
+	}
+	p := found.(parsed)
+	values = make([]any, len(p.names))
+	for i, name := range p.names {
+		values[i] = a.named[name]
+	}
+	return p.sql, values, nil
+}
+
+// arguments returns the arguments of a query for pgx.
+func (e executor) arguments(args []any) []any {
+	if len(args) == 1 {
+		if named, ok := args[0].(pgx.NamedArgs); ok {
+			return []any{arguments{e.pool, named}}
+		}
+	}
+	return args
+}
+
 // statements is a DB, or one of its executors.
 type statements interface {
 	do(ctx context.Context, statement func(context.Context, *pgx.Conn) error) error
 	text(sql string) string
+	arguments(args []any) []any
 }
 
 // row is a query that returns at most one row. It is executed by Scan.
@@ -49,14 +104,14 @@ func (e executor) queryRow(ctx context.Context, sql string, args ...any) pgx.Row
 // Scan executes the query and reads its row. Without a row, the error is pgx.ErrNoRows.
 func (r row) Scan(into ...any) error {
 	return r.e.carrying(r.args...).do(r.ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		return conn.QueryRow(ctx, r.sql, r.args...).Scan(into...)
+		return conn.QueryRow(ctx, r.sql, r.e.arguments(r.args)...).Scan(into...)
 	})
 }
 
 // exec executes a statement and returns the number of affected rows.
 func (e executor) exec(ctx context.Context, sql string, args ...any) (affected int64, err error) {
 	err = e.carrying(args...).do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		tag, err := conn.Exec(ctx, e.text(sql), args...)
+		tag, err := conn.Exec(ctx, e.text(sql), e.arguments(args)...)
 		affected = tag.RowsAffected()
 		return err
 	})
@@ -73,7 +128,7 @@ func (e executor) batch(ctx context.Context, b *pgx.Batch, read func(pgx.BatchRe
 	return e.carrying(args...).do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		var one pgx.Batch // SendBatch stores in the batch which statements this connection has prepared.
 		for _, q := range b.QueuedQueries {
-			one.Queue(q.SQL, q.Arguments...)
+			one.Queue(q.SQL, e.arguments(q.Arguments)...)
 		}
 		answers := conn.SendBatch(ctx, &one)
 		err := read(answers)
@@ -86,7 +141,7 @@ func list[T any](
 	ctx context.Context, on statements, read pgx.RowToFunc[T], sql string, args ...any,
 ) (out []T, err error) {
 	err = on.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		rows, _ := conn.Query(ctx, on.text(sql), args...) // CollectRows returns its error.
+		rows, _ := conn.Query(ctx, on.text(sql), on.arguments(args)...) // CollectRows returns its error.
 		out, err = pgx.CollectRows(rows, read)
 		return err
 	})
