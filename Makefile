@@ -116,6 +116,15 @@ iam: ## Install an IAM policy evaluator for the test that needs it (needs Node.j
 	@cd $(IAM) && npm ci --silent
 	@echo "export KEYWAY_IAM_SIMULATE=$(IAM)"
 
+# The directory where "make axe" installs axe-core. A test checks each view of the console with it.
+AXE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/keyway/axe
+
+.PHONY: axe
+axe: ## Install axe-core, which checks accessibility, for the test that needs it (needs Node.js 20 with npm; 4 MB in the cache directory)
+	@mkdir -p $(AXE) && cp acceptance/testdata/axe/{package.json,package-lock.json,.npmrc} $(AXE)/
+	@cd $(AXE) && npm ci --silent
+	@echo "export KEYWAY_AXE=$(AXE)/node_modules/axe-core/axe.min.js"
+
 .PHONY: programs
 programs: ## Install the programs of acceptance/programs (needs python3 with venv, npm, Maven; 1.5 GB in the cache directory); PROGRAMS=NAME installs one
 	@.ci/programs.sh $(PROGRAMS)

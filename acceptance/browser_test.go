@@ -6,11 +6,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/chromedp/chromedp"
 
@@ -49,32 +47,6 @@ func page(t *testing.T) (origin string, seen <-chan struct{}) {
 	return server.URL, ch
 }
 
-// browser starts Chromium. Without one, the test is skipped; with CI set, it fails.
-func browser(t *testing.T) context.Context {
-	t.Helper()
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		path, err := exec.LookPath(name)
-		if err != nil {
-			continue
-		}
-		options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path),
-			chromedp.WSURLReadTimeout(2*time.Minute), chromedp.NoSandbox, chromedp.DisableGPU,
-			chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-		t.Cleanup(cancel)
-		ctx, cancel = chromedp.NewExecAllocator(ctx, options...)
-		t.Cleanup(cancel)
-		ctx, cancel = chromedp.NewContext(ctx)
-		t.Cleanup(cancel)
-		if err := chromedp.Do(ctx); err != nil {
-			t.Fatal(err)
-		}
-		return ctx
-	}
-	process.Require(t, "no Chromium is installed; install chromium or google-chrome")
-	return nil
-}
-
 // tab is a browser tab that shows the page of an origin. The page calls the server.
 type tab struct {
 	t      *testing.T
@@ -103,7 +75,7 @@ func (b tab) as(sub string) func(expression string) answered {
 
 func TestBrowserPageSendsTheRequestsOfAgentUI(t *testing.T) {
 	t.Parallel()
-	ctx := browser(t)
+	ctx := process.Browser(t)
 	origin, seen := page(t)
 	model := modeltest.NewServerFunc(t, modeltest.Commands{Pause: func(chunk int) <-chan struct{} {
 		if chunk == 0 {
@@ -156,7 +128,7 @@ func TestBrowserPageSendsTheRequestsOfAgentUI(t *testing.T) {
 
 func TestBrowserPageOfAnUnlistedOriginIsBlocked(t *testing.T) {
 	t.Parallel()
-	ctx := browser(t)
+	ctx := process.Browser(t)
 	origin, _ := page(t)
 	r := startWith(t, process.WithTools, clientsConfig, commandModel(t), "PAGE_ORIGIN", "http://localhost:3000")
 	do := tab{t, ctx, origin, r}.as("ann")

@@ -38,7 +38,7 @@ type consoleTab struct {
 // openConsole opens the console in a new browser. address is that of the API, without a slash at the end.
 func openConsole(t *testing.T, address string) *consoleTab {
 	t.Helper()
-	c := &consoleTab{t: t, ctx: browser(t), url: address + "/", hosts: map[string]bool{}}
+	c := &consoleTab{t: t, ctx: process.Browser(t), url: address + "/", hosts: map[string]bool{}}
 	if err := chromedp.Listen(c.ctx, c.collect); err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func script[T any](c *consoleTab, body string) T {
 	c.t.Helper()
 	const prelude = `const $ = s => document.querySelector(s);
 		const until = f => new Promise((found, lost) => {
-			const until = Date.now() + 90000, missed = () => new Error('not there: ' + f + '\n' + document.body.innerText);
+			const until = Date.now() + 60000, missed = () => new Error('not there: ' + f + '\n' + document.body.innerText);
 			const look = () => { let v; try { v = f() } catch {} ;
 				if (v) found(v); else if (Date.now() > until) lost(missed()); else setTimeout(look, 20) };
 			look();

@@ -1,5 +1,5 @@
 // Who the token speaks for, and what it allows. Every answer is the server's: the console decides nothing.
-import {el, badge, code, facts, table, when, span, say, problem, every, shorten, json} from './dom.js'
+import {el, put, badge, code, facts, table, when, span, say, problem, every, shorten, json} from './dom.js'
 import {call, decide, esc, base} from './api.js'
 
 // left says how long a token is valid, or that it has expired.
@@ -12,7 +12,7 @@ export function left(me) {
 
 export async function whoami(root, at, signal, me) {
   const clock = el('span', {class: 'clock'})
-  root.append(
+  put(root,
     facts([
       ['OS', code(me.os_id)],
       ['Subject', me.sub ? code(me.sub) : '–'],
@@ -29,7 +29,7 @@ export async function whoami(root, at, signal, me) {
     me.limits ? [el('h2', {}, 'Limits'), el('pre', {tabindex: '0'}, json(me.limits))] : '')
   every(1000, signal, () => {
     const l = left(me)
-    clock.replaceChildren(badge(l.text, l.expired ? 'bad' : l.soon ? 'warn' : 'good'))
+    put(clock, badge(l.text, l.expired ? 'bad' : l.soon ? 'warn' : 'good'))
     if (l.expired && !clock.dataset.announced) {
       clock.dataset.announced = 'yes'
       say('Your token has expired. Sign in again.')
@@ -70,13 +70,13 @@ async function matrix(root, me, options = {}) {
       el('span', {'aria-hidden': 'true'}, d.allowed ? '✓ allowed' : '✕ denied'))
     b.addEventListener('click', () => {
       for (const other of root.querySelectorAll('.cell')) other.setAttribute('aria-pressed', String(other === b))
-      why.replaceChildren(...explain(label, d))
+      put(why, ...explain(label, d))
       if (matchMedia('(max-width: 860px)').matches) why.scrollIntoView({block: 'nearest'})
     })
     return b
   }
   let i = 0
-  root.replaceChildren(el('div', {class: 'two'}, el('div', {},
+  put(root, el('div', {class: 'two'}, el('div', {},
     el('h2', {}, 'Agents'),
     table('What the token allows for each agent', ['Agent', 'See', 'Run'], agents.map(([id, name]) =>
       [[el('b', {}, name), name === id ? '' : [' ', el('span', {class: 'dim'}, id)]],
@@ -142,11 +142,11 @@ export async function lab(root, at, signal, me) {
       const command = t => `curl -N -H "Authorization: Bearer ${t}" -F message=Hello "${new URL(`agents/${esc(agent)}/runs`, base)}"`
       curl.dataset.text = command(token)
       curl.textContent = command(shorten(token, 24))
-      wrong.replaceChildren()
+      put(wrong)
       await matrix(place, {scopes: [...scopes, ...agents.map(([id]) => `agents:${id}:see`)].map(scope => ({scope}))}, {as: token, signal})
       say('The matrix shows the new token.')
     } catch (e) {
-      if (e.name !== 'AbortError') wrong.replaceChildren(problem(e))
+      if (e.name !== 'AbortError') put(wrong, problem(e))
     }
   }
   form.addEventListener('submit', e => e.preventDefault())

@@ -1,5 +1,5 @@
 // Signing in, and which view is shown. A view is in the list only if the token may send its requests.
-import {el, byId, problem, say, badge} from './dom.js'
+import {el, put, byId, problem, say, badge} from './dom.js'
 import {call, useToken, keptToken, signedIn, learn, may, forget, Refused} from './api.js'
 
 // views has for each one the module and function that show it, and the request that it needs: none for any token.
@@ -39,13 +39,13 @@ async function signIn(token, keep) {
   const {left} = await import('./access.js')
   const tick = () => {
     const l = left(me)
-    byId('who').replaceChildren(me.admin ? badge('administrator', 'warn') : '', ' ', el('b', {}, me.sub || 'no subject'), ' ',
+    put(byId('who'), me.admin ? badge('administrator', 'warn') : '', ' ', el('b', {}, me.sub || 'no subject'), ' ',
       el('span', {class: l.expired || l.soon ? 'bad-text' : 'dim'}, l.text))
   }
   clearInterval(timer)
   timer = setInterval(tick, 1000)
   tick()
-  nav.replaceChildren(el('ul', {}, views.filter(shown).flatMap(v => [
+  put(nav, el('ul', {}, views.filter(shown).flatMap(v => [
     v.group ? el('li', {class: 'group'}, v.group) : '',
     el('li', {}, el('a', {href: '#/' + v.id, 'data-view': v.id}, v.title))])))
   await go()
@@ -58,9 +58,9 @@ function signOut(e) {
   forget()
   me = null
   document.body.className = 'out'
-  for (const place of [nav, byId('who'), byId('os')]) place.replaceChildren()
-  main.replaceChildren(enter)
-  byId('refused').replaceChildren(...e ? [problem(e)] : [])
+  for (const place of [nav, byId('who'), byId('os')]) put(place)
+  put(main, enter)
+  put(byId('refused'), ...e ? [problem(e)] : [])
   document.title = 'Keyway console'
   byId('token').focus()
 }
@@ -81,13 +81,13 @@ async function go() {
   document.title = view.title + ' · Keyway console'
   const h1 = el('h1', {tabindex: '-1'}, view.title)
   const root = el('div', {class: 'view v-' + view.id})
-  main.replaceChildren(h1, root)
+  put(main, h1, root)
   h1.focus({preventScroll: true})
   try {
     const module = await view.load()
     if (!controller.signal.aborted) await module[view.show](root, at, controller.signal, me)
   } catch (e) {
-    if (e.name !== 'AbortError' && !controller.signal.aborted) root.replaceChildren(problem(e))
+    if (e.name !== 'AbortError' && !controller.signal.aborted) put(root, problem(e))
   }
 }
 
@@ -107,7 +107,7 @@ enter.addEventListener('submit', async e => {
   e.preventDefault()
   const token = byId('token').value.trim().replace(/^Bearer\s+/i, '')
   const refused = byId('refused')
-  refused.replaceChildren()
+  put(refused)
   if (!/^[\x21-\x7e]+$/.test(token)) {
     refused.append(problem({detail: 'This is not a token', remedy: 'Paste the whole token, without line breaks. It usually begins with eyJ.'}))
     return

@@ -1,6 +1,6 @@
 // The chat: runs are streamed, paused runs wait for the person, and a reload continues the
 // stream of the run.
-import {el, badge, say, json, shorten, when, count, problem, ask, byId} from './dom.js'
+import {el, put, badge, say, json, shorten, when, count, problem, ask, byId} from './dom.js'
 import {call, open, events, esc, may, learn, Refused} from './api.js'
 import {render} from './markdown.js'
 
@@ -116,7 +116,7 @@ export async function chat(root, at, signal) {
     running?.abort()
     session = ''
     sessionStorage.removeItem(remembered)
-    log.replaceChildren(el('p', {class: 'hello dim'}, agents.length
+    put(log, el('p', {class: 'hello dim'}, agents.length
       ? 'A new session begins with your first message.' : 'Your token runs no agent. See “What may I do?”.'))
     mark()
     message.focus()
@@ -133,7 +133,7 @@ export async function chat(root, at, signal) {
     mark()
     try {
       const runs = await call('GET', `/sessions/${esc(id)}/runs`, {query: {limit: 100}, signal})
-      log.replaceChildren()
+      put(log)
       for (const run of runs) {
         log.append(person(run.run_input))
         const view = answer(log, continued)
@@ -145,7 +145,7 @@ export async function chat(root, at, signal) {
       }
       if (runs.length) agent.value = runs.at(-1).agent_id
     } catch (e) {
-      if (e.name !== 'AbortError') log.replaceChildren(problem(e))
+      if (e.name !== 'AbortError') put(log, problem(e))
     }
     log.scrollTop = log.scrollHeight
   }
@@ -157,7 +157,7 @@ export async function chat(root, at, signal) {
     }
     try {
       const page = await call('GET', '/sessions', {query: {type: 'agent', limit: 50, sort_by: 'updated_at'}, signal})
-      list.replaceChildren(...page.data.map(s => el('li', {'data-id': s.session_id},
+      put(list, ...page.data.map(s => el('li', {'data-id': s.session_id},
         el('button', {type: 'button', class: 'pick', title: s.session_name, onclick: () => { location.hash = '#/chat/' + esc(s.session_id) }},
           el('span', {}, shorten(s.session_name, 60) || s.session_id), el('small', {class: 'dim'}, s.agent_id)),
         may('POST', '/sessions/x/rename') && el('button', {type: 'button', class: 'icon', 'aria-label': 'Rename ' + shorten(s.session_name, 40),
@@ -167,7 +167,7 @@ export async function chat(root, at, signal) {
       if (!page.data.length) list.append(el('li', {class: 'dim empty'}, 'No sessions yet.'))
       mark()
     } catch (e) {
-      if (e.name !== 'AbortError') list.replaceChildren(el('li', {}, problem(e)))
+      if (e.name !== 'AbortError') put(list, el('li', {}, problem(e)))
     }
   }
 
@@ -267,7 +267,7 @@ export function answer(log, continued) {
     }
     const state = t.tool_call_error ? badge('failed', 'bad') : t.result !== null && t.result !== undefined ? badge('done', 'good')
       : t.confirmed === false ? badge('rejected', 'bad') : badge('called', '')
-    card.replaceChildren(el('summary', {}, 'Tool ', el('code', {}, t.tool_name), ' ', state),
+    put(card, el('summary', {}, 'Tool ', el('code', {}, t.tool_name), ' ', state),
       el('h4', {}, 'Arguments'), el('pre', {tabindex: '0'}, json(t.tool_args)),
       t.result !== null && t.result !== undefined ? [el('h4', {}, 'Result'), el('pre', {tabindex: '0'}, t.result)] : '')
   }

@@ -1,5 +1,5 @@
 // The person's own data: memories, runs, and runs that wait for a decision.
-import {el, badge, code, facts, table, when, span, count, money, say, ask, problem, shorten, json, every} from './dom.js'
+import {el, put, badge, code, facts, table, when, span, count, money, say, ask, problem, shorten, json, every} from './dom.js'
 import {call, open, events, esc, may, learn} from './api.js'
 import {answer} from './chat.js'
 
@@ -32,13 +32,13 @@ export async function memories(root, at, signal) {
   async function load() {
     try {
       const list = await call('GET', '/memories', {query: {limit: 50, page, search_content: search.value}, signal})
-      place.replaceChildren(table('Memories', ['Memory', 'Topics', 'Changed', ' '], list.data.map(m => [
+      put(place, table('Memories', ['Memory', 'Topics', 'Changed', ' '], list.data.map(m => [
         el('div', {class: 'long'}, m.memory), (m.topics || []).map(t => [badge(t), ' ']), when(m.updated_at),
         el('div', {class: 'row'},
           may('PATCH', '/memories/x') && el('button', {type: 'button', class: 'small', 'aria-label': 'Edit ' + shorten(m.memory, 40), onclick: () => change('Edit the memory', m)}, 'Edit'),
           may('DELETE', '/memories/x') && el('button', {type: 'button', class: 'small', 'aria-label': 'Delete ' + shorten(m.memory, 40), onclick: () => remove(m)}, 'Delete'))]),
       'No memories yet.'), pages(list.meta, p => { page = p; load() }))
-    } catch (e) { if (e.name !== 'AbortError') place.replaceChildren(problem(e)) }
+    } catch (e) { if (e.name !== 'AbortError') put(place, problem(e)) }
   }
   search.addEventListener('change', () => { page = 1; load() })
   root.append(el('div', {class: 'row bar'}, search,
@@ -86,9 +86,9 @@ export async function runs(root, at, signal) {
       const now = json(list.map(r => [r.run_id, r.status]))
       if (now === shown) return
       shown = now
-      place.replaceChildren(table('Runs', ['Status', 'Input', 'Agent', 'Session', 'Started'], list.slice(0, 100).map(r =>
+      put(place, table('Runs', ['Status', 'Input', 'Agent', 'Session', 'Started'], list.slice(0, 100).map(r =>
         [status(r.status), link(r), r.agent_id, shorten(r.session.session_name, 40), when(r.created_at)]), 'No runs yet.'))
-    } catch (e) { if (e.name !== 'AbortError') place.replaceChildren(problem(e)) }
+    } catch (e) { if (e.name !== 'AbortError') put(place, problem(e)) }
   })
 }
 
@@ -121,8 +121,8 @@ async function run(root, at, signal) {
       const r = await call('GET', `/sessions/${esc(at.session)}/runs/${esc(at.run)}`, {signal})
       if (place.dataset.status === r.status) return
       place.dataset.status = r.status
-      place.replaceChildren(...detail(r))
-    } catch (e) { if (e.name !== 'AbortError') place.replaceChildren(problem(e)) }
+      put(place, ...detail(r))
+    } catch (e) { if (e.name !== 'AbortError') put(place, problem(e)) }
   })
 }
 
@@ -150,6 +150,7 @@ function detail(r) {
       el('pre', {tabindex: '0'}, s.text || '–')))
     })) : el('p', {class: 'dim'}, 'No step has ended yet.'),
     el('h2', {}, 'Input'), el('pre', {tabindex: '0'}, r.run_input || ''),
+    r.input_media?.files?.length ? el('p', {}, 'Files: ', r.input_media.files.map(f => [code(f.filename), ' '])) : '',
     r.content && r.status !== 'ERROR' ? [el('h2', {}, 'Answer'), el('pre', {tabindex: '0'}, r.content)] : [],
   ].flat()
 }
@@ -161,7 +162,7 @@ export async function approvals(root, at, signal) {
   async function load() {
     try {
       const paused = (await latest({}, signal)).filter(r => r.status === 'PAUSED')
-      place.replaceChildren()
+      put(place)
       if (!paused.length) place.append(el('p', {class: 'dim empty'}, 'Nothing waits for you.'))
       for (const p of paused) {
         const r = await call('GET', `/sessions/${esc(p.session.session_id)}/runs/${esc(p.run_id)}`, {signal})
@@ -180,7 +181,7 @@ export async function approvals(root, at, signal) {
         })
         await view.stored(r, p.session.session_id)
       }
-    } catch (e) { if (e.name !== 'AbortError') place.replaceChildren(problem(e)) }
+    } catch (e) { if (e.name !== 'AbortError') put(place, problem(e)) }
   }
   root.prepend(el('div', {class: 'row bar'}, el('button', {type: 'button', onclick: load}, 'Load again')))
   await load()

@@ -19,9 +19,14 @@ function fill(e, attributes, inside) {
     else if (key === 'value' || key === 'checked') e[key] = value
     else e.setAttribute(key, value === true ? '' : value)
   }
-  e.append(...inside.flat(Infinity).filter(x => x !== null && x !== undefined && x !== false))
+  e.append(...shown(inside))
   return e
 }
+
+const shown = list => list.flat(Infinity).filter(x => x !== null && x !== undefined && x !== false)
+
+// put replaces what is in an element.
+export const put = (e, ...inside) => e.replaceChildren(...shown(inside))
 
 export const code = text => el('code', {}, text)
 export const badge = (text, kind) => el('span', {class: 'badge ' + (kind || '')}, text)

@@ -48,6 +48,8 @@ export async function render(target, text) {
     }
     if (i < tokens.length) await frame()
   }
+  // A link that leads elsewhere is its text.
+  for (const a of out.querySelectorAll('a:not([href])')) a.replaceWith(...a.childNodes)
   // A block of code or a table can be wider than the window: it scrolls, also by keyboard.
   for (const wide of out.querySelectorAll('pre, table')) {
     wide.setAttribute('tabindex', '0')

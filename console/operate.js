@@ -1,5 +1,5 @@
 // What an administrator looks at: health, active runs, decisions, usage, and what another configuration would change.
-import {el, svg, badge, code, table, when, count, money, say, ask, problem, every, facts, json} from './dom.js'
+import {el, put, svg, badge, code, table, when, count, money, say, ask, problem, every, facts, json} from './dom.js'
 import {call, Refused, may, learn} from './api.js'
 import {pages} from './data.js'
 
@@ -14,7 +14,7 @@ export async function health(root, at, signal) {
     const info = await call('GET', '/info', {signal}).catch(() => null)
     const alive = await call('GET', '/health', {signal}).catch(() => null)
     if (signal.aborted) return
-    place.replaceChildren(facts([
+    put(place, facts([
       ['Ready', ready ? badge(ready.status || 'ready', 'good') : badge('not ready', 'bad'), ` answered in ${took} ms`],
       ['Process', alive ? [badge(alive.status, 'good'), ' since ', when(alive.instantiated_at)] : badge('no answer', 'bad')],
       info && ['Version', code(info.os_version)], info && ['API', 'AgentOS ' + info.agno_version],
@@ -41,12 +41,12 @@ export async function active(root, at, signal) {
       const now = json(list)
       if (now === shown) return
       shown = now
-      place.replaceChildren(table('Active runs', ['Status', 'Agent', 'User', 'Started', 'Attempt #', ' '], list.data.map(r => [
+      put(place, table('Active runs', ['Status', 'Agent', 'User', 'Started', 'Attempt #', ' '], list.data.map(r => [
         badge(r.status.toLowerCase(), r.status === 'PAUSED' ? 'warn' : 'live'), r.agent_id, r.user_id ? code(r.user_id) : '–', when(r.created_at),
         String(r.attempt), may('DELETE', '/active-runs') && r.user_id ? el('button', {type: 'button', class: 'small', onclick: () =>
           cancel({user_id: r.user_id}, `All runs of ${r.user_id} are cancelled.`)}, 'Cancel the user’s runs') : '']),
       'No run is in progress.'), pages(list.meta, p => { page = p; load() }))
-    } catch (e) { if (e.name !== 'AbortError') place.replaceChildren(problem(e)) }
+    } catch (e) { if (e.name !== 'AbortError') put(place, problem(e)) }
   }
   root.append(el('div', {class: 'row bar'}, may('DELETE', '/active-runs') && el('button', {type: 'button', class: 'danger', onclick: () =>
     cancel({all: 'true'}, 'The runs of all users are cancelled.')}, 'Cancel all runs')), place)
@@ -80,7 +80,7 @@ export async function decisions(root, at, signal) {
       state.textContent = body.children.length ? `${body.children.length} decisions, the newest first.` : 'No decisions yet.'
     } catch (e) {
       if (e.name === 'AbortError') return
-      root.replaceChildren(problem(elsewhere(e)))
+      put(root, problem(elsewhere(e)))
     }
   })
 }
@@ -112,25 +112,22 @@ function plot(title, rows, format) {
     }
   })
   return el('figure', {class: 'card plot'}, el('figcaption', {}, title), drawing,
-    el('ul', {class: 'legend'}, names.map((n, k) => el('li', {}, el('i', {class: 'series s' + k % 6}), n))))
+    el('ul', {class: 'legend'}, names.slice(0, 12).map((n, k) => el('li', {}, el('i', {class: 'series s' + k % 6}), n))))
 }
 
 export async function usage(root, at, signal) {
-  const by = el('select', {id: 'by'}, [['agent', 'agent'], ['user', 'user'], ['model', 'model']].map(([v, t]) => el('option', {value: v}, t)))
+  const by = el('select', {id: 'by'}, [['agent_id', 'agent'], ['user_id', 'user'], ['model', 'model']].map(([v, t]) => el('option', {value: v}, t)))
   const place = el('div', {})
-  root.append(el('div', {class: 'row bar'}, el('label', {class: 'inline'}, 'By', by)), place)
-  const page = await call('GET', '/usage', {signal})
-  const rows = page.data || page.usage || page
-  const name = r => String(r[by.value] ?? r[by.value + '_id'] ?? '–')
-  const tokens = r => r.total_tokens ?? (r.input_tokens || 0) + (r.output_tokens || 0)
-  const cost = r => r.cost_usd ?? r.cost ?? r.usd ?? 0
+  root.append(el('div', {class: 'row bar'}, el('label', {class: 'inline'}, 'By', by), el('span', {class: 'dim'}, 'The last 30 days, in UTC.')), place)
+  const {data, meta} = await call('GET', '/usage', {query: {limit: 1000}, signal})
   const draw = () => {
-    const of = f => rows.map(r => ({day: r.day || r.date, name: name(r), value: f(r)}))
-    place.replaceChildren(
-      rows.length ? el('div', {class: 'plots'}, plot('Tokens', of(tokens), v => count(Math.round(v))),
-        plot('Runs', of(r => r.runs || 0), v => count(Math.round(v))), plot('Cost', of(cost), v => '$' + v.toFixed(2))) : '',
-      table('Usage', ['Day', 'Agent', 'User', 'Model', 'Runs #', 'Tokens #', 'Cost #'], rows.map(r => [
-        r.day || r.date, r.agent ?? r.agent_id ?? '–', r.user ?? r.user_id ?? '–', r.model ?? '–', count(r.runs), count(tokens(r)), money(cost(r))]), 'No usage yet.'))
+    const of = f => data.map(r => ({day: r.day, name: r[by.value] || '–', value: f(r)}))
+    put(place,
+      data.length ? el('div', {class: 'plots'}, plot('Tokens', of(r => r.input_tokens + r.output_tokens), v => count(Math.round(v))),
+        plot('Runs', of(r => r.runs), v => count(Math.round(v))), plot('Cost', of(r => r.cost || 0), v => '$' + v.toFixed(v < 1 ? 4 : 2))) : '',
+      meta.total_pages > 1 ? el('p', {class: 'dim'}, `The latest ${count(data.length)} of ${count(meta.total_count)} rows.`) : '',
+      table('Usage', ['Day', 'Agent', 'User', 'Model', 'Runs #', 'Tokens in #', 'Tokens out #', 'Cost #'], data.map(r => [
+        r.day, r.agent_id, r.user_id || '–', r.model, count(r.runs), count(r.input_tokens), count(r.output_tokens), money(r.cost)]), 'No run has ended in these days.'))
   }
   by.addEventListener('change', draw)
   draw()
@@ -145,15 +142,15 @@ export async function diff(root, at, signal) {
   root.append(drop, place)
   async function compare(f) {
     if (!f) return
-    if (f.size > 1 << 20) return place.replaceChildren(problem({detail: f.name + ' is larger than 1 MB'}))
-    place.replaceChildren(el('p', {class: 'dim'}, `Comparing ${f.name} …`))
+    if (f.size > 1 << 20) return put(place, problem({detail: f.name + ' is larger than 1 MB'}))
+    put(place, el('p', {class: 'dim'}, `Comparing ${f.name} …`))
     try {
       const d = await call('POST', '/diff', {body: await f.text(), type: 'application/yaml', signal})
       const list = (name, kind) => [el('h2', {}, name), table(name, ['Request', 'Caller', 'Why', 'Times #'], (d[kind] || []).map(r => [
         code(r.request || `${r.method || ''} ${r.path || r.route || ''}`), r.caller || r.sub || '–', [].concat(r.reasons || r.why || r.missing || []).join('; '), count(r.count ?? r.times ?? 1)]),
       'Nobody.')]
-      place.replaceChildren(el('p', {}, 'Compared with ', code(f.name), '.'), ...list('Gains', 'gains').concat(list('Loses', 'loses')))
-    } catch (e) { if (e.name !== 'AbortError') place.replaceChildren(problem(elsewhere(e))) }
+      put(place, el('p', {}, 'Compared with ', code(f.name), '.'), ...list('Gains', 'gains').concat(list('Loses', 'loses')))
+    } catch (e) { if (e.name !== 'AbortError') put(place, problem(elsewhere(e))) }
   }
   file.addEventListener('change', () => compare(file.files[0]))
   drop.addEventListener('dragover', e => { e.preventDefault(); drop.classList.add('over') })

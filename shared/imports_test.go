@@ -127,11 +127,12 @@ var rooms = map[string]string{
 	"cmd/keyway":            "shared/cli",
 	"examples/deploy/tools": "shared/config shared/agents shared/run shared/tool",
 	"acceptance":            "", // tests only
-	"acceptance/process":    "shared/config shared/model/modeltest shared/store/storetest",
-	"acceptance/programs":   "", // tests only
-	"acceptance/withtools":  "shared/cli shared/store/devpg shared/tool go.uber.org/goleak",
-	"acceptance/harness":    "shared/store/devpg github.com/jackc/pgx",
-	"acceptance/hostile":    "shared/store/devpg github.com/golang-jwt/jwt github.com/jackc/pgx",
+	"acceptance/process": "shared/config shared/model/modeltest shared/store/storetest " +
+		"github.com/chromedp/chromedp",
+	"acceptance/programs":  "", // tests only
+	"acceptance/withtools": "shared/cli shared/store/devpg shared/tool go.uber.org/goleak",
+	"acceptance/harness":   "shared/store/devpg github.com/jackc/pgx",
+	"acceptance/hostile":   "shared/store/devpg github.com/golang-jwt/jwt github.com/jackc/pgx",
 	"acceptance/chaos": "shared/lambdahttp/lambdatest shared/store/devpg " +
 		"github.com/aws/aws-lambda-go/events github.com/golang-jwt/jwt github.com/jackc/pgx",
 	"acceptance/chaos/program": "shared/cli shared/tool",

@@ -19,6 +19,7 @@ var exemptFiles = map[string]string{
 	"go.sum":           "a lock file",
 	"console/vendor/*": "libraries of other people, unchanged, with their licences",
 	"shared/edge/testdata/iam/package-lock.json": "a lock file",
+	"acceptance/testdata/axe/package-lock.json":  "a lock file",
 	"shared/testdata/banned_phrases.txt":         "the list itself",
 	"acceptance/testdata/agentos/*.jsonl":        "exchanges recorded from AgentOS",
 	"shared/input/testdata/fastapi.json":         "answers recorded from FastAPI",
