@@ -25,7 +25,7 @@ func open(log *slog.Logger) (*edge.Authorizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.Log = authz.NewLog(log, cfg.Digest)
+	a.Log = authz.NewLog(log, cfg.Digest, a.Agents)
 	if a.Hash, err = loghash.FromEnv(os.LookupEnv); err != nil {
 		return nil, err
 	}

@@ -88,7 +88,7 @@ var rooms = map[string]string{
 	"shared/api": "shared/bound shared/fault shared/limit shared/pgvalue shared/strictjson shared/wire " +
 		"shared/input shared/route " +
 		"shared/authz shared/config shared/owner shared/store shared/follow shared/notes shared/revoke shared/run " +
-		"shared/audit shared/logging shared/scope console " +
+		"shared/audit shared/logging console " +
 		"github.com/google/uuid github.com/rs/cors",
 	"shared/apidoc": "shared/api shared/bound shared/input shared/route shared/wire",
 	"shared/gateway": "shared/fault shared/route shared/authz shared/edge shared/token shared/logging " +

@@ -7,7 +7,6 @@ import (
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/logging"
 	"github.com/keyway-agents/keyway/shared/route"
-	"github.com/keyway-agents/keyway/shared/scope"
 )
 
 // isAudited reports whether the audit log has a line for an allowed request: for one that changes data, and for one
@@ -26,10 +25,7 @@ func (s *Server) record(r *http.Request, p *authz.Principal, d authz.Decision) *
 	}
 	q := audit.Request{
 		ID: logging.RequestID(r.Context()), Actor: p.Hash, Admin: d.Admin, Action: string(d.Route.Name),
-		Route: d.Route.String(), Source: logging.Source(r.Context()),
-	}
-	if id := d.Params["agent_id"]; scope.IsAgentID(id) {
-		q.Agent = id
+		Route: d.Route.String(), Agent: d.Params["agent_id"], Source: logging.Source(r.Context()),
 	}
 	line := s.Audit.Begin(q)
 	for _, kind := range []string{"session", "memory", "run"} { // the most exact one is the last

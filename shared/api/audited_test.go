@@ -44,7 +44,7 @@ type audited struct {
 func newAudited(t *testing.T) *audited {
 	t.Helper()
 	a := &audited{service: newService(t)}
-	a.handler.Audit = audit.New(slog.New(slog.NewJSONHandler(&a.out, nil)), auditKeys)
+	a.handler.Audit = audit.New(slog.New(slog.NewJSONHandler(&a.out, nil)), auditKeys, []string{"a", "b"})
 	return a
 }
 
@@ -199,5 +199,17 @@ func TestEveryOtherRouteIsAuditedForAnAdministrator(t *testing.T) {
 		if _, lines := a.send("one", rt.Method+" "+pathOf(rt), ""); rt.Method != http.MethodGet && len(lines) > 0 {
 			t.Errorf("%s, refused: %+v", rt, lines)
 		}
+	}
+}
+
+// An id that nobody has declared is a text of the caller, such as a name.
+func TestAnAgentThatIsNotDeclaredIsNotInTheAuditLog(t *testing.T) {
+	t.Parallel()
+	a := newAudited(t)
+	got, lines := a.send("ann", "POST /agents/ann.example.com/runs", "message=hello&session_id=hers")
+	got.want(t, 404)
+	if len(lines) != 1 || lines[0].Agent != "" || lines[0].Action != "create_run" ||
+		strings.Contains(a.out.String(), "ann.example") {
+		t.Errorf("%s", &a.out)
 	}
 }

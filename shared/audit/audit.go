@@ -16,12 +16,13 @@ const message = "audit"
 
 // Log writes the lines. A nil *Log writes nothing.
 type Log struct {
-	out  *slog.Logger
-	keys loghash.Keys
+	out    *slog.Logger
+	keys   loghash.Keys
+	agents []string
 }
 
-// New returns a log that writes to out.
-func New(out *slog.Logger, keys loghash.Keys) *Log { return &Log{out, keys} }
+// New returns a log that writes to out. agents are the ids of the declared agents.
+func New(out *slog.Logger, keys loghash.Keys, agents []string) *Log { return &Log{out, keys, agents} }
 
 // Request is what is known of a request before it is answered.
 type Request struct {
@@ -33,7 +34,8 @@ type Request struct {
 	Admin bool
 	// Action is the name of the route, and Route its method and pattern.
 	Action, Route string
-	// Agent is the id of the agent in the path, or "".
+	// Agent is the id in the path of a route about an agent, or "". A line has that of a declared agent only: any other
+	// text is the caller's.
 	Agent string
 	// Source is the address that the request came from.
 	Source string
@@ -126,7 +128,9 @@ func (r *Record) Write(ctx context.Context, status int) {
 	}
 	text("action", q.Action)
 	text("route", q.Route)
-	text("agent", q.Agent)
+	if slices.Contains(r.log.agents, q.Agent) {
+		text("agent", q.Agent)
+	}
 	text("object", r.kind)
 	if len(r.objects) > 0 {
 		a = append(a, slog.Any("objects", r.objects))

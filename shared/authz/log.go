@@ -3,6 +3,7 @@ package authz
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +19,7 @@ type Log struct {
 	out     *slog.Logger
 	refused *slog.Logger
 	config  string
+	agents  []string
 	sampled samples
 }
 
@@ -26,9 +28,10 @@ const configDigits = 12
 
 // NewLog returns a log for the decisions of one configuration. digest is the SHA-256 of
 // the configuration in hex. Each line contains its beginning, so that a line can be
-// explained after the configuration has changed.
-func NewLog(out *slog.Logger, digest string) *Log {
-	return &Log{out: out, refused: out, config: digest[:min(len(digest), configDigits)]}
+// explained after the configuration has changed. agents are the ids of the declared
+// agents; a line contains no other id.
+func NewLog(out *slog.Logger, digest string, agents []string) *Log {
+	return &Log{out: out, refused: out, config: digest[:min(len(digest), configDigits)], agents: agents}
 }
 
 // RefusalsTo makes l write refusals to another logger, so that they can't displace what was allowed. It must be called
@@ -73,8 +76,8 @@ const maxCause = 1 << 10
 // Write logs a decision. It writes nothing about a request that needs no token. The
 // line never contains a token, a subject or a path. Of equal refusals it writes the first ones of a minute and the
 // number of the others: a caller that sends many requests without permission must not fill the log. Of the ids in a
-// path it contains only an agent's, and only if that has the form of a declared one: the client chooses the path, and
-// the log must not store text of the client's choice.
+// path it contains only that of a declared agent: the client chooses the path, and the log must not store text of the
+// client's choice.
 func (l *Log) Write(ctx context.Context, e Entry) {
 	if l == nil || e.Decision.Open || !l.out.Enabled(ctx, slog.LevelInfo) {
 		return
@@ -85,9 +88,13 @@ func (l *Log) Write(ctx context.Context, e Entry) {
 	a = append(a, slog.Bool("allow", e.Err == nil))
 	a = e.outcome(a)
 	a = e.caller(a)
-	a = e.Decision.attrs(a, e.Method)
+	id, declared := l.agent(e.Decision)
+	a = e.Decision.attrs(a, e.Method, id, declared)
 	a = append(a, slog.String("config", l.config), slog.Int64("us", time.Since(e.Began).Microseconds()))
-	write, left := l.sampled.take(e, a)
+	if !declared {
+		id = ""
+	}
+	write, left := l.sampled.take(e, id, a)
 	l.count(ctx, left)
 	switch {
 	case e.Err == nil:
@@ -161,24 +168,30 @@ func bytesOf(list []string) (size int) {
 	return size
 }
 
-// attrs appends the route and what it needs.
-func (d Decision) attrs(a []slog.Attr, method string) []slog.Attr {
+// agent returns the id in the path of a route about one agent, and whether it is that of a declared agent.
+func (l *Log) agent(d Decision) (id string, declared bool) {
+	if d.Route != nil {
+		_, param := d.Route.Resource()
+		id = d.Params[param]
+	}
+	return id, slices.Contains(l.agents, id)
+}
+
+// attrs appends the route and what it needs. id is that of the agent in the path.
+func (d Decision) attrs(a []slog.Attr, method, id string, declared bool) []slog.Attr {
 	a = append(a, slog.String("method", logging.Method(method)))
 	if d.Route == nil {
 		return a
 	}
 	a = append(a, slog.String("route", d.Route.String()))
-	_, param := d.Route.Resource()
-	id := d.Params[param]
-	plain := scope.IsAgentID(id)
-	if plain {
+	if declared {
 		a = append(a, slog.String("agent", id))
 	}
 	if len(d.Need) > 0 {
 		a = append(a, slog.Any("need", texts(d.Need)))
 	}
 	if len(d.Missing) > 0 {
-		a = append(a, slog.Any("missing", texts(withoutID(d.Missing, id, plain))))
+		a = append(a, slog.Any("missing", texts(withoutID(d.Missing, id, declared))))
 	}
 	a = appendText(a, "mapping", d.Mapping)
 	if d.Admin {
@@ -191,8 +204,8 @@ func (d Decision) attrs(a []slog.Attr, method string) []slog.Attr {
 }
 
 // withoutID removes an id that must not be logged from the needs that it narrows.
-func withoutID(needs []scope.Need, id string, plain bool) []scope.Need {
-	if plain || id == "" {
+func withoutID(needs []scope.Need, id string, logged bool) []scope.Need {
+	if logged || id == "" {
 		return needs
 	}
 	out := make([]scope.Need, len(needs))

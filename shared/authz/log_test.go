@@ -19,7 +19,8 @@ func written(t testing.TB, e Entry) string {
 	t.Helper()
 	var b bytes.Buffer
 	e.Began = time.Now()
-	NewLog(slog.New(slog.NewJSONHandler(&b, nil)), strings.Repeat("0123456789abcdef", 4)).Write(t.Context(), e)
+	NewLog(slog.New(slog.NewJSONHandler(&b, nil)), strings.Repeat("0123456789abcdef", 4), []string{"web"}).
+		Write(t.Context(), e)
 	line := regexp.MustCompile(`^\{"time":"[^"]+","level":"INFO","msg":"decision",`).ReplaceAllString(b.String(), "{")
 	return strings.TrimSpace(regexp.MustCompile(`,"us":\d+\}`).ReplaceAllString(line, "}"))
 }
@@ -56,6 +57,12 @@ func TestALineContainsTheDecision(t *testing.T) {
 		"refused for one": {about(o, ann(), "GET /agents/web"), `"allow":false,"status":403,` + caller +
 			`,"method":"GET","route":"GET /agents/{agent_id}","agent":"web","need":["agents:read"],` +
 			`"missing":["agents:web:read"]`},
+		"refused for an id that nobody has declared": {about(o, ann(), "GET /agents/ann.example.com"),
+			`"allow":false,"status":403,` + caller + `,"method":"GET","route":"GET /agents/{agent_id}",` +
+				`"need":["agents:read"],"missing":["agents:read"]`},
+		"allowed for an id that nobody has declared": {about(o, ann("agents:read"), "GET /agents/ann.example.com"),
+			`"allow":true,` + caller + `,"scopes":["agents:read"],"method":"GET","route":"GET /agents/{agent_id}",` +
+				`"need":["agents:read"]`},
 		"refused for an id that is not logged": {about(o, ann(), "GET /agents/<web>"),
 			`"allow":false,"status":403,` + caller + `,"method":"GET","route":"GET /agents/{agent_id}",` +
 				`"need":["agents:read"],"missing":["agents:read"]`},
@@ -230,7 +237,7 @@ func BenchmarkDecisionLine(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	log := NewLog(slog.New(slog.NewJSONHandler(io.Discard, nil)), strings.Repeat("0", 64))
+	log := NewLog(slog.New(slog.NewJSONHandler(io.Discard, nil)), strings.Repeat("0", 64), []string{"web"})
 	p := ann("agents:web:run", "agents:web:read", "sessions:read", "sessions:write")
 	for name, request := range map[string]string{
 		"allowed": "POST /agents/web/runs", "refused": "POST /agents/finance/runs",

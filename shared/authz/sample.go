@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/keyway-agents/keyway/shared/fault"
-	"github.com/keyway-agents/keyway/shared/scope"
 )
 
 const (
@@ -40,9 +39,9 @@ type samples struct {
 	seen  map[equal]*tally
 }
 
-// take counts the refusal e, whose line would have the attributes a, and reports whether it is to be written. left are
-// the refusals of an earlier minute that were not. For what was allowed, it only returns left.
-func (s *samples) take(e Entry, a []slog.Attr) (write bool, left []tally) {
+// take counts the refusal e, whose line would have the agent and the attributes a, and reports whether it is to be
+// written. left are the refusals of an earlier minute that were not. For what was allowed, it only returns left.
+func (s *samples) take(e Entry, agent string, a []slog.Attr) (write bool, left []tally) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.seen != nil && e.Began.Sub(s.began) >= sampleTime {
@@ -58,11 +57,7 @@ func (s *samples) take(e Entry, a []slog.Attr) (write bool, left []tally) {
 	var others equal
 	others, k.principal = k, e.hash()
 	if r := e.Decision.Route; r != nil {
-		_, param := r.Resource()
-		k.route = r.String()
-		if id := e.Decision.Params[param]; scope.IsAgentID(id) {
-			k.agent = id
-		}
+		k.route, k.agent = r.String(), agent
 	}
 	t := s.seen[k]
 	if t == nil && len(s.seen) >= maxDistinct {

@@ -22,7 +22,7 @@ type sampler struct {
 func newSampler(t *testing.T) *sampler {
 	t.Helper()
 	s := &sampler{t: t, policy: policy(t, admin), now: time.Now()}
-	s.log = NewLog(slog.New(slog.NewJSONHandler(&s.allowed, nil)), "0123456789abcdef").
+	s.log = NewLog(slog.New(slog.NewJSONHandler(&s.allowed, nil)), "0123456789abcdef", nil).
 		RefusalsTo(slog.New(slog.NewJSONHandler(&s.refused, nil)))
 	return s
 }

@@ -361,13 +361,13 @@ func (s *server) probe(ctx context.Context) error {
 // to end: requests that have begun keep the previous one.
 func (s *server) apply(p prepared) {
 	s.decisions.Flush() // of the configuration that was in force
-	s.decisions = authz.NewLog(s.decided, p.cfg.Digest).RefusalsTo(s.refused)
+	s.decisions = authz.NewLog(s.decided, p.cfg.Digest, p.authorizer.Agents).RefusalsTo(s.refused)
 	p.authorizer.Log, p.authorizer.Hash = s.decisions, s.hash
 	service := assemble.All(assemble.Parts{
 		Config: p.cfg, Policy: p.authorizer.Policy, Agents: p.agents, DB: s.db,
 		Revocations: s.revocations, Queue: s.queue, Log: s.log,
 		Version: version.ThisBuild().Version, Started: s.started, Decisions: s.decisions,
-		Hash: s.hash, Audit: audit.New(s.audited, s.hash),
+		Hash: s.hash, Audit: audit.New(s.audited, s.hash, p.authorizer.Agents),
 		MaxRuns: s.capacity.runs,
 	})
 	s.retention.Store(new(store.Retention(p.cfg.Retention)))

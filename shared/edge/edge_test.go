@@ -307,7 +307,7 @@ func TestAuthorizerLogsRejectedTokens(t *testing.T) {
 	t.Parallel()
 	a := newAuthorizer(t, declaring("a"))
 	var log bytes.Buffer
-	a.Log = authz.NewLog(slog.New(slog.NewJSONHandler(&log, nil)), "0123456789abcdef")
+	a.Log = authz.NewLog(slog.New(slog.NewJSONHandler(&log, nil)), "0123456789abcdef", a.Agents)
 	e := event(t, sign(t, claims("ann", "agents:read")))
 	if _, err := a.Authorize(t.Context(), e); err != nil || log.Len() > 0 {
 		t.Fatalf("an accepted token: error %v, log %s", err, log.String())
@@ -335,7 +335,7 @@ func TestAuthorizerLogsWhatWasExpectedOfATokenWithAGoodSignature(t *testing.T) {
 	c.Auth.Issuer = "http://127.0.0.1:21001/realms/acme"
 	a := newAuthorizer(t, c)
 	var log bytes.Buffer
-	a.Log = authz.NewLog(slog.New(slog.NewJSONHandler(&log, nil)), "0123456789abcdef")
+	a.Log = authz.NewLog(slog.New(slog.NewJSONHandler(&log, nil)), "0123456789abcdef", a.Agents)
 	other := claims("ann", "agents:read")
 	other.Issuer = "http://localhost:21001/realms/acme"
 	signed := sign(t, other)

@@ -59,7 +59,7 @@ func newOffice(t *testing.T, agents ...string) *office {
 		t.Fatal(err)
 	}
 	a.Hash = hashes
-	a.Log = authz.NewLog(slog.New(slog.NewJSONHandler(o.decisions, nil)), digest)
+	a.Log = authz.NewLog(slog.New(slog.NewJSONHandler(o.decisions, nil)), digest, a.Agents)
 	list := api.Agents{List: listed}
 	o.authorizer = a
 	o.functions = api.New(api.Options{
@@ -132,7 +132,7 @@ func TestEachRequestHasOneDecisionLine(t *testing.T) {
 		"refused by the policy": {"GET /agents/b", runner, 403,
 			&line{Status: 403, Route: "GET /agents/{agent_id}", Missing: []string{"agents:b:read"}}},
 		"refused by the function": {"GET /agents/x/runs", reader, 403,
-			&line{Status: 403, Route: "GET /agents/{agent_id}/runs", Missing: []string{"agents:x:run"}}},
+			&line{Status: 403, Route: "GET /agents/{agent_id}/runs", Missing: []string{"agents:run"}}},
 		"not served":   {"GET /nope", runner, 404, &line{Status: 404, Reason: "Not Found"}},
 		"not this way": {"PUT /agents", runner, 405, &line{Status: 405, Reason: "Method Not Allowed"}},
 		"no function for it": {"GET /memories", runner, 404,

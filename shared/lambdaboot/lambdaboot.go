@@ -95,9 +95,13 @@ func (f Function) parts(log *slog.Logger) (p assemble.Parts, err error) {
 	if err != nil {
 		return p, err
 	}
+	var agents []string
+	for _, a := range cfg.Agents {
+		agents = append(agents, a.ID)
+	}
 	p = assemble.Parts{
 		Config: cfg, Policy: policy, Log: log, Version: version.ThisBuild().Version, Started: time.Now(),
-		Decisions: authz.NewLog(log, cfg.Digest),
+		Decisions: authz.NewLog(log, cfg.Digest, agents),
 	}
 	if p.Hash, err = loghash.FromEnv(os.LookupEnv); err != nil {
 		return p, err
@@ -105,7 +109,7 @@ func (f Function) parts(log *slog.Logger) (p assemble.Parts, err error) {
 	if len(p.Hash) == 0 {
 		log.Warn(loghash.Warning)
 	}
-	p.Audit = audit.New(log, p.Hash)
+	p.Audit = audit.New(log, p.Hash, agents)
 	if f.Agents != nil {
 		if p.Agents, err = f.Agents(cfg, os.LookupEnv); err != nil {
 			return p, err
