@@ -51,6 +51,25 @@ func TestThreatModelNamesExistingTests(t *testing.T) {
 	}
 }
 
+// Each finding of the review in docs/security.md names the test that shows it, or says that it was kept.
+func TestEachFindingNamesItsTestOrIsKept(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile("../docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	test := regexp.MustCompile("`(Test|Fuzz)[A-Z]\\w+`")
+	n := 0
+	for _, row := range regexp.MustCompile(`(?m)^\| [HML]\d+ \|.*$`).FindAllString(string(data), -1) {
+		if n++; !test.MatchString(row) && !strings.Contains(row, "kept, with this reason") {
+			t.Errorf("no test and no reason: %s", row)
+		}
+	}
+	if n != 4+8+13 {
+		t.Errorf("%d findings", n)
+	}
+}
+
 // testNames returns the tests and fuzz tests of the repository, and the command line's transcripts
 // as subtests.
 func testNames(t *testing.T) map[string]bool {
