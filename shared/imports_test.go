@@ -44,16 +44,19 @@ var rooms = map[string]string{
 		"shared/config/yamlfile shared/edge github.com/aws/aws-lambda-go/events",
 	"shared/replay":          "shared/route shared/scope shared/authz",
 	"shared/logging":         "shared/fault",
+	"shared/trace":           "shared/logging go.opentelemetry.io/otel",
+	"shared/trace/otlp":      "shared/trace go.opentelemetry.io/otel google.golang.org/protobuf/encoding/protowire",
+	"shared/trace/tracetest": "go.opentelemetry.io/proto/otlp google.golang.org/protobuf/proto",
 	"shared/version":         "",
 	"shared/model":           "",
 	"shared/tool":            "shared/fault shared/strictjson github.com/google/jsonschema-go",
 	"shared/tool/hackernews": "shared/fault shared/tool",
 	"shared/tool/websearch":  "shared/fault shared/tool golang.org/x/net/html",
-	"shared/tool/mcp":        "shared/fault shared/tool",
+	"shared/tool/mcp":        "shared/trace shared/fault shared/tool",
 	"shared/tool/builtin": "shared/fault shared/config shared/tool shared/tool/hackernews " +
 		"shared/tool/websearch shared/tool/mcp shared/version",
 	"shared/tool/tooltest":  "shared/tool github.com/google/jsonschema-go",
-	"shared/model/upstream": "shared/fault",
+	"shared/model/upstream": "shared/trace shared/fault",
 	"shared/model/names":    "shared/model",
 	"shared/model/openai": "shared/fault shared/model shared/model/names shared/model/upstream " +
 		"github.com/openai/openai-go",
@@ -83,9 +86,9 @@ var rooms = map[string]string{
 	"shared/follow":            "shared/bound shared/store github.com/google/uuid",
 	"shared/notes":             "shared/fault shared/pgvalue shared/model",
 	"shared/revoke":            "shared/config shared/fault shared/owner shared/store",
-	"shared/run": "shared/fault shared/limit shared/pgvalue shared/strictjson shared/config shared/model " +
+	"shared/run": "shared/trace shared/fault shared/limit shared/pgvalue shared/strictjson shared/config shared/model " +
 		"shared/logging shared/tool shared/store shared/queue shared/wire github.com/google/uuid",
-	"shared/api": "shared/bound shared/fault shared/limit shared/pgvalue shared/strictjson shared/wire " +
+	"shared/api": "shared/trace shared/bound shared/fault shared/limit shared/pgvalue shared/strictjson shared/wire " +
 		"shared/input shared/route " +
 		"shared/authz shared/config shared/owner shared/store shared/follow shared/notes shared/revoke shared/run " +
 		"shared/audit shared/logging console " +
@@ -93,15 +96,17 @@ var rooms = map[string]string{
 	"shared/apidoc": "shared/api shared/bound shared/input shared/route shared/wire",
 	"shared/gateway": "shared/fault shared/route shared/authz shared/edge shared/token shared/logging " +
 		"github.com/aws/aws-lambda-go/events",
-	"shared/assemble": "shared/audit shared/loghash shared/config shared/fault shared/limit shared/model " +
+	"shared/assemble": "shared/trace shared/audit shared/loghash shared/config shared/fault shared/limit shared/model " +
 		"shared/owner shared/api shared/authz shared/route " +
-		"shared/store shared/follow shared/notes shared/queue shared/revoke shared/run shared/wire github.com/google/uuid",
+		"shared/store shared/follow shared/notes shared/queue shared/revoke shared/run shared/wire " +
+		"github.com/google/uuid",
 	"shared/lambdahttp": "shared/fault shared/authz shared/edge shared/logging " +
 		"github.com/aws/aws-lambda-go github.com/awslabs/aws-lambda-go-api-proxy/core",
 	"shared/lambdahttp/lambdatest": "",
 	"shared/agents": "shared/config shared/model shared/model/providers shared/run shared/tool " +
 		"shared/tool/builtin",
-	"shared/lambdaboot": "shared/audit shared/loghash shared/awsenv shared/fault shared/config shared/config/deployed " +
+	"shared/lambdaboot": "shared/trace shared/audit shared/loghash shared/awsenv shared/fault shared/config " +
+		"shared/config/deployed " +
 		"shared/api shared/authz shared/edge shared/lambdahttp shared/logging shared/queue shared/revoke shared/route " +
 		"shared/run shared/store shared/token shared/version shared/assemble " +
 		"github.com/aws/aws-sdk-go-v2/feature/rds/auth " +
@@ -113,8 +118,8 @@ var rooms = map[string]string{
 	"functions/config":   "shared/lambdaboot shared/config shared/route",
 	"functions/memories": "shared/lambdaboot shared/config shared/route",
 	"functions/sessions": "shared/lambdaboot shared/config shared/route",
-	"functions/runs":     "shared/lambdaboot shared/config shared/queue/sqs shared/agents shared/route",
-	"functions/worker": "shared/lambdaboot shared/config shared/logging shared/queue/sqs " +
+	"functions/runs":     "shared/trace/otlp shared/lambdaboot shared/config shared/queue/sqs shared/agents shared/route",
+	"functions/worker": "shared/trace/otlp shared/lambdaboot shared/config shared/logging shared/queue/sqs " +
 		"shared/agents shared/run shared/store github.com/aws/aws-lambda-go github.com/google/uuid",
 	"functions/migrate": "shared/lambdaboot shared/config shared/config/deployed shared/fault " +
 		"shared/logging shared/store shared/store/migrations github.com/aws/aws-lambda-go",

@@ -9,6 +9,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/lambdaboot"
 	"github.com/keyway-agents/keyway/shared/queue/sqs"
 	"github.com/keyway-agents/keyway/shared/route"
+	"github.com/keyway-agents/keyway/shared/trace/otlp"
 )
 
 func main() {
@@ -17,5 +18,6 @@ func main() {
 		Without: []config.Part{config.Keys, config.ToolNames},
 		Agents:  agents.Open,
 		Queue:   sqs.Open,
+		Trace:   otlp.Open,
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/lambdaboot"
 	"github.com/keyway-agents/keyway/shared/logging"
 	"github.com/keyway-agents/keyway/shared/queue/sqs"
+	"github.com/keyway-agents/keyway/shared/trace/otlp"
 )
 
 func main() {
@@ -22,10 +23,11 @@ func main() {
 		Without: []config.Part{config.Keys, config.ToolNames},
 		Agents:  agents.Open,
 		Queue:   sqs.Open,
+		Trace:   otlp.Open,
 	}
-	runner, db, keep, err := f.Worker(log)
+	runner, db, keep, settle, err := f.Worker(log)
 	if err != nil {
 		logging.Exit(log, "the function "+string(f.Name), err)
 	}
-	lambda.Start(worker{runner, db, keep, log}.handle)
+	lambda.Start(worker{runner, db, keep, settle, log}.handle)
 }

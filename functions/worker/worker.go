@@ -20,6 +20,7 @@ type worker struct {
 	runner *run.Runner
 	db     *store.DB
 	keep   store.Retention
+	settle func(context.Context) error
 	log    *slog.Logger
 }
 
@@ -68,7 +69,7 @@ func (w worker) handle(ctx context.Context, data json.RawMessage) (out events.SQ
 	}
 	executed.Wait()
 	// Without a queue that could receive them, requeued runs execute in this process.
-	return out, cmp.Or(err, w.runner.Wait(ctx))
+	return out, cmp.Or(err, w.settle(ctx))
 }
 
 // sweep deletes data that is too old. It has what is left of the schedule's invocation; the next one continues.

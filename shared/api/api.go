@@ -27,6 +27,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/owner"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/store"
+	"github.com/keyway-agents/keyway/shared/trace"
 )
 
 // DatabaseID is the value of AgentOS's member and parameter db_id. Keyway has one
@@ -158,6 +159,7 @@ func (s *Server) serve(w *auditing, r *http.Request) error {
 		return err
 	}
 	logging.Note(r.Context(), "route", d.Route.String())
+	trace.Route(r.Context(), d.Route.Method, d.Route.Pattern)
 	admitted := r.WithContext(authz.WithDecision(r.Context(), p, d))
 	w.record = s.record(r, p, d)
 	return s.endpoints[d.Route.Name].serve(w, &request{

@@ -29,6 +29,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/strictjson"
+	"github.com/keyway-agents/keyway/shared/trace"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
@@ -177,7 +178,7 @@ func callerOf(r *request) run.Caller {
 	p := r.principal
 	return run.Caller{
 		Subject: p.Subject, Issuer: p.Issuer, Realm: p.Realm, SessionID: p.SessionID, Scopes: p.Scopes, Path: r.URL.Path,
-		TokenID: p.TokenID, IssuedAt: unix(p.IssuedAt), Limits: p.Limits,
+		TokenID: p.TokenID, IssuedAt: unix(p.IssuedAt), Limits: p.Limits, Trace: trace.Parent(r.Context()),
 	}
 }
 

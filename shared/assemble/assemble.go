@@ -30,6 +30,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/store"
+	"github.com/keyway-agents/keyway/shared/trace"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
@@ -69,6 +70,8 @@ type Parts struct {
 	Hash loghash.Keys
 	// Audit records who changed which data, and what administrators read. Defaults to no log.
 	Audit *audit.Log
+	// Tracer makes the spans of runs. Defaults to none.
+	Tracer trace.Tracer
 }
 
 // Service answers all routes of the table, or those of one function.
@@ -118,6 +121,7 @@ func build(p Parts, served []route.Function) (s Service) {
 				DB: p.DB, Agents: p.Agents, Log: p.Log, Now: Now, NewID: uuid.New,
 				Queue: p.Queue, Watch: p.Watch, MaxRuns: p.MaxRuns, Admit: p.admit, Revoked: p.callerRevoked(),
 				Limits: limit.Limits(p.Config.Limits), CallersLimited: callersLimited(p.Config.Auth), Prices: p.Config.Prices,
+				Tracer: p.Tracer,
 			})
 			resources = append(resources, api.Runs{
 				DB: p.DB, Runner: s.Runner, Follow: follow.New(p.DB), Notes: p.models(), Agents: list,

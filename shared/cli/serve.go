@@ -38,6 +38,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/store/devpg"
 	"github.com/keyway-agents/keyway/shared/store/migrations"
+	"github.com/keyway-agents/keyway/shared/trace"
+	"github.com/keyway-agents/keyway/shared/trace/otlp"
 	"github.com/keyway-agents/keyway/shared/version"
 )
 
@@ -113,6 +115,8 @@ type server struct {
 	// runners holds the runner of every configuration so far. A run continues after a
 	// reload with the agents that it started with.
 	runners []*run.Runner
+	// spans makes and exports the spans of requests and runs.
+	spans trace.Exporter
 	// background waits for the goroutines that end with the context.
 	background sync.WaitGroup
 }
@@ -187,6 +191,10 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer s.background.Wait()
 	defer cancel()
+	if s.spans, err = otlp.Open(e.lookup, version.ThisBuild().Version, s.log); err != nil {
+		return usage("%w", err)
+	}
+	defer s.closeSpans()
 	s.queue = local.New(s.db)
 	s.revocations = revoke.New(s.db.Revocations, assemble.Now, s.log)
 	s.apply(p)
@@ -368,7 +376,7 @@ func (s *server) apply(p prepared) {
 		Revocations: s.revocations, Queue: s.queue, Log: s.log,
 		Version: version.ThisBuild().Version, Started: s.started, Decisions: s.decisions,
 		Hash: s.hash, Audit: audit.New(s.audited, s.hash, p.authorizer.Agents),
-		MaxRuns: s.capacity.runs,
+		MaxRuns: s.capacity.runs, Tracer: s.spans.Tracer,
 	})
 	s.retention.Store(new(store.Retention(p.cfg.Retention)))
 	// apply is called by one goroutine at a time: by serve, and then by reload alone.
@@ -388,7 +396,7 @@ func (s *server) apply(p prepared) {
 	if s.Dev {
 		h = gateway.Loopback(h)
 	}
-	h = logging.Requests(s.log, h)
+	h = logging.Requests(s.log, trace.Requests(s.spans.Tracer, h))
 	s.handler.Store(&h)
 }
 
@@ -399,6 +407,18 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	serveInTime(w, r, pace{grace: TransferGrace, drain: DrainTime}, *s.handler.Load())
 }
+
+// closeSpans sends the last spans.
+func (s *server) closeSpans() {
+	ctx, cancel := context.WithTimeout(context.Background(), spansPatience)
+	defer cancel()
+	if err := s.spans.Close(ctx); err != nil {
+		s.log.Warn("the last spans were not exported", "err", err)
+	}
+}
+
+// spansPatience is how long the last spans may take, at the end of the process.
+const spansPatience = 5 * time.Second
 
 // shutdownPatience is how long runs in progress may take to end after SIGTERM. Docker
 // kills a container after 10 seconds and Kubernetes after 30, by default.

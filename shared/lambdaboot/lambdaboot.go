@@ -5,6 +5,7 @@
 package lambdaboot
 
 import (
+	"context"
 	"log/slog"
 	"os"
 	"time"
@@ -24,6 +25,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/store"
+	"github.com/keyway-agents/keyway/shared/trace"
 	"github.com/keyway-agents/keyway/shared/version"
 )
 
@@ -41,6 +43,8 @@ type Function struct {
 	// Without that variable, as on sam local, background runs execute in the process
 	// that started them. Defaults to no queue.
 	Queue func(url string, lookup func(string) (string, bool)) (queue.Queue, error)
+	// Trace opens the exporter of spans. Defaults to none, so that a function without runs doesn't link it.
+	Trace func(lookup func(string) (string, bool), version string, log *slog.Logger) (trace.Exporter, error)
 }
 
 // Serve answers the function's routes. It doesn't return.
@@ -56,19 +60,40 @@ func Serve(f Function) {
 // Worker prepares a Lambda function that executes runs and serves no HTTP requests. The
 // Lambda functions that serve the API check the database's schema before they answer
 // their first request. A worker has no such check: call DB.Check before the first run. keep is
-// what keyway.yaml says about old data.
-func (f Function) Worker(log *slog.Logger) (runner *run.Runner, db *store.DB, keep store.Retention, err error) {
-	p, err := f.parts(log)
+// what keyway.yaml says about old data. settle waits for the runs in progress and sends their spans; call it before the
+// process is frozen.
+func (f Function) Worker(log *slog.Logger) (
+	runner *run.Runner, db *store.DB, keep store.Retention, settle func(context.Context) error, err error,
+) {
+	p, spans, err := f.parts(log)
 	if err != nil {
-		return nil, nil, keep, err
+		return nil, nil, keep, nil, err
 	}
-	return assemble.For(route.Runs, p).Runner, p.DB, store.Retention(p.Config.Retention), nil
+	runner = assemble.For(route.Runs, p).Runner
+	return runner, p.DB, store.Retention(p.Config.Retention), settled(runner, spans, log), nil
+}
+
+// flushTime is how long a function may take to send its spans, before it is frozen. A collector that
+// doesn't answer must not make each request slow.
+const flushTime = 2 * time.Second
+
+// settled returns the function that waits for the runs in progress, and sends the spans.
+func settled(runner *run.Runner, spans trace.Exporter, log *slog.Logger) func(context.Context) error {
+	return func(ctx context.Context) error {
+		err := runner.Wait(ctx)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTime)
+		defer cancel()
+		if err := spans.Flush(ctx); err != nil {
+			log.WarnContext(ctx, "spans were not exported", "err", err)
+		}
+		return err
+	}
 }
 
 // open builds the function's handler. A function with agents streams, except on sam
 // local, which can't pass on a streamed answer and sets AWS_SAM_LOCAL.
 func (f Function) open(log *slog.Logger) (o lambdahttp.Options, err error) {
-	p, err := f.parts(log)
+	p, spans, err := f.parts(log)
 	if err != nil {
 		return o, err
 	}
@@ -78,22 +103,23 @@ func (f Function) open(log *slog.Logger) (o lambdahttp.Options, err error) {
 	}
 	service := assemble.For(f.Name, p)
 	if service.Runner != nil {
-		o.Settle = service.Runner.Wait
+		o.Settle = settled(service.Runner, spans, log)
 	}
-	o.Handler = api.CORS(p.Config.CORS.Origins, service.Handler)
+	o.Handler = trace.Requests(spans.Tracer, api.CORS(p.Config.CORS.Origins, service.Handler))
 	return o, nil
 }
 
 // parts reads the configuration and opens what the function needs. It makes no network
 // request, so that a cold start waits for nothing.
-func (f Function) parts(log *slog.Logger) (p assemble.Parts, err error) {
+func (f Function) parts(log *slog.Logger) (p assemble.Parts, spans trace.Exporter, err error) {
+	spans = trace.None()
 	cfg, err := deployed.Config(f.Without...)
 	if err != nil {
-		return p, err
+		return p, spans, err
 	}
 	policy, err := edge.Policy(cfg)
 	if err != nil {
-		return p, err
+		return p, spans, err
 	}
 	var agents []string
 	for _, a := range cfg.Agents {
@@ -104,20 +130,26 @@ func (f Function) parts(log *slog.Logger) (p assemble.Parts, err error) {
 		Decisions: authz.NewLog(log, cfg.Digest, agents),
 	}
 	if p.Hash, err = loghash.FromEnv(os.LookupEnv); err != nil {
-		return p, err
+		return p, spans, err
 	}
 	if len(p.Hash) == 0 {
 		log.Warn(loghash.Warning)
 	}
 	p.Audit = audit.New(log, p.Hash, agents)
+	if f.Trace != nil {
+		if spans, err = f.Trace(os.LookupEnv, p.Version, log); err != nil {
+			return p, spans, err
+		}
+	}
+	p.Tracer = spans.Tracer
 	if f.Agents != nil {
 		if p.Agents, err = f.Agents(cfg, os.LookupEnv); err != nil {
-			return p, err
+			return p, spans, err
 		}
 	}
 	if url := os.Getenv("KEYWAY_QUEUE_URL"); url != "" && f.Queue != nil {
 		if p.Queue, err = f.Queue(url, os.LookupEnv); err != nil {
-			return p, err
+			return p, spans, err
 		}
 		// A frozen function polls nothing. Each run therefore leaves a delayed message
 		// in the queue, which wakes a worker if the run's process crashes.
@@ -131,7 +163,7 @@ func (f Function) parts(log *slog.Logger) (p assemble.Parts, err error) {
 			p.Revocations = revoke.New(p.DB.CheckedRevocations, assemble.Now, log)
 		}
 	}
-	return p, err
+	return p, spans, err
 }
 
 // maxConns is the size of a function's connection pool. Lambda gives an instance one

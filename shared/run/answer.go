@@ -12,6 +12,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/strictjson"
+	"github.com/keyway-agents/keyway/shared/trace"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
@@ -26,6 +27,14 @@ func (l *leg) callModel(
 	var text, reasoning strings.Builder
 	var first time.Duration
 	var end *model.End
+	ctx, span := trace.Chat(ctx, l.tracer, l.traced())
+	defer func() {
+		used := model.Usage{}
+		if end != nil {
+			used = end.Usage
+		}
+		trace.EndChat(span, used.Input, used.Output, len(answer.ToolCalls), err != nil)
+	}()
 	sent := l.now()
 	// Nobody receives parts if the run is not streamed; see docs/adr/0006.
 	request := model.Request{Messages: messages, Tools: tools, Whole: l.events == nil}

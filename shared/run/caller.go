@@ -20,4 +20,7 @@ type Caller struct {
 	// Limits are those of the caller when the run was begun or continued. The statement that claims a run reads
 	// concurrent_runs from the row.
 	Limits limit.Limits `json:"limits,omitzero"`
+	// Trace is the span of the request, in the form of the header traceparent. The spans of a process that claims the run
+	// become a part of the same trace. It is "" if the request was not traced.
+	Trace string `json:"trace,omitempty"`
 }

@@ -77,16 +77,18 @@ func (l *leg) finish(ctx context.Context, err error) {
 	switch {
 	case errors.Is(failed, errDeleted):
 		l.settle()
-		last := Event{Event: l.lastEvent(endingOf(l.head.RunID, failed))}
+		l.how = endingOf(l.head.RunID, failed)
+		last := Event{Event: l.lastEvent(l.how)}
 		_ = l.fillRow(wire.StatusCancelled) // The data has been encoded before, for the checkpoint or the end.
 		last.Result = l.result()
 		l.deliver(last, nil)
 	case errors.Is(failed, errLost):
 		l.deliverHandedOver(wire.StatusRunning)
 	case failed != nil:
+		l.how = ending{status: wire.StatusError, kind: "storage_error"}
 		l.deliver(Event{Event: wire.Failed{
 			Head:    l.headFor(wire.EventRunError),
-			Content: "The run's end could not be stored: " + fault.Detail(failed), ErrorType: "storage_error",
+			Content: "The run's end could not be stored: " + fault.Detail(failed), ErrorType: l.how.kind,
 			EventIndex: l.index,
 		}}, failed)
 	}
@@ -126,8 +128,12 @@ func (l *leg) handOver(ctx context.Context) error {
 // enqueueTimeout bounds the message about a run that is handed over.
 const enqueueTimeout = 15 * time.Second
 
+// handedOver is the status in the span of a leg after which another process continues the run.
+const handedOver = "HANDED_OVER"
+
 // deliverHandedOver reports to the consumer that another process continues the run.
 func (l *leg) deliverHandedOver(status string) {
+	l.how = ending{status: handedOver}
 	l.registry.leave(l.lease)
 	l.deliver(Event{HandedOver: &wire.Accepted{
 		RunID: l.head.RunID, SessionID: l.row.SessionID, Status: status,
@@ -161,6 +167,7 @@ func (l *leg) end(err error) error {
 	if cancelled {
 		return errCancelled
 	}
+	l.how = o
 	// The leg has no lease any more: the next one may begin while a slow consumer reads the last event.
 	l.registry.leave(l.lease)
 	last.Result = l.result()

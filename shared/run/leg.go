@@ -18,6 +18,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/queue"
 	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/tool"
+	"github.com/keyway-agents/keyway/shared/trace"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
@@ -46,6 +47,7 @@ type services struct {
 	registry *registry
 	revoked  func(context.Context, Caller) error // nil for no check
 	limits   limit.Limits                        // of the OS
+	tracer   trace.Tracer
 }
 
 // leg is the execution of a run by this process, from its start, continuation or claim to its end, pause or hand-over.
@@ -75,6 +77,13 @@ type leg struct {
 	// saved is the part of the state that the last of the leg's steps checkpoints has stored.
 	saved growing
 	steps int
+	// how is how the leg has ended, for its span. Its status may also be handedOver.
+	how ending
+}
+
+// traced is the model as spans show it.
+func (l *leg) traced() trace.Model {
+	return trace.Model{Provider: l.agent.Agent.Model.Provider, ID: l.about.ID}
 }
 
 // newLeg makes the leg of a row. An agent without a model can only end the run.

@@ -6,12 +6,17 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/trace"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
 // execute executes a leg from its position to the end of the run, its pause or its hand-over. It is the only way into a
 // run: started, continued and claimed runs differ only in where they begin.
 func (l *leg) execute(ctx context.Context, at position) {
+	ctx, span := trace.Leg(trace.Continue(ctx, l.caller.Trace), l.tracer, trace.Run{
+		ID: l.head.RunID, AgentID: l.agent.ID, AgentName: l.agent.Name, Model: l.traced(), Attempt: l.row.Attempt,
+	})
+	defer func() { trace.EndLeg(span, l.how.status, l.how.kind, l.Usage.Input, l.Usage.Output) }()
 	defer l.recordPanic()
 	l.finish(ctx, l.converse(ctx, at))
 }

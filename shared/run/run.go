@@ -26,6 +26,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/strictjson"
 	"github.com/keyway-agents/keyway/shared/tool"
+	"github.com/keyway-agents/keyway/shared/trace"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
@@ -76,6 +77,8 @@ type Options struct {
 	CallersLimited bool
 	// Prices are what models cost. A model without a price costs nothing. Defaults to none.
 	Prices config.Prices
+	// Tracer makes the spans of runs. Defaults to none.
+	Tracer trace.Tracer
 }
 
 // New returns a Runner. It starts no goroutine; the pulse starts with the first run.
@@ -83,10 +86,13 @@ func New(o Options) *Runner {
 	r := &Runner{
 		services: services{
 			db: o.DB, log: o.Log, now: o.Now, newID: o.NewID, queue: o.Queue, registry: newRegistry(o.DB, o.Log, o.Now),
-			revoked: o.Revoked, limits: o.Limits,
+			revoked: o.Revoked, limits: o.Limits, tracer: o.Tracer,
 		},
 		agents: map[string]Agent{}, admit: o.Admit,
 		places: store.Places{Callers: o.CallersLimited, Agents: map[string]int{}, OS: o.Limits.ConcurrentRuns},
+	}
+	if r.tracer == nil {
+		r.tracer = trace.None().Tracer
 	}
 	for _, a := range o.Agents {
 		a.Tools = []tool.Set{tool.Join(o.Log.With("agent_id", a.ID), a.Tools...)}

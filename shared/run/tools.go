@@ -15,6 +15,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/pgvalue"
 	"github.com/keyway-agents/keyway/shared/strictjson"
 	"github.com/keyway-agents/keyway/shared/tool"
+	"github.com/keyway-agents/keyway/shared/trace"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
@@ -197,8 +198,10 @@ func (l *leg) executeCalls(ctx context.Context, all []plannedCall) error {
 			CallID: w.call.ToolCallID,
 		})
 		arguments := bytes.Clone(w.call.ToolArgs) // A tool that returns late must not share memory with the run.
+		ctx, span := trace.Tool(ctx, l.tracer, w.tool.Name, w.call.ToolCallID)
 		go func() {
 			o := tool.Call(ctx, w.tool, arguments, l.now)
+			trace.EndTool(span, o.Failed)
 			if o.Panicked != nil {
 				l.log.Error("a tool panicked", "tool", w.tool.Name, "run_id", l.head.RunID, "panic",
 					logging.Panicked(o.Panicked))

@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/keyway-agents/keyway/shared/trace"
 )
 
 // HeaderTimeout is how long a provider may take to send the header of a streamed
@@ -20,8 +22,10 @@ const HeaderTimeout = 5 * time.Minute
 // header limits the wait for the response's header. 0 means no limit except the
 // request's context; it is for answers in one piece, whose header comes only when the
 // model has finished.
-func NewTransport(header time.Duration) *http.Transport {
-	return &http.Transport{
+//
+// A request of a run that is traced has the header traceparent.
+func NewTransport(header time.Duration) http.RoundTripper {
+	return trace.Outgoing(&http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
 		ForceAttemptHTTP2:     true,
@@ -30,7 +34,7 @@ func NewTransport(header time.Duration) *http.Transport {
 		IdleConnTimeout:       90 * time.Second,
 		MaxIdleConnsPerHost:   64,
 		HTTP2:                 &http.HTTP2Config{SendPingTimeout: 30 * time.Second},
-	}
+	})
 }
 
 // Drain reads what follows an answer's end mark. That is normally only the end of the

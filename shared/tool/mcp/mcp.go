@@ -26,6 +26,7 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/tool"
+	"github.com/keyway-agents/keyway/shared/trace"
 )
 
 // Options configure the connection to one server.
@@ -95,6 +96,7 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	client.Transport = trace.Outgoing(client.Transport)
 	client.CheckRedirect = sameMethod
 	s := &Server{o: o, client: client, connecting: make(chan struct{}, 1)}
 	if u, err := url.Parse(o.URL); err == nil {
