@@ -65,11 +65,15 @@ func (c runsCmd) Run(ctx context.Context, e env) error {
 
 // open opens the database and returns the name of the owner of the runs, "" for all users.
 func (c runsCmd) open(ctx context.Context, e env) (*store.DB, string, error) {
+	request := "GET /active-runs"
+	if c.Cancel {
+		request = "DELETE /active-runs"
+	}
 	if c.Sub != "" {
-		db, who, err := user{c.Sub, c.Issuer}.open(ctx, e)
+		db, who, err := user{c.Sub, c.Issuer}.open(ctx, e, toServe(request))
 		return db, who.owner, err
 	}
-	db, _, err := e.openDatabase("")
+	db, _, err := e.openDatabase(toServe(request))
 	if err != nil {
 		return nil, "", err
 	}

@@ -77,12 +77,12 @@ type names struct {
 	issuers []string
 }
 
-// open opens the database and returns the names of the user.
-func (u user) open(ctx context.Context, e env) (*store.DB, names, error) {
+// open opens the database and returns the names of the user. embedded is that of openDatabase.
+func (u user) open(ctx context.Context, e env, embedded string) (*store.DB, names, error) {
 	if u.Sub == "" || len(u.Sub) > store.MaxSubject || !pgvalue.ValidText(u.Sub) {
 		return nil, names{}, usage("--sub: write UTF-8 of 1 to %d bytes", store.MaxSubject)
 	}
-	db, cfg, err := e.openDatabase("")
+	db, cfg, err := e.openDatabase(embedded)
 	if err != nil {
 		return nil, names{}, err
 	}
@@ -96,21 +96,23 @@ func (u user) open(ctx context.Context, e env) (*store.DB, names, error) {
 }
 
 // openDatabase opens the database of keyway.yaml, and returns the file too. embedded says what to do with the embedded
-// database, which a command can't open, and is "" if there is nothing to do.
+// database, which a command doesn't open: keyway serve stops it when it ends.
 func (e env) openDatabase(embedded string) (*store.DB, *config.Config, error) {
 	cfg, err := e.load(true)
 	if err != nil {
 		return nil, nil, err
 	}
 	if cfg.Database.URL == "" {
-		const remedy = "no database: set database.url in keyway.yaml, or DATABASE_URL"
-		if embedded != "" {
-			embedded = " (with the embedded database, " + embedded + ")"
-		}
-		return nil, nil, usage("%s%s", remedy, embedded)
+		return nil, nil, usage("no database: set database.url in keyway.yaml, or DATABASE_URL "+
+			"(with the embedded database, %s)", embedded)
 	}
 	db, err := store.Open(store.Options{URL: string(cfg.Database.URL), Schema: cfg.Database.Schema})
 	return db, cfg, err
+}
+
+// toServe is what to do with the embedded database, if a route does the same as the command.
+func toServe(request string) string {
+	return "start keyway serve, and send " + request + " as an administrator"
 }
 
 // names returns the names of the user, by the record of the database.
@@ -148,7 +150,7 @@ type exportLine struct {
 func (c exportCmd) Run(ctx context.Context, e env) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, eraseTimeout)
 	defer cancel()
-	db, who, err := c.open(ctx, e)
+	db, who, err := c.open(ctx, e, toServe("GET /user-data"))
 	if err != nil {
 		return err
 	}
@@ -208,7 +210,7 @@ func (c eraseCmd) Run(ctx context.Context, e env) error {
 	if err != nil {
 		return err
 	}
-	db, who, err := c.open(ctx, e)
+	db, who, err := c.open(ctx, e, toServe("DELETE /user-data"))
 	if err != nil {
 		return err
 	}
