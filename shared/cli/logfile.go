@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/keyway-agents/keyway/shared/loghash"
@@ -48,8 +50,8 @@ func numbered(dir, name string, n int) string {
 	return filepath.Join(dir, fmt.Sprintf("%s.%d.jsonl", name, n))
 }
 
-// numbers returns the numbers of the older files of a log, oldest first. Some may be missing, because an operator
-// has removed them.
+// numbers returns the numbers of the older files of a log, oldest first. Some may be missing, because an operator or
+// expire has removed them.
 func numbers(dir, name string) (list []int) {
 	files, _ := os.ReadDir(dir) // Without the directory there are no files.
 	for _, f := range files {
@@ -67,10 +69,9 @@ func numbers(dir, name string) (list []int) {
 // openLogs makes s.decided, s.refused and s.audited, which write to the server's log and, as JSON, to a file below
 // --data each. If a file can't be written, the server warns and serves all the same.
 func (s *server) openLogs() (closeLogs func() error) {
-	var files []*logFile
 	open := func(name string, keep bool) *slog.Logger {
 		f := &logFile{dir: s.cli.Data, name: name, max: maxLogSize, keep: keep, log: s.log}
-		files = append(files, f)
+		s.logFiles = append(s.logFiles, f)
 		if _, err := f.ready(); err != nil {
 			f.failed(err)
 		}
@@ -78,7 +79,7 @@ func (s *server) openLogs() (closeLogs func() error) {
 	}
 	s.decided, s.refused, s.audited = open(decisionsLog, false), open(refusalsLog, false), open(auditLog, true)
 	return func() (err error) {
-		for _, f := range files {
+		for _, f := range s.logFiles {
 			err = errors.Join(err, f.close())
 		}
 		return err
@@ -120,8 +121,6 @@ func (e env) readKeys() (loghash.Keys, error) {
 //
 // A line that can't be written, because the disk is full, is lost. The next one is tried again, and when it can be
 // written, a line before it has the number of the lost ones.
-//
-// It has no lock of its own for goroutines: slog's handler calls Write under one, with a whole line.
 type logFile struct {
 	dir, name string
 	// max is the size in bytes at which a new file begins.
@@ -130,6 +129,8 @@ type logFile struct {
 	keep bool
 	// log receives a warning when lines are lost, and another one when that has ended.
 	log *slog.Logger
+	// mu protects the members below. slog's handler calls Write, and the sweeper calls expire.
+	mu sync.Mutex
 	// f is the current file, nil if it must be opened first.
 	f *os.File
 	// torn means that a part of a line was written.
@@ -178,6 +179,8 @@ func (l *logFile) path() string { return filepath.Join(l.dir, l.name+".jsonl") }
 
 // Write appends one line.
 func (l *logFile) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	out := line
 	if l.lost > 0 {
 		gap, _ := json.Marshal(map[string]any{"time": time.Now(), "level": "WARN", "msg": "lost lines", "lines": l.lost})
@@ -260,8 +263,51 @@ func (l *logFile) rotate(due func(size int64) bool) error {
 	return err
 }
 
+// expire removes older files whose last line is older than keep, and begins a new file if the first line of the current
+// one is. So a line is kept for keep at least, and twice as long at most. It returns how many files it has removed.
+func (l *logFile) expire(now time.Time, keep time.Duration) (removed int, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	old := func(int64) bool {
+		begun, ok := firstTime(l.path())
+		return ok && now.Sub(begun) > keep
+	}
+	if old(0) {
+		if err := l.rotate(old); err != nil {
+			return 0, err
+		}
+	}
+	for _, n := range numbers(l.dir, l.name) {
+		path := numbered(l.dir, l.name, n)
+		info, err := os.Stat(path)
+		if err != nil || now.Sub(info.ModTime()) <= keep {
+			continue // Without the file, another server has removed it.
+		}
+		if err := os.Remove(path); err == nil {
+			removed++
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return removed, err
+		}
+	}
+	return removed, nil
+}
+
+// firstTime returns the time of the first line of a file. It reports false if there is none.
+func firstTime(path string) (time.Time, bool) {
+	f, err := os.Open(path) // #nosec G304 -- the operator chooses --data
+	if err != nil {
+		return time.Time{}, false
+	}
+	defer f.Close()
+	var line struct{ Time time.Time }
+	err = json.NewDecoder(f).Decode(&line)
+	return line.Time, err == nil && !line.Time.IsZero()
+}
+
 // close closes the file. It returns no error that was reported already.
 func (l *logFile) close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.f == nil {
 		return nil
 	}

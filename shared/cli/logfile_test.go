@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -10,6 +11,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"github.com/keyway-agents/keyway/shared/config"
 )
 
 // logsIn returns a server with its logs below dir, and what it logs to stderr.
@@ -162,6 +166,69 @@ func TestAnArchivedFileLeavesAGapInTheNumbers(t *testing.T) {
 	}
 	if want := "audit.2.jsonl two, audit.3.jsonl four, audit.jsonl five"; strings.Join(got, ", ") != want {
 		t.Errorf("%q, want %s", got, want)
+	}
+}
+
+func TestFilesOfLogsAreRemovedAfterTheirTime(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	const day = 24 * time.Hour
+	for name, test := range map[string]struct {
+		keep config.Retention
+		// want are the files that are left, of those of fill.
+		want string
+	}{
+		"by default nothing": {want: "audit.1.jsonl audit.2.jsonl audit.jsonl decisions.1.jsonl decisions.jsonl " +
+			"refusals.1.jsonl refusals.jsonl"},
+		// decisions.1.jsonl is replaced by the earlier decisions.jsonl, whose last line is new.
+		"decisions": {keep: config.Retention{Decisions: 30 * day}, want: "audit.1.jsonl audit.2.jsonl audit.jsonl " +
+			"decisions.1.jsonl decisions.jsonl refusals.jsonl"},
+		"the audit log by its own name": {keep: config.Retention{Audit: 30 * day}, want: "audit.2.jsonl audit.3.jsonl " +
+			"audit.jsonl decisions.1.jsonl decisions.jsonl refusals.1.jsonl refusals.jsonl"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			fill := func(name string, first, last time.Duration) {
+				path := filepath.Join(dir, name)
+				text := fmt.Sprintf("{\"time\":%q}\n{}\n", now.Add(-first).Format(time.RFC3339Nano))
+				err := os.WriteFile(path, []byte(text), 0o600)
+				if err := errors.Join(err, os.Chtimes(path, now, now.Add(-last))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			fill("audit.1.jsonl", 90*day, 60*day)
+			fill("audit.2.jsonl", 60*day, 29*day)
+			fill("audit.jsonl", 31*day, 0)
+			fill("decisions.1.jsonl", 90*day, 60*day)
+			fill("decisions.jsonl", 60*day, 0)
+			fill("refusals.1.jsonl", 90*day, 60*day)
+			fill("refusals.jsonl", 29*day, 0)
+			s, stderr, closeLogs := logsIn(t, dir)
+			other, _, closeOther := logsIn(t, dir) // the sweeper of another server
+			var both sync.WaitGroup
+			both.Go(func() { s.expireLogs(test.keep) })
+			both.Go(func() { other.expireLogs(test.keep) })
+			both.Wait()
+			s.decided.Info("decision")
+			s.audited.Info("audit")
+			if err := errors.Join(closeLogs(), closeOther()); err != nil {
+				t.Error(err)
+			}
+			var left []string
+			files, err := os.ReadDir(dir)
+			for _, f := range files {
+				if f.Name() != "rotate.lock" {
+					left = append(left, f.Name())
+				}
+			}
+			if got := strings.Join(left, " "); err != nil || got != test.want || strings.Contains(stderr.String(), "could not") {
+				t.Errorf("%s is left, want %s; %v; log:\n%s", got, test.want, err, stderr)
+			}
+			if test.keep.Audit > 0 && !strings.Contains(read(t, dir, "audit.jsonl"), `"msg":"audit"`) {
+				t.Error("the server writes to another file than the current one")
+			}
+		})
 	}
 }
 

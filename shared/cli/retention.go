@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/store"
 )
 
@@ -26,7 +27,8 @@ in keyway.yaml, for example:
 
   retention: {events: 30d, runs: 90d, sessions: 365d}
 
-Runs that have not ended are kept, and their sessions too.
+Runs that have not ended are kept, and their sessions too. Only keyway serve removes files of
+logs.
 
   keyway retention run --dry-run
   keyway retention run`
@@ -39,9 +41,10 @@ func (c retentionRunCmd) Run(ctx context.Context, e env) error {
 		return err
 	}
 	defer db.Close()
-	keep := store.Retention(cfg.Retention)
+	keep := dataRetention(cfg.Retention)
 	if (keep == store.Retention{}) {
-		return usage("keyway.yaml has no retention, so everything is kept; for example: retention: {events: 30d, runs: 90d}")
+		return usage("keyway.yaml has no retention of data, so all data is kept; for example: " +
+			"retention: {events: 30d, runs: 90d}")
 	}
 	ctx, cancel := context.WithTimeout(ctx, eraseTimeout)
 	defer cancel()
@@ -81,7 +84,9 @@ func (s *server) sweepOften(ctx context.Context) {
 
 // sweep deletes what is too old by the configuration that is in force.
 func (s *server) sweep(ctx context.Context) {
-	did, err := s.db.Sweep(ctx, *s.retention.Load())
+	keep := s.retention.Load()
+	s.expireLogs(*keep)
+	did, err := s.db.Sweep(ctx, dataRetention(*keep))
 	if err != nil && ctx.Err() == nil {
 		s.log.Warn("could not delete all data that is too old; will try again", "err", err)
 	}
@@ -89,4 +94,29 @@ func (s *server) sweep(ctx context.Context) {
 		s.log.Info("deleted data that is too old", "sessions", did.Sessions, "runs", did.Runs, "runs_without_events",
 			did.Events)
 	}
+}
+
+// expireLogs removes files of logs that are too old. Of those without a time, nothing is removed here.
+func (s *server) expireLogs(keep config.Retention) {
+	for _, f := range s.logFiles {
+		age := keep.Decisions
+		if f.name == auditLog {
+			age = keep.Audit
+		}
+		if age == 0 {
+			continue
+		}
+		removed, err := f.expire(time.Now(), age)
+		if err != nil {
+			s.log.Warn("could not remove all files of the log that are too old; will try again", "log", f.name, "err", err)
+		}
+		if removed > 0 {
+			s.log.Info("removed files of the log that are too old", "log", f.name, "files", removed)
+		}
+	}
+}
+
+// dataRetention is what keyway.yaml says about the database.
+func dataRetention(r config.Retention) store.Retention {
+	return store.Retention{Events: r.Events, Runs: r.Runs, Sessions: r.Sessions}
 }

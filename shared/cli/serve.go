@@ -83,6 +83,8 @@ type server struct {
 	// decided, refused and audited write to log and to a file each: what was allowed, what was refused, and who changed
 	// what.
 	decided, refused, audited *slog.Logger
+	// logFiles are these files.
+	logFiles []*logFile
 	// decisions is the log of the decisions by the configuration in force.
 	decisions *authz.Log
 	// hash makes the hashes in logs.
@@ -111,7 +113,7 @@ type server struct {
 	// queue holds pending runs.
 	queue *local.Queue
 	// retention says what is too old, by the configuration that is in force.
-	retention atomic.Pointer[store.Retention]
+	retention atomic.Pointer[config.Retention]
 	// runners holds the runner of every configuration so far. A run continues after a
 	// reload with the agents that it started with.
 	runners []*run.Runner
@@ -378,7 +380,7 @@ func (s *server) apply(p prepared) {
 		Hash: s.hash, Audit: audit.New(s.audited, s.hash, p.authorizer.Agents),
 		MaxRuns: s.capacity.runs, Tracer: s.spans.Tracer,
 	})
-	s.retention.Store(new(store.Retention(p.cfg.Retention)))
+	s.retention.Store(&p.cfg.Retention)
 	// apply is called by one goroutine at a time: by serve, and then by reload alone.
 	s.runners = append(s.runners, service.Runner)
 	s.runner.Store(service.Runner)

@@ -253,6 +253,11 @@ type Retention struct {
 	Runs time.Duration `json:"runs" absent:"as long as the session" min:"1h" max:"87600h" example:"90d"`
 	// How long a session is kept after its last change, with its runs.
 	Sessions time.Duration `json:"sessions" absent:"until somebody deletes it" min:"1h" max:"87600h" example:"365d"`
+	// How long keyway serve keeps the lines of decisions.jsonl and refusals.jsonl, at least; a line is gone after twice
+	// this time. On AWS the parameter LogRetention of the template decides, and this has no effect.
+	Decisions time.Duration `json:"decisions" absent:"while newer lines leave room" min:"1h" max:"87600h" example:"90d"`
+	// The same for audit.jsonl.
+	Audit time.Duration `json:"audit" absent:"until somebody removes them" min:"1h" max:"87600h" example:"3650d"`
 }
 
 // Egress configures which private addresses a model can make tools reach.

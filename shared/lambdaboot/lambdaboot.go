@@ -70,7 +70,9 @@ func (f Function) Worker(log *slog.Logger) (
 		return nil, nil, keep, nil, err
 	}
 	runner = assemble.For(route.Runs, p).Runner
-	return runner, p.DB, store.Retention(p.Config.Retention), settled(runner, spans, log), nil
+	r := p.Config.Retention // Of the logs, the log groups decide.
+	keep = store.Retention{Events: r.Events, Runs: r.Runs, Sessions: r.Sessions}
+	return runner, p.DB, keep, settled(runner, spans, log), nil
 }
 
 // flushTime is how long a function may take to send its spans, before it is frozen. A collector that
