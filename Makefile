@@ -185,6 +185,14 @@ picture: build ## Draw the README's picture again, with the output of a running 
 verify: generate ## Fail if a generated file differs from what the code makes
 	git diff --exit-code -- docs shared/api/openapi.json
 
+.PHONY: bench-console
+bench-console: ## Measure the web console in Chromium: first paint, and the longest frame while 10,000 tokens arrive
+	@CGO_ENABLED=0 go test -v -count=1 -run 'TestConsoleShowsTenThousandTokens|TestTheCompressedConsoleIsSmall' ./acceptance ./console | grep -E 'console_(speed_)?test.go|^ok|FAIL'
+
+.PHONY: screenshots
+screenshots: ## Take the pictures of the web console for the documents again, from a running server (needs Chromium)
+	KEYWAY_SCREENSHOTS=$(CURDIR)/docs/picture CGO_ENABLED=0 go test -count=1 -run TestConsolePicturesShowRealData ./acceptance
+
 .PHONY: bench
 bench: ## Measure the server; bench/README.md shows how to measure AgentOS beside it
 	go run ./bench

@@ -7,8 +7,9 @@ import {render} from './markdown.js'
 const ends = {RunCompleted: 'completed', RunError: 'error', RunCancelled: 'cancelled', RunPaused: 'paused'}
 // remembered is the run that this tab follows, so that a reload can resume it. It has no token.
 const remembered = 'keyway.run'
-// blockSize is the length of one text node: a new piece is laid out together with its block only.
-const blockSize = 1500
+// pieceSize is the length from which a piece of a streamed text ends at the next line end, or much later at a space:
+// the browser lays out only the last piece when text is added.
+const pieceSize = 1500
 
 let agents = []
 
@@ -239,13 +240,19 @@ export function answer(log, continued) {
       node = null
       body.append(block)
     }
-    if (!node || node.length > blockSize) {
-      node = document.createTextNode('')
-      block.append(el('span', {class: 'piece'}, node))
-    }
-    node.appendData(waiting)
     text += waiting
-    waiting = ''
+    while (waiting) {
+      if (!node) {
+        node = document.createTextNode('')
+        block.append(el('div', {class: 'piece'}, node))
+      }
+      let end = -1
+      if (node.length > pieceSize) end = waiting.indexOf('\n')
+      if (end < 0 && node.length > 3 * pieceSize) end = waiting.indexOf(' ')
+      node.appendData(end < 0 ? waiting : waiting.slice(0, end))
+      waiting = end < 0 ? '' : waiting.slice(end + 1)
+      if (end >= 0) node = null
+    }
     if (stay) log.scrollTop = log.scrollHeight
   }
 

@@ -29,17 +29,32 @@ purifier.addHook('afterSanitizeAttributes', e => {
 
 // longest is the length of a text that is still formatted.
 const longest = 400_000
+// paragraph is the length from which a paragraph may be cut.
+const paragraph = 4000
 // budget is how long one frame may format, in milliseconds.
 const budget = 12
 
 const frame = () => new Promise(done => requestAnimationFrame(done))
+
+// divided cuts a paragraph that is too long for one frame into several, at spaces.
+function divided(token) {
+  if (token.type !== 'paragraph' || token.raw.length < 2 * paragraph) return [token]
+  const parts = []
+  for (let rest = token.raw; rest;) {
+    let end = rest.length < paragraph ? -1 : rest.indexOf(' ', paragraph)
+    if (end < 0) end = rest.length
+    parts.push(...marked.lexer(rest.slice(0, end)))
+    rest = rest.slice(end + 1)
+  }
+  return parts
+}
 
 // render formats a text into the element, some blocks a frame, so that a long answer blocks
 // no frame. The text is replaced when all of it is ready.
 export async function render(target, text) {
   if (text.length > longest) return
   const out = document.createElement('div')
-  const tokens = marked.lexer(text)
+  const tokens = marked.lexer(text).flatMap(divided)
   for (let i = 0; i < tokens.length;) {
     const until = performance.now() + budget
     while (i < tokens.length && performance.now() < until) {
@@ -54,6 +69,7 @@ export async function render(target, text) {
   for (const wide of out.querySelectorAll('pre, table')) {
     wide.setAttribute('tabindex', '0')
   }
+  if (text.length > longest / 20) target.classList.add('long')
   target.replaceChildren(...out.childNodes)
   target.classList.add('formatted')
 }

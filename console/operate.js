@@ -69,15 +69,16 @@ export async function decisions(root, at, signal) {
   let after
   await every(1500, signal, async () => {
     try {
-      const page = await call('GET', '/decisions', {query: {limit: 100, after}, signal})
-      const list = page.decisions || page.data || []
-      for (const d of list) body.prepend(el('tr', {class: d.allow ? 'allow' : 'deny'}, [
-        when(d.time), badge(d.allow ? 'allowed' : 'denied', d.allow ? 'good' : 'bad'), code(d.route || d.method || ''), d.agent || d.agent_id || '',
-        [].concat(d.missing || d.reason || []).map(m => [code(m), ' ']), el('span', {class: 'dim'}, d.sub || d.caller || ''),
-      ].map(c => el('td', {}, c))))
+      const {decisions, next} = await call('GET', '/decisions', {query: {limit: 200, after}, signal})
+      after = next
+      for (const d of decisions) { // the oldest first
+        body.prepend(el('tr', {class: d.allow ? 'allow' : 'deny'}, [
+          when(d.time), badge(d.allow ? 'allowed' : `denied ${d.status || ''}`, d.allow ? 'good' : 'bad'), code(d.route || d.method), d.agent || '',
+          d.missing?.length ? d.missing.map(m => [code(m), ' ']) : d.reason || '', d.principal ? code(d.principal) : 'no token',
+        ].map(c => el('td', {}, c))))
+      }
       while (body.children.length > 500) body.lastChild.remove()
-      after = page.next ?? page.after ?? after
-      state.textContent = body.children.length ? `${body.children.length} decisions, the newest first.` : 'No decisions yet.'
+      state.textContent = body.children.length ? `The newest ${body.children.length} decisions, the newest first. Callers are hashes.` : 'No decisions yet.'
     } catch (e) {
       if (e.name === 'AbortError') return
       put(root, problem(elsewhere(e)))
@@ -133,23 +134,24 @@ export async function usage(root, at, signal) {
   draw()
 }
 
-// diff shows what another keyway.yaml would change for the callers that were seen.
+// diff shows what another keyway.yaml would decide differently about the requests in the log of decisions.
 export async function diff(root, at, signal) {
   const file = el('input', {type: 'file', id: 'file', accept: '.yaml,.yml'})
   const drop = el('label', {class: 'drop card', for: 'file'}, el('b', {}, 'Drop a changed keyway.yaml here'),
-    el('span', {class: 'dim'}, 'or choose one. It is compared and not put in force; variables in it are not expanded.'), file)
+    el('span', {class: 'dim'}, 'or choose one. It is compared with the log of decisions and not put in force; no variable in it is expanded.'), file)
   const place = el('div', {'aria-live': 'polite', id: 'diff'})
   root.append(drop, place)
+  const list = (name, rows) => [el('h2', {}, name), table(name, ['Request', 'Agent', 'Needs', 'Missing', 'Callers #', 'Requests #'], rows.map(r => [
+    code(r.request), r.agent || 'any', r.needs.map(s => [code(s), ' ']), [...r.missing, ...r.was_missing].map(s => [code(s), ' ']),
+    count(r.callers), count(r.count)]), 'Nobody.')]
   async function compare(f) {
     if (!f) return
-    if (f.size > 1 << 20) return put(place, problem({detail: f.name + ' is larger than 1 MB'}))
     put(place, el('p', {class: 'dim'}, `Comparing ${f.name} …`))
     try {
-      const d = await call('POST', '/diff', {body: await f.text(), type: 'application/yaml', signal})
-      const list = (name, kind) => [el('h2', {}, name), table(name, ['Request', 'Caller', 'Why', 'Times #'], (d[kind] || []).map(r => [
-        code(r.request || `${r.method || ''} ${r.path || r.route || ''}`), r.caller || r.sub || '–', [].concat(r.reasons || r.why || r.missing || []).join('; '), count(r.count ?? r.times ?? 1)]),
-      'Nobody.')]
-      put(place, el('p', {}, 'Compared with ', code(f.name), '.'), ...list('Gains', 'gains').concat(list('Loses', 'loses')))
+      const d = await call('POST', '/diff', {body: f, type: 'application/yaml', signal})
+      put(place, el('p', {}, code(f.name), ` decides ${count(d.replayed)} of ${count(d.decisions)} logged requests again.`,
+        d.unsure ? ` ${count(d.unsure)} depend on an id that the log does not have.` : '', d.more ? ` ${count(d.more)} rows are left out.` : ''),
+      list('Gains: newly allowed', d.gains), list('Loses: newly refused', d.loses))
     } catch (e) { if (e.name !== 'AbortError') put(place, problem(elsewhere(e))) }
   }
   file.addEventListener('change', () => compare(file.files[0]))
