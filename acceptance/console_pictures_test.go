@@ -51,6 +51,7 @@ func TestConsolePicturesShowRealData(t *testing.T) {
 	script[bool](c, `$('#log').scrollTop = 0; document.activeElement.blur(); return true`)
 	picture(c, "console-chat.png")
 	c.scheme("dark")
+	c.size(1280, 740)
 	c.view("can", "What may I do")
 	c.press("Run Billing: denied")
 	c.await(`$('#why').innerText.includes('agents:billing:run')`)

@@ -55,6 +55,7 @@ export function when(v) {
 
 // span says a number of seconds in words.
 export function span(s) {
+  if (s > 0 && s < 0.001) return '< 1 ms'
   if (s < 1) return Math.round(s * 1000) + ' ms'
   if (s < 60) return (s < 10 ? s.toFixed(1) : Math.floor(s)) + ' s'
   if (s < 3600) return Math.floor(s / 60) + ' min ' + Math.floor(s % 60) + ' s'

@@ -192,6 +192,9 @@ func (s *schemas) operation(r *route.Route, e api.Endpoint) operation {
 			op.Body.Content[kind] = media{m.Schema, examples[r.Name]}
 		}
 	}
+	if r.Name == route.Console {
+		op.Responses["307"] = &response{Description: "The header Location has the address with the slash at the end."}
+	}
 	for _, status := range op.errorStatuses(r) {
 		if r.Method == http.MethodHead { // the shared responses have a body
 			op.Responses[strconv.Itoa(status)] = &response{Description: http.StatusText(status)}
