@@ -36,7 +36,7 @@ logs.
 
 // Run sweeps once.
 func (c retentionRunCmd) Run(ctx context.Context, e env) error {
-	db, cfg, err := e.openDatabase("keyway serve deletes what is too old")
+	db, cfg, err := e.openDatabase(ctx, "keyway serve deletes what is too old")
 	if err != nil {
 		return err
 	}

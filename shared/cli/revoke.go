@@ -53,7 +53,7 @@ func (c revokeCmd) Run(ctx context.Context, e env) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	db, cfg, err := e.openDatabase("an administrator sends POST /revocations to keyway serve")
+	db, cfg, err := e.openDatabase(ctx, "an administrator sends POST /revocations to keyway serve")
 	if err != nil {
 		return err
 	}
@@ -150,7 +150,7 @@ func (c revokeCmd) issuer(known revoke.Issuers, recorded *owner.Record) (string,
 }
 
 // revoke stores a revocation. Its times are by the clock of the database.
-func (c revokeCmd) revoke(ctx context.Context, e env, db *store.DB, r store.Revocation) (err error) {
+func (c revokeCmd) revoke(ctx context.Context, e env, db *database, r store.Revocation) (err error) {
 	if r.MadeAt, err = db.Now(ctx); err != nil {
 		return err
 	}
@@ -199,7 +199,7 @@ func about(r store.Revocation) string {
 }
 
 // undo removes a revocation, under each of the spellings of its issuer.
-func (c revokeCmd) undo(ctx context.Context, e env, db *store.DB, r store.Revocation, issuers []string) error {
+func (c revokeCmd) undo(ctx context.Context, e env, db *database, r store.Revocation, issuers []string) error {
 	found, err := db.UndoRevocation(ctx, r, issuers)
 	if err != nil {
 		return err
@@ -216,7 +216,7 @@ func (c revokeCmd) undo(ctx context.Context, e env, db *store.DB, r store.Revoca
 }
 
 // prune removes the revocations that are older than --prune.
-func (c revokeCmd) prune(ctx context.Context, e env, db *store.DB) error {
+func (c revokeCmd) prune(ctx context.Context, e env, db *database) error {
 	now, err := db.Now(ctx)
 	if err != nil {
 		return err
@@ -233,7 +233,7 @@ func (c revokeCmd) prune(ctx context.Context, e env, db *store.DB) error {
 }
 
 // list prints all revocations. a is the auth of keyway.yaml.
-func (c revokeCmd) list(ctx context.Context, e env, db *store.DB, a config.Auth) error {
+func (c revokeCmd) list(ctx context.Context, e env, db *database, a config.Auth) error {
 	rows, _, err := db.RevocationPage(ctx, math.MaxInt32, 1)
 	if err != nil {
 		return err

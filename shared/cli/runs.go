@@ -64,7 +64,7 @@ func (c runsCmd) Run(ctx context.Context, e env) error {
 }
 
 // open opens the database and returns the name of the owner of the runs, "" for all users.
-func (c runsCmd) open(ctx context.Context, e env) (*store.DB, string, error) {
+func (c runsCmd) open(ctx context.Context, e env) (*database, string, error) {
 	request := "GET /active-runs"
 	if c.Cancel {
 		request = "DELETE /active-runs"
@@ -73,7 +73,7 @@ func (c runsCmd) open(ctx context.Context, e env) (*store.DB, string, error) {
 		db, who, err := user{c.Sub, c.Issuer}.open(ctx, e, toServe(request))
 		return db, who.owner, err
 	}
-	db, _, err := e.openDatabase(toServe(request))
+	db, _, err := e.openDatabase(ctx, toServe(request))
 	if err != nil {
 		return nil, "", err
 	}
@@ -85,7 +85,7 @@ func (c runsCmd) open(ctx context.Context, e env) (*store.DB, string, error) {
 }
 
 // cancel marks all runs of the query, a bounded number with each statement.
-func (c runsCmd) cancel(ctx context.Context, e env, db *store.DB, q store.ActiveQuery) error {
+func (c runsCmd) cancel(ctx context.Context, e env, db *database, q store.ActiveQuery) error {
 	runs := map[any]bool{}
 	for more := true; more; {
 		var marked []store.Marked
@@ -105,7 +105,7 @@ func (c runsCmd) cancel(ctx context.Context, e env, db *store.DB, q store.Active
 }
 
 // list prints the oldest runs of the query.
-func (c runsCmd) list(ctx context.Context, e env, db *store.DB, q store.ActiveQuery) error {
+func (c runsCmd) list(ctx context.Context, e env, db *database, q store.ActiveQuery) error {
 	rows, total, err := db.ActiveRuns(ctx, store.Viewer{All: true}, q, store.MaxCancelled, 1)
 	if err != nil {
 		return err

@@ -21,6 +21,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/pgvalue"
 	"github.com/keyway-agents/keyway/shared/revoke"
 	"github.com/keyway-agents/keyway/shared/store"
+	"github.com/keyway-agents/keyway/shared/store/devpg"
 )
 
 // user is how a command names whose data it is about.
@@ -77,12 +78,12 @@ type names struct {
 	issuers []string
 }
 
-// open opens the database and returns the names of the user. embedded is that of openDatabase.
-func (u user) open(ctx context.Context, e env, embedded string) (*store.DB, names, error) {
+// open opens the database and returns the names of the user. remedy is that of openDatabase.
+func (u user) open(ctx context.Context, e env, remedy string) (*database, names, error) {
 	if u.Sub == "" || len(u.Sub) > store.MaxSubject || !pgvalue.ValidText(u.Sub) {
 		return nil, names{}, usage("--sub: write UTF-8 of 1 to %d bytes", store.MaxSubject)
 	}
-	db, cfg, err := e.openDatabase(embedded)
+	db, cfg, err := e.openDatabase(ctx, remedy)
 	if err != nil {
 		return nil, names{}, err
 	}
@@ -95,28 +96,57 @@ func (u user) open(ctx context.Context, e env, embedded string) (*store.DB, name
 	return db, who, nil
 }
 
-// openDatabase opens the database of keyway.yaml, and returns the file too. embedded says what to do with the embedded
-// database, which a command doesn't open: keyway serve stops it when it ends.
-func (e env) openDatabase(embedded string) (*store.DB, *config.Config, error) {
+// database is the database that a command uses.
+type database struct {
+	*store.DB
+	// embedded is nil for the database of keyway.yaml.
+	embedded *devpg.Server
+}
+
+// Close closes the connections, and stops the embedded database if the command has started it.
+func (d *database) Close() {
+	d.DB.Close()
+	if d.embedded != nil {
+		_ = d.embedded.Close() // The next start repairs what a stop has left.
+	}
+}
+
+// openDatabase opens the database of keyway.yaml, and returns the file too. Without one it opens the embedded database
+// below --data, which a server may use at the same time. A command makes no database: then the error has the remedy.
+func (e env) openDatabase(ctx context.Context, remedy string) (*database, *config.Config, error) {
 	cfg, err := e.load(true)
 	if err != nil {
 		return nil, nil, err
 	}
-	if cfg.Database.URL == "" {
-		return nil, nil, usage("no database: set database.url in keyway.yaml, or DATABASE_URL "+
-			"(with the embedded database, %s)", embedded)
+	db, url := &database{}, string(cfg.Database.URL)
+	if url == "" {
+		if !devpg.Exists(e.cli.Data) {
+			return nil, nil, usage("no database: set database.url in keyway.yaml, or DATABASE_URL "+
+				"(with the embedded database, %s)", remedy)
+		}
+		progress := func(line string) { fmt.Fprintln(e.err, line) }
+		db.embedded, err = devpg.Start(ctx, devpg.Options{Dir: e.cli.Data, Durable: true, Progress: progress})
+		if err != nil {
+			return nil, nil, err
+		}
+		url = db.embedded.URL
 	}
-	db, err := store.Open(store.Options{URL: string(cfg.Database.URL), Schema: cfg.Database.Schema})
-	return db, cfg, err
+	if db.DB, err = store.Open(store.Options{URL: url, Schema: cfg.Database.Schema}); err != nil {
+		if db.embedded != nil {
+			err = errors.Join(err, db.embedded.Close())
+		}
+		return nil, nil, err
+	}
+	return db, cfg, nil
 }
 
-// toServe is what to do with the embedded database, if a route does the same as the command.
+// toServe is what to do if there is no database yet, and a route does the same as the command.
 func toServe(request string) string {
 	return "start keyway serve, and send " + request + " as an administrator"
 }
 
 // names returns the names of the user, by the record of the database.
-func (u user) names(ctx context.Context, db *store.DB, cfg *config.Config) (names, error) {
+func (u user) names(ctx context.Context, db *database, cfg *config.Config) (names, error) {
 	if err := db.Check(ctx); err != nil {
 		return names{}, store.AtStart(err)
 	}
@@ -175,7 +205,7 @@ func (c exportCmd) Run(ctx context.Context, e env) (err error) {
 }
 
 // write writes the lines of an export and returns their numbers.
-func (c exportCmd) write(ctx context.Context, e env, db *store.DB, name string, to io.Writer) (map[string]int, error) {
+func (c exportCmd) write(ctx context.Context, e env, db *database, name string, to io.Writer) (map[string]int, error) {
 	buffered := bufio.NewWriter(to)
 	lines := json.NewEncoder(buffered)
 	lines.SetEscapeHTML(false)

@@ -140,6 +140,19 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	return &Server{URL: m.URL, Shared: m.Shared, Dir: p.dir, failed: k.failed, keeper: k}, nil
 }
 
+// Exists reports whether Start would find a database in a directory, and not make one.
+func Exists(dir string) bool {
+	if _, err := os.Stat(dir); err != nil {
+		return false
+	}
+	p, err := findPlace(dir)
+	if err != nil {
+		return false
+	}
+	_, err = os.Stat(filepath.Join(p.dir, "data", "PG_VERSION"))
+	return err == nil
+}
+
 // portOf returns the port in the address of a server.
 func portOf(address string) (uint32, error) {
 	u, err := url.Parse(address)
