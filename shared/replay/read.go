@@ -44,7 +44,7 @@ type Skipped struct {
 	NoScopes int `json:"no_scopes"`
 	// NoRoute counts unknown paths and methods (404, 405), and routes that do not exist any more.
 	NoRoute int `json:"no_route"`
-	// NoAgent counts decisions about an agent with an id that the log does not repeat.
+	// NoAgent counts decisions about an agent that was not declared. The log does not repeat such an id.
 	NoAgent int `json:"no_agent"`
 }
 
@@ -115,7 +115,7 @@ type line struct {
 	Issuer string `json:"issuer"`
 	// Route is empty if the path matched none.
 	Route string `json:"route"`
-	// Agent is empty if the path names none, or one with an id that is not safe to log.
+	// Agent is empty if the path names none, or one that was not declared.
 	Agent   string   `json:"agent"`
 	Missing []string `json:"missing"`
 	// Mapping is the scope mapping that decided, such as "GET /sessions/s-1".
