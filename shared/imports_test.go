@@ -100,6 +100,7 @@ var rooms = map[string]string{
 		"shared/owner shared/api shared/authz shared/route " +
 		"shared/store shared/follow shared/notes shared/queue shared/revoke shared/run shared/wire " +
 		"github.com/google/uuid",
+	"shared/notify": "shared/config shared/store shared/tool github.com/standard-webhooks/standard-webhooks",
 	"shared/lambdahttp": "shared/fault shared/authz shared/edge shared/logging " +
 		"github.com/aws/aws-lambda-go github.com/awslabs/aws-lambda-go-api-proxy/core",
 	"shared/lambdahttp/lambdatest": "",
@@ -120,7 +121,7 @@ var rooms = map[string]string{
 	"functions/sessions": "shared/lambdaboot shared/config shared/route",
 	"functions/runs":     "shared/trace/otlp shared/lambdaboot shared/config shared/queue/sqs shared/agents shared/route",
 	"functions/worker": "shared/trace/otlp shared/lambdaboot shared/config shared/logging shared/queue/sqs " +
-		"shared/agents shared/run shared/store github.com/aws/aws-lambda-go github.com/google/uuid",
+		"shared/agents shared/notify shared/store github.com/aws/aws-lambda-go github.com/google/uuid",
 	"functions/migrate": "shared/lambdaboot shared/config shared/config/deployed shared/fault " +
 		"shared/logging shared/store shared/store/migrations github.com/aws/aws-lambda-go",
 	"bench": "shared/lambdahttp/lambdatest shared/store/devpg shared/store/wiretap " +

@@ -5,6 +5,7 @@ package main
 
 import (
 	"os"
+	"time"
 
 	"github.com/aws/aws-lambda-go/lambda"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/lambdaboot"
 	"github.com/keyway-agents/keyway/shared/logging"
+	"github.com/keyway-agents/keyway/shared/notify"
 	"github.com/keyway-agents/keyway/shared/queue/sqs"
 	"github.com/keyway-agents/keyway/shared/trace/otlp"
 )
@@ -25,9 +27,13 @@ func main() {
 		Queue:   sqs.Open,
 		Trace:   otlp.Open,
 	}
-	runner, db, keep, settle, err := f.Worker(log)
+	w := worker{log: log}
+	var err error
+	if w.Worker, err = f.Worker(log); err == nil {
+		w.notices, err = notify.New(w.Notify, w.DB, log, time.Now)
+	}
 	if err != nil {
 		logging.Exit(log, "the function "+string(f.Name), err)
 	}
-	lambda.Start(worker{runner, db, keep, settle, log}.handle)
+	lambda.Start(w.handle)
 }

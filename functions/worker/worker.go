@@ -11,17 +11,17 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/google/uuid"
 
-	"github.com/keyway-agents/keyway/shared/run"
+	"github.com/keyway-agents/keyway/shared/lambdaboot"
+	"github.com/keyway-agents/keyway/shared/notify"
 	"github.com/keyway-agents/keyway/shared/store"
 )
 
 // worker handles SQS's batches and the schedule's events.
 type worker struct {
-	runner *run.Runner
-	db     *store.DB
-	keep   store.Retention
-	settle func(context.Context) error
-	log    *slog.Logger
+	lambdaboot.Worker
+	// notices reports runs to the operator's webhook. It is nil without one.
+	notices *notify.Sender
+	log     *slog.Logger
 }
 
 // margin is the time between the deadline of the runs and Lambda's. A run that doesn't
@@ -42,7 +42,7 @@ func (w worker) handle(ctx context.Context, data json.RawMessage) (out events.SQ
 		defer cancel()
 		ctx = earlier
 	}
-	if err := w.db.Check(ctx); err != nil {
+	if err := w.DB.Check(ctx); err != nil {
 		return out, err
 	}
 	var batch events.SQSEvent
@@ -68,13 +68,14 @@ func (w worker) handle(ctx context.Context, data json.RawMessage) (out events.SQ
 		err = cmp.Or(err, w.sweep(ctx))
 	}
 	executed.Wait()
+	w.report(ctx)
 	// Without a queue that could receive them, requeued runs execute in this process.
-	return out, cmp.Or(err, w.settle(ctx))
+	return out, cmp.Or(err, w.Settle(ctx))
 }
 
 // sweep deletes data that is too old. It has what is left of the schedule's invocation; the next one continues.
 func (w worker) sweep(ctx context.Context) error {
-	did, err := w.db.Sweep(ctx, w.keep)
+	did, err := w.DB.Sweep(ctx, w.Keep)
 	if did != (store.Swept{}) {
 		w.log.InfoContext(ctx, "deleted data that is too old", "sessions", did.Sessions, "runs", did.Runs,
 			"runs_without_events", did.Events)
@@ -82,11 +83,31 @@ func (w worker) sweep(ctx context.Context) error {
 	return err
 }
 
+// longestDelay is the longest delay of a message in SQS.
+const longestDelay = 15 * time.Minute
+
+// report reports what is due to the operator's webhook. For what the webhook has not accepted, it leaves a message that
+// wakes a worker at the next try, or after the longest delay. The schedule finds what remains.
+func (w worker) report(ctx context.Context) {
+	left, err := w.notices.Deliver(ctx)
+	if err != nil {
+		w.log.WarnContext(ctx, "could not report all notices; they are reported later", "err", err)
+	}
+	for _, n := range left {
+		if w.Queue == nil {
+			return
+		}
+		if err := w.Queue.Enqueue(ctx, n.RunID, n.Owner, min(n.Wait, longestDelay)); err != nil {
+			w.log.WarnContext(ctx, "could not leave a message for a notice", "run_id", n.RunID, "err", err)
+		}
+	}
+}
+
 // requeue puts orphaned runs back into the queue. It is called for each event, and not
 // only for the schedule's: while there is work, the database is awake anyway, and an
 // orphaned run then waits less than the schedule's interval.
 func (w worker) requeue(ctx context.Context) error {
-	n, err := w.runner.Requeue(ctx)
+	n, err := w.Runner.Requeue(ctx)
 	if n > 0 {
 		w.log.WarnContext(ctx, "recovered orphaned runs", "runs", n)
 	}
@@ -102,8 +123,8 @@ func (w worker) claim(ctx context.Context, body string) (execute func(), claimed
 		w.log.WarnContext(ctx, "a message contains no run id", "bytes", len(body))
 		return nil, false, nil
 	}
-	if execute, claimed, err = w.runner.Claim(ctx, id); err == nil && !claimed {
-		err = w.runner.Watch(ctx, id)
+	if execute, claimed, err = w.Runner.Claim(ctx, id); err == nil && !claimed {
+		err = w.Runner.Watch(ctx, id)
 	}
 	return execute, claimed, err
 }

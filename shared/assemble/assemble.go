@@ -121,7 +121,7 @@ func build(p Parts, served []route.Function) (s Service) {
 				DB: p.DB, Agents: p.Agents, Log: p.Log, Now: Now, NewID: uuid.New,
 				Queue: p.Queue, Watch: p.Watch, MaxRuns: p.MaxRuns, Admit: p.admit, Revoked: p.callerRevoked(),
 				Limits: limit.Limits(p.Config.Limits), CallersLimited: callersLimited(p.Config.Auth), Prices: p.Config.Prices,
-				Tracer: p.Tracer,
+				Tracer: p.Tracer, Notify: p.Config.Notify,
 			})
 			resources = append(resources, api.Runs{
 				DB: p.DB, Runner: s.Runner, Follow: follow.New(p.DB), Notes: p.models(), Agents: list,

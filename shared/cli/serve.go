@@ -31,6 +31,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/gateway"
 	"github.com/keyway-agents/keyway/shared/logging"
 	"github.com/keyway-agents/keyway/shared/loghash"
+	"github.com/keyway-agents/keyway/shared/notify"
 	"github.com/keyway-agents/keyway/shared/queue"
 	"github.com/keyway-agents/keyway/shared/queue/local"
 	"github.com/keyway-agents/keyway/shared/revoke"
@@ -119,6 +120,8 @@ type server struct {
 	runners []*run.Runner
 	// spans makes and exports the spans of requests and runs.
 	spans trace.Exporter
+	// notices reports runs to the webhook of the configuration in force. It holds nil without one.
+	notices atomic.Pointer[notify.Sender]
 	// background waits for the goroutines that end with the context.
 	background sync.WaitGroup
 }
@@ -204,6 +207,7 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 	s.background.Go(func() { s.requeueOften(ctx) })
 	s.background.Go(func() { s.work(ctx) })
 	s.background.Go(func() { s.sweepOften(ctx) })
+	s.background.Go(func() { s.notifyOften(ctx) })
 	if changes != nil {
 		s.background.Go(func() { s.reload(ctx, changes) })
 	}
@@ -380,6 +384,7 @@ func (s *server) apply(p prepared) {
 		Hash: s.hash, Audit: audit.New(s.audited, s.hash, p.authorizer.Agents),
 		MaxRuns: s.capacity.runs, Tracer: s.spans.Tracer,
 	})
+	s.applyNotify(p.cfg.Notify)
 	s.retention.Store(&p.cfg.Retention)
 	// apply is called by one goroutine at a time: by serve, and then by reload alone.
 	s.runners = append(s.runners, service.Runner)

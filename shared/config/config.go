@@ -43,6 +43,8 @@ type Config struct {
 	Database Database `json:"database"`
 	// For how long data is kept. Everything is kept by default.
 	Retention Retention `json:"retention"`
+	// A webhook that gets a report when a run pauses or ends.
+	Notify Notify `json:"notify"`
 	// Private addresses that tools can reach.
 	Egress Egress `json:"egress"`
 	// What all runs of this OS may use together; tokens_per_run is each run's.
@@ -258,6 +260,17 @@ type Retention struct {
 	Decisions time.Duration `json:"decisions" absent:"while newer lines leave room" min:"1h" max:"87600h" example:"90d"`
 	// The same for audit.jsonl.
 	Audit time.Duration `json:"audit" absent:"until somebody removes them" min:"1h" max:"87600h" example:"3650d"`
+}
+
+// Notify configures a webhook of the operator's. It gets the ids, the user and the status of a run, and nothing that
+// was said. See operating.md.
+type Notify struct {
+	// Where a POST request is sent to.
+	URL URL `json:"url" absent:"no webhook" example:"https://hooks.example.com/keyway"`
+	// The key of the signatures after Standard Webhooks: whsec_ and 24 to 64 random bytes in Base64.
+	Secret Secret `json:"secret" absent:"required with url" example:"${WEBHOOK_SECRET}"`
+	// What is reported.
+	On []string `json:"on" absent:"[paused, completed, error]" min:"1" enum:"paused,completed,error,cancelled"`
 }
 
 // Egress configures which private addresses a model can make tools reach.

@@ -76,6 +76,7 @@ func Parse(data []byte, o Options) (*Config, []Fault) {
 	d.checkCORS()
 	d.checkDatabase(&d.c.Database)
 	d.checkEgress()
+	d.checkNotify(d.c.Notify)
 	d.checkAgents()
 	d.checkPrices(d.c)
 	if o.Check != nil {
@@ -124,6 +125,9 @@ func (c *Config) complete(dir string, verifiesTokens bool) {
 	}
 	if c.Auth.Audience == nil {
 		c.Auth.Audience = []string{c.ID}
+	}
+	if c.Notify.URL != "" && c.Notify.On == nil {
+		c.Notify.On = []string{"paused", "completed", "error"}
 	}
 	for i := range c.Agents {
 		a := &c.Agents[i]

@@ -19,7 +19,7 @@ const (
 	// Shown is what clients are shown, and cors: names, descriptions, and the names of models.
 	Shown
 	// Runs is what only the execution of a run needs: instructions, tools, limits, the address and key
-	// of a model, egress.
+	// of a model, egress, the webhook.
 	Runs
 	// ToolNames is the names in tools. A program that opens the tools itself leaves the check out,
 	// because opening a tool that does not exist fails anyway.
@@ -40,7 +40,7 @@ func (p Part) covers(path string) bool {
 	case Shown:
 		return path == "name" || path == "description" || within(path, "cors") || ofAgent && shown
 	case Runs:
-		return within(path, "egress") || ofAgent && !shown && member != "id"
+		return within(path, "egress") || within(path, "notify") || ofAgent && !shown && member != "id"
 	}
 	return false
 }

@@ -57,22 +57,35 @@ func Serve(f Function) {
 	lambdahttp.Start(o)
 }
 
-// Worker prepares a Lambda function that executes runs and serves no HTTP requests. The
-// Lambda functions that serve the API check the database's schema before they answer
-// their first request. A worker has no such check: call DB.Check before the first run. keep is
-// what keyway.yaml says about old data. settle waits for the runs in progress and sends their spans; call it before the
-// process is frozen.
-func (f Function) Worker(log *slog.Logger) (
-	runner *run.Runner, db *store.DB, keep store.Retention, settle func(context.Context) error, err error,
-) {
+// Worker is what a Lambda function needs that executes runs and serves no HTTP requests.
+type Worker struct {
+	Runner *run.Runner
+	// DB is the store. The Lambda functions that serve the API check the database's schema before they answer their first
+	// request. A worker has no such check: call DB.Check before the first run.
+	DB *store.DB
+	// Queue is the queue of background runs, or nil.
+	Queue queue.Queue
+	// Keep is what keyway.yaml says about old data.
+	Keep store.Retention
+	// Notify is the webhook of keyway.yaml.
+	Notify config.Notify
+	// Settle waits for the runs in progress and sends their spans. Call it before the process is frozen.
+	Settle func(context.Context) error
+}
+
+// Worker opens what a worker needs.
+func (f Function) Worker(log *slog.Logger) (Worker, error) {
 	p, spans, err := f.parts(log)
 	if err != nil {
-		return nil, nil, keep, nil, err
+		return Worker{}, err
 	}
-	runner = assemble.For(route.Runs, p).Runner
+	runner := assemble.For(route.Runs, p).Runner
 	r := p.Config.Retention // Of the logs, the log groups decide.
-	keep = store.Retention{Events: r.Events, Runs: r.Runs, Sessions: r.Sessions}
-	return runner, p.DB, keep, settled(runner, spans, log), nil
+	return Worker{
+		Runner: runner, DB: p.DB, Queue: p.Queue, Notify: p.Config.Notify,
+		Keep:   store.Retention{Events: r.Events, Runs: r.Runs, Sessions: r.Sessions},
+		Settle: settled(runner, spans, log),
+	}, nil
 }
 
 // flushTime is how long a function may take to send its spans, before it is frozen. A collector that

@@ -151,6 +151,7 @@ func (l *leg) end(err error) error {
 		l.emit(wire.ContentCompleted{Head: l.headFor(wire.EventRunContentCompleted), EventIndex: l.index})
 	}
 	last := Event{Event: l.lastEvent(o)}
+	l.row.Notify = l.notify.Reports(o.status)
 	if err := l.fillRow(o.status); err != nil {
 		return err
 	}
@@ -168,11 +169,27 @@ func (l *leg) end(err error) error {
 		return errCancelled
 	}
 	l.how = o
+	if l.row.Notify {
+		l.wakeReporter()
+	}
 	// The leg has no lease any more: the next one may begin while a slow consumer reads the last event.
 	l.registry.leave(l.lease)
 	last.Result = l.result()
 	l.deliver(last, nil)
 	return nil
+}
+
+// wakeReporter sends a message about a run whose end is to be reported, where no process looks for notices all the
+// time: the worker that receives it reports them.
+func (l *leg) wakeReporter() {
+	if l.registry.queue == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), enqueueTimeout)
+	defer cancel()
+	if err := l.queue.Enqueue(ctx, l.row.RunID, l.row.Spender, 0); err != nil {
+		l.log.Warn("could not wake the worker for a notice; it is reported later", "run_id", l.row.RunID, "err", err)
+	}
 }
 
 // spent is what the run has used since its start, or since its last pause.

@@ -48,6 +48,7 @@ type services struct {
 	revoked  func(context.Context, Caller) error // nil for no check
 	limits   limit.Limits                        // of the OS
 	tracer   trace.Tracer
+	notify   config.Notify
 }
 
 // leg is the execution of a run by this process, from its start, continuation or claim to its end, pause or hand-over.

@@ -77,6 +77,8 @@ type Options struct {
 	CallersLimited bool
 	// Prices are what models cost. A model without a price costs nothing. Defaults to none.
 	Prices config.Prices
+	// Notify says which pauses and ends are reported to the operator's webhook. Defaults to none.
+	Notify config.Notify
 	// Tracer makes the spans of runs. Defaults to none.
 	Tracer trace.Tracer
 }
@@ -87,6 +89,7 @@ func New(o Options) *Runner {
 		services: services{
 			db: o.DB, log: o.Log, now: o.Now, newID: o.NewID, queue: o.Queue, registry: newRegistry(o.DB, o.Log, o.Now),
 			revoked: o.Revoked, limits: o.Limits, tracer: o.Tracer,
+			notify: o.Notify,
 		},
 		agents: map[string]Agent{}, admit: o.Admit,
 		places: store.Places{Callers: o.CallersLimited, Agents: map[string]int{}, OS: o.Limits.ConcurrentRuns},

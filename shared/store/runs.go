@@ -59,6 +59,8 @@ type Run struct {
 	Attempt int
 	// Losses is how many attempts ended with a crash.
 	Losses int
+	// Notify makes FinishRun leave a Notice about the pause or the end. It is no column.
+	Notify bool `db:"-"`
 	// CancelRequested means that the run is to be cancelled by the process that executes it.
 	CancelRequested bool
 	// Caller is the identity that was allowed to run the agent. It is NULL after the end.
@@ -368,6 +370,10 @@ func (db *DB) FinishRun(ctx context.Context, l Leg, r Run, events []Events, u Us
 	if n := len(events); n > 0 {
 		args["next"] = events[n-1].First + events[n-1].Count
 	}
+	notice := ""
+	if r.Notify {
+		notice = leaveNotice
+	}
 	var outcome string
 	err = db.queryRow(ctx, `
 		WITH session AS (
@@ -400,7 +406,7 @@ func (db *DB) FinishRun(ctx context.Context, l Leg, r Run, events []Events, u Us
 		), touched AS (
 			UPDATE keyway.sessions s SET updated_at = GREATEST(s.updated_at, @now)
 			FROM run WHERE s.owner = run.owner AND s.session_id = run.session_id
-		)
+		)`+notice+`
 		SELECT COALESCE((SELECT 'stored' FROM run), (
 			SELECT CASE WHEN status = @status THEN 'stored'
 				WHEN status <> 'RUNNING' THEN 'elsewhere' WHEN cancel_requested THEN 'cancel' ELSE 'changed' END
