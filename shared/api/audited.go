@@ -24,8 +24,9 @@ func (s *Server) record(r *http.Request, p *authz.Principal, d authz.Decision) *
 		return nil
 	}
 	q := audit.Request{
-		ID: logging.RequestID(r.Context()), Actor: p.Hash, Admin: d.Admin, Action: string(d.Route.Name),
-		Route: d.Route.String(), Agent: d.Params["agent_id"], Source: logging.Source(r.Context()),
+		ID: logging.RequestID(r.Context()), ClientID: logging.ClientRequestID(r.Context()), Actor: p.Hash,
+		Admin: d.Admin, Action: string(d.Route.Name), Route: d.Route.String(), Agent: d.Params["agent_id"],
+		Source: logging.Source(r.Context()),
 	}
 	line := s.Audit.Begin(q)
 	for _, kind := range []string{"session", "memory", "run"} { // the most exact one is the last

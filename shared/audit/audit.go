@@ -28,6 +28,8 @@ func New(out *slog.Logger, keys loghash.Keys, agents []string) *Log { return &Lo
 type Request struct {
 	// ID is the id in the header X-Request-Id.
 	ID string
+	// ClientID is the id that the caller gave the request, or "".
+	ClientID string
 	// Actor is the hash of the caller.
 	Actor string
 	// Admin reports that the caller is an administrator.
@@ -122,6 +124,7 @@ func (r *Record) Write(ctx context.Context, status int) {
 		}
 	}
 	text("request_id", q.ID)
+	text("client_request_id", q.ClientID)
 	text("actor", q.Actor)
 	if q.Admin {
 		a = append(a, slog.Bool("admin", true))

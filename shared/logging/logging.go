@@ -1,6 +1,6 @@
 // Package logging makes the logger and writes one log line per request. The line and
 // the response share a request id. A line never contains a token, key, prompt or answer, nor an id or another text that
-// the caller chose.
+// the caller chose, except a request id of the caller's that is short and plain.
 package logging
 
 import (
@@ -46,6 +46,7 @@ type contextKey struct{}
 // line collects the attributes of one request until its log line is written.
 type line struct {
 	id     string
+	client string // see ClientRequestID
 	source string
 	mu     sync.Mutex
 	attrs  []any
@@ -58,6 +59,34 @@ func RequestID(ctx context.Context) string {
 		return l.id
 	}
 	return ""
+}
+
+// maxClientID is how long a request id of a caller can be.
+const maxClientID = 128
+
+// ClientRequestID returns the X-Request-Id that the caller of the request of ctx has sent, so that a line is found by it
+// too, or "" without a valid one. It names the request for logs only: the answer has this server's own id, and no model,
+// tool or database gets the caller's.
+func ClientRequestID(ctx context.Context) string {
+	if l, ok := ctx.Value(contextKey{}).(*line); ok {
+		return l.client
+	}
+	return ""
+}
+
+// clientID returns the request id in the headers of a request: one of at most maxClientID bytes of [A-Za-z0-9._-]. Any
+// other text is ignored, because it could forge parts of a line, or have personal data.
+func clientID(h http.Header) string {
+	sent := h.Values("X-Request-Id")
+	if len(sent) != 1 || len(sent[0]) > maxClientID {
+		return ""
+	}
+	for _, c := range []byte(sent[0]) {
+		if !('A' <= c && c <= 'Z' || 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '.' || c == '_' || c == '-') {
+			return ""
+		}
+	}
+	return sent[0]
 }
 
 // Source returns the address that the request of ctx came from, or "" if it is not known. On AWS it is the one that API
@@ -117,7 +146,7 @@ func Note(ctx context.Context, key string, value any) {
 // client must not mistake the part that it received for the whole.
 func Requests(log *slog.Logger, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		l := &line{id: rand.Text(), source: Address(r.RemoteAddr)}
+		l := &line{id: rand.Text(), client: clientID(r.Header), source: Address(r.RemoteAddr)}
 		ctx := context.WithValue(r.Context(), contextKey{}, l)
 		rec := &recorder{ResponseWriter: w}
 		rec.Header().Set("X-Request-Id", l.id)
@@ -133,6 +162,9 @@ func Requests(log *slog.Logger, next http.Handler) http.Handler {
 			}
 			l.mu.Lock()
 			defer l.mu.Unlock()
+			if l.client != "" {
+				l.attrs = append(l.attrs, "client_request_id", l.client)
+			}
 			log.InfoContext(ctx, "request", append([]any{
 				"request_id", l.id, "method", Method(r.Method), "status", cmp.Or(rec.status, http.StatusOK),
 				"bytes", rec.bytes, "ms", float64(time.Since(start).Microseconds()) / 1000,

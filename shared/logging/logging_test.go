@@ -308,3 +308,46 @@ func TestTerminalLogIsText(t *testing.T) {
 		t.Errorf("%s%s", &text, &machine)
 	}
 }
+
+// A line is found by the id that the caller gave the request, if it is short and plain. No other text of a caller gets
+// into a line, and the answer has the server's own id.
+func TestTheCallersRequestIDIsBesideTheServers(t *testing.T) {
+	t.Parallel()
+	longest := strings.Repeat("x", 128)
+	for _, row := range []struct {
+		sent []string
+		want string
+	}{
+		{[]string{"a.B_9-z"}, "a.B_9-z"},
+		{[]string{longest}, longest},
+		{[]string{longest + "x"}, ""},
+		{[]string{""}, ""},
+		{nil, ""},
+		{[]string{"one", "two"}, ""},
+		{[]string{"a b"}, ""}, {[]string{"a\"b"}, ""}, {[]string{"a\nb"}, ""}, {[]string{"ann@example.org"}, ""},
+		{[]string{"a/b"}, ""}, {[]string{"ä"}, ""}, {[]string{"a,b"}, ""}, {[]string{"\x00"}, ""},
+	} {
+		var out strings.Builder
+		seen := "unset"
+		h := logging.Requests(slog.New(slog.NewJSONHandler(&out, nil)), http.HandlerFunc(
+			func(_ http.ResponseWriter, r *http.Request) { seen = logging.ClientRequestID(r.Context()) }))
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+		for _, id := range row.sent {
+			r.Header.Add("X-Request-Id", id)
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		var line map[string]any
+		if err := json.Unmarshal([]byte(out.String()), &line); err != nil {
+			t.Fatal(err)
+		}
+		logged, _ := line["client_request_id"].(string)
+		if seen != row.want || logged != row.want || row.want == "" && line["client_request_id"] != nil {
+			t.Errorf("%q: %q in the context, %s", row.sent, seen, out.String())
+		}
+		if own := w.Header().Get("X-Request-Id"); own == "" || own == row.want || own != line["request_id"] ||
+			len(w.Header().Values("X-Request-Id")) != 1 {
+			t.Errorf("%q: the answer has %q, the line %s", row.sent, own, out.String())
+		}
+	}
+}
