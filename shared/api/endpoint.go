@@ -36,6 +36,8 @@ type Endpoint struct {
 	Accepts reflect.Type
 	// Nothing says when the answer is a 204. Empty when it never is.
 	Nothing string
+	// Reads is the media type of a body that is no form and no JSON. Empty for all others.
+	Reads string
 	// Media is the media type of an endpoint that answers a fixed document or JSON Lines.
 	// Empty for all others.
 	Media string

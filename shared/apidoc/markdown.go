@@ -87,7 +87,9 @@ func inputsDoc(b *strings.Builder, op operation) {
 			rows = append(rows, row{p.Name, p.In, p.Required, p.Schema, p.Description})
 		}
 	}
-	if op.Body != nil {
+	if _, isFile := op.content("application/yaml"); isFile {
+		rows = append(rows, row{"", "body", true, typed("string"), "The text of a keyway.yaml (application/yaml)."})
+	} else if op.Body != nil {
 		in, content := "JSON", op.Body.Content["application/json"]
 		if content.Schema == nil { // the multipart form, because only it can contain files
 			in, content = "form", op.Body.Content["multipart/form-data"]

@@ -153,7 +153,7 @@ func newDocument() document {
 	endpoints := map[route.Name]api.Endpoint{}
 	for _, e := range api.Endpoints(
 		api.OS{}, &api.Readiness{}, api.Agents{}, api.Runs{}, api.Sessions{}, api.Memories{}, api.Revocations{},
-		api.UserData{}, api.Metrics{},
+		api.UserData{}, api.Metrics{}, api.Local{}, api.Dev{},
 	) {
 		endpoints[e.Route] = e
 	}

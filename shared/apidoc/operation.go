@@ -113,6 +113,10 @@ var summaries = map[route.Name]string{
 	route.Revoke:           "Revoke one token, or the tokens of a subject",
 	route.UndoRevocation:   "Undo a revocation",
 	route.ListActiveRuns:   "List the runs of all users that have not ended, page by page",
+	route.Decisions:        "Read the newest lines of the log of decisions (keyway serve only)",
+	route.Diff:             "Compare another keyway.yaml with the log of decisions (keyway serve only)",
+	route.DevToken:         "Sign a token to try (keyway serve --dev only, for its own pages)",
+	route.DevSignIn:        "Exchange the printed code for an administrator's token (keyway serve --dev only, for its own pages)",
 	route.Usage:            "Runs, tokens and cost by day, agent, user and model, page by page",
 	route.CancelActiveRuns: "Cancel all runs of a user, or of all users, at most 1,000 in a request",
 	route.ExportUserData:   "Read all data of a user as JSON Lines, page by page",
@@ -125,7 +129,7 @@ var summaries = map[route.Name]string{
 var conflicting = []route.Name{
 	route.CreateRun, route.ListRuns, route.ContinueRun, route.CreateSession, route.DeleteSessions, route.GetSession,
 	route.ChangeSession, route.RenameSession, route.DeleteSession, route.SessionRuns, route.SessionPreviews,
-	route.SessionRun, route.MergeMemories, route.Revoke, route.EraseUserData,
+	route.SessionRun, route.MergeMemories, route.Revoke, route.DevToken, route.EraseUserData,
 }
 
 // probing lists the public routes whose answer depends on the database.
@@ -187,7 +191,9 @@ func (s *schemas) operation(r *route.Route, e api.Endpoint) operation {
 		}
 	}
 	// A media in the map can't be changed in place, so the one with the examples replaces it.
-	if op.Body = bodyOf(e.In); op.Body != nil {
+	if e.Reads != "" {
+		op.Body = &body{Required: true, Content: map[string]media{e.Reads: {Schema: typed("string")}}}
+	} else if op.Body = bodyOf(e.In); op.Body != nil {
 		for kind, m := range op.Body.Content {
 			op.Body.Content[kind] = media{m.Schema, examples[r.Name]}
 		}
@@ -214,6 +220,12 @@ var limited = []route.Name{route.CreateRun, route.ContinueRun, route.ResumeRun, 
 func (op operation) errorStatuses(r *route.Route) (out []int) {
 	if slices.Contains(probing, r.Name) {
 		return []int{http.StatusServiceUnavailable}
+	}
+	if r.Name == route.DevSignIn {
+		return []int{
+			http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusConflict,
+			http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity,
+		}
 	}
 	if r.Public { // these answer from memory: nothing in them can fail, except that a file is not there
 		if len(op.Parameters) > 0 {
@@ -332,3 +344,11 @@ func objectOf(list []reflect.StructField, place string) *schema {
 
 // statuses lists the statuses of all answers, in order.
 func (op operation) statuses() []string { return slices.Sorted(maps.Keys(op.Responses)) }
+
+// content returns the body of one media type.
+func (op operation) content(kind string) (m media, ok bool) {
+	if op.Body != nil {
+		m, ok = op.Body.Content[kind]
+	}
+	return m, ok
+}

@@ -206,6 +206,10 @@ func (in *reader) member(v reflect.Value, tag reflect.StructTag, raw json.RawMes
 		if ok = raw[0] == 't' || raw[0] == 'f'; ok {
 			v.SetBool(raw[0] == 't')
 		}
+	case v.Kind() == reflect.Int64:
+		if ok = raw[0] == '-' || '0' <= raw[0] && raw[0] <= '9'; ok {
+			v.SetInt(in.integer(string(raw), true, tag, "body", name))
+		}
 	default:
 		panic("input: no rule for " + v.Type().String())
 	}
@@ -340,6 +344,8 @@ func (in *reader) wrongType(t reflect.Type, raw json.RawMessage, name string) {
 		kind, msg = "list_type", "Input should be a valid list"
 	case t.Kind() == reflect.Bool:
 		kind, msg = "bool_type", "Input should be a valid boolean"
+	case t.Kind() == reflect.Int64:
+		kind, msg = "int_type", "Input should be a valid integer"
 	}
 	in.reject(kind, msg, echo(raw), nil, "body", name)
 }
