@@ -18,6 +18,7 @@ import (
 // route that becomes public by mistake would be a security hole.
 var public = []route.Name{
 	route.Index, route.Health, route.HealthHead, route.Ready, route.ReadyHead, route.Info, route.OpenAPI, route.Docs,
+	route.DevSignIn,
 	route.Console, route.ConsoleFile,
 }
 

@@ -187,6 +187,10 @@ func TestMissingTokenIsRejectedBeforeAnyOtherCheck(t *testing.T) {
 	for rt := range route.Table.All() {
 		path := rt.Path(func(string) string { return "x" })
 		got := r.Call("-", rt.Method, path, nil)
+		if rt.Function == route.DevServer && rt.Public { // this server has no --dev
+			got.Want(t, rt.String(), 404)
+			continue
+		}
 		if rt.Public {
 			got.Want(t, rt.String(), 200)
 			continue

@@ -72,7 +72,7 @@ const stage = "arn:aws:execute-api:eu-central-1:123456789012:abcdef1234/prod"
 
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	match := route.Table.Match(r.Method, r.URL.Path)
-	if match.Route == nil {
+	if match.Route == nil || !match.Route.Function.OnAWS() {
 		w.WriteHeader(http.StatusNotFound) // as the template's response for an unknown route
 		return
 	}

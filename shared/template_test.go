@@ -259,6 +259,9 @@ func badEvents(all map[string]node) (out []string) {
 		}
 	}
 	for r := range route.Table.All() {
+		if !r.Function.OnAWS() {
+			continue
+		}
 		key := r.Method + " " + r.Pattern
 		switch n := len(events[key]); n {
 		case 0:
@@ -404,7 +407,7 @@ func badProtection(all node) (out []string) {
 		}
 	}
 	for r := range route.Table.All() {
-		if r.Public && !limited[r.Method+" "+r.Pattern] {
+		if r.Public && r.Function.OnAWS() && !limited[r.Method+" "+r.Pattern] {
 			out = append(out, r.Method+" "+r.Pattern+" is public and has no throttle of its own")
 		}
 	}

@@ -14,7 +14,7 @@ import (
 func TestEveryRouteHasAnEndpoint(t *testing.T) {
 	t.Parallel()
 	whole := api.New(api.Options{}, api.OS{}, &api.Readiness{}, api.Agents{}, api.Runs{}, api.Sessions{}, api.Memories{},
-		api.Metrics{}, api.Revocations{}, api.UserData{})
+		api.Metrics{}, api.Revocations{}, api.UserData{}, api.Local{}, api.Dev{})
 	part := api.New(api.Options{}, &api.Readiness{}, api.Sessions{}, api.Metrics{}, api.Revocations{})
 	for r := range route.Table.All() {
 		if !whole.Serves(r.Name) {

@@ -10,12 +10,13 @@ import (
 )
 
 // isAudited reports whether the audit log has a line for an allowed request: for one that changes data, and for one
-// with which an administrator reads the data of users. A route that every valid token opens does neither.
+// with which an administrator reads the data of users. Routes that every valid token opens do neither, and those of the
+// local server don't either.
 func isAudited(d authz.Decision) bool {
 	r := d.Route
 	reads := r.Method == http.MethodGet || r.Method == http.MethodHead || r.Name == route.ResumeRun
 	ofUsers := r.Function == route.Runs || r.Function == route.Sessions || r.Function == route.Memories
-	return !r.Public && !r.AnyToken && (!reads || d.Admin && ofUsers)
+	return !r.Public && !r.AnyToken && r.Function != route.LocalServer && (!reads || d.Admin && ofUsers)
 }
 
 // record begins the line of an allowed request in the audit log. The handler adds the owner, and what only it knows.

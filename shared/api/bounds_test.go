@@ -262,7 +262,7 @@ func TestEveryInputOfARouteHasABound(t *testing.T) {
 		}
 	}
 	endpoints := api.Endpoints(api.OS{}, &api.Readiness{}, api.Agents{}, api.Runs{}, api.Sessions{}, api.Memories{},
-		api.Metrics{}, api.Revocations{}, api.UserData{})
+		api.Metrics{}, api.Revocations{}, api.UserData{}, api.Local{}, api.Dev{})
 	for _, e := range endpoints {
 		check(string(e.Route), e.In)
 	}

@@ -68,6 +68,9 @@ type Parts struct {
 	Decisions *authz.Log
 	// Hash makes the hashes that stand in logs for callers, owners and objects. Defaults to none.
 	Hash loghash.Keys
+	// Local answers the routes that only keyway serve has, and Dev those that it has with --dev. Default to none.
+	Local *api.Local
+	Dev   *api.Dev
 	// Audit records who changed which data, and what administrators read. Defaults to no log.
 	Audit *audit.Log
 	// Tracer makes the spans of runs. Defaults to none.
@@ -84,8 +87,9 @@ type Service struct {
 	Runner *run.Runner
 }
 
-// functions are the parts of the route table. Each is served by its own Lambda function.
-var functions = []route.Function{route.Settings, route.Agents, route.Runs, route.Sessions, route.Memories}
+// functions are the parts of the route table. Each is served by its own Lambda function, unless OnAWS says otherwise.
+var functions = []route.Function{route.Settings, route.Agents, route.Runs, route.Sessions, route.Memories,
+	route.LocalServer, route.DevServer}
 
 // All builds the service with every resource, for the local server.
 func All(p Parts) Service { return build(p, functions) }
@@ -94,7 +98,7 @@ func All(p Parts) Service { return build(p, functions) }
 func For(f route.Function, p Parts) Service { return build(p, []route.Function{f}) }
 
 // Stores reports whether the routes of f need the database.
-func Stores(f route.Function) bool { return f != route.Settings && f != route.Agents }
+func Stores(f route.Function) bool { return f != route.Settings && f != route.Agents && f.OnAWS() }
 
 // build builds the resources of the served functions and one server for all of them.
 func build(p Parts, served []route.Function) (s Service) {
@@ -133,6 +137,14 @@ func build(p Parts, served []route.Function) (s Service) {
 				DB: p.DB, Isolation: isolation, Agents: listed, Now: Now, NewID: uuid.New, MaxAnswer: p.MaxAnswer,
 			}, api.Revocations{DB: p.DB, List: p.Revocations, Issuers: revoke.IssuersOf(p.Config.Auth)},
 				api.Metrics{DB: p.DB, Isolation: isolation, Now: Now})
+		case route.LocalServer:
+			if p.Local != nil {
+				resources = append(resources, *p.Local)
+			}
+		case route.DevServer:
+			if p.Dev != nil {
+				resources = append(resources, *p.Dev)
+			}
 		case route.Memories:
 			resources = append(resources, api.Memories{DB: p.DB, Isolation: isolation, Now: Now, NewID: uuid.New})
 		}

@@ -20,9 +20,10 @@ func TestEachFunctionServesOnlyItsRoutes(t *testing.T) {
 		t.Fatal(err)
 	}
 	parts := assemble.Parts{Config: &config.Config{ID: "os"}, Policy: policy, Log: slog.New(slog.DiscardHandler),
-		Started: time.Now()}
+		Started: time.Now(), Local: &api.Local{}, Dev: &api.Dev{}}
 	served := map[route.Name]int{}
-	for _, f := range []route.Function{route.Settings, route.Agents, route.Runs, route.Sessions, route.Memories} {
+	for _, f := range []route.Function{route.Settings, route.Agents, route.Runs, route.Sessions, route.Memories,
+		route.LocalServer, route.DevServer} {
 		server, ok := assemble.For(f, parts).Handler.(*api.Server)
 		if !ok {
 			t.Fatalf("%s is no server", f)

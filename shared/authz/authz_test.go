@@ -333,7 +333,7 @@ func TestNoMappingAndNoOtherScopeOpensARouteForAdministrators(t *testing.T) {
 	for _, request := range []string{
 		"GET /revocations", "POST /revocations", "DELETE /revocations", "GET /active-runs", "DELETE /active-runs",
 		"GET /user-data", "DELETE /user-data",
-		"GET /usage",
+		"GET /usage", "GET /decisions", "POST /diff", "POST /dev/token",
 	} {
 		method, path, _ := strings.Cut(request, " ")
 		for _, scopes := range [][]string{

@@ -53,6 +53,12 @@ var (
 		Kind: fault.Unprocessable, Text: "Value error, at most {max} days are accepted, not {sent}",
 		Why: "The numbers are computed from the runs of these days.",
 	})
+	// File is the size of a keyway.yaml in a request.
+	File = add(Bound{
+		Name: "keyway_yaml", Of: "The body of POST /diff, in bytes", Default: 256 << 10,
+		Kind: fault.TooLarge, Text: "The file is larger than 256 KB",
+		Why: "A file with hundreds of agents has some 100 KB.",
+	})
 	// Filters is the number of values of one parameter in a query.
 	Filters = add(Bound{
 		Name: "filters", Of: "Values of one repeated parameter of a query", Default: 100,

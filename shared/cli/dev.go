@@ -15,6 +15,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/store/migrations"
 	"github.com/keyway-agents/keyway/shared/token"
 	"github.com/keyway-agents/keyway/shared/version"
@@ -40,12 +41,13 @@ func (s *server) greet(p prepared, base string) {
 	}
 	// A configuration may accept only the tokens of a foreign issuer. The server works all
 	// the same; there are no tokens to print then.
-	admin, err := s.devToken(p, "admin", p.cfg.Auth.AdminScope)
-	token, err2 := s.devToken(p, "ann", ann.Scopes...)
+	admin, err := s.devToken(p, tokenCmd{Sub: "admin", Scopes: []string{p.cfg.Auth.AdminScope}, TTL: devTTL})
+	token, err2 := s.devToken(p, tokenCmd{Sub: "ann", Scopes: ann.Scopes, TTL: devTTL})
 	if err := cmp.Or(err, err2); err != nil {
 		w.line("\n# no tokens to try: %v\n", err)
 		return
 	}
+	s.code.begin()
 	w.line("\n# tokens, valid for %.0f hours", devTTL.Hours())
 	w.line("export ADMIN_TOKEN=%s", admin)
 	w.line("export TOKEN=%s", token)
@@ -64,9 +66,25 @@ func (s *server) greet(p prepared, base string) {
 	w.line("curl -H \"Authorization: Bearer $ADMIN_TOKEN\" %s/agents\n", base)
 }
 
+// printConsole prints the address of the console. The code is behind a #, so that no browser sends it to a server.
+func (s *server) printConsole(base, code string) {
+	w := printer{s.err, isTerminal(s.err)}
+	w.line("\nconsole: %s", w.bold(base+consolePath()+"/#code="+code))
+}
+
+// consolePath returns the path of the console.
+func consolePath() string {
+	for r := range route.Table.All() {
+		if r.Name == route.Console {
+			return r.Pattern
+		}
+	}
+	return ""
+}
+
 // devToken signs a token and verifies it with this server's own verifier, so that no
 // token is printed that the server would refuse.
-func (s *server) devToken(p prepared, sub string, scopes ...string) (string, error) {
+func (s *server) devToken(p prepared, c tokenCmd) (string, error) {
 	signer, err := s.signer(p.cfg)
 	if made := s.devKeyFile(p.cfg); p.cfg.Auth.Keys[0].JWKSFile == made {
 		// The server verifies with the key of --dev. JWT_SIGNING_KEY, which signer
@@ -76,7 +94,7 @@ func (s *server) devToken(p prepared, sub string, scopes ...string) (string, err
 	if err != nil {
 		return "", err
 	}
-	signed, err := mint(signer, p.cfg, tokenCmd{Sub: sub, Scopes: scopes, TTL: devTTL})
+	signed, err := mint(signer, p.cfg, c)
 	if err != nil {
 		return "", err
 	}

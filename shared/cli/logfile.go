@@ -69,15 +69,18 @@ func numbers(dir, name string) (list []int) {
 // openLogs makes s.decided, s.refused and s.audited, which write to the server's log and, as JSON, to a file below
 // --data each. If a file can't be written, the server warns and serves all the same.
 func (s *server) openLogs() (closeLogs func() error) {
-	open := func(name string, keep bool) *slog.Logger {
+	open := func(name string, keep bool) slog.Handler {
 		f := &logFile{dir: s.cli.Data, name: name, max: maxLogSize, keep: keep, log: s.log}
 		s.logFiles = append(s.logFiles, f)
 		if _, err := f.ready(); err != nil {
 			f.failed(err)
 		}
-		return slog.New(slog.NewMultiHandler(s.log.Handler(), slog.NewJSONHandler(f, nil)))
+		return slog.NewMultiHandler(s.log.Handler(), slog.NewJSONHandler(f, nil))
 	}
-	s.decided, s.refused, s.audited = open(decisionsLog, false), open(refusalsLog, false), open(auditLog, true)
+	recent := slog.NewJSONHandler(&s.recent, nil)
+	s.decided = slog.New(slog.NewMultiHandler(open(decisionsLog, false), recent))
+	s.refused = slog.New(slog.NewMultiHandler(open(refusalsLog, false), recent))
+	s.audited = slog.New(open(auditLog, true))
 	return func() (err error) {
 		for _, f := range s.logFiles {
 			err = errors.Join(err, f.close())

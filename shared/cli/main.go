@@ -231,22 +231,11 @@ and try it with: keyway serve --dev`
 // "serve --dev" accepts, such as a file without keys. The error is a usageError and
 // holds every error of the file at once, each with its place and remedy.
 func (e env) load(dev bool) (*config.Config, error) {
-	// A name that is used twice must be found before the file is read: an agent of the
-	// file would otherwise get the other tool of that name.
-	tools, err := builtin.Names(e.own.Tools)
+	o, err := e.options(dev)
 	if err != nil {
-		return nil, usageError{err}
+		return nil, err
 	}
-	inGo, err := e.own.declaredAgents()
-	if err != nil {
-		return nil, usageError{err}
-	}
-	// Check, Tools, Agents and MatchesRoute let config find errors about things that it does
-	// not know itself: models, tools in Go, agents in Go, and routes.
-	cfg, err := yamlfile.Load(e.cli.Config, config.Options{
-		Lookup: e.lookup, Dev: dev, Check: unsupported, Tools: tools, Agents: inGo,
-		MatchesRoute: func(method, pattern string) bool { return authz.Reaches(route.Table, method, pattern) },
-	})
+	cfg, err := yamlfile.Load(e.cli.Config, o)
 	// No file at all is a first try and not a typing error: the answer is how to begin.
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, usage(noFile, e.cli.Config)
@@ -256,6 +245,26 @@ func (e env) load(dev bool) (*config.Config, error) {
 	}
 	e.cli.loaded = cfg
 	return cfg, nil
+}
+
+// options are those with which load reads keyway.yaml.
+func (e env) options(dev bool) (o config.Options, err error) {
+	// A name that is used twice must be found before the file is read: an agent of the
+	// file would otherwise get the other tool of that name.
+	tools, err := builtin.Names(e.own.Tools)
+	if err != nil {
+		return o, usageError{err}
+	}
+	inGo, err := e.own.declaredAgents()
+	if err != nil {
+		return o, usageError{err}
+	}
+	// Check, Tools, Agents and MatchesRoute let config find errors about things that it does
+	// not know itself: models, tools in Go, agents in Go, and routes.
+	return config.Options{
+		Lookup: e.lookup, Dev: dev, Check: unsupported, Tools: tools, Agents: inGo,
+		MatchesRoute: func(method, pattern string) bool { return authz.Reaches(route.Table, method, pattern) },
+	}, nil
 }
 
 // unsupported returns an error for each setting that keyway.yaml may hold and this

@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,6 +36,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/queue"
 	"github.com/keyway-agents/keyway/shared/queue/local"
 	"github.com/keyway-agents/keyway/shared/revoke"
+	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/run"
 	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/store/devpg"
@@ -88,6 +90,11 @@ type server struct {
 	logFiles []*logFile
 	// decisions is the log of the decisions by the configuration in force.
 	decisions *authz.Log
+	// recent are the newest decisions, and code is what opens the console with --dev.
+	recent recent
+	code   signInCode
+	// diffing is held while a file is compared with the logs.
+	diffing sync.Mutex
 	// hash makes the hashes in logs.
 	hash    loghash.Keys
 	started time.Time
@@ -161,7 +168,7 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 	if s.capacity, err = capacityOf(fileLimit(), memoryLimit()); err != nil {
 		return err
 	}
-	s.first = p.cfg
+	s.first, s.recent.run = p.cfg, strconv.FormatInt(s.started.UnixNano(), 36)
 	// The port is taken now and served at the end. A client that connects in between waits
 	// and gets its answer, instead of an error.
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", c.Addr)
@@ -174,6 +181,7 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 	if encrypted != nil {
 		base = "https://" + listener.Addr().String()
 	}
+	s.code = signInCode{now: s.now, print: func(code string) { s.printConsole(base, code) }}
 	// A production server does not reload: a deployment restarts it.
 	var changes *fsnotify.Watcher
 	if c.Dev { // before the database, so that an edit made while it starts is seen
@@ -377,12 +385,21 @@ func (s *server) apply(p prepared) {
 	s.decisions.Flush() // of the configuration that was in force
 	s.decisions = authz.NewLog(s.decided, p.cfg.Digest, p.authorizer.Agents).RefusalsTo(s.refused)
 	p.authorizer.Log, p.authorizer.Hash = s.decisions, s.hash
+	local, dev := &api.Local{Decisions: s.recent.after, Diff: s.diff}, (*api.Dev)(nil)
+	if s.Dev {
+		dev = &api.Dev{
+			Mint: func(sub string, scopes []string, lifetime time.Duration) (string, error) {
+				return s.mintDev(p, tokenCmd{Sub: sub, Scopes: scopes, TTL: lifetime})
+			},
+			SignIn: func(code string) (string, error) { return s.signIn(p, code) },
+		}
+	}
 	service := assemble.All(assemble.Parts{
 		Config: p.cfg, Policy: p.authorizer.Policy, Agents: p.agents, DB: s.db,
 		Revocations: s.revocations, Queue: s.queue, Log: s.log,
 		Version: version.ThisBuild().Version, Started: s.started, Decisions: s.decisions,
 		Hash: s.hash, Audit: audit.New(s.audited, s.hash, p.authorizer.Agents),
-		MaxRuns: s.capacity.runs, Tracer: s.spans.Tracer,
+		MaxRuns: s.capacity.runs, Tracer: s.spans.Tracer, Local: local, Dev: dev,
 	})
 	s.applyNotify(p.cfg.Notify)
 	s.retention.Store(&p.cfg.Retention)
@@ -396,12 +413,13 @@ func (s *server) apply(p prepared) {
 		origins = api.DefaultOrigins
 	}
 	// The handlers are wrapped from the inside out. CORS is outside the gateway, because a
-	// preflight request has no token. The check of the Host header (--dev) is outside CORS.
+	// preflight request has no token. The routes that sign tokens (--dev) are outside CORS, and so is the check of the
+	// Host header.
 	// The log is outermost, so that it has every answer.
-	var h http.Handler = gateway.New(p.authorizer, service.Handler, assemble.Now)
-	h = api.CORS(origins, h)
+	inside := gateway.New(p.authorizer, service.Handler, assemble.Now)
+	h := api.CORS(origins, inside)
 	if s.Dev {
-		h = gateway.Loopback(h)
+		h = gateway.Loopback(gateway.SameOrigin(route.Table, inside, h))
 	}
 	h = logging.Requests(s.log, trace.Requests(s.spans.Tracer, h))
 	s.handler.Store(&h)

@@ -148,13 +148,20 @@ func (e env) loadRules(path string) (*config.Config, error) {
 		return nil, err
 	}
 	shared.loaded = cfg
-	for _, at := range slices.Sorted(maps.Keys(cfg.Unset)) {
-		if strings.HasPrefix(at, "auth.") && !strings.HasPrefix(at, "auth.keys") {
-			return nil, usage("%s: %s needs the variable %s, which is not set; set it to its value on the server",
-				path, at, cfg.Unset[at])
-		}
+	if at, name := unsetRule(cfg); at != "" {
+		return nil, usage("%s: %s needs the variable %s, which is not set; set it to its value on the server", path, at, name)
 	}
 	return cfg, nil
+}
+
+// unsetRule returns the first setting of auth, besides the keys, whose variable is not set, and the variable.
+func unsetRule(cfg *config.Config) (at, variable string) {
+	for _, at := range slices.Sorted(maps.Keys(cfg.Unset)) {
+		if strings.HasPrefix(at, "auth.") && !strings.HasPrefix(at, "auth.keys") {
+			return at, cfg.Unset[at]
+		}
+	}
+	return "", ""
 }
 
 // printTested prints one line for each promise. For a broken one it adds its place in

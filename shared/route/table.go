@@ -68,6 +68,11 @@ const (
 	EraseUserData  Name = "erase_user_data"
 
 	Usage Name = "usage"
+
+	Decisions Name = "decisions"
+	Diff      Name = "diff"
+	DevToken  Name = "dev_token"
+	DevSignIn Name = "dev_sign_in"
 )
 
 // The functions, one for each family of endpoints.
@@ -77,7 +82,14 @@ const (
 	Sessions Function = "sessions"
 	Memories Function = "memories"
 	Settings Function = "config"
+	// LocalServer stands for the routes that only keyway serve has, and DevServer for those that it has with --dev only.
+	// They are no functions, and the template doesn't name them.
+	LocalServer Function = "local"
+	DevServer   Function = "dev"
 )
+
+// OnAWS reports whether it is a Lambda function.
+func (f Function) OnAWS() bool { return f != LocalServer && f != DevServer }
 
 // Table is everything that Keyway serves. The needs are AgentOS 3.1.10's where it has the route. No two
 // routes match one request, so that their order decides only the order in documents
@@ -146,6 +158,12 @@ var Table = New(routes([]row{
 	{ExportUserData, Runs, "GET /user-data", admin, ""},
 	{EraseUserData, Runs, "DELETE /user-data", admin, ""},
 	{Usage, Sessions, "GET /usage", admin, ""},
+
+	// The console uses these on the local server.
+	{Decisions, LocalServer, "GET /decisions", admin, ""},
+	{Diff, LocalServer, "POST /diff", admin, ""},
+	{DevToken, DevServer, "POST /dev/token", admin, ""},
+	{DevSignIn, DevServer, "POST /dev/sign-in", public, ""},
 }))
 
 // row is one line of Table in a form that the compiler stores as data. Routes written out

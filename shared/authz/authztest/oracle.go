@@ -69,6 +69,10 @@ DELETE /active-runs                               admin
 GET    /user-data                                 admin
 DELETE /user-data                                 admin
 GET    /usage                                     admin
+GET    /decisions                                 admin
+POST   /diff                                      admin
+POST   /dev/token                                 admin
+POST   /dev/sign-in                               public
 `
 
 // Row is one line of Table, parsed.
