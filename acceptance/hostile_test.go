@@ -185,7 +185,7 @@ func TestMissingTokenIsRejectedBeforeAnyOtherCheck(t *testing.T) {
 	t.Parallel()
 	r := start(t, "quickstart", echoModel(t))
 	for rt := range route.Table.All() {
-		path := rt.Path(func(string) string { return "x" })
+		path := rt.Path(func(param string) string { return map[bool]string{true: "app.js", false: "x"}[param == "file"] })
 		got := r.Call("-", rt.Method, path, nil)
 		if rt.Function == route.DevServer && rt.Public { // this server has no --dev
 			got.Want(t, rt.String(), 404)

@@ -175,7 +175,8 @@ func TestARevocationIsAudited(t *testing.T) {
 var unaudited = []route.Name{
 	route.Index, route.Health, route.HealthHead, route.Ready, route.ReadyHead, route.Info, route.OpenAPI, route.Docs,
 	route.Console, route.ConsoleFile,
-	route.Config, route.WhoAmI, route.Can, route.Decisions, route.Diff, route.DevSignIn, route.DevToken, route.ListAgents, route.GetAgent, route.ListTeams, route.ListWorkflows,
+	route.WhoAmI, route.Can, route.Decisions, route.Diff, route.DevSignIn, route.DevToken,
+	route.Config, route.ListAgents, route.GetAgent, route.ListTeams, route.ListWorkflows,
 }
 
 func TestEveryOtherRouteIsAuditedForAnAdministrator(t *testing.T) {

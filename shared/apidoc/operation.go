@@ -116,7 +116,7 @@ var summaries = map[route.Name]string{
 	route.Decisions:        "Read the newest lines of the log of decisions (keyway serve only)",
 	route.Diff:             "Compare another keyway.yaml with the log of decisions (keyway serve only)",
 	route.DevToken:         "Sign a token to try (keyway serve --dev only, for its own pages)",
-	route.DevSignIn:        "Exchange the printed code for an administrator's token (keyway serve --dev only, for its own pages)",
+	route.DevSignIn:        "Exchange the printed code for a token (keyway serve --dev only, for its own pages)",
 	route.Usage:            "Runs, tokens and cost by day, agent, user and model, page by page",
 	route.CancelActiveRuns: "Cancel all runs of a user, or of all users, at most 1,000 in a request",
 	route.ExportUserData:   "Read all data of a user as JSON Lines, page by page",

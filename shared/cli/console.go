@@ -128,7 +128,8 @@ func (c *signInCode) begin() {
 	c.renew()
 }
 
-// use reports whether the code is right, and ends it then. If the last code was used or is too old, it prints a new one.
+// use reports whether the code is right, and ends it then. If the last code was used or is too old, it prints a new
+// one.
 func (c *signInCode) use(code string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

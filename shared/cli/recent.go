@@ -25,7 +25,7 @@ type recent struct {
 	size  int
 	// last is the number of the newest line. The first one has the number 1.
 	last uint64
-	// run tells the cursors of this server from those of an earlier one.
+	// run is in the cursors, so that those of an earlier server are not taken for this one's.
 	run string
 }
 
@@ -44,8 +44,8 @@ func (r *recent) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// after returns at most limit lines: those that follow a cursor, and the newest ones without a cursor of this server. If
-// the lines that follow are no longer there, it begins with the oldest one.
+// after returns at most limit lines: those that follow a cursor, and the newest ones without a cursor of this server.
+// If the lines that follow are no longer there, it begins with the oldest one.
 func (r *recent) after(limit int, cursor string) wire.DecisionLog {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -9,9 +9,9 @@ import (
 	"github.com/keyway-agents/keyway/shared/route"
 )
 
-// SameOrigin gives requests for the routes of keyway serve --dev to own, if a page of this server sends them, and refuses
-// all others: such a route signs tokens. Requests for other routes go to others, which answers pages of other origins
-// too. own must not: its answers have no header that lets a page of another origin read them.
+// SameOrigin gives requests for the routes of keyway serve --dev to own, if a page of this server sends them, and
+// refuses all others: such a route signs tokens. Requests for other routes go to others, which answers pages of other
+// origins too. own must not: its answers have no header that lets a page of another origin read them.
 func SameOrigin(table *route.Routes, own, others http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// The routes are all for POST. Any other method at their paths is refused in the same way.
@@ -31,8 +31,8 @@ func SameOrigin(table *route.Routes, own, others http.Handler) http.Handler {
 	})
 }
 
-// isSameOrigin reports whether a page of this server has sent the request. Browsers send Origin with each POST, and a page
-// can't change it (WHATWG Fetch, "Origin header"). Sec-Fetch-Site says the same, and not every browser sends it.
+// isSameOrigin reports whether a page of this server has sent the request. Browsers send Origin with each POST, and a
+// page can't change it (WHATWG Fetch, "Origin header"). Sec-Fetch-Site says the same, and not every browser sends it.
 func isSameOrigin(r *http.Request) (want string, ok bool) {
 	want = "http://" + r.Host
 	if r.TLS != nil {

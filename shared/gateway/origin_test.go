@@ -18,6 +18,7 @@ func TestOnlyAPageOfThisServerReachesTheRoutesThatSignTokens(t *testing.T) {
 	}
 	h := gateway.SameOrigin(route.Table, answering("own"), answering("others"))
 	const here = "http://127.0.0.1:7777"
+	fetched := func(site string) []string { return []string{"Origin", here, "Sec-Fetch-Site", site} }
 	for name, row := range map[string]struct {
 		request string
 		headers []string
@@ -25,7 +26,7 @@ func TestOnlyAPageOfThisServerReachesTheRoutesThatSignTokens(t *testing.T) {
 	}{
 		"another route":                 {"POST /agents/a/runs", []string{"Origin", "https://evil.example"}, "others"},
 		"a page of this server":         {"POST /dev/token", []string{"Origin", here}, "own"},
-		"and its browser says so":       {"POST /dev/sign-in", []string{"Origin", here, "Sec-Fetch-Site", "same-origin"}, "own"},
+		"and its browser says so":       {"POST /dev/sign-in", fetched("same-origin"), "own"},
 		"a slash at the end":            {"POST /dev/token/", []string{"Origin", here}, "own"},
 		"another method":                {"GET /dev/token", []string{"Origin", here}, "own"},
 		"no origin":                     {"POST /dev/token", nil, "its Origin must be " + here},
@@ -36,8 +37,8 @@ func TestOnlyAPageOfThisServerReachesTheRoutesThatSignTokens(t *testing.T) {
 		"another scheme":                {"POST /dev/token", []string{"Origin", "https://127.0.0.1:7777"}, "must be"},
 		"a sandboxed page":              {"POST /dev/token", []string{"Origin", "null"}, "must be"},
 		"two origins":                   {"POST /dev/token", []string{"Origin", here, "Origin", here}, "must be"},
-		"the browser disagrees":         {"POST /dev/token", []string{"Origin", here, "Sec-Fetch-Site", "cross-site"}, "must be"},
-		"another site's frame":          {"POST /dev/token", []string{"Origin", here, "Sec-Fetch-Site", "same-site"}, "must be"},
+		"the browser disagrees":         {"POST /dev/token", fetched("cross-site"), "must be"},
+		"another site's frame":          {"POST /dev/token", fetched("same-site"), "must be"},
 		"a preflight of another origin": {"OPTIONS /dev/token", []string{"Origin", "http://localhost:3000"}, "must be"},
 		"a form of another page":        {"GET /dev/sign-in", nil, "must be"},
 	} {

@@ -64,9 +64,9 @@ func RequestID(ctx context.Context) string {
 // maxClientID is how long a request id of a caller can be.
 const maxClientID = 128
 
-// ClientRequestID returns the X-Request-Id that the caller of the request of ctx has sent, so that a line is found by it
-// too, or "" without a valid one. It names the request for logs only: the answer has this server's own id, and no model,
-// tool or database gets the caller's.
+// ClientRequestID returns the X-Request-Id that the caller of the request of ctx has sent, so that a line is found by
+// it too, or "" without a valid one. It names the request for logs only: the answer has this server's own id, and no
+// model, tool or database gets the caller's.
 func ClientRequestID(ctx context.Context) string {
 	if l, ok := ctx.Value(contextKey{}).(*line); ok {
 		return l.client

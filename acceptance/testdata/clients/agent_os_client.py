@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import traceback
-from datetime import datetime
+from datetime import date, datetime, timedelta, timezone
 
 import httpx
 from agno.client import AgentOSClient
@@ -422,8 +422,25 @@ async def refusals_are_http_errors():
     await refused(400, client.continue_agent_run("assistant", "nope", [], headers=ANN), "session_id is required")
 
 
+async def metrics_count_the_runs_of_a_day():
+    today = datetime.now(timezone.utc).date()
+    before = (await client.get_metrics(headers=ADMIN)).metrics
+    await client.run_agent("assistant", "hello", session_id="measured", headers=ANN)
+    after = await client.get_metrics(starting_date=today - timedelta(days=1), ending_date=today, db_id="keyway", headers=ADMIN)
+    day = after.metrics[-1]
+    equal(day.agent_runs_count, before[-1].agent_runs_count + 1 if before else 1)
+    assert day.token_metrics["total_tokens"] >= 5 and day.users_count >= 1, day
+    equal((day.team_runs_count, day.model_metrics[0]["model_provider"]), (0, "OpenAI"))
+    equal(after.updated_at, day.updated_at)
+    equal((await client.refresh_metrics(headers=ADMIN))[-1].id, day.id)
+    equal((await client.refresh_metrics(background=True, headers=ADMIN)).status, "started")
+    equal((await client.get_metrics_refresh_status(headers=ADMIN)).status, "completed")
+    await refused(403, client.get_metrics(headers=READER))
+    equal((await client.get_metrics(ending_date=date(2020, 1, 1), headers=ADMIN)).metrics, [])
+
+
 # What of the client has no part here: other components, and how the operator's data are looked after.
-ELSEWHERE = ("_team", "_workflow", "eval_", "_eval", "knowledge", "trace", "metrics", "migrate_")
+ELSEWHERE = ("_team", "_workflow", "eval_", "_eval", "knowledge", "trace", "migrate_")
 
 
 async def every_call_was_made():
