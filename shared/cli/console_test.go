@@ -106,10 +106,18 @@ func TestTheConsoleOfDevIsOpenedByACodeThatCountsOnce(t *testing.T) {
 		!strings.Contains(got.Body.String(), `{"scope":"agents:assistant:read","from":"scopes"}`) {
 		t.Errorf("%d %s", got.Code, got.Body)
 	}
+	var hour struct {
+		Expires int64 `json:"expires_at"`
+	}
+	whole := get(t, base+"/whoami", tokenIn(t, "a token for an hour", mint(admin, `{"scopes":[]}`, "Origin", base)))
+	if err := json.Unmarshal(whole.Body.Bytes(), &hour); err != nil || hour.Expires < time.Now().Unix()+3000 {
+		t.Errorf("%v %s", err, whole.Body)
+	}
 	refused("by a token of another caller", 403, mint(anns, asked, "Origin", base))
 	refused("without a token", 401, post(t, base+"/dev/token", asked, "Origin", base))
 	refused("without an origin", 403, mint(admin, asked))
 	refused("for more than a day", 422, mint(admin, `{"scopes":[],"expires_in":86401}`, "Origin", base))
+	refused("for no time", 422, mint(admin, `{"scopes":[],"expires_in":0}`, "Origin", base))
 	refused("for a text", 422, mint(admin, `{"scopes":[],"expires_in":"60"}`, "Origin", base))
 	if log := out.all.String(); strings.Count(log, code) != 1 || strings.Contains(log, anns) {
 		t.Errorf("the log shows a code or a token:\n%s", log)

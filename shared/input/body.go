@@ -133,6 +133,9 @@ func (in *reader) object(data []byte, v reflect.Value, closed bool) {
 		case ok && string(raw) != "null":
 			in.member(v.Field(i), f.Tag, raw, name)
 		case f.Tag.Get("required") == "":
+			if s, hasDefault := f.Tag.Lookup("default"); hasDefault { // of an integer
+				v.Field(i).SetInt(in.integer(s, true, f.Tag, "body", name))
+			}
 		case ok:
 			in.wrongType(v.Field(i).Type(), raw, name)
 		default:

@@ -50,7 +50,7 @@ type File struct {
 // Further tags say what it may contain:
 //
 //	required:"true"    it must be present; in a query or form it must not be empty either
-//	default:"20"       its value if it is absent; otherwise that is the zero value
+//	default:"20"       its value if it is absent; otherwise that is the zero value; in JSON for an integer only
 //	min:"1" max:"100"  the range of an integer
 //	minlen:"1"         the fewest characters of a JSON text, or elements of a list
 //	maxlen:"50"        the most characters of a JSON text
