@@ -14,7 +14,7 @@ import (
 // consoleViews are the views of an administrator with their titles.
 var consoleViews = [][2]string{
 	{"chat", "Chat"}, {"memories", "Memories"}, {"runs", "Runs"}, {"approvals", "Approvals"}, {"me", "Who am I"},
-	{"can", "What may I do"}, {"active", "Active runs"}, {"health", "Health"},
+	{"can", "What may I do"}, {"active", "Active runs"}, {"usage", "Usage"}, {"health", "Health"},
 }
 
 // furnish fills the console with data of each kind: a run that has ended, one with a tool, one that is paused, and a
@@ -43,6 +43,7 @@ func settled(c *consoleTab, id string) {
 	c.t.Helper()
 	shows := map[string]string{
 		"memories": "Likes tea", "active": "Attempt", "approvals": "waits for you", "health": "ok",
+		"usage": "Tokens in",
 	}[id]
 	if strings.HasPrefix(id, "runs/") {
 		shows = "Steps"

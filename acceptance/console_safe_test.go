@@ -50,6 +50,7 @@ func unharmed(c *consoleTab, where string) {
 func TestConsoleShowsTextsAsData(t *testing.T) {
 	t.Parallel()
 	c := startConsole(t, heldAfter(100, nil))
+	c.expect("requires 'TrustedHTML' assignment")
 	all := strings.Join(markup, "\n\n")
 	token := consoleToken("ann"+markup[0], "agents:read", "agents:run", "sessions:read", "sessions:write", "memories:read",
 		"memories:write", markup[1], "agents:"+markup[0]+":run")
@@ -116,6 +117,12 @@ func TestConsoleShowsTextsAsData(t *testing.T) {
 	c.click("dialog button[type=submit]")
 	c.sees(markup[3])
 	unharmed(c, "memories")
+
+	// Code of the page that would turn a text into markup without DOMPurify fails.
+	got := script[string](c, `try { $('main').innerHTML = '<b>x</b>'; return 'set' } catch (e) { return e.name }`)
+	if got != "TypeError" {
+		t.Errorf("innerHTML: %s", got)
+	}
 
 	// An administrator sees the subject as the owner of an active run.
 	c.press("Sign out")

@@ -131,7 +131,7 @@ func script[T any](c *consoleTab, body string) T {
 	c.t.Helper()
 	const prelude = `const $ = s => document.querySelector(s);
 		const until = f => new Promise((found, lost) => {
-			const until = Date.now() + 60000, missed = () => new Error('not there: ' + f + '\n' + document.body.innerText);
+			const until = Date.now() + 90000, missed = () => new Error('not there: ' + f + '\n' + document.body.innerText);
 			const look = () => { let v; try { v = f() } catch {} ;
 				if (v) found(v); else if (Date.now() > until) lost(missed()); else setTimeout(look, 20) };
 			look();

@@ -24,9 +24,11 @@ var source embed.FS
 const Index = "index.html"
 
 // policy is the Content-Security-Policy of every file. The page loads and asks only this server, so a text of a model
-// that became markup could send nothing to another place. The page can't be framed and has no forms that leave it.
+// that became markup could send nothing to another place. The page can't be framed and has no forms that leave it. Only
+// DOMPurify turns a text into elements: in other code of the page that is an error (W3C, Trusted Types).
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
-	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; " +
+	"trusted-types dompurify"
 
 // File is one file of the console.
 type File struct {

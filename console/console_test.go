@@ -95,7 +95,8 @@ func TestTheCompressedConsoleIsSmall(t *testing.T) {
 func TestFilesAreProtectedByTheirHeaders(t *testing.T) {
 	t.Parallel()
 	const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
-		"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+		"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; " +
+		"trusted-types dompurify"
 	kinds := map[string]string{".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8",
 		".css": "text/css; charset=utf-8", ".svg": "image/svg+xml; charset=utf-8"}
 	for name := range sources(t) {
