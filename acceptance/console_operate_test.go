@@ -1,9 +1,13 @@
 package acceptance
 
 import (
+	"fmt"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/keyway-agents/keyway/acceptance/process"
+	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
 // startOperated is a server whose models have prices, with a run of ann's and one of bob's.
@@ -51,4 +55,79 @@ func TestConsoleListsAndCancelsActiveRuns(t *testing.T) {
 	c.view("health", "Health")
 	c.sees("AgentOS 3.1.10")
 	c.await(`$('.v-health .badge').innerText === 'ok'`)
+}
+
+func TestConsoleShowsDecisionsAsTheyAreMade(t *testing.T) {
+	t.Parallel()
+	c := startOperated(t)
+	c.view("decisions", "Decisions")
+	c.sees("agents:support:run") // ann's request before
+	rows := script[int](c, `return document.querySelectorAll('.v-decisions tbody tr').length`)
+	c.r.Get("bob", "/memories").Want(t, "bob's memories", 200)
+	c.await(`$('.v-decisions tbody tr').innerText.includes('GET /memories')`)
+	c.r.Get("nobody", "/memories").Want(t, "a refused request", 403)
+	c.await(`$('.v-decisions tbody tr').innerText.includes('denied 403')`)
+	c.await(`document.querySelectorAll('.v-decisions tbody tr').length === ` + fmt.Sprint(rows+2))
+	c.click("#denied")
+	c.await(`[...document.querySelectorAll('.v-decisions tbody tr.allow')].every(r => !r.checkVisibility())`)
+	c.await(`$('.v-decisions tbody tr.deny').checkVisibility()`)
+}
+
+func TestConsoleComparesADroppedFileWithTheDecisions(t *testing.T) {
+	t.Parallel()
+	c := startOperated(t)
+	c.expect("status of 422")
+	c.view("diff", "Diff")
+	drop := func(name, text string) {
+		t.Helper()
+		script[bool](c, `const all = new DataTransfer(); all.items.add(new File([`+jsText(text)+`], `+jsText(name)+`));
+			$('.drop').dispatchEvent(new DragEvent('drop', {dataTransfer: all, bubbles: true, cancelable: true}));
+			return true`)
+	}
+	const agents = "agents: [{id: support, model: 'openai:x'}, {id: billing, model: 'openai:x'}]\n"
+	drop(markup[0]+".yaml", "id: shop\nauth: {scope_mappings: {'POST /agents/*/runs': ['agents:read']}}\n"+agents)
+	c.sees("Gains: newly allowed")
+	c.await(`$('#diff table').innerText.includes('POST /agents/{agent_id}/runs')`)
+	c.await(`$('#diff table').innerText.includes('agents:support:run')`)
+	c.sees(markup[0] + ".yaml")
+	unharmed(c, "the name of a file")
+	drop("broken.yaml", "id: shop\nagents: [{id: a, model: 'x:y', unknown: 1}]\n")
+	c.await(`$('#diff .problem').innerText.includes('422')`)
+}
+
+func TestConsoleOfDevOpensByACodeAndTriesTokens(t *testing.T) {
+	t.Parallel()
+	d := newDevDir(t, "quickstart")
+	r := d.serve(t, map[string]string{"DATABASE_URL": storetest.EmptyURL(t)})
+	code := r.AwaitLog(`console: http://\S+/console/(#code=\S+)`)[1]
+	c := openConsole(t, r.URL)
+	c.r = r
+	c.load(code)
+	c.await(`$('nav a')`)
+	if hash := script[string](c, "return location.href + document.referrer"); strings.Contains(hash, "code=") {
+		t.Errorf("the address is %s", hash)
+	}
+	c.view("lab", "Token lab")
+	c.press("Run Finance Agent: denied")
+	c.await(`$('#why').innerText.includes('agents:finance-agent:run')`)
+	c.click(`input[value="agents:finance-agent:run"]`)
+	c.press("Run Finance Agent: allowed")
+	c.press("Run Assistant: denied")
+	unharmed(c, "the lab")
+
+	// The token of the command does what the matrix shows.
+	command := script[string](c, "return $('#curl').dataset.text")
+	token := regexp.MustCompile(`Bearer ([^"]+)`).FindStringSubmatch(command)
+	if token == nil || !strings.HasPrefix(command, "curl -N ") {
+		t.Fatalf("the command is %s", command)
+	}
+	r.Tokens["tried"] = token[1]
+	r.Run("tried", "finance-agent", "message", "hi").Want(t, "the allowed agent", 200)
+	r.Run("tried", "assistant", "message", "hi").Want(t, "the denied agent", 403)
+
+	// A code counts once.
+	c.expect("status of 401")
+	c.load(code)
+	c.sees("401")
+	c.await(`$('#token').checkVisibility() && !location.href.includes('code=')`)
 }
