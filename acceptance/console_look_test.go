@@ -14,7 +14,8 @@ import (
 // consoleViews are the views of an administrator with their titles.
 var consoleViews = [][2]string{
 	{"chat", "Chat"}, {"memories", "Memories"}, {"runs", "Runs"}, {"approvals", "Approvals"}, {"me", "Who am I"},
-	{"can", "What may I do"}, {"active", "Active runs"}, {"usage", "Usage"}, {"health", "Health"},
+	{"can", "What may I do"}, {"active", "Active runs"}, {"decisions", "Decisions"},
+	{"usage", "Usage"}, {"diff", "Diff"}, {"health", "Health"},
 }
 
 // furnish fills the console with data of each kind: a run that has ended, one with a tool, one that is paused, and a
@@ -43,7 +44,7 @@ func settled(c *consoleTab, id string) {
 	c.t.Helper()
 	shows := map[string]string{
 		"memories": "Likes tea", "active": "Attempt", "approvals": "waits for you", "health": "ok",
-		"usage": "Tokens in",
+		"usage": "Tokens in", "decisions": "the newest first", "diff": "Drop a changed",
 	}[id]
 	if strings.HasPrefix(id, "runs/") {
 		shows = "Steps"
@@ -51,8 +52,9 @@ func settled(c *consoleTab, id string) {
 	c.sees(shows)
 }
 
-func TestConsoleHasNoSeriousFindingOfAccessibility(t *testing.T) {
-	t.Parallel()
+// accessible returns a function that runs axe-core in the page and fails the test for each serious finding.
+func accessible(t *testing.T) func(c *consoleTab, where string) {
+	t.Helper()
 	file := os.Getenv("KEYWAY_AXE")
 	if file == "" {
 		process.Require(t, "KEYWAY_AXE names no axe.min.js; run make axe, and set the variable that it prints")
@@ -61,8 +63,7 @@ func TestConsoleHasNoSeriousFindingOfAccessibility(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := startConsole(t, heldAfter(100, nil))
-	check := func(where string) {
+	return func(c *consoleTab, where string) {
 		t.Helper()
 		c.do(chromedp.Evaluate[chromedp.Void](string(axe)))
 		for _, finding := range script[[]string](c, `const found = await axe.run(document, {resultTypes: ['violations']});
@@ -71,10 +72,16 @@ func TestConsoleHasNoSeriousFindingOfAccessibility(t *testing.T) {
 			t.Errorf("%s: %s", where, finding)
 		}
 	}
+}
+
+func TestConsoleHasNoSeriousFindingOfAccessibility(t *testing.T) {
+	t.Parallel()
+	check := accessible(t)
+	c := startConsole(t, heldAfter(100, nil))
 	c.scheme("dark")
-	check("sign in, dark")
+	check(c, "sign in, dark")
 	c.scheme("light")
-	check("sign in")
+	check(c, "sign in")
 	c.signIn(consoleToken("admin", "agent_os:admin"), true)
 	views := append(consoleViews[:len(consoleViews):len(consoleViews)], [2]string{furnish(c), "Runs"})
 	for _, scheme := range []string{"light", "dark"} {
@@ -85,13 +92,29 @@ func TestConsoleHasNoSeriousFindingOfAccessibility(t *testing.T) {
 			if v[0] == "can" {
 				c.press("Run Assistant: allowed")
 			}
-			check(v[1] + ", " + scheme)
+			check(c, v[1]+", "+scheme)
 		}
 	}
 	c.view("chat", "Chat")
 	c.press("Rename")
 	c.await(`$('dialog')`)
-	check("a dialog")
+	check(c, "a dialog")
+}
+
+func TestTheLabHasNoSeriousFindingOfAccessibility(t *testing.T) {
+	t.Parallel()
+	check := accessible(t)
+	c := startDevConsole(t)
+	for _, scheme := range []string{"light", "dark"} {
+		c.scheme(scheme)
+		c.view("lab", "Token lab")
+		c.press("Run Finance Agent: denied")
+		check(c, "the lab, "+scheme)
+	}
+	c.size(390, 844)
+	if wide := script[int](c, `return $('main').scrollWidth`); wide > 390 {
+		t.Errorf("the lab has a width of %d", wide)
+	}
 }
 
 func TestConsoleFitsANarrowWindow(t *testing.T) {

@@ -95,15 +95,20 @@ func TestConsoleComparesADroppedFileWithTheDecisions(t *testing.T) {
 	c.await(`$('#diff .problem').innerText.includes('422')`)
 }
 
+// startDevConsole starts a server with --dev and opens the address that it prints.
+func startDevConsole(t *testing.T) *consoleTab {
+	t.Helper()
+	r := newDevDir(t, "quickstart").serve(t, map[string]string{"DATABASE_URL": storetest.EmptyURL(t)})
+	c := openConsole(t, r.URL)
+	c.r, c.code = r, r.AwaitLog(`console: http://\S+/console/(#code=\S+)`)[1]
+	c.load(c.code)
+	c.await(`$('nav a')`)
+	return c
+}
+
 func TestConsoleOfDevOpensByACodeAndTriesTokens(t *testing.T) {
 	t.Parallel()
-	d := newDevDir(t, "quickstart")
-	r := d.serve(t, map[string]string{"DATABASE_URL": storetest.EmptyURL(t)})
-	code := r.AwaitLog(`console: http://\S+/console/(#code=\S+)`)[1]
-	c := openConsole(t, r.URL)
-	c.r = r
-	c.load(code)
-	c.await(`$('nav a')`)
+	c := startDevConsole(t)
 	if hash := script[string](c, "return location.href + document.referrer"); strings.Contains(hash, "code=") {
 		t.Errorf("the address is %s", hash)
 	}
@@ -121,13 +126,13 @@ func TestConsoleOfDevOpensByACodeAndTriesTokens(t *testing.T) {
 	if token == nil || !strings.HasPrefix(command, "curl -N ") {
 		t.Fatalf("the command is %s", command)
 	}
-	r.Tokens["tried"] = token[1]
-	r.Run("tried", "finance-agent", "message", "hi").Want(t, "the allowed agent", 200)
-	r.Run("tried", "assistant", "message", "hi").Want(t, "the denied agent", 403)
+	c.r.Tokens["tried"] = token[1]
+	c.r.Run("tried", "finance-agent", "message", "hi").Want(t, "the allowed agent", 200)
+	c.r.Run("tried", "assistant", "message", "hi").Want(t, "the denied agent", 403)
 
 	// A code counts once.
 	c.expect("status of 401")
-	c.load(code)
+	c.load(c.code)
 	c.sees("401")
 	c.await(`$('#token').checkVisibility() && !location.href.includes('code=')`)
 }

@@ -28,6 +28,8 @@ type consoleTab struct {
 	ctx context.Context
 	url string // of the API, with a slash at the end
 	r   *server
+	// code is the fragment that keyway serve --dev has printed. Defaults to "".
+	code string
 
 	mu       sync.Mutex
 	hosts    map[string]bool
