@@ -25,6 +25,8 @@ want 200 ok "$url/readyz"
 want 200 quickstart "$url/info"
 want 200 openapi "$url/openapi.json"
 want 200 '<title>' "$url/docs"
+want 200 'Keyway console' "$url/console/index.html"
+want 200 'export' "$url/console/api.js"
 want 403 'Missing Authentication Token' "$url/nowhere"
 
 echo "-- the authorizer"

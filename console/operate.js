@@ -94,7 +94,7 @@ function plot(title, rows, format) {
   const [w, h, left] = [640, 180, 60], step = (w - left) / Math.max(days.length, 1)
   const drawing = svg('svg', {viewBox: `0 0 ${w} ${h + 24}`, role: 'img', 'aria-label': `${title} by day: ` +
     days.map(d => `${d} ${format(names.reduce((s, n) => s + value(d, n), 0))}`).join(', ')})
-  for (const part of [0, 0.5, 1]) {
+  for (const part of top < 10 ? [0, 1] : [0, 0.5, 1]) {
     const y = h - part * (h - 12)
     drawing.append(svg('line', {x1: left, x2: w, y1: y, y2: y, class: 'grid'}),
       svg('text', {x: left - 6, y: y + 4, 'text-anchor': 'end', class: 'axis'}, format(top * part)))
@@ -125,7 +125,8 @@ export async function usage(root, at, signal) {
     const of = f => data.map(r => ({day: r.day, name: r[by.value] || '–', value: f(r)}))
     put(place,
       data.length ? el('div', {class: 'plots'}, plot('Tokens', of(r => r.input_tokens + r.output_tokens), v => count(Math.round(v))),
-        plot('Runs', of(r => r.runs), v => count(Math.round(v))), plot('Cost', of(r => r.cost || 0), v => '$' + v.toFixed(v < 1 ? 4 : 2))) : '',
+        plot('Runs', of(r => r.runs), v => count(Math.round(v))),
+        data.some(r => r.cost) && plot('Cost', of(r => r.cost || 0), v => '$' + v.toFixed(v < 1 ? 4 : 2))) : '',
       meta.total_pages > 1 ? el('p', {class: 'dim'}, `The latest ${count(data.length)} of ${count(meta.total_count)} rows.`) : '',
       table('Usage', ['Day', 'Agent', 'User', 'Model', 'Runs #', 'Tokens in #', 'Tokens out #', 'Cost #'], data.map(r => [
         r.day, r.agent_id, r.user_id || '–', r.model, count(r.runs), count(r.input_tokens), count(r.output_tokens), money(r.cost)]), 'No run has ended in these days.'))
