@@ -1,14 +1,6 @@
 // Who the token speaks for, and what it allows. Every answer is the server's: the console decides nothing.
-import {el, put, badge, code, facts, table, when, span, say, problem, every, shorten, json} from './dom.js'
+import {el, put, badge, code, facts, table, when, left, say, problem, every, shorten, json} from './dom.js'
 import {call, decide, esc, base} from './api.js'
-
-// left says how long a token is valid, or that it has expired.
-export function left(me) {
-  if (!me.expires_at) return {text: 'does not expire', expired: false}
-  const at = typeof me.expires_at === 'number' ? me.expires_at : Date.parse(me.expires_at) / 1000
-  const s = at - Date.now() / 1000
-  return s > 0 ? {text: 'expires in ' + span(s), expired: false, soon: s < 300} : {text: 'expired', expired: true}
-}
 
 export async function whoami(root, at, signal, me) {
   const clock = el('span', {class: 'clock'})

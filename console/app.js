@@ -1,5 +1,5 @@
 // Signing in, and which view is shown. A view is in the list only if the token may send its requests.
-import {el, put, byId, problem, say, badge} from './dom.js'
+import {el, put, byId, problem, say, badge, left} from './dom.js'
 import {call, useToken, keptToken, signedIn, learn, may, forget, Refused} from './api.js'
 
 // views has for each one the module and function that show it, and the request that it needs: none for any token.
@@ -36,7 +36,6 @@ async function signIn(token, keep) {
   }
   document.body.className = 'in'
   byId('os').textContent = me.os_id || ''
-  const {left} = await import('./access.js')
   const tick = () => {
     const l = left(me)
     put(byId('who'), me.admin ? badge('administrator', 'warn') : '', ' ', el('b', {}, me.sub || 'no subject'), ' ',
@@ -101,7 +100,11 @@ function menuOpen(yes) {
 addEventListener('hashchange', go)
 addEventListener('signed-out', e => { if (me) signOut(e.detail) })
 menu.addEventListener('click', () => menuOpen(menu.getAttribute('aria-expanded') !== 'true'))
-byId('leave').addEventListener('click', () => { signOut(); say('You are signed out.') })
+byId('leave').addEventListener('click', () => {
+  sessionStorage.removeItem('keyway.run') // another person may sign in next
+  signOut()
+  say('You are signed out.')
+})
 document.querySelector('.skip').addEventListener('click', e => { e.preventDefault(); main.focus() })
 enter.addEventListener('submit', async e => {
   e.preventDefault()
@@ -112,10 +115,12 @@ enter.addEventListener('submit', async e => {
     refused.append(problem({detail: 'This is not a token', remedy: 'Paste the whole token, without line breaks. It usually begins with eyJ.'}))
     return
   }
+  const button = enter.querySelector('button')
+  button.disabled = true
   try {
     await signIn(token, byId('keep').checked)
     byId('token').value = ''
-  } catch (e) { refused.append(problem(e)) }
+  } catch (e) { put(refused, problem(e)) } finally { button.disabled = false }
 })
 
 // start signs in by the one-time code of keyway serve --dev, or by the token of this tab.

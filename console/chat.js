@@ -72,6 +72,7 @@ export async function chat(root, at, signal) {
       }
     } catch (e) {
       if (e.name !== 'AbortError') view.fail(e)
+      if (e.status === 403 || e.status === 404) sessionStorage.removeItem(remembered) // of another caller, or deleted
     } finally {
       if (running === controller) running = null
       if (!signal.aborted) {

@@ -63,6 +63,13 @@ export function span(s) {
   return Math.floor(s / 86400) + ' d ' + Math.floor(s % 86400 / 3600) + ' h'
 }
 
+// left says how long a token is valid, or that it has expired.
+export function left(me) {
+  if (!me.expires_at) return {text: 'does not expire', expired: false}
+  const s = seconds(me.expires_at) - Date.now() / 1000
+  return s > 0 ? {text: 'expires in ' + span(s), expired: false, soon: s < 300} : {text: 'expired', expired: true}
+}
+
 export const count = n => (n ?? 0).toLocaleString()
 export const money = v => v === undefined || v === null ? '–' : '$' + (v < 1 ? Number(v).toFixed(4) : Number(v).toFixed(2))
 
