@@ -127,7 +127,8 @@ var rooms = map[string]string{
 	"bench": "shared/lambdahttp/lambdatest shared/store/devpg shared/store/wiretap " +
 		"github.com/aws/aws-lambda-go/events github.com/jackc/pgx github.com/modelcontextprotocol/go-sdk",
 	"bench/emptylambda": "github.com/aws/aws-lambda-go/lambda",
-	"shared/cli": "shared/ github.com/google/uuid github.com/alecthomas/kong " +
+	"client":            "github.com/tmaxmax/go-sse",
+	"shared/cli": "shared/ client github.com/google/uuid github.com/alecthomas/kong " +
 		"github.com/fsnotify/fsnotify github.com/aws/aws-lambda-go/events",
 	"console":               "",
 	"cmd/keyway":            "shared/cli",
@@ -208,7 +209,7 @@ func complaints(pkgs []listed, rules map[string]string) (out []string) {
 		unused := strings.Fields(rule)
 		for _, path := range p.Imports {
 			path = strings.TrimPrefix(path, module)
-			own := strings.HasPrefix(path, "shared/") || strings.HasPrefix(path, "cmd/") || path == "console"
+			own := strings.HasPrefix(path, "shared/") || strings.HasPrefix(path, "cmd/") || path == "console" || path == "client"
 			if !own && !strings.Contains(strings.Split(path, "/")[0], ".") {
 				continue // the standard library
 			}

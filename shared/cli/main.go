@@ -30,6 +30,7 @@ const (
 	exitFailure = 1 // the command was understood and failed
 	exitUsage   = 2 // the command line, keyway.yaml or another input file is wrong
 	exitDenied  = 3 // can: denied; whoami: refused; test: a promise is broken; diff: something changes
+	exitPaused  = 4 // run: the run waits for a person
 )
 
 // cli holds the flags and the commands. Data goes to stdout and everything else to
@@ -45,6 +46,9 @@ type cli struct {
 	// The commands, in the order of --help: first those that serve, then those that answer
 	// questions, then those that deploy. Each has a Help method with examples and a Run method.
 	Serve     serveCmd     `cmd:"" help:"Serve the agents over HTTP."`
+	Run       runCmd       `cmd:"" help:"Run an agent on a server and print its answer."`
+	Chat      chatCmd      `cmd:"" help:"Talk to an agent on a server."`
+	Sessions  sessionsCmd  `cmd:"" help:"List your sessions on a server."`
 	Token     tokenCmd     `cmd:"" help:"Sign a token."`
 	Keys      keysCmd      `cmd:"" help:"Make keys."`
 	Can       canCmd       `cmd:"" help:"Explain whether a token or scopes allow a request."`
@@ -79,6 +83,7 @@ var longHelp = kong.Vars{
 		"Defaults to .keyway.",
 	"help_dev": "Serve for development, on this machine only: make a key and print tokens, answer with the demo model " +
 		"where a model's key is missing, and reload keyway.yaml when it changes.",
+	"help_url": "The server. Defaults to the variable KEYWAY_URL, else to http://127.0.0.1:7777.",
 	"help_token": "The caller's token: the token itself, - for standard input, or @FILE. " +
 		"Defaults to the variable KEYWAY_TOKEN.",
 	"help_alg": "RS256 (the default), RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA (Ed25519) for a " +
