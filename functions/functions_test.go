@@ -231,6 +231,13 @@ func TestEachFunctionAnswersOnlyItsRoutes(t *testing.T) {
 		body: `{"agent_id":"a","session_name":"mine"}`}).want(t, "a new session", 201)
 	sessions.ask(request{method: "GET", path: "/sessions?type=agent", scopes: everything}).want(t, "the sessions", 200,
 		`"mine"`)
+	sessions.ask(request{method: "GET", path: "/metrics", scopes: "metrics:read"}).want(t, "the metrics", 200,
+		`{"metrics":[],"updated_at":null}`)
+	sessions.ask(request{method: "GET", path: "/usage", scopes: "agent_os:admin"}).want(t, "the usage", 200, `{"data":[],`)
+	for path, method := range map[string]string{"/decisions": "GET", "/diff": "POST", "/dev/token": "POST",
+		"/dev/sign-in": "POST"} {
+		sessions.ask(request{method: method, path: path, scopes: "agent_os:admin"}).want(t, path+" of keyway serve", 404)
+	}
 	memories.ask(request{method: "POST", path: "/memories", scopes: everything, headers: json,
 		body: `{"memory":"likes tea"}`}).want(t, "a new memory", 200, "likes tea")
 	memories.ask(request{method: "GET", path: "/memories", scopes: everything}).want(t, "the memories", 200, "likes tea")

@@ -108,11 +108,12 @@ func (d Decision) Reasons(written func(string) string) []string {
 	return out
 }
 
-// maxOrigins is how many scopes Reasons gives the origin of, and maxListed how many ids of a list and how many scopes
-// an explanation names. A token can have thousands.
 const (
+	// maxOrigins is how many scopes of a token the reasons of a decision give the origin of.
 	maxOrigins = 5
-	maxListed  = 20
+	// maxListed is how many ids of a list, and how many scopes that count, the explanation of a decision names. A token
+	// can have thousands.
+	maxListed = 20
 )
 
 // origins says from which claim or role the scopes are: of an allowed request those that count for it, and of a refused

@@ -47,6 +47,13 @@ var fixed = []struct{ file, constant, then string }{
 	{"authz/sample.go", "maxEqual", "further equal refusals are counted"},
 	{"authz/sample.go", "maxDistinct", "further refusals are counted together"},
 	{"cli/logfile.go", "maxLogSize", "the file is renamed"},
+	{"cli/recent.go", "maxRecent", "the oldest line leaves the memory"},
+	{"cli/recent.go", "maxRecentBytes", "the oldest lines leave the memory"},
+	{"cli/console.go", "maxDiffRows", "the others are counted"},
+	{"cli/console.go", "codeTTL", "401"},
+	{"authz/explain.go", "maxOrigins", "the others are counted"},
+	{"authz/explain.go", "maxListed", "the others are left out, or counted"},
+	{"logging/logging.go", "maxClientID", "the id is ignored"},
 }
 
 const fixedPreface = `

@@ -101,7 +101,7 @@ func wrongFile(err error) error {
 	return fault.Public(fault.Unprocessable, text, nil)
 }
 
-// codeTTL is how long a code for signing in is valid.
+// codeTTL is how long a code for opening the console of --dev is valid.
 const codeTTL = 10 * time.Minute
 
 // signInCode is the code with which the console of --dev is opened without a token. Only the terminal shows it.

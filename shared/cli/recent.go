@@ -11,9 +11,10 @@ import (
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// The newest decisions are kept in memory for GET /decisions: at most maxRecent lines, and maxRecentBytes of them.
 const (
-	maxRecent      = 1000
+	// maxRecent is how many of the newest lines of the log of decisions are kept in memory for GET /decisions.
+	maxRecent = 1000
+	// maxRecentBytes is how many bytes of these lines are kept.
 	maxRecentBytes = 4 << 20
 )
 
@@ -39,6 +40,7 @@ func (r *recent) Write(line []byte) (int, error) {
 	r.last++
 	for len(r.lines) > maxRecent || r.size > maxRecentBytes {
 		r.size -= len(r.lines[0])
+		r.lines[0] = nil // the array behind the lines lives on
 		r.lines = r.lines[1:]
 	}
 	return len(line), nil

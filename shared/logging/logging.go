@@ -61,7 +61,7 @@ func RequestID(ctx context.Context) string {
 	return ""
 }
 
-// maxClientID is how long a request id of a caller can be.
+// maxClientID is how many bytes a request id of a caller can have.
 const maxClientID = 128
 
 // ClientRequestID returns the X-Request-Id that the caller of the request of ctx has sent, so that a line is found by
