@@ -283,3 +283,48 @@ func TestAFieldThatIsNotSupportedIsAnErrorUnlessItAsksForNothing(t *testing.T) {
 		}
 	}
 }
+
+func TestABodyCanHaveAListOfObjectsAndAnInteger(t *testing.T) {
+	t.Parallel()
+	type inObjects struct {
+		Body struct {
+			List []struct {
+				Name string `json:"name" required:"true" minlen:"1" bound:"new_id"`
+				Note string `json:"note" bound:"new_id"`
+			} `json:"list" bound:"filters"`
+			Seconds int64 `json:"seconds" default:"60" min:"1" max:"100"`
+		} `body:"json"`
+	}
+	read := func(body string) (in inObjects, answer string) {
+		err := ask(&in, "application/json", strings.NewReader(body), int64(len(body)))
+		if err == nil {
+			return in, ""
+		}
+		_, _, text := fault.Answer(err)
+		return in, string(text)
+	}
+	in, wrong := read(`{"list":[{"name":"a","note":"n","other":{"deep":[1]}},{"name":"b"}],"seconds":7}`)
+	if wrong != "" || len(in.Body.List) != 2 || in.Body.List[0].Note != "n" || in.Body.List[1].Name != "b" ||
+		in.Body.Seconds != 7 {
+		t.Errorf("%+v %s", in, wrong)
+	}
+	if in, wrong := read(`{}`); wrong != "" || in.Body.List != nil || in.Body.Seconds != 60 {
+		t.Errorf("%+v %s", in, wrong)
+	}
+	for body, want := range map[string]string{
+		`{"list":[{"name":"a"},[]]}`:     `"type":"model_attributes_type","loc":["body","list",1]`,
+		`{"list":[{"note":"n"}]}`:        `"type":"missing","loc":["body","list",0,"name"]`,
+		`{"list":[{"name":7}]}`:          `"type":"string_type","loc":["body","list",0,"name"]`,
+		`{"list":[{"name":""}]}`:         `"type":"string_too_short","loc":["body","list",0,"name"]`,
+		`{"list":[{"name":"a\u0000b"}]}`: `"loc":["body","list",0,"name"],"msg":"Value error, a NUL character`,
+		`{"list":[` + strings.TrimSuffix(strings.Repeat(`{},`, 101), ",") + `]}`: `"type":"too_long","loc":["body","list"]`,
+		`{"seconds":"7"}`: `"type":"int_type","loc":["body","seconds"]`,
+		`{"seconds":1.5}`: `"type":"int_parsing","loc":["body","seconds"]`,
+		`{"seconds":0}`:   `"type":"greater_than_equal","loc":["body","seconds"]`,
+		`{"seconds":101}`: `"type":"less_than_equal","loc":["body","seconds"]`,
+	} {
+		if _, got := read(body); !strings.Contains(got, want) {
+			t.Errorf("%.60s: %s", body, got)
+		}
+	}
+}
