@@ -118,7 +118,7 @@ func TestNoLogHasWhatACallerSent(t *testing.T) {
 	call := func(sub, method, path string, body io.Reader, kind, key string) process.Reply {
 		t.Helper()
 		header := []string{
-			"Content-Type", kind, "X-Request-Id", planted, "User-Agent", planted, "Cookie", "a=" + planted, "Referer",
+			"Content-Type", kind, "X-Request-Id", planted + "@x", "User-Agent", planted, "Cookie", "a=" + planted, "Referer",
 			"https://" + planted + "/", "Origin", "https://" + planted, "X-" + planted, planted, "Last-Event-Id", planted,
 		}
 		if key != "" {
