@@ -78,9 +78,9 @@ func (db *DB) requestCancel(ctx context.Context, v Viewer, q ActiveQuery, most i
 		WITH found AS MATERIALIZED (
 			SELECT run_id AS id, cancel_requested AS already, row_number() OVER (ORDER BY cancel_requested, seq) AS place
 			FROM keyway.runs WHERE `+where+` ORDER BY cancel_requested, seq LIMIT @most::int + 1
-		), held AS MATERIALIZED ( -- in the order of DeleteSessions
+		), held AS MATERIALIZED ( -- in the order of DeleteSessions; FOR NO KEY UPDATE could deadlock with it, as in Pulse
 			SELECT run_id AS id FROM keyway.runs WHERE run_id IN (SELECT id FROM found WHERE place <= @most::int)
-			ORDER BY run_id FOR NO KEY UPDATE
+			ORDER BY run_id FOR UPDATE
 		)`+markCancelled+`
 		FROM held WHERE run_id = held.id AND finished_at IS NULL
 		RETURNING run_id, status = 'PENDING' AS waits,

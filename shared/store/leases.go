@@ -64,17 +64,22 @@ type Pulse struct {
 }
 
 // Pulse is the statement that a process executes twice a second for all its legs together; run's registry describes
-// it. With renew it also renews their leases. It waits for no run: the lease of a row that is locked is not renewed,
-// and the next call tries again. A leg that has ended is neither lost nor renewed.
+// it. With renew it also renews their leases. It waits for no run: the lease of a row that is locked, or is changed at
+// this moment, is not renewed, and the next call tries again. A leg that has ended is neither lost nor renewed.
 func (db *DB) Pulse(ctx context.Context, legs []Leg, renew bool) ([]Pulse, error) {
 	// Most pulses only read, which is cheap: a write each half second would fill the write-ahead log and keep vacuum busy.
 	// The rows are locked in the order of their ids, as by DeleteSessions, so that the two do not wait for each other.
+	//
+	// A row that has changed since the snapshot of the statement is locked in its new version, which has another ctid. It
+	// is not renewed either: while AddEvents holds a share of the old version, the update would queue for that one, where
+	// DeleteSessions may be first, which waits for the lock on the new one.
 	const renewal = `
 		, free AS (
-			SELECT r.run_id FROM keyway.runs r JOIN mine m USING (run_id, attempt, leg)
+			SELECT r.run_id, r.ctid FROM keyway.runs r JOIN mine m USING (run_id, attempt, leg)
 			WHERE r.status = 'RUNNING' ORDER BY r.run_id FOR NO KEY UPDATE OF r SKIP LOCKED
 		), renewed AS (
-			UPDATE keyway.runs r SET lease_until = ` + newLease + ` FROM free WHERE r.run_id = free.run_id RETURNING r.run_id
+			UPDATE keyway.runs r SET lease_until = ` + newLease + ` FROM free
+			WHERE r.run_id = free.run_id AND r.ctid = free.ctid RETURNING r.run_id
 		)`
 	with, column := "", "false"
 	if renew {

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -270,29 +272,146 @@ func TestStatementsAboutManyRunsDoNotDeadlock(t *testing.T) {
 		}
 		wg.Wait()
 	}
-	db.Close() // The connections report their deadlocks at their end. A deadlock is repeated, so no call returned one.
-	conn, err := pgx.Connect(t.Context(), url)
+	db.Close()
+	wantNoDeadlocks(t, url)
+	if left := scalar[int](t, url, "SELECT count(*) FROM keyway.runs"); left > 0 {
+		t.Errorf("%d runs are left", left)
+	}
+}
+
+// wantNoDeadlocks checks that no deadlock has happened in a database whose stores are closed. A deadlock is repeated,
+// so no call returned one; the connections report them at their end. Those of connection are none of them.
+func wantNoDeadlocks(t *testing.T, url string) {
+	t.Helper()
+	const others = `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+		AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND application_name <> 'test'`
+	for scalar[int](t, url, others) > 0 {
+	}
+	n := scalar[int](t, url, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+	if n > 0 {
+		_, log, _ := strings.Cut(storetest.Log(t), "deadlock detected") // It is that of all tests.
+		t.Errorf("%d deadlocks:%s", n, log[:min(len(log), 4<<10)])
+	}
+}
+
+// A statement that locks rows and then writes them starts from the row versions of its snapshot. If a row has changed
+// since and somebody holds a share of its old version, PostgreSQL makes the write queue for the old version, where the
+// deletion of the session may be first, which waits for the lock on the new version.
+//
+// The statement is stopped twice: before it locks the second of two runs, which then changes, and before it writes it.
+func TestAStatementDoesNotQueueForARowThatItHasLocked(t *testing.T) {
+	t.Parallel()
+	for name, statement := range map[string]func(context.Context, *store.DB, []store.Leg) error{
+		"pulse": func(ctx context.Context, db *store.DB, legs []store.Leg) error {
+			p, err := db.Pulse(ctx, legs, true)
+			if err == nil && (!p[0].Renewed || p[1].Renewed) {
+				err = fmt.Errorf("want the first run renewed, and not the one that changes: %+v", p)
+			}
+			return err
+		},
+		"cancel": func(ctx context.Context, db *store.DB, _ []store.Leg) error { return cancelAll(ctx, db) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := storetest.URL(t)
+			db := storetest.Open(t, store.Options{URL: url})
+			runs := []store.Run{begin(t, db, "ann", "1", 0), begin(t, db, "ann", "2", 0)}
+			slices.SortFunc(runs, func(a, b store.Run) int { return cmp.Compare(a.RunID.String(), b.RunID.String()) })
+			db.Close()
+			legs := []store.Leg{leg(runs[0]), leg(runs[1])}
+			second := " FROM keyway.runs WHERE run_id = '" + runs[1].RunID.String() + "'"
+			if name == "cancel" { // It asks for the time only for a paused run.
+				sql(t, url, "UPDATE keyway.runs SET status = 'PAUSED', lease_until = NULL")
+			}
+			onlyJoins(t, url, "nestloop") // The first run is written before the second one is locked.
+			sql(t, url, `ANALYZE;
+				CREATE SCHEMA gates; CREATE SEQUENCE gates.calls;
+				CREATE FUNCTION gates.now() RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN
+					PERFORM pg_advisory_xact_lock_shared(nextval('gates.calls'));
+					RETURN pg_catalog.now();
+				END $$;
+				DO $$ BEGIN
+					EXECUTE format('ALTER DATABASE %I SET search_path = gates, pg_catalog', current_database());
+				END $$`)
+			gate, share, other := connection(t, url), connection(t, url), connection(t, url)
+			gate("SELECT pg_advisory_lock(1), pg_advisory_lock(2)")
+			var all sync.WaitGroup
+			first := stopped(t, &all, url, "first", func(db *store.DB) error { return statement(t.Context(), db, legs) })
+			share("BEGIN; SELECT" + second + " FOR UPDATE NOWAIT; ROLLBACK") // The statement has not locked it.
+			share("BEGIN; SELECT" + second + " FOR KEY SHARE")
+			other("BEGIN; SELECT FROM keyway.sessions WHERE session_id = '" + runs[1].SessionID + "' FOR UPDATE")
+			deletes := stopped(t, &all, url, "deletes", func(db *store.DB) error {
+				_, err := db.DeleteSessions(t.Context(), ann, []string{runs[1].SessionID}, "")
+				return err
+			})
+			sql(t, url, "UPDATE keyway.runs SET losses = 1 WHERE run_id = '"+runs[1].RunID.String()+"'")
+			gate("SELECT pg_advisory_unlock(1)")
+			first()
+			other("ROLLBACK")
+			deletes()
+			gate("SELECT pg_advisory_unlock(2)")
+			first()
+			share("COMMIT")
+			all.Wait()
+			wantNoDeadlocks(t, url)
+		})
+	}
+}
+
+// connection returns a function that executes SQL on a connection of its own.
+func connection(t *testing.T, url string) func(sql string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), named(t, url, "test"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(t.Context())
-	for others := 1; others > 0; {
-		if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-			AND pid <> pg_backend_pid() AND backend_type = 'client backend'`).Scan(&others); err != nil {
-			t.Fatal(err)
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return func(sql string) {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
 		}
 	}
-	var deadlocks, left int
-	if err := conn.QueryRow(t.Context(), `SELECT deadlocks, (SELECT count(*) FROM keyway.runs)
-		FROM pg_stat_database WHERE datname = current_database()`).Scan(&deadlocks, &left); err != nil {
+}
+
+// named returns a database's address for connections of this name.
+func named(t *testing.T, address, name string) string {
+	t.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if deadlocks > 0 || left > 0 {
-		t.Errorf("%d deadlocks; %d runs are left", deadlocks, left)
-		for line := range strings.Lines(storetest.Log(t)) { // It is that of all tests.
-			if strings.Contains(line, "eadlock") || strings.Contains(line, "Process ") {
-				t.Log(line)
+	q := u.Query()
+	q.Set("application_name", name)
+	u.RawQuery = q.Encode()
+	return u.String()
+}
+
+// stopped executes a statement in the background on a store whose connections have the name. It returns when the
+// statement waits for a lock, and so does the function that it returns, also if the statement has ended.
+func stopped(t *testing.T, all *sync.WaitGroup, url, name string, statement func(*store.DB) error) (again func()) {
+	t.Helper()
+	const waiting = `SELECT EXISTS (SELECT FROM pg_stat_activity JOIN pg_locks USING (pid)
+		WHERE datname = current_database() AND application_name = '%s' AND NOT granted)`
+	db := storetest.Open(t, store.Options{URL: named(t, url, name)})
+	ended := make(chan struct{})
+	all.Go(func() {
+		defer close(ended)
+		if err := statement(db); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		db.Close()
+	})
+	again = func() {
+		t.Helper()
+		for !scalar[bool](t, url, fmt.Sprintf(waiting, name)) {
+			select {
+			case <-ended:
+				return
+			default:
 			}
 		}
 	}
+	again()
+	return again
 }
