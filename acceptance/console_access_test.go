@@ -49,6 +49,24 @@ func TestConsoleSignsInAndExplainsWhatTheTokenAllows(t *testing.T) {
 	c.await(`$('#token')?.checkVisibility()`)
 }
 
+// The chat does not offer an agent that the token may not run. Here the page asks for one all the same, as if the rules
+// had changed since it was loaded.
+func TestConsoleShowsWhyARunIsDenied(t *testing.T) {
+	t.Parallel()
+	c := startConsole(t, nil)
+	c.expect("status of 403")
+	c.signIn(consoleToken("ann", "agents:read", "agents:assistant:run", "sessions:read"), false)
+	c.await(`[...document.querySelectorAll('#agent option')].map(o => o.value).join() === 'assistant'`)
+	script[bool](c, `$('#agent option').value = 'plain'; return true`)
+	c.says("hello")
+	c.sees("403 Insufficient permissions")
+	c.await(`$('article.agent .problem').innerText.includes('agents:plain:run')`)
+	c.sees("Ask the issuer of your token for these scopes")
+	if asked := c.r.Model.Requests(); len(asked) > 0 {
+		t.Errorf("%d requests reached the model", len(asked))
+	}
+}
+
 func TestConsoleShowsThatATokenHasExpired(t *testing.T) {
 	t.Parallel()
 	c := startConsole(t, nil)

@@ -31,14 +31,21 @@ func picture(c *consoleTab, name string) {
 // The pictures of the documents are of a server that has executed the runs which they show.
 func TestConsolePicturesShowRealData(t *testing.T) {
 	t.Parallel()
-	use := model.Usage{Input: 412, Output: 96, Total: 508}
-	r := startWith(t, process.WithTools, "testdata/clients/console.yaml", modeltest.NewServer(t,
-		modeltest.ToolCall("look_up", `{"what": "order 4711"}`).Usage(use),
+	scripts := []modeltest.Script{
+		modeltest.ToolCall("look_up", `{"what": "order 4711"}`),
 		modeltest.Text("Your order **4711** left the warehouse this morning.\n\n",
 			"| Parcel | Status |\n|---|---|\n| 1 of 2 | delivered |\n| 2 of 2 | on its way |\n\n",
-			"The second parcel arrives tomorrow, between 9 and 12.").Usage(use),
-		modeltest.Text("I can delete your account. ").ToolCall("delete_account", `{"id": 7}`).Usage(use),
-	))
+			"The second parcel arrives tomorrow, between 9 and 12."),
+		modeltest.Text("I can delete your account. ").ToolCall("delete_account", `{"id": 7}`),
+	}
+	r := startWith(t, process.WithTools, "testdata/clients/console.yaml",
+		modeltest.NewServerFunc(t, func(asked modeltest.Request) modeltest.Script {
+			answer := modeltest.Text("Here is what I found.")
+			if asked.N <= len(scripts) {
+				answer = scripts[asked.N-1]
+			}
+			return answer.Usage(model.Usage{Input: 412, Output: 90 + asked.N, Total: 502 + asked.N})
+		}))
 	c := openConsole(t, r.URL)
 	c.r = r
 	c.size(1280, 900)
@@ -67,4 +74,17 @@ func TestConsolePicturesShowRealData(t *testing.T) {
 	c.view("chat", "Chat")
 	c.sees("4711")
 	picture(c, "console-narrow.png")
+
+	c.size(1280, 740)
+	for i, agent := range []string{"billing", "research", "support", "research", "support", "support", "billing"} {
+		sub := []string{"bob@example.com", "cleo@example.com"}[i%2]
+		body, kind := process.Form(t, "message", "a question", "stream", "false")
+		r.Call("-", "POST", "/agents/"+agent+"/runs", body, "Content-Type", kind,
+			"Authorization", "Bearer "+consoleToken(sub, "agents:run")).Want(t, "a run of "+sub, 200)
+	}
+	c.press("Sign out")
+	c.signIn(consoleToken("admin", "agent_os:admin"), false)
+	c.view("usage", "Usage")
+	c.sees("Tokens in")
+	picture(c, "console-usage.png")
 }

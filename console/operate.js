@@ -91,7 +91,7 @@ function plot(title, rows, format) {
   const days = [...new Set(rows.map(r => r.day))].sort(), names = [...new Set(rows.map(r => r.name))].sort()
   const value = (day, name) => rows.filter(r => r.day === day && r.name === name).reduce((s, r) => s + r.value, 0)
   const top = Math.max(1e-9, ...days.map(d => names.reduce((s, n) => s + value(d, n), 0)))
-  const [w, h, left] = [640, 180, 60], step = (w - left) / Math.max(days.length, 1)
+  const [w, h, left] = [360, 170, 56], step = (w - left) / Math.max(days.length, 1)
   const drawing = svg('svg', {viewBox: `0 0 ${w} ${h + 24}`, role: 'img', 'aria-label': `${title} by day: ` +
     days.map(d => `${d} ${format(names.reduce((s, n) => s + value(d, n), 0))}`).join(', ')})
   for (const part of top < 10 ? [0, 1] : [0, 0.5, 1]) {
