@@ -41,6 +41,26 @@ func TestConsolePlotsUsageByAgentUserAndModel(t *testing.T) {
 	c.await(`/\$0\.\d+/.test($('.v-usage tbody').innerText)`)
 }
 
+func TestConsoleNamesTheOwnerOfASessionOfAnotherUser(t *testing.T) {
+	t.Parallel()
+	c := startOperated(t)
+	token := consoleToken("bob@example.com", "agents:run", "agents:read", "sessions:read")
+	body, kind := process.Form(t, "message", "echo: of bob's", "session_id", "bobs", "stream", "false")
+	c.r.Call("-", "POST", "/agents/support/runs", body, "Content-Type", kind, "Authorization", "Bearer "+token).
+		Want(t, "a run of bob's", 200)
+	c.view("chat", "Chat")
+	c.press("echo: of bob's")
+	c.await(`$('article.agent').innerText.includes("of bob's")`)
+	c.await(`$('#sessions').innerText.includes('support · bob@example.com')`)
+	c.view("runs", "Runs")
+	c.sees("· bob@example.com")
+
+	c.press("Sign out")
+	c.signIn(token, false)
+	c.sees("echo: of bob's") // the same view, with his own token
+	c.lacks("· bob@example.com")
+}
+
 func TestConsoleListsAndCancelsActiveRuns(t *testing.T) {
 	t.Parallel()
 	c := startOperated(t)

@@ -144,7 +144,7 @@ func uploadNamed(c *consoleTab, token, name string) {
 		c.t.Fatal(err)
 	}
 	_, _ = part.Write([]byte("text")) // a bytes.Buffer returns no errors
-	w.Close()
+	_ = w.Close()
 	c.r.Call("-", "POST", "/agents/assistant/runs", &b, "Content-Type", w.FormDataContentType(),
 		"Authorization", "Bearer "+token).Want(c.t, "a run with a file", 200)
 }

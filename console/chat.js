@@ -13,7 +13,7 @@ const pieceSize = 1500
 
 let agents = []
 
-export async function chat(root, at, signal) {
+export async function chat(root, at, signal, me) {
   const list = el('ul', {class: 'list', id: 'sessions'})
   const log = el('div', {class: 'log', id: 'log', tabindex: '0', role: 'log', 'aria-label': 'Conversation', 'aria-live': 'off'})
   const agent = el('select', {id: 'agent', name: 'agent'})
@@ -30,6 +30,7 @@ export async function chat(root, at, signal) {
   root.append(el('div', {class: 'chat'}, side, el('section', {class: 'talk', 'aria-label': 'Chat'}, log, form)))
 
   let session = at.session || '', running = null
+  const owners = new Map() // of the listed sessions: several users may have one of the same id
 
   // follow shows the events of one answer until its end.
   async function follow(view, first, id) {
@@ -134,7 +135,7 @@ export async function chat(root, at, signal) {
     session = id
     mark()
     try {
-      const runs = await call('GET', `/sessions/${esc(id)}/runs`, {query: {limit: 100}, signal})
+      const runs = await call('GET', `/sessions/${esc(id)}/runs`, {query: {limit: 100, user_id: owners.get(id)}, signal})
       put(log)
       for (const run of runs) {
         log.append(person(run.run_input))
@@ -159,9 +160,10 @@ export async function chat(root, at, signal) {
     }
     try {
       const page = await call('GET', '/sessions', {query: {type: 'agent', limit: 50, sort_by: 'updated_at'}, signal})
+      for (const s of page.data) owners.set(s.session_id, s.user_id)
       put(list, ...page.data.map(s => el('li', {'data-id': s.session_id},
         el('button', {type: 'button', class: 'pick', title: s.session_name, onclick: () => { location.hash = '#/chat/' + esc(s.session_id) }},
-          el('span', {}, shorten(s.session_name, 60) || s.session_id), el('small', {class: 'dim'}, s.agent_id)),
+          el('span', {}, shorten(s.session_name, 60) || s.session_id), el('small', {class: 'dim'}, s.agent_id, ofAnother(s, me))),
         may('POST', '/sessions/x/rename') && el('button', {type: 'button', class: 'icon', 'aria-label': 'Rename ' + shorten(s.session_name, 40),
           onclick: () => rename(s)}, '✎'),
         may('DELETE', '/sessions/x') && el('button', {type: 'button', class: 'icon', 'aria-label': 'Delete ' + shorten(s.session_name, 40),
@@ -219,6 +221,9 @@ export async function chat(root, at, signal) {
 
 const resume = (agent, run, last, signal) => open('POST', `/agents/${esc(agent)}/runs/${esc(run)}/resume`,
   {form: {last_event_index: last === undefined || last < 0 ? undefined : String(last)}, signal})
+
+// ofAnother names the owner of a session, if it is not the person: administrators see the sessions of all users.
+export const ofAnother = (s, me) => s.user_id && s.user_id !== me.user_id ? ` · ${s.user_id}` : ''
 
 const person = text => el('article', {class: 'person', 'aria-label': 'You'}, el('div', {class: 'text'}, text))
 

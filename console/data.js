@@ -1,7 +1,7 @@
 // The person's own data: memories, runs, and runs that wait for a decision.
 import {el, put, badge, code, facts, table, when, span, count, money, say, ask, problem, shorten, json, every} from './dom.js'
 import {call, open, events, esc, may, learn} from './api.js'
-import {answer} from './chat.js'
+import {answer, ofAnother} from './chat.js'
 
 const topicsOf = text => text.split(',').map(t => t.trim()).filter(Boolean)
 
@@ -75,7 +75,7 @@ async function latest(query, signal) {
 
 const link = r => el('a', {href: `#/runs/${esc(r.session.session_id)}/${esc(r.run_id)}`}, shorten(r.run_input, 70) || r.run_id)
 
-export async function runs(root, at, signal) {
+export async function runs(root, at, signal, me) {
   if (at.run) return run(root, at, signal)
   const place = el('div', {})
   root.append(el('p', {class: 'dim'}, 'The runs of the 20 sessions that changed last.'), place)
@@ -87,7 +87,7 @@ export async function runs(root, at, signal) {
       if (now === shown) return
       shown = now
       put(place, table('Runs', ['Status', 'Input', 'Agent', 'Session', 'Started'], list.slice(0, 100).map(r =>
-        [status(r.status), link(r), r.agent_id, shorten(r.session.session_name, 40), when(r.created_at)]), 'No runs yet.'))
+        [status(r.status), link(r), r.agent_id, [shorten(r.session.session_name, 40), ofAnother(r.session, me)], when(r.created_at)]), 'No runs yet.'))
     } catch (e) { if (e.name !== 'AbortError') put(place, problem(e)) }
   })
 }
