@@ -38,7 +38,7 @@ func sources(t *testing.T) map[string]string {
 	return out
 }
 
-func get(t *testing.T, name string, header ...string) *http.Response {
+func get(t *testing.T, name string, header ...string) *httptest.ResponseRecorder {
 	t.Helper()
 	f, ok := console.Lookup(filepath.Base(name))
 	if !ok {
@@ -50,7 +50,7 @@ func get(t *testing.T, name string, header ...string) *http.Response {
 	}
 	w := httptest.NewRecorder()
 	f.Write(w, r)
-	return w.Result()
+	return w
 }
 
 func body(t *testing.T, r io.Reader) string {
@@ -72,7 +72,7 @@ func TestTheCompressedConsoleIsSmall(t *testing.T) {
 		resp := get(t, name, "Accept-Encoding", "gzip, br")
 		packed := body(t, resp.Body)
 		total += len(packed)
-		if resp.Header.Get("Content-Encoding") != "gzip" {
+		if resp.Header().Get("Content-Encoding") != "gzip" {
 			t.Errorf("%s is not compressed", name)
 		}
 		plain, err := gzip.NewReader(strings.NewReader(packed))
@@ -100,7 +100,7 @@ func TestFilesAreProtectedByTheirHeaders(t *testing.T) {
 	kinds := map[string]string{".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8",
 		".css": "text/css; charset=utf-8", ".svg": "image/svg+xml; charset=utf-8"}
 	for name := range sources(t) {
-		h := get(t, name).Header
+		h := get(t, name).Header()
 		for key, want := range map[string]string{
 			"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
 			"Content-Type": kinds[filepath.Ext(name)], "Cache-Control": "no-cache", "Vary": "Accept-Encoding",
@@ -115,12 +115,12 @@ func TestFilesAreProtectedByTheirHeaders(t *testing.T) {
 func TestABrowserThatHasTheFileLoadsItNoMore(t *testing.T) {
 	t.Parallel()
 	first := get(t, "app.js")
-	tag := first.Header.Get("ETag")
+	tag := first.Header().Get("ETag")
 	again := get(t, "app.js", "If-None-Match", "W/"+tag)
-	if tag == "" || again.StatusCode != http.StatusNotModified || body(t, again.Body) != "" {
-		t.Errorf("ETag %s: %d", tag, again.StatusCode)
+	if tag == "" || again.Code != http.StatusNotModified || body(t, again.Body) != "" {
+		t.Errorf("ETag %s: %d", tag, again.Code)
 	}
-	if other := get(t, "chat.js").Header.Get("ETag"); other == tag {
+	if other := get(t, "chat.js").Header().Get("ETag"); other == tag {
 		t.Error("two files have one ETag")
 	}
 }

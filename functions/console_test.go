@@ -29,7 +29,7 @@ func TestConfigFunctionServesTheConsoleBelowABasePath(t *testing.T) {
 	t.Parallel()
 	address := below(t, "/team/os", hmacSigner())
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	get := func(path string) (*http.Response, string) {
+	get := func(path string) (status int, header http.Header, body string) {
 		t.Helper()
 		r, err := http.NewRequestWithContext(t.Context(), "GET", address+path, nil)
 		if err != nil {
@@ -41,22 +41,22 @@ func TestConfigFunctionServesTheConsoleBelowABasePath(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer resp.Body.Close()
-		body, err := io.ReadAll(resp.Body)
+		text, err := io.ReadAll(resp.Body)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return resp, string(body)
+		return resp.StatusCode, resp.Header, string(text)
 	}
-	if resp, _ := get("/console"); resp.StatusCode != 307 || resp.Header.Get("Location") != "console/" {
-		t.Errorf("without the slash: %d to %q", resp.StatusCode, resp.Header.Get("Location"))
+	if status, header, _ := get("/console"); status != 307 || header.Get("Location") != "console/" {
+		t.Errorf("without the slash: %d to %q", status, header.Get("Location"))
 	}
 	for path, name := range map[string]string{"/console/": console.Index, "/console/app.js": "app.js"} {
 		file, _ := console.Lookup(name)
-		resp, body := get(path)
-		policy := resp.Header.Get("Content-Security-Policy")
-		if resp.StatusCode != 200 || body != string(file.Content) || resp.Header.Get("Content-Encoding") != "" ||
+		status, header, body := get(path)
+		policy := header.Get("Content-Security-Policy")
+		if status != 200 || body != string(file.Content) || header.Get("Content-Encoding") != "" ||
 			!strings.HasPrefix(policy, "default-src 'none'; script-src 'self';") {
-			t.Errorf("%s: %d, %d bytes, %q", path, resp.StatusCode, len(body), resp.Header)
+			t.Errorf("%s: %d, %d bytes, %q", path, status, len(body), header)
 		}
 	}
 }

@@ -23,6 +23,7 @@ type Collector struct {
 	bytes []byte
 }
 
+// NewCollector starts a collector that ends with the test.
 func NewCollector(t *testing.T) *Collector {
 	t.Helper()
 	c := &Collector{}
