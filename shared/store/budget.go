@@ -89,31 +89,37 @@ type check struct {
 }
 
 // args adds the named arguments of a check. Each is an array with a value for each scope, as PostgreSQL writes it: pgx
-// takes several times as long for slices.
-func (c check) args(schema string, to pgx.NamedArgs) pgx.NamedArgs {
-	array := func(name string, add func([]byte, scope) []byte) {
-		text := append(make([]byte, 0, 64), '{')
-		for i, s := range c.scopes {
-			if i > 0 {
-				text = append(text, ',')
-			}
-			text = add(text, s)
+// takes several times as long for slices. limits has the numbers of a scope as a row, because each argument of a
+// statement takes some time too.
+func (c check) args(to pgx.NamedArgs) pgx.NamedArgs {
+	if len(c.scopes) == 0 {
+		return to
+	}
+	to["counted_runs"] = c.runs
+	to["whose"] = c.array(func(text []byte, s scope) []byte { return appendQuoted(text, s.whose) })
+	to["keys"] = c.array(func(text []byte, s scope) []byte { return appendQuoted(text, s.key) })
+	to["limits"] = c.array(func(text []byte, s scope) []byte {
+		for i, n := range [...]int64{
+			int64(s.limits.ConcurrentRuns), int64(s.limits.WaitingRuns), int64(s.limits.RunsPerMinute),
+			int64(s.limits.RunsPerDay), int64(s.limits.TokensPerDay), microUSD(s.limits.USDPerDay),
+		} {
+			text = strconv.AppendInt(append(text, "{,"[min(i, 1)]), n, 10)
 		}
-		to[name] = string(append(text, '}'))
-	}
-	count := func(name string, of func(limit.Limits) int64) {
-		array(name, func(text []byte, s scope) []byte { return strconv.AppendInt(text, of(s.limits), 10) })
-	}
-	to["schema"], to["counted_runs"] = schema, c.runs
-	array("whose", func(text []byte, s scope) []byte { return appendQuoted(text, s.whose) })
-	array("keys", func(text []byte, s scope) []byte { return appendQuoted(text, s.key) })
-	count("concurrent", func(l limit.Limits) int64 { return int64(l.ConcurrentRuns) })
-	count("waiting", func(l limit.Limits) int64 { return int64(l.WaitingRuns) })
-	count("per_minute", func(l limit.Limits) int64 { return int64(l.RunsPerMinute) })
-	count("per_day", func(l limit.Limits) int64 { return int64(l.RunsPerDay) })
-	count("tokens", func(l limit.Limits) int64 { return int64(l.TokensPerDay) })
-	count("micro_usd", func(l limit.Limits) int64 { return microUSD(l.USDPerDay) })
+		return append(text, '}')
+	})
 	return to
+}
+
+// array returns an array with an element for each scope.
+func (c check) array(add func([]byte, scope) []byte) string {
+	text := append(make([]byte, 0, 128), '{')
+	for i, s := range c.scopes {
+		if i > 0 {
+			text = append(text, ',')
+		}
+		text = add(text, s)
+	}
+	return string(append(text, '}'))
 }
 
 // appendQuoted appends a text as an element of an array.
@@ -136,17 +142,17 @@ func microUSD(usd float64) int64 {
 	return int64(max(1, min(usd*1e6, 1<<62)))
 }
 
-// lockScopes is the statement before that of a check. It returns a row for each lock, with the isolation level. A
-// session of the same transaction is locked first, as by all statements that need a session and something else: it may
-// be locked for long by one that deletes it, and nobody else has to wait for that.
+// lockScopes is the statement before that of a check. It returns the isolation level and the number of locks. A session
+// of the same transaction is locked first, as by all statements that need a session and something else: it may be
+// locked for long by one that deletes it, and nobody else has to wait for that. The arguments are its key, and an array
+// with the names of the scopes as lockPlaces makes them.
 const lockScopes = `
 	WITH session AS (
-		SELECT FROM keyway.sessions WHERE owner = @owner AND session_id = @session_id FOR NO KEY UPDATE
+		SELECT FROM keyway.sessions WHERE owner = $1 AND session_id = $2 FOR NO KEY UPDATE
 	)
-	SELECT current_setting('transaction_isolation'), pg_advisory_xact_lock(l.k)
+	SELECT current_setting('transaction_isolation'), count(pg_advisory_xact_lock(l.k))
 	FROM (SELECT count(*) FROM session) s, (
-		SELECT hashtextextended(concat_ws('/', @schema::text, whose, key), 0) AS k
-		FROM unnest(@whose::text[], @keys::text[]) AS u (whose, key) ORDER BY 1 OFFSET 0
+		SELECT hashtextextended(name, 0) AS k FROM unnest($3::text[]) AS name ORDER BY 1 OFFSET 0
 	) l`
 
 // sql returns the parts of a statement that check the budget: the CTEs at its start, the condition under which it may
@@ -194,9 +200,12 @@ const usedQuery = `
 				COALESCE(p.micro_usd, 0) AS used_micro_usd,
 				extract(epoch FROM c.minute + interval '1 minute' - c.now)::float8 AS minute_left,
 				extract(epoch FROM (c.day + 1)::timestamp AT TIME ZONE 'UTC' - c.now)::float8 AS day_left
-			FROM unnest(@whose::text[], @keys::text[], @concurrent::bigint[], @waiting::bigint[], @per_minute::bigint[],
-				@per_day::bigint[], @tokens::bigint[], @micro_usd::bigint[])
-				AS s (whose, key, concurrent, waiting, per_minute, per_day, tokens, micro_usd)
+			FROM (
+				SELECT whose, key, l[n][1] AS concurrent, l[n][2] AS waiting, l[n][3] AS per_minute, l[n][4] AS per_day,
+					l[n][5] AS tokens, l[n][6] AS micro_usd
+				FROM (SELECT @limits::bigint[] AS l) AS a,
+					unnest(@whose::text[], @keys::text[]) WITH ORDINALITY AS u (whose, key, n)
+			) AS s
 			CROSS JOIN clock c
 			LEFT JOIN keyway.spending p ON p.whose = s.whose AND p.key = s.key AND p.day = c.day`
 
@@ -280,32 +289,35 @@ func errRefused(raw json.RawMessage) error {
 	return longest.Error()
 }
 
-// checked executes a batch whose first statements check the budget. Before them it sends the locks. args are those of
-// lockScopes. For no scopes it is batch.
+// checked executes a batch whose first statements check the budget. Before them it sends the locks, also that of
+// the session if there is one. For no scopes it is batch.
 //
 // A database whose default_transaction_isolation is another one would show the check a snapshot from before the locks.
 // The first statement finds that out and does nothing; from then on, batches set the level. A setting at the start of a
 // connection, or for each transaction, would be a state that a proxy need not keep, or a statement more for everybody.
 func (e executor) checked(
-	ctx context.Context, c check, args pgx.NamedArgs, b *pgx.Batch, read func(pgx.BatchResults) error,
+	ctx context.Context, c check, owner, session string, b *pgx.Batch, read func(pgx.BatchResults) error,
 ) error {
 	if len(c.scopes) == 0 {
 		return e.batch(ctx, b, read)
 	}
-	_, err := e.locked(ctx, e.text(lockScopes), args, b, read)
+	names := c.array(func(text []byte, s scope) []byte {
+		return appendQuoted(text, e.pool.schema+"/"+s.whose+"/"+s.key)
+	})
+	_, err := e.locked(ctx, e.text(lockScopes), []any{owner, session, names}, b, read)
 	return err
 }
 
-// locked executes a batch after a statement that takes locks and returns a row with the isolation level for each.
+// locked executes a batch after a statement that takes locks and returns the isolation level and their number.
 func (e executor) locked(
-	ctx context.Context, lock string, args pgx.NamedArgs, b *pgx.Batch, read func(pgx.BatchResults) error,
+	ctx context.Context, lock string, args []any, b *pgx.Batch, read func(pgx.BatchResults) error,
 ) (locks int, err error) {
 	set := e.pool.setIsolation.Load()
 	var all pgx.Batch
 	if set {
 		all.Queue("SET transaction_isolation = 'read committed'")
 	}
-	all.Queue(lock, args)
+	all.Queue(lock, args...)
 	all.QueuedQueries = append(all.QueuedQueries, b.QueuedQueries...)
 	wrong := false
 	err = e.batch(ctx, &all, func(answers pgx.BatchResults) error {
@@ -314,16 +326,11 @@ func (e executor) locked(
 				return err
 			}
 		}
-		rows, _ := answers.Query() // ForEachRow returns its error.
 		var level string
-		locks, wrong = 0, false
-		if _, err := pgx.ForEachRow(rows, []any{&level, nil}, func() error {
-			locks++
-			wrong = wrong || level != "read committed"
-			return nil
-		}); err != nil {
+		if err := answers.QueryRow().Scan(&level, &locks); err != nil {
 			return err
 		}
+		wrong = locks > 0 && level != "read committed"
 		return read(answers)
 	})
 	if err == nil && wrong && !set {
@@ -342,8 +349,7 @@ func (db *DB) Uses(ctx context.Context, b Budget, agent string) (list []limit.Us
 	rows, err := collect[usedRow](ctx, db, `
 		WITH clock AS MATERIALIZED (
 			SELECT now() AS now, (now() AT TIME ZONE 'UTC')::date AS day, date_trunc('minute', now()) AS minute
-		)`+usedQuery+` ORDER BY array_position(ARRAY['caller', 'agent', 'os'], s.whose)`, c.args(db.pool.schema,
-		pgx.NamedArgs{}))
+		)`+usedQuery+` ORDER BY array_position(ARRAY['caller', 'agent', 'os'], s.whose)`, c.args(pgx.NamedArgs{}))
 	if err != nil {
 		return nil, fmt.Errorf("uses: %w", kindOf(err))
 	}
@@ -388,9 +394,7 @@ const settle = `
 func (db *DB) BeginMerge(ctx context.Context, l Leg, budget Budget) error {
 	c := check{scopes: budget.scopes("", useMerge), runs: 1}
 	with, allowed, counted, day := c.sql("added")
-	args := c.args(db.pool.schema, pgx.NamedArgs{
-		"run_id": l.RunID, "leg": l.ID, "spender": budget.Spender, "owner": "", "session_id": "",
-	})
+	args := c.args(pgx.NamedArgs{"run_id": l.RunID, "leg": l.ID, "spender": budget.Spender})
 	var b pgx.Batch
 	b.Queue(db.text(`
 		WITH stored AS (
@@ -403,7 +407,7 @@ func (db *DB) BeginMerge(ctx context.Context, l Leg, budget Budget) error {
 		)`+counted+`
 		SELECT uses FROM refused WHERE NOT EXISTS (SELECT FROM stored) AND NOT EXISTS (SELECT FROM added)`), args)
 	var refused json.RawMessage
-	err := db.checked(ctx, c, args, &b, func(answers pgx.BatchResults) error {
+	err := db.checked(ctx, c, "", "", &b, func(answers pgx.BatchResults) error {
 		refused = nil
 		err := answers.QueryRow().Scan(&refused)
 		if errors.Is(err, pgx.ErrNoRows) {
@@ -449,7 +453,7 @@ const placesOf = `(VALUES
 
 // lockPlaces is lockScopes for a claim.
 const lockPlaces = `
-	SELECT current_setting('transaction_isolation'), pg_advisory_xact_lock(l.k) FROM (
+	SELECT current_setting('transaction_isolation'), count(pg_advisory_xact_lock(l.k)) FROM (
 		SELECT hashtextextended(concat_ws('/', @schema::text, s.whose, s.key), 0) AS k
 		FROM keyway.runs r, LATERAL ` + placesOf + `
 		WHERE r.run_id = @run_id AND r.status IN ('PENDING', 'RUNNING') AND s.n > 0 ORDER BY 1 OFFSET 0

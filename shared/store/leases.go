@@ -183,7 +183,7 @@ func (db *DB) ClaimRun(ctx context.Context, id, leg uuid.UUID, p Places) (r Run,
 	if p.none() {
 		err = db.bulk.batch(ctx, &b, read)
 	} else {
-		locks, err = db.bulk.locked(ctx, db.text(lockPlaces), args, &b, read)
+		locks, err = db.bulk.locked(ctx, db.text(lockPlaces), []any{args}, &b, read)
 	}
 	if err != nil {
 		return Run{}, false, fmt.Errorf("claim run %s: %w", id, kindOf(err))

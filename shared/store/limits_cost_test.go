@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -79,53 +80,45 @@ func TestLimitsNeedNoFurtherRoundTrip(t *testing.T) {
 }
 
 // BenchmarkLimits compares a begin and an end of a run with all limits of a caller, an agent and the OS with those
-// without any. The two take turns. Its figures are the processor time of this process, without PostgreSQL's: that of
-// the program, and that of the kernel, which grows with each time that the process waits.
+// without any. The two take turns. Its figures are medians of the processor time of this process, without PostgreSQL's:
+// that of the program, and that of the kernel, which grows with each time that the process waits.
 func BenchmarkLimits(b *testing.B) {
 	const block = 50
 	db := storetest.New(b)
-	kinds := []struct {
-		name         string
-		budget       store.Budget
-		user, system int64
-	}{{name: "none", budget: store.Budget{Spender: "ann"}}, {name: "all", budget: allLimits("ann", 1e9)}}
-	run := func(budget store.Budget) {
+	turn := func(budget store.Budget) float64 {
+		begin := cpu(b)
 		for range block {
 			if err := pair(b.Context(), db, budget); err != nil {
 				b.Fatal(err)
 			}
 		}
+		return float64(cpu(b)-begin) / block / 1000
 	}
-	for _, k := range kinds {
-		run(k.budget) // It prepares the statements.
-	}
+	none, all := store.Budget{Spender: "ann"}, allLimits("ann", 1e9)
+	_, _ = turn(none), turn(all) // They prepare the statements.
+	var without, with, more, ratio []float64
 	for b.Loop() {
-		for i := range kinds {
-			user, system := cpu(b)
-			run(kinds[i].budget)
-			userEnd, systemEnd := cpu(b)
-			kinds[i].user += userEnd - user
-			kinds[i].system += systemEnd - system
-		}
+		n, a := turn(none), turn(all)
+		without, with, more, ratio = append(without, n), append(with, a), append(more, a-n), append(ratio, a/n)
 	}
-	pairs := float64(b.N * block * 1000) // The times are in nanoseconds.
-	none, all := kinds[0], kinds[1]
-	for _, k := range kinds {
-		b.ReportMetric(float64(k.user)/pairs, k.name+"-user-µs/pair")
-		b.ReportMetric(float64(k.system)/pairs, k.name+"-system-µs/pair")
+	median := func(list []float64) float64 {
+		slices.Sort(list)
+		return list[len(list)/2]
 	}
-	b.ReportMetric(float64(all.user-none.user)/pairs, "more-user-µs/pair")
-	b.ReportMetric(float64(all.user+all.system-none.user-none.system)/pairs, "more-µs/pair")
+	b.ReportMetric(median(without), "none-µs/pair")
+	b.ReportMetric(median(with), "all-µs/pair")
+	b.ReportMetric(median(more), "more-µs/pair")
+	b.ReportMetric(median(ratio), "all/none")
 }
 
 // cpu is the processor time of this process so far, in nanoseconds.
-func cpu(b *testing.B) (user, system int64) {
+func cpu(b *testing.B) int64 {
 	b.Helper()
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		b.Fatal(err)
 	}
-	return u.Utime.Nano(), u.Stime.Nano()
+	return u.Utime.Nano() + u.Stime.Nano()
 }
 
 // BenchmarkLimitOfTheOS measures how many runs of different callers begin and end in a second, without limits and with

@@ -130,7 +130,7 @@ func (db *DB) BeginRun(ctx context.Context, r Run, o BeginOptions) (out BeginRes
 	if !o.Budget.counts() {
 		day = "NULL::date"
 	}
-	args := c.args(db.pool.schema, pgx.NamedArgs{
+	args := c.args(pgx.NamedArgs{
 		"run_id": r.RunID, "owner": r.Owner, "session_id": r.SessionID, "agent_id": r.AgentID,
 		"agent_name": r.AgentName, "model_id": r.ModelID, "model_provider": r.ModelProvider, "status": r.Status,
 		"background": r.Background, "streamed": r.Streamed,
@@ -176,7 +176,7 @@ func (db *DB) BeginRun(ctx context.Context, r Run, o BeginOptions) (out BeginRes
 		b.Queue(db.text(historyQuery), historyArgs(r.Owner, r.SessionID, r.AgentID, o.History))
 	}
 	var refused json.RawMessage
-	err = db.checked(ctx, c, args, &b, func(answers pgx.BatchResults) error {
+	err = db.checked(ctx, c, r.Owner, r.SessionID, &b, func(answers pgx.BatchResults) error {
 		out, refused = BeginResult{}, nil
 		err := answers.QueryRow().Scan(&out.State, &out.StateInSession, &refused)
 		if err == nil && o.History > 0 {
@@ -257,9 +257,9 @@ func (db *DB) ContinueRun(
 	if !budget.counts() {
 		day = "NULL::date"
 	}
-	args := c.args(db.pool.schema, pgx.NamedArgs{
+	args := c.args(pgx.NamedArgs{
 		"run_id": r.RunID, "leg": leg, "streamed": r.Streamed, "caller": r.Caller, "checkpoint": r.Checkpoint,
-		"key": q.Key, "digest": q.Digest, "spender": budget.Spender, "owner": r.Owner, "session_id": r.SessionID,
+		"key": q.Key, "digest": q.Digest, "spender": budget.Spender,
 	})
 	var b pgx.Batch
 	// The second condition is true if this statement continued the run before, and its answer was lost.
@@ -281,7 +281,7 @@ func (db *DB) ContinueRun(
 		SELECT kept_events, NULL::json FROM run`+refusal), args)
 	var refused json.RawMessage
 	var kept *int
-	err = db.checked(ctx, c, args, &b, func(answers pgx.BatchResults) error {
+	err = db.checked(ctx, c, r.Owner, r.SessionID, &b, func(answers pgx.BatchResults) error {
 		kept, refused = nil, nil
 		return answers.QueryRow().Scan(&kept, &refused)
 	})
