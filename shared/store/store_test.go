@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"strings"
@@ -20,7 +21,16 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
-func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
+func TestMain(m *testing.M) {
+	// A check of a machine is 30 actions, each with several statements. rapid's 100 checks would take most of the time of
+	// this package; the flag and the variable still ask for more.
+	if os.Getenv("RAPID_CHECKS") == "" {
+		if err := flag.Set("rapid.checks", "40"); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(storetest.Main(m))
+}
 
 var (
 	day   = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
