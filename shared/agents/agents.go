@@ -31,6 +31,17 @@ func Open(cfg *config.Config, lookup func(string) (string, bool)) ([]run.Agent, 
 	return Options{Lookup: lookup}.Open(cfg, cfg.Agents)
 }
 
+// OpenModel opens the model of the agent with this index in cfg. It makes no network request.
+func OpenModel(cfg *config.Config, i int, lookup func(string) (string, bool)) (model.Model, error) {
+	m := cfg.Agents[i].Model
+	if variable, unset := cfg.Unset[config.Element("agents", i)+".model.api_key"]; unset {
+		// The agent names its own variable. The provider's usual variable may hold
+		// another account's key, so it is not used in its place.
+		return nil, providers.NoKey{Variable: variable, Model: m.Provider + ":" + m.ID}
+	}
+	return providers.Open(m, lookup)
+}
+
 // Open opens the given agents. They must be the first agents of cfg, or all of them,
 // because an error names an agent by its index in cfg (agents[1]). The error has one line
 // for each error, such as a missing API key or a setting that this version doesn't
@@ -47,12 +58,7 @@ func (o Options) Open(cfg *config.Config, agents []config.Agent) ([]run.Agent, e
 	tools := builtin.Options{Egress: egress, Lookup: o.Lookup, Own: o.Tools}
 	for i, a := range agents {
 		at := config.Element("agents", i)
-		m, err := providers.Open(a.Model, o.Lookup)
-		if variable, unset := cfg.Unset[at+".model.api_key"]; unset {
-			// The agent names its own variable. The provider's usual variable may hold
-			// another account's key, so it is not used in its place.
-			err = providers.NoKey{Variable: variable, Model: a.Model.Provider + ":" + a.Model.ID}
-		}
+		m, err := OpenModel(cfg, i, o.Lookup)
 		if noKey, ok := errors.AsType[providers.NoKey](err); ok && o.StandIn != nil {
 			m, err = o.StandIn(a, noKey), nil
 		}

@@ -365,6 +365,7 @@ func TestNoCommandPrintsASecret(t *testing.T) {
 		"serve --addr 0.0.0.0:0",
 		"token --sub ann", "can GET /agents", "can GET /agents --token " + ann + "x", "can " + ann, "policy " + ann,
 		"policy --json", "policy --token " + ann,
+		"doctor", "doctor --json",
 		"migrate", "migrate --json", "keys generate --out " + keys, "keys generate --json --alg ES256 --out " + keys,
 		"routes " + ann, "version --" + ann,
 		"test " + ann, "test " + keys, "test " + keys + " --json", "diff " + ann + " --since 1h",

@@ -19,6 +19,13 @@ func fileLimit() uint64 {
 	return l.Cur
 }
 
+// freeSpace returns how many bytes this user can write to the disk of a directory.
+func freeSpace(dir string) (n uint64, known bool) {
+	var s syscall.Statfs_t
+	err := syscall.Statfs(dir, &s)
+	return s.Bavail * uint64(s.Bsize), err == nil // #nosec G115 -- a block has a size above 0
+}
+
 // lockFile waits until no other process holds the lock of a file, which it makes if it is missing. The lock also ends
 // with the process.
 func lockFile(name string) (unlock func(), err error) {

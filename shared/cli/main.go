@@ -59,6 +59,7 @@ type cli struct {
 	Audit     auditCmd     `cmd:"" help:"Search the log of who changed or read which data."`
 	Routes    routesCmd    `cmd:"" help:"List the routes and the scopes they need."`
 	Migrate   migrateCmd   `cmd:"" help:"Bring the database schema up to date."`
+	Doctor    doctorCmd    `cmd:"" help:"Check everything that a server needs, and name the remedies."`
 	Revoke    revokeCmd    `cmd:"" help:"Revoke tokens that have leaked."`
 	Runs      runsCmd      `cmd:"" help:"List and cancel the runs that have not ended."`
 	Owners    ownersCmd    `cmd:"" help:"Show and change which issuer's users own what."`
@@ -110,6 +111,7 @@ var longHelp = kong.Vars{
 		"issuer.",
 	"help_owners_subject": "Move what is stored under this subject of the home issuer, which contains a #, to the name " +
 		"that it has today.",
+	"help_stack": "Also check this CloudFormation stack with the command aws: its state, its outputs and its last errors.",
 	"help_dirs": "The directories to write keyway.json to. Defaults to each directory below .aws-sam/build " +
 		"that holds a bootstrap.",
 }

@@ -239,6 +239,19 @@ func runningCalls(r store.Run) []call {
 		{"RequestCancel", func(ctx context.Context, db *store.DB) error {
 			return want(db.RequestCancel(ctx, ann, r.RunID))
 		}},
+		{"Server", func(ctx context.Context, db *store.DB) error {
+			s, err := db.Server(ctx)
+			return want(s.Enters && len(s.Missing) == 0 && s.MaxConns > 0, err)
+		}},
+		{"MetricsByDay", func(ctx context.Context, db *store.DB) error {
+			_, err := db.MetricsByDay(ctx, ann, store.UsageQuery{From: day, To: day.AddDate(0, 0, 1)})
+			return err
+		}},
+		{"UsageByDay", func(ctx context.Context, db *store.DB) error {
+			_, _, err := db.UsageByDay(ctx, ann, store.UsageQuery{From: day, To: day.AddDate(0, 0, 1)}, 20, 1)
+			return err
+		}},
+		{"Backlog", func(ctx context.Context, db *store.DB) error { _, err := db.Backlog(ctx); return err }},
 		{"ActiveRuns", func(ctx context.Context, db *store.DB) error {
 			_, _, err := db.ActiveRuns(ctx, ann, store.ActiveQuery{Owner: "ann", AgentID: "a"}, 20, 1)
 			return err

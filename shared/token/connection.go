@@ -15,6 +15,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // connection sends the requests for the keys of one address.
@@ -72,25 +73,32 @@ func (c connection) allows(u *url.URL) bool {
 	return u.Scheme == "http" && (c.http || c.address.Scheme == "http" && loopback(u.Hostname()))
 }
 
+// httpAnswer is the answer of a server.
+type httpAnswer struct {
+	status int
+	body   []byte
+	date   time.Time // by the server's clock; zero if the answer has none
+}
+
 // get requests an address once.
-func (c connection) get(ctx context.Context, u *url.URL, accept string, limit int) (int, []byte, error) {
+func (c connection) get(ctx context.Context, u *url.URL, accept string, limit int) (httpAnswer, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return 0, nil, errors.New("is not a valid address")
+		return httpAnswer{}, errors.New("is not a valid address")
 	}
 	r.Header.Set("Accept", accept)
 	client := c.client
 	if u.Scheme == "http" && c.private != nil {
 		client = c.private
 	}
-	status, body, err := send(client, r, limit)
+	got, err := send(client, r, limit)
 	switch {
 	case errors.Is(err, errUntrusted) && c.ca:
 		err = fmt.Errorf("%w, because the CA in ca did not sign it; correct ca", err)
 	case errors.Is(err, errUntrusted):
 		err = fmt.Errorf("%w; set ca on this key to the certificate of its CA", err)
 	}
-	return status, body, err
+	return got, err
 }
 
 // sameHost is a redirect policy. via contains the requests so far, so that there are at most
@@ -146,17 +154,18 @@ func readCA(ca string) (*x509.CertPool, error) {
 
 // send returns the answer to a request if it has at most limit bytes. Its errors contain
 // nothing of the answer, and not the address, which a *url.Error would contain.
-func send(client *http.Client, r *http.Request, limit int) (status int, body []byte, err error) {
+func send(client *http.Client, r *http.Request, limit int) (got httpAnswer, err error) {
 	resp, err := client.Do(r)
 	if err == nil {
 		defer resp.Body.Close()
-		status = resp.StatusCode
-		body, err = io.ReadAll(io.LimitReader(resp.Body, int64(limit)+1))
+		got.status = resp.StatusCode
+		got.date, _ = http.ParseTime(resp.Header.Get("Date"))
+		got.body, err = io.ReadAll(io.LimitReader(resp.Body, int64(limit)+1))
 	}
 	op, isNet := errors.AsType[*net.OpError](err)
 	bad, isCertificate := errors.AsType[*tls.CertificateVerificationError](err)
 	switch {
-	case err == nil && len(body) > limit:
+	case err == nil && len(got.body) > limit:
 		err = fmt.Errorf("the answer has more than %d bytes", limit)
 	case err == nil:
 	case errors.Is(err, errRedirect):
@@ -172,7 +181,7 @@ func send(client *http.Client, r *http.Request, limit int) (status int, body []b
 	default:
 		err = errors.New("closed the connection too early, or does not speak HTTP")
 	}
-	return status, body, err
+	return got, err
 }
 
 // certificateFault says what is wrong with the certificate of a server.

@@ -69,14 +69,14 @@ func (c connection) discover(ctx context.Context, from *source) (*url.URL, error
 
 // metadata requests a metadata document once. answered reports that the host sent an answer.
 func (c connection) metadata(ctx context.Context, u *url.URL) (m metadata, answered bool, err error) {
-	status, body, err := c.get(ctx, u, "application/json", maxMetadata)
+	got, err := c.get(ctx, u, "application/json", maxMetadata)
 	if err != nil {
 		return m, false, err
 	}
-	if status != http.StatusOK {
-		return m, true, fmt.Errorf("status %d", status)
+	if got.status != http.StatusOK {
+		return m, true, fmt.Errorf("status %d", got.status)
 	}
-	o, err := parseObject(body)
+	o, err := parseObject(got.body)
 	if err != nil {
 		return m, true, errors.New("the answer is not a JSON object")
 	}

@@ -64,14 +64,16 @@ func (o Options) jwksFetcher(s KeySource, from *source, methods map[string]jwt.S
 
 // fetchSet requests a set once, and reads the keys in the answer.
 func (c connection) fetchSet(ctx context.Context, u *url.URL) (batch, error) {
-	status, body, err := c.get(ctx, u, "application/jwk-set+json, application/json", maxSet)
+	got, err := c.get(ctx, u, "application/jwk-set+json, application/json", maxSet)
 	if err != nil {
 		return batch{}, err
 	}
-	if status != http.StatusOK {
-		return batch{}, fmt.Errorf("answered with status %d", status)
+	if got.status != http.StatusOK {
+		return batch{}, fmt.Errorf("answered with status %d", got.status)
 	}
-	return parseSet(body)
+	found, err := parseSet(got.body)
+	found.date = got.date
+	return found, err
 }
 
 // parseSet reads a fetched set. It passes over a key that is broken, weak, private or of an

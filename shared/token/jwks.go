@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -37,6 +38,7 @@ const (
 type batch struct {
 	keys []key
 	over []PassedOver
+	date time.Time // when it was sent, by the clock of its server; zero if unknown
 }
 
 // PassedOver is a key that verifies nothing, although its source contains it.

@@ -128,7 +128,7 @@ func (s KeySource) load(from *source, methods map[string]jwt.SigningMethod) (bat
 // usable returns the keys that an accepted algorithm can use, and passes over the others. It
 // is an error if there are none; the batch is then valid too.
 func (from *source) usable(found batch, methods map[string]jwt.SigningMethod) (batch, error) {
-	all := batch{over: found.over}
+	all := batch{over: found.over, date: found.date}
 	var kinds, wanted []string
 	for _, alg := range algorithms {
 		if methods[alg] != nil {

@@ -75,7 +75,8 @@ func hashOf(kid string) kidHash { return sha256.Sum256([]byte(kid)) }
 // keySet is what one fetch returned. It may be empty: then all keys were removed.
 type keySet struct {
 	batch
-	at time.Time // when the fetch began; a later change may be missing
+	at  time.Time // when the fetch began; a later change may be missing
+	end time.Time // when it ended
 }
 
 // knows reports whether a key in the set has this kid.
@@ -233,7 +234,7 @@ func (r *remote) end(kid string, found batch, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.failed = err; err == nil {
-		s := &keySet{found, r.tried}
+		s := &keySet{found, r.tried, r.now().Round(0)}
 		r.set.Store(s)
 		r.answer(s, kid)
 	} else {
@@ -423,6 +424,32 @@ func (v *Verifier) PassedOver() []PassedOver {
 			all = append(all, PassedOver{Source: r.name, Why: "its set has no usable key, so all its tokens are refused"})
 		}
 		all = append(all, s.over...)
+	}
+	return all
+}
+
+// Clock compares the clock of a source of keys with the one here.
+type Clock struct {
+	// Source names the source, such as keys[0].
+	Source string
+	// Ahead is by how much the source's clock is ahead at least. It is negative if that clock is behind, and 0 within the
+	// precision of the comparison: a second, and the time that the answer took.
+	Ahead time.Duration
+}
+
+// Clocks returns a Clock for each fetched set that came with a date.
+func (v *Verifier) Clocks() (all []Clock) {
+	for _, r := range v.remotes {
+		s := r.set.Load()
+		if s == nil || s.date.IsZero() {
+			continue
+		}
+		const precision = time.Second // of the header Date, which is rounded down
+		ahead := max(s.date.Sub(s.end), 0)
+		if behind := s.at.Sub(s.date.Add(precision)); behind > 0 {
+			ahead = -behind
+		}
+		all = append(all, Clock{r.name, ahead})
 	}
 	return all
 }

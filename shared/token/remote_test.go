@@ -520,3 +520,24 @@ func TestAClockThatIsSetBackDoesNotExtendAKey(t *testing.T) {
 	i.passes(-time.Hour)
 	f.refuses(a, "an hour earlier")
 }
+
+// Both clocks have whole seconds in the header Date, so a smaller difference is none.
+func TestTheClocksOfIssuersAreCompared(t *testing.T) {
+	t.Parallel()
+	ahead := map[time.Duration]time.Duration{0: 0, time.Minute: time.Minute, -time.Minute: -59 * time.Second}
+	for by, want := range ahead {
+		a := newKey("a")
+		i := newIssuer(t, a)
+		i.does(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Date", time.Unix(now, 0).Add(by).UTC().Format(http.TimeFormat))
+			fmt.Fprint(w, set(a))
+		})
+		v := newVerifier(t, i.options())
+		if faults := v.Fetch(t.Context()); len(faults) > 0 {
+			t.Fatal(faults)
+		}
+		if got := v.Clocks(); len(got) != 1 || got[0] != (token.Clock{Source: "keys[0]", Ahead: want}) {
+			t.Errorf("%v: %v", by, got)
+		}
+	}
+}

@@ -140,11 +140,11 @@ func (s storedSecret) get(ctx context.Context) (string, error) {
 	client := s.o.client()
 	// A signed request must reach nobody but the host that it was signed for.
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return errRedirect }
-	status, answer, err := send(client, r, 2*maxSecret) // line ends and quotes in the text are escaped
+	got, err := send(client, r, 2*maxSecret) // line ends and quotes in the text are escaped
 	if err != nil {
 		return "", err
 	}
-	return readSecret(status, answer)
+	return readSecret(got.status, got.body)
 }
 
 // readSecret returns the text in an answer. For an error of AWS it returns this program's

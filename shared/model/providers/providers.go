@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"net/http"
 
+	"github.com/keyway-agents/keyway/shared/awsenv"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
@@ -71,6 +72,26 @@ func openAIOptions(m config.Model, env Lookup) (openai.Options, error) {
 		return o, NoKey{Variable: "OPENAI_API_KEY", Model: m.Provider + ":" + m.ID}
 	}
 	return o, nil
+}
+
+// Address returns the address that requests of a model lead to, by the rules of Open, or "" if there is none: for the
+// provider demo, and for bedrock without a region.
+func Address(m config.Model, env Lookup) string {
+	lookup := awsenv.Lookup(env)
+	switch m.Provider {
+	case "openai", "openai-responses":
+		return cmp.Or(string(m.BaseURL), value(env, "OPENAI_BASE_URL"), "https://api.openai.com/v1")
+	case "anthropic":
+		return cmp.Or(string(m.BaseURL), value(env, "ANTHROPIC_BASE_URL"), "https://api.anthropic.com")
+	case "bedrock":
+		if at := cmp.Or(string(m.BaseURL), awsenv.Endpoint(lookup, "BEDROCK_RUNTIME")); at != "" {
+			return at
+		}
+		if r := awsenv.Region(lookup); region().MatchString(r) {
+			return "https://bedrock-runtime." + r + ".amazonaws.com"
+		}
+	}
+	return ""
 }
 
 // headers returns the operator's headers of a model in the form of net/http.

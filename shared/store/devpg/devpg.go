@@ -142,15 +142,34 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 
 // Exists reports whether Start would find a database in a directory, and not make one.
 func Exists(dir string) bool {
-	if _, err := os.Stat(dir); err != nil {
-		return false
+	_, ok := find(dir)
+	return ok
+}
+
+// Running returns the URL of the server that Start would share, or "" if none runs. It starts and makes nothing.
+func Running(ctx context.Context, dir string) (url string) {
+	if pg, ok := find(dir); ok {
+		url, _ = answering(ctx, filepath.Join(pg, published)) // "" with an error
 	}
-	p, err := findPlace(dir)
+	return url
+}
+
+// find returns the directory of an existing database. It makes no directory.
+func find(dir string) (pg string, ok bool) {
+	abs, err := filepath.Abs(dir)
+	if err == nil {
+		abs, err = filepath.EvalSymlinks(abs)
+	}
 	if err != nil {
-		return false
+		return "", false
 	}
-	_, err = os.Stat(filepath.Join(p.dir, "data", "PG_VERSION"))
-	return err == nil
+	for _, above := range []string{abs, elsewhere(abs)} {
+		pg = filepath.Join(above, "pg")
+		if _, err := os.Stat(filepath.Join(pg, "data", "PG_VERSION")); err == nil {
+			return pg, true
+		}
+	}
+	return "", false
 }
 
 // portOf returns the port in the address of a server.

@@ -73,8 +73,7 @@ func rootPlace(dir string) (place, error) {
 			return place{}, fmt.Errorf("uid %d, which owns the database, cannot enter %s; chmod o+x the directories above it",
 				who.uid, dir)
 		}
-		name := strings.TrimLeft(filepath.Base(dir), ".")
-		dir = filepath.Join(rootDir, fmt.Sprintf("%s-%.4x", name, sha256.Sum256([]byte(dir))))
+		dir = elsewhere(dir)
 		p.note = fmt.Sprintf("the database is kept in %s/pg: its user (uid %d) cannot enter %s", dir, who.uid, p.dir)
 		p.dir = filepath.Join(dir, "pg")
 		if who, err = serverAccount(p.dir); err != nil {
@@ -85,6 +84,12 @@ func rootPlace(dir string) (place, error) {
 	p.cache = filepath.Join(rootDir, fmt.Sprintf("postgresql-%d", who.uid))
 	p.attr = &syscall.SysProcAttr{Setpgid: true, Credential: &syscall.Credential{Uid: who.uid, Gid: who.gid}}
 	return p, errors.Join(makeOpen(rootDir), makeOpen(dir), who.give(p.dir), who.give(p.cache))
+}
+
+// elsewhere returns the directory below rootDir for a database whose own one its user cannot enter.
+func elsewhere(dir string) string {
+	name := strings.TrimLeft(filepath.Base(dir), ".")
+	return filepath.Join(rootDir, fmt.Sprintf("%s-%.4x", name, sha256.Sum256([]byte(dir))))
 }
 
 // serverAccount returns the user that root runs the server as: the owner of the database
