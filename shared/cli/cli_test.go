@@ -103,7 +103,7 @@ func TestScripts(t *testing.T) {
 		t.Fatal(err)
 	}
 	users := usersDatabase(t)
-	owners, spent := ownersDatabase(t), spentDatabase(t)
+	owners, spent, busy := ownersDatabase(t), spentDatabase(t), busyDatabase(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -119,6 +119,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("OWNERS_DATABASE", owners)
 			e.Setenv("USERS_DATABASE", users)
 			e.Setenv("SPENT_DATABASE", spent)
+			e.Setenv("BUSY_DATABASE", busy)
 			e.Setenv("CONTROL", "ann\x1b[2J")
 			e.Setenv("A", "arn:aws:secretsmanager:eu-central-1:123456789012:secret:jwt-AbCdEf")
 			for sub, token := range tokens {

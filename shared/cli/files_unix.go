@@ -4,9 +4,11 @@ package cli
 
 import (
 	"errors"
+	"io"
 	"math"
 	"os"
 	"syscall"
+	"unsafe"
 )
 
 // fileLimit returns how many files and connections this process can open. Go has raised the
@@ -43,4 +45,19 @@ func lockFile(name string) (unlock func(), err error) {
 		return nil, err
 	}
 	return func() { _ = f.Close() }, nil
+}
+
+// terminalWidth returns the width of a terminal, or 0 if it is not known.
+func terminalWidth(w io.Writer) int {
+	f, ok := w.(*os.File)
+	if !ok {
+		return 0
+	}
+	var size struct{ rows, columns, x, y uint16 }
+	// #nosec G103 -- ioctl has no other way to return the size
+	_, _, failed := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), syscall.TIOCGWINSZ, uintptr(unsafe.Pointer(&size)))
+	if failed != 0 {
+		return 0
+	}
+	return int(size.columns)
 }

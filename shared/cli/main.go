@@ -62,6 +62,7 @@ type cli struct {
 	Doctor    doctorCmd    `cmd:"" help:"Check everything that a server needs, and name the remedies."`
 	Revoke    revokeCmd    `cmd:"" help:"Revoke tokens that have leaked."`
 	Runs      runsCmd      `cmd:"" help:"List and cancel the runs that have not ended."`
+	Top       topCmd       `cmd:"" help:"Show the runs in progress and what runs have used today."`
 	Owners    ownersCmd    `cmd:"" help:"Show and change which issuer's users own what."`
 	Export    exportCmd    `cmd:"" help:"Write all data of one user as JSON Lines."`
 	Erase     eraseCmd     `cmd:"" help:"Delete all data of one user."`
