@@ -42,17 +42,20 @@ var rooms = map[string]string{
 		"shared/config shared/logging shared/loghash github.com/aws/aws-lambda-go/events",
 	"shared/policycheck": "shared/fault shared/route shared/authz shared/config " +
 		"shared/config/yamlfile shared/edge github.com/aws/aws-lambda-go/events",
-	"shared/replay":          "shared/route shared/scope shared/authz",
-	"shared/logging":         "shared/fault",
-	"shared/trace":           "shared/logging go.opentelemetry.io/otel",
-	"shared/trace/otlp":      "shared/trace go.opentelemetry.io/otel google.golang.org/protobuf/encoding/protowire",
-	"shared/trace/tracetest": "go.opentelemetry.io/proto/otlp google.golang.org/protobuf/proto",
-	"shared/version":         "",
-	"shared/model":           "",
-	"shared/tool":            "shared/fault shared/strictjson github.com/google/jsonschema-go",
-	"shared/tool/hackernews": "shared/fault shared/tool",
-	"shared/tool/websearch":  "shared/fault shared/tool golang.org/x/net/html",
-	"shared/tool/mcp":        "shared/trace shared/fault shared/tool",
+	"shared/replay":           "shared/route shared/scope shared/authz",
+	"shared/logging":          "shared/fault",
+	"shared/trace":            "shared/logging go.opentelemetry.io/otel",
+	"shared/trace/otlp":       "shared/trace go.opentelemetry.io/otel google.golang.org/protobuf/encoding/protowire",
+	"shared/meter":            "shared/trace go.opentelemetry.io/otel",
+	"shared/meter/prometheus": "shared/meter github.com/VictoriaMetrics/metrics",
+	"shared/meter/emf":        "shared/meter",
+	"shared/trace/tracetest":  "go.opentelemetry.io/proto/otlp google.golang.org/protobuf/proto",
+	"shared/version":          "",
+	"shared/model":            "",
+	"shared/tool":             "shared/fault shared/strictjson github.com/google/jsonschema-go",
+	"shared/tool/hackernews":  "shared/fault shared/tool",
+	"shared/tool/websearch":   "shared/fault shared/tool golang.org/x/net/html",
+	"shared/tool/mcp":         "shared/trace shared/fault shared/tool",
 	"shared/tool/builtin": "shared/fault shared/config shared/tool shared/tool/hackernews " +
 		"shared/tool/websearch shared/tool/mcp shared/version",
 	"shared/tool/tooltest":  "shared/tool github.com/google/jsonschema-go",
@@ -106,7 +109,8 @@ var rooms = map[string]string{
 	"shared/lambdahttp/lambdatest": "",
 	"shared/agents": "shared/config shared/model shared/model/providers shared/run shared/tool " +
 		"shared/tool/builtin",
-	"shared/lambdaboot": "shared/trace shared/audit shared/loghash shared/awsenv shared/fault shared/config " +
+	"shared/lambdaboot": "shared/meter shared/meter/emf " +
+		"shared/trace shared/audit shared/loghash shared/awsenv shared/fault shared/config " +
 		"shared/config/deployed " +
 		"shared/api shared/authz shared/edge shared/lambdahttp shared/logging shared/queue shared/revoke shared/route " +
 		"shared/run shared/store shared/token shared/version shared/assemble " +

@@ -85,6 +85,8 @@ type Service struct {
 	Handler http.Handler
 	// Runner executes the runs. It is nil for a function without runs.
 	Runner *run.Runner
+	// Followers returns how many clients follow runs. It is nil for a function without runs.
+	Followers func() int
 }
 
 // functions are the parts of the route table. Each is served by its own Lambda function, unless OnAWS says otherwise.
@@ -127,8 +129,10 @@ func build(p Parts, served []route.Function) (s Service) {
 				Limits: limit.Limits(p.Config.Limits), CallersLimited: callersLimited(p.Config.Auth), Prices: p.Config.Prices,
 				Tracer: p.Tracer, Notify: p.Config.Notify,
 			})
+			reader := follow.New(p.DB)
+			s.Followers = reader.Followers
 			resources = append(resources, api.Runs{
-				DB: p.DB, Runner: s.Runner, Follow: follow.New(p.DB), Notes: p.models(), Agents: list,
+				DB: p.DB, Runner: s.Runner, Follow: reader, Notes: p.models(), Agents: list,
 				Isolation: isolation, Revoked: p.revoked(), Now: Now, NewID: uuid.New,
 				Limits: limit.Limits(p.Config.Limits),
 			}, api.UserData{DB: p.DB})

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/keyway-agents/keyway/shared/loghash"
@@ -70,7 +71,7 @@ func numbers(dir, name string) (list []int) {
 // --data each. If a file can't be written, the server warns and serves all the same.
 func (s *server) openLogs() (closeLogs func() error) {
 	open := func(name string, keep bool) slog.Handler {
-		f := &logFile{dir: s.cli.Data, name: name, max: maxLogSize, keep: keep, log: s.log}
+		f := &logFile{dir: s.cli.Data, name: name, max: maxLogSize, keep: keep, log: s.log, all: &s.lostLines}
 		s.logFiles = append(s.logFiles, f)
 		if _, err := f.ready(); err != nil {
 			f.failed(err)
@@ -140,6 +141,8 @@ type logFile struct {
 	torn bool
 	// lost is how many lines were lost since the last one that was written.
 	lost int
+	// all counts the lines that were lost, nil for no count.
+	all *atomic.Int64
 }
 
 // ready makes f the current file, and returns its size. Another server that shares the directory may have begun a new
@@ -195,6 +198,9 @@ func (l *logFile) Write(line []byte) (int, error) {
 	if err := l.append(out); err != nil {
 		l.failed(err)
 		l.lost++
+		if l.all != nil {
+			l.all.Add(1)
+		}
 		return 0, err
 	}
 	if l.lost > 0 {

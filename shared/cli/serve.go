@@ -32,6 +32,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/gateway"
 	"github.com/keyway-agents/keyway/shared/logging"
 	"github.com/keyway-agents/keyway/shared/loghash"
+	"github.com/keyway-agents/keyway/shared/meter/prometheus"
 	"github.com/keyway-agents/keyway/shared/notify"
 	"github.com/keyway-agents/keyway/shared/queue"
 	"github.com/keyway-agents/keyway/shared/queue/local"
@@ -57,6 +58,8 @@ type serveCmd struct {
 	// TLSCert and TLSKey are PEM files. They are read again when they change.
 	TLSCert string `name:"tls-cert" placeholder:"FILE" help:"Serve HTTPS with this certificate (PEM, with its chain)."`
 	TLSKey  string `name:"tls-key" placeholder:"FILE" help:"The private key of the certificate (PEM)."`
+	// MetricsAddr is where Prometheus scrapes. Empty: nothing is counted.
+	MetricsAddr string `name:"metrics-addr" placeholder:"HOST:PORT" help:"Serve Prometheus' GET /metrics at this address."`
 	// RequireTLS refuses plain HTTP on an address that other machines reach.
 	RequireTLS bool `name:"require-tls" help:"Refuse to serve other machines without TLS."`
 }
@@ -127,6 +130,13 @@ type server struct {
 	runners []*run.Runner
 	// spans makes and exports the spans of requests and runs.
 	spans trace.Exporter
+	// metrics counts for Prometheus, and scrapes is where it asks. Both are nil without --metrics-addr.
+	metrics *prometheus.Metrics
+	scrapes net.Listener
+	// followers returns how many clients follow runs with the configuration in force.
+	followers atomic.Pointer[func() int]
+	// lostLines counts the lines of logs that could not be written.
+	lostLines atomic.Int64
 	// notices reports runs to the webhook of the configuration in force. It holds nil without one.
 	notices atomic.Pointer[notify.Sender]
 	// background waits for the goroutines that end with the context.
@@ -177,6 +187,10 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 	}
 	defer listener.Close()
 	s.conns = limitConnections(listener, s.capacity.conns, minWaits)
+	if err := s.openMetrics(ctx); err != nil {
+		return err
+	}
+	defer s.closeMetrics()
 	base := "http://" + listener.Addr().String()
 	if encrypted != nil {
 		base = "https://" + listener.Addr().String()
@@ -210,6 +224,7 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 	defer s.closeSpans()
 	s.queue = local.New(s.db)
 	s.revocations = revoke.New(s.db.Revocations, assemble.Now, s.log)
+	s.count()
 	s.apply(p)
 	s.requeue(ctx) // before the first request can ask for an orphaned run
 	s.background.Go(func() { s.requeueOften(ctx) })
@@ -225,6 +240,10 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 		fmt.Fprintf(e.err, "keyway serves %s at %s\n", p.cfg.ID, base)
 		s.log.Info("capacity", "runs", s.capacity.runs, "background_runs", s.capacity.background,
 			"connections", s.capacity.conns)
+	}
+	if s.metrics != nil {
+		go s.serveMetrics() // until closeMetrics
+		fmt.Fprintf(e.err, "metrics at http://%s/metrics\n", s.scrapes.Addr())
 	}
 	return s.listen(ctx, encrypted)
 }
@@ -406,6 +425,7 @@ func (s *server) apply(p prepared) {
 	// apply is called by one goroutine at a time: by serve, and then by reload alone.
 	s.runners = append(s.runners, service.Runner)
 	s.runner.Store(service.Runner)
+	s.followers.Store(&service.Followers)
 	// AgentOS's web interface is allowed by default with --dev, as in AgentOS itself. Without --dev, and
 	// on AWS, keyway.yaml names every origin. An empty list there allows none.
 	origins := p.cfg.CORS.Origins

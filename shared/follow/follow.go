@@ -89,6 +89,13 @@ func New(db *store.DB) *Reader {
 	}
 }
 
+// Followers returns how many clients follow runs.
+func (r *Reader) Followers() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.followers
+}
+
 // Follower follows one run. One goroutine uses it.
 type Follower struct {
 	r      *Reader

@@ -20,6 +20,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/lambdahttp"
 	"github.com/keyway-agents/keyway/shared/logging"
 	"github.com/keyway-agents/keyway/shared/loghash"
+	"github.com/keyway-agents/keyway/shared/meter"
+	"github.com/keyway-agents/keyway/shared/meter/emf"
 	"github.com/keyway-agents/keyway/shared/queue"
 	"github.com/keyway-agents/keyway/shared/revoke"
 	"github.com/keyway-agents/keyway/shared/route"
@@ -155,6 +157,9 @@ func (f Function) parts(log *slog.Logger) (p assemble.Parts, spans trace.Exporte
 		if spans, err = f.Trace(os.LookupEnv, p.Version, log); err != nil {
 			return p, spans, err
 		}
+	}
+	if namespace := os.Getenv(emf.Variable); namespace != "" {
+		spans.Tracer = meter.Tracer(spans.Tracer, &emf.Metrics{Namespace: namespace, To: os.Stdout, Now: assemble.Now})
 	}
 	p.Tracer = spans.Tracer
 	if f.Agents != nil {

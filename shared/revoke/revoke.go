@@ -78,6 +78,16 @@ func (l *List) Check(ctx context.Context, t Token) error {
 	return nil
 }
 
+// Age returns how old the copy is that checks use, 0 before the first one.
+func (l *List) Age() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.known == nil {
+		return 0
+	}
+	return l.now().Sub(l.known.began).Abs()
+}
+
 // CheckNow is Check with a list that is read after the call began, for what only administrators do. Otherwise a leaked
 // token could undo its own revocation before the copy has it. If the database can't be read, no copy replaces it. A
 // token that the copy has costs no read.

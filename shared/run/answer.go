@@ -33,7 +33,7 @@ func (l *leg) callModel(
 		if end != nil {
 			used = end.Usage
 		}
-		trace.EndChat(span, used.Input, used.Output, len(answer.ToolCalls), err != nil)
+		trace.EndChat(span, used.Input, used.Output, len(answer.ToolCalls), err != nil, first)
 	}()
 	sent := l.now()
 	// Nobody receives parts if the run is not streamed; see docs/adr/0006.

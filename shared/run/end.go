@@ -12,6 +12,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/pgvalue"
 	"github.com/keyway-agents/keyway/shared/store"
+	"github.com/keyway-agents/keyway/shared/trace"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
@@ -128,12 +129,9 @@ func (l *leg) handOver(ctx context.Context) error {
 // enqueueTimeout bounds the message about a run that is handed over.
 const enqueueTimeout = 15 * time.Second
 
-// handedOver is the status in the span of a leg after which another process continues the run.
-const handedOver = "HANDED_OVER"
-
 // deliverHandedOver reports to the consumer that another process continues the run.
 func (l *leg) deliverHandedOver(status string) {
-	l.how = ending{status: handedOver}
+	l.how = ending{status: trace.HandedOver}
 	l.registry.leave(l.lease)
 	l.deliver(Event{HandedOver: &wire.Accepted{
 		RunID: l.head.RunID, SessionID: l.row.SessionID, Status: status,

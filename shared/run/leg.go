@@ -78,7 +78,7 @@ type leg struct {
 	// saved is the part of the state that the last of the leg's steps checkpoints has stored.
 	saved growing
 	steps int
-	// how is how the leg has ended, for its span. Its status may also be handedOver.
+	// how is how the leg has ended, for its span. Its status may also be trace.HandedOver.
 	how ending
 }
 

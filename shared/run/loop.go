@@ -16,7 +16,10 @@ func (l *leg) execute(ctx context.Context, at position) {
 	ctx, span := trace.Leg(trace.Continue(ctx, l.caller.Trace), l.tracer, trace.Run{
 		ID: l.head.RunID, AgentID: l.agent.ID, AgentName: l.agent.Name, Model: l.traced(), Attempt: l.row.Attempt,
 	})
-	defer func() { trace.EndLeg(span, l.how.status, l.how.kind, l.Usage.Input, l.Usage.Output) }()
+	defer func() {
+		usd := float64(Cost(l.agent.price, l.Usage)) / 1e6
+		trace.EndLeg(span, l.how.status, l.how.kind, l.Usage.Input, l.Usage.Output, usd)
+	}()
 	defer l.recordPanic()
 	l.finish(ctx, l.converse(ctx, at))
 }

@@ -180,6 +180,19 @@ func (o Options) beforeConnect(ctx context.Context, c *pgx.ConnConfig) error {
 	return err
 }
 
+// Connections returns how many connections execute statements now, and how many there can be.
+func (db *DB) Connections() (used, most int) {
+	pools := []*pool{db.pool}
+	if db.leases.pool != db.pool {
+		pools = append(pools, db.leases.pool)
+	}
+	for _, p := range pools {
+		s := p.Stat()
+		used, most = used+int(s.AcquiredConns()), most+int(s.MaxConns())
+	}
+	return used, most
+}
+
 // Close closes the connections.
 func (db *DB) Close() {
 	db.pool.Close()

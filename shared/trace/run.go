@@ -3,6 +3,7 @@ package trace
 import (
 	"context"
 	"strings"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -52,10 +53,14 @@ func Leg(ctx context.Context, tracer Tracer, r Run) (context.Context, Span) {
 	return ctx, span
 }
 
-// EndLeg ends the span of Leg. status is the status of the run afterwards, kind is AgentOS's error_type or "".
-func EndLeg(span Span, status, kind string, input, output int) {
+// HandedOver is the status of a leg after which another process continues the run.
+const HandedOver = "HANDED_OVER"
+
+// EndLeg ends the span of Leg. status is the status of the run afterwards, kind is AgentOS's error_type or "", and usd
+// is the cost of the tokens.
+func EndLeg(span Span, status, kind string, input, output int, usd float64) {
 	if span.IsRecording() {
-		span.SetAttributes(attribute.String("keyway.run.status", status))
+		span.SetAttributes(attribute.String("keyway.run.status", status), attribute.Float64("keyway.run.cost", usd))
 		usage(span, input, output)
 		fail(span, kind)
 	}
@@ -73,10 +78,13 @@ func Chat(ctx context.Context, tracer Tracer, m Model) (context.Context, Span) {
 }
 
 // EndChat ends the span of Chat. calls is how many tool calls the answer requests, and failed is whether there is no
-// complete answer.
-func EndChat(span Span, input, output, calls int, failed bool) {
+// complete answer. first is the time to the first token, 0 if none came.
+func EndChat(span Span, input, output, calls int, failed bool, first time.Duration) {
 	if span.IsRecording() {
 		usage(span, input, output)
+		if first > 0 {
+			span.SetAttributes(attribute.Float64("keyway.time_to_first_token", first.Seconds()))
+		}
 		reason := "stop"
 		if calls > 0 {
 			reason = "tool_calls"

@@ -35,12 +35,15 @@ type Exporter struct {
 	Flush func(context.Context) error
 	// Close sends the spans that have ended, and ends the exporter.
 	Close func(context.Context) error
+	// Lost returns how many spans the collector has not accepted.
+	Lost func() int64
 }
 
 // None returns an Exporter that records nothing and sends nothing.
 func None() Exporter {
 	nothing := func(context.Context) error { return nil }
-	return Exporter{Tracer: noop.NewTracerProvider().Tracer(""), Flush: nothing, Close: nothing}
+	return Exporter{Tracer: noop.NewTracerProvider().Tracer(""), Flush: nothing, Close: nothing,
+		Lost: func() int64 { return 0 }}
 }
 
 // w3c is the W3C recommendation Trace Context, https://www.w3.org/TR/trace-context/.
@@ -67,7 +70,9 @@ func Requests(tracer Tracer, next http.Handler) http.Handler {
 		}
 		span.SetAttributes(attribute.String("http.request.method", method),
 			attribute.String("keyway.decision_id", logging.RequestID(ctx)))
-		logging.Note(ctx, "trace_id", span.SpanContext().TraceID().String())
+		if exported(span) {
+			logging.Note(ctx, "trace_id", span.SpanContext().TraceID().String())
+		}
 		out := &statusOf{ResponseWriter: w, status: http.StatusOK}
 		defer func() {
 			span.SetAttributes(attribute.Int("http.response.status_code", out.status))
@@ -77,6 +82,14 @@ func Requests(tracer Tracer, next http.Handler) http.Handler {
 		}()
 		next.ServeHTTP(out, r.WithContext(ctx))
 	})
+}
+
+// exported reports whether a span is part of a trace that is exported. A span of package meter always records.
+func exported(span Span) bool {
+	if s, ok := span.(interface{ Exported() bool }); ok {
+		return s.Exported()
+	}
+	return span.IsRecording()
 }
 
 // statusOf keeps the status of an answer.
@@ -129,7 +142,7 @@ type outgoing struct{ next http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.
 func (o outgoing) RoundTrip(r *http.Request) (*http.Response, error) {
-	if trace.SpanFromContext(r.Context()).IsRecording() {
+	if exported(trace.SpanFromContext(r.Context())) {
 		r = r.Clone(r.Context()) // A RoundTripper must not change its request.
 		w3c.Inject(r.Context(), propagation.HeaderCarrier(r.Header))
 	}

@@ -1,6 +1,8 @@
 package otlp
 
 import (
+	"math"
+
 	"go.opentelemetry.io/otel/attribute"
 	sdk "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
@@ -83,6 +85,8 @@ func value(b []byte, v attribute.Value) []byte {
 		return protowire.AppendVarint(protowire.AppendTag(b, 2, protowire.VarintType), protowire.EncodeBool(v.AsBool()))
 	case attribute.INT64:
 		return protowire.AppendVarint(protowire.AppendTag(b, 3, protowire.VarintType), uint64(v.AsInt64()))
+	case attribute.FLOAT64:
+		return protowire.AppendFixed64(protowire.AppendTag(b, 4, protowire.Fixed64Type), math.Float64bits(v.AsFloat64()))
 	case attribute.STRINGSLICE:
 		return message(b, 5, func(b []byte) []byte {
 			for _, s := range v.AsStringSlice() {

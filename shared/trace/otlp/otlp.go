@@ -21,6 +21,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -48,6 +49,7 @@ func Open(lookup func(string) (string, bool), version string, log *slog.Logger) 
 	provider := sdk.NewTracerProvider(sdk.WithBatcher(c), sdk.WithResource(about))
 	return trace.Exporter{
 		Tracer: provider.Tracer(trace.Scope), Flush: provider.ForceFlush, Close: provider.Shutdown,
+		Lost: c.lost.Load,
 	}, nil
 }
 
@@ -160,6 +162,7 @@ type collector struct {
 	header http.Header
 	gzip   bool
 	client *http.Client
+	lost   atomic.Int64 // spans
 }
 
 // Shutdown implements the SDK's SpanExporter.
@@ -173,7 +176,12 @@ const firstPause = time.Second
 
 // ExportSpans implements the SDK's SpanExporter. It tries again for as long as ctx lasts, which the SDK bounds, if the
 // collector can't be reached or asks for it.
-func (c *collector) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) error {
+func (c *collector) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) (err error) {
+	defer func() {
+		if err != nil {
+			c.lost.Add(int64(len(spans)))
+		}
+	}()
 	body := encode(spans)
 	if c.gzip {
 		var b bytes.Buffer

@@ -159,7 +159,7 @@ func TestSpansArriveAsTheyWereMade(t *testing.T) {
 		}
 		for name, want := range map[string]string{
 			"no": `{"boolValue":false}`, "zero": `{"intValue":"0"}`, "less": `{"intValue":"-5"}`, "empty": `{"stringValue":""}`,
-			"list": `{"arrayValue":{"values":[{"stringValue":""},{"stringValue":"b"}]}}`, "half": `{"stringValue":"0.5"}`,
+			"list": `{"arrayValue":{"values":[{"stringValue":""},{"stringValue":"b"}]}}`, "half": `{"doubleValue":0.5}`,
 		} {
 			if got := values(c.Attributes)[name]; got != want {
 				t.Errorf("%s is %s, want %s", name, got, want)
