@@ -27,7 +27,7 @@ func TestConsoleIsServedBelowItsOwnPath(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	if resp.StatusCode != http.StatusTemporaryRedirect || resp.Header.Get("Location") != "console/" {
+	if resp.StatusCode != http.StatusTemporaryRedirect || resp.Header.Get("Location") != "console/index.html" {
 		t.Errorf("without the slash: %d to %s", resp.StatusCode, resp.Header.Get("Location"))
 	}
 }

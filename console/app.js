@@ -2,7 +2,8 @@
 import {el, put, byId, problem, say, badge, left} from './dom.js'
 import {call, useToken, keptToken, signedIn, learn, may, forget, Refused} from './api.js'
 
-// views has for each one the module and function that show it, and the request that it needs: none for any token.
+// views has for each one the module and function that show it, and the request that it needs: none for any token. Functions
+// have none of the local ones.
 const views = [
   {id: 'chat', title: 'Chat', load: () => import('./chat.js'), show: 'chat', params: ['session']},
   {id: 'memories', title: 'Memories', load: () => import('./data.js'), show: 'memories', needs: ['GET', '/memories']},
@@ -12,9 +13,9 @@ const views = [
   {id: 'can', title: 'What may I do', load: () => import('./access.js'), show: 'can'},
   {id: 'lab', title: 'Token lab', load: () => import('./access.js'), show: 'lab', dev: true},
   {id: 'active', group: 'Operate', title: 'Active runs', load: () => import('./operate.js'), show: 'active', needs: ['GET', '/active-runs']},
-  {id: 'decisions', title: 'Decisions', load: () => import('./operate.js'), show: 'decisions', needs: ['GET', '/decisions']},
+  {id: 'decisions', title: 'Decisions', load: () => import('./operate.js'), show: 'decisions', needs: ['GET', '/decisions'], local: true},
   {id: 'usage', title: 'Usage', load: () => import('./operate.js'), show: 'usage', needs: ['GET', '/usage']},
-  {id: 'diff', title: 'Diff', load: () => import('./operate.js'), show: 'diff', needs: ['POST', '/diff']},
+  {id: 'diff', title: 'Diff', load: () => import('./operate.js'), show: 'diff', needs: ['POST', '/diff'], local: true},
   {id: 'health', title: 'Health', load: () => import('./operate.js'), show: 'health', operate: true},
 ]
 
@@ -22,7 +23,7 @@ const main = byId('main'), nav = byId('nav'), menu = byId('menu'), enter = byId(
 const dev = 'keyway.dev'
 let me = null, current = null, timer = 0
 
-const shown = v => v.needs ? may(...v.needs) : v.dev ? sessionStorage.getItem(dev) !== null : true
+const shown = v => v.local && !me.local ? false : v.needs ? may(...v.needs) : v.dev ? sessionStorage.getItem(dev) !== null : true
 
 async function signIn(token, keep) {
   useToken(token, keep)

@@ -47,7 +47,7 @@ func TestConfigFunctionServesTheConsoleBelowABasePath(t *testing.T) {
 		}
 		return resp.StatusCode, resp.Header, string(text)
 	}
-	if status, header, _ := get("/console"); status != 307 || header.Get("Location") != "console/" {
+	if status, header, _ := get("/console"); status != 307 || header.Get("Location") != "console/index.html" {
 		t.Errorf("without the slash: %d to %q", status, header.Get("Location"))
 	}
 	for path, name := range map[string]string{"/console/": console.Index, "/console/app.js": "app.js"} {

@@ -192,7 +192,7 @@ func TestEveryValidTokenAsksTheFunctionAboutItself(t *testing.T) {
 	config := deploy(t, keyway).start("config")
 	config.ask(request{method: "GET", path: "/whoami", scopes: "agents:b:read"}).want(t, "who the caller is", 200,
 		`{"os_id":"test-os","sub":"ann","user_id":"ann","issuer":"","admin":false,`+
-			`"scopes":[{"scope":"agents:b:read","from":"scopes"}],"expires_at":`, `"user_isolation":true`)
+			`"scopes":[{"scope":"agents:b:read","from":"scopes"}],"expires_at":`, `"user_isolation":true,"local":false`)
 	json := map[string]string{"Content-Type": "application/json"}
 	asked := `{"requests":[{"method":"GET","path":"/agents/b"},{"method":"POST","path":"/agents/b/runs"}]}`
 	config.ask(request{method: "POST", path: "/can", scopes: "agents:b:read", headers: json, body: asked}).want(t,

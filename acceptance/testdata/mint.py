@@ -44,7 +44,7 @@ CALLERS = {
         "ann": ["agents:*:read", "agents:assistant:run", *OWN],
         "bob": ["agents:*:read", "agents:assistant:run", *OWN],
         "nobody": [],
-        "": ["agents:run", "agents:read", *OWN],
+        "": ["agents:run", "agents:read", "metrics:read", "metrics:write", *OWN],
     },
     "testdata/clients/keyway.yaml": {
         "admin": ["agent_os:admin"],

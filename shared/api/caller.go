@@ -14,7 +14,7 @@ func (o OS) whoami(_ context.Context, r *request, _ nothing) (who wire.WhoAmI, e
 	p := r.principal
 	who = wire.WhoAmI{
 		OSID: o.ID, Subject: p.Subject, Issuer: p.Issuer, Admin: r.decision.Admin, SessionID: p.SessionID,
-		Scopes: make([]wire.ScopeFrom, len(p.Scopes)), UserIsolation: o.Isolation.On,
+		Scopes: make([]wire.ScopeFrom, len(p.Scopes)), UserIsolation: o.Isolation.On, Local: o.Local,
 	}
 	if who.UserID, who.UserIDOtherwise, err = o.OwnerOf(p); err != nil {
 		return who, err

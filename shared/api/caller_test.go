@@ -19,7 +19,7 @@ func TestWhoAmIShowsWhatTheServerReadsInTheToken(t *testing.T) {
 	s := newService(t)
 	s.do("one GET /whoami", "").want(t, 200, `{"os_id":"test-os","sub":"ann","user_id":"ann","issuer":"","admin":false,`+
 		`"scopes":[{"scope":"agents:a:read","from":"scopes"},{"scope":"config:read","from":"scopes"}],`+
-		`"user_isolation":true}`)
+		`"user_isolation":true,"local":false}`)
 	s.do("admin GET /whoami", "").want(t, 200, `"admin":true`)
 	s.do("bound GET /whoami", "").want(t, 200, `"session_id":"bound-session"`)
 	s.do("once GET /whoami", "").want(t, 200, `"limits":{"runs_per_day":1}`)

@@ -11,11 +11,12 @@ import (
 )
 
 // consolePage answers the page of the web console. Its files and requests have relative addresses, so that it works
-// below any path. These need the slash at the end of the address, so a request without it is redirected, relative too.
+// below any path. These need the slash at the end of the address. A request without it is redirected to a file,
+// relative too: what stands in front of this program may remove a slash at the end.
 func consolePage() Endpoint {
 	serve := func(w http.ResponseWriter, r *request, _ nothing) error {
 		if !strings.HasSuffix(r.URL.Path, "/") {
-			w.Header().Set("Location", "console/")
+			w.Header().Set("Location", "console/"+console.Index)
 			w.WriteHeader(http.StatusTemporaryRedirect)
 			return nil
 		}

@@ -36,6 +36,8 @@ type OS struct {
 	AsWritten func(string) string
 	// Policy decides which agents GET /config shows, and what POST /can answers. Required.
 	Policy *authz.Policy
+	// Local means that this program serves the routes of route.LocalServer too. GET /whoami shows it. Defaults to false.
+	Local bool
 	// Started is when this process started. GET /health shows it. Required.
 	Started time.Time
 }

@@ -117,7 +117,8 @@ func build(p Parts, served []route.Function) (s Service) {
 			resources = append(resources, api.OS{
 				ID: p.Config.ID, Name: p.Config.Name, Description: p.Config.Description,
 				Version: p.Version, Digest: p.Config.Digest,
-				Isolation: isolation, Agents: listed, Policy: p.Policy, Started: p.Started,
+				Isolation: isolation, Agents: listed, Policy: p.Policy, Local: slices.Contains(served, route.LocalServer),
+				Started: p.Started,
 				OwnerOf: p.ownerOf, AsWritten: p.Config.AsWritten,
 			})
 		case route.Agents:

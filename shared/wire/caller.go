@@ -8,15 +8,17 @@ type WhoAmI struct {
 	UserID string `json:"user_id"`
 	// UserIDOtherwise is the owner instead, if the database has recorded another home issuer. It is set only by a function
 	// without the database.
-	UserIDOtherwise string       `json:"user_id_otherwise,omitempty"`
-	Issuer          string       `json:"issuer"`
-	Admin           bool         `json:"admin"`
-	SessionID       string       `json:"session_id,omitempty"`
-	Scopes          []ScopeFrom  `json:"scopes"`
-	IssuedAt        int64        `json:"issued_at,omitempty"`
-	ExpiresAt       int64        `json:"expires_at,omitempty"`
-	UserIsolation   bool         `json:"user_isolation"`
-	Limits          *CallerLimit `json:"limits,omitempty"`
+	UserIDOtherwise string      `json:"user_id_otherwise,omitempty"`
+	Issuer          string      `json:"issuer"`
+	Admin           bool        `json:"admin"`
+	SessionID       string      `json:"session_id,omitempty"`
+	Scopes          []ScopeFrom `json:"scopes"`
+	IssuedAt        int64       `json:"issued_at,omitempty"`
+	ExpiresAt       int64       `json:"expires_at,omitempty"`
+	UserIsolation   bool        `json:"user_isolation"`
+	// Local means that this server has the routes that functions don't have, such as GET /decisions.
+	Local  bool         `json:"local"`
+	Limits *CallerLimit `json:"limits,omitempty"`
 }
 
 // ScopeFrom is a scope of a token, and the claim or the role that it is from.
