@@ -87,7 +87,8 @@ func TestConsoleWorksWithTheBuiltFunctions(t *testing.T) {
 	if err := chromedp.Do(ctx, chromedp.Navigate(address+"/console")); err != nil {
 		t.Fatal(err)
 	}
-	answer := do(`await until(() => location.pathname === '/team/os/console/' && document.activeElement.id === 'token');
+	answer := do(`await until(() => location.pathname === '/team/os/console/index.html');
+		await until(() => document.activeElement.id === 'token');
 		document.querySelector('#token').value = '` + token + `';
 		document.querySelector('#enter button').click();
 		await until(() => document.querySelector('#agent option') && !document.querySelector('#send').disabled);
