@@ -118,6 +118,7 @@ func TestBadTemplateIsFound(t *testing.T) {
 		{"      MaxAllocatedStorage: !Ref RdsMaxStorage\n", "", "the storage of Instance has no maximum"},
 		{"      EnableCloudwatchLogsExports: [postgresql]\n", "", "doesn't export its log"},
 		{"AlarmActions: [!Ref AlarmTopic]", "AlarmActions: []", "Alarm informs nobody"},
+		{"MetricName: RunErrors", "MetricName: Runs", "no alarm for RunErrors"},
 		{"MetricName: ApproximateNumberOfMessagesVisible", "MetricName: NumberOfMessagesSent", "no alarm for"},
 		{"Condition: UseWaf\n    Properties:\n      ResourceArn", "Condition: UseWaf\n    Properties:\n      Other",
 			"WebAclOfApi protects nothing"},
@@ -385,7 +386,9 @@ func badLogGroups(all node) (out []string) {
 }
 
 // alarmed are the metrics that have an alarm.
-var alarmed = []string{"Unauthenticated", "Forbidden", "ApproximateNumberOfMessagesVisible", "Throttles"}
+var alarmed = []string{
+	"Unauthenticated", "Forbidden", "RunErrors", "ApproximateNumberOfMessagesVisible", "Throttles",
+}
 
 // pathOf returns the path of a method setting, in which each slash after the first one is ~1. The path "/~1x" is /x.
 func pathOf(setting any) string {

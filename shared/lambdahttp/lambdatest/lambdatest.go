@@ -90,7 +90,7 @@ func Start(t testing.TB, program string, env ...string) *Function {
 	t.Cleanup(api.Close)
 	cmd := exec.CommandContext(context.Background(), program) // #nosec G204 -- a test names the program
 	cmd.Env = append(env, "AWS_LAMBDA_RUNTIME_API="+strings.TrimPrefix(api.URL, "http://"))
-	cmd.Stderr = f.Stderr
+	cmd.Stdout, cmd.Stderr = f.Stderr, f.Stderr // Lambda puts both into one log.
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
