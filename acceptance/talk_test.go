@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -147,5 +150,55 @@ func TestTheClientCancelsARun(t *testing.T) {
 	}()
 	if err == nil || !strings.HasPrefix(err.Error(), "401 Unauthorized: ") {
 		t.Errorf("without a token: %v", err)
+	}
+}
+
+// The server may be another one than the person thinks.
+func TestTheCommandShowsWhatAServerSendsAsText(t *testing.T) {
+	t.Parallel()
+	elsewhere := 0
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { elsewhere++ }))
+	t.Cleanup(other.Close)
+	index := 0
+	event := func(name, members string) string {
+		index++
+		return "event: " + name + "\ndata: {\"event\":\"" + name + "\",\"event_index\":" + strconv.Itoa(index) +
+			",\"run_id\":\"r\\u001b[2J\",\"agent_id\":\"a\"," + members + "}\n\n"
+	}
+	args := `{"pad":"` + strings.Repeat("x", 2000) + `","to":"LAST"}`
+	for name, row := range map[string]struct {
+		status int
+		body   string
+		want   string
+		code   int
+	}{
+		"a call without its tool": {
+			200, event("ToolCallStarted", `"x":1`) + event("RunError", `"content":"e"`), "error: e", 1,
+		},
+		"escapes in a refusal": {403, `{"detail":"a\u001b]0;x\u0007","hint":"\u202eb"}`, "a\ufffd]0;x\ufffd; \ufffdb", 1},
+		"a redirect":           {307, "", "the address leads to " + other.URL, 1},
+		"long arguments": {200, event("RunPaused", `"tools":[{"tool_call_id":"c","tool_name":"pay\nnothing",`+
+			`"tool_args":`+args+`,"requires_confirmation":true}]`), `pay` + "\ufffd" + `nothing` + args + "? [y/N]", 4},
+		"arguments without end": {200, event("RunPaused", `"tools":[{"tool_call_id":"c","tool_name":"pay","tool_args":{"a":"`+
+			strings.Repeat("x", 20000)+`"},"requires_confirmation":true}]`), "too long to show here", 4},
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", other.URL)
+			w.WriteHeader(row.status)
+			_, _ = io.WriteString(w, row.body)
+		}))
+		t.Cleanup(server.Close)
+		vars := map[string]string{"KEYWAY_URL": server.URL, "KEYWAY_TOKEN": "t"}
+		cmd := process.WithTools.Command(t, vars, "run", "a", "hi")
+		var out bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &out
+		_ = cmd.Run() // The exit code says it.
+		if got := out.String(); cmd.ProcessState.ExitCode() != row.code || !strings.Contains(got, row.want) ||
+			strings.ContainsAny(got, "\x1b\x07\u202e") {
+			t.Errorf("%s: %d %q, want %q", name, cmd.ProcessState.ExitCode(), got, row.want)
+		}
+	}
+	if elsewhere > 0 {
+		t.Errorf("%d requests reached a server that nobody named", elsewhere)
 	}
 }

@@ -30,11 +30,12 @@ type Client struct {
 	URL string
 	// Token is the caller's token. Defaults to none, for the public routes.
 	Token string
-	// HTTP sends the requests. Its timeout must not be shorter than a run. Defaults to http.DefaultClient.
+	// HTTP sends the requests. Its timeout must not be shorter than a run. Redirects are not followed. Defaults to a
+	// client without a timeout.
 	HTTP *http.Client
 }
 
-// Error is an answer with a status of 400 or more.
+// Error is an answer with a status of 300 or more: redirects are not followed.
 type Error struct {
 	Status int
 	// Detail is the server's text, and Hint what it says about a remedy, or "".
@@ -79,15 +80,17 @@ func (c *Client) send(ctx context.Context, method, path string, form url.Values,
 	if key != "" {
 		r.Header.Set("Idempotency-Key", key)
 	}
-	client := c.HTTP
-	if client == nil {
-		client = http.DefaultClient
+	client := http.Client{}
+	if c.HTTP != nil {
+		client = *c.HTTP
 	}
+	// The message must not reach a server that the caller has not named.
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	answer, err := client.Do(r)
 	if err != nil {
 		return nil, err
 	}
-	if answer.StatusCode < 400 {
+	if answer.StatusCode < 300 {
 		return answer, nil
 	}
 	defer answer.Body.Close()
@@ -104,6 +107,8 @@ func (c *Client) send(ctx context.Context, method, path string, form url.Values,
 		err = json.Unmarshal(text, &says)
 	}
 	switch {
+	case e.Status < 400:
+		e.Detail = "the address leads to " + answer.Header.Get("Location")
 	case err != nil:
 		e.Detail = "the answer has no reason"
 	case json.Unmarshal(says.Detail, &e.Detail) != nil: // The faults of 422 are a list.

@@ -81,19 +81,31 @@ func (f *File) Write(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	// A cache may store it, and asks each time whether it is still the same. So an update is seen at once.
 	h.Set("Cache-Control", "no-cache")
-	h.Set("ETag", f.etag)
-	h.Set("Vary", "Accept-Encoding")
-	if strings.Contains(r.Header.Get("If-None-Match"), f.etag) {
+	h.Add("Vary", "Accept-Encoding") // The answer may vary by its origin too.
+	body, etag := f.Content, f.etag
+	if acceptsGzip(r.Header.Get("Accept-Encoding")) {
+		h.Set("Content-Encoding", "gzip")
+		body, etag = f.gzip(), strings.TrimSuffix(f.etag, `"`)+`-gzip"`
+	}
+	h.Set("ETag", etag)
+	if strings.Contains(r.Header.Get("If-None-Match"), etag) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	body := f.Content
-	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
-		h.Set("Content-Encoding", "gzip")
-		body = f.gzip()
-	}
 	h.Set("Content-Length", fmt.Sprint(len(body)))
 	_, _ = w.Write(body) // an error means that the client has gone
+}
+
+// acceptsGzip reports whether a header Accept-Encoding (RFC 9110, section 12.5.3) names gzip with a weight above 0.
+func acceptsGzip(header string) bool {
+	for coding := range strings.SplitSeq(header, ",") {
+		name, weight, _ := strings.Cut(coding, ";")
+		if strings.EqualFold(strings.TrimSpace(name), "gzip") {
+			q, found := strings.CutPrefix(strings.TrimSpace(weight), "q=")
+			return !found || strings.Trim(q, "0.") != ""
+		}
+	}
+	return false
 }
 
 func compress(content []byte) []byte {

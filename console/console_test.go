@@ -224,3 +224,17 @@ func TestVendoredLibrariesAreUnchanged(t *testing.T) {
 		}
 	}
 }
+
+func TestAFileIsCompressedOnlyForClientsThatAcceptIt(t *testing.T) {
+	t.Parallel()
+	plain := get(t, "app.js").Header().Get("ETag")
+	for accepted, compressed := range map[string]bool{
+		"gzip": true, "br, GZIP": true, "gzip;q=0.5": true, "gzip; q=0": false, "gzip;q=0.000": false, "br": false, "": false,
+		"xgzip": false,
+	} {
+		h := get(t, "app.js", "Accept-Encoding", accepted).Header()
+		if (h.Get("Content-Encoding") == "gzip") != compressed || (h.Get("ETag") != plain) != compressed {
+			t.Errorf("%q: %v", accepted, h)
+		}
+	}
+}

@@ -12,8 +12,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/rs/cors"
@@ -176,23 +174,18 @@ func (s *Server) decide(r *http.Request) (*authz.Principal, authz.Decision, erro
 	// Now is not used here: the decision log needs the real duration, also in tests.
 	ctx, began := r.Context(), time.Now()
 	p, _ := authz.From(ctx)
-	d := s.Policy.Decide(p, r.Method, r.URL.Path)
+	path := route.Path(r.URL)
+	d := s.Policy.Decide(p, r.Method, path)
 	err := d.Err(logging.RequestID(ctx))
 	if !d.Open && p != nil {
 		if ended := s.ended(ctx, p, err == nil && d.Route.Admin); ended != nil {
-			d, err = s.Policy.Decide(nil, r.Method, r.URL.Path), ended
+			d, err = s.Policy.Decide(nil, r.Method, path), ended
 		}
 	}
-	switch {
-	case err != nil:
-	case !s.Serves(d.Route.Name):
+	if err == nil && !s.Serves(d.Route.Name) {
 		// A Lambda function has the whole table but only its own endpoints. API Gateway
 		// sends it nothing else, unless the template and the table differ.
 		err = fmt.Errorf("no endpoint for %s: %w", d.Route, fault.NotFound)
-	case hasEncodedSlash(r.URL):
-		// The table splits the decoded path, as AgentOS does. But the client meant one id, and
-		// DELETE /sessions/abc%2F must not delete the session abc.
-		err = fmt.Errorf("a slash in a parameter of %s: %w", d.Route, fault.NotFound)
 	}
 	if err == nil && d.Route.Name == route.Decisions {
 		return p, d, nil // a page that reads the log again and again must not fill it
@@ -219,11 +212,6 @@ func (s *Server) ended(ctx context.Context, p *authz.Principal, administers bool
 		return s.Revoked(ctx, p)
 	}
 	return nil
-}
-
-// hasEncodedSlash reports whether the client escaped a slash of the path.
-func hasEncodedSlash(u *url.URL) bool {
-	return strings.Contains(strings.ToUpper(u.EscapedPath()), "%2F")
 }
 
 // Isolation says which rows a caller sees.

@@ -59,7 +59,8 @@ func TestCanAnswersAsTheServerDecides(t *testing.T) {
 		path := r.Path(func(string) string { return "a" })
 		asked = append(asked, map[string]string{"method": r.Method, "path": path})
 	}
-	asked = append(asked, map[string]string{"method": "post", "path": "/agents/%61/runs?x=1"},
+	asked = append(asked, map[string]string{"method": "POST", "path": "/agents/%61/runs?x=1"},
+		map[string]string{"method": "post", "path": "/agents/a/runs"},
 		map[string]string{"method": "PUT", "path": "/agents"}, map[string]string{"method": "GET", "path": "/none"})
 	body, err := json.Marshal(map[string]any{"requests": asked})
 	if err != nil {
@@ -162,5 +163,25 @@ func TestCanNamesABoundedNumberOfScopes(t *testing.T) {
 		want(t, 200, "the list is filtered to ", " and 980 more")
 	if n := strings.Count(got.Body.String(), `"covers"`); n != 20 || got.Body.Len() > 4<<10 {
 		t.Errorf("%d scopes in %d bytes", n, got.Body.Len())
+	}
+}
+
+// The answer of POST /can is the status that the request itself gets, if there is what it asks for.
+func TestCanKnowsWhichPathsAndMethodsMatchNoRoute(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	for _, request := range []string{
+		"POST /agents/a%2Fruns", "POST /agents/a%2fruns", "GET /agents%2Fa", "GET /agents/a%2F", "GET /agents%2F",
+		"DELETE /memories%2Fx", "get /agents", "post /agents/a/runs", "GET /none",
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		body := `{"requests":[{"method":"` + method + `","path":"` + path + `"}]}`
+		var got wire.Decisions
+		if err := json.Unmarshal(s.do("admin POST /can", body).want(t, 200).Body.Bytes(), &got); err != nil {
+			t.Fatal(err)
+		}
+		if status := s.do("admin "+request, "").Code; got.Decisions[0].Status != status || status < 404 || status > 405 {
+			t.Errorf("%s: can says %d, the server answers %d", request, got.Decisions[0].Status, status)
+		}
 	}
 }

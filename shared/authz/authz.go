@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/scope"
@@ -95,14 +94,14 @@ func (o *Policy) Decide(p *Principal, method, path string) Decision {
 	return d
 }
 
-// DecideAt is Decide for a request as people write it: the method in any case, and a path as it is sent or a whole URL,
-// since that is what people copy. The query has no effect. The error is that of a text that is no URL.
+// DecideAt is Decide for a path as it is sent or a whole URL, since that is what people copy. The query has no effect.
+// The error is that of a text that is no URL.
 func (o *Policy) DecideAt(p *Principal, method, address string) (Decision, error) {
 	u, err := url.ParseRequestURI(address)
 	if err != nil {
 		return Decision{}, err
 	}
-	return o.Decide(p, strings.ToUpper(method), u.Path), nil
+	return o.Decide(p, method, route.Path(u)), nil
 }
 
 // filter allows a caller to list the resources that their scopes let them read. A

@@ -93,7 +93,7 @@ var update = flag.Bool("update", false, "rewrite what the scripts in testdata/sc
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	database, newer, tokens := storetest.EmptyURL(t), storetest.URL(t), pyjwt(t, "quickstart")
-	fresh := storetest.EmptyURL(t)
+	fresh, blank := storetest.EmptyURL(t), storetest.EmptyURL(t)
 	conn, err := pgx.Connect(t.Context(), newer)
 	if err == nil {
 		_, err = conn.Exec(t.Context(), "UPDATE keyway.schema_version SET version = 99")
@@ -116,6 +116,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("EMPTY_DATABASE_PYTHON", "postgresql+psycopg"+database[strings.Index(database, "://"):])
 			e.Setenv("NEWER_DATABASE", newer)
 			e.Setenv("NEW_DATABASE", fresh)
+			e.Setenv("BLANK_DATABASE", blank) // no script migrates it
 			e.Setenv("OWNERS_DATABASE", owners)
 			e.Setenv("USERS_DATABASE", users)
 			e.Setenv("SPENT_DATABASE", spent)

@@ -25,6 +25,8 @@ const maxDiffRows = 500
 // diff compares a keyway.yaml with the log of decisions, as keyway diff does. The file is text of a caller: no variable
 // in it is expanded, no file that it names is opened, and nothing is fetched.
 func (s *server) diff(file []byte) (out wire.Diff, err error) {
+	s.diffing.Lock() // A large file takes seconds, and each request reads up to 64 MB of logs.
+	defer s.diffing.Unlock()
 	cfg, err := s.parseRules(file)
 	if err != nil {
 		return out, err
@@ -33,8 +35,6 @@ func (s *server) diff(file []byte) (out wire.Diff, err error) {
 	if err != nil {
 		return out, wrongFile(err)
 	}
-	s.diffing.Lock() // Each reads up to 64 MB of logs.
-	defer s.diffing.Unlock()
 	log := &replay.Log{}
 	for _, name := range decisionFiles(s.cli.Data) {
 		if err := readLog(s.env, log, name, time.Time{}); err != nil && !errors.Is(err, fs.ErrNotExist) {

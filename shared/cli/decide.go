@@ -63,7 +63,7 @@ func (c canCmd) Run(ctx context.Context, e env) error {
 	} else if c.Token != "" {
 		return usage("--token and --scopes exclude each other; give one of them")
 	}
-	d, err := policy.DecideAt(p, c.Method, c.Path)
+	d, err := policy.DecideAt(p, strings.ToUpper(c.Method), c.Path)
 	if err != nil {
 		return usage("PATH is no path of a request; write it as in /agents/web-search-agent/runs")
 	}

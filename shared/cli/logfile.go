@@ -178,7 +178,22 @@ func (l *logFile) open() (size int64, err error) {
 		return 0, err
 	}
 	l.f = f
+	// A process that crashed may have written a part of a line. Without an end, the next line would be lost with it.
+	l.torn = endsWithin(l.path(), info.Size())
 	return info.Size(), nil
+}
+
+// endsWithin reports whether the last line of a file of this size has no end. A file that can't be read counts as
+// whole.
+func endsWithin(path string, size int64) bool {
+	f, err := os.Open(path)
+	if err != nil || size == 0 {
+		return false
+	}
+	defer f.Close()
+	last := []byte{'\n'}
+	_, err = f.ReadAt(last, size-1)
+	return err == nil && last[0] != '\n'
 }
 
 func (l *logFile) path() string { return filepath.Join(l.dir, l.name+".jsonl") }
@@ -191,9 +206,6 @@ func (l *logFile) Write(line []byte) (int, error) {
 	if l.lost > 0 {
 		gap, _ := json.Marshal(map[string]any{"time": time.Now(), "level": "WARN", "msg": "lost lines", "lines": l.lost})
 		out = join(gap, []byte("\n"), line)
-	}
-	if l.torn { // ends the line that was not written in full
-		out = join([]byte("\n"), out)
 	}
 	if err := l.append(out); err != nil {
 		l.failed(err)
@@ -232,6 +244,9 @@ func (l *logFile) append(data []byte) error {
 	}
 	if err != nil {
 		return err
+	}
+	if l.torn { // ends the line that was not written in full
+		data = join([]byte("\n"), data)
 	}
 	n, err := l.f.Write(data)
 	l.torn = err != nil && (n > 0 || l.torn)

@@ -261,3 +261,22 @@ func TestConcurrentDecisionsAreWholeLines(t *testing.T) {
 		t.Errorf("the log has %d lines, want 1000", n)
 	}
 }
+
+// A process that crashes can leave a part of a line.
+func TestALineAfterATornOneIsWhole(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "audit.jsonl"), []byte(`{"torn`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, _, closeLogs := logsIn(t, dir)
+	s.audited.Info("one")
+	s.audited.Info("two")
+	if err := closeLogs(); err != nil {
+		t.Error(err)
+	}
+	lines := strings.Split(strings.TrimSuffix(read(t, dir, "audit.jsonl"), "\n"), "\n")
+	if len(lines) != 3 || lines[0] != `{"torn` || !json.Valid([]byte(lines[1])) || !json.Valid([]byte(lines[2])) {
+		t.Errorf("%q", lines)
+	}
+}

@@ -189,7 +189,7 @@ func (e env) report(err error) int {
 		// A prefix "keyway:" would hide that.
 		fmt.Fprintln(e.err, err)
 	} else {
-		message := withoutTokens(err.Error())
+		message := plain(withoutTokens(err.Error())) // It may hold what a server sent.
 		if e.cli.loaded != nil {
 			message = e.cli.loaded.AsWritten(message)
 		}

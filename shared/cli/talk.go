@@ -124,7 +124,12 @@ func (c chatCmd) Run(ctx context.Context, e env) error {
 		fmt.Fprint(e.err, "> ")
 		line, err := t.answers.ReadString('\n')
 		if message := strings.TrimSpace(line); message != "" {
-			if _, err := t.say(ctx, message, session); err != nil {
+			_, err := t.say(ctx, message, session)
+			_, refused := errors.AsType[*client.Error](err)
+			switch {
+			case refused, errors.Is(err, errCancelled): // The next message may be answered.
+				_ = e.report(err)
+			case err != nil:
 				return err
 			}
 		}
@@ -173,6 +178,9 @@ func (t talk) say(ctx context.Context, message, session string) (last client.Eve
 	}
 }
 
+// errCancelled means that the person has cancelled the run.
+var errCancelled = errors.New("cancelled the run")
+
 // cancel cancels the run of an event.
 func (t talk) cancel(e client.Event) error {
 	ctx, done := context.WithTimeout(context.Background(), cancelTime)
@@ -180,7 +188,7 @@ func (t talk) cancel(e client.Event) error {
 	if err := t.server.Cancel(ctx, e.AgentID, e.RunID); err != nil {
 		return fmt.Errorf("the run %s was not cancelled and may continue: %w", e.RunID, err)
 	}
-	return fmt.Errorf("cancelled the run %s", e.RunID)
+	return fmt.Errorf("%w: %s", errCancelled, e.RunID)
 }
 
 // show prints events and returns the last one.
@@ -220,10 +228,19 @@ func (t talk) show(events iter.Seq2[client.Event, error]) (last client.Event, er
 // noteOf returns a line about an event that is not text of the answer, or "".
 func noteOf(e client.Event) string {
 	switch e.Name {
-	case "ToolCallStarted":
-		return "tool " + call(*e.Tool)
-	case "ToolCallError":
-		return "tool " + plain(e.Tool.Name) + " failed"
+	case "ToolCallStarted", "ToolCallError":
+		if e.Tool == nil {
+			return ""
+		}
+		if e.Name == "ToolCallError" {
+			return "tool " + inLine(e.Tool.Name) + " failed"
+		}
+		const most = 500
+		text := call(*e.Tool)
+		if len(text) > most {
+			text = strings.ToValidUTF8(text[:most], "") + "…"
+		}
+		return "tool " + text
 	case "RunError":
 		return "error: " + plain(e.Content)
 	case "RunCancelled":
@@ -233,24 +250,33 @@ func noteOf(e client.Event) string {
 }
 
 // call returns a tool call in one line.
-func call(c client.Tool) string {
-	const most = 500
-	args := plain(string(c.Args))
-	if len(args) > most {
-		args = strings.ToValidUTF8(args[:most], "") + "…"
-	}
-	return plain(c.Name) + args
-}
+func call(c client.Tool) string { return inLine(c.Name) + inLine(string(c.Args)) }
 
-// plain replaces control characters, except line ends and tabs. A model's text must not move the cursor of a
-// terminal, or change its title.
+// maxConfirmed is the size of the arguments that a person can be asked about in a terminal, in bytes.
+const maxConfirmed = 16 << 10
+
+// plain replaces control characters, except line ends and tabs, and those that change the direction of a text. A
+// model's text must not move the cursor of a terminal, change its title, or show a text in another order than it has.
 func plain(text string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+		switch {
+		case r == '\n' || r == '\t':
+			return r
+		case unicode.IsControl(r), unicode.Is(unicode.Bidi_Control, r):
 			return unicode.ReplacementChar
 		}
 		return r
 	}, text)
+}
+
+// inLine is plain for a text within a line, such as the name of a tool.
+func inLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' || unicode.Is(unicode.Cf, r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, plain(text))
 }
 
 // decide asks the person about each call of a paused run. ok is false if there is no answer, or if the run needs more
@@ -260,18 +286,24 @@ func (t talk) decide(paused client.Event) (decisions []client.Decision, ok bool)
 	for _, c := range paused.Tools {
 		if isSet(c.UserInput) || isSet(c.External) {
 			fmt.Fprintf(t.err, "the run %s waits: %s needs more than a yes or a no; continue it in the console or by "+
-				"POST /agents/%s/runs/%s/continue\n", paused.RunID, call(c), paused.AgentID, paused.RunID)
+				"POST /agents/%s/runs/%s/continue\n", inLine(paused.RunID), inLine(c.Name), inLine(paused.AgentID),
+				inLine(paused.RunID))
 			return nil, false
 		}
 		if !isSet(c.Confirm) {
 			continue
 		}
 		confirmed := t.yes
+		if !t.yes && len(c.Args) > maxConfirmed {
+			fmt.Fprintf(t.err, "the run %s waits: the arguments of %s are too long to show here; confirm it in the console\n",
+				inLine(paused.RunID), inLine(c.Name))
+			return nil, false
+		}
 		if !t.yes {
 			fmt.Fprintf(t.err, "call %s? [y/N] ", call(c))
 			line, err := t.answers.ReadString('\n')
 			if err != nil && line == "" {
-				fmt.Fprintf(t.err, "\nthe run %s waits for a person\n", paused.RunID)
+				fmt.Fprintf(t.err, "\nthe run %s waits for a person\n", inLine(paused.RunID))
 				return nil, false
 			}
 			answer := strings.ToLower(strings.TrimSpace(line))
@@ -316,12 +348,12 @@ func (c sessionsCmd) Run(ctx context.Context, e env) error {
 	w := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "SESSION\tAGENT\tCHANGED\tNAME")
 	for _, s := range list {
-		name := []rune(strings.Join(strings.Fields(plain(s.Name)), " "))
+		name := []rune(strings.Join(strings.Fields(inLine(s.Name)), " "))
 		const most = 60
 		if len(name) > most {
 			name = append(name[:most], '…')
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", plain(s.ID), plain(s.AgentID), s.UpdatedAt, string(name))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", inLine(s.ID), inLine(s.AgentID), inLine(s.UpdatedAt), string(name))
 	}
 	if err := w.Flush(); err != nil {
 		return err

@@ -51,9 +51,11 @@ func onFirstUse(pattern string) func() *regexp.Regexp {
 // zero, and later checks skip zero values, so that a mistake is reported once.
 type decoder struct {
 	Options
-	c        *Config
-	faults   []Fault
-	patterns map[string]*regexp.Regexp // the compiled patterns of struct tags
+	c      *Config
+	faults []Fault
+	// moreFaults is how many errors are not in faults.
+	moreFaults int
+	patterns   map[string]*regexp.Regexp // the compiled patterns of struct tags
 
 	droppable []string // the paths that dropEmptyKeys removes if their variable is set to ""
 }

@@ -141,7 +141,15 @@ func within(path, outer string) bool {
 	return ok && (outer == "" || rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
+// maxFaults is how many errors of a file are reported. Each check compares with those so far, and a person corrects the
+// first ones first.
+const maxFaults = 100
+
 func (d *decoder) fault(path, text, remedy string) {
+	if len(d.faults) >= maxFaults {
+		d.moreFaults++
+		return
+	}
 	d.faults = append(d.faults, d.written(path, text, remedy))
 }
 

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"fmt"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -81,6 +82,11 @@ func Parse(data []byte, o Options) (*Config, []Fault) {
 	d.checkPrices(d.c)
 	if o.Check != nil {
 		d.faults = append(d.faults, o.Check(d.c)...)
+	}
+	if d.moreFaults > 0 {
+		d.faults = append(d.faults, Fault{
+			Text: fmt.Sprintf("has %d more errors", d.moreFaults), Remedy: "correct those above first",
+		})
 	}
 	if len(d.faults) > 0 {
 		return nil, d.faults

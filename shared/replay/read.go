@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -178,6 +179,9 @@ func (l *Log) line(text []byte, since time.Time) {
 	case !since.IsZero() && d.Time.Before(since):
 		l.Old++
 		return
+	}
+	if d.Status == http.StatusNotFound || d.Status == http.StatusMethodNotAllowed {
+		d.Route = "" // This program does not serve it, and no file changes that.
 	}
 	d.Times = min(max(d.Times, 1), maxTimes)
 	l.Decisions += d.Times

@@ -234,6 +234,9 @@ func TestOtherLinesAreCountedAndSkipped(t *testing.T) {
 		`{"msg":"decision","allow":true,"scopes":"agents:read"}`,
 		`{"time":"2026-11-21T11:00:00Z","msg":"decision","allow":false,"status":401,"reason":"x"}`,
 		`{"time":"2026-11-21T11:00:00Z","msg":"decision","allow":false,"status":404}`,
+		// This program does not serve the route, or the path was no path of it, and no file changes that.
+		`{"time":"2026-11-21T11:00:00Z","msg":"decision","allow":false,"status":404,"scopes":["agents:run"],` +
+			`"route":"POST /agents/{agent_id}/runs","agent":"a"}`,
 		`{"time":"2026-11-21T11:00:00Z","msg":"decision","allow":true,"route":"GET /teapots"}`,
 		`{"time":"2026-11-21T11:00:00Z","msg":"decision","allow":true,"route":"GET /config","scopes_bytes":9000}`,
 		`{"time":"2026-11-21T11:00:00Z","msg":"decision","allow":false,"status":403,"route":"GET ` +
@@ -247,7 +250,7 @@ func TestOtherLinesAreCountedAndSkipped(t *testing.T) {
 	}
 	got := fmt.Sprintf("%d decisions, %d passed, %d broken, %d old, %+v", log.Decisions, log.Passed, log.Broken, log.Old,
 		log.Skipped)
-	if want := "9 decisions, 5 passed, 4 broken, 1 old, {NoToken:1 NoScopes:1 NoRoute:2 NoAgent:1}"; got != want {
+	if want := "10 decisions, 5 passed, 4 broken, 1 old, {NoToken:1 NoScopes:1 NoRoute:3 NoAgent:1}"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	if r := log.Replay(Rules{Policy: policy(t)}); r.Replayed != 4 || len(r.Changes) != 0 {

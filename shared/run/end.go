@@ -78,15 +78,16 @@ func (l *leg) finish(ctx context.Context, err error) {
 	switch {
 	case errors.Is(failed, errDeleted):
 		l.settle()
-		l.how = endingOf(l.head.RunID, failed)
-		last := Event{Event: l.lastEvent(l.how)}
+		deleted := endingOf(l.head.RunID, failed)
+		l.how.status = deleted.status
+		last := Event{Event: l.lastEvent(deleted)}
 		_ = l.fillRow(wire.StatusCancelled) // The data has been encoded before, for the checkpoint or the end.
 		last.Result = l.result()
 		l.deliver(last, nil)
 	case errors.Is(failed, errLost):
 		l.deliverHandedOver(wire.StatusRunning)
 	case failed != nil:
-		l.how = ending{status: wire.StatusError, kind: "storage_error"}
+		l.how.status, l.how.kind = wire.StatusError, "storage_error"
 		l.deliver(Event{Event: wire.Failed{
 			Head:    l.headFor(wire.EventRunError),
 			Content: "The run's end could not be stored: " + fault.Detail(failed), ErrorType: l.how.kind,
@@ -131,7 +132,7 @@ const enqueueTimeout = 15 * time.Second
 
 // deliverHandedOver reports to the consumer that another process continues the run.
 func (l *leg) deliverHandedOver(status string) {
-	l.how = ending{status: trace.HandedOver}
+	l.how.status = trace.HandedOver
 	l.registry.leave(l.lease)
 	l.deliver(Event{HandedOver: &wire.Accepted{
 		RunID: l.head.RunID, SessionID: l.row.SessionID, Status: status,
@@ -166,7 +167,7 @@ func (l *leg) end(err error) error {
 	if cancelled {
 		return errCancelled
 	}
-	l.how = o
+	l.how.status, l.how.kind = o.status, o.kind
 	if l.row.Notify {
 		l.wakeReporter()
 	}

@@ -79,7 +79,7 @@ type leg struct {
 	saved growing
 	steps int
 	// how is how the leg has ended, for its span. Its status may also be trace.HandedOver.
-	how ending
+	how struct{ status, kind string }
 }
 
 // traced is the model as spans show it.

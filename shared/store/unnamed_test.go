@@ -114,6 +114,11 @@ func retentionCalls() []call {
 	return []call{
 		sweep(store.Retention{Events: time.Hour * 1e6}), sweep(store.Retention{Runs: time.Hour * 1e6}),
 		sweep(store.Retention{Sessions: time.Hour * 1e6}),
+		{"ClaimNotices", func(ctx context.Context, db *store.DB) error {
+			_, err := db.ClaimNotices(ctx, 5, []time.Duration{time.Hour})
+			return err
+		}},
+		{"DropNotice", func(ctx context.Context, db *store.DB) error { return db.DropNotice(ctx, uuid.New()) }},
 		{"Sweepable", func(ctx context.Context, db *store.DB) error {
 			_, err := db.Sweepable(ctx, store.Retention{Runs: time.Hour})
 			return err
@@ -265,6 +270,7 @@ func runningCalls(r store.Run) []call {
 
 func ends(l store.Leg, r store.Run, status string) func(context.Context, *store.DB) error {
 	r.Status, r.Messages, r.Metrics = status, json.RawMessage(`[{"role":"user","content":"x"}]`), json.RawMessage(`{}`)
+	r.Notify = status == "PAUSED"
 	return func(ctx context.Context, db *store.DB) error {
 		cancel, err := db.FinishRun(ctx, l, r, nil, store.Usage{ModelID: "m", Total: 1}, day)
 		return want(!cancel, err)
@@ -366,8 +372,8 @@ func TestAllCallsCallsEveryMethodOfTheStore(t *testing.T) {
 	t.Parallel()
 	var want, got []string
 	for m := range reflect.TypeFor[*store.DB]().Methods() {
-		// Functions do not probe, or export a whole user. Owners returns what Check has read.
-		if !slices.Contains([]string{"Close", "Probe", "Owners", "ExportUser"}, m.Name) {
+		// Functions do not probe, or export a whole user. Owners returns what Check has read, and Connections counts.
+		if !slices.Contains([]string{"Close", "Probe", "Owners", "ExportUser", "Connections"}, m.Name) {
 			want = append(want, m.Name)
 		}
 	}
