@@ -169,7 +169,7 @@ func (from *source) explainNone(o object) (absent, unread string) {
 		case !ok:
 			parts = append(parts, "its "+clipped(s.String())+" is neither a string nor a list of strings")
 		case len(values) > 0:
-			parts = append(parts, "none of the values of its "+clipped(s.String())+" counts here")
+			parts = append(parts, "none of the values of its "+clipped(s.String())+" grants scopes here")
 		}
 	}
 	if len(missing) > 0 {

@@ -35,9 +35,9 @@ func TestTokenWithoutScopesSaysWhatItHasInstead(t *testing.T) {
 		"null":           {token.Rules{}, `{"scopes":null,"scope":null}`, `"scopes"`, ""},
 		"a role without a grant": {
 			roles, `{"realm_access":{"roles":["b"]}}`,
-			`"scopes"`, "it has realm_access; none of the values of its realm_access.roles counts here"},
+			`"scopes"`, "it has realm_access; none of the values of its realm_access.roles grants scopes here"},
 		"no prefix": {
-			token.Rules{Prefix: "rs/"}, `{"scopes":["a:b"]}`, "", "none of the values of its scopes counts here"},
+			token.Rules{Prefix: "rs/"}, `{"scopes":["a:b"]}`, "", "none of the values of its scopes grants scopes here"},
 		"a scope":                   {roles, `{"realm_access":{"roles":["a"]}}`, "", ""},
 		"a scope of another server": {token.Rules{}, `{"scopes":["openid"],"permissions":["a:b"]}`, "", ""},
 	} {
