@@ -174,12 +174,11 @@ func (s *Server) decide(r *http.Request) (*authz.Principal, authz.Decision, erro
 	// Now is not used here: the decision log needs the real duration, also in tests.
 	ctx, began := r.Context(), time.Now()
 	p, _ := authz.From(ctx)
-	path := route.Path(r.URL)
-	d := s.Policy.Decide(p, r.Method, path)
+	d := s.Policy.DecideURL(p, r.Method, r.URL)
 	err := d.Err(logging.RequestID(ctx))
 	if !d.Open && p != nil {
 		if ended := s.ended(ctx, p, err == nil && d.Route.Admin); ended != nil {
-			d, err = s.Policy.Decide(nil, r.Method, path), ended
+			d, err = s.Policy.DecideURL(nil, r.Method, r.URL), ended
 		}
 	}
 	if err == nil && !s.Serves(d.Route.Name) {

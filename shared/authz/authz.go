@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/scope"
@@ -94,14 +95,25 @@ func (o *Policy) Decide(p *Principal, method, path string) Decision {
 	return d
 }
 
-// DecideAt is Decide for a path as it is sent or a whole URL, since that is what people copy. The query has no effect.
-// The error is that of a text that is no URL.
+// DecideURL is Decide for the URL of a request. A slash that the client escaped belongs to one segment, and no route
+// has such a segment: DELETE /sessions/abc%2F must not delete the session abc. So a request that would be allowed
+// with a plain slash is not found. One that would be refused is refused, as by AgentOS.
+func (o *Policy) DecideURL(p *Principal, method string, u *url.URL) Decision {
+	d := o.Decide(p, method, u.Path)
+	if d.Allow && strings.Contains(strings.ToUpper(u.EscapedPath()), "%2F") {
+		return Decision{Open: d.Open}
+	}
+	return d
+}
+
+// DecideAt is DecideURL for a path as it is sent or a whole URL, since that is what people copy. The query has no
+// effect. The error is that of a text that is no URL.
 func (o *Policy) DecideAt(p *Principal, method, address string) (Decision, error) {
 	u, err := url.ParseRequestURI(address)
 	if err != nil {
 		return Decision{}, err
 	}
-	return o.Decide(p, method, route.Path(u)), nil
+	return o.DecideURL(p, method, u), nil
 }
 
 // filter allows a caller to list the resources that their scopes let them read. A

@@ -72,7 +72,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // with a preflight.
 func (g *Gateway) admit(r *http.Request) (context.Context, error) {
 	ctx, path, began := r.Context(), route.Clean(r.URL.Path), time.Now()
-	m := g.authorizer.Table.Match(r.Method, route.Path(r.URL))
+	m := g.authorizer.Table.Match(r.Method, r.URL.Path)
 	if m.Public || r.Method == http.MethodOptions {
 		return ctx, nil
 	}

@@ -3,7 +3,6 @@ package route
 import (
 	"fmt"
 	"iter"
-	"net/url"
 	"strings"
 )
 
@@ -75,16 +74,6 @@ func (t *Routes) Match(method, path string) Match {
 	}
 	none.Public = none.Public && len(none.Allow) > 0
 	return none
-}
-
-// Path returns the path of a request for Match. A slash that the client escaped belongs to one segment, and no route
-// has such a segment, so the path of such a URL is a text that matches no route: DELETE /sessions/abc%2F must not
-// delete the session abc.
-func Path(u *url.URL) string {
-	if strings.Contains(strings.ToUpper(u.EscapedPath()), "%2F") {
-		return "an escaped slash"
-	}
-	return u.Path
 }
 
 // Clean returns the path as Match reads it: without trailing slashes, and "/" for the
