@@ -29,6 +29,8 @@ func TestConsoleSignsInAndExplainsWhatTheTokenAllows(t *testing.T) {
 	c.press("Run Assistant: allowed")
 	c.await(`$('#why').innerText.includes('POST /agents/assistant/runs')`)
 	c.await(`$('#why').innerText.includes('agents:assistant:run')`)
+	c.press("Tools of Assistant (look_up, delete_account, book, sign): allowed")
+	c.await(`$('#why').innerText.includes('POST /agents/assistant/runs')`)
 	c.press("Run Plain: denied")
 	c.await(`$('#why').innerText.includes('403') && $('#why').innerText.includes('agents:plain:run')`)
 	c.press("Delete: Memories: denied")

@@ -38,14 +38,15 @@ const others = [
   ['Revocations', [['List', 'GET', '/revocations'], ['Revoke', 'POST', '/revocations']]],
 ]
 
-// agentsOf lists the agents that the token can see, and those that its scopes name.
+// agentsOf lists the agents that the token can see, and those that its scopes name: the id, the name and the names of
+// the tools.
 async function agentsOf(me, options) {
   const named = (me.scopes || []).map(s => /^agents:([^:*]+):\w+$/.exec(s.scope)?.[1]).filter(Boolean)
   let listed = []
   try { listed = await call('GET', '/agents', options) } catch (e) { if (e.status !== 403) throw e }
-  const ids = new Map(listed.map(a => [a.id, a.name || a.id]))
-  for (const id of named) if (!ids.has(id)) ids.set(id, id)
-  return [...ids]
+  const found = listed.map(a => [a.id, a.name || a.id, (a.tools?.tools || []).map(t => t.name)])
+  for (const id of new Set(named)) if (!found.some(a => a[0] === id)) found.push([id, id, []])
+  return found
 }
 
 // matrix shows what a token allows, a button for each decision, with its explanation below.
@@ -67,13 +68,16 @@ async function matrix(root, me, options = {}) {
     })
     return b
   }
+  // The tools of an agent have the decision about its run.
+  const tools = (name, names, run) => names.length ? [cell(`Tools of ${name} (${names.join(', ')})`, run),
+    el('div', {class: 'dim small'}, names.join(', '))] : el('span', {class: 'dim'}, 'none')
   let i = 0
   put(root, el('div', {class: 'two'}, el('div', {},
     el('h2', {}, 'Agents'),
-    table('What the token allows for each agent', ['Agent', 'See', 'Run'], agents.map(([id, name]) =>
+    table('What the token allows for each agent', ['Agent', 'See', 'Run', 'Tools'], agents.map(([id, name, names]) =>
       [[el('b', {}, name), name === id ? '' : [' ', el('span', {class: 'dim'}, id)]],
-        cell('See ' + name, answers[i++]), cell('Run ' + name, answers[i++])]), 'The token shows no agent.'),
-    el('p', {class: 'dim small'}, 'The tools of an agent need no scope of their own: a caller that runs the agent runs its tools, and confirms those that ask for it.'),
+        cell('See ' + name, answers[i++]), cell('Run ' + name, answers[i]), tools(name, names, answers[i++])]), 'The token shows no agent.'),
+    el('p', {class: 'dim small'}, 'The tools of an agent need no scope of their own: the decision about its run is that about them. A caller confirms those that ask for it.'),
     el('h2', {}, 'Everything else'),
     el('div', {class: 'rest'}, others.map(([name, list]) => el('div', {class: 'line'}, el('span', {class: 'name'}, name),
       list.map(([label]) => el('div', {}, el('span', {class: 'dim small'}, label), cell(`${label}: ${name}`, answers[i++]))))))),

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"net/url"
 
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/fault"
@@ -24,10 +25,33 @@ func Describe(a config.Agent, m wire.AgentModel) wire.Agent {
 		Model:    m,
 		Sessions: wire.AgentSession{SessionTable: "sessions", AddHistoryToContext: a.AddHistoryToContext},
 	}
+	if names := toolNames(a.Tools); len(names) > 0 {
+		out.Tools = &wire.AgentTools{Tools: names}
+	}
 	if a.Markdown {
 		out.SystemMessage = &wire.SystemFlags{Markdown: true}
 	}
 	return out
+}
+
+// toolNames returns what keyway.yaml names: tools, the allowed tools of MCP servers, and the host of a server whose
+// tools are all allowed. Its address may have a key, and only a run asks it.
+func toolNames(tools []config.Tool) (names []wire.AgentTool) {
+	for _, t := range tools {
+		switch {
+		case t.MCP == nil:
+			names = append(names, wire.AgentTool{Name: t.Name})
+		case len(t.MCP.Allow) > 0:
+			for _, name := range t.MCP.Allow {
+				names = append(names, wire.AgentTool{Name: name})
+			}
+		default:
+			if u, err := url.Parse(string(t.MCP.URL)); err == nil && u.Hostname() != "" {
+				names = append(names, wire.AgentTool{Name: u.Hostname() + " (MCP)"})
+			}
+		}
+	}
+	return names
 }
 
 // endpoints implements Resource.

@@ -52,11 +52,23 @@ type Agent struct {
 	Description   string       `json:"description,omitempty"`
 	IsFactory     bool         `json:"is_factory"`
 	Model         AgentModel   `json:"model"`
+	Tools         *AgentTools  `json:"tools,omitempty"`
 	Sessions      AgentSession `json:"sessions"`
 	Reasoning     Reasoning    `json:"reasoning"`
 	SystemMessage *SystemFlags `json:"system_message,omitempty"`
 	IsComponent   bool         `json:"is_component"`
 	Sandboxed     bool         `json:"sandboxed"`
+}
+
+// AgentTools are the tools that keyway.yaml names for an agent.
+type AgentTools struct {
+	Tools []AgentTool `json:"tools"`
+}
+
+// AgentTool is a tool, or an MCP server whose tools are not known before it is asked. AgentOS also has the description
+// and the parameters.
+type AgentTool struct {
+	Name string `json:"name"`
 }
 
 // AgentModel is the model of an agent: its id, its name, and the name of its provider, as
