@@ -91,8 +91,9 @@ func table(t *testing.T) string {
 	var out strings.Builder
 	out.WriteString("\n| Program | Version | What is tried and works | What does not, or is different | Date |\n")
 	out.WriteString("|---|---|---|---|---|\n")
-	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.program, b.program) })
-	for _, e := range entries {
+	byName := slices.Clone(entries) // Other tests read the list at the same time.
+	slices.SortFunc(byName, func(a, b entry) int { return strings.Compare(a.program, b.program) })
+	for _, e := range byName {
 		var versions []string
 		for _, pkg := range e.pkgs {
 			version, err := pinned(e.name, pkg)

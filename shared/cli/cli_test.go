@@ -102,7 +102,7 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	users := usersDatabase(t)
+	users, running, aged := usersDatabase(t), usersDatabase(t), usersDatabase(t)
 	owners, spent, busy := ownersDatabase(t), spentDatabase(t), busyDatabase(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -118,7 +118,10 @@ func TestScripts(t *testing.T) {
 			e.Setenv("NEW_DATABASE", fresh)
 			e.Setenv("BLANK_DATABASE", blank) // no script migrates it
 			e.Setenv("OWNERS_DATABASE", owners)
+			// A script that changes a database has it for itself, because they run at the same time.
 			e.Setenv("USERS_DATABASE", users)
+			e.Setenv("RUNNING_DATABASE", running)
+			e.Setenv("AGED_DATABASE", aged)
 			e.Setenv("SPENT_DATABASE", spent)
 			e.Setenv("BUSY_DATABASE", busy)
 			e.Setenv("CONTROL", "ann\x1b[2J")

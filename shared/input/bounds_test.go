@@ -99,7 +99,7 @@ func TestAHostileBodyCostsBoundedMemoryAndGetsASmallAnswer(t *testing.T) {
 		if status != 422 || !strings.Contains(string(answer), h.want) || len(answer) > 1000 {
 			t.Errorf("%s: %d with %d bytes: %.300s", name, status, len(answer), answer)
 		}
-		if allocated > 12*uint64(bound.Body.Default) {
+		if allocated > 20*uint64(bound.Body.Default) { // 9 times; with the race detector 15 times
 			t.Errorf("%s: a body of %d bytes allocated %d", name, len(h.body), allocated)
 		}
 	}
