@@ -16,7 +16,8 @@ start_bucket
 answers migrate MigrateFunction
 grep -q '"Status": *"SUCCESS"' "$work/migration.json" || fail "the migration reports to CloudFormation: $(cat "$work/migration.json")"
 answers authorizer-allow AuthorizerFunction '"Effect": "Allow"' 'GET/agents/assistant"' '"sub": "ann"'
-answers authorizer-deny AuthorizerFunction '"Effect": "Deny"'
+answers authorizer-deny AuthorizerFunction '"Effect": "Allow"' 'GET/whoami"' 'POST/can"'
+! grep -q '/agents' "$work/answer" || fail "events/authorizer-deny.json: the policy lists a route that a token without scopes is not allowed to use"
 answers authorizer-expired AuthorizerFunction '"errorMessage": "Unauthorized"'
 answers authorizer-unmapped AuthorizerFunction '"Effect": "Allow"'
 ! grep -q 'GET/config' "$work/answer" || fail "events/authorizer-unmapped.json: the policy lists a route that ann is not allowed to use"
