@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/edge"
@@ -99,13 +98,7 @@ func (f *findings) failed(check string, err error, otherwise string) {
 // oneLine returns a text without tokens and without what would change the line or the terminal.
 func oneLine(text string) string {
 	const most = 500
-	text = withoutTokens(strings.TrimSpace(strings.ReplaceAll(text, "\n", "; ")))
-	text = strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, text)
+	text = inLine(withoutTokens(strings.TrimSpace(strings.ReplaceAll(text, "\n", "; "))))
 	if runes := []rune(text); len(runes) > most {
 		text = string(runes[:most]) + "…"
 	}

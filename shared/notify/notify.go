@@ -35,7 +35,7 @@ var again = []time.Duration{
 }
 
 const (
-	// patience is how long one try may take. It is longer than what specifications ask receivers for.
+	// patience is how long one try may take. A receiver should only store the notice and answer.
 	patience = 15 * time.Second
 	// batch is how many notices are reported at the same time.
 	batch = 8
