@@ -35,6 +35,7 @@ const DatabaseID = "keyway"
 // request is a request that the policy allows, with its principal and the decision.
 type request struct {
 	*http.Request
+	server *Server
 	// principal is nil on a public route without a token.
 	principal *authz.Principal
 	decision  authz.Decision
@@ -55,8 +56,6 @@ type Resource interface {
 
 // Options configures a Server.
 type Options struct {
-	// Table is the route table that the policy decides on. Required.
-	Table *route.Routes
 	// Policy decides which requests are allowed. Required.
 	Policy *authz.Policy
 	// Leeway is how long after its expiry a token is still accepted, for clocks that
@@ -161,7 +160,7 @@ func (s *Server) serve(w *auditing, r *http.Request) error {
 	admitted := r.WithContext(authz.WithDecision(r.Context(), p, d))
 	w.record = s.record(r, p, d)
 	return s.endpoints[d.Route.Name].serve(w, &request{
-		Request: admitted, principal: p, decision: d, audit: w.record, bounds: s.Bounds,
+		Request: admitted, server: s, principal: p, decision: d, audit: w.record, bounds: s.Bounds,
 	})
 }
 
@@ -329,8 +328,8 @@ func (i Isolation) owner(r *request, claimed string) (string, error) {
 	return claimed, nil
 }
 
-// noSubject denies a caller without a subject what belongs to an owner. The text is AgentOS's. The hint names the claim
-// that the subject is read from.
+// noSubject denies a caller without a subject what belongs to an owner. The text is AgentOS's. The hint names the
+// claim that the subject is read from.
 func noSubject(p *authz.Principal) error {
 	e := fault.Public(fault.Forbidden, "Authenticated request is missing a user identity", nil)
 	if p != nil && p.SubjectClaim != "" {

@@ -46,7 +46,7 @@ func TestTheFunctionDecidesAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	server := api.New(api.Options{
-		Table: route.Table, Policy: policy, Leeway: 10 * time.Second, Log: slog.New(slog.DiscardHandler),
+		Policy: policy, Leeway: 10 * time.Second, Log: slog.New(slog.DiscardHandler),
 		Now: func() time.Time { return now },
 	}, api.Agents{})
 	for name, row := range map[string]struct {

@@ -207,7 +207,7 @@ func newServiceAt(t *testing.T, url string, answers ...answer) *service {
 	now := func(ctx context.Context, p *authz.Principal) error { return revocations.CheckNow(ctx, token(p)) }
 	s.handler = api.New(
 		api.Options{
-			Table: route.Table, Policy: policy, Revoked: revoked, RevokedNow: now, Log: log, Now: time.Now,
+			Policy: policy, Revoked: revoked, RevokedNow: now, Log: log, Now: time.Now,
 		},
 		api.OS{
 			ID: "test-os", Name: "Test", Version: "1", Digest: "d", Isolation: isolation, Agents: listed, Policy: policy,

@@ -39,7 +39,7 @@ func newProbed(t *testing.T, check func(context.Context) error) *probed {
 	p := &probed{}
 	now := func() time.Time { return time.Unix(0, p.clock.Load()) }
 	p.handler = api.New(
-		api.Options{Table: route.Table, Policy: policy, Log: slog.New(slog.DiscardHandler), Now: now},
+		api.Options{Policy: policy, Log: slog.New(slog.DiscardHandler), Now: now},
 		&api.Readiness{Check: check, Now: now},
 	)
 	return p

@@ -39,18 +39,13 @@ func requestOf(key string, in any) store.Request {
 // A request for JSON waits for the end of the run, as the first one did. If the deadline
 // of the request comes first, the answer is 202.
 func (a Runs) repeat(w http.ResponseWriter, r *request, earlier *store.Repeated, streamed, background bool) error {
+	if streamed {
+		return a.repeatStream(w, r, earlier, nil)
+	}
 	row := earlier.Run
-	logging.Note(r.Context(), "repeats", row.RunID.String())
-	w.Header().Set("Idempotent-Replayed", "true")
+	noteRepeat(w, r, earlier)
 	ctx, stop := a.whileValid(r)
 	defer stop()
-	if streamed {
-		f := follower{
-			runs: a, run: row.RunID, caller: callerKey(r), streamed: row.Streamed, attempt: row.Attempt,
-			after: earlier.First - 1, plain: true,
-		}
-		return f.follow(ctx, w)
-	}
 	status := row.Status
 	if !background {
 		var whole *store.Run
@@ -66,6 +61,26 @@ func (a Runs) repeat(w http.ResponseWriter, r *request, earlier *store.Repeated,
 		}
 	}
 	return accept(w, r, wire.Accepted{RunID: row.RunID.String(), SessionID: row.SessionID, Status: status})
+}
+
+// repeatStream answers a repeated request with the stream of the first one, in the protocol of a door, or in
+// AgentOS's if to is nil.
+func (a Runs) repeatStream(w http.ResponseWriter, r *request, earlier *store.Repeated, to encoder) error {
+	row := earlier.Run
+	noteRepeat(w, r, earlier)
+	ctx, stop := a.whileValid(r)
+	defer stop()
+	f := follower{
+		runs: a, run: row.RunID, caller: callerKey(r), streamed: row.Streamed, attempt: row.Attempt,
+		after: earlier.First - 1, plain: true, to: to,
+	}
+	return f.follow(ctx, w)
+}
+
+// noteRepeat marks the answer and the line in the request log as those of a repeated request.
+func noteRepeat(w http.ResponseWriter, r *request, earlier *store.Repeated) {
+	logging.Note(r.Context(), "repeats", earlier.Run.RunID.String())
+	w.Header().Set("Idempotent-Replayed", "true")
 }
 
 // endOf waits until the run has ended or is paused, and returns its row, which it reads once. When ctx ends before,

@@ -83,8 +83,8 @@ func (a Runs) resume(w http.ResponseWriter, r *request, in resumeRun) error {
 // of revoked tokens a check costs nothing; see package revoke.
 const checkEvery = time.Second
 
-// whileValid returns a context that ends when the request's token is revoked, or when nobody can say whether it is. Its
-// cause is then the error for the caller; see endedToken. The caller must call stop.
+// whileValid returns a context that ends when the request's token is revoked, or when nobody can say whether it is.
+// Its cause is then the error for the caller; see endedToken. The caller must call stop.
 func (a Runs) whileValid(r *request) (_ context.Context, stop func()) {
 	ctx, end := context.WithCancelCause(r.Context())
 	if a.Revoked != nil {
@@ -119,10 +119,11 @@ func endedToken(ctx context.Context) error {
 type follower struct {
 	runs       Runs
 	run        uuid.UUID
-	caller     string // see callerKey
-	streamed   bool   // the run has events
-	reconnects bool   // the client reconnects until it gets a 204
-	plain      bool   // send the run's own events only, as the run's first answer had them
+	caller     string  // see callerKey
+	streamed   bool    // the run has events
+	reconnects bool    // the client reconnects until it gets a 204
+	plain      bool    // send the run's own events only, as the run's first answer had them
+	to         encoder // nil for AgentOS's protocol. Otherwise plain is true
 	reader     *follow.Follower
 	stream     *eventStream
 
@@ -214,7 +215,7 @@ func (f *follower) live(ctx context.Context, known store.Progress) error {
 		last := known.Last
 		if known.Attempt != f.attempt && known.Last > f.after {
 			if f.plain && f.sent {
-				f.stream.comment(wire.RunContinues)
+				f.leave()
 				return nil
 			}
 			f.attempt = known.Attempt
@@ -266,12 +267,29 @@ func (f *follower) sendError(ctx context.Context, err error) {
 	switch {
 	case err == nil:
 	case endedToken(ctx) != nil:
-		f.stream.send(wire.Meta{Event: "error", Error: fault.Detail(endedToken(ctx))})
+		f.sendMeta(wire.Meta{Event: "error", Error: fault.Detail(endedToken(ctx))})
 	case ctx.Err() != nil:
-		f.stream.comment(wire.RunContinues)
+		f.leave()
 	default:
-		f.stream.send(wire.Meta{Event: "error", Error: fault.Detail(err)})
+		f.sendMeta(wire.Meta{Event: "error", Error: fault.Detail(err)})
 	}
+}
+
+// sendMeta sends an event about the stream.
+func (f *follower) sendMeta(m wire.Meta) {
+	if f.to != nil {
+		f.stream.sendFrame(f.to.Event(m))
+		return
+	}
+	f.stream.send(m)
+}
+
+// leave ends the stream of a run that continues.
+func (f *follower) leave() {
+	if f.to != nil {
+		f.stream.sendFrame(f.to.HandedOver(wire.Accepted{RunID: f.run.String(), Status: wire.StatusRunning}))
+	}
+	f.stream.comment(wire.RunContinues)
 }
 
 // send sends stored events as they were when the run emitted them. The first ones may be
@@ -280,7 +298,9 @@ func (f *follower) sendError(ctx context.Context, err error) {
 func (f *follower) send(frames store.Frames) {
 	f.sent = true
 	frames.Data = wire.EscapeLines(frames.Data)
-	if f.plain && frames.First > f.after {
+	if f.to != nil {
+		f.translate(frames)
+	} else if f.plain && frames.First > f.after {
 		f.stream.sendFrame(frames.Data)
 	} else {
 		out := make([]byte, 0, len(frames.Data)+16*frames.Count)
@@ -297,6 +317,20 @@ func (f *follower) send(frames store.Frames) {
 		f.stream.sendFrame(out)
 	}
 	f.after = max(f.after, frames.First+frames.Count-1)
+}
+
+// translate sends stored events in the protocol of a door.
+func (f *follower) translate(frames store.Frames) {
+	index := frames.First
+	for frame := range bytes.SplitAfterSeq(frames.Data, []byte("\n\n")) {
+		if len(frame) > 0 && index > f.after {
+			// An event that a later version has stored is unknown, and one that it doesn't know can't be translated.
+			if e, err := wire.ParseFrame(frame); err == nil {
+				f.stream.sendFrame(f.to.Event(e))
+			}
+		}
+		index++
+	}
 }
 
 // idLine appends the id of the next event, with which a client reconnects.

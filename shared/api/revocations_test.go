@@ -94,7 +94,7 @@ func TestWithoutTheListOfRevocationsGuardedRoutesAreUnavailable(t *testing.T) {
 	unknown := fault.Public(fault.Unavailable, "The list of revoked tokens can't be read, try again", nil)
 	unknown.RetryAfter = 2 * time.Second
 	h := api.New(api.Options{
-		Table: route.Table, Policy: policy, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: time.Now,
+		Policy: policy, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: time.Now,
 		Revoked:    func(context.Context, *authz.Principal) error { return unknown },
 		RevokedNow: func(context.Context, *authz.Principal) error { return unknown },
 	}, api.OS{Policy: policy})

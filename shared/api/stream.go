@@ -36,6 +36,11 @@ const (
 // When the run is handed over to another process, the stream ends with a comment that
 // names the resume route. The run's own events don't mention the hand-over.
 func (a Runs) stream(w http.ResponseWriter, r *request, events iter.Seq2[run.Event, error]) error {
+	return a.streamAs(w, r, events, nil)
+}
+
+// streamAs is stream in the protocol of a door, or in AgentOS's if to is nil.
+func (a Runs) streamAs(w http.ResponseWriter, r *request, events iter.Seq2[run.Event, error], to encoder) error {
 	var s *eventStream
 	for e, err := range events {
 		if err != nil && e.Event == nil {
@@ -47,14 +52,20 @@ func (a Runs) stream(w http.ResponseWriter, r *request, events iter.Seq2[run.Eve
 		}
 		if e.HandedOver != nil {
 			logging.Note(r.Context(), "handed_over", e.HandedOver.RunID)
+			if to != nil {
+				s.sendFrame(to.HandedOver(*e.HandedOver))
+			}
 			s.comment(wire.RunContinues)
 			break
 		}
 		// A streamed run has framed its events to store them; sending the same bytes saves
 		// encoding them twice, and a resumed stream has exactly these bytes again.
-		if e.Frame != nil {
+		switch {
+		case to != nil:
+			s.sendFrame(to.Event(e.Event))
+		case e.Frame != nil:
 			s.sendFrame(e.Frame)
-		} else {
+		default:
 			s.send(e.Event)
 		}
 		// An error beside an event means that the end of the run could not be stored. The event
@@ -105,6 +116,9 @@ func (s *eventStream) send(e wire.Event) {
 
 // sendFrame sends one or more events that are framed already.
 func (s *eventStream) sendFrame(frame []byte) {
+	if len(frame) == 0 {
+		return
+	}
 	s.write(func() (err error) {
 		for piece := range slices.Chunk(frame, maxWrite) {
 			if len(frame) > maxWrite {

@@ -156,7 +156,7 @@ func build(p Parts, served []route.Function) (s Service) {
 	}
 	s.Handler = api.New(api.Options{
 		Bounds: p.Config.Bounds.Limits(),
-		Table:  route.Table, Policy: p.Policy, Leeway: p.Config.Auth.Leeway,
+		Policy: p.Policy, Leeway: p.Config.Auth.Leeway,
 		Revoked: p.revoked(), RevokedNow: p.revokedNow(), Log: p.Log, Decisions: p.Decisions, Now: Now,
 		Audit: p.Audit,
 	}, resources...)

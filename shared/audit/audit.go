@@ -87,6 +87,13 @@ func (r *Record) Owner(name string) {
 	}
 }
 
+// Agent notes the agent of a request whose path names none.
+func (r *Record) Agent(id string) {
+	if r != nil {
+		r.request.Agent = id
+	}
+}
+
 // Object notes objects of a kind, such as "session", by their ids. The last kind counts.
 func (r *Record) Object(kind string, ids ...string) {
 	if r == nil {

@@ -22,6 +22,9 @@ type Policy struct {
 	admin    string
 }
 
+// Table returns the routes that the policy decides about. No other request is ever allowed.
+func (o *Policy) Table() *route.Routes { return o.table }
+
 // Decision is the answer to one request, with everything that led to it. The zero
 // Decision denies.
 type Decision struct {
@@ -80,7 +83,14 @@ func (o *Policy) Decide(p *Principal, method, path string) Decision {
 	granted := o.Granted(p)
 	d.caller, d.admin = p, o.admin
 	d.Admin = granted.Admin()
-	d.Need, d.Mapping = o.need(m.Route, route.Clean(path))
+	decides := m.Route.Decides()
+	if decides != m.Route {
+		if _, param := m.Route.Resource(); param == "" {
+			return o.anyAgent(d, granted)
+		}
+		path = decides.Path(func(param string) string { return m.Params[param] })
+	}
+	d.Need, d.Mapping = o.need(decides, route.Clean(path))
 	if m.Route.Lists != "" && d.Mapping == "" {
 		return o.filter(d, granted)
 	}
@@ -114,6 +124,16 @@ func (o *Policy) DecideAt(p *Principal, method, address string) (Decision, error
 		return Decision{}, err
 	}
 	return o.DecideURL(p, method, u), nil
+}
+
+// anyAgent allows a caller that is allowed to run some agent, declared or not, to use a route whose path names
+// none. The handler decides again as soon as it knows the agent.
+func (o *Policy) anyAgent(d Decision, granted scope.Set) Decision {
+	d.Need, d.AllIDs = d.Route.Needs, true
+	if d.Allow = o.MightAllow(granted, d.Route, ""); !d.Allow {
+		d.Missing = d.Need
+	}
+	return d
 }
 
 // filter allows a caller to list the resources that their scopes let them read. A

@@ -116,8 +116,8 @@ const (
 	maxListed = 20
 )
 
-// origins says from which claim or role the scopes are: of an allowed request those that count for it, and of a refused
-// one all. It is "" if all scopes are from the only claim that is read.
+// origins says from which claim or role the scopes are: of an allowed request those that count for it, and of a
+// refused one all. It is "" if all scopes are from the only claim that is read.
 func (d Decision) origins(written func(string) string) string {
 	if len(d.caller.Origins) != len(d.caller.Scopes) {
 		return ""
@@ -155,8 +155,12 @@ func (d Decision) covers(held string, need scope.Need) bool {
 	return ok && n.Resource == need.Resource && n.Action == need.Action && (n.ID == "" || n.ID == need.ID || d.lists())
 }
 
-// lists reports whether the route is a list that is filtered by scopes.
-func (d Decision) lists() bool { return d.Route.Lists != "" && d.Mapping == "" }
+// lists reports whether a scope for one resource opens the route: it is a list that is filtered by scopes, or a
+// route for callers that are allowed to run any agent.
+func (d Decision) lists() bool {
+	_, param := d.Route.Resource()
+	return (d.Route.Lists != "" || d.Route.As != "" && param == "") && d.Mapping == ""
+}
 
 // narrowed returns the needs of the request, about the id in its path.
 func (d Decision) narrowed() []scope.Need {

@@ -78,7 +78,8 @@ func wrong(format string, args ...any) error {
 
 // Reaches reports whether a mapping could ever match a request to a route that needs
 // scopes. A route for administrators alone is never mapped: "GET /*" must not open it. It must not close a route that
-// every valid token opens either: callers ask there what their token lacks.
+// every valid token opens either: callers ask there what their token lacks. A route that is decided as another one has
+// the mappings of that one.
 func Reaches(table *route.Routes, method, glob string) bool {
 	if strings.Contains(glob, route.Hole) { // it would match the open parameters in MightAllow's paths
 		return false
@@ -92,7 +93,7 @@ func Reaches(table *route.Routes, method, glob string) bool {
 }
 
 // mappable reports whether a mapping can replace the needs of the route.
-func mappable(r *route.Route) bool { return !r.Public && !r.Admin && !r.AnyToken }
+func mappable(r *route.Route) bool { return !r.Public && !r.Admin && !r.AnyToken && r.As == "" }
 
 // String returns the method and the path, as the decision log shows them.
 func (m Mapping) String() string { return m.Method + " " + m.Path }
@@ -157,8 +158,17 @@ func globMatch(glob, path string) bool {
 // one token. A policy that allows everything that MightAllow reports is never narrower
 // than Decide. It may be wider where mappings overlap; the function decides again about
 // the real path.
+//
+// A route that is decided as another one is allowed where that one is. If its own path names no agent, one agent that
+// the scopes or a mapping name is enough, whatever the id.
 func (o *Policy) MightAllow(granted scope.Set, r *route.Route, id string) bool {
 	family, param := r.Resource()
+	if as := r.Decides(); as != r {
+		if param != "" {
+			return o.MightAllow(granted, as, id)
+		}
+		return slices.ContainsFunc(append(granted.Named(), ""), func(id string) bool { return o.MightAllow(granted, as, id) })
+	}
 	covers := func(needs []scope.Need) bool {
 		return !slices.ContainsFunc(needs, func(n scope.Need) bool { return !granted.Covers(n.On(family, id)) })
 	}

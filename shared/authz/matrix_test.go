@@ -31,9 +31,9 @@ func rules(t testing.TB, adminScope string, mappings ...authztest.Mapping) (*aut
 
 func TestTheTableIsTheOraclesTable(t *testing.T) {
 	t.Parallel()
-	line := func(method, pattern string, public, list, admin, token bool, needs []string) string {
-		return fmt.Sprintf("%s %s public=%t list=%t admin=%t token=%t %s", method, pattern, public, list, admin, token,
-			strings.Join(needs, " "))
+	line := func(method, pattern string, public, list, admin, token, run bool, needs []string) string {
+		return fmt.Sprintf("%s %s public=%t list=%t admin=%t token=%t run=%t %s", method, pattern, public, list, admin, token,
+			run, strings.Join(needs, " "))
 	}
 	var ours, theirs []string
 	for r := range route.Table.All() {
@@ -41,10 +41,11 @@ func TestTheTableIsTheOraclesTable(t *testing.T) {
 		for _, n := range r.Needs {
 			needs = append(needs, n.String())
 		}
-		ours = append(ours, line(r.Method, r.Pattern, r.Public, r.Lists != "", r.Admin, r.AnyToken, needs))
+		ours = append(ours, line(r.Method, r.Pattern, r.Public, r.Lists != "", r.Admin, r.AnyToken,
+			r.As == route.CreateRun, needs))
 	}
 	for _, r := range authztest.Rows {
-		theirs = append(theirs, line(r.Method, r.Pattern, r.Public, r.List, r.Admin, r.Token, r.Needs))
+		theirs = append(theirs, line(r.Method, r.Pattern, r.Public, r.List, r.Admin, r.Token, r.Run, r.Needs))
 	}
 	slices.Sort(ours)
 	slices.Sort(theirs)

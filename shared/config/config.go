@@ -39,6 +39,11 @@ type Config struct {
 	Auth Auth `json:"auth"`
 	// The web pages that can call this OS from a browser.
 	CORS CORS `json:"cors"`
+	// The protocols beside AgentOS's by which callers reach the same agents, runs and sessions: see doors.md.
+	Doors Doors `json:"doors"`
+	// The address by which callers reach this OS, with the stage or base path if there is one, and without a slash at the
+	// end. Answers that must name an address take it from here, never from a header of the request.
+	PublicURL string `json:"public_url" pattern:"^https?://[A-Za-z0-9.:\\[\\]-]+(/[A-Za-z0-9._~%-]+)*$" absent:"with keyway serve, the address that it listens on" example:"https://agents.example.com"`
 	// Storage of sessions, runs and memories.
 	Database Database `json:"database"`
 	// For how long data is kept. Everything is kept by default.
@@ -73,9 +78,25 @@ type Config struct {
 	// after an entry that was left out.
 	KeyPaths []string `json:"-"`
 
-	// expanded are the variables of the file with their values; see AsWritten. Nil in a Config that Parse did not make. It
-	// is a pointer because package fmt doesn't print what a pointer inside a struct points to.
+	// expanded are the variables of the file with their values; see AsWritten. Nil in a Config that Parse did not
+	// make. It is a pointer because package fmt doesn't print what a pointer inside a struct points to.
 	expanded *expansions `json:"-"`
+}
+
+// Doors are the protocols beside AgentOS's.
+type Doors struct {
+	// The Model Context Protocol at POST /mcp. Closed on AWS by default.
+	MCP Door `json:"mcp"`
+	// OpenAI's API below /v1: models, chat completions and responses. Closed on AWS by default.
+	OpenAI Door `json:"openai"`
+	// AG-UI at POST /agents/{agent_id}/agui.
+	AGUI Door `json:"agui"`
+}
+
+// Door is one protocol.
+type Door struct {
+	// Whether the door is open. A closed door has no routes.
+	Enabled *bool `json:"enabled" absent:"true; false on AWS for mcp and openai"`
 }
 
 // Auth configures which tokens are accepted and how they are read.
@@ -92,8 +113,9 @@ type Auth struct {
 	Audience []string `json:"audience" min:"1" absent:"[id]"`
 	// The iss claim that every token must have.
 	Issuer string `json:"issuer" absent:"any issuer" example:"https://issuer.example.com"`
-	// The issuer whose users own their data under the bare subject, or none; the data of others is stored under issuer and
-	// subject. The database records it when it is first used, and a later value must agree with that: see operating.md.
+	// The issuer whose users own their data under the bare subject, or none; the data of others is stored under issuer
+	// and subject. The database records it when it is first used, and a later value must agree with that: see
+	// operating.md.
 	HomeIssuer string `json:"home_issuer" absent:"the recorded issuer, at first the only one" example:"https://issuer.example.com"`
 	// Whether a token without an exp claim is rejected. Set false for the behavior of AgentOS 3.1.10,
 	// which accepts such tokens.
@@ -157,11 +179,11 @@ type Key struct {
 	Grants Grants `json:"grants" absent:"auth.grants"`
 	// What callers of this issuer may use, by role or group. It replaces auth.limits.
 	Limits RoleLimits `json:"limits" absent:"auth.limits"`
-	// The kinds of tokens that are accepted besides access tokens: ID tokens, and tokens that are bound to a key (cnf) and
-	// sent without its proof. Both are refused otherwise.
+	// The kinds of tokens that are accepted besides access tokens: ID tokens, and tokens that are bound to a key (cnf)
+	// and sent without its proof. Both are refused otherwise.
 	Accept []string `json:"accept" enum:"id_token,bound"`
-	// The certificate of the CA that signed the certificate of jwks_url and discovery: a file or PEM text. Only this CA is
-	// trusted for them. A relative path starts at the directory of keyway.yaml. keyway build copies the file.
+	// The certificate of the CA that signed the certificate of jwks_url and discovery: a file or PEM text. Only this
+	// CA is trusted for them. A relative path starts at the directory of keyway.yaml. keyway build copies the file.
 	CA string `json:"ca" absent:"the CAs of the system" example:"ca.pem"`
 	// Whether jwks_url and discovery can be http, at a private or loopback address only. For a service name inside a
 	// compose network or a cluster, or a sidecar.
@@ -245,11 +267,11 @@ type Database struct {
 	Role string `json:"-"`
 }
 
-// Retention configures after which time data is deleted, for example 30d or 12h. What has not ended is kept: a run that
-// waits for a person, and its session.
+// Retention configures after which time data is deleted, for example 30d or 12h. What has not ended is kept: a run
+// that waits for a person, and its session.
 type Retention struct {
-	// How long the events of a streamed run are kept after its end. Without them the run can be read, and its stream can't
-	// be replayed.
+	// How long the events of a streamed run are kept after its end. Without them the run can be read, and its stream
+	// can't be replayed.
 	Events time.Duration `json:"events" absent:"as long as the run" min:"1h" max:"87600h" example:"30d"`
 	// How long a run is kept after its end. Its session is kept, without what the run has added to the conversation.
 	Runs time.Duration `json:"runs" absent:"as long as the session" min:"1h" max:"87600h" example:"90d"`

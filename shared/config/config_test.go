@@ -334,6 +334,7 @@ func TestConfigMasksSecretsInEveryOutput(t *testing.T) {
 		`"verify_audience":false,"audience":["os"],"require_exp":true,"leeway":"10s",` +
 		`"claims":{"scopes":"scopes","subject":"sub","session":"session_id"},` +
 		`"admin_scope":"agent_os:admin","user_isolation":true},` +
+		`"doors":{"mcp":{"enabled":true},"openai":{"enabled":true},"agui":{"enabled":true}},` +
 		`"database":{"url":"postgresql://ai:***@db:5432/x?***","schema":"keyway"},` +
 		`"bounds":{"message":1048576,"files":50,"file_size":2097152,"files_size":4194304,"tool_results":1048576,` +
 		`"session_state":262144,"metadata":65536},` +

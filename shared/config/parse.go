@@ -37,6 +37,8 @@ type Options struct {
 	// does not reliably pass on empty ones, so an unset variable there is no sign of a typing error.
 	// Defaults to false.
 	OptionalKeys bool
+	// OnAWS means that the program is a Lambda function, where some doors are closed by default. Defaults to false.
+	OnAWS bool
 	// Dir is the directory where relative jwks_file paths start. Defaults to leaving them as written.
 	Dir string
 	// Check reports errors that only the caller can recognize. They are returned after those of Parse.
@@ -92,6 +94,7 @@ func Parse(data []byte, o Options) (*Config, []Fault) {
 		return nil, d.faults
 	}
 	d.c.complete(o.Dir, !d.without(Keys))
+	d.c.Doors.complete(o.OnAWS)
 	d.c.Agents = append(d.c.Agents, o.Agents...)
 	return d.c, nil
 }

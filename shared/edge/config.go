@@ -38,8 +38,8 @@ func New(c *config.Config, o Outside) (*Authorizer, error) {
 		return nil, err
 	}
 	a := &Authorizer{
-		Verifier: verifier, Policy: policy, Table: route.Table, Digest: c.Digest,
-		matching: matchingRoutes(route.Table),
+		Verifier: verifier, Policy: policy, Table: policy.Table(), Digest: c.Digest,
+		matching: matchingRoutes(policy.Table()),
 	}
 	for _, agent := range c.Agents {
 		a.Agents = append(a.Agents, agent.ID)
@@ -47,15 +47,29 @@ func New(c *config.Config, o Outside) (*Authorizer, error) {
 	return a, nil
 }
 
-// Policy makes the authorization rules of one OS from the route table, the administrator's
-// scope and the scope mappings of keyway.yaml. The error names a mapping that matches no route or needs a text that
-// is not a scope. A configuration from config.Parse has no such mapping, if Options.MatchesRoute was set.
+// Policy makes the authorization rules of one OS from the route table without the doors that are closed, the
+// administrator's scope and the scope mappings of keyway.yaml. The error names a mapping that matches no route or
+// needs a text that is not a scope. A configuration from config.Parse has no such mapping, if Options.MatchesRoute
+// was set.
 func Policy(c *config.Config) (*authz.Policy, error) {
 	var mappings []authz.Mapping
 	for _, m := range c.Auth.ScopeMappings {
 		mappings = append(mappings, authz.Mapping{Method: m.Method, Path: m.Pattern, Scopes: m.Scopes})
 	}
-	return authz.New(route.Table, c.Auth.AdminScope, mappings)
+	return authz.New(route.Table.Without(closed(c.Doors)...), c.Auth.AdminScope, mappings)
+}
+
+// closed returns the doors that keyway.yaml closes.
+func closed(d config.Doors) (all []route.Door) {
+	for _, door := range []struct {
+		name route.Door
+		open bool
+	}{{route.MCP, d.MCP.Open()}, {route.OpenAI, d.OpenAI.Open()}, {route.AGUI, d.AGUI.Open()}} {
+		if !door.open {
+			all = append(all, door.name)
+		}
+	}
+	return all
 }
 
 // verifier makes the token verifier of auth in keyway.yaml. The audience is checked

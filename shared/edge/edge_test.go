@@ -45,6 +45,8 @@ func declaring(ids ...string) *config.Config {
 	c := &config.Config{ID: "test-os", Auth: config.Auth{
 		Algorithms: []string{"HS256"}, Keys: []config.Key{{Literal: key}}, AdminScope: admin, RequireExp: true,
 	}}
+	open := config.Door{Enabled: new(true)}
+	c.Doors = config.Doors{MCP: open, OpenAI: open, AGUI: open}
 	for _, id := range ids {
 		c.Agents = append(c.Agents, config.Agent{ID: id})
 	}

@@ -73,7 +73,7 @@ func (g generator) os() *config.Config {
 // the test fails if a mapping is rejected because it matches none.
 func (g generator) mapping() config.ScopeMapping {
 	r := g.route()
-	for r.Public || r.Admin || r.AnyToken {
+	for r.Public || r.Admin || r.AnyToken || r.As != "" {
 		r = g.route()
 	}
 	hole := func(string) string { return pick(g, "*", "*", "*", "a*", "*b", "a*b", g.plainID(), "a") }

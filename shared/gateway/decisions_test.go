@@ -63,7 +63,7 @@ func newOffice(t *testing.T, agents ...string) *office {
 	list := api.Agents{List: listed}
 	o.authorizer = a
 	o.functions = api.New(api.Options{
-		Table: route.Table, Policy: a.Policy, Log: slog.New(slog.DiscardHandler), Decisions: a.Log,
+		Policy: a.Policy, Log: slog.New(slog.DiscardHandler), Decisions: a.Log,
 		Now: func() time.Time { return now().Add(time.Duration(o.behind.Load())) },
 		// without memories; a run panics
 	}, api.OS{Policy: a.Policy, OwnerOf: subject}, list, api.Runs{Agents: list},

@@ -3,22 +3,25 @@ package route
 import (
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 )
 
 // Routes is a table of routes that can be searched. It doesn't change after New, so
 // that several goroutines can use it.
 type Routes struct {
-	list []Route
+	list []*Route
 }
 
 // New returns a searchable table. It panics on a mistake in the table itself, which
 // the first test of any program finds: a route without needs that is not public, a
-// name that occurs twice, or two routes for the same method and pattern.
+// name that occurs twice, two routes for the same method and pattern, or a route that is decided as none.
 func New(list []Route) *Routes {
-	seen := map[string]bool{}
+	seen, t := map[string]bool{}, &Routes{list: make([]*Route, len(list))}
+	byName := map[Name]*Route{}
 	for i := range list {
 		r := &list[i]
+		t.list[i], byName[r.Name] = r, r
 		r.compile()
 		if !r.Public && !r.Admin && !r.AnyToken && len(r.Needs) == 0 {
 			panic(fmt.Sprintf("route: %s has no needs and is not public", r))
@@ -30,14 +33,33 @@ func New(list []Route) *Routes {
 			seen[key] = true
 		}
 	}
-	return &Routes{list: list}
+	for _, r := range t.list {
+		if r.As == "" {
+			continue
+		}
+		if r.as = byName[r.As]; r.as == nil || r.as.As != "" {
+			panic(fmt.Sprintf("route: %s is decided as %q, which decides nothing", r, r.As))
+		}
+	}
+	return t
+}
+
+// Without returns the table without the routes of these doors. The routes are the same ones, not copies.
+func (t *Routes) Without(doors ...Door) *Routes {
+	out := &Routes{}
+	for _, r := range t.list {
+		if r.Door == "" || !slices.Contains(doors, r.Door) {
+			out.list = append(out.list, r)
+		}
+	}
+	return out
 }
 
 // All yields the routes in the order of the table.
 func (t *Routes) All() iter.Seq[*Route] {
 	return func(yield func(*Route) bool) {
-		for i := range t.list {
-			if !yield(&t.list[i]) {
+		for _, r := range t.list {
+			if !yield(r) {
 				return
 			}
 		}
@@ -61,8 +83,7 @@ type Match struct {
 func (t *Routes) Match(method, path string) Match {
 	segments := split(path)
 	none := Match{Public: true}
-	for i := range t.list {
-		r := &t.list[i]
+	for _, r := range t.list {
 		if !r.matches(segments) {
 			continue
 		}

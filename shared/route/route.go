@@ -17,6 +17,17 @@ type Name string
 // Function is the Lambda function that serves a route.
 type Function string
 
+// Door is a protocol beside AgentOS's, by which callers reach the same agents, runs and sessions.
+type Door string
+
+// Decides returns the route that decides about requests to r: the one of As, or r itself.
+func (r *Route) Decides() *Route {
+	if r.as != nil {
+		return r.as
+	}
+	return r
+}
+
 // Route is one line of the table.
 type Route struct {
 	// Name is unique in the table. Required.
@@ -39,11 +50,19 @@ type Route struct {
 	// Needs are the scopes of the route; a caller needs all of them. Required unless the route is Public, Admin or
 	// AnyToken: an empty list would allow every valid token, and must not do so by mistake.
 	Needs []scope.Need
+	// As is the name of the route that decides about requests to this one, whatever their own path: its needs and its
+	// custom mappings count. If the path of this route names an agent, it is the agent of the decision. Otherwise any
+	// agent that the caller may run opens the route, and the handler decides about the one that the request names.
+	// Defaults to "": the route decides itself.
+	As Name
+	// Door is the protocol that the route belongs to, which an operator can switch off. Defaults to "": AgentOS's.
+	Door Door
 	// Lists is the family of resources that the answer lists. A caller with a scope for
 	// one of them is allowed to send the request, and sees only those that their scopes
 	// name, as in AgentOS. Defaults to "": the answer is not filtered by scopes.
 	Lists string
 
+	as            *Route // of As
 	segments      []string
 	family, param string // what Resource returns
 	before, after string // what Glob writes around the id

@@ -91,9 +91,15 @@ const (
 // OnAWS reports whether it is a Lambda function.
 func (f Function) OnAWS() bool { return f != LocalServer && f != DevServer }
 
-// Table is everything that Keyway serves. The needs are AgentOS 3.1.10's where it has the route. No two
-// routes match one request, so that their order decides only the order in documents
-// and in the header Allow.
+// The doors. The name of a route of a door begins with the door and a dot.
+const (
+	MCP    Door = "mcp"
+	OpenAI Door = "openai"
+	AGUI   Door = "agui"
+)
+
+// Table is everything that Keyway serves, with all doors. The needs are AgentOS 3.1.10's where it has the route. No
+// two routes match one request, so that their order decides only the order in documents and in the header Allow.
 var Table = New(routes([]row{
 	{Index, Settings, "GET /", public, ""},
 	{Health, Settings, "GET /health", public, ""},
@@ -185,6 +191,7 @@ const (
 	public                 // everybody
 	admin                  // a caller with the administrator's scope, which keyway.yaml names
 	anyToken               // a caller with a valid token, whatever its scopes
+	asRun                  // a caller that is allowed to run the agent of the path, or any agent; see Route.As
 )
 
 // routes returns the rows as routes. It panics on a scope that is none.
@@ -194,6 +201,12 @@ func routes(rows []row) []Route {
 		r := &out[i]
 		r.Name, r.Function = line.name, line.function
 		r.Public, r.Admin, r.AnyToken = line.access == public, line.access == admin, line.access == anyToken
+		if line.access == asRun {
+			r.As = CreateRun
+		}
+		if door, _, found := strings.Cut(string(line.name), "."); found {
+			r.Door = Door(door)
+		}
 		r.Method, r.Pattern, _ = strings.Cut(line.request, " ")
 		for _, text := range strings.Fields(line.scopes) {
 			n, ok := scope.Parse(text)

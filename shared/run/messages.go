@@ -45,8 +45,11 @@ func (l *leg) addInput() error {
 
 // pastMessages returns the messages of earlier runs of this session, if the agent has add_history_to_context. Their
 // system messages are left out, because the present one replaces them. BeginRun has usually read them already, in its
-// own round trip.
+// own round trip. A conversation that the caller sent replaces them all.
 func (l *leg) pastMessages() (out []model.Message, err error) {
+	if l.row.History != nil {
+		return claimedMessages(l.row.History)
+	}
 	if !l.agent.AddHistoryToContext {
 		return nil, nil
 	}
@@ -68,6 +71,24 @@ func (l *leg) pastMessages() (out []model.Message, err error) {
 	}
 	l.history = nil // It may be large, and is needed only once.
 	return out, nil
+}
+
+// claimedMessages returns the conversation that the caller sent.
+func claimedMessages(history json.RawMessage) (out []model.Message, err error) {
+	var turns []Turn
+	if err := json.Unmarshal(history, &turns); err != nil {
+		return nil, fmt.Errorf("stored conversation: %w", err)
+	}
+	for _, t := range turns {
+		out = append(out, model.Message{Role: t.Role, Content: t.Content})
+	}
+	return out, nil
+}
+
+// Turn is one message of a conversation that a caller sent.
+type Turn struct {
+	Role    model.Role `json:"role"` // model.User or model.Assistant
+	Content string     `json:"content"`
 }
 
 // withFiles appends the text of the caller's files to the message. File names are quoted, because they come from the

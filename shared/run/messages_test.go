@@ -179,3 +179,24 @@ func TestTheSystemMessageHasTheFormOfAgentOS(t *testing.T) {
 		})
 	}
 }
+
+// A client may keep the conversation itself. The model gets what the client sent, and nothing of it is stored as a
+// message of the run.
+func TestAConversationOfTheCallerReplacesTheSessionsHistory(t *testing.T) {
+	t.Parallel()
+	agent := config.Agent{AddHistoryToContext: true, NumHistoryRuns: 2}
+	b := newBenchFor(t, agent, replies("first"), replies("second"))
+	b.run("in the session")
+	given := []run.Turn{{Role: model.User, Content: "mine"}, {Role: model.Assistant, Content: "claimed"}}
+	r := last(b.collect(b.runner.Run(t.Context(), run.Input{
+		AgentID: "a", Owner: "ann", SessionID: "s", Message: "now", History: given,
+	}))).Result
+	want := []model.Message{{Role: model.User, Content: "mine"}, {Role: model.Assistant, Content: "claimed"},
+		{Role: model.User, Content: "now"}}
+	if diff := cmp.Diff(want, b.model.requests()[1].Messages); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"user: now", "assistant: second"}, storedMessages(t, b.row(r.RunID))); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -134,6 +134,10 @@ type Input struct {
 	SessionID string
 	// Message is the caller's message to the agent.
 	Message string
+	// History is the conversation before the message, as the caller sent it. The model receives it in place of the
+	// earlier runs of the session, also if the agent doesn't use these. It is the caller's claim: it is stored beside
+	// the run, and never as messages of the run or the session. Defaults to none: the agent's own setting counts.
+	History []Turn
 	// Files are text files that the model receives with the message. Defaults to none.
 	Files []wire.File
 	// State is a JSON object that is merged into the session's state, member by member at every level. Defaults to
@@ -161,9 +165,9 @@ type Input struct {
 //
 // An error before the first event comes alone, and nothing has run: fault.NotFound if there is no such agent,
 // fault.Unavailable if the database cannot be reached or this process executes MaxRuns runs, *store.Repeated if the
-// request was sent before with the same idempotency key, fault.LimitReached if a limit of the caller, the agent or the
-// OS is reached. An error beside an event is the last one: the run has ended and its end could not be stored, which the
-// event also says. A failed model is not an error but a RunError event and Result.Status ERROR.
+// request was sent before with the same idempotency key, fault.LimitReached if a limit of the caller, the agent or
+// the OS is reached. An error beside an event is the last one: the run has ended and its end could not be stored,
+// which the event also says. A failed model is not an error but a RunError event and Result.Status ERROR.
 //
 // The last event of a run that waits for a person is RunPaused. The last event has HandedOver if another process
 // continues the run: one that does not fit into ctx's deadline is handed over between two steps, and one that lost its
@@ -229,6 +233,11 @@ func (r *Runner) newRun(in Input, status string, attempt int) (*leg, error) {
 	if row.Caller, err = wire.Marshal(in.Caller); err != nil {
 		return nil, fmt.Errorf("caller: %w", err)
 	}
+	if len(in.History) > 0 {
+		if row.History, err = wire.Marshal(in.History); err != nil {
+			return nil, fmt.Errorf("history: %w", err)
+		}
+	}
 	if len(in.Files) > 0 {
 		if row.Files, err = wire.Marshal(in.Files); err != nil {
 			return nil, fmt.Errorf("files: %w", err)
@@ -242,8 +251,8 @@ func (r *Runner) newRun(in Input, status string, attempt int) (*leg, error) {
 // begin stores the run's row and reads the session's state and history, all in one round trip. A background run reads
 // its history when it is claimed, because earlier runs of the session may end before that.
 //
-// A client that disconnects meanwhile does not interrupt the statement, since nobody would know then whether the run is
-// stored. If the database does not answer, the caller gets an error and the run must not be executed later.
+// A client that disconnects meanwhile does not interrupt the statement, since nobody would know then whether the
+// run is stored. If the database does not answer, the caller gets an error and the run must not be executed later.
 func (r *Runner) begin(ctx context.Context, l *leg, id *uuid.UUID, in Input) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -252,7 +261,7 @@ func (r *Runner) begin(ctx context.Context, l *leg, id *uuid.UUID, in Input) err
 		Leg: id, Request: in.Request, Budget: r.budget(in.Spender, l.caller, l.agent),
 		MaxState: in.MaxState,
 	}
-	if l.agent.AddHistoryToContext && !l.row.Background {
+	if l.agent.AddHistoryToContext && !l.row.Background && len(in.History) == 0 {
 		options.History = l.agent.NumHistoryRuns
 	}
 	begun, err := r.db.BeginRun(context.WithoutCancel(ctx), l.row, options)
@@ -299,8 +308,8 @@ type Continuation struct {
 }
 
 // Continue continues a paused run. It behaves like Run, with other errors before the first event: fault.NotFound if
-// the viewer has no such run, and fault.Conflict if the run is not paused, or no longer, or is to be cancelled. At most
-// one caller continues a pause, so a decision cannot be changed: what was rejected stays rejected.
+// the viewer has no such run, and fault.Conflict if the run is not paused, or no longer, or is to be cancelled. At
+// most one caller continues a pause, so a decision cannot be changed: what was rejected stays rejected.
 func (r *Runner) Continue(
 	ctx context.Context, v store.Viewer, q store.RunQuery, c Continuation,
 ) iter.Seq2[Event, error] {

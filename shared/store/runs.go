@@ -36,6 +36,8 @@ type Run struct {
 	Streamed bool
 	Input    string
 	Files    json.RawMessage
+	// History is the conversation before the run, as the caller sent it: a JSON array. Nil without one.
+	History json.RawMessage
 	// Content is the answer, the text of the error, or AgentOS's text for a paused run. It is nil until then.
 	Content *string
 	// ReasoningContent is the text of the model's thoughts, or nil without any.
@@ -70,8 +72,8 @@ type Run struct {
 }
 
 const runColumns = `run_id, owner, session_id, spender, agent_id, agent_name, model_id, model_provider, status,
-	cancellation_stage, background, streamed, input, files, content, reasoning_content, provider_data, messages, tools,
-	requirements, opaque, metrics, metadata, ` + runState + `, state_in_session, created_at, attempt, losses,
+	cancellation_stage, background, streamed, input, files, history, content, reasoning_content, provider_data, messages,
+	tools, requirements, opaque, metrics, metadata, ` + runState + `, state_in_session, created_at, attempt, losses,
 	cancel_requested, caller, checkpoint`
 
 // runColumnsByLength returns the JSON objects with their members in jsonb's order, which is by length of the name.
@@ -115,8 +117,8 @@ type BeginResult struct {
 // request asked for something else. Then nothing is written. No violation of the unique index is raised, because
 // PostgreSQL would write the owner and the key into its log.
 //
-// If a limit of the budget is reached, the error is fault.LimitReached and nothing is stored. A repeated request is not
-// refused. The counts are those at this moment, also if other processes begin and end runs at the same time.
+// If a limit of the budget is reached, the error is fault.LimitReached and nothing is stored. A repeated request is
+// not refused. The counts are those at this moment, also if other processes begin and end runs at the same time.
 func (db *DB) BeginRun(ctx context.Context, r Run, o BeginOptions) (out BeginResult, err error) {
 	c := check{scopes: o.Budget.scopes(r.AgentID, useRun), runs: 1}
 	if o.Leg == nil {
@@ -134,7 +136,7 @@ func (db *DB) BeginRun(ctx context.Context, r Run, o BeginOptions) (out BeginRes
 		"run_id": r.RunID, "owner": r.Owner, "session_id": r.SessionID, "agent_id": r.AgentID,
 		"agent_name": r.AgentName, "model_id": r.ModelID, "model_provider": r.ModelProvider, "status": r.Status,
 		"background": r.Background, "streamed": r.Streamed,
-		"input": r.Input, "files": r.Files, "metadata": r.Metadata, "state": r.SessionState,
+		"input": r.Input, "files": r.Files, "history": r.History, "metadata": r.Metadata, "state": r.SessionState,
 		"now": r.CreatedAt, "attempt": r.Attempt, "leg": o.Leg, "caller": r.Caller, "spender": o.Budget.Spender,
 		"key": o.Request.Key, "digest": o.Request.Digest, "max_state": o.MaxState,
 	})
@@ -160,10 +162,10 @@ func (db *DB) BeginRun(ctx context.Context, r Run, o BeginOptions) (out BeginRes
 			RETURNING state, octet_length(state::text) > `+maxCopiedState+` AS is_large
 		), added AS (
 			INSERT INTO keyway.runs (run_id, owner, session_id, agent_id, agent_name, model_id, model_provider,
-				status, attempt, leg, caller, lease_until, background, streamed, input, files, metadata, session_state,
+				status, attempt, leg, caller, lease_until, background, streamed, input, files, history, metadata, session_state,
 				state_in_session, created_at, idempotency_key, request_digest, spender, spend_day)
 			SELECT @run_id, @owner, @session_id, @agent_id, @agent_name, @model_id, @model_provider,
-				@status, @attempt, @leg, @caller, `+newLease+`, @background, @streamed, @input, @files, @metadata,
+				@status, @attempt, @leg, @caller, `+newLease+`, @background, @streamed, @input, @files, @history, @metadata,
 				CASE WHEN NOT is_large THEN state END, is_large, @now, NULLIF(@key, ''), @digest, @spender, `+day+`
 			FROM session
 			ON CONFLICT DO NOTHING
@@ -341,8 +343,8 @@ type Usage struct {
 // totals. It is one statement, so all of it happens or nothing. Totals are added in SQL, so that runs of one session
 // that end at the same time do not overwrite each other's.
 //
-// A pause differs from an end in three ways: the run gets no time of its end, the caller and the checkpoint are removed
-// but the messages so far are stored in their own columns, and a later ContinueRun can start it again.
+// A pause differs from an end in three ways: the run gets no time of its end, the caller and the checkpoint are
+// removed but the messages so far are stored in their own columns, and a later ContinueRun can start it again.
 //
 // cancel means that nothing was stored because the run is to be cancelled: then its only end is CANCELLED. If the run
 // was deleted with its session, has ended otherwise or belongs to another leg, the error is fault.Conflict and nothing

@@ -23,7 +23,7 @@ import (
 )
 
 // SchemaVersion is the number of the migration that the queries of this package are written for.
-const SchemaVersion = 20
+const SchemaVersion = 21
 
 // MaxSessionID is the maximum length of a session id, in bytes.
 const MaxSessionID = 255
@@ -31,9 +31,9 @@ const MaxSessionID = 255
 // DB executes the statements of this package in one schema. It connects when it is first used, and the next statement
 // replaces a broken connection. It is safe for concurrent use.
 //
-// Each statement has a deadline: a few seconds, or 20 for those that may read or delete much, or that of its context if
-// that is earlier. A statement is repeated for a few seconds if its connection was lost or refused, and if it
-// conflicted with another one. After that the error is fault.Unavailable with a RetryAfter.
+// Each statement has a deadline: a few seconds, or 20 for those that may read or delete much, or that of its
+// context if that is earlier. A statement is repeated for a few seconds if its connection was lost or refused, and
+// if it conflicted with another one. After that the error is fault.Unavailable with a RetryAfter.
 type DB struct {
 	executor          // for the statements that read and write little
 	bulk     executor // for the statements that may read or delete much, on the same connections
@@ -213,8 +213,8 @@ func (db *DB) Check(ctx context.Context) error {
 	return db.fits(version, oldest, owners)
 }
 
-// schemaVersion is the query of Check. The columns oldest and owners do not exist before migrations 6 and 11, hence the
-// detour through jsonb.
+// schemaVersion is the query of Check. The columns oldest and owners do not exist before migrations 6 and 11, hence
+// the detour through jsonb.
 const schemaVersion = `SELECT version, coalesce((to_jsonb(v) ->> 'oldest')::int, 0),
 	(SELECT nullif(to_jsonb(o) -> 'owners', 'null') FROM keyway.os o) FROM keyway.schema_version v`
 

@@ -38,7 +38,7 @@ var userKinds = []struct{ kind, query string }{
 		FROM keyway.sessions s WHERE s.owner = @owner AND s.session_id > @id::text ORDER BY s.session_id`},
 	{"run", `SELECT r.session_id AS id, r.seq, 0 AS first, (SELECT row_to_json(d) FROM (SELECT r.run_id, r.session_id,
 			r.agent_id, r.agent_name, r.model_id, r.model_provider, r.status, r.cancellation_stage, r.background,
-			r.streamed, r.input, r.files, r.content, r.reasoning_content, r.provider_data, r.messages, r.tools,
+			r.streamed, r.input, r.files, r.history, r.content, r.reasoning_content, r.provider_data, r.messages, r.tools,
 			r.requirements, r.metrics, r.metadata, r.session_state, r.idempotency_key, r.created_at, r.finished_at) AS d) AS data
 		FROM keyway.runs r WHERE r.owner = @owner AND (r.session_id, r.seq) > (@id::text, @seq::bigint)
 			ORDER BY r.session_id, r.seq`},

@@ -57,6 +57,46 @@ func (e *Encoder) Encode(event Event) error {
 	return err
 }
 
+// ParseFrame is the reverse of Encode for the events of a run. An unknown event is an error.
+func ParseFrame(frame []byte) (Event, error) {
+	head, data, _ := bytes.Cut(frame, []byte("\ndata: "))
+	name, named := bytes.CutPrefix(head, []byte("event: "))
+	if !named {
+		return nil, fmt.Errorf("frame without a name")
+	}
+	switch string(name) {
+	case EventRunStarted, EventModelRequestStarted:
+		return parse[Started](data)
+	case EventRunContent:
+		return parse[Content](data) // a ContentOpened is a Content without a text
+	case EventModelRequestCompleted:
+		return parse[ModelCompleted](data)
+	case EventRunContentCompleted, EventRunContinued:
+		return parse[ContentCompleted](data)
+	case EventToolCallStarted:
+		return parse[ToolStarted](data)
+	case EventToolCallCompleted:
+		return parse[ToolCompleted](data)
+	case EventToolCallError:
+		return parse[ToolFailed](data)
+	case EventRunPaused:
+		return parse[Paused](data)
+	case EventRunCompleted:
+		return parse[Completed](data)
+	case EventRunError:
+		return parse[Failed](data)
+	case EventRunCancelled:
+		return parse[Cancelled](data)
+	}
+	return nil, fmt.Errorf("unknown event %q", name)
+}
+
+func parse[T Event](data []byte) (Event, error) {
+	var e T
+	err := json.Unmarshal(data, &e)
+	return e, err
+}
+
 // lineEnds are the characters beyond ASCII at which Python's str.splitlines ends a line. JSON
 // and server-sent events don't end a line there, and encoding/json escapes only some of them.
 var lineEnds = []struct{ raw, escaped []byte }{

@@ -109,6 +109,10 @@ func TestFramesAreAgentOSs(t *testing.T) {
 		if diff := cmp.Diff(want, frame(t, row.event)); diff != "" {
 			t.Error(diff)
 		}
+		read, err := wire.ParseFrame([]byte(want))
+		if diff := cmp.Diff(row.event, read); diff != "" || err != nil {
+			t.Error(err, diff)
+		}
 	}
 }
 

@@ -8,13 +8,14 @@ package authztest
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 )
 
-// Table is what is served, one route a line: method, path and needs. A caller needs all
-// of them. "list" marks a list that shows only what its caller is allowed to read, "admin"
-// a route that the administrator's scope alone opens, and "token" one that every valid
-// token opens.
+// Table is what is served, one route a line: method, path and needs. A caller needs all of them.
+// "list" marks a list that shows only what its caller is allowed to read, "admin" a route that the
+// administrator's scope alone opens, and "token" one that every valid token opens. "run" marks one
+// that is open to callers that are allowed to run the agent in its path, or without one any agent.
 const Table = `
 GET    /                                          public
 GET    /health                                    public
@@ -80,6 +81,7 @@ type Row struct {
 	Method, Pattern string
 	Public, List    bool
 	Admin, Token    bool
+	Run             bool
 	Needs           []string
 	form            *regexp.Regexp // matches the paths
 }
@@ -102,6 +104,8 @@ func rows() (out []Row) {
 				r.Admin = true
 			case "token":
 				r.Token = true
+			case "run":
+				r.Run = true
 			default:
 				r.Needs = append(r.Needs, w)
 			}
@@ -135,6 +139,8 @@ type Request struct {
 	Agent  string // the agent's id in the path, or empty
 	Mapped bool   // whether a mapping replaced the needs
 	needs  []string
+	any    []Request // instead, one of these must be allowed, or one of as for an agent that a scope names
+	as     func(agent string) Request
 }
 
 // Request applies the table and the mappings to a request.
@@ -152,12 +158,38 @@ func (o Oracle) Request(method, path string) Request {
 		if n := row.form.SubexpIndex("agent_id"); n > 0 {
 			r.Agent = found[n]
 		}
+		if row.Run {
+			return o.run(r)
+		}
 		if m := o.mapping(method, path); m != nil && !row.Public && !row.Admin && !row.Token {
 			r.Mapped, r.needs = true, m.Scopes
 		}
 		return r
 	}
 	return Request{}
+}
+
+// run returns a request to a route that is decided as a run.
+func (o Oracle) run(r Request) Request {
+	as := func(agent string) Request {
+		one := o.Request("POST", "/agents/"+agent+"/runs")
+		return Request{Row: r.Row, Agent: agent, Mapped: one.Mapped, needs: one.needs}
+	}
+	if r.Agent != "" {
+		return as(r.Agent)
+	}
+	// No scope and no mapping names the first one. Of the others, the mappings decide.
+	r.any, r.as = []Request{as("nobody")}, as
+	for _, m := range o.Mappings {
+		for segment := range strings.SplitSeq(m.Path, "/") {
+			for _, star := range []string{"", "x", "nobody"} {
+				if agent := strings.ReplaceAll(segment, "*", star); agent != "" {
+					r.any = append(r.any, as(agent))
+				}
+			}
+		}
+	}
+	return r
 }
 
 // mapping returns the most specific mapping that matches: one without a star, else the
@@ -267,6 +299,8 @@ func (c Caller) May(r Request) bool {
 		return c.admin
 	case r.Row.Token:
 		return true
+	case r.any != nil:
+		return c.anyAgent(r)
 	case r.Row.List && !r.Mapped:
 		return c.admin || c.some(r.needs[0])
 	}
@@ -276,6 +310,20 @@ func (c Caller) May(r Request) bool {
 		}
 	}
 	return true
+}
+
+// anyAgent reports whether one of r.any is allowed, or r.as for an agent that a scope names.
+func (c Caller) anyAgent(r Request) bool {
+	all := slices.Clone(r.any)
+	for long := range c.has {
+		if agent := strings.Split(long, ":")[1]; agent != "*" {
+			all = append(all, r.as(agent))
+		}
+	}
+	return slices.ContainsFunc(all, func(one Request) bool {
+		one.Row = &Row{}
+		return c.May(one)
+	})
 }
 
 // some reports whether any scope has the need's family and action, whatever its id.

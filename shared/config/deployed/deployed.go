@@ -29,7 +29,7 @@ func Config(without ...config.Part) (*config.Config, error) {
 		return nil, fmt.Errorf("%w; run keyway build, which writes it into the directory of the program", err)
 	}
 	cfg, faults := config.Parse(data, config.Options{
-		Lookup: os.LookupEnv, Dir: dir, Without: without, OptionalKeys: true,
+		Lookup: os.LookupEnv, Dir: dir, Without: without, OptionalKeys: true, OnAWS: true,
 	})
 	if faults == nil {
 		faults = cfg.Forgeable()

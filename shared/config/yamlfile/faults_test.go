@@ -47,8 +47,8 @@ func TestEachErrorHasItsPositionAndRemedy(t *testing.T) {
 		{"id: os", `id: "a\0b"`, `1:1: id: has a NUL character; remove it`},
 		{"id: os", "id: os\nid: two", `2:1: id: is written twice, first on line 1; keep one of them`},
 		{"id: os", "id: os\nverion: 1",
-			`2:1: verion: unknown field; use id, name, description, auth, cors, database, retention, notify, egress, ` +
-				`limits, prices, bounds or agents`},
+			`2:1: verion: unknown field; use id, name, description, auth, cors, doors, public_url, database, retention, ` +
+				`notify, egress, limits, prices, bounds or agents`},
 		{"id: os", "id: os\nnmae: x", `2:1: nmae: unknown field; did you mean name?`},
 		{"  model: demo:x", "  modle: demo:x", `6:3: agents[0].modle: unknown field; did you mean model?`},
 		{"  model: demo:x", "  model: demo:x\n  markdown: yes", `7:3: agents[0].markdown: is "yes"; write true or false`},
@@ -67,8 +67,8 @@ func TestEachErrorHasItsPositionAndRemedy(t *testing.T) {
 		{good, "", "1:1: id: is missing; add id: my-agent-os\n" +
 			"1:1: agents: is missing; add agents: [{id: assistant, model: openai:gpt-4o}]\n" +
 			`1:1: auth.keys: is missing; add keys: ["${JWT_VERIFICATION_KEY}"], and set that variable; or use --dev`},
-		{good, "- a", `1:1: is a list; write its fields: id, name, description, auth, cors, database, retention, ` +
-			`notify, egress, limits, prices, bounds, agents`},
+		{good, "- a", `1:1: is a list; write its fields: id, name, description, auth, cors, doors, public_url, database, ` +
+			`retention, notify, egress, limits, prices, bounds, agents`},
 
 		// Variables.
 		{"id: os", "id: ${UNSET}", `1:1: id: ${UNSET} is unset or empty; set UNSET, or write $${ for a literal ${`},
