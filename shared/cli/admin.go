@@ -161,7 +161,7 @@ func weakerMappings(policy *authz.Policy, cfg *config.Config) (notes []string) {
 			need := scopeNames(d.Need)
 			asWritten(cfg, &need)
 			note := fmt.Sprintf("note: %q opens %s to %s, without its own %s",
-				d.Mapping, r, strings.Join(need, " + "), strings.Join(scopeNames(r.Needs), " + "))
+				d.Mapping, r, inLine(strings.Join(need, " + ")), strings.Join(scopeNames(r.Needs), " + "))
 			if !slices.Contains(notes, note) {
 				notes = append(notes, note)
 			}

@@ -148,8 +148,7 @@ func (c *signInCode) use(code string) bool {
 // signIn returns the token of an administrator for the code that was printed last.
 func (s *server) signIn(p prepared, code string) (string, error) {
 	if !s.code.use(code) {
-		return "", fault.Public(fault.Unauthenticated, "The code is wrong, was used or is older than 10 minutes; "+
-			"open the last address that keyway serve has printed", nil)
+		return "", fault.Public(fault.Unauthenticated, "The code is wrong, was used or is older than 10 minutes", nil)
 	}
 	return s.mintDev(p, tokenCmd{Sub: "admin", Scopes: []string{p.cfg.Auth.AdminScope}, TTL: devTTL})
 }

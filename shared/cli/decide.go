@@ -86,7 +86,7 @@ func (c canCmd) Run(ctx context.Context, e env) error {
 		err = printJSON(e.out, answer)
 	} else {
 		verdict := map[bool]string{true: "allowed", false: "denied"}[d.Allow]
-		fmt.Fprintf(e.out, "%s: %s\n", verdict, strings.Join(d.Reasons(cfg.AsWritten), "; "))
+		fmt.Fprintf(e.out, "%s: %s\n", verdict, inLine(strings.Join(d.Reasons(cfg.AsWritten), "; ")))
 		for _, l := range limits {
 			fmt.Fprintln(e.out, l)
 		}

@@ -59,6 +59,7 @@ var hints = []struct{ detail, hint string }{
 	{"Invalid token: It is bound to a key", "This token is only for the holder of its key, and this server does not " +
 		"ask for the proof. Ask the issuer for a token without cnf (DPoP or a client certificate)."},
 	{"Invalid token: Invalid client", foreignClient}, {"Invalid token: Token names no client", foreignClient},
+	{"The code is wrong", "Open the last address that keyway serve has printed, or start it again to get a new code."},
 	{"Invalid token: ", "Ask the issuer for a new token without the problem that the detail names."},
 	{"", "Ask the operator of this server where to get a new token, and send it as Authorization: Bearer TOKEN."},
 }
