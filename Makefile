@@ -193,6 +193,19 @@ bench-console: ## Measure the web console in Chromium: first paint, and the long
 screenshots: ## Take the pictures of the web console for the documents again, from a running server (needs Chromium)
 	KEYWAY_SCREENSHOTS=$(CURDIR)/docs/picture CGO_ENABLED=0 go test -count=1 -run TestConsolePicturesShowRealData ./acceptance
 
+# The commit to compare with, and where its programs are built.
+BASE ?= HEAD
+BASE_DIR ?= $(CURDIR)/bin/base
+.PHONY: bench-base
+bench-base: ## Build the programs of the commit BASE into bin/base, for "go run ./bench --lambda --base bin/base"
+	@rm -rf $(BASE_DIR) && mkdir -p $(BASE_DIR)
+	@git worktree add --force --detach $(BASE_DIR)/source $(BASE) >/dev/null 2>&1
+	@cd $(BASE_DIR)/source && CGO_ENABLED=0 go build -trimpath -o $(BASE_DIR)/keyway ./cmd/keyway && \
+		for f in agents sessions runs; do $(LAMBDA_BUILD) -o $(BASE_DIR)/$$f ./functions/$$f || exit 1; done && \
+		$(LAMBDA_BUILD) -o $(BASE_DIR)/authorizer ./authorizer && \
+		CGO_ENABLED=0 go test -c -o $(BASE_DIR)/edge.test ./shared/edge
+	@git worktree remove --force $(BASE_DIR)/source
+
 .PHONY: bench
 bench: ## Measure the server; bench/README.md shows how to measure AgentOS beside it
 	go run ./bench

@@ -22,7 +22,11 @@ type function struct {
 	*subject
 	// programs returns the command of the function of a name.
 	programs func(name string) []string
-	api      *runtimeAPI
+	// dir holds keyway.json, which the program keyway makes. Both are empty for a peer.
+	dir, keyway string
+	// authorizer is the authorizer of the same build. A peer has none.
+	authorizer *function
+	api        *runtimeAPI
 	// begun is when the process was started.
 	begun time.Time
 	// caller is the authorizer's context, which API Gateway adds to an event. With nil the
@@ -75,6 +79,24 @@ func (f *function) end() {
 	if f.api != nil {
 		f.api.close()
 	}
+}
+
+// authenticate starts the authorizer, asks it about a request and keeps the context of its answer for the function. It
+// returns the time until the answer. It does nothing for a peer.
+func (f *function) authenticate(ctx context.Context, method, path string, within *quota) (time.Duration, error) {
+	a := f.authorizer
+	if a == nil {
+		return 0, nil
+	}
+	if _, err := a.launch(ctx, "authorizer", within); err != nil {
+		return 0, err
+	}
+	// The time ends with the answer; stopping the authorizer is not part of it.
+	caller, err := a.authorize(ctx, method, path)
+	took := time.Since(a.begun)
+	a.end()
+	f.caller = caller
+	return took, err
 }
 
 // authorize sends the authorizer the event of a request with the administrator's token,

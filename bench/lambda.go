@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,10 +38,10 @@ type lambdaBench struct {
 	lab *lab
 	// dir holds the programs that are built, and keyway.json.
 	dir string
-	// functions are the subjects: Keyway first, then the peer if there is one.
+	// functions are the subjects: the base build or nothing, Keyway, and then the peer if there is one.
 	functions []*function
-	// authorizer is Keyway's authorizer. The peer has none.
-	authorizer *function
+	// nothing is a function that does nothing. What it costs is the lower bound of a warm function.
+	nothing *function
 	// small limits CPU to smallShare; nil if this machine does not allow it.
 	small *quota
 }
@@ -93,7 +94,11 @@ func benchLambda(ctx context.Context, f flags) (err error) {
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
 	// In this order: sizes builds the programs that the other parts start.
-	for _, part := range []func(context.Context) error{b.sizes, b.starts, b.warm, b.counts} {
+	parts := []func(context.Context) error{b.sizes, b.starts, b.warm, b.counts}
+	if f.warm {
+		parts = []func(context.Context) error{b.programs, b.warm}
+	}
+	for _, part := range parts {
 		if err := part(ctx); err != nil {
 			return cmp.Or(context.Cause(ctx), err)
 		}
@@ -112,25 +117,25 @@ func (b *lambdaBench) open(ctx context.Context) (err error) {
 	if b.small, err = newQuota(smallShare); err != nil {
 		say("starts at %g of a processor are left out; they need root and cgroups: %v", smallShare, err)
 	}
-	for _, name := range []string{"keyway", "peer", "authorizer"} {
-		if name == "peer" && b.peer == "" {
-			continue
+	names := []string{"keyway"}
+	switch {
+	case b.base != "":
+		names = []string{"before", "after"}
+	case b.peer != "":
+		names = append(names, "peer")
+	}
+	for _, name := range names {
+		f, err := b.subject(ctx, name)
+		if err == nil && name != "peer" {
+			f.authorizer, err = b.subject(ctx, name+"_authorizer")
 		}
-		s, err := b.lab.subject(ctx, name, nil) // a function has programs instead
 		if err != nil {
 			return errors.Join(err, b.close())
 		}
-		f := &function{subject: s, programs: func(string) []string { return []string{"sh", "-c", b.peer} }}
-		if name != "peer" {
-			f.programs = func(name string) []string { return []string{b.program(name, runtime.GOARCH)} }
-			// Without this process's own environment, as on Lambda.
-			f.env = append(f.env[len(os.Environ()):], "LAMBDA_TASK_ROOT="+b.dir)
-		}
-		if name == "authorizer" {
-			b.authorizer = f
-			continue
-		}
 		b.functions, b.Subjects = append(b.functions, f), append(b.Subjects, name)
+	}
+	if b.nothing, err = b.subject(ctx, "nothing"); err != nil {
+		return errors.Join(err, b.close())
 	}
 	if err := b.deploy(ctx); err != nil {
 		return errors.Join(err, b.close())
@@ -138,12 +143,37 @@ func (b *lambdaBench) open(ctx context.Context) (err error) {
 	return nil
 }
 
+// subject returns a function of that name, which is not started yet.
+func (b *lambdaBench) subject(ctx context.Context, name string) (*function, error) {
+	s, err := b.lab.subject(ctx, name, nil) // a function has programs instead
+	if err != nil {
+		return nil, err
+	}
+	f := &function{subject: s, programs: func(string) []string { return []string{"sh", "-c", b.peer} }}
+	if name == "peer" {
+		return f, nil
+	}
+	f.programs = func(name string) []string { return []string{b.program(name, runtime.GOARCH)} }
+	f.dir, f.keyway = b.dir, keywayBinary
+	if before, _, _ := strings.Cut(name, "_"); before == "before" {
+		f.programs = func(name string) []string { return []string{filepath.Join(b.base, name)} }
+		f.dir, f.keyway = filepath.Join(b.dir, "before"), filepath.Join(b.base, "keyway")
+	}
+	// Without this process's own environment, as on Lambda.
+	f.env = append(f.env[len(os.Environ()):], "LAMBDA_TASK_ROOT="+f.dir)
+	return f, nil
+}
+
 // close stops the functions and everything that open started.
 func (b *lambdaBench) close() (err error) {
 	// open may have failed before it made all of them.
-	for _, f := range append(b.functions, b.authorizer) {
-		if f != nil {
-			f.end()
+	for _, f := range append(b.functions, b.nothing) {
+		if f == nil {
+			continue
+		}
+		f.end()
+		if f.authorizer != nil {
+			f.authorizer.end()
 		}
 	}
 	if b.small != nil {
@@ -156,11 +186,19 @@ func (b *lambdaBench) close() (err error) {
 // deployment does both before the first request, so neither is part of a cold start. The
 // peer creates its tables itself, in the first round, which is not counted.
 func (b *lambdaBench) deploy(ctx context.Context) error {
-	for _, args := range [][]string{{"migrate", "--config", keywayConfig}, {"build", "--config", keywayConfig, b.dir}} {
-		cmd := exec.CommandContext(ctx, keywayBinary, args...) // #nosec G204 -- constants
-		cmd.Env = b.functions[0].env
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("%s %s: %w\n%s", keywayBinary, args[0], err, out)
+	for _, f := range b.functions {
+		if f.keyway == "" {
+			continue
+		}
+		if err := os.MkdirAll(f.dir, 0o750); err != nil {
+			return err
+		}
+		for _, args := range [][]string{{"migrate", "--config", keywayConfig}, {"build", "--config", keywayConfig, f.dir}} {
+			cmd := exec.CommandContext(ctx, f.keyway, args...) // #nosec G204 -- running what the user names is its job
+			cmd.Env = f.env
+			if out, err := cmd.CombinedOutput(); err != nil {
+				return fmt.Errorf("%s %s: %w\n%s", f.keyway, args[0], err, out)
+			}
 		}
 	}
 	return nil
@@ -171,26 +209,42 @@ func (b *lambdaBench) program(name, arch string) string {
 	return filepath.Join(b.dir, name+"-"+arch)
 }
 
+// build builds the program of a function.
+func (b *lambdaBench) build(ctx context.Context, name, arch string) error {
+	say("building %s for linux/%s", name, arch)
+	pkg := "./functions/" + name
+	switch name {
+	case "authorizer":
+		pkg = "./authorizer"
+	case "nothing":
+		pkg = "./bench/emptylambda"
+	}
+	return lambdatest.Build(ctx, pkg, b.program(name, arch), "GOOS=linux", "GOARCH="+arch)
+}
+
+// programs builds the programs that are started. They run on this machine, whatever its processor is.
+func (b *lambdaBench) programs(ctx context.Context) error {
+	for _, name := range append(timed, "nothing") {
+		if err := b.build(ctx, name, runtime.GOARCH); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // sizes builds the programs, and reports the sizes of the zips for arm64, which is what
 // the template deploys by default. Lambda loads the zip at a cold start, so a smaller zip
 // starts faster.
 func (b *lambdaBench) sizes(ctx context.Context) error {
-	build := func(name, arch string) error {
-		say("building %s for linux/%s", name, arch)
-		pkg := "./functions/" + name
-		if name == "authorizer" {
-			pkg = "./authorizer"
-		}
-		return lambdatest.Build(ctx, pkg, b.program(name, arch), "GOOS=linux", "GOARCH="+arch)
+	if err := b.programs(ctx); err != nil {
+		return err
 	}
-	// The timed programs run on this machine, whatever its processor is.
-	for _, name := range timed {
-		if err := build(name, runtime.GOARCH); err != nil {
-			return err
-		}
+	// The programs of another build are there for this machine only, so their sizes are of files of this machine.
+	if b.base != "" {
+		return b.fileSizes()
 	}
 	for _, name := range zipped {
-		if err := build(name, "arm64"); err != nil {
+		if err := b.build(ctx, name, "arm64"); err != nil {
 			return err
 		}
 		size, err := zipSize(map[string]string{
@@ -200,6 +254,20 @@ func (b *lambdaBench) sizes(ctx context.Context) error {
 			return err
 		}
 		b.add(0, "zip of "+name+" for linux/arm64, MB", float64(size)/1e6)
+	}
+	return nil
+}
+
+// fileSizes reports the sizes of the programs of both builds.
+func (b *lambdaBench) fileSizes() error {
+	for _, name := range timed {
+		for i, f := range b.functions {
+			info, err := os.Stat(f.programs(name)[0])
+			if err != nil {
+				return err
+			}
+			b.add(i, name+" for linux/"+runtime.GOARCH+", stripped, MB", float64(info.Size())/1e6)
+		}
 	}
 	return nil
 }
@@ -266,20 +334,9 @@ func (b *lambdaBench) starts(ctx context.Context) error {
 // token. If counts is false, nothing is reported.
 func (b *lambdaBench) coldStart(ctx context.Context, i int, r request, cpu string, within *quota, counts bool) error {
 	f := b.functions[i]
-	// before is the time that the authorizer takes.
-	var before time.Duration
-	if i == 0 {
-		if _, err := b.authorizer.launch(ctx, "authorizer", within); err != nil {
-			return err
-		}
-		// The time ends with the answer; stopping the authorizer is not part of it.
-		caller, err := b.authorizer.authorize(ctx, r.method, r.path)
-		before = time.Since(b.authorizer.begun)
-		b.authorizer.end()
-		if err != nil {
-			return err
-		}
-		f.caller = caller
+	before, err := f.authenticate(ctx, r.method, r.path, within)
+	if err != nil {
+		return err
 	}
 	init, err := f.launch(ctx, r.function, within)
 	if err != nil {
@@ -305,10 +362,58 @@ func (b *lambdaBench) coldStart(ctx context.Context, i int, r request, cpu strin
 // gives each process one event at a time. More callers would mean more processes, each
 // with the same cost.
 func (b *lambdaBench) warm(ctx context.Context) error {
+	for _, f := range b.functions {
+		if _, err := f.authenticate(ctx, "GET", "/agents", nil); err != nil {
+			return err
+		}
+	}
+	b.nothing.caller = b.functions[0].caller
 	for _, r := range b.requests() {
 		say("warm: %s", r.name)
 		if err := b.warmRequest(ctx, r); err != nil {
 			return err
+		}
+	}
+	return b.warmNothing(ctx)
+}
+
+// warmNothing measures the function that does nothing, with the events of GET /agents. Its figure is the same in each
+// column.
+func (b *lambdaBench) warmNothing(ctx context.Context) error {
+	say("warm: a function that does nothing")
+	f := b.nothing
+	if _, err := f.launch(ctx, "nothing", nil); err != nil {
+		return err
+	}
+	defer f.end()
+	ask := func(ctx context.Context, s *subject) error {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/agents", http.NoBody)
+		if err != nil {
+			return err
+		}
+		r.Header = s.bearer()
+		event, err := proxyEvent(r, f.caller)
+		if err != nil {
+			return err
+		}
+		body, err := f.api.invoke(ctx, event, f.done)
+		if err == nil && string(body) != "null" {
+			err = fmt.Errorf("the function that does nothing answered %.100q", body)
+		}
+		return err
+	}
+	for range b.rounds {
+		before, err := f.usage()
+		if err != nil {
+			return err
+		}
+		right := f.load(ctx, cell{"nothing", 1, ask}, b.cell)
+		after, err := f.usage()
+		if err := cmp.Or(ctx.Err(), err); err != nil {
+			return err
+		}
+		for i := range b.functions {
+			b.add(i, "a function that does nothing: CPU, warm, ms", ms(after.cpu-before.cpu)/float64(max(right, 1)))
 		}
 	}
 	return nil

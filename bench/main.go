@@ -38,7 +38,8 @@ import (
 type flags struct {
 	// peer is the shell command of the other server; empty: Keyway alone.
 	peer string
-	// base is the path of another keyway program, which is measured first; empty: none.
+	// base is the path of another keyway program, which is measured first; empty: none. With authorizer or lambda it is
+	// a directory of programs of another build.
 	base string
 	// cell is how long the load of a cell lasts.
 	cell time.Duration
@@ -50,6 +51,8 @@ type flags struct {
 	json bool
 	// authorizer and lambda choose what is measured instead of the server.
 	authorizer, lambda bool
+	// warm leaves out everything but the warm functions, with lambda.
+	warm bool
 	// steps chooses runs of up to this many steps instead of the server; 0: not.
 	steps int
 	// resultKB is the size of a tool's result, with steps, in KiB.
@@ -89,12 +92,14 @@ func main() {
 func parse() (f flags) {
 	flag.StringVar(&f.peer, "peer", "", "shell `command` of a server to measure beside Keyway; "+
 		"it reads PORT, DATABASE_URL, OPENAI_BASE_URL, OPENAI_API_KEY and JWT_VERIFICATION_KEY from the environment")
-	flag.StringVar(&f.base, "base", "", "`path` of another keyway program to compare with")
+	flag.StringVar(&f.base, "base", "", "`path` of another keyway program to compare with; "+
+		"with --lambda or --authorizer, a directory that make bench-base has filled")
 	seconds := flag.Float64("seconds", 3, "how long the load of a cell lasts")
 	flag.IntVar(&f.rounds, "rounds", 3, "how often each cell is measured")
 	flag.IntVar(&f.tokens, "tokens", 200, "the length of the model's answer")
 	flag.BoolVar(&f.authorizer, "authorizer", false, "measure the Lambda authorizer instead of the server")
 	flag.BoolVar(&f.lambda, "lambda", false, "measure the Lambda functions instead of the server")
+	flag.BoolVar(&f.warm, "warm", false, "with --lambda, measure warm functions only")
 	flag.IntVar(&f.steps, "steps", 0, "measure runs of up to this many steps, and their followers, instead of the server")
 	flag.IntVar(&f.resultKB, "result-kb", maxResultKB, "with --steps, the size of a tool's result in KiB")
 	flag.IntVar(&f.starts, "starts", 0, "with --authorizer or --lambda, how often each program is started; "+
@@ -134,8 +139,8 @@ func (f flags) conflict() string {
 		return "use one of --authorizer, --lambda and --steps"
 	case f.base != "" && f.peer != "":
 		return "use --base or --peer, because the table compares two servers"
-	case f.base != "" && (f.authorizer || f.lambda):
-		return "--base is a server; use it without --authorizer and --lambda"
+	case f.warm && !f.lambda:
+		return "--warm measures functions; use it with --lambda"
 	case f.peer != "" && f.steps > 0:
 		return "--steps needs an agent that a peer does not declare; use --base"
 	}
@@ -177,6 +182,7 @@ of the repository; bench/README.md explains the figures.
   go run ./bench --base PROGRAM                              beside another build of Keyway
   go run ./bench --steps 80 --base PROGRAM                   runs of many steps, and their followers
   go run ./bench --lambda                                    the Lambda functions
+  go run ./bench --lambda --base DIRECTORY                   beside those of another build
 
 `
 

@@ -246,13 +246,14 @@ func TestFlagsThatExcludeEachOtherAreRefused(t *testing.T) {
 	t.Parallel()
 	for _, f := range []flags{
 		{authorizer: true, lambda: true}, {authorizer: true, steps: 1}, {lambda: true, steps: 1},
-		{base: "b", peer: "p"}, {base: "b", lambda: true}, {base: "b", authorizer: true}, {peer: "p", steps: 1},
+		{base: "b", peer: "p"}, {warm: true}, {peer: "p", steps: 1},
 	} {
 		if f.conflict() == "" {
 			t.Errorf("%+v is accepted", f)
 		}
 	}
-	for _, f := range []flags{{}, {lambda: true, peer: "p"}, {steps: 80, base: "b"}, {authorizer: true}, {base: "b"}} {
+	for _, f := range []flags{{}, {lambda: true, peer: "p"}, {steps: 80, base: "b"}, {authorizer: true}, {base: "b"},
+		{base: "b", lambda: true, warm: true}, {base: "b", authorizer: true}} {
 		if text := f.conflict(); text != "" {
 			t.Errorf("%+v is refused: %s", f, text)
 		}
