@@ -103,9 +103,11 @@ var rooms = map[string]string{
 		"shared/owner shared/api shared/authz shared/route " +
 		"shared/store shared/follow shared/notes shared/queue shared/revoke shared/run shared/wire " +
 		"github.com/google/uuid",
-	"shared/notify": "shared/config shared/store shared/tool github.com/standard-webhooks/standard-webhooks",
-	"shared/lambdahttp": "shared/fault shared/authz shared/edge shared/logging " +
-		"github.com/aws/aws-lambda-go github.com/awslabs/aws-lambda-go-api-proxy/core",
+	"shared/notify": "shared/config shared/store shared/tool " +
+		"github.com/standard-webhooks/standard-webhooks",
+	"shared/lambdaruntime": "shared/logging",
+	"shared/lambdahttp": "shared/fault shared/strictjson shared/authz shared/edge shared/logging " +
+		"shared/lambdaruntime",
 	"shared/lambdahttp/lambdatest": "",
 	"shared/agents": "shared/config shared/model shared/model/providers shared/run shared/tool " +
 		"shared/tool/builtin",

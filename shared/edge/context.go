@@ -3,8 +3,11 @@ package edge
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/fault"
@@ -139,6 +142,35 @@ func scopesText(scopes []string) string {
 	if scopes == nil {
 		return "[]"
 	}
+	size := 2
+	for _, scope := range scopes {
+		if !isPlain(scope) {
+			return escapedScopesText(scopes)
+		}
+		size += len(scope) + len(`"",`)
+	}
+	text := append(make([]byte, 0, size), '[')
+	for i, scope := range scopes {
+		if i > 0 {
+			text = append(text, ',')
+		}
+		text = append(append(append(text, '"'), scope...), '"')
+	}
+	return string(append(text, ']'))
+}
+
+// isPlain reports whether encoding/json writes a text as it is.
+func isPlain(text string) bool {
+	for _, c := range []byte(text) {
+		if c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			return false
+		}
+	}
+	return true
+}
+
+// escapedScopesText is scopesText for scopes with any characters.
+func escapedScopesText(scopes []string) string {
 	data, err := json.Marshal(scopes)
 	if err != nil {
 		panic(err) // a list of strings always encodes
@@ -146,52 +178,138 @@ func scopesText(scopes []string) string {
 	return string(data)
 }
 
+// Context is an authorizer context that is being read. Set its members and call Principal.
+type Context struct {
+	texts [len(crossing)]string
+	// wrong is the first member of crossing that is not a string, counted from the end; 0 if there is none.
+	wrong int
+	some  bool
+}
+
+// crossing are the members from which a principal is rebuilt.
+var crossing = [...]string{
+	ctxSubject, ctxSession, ctxIssuer, ctxTokenID, ctxScopes, ctxExpiry, ctxIssued, ctxRealm, ctxOrigins, ctxToken,
+	ctxHash, ctxSubjectClaim, ctxAbsent, ctxUnread, ctxLimits, ctxScopesClaim,
+}
+
+// The places of these members in Context.texts.
+const (
+	atSubject = iota
+	atSession
+	atIssuer
+	atTokenID
+	atScopes
+	atExpiry
+	atIssued
+	atRealm
+	atOrigins
+	atToken
+	atHash
+	atSubjectClaim
+	atAbsent
+	atUnread
+	atLimits
+	atScopesClaim
+)
+
+// Set sets a member of a context to a string. Of the other members that API Gateway adds, nothing is kept.
+func (c *Context) Set(name, value string) {
+	c.some = true
+	if i := slices.Index(crossing[:], name); i >= 0 {
+		c.texts[i] = value
+	}
+}
+
+// SetOther says that a member is no string and not null.
+func (c *Context) SetOther(name string) {
+	c.some = true
+	if i := slices.Index(crossing[:], name); i >= 0 {
+		c.wrong = max(c.wrong, len(crossing)-i)
+	}
+}
+
+// SetNull says that a member is null.
+func (c *Context) SetNull() { c.some = true }
+
+// Empty reports whether the context has no members, which means that the event has none.
+func (c *Context) Empty() bool { return !c.some }
+
 // Principal rebuilds the principal from an authorizer context, as contextOf encoded
 // it. Any other context is an error of the kind fault.Unauthenticated: the function
 // then serves the request as anonymous, which is safer than a guessed principal.
 func Principal(context map[string]any) (*authz.Principal, error) {
-	for _, name := range []string{
-		ctxSubject, ctxSession, ctxIssuer, ctxTokenID, ctxScopes, ctxExpiry, ctxIssued, ctxRealm, ctxOrigins, ctxToken,
-		ctxHash, ctxSubjectClaim, ctxAbsent, ctxUnread, ctxLimits, ctxScopesClaim,
-	} {
-		if _, ok := context[name].(string); !ok && context[name] != nil {
-			return nil, fmt.Errorf("authorizer context: %s is not a string: %w", name, fault.Unauthenticated)
+	var c Context
+	for name, value := range context {
+		switch v := value.(type) {
+		case string:
+			c.Set(name, v)
+		case nil:
+			c.SetNull()
+		default:
+			c.SetOther(name)
 		}
 	}
-	text := func(name string) string {
-		s, _ := context[name].(string)
-		return s
+	return c.Principal()
+}
+
+// Principal is the function of that name for a context whose members were set.
+func (c *Context) Principal() (*authz.Principal, error) {
+	if c.wrong > 0 {
+		return nil, fmt.Errorf("authorizer context: %s is not a string: %w", crossing[len(crossing)-c.wrong],
+			fault.Unauthenticated)
 	}
+	wrong := func(name string) error { return fmt.Errorf("authorizer context: %s: %w", name, fault.Unauthenticated) }
+	t := &c.texts
 	p := &authz.Principal{
-		Subject: text(ctxSubject), SessionID: text(ctxSession), Issuer: text(ctxIssuer),
-		Realm: text(ctxRealm), TokenID: text(ctxTokenID), TokenHash: text(ctxToken), Hash: text(ctxHash),
-		ScopesClaim:  text(ctxScopesClaim),
-		SubjectClaim: text(ctxSubjectClaim), Absent: text(ctxAbsent), Unread: text(ctxUnread),
+		Subject: t[atSubject], SessionID: t[atSession], Issuer: t[atIssuer],
+		Realm: t[atRealm], TokenID: t[atTokenID], TokenHash: t[atToken], Hash: t[atHash],
+		ScopesClaim:  t[atScopesClaim],
+		SubjectClaim: t[atSubjectClaim], Absent: t[atAbsent], Unread: t[atUnread],
+	}
+	var ok bool
+	if p.Scopes, ok = scopesOf(t[atScopes]); !ok {
+		return nil, wrong(ctxScopes)
+	}
+	if origins := t[atOrigins]; origins != "" {
+		if p.Origins, ok = scopesOf(origins); !ok || len(p.Origins) != len(p.Scopes) {
+			return nil, wrong(ctxOrigins)
+		}
+	}
+	if limits := t[atLimits]; limits != "" {
+		if p.Limits, ok = limit.FromText(limits); !ok {
+			return nil, wrong(ctxLimits)
+		}
+	}
+	if p.ExpiresAt, ok = parseSeconds(t[atExpiry]); !ok {
+		return nil, wrong(ctxExpiry)
+	}
+	if p.IssuedAt, ok = parseSeconds(t[atIssued]); !ok {
+		return nil, wrong(ctxIssued)
+	}
+	return p, nil
+}
+
+// scopesOf is the reverse of scopesText. It is false for any text that scopesText doesn't write, and nil for an empty
+// list.
+func scopesOf(text string) (list []string, ok bool) {
+	// The usual scopes need no escape, so their text is split. Quotes and commas in other places make a text that
+	// scopesText does not give back.
+	if strings.IndexByte(text, '\\') < 0 && len(text) > 4 {
+		inner, ok := strings.CutPrefix(text, `["`)
+		inner, closed := strings.CutSuffix(inner, `"]`)
+		if ok && closed {
+			list = strings.Split(inner, `","`)
+			return list, scopesText(list) == text
+		}
 	}
 	// encoding/json replaces what it can't represent: null becomes "", half of a
 	// surrogate pair becomes U+FFFD. Encoding the result again shows such a change.
-	err := json.Unmarshal([]byte(text(ctxScopes)), &p.Scopes)
-	if err != nil || scopesText(p.Scopes) != text(ctxScopes) {
-		return nil, fmt.Errorf("authorizer context: scopes: %w", fault.Unauthenticated)
+	err := json.Unmarshal([]byte(text), &list)
+	if err != nil || scopesText(list) != text {
+		return nil, false
 	}
-	if len(p.Scopes) == 0 {
-		p.Scopes = nil
+	if len(list) == 0 {
+		return nil, true
 	}
-	if origins := text(ctxOrigins); origins != "" {
-		err := json.Unmarshal([]byte(origins), &p.Origins)
-		if err != nil || scopesText(p.Origins) != origins || len(p.Origins) != len(p.Scopes) {
-			return nil, fmt.Errorf("authorizer context: origins: %w", fault.Unauthenticated)
-		}
-	}
-	var ok bool
-	if p.Limits, ok = limit.FromText(text(ctxLimits)); !ok {
-		return nil, fmt.Errorf("authorizer context: limits: %w", fault.Unauthenticated)
-	}
-	if p.ExpiresAt, ok = parseSeconds(text(ctxExpiry)); !ok {
-		return nil, fmt.Errorf("authorizer context: exp: %w", fault.Unauthenticated)
-	}
-	if p.IssuedAt, ok = parseSeconds(text(ctxIssued)); !ok {
-		return nil, fmt.Errorf("authorizer context: iat: %w", fault.Unauthenticated)
-	}
-	return p, nil
+	return list, true
 }

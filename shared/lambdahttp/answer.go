@@ -1,42 +1,49 @@
 package lambdahttp
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
-	"io"
+	"encoding/base64"
+	"maps"
 	"net/http"
-	"sync"
-
-	"github.com/aws/aws-lambda-go/events"
-	"github.com/awslabs/aws-lambda-go-api-proxy/core"
+	"slices"
+	"strconv"
+	"unicode/utf8"
 
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/lambdaruntime"
+	"github.com/keyway-agents/keyway/shared/strictjson"
 )
 
-// buffer is a ResponseWriter that collects a whole answer. The proxy library's writer
-// lets a second WriteHeader replace the status; buffer keeps the first one, as net/http
-// does, so that a handler answers the same on both.
+// buffer is a ResponseWriter that collects a whole answer.
 type buffer struct {
-	*core.ProxyResponseWriter
-	begun bool
+	header http.Header
+	body   []byte
+	status int // 0 until it is known
 }
 
-func newBuffer() *buffer { return &buffer{ProxyResponseWriter: core.NewProxyResponseWriter()} }
+func newBuffer() *buffer { return &buffer{header: http.Header{}} }
 
-// WriteHeader implements http.ResponseWriter.
+// Header implements http.ResponseWriter.
+func (b *buffer) Header() http.Header { return b.header }
+
+// WriteHeader implements http.ResponseWriter. Only the first status counts, as in net/http.
 func (b *buffer) WriteHeader(status int) {
-	if !b.begun {
-		b.begun = true
-		b.ProxyResponseWriter.WriteHeader(status)
+	if b.status == 0 {
+		b.status = status
 	}
 }
 
-// Write implements http.ResponseWriter.
+// Write implements http.ResponseWriter. Without a Content-Type, the first bytes decide, as in net/http.
 func (b *buffer) Write(p []byte) (int, error) {
-	b.begun = true
-	return b.ProxyResponseWriter.Write(p)
+	b.WriteHeader(http.StatusOK)
+	if b.header.Get("Content-Type") == "" {
+		b.header.Set("Content-Type", http.DetectContentType(p))
+	}
+	b.body = append(b.body, p...)
+	return len(p), nil
 }
+
+// FlushError does nothing: the answer is sent as a whole.
+func (b *buffer) FlushError() error { return nil }
 
 // replacement returns an error answer to send in place of b. It keeps the request id:
 // a caller who reports the error names that id, and the log line has it too.
@@ -49,78 +56,111 @@ func (b *buffer) replacement(err error) *buffer {
 
 // marshal encodes the answer for API Gateway. A body of valid UTF-8 is sent as text,
 // any other in base64 with isBase64Encoded.
-func (b *buffer) marshal() (json.RawMessage, error) {
+func (b *buffer) marshal() []byte {
 	b.WriteHeader(http.StatusOK)
-	answer, err := b.GetProxyResponse()
-	if err != nil {
-		return nil, err
+	out := make([]byte, 0, len(b.body)+len(b.body)/4+1024)
+	out = append(appendHead(out, b.status, b.header, `,"headers":null`), `,"body":`...)
+	if utf8.Valid(b.body) {
+		return append(strictjson.AppendText(out, b.body), '}')
 	}
-	// Without escapes for HTML, which would make six bytes of one.
-	var out bytes.Buffer
-	encoder := json.NewEncoder(&out)
-	encoder.SetEscapeHTML(false)
-	err = encoder.Encode(answer)
-	return out.Bytes(), err
+	out = append(base64.StdEncoding.AppendEncode(append(out, '"'), b.body), '"')
+	return append(out, `,"isBase64Encoded":true}`...)
 }
 
-// streamed is a ResponseWriter that sends each Write at once. One Write becomes one
-// chunk of the POST to Lambda's Runtime API, so an event of a run reaches the client
-// without waiting for the next.
-type streamed struct {
-	header http.Header
-	body   *io.PipeWriter
-	once   sync.Once
-	begun  chan struct{} // closed when status and sent are set
-	status int
-	sent   http.Header
+// appendHead appends the begin of an answer's JSON: its status, and its headers in the order of their names. between is
+// between the two.
+func appendHead(out []byte, status int, header http.Header, between string) []byte {
+	out = strconv.AppendInt(append(out, `{"statusCode":`...), int64(status), 10)
+	out = append(append(out, between...), `,"multiValueHeaders":{`...)
+	var room [16]string // on the stack
+	names := slices.AppendSeq(room[:0], maps.Keys(header))
+	slices.Sort(names)
+	for i, name := range names {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(strictjson.AppendText(out, name), ':')
+		out = appendList(out, header[name])
+	}
+	return append(out, '}')
 }
+
+// appendList appends a list of texts.
+func appendList(out []byte, list []string) []byte {
+	out = append(out, '[')
+	for i, s := range list {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = strictjson.AppendText(out, s)
+	}
+	return append(out, ']')
+}
+
+// streamed is a ResponseWriter that sends what was written since the last flush as one chunk. A handler flushes when
+// the client should get what it has written, so an event of a run doesn't wait for the next one.
+type streamed struct {
+	in     *lambdaruntime.Invocation
+	header http.Header
+	status int // 0 until it is known
+	// prelude is the status and the headers in Lambda's form, until they are sent.
+	prelude []byte
+	begun   bool
+	body    []byte
+}
+
+// maxUnsent is how many bytes of a body are collected at most.
+const maxUnsent = 32 << 10
 
 // Header implements http.ResponseWriter.
 func (s *streamed) Header() http.Header { return s.header }
 
+// mediaType is that of a streamed answer: JSON with status and headers, eight zero bytes, the body.
+const mediaType = "application/vnd.awslambda.http-integration-response"
+
 // WriteHeader implements http.ResponseWriter. Headers that are set later have no
 // effect, as in net/http.
 func (s *streamed) WriteHeader(status int) {
-	s.once.Do(func() {
-		s.status, s.sent = status, s.header.Clone()
-		close(s.begun)
-	})
+	if s.status != 0 {
+		return
+	}
+	s.status = status
+	s.prelude = append(appendHead(nil, status, s.header, ""), "}\x00\x00\x00\x00\x00\x00\x00\x00"...)
 }
 
 // Write implements http.ResponseWriter.
 func (s *streamed) Write(p []byte) (int, error) {
 	s.WriteHeader(http.StatusOK)
-	return s.body.Write(p)
+	if len(s.body)+len(p) <= maxUnsent {
+		s.body = append(s.body, p...)
+		return len(p), nil
+	}
+	err := s.FlushError()
+	if err == nil {
+		err = s.in.Send(p)
+	}
+	return len(p), err
 }
 
-// FlushError sends the headers. The body needs no flush: a Write to the pipe returns
-// when the Runtime API's client has read it.
-func (s *streamed) FlushError() error {
+// FlushError sends the headers and what was written.
+func (s *streamed) FlushError() (err error) {
 	s.WriteHeader(http.StatusOK)
-	return nil
+	if s.begun {
+		err = s.in.Send(s.body)
+	} else {
+		s.begun = true
+		err = s.in.Stream(mediaType, s.prelude, s.body)
+	}
+	s.body = s.body[:0]
+	return err
 }
 
-// stream runs the handler in a goroutine and returns as soon as status and headers are
-// known; aws-lambda-go then sends them and copies Body while the handler writes it.
-//
-// If the handler is aborted, Body ends with an error. aws-lambda-go reports it in the
-// trailers Lambda-Runtime-Function-Error-Type and -Body of the Runtime API, so that Lambda
-// doesn't take the part that was sent for a complete answer.
-//
-// ctx is the context of the invocation. It ends later than the request's context, so
-// Settle can use the reserve too.
-func (f *Function) stream(
-	ctx context.Context, r *http.Request, done context.CancelFunc,
-) *events.APIGatewayProxyStreamingResponse {
-	body, w := io.Pipe()
-	s := &streamed{header: http.Header{}, body: w, begun: make(chan struct{})}
-	go func() {
-		defer done()
-		err := f.serve(s, r)
-		s.WriteHeader(http.StatusOK)
-		f.settle(ctx)
-		_ = w.CloseWithError(err)
-	}()
-	<-s.begun
-	return &events.APIGatewayProxyStreamingResponse{StatusCode: s.status, MultiValueHeaders: s.sent, Body: body}
+// end sends the rest and ends the answer. With a cause, the client learns that the answer is not complete.
+func (s *streamed) end(cause error) error {
+	if !s.begun {
+		if err := s.FlushError(); err != nil {
+			return err
+		}
+	}
+	return s.in.Close(s.body, cause)
 }

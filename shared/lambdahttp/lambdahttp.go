@@ -6,16 +6,13 @@ package lambdahttp
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
 	"time"
 
-	"github.com/aws/aws-lambda-go/events"
-	"github.com/aws/aws-lambda-go/lambda"
-
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/lambdaruntime"
 	"github.com/keyway-agents/keyway/shared/logging"
 )
 
@@ -46,11 +43,11 @@ type Function struct {
 
 // New makes a Function.
 func New(o Options) *Function {
-	return &Function{o, logging.Requests(o.Log, withCaller(o.Handler))}
+	return &Function{o, logging.Requests(o.Log, noted(o.Handler))}
 }
 
 // Start serves Lambda's invocations. It doesn't return.
-func Start(o Options) { lambda.Start(New(o).Invoke) }
+func Start(o Options) { lambdaruntime.Start(o.Log, New(o).Invoke) }
 
 const (
 	// maxAnswer is Lambda's limit for a buffered answer, 6 MB, in bytes.
@@ -65,50 +62,60 @@ const (
 	reserve = 5 * time.Second
 )
 
-// Invoke answers one event. The result is a JSON message for a buffered answer and an
-// *events.APIGatewayProxyStreamingResponse for a streamed one. The error is not nil
-// only for an event that is not a request of API Gateway; every failure of Handler is
-// an HTTP answer.
-func (f *Function) Invoke(ctx context.Context, e events.APIGatewayProxyRequest) (any, error) {
-	inTime, cancel := withReserve(ctx)
-	r, err := request(inTime, e)
+// Invoke answers one event. The error is not nil only for an event that is not a request of API Gateway, and if the
+// answer can't be sent; every failure of Handler is an HTTP answer.
+func (f *Function) Invoke(in *lambdaruntime.Invocation) error {
+	ctx, cancel := withReserve(in.Deadline)
+	defer cancel()
+	r, err := request(ctx, in)
 	switch {
 	case err != nil:
-		cancel()
-		return nil, err
+		return err
 	case f.Streamed:
-		return f.stream(ctx, r, cancel), nil
+		return f.stream(in, r)
 	}
-	defer cancel()
-	return f.whole(ctx, r)
+	return in.Answer(f.whole(in, r))
 }
 
-// withReserve returns a context that ends earlier than ctx, by the reserve. If less than
+// withReserve returns a context that ends earlier than the deadline, by the reserve. If less than
 // twice the reserve is left, the context ends after half of the remaining time.
-func withReserve(ctx context.Context) (context.Context, context.CancelFunc) {
-	end, limited := ctx.Deadline()
-	if !limited {
-		return context.WithCancel(ctx)
+func withReserve(end time.Time) (context.Context, context.CancelFunc) {
+	if end.IsZero() {
+		return context.WithCancel(context.Background())
 	}
-	return context.WithDeadline(ctx, end.Add(-min(reserve, time.Until(end)/2)))
+	return context.WithDeadline(context.Background(), end.Add(-min(reserve, time.Until(end)/2)))
 }
 
 // whole returns the buffered answer as JSON. It encodes the answer itself, since the
 // limit counts the encoded bytes: quotes and base64 make an answer longer. Lambda
 // would turn an answer over the limit into an error without a hint for the caller.
-func (f *Function) whole(ctx context.Context, r *http.Request) (json.RawMessage, error) {
+func (f *Function) whole(in *lambdaruntime.Invocation, r *http.Request) []byte {
 	w := newBuffer()
 	if err := f.serve(w, r); err != nil {
 		w = w.replacement(fault.Internal)
 	}
-	f.settle(ctx)
-	data, err := w.marshal()
-	if err == nil && len(data) > maxAnswer {
+	f.settle(in)
+	data := w.marshal()
+	if len(data) > maxAnswer {
 		id := w.Header().Get("X-Request-Id")
-		f.Log.WarnContext(ctx, "answer too large", "request_id", id, "bytes", len(data))
-		data, err = w.replacement(errTooLarge).marshal()
+		f.Log.WarnContext(r.Context(), "answer too large", "request_id", id, "bytes", len(data))
+		data = w.replacement(errTooLarge).marshal()
 	}
-	return data, err
+	return data
+}
+
+// stream sends the answer while the handler writes it.
+//
+// If the handler is aborted, the answer ends with an error in the trailers of the Runtime API, so that Lambda
+// doesn't take the part that was sent for a complete answer.
+func (f *Function) stream(in *lambdaruntime.Invocation, r *http.Request) error {
+	s := &streamed{in: in, header: http.Header{}}
+	err := f.serve(s, r)
+	if f.Settle != nil && err == nil {
+		err = s.FlushError() // the client has the whole answer while Settle waits
+		f.settle(in)
+	}
+	return s.end(err)
 }
 
 var (
@@ -133,9 +140,17 @@ func (f *Function) serve(w http.ResponseWriter, r *http.Request) (err error) {
 // settle waits for the work that the request left running. Its error is only logged,
 // because the answer has been sent or encoded by then. The unfinished work is a run,
 // which another process recovers from the database.
-func (f *Function) settle(ctx context.Context) {
+//
+// Its context is that of the invocation. It ends later than the request's, so that Settle can use the reserve too.
+func (f *Function) settle(in *lambdaruntime.Invocation) {
 	if f.Settle == nil {
 		return
+	}
+	ctx := context.Background()
+	if !in.Deadline.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, in.Deadline)
+		defer cancel()
 	}
 	if err := f.Settle(ctx); err != nil {
 		f.Log.WarnContext(ctx, "work of the request was interrupted by the end of the invocation", "err", err)

@@ -49,7 +49,7 @@ type line struct {
 	client string // see ClientRequestID
 	source string
 	mu     sync.Mutex
-	attrs  []any
+	attrs  []slog.Attr
 }
 
 // RequestID returns the id of the request that ctx belongs to, or "" if it belongs to
@@ -163,12 +163,14 @@ func Requests(log *slog.Logger, next http.Handler) http.Handler {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			if l.client != "" {
-				l.attrs = append(l.attrs, "client_request_id", l.client)
+				l.attrs = append(l.attrs, slog.String("client_request_id", l.client))
 			}
-			log.InfoContext(ctx, "request", append([]any{
-				"request_id", l.id, "method", Method(r.Method), "status", cmp.Or(rec.status, http.StatusOK),
-				"bytes", rec.bytes, "ms", float64(time.Since(start).Microseconds()) / 1000,
-			}, l.attrs...)...)
+			var room [16]slog.Attr // on the stack
+			log.LogAttrs(ctx, slog.LevelInfo, "request", append(append(room[:0],
+				slog.String("request_id", l.id), slog.String("method", Method(r.Method)),
+				slog.Int("status", cmp.Or(rec.status, http.StatusOK)), slog.Int64("bytes", rec.bytes),
+				slog.Float64("ms", float64(time.Since(start).Microseconds())/1000),
+			), l.attrs...)...)
 			if p != nil {
 				panic(http.ErrAbortHandler)
 			}
