@@ -95,6 +95,9 @@ var attempts = []attempt{
 	{route.Metrics, "GET /metrics?user_id=ANN", "", 200, false},
 	{route.RefreshMetrics, "POST /metrics/refresh?user_id=ANN", "", 200, false},
 	{route.MergeMemories, "POST /optimize-memories", `{"user_id":"ANN","apply":true}`, 404, false},
+
+	{route.Completions, "POST /v1/chat/completions", `{"model":"assistant","user":"ANN",
+		"metadata":{"session_id":"HERS"},"messages":[{"role":"user","content":"hello"}]}`, 200, false},
 }
 
 // ownerless are the routes whose answers contain no user's data, and those that only administrators open.
@@ -105,6 +108,7 @@ var ownerless = []route.Name{
 	route.ListRevocations, route.Revoke, route.UndoRevocation, route.ListActiveRuns, route.CancelActiveRuns,
 	route.ExportUserData, route.EraseUserData, route.RefreshStatus, route.Usage,
 	route.Decisions, route.Diff, route.DevToken, route.DevSignIn,
+	route.Models, route.Model,
 }
 
 func TestEveryRouteIsInTheIsolationTable(t *testing.T) {

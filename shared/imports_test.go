@@ -94,9 +94,10 @@ var rooms = map[string]string{
 	"shared/api": "shared/trace shared/bound shared/fault shared/limit shared/pgvalue shared/strictjson shared/wire " +
 		"shared/input shared/route " +
 		"shared/authz shared/config shared/owner shared/store shared/follow shared/notes shared/revoke shared/run " +
-		"shared/audit shared/logging console " +
+		"shared/audit shared/logging shared/door/openai shared/model console " +
 		"github.com/google/uuid github.com/rs/cors",
-	"shared/apidoc": "shared/api shared/bound shared/input shared/route shared/wire",
+	"shared/door/openai": "shared/bound shared/fault shared/input shared/strictjson shared/wire",
+	"shared/apidoc":      "shared/api shared/bound shared/input shared/route shared/wire",
 	"shared/gateway": "shared/fault shared/route shared/authz shared/edge shared/token shared/logging " +
 		"github.com/aws/aws-lambda-go/events",
 	"shared/assemble": "shared/trace shared/audit shared/loghash shared/config shared/fault shared/limit shared/model " +

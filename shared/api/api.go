@@ -136,6 +136,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		logging.Note(r.Context(), "err", fault.Reason(err))
 	}
+	if s.Policy.Table().DoorAt(r.URL.Path) == route.OpenAI {
+		fault.WriteOpenAI(w, err)
+		return
+	}
 	fault.Write(w, err)
 }
 

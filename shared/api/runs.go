@@ -18,6 +18,7 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/bound"
+	"github.com/keyway-agents/keyway/shared/door/openai"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/follow"
 	"github.com/keyway-agents/keyway/shared/input"
@@ -73,6 +74,9 @@ func (a Runs) endpoints() []Endpoint {
 		answer(route.MergeMemories, a.merge),
 		answer(route.ListActiveRuns, a.listActive),
 		answer(route.CancelActiveRuns, a.cancelActive),
+		answer(route.Models, a.models),
+		answer(route.Model, a.model),
+		stream(route.Completions, a.complete, reflect.TypeFor[openai.Completion]()),
 	}
 }
 

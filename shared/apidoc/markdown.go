@@ -94,6 +94,9 @@ func inputsDoc(b *strings.Builder, op operation) {
 		if content.Schema == nil { // the multipart form, because only it can contain files
 			in, content = "form", op.Body.Content["multipart/form-data"]
 		}
+		if len(content.Schema.Properties) == 0 {
+			rows = append(rows, row{"", "body", true, content.Schema, content.Schema.Description})
+		}
 		for _, m := range content.Schema.Properties {
 			required := slices.Contains(content.Schema.Required, m.name)
 			rows = append(rows, row{m.name, in, required, m.value, m.value.Description})

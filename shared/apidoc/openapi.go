@@ -184,6 +184,9 @@ func newDocument() document {
 			Description: http.StatusText(status), Content: jsonContent(refTo(errorSchema(status))),
 		}
 	}
+	d.Components.Responses[openAIError] = &response{
+		Description: "An error of OpenAI's API", Content: jsonContent(refTo(openAIError)),
+	}
 	return d
 }
 
@@ -218,6 +221,9 @@ var errorResponses = map[int]string{
 	http.StatusBadGateway:            "Upstream",
 	http.StatusServiceUnavailable:    "Unavailable",
 }
+
+// openAIError names the response and the schema of all errors of OpenAI's API.
+const openAIError = "OpenAIError"
 
 // errorSchema names the schema of the body that is sent with an error status. Statuses
 // without a special body share the one that has only a detail.
@@ -273,6 +279,15 @@ func (s *schemas) addErrors() {
 			{"ctx", typed("object")},
 		},
 	}
+	s.byName[openAIError] = &schema{Type: "object", Required: []string{"error"}, Properties: object[*schema]{
+		{"error", &schema{Type: "object", Required: []string{"message", "type", "param", "code"},
+			Properties: object[*schema]{
+				{"message", typed("string")},
+				{"type", typed("string")},
+				{"param", orNull(typed("string"))},
+				{"code", orNull(typed("string"))},
+			}}},
+	}}
 	list := &schema{Type: "array", Items: refTo("ValidationError")}
 	s.byName["Unprocessable"] = &schema{Type: "object", Required: []string{"detail"}, Properties: object[*schema]{
 		{"detail", &schema{AnyOf: []*schema{typed("string"), list}}},

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/keyway-agents/keyway/shared/api"
+	"github.com/keyway-agents/keyway/shared/input"
 	"github.com/keyway-agents/keyway/shared/route"
 )
 
@@ -109,6 +110,9 @@ var summaries = map[route.Name]string{
 	route.Metrics:          "Runs, sessions, users and tokens by day",
 	route.RefreshMetrics:   "The same for the last 30 days; nothing needs a refresh",
 	route.RefreshStatus:    "State of the metrics (always up to date)",
+	route.Models:           "List the agents that the caller is allowed to run (OpenAI's API)",
+	route.Model:            "Get one agent (OpenAI's API)",
+	route.Completions:      "Run an agent (OpenAI's chat completions)",
 	route.ListRevocations:  "List the revoked tokens, page by page",
 	route.Revoke:           "Revoke one token, or the tokens of a subject",
 	route.UndoRevocation:   "Undo a revocation",
@@ -129,7 +133,7 @@ var summaries = map[route.Name]string{
 var conflicting = []route.Name{
 	route.CreateRun, route.ListRuns, route.ContinueRun, route.CreateSession, route.DeleteSessions, route.GetSession,
 	route.ChangeSession, route.RenameSession, route.DeleteSession, route.SessionRuns, route.SessionPreviews,
-	route.SessionRun, route.MergeMemories, route.Revoke, route.DevToken, route.EraseUserData,
+	route.SessionRun, route.MergeMemories, route.Revoke, route.DevToken, route.EraseUserData, route.Completions,
 }
 
 // probing lists the public routes whose answer depends on the database.
@@ -157,7 +161,7 @@ var examples = map[route.Name]map[string]example{
 func (s *schemas) operation(r *route.Route, e api.Endpoint) operation {
 	op := operation{
 		OperationID: string(r.Name), Tags: []route.Function{r.Function}, Summary: summaries[r.Name],
-		Security: []map[string][]string{}, Scopes: []string{}, Responses: s.successes(e),
+		Security: []map[string][]string{}, Scopes: []string{}, Responses: s.successes(r, e),
 	}
 	if op.Summary == "" {
 		panic("apidoc: no summary of " + r.String())
@@ -206,13 +210,22 @@ func (s *schemas) operation(r *route.Route, e api.Endpoint) operation {
 			op.Responses[strconv.Itoa(status)] = &response{Description: http.StatusText(status)}
 			continue
 		}
-		op.Responses[strconv.Itoa(status)] = &response{Ref: "#/components/responses/" + errorResponses[status]}
+		name := errorResponses[status]
+		if r.Door == route.OpenAI {
+			name = openAIError
+		}
+		op.Responses[strconv.Itoa(status)] = &response{Ref: "#/components/responses/" + name}
 	}
 	return op
 }
 
 // limited are the routes that begin or continue a run, ask a model, or follow a run: limits apply to these.
-var limited = []route.Name{route.CreateRun, route.ContinueRun, route.ResumeRun, route.MergeMemories}
+var limited = []route.Name{
+	route.CreateRun, route.ContinueRun, route.ResumeRun, route.MergeMemories, route.Completions,
+}
+
+// failing are the routes of OpenAI's API that wait for a run, which can fail.
+var failing = []route.Name{route.Completions}
 
 // errorStatuses lists the statuses besides success that the route can answer. They
 // follow from what the route reads: authentication and the database give 401, 403,
@@ -254,6 +267,9 @@ func (op operation) errorStatuses(r *route.Route) (out []int) {
 	if slices.Contains(limited, r.Name) {
 		out = append(out, http.StatusTooManyRequests)
 	}
+	if slices.Contains(failing, r.Name) { // the agent is in the body
+		out = append(out, http.StatusNotFound, http.StatusFailedDependency)
+	}
 	if r.Name == route.UndoRevocation { // its token or subject is in the body
 		out = append(out, http.StatusNotFound)
 	}
@@ -267,7 +283,7 @@ func (op operation) errorStatuses(r *route.Route) (out []int) {
 
 // successes describes the answers of success by their status: one, or two for an
 // endpoint that may answer 202 or 204 as well.
-func (s *schemas) successes(e api.Endpoint) map[string]*response {
+func (s *schemas) successes(r *route.Route, e api.Endpoint) map[string]*response {
 	success := &response{Description: http.StatusText(e.Status), Content: map[string]media{}}
 	// A session is answered as one of three types; every other endpoint has one type.
 	one := &schema{}
@@ -287,6 +303,9 @@ func (s *schemas) successes(e api.Endpoint) map[string]*response {
 	}
 	if e.Streams {
 		success.Content["text/event-stream"] = media{Schema: refTo("ServerSentEvent")}
+		if r.Door != "" { // its protocol describes them
+			success.Content["text/event-stream"] = media{Schema: typed("string")}
+		}
 	}
 	out := map[string]*response{strconv.Itoa(e.Status): success}
 	if e.Nothing != "" {
@@ -316,6 +335,11 @@ func bodyOf(t reflect.Type) *body {
 	f := fields(t, "body")
 	if len(f) == 0 {
 		return nil
+	}
+	if f[0].Type == reflect.TypeFor[input.Document]() {
+		whole := typed("object")
+		whole.Description = f[0].Tag.Get("doc")
+		return &body{Required: true, Content: jsonContent(whole)}
 	}
 	// A pointer means that the body may be absent; package input accepts null as well.
 	if inner := f[0].Type; inner.Kind() == reflect.Pointer {

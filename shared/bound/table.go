@@ -136,6 +136,24 @@ var (
 		Kind: fault.Unprocessable, Text: listTooLong,
 		Why: "A model may request 128 in one answer.",
 	})
+	// Turns is the number of messages of a conversation that a client sends.
+	Turns = add(Bound{
+		Name: "turns", Of: "Messages of a conversation that a client sends with a run, by another API than AgentOS's",
+		Default: 2000, Kind: fault.Invalid, Text: listTooLong,
+		Why: "A thousand questions and answers.",
+	})
+	// Parts is the number of parts of these messages.
+	Parts = add(Bound{
+		Name: "parts", Of: "Parts of these messages together", Default: 5000,
+		Kind: fault.Invalid, Text: "at most {max} parts are accepted in all messages together",
+		Why: "A message has a few.",
+	})
+	// History is the size of these messages without the last ones of the user.
+	History = add(Bound{
+		Name: "history", Of: "The texts of these messages, without those behind the agent's last one, in bytes",
+		Default: 4 << 20, Kind: fault.Invalid, Text: "The conversation should have at most {max} bytes, not {sent}",
+		Why: "Some 1,000,000 tokens, as much as the largest models read.",
+	})
 )
 
 // What a caller may hold open. Each process counts for itself.

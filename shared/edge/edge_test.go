@@ -20,6 +20,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/edge"
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/token"
 )
 
@@ -128,10 +129,56 @@ func statements(t tester, answer events.APIGatewayCustomAuthorizerResponse) (lin
 // opensAlways is what the policy of every valid token has.
 var opensAlways = []string{"Allow GET/whoami", "Allow POST/can"}
 
-// byScopes returns the statements that follow from the scopes of a token.
+// isDoor reports whether a statement is about a door whose path isn't below an agent's. Every scope to run an agent
+// opens it, and TestScopeToRunAnyAgentOpensTheDoors checks it.
+func isDoor(statement string) bool {
+	for r := range route.Table.All() {
+		if r.Door == "" || strings.HasPrefix(r.Pattern, "/agents/") {
+			continue
+		}
+		before, _, _ := strings.Cut(r.Pattern, "{")
+		rest, ok := strings.CutPrefix(statement, "Allow "+r.Method+before)
+		if ok && (rest == "") == (before == r.Pattern) {
+			return true
+		}
+	}
+	return false
+}
+
+func TestScopeToRunAnyAgentOpensTheDoors(t *testing.T) {
+	t.Parallel()
+	a := newAuthorizer(t, declaring("web", "finance"))
+	runs, reads := statements(t, authorize(t, a, "agents:web:run")), statements(t, authorize(t, a, "agents:read"))
+	wide := statements(t, authorize(t, a, "agents:run"))
+	for r := range route.Table.All() {
+		if r.Door == "" || r.Public {
+			continue
+		}
+		fill := func(agent string) string {
+			return "Allow " + r.Method + r.Path(func(param string) string {
+				if param == "agent_id" {
+					return agent
+				}
+				return "*"
+			})
+		}
+		one, other := fill("web"), fill("finance")
+		if !slices.Contains(runs, one) || slices.Contains(runs, other) && one != other {
+			t.Errorf("a scope to run one agent gives %q, which opens not exactly %s", runs, one)
+		}
+		if !slices.Contains(wide, fill("*")) {
+			t.Errorf("a scope to run all agents doesn't open %s", r)
+		}
+		if slices.Contains(reads, fill("*")) || slices.Contains(reads, fill("web")) {
+			t.Errorf("a scope to read agents opens %s", r)
+		}
+	}
+}
+
+// byScopes returns the statements that follow from the scopes of a token, without those about doors.
 func byScopes(t tester, answer events.APIGatewayCustomAuthorizerResponse) (out []string) {
 	t.Helper()
-	all := statements(t, answer)
+	all := slices.DeleteFunc(statements(t, answer), isDoor)
 	for _, line := range all {
 		if !slices.Contains(opensAlways, line) {
 			out = append(out, line)

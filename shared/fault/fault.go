@@ -48,6 +48,8 @@ const (
 	LimitReached
 	// Upstream is an error of a model's provider or of a tool's server: 502.
 	Upstream
+	// Dependency is a run that failed after it had begun, for clients that repeat a request after any 5xx: 424.
+	Dependency
 	// Unavailable is an error that may be gone at the next try: 503.
 	Unavailable
 )
@@ -70,6 +72,7 @@ var kinds = [...]struct {
 	TooLarge:         {http.StatusRequestEntityTooLarge, "Request body is too large"},
 	LimitReached:     {http.StatusTooManyRequests, "A limit is reached, try again later"},
 	Upstream:         {http.StatusBadGateway, "An upstream service failed"},
+	Dependency:       {http.StatusFailedDependency, "The run failed"},
 	Unavailable:      {http.StatusServiceUnavailable, "Service unavailable, try again"},
 }
 
@@ -255,11 +258,8 @@ func (f Field) place() string {
 // header WWW-Authenticate, which say what is wrong with the token and what to do. No answer is stored
 // by a cache or read as another media type.
 func Answer(err error) (status int, header http.Header, body []byte) {
-	k := KindOf(err)
-	e := &Error{Kind: k, Detail: Detail(err)}
-	if chosen, ok := errors.AsType[*Error](err); ok {
-		e = chosen
-	}
+	e := chosen(err)
+	k := e.Kind
 	header = http.Header{
 		"Content-Type": {"application/json"}, "Cache-Control": {"no-store"}, "X-Content-Type-Options": {"nosniff"},
 	}
@@ -274,6 +274,14 @@ func Answer(err error) (status int, header http.Header, body []byte) {
 	return k.Status(), header, e.body()
 }
 
+// chosen returns the outermost *Error, or one of the kind of err without a text.
+func chosen(err error) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	return &Error{Kind: KindOf(err)}
+}
+
 func (e *Error) body() []byte {
 	members := Members{{"detail", Short(cmp.Or(e.Detail, e.Kind.Error()))}}
 	if len(e.Fields) > 0 {
@@ -282,6 +290,12 @@ func (e *Error) body() []byte {
 	if e.Kind == Unauthenticated {
 		members = append(members, Member{"hint", Hint(cmp.Or(e.Detail, e.Kind.Error()))})
 	}
+	body, _ := append(members, e.extra()...).MarshalJSON() // never fails
+	return body
+}
+
+// extra returns the members of Extra with short texts.
+func (e *Error) extra() (out Members) {
 	for _, m := range e.Extra {
 		switch v := m.Value.(type) {
 		case string:
@@ -293,10 +307,9 @@ func (e *Error) body() []byte {
 			}
 			m.Value = short
 		}
-		members = append(members, m)
+		out = append(out, m)
 	}
-	body, _ := members.MarshalJSON() // never fails
-	return body
+	return out
 }
 
 // Write sends err as the answer to an HTTP request.

@@ -61,6 +61,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, err := g.admit(r)
 	if err != nil {
 		logging.Note(r.Context(), "refused", fault.Reason(err))
+		if g.authorizer.Table.DoorAt(r.URL.Path) == route.OpenAI {
+			fault.WriteOpenAI(w, err)
+			return
+		}
 		fault.Write(w, err)
 		return
 	}

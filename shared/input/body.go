@@ -29,6 +29,10 @@ func (in *reader) body(w http.ResponseWriter, r *http.Request, v reflect.Value, 
 	if err != nil {
 		return unreadable(err)
 	}
+	if v.Type() == reflect.TypeFor[Document]() {
+		v.SetBytes(data)
+		return nil
+	}
 	optional := v.Kind() == reflect.Pointer // see the package comment
 	if len(data) == 0 {
 		if !optional {

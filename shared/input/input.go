@@ -27,6 +27,9 @@ func (o Object) MarshalJSON() ([]byte, error) {
 	return o, nil
 }
 
+// Document is a whole body as it was sent, with at most as many bytes as a body may have. Nothing else is checked.
+type Document []byte
+
 // File is an uploaded file.
 type File struct {
 	// Name is the caller's name for the file. It must not be used as a path.
@@ -63,6 +66,8 @@ type File struct {
 //	means:"false"      or one of these words
 //	closed:"true"      with body:"json": an unknown member is an error; otherwise it is ignored
 //	embed:"true"       the only member of a body, which FastAPI wraps in an object
+//
+// The body may be a Document instead of a struct.
 //
 // The type of a field is bool, int, int64, string, []string, a pointer to one of these (nil
 // if the input is absent), []File in a form, Object in a body, or in a body a list of structs

@@ -97,6 +97,22 @@ func (t *Routes) Match(method, path string) Match {
 	return none
 }
 
+// DoorAt returns the door whose errors a request to the path gets, whatever its method. It is "" for AgentOS's API.
+// OpenAI's clients find all their paths below /v1, also those that no route serves; while that door is closed, these
+// are paths like any other.
+func (t *Routes) DoorAt(path string) Door {
+	segments, v1 := split(path), Door("")
+	for _, r := range t.list {
+		if r.Door != "" && r.matches(segments) {
+			return r.Door
+		}
+		if r.Door == OpenAI && len(segments) > 0 && segments[0] == r.segments[0] {
+			v1 = OpenAI
+		}
+	}
+	return v1
+}
+
 // Clean returns the path as Match reads it: without trailing slashes, and "/" for the
 // root.
 func Clean(path string) string {

@@ -69,6 +69,10 @@ const (
 
 	Usage Name = "usage"
 
+	Models      Name = "openai.models"
+	Model       Name = "openai.model"
+	Completions Name = "openai.chat_completions"
+
 	Decisions Name = "decisions"
 	Diff      Name = "diff"
 	DevToken  Name = "dev_token"
@@ -164,6 +168,11 @@ var Table = New(routes([]row{
 	{ExportUserData, Runs, "GET /user-data", admin, ""},
 	{EraseUserData, Runs, "DELETE /user-data", admin, ""},
 	{Usage, Sessions, "GET /usage", admin, ""},
+
+	// OpenAI's API; see package door/openai.
+	{Models, Runs, "GET /v1/models", asRun, "agents:run"},
+	{Model, Runs, "GET /v1/models/{agent_id}", asRun, "agents:run"},
+	{Completions, Runs, "POST /v1/chat/completions", asRun, "agents:run"},
 
 	// The console uses these on the local server.
 	{Decisions, LocalServer, "GET /decisions", admin, ""},

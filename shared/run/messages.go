@@ -91,9 +91,9 @@ type Turn struct {
 	Content string     `json:"content"`
 }
 
-// withFiles appends the text of the caller's files to the message. File names are quoted, because they come from the
+// WithFiles appends the text of the caller's files to the message. File names are quoted, because they come from the
 // caller like the message itself.
-func withFiles(text string, files []wire.File) string {
+func WithFiles(text string, files []wire.File) string {
 	var b strings.Builder
 	b.WriteString(text)
 	for _, f := range files {
@@ -134,7 +134,7 @@ func modelMessages(stored []message, without ...model.Role) (out []model.Message
 			continue
 		}
 		past := model.Message{
-			Role: model.Role(m.Role), Content: withFiles(m.Content, m.Files), ToolCallID: m.ToolCallID,
+			Role: model.Role(m.Role), Content: WithFiles(m.Content, m.Files), ToolCallID: m.ToolCallID,
 			Reasoning: m.ReasoningContent, ProviderData: m.ProviderData, Opaque: m.Opaque,
 		}
 		for _, c := range m.ToolCalls {

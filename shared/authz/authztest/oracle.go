@@ -70,6 +70,9 @@ DELETE /active-runs                               admin
 GET    /user-data                                 admin
 DELETE /user-data                                 admin
 GET    /usage                                     admin
+GET    /v1/models                                 run agents:run
+GET    /v1/models/{agent_id}                      run agents:run
+POST   /v1/chat/completions                       run agents:run
 GET    /decisions                                 admin
 POST   /diff                                      admin
 POST   /dev/token                                 admin

@@ -1,0 +1,91 @@
+package fault
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/http"
+	"strconv"
+)
+
+// OpenAI returns the status, the headers and the body of an error in the shape of OpenAI's API:
+// {"error": {"message", "type", "param", "code", …}}. The status, the text and the headers are those of Answer.
+//
+// The header X-Should-Retry is "false" unless the error says that nothing has run and that a later request may succeed.
+// OpenAI's clients send a request up to three times after 409 and 5xx otherwise.
+func OpenAI(err error) (status int, header http.Header, body []byte) {
+	status, header, _ = Answer(err)
+	e := chosen(err)
+	if e.Kind != LimitReached && e.Kind != Unavailable {
+		header.Set("X-Should-Retry", "false")
+	}
+	members := Members{
+		{"message", Short(e.message())}, {"type", openAITypes[e.Kind]}, {"param", nil}, {"code", openAICodes[e.Kind]},
+	}
+	if len(e.Fields) > 0 {
+		members[2].Value = e.Fields[0].place()
+	}
+	if e.Kind == Unauthenticated {
+		members = append(members, Member{"hint", Hint(e.message())})
+	}
+	for _, m := range e.extra() {
+		switch m.Name {
+		case "param":
+			if m.Value != "" {
+				members[2].Value = m.Value
+			}
+		case "code":
+			members[3].Value = m.Value
+		default:
+			members = append(members, m)
+		}
+	}
+	body, _ = Members{{"error", members}}.MarshalJSON() // never fails
+	return status, header, body
+}
+
+// openAITypes and openAICodes are the members of an error that programs compare. Kinds without a type are errors of the
+// request.
+var (
+	openAITypes = [...]string{
+		Internal: "server_error", Invalid: invalidRequest, Unprocessable: invalidRequest,
+		Unauthenticated: "authentication_error", Forbidden: "permission_error", NotFound: invalidRequest,
+		MethodNotAllowed: invalidRequest, Conflict: "conflict_error", TooLarge: invalidRequest,
+		LimitReached: "rate_limit_error", Upstream: "server_error", Unavailable: "server_error",
+		Dependency: "server_error",
+	}
+	openAICodes = [...]any{
+		Internal: "internal_error", Invalid: "invalid_request", Unprocessable: "invalid_value",
+		Unauthenticated: "invalid_api_key", Forbidden: "insufficient_permissions", NotFound: "not_found",
+		MethodNotAllowed: "method_not_allowed", Conflict: "conflict", TooLarge: "request_too_large",
+		LimitReached: "rate_limit_exceeded", Upstream: "upstream_error", Unavailable: "unavailable",
+		Dependency: "run_failed",
+	}
+)
+
+const invalidRequest = "invalid_request_error"
+
+// message returns the text of the error, and for wrong fields the first of them.
+func (e *Error) message() string {
+	if len(e.Fields) == 0 {
+		return cmp.Or(e.Detail, e.Kind.Error())
+	}
+	f := e.Fields[0]
+	text := f.Msg
+	if where := f.place(); where != "" {
+		text = where + ": " + text
+	}
+	if n := len(e.Fields) - 1; n > 0 {
+		text += fmt.Sprintf(" (and %d more)", n)
+	}
+	return text
+}
+
+// WriteOpenAI sends err as the answer to an HTTP request of OpenAI's API.
+func WriteOpenAI(w http.ResponseWriter, err error) {
+	status, header, body := OpenAI(err)
+	maps.Copy(w.Header(), header)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // the connection may be closed; then nothing is left to do
+}
