@@ -60,6 +60,11 @@ var attempts = []attempt{
 	{route.ResumeRun, "POST /agents/assistant/runs/RUN/resume", "session_id=HERS&last_event_index=0", 404, true},
 	{route.ResumeRun, "POST /agents/assistant/runs/RUNNING/resume", "", 404, false},
 
+	{route.AGUIRun, "POST /agents/assistant/agui",
+		`{"threadId":"HERS","runId":"1","messages":[{"id":"1","role":"user","content":"hello"}]}`, 200, false},
+	{route.AGUIRun, "POST /agents/assistant/agui", `{"threadId":"HERS","runId":"2","messages":[],` +
+		`"resume":[{"interruptId":"PAUSED:call_1_1","status":"resolved","payload":{"approved":true}}]}`, 404, false},
+
 	{route.ListSessions, "GET /sessions?user_id=ANN", "", 200, true},
 	{route.ListSessions, "GET /sessions?session_name=" + private, "", 200, true},
 	{route.ListSessions, "GET /sessions?component_id=assistant&type=agent", "", 200, true},
@@ -311,8 +316,15 @@ func (h *isolatedOS) clear(owner string) {
 	}
 }
 
-// shape replaces the values of a JSON document by their types.
+// shape replaces the values of a JSON document by their types, and those of each event of a stream.
 func shape(body string) string {
+	if strings.HasPrefix(body, "data: ") {
+		var events []string
+		for data := range strings.SplitSeq(strings.TrimSpace(body), "\n\n") {
+			events = append(events, shape(strings.TrimPrefix(data, "data: ")))
+		}
+		return strings.Join(events, "\n")
+	}
 	var v any
 	if json.Unmarshal([]byte(body), &v) != nil {
 		return body

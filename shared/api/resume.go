@@ -124,6 +124,7 @@ type follower struct {
 	reconnects bool    // the client reconnects until it gets a 204
 	plain      bool    // send the run's own events only, as the run's first answer had them
 	to         encoder // nil for AgentOS's protocol. Otherwise plain is true
+	over       bool    // the stream of a door has its last event
 	reader     *follow.Follower
 	stream     *eventStream
 
@@ -186,7 +187,7 @@ func (f *follower) follow(ctx context.Context, w http.ResponseWriter) error {
 	if !f.streamed {
 		return nil
 	}
-	if err = f.catchUp(ctx, counts.Last); err == nil && !(wire.Ended(counts.Status) && f.after >= counts.Last) {
+	if err = f.catchUp(ctx, counts.Last); err == nil && !f.complete(counts.Status, counts.Last) {
 		if counts.Missed > 0 && !f.plain {
 			f.stream.send(f.subscribed(counts.Total))
 		}
@@ -231,16 +232,22 @@ func (f *follower) live(ctx context.Context, known store.Progress) error {
 		if err := f.catchUp(ctx, last); err != nil {
 			return err
 		}
-		if wire.Ended(known.Status) && f.after >= known.Last {
+		if f.complete(known.Status, known.Last) {
 			return nil
 		}
 	}
 }
 
+// complete reports whether nothing follows: the run has ended or is paused, and its events up to index last are sent. A
+// client of a door gets the events up to the first pause, as it did the first time.
+func (f *follower) complete(status string, last int) bool {
+	return f.over || wire.Ended(status) && f.after >= last
+}
+
 // catchUp sends the events up to index last, which is that of the last event in a row. It
 // sends fewer of them, without an error, when the run has a new attempt, which live handles.
 func (f *follower) catchUp(ctx context.Context, last int) error {
-	for f.after < last {
+	for f.after < last && !f.over {
 		news, err := f.reader.Events(ctx, f.attempt, f.after)
 		switch {
 		case err != nil:
@@ -323,10 +330,11 @@ func (f *follower) send(frames store.Frames) {
 func (f *follower) translate(frames store.Frames) {
 	index := frames.First
 	for frame := range bytes.SplitAfterSeq(frames.Data, []byte("\n\n")) {
-		if len(frame) > 0 && index > f.after {
+		if len(frame) > 0 && index > f.after && !f.over {
 			// An event that a later version has stored is unknown, and one that it doesn't know can't be translated.
 			if e, err := wire.ParseFrame(frame); err == nil {
 				f.stream.sendFrame(f.to.Event(e))
+				f.over = wire.Last(e.Name())
 			}
 		}
 		index++

@@ -77,6 +77,7 @@ func (a Runs) endpoints() []Endpoint {
 		answer(route.Models, a.models),
 		answer(route.Model, a.model),
 		stream(route.Completions, a.complete, reflect.TypeFor[openai.Completion]()),
+		stream(route.AGUIRun, a.agui),
 	}
 }
 

@@ -145,5 +145,8 @@ func typeDoc(s *schema) string {
 	case len(alternatives) > 0:
 		return alternatives[0]
 	}
+	if s.Type == nil {
+		return "any"
+	}
 	return fmt.Sprint(s.Type)
 }

@@ -88,6 +88,7 @@ var summaries = map[route.Name]string{
 	route.CancelRun:        "Cancel a run",
 	route.ContinueRun:      "Continue a paused run with a person's decisions",
 	route.ResumeRun:        "Replay the events of a run, then follow it to its end",
+	route.AGUIRun:          "Run an agent by AG-UI, continue a paused run, or read the events of a run again",
 	route.ListSessions:     "List the caller's sessions, page by page",
 	route.CreateSession:    "Create a session",
 	route.DeleteSessions:   "Delete several sessions; missing ones are ignored",
@@ -131,9 +132,10 @@ var summaries = map[route.Name]string{
 // another process ended the run, or several users have a session with the id. Neither
 // the table nor the types show that.
 var conflicting = []route.Name{
-	route.CreateRun, route.ListRuns, route.ContinueRun, route.CreateSession, route.DeleteSessions, route.GetSession,
-	route.ChangeSession, route.RenameSession, route.DeleteSession, route.SessionRuns, route.SessionPreviews,
-	route.SessionRun, route.MergeMemories, route.Revoke, route.DevToken, route.EraseUserData, route.Completions,
+	route.CreateRun, route.ListRuns, route.ContinueRun, route.AGUIRun, route.CreateSession, route.DeleteSessions,
+	route.GetSession, route.ChangeSession, route.RenameSession, route.DeleteSession, route.SessionRuns,
+	route.SessionPreviews, route.SessionRun, route.MergeMemories, route.Revoke, route.DevToken, route.EraseUserData,
+	route.Completions,
 }
 
 // probing lists the public routes whose answer depends on the database.
@@ -171,7 +173,7 @@ func (s *schemas) operation(r *route.Route, e api.Endpoint) operation {
 	}
 	// These are the defaults of the table. scope_mappings in keyway.yaml can replace them in
 	// one deployment, but the document is the same for all.
-	for _, n := range r.Needs {
+	for _, n := range r.Decides().Needs {
 		op.Scopes = append(op.Scopes, n.String())
 	}
 	if r.Admin {
@@ -221,7 +223,7 @@ func (s *schemas) operation(r *route.Route, e api.Endpoint) operation {
 
 // limited are the routes that begin or continue a run, ask a model, or follow a run: limits apply to these.
 var limited = []route.Name{
-	route.CreateRun, route.ContinueRun, route.ResumeRun, route.MergeMemories, route.Completions,
+	route.CreateRun, route.ContinueRun, route.ResumeRun, route.AGUIRun, route.MergeMemories, route.Completions,
 }
 
 // failing are the routes of OpenAI's API that wait for a run, which can fail.

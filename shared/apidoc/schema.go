@@ -217,6 +217,7 @@ func inputSchema(f reflect.StructField, place string) *schema {
 		out.Type, out.Items = "array", &schema{Type: "string", ContentMediaType: "application/octet-stream"}
 	case t == reflect.TypeFor[input.Object]():
 		out.Type = "object"
+	case t == reflect.TypeFor[input.JSON](): // any type
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
 		out.Type, out.Items = "array", objectOf(fields(t.Elem(), "json"), "json")
 	case t.Kind() == reflect.Slice:
@@ -251,7 +252,7 @@ func inputSchema(f reflect.StructField, place string) *schema {
 	out.Description = tag.Get("doc")
 	if name := tag.Get("bound"); name != "" { // JSON Schema counts characters only
 		out.Description = strings.TrimSpace(out.Description + " " + atMost(bound.Named(name),
-			t.Kind() == reflect.Slice && t != reflect.TypeFor[input.Object]()))
+			t.Kind() == reflect.Slice && t.Elem().Kind() != reflect.Uint8))
 	}
 	if tag.Get("newid") != "" {
 		out.Description += " " + input.NewID

@@ -124,6 +124,20 @@ var (
 		Kind: fault.Invalid, Text: "files: the name of a file must be valid UTF-8 of at most {max} bytes",
 		Why: "The limit of file systems.",
 	})
+	// Conversation is the size of a conversation that the client of a door sends.
+	Conversation = add(Bound{
+		Name:    "conversation",
+		Of:      "The conversation before the message of a run, which clients of other protocols send, in bytes",
+		Default: 1 << 20, Kind: fault.Unprocessable,
+		Text: "The conversation before the message should have at most {max} bytes, not {sent}",
+		Why:  "As much as a message. It is stored with the run.",
+	})
+	// Messages is the number of messages in such a conversation.
+	Messages = add(Bound{
+		Name: "messages", Of: "Messages in such a conversation, and elements of the other lists beside it", Default: 10_000,
+		Kind: fault.Invalid, Text: "{max} elements",
+		Why: "A thread of years. Clients send all of its messages with each request.",
+	})
 	// ToolResults is the size of the decisions about a paused run.
 	ToolResults = add(Bound{
 		Name: "tool_results", Of: "tools of a request to continue a run, in bytes", Default: 1 << 20,

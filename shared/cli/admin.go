@@ -154,14 +154,14 @@ func weakerMappings(policy *authz.Policy, cfg *config.Config) (notes []string) {
 			// A caller that has exactly the mapping's scopes: is a default scope missing?
 			held := scope.NewSet(scopeNames(d.Need), auth.AdminScope)
 			missing := func(n scope.Need) bool { return !held.Covers(n.On(family, d.Params[param])) }
-			if d.Route != r || d.Mapping == "" || !slices.ContainsFunc(r.Needs, missing) {
+			if d.Route != r || d.Mapping == "" || !slices.ContainsFunc(r.Decides().Needs, missing) {
 				continue
 			}
 			// Several examples may show the same fact; it is reported once.
 			need := scopeNames(d.Need)
 			asWritten(cfg, &need)
 			note := fmt.Sprintf("note: %q opens %s to %s, without its own %s",
-				d.Mapping, r, inLine(strings.Join(need, " + ")), strings.Join(scopeNames(r.Needs), " + "))
+				d.Mapping, r, inLine(strings.Join(need, " + ")), strings.Join(scopeNames(r.Decides().Needs), " + "))
 			if !slices.Contains(notes, note) {
 				notes = append(notes, note)
 			}

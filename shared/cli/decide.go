@@ -270,7 +270,7 @@ func (routesCmd) Run(e env) error {
 	}
 	var lines []line
 	for r := range route.Table.All() {
-		needs := append([]string{}, scopeNames(r.Needs)...) // [] and not null in JSON
+		needs := append([]string{}, scopeNames(r.Decides().Needs)...) // [] and not null in JSON
 		lines = append(lines, line{r.Method, r.Pattern, needs, r.Public, r.Admin, r.AnyToken, string(r.Function)})
 	}
 	if e.cli.JSON {

@@ -201,6 +201,10 @@ func (in *reader) member(v reflect.Value, tag reflect.StructTag, raw json.RawMes
 		} else if ok && !in.exceedsTag(tag, len(raw), "value_error", "body", name) {
 			v.SetBytes(raw)
 		}
+	case v.Type() == reflect.TypeFor[JSON]():
+		if ok = true; !in.exceedsTag(tag, len(raw), "value_error", "body", name) {
+			v.SetBytes(raw)
+		}
 	case v.Kind() == reflect.Slice:
 		if ok = raw[0] == '['; ok {
 			in.list(v, tag, raw, name)

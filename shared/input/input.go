@@ -30,6 +30,12 @@ func (o Object) MarshalJSON() ([]byte, error) {
 // Document is a whole body as it was sent, with at most as many bytes as a body may have. Nothing else is checked.
 type Document []byte
 
+// JSON is any JSON value exactly as it was sent, for a handler that reads it itself. PostgreSQL's jsonb may refuse it.
+type JSON []byte
+
+// MarshalJSON writes the value as it is, and an absent one as null.
+func (j JSON) MarshalJSON() ([]byte, error) { return Object(j).MarshalJSON() }
+
 // File is an uploaded file.
 type File struct {
 	// Name is the caller's name for the file. It must not be used as a path.
@@ -70,7 +76,7 @@ type File struct {
 // The body may be a Document instead of a struct.
 //
 // The type of a field is bool, int, int64, string, []string, a pointer to one of these (nil
-// if the input is absent), []File in a form, Object in a body, or in a body a list of structs
+// if the input is absent), []File in a form, Object or JSON in a body, or in a body a list of structs
 // with texts. Any other type panics,
 // so that the first test of a struct finds it. The fields of an embedded struct count as
 // fields of the struct itself. A body that may be absent is a pointer to a struct.

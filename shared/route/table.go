@@ -32,6 +32,9 @@ const (
 	ContinueRun   Name = "continue_run"
 	ResumeRun     Name = "resume_run"
 
+	// AGUIRun is AG-UI's only route: it starts, continues and repeats runs.
+	AGUIRun Name = "agui.run"
+
 	ListSessions    Name = "list_sessions"
 	CreateSession   Name = "create_session"
 	DeleteSessions  Name = "delete_sessions"
@@ -129,6 +132,8 @@ var Table = New(routes([]row{
 	{CancelRun, Runs, "POST /agents/{agent_id}/runs/{run_id}/cancel", guarded, "agents:run"},
 	{ContinueRun, Runs, "POST /agents/{agent_id}/runs/{run_id}/continue", guarded, "agents:run"},
 	{ResumeRun, Runs, "POST /agents/{agent_id}/runs/{run_id}/resume", guarded, "agents:run"},
+
+	{AGUIRun, Runs, "POST /agents/{agent_id}/agui", asRun, ""},
 
 	// The function for sessions serves these two, because the one for settings has no database.
 	{Ready, Sessions, "GET /readyz", public, ""},

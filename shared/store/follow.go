@@ -46,6 +46,17 @@ func (db *DB) RunHead(ctx context.Context, v Viewer, q RunQuery) (RunHead, error
 	return heads[0], nil
 }
 
+// HasRuns reports whether the owner's session has a run of the agent.
+func (db *DB) HasRuns(ctx context.Context, owner, sessionID, agentID string) (bool, error) {
+	found, err := collect[struct{ Found bool }](ctx, db, `SELECT EXISTS (SELECT FROM keyway.runs
+		WHERE owner = @owner AND session_id = @session_id AND agent_id = @agent_id) AS found`,
+		pgx.NamedArgs{"owner": owner, "session_id": sessionID, "agent_id": agentID})
+	if err != nil {
+		return false, fmt.Errorf("runs of a session: %w", kindOf(err))
+	}
+	return found[0].Found, nil
+}
+
 // Progress is how far a run is.
 type Progress struct {
 	RunID uuid.UUID

@@ -64,7 +64,7 @@ func (db *DB) repeated(ctx context.Context, r Run, q Request) error {
 	case err != nil:
 		return fmt.Errorf("run of an idempotency key: %w", kindOf(err))
 	case !list[0].Same:
-		return errKeyInUse
+		return ErrKeyInUse
 	}
 	return &Repeated{Run: list[0].RunHead}
 }
@@ -76,7 +76,8 @@ var errChanged = &fault.Error{
 	Detail: "Another request has just changed what this one depends on, try again",
 }
 
-var errKeyInUse = fault.Public(fault.Conflict, "Idempotency-Key was already used for another request to this agent; "+
+// ErrKeyInUse is the error for a key that belongs to another request. It is fault.Conflict.
+var ErrKeyInUse = fault.Public(fault.Conflict, "Idempotency-Key was already used for another request to this agent; "+
 	"send the same request, or another key", nil)
 
 // continuedBefore returns *Repeated or fault.Conflict if the key of q has continued the run before, and nil otherwise.
@@ -96,7 +97,7 @@ func (db *DB) continuedBefore(ctx context.Context, r Run, q Request) error {
 	case len(list) == 0:
 		return nil
 	case !list[0].Same:
-		return errKeyInUse
+		return ErrKeyInUse
 	}
 	return &Repeated{Run: list[0].RunHead, First: list[0].FirstIndex}
 }

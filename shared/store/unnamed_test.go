@@ -214,6 +214,10 @@ func runningCalls(r store.Run) []call {
 			n, err := db.CountEvents(ctx, r.RunID)
 			return want(n > 0, err)
 		}},
+		{"HasRuns", func(ctx context.Context, db *store.DB) error {
+			found, err := db.HasRuns(ctx, r.Owner, r.SessionID, r.AgentID)
+			return want(found, err)
+		}},
 		{"RunHead", func(ctx context.Context, db *store.DB) error {
 			head, err := db.RunHead(ctx, ann, store.RunQuery{RunID: r.RunID.String()})
 			return want(head.RunID == r.RunID, err)

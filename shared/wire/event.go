@@ -40,6 +40,15 @@ const (
 	EventRunCancelled          = "RunCancelled"
 )
 
+// Last reports whether the event of this name is the last one that its request caused.
+func Last(name string) bool {
+	switch name {
+	case EventRunPaused, EventRunCompleted, EventRunError, EventRunCancelled:
+		return true
+	}
+	return false
+}
+
 // Started begins a run (RunStarted) or one model call (ModelRequestStarted). EventIndex, here
 // and in the other events, counts the events of a run from 0; a client that resumes a
 // stream sends the last one that it received.
