@@ -25,9 +25,14 @@ func (b *bench) fill(ctx context.Context) error {
 	// One subject after the other: the WAL belongs to the whole PostgreSQL server, so it
 	// would contain the writes of both.
 	for i, s := range b.subjects {
-		say("one session of %d runs: %s", grown, s.name)
-		if err := b.grow(ctx, i, conn); err != nil {
-			return err
+		if b.wanted("one session") || b.wanted(fmt.Sprintf("GET /sessions/{id} of %d runs", grown)) {
+			say("one session of %d runs: %s", grown, s.name)
+			if err := b.grow(ctx, i, conn); err != nil {
+				return err
+			}
+		}
+		if !b.wanted(listCell) {
+			continue
 		}
 		say("%d sessions: %s", listed, s.name)
 		many := cell{"a run, not streamed", 8, func(ctx context.Context, s *subject) error {

@@ -8,7 +8,7 @@ package main
 //
 //   - The servers: lab.go starts what they share, subject.go starts and stops a server,
 //     ask.go sends requests and checks answers, grow.go fills the sessions, and measure.go
-//     measures. model.go is the model that all of them use.
+//     measures. streams.go measures open streams and the writes of runs. model.go is the model that all of them use.
 //   - Runs of many steps: steps.go measures what they cost in the database, and followers.go
 //     what many clients cost that follow one run. stepmodel.go is their model and their tool.
 //   - The functions: lambda.go measures them. gateway.go turns requests into events as API
@@ -47,6 +47,8 @@ type flags struct {
 	rounds int
 	// tokens is the length of the model's answer.
 	tokens int
+	// only is a part of the names of the cells to measure; empty: all.
+	only string
 	// json prints every sample instead of the table.
 	json bool
 	// authorizer and lambda choose what is measured instead of the server.
@@ -96,6 +98,7 @@ func parse() (f flags) {
 		"with --lambda or --authorizer, a directory that make bench-base has filled")
 	seconds := flag.Float64("seconds", 3, "how long the load of a cell lasts")
 	flag.IntVar(&f.rounds, "rounds", 3, "how often each cell is measured")
+	flag.StringVar(&f.only, "only", "", "measure only the cells of the server whose name contains this `text`")
 	flag.IntVar(&f.tokens, "tokens", 200, "the length of the model's answer")
 	flag.BoolVar(&f.authorizer, "authorizer", false, "measure the Lambda authorizer instead of the server")
 	flag.BoolVar(&f.lambda, "lambda", false, "measure the Lambda functions instead of the server")

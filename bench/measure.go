@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -70,8 +71,10 @@ func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond)
 // of the machine's load affects all of them. All subjects run all the time, since a
 // restart would empty the caches of one of them.
 func (b *bench) measure(ctx context.Context) error {
-	if err := b.measureStarts(ctx); err != nil {
-		return err
+	if b.wanted("start") {
+		if err := b.measureStarts(ctx); err != nil {
+			return err
+		}
 	}
 	for _, s := range b.subjects {
 		if _, err := s.start(ctx); err != nil {
@@ -81,9 +84,15 @@ func (b *bench) measure(ctx context.Context) error {
 	if err := b.fill(ctx); err != nil {
 		return err
 	}
+	if err := b.measureWAL(ctx); err != nil {
+		return err
+	}
 	// Rounds are the inner loop, so that a disturbance of the machine falls into few cells
 	// and shows as their range.
 	for _, c := range b.cells() {
+		if !b.wanted(c.String()) {
+			continue
+		}
 		say("%s", c)
 		for range b.rounds {
 			for i := range b.subjects {
@@ -102,8 +111,14 @@ func (b *bench) measure(ctx context.Context) error {
 		b.report.add(i, "memory after the load, MiB", mib(u.resident))
 		b.report.add(i, "memory at its peak, MiB", mib(u.peak))
 	}
-	return b.measureFirstText(ctx)
+	if err := b.measureFirstText(ctx); err != nil {
+		return err
+	}
+	return b.measureOpenStreams(ctx)
 }
+
+// wanted reports whether a part of the benchmark is to be measured.
+func (b *bench) wanted(name string) bool { return strings.Contains(name, b.only) }
 
 // measureStarts measures the time from exec to the first answers, and the memory after
 // that. GET /health shows that the server listens. GET /agents shows that it can verify a
@@ -151,6 +166,9 @@ func (c cell) String() string {
 	return fmt.Sprintf("%s, %d callers", c.name, c.callers)
 }
 
+// listCell is the name of the cells that list sessions.
+var listCell = fmt.Sprintf("GET /sessions?limit=20 of %d", listed)
+
 // cells returns the cells in the order of the table. The number of callers shows two
 // things: one caller meets an idle server, many show what it does under load.
 func (b *bench) cells() (out []cell) {
@@ -168,7 +186,7 @@ func (b *bench) cells() (out []cell) {
 		ask     func(context.Context, *subject) error
 	}{
 		{"GET /agents", []int{1, 16}, list},
-		{fmt.Sprintf("GET /sessions?limit=20 of %d", listed), []int{1, 16}, sessions},
+		{listCell, []int{1, 16}, sessions},
 		{fmt.Sprintf("GET /sessions/{id} of %d runs", grown), []int{1, 16}, detail},
 		{"a run, not streamed", []int{1, 16, callersMost}, run},
 		{fmt.Sprintf("a streamed run of %d tokens", b.tokens), []int{1, 16, callersMost}, stream},
@@ -244,47 +262,67 @@ func (s *subject) load(ctx context.Context, c cell, d time.Duration) int {
 }
 
 // measureFirstText measures how much later than the model's own first text a server's
-// first text comes. That is the delay that a person notices before the answer begins. It
+// first text comes, for one caller and for many. That is the delay that a person notices before the answer begins. It
 // uses the paced model: with the fast one, a server may put several events into one write,
-// and the figure would show that instead. The model is measured again in each round, since
-// its own time changes with the machine's load.
+// and the figure would show that instead. The model is measured again in each round, with the same number of callers,
+// since its own time changes with the machine's load.
 func (b *bench) measureFirstText(ctx context.Context) error {
-	// The pace is set for this cell only.
+	// The pace is set for these cells only.
 	m := b.lab.model
 	m.now.Store(m.paced)
 	defer m.now.Store(m.fast)
-	// The model is asked over one connection that stays open, as the servers ask it.
+	// The model is asked over connections that stay open, as the servers ask it.
 	client := newClient()
 	defer client.CloseIdleConnections()
-	say("first text of a stream, 1 caller")
-	for range b.rounds {
-		var own []time.Duration
-		for range firstTexts {
-			first, err := m.direct(ctx, client)
-			if err != nil {
-				return cmp.Or(ctx.Err(), err)
-			}
-			own = append(own, first)
+	for _, callers := range []int{1, 16, callersMost} {
+		c := cell{name: "first text of a stream, added to the model's own", callers: callers}
+		if !b.wanted(c.String()) {
+			continue
 		}
-		for i, s := range b.subjects {
-			var through []time.Duration
-			for range firstTexts {
-				if first, err := s.stream(ctx, m.paced.text); err != nil {
+		say("%s", c)
+		for range b.rounds {
+			own, wrong := firsts(callers, func() (time.Duration, error) { return m.direct(ctx, client) })
+			if len(wrong) > 0 {
+				return cmp.Or(ctx.Err(), wrong[0])
+			}
+			for i, s := range b.subjects {
+				through, wrong := firsts(callers, func() (time.Duration, error) { return s.stream(ctx, m.paced.text) })
+				for _, err := range wrong {
 					s.wrong(err)
-				} else {
-					through = append(through, first)
 				}
-			}
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if len(through) > 0 {
-				b.report.add(i, "first text of a stream, added to the model's own, 1 caller, ms",
-					median(inMS(through))-median(inMS(own)))
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				if len(through) > 0 {
+					b.report.add(i, c.String()+", ms", median(inMS(through))-median(inMS(own)))
+				}
 			}
 		}
 	}
 	return nil
+}
+
+// firsts calls ask with a number of callers, firstTexts times each, or fewer times if there are many, and returns the
+// times and the errors. The first call of each caller, which opens a connection, is left out.
+func firsts(callers int, ask func() (time.Duration, error)) (times []time.Duration, wrong []error) {
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for range callers {
+		all.Go(func() {
+			for n := range max(firstTexts/callers, 10) + 1 {
+				first, err := ask()
+				mu.Lock()
+				if err != nil {
+					wrong = append(wrong, err)
+				} else if n > 0 {
+					times = append(times, first)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	return times, wrong
 }
 
 // inMS converts durations to milliseconds.

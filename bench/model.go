@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -30,8 +31,9 @@ const (
 type model struct {
 	// url is the base URL, with /v1.
 	url string
-	// fast answers at once; paced waits before each event.
-	fast, paced *answer
+	// fast answers at once; paced waits before each event; held stops after the first text, until the pause is
+	// released.
+	fast, paced, held *answer
 	// now is the answer in use.
 	now atomic.Pointer[answer]
 	// watch observes the model; nil: nothing does.
@@ -60,6 +62,8 @@ type answer struct {
 	pieces [][]byte
 	// gap is the pause before each piece.
 	gap time.Duration
+	// holds means that the answer stops after its first piece, like one that takes steps and waits.
+	holds bool
 }
 
 // serveModel starts the model on a free port. tokens is the length of its answers.
@@ -70,7 +74,7 @@ func serveModel(ctx context.Context, tokens int) (*model, error) {
 	}
 	m := &model{
 		url:  "http://" + l.Addr().String() + "/v1",
-		fast: newAnswer(tokens, burst, 0), paced: newAnswer(pacedTokens, 0, pace),
+		fast: newAnswer(tokens, burst, 0), paced: newAnswer(pacedTokens, 0, pace), held: newHeldAnswer(tokens),
 	}
 	m.now.Store(m.fast)
 	mux := http.NewServeMux()
@@ -136,7 +140,7 @@ func (m *model) reply(w http.ResponseWriter, r *http.Request, stream, waits bool
 		if err := http.NewResponseController(w).Flush(); err != nil {
 			return
 		}
-		if p := m.pause.Load(); i == 0 && waits && p != nil {
+		if p := m.pause.Load(); i == 0 && (waits || a.holds) && p != nil {
 			select {
 			case p.reached <- struct{}{}:
 			default: // the run was continued, and its last answer is asked for again
@@ -148,6 +152,13 @@ func (m *model) reply(w http.ResponseWriter, r *http.Request, stream, waits bool
 			}
 		}
 	}
+}
+
+// newHeldAnswer makes an answer whose first piece has the role and the first token, and whose second one has the rest.
+func newHeldAnswer(tokens int) *answer {
+	a := newAnswer(tokens, 0, 0)
+	a.holds, a.pieces = true, [][]byte{bytes.Join(a.pieces[:2], nil), bytes.Join(a.pieces[2:], nil)}
+	return a
 }
 
 // answerHead begins every answer, and every event of a streamed one.
