@@ -24,37 +24,49 @@ const KeepAlive = ": keep-alive\n"
 // reads the stream learns where the other events are.
 const RunContinues = ": the run continues; its resume route sends the next events\n"
 
-// Encoder writes events as frames: "event: NAME", "data: " with one line of JSON, and an
-// empty line. It is for one stream, and keeps its buffer from event to event. It is not
+// Encoder encodes events as frames: "event: NAME", "data: " with one line of JSON, and an
+// empty line. It is for one stream, and keeps its buffers from event to event. It is not
 // safe for concurrent use.
 type Encoder struct {
 	w    io.Writer
-	buf  bytes.Buffer
-	json *json.Encoder // writes to buf
+	last repeated
+	buf  []byte        // a frame of Encode
+	json *json.Encoder // of the events that append does not know itself; writes to rest
+	rest bytes.Buffer
 }
 
-// NewEncoder returns an Encoder that writes each frame to w with a single Write, so that a
-// frame is never sent in part.
-func NewEncoder(w io.Writer) *Encoder {
-	e := &Encoder{w: w}
-	e.json = json.NewEncoder(&e.buf)
-	e.json.SetEscapeHTML(false)
-	return e
-}
+// NewEncoder returns an Encoder whose Encode writes each frame to w with a single Write, so that a
+// frame is never sent in part. For an Encoder of which only Append is used, w may be nil.
+func NewEncoder(w io.Writer) *Encoder { return &Encoder{w: w} }
 
-// Encode writes one event. JSON escapes line ends, so that no text in an event can end its
-// frame and begin another; see EscapeLines. If the event can't be encoded, nothing is written.
-func (e *Encoder) Encode(event Event) error {
-	e.buf.Reset()
-	e.buf.WriteString("event: ")
-	e.buf.WriteString(event.Name())
-	e.buf.WriteString("\ndata: ")
-	if err := e.json.Encode(event); err != nil { // it ends with a line end
-		return fmt.Errorf("event %s: %w", event.Name(), err)
+// Encode writes one event. If the event can't be encoded, nothing is written.
+func (e *Encoder) Encode(event Event) (err error) {
+	if e.buf, err = e.Append(e.buf[:0], event); err != nil {
+		return err
 	}
-	e.buf.WriteByte('\n')
-	_, err := e.w.Write(EscapeLines(e.buf.Bytes()))
+	_, err = e.w.Write(e.buf)
 	return err
+}
+
+// Append appends the frame of an event to dst. JSON escapes line ends, so that no text in an event can end its
+// frame and begin another; see EscapeLines. If the event can't be encoded, dst is returned as it was.
+func (e *Encoder) Append(dst []byte, event Event) ([]byte, error) {
+	before := dst
+	dst = append(append(append(dst, "event: "...), event.Name()...), "\ndata: "...)
+	if content, ok := event.(Content); ok {
+		if all, ok := e.last.appendContent(dst, &content); ok {
+			return append(all, "\n\n"...), nil
+		}
+	}
+	if e.json == nil {
+		e.json = json.NewEncoder(&e.rest)
+		e.json.SetEscapeHTML(false)
+	}
+	e.rest.Reset()
+	if err := e.json.Encode(event); err != nil { // it ends with a line end
+		return before, fmt.Errorf("event %s: %w", event.Name(), err)
+	}
+	return append(append(dst, EscapeLines(e.rest.Bytes())...), '\n'), nil
 }
 
 // ParseFrame is the reverse of Encode for the events of a run. An unknown event is an error.

@@ -288,3 +288,45 @@ func FuzzEncode(f *testing.F) {
 		}
 	})
 }
+
+// standard returns the frame of an event as encoding/json makes it.
+func standard(e wire.Event) ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteString("event: " + e.Name() + "\ndata: ")
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(e)
+	b.WriteString("\n")
+	return wire.EscapeLines(b.Bytes()), err
+}
+
+func FuzzContent(f *testing.F) {
+	f.Add("a\nb", `{"a":"b"}`, "r\r\n", 0)
+	f.Add("\xff\x00\u2028\u2029\u0085\ufffd", "{\n}", "\"\\/\b\f\t\x1f\x7f<&>", 1)
+	f.Add("日本 🎉\xed\xa0\x80", "{", "é", 1<<22)
+	f.Add("", "{\"\u0085\":\"\u2029<\"}", "", -1)
+	f.Fuzz(func(t *testing.T, text, data, id string, n int) {
+		e := wire.NewEncoder(nil)
+		h := head(wire.EventRunContent)
+		// The encoder keeps the head and the data from event to event.
+		for _, event := range []wire.Content{
+			{Head: h, Content: text, EventIndex: n},
+			{Head: h, Content: text, ModelProviderData: json.RawMessage(data), ContentType: id},
+			{Head: wire.Head{AgentID: id, SessionID: text, NestedDepth: n, CreatedAt: int64(n)}, ReasoningContent: text},
+			{Head: h, ModelProviderData: json.RawMessage(data), WorkflowAgent: true},
+			{Head: h, ModelProviderData: json.RawMessage(`{"id":1}`), Content: id},
+		} {
+			want, wantErr := standard(event)
+			got, err := e.Append([]byte("before"), event)
+			if (err == nil) != (wantErr == nil) {
+				t.Fatalf("%v, want %v", err, wantErr)
+			}
+			if err != nil {
+				want = nil
+			}
+			if string(got) != "before"+string(want) {
+				t.Errorf("%q, want %q", got, want)
+			}
+		}
+	})
+}
