@@ -117,7 +117,7 @@ func (u *usage) UnmarshalJSON(data []byte) error {
 // read yields the answer's text and returns its End. A nil End without an error means
 // that the consumer stopped reading.
 //
-// One json.Decoder reads all events, because json.Unmarshal allocates its state anew
+// One json.Decoder reads all events that readPlain does not know, because json.Unmarshal allocates its state anew
 // for each. The first chunk's identifiers are decoded with the chunk; afterwards the
 // decoder's target is the chunk alone. Azure OpenAI starts with a chunk that has
 // neither identifiers nor choices (prompt_filter_results only), hence the test for
@@ -130,9 +130,8 @@ func (a *answer) read() (*model.End, error) {
 	}
 	c, into := &head.chunk, any(&head)
 	for {
-		*c = chunk{}
 		a.events.Next()
-		if err := decoder.Decode(into); err != nil {
+		if err := a.decode(decoder, into, c); err != nil {
 			_, broken := errors.AsType[*json.SyntaxError](err)
 			if a.finish != "" && (broken || a.events.Ended()) { // [DONE] may be cut too
 				return a.end()
@@ -147,6 +146,17 @@ func (a *answer) read() (*model.End, error) {
 			return nil, err
 		}
 	}
+}
+
+// decode reads the next chunk into c, which is a part of into or the same. Before the identifiers are known, there
+// is more to read than readPlain does.
+func (a *answer) decode(decoder *json.Decoder, into any, c *chunk) error {
+	if a.data != nil && a.events.Peek(decoder.InputOffset()) && readPlain(a.events.Last(), c) {
+		a.events.Skip()
+		return nil
+	}
+	*c = chunk{}
+	return decoder.Decode(into)
 }
 
 // readWhole is read for an answer in one piece.

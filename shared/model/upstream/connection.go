@@ -33,7 +33,9 @@ func NewTransport(header time.Duration) http.RoundTripper {
 		ResponseHeaderTimeout: header,
 		IdleConnTimeout:       90 * time.Second,
 		MaxIdleConnsPerHost:   64,
-		HTTP2:                 &http.HTTP2Config{SendPingTimeout: 30 * time.Second},
+		// A longer request is written past the buffer. net/http's own 4 KB stay with each open stream.
+		WriteBufferSize: 1 << 10,
+		HTTP2:           &http.HTTP2Config{SendPingTimeout: 30 * time.Second},
 	})
 }
 

@@ -31,16 +31,21 @@ type Events struct {
 	data     []byte  // the unread data of the current line
 	last     []byte  // all data of the current line
 	held     int     // bytes read since Next
+	given    int64   // bytes that Read has returned
 	begun    bool    // the first line was read
 	any      bool    // at least one event was read
 	err      error   // why reading ended; io.EOF for a clean end
 	reported *Report // of an event named error
 }
 
+// firstBuffer is the size in bytes of the buffer for lines. It grows with a longer line. Nearly all lines are shorter,
+// and a stream that waits for its model should hold no more.
+const firstBuffer = 1 << 10
+
 // NewEvents returns a reader of the events in body.
 func NewEvents(body io.Reader) *Events {
 	lines := bufio.NewScanner(body)
-	lines.Buffer(nil, MaxEvent)
+	lines.Buffer(make([]byte, 0, firstBuffer), MaxEvent)
 	lines.Split(splitLines())
 	return &Events{lines: lines}
 }
@@ -81,13 +86,29 @@ func (e *Events) Read(p []byte) (int, error) {
 		}
 	}
 	n := copy(p, e.data)
-	e.data = e.data[n:]
+	e.data, e.given = e.data[n:], e.given+int64(n)
 	if e.held += n; e.held > MaxEvent {
 		e.err = bufio.ErrTooLong
 		return 0, e.err
 	}
 	return n, nil
 }
+
+// Peek reads the next data line, which Last returns then, without taking it from what Read returns. It reports
+// false if there is none, or if more than the first decoded bytes were read from e: then the line continues a value
+// that has begun. Skip takes the line.
+func (e *Events) Peek(decoded int64) bool {
+	if e.given != decoded {
+		return false
+	}
+	for len(e.data) == 0 && e.err == nil {
+		e.err = e.line()
+	}
+	return e.err == nil && len(e.data) == len(e.last)
+}
+
+// Skip takes the line that Peek has read.
+func (e *Events) Skip() { e.data = nil }
 
 // line reads the next line and puts its data, if it is a data line, into e.data.
 func (e *Events) line() error {
