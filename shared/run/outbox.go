@@ -2,6 +2,7 @@ package run
 
 import (
 	"bytes"
+	"strings"
 	"sync"
 
 	"github.com/keyway-agents/keyway/shared/store"
@@ -46,30 +47,82 @@ func (o *outbox) deliver(e Event, err error) {
 	}
 }
 
-// eventLog keeps the frames of one leg until they are stored. A batch of frames keeps its first event and its number of
-// events from the first try to store it until a try has succeeded. If the answer of a try was lost, the next one finds
-// the same batch in the table and changes nothing. The pulse stores the batches of all runs in one statement; a
-// checkpoint and the end of the leg store the rest with their own statement. So a token costs no write of its own, and
-// a short run costs no extra round trip. See docs/adr/0005. A nil log has no frames.
+// eventLog keeps the frames of one leg until they are stored. A batch of frames keeps its first event and its
+// number of events from the first try to store it until a try has succeeded. If the answer of a try was lost, the
+// next one finds the same batch in the table and changes nothing. The pulse stores the batches of all runs in one
+// statement; a checkpoint and the end of the leg store the rest with their own statement. So a token costs no write
+// of its own, and a short run costs no extra round trip. See docs/adr/0005. A nil log has no frames.
 //
-// Several goroutines use a log, and none of them holds its lock during a write to the database. Two statements may hold
-// the same batch at the same time, which is harmless.
+// Several goroutines use a log, and none of them holds its lock during a write to the database. Two statements may
+// hold the same batch at the same time, which is harmless.
 type eventLog struct {
 	leg store.Leg
 
-	mu      sync.Mutex // guards the fields below
-	sealed  []store.Events
-	first   int // the index of the first event that is in no batch yet
-	count   int
-	frames  bytes.Buffer
-	encoder *wire.Encoder // writes into frames
+	mu     sync.Mutex // guards the fields below
+	sealed []store.Events
+	// open are the frames that are in no batch yet.
+	open frames
+	// ending means that the leg ends: only its last statement stores the open frames, together with the last event. So a
+	// short run has one row of events.
+	ending  bool
+	encoder *wire.Encoder
 }
 
 // newEventLog returns an empty log for the events of one leg.
-func newEventLog(leg store.Leg) *eventLog {
-	l := &eventLog{leg: leg}
-	l.encoder = wire.NewEncoder(&l.frames)
-	return l
+func newEventLog(leg store.Leg) *eventLog { return &eventLog{leg: leg, encoder: wire.NewEncoder(nil)} }
+
+// frames are the encoded events of a leg from an index on. They are kept in pieces that never move, so that the
+// consumer and the log share them, and a long answer is not copied again and again while it grows.
+type frames struct {
+	first, count int
+	full         [][]byte // pieces without room
+	last         []byte   // the piece that is filled
+}
+
+// The sizes of a piece, in bytes. The first one has room for the few events before the model's answer: a stream that
+// waits for its model should not hold more.
+const minPiece, maxPiece = 1 << 10, 16 << 10
+
+// add appends an event and returns its frame, or nil if it cannot be encoded.
+func (f *frames) add(encoder *wire.Encoder, index int, e wire.Event) []byte {
+	const ofToken = 512 // A frame of one token is shorter. A longer frame moves the piece once.
+	if cap(f.last)-len(f.last) < ofToken {
+		if len(f.last) > 0 {
+			f.full = append(f.full, f.last)
+		}
+		f.last = make([]byte, 0, min(max(4*cap(f.last), minPiece), maxPiece))
+	}
+	from := len(f.last)
+	all, err := encoder.Append(f.last, e)
+	if err != nil {
+		return nil
+	}
+	if clean := storable(all[from:]); len(clean) != len(all)-from || !bytes.Equal(clean, all[from:]) {
+		all = append(all[:from], clean...)
+	}
+	if f.last = all; f.count == 0 {
+		f.first = index
+	}
+	f.count++
+	return all[from:len(all):len(all)]
+}
+
+// batch returns the frames as one batch, with more frames at its end.
+func (f *frames) batch(leg store.Leg, more []byte) store.Events {
+	size := len(f.last) + len(more)
+	for _, piece := range f.full {
+		size += len(piece)
+	}
+	var text strings.Builder
+	text.Grow(size)
+	for _, piece := range f.full {
+		text.Write(piece)
+	}
+	text.Write(f.last)
+	text.Write(more)
+	return store.Events{
+		RunID: leg.RunID, Attempt: leg.Attempt, First: f.first, Count: f.count, Frames: text.String(),
+	}
 }
 
 // add keeps the frame of an event and returns it. Events are plain data that always encodes; if one did not, add would
@@ -80,22 +133,7 @@ func (l *eventLog) add(index int, e wire.Event) []byte {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	from := l.frames.Len()
-	if l.encoder.Encode(e) != nil {
-		return nil
-	}
-	// The consumer may still write the frame when the buffer is reset, so it gets a copy.
-	frame := bytes.Clone(l.frames.Bytes()[from:])
-	if clean := storable(frame); !bytes.Equal(clean, frame) {
-		frame = clean
-		l.frames.Truncate(from)
-		l.frames.Write(frame)
-	}
-	if l.count == 0 {
-		l.first = index
-	}
-	l.count++
-	return frame
+	return l.open.add(l.encoder, index, e)
 }
 
 // pending makes a batch of the frames that are in none, and returns all batches that may not be stored yet.
@@ -105,12 +143,9 @@ func (l *eventLog) pending() []store.Events {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.count > 0 {
-		l.sealed = append(l.sealed, store.Events{
-			RunID: l.leg.RunID, Attempt: l.leg.Attempt, First: l.first, Count: l.count, Frames: l.frames.String(),
-		})
-		l.count = 0
-		l.frames.Reset()
+	if l.open.count > 0 && !l.ending {
+		l.sealed = append(l.sealed, l.open.batch(l.leg, nil))
+		l.open = frames{}
 	}
 	return l.sealed[:len(l.sealed):len(l.sealed)]
 }
@@ -128,27 +163,33 @@ func (l *eventLog) stored(batches []store.Events) {
 	}
 }
 
-// withLast returns the batches of pending and one more with the last event, which is not kept in the log: if it cannot
-// be stored, another event becomes the last one. frame is the encoded event. With stateInSession the stored one lacks
-// the state, which the store adds when it reads the event.
+// withLast returns the batches that may not be stored yet, of which the last one ends with this event. The event is
+// not kept in the log: if it cannot be stored, another event becomes the last one. frame is the encoded event. With
+// stateInSession the stored one lacks the state, which the store adds when it reads the event.
+//
+// The last batch is in no other statement: otherwise that one could store it without the event, and this event
+// would be taken for stored.
 func (l *eventLog) withLast(index int, e wire.Event, stateInSession bool) (batches []store.Events, frame []byte) {
 	if l == nil {
 		return nil, nil
 	}
-	batches = l.pending()
-	var b bytes.Buffer
-	if wire.NewEncoder(&b).Encode(e) != nil {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ending = true
+	batches = l.sealed[:len(l.sealed):len(l.sealed)]
+	var last frames
+	if frame = last.add(l.encoder, index, e); frame == nil {
 		return batches, nil
 	}
-	frame = storable(bytes.Clone(b.Bytes()))
 	stored := frame
 	if completed, ok := e.(wire.Completed); ok && stateInSession {
-		b.Reset()
 		completed.SessionState = store.EmptyState
-		_ = wire.NewEncoder(&b).Encode(completed) // It has been encoded with the state.
-		stored = storable(b.Bytes())
+		stored = last.add(l.encoder, index, completed)
 	}
-	return append(batches, store.Events{
-		RunID: l.leg.RunID, Attempt: l.leg.Attempt, First: index, Count: 1, Frames: string(stored),
-	}), frame
+	all := l.open
+	if all.count == 0 {
+		all.first = index
+	}
+	all.count++
+	return append(batches, all.batch(l.leg, stored)), frame
 }

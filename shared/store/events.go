@@ -28,17 +28,34 @@ type Events struct {
 // room for 512 attempts, of four million events each.
 func FirstIndex(attempt int) int { return max(attempt-1, 0) << 22 }
 
-// insertEvents is the part of a statement that stores the events of one run, if the part named run has found the run. A
-// batch that is stored already stays as it is: the statement may be repeated, and two statements may hold the same
-// batch.
+// insertEvents is the part of a statement that stores the events of one run, if the part named run has found the
+// run. A batch that is stored already stays as it is: the statement may be repeated, and two statements may hold
+// the same batch.
 const insertEvents = `
 	INSERT INTO keyway.run_events (run_id, attempt, first_index, count, frames)
-	SELECT @run_id, @attempt, e.first_index, e.count, e.frames FROM run,
-		unnest(@firsts::integer[], @counts::integer[], @frames::text[]) AS e (first_index, count, frames)
+	SELECT @run_id, @attempt, e.first_index, e.count, e.frames FROM run, (
+		SELECT @first::integer, @count::integer, @frame::text WHERE @count::integer > 0
+		UNION ALL SELECT * FROM unnest(@firsts::integer[], @counts::integer[], @frames::text[])
+	) AS e (first_index, count, frames)
 	ON CONFLICT DO NOTHING`
 
-// addEventArgs adds the named arguments of insertEvents.
+// addEventArgs adds the named arguments of insertEvents. Nearly always there is one batch at most, and pgx takes
+// several times as long for arrays, which it copies once more.
 func addEventArgs(args pgx.NamedArgs, batches []Events) pgx.NamedArgs {
+	var last Events
+	if n := len(batches) - 1; n >= 0 {
+		batches, last = batches[:n], batches[n]
+	}
+	args["first"], args["count"], args["frame"] = last.First, last.Count, last.Frames
+	if len(batches) == 0 {
+		args["firsts"], args["counts"], args["frames"] = "{}", "{}", "{}"
+		return args
+	}
+	return addBatches(args, batches)
+}
+
+// addBatches adds batches as arrays.
+func addBatches(args pgx.NamedArgs, batches []Events) pgx.NamedArgs {
 	frames, firsts, counts := make([]string, len(batches)), make([]int32, len(batches)), make([]int32, len(batches))
 	for i, e := range batches {
 		frames[i], firsts[i], counts[i] = e.Frames, int32(e.First), int32(e.Count)
@@ -60,7 +77,7 @@ func (db *DB) AddEvents(ctx context.Context, batches []Events) (busy []uuid.UUID
 	for i, e := range batches {
 		runs[i], attempts[i] = e.RunID, int32(e.Attempt)
 	}
-	args := addEventArgs(pgx.NamedArgs{"runs": runs, "attempts": attempts}, batches)
+	args := addBatches(pgx.NamedArgs{"runs": runs, "attempts": attempts}, batches)
 	busy, err = list(ctx, db, pgx.RowTo[uuid.UUID], `
 		WITH e AS (
 			SELECT * FROM
