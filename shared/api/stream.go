@@ -1,10 +1,8 @@
 package api
 
 import (
-	"io"
 	"iter"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
@@ -24,6 +22,9 @@ const (
 	keepAlive = 15 * time.Second
 	// writeTimeout is how long one write may wait for a client that reads nothing.
 	writeTimeout = 30 * time.Second
+	// deadlineLag is how old the deadline of a write may be when it is used: to set it anew for each token would cost as
+	// much as the token.
+	deadlineLag = time.Second
 	// maxWrite is the size of one write in bytes. Stored events of a run can have megabytes,
 	// and a client that reads them slowly must not reach writeTimeout.
 	maxWrite = 32 << 10
@@ -92,9 +93,15 @@ type eventStream struct {
 	failed  func()      // called when a write has failed; nil for none
 	idle    *time.Timer // sends the next keep-alive comment
 	flushed time.Time   // when the last flush was
-	later   *time.Timer // flushes the events that a burst left unflushed
+	later   *time.Timer // writes and flushes the held events; nil until there are some
 	pending bool        // later is set
+	// held are events of a burst that are not written yet; nil for none. A stream that waits for its model has no buffer.
+	held     *[]byte
+	extended time.Time // when the deadline was set
 }
+
+// buffers are the buffers of bursts, each with room for maxWrite bytes.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, maxWrite); return &b }}
 
 // openStream sends the status and the headers of a stream.
 func openStream(w http.ResponseWriter) *eventStream {
@@ -102,16 +109,24 @@ func openStream(w http.ResponseWriter) *eventStream {
 	w.Header().Set("Cache-Control", "no-cache, no-store") // AgentOS sends no-cache
 	w.Header().Set("X-Accel-Buffering", "no")             // keeps nginx from buffering the events
 	w.WriteHeader(http.StatusOK)
-	s := &eventStream{w: w, control: http.NewResponseController(w), encoder: wire.NewEncoder(w)}
-	s.idle = time.AfterFunc(keepAlive, func() { s.comment(wire.KeepAlive) })
-	s.later = time.AfterFunc(time.Hour, s.flushRest)
-	s.later.Stop()
+	s := &eventStream{w: w, control: http.NewResponseController(w), encoder: wire.NewEncoder(nil)}
+	s.mu.Lock() // the timer may be faster
+	defer s.mu.Unlock()
+	s.flushed = time.Now().Add(-flushInterval)
+	s.idle = time.AfterFunc(keepAlive, s.whenIdle)
 	return s
 }
 
 // send frames an event and sends it.
 func (s *eventStream) send(e wire.Event) {
-	s.write(func() error { return s.encoder.Encode(e) })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	frame, err := s.encoder.Append(nil, e)
+	if err != nil {
+		s.fail()
+		return
+	}
+	s.write(frame)
 }
 
 // sendFrame sends one or more events that are framed already.
@@ -119,42 +134,80 @@ func (s *eventStream) sendFrame(frame []byte) {
 	if len(frame) == 0 {
 		return
 	}
-	s.write(func() (err error) {
-		for piece := range slices.Chunk(frame, maxWrite) {
-			if len(frame) > maxWrite {
-				s.extendDeadline()
-			}
-			if _, err = s.w.Write(piece); err != nil {
-				break
-			}
-		}
-		return err
-	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.write(frame)
 }
 
 // comment sends a framed comment, which clients ignore.
-func (s *eventStream) comment(text string) {
-	s.write(func() error { _, err := io.WriteString(s.w, text); return err })
-}
+func (s *eventStream) comment(text string) { s.sendFrame([]byte(text)) }
 
-// write calls put, and flushes at once or after the rest of flushInterval.
-func (s *eventStream) write(put func() error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// write sends frames at once, or with the rest of a burst. The caller holds mu.
+func (s *eventStream) write(frames []byte) {
 	if s.closed {
 		return
 	}
-	if put() != nil {
-		s.fail()
+	now := time.Now()
+	if since := now.Sub(s.flushed); since < flushInterval {
+		s.hold(frames)
+		if !s.pending {
+			s.pending = true
+			s.flushLater(flushInterval - since)
+		}
 		return
 	}
-	switch since := time.Since(s.flushed); {
-	case since >= flushInterval:
-		s.flush()
-	case !s.pending:
-		s.pending = true
-		s.later.Reset(flushInterval - since)
+	s.writeHeld()
+	s.put(frames)
+	s.flush(now)
+}
+
+// hold keeps frames for the next flush. What does not fit is written.
+func (s *eventStream) hold(frames []byte) {
+	if s.held != nil && len(*s.held)+len(frames) > maxWrite {
+		s.writeHeld()
 	}
+	if len(frames) > maxWrite {
+		s.put(frames)
+		return
+	}
+	if s.held == nil {
+		s.held = buffers.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
+	}
+	*s.held = append(*s.held, frames...)
+}
+
+// writeHeld writes the held events.
+func (s *eventStream) writeHeld() {
+	held := s.held
+	if s.held = nil; held == nil {
+		return
+	}
+	s.put(*held)
+	*held = (*held)[:0]
+	buffers.Put(held)
+}
+
+// put writes frames, in parts of at most maxWrite bytes with a deadline each if they are longer.
+func (s *eventStream) put(frames []byte) {
+	for long := len(frames) > maxWrite; len(frames) > 0 && !s.closed; {
+		part := frames[:min(len(frames), maxWrite)]
+		if now := time.Now(); long || now.Sub(s.extended) >= deadlineLag {
+			s.extendDeadline(now)
+		}
+		if _, err := s.w.Write(part); err != nil {
+			s.fail()
+		}
+		frames = frames[len(part):]
+	}
+}
+
+// flushLater sets the timer for the end of a burst.
+func (s *eventStream) flushLater(after time.Duration) {
+	if s.later == nil {
+		s.later = time.AfterFunc(after, s.flushRest)
+		return
+	}
+	s.later.Reset(after)
 }
 
 // flushRest flushes the end of a burst. The timer later calls it.
@@ -163,38 +216,67 @@ func (s *eventStream) flushRest() {
 	defer s.mu.Unlock()
 	s.pending = false
 	if !s.closed {
-		s.flush()
+		s.writeHeld()
+		s.flush(time.Now())
 	}
 }
 
-// flush sends what is buffered and starts the idle time anew. The caller holds mu.
-func (s *eventStream) flush() {
-	s.flushed = time.Now()
-	s.extendDeadline()
+// whenIdle sends a comment if nothing was sent for keepAlive. The timer idle calls it; it is not set anew with each
+// event.
+func (s *eventStream) whenIdle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	if left := keepAlive - time.Since(s.flushed); left > 0 {
+		s.idle.Reset(left)
+		return
+	}
+	s.write([]byte(wire.KeepAlive))
+	s.idle.Reset(keepAlive)
+}
+
+// flush sends what is written. The caller holds mu.
+func (s *eventStream) flush(now time.Time) {
+	if s.closed {
+		return
+	}
+	s.flushed = now
 	if s.control.Flush() != nil {
 		s.fail()
 	}
-	s.idle.Reset(keepAlive)
 }
 
 // extendDeadline gives the client writeTimeout from now on. Not every writer supports
 // deadlines.
-func (s *eventStream) extendDeadline() { _ = s.control.SetWriteDeadline(time.Now().Add(writeTimeout)) }
+func (s *eventStream) extendDeadline(now time.Time) {
+	s.extended = now
+	_ = s.control.SetWriteDeadline(now.Add(writeTimeout))
+}
 
 // fail records that the client has disconnected. The caller holds mu.
 func (s *eventStream) fail() {
+	if s.closed {
+		return
+	}
 	s.closed = true
 	if s.failed != nil {
 		s.failed()
 	}
 }
 
-// close stops the timers. The handler must call it before it returns: net/http forbids
+// close writes what is held and stops the timers. The handler must call it before it returns: net/http forbids
 // the use of a ResponseWriter after that, and a timer would still write to it.
 func (s *eventStream) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.closed {
+		s.writeHeld()
+	}
 	s.closed = true
 	s.idle.Stop()
-	s.later.Stop()
+	if s.later != nil {
+		s.later.Stop()
+	}
 }
