@@ -3,9 +3,13 @@ package store
 import (
 	"cmp"
 	"context"
+	"encoding/json"
+	"strconv"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/keyway-agents/keyway/shared/pgvalue"
 )
@@ -13,11 +17,11 @@ import (
 // text returns a query for the configured schema. Queries are written for the default schema "keyway", so that they
 // can be pasted into psql.
 //
-// Setting search_path instead would be shorter, but it is state of the connection. RDS Proxy pins a connection on which
-// a client executes SET (AWS's documentation, "Avoiding pinning an RDS Proxy"), and a proxy that shares connections
-// without pinning would execute the next client's statements in the wrong schema. A name in the text is also
-// independent of the search_path that a database or a role sets. The texts are cached, because there are few different
-// queries and each is executed often.
+// Setting search_path instead would be shorter, but it is state of the connection. RDS Proxy pins a connection on
+// which a client executes SET (AWS's documentation, "Avoiding pinning an RDS Proxy"), and a proxy that shares
+// connections without pinning would execute the next client's statements in the wrong schema. A name in the text is
+// also independent of the search_path that a database or a role sets. The texts are cached, because there are few
+// different queries and each is executed often.
 func (e executor) text(sql string) string {
 	if t, ok := e.pool.sql.Load(sql); ok {
 		return t.(string)
@@ -27,8 +31,8 @@ func (e executor) text(sql string) string {
 	return t
 }
 
-// arguments are the named arguments of a query. They do what pgx.NamedArgs does, but parse each text once: to parse the
-// text of a statement that begins a run takes longer than to send it.
+// arguments are the named arguments of a query. They do what pgx.NamedArgs does, but parse each text once: to parse
+// the text of a statement that begins a run takes longer than to send it.
 type arguments struct {
 	pool  *pool
 	named pgx.NamedArgs
@@ -66,9 +70,40 @@ func (a arguments) RewriteQuery(
 	p := found.(parsed)
 	values = make([]any, len(p.names))
 	for i, name := range p.names {
-		values[i] = a.named[name]
+		values[i] = simple(a.named[name])
 	}
 	return p.sql, values, nil
+}
+
+// simple returns an argument in the form that pgx encodes with the least work. pgx would ask a uuid.UUID for a text
+// after it has tried it as bytes, and reflect on a number; it sends a string as it is, as the text of a value of any
+// type. A value that is NULL is nil.
+func simple(arg any) any {
+	switch v := arg.(type) {
+	case uuid.UUID:
+		return pgtype.UUID{Bytes: v, Valid: true}
+	case *uuid.UUID:
+		if v == nil {
+			return nil
+		}
+		return pgtype.UUID{Bytes: *v, Valid: true}
+	case int:
+		return strconv.Itoa(v)
+	case int64:
+		return strconv.FormatInt(v, 10)
+	case bool:
+		return strconv.FormatBool(v)
+	case *string:
+		if v == nil {
+			return nil
+		}
+		return *v
+	case json.RawMessage:
+		if v == nil {
+			return nil
+		}
+	}
+	return arg
 }
 
 // arguments returns the arguments of a query for pgx.
@@ -153,8 +188,8 @@ func collect[T any](ctx context.Context, on statements, sql string, args pgx.Nam
 	return list(ctx, on, pgx.RowToStructByName[T], sql, args)
 }
 
-// listing describes one page of a list. Its texts become part of the SQL, so they must be constants of this package and
-// never come from a request.
+// listing describes one page of a list. Its texts become part of the SQL, so they must be constants of this package
+// and never come from a request.
 type listing struct {
 	columns, from, order string
 	// limit and page are at least 1.
