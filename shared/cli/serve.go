@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -150,18 +149,12 @@ func (c serveCmd) Run(ctx context.Context, e env) error {
 	return c.serve(ctx, e)
 }
 
-// gcPercent is how much the heap grows, in percent, before it is collected. The
-// environment variable GOGC overrides it.
-// The heap is small: with Go's default of 100, collecting it took a fifth of the CPU
-// under load. The price is memory, see bench/README.md.
-const gcPercent = 300
-
 // serve runs the server until ctx ends. It reports a wrong setting as early as possible:
 // it checks the configuration first, then takes the port, and only then starts or
 // downloads a database, which may take minutes.
 func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 	if _, chosen := e.lookup("GOGC"); !chosen {
-		debug.SetGCPercent(gcPercent)
+		defer giveRoom()()
 	}
 	// People read text in a terminal; programs read JSON from a pipe or a file.
 	s := &server{
