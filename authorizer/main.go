@@ -5,14 +5,11 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"os"
 
-	"github.com/aws/aws-lambda-go/lambda"
-
-	"github.com/keyway-agents/keyway/shared/edge"
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/lambdaruntime"
 	"github.com/keyway-agents/keyway/shared/logging"
 )
 
@@ -29,11 +26,16 @@ func main() {
 	if err != nil {
 		logging.Exit(log, "the authorizer", err)
 	}
-	lambda.Start(func(ctx context.Context, e edge.Event) (edge.Response, error) {
-		answer, err := a.AuthorizeEvent(ctx, e)
-		if errors.Is(err, fault.Unauthenticated) {
-			err = errUnauthorized
+	lambdaruntime.Start(log, func(in *lambdaruntime.Invocation) error {
+		ctx, cancel := in.Context()
+		defer cancel()
+		answer, err := a.Answer(ctx, in.Event)
+		switch {
+		case errors.Is(err, fault.Unauthenticated):
+			return errUnauthorized
+		case err != nil:
+			return err
 		}
-		return answer, err
+		return in.Answer(answer)
 	})
 }

@@ -41,7 +41,7 @@ type authorizerBench struct {
 
 // The indexes of report.Subjects.
 const (
-	beside = iota // the lower bound
+	beside = iota // the lower bound, or the other build
 	ours          // the authorizer
 )
 
@@ -54,6 +54,9 @@ func benchAuthorizer(ctx context.Context, f flags) (err error) {
 	b := authorizerBench{flags: f, report: report{
 		About: about, Rounds: f.rounds, Subjects: []string{"beside", "authorizer"},
 	}}
+	if f.base != "" {
+		b.Subjects = []string{"before", "after"}
+	}
 	if b.dir, err = os.MkdirTemp("", "keyway-bench-"); err != nil {
 		return err
 	}
@@ -82,11 +85,16 @@ func benchAuthorizer(ctx context.Context, f flags) (err error) {
 func (b *authorizerBench) sizes(ctx context.Context) error {
 	// arm64 is what the template deploys. amd64 is measured for those who deploy that.
 	for _, arch := range []string{"arm64", "amd64"} {
+		if b.base != "" && arch != runtime.GOARCH {
+			continue // the other build is there for this machine only
+		}
 		say("building for linux/%s", arch)
 		for i, pkg := range []string{beside: "./bench/emptylambda", ours: "./authorizer"} {
 			file := b.program(i, arch)
-			if err := lambdatest.Build(ctx, pkg, file, "GOOS=linux", "GOARCH="+arch); err != nil {
-				return err
+			if i == ours || b.base == "" {
+				if err := lambdatest.Build(ctx, pkg, file, "GOOS=linux", "GOARCH="+arch); err != nil {
+					return err
+				}
 			}
 			info, err := os.Stat(file)
 			if err != nil {
@@ -100,6 +108,9 @@ func (b *authorizerBench) sizes(ctx context.Context) error {
 
 // program returns the path of a subject's program.
 func (b *authorizerBench) program(subject int, arch string) string {
+	if subject == beside && b.base != "" {
+		return filepath.Join(b.base, "authorizer")
+	}
 	return filepath.Join(b.dir, b.Subjects[subject]+"-"+arch)
 }
 
@@ -151,6 +162,9 @@ func (b *authorizerBench) starts(ctx context.Context) error {
 // and CPU time in nanoseconds.
 var benchmarkLine = regexp.MustCompile(`^BenchmarkAuthorize/(\w+)/(\d+)/(\w+)\s.*\s([\d.]+) cpu-ns/op`)
 
+// rolesLine matches a result of BenchmarkRoles for an event.
+var rolesLine = regexp.MustCompile(`^BenchmarkRoles/(\S+)/event\s.*\s([\d.]+) cpu-ns/op`)
+
 // cpu runs BenchmarkAuthorize of shared/edge. Each round is a new process, since the
 // layout of the memory differs between processes and can make one of them slower for its
 // whole life. The benchmark reports CPU time, which other programs on the machine disturb
@@ -164,54 +178,134 @@ func (b *authorizerBench) cpu(ctx context.Context) error {
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("go test -c ./shared/edge: %w\n%s", err, out)
 	}
+	base := filepath.Join(b.base, "edge.test")
 	for n := range b.Rounds {
 		say("CPU, round %d of %d", n+1, b.Rounds)
-		cmd := exec.CommandContext(ctx, test, "-test.run", "^$", "-test.bench", "Authorize", // #nosec G204 -- built above
-			"-test.cpu", "1", "-test.benchtime", "0.3s")
-		cmd.Dir = filepath.Join("shared", "edge")
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("BenchmarkAuthorize: %w\n%s", err, out)
+		if b.base == "" {
+			µs, err := b.benchmark(ctx, test)
+			if err != nil {
+				return err
+			}
+			b.addCPU(µs)
+			continue
 		}
-		if err := b.addCPU(out); err != nil {
-			return err
+		for i, program := range []string{beside: base, ours: test} {
+			µs, err := b.benchmark(ctx, program)
+			if err != nil {
+				return err
+			}
+			b.addBuild(i, µs)
 		}
 	}
 	return nil
 }
 
-// addCPU adds the figures of one round. The check of the signature alone is the lower
-// bound for two parts: Authorize, and a whole event with its JSON.
-func (b *authorizerBench) addCPU(out []byte) error {
-	// µs holds the CPU time of each "algorithm scopes part", in microseconds.
+// benchmark runs BenchmarkAuthorize and BenchmarkRoles once. The result holds the CPU time of each "algorithm scopes
+// part" in microseconds.
+func (b *authorizerBench) benchmark(ctx context.Context, test string) (map[string]float64, error) {
+	test, err := filepath.Abs(test)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, test, "-test.run", "^$", "-test.cpu", "1", // #nosec G204 -- a test binary
+		"-test.bench", "Authorize|Roles", "-test.benchtime", "0.3s")
+	cmd.Dir = filepath.Join("shared", "edge")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("BenchmarkAuthorize: %w\n%s", err, out)
+	}
+	return timesIn(out)
+}
+
+// timesIn reads the output of the benchmark. It must have all times.
+func timesIn(out []byte) (map[string]float64, error) {
 	µs := map[string]float64{}
 	for s := bufio.NewScanner(bytes.NewReader(out)); s.Scan(); {
 		if m := benchmarkLine.FindStringSubmatch(s.Text()); m != nil {
 			ns, err := strconv.ParseFloat(m[4], 64)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			µs[strings.Join(m[1:4], " ")] = ns / 1000
 		}
+		if m := rolesLine.FindStringSubmatch(s.Text()); m != nil {
+			ns, err := strconv.ParseFloat(m[2], 64)
+			if err != nil {
+				return nil, err
+			}
+			µs[m[1]] = ns / 1000
+		}
 	}
-	for _, part := range []struct{ name, title string }{
-		{"whole", "Authorize"}, {"event", "an event, JSON in and out"},
-	} {
-		for _, alg := range []string{"HS256", "RS256", "ES256"} {
-			for _, scopes := range []string{"1", "100"} {
-				cell := alg + " " + scopes + " "
-				if µs[cell+part.name] == 0 || µs[cell+"signature"] == 0 {
-					return fmt.Errorf("BenchmarkAuthorize has no %s:\n%s", cell+part.name, out)
+	for _, alg := range algorithms {
+		for _, scopes := range numbers {
+			for _, part := range []string{"whole", "event", "signature"} {
+				if cell := alg + " " + scopes + " " + part; µs[cell] == 0 {
+					return nil, fmt.Errorf("BenchmarkAuthorize has no %s:\n%s", cell, out)
 				}
+			}
+		}
+	}
+	return µs, nil
+}
+
+// algorithms and numbers of scopes that BenchmarkAuthorize measures.
+var (
+	algorithms = []string{"HS256", "RS256", "ES256"}
+	numbers    = []string{"1", "100"}
+)
+
+// addBuild adds the figures of one round of one build. Each build has its own lower bound, measured in the same
+// process.
+func (b *authorizerBench) addBuild(subject int, µs map[string]float64) {
+	for _, alg := range algorithms {
+		for _, scopes := range numbers {
+			cell := alg + " " + scopes + " "
+			signature := µs[cell+"signature"]
+			for _, part := range parts {
+				name := fmt.Sprintf("%s, %s, scopes: %s", part.title, alg, scopes)
+				b.add(subject, name+", µs", µs[cell+part.name])
+				if part.name != "signature" {
+					b.add(subject, name+", × the signature", µs[cell+part.name]/signature)
+				}
+			}
+		}
+	}
+	if one, roles := µs["one_scope"], µs["20_roles"]; one > 0 && roles > 0 {
+		b.add(subject, "an event of 20 roles, more than of one scope, RS256, µs", roles-one)
+	}
+	if first := µs["RS256 1 first"]; first > 0 {
+		b.add(subject, "an event of new scopes, RS256, scopes: 1, × the signature", first/µs["RS256 1 signature"])
+	}
+}
+
+// parts are what BenchmarkAuthorize measures of a token.
+var parts = []struct{ name, title string }{
+	{"signature", "the signature alone"}, {"whole", "Authorize"}, {"event", "an event, JSON in and out"},
+}
+
+// addCPU adds the figures of one round. The check of the signature alone is the lower
+// bound for two parts: Authorize, and a whole event with its JSON.
+func (b *authorizerBench) addCPU(µs map[string]float64) {
+	for _, part := range parts[1:] {
+		for _, alg := range algorithms {
+			for _, scopes := range numbers {
+				cell := alg + " " + scopes + " "
 				name := fmt.Sprintf("%s, %s, scopes: %s, µs", part.title, alg, scopes)
 				b.add(beside, name, µs[cell+"signature"])
 				b.add(ours, name, µs[cell+part.name])
 			}
 		}
 	}
+	if first := µs["RS256 1 first"]; first > 0 {
+		b.add(beside, "an event of new scopes, RS256, scopes: 1, µs", µs["RS256 1 signature"])
+		b.add(ours, "an event of new scopes, RS256, scopes: 1, µs", first)
+	}
 	// What 99 more scopes cost: the signature covers a longer token, and Authorize makes a
 	// larger policy.
 	b.add(beside, "RS256, 100 scopes more than 1, µs", µs["RS256 100 signature"]-µs["RS256 1 signature"])
 	b.add(ours, "RS256, 100 scopes more than 1, µs", µs["RS256 100 whole"]-µs["RS256 1 whole"])
-	return nil
+	if one, roles := µs["one_scope"], µs["20_roles"]; one > 0 && roles > 0 {
+		b.add(beside, "an event of one scope, and one of 20 roles, RS256, µs", one)
+		b.add(ours, "an event of one scope, and one of 20 roles, RS256, µs", roles)
+	}
 }

@@ -47,12 +47,17 @@ func TestResultsOfTheCPUBenchmarkAreParsed(t *testing.T) {
 		}
 	}
 	b := authorizerBench{report: report{Subjects: []string{"beside", "authorizer"}}}
-	if err := b.addCPU([]byte("goos: linux\n" + out.String() + "PASS\n")); err != nil {
+	out.WriteString("BenchmarkRoles/one_scope/event \t 20 \t 9 ns/op\t 40000 cpu-ns/op\n" +
+		"BenchmarkRoles/20_roles/event \t 20 \t 9 ns/op\t 45000 cpu-ns/op\n")
+	µs, err := timesIn([]byte("goos: linux\n" + out.String() + "PASS\n"))
+	if err != nil {
 		t.Fatal(err)
 	}
+	b.addCPU(µs)
 	want := map[string][2]float64{
 		"Authorize, ES256, scopes: 1, µs": {70.0005, 70.0005}, "Authorize, HS256, scopes: 100, µs": {1, 90},
 		"an event, JSON in and out, RS256, scopes: 1, µs": {30, 30}, "RS256, 100 scopes more than 1, µs": {0, 60},
+		"an event of one scope, and one of 20 roles, RS256, µs": {40, 45},
 	}
 	found := 0
 	for _, f := range b.Figures {
@@ -62,10 +67,18 @@ func TestResultsOfTheCPUBenchmarkAreParsed(t *testing.T) {
 			}
 		}
 	}
-	if found != len(want) || len(b.Figures) != 13 {
+	if found != len(want) || len(b.Figures) != 14 {
 		t.Errorf("%d of %d figures: %+v", found, len(b.Figures), b.Figures)
 	}
-	if err := b.addCPU([]byte("PASS\n")); err == nil {
+	build := authorizerBench{report: report{Subjects: []string{"before", "after"}}}
+	build.addBuild(ours, µs)
+	for _, f := range build.Figures {
+		if f.Name == "an event, JSON in and out, RS256, scopes: 1, × the signature" && f.Samples[ours][0] != 1 ||
+			f.Name == "an event of 20 roles, more than of one scope, RS256, µs" && f.Samples[ours][0] != 5 {
+			t.Errorf("%s: %v", f.Name, f.Samples)
+		}
+	}
+	if _, err := timesIn([]byte("PASS\n")); err == nil {
 		t.Error("a round without results is accepted")
 	}
 }

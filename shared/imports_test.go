@@ -39,7 +39,7 @@ var rooms = map[string]string{
 	"shared/config/deployed":  "shared/config",
 	"shared/config/configdoc": "shared/config",
 	"shared/edge": "shared/fault shared/limit shared/route shared/scope shared/authz shared/token " +
-		"shared/config shared/logging shared/loghash github.com/aws/aws-lambda-go/events",
+		"shared/config shared/logging shared/loghash shared/strictjson github.com/aws/aws-lambda-go/events",
 	"shared/policycheck": "shared/fault shared/route shared/authz shared/config " +
 		"shared/config/yamlfile shared/edge github.com/aws/aws-lambda-go/events",
 	"shared/replay":           "shared/route shared/scope shared/authz",
@@ -121,7 +121,7 @@ var rooms = map[string]string{
 		"github.com/aws/aws-sdk-go-v2/feature/rds/auth " +
 		"github.com/jackc/pgx",
 	"authorizer": "shared/loghash shared/fault shared/authz shared/config shared/config/deployed " +
-		"shared/edge shared/logging github.com/aws/aws-lambda-go",
+		"shared/edge shared/logging shared/lambdaruntime",
 	"functions":          "", // tests only
 	"functions/agents":   "shared/lambdaboot shared/config shared/route",
 	"functions/config":   "shared/lambdaboot shared/config shared/route",

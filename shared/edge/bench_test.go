@@ -15,7 +15,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/keyway-agents/keyway/shared/config"
@@ -55,6 +54,7 @@ func BenchmarkAuthorize(b *testing.B) {
 			name := fmt.Sprintf("%s/%d", alg.method.Alg(), len(scopes))
 			b.Run(name+"/whole", func(b *testing.B) { benchmarkWhole(b, a, raw) })
 			b.Run(name+"/event", func(b *testing.B) { benchmarkEvent(b, a, raw) })
+			b.Run(name+"/first", func(b *testing.B) { benchmarkFirst(b, a, raw) })
 			b.Run(name+"/signature", func(b *testing.B) { benchmarkSignature(b, alg.method, alg.private, raw) })
 		}
 	}
@@ -112,8 +112,24 @@ func benchmarkEvent(b *testing.B, a *edge.Authorizer, raw string) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	handler := lambda.NewHandler(a.AuthorizeEvent)
-	measure(b, func() error { _, err := handler.Invoke(b.Context(), payload); return err })
+	measure(b, func() error { _, err := a.Answer(b.Context(), payload); return err })
+}
+
+// benchmarkFirst is benchmarkEvent for tokens of which none has had its scopes before, so that each policy is made. As
+// many stages as no authorizer has stand for the scopes.
+func benchmarkFirst(b *testing.B, a *edge.Authorizer, raw string) {
+	var payloads [][]byte
+	for i := range 1000 {
+		e := event(b, "Bearer "+raw)
+		e.MethodArn = strings.Replace(e.MethodArn, "/", fmt.Sprintf("/s%d", i), 1)
+		payload, err := json.Marshal(e)
+		if err != nil {
+			b.Fatal(err)
+		}
+		payloads = append(payloads, payload)
+	}
+	n := 0
+	measure(b, func() error { n++; _, err := a.Answer(b.Context(), payloads[n%len(payloads)]); return err })
 }
 
 func benchmarkSignature(b *testing.B, m jwt.SigningMethod, private any, raw string) {

@@ -56,33 +56,56 @@ const maxOrigins = 8 << 10
 // severalClaims stands for origins that were left out.
 const severalClaims = "several claims"
 
-// contextOf encodes p and the configuration's digest as an authorizer context. exp and
-// iat are in Unix seconds, and "" for a token without them.
-func contextOf(p *authz.Principal, digest string) map[string]any {
-	context := make(map[string]any, 12)
-	context[ctxSubject], context[ctxSession], context[ctxIssuer] = p.Subject, p.SessionID, p.Issuer
-	context[ctxTokenID], context[ctxScopes], context[ctxExpiry] = p.TokenID, scopesText(p.Scopes), seconds(p.ExpiresAt)
-	context[ctxToken], context[ctxHash], context[ctxConfig] = p.TokenHash, p.Hash, digest
-	if !p.IssuedAt.IsZero() {
-		context[ctxIssued] = seconds(p.IssuedAt)
+// member is a member of a context.
+type member struct{ name, text string }
+
+// membersOf encodes p and the configuration's digest as the members of an authorizer context, in the order of their
+// names. exp and iat are in Unix seconds, and "" for a token without them. The members that explain why a principal
+// has no subject or no scopes are there only then.
+func membersOf(p *authz.Principal, digest string) []member {
+	all := make([]member, 0, 16)
+	add := func(name, text string) { all = append(all, member{name, text}) }
+	addSome := func(name, text string) {
+		if text != "" {
+			add(name, text)
+		}
 	}
-	if p.Realm != "" {
-		context[ctxRealm] = p.Realm
+	unexplained := p.Subject != "" && len(p.Scopes) > 0
+	if !unexplained {
+		addSome(ctxAbsent, p.Absent)
 	}
-	claim := p.ScopesClaim
-	if origins := originsText(p.Origins); origins != "" {
-		context[ctxOrigins] = origins
-	} else if p.Origins != nil {
+	add(ctxConfig, digest)
+	add(ctxExpiry, seconds(p.ExpiresAt))
+	addSome(ctxIssued, seconds(p.IssuedAt))
+	add(ctxIssuer, p.Issuer)
+	add(ctxTokenID, p.TokenID)
+	addSome(ctxLimits, p.Limits.Text())
+	origins, claim := originsText(p.Origins), p.ScopesClaim
+	if origins == "" && p.Origins != nil {
 		claim = severalClaims
 	}
-	if claim != "" {
-		context[ctxScopesClaim] = claim
+	addSome(ctxOrigins, origins)
+	addSome(ctxRealm, p.Realm)
+	add(ctxScopes, scopesText(p.Scopes))
+	addSome(ctxScopesClaim, claim)
+	add(ctxSession, p.SessionID)
+	add(ctxSubject, p.Subject)
+	add(ctxHash, p.Hash)
+	if !unexplained {
+		addSome(ctxSubjectClaim, p.SubjectClaim)
 	}
-	if limits := p.Limits.Text(); limits != "" {
-		context[ctxLimits] = limits
+	add(ctxToken, p.TokenHash)
+	if !unexplained {
+		addSome(ctxUnread, p.Unread)
 	}
-	if p.Subject == "" || len(p.Scopes) == 0 {
-		explain(context, p)
+	return all
+}
+
+// contextOf is membersOf in the form of AWS's type.
+func contextOf(members []member) map[string]any {
+	context := make(map[string]any, len(members))
+	for _, m := range members {
+		context[m.name] = m.text
 	}
 	return context
 }
@@ -104,17 +127,6 @@ func originsText(origins []string) string {
 		return ""
 	}
 	return text
-}
-
-// explain adds why the principal has no subject or no scopes.
-func explain(context map[string]any, p *authz.Principal) {
-	for name, text := range map[string]string{
-		ctxSubjectClaim: p.SubjectClaim, ctxAbsent: p.Absent, ctxUnread: p.Unread,
-	} {
-		if text != "" {
-			context[name] = text
-		}
-	}
 }
 
 // seconds returns t in Unix seconds, and "" for the zero time.

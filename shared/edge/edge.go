@@ -6,10 +6,8 @@
 package edge
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -29,56 +27,6 @@ import (
 
 // Request is API Gateway's REQUEST event of a REST API.
 type Request = events.APIGatewayCustomAuthorizerRequestTypeRequest
-
-// Event has what the authorizer reads of a Request. Its decoder skips everything else, above all the other headers,
-// which are most of an event.
-type Event struct {
-	MethodARN         string       `json:"methodArn"`
-	Method            string       `json:"httpMethod"`
-	Path              string       `json:"path"`
-	Headers           eventHeaders `json:"headers"`
-	MultiValueHeaders eventHeaders `json:"multiValueHeaders"`
-	RequestContext    struct {
-		RequestID string `json:"requestId"`
-		Identity  struct {
-			SourceIP string `json:"sourceIp"`
-		} `json:"identity"`
-	} `json:"requestContext"`
-}
-
-// eventHeaders has the Authorization header, in any case: encoding/json ignores the case of names.
-type eventHeaders struct {
-	Authorization rawValues `json:"authorization"`
-}
-
-// rawValues has the JSON of each member of one name. Without it, a second member would replace the first one.
-type rawValues []json.RawMessage
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (v *rawValues) UnmarshalJSON(data []byte) error {
-	*v = append(*v, bytes.Clone(data))
-	return nil
-}
-
-// authorization is the function of that name for an Event. A value that is no text counts as a wrong token.
-func (e Event) authorization() (values []string) {
-	for _, raw := range e.MultiValueHeaders.Authorization {
-		var list []string
-		if json.Unmarshal(raw, &list) != nil {
-			list = []string{""}
-		}
-		values = append(values, list...)
-	}
-	if len(values) > 0 {
-		return values
-	}
-	for _, raw := range e.Headers.Authorization {
-		var value string
-		_ = json.Unmarshal(raw, &value)
-		values = append(values, value)
-	}
-	return values
-}
 
 // Response is the policy and context that the authorizer answers with.
 type Response = events.APIGatewayCustomAuthorizerResponse
@@ -105,6 +53,7 @@ type Authorizer struct {
 	Hash loghash.Keys
 
 	matching map[*route.Route]matching
+	made     documents
 }
 
 // maxGrants is how many ids a policy names one by one. A token with more ids gets a
@@ -130,26 +79,41 @@ const maxResource = 512
 // text. If the keys can't be fetched, the error is fault.Unavailable; if the method ARN
 // is malformed, it is fault.Internal. On AWS the texts don't reach the caller: API
 // Gateway answers 401 or 503 with the bodies of the template's GatewayResponses.
+//
+// Tokens with the same scopes share the lists of the policy, so a caller must not change them.
 func (a *Authorizer) Authorize(ctx context.Context, e Request) (Response, error) {
 	c := e.RequestContext
-	return a.answer(ctx, authorization(e), e.MethodArn, authz.Entry{
+	v, err := a.answer(ctx, authorization(e), e.MethodArn, authz.Entry{
 		RequestID: c.RequestID, Method: e.HTTPMethod, Source: c.Identity.SourceIP,
 	}, e.Path)
+	if err != nil {
+		return Response{}, err
+	}
+	return Response{
+		PrincipalID: v.principal, PolicyDocument: v.policy.policy, Context: contextOf(v.context),
+	}, nil
 }
 
-// AuthorizeEvent is Authorize for an event as it arrives.
-func (a *Authorizer) AuthorizeEvent(ctx context.Context, e Event) (Response, error) {
-	c := e.RequestContext
-	return a.answer(ctx, e.authorization(), e.MethodARN, authz.Entry{
-		RequestID: c.RequestID, Method: e.Method, Source: c.Identity.SourceIP,
-	}, e.Path)
+// Answer is Authorize for an event as it arrives and an answer as it is sent, both as JSON.
+func (a *Authorizer) Answer(ctx context.Context, data []byte) ([]byte, error) {
+	e, err := decode(data)
+	if err != nil {
+		return nil, fmt.Errorf("the event is not a request to an authorizer: %w", err)
+	}
+	v, err := a.answer(ctx, e.sent, e.methodARN, authz.Entry{
+		RequestID: e.requestID, Method: e.method, Source: e.source,
+	}, e.path)
+	if err != nil {
+		return nil, err
+	}
+	return v.json(), nil
 }
 
 // answer authorizes what was sent in the Authorization header. It logs a rejected token with entry and the path of
 // the event.
 func (a *Authorizer) answer(
 	ctx context.Context, sent []string, methodARN string, entry authz.Entry, path string,
-) (Response, error) {
+) (verdict, error) {
 	entry.Began = time.Now()
 	answer, err := a.authorize(ctx, sent, methodARN)
 	if err != nil && a.Log != nil {
@@ -162,16 +126,23 @@ func (a *Authorizer) answer(
 	return answer, err
 }
 
+// verdict is the answer to a good token.
+type verdict struct {
+	principal string
+	policy    *document
+	context   []member
+}
+
 // authorize is Authorize without its log. It verifies the token before it looks at
 // the method ARN, so that a caller without a valid token always gets a 401.
-func (a *Authorizer) authorize(ctx context.Context, sent []string, methodARN string) (Response, error) {
+func (a *Authorizer) authorize(ctx context.Context, sent []string, methodARN string) (verdict, error) {
 	claims, err := a.Verifier.Verify(ctx, sent)
 	if err != nil {
-		return Response{}, err
+		return verdict{}, err
 	}
 	arn, err := stageARN(methodARN)
 	if err != nil {
-		return Response{}, err
+		return verdict{}, err
 	}
 	p := &authz.Principal{
 		Subject: claims.Subject, SessionID: claims.SessionID, Issuer: claims.Issuer,
@@ -181,11 +152,11 @@ func (a *Authorizer) authorize(ctx context.Context, sent []string, methodARN str
 		IssuedAt: claims.IssuedAt, ExpiresAt: claims.ExpiresAt,
 	}
 	p.Hash = a.Hash.Subject(p.Issuer, p.Subject)
-	return Response{
+	return verdict{
 		// API Gateway requires a text. Without a key it is the same one for all callers.
-		PrincipalID:    cmp.Or(p.Hash, "caller"),
-		PolicyDocument: a.policy(a.Policy.Granted(p), arn),
-		Context:        contextOf(p, a.Digest),
+		principal: cmp.Or(p.Hash, "caller"),
+		policy:    a.documentFor(p, arn),
+		context:   membersOf(p, a.Digest),
 	}, nil
 }
 

@@ -13,8 +13,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/strictjson"
 )
 
-// event is what is used of API Gateway's event of a REST API. Of its other members nothing is read: most of an event is
-// headers, which it has twice, and facts about the caller that the authorizer has seen.
+// event is what is used of API Gateway's event of a REST API. Of its other members nothing is read: most of an
+// event is headers, which it has twice, and facts about the caller that the authorizer has seen.
 type event struct {
 	method, resource, path string
 	// headers are those of multiValueHeaders, or of headers if the event doesn't have these.
@@ -131,15 +131,15 @@ func quick(data []byte) (e event, ok bool) {
 		return e, false
 	}
 	e.base64 = m[isBase64Encoded].Raw == "true"
-	ok = (e.base64 || isNone(m[isBase64Encoded]) || m[isBase64Encoded].Raw == "false") &&
-		text(m[httpMethod], &e.method) && text(m[resource], &e.resource) && text(m[path], &e.path) &&
-		text(m[body], &e.body) && text(m[domainName], &e.domain) && text(m[sourceIP], &e.source) &&
+	ok = (e.base64 || m[isBase64Encoded].IsNone() || m[isBase64Encoded].Raw == "false") &&
+		m[httpMethod].ReadText(&e.method) && m[resource].ReadText(&e.resource) && m[path].ReadText(&e.path) &&
+		m[body].ReadText(&e.body) && m[domainName].ReadText(&e.domain) && m[sourceIP].ReadText(&e.source) &&
 		e.readParameters(m[pathParameters]) && e.readAuthorizer(m[authorizer])
 	if !ok {
 		return e, false
 	}
 	headers, lists := m[multiValueHeaders], true
-	if isNone(headers) {
+	if headers.IsNone() {
 		headers, lists = m[singleHeaders], false
 	}
 	if e.headers, ok = values(headers, lists, http.CanonicalHeaderKey); !ok {
@@ -156,26 +156,14 @@ func quick(data []byte) (e event, ok bool) {
 	return e, ok
 }
 
-// isNone reports whether a value is absent or null.
-func isNone(v strictjson.Value) bool { return v.Raw == "" || v.Raw == "null" }
-
 // isObject reports whether a value is an object, absent or null.
-func isObject(v strictjson.Value) bool { return isNone(v) || v.Raw[0] == '{' }
-
-// text reads a string. An absent one and null leave to as it is, as with encoding/json.
-func text(v strictjson.Value, to *string) (ok bool) {
-	if isNone(v) {
-		return true
-	}
-	*to, ok = v.Text()
-	return ok
-}
+func isObject(v strictjson.Value) bool { return v.IsNone() || v.Raw[0] == '{' }
 
 // values reads an object of lists of strings, or one of strings. It is false if key makes one name of two, and for an
 // empty list, which API Gateway doesn't send.
 func values(v strictjson.Value, lists bool, key func(string) string) (all map[string][]string, ok bool) {
 	all = map[string][]string{}
-	if isNone(v) {
+	if v.IsNone() {
 		return all, true
 	}
 	texts := make([]string, 0, expectedHeaders) // of all names, so that most objects need one allocation
@@ -206,14 +194,14 @@ func values(v strictjson.Value, lists bool, key func(string) string) (all map[st
 
 // readParameters reads the parameters of the path.
 func (e *event) readParameters(v strictjson.Value) bool {
-	if isNone(v) {
+	if v.IsNone() {
 		return true
 	}
 	for name, value := range v.Members() {
 		parameter := [2]string{name}
 		// A route has few parameters, so a search is fast. More of them are slow's matter.
 		twice := slices.ContainsFunc(e.parameters, func(p [2]string) bool { return p[0] == name })
-		if twice || len(e.parameters) == maxParameters || !text(value, &parameter[1]) {
+		if twice || len(e.parameters) == maxParameters || !value.ReadText(&parameter[1]) {
 			return false
 		}
 		e.parameters = append(e.parameters, parameter)
@@ -224,7 +212,7 @@ func (e *event) readParameters(v strictjson.Value) bool {
 
 // readAuthorizer reads the context of the authorizer. It is false if a name stands twice.
 func (e *event) readAuthorizer(v strictjson.Value) bool {
-	if isNone(v) {
+	if v.IsNone() {
 		return true
 	}
 	var room [2 * expectedContext]string // on the stack
@@ -266,7 +254,7 @@ const (
 	maxParameters = 8
 )
 
-// The members of an event that are read, and those of its objects requestContext and identity.
+// The members of an event that are read, then those of its object requestContext, then those of identity in that.
 const (
 	httpMethod = iota
 	resource
@@ -286,56 +274,23 @@ const (
 	members
 )
 
-// names are the names of these members, and the object that each is in.
-var names = [members]struct {
-	name   string
-	within int
-}{
-	httpMethod: {"httpMethod", members}, resource: {"resource", members}, path: {"path", members},
-	singleHeaders: {"headers", members}, multiValueHeaders: {"multiValueHeaders", members},
-	singleQuery: {"queryStringParameters", members}, multiValueQuery: {"multiValueQueryStringParameters", members},
-	pathParameters: {"pathParameters", members}, body: {"body", members}, isBase64Encoded: {"isBase64Encoded", members},
-	requestContext: {"requestContext", members},
-	domainName:     {"domainName", requestContext}, identity: {"identity", requestContext},
-	authorizer: {"authorizer", requestContext}, sourceIP: {"sourceIp", identity},
+// names are the names of these members.
+var names = [members]string{
+	"httpMethod", "resource", "path", "headers", "multiValueHeaders", "queryStringParameters",
+	"multiValueQueryStringParameters", "pathParameters", "body", "isBase64Encoded", "requestContext",
+	"domainName", "identity", "authorizer", "sourceIp",
 }
 
 // membersOf finds the members. It is false if one stands twice, or a name has another case: encoding/json ignores the
 // case.
 func membersOf(root strictjson.Value) (found [members]strictjson.Value, ok bool) {
-	if !collect(&found, root, members) || !isObject(found[requestContext]) {
+	const inContext, inIdentity = domainName, sourceIP // where these members begin
+	if !root.Find(names[:inContext], found[:inContext]) {
 		return found, false
 	}
-	if !isNone(found[requestContext]) && !collect(&found, found[requestContext], requestContext) {
+	if c := found[requestContext]; !c.IsNone() && !c.Find(names[inContext:inIdentity], found[inContext:inIdentity]) {
 		return found, false
 	}
-	if !isObject(found[identity]) || !isNone(found[identity]) && !collect(&found, found[identity], identity) {
-		return found, false
-	}
-	return found, true
-}
-
-// collect finds the members of one object.
-func collect(found *[members]strictjson.Value, object strictjson.Value, within int) bool {
-	if object.Raw[0] != '{' {
-		return false
-	}
-	for name, value := range object.Members() {
-		for i, m := range names {
-			if m.within != within {
-				continue
-			}
-			if m.name == name {
-				if found[i].Raw != "" {
-					return false
-				}
-				found[i] = value
-				break
-			}
-			if strings.EqualFold(m.name, name) {
-				return false
-			}
-		}
-	}
-	return true
+	i := found[identity]
+	return found, i.IsNone() || i.Find(names[inIdentity:], found[inIdentity:])
 }

@@ -146,12 +146,8 @@ func (f *Function) settle(in *lambdaruntime.Invocation) {
 	if f.Settle == nil {
 		return
 	}
-	ctx := context.Background()
-	if !in.Deadline.IsZero() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, in.Deadline)
-		defer cancel()
-	}
+	ctx, cancel := in.Context()
+	defer cancel()
 	if err := f.Settle(ctx); err != nil {
 		f.Log.WarnContext(ctx, "work of the request was interrupted by the end of the invocation", "err", err)
 	}

@@ -140,6 +140,14 @@ func safe(log *slog.Logger, h Handler) Handler {
 	}
 }
 
+// Context returns a context that ends with the invocation.
+func (in *Invocation) Context() (context.Context, context.CancelFunc) {
+	if in.Deadline.IsZero() {
+		return context.WithCancel(context.Background())
+	}
+	return context.WithDeadline(context.Background(), in.Deadline)
+}
+
 // Answer posts a whole answer, which is one JSON value.
 func (in *Invocation) Answer(body []byte) error {
 	in.answered = true

@@ -58,6 +58,46 @@ func (v Value) Members() iter.Seq2[string, Value] {
 	}
 }
 
+// Find sets found[i] to the value of the member names[i] of an object, and leaves it if there is none. It is false
+// if a member stands twice or in another case, because encoding/json then decides in its own way, and for a value
+// of another type.
+func (v Value) Find(names []string, found []Value) bool {
+	if v.Raw[0] != '{' {
+		return false
+	}
+members:
+	for name, value := range v.Members() {
+		for i, known := range names {
+			if name == known {
+				if found[i].Raw != "" {
+					return false
+				}
+				found[i] = value
+				continue members
+			}
+		}
+		for _, known := range names {
+			if strings.EqualFold(name, known) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// IsNone reports whether a value is absent or null.
+func (v Value) IsNone() bool { return v.Raw == "" || v.Raw == "null" }
+
+// ReadText sets to to a string. As with encoding/json, an absent value and null leave it. It is false for any other
+// value.
+func (v Value) ReadText(to *string) (ok bool) {
+	if v.IsNone() {
+		return true
+	}
+	*to, ok = v.Text()
+	return ok
+}
+
 // Elements yields the elements of an array. It yields nothing for a value of another
 // type.
 func (v Value) Elements() iter.Seq[Value] {
