@@ -29,7 +29,7 @@ const (
 )
 
 // attempt is a request for a user's data. ANN is replaced by the user, HERS by the user's
-// session, and RUN, PAUSED, RUNNING and MEMORY by IDs of the user's runs and memory.
+// session, RUN, PAUSED, RUNNING and MEMORY by IDs of the user's runs and memory, and HEX by that of RUN without dashes.
 type attempt struct {
 	route   route.Name
 	request string // method and path
@@ -103,6 +103,14 @@ var attempts = []attempt{
 
 	{route.Completions, "POST /v1/chat/completions", `{"model":"assistant","user":"ANN",
 		"metadata":{"session_id":"HERS"},"messages":[{"role":"user","content":"hello"}]}`, 200, false},
+	{route.Responses, "POST /v1/responses",
+		`{"model":"assistant","user":"ANN","conversation":"HERS","input":"hello"}`, 200, false},
+	{route.Responses, "POST /v1/responses", `{"model":"assistant","previous_response_id":"resp_HEX","input":"hello"}`, 404,
+		false},
+	{route.Response, "GET /v1/responses/resp_HEX", "", 404, true},
+	{route.Response, "GET /v1/responses/resp_HEX?stream=true", "", 404, true},
+	{route.CancelResponse, "POST /v1/responses/resp_HEX/cancel", "", 404, true},
+	{route.DeleteResponse, "DELETE /v1/responses/resp_HEX", "", 404, false},
 }
 
 // ownerless are the routes whose answers contain no user's data, and those that only administrators open.
@@ -175,10 +183,11 @@ func startIsolated(t *testing.T) *isolatedOS {
 		Want(t, "patch", 200)
 	memory := field(t, h.json("ann", "POST", "/memories", `{"memory":"`+private+`","topics":["`+private+`"]}`),
 		"memory_id")
+	bare := strings.NewReplacer("-", "")
 	h.anns = strings.NewReplacer("HERS", "hers", "ANN", "ann", "RUNNING", running, "RUN", run, "PAUSED",
-		paused, "MEMORY", memory)
+		paused, "MEMORY", memory, "HEX", bare.Replace(run))
 	h.missing = strings.NewReplacer("HERS", "gone", "ANN", "zoe", "RUNNING", noRun, "RUN", noRun, "PAUSED",
-		noRun, "MEMORY", noMemory)
+		noRun, "MEMORY", noMemory, "HEX", bare.Replace(noRun))
 	h.neutral = strings.NewReplacer("hers", "HERS", "gone", "HERS", running, "ID", run, "ID", paused, "ID", noRun, "ID",
 		memory, "ID", noMemory, "ID")
 	return h
@@ -355,7 +364,7 @@ func TestTokenWithoutSubjectOwnsNothing(t *testing.T) {
 	before := h.everything()
 	for _, a := range attempts {
 		for _, names := range []*strings.Replacer{h.anns, h.missing} {
-			h.try("", a, names).Want(t, a.request, 403, `{"detail":"Authenticated request is missing a user identity",`+
+			h.try("", a, names).Want(t, a.request, 403, `"Authenticated request is missing a user identity",`,
 				`"hint":"The claim \"sub\" of the token is absent or empty. Ask the issuer for a token that names its user there"}`)
 		}
 	}

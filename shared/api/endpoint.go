@@ -68,6 +68,12 @@ func (e Endpoint) returning(types ...reflect.Type) Endpoint {
 	return e
 }
 
+// whole declares that the endpoint never answers with a stream.
+func whole(e Endpoint) Endpoint {
+	e.Streams = false
+	return e
+}
+
 // accepting declares that the endpoint may also answer 202 with a T.
 func accepting[T any](e Endpoint) Endpoint {
 	e.Accepts = reflect.TypeFor[T]()

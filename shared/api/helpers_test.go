@@ -244,6 +244,14 @@ type reply struct {
 // or [ is JSON; any other one is a form.
 func (s *service) do(request, body string, headers ...string) reply {
 	s.t.Helper()
+	w := httptest.NewRecorder()
+	s.serve(w, request, body, headers...)
+	return reply{w, request + " " + body}
+}
+
+// serve is do with an answer of the test's own.
+func (s *service) serve(w http.ResponseWriter, request, body string, headers ...string) {
+	s.t.Helper()
 	words := strings.Fields(request)
 	r := httptest.NewRequestWithContext(s.t.Context(), words[1], words[2], strings.NewReader(body))
 	if strings.HasPrefix(body, "{") || strings.HasPrefix(body, "[") {
@@ -255,9 +263,7 @@ func (s *service) do(request, body string, headers ...string) reply {
 		r.Header.Set(headers[i], headers[i+1])
 	}
 	r = r.WithContext(authz.WithPrincipal(r.Context(), callers[words[0]]))
-	w := httptest.NewRecorder()
 	s.handler.ServeHTTP(w, r)
-	return reply{w, request + " " + body}
 }
 
 // want checks the status and that the body contains each text.

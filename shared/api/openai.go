@@ -84,7 +84,7 @@ func (a Runs) openAIInput(
 	if err := cmp.Or(err, err2); err != nil {
 		return nil, run.Input{}, err
 	}
-	session, err := a.sessionOf(r, q, in.Session)
+	session, err := a.sessionOf(r, q, in.Session, owner)
 	if err != nil {
 		return nil, run.Input{}, err
 	}
@@ -107,10 +107,19 @@ func (a Runs) openAIInput(
 }
 
 // sessionOf returns the session that the run continues, or "" for a new one. The token's own session comes first.
-func (a Runs) sessionOf(r *request, q openai.Request, header string) (string, error) {
+func (a Runs) sessionOf(r *request, q openai.Request, header, owner string) (string, error) {
 	only, err := boundSession(r)
-	if err != nil || only != "" {
-		return only, err
+	if err != nil {
+		return "", err
+	}
+	if q.Previous != "" {
+		if q.Session, err = a.earlierSession(r, q.Previous, owner); err != nil {
+			return "", err
+		}
+		q.SessionParam = "previous_response_id"
+	}
+	if only != "" {
+		return only, nil
 	}
 	if header != "" && q.Session != "" && header != q.Session {
 		return "", openai.Refusal(q.SessionParam, "The header X-Session-Id names another session than "+q.SessionParam)

@@ -1,10 +1,19 @@
 package api_test
 
 import (
+	"context"
+	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
+
+	"github.com/keyway-agents/keyway/shared/door/openai"
+	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/model"
 )
 
 func TestChatCompletionRunsTheAgentThatTheBodyNames(t *testing.T) {
@@ -49,4 +58,257 @@ func TestModelsAreTheAgentsThatTheCallerMayRun(t *testing.T) {
 		"scopeless": {"scopeless GET /v1/models", "", 403, `{"error":{"message":"`},
 		"no path":   {"ann GET /v1/engines", "", 404, `{"error":{"message":"Not Found"`},
 	})
+}
+
+func TestResponseRunsTheAgentThatTheBodyNames(t *testing.T) {
+	t.Parallel()
+	s := newService(t, text("It ", "works."))
+	r := s.do("ann POST /v1/responses", `{"model":"a","input":"hi","metadata":{"k":"v"}}`).want(t, 200,
+		`"object":"response"`, `"status":"completed"`, `"text":"It works."`, `"metadata":{"k":"v"}`, `"input_tokens":10`)
+	id := r.field(t, "id")
+	s.do("ann GET /v1/responses/"+id, "").want(t, 200, `"text":"It works."`, `"metadata":{"k":"v"}`)
+	again := s.do("ann POST /v1/responses", `{"model":"a","input":"more","previous_response_id":"`+id+`"}`).want(t, 200)
+	if again.Header().Get("X-Session-Id") != r.Header().Get("X-Session-Id") {
+		t.Error("previous_response_id began another session")
+	}
+	s.do("bob GET /v1/responses/"+id, "").want(t, 404, "Response not found", "response_not_found")
+	s.do("bob POST /v1/responses", `{"model":"a","input":"more","previous_response_id":"`+id+`"}`).want(t, 404,
+		`"param":"previous_response_id"`)
+	s.do("mapped POST /v1/responses", `{"model":"b","input":"hi"}`).want(t, 403, "agents:b:run")
+	s.do("bob DELETE /v1/responses/"+id, "").want(t, 404)
+	s.do("bob POST /v1/responses/"+id+"/cancel", "").want(t, 404)
+	s.do("ann POST /v1/responses/"+id+"/cancel", "").want(t, 200, `"status":"completed"`)
+	s.do("ann DELETE /v1/responses/"+id, "").want(t, 200, `"deleted":true`)
+	s.do("ann GET /v1/responses/"+id, "").want(t, 404)
+}
+
+// sse is one server-sent event.
+type sse struct{ name, data string }
+
+// eventsOf parses the events of a stream.
+func eventsOf(t *testing.T, r reply) (out []sse) {
+	t.Helper()
+	for frame := range strings.SplitSeq(strings.TrimSuffix(r.Body.String(), "\n\n"), "\n\n") {
+		var e sse
+		for line := range strings.SplitSeq(frame, "\n") {
+			if name, ok := strings.CutPrefix(line, "event: "); ok {
+				e.name = name
+			}
+			if data, ok := strings.CutPrefix(line, "data: "); ok {
+				e.data = data
+			}
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// names returns the names of events, separated by spaces.
+func names(events []sse) string {
+	var out []string
+	for _, e := range events {
+		out = append(out, strings.TrimPrefix(e.name, "response."))
+	}
+	return strings.Join(out, " ")
+}
+
+const wholeResponse = "created in_progress output_item.added content_part.added output_text.delta output_text.delta " +
+	"output_text.done content_part.done output_item.done completed "
+
+func TestStreamOfAResponseCanBeReadFromAnyEventOn(t *testing.T) {
+	t.Parallel()
+	s := newService(t, text("It ", "works."))
+	first := s.do("ann POST /v1/responses", `{"model":"a","input":"hi","stream":true}`).want(t, 200)
+	events := eventsOf(t, first)
+	if got := names(events); got != wholeResponse {
+		t.Fatalf("the events are %q", got)
+	}
+	id := openai.ResponseID(first.Header().Get("X-Run-Id"))
+	again := s.do("ann GET /v1/responses/"+id+"?stream=true", "").want(t, 200)
+	if again.Body.String() != first.Body.String() {
+		t.Errorf("the stream is then %s\nwant %s", again.Body, first.Body)
+	}
+	rest := eventsOf(t, s.do("ann GET /v1/responses/"+id+"?stream=true&starting_after=4", "").want(t, 200))
+	if got := names(rest); !strings.HasPrefix(got, "output_text.delta output_text.done") || rest[0] != events[5] {
+		t.Errorf("the rest is %v", rest)
+	}
+	whole := s.do("ann POST /v1/responses", `{"model":"a","input":"hi"}`).want(t, 200)
+	s.do("ann GET /v1/responses/"+whole.field(t, "id")+"?stream=true", "").want(t, 400, `"param":"stream"`)
+}
+
+func TestFailedModelEndsEachAnswerWithAnErrorThatNoClientRepeats(t *testing.T) {
+	t.Parallel()
+	fails := func(_ context.Context, emit func(model.Part) bool) error {
+		emit(model.Part{Text: "It wo"})
+		return fault.Public(fault.Upstream, "The provider is down", nil)
+	}
+	s := newService(t, fails)
+	chat := `{"model":"a","messages":[{"role":"user","content":"hi"}]`
+	r := s.do("ann POST /v1/chat/completions", chat+`}`).want(t, 424, "The provider is down", `"code":"run_failed"`,
+		`"response_id":"resp_`)
+	if r.Header().Get("X-Should-Retry") != "false" || r.Header().Get("X-Run-Id") == "" {
+		t.Errorf("the headers are %v", r.Header())
+	}
+	events := eventsOf(t, s.do("ann POST /v1/chat/completions", chat+`,"stream":true}`).want(t, 200))
+	n := len(events)
+	if events[n-1].data != "[DONE]" || !strings.Contains(events[n-2].data, `{"error":{"message":"The prov`) {
+		t.Errorf("the stream is %v", events)
+	}
+	s.do("ann POST /v1/responses", `{"model":"a","input":"hi"}`).want(t, 200, `"status":"failed"`,
+		`"error":{"code":"run_failed","message":"The provider is down`)
+	events = eventsOf(t, s.do("ann POST /v1/responses", `{"model":"a","input":"hi","stream":true}`).want(t, 200))
+	if got := names(events); !strings.HasSuffix(got, "output_item.done error failed ") {
+		t.Errorf("the events are %q", got)
+	}
+	if n := s.model.count(); n != 4 {
+		t.Errorf("the model was called %d times", n)
+	}
+}
+
+func TestPausedRunSaysThatItWaits(t *testing.T) {
+	t.Parallel()
+	s := newService(t, callTool("door"), callTool("door"), callTool("door"), callTool("door"), text("open"))
+	const waits = "waits for a person's decision"
+	chat := `{"model":"a","messages":[{"role":"user","content":"hi"}]`
+	s.do("ann POST /v1/chat/completions", chat+`}`).want(t, 200, waits, `"finish_reason":"stop"`)
+	s.do("ann POST /v1/chat/completions", chat+`,"stream":true}`).want(t, 200, waits, `"finish_reason":"stop"`)
+	s.do("ann POST /v1/responses", `{"model":"a","input":"hi"}`).want(t, 200, waits, `"status":"incomplete"`,
+		`"incomplete_details":{"reason":"paused"}`)
+	first := s.do("ann POST /v1/responses", `{"model":"a","input":"hi","stream":true}`).want(t, 200, waits)
+	if got := names(eventsOf(t, first)); !strings.HasSuffix(got, "output_item.done incomplete ") {
+		t.Errorf("the events are %q", got)
+	}
+	// Another door continues the run, and this one shows its end.
+	run, session := first.Header().Get("X-Run-Id"), first.Header().Get("X-Session-Id")
+	tools := regexp.MustCompile(`"tool_call_id":"(call_[0-9a-f]+)"`).FindStringSubmatch(
+		s.do("ann GET /agents/a/runs/"+run+"?session_id="+session, "").Body.String())
+	decided := `[{"tool_call_id":"` + tools[1] + `","tool_name":"door","confirmed":true}]`
+	s.do("ann POST /agents/a/runs/"+run+"/continue", "stream=true&session_id="+session+"&tools="+url.QueryEscape(decided)).
+		want(t, 200, "RunCompleted")
+	id := openai.ResponseID(run)
+	s.do("ann GET /v1/responses/"+id, "").want(t, 200, `"status":"completed"`, "open")
+	all := eventsOf(t, s.do("ann GET /v1/responses/"+id+"?stream=true", "").want(t, 200, `"output_index":1`))
+	if last := all[len(all)-2]; last.name != "response.completed" || !strings.Contains(last.data, "open") {
+		t.Errorf("the last event is %v", last)
+	}
+}
+
+func TestRequestWithAnIdempotencyKeyStartsOneRun(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	for i, body := range []string{
+		`{"model":"a","messages":[{"role":"user","content":"hi"}]}`,
+		`{"model":"a","stream":true,"messages":[{"role":"user","content":"hi"}]}`,
+		`{"model":"a","input":"hi"}`, `{"model":"a","stream":true,"input":"hi"}`,
+		`{"model":"a","background":true,"input":"hi"}`,
+	} {
+		path, key := "/v1/chat/completions", fmt.Sprint("key-", i)
+		if strings.Contains(body, "input") {
+			path = "/v1/responses"
+		}
+		first := s.do("ann POST "+path, body, "Idempotency-Key", key).want(t, 200)
+		again := s.do("ann POST "+path, body, "Idempotency-Key", key).want(t, 200)
+		if again.Header().Get("Idempotent-Replayed") != "true" || i < 4 && first.Body.String() != again.Body.String() {
+			t.Errorf("%s: first %s\nthen %s", body, first.Body, again.Body)
+		}
+		other := strings.Replace(body, "hi", "ho", 1)
+		s.do("ann POST "+path, other, "Idempotency-Key", key).want(t, 409, `"error":{"message"`)
+	}
+	if n := s.model.count(); n != 4 { // no worker executes the one in the background
+		t.Errorf("the model was called %d times", n)
+	}
+}
+
+func TestSessionOfARunByOpenAIsAPI(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	chat := func(metadata string) string {
+		return `{"model":"a","user":"bob",` + metadata + `"messages":[{"role":"user","content":"hi"}]}`
+	}
+	for name, row := range map[string]struct {
+		caller, body, header, want string
+	}{
+		"header":              {"ann", chat(``), "h", "h"},
+		"metadata":            {"ann", chat(`"metadata":{"session_id":"m"},`), "", "m"},
+		"both":                {"ann", chat(`"metadata":{"session_id":"m"},`), "m", "m"},
+		"the token's own":     {"bound", chat(`"metadata":{"session_id":"m"},`), "h", "bound-session"},
+		"a conversation":      {"ann", `{"model":"a","input":"hi","conversation":"c"}`, "", "c"},
+		"one with a long id":  {"ann", `{"model":"a","input":"hi","conversation":{"id":"conv_1"}}`, "", "conv_1"},
+		"the token's, a conv": {"bound", `{"model":"a","input":"hi","conversation":"c"}`, "", "bound-session"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := " POST /v1/chat/completions"
+			if strings.Contains(row.body, "input") {
+				path = " POST /v1/responses"
+			}
+			r := s.do(row.caller+path, row.body, "X-Session-Id", row.header).want(t, 200)
+			if got := r.Header().Get("X-Session-Id"); got != row.want {
+				t.Errorf("the session is %q, want %q", got, row.want)
+			}
+			s.do("ann GET /sessions/"+row.want, "").want(t, 200) // the user is that of the token
+		})
+	}
+	s.do("ann POST /v1/chat/completions", chat(`"metadata":{"session_id":"m"},`), "X-Session-Id", "h").want(t, 400,
+		`"param":"metadata.session_id"`)
+}
+
+func TestErrorsBelowV1HaveOpenAIsShape(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.expect(t, map[string]exchange{
+		"scopes":   {"scopeless POST /v1/responses", "{}", 403, `{"error":{"message":"`},
+		"expired":  {"expired GET /v1/models", "", 401, `"code":"invalid_api_key"`},
+		"no route": {"ann GET /v1/files", "", 404, `{"error":{"message":"Not Found","type":"invalid_request_error"`},
+		"method":   {"ann PUT /v1/models", "", 405, `{"error":{"message":"Method Not Allowed"`},
+		"body":     {"ann POST /v1/responses", "[]", 400, `"code":"invalid_json"`},
+		"header": {"ann POST /v1/responses", `{"model":"` + strings.Repeat("x", 2000) + `","input":"hi"}`, 400,
+			`"param":"model"`},
+		"a path":    {"ann POST /v1/responses", `{"model":"a/runs/x","input":"hi"}`, 404, `"error"`},
+		"an agent":  {"ann POST /v1/responses", `{"model":"c","input":"hi"}`, 404, `"message":"Agent not found"`},
+		"an id":     {"ann GET /v1/responses/resp_1", "", 404, `"message":"Response not found"`},
+		"a limit":   {"ann GET /v1/responses/" + openai.ResponseID(missing) + "?starting_after=x", "", 422, `"error"`},
+		"AgentOS's": {"ann GET /nothing", "", 404, `{"detail":"Not Found"}`},
+	})
+	if r := s.do("ann GET /v1/files", ""); r.Header().Get("X-Should-Retry") != "false" {
+		t.Errorf("the headers are %v", r.Header())
+	}
+	limited := `{"model":"a","input":"hi"}`
+	s.do("once POST /v1/responses", limited).want(t, 200)
+	r := s.do("once POST /v1/responses", limited).want(t, 429, `"type":"rate_limit_error"`)
+	if r.Header().Get("X-Should-Retry") != "" || r.Header().Get("Retry-After") == "" {
+		t.Errorf("the headers are %v", r.Header())
+	}
+}
+
+func TestCancelledResponse(t *testing.T) {
+	t.Parallel()
+	s := newService(t, waitFor(nil), callTool("door"))
+	begun := make(chan string)
+	ended := make(chan []sse)
+	go func() {
+		w := &firstWrite{ResponseRecorder: httptest.NewRecorder(), begun: begun}
+		s.serve(w, "ann POST /v1/responses", `{"model":"a","input":"hi","stream":true}`)
+		ended <- eventsOf(t, reply{ResponseRecorder: w.ResponseRecorder})
+	}()
+	id := openai.ResponseID(<-begun)
+	s.do("ann DELETE /v1/responses/"+id, "").want(t, 409, "cancel it first")
+	s.do("ann POST /v1/responses/"+id+"/cancel", "").want(t, 200, `"status":"cancelled"`)
+	if got := names(<-ended); !strings.HasSuffix(got, "error failed ") {
+		t.Errorf("the events are %q", got)
+	}
+	paused := s.do("ann POST /v1/responses", `{"model":"a","input":"hi"}`).want(t, 200, `"status":"incomplete"`)
+	s.do("ann POST /v1/responses/"+paused.field(t, "id")+"/cancel", "").want(t, 200, `"status":"cancelled"`)
+}
+
+// firstWrite sends the id of the run when the answer begins.
+type firstWrite struct {
+	*httptest.ResponseRecorder
+	begun chan string
+	once  sync.Once
+}
+
+func (w *firstWrite) WriteHeader(status int) {
+	w.ResponseRecorder.WriteHeader(status)
+	w.once.Do(func() { w.begun <- w.Header().Get("X-Run-Id") })
 }

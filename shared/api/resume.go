@@ -124,6 +124,7 @@ type follower struct {
 	reconnects bool    // the client reconnects until it gets a 204
 	plain      bool    // send the run's own events only, as the run's first answer had them
 	to         encoder // nil for AgentOS's protocol. Otherwise plain is true
+	through    bool    // the stream of a door has the events behind a pause too, if the run was continued
 	over       bool    // the stream of a door has its last event
 	reader     *follow.Follower
 	stream     *eventStream
@@ -239,7 +240,7 @@ func (f *follower) live(ctx context.Context, known store.Progress) error {
 }
 
 // complete reports whether nothing follows: the run has ended or is paused, and its events up to index last are sent. A
-// client of a door gets the events up to the first pause, as it did the first time.
+// client of a door gets the events up to the first pause, as it did the first time, unless through is set.
 func (f *follower) complete(status string, last int) bool {
 	return f.over || wire.Ended(status) && f.after >= last
 }
@@ -334,7 +335,7 @@ func (f *follower) translate(frames store.Frames) {
 			// An event that a later version has stored is unknown, and one that it doesn't know can't be translated.
 			if e, err := wire.ParseFrame(frame); err == nil {
 				f.stream.sendFrame(f.to.Event(e))
-				f.over = wire.Last(e.Name())
+				f.over = wire.Last(e.Name()) && !f.through
 			}
 		}
 		index++

@@ -78,6 +78,10 @@ func (a Runs) endpoints() []Endpoint {
 		answer(route.Model, a.model),
 		stream(route.Completions, a.complete, reflect.TypeFor[openai.Completion]()),
 		stream(route.AGUIRun, a.agui),
+		stream(route.Responses, a.respondTo, reflect.TypeFor[openai.Response]()),
+		stream(route.Response, a.readResponse, reflect.TypeFor[openai.Response]()),
+		whole(stream(route.CancelResponse, a.cancelResponse, reflect.TypeFor[openai.Response]())),
+		answer(route.DeleteResponse, a.deleteResponse),
 	}
 }
 

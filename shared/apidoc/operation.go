@@ -114,6 +114,10 @@ var summaries = map[route.Name]string{
 	route.Models:           "List the agents that the caller is allowed to run (OpenAI's API)",
 	route.Model:            "Get one agent (OpenAI's API)",
 	route.Completions:      "Run an agent (OpenAI's chat completions)",
+	route.Responses:        "Run an agent (OpenAI's responses)",
+	route.Response:         "Get a run as a response, or its events (OpenAI's API)",
+	route.DeleteResponse:   "Delete a run that has ended (OpenAI's API)",
+	route.CancelResponse:   "Cancel a run (OpenAI's API)",
 	route.ListRevocations:  "List the revoked tokens, page by page",
 	route.Revoke:           "Revoke one token, or the tokens of a subject",
 	route.UndoRevocation:   "Undo a revocation",
@@ -135,7 +139,7 @@ var conflicting = []route.Name{
 	route.CreateRun, route.ListRuns, route.ContinueRun, route.AGUIRun, route.CreateSession, route.DeleteSessions,
 	route.GetSession, route.ChangeSession, route.RenameSession, route.DeleteSession, route.SessionRuns,
 	route.SessionPreviews, route.SessionRun, route.MergeMemories, route.Revoke, route.DevToken, route.EraseUserData,
-	route.Completions,
+	route.Completions, route.Responses, route.DeleteResponse,
 }
 
 // probing lists the public routes whose answer depends on the database.
@@ -224,10 +228,11 @@ func (s *schemas) operation(r *route.Route, e api.Endpoint) operation {
 // limited are the routes that begin or continue a run, ask a model, or follow a run: limits apply to these.
 var limited = []route.Name{
 	route.CreateRun, route.ContinueRun, route.ResumeRun, route.AGUIRun, route.MergeMemories, route.Completions,
+	route.Responses, route.Response, route.CancelResponse,
 }
 
 // failing are the routes of OpenAI's API that wait for a run, which can fail.
-var failing = []route.Name{route.Completions}
+var failing = []route.Name{route.Completions, route.Responses}
 
 // errorStatuses lists the statuses besides success that the route can answer. They
 // follow from what the route reads: authentication and the database give 401, 403,

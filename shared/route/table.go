@@ -76,6 +76,11 @@ const (
 	Model       Name = "openai.model"
 	Completions Name = "openai.chat_completions"
 
+	Responses      Name = "openai.responses"
+	Response       Name = "openai.response"
+	DeleteResponse Name = "openai.delete_response"
+	CancelResponse Name = "openai.cancel_response"
+
 	Decisions Name = "decisions"
 	Diff      Name = "diff"
 	DevToken  Name = "dev_token"
@@ -178,6 +183,10 @@ var Table = New(routes([]row{
 	{Models, Runs, "GET /v1/models", asRun, "agents:run"},
 	{Model, Runs, "GET /v1/models/{agent_id}", asRun, "agents:run"},
 	{Completions, Runs, "POST /v1/chat/completions", asRun, "agents:run"},
+	{Responses, Runs, "POST /v1/responses", asRun, "agents:run"},
+	{Response, Runs, "GET /v1/responses/{response_id}", asRun, "agents:run"},
+	{DeleteResponse, Runs, "DELETE /v1/responses/{response_id}", asRun, "agents:run"},
+	{CancelResponse, Runs, "POST /v1/responses/{response_id}/cancel", asRun, "agents:run"},
 
 	// The console uses these on the local server.
 	{Decisions, LocalServer, "GET /decisions", admin, ""},

@@ -504,6 +504,29 @@ func (db *DB) RequestCancel(ctx context.Context, v Viewer, id uuid.UUID) (found 
 	return n > 0, nil
 }
 
+// DeleteRun deletes a run that has ended, with its events. Its session stays, and so does what the run has used. It is
+// fault.NotFound if there is no run that the viewer can see, and fault.Conflict if it has not ended.
+func (db *DB) DeleteRun(ctx context.Context, v Viewer, id uuid.UUID) error {
+	where, args, _ := RunQuery{RunID: id.String()}.where(v)
+	var found, gone int
+	err := db.queryRow(ctx, `
+		WITH found AS (
+			SELECT run_id, finished_at FROM keyway.runs WHERE `+where+` FOR UPDATE
+		), gone AS (
+			DELETE FROM keyway.runs r USING found f WHERE r.run_id = f.run_id AND f.finished_at IS NOT NULL RETURNING 1
+		)
+		SELECT (SELECT count(*) FROM found), (SELECT count(*) FROM gone)`, args).Scan(&found, &gone)
+	switch {
+	case err != nil:
+		return fmt.Errorf("delete run %s: %w", id, kindOf(err))
+	case found == 0:
+		return fmt.Errorf("run: %w", fault.NotFound)
+	case gone == 0:
+		return fault.Public(fault.Conflict, "The run has not ended; cancel it first", nil)
+	}
+	return nil
+}
+
 // markCancelled marks runs as to be cancelled; see RequestCancel.
 const markCancelled = `
 	UPDATE keyway.runs SET

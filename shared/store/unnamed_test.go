@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"reflect"
 	"regexp"
 	"slices"
@@ -89,6 +90,12 @@ func limitedCalls() []call {
 			return want(ok, err)
 		}},
 		progress(1),
+		{"DeleteRun", func(ctx context.Context, db *store.DB) error {
+			if err := db.DeleteRun(ctx, ann, second.RunID); fault.KindOf(err) != fault.Conflict {
+				return fmt.Errorf("a run that has not ended: %w", err)
+			}
+			return nil
+		}},
 		{"DeleteSessions", func(ctx context.Context, db *store.DB) error {
 			_, err := db.DeleteSessions(ctx, ann, []string{second.SessionID}, "ann")
 			return err

@@ -74,6 +74,10 @@ GET    /usage                                     admin
 GET    /v1/models                                 run agents:run
 GET    /v1/models/{agent_id}                      run agents:run
 POST   /v1/chat/completions                       run agents:run
+POST   /v1/responses                              run agents:run
+GET    /v1/responses/{response_id}                run agents:run
+DELETE /v1/responses/{response_id}                run agents:run
+POST   /v1/responses/{response_id}/cancel         run agents:run
 GET    /decisions                                 admin
 POST   /diff                                      admin
 POST   /dev/token                                 admin

@@ -114,7 +114,7 @@ func (c *ChatStream) Event(event wire.Event) []byte {
 // would take any other end for that of the answer.
 func (c *ChatStream) HandedOver(run wire.Accepted) []byte {
 	c.out = c.out[:0]
-	c.fail("run_continues", Continues(run.RunID))
+	c.fail(runContinues, Continues(run.RunID))
 	return c.out
 }
 

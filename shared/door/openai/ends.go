@@ -2,6 +2,7 @@ package openai
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 
 	"github.com/keyway-agents/keyway/shared/fault"
@@ -50,7 +51,15 @@ func Ended(r wire.Run) error {
 }
 
 // HandedOver returns the error for a client that waits for a run which another process continues.
-func HandedOver(run string) error { return failure(run, "run_continues", Continues(run)) }
+func HandedOver(run string) error { return failure(run, runContinues, Continues(run)) }
+
+// IsHandedOver reports whether an error is that of HandedOver.
+func IsHandedOver(err error) bool {
+	e, ok := errors.AsType[*fault.Error](err)
+	return ok && e.Kind == fault.Dependency && e.Extra[0].Value == runContinues
+}
+
+const runContinues = "run_continues"
 
 // Unstored returns the error for a run whose end could not be stored.
 func Unstored(run string, cause error) error {
