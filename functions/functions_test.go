@@ -55,7 +55,8 @@ func source(name string) string {
 
 const keyway = `{"agents":[{"id":"a","model":"openai:gpt-4o","tools":["hackernews"]},{"id":"b","model":"demo:x",` +
 	`"name":"Bee"}],` +
-	`"auth":{"keys":[{"secret":"${JWT_KEY_SECRET}"}]},"database":{"url":"${DATABASE_URL}"},"id":"test-os"}`
+	`"auth":{"keys":[{"secret":"${JWT_KEY_SECRET}"}]},"database":{"url":"${DATABASE_URL}"},"id":"test-os",` +
+	`"doors":{"mcp":{"enabled":true},"openai":{"enabled":true}}}`
 
 // deployment is one OS: a configuration, a database and a model.
 type deployment struct {

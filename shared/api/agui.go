@@ -51,6 +51,7 @@ func (a Runs) agui(w http.ResponseWriter, r *request, in aguiRun) error {
 	}
 	var events iter.Seq2[run.Event, error]
 	if runID != "" {
+		setIDs(w, runID, session)
 		events, r, err = a.aguiContinue(r, in, session, runID, answers)
 	} else {
 		events, r, err = a.aguiStart(r, in, session)
@@ -59,7 +60,7 @@ func (a Runs) agui(w http.ResponseWriter, r *request, in aguiRun) error {
 		return err
 	}
 	to := agui.NewEncoder(session, in.Body.RunID)
-	err = a.streamAs(w, r, events, to)
+	err = a.streamAs(w, r, withIDs(w, events), to)
 	if earlier, ok := errors.AsType[*store.Repeated](err); ok {
 		return a.repeatStream(w, r, earlier, to)
 	}

@@ -68,6 +68,9 @@ func (a Runs) repeat(w http.ResponseWriter, r *request, earlier *store.Repeated,
 func (a Runs) repeatStream(w http.ResponseWriter, r *request, earlier *store.Repeated, to encoder) error {
 	row := earlier.Run
 	noteRepeat(w, r, earlier)
+	if to != nil {
+		setIDs(w, row.RunID.String(), row.SessionID)
+	}
 	ctx, stop := a.whileValid(r)
 	defer stop()
 	f := follower{
