@@ -19,7 +19,7 @@ import (
 var public = []route.Name{
 	route.Index, route.Health, route.HealthHead, route.Ready, route.ReadyHead, route.Info, route.OpenAPI, route.Docs,
 	route.DevSignIn,
-	route.Console, route.ConsoleFile,
+	route.Console, route.ConsoleFile, route.MCPResource, route.MCPResourceRoot,
 }
 
 // anyToken are the routes that every valid token opens. They are listed a second time for the same reason.
@@ -85,13 +85,17 @@ func TestEveryRouteRejectsUnauthorizedCallers(t *testing.T) {
 		if slices.Contains(anyToken, a.route) {
 			continue
 		}
+		status := 403
+		if named[a.route].Addressed { // the tokens are not for the door
+			status = 401
+		}
 		for _, who := range []string{"nothing", "look-alikes", "blanks"} {
-			h.checkRejected(who, a, 403)
+			h.checkRejected(who, a, status)
 		}
 		if a.route == route.ListAgents { // the list is filtered: the other agent isn't declared
 			h.try("another agent", a, h.anns).Want(t, "a list of another agent", 200, "[]")
 		} else {
-			h.checkRejected("another agent", a, 403)
+			h.checkRejected("another agent", a, status)
 		}
 		for _, need := range named[a.route].Needs {
 			h.Tokens["the rest"] = issuer.token(scoped(allBut(need)...))

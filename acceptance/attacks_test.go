@@ -164,6 +164,7 @@ var targets = []struct{ request, body string }{
 	{"POST /memories", `{"memory":"planted"}`},
 	{"DELETE /memories/MEMORY", ""},
 	{"POST /optimize-memories", `{"apply":true}`},
+	{"POST /mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"message":"hi"}}}`},
 	{"GET /nope", ""},
 }
 

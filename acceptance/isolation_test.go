@@ -64,6 +64,9 @@ var attempts = []attempt{
 		`{"threadId":"HERS","runId":"1","messages":[{"id":"1","role":"user","content":"hello"}]}`, 200, false},
 	{route.AGUIRun, "POST /agents/assistant/agui", `{"threadId":"HERS","runId":"2","messages":[],` +
 		`"resume":[{"interruptId":"PAUSED:call_1_1","status":"resolved","payload":{"approved":true}}]}`, 404, false},
+	// Tokens for this door are tried in TestMCPCallersAreIsolated.
+	{route.MCPCall, "POST /mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_run","arguments":` +
+		`{"run_id":"RUN"}}}`, 401, true},
 
 	{route.ListSessions, "GET /sessions?user_id=ANN", "", 200, true},
 	{route.ListSessions, "GET /sessions?session_name=" + private, "", 200, true},
@@ -116,7 +119,7 @@ var attempts = []attempt{
 // ownerless are the routes whose answers contain no user's data, and those that only administrators open.
 var ownerless = []route.Name{
 	route.Index, route.Health, route.HealthHead, route.Ready, route.ReadyHead, route.Info, route.OpenAPI, route.Docs,
-	route.Console, route.ConsoleFile,
+	route.Console, route.ConsoleFile, route.MCPResource, route.MCPResourceRoot,
 	route.Config, route.WhoAmI, route.Can, route.ListAgents, route.GetAgent, route.ListTeams, route.ListWorkflows,
 	route.ListRevocations, route.Revoke, route.UndoRevocation, route.ListActiveRuns, route.CancelActiveRuns,
 	route.ExportUserData, route.EraseUserData, route.RefreshStatus, route.Usage,
@@ -363,6 +366,9 @@ func TestTokenWithoutSubjectOwnsNothing(t *testing.T) {
 	h := startIsolated(t)
 	before := h.everything()
 	for _, a := range attempts {
+		if a.route == route.MCPCall {
+			continue
+		}
 		for _, names := range []*strings.Replacer{h.anns, h.missing} {
 			h.try("", a, names).Want(t, a.request, 403, `"Authenticated request is missing a user identity",`,
 				`"hint":"The claim \"sub\" of the token is absent or empty. Ask the issuer for a token that names its user there"}`)

@@ -91,17 +91,20 @@ var rooms = map[string]string{
 	"shared/revoke":            "shared/config shared/fault shared/owner shared/store",
 	"shared/run": "shared/trace shared/fault shared/limit shared/pgvalue shared/strictjson shared/config shared/model " +
 		"shared/logging shared/tool shared/store shared/queue shared/wire github.com/google/uuid",
-	"shared/door/agui": "shared/fault shared/model shared/pgvalue shared/run shared/strictjson shared/wire",
+	"shared/door/mcp":          "shared/wire",
+	"shared/door/mcp/protocol": "shared/door/mcp github.com/google/jsonschema-go github.com/modelcontextprotocol/go-sdk",
+	"shared/door/agui":         "shared/fault shared/model shared/pgvalue shared/run shared/strictjson shared/wire",
 	"shared/api": "shared/trace shared/bound shared/fault shared/limit shared/pgvalue shared/strictjson shared/wire " +
 		"shared/input shared/route " +
 		"shared/authz shared/config shared/owner shared/store shared/follow shared/notes shared/revoke shared/run " +
-		"shared/audit shared/logging shared/door/openai shared/door/agui shared/model console " +
+		"shared/audit shared/logging shared/door/mcp shared/door/openai shared/door/agui shared/model console " +
 		"github.com/google/uuid github.com/rs/cors",
 	"shared/door/openai": "shared/bound shared/fault shared/input shared/strictjson shared/wire",
 	"shared/apidoc":      "shared/api shared/bound shared/input shared/route shared/wire",
 	"shared/gateway": "shared/fault shared/route shared/authz shared/edge shared/token shared/logging " +
 		"github.com/aws/aws-lambda-go/events",
-	"shared/assemble": "shared/trace shared/audit shared/loghash shared/config shared/fault shared/limit shared/model " +
+	"shared/assemble": "shared/door/mcp shared/trace shared/audit shared/loghash shared/config shared/fault " +
+		"shared/limit shared/model " +
 		"shared/owner shared/api shared/authz shared/route " +
 		"shared/store shared/follow shared/notes shared/queue shared/revoke shared/run shared/wire " +
 		"github.com/google/uuid",
@@ -113,7 +116,7 @@ var rooms = map[string]string{
 	"shared/lambdahttp/lambdatest": "",
 	"shared/agents": "shared/config shared/model shared/model/providers shared/run shared/tool " +
 		"shared/tool/builtin",
-	"shared/lambdaboot": "shared/meter shared/meter/emf " +
+	"shared/lambdaboot": "shared/door/mcp shared/meter shared/meter/emf " +
 		"shared/trace shared/audit shared/loghash shared/awsenv shared/fault shared/config " +
 		"shared/config/deployed " +
 		"shared/api shared/authz shared/edge shared/lambdahttp shared/logging shared/queue shared/revoke shared/route " +
@@ -127,7 +130,8 @@ var rooms = map[string]string{
 	"functions/config":   "shared/lambdaboot shared/config shared/route",
 	"functions/memories": "shared/lambdaboot shared/config shared/route",
 	"functions/sessions": "shared/lambdaboot shared/config shared/route",
-	"functions/runs":     "shared/trace/otlp shared/lambdaboot shared/config shared/queue/sqs shared/agents shared/route",
+	"functions/runs": "shared/trace/otlp shared/door/mcp/protocol shared/lambdaboot shared/config shared/queue/sqs " +
+		"shared/agents shared/route",
 	"functions/worker": "shared/trace/otlp shared/lambdaboot shared/config shared/logging shared/queue/sqs " +
 		"shared/agents shared/notify shared/store github.com/aws/aws-lambda-go github.com/google/uuid",
 	"functions/migrate": "shared/lambdaboot shared/config shared/config/deployed shared/fault " +

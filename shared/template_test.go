@@ -13,6 +13,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/lambdahttp/lambdatest"
 	"github.com/keyway-agents/keyway/shared/route"
 )
@@ -124,6 +125,8 @@ func TestBadTemplateIsFound(t *testing.T) {
 			"WebAclOfApi protects nothing"},
 		{"Access-Control-Allow-Origin: !Sub \"'${Origin}'\", Retry-After: \"'1'\"", "Retry-After: \"'1'\"",
 			"a web page can't read the answer THROTTLED"},
+		{"resource_metadata=\\\"${PublicUrl}/.well-known", "resource_metadata=\\\"${Origin}/.well-known",
+			"UNAUTHORIZED does not say where clients of MCP get a token"},
 		{"        THROTTLED:", "        QUOTA_EXCEEDED:", "THROTTLED has AWS's text"},
 		{`'{"detail":"Request body is too large"}'`, `'{"message":"too large"}'`, "REQUEST_TOO_LARGE has no detail"},
 		{"    Metadata: {BuildMethod: makefile}\n", "", "is not built by the Makefile"},
@@ -542,8 +545,12 @@ func badAnswers(answers node) (out []string) {
 			out = append(out, name+" has no detail")
 		}
 	}
-	if get(answers, "UNAUTHORIZED", "ResponseParameters", "Headers")["WWW-Authenticate"] == nil {
+	challenge := fmt.Sprint(get(answers, "UNAUTHORIZED", "ResponseParameters", "Headers")["WWW-Authenticate"])
+	if !strings.Contains(challenge, `'Bearer realm="agentos"'`) {
 		out = append(out, "UNAUTHORIZED has no challenge")
+	}
+	if !strings.Contains(challenge, `, resource_metadata="${PublicUrl}`+config.MCPResourcePath+`"'`) {
+		out = append(out, "UNAUTHORIZED does not say where clients of MCP get a token")
 	}
 	return out
 }

@@ -6,6 +6,7 @@ package main
 import (
 	"github.com/keyway-agents/keyway/shared/agents"
 	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/door/mcp/protocol"
 	"github.com/keyway-agents/keyway/shared/lambdaboot"
 	"github.com/keyway-agents/keyway/shared/queue/sqs"
 	"github.com/keyway-agents/keyway/shared/route"
@@ -19,5 +20,6 @@ func main() {
 		Agents:  agents.Open,
 		Queue:   sqs.Open,
 		Trace:   otlp.Open,
+		MCP:     protocol.Serve,
 	})
 }

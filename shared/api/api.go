@@ -350,6 +350,34 @@ var DefaultOrigins = []string{
 	"https://os.agno.com", "https://os-stg.agno.com",
 }
 
+// Challenges adds to each challenge of next (WWW-Authenticate, RFC 6750 section 3) the address of the document that
+// says where clients get tokens (RFC 9728 section 5.1). Without one, it returns next unchanged.
+func Challenges(metadata string, next http.Handler) http.Handler {
+	if metadata == "" {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(challenging{w, metadata}, r)
+	})
+}
+
+// challenging is a response whose challenge names the document.
+type challenging struct {
+	http.ResponseWriter
+	metadata string
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (c challenging) WriteHeader(status int) {
+	if challenge := c.Header().Get("WWW-Authenticate"); challenge != "" {
+		c.Header().Set("WWW-Authenticate", challenge+`, resource_metadata="`+c.metadata+`"`)
+	}
+	c.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap returns the underlying writer, for http.ResponseController.
+func (c challenging) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+
 // CORS allows web pages of the given origins to call next. It never allows credentials
 // (cookies): callers send a bearer token in a header, which a browser never adds by
 // itself, so a foreign page can't send a request in a user's name. The response to an

@@ -27,7 +27,7 @@ func (s *Server) record(r *http.Request, p *authz.Principal, d authz.Decision) *
 	q := audit.Request{
 		ID: logging.RequestID(r.Context()), ClientID: logging.ClientRequestID(r.Context()), Actor: p.Hash,
 		Admin: d.Admin, Action: string(d.Route.Name), Route: d.Route.String(), Agent: d.Params["agent_id"],
-		Source: logging.Source(r.Context()),
+		Source: logging.Source(r.Context()), Silent: d.Route.Addressed,
 	}
 	line := s.Audit.Begin(q)
 	for _, kind := range []string{"session", "memory", "run"} { // the most exact one is the last

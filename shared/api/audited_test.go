@@ -49,7 +49,7 @@ func newAudited(t *testing.T) *audited {
 }
 
 // send sends a request as the caller, from the address 203.0.113.7, and returns the answer and what the audit log got.
-func (a *audited) send(caller, request, body string) (reply, []line) {
+func (a *audited) send(caller, request, body string, headers ...string) (reply, []line) {
 	a.t.Helper()
 	method, path, _ := strings.Cut(request, " ")
 	r := httptest.NewRequestWithContext(a.t.Context(), method, path, strings.NewReader(body))
@@ -57,6 +57,9 @@ func (a *audited) send(caller, request, body string) (reply, []line) {
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	if strings.HasPrefix(body, "{") {
 		r.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
 	}
 	p := *callers[caller]
 	p.Hash = auditKeys.Subject(p.Issuer, p.Subject)
@@ -174,7 +177,8 @@ func TestARevocationIsAudited(t *testing.T) {
 // route is audited unless somebody adds it.
 var unaudited = []route.Name{
 	route.Index, route.Health, route.HealthHead, route.Ready, route.ReadyHead, route.Info, route.OpenAPI, route.Docs,
-	route.Console, route.ConsoleFile,
+	route.Console, route.ConsoleFile, route.MCPResource, route.MCPResourceRoot,
+	route.MCPCall, // TestACallOfMCPIsAudited
 	route.WhoAmI, route.Can, route.Decisions, route.Diff, route.DevSignIn, route.DevToken,
 	route.Config, route.ListAgents, route.GetAgent, route.ListTeams, route.ListWorkflows,
 }

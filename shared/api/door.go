@@ -30,28 +30,31 @@ type encoder interface {
 // A parameter that no path can name, such as one with a slash, is fault.NotFound.
 func (r *request) as(name route.Name, params map[string]string) (*request, error) {
 	ctx, began := r.Context(), time.Now()
-	d, address := r.server.decideAs(r.principal, name, params)
+	caller := r.principal.Admitted()
+	d, address := r.server.decideAs(caller, name, params)
 	err := d.Err(logging.RequestID(ctx))
 	if d.Route != nil {
 		r.server.Decisions.Write(ctx, authz.Entry{
-			RequestID: logging.RequestID(ctx), Method: d.Route.Method, Source: logging.Source(ctx), Principal: r.principal,
+			RequestID: logging.RequestID(ctx), Method: d.Route.Method, Source: logging.Source(ctx), Principal: caller,
 			Decision: d, Err: err, Began: began,
 		})
 	}
 	if err != nil {
 		return nil, err
 	}
-	r.audit.Agent(params["agent_id"])
-	inner := r.WithContext(authz.WithDecision(ctx, r.principal, d))
+	if isAudited(d) {
+		r.audit.Agent(params["agent_id"])
+	}
+	inner := r.WithContext(authz.WithDecision(ctx, caller, d))
 	inner.Method, inner.URL = d.Route.Method, address
 	out := *r
-	out.Request, out.decision = inner, d
+	out.Request, out.principal, out.decision = inner, caller, d
 	return &out, nil
 }
 
 // may reports whether as would return no error. It writes no line in the decision log.
 func (r *request) may(name route.Name, params map[string]string) bool {
-	d, _ := r.server.decideAs(r.principal, name, params)
+	d, _ := r.server.decideAs(r.principal.Admitted(), name, params)
 	return d.Allow
 }
 

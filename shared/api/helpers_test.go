@@ -21,6 +21,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/api"
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/door/mcp/protocol"
 	"github.com/keyway-agents/keyway/shared/follow"
 	"github.com/keyway-agents/keyway/shared/limit"
 	"github.com/keyway-agents/keyway/shared/model"
@@ -65,7 +66,15 @@ var callers = map[string]*authz.Principal{
 	"newer":  {Subject: "leo", TokenID: "leo-2", Issuer: "i", IssuedAt: time.Unix(2_000_000, 0), Scopes: everyScope},
 	"ann-1":  {Subject: "ann", TokenID: "ann-1", Issuer: "i", Scopes: everyScope},
 	"chief":  {Subject: "root", TokenID: "chief-1", Issuer: "i", Scopes: []string{"agent_os:admin"}},
+	"onlyb":  {Subject: "ben", Scopes: []string{"agents:b:run"}},
 	"noiat":  {Subject: "leo", TokenID: "leo-3", Issuer: "i", Scopes: everyScope},
+}
+
+// All tokens are for the door for MCP too.
+func init() {
+	for _, p := range callers {
+		p.Audience = authz.ForBoth
+	}
 }
 
 var everyScope = []string{
@@ -219,6 +228,7 @@ func newServiceAt(t *testing.T, url string, answers ...answer) *service {
 		api.Runs{
 			DB: s.db, Runner: runner, Follow: follow.New(s.db), Notes: models, Agents: list, Isolation: isolation,
 			Revoked: revoked, Now: time.Now, NewID: uuid.New,
+			MCP: protocol.Serve, OS: api.Identity{ID: "test-os", Name: "Test", Version: "1"},
 		},
 		api.Sessions{DB: s.db, Isolation: isolation, Agents: listed, Now: time.Now, NewID: uuid.New},
 		api.Memories{DB: s.db, Isolation: isolation, Now: time.Now, NewID: uuid.New},

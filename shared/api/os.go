@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/keyway-agents/keyway/shared/authz"
+	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
@@ -38,6 +40,8 @@ type OS struct {
 	Policy *authz.Policy
 	// Local means that this program serves the routes of route.LocalServer too. GET /whoami shows it. Defaults to false.
 	Local bool
+	// MCP is how the door for MCP is described. Defaults to nil: the door is closed.
+	MCP *wire.MCPOAuth
 	// Started is when this process started. GET /health shows it. Required.
 	Started time.Time
 }
@@ -50,6 +54,8 @@ func (o OS) endpoints() []Endpoint {
 		answer(route.HealthHead, o.health).withoutBody(),
 		answer(route.Info, o.info),
 		answer(route.Config, o.config),
+		answer(route.MCPResource, o.mcpResource),
+		answer(route.MCPResourceRoot, o.mcpResource),
 		answer(route.WhoAmI, o.whoami),
 		answer(route.Can, o.can),
 		openAPI(),
@@ -74,8 +80,33 @@ func (o OS) health(context.Context, *request, nothing) (wire.Health, error) {
 // it before they have one: it shows how many agents there are, but not which ones.
 func (o OS) info(context.Context, *request, nothing) (wire.Info, error) {
 	return wire.Info{
+		MCP:  o.mcpInfo(),
 		OSID: o.ID, Name: o.Name, OSVersion: o.Version, AgnoVersion: AgentOSVersion, AgentCount: len(o.Agents),
 		AuthMode: "jwt", UserIsolation: o.Isolation.On,
+	}, nil
+}
+
+// mcpInfo describes the door for MCP, so that agno connect finds it.
+func (o OS) mcpInfo() (m wire.MCP) {
+	if o.MCP == nil {
+		return m
+	}
+	m.Enabled, m.Path = true, new(config.MCPPath)
+	if len(o.MCP.AuthorizationServers) > 0 {
+		m.OAuth = o.MCP
+	}
+	return m
+}
+
+// mcpResource describes the door for MCP to OAuth clients, which ask for it before they have a token. It names no
+// agent and no scope.
+func (o OS) mcpResource(context.Context, *request, nothing) (out wire.ProtectedResource, err error) {
+	if o.MCP == nil {
+		return out, fault.NotFound
+	}
+	return wire.ProtectedResource{
+		Resource: o.MCP.Resource, AuthorizationServers: o.MCP.AuthorizationServers,
+		BearerMethodsSupported: []string{"header"}, ResourceName: o.Name,
 	}, nil
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/bound"
+	"github.com/keyway-agents/keyway/shared/door/mcp"
 	"github.com/keyway-agents/keyway/shared/door/openai"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/follow"
@@ -56,6 +57,10 @@ type Runs struct {
 	Limits limit.Limits
 	// Now is the clock of merged memories. Required.
 	Now func() time.Time
+	// MCP speaks the protocol of the door for MCP. Defaults to none: then the door answers 404.
+	MCP mcp.Server
+	// OS is how the door for MCP introduces itself. Required with MCP.
+	OS Identity
 	// NewID makes the ids of files and merged memories. Required.
 	NewID func() uuid.UUID
 }
@@ -74,6 +79,7 @@ func (a Runs) endpoints() []Endpoint {
 		answer(route.MergeMemories, a.merge),
 		answer(route.ListActiveRuns, a.listActive),
 		answer(route.CancelActiveRuns, a.cancelActive),
+		a.mcpEndpoint(),
 		answer(route.Models, a.models),
 		answer(route.Model, a.model),
 		stream(route.Completions, a.complete, reflect.TypeFor[openai.Completion]()),
@@ -120,36 +126,9 @@ type createRun struct {
 // and with stream=false and background=true it is a 202. Every check that can end in a 4xx comes before the
 // run starts: an invalid request leaves no row and calls no model.
 func (a Runs) create(w http.ResponseWriter, r *request, in createRun) error {
-	state, err := input.ObjectFrom(in.State, "body", "session_state")
-	metadata, err2 := input.ObjectFrom(in.Metadata, "body", "metadata")
-	if err := cmp.Or(err, err2); err != nil {
-		return err
-	}
-	if err := in.checkMedia(); err != nil {
-		return err
-	}
-	files, err := a.textFiles(in.Files)
+	request, err := a.inputOf(r, in)
 	if err != nil {
 		return err
-	}
-	owner, err := a.Isolation.owner(r, in.User)
-	spender, err2 := a.Isolation.spender(r)
-	if err := cmp.Or(err, err2); err != nil {
-		return err
-	}
-	only, err := boundSession(r)
-	if err != nil {
-		return err
-	}
-	in.SessionID = cmp.Or(only, in.SessionID) // the token is valid for this session only
-	r.audit.Object("session", in.SessionID)
-	key := in.Key
-	in.Key = ""
-	request := run.Input{
-		AgentID: r.param("agent_id"), Owner: owner, SessionID: in.SessionID, Message: in.Message, Files: files,
-		State: json.RawMessage(state), MaxState: r.bounds.Of(bound.SessionState),
-		Metadata: json.RawMessage(metadata), Streamed: in.Stream, Caller: callerOf(r),
-		Spender: spender, Request: requestOf(key, in),
 	}
 	if in.Background && !in.Stream {
 		err = a.start(w, r, request)
@@ -162,6 +141,41 @@ func (a Runs) create(w http.ResponseWriter, r *request, in createRun) error {
 		return a.repeat(w, r, earlier, in.Stream, in.Background)
 	}
 	return err
+}
+
+// inputOf returns the run that a request asks for. The request is one to the agent's own route, or decided as one.
+func (a Runs) inputOf(r *request, in createRun) (request run.Input, err error) {
+	state, err := input.ObjectFrom(in.State, "body", "session_state")
+	metadata, err2 := input.ObjectFrom(in.Metadata, "body", "metadata")
+	if err := cmp.Or(err, err2); err != nil {
+		return request, err
+	}
+	if err := in.checkMedia(); err != nil {
+		return request, err
+	}
+	files, err := a.textFiles(in.Files)
+	if err != nil {
+		return request, err
+	}
+	owner, err := a.Isolation.owner(r, in.User)
+	spender, err2 := a.Isolation.spender(r)
+	if err := cmp.Or(err, err2); err != nil {
+		return request, err
+	}
+	only, err := boundSession(r)
+	if err != nil {
+		return request, err
+	}
+	in.SessionID = cmp.Or(only, in.SessionID) // the token is valid for this session only
+	r.audit.Object("session", in.SessionID)
+	key := in.Key
+	in.Key = ""
+	return run.Input{
+		AgentID: r.param("agent_id"), Owner: owner, SessionID: in.SessionID, Message: in.Message, Files: files,
+		State: json.RawMessage(state), MaxState: r.bounds.Of(bound.SessionState),
+		Metadata: json.RawMessage(metadata), Streamed: in.Stream, Caller: callerOf(r),
+		Spender: spender, Request: requestOf(key, in),
+	}, nil
 }
 
 // start answers 202 once the run is stored. Another process may execute it.

@@ -107,6 +107,9 @@ var summaries = map[route.Name]string{
 	route.DeleteMemory:     "Delete a memory; a missing one is ignored",
 	route.MemoryTopics:     "List the topics of the caller's memories",
 	route.MemoryStats:      "Count the memories of each user",
+	route.MCPCall:          "One message of a client of the Model Context Protocol",
+	route.MCPResource:      "Where clients of the Model Context Protocol get tokens (RFC 9728)",
+	route.MCPResourceRoot:  "The same, for clients that ask at the root",
 	route.MergeMemories:    "Merge all memories of a user into one with a model",
 	route.Metrics:          "Runs, sessions, users and tokens by day",
 	route.RefreshMetrics:   "The same for the last 30 days; nothing needs a refresh",
@@ -201,7 +204,9 @@ func (s *schemas) operation(r *route.Route, e api.Endpoint) operation {
 		}
 	}
 	// A media in the map can't be changed in place, so the one with the examples replaces it.
-	if e.Reads != "" {
+	if e.Reads == "application/json" {
+		op.Body = &body{Required: true, Content: map[string]media{e.Reads: {Schema: typed("object")}}}
+	} else if e.Reads != "" {
 		op.Body = &body{Required: true, Content: map[string]media{e.Reads: {Schema: typed("string")}}}
 	} else if op.Body = bodyOf(e.In); op.Body != nil {
 		for kind, m := range op.Body.Content {
@@ -228,7 +233,7 @@ func (s *schemas) operation(r *route.Route, e api.Endpoint) operation {
 // limited are the routes that begin or continue a run, ask a model, or follow a run: limits apply to these.
 var limited = []route.Name{
 	route.CreateRun, route.ContinueRun, route.ResumeRun, route.AGUIRun, route.MergeMemories, route.Completions,
-	route.Responses, route.Response, route.CancelResponse,
+	route.Responses, route.Response, route.CancelResponse, route.MCPCall,
 }
 
 // failing are the routes of OpenAI's API that wait for a run, which can fail.

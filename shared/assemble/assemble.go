@@ -18,6 +18,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/audit"
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/door/mcp"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/follow"
 	"github.com/keyway-agents/keyway/shared/limit"
@@ -75,6 +76,8 @@ type Parts struct {
 	Audit *audit.Log
 	// Tracer makes the spans of runs. Defaults to none.
 	Tracer trace.Tracer
+	// MCP has the meaning of api.Runs.MCP. Defaults to none.
+	MCP mcp.Server
 }
 
 // Service answers all routes of the table, or those of one function.
@@ -119,6 +122,7 @@ func build(p Parts, served []route.Function) (s Service) {
 				Version: p.Version, Digest: p.Config.Digest,
 				Isolation: isolation, Agents: listed, Policy: p.Policy, Local: slices.Contains(served, route.LocalServer),
 				Started: p.Started,
+				MCP:     p.mcp(),
 				OwnerOf: p.ownerOf, AsWritten: p.Config.AsWritten,
 			})
 		case route.Agents:
@@ -136,6 +140,7 @@ func build(p Parts, served []route.Function) (s Service) {
 				DB: p.DB, Runner: s.Runner, Follow: reader, Notes: p.models(), Agents: list,
 				Isolation: isolation, Revoked: p.revoked(), Now: Now, NewID: uuid.New,
 				Limits: limit.Limits(p.Config.Limits),
+				MCP:    p.MCP, OS: api.Identity{ID: p.Config.ID, Name: p.Config.Name, Version: p.Version},
 			}, api.UserData{DB: p.DB})
 		case route.Sessions:
 			resources = append(resources, &api.Readiness{Check: p.DB.Check, Now: Now}, api.Sessions{
@@ -179,6 +184,16 @@ func (p Parts) owners() func() (*owner.Record, error) {
 			return nil, fault.Public(fault.Unavailable, noOwners, err)
 		}
 		return r, nil
+	}
+}
+
+// mcp describes the door for MCP, or is nil if it is closed.
+func (p Parts) mcp() *wire.MCPOAuth {
+	if !p.Config.Doors.MCP.Open() {
+		return nil
+	}
+	return &wire.MCPOAuth{
+		Resource: p.Config.PublicURL + config.MCPPath, AuthorizationServers: p.Config.AuthorizationServers(),
 	}
 }
 

@@ -41,6 +41,8 @@ type Request struct {
 	Agent string
 	// Source is the address that the request came from.
 	Source string
+	// Silent is whether the request has no line unless Agent is called: a door's request may do nothing.
+	Silent bool
 }
 
 // Record is one line in the making. A nil *Record is of a request that is not audited. It is used by one goroutine.
@@ -90,7 +92,7 @@ func (r *Record) Owner(name string) {
 // Agent notes the agent of a request whose path names none.
 func (r *Record) Agent(id string) {
 	if r != nil {
-		r.request.Agent = id
+		r.request.Agent, r.request.Silent = id, false
 	}
 }
 
@@ -120,7 +122,7 @@ func (r *Record) Subject(issuer, subject string) {
 
 // Write writes the line. status is that of the answer.
 func (r *Record) Write(ctx context.Context, status int) {
-	if r == nil {
+	if r == nil || r.request.Silent {
 		return
 	}
 	q := r.request

@@ -52,6 +52,7 @@ type Decision struct {
 	// AllIDs means that the answer is not filtered by id.
 	AllIDs bool
 
+	foreign   bool     // the token is meant for another audience
 	anonymous bool     // the request needs a token and has no valid one
 	allow     []string // the methods that are served at this path, if Route is nil
 	caller    *Principal
@@ -80,8 +81,11 @@ func (o *Policy) Decide(p *Principal, method, path string) Decision {
 		d.Allow = true
 		return d
 	}
-	granted := o.Granted(p)
 	d.caller, d.admin = p, o.admin
+	if d.foreign = !p.Audience.Opens(m.Route); d.foreign {
+		return d
+	}
+	granted := o.Granted(p)
 	d.Admin = granted.Admin()
 	decides := m.Route.Decides()
 	if decides != m.Route {

@@ -23,6 +23,8 @@ func (d Decision) Err(id string) error {
 		return nil
 	case d.anonymous:
 		return fault.Public(fault.Unauthenticated, "Authorization header missing", nil)
+	case d.foreign:
+		return fault.Public(fault.Unauthenticated, "Invalid token audience - token not valid for this AgentOS instance", nil)
 	case len(d.allow) > 0:
 		e := fault.Public(fault.MethodNotAllowed, "", nil)
 		e.Header = http.Header{"Allow": {strings.Join(d.allow, ", ")}}
@@ -77,6 +79,12 @@ func (d Decision) Reasons(written func(string) string) []string {
 		return append(out, "it is public")
 	case d.anonymous:
 		return append(out, "the request carries no valid token")
+	case d.foreign && d.Route.Addressed:
+		return append(out, "the token's audience (aud) does not name the door")
+	case d.foreign:
+		return append(out, "the token's audience (aud) names the door for MCP alone")
+	case d.Route.Addressed:
+		return append(out, "it needs a token whose audience (aud) names the door, and no scope")
 	case d.Route.AnyToken:
 		return append(out, "it needs a valid token and no scope")
 	case d.Mapping != "":

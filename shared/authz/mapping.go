@@ -93,7 +93,9 @@ func Reaches(table *route.Routes, method, glob string) bool {
 }
 
 // mappable reports whether a mapping can replace the needs of the route.
-func mappable(r *route.Route) bool { return !r.Public && !r.Admin && !r.AnyToken && r.As == "" }
+func mappable(r *route.Route) bool {
+	return !r.Public && !r.Admin && !r.AnyToken && !r.Addressed && r.As == ""
+}
 
 // String returns the method and the path, as the decision log shows them.
 func (m Mapping) String() string { return m.Method + " " + m.Path }
@@ -158,6 +160,8 @@ func globMatch(glob, path string) bool {
 // one token. A policy that allows everything that MightAllow reports is never narrower
 // than Decide. It may be wider where mappings overlap; the function decides again about
 // the real path.
+//
+// It doesn't know the audience of a token: see Audience.Opens.
 //
 // A route that is decided as another one is allowed where that one is. If its own path names no agent, one agent that
 // the scopes or a mapping name is enough, whatever the id.

@@ -7,7 +7,34 @@ import (
 	"time"
 
 	"github.com/keyway-agents/keyway/shared/limit"
+	"github.com/keyway-agents/keyway/shared/route"
 )
+
+// Audience is what a token is meant for.
+type Audience int
+
+// The audiences. A token of the zero value opens what every accepted token opens that has the scopes.
+const (
+	// ForAPI is everything but the routes that a token's audience must name.
+	ForAPI Audience = iota
+	// ForBoth is everything.
+	ForBoth
+	// ForMCP is the door for MCP, and beside it only what every valid token opens.
+	ForMCP
+)
+
+// Opens reports whether a token for this audience can open the route, if it has the scopes.
+func (a Audience) Opens(r *route.Route) bool {
+	switch {
+	case r.Public:
+		return true
+	case r.Addressed:
+		return a == ForBoth || a == ForMCP
+	case a == ForMCP:
+		return r.AnyToken
+	}
+	return a == ForAPI || a == ForBoth
+}
 
 // Principal is the verified identity of a caller. A nil *Principal is a caller without
 // a valid token.
@@ -41,12 +68,25 @@ type Principal struct {
 	// it doesn't have, and what it has instead. Unread names claims of the token only, so that the caller may see it.
 	// Neither contains a value of a claim.
 	Absent, Unread string
+	// Audience is what the token is meant for. Defaults to everything but MCP.
+	Audience Audience
 	// Limits are what the caller's runs may use: see token.Claims.
 	Limits limit.Limits
 	// IssuedAt is the claim iat. It is zero for a token without it.
 	IssuedAt time.Time
 	// ExpiresAt is zero for a token that never expires.
 	ExpiresAt time.Time
+}
+
+// Admitted returns the caller of a request that a door has admitted, for the decision about what the request names. The
+// token is meant for the door, which is enough.
+func (p *Principal) Admitted() *Principal {
+	if p == nil || p.Audience == ForAPI {
+		return p
+	}
+	out := *p
+	out.Audience = ForAPI
+	return &out
 }
 
 // Origin returns the claim or the role that the scope with this index is from.

@@ -198,7 +198,7 @@ type tokenCmd struct {
 	Scopes []string `placeholder:"SCOPE" help:"The scopes that it grants."`
 	// TTL is the time from iat to exp. There is no way to make a token without exp.
 	TTL time.Duration `name:"ttl" default:"1h" help:"How long it is valid, such as 15m or 24h."`
-	// Aud is the aud claim; empty: the first audience that keyway.yaml requires, if any.
+	// Aud is the aud claim; empty: the first audience that keyway.yaml requires, if any, and that of the door for MCP.
 	Aud []string `placeholder:"AUDIENCE" help:"The services it is meant for (the aud claim)."`
 	// Session is the session_id claim.
 	Session string `placeholder:"ID" help:"Limit it to one session."`
@@ -245,7 +245,7 @@ func (c tokenCmd) Run(e env) error {
 
 // mint signs a token with the issuer, the audience and the claim names that
 // keyway.yaml asks for. If an audience is required and none is given, it is the first
-// of those that keyway.yaml accepts.
+// of those that keyway.yaml accepts. It also fits the door for MCP, if that is open.
 func mint(signer token.Signer, cfg *config.Config, c tokenCmd) (string, error) {
 	// The real clock: a token is used on other machines than this one.
 	now := time.Now()
@@ -265,8 +265,13 @@ func mint(signer token.Signer, cfg *config.Config, c tokenCmd) (string, error) {
 			"name a claim there")
 	}
 	// Without this, the token would be refused by the OS that it is made for.
-	if len(d.Audience) == 0 && cfg.Auth.VerifyAudience {
-		d.Audience = cfg.Auth.Audience[:1]
+	if len(d.Audience) == 0 {
+		if cfg.Auth.VerifyAudience {
+			d.Audience = slices.Clone(cfg.Auth.Audience[:1])
+		}
+		if door := cfg.MCPAudience(); len(door) > 0 {
+			d.Audience = append(d.Audience, door[0])
+		}
 	}
 	return signer.Sign(d)
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/audit"
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
+	"github.com/keyway-agents/keyway/shared/door/mcp/protocol"
 	"github.com/keyway-agents/keyway/shared/edge"
 	"github.com/keyway-agents/keyway/shared/gateway"
 	"github.com/keyway-agents/keyway/shared/logging"
@@ -92,6 +93,8 @@ type server struct {
 	logFiles []*logFile
 	// decisions is the log of the decisions by the configuration in force.
 	decisions *authz.Log
+	// base is the address of this server, for a keyway.yaml without public_url.
+	base string
 	// recent are the newest decisions, and code is what opens the console with --dev.
 	recent recent
 	code   signInCode
@@ -188,6 +191,7 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 	if encrypted != nil {
 		base = "https://" + listener.Addr().String()
 	}
+	s.base = reachable(base)
 	s.code = signInCode{now: s.now, print: func(code string) { s.printConsole(base, code) }}
 	// A production server does not reload: a deployment restarts it.
 	var changes *fsnotify.Watcher
@@ -391,9 +395,28 @@ func (s *server) probe(ctx context.Context) error {
 	return nil
 }
 
+// publish completes a configuration without public_url by the address that the server listens on.
+func (s *server) publish(p prepared) {
+	if p.cfg.PublicURL == "" {
+		p.cfg.PublicURL = s.base
+		p.authorizer.Verifier.SetMCP(p.cfg.MCPAudience())
+	}
+}
+
+// reachable returns the address of a server on this machine. One that listens on all addresses is localhost too.
+func reachable(base string) string {
+	scheme, addr, _ := strings.Cut(base, "://")
+	host, port, err := net.SplitHostPort(addr)
+	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
+		addr = net.JoinHostPort("localhost", port)
+	}
+	return scheme + "://" + addr
+}
+
 // apply puts a configuration in force. A request sees one configuration from beginning
 // to end: requests that have begun keep the previous one.
 func (s *server) apply(p prepared) {
+	s.publish(p)
 	s.decisions.Flush() // of the configuration that was in force
 	s.decisions = authz.NewLog(s.decided, p.cfg.Digest, p.authorizer.Agents).RefusalsTo(s.refused)
 	p.authorizer.Log, p.authorizer.Hash = s.decisions, s.hash
@@ -412,6 +435,7 @@ func (s *server) apply(p prepared) {
 		Version: version.ThisBuild().Version, Started: s.started, Decisions: s.decisions,
 		Hash: s.hash, Audit: audit.New(s.audited, s.hash, p.authorizer.Agents),
 		MaxRuns: s.capacity.runs, Tracer: s.spans.Tracer, Local: local, Dev: dev,
+		MCP: protocol.Serve,
 	})
 	s.applyNotify(p.cfg.Notify)
 	s.retention.Store(&p.cfg.Retention)
@@ -429,7 +453,7 @@ func (s *server) apply(p prepared) {
 	// preflight request has no token. The routes that sign tokens (--dev) are outside CORS, and so is the check of the
 	// Host header.
 	// The log is outermost, so that it has every answer.
-	inside := gateway.New(p.authorizer, service.Handler, assemble.Now)
+	inside := api.Challenges(p.cfg.MCPMetadata(), gateway.New(p.authorizer, service.Handler, assemble.Now))
 	h := api.CORS(origins, inside)
 	if s.Dev {
 		h = gateway.Loopback(gateway.SameOrigin(route.Table, inside, h))

@@ -86,11 +86,20 @@ type Config struct {
 // Doors are the protocols beside AgentOS's.
 type Doors struct {
 	// The Model Context Protocol at POST /mcp. Closed on AWS by default.
-	MCP Door `json:"mcp"`
+	MCP MCPDoor `json:"mcp"`
 	// OpenAI's API below /v1: models, chat completions and responses. Closed on AWS by default.
 	OpenAI Door `json:"openai"`
 	// AG-UI at POST /agents/{agent_id}/agui.
 	AGUI Door `json:"agui"`
+}
+
+// MCPDoor is the door for MCP.
+type MCPDoor struct {
+	// Whether the door is open. A closed door has no routes.
+	Enabled *bool `json:"enabled" absent:"true; false on AWS"`
+	// Audiences beside public_url + /mcp: the aud claim of a token must have one of them at this door, whatever other
+	// audiences it needs elsewhere. Tokens without one are refused there.
+	Audience []string `json:"audience" example:"[\"https://old.example.com/mcp\"]"`
 }
 
 // Door is one protocol.

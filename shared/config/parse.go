@@ -85,6 +85,11 @@ func Parse(data []byte, o Options) (*Config, []Fault) {
 	if o.Check != nil {
 		d.faults = append(d.faults, o.Check(d.c)...)
 	}
+	d.c.Doors.complete(o.OnAWS)
+	if o.OnAWS && d.c.Doors.MCP.Open() && d.c.PublicURL == "" {
+		d.fault("doors.mcp", "is open without public_url, by which its clients find out where to get tokens",
+			"write the address of the API in public_url")
+	}
 	if d.moreFaults > 0 {
 		d.faults = append(d.faults, Fault{
 			Text: fmt.Sprintf("has %d more errors", d.moreFaults), Remedy: "correct those above first",
@@ -94,7 +99,6 @@ func Parse(data []byte, o Options) (*Config, []Fault) {
 		return nil, d.faults
 	}
 	d.c.complete(o.Dir, !d.without(Keys))
-	d.c.Doors.complete(o.OnAWS)
 	d.c.Agents = append(d.c.Agents, o.Agents...)
 	return d.c, nil
 }

@@ -78,7 +78,7 @@ func closed(d config.Doors) (all []route.Door) {
 func verifier(c *config.Config, out Outside) (*token.Verifier, error) {
 	o := token.Options{
 		Algorithms: c.Auth.Algorithms, Issuer: c.Auth.Issuer, RequireExp: c.Auth.RequireExp, Leeway: c.Auth.Leeway,
-		Now: out.Now, Lookup: out.Lookup, HTTP: out.HTTP,
+		Now: out.Now, Lookup: out.Lookup, HTTP: out.HTTP, MCP: c.MCPAudience(),
 	}
 	if c.Auth.VerifyAudience {
 		o.Audience = c.Auth.Audience

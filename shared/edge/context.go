@@ -39,6 +39,10 @@ const (
 	// ctxLimits is authz.Principal.Limits as its text.
 	ctxLimits = "limits"
 
+	// ctxAudience is authz.Principal.Audience as one of the texts below, and absent for a token that is meant for the API
+	// alone, as in contexts of earlier versions.
+	ctxAudience = "audience"
+
 	// The remaining members are for logs. They hold hashes and no personal data, so
 	// that the template's access log can print them.
 
@@ -48,6 +52,9 @@ const (
 	// keep a policy in its cache over a deployment, and the log shows when it did.
 	ctxConfig = "digest"
 )
+
+// audiences are the texts of ctxAudience.
+var audiences = map[string]authz.Audience{"": authz.ForAPI, "both": authz.ForBoth, "mcp": authz.ForMCP}
 
 // maxOrigins is the size in bytes of the longest text of origins that crosses. A longer one is left out: it only
 // explains decisions.
@@ -74,6 +81,7 @@ func membersOf(p *authz.Principal, digest string) []member {
 	if !unexplained {
 		addSome(ctxAbsent, p.Absent)
 	}
+	addSome(ctxAudience, audienceText(p.Audience))
 	add(ctxConfig, digest)
 	add(ctxExpiry, seconds(p.ExpiresAt))
 	addSome(ctxIssued, seconds(p.IssuedAt))
@@ -99,6 +107,19 @@ func membersOf(p *authz.Principal, digest string) []member {
 		addSome(ctxUnread, p.Unread)
 	}
 	return all
+}
+
+// audienceText returns the text of an audience.
+func audienceText(a authz.Audience) string {
+	switch a {
+	case authz.ForAPI:
+		return ""
+	case authz.ForBoth:
+		return "both"
+	case authz.ForMCP:
+		return "mcp"
+	}
+	return "unknown" // which no principal has
 }
 
 // contextOf is membersOf in the form of AWS's type.
@@ -201,7 +222,7 @@ type Context struct {
 // crossing are the members from which a principal is rebuilt.
 var crossing = [...]string{
 	ctxSubject, ctxSession, ctxIssuer, ctxTokenID, ctxScopes, ctxExpiry, ctxIssued, ctxRealm, ctxOrigins, ctxToken,
-	ctxHash, ctxSubjectClaim, ctxAbsent, ctxUnread, ctxLimits, ctxScopesClaim,
+	ctxHash, ctxSubjectClaim, ctxAbsent, ctxUnread, ctxLimits, ctxScopesClaim, ctxAudience,
 }
 
 // The places of these members in Context.texts.
@@ -222,6 +243,7 @@ const (
 	atUnread
 	atLimits
 	atScopesClaim
+	atAudience
 )
 
 // Set sets a member of a context to a string. Of the other members that API Gateway adds, nothing is kept.
@@ -286,6 +308,9 @@ func (c *Context) Principal() (*authz.Principal, error) {
 		if p.Origins, ok = scopesOf(origins); !ok || len(p.Origins) != len(p.Scopes) {
 			return nil, wrong(ctxOrigins)
 		}
+	}
+	if p.Audience, ok = audiences[t[atAudience]]; !ok {
+		return nil, wrong(ctxAudience)
 	}
 	if limits := t[atLimits]; limits != "" {
 		if p.Limits, ok = limit.FromText(limits); !ok {

@@ -207,6 +207,8 @@ func TestForeignContextIsRejected(t *testing.T) {
 		"limits in another form":         {"sub": "ann", "scopes": `[]`, "limits": `{"concurrent_runs": 5}`},
 		"limits with another member":     {"sub": "ann", "scopes": `[]`, "limits": `{"concurrent_runs":5,"x":1}`},
 		"limits that are not a string":   {"sub": "ann", "scopes": `[]`, "limits": 5.0},
+		"an audience that is none":       {"sub": "ann", "scopes": `[]`, "audience": "all"},
+		"an audience that is no text":    {"sub": "ann", "scopes": `[]`, "audience": true},
 		"a nested member for its text":   {"sub": map[string]any{"x": "ann"}, "scopes": `[]`},
 	} {
 		p, err := edge.Principal(context)

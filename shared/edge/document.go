@@ -16,9 +16,10 @@ type document struct {
 	json   []byte
 }
 
-// documents are the policies that were made. A policy follows from the configuration, the scopes and the stage, and
-// from nothing else of a token: neither who it is of nor when it ends. So tokens with the same scopes have the same
-// policy, and an entry never becomes wrong. Each token is verified whether or not its policy is here.
+// documents are the policies that were made. A policy follows from the configuration, the scopes, the audience and
+// the stage, and from nothing else of a token: neither who it is of nor when it ends. So tokens with the same of
+// these have the same policy, and an entry never becomes wrong. Each token is verified whether or not its policy is
+// here.
 type documents struct {
 	mu   sync.Mutex
 	made map[string]*document
@@ -37,7 +38,7 @@ const (
 // documentFor returns the policy of the principal's scopes, for the API and stage of arn.
 func (a *Authorizer) documentFor(p *authz.Principal, arn string) *document {
 	var room [512]byte // on the stack
-	key := documentKey(room[:0], p.Scopes, arn)
+	key := documentKey(room[:0], p, arn)
 	if len(key) > maxKey {
 		return a.newDocument(p, arn)
 	}
@@ -52,10 +53,12 @@ func (a *Authorizer) documentFor(p *authz.Principal, arn string) *document {
 	return d
 }
 
-// documentKey appends the stage and the scopes, each with its length, so that two lists never have the same key.
-func documentKey(key []byte, scopes []string, arn string) []byte {
+// documentKey appends the audience, the stage and the scopes, the last two each with its length, so that two lists
+// never have the same key.
+func documentKey(key []byte, p *authz.Principal, arn string) []byte {
+	key = append(key, byte(p.Audience))
 	key = append(binary.AppendUvarint(key, uint64(len(arn))), arn...)
-	for _, s := range scopes {
+	for _, s := range p.Scopes {
 		if len(key) > maxKey {
 			break
 		}
@@ -79,7 +82,7 @@ func (d *documents) keep(key string, made *document) {
 }
 
 func (a *Authorizer) newDocument(p *authz.Principal, arn string) *document {
-	policy := a.policy(a.Policy.Granted(p), arn)
+	policy := a.policy(holder{a.Policy.Granted(p), p.Audience}, arn)
 	return &document{policy, appendPolicy(nil, policy)}
 }
 

@@ -148,7 +148,7 @@ func (a *Authorizer) authorize(ctx context.Context, sent []string, methodARN str
 		Subject: claims.Subject, SessionID: claims.SessionID, Issuer: claims.Issuer,
 		Realm: claims.Realm, TokenID: claims.ID, TokenHash: token.Hash(sent),
 		Scopes: claims.Scopes, Origins: claims.Origins, ScopesClaim: claims.ScopesClaim, SubjectClaim: claims.SubjectClaim,
-		Absent: claims.Absent, Unread: claims.Unread, Limits: claims.Limits,
+		Absent: claims.Absent, Unread: claims.Unread, Limits: claims.Limits, Audience: audience(claims.For),
 		IssuedAt: claims.IssuedAt, ExpiresAt: claims.ExpiresAt,
 	}
 	p.Hash = a.Hash.Subject(p.Issuer, p.Subject)
@@ -158,6 +158,17 @@ func (a *Authorizer) authorize(ctx context.Context, sent []string, methodARN str
 		policy:    a.documentFor(p, arn),
 		context:   membersOf(p, a.Digest),
 	}, nil
+}
+
+// audience returns what a token is meant for.
+func audience(f token.For) authz.Audience {
+	switch f {
+	case token.ForBoth:
+		return authz.ForBoth
+	case token.ForMCP:
+		return authz.ForMCP
+	}
+	return authz.ForAPI
 }
 
 // authorization returns every value of the Authorization header, so that the
@@ -183,6 +194,17 @@ func authorization(e Request) (values []string) {
 	return values
 }
 
+// holder is what a token grants, and what it is meant for.
+type holder struct {
+	scope.Set
+	audience authz.Audience
+}
+
+// might reports whether the token opens some request to the route, on the resource with this id.
+func (a *Authorizer) might(granted holder, r *route.Route, id string) bool {
+	return granted.audience.Opens(r) && a.Policy.MightAllow(granted.Set, r, id)
+}
+
 // policy allows the routes that the scopes open, for the API and stage of arn.
 //
 // IAM's precedence is what makes the policy safe: a request that no statement allows
@@ -191,10 +213,10 @@ func authorization(e Request) (values []string) {
 // that the scopes don't open. overreaching lists those paths, and a Deny excludes them.
 // Some routes are open to every valid token, so that no policy is without a statement: sam local
 // answers such a policy with 502.
-func (a *Authorizer) policy(granted scope.Set, arn string) events.APIGatewayCustomAuthorizerPolicy {
+func (a *Authorizer) policy(granted holder, arn string) events.APIGatewayCustomAuthorizerPolicy {
 	ids, agents := slices.DeleteFunc(granted.Named(), unnameable), a.Agents
 	if len(ids) > maxGrants {
-		granted, ids, agents = granted.Widened(), nil, nil
+		granted.Set, ids, agents = granted.Widened(), nil, nil
 	}
 	policy := events.APIGatewayCustomAuthorizerPolicy{Version: "2012-10-17"}
 	add := func(effect string, resources []string) {
@@ -213,16 +235,16 @@ func (a *Authorizer) policy(granted scope.Set, arn string) events.APIGatewayCust
 // every id, and otherwise one Resource per covered id. An id that the token doesn't
 // name is covered exactly when every id is, so only the token's own ids are tried.
 // Public routes have no authorizer in the template and need no Resource.
-func (a *Authorizer) allowed(granted scope.Set, ids []string, arn string) (out []string) {
+func (a *Authorizer) allowed(granted holder, ids []string, arn string) (out []string) {
 	for r := range a.Table.All() {
 		_, param := r.Resource()
 		switch {
 		case r.Public:
-		case a.Policy.MightAllow(granted, r, ""):
+		case a.might(granted, r, ""):
 			out = append(out, arn+r.Method+r.Glob(""))
 		case param != "":
 			for _, id := range ids {
-				if a.Policy.MightAllow(granted, r, id) {
+				if a.might(granted, r, id) {
 					out = append(out, arn+r.Method+r.Glob(id))
 				}
 			}
@@ -239,19 +261,19 @@ func (a *Authorizer) allowed(granted scope.Set, ids []string, arn string) (out [
 // If one route needs more than maxGrants denials, all of them are left out, to keep the
 // policy small. The policy is then wider than the scopes for that route, and the
 // function's own decision refuses the request.
-func (a *Authorizer) overreaching(granted scope.Set, agents []string, arn string) (out []string) {
+func (a *Authorizer) overreaching(granted holder, agents []string, arn string) (out []string) {
 	for r := range a.Table.All() {
 		var over []string
 		all := slices.ContainsFunc(a.matching[r].withStar, func(q *route.Route) bool {
-			return a.Policy.MightAllow(granted, q, "")
+			return a.might(granted, q, "")
 		})
 		if !all && len(a.matching[r].withID) == 0 {
 			continue
 		}
 		for _, id := range agents {
-			one := func(q *route.Route) bool { return a.Policy.MightAllow(granted, q, id) }
+			one := func(q *route.Route) bool { return a.might(granted, q, id) }
 			matched := all || slices.ContainsFunc(a.matching[r].withID, one)
-			if matched && !a.Policy.MightAllow(granted, r, id) {
+			if matched && !a.might(granted, r, id) {
 				over = append(over, arn+r.Method+r.Glob(id))
 			}
 		}

@@ -47,7 +47,7 @@ func declaring(ids ...string) *config.Config {
 		Algorithms: []string{"HS256"}, Keys: []config.Key{{Literal: key}}, AdminScope: admin, RequireExp: true,
 	}}
 	open := config.Door{Enabled: new(true)}
-	c.Doors = config.Doors{MCP: open, OpenAI: open, AGUI: open}
+	c.Doors = config.Doors{MCP: config.MCPDoor{Enabled: open.Enabled}, OpenAI: open, AGUI: open}
 	for _, id := range ids {
 		c.Agents = append(c.Agents, config.Agent{ID: id})
 	}
@@ -64,7 +64,10 @@ func newAuthorizer(t tester, c *config.Config) *edge.Authorizer {
 }
 
 // sign signs a token that is valid for an hour, unless the claims have another expiry.
-func sign(t tester, c token.Claims) string {
+func sign(t tester, c token.Claims) string { return signFor(t, c) }
+
+// signFor is sign with audiences.
+func signFor(t tester, c token.Claims, audience ...string) string {
 	t.Helper()
 	s, err := token.LoadSigner(token.SigningKey{HMAC: []byte(key)})
 	if err != nil {
@@ -73,7 +76,7 @@ func sign(t tester, c token.Claims) string {
 	if c.ExpiresAt.IsZero() {
 		c.ExpiresAt = now.Add(time.Hour)
 	}
-	raw, err := s.Sign(token.Draft{Claims: c})
+	raw, err := s.Sign(token.Draft{Claims: c, Audience: audience})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +154,7 @@ func TestScopeToRunAnyAgentOpensTheDoors(t *testing.T) {
 	runs, reads := statements(t, authorize(t, a, "agents:web:run")), statements(t, authorize(t, a, "agents:read"))
 	wide := statements(t, authorize(t, a, "agents:run"))
 	for r := range route.Table.All() {
-		if r.Door == "" || r.Public {
+		if r.As == "" || r.Door == "" {
 			continue
 		}
 		fill := func(agent string) string {

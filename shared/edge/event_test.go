@@ -85,20 +85,25 @@ func FuzzAnAnswerIsThatOfEncodingJSON(f *testing.F) {
 	})
 }
 
-// Tokens with the same scopes have the same policy, and no others have it. What is kept is bounded.
-func TestPoliciesAreKeptByScopesAndStage(t *testing.T) {
+// Tokens with the same scopes and the same audience have the same policy, and no others have it. What is kept is
+// bounded.
+func TestPoliciesAreKeptByScopesAudienceAndStage(t *testing.T) {
 	t.Parallel()
 	var d documents
-	keyOf := func(scopes []string, arn string) string { return string(documentKey(nil, scopes, arn)) }
+	keyOf := func(scopes []string, audience authz.Audience, arn string) string {
+		return string(documentKey(nil, &authz.Principal{Scopes: scopes, Audience: audience}, arn))
+	}
 	keys := map[string]bool{}
 	for _, scopes := range [][]string{
 		nil, {""}, {"a"}, {"ab"}, {"a", "b"}, {"b", "a"}, {"a,b"}, {"a", ""}, {"", "a"}, {"a\x01b"},
 	} {
 		for _, arn := range []string{"arn:x/v1/", "arn:x/v2/", "arn:x/v1/a"} {
-			keys[keyOf(scopes, arn)] = true
+			for _, audience := range []authz.Audience{authz.ForAPI, authz.ForBoth, authz.ForMCP} {
+				keys[keyOf(scopes, audience, arn)] = true
+			}
 		}
 	}
-	if len(keys) != 30 {
+	if len(keys) != 90 {
 		t.Errorf("%d keys", len(keys))
 	}
 	for i := range 3 * maxDocuments {
@@ -117,7 +122,8 @@ func TestPoliciesAreKeptByScopesAndStage(t *testing.T) {
 	if d.made["huge"] != nil {
 		t.Error("a policy over the bound is kept")
 	}
-	if key := documentKey(nil, []string{strings.Repeat("s", 2*maxKey), "more"}, "arn"); len(key) > 3*maxKey {
+	huge := &authz.Principal{Scopes: []string{strings.Repeat("s", 2*maxKey), "more"}}
+	if key := documentKey(nil, huge, "arn"); len(key) > 3*maxKey {
 		t.Errorf("a key of %d bytes", len(key))
 	}
 }

@@ -73,7 +73,7 @@ func (g generator) os() *config.Config {
 // the test fails if a mapping is rejected because it matches none.
 func (g generator) mapping() config.ScopeMapping {
 	r := g.route()
-	for r.Public || r.Admin || r.AnyToken || r.As != "" {
+	for r.Public || r.Admin || r.AnyToken || r.Addressed || r.As != "" {
 		r = g.route()
 	}
 	hole := func(string) string { return pick(g, "*", "*", "*", "a*", "*b", "a*b", g.plainID(), "a") }
@@ -139,6 +139,41 @@ func (g generator) roles(scopes []string) (own, roles []string, grants config.Gr
 		return role == "absent" || role == "a b"
 	})
 	return own, append(roles, pick(g, admin, "agents:run", "sessions:read", "Absent", "absent users", "a", "")), grants
+}
+
+// audiences puts an audience into the claims, and asks for one, in half of the cases each. It returns what the token is
+// accepted for, in the oracle's words. ok is false if it is not accepted at all.
+func (g generator) audiences(c *config.Config, payload map[string]any) (accepted string, ok bool) {
+	c.PublicURL, c.Doors.MCP.Audience = "https://os.example.com/prod", []string{"https://old.example.com/mcp"}
+	door := []string{"https://os.example.com/prod/mcp", "https://old.example.com/mcp"}
+	has := []string{}
+	for _, aud := range append(door, "api", "https://os.example.com/prod", "https://os.example.com/prod/mcp/", "mcp") {
+		if g.oneIn(4) {
+			has = append(has, aud)
+		}
+	}
+	switch {
+	case len(has) == 1 && g.oneIn(2):
+		payload["aud"] = has[0]
+	case len(has) > 0:
+		payload["aud"] = has
+	}
+	required := g.oneIn(2)
+	if required && g.oneIn(2) {
+		c.Auth.VerifyAudience, c.Auth.Audience = true, []string{"other", "api"}
+	} else if required {
+		c.Auth.Keys[0].Audience = []string{"api", "other"}
+	}
+	meant := slices.ContainsFunc(has, func(aud string) bool { return slices.Contains(door, aud) })
+	switch ours := !required || slices.Contains(has, "api"); {
+	case ours && meant:
+		return "both", true
+	case ours:
+		return "", true
+	case meant:
+		return "mcp", true
+	}
+	return "", false
 }
 
 // request returns a request, mostly for a declared agent.

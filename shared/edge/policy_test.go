@@ -16,6 +16,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/config/yamlfile"
 	"github.com/keyway-agents/keyway/shared/route"
+	"github.com/keyway-agents/keyway/shared/token"
 )
 
 func TestPolicyListsRoutesOfToken(t *testing.T) {
@@ -69,7 +70,14 @@ func TestAdministratorPolicyListsWholeTable(t *testing.T) {
 			want = append(want, "Allow "+r.Method+params.ReplaceAllString(r.Pattern, "*"))
 		}
 	}
-	got := statements(t, authorize(t, newAuthorizer(t, declaring("a", "b")), admin))
+	c := declaring("a", "b")
+	c.PublicURL = "https://os.example.com"
+	raw := signFor(t, token.Claims{Scopes: []string{admin}}, "https://os.example.com/mcp")
+	answer, err := newAuthorizer(t, c).Authorize(t.Context(), event(t, raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := statements(t, answer)
 	if diff := cmp.Diff(want, got); diff != "" || len(got) < 15 {
 		t.Errorf("%d lines: %s", len(got), diff)
 	}

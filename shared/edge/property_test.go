@@ -57,6 +57,7 @@ func TestPolicyAgreesWithDecisionForAnyToken(t *testing.T) {
 				"mapped and allowed",
 				"an id that collides", "an id that collides, allowed", "an odd id", "an odd id, allowed", "slashes at the end",
 				"a list", "no id in the path", "past fifty ids", "more than fifty agents",
+				"for both", "for mcp alone, allowed", "for mcp alone, denied", "for the api, mcp denied",
 				"by roles", "by roles, allowed",
 				"declared, equal", "declared, refused by a Deny", "declared, wider: no pattern says it", "undeclared, wider",
 			} {
@@ -75,8 +76,9 @@ type world struct {
 	scopes     []string
 	caller     *authz.Principal
 	policy     events.APIGatewayCustomAuthorizerPolicy
-	manyIDs    bool // the token names more ids than a policy names one by one
-	byRoles    bool // some scopes are granted by roles
+	manyIDs    bool   // the token names more ids than a policy names one by one
+	byRoles    bool   // some scopes are granted by roles
+	audience   string // what the token is for, in the oracle's words
 }
 
 // world returns a token with scopes, or in half of the cases one with roles that grant some of them.
@@ -95,7 +97,10 @@ func (g generator) world(t *testing.T) world {
 		scopes = slices.Sorted(maps.Keys(read))
 	}
 	w := newWorld(t, c, newAuthorizer(t, c), scopes)
-	if auth == nil {
+	accepted := true
+	if w.audience, accepted = g.audiences(c, payload); !accepted || len(payload) > 3 || w.audience != "" {
+		w.authorizer = newAuthorizer(t, c)
+	} else {
 		return w
 	}
 	raw, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims(payload)).SignedString([]byte(key))
@@ -103,6 +108,12 @@ func (g generator) world(t *testing.T) world {
 		t.Fatal(err)
 	}
 	answer, err := w.authorizer.Authorize(t.Context(), event(t, raw))
+	if !accepted {
+		if err == nil {
+			t.Fatalf("a token with these claims is accepted: %v", payload)
+		}
+		return g.world(t)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +185,8 @@ func (w world) decide(t *testing.T, method, path string) (d authz.Decision, pass
 	t.Helper()
 	d, passed = w.authorizer.Policy.Decide(w.caller, method, path), w.passes(method, path)
 	request := w.oracle.Request(method, path)
-	if w.oracle.Caller(w.scopes).May(request) != d.Allow || request.Mapped != (d.Mapping != "") {
+	mapped := request.Mapped && w.audience != "mcp" // no scopes are looked at then
+	if w.oracle.Caller(w.scopes).For(w.audience).May(request) != d.Allow || mapped != (d.Mapping != "") {
 		w.fail(t, "the oracle decides otherwise", method, path)
 	}
 	if d.Allow && !d.Route.Public && !passed && w.nameable(method, path) {
@@ -222,6 +234,10 @@ func (w world) count(d authz.Decision, path string, seen map[string]int) {
 	tally("a list", d.Route.Lists != "")
 	tally("no id in the path", len(d.Params) == 0)
 	tally("past fifty ids", w.manyIDs)
+	tally("for both", w.audience == "both")
+	tally("for mcp alone, allowed", w.audience == "mcp" && d.Allow)
+	tally("for mcp alone, denied", w.audience == "mcp" && !d.Allow)
+	tally("for the api, mcp denied", w.audience == "" && d.Route.Name == route.MCPCall)
 	tally("by roles", w.byRoles)
 	tally("by roles, allowed", w.byRoles && d.Allow)
 	tally("more than fifty agents", len(w.authorizer.Agents) > 50)
@@ -247,7 +263,7 @@ func (w world) nameable(method, path string) bool {
 		id := namedID(s)
 		return id != "" && !plain.MatchString(id)
 	})
-	return w.oracle.Caller(rest).May(w.oracle.Request(method, path))
+	return w.oracle.Caller(rest).For(w.audience).May(w.oracle.Request(method, path))
 }
 
 // expressible reports whether a policy can deny the route for the agent. A Resource is a
@@ -271,7 +287,7 @@ func (w world) expressible(r *route.Route, agent string) bool {
 	}
 	slices.Sort(pieces)
 	pieces = append(slices.Compact(pieces), "")
-	caller := w.oracle.Caller(w.scopes)
+	caller := w.oracle.Caller(w.scopes).For(w.audience)
 	for _, a := range pieces {
 		for _, b := range pieces {
 			for _, c := range pieces {

@@ -67,6 +67,18 @@ func (in *reader) body(w http.ResponseWriter, r *http.Request, v reflect.Value, 
 	return nil
 }
 
+// ReadObject fills the struct that into points to from a JSON object that came in another way than as the body of a
+// request. The tags of the struct are those of a body, and the errors name the members as those of a body. An unknown
+// member is an error, and so are two members of one name.
+func ReadObject(text []byte, into any, limits bound.Limits) error {
+	in := &reader{limits: limits}
+	if e := strictjson.Check(text, strictjson.Options{}); !utf8.Valid(text) || e != nil {
+		return fault.Public(fault.Invalid, "It is no JSON object", nil)
+	}
+	in.object(text, reflect.ValueOf(into).Elem(), true)
+	return in.err()
+}
+
 // isJSON reports whether FastAPI parses a body of this content type as JSON:
 // application/json, and application/*+json (RFC 6839 section 3.1).
 func isJSON(contentType string) bool {
@@ -269,7 +281,7 @@ func (in *reader) list(v reflect.Value, tag reflect.StructTag, raw json.RawMessa
 	v.Set(reflect.ValueOf(texts))
 }
 
-// objects reads a list of objects whose members are texts. Unknown members are ignored.
+// objects reads a list of objects whose members are texts or objects. Unknown members are ignored.
 func (in *reader) objects(v reflect.Value, root strictjson.Value, count int, name string) {
 	v.Set(reflect.MakeSlice(v.Type(), count, count))
 	t, i := v.Type().Elem(), -1
@@ -290,6 +302,8 @@ func (in *reader) objects(v reflect.Value, root strictjson.Value, count int, nam
 			tag := t.Field(f).Tag
 			member := tag.Get("json")
 			switch raw, ok := members[member]; {
+			case ok && t.Field(f).Type == reflect.TypeFor[Object]():
+				in.member(v.Index(i).Field(f), tag, raw, name+"."+member)
 			case ok && raw[0] == '"':
 				v.Index(i).Field(f).SetString(in.jsonText(tag, raw, "body", name, i, member))
 			case ok:

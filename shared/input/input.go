@@ -77,7 +77,7 @@ type File struct {
 //
 // The type of a field is bool, int, int64, string, []string, a pointer to one of these (nil
 // if the input is absent), []File in a form, Object or JSON in a body, or in a body a list of structs
-// with texts. Any other type panics,
+// with texts and Objects. Any other type panics,
 // so that the first test of a struct finds it. The fields of an embedded struct count as
 // fields of the struct itself. A body that may be absent is a pointer to a struct.
 //

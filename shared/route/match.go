@@ -23,7 +23,7 @@ func New(list []Route) *Routes {
 		r := &list[i]
 		t.list[i], byName[r.Name] = r, r
 		r.compile()
-		if !r.Public && !r.Admin && !r.AnyToken && r.As == "" && len(r.Needs) == 0 {
+		if !r.Public && !r.Admin && !r.AnyToken && !r.Addressed && r.As == "" && len(r.Needs) == 0 {
 			panic(fmt.Sprintf("route: %s has no needs and is not public", r))
 		}
 		for _, key := range []string{string(r.Name), r.String()} {

@@ -47,8 +47,12 @@ type Route struct {
 	// AnyToken means that every valid token opens the route, whatever its scopes and whatever custom mappings say. The
 	// answer of such a route depends on nothing but the caller's own token. Defaults to false.
 	AnyToken bool
+	// Addressed means that every valid token opens the route whose audience names the route's door, whatever its scopes,
+	// and no other token does. The handler decides about what the request names. Defaults to false.
+	Addressed bool
 	// Needs are the scopes of the route; a caller needs all of them. Required unless the route is Public, Admin,
-	// AnyToken or decided As another one: an empty list would allow every valid token, and must not do so by mistake.
+	// AnyToken, Addressed or decided As another one: an empty list would allow every valid token, and must not do so
+	// by mistake.
 	Needs []scope.Need
 	// As is the name of the route that decides about requests to this one, whatever their own path: its needs and its
 	// custom mappings count. If the path of this route names an agent, it is the agent of the decision. Otherwise any

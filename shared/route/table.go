@@ -75,6 +75,12 @@ const (
 	Models      Name = "openai.models"
 	Model       Name = "openai.model"
 	Completions Name = "openai.chat_completions"
+	// MCPCall is POST /mcp, by which clients of the Model Context Protocol do everything.
+	MCPCall Name = "mcp.call"
+	// MCPResource and MCPResourceRoot describe the door to OAuth clients (RFC 9728). Clients ask for the second one if no
+	// challenge has named the first.
+	MCPResource     Name = "mcp.resource"
+	MCPResourceRoot Name = "mcp.resource_root"
 
 	Responses      Name = "openai.responses"
 	Response       Name = "openai.response"
@@ -187,6 +193,9 @@ var Table = New(routes([]row{
 	{Response, Runs, "GET /v1/responses/{response_id}", asRun, "agents:run"},
 	{DeleteResponse, Runs, "DELETE /v1/responses/{response_id}", asRun, "agents:run"},
 	{CancelResponse, Runs, "POST /v1/responses/{response_id}/cancel", asRun, "agents:run"},
+	{MCPResource, Settings, "GET /.well-known/oauth-protected-resource/mcp", public, ""},
+	{MCPResourceRoot, Settings, "GET /.well-known/oauth-protected-resource", public, ""},
+	{MCPCall, Runs, "POST /mcp", addressed, ""},
 
 	// The console uses these on the local server.
 	{Decisions, LocalServer, "GET /decisions", admin, ""},
@@ -209,12 +218,13 @@ type row struct {
 type access int
 
 const (
-	guarded  access = iota // a caller with all of the scopes
-	filtered               // the same, and the answer lists the resources that the scope is about
-	public                 // everybody
-	admin                  // a caller with the administrator's scope, which keyway.yaml names
-	anyToken               // a caller with a valid token, whatever its scopes
-	asRun                  // a caller that is allowed to run the agent of the path, or any agent; see Route.As
+	guarded   access = iota // a caller with all of the scopes
+	filtered                // the same, and the answer lists the resources that the scope is about
+	public                  // everybody
+	admin                   // a caller with the administrator's scope, which keyway.yaml names
+	anyToken                // a caller with a valid token, whatever its scopes
+	addressed               // a caller whose token's audience names the door of the route, whatever its scopes
+	asRun                   // a caller that is allowed to run the agent of the path, or any agent; see Route.As
 )
 
 // routes returns the rows as routes. It panics on a scope that is none.
@@ -224,6 +234,7 @@ func routes(rows []row) []Route {
 		r := &out[i]
 		r.Name, r.Function = line.name, line.function
 		r.Public, r.Admin, r.AnyToken = line.access == public, line.access == admin, line.access == anyToken
+		r.Addressed = line.access == addressed
 		if line.access == asRun {
 			r.As = CreateRun
 		}

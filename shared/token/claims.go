@@ -7,6 +7,19 @@ import (
 	"time"
 )
 
+// For is what a token is accepted for.
+type For int
+
+// The zero value is what every token is accepted for that no audience keeps away.
+const (
+	// ForAPI is everything but the door for MCP.
+	ForAPI For = iota
+	// ForBoth is everything.
+	ForBoth
+	// ForMCP is the door for MCP and nothing else: aud names that door, and none of the audiences that are required.
+	ForMCP
+)
+
 // restriction is what the claims must contain. The zero value requires nothing.
 type restriction struct {
 	issuers  []string
@@ -40,12 +53,15 @@ func (v *Verifier) claims(p parts, from *source) (c Claims, err error) {
 	if c.ID, ok = o.text("jti"); !ok {
 		return c, denyToken("JWT ID must be a string")
 	}
-	if err = v.everyToken.check(o); err != nil {
+	if slices.ContainsFunc(o.list("aud"), func(aud string) bool { return slices.Contains(v.o.MCP, aud) }) {
+		c.For = ForBoth
+	}
+	if err = v.everyToken.check(o, &c.For); err != nil {
 		return c, err
 	}
 	// In addition to the check above, not instead of it: the audience of a source can narrow
 	// the audience of the OS, and never widens it.
-	if err = from.check(o, p.header); err != nil {
+	if err = from.check(o, p.header, &c.For); err != nil {
 		return c, err
 	}
 	if c.Issuer, ok = o.text("iss"); !ok {
@@ -127,13 +143,20 @@ func (o object) date(name, label string) (time.Time, error) {
 // Both are compared byte by byte (RFC 7519 section 2, StringOrURI). RFC 8725 sections 3.8
 // and 3.9 require these two checks: without them, a token that the same issuer made for
 // another service would be accepted here.
-func (r restriction) check(o object) error {
+//
+// A token whose aud names the door for MCP passes the check of audiences in any case: its issuer made it for that door
+// (RFC 8707). If it names none of the audiences, it is for nothing else.
+func (r restriction) check(o object, to *For) error {
 	// aud may be one string or a list (RFC 7519 section 4.1.3). One match is enough.
-	if r.audience != nil {
+	ours := func(aud string) bool { return slices.Contains(r.audience, aud) }
+	if r.audience != nil && *to != ForAPI {
+		if !slices.ContainsFunc(o.list("aud"), ours) {
+			*to = ForMCP
+		}
+	} else if r.audience != nil {
 		if raw := o["aud"]; raw == "" || raw == "null" {
 			return missing("aud", "Audience", r.audience)
 		}
-		ours := func(aud string) bool { return slices.Contains(r.audience, aud) }
 		if !slices.ContainsFunc(o.list("aud"), ours) {
 			return denyBecause(mismatch("aud", o["aud"], r.audience),
 				"Invalid token audience - token not valid for this AgentOS instance")

@@ -351,8 +351,8 @@ func (d *distinct) add(text string) bool {
 }
 
 // check refuses tokens that the rules don't accept. The checks of aud and iss come first, in the order of PyJWT.
-func (from *source) check(o object, header object) error {
-	if err := (restriction{from.Issuers, from.Audience}).check(o); err != nil {
+func (from *source) check(o object, header object, to *For) error {
+	if err := (restriction{from.Issuers, from.Audience}).check(o, to); err != nil {
 		return foreign{err}
 	}
 	if err := from.checkClient(o); err != nil {

@@ -50,6 +50,8 @@ type Claims struct {
 	// Limits are what the caller's runs may use: the largest of each limit that the caller's roles set, else that of every
 	// caller, lowered to the claim with limits.
 	Limits limit.Limits
+	// For is what the token is accepted for, by its audience.
+	For For
 	// IssuedAt is the claim iat, in UTC and in whole seconds. It is zero if the token has none.
 	IssuedAt time.Time
 	// ExpiresAt is in UTC and in whole seconds. It is zero if the token never expires.

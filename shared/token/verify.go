@@ -26,6 +26,9 @@ type Options struct {
 	// Audience are the accepted audiences: the claim aud must contain one of them.
 	// Defaults to nil: aud is not checked.
 	Audience []string
+	// MCP are the audiences of the door for MCP. A token that names one of them is accepted for that door, whatever
+	// Audience and the audiences of its source are. Defaults to none: no token is for that door.
+	MCP []string
 	// Issuer is the required claim iss. Defaults to "": iss is not checked.
 	Issuer string
 	// RequireExp refuses a token without exp. Defaults to false.
@@ -54,6 +57,10 @@ type Verifier struct {
 
 	everyToken restriction // what every token must contain, whatever its source
 }
+
+// SetMCP replaces Options.MCP, for a server that knows its address only when it listens. It must be called before the
+// first token is verified.
+func (v *Verifier) SetMCP(audience []string) { v.o.MCP = audience }
 
 // SourceError is what is wrong with one source of keys.
 type SourceError struct {
@@ -188,6 +195,7 @@ func (v *Verifier) verify(ctx context.Context, authorization []string, x *Explan
 // signature, or none has a reason that helps more.
 func (v *Verifier) try(p parts, keys []key, refusal error) (Claims, error) {
 	known := p.kid != "" && slices.ContainsFunc(keys, func(k key) bool { return k.id == p.kid })
+	var narrow *Claims // accepted for the door for MCP alone
 	for _, k := range keys {
 		if known && k.id != "" && k.id != p.kid {
 			continue
@@ -200,8 +208,15 @@ func (v *Verifier) try(p parts, keys []key, refusal error) (Claims, error) {
 			so = *p.explain
 		}
 		c, err := v.claims(p, k.from)
-		if err == nil {
+		if err == nil && c.For != ForMCP {
 			return c, nil
+		}
+		if err == nil {
+			// The same key can be listed again, with an audience that the token has.
+			if narrow == nil {
+				narrow = &c
+			}
+			continue
 		}
 		// The same key can be listed again, for another issuer.
 		if isForeign(err) && !isForeign(refusal) && !errors.Is(refusal, errNoKey) {
@@ -211,6 +226,9 @@ func (v *Verifier) try(p parts, keys []key, refusal error) (Claims, error) {
 			continue
 		}
 		refusal = err
+	}
+	if narrow != nil {
+		return *narrow, nil
 	}
 	return Claims{}, refusal
 }

@@ -34,13 +34,27 @@ type Info struct {
 	UserIsolation bool   `json:"user_isolation"`
 }
 
-// MCP describes the MCP endpoint of an AgentOS. Keyway serves none, so that Enabled is
-// false and the rest is null.
+// MCP describes the door for MCP. Path and OAuth are null if it is closed, and OAuth if no issuer of tokens is named.
+// AgentOS has a second endpoint for the calls of tools, which Keyway doesn't have.
 type MCP struct {
-	Enabled         bool    `json:"enabled"`
-	Path            *string `json:"path"`
-	OAuth           *string `json:"oauth"`
-	ToolRunEndpoint bool    `json:"tool_run_endpoint"`
+	Enabled         bool      `json:"enabled"`
+	Path            *string   `json:"path"`
+	OAuth           *MCPOAuth `json:"oauth"`
+	ToolRunEndpoint bool      `json:"tool_run_endpoint"`
+}
+
+// MCPOAuth says where clients of the door for MCP get tokens.
+type MCPOAuth struct {
+	AuthorizationServers []string `json:"authorization_servers"`
+	Resource             string   `json:"resource"`
+}
+
+// ProtectedResource describes the door for MCP to OAuth clients (RFC 9728 section 2).
+type ProtectedResource struct {
+	Resource               string   `json:"resource"`
+	AuthorizationServers   []string `json:"authorization_servers,omitempty"`
+	BearerMethodsSupported []string `json:"bearer_methods_supported"`
+	ResourceName           string   `json:"resource_name,omitempty"`
 }
 
 // Agent is one agent in the answers to GET /agents and GET /agents/{agent_id}.

@@ -16,6 +16,7 @@ import (
 // "list" marks a list that shows only what its caller is allowed to read, "admin" a route that the
 // administrator's scope alone opens, and "token" one that every valid token opens. "run" marks one
 // that is open to callers that are allowed to run the agent in its path, or without one any agent.
+// "mcp" marks one that is open to every token whose audience names the door for MCP.
 const Table = `
 GET    /                                          public
 GET    /health                                    public
@@ -78,6 +79,9 @@ POST   /v1/responses                              run agents:run
 GET    /v1/responses/{response_id}                run agents:run
 DELETE /v1/responses/{response_id}                run agents:run
 POST   /v1/responses/{response_id}/cancel         run agents:run
+GET    /.well-known/oauth-protected-resource/mcp  public
+GET    /.well-known/oauth-protected-resource      public
+POST   /mcp                                       mcp
 GET    /decisions                                 admin
 POST   /diff                                      admin
 POST   /dev/token                                 admin
@@ -89,7 +93,7 @@ type Row struct {
 	Method, Pattern string
 	Public, List    bool
 	Admin, Token    bool
-	Run             bool
+	Run, MCP        bool
 	Needs           []string
 	form            *regexp.Regexp // matches the paths
 }
@@ -114,6 +118,8 @@ func rows() (out []Row) {
 				r.Token = true
 			case "run":
 				r.Run = true
+			case "mcp":
+				r.MCP = true
 			default:
 				r.Needs = append(r.Needs, w)
 			}
@@ -169,7 +175,7 @@ func (o Oracle) Request(method, path string) Request {
 		if row.Run {
 			return o.run(r)
 		}
-		if m := o.mapping(method, path); m != nil && !row.Public && !row.Admin && !row.Token {
+		if m := o.mapping(method, path); m != nil && !row.Public && !row.Admin && !row.Token && !row.MCP {
 			r.Mapped, r.needs = true, m.Scopes
 		}
 		return r
@@ -263,6 +269,7 @@ func Read(scope string) (long string, ok bool) {
 // Caller is what the scopes of one token grant.
 type Caller struct {
 	admin bool
+	aud   string          // see For
 	has   map[string]bool // scopes in the long form
 }
 
@@ -276,6 +283,13 @@ func (o Oracle) Caller(scopes []string) Caller {
 			c.has[long] = true
 		}
 	}
+	return c
+}
+
+// For returns the caller with a token for another audience: "mcp" is one that only the door for MCP accepts, "both" one
+// that names it beside the API, and "" is for the API alone.
+func (c Caller) For(audience string) Caller {
+	c.aud = audience
 	return c
 }
 
@@ -303,6 +317,10 @@ func (c Caller) May(r Request) bool {
 		return false
 	case r.Row.Public:
 		return true
+	case r.Row.MCP:
+		return c.aud != ""
+	case c.aud == "mcp":
+		return r.Row.Token
 	case r.Row.Admin:
 		return c.admin
 	case r.Row.Token:

@@ -1,0 +1,423 @@
+package api
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"strings"
+
+	"github.com/keyway-agents/keyway/shared/bound"
+	"github.com/keyway-agents/keyway/shared/door/mcp"
+	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/input"
+	"github.com/keyway-agents/keyway/shared/logging"
+	"github.com/keyway-agents/keyway/shared/route"
+	"github.com/keyway-agents/keyway/shared/run"
+	"github.com/keyway-agents/keyway/shared/store"
+	"github.com/keyway-agents/keyway/shared/wire"
+)
+
+// Identity is how a door introduces the OS.
+type Identity struct {
+	// ID is the id in keyway.yaml, Name is for people, and Version is Keyway's own. ID is required.
+	ID, Name, Version string
+}
+
+// mcpEndpoint is the one endpoint of the door for MCP. Its answer is an event stream with one JSON-RPC message, and
+// with notifications before it if the client asks for them.
+func (a Runs) mcpEndpoint() Endpoint {
+	e := stream(route.MCPCall, a.mcp)
+	e.Reads = "application/json"
+	return e
+}
+
+// mcp answers one message of a client. The tools are those that the caller is allowed to use, so that a client never
+// shows a person what they can't have.
+func (a Runs) mcp(w http.ResponseWriter, r *request, _ nothing) error {
+	if a.MCP == nil {
+		return fmt.Errorf("this program doesn't speak MCP: %w", fault.NotFound)
+	}
+	most := r.bounds.Of(bound.Body)
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(most)))
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		return bound.Body.Fault(most, most+1)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", fault.Invalid, err)
+	}
+	if bytes.HasPrefix(bytes.TrimSpace(body), []byte("[")) {
+		return fault.Public(fault.Invalid, "A body has one JSON-RPC message, and no batch of several", nil)
+	}
+	inner := r.WithContext(r.Context())
+	inner.Body = io.NopCloser(bytes.NewReader(body))
+	a.MCP(w, inner, mcp.Offer{
+		Name: a.OS.ID, Title: a.OS.Name, Version: a.OS.Version,
+		Tools: a.mcpTools(r), Unlisted: func(tool string) error { return a.mcpUnlisted(r, tool) }, Refused: mcpRefused,
+	})
+	return nil
+}
+
+// mcpTools returns the tools of the caller: one for each agent that the caller is allowed to run, and those that need
+// the id of a run. The latter are decided when the run is known.
+func (a Runs) mcpTools(r *request) (tools []mcp.Tool) {
+	for _, agent := range a.runnable(r) {
+		name := cmp.Or(agent.Name, agent.ID)
+		tools = append(tools, mcp.Tool{
+			Name: mcp.ToolName(agent.ID), Title: name, Description: mcp.Describe(name, agent.Description),
+			Fields: []mcp.Field{
+				{Name: "message", Description: "What to say to the agent, in full sentences.", Required: true},
+				{Name: "session_id", Description: "The session of an earlier result, to continue that conversation. " +
+					"Without it, a new conversation begins."},
+			},
+			Call: r.logged(func(c mcp.Call) (mcp.Result, error) { return a.mcpRun(r, agent.ID, c) }),
+		})
+	}
+	runID := mcp.Field{Name: "run_id", Description: "The run_id of an earlier result.", Required: true}
+	return append(tools, mcp.Tool{
+		Name: mcp.GetRun, Title: "Get a run", ReadOnly: true,
+		Description: "Returns the status of a run and, once there is one, the agent's answer. Use it for a run that was " +
+			"still running, or paused.",
+		Fields: []mcp.Field{runID},
+		Call:   r.logged(func(c mcp.Call) (mcp.Result, error) { return a.mcpGet(r, c) }),
+	}, mcp.Tool{
+		Name: mcp.ContinueRun, Title: "Continue a paused run",
+		Description: "Continues a run that is paused until a person decides about calls of tools. Ask the user first: " +
+			"the decisions are theirs. A call without a decision is rejected.",
+		Fields: []mcp.Field{runID, {
+			Name: "decisions", Type: "array", Description: "One for each call that the run waits for.",
+			Fields: []mcp.Field{
+				{Name: "tool_call_id", Description: "The tool_call_id in the paused result.", Required: true},
+				{Name: "decision", Description: "approve or reject.", Required: true},
+				{Name: "note", Description: "Why the user rejects the call. The agent reads it."},
+				{Name: "values", Type: "object", Description: "The user's values for the fields that the call leaves open."},
+				{Name: "result", Description: "The result of a call that the client executes itself."},
+			},
+		}},
+		Call: r.logged(func(c mcp.Call) (mcp.Result, error) { return a.mcpContinue(r, c) }),
+	}, mcp.Tool{
+		Name: mcp.CancelRun, Title: "Cancel a run",
+		Description: "Stops a run that is running or paused. One that has ended stays as it is.",
+		Fields:      []mcp.Field{runID},
+		Call:        r.logged(func(c mcp.Call) (mcp.Result, error) { return a.mcpCancel(r, c) }),
+	})
+}
+
+// logged writes the error of a call to the logs, and hides an internal one: it has become a result, which the server
+// doesn't see.
+func (r *request) logged(call func(mcp.Call) (mcp.Result, error)) func(mcp.Call) (mcp.Result, error) {
+	return func(c mcp.Call) (mcp.Result, error) {
+		result, err := call(c)
+		if err == nil {
+			return result, nil
+		}
+		if fault.KindOf(err) == fault.Internal {
+			r.server.Log.ErrorContext(r.Context(), "request failed", "request_id", logging.RequestID(r.Context()), "err", err)
+		}
+		logging.Note(r.Context(), "err", fault.Reason(err))
+		return result, mcpError{err}
+	}
+}
+
+// mcpError is an error whose text is for the client's model.
+type mcpError struct{ err error }
+
+// Unwrap returns the error.
+func (e mcpError) Unwrap() error { return e.err }
+
+// Error names each wrong argument.
+func (e mcpError) Error() string {
+	public, ok := errors.AsType[*fault.Error](e.err)
+	if !ok || len(public.Fields) == 0 {
+		text := fault.Detail(e.err)
+		if ok && public.RetryAfter > 0 {
+			text += fmt.Sprintf(" (in %d seconds)", int(public.RetryAfter.Seconds()+0.999))
+		}
+		return text
+	}
+	var all []string
+	for _, f := range public.Fields {
+		var at []string
+		for _, part := range f.Loc[min(1, len(f.Loc)):] {
+			at = append(at, fmt.Sprint(part))
+		}
+		all = append(all, fault.Short(strings.Join(at, "."))+": "+f.Msg)
+	}
+	return "Wrong arguments. " + strings.Join(all, "; ")
+}
+
+// mcpUnlisted refuses a call of a tool that is not in the caller's list. An agent that the caller may not run and one
+// that doesn't exist are refused in the same way.
+func (a Runs) mcpUnlisted(r *request, tool string) error {
+	agent := tool
+	for _, declared := range a.Agents.List {
+		if mcp.ToolName(declared.ID) == tool {
+			agent = declared.ID
+		}
+	}
+	if _, err := r.as(route.CreateRun, map[string]string{"agent_id": agent}); err != nil {
+		logging.Note(r.Context(), "err", fault.Reason(err))
+		return err
+	}
+	return nil
+}
+
+// mcpRefused answers a caller without a scope, or with a token that has ended, by an HTTP status.
+func mcpRefused(err error) *mcp.Refusal {
+	kind := fault.KindOf(err)
+	if kind != fault.Forbidden && kind != fault.Unauthenticated {
+		return nil
+	}
+	status, header, body := fault.Answer(err)
+	header.Del("Content-Type")
+	return &mcp.Refusal{Status: status, Header: header, Text: fault.Detail(err), Data: body}
+}
+
+// mcpRun is a call of an agent's tool.
+func (a Runs) mcpRun(r *request, agent string, c mcp.Call) (out mcp.Result, err error) {
+	inner, err := r.as(route.CreateRun, map[string]string{"agent_id": agent})
+	if err != nil {
+		return out, err
+	}
+	if c.State != "" { // the second round of a call whose run was paused
+		return a.mcpAnswered(r, c)
+	}
+	var in struct {
+		Message   string `json:"message" required:"true" minlen:"1" bound:"message"`
+		SessionID string `json:"session_id" bound:"new_id" newid:"true"`
+	}
+	if err := input.ReadObject(arguments(c), &in, r.bounds); err != nil {
+		return out, err
+	}
+	asked, err := a.inputOf(inner, createRun{
+		Message: in.Message, SessionID: in.SessionID, Key: r.Header.Get("Idempotency-Key"),
+	})
+	if err != nil {
+		return out, err
+	}
+	return a.mcpOutcome(inner, c, a.Runner.Run(r.Context(), asked))
+}
+
+// arguments returns the arguments of a call, which a client may leave out.
+func arguments(c mcp.Call) []byte {
+	if len(c.Arguments) == 0 {
+		return []byte("{}")
+	}
+	return c.Arguments
+}
+
+// mcpOutcome waits until the run ends, pauses or is handed over.
+func (a Runs) mcpOutcome(r *request, c mcp.Call, events iter.Seq2[run.Event, error]) (out mcp.Result, err error) {
+	begun := false
+	for e, err := range events {
+		if earlier, ok := errors.AsType[*store.Repeated](err); ok {
+			return a.mcpRepeat(r, c, earlier)
+		}
+		if err != nil {
+			return out, err
+		}
+		if !begun {
+			begun = true
+			if id := mcp.RunID(e.Event); id != "" {
+				logging.Note(r.Context(), "run_id", id)
+				r.audit.Object("run", id)
+			}
+			c.Begun()
+		}
+		switch {
+		case e.Result != nil:
+			return mcpResult(c, *e.Result), nil
+		case e.HandedOver != nil:
+			logging.Note(r.Context(), "handed_over", e.HandedOver.RunID)
+			return mcpResult(c, wire.Run{
+				RunID: e.HandedOver.RunID, SessionID: e.HandedOver.SessionID, Status: wire.StatusRunning,
+				AgentID: r.param("agent_id"),
+			}), nil
+		case c.Progress != nil:
+			if text := mcp.Progress(e.Event); text != "" {
+				c.Progress(text)
+			}
+		}
+	}
+	return out, fmt.Errorf("the run ended without a result: %w", fault.Internal)
+}
+
+// mcpRepeat answers a call that was sent before, with the same Idempotency-Key: it waits for the run that the first
+// one has started.
+func (a Runs) mcpRepeat(r *request, c mcp.Call, earlier *store.Repeated) (out mcp.Result, err error) {
+	logging.Note(r.Context(), "repeats", earlier.Run.RunID.String())
+	c.Begun()
+	ctx, stop := a.whileValid(r)
+	defer stop()
+	whole, status, err := a.endOf(ctx, r, earlier.Run)
+	switch {
+	case err != nil:
+		return out, notFound(err, "Run not found")
+	case whole != nil:
+		return mcpResult(c, runOf(*whole)), nil
+	case endedToken(ctx) != nil:
+		return out, endedToken(ctx)
+	}
+	return mcpResult(c, wire.Run{
+		RunID: earlier.Run.RunID.String(), SessionID: earlier.Run.SessionID, AgentID: earlier.Run.AgentID, Status: status,
+	}), nil
+}
+
+// mcpResult converts a run to the result of a call.
+func mcpResult(c mcp.Call, r wire.Run) mcp.Result {
+	if r.Status == wire.StatusPaused && c.Asks {
+		if questions := mcp.Questions(r); questions != nil {
+			return mcp.Result{Questions: questions, State: r.RunID}
+		}
+	}
+	return mcp.ResultOf(r)
+}
+
+// mcpRunOf finds the run that a call names, and decides about it as the named route of the run's agent would.
+func (a Runs) mcpRunOf(r *request, name route.Name, id string) (inner *request, head store.RunHead, err error) {
+	viewer, err := a.Isolation.viewer(r)
+	if err != nil {
+		return nil, head, err
+	}
+	head, err = a.DB.RunHead(r.Context(), viewer, store.RunQuery{RunID: id})
+	if err != nil {
+		return nil, head, notFound(err, "Run not found")
+	}
+	inner, err = r.as(name, map[string]string{"agent_id": head.AgentID, "run_id": head.RunID.String()})
+	if err != nil {
+		return nil, head, err
+	}
+	r.audit.Owner(head.Owner)
+	r.audit.Object("run", head.RunID.String())
+	_, err = a.Agents.find(head.AgentID)
+	return inner, head, err
+}
+
+// runOnly are the arguments of the tools that name a run and nothing else.
+type runOnly struct {
+	RunID string `json:"run_id" required:"true" minlen:"1" bound:"short_text"`
+}
+
+// mcpGet is a call of get_run.
+func (a Runs) mcpGet(r *request, c mcp.Call) (out mcp.Result, err error) {
+	var in runOnly
+	if err := input.ReadObject(arguments(c), &in, r.bounds); err != nil {
+		return out, err
+	}
+	inner, head, err := a.mcpRunOf(r, route.GetRun, in.RunID)
+	if err != nil {
+		return out, err
+	}
+	whole, err := a.get(r.Context(), inner, runsOfSession{SessionID: head.SessionID})
+	if err != nil {
+		return out, err
+	}
+	return mcp.ResultOf(whole), nil
+}
+
+// mcpCancel is a call of cancel_run.
+func (a Runs) mcpCancel(r *request, c mcp.Call) (out mcp.Result, err error) {
+	var in runOnly
+	if err := input.ReadObject(arguments(c), &in, r.bounds); err != nil {
+		return out, err
+	}
+	inner, head, err := a.mcpRunOf(r, route.CancelRun, in.RunID)
+	if err != nil {
+		return out, err
+	}
+	if _, err := a.cancel(r.Context(), inner, cancelRun{SessionID: head.SessionID}); err != nil {
+		return out, err
+	}
+	return mcp.Cancelling(head.RunID.String()), nil
+}
+
+// decision is a decision about one call in the arguments of continue_run.
+type decision struct {
+	ToolCallID string       `json:"tool_call_id" required:"true" bound:"short_text"`
+	Decision   string       `json:"decision" required:"true" enum:"approve,reject"`
+	Note       string       `json:"note" bound:"tool_results"`
+	Values     input.Object `json:"values" bound:"tool_results"`
+	Result     string       `json:"result" bound:"tool_results"`
+}
+
+// mcpContinue is a call of continue_run.
+func (a Runs) mcpContinue(r *request, c mcp.Call) (out mcp.Result, err error) {
+	if c.State != "" {
+		return a.mcpAnswered(r, c)
+	}
+	var in struct {
+		RunID     string     `json:"run_id" required:"true" minlen:"1" bound:"short_text"`
+		Decisions []decision `json:"decisions" bound:"tool_calls"`
+	}
+	if err := input.ReadObject(arguments(c), &in, r.bounds); err != nil {
+		return out, err
+	}
+	decided := map[string]mcp.Decision{}
+	for _, d := range in.Decisions {
+		values := map[string]json.RawMessage{}
+		if len(d.Values) > 0 {
+			if err := json.Unmarshal(d.Values, &values); err != nil {
+				return out, fmt.Errorf("%w: %w", fault.Invalid, err)
+			}
+		}
+		decided[d.ToolCallID] = mcp.Decision{
+			Approved: d.Decision == "approve", Note: d.Note, Values: values, Result: d.Result,
+		}
+	}
+	return a.mcpDecide(r, c, in.RunID, decided, in)
+}
+
+// mcpAnswered continues the run of an earlier round with its user's answers. The state names the run. It is no more
+// than an argument: the run is found and decided about as any other.
+func (a Runs) mcpAnswered(r *request, c mcp.Call) (out mcp.Result, err error) {
+	if len(c.State) > bound.ShortText.Default {
+		return out, bound.ShortText.Fault(bound.ShortText.Default, len(c.State))
+	}
+	decided, open := mcp.Decisions(c.Answers)
+	if open { // the user has closed the form, and may decide later
+		inner, head, err := a.mcpRunOf(r, route.GetRun, c.State)
+		if err != nil {
+			return out, err
+		}
+		whole, err := a.get(r.Context(), inner, runsOfSession{SessionID: head.SessionID})
+		return mcp.ResultOf(whole), err
+	}
+	return a.mcpDecide(r, c, c.State, decided, []any{c.State, decided})
+}
+
+// mcpDecide continues a paused run. asked is the request that a repeated one must equal.
+func (a Runs) mcpDecide(
+	r *request, c mcp.Call, id string, decided map[string]mcp.Decision, asked any,
+) (out mcp.Result, err error) {
+	inner, head, err := a.mcpRunOf(r, route.ContinueRun, id)
+	if err != nil {
+		return out, err
+	}
+	viewer, err := a.Isolation.viewer(inner)
+	spender, err2 := a.Isolation.spender(inner)
+	if err := cmp.Or(err, err2); err != nil {
+		return out, err
+	}
+	q := store.RunQuery{AgentID: head.AgentID, RunID: head.RunID.String(), SessionID: head.SessionID}
+	row, err := a.DB.Run(r.Context(), viewer, q)
+	if err != nil {
+		return out, notFound(err, "Run not found")
+	}
+	answers, err := mcp.AnswersTo(runOf(row), decided)
+	if err != nil {
+		return out, fault.Public(fault.Invalid, err.Error(), nil)
+	}
+	if len(decided) == 0 && c.Asks && row.Status == wire.StatusPaused {
+		return mcpResult(c, runOf(row)), nil
+	}
+	events := a.Runner.Continue(r.Context(), viewer, q, run.Continuation{
+		Answers: answers, Caller: callerOf(inner), Spender: spender,
+		Request: requestOf(r.Header.Get("Idempotency-Key"), asked),
+	})
+	out, err = a.mcpOutcome(inner, c, events)
+	return out, notFound(err, "Run not found")
+}

@@ -1,0 +1,281 @@
+// Package protocol speaks the Model Context Protocol with one client, by the official SDK. It is without sessions: each
+// request stands for itself, so that any process can answer it. It serves the versions of the SDK, from 2026-07-28
+// down to 2024-11-05.
+package protocol
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/jsonschema-go/jsonschema"
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
+	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/keyway-agents/keyway/shared/door/mcp"
+)
+
+// Serve answers one POST. It is a mcp.Server. It returns when the calls have returned, also if the client has
+// disconnected.
+func Serve(w http.ResponseWriter, r *http.Request, offer mcp.Offer) {
+	a := &answer{ResponseWriter: w}
+	server := sdk.NewServer(
+		&sdk.Implementation{Name: offer.Name, Title: offer.Title, Version: offer.Version},
+		&sdk.ServerOptions{
+			Capabilities: &sdk.ServerCapabilities{Tools: &sdk.ToolCapabilities{}},
+			PageSize:     len(offer.Tools) + 1,
+			// The list is one caller's, and a change of tokens or of keyway.yaml changes it.
+			SetCacheable: func(_ context.Context, _ sdk.Request, c *sdk.Cacheable) { c.CacheScope = "private" },
+			Logger:       slog.New(slog.DiscardHandler), // it would log what clients send
+		},
+	)
+	for _, tool := range offer.Tools {
+		server.AddTool(described(tool), func(ctx context.Context, req *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
+			a.working.Add(1)
+			defer a.working.Done()
+			call := callOf(ctx, req)
+			call.Begun = a.keepAlive
+			result, err := tool.Call(call)
+			if err != nil {
+				return a.failed(err, offer)
+			}
+			return resultOf(result), nil
+		})
+	}
+	server.AddReceivingMiddleware(func(next sdk.MethodHandler) sdk.MethodHandler {
+		return func(ctx context.Context, method string, req sdk.Request) (sdk.Result, error) {
+			call, ok := req.(*sdk.CallToolRequest)
+			listed := func(t mcp.Tool) bool { return t.Name == call.Params.Name }
+			if !ok || slices.ContainsFunc(offer.Tools, listed) {
+				return next(ctx, method, req)
+			}
+			if err := offer.Unlisted(call.Params.Name); err != nil {
+				return a.failed(err, offer)
+			}
+			return next(ctx, method, req) // the SDK's own error
+		}
+	})
+	handler := sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return server }, &sdk.StreamableHTTPOptions{
+		Stateless: true,
+		Logger:    slog.New(slog.DiscardHandler),
+		// A web page that reaches this server under another name has no token, and a proxy on this machine is allowed.
+		DisableLocalhostProtection: true,
+		MaxRequestBodyBytes:        -1, // the caller of Serve has bounded the body
+	})
+	handler.ServeHTTP(a, r)
+	a.end()
+}
+
+// described returns the tool as the SDK lists it.
+func described(t mcp.Tool) *sdk.Tool {
+	input := schema(t.Fields)
+	input.AdditionalProperties = &jsonschema.Schema{Not: &jsonschema.Schema{}} // false
+	return &sdk.Tool{
+		Name: t.Name, Title: t.Title, Description: t.Description, InputSchema: input,
+		Annotations: &sdk.ToolAnnotations{Title: t.Title, ReadOnlyHint: t.ReadOnly, OpenWorldHint: new(true)},
+	}
+}
+
+// schema returns the JSON Schema of an object with these fields.
+func schema(fields []mcp.Field) *jsonschema.Schema {
+	out := &jsonschema.Schema{Type: "object", Properties: map[string]*jsonschema.Schema{}}
+	for _, f := range fields {
+		property := &jsonschema.Schema{Type: cmp.Or(f.Type, "string"), Description: f.Description}
+		if f.Fields != nil {
+			property.Items = schema(f.Fields)
+		}
+		out.Properties[f.Name] = property
+		out.PropertyOrder = append(out.PropertyOrder, f.Name)
+		if f.Required {
+			out.Required = append(out.Required, f.Name)
+		}
+	}
+	return out
+}
+
+// callOf returns a call in the words of package mcp.
+func callOf(ctx context.Context, req *sdk.CallToolRequest) mcp.Call {
+	call := mcp.Call{Arguments: req.Params.Arguments, State: req.Params.RequestState, Asks: asks(req)}
+	for key, response := range req.Params.InputResponses {
+		if form, ok := response.(*sdk.ElicitResult); ok {
+			if call.Answers == nil {
+				call.Answers = map[string]mcp.Answer{}
+			}
+			call.Answers[key] = mcp.Answer{
+				Accepted: form.Action == "accept", Declined: form.Action == "decline", Values: form.Content,
+			}
+		}
+	}
+	if token := req.Params.GetProgressToken(); token != nil {
+		n := 0.0
+		call.Progress = func(text string) {
+			n++
+			_ = req.Session.NotifyProgress(context.WithoutCancel(ctx), &sdk.ProgressNotificationParams{
+				ProgressToken: token, Message: text, Progress: n,
+			})
+		}
+	}
+	return call
+}
+
+// asks reports whether the client understands questions: from 2026-07-28 on, if it can show forms. What an older
+// client can do, it has said in another request, and no process remembers that.
+func asks(req *sdk.CallToolRequest) bool {
+	const first = "2026-07-28"
+	p := req.Session.InitializeParams()
+	capable := req.ClientCapabilities()
+	return p != nil && p.ProtocolVersion >= first && capable != nil && capable.Elicitation != nil &&
+		(capable.Elicitation.Form != nil || capable.Elicitation.URL == nil)
+}
+
+// resultOf returns a result in the SDK's words.
+func resultOf(r mcp.Result) *sdk.CallToolResult {
+	if r.Questions != nil {
+		out := &sdk.CallToolResult{RequestState: r.State, InputRequests: sdk.InputRequestMap{}}
+		for key, q := range r.Questions {
+			out.InputRequests[key] = &sdk.ElicitParams{Mode: "form", Message: q.Message, RequestedSchema: schema(q.Fields)}
+		}
+		return out
+	}
+	out := &sdk.CallToolResult{IsError: r.Failed, StructuredContent: r.Data}
+	for _, text := range r.Texts {
+		out.Content = append(out.Content, &sdk.TextContent{Text: text})
+	}
+	return out
+}
+
+// answer is the response to one request. The SDK answers a call with an event stream and the status 200. A refusal
+// has the status and the headers of HTTP instead, so that clients see which scopes to ask for.
+type answer struct {
+	http.ResponseWriter
+	working sync.WaitGroup
+
+	mu      sync.Mutex
+	refusal *mcp.Refusal
+	refused bytes.Buffer // what the SDK has written since
+	begun   bool
+	ended   bool
+	idle    *time.Timer // see keepAlive
+}
+
+// idleTime is the longest time without a byte while a call is executed. Proxies commonly close connections that are
+// idle for 60 seconds.
+const idleTime = 15 * time.Second
+
+// keepAlive sends a comment whenever nothing was sent for some time.
+func (a *answer) keepAlive() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.idle == nil {
+		a.idle = time.AfterFunc(idleTime, a.comment)
+	}
+}
+
+// comment sends a comment, which clients ignore.
+func (a *answer) comment() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ended || a.refusal != nil {
+		return
+	}
+	a.begun = true
+	if _, err := a.ResponseWriter.Write([]byte(": keep-alive\n\n")); err != nil {
+		return
+	}
+	_ = http.NewResponseController(a.ResponseWriter).Flush()
+	a.idle.Reset(idleTime)
+}
+
+// failed returns the answer to a call that ended with an error.
+func (a *answer) failed(err error, offer mcp.Offer) (*sdk.CallToolResult, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r := offer.Refused(err)
+	if r == nil {
+		out := &sdk.CallToolResult{}
+		out.SetError(err)
+		return out, nil
+	}
+	if !a.begun {
+		a.refusal = r
+	}
+	return nil, &jsonrpc.Error{Code: codeRefused, Message: r.Text, Data: r.Data}
+}
+
+// codeRefused is the code of an error that the HTTP status explains.
+const codeRefused = -32000
+
+// WriteHeader implements http.ResponseWriter.
+func (a *answer) WriteHeader(status int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ended || a.refusal != nil {
+		return
+	}
+	a.begun = true
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (a *answer) Write(p []byte) (int, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.ended:
+		return 0, http.ErrHandlerTimeout
+	case a.refusal != nil:
+		return a.refused.Write(p)
+	}
+	a.begun = true
+	return a.ResponseWriter.Write(p)
+}
+
+// FlushError sends what was written.
+func (a *answer) FlushError() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ended || a.refusal != nil {
+		return nil
+	}
+	return http.NewResponseController(a.ResponseWriter).Flush()
+}
+
+// Unwrap returns the underlying writer, for http.ResponseController.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// end waits for the calls, and answers a refusal.
+func (a *answer) end() {
+	a.working.Wait()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ended = true
+	if a.idle != nil {
+		a.idle.Stop()
+	}
+	if a.refusal == nil {
+		return
+	}
+	h := a.Header()
+	h.Set("Content-Type", "application/json")
+	for name, values := range a.refusal.Header {
+		h[name] = values
+	}
+	a.ResponseWriter.WriteHeader(a.refusal.Status)
+	_, _ = a.ResponseWriter.Write(message(a.refused.Bytes()))
+}
+
+// message returns the JSON of the one event that the SDK has written.
+func message(written []byte) json.RawMessage {
+	for line := range bytes.Lines(written) {
+		if data, ok := bytes.CutPrefix(line, []byte("data: ")); ok {
+			return bytes.TrimSpace(data)
+		}
+	}
+	return bytes.TrimSpace(written)
+}

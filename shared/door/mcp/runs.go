@@ -1,0 +1,252 @@
+package mcp
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/keyway-agents/keyway/shared/wire"
+)
+
+// data is a run for programs, and for the models of clients that show them nothing else.
+type data struct {
+	RunID     string        `json:"run_id"`
+	SessionID string        `json:"session_id,omitempty"`
+	AgentID   string        `json:"agent_id,omitempty"`
+	Status    string        `json:"status"` // running, paused, completed, error or cancelled
+	Content   string        `json:"content,omitempty"`
+	ToolCalls []pendingCall `json:"tool_calls,omitempty"`
+}
+
+// pendingCall is a call that a paused run waits for.
+type pendingCall struct {
+	ToolCallID string          `json:"tool_call_id"`
+	Tool       string          `json:"tool"`
+	Arguments  json.RawMessage `json:"arguments,omitempty"`
+	// Needs says what is missing: approval, values for Fields, or a result.
+	Needs  string           `json:"needs"`
+	Fields []wire.UserInput `json:"fields,omitempty"`
+}
+
+// The values of pendingCall.Needs.
+const (
+	needsApproval = "approval"
+	needsValues   = "values"
+	needsResult   = "result"
+)
+
+// ResultOf converts a run to a result: the agent's answer, and the ids with which the client continues.
+func ResultOf(r wire.Run) Result {
+	d := data{RunID: r.RunID, SessionID: r.SessionID, AgentID: r.AgentID, Status: strings.ToLower(r.Status)}
+	if r.Content != nil {
+		d.Content = *r.Content
+	}
+	out := Result{}
+	switch r.Status {
+	case wire.StatusCompleted:
+		out.Texts = []string{d.Content}
+	case wire.StatusPaused:
+		d.ToolCalls = pending(r)
+		out.Texts = []string{fmt.Sprintf("The agent is paused. It waits until a person has decided about %d calls of "+
+			"tools, which are below. Ask the user, and then call %s with the run_id and the decisions.",
+			len(d.ToolCalls), ContinueRun)}
+	case wire.StatusError:
+		out.Texts, out.Failed = []string{"The run has failed: " + d.Content}, true
+	case wire.StatusCancelled:
+		out.Texts, out.Failed = []string{"The run was cancelled."}, true
+	default:
+		d.Status = "running"
+		out.Texts = []string{fmt.Sprintf("The agent is still working. Call %s with the run_id for its answer.", GetRun)}
+	}
+	out.Data = d
+	ids := d
+	if r.Status == wire.StatusCompleted {
+		ids.Content = "" // it is the first text
+	}
+	text, err := wire.Marshal(ids)
+	if err == nil {
+		out.Texts = append(out.Texts, string(text))
+	}
+	return out
+}
+
+// Cancelling is the result of a request to cancel a run.
+func Cancelling(run string) Result {
+	return Result{
+		Texts: []string{fmt.Sprintf("The run is asked to stop. %s shows when it has.", GetRun)},
+		Data:  map[string]string{"run_id": run},
+	}
+}
+
+// pending returns the calls that a paused run waits for.
+func pending(r wire.Run) (all []pendingCall) {
+	var requirements []wire.Requirement
+	_ = json.Unmarshal(r.Requirements, &requirements) // the store has what the run loop wrote
+	for _, q := range requirements {
+		t := q.ToolExecution
+		p := pendingCall{ToolCallID: t.ToolCallID, Tool: t.ToolName, Arguments: t.ToolArgs}
+		switch yes := func(b *bool) bool { return b != nil && *b }; {
+		case yes(t.RequiresConfirmation):
+			p.Needs = needsApproval
+		case yes(t.RequiresUserInput):
+			p.Needs = needsValues
+			for _, f := range t.UserInputSchema {
+				if len(f.Value) == 0 || string(f.Value) == "null" {
+					p.Fields = append(p.Fields, f)
+				}
+			}
+		case yes(t.ExternalExecutionRequired):
+			p.Needs = needsResult
+		default:
+			continue // of an earlier pause
+		}
+		all = append(all, p)
+	}
+	return all
+}
+
+// Questions returns the forms for the calls that a paused run waits for, by the ids of the calls.
+func Questions(r wire.Run) map[string]Question {
+	out := map[string]Question{}
+	for _, p := range pending(r) {
+		q := Question{Message: fmt.Sprintf("%s wants to call %s with %s.", r.AgentName, p.Tool, shown(p.Arguments))}
+		switch p.Needs {
+		case needsApproval:
+			q.Message += " Is that allowed?"
+			q.Fields = []Field{
+				{Name: "approve", Type: "boolean", Description: "Whether the call is allowed", Required: true},
+				{Name: "note", Description: "Why not, for the agent"},
+			}
+		case needsValues:
+			for _, f := range p.Fields {
+				field := Field{Name: f.Name, Type: jsonType(f.FieldType), Required: true}
+				if f.Description != nil {
+					field.Description = *f.Description
+				}
+				q.Fields = append(q.Fields, field)
+			}
+		case needsResult:
+			q.Message += " What is its result?"
+			q.Fields = []Field{{Name: "result", Description: "The result of the call", Required: true}}
+		}
+		out[p.ToolCallID] = q
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	return out
+}
+
+// shown returns the arguments of a call for a person.
+func shown(arguments json.RawMessage) string {
+	const most = 1000
+	text := string(arguments)
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "…"
+	}
+	return text
+}
+
+// jsonType returns the JSON type of a field for a person, of which forms know three. name is Python's name.
+func jsonType(name string) string {
+	switch name {
+	case "int":
+		return "integer"
+	case "float":
+		return "number"
+	case "bool":
+		return "boolean"
+	}
+	return "string"
+}
+
+// Decision is what a person has decided about a call.
+type Decision struct {
+	Approved bool
+	Note     string                     `json:",omitempty"`
+	Values   map[string]json.RawMessage `json:",omitempty"`
+	Result   string                     `json:",omitempty"`
+}
+
+// Decisions converts a user's answers. open means that the user has not decided about some call.
+func Decisions(answers map[string]Answer) (decided map[string]Decision, open bool) {
+	decided = map[string]Decision{}
+	for id, a := range answers {
+		open = open || !a.Accepted && !a.Declined
+		d := Decision{Values: map[string]json.RawMessage{}}
+		if a.Accepted {
+			approve, asked := a.Values["approve"].(bool)
+			d.Approved = approve || !asked
+			d.Note, _ = a.Values["note"].(string)
+			d.Result, _ = a.Values["result"].(string)
+			for name, value := range a.Values {
+				if text, err := wire.Marshal(value); err == nil {
+					d.Values[name] = text
+				}
+			}
+		}
+		decided[id] = d
+	}
+	return decided, open || len(answers) == 0
+}
+
+// AnswersTo converts the decisions about a paused run to those of AgentOS's route. A decision about a call that the run
+// doesn't wait for is an error.
+func AnswersTo(r wire.Run, decided map[string]Decision) (map[string]wire.ToolExecution, error) {
+	calls, out := pending(r), map[string]wire.ToolExecution{}
+	for id, d := range decided {
+		at := slices.IndexFunc(calls, func(p pendingCall) bool { return p.ToolCallID == id })
+		if at < 0 && r.Status == wire.StatusPaused {
+			return nil, fmt.Errorf("the run does not wait for a decision about %.100q", id)
+		}
+		if at < 0 {
+			continue // the run isn't paused, which is the error
+		}
+		answer := wire.ToolExecution{ToolCallID: id}
+		switch calls[at].Needs {
+		case needsApproval:
+			answer.Confirmed = &d.Approved
+			if d.Note != "" {
+				answer.ConfirmationNote = &d.Note
+			}
+		case needsValues:
+			for _, f := range calls[at].Fields {
+				if value, ok := d.Values[f.Name]; ok && d.Approved {
+					answer.UserInputSchema = append(answer.UserInputSchema, wire.UserInput{Name: f.Name, Value: value})
+				}
+			}
+		case needsResult:
+			if d.Approved {
+				answer.Result = &d.Result
+			}
+		}
+		out[id] = answer
+	}
+	return out, nil
+}
+
+// RunID returns the id of the run that an event begins or continues, and "" for other events.
+func RunID(e wire.Event) string {
+	switch e := e.(type) {
+	case wire.Started:
+		return e.RunID
+	case wire.ContentCompleted:
+		return e.RunID
+	}
+	return ""
+}
+
+// Progress returns what a client shows of an event, or "". It has nothing of what is said.
+func Progress(e wire.Event) string {
+	switch e := e.(type) {
+	case wire.ToolStarted:
+		return "calls " + e.Tool.ToolName
+	case wire.ToolCompleted:
+		return e.Tool.ToolName + " has answered"
+	}
+	if e != nil && e.Name() == wire.EventModelRequestStarted {
+		return "asks the model"
+	}
+	return ""
+}
