@@ -98,7 +98,7 @@ func (a Runs) openAIInput(
 	}
 	// In a session, the agent's own setting decides how much of the earlier runs the model receives.
 	if session == "" {
-		if out.History, err = a.historyOf(q.History); err != nil {
+		if out.History, err = a.historyOf(r, q.History); err != nil {
 			return nil, run.Input{}, err
 		}
 	}
@@ -139,12 +139,17 @@ func (a Runs) filesOf(files []openai.File) (out []wire.File, err error) {
 	return out, nil
 }
 
-// historyOf converts the conversation that the client sent.
-func (a Runs) historyOf(turns []openai.Turn) (out []run.Turn, err error) {
+// historyOf converts the conversation that the client sent. It reads the messages that the client only names.
+func (a Runs) historyOf(r *request, turns []openai.Turn) (out []run.Turn, err error) {
 	for _, t := range turns {
 		files, err := a.filesOf(t.Files)
 		if err != nil {
 			return nil, err
+		}
+		if t.Run != "" {
+			if t.Text, err = a.answerOf(r, t); err != nil {
+				return nil, err
+			}
 		}
 		role := model.User
 		if t.Assistant {
@@ -153,6 +158,19 @@ func (a Runs) historyOf(turns []openai.Turn) (out []run.Turn, err error) {
 		out = append(out, run.Turn{Role: role, Content: run.WithFiles(t.Text, files)})
 	}
 	return out, nil
+}
+
+// answerOf returns the answer of the run that a turn names. The caller must be allowed to run its agent.
+func (a Runs) answerOf(r *request, t openai.Turn) (string, error) {
+	head, viewer, _, err := a.headOf(r, openai.ResponseID(t.Run))
+	if fault.KindOf(err) == fault.NotFound {
+		return "", openai.NoResponse(t.Param)
+	}
+	if err != nil {
+		return "", err
+	}
+	row, err := a.DB.Run(r.Context(), viewer, store.RunQuery{RunID: head.RunID.String()})
+	return text(row.Content), err
 }
 
 // withIDs sets the headers with the ids of the run and its session before the first event is sent.

@@ -155,7 +155,7 @@ func TestFailedModelEndsEachAnswerWithAnErrorThatNoClientRepeats(t *testing.T) {
 		t.Errorf("the stream is %v", events)
 	}
 	s.do("ann POST /v1/responses", `{"model":"a","input":"hi"}`).want(t, 200, `"status":"failed"`,
-		`"error":{"code":"run_failed","message":"The provider is down`)
+		`"code":"run_failed","message":"The provider is down`)
 	events = eventsOf(t, s.do("ann POST /v1/responses", `{"model":"a","input":"hi","stream":true}`).want(t, 200))
 	if got := names(events); !strings.HasSuffix(got, "output_item.done error failed ") {
 		t.Errorf("the events are %q", got)

@@ -162,6 +162,12 @@ var (
 		Kind: fault.Invalid, Text: "at most {max} parts are accepted in all messages together",
 		Why: "A message has a few.",
 	})
+	// References is the number of these messages that a client only names.
+	References = add(Bound{
+		Name: "references", Of: "Messages that a client names by their ids instead of repeating them", Default: 100,
+		Kind: fault.Invalid, Text: "at most {max} messages can be named by their ids; send their texts",
+		Why: "Each is read from the database.",
+	})
 	// History is the size of these messages without the last ones of the user.
 	History = add(Bound{
 		Name: "history", Of: "The texts of these messages, without those behind the agent's last one, in bytes",

@@ -52,7 +52,7 @@ var (
 		Unauthenticated: "authentication_error", Forbidden: "permission_error", NotFound: invalidRequest,
 		MethodNotAllowed: invalidRequest, Conflict: "conflict_error", TooLarge: invalidRequest,
 		LimitReached: "rate_limit_error", Upstream: "server_error", Unavailable: "server_error",
-		Dependency: "server_error",
+		Dependency: FinalType,
 	}
 	openAICodes = [...]any{
 		Internal: "internal_error", Invalid: "invalid_request", Unprocessable: "invalid_value",
@@ -64,6 +64,10 @@ var (
 )
 
 const invalidRequest = "invalid_request_error"
+
+// FinalType is the type of the error of a run that has failed. AI SDK sends a request again whose stream begins with an
+// error, unless the type says that the request is wrong: the agent would run again.
+const FinalType = invalidRequest
 
 // message returns the text of the error, and for wrong fields the first of them.
 func (e *Error) message() string {

@@ -3,6 +3,7 @@ package openai
 import (
 	"strconv"
 
+	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
@@ -173,7 +174,7 @@ func (c *ChatStream) finish(h wire.Head, used *wire.Metrics) {
 func (c *ChatStream) fail(code, text string) {
 	c.out = append(c.out, `data: {"error":{"message":`...)
 	c.out = appendText(c.out, text)
-	c.out = append(c.out, `,"type":"server_error","param":null,"code":"`...)
+	c.out = append(c.out, `,"type":"`+fault.FinalType+`","param":null,"code":"`...)
 	c.out = append(c.out, code...)
 	c.out = append(c.out, "\"}}\n\n"+done...)
 }

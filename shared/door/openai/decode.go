@@ -44,8 +44,8 @@ type decoder struct {
 	out    Request
 	list   []message
 	// These count what the whole request has.
-	parts, files, fileBytes int
-	err                     *fault.Error
+	parts, files, fileBytes, references int
+	err                                 *fault.Error
 }
 
 // message is one message of the conversation.
@@ -53,6 +53,8 @@ type message struct {
 	role  string // user or assistant
 	text  string
 	files []File
+	// run and param are those of Turn.
+	run, param string
 }
 
 // check returns an error for a body that is no JSON object.
@@ -144,7 +146,7 @@ func (d *decoder) split(param string) {
 }
 
 // history makes turns of the messages. Several in a row by one sender become one, because some providers of models
-// require that user and assistant take turns.
+// require that user and assistant take turns. One that only names a run stays alone.
 func (d *decoder) history(list []message, param string) {
 	size := 0
 	for _, m := range list {
@@ -153,13 +155,15 @@ func (d *decoder) history(list []message, param string) {
 	if d.over(bound.History, size, param) {
 		return
 	}
-	list = slices.DeleteFunc(list, func(m message) bool { return m.text == "" && len(m.files) == 0 }) // a call of a tool
+	list = slices.DeleteFunc(list, func(m message) bool { // a call of a tool
+		return m.text == "" && len(m.files) == 0 && m.run == ""
+	})
 	for len(list) > 0 {
 		n := 1
-		for n < len(list) && list[n].role == list[0].role {
+		for n < len(list) && list[n].role == list[0].role && list[n].run == "" && list[0].run == "" {
 			n++
 		}
-		turn := Turn{Assistant: list[0].role == assistant}
+		turn := Turn{Assistant: list[0].role == assistant, Run: list[0].run, Param: list[0].param}
 		turn.Text, turn.Files = joined(list[:n])
 		d.out.History, list = append(d.out.History, turn), list[n:]
 	}

@@ -56,13 +56,28 @@ func (d *decoder) input(v strictjson.Value) {
 		case "message":
 			d.message(param, item)
 		case "reasoning", "function_call": // they have no text for the conversation
+		case "item_reference":
+			d.reference(param, member(item, "id"))
 		case "function_call_output":
 			d.add(param, user, member(item, "output"), param+".output")
 		default:
 			d.refuse(param+".type", "unsupported_value", param+": not supported: agents read messages of the types message, "+
-				"function_call_output and reasoning")
+				"item_reference, function_call_output and reasoning")
 		}
 	}
+}
+
+// reference adds a message of an earlier run, which the client names by its id.
+func (d *decoder) reference(param string, id value) {
+	text, _ := id.text()
+	run := runOf(messagePrefix, text)
+	if run == "" {
+		d.refuse(param+".id", "invalid_value", param+".id: it must be the id of a message of a response")
+	}
+	if d.references++; d.over(bound.References, d.references, param) {
+		return
+	}
+	d.list = append(d.list, message{role: assistant, run: run, param: param + ".id"})
 }
 
 // message reads one message. Those of the system and the developer are left out: the agent has its own instructions.

@@ -47,6 +47,8 @@ type Turn struct {
 	Assistant bool
 	Text      string
 	Files     []File
+	// Run is the run whose answer is the text, if the client names the message instead of repeating it. Param is where.
+	Run, Param string
 }
 
 // File is a file in a message.
@@ -66,17 +68,23 @@ func ChatID(run string) string { return "chatcmpl-" + bare(run) }
 func ResponseID(run string) string { return responsePrefix + bare(run) }
 
 // messageID returns the id of the run's answer.
-func messageID(run string) string { return "msg_" + bare(run) }
+func messageID(run string) string { return messagePrefix + bare(run) }
 
-const responsePrefix = "resp_"
+const (
+	responsePrefix = "resp_"
+	messagePrefix  = "msg_"
+)
 
 // bare returns the id of a run without its dashes. Clients expect no more than letters and digits behind the prefix.
 func bare(run string) string { return strings.ReplaceAll(run, "-", "") }
 
 // RunID returns the run's id in canonical form for the id of its response. It is "" for a text that is no such id, also
 // for one with capital letters: each run has one name.
-func RunID(response string) string {
-	hex, ok := strings.CutPrefix(response, responsePrefix)
+func RunID(response string) string { return runOf(responsePrefix, response) }
+
+// runOf returns the run of an id with this prefix, or "".
+func runOf(prefix, id string) string {
+	hex, ok := strings.CutPrefix(id, prefix)
 	if !ok || len(hex) != 32 || strings.Trim(hex, "0123456789abcdef") != "" {
 		return ""
 	}

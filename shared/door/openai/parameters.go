@@ -69,6 +69,7 @@ var Parameters = []Parameter{
 	{Name: "prediction", API: Chat, Rule: Ignored},
 	{Name: "prompt_cache_key", Rule: Ignored},
 	{Name: "prompt_cache_retention", Rule: Ignored},
+	{Name: "prompt_cache_options", Rule: Ignored},
 	{Name: "safety_identifier", Rule: Ignored},
 	{Name: "user", Rule: Ignored, Note: "the token names the user"},
 	{Name: "truncation", API: Responses, Rule: Ignored},
@@ -91,6 +92,10 @@ var Parameters = []Parameter{
 	{Name: "top_logprobs", Rule: Refused, Note: "agents have no probabilities", asksNothing: "0"},
 	{Name: "logit_bias", API: Chat, Rule: Refused, Note: "agents have no probabilities", asksNothing: "{}"},
 	{Name: "prompt", API: Responses, Rule: Refused, Note: "there are no stored prompts"},
+	{Name: "moderation", Rule: Refused, Note: "the agent's model decides"},
+	{Name: "background_options", API: Responses, Rule: Refused, Note: "a run in the background has none"},
+	{Name: "image", API: Responses, Rule: Refused, Note: "answers are text"},
+	{Name: "access_programs", API: Responses, Rule: Refused, Note: "there are none"},
 	{Name: "context_management", API: Responses, Rule: Refused, Note: "the agent's own setting counts", asksNothing: "[]"},
 }
 

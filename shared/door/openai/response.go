@@ -3,6 +3,7 @@ package openai
 import (
 	"encoding/json"
 
+	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
@@ -43,10 +44,16 @@ type Response struct {
 	PromptCacheKey     *string         `json:"prompt_cache_key"`
 }
 
-// ResponseError says why a response failed.
+// ResponseError says why a response failed. AI SDK requires the type.
 type ResponseError struct {
-	Code    string `json:"code"`
-	Message string `json:"message"`
+	Type    string  `json:"type"`
+	Code    string  `json:"code"`
+	Message string  `json:"message"`
+	Param   *string `json:"param"` // null
+}
+
+func newError(code, text string) ResponseError {
+	return ResponseError{Type: fault.FinalType, Code: code, Message: text}
 }
 
 // Incomplete says why a response is incomplete.
@@ -158,9 +165,9 @@ func NewResponse(r wire.Run, used wire.Metrics, of Of) Response {
 		out.Output = []Item{onlyMessage(r.RunID, incomplete, withNotice(text, Waits(r.AgentID, r.RunID)))}
 		out.IncompleteDetails = &Incomplete{paused}
 	case failed:
-		out.Error = &ResponseError{Code: "run_failed", Message: text}
+		out.Error = new(newError("run_failed", text))
 	case aborted:
-		out.Error = &ResponseError{Code: "run_cancelled", Message: cancelled}
+		out.Error = new(newError("run_cancelled", cancelled))
 		if text != "" {
 			out.Output = []Item{onlyMessage(r.RunID, incomplete, text)}
 		}

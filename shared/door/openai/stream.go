@@ -70,12 +70,12 @@ func (s *ResponseStream) Event(event wire.Event) []byte {
 		})
 	case wire.Failed:
 		s.begin(e.Head)
-		s.fail(failed, ResponseError{"run_failed", e.Content})
+		s.fail(failed, newError("run_failed", e.Content))
 	case wire.Cancelled:
 		s.begin(e.Head)
-		s.fail(aborted, ResponseError{"run_cancelled", cancelled})
+		s.fail(aborted, newError("run_cancelled", cancelled))
 	case wire.Meta: // of a stream that can't be continued
-		s.error(ResponseError{"stream_failed", e.Error})
+		s.error(newError("stream_failed", e.Error))
 		s.out.WriteString(done)
 	}
 	return s.out.Bytes()
@@ -161,8 +161,8 @@ func (s *ResponseStream) fail(status string, e ResponseError) {
 // error sends an error in the two forms that clients read: OpenAI's SDKs throw at the member error alone.
 func (s *ResponseStream) error(e ResponseError) {
 	text := string(appendText(nil, e.Message))
-	s.event("error", []byte(`,"code":"`+e.Code+`","message":`+text+`,"param":null,"error":{"type":"server_error","code":"`+
-		e.Code+`","message":`+text+`,"param":null}`))
+	s.event("error", []byte(`,"code":"`+e.Code+`","message":`+text+`,"param":null,"error":{"type":"`+
+		e.Type+`","code":"`+e.Code+`","message":`+text+`,"param":null}`))
 }
 
 // end sends the last event with the response as change makes it, and the end of the stream.
