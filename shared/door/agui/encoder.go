@@ -68,6 +68,9 @@ func (e *Encoder) add(event wire.Event) {
 	case wire.Content:
 		e.start(v.Head)
 		e.content(v)
+	case wire.ContentOpened: // it can have a thought
+		e.start(v.Head)
+		e.content(wire.Content{Head: v.Head, ReasoningContent: v.ReasoningContent, EventIndex: v.EventIndex})
 	case wire.ModelCompleted:
 		e.start(v.Head)
 		e.closeMessages()

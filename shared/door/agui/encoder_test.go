@@ -176,7 +176,7 @@ func drawEvent(t *rapid.T, i int) wire.Event {
 		wire.Started{Head: head(wire.EventModelRequestStarted), EventIndex: i},
 		wire.Content{Head: head(wire.EventRunContent), Content: text("content"), ReasoningContent: text("thought"),
 			EventIndex: i},
-		wire.ContentOpened{Head: head(wire.EventRunContent), EventIndex: i},
+		wire.ContentOpened{Head: head(wire.EventRunContent), ReasoningContent: text("first thought"), EventIndex: i},
 		wire.ModelCompleted{Head: head(wire.EventModelRequestCompleted), Model: text("model"), EventIndex: i},
 		wire.ContentCompleted{Head: head(wire.EventRunContinued), EventIndex: i},
 		wire.ContentCompleted{Head: head(wire.EventRunContentCompleted), EventIndex: i},
@@ -204,7 +204,7 @@ func TestARunIsTranslated(t *testing.T) {
 	var stream []byte
 	for i, one := range []wire.Event{
 		wire.Started{Head: head}, wire.Started{Head: head},
-		wire.Content{Head: head, ReasoningContent: "hm", EventIndex: 2},
+		wire.ContentOpened{Head: head, ReasoningContent: "hm", EventIndex: 2},
 		wire.Content{Head: head, Content: "Let me look. ", EventIndex: 3},
 		wire.ModelCompleted{Head: head, Model: "m", ModelProvider: "p", InputTokens: 3, OutputTokens: 2, TotalTokens: 5},
 		wire.ToolStarted{Head: head, Tool: call}, wire.ToolCompleted{Head: head, Tool: done, EventIndex: 6},
