@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -31,7 +32,8 @@ const (
 // log all files are kept: only the operator removes them.
 const maxLogSize = 16 << 20
 
-// decisionFiles returns the paths of the logs of decisions in a data directory, older files first. Each may be missing.
+// decisionFiles returns the paths of the logs of decisions in a data directory, older files first. Each may be
+// missing.
 func decisionFiles(dir string) (paths []string) {
 	for _, name := range []string{decisionsLog, refusalsLog} {
 		paths = append(paths, filepath.Join(dir, name+".1.jsonl"), filepath.Join(dir, name+".jsonl"))
@@ -70,24 +72,39 @@ func numbers(dir, name string) (list []int) {
 // openLogs makes s.decided, s.refused and s.audited, which write to the server's log and, as JSON, to a file below
 // --data each. If a file can't be written, the server warns and serves all the same.
 func (s *server) openLogs() (closeLogs func() error) {
-	open := func(name string, keep bool) slog.Handler {
+	open := func(name string, keep bool, more ...io.Writer) *slog.Logger {
 		f := &logFile{dir: s.cli.Data, name: name, max: maxLogSize, keep: keep, log: s.log, all: &s.lostLines}
 		s.logFiles = append(s.logFiles, f)
 		if _, err := f.ready(); err != nil {
 			f.failed(err)
 		}
-		return slog.NewMultiHandler(s.log.Handler(), slog.NewJSONHandler(f, nil))
+		// A line of JSON is encoded once for all that get it.
+		lines := append(everyone{f}, more...)
+		if isTerminal(s.err) {
+			return slog.New(slog.NewMultiHandler(s.log.Handler(), slog.NewJSONHandler(lines, nil)))
+		}
+		return slog.New(slog.NewJSONHandler(append(lines, s.err), nil))
 	}
-	recent := slog.NewJSONHandler(&s.recent, nil)
-	s.decided = slog.New(slog.NewMultiHandler(open(decisionsLog, false), recent))
-	s.refused = slog.New(slog.NewMultiHandler(open(refusalsLog, false), recent))
-	s.audited = slog.New(open(auditLog, true))
+	s.decided, s.refused = open(decisionsLog, false, &s.recent), open(refusalsLog, false, &s.recent)
+	s.audited = open(auditLog, true)
 	return func() (err error) {
 		for _, f := range s.logFiles {
 			err = errors.Join(err, f.close())
 		}
 		return err
 	}
+}
+
+// everyone writes each line to all of its writers. One that fails keeps none of the others from it.
+type everyone []io.Writer
+
+// Write implements io.Writer.
+func (e everyone) Write(line []byte) (n int, err error) {
+	for _, w := range e {
+		_, failed := w.Write(line)
+		err = errors.Join(err, failed)
+	}
+	return len(line), err
 }
 
 // logKeys returns the keys of the hashes in logs: those of the environment, or those below --data, which are made if
@@ -137,6 +154,9 @@ type logFile struct {
 	mu sync.Mutex
 	// f is the current file, nil if it must be opened first.
 	f *os.File
+	// size is how large f was when it was looked at, and what was written since. lookAgain is when that is due.
+	size      int64
+	lookAgain time.Time
 	// torn means that a part of a line was written.
 	torn bool
 	// lost is how many lines were lost since the last one that was written.
@@ -145,19 +165,35 @@ type logFile struct {
 	all *atomic.Int64
 }
 
+// lookEvery is how often the current file is looked at. To look takes as long as to write a line. Until then lines may
+// go to a file that another server has renamed, and the size lacks what it has written.
+const lookEvery = 50 * time.Millisecond
+
 // ready makes f the current file, and returns its size. Another server that shares the directory may have begun a new
-// file since the last line.
+// file since it was looked at.
 func (l *logFile) ready() (size int64, err error) {
+	if now := time.Now(); l.f != nil && now.Before(l.lookAgain) {
+		return l.size, nil
+	}
+	return l.look()
+}
+
+// look is ready, and looks at the file in any case.
+func (l *logFile) look() (size int64, err error) {
 	if l.f != nil {
 		opened, err := l.f.Stat()
 		current, err2 := os.Stat(l.path())
 		if err == nil && err2 == nil && os.SameFile(opened, current) {
-			return current.Size(), nil
+			l.size, l.lookAgain = current.Size(), time.Now().Add(lookEvery)
+			return l.size, nil
 		}
 		_ = l.f.Close()
 		l.f = nil
 	}
-	return l.open()
+	if l.size, err = l.open(); err == nil {
+		l.lookAgain = time.Now().Add(lookEvery)
+	}
+	return l.size, err
 }
 
 // open opens the current file for appending. With O_APPEND, POSIX makes each write go to the end of the file as one
@@ -249,6 +285,7 @@ func (l *logFile) append(data []byte) error {
 		data = join([]byte("\n"), data)
 	}
 	n, err := l.f.Write(data)
+	l.size += int64(n)
 	l.torn = err != nil && (n > 0 || l.torn)
 	return err
 }
@@ -266,7 +303,7 @@ func (l *logFile) rotate(due func(size int64) bool) error {
 		return err
 	}
 	defer unlock()
-	size, err := l.ready()
+	size, err := l.look() // Another server may have been faster.
 	if err != nil || !due(size) {
 		return err
 	}
@@ -283,12 +320,13 @@ func (l *logFile) rotate(due func(size int64) bool) error {
 	if err := os.Rename(l.path(), numbered(l.dir, l.name, next)); err != nil {
 		return err
 	}
-	_, err = l.open()
+	_, err = l.look()
 	return err
 }
 
-// expire removes older files whose last line is older than keep, and begins a new file if the first line of the current
-// one is. So a line is kept for keep at least, and twice as long at most. It returns how many files it has removed.
+// expire removes older files whose last line is older than keep, and begins a new file if the first line of the
+// current one is. So a line is kept for keep at least, and twice as long at most. It returns how many files it has
+// removed.
 func (l *logFile) expire(now time.Time, keep time.Duration) (removed int, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -210,6 +210,9 @@ func TestFilesOfLogsAreRemovedAfterTheirTime(t *testing.T) {
 			both.Go(func() { s.expireLogs(test.keep) })
 			both.Go(func() { other.expireLogs(test.keep) })
 			both.Wait()
+			for _, f := range s.logFiles {
+				f.lookAgain = time.Time{} // as after lookEvery
+			}
 			s.decided.Info("decision")
 			s.audited.Info("audit")
 			if err := errors.Join(closeLogs(), closeOther()); err != nil {
