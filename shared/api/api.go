@@ -155,17 +155,26 @@ type bodyless struct{ http.ResponseWriter }
 func (b bodyless) Write(p []byte) (int, error) { return len(p), nil }
 
 func (s *Server) serve(w *auditing, r *http.Request) error {
-	p, d, err := s.decide(r)
+	admitted, err := s.admit(w, r)
 	if err != nil {
 		return err
+	}
+	return s.endpoints[admitted.decision.Route.Name].serve(w, admitted)
+}
+
+// admit decides on a request, and returns it with the decision.
+func (s *Server) admit(w *auditing, r *http.Request) (*request, error) {
+	p, d, err := s.decide(r)
+	if err != nil {
+		return nil, err
 	}
 	logging.Note(r.Context(), "route", d.Route.String())
 	trace.Route(r.Context(), d.Route.Method, d.Route.Pattern)
 	admitted := r.WithContext(authz.WithDecision(r.Context(), p, d))
 	w.record = s.record(r, p, d)
-	return s.endpoints[d.Route.Name].serve(w, &request{
+	return &request{
 		Request: admitted, server: s, principal: p, decision: d, audit: w.record, bounds: s.Bounds,
-	})
+	}, nil
 }
 
 // decide allows or denies the request and writes the decision to the decision log. It

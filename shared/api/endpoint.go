@@ -131,8 +131,16 @@ func done[In any](name route.Name, f func(context.Context, *request, In) error) 
 func stream[In any](
 	name route.Name, f func(http.ResponseWriter, *request, In) error, out ...reflect.Type,
 ) Endpoint {
+	return longStream(name, func(w http.ResponseWriter, r *request, in *In) error { return f(w, r, *in) }, out...)
+}
+
+// longStream is stream for a function below which a run is executed. It gets a pointer, because a large input would
+// stay on the stack of each open stream.
+func longStream[In any](
+	name route.Name, f func(http.ResponseWriter, *request, *In) error, out ...reflect.Type,
+) Endpoint {
 	return Endpoint{
-		Route: name, In: reflect.TypeFor[In](), Out: out, Status: http.StatusOK, Streams: true, serve: reading(f),
+		Route: name, In: reflect.TypeFor[In](), Out: out, Status: http.StatusOK, Streams: true, serve: readingInto(f),
 	}
 }
 
@@ -184,9 +192,14 @@ const jsonLines = "application/jsonl"
 // package input. If the input is invalid, the answer lists all of its errors, and f isn't
 // called.
 func reading[In any](f func(http.ResponseWriter, *request, In) error) func(http.ResponseWriter, *request) error {
+	return readingInto(func(w http.ResponseWriter, r *request, in *In) error { return f(w, r, *in) })
+}
+
+// readingInto is reading for a function that gets a pointer.
+func readingInto[In any](f func(http.ResponseWriter, *request, *In) error) func(http.ResponseWriter, *request) error {
 	return func(w http.ResponseWriter, r *request) error {
-		var in In
-		if err := input.Read(w, r.Request, &in, r.bounds); err != nil {
+		in := new(In)
+		if err := input.Read(w, r.Request, in, r.bounds); err != nil {
 			return err
 		}
 		return f(w, r, in)

@@ -193,13 +193,13 @@ func (a Runs) mcpRun(r *request, agent string, c mcp.Call) (out mcp.Result, err 
 	if err := input.ReadObject(arguments(c), &in, r.bounds); err != nil {
 		return out, err
 	}
-	asked, err := a.inputOf(inner, createRun{
+	asked, err := a.inputOf(inner, &createRun{
 		Message: in.Message, SessionID: in.SessionID, Key: r.Header.Get("Idempotency-Key"),
 	})
 	if err != nil {
 		return out, err
 	}
-	return a.mcpOutcome(inner, c, a.Runner.Run(r.Context(), asked))
+	return a.mcpOutcome(inner, c, a.eventsOf(r, asked))
 }
 
 // arguments returns the arguments of a call, which a client may leave out.

@@ -37,7 +37,7 @@ type resumeRun struct {
 //
 // Such a client also reconnects after the last event. Only a 204 stops it, so it gets one
 // when the run has ended, or is paused, and nothing is left to send.
-func (a Runs) resume(w http.ResponseWriter, r *request, in resumeRun) error {
+func (a Runs) resume(w http.ResponseWriter, r *request, in *resumeRun) error {
 	viewer, err := a.Isolation.viewer(r)
 	if err != nil {
 		return err

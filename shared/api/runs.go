@@ -69,12 +69,12 @@ type Runs struct {
 // well: in the background, or when the run was handed over to another process.
 func (a Runs) endpoints() []Endpoint {
 	return []Endpoint{
-		accepting[wire.Accepted](stream(route.CreateRun, a.create, reflect.TypeFor[wire.Run]())),
+		accepting[wire.Accepted](longStream(route.CreateRun, a.create, reflect.TypeFor[wire.Run]())),
 		answer(route.ListRuns, a.list),
 		answer(route.GetRun, a.get),
 		answer(route.CancelRun, a.cancel),
-		accepting[wire.Accepted](stream(route.ContinueRun, a.continuePaused, reflect.TypeFor[wire.Run]())),
-		stream(route.ResumeRun, a.resume).
+		accepting[wire.Accepted](longStream(route.ContinueRun, a.continuePaused, reflect.TypeFor[wire.Run]())),
+		longStream(route.ResumeRun, a.resume).
 			endingWith("Nothing is left to send to a client that reconnects with Last-Event-ID."),
 		answer(route.MergeMemories, a.merge),
 		answer(route.ListActiveRuns, a.listActive),
@@ -125,62 +125,79 @@ type createRun struct {
 // create runs an agent. The answer is a stream. With stream=false it is a JSON document,
 // and with stream=false and background=true it is a 202. Every check that can end in a 4xx comes before the
 // run starts: an invalid request leaves no row and calls no model.
-func (a Runs) create(w http.ResponseWriter, r *request, in createRun) error {
+func (a Runs) create(w http.ResponseWriter, r *request, in *createRun) error {
 	request, err := a.inputOf(r, in)
 	if err != nil {
 		return err
 	}
-	if in.Background && !in.Stream {
+	switch {
+	case in.Stream:
+		err = a.stream(w, r, a.eventsOf(r, request))
+	case in.Background:
 		err = a.start(w, r, request)
-	} else {
-		err = a.respond(w, r, a.Runner.Run(r.Context(), request), in.Stream)
+	default:
+		err = a.respond(w, r, a.eventsOf(r, request), false)
 	}
 	// The store finds a repeated request when it inserts the run, so two equal requests at
 	// the same time can't both start one.
+	return a.orRepeat(w, r, err, in.Stream, in.Background)
+}
+
+// orRepeat answers a repeated request, for which starting or continuing a run has failed with *store.Repeated. It
+// returns any other error.
+func (a Runs) orRepeat(w http.ResponseWriter, r *request, err error, streamed, background bool) error {
 	if earlier, ok := errors.AsType[*store.Repeated](err); ok {
-		return a.repeat(w, r, earlier, in.Stream, in.Background)
+		return a.repeat(w, r, earlier, streamed, background)
 	}
 	return err
 }
 
 // inputOf returns the run that a request asks for. The request is one to the agent's own route, or decided as one.
-func (a Runs) inputOf(r *request, in createRun) (request run.Input, err error) {
+func (a Runs) inputOf(r *request, in *createRun) (*run.Input, error) {
 	state, err := input.ObjectFrom(in.State, "body", "session_state")
 	metadata, err2 := input.ObjectFrom(in.Metadata, "body", "metadata")
 	if err := cmp.Or(err, err2); err != nil {
-		return request, err
+		return nil, err
 	}
 	if err := in.checkMedia(); err != nil {
-		return request, err
+		return nil, err
 	}
 	files, err := a.textFiles(in.Files)
 	if err != nil {
-		return request, err
+		return nil, err
 	}
 	owner, err := a.Isolation.owner(r, in.User)
 	spender, err2 := a.Isolation.spender(r)
 	if err := cmp.Or(err, err2); err != nil {
-		return request, err
+		return nil, err
 	}
 	only, err := boundSession(r)
 	if err != nil {
-		return request, err
+		return nil, err
 	}
 	in.SessionID = cmp.Or(only, in.SessionID) // the token is valid for this session only
 	r.audit.Object("session", in.SessionID)
 	key := in.Key
 	in.Key = ""
-	return run.Input{
+	return &run.Input{
 		AgentID: r.param("agent_id"), Owner: owner, SessionID: in.SessionID, Message: in.Message, Files: files,
 		State: json.RawMessage(state), MaxState: r.bounds.Of(bound.SessionState),
 		Metadata: json.RawMessage(metadata), Streamed: in.Stream, Caller: callerOf(r),
-		Spender: spender, Request: requestOf(key, in),
+		Spender: spender, Request: requestOf(key, *in),
 	}, nil
 }
 
+// eventsOf returns the events of a run, which begins when they are read. It is not inlined, because the input would be
+// on the stack of create, which is below a stream for as long as that is open.
+//
+//go:noinline
+func (a Runs) eventsOf(r *request, in *run.Input) iter.Seq2[run.Event, error] {
+	return a.Runner.Run(r.Context(), *in)
+}
+
 // start answers 202 once the run is stored. Another process may execute it.
-func (a Runs) start(w http.ResponseWriter, r *request, in run.Input) error {
-	accepted, err := a.Runner.Start(r.Context(), in)
+func (a Runs) start(w http.ResponseWriter, r *request, in *run.Input) error {
+	accepted, err := a.Runner.Start(r.Context(), *in)
 	if err != nil {
 		return err
 	}
@@ -216,7 +233,7 @@ func unix(t time.Time) int64 {
 // checkMedia rejects images, audio and videos, which AgentOS's client sends as JSON
 // lists. Ignoring them would let the agent answer as if it had seen them. Empty lists
 // are accepted: the client sends them by default.
-func (in createRun) checkMedia() error {
+func (in *createRun) checkMedia() error {
 	for _, m := range []struct{ name, list string }{
 		{"images", in.Images}, {"audio", in.Audio}, {"videos", in.Videos}, {"input_files", in.InputFiles},
 	} {
@@ -467,7 +484,7 @@ func toolsFrom(text string) (list []wire.ToolExecution, err error) {
 // The checks, their order and their texts are AgentOS's. A run that isn't paused is a 409
 // (fault.Conflict): AgentOS runs a finished run again instead, and would then execute
 // tools that a person has rejected.
-func (a Runs) continuePaused(w http.ResponseWriter, r *request, in continueRun) error {
+func (a Runs) continuePaused(w http.ResponseWriter, r *request, in *continueRun) error {
 	viewer, err := a.Isolation.viewer(r)
 	spender, err2 := a.Isolation.spender(r)
 	if err := cmp.Or(err, err2); err != nil {
@@ -502,7 +519,7 @@ func (a Runs) continuePaused(w http.ResponseWriter, r *request, in continueRun) 
 	in.Key = ""
 	decisions := run.Continuation{
 		Answers: answers, Streamed: in.Stream, Caller: callerOf(r), Spender: spender,
-		Request: requestOf(key, in),
+		Request: requestOf(key, *in),
 	}
 	err = a.respond(w, r, a.Runner.Continue(r.Context(), viewer, q, decisions), in.Stream)
 	if earlier, ok := errors.AsType[*store.Repeated](err); ok {

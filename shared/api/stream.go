@@ -88,7 +88,6 @@ type eventStream struct {
 	mu      sync.Mutex
 	w       http.ResponseWriter
 	control *http.ResponseController
-	encoder *wire.Encoder
 	closed  bool        // a write failed, or close was called: write nothing more
 	failed  func()      // called when a write has failed; nil for none
 	idle    *time.Timer // sends the next keep-alive comment
@@ -109,7 +108,7 @@ func openStream(w http.ResponseWriter) *eventStream {
 	w.Header().Set("Cache-Control", "no-cache, no-store") // AgentOS sends no-cache
 	w.Header().Set("X-Accel-Buffering", "no")             // keeps nginx from buffering the events
 	w.WriteHeader(http.StatusOK)
-	s := &eventStream{w: w, control: http.NewResponseController(w), encoder: wire.NewEncoder(nil)}
+	s := &eventStream{w: w, control: http.NewResponseController(w)}
 	s.mu.Lock() // the timer may be faster
 	defer s.mu.Unlock()
 	s.flushed = time.Now().Add(-flushInterval)
@@ -121,7 +120,7 @@ func openStream(w http.ResponseWriter) *eventStream {
 func (s *eventStream) send(e wire.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	frame, err := s.encoder.Append(nil, e)
+	frame, err := wire.NewEncoder(nil).Append(nil, e)
 	if err != nil {
 		s.fail()
 		return

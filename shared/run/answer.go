@@ -21,47 +21,75 @@ import (
 // is never treated as complete: a stream without an end is an error.
 func (l *leg) callModel(
 	ctx context.Context, messages []model.Message, tools []model.ToolSpec,
-) (answer model.Message, err error) {
+) (answer *model.Message, err error) {
 	l.emitStarted(wire.EventModelRequestStarted)
 	l.ProviderData = nil
-	var text, reasoning strings.Builder
-	var first time.Duration
-	var end *model.End
 	ctx, span := trace.Chat(ctx, l.tracer, l.traced())
-	defer func() {
-		used := model.Usage{}
-		if end != nil {
-			used = end.Usage
-		}
-		trace.EndChat(span, used.Input, used.Output, len(answer.ToolCalls), err != nil, first)
-	}()
-	sent := l.now()
+	r := &received{sent: l.now()}
+	defer func() { endChat(span, r, answer, err) }()
+	err = l.receive(ctx, messages, tools, r)
+	return l.record(ctx, r, err)
+}
+
+// received is what has arrived of an answer. It is not on the stack of the loop that waits for the model: that
+// stack is a large part of the memory of an open stream.
+type received struct {
+	text, reasoning strings.Builder
+	end             *model.End
+	sent            time.Time
+	first           time.Duration // from sent to the first token
+}
+
+// endChat ends the span of a call of the model.
+func endChat(span trace.Span, r *received, answer *model.Message, err error) {
+	used, calls := model.Usage{}, 0
+	if r.end != nil {
+		used = r.end.Usage
+	}
+	if answer != nil {
+		calls = len(answer.ToolCalls)
+	}
+	trace.EndChat(span, used.Input, used.Output, calls, err != nil, r.first)
+}
+
+// receive sends the request and emits the parts of the answer as they arrive.
+func (l *leg) receive(ctx context.Context, messages []model.Message, tools []model.ToolSpec, r *received) error {
 	// Nobody receives parts if the run is not streamed; see docs/adr/0006.
 	request := model.Request{Messages: messages, Tools: tools, Whole: l.events == nil}
-	for part, partErr := range l.agent.Model.Stream(ctx, request) {
-		if err = partErr; err != nil {
-			break
+	for part, err := range l.agent.Model.Stream(ctx, request) {
+		if err != nil {
+			return err
 		}
+		if !l.add(r, &part) {
+			return nil
+		}
+	}
+	return fault.Public(fault.Upstream, "The model's answer ended before it was complete", nil)
+}
+
+// add adds a part to the answer and emits it. It returns false after the last one.
+func (l *leg) add(r *received, part *model.Part) (more bool) {
+	if part.ProviderData != nil {
 		part.ProviderData = storable(strictjson.MakeStorable(part.ProviderData))
-		if part.ProviderData != nil {
-			l.ProviderData = part.ProviderData
-		}
-		if end = part.End; end != nil {
-			break
-		}
-		if first == 0 && !part.Opening { // An empty part counts as the first token, as in AgentOS.
-			first = l.now().Sub(sent)
-		}
-		text.WriteString(part.Text)
-		reasoning.WriteString(part.Reasoning)
-		l.emitPart(part)
+		l.ProviderData = part.ProviderData
 	}
-	l.TimeToFirstToken = cmp.Or(l.TimeToFirstToken, first)
-	if err == nil && end == nil {
-		err = fault.Public(fault.Upstream, "The model's answer ended before it was complete", nil)
+	if r.end = part.End; r.end != nil {
+		return false
 	}
-	answer = model.Message{
-		Role: model.Assistant, Content: text.String(), Reasoning: reasoning.String(), ProviderData: l.ProviderData,
+	if r.first == 0 && !part.Opening { // An empty part counts as the first token, as in AgentOS.
+		r.first = l.now().Sub(r.sent)
+	}
+	r.text.WriteString(part.Text)
+	r.reasoning.WriteString(part.Reasoning)
+	l.emitPart(part)
+	return true
+}
+
+// record adds an answer to the messages of the run. err is why it broke off; nil means that it is complete.
+func (l *leg) record(ctx context.Context, r *received, err error) (*model.Message, error) {
+	l.TimeToFirstToken = cmp.Or(l.TimeToFirstToken, r.first)
+	answer := &model.Message{
+		Role: model.Assistant, Content: r.text.String(), Reasoning: r.reasoning.String(), ProviderData: l.ProviderData,
 	}
 	l.Content += answer.Content
 	if err != nil {
@@ -70,21 +98,21 @@ func (l *leg) callModel(
 				"cause", fault.Cause(err))
 		}
 		if answer.Content+answer.Reasoning != "" {
-			l.appendMessage(answer, nil)
+			l.appendMessage(*answer, nil)
 		}
 		return answer, fmt.Errorf("%w: %w", errModel, err)
 	}
 	// An answer with tool calls only has no part; then the whole answer counts as the first token.
-	l.TimeToFirstToken = cmp.Or(l.TimeToFirstToken, l.now().Sub(sent))
-	answer.ToolCalls, answer.Opaque = slices.Clone(end.ToolCalls), end.Opaque // The model may use its list again.
+	l.TimeToFirstToken = cmp.Or(l.TimeToFirstToken, l.now().Sub(r.sent))
+	answer.ToolCalls, answer.Opaque = slices.Clone(r.end.ToolCalls), r.end.Opaque // The model may use its list again.
 	for i := range answer.ToolCalls {
 		answer.ToolCalls[i].ID = l.newCallID()
 	}
-	l.appendMessage(answer, &wire.MessageMetrics{
-		InputTokens: end.Usage.Input, OutputTokens: end.Usage.Output, TotalTokens: end.Usage.Total,
-		Duration: l.now().Sub(sent).Seconds(), TimeToFirstToken: first.Seconds(),
+	l.appendMessage(*answer, &wire.MessageMetrics{
+		InputTokens: r.end.Usage.Input, OutputTokens: r.end.Usage.Output, TotalTokens: r.end.Usage.Total,
+		Duration: l.now().Sub(r.sent).Seconds(), TimeToFirstToken: r.first.Seconds(),
 	})
-	l.addUsage(end.Usage, first)
+	l.addUsage(r.end.Usage, r.first)
 	return answer, nil
 }
 
@@ -96,9 +124,9 @@ func (l *leg) newCallID() string {
 	return "call_" + hex.EncodeToString(id[:])
 }
 
-// emitPart emits one part of an answer. An opening part has no text: some providers send the id of an answer before its
-// text, and AgentOS emits an event for it. A part with thoughts alone has no text either.
-func (l *leg) emitPart(part model.Part) {
+// emitPart emits one part of an answer. An opening part has no text: some providers send the id of an answer before
+// its text, and AgentOS emits an event for it. A part with thoughts alone has no text either.
+func (l *leg) emitPart(part *model.Part) {
 	head := l.headFor(wire.EventRunContent)
 	if part.Opening || part.Text == "" && part.Reasoning != "" {
 		l.emit(wire.ContentOpened{

@@ -10,8 +10,8 @@ import (
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// execute executes a leg from its position to the end of the run, its pause or its hand-over. It is the only way into a
-// run: started, continued and claimed runs differ only in where they begin.
+// execute executes a leg from its position to the end of the run, its pause or its hand-over. It is the only way
+// into a run: started, continued and claimed runs differ only in where they begin.
 func (l *leg) execute(ctx context.Context, at position) {
 	ctx, span := trace.Leg(trace.Continue(ctx, l.caller.Trace), l.tracer, trace.Run{
 		ID: l.head.RunID, AgentID: l.agent.ID, AgentName: l.agent.Name, Model: l.traced(), Attempt: l.row.Attempt,
@@ -31,29 +31,9 @@ const maxSteps = 100
 // converse is the run loop. It calls the model and the requested tools in turn, with a checkpoint after each step,
 // until an answer requests no tool or a tool needs a person (errPaused).
 func (l *leg) converse(ctx context.Context, at position) error {
-	switch at {
-	case atStart:
-		l.emitStarted(wire.EventRunStarted)
-	case atAnswers: // AgentOS's RunContinued has the members of a ContentCompleted.
-		l.emit(wire.ContentCompleted{Head: l.headFor(wire.EventRunContinued), EventIndex: l.index})
-	}
-	if err := l.mayContinue(ctx); err != nil { // before tools are connected, or called because of an answer
-		return err
-	}
-	messages, err := l.conversation(at)
+	messages, tools, err := l.prepare(ctx, at)
 	if err != nil {
 		return err
-	}
-	tools, err := l.loadTools(ctx)
-	if err != nil {
-		return err
-	}
-	if at == atAnswers {
-		results, err := l.applyAnswers(ctx, tools)
-		if err != nil {
-			return err
-		}
-		messages = append(messages, results...)
 	}
 	// An earlier leg may have stored an answer whose calls were not executed.
 	pending := l.PendingCalls
@@ -62,32 +42,60 @@ func (l *leg) converse(ctx context.Context, at position) error {
 			if err := l.mayContinue(ctx); err != nil {
 				return err
 			}
-			var answer model.Message
-			if answer, err = l.callModel(ctx, messages, tools.specs); err != nil {
+			answer, err := l.callModel(ctx, messages, tools.specs)
+			if err != nil {
 				return err
 			}
 			if pending = answer.ToolCalls; len(pending) == 0 {
 				return nil
 			}
-			messages = append(messages, answer)
+			messages = append(messages, *answer)
 			if err := l.save(ctx, pending); err != nil {
 				return err
 			}
 		}
-		if err := l.mayContinue(ctx); err != nil {
-			return err
-		}
-		results, paused, err := l.callTools(ctx, tools, pending)
+		results, err := l.round(ctx, tools, pending)
 		if err != nil {
 			return err
 		}
-		if paused {
-			return errPaused
-		}
 		messages, pending = append(messages, results...), nil
-		if err := l.save(ctx, nil); err != nil {
-			return err
-		}
 	}
 	return fault.Public(fault.Upstream, fmt.Sprintf("The model asked for tools %d times in a row", maxSteps), errModel)
+}
+
+// prepare emits the event with which the leg begins, and returns the conversation from which the next step continues,
+// and the tools.
+func (l *leg) prepare(ctx context.Context, at position) (messages []model.Message, tools toolbox, err error) {
+	switch at {
+	case atStart:
+		l.emitStarted(wire.EventRunStarted)
+	case atAnswers: // AgentOS's RunContinued has the members of a ContentCompleted.
+		l.emit(wire.ContentCompleted{Head: l.headFor(wire.EventRunContinued), EventIndex: l.index})
+	}
+	if err := l.mayContinue(ctx); err != nil { // before tools are connected, or called because of an answer
+		return nil, toolbox{}, err
+	}
+	if messages, err = l.conversation(at); err != nil {
+		return nil, toolbox{}, err
+	}
+	if tools, err = l.loadTools(ctx); err != nil || at != atAnswers {
+		return messages, tools, err
+	}
+	results, err := l.applyAnswers(ctx, tools)
+	return append(messages, results...), tools, err
+}
+
+// round is one round of tool calls, with its checkpoint.
+func (l *leg) round(ctx context.Context, tools toolbox, pending []model.ToolCall) ([]model.Message, error) {
+	if err := l.mayContinue(ctx); err != nil {
+		return nil, err
+	}
+	results, paused, err := l.callTools(ctx, tools, pending)
+	if err == nil && paused {
+		err = errPaused
+	}
+	if err == nil {
+		err = l.save(ctx, nil)
+	}
+	return results, err
 }

@@ -183,7 +183,10 @@ func (r *Runner) Run(ctx context.Context, in Input) iter.Seq2[Event, error] {
 	})
 }
 
-// yieldEvents executes the leg that begin has recorded, and yields its events.
+// yieldEvents executes the leg that begin has recorded, and yields its events. Inlined, it would put the input of
+// the run on the stack of its caller for as long as the run is executed.
+//
+//go:noinline
 func (r *Runner) yieldEvents(
 	ctx context.Context, begin func() (*leg, uuid.UUID, position, error),
 ) iter.Seq2[Event, error] {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/http"
 
 	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/model/names"
@@ -132,11 +133,7 @@ func (a *answer) read() (*model.End, error) {
 	for {
 		a.events.Next()
 		if err := a.decode(decoder, into, c); err != nil {
-			_, broken := errors.AsType[*json.SyntaxError](err)
-			if a.finish != "" && (broken || a.events.Ended()) { // [DONE] may be cut too
-				return a.end()
-			}
-			return nil, a.options.provider().StreamError(a.events, err, a.contentType, "finish_reason")
+			return a.endAt(err)
 		}
 		if a.data == nil && head.identifiers != (identifiers{}) {
 			a.identify(head.identifiers)
@@ -146,6 +143,24 @@ func (a *answer) read() (*model.End, error) {
 			return nil, err
 		}
 	}
+}
+
+// readAs reads the answer, in one piece or as a stream.
+func (a *answer) readAs(resp *http.Response, whole bool) (*model.End, error) {
+	if whole {
+		return a.readWhole(resp.Body)
+	}
+	a.events = upstream.NewEvents(resp.Body)
+	return a.read()
+}
+
+// endAt returns the End of an answer whose next chunk could not be read, if it was complete before.
+func (a *answer) endAt(err error) (*model.End, error) {
+	_, broken := errors.AsType[*json.SyntaxError](err)
+	if a.finish != "" && (broken || a.events.Ended()) { // [DONE] may be cut too
+		return a.end()
+	}
+	return nil, a.options.provider().StreamError(a.events, err, a.contentType, "finish_reason")
 }
 
 // decode reads the next chunk into c, which is a part of into or the same. Before the identifiers are known, there

@@ -47,17 +47,18 @@ func (c *Chat) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Part
 		return c.call(ctx, c.params(r, tools))
 	}
 	return c.options.stream(ctx, send, func(resp *http.Response, yield func(model.Part) bool) (model.Part, error) {
-		a := answer{options: c.options, tools: tools, contentType: resp.Header.Get("Content-Type"), yield: yield}
-		var end *model.End
-		var err error
-		if upstream.Whole(resp, r.Whole) {
-			end, err = a.readWhole(resp.Body)
-		} else {
-			a.events = upstream.NewEvents(resp.Body)
-			end, err = a.read()
-		}
+		a := c.newAnswer(resp, tools, yield)
+		end, err := a.readAs(resp, upstream.Whole(resp, r.Whole))
 		return model.Part{End: end, ProviderData: a.data}, err
 	})
+}
+
+// newAnswer returns an answer that is read from a response. It is not inlined, because the answer would be on the
+// stack that waits for the model.
+//
+//go:noinline
+func (c *Chat) newAnswer(resp *http.Response, tools *names.Map, yield func(model.Part) bool) *answer {
+	return &answer{options: c.options, tools: tools, contentType: resp.Header.Get("Content-Type"), yield: yield}
 }
 
 // call requests a streamed answer. The SDK builds the request, authorizes, sends and

@@ -33,9 +33,10 @@ func NewTransport(header time.Duration) http.RoundTripper {
 		ResponseHeaderTimeout: header,
 		IdleConnTimeout:       90 * time.Second,
 		MaxIdleConnsPerHost:   64,
-		// A longer request is written past the buffer. net/http's own 4 KB stay with each open stream.
-		WriteBufferSize: 1 << 10,
-		HTTP2:           &http.HTTP2Config{SendPingTimeout: 30 * time.Second},
+		// A longer request is written past the buffer, and more of an answer is read at once where it comes at once. The 4
+		// KB that net/http has for each would stay with each open stream.
+		WriteBufferSize: 1 << 10, ReadBufferSize: 2 << 10,
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 30 * time.Second},
 	})
 }
 
