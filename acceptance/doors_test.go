@@ -102,6 +102,18 @@ var doors = []door{
 		reads: readsOpenAI,
 		lists: func() ask { return ask{"GET", "/v1/models", "", nil} },
 	},
+	{
+		name: "openai-responses",
+		runs: func(agent, session, message, key string) ask {
+			body, _ := json.Marshal(map[string]any{"model": agent, "stream": true, "conversation": session, "input": message})
+			return ask{"POST", "/v1/responses", string(body), []string{"Content-Type", asJSON, "Idempotency-Key", key}}
+		},
+		reads: readsResponse,
+		sees:  func(_, _, runID string) ask { return ask{"GET", "/v1/responses/" + responseOf(runID), "", nil} },
+		cancels: func(_, _, runID string) ask {
+			return ask{"POST", "/v1/responses/" + responseOf(runID) + "/cancel", "", nil}
+		},
+	},
 }
 
 func readsAgentOS(t *testing.T, r process.Reply) (out ended) {
@@ -159,6 +171,27 @@ func readsOpenAI(t *testing.T, r process.Reply) (out ended) {
 	}
 	if strings.Contains(out.text, "waits for a person's decision") {
 		out.state = "paused"
+	}
+	return out
+}
+
+// responseOf is the id of a run as that of a response.
+func responseOf(runID string) string { return "resp_" + strings.ReplaceAll(runID, "-", "") }
+
+func readsResponse(t *testing.T, r process.Reply) (out ended) {
+	t.Helper()
+	out.runID = r.Header.Get("X-Run-Id")
+	for _, e := range process.Frames(t, strings.TrimSuffix(uncommented(r.Body), "data: [DONE]\n\n")) {
+		switch e.Name {
+		case "response.output_text.delta":
+			out.text += fmt.Sprint(e.Data["delta"])
+		case "response.completed":
+			out.state = "completed"
+		case "response.incomplete":
+			out.state = "paused"
+		case "error":
+			out.state, out.problem = "failed", fmt.Sprint(e.Data["message"])
+		}
 	}
 	return out
 }
@@ -470,6 +503,14 @@ var probes = map[route.Name]func(agent, run string) ask{
 	route.Completions: func(agent, _ string) ask { return doorOf(route.OpenAI).runs(agent, "probe", "hello", "probe") },
 	route.Model:       func(agent, _ string) ask { return ask{"GET", "/v1/models/" + agent, "", nil} },
 	route.Models:      nil, // the list is in the table of the doors
+	route.Responses: func(agent, _ string) ask {
+		return doorOf("openai-responses").runs(agent, "probe", "hello", "probe")
+	},
+	route.Response: func(_, run string) ask {
+		return ask{"GET", "/v1/responses/" + responseOf(run) + "?stream=true", "", nil}
+	},
+	route.CancelResponse: func(agent, run string) ask { return doorOf("openai-responses").cancels(agent, "", run) },
+	route.DeleteResponse: func(_, run string) ask { return ask{"DELETE", "/v1/responses/" + responseOf(run), "", nil} },
 }
 
 func doorOf(name route.Door) door {

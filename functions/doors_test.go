@@ -31,6 +31,12 @@ var doors = map[string]struct {
 			body: `{"model":"a","stream":true,"messages":[{"role":"user","content":"hello"}]}`},
 		`"finish_reason":"stop"`, `"code":"run_continues"`,
 	},
+	"OpenAI's responses": {
+		request{path: "/v1/responses", headers: map[string]string{"Content-Type": "application/json",
+			"Idempotency-Key": "k"},
+			body: `{"model":"a","stream":true,"conversation":"s","input":"hello"}`},
+		`event: response.completed`, `event: response.in_progress`,
+	},
 }
 
 // The first events arrive before the model has finished, whichever door the request uses.

@@ -144,12 +144,12 @@ func (a Runs) headOf(r *request, response string, also ...route.Name) (
 	r.audit.Owner(head.Owner)
 	r.audit.Object("run", id)
 	params := map[string]string{"agent_id": head.AgentID, "run_id": id, "session_id": head.SessionID}
+	inner, err = r.as(route.CreateRun, params)
 	for _, name := range also {
-		if _, err := r.as(name, params); err != nil {
-			return head, viewer, nil, err
+		if err == nil {
+			_, err = r.as(name, params)
 		}
 	}
-	inner, err = r.as(route.CreateRun, params)
 	return head, viewer, inner, err
 }
 
