@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -20,212 +21,24 @@ import (
 	"github.com/keyway-agents/keyway/shared/route"
 )
 
-// door is a protocol by which callers run agents. The tests of this file hold for each of them. A new door is a row of
-// doors with these small functions.
-type door struct {
-	name route.Door
-	// runs returns the request that runs an agent with a message, in a session or a new one if it is empty, streamed. The
-	// key identifies a repeated request.
-	runs func(agent, session, message, key string) ask
-	// reads returns what the answer to that request says.
-	reads func(t *testing.T, r process.Reply) ended
-	// approves returns the request that confirms the call which a run waits for. Nil if the protocol can't: then a person
-	// decides by another door.
-	approves func(agent, session, runID, callID string) ask
-	// sees returns the request that reads a run, which answers its text, and cancels the one that cancels it. Nil if the
-	// protocol can't.
-	sees, cancels func(agent, session, runID string) ask
-	// lists returns the request that lists the agents which the caller may run. Nil if the protocol has none.
-	lists func() ask
-}
-
-// ask is a request.
-type ask struct {
-	method, path string
-	body         string
-	header       []string // names and values
-}
-
-// ended is how the answer to a run ends. With another error than "" it has failed.
-type ended struct {
-	runID, text string
-	state       string // completed, paused or failed
-	problem     string // the text of the error
-}
-
-const asJSON = "application/json"
-
-// doors are AgentOS's own API, and the protocols beside it.
-var doors = []door{
-	{
-		name: "agentos",
-		runs: func(agent, session, message, key string) ask {
-			return ask{"POST", "/agents/" + agent + "/runs", "message=" + message + "&session_id=" + session,
-				[]string{"Content-Type", "application/x-www-form-urlencoded", "Idempotency-Key", key}}
-		},
-		reads: readsAgentOS,
-		approves: func(agent, session, runID, callID string) ask {
-			return ask{"POST", "/agents/" + agent + "/runs/" + runID + "/continue", "session_id=" + session +
-				`&tools=[{"tool_call_id":"` + callID + `","confirmed":true}]`,
-				[]string{"Content-Type", "application/x-www-form-urlencoded"}}
-		},
-		sees: func(agent, session, runID string) ask {
-			return ask{"GET", "/agents/" + agent + "/runs/" + runID + "?session_id=" + session, "", nil}
-		},
-		cancels: func(agent, _, runID string) ask {
-			return ask{"POST", "/agents/" + agent + "/runs/" + runID + "/cancel", "", nil}
-		},
-		lists: func() ask { return ask{"GET", "/agents", "", nil} },
-	},
-	{
-		name: route.AGUI,
-		runs: func(agent, session, message, key string) ask {
-			body, _ := json.Marshal(map[string]any{"threadId": session, "runId": "run-" + key, "tools": []any{},
-				"context": []any{}, "messages": []any{map[string]any{"id": "1", "role": "user", "content": message}}})
-			return ask{"POST", "/agents/" + agent + "/agui", string(body), []string{"Content-Type", asJSON}}
-		},
-		reads: readsAGUI,
-		approves: func(agent, session, runID, callID string) ask {
-			return ask{"POST", "/agents/" + agent + "/agui", `{"threadId":"` + session + `","runId":"approves-` + runID +
-				`","messages":[],"resume":[{"interruptId":"` + runID + ":" + callID +
-				`","status":"resolved","payload":{"approved":true}}]}`, []string{"Content-Type", asJSON}}
-		},
-	},
-	{
-		name: route.OpenAI,
-		runs: func(agent, session, message, key string) ask {
-			body, _ := json.Marshal(map[string]any{"model": agent, "stream": true,
-				"messages": []any{map[string]any{"role": "user", "content": message}}})
-			return ask{"POST", "/v1/chat/completions", string(body),
-				[]string{"Content-Type", asJSON, "X-Session-Id", session, "Idempotency-Key", key}}
-		},
-		reads: readsOpenAI,
-		lists: func() ask { return ask{"GET", "/v1/models", "", nil} },
-	},
-	{
-		name: "openai-responses",
-		runs: func(agent, session, message, key string) ask {
-			body, _ := json.Marshal(map[string]any{"model": agent, "stream": true, "conversation": session, "input": message})
-			return ask{"POST", "/v1/responses", string(body), []string{"Content-Type", asJSON, "Idempotency-Key", key}}
-		},
-		reads: readsResponse,
-		sees:  func(_, _, runID string) ask { return ask{"GET", "/v1/responses/" + responseOf(runID), "", nil} },
-		cancels: func(_, _, runID string) ask {
-			return ask{"POST", "/v1/responses/" + responseOf(runID) + "/cancel", "", nil}
-		},
-	},
-}
-
-func readsAgentOS(t *testing.T, r process.Reply) (out ended) {
-	t.Helper()
-	for _, e := range process.Frames(t, r.Body) {
-		out.runID = fmt.Sprint(e.Data["run_id"])
-		switch e.Name {
-		case "RunCompleted":
-			out.state, out.text = "completed", fmt.Sprint(e.Data["content"])
-		case "RunPaused":
-			out.state = "paused"
-		case "RunError", "RunCancelled":
-			out.state, out.problem = "failed", fmt.Sprint(e.Data["content"])
-		}
-	}
-	return out
-}
-
-func readsAGUI(t *testing.T, r process.Reply) (out ended) {
-	t.Helper()
-	for _, e := range dataOf(t, r.Body) {
-		switch e["type"] {
-		case "CUSTOM":
-			value, _ := e["value"].(map[string]any)
-			out.runID = fmt.Sprint(value["run_id"])
-		case "TEXT_MESSAGE_CONTENT":
-			out.text += fmt.Sprint(e["delta"])
-		case "RUN_FINISHED":
-			result, _ := e["outcome"].(map[string]any)
-			out.state = map[any]string{"success": "completed", "interrupt": "paused", "cancelled": "failed"}[result["type"]]
-		case "RUN_ERROR":
-			out.state, out.problem = "failed", fmt.Sprint(e["message"])
-		}
-	}
-	return out
-}
-
-func readsOpenAI(t *testing.T, r process.Reply) (out ended) {
-	t.Helper()
-	out.runID = r.Header.Get("X-Run-Id")
-	for _, e := range dataOf(t, strings.TrimSuffix(uncommented(r.Body), "data: [DONE]\n\n")) {
-		if failed, ok := e["error"].(map[string]any); ok {
-			out.state, out.problem = "failed", fmt.Sprint(failed["message"])
-		}
-		choices, _ := e["choices"].([]any)
-		for _, c := range choices {
-			choice, _ := c.(map[string]any)
-			delta, _ := choice["delta"].(map[string]any)
-			text, _ := delta["content"].(string)
-			out.text += text
-			if choice["finish_reason"] != nil {
-				out.state = "completed"
-			}
-		}
-	}
-	if strings.Contains(out.text, "waits for a person's decision") {
-		out.state = "paused"
-	}
-	return out
-}
-
-// responseOf is the id of a run as that of a response.
-func responseOf(runID string) string { return "resp_" + strings.ReplaceAll(runID, "-", "") }
-
-func readsResponse(t *testing.T, r process.Reply) (out ended) {
-	t.Helper()
-	out.runID = r.Header.Get("X-Run-Id")
-	for _, e := range process.Frames(t, strings.TrimSuffix(uncommented(r.Body), "data: [DONE]\n\n")) {
-		switch e.Name {
-		case "response.output_text.delta":
-			out.text += fmt.Sprint(e.Data["delta"])
-		case "response.completed":
-			out.state = "completed"
-		case "response.incomplete":
-			out.state = "paused"
-		case "error":
-			out.state, out.problem = "failed", fmt.Sprint(e.Data["message"])
-		}
-	}
-	return out
-}
-
-// dataOf returns the JSON of each event of a stream without names.
-func dataOf(t *testing.T, stream string) (events []map[string]any) {
-	t.Helper()
-	for frame := range strings.SplitSeq(strings.TrimSpace(uncommented(stream)), "\n\n") {
-		var e map[string]any
-		if err := json.Unmarshal([]byte(strings.TrimPrefix(frame, "data: ")), &e); err != nil {
-			t.Fatalf("%q: %v", frame, err)
-		}
-		events = append(events, e)
-	}
-	return events
-}
-
 // doored is a server with all doors. Of its agents, "open" and "other" are for those with their scopes, and a scope
 // mapping closes "mapped" to all but those with vault:run.
 type doored struct {
 	*server
 	db *pgx.Conn
-	// The model answers "wait" after this channel is closed.
-	release chan struct{}
+	// The model closes asked when it receives "wait", and answers after release is closed.
+	asked, release chan struct{}
 }
 
 func startDoored(t *testing.T) *doored {
 	t.Helper()
-	d := &doored{release: make(chan struct{})}
+	d := &doored{asked: make(chan struct{}), release: make(chan struct{})}
 	model := modeltest.NewServerFunc(t, func(r modeltest.Request) modeltest.Script {
 		switch said := lastMessage(r); {
 		case strings.HasPrefix(said, "pay"):
 			return modeltest.ToolCall("pay", `{"for":"tea"}`)
 		case strings.HasPrefix(said, "wait"):
+			close(d.asked)
 			return modeltest.Text("first ").Wait(d.release).Text("second")
 		case strings.HasPrefix(said, "break"):
 			return modeltest.Text("half").Truncate()
@@ -235,6 +48,7 @@ func startDoored(t *testing.T) *doored {
 	})
 	file := filepath.Join(t.TempDir(), "keyway.yaml")
 	err := os.WriteFile(file, []byte(`id: quickstart
+public_url: https://agents.example.com
 auth:
   keys: ["${JWT_VERIFICATION_KEY}"]
   scope_mappings: {"POST /agents/mapped/runs": ["vault:run"]}
@@ -257,13 +71,15 @@ agents:
 	} {
 		d.Tokens[sub] = tokenOf(sub, strings.Fields(scopes)...)
 	}
+	d.Tokens["ann without scopes"] = tokenOf("ann")
 	return d
 }
 
 // tokenOf returns a token of a user with these scopes.
 func tokenOf(sub string, scopes ...string) string {
 	list, _ := json.Marshal(append([]string{}, scopes...)) // a list of strings can always be encoded
-	return hmacForge("HS256", config.PublishedSecret).token(payload("sub", `"`+sub+`"`, "scopes", string(list)))
+	return hmacForge("HS256", config.PublishedSecret).token(payload("sub", `"`+sub+`"`, "scopes", string(list),
+		"aud", `"https://agents.example.com/mcp"`))
 }
 
 // send sends a request with the token of sub, or without one for "-".
@@ -291,6 +107,16 @@ func (d *doored) run(t *testing.T, field, id string) (value string) {
 		t.Fatalf("%s of run %q: %v", field, id, err)
 	}
 	return value
+}
+
+// becomes polls a run until it has this status.
+func (d *doored) becomes(t *testing.T, id, status string) {
+	t.Helper()
+	for end := time.Now().Add(process.Patience); d.run(t, "status", id) != status; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("run %s is %s, not %s", id, d.run(t, "status", id), status)
+		}
+	}
 }
 
 // call is the id of the call that a run waits for.
@@ -341,7 +167,7 @@ var promises = []struct {
 	{"an unknown agent is a 404", func(t *testing.T, d *doored, one door) {
 		before := d.rows(t)
 		got := d.send("ann", one.runs("nobody", "s", "hello", "k"))
-		if got.Status != 404 || !strings.Contains(got.Body, "not found") || d.rows(t) != before {
+		if !one.byTool && got.Status != 404 || got.Status == 403 || !strings.Contains(got.Body, "no") || d.rows(t) != before {
 			t.Errorf("%d %s", got.Status, got.Body)
 		}
 	}},
@@ -375,13 +201,16 @@ var promises = []struct {
 	{"a repeated request starts no second run", func(t *testing.T, d *doored, one door) {
 		first, before := d.completes(t, one, "ann", "repeated", "hello", "repeated"), len(d.Model.Requests())
 		reply := d.send("ann", one.runs("open", "repeated", "hello", "repeated"))
-		if again := one.reads(t, reply); again != first || reply.Header.Get("Idempotent-Replayed") != "true" {
+		if again := one.reads(t, reply); again != first || !one.byTool && reply.Header.Get("Idempotent-Replayed") != "true" {
 			t.Errorf("%+v, want %+v", again, first)
 		}
 		if now := len(d.Model.Requests()); now != before {
 			t.Errorf("the model was asked %d times more", now-before)
 		}
-		d.send("ann", one.runs("open", "repeated", "else", "repeated")).Want(t, "another request", 409)
+		if other := d.send("ann", one.runs("open", "repeated", "else", "repeated")); other.Status != 409 &&
+			!(one.byTool && strings.Contains(one.reads(t, other).problem, "was already used for another request")) {
+			t.Errorf("another request: %d %s", other.Status, other.Body)
+		}
 	}},
 	{"a client that disconnects stops no run", func(t *testing.T, d *doored, one door) {
 		a := one.runs("open", "left", "wait", "left")
@@ -395,15 +224,17 @@ var promises = []struct {
 		for i := 0; i < len(a.header); i += 2 {
 			r.Header.Set(a.header[i], a.header[i+1])
 		}
-		answer, err := process.Client.Do(r)
-		if err != nil {
-			t.Fatal(err)
+		go func() {
+			<-d.asked
+			leave()
+		}()
+		if answer, err := process.Client.Do(r); err == nil {
+			_, err = io.Copy(io.Discard, answer.Body)
+			answer.Body.Close()
+			if err == nil {
+				t.Error("the answer has ended before the client left")
+			}
 		}
-		if _, err := io.ReadAtLeast(answer.Body, make([]byte, 1), 1); err != nil {
-			t.Fatal(err)
-		}
-		leave()
-		answer.Body.Close()
 		close(d.release)
 		// The client that comes back with the same request gets the whole answer.
 		if got := one.reads(t, d.send("ann", a)); got.state != "completed" || got.text != "first second" {
@@ -422,10 +253,8 @@ var promises = []struct {
 				continue
 			}
 			approve := by.approves("open", name, paused.runID, d.call(t, paused.runID))
-			d.refuses(t, "empty", approve, "agents:")
-			if got := d.send("bob", approve); got.Status != 404 {
-				t.Errorf("bob continues ann's run by %s: %d %s", by.name, got.Status, got.Body)
-			}
+			d.refuses(t, "ann without scopes", approve, "agents:")
+			d.hides(t, "bob", by, approve)
 			done := by.reads(t, d.send("ann", approve))
 			if done.runID != paused.runID || done.state != "completed" || !strings.HasSuffix(done.text, `paid {"for":"tea"}`) {
 				t.Errorf("continued by %s: %+v", by.name, done)
@@ -445,11 +274,15 @@ var promises = []struct {
 			if by.sees != nil {
 				see := by.sees("open", "seen", run.runID)
 				d.send("ann", see).Want(t, "seen by "+string(by.name), 200, "you said hello")
-				d.send("bob", see).Want(t, "bob sees it by "+string(by.name), 404)
+				d.hides(t, "bob", by, see)
 			}
 		}
 		stream := d.Call("ann", "POST", "/agents/open/runs/"+run.runID+"/resume", nil)
-		stream.Want(t, "resumed by AgentOS's client", 200, "event: RunCompleted", `"content":"you said hello"`)
+		if one.byTool { // A run without a stream has no events.
+			stream.Want(t, "resumed by AgentOS's client", 200, "event: replay", `"status":"COMPLETED"`)
+		} else {
+			stream.Want(t, "resumed by AgentOS's client", 200, "event: RunCompleted", `"content":"you said hello"`)
+		}
 	}},
 	{"every door that can cancel the run does", func(t *testing.T, d *doored, one door) {
 		for _, by := range doors {
@@ -458,15 +291,11 @@ var promises = []struct {
 			}
 			name := "cancelled-" + string(by.name)
 			paused := one.reads(t, d.send("ann", one.runs("open", name, "pay", name)))
-			if got := d.send("bob", by.cancels("open", name, paused.runID)); got.Status != 404 {
-				t.Errorf("bob cancels ann's run by %s: %d %s", by.name, got.Status, got.Body)
-			}
+			d.hides(t, "bob", by, by.cancels("open", name, paused.runID))
 			if got := d.send("ann", by.cancels("open", name, paused.runID)); got.Status > 299 {
 				t.Errorf("%s: %d %s", by.name, got.Status, got.Body)
 			}
-			// Its last event comes after its end is stored.
-			d.Call("ann", "POST", "/agents/open/runs/"+paused.runID+"/resume", nil).
-				Want(t, "the end", 200, "event: RunCancelled")
+			d.becomes(t, paused.runID, "CANCELLED")
 		}
 	}},
 }
@@ -480,6 +309,15 @@ func (d *doored) refuses(t *testing.T, sub string, a ask, scope string) {
 	}
 	if d.rows(t) != before || len(d.Model.Requests()) != asked {
 		t.Errorf("%s %s has stored something, or asked the model", a.method, a.path)
+	}
+}
+
+// hides checks that another user's run looks like none.
+func (d *doored) hides(t *testing.T, sub string, by door, a ask) {
+	t.Helper()
+	got := d.send(sub, a)
+	if got.Status != 404 && !(by.byTool && strings.Contains(got.Body, "Run not found")) {
+		t.Errorf("%s %s by %s: %d %s", a.method, a.path, by.name, got.Status, got.Body)
 	}
 }
 
@@ -502,15 +340,16 @@ var probes = map[route.Name]func(agent, run string) ask{
 	},
 	route.Completions: func(agent, _ string) ask { return doorOf(route.OpenAI).runs(agent, "probe", "hello", "probe") },
 	route.Model:       func(agent, _ string) ask { return ask{"GET", "/v1/models/" + agent, "", nil} },
-	route.Models:      nil, // the list is in the table of the doors
 	route.Responses: func(agent, _ string) ask {
 		return doorOf("openai-responses").runs(agent, "probe", "hello", "probe")
 	},
-	route.Response: func(_, run string) ask {
-		return ask{"GET", "/v1/responses/" + responseOf(run) + "?stream=true", "", nil}
-	},
-	route.CancelResponse: func(agent, run string) ask { return doorOf("openai-responses").cancels(agent, "", run) },
+	route.Response:       func(_, run string) ask { return ask{"GET", "/v1/responses/" + responseOf(run), "", nil} },
 	route.DeleteResponse: func(_, run string) ask { return ask{"DELETE", "/v1/responses/" + responseOf(run), "", nil} },
+	route.CancelResponse: func(_, run string) ask { return doorOf("openai-responses").cancels("", "", run) },
+	route.MCPCall:        func(agent, _ string) ask { return doorOf(route.MCP).runs(agent, "probe", "hello", "probe") },
+	route.Models:         nil, // the list is in the table of the doors
+	// They describe the door, and name no agent.
+	route.MCPResource: nil, route.MCPResourceRoot: nil,
 }
 
 func doorOf(name route.Door) door {
@@ -539,12 +378,17 @@ func TestNoRouteOfADoorReachesAnAgentThatTheRunRouteRefuses(t *testing.T) {
 		case !known:
 			t.Errorf("%s is not in probes: add how a caller could reach an agent by it", r)
 			continue
-		case r.As != route.CreateRun && !r.Public:
+		case r.As != route.CreateRun && !r.Public && !r.Addressed:
 			t.Errorf("%s is decided by itself", r)
 		case probe == nil:
 			continue
 		}
 		d.refuses(t, "only", probe("other", runs["other"]), "agents:other:run")
 		d.refuses(t, "ann", probe("mapped", runs["mapped"]), "vault:run")
+	}
+	// By these tools of MCP a caller reaches an agent through a run.
+	for _, by := range []func(agent, session, run string) ask{doorOf(route.MCP).sees, doorOf(route.MCP).cancels,
+		func(agent, session, run string) ask { return doorOf(route.MCP).approves(agent, session, run, "x") }} {
+		d.refuses(t, "only", by("other", "before", runs["other"]), "agents:other:")
 	}
 }
