@@ -9,11 +9,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/keyway-agents/keyway/shared/authz"
+	"github.com/keyway-agents/keyway/shared/model"
 )
 
 // client is a client of the door for MCP, with the token of one caller.
@@ -302,5 +304,130 @@ func TestACallOfMCPIsAudited(t *testing.T) {
 	got, lines := mcp(`call","params":{"name":"a","arguments":{"message":"m"}}`)
 	if len(lines) != 1 || lines[0].Action != "mcp.call" || lines[0].Agent != "a" || lines[0].Object != "run" {
 		t.Errorf("a call: %s %+v", got.Body, lines)
+	}
+}
+
+func TestAnMCPClientSeesProgressIfItAsksForIt(t *testing.T) {
+	t.Parallel()
+	s := newService(t, callTool("door"), text("done"))
+	seen := make(chan string, 10)
+	c := s.connect("ann", &sdk.ClientOptions{
+		Capabilities: &sdk.ClientCapabilities{Elicitation: &sdk.ElicitationCapabilities{}},
+		ElicitationHandler: func(context.Context, *sdk.ElicitRequest) (*sdk.ElicitResult, error) {
+			return &sdk.ElicitResult{Action: "accept", Content: map[string]any{"approve": true}}, nil
+		},
+		ProgressNotificationHandler: func(_ context.Context, r *sdk.ProgressNotificationClientRequest) {
+			seen <- r.Params.Message
+		},
+	})
+	params := &sdk.CallToolParams{Name: "a", Arguments: map[string]any{"message": "open it"}}
+	params.SetProgressToken("p")
+	if _, err := c.CallTool(t.Context(), params); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"asks the model", "calls door", "door has answered", "asks the model"} {
+		if got := <-seen; got != want {
+			t.Errorf("the client sees %q, want %q", got, want)
+		}
+	}
+}
+
+func TestARunContinuesWhenItsMCPClientDisconnects(t *testing.T) {
+	t.Parallel()
+	go1, begun := make(chan struct{}), make(chan struct{})
+	s := newService(t, func(ctx context.Context, emit func(model.Part) bool) error {
+		close(begun)
+		return waitFor(go1)(ctx, emit)
+	})
+	c := s.connect("ann", nil)
+	ctx, disconnect := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() {
+		_, err := c.CallTool(ctx, &sdk.CallToolParams{
+			Name: "a", Arguments: map[string]any{"message": "m", "session_id": "s"},
+		})
+		ended <- err
+	}()
+	<-begun
+	disconnect()
+	if err := <-ended; err == nil {
+		t.Error("the call has a result")
+	}
+	close(go1)
+	var runs []struct {
+		ID string `json:"run_id"`
+	}
+	list := s.do("ann GET /agents/a/runs?session_id=s", "").want(t, 200)
+	if err := json.Unmarshal(list.Body.Bytes(), &runs); err != nil || len(runs) != 1 {
+		t.Fatalf("%v %s", err, list.Body)
+	}
+	s.do("ann POST /agents/a/runs/"+runs[0].ID+"/resume", "").want(t, 200)
+	for {
+		_, text, data := c.call("get_run", map[string]any{"run_id": runs[0].ID})
+		if data["status"] == "completed" {
+			break
+		}
+		if data["status"] != "running" {
+			t.Fatalf("%s %v", text, data)
+		}
+	}
+}
+
+func TestAnMCPCallThatOutlivesItsRequestAnswersItsID(t *testing.T) {
+	t.Parallel()
+	s := newService(t, callTool("door"), waitFor(nil))
+	_, _, data := s.connect("ann", nil).call("a", map[string]any{"message": "m", "session_id": "s"})
+	list := s.do("ann GET /agents/a/runs/"+data["run_id"]+"?session_id=s", "").want(t, 200).Body.String()
+	_, id, _ := strings.Cut(list, `"tool_call_id":"`)
+	id, _, _ = strings.Cut(id, `"`)
+	// A function's deadline comes with the request.
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(authz.WithPrincipal(r.Context(), callers["ann"]), 3*time.Second)
+		defer cancel()
+		s.handler.ServeHTTP(w, r.WithContext(ctx))
+	}))
+	defer server.Close()
+	body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"continue_run","arguments":{"run_id":"` +
+		data["run_id"] + `","decisions":[{"tool_call_id":"` + id + `","decision":"approve"}]}}}`
+	status, _, answer := post(t, server.URL+"/mcp", "ann", "2025-11-25", "", body)
+	if status != 200 || !strings.Contains(answer, `"status":"running"`) || !strings.Contains(answer, "get_run") {
+		t.Errorf("%d %s", status, answer)
+	}
+}
+
+func TestARepeatedMCPCallIsAnsweredWithTheFirstRun(t *testing.T) {
+	t.Parallel()
+	s := newService(t, text("one"), text("two"))
+	url := s.listen() + "/mcp"
+	call := func(message, key string) string {
+		body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"message":"` + message + `"}}}`
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header = http.Header{
+			"X-Caller": {"ann"}, "Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"},
+			"Idempotency-Key": {key},
+		}
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		data, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	first := call("m", "k")
+	if again := call("m", "k"); again != first || !strings.Contains(first, "one") {
+		t.Errorf("%s\n%s", first, again)
+	}
+	if other := call("n", "k"); !strings.Contains(other, `"isError":true`) {
+		t.Errorf("another request with the key: %s", other)
+	}
+	if next := call("m", "l"); !strings.Contains(next, "two") {
+		t.Errorf("another key: %s", next)
 	}
 }

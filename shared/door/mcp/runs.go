@@ -164,6 +164,8 @@ func jsonType(name string) string {
 // Decision is what a person has decided about a call.
 type Decision struct {
 	Approved bool
+	// Unconfirmed is whether the form has no yes to the question of an approval.
+	Unconfirmed bool `json:",omitempty"`
 	Note     string                     `json:",omitempty"`
 	Values   map[string]json.RawMessage `json:",omitempty"`
 	Result   string                     `json:",omitempty"`
@@ -174,10 +176,9 @@ func Decisions(answers map[string]Answer) (decided map[string]Decision, open boo
 	decided = map[string]Decision{}
 	for id, a := range answers {
 		open = open || !a.Accepted && !a.Declined
-		d := Decision{Values: map[string]json.RawMessage{}}
+		approve, _ := a.Values["approve"].(bool)
+		d := Decision{Approved: a.Accepted, Unconfirmed: !approve, Values: map[string]json.RawMessage{}}
 		if a.Accepted {
-			approve, asked := a.Values["approve"].(bool)
-			d.Approved = approve || !asked
 			d.Note, _ = a.Values["note"].(string)
 			d.Result, _ = a.Values["result"].(string)
 			for name, value := range a.Values {
@@ -206,7 +207,7 @@ func AnswersTo(r wire.Run, decided map[string]Decision) (map[string]wire.ToolExe
 		answer := wire.ToolExecution{ToolCallID: id}
 		switch calls[at].Needs {
 		case needsApproval:
-			answer.Confirmed = &d.Approved
+			answer.Confirmed = new(d.Approved && !d.Unconfirmed)
 			if d.Note != "" {
 				answer.ConfirmationNote = &d.Note
 			}
