@@ -56,7 +56,7 @@ func source(name string) string {
 const keyway = `{"agents":[{"id":"a","model":"openai:gpt-4o","tools":["hackernews"]},{"id":"b","model":"demo:x",` +
 	`"name":"Bee"}],` +
 	`"auth":{"keys":[{"secret":"${JWT_KEY_SECRET}"}]},"database":{"url":"${DATABASE_URL}"},"id":"test-os",` +
-	`"doors":{"mcp":{"enabled":true},"openai":{"enabled":true}}}`
+	`"public_url":"https://agents.example.com/prod","doors":{"mcp":{"enabled":true},"openai":{"enabled":true}}}`
 
 // deployment is one OS: a configuration, a database and a model.
 type deployment struct {
@@ -127,7 +127,7 @@ func (r request) event(t *testing.T) []byte {
 	if r.scopes != "" {
 		scopes, _ := json.Marshal(strings.Fields(r.scopes))
 		e.RequestContext.Authorizer = map[string]any{"principalId": "x", "sub": cmp.Or(r.sub, "ann"),
-			"jti": r.jti, "scopes": string(scopes), "exp": fmt.Sprint(time.Now().Add(time.Hour).Unix())}
+			"audience": "both", "jti": r.jti, "scopes": string(scopes), "exp": fmt.Sprint(time.Now().Add(time.Hour).Unix())}
 		if text := r.limits.Text(); text != "" {
 			e.RequestContext.Authorizer["limits"] = text
 		}

@@ -55,16 +55,23 @@ func (a Runs) mcp(w http.ResponseWriter, r *request, _ nothing) error {
 	}
 	inner := r.WithContext(r.Context())
 	inner.Body = io.NopCloser(bytes.NewReader(body))
+	door := mcpDoor{a, w}
 	a.MCP(w, inner, mcp.Offer{
-		Name: a.OS.ID, Title: a.OS.Name, Version: a.OS.Version,
-		Tools: a.mcpTools(r), Unlisted: func(tool string) error { return a.mcpUnlisted(r, tool) }, Refused: mcpRefused,
+		Name: a.OS.ID, Title: a.OS.Name, Version: a.OS.Version, Tools: door.mcpTools(r),
+		Unlisted: func(tool string) error { return door.mcpUnlisted(r, tool) }, Refused: mcpRefused,
 	})
 	return nil
 }
 
+// mcpDoor answers the calls of one request.
+type mcpDoor struct {
+	Runs
+	w http.ResponseWriter
+}
+
 // mcpTools returns the tools of the caller: one for each agent that the caller is allowed to run, and those that need
 // the id of a run. The latter are decided when the run is known.
-func (a Runs) mcpTools(r *request) (tools []mcp.Tool) {
+func (a mcpDoor) mcpTools(r *request) (tools []mcp.Tool) {
 	for _, agent := range a.runnable(r) {
 		name := cmp.Or(agent.Name, agent.ID)
 		tools = append(tools, mcp.Tool{
@@ -152,7 +159,7 @@ func (e mcpError) Error() string {
 
 // mcpUnlisted refuses a call of a tool that is not in the caller's list. An agent that the caller may not run and one
 // that doesn't exist are refused in the same way.
-func (a Runs) mcpUnlisted(r *request, tool string) error {
+func (a mcpDoor) mcpUnlisted(r *request, tool string) error {
 	agent := tool
 	for _, declared := range a.Agents.List {
 		if mcp.ToolName(declared.ID) == tool {
@@ -174,11 +181,19 @@ func mcpRefused(err error) *mcp.Refusal {
 	}
 	status, header, body := fault.Answer(err)
 	header.Del("Content-Type")
-	return &mcp.Refusal{Status: status, Header: header, Text: fault.Detail(err), Data: body}
+	text := fault.Detail(err)
+	if public, ok := errors.AsType[*fault.Error](err); ok {
+		for _, m := range public.Extra {
+			if missing, ok := m.Value.([]string); ok && m.Name == "missing" {
+				text = "Insufficient permissions. The token lacks " + strings.Join(missing, ", ")
+			}
+		}
+	}
+	return &mcp.Refusal{Status: status, Header: header, Text: text, Data: body}
 }
 
 // mcpRun is a call of an agent's tool.
-func (a Runs) mcpRun(r *request, agent string, c mcp.Call) (out mcp.Result, err error) {
+func (a mcpDoor) mcpRun(r *request, agent string, c mcp.Call) (out mcp.Result, err error) {
 	inner, err := r.as(route.CreateRun, map[string]string{"agent_id": agent})
 	if err != nil {
 		return out, err
@@ -194,7 +209,7 @@ func (a Runs) mcpRun(r *request, agent string, c mcp.Call) (out mcp.Result, err 
 		return out, err
 	}
 	asked, err := a.inputOf(inner, &createRun{
-		Message: in.Message, SessionID: in.SessionID, Key: r.Header.Get("Idempotency-Key"),
+		Message: in.Message, SessionID: in.SessionID, Stream: true, Key: r.Header.Get("Idempotency-Key"),
 	})
 	if err != nil {
 		return out, err
@@ -211,7 +226,7 @@ func arguments(c mcp.Call) []byte {
 }
 
 // mcpOutcome waits until the run ends, pauses or is handed over.
-func (a Runs) mcpOutcome(r *request, c mcp.Call, events iter.Seq2[run.Event, error]) (out mcp.Result, err error) {
+func (a mcpDoor) mcpOutcome(r *request, c mcp.Call, events iter.Seq2[run.Event, error]) (out mcp.Result, err error) {
 	begun := false
 	for e, err := range events {
 		if earlier, ok := errors.AsType[*store.Repeated](err); ok {
@@ -248,8 +263,8 @@ func (a Runs) mcpOutcome(r *request, c mcp.Call, events iter.Seq2[run.Event, err
 
 // mcpRepeat answers a call that was sent before, with the same Idempotency-Key: it waits for the run that the first
 // one has started.
-func (a Runs) mcpRepeat(r *request, c mcp.Call, earlier *store.Repeated) (out mcp.Result, err error) {
-	logging.Note(r.Context(), "repeats", earlier.Run.RunID.String())
+func (a mcpDoor) mcpRepeat(r *request, c mcp.Call, earlier *store.Repeated) (out mcp.Result, err error) {
+	noteRepeat(a.w, r, earlier)
 	c.Begun()
 	ctx, stop := a.whileValid(r)
 	defer stop()
@@ -278,7 +293,7 @@ func mcpResult(c mcp.Call, r wire.Run) mcp.Result {
 }
 
 // mcpRunOf finds the run that a call names, and decides about it as the named route of the run's agent would.
-func (a Runs) mcpRunOf(r *request, name route.Name, id string) (inner *request, head store.RunHead, err error) {
+func (a mcpDoor) mcpRunOf(r *request, name route.Name, id string) (inner *request, head store.RunHead, err error) {
 	viewer, err := a.Isolation.viewer(r)
 	if err != nil {
 		return nil, head, err
@@ -303,7 +318,7 @@ type runOnly struct {
 }
 
 // mcpGet is a call of get_run.
-func (a Runs) mcpGet(r *request, c mcp.Call) (out mcp.Result, err error) {
+func (a mcpDoor) mcpGet(r *request, c mcp.Call) (out mcp.Result, err error) {
 	var in runOnly
 	if err := input.ReadObject(arguments(c), &in, r.bounds); err != nil {
 		return out, err
@@ -320,7 +335,7 @@ func (a Runs) mcpGet(r *request, c mcp.Call) (out mcp.Result, err error) {
 }
 
 // mcpCancel is a call of cancel_run.
-func (a Runs) mcpCancel(r *request, c mcp.Call) (out mcp.Result, err error) {
+func (a mcpDoor) mcpCancel(r *request, c mcp.Call) (out mcp.Result, err error) {
 	var in runOnly
 	if err := input.ReadObject(arguments(c), &in, r.bounds); err != nil {
 		return out, err
@@ -345,7 +360,7 @@ type decision struct {
 }
 
 // mcpContinue is a call of continue_run.
-func (a Runs) mcpContinue(r *request, c mcp.Call) (out mcp.Result, err error) {
+func (a mcpDoor) mcpContinue(r *request, c mcp.Call) (out mcp.Result, err error) {
 	if c.State != "" {
 		return a.mcpAnswered(r, c)
 	}
@@ -373,7 +388,7 @@ func (a Runs) mcpContinue(r *request, c mcp.Call) (out mcp.Result, err error) {
 
 // mcpAnswered continues the run of an earlier round with its user's answers. The state names the run. It is no more
 // than an argument: the run is found and decided about as any other.
-func (a Runs) mcpAnswered(r *request, c mcp.Call) (out mcp.Result, err error) {
+func (a mcpDoor) mcpAnswered(r *request, c mcp.Call) (out mcp.Result, err error) {
 	if len(c.State) > bound.ShortText.Default {
 		return out, bound.ShortText.Fault(bound.ShortText.Default, len(c.State))
 	}
@@ -390,7 +405,7 @@ func (a Runs) mcpAnswered(r *request, c mcp.Call) (out mcp.Result, err error) {
 }
 
 // mcpDecide continues a paused run. asked is the request that a repeated one must equal.
-func (a Runs) mcpDecide(
+func (a mcpDoor) mcpDecide(
 	r *request, c mcp.Call, id string, decided map[string]mcp.Decision, asked any,
 ) (out mcp.Result, err error) {
 	inner, head, err := a.mcpRunOf(r, route.ContinueRun, id)
@@ -415,7 +430,7 @@ func (a Runs) mcpDecide(
 		return mcpResult(c, runOf(row)), nil
 	}
 	events := a.Runner.Continue(r.Context(), viewer, q, run.Continuation{
-		Answers: answers, Caller: callerOf(inner), Spender: spender,
+		Answers: answers, Streamed: true, Caller: callerOf(inner), Spender: spender,
 		Request: requestOf(r.Header.Get("Idempotency-Key"), asked),
 	})
 	out, err = a.mcpOutcome(inner, c, events)

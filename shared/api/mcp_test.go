@@ -400,7 +400,8 @@ func TestARepeatedMCPCallIsAnsweredWithTheFirstRun(t *testing.T) {
 	s := newService(t, text("one"), text("two"))
 	url := s.listen() + "/mcp"
 	call := func(message, key string) string {
-		body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"message":"` + message + `"}}}`
+		body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"message":"` +
+			message + `"}}}`
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)

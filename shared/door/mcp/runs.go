@@ -165,10 +165,10 @@ func jsonType(name string) string {
 type Decision struct {
 	Approved bool
 	// Unconfirmed is whether the form has no yes to the question of an approval.
-	Unconfirmed bool `json:",omitempty"`
-	Note     string                     `json:",omitempty"`
-	Values   map[string]json.RawMessage `json:",omitempty"`
-	Result   string                     `json:",omitempty"`
+	Unconfirmed bool                       `json:",omitempty"`
+	Note        string                     `json:",omitempty"`
+	Values      map[string]json.RawMessage `json:",omitempty"`
+	Result      string                     `json:",omitempty"`
 }
 
 // Decisions converts a user's answers. open means that the user has not decided about some call.
