@@ -58,13 +58,11 @@ var rooms = map[string]string{
 	"shared/tool/mcp":         "shared/trace shared/fault shared/tool",
 	"shared/tool/builtin": "shared/fault shared/config shared/tool shared/tool/hackernews " +
 		"shared/tool/websearch shared/tool/mcp shared/version",
-	"shared/tool/tooltest":  "shared/tool github.com/google/jsonschema-go",
-	"shared/model/upstream": "shared/trace shared/fault",
-	"shared/model/names":    "shared/model",
-	"shared/model/openai": "shared/fault shared/model shared/model/names shared/model/upstream " +
-		"github.com/openai/openai-go",
-	"shared/model/anthropic": "shared/fault shared/model shared/model/names shared/model/upstream " +
-		"github.com/anthropics/anthropic-sdk-go",
+	"shared/tool/tooltest":   "shared/tool github.com/google/jsonschema-go",
+	"shared/model/upstream":  "shared/trace shared/fault",
+	"shared/model/names":     "shared/model",
+	"shared/model/openai":    "shared/fault shared/model shared/model/names shared/model/upstream",
+	"shared/model/anthropic": "shared/fault shared/model shared/model/names shared/model/upstream",
 	"shared/model/bedrock": "shared/awsenv shared/fault shared/model shared/model/names " +
 		"shared/model/upstream github.com/aws/aws-sdk-go-v2/aws " +
 		"github.com/aws/aws-sdk-go-v2/service/bedrockruntime github.com/aws/smithy-go",

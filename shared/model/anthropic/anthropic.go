@@ -5,14 +5,12 @@
 package anthropic
 
 import (
+	"cmp"
 	"context"
 	"iter"
 	"net/http"
 	"strings"
 	"time"
-
-	sdk "github.com/anthropics/anthropic-sdk-go"
-	"github.com/anthropics/anthropic-sdk-go/option"
 
 	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/model/upstream"
@@ -29,7 +27,7 @@ type Options struct {
 	APIKey string
 	// Temperature is the sampling temperature. Defaults to the provider's own.
 	Temperature *float64
-	// Headers are sent with each request, in place of those that the SDK sends. Their values
+	// Headers are sent with each request, in place of those that this package sends. Their values
 	// don't appear in error texts. Defaults to none.
 	Headers http.Header
 	// HTTPClient sends the requests, but never follows a redirect. Models that share a
@@ -44,40 +42,36 @@ const maxTokens = 8192
 
 // Model is a model behind the Messages API, POST /v1/messages.
 type Model struct {
-	options     Options
-	service     sdk.MessageService
-	wholeClient *http.Client // for answers in one piece
+	options  Options
+	endpoint upstream.Endpoint
+	// streams and whole are the clients for streamed answers and for those in one piece, whose header comes only when the
+	// answer is complete.
+	streams, whole *http.Client
 }
 
 // New returns a model configured by o alone. It doesn't connect.
 func New(o Options) *Model {
-	return &Model{options: o, service: sdk.NewMessageService(o.requestOptions()...), wholeClient: o.client(0)}
+	return &Model{options: o, endpoint: o.endpoint(), streams: o.client(upstream.HeaderTimeout), whole: o.client(0)}
 }
 
-// requestOptions returns the options for the SDK's service. The service, unlike the
-// SDK's NewClient, reads nothing from the environment (ANTHROPIC_AUTH_TOKEN,
-// ANTHROPIC_PROFILE, …). The SDK repeats a failed request twice, and only before the
-// first byte of an answer. Its OpenTelemetry spans are off, because an environment
-// variable could make it put prompts into them. A BaseURL may end with /v1, because the
+const (
+	// baseURL is Anthropic's own address, and apiVersion the version of the API that this package speaks.
+	baseURL    = "https://api.anthropic.com"
+	apiVersion = "2023-06-01"
+)
+
+// endpoint returns the address of the API, with the headers of each request. A BaseURL may end with /v1, because the
 // addresses of other providers do.
-func (o Options) requestOptions() []option.RequestOption {
-	options := []option.RequestOption{
-		option.WithEnvironmentProduction(),
-		option.WithoutOpenTelemetry(),
-		option.WithHTTPClient(o.client(upstream.HeaderTimeout)),
-		option.WithMiddleware(limitError),
-	}
+func (o Options) endpoint() upstream.Endpoint {
+	header := http.Header{"Anthropic-Version": {apiVersion}}
 	if o.APIKey != "" {
-		options = append(options, option.WithAPIKey(o.APIKey))
-	}
-	if o.BaseURL != "" {
-		base := strings.TrimSuffix(strings.TrimRight(o.BaseURL, "/"), "/v1")
-		options = append(options, option.WithBaseURL(base))
+		header.Set("X-Api-Key", o.APIKey)
 	}
 	for name := range o.Headers {
-		options = append(options, option.WithHeader(name, o.Headers.Get(name)))
+		header.Set(name, o.Headers.Get(name))
 	}
-	return options
+	base := strings.TrimSuffix(upstream.Address(cmp.Or(o.BaseURL, baseURL), ""), "/v1")
+	return upstream.Endpoint{URL: base + "/v1/messages", Header: header}
 }
 
 // client returns a client that doesn't follow redirects. On a redirect to another host
@@ -94,18 +88,6 @@ func (o Options) client(header time.Duration) *http.Client {
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return client
 }
-
-// limitError is middleware for the SDK.
-func limitError(r *http.Request, next option.MiddlewareNext) (*http.Response, error) {
-	resp, err := next(r)
-	if err == nil && !isAnswer(resp) {
-		upstream.LimitError(resp)
-	}
-	return resp, err
-}
-
-// isAnswer reports whether the response is a success. The SDK treats a redirect as one.
-func isAnswer(resp *http.Response) bool { return resp.StatusCode < http.StatusMultipleChoices }
 
 // Describe returns AgentOS's names for this model.
 func (m *Model) Describe() model.Description {
@@ -124,11 +106,11 @@ func (m *Model) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Par
 		c := m.options.conversation(r)
 		resp, err := m.send(request, c, r.Whole)
 		if err != nil {
-			yield(model.Part{}, m.options.callError(ctx, resp, err))
+			yield(model.Part{}, m.options.callError(ctx, err))
 			return
 		}
 		defer resp.Body.Close()
-		if !isAnswer(resp) {
+		if !upstream.IsAnswer(resp) {
 			yield(model.Part{}, m.options.provider().StatusError(resp))
 			return
 		}
@@ -151,22 +133,11 @@ func (m *Model) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Par
 	}
 }
 
-// noAttemptLimit is longer than any run may take. Without a request timeout the SDK
-// limits each attempt at an answer in one piece to ten minutes and then requests, and
-// the operator pays, the same answer again. The run's own time budget is in the
-// request's context.
-const noAttemptLimit = 24 * time.Hour
-
-// send lets the SDK build, authorize, send and repeat the request, and returns the
-// response with its body unread. docs/adr/0003 explains why the SDK doesn't decode the
-// body.
+// send sends the request and returns the response with its body unread.
 func (m *Model) send(ctx context.Context, c *conversation, whole bool) (*http.Response, error) {
-	var resp *http.Response
 	if whole {
-		_, err := m.service.New(ctx, c.params, option.WithResponseBodyInto(&resp),
-			option.WithHTTPClient(m.wholeClient), option.WithRequestTimeout(noAttemptLimit))
-		return resp, err
+		return m.endpoint.Post(ctx, m.whole, c.params)
 	}
-	err := m.service.NewStreaming(ctx, c.params, option.WithResponseBodyInto(&resp)).Err()
-	return resp, err
+	c.params.Stream = true
+	return m.endpoint.Post(ctx, m.streams, c.params)
 }

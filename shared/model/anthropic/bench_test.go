@@ -5,17 +5,13 @@ import (
 	"strings"
 	"testing"
 
-	sdk "github.com/anthropics/anthropic-sdk-go"
-	"github.com/anthropics/anthropic-sdk-go/option"
-
 	"github.com/keyway-agents/keyway/shared/model/anthropic"
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 )
 
 const chunks = 200
 
-// BenchmarkStream reads an answer of 200 pieces from memory, with this package and with
-// the SDK's own stream.
+// BenchmarkStream reads an answer of 200 pieces from memory.
 func BenchmarkStream(b *testing.B) {
 	var stream strings.Builder
 	event := func(data string) {
@@ -31,40 +27,19 @@ func BenchmarkStream(b *testing.B) {
 	event(endTurn)
 	event(stop)
 	client := canned("text/event-stream", stream.String())
-	run := func(name string, read func(b *testing.B) int) {
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if n := read(b); n < chunks {
-					b.Fatalf("%d parts", n)
-				}
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/chunks, "ns/chunk")
-		})
-	}
 	m := anthropic.New(anthropic.Options{ID: "m", HTTPClient: client})
-	run("ours", func(b *testing.B) (n int) {
+	b.ReportAllocs()
+	for b.Loop() {
+		n := 0
 		for _, err := range m.Stream(b.Context(), modeltest.Ask("hello")) {
 			if err != nil {
 				b.Fatal(err)
 			}
 			n++
 		}
-		return n
-	})
-	service := sdk.NewMessageService(
-		option.WithEnvironmentProduction(), option.WithoutOpenTelemetry(), option.WithHTTPClient(client),
-	)
-	run("sdk", func(b *testing.B) (n int) {
-		s := service.NewStreaming(b.Context(), sdk.MessageNewParams{
-			Model: "m", MaxTokens: 1, Messages: []sdk.MessageParam{sdk.NewUserMessage(sdk.NewTextBlock("hello"))},
-		})
-		for s.Next() {
-			n += len(s.Current().Delta.Type)
+		if n < chunks {
+			b.Fatalf("%d parts", n)
 		}
-		if s.Err() != nil {
-			b.Fatal(s.Err())
-		}
-		return n
-	})
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/chunks, "ns/chunk")
 }

@@ -108,7 +108,7 @@ func TestABusyProviderIsUnavailable(t *testing.T) {
 	}
 }
 
-// The SDK parses "9e9" and would wait for 285 years.
+// A reader of floating point numbers would wait for 285 years.
 func TestInvalidRetryAfterIsIgnored(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -129,8 +129,7 @@ func TestInvalidRetryAfterIsIgnored(t *testing.T) {
 	})
 }
 
-// Without a timeout of ours the SDK would limit an attempt to ten minutes and then
-// request the answer again.
+// No limit but that of the run ends an answer in one piece: a second request would cost the operator a second answer.
 func TestAnAnswerThatTakesAnHourIsRequestedOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -5,9 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	sdk "github.com/anthropics/anthropic-sdk-go"
-	"github.com/anthropics/anthropic-sdk-go/packages/param"
-
 	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/model/names"
 )
@@ -17,17 +14,62 @@ import (
 // AgentOS's messages don't follow: the turns of user and assistant alternate, the
 // results of tools are in a turn of the user, and no text is blank.
 type conversation struct {
-	params sdk.MessageNewParams
+	params request
 	tools  *names.Map // names of tools
 }
+
+// request is the body of a request.
+type request struct {
+	MaxTokens   int         `json:"max_tokens"`
+	Messages    []turn      `json:"messages,omitempty"`
+	Model       string      `json:"model"`
+	Temperature *float64    `json:"temperature,omitempty"`
+	System      []sentBlock `json:"system,omitempty"`
+	Tools       []tool      `json:"tools,omitempty"`
+	Stream      bool        `json:"stream,omitempty"`
+}
+
+// turn is what one role says.
+type turn struct {
+	Content []sentBlock `json:"content"`
+	Role    string      `json:"role"`
+}
+
+// sentBlock is a part of a turn. Type says which of the other members it has.
+type sentBlock struct {
+	Type string `json:"type"`
+	// Text is that of a text.
+	Text string `json:"text,omitempty"`
+	// Thinking and Signature are those of thinking. They may be empty.
+	Thinking  *string `json:"thinking,omitempty"`
+	Signature *string `json:"signature,omitempty"`
+	// Data is the encrypted thinking of a redacted block.
+	Data *string `json:"data,omitempty"`
+	// ID, Name and Input are those of a call.
+	ID    string          `json:"id,omitempty"`
+	Name  string          `json:"name,omitempty"`
+	Input json.RawMessage `json:"input,omitempty"`
+	// ToolUseID and Content are those of a call's result.
+	ToolUseID string      `json:"tool_use_id,omitempty"`
+	Content   []sentBlock `json:"content,omitempty"`
+}
+
+// tool is a tool that is offered. Its schema is sent unchanged.
+type tool struct {
+	InputSchema json.RawMessage `json:"input_schema"`
+	Name        string          `json:"name"`
+	Description string          `json:"description,omitempty"`
+}
+
+const (
+	user      = "user"
+	assistant = "assistant"
+)
 
 // conversation converts a request.
 func (o Options) conversation(r model.Request) *conversation {
 	c := &conversation{tools: names.New()}
-	c.params.Model, c.params.MaxTokens = o.ID, maxTokens
-	if t := o.Temperature; t != nil {
-		c.params.Temperature = sdk.Float(*t)
-	}
+	c.params.Model, c.params.MaxTokens, c.params.Temperature = o.ID, maxTokens, o.Temperature
 	for _, t := range r.Tools {
 		c.offer(t)
 	}
@@ -38,20 +80,17 @@ func (o Options) conversation(r model.Request) *conversation {
 	return c
 }
 
-// offer adds a tool to the request. Its schema is sent unchanged, in place of the SDK's
-// field: that field is a struct, for which the schema would have to be decoded. A tool
+// offer adds a tool to the request. A tool
 // without a schema gets an empty one, because the API requires a schema.
 func (c *conversation) offer(t model.ToolSpec) {
-	tool := sdk.ToolParam{Name: c.tools.Fit(t.Name)}
+	offered := tool{Name: c.tools.Fit(t.Name), InputSchema: json.RawMessage(`{"type":"object"}`)}
 	if !blank(t.Description) {
-		tool.Description = sdk.String(t.Description)
+		offered.Description = t.Description
 	}
-	schema := json.RawMessage(`{"type":"object"}`)
 	if len(t.Parameters) > 0 {
-		schema = t.Parameters
+		offered.InputSchema = t.Parameters
 	}
-	tool.InputSchema = param.Override[sdk.ToolInputSchemaParam](schema)
-	c.params.Tools = append(c.params.Tools, sdk.ToolUnionParam{OfTool: &tool})
+	c.params.Tools = append(c.params.Tools, offered)
 }
 
 // offerFormer declares the tools that an earlier message called and that are no longer
@@ -70,18 +109,18 @@ func (c *conversation) add(m model.Message) {
 	switch m.Role {
 	case model.System:
 		if !blank(m.Content) {
-			c.params.System = append(c.params.System, sdk.TextBlockParam{Text: m.Content})
+			c.params.System = append(c.params.System, sentBlock{Type: blockText, Text: m.Content})
 		}
 	case model.ToolRole:
-		c.addBlocks(sdk.MessageParamRoleUser, c.result(m))
+		c.addBlocks(user, c.result(m))
 	case model.Assistant:
 		blocks := c.opaqueBlocks(m)
 		if blocks == nil {
 			blocks = c.rebuiltBlocks(m)
 		}
-		c.addBlocks(sdk.MessageParamRoleAssistant, blocks...)
+		c.addBlocks(assistant, blocks...)
 	default:
-		c.addBlocks(sdk.MessageParamRoleUser, textBlocks(m.Content)...)
+		c.addBlocks(user, textBlocks(m.Content)...)
 	}
 }
 
@@ -89,21 +128,21 @@ func (c *conversation) add(m model.Message) {
 func blank(text string) bool { return strings.TrimSpace(text) == "" }
 
 // textBlocks returns a text as one block, or no block if it is blank.
-func textBlocks(text string) []sdk.ContentBlockParamUnion {
+func textBlocks(text string) []sentBlock {
 	if blank(text) {
 		return nil
 	}
-	return []sdk.ContentBlockParamUnion{sdk.NewTextBlock(text)}
+	return []sentBlock{{Type: blockText, Text: text}}
 }
 
 // addBlocks adds blocks to the last turn if it has the same role, and starts a turn
 // otherwise.
-func (c *conversation) addBlocks(role sdk.MessageParamRole, blocks ...sdk.ContentBlockParamUnion) {
+func (c *conversation) addBlocks(role string, blocks ...sentBlock) {
 	last := len(c.params.Messages) - 1
 	switch {
 	case len(blocks) == 0:
 	case last < 0 || c.params.Messages[last].Role != role:
-		c.params.Messages = append(c.params.Messages, sdk.MessageParam{Role: role, Content: blocks})
+		c.params.Messages = append(c.params.Messages, turn{Role: role, Content: blocks})
 	default:
 		c.params.Messages[last].Content = append(c.params.Messages[last].Content, blocks...)
 	}
@@ -111,18 +150,17 @@ func (c *conversation) addBlocks(role sdk.MessageParamRole, blocks ...sdk.Conten
 
 // result converts a tool's message. A blank text is left out, because a result without
 // content is allowed and a blank text isn't.
-func (c *conversation) result(m model.Message) sdk.ContentBlockParamUnion {
-	result := sdk.ToolResultBlockParam{ToolUseID: m.ToolCallID}
+func (c *conversation) result(m model.Message) sentBlock {
+	result := sentBlock{Type: "tool_result", ToolUseID: m.ToolCallID}
 	if !blank(m.Content) {
-		text := &sdk.TextBlockParam{Text: m.Content}
-		result.Content = []sdk.ToolResultBlockParamContentUnion{{OfText: text}}
+		result.Content = []sentBlock{{Type: blockText, Text: m.Content}}
 	}
-	return sdk.ContentBlockParamUnion{OfToolResult: &result}
+	return result
 }
 
 // rebuiltBlocks returns the blocks of an answer that was stored without Opaque, made of
 // its text and calls.
-func (c *conversation) rebuiltBlocks(m model.Message) []sdk.ContentBlockParamUnion {
+func (c *conversation) rebuiltBlocks(m model.Message) []sentBlock {
 	blocks := textBlocks(m.Content)
 	for _, call := range m.ToolCalls {
 		blocks = append(blocks, c.call(call))
@@ -131,8 +169,8 @@ func (c *conversation) rebuiltBlocks(m model.Message) []sdk.ContentBlockParamUni
 }
 
 // call converts a tool call. Its arguments must be a JSON object for this API.
-func (c *conversation) call(call model.ToolCall) sdk.ContentBlockParamUnion {
-	return sdk.NewToolUseBlock(call.ID, call.Object(), c.tools.Fit(call.Name))
+func (c *conversation) call(call model.ToolCall) sentBlock {
+	return sentBlock{Type: blockCall, ID: call.ID, Name: c.tools.Fit(call.Name), Input: json.RawMessage(call.Object())}
 }
 
 // storedBlock is a block of an answer as End.Opaque stores it. The names of its members
@@ -156,7 +194,7 @@ type storedBlock struct {
 //
 // nil means that Opaque is missing, is another provider's, or doesn't refer to each of
 // the message's calls once.
-func (c *conversation) opaqueBlocks(m model.Message) (blocks []sdk.ContentBlockParamUnion) {
+func (c *conversation) opaqueBlocks(m model.Message) (blocks []sentBlock) {
 	var stored []storedBlock
 	if json.Unmarshal(m.Opaque, &stored) != nil {
 		return nil
@@ -167,9 +205,9 @@ func (c *conversation) opaqueBlocks(m model.Message) (blocks []sdk.ContentBlockP
 		case blockText:
 			blocks = append(blocks, textBlocks(s.Text)...)
 		case blockThinking:
-			blocks = append(blocks, sdk.NewThinkingBlock(s.Signature, s.Text))
+			blocks = append(blocks, sentBlock{Type: blockThinking, Signature: &s.Signature, Thinking: &s.Text})
 		case blockRedacted:
-			blocks = append(blocks, sdk.NewRedactedThinkingBlock(s.Signature))
+			blocks = append(blocks, sentBlock{Type: blockRedacted, Data: &s.Signature})
 		case blockCall:
 			if s.Call < 0 || s.Call >= len(m.ToolCalls) || slices.Contains(calls, s.Call) {
 				return nil

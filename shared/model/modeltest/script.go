@@ -64,7 +64,7 @@ func Text(parts ...string) Script { return Script{}.Text(parts...) }
 func ToolCall(name, arguments string) Script { return Script{}.ToolCall(name, arguments) }
 
 // Fail returns an HTTP error with the provider's form of an error body. Its header
-// X-Should-Retry stops OpenAI's and Anthropic's SDKs from repeating the request, so one
+// X-Should-Retry stops the providers of OpenAI's and Anthropic's APIs from repeating the request, so one
 // Fail is one request; Header("X-Should-Retry", "true") undoes that. The type of Bedrock's
 // exception is the value of the header X-Amzn-Errortype. If the script doesn't set that
 // header, the type follows from the status.

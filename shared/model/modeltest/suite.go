@@ -85,7 +85,7 @@ type Provider struct {
 	// baseURL. It sends its requests by client. Required.
 	Open func(baseURL string, client *http.Client) model.Model
 	// OpenOnce returns the same model, but one that never repeats a request. Defaults
-	// to Open, which is right for SDKs that obey X-Should-Retry, which Fail sends.
+	// to Open, which is right for providers that obey X-Should-Retry, which Fail sends.
 	OpenOnce func(baseURL string, client *http.Client) model.Model
 	// Streams states that the model ignores model.Request.Whole. Defaults to false.
 	Streams bool

@@ -137,7 +137,7 @@ func retryDelays(t *testing.T, p Provider) {
 	}
 }
 
-// unreachable runs in a synctest bubble, in which the SDK's pauses between its attempts
+// unreachable runs in a synctest bubble, in which the pauses between the attempts
 // take no real time.
 func unreachable(t *testing.T, p Provider) {
 	for name, c := range map[string]struct {

@@ -6,9 +6,6 @@ import (
 	"net/http/httptest"
 	"testing"
 
-	sdk "github.com/openai/openai-go/v3"
-	"github.com/openai/openai-go/v3/option"
-
 	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/model/modeltest"
 	"github.com/keyway-agents/keyway/shared/model/openai"
@@ -18,7 +15,7 @@ const chunks = 200
 
 // BenchmarkStream reads an answer of 200 chunks: over loopback with one write for each
 // chunk, where the system calls of both sides dominate, and from memory, which measures
-// the client alone. "typed" is the SDK's own stream, for comparison.
+// the client alone.
 func BenchmarkStream(b *testing.B) {
 	word := func(i int) string {
 		return fmt.Sprintf(`{"id":"chatcmpl-c5fd14a46066cb1af9c1","object":"chat.completion.chunk","created":1700000000,`+
@@ -47,8 +44,7 @@ func BenchmarkStream(b *testing.B) {
 		client *http.Client
 	}{{"memory", canned(stream, nil)}, {"loopback", srv.Client()}} {
 		o := openai.Options{ID: "gpt-4o", BaseURL: srv.URL, APIKey: "k", HTTPClient: from.client}
-		b.Run("ours/"+from.name, func(b *testing.B) { benchOurs(b, openai.NewChat(o)) })
-		b.Run("typed/"+from.name, func(b *testing.B) { benchTyped(b, o) })
+		b.Run(from.name, func(b *testing.B) { benchOurs(b, openai.NewChat(o)) })
 	}
 }
 
@@ -64,26 +60,6 @@ func benchOurs(b *testing.B, m model.Model) {
 		}
 		if n != chunks {
 			b.Fatalf("%d parts", n)
-		}
-	}
-	perChunk(b)
-}
-
-func benchTyped(b *testing.B, o openai.Options) {
-	service := sdk.NewChatCompletionService(
-		option.WithBaseURL(o.BaseURL), option.WithAPIKey(o.APIKey), option.WithHTTPClient(o.HTTPClient),
-	)
-	b.ReportAllocs()
-	for b.Loop() {
-		stream := service.NewStreaming(b.Context(), sdk.ChatCompletionNewParams{
-			Model: o.ID, Messages: []sdk.ChatCompletionMessageParamUnion{sdk.UserMessage("hello")},
-		})
-		n := 0
-		for stream.Next() {
-			n += len(stream.Current().Choices)
-		}
-		if stream.Err() != nil || n != chunks {
-			b.Fatalf("%d chunks, %v", n, stream.Err())
 		}
 	}
 	perChunk(b)

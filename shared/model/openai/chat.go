@@ -2,13 +2,10 @@ package openai
 
 import (
 	"context"
+	"encoding/json"
 	"iter"
 	"net/http"
 	"slices"
-
-	sdk "github.com/openai/openai-go/v3"
-	"github.com/openai/openai-go/v3/option"
-	"github.com/openai/openai-go/v3/shared"
 
 	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/model/names"
@@ -17,15 +14,18 @@ import (
 
 // Chat is a model behind OpenAI's Chat Completions API, POST /chat/completions.
 type Chat struct {
-	options     Options
-	service     sdk.ChatCompletionService
-	wholeClient *http.Client
+	options  Options
+	endpoint upstream.Endpoint
+	// streams and whole are the clients for streamed answers and for those in one piece. The header of the latter comes
+	// only when the answer is complete, so nothing but the request's context limits the wait for it.
+	streams, whole *http.Client
 }
 
 // NewChat returns a model configured by o alone. It doesn't connect.
 func NewChat(o Options) *Chat {
-	service := sdk.NewChatCompletionService(o.requestOptions()...)
-	return &Chat{options: o, service: service, wholeClient: o.wholeClient()}
+	return &Chat{
+		options: o, endpoint: o.endpoint("/chat/completions"), streams: o.client(upstream.HeaderTimeout), whole: o.client(0),
+	}
 }
 
 // Describe returns AgentOS's names for this model.
@@ -41,10 +41,13 @@ func (c *Chat) Describe() model.Description {
 func (c *Chat) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Part, error] {
 	tools := names.New()
 	send := func(ctx context.Context) (*http.Response, error) {
+		p := c.params(r, tools)
 		if r.Whole {
-			return c.callWhole(ctx, c.params(r, tools))
+			return c.endpoint.Post(ctx, c.whole, p)
 		}
-		return c.call(ctx, c.params(r, tools))
+		// A stream reports no usage without include_usage. The API refuses stream_options in other requests.
+		p.Stream, p.StreamOptions = true, &streamOptions{IncludeUsage: true}
+		return c.endpoint.Post(ctx, c.streams, p)
 	}
 	return c.options.stream(ctx, send, func(resp *http.Response, yield func(model.Part) bool) (model.Part, error) {
 		a := c.newAnswer(resp, tools, yield)
@@ -61,38 +64,64 @@ func (c *Chat) newAnswer(resp *http.Response, tools *names.Map, yield func(model
 	return &answer{options: c.options, tools: tools, contentType: resp.Header.Get("Content-Type"), yield: yield}
 }
 
-// call requests a streamed answer. The SDK builds the request, authorizes, sends and
-// repeats it, but the response's body is decoded here. The SDK's typed stream decodes
-// every field of every chunk and reports no error when the stream ends without
-// finish_reason (docs/adr/0003 has the measurements).
-func (c *Chat) call(ctx context.Context, p sdk.ChatCompletionNewParams) (*http.Response, error) {
-	var resp *http.Response
-	stream := c.service.NewStreaming(ctx, p, option.WithResponseBodyInto(&resp))
-	return resp, stream.Err()
+// chatRequest is the body of a request. https://platform.openai.com/docs/api-reference/chat/create describes all
+// members.
+type chatRequest struct {
+	Messages      []chatMessage  `json:"messages,omitempty"`
+	Model         string         `json:"model"`
+	Temperature   *float64       `json:"temperature,omitempty"`
+	Tools         []chatTool     `json:"tools,omitempty"`
+	Stream        bool           `json:"stream,omitempty"`
+	StreamOptions *streamOptions `json:"stream_options,omitempty"`
 }
 
-// callWhole requests an answer in one piece. The API refuses stream_options in such a
-// request.
-func (c *Chat) callWhole(ctx context.Context, p sdk.ChatCompletionNewParams) (*http.Response, error) {
-	var resp *http.Response
-	p.StreamOptions = sdk.ChatCompletionStreamOptionsParam{}
-	_, err := c.service.New(ctx, p, option.WithResponseBodyInto(&resp), option.WithHTTPClient(c.wholeClient))
-	return resp, err
+type streamOptions struct {
+	IncludeUsage bool `json:"include_usage"`
 }
 
-// params converts a request to the API's form. include_usage is set because a stream
-// reports no usage without it. tools gets the names of the tools: the API accepts the
+// chatMessage is a message of any role. The last three members are those of other servers than OpenAI's.
+type chatMessage struct {
+	Role       string     `json:"role"`
+	Content    string     `json:"content"`
+	ToolCallID string     `json:"tool_call_id,omitempty"`
+	ToolCalls  []chatCall `json:"tool_calls,omitempty"`
+
+	ExtraContent     json.RawMessage `json:"extra_content,omitempty"`
+	ReasoningContent *string         `json:"reasoning_content,omitempty"`
+	ReasoningDetails []detail        `json:"reasoning_details,omitempty"`
+}
+
+// chatCall is a call of a tool. ExtraContent is Google's.
+type chatCall struct {
+	ID           string          `json:"id"`
+	Type         string          `json:"type"`
+	Function     calledFunction  `json:"function"`
+	ExtraContent json.RawMessage `json:"extra_content,omitempty"`
+}
+
+type calledFunction struct {
+	Name      string `json:"name"`
+	Arguments string `json:"arguments"`
+}
+
+// chatTool is a tool that is offered. Its schema is sent unchanged.
+type chatTool struct {
+	Type     string          `json:"type"`
+	Function offeredFunction `json:"function"`
+}
+
+type offeredFunction struct {
+	Name        string          `json:"name"`
+	Description string          `json:"description,omitempty"`
+	Parameters  json.RawMessage `json:"parameters,omitempty"`
+}
+
+// params converts a request to the API's form. tools gets the names of the tools: the API accepts the
 // pattern of package names.
-func (c *Chat) params(r model.Request, tools *names.Map) sdk.ChatCompletionNewParams {
-	p := sdk.ChatCompletionNewParams{
-		Model:         c.options.ID,
-		StreamOptions: sdk.ChatCompletionStreamOptionsParam{IncludeUsage: sdk.Bool(true)},
-	}
-	if t := c.options.Temperature; t != nil {
-		p.Temperature = sdk.Float(*t)
-	}
+func (c *Chat) params(r model.Request, tools *names.Map) chatRequest {
+	p := chatRequest{Model: c.options.ID, Temperature: c.options.Temperature}
 	for _, t := range r.Tools {
-		p.Tools = append(p.Tools, tool(t, tools.Fit(t.Name)))
+		p.Tools = append(p.Tools, chatTool{"function", offeredFunction{tools.Fit(t.Name), t.Description, t.Parameters}})
 	}
 	messages := names.Calls(r.Messages, chatIDs)
 	reasoning := c.options.reasoning(messages)
@@ -116,16 +145,16 @@ func turnHasCalls(messages []model.Message, i int) bool {
 }
 
 // message converts a message. reasoning is that of Options.reasoning.
-func message(m model.Message, tools *names.Map, reasoning *string) sdk.ChatCompletionMessageParamUnion {
+func message(m model.Message, tools *names.Map, reasoning *string) chatMessage {
 	switch m.Role {
 	case model.System:
-		return sdk.SystemMessage(m.Content)
+		return chatMessage{Role: "system", Content: m.Content}
 	case model.ToolRole:
-		return sdk.ToolMessage(m.Content, m.ToolCallID)
+		return chatMessage{Role: "tool", Content: m.Content, ToolCallID: m.ToolCallID}
 	case model.Assistant:
 		return assistant(m, tools, reasoning)
 	default:
-		return sdk.UserMessage(m.Content)
+		return chatMessage{Role: "user", Content: m.Content}
 	}
 }
 
@@ -136,46 +165,18 @@ func message(m model.Message, tools *names.Map, reasoning *string) sdk.ChatCompl
 //
 // Thoughts go back only in turns with calls, to the models that require them. DeepSeek's
 // older models refuse them elsewhere.
-func assistant(m model.Message, tools *names.Map, reasoning *string) sdk.ChatCompletionMessageParamUnion {
-	var p sdk.ChatCompletionAssistantMessageParam
-	p.Content.OfString = sdk.String(m.Content)
-	back, extra := chatOpaqueOf(m), map[string]any{}
+func assistant(m model.Message, tools *names.Map, reasoning *string) chatMessage {
+	back := chatOpaqueOf(m)
+	p := chatMessage{
+		Role: "assistant", Content: m.Content, ReasoningContent: reasoning, ExtraContent: back.MessageExtra,
+		ReasoningDetails: back.Details,
+	}
 	for i, call := range m.ToolCalls {
-		f := &sdk.ChatCompletionMessageFunctionToolCallParam{
-			ID: call.ID,
-			Function: sdk.ChatCompletionMessageFunctionToolCallFunctionParam{
-				Name: tools.Fit(call.Name), Arguments: string(call.Object()),
-			},
-		}
+		c := chatCall{call.ID, "function", calledFunction{tools.Fit(call.Name), string(call.Object())}, nil}
 		if i < len(back.Extra) && upstream.Present(back.Extra[i]) {
-			f.SetExtraFields(map[string]any{"extra_content": back.Extra[i]})
+			c.ExtraContent = back.Extra[i]
 		}
-		p.ToolCalls = append(p.ToolCalls, sdk.ChatCompletionMessageToolCallUnionParam{OfFunction: f})
+		p.ToolCalls = append(p.ToolCalls, c)
 	}
-	if reasoning != nil {
-		extra[reasoningContent] = *reasoning
-	}
-	if back.MessageExtra != nil {
-		extra["extra_content"] = back.MessageExtra
-	}
-	if back.Details != nil {
-		extra["reasoning_details"] = back.Details
-	}
-	if len(extra) > 0 {
-		p.SetExtraFields(extra)
-	}
-	return sdk.ChatCompletionMessageParamUnion{OfAssistant: &p}
-}
-
-// tool converts a tool. Its schema is sent unchanged, outside of the SDK's field: that field
-// is a map, for which the schema would have to be decoded.
-func tool(t model.ToolSpec, name string) sdk.ChatCompletionToolUnionParam {
-	f := shared.FunctionDefinitionParam{Name: name}
-	if t.Description != "" {
-		f.Description = sdk.String(t.Description)
-	}
-	if len(t.Parameters) > 0 {
-		f.SetExtraFields(map[string]any{"parameters": t.Parameters})
-	}
-	return sdk.ChatCompletionFunctionTool(f)
+	return p
 }

@@ -2,20 +2,15 @@ package openai
 
 import (
 	"context"
-	"net/http"
 
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
-// callError returns the error for a request that got no answer. resp is nil if the
-// provider wasn't reached; otherwise its body is still unread. A cancelled context
+// callError returns the error for a request that got no response. A cancelled context
 // yields its cause, as model.Model requires.
-func (o Options) callError(ctx context.Context, resp *http.Response, err error) error {
+func (o Options) callError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
-	}
-	if resp != nil && resp.StatusCode >= http.StatusBadRequest {
-		return o.provider().StatusError(resp)
 	}
 	return o.provider().SendError(err)
 }

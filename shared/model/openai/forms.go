@@ -9,8 +9,8 @@ import (
 // The types of this file read members of an answer in each form in which servers send them. OpenAI's own form is read
 // without a second pass over the bytes, since a long answer has many chunks.
 
-// text is a string. It is "" for null, and the JSON itself for any other value: some servers send a tool's arguments as
-// an object.
+// text is a string. It is "" for null, and the JSON itself for any other value: some servers send a tool's
+// arguments as an object.
 type text string
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -48,9 +48,8 @@ type content struct {
 	present  bool // not null and not absent
 }
 
-// part is an element of a list of content. A thinking part holds its thoughts as a list of text parts (Mistral) or as a
-// string.
-// Some servers send a text itself in place of a text part.
+// part is an element of a list of content. A thinking part holds its thoughts as a list of text parts (Mistral) or
+// as a string. Some servers send a text itself in place of a text part.
 type part struct {
 	Type     string          `json:"type"`
 	Text     text            `json:"text"`

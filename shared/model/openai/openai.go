@@ -6,9 +6,9 @@
 package openai
 
 import (
+	"cmp"
 	"net/http"
-
-	"github.com/openai/openai-go/v3/option"
+	"time"
 
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
@@ -25,8 +25,8 @@ type Options struct {
 	APIKey string
 	// Temperature is the sampling temperature. Defaults to the provider's own.
 	Temperature *float64
-	// Headers are sent with each request, in place of those that the SDK sends. Their values
-	// don't appear in error texts. The SDK follows no redirect to another origin, so no
+	// Headers are sent with each request, in place of those that this package sends. Their values
+	// don't appear in error texts. No redirect to another origin is followed, so no
 	// other server gets them. Defaults to none.
 	Headers http.Header
 	// HTTPClient sends the requests. Models that share a client share its connections.
@@ -34,45 +34,40 @@ type Options struct {
 	HTTPClient *http.Client
 }
 
-// requestOptions returns the options for the SDK's services. The services, unlike the
-// SDK's NewClient, read nothing from the environment (OPENAI_ORG_ID,
-// OPENAI_CUSTOM_HEADERS, …). The SDK repeats a failed request twice, and only before
-// the first byte of an answer.
-func (o Options) requestOptions() []option.RequestOption {
-	client := o.HTTPClient
-	if client == nil {
-		client = &http.Client{Transport: upstream.NewTransport(upstream.HeaderTimeout)}
-	}
-	options := []option.RequestOption{
-		option.WithEnvironmentProduction(),
-		option.WithAPIKey(o.APIKey),
-		option.WithHTTPClient(client),
-		option.WithMiddleware(limitError),
-	}
-	if o.BaseURL != "" {
-		options = append(options, option.WithBaseURL(o.BaseURL))
+// baseURL is OpenAI's own address.
+const baseURL = "https://api.openai.com/v1"
+
+// endpoint returns the address of one of the APIs, with the headers of each request.
+func (o Options) endpoint(path string) upstream.Endpoint {
+	header := http.Header{}
+	if o.APIKey != "" {
+		header.Set("Authorization", "Bearer "+o.APIKey)
 	}
 	for name := range o.Headers {
-		options = append(options, option.WithHeader(name, o.Headers.Get(name)))
+		header.Set(name, o.Headers.Get(name))
 	}
-	return options
+	return upstream.Endpoint{URL: upstream.Address(cmp.Or(o.BaseURL, baseURL), path), Header: header}
 }
 
-// wholeClient returns the client for answers in one piece. Their header comes only when
-// the answer is complete, so the default client doesn't limit the wait for it. Only the
-// request's context does.
-func (o Options) wholeClient() *http.Client {
+// client returns a client that follows redirects within the API's own origin only: any other server would get the
+// headers of the operator. header limits the wait for the response's header if no HTTPClient is
+// configured; see upstream.NewTransport.
+func (o Options) client(header time.Duration) *http.Client {
+	client := &http.Client{}
 	if o.HTTPClient != nil {
-		return o.HTTPClient
+		*client = *o.HTTPClient
+	} else {
+		client.Transport = upstream.NewTransport(header)
 	}
-	return &http.Client{Transport: upstream.NewTransport(0)}
+	client.CheckRedirect = func(r *http.Request, via []*http.Request) error {
+		first := via[0].URL
+		if len(via) > maxRedirects || r.URL.Scheme != first.Scheme || r.URL.Host != first.Host {
+			return http.ErrUseLastResponse
+		}
+		return nil
+	}
+	return client
 }
 
-// limitError is middleware for the SDK.
-func limitError(r *http.Request, next option.MiddlewareNext) (*http.Response, error) {
-	resp, err := next(r)
-	if err == nil && resp.StatusCode >= http.StatusBadRequest {
-		upstream.LimitError(resp)
-	}
-	return resp, err
-}
+// maxRedirects is how many redirects one request may follow.
+const maxRedirects = 5

@@ -8,11 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	sdk "github.com/openai/openai-go/v3"
-	"github.com/openai/openai-go/v3/option"
-	"github.com/openai/openai-go/v3/packages/param"
-	"github.com/openai/openai-go/v3/responses"
-
 	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/model/names"
 	"github.com/keyway-agents/keyway/shared/model/upstream"
@@ -22,13 +17,14 @@ import (
 // sends the whole conversation and sets store to false, so that OpenAI keeps nothing of
 // it and a run can continue in another process.
 type Responses struct {
-	options Options
-	service responses.ResponseService
+	options  Options
+	endpoint upstream.Endpoint
+	client   *http.Client
 }
 
 // NewResponses returns a model configured by o alone. It doesn't connect.
 func NewResponses(o Options) *Responses {
-	return &Responses{options: o, service: responses.NewResponseService(o.requestOptions()...)}
+	return &Responses{options: o, endpoint: o.endpoint("/responses"), client: o.client(upstream.HeaderTimeout)}
 }
 
 // Describe returns AgentOS's names for this model.
@@ -45,9 +41,7 @@ func (m *Responses) Describe() model.Description {
 func (m *Responses) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Part, error] {
 	tools := names.New()
 	send := func(ctx context.Context) (*http.Response, error) {
-		var resp *http.Response
-		stream := m.service.NewStreaming(ctx, m.params(r, tools), option.WithResponseBodyInto(&resp))
-		return resp, stream.Err()
+		return m.endpoint.Post(ctx, m.client, m.params(r, tools))
 	}
 	return m.options.stream(ctx, send, func(resp *http.Response, yield func(model.Part) bool) (model.Part, error) {
 		whole := upstream.Whole(resp, false)
@@ -64,22 +58,66 @@ func (m *Responses) Stream(ctx context.Context, r model.Request) iter.Seq2[model
 	})
 }
 
+// responseRequest is the body of a request. https://platform.openai.com/docs/api-reference/responses/create
+// describes all members.
+type responseRequest struct {
+	Store       bool     `json:"store"`
+	Temperature *float64 `json:"temperature,omitempty"`
+	Include     []string `json:"include,omitempty"`
+	// Input are items of the types below, and items of the API's own answers, unchanged.
+	Input  []any          `json:"input,omitempty"`
+	Model  string         `json:"model"`
+	Tools  []responseTool `json:"tools,omitempty"`
+	Stream bool           `json:"stream"`
+}
+
+// messageItem is a text.
+type messageItem struct {
+	Content string `json:"content"`
+	Role    string `json:"role"`
+	Type    string `json:"type"`
+}
+
+// callItem is a call of a tool.
+type callItem struct {
+	Arguments string `json:"arguments"`
+	CallID    string `json:"call_id"`
+	Name      string `json:"name"`
+	Type      string `json:"type"`
+}
+
+// outputItem is the result of a call.
+type outputItem struct {
+	CallID string `json:"call_id"`
+	Output string `json:"output"`
+	Type   string `json:"type"`
+}
+
+// responseTool is a tool that is offered. Its schema is sent unchanged. It turns strict mode off, which this API,
+// unlike Chat Completions, has on by default. Strict mode requires schemas in which all properties are required and
+// no others are allowed, and the schemas of MCP servers and of own tools are rarely like that.
+type responseTool struct {
+	Strict      bool            `json:"strict"`
+	Name        string          `json:"name"`
+	Description string          `json:"description,omitempty"`
+	Type        string          `json:"type"`
+	Parameters  json.RawMessage `json:"parameters,omitempty"`
+}
+
 // params converts a request to the API's form. The API accepts names of tools in the form of
 // names.Map only.
-func (m *Responses) params(r model.Request, tools *names.Map) responses.ResponseNewParams {
-	p := responses.ResponseNewParams{Model: m.options.ID, Store: sdk.Bool(false)}
-	if t := m.options.Temperature; t != nil {
-		p.Temperature = sdk.Float(*t)
-	}
+func (m *Responses) params(r model.Request, tools *names.Map) responseRequest {
+	p := responseRequest{Model: m.options.ID, Temperature: m.options.Temperature, Stream: true}
 	if isReasoning(m.options.ID) {
-		p.Include = []responses.ResponseIncludable{responses.ResponseIncludableReasoningEncryptedContent}
+		p.Include = []string{"reasoning.encrypted_content"}
 	}
 	for _, t := range r.Tools {
-		t.Name = tools.Fit(t.Name)
-		p.Tools = append(p.Tools, functionTool(t))
+		p.Tools = append(p.Tools, responseTool{
+			Name: tools.Fit(t.Name), Description: t.Description, Type: "function", Parameters: t.Parameters,
+		})
 	}
 	for _, message := range names.Calls(r.Messages, callIDs) {
-		p.Input.OfInputItemList = append(p.Input.OfInputItemList, items(message, tools)...)
+		p.Input = append(p.Input, items(message, tools)...)
 	}
 	return p
 }
@@ -96,30 +134,26 @@ func isReasoning(id string) bool {
 }
 
 // items converts a message to the API's input items.
-func items(m model.Message, tools *names.Map) responses.ResponseInputParam {
+func items(m model.Message, tools *names.Map) []any {
 	switch m.Role {
 	case model.System:
-		return textItem(m.Content, responses.EasyInputMessageRoleDeveloper)
+		return textItem(m.Content, "developer")
 	case model.ToolRole:
-		p := responses.ResponseInputItemParamOfFunctionCallOutput(m.Content)
-		p.OfFunctionCallOutput.CallID = sdk.String(m.ToolCallID)
-		return responses.ResponseInputParam{p}
+		return []any{outputItem{CallID: m.ToolCallID, Output: m.Content, Type: "function_call_output"}}
 	case model.Assistant:
 		if own := ownItems(m, tools); own != nil {
 			return own
 		}
 		return rebuiltItems(m, tools)
 	default:
-		return textItem(m.Content, responses.EasyInputMessageRoleUser)
+		return textItem(m.Content, "user")
 	}
 }
 
 // textItem returns a text as one item. OpenAI's API needs no type, but llama.cpp's server
 // refuses an assistant's text without one.
-func textItem(text string, role responses.EasyInputMessageRole) responses.ResponseInputParam {
-	item := responses.ResponseInputItemParamOfMessage(text, role)
-	item.OfMessage.Type = responses.EasyInputMessageTypeMessage
-	return responses.ResponseInputParam{item}
+func textItem(text, role string) []any {
+	return []any{messageItem{Content: text, Role: role, Type: "message"}}
 }
 
 // ownItem is an item of an answer as it arrived.
@@ -174,7 +208,7 @@ const maxItemID = 64
 // it isn't what the API accepts back: its call_id must be that of the call (some compatible servers send none, or
 // repeat one), its name one that a tool may have, its arguments a JSON object, and its own ID short. The item is valid
 // without that ID.
-func ownItems(m model.Message, tools *names.Map) (sent responses.ResponseInputParam) {
+func ownItems(m model.Message, tools *names.Map) (sent []any) {
 	calls := m.ToolCalls
 	for _, i := range opaqueItems(m) {
 		if i.Type == typeCall {
@@ -187,7 +221,7 @@ func ownItems(m model.Message, tools *names.Map) (sent responses.ResponseInputPa
 		if i.Type != typeReasoning && sendable(i.ItemID, maxItemID) == "" {
 			i.raw = without(i.raw, "id")
 		}
-		sent = append(sent, param.Override[responses.ResponseInputItemUnionParam](i.raw))
+		sent = append(sent, i.raw)
 	}
 	return sent
 }
@@ -205,28 +239,14 @@ func without(raw json.RawMessage, name string) json.RawMessage {
 
 // rebuiltItems returns the items of an answer that was stored without Opaque, made of
 // its text and calls.
-func rebuiltItems(m model.Message, tools *names.Map) (out responses.ResponseInputParam) {
+func rebuiltItems(m model.Message, tools *names.Map) (out []any) {
 	if m.Content != "" || len(m.ToolCalls) == 0 {
-		out = textItem(m.Content, responses.EasyInputMessageRoleAssistant)
+		out = textItem(m.Content, "assistant")
 	}
 	for _, c := range m.ToolCalls {
-		out = append(out, responses.ResponseInputItemParamOfFunctionCall(
-			string(c.Object()), c.ID, tools.Fit(c.Name)))
+		out = append(out, callItem{
+			Arguments: string(c.Object()), CallID: c.ID, Name: tools.Fit(c.Name), Type: typeCall,
+		})
 	}
 	return out
-}
-
-// functionTool offers a tool. It turns strict mode off, which this API, unlike Chat
-// Completions, has on by default. Strict mode requires schemas in which all properties
-// are required and no others are allowed, and the schemas of MCP servers and of own
-// tools are rarely like that.
-func functionTool(t model.ToolSpec) responses.ToolUnionParam {
-	f := responses.FunctionToolParam{Name: t.Name, Strict: sdk.Bool(false)}
-	if t.Description != "" {
-		f.Description = sdk.String(t.Description)
-	}
-	if len(t.Parameters) > 0 { // sent as it is: the SDK's field is a map, into which it would have to be decoded
-		f.SetExtraFields(map[string]any{"parameters": t.Parameters})
-	}
-	return responses.ToolUnionParam{OfFunction: &f}
 }

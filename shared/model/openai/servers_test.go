@@ -485,8 +485,8 @@ func TestThoughtsGoBackFromTheHistoryOfASession(t *testing.T) {
 	}
 }
 
-// DeepSeek's first chunk has an empty reasoning_content, also if no thoughts follow, and DeepSeek wants that back. In a
-// turn with calls it wants the member in every answer, also in that of another model.
+// DeepSeek's first chunk has an empty reasoning_content, also if no thoughts follow, and DeepSeek wants that back.
+// In a turn with calls it wants the member in every answer, also in that of another model.
 func TestAModelThatSendsThoughtsGetsTheirMemberInAllAnswersOfATurnWithCalls(t *testing.T) {
 	t.Parallel()
 	a := read(t, sse(delta(`"role":"assistant","content":null,"reasoning_content":""`), toolDelta(echo),

@@ -22,10 +22,14 @@ func (o Options) stream(
 		defer cancel()
 		resp, err := send(request)
 		if err != nil {
-			yield(model.Part{}, o.callError(ctx, resp, err))
+			yield(model.Part{}, o.callError(ctx, err))
 			return
 		}
 		defer resp.Body.Close()
+		if !upstream.IsAnswer(resp) {
+			yield(model.Part{}, o.provider().StatusError(resp))
+			return
+		}
 		last, err := read(resp, func(p model.Part) bool { return yield(p, nil) })
 		switch {
 		case err == nil && last.End == nil: // the consumer stopped reading

@@ -1,7 +1,7 @@
 // Package providers opens a model by the name of its provider in keyway.yaml. It
 // decides which environment variables complete the settings, and what is missing. It is
 // the only package that imports all providers, so that a Lambda function that runs no
-// model links none of their SDKs.
+// model links none of them.
 package providers
 
 import (

@@ -6,9 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"strconv"
-	"time"
 
 	"github.com/keyway-agents/keyway/shared/fault"
 )
@@ -59,34 +56,3 @@ func DecodeFailureText(data []byte, err error) string {
 
 // maxErrorBody is how much of an HTTP error's body is read.
 const maxErrorBody = 64 << 10
-
-// MaxRetryDelay is the longest delay that an SDK may wait before it repeats a request. If
-// the provider asks for a longer one, the caller gets the error with that delay as
-// Retry-After: a run that only waits would hold its lease, a connection and, on Lambda,
-// paid time.
-const MaxRetryDelay = 10 * time.Second
-
-// LimitError is for the middleware of the SDKs of OpenAI (openai-go v3) and Anthropic
-// (anthropic-sdk-go v1), which come from one generator. It limits what they do with the
-// response of an HTTP error:
-//
-//   - They read the whole body into memory. Without a limit of 64 KiB, a server that sends
-//     an endless error page could use up all memory.
-//   - They repeat the request after the delay that RetryAfter finds, and not at all if that
-//     is longer than MaxRetryDelay. The SDKs know fewer headers than RetryAfter, and accept
-//     values that it rejects: for them, "9e9" is a delay of 285 years.
-func LimitError(resp *http.Response) {
-	resp.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.LimitReader(resp.Body, maxErrorBody), resp.Body}
-	switch wait := RetryAfter(resp.Header); {
-	case wait > MaxRetryDelay:
-		resp.Header.Set("X-Should-Retry", "false")
-	case wait > 0:
-		resp.Header.Set("Retry-After-Ms", strconv.FormatInt(wait.Milliseconds(), 10))
-	default:
-		resp.Header.Del("Retry-After")
-		resp.Header.Del("Retry-After-Ms")
-	}
-}

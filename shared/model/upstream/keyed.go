@@ -15,8 +15,7 @@ import (
 )
 
 // KeyedProvider describes a provider that authenticates requests by an API key. Its
-// methods build the errors of a failed request. OpenAI and Anthropic share it; their
-// SDKs come from one generator and fail in the same ways.
+// methods build the errors of a failed request. OpenAI and Anthropic share it.
 type KeyedProvider struct {
 	// Name is the provider's name in the log, such as "openai".
 	Name string
