@@ -97,6 +97,10 @@ func (s *subject) session(ctx context.Context) error {
 
 // run starts a run in a new session and expects the model's whole text.
 func (s *subject) run(ctx context.Context, text string) error {
+	if s.door != nil {
+		_, err := s.door.send(ctx, s, text, false)
+		return err
+	}
 	return s.runIn(ctx, agent, strings.ToLower(rand.Text()), text)
 }
 
@@ -129,6 +133,9 @@ func (s *subject) runIn(ctx context.Context, agent, session, text string) error 
 // Every event is read, but few are decoded: the benchmark shares the machine's cores with
 // the servers, and its own work would slow down the faster one more.
 func (s *subject) stream(ctx context.Context, text string) (first time.Duration, err error) {
+	if s.door != nil {
+		return s.door.send(ctx, s, text, true)
+	}
 	begin := time.Now()
 	body, err := s.post(ctx, agent, strings.ToLower(rand.Text()), message, true)
 	if err != nil {

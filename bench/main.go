@@ -9,6 +9,7 @@ package main
 //   - The servers: lab.go starts what they share, subject.go starts and stops a server,
 //     ask.go sends requests and checks answers, grow.go fills the sessions, and measure.go
 //     measures. streams.go measures open streams and the writes of runs. model.go is the model that all of them use.
+//   - The doors: doors.go sends the same runs by another API.
 //   - Runs of many steps: steps.go measures what they cost in the database, and followers.go
 //     what many clients cost that follow one run. stepmodel.go is their model and their tool.
 //   - The functions: lambda.go measures them. gateway.go turns requests into events as API
@@ -55,6 +56,9 @@ type flags struct {
 	authorizer, lambda bool
 	// warm leaves out everything but the warm functions, with lambda.
 	warm bool
+	// door is the name of another API for the same runs, which is measured beside AgentOS's instead of the server; empty:
+	// not.
+	door string
 	// steps chooses runs of up to this many steps instead of the server; 0: not.
 	steps int
 	// resultKB is the size of a tool's result, with steps, in KiB.
@@ -82,6 +86,8 @@ func main() {
 		measure = benchLambda
 	case f.steps > 0:
 		measure = benchSteps
+	case f.door != "":
+		measure = benchDoor
 	}
 	if err := measure(ctx, f); err != nil {
 		stop() // os.Exit runs no deferred calls
@@ -103,6 +109,8 @@ func parse() (f flags) {
 	flag.BoolVar(&f.authorizer, "authorizer", false, "measure the Lambda authorizer instead of the server")
 	flag.BoolVar(&f.lambda, "lambda", false, "measure the Lambda functions instead of the server")
 	flag.BoolVar(&f.warm, "warm", false, "with --lambda, measure warm functions only")
+	flag.StringVar(&f.door, "door", "", "measure runs by another `API` (chat, responses or agui) beside AgentOS's, "+
+		"instead of the server")
 	flag.IntVar(&f.steps, "steps", 0, "measure runs of up to this many steps, and their followers, instead of the server")
 	flag.IntVar(&f.resultKB, "result-kb", maxResultKB, "with --steps, the size of a tool's result in KiB")
 	flag.IntVar(&f.starts, "starts", 0, "with --authorizer or --lambda, how often each program is started; "+
@@ -142,6 +150,10 @@ func (f flags) conflict() string {
 		return "use one of --authorizer, --lambda and --steps"
 	case f.base != "" && f.peer != "":
 		return "use --base or --peer, because the table compares two servers"
+	case f.door != "" && doorNamed(f.door) == nil:
+		return "--door is chat, responses or agui"
+	case f.door != "" && (f.base != "" || f.peer != "" || f.authorizer || f.lambda || f.steps > 0):
+		return "--door compares two APIs of one server; use it alone"
 	case f.warm && !f.lambda:
 		return "--warm measures functions; use it with --lambda"
 	case f.peer != "" && f.steps > 0:
@@ -166,6 +178,8 @@ func (f flags) servers(config string) []server {
 		}
 	}
 	switch {
+	case f.door != "":
+		return []server{{"agentos", keyway(keywayBinary)}, {f.door, keyway(keywayBinary)}}
 	case f.base != "":
 		return []server{{"before", keyway(f.base)}, {"after", keyway(keywayBinary)}}
 	case f.peer != "":
@@ -184,6 +198,7 @@ of the repository; bench/README.md explains the figures.
   go run ./bench --authorizer                                the Lambda authorizer
   go run ./bench --base PROGRAM                              beside another build of Keyway
   go run ./bench --steps 80 --base PROGRAM                   runs of many steps, and their followers
+  go run ./bench --door chat                                 runs by OpenAI's API beside the same by AgentOS's
   go run ./bench --lambda                                    the Lambda functions
   go run ./bench --lambda --base DIRECTORY                   beside those of another build
 

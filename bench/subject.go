@@ -41,6 +41,8 @@ type subject struct {
 	env     []string
 	// token is the token that requests carry.
 	token string
+	// door is the API by which runs are asked for; nil for AgentOS's.
+	door *door
 	// log receives the server's stdout and stderr.
 	log    *os.File
 	client *http.Client
