@@ -63,7 +63,8 @@ func benchDoor(ctx context.Context, f flags) error {
 	return measureServers(ctx, f, keywayConfig, (*bench).measureDoor)
 }
 
-// measureDoor measures what a door can change: the CPU of a run, the time to its first text, and the memory of a stream.
+// measureDoor measures what a door can change: the CPU of a run, the time to its first text, and the memory of a
+// stream.
 func (b *bench) measureDoor(ctx context.Context) error {
 	b.subjects[1].door = doorNamed(b.door)
 	for _, s := range b.subjects {

@@ -60,7 +60,7 @@ func (a Runs) agui(w http.ResponseWriter, r *request, in aguiRun) error {
 		return err
 	}
 	to := agui.NewEncoder(session, in.Body.RunID)
-	err = a.streamAs(w, r, withIDs(w, events), to)
+	err = a.streamAs(w, r, events, to)
 	if earlier, ok := errors.AsType[*store.Repeated](err); ok {
 		return a.repeatStream(w, r, earlier, to)
 	}

@@ -44,19 +44,22 @@ type openAIRun struct {
 	Key     string         `header:"Idempotency-Key" bound:"idempotency_key" doc:"A text that the caller chooses. The same request with the same key is answered with the run that the first one started."`
 }
 
+// openAIAsked is what the answer to a request depends on, besides the run. The request itself isn't kept while a stream
+// is open.
+type openAIAsked struct {
+	stream, usage bool
+	of            openai.Of
+}
+
 // complete runs an agent and answers a chat completion, as a stream or as a whole.
-func (a Runs) complete(w http.ResponseWriter, r *request, in openAIRun) error {
-	q, err := openai.Decode(openai.Chat, in.Body, r.bounds)
+func (a Runs) complete(w http.ResponseWriter, r *request, in *openAIRun) error {
+	asked, r, begin, err := a.openAIInput(r, in, openai.Chat)
 	if err != nil {
 		return err
 	}
-	r, begin, err := a.openAIInput(r, q, in, openai.Chat)
-	if err != nil {
-		return err
-	}
-	events := withIDs(w, a.Runner.Run(r.Context(), begin))
-	if q.Stream {
-		err = a.streamAs(w, r, events, openai.NewChatStream(q.Usage))
+	events := a.eventsOf(r, begin)
+	if asked.stream {
+		err = a.streamAs(w, r, events, openai.NewChatStream(asked.usage))
 	} else {
 		err = a.completion(w, r, events)
 	}
@@ -64,67 +67,83 @@ func (a Runs) complete(w http.ResponseWriter, r *request, in openAIRun) error {
 	switch {
 	case !repeats:
 		return err
-	case q.Stream:
-		return a.repeatStream(w, r, earlier, openai.NewChatStream(q.Usage))
+	case asked.stream:
+		return a.repeatStream(w, r, earlier, openai.NewChatStream(asked.usage))
 	}
 	return a.repeatCompletion(w, r, earlier)
 }
 
 // openAIInput decides about the agent that the body names, and returns the request as one to run it, with the input of
 // the run. Nothing is stored yet.
-func (a Runs) openAIInput(
-	r *request, q openai.Request, in openAIRun, api openai.API,
-) (*request, run.Input, error) {
-	r, err := r.as(route.CreateRun, map[string]string{"agent_id": q.Model})
-	if err != nil {
-		return nil, run.Input{}, err
+func (a Runs) openAIInput(r *request, in *openAIRun, api openai.API) (*openAIAsked, *request, *run.Input, error) {
+	q, err := openai.Decode(api, in.Body, r.bounds)
+	if err == nil {
+		r, err = r.as(route.CreateRun, map[string]string{"agent_id": q.Model})
 	}
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	asked := &openAIAsked{
+		stream: q.Stream, usage: q.Usage,
+		of: openai.Of{Background: q.Background, Previous: q.Previous, Metadata: q.Metadata},
+	}
+	input, err := a.runOfOpenAI(r, q, in)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	input.Request = requestOf(in.Key, []any{api, in.Session, []byte(in.Body)})
+	in.Body = nil // it may be large
+	return asked, r, input, nil
+}
+
+// runOfOpenAI returns the input of the run that a decoded request asks for.
+func (a Runs) runOfOpenAI(r *request, q *openai.Request, in *openAIRun) (*run.Input, error) {
 	owner, err := a.Isolation.owner(r, "")
 	spender, err2 := a.Isolation.spender(r)
 	if err := cmp.Or(err, err2); err != nil {
-		return nil, run.Input{}, err
+		return nil, err
 	}
 	session, err := a.sessionOf(r, q, in.Session, owner)
 	if err != nil {
-		return nil, run.Input{}, err
+		return nil, err
 	}
-	out := run.Input{
+	out := &run.Input{
 		AgentID: q.Model, Owner: owner, SessionID: session, Message: q.Message, Metadata: q.Metadata,
 		Streamed: q.Stream, Caller: callerOf(r), Spender: spender,
-		Request: requestOf(in.Key, []any{api, in.Session, []byte(in.Body)}),
 	}
 	if out.Files, err = a.filesOf(q.Files); err != nil {
-		return nil, run.Input{}, err
+		return nil, err
 	}
 	// In a session, the agent's own setting decides how much of the earlier runs the model receives.
 	if session == "" {
 		if out.History, err = a.historyOf(r, q.History); err != nil {
-			return nil, run.Input{}, err
+			return nil, err
 		}
 	}
 	r.audit.Object("session", session)
-	return r, out, nil
+	return out, nil
 }
 
 // sessionOf returns the session that the run continues, or "" for a new one. The token's own session comes first.
-func (a Runs) sessionOf(r *request, q openai.Request, header, owner string) (string, error) {
+func (a Runs) sessionOf(r *request, q *openai.Request, header, owner string) (string, error) {
 	only, err := boundSession(r)
 	if err != nil {
 		return "", err
 	}
+	session, param := q.Session, q.SessionParam
 	if q.Previous != "" {
-		if q.Session, err = a.earlierSession(r, q.Previous, owner); err != nil {
+		param = "previous_response_id"
+		if session, err = a.earlierSession(r, q.Previous, owner); err != nil {
 			return "", err
 		}
-		q.SessionParam = "previous_response_id"
 	}
 	if only != "" {
 		return only, nil
 	}
-	if header != "" && q.Session != "" && header != q.Session {
-		return "", openai.Refusal(q.SessionParam, "The header X-Session-Id names another session than "+q.SessionParam)
+	if header != "" && session != "" && header != session {
+		return "", openai.Refusal(param, "The header X-Session-Id names another session than "+param)
 	}
-	return cmp.Or(header, q.Session), nil
+	return cmp.Or(header, session), nil
 }
 
 // filesOf converts the files of a message. The error names the one that is no text.
@@ -173,17 +192,10 @@ func (a Runs) answerOf(r *request, t openai.Turn) (string, error) {
 	return text(row.Content), err
 }
 
-// withIDs sets the headers with the ids of the run and its session before the first event is sent.
-func withIDs(w http.ResponseWriter, events iter.Seq2[run.Event, error]) iter.Seq2[run.Event, error] {
-	return func(yield func(run.Event, error) bool) {
-		for e, err := range events {
-			if begun, ok := e.Event.(wire.Started); ok && begun.Event == wire.EventRunStarted {
-				setIDs(w, begun.RunID, begun.SessionID)
-			}
-			if !yield(e, err) {
-				return
-			}
-		}
+// noteIDs sets the headers with the ids of the run and its session at the first event, before the answer begins.
+func noteIDs(w http.ResponseWriter, first wire.Event) {
+	if begun, ok := first.(wire.Started); ok && begun.Event == wire.EventRunStarted {
+		setIDs(w, begun.RunID, begun.SessionID)
 	}
 }
 
@@ -206,6 +218,7 @@ func (a Runs) completion(w http.ResponseWriter, r *request, events iter.Seq2[run
 // run has begun and a client must not send the request again.
 func (a Runs) resultOf(w http.ResponseWriter, r *request, events iter.Seq2[run.Event, error]) (*wire.Run, error) {
 	for e, err := range events {
+		noteIDs(w, e.Event)
 		id := w.Header().Get("X-Run-Id")
 		switch {
 		case err != nil && e.Event == nil:

@@ -16,37 +16,32 @@ import (
 )
 
 // respondTo runs an agent and answers a response: as a stream, as a whole, or with background at once.
-func (a Runs) respondTo(w http.ResponseWriter, r *request, in openAIRun) error {
-	q, err := openai.Decode(openai.Responses, in.Body, r.bounds)
+func (a Runs) respondTo(w http.ResponseWriter, r *request, in *openAIRun) error {
+	asked, r, begin, err := a.openAIInput(r, in, openai.Responses)
 	if err != nil {
 		return err
 	}
-	r, begin, err := a.openAIInput(r, q, in, openai.Responses)
-	if err != nil {
-		return err
-	}
-	of := openai.Of{Background: q.Background, Previous: q.Previous, Metadata: q.Metadata}
 	switch {
-	case q.Stream:
-		err = a.streamAs(w, r, withIDs(w, a.Runner.Run(r.Context(), begin)), openai.NewResponseStream(of))
-	case q.Background:
-		err = a.startResponse(w, r, begin, of)
+	case asked.stream:
+		err = a.streamAs(w, r, a.eventsOf(r, begin), openai.NewResponseStream(asked.of))
+	case asked.of.Background:
+		err = a.startResponse(w, r, begin, asked.of)
 	default:
-		err = a.response(w, r, begin, of)
+		err = a.response(w, r, begin, asked.of)
 	}
 	earlier, repeats := errors.AsType[*store.Repeated](err)
 	switch {
 	case !repeats:
 		return err
-	case q.Stream:
-		return a.repeatStream(w, r, earlier, openai.NewResponseStream(of))
+	case asked.stream:
+		return a.repeatStream(w, r, earlier, openai.NewResponseStream(asked.of))
 	}
-	return a.repeatResponse(w, r, earlier, of)
+	return a.repeatResponse(w, r, earlier, asked.of)
 }
 
 // startResponse answers the queued response once the run is stored. Another process may execute it.
-func (a Runs) startResponse(w http.ResponseWriter, r *request, begin run.Input, of openai.Of) error {
-	accepted, err := a.Runner.Start(r.Context(), begin)
+func (a Runs) startResponse(w http.ResponseWriter, r *request, begin *run.Input, of openai.Of) error {
+	accepted, err := a.Runner.Start(r.Context(), *begin)
 	if err != nil {
 		return err
 	}
@@ -60,8 +55,8 @@ func (a Runs) startResponse(w http.ResponseWriter, r *request, begin run.Input, 
 
 // response answers with the response of the run, once it has ended or was handed over. A failed run is a response as
 // well: clients read its status.
-func (a Runs) response(w http.ResponseWriter, r *request, begin run.Input, of openai.Of) error {
-	result, err := a.resultOf(w, r, withIDs(w, a.Runner.Run(r.Context(), begin)))
+func (a Runs) response(w http.ResponseWriter, r *request, begin *run.Input, of openai.Of) error {
+	result, err := a.resultOf(w, r, a.eventsOf(r, begin))
 	if openai.IsHandedOver(err) {
 		return a.storedResponse(w, r, store.Viewer{All: true}, w.Header().Get("X-Run-Id"), of)
 	}

@@ -48,6 +48,9 @@ func (a Runs) streamAs(w http.ResponseWriter, r *request, events iter.Seq2[run.E
 			return err
 		}
 		if s == nil {
+			if to != nil {
+				noteIDs(w, e.Event)
+			}
 			s = openStream(w)
 			defer s.close()
 		}

@@ -14,10 +14,10 @@ import (
 
 // Decode reads the body of a request to one of the APIs. The error is fault.Invalid or that of a bound, and names the
 // parameter.
-func Decode(api API, body []byte, limits bound.Limits) (Request, error) {
+func Decode(api API, body []byte, limits bound.Limits) (*Request, error) {
 	d := &decoder{api: api, limits: limits, seen: map[string]bool{}}
 	if err := d.check(body); err != nil {
-		return Request{}, err
+		return nil, err
 	}
 	for name, value := range strictjson.Root(string(body)).Members() {
 		if d.over(bound.Members, len(d.seen), "") {
@@ -31,9 +31,10 @@ func Decode(api API, body []byte, limits bound.Limits) (Request, error) {
 	}
 	d.finish()
 	if d.err != nil {
-		return Request{}, d.err
+		return nil, d.err
 	}
-	return d.out, nil
+	out := d.out
+	return &out, nil // and not d.out, which would keep all messages
 }
 
 // decoder reads one request. The first error counts: OpenAI's errors name one parameter.
