@@ -224,3 +224,40 @@ func TestRealMCPClients(t *testing.T) {
 		})
 	}
 }
+
+// A client that knows nothing but the address learns from the 401 where its user logs in, for which resource, and from
+// the 403 which scope to ask for. The token that it gets opens nothing but the door.
+func TestRealMCPClientsLogInAtTheIssuerOfTheServer(t *testing.T) {
+	t.Parallel()
+	node := oidcProvider(t)
+	for _, name := range []string{"TypeScript 2, 2026-07-28", "TypeScript 1"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, _ := identityOS(t, "\n    - discovery: "+node.url+"\n      http: true\n      audience: [urn:keyway]\n"+
+				"      clients: [web]\n      claims: {scopes: scope}")
+			client := converse(t, name, r.URL+"/mcp", "TOKEN=", "SCOPE=agents:read")
+			for range 2 {
+				address, ok := strings.CutPrefix(client.next(), "AUTHORIZE ")
+				if !ok || !strings.HasPrefix(address, node.url+node.authorize+"?") {
+					t.Fatalf("the client sends its user to %q", address)
+				}
+				to, err := url.Parse(address)
+				if err != nil || to.Query().Get("resource") != r.URL+"/mcp" {
+					t.Fatalf("%v: the client asks for a token for %q", err, to.Query().Get("resource"))
+				}
+				client.say(url.Values{"code": {node.logIn(t, "bob", address)}, "iss": {node.url}}.Encode())
+			}
+			got := client.seen()
+			want := []string{"agents:read", "agents:web-search-agent:run"}
+			if len(got.Scopes) != 2 || got.Scopes[0] != want[0] || !strings.Contains(got.Scopes[1], want[1]) {
+				t.Errorf("the client asks for the scopes %q", got.Scopes)
+			}
+			if got.Answer == "" || !slices.Contains(got.Tools, "web-search-agent") {
+				t.Errorf("%q, %q", got.Answer, got.Tools)
+			}
+			r.Tokens["mcp"] = got.Token
+			r.Get("mcp", "/agents").Want(t, "the token at the API", 401, "audience")
+			r.Get("mcp", "/whoami").Want(t, "the token about itself", 200, `"sub"`)
+		})
+	}
+}

@@ -26,6 +26,9 @@ const resources = {
   'urn:keyway:ed25519': { audience: 'urn:keyway', accessTokenFormat: 'jwt', jwt: { sign: { alg: 'Ed25519' } } },
 }
 
+// The door for MCP of a server under test: its address is only known when it runs.
+const door = (name) => ({ audience: name, accessTokenFormat: 'jwt', jwt: { sign: { alg: 'RS256' } } })
+
 function newProvider(keys) {
   const provider = new Provider(issuer, {
     jwks: { keys },
@@ -48,7 +51,7 @@ function newProvider(keys) {
         enabled: true,
         defaultResource: () => undefined,
         useGrantedResource: () => true,
-        getResourceServerInfo: (_, name) => ({ scope, ...resources[name] }),
+        getResourceServerInfo: (_, name) => ({ scope, ...(resources[name] ?? door(name)) }),
       },
     },
   })
