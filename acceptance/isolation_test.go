@@ -64,7 +64,7 @@ var attempts = []attempt{
 		`{"threadId":"HERS","runId":"1","messages":[{"id":"1","role":"user","content":"hello"}]}`, 200, false},
 	{route.AGUIRun, "POST /agents/assistant/agui", `{"threadId":"HERS","runId":"2","messages":[],` +
 		`"resume":[{"interruptId":"PAUSED:call_1_1","status":"resolved","payload":{"approved":true}}]}`, 404, false},
-	// Tokens for this door are tried in TestMCPCallersAreIsolated.
+	// Tokens for this door are tried in TestEveryDoorKeepsEveryPromise.
 	{route.MCPCall, "POST /mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_run","arguments":` +
 		`{"run_id":"RUN"}}}`, 401, true},
 
