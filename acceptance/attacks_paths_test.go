@@ -170,11 +170,12 @@ func TestNoPathSpellingReachesOtherResources(t *testing.T) {
 	f := startAttacked(t, hmacForge("HS256", issuerSecret))
 	before, eve := tables(t, f.db), f.eve()
 	for rt := range route.Table.All() {
-		if strings.HasPrefix(rt.Pattern, "/agents") || rt.Public || rt.AnyToken {
-			continue
+		if strings.HasPrefix(rt.Pattern, "/agents") || rt.Public || rt.AnyToken || rt.Name == route.Models {
+			continue // the list of models has agent a
 		}
 		path := rt.Path(func(name string) string {
-			return map[string]string{"session_id": "hers", "run_id": f.run, "memory_id": f.memory}[name]
+			return map[string]string{"session_id": "hers", "run_id": f.run, "memory_id": f.memory, "agent_id": "b",
+				"response_id": "resp_" + strings.ReplaceAll(f.run, "-", "")}[name]
 		})
 		for _, prefix := range []string{"", "/agents/a/..", "/agents/a/runs/../../..", "/agents/..", "/agents/%2e%2e",
 			"/agents/a/runs/x/..%2f..%2f..%2f..", "/agents/a", "/agents/a/runs", "/agents;", "/health/..",

@@ -92,7 +92,7 @@ func TestEveryRouteRejectsUnauthorizedCallers(t *testing.T) {
 		for _, who := range []string{"nothing", "look-alikes", "blanks"} {
 			h.checkRejected(who, a, status)
 		}
-		if a.route == route.ListAgents { // the list is filtered: the other agent isn't declared
+		if a.route == route.ListAgents || a.route == route.Models { // filtered: the other agent isn't declared
 			h.try("another agent", a, h.anns).Want(t, "a list of another agent", 200, "[]")
 		} else {
 			h.checkRejected("another agent", a, status)
@@ -114,10 +114,18 @@ func TestEveryRouteRejectsUnauthorizedCallers(t *testing.T) {
 func (h *isolatedOS) checkRejected(who string, a attempt, status int) {
 	h.t.Helper()
 	got := h.try(who, a, h.anns)
-	got.Want(h.t, who+": "+a.request, status, `{"detail":"`)
+	got.Want(h.t, who+": "+a.request, status, refusal(a.route))
 	if strings.Contains(got.Body, private) || got.Header.Get("WWW-Authenticate") == "" {
 		h.t.Errorf("%s: %s: %v %s", who, a.request, got.Header, got.Body)
 	}
+}
+
+// refusal returns the beginning of a refusal in the protocol of the route.
+func refusal(name route.Name) string {
+	if strings.HasPrefix(string(name), string(route.OpenAI)+".") {
+		return `{"error":{"message":"`
+	}
+	return `{"detail":"`
 }
 
 // A path serves no other methods than those of the table, and the answers show no private
@@ -128,7 +136,8 @@ func TestOtherHTTPMethodsAreRejected(t *testing.T) {
 	before, asked := tables(t, f.db), len(f.Model.Requests())
 	for rt := range route.Table.All() {
 		path := rt.Path(func(name string) string {
-			return map[string]string{"agent_id": "a", "session_id": "hers", "run_id": f.run, "memory_id": f.memory}[name]
+			return map[string]string{"agent_id": "a", "session_id": "hers", "run_id": f.run, "memory_id": f.memory,
+				"response_id": "resp_" + strings.ReplaceAll(f.run, "-", "")}[name]
 		})
 		for _, method := range []string{"HEAD", "OPTIONS", "TRACE", "CONNECT", "PUT", "PROPFIND",
 			strings.ToLower(rt.Method), rt.Method + "X"} {

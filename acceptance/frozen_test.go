@@ -28,7 +28,7 @@ func TestEveryRouteIsUnavailableWithinSecondsWhileTheDatabaseIsFrozen(t *testing
 	h := &isolatedOS{server: startWith(t, process.WithTools, config, model, "DATABASE_URL", w.URL)}
 	h.Tokens["ann"] = withEveryScope("ann")
 	names := strings.NewReplacer("HERS", "gone", "ANN", "ann", "RUNNING", noRun, "RUN", noRun, "PAUSED", noRun,
-		"MEMORY", noMemory)
+		"MEMORY", noMemory, "HEX", strings.ReplaceAll(noRun, "-", ""))
 	var wg sync.WaitGroup
 	for range 8 { // so that the server has several connections, which were used just now
 		wg.Go(func() { h.Get("ann", "/sessions").Want(t, "before", 200) })

@@ -195,16 +195,16 @@ func TestMissingTokenIsRejectedBeforeAnyOtherCheck(t *testing.T) {
 			got.Want(t, rt.String(), 200)
 			continue
 		}
-		got.Want(t, rt.String()+" without a token", 401, `{"detail":"Authorization header missing","hint":"`)
+		got.Want(t, rt.String()+" without a token", 401, refusal(rt.Name)+"Authorization header missing", `"hint":"`)
 		if got.Header.Get("WWW-Authenticate") == "" {
 			t.Errorf("%s: the answer has no WWW-Authenticate header", rt)
 		}
-		if !rt.AnyToken {
+		if !rt.AnyToken && !rt.Addressed {
 			r.Call("nobody", rt.Method, path, nil).Want(t, rt.String()+" with an empty token", 403,
 				"Insufficient permissions. Required scope(s): ", `"missing":[`)
 		}
 		r.Call("-", rt.Method, path, nil, "Authorization", "Bearer x.y.z").
-			Want(t, rt.String()+" with garbage", 401, `{"detail":"Invalid token`)
+			Want(t, rt.String()+" with garbage", 401, refusal(rt.Name)+"Invalid token")
 	}
 	r.Call("-", "GET", "/nope", nil).Want(t, "an unknown path", 401)
 	r.Get("nobody", "/nope").Want(t, "an unknown path with a token", 404, `{"detail":"Not Found"}`)
