@@ -128,7 +128,9 @@ func TestBadTemplateIsFound(t *testing.T) {
 		{"resource_metadata=\\\"${PublicUrl}/.well-known", "resource_metadata=\\\"${Origin}/.well-known",
 			"UNAUTHORIZED does not say where clients of MCP get a token"},
 		{"        THROTTLED:", "        QUOTA_EXCEEDED:", "THROTTLED has AWS's text"},
-		{`'{"detail":"Request body is too large"}'`, `'{"message":"too large"}'`, "REQUEST_TOO_LARGE has no detail"},
+		{`'{"detail":"Request body is too large",`, `'{"message":"too large",`, "REQUEST_TOO_LARGE has no detail"},
+		{`"error":{"message":"Request body is too large"`, `"error":{"text":""`,
+			"REQUEST_TOO_LARGE has no error for clients"},
 		{"    Metadata: {BuildMethod: makefile}\n", "", "is not built by the Makefile"},
 		{"    Type: AWS::Serverless::Function\n",
 			"    Type: AWS::Serverless::Function\n    Extra: {FunctionUrlConfig: {AuthType: NONE}}\n", "has its own URL"},
@@ -543,6 +545,10 @@ func badAnswers(answers node) (out []string) {
 		if body := fmt.Sprint(get(a.(node), "ResponseTemplates")["application/json"]); !strings.HasPrefix(body,
 			`{"detail":`) {
 			out = append(out, name+" has no detail")
+		}
+		if body := fmt.Sprint(get(a.(node), "ResponseTemplates")["application/json"]); !strings.Contains(body,
+			`,"error":{"message":`+strings.TrimPrefix(strings.Split(body, ",")[0], `{"detail":`)) {
+			out = append(out, name+" has no error for clients of OpenAI's API")
 		}
 	}
 	challenge := fmt.Sprint(get(answers, "UNAUTHORIZED", "ResponseParameters", "Headers")["WWW-Authenticate"])

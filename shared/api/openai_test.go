@@ -175,7 +175,7 @@ func TestPausedRunSaysThatItWaits(t *testing.T) {
 	s.do("ann POST /v1/responses", `{"model":"a","input":"hi"}`).want(t, 200, waits, `"status":"incomplete"`,
 		`"incomplete_details":{"reason":"paused"}`)
 	first := s.do("ann POST /v1/responses", `{"model":"a","input":"hi","stream":true}`).want(t, 200, waits)
-	if got := names(eventsOf(t, first)); !strings.HasSuffix(got, "output_item.done incomplete ") {
+	if got := names(eventsOf(t, first)); !strings.HasSuffix(got, "output_item.done incomplete") {
 		t.Errorf("the events are %q", got)
 	}
 	// Another door continues the run, and this one shows its end.

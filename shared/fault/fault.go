@@ -266,6 +266,9 @@ func Answer(err error) (status int, header http.Header, body []byte) {
 	if k == Unauthenticated {
 		header.Set("WWW-Authenticate", challenge(cmp.Or(e.Detail, k.Error())))
 	}
+	if k == Internal { // nobody knows what the request has caused; see OpenAI
+		header.Set("X-Should-Retry", "false")
+	}
 	if e.RetryAfter > 0 {
 		header.Set("Retry-After", strconv.Itoa(int((e.RetryAfter+time.Second-1)/time.Second)))
 	}

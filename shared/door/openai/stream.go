@@ -12,6 +12,8 @@ import (
 
 // ResponseStream encodes the events of a run as those of a response. It is for one stream.
 //
+// Only a run that has ended ends with done: clients read no further, and a paused run may continue behind it.
+//
 // The same events of a run always become the same events of the response, with the same sequence numbers. So a client
 // that was disconnected can get the rest: see Skip.
 type ResponseStream struct {
@@ -57,6 +59,7 @@ func (s *ResponseStream) Event(event wire.Event) []byte {
 		s.end("response.completed", func(r *Response) {
 			r.Status, r.Usage, r.CompletedAt = completed, usageOf(e.Metrics), &e.CreatedAt
 		})
+		s.out.WriteString(done)
 	case wire.Paused:
 		s.begin(e.Head)
 		notice := Waits(e.AgentID, e.RunID)
@@ -156,6 +159,7 @@ func (s *ResponseStream) fail(status string, e ResponseError) {
 	s.close(incomplete)
 	s.error(e)
 	s.end("response.failed", func(r *Response) { r.Status, r.Error = status, &e })
+	s.out.WriteString(done)
 }
 
 // error sends an error in the two forms that clients read: OpenAI's SDKs throw at the member error alone.
@@ -165,12 +169,11 @@ func (s *ResponseStream) error(e ResponseError) {
 		e.Type+`","code":"`+e.Code+`","message":`+text+`,"param":null}`))
 }
 
-// end sends the last event with the response as change makes it, and the end of the stream.
+// end sends an event with the response as change makes it.
 func (s *ResponseStream) end(kind string, change func(*Response)) {
 	r := s.response()
 	change(&r)
 	s.event(kind, named("response", r))
-	s.out.WriteString(done)
 }
 
 // response returns the response with the messages until now.
