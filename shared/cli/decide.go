@@ -266,12 +266,15 @@ func (routesCmd) Run(e env) error {
 		Public   bool     `json:"public"`
 		Admin    bool     `json:"admin,omitempty"`     // only admin_scope opens it
 		AnyToken bool     `json:"any_token,omitempty"` // every valid token opens it
+		Audience bool     `json:"audience,omitempty"`  // every valid token opens it whose audience names the door
 		Function string   `json:"function"`
 	}
 	var lines []line
 	for r := range route.Table.All() {
 		needs := append([]string{}, scopeNames(r.Decides().Needs)...) // [] and not null in JSON
-		lines = append(lines, line{r.Method, r.Pattern, needs, r.Public, r.Admin, r.AnyToken, string(r.Function)})
+		lines = append(lines, line{
+			r.Method, r.Pattern, needs, r.Public, r.Admin, r.AnyToken, r.Addressed, string(r.Function),
+		})
 	}
 	if e.cli.JSON {
 		return printJSON(e.out, lines)
@@ -287,6 +290,8 @@ func (routesCmd) Run(e env) error {
 			needs = "(admin_scope)"
 		case l.AnyToken:
 			needs = "(any token)"
+		case l.Audience:
+			needs = "(any token for it)"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", l.Method, l.Path, needs, l.Function)
 	}

@@ -54,6 +54,10 @@ func (s *server) greet(p prepared, base string) {
 	w.line("\n# ann may read and run %s, and see her own sessions", p.cfg.Agents[0].ID)
 	w.line(`curl -N -H "Authorization: Bearer $TOKEN" -F "message=Hello" %s%s/runs`, base, first)
 	w.line(`curl -H "Authorization: Bearer $TOKEN" %s/sessions`, base)
+	if door := p.cfg.MCPAudience(); len(door) > 0 {
+		w.line("\n# the agents that ann may run, as tools of an MCP client")
+		w.line(`claude mcp add --transport http keyway %s --header "Authorization: Bearer $TOKEN"`, door[0])
+	}
 	// The first agent that ann may not run shows how a refusal looks.
 	for _, a := range p.cfg.Agents[1:] {
 		if path := "/agents/" + a.ID + "/runs"; !p.authorizer.Policy.Decide(ann, "POST", path).Allow {
