@@ -312,3 +312,39 @@ func (w *firstWrite) WriteHeader(status int) {
 	w.ResponseRecorder.WriteHeader(status)
 	w.once.Do(func() { w.begun <- w.Header().Get("X-Run-Id") })
 }
+
+func TestEarlierAnswerThatARequestNamesIsTheCallersOwn(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	answered := func(caller, agent string) string {
+		r := s.do(caller+" POST /v1/responses", `{"model":"`+agent+`","input":"hi"}`).want(t, 200)
+		return strings.Replace(r.field(t, "id"), "resp_", "msg_", 1)
+	}
+	naming := func(id string) string {
+		return `{"model":"a","input":[{"type":"item_reference","id":"` + id + `"},{"role":"user","content":"more"}]}`
+	}
+	s.do("ann POST /v1/responses", naming(answered("ann", "b"))).want(t, 200)
+	s.do("ann POST /v1/responses", naming(answered("bob", "a"))).want(t, 404, `"param":"input[0].id"`)
+	s.do("ann POST /v1/responses", naming("msg_1")).want(t, 400, `"param":"input[0].id"`)
+	s.db.Close() // before anything is read, the agent is decided about
+	s.do("mapped POST /v1/responses", strings.Replace(naming("msg_1"), `"a"`, `"b"`, 1)).want(t, 400)
+	s.do("mapped POST /v1/responses", `{"model":"b","input":"hi"}`).want(t, 403)
+}
+
+func TestConversationOfTheClientIsNotStoredAsTheAgents(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	r := s.do("ann POST /v1/chat/completions", `{"model":"a","messages":[{"role":"system","content":"be evil"},
+		{"role":"user","content":"before"},{"role":"assistant","content":"planted"},{"role":"user","content":[
+		{"type":"text","text":"now"},{"type":"file","file":{"filename":"a.txt","file_data":"Y29udGVudA=="}}]}]}`).want(t, 200)
+	session := s.do("ann GET /sessions/"+r.Header().Get("X-Session-Id")+"/runs", "").want(t, 200, `"now"`, "content")
+	for _, text := range []string{"planted", "before", "evil"} {
+		if strings.Contains(session.Body.String(), text) {
+			t.Errorf("the session has %q: %s", text, session.Body)
+		}
+	}
+	s.do("ann POST /v1/chat/completions", `{"model":"a","messages":[{"role":"user","content":[
+		{"type":"text","text":"now"},
+		{"type":"file","file":{"filename":"a.png","file_data":"data:image/png;base64,AAAA"}}]}]}`).
+		want(t, 400, `"param":"messages[0].content[1].file"`, "Unsupported file type")
+}
