@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/url"
+	"reflect"
 
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/fault"
@@ -57,7 +58,7 @@ func toolNames(tools []config.Tool) (names []wire.AgentTool) {
 // endpoints implements Resource.
 func (a Agents) endpoints() []Endpoint {
 	return []Endpoint{
-		answer(route.ListAgents, a.list),
+		answer(route.ListAgents, a.list()).returning(reflect.TypeFor[[]wire.Agent]()),
 		answer(route.GetAgent, a.get),
 		answer(route.ListTeams, none),
 		answer(route.ListWorkflows, none),
@@ -70,14 +71,29 @@ func none(context.Context, *request, nothing) ([]wire.Agent, error) { return []w
 
 // list answers the agents that the caller is allowed to read. A caller allowed to read
 // only some agents gets a shorter list, not a 403, as in AgentOS.
-func (a Agents) list(_ context.Context, r *request, _ nothing) ([]wire.Agent, error) {
-	out := []wire.Agent{}
-	for _, agent := range a.List {
-		if r.decision.Lists(agent.ID) {
-			out = append(out, agent)
+// Each agent is encoded once: which ones a caller gets is all that differs between two answers.
+func (a Agents) list() func(context.Context, *request, nothing) (any, error) {
+	texts, size := make([]encoded, len(a.List)), len("[]")
+	for i, agent := range a.List {
+		data, err := wire.Marshal(agent)
+		if err != nil {
+			panic(err) // texts, numbers and booleans always encode
 		}
+		texts[i], size = data, size+len(data)+len(",")
 	}
-	return out, nil
+	return func(_ context.Context, r *request, _ nothing) (any, error) {
+		out := append(make(encoded, 0, size), '[')
+		for i, agent := range a.List {
+			if !r.decision.Lists(agent.ID) {
+				continue
+			}
+			if len(out) > 1 {
+				out = append(out, ',')
+			}
+			out = append(out, texts[i]...)
+		}
+		return append(out, ']'), nil
+	}
 }
 
 // get answers one agent. The policy has checked the scope for this id, so only a

@@ -227,12 +227,18 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 	return nil
 }
 
+// encoded is an answer that is JSON already.
+type encoded []byte
+
 // partsOf returns the JSON of v in consecutive parts: several for a spliced document,
 // otherwise one. It encodes v in full before the first byte is sent, so that an error of
 // the encoder can still be answered with 500.
 func partsOf(v any) ([][]byte, error) {
-	if s, ok := v.(spliced); ok {
-		return s.parts()
+	switch v := v.(type) {
+	case spliced:
+		return v.parts()
+	case encoded:
+		return [][]byte{v}, nil
 	}
 	data, err := wire.Marshal(v)
 	return [][]byte{data}, err
