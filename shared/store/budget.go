@@ -142,10 +142,10 @@ func microUSD(usd float64) int64 {
 	return int64(max(1, min(usd*1e6, 1<<62)))
 }
 
-// lockScopes is the statement before that of a check. It returns the isolation level and the number of locks. A session
-// of the same transaction is locked first, as by all statements that need a session and something else: it may be
-// locked for long by one that deletes it, and nobody else has to wait for that. The arguments are its key, and an array
-// with the names of the scopes as lockPlaces makes them.
+// lockScopes is the statement before that of a check. It returns the isolation level and the number of locks. A
+// session of the same transaction is locked first, as by all statements that need a session and something else: it
+// may be locked for long by one that deletes it, and nobody else has to wait for that. The arguments are its key,
+// and an array with the names of the scopes as lockPlaces makes them.
 const lockScopes = `
 	WITH session AS (
 		SELECT FROM keyway.sessions WHERE owner = $1 AND session_id = $2 FOR NO KEY UPDATE
@@ -155,9 +155,9 @@ const lockScopes = `
 		SELECT hashtextextended(name, 0) AS k FROM unnest($3::text[]) AS name ORDER BY 1 OFFSET 0
 	) l`
 
-// sql returns the parts of a statement that check the budget: the CTEs at its start, the condition under which it may
-// do what it is for, the CTE that counts what it has done, and the day to which the run's tokens are added. done is the
-// CTE that has a row if it was done.
+// sql returns the parts of a statement that check the budget: the CTEs at its start, the condition under which it
+// may do what it is for, the CTE that counts what it has done, and the day to which the run's tokens are added.
+// done is the CTE that has a row if it was done.
 //
 // The time is that of the check, and not of the transaction's start, which was before the locks.
 func (c check) sql(done string) (with, allowed, counted, day string) {
@@ -188,6 +188,10 @@ func (c check) sql(done string) (with, allowed, counted, day string) {
 }
 
 // usedQuery selects what each scope has used. It needs a CTE or table clock with the columns now, day and minute.
+//
+// There are three scopes at most, and the LIMIT says so to the planner. Without it, PostgreSQL estimates more rows
+// when it does not know the arguments, takes a plan for any arguments to be worse than one for these, and makes a
+// new plan each time.
 const usedQuery = `
 			SELECT s.*,
 				CASE WHEN s.concurrent > 0 THEN ` + runningOf + ` ELSE 0 END AS running,
@@ -204,13 +208,13 @@ const usedQuery = `
 				SELECT whose, key, l[n][1] AS concurrent, l[n][2] AS waiting, l[n][3] AS per_minute, l[n][4] AS per_day,
 					l[n][5] AS tokens, l[n][6] AS micro_usd
 				FROM (SELECT @limits::bigint[] AS l) AS a,
-					unnest(@whose::text[], @keys::text[]) WITH ORDINALITY AS u (whose, key, n)
+					unnest(@whose::text[], @keys::text[]) WITH ORDINALITY AS u (whose, key, n) LIMIT 3
 			) AS s
 			CROSS JOIN clock c
 			LEFT JOIN keyway.spending p ON p.whose = s.whose AND p.key = s.key AND p.day = c.day`
 
-// runningOf counts the runs in progress of a scope s. A run whose lease has expired is not in progress: its process has
-// crashed. So its place is free at that moment, without a write.
+// runningOf counts the runs in progress of a scope s. A run whose lease has expired is not in progress: its process
+// has crashed. So its place is free at that moment, without a write.
 const runningOf = `(CASE s.whose
 		WHEN 'caller' THEN
 			(SELECT count(*) FROM keyway.runs r WHERE r.status = 'RUNNING' AND r.spender = s.key AND r.lease_until > c.now)
@@ -292,9 +296,10 @@ func errRefused(raw json.RawMessage) error {
 // checked executes a batch whose first statements check the budget. Before them it sends the locks, also that of
 // the session if there is one. For no scopes it is batch.
 //
-// A database whose default_transaction_isolation is another one would show the check a snapshot from before the locks.
-// The first statement finds that out and does nothing; from then on, batches set the level. A setting at the start of a
-// connection, or for each transaction, would be a state that a proxy need not keep, or a statement more for everybody.
+// A database whose default_transaction_isolation is another one would show the check a snapshot from before the
+// locks. The first statement finds that out and does nothing; from then on, batches set the level. A setting at the
+// start of a connection, or for each transaction, would be a state that a proxy need not keep, or a statement more
+// for everybody.
 func (e executor) checked(
 	ctx context.Context, c check, owner, session string, b *pgx.Batch, read func(pgx.BatchResults) error,
 ) error {
@@ -359,8 +364,8 @@ func (db *DB) Uses(ctx context.Context, b Budget, agent string) (list []limit.Us
 	return list, nil
 }
 
-// Settle counts the tokens of a run that was deleted while the process executed it, and frees its place. It counts them
-// once: the row that the trigger of runs has kept is deleted with it.
+// Settle counts the tokens of a run that was deleted while the process executed it, and frees its place. It counts
+// them once: the row that the trigger of runs has kept is deleted with it.
 func (db *DB) Settle(ctx context.Context, l Leg, u Usage) error {
 	_, err := db.exec(ctx, `
 		WITH run AS (
@@ -388,9 +393,9 @@ const settle = `
 			ORDER BY o.whose FOR NO KEY UPDATE OF o
 		) AS h WHERE p.whose = h.whose AND p.key = h.key AND p.day = h.day`
 
-// BeginMerge counts a merge of memories for its caller and the OS, as a run, and refuses it with the fault of the limit
-// that is reached. Of the budget, Agent does not count. The merge counts as a run in progress until Settle, for at most
-// as long as a lease. l identifies it.
+// BeginMerge counts a merge of memories for its caller and the OS, as a run, and refuses it with the fault of the
+// limit that is reached. Of the budget, Agent does not count. The merge counts as a run in progress until Settle,
+// for at most as long as a lease. l identifies it.
 func (db *DB) BeginMerge(ctx context.Context, l Leg, budget Budget) error {
 	c := check{scopes: budget.scopes("", useMerge), runs: 1}
 	with, allowed, counted, day := c.sql("added")
