@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -12,6 +13,21 @@ import (
 // Hurry gives the statements of db a tenth of their time, so that a test needs not wait for all of it.
 func Hurry(db *DB) {
 	db.pool.limits.statement, db.pool.limits.bulk = defaultLimits.statement/10, defaultLimits.bulk/10
+}
+
+// KeepTotals keeps every total that is not 0.
+func KeepTotals(db *DB) { db.totals.many, db.totals.slow = 1, time.Nanosecond }
+
+// RenewTotals makes the kept totals valid for another hour.
+func RenewTotals(db *DB) { setUntil(db, time.Now().Add(time.Hour)) }
+
+// ForgetTotals makes the kept totals too old.
+func ForgetTotals(db *DB) { setUntil(db, time.Time{}) }
+
+func setUntil(db *DB, until time.Time) {
+	for key, kept := range db.totals.known {
+		db.totals.known[key] = keptTotal{kept.n, until}
+	}
 }
 
 // Exposed is exposed, for a URL.
@@ -44,8 +60,8 @@ func (db *DB) EventsAfter(ctx context.Context, id uuid.UUID, after int) ([]Event
 	return list, nil
 }
 
-// CountEvents counts the stored events of a run's present attempt, which EventsAfter returns. It is 0 for a run without
-// events and for a missing run.
+// CountEvents counts the stored events of a run's present attempt, which EventsAfter returns. It is 0 for a run
+// without events and for a missing run.
 func (db *DB) CountEvents(ctx context.Context, id uuid.UUID) (n int, err error) {
 	err = db.queryRow(ctx, `
 		SELECT COALESCE(sum(count), 0) FROM keyway.run_events

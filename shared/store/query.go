@@ -4,8 +4,11 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -196,17 +199,23 @@ type listing struct {
 	limit, page int
 }
 
-// paged reads one page and counts all rows, in one round trip. The two statements see the same rows only if nothing is
-// written between them, so total may differ from the rows by what was written at that moment.
+// paged reads one page and counts all rows, in one round trip. The two statements see the same rows only if nothing
+// is written between them, so total may differ from the rows by what was written at that moment, and by what totals
+// allows.
 func paged[T any](ctx context.Context, db *DB, l listing, args pgx.NamedArgs) (page []T, total int, err error) {
+	key := l.from + fmt.Sprintf("%q", args) // fmt prints the members of a map in one order, and %q keeps them apart
 	args["limit"], args["offset"] = l.limit, int64(l.page-1)*int64(l.limit)
 	var b pgx.Batch
 	b.Queue(db.text(
 		`SELECT `+l.columns+` FROM `+l.from+` ORDER BY `+l.order+` LIMIT @limit OFFSET @offset`), args)
-	b.Queue(db.text(`SELECT count(*) FROM `+l.from), args)
+	total, known := db.totals.get(key, time.Now())
+	if !known {
+		b.Queue(db.text(`SELECT count(*) FROM `+l.from), args)
+	}
+	begin := time.Now()
 	err = db.bulk.batch(ctx, &b, func(answers pgx.BatchResults) error {
 		rows, _ := answers.Query() // CollectRows returns its error.
-		if page, err = pgx.CollectRows(rows, pgx.RowToStructByName[T]); err != nil {
+		if page, err = pgx.CollectRows(rows, pgx.RowToStructByName[T]); err != nil || known {
 			return err
 		}
 		return answers.QueryRow().Scan(&total)
@@ -214,7 +223,58 @@ func paged[T any](ctx context.Context, db *DB, l listing, args pgx.NamedArgs) (p
 	if err != nil {
 		return nil, 0, err
 	}
+	if !known { // Both statements together took that long: PostgreSQL sends the first answer with the second one.
+		db.totals.put(key, total, time.Since(begin))
+	}
 	return page, total, nil
+}
+
+// totals keeps large numbers of rows that took PostgreSQL long to count: it reads each of the rows, and a list of a
+// million sessions would cost a hundred times as much as its first page. A number is kept for 50 times as long as it
+// took, so counting takes at most 2 % of the time, and for a minute at most.
+type totals struct {
+	mu    sync.Mutex
+	known map[string]keptTotal
+	// many is the least number that is kept, and slow is what it must have taken. They default to manyRows and slowCount.
+	many int
+	slow time.Duration
+}
+
+type keptTotal struct {
+	n     int
+	until time.Time
+}
+
+const (
+	manyRows  = 10_000
+	slowCount = 20 * time.Millisecond
+	keepCount = 50
+	maxTotals = 1000
+)
+
+// get returns the number of rows of a list, if it is kept.
+func (t *totals) get(key string, now time.Time) (n int, known bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	kept, ok := t.known[key]
+	if ok && now.After(kept.until) {
+		delete(t.known, key)
+		return 0, false
+	}
+	return kept.n, ok
+}
+
+// put keeps the number of rows of a list if it is large and took long.
+func (t *totals) put(key string, n int, took time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n < cmp.Or(t.many, manyRows) || took < cmp.Or(t.slow, slowCount) {
+		return
+	}
+	if t.known == nil || len(t.known) >= maxTotals {
+		t.known = map[string]keptTotal{}
+	}
+	t.known[key] = keptTotal{n, time.Now().Add(min(keepCount*took, time.Minute))}
 }
 
 // pageOf returns the clauses that select a page, "" for a limit of 0, which means all rows. It adds their arguments.

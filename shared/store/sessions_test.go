@@ -206,3 +206,45 @@ func TestAValueTooLargeForPostgreSQLIsTooLarge(t *testing.T) {
 		t.Errorf("%v, shown as %q", err, fault.Detail(err))
 	}
 }
+
+// A list of a million sessions would cost a hundred times as much as its page if each request counted all of them.
+func TestALargeTotalThatTakesLongToCountIsKeptForAWhile(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	begin := func(owner string) {
+		t.Helper()
+		r := newRun("RUNNING")
+		r.Owner, r.SessionID = owner, uuid.NewString()
+		if err := start(t.Context(), db, r, store.Budget{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	totals := func() (list [3]int) {
+		t.Helper()
+		for i, v := range []store.Viewer{{Owner: "ann"}, {Owner: "bob"}, {All: true}} {
+			page, total, err := db.Sessions(t.Context(), v, store.SessionQuery{Limit: 50, Page: 1})
+			if err != nil || len(page) < total {
+				t.Fatalf("%d of %d sessions: %v", len(page), total, err)
+			}
+			list[i] = total
+		}
+		return list
+	}
+	begin("ann")
+	if got := totals(); got != [3]int{1, 0, 1} {
+		t.Fatalf("at first %v", got)
+	}
+	store.KeepTotals(db)
+	if got := totals(); got != [3]int{1, 0, 1} {
+		t.Fatalf("counted %v", got)
+	}
+	store.RenewTotals(db)
+	begin("bob")
+	if got := totals(); got != [3]int{1, 1, 1} { // A total of nothing is not kept.
+		t.Errorf("a total was counted again: %v", got)
+	}
+	store.ForgetTotals(db)
+	if got := totals(); got != [3]int{1, 1, 2} {
+		t.Errorf("later %v", got)
+	}
+}

@@ -38,6 +38,7 @@ type DB struct {
 	executor          // for the statements that read and write little
 	bulk     executor // for the statements that may read or delete much, on the same connections
 	leases   executor // for the leases of runs; see Options.LeaseConns
+	totals   totals
 	// owners is what Check has read last.
 	owners atomic.Pointer[owner.Record]
 }
