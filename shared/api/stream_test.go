@@ -121,3 +121,23 @@ type broken struct{}
 func (broken) Header() http.Header       { return http.Header{} }
 func (broken) WriteHeader(int)           {}
 func (broken) Write([]byte) (int, error) { return 0, http.ErrHandlerTimeout }
+
+// discarded is a ResponseWriter that counts what is written.
+type discarded struct{ bytes int }
+
+func (*discarded) Header() http.Header           { return http.Header{} }
+func (*discarded) WriteHeader(int)               {}
+func (d *discarded) Write(p []byte) (int, error) { d.bytes += len(p); return len(p), nil }
+func (*discarded) Flush()                        {}
+
+// A long answer has thousands of tokens, and each is sent by the same timers and from the same buffer.
+func TestATokenIsSentWithoutAnAllocation(t *testing.T) { //nolint:paralleltest // others would allocate meanwhile
+	w := &discarded{}
+	s := openStream(w)
+	frame := []byte("event: RunContent\ndata: {}\n\n")
+	n := testing.AllocsPerRun(2000, func() { s.sendFrame(frame) })
+	s.close()
+	if n >= 1 || w.bytes != 2001*len(frame) {
+		t.Errorf("%v allocations, %d bytes", n, w.bytes)
+	}
+}

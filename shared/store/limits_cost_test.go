@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -80,8 +81,8 @@ func TestLimitsNeedNoFurtherRoundTrip(t *testing.T) {
 }
 
 // BenchmarkLimits compares a begin and an end of a run with all limits of a caller, an agent and the OS with those
-// without any. The two take turns. Its figures are medians of the processor time of this process, without PostgreSQL's:
-// that of the program, and that of the kernel, which grows with each time that the process waits.
+// without any. The two take turns. Its figures are medians of the processor time of this process, without
+// PostgreSQL's: that of the program, and that of the kernel, which grows with each time that the process waits.
 func BenchmarkLimits(b *testing.B) {
 	const block = 50
 	db := storetest.New(b)
@@ -193,4 +194,41 @@ func durable(b *testing.B) string {
 		b.Fatal(err)
 	}
 	return server.URL
+}
+
+// A begin and an end of a run send their arguments and little else, each in one statement: no text of SQL, and no
+// copy of the events. The messages and events of a run are nearly all of it.
+func TestARunSendsFewStatementsAndBytes(t *testing.T) {
+	t.Parallel()
+	var statements atomic.Int64
+	w, err := wiretap.Open(context.WithoutCancel(t.Context()), storetest.URL(t), func(m wiretap.Message) {
+		if m.Kind == 'E' {
+			statements.Add(1)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.Close)
+	db := storetest.Open(t, store.Options{URL: w.URL, MaxConns: 1})
+	frames := strings.Repeat("event: RunContent\ndata: {}\n\n", 2000)
+	streamed := func() {
+		t.Helper()
+		r := newRun("RUNNING")
+		if err := start(t.Context(), db, r, store.Budget{}); err != nil {
+			t.Fatal(err)
+		}
+		r.Status, r.Metrics = "COMPLETED", json.RawMessage("{}")
+		events := []store.Events{{RunID: r.RunID, Attempt: r.Attempt, Count: 2000, Frames: frames}}
+		if _, err := db.FinishRun(t.Context(), leg(r), r, events, store.Usage{ModelID: "m", Total: 10}, day); err != nil {
+			t.Fatal(err)
+		}
+	}
+	streamed() // The first one prepares the statements.
+	sent, executed := w.Sent.Load(), statements.Load()
+	streamed()
+	sent, executed = w.Sent.Load()-sent, statements.Load()-executed
+	if executed != 2 || sent > int64(len(frames))+1500 {
+		t.Errorf("%d statements of %d bytes for %d bytes of events", executed, sent, len(frames))
+	}
 }
