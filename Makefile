@@ -206,6 +206,11 @@ bench-base: ## Build the programs of the commit BASE into bin/base, for "go run 
 		CGO_ENABLED=0 go test -c -o $(BASE_DIR)/edge.test ./shared/edge
 	@git worktree remove --force $(BASE_DIR)/source
 
+.PHONY: bench-report
+bench-report: ## Measure the server beside the program BASE, and write docs/benchmarks.md with its charts
+	@test -x "$(BASE)" || { echo "bench-report: set BASE to the path of another keyway program"; exit 2; }
+	go run ./bench --base "$(BASE)" --growth --report docs
+
 .PHONY: bench
 bench: ## Measure the server; bench/README.md shows how to measure AgentOS beside it
 	go run ./bench

@@ -48,6 +48,10 @@ type flags struct {
 	rounds int
 	// tokens is the length of the model's answer.
 	tokens int
+	// growth measures a database that grows by SQL, instead of the cells of the server.
+	growth bool
+	// report is the directory of the report with charts; empty: none.
+	report string
 	// only is a part of the names of the cells to measure; empty: all.
 	only string
 	// json prints every sample instead of the table.
@@ -104,6 +108,8 @@ func parse() (f flags) {
 		"with --lambda or --authorizer, a directory that make bench-base has filled")
 	seconds := flag.Float64("seconds", 3, "how long the load of a cell lasts")
 	flag.IntVar(&f.rounds, "rounds", 3, "how often each cell is measured")
+	flag.BoolVar(&f.growth, "growth", false, "measure a database of 1,000 and of 1,000,000 sessions, after the cells")
+	flag.StringVar(&f.report, "report", "", "write benchmarks.md with charts below this `directory` too")
 	flag.StringVar(&f.only, "only", "", "measure only the cells of the server whose name contains this `text`")
 	flag.IntVar(&f.tokens, "tokens", 200, "the length of the model's answer")
 	flag.BoolVar(&f.authorizer, "authorizer", false, "measure the Lambda authorizer instead of the server")
@@ -148,6 +154,10 @@ func (f flags) conflict() string {
 	switch {
 	case f.authorizer && f.lambda, (f.authorizer || f.lambda) && f.steps > 0:
 		return "use one of --authorizer, --lambda and --steps"
+	case f.report != "" && f.base == "" && f.peer == "":
+		return "--report compares two servers; use --base or --peer"
+	case f.growth && f.peer != "":
+		return "--growth fills Keyway's own tables; use --base"
 	case f.base != "" && f.peer != "":
 		return "use --base or --peer, because the table compares two servers"
 	case f.door != "" && doorNamed(f.door) == nil:
@@ -222,7 +232,12 @@ func build(ctx context.Context) error {
 // run measures the servers and prints the figures. When it returns, every process that
 // it started has ended.
 func run(ctx context.Context, f flags) error {
-	return measureServers(ctx, f, keywayConfig, (*bench).measure)
+	return measureServers(ctx, f, keywayConfig, func(b *bench, ctx context.Context) error {
+		if err := b.measure(ctx); err != nil || !f.growth {
+			return err
+		}
+		return b.measureGrowth(ctx)
+	})
 }
 
 // measureServers builds Keyway, describes the servers, calls measure, which starts them,
@@ -270,6 +285,11 @@ func (b *bench) print() error {
 		}
 		if s.failed > 0 {
 			say("%s wrote last:\n%s", s.name, s.tail())
+		}
+	}
+	if b.flags.report != "" {
+		if err := b.report.publish(b.flags.report); err != nil {
+			return err
 		}
 	}
 	if b.json {

@@ -135,7 +135,7 @@ var rooms = map[string]string{
 	"functions/migrate": "shared/lambdaboot shared/config shared/config/deployed shared/fault " +
 		"shared/logging shared/store shared/store/migrations github.com/aws/aws-lambda-go",
 	"bench": "shared/lambdahttp/lambdatest shared/store/devpg shared/store/wiretap " +
-		"github.com/aws/aws-lambda-go/events github.com/jackc/pgx github.com/modelcontextprotocol/go-sdk",
+		"github.com/aws/aws-lambda-go/events github.com/jackc/pgx github.com/modelcontextprotocol/go-sdk gonum.org/v1/plot",
 	"bench/emptylambda": "github.com/aws/aws-lambda-go/lambda",
 	"client":            "github.com/tmaxmax/go-sse",
 	"shared/cli": "shared/ client github.com/google/uuid github.com/alecthomas/kong " +
