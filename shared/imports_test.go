@@ -110,7 +110,7 @@ var rooms = map[string]string{
 		"github.com/standard-webhooks/standard-webhooks",
 	"shared/lambdaruntime": "shared/logging",
 	"shared/lambdahttp": "shared/fault shared/strictjson shared/authz shared/edge shared/logging " +
-		"shared/lambdaruntime",
+		"shared/lambdaruntime github.com/aws/aws-lambda-go github.com/awslabs/aws-lambda-go-api-proxy/core",
 	"shared/lambdahttp/lambdatest": "",
 	"shared/agents": "shared/config shared/model shared/model/providers shared/run shared/tool " +
 		"shared/tool/builtin",
