@@ -115,7 +115,7 @@ func parse() (f flags) {
 	flag.BoolVar(&f.authorizer, "authorizer", false, "measure the Lambda authorizer instead of the server")
 	flag.BoolVar(&f.lambda, "lambda", false, "measure the Lambda functions instead of the server")
 	flag.BoolVar(&f.warm, "warm", false, "with --lambda, measure warm functions only")
-	flag.StringVar(&f.door, "door", "", "measure runs by another `API` (chat, responses or agui) beside AgentOS's, "+
+	flag.StringVar(&f.door, "door", "", "measure runs by another `API` (chat, responses, agui or mcp) beside AgentOS's, "+
 		"instead of the server")
 	flag.IntVar(&f.steps, "steps", 0, "measure runs of up to this many steps, and their followers, instead of the server")
 	flag.IntVar(&f.resultKB, "result-kb", maxResultKB, "with --steps, the size of a tool's result in KiB")
@@ -161,7 +161,7 @@ func (f flags) conflict() string {
 	case f.base != "" && f.peer != "":
 		return "use --base or --peer, because the table compares two servers"
 	case f.door != "" && doorNamed(f.door) == nil:
-		return "--door is chat, responses or agui"
+		return "--door is chat, responses, agui or mcp"
 	case f.door != "" && (f.base != "" || f.peer != "" || f.authorizer || f.lambda || f.steps > 0):
 		return "--door compares two APIs of one server; use it alone"
 	case f.warm && !f.lambda:

@@ -209,7 +209,7 @@ func (a mcpDoor) mcpRun(r *request, agent string, c mcp.Call) (out mcp.Result, e
 		return out, err
 	}
 	asked, err := a.inputOf(inner, &createRun{
-		Message: in.Message, SessionID: in.SessionID, Stream: true, Key: r.Header.Get("Idempotency-Key"),
+		Message: in.Message, SessionID: in.SessionID, Stream: c.Progress != nil, Key: r.Header.Get("Idempotency-Key"),
 	})
 	if err != nil {
 		return out, err
@@ -430,7 +430,7 @@ func (a mcpDoor) mcpDecide(
 		return mcpResult(c, runOf(row)), nil
 	}
 	events := a.Runner.Continue(r.Context(), viewer, q, run.Continuation{
-		Answers: answers, Streamed: true, Caller: callerOf(inner), Spender: spender,
+		Answers: answers, Streamed: c.Progress != nil, Caller: callerOf(inner), Spender: spender,
 		Request: requestOf(r.Header.Get("Idempotency-Key"), asked),
 	})
 	out, err = a.mcpOutcome(inner, c, events)

@@ -1,0 +1,37 @@
+package protocol
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/keyway-agents/keyway/shared/door/mcp"
+)
+
+// BenchmarkServe measures one call of a tool that does nothing, among five tools.
+func BenchmarkServe(b *testing.B) {
+	tool := mcp.Tool{
+		Name: "a", Description: "d", Fields: []mcp.Field{{Name: "message", Required: true}, {Name: "session_id"}},
+		Call: func(mcp.Call) (mcp.Result, error) { return mcp.Result{Texts: []string{"fine"}}, nil },
+	}
+	offer := mcp.Offer{Name: "os", Unlisted: func(string) error { return nil }}
+	for _, name := range []string{"a", "b", "get_run", "continue_run", "cancel_run"} {
+		tool.Name = name
+		offer.Tools = append(offer.Tools, tool)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		r := httptest.NewRequest(http.MethodPost, "/mcp", strings.NewReader(
+			`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"message":"m"}}}`))
+		r.Header = http.Header{
+			"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"},
+			"Mcp-Protocol-Version": {"2025-11-25"},
+		}
+		w := httptest.NewRecorder()
+		Serve(w, r, offer)
+		if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "fine") {
+			b.Fatal(w.Code, w.Body)
+		}
+	}
+}
