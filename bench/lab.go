@@ -131,7 +131,8 @@ func (l *lab) subject(ctx context.Context, name string, command func(port string
 // made here and not by "keyway token", because the peer must be measurable alone.
 func adminToken(secret string, now time.Time) string {
 	claims, err := json.Marshal(map[string]any{
-		"sub": "bench", "aud": "bench", "scopes": []string{"agent_os:admin"}, "iat": now.Unix(), "exp": now.Add(24 * time.Hour).Unix(),
+		"sub": "bench", "aud": "bench", "scopes": []string{"agent_os:admin"},
+		"iat": now.Unix(), "exp": now.Add(24 * time.Hour).Unix(),
 	})
 	if err != nil {
 		panic(err) // strings and numbers

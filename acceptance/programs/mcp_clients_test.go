@@ -202,7 +202,7 @@ func TestRealMCPClients(t *testing.T) {
 			}
 			client.say(runs[0].ID)
 			got := client.seen()
-			if !slices.Equal(got.Tools, []string{"assistant", "cancel_run", "continue_run", "get_run"}) {
+			if !slices.Equal(got.Tools, []string{"assistant", "get_run", "continue_run", "cancel_run"}) {
 				t.Errorf("carl sees %q", got.Tools)
 			}
 			if !strings.HasPrefix(got.Answer, "you said hello") || got.Session == "" {

@@ -20,6 +20,6 @@ func main() {
 		Agents:  agents.Open,
 		Queue:   sqs.Open,
 		Trace:   otlp.Open,
-		MCP:     protocol.Serve,
+		MCP:     protocol.New,
 	})
 }

@@ -228,7 +228,7 @@ func newServiceAt(t *testing.T, url string, answers ...answer) *service {
 		api.Runs{
 			DB: s.db, Runner: runner, Follow: follow.New(s.db), Notes: models, Agents: list, Isolation: isolation,
 			Revoked: revoked, Now: time.Now, NewID: uuid.New,
-			MCP: protocol.Serve, OS: api.Identity{ID: "test-os", Name: "Test", Version: "1"},
+			MCP: protocol.New("test-os", "Test", "1"),
 		},
 		api.Sessions{DB: s.db, Isolation: isolation, Agents: listed, Now: time.Now, NewID: uuid.New},
 		api.Memories{DB: s.db, Isolation: isolation, Now: time.Now, NewID: uuid.New},

@@ -22,12 +22,6 @@ import (
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// Identity is how a door introduces the OS.
-type Identity struct {
-	// ID is the id in keyway.yaml, Name is for people, and Version is Keyway's own. ID is required.
-	ID, Name, Version string
-}
-
 // mcpEndpoint is the one endpoint of the door for MCP. Its answer is an event stream with one JSON-RPC message, and
 // with notifications before it if the client asks for them.
 func (a Runs) mcpEndpoint() Endpoint {
@@ -57,7 +51,7 @@ func (a Runs) mcp(w http.ResponseWriter, r *request, _ nothing) error {
 	inner.Body = io.NopCloser(bytes.NewReader(body))
 	door := mcpDoor{a, w}
 	a.MCP(w, inner, mcp.Offer{
-		Name: a.OS.ID, Title: a.OS.Name, Version: a.OS.Version, Tools: door.mcpTools(r),
+		Tools:    door.mcpTools(r),
 		Unlisted: func(tool string) error { return door.mcpUnlisted(r, tool) }, Refused: mcpRefused,
 	})
 	return nil

@@ -97,7 +97,7 @@ func (c client) tools() (names []string) {
 func TestAnMCPClientSeesTheAgentsThatItsCallerMayRun(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
-	ours := []string{"cancel_run", "continue_run", "get_run"}
+	ours := []string{"get_run", "continue_run", "cancel_run"}
 	for caller, agents := range map[string][]string{"ann": {"a", "b"}, "onlyb": {"b"}, "mapped": {"a"}} {
 		if diff := cmp.Diff(append(agents, ours...), s.connect(caller, nil).tools()); diff != "" {
 			t.Errorf("%s: %s", caller, diff)

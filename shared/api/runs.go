@@ -59,8 +59,6 @@ type Runs struct {
 	Now func() time.Time
 	// MCP speaks the protocol of the door for MCP. Defaults to none: then the door answers 404.
 	MCP mcp.Server
-	// OS is how the door for MCP introduces itself. Required with MCP.
-	OS Identity
 	// NewID makes the ids of files and merged memories. Required.
 	NewID func() uuid.UUID
 }

@@ -435,7 +435,7 @@ func (s *server) apply(p prepared) {
 		Version: version.ThisBuild().Version, Started: s.started, Decisions: s.decisions,
 		Hash: s.hash, Audit: audit.New(s.audited, s.hash, p.authorizer.Agents),
 		MaxRuns: s.capacity.runs, Tracer: s.spans.Tracer, Local: local, Dev: dev,
-		MCP: protocol.Serve,
+		MCP: protocol.New,
 	})
 	s.applyNotify(p.cfg.Notify)
 	s.retention.Store(&p.cfg.Retention)

@@ -48,8 +48,8 @@ type Function struct {
 	Queue func(url string, lookup func(string) (string, bool)) (queue.Queue, error)
 	// Trace opens the exporter of spans. Defaults to none, so that a function without runs doesn't link it.
 	Trace func(lookup func(string) (string, bool), version string, log *slog.Logger) (trace.Exporter, error)
-	// MCP speaks the protocol of the door for MCP. Defaults to none, as Trace.
-	MCP mcp.Server
+	// MCP makes what speaks the protocol of the door for MCP. Defaults to none, as Trace.
+	MCP func(id, name, version string) mcp.Server
 }
 
 // Serve answers the function's routes. It doesn't return.

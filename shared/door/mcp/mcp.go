@@ -14,14 +14,12 @@ import (
 	"strings"
 )
 
-// Server answers one request of a client with what is offered to it. protocol.Serve is one. Only programs that execute
+// Server answers one request of a client with what is offered to it. protocol.New makes one. Only programs that execute
 // runs link the protocol.
 type Server func(http.ResponseWriter, *http.Request, Offer)
 
 // Offer is what one caller can use.
 type Offer struct {
-	// Name, Title and Version describe the OS to the client.
-	Name, Title, Version string
 	// Tools are what the caller is allowed to call, in the order of the list.
 	Tools []Tool
 	// Unlisted is called for a call of another tool. If the caller isn't allowed to know whether there is such a tool,

@@ -9,13 +9,14 @@ import (
 	"github.com/keyway-agents/keyway/shared/door/mcp"
 )
 
-// BenchmarkServe measures one call of a tool that does nothing, among five tools.
-func BenchmarkServe(b *testing.B) {
+// BenchmarkServer measures one call of a tool that does nothing, among five tools.
+func BenchmarkServer(b *testing.B) {
 	tool := mcp.Tool{
 		Name: "a", Description: "d", Fields: []mcp.Field{{Name: "message", Required: true}, {Name: "session_id"}},
 		Call: func(mcp.Call) (mcp.Result, error) { return mcp.Result{Texts: []string{"fine"}}, nil },
 	}
-	offer := mcp.Offer{Name: "os", Unlisted: func(string) error { return nil }}
+	serve := New("os", "", "1")
+	offer := mcp.Offer{Unlisted: func(string) error { return nil }}
 	for _, name := range []string{"a", "b", "get_run", "continue_run", "cancel_run"} {
 		tool.Name = name
 		offer.Tools = append(offer.Tools, tool)
@@ -29,7 +30,7 @@ func BenchmarkServe(b *testing.B) {
 			"Mcp-Protocol-Version": {"2025-11-25"},
 		}
 		w := httptest.NewRecorder()
-		Serve(w, r, offer)
+		serve(w, r, offer)
 		if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "fine") {
 			b.Fatal(w.Code, w.Body)
 		}

@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -21,55 +22,88 @@ import (
 	"github.com/keyway-agents/keyway/shared/door/mcp"
 )
 
-// Serve answers one POST. It is a mcp.Server. It returns when the calls have returned, also if the client has
-// disconnected.
-func Serve(w http.ResponseWriter, r *http.Request, offer mcp.Offer) {
-	a := &answer{ResponseWriter: w}
-	server := sdk.NewServer(
-		&sdk.Implementation{Name: offer.Name, Title: offer.Title, Version: offer.Version},
-		&sdk.ServerOptions{
-			Capabilities: &sdk.ServerCapabilities{Tools: &sdk.ToolCapabilities{}},
-			PageSize:     len(offer.Tools) + 1,
-			// The list is one caller's, and a change of tokens or of keyway.yaml changes it.
-			SetCacheable: func(_ context.Context, _ sdk.Request, c *sdk.Cacheable) { c.CacheScope = "private" },
-			Logger:       slog.New(slog.DiscardHandler), // it would log what clients send
-		},
-	)
-	for _, tool := range offer.Tools {
-		server.AddTool(described(tool), func(ctx context.Context, req *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
-			a.working.Add(1)
-			defer a.working.Done()
-			call := callOf(ctx, req)
-			call.Begun = a.keepAlive
-			result, err := tool.Call(call)
-			if err != nil {
-				return a.failed(err, offer)
-			}
-			return resultOf(result), nil
-		})
-	}
-	server.AddReceivingMiddleware(func(next sdk.MethodHandler) sdk.MethodHandler {
-		return func(ctx context.Context, method string, req sdk.Request) (sdk.Result, error) {
-			call, ok := req.(*sdk.CallToolRequest)
-			listed := func(t mcp.Tool) bool { return t.Name == call.Params.Name }
-			if !ok || slices.ContainsFunc(offer.Tools, listed) {
-				return next(ctx, method, req)
-			}
-			if err := offer.Unlisted(call.Params.Name); err != nil {
-				return a.failed(err, offer)
-			}
-			return next(ctx, method, req) // the SDK's own error
-		}
+// New makes a server of an OS, which is described by its id, its name and Keyway's version. The server returns when the
+// calls of a request have returned, also if the client has disconnected.
+func New(id, name, version string) mcp.Server {
+	server := sdk.NewServer(&sdk.Implementation{Name: id, Title: name, Version: version}, &sdk.ServerOptions{
+		Capabilities: &sdk.ServerCapabilities{Tools: &sdk.ToolCapabilities{}},
+		// The list is one caller's, and a change of tokens or of keyway.yaml changes it.
+		SetCacheable: func(_ context.Context, _ sdk.Request, c *sdk.Cacheable) { c.CacheScope = "private" },
+		Logger:       slog.New(slog.DiscardHandler), // it would log what clients send
 	})
+	// The tools are those of a request. To add them to a server of its own would cost more than the rest of the
+	// request, so that the SDK knows one tool, which stands for all.
+	server.AddTool(&sdk.Tool{Name: anyTool, InputSchema: &jsonschema.Schema{Type: "object"}}, call)
+	server.AddReceivingMiddleware(offered)
 	handler := sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return server }, &sdk.StreamableHTTPOptions{
 		Stateless: true,
 		Logger:    slog.New(slog.DiscardHandler),
 		// A web page that reaches this server under another name has no token, and a proxy on this machine is allowed.
 		DisableLocalhostProtection: true,
-		MaxRequestBodyBytes:        -1, // the caller of Serve has bounded the body
+		MaxRequestBodyBytes:        -1, // the caller has bounded the body
 	})
-	handler.ServeHTTP(a, r)
-	a.end()
+	return func(w http.ResponseWriter, r *http.Request, offer mcp.Offer) {
+		a := &answer{ResponseWriter: w, offer: offer}
+		handler.ServeHTTP(a, r.WithContext(context.WithValue(r.Context(), contextKey{}, a)))
+		a.end()
+	}
+}
+
+// anyTool is the name by which the SDK knows all tools. No client can call it: it is no name of a tool.
+const anyTool = "any tool"
+
+// contextKey is the key of the *answer in the context of a request.
+type contextKey struct{}
+
+// toolKey is the key of the tool that is called in the context of a call.
+type toolKey struct{}
+
+// offered answers a list and chooses the tool of a call, by what is offered to the request's caller.
+func offered(next sdk.MethodHandler) sdk.MethodHandler {
+	return func(ctx context.Context, method string, req sdk.Request) (sdk.Result, error) {
+		a, ok := ctx.Value(contextKey{}).(*answer)
+		if !ok {
+			return nil, &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: "Internal server error"}
+		}
+		switch req := req.(type) {
+		case *sdk.ListToolsRequest:
+			list := &sdk.ListToolsResult{Tools: []*sdk.Tool{}, Cacheable: sdk.Cacheable{CacheScope: "private"}}
+			for _, tool := range a.offer.Tools {
+				list.Tools = append(list.Tools, described(tool))
+			}
+			return list, nil
+		case *sdk.CallToolRequest:
+			name := req.Params.Name
+			i := slices.IndexFunc(a.offer.Tools, func(t mcp.Tool) bool { return t.Name == name })
+			if i < 0 {
+				if err := a.offer.Unlisted(name); err != nil {
+					return a.failed(err)
+				}
+				return nil, &jsonrpc.Error{Code: jsonrpc.CodeInvalidParams, Message: fmt.Sprintf("unknown tool %.100q", name)}
+			}
+			req.Params.Name = anyTool
+			ctx = context.WithValue(ctx, toolKey{}, a.offer.Tools[i])
+		}
+		return next(ctx, method, req)
+	}
+}
+
+// call executes a call of the tool in ctx.
+func call(ctx context.Context, req *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
+	a, _ := ctx.Value(contextKey{}).(*answer)
+	tool, ok := ctx.Value(toolKey{}).(mcp.Tool)
+	if a == nil || !ok {
+		return nil, &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: "Internal server error"}
+	}
+	a.working.Add(1)
+	defer a.working.Done()
+	c := callOf(ctx, req)
+	c.Begun = a.keepAlive
+	result, err := tool.Call(c)
+	if err != nil {
+		return a.failed(err)
+	}
+	return resultOf(result), nil
 }
 
 // described returns the tool as the SDK lists it.
@@ -154,6 +188,7 @@ func resultOf(r mcp.Result) *sdk.CallToolResult {
 // has the status and the headers of HTTP instead, so that clients see which scopes to ask for.
 type answer struct {
 	http.ResponseWriter
+	offer   mcp.Offer
 	working sync.WaitGroup
 
 	mu      sync.Mutex
@@ -193,10 +228,10 @@ func (a *answer) comment() {
 }
 
 // failed returns the answer to a call that ended with an error.
-func (a *answer) failed(err error, offer mcp.Offer) (*sdk.CallToolResult, error) {
+func (a *answer) failed(err error) (*sdk.CallToolResult, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	r := offer.Refused(err)
+	r := a.offer.Refused(err)
 	if r == nil {
 		out := &sdk.CallToolResult{}
 		out.SetError(err)
