@@ -210,14 +210,14 @@ func Answers(resume []byte, most int) (runID string, answers run.Answers, err er
 		}
 		runID, answers[call] = of, wire.ToolExecution{ToolCallID: call}
 		if entry.Status == "resolved" {
-			answers[call] = answer(call, entry.Payload)
+			answers[call] = Answer(call, entry.Payload)
 		}
 	}
 	return runID, answers, err
 }
 
-// answer returns the answer to one interrupt.
-func answer(call string, payload json.RawMessage) wire.ToolExecution {
+// Answer returns the answer to one question of a paused run, as Answers does.
+func Answer(call string, payload json.RawMessage) wire.ToolExecution {
 	out := wire.ToolExecution{ToolCallID: call}
 	if len(payload) == 0 || string(payload) == "null" {
 		return out

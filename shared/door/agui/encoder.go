@@ -24,11 +24,29 @@ type Encoder struct {
 	json        *json.Encoder // writes to buf
 
 	started, ended bool
-	text           string // the id of the open text message, or ""
-	thought        string // the id of the open reasoning message, or ""
+	text, thought  open   // the open message, and the open thought
+	plain          bool   // buf has no line end of which a client could take it for that of a frame
 	parent         string // the id of the last text message of this answer of the model, or ""
 	shown          map[string]bool
 	usage          []usage
+}
+
+// open is a message that is open.
+type open struct {
+	id   string // "" for none
+	head []byte // of the frames with its pieces
+}
+
+// opened returns the message whose pieces are events of this type.
+func opened(id, kind string) open {
+	head := wire.AppendText([]byte(`data: {"type":"`+kind+`","messageId":`), id)
+	return open{id, append(head, `,"delta":`...)}
+}
+
+// add writes a piece of the message.
+func (o open) add(to *bytes.Buffer, text string) {
+	frame := append(to.AvailableBuffer(), o.head...)
+	to.Write(append(wire.AppendText(frame, text), "}\n\n"...))
 }
 
 // NewEncoder returns an encoder for a request of this thread and run.
@@ -42,19 +60,32 @@ func NewEncoder(threadID, runID string) *Encoder {
 // Event returns the frames of an event of a run: none for one that AG-UI doesn't show. They are valid until the next
 // call.
 func (e *Encoder) Event(event wire.Event) []byte {
-	e.buf.Reset()
+	e.begin()
 	if !e.ended {
 		e.add(event)
 	}
-	return wire.EscapeLines(e.buf.Bytes())
+	return e.frames()
 }
 
 // HandedOver returns the last frames of a request whose run another process continues.
 func (e *Encoder) HandedOver(wire.Accepted) []byte {
-	e.buf.Reset()
+	e.begin()
 	if !e.ended {
 		e.fail("The run continues in another process. Send the same request again, with the same runId, to receive its "+
 			"events from the first one.", CodeContinues)
+	}
+	return e.frames()
+}
+
+func (e *Encoder) begin() {
+	e.buf.Reset()
+	e.plain = true
+}
+
+// frames returns what was written. Most events are pieces of messages, in which AppendText has escaped the line ends.
+func (e *Encoder) frames() []byte {
+	if e.plain {
+		return e.buf.Bytes()
 	}
 	return wire.EscapeLines(e.buf.Bytes())
 }
@@ -118,41 +149,46 @@ func (e *Encoder) start(h wire.Head) {
 // content adds a piece of an answer. The ids of messages are unique among those of all requests for the run, and the
 // same whenever its events are read again.
 func (e *Encoder) content(c wire.Content) {
-	id := fmt.Sprintf("%s-%d", c.RunID, c.EventIndex)
 	if c.ReasoningContent != "" {
 		e.closeText()
-		if e.thought == "" {
-			e.thought = id
+		if e.thought.id == "" {
+			id := e.messageID(c)
+			e.thought = opened(id, "REASONING_MESSAGE_CONTENT")
 			e.write(named{Type: "REASONING_START", MessageID: id})
 			e.write(named{Type: "REASONING_MESSAGE_START", MessageID: id, Role: "reasoning"})
 		}
-		e.write(delta{"REASONING_MESSAGE_CONTENT", e.thought, c.ReasoningContent})
+		e.thought.add(&e.buf, c.ReasoningContent)
 	}
 	if c.Content != "" {
 		e.closeThought()
-		if e.text == "" {
+		if e.text.id == "" {
+			id := e.messageID(c)
 			if c.ReasoningContent != "" { // One event has both, and two messages must not have one id.
 				id += "-text"
 			}
-			e.text, e.parent = id, id
+			e.text, e.parent = opened(id, "TEXT_MESSAGE_CONTENT"), id
 			e.write(named{Type: "TEXT_MESSAGE_START", MessageID: id, Role: "assistant"})
 		}
-		e.write(delta{"TEXT_MESSAGE_CONTENT", e.text, c.Content})
+		e.text.add(&e.buf, c.Content)
 	}
 }
 
+func (e *Encoder) messageID(c wire.Content) string {
+	return fmt.Sprintf("%s-%d", c.RunID, c.EventIndex)
+}
+
 func (e *Encoder) closeText() {
-	if e.text != "" {
-		e.write(named{Type: "TEXT_MESSAGE_END", MessageID: e.text})
-		e.text = ""
+	if e.text.id != "" {
+		e.write(named{Type: "TEXT_MESSAGE_END", MessageID: e.text.id})
+		e.text = open{}
 	}
 }
 
 func (e *Encoder) closeThought() {
-	if e.thought != "" {
-		e.write(named{Type: "REASONING_MESSAGE_END", MessageID: e.thought})
-		e.write(named{Type: "REASONING_END", MessageID: e.thought})
-		e.thought = ""
+	if e.thought.id != "" {
+		e.write(named{Type: "REASONING_MESSAGE_END", MessageID: e.thought.id})
+		e.write(named{Type: "REASONING_END", MessageID: e.thought.id})
+		e.thought = open{}
 	}
 }
 
@@ -280,6 +316,7 @@ func (e *Encoder) fail(text, code string) {
 
 // write adds one frame. JSON escapes line ends, so that no text can end the frame.
 func (e *Encoder) write(v any) {
+	e.plain = false
 	e.buf.WriteString("data: ")
 	if err := e.json.Encode(v); err != nil { // it ends with a line end
 		panic(fmt.Sprintf("agui: %T: %v", v, err)) // texts, numbers and JSON that was stored always encode
@@ -309,11 +346,6 @@ type (
 		Type      string `json:"type"`
 		MessageID string `json:"messageId"`
 		Role      string `json:"role,omitempty"`
-	}
-	delta struct {
-		Type      string `json:"type"`
-		MessageID string `json:"messageId"`
-		Delta     string `json:"delta"`
 	}
 	toolStart struct {
 		Type   string `json:"type"`
