@@ -84,6 +84,21 @@ var doors = []door{
 		},
 	},
 	{
+		name: "ai-sdk",
+		runs: func(agent, session, message, key string) ask {
+			body, _ := json.Marshal(map[string]any{"id": session, "trigger": "submit-message", "messages": []any{
+				map[string]any{"id": "1", "role": "user", "parts": []any{map[string]any{"type": "text", "text": message}}}}})
+			return ask{"POST", "/agents/" + agent + "/ai-sdk", string(body),
+				[]string{"Content-Type", asJSON, "Idempotency-Key", key}}
+		},
+		reads: readsAISDK,
+		approves: func(agent, session, runID, callID string) ask {
+			return ask{"POST", "/agents/" + agent + "/ai-sdk", `{"id":"` + session + `","messages":[{"id":"2",` +
+				`"role":"assistant","metadata":{"run_id":"` + runID + `"},"parts":[{"type":"dynamic-tool","toolCallId":"` + callID +
+				`","state":"approval-responded","approval":{"id":"x","approved":true}}]}]}`, []string{"Content-Type", asJSON}}
+		},
+	},
+	{
 		name: route.OpenAI,
 		runs: func(agent, session, message, key string) ask {
 			body, _ := json.Marshal(map[string]any{"model": agent, "stream": true,
@@ -175,6 +190,24 @@ func readsAGUI(t *testing.T, r process.Reply) (out ended) {
 			out.state = map[any]string{"success": "completed", "interrupt": "paused", "cancelled": "failed"}[result["type"]]
 		case "RUN_ERROR":
 			out.state, out.problem = "failed", fmt.Sprint(e["message"])
+		}
+	}
+	return out
+}
+
+func readsAISDK(t *testing.T, r process.Reply) (out ended) {
+	t.Helper()
+	for _, e := range dataOf(t, r.Body) {
+		switch e["type"] {
+		case "start":
+			value, _ := e["messageMetadata"].(map[string]any)
+			out.runID = fmt.Sprint(value["run_id"])
+		case "text-delta":
+			out.text += fmt.Sprint(e["delta"])
+		case "finish":
+			out.state = map[any]string{"stop": "completed", "tool-calls": "paused"}[e["finishReason"]]
+		case "error":
+			out.state, out.problem = "failed", fmt.Sprint(e["errorText"])
 		}
 	}
 	return out

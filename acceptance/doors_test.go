@@ -338,6 +338,9 @@ var probes = map[route.Name]func(agent, run string) ask{
 	route.AGUIRun: func(agent, _ string) ask {
 		return doorOf(route.AGUI).runs(agent, "probe", "hello", "probe")
 	},
+	route.AISDKRun: func(agent, _ string) ask {
+		return doorOf("ai-sdk").runs(agent, "probe", "hello", "probe")
+	},
 	route.Completions: func(agent, _ string) ask { return doorOf(route.OpenAI).runs(agent, "probe", "hello", "probe") },
 	route.Model:       func(agent, _ string) ask { return ask{"GET", "/v1/models/" + agent, "", nil} },
 	route.Responses: func(agent, _ string) ask {

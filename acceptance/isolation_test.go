@@ -60,6 +60,11 @@ var attempts = []attempt{
 	{route.ResumeRun, "POST /agents/assistant/runs/RUN/resume", "session_id=HERS&last_event_index=0", 404, true},
 	{route.ResumeRun, "POST /agents/assistant/runs/RUNNING/resume", "", 404, false},
 
+	{route.AISDKRun, "POST /agents/assistant/ai-sdk",
+		`{"id":"HERS","messages":[{"id":"1","role":"user","parts":[{"type":"text","text":"hello"}]}]}`, 200, false},
+	{route.AISDKRun, "POST /agents/assistant/ai-sdk", `{"id":"HERS","messages":[{"role":"assistant","metadata":` +
+		`{"run_id":"PAUSED"},"parts":[{"type":"dynamic-tool","toolCallId":"call_1_1","state":"approval-responded",` +
+		`"approval":{"id":"1","approved":true}}]}]}`, 404, false},
 	{route.AGUIRun, "POST /agents/assistant/agui",
 		`{"threadId":"HERS","runId":"1","messages":[{"id":"1","role":"user","content":"hello"}]}`, 200, false},
 	{route.AGUIRun, "POST /agents/assistant/agui", `{"threadId":"HERS","runId":"2","messages":[],` +

@@ -91,11 +91,13 @@ var rooms = map[string]string{
 		"shared/logging shared/tool shared/store shared/queue shared/wire github.com/google/uuid",
 	"shared/door/mcp":          "shared/wire",
 	"shared/door/mcp/protocol": "shared/door/mcp github.com/google/jsonschema-go github.com/modelcontextprotocol/go-sdk",
+	"shared/door/aisdk":        "shared/door/agui shared/fault shared/run shared/strictjson shared/wire",
 	"shared/door/agui":         "shared/fault shared/model shared/pgvalue shared/run shared/strictjson shared/wire",
 	"shared/api": "shared/trace shared/bound shared/fault shared/limit shared/pgvalue shared/strictjson shared/wire " +
 		"shared/input shared/route " +
 		"shared/authz shared/config shared/owner shared/store shared/follow shared/notes shared/revoke shared/run " +
-		"shared/audit shared/logging shared/door/mcp shared/door/openai shared/door/agui shared/model console " +
+		"shared/audit shared/logging shared/door/mcp shared/door/openai shared/door/agui shared/door/aisdk shared/model " +
+		"console " +
 		"github.com/google/uuid github.com/rs/cors",
 	"shared/door/openai": "shared/bound shared/fault shared/input shared/strictjson shared/wire",
 	"shared/apidoc":      "shared/api shared/bound shared/input shared/route shared/wire",

@@ -34,6 +34,14 @@ var (
 	})
 )
 
+var _ = tried(entry{
+	program: "AI SDK's chat, the class below useChat, with DefaultChatTransport", name: "openai-node",
+	pkgs:  []string{"ai"},
+	tried: "runs, a tool, thoughts, approvals, a form, an error and a refused token, at `/agents/{agent_id}/ai-sdk`",
+	not:   "a stream is not resumed after a lost connection",
+	date:  "2026-11-30",
+})
+
 const withTools = `agents:
   - {id: assistant, model: "openai-responses:gpt-5.2", tools: [look_up, delete_account, book, sign]}
 `
@@ -212,5 +220,44 @@ func TestAGUIsTypesForPythonValidateAStream(t *testing.T) {
 		if types := strings.Join(strings.Fields(string(got)), " "); err != nil || types != want {
 			t.Errorf("%s: %v\n%s\nwant %s, of\n%s", said, err, got, want, stream)
 		}
+	}
+}
+
+func TestAISDKsChatRunsAnAgent(t *testing.T) {
+	t.Parallel()
+	program(t, "openai-node")
+	r := serveAGUI(t, nil)
+	var got []string
+	for line := range strings.Lines(node(t, "openai-node", "ui.mjs", r.URL, r.Tokens["ann"])) {
+		var s struct {
+			Step, Role, Error, Named string
+			Count                    int
+			Parts                    []string
+		}
+		if err := json.Unmarshal([]byte(line), &s); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		s.Error, _, _ = strings.Cut(s.Error, ": Not enough segments")
+		got = append(got, strings.TrimSpace(fmt.Sprintf("%s: %s %d %s %s %s", s.Step, s.Role, s.Count, s.Named,
+			strings.Join(s.Parts, ", "), s.Error)))
+	}
+	want := []string{
+		"a run: assistant 2 ui step-start, text you said hello",
+		"a tool: assistant 4 ui step-start, text Let me look., look_up output-available tea, for ann, step-start, " +
+			"text you said tea, for ann",
+		"thoughts: assistant 6 ui step-start, reasoning hm, text so it is",
+		"a pause: assistant 8 ui step-start, delete_account approval-requested",
+		"approved: assistant 8 ui step-start, delete_account output-available account 7 is gone, step-start, " +
+			"text you said account 7 is gone",
+		"another pause: assistant 10 ui step-start, delete_account approval-requested",
+		"denied: assistant 10 ui step-start, delete_account approval-responded, step-start, text you said keep it",
+		"input: assistant 12 ui step-start, book input-available",
+		"given: assistant 12 ui step-start, book output-available 2 seats for Alien, step-start, " +
+			"text you said 2 seats for Alien",
+		"an error: assistant 2 ui-error step-start, text half The model's answer ended before it was complete",
+		`no token: user 1  text hello {"detail":"Invalid token`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }

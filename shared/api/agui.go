@@ -35,7 +35,7 @@ type aguiRun struct {
 
 // agui starts a run, or continues one with resume. The answer is a stream of AG-UI's events. Every check that can end
 // in a 4xx comes before the run starts.
-func (a Runs) agui(w http.ResponseWriter, r *request, in aguiRun) error {
+func (a Runs) agui(w http.ResponseWriter, r *request, in *aguiRun) error {
 	runID, answers, err := agui.Answers(in.Body.Resume, r.bounds.Of(bound.ToolCalls))
 	if err != nil {
 		return err
@@ -52,18 +52,15 @@ func (a Runs) agui(w http.ResponseWriter, r *request, in aguiRun) error {
 	var events iter.Seq2[run.Event, error]
 	if runID != "" {
 		setIDs(w, runID, session)
-		events, r, err = a.aguiContinue(r, in, session, runID, answers)
+		events, r, err = a.continueChat(r, session, runID, answers, in.request())
 	} else {
-		events, r, err = a.aguiStart(r, in, session)
+		events, r, err = a.aguiBegin(r, in, session)
 	}
 	if err != nil {
 		return err
 	}
-	to := agui.NewEncoder(session, in.Body.RunID)
-	err = a.streamAs(w, r, events, to)
-	if earlier, ok := errors.AsType[*store.Repeated](err); ok {
-		return a.repeatStream(w, r, earlier, to)
-	}
+	in.Body.Messages, in.Body.Context, in.Body.State, in.Body.Resume = nil, nil, nil, nil // they may be large
+	err = a.answerChat(w, r, events, agui.NewEncoder(session, in.Body.RunID))
 	switch {
 	case errors.Is(err, store.ErrKeyInUse) && in.Key == "":
 		return fault.Public(fault.Conflict, "runId: the thread has another run of this id. "+
@@ -74,48 +71,72 @@ func (a Runs) agui(w http.ResponseWriter, r *request, in aguiRun) error {
 	return err
 }
 
-// aguiStart starts a run.
-func (a Runs) aguiStart(r *request, in aguiRun, session string) (iter.Seq2[run.Event, error], *request, error) {
+// aguiBegin starts a run with what a RunAgentInput says.
+func (a Runs) aguiBegin(r *request, in *aguiRun, session string) (iter.Seq2[run.Event, error], *request, error) {
+	said, err := agui.Messages(in.Body.Messages, r.bounds.Of(bound.Messages))
+	context, err2 := agui.Context(in.Body.Context, r.bounds.Of(bound.Messages))
+	if err := cmp.Or(err, err2); err != nil {
+		return nil, nil, err
+	}
+	return a.beginChat(r, chat{
+		session: session, said: said, context: context, state: in.Body.State, request: in.request(),
+	})
+}
+
+// answerChat sends the events of a run, or those of the run that the same request has caused before.
+func (a Runs) answerChat(w http.ResponseWriter, r *request, events iter.Seq2[run.Event, error], to encoder) error {
+	err := a.streamAs(w, r, events, to)
+	if earlier, ok := errors.AsType[*store.Repeated](err); ok {
+		return a.repeatStream(w, r, earlier, to)
+	}
+	return err
+}
+
+// chat is what a client says that keeps the conversation itself.
+type chat struct {
+	session string
+	said    agui.Conversation
+	context []agui.File
+	state   input.JSON
+	request store.Request
+}
+
+// beginChat starts a run.
+func (a Runs) beginChat(r *request, c chat) (iter.Seq2[run.Event, error], *request, error) {
 	r, err := r.as(route.CreateRun, map[string]string{"agent_id": r.param("agent_id")})
 	if err != nil {
 		return nil, nil, err
 	}
-	request, err := a.aguiInput(r, in, session)
+	request, err := a.chatInput(r, c)
 	if err != nil {
 		return nil, nil, err
 	}
-	r.audit.Object("session", session)
+	r.audit.Object("session", c.session)
 	return a.Runner.Run(r.Context(), request), r, nil
 }
 
-// aguiInput returns what the run gets. In a session that has no run of the agent, the messages before the new one are
+// chatInput returns what the run gets. In a session that has no run of the agent, the messages before the new one are
 // the conversation until now. Otherwise the session itself is.
-func (a Runs) aguiInput(r *request, in aguiRun, session string) (run.Input, error) {
+func (a Runs) chatInput(r *request, c chat) (run.Input, error) {
 	owner, err := a.Isolation.owner(r, "")
 	spender, err2 := a.Isolation.spender(r)
 	if err := cmp.Or(err, err2); err != nil {
 		return run.Input{}, err
 	}
 	out := run.Input{
-		AgentID: r.param("agent_id"), Owner: owner, SessionID: session, Streamed: true, Caller: callerOf(r),
-		MaxState: r.bounds.Of(bound.SessionState), Spender: spender, Request: in.request(),
+		AgentID: r.param("agent_id"), Owner: owner, SessionID: c.session, Streamed: true, Caller: callerOf(r),
+		MaxState: r.bounds.Of(bound.SessionState), Spender: spender, Request: c.request, Message: c.said.Message,
 	}
-	said, err := agui.Messages(in.Body.Messages, r.bounds.Of(bound.Messages))
-	context, err2 := agui.Context(in.Body.Context, r.bounds.Of(bound.Messages))
-	if err := cmp.Or(err, err2); err != nil {
-		return out, err
-	}
-	if out.State, err = stateOf(in.Body.State); err != nil {
+	if out.State, err = stateOf(c.state); err != nil {
 		return out, err
 	}
 	var files []input.File
-	for _, f := range append(context, said.Files...) {
+	for _, f := range append(c.context, c.said.Files...) {
 		files = append(files, input.File{Name: f.Name, Type: f.Type, Content: f.Content})
 	}
 	if out.Files, err = a.textFiles(files); err != nil {
 		return out, err
 	}
-	out.Message = said.Message
 	if most := r.bounds.Of(bound.Message); len(out.Message) > most {
 		return out, fault.Public(fault.Unprocessable, "messages: "+bound.Message.Exceeded(most, len(out.Message)), nil)
 	}
@@ -123,14 +144,14 @@ func (a Runs) aguiInput(r *request, in aguiRun, session string) (run.Input, erro
 		return out, fault.Public(fault.Invalid,
 			"messages: has no text of the user after the last message of the assistant", nil)
 	}
-	if !said.HasHistory() {
+	if !c.said.HasHistory() {
 		return out, nil
 	}
-	known, err := a.DB.HasRuns(r.Context(), owner, session, out.AgentID)
+	known, err := a.DB.HasRuns(r.Context(), owner, c.session, out.AgentID)
 	if err != nil || known {
 		return out, err
 	}
-	if out.History, err = said.History(); err != nil {
+	if out.History, err = c.said.History(); err != nil {
 		return out, err
 	}
 	return out, checkConversation(r, out.History)
@@ -160,9 +181,9 @@ func stateOf(state input.JSON) (json.RawMessage, error) {
 	return json.RawMessage(object), err
 }
 
-// aguiContinue continues a paused run.
-func (a Runs) aguiContinue(
-	r *request, in aguiRun, session, runID string, answers run.Answers,
+// continueChat continues a paused run.
+func (a Runs) continueChat(
+	r *request, session, runID string, answers run.Answers, request store.Request,
 ) (iter.Seq2[run.Event, error], *request, error) {
 	r, err := r.as(route.ContinueRun, map[string]string{"agent_id": r.param("agent_id"), "run_id": runID})
 	if err != nil {
@@ -179,7 +200,7 @@ func (a Runs) aguiContinue(
 	r.audit.Object("run", runID)
 	q := store.RunQuery{AgentID: r.param("agent_id"), RunID: runID, SessionID: session}
 	return a.Runner.Continue(r.Context(), viewer, q, run.Continuation{
-		Answers: answers, Streamed: true, Caller: callerOf(r), Spender: spender, Request: in.request(),
+		Answers: answers, Streamed: true, Caller: callerOf(r), Spender: spender, Request: request,
 	}), r, nil
 }
 

@@ -116,6 +116,7 @@ var summaries = map[route.Name]string{
 	route.RefreshStatus:    "State of the metrics (always up to date)",
 	route.Models:           "List the agents that the caller is allowed to run (OpenAI's API)",
 	route.Model:            "Get one agent (OpenAI's API)",
+	route.AISDKRun:         "Run an agent for a page that uses AI SDK, or continue a paused run",
 	route.Completions:      "Run an agent (OpenAI's chat completions)",
 	route.Responses:        "Run an agent (OpenAI's responses)",
 	route.Response:         "Get a run as a response, or its events (OpenAI's API)",
@@ -139,7 +140,8 @@ var summaries = map[route.Name]string{
 // another process ended the run, or several users have a session with the id. Neither
 // the table nor the types show that.
 var conflicting = []route.Name{
-	route.CreateRun, route.ListRuns, route.ContinueRun, route.AGUIRun, route.CreateSession, route.DeleteSessions,
+	route.CreateRun, route.ListRuns, route.ContinueRun, route.AGUIRun, route.AISDKRun, route.CreateSession,
+	route.DeleteSessions,
 	route.GetSession, route.ChangeSession, route.RenameSession, route.DeleteSession, route.SessionRuns,
 	route.SessionPreviews, route.SessionRun, route.MergeMemories, route.Revoke, route.DevToken, route.EraseUserData,
 	route.Completions, route.Responses, route.DeleteResponse,
@@ -232,7 +234,8 @@ func (s *schemas) operation(r *route.Route, e api.Endpoint) operation {
 
 // limited are the routes that begin or continue a run, ask a model, or follow a run: limits apply to these.
 var limited = []route.Name{
-	route.CreateRun, route.ContinueRun, route.ResumeRun, route.AGUIRun, route.MergeMemories, route.Completions,
+	route.CreateRun, route.ContinueRun, route.ResumeRun, route.AGUIRun, route.AISDKRun, route.MergeMemories,
+	route.Completions,
 	route.Responses, route.Response, route.CancelResponse, route.MCPCall,
 }
 

@@ -34,6 +34,8 @@ const (
 
 	// AGUIRun is AG-UI's only route: it starts, continues and repeats runs.
 	AGUIRun Name = "agui.run"
+	// AISDKRun is the same for pages that use AI SDK, and opens and closes with that door.
+	AISDKRun Name = "agui.ai_sdk"
 
 	ListSessions    Name = "list_sessions"
 	CreateSession   Name = "create_session"
@@ -144,7 +146,8 @@ var Table = New(routes([]row{
 	{ContinueRun, Runs, "POST /agents/{agent_id}/runs/{run_id}/continue", guarded, "agents:run"},
 	{ResumeRun, Runs, "POST /agents/{agent_id}/runs/{run_id}/resume", guarded, "agents:run"},
 
-	{AGUIRun, Runs, "POST /agents/{agent_id}/agui", asRun, ""},
+	{AGUIRun, Runs, "POST /agents/{agent_id}/agui", asRun, "agents:run"},
+	{AISDKRun, Runs, "POST /agents/{agent_id}/ai-sdk", asRun, "agents:run"},
 
 	// The function for sessions serves these two, because the one for settings has no database.
 	{Ready, Sessions, "GET /readyz", public, ""},

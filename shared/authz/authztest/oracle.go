@@ -41,7 +41,8 @@ GET    /agents/{agent_id}/runs/{run_id}           agents:read agents:run
 POST   /agents/{agent_id}/runs/{run_id}/cancel    agents:run
 POST   /agents/{agent_id}/runs/{run_id}/continue  agents:run
 POST   /agents/{agent_id}/runs/{run_id}/resume    agents:run
-POST   /agents/{agent_id}/agui                    run
+POST   /agents/{agent_id}/agui                    run agents:run
+POST   /agents/{agent_id}/ai-sdk                  run agents:run
 GET    /sessions                                  sessions:read
 POST   /sessions                                  sessions:write
 DELETE /sessions                                  sessions:delete

@@ -1,0 +1,60 @@
+// Drives the server with AI SDK's chat, the class below useChat, and its DefaultChatTransport. Prints a line of JSON for
+// each step.
+//   node ui.mjs URL TOKEN
+import {AbstractChat, DefaultChatTransport, lastAssistantMessageIsCompleteWithApprovalResponses,
+  lastAssistantMessageIsCompleteWithToolCalls} from "ai"
+
+const [base, token] = process.argv.slice(2)
+
+// What useChat keeps in React's state.
+class State {
+  status = "ready"
+  error = undefined
+  messages = []
+  pushMessage = m => { this.messages = [...this.messages, m] }
+  popMessage = () => { this.messages = this.messages.slice(0, -1) }
+  replaceMessage = (i, m) => { this.messages = this.messages.with(i, this.snapshot(m)) }
+  snapshot = value => structuredClone(value)
+}
+class Chat extends AbstractChat {
+  constructor(init) { super({...init, state: new State()}) }
+}
+
+const chatOf = (id, key = token) => new Chat({
+  id, transport: new DefaultChatTransport({
+    api: base + "/agents/assistant/ai-sdk", headers: {Authorization: "Bearer " + key},
+  }),
+  // Calls that the server has executed must not send the message again.
+  sendAutomaticallyWhen: o =>
+    lastAssistantMessageIsCompleteWithApprovalResponses(o) || lastAssistantMessageIsCompleteWithToolCalls(o),
+})
+
+const print = (step, chat) => {
+  const last = chat.messages.at(-1)
+  const parts = last.parts.map(p => p.type === "dynamic-tool" ? [p.toolName, p.state, p.output ?? p.errorText ?? ""] :
+    [p.type, p.text ?? ""])
+  console.log(JSON.stringify({step, role: last.role, count: chat.messages.length, parts: parts.map(p => p.join(" ").trim()),
+    error: chat.error?.message ?? "", named: last.metadata?.session_id ?? ""}))
+}
+const say = async (step, chat, text) => { await chat.sendMessage({text}); print(step, chat) }
+const settled = async chat => { while (chat.status !== "ready" && chat.status !== "error") await new Promise(setImmediate) }
+const waiting = chat => chat.messages.at(-1).parts.find(p => p.state === "approval-requested" || p.state === "input-available")
+
+const chat = chatOf("ui")
+await say("a run", chat, "hello")
+await say("a tool", chat, "look up tea")
+await say("thoughts", chat, "think")
+await say("a pause", chat, "delete 7")
+await chat.addToolApprovalResponse({id: waiting(chat).approval.id, approved: true})
+await settled(chat)
+print("approved", chat)
+await say("another pause", chat, "delete 8")
+await chat.addToolApprovalResponse({id: waiting(chat).approval.id, approved: false, reason: "keep it"})
+await settled(chat)
+print("denied", chat)
+await say("input", chat, "book")
+await chat.addToolOutput({tool: "book", toolCallId: waiting(chat).toolCallId, output: {seats: 2}})
+await settled(chat)
+print("given", chat)
+await say("an error", chatOf("ui-error"), "break")
+await say("no token", chatOf("ui-none", "none"), "hello")
