@@ -59,7 +59,7 @@ func (d *decoder) input(v strictjson.Value) {
 		case "item_reference":
 			d.reference(param, member(item, "id"))
 		case "function_call_output":
-			d.add(param, user, member(item, "output"), param+".output")
+			d.add(user, member(item, "output"), param+".output")
 		default:
 			d.refuse(param+".type", "unsupported_value", param+": not supported: agents read messages of the types message, "+
 				"item_reference, function_call_output and reasoning")
@@ -91,9 +91,9 @@ func (d *decoder) message(param string, v strictjson.Value) {
 	switch role {
 	case "system", "developer":
 	case user, "tool", "function":
-		d.add(param, user, content, param+".content")
+		d.add(user, content, param+".content")
 	case assistant:
-		d.add(param, assistant, content, param+".content")
+		d.add(assistant, content, param+".content")
 	default:
 		d.wrong(param+".role", "user, assistant, system, developer or tool")
 	}
@@ -120,8 +120,8 @@ func member(object strictjson.Value, name string) (out value) {
 	return out
 }
 
-// add adds a message with this content: a text, a list of parts, or nothing.
-func (d *decoder) add(param, role string, content value, where string) {
+// add adds a message with this content: a text, a list of parts, or nothing. where is its name in errors.
+func (d *decoder) add(role string, content value, where string) {
 	m := message{role: role}
 	switch {
 	case content.Raw == "" || content.Raw == "null":
