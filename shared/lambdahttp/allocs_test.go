@@ -23,7 +23,9 @@ func (o *once) Write(p []byte) (int, error) { o.writes++; return len(p), nil }
 
 // A chunk of a stream is one system call and no memory, however many there are. What is written without a flush is one
 // chunk.
-func TestAChunkCostsOneWriteAndNoMemory(t *testing.T) { //nolint:paralleltest // it counts what the whole process allocates
+//
+//nolint:paralleltest // it counts what the whole process allocates
+func TestAChunkCostsOneWriteAndNoMemory(t *testing.T) {
 	const event = `{"httpMethod":"GET","path":"/"}`
 	const responses = "HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: a\r\nContent-Length: 31\r\n\r\n" + event +
 		"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"

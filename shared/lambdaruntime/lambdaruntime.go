@@ -68,7 +68,6 @@ func serveAll(address string, h Handler, alone bool) error {
 		if err != nil {
 			return err
 		}
-		block(conn)
 		served, err := serve(conn, address, h, alone)
 		_ = conn.Close()
 		if err != nil || served == 0 {
