@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"image/color"
 	"os"
 	"path/filepath"
 	"slices"
@@ -86,7 +87,7 @@ func (r *report) draw(c chart, path string) (drawn bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	chart.Horizontal = true
+	chart.Horizontal, chart.Color = true, color.Gray{Y: 200}
 	ranges, err := plotter.NewXErrorBars(b.errs)
 	if err != nil {
 		return false, err
@@ -98,6 +99,7 @@ func (r *report) draw(c chart, path string) (drawn bool, err error) {
 	one.Dashes = []vg.Length{vg.Points(3), vg.Points(3)}
 	p.Add(plotter.NewGrid(), chart, ranges, one)
 	p.NominalY(b.names...)
+	p.Y.Tick.Label.Font.Size = vg.Points(9)
 	return true, p.Save(9*vg.Inch, vg.Length(1.2+0.25*float64(len(b.names)))*vg.Inch, path)
 }
 
