@@ -26,6 +26,12 @@ var doors = map[string]struct {
 			body: `{"threadId":"s","runId":"r","messages":[{"id":"1","role":"user","content":"hello"}]}`},
 		`"outcome":{"type":"success"}`, `"code":"run_continues"`, `"one"`,
 	},
+	"AI SDK": {
+		request{path: "/agents/a/ai-sdk", headers: map[string]string{"Content-Type": "application/json",
+			"Idempotency-Key": "k"},
+			body: `{"id":"s","messages":[{"id":"1","role":"user","parts":[{"type":"text","text":"hello"}]}]}`},
+		`"finishReason":"stop"`, "continues in another process", `"one"`,
+	},
 	"MCP": {
 		request{path: "/mcp", headers: map[string]string{"Content-Type": "application/json", "Idempotency-Key": "k",
 			"Accept": "application/json, text/event-stream", "Mcp-Protocol-Version": "2025-11-25"},
