@@ -200,6 +200,7 @@ BASE_DIR ?= $(CURDIR)/bin/base
 bench-base: ## Build the programs of the commit BASE into bin/base, for "go run ./bench --lambda --base bin/base"
 	@rm -rf $(BASE_DIR) && mkdir -p $(BASE_DIR)
 	@git worktree add --force --detach $(BASE_DIR)/source $(BASE) >/dev/null 2>&1
+	@cp $(BASE_DIR)/source/bench/keyway.yaml $(BASE_DIR)
 	@cd $(BASE_DIR)/source && CGO_ENABLED=0 go build -trimpath -o $(BASE_DIR)/keyway ./cmd/keyway && \
 		for f in agents sessions runs; do $(LAMBDA_BUILD) -o $(BASE_DIR)/$$f ./functions/$$f || exit 1; done && \
 		$(LAMBDA_BUILD) -o $(BASE_DIR)/authorizer ./authorizer && \

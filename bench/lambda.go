@@ -193,7 +193,12 @@ func (b *lambdaBench) deploy(ctx context.Context) error {
 		if err := os.MkdirAll(f.dir, 0o750); err != nil {
 			return err
 		}
-		for _, args := range [][]string{{"migrate", "--config", keywayConfig}, {"build", "--config", keywayConfig, f.dir}} {
+		// An earlier build may not know all settings of today's file, so make bench-base keeps its own.
+		config := filepath.Join(filepath.Dir(f.keyway), "keyway.yaml")
+		if _, err := os.Stat(config); err != nil {
+			config = keywayConfig
+		}
+		for _, args := range [][]string{{"migrate", "--config", config}, {"build", "--config", config, f.dir}} {
 			cmd := exec.CommandContext(ctx, f.keyway, args...) // #nosec G204 -- running what the user names is its job
 			cmd.Env = f.env
 			if out, err := cmd.CombinedOutput(); err != nil {
