@@ -13,6 +13,9 @@ import (
 	"time"
 )
 
+// doorsConfig is the configuration with doors. Other builds, with which the server is compared, may not know them.
+const doorsConfig = "bench/doors.yaml"
+
 // door is another API for the same runs; see docs/doors.md. A subject with a door sends its streams and its runs by it.
 type door struct {
 	name, path string
@@ -69,7 +72,7 @@ func doorNamed(name string) *door {
 
 // benchDoor measures the same runs by AgentOS's API and by another door.
 func benchDoor(ctx context.Context, f flags) error {
-	return measureServers(ctx, f, keywayConfig, (*bench).measureDoor)
+	return measureServers(ctx, f, doorsConfig, (*bench).measureDoor)
 }
 
 // measureDoor measures what a door can change: the CPU of a run, the time to its first text, and the memory of a
