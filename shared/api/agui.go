@@ -45,6 +45,7 @@ func (a Runs) agui(w http.ResponseWriter, r *request, in *aguiRun) error {
 		return err
 	}
 	session = cmp.Or(session, in.Body.ThreadID) // the token is valid for this session only
+	in.Body.ThreadID = session                  // also for what request returns
 	if !agui.Empty(in.Body.Tools) {
 		return fault.Public(fault.Invalid,
 			"tools: not supported. The agent has its own tools, and can't call those of a client", nil)
@@ -200,7 +201,7 @@ func (a Runs) continueChat(
 	r.audit.Object("run", runID)
 	q := store.RunQuery{AgentID: r.param("agent_id"), RunID: runID, SessionID: session}
 	return a.Runner.Continue(r.Context(), viewer, q, run.Continuation{
-		Answers: answers, Streamed: true, Caller: callerOf(r), Spender: spender, Request: request,
+		Answers: answers, OnlyAsked: true, Streamed: true, Caller: callerOf(r), Spender: spender, Request: request,
 	}), r, nil
 }
 

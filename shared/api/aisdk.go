@@ -30,6 +30,7 @@ func (a Runs) aiSDK(w http.ResponseWriter, r *request, in *aiSDKRun) error {
 		return err
 	}
 	session = cmp.Or(session, in.Body.ID) // the token is valid for this session only
+	in.Body.ID = session
 	request := requestOf(in.Key, in.Body)
 	var events iter.Seq2[run.Event, error]
 	if runID != "" {

@@ -91,7 +91,8 @@ func (a Runs) openAIInput(r *request, in *openAIRun, api openai.API) (*openAIAsk
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	input.Request = requestOf(in.Key, []any{api, in.Session, []byte(in.Body)})
+	// The session is the one that the run gets: two tokens for two sessions don't repeat each other's requests.
+	input.Request = requestOf(in.Key, []any{api, in.Session, input.SessionID, []byte(in.Body)})
 	in.Body = nil // it may be large
 	return asked, r, input, nil
 }

@@ -499,6 +499,9 @@ func (a Runs) continuePaused(w http.ResponseWriter, r *request, in *continueRun)
 			return err
 		}
 		for _, decided := range list {
+			if _, twice := answers[decided.ToolCallID]; twice {
+				return fault.Public(fault.Invalid, "tools: has two decisions about "+fault.Short(decided.ToolCallID), nil)
+			}
 			answers[decided.ToolCallID] = decided
 		}
 	}

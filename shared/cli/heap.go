@@ -54,7 +54,7 @@ func setRoom() {
 // afterEachCollection calls f after each collection of the heap, until it returns false. The runtime has no
 // function for that, but cleans up an object that nobody refers to.
 func afterEachCollection(f func() bool) {
-	type object struct{ self *object } // An object without a pointer may be kept together with another one.
+	type object struct{ _ *int } // An object without a pointer may be kept together with another one.
 	runtime.AddCleanup(&object{}, func(f func() bool) {
 		if f() {
 			afterEachCollection(f)

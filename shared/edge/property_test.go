@@ -97,7 +97,7 @@ func (g generator) world(t *testing.T) world {
 		scopes = slices.Sorted(maps.Keys(read))
 	}
 	w := newWorld(t, c, newAuthorizer(t, c), scopes)
-	accepted := true
+	var accepted bool
 	if w.audience, accepted = g.audiences(c, payload); !accepted || len(payload) > 3 || w.audience != "" {
 		w.authorizer = newAuthorizer(t, c)
 	} else {

@@ -2,7 +2,6 @@ package lambdahttp
 
 import (
 	"encoding/json"
-	"net/http"
 	"reflect"
 	"strings"
 	"testing"
@@ -94,7 +93,7 @@ func FuzzAnAnswerIsThatOfEncodingJSON(f *testing.F) {
 		var out strings.Builder
 		encoder := json.NewEncoder(&out)
 		encoder.SetEscapeHTML(false)
-		want := events.APIGatewayProxyResponse{StatusCode: w.status, MultiValueHeaders: http.Header(w.header)}
+		want := events.APIGatewayProxyResponse{StatusCode: w.status, MultiValueHeaders: w.header}
 		var read events.APIGatewayProxyResponse
 		if err := json.Unmarshal(got, &read); err != nil {
 			t.Fatalf("%s: %v", got, err)

@@ -3,8 +3,10 @@ package run
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 
+	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/pgvalue"
 	"github.com/keyway-agents/keyway/shared/strictjson"
@@ -26,7 +28,9 @@ func (l *leg) applyAnswers(ctx context.Context, box toolbox) ([]model.Message, e
 		}
 		one := box.byName[call.ToolName]
 		w := plannedCall{requested: model.ToolCall{ID: call.ToolCallID, Name: call.ToolName}, tool: one, call: call}
-		w.refusal = applyAnswer(call, one, l.Answers[call.ToolCallID])
+		var confirmed bool
+		w.refusal, confirmed = applyAnswer(call, one, l.Answers[call.ToolCallID])
+		w.settled = !confirmed
 		all = append(all, w)
 	}
 	if err := l.executeCalls(ctx, all); err != nil {
@@ -54,48 +58,68 @@ func (l *leg) applyAnswers(ctx context.Context, box toolbox) ([]model.Message, e
 	return results, l.save(ctx, nil)
 }
 
-// hasResult reports whether the messages hold the result of a call. A call without a result is the one that the run was
-// paused for.
+// checkAsked returns fault.Invalid if an answer is about a call that the requirements of a paused run don't wait for.
+func checkAsked(requirements json.RawMessage, answers Answers) error {
+	var all []wire.Requirement
+	if err := json.Unmarshal(requirements, &all); err != nil {
+		return fmt.Errorf("stored requirements: %w", err)
+	}
+	waits := func(required *bool) bool { return required != nil && *required }
+	for id := range answers {
+		asked := slices.ContainsFunc(all, func(w wire.Requirement) bool {
+			t := w.ToolExecution
+			return t.ToolCallID == id && (waits(t.RequiresConfirmation) || waits(t.RequiresUserInput) ||
+				waits(t.ExternalExecutionRequired))
+		})
+		if !asked {
+			return fault.Public(fault.Invalid, "The run does not wait for an answer about "+fault.Short(id), nil)
+		}
+	}
+	return nil
+}
+
+// hasResult reports whether the messages hold the result of a call. A call without a result is the one that the run
+// was paused for.
 func hasResult(call wire.ToolExecution, messages []message) bool {
 	return slices.ContainsFunc(messages, func(m message) bool {
 		return m.Role == wire.RoleTool && m.ToolCallID == call.ToolCallID
 	})
 }
 
-// applyAnswer records a person's decision in the call. refusal is what the model receives instead of a result; it is
-// "" if the tool is to be called. The caller can decide, fill in the open arguments and give a result, each only
+// applyAnswer records a person's decision in the call. Unless the tool is to be called, refusal is what the model
+// receives instead of its result. The caller can decide, fill in the open arguments and give a result, each only
 // where it was required. The tool's name and the model's own arguments always come from the row, never from the
 // request: otherwise a caller could have another tool executed than the one that was shown.
-func applyAnswer(call *wire.ToolExecution, one tool.Tool, answer wire.ToolExecution) (refusal string) {
+func applyAnswer(call *wire.ToolExecution, one tool.Tool, answer wire.ToolExecution) (refusal string, confirmed bool) {
 	const rejected = "Function call was rejected by the user"
 	switch {
 	// The tool was removed from the agent while the run was paused.
 	case one.Call == nil && call.ExternalExecutionRequired == nil:
-		return "Error: The requested tool does not exist or is not available."
+		return "Error: The requested tool does not exist or is not available.", false
 	case call.RequiresConfirmation != nil:
 		if call.Confirmed = new(answer.Confirmed != nil && *answer.Confirmed); *call.Confirmed {
-			return ""
+			return "", true
 		}
 		if answer.ConfirmationNote != nil && *answer.ConfirmationNote != "" {
 			call.ConfirmationNote = new(pgvalue.CleanText(*answer.ConfirmationNote))
 			call.ToolCallError = new(true)
-			return *call.ConfirmationNote
+			return *call.ConfirmationNote, false
 		}
 		call.ConfirmationNote, call.ToolCallError = new("Tool call was rejected"), new(true)
-		return rejected
+		return rejected, false
 	case call.RequiresUserInput != nil:
 		if !fillInput(call, answer.UserInputSchema) {
 			call.Answered, call.ToolCallError = new(false), new(true)
-			return rejected
+			return rejected, false
 		}
 		call.Answered = new(true)
-		return ""
+		return "", true
 	case answer.Result != nil: // External execution.
 		call.Result = new(tool.Truncate(pgvalue.CleanText(*answer.Result)))
-		return *call.Result
+		return *call.Result, false
 	}
 	call.ToolCallError = new(true)
-	return rejected
+	return rejected, false
 }
 
 // fillInput keeps what the model chose. It copies a person's values into the

@@ -46,7 +46,7 @@ func (d *guardedTool) tool(change func(*tool.Tool)) tool.Tool {
 
 func confirm(t *tool.Tool)  { t.Confirm = true }
 func askTo(t *tool.Tool)    { t.UserInput = []string{"to"} }
-func external(t *tool.Tool) { t.External, t.Call = true, nil }
+func external(t *tool.Tool) { t.External = true }
 
 var knock = model.ToolCall{ID: "c", Name: "door", Arguments: `{"subject":"hi"}`}
 
@@ -126,7 +126,8 @@ func TestToolsAreExecutedAsPeopleDecide(t *testing.T) {
 			run.Answers{"c": {UserInputSchema: append(value("to", `1`),
 				value("subject", `"evil"`)...)}}, `opened {"subject":"hi","to":1}`, []string{`{"subject":"hi","to":1}`}},
 		"the result": {external, "", run.Answers{"c": {Result: new("file1")}}, "file1", nil},
-		"no result":  {external, "", nil, "Function call was rejected by the user", nil},
+		"an empty result, which is no order to call the tool": {external, "", run.Answers{"c": {Result: new("")}}, "", nil},
+		"no result": {external, "", nil, "Function call was rejected by the user", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -300,6 +300,9 @@ func (r *Runner) undo(run uuid.UUID, statement func(context.Context) error) {
 type Continuation struct {
 	// Answers are the decisions. A call without one counts as rejected.
 	Answers Answers
+	// OnlyAsked refuses answers about other calls than those that the run waits for, with fault.Invalid. Without it,
+	// they have no effect, and a call without an answer counts as rejected. Defaults to false, as in AgentOS.
+	OnlyAsked bool
 	// Streamed has the same meaning as in Input. A run that was streamed before the pause stays so.
 	Streamed bool
 	// Caller is the identity that was allowed to continue the run. It replaces that of the start.
@@ -338,6 +341,11 @@ func (r *Runner) claimPaused(
 	agent, ok := r.agents[row.AgentID]
 	if !ok {
 		return nil, fault.Public(fault.NotFound, "Agent not found", nil)
+	}
+	if c.OnlyAsked && row.Status == wire.StatusPaused {
+		if err := checkAsked(row.Requirements, c.Answers); err != nil {
+			return nil, err
+		}
 	}
 	row.Streamed = row.Streamed || c.Streamed
 	answers := c.Answers

@@ -44,7 +44,7 @@ func (l *leg) loadTools(ctx context.Context) (toolbox, error) {
 	return box, nil
 }
 
-// plannedCall is one tool call that the model requested. The tool is called unless refusal or needsPerson is set.
+// plannedCall is one tool call that the model requested. The tool is called unless refusal, settled or needsPerson is set.
 type plannedCall struct {
 	requested model.ToolCall
 	tool      tool.Tool
@@ -52,6 +52,8 @@ type plannedCall struct {
 	call *wire.ToolExecution
 	// refusal is what the model receives instead of a result.
 	refusal string
+	// settled means that refusal takes the place of the tool's result, even if it is empty.
+	settled bool
 	// needsPerson means that a person must act first.
 	needsPerson bool
 }
@@ -181,7 +183,7 @@ func (l *leg) executeCalls(ctx context.Context, all []plannedCall) error {
 	done := make(chan ended, len(all)) // Buffered, so that a tool that returns late does not block for ever.
 	running := 0
 	for _, w := range all {
-		if w.refusal != "" || w.needsPerson {
+		if w.refusal != "" || w.settled || w.needsPerson {
 			continue
 		}
 		if err := context.Cause(ctx); err != nil { // No further tool is called for a run that was stopped.

@@ -208,6 +208,9 @@ func Answers(resume []byte, most int) (runID string, answers run.Answers, err er
 		case i > 0 && of != runID:
 			return "", nil, invalid("resume[%d].interruptId: belongs to another run than the one before", i)
 		}
+		if _, twice := answers[call]; twice {
+			return "", nil, invalid("resume[%d].interruptId: was answered before in this list", i)
+		}
 		runID, answers[call] = of, wire.ToolExecution{ToolCallID: call}
 		if entry.Status == "resolved" {
 			answers[call] = Answer(call, entry.Payload)

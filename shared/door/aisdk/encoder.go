@@ -8,8 +8,11 @@ import (
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// Header is the header of the answer by which AI SDK knows the protocol, and its value.
-const Header, Version = "X-Vercel-Ai-Ui-Message-Stream", "v1"
+// Header is the header of the answer by which AI SDK knows the protocol.
+const Header = "X-Vercel-Ai-Ui-Message-Stream"
+
+// Version is the value of Header.
+const Version = "v1"
 
 // done ends a stream.
 const done = "data: [DONE]\n\n"

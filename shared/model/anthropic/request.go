@@ -170,7 +170,7 @@ func (c *conversation) rebuiltBlocks(m model.Message) []sentBlock {
 
 // call converts a tool call. Its arguments must be a JSON object for this API.
 func (c *conversation) call(call model.ToolCall) sentBlock {
-	return sentBlock{Type: blockCall, ID: call.ID, Name: c.tools.Fit(call.Name), Input: json.RawMessage(call.Object())}
+	return sentBlock{Type: blockCall, ID: call.ID, Name: c.tools.Fit(call.Name), Input: call.Object()}
 }
 
 // storedBlock is a block of an answer as End.Opaque stores it. The names of its members

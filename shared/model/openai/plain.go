@@ -81,7 +81,7 @@ func (p *plainReader) memberOfChunk(name []byte, into *choice) bool {
 	case "choices":
 		return p.once(seenChoices) && p.next('[') && p.object(into, ofChoice) && p.next(']')
 	case "usage", "error":
-		return p.word("null")
+		return p.null()
 	case "id", "object", "created", "model", "service_tier", "system_fingerprint", "provider", "obfuscation":
 		return p.skip()
 	}
@@ -96,7 +96,7 @@ func (p *plainReader) memberOfChoice(name []byte, into *choice) bool {
 	case "index", "logprobs", "native_finish_reason":
 		return p.skip()
 	case "finish_reason":
-		return p.word("null")
+		return p.null()
 	}
 	return false
 }
@@ -116,7 +116,7 @@ func (p *plainReader) memberOfDelta(name []byte, into *choice) bool {
 		into.Delta.Role = "assistant"
 		return ok && p.once(seenRole) && string(who) == "assistant"
 	case "refusal", "reasoning_content", "reasoning", "tool_calls", "function_call":
-		return p.word("null")
+		return p.null()
 	}
 	return false
 }
@@ -145,8 +145,9 @@ func (p *plainReader) space() {
 	}
 }
 
-// word reads a literal.
-func (p *plainReader) word(w string) bool {
+// null reads the literal of that name.
+func (p *plainReader) null() bool {
+	const w = "null"
 	if !bytes.HasPrefix(p.data[p.i:], []byte(w)) {
 		return false
 	}
@@ -201,7 +202,7 @@ func (p *plainReader) skip() bool {
 	if _, ok := p.text(); ok {
 		return true
 	}
-	if p.word("null") {
+	if p.null() {
 		return true
 	}
 	from := p.i

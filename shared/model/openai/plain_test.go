@@ -77,7 +77,7 @@ func FuzzPlainChunks(f *testing.F) {
 }
 
 // A token must not cost an allocation more than its text: a long answer has thousands.
-func TestATokenIsReadWithOneAllocation(t *testing.T) {
+func TestATokenIsReadWithOneAllocation(t *testing.T) { //nolint:paralleltest // others would allocate meanwhile
 	var c chunk
 	data := []byte(tokens[0])
 	if n := testing.AllocsPerRun(100, func() {
