@@ -151,3 +151,48 @@ func TestTheSessionOfATokenReplacesTheThread(t *testing.T) {
 	}
 	s.do("ann GET /sessions/other", "").want(t, 404)
 }
+
+// A token for one session repeats no request that has run in another one, also of the same user.
+func TestATokenForASessionRepeatsNoRequestOfAnotherSession(t *testing.T) {
+	t.Parallel()
+	s := newService(t, text("secret"), text("own"))
+	asked := aguiBody("t", "r", saidHi, "")
+	s.do("ann POST /agents/a/agui", asked).want(t, 200, "secret")
+	got := s.do("bound POST /agents/a/agui", asked)
+	if got.want(t, 200, `"threadId":"bound-session"`, "own"); strings.Contains(got.Body.String(), "secret") {
+		t.Error(got.Body)
+	}
+	for request, body := range map[string]string{
+		" POST /agents/a/agui":       aguiBody("t", "r2", saidHi, ""),
+		" POST /v1/chat/completions": `{"model":"a","messages":[{"role":"user","content":"hi"}]}`,
+		" POST /v1/responses":        `{"model":"a","input":"hi"}`,
+		" POST /agents/a/ai-sdk": `{"id":"t","messages":[` +
+			`{"id":"1","role":"user","parts":[{"type":"text","text":"hi"}]}]}`,
+	} {
+		key := []string{"Idempotency-Key", request}
+		s.do("ann"+request, body, key...).want(t, 200)
+		s.do("bound"+request, body, key...).want(t, 409)
+		s.do("ann"+request, body, key...).want(t, 200)
+	}
+}
+
+func TestAGUIAnswersOnlyWhatTheRunWaitsFor(t *testing.T) {
+	t.Parallel()
+	s := newService(t, callTool("door"), text("It is open"))
+	paused := s.do("ann POST /agents/a/agui", aguiBody("t", "r1", saidHi, "")).aguiEvents(t)
+	outcome, _ := paused[len(paused)-1]["outcome"].(map[string]any)
+	list, _ := outcome["interrupts"].([]any)
+	interrupt, _ := list[0].(map[string]any)
+	right, _ := interrupt["id"].(string)
+	answer := `{"interruptId":%q,"status":"resolved","payload":{"approved":true}}`
+	for n, row := range []struct{ resume, text string }{
+		{fmt.Sprintf(answer, aguiRun(paused)+":call_other"), "does not wait for an answer about call_other"},
+		{fmt.Sprintf(answer, right) + "," + fmt.Sprintf(answer, aguiRun(paused)+":call_other"), "does not wait"},
+		{fmt.Sprintf(answer, right) + "," + fmt.Sprintf(answer, right), "resume[1].interruptId: was answered before"},
+	} {
+		s.do("ann POST /agents/a/agui", aguiBody("t", fmt.Sprint("wrong", n), "", `,"resume":[`+row.resume+"]")).
+			want(t, 400, row.text)
+	}
+	s.do("ann POST /agents/a/agui", aguiBody("t", "r2", "", `,"resume":[`+fmt.Sprintf(answer, right)+"]")).
+		want(t, 200, "It is open", "RUN_FINISHED")
+}

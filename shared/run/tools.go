@@ -44,7 +44,8 @@ func (l *leg) loadTools(ctx context.Context) (toolbox, error) {
 	return box, nil
 }
 
-// plannedCall is one tool call that the model requested. The tool is called unless refusal, settled or needsPerson is set.
+// plannedCall is one tool call that the model requested. The tool is called unless refusal, settled or needsPerson
+// is set.
 type plannedCall struct {
 	requested model.ToolCall
 	tool      tool.Tool
