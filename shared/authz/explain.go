@@ -101,6 +101,9 @@ func (d Decision) Reasons(written func(string) string) []string {
 		}
 	case d.Admin:
 		out = append(out, "the token holds the administrator's scope")
+	case d.anyAgent():
+		out = append(out, "the token opens some agent",
+			"each agent that the request names or lists is decided about as "+d.Route.Decides().String())
 	case !d.AllIDs:
 		ids, more := d.IDs, ""
 		if n := len(ids) - maxListed; n > 0 {
@@ -166,8 +169,13 @@ func (d Decision) covers(held string, need scope.Need) bool {
 // lists reports whether a scope for one resource opens the route: it is a list that is filtered by scopes, or a
 // route for callers that are allowed to run any agent.
 func (d Decision) lists() bool {
+	return (d.Route.Lists != "" || d.anyAgent()) && d.Mapping == ""
+}
+
+// anyAgent reports whether the route is for callers that are allowed to run any agent: the agents are not in its path.
+func (d Decision) anyAgent() bool {
 	_, param := d.Route.Resource()
-	return (d.Route.Lists != "" || d.Route.As != "" && param == "") && d.Mapping == ""
+	return d.Route.As != "" && param == ""
 }
 
 // narrowed returns the needs of the request, about the id in its path.

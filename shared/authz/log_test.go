@@ -161,6 +161,22 @@ func TestReasonsNameTheOriginOfScopes(t *testing.T) {
 	}
 }
 
+func TestReasonsSayThatTheAgentOfTheBodyIsDecidedAbout(t *testing.T) {
+	t.Parallel()
+	o := policy(t, admin)
+	const decides = "each agent that the request names or lists is decided about as POST /agents/{agent_id}/runs"
+	for request, said := range map[string]bool{
+		"POST /v1/chat/completions": true, "POST /v1/responses": true, "GET /v1/models": true,
+		"GET /v1/models/web": false, "POST /agents/web/agui": false, "POST /agents/web/runs": false,
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		reasons := strings.Join(o.Decide(ann("agents:web:run"), method, path).Reasons(strings.Clone), "; ")
+		if strings.Contains(reasons, decides) != said || strings.Contains(reasons, "grants all of it") == said {
+			t.Errorf("%s: %s", request, reasons)
+		}
+	}
+}
+
 // The hint names what the caller's own token has. Which claims are read is the operator's business.
 func TestA403OfATokenWithoutScopesSaysWhatItHas(t *testing.T) {
 	t.Parallel()
