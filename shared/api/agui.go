@@ -29,8 +29,8 @@ type aguiRun struct {
 		Tools    input.JSON `json:"tools" bound:"body" doc:"Not supported: the agent has its own tools. Must be empty."`
 		Context  input.JSON `json:"context" bound:"files_size" doc:"Objects with description and value, which the agent reads with the message."`
 		Resume   input.JSON `json:"resume" bound:"tool_results" doc:"The answers to the interrupts of a paused run: objects with interruptId, status and payload."`
-	} `body:"json"`
-	Key string `header:"Idempotency-Key" bound:"idempotency_key" doc:"Used in place of runId to recognize a repeated request."`
+	} `body:"json" media:"any"`
+	Key string `header:"Idempotency-Key" minlen:"1" bound:"idempotency_key" doc:"Used in place of runId to recognize a repeated request."`
 }
 
 // agui starts a run, or continues one with resume. The answer is a stream of AG-UI's events. Every check that can end

@@ -59,6 +59,45 @@ func TestAGUIRunsAnAgentAndRepeatsItsEvents(t *testing.T) {
 	}
 }
 
+func TestPagesNeedNoContentTypeAndMessages(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.do("ann POST /agents/a/agui", aguiBody("t", "r", saidHi, ""), "Content-Type", "").want(t, 200, "RUN_FINISHED")
+	s.do("ann POST /agents/a/ai-sdk", `{"id":"u","messages":[{"id":"1","role":"user",
+		"parts":[{"type":"text","text":"Hi"}]}]}`, "Content-Type", "text/plain").want(t, 200, `"type":"finish"`)
+	s.expect(t, map[string]exchange{
+		"none": {"ann POST /agents/a/agui", `{"threadId":"t","runId":"r"}`, 422,
+			`{"type":"missing","loc":["body","messages"],"msg":"Field required"`},
+		"null": {"ann POST /agents/a/agui", `{"threadId":"t","runId":"r","messages":null}`, 422,
+			`{"type":"missing","loc":["body","messages"],"msg":"Field required"`},
+		"no list": {"ann POST /agents/a/agui", `{"threadId":"t","runId":"r","messages":{}}`, 400, "messages: is no list"},
+		"no JSON": {"ann POST /agents/a/agui", "hello", 422, "JSON decode error"},
+	})
+}
+
+func TestAnEmptyIdempotencyKeyIsRefusedByEveryRouteThatRunsAnAgent(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	for request, body := range map[string]string{
+		"/agents/a/runs": "message=hi",
+		"/agents/a/runs/" + missing + "/continue": "session_id=s&tools=[]",
+		"/agents/a/agui":       aguiBody("t", "r", saidHi, ""),
+		"/agents/a/ai-sdk":     `{"id":"u","messages":[]}`,
+		"/v1/chat/completions": `{"model":"a","messages":[{"role":"user","content":"hi"}]}`,
+		"/v1/responses":        `{"model":"a","input":"hi"}`,
+	} {
+		status := 422
+		if strings.HasPrefix(request, "/v1") {
+			status = 400
+		}
+		s.do("ann POST "+request, body, "Idempotency-Key", "").want(t, status, "Idempotency-Key",
+			"String should have at least 1 character")
+	}
+	if n := s.model.count(); n != 0 {
+		t.Errorf("the model was called %d times", n)
+	}
+}
+
 func TestAGUIRepeatsByAKeyWhateverTheRunID(t *testing.T) {
 	t.Parallel()
 	s := newService(t)

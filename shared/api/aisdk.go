@@ -17,8 +17,8 @@ type aiSDKRun struct {
 	Body struct {
 		ID       string     `json:"id" required:"true" minlen:"1" bound:"new_id" newid:"true" doc:"The chat, which is the session."`
 		Messages input.JSON `json:"messages" required:"true" bound:"body" doc:"The UI messages. Only what the user wrote after the last message of the assistant is new. If the last one is the assistant's, its answers to questions continue a paused run."`
-	} `body:"json"`
-	Key string `header:"Idempotency-Key" bound:"idempotency_key" doc:"A text that the caller chooses. The same request with the same key is answered with the events of the run that the first one started or continued."`
+	} `body:"json" media:"any"`
+	Key string `header:"Idempotency-Key" minlen:"1" bound:"idempotency_key" doc:"A text that the caller chooses. The same request with the same key is answered with the events of the run that the first one started or continued."`
 }
 
 // aiSDK starts a run, or continues the one whose questions the last message answers. The answer is AI SDK's UI message

@@ -403,7 +403,7 @@ func CORS(origins []string, next http.Handler) http.Handler {
 		// A page can read no other response header than the CORS-safelisted ones (WHATWG
 		// Fetch) and these.
 		ExposedHeaders: []string{"X-Request-Id", "Retry-After", "RateLimit", "RateLimit-Policy", "WWW-Authenticate",
-			"Idempotent-Replayed", "X-Run-Id", "X-Session-Id"},
+			"Idempotent-Replayed", "X-Run-Id", "X-Session-Id", "X-Should-Retry"},
 		MaxAge: 600, // seconds that a browser may cache a preflight; Chromium's maximum is 7200
 		// Starlette, which AgentOS runs on, answers a preflight with 200 and not with 204.
 		OptionsSuccessStatus: http.StatusOK,

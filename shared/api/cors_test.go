@@ -22,7 +22,7 @@ func TestPagesOfListedOriginsReadTheHeadersOfAnswers(t *testing.T) {
 		exposed := strings.Join(w.Header()["Access-Control-Expose-Headers"], ", ")
 		for _, name := range []string{
 			"X-Request-Id", "Retry-After", "Ratelimit", "Ratelimit-Policy", "Www-Authenticate", "Idempotent-Replayed",
-			"X-Run-Id", "X-Session-Id",
+			"X-Run-Id", "X-Session-Id", "X-Should-Retry",
 		} {
 			if strings.Contains(strings.ToLower(exposed), strings.ToLower(name)) != listed {
 				t.Errorf("%s: exposed are %q, and %s is one: %t", origin, exposed, name, !listed)

@@ -34,14 +34,17 @@ func (a Runs) models(_ context.Context, r *request, _ nothing) (openai.Models, e
 // model answers one agent. The policy has decided about it, as the run's own route.
 func (a Runs) model(_ context.Context, r *request, _ nothing) (openai.Model, error) {
 	agent, err := a.Agents.find(r.param("agent_id"))
-	return openai.NewModel(agent.ID, agent.Name), err
+	if err != nil {
+		return openai.Model{}, openai.NoModel()
+	}
+	return openai.NewModel(agent.ID, agent.Name), nil
 }
 
 // openAIRun is the input of POST /v1/chat/completions and POST /v1/responses.
 type openAIRun struct {
 	Body    input.Document `body:"json" bound:"body" doc:"As in OpenAI's API. docs/doors.md says which members are honoured, ignored and refused."`
 	Session string         `header:"X-Session-Id" bound:"new_id" newid:"true" doc:"The session that the run continues. Defaults to the one that the body names, or to a new one."`
-	Key     string         `header:"Idempotency-Key" bound:"idempotency_key" doc:"A text that the caller chooses. The same request with the same key is answered with the run that the first one started."`
+	Key     string         `header:"Idempotency-Key" minlen:"1" bound:"idempotency_key" doc:"A text that the caller chooses. The same request with the same key is answered with the run that the first one started."`
 }
 
 // openAIAsked is what the answer to a request depends on, besides the run. The request itself isn't kept while a stream
@@ -99,6 +102,9 @@ func (a Runs) openAIInput(r *request, in *openAIRun, api openai.API) (*openAIAsk
 
 // runOfOpenAI returns the input of the run that a decoded request asks for.
 func (a Runs) runOfOpenAI(r *request, q *openai.Request, in *openAIRun) (*run.Input, error) {
+	if _, err := a.Agents.find(q.Model); err != nil {
+		return nil, openai.NoModel()
+	}
 	owner, err := a.Isolation.owner(r, "")
 	spender, err2 := a.Isolation.spender(r)
 	if err := cmp.Or(err, err2); err != nil {

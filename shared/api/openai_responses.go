@@ -21,6 +21,8 @@ func (a Runs) respondTo(w http.ResponseWriter, r *request, in *openAIRun) error 
 	if err != nil {
 		return err
 	}
+	// A run with a stream is executed at once, so that it isn't stored as one in the background either.
+	asked.of.Background = asked.of.Background && !asked.stream
 	switch {
 	case asked.stream:
 		err = a.streamAs(w, r, a.eventsOf(r, begin), openai.NewResponseStream(asked.of))

@@ -54,7 +54,7 @@ func TestModelsAreTheAgentsThatTheCallerMayRun(t *testing.T) {
 		"this":      {"mapped GET /v1/models/a", "", 200, `{"id":"a","object":"model"`},
 		"forbidden": {"mapped GET /v1/models/b", "", 403, `"missing":["agents:b:run"]`},
 		"unknown": {"ann GET /v1/models/c", "", 404, `{"error":{"message":"Agent not found",` +
-			`"type":"invalid_request_error","param":null,"code":"not_found"}}`},
+			`"type":"invalid_request_error","param":"model","code":"model_not_found"}}`},
 		"scopeless": {"scopeless GET /v1/models", "", 403, `{"error":{"message":"`},
 		"no path":   {"ann GET /v1/engines", "", 404, `{"error":{"message":"Not Found"`},
 	})
@@ -114,6 +114,18 @@ func names(events []sse) string {
 
 const wholeResponse = "created in_progress output_item.added content_part.added output_text.delta output_text.delta " +
 	"output_text.done content_part.done output_item.done completed "
+
+func TestStreamedResponseIsNotInTheBackground(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	first := s.do("ann POST /v1/responses", `{"model":"a","input":"hi","stream":true,"background":true}`).want(t, 200,
+		`"background":false`)
+	id := openai.ResponseID(first.Header().Get("X-Run-Id"))
+	s.do("ann GET /v1/responses/"+id, "").want(t, 200, `"background":false`)
+	queued := s.do("ann POST /v1/responses", `{"model":"a","input":"hi","background":true}`).want(t, 200,
+		`"background":true`)
+	s.do("ann GET /v1/responses/"+queued.field(t, "id"), "").want(t, 200, `"background":true`)
+}
 
 func TestStreamOfAResponseCanBeReadFromAnyEventOn(t *testing.T) {
 	t.Parallel()
@@ -264,10 +276,17 @@ func TestErrorsBelowV1HaveOpenAIsShape(t *testing.T) {
 		"body":     {"ann POST /v1/responses", "[]", 400, `"code":"invalid_json"`},
 		"header": {"ann POST /v1/responses", `{"model":"` + strings.Repeat("x", 2000) + `","input":"hi"}`, 400,
 			`"param":"model"`},
-		"a path":    {"ann POST /v1/responses", `{"model":"a/runs/x","input":"hi"}`, 404, `"error"`},
-		"an agent":  {"ann POST /v1/responses", `{"model":"c","input":"hi"}`, 404, `"message":"Agent not found"`},
-		"an id":     {"ann GET /v1/responses/resp_1", "", 404, `"message":"Response not found"`},
-		"a limit":   {"ann GET /v1/responses/" + openai.ResponseID(missing) + "?starting_after=x", "", 422, `"error"`},
+		"a path": {"ann POST /v1/responses", `{"model":"a/runs/x","input":"hi"}`, 404,
+			`"param":"model","code":"model_not_found"`},
+		"an agent": {"ann POST /v1/responses", `{"model":"c","input":"hi"}`, 404,
+			`{"error":{"message":"Agent not found","type":"invalid_request_error","param":"model","code":"model_not_found"}}`},
+		"one for an administrator": {"admin POST /v1/chat/completions",
+			`{"model":"c","messages":[{"role":"user","content":"hi"}]}`, 404, `"param":"model","code":"model_not_found"`},
+		"no agent": {"ann POST /v1/responses", `{"model":null,"input":"hi"}`, 400,
+			`"param":"model","code":"missing_required_parameter"`},
+		"an id": {"ann GET /v1/responses/resp_1", "", 404, `"message":"Response not found"`},
+		"a limit": {"ann GET /v1/responses/" + openai.ResponseID(missing) + "?starting_after=x", "", 400,
+			`"param":"starting_after"`},
 		"AgentOS's": {"ann GET /nothing", "", 404, `{"detail":"Not Found"}`},
 	})
 	if r := s.do("ann GET /v1/files", ""); r.Header().Get("X-Should-Retry") != "false" {

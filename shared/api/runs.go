@@ -118,7 +118,7 @@ type createRun struct {
 	AddDepends string       `form:"add_dependencies_to_context" unsupported:"agents have no dependencies" means:"false" doc:"Not supported: agents have no dependencies."`
 	AddState   string       `form:"add_session_state_to_context" unsupported:"the model doesn't see the state" means:"false" doc:"Not supported: the model doesn't see the state."`
 	Events     string       `form:"stream_events" unsupported:"a stream has all events" means:"true" doc:"Not supported: a stream has all events."`
-	Key        string       `header:"Idempotency-Key" bound:"idempotency_key" doc:"A text that the caller chooses. The same request with the same key is answered with the run that the first one started."`
+	Key        string       `header:"Idempotency-Key" minlen:"1" bound:"idempotency_key" doc:"A text that the caller chooses. The same request with the same key is answered with the run that the first one started."`
 }
 
 // create runs an agent. The answer is a stream. With stream=false it is a JSON document,
@@ -452,7 +452,7 @@ type continueRun struct {
 	Filters      string `form:"knowledge_filters" unsupported:"agents have no knowledge base" doc:"Not supported: agents have no knowledge base."`
 	State        string `form:"session_state" unsupported:"change it with PATCH /sessions/{session_id}" doc:"Not supported: change it with PATCH /sessions/{session_id}."`
 	Metadata     string `form:"metadata" unsupported:"a run keeps the metadata that it started with" doc:"Not supported: a run keeps the metadata that it started with."`
-	Key          string `header:"Idempotency-Key" bound:"idempotency_key" doc:"A text that the caller chooses. The same request to continue this run with the same key is answered with what the first one caused."`
+	Key          string `header:"Idempotency-Key" minlen:"1" bound:"idempotency_key" doc:"A text that the caller chooses. The same request to continue this run with the same key is answered with what the first one caused."`
 }
 
 // toolsFrom parses the tool calls of a request to continue a run. They are counted first: an empty call takes 200 times

@@ -19,7 +19,8 @@ type operation struct {
 	OperationID string                `json:"operationId"`
 	Tags        []route.Function      `json:"tags"` // one: the route's function
 	Summary     string                `json:"summary"`
-	Security    []map[string][]string `json:"security"` // empty for a public route
+	Description string                `json:"description,omitempty"` // of the route of a door: when it is closed
+	Security    []map[string][]string `json:"security"`              // empty for a public route
 	Scopes      []string              `json:"x-keyway-scopes"`
 	Parameters  []parameter           `json:"parameters,omitempty"`
 	Body        *body                 `json:"requestBody,omitempty"`
@@ -177,6 +178,9 @@ func (s *schemas) operation(r *route.Route, e api.Endpoint) operation {
 	if op.Summary == "" {
 		panic("apidoc: no summary of " + r.String())
 	}
+	if r.Door != "" { // the document is the same for all deployments
+		op.Description = "Answers 404 while the door " + string(r.Door) + " is closed: see doors in keyway.yaml."
+	}
 	if !r.Public {
 		op.Security = append(op.Security, map[string][]string{"bearer": {}})
 	}
@@ -244,7 +248,7 @@ var failing = []route.Name{route.Completions, route.Responses}
 
 // errorStatuses lists the statuses besides success that the route can answer. They
 // follow from what the route reads: authentication and the database give 401, 403,
-// 500 and 503, an id gives 404, a body 413, and any checked input 400 and 422.
+// 500 and 503, an id gives 404, a body 413, and any checked input 400 and 422, in OpenAI's API 400 alone.
 func (op operation) errorStatuses(r *route.Route) (out []int) {
 	if slices.Contains(probing, r.Name) {
 		return []int{http.StatusServiceUnavailable}
@@ -292,6 +296,9 @@ func (op operation) errorStatuses(r *route.Route) (out []int) {
 		// The user is in the body, not in the path, and may have no memories: 404. The
 		// route calls a model, which can fail: 502.
 		out = append(out, http.StatusNotFound, http.StatusBadGateway)
+	}
+	if r.Door == route.OpenAI {
+		out = slices.DeleteFunc(out, func(status int) bool { return status == http.StatusUnprocessableEntity })
 	}
 	return out
 }

@@ -6,16 +6,21 @@ import (
 	"maps"
 	"net/http"
 	"strconv"
+	"strings"
 )
 
 // OpenAI returns the status, the headers and the body of an error in the shape of OpenAI's API:
-// {"error": {"message", "type", "param", "code", …}}. The status, the text and the headers are those of Answer.
+// {"error": {"message", "type", "param", "code", …}}. The status, the text and the headers are those of Answer, but a
+// wrong query or header is 400, as all wrong requests are in that API.
 //
 // The header X-Should-Retry is "false" unless the error says that nothing has run and that a later request may succeed.
 // OpenAI's clients send a request up to three times after 409 and 5xx otherwise.
 func OpenAI(err error) (status int, header http.Header, body []byte) {
 	status, header, _ = Answer(err)
 	e := chosen(err)
+	if e.Kind == Unprocessable {
+		status = Invalid.Status()
+	}
 	if e.Kind != LimitReached && e.Kind != Unavailable {
 		header.Set("X-Should-Retry", "false")
 	}
@@ -23,7 +28,7 @@ func OpenAI(err error) (status int, header http.Header, body []byte) {
 		{"message", Short(e.message())}, {"type", openAITypes[e.Kind]}, {"param", nil}, {"code", openAICodes[e.Kind]},
 	}
 	if len(e.Fields) > 0 {
-		members[2].Value = e.Fields[0].place()
+		members[2].Value = e.Fields[0].param()
 	}
 	if e.Kind == Unauthenticated {
 		members = append(members, Member{"hint", Hint(e.message())})
@@ -69,6 +74,18 @@ const invalidRequest = "invalid_request_error"
 // error, unless the type says that the request is wrong: the agent would run again.
 const FinalType = invalidRequest
 
+// param returns the parameter of OpenAI's API that a wrong field is: nil for a header, which is none.
+func (f Field) param() any {
+	where, name, named := strings.Cut(f.place(), ".")
+	switch {
+	case where == "header":
+		return nil
+	case named:
+		return name
+	}
+	return where
+}
+
 // message returns the text of the error, and for wrong fields the first of them.
 func (e *Error) message() string {
 	if len(e.Fields) == 0 {
@@ -77,7 +94,8 @@ func (e *Error) message() string {
 	f := e.Fields[0]
 	text := f.Msg
 	if where := f.place(); where != "" {
-		text = where + ": " + text
+		_, name, _ := strings.Cut(where, ".")
+		text = cmp.Or(name, where) + ": " + text
 	}
 	if n := len(e.Fields) - 1; n > 0 {
 		text += fmt.Sprintf(" (and %d more)", n)

@@ -24,7 +24,7 @@ import (
 //
 // The order of the checks is FastAPI's: the content type decides first whether the body is
 // JSON at all. Only then is it parsed, and after that its members are checked.
-func (in *reader) body(w http.ResponseWriter, r *http.Request, v reflect.Value, closed bool) error {
+func (in *reader) body(w http.ResponseWriter, r *http.Request, v reflect.Value, tag reflect.StructTag) error {
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(in.limits.Of(bound.Body))))
 	if err != nil {
 		return unreadable(err)
@@ -41,7 +41,7 @@ func (in *reader) body(w http.ResponseWriter, r *http.Request, v reflect.Value, 
 		return nil
 	}
 	// To FastAPI, a body of another type is a text, which is no object.
-	if !isJSON(r.Header.Get("Content-Type")) {
+	if tag.Get("media") == "" && !isJSON(r.Header.Get("Content-Type")) {
 		in.notAnObject(v, short(string(data)))
 		return nil
 	}
@@ -63,7 +63,7 @@ func (in *reader) body(w http.ResponseWriter, r *http.Request, v reflect.Value, 
 		v.Set(reflect.New(v.Type().Elem()))
 		v = v.Elem()
 	}
-	in.object(data, v, closed)
+	in.object(data, v, tag.Get("closed") != "")
 	return nil
 }
 
@@ -120,7 +120,7 @@ func (in *reader) notAnObject(v reflect.Value, value any) {
 // one name the last one counts, as in Python. Unknown members are ignored, as in FastAPI,
 // unless the body is closed: then the first of them is an error, and so are two members of one name.
 // A member of null is the same as an absent one, unless it is required: then its type is
-// wrong.
+// wrong. For a member that may be any JSON no type is, and null is the same as an absent one.
 func (in *reader) object(data []byte, v reflect.Value, closed bool) {
 	root := strictjson.Root(string(data))
 	if root.Raw[0] != '{' {
@@ -152,7 +152,7 @@ func (in *reader) object(data []byte, v reflect.Value, closed bool) {
 			if s, hasDefault := f.Tag.Lookup("default"); hasDefault { // of an integer
 				v.Field(i).SetInt(in.integer(s, true, f.Tag, "body", name))
 			}
-		case ok:
+		case ok && v.Field(i).Type() != reflect.TypeFor[JSON]():
 			in.wrongType(v.Field(i).Type(), raw, name)
 		default:
 			// FastAPI shows the whole object in which the member is missing.

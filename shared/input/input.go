@@ -61,7 +61,7 @@ type File struct {
 //	required:"true"    it must be present; in a query or form it must not be empty either
 //	default:"20"       its value if it is absent; otherwise that is the zero value; in JSON for an integer only
 //	min:"1" max:"100"  the range of an integer
-//	minlen:"1"         the fewest characters of a JSON text, or elements of a list
+//	minlen:"1"         the fewest characters of a JSON text, or elements of a list; a header must not be empty
 //	maxlen:"50"        the most characters of a JSON text
 //	bound:"message"    the name of a bound, see package bound: the most bytes of a text or an object,
 //	                   the most elements of a list, or the most files
@@ -70,6 +70,7 @@ type File struct {
 //	newid:"true"       a text that IsNewID accepts
 //	unsupported:"why"  nothing: a value is an error with this text, unless it is empty JSON,
 //	means:"false"      or one of these words
+//	media:"any"        with body:"json": the Content-Type doesn't matter; otherwise it must be that of JSON
 //	closed:"true"      with body:"json": an unknown member is an error; otherwise it is ignored
 //	embed:"true"       the only member of a body, which FastAPI wraps in an object
 //
@@ -99,8 +100,7 @@ func Read(w http.ResponseWriter, r *http.Request, into any, limits bound.Limits)
 	case places.form:
 		err = in.form(w, r, v)
 	case places.body != nil:
-		closed := v.Type().FieldByIndex(places.body).Tag.Get("closed") != ""
-		err = in.body(w, r, v.FieldByIndex(places.body), closed)
+		err = in.body(w, r, v.FieldByIndex(places.body), v.Type().FieldByIndex(places.body).Tag)
 	}
 	if err != nil {
 		return err

@@ -53,6 +53,38 @@ func TestABodyHasTenMegabytesAtMost(t *testing.T) {
 	}
 }
 
+func TestAHeaderIsReadOnceAndIsNotEmptyIfItNamesARequest(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		session, key []string
+		want         string // the name of the wrong header
+	}{
+		{nil, nil, ""},
+		{[]string{"s"}, []string{"k"}, ""},
+		{[]string{""}, nil, ""},
+		{nil, []string{""}, "X-Key"},
+		{nil, []string{"k", "k"}, "X-Key"},
+		{[]string{"s", "t"}, nil, "X-Session"},
+		{[]string{"", "t"}, nil, "X-Session"},
+	} {
+		var into struct {
+			Session string `header:"X-Session"`
+			Key     string `header:"X-Key" minlen:"1"`
+		}
+		r := httptest.NewRequest("POST", "/", nil)
+		r.Header["X-Session"], r.Header["X-Key"] = row.session, row.key
+		err := Read(httptest.NewRecorder(), r, &into, nil)
+		e, _ := errors.AsType[*fault.Error](err)
+		got := ""
+		if e != nil && len(e.Fields) == 1 && e.Fields[0].Loc[0] == "header" {
+			got, _ = e.Fields[0].Loc[1].(string)
+		}
+		if got != row.want || (err == nil) != (row.want == "") {
+			t.Errorf("%q and %q: %v", row.session, row.key, err)
+		}
+	}
+}
+
 func TestAnIncompleteBodyIsAnError(t *testing.T) {
 	t.Parallel()
 	const whole = "--X\r\nContent-Disposition: form-data; name=\"message\"\r\n\r\nhi\r\n" +

@@ -52,6 +52,9 @@ func (in *reader) value(v reflect.Value, tag reflect.StructTag, given []string, 
 	if ok {
 		s = given[len(given)-1]
 	}
+	if loc == "header" && ok && !in.header(s, given, tag, name) {
+		return
+	}
 	if s == "" && tag.Get("required") != "" { // to FastAPI, an empty form field is missing
 		in.add(fault.Missing(loc, name))
 		return
@@ -77,6 +80,21 @@ func (in *reader) value(v reflect.Value, tag reflect.StructTag, given []string, 
 	default:
 		panic("input: no rule for " + v.Type().String()) // a mistake in the struct, found by its first test
 	}
+}
+
+// header reports whether a header can be read, and adds an error if not. One that the sender has set by mistake, from a
+// variable without a value, would otherwise count as absent. Two that differ could be read differently by a proxy.
+func (in *reader) header(s string, given []string, tag reflect.StructTag, name string) bool {
+	switch {
+	case len(given) > 1:
+		in.reject("value_error", "Value error, the header was sent more than once", nil, nil, "header", name)
+	case s == "" && tag.Get("minlen") != "":
+		in.reject("string_too_short", "String should have at least 1 character", s,
+			fault.Members{{Name: "min_length", Value: 1}}, "header", name)
+	default:
+		return true
+	}
+	return false
 }
 
 // text returns s if PostgreSQL can store it (see pgvalue.ValidText), it is not too long and

@@ -23,10 +23,10 @@ func Decode(api API, body []byte, limits bound.Limits) (*Request, error) {
 		if d.over(bound.Members, len(d.seen), "") {
 			break
 		}
-		if d.seen[name] {
+		if _, twice := d.seen[name]; twice {
 			d.refuse(name, "invalid_value", name+": two members of the body have this name")
 		}
-		d.seen[name] = true
+		d.seen[name] = value.Raw != "null"
 		d.parameter(name, value)
 	}
 	d.finish()
@@ -41,7 +41,7 @@ func Decode(api API, body []byte, limits bound.Limits) (*Request, error) {
 type decoder struct {
 	api    API
 	limits bound.Limits
-	seen   map[string]bool // the members of the body
+	seen   map[string]bool // the members of the body: false for one that is null
 	out    Request
 	list   []message
 	// These count what the whole request has.
@@ -192,8 +192,17 @@ func (d *decoder) model(v strictjson.Value) {
 	text, ok := v.Text()
 	if !ok || text == "" || len(text) > d.limits.Of(bound.ShortText) {
 		d.wrong("model", "the id of an agent")
+	} else if !input.IsNewID(text) { // an id that no agent has, and that no path can name
+		d.err = cmp.Or(d.err, NoModel())
 	}
 	d.out.Model = text
+}
+
+// NoModel is the error for a model that is the id of no agent.
+func NoModel() *fault.Error {
+	e := fault.Public(fault.NotFound, "Agent not found", nil)
+	e.Extra = fault.Members{{Name: "param", Value: "model"}, {Name: "code", Value: "model_not_found"}}
+	return e
 }
 
 func (d *decoder) flag(param string, v strictjson.Value, to *bool) {
@@ -213,7 +222,7 @@ func (d *decoder) streamOptions(v strictjson.Value) {
 	}
 }
 
-// metadata keeps the object. OpenAI's values are texts, and so is the one of session_id.
+// metadata keeps the object. Its values are texts, as in OpenAI's API.
 func (d *decoder) metadata(v strictjson.Value) {
 	if v.Raw[0] != '{' {
 		d.wrong("metadata", "an object")
@@ -224,8 +233,10 @@ func (d *decoder) metadata(v strictjson.Value) {
 	}
 	d.out.Metadata = []byte(v.Raw)
 	for name, value := range v.Members() {
-		if name == "session_id" && value.Raw != "null" {
+		if name == "session_id" {
 			d.session("metadata.session_id", value)
+		} else if value.Raw[0] != '"' {
+			d.wrong("metadata", "an object whose values are texts")
 		}
 	}
 }
@@ -274,6 +285,9 @@ func NoResponse(param string) *fault.Error {
 
 // text accepts the format text and any verbosity.
 func (d *decoder) text(v strictjson.Value) {
+	if v.Raw[0] != '{' {
+		d.wrong("text", "an object")
+	}
 	for name, value := range v.Members() {
 		if name == "format" && value.Raw != "null" && compact(value) != `{"type":"text"}` {
 			d.refuse("text.format", "unsupported_parameter", "text.format: not supported: answers are text")

@@ -66,7 +66,15 @@ func TestErrorNamesTheParameter(t *testing.T) {
 	with := func(messages string) string { return `{"model":"a","messages":[` + messages + `]}` }
 	for body, param := range map[string]string{
 		`{"messages":[{"role":"user","content":"hi"}]}`: "model",
-		`{"model":"a"}`:                                  "messages",
+		`{"model":"a"}`:                 "messages",
+		`{"model":"a","messages":null}`: "messages",
+		`{"model":null,"messages":[{"role":"user","content":"hi"}]}`: "model",
+		chat(`"invented":null`):                          "invented",
+		chat(`"temperature":"hot"`):                      "temperature",
+		chat(`"max_tokens":"x"`):                         "max_tokens",
+		chat(`"parallel_tool_calls":1`):                  "parallel_tool_calls",
+		chat(`"metadata":{"k":7}`):                       "metadata",
+		chat(`"metadata":{"k":null}`):                    "metadata",
 		chat(`"model":"b"`):                              "model",
 		chat(`"tools":[{"type":"function"}]`):            "tools",
 		chat(`"n":2`):                                    "n",
@@ -96,6 +104,10 @@ func TestErrorNamesTheParameter(t *testing.T) {
 		`"conversation":"c","metadata":{"session_id":"d"}`:                                 "metadata.session_id",
 		`"previous_response_id":"resp_` + strings.Repeat("0", 32) + `","conversation":"c"`: "previous_response_id",
 		`"tool_choice":"required"`:                                                         "tool_choice",
+		`"text":"x"`:                                                                       "text",
+		`"instructions":[]`:                                                                "instructions",
+		`"reasoning":"high"`:                                                               "reasoning",
+		`"include":"all"`:                                                                  "include",
 	} {
 		_, err := openai.Decode(openai.Responses, []byte(`{"model":"a","input":"hi",`+body+`}`), nil)
 		wantRefusal(t, body, err, param)
@@ -118,6 +130,44 @@ func TestWhatAsksForNothingIsAccepted(t *testing.T) {
 	q, err := openai.Decode(openai.Chat, []byte(body), nil)
 	if err != nil || !q.Stream || !q.Usage {
 		t.Errorf("%+v, %v", q, err)
+	}
+}
+
+func TestOneWrittenAsAFractionAsksForOneAnswer(t *testing.T) {
+	t.Parallel()
+	for n, accepted := range map[string]bool{"1": true, "1.0": true, "2": false, "1.5": false, `"1"`: false} {
+		body := `{"model":"a","messages":[{"role":"user","content":"hi"}],"n":` + n + `}`
+		if _, err := openai.Decode(openai.Chat, []byte(body), nil); (err == nil) != accepted {
+			t.Errorf("n of %s: %v", n, err)
+		}
+	}
+}
+
+func TestEachIgnoredParameterHasATypeAndRefusesOthers(t *testing.T) {
+	t.Parallel()
+	for _, p := range openai.Parameters {
+		api, body := openai.Responses, `{"model":"a","input":"hi",`
+		if p.API != api {
+			api, body = openai.Chat, `{"model":"a","messages":[{"role":"user","content":"hi"}],`
+		}
+		accepted := 0
+		for _, value := range []string{"0.5", `"x"`, "true", "{}", "[]"} {
+			if _, err := openai.Decode(api, []byte(body+`"`+p.Name+`":`+value+`}`), nil); err == nil {
+				accepted++
+			}
+		}
+		if p.Rule == openai.Ignored && accepted != 1 {
+			t.Errorf("%s accepts values of %d types", p.Name, accepted)
+		}
+	}
+}
+
+func TestModelThatNoAgentCanBeIsNotFound(t *testing.T) {
+	t.Parallel()
+	_, err := openai.Decode(openai.Responses, []byte(`{"model":"a/runs/x","input":"hi"}`), nil)
+	e, ok := errors.AsType[*fault.Error](err)
+	if !ok || e.Kind != fault.NotFound || e.Extra[0].Value != "model" || e.Extra[1].Value != "model_not_found" {
+		t.Errorf("%+v", err)
 	}
 }
 
