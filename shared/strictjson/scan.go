@@ -15,6 +15,7 @@ type scanner struct {
 	data    []byte
 	options Options
 	i       int
+	values  int // how many values have begun
 	err     Error
 }
 
@@ -42,6 +43,9 @@ func (s *scanner) value(depth int) bool {
 	if depth > s.options.MaxDepth {
 		return s.fail(s.i, tooDeep)
 	}
+	if s.values++; s.options.MaxValues > 0 && s.values > s.options.MaxValues {
+		return s.fail(s.i, tooMany)
+	}
 	if s.i >= len(s.data) {
 		return s.fail(s.i, "Expecting value")
 	}
@@ -64,7 +68,7 @@ func (s *scanner) value(depth int) bool {
 	return s.fail(s.i, "Expecting value")
 }
 
-// object reads { and everything up to its }. It doesn't compare the names: a comparison
+// object reads { and everything up to its }. It compares the names only for Options.Distinct: a comparison
 // needs memory for each object, and only some callers need it.
 func (s *scanner) object(depth int) bool {
 	s.i++
@@ -73,12 +77,24 @@ func (s *scanner) object(depth int) bool {
 		s.i++
 		return true
 	}
+	var names map[string]bool
+	if s.options.Distinct {
+		names = map[string]bool{}
+	}
 	for {
 		if !s.at('"') {
 			return s.fail(s.i, "Expecting property name enclosed in double quotes")
 		}
+		start := s.i
 		if !s.text() {
 			return false
+		}
+		if names != nil {
+			name, _ := Value{Raw: string(s.data[start:s.i])}.Text()
+			if names[name] {
+				return s.fail(start, repeated)
+			}
+			names[name] = true
 		}
 		s.space()
 		if !s.at(':') {

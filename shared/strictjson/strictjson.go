@@ -28,6 +28,12 @@ type Options struct {
 	// AnyNumber accepts numbers that no float64 can represent, such as 1e999 and 1e-999. Set
 	// it if numbers are not read, or are checked later. Defaults to false.
 	AnyNumber bool
+	// MaxValues is how many values the text may have: texts, numbers, true, false, null, objects and arrays, and no
+	// names. A tree of them takes far more memory than their text. Defaults to 0: no limit.
+	MaxValues int
+	// Distinct refuses two members of one name in an object, at any depth. The names of the objects that enclose a value
+	// are kept meanwhile, so that it needs MaxValues. Defaults to false.
+	Distinct bool
 }
 
 // Error is the first error in a text. It is no Go error: callers build theirs from the Text.
@@ -36,7 +42,7 @@ type Error struct {
 	// shows it to a person may have to count characters instead.
 	Offset int
 	// Text describes the error. A syntax error has the words of Python's json module,
-	// because FastAPI sends these to its clients. The four errors that only this
+	// because FastAPI sends these to its clients. The errors that only this
 	// package reports have its own words.
 	Text string
 }
@@ -53,7 +59,13 @@ const (
 	outOfRange = "Number out of range"
 	// See DefaultMaxDepth.
 	tooDeep = "Nesting is too deep"
+	// See Options.MaxValues and Options.Distinct.
+	tooMany  = "Too many values"
+	repeated = "Two members have one name"
 )
+
+// IsJSON reports whether the text with this error is JSON all the same, as far as it was read: it exceeds an option.
+func (e *Error) IsJSON() bool { return e.Text == tooDeep || e.Text == tooMany || e.Text == repeated }
 
 // Check returns the first error in data, or nil if data is one JSON value. It accepts
 // the grammar of RFC 8259 only: Python's NaN and Infinity and a byte order mark are
