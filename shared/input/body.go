@@ -261,7 +261,7 @@ func (in *reader) list(v reflect.Value, tag reflect.StructTag, raw json.RawMessa
 		return
 	}
 	if v.Type().Elem().Kind() == reflect.Struct {
-		in.objects(v, root, count, name)
+		in.objects(v, tag, root, count, name)
 		return
 	}
 	texts, i := make([]string, count), -1
@@ -281,8 +281,9 @@ func (in *reader) list(v reflect.Value, tag reflect.StructTag, raw json.RawMessa
 	v.Set(reflect.ValueOf(texts))
 }
 
-// objects reads a list of objects whose members are texts or objects. Unknown members are ignored.
-func (in *reader) objects(v reflect.Value, root strictjson.Value, count int, name string) {
+// objects reads a list of objects whose members are texts or objects. Unknown members are ignored, unless the list is
+// closed: then one of them is an error.
+func (in *reader) objects(v reflect.Value, list reflect.StructTag, root strictjson.Value, count int, name string) {
 	v.Set(reflect.MakeSlice(v.Type(), count, count))
 	t, i := v.Type().Elem(), -1
 	for element := range root.Elements() {
@@ -296,7 +297,16 @@ func (in *reader) objects(v reflect.Value, root strictjson.Value, count int, nam
 		for member, value := range element.Members() {
 			if hasMember(t, member) {
 				members[member] = json.RawMessage(value.Raw)
+				continue
 			}
+			if list.Get("closed") == "" {
+				continue
+			}
+			loc := []any{"body", name, i}
+			if len(member) <= maxEcho {
+				loc = append(loc, member)
+			}
+			in.reject("extra_forbidden", "Extra inputs are not permitted", nil, nil, loc...)
 		}
 		for f := range t.NumField() {
 			tag := t.Field(f).Tag
@@ -305,7 +315,12 @@ func (in *reader) objects(v reflect.Value, root strictjson.Value, count int, nam
 			case ok && t.Field(f).Type == reflect.TypeFor[Object]():
 				in.member(v.Index(i).Field(f), tag, raw, name+"."+member)
 			case ok && raw[0] == '"':
-				v.Index(i).Field(f).SetString(in.jsonText(tag, raw, "body", name, i, member))
+				text, to := in.jsonText(tag, raw, "body", name, i, member), v.Index(i).Field(f)
+				if to.Kind() == reflect.Pointer {
+					to.Set(reflect.ValueOf(&text))
+				} else {
+					to.SetString(text)
+				}
 			case ok:
 				in.reject("string_type", "Input should be a valid string", echo(raw), nil, "body", name, i, member)
 			case tag.Get("required") != "":

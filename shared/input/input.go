@@ -72,6 +72,7 @@ type File struct {
 //	means:"false"      or one of these words
 //	media:"any"        with body:"json": the Content-Type doesn't matter; otherwise it must be that of JSON
 //	closed:"true"      with body:"json": an unknown member is an error; otherwise it is ignored
+//	                   with a list of objects: the same for the members of each
 //	embed:"true"       the only member of a body, which FastAPI wraps in an object
 //
 // The body may be a Document instead of a struct.
