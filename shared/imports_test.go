@@ -89,10 +89,11 @@ var rooms = map[string]string{
 	"shared/revoke":            "shared/config shared/fault shared/owner shared/store",
 	"shared/run": "shared/trace shared/fault shared/limit shared/pgvalue shared/strictjson shared/config shared/model " +
 		"shared/logging shared/tool shared/store shared/queue shared/wire github.com/google/uuid",
-	"shared/door/mcp":          "shared/wire",
-	"shared/door/mcp/protocol": "shared/door/mcp github.com/google/jsonschema-go github.com/modelcontextprotocol/go-sdk",
-	"shared/door/aisdk":        "shared/door/agui shared/fault shared/run shared/strictjson shared/wire",
-	"shared/door/agui":         "shared/fault shared/model shared/pgvalue shared/run shared/strictjson shared/wire",
+	"shared/door/mcp": "shared/bound shared/fault shared/strictjson shared/wire",
+	"shared/door/mcp/protocol": "shared/door/mcp shared/fault github.com/google/jsonschema-go " +
+		"github.com/modelcontextprotocol/go-sdk",
+	"shared/door/aisdk": "shared/door/agui shared/fault shared/run shared/strictjson shared/wire",
+	"shared/door/agui":  "shared/fault shared/model shared/pgvalue shared/run shared/strictjson shared/wire",
 	"shared/api": "shared/trace shared/bound shared/fault shared/limit shared/pgvalue shared/strictjson shared/wire " +
 		"shared/input shared/route " +
 		"shared/authz shared/config shared/owner shared/store shared/follow shared/notes shared/revoke shared/run " +

@@ -9,6 +9,7 @@ import (
 	"io"
 	"iter"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/keyway-agents/keyway/shared/bound"
@@ -36,24 +37,44 @@ func (a Runs) mcp(w http.ResponseWriter, r *request, _ nothing) error {
 	if a.MCP == nil {
 		return fmt.Errorf("this program doesn't speak MCP: %w", fault.NotFound)
 	}
-	most := r.bounds.Of(bound.Body)
+	most := mcpBody(r.bounds)
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(most)))
-	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return bound.Body.Fault(most, most+1)
-	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", fault.Invalid, err)
+		e := &mcp.Error{Status: http.StatusBadRequest, Code: mcp.CodeParse, Text: "The body ended too early"}
+		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+			e = &mcp.Error{Status: http.StatusRequestEntityTooLarge, Code: mcp.CodeInvalid,
+				Text: fmt.Sprintf("%s: it has more than %d bytes", bound.MCPRoom.Text, most)}
+		}
+		return mcpWrong(w, r, e)
 	}
-	if bytes.HasPrefix(bytes.TrimSpace(body), []byte("[")) {
-		return fault.Public(fault.Invalid, "A body has one JSON-RPC message, and no batch of several", nil)
+	id, ignored, wrong := mcp.Check(body, r.Header.Get("Mcp-Protocol-Version"))
+	switch {
+	case wrong != nil:
+		return mcpWrong(w, r, wrong)
+	case ignored:
+		w.WriteHeader(http.StatusAccepted)
+		return nil
 	}
 	inner := r.WithContext(r.Context())
 	inner.Body = io.NopCloser(bytes.NewReader(body))
 	door := mcpDoor{a, w}
 	a.MCP(w, inner, mcp.Offer{
+		ID:       id,
 		Tools:    door.mcpTools(r),
 		Unlisted: func(tool string) error { return door.mcpUnlisted(r, tool) }, Refused: mcpRefused,
 	})
+	return nil
+}
+
+// mcpBody is how many bytes a body has at most: it is decoded several times, and holds no more than a call's arguments.
+func mcpBody(l bound.Limits) int {
+	return min(l.Of(bound.Body), l.Of(bound.Message)+l.Of(bound.ToolResults)+l.Of(bound.MCPRoom))
+}
+
+// mcpWrong answers a request that is no message of a client. The log has no text of it, which may repeat what was sent.
+func mcpWrong(w http.ResponseWriter, r *request, e *mcp.Error) error {
+	logging.Note(r.Context(), "err", fmt.Sprintf("JSON-RPC error %d", e.Code))
+	e.Write(w)
 	return nil
 }
 
@@ -135,7 +156,7 @@ func (e mcpError) Error() string {
 	public, ok := errors.AsType[*fault.Error](e.err)
 	if !ok || len(public.Fields) == 0 {
 		text := fault.Detail(e.err)
-		if ok && public.RetryAfter > 0 {
+		if ok && public.RetryAfter > 0 && public.Kind != fault.LimitReached { // whose text says when to try again
 			text += fmt.Sprintf(" (in %d seconds)", int(public.RetryAfter.Seconds()+0.999))
 		}
 		return text
@@ -146,7 +167,11 @@ func (e mcpError) Error() string {
 		for _, part := range f.Loc[min(1, len(f.Loc)):] {
 			at = append(at, fmt.Sprint(part))
 		}
-		all = append(all, fault.Short(strings.Join(at, "."))+": "+f.Msg)
+		text := f.Msg
+		if len(at) > 0 {
+			text = fault.Short(strings.Join(at, ".")) + ": " + text
+		}
+		all = append(all, text)
 	}
 	return "Wrong arguments. " + strings.Join(all, "; ")
 }
@@ -193,7 +218,7 @@ func (a mcpDoor) mcpRun(r *request, agent string, c mcp.Call) (out mcp.Result, e
 		return out, err
 	}
 	if c.State != "" { // the second round of a call whose run was paused
-		return a.mcpAnswered(r, c)
+		return a.mcpAnswered(r, c, agent)
 	}
 	var in struct {
 		Message   string `json:"message" required:"true" minlen:"1" bound:"message"`
@@ -338,6 +363,9 @@ func (a mcpDoor) mcpCancel(r *request, c mcp.Call) (out mcp.Result, err error) {
 	if err != nil {
 		return out, err
 	}
+	if ended := mcp.Ended(head.Status); ended != "" {
+		return out, fault.Public(fault.Conflict, ended, nil)
+	}
 	if _, err := a.cancel(r.Context(), inner, cancelRun{SessionID: head.SessionID}); err != nil {
 		return out, err
 	}
@@ -350,17 +378,17 @@ type decision struct {
 	Decision   string       `json:"decision" required:"true" enum:"approve,reject"`
 	Note       string       `json:"note" bound:"tool_results"`
 	Values     input.Object `json:"values" bound:"tool_results"`
-	Result     string       `json:"result" bound:"tool_results"`
+	Result     *string      `json:"result" bound:"tool_results"`
 }
 
 // mcpContinue is a call of continue_run.
 func (a mcpDoor) mcpContinue(r *request, c mcp.Call) (out mcp.Result, err error) {
 	if c.State != "" {
-		return a.mcpAnswered(r, c)
+		return a.mcpAnswered(r, c, "")
 	}
 	var in struct {
 		RunID     string     `json:"run_id" required:"true" minlen:"1" bound:"short_text"`
-		Decisions []decision `json:"decisions" bound:"tool_calls"`
+		Decisions []decision `json:"decisions" bound:"tool_calls" closed:"true"`
 	}
 	if err := input.ReadObject(arguments(c), &in, r.bounds); err != nil {
 		return out, err
@@ -373,6 +401,9 @@ func (a mcpDoor) mcpContinue(r *request, c mcp.Call) (out mcp.Result, err error)
 				return out, fmt.Errorf("%w: %w", fault.Invalid, err)
 			}
 		}
+		if _, ok := decided[d.ToolCallID]; ok {
+			return out, fault.Public(fault.Invalid, fmt.Sprintf("Two decisions are about %.100q", d.ToolCallID), nil)
+		}
 		decided[d.ToolCallID] = mcp.Decision{
 			Approved: d.Decision == "approve", Note: d.Note, Values: values, Result: d.Result,
 		}
@@ -381,17 +412,25 @@ func (a mcpDoor) mcpContinue(r *request, c mcp.Call) (out mcp.Result, err error)
 }
 
 // mcpAnswered continues the run of an earlier round with its user's answers. The state names the run. It is no more
-// than an argument: the run is found and decided about as any other.
-func (a mcpDoor) mcpAnswered(r *request, c mcp.Call) (out mcp.Result, err error) {
+// than an argument: the run is found and decided about as any other. agent is the one whose tool is called, or "" for
+// continue_run, which is for the runs of all agents.
+func (a mcpDoor) mcpAnswered(r *request, c mcp.Call, agent string) (out mcp.Result, err error) {
 	if len(c.State) > bound.ShortText.Default {
 		return out, bound.ShortText.Fault(bound.ShortText.Default, len(c.State))
 	}
 	decided, open := mcp.Decisions(c.Answers)
+	name := route.ContinueRun
 	if open { // the user has closed the form, and may decide later
-		inner, head, err := a.mcpRunOf(r, route.GetRun, c.State)
-		if err != nil {
-			return out, err
-		}
+		name = route.GetRun
+	}
+	inner, head, err := a.mcpRunOf(r, name, c.State)
+	if err != nil {
+		return out, err
+	}
+	if agent != "" && head.AgentID != agent {
+		return out, fault.Public(fault.NotFound, "Run not found", nil)
+	}
+	if open {
 		whole, err := a.get(r.Context(), inner, runsOfSession{SessionID: head.SessionID})
 		return mcp.ResultOf(whole), err
 	}
@@ -429,4 +468,22 @@ func (a mcpDoor) mcpDecide(
 	})
 	out, err = a.mcpOutcome(inner, c, events)
 	return out, notFound(err, "Run not found")
+}
+
+// Origins refuses requests of web pages at the door for MCP, whose specification asks for it (section "Transports"),
+// unless the page is of this server or of one of origins. A request without Origin is of no page.
+func Origins(origins []string, table *route.Routes, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		origin := r.Header.Get("Origin")
+		_, host, _ := strings.Cut(origin, "://")
+		if origin == "" || r.Method != http.MethodPost || table.DoorAt(r.URL.Path) != route.MCP ||
+			strings.EqualFold(host, r.Host) || slices.Contains(origins, origin) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		logging.Note(r.Context(), "err", "a web page of another origin")
+		e := mcp.Error{Status: http.StatusForbidden, Code: mcp.CodeInvalid,
+			Text: "Web pages of this Origin may not use the door for MCP. cors.origins of keyway.yaml names those that may"}
+		e.Write(w)
+	})
 }

@@ -17,6 +17,25 @@ var (
 		Kind: fault.TooLarge, Text: "The request body is larger than 10 MB",
 		Why: "API Gateway's limit. A function gets at most 6 MB, Lambda's limit.",
 	})
+	// MCPRoom is what the body of a message of MCP may have beside its texts.
+	MCPRoom = add(Bound{
+		Name: "mcp_room", Of: "Body of POST /mcp, in bytes, beside the largest message and the largest tool_results " +
+			"that the settings allow", Default: 2 << 20,
+		Kind: fault.TooLarge, Text: "The body of a request to /mcp is too large",
+		Why: "JSON's escapes can double a text. With the default settings, a body has at most 4 MB.",
+	})
+	// MCPValues is the number of values in a message of MCP.
+	MCPValues = add(Bound{
+		Name: "mcp_values", Of: "Values in the body of POST /mcp, at all depths: texts, numbers, objects and so on",
+		Default: 10_000, Kind: fault.Invalid, Text: "A message has at most {max} values",
+		Why: "A thousand decisions have 4,000. Decoded, a value takes some hundred bytes.",
+	})
+	// MCPDepth is how many objects and arrays may enclose a value in a message of MCP.
+	MCPDepth = add(Bound{
+		Name: "mcp_depth", Of: "Objects and arrays that enclose a value in the body of POST /mcp", Default: 100,
+		Kind: fault.Invalid, Text: "At most {max} objects and arrays may enclose a value",
+		Why: "The arguments of tools have a few.",
+	})
 	// Faults is the number of wrong inputs that one answer lists.
 	Faults = add(Bound{
 		Name: "faults", Of: "Wrong inputs that one answer lists; total is the number of all", Default: 20,

@@ -454,7 +454,7 @@ func (s *server) apply(p prepared) {
 	// Host header.
 	// The log is outermost, so that it has every answer.
 	inside := api.Challenges(p.cfg.MCPMetadata(), gateway.New(p.authorizer, service.Handler, assemble.Now))
-	h := api.CORS(origins, inside)
+	h := api.CORS(origins, api.Origins(origins, route.Table, inside))
 	if s.Dev {
 		h = gateway.Loopback(gateway.SameOrigin(route.Table, inside, h))
 	}

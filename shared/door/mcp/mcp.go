@@ -20,6 +20,8 @@ type Server func(http.ResponseWriter, *http.Request, Offer)
 
 // Offer is what one caller can use.
 type Offer struct {
+	// ID is the id of the message, as Check returns it.
+	ID json.RawMessage
 	// Tools are what the caller is allowed to call, in the order of the list.
 	Tools []Tool
 	// Unlisted is called for a call of another tool. If the caller isn't allowed to know whether there is such a tool,

@@ -3,6 +3,7 @@ package mcp
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -77,6 +78,15 @@ func Cancelling(run string) Result {
 		Texts: []string{fmt.Sprintf("The run is asked to stop. %s shows when it has.", GetRun)},
 		Data:  map[string]string{"run_id": run},
 	}
+}
+
+// Ended says that a run with this status has ended, or returns "" if it can still be cancelled.
+func Ended(status string) string {
+	switch status {
+	case wire.StatusCompleted, wire.StatusError, wire.StatusCancelled:
+		return fmt.Sprintf("The run has ended already, with the status %s. Nothing is cancelled.", strings.ToLower(status))
+	}
+	return ""
 }
 
 // pending returns the calls that a paused run waits for.
@@ -168,7 +178,10 @@ type Decision struct {
 	Unconfirmed bool                       `json:",omitempty"`
 	Note        string                     `json:",omitempty"`
 	Values      map[string]json.RawMessage `json:",omitempty"`
-	Result      string                     `json:",omitempty"`
+	// Result is that of a call that the client executes. Required to approve one.
+	Result *string `json:",omitempty"`
+	// Form is whether Values are all fields of a form, and not only those that the call asks for.
+	Form bool `json:"-"`
 }
 
 // Decisions converts a user's answers. open means that the user has not decided about some call.
@@ -177,10 +190,12 @@ func Decisions(answers map[string]Answer) (decided map[string]Decision, open boo
 	for id, a := range answers {
 		open = open || !a.Accepted && !a.Declined
 		approve, _ := a.Values["approve"].(bool)
-		d := Decision{Approved: a.Accepted, Unconfirmed: !approve, Values: map[string]json.RawMessage{}}
+		d := Decision{Approved: a.Accepted, Unconfirmed: !approve, Form: true, Values: map[string]json.RawMessage{}}
 		if a.Accepted {
 			d.Note, _ = a.Values["note"].(string)
-			d.Result, _ = a.Values["result"].(string)
+			if result, ok := a.Values["result"].(string); ok {
+				d.Result = &result
+			}
 			for name, value := range a.Values {
 				if text, err := wire.Marshal(value); err == nil {
 					d.Values[name] = text
@@ -193,7 +208,7 @@ func Decisions(answers map[string]Answer) (decided map[string]Decision, open boo
 }
 
 // AnswersTo converts the decisions about a paused run to those of AgentOS's route. A decision about a call that the run
-// doesn't wait for is an error.
+// doesn't wait for is an error, and so is one that doesn't fit its call.
 func AnswersTo(r wire.Run, decided map[string]Decision) (map[string]wire.ToolExecution, error) {
 	calls, out := pending(r), map[string]wire.ToolExecution{}
 	for id, d := range decided {
@@ -203,6 +218,9 @@ func AnswersTo(r wire.Run, decided map[string]Decision) (map[string]wire.ToolExe
 		}
 		if at < 0 {
 			continue // the run isn't paused, which is the error
+		}
+		if err := calls[at].fits(d); err != nil {
+			return nil, err
 		}
 		answer := wire.ToolExecution{ToolCallID: id}
 		switch calls[at].Needs {
@@ -219,12 +237,28 @@ func AnswersTo(r wire.Run, decided map[string]Decision) (map[string]wire.ToolExe
 			}
 		case needsResult:
 			if d.Approved {
-				answer.Result = &d.Result
+				answer.Result = d.Result
 			}
 		}
 		out[id] = answer
 	}
 	return out, nil
+}
+
+// fits returns what is wrong with a decision about the call.
+func (p pendingCall) fits(d Decision) error {
+	if p.Needs == needsResult && d.Approved && d.Result == nil {
+		return fmt.Errorf("result is required: the client executes the call %.100q", p.ToolCallID)
+	}
+	if d.Form {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.Values)) {
+		if !slices.ContainsFunc(p.Fields, func(f wire.UserInput) bool { return f.Name == name }) {
+			return fmt.Errorf("values: the call %.100q doesn't ask for %.100q", p.ToolCallID, name)
+		}
+	}
+	return nil
 }
 
 // RunID returns the id of the run that an event begins or continues, and "" for other events.

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/keyway-agents/keyway/shared/door/mcp"
+	"github.com/keyway-agents/keyway/shared/fault"
 )
 
 // New makes a server of an OS, which is described by its id, its name and Keyway's version. The server returns when the
@@ -161,10 +163,9 @@ func callOf(ctx context.Context, req *sdk.CallToolRequest) mcp.Call {
 // asks reports whether the client understands questions: from 2026-07-28 on, if it can show forms. What an older
 // client can do, it has said in another request, and no process remembers that.
 func asks(req *sdk.CallToolRequest) bool {
-	const first = "2026-07-28"
 	p := req.Session.InitializeParams()
 	capable := req.ClientCapabilities()
-	return p != nil && p.ProtocolVersion >= first && capable != nil && capable.Elicitation != nil &&
+	return p != nil && p.ProtocolVersion >= mcp.Stateless && capable != nil && capable.Elicitation != nil &&
 		(capable.Elicitation.Form != nil || capable.Elicitation.URL == nil)
 }
 
@@ -193,7 +194,8 @@ type answer struct {
 
 	mu      sync.Mutex
 	refusal *mcp.Refusal
-	refused bytes.Buffer // what the SDK has written since
+	status  int          // of an error of the SDK's that is a plain text, or 0
+	held    bytes.Buffer // what the SDK has written since either
 	begun   bool
 	ended   bool
 	idle    *time.Timer // see keepAlive
@@ -216,7 +218,7 @@ func (a *answer) keepAlive() {
 func (a *answer) comment() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.ended || a.refusal != nil {
+	if a.ended || a.refused() {
 		return
 	}
 	a.begun = true
@@ -250,7 +252,11 @@ const codeRefused = -32000
 func (a *answer) WriteHeader(status int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.ended || a.refusal != nil {
+	if a.ended || a.refused() {
+		return
+	}
+	if status >= http.StatusBadRequest && strings.HasPrefix(a.Header().Get("Content-Type"), "text/plain") {
+		a.status = status
 		return
 	}
 	a.begun = true
@@ -264,18 +270,24 @@ func (a *answer) Write(p []byte) (int, error) {
 	switch {
 	case a.ended:
 		return 0, http.ErrHandlerTimeout
-	case a.refusal != nil:
-		return a.refused.Write(p)
+	case a.refused():
+		return a.held.Write(p)
 	}
 	a.begun = true
-	return a.ResponseWriter.Write(p)
+	if _, err := a.ResponseWriter.Write(cleared(p)); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
+
+// refused reports whether the answer is an error with an HTTP status, which end writes.
+func (a *answer) refused() bool { return a.refusal != nil || a.status != 0 }
 
 // FlushError sends what was written.
 func (a *answer) FlushError() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.ended || a.refusal != nil {
+	if a.ended || a.refused() {
 		return nil
 	}
 	return http.NewResponseController(a.ResponseWriter).Flush()
@@ -293,7 +305,16 @@ func (a *answer) end() {
 	if a.idle != nil {
 		a.idle.Stop()
 	}
-	if a.refusal == nil {
+	switch {
+	case a.refusal != nil:
+	case a.status != 0:
+		e := mcp.Error{Status: a.status, ID: a.offer.ID, Code: mcp.CodeInvalid, Text: strings.TrimSpace(a.held.String())}
+		if a.status >= http.StatusInternalServerError {
+			e.Code, e.Text = mcp.CodeInternal, "Internal server error"
+		}
+		e.Write(a.ResponseWriter)
+		return
+	default:
 		return
 	}
 	h := a.Header()
@@ -302,7 +323,37 @@ func (a *answer) end() {
 		h[name] = values
 	}
 	a.ResponseWriter.WriteHeader(a.refusal.Status)
-	_, _ = a.ResponseWriter.Write(message(a.refused.Bytes()))
+	_, _ = a.ResponseWriter.Write(message(a.held.Bytes()))
+}
+
+// cleared returns what the SDK writes, with a clear and short text if it is an error: those of the SDK name Go's types
+// and repeat the header or the value that is wrong.
+func cleared(written []byte) []byte {
+	if !bytes.Contains(written, []byte(`"error":{"code":`)) {
+		return written
+	}
+	text := message(written)
+	var m struct {
+		Version string          `json:"jsonrpc"`
+		ID      json.RawMessage `json:"id"`
+		Error   *jsonrpc.Error  `json:"error"`
+	}
+	if err := json.Unmarshal(text, &m); err != nil || m.Error == nil {
+		return written // a result whose data look like an error
+	}
+	said := fault.Short(m.Error.Message)
+	if strings.Contains(said, "unmarshaling") {
+		m.Error.Code, said = jsonrpc.CodeInvalidParams, "A member of params has another type than the protocol's"
+	}
+	if said == m.Error.Message {
+		return written
+	}
+	m.Error.Message = said
+	short, err := json.Marshal(m)
+	if err != nil {
+		return written
+	}
+	return bytes.Replace(written, text, short, 1)
 }
 
 // message returns the JSON of the one event that the SDK has written.
