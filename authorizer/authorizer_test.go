@@ -137,6 +137,8 @@ func TestValidTokenGetsPolicyAndContext(t *testing.T) {
 		api + "GET/whoami", api + "POST/can", api + "POST/agents/web-search-agent/runs",
 		api + "POST/agents/web-search-agent/runs/*/cancel",
 		api + "POST/agents/web-search-agent/runs/*/continue", api + "POST/agents/web-search-agent/runs/*/resume",
+		// Of the doors, only AG-UI's is open on AWS by default.
+		api + "POST/agents/web-search-agent/agui", api + "POST/agents/web-search-agent/ai-sdk",
 	}}}
 	if diff := cmp.Diff(want, answer.PolicyDocument.Statement); diff != "" {
 		t.Error(diff)

@@ -144,8 +144,13 @@ func (l *Log) Replay(n Rules) Report {
 		if lost {
 			continue
 		}
-		// Only the scopes matter for the decision, so the principal has no subject.
-		d := n.Policy.Decide(&authz.Principal{Scopes: scopes}, r.Method, path)
+		// Only the scopes and the audience matter for the decision, so the principal has no subject. The log doesn't have the
+		// audience, but what was decided shows whether it fitted. No policy changes that.
+		p := &authz.Principal{Scopes: scopes}
+		if r.Addressed && k.allow {
+			p.Audience = authz.ForBoth
+		}
+		d := n.Policy.Decide(p, r.Method, path)
 		c := change(k, d, n)
 		if c.Verdict == "" {
 			continue
@@ -301,7 +306,8 @@ func (a asker) lost(r *route.Route, k key, path string) bool {
 // contain. A mapping for another route is left out: it could match only through an unusual id, such as a
 // session named "runs".
 func (a asker) unsure(r *route.Route, k key, path string) (out []string) {
-	if !strings.Contains(path, route.Hole) {
+	// What decides about a route that is decided as another one is no mapping of its own path.
+	if !strings.Contains(path, route.Hole) || r.Decides() != r {
 		return nil
 	}
 	for _, m := range a.n.Mappings {

@@ -40,9 +40,14 @@ type request struct {
 	at              time.Time
 }
 
+// decide decides about the request. The audience of its token fits.
+func (a request) decide(p *authz.Policy) authz.Decision {
+	return p.Decide(&authz.Principal{Scopes: a.scopes, Audience: authz.ForBoth}, a.route.Method, a.path)
+}
+
 // write logs the decision about a in the format of a server.
 func (a request) write(b *bytes.Buffer, p *authz.Policy, config string) authz.Decision {
-	d := p.Decide(&authz.Principal{Scopes: a.scopes}, a.route.Method, a.path)
+	d := a.decide(p)
 	line := map[string]any{
 		"time": a.at, "msg": "decision", "allow": d.Allow, "principal": a.principal, "scopes": a.scopes,
 		"method": a.route.Method, "route": a.route.String(), "config": config,
@@ -159,7 +164,7 @@ func TestReportMatchesAnOracleForAnotherPolicy(t *testing.T) {
 		want, callers := map[string]int{}, map[Verdict]map[string]bool{}
 		for _, a := range requests(t) {
 			before := a.write(&file, was, "0123456789ab")
-			after := is.Decide(&authz.Principal{Scopes: a.scopes}, a.route.Method, a.path)
+			after := a.decide(is)
 			v := verdict(before, after)
 			if v == "" {
 				continue
