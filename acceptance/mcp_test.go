@@ -66,6 +66,12 @@ func TestAClientOfMCPFindsOutWhereToGetATokenForTheDoor(t *testing.T) {
 			t.Errorf("%s: %d %q", sub, got.Status, challenge)
 		}
 	}
+	for _, other := range []string{"/agents", "/v1/models"} { // a token of that document would not open them
+		got := r.Get("-", other)
+		if challenge := got.Header.Get("WWW-Authenticate"); got.Status != 401 || challenge != `Bearer realm="agentos"` {
+			t.Errorf("%s: %d %q", other, got.Status, challenge)
+		}
+	}
 	got := call(r, "door", callsTool("nobody", "", map[string]any{"message": "m"}))
 	got.Want(t, "an agent that doesn't exist", 200, "unknown tool")
 	r.Get("-", "/info").Want(t, "the description for AgentOS's command", 200, `"mcp":{"enabled":true,"path":"/mcp",`+

@@ -359,14 +359,18 @@ var DefaultOrigins = []string{
 	"https://os.agno.com", "https://os-stg.agno.com",
 }
 
-// Challenges adds to each challenge of next (WWW-Authenticate, RFC 6750 section 3) the address of the document that
-// says where clients get tokens (RFC 9728 section 5.1). Without one, it returns next unchanged.
+// Challenges adds to each challenge of next at the door for MCP (WWW-Authenticate, RFC 6750 section 3) the address of
+// the document that says where its clients get tokens (RFC 9728 section 5.1). A token of that document would open no
+// other route. Without a document, it returns next unchanged.
 func Challenges(metadata string, next http.Handler) http.Handler {
 	if metadata == "" {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		next.ServeHTTP(challenging{w, metadata}, r)
+		if route.Table.DoorAt(r.URL.Path) == route.MCP {
+			w = challenging{w, metadata}
+		}
+		next.ServeHTTP(w, r)
 	})
 }
 
