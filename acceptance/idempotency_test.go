@@ -150,16 +150,19 @@ func TestIdempotencyKeyBelongsToOwnerAgentAndRequest(t *testing.T) {
 		t.Errorf("the model was asked %d times", n)
 	}
 
+	unkeyed, kind := upload(t, base...)
 	for what, other := range map[string]process.Reply{
 		"another user":  r.runWithKey("k", "admin", "assistant", base...),
 		"another agent": r.runWithKey("k", "admin", "finance-agent", base...),
 		"another key":   r.runWithKey("K", "ann", "assistant", base...),
-		"no key":        r.runWithKey("", "ann", "assistant", base...),
+		"no key":        r.Call("ann", "POST", "/agents/assistant/runs", unkeyed, "Content-Type", kind),
 	} {
 		if other.Status != 200 || other.Header.Get("Idempotent-Replayed") != "" || other.Body == first.Body {
 			t.Errorf("%s: %d %s", what, other.Status, other.Body)
 		}
 	}
+	r.runWithKey("", "ann", "assistant", base...).
+		Want(t, "an empty key", 422, `"loc":["header","Idempotency-Key"]`, "at least 1 character")
 	r.runWithKey(strings.Repeat("k", 513), "ann", "assistant", base...).
 		Want(t, "a long key", 422, `"loc":["header","Idempotency-Key"]`, "at most 512 bytes")
 	r.runWithKey(strings.Repeat("k", 512), "ann", "assistant", base...).Want(t, "the longest key", 200)
