@@ -50,6 +50,8 @@ func (e *Error) Write(w http.ResponseWriter) {
 		Error   inner           `json:"error"`
 	}{"2.0", id, inner{e.Code, fault.Short(e.Text)}})
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(e.Status)
 	_, _ = w.Write(body) // the connection may be closed
