@@ -20,7 +20,7 @@ var rooms = map[string]string{
 	"shared/fault":      "",
 	"shared/bound":      "shared/fault",
 	"shared/owner":      "shared/fault",
-	"shared/wire":       "",
+	"shared/wire":       "shared/strictjson",
 	"shared/scope":      "",
 	"shared/awsenv":     "github.com/aws/aws-sdk-go-v2/aws",
 	"shared/strictjson": "",

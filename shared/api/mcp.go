@@ -31,9 +31,14 @@ func (a Runs) mcpEndpoint() Endpoint {
 	return e
 }
 
+// mcpHeaders is the input of POST /mcp that is no message.
+type mcpHeaders struct {
+	Key string `header:"Idempotency-Key" bound:"idempotency_key" minlen:"1" doc:"A text that the caller chooses. The same call of an agent's tool with the same key is answered with the run that the first one started."`
+}
+
 // mcp answers one message of a client. The tools are those that the caller is allowed to use, so that a client never
 // shows a person what they can't have.
-func (a Runs) mcp(w http.ResponseWriter, r *request, _ nothing) error {
+func (a Runs) mcp(w http.ResponseWriter, r *request, in mcpHeaders) error {
 	if a.MCP == nil {
 		return fmt.Errorf("this program doesn't speak MCP: %w", fault.NotFound)
 	}
@@ -57,7 +62,7 @@ func (a Runs) mcp(w http.ResponseWriter, r *request, _ nothing) error {
 	}
 	inner := r.WithContext(r.Context())
 	inner.Body = io.NopCloser(bytes.NewReader(body))
-	door := mcpDoor{a, w}
+	door := mcpDoor{a, w, in.Key}
 	a.MCP(w, inner, mcp.Offer{
 		ID:       id,
 		Tools:    door.mcpTools(r),
@@ -81,7 +86,8 @@ func mcpWrong(w http.ResponseWriter, r *request, e *mcp.Error) error {
 // mcpDoor answers the calls of one request.
 type mcpDoor struct {
 	Runs
-	w http.ResponseWriter
+	w   http.ResponseWriter
+	key string // Idempotency-Key
 }
 
 // mcpTools returns the tools of the caller: one for each agent that the caller is allowed to run, and those that need
@@ -228,7 +234,7 @@ func (a mcpDoor) mcpRun(r *request, agent string, c mcp.Call) (out mcp.Result, e
 		return out, err
 	}
 	asked, err := a.inputOf(inner, &createRun{
-		Message: in.Message, SessionID: in.SessionID, Stream: c.Progress != nil, Key: r.Header.Get("Idempotency-Key"),
+		Message: in.Message, SessionID: in.SessionID, Stream: c.Progress != nil, Key: a.key,
 	})
 	if err != nil {
 		return out, err
@@ -464,7 +470,7 @@ func (a mcpDoor) mcpDecide(
 	}
 	events := a.Runner.Continue(r.Context(), viewer, q, run.Continuation{
 		Answers: answers, Streamed: c.Progress != nil, Caller: callerOf(inner), Spender: spender,
-		Request: requestOf(r.Header.Get("Idempotency-Key"), asked),
+		Request: requestOf(a.key, asked),
 	})
 	out, err = a.mcpOutcome(inner, c, events)
 	return out, notFound(err, "Run not found")

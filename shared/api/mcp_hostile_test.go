@@ -153,3 +153,17 @@ func TestAWebPageOfAnotherOriginDoesNotReachTheDoorForMCP(t *testing.T) {
 		}
 	}
 }
+
+func TestAnEmptyOrLongIdempotencyKeyOfAnMCPCallIsRefused(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	call := `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"a","arguments":{"message":"hi"}}}`
+	for _, header := range [][]string{{"Idempotency-Key", ""}, {"Idempotency-Key", strings.Repeat("k", 10_000)}} {
+		if w := s.sendMCP(call, header...); w.Code != 422 || !strings.Contains(w.Body.String(), "Idempotency-Key") {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	}
+	if n := s.model.count(); n != 0 {
+		t.Errorf("%d calls of the model", n)
+	}
+}

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"strconv"
-	"unicode/utf8"
+	"strings"
+
+	"github.com/keyway-agents/keyway/shared/strictjson"
 )
 
 // A streamed answer has an event for each token, and encoding/json needs most of the time that such an event costs. So
@@ -34,10 +36,10 @@ func (r *repeated) appendContent(dst []byte, e *Content) (_ []byte, ok bool) {
 		r.data, r.dataJSON = bytes.Clone(e.ModelProviderData), EscapeLines(compact.Bytes())
 	}
 	dst = append(append(dst, '{'), r.headJSON...)
-	dst = AppendString(append(dst, `"content":`...), e.Content)
+	dst = AppendText(append(dst, `"content":`...), e.Content)
 	dst = strconv.AppendBool(append(dst, `,"workflow_agent":`...), e.WorkflowAgent)
-	dst = AppendString(append(dst, `,"content_type":`...), e.ContentType)
-	dst = AppendString(append(dst, `,"reasoning_content":`...), e.ReasoningContent)
+	dst = AppendText(append(dst, `,"content_type":`...), e.ContentType)
+	dst = AppendText(append(dst, `,"reasoning_content":`...), e.ReasoningContent)
 	if len(e.ModelProviderData) > 0 {
 		dst = append(append(dst, `,"model_provider_data":`...), r.dataJSON...)
 	}
@@ -47,70 +49,19 @@ func (r *repeated) appendContent(dst []byte, e *Content) (_ []byte, ok bool) {
 // appendHead appends the members of a head, with a comma after the last one.
 func appendHead(dst []byte, h *Head) []byte {
 	dst = strconv.AppendInt(append(dst, `"created_at":`...), h.CreatedAt, 10)
-	dst = AppendString(append(dst, `,"event":`...), h.Event)
-	dst = AppendString(append(dst, `,"agent_id":`...), h.AgentID)
-	dst = AppendString(append(dst, `,"agent_name":`...), h.AgentName)
-	dst = AppendString(append(dst, `,"run_id":`...), h.RunID)
-	dst = AppendString(append(dst, `,"session_id":`...), h.SessionID)
+	dst = AppendText(append(dst, `,"event":`...), h.Event)
+	dst = AppendText(append(dst, `,"agent_id":`...), h.AgentID)
+	dst = AppendText(append(dst, `,"agent_name":`...), h.AgentName)
+	dst = AppendText(append(dst, `,"run_id":`...), h.RunID)
+	dst = AppendText(append(dst, `,"session_id":`...), h.SessionID)
 	dst = strconv.AppendInt(append(dst, `,"nested_depth":`...), int64(h.NestedDepth), 10)
 	return append(dst, ',')
 }
 
-// AppendString appends a text as a JSON string, as Marshal encodes it, and with the escapes of EscapeLines.
-func AppendString(dst []byte, text string) []byte {
-	const hex = "0123456789abcdef"
-	dst = append(dst, '"')
-	from := 0 // what is before was appended
-	for i := 0; i < len(text); {
-		c := text[i]
-		if c < utf8.RuneSelf {
-			if c >= ' ' && c != '"' && c != '\\' {
-				i++
-				continue
-			}
-			dst = append(dst, text[from:i]...)
-			switch c {
-			case '"', '\\':
-				dst = append(dst, '\\', c)
-			case '\b':
-				dst = append(dst, '\\', 'b')
-			case '\f':
-				dst = append(dst, '\\', 'f')
-			case '\n':
-				dst = append(dst, '\\', 'n')
-			case '\r':
-				dst = append(dst, '\\', 'r')
-			case '\t':
-				dst = append(dst, '\\', 't')
-			default:
-				dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&0xF])
-			}
-			i++
-			from = i
-			continue
-		}
-		r, size := utf8.DecodeRuneInString(text[i:])
-		if escaped := escapeOf(r, size); escaped != "" {
-			dst = append(append(dst, text[from:i]...), escaped...)
-			from = i + size
-		}
-		i += size
+// AppendText appends a text as a JSON string, as Marshal encodes it, and with the escapes of EscapeLines.
+func AppendText(dst []byte, text string) []byte {
+	if !strings.Contains(text, "\u0085") { // strictjson escapes the other line ends
+		return strictjson.AppendText(dst, text)
 	}
-	return append(append(dst, text[from:]...), '"')
-}
-
-// escapeOf returns how a character beyond ASCII is escaped, or "" if it is not. encoding/json replaces what is no
-// UTF-8.
-func escapeOf(r rune, size int) string {
-	switch {
-	case r == utf8.RuneError && size == 1:
-		return `\ufffd`
-	case r == '\u0085':
-		return `\u0085`
-	case r == '\u2028':
-		return `\u2028`
-	case r == '\u2029':
-		return `\u2029`
-	}
-	return ""
+	return append(dst, EscapeLines(strictjson.AppendText(nil, text))...)
 }

@@ -132,11 +132,11 @@ func (c *ChatStream) begin(h wire.Head) {
 	if c.head != nil {
 		return
 	}
-	c.head = appendText([]byte(`data: {"id":`), ChatID(h.RunID))
+	c.head = wire.AppendText([]byte(`data: {"id":`), ChatID(h.RunID))
 	c.head = append(c.head, `,"object":"chat.completion.chunk","created":`...)
 	c.head = strconv.AppendInt(c.head, h.CreatedAt, 10)
 	c.head = append(c.head, `,"model":`...)
-	c.head = appendText(c.head, h.AgentID)
+	c.head = wire.AppendText(c.head, h.AgentID)
 	c.head = append(c.head, `,"choices":[`...)
 	c.out = append(c.out, c.head...)
 	c.out = append(c.out, `{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}`+"\n\n"...)
@@ -148,7 +148,7 @@ func (c *ChatStream) delta(h wire.Head, text string) {
 	c.texts = true
 	c.out = append(c.out, c.head...)
 	c.out = append(c.out, `{"index":0,"delta":{"content":`...)
-	c.out = appendText(c.out, text)
+	c.out = wire.AppendText(c.out, text)
 	c.out = append(c.out, `},"finish_reason":null}]}`+"\n\n"...)
 }
 
@@ -173,7 +173,7 @@ func (c *ChatStream) finish(h wire.Head, used *wire.Metrics) {
 // fail appends an error, at which every client stops, and the end of the stream.
 func (c *ChatStream) fail(code, text string) {
 	c.out = append(c.out, `data: {"error":{"message":`...)
-	c.out = appendText(c.out, text)
+	c.out = wire.AppendText(c.out, text)
 	c.out = append(c.out, `,"type":"`+fault.FinalType+`","param":null,"code":"`...)
 	c.out = append(c.out, code...)
 	c.out = append(c.out, "\"}}\n\n"+done...)

@@ -117,7 +117,7 @@ func (s *ResponseStream) add(text string) {
 		out := append(s.out.AvailableBuffer(), s.delta...)
 		out = strconv.AppendInt(out, int64(s.sequence-1), 10)
 		out = append(out, s.rest...)
-		out = appendText(out, text)
+		out = wire.AppendText(out, text)
 		out = append(out, "}\n\n"...)
 		s.out.Write(out)
 	}
@@ -149,7 +149,7 @@ func (s *ResponseStream) close(status string) {
 	item := newMessage(s.items[index].ID, status, s.text.String())
 	s.items[index] = item
 	place := fmt.Sprintf(`,"item_id":"%s","output_index":%d,"content_index":0`, item.ID, index)
-	s.event("response.output_text.done", appendText([]byte(place+`,"logprobs":[],"text":`), s.text.String()))
+	s.event("response.output_text.done", wire.AppendText([]byte(place+`,"logprobs":[],"text":`), s.text.String()))
 	s.event("response.content_part.done", []byte(place+`,"part":`+string(encode(item.Content[0]))))
 	s.event("response.output_item.done", fmt.Appendf(nil, `,"output_index":%d,"item":%s`, index, encode(item)))
 }
@@ -164,7 +164,7 @@ func (s *ResponseStream) fail(status string, e ResponseError) {
 
 // error sends an error in the two forms that clients read: OpenAI's SDKs throw at the member error alone.
 func (s *ResponseStream) error(e ResponseError) {
-	text := string(appendText(nil, e.Message))
+	text := string(wire.AppendText(nil, e.Message))
 	s.event("error", []byte(`,"code":"`+e.Code+`","message":`+text+`,"param":null,"error":{"type":"`+
 		e.Type+`","code":"`+e.Code+`","message":`+text+`,"param":null}`))
 }

@@ -15,7 +15,7 @@ func FuzzText(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		got := appendText(nil, s)
+		got := wire.AppendText(nil, s)
 		var back, want string
 		if err := json.Unmarshal(got, &back); err != nil {
 			t.Fatalf("%q becomes %s: %v", s, got, err)
