@@ -66,7 +66,7 @@ func serveRepeated(tb testing.TB, f *lambdahttp.Function, n int) string {
 	conn := &repeated{left: n, responses: fmt.Sprintf("HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: a\r\n"+
 		"Lambda-Runtime-Deadline-Ms: %d\r\nContent-Length: %d\r\n\r\n%sHTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n",
 		time.Now().Add(time.Hour).UnixMilli(), len(agentsEvent), agentsEvent)}
-	if err := lambdaruntime.Serve(conn, f.Invoke); err != nil {
+	if _, err := lambdaruntime.Serve(conn, "runtime", f.Invoke, false); err != nil {
 		tb.Fatal(err)
 	}
 	return string(conn.posted)

@@ -44,7 +44,7 @@ func TestAChunkCostsOneWriteAndNoMemory(t *testing.T) {
 			})})
 		return testing.AllocsPerRun(50, func() {
 			conn := &once{responses: strings.NewReader(responses)}
-			if err := lambdaruntime.Serve(conn, f.Invoke); err != nil {
+			if _, err := lambdaruntime.Serve(conn, "runtime", f.Invoke, false); err != nil {
 				t.Fatal(err)
 			}
 			writes = conn.writes

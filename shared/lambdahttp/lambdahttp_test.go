@@ -340,7 +340,7 @@ func invoke(t *testing.T, f *lambdahttp.Function, e events.APIGatewayProxyReques
 		t.Error(err)
 	}
 	api, runtime := net.Pipe()
-	go func() { _ = lambdaruntime.Serve(runtime, f.Invoke) }()
+	go func() { _, _ = lambdaruntime.Serve(runtime, "runtime", f.Invoke, false) }()
 	r := bufio.NewReader(api)
 	if _, err := http.ReadRequest(r); err != nil {
 		t.Error(err)

@@ -68,7 +68,7 @@ func serveAll(address string, h Handler, alone bool) error {
 		if err != nil {
 			return err
 		}
-		served, err := serve(conn, address, h, alone)
+		served, err := Serve(conn, address, h, alone)
 		_ = conn.Close()
 		if err != nil || served == 0 {
 			return cmp.Or(err, errClosed)
@@ -76,15 +76,10 @@ func serveAll(address string, h Handler, alone bool) error {
 	}
 }
 
-// Serve answers the events of one connection to a Runtime API until it is closed. Start does it for a Lambda function.
-func Serve(conn net.Conn, h Handler) error {
-	_, err := serve(conn, "runtime", h, false)
-	return err
-}
-
-// serve answers events until the other side closes the connection, and returns their number. alone means that the
-// process answers one event at a time, so that its environment can name the trace of that event.
-func serve(conn net.Conn, host string, h Handler, alone bool) (served int, err error) {
+// Serve answers the events of one connection to the Runtime API at host until the other side closes it, and returns
+// their number. alone means that the process answers one event at a time, so that its environment can name the trace of
+// that event.
+func Serve(conn net.Conn, host string, h Handler, alone bool) (served int, err error) {
 	c := newConnection(conn, host)
 	for ; ; served++ {
 		switch in, err := c.next(alone); {

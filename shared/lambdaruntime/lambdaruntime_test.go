@@ -197,9 +197,10 @@ func api(t *testing.T, responses ...string) (requests []string, served error) {
 	ours, theirs := net.Pipe()
 	done := make(chan error, 1)
 	go func() {
-		done <- lambdaruntime.Serve(theirs, func(in *lambdaruntime.Invocation) error {
+		_, err := lambdaruntime.Serve(theirs, "runtime", func(in *lambdaruntime.Invocation) error {
 			return in.Answer(fmt.Appendf(nil, "%s %s %d", in.ID, in.Event, in.Deadline.Unix()))
-		})
+		}, false)
+		done <- err
 		_ = theirs.Close()
 	}()
 	r := bufio.NewReader(ours)
