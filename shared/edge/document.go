@@ -94,23 +94,11 @@ func appendPolicy(out []byte, p events.APIGatewayCustomAuthorizerPolicy) []byte 
 		if i > 0 {
 			out = append(out, ',')
 		}
-		out = appendTexts(append(out, `{"Action":`...), s.Action)
+		out = strictjson.AppendTexts(append(out, `{"Action":`...), s.Action)
 		out = strictjson.AppendText(append(out, `,"Effect":`...), s.Effect)
-		out = append(appendTexts(append(out, `,"Resource":`...), s.Resource), '}')
+		out = append(strictjson.AppendTexts(append(out, `,"Resource":`...), s.Resource), '}')
 	}
 	return append(out, "]}"...)
-}
-
-// appendTexts appends a list of texts.
-func appendTexts(out []byte, list []string) []byte {
-	out = append(out, '[')
-	for i, s := range list {
-		if i > 0 {
-			out = append(out, ',')
-		}
-		out = strictjson.AppendText(out, s)
-	}
-	return append(out, ']')
 }
 
 // json is the answer's JSON, with the bytes that encoding/json makes of a Response without escapes for HTML.

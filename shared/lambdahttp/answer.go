@@ -80,21 +80,9 @@ func appendHead(out []byte, status int, header http.Header, between string) []by
 			out = append(out, ',')
 		}
 		out = append(strictjson.AppendText(out, name), ':')
-		out = appendList(out, header[name])
+		out = strictjson.AppendTexts(out, header[name])
 	}
 	return append(out, '}')
-}
-
-// appendList appends a list of texts.
-func appendList(out []byte, list []string) []byte {
-	out = append(out, '[')
-	for i, s := range list {
-		if i > 0 {
-			out = append(out, ',')
-		}
-		out = strictjson.AppendText(out, s)
-	}
-	return append(out, ']')
 }
 
 // streamed is a ResponseWriter that sends what was written since the last flush as one chunk. A handler flushes when

@@ -35,6 +35,18 @@ func AppendText[T string | []byte](out []byte, s T) []byte {
 	return append(append(out, s[start:]...), '"')
 }
 
+// AppendTexts appends a list of strings as JSON. A nil list is [].
+func AppendTexts(out []byte, list []string) []byte {
+	out = append(out, '[')
+	for i, s := range list {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = AppendText(out, s)
+	}
+	return append(out, ']')
+}
+
 const hex = "0123456789abcdef"
 
 // appendEscape appends the escape of an ASCII character.
