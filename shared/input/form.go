@@ -19,7 +19,7 @@ import (
 // form reads a multipart or urlencoded body; AgentOS's clients send both. A body of another
 // content type has no fields, as in Starlette. The whole body is held in memory, because
 // it has at most bound.Body bytes, and a function's file system is not for uploads.
-func (in *reader) form(w http.ResponseWriter, r *http.Request, v reflect.Value) error {
+func (in *reader) form(w http.ResponseWriter, r *http.Request, v reflect.Value, fields []field) error {
 	r.Body = http.MaxBytesReader(w, r.Body, int64(in.limits.Of(bound.Body)))
 	media, params, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	var values url.Values
@@ -48,7 +48,7 @@ func (in *reader) form(w http.ResponseWriter, r *http.Request, v reflect.Value) 
 	if err != nil {
 		return unreadable(err)
 	}
-	in.values(v, "form", values)
+	in.values(v, fields, values, "body") // FastAPI's name for the place
 	in.files(v, files, values)
 	return nil
 }

@@ -8,7 +8,9 @@ import (
 	"net/http"
 	"net/url"
 	"reflect"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/keyway-agents/keyway/shared/bound"
 	"github.com/keyway-agents/keyway/shared/fault"
@@ -90,16 +92,14 @@ func Read(w http.ResponseWriter, r *http.Request, into any, limits bound.Limits)
 	v := reflect.ValueOf(into).Elem()
 	in := &reader{limits: limits}
 	places := placesOf(v.Type())
-	if places.query {
-		in.query(v, r.URL.RawQuery)
+	if len(places.query) > 0 {
+		in.query(v, places.query, r.URL.RawQuery)
 	}
-	if places.header {
-		in.values(v, "header", url.Values(r.Header))
-	}
+	in.values(v, places.header, url.Values(r.Header), "header")
 	var err error
 	switch {
-	case places.form:
-		err = in.form(w, r, v)
+	case places.hasForm:
+		err = in.form(w, r, v, places.form)
 	case places.body != nil:
 		err = in.body(w, r, v.FieldByIndex(places.body), v.Type().FieldByIndex(places.body).Tag)
 	}
@@ -158,12 +158,12 @@ func (in *reader) exceeds(b *bound.Bound, sent int, kind string, loc ...any) boo
 
 // query parses the query. As in Starlette, a percent sign without two hex digits is an
 // ordinary character.
-func (in *reader) query(v reflect.Value, text string) {
+func (in *reader) query(v reflect.Value, fields []field, text string) {
 	if in.exceeds(bound.Fields, countPairs(text), "value_error", "query") {
 		return
 	}
 	values, _ := pairs(text)
-	in.values(v, "query", values)
+	in.values(v, fields, values, "query")
 }
 
 // countPairs returns how many names and values pairs would collect at most, before it does.
@@ -204,30 +204,62 @@ func unescape(s string) (string, error) {
 	return out, nil
 }
 
-// places are the parts of a request that a struct is read from.
+// places are the parts of a request that a struct is read from, as the tags of its fields and of the structs embedded
+// in it say.
 type places struct {
-	query, header, form bool
-	body                []int // index of the field tagged body
+	// query, header and form are the fields that are read from there.
+	query, header, form []field
+	// hasForm is whether the struct has a form, also one with files only.
+	hasForm bool
+	body    []int // index of the field tagged body
 }
 
-// placesOf reads the tags of a struct and of the structs embedded in it. A struct has a
-// form or a body, never both, because a request has one body.
-func placesOf(t reflect.Type) (p places) {
+// field is one field of a struct with what its tag says, as far as it is needed for each request.
+type field struct {
+	index []int
+	name  string
+	tag   reflect.StructTag
+	// required and enum are whether the tag has these, and preset is its default.
+	required, enum, hasPreset bool
+	preset                    string
+}
+
+// known are the places of the structs that were read before: to read the tags takes longer than to read a request.
+var known sync.Map // reflect.Type → places
+
+// placesOf returns the places of a struct. A struct has a form or a body, never both, because a request has one body.
+func placesOf(t reflect.Type) places {
+	if p, ok := known.Load(t); ok {
+		return p.(places) //nolint:forcetypeassert // the map holds nothing else
+	}
+	p := places{}
+	p.add(t, nil)
+	known.Store(t, p)
+	return p
+}
+
+// add adds the fields of a struct. parent is the index of the struct in the outer one.
+func (p *places) add(t reflect.Type, parent []int) {
 	for i := range t.NumField() {
 		f := t.Field(i)
+		one := field{index: append(slices.Clone(parent), i), tag: f.Tag}
+		one.required, one.enum = f.Tag.Get("required") != "", f.Tag.Get("enum") != ""
+		one.preset, one.hasPreset = f.Tag.Lookup("default")
+		at := func(place string) bool { one.name = f.Tag.Get(place); return one.name != "" }
 		switch {
 		case f.Anonymous:
-			inner := placesOf(f.Type)
-			p.query, p.header, p.form = p.query || inner.query, p.header || inner.header, p.form || inner.form
-		case f.Tag.Get("query") != "":
-			p.query = true
-		case f.Tag.Get("header") != "":
-			p.header = true
-		case f.Tag.Get("form") != "":
-			p.form = true
+			p.add(f.Type, one.index)
+		case at("query"):
+			p.query = append(p.query, one)
+		case at("header"):
+			p.header = append(p.header, one)
+		case at("form"):
+			p.hasForm = true
+			if f.Type != reflect.TypeFor[[]File]() { // files reads those
+				p.form = append(p.form, one)
+			}
 		case f.Tag.Get("body") != "":
-			p.body = f.Index
+			p.body = one.index
 		}
 	}
-	return p
 }

@@ -15,30 +15,18 @@ import (
 	"github.com/keyway-agents/keyway/shared/pgvalue"
 )
 
-// values fills the fields that are tagged with place ("query", "header" or "form") from
-// named texts. It converts the texts into numbers and booleans as pydantic does. An
-// embedded struct is filled like its parent, so that inputs can share fields.
-func (in *reader) values(v reflect.Value, place string, values url.Values) {
-	loc := place
-	if place == "form" {
-		loc = "body" // FastAPI's name for the place
-	}
-	t := v.Type()
-	for i := range t.NumField() {
-		f := t.Field(i)
-		if f.Anonymous {
-			in.values(v.Field(i), place, values)
-			continue
-		}
-		if name := f.Tag.Get(place); name != "" && f.Type != reflect.TypeFor[[]File]() {
-			in.value(v.Field(i), f.Tag, values[name], loc, name)
-		}
+// values fills fields from named texts. It converts the texts into numbers and booleans as pydantic does. loc is
+// FastAPI's name for the place of the texts: "query", "header" or "body".
+func (in *reader) values(v reflect.Value, fields []field, values url.Values, loc string) {
+	for i := range fields {
+		in.value(v.FieldByIndex(fields[i].index), &fields[i], values[fields[i].name], loc)
 	}
 }
 
 // value reads one field. If a name occurs several times, the last value counts, as in
 // Starlette. A list contains all values.
-func (in *reader) value(v reflect.Value, tag reflect.StructTag, given []string, loc, name string) {
+func (in *reader) value(v reflect.Value, f *field, given []string, loc string) {
+	tag, name := f.tag, f.name
 	if v.Kind() == reflect.Slice { // of strings
 		if in.exceedsTag(tag, len(given), "too_long", loc, name) {
 			return
@@ -55,16 +43,17 @@ func (in *reader) value(v reflect.Value, tag reflect.StructTag, given []string, 
 	if loc == "header" && ok && !in.header(s, given, tag, name) {
 		return
 	}
-	if s == "" && tag.Get("required") != "" { // to FastAPI, an empty form field is missing
+	if s == "" && f.required { // to FastAPI, an empty form field is missing
 		in.add(fault.Missing(loc, name))
 		return
 	}
 	// An empty value is the same as an absent one in a form, and for a text without an enum.
 	// Elsewhere it is a wrong value: there is no empty number and no empty word.
-	if !ok || s == "" && (loc == "body" || v.Kind() == reflect.String && tag.Get("enum") == "") {
-		if s, ok = tag.Lookup("default"); !ok {
+	if !ok || s == "" && (loc == "body" || v.Kind() == reflect.String && !f.enum) {
+		if !f.hasPreset {
 			return
 		}
+		s = f.preset
 	}
 	if v.Kind() == reflect.Pointer {
 		v.Set(reflect.New(v.Type().Elem()))
@@ -82,8 +71,8 @@ func (in *reader) value(v reflect.Value, tag reflect.StructTag, given []string, 
 	}
 }
 
-// header reports whether a header can be read, and adds an error if not. One that the sender has set by mistake, from a
-// variable without a value, would otherwise count as absent. Two that differ could be read differently by a proxy.
+// header reports whether a header can be read, and adds an error if not. One that the sender has set by mistake, from
+// a variable without a value, would otherwise count as absent. Two that differ could be read differently by a proxy.
 func (in *reader) header(s string, given []string, tag reflect.StructTag, name string) bool {
 	switch {
 	case len(given) > 1:
