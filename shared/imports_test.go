@@ -32,7 +32,7 @@ var rooms = map[string]string{
 		"github.com/go-jose/go-jose github.com/aws/aws-sdk-go-v2/aws",
 	"shared/authz":            "shared/fault shared/limit shared/logging shared/route shared/scope",
 	"shared/loghash":          "",
-	"shared/audit":            "shared/loghash",
+	"shared/audit":            "shared/logging shared/loghash",
 	"shared/authz/authztest":  "", // an oracle that shares code with what it judges would be none
 	"shared/config":           "shared/bound shared/owner shared/scope",
 	"shared/config/yamlfile":  "shared/config github.com/goccy/go-yaml",

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 
+	"github.com/keyway-agents/keyway/shared/logging"
 	"github.com/keyway-agents/keyway/shared/loghash"
 )
 
@@ -158,7 +159,7 @@ func (r *Record) Write(ctx context.Context, status int) {
 	}
 	text("source", q.Source)
 	a = append(a, slog.Int("status", status))
-	r.log.out.LogAttrs(ctx, slog.LevelInfo, message, a...)
+	logging.Write(ctx, r.log.out, slog.LevelInfo, message, a...)
 }
 
 // kindOwner is the kind of an owner's hash.

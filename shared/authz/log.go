@@ -98,9 +98,9 @@ func (l *Log) Write(ctx context.Context, e Entry) {
 	l.count(ctx, left)
 	switch {
 	case e.Err == nil:
-		l.out.LogAttrs(ctx, slog.LevelInfo, "decision", a...)
+		logging.Write(ctx, l.out, slog.LevelInfo, "decision", a...)
 	case write:
-		l.refused.LogAttrs(ctx, slog.LevelInfo, "decision", a...)
+		logging.Write(ctx, l.refused, slog.LevelInfo, "decision", a...)
 	}
 }
 
@@ -114,7 +114,7 @@ func (l *Log) Flush() {
 // count writes how many refusals were not written.
 func (l *Log) count(ctx context.Context, left []tally) {
 	for _, t := range left {
-		l.refused.LogAttrs(ctx, slog.LevelInfo, "decision", append(t.attrs, slog.Int("times", t.left))...)
+		logging.Write(ctx, l.refused, slog.LevelInfo, "decision", append(t.attrs, slog.Int("times", t.left))...)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/keyway-agents/keyway/shared/logging"
 	"github.com/keyway-agents/keyway/shared/loghash"
 )
 
@@ -81,9 +82,9 @@ func (s *server) openLogs() (closeLogs func() error) {
 		// A line of JSON is encoded once for all that get it.
 		lines := append(everyone{f}, more...)
 		if isTerminal(s.err) {
-			return slog.New(slog.NewMultiHandler(s.log.Handler(), slog.NewJSONHandler(lines, nil)))
+			return slog.New(slog.NewMultiHandler(s.log.Handler(), logging.NewJSON(lines).Handler()))
 		}
-		return slog.New(slog.NewJSONHandler(append(lines, s.err), nil))
+		return logging.NewJSON(append(lines, s.err))
 	}
 	s.decided, s.refused = open(decisionsLog, false, &s.recent), open(refusalsLog, false, &s.recent)
 	s.audited = open(auditLog, true)

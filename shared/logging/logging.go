@@ -29,7 +29,7 @@ func NewLogger(w io.Writer, terminal bool) *slog.Logger {
 	if terminal {
 		return slog.New(slog.NewTextHandler(w, nil))
 	}
-	return slog.New(slog.NewJSONHandler(w, nil))
+	return NewJSON(w)
 }
 
 // Exit logs that the program can't start and ends the process with code 1. An error
@@ -166,7 +166,7 @@ func Requests(log *slog.Logger, next http.Handler) http.Handler {
 				l.attrs = append(l.attrs, slog.String("client_request_id", l.client))
 			}
 			var room [16]slog.Attr // on the stack
-			log.LogAttrs(ctx, slog.LevelInfo, "request", append(append(room[:0],
+			Write(ctx, log, slog.LevelInfo, "request", append(append(room[:0],
 				slog.String("request_id", l.id), slog.String("method", Method(r.Method)),
 				slog.Int("status", cmp.Or(rec.status, http.StatusOK)), slog.Int64("bytes", rec.bytes),
 				slog.Float64("ms", float64(time.Since(start).Microseconds())/1000),
