@@ -66,6 +66,11 @@ func TestAClientOfMCPFindsOutWhereToGetATokenForTheDoor(t *testing.T) {
 			t.Errorf("%s: %d %q", sub, got.Status, challenge)
 		}
 	}
+	for origin, status := range map[string]int{"https://os.test": 200, "http://evil.test": 403, r.URL: 403} {
+		_, host, _ := strings.Cut(origin, "://")
+		got := call(r, "door", asksMCP("tools/list", "", map[string]any{}), "Host", host, "Origin", origin)
+		got.Want(t, "a page of "+origin+", which is also the Host", status)
+	}
 	for _, other := range []string{"/agents", "/v1/models"} { // a token of that document would not open them
 		got := r.Get("-", other)
 		if challenge := got.Header.Get("WWW-Authenticate"); got.Status != 401 || challenge != `Bearer realm="agentos"` {

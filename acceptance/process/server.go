@@ -182,6 +182,7 @@ func (r *Server) Open(sub, method, path string, body io.Reader, header ...string
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
+	req.Host = req.Header.Get("Host") // where net/http takes it from; empty is that of the URL
 	resp, err := Client.Do(req)
 	if err != nil {
 		r.t.Fatal(err)

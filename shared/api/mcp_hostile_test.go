@@ -139,7 +139,8 @@ func TestAWebPageOfAnotherOriginDoesNotReachTheDoorForMCP(t *testing.T) {
 	}{
 		{"POST", "/mcp", "", 200},
 		{"POST", "/mcp", "https://app.example.com", 200},
-		{"POST", "/mcp", "https://os.test", 200},
+		{"POST", "/mcp", "https://APP.example.com", 200},
+		{"POST", "/mcp", "https://os.test", 403}, // the Host header: a page can make its name resolve to this server
 		{"POST", "/mcp", "https://evil.test", 403},
 		{"POST", "/mcp", "https://os.test.evil.test", 403},
 		{"POST", "/mcp", "null", 403},

@@ -35,8 +35,8 @@ func TestAnErrorOfARunThatHasBegunIsNotRepeated(t *testing.T) {
 		status int
 		text   string
 	}{
-		"handed over":   {begun(over, nil), 424, "The run continues. GET /v1/responses/resp_0190b0a4"},
-		"end is lost":   {begun(lost, fault.Unavailable), 424, `"code":"run_failed"`},
+		"handed over":   {begun(over, nil), 400, "The run continues. GET /v1/responses/resp_0190b0a4"},
+		"end is lost":   {begun(lost, fault.Unavailable), 400, `"code":"run_failed"`},
 		"nothing began": {one(run.Event{}, fault.Public(fault.Unavailable, "full", nil)), 503, `"message":"full"`},
 	} {
 		w := httptest.NewRecorder()
@@ -49,7 +49,7 @@ func TestAnErrorOfARunThatHasBegunIsNotRepeated(t *testing.T) {
 		if w.Code != row.status || final != (row.status != 503) || !strings.Contains(w.Body.String(), row.text) {
 			t.Errorf("%s: %d %v %s", name, w.Code, w.Header(), w.Body)
 		}
-		if row.status == 424 && w.Header().Get("X-Run-Id") != endedRun {
+		if row.status == 400 && w.Header().Get("X-Run-Id") != endedRun {
 			t.Errorf("%s: the headers are %v", name, w.Header())
 		}
 	}

@@ -156,7 +156,7 @@ func TestFailedModelEndsEachAnswerWithAnErrorThatNoClientRepeats(t *testing.T) {
 	}
 	s := newService(t, fails)
 	chat := `{"model":"a","messages":[{"role":"user","content":"hi"}]`
-	r := s.do("ann POST /v1/chat/completions", chat+`}`).want(t, 424, "The provider is down", `"code":"run_failed"`,
+	r := s.do("ann POST /v1/chat/completions", chat+`}`).want(t, 400, "The provider is down", `"code":"run_failed"`,
 		`"response_id":"resp_`)
 	if r.Header().Get("X-Should-Retry") != "false" || r.Header().Get("X-Run-Id") == "" {
 		t.Errorf("the headers are %v", r.Header())

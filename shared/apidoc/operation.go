@@ -243,8 +243,8 @@ var limited = []route.Name{
 	route.Responses, route.Response, route.CancelResponse, route.MCPCall,
 }
 
-// failing are the routes of OpenAI's API that wait for a run, which can fail.
-var failing = []route.Name{route.Completions, route.Responses}
+// namesAgent are the routes of OpenAI's API whose agent is in the body.
+var namesAgent = []route.Name{route.Completions, route.Responses}
 
 // errorStatuses lists the statuses besides success that the route can answer. They
 // follow from what the route reads: authentication and the database give 401, 403,
@@ -286,8 +286,8 @@ func (op operation) errorStatuses(r *route.Route) (out []int) {
 	if slices.Contains(limited, r.Name) {
 		out = append(out, http.StatusTooManyRequests)
 	}
-	if slices.Contains(failing, r.Name) { // the agent is in the body
-		out = append(out, http.StatusNotFound, http.StatusFailedDependency)
+	if slices.Contains(namesAgent, r.Name) {
+		out = append(out, http.StatusNotFound)
 	}
 	if r.Name == route.UndoRevocation { // its token or subject is in the body
 		out = append(out, http.StatusNotFound)

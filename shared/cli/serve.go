@@ -453,7 +453,7 @@ func (s *server) apply(p prepared) {
 	// Host header.
 	// The log is outermost, so that it has every answer.
 	inside := api.Challenges(p.cfg.MCPMetadata(), gateway.New(p.authorizer, service.Handler, assemble.Now))
-	h := api.CORS(origins, api.Origins(origins, route.Table, inside))
+	h := api.CORS(origins, api.Origins(append(slices.Clone(origins), p.cfg.Origin()), route.Table, inside))
 	if s.Dev {
 		h = gateway.Loopback(gateway.SameOrigin(route.Table, inside, h))
 	}

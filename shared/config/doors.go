@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"strings"
 )
 
 // Open reports whether callers can use the door. The zero value is closed.
@@ -11,6 +12,16 @@ func (d Door) Open() bool { return d.Enabled != nil && *d.Enabled }
 
 // Open reports whether callers can use the door. The zero value is closed.
 func (d MCPDoor) Open() bool { return Door{d.Enabled}.Open() }
+
+// Origin returns the origin of the pages at public_url (RFC 6454), or "" without a public_url.
+func (c *Config) Origin() string {
+	scheme, rest, _ := strings.Cut(strings.ToLower(c.PublicURL), "://")
+	host, _, _ := strings.Cut(rest, "/")
+	if host == "" {
+		return ""
+	}
+	return scheme + "://" + host
+}
 
 // MCPPath is the path of the door for MCP, below public_url, and MCPResourcePath that of its description for OAuth
 // clients. They are those of the route table.

@@ -48,8 +48,9 @@ const (
 	LimitReached
 	// Upstream is an error of a model's provider or of a tool's server: 502.
 	Upstream
-	// Dependency is a run that failed after it had begun, for clients that repeat a request after any 5xx: 424.
-	Dependency
+	// RunFailed is a run that failed after it had begun, for clients that repeat a request after any status that they
+	// don't know as final: 400.
+	RunFailed
 	// Unavailable is an error that may be gone at the next try: 503.
 	Unavailable
 )
@@ -72,7 +73,7 @@ var kinds = [...]struct {
 	TooLarge:         {http.StatusRequestEntityTooLarge, "Request body is too large"},
 	LimitReached:     {http.StatusTooManyRequests, "A limit is reached, try again later"},
 	Upstream:         {http.StatusBadGateway, "An upstream service failed"},
-	Dependency:       {http.StatusFailedDependency, "The run failed"},
+	RunFailed:        {http.StatusBadRequest, "The run failed"},
 	Unavailable:      {http.StatusServiceUnavailable, "Service unavailable, try again"},
 }
 

@@ -57,14 +57,14 @@ var (
 		Unauthenticated: "authentication_error", Forbidden: "permission_error", NotFound: invalidRequest,
 		MethodNotAllowed: invalidRequest, Conflict: "conflict_error", TooLarge: invalidRequest,
 		LimitReached: "rate_limit_error", Upstream: "server_error", Unavailable: "server_error",
-		Dependency: FinalType,
+		RunFailed: FinalType,
 	}
 	openAICodes = [...]any{
 		Internal: "internal_error", Invalid: "invalid_request", Unprocessable: "invalid_value",
 		Unauthenticated: "invalid_api_key", Forbidden: "insufficient_permissions", NotFound: "not_found",
 		MethodNotAllowed: "method_not_allowed", Conflict: "conflict", TooLarge: "request_too_large",
 		LimitReached: "rate_limit_exceeded", Upstream: "upstream_error", Unavailable: "unavailable",
-		Dependency: "run_failed",
+		RunFailed: "run_failed",
 	}
 )
 

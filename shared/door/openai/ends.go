@@ -32,8 +32,9 @@ func withNotice(answer, notice string) string {
 
 // Ended returns the error of a run that failed or was cancelled, and nil for one that didn't.
 //
-// It is fault.Dependency, of status 424. All clients repeat a request after a 500 or 502, and some of them ignore
-// x-should-retry: the agent would run again, and call its tools again.
+// It is fault.RunFailed, of status 400. All clients repeat a request after a 500 or 502, and LangChain.js after each
+// 4xx that it doesn't know as final, such as 424; some of them ignore x-should-retry. The agent would run again, and
+// call its tools again.
 func Ended(r wire.Run) error {
 	text, code := "", ""
 	switch r.Status {
@@ -56,7 +57,7 @@ func HandedOver(run string) error { return failure(run, runContinues, Continues(
 // IsHandedOver reports whether an error is that of HandedOver.
 func IsHandedOver(err error) bool {
 	e, ok := errors.AsType[*fault.Error](err)
-	return ok && e.Kind == fault.Dependency && e.Extra[0].Value == runContinues
+	return ok && e.Kind == fault.RunFailed && e.Extra[0].Value == runContinues
 }
 
 const runContinues = "run_continues"
@@ -69,7 +70,7 @@ func Unstored(run string, cause error) error {
 }
 
 func failure(run, code, text string) *fault.Error {
-	e := fault.Public(fault.Dependency, text, nil)
+	e := fault.Public(fault.RunFailed, text, nil)
 	e.Extra = fault.Members{{Name: "code", Value: code}, {Name: "response_id", Value: ResponseID(run)}}
 	return e
 }

@@ -88,7 +88,7 @@ const cases = {
   // The agent must not run again: the test counts its runs.
   async failures() {
     const whole = await raised(OpenAI.APIError, chat("assistant", "fail 400\nnode chat"))
-    assert.equal(whole.status, 424)
+    assert.equal(whole.status, 400)
     assert.match(whole.message, /stub failure/)
     const streamed = await raised(OpenAI.APIError, all(chat("assistant", "fail-mid 2\nnode chat stream", {stream: true})))
     assert.equal(streamed.code, "run_failed")

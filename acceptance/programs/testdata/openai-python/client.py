@@ -101,7 +101,7 @@ def response_of(agent, text, of=client, **more):
 def failures():
     """The agent must not run again: the test counts its runs."""
     e = raised(openai.APIStatusError, chat_of("assistant", "fail 400\npython chat"))
-    assert e.status_code == 424 and e.code == "run_failed" and "stub failure" in e.message, e.body
+    assert e.status_code == 400 and e.code == "run_failed" and "stub failure" in e.message, e.body
     e = raised(openai.APIError, lambda: list(chat_of("assistant", "fail-mid 2\npython chat stream", stream=True)()))
     assert e.code == "run_failed", e.body
     answer = response_of("assistant", "fail 400\npython response")()
