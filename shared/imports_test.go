@@ -89,9 +89,7 @@ var rooms = map[string]string{
 	"shared/revoke":            "shared/config shared/fault shared/owner shared/store",
 	"shared/run": "shared/trace shared/fault shared/limit shared/pgvalue shared/strictjson shared/config shared/model " +
 		"shared/logging shared/tool shared/store shared/queue shared/wire github.com/google/uuid",
-	"shared/door/mcp": "shared/bound shared/fault shared/strictjson shared/wire",
-	"shared/door/mcp/protocol": "shared/door/mcp shared/fault github.com/google/jsonschema-go " +
-		"github.com/modelcontextprotocol/go-sdk",
+	"shared/door/mcp":   "shared/bound shared/fault shared/strictjson shared/wire",
 	"shared/door/aisdk": "shared/door/agui shared/fault shared/run shared/strictjson shared/wire",
 	"shared/door/agui":  "shared/fault shared/model shared/pgvalue shared/run shared/strictjson shared/wire",
 	"shared/api": "shared/trace shared/bound shared/fault shared/limit shared/pgvalue shared/strictjson shared/wire " +
@@ -117,7 +115,7 @@ var rooms = map[string]string{
 	"shared/lambdahttp/lambdatest": "",
 	"shared/agents": "shared/config shared/model shared/model/providers shared/run shared/tool " +
 		"shared/tool/builtin",
-	"shared/lambdaboot": "shared/door/mcp shared/meter shared/meter/emf " +
+	"shared/lambdaboot": "shared/meter shared/meter/emf " +
 		"shared/trace shared/audit shared/loghash shared/awsenv shared/fault shared/config " +
 		"shared/config/deployed " +
 		"shared/api shared/authz shared/edge shared/lambdahttp shared/logging shared/queue shared/revoke shared/route " +
@@ -131,7 +129,7 @@ var rooms = map[string]string{
 	"functions/config":   "shared/lambdaboot shared/config shared/route",
 	"functions/memories": "shared/lambdaboot shared/config shared/route",
 	"functions/sessions": "shared/lambdaboot shared/config shared/route",
-	"functions/runs": "shared/trace/otlp shared/door/mcp/protocol shared/lambdaboot shared/config shared/queue/sqs " +
+	"functions/runs": "shared/trace/otlp shared/lambdaboot shared/config shared/queue/sqs " +
 		"shared/agents shared/route",
 	"functions/worker": "shared/trace/otlp shared/lambdaboot shared/config shared/logging shared/queue/sqs " +
 		"shared/agents shared/notify shared/store github.com/aws/aws-lambda-go github.com/google/uuid",

@@ -6,7 +6,6 @@ package main
 import (
 	"github.com/keyway-agents/keyway/shared/agents"
 	"github.com/keyway-agents/keyway/shared/config"
-	"github.com/keyway-agents/keyway/shared/door/mcp/protocol"
 	"github.com/keyway-agents/keyway/shared/lambdaboot"
 	"github.com/keyway-agents/keyway/shared/queue/sqs"
 	"github.com/keyway-agents/keyway/shared/route"
@@ -20,6 +19,5 @@ func main() {
 		Agents:  agents.Open,
 		Queue:   sqs.Open,
 		Trace:   otlp.Open,
-		MCP:     protocol.New,
 	})
 }

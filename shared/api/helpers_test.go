@@ -21,7 +21,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/api"
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
-	"github.com/keyway-agents/keyway/shared/door/mcp/protocol"
+	"github.com/keyway-agents/keyway/shared/door/mcp"
 	"github.com/keyway-agents/keyway/shared/follow"
 	"github.com/keyway-agents/keyway/shared/limit"
 	"github.com/keyway-agents/keyway/shared/model"
@@ -228,7 +228,7 @@ func newServiceAt(t *testing.T, url string, answers ...answer) *service {
 		api.Runs{
 			DB: s.db, Runner: runner, Follow: follow.New(s.db), Notes: models, Agents: list, Isolation: isolation,
 			Revoked: revoked, Now: time.Now, NewID: uuid.New,
-			MCP: protocol.New("test-os", "Test", "1"),
+			MCP: mcp.Server{ID: "test-os", Name: "Test", Version: "1"},
 		},
 		api.Sessions{DB: s.db, Isolation: isolation, Agents: listed, Now: time.Now, NewID: uuid.New},
 		api.Memories{DB: s.db, Isolation: isolation, Now: time.Now, NewID: uuid.New},

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -23,11 +22,11 @@ import (
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// mcpEndpoint is the one endpoint of the door for MCP. Its answer is an event stream with one JSON-RPC message, and
-// with notifications before it if the client asks for them.
+// mcpEndpoint is the one endpoint of the door for MCP. Its answer is one JSON-RPC message, or an event stream that ends
+// with it.
 func (a Runs) mcpEndpoint() Endpoint {
 	e := stream(route.MCPCall, a.mcp)
-	e.Reads = "application/json"
+	e.Reads, e.Media = "application/json", "application/json"
 	return e
 }
 
@@ -39,9 +38,8 @@ type mcpHeaders struct {
 // mcp answers one message of a client. The tools are those that the caller is allowed to use, so that a client never
 // shows a person what they can't have.
 func (a Runs) mcp(w http.ResponseWriter, r *request, in mcpHeaders) error {
-	if a.MCP == nil {
-		return fmt.Errorf("this program doesn't speak MCP: %w", fault.NotFound)
-	}
+	out := &mcpAnswer{w: w}
+	defer out.close()
 	most := mcpBody(r.bounds)
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(most)))
 	if err != nil {
@@ -50,43 +48,33 @@ func (a Runs) mcp(w http.ResponseWriter, r *request, in mcpHeaders) error {
 			e = &mcp.Error{Status: http.StatusRequestEntityTooLarge, Code: mcp.CodeInvalid,
 				Text: fmt.Sprintf("%s: it has more than %d bytes", bound.MCPRoom.Text, most)}
 		}
-		return mcpWrong(w, r, e)
-	}
-	id, ignored, wrong := mcp.Check(body, r.Header.Get("Mcp-Protocol-Version"))
-	switch {
-	case wrong != nil:
-		return mcpWrong(w, r, wrong)
-	case ignored:
-		w.WriteHeader(http.StatusAccepted)
+		out.end(r, nil, e)
 		return nil
 	}
-	inner := r.WithContext(r.Context())
-	inner.Body = io.NopCloser(bytes.NewReader(body))
-	door := mcpDoor{a, w, in.Key}
-	a.MCP(w, inner, mcp.Offer{
-		ID:       id,
-		Tools:    door.mcpTools(r),
-		Unlisted: func(tool string) error { return door.mcpUnlisted(r, tool) }, Refused: mcpRefused,
+	m, e := mcp.Read(body, r.Header.Get(mcp.VersionHeader))
+	if e != nil {
+		out.end(r, nil, e)
+		return nil
+	}
+	door := mcpDoor{a, out, in.Key}
+	response, e := a.MCP.Answer(r.Header, m, mcp.Offer{
+		Tools:   func() []mcp.Tool { return door.mcpTools(r) },
+		Call:    func(tool string, c mcp.Call) (mcp.Result, error) { return r.logged(door.call, tool, c) },
+		Refused: mcpRefused, Notify: out.notify,
 	})
+	out.end(r, response, e)
 	return nil
 }
 
-// mcpBody is how many bytes a body has at most: it is decoded several times, and holds no more than a call's arguments.
+// mcpBody is how many bytes a body has at most: it holds no more than a call's arguments.
 func mcpBody(l bound.Limits) int {
 	return min(l.Of(bound.Body), l.Of(bound.Message)+l.Of(bound.ToolResults)+l.Of(bound.MCPRoom))
-}
-
-// mcpWrong answers a request that is no message of a client. The log has no text of it, which may repeat what was sent.
-func mcpWrong(w http.ResponseWriter, r *request, e *mcp.Error) error {
-	logging.Note(r.Context(), "err", fmt.Sprintf("JSON-RPC error %d", e.Code))
-	e.Write(w)
-	return nil
 }
 
 // mcpDoor answers the calls of one request.
 type mcpDoor struct {
 	Runs
-	w   http.ResponseWriter
+	out *mcpAnswer
 	key string // Idempotency-Key
 }
 
@@ -102,7 +90,6 @@ func (a mcpDoor) mcpTools(r *request) (tools []mcp.Tool) {
 				{Name: "session_id", Description: "The session of an earlier result, to continue that conversation. " +
 					"Without it, a new conversation begins."},
 			},
-			Call: r.logged(func(c mcp.Call) (mcp.Result, error) { return a.mcpRun(r, agent.ID, c) }),
 		})
 	}
 	runID := mcp.Field{Name: "run_id", Description: "The run_id of an earlier result.", Required: true}
@@ -111,7 +98,6 @@ func (a mcpDoor) mcpTools(r *request) (tools []mcp.Tool) {
 		Description: "Returns the status of a run and, once there is one, the agent's answer. Use it for a run that was " +
 			"still running, or paused.",
 		Fields: []mcp.Field{runID},
-		Call:   r.logged(func(c mcp.Call) (mcp.Result, error) { return a.mcpGet(r, c) }),
 	}, mcp.Tool{
 		Name: mcp.ContinueRun, Title: "Continue a paused run",
 		Description: "Continues a run that is paused until a person decides about calls of tools. Ask the user first: " +
@@ -126,29 +112,48 @@ func (a mcpDoor) mcpTools(r *request) (tools []mcp.Tool) {
 				{Name: "result", Description: "The result of a call that the client executes itself."},
 			},
 		}},
-		Call: r.logged(func(c mcp.Call) (mcp.Result, error) { return a.mcpContinue(r, c) }),
 	}, mcp.Tool{
 		Name: mcp.CancelRun, Title: "Cancel a run",
 		Description: "Stops a run that is running or paused. One that has ended stays as it is.",
 		Fields:      []mcp.Field{runID},
-		Call:        r.logged(func(c mcp.Call) (mcp.Result, error) { return a.mcpCancel(r, c) }),
 	})
 }
 
-// logged writes the error of a call to the logs, and hides an internal one: it has become a result, which the server
-// doesn't see.
-func (r *request) logged(call func(mcp.Call) (mcp.Result, error)) func(mcp.Call) (mcp.Result, error) {
-	return func(c mcp.Call) (mcp.Result, error) {
-		result, err := call(c)
-		if err == nil {
-			return result, nil
-		}
-		if fault.KindOf(err) == fault.Internal {
-			r.server.Log.ErrorContext(r.Context(), "request failed", "request_id", logging.RequestID(r.Context()), "err", err)
-		}
-		logging.Note(r.Context(), "err", fault.Reason(err))
-		return result, mcpError{err}
+// call calls a tool. An agent that the caller may not run and one that doesn't exist are refused in the same way.
+func (a mcpDoor) call(r *request, tool string, c mcp.Call) (out mcp.Result, err error) {
+	switch tool {
+	case mcp.GetRun:
+		return a.mcpGet(r, c)
+	case mcp.ContinueRun:
+		return a.mcpContinue(r, c)
+	case mcp.CancelRun:
+		return a.mcpCancel(r, c)
 	}
+	for _, agent := range a.Agents.List {
+		if mcp.ToolName(agent.ID) == tool {
+			return a.mcpRun(r, agent.ID, c)
+		}
+	}
+	if _, err := r.as(route.CreateRun, map[string]string{"agent_id": tool}); err != nil {
+		return out, err
+	}
+	return out, mcp.ErrUnknownTool
+}
+
+// logged calls a tool, writes its error to the logs, and hides an internal one: it becomes a result, which the server
+// doesn't see.
+func (r *request) logged(
+	call func(*request, string, mcp.Call) (mcp.Result, error), tool string, c mcp.Call,
+) (mcp.Result, error) {
+	result, err := call(r, tool, c)
+	if err == nil || errors.Is(err, mcp.ErrUnknownTool) {
+		return result, err
+	}
+	if fault.KindOf(err) == fault.Internal {
+		r.server.Log.ErrorContext(r.Context(), "request failed", "request_id", logging.RequestID(r.Context()), "err", err)
+	}
+	logging.Note(r.Context(), "err", fault.Reason(err))
+	return result, mcpError{err}
 }
 
 // mcpError is an error whose text is for the client's model.
@@ -182,24 +187,8 @@ func (e mcpError) Error() string {
 	return "Wrong arguments. " + strings.Join(all, "; ")
 }
 
-// mcpUnlisted refuses a call of a tool that is not in the caller's list. An agent that the caller may not run and one
-// that doesn't exist are refused in the same way.
-func (a mcpDoor) mcpUnlisted(r *request, tool string) error {
-	agent := tool
-	for _, declared := range a.Agents.List {
-		if mcp.ToolName(declared.ID) == tool {
-			agent = declared.ID
-		}
-	}
-	if _, err := r.as(route.CreateRun, map[string]string{"agent_id": agent}); err != nil {
-		logging.Note(r.Context(), "err", fault.Reason(err))
-		return err
-	}
-	return nil
-}
-
 // mcpRefused answers a caller without a scope, or with a token that has ended, by an HTTP status.
-func mcpRefused(err error) *mcp.Refusal {
+func mcpRefused(err error) *mcp.Error {
 	kind := fault.KindOf(err)
 	if kind != fault.Forbidden && kind != fault.Unauthenticated {
 		return nil
@@ -214,7 +203,7 @@ func mcpRefused(err error) *mcp.Refusal {
 			}
 		}
 	}
-	return &mcp.Refusal{Status: status, Header: header, Text: text, Data: body}
+	return &mcp.Error{Status: status, Header: header, Text: text, Data: body}
 }
 
 // mcpRun is a call of an agent's tool.
@@ -266,7 +255,7 @@ func (a mcpDoor) mcpOutcome(r *request, c mcp.Call, events iter.Seq2[run.Event, 
 				logging.Note(r.Context(), "run_id", id)
 				r.audit.Object("run", id)
 			}
-			c.Begun()
+			a.out.begun()
 		}
 		switch {
 		case e.Result != nil:
@@ -289,8 +278,8 @@ func (a mcpDoor) mcpOutcome(r *request, c mcp.Call, events iter.Seq2[run.Event, 
 // mcpRepeat answers a call that was sent before, with the same Idempotency-Key: it waits for the run that the first
 // one has started.
 func (a mcpDoor) mcpRepeat(r *request, c mcp.Call, earlier *store.Repeated) (out mcp.Result, err error) {
-	noteRepeat(a.w, r, earlier)
-	c.Begun()
+	noteRepeat(a.out.w, r, earlier)
+	a.out.begun()
 	ctx, stop := a.whileValid(r)
 	defer stop()
 	whole, status, err := a.endOf(ctx, r, earlier.Run)

@@ -57,7 +57,7 @@ type Runs struct {
 	Limits limit.Limits
 	// Now is the clock of merged memories. Required.
 	Now func() time.Time
-	// MCP speaks the protocol of the door for MCP. Defaults to none: then the door answers 404.
+	// MCP answers the messages of the door for MCP.
 	MCP mcp.Server
 	// NewID makes the ids of files and merged memories. Required.
 	NewID func() uuid.UUID

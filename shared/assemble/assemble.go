@@ -76,8 +76,6 @@ type Parts struct {
 	Audit *audit.Log
 	// Tracer makes the spans of runs. Defaults to none.
 	Tracer trace.Tracer
-	// MCP makes what speaks the protocol of the door for MCP: protocol.New. Defaults to none.
-	MCP func(id, name, version string) mcp.Server
 }
 
 // Service answers all routes of the table, or those of one function.
@@ -140,7 +138,7 @@ func build(p Parts, served []route.Function) (s Service) {
 				DB: p.DB, Runner: s.Runner, Follow: reader, Notes: p.models(), Agents: list,
 				Isolation: isolation, Revoked: p.revoked(), Now: Now, NewID: uuid.New,
 				Limits: limit.Limits(p.Config.Limits),
-				MCP:    p.protocol(),
+				MCP:    mcp.Server{ID: p.Config.ID, Name: p.Config.Name, Version: p.Version},
 			}, api.UserData{DB: p.DB})
 		case route.Sessions:
 			resources = append(resources, &api.Readiness{Check: p.DB.Check, Now: Now}, api.Sessions{
@@ -185,14 +183,6 @@ func (p Parts) owners() func() (*owner.Record, error) {
 		}
 		return r, nil
 	}
-}
-
-// protocol returns what speaks the protocol of the door for MCP, or nil.
-func (p Parts) protocol() mcp.Server {
-	if p.MCP == nil {
-		return nil
-	}
-	return p.MCP(p.Config.ID, p.Config.Name, p.Version)
 }
 
 // mcp describes the door for MCP, or is nil if it is closed.

@@ -26,7 +26,6 @@ import (
 	"github.com/keyway-agents/keyway/shared/audit"
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
-	"github.com/keyway-agents/keyway/shared/door/mcp/protocol"
 	"github.com/keyway-agents/keyway/shared/edge"
 	"github.com/keyway-agents/keyway/shared/gateway"
 	"github.com/keyway-agents/keyway/shared/logging"
@@ -434,7 +433,6 @@ func (s *server) apply(p prepared) {
 		Version: version.ThisBuild().Version, Started: s.started, Decisions: s.decisions,
 		Hash: s.hash, Audit: audit.New(s.audited, s.hash, p.authorizer.Agents),
 		MaxRuns: s.capacity.runs, Tracer: s.spans.Tracer, Local: local, Dev: dev,
-		MCP: protocol.New,
 	})
 	s.applyNotify(p.cfg.Notify)
 	s.retention.Store(&p.cfg.Retention)

@@ -16,7 +16,6 @@ import (
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/config/deployed"
-	"github.com/keyway-agents/keyway/shared/door/mcp"
 	"github.com/keyway-agents/keyway/shared/edge"
 	"github.com/keyway-agents/keyway/shared/lambdahttp"
 	"github.com/keyway-agents/keyway/shared/logging"
@@ -48,8 +47,6 @@ type Function struct {
 	Queue func(url string, lookup func(string) (string, bool)) (queue.Queue, error)
 	// Trace opens the exporter of spans. Defaults to none, so that a function without runs doesn't link it.
 	Trace func(lookup func(string) (string, bool), version string, log *slog.Logger) (trace.Exporter, error)
-	// MCP makes what speaks the protocol of the door for MCP. Defaults to none, as Trace.
-	MCP func(id, name, version string) mcp.Server
 }
 
 // Serve answers the function's routes. It doesn't return.
@@ -148,7 +145,6 @@ func (f Function) parts(log *slog.Logger) (p assemble.Parts, spans trace.Exporte
 	}
 	p = assemble.Parts{
 		Config: cfg, Policy: policy, Log: log, Version: version.ThisBuild().Version, Started: time.Now(),
-		MCP:       f.MCP,
 		Decisions: authz.NewLog(log, cfg.Digest, agents),
 	}
 	if p.Hash, err = loghash.FromEnv(os.LookupEnv); err != nil {

@@ -1,46 +1,17 @@
-// Package mcp is the door for clients of the Model Context Protocol
-// (https://modelcontextprotocol.io/specification/2026-07-28). It decides how agents look as tools: their names, their
-// descriptions and their parameters, and how a run looks as the result of a tool. Package protocol speaks the protocol
-// itself. It decides about no caller, and starts no run.
+// Package mcp is the door for clients of the Model Context Protocol, from version 2024-11-05 to 2026-07-28
+// (https://modelcontextprotocol.io/specification/2026-07-28). It decides which messages the server understands, how
+// agents look as tools (their names, descriptions and parameters), and how a run looks as the result of a tool. It
+// decides about no caller, and starts no run.
 package mcp
 
 import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"net/http"
 	"regexp"
 	"slices"
 	"strings"
 )
-
-// Server answers one request of a client with what is offered to it. protocol.New makes one. Only programs that execute
-// runs link the protocol.
-type Server func(http.ResponseWriter, *http.Request, Offer)
-
-// Offer is what one caller can use.
-type Offer struct {
-	// ID is the id of the message, as Check returns it.
-	ID json.RawMessage
-	// Tools are what the caller is allowed to call, in the order of the list.
-	Tools []Tool
-	// Unlisted is called for a call of another tool. If the caller isn't allowed to know whether there is such a tool,
-	// it returns a refusal. Required.
-	Unlisted func(tool string) error
-	// Refused reports whether an error of a call refuses the caller, so that the answer has its HTTP status: a client then
-	// knows which scopes to ask for. Other errors are results that the client's model reads. Required.
-	Refused func(error) *Refusal
-}
-
-// Refusal is the answer to a caller who lacks something.
-type Refusal struct {
-	// Status and Header are those of the HTTP response.
-	Status int
-	Header http.Header
-	// Text is the message, and Data has further members, such as the missing scopes.
-	Text string
-	Data json.RawMessage
-}
 
 // Tool is one tool of the list.
 type Tool struct {
@@ -54,8 +25,6 @@ type Tool struct {
 	Fields []Field
 	// ReadOnly means that a call changes nothing. Defaults to false.
 	ReadOnly bool
-	// Call executes a call. An error is shown to the client's model, unless Offer.Refused says otherwise.
-	Call func(Call) (Result, error)
 }
 
 // Field is a parameter of a tool.
@@ -82,8 +51,6 @@ type Call struct {
 	// result. Both are what the client says.
 	Answers map[string]Answer
 	State   string
-	// Begun is called once the call executes something. Until the result, the client then sees that the server lives.
-	Begun func()
 	// Progress shows the client what happens meanwhile. It is nil if the client doesn't want to know.
 	Progress func(text string)
 }
@@ -92,8 +59,8 @@ type Call struct {
 type Answer struct {
 	// Accepted and Declined are what the user chose; neither means that the user has not decided.
 	Accepted, Declined bool
-	// Values are the fields of the form.
-	Values map[string]any
+	// Values are the fields of the form, as they were sent.
+	Values map[string]json.RawMessage
 }
 
 // Result is the result of a call.

@@ -97,12 +97,21 @@ func TestAPausedRunAsksOneQuestionForEachCall(t *testing.T) {
 	}
 }
 
+// form returns the fields of a form: for each, its value and its name.
+func form(parts ...string) map[string]json.RawMessage {
+	fields := map[string]json.RawMessage{}
+	for i := 0; i < len(parts); i += 2 {
+		fields[parts[i+1]] = json.RawMessage(parts[i])
+	}
+	return fields
+}
+
 func TestAnswersOfAFormBecomeDecisions(t *testing.T) {
 	t.Parallel()
 	decided, open := mcp.Decisions(map[string]mcp.Answer{
-		"confirm": {Accepted: true, Values: map[string]any{"approve": false, "note": "too dear"}},
-		"fill":    {Accepted: true, Values: map[string]any{"amount": 7, "for": "rum"}},
-		"execute": {Declined: true, Values: map[string]any{"result": "done"}},
+		"confirm": {Accepted: true, Values: form(`false`, "approve", `"too dear"`, "note")},
+		"fill":    {Accepted: true, Values: form(`9007199254740993`, "amount", `"rum"`, "for")},
+		"execute": {Declined: true, Values: form(`"done"`, "result")},
 	})
 	if open {
 		t.Error("a decision is open")
@@ -114,7 +123,8 @@ func TestAnswersOfAFormBecomeDecisions(t *testing.T) {
 	if a := answers["confirm"]; *a.Confirmed || *a.ConfirmationNote != "too dear" {
 		t.Errorf("confirm: %+v", a)
 	}
-	if a := answers["fill"]; len(a.UserInputSchema) != 1 || string(a.UserInputSchema[0].Value) != "7" {
+	if a := answers["fill"]; len(a.UserInputSchema) != 1 ||
+		string(a.UserInputSchema[0].Value) != "9007199254740993" {
 		t.Errorf("fill: %+v: only what the call leaves open is the user's", a)
 	}
 	if a := answers["execute"]; a.Result != nil {

@@ -44,13 +44,13 @@ func TestOnlyAMessageThatAllReadersUnderstandAlikeIsAccepted(t *testing.T) {
 		`{"jsonrpc":"2.0","id":1,"method":"logging/setLevel"}`:     mcp.CodeUnknownMethod,
 		`{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen"}`: mcp.CodeUnknownMethod,
 	} {
-		_, ignored, e := mcp.Check([]byte(body), "2025-11-25")
-		if got := e; ignored || got == nil && want != 0 || got != nil && got.Code != want {
+		_, e := mcp.Read([]byte(body), "2025-11-25")
+		if got := e; got == nil && want != 0 || got != nil && got.Code != want {
 			t.Errorf("%.80q: %+v, want %d", body, e, want)
 		}
 	}
-	if _, ignored, e := mcp.Check([]byte(`{"jsonrpc":"2.0","method":"notifications/other"}`), ""); !ignored || e != nil {
-		t.Errorf("an unknown notification: %+v", e)
+	if m, e := mcp.Read([]byte(`{"jsonrpc":"2.0","method":"notifications/other"}`), ""); e != nil || m.ID != nil {
+		t.Errorf("an unknown notification: %+v %+v", m, e)
 	}
 }
 
@@ -61,12 +61,12 @@ func TestAnIDIsRepeatedExactlyOrRefused(t *testing.T) {
 		`9007199254740992`: false, `9007199254740993`: false, `1.5`: false, `1.0`: false, `1e3`: false, `1e30`: false,
 		`null`: false, `true`: false, `{}`: false, `[1]`: false, `"` + strings.Repeat("a", 1024) + `"`: false,
 	} {
-		got, _, e := mcp.Check([]byte(`{"jsonrpc":"2.0","method":"ping","id":`+id+`}`), "")
+		m, e := mcp.Read([]byte(`{"jsonrpc":"2.0","method":"ping","id":`+id+`}`), "")
 		switch {
-		case ok && (e != nil || string(got) != id):
-			t.Errorf("%.50s: %s %+v", id, got, e)
+		case ok && (e != nil || string(m.ID) != id):
+			t.Errorf("%.50s: %s %+v", id, m.ID, e)
 		case !ok && (e == nil || e.Code != mcp.CodeInvalid || e.Status != 400 || e.ID != nil):
-			t.Errorf("%.50s is accepted: %s %+v", id, got, e)
+			t.Errorf("%.50s is accepted: %s %+v", id, m.ID, e)
 		}
 	}
 }
@@ -80,7 +80,7 @@ func TestABodyOfMillionsOfValuesIsReadOnlyUntilTheLastAllowedOne(t *testing.T) {
 	} {
 		body := before + strings.Repeat(`{"a":1},`, 1_200_000)
 		// What follows is no JSON, and is not reached.
-		if _, _, e := mcp.Check([]byte(body), ""); e == nil || e.Code != mcp.CodeInvalid ||
+		if _, e := mcp.Read([]byte(body), ""); e == nil || e.Code != mcp.CodeInvalid ||
 			!strings.Contains(e.Text, "Too many values") {
 			t.Errorf("%+v", e)
 		}
@@ -90,7 +90,7 @@ func TestABodyOfMillionsOfValuesIsReadOnlyUntilTheLastAllowedOne(t *testing.T) {
 func TestAnErrorAboutAMessageIsShortJSONRPC(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("m", 1<<20)
-	_, _, e := mcp.Check([]byte(`{"jsonrpc":"2.0","id":"a<b","method":"`+long+`"}`), mcp.Stateless)
+	_, e := mcp.Read([]byte(`{"jsonrpc":"2.0","id":"a<b","method":"`+long+`"}`), mcp.Stateless)
 	if e == nil || e.Status != 404 {
 		t.Fatalf("%+v", e)
 	}

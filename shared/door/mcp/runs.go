@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/keyway-agents/keyway/shared/strictjson"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
@@ -189,22 +190,30 @@ func Decisions(answers map[string]Answer) (decided map[string]Decision, open boo
 	decided = map[string]Decision{}
 	for id, a := range answers {
 		open = open || !a.Accepted && !a.Declined
-		approve, _ := a.Values["approve"].(bool)
-		d := Decision{Approved: a.Accepted, Unconfirmed: !approve, Form: true, Values: map[string]json.RawMessage{}}
+		d := Decision{
+			Approved: a.Accepted, Unconfirmed: string(a.Values["approve"]) != "true", Form: true,
+			Values: map[string]json.RawMessage{},
+		}
 		if a.Accepted {
-			d.Note, _ = a.Values["note"].(string)
-			if result, ok := a.Values["result"].(string); ok {
-				d.Result = &result
+			maps.Copy(d.Values, a.Values)
+			if note, ok := textOf(a.Values["note"]); ok {
+				d.Note = note
 			}
-			for name, value := range a.Values {
-				if text, err := wire.Marshal(value); err == nil {
-					d.Values[name] = text
-				}
+			if result, ok := textOf(a.Values["result"]); ok {
+				d.Result = &result
 			}
 		}
 		decided[id] = d
 	}
 	return decided, open || len(answers) == 0
+}
+
+// textOf returns the text of a field of a form.
+func textOf(field json.RawMessage) (string, bool) {
+	if len(field) == 0 {
+		return "", false
+	}
+	return strictjson.Root(string(field)).Text()
 }
 
 // AnswersTo converts the decisions about a paused run to those of AgentOS's route. A decision about a call that the run
