@@ -79,6 +79,26 @@ func TestThoughtsAreShownAndTheirMarksSentBackAfterAPause(t *testing.T) {
 	}
 }
 
+func TestClientsOfOpenAIReadThoughts(t *testing.T) {
+	t.Parallel()
+	r := start(t, "quickstart", modeltest.NewServerFunc(t, func(modeltest.Request) modeltest.Script {
+		return modeltest.Script{}.Thoughts("I ", "think").Text("so it is")
+	}))
+	for _, c := range []struct{ path, body, stream, text string }{
+		{"/v1/chat/completions", `{"model":"assistant","messages":[{"role":"user","content":"hi"}]`,
+			`"delta":{"reasoning_content":"think"}`, `"reasoning_content":"I think"`},
+		{"/v1/responses", `{"model":"assistant","input":"hi"`,
+			`"delta":"think"`, `"type":"reasoning","summary":[{"type":"summary_text","text":"I think"}]`},
+	} {
+		r.Call("admin", "POST", c.path, strings.NewReader(c.body+"}")).Want(t, c.path, 200, c.text, "so it is")
+		r.Call("admin", "POST", c.path, strings.NewReader(c.body+`,"stream":true}`)).
+			Want(t, c.path, 200, c.stream, "so it is")
+		key := []string{"Idempotency-Key", "one" + c.path}
+		r.Call("admin", "POST", c.path, strings.NewReader(c.body+"}"), key...).Want(t, c.path, 200)
+		r.Call("admin", "POST", c.path, strings.NewReader(c.body+"}"), key...).Want(t, c.path+" again", 200, c.text)
+	}
+}
+
 // continueRun confirms the calls of a run that paused in a stream, and returns the whole answer.
 func continueRun(t *testing.T, r *server, agent, stream string) process.Reply {
 	t.Helper()

@@ -38,6 +38,9 @@ type ChatMessage struct {
 	Role    string  `json:"role"` // "assistant"
 	Content string  `json:"content"`
 	Refusal *string `json:"refusal"` // null
+	// ReasoningContent are the thoughts of the model. OpenAI's API has no such member; DeepSeek's has, and clients read
+	// it.
+	ReasoningContent *string `json:"reasoning_content,omitempty"`
 }
 
 // ChatUsage are the tokens of all model calls of a run.
@@ -62,7 +65,9 @@ func NewCompletion(r wire.Run, used wire.Metrics) (Completion, error) {
 	}
 	return Completion{
 		ID: ChatID(r.RunID), Object: "chat.completion", Created: r.CreatedAt, Model: r.AgentID,
-		Choices:  []Choice{{Message: ChatMessage{Role: assistant, Content: text}, FinishReason: "stop"}},
+		Choices: []Choice{{
+			Message: ChatMessage{Role: assistant, Content: text, ReasoningContent: thoughtsOf(r)}, FinishReason: "stop",
+		}},
 		Usage:    ChatUsage{used.InputTokens, used.OutputTokens, used.TotalTokens},
 		Metadata: ChatMetadata{RunID: r.RunID, SessionID: r.SessionID},
 	}, nil
@@ -74,10 +79,11 @@ func NewCompletion(r wire.Run, used wire.Metrics) (Completion, error) {
 // Usage is in one chunk without choices, and only if the client asked for it, because some clients add up what they
 // get in all chunks.
 type ChatStream struct {
-	usage bool
-	out   []byte // of the present event; reused
-	head  []byte // the beginning of each chunk, up to the choices
-	texts bool   // a text was sent
+	usage   bool
+	out     []byte // of the present event; reused
+	head    []byte // the beginning of each chunk, up to the choices
+	texts   bool   // a text was sent
+	thought bool   // thoughts were sent
 }
 
 // NewChatStream returns the encoder of one stream.
@@ -88,12 +94,18 @@ func (c *ChatStream) Event(event wire.Event) []byte {
 	c.out = c.out[:0]
 	switch e := event.(type) {
 	case wire.Content:
+		c.think(e.Head, e.ReasoningContent)
 		if e.Content != "" {
 			c.delta(e.Head, e.Content)
 		}
+	case wire.ContentOpened:
+		c.think(e.Head, e.ReasoningContent)
 	case wire.Started:
 		c.begin(e.Head)
 	case wire.Completed:
+		if !c.texts && !c.thought && e.ReasoningContent != nil { // the run was not streamed
+			c.think(e.Head, *e.ReasoningContent)
+		}
 		if !c.texts && e.Content != "" {
 			c.delta(e.Head, e.Content)
 		}
@@ -144,10 +156,22 @@ func (c *ChatStream) begin(h wire.Head) {
 
 // delta appends a chunk with a piece of the answer.
 func (c *ChatStream) delta(h wire.Head, text string) {
-	c.begin(h)
 	c.texts = true
+	c.piece(h, `{"index":0,"delta":{"content":`, text)
+}
+
+// think appends a chunk with a piece of the model's thoughts, unless it is "".
+func (c *ChatStream) think(h wire.Head, text string) {
+	if text != "" {
+		c.thought = true
+		c.piece(h, `{"index":0,"delta":{"reasoning_content":`, text)
+	}
+}
+
+func (c *ChatStream) piece(h wire.Head, choice, text string) {
+	c.begin(h)
 	c.out = append(c.out, c.head...)
-	c.out = append(c.out, `{"index":0,"delta":{"content":`...)
+	c.out = append(c.out, choice...)
 	c.out = wire.AppendText(c.out, text)
 	c.out = append(c.out, `},"finish_reason":null}]}`+"\n\n"...)
 }

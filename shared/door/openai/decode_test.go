@@ -44,6 +44,11 @@ func TestConversationIsDividedBehindTheAgentsLastMessage(t *testing.T) {
 			`{"type":"message","role":"assistant","content":[{"type":"output_text","text":"b"}]},` +
 			`{"type":"reasoning","summary":[]},{"role":"user","content":[{"type":"input_text","text":"c"}]}]`,
 			"c", []openai.Turn{said("a"), answered("b")}},
+		"items that are named": {openai.Responses, `"input":[{"role":"user","content":"a"},` +
+			`{"type":"item_reference","id":"rs_` + bareID + `"},{"type":"item_reference","id":"msg_` + bareID + `"},` +
+			`{"type":"item_reference","id":"rs_` + bareID + `_1"},{"type":"item_reference","id":"msg_` + bareID + `_1"},` +
+			`{"role":"user","content":"c"}]`,
+			"c", []openai.Turn{said("a"), {Assistant: true, Run: runID, Param: "input[2].id"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

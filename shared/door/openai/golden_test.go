@@ -14,7 +14,10 @@ import (
 
 var update = flag.Bool("update", false, "write testdata again")
 
-const runID = "0190b0a4-7c8e-7b1a-8c55-00a1b2c3d4e5"
+const (
+	runID  = "0190b0a4-7c8e-7b1a-8c55-00a1b2c3d4e5"
+	bareID = "0190b0a47c8e7b1a8c5500a1b2c3d4e5"
+)
 
 // head is what all events of the run begin with.
 func head(name string) wire.Head {
@@ -25,6 +28,21 @@ func head(name string) wire.Head {
 
 func said(text string) wire.Event {
 	return wire.Content{Head: head(wire.EventRunContent), Content: text}
+}
+
+func thought(text string) wire.Event {
+	return wire.Content{Head: head(wire.EventRunContent), ReasoningContent: text}
+}
+
+func opened(text string) wire.Event {
+	return wire.ContentOpened{Head: head(wire.EventRunContent), ReasoningContent: text}
+}
+
+// thoughtful is the end of a run that was not streamed.
+func thoughtful() wire.Event {
+	end := ends
+	end.ReasoningContent = new("I think")
+	return end
 }
 
 // The beginning of every run, with a call of a tool, which no client of OpenAI sees.
@@ -54,6 +72,10 @@ var streams = map[string][]wire.Event{
 	"cancelled": join(started, wire.Cancelled{Head: head(wire.EventRunCancelled), Content: "Let me"}),
 	"lost":      join(started, wire.Meta{Event: "error", Error: "Token has been revoked"}),
 	"continues": join(started, said("Let me")),
+	"thoughts": join(started, thought("I "), thought("think."), said("Let me look."), called, opened("Hm"), called,
+		thought("so"), said("Done."), ends),
+	"thoughts_whole":  join(started, thoughtful()),
+	"thoughts_paused": join(started, thought("I think"), called, pauses),
 }
 
 // join makes one list of events and lists of events.

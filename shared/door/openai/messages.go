@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"mime"
+	"slices"
 	"strings"
 
 	"github.com/keyway-agents/keyway/shared/bound"
@@ -67,10 +68,20 @@ func (d *decoder) input(v strictjson.Value) {
 	}
 }
 
-// reference adds a message of an earlier run, which the client names by its id.
+// reference adds a message of an earlier run, which the client names by its id. Several messages of a run stand for its
+// whole answer, and thoughts have no text for the conversation.
 func (d *decoder) reference(param string, id value) {
 	text, _ := id.text()
+	if strings.HasPrefix(text, thoughtsPrefix) {
+		return
+	}
+	if first := min(len(messagePrefix)+32, len(text)); strings.HasPrefix(text[first:], "_") {
+		text = text[:first]
+	}
 	run := runOf(messagePrefix, text)
+	if run != "" && slices.ContainsFunc(d.list, func(m message) bool { return m.run == run }) {
+		return
+	}
 	if run == "" {
 		d.refuse(param+".id", "invalid_value", param+".id: it must be the id of a message of a response")
 	}

@@ -70,9 +70,13 @@ func ResponseID(run string) string { return responsePrefix + bare(run) }
 // messageID returns the id of the run's answer.
 func messageID(run string) string { return messagePrefix + bare(run) }
 
+// thoughtsID returns the id of the thoughts of the run's model.
+func thoughtsID(run string) string { return thoughtsPrefix + bare(run) }
+
 const (
 	responsePrefix = "resp_"
 	messagePrefix  = "msg_"
+	thoughtsPrefix = "rs_"
 )
 
 // bare returns the id of a run without its dashes. Clients expect no more than letters and digits behind the prefix.

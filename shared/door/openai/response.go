@@ -61,13 +61,20 @@ type Incomplete struct {
 	Reason string `json:"reason"` // "paused"
 }
 
-// Item is a message of the agent.
+// Item is a message of the agent, with a status, a role and content, or thoughts of its model, with a summary.
 type Item struct {
-	ID      string `json:"id"`
-	Type    string `json:"type"` // "message"
-	Status  string `json:"status"`
-	Role    string `json:"role"`
-	Content []Part `json:"content"`
+	ID      string    `json:"id"`
+	Type    string    `json:"type"` // "message" or "reasoning"
+	Status  string    `json:"status,omitempty"`
+	Role    string    `json:"role,omitempty"`
+	Content []Part    `json:"content,omitzero"`
+	Summary []Summary `json:"summary,omitzero"`
+}
+
+// Summary is what the model's provider shows of its thoughts.
+type Summary struct {
+	Type string `json:"type"` // "summary_text"
+	Text string `json:"text"`
 }
 
 // Part is the text of a message.
@@ -160,16 +167,16 @@ func NewResponse(r wire.Run, used wire.Metrics, of Of) Response {
 	}
 	switch out.Status = statuses[r.Status]; out.Status {
 	case completed:
-		out.Output = []Item{onlyMessage(r.RunID, completed, text)}
+		out.Output = itemsOf(r, completed, text)
 	case incomplete:
-		out.Output = []Item{onlyMessage(r.RunID, incomplete, withNotice(text, Waits(r.AgentID, r.RunID)))}
+		out.Output = itemsOf(r, incomplete, withNotice(text, Waits(r.AgentID, r.RunID)))
 		out.IncompleteDetails = &Incomplete{paused}
 	case failed:
 		out.Error = new(newError("run_failed", text))
 	case aborted:
 		out.Error = new(newError("run_cancelled", cancelled))
 		if text != "" {
-			out.Output = []Item{onlyMessage(r.RunID, incomplete, text)}
+			out.Output = itemsOf(r, incomplete, text)
 		}
 	}
 	if wire.Ended(r.Status) {
@@ -201,8 +208,30 @@ func (o Of) response(run, session, agent string, created int64) Response {
 	return out
 }
 
-// onlyMessage returns the only message of a run.
-func onlyMessage(run, status, text string) Item { return newMessage(messageID(run), status, text) }
+// itemsOf returns the thoughts of a run, if it has any, and its only message.
+func itemsOf(r wire.Run, status, text string) (all []Item) {
+	if thoughts := thoughtsOf(r); thoughts != nil {
+		all = append(all, newThoughts(thoughtsID(r.RunID), *thoughts))
+	}
+	return append(all, newMessage(messageID(r.RunID), status, text))
+}
+
+// thoughtsOf returns the thoughts of the model, or nil.
+func thoughtsOf(r wire.Run) *string {
+	if r.ReasoningContent == nil || *r.ReasoningContent == "" {
+		return nil
+	}
+	return r.ReasoningContent
+}
+
+func newThoughts(id, text string) Item {
+	return Item{ID: id, Type: reasoning, Summary: []Summary{{summaryText, text}}}
+}
+
+const (
+	reasoning   = "reasoning"
+	summaryText = "summary_text"
+)
 
 func newMessage(id, status, text string) Item {
 	return Item{ID: id, Type: "message", Status: status, Role: assistant, Content: []Part{newPart(text)}}

@@ -23,10 +23,12 @@ type ResponseStream struct {
 	out      bytes.Buffer // of the present event; reused
 	head     wire.Head    // of the run
 	sequence int          // of the next event
-	items    []Item       // the messages until now; the texts of the last one are in text while it is open
-	open     bool         // the last message is not complete
+	items    []Item       // until now; the text of the last one is in text while it is open
+	messages int          // how many of them are messages; the others are thoughts
+	open     bool         // the last item is not complete
 	text     strings.Builder
-	delta    []byte // the beginning of a delta's frame, up to the sequence number
+	started  bool   // the first two events were sent
+	delta    string // the beginning of a delta's frame, up to the sequence number
 	rest     []byte // what follows that number, up to the text
 }
 
@@ -44,15 +46,25 @@ func (s *ResponseStream) Event(event wire.Event) []byte {
 	s.out.Reset()
 	switch e := event.(type) {
 	case wire.Content:
+		s.think(e.Head, e.ReasoningContent)
 		if e.Content != "" {
 			s.begin(e.Head)
 			s.add(e.Content)
+		}
+	case wire.ContentOpened:
+		s.think(e.Head, e.ReasoningContent)
+	case wire.ToolStarted:
+		if s.thinks() { // what follows the call are new thoughts
+			s.close(completed)
 		}
 	case wire.Started:
 		s.begin(e.Head)
 	case wire.Completed:
 		s.begin(e.Head)
-		if len(s.items) == 0 && e.Content != "" {
+		if len(s.items) == 0 && e.ReasoningContent != nil { // the run was not streamed
+			s.think(e.Head, *e.ReasoningContent)
+		}
+		if s.messages == 0 && e.Content != "" {
 			s.add(e.Content)
 		}
 		s.close(completed)
@@ -63,7 +75,7 @@ func (s *ResponseStream) Event(event wire.Event) []byte {
 	case wire.Paused:
 		s.begin(e.Head)
 		notice := Waits(e.AgentID, e.RunID)
-		if s.open && s.text.Len() > 0 {
+		if s.open && !s.thinks() && s.text.Len() > 0 {
 			notice = between + notice
 		}
 		s.add(notice)
@@ -88,7 +100,7 @@ func (s *ResponseStream) Event(event wire.Event) []byte {
 // progress, as those of a request in the background do. The client gets the rest with GET and starting_after.
 func (s *ResponseStream) HandedOver(wire.Accepted) []byte {
 	s.out.Reset()
-	if s.delta != nil { // A repeated request may have no event of the run yet.
+	if s.started { // A repeated request may have no event of the run yet.
 		s.end("response.in_progress", func(*Response) {})
 	}
 	return s.out.Bytes()
@@ -96,22 +108,45 @@ func (s *ResponseStream) HandedOver(wire.Accepted) []byte {
 
 // begin sends the first two events, unless they were sent.
 func (s *ResponseStream) begin(h wire.Head) {
-	if s.delta != nil {
+	if s.started {
 		return
 	}
-	s.head = h
-	s.delta = []byte("event: response.output_text.delta\ndata: " +
-		`{"type":"response.output_text.delta","sequence_number":`)
+	s.head, s.started = h, true
 	for _, kind := range []string{"response.created", "response.in_progress"} {
 		s.event(kind, named("response", s.response()))
 	}
 }
 
-// add sends a piece of the text, and before the first piece of a message what announces it.
+// add sends a piece of the answer, and before the first piece of a message what announces it.
 func (s *ResponseStream) add(text string) {
+	if s.thinks() {
+		s.close(completed)
+	}
 	if !s.open {
 		s.openMessage()
 	}
+	s.piece(text)
+}
+
+// think sends a piece of the model's thoughts, unless it is "". Thoughts are an item of their own before the message,
+// or between two messages.
+func (s *ResponseStream) think(h wire.Head, text string) {
+	if text == "" {
+		return
+	}
+	s.begin(h)
+	if !s.thinks() {
+		s.close(completed)
+		s.openThoughts()
+	}
+	s.piece(text)
+}
+
+// thinks reports whether the open item are thoughts.
+func (s *ResponseStream) thinks() bool { return s.open && s.items[len(s.items)-1].Type == reasoning }
+
+// piece sends a piece of the open item.
+func (s *ResponseStream) piece(text string) {
 	s.text.WriteString(text)
 	if s.next() {
 		out := append(s.out.AvailableBuffer(), s.delta...)
@@ -123,34 +158,76 @@ func (s *ResponseStream) add(text string) {
 	}
 }
 
-// openMessage announces a message. A run has one, and one more for each time that it continues after a pause.
+// The beginnings of deltas, up to the sequence number.
+const (
+	textDelta = "event: response.output_text.delta\ndata: " +
+		`{"type":"response.output_text.delta","sequence_number":`
+	thoughtsDelta = "event: response.reasoning_summary_text.delta\ndata: " +
+		`{"type":"response.reasoning_summary_text.delta","sequence_number":`
+)
+
+// openMessage announces a message. A run has one, and one more for each time that it continues after a pause, or that
+// its model thinks between two texts.
 func (s *ResponseStream) openMessage() {
-	id, index := messageID(s.head.RunID), len(s.items)
-	if index > 0 {
-		id += "_" + strconv.Itoa(index)
+	item := Item{
+		ID: numbered(messageID(s.head.RunID), s.messages), Type: "message", Status: inProgress, Role: assistant,
+		Content: []Part{},
 	}
-	item := Item{ID: id, Type: "message", Status: inProgress, Role: assistant, Content: []Part{}}
-	s.items = append(s.items, item)
-	s.open = true
-	s.text.Reset()
-	place := fmt.Sprintf(`,"item_id":"%s","output_index":%d,"content_index":0`, id, index)
-	s.rest = []byte(place + `,"logprobs":[],"delta":`)
-	s.event("response.output_item.added", fmt.Appendf(nil, `,"output_index":%d,"item":%s`, index, encode(item)))
+	s.messages++
+	place := s.openItem(item, `"content_index":0`)
+	s.delta, s.rest = textDelta, []byte(place+`,"logprobs":[],"delta":`)
 	s.event("response.content_part.added", []byte(place+`,"part":`+string(encode(newPart("")))))
 }
 
-// close ends the open message, if there is one.
+// openThoughts announces thoughts.
+func (s *ResponseStream) openThoughts() {
+	id := numbered(thoughtsID(s.head.RunID), len(s.items)-s.messages)
+	place := s.openItem(Item{ID: id, Type: reasoning, Summary: []Summary{}}, `"summary_index":0`)
+	s.delta, s.rest = thoughtsDelta, []byte(place+`,"delta":`)
+	s.event("response.reasoning_summary_part.added", []byte(place+`,"part":`+string(encode(Summary{Type: summaryText}))))
+}
+
+// numbered returns the id of an item of which n are before it.
+func numbered(id string, n int) string {
+	if n > 0 {
+		id += "_" + strconv.Itoa(n)
+	}
+	return id
+}
+
+// openItem announces an item. It returns the members that say where its text is.
+func (s *ResponseStream) openItem(item Item, part string) (place string) {
+	index := len(s.items)
+	s.items = append(s.items, item)
+	s.open = true
+	s.text.Reset()
+	s.event("response.output_item.added", fmt.Appendf(nil, `,"output_index":%d,"item":%s`, index, encode(item)))
+	return placeOf(item.ID, index, part)
+}
+
+func placeOf(id string, index int, part string) string {
+	return fmt.Sprintf(`,"item_id":"%s","output_index":%d,%s`, id, index, part)
+}
+
+// close ends the open item, if there is one.
 func (s *ResponseStream) close(status string) {
 	if !s.open {
 		return
 	}
-	s.open = false
 	index := len(s.items) - 1
-	item := newMessage(s.items[index].ID, status, s.text.String())
-	s.items[index] = item
-	place := fmt.Sprintf(`,"item_id":"%s","output_index":%d,"content_index":0`, item.ID, index)
-	s.event("response.output_text.done", wire.AppendText([]byte(place+`,"logprobs":[],"text":`), s.text.String()))
-	s.event("response.content_part.done", []byte(place+`,"part":`+string(encode(item.Content[0]))))
+	item, text := s.items[index], s.text.String()
+	if s.thinks() {
+		item = newThoughts(item.ID, text)
+		place := placeOf(item.ID, index, `"summary_index":0`)
+		s.event("response.reasoning_summary_text.done", wire.AppendText([]byte(place+`,"text":`), text))
+		s.event("response.reasoning_summary_part.done", []byte(place+`,"part":`+string(encode(item.Summary[0]))))
+	} else {
+		item = newMessage(item.ID, status, text)
+		place := placeOf(item.ID, index, `"content_index":0`)
+		s.event("response.output_text.done", wire.AppendText([]byte(place+`,"logprobs":[],"text":`), text))
+		s.event("response.content_part.done", []byte(place+`,"part":`+string(encode(item.Content[0]))))
+	}
+	s.items[index], s.open = item, false
 	s.event("response.output_item.done", fmt.Appendf(nil, `,"output_index":%d,"item":%s`, index, encode(item)))
 }
 
