@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -55,7 +56,7 @@ type pageOfRuns struct {
 // returning: which of the three session types they return depends on the request.
 func (s Sessions) endpoints() []Endpoint {
 	return []Endpoint{
-		answer(route.ListSessions, s.list),
+		answer(route.ListSessions, s.list).returning(reflect.TypeFor[wire.Page[wire.Session]]()),
 		answerWith(route.CreateSession, http.StatusCreated, s.create).returning(briefTypes()...),
 		done(route.DeleteSessions, s.deleteMany),
 		answer(route.GetSession, s.get).returning(briefTypes()...),
@@ -84,10 +85,10 @@ type listSessions struct {
 
 // list answers one page of the sessions that the caller sees, without conversations. A
 // page beyond the last one is empty and still has the totals.
-func (s Sessions) list(ctx context.Context, r *request, in listSessions) (page wire.Page[wire.Session], err error) {
+func (s Sessions) list(ctx context.Context, r *request, in listSessions) (any, error) {
 	viewer, err := s.Isolation.viewerIn(r, in.database)
 	if err != nil {
-		return page, err
+		return nil, err
 	}
 	r.audit.Owner(in.User)
 	found, total, err := s.DB.Sessions(ctx, viewer, store.SessionQuery{
@@ -95,14 +96,14 @@ func (s Sessions) list(ctx context.Context, r *request, in listSessions) (page w
 		SortBy: in.SortBy, Ascending: in.Order == "asc", Limit: in.Limit, Page: in.Page,
 	})
 	if err != nil {
-		return page, err
+		return nil, err
 	}
-	page.Data = make([]wire.Session, len(found))
+	page := wire.Page[wire.Session]{Data: make([]wire.Session, len(found)), Meta: wire.PageOf(in.Page, in.Limit, total)}
 	for i, row := range found {
 		page.Data[i] = sessionOf(row)
 	}
-	page.Meta = wire.PageOf(in.Page, in.Limit, total)
-	return page, nil
+	// Most sessions have some 600 bytes.
+	return encoded(wire.AppendSessions(make([]byte, 0, 256+640*len(found)), page)), nil
 }
 
 // createSession is the input of POST /sessions. The body may be absent: then the session

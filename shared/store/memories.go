@@ -83,7 +83,7 @@ func (db *DB) Memories(ctx context.Context, v Viewer, q MemoryQuery) (page []Mem
 	if q.SortBy == "created_at" {
 		order = q.SortBy
 	}
-	page, total, err = paged[Memory](ctx, db, listing{
+	page, total, err = paged(ctx, db, pgx.RowToStructByName[Memory], listing{
 		columns: memoryColumns, from: "keyway.memories WHERE " + where,
 		order: order + direction(q.Ascending) + ", memory_id", limit: q.Limit, page: q.Page,
 	}, args)
@@ -191,7 +191,7 @@ func (db *DB) MemoryStats(
 ) (page []MemoryStats, total int, err error) {
 	where, args := q.where(v)
 	// The grouping is a subquery, so that the owners are counted and not their memories.
-	page, total, err = paged[MemoryStats](ctx, db, listing{
+	page, total, err = paged(ctx, db, pgx.RowToStructByName[MemoryStats], listing{
 		columns: `owner, total, last_updated`,
 		from: `(SELECT owner, count(*) AS total, max(updated_at) AS last_updated FROM keyway.memories
 			WHERE ` + where + ` GROUP BY owner) AS stats`,

@@ -88,7 +88,7 @@ func (db *DB) UsageByDay(ctx context.Context, v Viewer, q UsageQuery, limit, pag
 	rows []DayUsage, total int, err error,
 ) {
 	f := q.where(v)
-	rows, total, err = paged[DayUsage](ctx, db, listing{
+	rows, total, err = paged(ctx, db, pgx.RowToStructByName[DayUsage], listing{
 		columns: "*", from: `(
 			SELECT day, agent_id, owner, model_id, provider, count(*) AS runs, sum(input)::bigint AS input,
 				sum(output)::bigint AS output, sum(cost) AS cost

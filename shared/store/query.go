@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -199,11 +201,13 @@ type listing struct {
 	limit, page int
 }
 
-// paged reads one page and counts all rows, in one round trip. The two statements see the same rows only if nothing
-// is written between them, so total may differ from the rows by what was written at that moment, and by what totals
-// allows.
-func paged[T any](ctx context.Context, db *DB, l listing, args pgx.NamedArgs) (page []T, total int, err error) {
-	key := l.from + fmt.Sprintf("%q", args) // fmt prints the members of a map in one order, and %q keeps them apart
+// paged reads one page, each row with read, and counts all rows, in one round trip. The two statements see the same
+// rows only if nothing is written between them, so total may differ from the rows by what was written at that moment,
+// and by what totals allows.
+func paged[T any](
+	ctx context.Context, db *DB, read pgx.RowToFunc[T], l listing, args pgx.NamedArgs,
+) (page []T, total int, err error) {
+	key := keyOf(l.from, args)
 	args["limit"], args["offset"] = l.limit, int64(l.page-1)*int64(l.limit)
 	var b pgx.Batch
 	b.Queue(db.text(
@@ -214,8 +218,8 @@ func paged[T any](ctx context.Context, db *DB, l listing, args pgx.NamedArgs) (p
 	}
 	begin := time.Now()
 	err = db.bulk.batch(ctx, &b, func(answers pgx.BatchResults) error {
-		rows, _ := answers.Query() // CollectRows returns its error.
-		if page, err = pgx.CollectRows(rows, pgx.RowToStructByName[T]); err != nil || known {
+		rows, _ := answers.Query() // AppendRows returns its error.
+		if page, err = pgx.AppendRows(make([]T, 0, min(l.limit, 20)), rows, read); err != nil || known {
 			return err
 		}
 		return answers.QueryRow().Scan(&total)
@@ -227,6 +231,23 @@ func paged[T any](ctx context.Context, db *DB, l listing, args pgx.NamedArgs) (p
 		db.totals.put(key, total, time.Since(begin))
 	}
 	return page, total, nil
+}
+
+// keyOf returns a text for a list and its arguments, which differs for each two lists.
+func keyOf(from string, args pgx.NamedArgs) string {
+	var room [8]string // on the stack
+	names := slices.AppendSeq(room[:0], maps.Keys(args))
+	slices.Sort(names)
+	key := append(make([]byte, 0, 256), from...)
+	for _, name := range names {
+		key = append(append(key, ' '), name...)
+		if text, ok := args[name].(string); ok {
+			key = strconv.AppendQuote(append(key, '='), text)
+			continue
+		}
+		key = fmt.Appendf(append(key, '='), "%q", args[name])
+	}
+	return string(key)
 }
 
 // totals keeps large numbers of rows that took PostgreSQL long to count: it reads each of the rows, and a list of a

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/keyway-agents/keyway/shared/fault"
 )
@@ -51,38 +52,74 @@ type SessionUsage struct {
 // Usages are the usages of all models that were called in a session.
 type Usages []SessionUsage
 
-// Scan reads the column "usage" of sessionColumns: a line for each model, with tabs between the values. The format is
-// not JSON, because decoding JSON took as long as reading everything else of a list.
-func (u *Usages) Scan(src any) error {
-	text, _ := src.(string) // NULL: no model was called.
+// readUsages reads the column "usage" of sessionColumns: a line for each model, with tabs between the values. The
+// format is not JSON, because decoding JSON took as long as reading everything else of a list. It is "" if no model
+// was called.
+func readUsages(text string) (u Usages, err error) {
 	for line := range strings.Lines(text) {
-		f := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
-		if len(f) != 5 {
-			return errors.New("the usage of a session can't be read")
-		}
 		// The names come first, then the three counters.
+		var f [5]string
+		rest, more := strings.TrimSuffix(line, "\n"), true
+		for i := range f {
+			if !more {
+				return nil, errUsage
+			}
+			f[i], rest, more = strings.Cut(rest, "\t")
+		}
+		if more {
+			return nil, errUsage
+		}
 		one := SessionUsage{ModelID: f[0], Family: f[1]}
 		for i, n := range []*int{&one.Input, &one.Output, &one.Total} {
-			var err error
 			if *n, err = strconv.Atoi(f[2+i]); err != nil {
-				return fmt.Errorf("usage of a session: %w", err)
+				return nil, fmt.Errorf("usage of a session: %w", err)
 			}
 		}
-		*u = append(*u, one)
+		u = append(u, one)
 	}
-	return nil
+	return u, nil
+}
+
+var errUsage = errors.New("the usage of a session can't be read")
+
+// readSession reads a row of sessionColumns or listedColumns, whose order it has. To find the fields by the names of
+// the columns, and to read each nullable column and each JSON through reflection, took most of the time of a list.
+func readSession(row pgx.CollectableRow) (Session, error) {
+	var s Session
+	var null struct{ agent, team, workflow, name, omitted, usage pgtype.Text } // together, for one allocation
+	err := row.Scan(&s.Owner, &s.SessionID, &s.SessionType, &null.agent, &null.team, &null.workflow, &null.name,
+		(*[]byte)(&s.State), (*[]byte)(&s.Metadata), (*[]byte)(&s.Summary), &s.CreatedAt, &s.UpdatedAt,
+		&null.omitted, &null.usage)
+	if err != nil {
+		return s, err
+	}
+	s.AgentID, s.TeamID, s.WorkflowID = textOf(&null.agent), textOf(&null.team), textOf(&null.workflow)
+	s.Name = textOf(&null.name)
+	if null.omitted.String != "" {
+		s.Omitted = strings.Split(null.omitted.String, " ")
+	}
+	s.Usage, err = readUsages(null.usage.String)
+	return s, err
+}
+
+// textOf returns nil for NULL.
+func textOf(t *pgtype.Text) *string {
+	if !t.Valid {
+		return nil
+	}
+	return &t.String
 }
 
 // sessionColumns reads the usage with a subquery rather than a join, so that it is collected for the rows of a page
 // only, not for all rows that are counted. Tabs and line breaks in names become spaces, because they separate values.
 const sessionColumns = `s.owner, s.session_id, s.session_type, s.agent_id, s.team_id, s.workflow_id, s.name, s.state,
-	s.metadata, s.summary, s.created_at, s.updated_at, NULL::text[] AS omitted,
+	s.metadata, s.summary, s.created_at, s.updated_at, NULL::text AS omitted,
 	(SELECT string_agg(concat_ws(E'\t', translate(u.model_id, E'\t\n', '  '), translate(u.model_family, E'\t\n', '  '),
 		u.input_tokens, u.output_tokens, u.total_tokens), E'\n' ORDER BY u.model_id, u.model_family)
 	 FROM keyway.session_usage u WHERE u.owner = s.owner AND u.session_id = s.session_id) AS usage`
 
-// maxListed is the size in bytes of the largest state, metadata or summary that a list of sessions has. Twenty sessions
-// with three of them each, and a name, are about 1 MB, so that a page fits into an answer of Lambda.
+// maxListed is the size in bytes of the largest state, metadata or summary that a list of sessions has. Twenty
+// sessions with three of them each, and a name, are about 1 MB, so that a page fits into an answer of Lambda.
 const maxListed = "16384"
 
 // listedColumns is sessionColumns for a list, which leaves out large members. A name from before there was a bound is
@@ -90,8 +127,8 @@ const maxListed = "16384"
 var listedColumns = strings.NewReplacer(
 	"s.name", "CASE WHEN octet_length(s.name) <= 4096 THEN s.name ELSE left(s.name, 1000) || '…' END AS name",
 	"s.state", listed("state"), "s.metadata", listed("metadata"), "s.summary", listed("summary"),
-	"NULL::text[] AS omitted", "array_remove(ARRAY["+omitted("state")+", "+omitted("metadata")+", "+omitted("summary")+
-		"], NULL) AS omitted",
+	"NULL::text AS omitted", "concat_ws(' ', "+omitted("state")+", "+omitted("metadata")+", "+omitted("summary")+
+		") AS omitted",
 ).Replace(sessionColumns)
 
 func listed(column string) string {
@@ -126,7 +163,7 @@ func (db *DB) Sessions(ctx context.Context, v Viewer, q SessionQuery) (page []Se
 	if q.SortBy == "updated_at" || q.SortBy == "session_id" {
 		order = q.SortBy
 	}
-	page, total, err = paged[Session](ctx, db, listing{
+	page, total, err = paged(ctx, db, readSession, listing{
 		columns: listedColumns, from: "keyway.sessions s WHERE " + where,
 		order: "s." + order + direction(q.Ascending) + ", s.session_id", limit: q.Limit, page: q.Page,
 	}, args)
@@ -156,7 +193,7 @@ func (db *DB) Session(ctx context.Context, v Viewer, sessionID, owner string) (S
 	where, args := SessionQuery{Owner: owner}.where(v)
 	args["session_id"] = sessionID
 	// Two rows are enough to know that the id is not unique for this viewer.
-	found, err := collect[Session](ctx, db, `SELECT `+sessionColumns+` FROM keyway.sessions s
+	found, err := list(ctx, db, readSession, `SELECT `+sessionColumns+` FROM keyway.sessions s
 		WHERE s.session_id = @session_id AND `+where+` LIMIT 2`, args)
 	switch {
 	case err != nil:
@@ -169,18 +206,19 @@ func (db *DB) Session(ctx context.Context, v Viewer, sessionID, owner string) (S
 	return found[0], nil
 }
 
-// DeleteSessions deletes sessions with their runs and events, all of them or none. Missing sessions, and those that the
-// viewer cannot see, are ignored without an error, as in AgentOS. owner restricts an administrator's view to one user;
-// without it, an id that several users have is fault.Conflict. owners are those of the deleted sessions; they are
-// unknown if the statement was repeated because its answer was lost.
+// DeleteSessions deletes sessions with their runs and events, all of them or none. Missing sessions, and those that
+// the viewer cannot see, are ignored without an error, as in AgentOS. owner restricts an administrator's view to one
+// user; without it, an id that several users have is fault.Conflict. owners are those of the deleted sessions; they
+// are unknown if the statement was repeated because its answer was lost.
 func (db *DB) DeleteSessions(ctx context.Context, v Viewer, ids []string, owner string) (owners []string, err error) {
 	ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !ValidID(id, MaxSessionID) })
 	where, args := SessionQuery{Owner: owner}.where(v)
 	args["ids"] = ids
-	// The window function counts the owners of each id in the same statement, so no session can be added in between. The
-	// foreign keys delete the runs, events and usage. They would lock the runs in any order, and another statement that
-	// locks several runs could wait for this one and this one for it. Therefore the runs are locked first, in the order of
-	// their ids, after their session. The count makes PostgreSQL lock all of them before it deletes the first session.
+	// The window function counts the owners of each id in the same statement, so no session can be added in between.
+	// The foreign keys delete the runs, events and usage. They would lock the runs in any order, and another statement
+	// that locks several runs could wait for this one and this one for it. Therefore the runs are locked first, in the
+	// order of their ids, after their session. The count makes PostgreSQL lock all of them before it deletes the first
+	// session.
 	var twice *string
 	err = db.bulk.queryRow(ctx, `
 		WITH found AS (
@@ -260,10 +298,10 @@ type SessionChange struct {
 	MaxBytes int
 }
 
-// ChangeSession changes a session that Session returned. It is fault.NotFound if the session was deleted meanwhile, and
-// fault.TooLarge if it would be longer than MaxBytes.
+// ChangeSession changes a session that Session returned. It is fault.NotFound if the session was deleted meanwhile,
+// and fault.TooLarge if it would be longer than MaxBytes.
 func (db *DB) ChangeSession(ctx context.Context, s Session, c SessionChange, now time.Time) (Session, error) {
-	changed, err := collect[Session](ctx, db, `
+	changed, err := list(ctx, db, readSession, `
 		UPDATE keyway.sessions s SET
 			name = COALESCE(@name, name), state = COALESCE(@state, state), metadata = COALESCE(@metadata, metadata),
 			summary = COALESCE(@summary, summary), updated_at = GREATEST(updated_at, @now)

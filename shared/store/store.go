@@ -119,8 +119,10 @@ func Open(o Options) (*DB, error) {
 	long := func(l *limits) time.Duration { return l.bulk }
 	return &DB{
 		executor: executor{pool: main, limit: short, trust: time.Second},
-		bulk:     executor{pool: main, limit: long}, // A ping costs less than to wait 20 seconds for a frozen database.
-		leases:   executor{pool: leases, limit: short, trust: time.Second},
+		// A ping costs less than to wait 20 seconds for a frozen database. But under load each connection has just been
+		// used, and the statements that are under way wait that long anyway.
+		bulk:   executor{pool: main, limit: long, trust: 100 * time.Millisecond},
+		leases: executor{pool: leases, limit: short, trust: time.Second},
 	}, nil
 }
 
