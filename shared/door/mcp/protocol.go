@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/strictjson"
 )
 
@@ -168,7 +169,7 @@ func (m Message) request(h http.Header) (q request, e *Error) {
 		e.Data, _ = json.Marshal(struct { // never fails
 			Supported []string `json:"supported"`
 			Requested string   `json:"requested"`
-		}{versions, q.version})
+		}{versions, fault.Short(q.version)})
 		return q, e
 	case m.ID != nil && !q.readCapabilities():
 		return q, m.fails(q.version, CodeParams,
