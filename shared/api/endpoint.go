@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"reflect"
 	"strconv"
+	"sync"
 
 	"github.com/keyway-agents/keyway/shared/input"
 	"github.com/keyway-agents/keyway/shared/route"
@@ -224,11 +225,37 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 	for _, p := range parts {
 		_, _ = w.Write(p) // an error means that the client has gone
 	}
+	if b, ok := v.(*borrowed); ok {
+		b.giveBack()
+	}
 	return nil
 }
 
 // encoded is an answer that is JSON already.
 type encoded []byte
+
+// borrowed is an answer that is JSON already, in a buffer that other answers use when it was sent. It is for lists,
+// whose answers have some 10 KB.
+type borrowed struct{ text []byte }
+
+var answers = sync.Pool{New: func() any { return new(borrowed) }}
+
+// maxBorrowed is the size of the largest buffer that is kept for other answers.
+const maxBorrowed = 64 << 10
+
+// borrow returns an empty buffer.
+func borrow() *borrowed {
+	b := answers.Get().(*borrowed) //nolint:forcetypeassert // the pool has nothing else
+	b.text = b.text[:0]
+	return b
+}
+
+// giveBack leaves the buffer to other answers. An answer that is not sent may be left to the garbage collector.
+func (b *borrowed) giveBack() {
+	if cap(b.text) <= maxBorrowed {
+		answers.Put(b)
+	}
+}
 
 // partsOf returns the JSON of v in consecutive parts: several for a spliced document,
 // otherwise one. It encodes v in full before the first byte is sent, so that an error of
@@ -239,6 +266,8 @@ func partsOf(v any) ([][]byte, error) {
 		return v.parts()
 	case encoded:
 		return [][]byte{v}, nil
+	case *borrowed:
+		return [][]byte{v.text}, nil
 	}
 	data, err := wire.Marshal(v)
 	return [][]byte{data}, err

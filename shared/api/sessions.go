@@ -98,12 +98,16 @@ func (s Sessions) list(ctx context.Context, r *request, in listSessions) (any, e
 	if err != nil {
 		return nil, err
 	}
-	page := wire.Page[wire.Session]{Data: make([]wire.Session, len(found)), Meta: wire.PageOf(in.Page, in.Limit, total)}
-	for i, row := range found {
-		page.Data[i] = sessionOf(row)
+	sessions := func(yield func(wire.Session) bool) {
+		for _, row := range found {
+			if !yield(sessionOf(row)) {
+				return
+			}
+		}
 	}
-	// Most sessions have some 600 bytes.
-	return encoded(wire.AppendSessions(make([]byte, 0, 256+640*len(found)), page)), nil
+	out := borrow()
+	out.text = wire.AppendSessions(out.text, sessions, wire.PageOf(in.Page, in.Limit, total))
+	return out, nil
 }
 
 // createSession is the input of POST /sessions. The body may be absent: then the session

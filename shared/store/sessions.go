@@ -82,24 +82,28 @@ func readUsages(text string) (u Usages, err error) {
 
 var errUsage = errors.New("the usage of a session can't be read")
 
-// readSession reads a row of sessionColumns or listedColumns, whose order it has. To find the fields by the names of
-// the columns, and to read each nullable column and each JSON through reflection, took most of the time of a list.
-func readSession(row pgx.CollectableRow) (Session, error) {
+// readSessions returns a function that reads rows of sessionColumns or listedColumns, whose order it has. To find the
+// fields by the names of the columns, and to read each nullable column and each JSON through reflection, took most of
+// the time of a list. One Session serves all rows, because what pgx reads into is allocated.
+func readSessions() pgx.RowToFunc[Session] {
 	var s Session
-	var null struct{ agent, team, workflow, name, omitted, usage pgtype.Text } // together, for one allocation
-	err := row.Scan(&s.Owner, &s.SessionID, &s.SessionType, &null.agent, &null.team, &null.workflow, &null.name,
-		(*[]byte)(&s.State), (*[]byte)(&s.Metadata), (*[]byte)(&s.Summary), &s.CreatedAt, &s.UpdatedAt,
-		&null.omitted, &null.usage)
-	if err != nil {
+	return func(row pgx.CollectableRow) (Session, error) {
+		s = Session{}
+		var null struct{ agent, team, workflow, name, omitted, usage pgtype.Text } // together, for one allocation
+		err := row.Scan(&s.Owner, &s.SessionID, &s.SessionType, &null.agent, &null.team, &null.workflow, &null.name,
+			(*[]byte)(&s.State), (*[]byte)(&s.Metadata), (*[]byte)(&s.Summary), &s.CreatedAt, &s.UpdatedAt,
+			&null.omitted, &null.usage)
+		if err != nil {
+			return s, err
+		}
+		s.AgentID, s.TeamID, s.WorkflowID = textOf(&null.agent), textOf(&null.team), textOf(&null.workflow)
+		s.Name = textOf(&null.name)
+		if null.omitted.String != "" {
+			s.Omitted = strings.Split(null.omitted.String, " ")
+		}
+		s.Usage, err = readUsages(null.usage.String)
 		return s, err
 	}
-	s.AgentID, s.TeamID, s.WorkflowID = textOf(&null.agent), textOf(&null.team), textOf(&null.workflow)
-	s.Name = textOf(&null.name)
-	if null.omitted.String != "" {
-		s.Omitted = strings.Split(null.omitted.String, " ")
-	}
-	s.Usage, err = readUsages(null.usage.String)
-	return s, err
 }
 
 // textOf returns nil for NULL.
@@ -163,7 +167,7 @@ func (db *DB) Sessions(ctx context.Context, v Viewer, q SessionQuery) (page []Se
 	if q.SortBy == "updated_at" || q.SortBy == "session_id" {
 		order = q.SortBy
 	}
-	page, total, err = paged(ctx, db, readSession, listing{
+	page, total, err = paged(ctx, db, readSessions(), listing{
 		columns: listedColumns, from: "keyway.sessions s WHERE " + where,
 		order: "s." + order + direction(q.Ascending) + ", s.session_id", limit: q.Limit, page: q.Page,
 	}, args)
@@ -193,7 +197,7 @@ func (db *DB) Session(ctx context.Context, v Viewer, sessionID, owner string) (S
 	where, args := SessionQuery{Owner: owner}.where(v)
 	args["session_id"] = sessionID
 	// Two rows are enough to know that the id is not unique for this viewer.
-	found, err := list(ctx, db, readSession, `SELECT `+sessionColumns+` FROM keyway.sessions s
+	found, err := list(ctx, db, readSessions(), `SELECT `+sessionColumns+` FROM keyway.sessions s
 		WHERE s.session_id = @session_id AND `+where+` LIMIT 2`, args)
 	switch {
 	case err != nil:
@@ -301,7 +305,7 @@ type SessionChange struct {
 // ChangeSession changes a session that Session returned. It is fault.NotFound if the session was deleted meanwhile,
 // and fault.TooLarge if it would be longer than MaxBytes.
 func (db *DB) ChangeSession(ctx context.Context, s Session, c SessionChange, now time.Time) (Session, error) {
-	changed, err := list(ctx, db, readSession, `
+	changed, err := list(ctx, db, readSessions(), `
 		UPDATE keyway.sessions s SET
 			name = COALESCE(@name, name), state = COALESCE(@state, state), metadata = COALESCE(@metadata, metadata),
 			summary = COALESCE(@summary, summary), updated_at = GREATEST(updated_at, @now)

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/json"
+	"iter"
 	"strconv"
 
 	"github.com/keyway-agents/keyway/shared/strictjson"
@@ -10,21 +11,22 @@ import (
 // A page of a list of sessions has some 300 members, and encoding/json needed more time for them than to read their
 // rows. So the functions of this file append it. The bytes are those of encoding/json, which FuzzSessions compares.
 
-// AppendSessions appends a page of sessions as Marshal encodes it. The session's state, metadata and summary must be
-// valid JSON, as PostgreSQL's are.
-func AppendSessions(dst []byte, page Page[Session]) []byte {
+// AppendSessions appends a page of sessions as Marshal encodes a Page of them. The state, the metadata and the summary
+// of a session must be valid JSON, as PostgreSQL's are.
+func AppendSessions(dst []byte, sessions iter.Seq[Session], meta PageMeta) []byte {
 	dst = append(dst, `{"data":[`...)
-	for i := range page.Data {
-		if i > 0 {
+	first := true
+	for s := range sessions {
+		if !first {
 			dst = append(dst, ',')
 		}
-		dst = page.Data[i].appendTo(dst)
+		first = false
+		dst = s.appendTo(dst)
 	}
-	m := page.Meta
-	dst = strconv.AppendInt(append(dst, `],"meta":{"page":`...), int64(m.Page), 10)
-	dst = strconv.AppendInt(append(dst, `,"limit":`...), int64(m.Limit), 10)
-	dst = strconv.AppendInt(append(dst, `,"total_pages":`...), int64(m.TotalPages), 10)
-	dst = strconv.AppendInt(append(dst, `,"total_count":`...), int64(m.TotalCount), 10)
+	dst = strconv.AppendInt(append(dst, `],"meta":{"page":`...), int64(meta.Page), 10)
+	dst = strconv.AppendInt(append(dst, `,"limit":`...), int64(meta.Limit), 10)
+	dst = strconv.AppendInt(append(dst, `,"total_pages":`...), int64(meta.TotalPages), 10)
+	dst = strconv.AppendInt(append(dst, `,"total_count":`...), int64(meta.TotalCount), 10)
 	return append(dst, `,"search_time_ms":0}}`...)
 }
 
