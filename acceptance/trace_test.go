@@ -73,6 +73,9 @@ POST /agents/{agent_id}/runs/{run_id}/continue
 			t.Errorf("the spans contain %q", secret)
 		}
 	}
+	if n := strings.Count(first.Stderr.String(), `"trace_id":"`+trace+`"`); n != 2 {
+		t.Errorf("%d lines of requests have the id of the trace:\n%s", n, first.Log())
+	}
 	for _, r := range model.Requests() {
 		if sent := r.Header.Get("Traceparent"); !strings.HasPrefix(sent, "00-"+trace) {
 			t.Errorf("the model gets the traceparent %q", sent)

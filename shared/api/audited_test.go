@@ -3,6 +3,7 @@ package api_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -215,6 +216,81 @@ func TestAnAgentThatIsNotDeclaredIsNotInTheAuditLog(t *testing.T) {
 	got.want(t, 404)
 	if len(lines) != 1 || lines[0].Agent != "" || lines[0].Action != "create_run" ||
 		strings.Contains(a.out.String(), "ann.example") {
+		t.Errorf("%s", &a.out)
+	}
+}
+
+// watched is an answer that notes what the audit log had when the first byte of the answer was written.
+type watched struct {
+	*httptest.ResponseRecorder
+	log   *bytes.Buffer
+	first string
+}
+
+func (w *watched) note() {
+	if w.first == "" {
+		w.first = "log: " + w.log.String()
+	}
+}
+
+func (w *watched) WriteHeader(status int) { w.note(); w.ResponseRecorder.WriteHeader(status) }
+
+func (w *watched) Write(p []byte) (int, error) { w.note(); return w.ResponseRecorder.Write(p) }
+
+// A crash between the two can then lose an answer, and no line.
+func TestTheLineOfTheAuditLogIsWrittenBeforeTheAnswer(t *testing.T) {
+	t.Parallel()
+	a := newAudited(t)
+	for request, status := range map[string]string{
+		"POST /sessions":      `"status":201`,
+		"POST /agents/a/runs": `"status":200`, // a stream
+		"DELETE /sessions/no": `"status":204`,
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader("message=hello&stream=true"))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		if method == "POST" && path == "/sessions" {
+			r.Header.Set("Content-Type", "application/json")
+			r.Body = io.NopCloser(strings.NewReader(`{"session_id":"hers"}`))
+		}
+		a.out.Reset()
+		w := &watched{ResponseRecorder: httptest.NewRecorder(), log: &a.out}
+		a.handler.ServeHTTP(w, r.WithContext(authz.WithPrincipal(r.Context(), callers["ann"])))
+		if !strings.Contains(w.first, `"msg":"audit"`) || !strings.Contains(w.first, status) {
+			t.Errorf("%s: at the first byte, %s", request, w.first)
+		}
+		if n := strings.Count(a.out.String(), "\n"); n != 1 {
+			t.Errorf("%s: %d lines", request, n)
+		}
+	}
+}
+
+func TestALineOfTheAuditLogNamesABoundedNumberOfObjectsAndOwners(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	log := audit.New(slog.New(slog.NewJSONHandler(&out, nil)), auditKeys, nil)
+	r := log.Begin(audit.Request{Action: "delete_memories"})
+	ids := make([]string, 250)
+	for i := range ids {
+		ids[i] = fmt.Sprint("id", i)
+		r.Owner(fmt.Sprint("owner", i))
+	}
+	r.Object("memory", ids...)
+	r.Write(t.Context(), 204)
+	var l line
+	err := json.Unmarshal(out.Bytes(), &l)
+	if err != nil || len(l.Objects) != 100 || l.Count != 250 || len(l.Owners) != 20 {
+		t.Errorf("%d objects, count %d, %d owners, %v", len(l.Objects), l.Count, len(l.Owners), err)
+	}
+}
+
+// A header is the client's text. Only that of a proxy of the operator could be trusted, and no setting names one.
+func TestTheAddressInALogIsThatOfTheConnection(t *testing.T) {
+	t.Parallel()
+	a := newAudited(t)
+	_, lines := a.send("ann", "POST /sessions", `{"session_id":"hers"}`, "X-Forwarded-For", "198.51.100.1",
+		"Forwarded", "for=198.51.100.1", "X-Real-Ip", "198.51.100.1", "True-Client-Ip", "198.51.100.1")
+	if len(lines) != 1 || lines[0].Source != "203.0.113.7" || strings.Contains(a.out.String(), "198.51") {
 		t.Errorf("%s", &a.out)
 	}
 }

@@ -284,6 +284,8 @@ func TestAnMCPRequestIsOneBoundedMessage(t *testing.T) {
 		`[{"jsonrpc":"2.0","id":1,"method":"tools/list"}]`: 400,
 		`{`:                           400,
 		strings.Repeat(" ", 10<<20+1): 413,
+		strings.Repeat(" ", 4<<20+1):  413,
+		strings.Repeat(" ", 4<<20):    400, // It is read, and no message.
 	} {
 		if status, _, answer := post(t, url, "ann", "2025-03-26", "", body); status != want {
 			t.Errorf("%.20s: %d %.200s", body, status, answer)

@@ -1,16 +1,21 @@
 package api_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/door/openai"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
@@ -366,4 +371,28 @@ func TestConversationOfTheClientIsNotStoredAsTheAgents(t *testing.T) {
 		{"type":"text","text":"now"},
 		{"type":"file","file":{"filename":"a.png","file_data":"data:image/png;base64,AAAA"}}]}]}`).
 		want(t, 400, `"param":"messages[0].content[1].file"`, "Unsupported file type")
+}
+
+// The policy can't know the agent of a body, so that the decision about it is one of its own.
+func TestTheDecisionAboutTheAgentOfABodyIsLogged(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	var log bytes.Buffer
+	s.handler.Decisions = authz.NewLog(slog.New(slog.NewJSONHandler(&log, nil)), strings.Repeat("0", 64), []string{"a"})
+	s.do("onlyb POST /v1/chat/completions", `{"model":"a","messages":[{"role":"user","content":"hi"}]}`).want(t, 403)
+	var lines []string
+	for text := range strings.Lines(log.String()) {
+		var l struct {
+			Allow        bool
+			Route, Agent string
+		}
+		if err := json.Unmarshal([]byte(text), &l); err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, fmt.Sprint(l.Allow, " ", l.Route, " ", l.Agent))
+	}
+	const want = "false POST /agents/{agent_id}/runs a"
+	if !slices.Contains(lines, want) {
+		t.Errorf("the log has %q, want %s", lines, want)
+	}
 }

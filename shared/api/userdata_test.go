@@ -102,6 +102,8 @@ func TestAnAdministratorErasesAUserWithRepeatedRequests(t *testing.T) {
 	for _, sql := range []string{
 		`INSERT INTO keyway.sessions (owner, session_id, created_at, updated_at)
 			SELECT 'ann', 'more' || n, now(), now() FROM generate_series(1, 1500) n`,
+		`INSERT INTO keyway.memories (memory_id, owner, memory, topics, created_at, updated_at)
+			SELECT gen_random_uuid(), 'ann', 'note ' || n, '{}', now(), now() FROM generate_series(1, 20500) n`,
 		`UPDATE keyway.runs SET status = 'RUNNING', lease_until = now() + interval '1 minute'`,
 	} {
 		if _, err := conn.Exec(t.Context(), sql); err != nil {
@@ -112,8 +114,10 @@ func TestAnAdministratorErasesAUserWithRepeatedRequests(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), `UPDATE keyway.runs SET status = 'PAUSED', lease_until = NULL`); err != nil {
 		t.Fatal(err)
 	}
-	s.do("admin DELETE /user-data?user_id=ann", "").want(t, 200, `{"sessions":1000,"runs":`, `"memories":1,"more":true}`)
-	s.do("admin DELETE /user-data?user_id=ann", "").want(t, 200, `{"sessions":501,"runs":`, `"memories":0,"more":false}`)
+	s.do("admin DELETE /user-data?user_id=ann", "").want(t, 200, `{"sessions":1000,"runs":`,
+		`"memories":20000,"more":true}`)
+	s.do("admin DELETE /user-data?user_id=ann", "").want(t, 200, `{"sessions":501,"runs":`,
+		`"memories":501,"more":false}`)
 	s.do("admin DELETE /user-data?user_id=ann", "").want(t, 200, `{"sessions":0,"runs":0,"memories":0,"more":false}`)
 	s.do("ann GET /agents/a/runs/"+paused+"?session_id=s", "").want(t, 404)
 	if lines, _ := s.pages("ann"); len(lines) != 1 {

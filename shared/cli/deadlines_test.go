@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyway-agents/keyway/shared/bound"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/wire"
 )
@@ -268,5 +269,17 @@ func TestALengthBesideATransferEncodingEndsTheConnection(t *testing.T) {
 		"in reverse": "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 60\r\n\r\n",
 	} {
 		wantClosed(t, what, send(t, early(t), head+"0\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", 0))
+	}
+}
+
+// 10 MB is the largest body, and its sender may have a slow line.
+func TestThePaceOfALargeBodyIsTheOneOfTheDocuments(t *testing.T) {
+	t.Parallel()
+	p := pace{grace: TransferGrace, drain: DrainTime}
+	if got := p.allowed(int64(bound.Body.Default)); got != 340*time.Second || p.allowed(0) != 20*time.Second {
+		t.Errorf("the largest body may take %s, an empty one %s", got, p.allowed(0))
+	}
+	if kbit := SlowestRate * 8 / 1000; kbit != 262 {
+		t.Errorf("the slowest line has %d kbit/s", kbit)
 	}
 }

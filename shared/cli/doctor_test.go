@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -313,4 +314,91 @@ func (h *healthy) as(t *testing.T, role string) {
 	}
 	u.User = url.UserPassword(role, "hunter2")
 	h.database = u.String()
+}
+
+// The test lasts as long as a check may take: 10 seconds.
+func TestADoctorDoesNotWaitForAServerThatHangs(t *testing.T) {
+	t.Parallel()
+	h := newHealthy(t)
+	release := make(chan struct{})
+	hangs := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	}))
+	t.Cleanup(hangs.Close)
+	t.Cleanup(func() { close(release) })
+	h.model, h.tools = hangs.URL, hangs.URL+"/mcp"
+	h.issuer = func(w http.ResponseWriter, r *http.Request) { hangs.Config.Handler.ServeHTTP(w, r) }
+	began := time.Now()
+	code, list := h.doctor(t)
+	if took := time.Since(began); code != 1 || took > 20*time.Second {
+		t.Errorf("exit %d after %s", code, took)
+	}
+	found := strings.Join(of(list, statusFault), "\n")
+	for _, want := range []string{"models openai:gpt-test: ", "mcp agents[0].tools[0]: ", "keys auth.keys[0]: "} {
+		if !strings.Contains(found, want) {
+			t.Errorf("%q is missing:\n%s", want, found)
+		}
+	}
+}
+
+// awsCommand is a stand-in for AWS's command. It notes what it is asked for.
+const awsCommand = `#!/bin/sh
+echo "$*" >> "$0.asked"
+case "$2" in
+describe-stacks) echo '{"Stacks": [{"StackStatus": "UPDATE_COMPLETE", "Outputs": [
+	{"OutputKey": "Url", "OutputValue": "https://x.example"},
+	{"OutputKey": "LogGroups", "OutputValue": "one,two"}]}]}' ;;
+filter-log-events) case "$*" in
+	*" one "*) echo '{"events": [{"timestamp": 1000, "message": "e1"}, {"timestamp": 3000, "message": "e3"},
+		{"timestamp": 5000, "message": "e5"}, {"timestamp": 7000, "message": "e7"}]}' ;;
+	*) echo '{"events": [{"timestamp": 2000, "message": "e2"}, {"timestamp": 4000, "message": "e4"},
+		{"timestamp": 6000, "message": "e6"}]}' ;;
+	esac ;;
+*) exit 9 ;;
+esac
+`
+
+// Not parallel: PATH belongs to the process.
+func TestDoctorPrintsTheLastErrorsOfAStack(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "aws")
+	if err := os.WriteFile(name, []byte(awsCommand), 0o700); err != nil { // #nosec G306 -- a program
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
+	since := time.Now().Add(-time.Hour).UnixMilli()
+	_, list := newHealthy(t).doctor(t, "--stack", "keyway")
+	fine, errs := strings.Join(of(list, statusOK), "\n"), strings.Join(of(list, statusWarning), "\n")
+	for _, want := range []string{
+		"stack status: UPDATE_COMPLETE", "stack Url: https://x.example", "stack LogGroups: one,two",
+	} {
+		if !strings.Contains(fine, want) {
+			t.Errorf("%q is missing:\n%s", want, fine)
+		}
+	}
+	for n := 1; n <= 7; n++ {
+		if has := strings.Contains(errs, fmt.Sprintf(": e%d", n)); has != (n > 2) {
+			t.Errorf("the error %d of 7 is printed: %t\n%s", n, has, errs)
+		}
+	}
+	asked, err := os.ReadFile(name + ".asked")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(asked)) {
+		words := strings.Fields(line)
+		switch right := words[0] + " " + words[1]; right {
+		case "cloudformation describe-stacks":
+		case "logs filter-log-events":
+			i := slices.Index(words, "--start-time")
+			if from, err := strconv.ParseInt(words[i+1], 10, 64); err != nil || from < since || from > since+60_000 {
+				t.Errorf("it asks for the lines since %d, and an hour ago is %d", from, since)
+			}
+		default:
+			t.Errorf("it needs the right for %s", right)
+		}
+	}
 }

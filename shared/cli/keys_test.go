@@ -255,3 +255,33 @@ func TestServeNamesTheRemedyForHTTP(t *testing.T) {
 		}
 	}
 }
+
+// It runs in CI, where a proposed file must not lead anywhere.
+func TestConfigCheckConnectsToNothingUnlessAsked(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		fmt.Fprint(w, `{"keys":[]}`)
+	}))
+	t.Cleanup(s.Close)
+	file := writeConfig(t, `id: os
+auth:
+  algorithms: [ES256]
+  keys:
+    - {jwks_url: '`+s.URL+`/jwks', issuer: 'https://a.example', audience: [os], http: true}
+    - {discovery: '`+s.URL+`', issuer: '`+s.URL+`', audience: [os], http: true}
+notify: {url: '`+s.URL+`/hook', secret: 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'}
+database: {url: 'postgres://u@`+strings.TrimPrefix(s.URL, "http://")+`/db'}
+agents:
+  - {id: a, model: {provider: openai, id: x, base_url: '`+s.URL+`', api_key: k}, tools: [{mcp: {url: '`+s.URL+`/mcp'}}]}
+`)
+	command(t, nil, "--config", file, "config", "check")
+	if n := asked.Load(); n != 0 {
+		t.Errorf("keyway config check sends %d requests", n)
+	}
+	command(t, nil, "--config", file, "config", "check", "--fetch")
+	if n := asked.Load(); n == 0 {
+		t.Error("keyway config check --fetch sends no request")
+	}
+}

@@ -85,6 +85,9 @@ func TestAFullLogBeginsANewFile(t *testing.T) {
 	var names []string
 	for _, path := range auditFiles(dir) {
 		names = append(names, filepath.Base(path))
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: mode %v, error %v; want 0600", path, info.Mode(), err)
+		}
 	}
 	if got := strings.Join(names, " "); got != "audit.1.jsonl audit.2.jsonl audit.3.jsonl audit.jsonl" {
 		t.Error(got)

@@ -2,12 +2,16 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
@@ -75,4 +79,57 @@ func runOnce(t *testing.T, api, token string) {
 	if _, err := got.Body.ReadFrom(resp.Body); err != nil || resp.StatusCode != http.StatusOK {
 		t.Fatalf("%d %v %s", resp.StatusCode, err, got.Body)
 	}
+}
+
+// Scrapes can't load the database, and show the previous numbers while it does not answer.
+func TestScrapesReadTheBacklogOnceInTenSeconds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		reads, down := 0, false
+		b := &backlog{read: func(context.Context) (store.Backlog, error) {
+			if reads++; down {
+				return store.Backlog{}, errors.New("down")
+			}
+			return store.Backlog{Waiting: reads}, nil
+		}}
+		scrape := func(after time.Duration, reread, waiting int) {
+			t.Helper()
+			time.Sleep(after)
+			if got := b.now().Waiting; got != waiting || reads != reread {
+				t.Errorf("%d runs wait after %d reads, want %d after %d", got, reads, waiting, reread)
+			}
+		}
+		scrape(0, 1, 1)
+		scrape(9*time.Second, 1, 1)
+		scrape(time.Second, 2, 2)
+		down = true
+		scrape(10*time.Second, 3, 2)
+	})
+}
+
+func TestAServerDeletesWhatIsTooOldEachHour(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		var last time.Time
+		sweeps, began := 0, time.Now()
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			last = began
+			sweepOften(ctx, func(context.Context) {
+				sweeps++
+				if wait := time.Since(last); wait < 30*time.Minute || wait > 90*time.Minute {
+					t.Errorf("it waited for %s", wait)
+				}
+				last = time.Now()
+			})
+		}()
+		time.Sleep(100 * time.Hour)
+		stop()
+		<-ended
+		if sweeps < 85 || sweeps > 115 {
+			t.Errorf("%d times in 100 hours", sweeps)
+		}
+	})
 }

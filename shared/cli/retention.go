@@ -69,13 +69,13 @@ func (c retentionRunCmd) Run(ctx context.Context, e env) error {
 // sweepEvery is how often keyway serve deletes what is too old. A random part keeps several servers apart.
 const sweepEvery = time.Hour
 
-// sweepOften deletes what is too old until ctx ends.
-func (s *server) sweepOften(ctx context.Context) {
+// sweepOften calls sweep about once in sweepEvery until ctx ends.
+func sweepOften(ctx context.Context, sweep func(context.Context)) {
 	for {
 		wait := sweepEvery/2 + rand.N(sweepEvery) // #nosec G404 -- it only keeps several servers apart
 		select {
 		case <-time.After(wait):
-			s.sweep(ctx)
+			sweep(ctx)
 		case <-ctx.Done():
 			return
 		}

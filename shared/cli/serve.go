@@ -224,7 +224,7 @@ func (c serveCmd) serve(ctx context.Context, e env) (err error) {
 	s.requeue(ctx) // before the first request can ask for an orphaned run
 	s.background.Go(func() { s.requeueOften(ctx) })
 	s.background.Go(func() { s.work(ctx) })
-	s.background.Go(func() { s.sweepOften(ctx) })
+	s.background.Go(func() { sweepOften(ctx, s.sweep) })
 	s.background.Go(func() { s.notifyOften(ctx) })
 	if changes != nil {
 		s.background.Go(func() { s.reload(ctx, changes) })

@@ -1,10 +1,15 @@
 package cli
 
 import (
+	"bytes"
+	"io"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/alecthomas/kong"
+
+	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
@@ -40,5 +45,30 @@ func TestANarrowTerminalTruncatesLines(t *testing.T) {
 	}
 	if !strings.Contains(out.String(), "an-agent  RUNNING  0s  …") {
 		t.Error(out.String())
+	}
+}
+
+// In a terminal the picture is drawn again and again, until q and Enter.
+func TestTopLooksAgainEveryTwoSeconds(t *testing.T) {
+	t.Parallel()
+	var c topCmd
+	parser, err := kong.New(&c)
+	if err == nil {
+		_, err = parser.Parse(nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := storetest.Open(t, store.Options{URL: busyDatabase(t)})
+	keyboard, person := io.Pipe()
+	var out bytes.Buffer
+	e := testEnv(nil)
+	e.in, e.out = keyboard, &out
+	time.AfterFunc(5*time.Second, func() { _, _ = io.WriteString(person, "q\n") })
+	if err := c.watch(t.Context(), e, db, nil); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(out.String(), "1 run in progress"); n != 3 { // at 0, 2 and 4 seconds
+		t.Errorf("%d pictures in 5 seconds:\n%s", n, &out)
 	}
 }

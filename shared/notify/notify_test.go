@@ -1,6 +1,7 @@
 package notify_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -248,5 +249,53 @@ func TestADeletedRunIsNotReported(t *testing.T) {
 	d.exec("DELETE FROM keyway.sessions")
 	if left := d.deliver(); len(left) > 0 || len(r.got) > 0 {
 		t.Errorf("%v %v", left, r.got)
+	}
+}
+
+func TestANoticeIsTriedForThreeDays(t *testing.T) {
+	t.Parallel()
+	r := newReceiver(t, 500, 500, 500, 500, 500, 500, 500, 500, 500, 500)
+	d := newDesk(t, r.URL)
+	var log bytes.Buffer
+	c := config.Notify{URL: config.URL(r.URL), Secret: secret, On: []string{"paused"}}
+	s, err := notify.New(c, d.db, slog.New(slog.NewTextHandler(&log, nil)), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Sender = s
+	d.leave("1")
+	for _, wait := range strings.Fields("5s 5m0s 30m0s 2h0m0s 5h0m0s 10h0m0s 14h0m0s 20h0m0s 24h0m0s") {
+		if left := d.deliver(); len(left) != 1 || left[0].Wait.String() != wait {
+			t.Fatalf("%v is left, want a wait of %s", left, wait)
+		}
+		d.exec(due)
+	}
+	if strings.Contains(log.String(), "given up") {
+		t.Errorf("it is given up too early: %s", &log)
+	}
+	if left := d.deliver(); len(left) > 0 || d.waiting() > 0 || len(r.got) != 10 {
+		t.Errorf("%v is left after %d tries", left, len(r.got))
+	}
+	if strings.Count(log.String(), "a notice is given up") != 1 {
+		t.Errorf("%s", &log)
+	}
+}
+
+// The test lasts as long as a try may take: 15 seconds.
+func TestATryEndsIfTheWebhookHangs(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	hangs := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	t.Cleanup(hangs.Close)
+	t.Cleanup(func() { close(release) })
+	d := newDesk(t, hangs.URL)
+	d.leave("1")
+	d.exec("UPDATE keyway.notices SET tries = 1") // The next try is 5 minutes after this one began.
+	began := time.Now()
+	if left := d.deliver(); len(left) != 1 {
+		t.Errorf("%v is left", left)
+	}
+	if took := time.Since(began); took < 14*time.Second || took > 25*time.Second {
+		t.Errorf("it took %s", took)
 	}
 }

@@ -497,3 +497,24 @@ func TestCallersWithAnyNameAreCountedAlone(t *testing.T) {
 		wantRefused(t, db, "RUNNING", b, limit.ConcurrentRuns, limit.Caller)
 	}
 }
+
+// The more runs of a caller wait for a place, the less often each is tried.
+func TestAWaitingRunIsTriedAgainLaterTheMoreWait(t *testing.T) {
+	t.Parallel()
+	url := storetest.URL(t)
+	db := storetest.Open(t, store.Options{URL: url})
+	started(t, db, "RUNNING", store.Budget{Spender: "ann"})
+	waiting := started(t, db, "PENDING", store.Budget{Spender: "ann"})
+	for _, c := range []struct {
+		more int // runs of ann
+		want time.Duration
+	}{{0, 1010 * time.Millisecond}, {99, 2 * time.Second}, {4000, 30 * time.Second}} {
+		if c.more > 0 {
+			queueRuns(t, url, c.more, "ann", "bob") // Those of bob have no effect.
+		}
+		_, _, err := db.ClaimRun(t.Context(), waiting.RunID, uuid.New(), store.Places{OS: 1})
+		if full, ok := errors.AsType[*store.NoPlace](err); !ok || full.Wait != c.want {
+			t.Errorf("with %d more: %+v, want %s", c.more, err, c.want)
+		}
+	}
+}

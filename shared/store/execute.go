@@ -39,6 +39,9 @@ var defaultLimits = limits{
 	patience: 4 * time.Second,
 }
 
+// doubtFor is for how long each connection is checked before its use, after a statement got no answer in time.
+const doubtFor = 30 * time.Second
+
 // pool is a pool of connections to one schema.
 type pool struct {
 	*pgxpool.Pool
@@ -151,7 +154,7 @@ func (e executor) once(
 	}
 	if errors.Is(limited.Err(), context.DeadlineExceeded) {
 		// If the database is frozen, the other connections do not answer either. A ping finds that out sooner.
-		e.pool.doubtUntil.Store(time.Now().Add(30 * time.Second).UnixNano())
+		e.pool.doubtUntil.Store(time.Now().Add(doubtFor).UnixNano())
 		discard(conn)
 		return false, fmt.Errorf("no answer within %s: %w", limit, err)
 	}

@@ -83,6 +83,61 @@ func TestAFrozenDatabaseIsUnavailableWithinSeconds(t *testing.T) {
 	}
 }
 
+// The times of docs/store.md, each measured. The test lasts as long as the longest statement may take: 20 seconds.
+func TestTheTimesOfTheStoreAreThoseOfTheDocuments(t *testing.T) {
+	t.Parallel()
+	url := storetest.URL(t)
+	w := tap(t, url)
+	frozen, later := storetest.Open(t, store.Options{URL: w.URL}), storetest.Open(t, store.Options{URL: w.URL})
+	locked := storetest.Open(t, store.Options{URL: url})
+	var attempts atomic.Int32
+	refused := storetest.Open(t, store.Options{Address: func(context.Context) (string, error) {
+		attempts.Add(1)
+		return "postgres://u@127.0.0.1:1/x", nil // No server listens there.
+	}})
+	if err := errors.Join(read(t, frozen), write(t, locked, "s")); err != nil {
+		t.Fatal(err)
+	}
+	defer block(t, url, "SELECT FROM keyway.sessions FOR UPDATE")()
+	w.Freeze()
+	defer w.Thaw()
+	const milli = time.Millisecond
+	var all sync.WaitGroup
+	for what, c := range map[string]struct {
+		do          func() error
+		least, most time.Duration
+	}{
+		"to get a connection":           {func() error { return read(t, later) }, 2900 * milli, 4000 * milli},
+		"a statement":                   {func() error { return read(t, frozen) }, 4900 * milli, 6000 * milli},
+		"a statement that deletes much": {func() error { return erase(t, locked) }, 19_000 * milli, 22_000 * milli},
+		"to repeat one":                 {func() error { return read(t, refused) }, 3000 * milli, 4500 * milli},
+	} {
+		all.Go(func() {
+			began := time.Now()
+			err := c.do()
+			if took := time.Since(began); err == nil || took < c.least || took > c.most {
+				t.Errorf("%s: %v after %s, want %s to %s", what, err, took, c.least, c.most)
+			}
+		})
+	}
+	all.Wait()
+	if n := attempts.Load(); n < 8 || n > 20 {
+		t.Errorf("%d attempts in 4 seconds", n)
+	}
+	// The idle connection is checked, and not used: 2 seconds. A new one is not made in the third.
+	began := time.Now()
+	if err := read(t, frozen); err == nil || time.Since(began) > 4*time.Second {
+		t.Errorf("the next statement: %v after %s", err, time.Since(began))
+	}
+}
+
+// erase executes a statement that may delete much.
+func erase(t *testing.T, db *store.DB) error {
+	t.Helper()
+	_, _, err := db.EraseUser(t.Context(), "ann", 1)
+	return err
+}
+
 func TestNoCallOfTheStoreWaitsForAFrozenDatabase(t *testing.T) {
 	t.Parallel()
 	w := tap(t, storetest.URL(t))

@@ -215,3 +215,21 @@ func TestCheckedRevocationsRejectASchemaThatDoesNotFit(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A function reads the list while it answers requests, and so learns of a move of owners.
+func TestTheListIsReadTogetherWithTheOwners(t *testing.T) {
+	t.Parallel()
+	at := storetest.URL(t)
+	db := storetest.Open(t, store.Options{URL: at})
+	if err := db.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	before := db.Owners()
+	sql(t, at, `UPDATE keyway.os SET owners = jsonb_set(owners, '{home}', '"https://moved.example"')`)
+	if _, err := db.CheckedRevocations(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if after := db.Owners(); after == before || fmt.Sprint(*after) == fmt.Sprint(*before) {
+		t.Errorf("the owners are still %+v", *after)
+	}
+}

@@ -2,6 +2,10 @@ package token
 
 import (
 	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
 	"testing"
 	"time"
 )
@@ -37,5 +41,47 @@ func TestHTTPConnectsToPrivateAddressesOnly(t *testing.T) {
 	const want = "keys[0]: http://8.8.8.8: is at a public address, where http: true does not apply; use https"
 	if len(faults) != 1 || faults[0].Error() != want {
 		t.Errorf("%v, want %s", faults, want)
+	}
+}
+
+// Go reads the variables of the proxy once, so the keys are fetched in a process of their own.
+func TestKeysAreFetchedThroughTheProxyUnlessHTTPIsAllowed(t *testing.T) {
+	t.Parallel()
+	const child = "KEYWAY_TEST_OF_PROXY"
+	if os.Getenv(child) != "" {
+		for _, s := range []KeySource{
+			{JWKSURL: "https://issuer.example/k"}, {JWKSURL: "http://10.255.255.1/k", HTTP: true},
+		} {
+			v, err := NewVerifier(Options{Algorithms: []string{"ES256"}, Keys: []KeySource{s}, Now: time.Now})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if faults := v.Fetch(t.Context()); len(faults) != 1 {
+				t.Errorf("%s: %v", s.JWKSURL, faults)
+			}
+		}
+		return
+	}
+	asked := make(chan string, 10)
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.Method + " " + r.Host
+		w.WriteHeader(http.StatusBadGateway)
+	}))
+	t.Cleanup(proxy.Close)
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$") // #nosec G204 G702 -- this test
+	cmd.Env = append(os.Environ(), child+"=1", "NO_PROXY=", "no_proxy=")
+	for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"} {
+		cmd.Env = append(cmd.Env, name+"="+proxy.URL)
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	close(asked)
+	var got []string
+	for a := range asked {
+		got = append(got, a)
+	}
+	if want := "CONNECT issuer.example:443"; strings.Join(got, ", ") != want {
+		t.Errorf("the proxy is asked for %q, want %s", got, want)
 	}
 }

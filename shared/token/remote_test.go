@@ -483,6 +483,40 @@ func TestAFetchEndsAfterFiveSeconds(t *testing.T) {
 	})
 }
 
+// slow is a network in which a metadata document takes three seconds, and the set that it names never comes.
+type slow struct{}
+
+func (slow) RoundTrip(r *http.Request) (*http.Response, error) {
+	if strings.Contains(r.URL.Path, "/.well-known/") {
+		time.Sleep(3 * time.Second)
+		w := httptest.NewRecorder()
+		fmt.Fprint(w, `{"issuer":"https://a.example","jwks_uri":"https://a.example/keys"}`)
+		resp := w.Result()
+		resp.Request = r
+		return resp, nil
+	}
+	return mute{}.RoundTrip(r)
+}
+
+func TestADocumentAndItsSetHaveFiveSecondsTogether(t *testing.T) {
+	t.Parallel()
+	a := newKey("a")
+	raw := a.token(t, timeless("iss", "https://a.example"))
+	synctest.Test(t, func(t *testing.T) {
+		v := newVerifier(t, token.Options{
+			Algorithms: []string{"ES256"}, HTTP: &http.Client{Transport: slow{}}, Now: time.Now,
+			Keys: []token.KeySource{
+				{Discovery: "https://a.example", Rules: token.Rules{Issuers: []string{"https://a.example"}}},
+			},
+		})
+		start := time.Now()
+		_, err := v.Verify(t.Context(), []string{raw})
+		if took := time.Since(start); took != 5*time.Second || !errors.Is(err, fault.Unavailable) {
+			t.Errorf("%v after %v, want Unavailable after 5s", err, took)
+		}
+	})
+}
+
 // trap is a network that panics after it was sprung.
 type trap struct {
 	http.RoundTripper

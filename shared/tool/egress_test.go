@@ -6,7 +6,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
+	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/keyway-agents/keyway/shared/fault"
@@ -201,5 +204,50 @@ func TestAnOriginMustBeHTTPOrHTTPS(t *testing.T) {
 		if _, err := (tool.Egress{}).Origin(address, nil); fault.KindOf(err) != fault.Invalid {
 			t.Errorf("%q: %v", address, err)
 		}
+	}
+}
+
+// A proxy resolves names itself, without the check of addresses. Go reads the variables of the proxy once, so the
+// clients are used in a process of their own.
+func TestOnlyWrittenAddressesAreReachedThroughTheProxy(t *testing.T) {
+	t.Parallel()
+	const child = "KEYWAY_TEST_OF_PROXY"
+	if os.Getenv(child) != "" {
+		e := tool.Egress{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}}
+		written, err := e.Origin("http://written.example", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			client *http.Client
+			url    string
+		}{{written, "http://written.example/"}, {e.Chosen(), "http://192.0.2.1/chosen"}} {
+			if status, err := get(t, c.client, c.url); fault.KindOf(err) != fault.Forbidden {
+				t.Errorf("%s: %d, %v", c.url, status, err)
+			}
+		}
+		return
+	}
+	var mu sync.Mutex
+	var asked []string
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		asked = append(asked, r.URL.String())
+		to := map[string]string{"/": "/again", "/again": "http://192.0.2.1/redirected"}[r.URL.Path]
+		http.Redirect(w, r, to, http.StatusTemporaryRedirect)
+	}))
+	t.Cleanup(proxy.Close)
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$") // #nosec G204 G702 -- this test
+	cmd.Env = append(os.Environ(), child+"=1", "NO_PROXY=", "no_proxy=", "HTTP_PROXY="+proxy.URL,
+		"http_proxy="+proxy.URL)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	const want = "http://written.example/ http://written.example/again"
+	if got := strings.Join(asked, " "); got != want {
+		t.Errorf("the proxy is asked for %s, want %s", got, want)
 	}
 }

@@ -174,7 +174,7 @@ func (m Message) fails(version string, code int, text string) *Error {
 func wrongID(name string, id strictjson.Value) string {
 	text := ""
 	if id.Raw[0] == '"' && id.ReadText(&text) {
-		if len(id.Raw) > bound.ShortText.Default {
+		if len(text) > bound.ShortText.Default {
 			return fmt.Sprintf("%s should have at most %d bytes", name, bound.ShortText.Default)
 		}
 		return ""

@@ -59,7 +59,9 @@ func TestAnIDIsRepeatedExactlyOrRefused(t *testing.T) {
 	for id, ok := range map[string]bool{
 		`1`: true, `0`: true, `-9007199254740991`: true, `9007199254740991`: true, `""`: true, `"a\u00e9"`: true,
 		`9007199254740992`: false, `9007199254740993`: false, `1.5`: false, `1.0`: false, `1e3`: false, `1e30`: false,
-		`null`: false, `true`: false, `{}`: false, `[1]`: false, `"` + strings.Repeat("a", 1024) + `"`: false,
+		`null`: false, `true`: false, `{}`: false, `[1]`: false,
+		`"` + strings.Repeat("a", 1024) + `"`: true, `"` + strings.Repeat(`\u0061`, 1024) + `"`: true,
+		`"` + strings.Repeat("a", 1025) + `"`: false, `"` + strings.Repeat("é", 513) + `"`: false,
 	} {
 		m, e := mcp.Read([]byte(`{"jsonrpc":"2.0","method":"ping","id":`+id+`}`), "")
 		switch {

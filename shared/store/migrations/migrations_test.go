@@ -191,10 +191,13 @@ func TestAMigrationWaitsOnlyAWhileForATable(t *testing.T) {
 	exec(t, conn, "BEGIN; LOCK TABLE k.runs IN ACCESS SHARE MODE")
 	at, p := target(url), waitFor("keeps a table")
 	at.Progress = p.add
-	done := make(chan error, 1)
+	done, began := make(chan error, 1), time.Now()
 	go func() { _, err := migrations.Run(t.Context(), at); done <- err }()
 	select {
 	case <-p.first:
+		if took := time.Since(began); took < 2900*time.Millisecond || took > 6*time.Second {
+			t.Errorf("it waited %s for a table, want three seconds", took)
+		}
 	case err := <-done:
 		t.Fatalf("it did not wait: %v", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"path"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/tool"
@@ -154,5 +155,34 @@ func TestACancelledCallStopsAllItsRequests(t *testing.T) {
 	})
 	if _, err := call(ctx, t, n, "get_top_hackernews_stories", "{}"); !errors.Is(err, why) {
 		t.Errorf("%v, want the cause", err)
+	}
+}
+
+// The test lasts as long as a call may take: 10 seconds.
+func TestACallEndsIfTheServiceHangs(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	n := open(t, func(http.ResponseWriter, *http.Request) { <-release })
+	t.Cleanup(func() { close(release) })
+	began := time.Now()
+	_, err := call(t.Context(), t, n, "get_user_details", `{"username":"jl"}`)
+	took := time.Since(began)
+	if fault.KindOf(err) != fault.Unavailable || took < 9*time.Second || took > 14*time.Second {
+		t.Errorf("%v after %s", err, took)
+	}
+}
+
+func TestTheNumberOfResultsIsBounded(t *testing.T) {
+	t.Parallel()
+	n := open(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/topstories.json") {
+			_, _ = w.Write([]byte("[" + strings.Repeat("1,", 499) + "1]"))
+			return
+		}
+		_, _ = w.Write([]byte(`{"id":1,"by":"ann","title":"T"}`))
+	})
+	text, err := call(t.Context(), t, n, "get_top_hackernews_stories", `{"num_stories":101}`)
+	if got := strings.Count(text, `"username"`); err != nil || got != 100 {
+		t.Errorf("%d stories, %v", got, err)
 	}
 }

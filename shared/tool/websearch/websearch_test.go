@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/tool"
@@ -132,5 +133,34 @@ func TestABlockedSearchIsAnErrorAndNotAnEmptyResult(t *testing.T) {
 	}
 	if _, err := call(t, open(t, duckDuckGo), "web_search", `{"query":" "}`); err == nil {
 		t.Error("an empty query is not an error")
+	}
+}
+
+// The test lasts as long as a call may take: 10 seconds.
+func TestACallEndsIfTheServiceHangs(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	s := open(t, func(http.ResponseWriter, *http.Request) { <-release })
+	t.Cleanup(func() { close(release) })
+	began := time.Now()
+	_, err := call(t, s, "web_search", `{"query":"go"}`)
+	took := time.Since(began)
+	if fault.KindOf(err) != fault.Unavailable || took < 9*time.Second || took > 14*time.Second {
+		t.Errorf("%v after %s", err, took)
+	}
+}
+
+func TestTheNumberOfResultsIsBounded(t *testing.T) {
+	t.Parallel()
+	const one = `<div class="result results_links web-result"><div class="links_main result__body">` +
+		`<h2 class="result__title"><a rel="nofollow" class="result__a" href="https://x.example/">T</a></h2>` +
+		`<a class="result__snippet" href="https://x.example/">x</a></div></div>`
+	s := open(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`<!DOCTYPE html><html><body><div class="serp__results"><div id="links" class="results">` +
+			strings.Repeat(one, 80) + `</div></div></body></html>`))
+	})
+	text, err := call(t, s, "web_search", `{"query":"go","max_results":51}`)
+	if got := strings.Count(text, `"href"`); err != nil || got != 50 {
+		t.Errorf("%d results, %v", got, err)
 	}
 }
