@@ -44,13 +44,13 @@ func inits(t *testing.T, name string) (size, allocations int) {
 func TestProgramsAndTheirInitAreSmall(t *testing.T) {
 	t.Parallel()
 	for name, most := range map[string]struct{ megabytes, initBytes, initAllocations int }{
-		"agents":     {17, 320 << 10, 1900},
-		"sessions":   {17, 320 << 10, 1900},
-		"memories":   {17, 320 << 10, 1900},
-		"config":     {17, 320 << 10, 1900},
-		"runs":       {24, 1300 << 10, 8000},
-		"worker":     {24, 1300 << 10, 8000},
-		"migrate":    {15, 320 << 10, 1900},
+		"agents":     {16, 300 << 10, 1800},
+		"sessions":   {16, 300 << 10, 1800},
+		"memories":   {16, 300 << 10, 1800},
+		"config":     {16, 300 << 10, 1800},
+		"runs":       {19, 760 << 10, 4200},
+		"worker":     {19, 760 << 10, 4200},
+		"migrate":    {13, 300 << 10, 1800},
 		"authorizer": {8, 140 << 10, 1000},
 	} {
 		info, err := os.Stat(filepath.Join(programs, name))

@@ -64,8 +64,7 @@ var rooms = map[string]string{
 	"shared/model/openai":    "shared/fault shared/model shared/model/names shared/model/upstream",
 	"shared/model/anthropic": "shared/fault shared/model shared/model/names shared/model/upstream",
 	"shared/model/bedrock": "shared/awsenv shared/fault shared/model shared/model/names " +
-		"shared/model/upstream github.com/aws/aws-sdk-go-v2/aws " +
-		"github.com/aws/aws-sdk-go-v2/service/bedrockruntime github.com/aws/smithy-go",
+		"shared/model/upstream github.com/aws/aws-sdk-go-v2/aws github.com/aws/smithy-go/eventstream",
 	"shared/model/demo": "shared/model",
 	"shared/model/modeltest": "shared/fault shared/model github.com/google/go-cmp " +
 		"github.com/aws/smithy-go/eventstream",

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"slices"
 
-	"github.com/aws/aws-sdk-go-v2/service/bedrockruntime/types"
-
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/model/names"
@@ -20,8 +18,8 @@ type answer struct {
 	blocks  []block
 	held    int  // bytes of all blocks
 	hasText bool // some piece of text wasn't empty
-	stop    types.StopReason
-	usage   *types.TokenUsage
+	stop    string
+	usage   *tokenUsage
 }
 
 // block is one content block of the answer.
@@ -69,9 +67,9 @@ func (a *answer) newBlock(index int32, kind string) *block {
 }
 
 // startCall begins a call.
-func (a *answer) startCall(index int32, id, name *string) error {
+func (a *answer) startCall(index int32, id, name string) error {
 	b := a.newBlock(index, blockCall)
-	b.id, b.name = value(id), value(name)
+	b.id, b.name = id, name
 	return a.hold(len(b.id) + len(b.name))
 }
 
@@ -115,12 +113,12 @@ type storedBlock struct {
 // (https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-extended-thinking.html).
 // Reasoning without a signature is left out, because other models refuse it in a request.
 func (a *answer) end() (*model.End, error) {
-	e := &model.End{FinishReason: string(a.stop)}
+	e := &model.End{FinishReason: a.stop}
 	if u := a.usage; u != nil {
-		in, out := int(value(u.InputTokens)), int(value(u.OutputTokens))
+		in, out := int(u.Input), int(u.Output)
 		e.Usage = model.Usage{
-			Input: in, Output: out, Total: cmp.Or(int(value(u.TotalTokens)), in+out),
-			CacheRead: int(value(u.CacheReadInputTokens)), CacheWrite: int(value(u.CacheWriteInputTokens)),
+			Input: in, Output: out, Total: cmp.Or(int(u.Total), in+out),
+			CacheRead: int(u.CacheRead), CacheWrite: int(u.CacheWrite),
 		}
 	}
 	slices.SortStableFunc(a.blocks, func(x, y block) int { return cmp.Compare(x.index, y.index) })
@@ -158,18 +156,9 @@ func (a *answer) checkStop(calls int) error {
 	switch {
 	case calls > maxCalls:
 		return fault.Public(fault.Upstream, upstream.TooLong, errors.New("bedrock: too many calls"))
-	case a.stop == types.StopReasonMalformedModelOutput, a.stop == types.StopReasonMalformedToolUse:
-		text := "The model's answer is malformed (" + string(a.stop) + "); try again"
+	case a.stop == "malformed_model_output", a.stop == "malformed_tool_use":
+		text := "The model's answer is malformed (" + a.stop + "); try again"
 		return fault.Public(fault.Upstream, text, errors.New("bedrock: stop reason"))
 	}
-	return upstream.EndError(string(a.stop), calls, a.hasText)
-}
-
-// value returns what p points to, or the zero value for nil. Every field of the SDK's
-// structs may be nil.
-func value[T any](p *T) (v T) {
-	if p != nil {
-		v = *p
-	}
-	return v
+	return upstream.EndError(a.stop, calls, a.hasText)
 }

@@ -6,16 +6,16 @@
 package bedrock
 
 import (
-	"bytes"
 	"context"
-	"io"
+	"errors"
 	"iter"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
-	"github.com/aws/aws-sdk-go-v2/service/bedrockruntime"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 
 	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/model/upstream"
@@ -50,8 +50,14 @@ type Credentials struct{ AccessKeyID, SecretAccessKey, SessionToken string }
 // /model/{id}/converse-stream.
 type Model struct {
 	options     Options
-	client      *bedrockruntime.Client
-	wholeClient sender // for answers in one piece
+	client      *http.Client // for streams
+	wholeClient *http.Client // for answers in one piece
+	signer      *v4.Signer
+	credentials aws.Credentials
+	retryer     aws.Retryer
+	// skew is by how much AWS's clock is ahead of this computer's, in nanoseconds; 0 until AWS refuses a signature for
+	// it.
+	skew atomic.Int64
 }
 
 // New returns a model configured by o alone. It doesn't connect.
@@ -62,15 +68,17 @@ func New(o Options) *Model {
 	}))
 }
 
-// maxBackoff limits the pauses between the SDK's three attempts. All attempts come
-// before the first byte of an answer.
+// maxBackoff limits the pauses between the three attempts of the SDK's retryer. All
+// attempts come before the first byte of an answer.
 const maxBackoff = 10 * time.Second
 
-// noRetryWithDelay forbids the SDK to repeat a request if the response states a delay.
-// The caller gets the error with that delay as Retry-After instead: a run that only
-// waits would hold its lease, a connection and, on Lambda, paid time.
+// noRetryWithDelay forbids the retryer to repeat a request if the response states a delay,
+// or if the model is still being loaded. The caller gets the error, with that delay as
+// Retry-After, instead: a run that only waits would hold its lease, a connection and, on
+// Lambda, paid time.
 func noRetryWithDelay(err error) aws.Ternary {
-	if _, header := response(err); upstream.RetryAfter(header) > 0 {
+	e, ok := errors.AsType[*httpError](err)
+	if ok && (upstream.RetryAfter(e.header) > 0 || e.code == modelNotReady && e.status == http.StatusTooManyRequests) {
 		return aws.FalseTernary
 	}
 	return aws.UnknownTernary
@@ -78,39 +86,21 @@ func noRetryWithDelay(err error) aws.Ternary {
 
 // newModel returns a model whose failed requests are repeated as retryer decides.
 func newModel(o Options, retryer aws.Retryer) *Model {
-	client := withoutRedirects(o.HTTPClient, upstream.HeaderTimeout)
-	credentials := aws.Credentials{
-		AccessKeyID: o.Credentials.AccessKeyID, SecretAccessKey: o.Credentials.SecretAccessKey,
-		SessionToken: o.Credentials.SessionToken,
-	}
-	options := bedrockruntime.Options{
-		Region: o.Region, Retryer: retryer, HTTPClient: client,
-		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return credentials, nil
-		}),
-	}
-	if o.BaseURL != "" {
-		options.BaseEndpoint = &o.BaseURL
-	}
 	return &Model{
-		options: o, client: bedrockruntime.New(options, ignoreEnvironment),
-		wholeClient: withoutRedirects(o.HTTPClient, 0),
+		options: o, client: withoutRedirects(o.HTTPClient, upstream.HeaderTimeout),
+		wholeClient: withoutRedirects(o.HTTPClient, 0), signer: v4.NewSigner(), retryer: retryer,
+		credentials: aws.Credentials{
+			AccessKeyID: o.Credentials.AccessKeyID, SecretAccessKey: o.Credentials.SecretAccessKey,
+			SessionToken: o.Credentials.SessionToken,
+		},
 	}
-}
-
-// ignoreEnvironment undoes what the SDK's New does if the environment has
-// AWS_BEARER_TOKEN_BEDROCK: it would send that token instead of a signature, and the
-// requests would have another identity than the configured one
-// (https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys-use.html).
-func ignoreEnvironment(o *bedrockruntime.Options) {
-	o.BearerAuthTokenProvider, o.AuthSchemePreference, o.APIOptions = nil, nil, nil
 }
 
 // withoutRedirects returns a client that doesn't follow redirects: a signature is valid
 // for one host only, and the session token in its header must not reach another host.
 // header is the limit for the response's header where no client is configured; see
 // upstream.NewTransport.
-func withoutRedirects(configured *http.Client, header time.Duration) sender {
+func withoutRedirects(configured *http.Client, header time.Duration) *http.Client {
 	client := &http.Client{}
 	if configured != nil {
 		*client = *configured
@@ -118,26 +108,7 @@ func withoutRedirects(configured *http.Client, header time.Duration) sender {
 		client.Transport = upstream.NewTransport(header)
 	}
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return sender{client}
-}
-
-// sender sends requests whose bodies the SDK can't close. The SDK (smithy-go v1.28) closes
-// the body as soon as the header of the response has arrived. If net/http has not noticed
-// the end of the body by then, it takes that for a failed request and closes the connection
-// in the middle of the answer. This happens with servers that are near.
-type sender struct{ client *http.Client }
-
-// Do implements the SDK's HTTPClient.
-func (s sender) Do(r *http.Request) (*http.Response, error) {
-	if r.Body != nil {
-		body, err := io.ReadAll(r.Body) // it is in memory already
-		if err != nil {
-			return nil, err
-		}
-		r = r.WithContext(r.Context())
-		r.Body = io.NopCloser(bytes.NewReader(body))
-	}
-	return s.client.Do(r) // #nosec G704 -- the address is the region's or the operator's
+	return client
 }
 
 // Describe returns AgentOS's names for this model.
@@ -154,11 +125,14 @@ func (m *Model) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Par
 	return func(yield func(model.Part, error) bool) {
 		request, cancel := context.WithCancel(ctx)
 		defer cancel()
-		read := m.stream
+		piece := func(p model.Part) bool { return yield(p, nil) }
+		var end *model.End
+		var err error
 		if r.Whole {
-			read = m.whole
+			end, err = m.whole(request, r, piece)
+		} else {
+			end, err = m.stream(request, cancel, r, piece)
 		}
-		end, err := read(request, r, func(p model.Part) bool { return yield(p, nil) })
 		switch {
 		case err == nil && end == nil: // the consumer stopped reading
 		case err != nil && ctx.Err() != nil:

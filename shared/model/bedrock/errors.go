@@ -1,46 +1,95 @@
 package bedrock
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"regexp"
 	"strings"
 	"sync"
 
-	"github.com/aws/smithy-go"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
-
 	"github.com/keyway-agents/keyway/shared/awsenv"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
-// callError returns the error for a request that got no answer. The cases are in the
-// order from the most specific: an error of this package's protocol; an exception that
-// the API named; an HTTP error without one, such as a proxy's page; a failure on the
-// network; a response that is JSON but no answer. In all other cases the request was never
-// sent (because a tool's schema isn't JSON, for example), so the cause is not the provider
-// and the error is an internal one.
+// exception is an error that the API named, by the status of a response or within a stream.
+type exception struct{ code, message string }
+
+func (e exception) Error() string { return "bedrock: exception " + e.code }
+
+// ErrorCode returns the name, for the SDK's retryer.
+func (e exception) ErrorCode() string { return e.code }
+
+// httpError is a response whose status is no success. code and message are empty if its
+// body isn't AWS's.
+type httpError struct {
+	exception
+
+	status int
+	header http.Header
+	report upstream.Report // what the body says in the form of another server, such as a gateway or proxy
+}
+
+// HTTPStatusCode returns the status, for the SDK's retryer.
+func (e *httpError) HTTPStatusCode() int { return e.status }
+
+// maxErrorBody is how much of an HTTP error's body is read.
+const maxErrorBody = 64 << 10
+
+// readHTTPError reads the body of an HTTP error. If it breaks off, the status is still known.
+func readHTTPError(resp *http.Response) *httpError {
+	data, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+	e := &httpError{status: resp.StatusCode, header: resp.Header, report: upstream.ReportIn(data)}
+	if read, err := readException(resp.Header.Get("X-Amzn-Errortype"), data); err == nil {
+		e.exception = read
+	}
+	return e
+}
+
+// readException reads an exception in the form of AWS's protocol restJson1
+// (https://smithy.io/2.0/aws/protocols/aws-restjson1-protocol.html#operation-error-serialization).
+// code is its name if that is not in the body.
+func readException(code string, body []byte) (exception, error) {
+	var in struct {
+		Type    string `json:"__type"`
+		Code    any    `json:"code"` // a text, or the number of the status
+		Message string `json:"message"`
+	}
+	if err := json.NewDecoder(bytes.NewReader(body)).Decode(&in); err != nil && !errors.Is(err, io.EOF) {
+		return exception{}, err
+	}
+	other, _ := in.Code.(string)
+	code, _, _ = strings.Cut(cmp.Or(code, in.Type, other, unknown), ":")
+	if _, name, ok := strings.Cut(code, "#"); ok {
+		code = name
+	}
+	return exception{code, in.Message}, nil
+}
+
+// sendError is the error of a request that got no response.
+type sendError struct{ cause error }
+
+func (e sendError) Error() string { return "bedrock: no response: " + e.cause.Error() }
+func (e sendError) Unwrap() error { return e.cause }
+
+// ConnectionError reports to the SDK's retryer that the request may be repeated.
+func (e sendError) ConnectionError() bool { return true }
+
+// callError returns the error for a request that got no answer. If it was never sent (because
+// the address is invalid, for example), the cause is not the provider, and the error is an
+// internal one.
 func (o Options) callError(err error) error {
-	if own, ok := errors.AsType[*fault.Error](err); ok {
-		return own
+	if e, ok := errors.AsType[*httpError](err); ok {
+		return o.apiError(e.exception, e.status, e.header, e.report)
 	}
-	status, header := response(err)
-	body, _ := errors.AsType[reportedError](err) // zero if there is none
-	if exception, ok := errors.AsType[smithy.APIError](err); ok {
-		return o.apiError(exception, status, header, body.report)
-	}
-	if status >= http.StatusMultipleChoices {
-		return o.apiError(&smithy.GenericAPIError{}, status, header, body.report)
-	}
-	if sent, ok := errors.AsType[*smithyhttp.RequestSendError](err); ok {
-		return readError(lostError{sent.Err})
-	}
-	if status > 0 {
-		return readError(err)
+	if sent, ok := errors.AsType[sendError](err); ok {
+		return readError(lostError{sent.cause})
 	}
 	return fmt.Errorf("bedrock: %w", err)
 }
@@ -58,16 +107,6 @@ func readError(err error) error {
 	return fault.Public(fault.Upstream, upstream.NoAnswer, err)
 }
 
-// response returns status and header of the HTTP response to which err belongs; 0 and
-// nil if there is none.
-func response(err error) (status int, header http.Header) {
-	e, ok := errors.AsType[*smithyhttp.ResponseError](err)
-	if ok && e.Response != nil && e.Response.Response != nil {
-		return e.Response.StatusCode, e.Response.Header
-	}
-	return 0, nil
-}
-
 // badCredentials holds the codes of requests whose signature AWS did not accept
 // (https://docs.aws.amazon.com/bedrock/latest/APIReference/CommonErrors.html). Some
 // codes exist with and without the suffix "Exception".
@@ -81,10 +120,13 @@ var badCredentials = map[string]bool{
 // throttled holds the codes of requests that may be repeated later.
 var throttled = map[string]bool{
 	"ThrottlingException": true, "TooManyRequestsException": true,
-	"ModelNotReadyException": true, "Throttling": true,
+	modelNotReady: true, "Throttling": true,
 }
 
-// unknown is the SDK's replacement for an error code or message that is missing.
+// modelNotReady is the code for a model that is being loaded, which takes longer than the pauses between attempts.
+const modelNotReady = "ModelNotReadyException"
+
+// unknown is the code of an exception without a name.
 const unknown = "UnknownError"
 
 // apiError returns the error for an exception of the API. status is 0 if the exception
@@ -96,9 +138,9 @@ const unknown = "UnknownError"
 // them. For bad credentials and denied access the caller sees a remedy instead of AWS's
 // message, because the message names the account and the role.
 func (o Options) apiError(
-	exception smithy.APIError, status int, header http.Header, report upstream.Report,
+	exception exception, status int, header http.Header, report upstream.Report,
 ) error {
-	code, message := exception.ErrorCode(), exception.ErrorMessage()
+	code, message := exception.code, exception.message
 	if message == code || message == unknown {
 		message = ""
 	}

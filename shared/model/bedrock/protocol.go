@@ -1,87 +1,138 @@
 package bedrock
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"net/http"
-
-	"github.com/aws/aws-sdk-go-v2/service/bedrockruntime"
-	"github.com/aws/smithy-go"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
-	"github.com/aws/smithy-go/transport/http/protocol/restjson1"
-
-	"github.com/keyway-agents/keyway/shared/fault"
-	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
-// protocol is the protocol of the AWS SDK (smithy-go's restjson1) with limits. The
-// SDK's own allocates whatever length a frame of the event stream claims, reads a body
-// of any length, and treats a connection that broke within a frame as a clean end of
-// the stream. An AWS endpoint does none of this, but a proxy or BaseURL may.
-type protocol struct{ *restjson1.Protocol }
+// The types in this file are what Keyway uses of the Converse API
+// (https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html). A union has one member that is
+// set.
 
-// limitProtocol sets the protocol for one call. Each call has its own, because the
-// SDK's decoder of events isn't safe for concurrent use.
-func limitProtocol(o *bedrockruntime.Options) { o.Protocol = protocol{restjson1.New(nil)} }
-
-// DeserializeEventMessage reads one event.
-func (p protocol) DeserializeEventMessage(
-	schema *smithy.Schema, registry *smithy.TypeRegistry, body io.Reader,
-) (smithy.Deserializable, error) {
-	return p.Protocol.DeserializeEventMessage(schema, registry, &limitedBody{body: body, left: upstream.MaxEvent})
+// converseRequest is the body of Converse and of ConverseStream.
+type converseRequest struct {
+	System    []contentBlock   `json:"system,omitempty"`
+	Messages  []turn           `json:"messages,omitempty"`
+	Tools     *toolConfig      `json:"toolConfig,omitempty"`
+	Inference *inferenceConfig `json:"inferenceConfig,omitempty"`
 }
 
-// maxErrorBody is how much of an HTTP error's body is read.
-const maxErrorBody = 64 << 10
-
-// DeserializeResponse reads an answer in one piece, or an HTTP error. The body of a stream
-// stays unread. Whether an answer is JSON is checked first, to distinguish an answer that
-// broke off from a body that never was an answer.
-func (p protocol) DeserializeResponse(
-	ctx context.Context, op *smithy.OperationSchema, registry *smithy.TypeRegistry,
-	resp *smithyhttp.Response, out smithy.Deserializable,
-) error {
-	body := resp.Body
-	if resp.StatusCode < http.StatusOK || resp.StatusCode >= http.StatusMultipleChoices {
-		data, _ := io.ReadAll(io.LimitReader(body, maxErrorBody)) // if it breaks off, the status is still known
-		resp.Body = readCloser{bytes.NewReader(data), body}
-		err := p.Protocol.DeserializeResponse(ctx, op, registry, resp, out)
-		return reportedError{err, upstream.ReportIn(data)}
-	} else if !op.IsOutputEventStream() {
-		data, err := io.ReadAll(&limitedBody{body: body, left: upstream.MaxEvent})
-		if err != nil {
-			return readError(err)
-		}
-		if err := json.Unmarshal(data, &json.RawMessage{}); err != nil {
-			text := upstream.DecodeFailureText(data, err)
-			return fault.Public(fault.Upstream, text, fmt.Errorf("bedrock: answer: %w", err))
-		}
-		resp.Body = readCloser{bytes.NewReader(data), body}
-	}
-	return p.Protocol.DeserializeResponse(ctx, op, registry, resp, out)
+type inferenceConfig struct {
+	Temperature float32 `json:"temperature"`
 }
 
-// reportedError adds to the SDK's error of an HTTP error what the body reports. The SDK
-// knows AWS's form alone. Gateways and proxies before AWS have others.
-type reportedError struct {
-	error
-	report upstream.Report
+// turn is a message of the API. Its role is "user" or "assistant".
+type turn struct {
+	Role    string         `json:"role"`
+	Content []contentBlock `json:"content"`
 }
 
-func (e reportedError) Unwrap() error { return e.error }
+// contentBlock is a union.
+type contentBlock struct {
+	Text      *string         `json:"text,omitempty"`
+	Use       *toolUse        `json:"toolUse,omitempty"`
+	Result    *toolResult     `json:"toolResult,omitempty"`
+	Reasoning *reasoningBlock `json:"reasoningContent,omitempty"`
+}
 
-type readCloser struct {
-	io.Reader
-	io.Closer
+type toolUse struct {
+	ID    string          `json:"toolUseId"`
+	Name  string          `json:"name"`
+	Input json.RawMessage `json:"input"`
+}
+
+type toolResult struct {
+	ID      string        `json:"toolUseId"`
+	Content []resultBlock `json:"content"`
+}
+
+// resultBlock is a union.
+type resultBlock struct {
+	Text *string         `json:"text,omitempty"`
+	JSON json.RawMessage `json:"json,omitempty"`
+}
+
+// reasoningBlock is a union.
+type reasoningBlock struct {
+	Shown  *reasoningText `json:"reasoningText,omitempty"`
+	Hidden []byte         `json:"redactedContent,omitempty"`
+}
+
+type reasoningText struct {
+	Text      string `json:"text"`
+	Signature string `json:"signature"`
+}
+
+type toolConfig struct {
+	Tools []offeredTool `json:"tools"`
+}
+
+type offeredTool struct {
+	Spec toolSpec `json:"toolSpec"`
+}
+
+type toolSpec struct {
+	Name        string     `json:"name"`
+	Description string     `json:"description,omitempty"`
+	Schema      toolSchema `json:"inputSchema"`
+}
+
+type toolSchema struct {
+	JSON json.RawMessage `json:"json"`
+}
+
+// converseAnswer is the body of an answer in one piece.
+type converseAnswer struct {
+	Output struct {
+		Message *turn `json:"message"`
+	} `json:"output"`
+	StopReason string      `json:"stopReason"`
+	Usage      *tokenUsage `json:"usage"`
+}
+
+type tokenUsage struct {
+	Input      int32 `json:"inputTokens"`
+	Output     int32 `json:"outputTokens"`
+	Total      int32 `json:"totalTokens"`
+	CacheRead  int32 `json:"cacheReadInputTokens"`
+	CacheWrite int32 `json:"cacheWriteInputTokens"`
+}
+
+// The names of the events that are read. The body of each has its members of streamEvent.
+const (
+	eventStart    = "contentBlockStart"
+	eventDelta    = "contentBlockDelta"
+	eventStop     = "messageStop"
+	eventMetadata = "metadata"
+)
+
+type streamEvent struct {
+	Index int32 `json:"contentBlockIndex"`
+	Start struct {
+		Use *toolUse `json:"toolUse"` // without input
+	} `json:"start"`
+	Delta      delta       `json:"delta"`
+	StopReason string      `json:"stopReason"`
+	Usage      *tokenUsage `json:"usage"`
+}
+
+// delta is a union.
+type delta struct {
+	Text *string `json:"text"`
+	Use  *struct {
+		Input string `json:"input"`
+	} `json:"toolUse"`
+	Reasoning *struct {
+		Text      string `json:"text"`
+		Signature string `json:"signature"`
+		Hidden    []byte `json:"redactedContent"`
+	} `json:"reasoningContent"`
 }
 
 // limitedBody reads at most left bytes and fails with errTooLong after them. It wraps
-// the error of a lost connection in lostError, because the SDK would report an
-// unexpected EOF as a clean end.
+// the error of a lost connection in lostError, to distinguish it from a clean end within an
+// event.
 type limitedBody struct {
 	body io.Reader
 	left int

@@ -6,9 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/aws/aws-sdk-go-v2/service/bedrockruntime/document"
-	"github.com/aws/aws-sdk-go-v2/service/bedrockruntime/types"
-
 	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/model/names"
 )
@@ -19,21 +16,17 @@ import (
 // assistant alternate, the results of tools are in a turn of the user, and no text is
 // blank.
 type conversation struct {
-	system    []types.SystemContentBlock
-	messages  []types.Message
-	tools     *types.ToolConfiguration
-	inference *types.InferenceConfiguration
-
-	names *names.Map // names of tools
+	request converseRequest
+	names   *names.Map // names of tools
 }
 
 // conversation converts a request. Its only error is a tool's schema that isn't JSON.
 func (o Options) conversation(r model.Request) (*conversation, error) {
 	c := &conversation{names: names.New()}
 	if t := o.Temperature; t != nil {
-		c.inference = &types.InferenceConfiguration{Temperature: new(float32(*t))}
+		c.request.Inference = &inferenceConfig{Temperature: float32(*t)}
 	}
-	var offered []types.Tool
+	var offered []offeredTool
 	for _, t := range r.Tools {
 		one, err := c.tool(t)
 		if err != nil {
@@ -46,33 +39,33 @@ func (o Options) conversation(r model.Request) (*conversation, error) {
 		c.add(m)
 	}
 	if len(offered) > 0 {
-		c.tools = &types.ToolConfiguration{Tools: offered}
+		c.request.Tools = &toolConfig{Tools: offered}
 	}
 	return c, nil
 }
 
 // tool converts a tool. A tool without a schema gets an empty one, because the API requires
 // a schema.
-func (c *conversation) tool(t model.ToolSpec) (types.Tool, error) {
-	spec := types.ToolSpecification{Name: new(c.names.Fit(t.Name))}
+func (c *conversation) tool(t model.ToolSpec) (offeredTool, error) {
+	spec := toolSpec{Name: c.names.Fit(t.Name)}
 	if strings.TrimSpace(t.Description) != "" {
-		spec.Description = &t.Description
+		spec.Description = t.Description
 	}
 	schema := []byte(`{"type":"object"}`)
 	if len(t.Parameters) > 0 {
 		schema = t.Parameters
 	}
 	if !json.Valid(schema) {
-		return nil, errors.New("bedrock: the parameters of tool " + t.Name + " are not JSON")
+		return offeredTool{}, errors.New("bedrock: the parameters of tool " + t.Name + " are not JSON")
 	}
-	spec.InputSchema = &types.ToolInputSchemaMemberJson{Value: rawDocument{json: schema}}
-	return &types.ToolMemberToolSpec{Value: spec}, nil
+	spec.Schema.JSON = schema
+	return offeredTool{spec}, nil
 }
 
 // formerTools declares the tools that an earlier message called and that are no longer
 // offered, such as one that was removed from keyway.yaml during a session. The API
 // refuses a conversation that calls a tool without declaring it.
-func (c *conversation) formerTools(m model.Message) (tools []types.Tool) {
+func (c *conversation) formerTools(m model.Message) (tools []offeredTool) {
 	for _, call := range m.ToolCalls {
 		if c.names.Has(call.Name) {
 			continue
@@ -89,28 +82,28 @@ func (c *conversation) add(m model.Message) {
 	blank := strings.TrimSpace(m.Content) == ""
 	switch {
 	case m.Role == model.System && !blank:
-		c.system = append(c.system, &types.SystemContentBlockMemberText{Value: m.Content})
+		c.request.System = append(c.request.System, textBlock(m.Content))
 	case m.Role == model.System:
 	case m.Role == model.ToolRole:
-		c.addBlock(types.ConversationRoleUser, c.result(m))
+		c.addBlock(user, c.result(m))
 	case m.Role == model.Assistant:
 		blocks := c.opaqueBlocks(m)
 		if blocks == nil {
 			blocks = c.rebuiltBlocks(m)
 		}
 		for _, block := range blocks {
-			c.addBlock(types.ConversationRoleAssistant, block)
+			c.addBlock(assistant, block)
 		}
 	case !blank:
-		c.addBlock(types.ConversationRoleUser, &types.ContentBlockMemberText{Value: m.Content})
+		c.addBlock(user, textBlock(m.Content))
 	}
 }
 
 // rebuiltBlocks returns the blocks of an answer that was stored without Opaque, made of
 // its text and calls.
-func (c *conversation) rebuiltBlocks(m model.Message) (blocks []types.ContentBlock) {
+func (c *conversation) rebuiltBlocks(m model.Message) (blocks []contentBlock) {
 	if strings.TrimSpace(m.Content) != "" {
-		blocks = append(blocks, &types.ContentBlockMemberText{Value: m.Content})
+		blocks = append(blocks, textBlock(m.Content))
 	}
 	for _, call := range m.ToolCalls {
 		blocks = append(blocks, c.call(call))
@@ -121,7 +114,7 @@ func (c *conversation) rebuiltBlocks(m model.Message) (blocks []types.ContentBlo
 // opaqueBlocks returns the blocks of an answer from its Opaque, in the order in which the
 // API sent them, with the reasoning. nil means that Opaque is missing, is another
 // provider's, or doesn't refer to each of the message's calls once.
-func (c *conversation) opaqueBlocks(m model.Message) (blocks []types.ContentBlock) {
+func (c *conversation) opaqueBlocks(m model.Message) (blocks []contentBlock) {
 	var stored []storedBlock
 	if json.Unmarshal(m.Opaque, &stored) != nil {
 		return nil
@@ -130,9 +123,9 @@ func (c *conversation) opaqueBlocks(m model.Message) (blocks []types.ContentBloc
 	for _, s := range stored {
 		switch {
 		case s.Type == blockText && strings.TrimSpace(s.Text) != "":
-			blocks = append(blocks, &types.ContentBlockMemberText{Value: s.Text})
+			blocks = append(blocks, textBlock(s.Text))
 		case s.Type == blockReasoning:
-			blocks = append(blocks, reasoningBlock(s))
+			blocks = append(blocks, storedReasoning(s))
 		case s.Type == blockCall:
 			if s.Call < 0 || s.Call >= len(m.ToolCalls) || slices.Contains(calls, s.Call) {
 				return nil
@@ -147,55 +140,47 @@ func (c *conversation) opaqueBlocks(m model.Message) (blocks []types.ContentBloc
 	return blocks
 }
 
-// reasoningBlock converts reasoning.
-func reasoningBlock(s storedBlock) types.ContentBlock {
+// storedReasoning converts reasoning.
+func storedReasoning(s storedBlock) contentBlock {
 	if len(s.Hidden) > 0 {
-		hidden := &types.ReasoningContentBlockMemberRedactedContent{Value: s.Hidden}
-		return &types.ContentBlockMemberReasoningContent{Value: hidden}
+		return contentBlock{Reasoning: &reasoningBlock{Hidden: s.Hidden}}
 	}
-	text := types.ReasoningTextBlock{Text: &s.Text, Signature: &s.Signature}
-	shown := &types.ReasoningContentBlockMemberReasoningText{Value: text}
-	return &types.ContentBlockMemberReasoningContent{Value: shown}
+	return contentBlock{Reasoning: &reasoningBlock{Shown: &reasoningText{Text: s.Text, Signature: s.Signature}}}
 }
 
 // call converts a tool call. Its arguments must be a JSON object for this API.
-func (c *conversation) call(call model.ToolCall) types.ContentBlock {
-	return &types.ContentBlockMemberToolUse{Value: types.ToolUseBlock{
-		ToolUseId: &call.ID, Name: new(c.names.Fit(call.Name)), Input: rawDocument{json: call.Object()},
-	}}
+func (c *conversation) call(call model.ToolCall) contentBlock {
+	return contentBlock{Use: &toolUse{ID: call.ID, Name: c.names.Fit(call.Name), Input: call.Object()}}
 }
 
 // addBlock adds a block to the last turn if it has the same role, and starts a turn
 // otherwise.
-func (c *conversation) addBlock(role types.ConversationRole, block types.ContentBlock) {
-	last := len(c.messages) - 1
-	if last < 0 || c.messages[last].Role != role {
-		c.messages = append(c.messages, types.Message{Role: role})
-		last++
+func (c *conversation) addBlock(role string, block contentBlock) {
+	turns := c.request.Messages
+	if len(turns) == 0 || turns[len(turns)-1].Role != role {
+		turns = append(turns, turn{Role: role})
 	}
-	c.messages[last].Content = append(c.messages[last].Content, block)
+	last := &turns[len(turns)-1]
+	last.Content = append(last.Content, block)
+	c.request.Messages = turns
 }
+
+// The roles of turns.
+const (
+	user      = "user"
+	assistant = "assistant"
+)
+
+// textBlock returns a block of text.
+func textBlock(text string) contentBlock { return contentBlock{Text: &text} }
 
 // result converts a tool's message. The API requires content and refuses a blank text, so
 // a blank text is sent within a JSON object, such as {"result": ""}.
-func (c *conversation) result(m model.Message) types.ContentBlock {
-	var content types.ToolResultContentBlock = &types.ToolResultContentBlockMemberText{Value: m.Content}
+func (c *conversation) result(m model.Message) contentBlock {
+	content := resultBlock{Text: &m.Content}
 	if strings.TrimSpace(m.Content) == "" {
 		object, _ := json.Marshal(map[string]string{"result": m.Content}) // a text always encodes
-		content = &types.ToolResultContentBlockMemberJson{Value: rawDocument{json: object}}
+		content = resultBlock{JSON: object}
 	}
-	return &types.ContentBlockMemberToolResult{Value: types.ToolResultBlock{
-		ToolUseId: &m.ToolCallID, Content: []types.ToolResultContentBlock{content},
-	}}
+	return contentBlock{Result: &toolResult{ID: m.ToolCallID, Content: []resultBlock{content}}}
 }
-
-// rawDocument is a document of the SDK that is JSON already. With the SDK's own
-// documents (document.NewLazyDocument) the JSON would have to be decoded first, and the
-// SDK would then encode its numbers as strings.
-type rawDocument struct {
-	document.Interface
-	json []byte
-}
-
-// MarshalSmithyDocument implements document.Interface.
-func (d rawDocument) MarshalSmithyDocument() ([]byte, error) { return d.json, nil }

@@ -25,7 +25,7 @@ func (b *lateBody) Read([]byte) (int, error) {
 	return 0, io.EOF
 }
 
-func TestTheSDKDoesNotCloseTheBodyOfARequestThatIsStillSent(t *testing.T) {
+func TestTheBodyOfARequestIsSentAfterAnEarlyAnswerToo(t *testing.T) {
 	t.Parallel()
 	for _, whole := range []bool{false, true} {
 		body := &lateBody{}

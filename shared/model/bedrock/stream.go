@@ -1,17 +1,16 @@
 package bedrock
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
-	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws/middleware"
-	"github.com/aws/aws-sdk-go-v2/service/bedrockruntime"
-	"github.com/aws/aws-sdk-go-v2/service/bedrockruntime/types"
-	"github.com/aws/smithy-go"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
+	"github.com/aws/smithy-go/eventstream"
 
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
@@ -23,126 +22,165 @@ import (
 //
 // The events messageStop and metadata (the usage) come last, in this order. stream
 // waits for both, but a stream that ends or loses its connection between them is
-// complete.
-func (m *Model) stream(ctx context.Context, r model.Request, yield func(model.Part) bool) (*model.End, error) {
+// complete. cancel ends the request if the body does not end after them.
+func (m *Model) stream(
+	ctx context.Context, cancel func(), r model.Request, yield func(model.Part) bool,
+) (*model.End, error) {
 	c, err := m.options.conversation(r)
 	if err != nil {
 		return nil, err
 	}
-	out, err := m.client.ConverseStream(ctx, &bedrockruntime.ConverseStreamInput{
-		ModelId: &m.options.ID, System: c.system, Messages: c.messages, ToolConfig: c.tools, InferenceConfig: c.inference,
-	}, limitProtocol)
+	resp, err := m.post(ctx, m.client, "converse-stream", c.request)
 	if err != nil {
 		return nil, m.options.callError(err)
 	}
-	events := out.GetStream()
-	defer func() { _ = events.Close() }() // it returns the error of Err
+	defer func() { _ = resp.Body.Close() }()
 	a := &answer{tools: c.names}
+	events := eventReader{body: limitedBody{body: resp.Body}}
 	any := false
-	for event := range events.Events() {
+	for {
+		var name string
+		var event streamEvent
+		if name, err = events.next(&event); err != nil {
+			break
+		}
 		any = true
-		reading, err := a.addEvent(event, yield)
+		reading, err := a.addEvent(name, &event, yield)
 		if err != nil || !reading {
 			return nil, err
 		}
 		if a.stop != "" && a.usage != nil {
-			drain(events.Events())
+			upstream.Drain(resp.Body, cancel)
 			return a.end()
 		}
 	}
-	err = events.Err()
-	if a.stop != "" && (err == nil || errors.As(err, new(lostError))) {
+	clean := err == io.EOF //nolint:errorlint // a wrapped EOF is a lost connection
+	if a.stop != "" && (clean || errors.As(err, new(lostError))) {
 		return a.end()
 	}
-	raw, ok := middleware.GetRawResponse(out.ResultMetadata).(*smithyhttp.Response)
-	if ok && !any && !isEventStream(raw) {
-		cause := fmt.Errorf("bedrock: content type %q", raw.Header.Get("Content-Type"))
+	if !any && !isEventStream(resp) {
+		cause := fmt.Errorf("bedrock: content type %q", resp.Header.Get("Content-Type"))
 		return nil, fault.Public(fault.Upstream, upstream.NoStream, cause)
 	}
-	return nil, m.options.streamError(err)
+	if clean {
+		return nil, fault.Public(fault.Upstream, upstream.CutShort, errors.New("bedrock: no stop reason"))
+	}
+	if named, ok := errors.AsType[exception](err); ok {
+		return nil, m.options.apiError(named, 0, nil, upstream.Report{})
+	}
+	return nil, readError(err)
+}
+
+// eventReader reads the events of a stream.
+type eventReader struct {
+	body limitedBody
+	// payload is reused for each event.
+	payload []byte
+}
+
+// maxKept is the size up to which the memory of an event is kept for the next one.
+const maxKept = 64 << 10
+
+// next reads an event and returns its name. The event stays empty if its name is
+// unknown. The error is io.EOF itself after a clean end, also within an event, and an exception
+// if the API sent one.
+func (r *eventReader) next(event *streamEvent) (name string, err error) {
+	r.body.left = upstream.MaxEvent
+	message, err := eventstream.NewDecoder().Decode(&r.body, r.payload)
+	if err == io.EOF || err == io.ErrUnexpectedEOF { //nolint:errorlint // a wrapped EOF is a lost connection
+		return "", io.EOF
+	} else if err != nil {
+		return "", fmt.Errorf("bedrock: event: %w", err)
+	}
+	if cap(message.Payload) <= maxKept {
+		r.payload = message.Payload[:0]
+	}
+	switch kind := header(&message, eventstream.MessageTypeHeader); kind {
+	case eventstream.EventMessageType:
+		name = header(&message, eventstream.EventTypeHeader)
+		switch name {
+		case eventStart, eventDelta, eventStop, eventMetadata, "messageStart", "contentBlockStop":
+			if err := json.Unmarshal(message.Payload, event); err != nil {
+				return "", fmt.Errorf("bedrock: event %s: %w", name, err)
+			}
+		}
+		return name, nil
+	case eventstream.ExceptionMessageType:
+		name := header(&message, eventstream.ExceptionTypeHeader)
+		e, err := readException(name, message.Payload)
+		if err != nil {
+			return "", fmt.Errorf("bedrock: exception %s: %w", name, err)
+		}
+		if streamExceptions[name] {
+			e.code = strings.ToUpper(name[:1]) + name[1:] // its name in a response
+		}
+		return "", e
+	case eventstream.ErrorMessageType:
+		code := header(&message, eventstream.ErrorCodeHeader)
+		return "", exception{cmp.Or(code, unknown), header(&message, eventstream.ErrorMessageHeader)}
+	default:
+		return "", fmt.Errorf("bedrock: message of type %q", kind)
+	}
+}
+
+// streamExceptions are the members of the union of events that are exceptions. A member's name begins with a small
+// letter.
+var streamExceptions = map[string]bool{
+	"internalServerException": true, "modelStreamErrorException": true, "validationException": true,
+	"throttlingException": true, "serviceUnavailableException": true,
+}
+
+// header returns a header of a message; "" if it has none.
+func header(m *eventstream.Message, name string) string {
+	if v := m.Headers.Get(name); v != nil {
+		return v.String()
+	}
+	return ""
 }
 
 // isEventStream reports whether a response is in AWS's binary format for streams
 // (https://smithy.io/2.0/aws/amazon-eventstream.html).
-func isEventStream(raw *smithyhttp.Response) bool {
-	return strings.HasPrefix(raw.Header.Get("Content-Type"), "application/vnd.amazon.eventstream")
+func isEventStream(r *http.Response) bool {
+	return strings.HasPrefix(r.Header.Get("Content-Type"), "application/vnd.amazon.eventstream")
 }
 
 // addEvent adds an event to the answer and yields its text or reasoning. reading is false
 // when the consumer stopped reading. Other events and content blocks are ignored.
-func (a *answer) addEvent(event types.ConverseStreamOutput, yield func(model.Part) bool) (reading bool, err error) {
-	switch e := event.(type) {
-	case *types.ConverseStreamOutputMemberContentBlockStart:
-		if start, ok := e.Value.Start.(*types.ContentBlockStartMemberToolUse); ok {
-			err = a.startCall(value(e.Value.ContentBlockIndex), start.Value.ToolUseId, start.Value.Name)
+func (a *answer) addEvent(name string, e *streamEvent, yield func(model.Part) bool) (reading bool, err error) {
+	switch name {
+	case eventStart:
+		if use := e.Start.Use; use != nil {
+			err = a.startCall(e.Index, use.ID, use.Name)
 		}
-	case *types.ConverseStreamOutputMemberContentBlockDelta:
-		return a.addDelta(value(e.Value.ContentBlockIndex), e.Value.Delta, yield)
-	case *types.ConverseStreamOutputMemberMessageStop:
-		a.stop = e.Value.StopReason
-	case *types.ConverseStreamOutputMemberMetadata:
-		if a.usage = e.Value.Usage; a.usage == nil {
-			a.usage = &types.TokenUsage{}
-		}
-	}
-	return true, err
-}
-
-// addDelta adds a piece of a block and yields its text or reasoning.
-func (a *answer) addDelta(
-	index int32, delta types.ContentBlockDelta, yield func(model.Part) bool,
-) (reading bool, err error) {
-	switch d := delta.(type) {
-	case *types.ContentBlockDeltaMemberText:
-		if err := a.add(index, blockText, d.Value); err != nil {
-			return false, err
-		}
-		return yield(model.Part{Text: d.Value}), nil
-	case *types.ContentBlockDeltaMemberToolUse:
-		err = a.add(index, blockCall, value(d.Value.Input))
-	case *types.ContentBlockDeltaMemberReasoningContent:
-		switch r := d.Value.(type) {
-		case *types.ReasoningContentBlockDeltaMemberText:
-			if err := a.add(index, blockReasoning, r.Value); err != nil || r.Value == "" {
-				return err == nil, err
-			}
-			return yield(model.Part{Reasoning: r.Value}), nil
-		case *types.ReasoningContentBlockDeltaMemberSignature:
-			err = a.sign(index, r.Value, nil)
-		case *types.ReasoningContentBlockDeltaMemberRedactedContent:
-			err = a.sign(index, "", r.Value)
+	case eventDelta:
+		return a.addDelta(e.Index, &e.Delta, yield)
+	case eventStop:
+		a.stop = e.StopReason
+	case eventMetadata:
+		if a.usage = e.Usage; a.usage == nil {
+			a.usage = &tokenUsage{}
 		}
 	}
 	return err == nil, err
 }
 
-// drain waits up to 100 ms for the end of the body, because net/http reuses an HTTP/1.1
-// connection only if the body was read to its end. If the provider keeps the body open
-// longer, the connection is closed. upstream.Drain can't be used: the SDK reads the
-// body itself, in its own goroutine.
-func drain(events <-chan types.ConverseStreamOutput) {
-	limit := time.NewTimer(100 * time.Millisecond)
-	defer limit.Stop()
-	for {
-		select {
-		case _, more := <-events:
-			if !more {
-				return
-			}
-		case <-limit.C:
-			return
+// addDelta adds a piece of a block and yields its text or reasoning.
+func (a *answer) addDelta(index int32, d *delta, yield func(model.Part) bool) (reading bool, err error) {
+	switch {
+	case d.Text != nil:
+		if err := a.add(index, blockText, *d.Text); err != nil {
+			return false, err
 		}
+		return yield(model.Part{Text: *d.Text}), nil
+	case d.Use != nil:
+		err = a.add(index, blockCall, d.Use.Input)
+	case d.Reasoning != nil && d.Reasoning.Text != "":
+		if err := a.add(index, blockReasoning, d.Reasoning.Text); err != nil {
+			return false, err
+		}
+		return yield(model.Part{Reasoning: d.Reasoning.Text}), nil
+	case d.Reasoning != nil:
+		err = a.sign(index, d.Reasoning.Signature, d.Reasoning.Hidden)
 	}
-}
-
-// streamError returns the error for a stream that ended before its stop reason. err is
-// nil after a clean end.
-func (o Options) streamError(err error) error {
-	if err == nil {
-		return fault.Public(fault.Upstream, upstream.CutShort, errors.New("bedrock: no stop reason"))
-	}
-	if exception, ok := errors.AsType[smithy.APIError](err); ok {
-		return o.apiError(exception, 0, nil, upstream.Report{})
-	}
-	return readError(err)
+	return err == nil, err
 }

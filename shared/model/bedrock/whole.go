@@ -1,11 +1,12 @@
 package bedrock
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
-
-	"github.com/aws/aws-sdk-go-v2/service/bedrockruntime"
-	"github.com/aws/aws-sdk-go-v2/service/bedrockruntime/types"
+	"fmt"
+	"io"
 
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
@@ -20,33 +21,40 @@ func (m *Model) whole(ctx context.Context, r model.Request, yield func(model.Par
 	if err != nil {
 		return nil, err
 	}
-	out, err := m.client.Converse(ctx, &bedrockruntime.ConverseInput{
-		ModelId: &m.options.ID, System: c.system, Messages: c.messages, ToolConfig: c.tools, InferenceConfig: c.inference,
-	}, limitProtocol, func(o *bedrockruntime.Options) { o.HTTPClient = m.wholeClient })
+	resp, err := m.post(ctx, m.wholeClient, "converse", c.request)
 	if err != nil {
 		return nil, m.options.callError(err)
 	}
-	message, ok := out.Output.(*types.ConverseOutputMemberMessage)
-	if !ok || out.StopReason == "" {
+	defer func() { _ = resp.Body.Close() }()
+	data, err := io.ReadAll(&limitedBody{body: resp.Body, left: upstream.MaxEvent})
+	if err != nil {
+		return nil, readError(err)
+	}
+	var out converseAnswer
+	if err := json.Unmarshal(data, &out); err != nil {
+		text := upstream.DecodeFailureText(data, err)
+		return nil, fault.Public(fault.Upstream, text, fmt.Errorf("bedrock: answer: %w", err))
+	}
+	if out.Output.Message == nil || out.StopReason == "" {
 		err := errors.New("bedrock: a message without stopReason")
 		return nil, fault.Public(fault.Upstream, upstream.NoAnswer, err)
 	}
 	a := &answer{tools: c.names, stop: out.StopReason, usage: out.Usage}
 	var text, reasoning string
 	textBlocks := 0
-	for i, block := range message.Value.Content {
+	for i, block := range out.Output.Message.Content {
 		index := int32(i) //nolint:gosec // the body is limited
 		var err error
-		switch b := block.(type) {
-		case *types.ContentBlockMemberText:
-			text += b.Value
+		switch {
+		case block.Text != nil:
+			text += *block.Text
 			textBlocks++
-			err = a.add(index, blockText, b.Value)
-		case *types.ContentBlockMemberToolUse:
-			err = a.addCall(index, b.Value)
-		case *types.ContentBlockMemberReasoningContent:
+			err = a.add(index, blockText, *block.Text)
+		case block.Use != nil:
+			err = a.addCall(index, block.Use)
+		case block.Reasoning != nil:
 			var piece string
-			piece, err = a.addReasoning(index, b.Value)
+			piece, err = a.addReasoning(index, block.Reasoning)
 			reasoning += piece
 		}
 		if err != nil {
@@ -64,28 +72,24 @@ func (m *Model) whole(ctx context.Context, r model.Request, yield func(model.Par
 }
 
 // addReasoning adds a block of reasoning that arrived in one piece, and returns its text.
-func (a *answer) addReasoning(index int32, block types.ReasoningContentBlock) (text string, err error) {
-	switch r := block.(type) {
-	case *types.ReasoningContentBlockMemberReasoningText:
-		text = value(r.Value.Text)
-		if err := a.add(index, blockReasoning, text); err != nil {
+func (a *answer) addReasoning(index int32, block *reasoningBlock) (text string, err error) {
+	if shown := block.Shown; shown != nil {
+		if err := a.add(index, blockReasoning, shown.Text); err != nil {
 			return "", err
 		}
-		return text, a.sign(index, value(r.Value.Signature), nil)
-	case *types.ReasoningContentBlockMemberRedactedContent:
-		return "", a.sign(index, "", r.Value)
+		return shown.Text, a.sign(index, shown.Signature, nil)
 	}
-	return "", nil
+	return "", a.sign(index, "", block.Hidden)
 }
 
 // addCall adds a tool call that arrived in one piece.
-func (a *answer) addCall(index int32, use types.ToolUseBlock) error {
-	var arguments []byte
-	if use.Input != nil {
-		arguments, _ = use.Input.MarshalSmithyDocument() // the SDK has just decoded it from JSON
-	}
-	if err := a.startCall(index, use.ToolUseId, use.Name); err != nil {
+func (a *answer) addCall(index int32, use *toolUse) error {
+	if err := a.startCall(index, use.ID, use.Name); err != nil {
 		return err
 	}
-	return a.add(index, blockCall, string(arguments))
+	var arguments bytes.Buffer
+	if len(use.Input) > 0 && string(use.Input) != "null" {
+		_ = json.Compact(&arguments, use.Input) // it was decoded as JSON
+	}
+	return a.add(index, blockCall, arguments.String())
 }

@@ -27,8 +27,8 @@ func Address(base, path string) string {
 	return strings.TrimRight(base, "/") + path
 }
 
-// userAgent is the User-Agent of requests without another one.
-const userAgent = "keyway"
+// UserAgent is the User-Agent of requests without another one.
+const UserAgent = "keyway"
 
 const (
 	// tries is how often a request is sent at most, as with the SDKs of OpenAI and Anthropic.
@@ -50,7 +50,7 @@ const maxRetryDelay = 10 * time.Second
 // A request is repeated if there was no response, and for the status 408, 409, 429 and those from 500 on, unless the
 // header X-Should-Retry says otherwise. An answer that has begun is never requested again. ctx ends the waiting too.
 func (e Endpoint) Post(ctx context.Context, client *http.Client, body any) (*http.Response, error) {
-	data, err := encode(body)
+	data, err := Encode(body)
 	if err != nil {
 		return nil, err
 	}
@@ -77,8 +77,8 @@ func (e Endpoint) Post(ctx context.Context, client *http.Client, body any) (*htt
 	}
 }
 
-// encode returns the JSON of a request. HTML is not escaped, which would only make it longer.
-func encode(body any) ([]byte, error) {
+// Encode returns the JSON of a request. HTML is not escaped, which would only make it longer.
+func Encode(body any) ([]byte, error) {
 	var out bytes.Buffer
 	encoder := json.NewEncoder(&out)
 	encoder.SetEscapeHTML(false)
@@ -95,7 +95,7 @@ func (e Endpoint) send(ctx context.Context, client *http.Client, data []byte) (*
 		return nil, err
 	}
 	r.Header = http.Header{
-		"Content-Type": {"application/json"}, "Accept": {"application/json"}, "User-Agent": {userAgent},
+		"Content-Type": {"application/json"}, "Accept": {"application/json"}, "User-Agent": {UserAgent},
 	}
 	for name, values := range e.Header {
 		r.Header[http.CanonicalHeaderKey(name)] = values
