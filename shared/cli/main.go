@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -79,7 +80,7 @@ type cli struct {
 
 // longHelp holds the help of flags that is too long for a struct tag, which cannot
 // be wrapped. A tag refers to it as ${name}.
-var longHelp = kong.Vars{
+var longHelp = map[string]string{
 	"help_config": "The file that describes the OS, in YAML or JSON. Defaults to keyway.yaml.",
 	"help_data": "The directory of the local database, generated keys and logged decisions. " +
 		"Defaults to .keyway.",
@@ -151,8 +152,8 @@ func execute(ctx context.Context, args []string, e env) int {
 	// kong calls Exit after it has printed --help, and expects that the process ends.
 	exit := -1
 	// An error here is a mistake in the struct tags above, which every test would find.
-	parser, err := kong.New(e.cli, kong.Name("keyway"), kong.Description(description), longHelp,
-		kong.Writers(e.out, e.err), kong.Exit(func(code int) { exit = code }),
+	parser, err := kong.New(e.cli, kong.Name("keyway"), kong.Description(description),
+		kong.Writers(e.out, e.err), kong.PostBuild(writeLongHelp), kong.Exit(func(code int) { exit = code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	if err != nil {
 		fmt.Fprintln(e.err, "keyway:", err)
@@ -173,6 +174,18 @@ func execute(ctx context.Context, args []string, e env) int {
 	// kong passes a command's Run the parameters that it asks for, by their type.
 	command.BindTo(ctx, (*context.Context)(nil))
 	return e.report(command.Run(e))
+}
+
+// writeLongHelp writes the texts of longHelp into the values whose help names one. kong's own variables can do that
+// too, but kong would then search the text of each variable for further ones, for each flag of each command, at every
+// start.
+func writeLongHelp(k *kong.Kong) error {
+	return kong.Visit(k.Model, func(node kong.Visitable, next kong.Next) error {
+		if v, ok := node.(*kong.Value); ok && strings.HasPrefix(v.Help, "${") {
+			v.Help = longHelp[strings.Trim(v.Help, "${}")]
+		}
+		return next(nil)
+	})
 }
 
 // report prints the error of a command, unless the command printed it, and returns
