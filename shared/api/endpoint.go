@@ -234,8 +234,8 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 // encoded is an answer that is JSON already.
 type encoded []byte
 
-// borrowed is an answer that is JSON already, in a buffer that other answers use when it was sent. It is for lists,
-// whose answers have some 10 KB.
+// borrowed is an answer that is JSON already, in a buffer that other answers use when it was sent. It is for runs and
+// lists, whose answers have up to some 10 KB.
 type borrowed struct{ text []byte }
 
 var answers = sync.Pool{New: func() any { return new(borrowed) }}

@@ -259,7 +259,9 @@ func (a Runs) respond(w http.ResponseWriter, r *request, events iter.Seq2[run.Ev
 		case e.Result != nil:
 			logging.Note(r.Context(), "run_id", e.Result.RunID)
 			r.audit.Object("run", e.Result.RunID)
-			return writeJSON(w, http.StatusOK, e.Result)
+			out := borrow()
+			out.text = wire.AppendRun(out.text, e.Result)
+			return writeJSON(w, http.StatusOK, out)
 		case e.HandedOver != nil:
 			return accept(w, r, *e.HandedOver)
 		}

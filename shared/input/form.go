@@ -1,7 +1,7 @@
 package input
 
 import (
-	"bufio"
+	"bytes"
 	"errors"
 	"io"
 	"mime"
@@ -57,14 +57,17 @@ func (in *reader) form(w http.ResponseWriter, r *http.Request, v reflect.Value, 
 // a message could mean something else than the whole. A body with too many parts is not read to its end.
 func (in *reader) multipart(body io.Reader, boundary string) (url.Values, map[string][]File, error) {
 	values, files := url.Values{}, map[string][]File{}
-	buffered := bufio.NewReader(body)
-	if _, err := buffered.Peek(1); errors.Is(err, io.EOF) { // an empty body has no fields
+	first := make([]byte, 1)
+	if _, err := io.ReadFull(body, first); errors.Is(err, io.EOF) { // an empty body has no fields
 		return values, files, nil
+	} else if err != nil {
+		return nil, nil, multipartFault(err)
 	}
 	// If a body ends in the header of a part, package multipart reports the end of all
 	// parts. cutOff turns the end of the body into another error, so that only the last
 	// boundary ends the parts. The line break is for a last boundary without one.
-	parts := multipart.NewReader(io.MultiReader(buffered, strings.NewReader("\r\n"), cutOff{}), boundary)
+	whole := io.MultiReader(bytes.NewReader(first), body, strings.NewReader("\r\n"), cutOff{})
+	parts := multipart.NewReader(whole, boundary)
 	for n := 1; ; n++ {
 		part, err := parts.NextRawPart() // raw, because Content-Transfer-Encoding has no meaning in HTTP
 		if errors.Is(err, io.EOF) {

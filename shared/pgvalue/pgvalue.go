@@ -21,6 +21,9 @@ func ValidText(text string) bool { return utf8.ValidString(text) && !strings.Con
 // CleanText returns text with each NUL and each byte of invalid UTF-8 replaced by U+FFFD, so that ValidText holds. JSON
 // that encoding/json writes has the same replacements, so a text is equal wherever it is stored.
 func CleanText(text string) string {
+	if ValidText(text) { // Nearly all texts are, and the rest of this function costs three copies.
+		return text
+	}
 	return strings.ReplaceAll(string([]rune(text)), "\x00", replacement)
 }
 

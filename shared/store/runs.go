@@ -372,48 +372,12 @@ func (db *DB) FinishRun(ctx context.Context, l Leg, r Run, events []Events, u Us
 	if n := len(events); n > 0 {
 		args["next"] = events[n-1].First + events[n-1].Count
 	}
-	notice := ""
+	statement := finishRun
 	if r.Notify {
-		notice = leaveNotice
+		statement = finishRunWithNotice
 	}
 	var outcome string
-	err = db.queryRow(ctx, `
-		WITH session AS (
-			SELECT owner FROM keyway.sessions
-			WHERE owner = @owner AND session_id = @session_id FOR NO KEY UPDATE
-		), run AS (
-			UPDATE keyway.runs SET
-				status = @status, cancellation_stage = @cancellation_stage, content = @content,
-				reasoning_content = @reasoning_content, provider_data = @provider_data, messages = @messages, tools = @tools,
-				requirements = @requirements, opaque = @opaque, metrics = @metrics,
-				lease_until = NULL, caller = NULL, checkpoint = NULL,
-				kept_events = GREATEST(kept_events, @next),
-				finished_at = CASE WHEN @status = 'PAUSED' THEN NULL ELSE @now::timestamptz END
-			WHERE `+held+` AND (NOT cancel_requested OR @status = 'CANCELLED') AND EXISTS (SELECT FROM session)
-			RETURNING owner, session_id, spender, agent_id, spend_day
-		), usage AS (
-			INSERT INTO keyway.session_usage AS u
-				(owner, session_id, model_id, model_family, input_tokens, output_tokens, total_tokens)
-			SELECT owner, session_id, @model_id, @model_family,
-				@input_tokens::bigint, @output_tokens::bigint, @total_tokens::bigint
-			FROM run WHERE @total_tokens::bigint > 0
-			ON CONFLICT (owner, session_id, model_id, model_family) DO UPDATE SET
-				input_tokens = u.input_tokens + EXCLUDED.input_tokens,
-				output_tokens = u.output_tokens + EXCLUDED.output_tokens,
-				total_tokens = u.total_tokens + EXCLUDED.total_tokens
-		), events AS (`+insertEvents+`
-		), spent AS (`+settle+`
-		), steps AS (
-			DELETE FROM keyway.run_steps WHERE run_id = @run_id AND EXISTS (SELECT FROM run)
-		), touched AS (
-			UPDATE keyway.sessions s SET updated_at = GREATEST(s.updated_at, @now)
-			FROM run WHERE s.owner = run.owner AND s.session_id = run.session_id
-		)`+notice+`
-		SELECT COALESCE((SELECT 'stored' FROM run), (
-			SELECT CASE WHEN status = @status THEN 'stored'
-				WHEN status <> 'RUNNING' THEN 'elsewhere' WHEN cancel_requested THEN 'cancel' ELSE 'changed' END
-			FROM keyway.runs WHERE run_id = @run_id AND attempt = @attempt AND leg = @leg
-		), 'elsewhere')`, args).Scan(&outcome)
+	err = db.queryRow(ctx, statement, args).Scan(&outcome)
 	switch {
 	case err != nil:
 		return false, fmt.Errorf("finish run %s: %w", l.RunID, kindOf(err))
@@ -423,6 +387,50 @@ func (db *DB) FinishRun(ctx context.Context, l Leg, r Run, events []Events, u Us
 		return false, errElsewhere
 	}
 	return outcome == "cancel", nil
+}
+
+// The texts of FinishRun have 3 KB, and are not made for each run.
+var finishRun, finishRunWithNotice = finishing(""), finishing(leaveNotice)
+
+// finishing returns the text of FinishRun. notice is a further part, or "".
+func finishing(notice string) string {
+	return `
+	WITH session AS (
+		SELECT owner FROM keyway.sessions
+		WHERE owner = @owner AND session_id = @session_id FOR NO KEY UPDATE
+	), run AS (
+		UPDATE keyway.runs SET
+			status = @status, cancellation_stage = @cancellation_stage, content = @content,
+			reasoning_content = @reasoning_content, provider_data = @provider_data, messages = @messages,
+			tools = @tools, requirements = @requirements, opaque = @opaque, metrics = @metrics,
+			lease_until = NULL, caller = NULL, checkpoint = NULL,
+			kept_events = GREATEST(kept_events, @next),
+			finished_at = CASE WHEN @status = 'PAUSED' THEN NULL ELSE @now::timestamptz END
+		WHERE ` + held + ` AND (NOT cancel_requested OR @status = 'CANCELLED') AND EXISTS (SELECT FROM session)
+		RETURNING owner, session_id, spender, agent_id, spend_day
+	), usage AS (
+		INSERT INTO keyway.session_usage AS u
+			(owner, session_id, model_id, model_family, input_tokens, output_tokens, total_tokens)
+		SELECT owner, session_id, @model_id, @model_family,
+			@input_tokens::bigint, @output_tokens::bigint, @total_tokens::bigint
+		FROM run WHERE @total_tokens::bigint > 0
+		ON CONFLICT (owner, session_id, model_id, model_family) DO UPDATE SET
+			input_tokens = u.input_tokens + EXCLUDED.input_tokens,
+			output_tokens = u.output_tokens + EXCLUDED.output_tokens,
+			total_tokens = u.total_tokens + EXCLUDED.total_tokens
+	), events AS (` + insertEvents + `
+	), spent AS (` + settle + `
+	), steps AS (
+		DELETE FROM keyway.run_steps WHERE run_id = @run_id AND EXISTS (SELECT FROM run)
+	), touched AS (
+		UPDATE keyway.sessions s SET updated_at = GREATEST(s.updated_at, @now)
+		FROM run WHERE s.owner = run.owner AND s.session_id = run.session_id
+	)` + notice + `
+	SELECT COALESCE((SELECT 'stored' FROM run), (
+		SELECT CASE WHEN status = @status THEN 'stored'
+			WHEN status <> 'RUNNING' THEN 'elsewhere' WHEN cancel_requested THEN 'cancel' ELSE 'changed' END
+		FROM keyway.runs WHERE run_id = @run_id AND attempt = @attempt AND leg = @leg
+	), 'elsewhere')`
 }
 
 // History returns the messages of the agent's last completed runs in this session, oldest run first, one JSON array a
