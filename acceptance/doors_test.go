@@ -341,6 +341,9 @@ var probes = map[route.Name]func(agent, run string) ask{
 	route.AISDKRun: func(agent, _ string) ask {
 		return doorOf("ai-sdk").runs(agent, "probe", "hello", "probe")
 	},
+	route.AISDKResume: func(agent, _ string) ask {
+		return ask{"GET", "/agents/" + agent + "/ai-sdk/before/stream", "", nil}
+	},
 	route.Completions: func(agent, _ string) ask { return doorOf(route.OpenAI).runs(agent, "probe", "hello", "probe") },
 	route.Model:       func(agent, _ string) ask { return ask{"GET", "/v1/models/" + agent, "", nil} },
 	route.Responses: func(agent, _ string) ask {

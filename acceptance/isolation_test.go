@@ -65,6 +65,8 @@ var attempts = []attempt{
 	{route.AISDKRun, "POST /agents/assistant/ai-sdk", `{"id":"HERS","messages":[{"role":"assistant","metadata":` +
 		`{"run_id":"PAUSED"},"parts":[{"type":"dynamic-tool","toolCallId":"call_1_1","state":"approval-responded",` +
 		`"approval":{"id":"1","approved":true}}]}]}`, 404, false},
+	// TestAChatInProgressIsResumed has an answer of another user in progress.
+	{route.AISDKResume, "GET /agents/assistant/ai-sdk/HERS/stream", "", 204, false},
 	{route.AGUIRun, "POST /agents/assistant/agui",
 		`{"threadId":"HERS","runId":"1","messages":[{"id":"1","role":"user","content":"hello"}]}`, 200, false},
 	{route.AGUIRun, "POST /agents/assistant/agui", `{"threadId":"HERS","runId":"2","messages":[],` +

@@ -139,6 +139,7 @@ func TestValidTokenGetsPolicyAndContext(t *testing.T) {
 		api + "POST/agents/web-search-agent/runs/*/continue", api + "POST/agents/web-search-agent/runs/*/resume",
 		// Of the doors, only AG-UI's is open on AWS by default.
 		api + "POST/agents/web-search-agent/agui", api + "POST/agents/web-search-agent/ai-sdk",
+		api + "GET/agents/web-search-agent/ai-sdk/*/stream",
 	}}}
 	if diff := cmp.Diff(want, answer.PolicyDocument.Statement); diff != "" {
 		t.Error(diff)

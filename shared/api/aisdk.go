@@ -7,7 +7,9 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/bound"
 	"github.com/keyway-agents/keyway/shared/door/aisdk"
+	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/input"
+	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/run"
 )
 
@@ -49,6 +51,49 @@ func (a Runs) aiSDK(w http.ResponseWriter, r *request, in *aiSDKRun) error {
 	}
 	if runID != "" {
 		return notFound(err, "Run not found")
+	}
+	return err
+}
+
+// aiSDKResume sends the answer that is in progress in a chat from its beginning, and follows it to its end. AI SDK asks
+// for it when a page is opened (useChat with resume), and takes 204 for a chat without such an answer.
+func (a Runs) aiSDKResume(w http.ResponseWriter, r *request, _ *nothing) error {
+	agent := r.param("agent_id")
+	if _, err := r.as(route.CreateRun, map[string]string{"agent_id": agent}); err != nil {
+		return err
+	}
+	if _, err := a.Agents.find(agent); err != nil {
+		return err
+	}
+	session, err := boundSession(r)
+	owner, err2 := a.Isolation.owner(r, "")
+	if err := cmp.Or(err, err2); err != nil {
+		return err
+	}
+	session = cmp.Or(session, r.param("session_id")) // the token is valid for this session only
+	r.audit.Object("session", session)
+	head, err := a.DB.RunInProgress(r.Context(), owner, session, agent)
+	if fault.KindOf(err) == fault.NotFound {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	r.audit.Object("run", head.RunID.String())
+	if r, err = r.as(route.ResumeRun, map[string]string{"agent_id": agent, "run_id": head.RunID.String()}); err != nil {
+		return err
+	}
+	ctx, stop := a.whileValid(r)
+	defer stop()
+	setIDs(w, head.RunID.String(), head.SessionID)
+	w.Header().Set(aisdk.Header, aisdk.Version)
+	f := follower{
+		runs: a, run: head.RunID, caller: callerKey(r), streamed: true, attempt: head.Attempt, after: -1, plain: true,
+		to: aisdk.NewEncoder(), newest: true,
+	}
+	if err = f.follow(ctx, w); err != nil {
+		w.Header().Del(aisdk.Header)
 	}
 	return err
 }

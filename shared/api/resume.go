@@ -126,6 +126,7 @@ type follower struct {
 	to         encoder // nil for AgentOS's protocol. Otherwise plain is true
 	through    bool    // the stream of a door has the events behind a pause too, if the run was continued
 	over       bool    // the stream of a door has its last event
+	newest     bool    // send the newest answer only: what follows the last pause
 	reader     *follow.Follower
 	stream     *eventStream
 
@@ -170,6 +171,11 @@ func (f *follower) follow(ctx context.Context, w http.ResponseWriter) error {
 		return err
 	}
 	defer f.reader.Close()
+	if f.newest {
+		if err := f.skipAnswers(ctx, counts.Last); err != nil {
+			return err
+		}
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	f.stream = openStream(w)
@@ -196,6 +202,30 @@ func (f *follower) follow(ctx context.Context, w http.ResponseWriter) error {
 	}
 	f.sendError(ctx, err)
 	return nil
+}
+
+// skipAnswers skips the events before the one with which the run was continued last, of those up to index last.
+func (f *follower) skipAnswers(ctx context.Context, last int) error {
+	for read, skip := f.after, f.after; ; {
+		news, err := f.reader.Events(ctx, f.attempt, read)
+		if err != nil {
+			return err
+		}
+		if read >= last || len(news.Frames) == 0 {
+			f.after = skip
+			return nil
+		}
+		for _, frames := range news.Frames {
+			index := frames.First
+			for frame := range bytes.SplitAfterSeq(frames.Data, []byte("\n\n")) {
+				if bytes.HasPrefix(frame, []byte("event: "+wire.EventRunContinued+"\n")) {
+					skip = index - 1
+				}
+				index++
+			}
+			read = frames.First + frames.Count - 1
+		}
+	}
 }
 
 // live sends new events until the run has ended and all of its events are sent, or until

@@ -83,6 +83,7 @@ func (a Runs) endpoints() []Endpoint {
 		longStream(route.Completions, a.complete, reflect.TypeFor[openai.Completion]()),
 		longStream(route.AGUIRun, a.agui),
 		longStream(route.AISDKRun, a.aiSDK),
+		longStream(route.AISDKResume, a.aiSDKResume).endingWith("No answer is in progress."),
 		longStream(route.Responses, a.respondTo, reflect.TypeFor[openai.Response]()),
 		stream(route.Response, a.readResponse, reflect.TypeFor[openai.Response]()),
 		whole(stream(route.CancelResponse, a.cancelResponse, reflect.TypeFor[openai.Response]())),

@@ -118,6 +118,7 @@ var summaries = map[route.Name]string{
 	route.Models:           "List the agents that the caller is allowed to run (OpenAI's API)",
 	route.Model:            "Get one agent (OpenAI's API)",
 	route.AISDKRun:         "Run an agent for a page that uses AI SDK, or continue a paused run",
+	route.AISDKResume:      "Read the answer that is in progress again, for a page that uses AI SDK",
 	route.Completions:      "Run an agent (OpenAI's chat completions)",
 	route.Responses:        "Run an agent (OpenAI's responses)",
 	route.Response:         "Get a run as a response, or its events (OpenAI's API)",
@@ -238,8 +239,8 @@ func (s *schemas) operation(r *route.Route, e api.Endpoint) operation {
 
 // limited are the routes that begin or continue a run, ask a model, or follow a run: limits apply to these.
 var limited = []route.Name{
-	route.CreateRun, route.ContinueRun, route.ResumeRun, route.AGUIRun, route.AISDKRun, route.MergeMemories,
-	route.Completions,
+	route.CreateRun, route.ContinueRun, route.ResumeRun, route.AGUIRun, route.AISDKRun, route.AISDKResume,
+	route.MergeMemories, route.Completions,
 	route.Responses, route.Response, route.CancelResponse, route.MCPCall,
 }
 

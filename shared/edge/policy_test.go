@@ -30,22 +30,23 @@ func TestPolicyListsRoutesOfToken(t *testing.T) {
 			"Allow POST/agents/web-search-agent/runs", "Allow POST/agents/web-search-agent/runs/*/cancel",
 			"Allow POST/agents/web-search-agent/runs/*/continue",
 			"Allow POST/agents/web-search-agent/runs/*/resume", "Allow POST/agents/web-search-agent/agui",
-			"Allow POST/agents/web-search-agent/ai-sdk",
+			"Allow POST/agents/web-search-agent/ai-sdk", "Allow GET/agents/web-search-agent/ai-sdk/*/stream",
 		}},
 		"one agent altogether": {[]string{"agents:web-search-agent:run", "agents:web-search-agent:read"}, []string{
 			"Allow GET/agents", "Allow GET/agents/web-search-agent", "Allow POST/agents/web-search-agent/runs",
 			"Allow GET/agents/web-search-agent/runs", "Allow GET/agents/web-search-agent/runs/*",
 			"Allow POST/agents/web-search-agent/runs/*/cancel", "Allow POST/agents/web-search-agent/runs/*/continue",
 			"Allow POST/agents/web-search-agent/runs/*/resume", "Allow POST/agents/web-search-agent/agui",
-			"Allow POST/agents/web-search-agent/ai-sdk",
+			"Allow POST/agents/web-search-agent/ai-sdk", "Allow GET/agents/web-search-agent/ai-sdk/*/stream",
 		}},
 		"every agent seen, one run": {[]string{"agents:read", "agents:web-search-agent:run"}, []string{
 			"Allow GET/agents", "Allow GET/agents/*", "Allow POST/agents/web-search-agent/runs",
 			"Allow GET/agents/web-search-agent/runs", "Allow GET/agents/web-search-agent/runs/*",
 			"Allow POST/agents/web-search-agent/runs/*/cancel", "Allow POST/agents/web-search-agent/runs/*/continue",
 			"Allow POST/agents/web-search-agent/runs/*/resume", "Allow POST/agents/web-search-agent/agui",
-			"Allow POST/agents/web-search-agent/ai-sdk",
+			"Allow POST/agents/web-search-agent/ai-sdk", "Allow GET/agents/web-search-agent/ai-sdk/*/stream",
 			"Deny GET/agents/finance-agent/runs", "Deny GET/agents/finance-agent/runs/*",
+			"Deny GET/agents/finance-agent/ai-sdk/*/stream",
 		}},
 		"an agent that isn't declared": {[]string{"agents:nope:read"}, []string{"Allow GET/agents", "Allow GET/agents/nope"}},
 		"another family": {[]string{"sessions:read"},
@@ -148,7 +149,7 @@ func TestResourcesStayWithinAPIGatewayLimit(t *testing.T) {
 			t.Errorf("%d characters: %s", len(r), r)
 		}
 	}
-	if named != 9 {
+	if named != 10 {
 		t.Errorf("%d resources contain the long id", named)
 	}
 }
@@ -163,7 +164,7 @@ func TestManyGrantsWidenToWholeRoutes(t *testing.T) {
 		scopes = append(scopes, fmt.Sprintf("agents:reader-%d:read", n))
 	}
 	named := byScopes(t, authorize(t, a, scopes...))
-	if len(named) != 1+49+6 || !slices.Contains(named, "Allow GET/agents/reader-48") ||
+	if len(named) != 1+49+7 || !slices.Contains(named, "Allow GET/agents/reader-48") ||
 		slices.Contains(named, "Allow GET/agents/*") {
 		t.Errorf("fifty ids: %q", named)
 	}
@@ -173,6 +174,7 @@ func TestManyGrantsWidenToWholeRoutes(t *testing.T) {
 		"Allow GET/agents/*/runs/*",
 		"Allow POST/agents/*/runs/*/cancel", "Allow POST/agents/*/runs/*/continue",
 		"Allow POST/agents/*/runs/*/resume", "Allow POST/agents/*/agui", "Allow POST/agents/*/ai-sdk",
+		"Allow GET/agents/*/ai-sdk/*/stream",
 	}, wide); diff != "" {
 		t.Error(diff)
 	}

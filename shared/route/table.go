@@ -36,6 +36,8 @@ const (
 	AGUIRun Name = "agui.run"
 	// AISDKRun is the same for pages that use AI SDK, and opens and closes with that door.
 	AISDKRun Name = "agui.ai_sdk"
+	// AISDKResume is how such a page finds an answer again that is in progress.
+	AISDKResume Name = "agui.ai_sdk_stream"
 
 	ListSessions    Name = "list_sessions"
 	CreateSession   Name = "create_session"
@@ -148,6 +150,7 @@ var Table = New(routes([]row{
 
 	{AGUIRun, Runs, "POST /agents/{agent_id}/agui", asRun, "agents:run"},
 	{AISDKRun, Runs, "POST /agents/{agent_id}/ai-sdk", asRun, "agents:run"},
+	{AISDKResume, Runs, "GET /agents/{agent_id}/ai-sdk/{session_id}/stream", asRun, "agents:run"},
 
 	// The function for sessions serves these two, because the one for settings has no database.
 	{Ready, Sessions, "GET /readyz", public, ""},

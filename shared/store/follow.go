@@ -11,8 +11,8 @@ import (
 )
 
 // The statements of this file are executed again and again for clients that follow a run. They read none of the columns
-// that grow with the run, such as the messages and the tool calls. Only RunHead has a Viewer: the first look at a run
-// decides whether the client is allowed to see it.
+// that grow with the run, such as the messages and the tool calls. Only RunHead has a Viewer, and RunInProgress an
+// owner: the first look at a run decides whether the client is allowed to see it.
 
 // RunHead is what identifies a run, and where it is.
 type RunHead struct {
@@ -42,6 +42,23 @@ func (db *DB) RunHead(ctx context.Context, v Viewer, q RunQuery) (RunHead, error
 	}
 	if len(heads) == 0 {
 		return RunHead{}, fmt.Errorf("run: %w", fault.NotFound)
+	}
+	return heads[0], nil
+}
+
+// RunInProgress returns the head of the newest run of the agent in the owner's session that is in progress and has
+// events. It is fault.NotFound if there is none.
+func (db *DB) RunInProgress(ctx context.Context, owner, sessionID, agentID string) (RunHead, error) {
+	heads, err := collect[RunHead](ctx, db, `SELECT `+headColumns+` FROM keyway.runs
+		WHERE owner = @owner AND session_id = @session_id AND agent_id = @agent_id AND streamed
+			AND status IN ('PENDING', 'RUNNING')
+		ORDER BY seq DESC LIMIT 1`,
+		pgx.NamedArgs{"owner": owner, "session_id": sessionID, "agent_id": agentID})
+	if err != nil {
+		return RunHead{}, fmt.Errorf("run in progress: %w", kindOf(err))
+	}
+	if len(heads) == 0 {
+		return RunHead{}, fmt.Errorf("run in progress: %w", fault.NotFound)
 	}
 	return heads[0], nil
 }

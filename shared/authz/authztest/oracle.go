@@ -43,6 +43,7 @@ POST   /agents/{agent_id}/runs/{run_id}/continue  agents:run
 POST   /agents/{agent_id}/runs/{run_id}/resume    agents:run
 POST   /agents/{agent_id}/agui                    run agents:run
 POST   /agents/{agent_id}/ai-sdk                  run agents:run
+GET    /agents/{agent_id}/ai-sdk/{session_id}/stream run agents:run
 GET    /sessions                                  sessions:read
 POST   /sessions                                  sessions:write
 DELETE /sessions                                  sessions:delete
