@@ -33,6 +33,15 @@ type Model interface {
 	Describe() Description
 }
 
+// Asker is a Model that can send a request before its answer is read. The run loop uses that while PostgreSQL
+// commits the start of a run. A model without it is asked afterwards.
+type Asker interface {
+	Model
+	// Ask sends the request and returns when the answer begins or the request has failed, with the sequence of Stream.
+	// The caller reads the sequence once, or cancels ctx.
+	Ask(ctx context.Context, r Request) iter.Seq2[Part, error]
+}
+
 // Description holds the names under which AgentOS shows a model. Clients of AgentOS's
 // API display them and group by them, so they must be the same as AgentOS's.
 type Description struct {

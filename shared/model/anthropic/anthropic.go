@@ -100,11 +100,16 @@ func (m *Model) Describe() model.Description {
 // model's thinking isn't part of the answer's text, but of Part.Reasoning. It is in
 // End.Opaque too, because the API requires it back with the results of tools.
 func (m *Model) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Part, error] {
+	return func(yield func(model.Part, error) bool) { m.Ask(ctx, r)(yield) }
+}
+
+// Ask implements model.Asker.
+func (m *Model) Ask(ctx context.Context, r model.Request) iter.Seq2[model.Part, error] {
+	request, cancel := context.WithCancel(ctx)
+	c := m.options.conversation(r)
+	resp, err := m.send(request, c, r.Whole)
 	return func(yield func(model.Part, error) bool) {
-		request, cancel := context.WithCancel(ctx)
 		defer cancel()
-		c := m.options.conversation(r)
-		resp, err := m.send(request, c, r.Whole)
 		if err != nil {
 			yield(model.Part{}, m.options.callError(ctx, err))
 			return

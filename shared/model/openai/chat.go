@@ -39,6 +39,11 @@ func (c *Chat) Describe() model.Description {
 // after a clean end of the body or [DONE], because a server that was stopped sends
 // those too. The text of a refusal is the text of the answer.
 func (c *Chat) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Part, error] {
+	return func(yield func(model.Part, error) bool) { c.Ask(ctx, r)(yield) }
+}
+
+// Ask implements model.Asker.
+func (c *Chat) Ask(ctx context.Context, r model.Request) iter.Seq2[model.Part, error] {
 	tools := names.New()
 	send := func(ctx context.Context) (*http.Response, error) {
 		p := c.params(r, tools)
@@ -49,7 +54,7 @@ func (c *Chat) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Part
 		p.Stream, p.StreamOptions = true, &streamOptions{IncludeUsage: true}
 		return c.endpoint.Post(ctx, c.streams, p)
 	}
-	return c.options.stream(ctx, send, func(resp *http.Response, yield func(model.Part) bool) (model.Part, error) {
+	return c.options.ask(ctx, send, func(resp *http.Response, yield func(model.Part) bool) (model.Part, error) {
 		a := c.newAnswer(resp, tools, yield)
 		end, err := a.readAs(resp, upstream.Whole(resp, r.Whole))
 		return model.Part{End: end, ProviderData: a.data}, err

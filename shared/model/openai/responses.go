@@ -39,11 +39,16 @@ func (m *Responses) Describe() model.Description {
 // Request.Whole has no effect: a stream is requested in any case. Some servers answer with
 // JSON all the same.
 func (m *Responses) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Part, error] {
+	return func(yield func(model.Part, error) bool) { m.Ask(ctx, r)(yield) }
+}
+
+// Ask implements model.Asker.
+func (m *Responses) Ask(ctx context.Context, r model.Request) iter.Seq2[model.Part, error] {
 	tools := names.New()
 	send := func(ctx context.Context) (*http.Response, error) {
 		return m.endpoint.Post(ctx, m.client, m.params(r, tools))
 	}
-	return m.options.stream(ctx, send, func(resp *http.Response, yield func(model.Part) bool) (model.Part, error) {
+	return m.options.ask(ctx, send, func(resp *http.Response, yield func(model.Part) bool) (model.Part, error) {
 		whole := upstream.Whole(resp, false)
 		a := response{
 			options: m.options, tools: tools, yield: yield, contentType: resp.Header.Get("Content-Type"),

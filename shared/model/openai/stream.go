@@ -9,18 +9,18 @@ import (
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
-// stream implements model.Model's Stream for both APIs. send sends the request. read
+// ask implements model.Asker's Ask for both APIs. send sends the request. read
 // yields the answer's text and returns its last part; a last part without End and
 // without an error means that the consumer stopped reading.
-func (o Options) stream(
+func (o Options) ask(
 	ctx context.Context,
 	send func(context.Context) (*http.Response, error),
 	read func(*http.Response, func(model.Part) bool) (model.Part, error),
 ) iter.Seq2[model.Part, error] {
+	request, cancel := context.WithCancel(ctx)
+	resp, err := send(request)
 	return func(yield func(model.Part, error) bool) {
-		request, cancel := context.WithCancel(ctx)
 		defer cancel()
-		resp, err := send(request)
 		if err != nil {
 			yield(model.Part{}, o.callError(ctx, err))
 			return
