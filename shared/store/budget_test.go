@@ -37,11 +37,12 @@ func newRun(status string) store.Run {
 	return r
 }
 
-// start begins a run with a budget. A RUNNING one has a leg whose id is the run's.
+// start begins a run with a budget. A RUNNING one has a leg whose id is the run's, and is told of before its commit, as
+// requests are.
 func start(ctx context.Context, db *store.DB, r store.Run, b store.Budget) error {
 	o := store.BeginOptions{Budget: b}
 	if r.Status == "RUNNING" {
-		o.Leg = &r.RunID
+		o.Leg, o.Ready = &r.RunID, func(store.BeginResult) {}
 	}
 	_, err := db.BeginRun(ctx, r, o)
 	return err

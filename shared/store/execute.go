@@ -67,6 +67,8 @@ type executor struct {
 	trust time.Duration
 	// more is added to limit, for the size of the arguments.
 	more time.Duration
+	// ready is called by batches; see telling. Nil for most.
+	ready func()
 }
 
 // carrying returns an executor whose statements may take longer, up to limits.bulk, if their arguments are large: a

@@ -93,6 +93,10 @@ type BeginOptions struct {
 	MaxState int
 	// Budget is whose use the run counts for, and what they may use. Defaults to no limit.
 	Budget Budget
+	// Ready is called when everything is known but whether the run is stored: the transaction is about to be committed,
+	// which waits for the disk. It is called again if the statement is repeated, and must return soon. Defaults to
+	// nothing. A run whose begin fails has no effect, so what Ready starts must be undone then.
+	Ready func(BeginResult)
 }
 
 // BeginResult is what BeginRun has read.
@@ -178,7 +182,15 @@ func (db *DB) BeginRun(ctx context.Context, r Run, o BeginOptions) (out BeginRes
 		b.Queue(db.text(historyQuery), historyArgs(r.Owner, r.SessionID, r.AgentID, o.History))
 	}
 	var refused json.RawMessage
-	err = db.checked(ctx, c, r.Owner, r.SessionID, &b, func(answers pgx.BatchResults) error {
+	on := db.executor
+	if o.Ready != nil {
+		on = on.telling(func() {
+			if refused == nil {
+				o.Ready(out)
+			}
+		})
+	}
+	err = on.checked(ctx, c, r.Owner, r.SessionID, &b, func(answers pgx.BatchResults) error {
 		out, refused = BeginResult{}, nil
 		err := answers.QueryRow().Scan(&out.State, &out.StateInSession, &refused)
 		if err == nil && o.History > 0 {
