@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -24,11 +25,60 @@ func (l *leg) callModel(
 ) (answer *model.Message, err error) {
 	l.emitStarted(wire.EventModelRequestStarted)
 	l.ProviderData = nil
-	ctx, span := trace.Chat(ctx, l.tracer, l.traced())
-	r := &received{sent: l.now()}
-	defer func() { endChat(span, r, answer, err) }()
-	err = l.receive(ctx, messages, tools, r)
+	var c call
+	if l.first != nil {
+		c, l.first = l.first.answered(), nil
+	}
+	if c.parts == nil {
+		c = l.ask(ctx, messages, tools, l.agent.Model.Stream)
+	}
+	r := &received{sent: c.sent}
+	defer func() { endChat(c.span, r, answer, err) }()
+	err = l.receive(c.parts, r)
 	return l.record(ctx, r, err)
+}
+
+// ask sends a request to the model with send.
+func (l *leg) ask(
+	ctx context.Context, messages []model.Message, tools []model.ToolSpec,
+	send func(context.Context, model.Request) iter.Seq2[model.Part, error],
+) (c call) {
+	ctx, c.span = trace.Chat(ctx, l.tracer, l.traced())
+	c.sent = l.now()
+	// Nobody receives parts if the run is not streamed; see docs/adr/0006.
+	c.parts = send(ctx, model.Request{Messages: messages, Tools: tools, Whole: !l.row.Streamed})
+	return c
+}
+
+// askFirst sends the first model call of a run whose start is about to be committed. It waits for nothing.
+func (l *leg) askFirst(ctx context.Context, asker model.Asker) {
+	f := &firstCall{listed: make(chan struct{}), done: make(chan struct{})}
+	ctx, f.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	ctx = l.traceIn(ctx)
+	l.first = f
+	if f.messages, f.err = l.conversation(atStart); f.err == nil {
+		go l.askIn(ctx, f, asker)
+	}
+}
+
+// askIn is the goroutine of a first call. It only reads the leg.
+func (l *leg) askIn(ctx context.Context, f *firstCall, asker model.Asker) {
+	defer func() {
+		f.panicked = recover()
+		close(f.done)
+	}()
+	func() {
+		defer close(f.listed)
+		if l.mayContinue(ctx) != nil {
+			return
+		}
+		if tools, err := l.loadTools(ctx); err == nil {
+			f.tools = &tools
+		}
+	}()
+	if f.tools != nil {
+		f.call = l.ask(ctx, f.messages, f.tools.specs, asker.Ask)
+	}
 }
 
 // received is what has arrived of an answer. It is not on the stack of the loop that waits for the model: that
@@ -52,11 +102,9 @@ func endChat(span trace.Span, r *received, answer *model.Message, err error) {
 	trace.EndChat(span, used.Input, used.Output, calls, err != nil, r.first)
 }
 
-// receive sends the request and emits the parts of the answer as they arrive.
-func (l *leg) receive(ctx context.Context, messages []model.Message, tools []model.ToolSpec, r *received) error {
-	// Nobody receives parts if the run is not streamed; see docs/adr/0006.
-	request := model.Request{Messages: messages, Tools: tools, Whole: l.events == nil}
-	for part, err := range l.agent.Model.Stream(ctx, request) {
+// receive emits the parts of an answer as they arrive.
+func (l *leg) receive(parts iter.Seq2[model.Part, error], r *received) error {
+	for part, err := range parts {
 		if err != nil {
 			return err
 		}

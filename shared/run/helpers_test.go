@@ -52,12 +52,17 @@ func (s *scripted) Describe() model.Description {
 }
 
 func (s *scripted) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Part, error] {
+	return func(yield func(model.Part, error) bool) { s.Ask(ctx, r)(yield) }
+}
+
+// Ask implements model.Asker, so that the tests of this package send first calls while their runs begin.
+func (s *scripted) Ask(ctx context.Context, r model.Request) iter.Seq2[model.Part, error] {
+	s.mu.Lock()
+	play := s.answers[min(len(s.received), len(s.answers)-1)]
+	s.received = append(s.received, model.Request{Messages: append([]model.Message{}, r.Messages...), Tools: r.Tools,
+		Whole: r.Whole})
+	s.mu.Unlock()
 	return func(yield func(model.Part, error) bool) {
-		s.mu.Lock()
-		play := s.answers[min(len(s.received), len(s.answers)-1)]
-		s.received = append(s.received, model.Request{Messages: append([]model.Message{}, r.Messages...), Tools: r.Tools,
-			Whole: r.Whole})
-		s.mu.Unlock()
 		if err := play(ctx, func(p model.Part) bool { return yield(p, nil) }); err != nil {
 			yield(model.Part{}, err)
 		}

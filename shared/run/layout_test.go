@@ -25,6 +25,7 @@ var layers = []string{
 	"end.go",      // how a leg ends
 	"messages.go", // the messages of a run
 	"leg.go",      // the leg and its checkpoints
+	"first.go",    // the model call that is sent while a run begins
 	"registry.go", // the leases of this process
 	"outbox.go",   // the events of a leg
 	"state.go",    // what is stored of a run between two legs

@@ -69,6 +69,8 @@ type leg struct {
 	caller Caller
 	// history are the messages of earlier runs. nil means that they are not read yet.
 	history []json.RawMessage
+	// first is the model call that was sent while the run began. It is nil if there is none, or if it is read already.
+	first *firstCall
 	// wasPaused means that the run was paused before this leg.
 	wasPaused bool
 	// start is when this leg started.
@@ -78,6 +80,8 @@ type leg struct {
 	// saved is the part of the state that the last of the leg's steps checkpoints has stored.
 	saved growing
 	steps int
+	// span is nil until the leg is executed or its first model call is sent.
+	span trace.Span
 	// how is how the leg has ended, for its span. Its status may also be trace.HandedOver.
 	how struct{ status, kind string }
 }
@@ -85,6 +89,17 @@ type leg struct {
 // traced is the model as spans show it.
 func (l *leg) traced() trace.Model {
 	return trace.Model{Provider: l.agent.Agent.Model.Provider, ID: l.about.ID}
+}
+
+// traceIn returns a context with the span of the leg.
+func (l *leg) traceIn(ctx context.Context) context.Context {
+	if l.span != nil {
+		return trace.With(ctx, l.span)
+	}
+	ctx, l.span = trace.Leg(trace.Continue(ctx, l.caller.Trace), l.tracer, trace.Run{
+		ID: l.head.RunID, AgentID: l.agent.ID, AgentName: l.agent.Name, Model: l.traced(), Attempt: l.row.Attempt,
+	})
+	return ctx
 }
 
 // newLeg makes the leg of a row. An agent without a model can only end the run.
@@ -127,7 +142,9 @@ func (l *leg) enter(ctx context.Context, id uuid.UUID) (_ context.Context, stop 
 	limit, used := l.agent.Timeout, l.state.Duration-l.pausedAfter
 	cause := fault.Public(fault.Internal, fmt.Sprintf("The run took longer than its limit of %s", limit), errTimedOut)
 	ctx, stopAtLimit := context.WithTimeoutCause(ctx, limit-used, cause)
+	stopFirst := l.first.follow(ctx)
 	return ctx, func() {
+		stopFirst()
 		stopAtLimit()
 		stopAtEnd()
 		l.lease.cancel(nil)

@@ -13,12 +13,10 @@ import (
 // execute executes a leg from its position to the end of the run, its pause or its hand-over. It is the only way
 // into a run: started, continued and claimed runs differ only in where they begin.
 func (l *leg) execute(ctx context.Context, at position) {
-	ctx, span := trace.Leg(trace.Continue(ctx, l.caller.Trace), l.tracer, trace.Run{
-		ID: l.head.RunID, AgentID: l.agent.ID, AgentName: l.agent.Name, Model: l.traced(), Attempt: l.row.Attempt,
-	})
+	ctx = l.traceIn(ctx)
 	defer func() {
 		usd := float64(Cost(l.agent.price, l.Usage)) / 1e6
-		trace.EndLeg(span, l.how.status, l.how.kind, l.Usage.Input, l.Usage.Output, usd)
+		trace.EndLeg(l.span, l.how.status, l.how.kind, l.Usage.Input, l.Usage.Output, usd)
 	}()
 	defer l.recordPanic()
 	l.finish(ctx, l.converse(ctx, at))
@@ -75,8 +73,18 @@ func (l *leg) prepare(ctx context.Context, at position) (messages []model.Messag
 	if err := l.mayContinue(ctx); err != nil { // before tools are connected, or called because of an answer
 		return nil, toolbox{}, err
 	}
-	if messages, err = l.conversation(at); err != nil {
+	if l.first != nil {
+		if messages, err = l.first.messages, l.first.err; err == nil {
+			<-l.first.listed
+		}
+	} else {
+		messages, err = l.conversation(at)
+	}
+	if err != nil {
 		return nil, toolbox{}, err
+	}
+	if l.first != nil && l.first.tools != nil {
+		return messages, *l.first.tools, nil
 	}
 	if tools, err = l.loadTools(ctx); err != nil || at != atAnswers {
 		return messages, tools, err

@@ -50,7 +50,7 @@ func (l *leg) pastMessages() (out []model.Message, err error) {
 	if l.row.History != nil {
 		return claimedMessages(l.row.History)
 	}
-	if !l.agent.AddHistoryToContext {
+	if !l.readsHistory() {
 		return nil, nil
 	}
 	if l.history == nil {
@@ -72,6 +72,9 @@ func (l *leg) pastMessages() (out []model.Message, err error) {
 	l.history = nil // It may be large, and is needed only once.
 	return out, nil
 }
+
+// readsHistory reports whether the model receives earlier runs of the session.
+func (l *leg) readsHistory() bool { return l.agent.AddHistoryToContext && l.row.History == nil }
 
 // claimedMessages returns the conversation that the caller sent.
 func claimedMessages(history json.RawMessage) (out []model.Message, err error) {

@@ -21,6 +21,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/limit"
+	"github.com/keyway-agents/keyway/shared/model"
 	"github.com/keyway-agents/keyway/shared/pgvalue"
 	"github.com/keyway-agents/keyway/shared/queue"
 	"github.com/keyway-agents/keyway/shared/store"
@@ -264,14 +265,29 @@ func (r *Runner) begin(ctx context.Context, l *leg, id *uuid.UUID, in Input) err
 		Leg: id, Request: in.Request, Budget: r.budget(in.Spender, l.caller, l.agent),
 		MaxState: in.MaxState,
 	}
-	if l.agent.AddHistoryToContext && !l.row.Background && len(in.History) == 0 {
+	if l.readsHistory() && !l.row.Background {
 		options.History = l.agent.NumHistoryRuns
 	}
+	asker, ok := l.agent.Model.(model.Asker)
+	if ok && !l.row.Background && (options.History > 0 || !l.readsHistory()) {
+		options.Ready = func(begun store.BeginResult) {
+			if l.first == nil { // Otherwise the statement was repeated, and the call is sent already.
+				l.history = begun.History
+				l.askFirst(ctx, asker)
+			}
+		}
+	}
 	begun, err := r.db.BeginRun(context.WithoutCancel(ctx), l.row, options)
+	if err != nil && l.first != nil {
+		l.first.cancel(err)
+	}
 	if store.Transient(err) {
 		r.undo(l.row.RunID, func(ctx context.Context) error { return r.db.WithdrawRun(ctx, l.row.RunID, id) })
 	}
-	l.row.SessionState, l.row.StateInSession, l.history = begun.State, begun.StateInSession, begun.History
+	l.row.SessionState, l.row.StateInSession = begun.State, begun.StateInSession
+	if l.first == nil {
+		l.history = begun.History
+	}
 	return err
 }
 

@@ -19,12 +19,6 @@ import (
 	"github.com/keyway-agents/keyway/shared/wire"
 )
 
-// toolbox holds the tools that the model may call in one run.
-type toolbox struct {
-	byName map[string]tool.Tool
-	specs  []model.ToolSpec
-}
-
 // loadTools lists the tools that the model is offered. If they cannot be listed, the run ends: the model would
 // otherwise answer without tools that the operator expects it to have.
 func (l *leg) loadTools(ctx context.Context) (toolbox, error) {

@@ -134,6 +134,9 @@ func Continue(ctx context.Context, parent string) context.Context {
 	return w3c.Extract(ctx, propagation.MapCarrier{"traceparent": parent})
 }
 
+// With returns a context in which span is the parent of those that are started.
+func With(ctx context.Context, span Span) context.Context { return trace.ContextWithSpan(ctx, span) }
+
 // Outgoing adds the header traceparent to requests whose context has a span that is recorded, so that the trace
 // continues in the other program.
 func Outgoing(next http.RoundTripper) http.RoundTripper { return outgoing{next} }
