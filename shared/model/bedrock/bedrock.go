@@ -18,6 +18,7 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 
 	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/model/names"
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
@@ -122,16 +123,24 @@ func (m *Model) Describe() model.Description {
 // after a clean end of the body. The model's reasoning isn't part of the answer's text, but
 // of Part.Reasoning and, where the API requires it back, of End.Opaque.
 func (m *Model) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Part, error] {
+	return func(yield func(model.Part, error) bool) { m.Ask(ctx, r)(yield) }
+}
+
+// Ask implements model.Asker.
+func (m *Model) Ask(ctx context.Context, r model.Request) iter.Seq2[model.Part, error] {
+	request, cancel := context.WithCancel(ctx)
+	resp, tools, err := m.request(request, r)
 	return func(yield func(model.Part, error) bool) {
-		request, cancel := context.WithCancel(ctx)
 		defer cancel()
-		piece := func(p model.Part) bool { return yield(p, nil) }
 		var end *model.End
-		var err error
-		if r.Whole {
-			end, err = m.whole(request, r, piece)
-		} else {
-			end, err = m.stream(request, cancel, r, piece)
+		if err == nil {
+			defer func() { _ = resp.Body.Close() }()
+			piece := func(p model.Part) bool { return yield(p, nil) }
+			if r.Whole {
+				end, err = m.whole(resp, tools, piece)
+			} else {
+				end, err = m.stream(resp, tools, cancel, piece)
+			}
 		}
 		switch {
 		case err == nil && end == nil: // the consumer stopped reading
@@ -143,4 +152,21 @@ func (m *Model) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Par
 			yield(model.Part{End: end}, nil)
 		}
 	}
+}
+
+// request sends a request, and returns the names that the tools have in it.
+func (m *Model) request(ctx context.Context, r model.Request) (*http.Response, *names.Map, error) {
+	c, err := m.options.conversation(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	client, operation := m.client, "converse-stream"
+	if r.Whole {
+		client, operation = m.wholeClient, "converse"
+	}
+	resp, err := m.post(ctx, client, operation, c.request)
+	if err != nil {
+		return nil, nil, m.options.callError(err)
+	}
+	return resp, c.names, nil
 }

@@ -2,7 +2,6 @@ package bedrock
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,30 +13,23 @@ import (
 
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/model/names"
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
-// stream requests a streamed answer, yields its text and returns its End. A nil End
+// stream reads a streamed answer, yields its text and returns its End. A nil End
 // without an error means that the consumer stopped reading.
 //
 // The events messageStop and metadata (the usage) come last, in this order. stream
 // waits for both, but a stream that ends or loses its connection between them is
 // complete. cancel ends the request if the body does not end after them.
 func (m *Model) stream(
-	ctx context.Context, cancel func(), r model.Request, yield func(model.Part) bool,
+	resp *http.Response, tools *names.Map, cancel func(), yield func(model.Part) bool,
 ) (*model.End, error) {
-	c, err := m.options.conversation(r)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := m.post(ctx, m.client, "converse-stream", c.request)
-	if err != nil {
-		return nil, m.options.callError(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	a := &answer{tools: c.names}
+	a := &answer{tools: tools}
 	events := eventReader{body: limitedBody{body: resp.Body}}
 	any := false
+	var err error
 	for {
 		var name string
 		var event streamEvent

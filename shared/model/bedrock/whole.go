@@ -2,30 +2,22 @@ package bedrock
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/model"
+	"github.com/keyway-agents/keyway/shared/model/names"
 	"github.com/keyway-agents/keyway/shared/model/upstream"
 )
 
-// whole requests an answer in one piece, yields its text and returns its End. A nil End
+// whole reads an answer in one piece, yields its text and returns its End. A nil End
 // without an error means that the consumer stopped reading. The header of such a response
 // comes only when the answer is complete, so only ctx limits the wait for it.
-func (m *Model) whole(ctx context.Context, r model.Request, yield func(model.Part) bool) (*model.End, error) {
-	c, err := m.options.conversation(r)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := m.post(ctx, m.wholeClient, "converse", c.request)
-	if err != nil {
-		return nil, m.options.callError(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
+func (m *Model) whole(resp *http.Response, tools *names.Map, yield func(model.Part) bool) (*model.End, error) {
 	data, err := io.ReadAll(&limitedBody{body: resp.Body, left: upstream.MaxEvent})
 	if err != nil {
 		return nil, readError(err)
@@ -39,7 +31,7 @@ func (m *Model) whole(ctx context.Context, r model.Request, yield func(model.Par
 		err := errors.New("bedrock: a message without stopReason")
 		return nil, fault.Public(fault.Upstream, upstream.NoAnswer, err)
 	}
-	a := &answer{tools: c.names, stop: out.StopReason, usage: out.Usage}
+	a := &answer{tools: tools, stop: out.StopReason, usage: out.Usage}
 	var text, reasoning string
 	textBlocks := 0
 	for i, block := range out.Output.Message.Content {
