@@ -37,8 +37,8 @@ func newRun(status string) store.Run {
 	return r
 }
 
-// start begins a run with a budget. A RUNNING one has a leg whose id is the run's, and is told of before its commit, as
-// requests are.
+// start begins a run with a budget. A RUNNING one has a leg whose id is the run's, and its rows are read before its
+// commit, as those of requests are.
 func start(ctx context.Context, db *store.DB, r store.Run, b store.Budget) error {
 	o := store.BeginOptions{Budget: b}
 	if r.Status == "RUNNING" {

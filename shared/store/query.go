@@ -170,8 +170,8 @@ func (e executor) batch(ctx context.Context, b *pgx.Batch, read func(pgx.BatchRe
 		for _, q := range b.QueuedQueries {
 			one.Queue(q.SQL, e.arguments(q.Arguments)...)
 		}
-		if e.tells(conn) {
-			return e.sendTelling(ctx, conn, &one, read)
+		if e.callsReady(conn) {
+			return e.sendReporting(ctx, conn, &one, read)
 		}
 		answers := conn.SendBatch(ctx, &one)
 		err := read(answers)

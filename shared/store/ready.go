@@ -3,6 +3,8 @@ package store
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -10,36 +12,38 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// telling returns an executor whose batches call ready when their rows are read and their transaction is not committed
-// yet. A commit waits for the disk, and PostgreSQL sends the rows of a batch with the end of the commit, unless the
-// client asks for them before. The message Flush does that, in the same write as the statements.
+// reporting returns an executor whose batches call ready when their rows are read and their transaction is not
+// committed yet. A commit waits for the disk, and PostgreSQL sends the rows of a batch with the end of the commit,
+// unless the client asks for them before. The message Flush does that, in the same write as the statements.
 //
 // What ready learns may never be stored: the commit can fail. If the batch is repeated, ready is called again. In the
 // modes of pgx that Keyway itself does not choose, it is not called.
-func (e executor) telling(ready func()) executor {
+func (e executor) reporting(ready func()) executor {
 	e.ready = ready
 	return e
 }
 
-// tells reports whether a batch on this connection calls ready.
-func (e executor) tells(conn *pgx.Conn) bool {
+// callsReady reports whether a batch on this connection calls ready.
+func (e executor) callsReady(conn *pgx.Conn) bool {
 	mode := conn.Config().DefaultQueryExecMode
 	return e.ready != nil && (mode == pgx.QueryExecModeCacheStatement || mode == pgx.QueryExecModeExec)
 }
 
-// sendTelling executes a batch as pgx does, and calls ready between its rows and its commit.
-func (e executor) sendTelling(
+// sendReporting executes a batch as pgx does, and calls ready between its rows and its commit.
+func (e executor) sendReporting(
 	ctx context.Context, conn *pgx.Conn, b *pgx.Batch, read func(pgx.BatchResults) error,
 ) error {
-	named := conn.Config().DefaultQueryExecMode != pgx.QueryExecModeExec
-	statements := make([]*pgconn.StatementDescription, len(b.QueuedQueries))
-	for i, q := range b.QueuedQueries {
+	for _, q := range b.QueuedQueries {
 		var err error
-		if q.Arguments, err = e.rewrite(ctx, conn, q); err == nil && named {
-			// It sends nothing if the connection has prepared the statement before.
-			statements[i], err = conn.Prepare(ctx, q.SQL, q.SQL)
+		if q.Arguments, err = e.rewrite(ctx, conn, q); err != nil {
+			return err
 		}
-		if err != nil {
+	}
+	statements := make([]*pgconn.StatementDescription, len(b.QueuedQueries))
+	if conn.Config().DefaultQueryExecMode != pgx.QueryExecModeExec {
+		var err error
+		if statements, err = prepared(ctx, conn.PgConn(), b.QueuedQueries); err != nil {
+			_ = conn.Close(ctx) // It may have some of the names.
 			return err
 		}
 	}
@@ -59,6 +63,53 @@ func (e executor) sendTelling(
 	}
 	closed := answers.Close()
 	return cmp.Or(err, closed)
+}
+
+// prepared returns the descriptions of queries. Those that the connection has not prepared are prepared in one round
+// trip. Their names are hashes of the texts, as pgx's are.
+func prepared(
+	ctx context.Context, conn *pgconn.PgConn, queries []*pgx.QueuedQuery,
+) ([]*pgconn.StatementDescription, error) {
+	const key = "keyway.prepared"
+	known, ok := conn.CustomData()[key].(map[string]*pgconn.StatementDescription)
+	if !ok {
+		known = map[string]*pgconn.StatementDescription{}
+		conn.CustomData()[key] = known
+	}
+	all := make([]*pgconn.StatementDescription, len(queries))
+	var missing []*pgconn.StatementDescription
+	for i, q := range queries {
+		if all[i] = known[q.SQL]; all[i] == nil {
+			hash := sha256.Sum256([]byte(q.SQL))
+			all[i] = &pgconn.StatementDescription{Name: "keyway_" + hex.EncodeToString(hash[:16]), SQL: q.SQL}
+			missing = append(missing, all[i])
+		}
+	}
+	if len(missing) == 0 {
+		return all, nil
+	}
+	p := conn.StartPipeline(ctx)
+	for _, d := range missing {
+		p.SendPrepare(d.Name, d.SQL, nil)
+	}
+	err := p.Sync()
+	for _, d := range missing {
+		if err != nil {
+			break
+		}
+		var answer any
+		if answer, err = p.GetResults(); err == nil {
+			described, ok := answer.(*pgconn.StatementDescription)
+			if !ok {
+				err = fmt.Errorf("expected a description, got %T", answer)
+				break
+			}
+			d.ParamOIDs, d.Fields = described.ParamOIDs, described.Fields
+			known[d.SQL] = d
+		}
+	}
+	closed := p.Close()
+	return all, cmp.Or(err, closed)
 }
 
 // rewrite replaces the names of arguments in the text of a query by numbers, and returns the arguments in their order.
