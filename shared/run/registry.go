@@ -212,10 +212,10 @@ func (g *registry) keepLeases(leases []*lease) {
 	ctx, done := context.WithTimeout(context.Background(), pulseTimeout)
 	defer done()
 	now, renew := g.now(), false
-	legs, byLeg := make([]store.Leg, len(leases)), map[store.Leg]*lease{}
+	legs := make([]store.Leg, len(leases))
 	g.mu.Lock()
 	for i, l := range leases {
-		legs[i], byLeg[l.Leg] = l.Leg, l
+		legs[i] = l.Leg
 		renew = renew || now.Sub(l.renewed) >= renewEvery
 	}
 	g.mu.Unlock()
@@ -225,8 +225,8 @@ func (g *registry) keepLeases(leases []*lease) {
 		return
 	}
 	g.mu.Lock()
-	for _, p := range pulses {
-		switch l := byLeg[p.Leg]; {
+	for i, p := range pulses {
+		switch l := leases[i]; {
 		case p.Deleted:
 			l.lose(errDeleted)
 		case p.Lost:

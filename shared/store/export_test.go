@@ -84,3 +84,6 @@ func MetricsQuery(db *DB, v Viewer, q UsageQuery) (string, pgx.NamedArgs) {
 	sql, args := metricsQuery(v, q)
 	return db.text(sql), args
 }
+
+// DropUnusedCaches is dropUnusedCaches.
+var DropUnusedCaches = dropUnusedCaches

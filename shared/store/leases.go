@@ -65,7 +65,8 @@ type Pulse struct {
 
 // Pulse is the statement that a process executes twice a second for all its legs together; run's registry describes
 // it. With renew it also renews their leases. It waits for no run: the lease of a row that is locked, or is changed at
-// this moment, is not renewed, and the next call tries again. A leg that has ended is neither lost nor renewed.
+// this moment, is not renewed, and the next call tries again. A leg that has ended is neither lost nor renewed. The
+// result has the order of legs.
 func (db *DB) Pulse(ctx context.Context, legs []Leg, renew bool) ([]Pulse, error) {
 	// Most pulses only read, which is cheap: a write each half second would fill the write-ahead log and keep vacuum busy.
 	// The rows are locked in the order of their ids, as by DeleteSessions, so that the two do not wait for each other.
@@ -89,24 +90,43 @@ func (db *DB) Pulse(ctx context.Context, legs []Leg, renew bool) ([]Pulse, error
 	for i, l := range legs {
 		runs[i], attempts[i], ids[i] = l.RunID, int32(l.Attempt), l.ID
 	}
-	pulses, err := list(ctx, db.leases, scanPulse, `
+	// Only rows with news are sent: there are none in nearly all pulses, and a process may have thousands of legs.
+	pulses := make([]Pulse, len(legs))
+	for i := range legs {
+		pulses[i].Leg = legs[i]
+	}
+	rows, err := list(ctx, db.leases, scanPulse, `
 		WITH mine AS (
-			SELECT * FROM unnest(@runs::uuid[], @attempts::integer[], @legs::uuid[]) AS m (run_id, attempt, leg)
+			SELECT * FROM unnest(@runs::uuid[], @attempts::integer[], @legs::uuid[]) WITH ORDINALITY
+				AS m (run_id, attempt, leg, place)
 		)`+with+`
-		SELECT m.run_id, m.attempt, m.leg, r.run_id IS NULL, (r.attempt, r.leg) IS DISTINCT FROM (m.attempt, m.leg),
-			COALESCE(r.cancel_requested, false), `+column+`
-		FROM mine m LEFT JOIN keyway.runs r ON r.run_id = m.run_id`,
+		SELECT * FROM (
+			SELECT m.place, r.run_id IS NULL AS deleted, (r.attempt, r.leg) IS DISTINCT FROM (m.attempt, m.leg) AS lost,
+				COALESCE(r.cancel_requested, false) AS cancel, `+column+` AS renewed
+			FROM mine m LEFT JOIN keyway.runs r ON r.run_id = m.run_id
+		) p WHERE deleted OR lost OR cancel OR renewed`,
 		pgx.NamedArgs{"runs": runs, "attempts": attempts, "legs": ids})
 	if err != nil {
 		return nil, fmt.Errorf("pulse: %w", kindOf(err))
 	}
+	for _, n := range rows {
+		p := &pulses[n.place-1]
+		p.Deleted, p.Lost, p.Cancel, p.Renewed = n.Deleted, n.Lost, n.Cancel, n.Renewed
+	}
 	return pulses, nil
 }
 
+// news is a row of Pulse's statement. place is that of its leg, from 1 on.
+type news struct {
+	Pulse
+
+	place int
+}
+
 // scanPulse reads a row of Pulse's statement.
-func scanPulse(row pgx.CollectableRow) (p Pulse, err error) {
-	err = row.Scan(&p.RunID, &p.Attempt, &p.ID, &p.Deleted, &p.Lost, &p.Cancel, &p.Renewed)
-	return p, err
+func scanPulse(row pgx.CollectableRow) (n news, err error) {
+	err = row.Scan(&n.place, &n.Deleted, &n.Lost, &n.Cancel, &n.Renewed)
+	return n, err
 }
 
 // LeaseLeft returns for how long the lease of a running run is still valid, and the run's spender. running is false

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -366,5 +367,24 @@ func TestARepeatedStatementDoesNotMatchALegOfThePreviousRelease(t *testing.T) {
 	sql(t, url, strings.ReplaceAll(claimOfSchema6, "$1", "'"+claimed.RunID.String()+"'"))
 	if r, ok, err := db.ClaimRun(t.Context(), claimed.RunID, l.ID, store.Places{}); err != nil || ok {
 		t.Errorf("the claim was repeated: attempt %d, %t, %v", r.Attempt, ok, err)
+	}
+}
+
+// A process with a thousand open streams sends this statement twice a second, and nearly always nothing has changed.
+func TestAPulseWithoutNewsAllocatesLittle(t *testing.T) { //nolint:paralleltest // it counts allocations
+	db := storetest.Open(t, store.Options{URL: storetest.URL(t)})
+	legs := make([]store.Leg, 200)
+	for i := range legs {
+		legs[i] = leg(begin(t, db, "ann", strconv.Itoa(i), 0))
+	}
+	ask := func() {
+		list, err := db.Pulse(t.Context(), legs, false)
+		if err != nil || len(list) != len(legs) || list[7] != (store.Pulse{Leg: legs[7]}) {
+			t.Fatalf("%d %v", len(list), err)
+		}
+	}
+	ask()
+	if n := testing.AllocsPerRun(20, ask); n > 3*float64(len(legs)) {
+		t.Errorf("%.0f allocations for %d legs", n, len(legs))
 	}
 }

@@ -180,6 +180,17 @@ func modeOf(c *pgx.ConnConfig, unnamed bool) pgx.QueryExecMode {
 	return mode
 }
 
+// dropUnusedCaches keeps a connection from allocating the caches that its mode does not use. pgx makes both for each
+// connection, with room for all entries: 54 KB each.
+func dropUnusedCaches(c *pgx.ConnConfig) {
+	if c.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement {
+		c.StatementCacheCapacity = 0
+	}
+	if c.DefaultQueryExecMode != pgx.QueryExecModeCacheDescribe {
+		c.DescriptionCacheCapacity = 0
+	}
+}
+
 // considerNames sends statements without names from now on if this error shows that names do not work: a pooler has
 // given the connection another session, in which the name is missing or another client has used it. A name is a hash of
 // its statement, so it never stands for another one. The pooler may be new; Probe has not seen it then.

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/store/storetest"
@@ -182,5 +184,18 @@ func TestATransactionOfAProxyIsCommitted(t *testing.T) {
 	_, err = open(t, store.Options{URL: address}).Session(t.Context(), ann, "kept", "")
 	if errors.Is(err, fault.NotFound) {
 		t.Error("the acknowledged write is gone")
+	}
+}
+
+func TestAConnectionHasNoCacheThatItsModeDoesNotUse(t *testing.T) {
+	t.Parallel()
+	for mode, want := range map[pgx.QueryExecMode][2]int{
+		pgx.QueryExecModeCacheStatement: {512, 0}, pgx.QueryExecModeCacheDescribe: {0, 512}, pgx.QueryExecModeExec: {0, 0},
+	} {
+		c := &pgx.ConnConfig{DefaultQueryExecMode: mode, StatementCacheCapacity: 512, DescriptionCacheCapacity: 512}
+		store.DropUnusedCaches(c)
+		if got := [2]int{c.StatementCacheCapacity, c.DescriptionCacheCapacity}; got != want {
+			t.Errorf("%v: %v, want %v", mode, got, want)
+		}
 	}
 }

@@ -92,6 +92,18 @@ func simple(arg any) any {
 			return nil
 		}
 		return pgtype.UUID{Bytes: *v, Valid: true}
+	case []uuid.UUID:
+		if v == nil {
+			return nil
+		}
+		return array(v, len("00000000-0000-0000-0000-000000000000"), func(to []byte, id uuid.UUID) []byte {
+			return append(to, id.String()...)
+		})
+	case []int32:
+		if v == nil {
+			return nil
+		}
+		return array(v, len("1"), func(to []byte, n int32) []byte { return strconv.AppendInt(to, int64(n), 10) })
 	case int:
 		return strconv.Itoa(v)
 	case int64:
@@ -109,6 +121,18 @@ func simple(arg any) any {
 		}
 	}
 	return arg
+}
+
+// array returns the text of an array of PostgreSQL, whose elements are some size bytes long and need no quotes.
+func array[T any](elements []T, size int, add func([]byte, T) []byte) string {
+	text := append(make([]byte, 0, 2+len(elements)*(size+1)), '{')
+	for i, e := range elements {
+		if i > 0 {
+			text = append(text, ',')
+		}
+		text = add(text, e)
+	}
+	return string(append(text, '}'))
 }
 
 // arguments returns the arguments of a query for pgx.

@@ -95,7 +95,10 @@ func Open(o Options) (*DB, error) {
 	unnamed := new(atomic.Bool)
 	unnamed.Store(o.Unnamed)
 	c.BeforeConnect = func(ctx context.Context, c *pgx.ConnConfig) error {
-		defer func() { c.DefaultQueryExecMode = modeOf(c, unnamed.Load()) }()
+		defer func() {
+			c.DefaultQueryExecMode = modeOf(c, unnamed.Load())
+			dropUnusedCaches(c)
+		}()
 		return o.beforeConnect(ctx, c)
 	}
 	c.AfterConnect = registerTypes

@@ -150,6 +150,7 @@ func (t Target) connect(ctx context.Context) (*pgx.Conn, error) {
 		return nil, err
 	}
 	c.DefaultQueryExecMode = pgx.QueryExecModeExec
+	c.StatementCacheCapacity, c.DescriptionCacheCapacity = 0, 0 // pgx would allocate 54 KB for each
 	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, connectTimeout)
 	return pgx.ConnectConfig(ctx, c)
 }
