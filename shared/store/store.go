@@ -23,7 +23,7 @@ import (
 )
 
 // SchemaVersion is the number of the migration that the queries of this package are written for.
-const SchemaVersion = 22
+const SchemaVersion = 23
 
 // MaxSessionID is the maximum length of a session id, in bytes.
 const MaxSessionID = 255

@@ -31,7 +31,8 @@ type Swept struct {
 const (
 	oldEvents   = `keyway.runs r WHERE streamed AND finished_at < now() - make_interval(secs => @keep)`
 	oldRuns     = `keyway.runs r WHERE finished_at < now() - make_interval(secs => @keep)`
-	oldSessions = `keyway.sessions s WHERE updated_at < now() - make_interval(secs => @keep) AND NOT EXISTS (
+	oldSessions = `keyway.sessions s WHERE updated_at < now() - make_interval(secs => @keep)
+		AND updated_minute <= (now() - make_interval(secs => @keep)) AT TIME ZONE 'UTC' AND NOT EXISTS (
 		SELECT FROM keyway.runs r WHERE r.owner = s.owner AND r.session_id = s.session_id AND r.finished_at IS NULL)`
 )
 
@@ -51,7 +52,7 @@ const (
 	sweepSessions = `
 		WITH held AS (
 			SELECT owner, session_id FROM ` + oldSessions + `
-			ORDER BY updated_at LIMIT @batch FOR UPDATE SKIP LOCKED
+			ORDER BY updated_minute LIMIT @batch FOR UPDATE SKIP LOCKED
 		), runs AS (
 			SELECT r.run_id FROM keyway.runs r JOIN held h USING (owner, session_id) ORDER BY r.run_id FOR UPDATE OF r
 		)
