@@ -1,6 +1,7 @@
 package mcp
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -132,6 +133,11 @@ func (m Message) request(h http.Header) (q request, e *Error) {
 	wrong := func(status, code int, text string) (request, *Error) {
 		return q, &Error{Status: status, ID: m.ID, Code: code, Text: text}
 	}
+	for _, name := range []string{VersionHeader, methodHeader, nameHeader} {
+		if len(h.Values(name)) > 1 { // a proxy may decide by another one than this server
+			return wrong(http.StatusBadRequest, CodeHeader, name+" must be sent once")
+		}
+	}
 	q.version = h.Get(VersionHeader)
 	asJSON, asEvents := accepted(h.Values("Accept"))
 	kind, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
@@ -158,7 +164,7 @@ func (m Message) request(h http.Header) (q request, e *Error) {
 		// What an older client can do, it has said in another request, and no process remembers that.
 		return q, nil
 	}
-	named, name := h.Get(nameHeader), ""
+	named, name := decoded(h.Get(nameHeader)), ""
 	switch {
 	case h.Get(methodHeader) != m.Method:
 		return wrong(http.StatusBadRequest, CodeHeader, methodHeader+" must be the method of the message")
@@ -176,6 +182,22 @@ func (m Message) request(h http.Header) (q request, e *Error) {
 			"params._meta must have the member "+metaCapabilities+", an object of objects")
 	}
 	return q, nil
+}
+
+// decoded returns the text of a header that its client has encoded, because it is no plain ASCII
+// (https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http#value-encoding). Any other
+// header is returned as it is.
+func decoded(header string) string {
+	inner, begins := strings.CutPrefix(header, "=?base64?")
+	inner, ends := strings.CutSuffix(inner, "?=")
+	if !begins || !ends {
+		return header
+	}
+	text, err := base64.StdEncoding.DecodeString(inner)
+	if err != nil {
+		return ""
+	}
+	return string(text)
 }
 
 // readMeta reads the version and the token in _meta.

@@ -284,6 +284,42 @@ func TestEveryRequestIsAnsweredAsByTheOfficialSDK(t *testing.T) {
 	}
 }
 
+// A header that is read in two ways would let a proxy decide about another tool than the one that is called.
+func TestTheHeadersOfAMessageAreReadInOneWay(t *testing.T) {
+	t.Parallel()
+	const called, twice, wrong = `"result"`, "must be sent once", "must be the name of the tool"
+	for _, c := range []struct {
+		tool, name  string // in the body and in the header
+		more, value string // one more header
+		want        string
+	}{
+		{"answers", "answers", "", "", called},
+		{"answers", "=?base64?YW5zd2Vycw==?=", "", "", called}, // as the protocol demands
+		{"wörter", "=?base64?d8O2cnRlcg==?=", "", "", "unknown tool"},
+		{"answers", "=?base64?YW5zd2Vycw?=", "", "", wrong},
+		{"answers", "=?BASE64?YW5zd2Vycw==?=", "", "", wrong},
+		{"answers", "=?base64?=", "", "", wrong},
+		{"=?base64?YW5zd2Vycw==?=", "=?base64?YW5zd2Vycw==?=", "", "", wrong},
+		{"answers", "answers", "Mcp-Name", "asks", twice},
+		{"answers", "answers", "Mcp-Method", "tools/list", twice},
+		{"answers", "answers", "Mcp-Protocol-Version", "2025-11-25", twice},
+	} {
+		h := http.Header{
+			"Content-Type": {"application/json"}, "Accept": {"*/*"}, "Mcp-Protocol-Version": {mcp.Stateless},
+			"Mcp-Method": {"tools/call"}, "Mcp-Name": {c.name},
+		}
+		if c.more != "" {
+			h.Add(c.more, c.value)
+		}
+		w := ours(h, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"`+c.tool+`","arguments":{},"_meta":{`+
+			`"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}`)
+		refused := c.want == twice || c.want == wrong
+		if !strings.Contains(w.Body.String(), c.want) || refused != strings.Contains(w.Body.String(), `"code":-32020`) {
+			t.Errorf("%s with Mcp-Name %s and %s: %d %s", c.tool, c.name, c.more, w.Code, w.Body)
+		}
+	}
+}
+
 // Where the package answers otherwise than the SDK, it is on purpose.
 func TestTheDifferencesToTheOfficialSDKAreKnown(t *testing.T) {
 	t.Parallel()
