@@ -62,8 +62,8 @@ func (m *Model) send(ctx context.Context, client *http.Client, address string, d
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("User-Agent", upstream.UserAgent)
 	hash := sha256.Sum256(data)
-	now := time.Now().Add(time.Duration(m.skew.Load()))
-	err = m.signer.SignHTTP(ctx, m.credentials, r, hex.EncodeToString(hash[:]), "bedrock", m.options.Region, now)
+	now, region := time.Now().Add(time.Duration(m.skew.Load())), withoutFIPS(m.options.Region)
+	err = m.signer.SignHTTP(ctx, m.credentials, r, hex.EncodeToString(hash[:]), "bedrock", region, now)
 	if err != nil {
 		return nil, err
 	}

@@ -27,15 +27,19 @@ func TestEachPartitionOfAWSHasItsOwnHost(t *testing.T) {
 		"fips-us-east-1":     "bedrock-runtime-fips.us-east-1.amazonaws.com",
 		"fips-us-gov-west-1": "bedrock-runtime-fips.us-gov-west-1.amazonaws.com",
 	} {
-		var host string
+		var host, signed string
 		client := &http.Client{Transport: modeltest.Transport(func(r *http.Request) (*http.Response, error) {
-			host = r.URL.Host
+			host, signed = r.URL.Host, r.Header.Get("Authorization")
 			return nil, io.ErrUnexpectedEOF
 		})}
 		o := bedrock.Options{ID: "m", Region: region, Credentials: credentials, HTTPClient: client}
 		modeltest.Collect(t.Context(), t, bedrock.NewOnce(o), modeltest.Ask("hello"))
 		if host != want {
 			t.Errorf("%s: request to %s, want %s", region, host, want)
+		}
+		// AWS refuses a signature for any other name than the region's own.
+		if own := strings.Split(want, ".")[1]; !strings.Contains(signed, "/"+own+"/bedrock/aws4_request,") {
+			t.Errorf("%s: signed as %s", region, signed)
 		}
 	}
 }
