@@ -251,6 +251,17 @@ func TestARefusalNamesWhatIsMissing(t *testing.T) {
 	}
 }
 
+// A space in an id would make two scopes of one, and a client asks its identity provider for each of them.
+func TestTheHeaderOfARefusalNamesNoScopeThatTheIDOfAnAgentContains(t *testing.T) {
+	t.Parallel()
+	for _, id := range []string{"x agent_os:admin y", `a"b`, "a\\b", "\u00f6", "a\x7f"} {
+		d := policy(t, admin).Decide(&Principal{}, "POST", "/agents/"+id+"/runs")
+		if _, header, _ := fault.Answer(d.Err("")); header.Get("WWW-Authenticate") != `Bearer error="insufficient_scope"` {
+			t.Errorf("%q: %s", id, header)
+		}
+	}
+}
+
 // MightAllow is true for each request that Decide allows, so that a policy built with it
 // never refuses one.
 func TestMightAllowIsNeverNarrowerThanDecide(t *testing.T) {

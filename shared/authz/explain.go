@@ -41,9 +41,19 @@ func (d Decision) Err(id string) error {
 		e.Extra = append(e.Extra, fault.Member{Name: "hint", Value: hint})
 	}
 	// RFC 6750 section 3.1: a 403 names the scopes that are necessary.
-	challenge := fmt.Sprintf("Bearer error=\"insufficient_scope\", scope=%q", strings.Join(texts(d.Missing), " "))
+	challenge := `Bearer error="insufficient_scope"`
+	if missing := texts(d.Missing); !slices.ContainsFunc(missing, isNoToken) {
+		challenge += fmt.Sprintf(", scope=%q", strings.Join(missing, " "))
+	}
 	e.Header = http.Header{"Www-Authenticate": {challenge}}
 	return e
+}
+
+// isNoToken reports whether a scope can't be in a header (RFC 6750 section 3), because the id of an agent is part of it
+// and has other characters. In the id "x agent_os:admin y", a client would read the scope of an administrator, and ask
+// for it.
+func isNoToken(scope string) bool {
+	return strings.ContainsFunc(scope, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' })
 }
 
 // hint returns what the caller of a refused request should know of the token, or "". It quotes and names only what the
