@@ -49,6 +49,9 @@ func (db *DB) RunHead(ctx context.Context, v Viewer, q RunQuery) (RunHead, error
 // RunInProgress returns the head of the newest run of the agent in the owner's session that is in progress and has
 // events. It is fault.NotFound if there is none.
 func (db *DB) RunInProgress(ctx context.Context, owner, sessionID, agentID string) (RunHead, error) {
+	if !ValidID(sessionID, MaxSessionID) {
+		return RunHead{}, fmt.Errorf("run in progress: %w", fault.NotFound)
+	}
 	heads, err := collect[RunHead](ctx, db, `SELECT `+headColumns+` FROM keyway.runs
 		WHERE owner = @owner AND session_id = @session_id AND agent_id = @agent_id AND streamed
 			AND status IN ('PENDING', 'RUNNING')
