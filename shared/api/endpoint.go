@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"errors"
 	"maps"
 	"net/http"
 	"reflect"
@@ -223,9 +224,10 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 	w.Header().Set("Content-Length", strconv.Itoa(length))
 	w.WriteHeader(status)
 	for _, p := range parts {
-		_, _ = w.Write(p) // an error means that the client has gone
+		_, failed := w.Write(p) // an error means that the client has gone
+		err = errors.Join(err, failed)
 	}
-	if b, ok := v.(*borrowed); ok {
+	if b, ok := v.(*borrowed); ok && err == nil { // after an error, net/http's HTTP/2 may still read what was written
 		b.giveBack()
 	}
 	return nil
