@@ -137,6 +137,7 @@ var rooms = map[string]string{
 	"bench": "shared/lambdahttp/lambdatest shared/store/devpg shared/store/wiretap " +
 		"github.com/aws/aws-lambda-go/events github.com/jackc/pgx github.com/modelcontextprotocol/go-sdk gonum.org/v1/plot",
 	"bench/emptylambda": "github.com/aws/aws-lambda-go/lambda",
+	"bench/floor":       "github.com/google/uuid github.com/jackc/pgx",
 	"client":            "github.com/tmaxmax/go-sse",
 	"shared/cli": "shared/ client github.com/google/uuid github.com/alecthomas/kong " +
 		"github.com/fsnotify/fsnotify github.com/aws/aws-lambda-go/events",
