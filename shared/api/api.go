@@ -113,8 +113,8 @@ func (s *Server) Serves(name route.Name) bool { return s.endpoints[name].serve !
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// Answers hold data of one caller, so no cache may store them (RFC 9111, section 5.2.2.5). nosniff keeps browsers
 	// from guessing another media type from the content (WHATWG Fetch, section "X-Content-Type-Options header").
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
+	header := w.Header()
+	header["Cache-Control"], header["X-Content-Type-Options"] = noStore, noSniff
 	if r.Method == http.MethodHead {
 		w = bodyless{w} // net/http drops the body itself, but Lambda does not
 	}
@@ -142,6 +142,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	fault.Write(w, err)
 }
+
+// Each answer has these values. They are not changed: Header.Set makes new ones, and Header.Add copies full ones.
+var noStore, noSniff, jsonMedia = []string{"no-store"}, []string{"nosniff"}, []string{"application/json"}
 
 // statusClientClosedRequest is the status that nginx logs for a client that disconnects
 // before it has an answer. HTTP has no status for it.

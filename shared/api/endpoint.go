@@ -220,7 +220,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 	for _, p := range parts {
 		length += len(p)
 	}
-	w.Header().Set("Content-Type", "application/json")
+	w.Header()["Content-Type"] = jsonMedia
 	w.Header().Set("Content-Length", strconv.Itoa(length))
 	w.WriteHeader(status)
 	for _, p := range parts {

@@ -165,12 +165,17 @@ func (c *connection) waits(who waiter) {
 	}
 	c.of.mu.Lock()
 	defer c.of.mu.Unlock()
-	c.leave()
 	if c.closed {
+		c.leave()
 		return
 	}
-	c.since, c.among = time.Now(), &c.of.waiting[who]
-	c.place = c.among.PushBack(c)
+	c.since = time.Now()
+	if list := &c.of.waiting[who]; c.among == list {
+		list.MoveToBack(c.place) // without an allocation
+	} else {
+		c.leave()
+		c.among, c.place = list, list.PushBack(c)
+	}
 	select {
 	case c.of.changed <- struct{}{}:
 	default:
