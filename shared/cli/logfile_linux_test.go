@@ -45,6 +45,9 @@ func TestAFullDiskDoesNotEndALog(t *testing.T) {
 	if strings.Join(got, ", ") != "lost lines, decision, decision" {
 		t.Error(got)
 	}
+	if n := s.lostLines.Load(); n != 3 { // keyway_lost shows it
+		t.Errorf("%d lines are counted as lost", n)
+	}
 	log := stderr.String()
 	if strings.Count(log, "decisions.jsonl can't be written and loses lines") != 1 ||
 		strings.Count(log, `"msg":"decisions.jsonl is written again","lost_lines":3`) != 1 {

@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -343,4 +344,29 @@ func TestARandomSecretThatLooksLikeDERIsAccepted(t *testing.T) {
 	o.Keys = []token.KeySource{{HMAC: []byte(random)}}
 	c, err := verify(t, o, mint(t, jwt.SigningMethodHS256, []byte(random), alice()))
 	wantSubject(t, "alice", c, err)
+}
+
+// The caller learns nothing of it: the operator's log has the cause.
+func TestARefusalHasTheReasonWhyItsKeyIsPassedOver(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		keys []any
+		want string
+	}{
+		"a weak key": {
+			[]any{jwk(rsaKey().Public(), "good", "sig", "RS256"), jwk(weakKey().Public(), "weak", "", "")}, "has 1024 bits",
+		},
+		"a set without a usable key": {[]any{jwk(ecKey(elliptic.P256()).Public(), "ec", "", "")}, "has no usable key"},
+	} {
+		i := newIssuer(t)
+		i.says(string(must(json.Marshal(map[string]any{"keys": c.keys}))))
+		o := i.options()
+		o.Algorithms = []string{"RS256"}
+		raw := mint(t, jwt.SigningMethodRS256, weakKey(), timeless(), "kid", "weak")
+		_, err := newVerifier(t, o).Verify(t.Context(), []string{raw})
+		wantRefusal(t, err, badSignature)
+		if cause, ok := errors.AsType[token.Cause](err); !ok || !strings.Contains(string(cause), c.want) {
+			t.Errorf("%s: the cause is %q, want %s", name, cause, c.want)
+		}
+	}
 }
