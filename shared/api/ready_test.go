@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/api"
 	"github.com/keyway-agents/keyway/shared/authz"
 	"github.com/keyway-agents/keyway/shared/fault"
+	"github.com/keyway-agents/keyway/shared/logging"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/store"
 	"github.com/keyway-agents/keyway/shared/store/storetest"
@@ -205,6 +207,35 @@ func TestAFloodOfProbesCostsOneCheckASecond(t *testing.T) {
 		}
 		if n := checks.Load() - before; n != 1 {
 			t.Errorf("100 probes of a second cost %d checks", n)
+		}
+	}
+}
+
+// A caller sees a fixed text, and an operator the cause. What the caller sent is in neither.
+func TestTheLineOfARequestSaysWhyItFailed(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	internal := errors.New("no route to 10.1.2.3")
+	for request, c := range map[string]struct {
+		handler http.Handler
+		want    string
+	}{
+		"GET /readyz": {newProbed(t, func(context.Context) error {
+			return fault.Public(fault.Unavailable, "The database is not available", internal)
+		}).handler, "The database is not available: no route to 10.1.2.3"},
+		"POST /agents/a/runs":         {s.handler, "Unprocessable request: body.message missing"},
+		"GET /sessions?limit=planted": {s.handler, "Unprocessable request: query.limit int_parsing"},
+		"GET /sessions?limit=x&page=y&a=b": {
+			s.handler, "Unprocessable request: query.limit int_parsing, query.page int_parsing",
+		},
+	} {
+		var log bytes.Buffer
+		method, target, _ := strings.Cut(request, " ")
+		r := httptest.NewRequestWithContext(t.Context(), method, target, nil)
+		r = r.WithContext(authz.WithPrincipal(r.Context(), callers["ann"]))
+		logging.Requests(slog.New(slog.NewJSONHandler(&log, nil)), c.handler).ServeHTTP(httptest.NewRecorder(), r)
+		if text := log.String(); !strings.Contains(text, `"err":"`+c.want+`"`) || strings.Contains(text, "planted") {
+			t.Errorf("%s: %s", request, text)
 		}
 	}
 }
