@@ -35,3 +35,21 @@ func TestTheHeapGetsItsRoomAfterEachCollection(t *testing.T) { //nolint:parallel
 	}
 	runtime.KeepAlive(live)
 }
+
+// What a command allocates before it does its work stays resident, because the first collection comes later.
+func TestACommandStartsWithLittleGarbage(t *testing.T) { //nolint:paralleltest // it counts allocations
+	command(t, nil, "version")
+	allocated := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(allocated)
+	before := allocated[0].Value.Uint64()
+	const times = 20 // The runtime counts in steps of some KB.
+	for range times {
+		command(t, nil, "version")
+	}
+	metrics.Read(allocated)
+	if each := (allocated[0].Value.Uint64() - before) / times; each > 800<<10 {
+		t.Errorf("keyway version allocates %d bytes", each)
+	} else {
+		t.Logf("%d bytes", each)
+	}
+}
