@@ -36,10 +36,10 @@ var (
 
 var _ = tried(entry{
 	program: "AI SDK's chat, the class below useChat, with DefaultChatTransport", name: "openai-node",
-	pkgs:  []string{"ai"},
-	tried: "runs, a tool, thoughts, approvals, a form, an error and a refused token, at `/agents/{agent_id}/ai-sdk`",
-	not:   "a stream is not resumed after a lost connection",
-	date:  "2026-11-30",
+	pkgs: []string{"ai"},
+	tried: "runs, a tool, thoughts, approvals, a form, an error, a refused token, and a page that resumes an answer in " +
+		"progress, at `/agents/{agent_id}/ai-sdk`",
+	date: "2026-11-30",
 })
 
 const withTools = `agents:
@@ -226,9 +226,12 @@ func TestAGUIsTypesForPythonValidateAStream(t *testing.T) {
 func TestAISDKsChatRunsAnAgent(t *testing.T) {
 	t.Parallel()
 	program(t, "openai-node")
-	r := serveAGUI(t, nil)
+	release := make(chan struct{})
+	door := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { close(release) }))
+	defer door.Close()
+	r := serveAGUI(t, release)
 	var got []string
-	for line := range strings.Lines(node(t, "openai-node", "ui.mjs", r.URL, r.Tokens["ann"])) {
+	for line := range strings.Lines(node(t, "openai-node", "ui.mjs", r.URL, r.Tokens["ann"], door.URL)) {
 		var s struct {
 			Step, Role, Error, Named string
 			Count                    int
@@ -256,6 +259,8 @@ func TestAISDKsChatRunsAnAgent(t *testing.T) {
 			"text you said 2 seats for Alien",
 		"an error: assistant 2 ui-error step-start, text half The model's answer ended before it was complete",
 		`no token: user 1  text hello {"detail":"Invalid token`,
+		"resumed: assistant 2 ui-slow step-start, text first second",
+		"nothing to resume: assistant 2 ui-slow step-start, text first second",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

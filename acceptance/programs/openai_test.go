@@ -36,6 +36,25 @@ var (
 	})
 )
 
+var (
+	_ = tried(entry{
+		program: "LiteLLM, OpenAI's Agents SDK, LangChain's adapters for MCP, as clients", name: "agents-python",
+		pkgs: []string{"litellm", "openai-agents", "langchain-mcp-adapters"},
+		tried: "answers whole and streamed by both of OpenAI's APIs, history, sessions of the SDK, `previous_response_id`, " +
+			"refusals, a failing model; lists and calls of tools at `/mcp`",
+		not: "LiteLLM's `num_retries` repeats each error, also a failed run: use `max_retries`, or an `Idempotency-Key`. " +
+			"The Agents SDK raises at a pause of a response",
+		date: "2026-11-30",
+	})
+	_ = tried(entry{
+		program: "LangChain.js", name: "langchain-node", pkgs: []string{"@langchain/openai", "@langchain/mcp-adapters"},
+		tried: "the same, without sessions",
+		not: "it repeats each status that it doesn't know as final up to six times, such as 424, and ignores " +
+			"`X-Should-Retry`",
+		date: "2026-11-30",
+	})
+)
+
 // modelAgents are the agents that the clients use as models. ann may not run the one named closed.
 const modelAgents = `  user_isolation: true
 agents:
@@ -57,6 +76,7 @@ func startModels(t *testing.T) *process.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.Tokens["mcp"] = mcpToken(t, r, "ann", "agents:assistant:run", "agents:forgetful:run", "agents:limited:run")
 	return r
 }
 
@@ -101,21 +121,41 @@ func TestPythonClientsOfOpenAIRunAgents(t *testing.T) {
 	}, filepath.Join(dir, "bin", "python"), "testdata/openai-python/client.py")
 }
 
+func TestPythonFrameworksOfAgentsRunAgents(t *testing.T) {
+	t.Parallel()
+	dir := program(t, "agents-python")
+	runClient(t, startModels(t), []string{"litellm", "agents", "mcp"},
+		filepath.Join(dir, "bin", "python"), "testdata/agents-python/client.py")
+}
+
+func TestLangChainForJavaScriptRunsAgents(t *testing.T) {
+	t.Parallel()
+	script := inPackages(t, "langchain-node")
+	runClient(t, startModels(t), []string{"openai", "mcp"}, "node", script)
+}
+
 func TestNodeClientsOfOpenAIRunAgents(t *testing.T) {
 	t.Parallel()
-	dir, work := program(t, "openai-node"), t.TempDir()
-	text, err := os.ReadFile("testdata/openai-node/client.mjs")
+	script := inPackages(t, "openai-node")
+	runClient(t, startModels(t), []string{
+		"models", "chat", "conversation", "errors", "failures", "pauses", "responses", "background", "compatible", "aisdk",
+	}, "node", script)
+}
+
+// inPackages returns a copy of the program's client.mjs that finds its packages beside it.
+func inPackages(t *testing.T, name string) string {
+	t.Helper()
+	dir, work := program(t, name), t.TempDir()
+	text, err := os.ReadFile("testdata/" + name + "/client.mjs")
 	if err != nil {
 		t.Fatal(err)
 	}
-	script := filepath.Join(work, "client.mjs") // finds its packages beside it
+	script := filepath.Join(work, "client.mjs")
 	if err := os.WriteFile(script, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Symlink(filepath.Join(dir, "node_modules"), filepath.Join(work, "node_modules")); err != nil {
 		t.Fatal(err)
 	}
-	runClient(t, startModels(t), []string{
-		"models", "chat", "conversation", "errors", "failures", "pauses", "responses", "background", "compatible", "aisdk",
-	}, "node", script)
+	return script
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/door/aisdk"
 	"github.com/keyway-agents/keyway/shared/fault"
 	"github.com/keyway-agents/keyway/shared/input"
+	"github.com/keyway-agents/keyway/shared/logging"
 	"github.com/keyway-agents/keyway/shared/route"
 	"github.com/keyway-agents/keyway/shared/run"
 )
@@ -80,6 +81,7 @@ func (a Runs) aiSDKResume(w http.ResponseWriter, r *request, _ *nothing) error {
 	if err != nil {
 		return err
 	}
+	logging.Note(r.Context(), "run_id", head.RunID.String())
 	r.audit.Object("run", head.RunID.String())
 	if r, err = r.as(route.ResumeRun, map[string]string{"agent_id": agent, "run_id": head.RunID.String()}); err != nil {
 		return err

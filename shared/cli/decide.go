@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -28,6 +29,8 @@ type canCmd struct {
 	// Scopes replace a token. If the list is nil, the token is used; if it is empty, the
 	// caller has no scope.
 	Scopes []string `placeholder:"SCOPE" help:"Decide for these scopes, without a token."`
+	// Audience is the aud claim of the token that --scopes replaces. Without it, the token is for the API.
+	Audience []string `placeholder:"AUDIENCE" help:"With --scopes: what the token is meant for (its aud claim)."`
 	// Method and Path are the request.
 	Method string `arg:"" help:"GET, POST, …"`
 	Path   string `arg:"" help:"/agents/web-search-agent/runs, or the whole URL."`
@@ -40,6 +43,7 @@ that apply, and what is used of them if keyway.yaml or DATABASE_URL names a data
 limits of the caller need a token.
 
   keyway can --scopes agents:web-search-agent:run POST /agents/finance-agent/runs
+  keyway can --scopes agents:run --audience https://agents.example.com/mcp POST /mcp
   keyway can --token @alice.jwt GET /sessions`
 }
 
@@ -56,12 +60,18 @@ func (c canCmd) Run(ctx context.Context, e env) error {
 	// A principal made from --scopes has no subject. The decision needs none: a subject only
 	// selects whose rows a caller sees.
 	p := &authz.Principal{Scopes: c.Scopes}
-	if c.Scopes == nil {
-		if p, err = e.principal(cfg, c.Token); err != nil {
-			return err
-		}
-	} else if c.Token != "" {
+	switch {
+	case c.Scopes != nil && c.Token != "":
 		return usage("--token and --scopes exclude each other; give one of them")
+	case c.Scopes == nil && c.Audience != nil:
+		return usage("--audience belongs to --scopes; a token has its own")
+	case c.Scopes == nil:
+		p, err = e.principal(cfg, c.Token)
+	default:
+		p.Audience, err = audienceOf(cfg, c.Audience)
+	}
+	if err != nil {
+		return err
 	}
 	d, err := policy.DecideAt(p, strings.ToUpper(c.Method), c.Path)
 	if err != nil {
@@ -95,6 +105,29 @@ func (c canCmd) Run(ctx context.Context, e env) error {
 		err = silent(exitDenied)
 	}
 	return err
+}
+
+// audienceOf returns what a token with these audiences is accepted for, if its other claims are in order.
+func audienceOf(cfg *config.Config, given []string) (authz.Audience, error) {
+	if given == nil {
+		return authz.ForAPI, nil
+	}
+	named := func(list []string) bool {
+		return slices.ContainsFunc(list, func(aud string) bool { return slices.Contains(given, aud) })
+	}
+	api := (!cfg.Auth.VerifyAudience || named(cfg.Auth.Audience)) &&
+		slices.ContainsFunc(cfg.Auth.Keys, func(k config.Key) bool { return len(k.Audience) == 0 || named(k.Audience) })
+	mcp := named(cfg.MCPAudience())
+	switch {
+	case api && mcp:
+		return authz.ForBoth, nil
+	case mcp:
+		return authz.ForMCP, nil
+	case api:
+		return authz.ForAPI, nil
+	}
+	return 0, usage("--audience: no token with it is accepted: neither auth.audience, auth.keys[].audience nor the door " +
+		"for MCP has it, so the answer is 401")
 }
 
 // originOf is a scope, and the claim or role that it is from.

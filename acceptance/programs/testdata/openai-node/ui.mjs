@@ -1,10 +1,11 @@
 // Drives the server with AI SDK's chat, the class below useChat, and its DefaultChatTransport. Prints a line of JSON for
 // each step.
-//   node ui.mjs URL TOKEN
+//   node ui.mjs URL TOKEN DOOR
+// A request to DOOR lets the model end an answer to "slow".
 import {AbstractChat, DefaultChatTransport, lastAssistantMessageIsCompleteWithApprovalResponses,
   lastAssistantMessageIsCompleteWithToolCalls} from "ai"
 
-const [base, token] = process.argv.slice(2)
+const [base, token, door] = process.argv.slice(2)
 
 // What useChat keeps in React's state.
 class State {
@@ -17,11 +18,11 @@ class State {
   snapshot = value => structuredClone(value)
 }
 class Chat extends AbstractChat {
-  constructor(init) { super({...init, state: new State()}) }
+  constructor({messages, ...init}) { super({...init, state: Object.assign(new State(), {messages})}) }
 }
 
-const chatOf = (id, key = token) => new Chat({
-  id, transport: new DefaultChatTransport({
+const chatOf = (id, key = token, messages = []) => new Chat({
+  id, messages, transport: new DefaultChatTransport({
     api: base + "/agents/assistant/ai-sdk", headers: {Authorization: "Bearer " + key},
   }),
   // Calls that the server has executed must not send the message again.
@@ -58,3 +59,22 @@ await settled(chat)
 print("given", chat)
 await say("an error", chatOf("ui-error"), "break")
 await say("no token", chatOf("ui-none", "none"), "hello")
+
+// Another page is opened with the same chat while the agent answers. It has what was stored: the user's message.
+const slow = chatOf("ui-slow")
+const sent = slow.sendMessage({text: "slow"})
+const begun = async chat => {
+  for (let i = 0; !chat.messages.at(-1)?.parts.some(p => p.text?.startsWith("first")); i++) {
+    if (i > 3000) throw new Error("no answer: " + JSON.stringify(chat.messages))
+    await new Promise(r => setTimeout(r, 10))
+  }
+}
+await begun(slow)
+const opened = chatOf("ui-slow", token, [slow.messages[0]])
+const resumed = opened.resumeStream()
+await begun(opened)
+await fetch(door)
+await Promise.all([sent, resumed])
+print("resumed", opened)
+await opened.resumeStream()
+print("nothing to resume", opened)
