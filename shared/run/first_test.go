@@ -39,50 +39,43 @@ func (b *bench) holdCommits(number int) (release func()) {
 // The commit waits for a lock in place of a slow disk.
 func TestTheModelIsAskedWhileTheStartOfARunIsCommitted(t *testing.T) {
 	t.Parallel()
-	for name, in := range map[string]run.Input{"streamed": streamed, "not streamed": {
-		AgentID: "a", Owner: "ann", SessionID: "s", Message: "hi",
-	}} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			b := newBench(t, replies("one", "two"))
-			b.atCommit("PERFORM pg_advisory_xact_lock(1)")
-			release := b.holdCommits(1)
-			first := make(chan run.Event, 100)
-			go func() {
-				defer close(first)
-				for e, err := range b.runner.Run(context.WithoutCancel(t.Context()), in) {
-					if err != nil {
-						t.Error(err)
-					}
-					first <- e
-				}
-			}()
-			await(t, func() bool { return len(b.model.requests()) == 1 })
-			select {
-			case e := <-first:
-				t.Errorf("%s was sent before the run was stored", e.Name())
-			case <-time.After(50 * time.Millisecond):
+	b := newBench(t, replies("one", "two"))
+	b.atCommit("PERFORM pg_advisory_xact_lock(1)")
+	release := b.holdCommits(1)
+	first := make(chan run.Event, 100)
+	go func() {
+		defer close(first)
+		for e, err := range b.runner.Run(context.WithoutCancel(t.Context()), streamed) {
+			if err != nil {
+				t.Error(err)
 			}
-			if n := b.count("runs"); n != 0 {
-				t.Errorf("%d runs are stored before the commit", n)
-			}
-			release()
-			var list []run.Event
-			for e := range first {
-				list = append(list, e)
-			}
-			want := "RunStarted ModelRequestStarted RunContent RunContent ModelRequestCompleted " +
-				"RunContentCompleted RunCompleted"
-			if names(list) != want {
-				t.Errorf("%s", names(list))
-			}
-			if r := b.row(last(list).Result.RunID); r.Status != "COMPLETED" || len(b.model.requests()) != 1 {
-				t.Errorf("%s after %d model calls", r.Status, len(b.model.requests()))
-			}
-			if whole := b.model.requests()[0].Whole; whole != !in.Streamed {
-				t.Errorf("the model was asked for a whole answer: %v", whole)
-			}
-		})
+			first <- e
+		}
+	}()
+	await(t, func() bool { return len(b.model.requests()) == 1 })
+	select {
+	case e := <-first:
+		t.Errorf("%s was sent before the run was stored", e.Name())
+	case <-time.After(50 * time.Millisecond):
+	}
+	if n := b.count("runs"); n != 0 {
+		t.Errorf("%d runs are stored before the commit", n)
+	}
+	release()
+	var list []run.Event
+	for e := range first {
+		list = append(list, e)
+	}
+	want := "RunStarted ModelRequestStarted RunContent RunContent ModelRequestCompleted " +
+		"RunContentCompleted RunCompleted"
+	if names(list) != want {
+		t.Errorf("%s", names(list))
+	}
+	if r := b.row(last(list).Result.RunID); r.Status != "COMPLETED" || len(b.model.requests()) != 1 {
+		t.Errorf("%s after %d model calls", r.Status, len(b.model.requests()))
+	}
+	if b.model.requests()[0].Whole {
+		t.Error("the model was asked for a whole answer")
 	}
 }
 

@@ -269,7 +269,7 @@ func (r *Runner) begin(ctx context.Context, l *leg, id *uuid.UUID, in Input) err
 		options.History = l.agent.NumHistoryRuns
 	}
 	asker, ok := l.agent.Model.(model.Asker)
-	if ok && !l.row.Background && (options.History > 0 || !l.readsHistory()) {
+	if ok && l.row.Streamed && !l.row.Background && (options.History > 0 || !l.readsHistory()) {
 		options.Ready = func(begun store.BeginResult) {
 			if l.first == nil { // Otherwise the statement was repeated, and the call is sent already.
 				l.history = begun.History
