@@ -20,6 +20,7 @@ type stackAnswer struct {
 	Stacks []struct {
 		StackStatus string
 		Outputs     []struct{ OutputKey, OutputValue string }
+		Parameters  []struct{ ParameterKey, ParameterValue string }
 	}
 }
 
@@ -60,6 +61,11 @@ func (x *examination) stack(ctx context.Context, f *findings) {
 	default:
 		f.ok("status", "%s", s.StackStatus)
 	}
+	for _, p := range s.Parameters {
+		if p.ParameterKey == "PublicUrl" {
+			x.publicURL(p.ParameterValue, f)
+		}
+	}
 	var groups []string
 	for _, o := range s.Outputs {
 		f.ok(o.OutputKey, "%s", o.OutputValue)
@@ -68,6 +74,22 @@ func (x *examination) stack(ctx context.Context, f *findings) {
 		}
 	}
 	x.lastErrors(ctx, groups, f)
+}
+
+// publicURL compares public_url with the stack's parameter PublicUrl, which API Gateway shows to clients of the door
+// for MCP. A public_url that is a variable has the parameter's value in the functions.
+func (x *examination) publicURL(parameter string, f *findings) {
+	own := x.cfg.PublicURL
+	switch {
+	case own == "" || strings.Contains(x.cfg.AsWritten(own), "${") || own == parameter:
+	case parameter == "":
+		f.warning("PublicUrl", "deploy with the parameter PublicUrl="+own,
+			"the stack's parameter PublicUrl is empty, so a 401 does not name where clients of /mcp get a token")
+	default:
+		f.fault("PublicUrl", "make both the same address, or write public_url: ${PUBLIC_URL}",
+			"public_url is %s, and the stack's parameter PublicUrl is %s: a client with a token for one is refused at the other",
+			own, parameter)
+	}
 }
 
 // lastErrors reports the last errors of one hour in the log groups.

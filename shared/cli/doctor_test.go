@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"github.com/keyway-agents/keyway/shared/config"
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
@@ -399,6 +400,22 @@ func TestDoctorPrintsTheLastErrorsOfAStack(t *testing.T) {
 			}
 		default:
 			t.Errorf("it needs the right for %s", right)
+		}
+	}
+}
+
+func TestDoctorComparesThePublicURLWithTheStacksParameter(t *testing.T) {
+	t.Parallel()
+	const own = "https://agents.example.com/v1"
+	for parameter, want := range map[string]string{own: "", "": statusWarning, "https://agents.example.com": statusFault} {
+		x, f := examination{cfg: &config.Config{PublicURL: own}}, &findings{area: "stack"}
+		x.publicURL(parameter, f)
+		if got := fmt.Sprint(f.list); len(f.list) != min(1, len(want)) || !strings.Contains(got, want) {
+			t.Errorf("%q: %s", parameter, got)
+		}
+		x.cfg.PublicURL = ""
+		if x.publicURL(parameter, f); len(f.list) > 1 {
+			t.Errorf("without public_url: %v", f.list)
 		}
 	}
 }
