@@ -16,9 +16,9 @@ type toolbox struct {
 	specs  []model.ToolSpec
 }
 
-// firstCall is the first model call of a run, which is sent while PostgreSQL commits the start of the run. Until the
-// commit is known, nobody sees anything of the run: a goroutine asks the model, and its answer is read afterwards. If
-// the start fails, the call is cancelled. See docs/adr/0036.
+// firstCall is the first model call of a streamed run, which is sent while PostgreSQL commits the start of the run.
+// Until the commit is known, nobody sees anything of the run: a goroutine asks the model, and its answer is read
+// afterwards. If the start fails, the call is cancelled. See docs/adr/0036.
 type firstCall struct {
 	cancel context.CancelCauseFunc
 	// messages are the conversation, and err is why there is none.
