@@ -229,6 +229,10 @@ func runningCalls(r store.Run) []call {
 			head, err := db.RunHead(ctx, ann, store.RunQuery{RunID: r.RunID.String()})
 			return want(head.RunID == r.RunID, err)
 		}},
+		{"RunInProgress", func(ctx context.Context, db *store.DB) error {
+			_, err := db.RunInProgress(ctx, r.Owner, r.SessionID, r.AgentID)
+			return want(errors.Is(err, fault.NotFound), nil) // It finds streamed runs only.
+		}},
 		{"Progress", func(ctx context.Context, db *store.DB) error {
 			return wantOne(db.Progress(ctx, []uuid.UUID{r.RunID}))
 		}},
