@@ -149,7 +149,7 @@ func (m Message) request(h http.Header) (q request, e *Error) {
 		return wrong(http.StatusUnsupportedMediaType, CodeInvalid, "Content-Type must be application/json")
 	case !asJSON || !asEvents:
 		return wrong(http.StatusBadRequest, CodeInvalid, "Accept must have application/json and text/event-stream")
-	case len(h.Values("Last-Event-Id")) > 0:
+	case !q.stateless() && len(h.Values("Last-Event-Id")) > 0: // a later version ignores it
 		return wrong(http.StatusBadRequest, CodeInvalid, "A message continues no earlier stream: it has no Last-Event-ID")
 	}
 	if !m.params.IsNone() && !m.params.Find(paramNames[:], q.params[:]) {
