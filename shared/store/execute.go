@@ -67,7 +67,7 @@ type executor struct {
 	trust time.Duration
 	// more is added to limit, for the size of the arguments.
 	more time.Duration
-	// ready is called by batches; see reporting. Nil for most.
+	// ready is called by batches; see withReady. Nil for most.
 	ready func()
 }
 

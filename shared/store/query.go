@@ -195,7 +195,7 @@ func (e executor) batch(ctx context.Context, b *pgx.Batch, read func(pgx.BatchRe
 			one.Queue(q.SQL, e.arguments(q.Arguments)...)
 		}
 		if e.callsReady(conn) {
-			return e.sendReporting(ctx, conn, &one, read)
+			return e.sendWithReady(ctx, conn, &one, read)
 		}
 		answers := conn.SendBatch(ctx, &one)
 		err := read(answers)

@@ -12,13 +12,13 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// reporting returns an executor whose batches call ready when their rows are read and their transaction is not
+// withReady returns an executor whose batches call ready when their rows are read and their transaction is not
 // committed yet. A commit waits for the disk, and PostgreSQL sends the rows of a batch with the end of the commit,
 // unless the client asks for them before. The message Flush does that, in the same write as the statements.
 //
-// What ready learns may never be stored: the commit can fail. If the batch is repeated, ready is called again. In the
+// What ready receives may never be stored: the commit can fail. If the batch is repeated, ready is called again. In the
 // modes of pgx that Keyway itself does not choose, it is not called.
-func (e executor) reporting(ready func()) executor {
+func (e executor) withReady(ready func()) executor {
 	e.ready = ready
 	return e
 }
@@ -29,8 +29,8 @@ func (e executor) callsReady(conn *pgx.Conn) bool {
 	return e.ready != nil && (mode == pgx.QueryExecModeCacheStatement || mode == pgx.QueryExecModeExec)
 }
 
-// sendReporting executes a batch as pgx does, and calls ready between its rows and its commit.
-func (e executor) sendReporting(
+// sendWithReady executes a batch as pgx does, and calls ready between its rows and its commit.
+func (e executor) sendWithReady(
 	ctx context.Context, conn *pgx.Conn, b *pgx.Batch, read func(pgx.BatchResults) error,
 ) error {
 	for _, q := range b.QueuedQueries {

@@ -184,7 +184,7 @@ func (db *DB) BeginRun(ctx context.Context, r Run, o BeginOptions) (out BeginRes
 	var refused json.RawMessage
 	on := db.executor
 	if o.Ready != nil {
-		on = on.reporting(func() {
+		on = on.withReady(func() {
 			if refused == nil {
 				o.Ready(out)
 			}
