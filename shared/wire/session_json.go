@@ -89,11 +89,11 @@ func appendDocument(dst []byte, name string, text json.RawMessage) []byte {
 	if len(text) == 0 {
 		return dst
 	}
-	return AppendCompact(append(dst, name...), text)
+	return appendCompact(append(dst, name...), text)
 }
 
-// AppendCompact appends a valid JSON text without its spaces and line breaks between values, as encoding/json does.
-func AppendCompact(dst, text []byte) []byte {
+// appendCompact appends a valid JSON text without its spaces and line breaks between values, as encoding/json does.
+func appendCompact(dst, text []byte) []byte {
 	start, quoted := 0, false // start is that of what was not appended yet
 	for i := 0; i < len(text); i++ {
 		switch c := text[i]; {
