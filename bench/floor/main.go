@@ -32,7 +32,7 @@ type server struct {
 	idle chan *pgconn.PgConn
 	// file is the log of decisions.
 	file *os.File
-	// list is the answer of GET /sessions, and lists that of GET /agents.
+	// list is the answer of GET /sessions, and agents that of GET /agents.
 	list, agents []byte
 }
 

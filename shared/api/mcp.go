@@ -466,8 +466,8 @@ func (a mcpDoor) mcpDecide(
 }
 
 // Origins refuses requests of web pages at the door for MCP, whose specification asks for it (section "Transports"),
-// unless the page is of one of origins. A request without Origin is of no page. The Host header says nothing about the
-// page: one that makes its own host name resolve to this machine sends that name in both headers.
+// unless the page is of one of origins. A request without Origin is of no page. The Host header proves nothing about
+// the page: one that makes its own host name resolve to this machine sends that name in both headers.
 func Origins(origins []string, table *route.Routes, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		origin := r.Header.Get("Origin")

@@ -14,7 +14,7 @@ import (
 // slog.NewJSONHandler, which FuzzLines compares.
 //
 // Each request writes two or three lines, and slog's handler needs as much time for them as a small request for the
-// rest: it asks encoding/json for each list and for each number with a fraction. A line whose attributes are plain is
+// rest: it calls encoding/json for each list and for each number with a fraction. A line whose attributes are plain is
 // therefore appended here, and any other one is left to slog.
 func NewJSON(w io.Writer) *slog.Logger {
 	out := &oneByOne{w: w}

@@ -54,8 +54,8 @@ func (f *firstCall) follow(ctx context.Context) (stop func()) {
 	}
 }
 
-// answered returns the call when its answer begins, and continues a panic of the model. The call is empty if nothing
-// was sent.
+// answered returns the call when its answer begins, and repeats a panic of the model. The call is empty if nothing was
+// sent.
 func (f *firstCall) answered() call {
 	<-f.done
 	if f.panicked != nil {

@@ -216,7 +216,7 @@ func TestCheckedRevocationsRejectASchemaThatDoesNotFit(t *testing.T) {
 	}
 }
 
-// A function reads the list while it answers requests, and so learns of a move of owners.
+// A function reads the list while it answers requests, and moves of owners with it.
 func TestTheListIsReadTogetherWithTheOwners(t *testing.T) {
 	t.Parallel()
 	at := storetest.URL(t)

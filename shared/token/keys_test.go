@@ -346,7 +346,7 @@ func TestARandomSecretThatLooksLikeDERIsAccepted(t *testing.T) {
 	wantSubject(t, "alice", c, err)
 }
 
-// The caller learns nothing of it: the operator's log has the cause.
+// The caller does not see the cause; the log of the operator has it.
 func TestARefusalHasTheReasonWhyItsKeyIsPassedOver(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

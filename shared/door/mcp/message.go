@@ -25,9 +25,9 @@ const (
 
 // The codes of MCP's own errors (https://modelcontextprotocol.io/specification/2026-07-28/basic).
 const (
-	CodeHeader  = -32020 // a header says something else than the message
+	CodeHeader  = -32020 // a header and the message differ
 	CodeVersion = -32022 // an unknown version of the protocol
-	CodeRefused = -32000 // the HTTP status says why
+	CodeRefused = -32000 // the HTTP status is the reason
 )
 
 // Message is a request or a notification of a client, as Read has checked it.

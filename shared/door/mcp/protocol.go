@@ -46,7 +46,7 @@ type Server struct {
 type Offer struct {
 	// Tools returns what the caller is allowed to call, in the order of the list.
 	Tools func() []Tool
-	// Call calls the tool of that name. An error is a result that the client's model reads, unless Refused says otherwise.
+	// Call calls the tool of that name. An error is a result that the client's model reads, unless Refused reports it.
 	// ErrUnknownTool means that there is no such tool.
 	Call func(tool string, c Call) (Result, error)
 	// Refused reports whether an error of a call refuses the caller, so that the answer has its HTTP status: a client then
@@ -99,7 +99,7 @@ func (s Server) Answer(h http.Header, m Message, o Offer) (response []byte, e *E
 	return append(out, '}'), nil
 }
 
-// request is what a message says beside its method.
+// request is what a message contains beside its method.
 type request struct {
 	version string // of the protocol, or "" if it is unknown
 	asks    bool   // the client can show forms to its user, and repeats a call with the answers
@@ -127,8 +127,8 @@ var paramNames = [...]string{
 // stateless reports whether the request is of a version without sessions.
 func (q request) stateless() bool { return q.version >= Stateless }
 
-// request reads the headers of a message and its params. They must agree, because what stands between a client and this
-// server decides by the headers.
+// request reads the headers of a message and its params. They must agree, because a proxy between a client and
+// this server decides by the headers.
 func (m Message) request(h http.Header) (q request, e *Error) {
 	wrong := func(status, code int, text string) (request, *Error) {
 		return q, &Error{Status: status, ID: m.ID, Code: code, Text: text}
@@ -161,7 +161,7 @@ func (m Message) request(h http.Header) (q request, e *Error) {
 		}
 	}
 	if !q.stateless() {
-		// What an older client can do, it has said in another request, and no process remembers that.
+		// An older client has sent its capabilities in another request, and no process remembers them.
 		return q, nil
 	}
 	named, name := decoded(h.Get(nameHeader)), ""
@@ -228,7 +228,7 @@ func (m Message) readMeta(q *request) *Error {
 	return nil
 }
 
-// readCapabilities reads what the client of a request can do. It is false if the request doesn't say that.
+// readCapabilities reads what the client of a request can do. It is false if the request doesn't contain that.
 func (q *request) readCapabilities() bool {
 	var forms, kinds [2]strictjson.Value
 	switch c := q.capabilities; {

@@ -28,7 +28,7 @@ func (s Server) appendDiscovered(out []byte) []byte {
 	return s.appendEnd(append(out, `,"capabilities":{"tools":{}},`+uncached+`,`...), "complete")
 }
 
-// uncached says that no client may keep a result for another one: a list is one caller's, and a change of tokens or of
+// uncached forbids that a client uses a result for another caller: a list is one caller's, and a change of tokens or of
 // keyway.yaml changes it.
 const uncached = `"ttlMs":0,"cacheScope":"private"`
 

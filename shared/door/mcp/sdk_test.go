@@ -180,7 +180,7 @@ func bySDK(server http.Handler, h http.Header, body string) *httptest.ResponseRe
 	return w
 }
 
-// The package speaks the protocol itself. The official SDK is the other reading of the specification: the two must
+// The package speaks the protocol itself. The official SDK is a second implementation: the two must
 // give any client the same answers, but for the texts of errors and for the differences that the next test lists.
 func TestEveryRequestIsAnsweredAsByTheOfficialSDK(t *testing.T) {
 	t.Parallel()
@@ -324,7 +324,7 @@ func TestTheHeadersOfAMessageAreReadInOneWay(t *testing.T) {
 	}
 }
 
-// Where the package answers otherwise than the SDK, it is on purpose.
+// The package differs from the SDK only where this test lists it.
 func TestTheDifferencesToTheOfficialSDKAreKnown(t *testing.T) {
 	t.Parallel()
 	server := newSDK()

@@ -142,7 +142,7 @@ func (s *ResponseStream) think(h wire.Head, text string) {
 	s.piece(text)
 }
 
-// thinks reports whether the open item are thoughts.
+// thinks reports whether the open item has thoughts.
 func (s *ResponseStream) thinks() bool { return s.open && s.items[len(s.items)-1].Type == reasoning }
 
 // piece sends a piece of the open item.

@@ -33,7 +33,7 @@ type httpError struct {
 
 	status int
 	header http.Header
-	report upstream.Report // what the body says in the form of another server, such as a gateway or proxy
+	report upstream.Report // what the body has in the form of another server, such as a gateway or proxy
 }
 
 // HTTPStatusCode returns the status, for the SDK's retryer.
