@@ -64,7 +64,7 @@ func (c canCmd) Run(ctx context.Context, e env) error {
 	case c.Scopes != nil && c.Token != "":
 		return usage("--token and --scopes exclude each other; give one of them")
 	case c.Scopes == nil && c.Audience != nil:
-		return usage("--audience belongs to --scopes; a token has its own")
+		return usage("--audience belongs to --scopes; a token has its own audience")
 	case c.Scopes == nil:
 		p, err = e.principal(cfg, c.Token)
 	default:

@@ -204,8 +204,8 @@ func unescape(s string) (string, error) {
 	return out, nil
 }
 
-// places are the parts of a request that a struct is read from, as the tags of its fields and of the structs embedded
-// in it say.
+// places are the parts of a request that a struct is read from, by the tags of its fields and of the structs embedded
+// in it.
 type places struct {
 	// query, header and form are the fields that are read from there.
 	query, header, form []field
@@ -214,7 +214,7 @@ type places struct {
 	body    []int // index of the field tagged body
 }
 
-// field is one field of a struct with what its tag says, as far as it is needed for each request.
+// field is one field of a struct, with the parts of its tag that each request needs.
 type field struct {
 	index []int
 	name  string

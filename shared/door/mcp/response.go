@@ -28,8 +28,8 @@ func (s Server) appendDiscovered(out []byte) []byte {
 	return s.appendEnd(append(out, `,"capabilities":{"tools":{}},`+uncached+`,`...), "complete")
 }
 
-// uncached forbids that a client uses a result for another caller: a list is one caller's, and a change of tokens or of
-// keyway.yaml changes it.
+// uncached forbids clients to keep a result: a list is one caller's, and a change of tokens or of keyway.yaml changes
+// it.
 const uncached = `"ttlMs":0,"cacheScope":"private"`
 
 // appendInfo appends what the server is.

@@ -180,8 +180,8 @@ func bySDK(server http.Handler, h http.Header, body string) *httptest.ResponseRe
 	return w
 }
 
-// The package speaks the protocol itself. The official SDK is a second implementation: the two must
-// give any client the same answers, but for the texts of errors and for the differences that the next test lists.
+// The package speaks the protocol itself. The official SDK is a second implementation: the two must give any client the
+// same answers, but for the texts of errors and for the differences that the next test lists.
 func TestEveryRequestIsAnsweredAsByTheOfficialSDK(t *testing.T) {
 	t.Parallel()
 	server := newSDK()
