@@ -36,7 +36,7 @@ func FuzzLines(f *testing.F) {
 	f.Add("text", "key", 1.0, int64(1), int64(math.MaxInt64))
 	f.Fuzz(func(t *testing.T, text, key string, number float64, whole, nanos int64) {
 		if math.IsNaN(number) || math.IsInf(number, 0) {
-			t.Skip("slog writes an error, which has an address")
+			return // slog writes an error, which has an address
 		}
 		// An attribute that has to be left to slog comes at any place.
 		for _, last := range []slog.Attr{

@@ -13,7 +13,7 @@ func FuzzRun(f *testing.F) {
 	f.Add("\u0085", "é", "\t[\r\n ] ", int64(-1))
 	f.Fuzz(func(t *testing.T, id, text, raw string, at int64) {
 		if !json.Valid([]byte(raw)) {
-			t.Skip("the members of a run are valid JSON")
+			return // the members of a run are valid JSON
 		}
 		document := json.RawMessage(raw)
 		for _, r := range []*wire.Run{

@@ -15,7 +15,7 @@ func FuzzSessions(f *testing.F) {
 	f.Add("\u0085", "é", "\t[\r\n ] ", int64(-1), -7, 2)
 	f.Fuzz(func(t *testing.T, id, text, raw string, at int64, n, models int) {
 		if raw != "" && !json.Valid([]byte(raw)) {
-			t.Skip("PostgreSQL returns valid JSON only")
+			return // PostgreSQL returns valid JSON only
 		}
 		full := wire.Session{
 			SessionID: id, SessionName: text, SessionState: json.RawMessage(raw),
