@@ -41,6 +41,7 @@ func (db *DB) ActiveRuns(ctx context.Context, v Viewer, q ActiveQuery, limit, pa
 ) {
 	where, args := q.where(v)
 	runs, total, err = paged(ctx, db, pgx.RowToStructByName[ActiveRun], listing{
+		on:      db.pages,
 		columns: "run_id, owner, session_id, agent_id, status, created_at, attempt", from: "keyway.runs WHERE " + where,
 		order: "seq", limit: limit, page: page,
 	}, args)

@@ -26,17 +26,17 @@ type limits struct {
 	acquire time.Duration
 	// ping is how long a connection may take to answer a ping. A peer that has vanished sends no answer at all.
 	ping time.Duration
-	// statement is how long a statement may take on its connection, and bulk is the same for the statements that may
-	// read or delete much, or carry much.
-	statement, bulk time.Duration
+	// statement is how long a statement may take on its connection, page is the same for a page of a list, and bulk for
+	// the statements that may read or delete much, or carry much.
+	statement, page, bulk time.Duration
 	// patience is for how long a statement is repeated, from its start.
 	patience time.Duration
 }
 
 // defaultLimits bound the statements of every DB. Options.ConnectTimeout changes acquire.
 var defaultLimits = limits{
-	acquire: 3 * time.Second, ping: 2 * time.Second, statement: 5 * time.Second, bulk: 20 * time.Second,
-	patience: 4 * time.Second,
+	acquire: 3 * time.Second, ping: 2 * time.Second, statement: 5 * time.Second, page: 6 * time.Second,
+	bulk: 20 * time.Second, patience: 4 * time.Second,
 }
 
 // doubtFor is for how long each connection is checked before its use, after a statement got no answer in time.

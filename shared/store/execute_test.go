@@ -89,13 +89,18 @@ func TestTheTimesOfTheStoreAreThoseOfTheDocuments(t *testing.T) {
 	url := storetest.URL(t)
 	w := tap(t, url)
 	frozen, later := storetest.Open(t, store.Options{URL: w.URL}), storetest.Open(t, store.Options{URL: w.URL})
+	listing := storetest.Open(t, store.Options{URL: w.URL})
+	list := func() error {
+		_, _, err := listing.Sessions(t.Context(), ann, store.SessionQuery{Limit: 20, Page: 1})
+		return err
+	}
 	locked := storetest.Open(t, store.Options{URL: url})
 	var attempts atomic.Int32
 	refused := storetest.Open(t, store.Options{Address: func(context.Context) (string, error) {
 		attempts.Add(1)
 		return "postgres://u@127.0.0.1:1/x", nil // No server listens there.
 	}})
-	if err := errors.Join(read(t, frozen), write(t, locked, "s")); err != nil {
+	if err := errors.Join(read(t, frozen), list(), write(t, locked, "s")); err != nil {
 		t.Fatal(err)
 	}
 	defer block(t, url, "SELECT FROM keyway.sessions FOR UPDATE")()
@@ -109,6 +114,7 @@ func TestTheTimesOfTheStoreAreThoseOfTheDocuments(t *testing.T) {
 	}{
 		"to get a connection":           {func() error { return read(t, later) }, 2900 * milli, 4000 * milli},
 		"a statement":                   {func() error { return read(t, frozen) }, 4900 * milli, 6000 * milli},
+		"a page of sessions":            {list, 5900 * milli, 7000 * milli},
 		"a statement that deletes much": {func() error { return erase(t, locked) }, 19_000 * milli, 22_000 * milli},
 		"to repeat one":                 {func() error { return read(t, refused) }, 3000 * milli, 4500 * milli},
 	} {

@@ -12,7 +12,8 @@ import (
 
 // Hurry gives the statements of db a tenth of their time, so that a test needs not wait for all of it.
 func Hurry(db *DB) {
-	db.pool.limits.statement, db.pool.limits.bulk = defaultLimits.statement/10, defaultLimits.bulk/10
+	l := db.pool.limits
+	l.statement, l.page, l.bulk = defaultLimits.statement/10, defaultLimits.page/10, defaultLimits.bulk/10
 }
 
 // KeepTotals keeps every total that is not 0.

@@ -84,7 +84,7 @@ func (db *DB) Memories(ctx context.Context, v Viewer, q MemoryQuery) (page []Mem
 		order = q.SortBy
 	}
 	page, total, err = paged(ctx, db, pgx.RowToStructByName[Memory], listing{
-		columns: memoryColumns, from: "keyway.memories WHERE " + where,
+		on: db.pages, columns: memoryColumns, from: "keyway.memories WHERE " + where,
 		order: order + direction(q.Ascending) + ", memory_id", limit: q.Limit, page: q.Page,
 	}, args)
 	if err != nil {
@@ -192,7 +192,7 @@ func (db *DB) MemoryStats(
 	where, args := q.where(v)
 	// The grouping is a subquery, so that the owners are counted and not their memories.
 	page, total, err = paged(ctx, db, pgx.RowToStructByName[MemoryStats], listing{
-		columns: `owner, total, last_updated`,
+		on: db.bulk, columns: `owner, total, last_updated`,
 		from: `(SELECT owner, count(*) AS total, max(updated_at) AS last_updated FROM keyway.memories
 			WHERE ` + where + ` GROUP BY owner) AS stats`,
 		order: "last_updated DESC, owner", limit: q.Limit, page: q.Page,

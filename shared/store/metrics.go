@@ -89,7 +89,7 @@ func (db *DB) UsageByDay(ctx context.Context, v Viewer, q UsageQuery, limit, pag
 ) {
 	f := q.where(v)
 	rows, total, err = paged(ctx, db, pgx.RowToStructByName[DayUsage], listing{
-		columns: "*", from: `(
+		on: db.bulk, columns: "*", from: `(
 			SELECT day, agent_id, owner, model_id, provider, count(*) AS runs, sum(input)::bigint AS input,
 				sum(output)::bigint AS output, sum(cost) AS cost
 			FROM (

@@ -223,6 +223,8 @@ func collect[T any](ctx context.Context, on statements, sql string, args pgx.Nam
 // listing describes one page of a list. Its texts become part of the SQL, so they must be constants of this package
 // and never come from a request.
 type listing struct {
+	// on executes it: pages, or bulk if its rows are made of many others.
+	on                   executor
 	columns, from, order string
 	// limit and page are at least 1.
 	limit, page int
@@ -244,7 +246,7 @@ func paged[T any](
 		b.Queue(db.text(`SELECT count(*) FROM `+l.from), args)
 	}
 	begin := time.Now()
-	err = db.bulk.batch(ctx, &b, func(answers pgx.BatchResults) error {
+	err = l.on.batch(ctx, &b, func(answers pgx.BatchResults) error {
 		rows, _ := answers.Query() // AppendRows returns its error.
 		if page, err = pgx.AppendRows(make([]T, 0, min(l.limit, 20)), rows, read); err != nil || known {
 			return err

@@ -150,7 +150,7 @@ func (db *DB) PruneRevocations(ctx context.Context, before time.Time) (int64, er
 // are at least 1.
 func (db *DB) RevocationPage(ctx context.Context, limit, page int) (list []Revocation, total int, err error) {
 	list, total, err = paged(ctx, db, pgx.RowToStructByName[Revocation], listing{
-		columns: `issuer, token_id, subject, before, made_at, note`, from: `keyway.revocations`,
+		on: db.pages, columns: `issuer, token_id, subject, before, made_at, note`, from: `keyway.revocations`,
 		order: `made_at, issuer, token_id, subject`, limit: limit, page: page,
 	}, pgx.NamedArgs{})
 	if err != nil {

@@ -171,7 +171,7 @@ func (db *DB) Sessions(ctx context.Context, v Viewer, q SessionQuery) (page []Se
 		order = "s.updated_minute" + way + ", s.updated_at"
 	}
 	page, total, err = paged(ctx, db, readSessions(), listing{
-		columns: listedColumns, from: "keyway.sessions s WHERE " + where,
+		on: db.pages, columns: listedColumns, from: "keyway.sessions s WHERE " + where,
 		order: order + way + ", s.session_id", limit: q.Limit, page: q.Page,
 	}, args)
 	if err != nil {

@@ -31,11 +31,12 @@ const MaxSessionID = 255
 // DB executes the statements of this package in one schema. It connects when it is first used, and the next statement
 // replaces a broken connection. It is safe for concurrent use.
 //
-// Each statement has a deadline: a few seconds, or 20 for those that may read or delete much, or that of its
+// Each statement has a deadline: 5 or 6 seconds, or 20 for those that may read or delete much, or that of its
 // context if that is earlier. A statement is repeated for a few seconds if its connection was lost or refused, and
 // if it conflicted with another one. After that the error is fault.Unavailable with a RetryAfter.
 type DB struct {
 	executor          // for the statements that read and write little
+	pages    executor // for the pages of lists, on the same connections
 	bulk     executor // for the statements that may read or delete much, on the same connections
 	leases   executor // for the leases of runs; see Options.LeaseConns
 	totals   totals
@@ -119,13 +120,13 @@ func Open(o Options) (*DB, error) {
 		}
 	}
 	short := func(l *limits) time.Duration { return l.statement }
+	page := func(l *limits) time.Duration { return l.page }
 	long := func(l *limits) time.Duration { return l.bulk }
 	return &DB{
 		executor: executor{pool: main, limit: short, trust: time.Second},
-		// A ping costs less than to wait 20 seconds for a frozen database. But under load each connection has just been
-		// used, and the statements that are under way wait that long anyway.
-		bulk:   executor{pool: main, limit: long, trust: 100 * time.Millisecond},
-		leases: executor{pool: leases, limit: short, trust: time.Second},
+		pages:    executor{pool: main, limit: page, trust: time.Second},
+		bulk:     executor{pool: main, limit: long}, // A ping costs less than to wait 20 seconds for a frozen database.
+		leases:   executor{pool: leases, limit: short, trust: time.Second},
 	}, nil
 }
 
