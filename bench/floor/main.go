@@ -89,7 +89,7 @@ func serve(ctx context.Context, addr string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	if s.file, err = os.Create(filepath.Join(dir, "decisions.jsonl")); err != nil { // #nosec G304 -- a new directory
 		return err
 	}
@@ -134,7 +134,7 @@ func (s *server) audit() {
 func answer(w http.ResponseWriter, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	_, _ = w.Write(body) // an error means that the client has gone
+	_, _ = w.Write(body) //nolint:gosec // JSON; an error means that the client has gone
 }
 
 func (s *server) listAgents(w http.ResponseWriter, _ *http.Request) {
@@ -192,7 +192,7 @@ func (s *server) execution(r *http.Request) ([]byte, error) {
 	if err := s.execute(r.Context(), "begin", "bench", session, r.PathValue("agent"), message, now, id); err != nil {
 		return nil, err
 	}
-	ask, err := http.NewRequestWithContext(r.Context(), http.MethodPost,
+	ask, err := http.NewRequestWithContext(r.Context(), http.MethodPost, //nolint:gosec // the benchmark sets the address
 		os.Getenv("OPENAI_BASE_URL")+"/chat/completions", strings.NewReader(question))
 	if err != nil {
 		return nil, err

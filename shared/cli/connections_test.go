@@ -2,8 +2,8 @@ package cli
 
 import "testing"
 
-// A connection begins to wait several times for each request. Not parallel: all allocations are counted.
-func TestAConnectionThatWaitsAgainAllocatesNothing(t *testing.T) {
+// A connection begins to wait several times for each request.
+func TestAConnectionThatWaitsAgainAllocatesNothing(t *testing.T) { //nolint:paralleltest // it counts allocations
 	c := &connection{of: limitConnections(nil, 1, minWaits)}
 	c.waits(unknown)
 	if n := testing.AllocsPerRun(100, func() { c.waits(unknown) }); n > 0 {

@@ -82,7 +82,7 @@ func aLine() []slog.Attr {
 	}
 }
 
-func TestALineAllocatesLittle(t *testing.T) {
+func TestALineAllocatesLittle(t *testing.T) { //nolint:paralleltest // it counts allocations
 	log, attrs := logging.NewJSON(discard{}), aLine()
 	got := testing.AllocsPerRun(100, func() { logging.Write(t.Context(), log, slog.LevelInfo, "decision", attrs...) })
 	if got > 2 { // one is for the attributes after the fifth one, the other is room for the race detector

@@ -9,8 +9,7 @@ import (
 	"github.com/keyway-agents/keyway/shared/store/storetest"
 )
 
-// Not parallel: all allocations of the process are counted.
-func TestAListOfSessionsAllocatesLittle(t *testing.T) {
+func TestAListOfSessionsAllocatesLittle(t *testing.T) { //nolint:paralleltest // it counts allocations
 	db := storetest.New(t)
 	for i := range 20 {
 		create(t, db, store.Session{

@@ -70,8 +70,9 @@ func readUsages(text string) (u Usages, err error) {
 			return nil, errUsage
 		}
 		one := SessionUsage{ModelID: f[0], Family: f[1]}
-		for i, n := range []*int{&one.Input, &one.Output, &one.Total} {
-			if *n, err = strconv.Atoi(f[2+i]); err != nil {
+		counters := f[2:]
+		for i, n := range [...]*int{&one.Input, &one.Output, &one.Total} {
+			if *n, err = strconv.Atoi(counters[i]); err != nil {
 				return nil, fmt.Errorf("usage of a session: %w", err)
 			}
 		}

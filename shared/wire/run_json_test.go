@@ -39,7 +39,7 @@ func FuzzRun(f *testing.F) {
 	})
 }
 
-func TestARunIsEncodedWithoutAnAllocation(t *testing.T) {
+func TestARunIsEncodedWithoutAnAllocation(t *testing.T) { //nolint:paralleltest // it counts allocations
 	run := &wire.Run{RunID: "r", Content: new("Hello"), Messages: json.RawMessage(`[{"id":"m"}]`)}
 	room := make([]byte, 0, 1024)
 	if n := testing.AllocsPerRun(100, func() { wire.AppendRun(room, run) }); n > 0 {

@@ -48,7 +48,7 @@ func FuzzSessions(f *testing.F) {
 }
 
 // A page has three allocations for its loop, however many sessions it has.
-func TestASessionOfAPageIsEncodedWithoutAnAllocation(t *testing.T) {
+func TestASessionOfAPageIsEncodedWithoutAnAllocation(t *testing.T) { //nolint:paralleltest // it counts allocations
 	one := wire.Session{
 		SessionID: "s", SessionName: "Hello", SessionState: json.RawMessage(`{"a": 1}`), SessionType: "agent", UserID: "u",
 		CreatedAt: wire.Time{Time: time.Unix(1, 0)}, UpdatedAt: wire.Time{Time: time.Unix(2, 0)}, AgentID: "a",

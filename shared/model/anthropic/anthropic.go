@@ -107,7 +107,7 @@ func (m *Model) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Par
 func (m *Model) Ask(ctx context.Context, r model.Request) iter.Seq2[model.Part, error] {
 	request, cancel := context.WithCancel(ctx)
 	c := m.options.conversation(r)
-	resp, err := m.send(request, c, r.Whole)
+	resp, err := m.send(request, c, r.Whole) //nolint:bodyclose // the sequence closes it, and so does the end of ctx
 	return func(yield func(model.Part, error) bool) {
 		defer cancel()
 		if err != nil {

@@ -129,7 +129,7 @@ func (m *Model) Stream(ctx context.Context, r model.Request) iter.Seq2[model.Par
 // Ask implements model.Asker.
 func (m *Model) Ask(ctx context.Context, r model.Request) iter.Seq2[model.Part, error] {
 	request, cancel := context.WithCancel(ctx)
-	resp, tools, err := m.request(request, r)
+	resp, tools, err := m.request(request, r) //nolint:bodyclose // the sequence closes it, and so does the end of ctx
 	return func(yield func(model.Part, error) bool) {
 		defer cancel()
 		var end *model.End

@@ -89,7 +89,7 @@ func (o Options) callError(err error) error {
 		return o.apiError(e.exception, e.status, e.header, e.report)
 	}
 	if sent, ok := errors.AsType[sendError](err); ok {
-		return readError(lostError{sent.cause})
+		return readError(lostError(sent))
 	}
 	return fmt.Errorf("bedrock: %w", err)
 }

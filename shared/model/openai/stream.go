@@ -18,7 +18,7 @@ func (o Options) ask(
 	read func(*http.Response, func(model.Part) bool) (model.Part, error),
 ) iter.Seq2[model.Part, error] {
 	request, cancel := context.WithCancel(ctx)
-	resp, err := send(request)
+	resp, err := send(request) //nolint:bodyclose // the sequence closes it, and so does the end of ctx
 	return func(yield func(model.Part, error) bool) {
 		defer cancel()
 		if err != nil {
