@@ -124,7 +124,8 @@ func (s *subject) fillTo(ctx context.Context, have, want [2]int) error {
 	// Each column but those that the database fills or that must differ.
 	columns := func(table, without string) (list string, err error) {
 		err = conn.QueryRow(ctx, `SELECT string_agg(quote_ident(column_name), ', ') FROM information_schema.columns
-			WHERE table_schema = 'keyway' AND table_name = $1 AND column_name <> ALL(string_to_array($2, ' '))`,
+			WHERE table_schema = 'keyway' AND table_name = $1 AND is_generated = 'NEVER'
+				AND column_name <> ALL(string_to_array($2, ' '))`,
 			table, without).Scan(&list)
 		return list, err
 	}
