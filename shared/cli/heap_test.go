@@ -47,7 +47,7 @@ func TestACommandStartsWithLittleGarbage(t *testing.T) { //nolint:paralleltest /
 		command(t, nil, "version")
 	}
 	metrics.Read(allocated)
-	if each := (allocated[0].Value.Uint64() - before) / times; each > 800<<10 {
+	if each := (allocated[0].Value.Uint64() - before) / times; each > garbageOfACommand {
 		t.Errorf("keyway version allocates %d bytes", each)
 	} else {
 		t.Logf("%d bytes", each)
