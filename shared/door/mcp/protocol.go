@@ -80,7 +80,7 @@ func (s Server) Answer(h http.Header, m Message, o Offer) (response []byte, e *E
 		out = s.appendDiscovered(out)
 	case m.Method == "tools/list":
 		if cursor := ""; !q.params[paramCursor].ReadText(&cursor) || cursor != "" {
-			return nil, m.fails(q.version, CodeParams, "params.cursor is none of this server's: the list has one page")
+			return nil, m.fails(q.version, CodeParams, "params.cursor is unknown: the list has one page")
 		}
 		out = s.appendList(out, o.Tools(), q.stateless())
 	case m.Method == "tools/call":
